@@ -1,0 +1,43 @@
+# Builds the addon and the shipped plugins when the package is installed. The lists of sources are
+# in native/sources.json, which native/CMakeLists.txt reads too.
+{
+  "target_defaults": {
+    "cflags": ["-Wall", "-Wextra", "-O2", "-g"],
+    "include_dirs": ["native", "native/include"]
+  },
+  "targets": [
+    {
+      "target_name": "asyncnbd",
+      "sources": [
+        "<!@(node -p \"const s = require('./native/sources.json'); [...s.core, ...s.addon].map(f => 'native/' + f).join(' ')\")"
+      ],
+      "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
+      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "_GNU_SOURCE"],
+      "cflags_cc!": ["-std=gnu++17"],
+      "cflags_cc": ["-std=gnu++20", "-fno-exceptions"],
+      "cflags": ["-fvisibility=hidden", "-pthread"],
+      "ldflags": ["-Wl,--version-script=<(module_root_dir)/native/addon/exports.map", "-pthread"]
+    },
+    {
+      "target_name": "nbdkit-file-plugin",
+      "type": "shared_library",
+      "product_prefix": "",
+      "product_dir": "<(PRODUCT_DIR)",
+      "sources": ["native/plugins/file.c"]
+    },
+    {
+      "target_name": "nbdkit-memory-plugin",
+      "type": "shared_library",
+      "product_prefix": "",
+      "product_dir": "<(PRODUCT_DIR)",
+      "sources": ["native/plugins/memory.c"]
+    },
+    {
+      "target_name": "nbdkit-null-plugin",
+      "type": "shared_library",
+      "product_prefix": "",
+      "product_dir": "<(PRODUCT_DIR)",
+      "sources": ["native/plugins/null.c"]
+    }
+  ]
+}

@@ -1,0 +1,51 @@
+// See fd_poll.hpp.
+#include "addon/fd_poll.hpp"
+
+namespace asyncnbd::addon {
+
+FdPoll::FdPoll(Napi::Env env, int fd, std::function<void()> on_ready)
+    : env_(env), on_ready_(std::move(on_ready)) {
+  uv_loop_t *loop = nullptr;
+  if (napi_get_uv_event_loop(env, &loop) != napi_ok)
+    return;
+  handle_ = new uv_poll_t;
+  if (uv_poll_init(loop, handle_, fd) != 0) {
+    delete handle_;
+    handle_ = nullptr;
+    return;
+  }
+  handle_->data = this;
+}
+
+void FdPoll::start(int uv_events) {
+  if (handle_ != nullptr)
+    uv_poll_start(handle_, uv_events, &FdPoll::on_poll);
+}
+
+void FdPoll::stop() {
+  if (handle_ != nullptr)
+    uv_poll_stop(handle_);
+}
+
+void FdPoll::close() {
+  if (handle_ == nullptr)
+    return;
+  handle_->data = nullptr;
+  uv_close(reinterpret_cast<uv_handle_t *>(handle_),
+           [](uv_handle_t *handle) { delete reinterpret_cast<uv_poll_t *>(handle); });
+  handle_ = nullptr;
+}
+
+void FdPoll::on_poll(uv_poll_t *handle, int, int) {
+  auto *self = static_cast<FdPoll *>(handle->data);
+  if (self == nullptr)
+    return;
+  Napi::HandleScope scope(self->env_);
+  Napi::AsyncContext context(self->env_, "asyncnbd");
+  Napi::CallbackScope callback_scope(self->env_, context);
+  // An error is found out by whoever reads or writes. The callback may close and destroy *self.
+  std::function<void()> on_ready = self->on_ready_;
+  on_ready();
+}
+
+} // namespace asyncnbd::addon

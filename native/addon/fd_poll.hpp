@@ -1,0 +1,35 @@
+// Tells the JavaScript thread's event loop to call back when a descriptor is ready.
+#pragma once
+
+#include <functional>
+#include <napi.h>
+#include <uv.h>
+
+namespace asyncnbd::addon {
+
+// JavaScript thread only. Does not own the descriptor, which must stay open until close.
+class FdPoll {
+public:
+  // On failure (a regular file, say) the poll never calls and ok() is false. `on_ready` runs
+  // with a handle scope and a callback scope open.
+  FdPoll(Napi::Env env, int fd, std::function<void()> on_ready);
+  ~FdPoll() { close(); }
+  FdPoll(const FdPoll &) = delete;
+  FdPoll &operator=(const FdPoll &) = delete;
+
+  bool ok() const { return handle_ != nullptr; }
+  // Calls back once for each time the descriptor is found ready, until stop.
+  void start(int uv_events);
+  void stop();
+  // Afterwards the descriptor may be closed or used otherwise.
+  void close();
+
+private:
+  static void on_poll(uv_poll_t *handle, int status, int events);
+
+  Napi::Env env_;
+  std::function<void()> on_ready_;
+  uv_poll_t *handle_ = nullptr; // libuv frees it after close, in its own time
+};
+
+} // namespace asyncnbd::addon

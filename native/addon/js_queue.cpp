@@ -1,0 +1,86 @@
+// See js_queue.hpp.
+#include "addon/js_queue.hpp"
+
+#include "connection/scheduler.hpp"
+
+namespace asyncnbd::addon {
+
+namespace {
+
+struct InstanceData {
+  std::shared_ptr<JsQueue> queue;
+};
+
+} // namespace
+
+std::shared_ptr<JsQueue> JsQueue::of(Napi::Env env) {
+  return env.GetInstanceData<InstanceData>()->queue;
+}
+
+void JsQueue::create(Napi::Env env) {
+  std::shared_ptr<JsQueue> queue(new JsQueue(env));
+  napi_value name = Napi::String::New(env, "asyncnbd");
+  if (napi_create_threadsafe_function(env, nullptr, nullptr, name, 0, 1, nullptr, nullptr,
+                                      queue.get(), &JsQueue::call_js,
+                                      &queue->function_) != napi_ok) {
+    Napi::Error::New(env, "cannot create a threadsafe function").ThrowAsJavaScriptException();
+    return;
+  }
+  napi_unref_threadsafe_function(env, queue->function_);
+  napi_add_env_cleanup_hook(env, &JsQueue::close, queue.get());
+  env.SetInstanceData(new InstanceData{queue});
+}
+
+void JsQueue::close(void *queue) {
+  auto *self = static_cast<JsQueue *>(queue);
+  std::lock_guard lock(self->mutex_);
+  napi_release_threadsafe_function(self->function_, napi_tsfn_abort);
+  self->function_ = nullptr;
+}
+
+void JsQueue::post(JsTask task) {
+  auto *boxed = new JsTask(std::move(task));
+  std::lock_guard lock(mutex_);
+  if (function_ == nullptr ||
+      napi_call_threadsafe_function(function_, boxed, napi_tsfn_nonblocking) != napi_ok)
+    delete boxed;
+}
+
+// Node has opened a handle scope and a callback scope around this.
+void JsQueue::call_js(napi_env env, napi_value, void *, void *task) {
+  std::unique_ptr<JsTask> boxed(static_cast<JsTask *>(task));
+  if (env != nullptr) // nullptr: the environment is being torn down
+    (*boxed)(env);
+}
+
+void JsQueue::hold() {
+  std::lock_guard lock(mutex_);
+  if (holds_++ == 0 && function_ != nullptr)
+    napi_ref_threadsafe_function(env_, function_);
+}
+
+void JsQueue::release() {
+  std::lock_guard lock(mutex_);
+  if (--holds_ == 0 && function_ != nullptr)
+    napi_unref_threadsafe_function(env_, function_);
+}
+
+void run_blocking(Napi::Env env, std::function<void()> work,
+                  std::function<void(Napi::Env, bool ran)> settle) {
+  std::shared_ptr<JsQueue> queue = JsQueue::of(env);
+  queue->hold();
+  JsTask done = [queue, settle](Napi::Env env) {
+    queue->release();
+    settle(env, true);
+  };
+  bool running = connection::run_on_crew([queue, work = std::move(work), done] {
+    work();
+    queue->post(done);
+  });
+  if (!running) {
+    queue->release();
+    settle(env, false);
+  }
+}
+
+} // namespace asyncnbd::addon

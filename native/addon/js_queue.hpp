@@ -1,0 +1,45 @@
+// Work for the JavaScript thread, posted from any other: results of plugin calls, connections
+// that have closed.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <napi.h>
+
+namespace asyncnbd::addon {
+
+using JsTask = std::function<void(Napi::Env)>;
+
+// One per environment (main thread or worker).
+class JsQueue : public std::enable_shared_from_this<JsQueue> {
+public:
+  // The environment's queue; made by the module's initialisation.
+  static std::shared_ptr<JsQueue> of(Napi::Env env);
+  static void create(Napi::Env env);
+
+  // Runs `task` on the JavaScript thread, in order; drops it if the environment is gone. Any
+  // thread.
+  void post(JsTask task);
+
+  // Between hold and release the event loop stays alive. JavaScript thread only.
+  void hold();
+  void release();
+
+private:
+  explicit JsQueue(napi_env env) : env_(env) {}
+  static void call_js(napi_env env, napi_value callback, void *queue, void *task);
+  static void close(void *queue);
+
+  napi_env env_;
+  std::mutex mutex_;
+  napi_threadsafe_function function_ = nullptr; // nullptr once the environment is going
+  unsigned holds_ = 0;
+};
+
+// Runs `work` on a thread of the crew, where it may block, then `settle` on the JavaScript
+// thread; until then the event loop stays alive. If there is no thread, `settle` gets false.
+void run_blocking(Napi::Env env, std::function<void()> work,
+                  std::function<void(Napi::Env, bool ran)> settle);
+
+} // namespace asyncnbd::addon

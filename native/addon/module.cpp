@@ -1,0 +1,27 @@
+// The addon's entry: everything src/addon/types.ts declares.
+#include <napi.h>
+
+#include "addon/js_queue.hpp"
+#include "addon/listener_wrap.hpp"
+#include "addon/plugin_wrap.hpp"
+#include "addon/process.hpp"
+#include "addon/server_wrap.hpp"
+#include "addon/session_wrap.hpp"
+
+namespace asyncnbd::addon {
+
+static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  JsQueue::create(env);
+  exports.Set("NativePlugin", PluginWrap::define(env));
+  exports.Set("NativeServer", ServerWrap::define(env));
+  exports.Set("NativeSession", SessionWrap::define(env));
+  exports.Set("NativeListener", ListenerWrap::define(env));
+  exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
+  exports.Set("listenUnix", Napi::Function::New(env, listen_unix));
+  define_process_functions(env, exports);
+  return exports;
+}
+
+NODE_API_MODULE(asyncnbd, init)
+
+} // namespace asyncnbd::addon

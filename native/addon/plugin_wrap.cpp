@@ -1,0 +1,108 @@
+// See plugin_wrap.hpp.
+#include "addon/plugin_wrap.hpp"
+
+#include "addon/js_queue.hpp"
+
+namespace asyncnbd::addon {
+
+using backend::CPlugin;
+
+namespace {
+
+// undefined for success, else the message, "" if the plugin has logged its own.
+Napi::Value to_js(Napi::Env env, const CPlugin::Failure &failure) {
+  return failure ? Napi::Value(Napi::String::New(env, *failure)) : env.Undefined();
+}
+
+void set_if_any(Napi::Object object, const char *key, const char *text) {
+  if (text != nullptr)
+    object.Set(key, text);
+}
+
+} // namespace
+
+Napi::Function PluginWrap::define(Napi::Env env) {
+  return DefineClass(
+      env, "NativePlugin",
+      {
+          InstanceMethod("open", &PluginWrap::open),
+          InstanceMethod("setDebugFlag", &PluginWrap::set_debug_flag),
+          InstanceMethod("load", &PluginWrap::load),
+          InstanceMethod("config", &PluginWrap::config),
+          InstanceMethod("configComplete", &PluginWrap::run<&CPlugin::config_complete>),
+          InstanceMethod("settleThreadModel", &PluginWrap::run<&CPlugin::settle_thread_model>),
+          InstanceMethod("getReady", &PluginWrap::run<&CPlugin::get_ready>),
+          InstanceMethod("afterFork", &PluginWrap::run<&CPlugin::after_fork>),
+          InstanceMethod("dump", &PluginWrap::dump),
+          InstanceMethod("end", &PluginWrap::end),
+          InstanceAccessor("about", &PluginWrap::about, nullptr),
+          InstanceAccessor("threadModel", &PluginWrap::thread_model, nullptr),
+      });
+}
+
+PluginWrap::PluginWrap(const Napi::CallbackInfo &info)
+    : ObjectWrap(info), plugin_(std::make_shared<CPlugin>(info[0].As<Napi::String>())) {}
+
+Napi::Value PluginWrap::open(const Napi::CallbackInfo &info) {
+  return to_js(info.Env(), plugin_->open());
+}
+
+Napi::Value PluginWrap::set_debug_flag(const Napi::CallbackInfo &info) {
+  bool found = plugin_->set_debug_flag(info[0].As<Napi::String>(), info[1].As<Napi::Number>());
+  return Napi::Boolean::New(info.Env(), found);
+}
+
+Napi::Value PluginWrap::load(const Napi::CallbackInfo &info) {
+  plugin_->load();
+  return info.Env().Undefined();
+}
+
+Napi::Value PluginWrap::config(const Napi::CallbackInfo &info) {
+  return to_js(info.Env(), plugin_->config(info[0].As<Napi::String>(), info[1].As<Napi::String>()));
+}
+
+template <CPlugin::Failure (CPlugin::*step)()>
+Napi::Value PluginWrap::run(const Napi::CallbackInfo &info) {
+  return to_js(info.Env(), (plugin_.get()->*step)());
+}
+
+// dump(write): `write` gets our lines before the plugin prints its own.
+Napi::Value PluginWrap::dump(const Napi::CallbackInfo &info) {
+  info[0].As<Napi::Function>().Call({Napi::String::New(info.Env(), plugin_->describe())});
+  plugin_->dump_plugin();
+  return info.Env().Undefined();
+}
+
+// end(started): cleanup and unload may wait for the plugin's threads, so not on this one.
+Napi::Value PluginWrap::end(const Napi::CallbackInfo &info) {
+  bool started = info[0].As<Napi::Boolean>();
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
+  run_blocking(
+      info.Env(),
+      [plugin = plugin_, started] {
+        if (started)
+          plugin->cleanup();
+        plugin->unload();
+      },
+      [deferred](Napi::Env env, bool) { deferred->Resolve(env.Undefined()); });
+  return deferred->Promise();
+}
+
+Napi::Value PluginWrap::about(const Napi::CallbackInfo &info) {
+  const struct nbdkit_plugin &table = plugin_->table();
+  Napi::Object about = Napi::Object::New(info.Env());
+  about.Set("name", plugin_->name());
+  about.Set("path", plugin_->path());
+  set_if_any(about, "longname", table.longname);
+  set_if_any(about, "version", table.version);
+  set_if_any(about, "description", table.description);
+  set_if_any(about, "configHelp", table.config_help);
+  set_if_any(about, "magicConfigKey", table.magic_config_key);
+  return about;
+}
+
+Napi::Value PluginWrap::thread_model(const Napi::CallbackInfo &info) {
+  return Napi::Number::New(info.Env(), static_cast<int>(plugin_->thread_model()));
+}
+
+} // namespace asyncnbd::addon

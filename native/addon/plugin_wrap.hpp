@@ -1,0 +1,35 @@
+// NativePlugin of src/addon/types.ts: a C plugin as the start-up code drives it.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+
+#include "backend/c_plugin.hpp"
+
+namespace asyncnbd::addon {
+
+class PluginWrap : public Napi::ObjectWrap<PluginWrap> {
+public:
+  static Napi::Function define(Napi::Env env);
+  explicit PluginWrap(const Napi::CallbackInfo &info);
+
+  // Sessions share it: the plugin must not vanish under a call.
+  const std::shared_ptr<backend::CPlugin> &plugin() const { return plugin_; }
+
+private:
+  using Failure = backend::CPlugin::Failure;
+
+  Napi::Value open(const Napi::CallbackInfo &info);
+  Napi::Value set_debug_flag(const Napi::CallbackInfo &info);
+  Napi::Value load(const Napi::CallbackInfo &info);
+  Napi::Value config(const Napi::CallbackInfo &info);
+  template <Failure (backend::CPlugin::*step)()> Napi::Value run(const Napi::CallbackInfo &info);
+  Napi::Value dump(const Napi::CallbackInfo &info);
+  Napi::Value end(const Napi::CallbackInfo &info);
+  Napi::Value about(const Napi::CallbackInfo &info);
+  Napi::Value thread_model(const Napi::CallbackInfo &info);
+
+  std::shared_ptr<backend::CPlugin> plugin_;
+};
+
+} // namespace asyncnbd::addon

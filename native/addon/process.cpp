@@ -1,0 +1,114 @@
+// See process.hpp.
+#include "addon/process.hpp"
+
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <cstring>
+#include <fcntl.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+#include "host/log.hpp"
+#include "host/stdio.hpp"
+
+namespace asyncnbd::addon {
+
+namespace {
+
+void throw_errno(Napi::Env env, const char *what) {
+  Napi::Error::New(env, std::string(what) + ": " + strerror(errno)).ThrowAsJavaScriptException();
+}
+
+// configureLog(program, verbose, sink): sink is 0 for stderr, 1 for syslog, 2 for nothing.
+void configure_log(const Napi::CallbackInfo &info) {
+  host::log_configure(info[0].As<Napi::String>(), info[1].As<Napi::Boolean>(),
+                      static_cast<host::LogSink>(info[2].As<Napi::Number>().Int32Value()));
+}
+
+void log_error(const Napi::CallbackInfo &info) {
+  host::log_error_text(info[0].As<Napi::String>());
+}
+
+void log_debug(const Napi::CallbackInfo &info) {
+  host::log_debug_text(info[0].As<Napi::String>());
+}
+
+// Points a standard descriptor at /dev/null.
+bool silence(int fd) {
+  int null = open("/dev/null", fd == STDIN_FILENO ? O_RDONLY : O_WRONLY);
+  if (null == -1)
+    return false;
+  bool done = dup2(null, fd) != -1;
+  if (null != fd)
+    close(null);
+  return done;
+}
+
+// takeStdio(): copies of stdin and stdout as [in, out], for a client or a command; the plugin
+// finds /dev/null in their place.
+Napi::Value take_stdio(const Napi::CallbackInfo &info) {
+  Napi::Env env = info.Env();
+  fflush(stdout); // C plugins may have printed
+  int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+  if (in == -1 || out == -1 || !silence(STDIN_FILENO) || !silence(STDOUT_FILENO)) {
+    throw_errno(env, "cannot take over standard input and output");
+    return env.Undefined();
+  }
+  host::set_stdio_safe(false);
+  Napi::Array fds = Napi::Array::New(env, 2);
+  fds.Set(0u, in);
+  fds.Set(1u, out);
+  return fds;
+}
+
+// silenceStdio(includingStderr)
+void silence_stdio(const Napi::CallbackInfo &info) {
+  fflush(stdout);
+  host::set_stdio_safe(false);
+  if (!silence(STDIN_FILENO) || !silence(STDOUT_FILENO) ||
+      (info[0].As<Napi::Boolean>() && !silence(STDERR_FILENO)))
+    throw_errno(info.Env(), "cannot redirect standard streams to /dev/null");
+}
+
+void set_stdio_safe(const Napi::CallbackInfo &info) {
+  host::set_stdio_safe(info[0].As<Napi::Boolean>());
+}
+
+void become_session_leader(const Napi::CallbackInfo &) {
+  setsid(); // fails only for a process that is one already
+}
+
+// exitWithParent(parent): terminated as soon as that process, our parent, ends.
+void exit_with_parent(const Napi::CallbackInfo &info) {
+  if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) {
+    throw_errno(info.Env(), "cannot arrange to end with the parent process");
+    return;
+  }
+  // The parent may have ended before we asked.
+  if (getppid() != info[0].As<Napi::Number>().Int32Value())
+    raise(SIGTERM);
+}
+
+void lock_memory(const Napi::CallbackInfo &info) {
+  if (mlockall(MCL_CURRENT | MCL_FUTURE) == -1)
+    throw_errno(info.Env(), "cannot lock memory for --swap");
+}
+
+} // namespace
+
+void define_process_functions(Napi::Env env, Napi::Object exports) {
+  exports.Set("configureLog", Napi::Function::New(env, configure_log));
+  exports.Set("logError", Napi::Function::New(env, log_error));
+  exports.Set("logDebug", Napi::Function::New(env, log_debug));
+  exports.Set("takeStdio", Napi::Function::New(env, take_stdio));
+  exports.Set("silenceStdio", Napi::Function::New(env, silence_stdio));
+  exports.Set("setStdioSafe", Napi::Function::New(env, set_stdio_safe));
+  exports.Set("becomeSessionLeader", Napi::Function::New(env, become_session_leader));
+  exports.Set("exitWithParent", Napi::Function::New(env, exit_with_parent));
+  exports.Set("lockMemory", Napi::Function::New(env, lock_memory));
+}
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,24 @@
+// NativeServer of src/addon/types.ts: what the sessions and connections of one server share.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+
+#include "host/context.hpp"
+
+namespace asyncnbd::addon {
+
+class ServerWrap : public Napi::ObjectWrap<ServerWrap> {
+public:
+  static Napi::Function define(Napi::Env env);
+  explicit ServerWrap(const Napi::CallbackInfo &info);
+
+  const std::shared_ptr<host::ServerContext> &context() const { return context_; }
+
+private:
+  Napi::Value announce_stop(const Napi::CallbackInfo &info);
+
+  std::shared_ptr<host::ServerContext> context_;
+};
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,63 @@
+// NativeSession of src/addon/types.ts: one client, from its handshake (bytes and plugin calls on
+// behalf of TypeScript) to the end of its transmission phase.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+#include <vector>
+
+#include "addon/fd_poll.hpp"
+#include "backend/c_backend.hpp"
+#include "connection/connection.hpp"
+#include "transport/handshake_io.hpp"
+
+namespace asyncnbd::addon {
+
+// JavaScript asks for one thing at a time: every method that returns a promise must be awaited
+// before the next is called, except stop and abort.
+class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
+public:
+  static Napi::Function define(Napi::Env env);
+  explicit SessionWrap(const Napi::CallbackInfo &info);
+  ~SessionWrap() override;
+
+private:
+  // Outlives the wrapper while plugin calls run.
+  struct Core {
+    std::shared_ptr<backend::CPlugin> plugin;
+    std::shared_ptr<connection::Connection> connection;
+    bool readonly;
+    std::unique_ptr<backend::CBackend> backend; // between openExport and closeExport or start
+  };
+
+  Napi::Value read(const Napi::CallbackInfo &info);
+  Napi::Value skip(const Napi::CallbackInfo &info);
+  Napi::Value write(const Napi::CallbackInfo &info);
+  Napi::Value preconnect(const Napi::CallbackInfo &info);
+  Napi::Value list_exports(const Napi::CallbackInfo &info);
+  Napi::Value open_export(const Napi::CallbackInfo &info);
+  Napi::Value export_description(const Napi::CallbackInfo &info);
+  Napi::Value block_sizes(const Napi::CallbackInfo &info);
+  Napi::Value close_export(const Napi::CallbackInfo &info);
+  Napi::Value start(const Napi::CallbackInfo &info);
+  Napi::Value stop(const Napi::CallbackInfo &info);
+  Napi::Value abort(const Napi::CallbackInfo &info);
+
+  Napi::Value begin_io(Napi::Env env);
+  void advance_io();
+  void settle_io(Napi::Value value);
+  void stop_polling();
+  void close_fds();
+
+  int in_fd_;
+  int out_fd_;
+  std::shared_ptr<Core> core_;
+  std::unique_ptr<transport::HandshakeIo> io_;
+  std::unique_ptr<FdPoll> in_poll_;
+  std::unique_ptr<FdPoll> out_poll_; // the same descriptor's, unless in and out differ
+  std::unique_ptr<Napi::Promise::Deferred> pending_io_;
+  bool reading_ = false; // the pending operation is a read
+  bool started_ = false;
+};
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,81 @@
+// The one contract between connections and what serves them: submit a request; it is completed
+// exactly once, from any thread, before or after submit returns.
+#pragma once
+
+#include <cstdint>
+#include <string>
+
+namespace asyncnbd::backend {
+
+struct Request;
+
+// Who gets the answer of a request.
+class Completer {
+public:
+  virtual ~Completer() = default;
+  // `error` is 0 or an errno; for a read, 0 means that request.data is filled.
+  virtual void complete(Request &request, int error) = 0;
+};
+
+// A request that has passed the connection's checks: the range lies inside the export and the
+// export offers the command and its flags.
+struct Request {
+  Completer *completer;
+  uint64_t offset;
+  uint32_t length_bytes;
+  uint16_t type;  // NBD_CMD_*
+  uint16_t flags; // NBD_CMD_FLAG_*; FUA only on commands that write
+  uint8_t *data;  // length_bytes to fill for a read, to store for a write; else nullptr
+
+  void complete(int error) { completer->complete(*this, error); }
+};
+
+// The values of NBDKIT_FUA_* and NBDKIT_CACHE_*, and for zeroing the same three steps.
+enum class Support : uint8_t { none = 0, emulate = 1, native = 2 };
+
+// Block sizes in bytes ("Block size constraints"); all 0 when the export has none to tell.
+struct BlockSizes {
+  uint32_t minimum = 0;
+  uint32_t preferred = 0;
+  uint32_t maximum = 0;
+};
+
+// What an open export can do. Fixed from open to close.
+struct Capabilities {
+  uint64_t size_bytes = 0;
+  bool can_write = false;
+  bool can_flush = false;
+  bool is_rotational = false;
+  bool can_trim = false;
+  bool can_fast_zero = false;
+  bool can_multi_conn = false;
+  bool can_extents = false;
+  Support zero = Support::none;
+  Support fua = Support::none;
+  Support cache = Support::none;
+};
+
+// How many calls a backend stands at once; the numbers are nbdkit's.
+enum class ThreadModel : int {
+  serialize_connections = 0,
+  serialize_all_requests = 1,
+  serialize_requests = 2,
+  parallel = 3,
+};
+
+// One export opened for one connection.
+class Backend {
+public:
+  virtual ~Backend() = default;
+
+  virtual const Capabilities &capabilities() const = 0;
+  virtual ThreadModel thread_model() const = 0;
+
+  // May block; any thread, but no more at once than thread_model allows.
+  virtual void submit(Request &request) = 0;
+
+  // The last call, when no request is outstanding. May block.
+  virtual void close() = 0;
+};
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,70 @@
+// See c_exports.hpp.
+#include "backend/c_exports.hpp"
+
+#include <cstring>
+
+#include "host/exports_list.hpp"
+#include "host/log.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::backend {
+
+namespace {
+
+// default_export without taking the lock and the context, for use inside list_exports too.
+std::optional<std::string> ask_default_export(CPlugin &plugin, const host::CallContext &context,
+                                              bool readonly) {
+  if (plugin.table().default_export == nullptr)
+    return "";
+  const char *name = plugin.table().default_export(readonly, context.tls);
+  if (name == nullptr)
+    return std::nullopt;
+  if (strlen(name) > wire::MAX_STRING_BYTES) {
+    host::log_error("default_export gave a name longer than %zu bytes", wire::MAX_STRING_BYTES);
+    return std::nullopt;
+  }
+  return name;
+}
+
+} // namespace
+
+bool preconnect(CPlugin &plugin, host::CallContext &context, bool readonly) {
+  host::ContextScope scope(&context);
+  auto lock = plugin.serialize_calls();
+  host::log_debug("%s: preconnect", plugin.name().c_str());
+  return plugin.table().preconnect == nullptr || plugin.table().preconnect(readonly) != -1;
+}
+
+std::optional<std::string> default_export(CPlugin &plugin, host::CallContext &context,
+                                          bool readonly) {
+  host::ContextScope scope(&context);
+  auto lock = plugin.serialize_calls();
+  host::log_debug("%s: default_export readonly=%d tls=%d", plugin.name().c_str(), readonly,
+                  context.tls);
+  return ask_default_export(plugin, context, readonly);
+}
+
+std::optional<std::vector<ExportEntry>> list_exports(CPlugin &plugin, host::CallContext &context,
+                                                     bool readonly) {
+  host::ContextScope scope(&context);
+  auto lock = plugin.serialize_calls();
+  host::log_debug("%s: list_exports readonly=%d tls=%d", plugin.name().c_str(), readonly,
+                  context.tls);
+  nbdkit_exports exports;
+  if (plugin.table().list_exports == nullptr)
+    exports.entries.push_back({"", std::nullopt, true});
+  else if (plugin.table().list_exports(readonly, context.tls, &exports) == -1)
+    return std::nullopt;
+
+  std::vector<ExportEntry> entries;
+  for (const nbdkit_exports::Entry &entry : exports.entries) {
+    std::optional<std::string> name = entry.name;
+    if (entry.is_default)
+      name = ask_default_export(plugin, context, readonly);
+    if (name)
+      entries.push_back({*name, entry.description.value_or("")});
+  }
+  return entries;
+}
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,31 @@
+// What a C plugin is asked about a client before an export is open.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/c_plugin.hpp"
+#include "host/context.hpp"
+
+namespace asyncnbd::backend {
+
+struct ExportEntry {
+  std::string name;
+  std::string description; // empty: none
+};
+
+// All may block, log their failures, and make `context` the plugin's for the call.
+
+// False: the plugin turns the client away.
+bool preconnect(CPlugin &plugin, host::CallContext &context, bool readonly);
+
+// std::nullopt: the list failed.
+std::optional<std::vector<ExportEntry>> list_exports(CPlugin &plugin, host::CallContext &context,
+                                                     bool readonly);
+
+// What a client gets that asks for "". std::nullopt: there is no default export.
+std::optional<std::string> default_export(CPlugin &plugin, host::CallContext &context,
+                                          bool readonly);
+
+} // namespace asyncnbd::backend

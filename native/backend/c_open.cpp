@@ -1,0 +1,173 @@
+// The beginning and the end of c_backend.hpp: open, what the export can do, close. Questions are
+// asked in nbdkit's order, once each, with nbdkit's answers for callbacks that are missing.
+#include <cinttypes>
+
+#include "backend/c_backend.hpp"
+#include "host/log.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::backend {
+
+namespace {
+
+bool is_power_of_two(uint32_t value) {
+  return value != 0 && (value & (value - 1)) == 0;
+}
+
+// The rules of "Block size constraints", as nbdkit applies them to its plugins.
+const char *block_size_fault(const BlockSizes &sizes) {
+  if (!is_power_of_two(sizes.minimum) || sizes.minimum > 65536)
+    return "the minimum must be a power of 2 up to 64 KiB";
+  if (!is_power_of_two(sizes.preferred) || sizes.preferred < 512 || sizes.preferred > (32u << 20))
+    return "the preferred size must be a power of 2 from 512 bytes to 32 MiB";
+  if (sizes.maximum != UINT32_MAX && sizes.maximum % sizes.minimum != 0)
+    return "the maximum must be a multiple of the minimum or 2^32-1";
+  if (sizes.minimum > sizes.preferred || sizes.preferred > sizes.maximum)
+    return "the sizes must not fall from minimum to preferred to maximum";
+  return nullptr;
+}
+
+} // namespace
+
+std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &context,
+                                         bool readonly) {
+  host::ContextScope scope(&context);
+  auto lock = plugin.serialize_calls();
+  host::log_debug("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(), readonly,
+                  context.export_name, context.tls);
+  uint64_t messages = host::error_messages_on_this_thread();
+  void *handle = plugin.table().open(readonly);
+  if (handle == nullptr) {
+    if (host::error_messages_on_this_thread() == messages)
+      host::log_error("open of export \"%s\" failed, and the plugin gave no reason",
+                      context.export_name);
+    return nullptr;
+  }
+
+  std::unique_ptr<CBackend> backend(new CBackend(plugin, context));
+  backend->handle_ = handle;
+  if (backend->read_capabilities(readonly))
+    return backend;
+  if (plugin.table().close != nullptr)
+    plugin.table().close(handle);
+  return nullptr;
+}
+
+void CBackend::close() {
+  host::ContextScope scope(&context_);
+  auto lock = plugin_.serialize_calls();
+  host::log_debug("%s: close", plugin_.name().c_str());
+  if (plugin_.table().close != nullptr)
+    plugin_.table().close(handle_);
+  handle_ = nullptr;
+}
+
+bool CBackend::ask(const char *question, int (*callback)(void *), bool if_missing, bool *answer) {
+  int given = callback != nullptr ? callback(handle_) : if_missing;
+  host::log_debug("%s: %s: %d", plugin_.name().c_str(), question, given);
+  if (given == -1) {
+    host::log_error("%s failed, the export cannot be opened", question);
+    return false;
+  }
+  *answer = given != 0;
+  return true;
+}
+
+bool CBackend::ask_support(const char *question, int (*callback)(void *), Support if_missing,
+                           Support *answer) {
+  int given = callback != nullptr ? callback(handle_) : static_cast<int>(if_missing);
+  host::log_debug("%s: %s: %d", plugin_.name().c_str(), question, given);
+  if (given < 0 || given > static_cast<int>(Support::native)) {
+    host::log_error("%s returned %d, the export cannot be opened", question, given);
+    return false;
+  }
+  *answer = static_cast<Support>(given);
+  return true;
+}
+
+// What only matters when the export can be written; asked between can_write and can_flush.
+bool CBackend::read_write_capabilities() {
+  const struct nbdkit_plugin &table = plugin_.table();
+  bool can_zero;
+  if (!ask("can_zero", table.can_zero, table.zero != nullptr || table._zero_v1 != nullptr,
+           &can_zero))
+    return false;
+  capabilities_.zero = can_zero ? Support::native : Support::emulate;
+  // Zeroing by writing can be relied on to refuse a fast zero at once, which is all it takes.
+  bool always_refuses = table.zero == nullptr || !can_zero;
+  if (!ask("can_fast_zero", table.can_fast_zero, always_refuses, &capabilities_.can_fast_zero) ||
+      !ask("can_trim", table.can_trim, table.trim != nullptr || table._trim_v1 != nullptr,
+           &capabilities_.can_trim))
+    return false;
+
+  const bool has_flush = table.flush != nullptr || table._flush_v1 != nullptr;
+  if (!ask_support("can_fua", table.can_fua, has_flush ? Support::emulate : Support::none,
+                   &capabilities_.fua))
+    return false;
+  // Version 1 callbacks have no flags to carry FUA.
+  if (capabilities_.fua == Support::native && table.pwrite == nullptr)
+    capabilities_.fua = Support::emulate;
+  return true;
+}
+
+bool CBackend::read_capabilities(bool readonly) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  int64_t size = table.get_size(handle_);
+  host::log_debug("%s: get_size: %" PRIi64, plugin_.name().c_str(), size);
+  if (size < 0) {
+    host::log_error("get_size returned %" PRIi64 ", the export cannot be opened", size);
+    return false;
+  }
+  capabilities_.size_bytes = static_cast<uint64_t>(size);
+
+  const bool has_pwrite = table.pwrite != nullptr || table._pwrite_v1 != nullptr;
+  const bool has_flush = table.flush != nullptr || table._flush_v1 != nullptr;
+  if (!readonly && !ask("can_write", table.can_write, has_pwrite, &capabilities_.can_write))
+    return false;
+  if (capabilities_.can_write && !read_write_capabilities())
+    return false;
+  bool can_multi_conn;
+  if (!ask("can_flush", table.can_flush, has_flush, &capabilities_.can_flush) ||
+      !ask("is_rotational", table.is_rotational, false, &capabilities_.is_rotational) ||
+      !ask("can_multi_conn", table.can_multi_conn, false, &can_multi_conn) ||
+      !ask_support("can_cache", table.can_cache,
+                   table.cache != nullptr ? Support::native : Support::none,
+                   &capabilities_.cache) ||
+      !ask("can_extents", table.can_extents, table.extents != nullptr, &capabilities_.can_extents))
+    return false;
+  // Where connections take turns, a second one of the same client would wait for ever.
+  capabilities_.can_multi_conn =
+      can_multi_conn && plugin_.thread_model() != ThreadModel::serialize_connections;
+  return true;
+}
+
+std::string CBackend::description() {
+  host::ContextScope scope(&context_);
+  auto lock = plugin_.serialize_calls();
+  if (plugin_.table().export_description == nullptr)
+    return {};
+  const char *text = plugin_.table().export_description(handle_);
+  return text != nullptr ? text : "";
+}
+
+bool CBackend::block_sizes(BlockSizes *sizes) {
+  host::ContextScope scope(&context_);
+  auto lock = plugin_.serialize_calls();
+  if (plugin_.table().block_size == nullptr)
+    return true;
+  if (plugin_.table().block_size(handle_, &sizes->minimum, &sizes->preferred, &sizes->maximum) ==
+      -1) {
+    host::log_error("block_size failed");
+    return false;
+  }
+  if (sizes->minimum == 0 && sizes->preferred == 0 && sizes->maximum == 0)
+    return true;
+  const char *fault = block_size_fault(*sizes);
+  if (fault != nullptr)
+    host::log_error("block_size gave minimum %" PRIu32 ", preferred %" PRIu32 ", maximum %" PRIu32
+                    " bytes: %s",
+                    sizes->minimum, sizes->preferred, sizes->maximum, fault);
+  return fault == nullptr;
+}
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,168 @@
+// See c_plugin.hpp.
+#include "backend/c_plugin.hpp"
+
+#include <algorithm>
+#include <cctype>
+#include <cstring>
+
+#include "host/context.hpp"
+#include "host/log.hpp"
+
+namespace asyncnbd::backend {
+
+namespace {
+
+using PluginInit = struct nbdkit_plugin *(*)();
+
+bool is_alphanumeric(char c) {
+  return isalnum(static_cast<unsigned char>(c)) != 0;
+}
+
+bool is_plugin_name(const char *name) {
+  if (!is_alphanumeric(*name))
+    return false;
+  return std::all_of(name, name + strlen(name),
+                     [](char c) { return is_alphanumeric(c) || c == '-'; });
+}
+
+} // namespace
+
+// Calls one of the callbacks that take nothing and return 0 or -1.
+CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) const {
+  if (function == nullptr)
+    return std::nullopt;
+  host::share_environment();
+  uint64_t messages = host::error_messages_on_this_thread();
+  if (function() != -1)
+    return std::nullopt;
+  return host::error_messages_on_this_thread() != messages
+             ? ""
+             : "plugin \"" + name_ + "\": " + callback + " failed and gave no reason";
+}
+
+CPlugin::Failure CPlugin::open() {
+  std::string reason;
+  if (!library_.open(path_, &reason))
+    return "cannot open plugin " + path_ + ": " + reason;
+  auto init = reinterpret_cast<PluginInit>(library_.symbol("plugin_init"));
+  if (init == nullptr)
+    return path_ + " is not a plugin: it has no function plugin_init "
+                   "(is NBDKIT_REGISTER_PLUGIN missing?)";
+  const struct nbdkit_plugin *registered = init();
+  if (registered == nullptr)
+    return path_ + ": plugin_init returned NULL, the plugin has refused to be used";
+  struct_size_ = registered->_struct_size;
+  if (struct_size_ < offsetof(struct nbdkit_plugin, longname))
+    return path_ + ": the plugin's table is " + std::to_string(struct_size_) + " bytes short";
+  // A plugin built for an older interface has a shorter table: what it lacks stays zero.
+  memcpy(&table_, registered, std::min(struct_size_, sizeof table_));
+  return check_table();
+}
+
+CPlugin::Failure CPlugin::check_table() {
+  if (table_._api_version < 0 || table_._api_version > 2)
+    return path_ + ": the plugin wants API version " + std::to_string(table_._api_version) +
+           ", this server has 1 and 2";
+  if (table_.name == nullptr)
+    return path_ + ": the plugin has no name";
+  if (!is_plugin_name(table_.name))
+    return path_ + ": the plugin's name \"" + table_.name +
+           "\" must be letters, digits and, not first, dashes";
+  name_ = table_.name;
+  if (table_.open == nullptr)
+    return path_ + ": the plugin has no open callback";
+  if (table_.get_size == nullptr)
+    return path_ + ": the plugin has no get_size callback";
+  if (table_.pread == nullptr && table_._pread_v1 == nullptr)
+    return path_ + ": the plugin has no pread callback";
+  if (table_._thread_model < 0)
+    return path_ + ": the plugin's thread model " + std::to_string(table_._thread_model) +
+           " does not exist";
+  // A model this server does not know is more permissive than those it knows.
+  max_thread_model_ = static_cast<ThreadModel>(
+      std::min(table_._thread_model, static_cast<int>(ThreadModel::parallel)));
+  thread_model_ = max_thread_model_;
+  return std::nullopt;
+}
+
+bool CPlugin::set_debug_flag(const std::string &flag, int value) {
+  std::string symbol = name_ + "_debug_" + flag;
+  std::replace_if(
+      symbol.begin(), symbol.end(), [](char c) { return c == '.' || c == '-'; }, '_');
+  auto *variable = static_cast<int *>(library_.symbol(symbol));
+  if (variable != nullptr)
+    *variable = value;
+  return variable != nullptr;
+}
+
+void CPlugin::load() {
+  host::log_debug("%s: load", name_.c_str());
+  host::share_environment();
+  if (table_.load != nullptr)
+    table_.load();
+}
+
+CPlugin::Failure CPlugin::config(const std::string &key, const std::string &value) {
+  host::log_debug("%s: config key=%s, value=%s", name_.c_str(), key.c_str(), value.c_str());
+  if (table_.config == nullptr)
+    return "plugin \"" + name_ + "\" takes no parameters, but \"" + key + "=" + value +
+           "\" was given";
+  host::share_environment();
+  host::InternPool &interns = host::process_interns();
+  uint64_t messages = host::error_messages_on_this_thread();
+  if (table_.config(interns.add(key), interns.add(value)) != -1)
+    return std::nullopt;
+  return host::error_messages_on_this_thread() != messages
+             ? ""
+             : "plugin \"" + name_ + "\" refused the parameter " + key + "=" + value;
+}
+
+CPlugin::Failure CPlugin::config_complete() {
+  host::log_debug("%s: config_complete", name_.c_str());
+  return run("config_complete", table_.config_complete);
+}
+
+CPlugin::Failure CPlugin::settle_thread_model() {
+  if (table_.thread_model == nullptr)
+    return std::nullopt;
+  uint64_t messages = host::error_messages_on_this_thread();
+  int wanted = table_.thread_model();
+  if (wanted == -1 && host::error_messages_on_this_thread() != messages)
+    return "";
+  if (wanted < 0)
+    return "plugin \"" + name_ + "\": thread_model returned " + std::to_string(wanted) +
+           ", which is no thread model";
+  thread_model_ = static_cast<ThreadModel>(std::min(wanted, static_cast<int>(thread_model_)));
+  return std::nullopt;
+}
+
+CPlugin::Failure CPlugin::get_ready() {
+  host::log_debug("%s: get_ready thread_model=%d", name_.c_str(), static_cast<int>(thread_model_));
+  return run("get_ready", table_.get_ready);
+}
+
+CPlugin::Failure CPlugin::after_fork() {
+  host::log_debug("%s: after_fork", name_.c_str());
+  return run("after_fork", table_.after_fork);
+}
+
+void CPlugin::cleanup() {
+  host::log_debug("%s: cleanup", name_.c_str());
+  if (table_.cleanup != nullptr)
+    table_.cleanup();
+}
+
+void CPlugin::unload() {
+  host::log_debug("%s: unload", name_.c_str());
+  if (table_.unload != nullptr)
+    table_.unload();
+  library_.close();
+}
+
+std::unique_lock<std::mutex> CPlugin::serialize_calls() {
+  if (thread_model_ <= ThreadModel::serialize_all_requests)
+    return std::unique_lock(all_calls_);
+  return {};
+}
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,68 @@
+// A C plugin's shared object and its life before, beside and after its connections: load,
+// config, … , unload. What happens inside a connection is in c_backend.hpp.
+#pragma once
+
+#include <cstddef>
+#include <mutex>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "host/abi.hpp"
+#include "host/library.hpp"
+
+namespace asyncnbd::backend {
+
+// Calls are made by the thread that starts the server, in the order of the declarations.
+class CPlugin {
+public:
+  // What went wrong, in words for the user; empty when the plugin has logged the reason itself.
+  // std::nullopt is success.
+  using Failure = std::optional<std::string>;
+
+  explicit CPlugin(std::string path) : path_(std::move(path)) {}
+
+  // dlopen, plugin_init and the checks of what it gave; calls nothing else of the plugin.
+  Failure open();
+
+  // Sets the plugin's int NAME_debug_FLAG; false if it has none such.
+  bool set_debug_flag(const std::string &flag, int value);
+
+  void load();
+  Failure config(const std::string &key, const std::string &value);
+  Failure config_complete();
+  Failure settle_thread_model();
+  Failure get_ready();
+  Failure after_fork();
+  void cleanup();
+  void unload();
+
+  // --dump-plugin: our KEY=VALUE lines, then what the plugin prints on stdout.
+  std::string describe() const;
+  void dump_plugin() const;
+
+  const struct nbdkit_plugin &table() const { return table_; }
+  const std::string &path() const { return path_; }
+  const std::string &name() const { return name_; }
+  ThreadModel thread_model() const { return thread_model_; }
+
+  // Held around every callback of a connection by plugins that want one call at a time; an
+  // unlocked lock for others.
+  std::unique_lock<std::mutex> serialize_calls();
+
+private:
+  Failure check_table();
+  Failure run(const char *callback, int (*function)()) const;
+
+  const std::string path_;
+  host::Library library_;
+  struct nbdkit_plugin table_ {};
+  size_t struct_size_ = 0; // as the plugin has it, which may be more or less than ours
+  std::string name_;
+  ThreadModel max_thread_model_ = ThreadModel::parallel; // what the plugin was built with
+  ThreadModel thread_model_ = ThreadModel::parallel;     // what it asked for when started
+  std::mutex all_calls_;
+};
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,74 @@
+// See buffers.hpp.
+#include "connection/buffers.hpp"
+
+#include <sys/mman.h>
+
+namespace asyncnbd::connection {
+
+namespace {
+
+// What an idle connection keeps. Fresh memory costs a page fault per 4 KiB, which is more than
+// sending it does; so buffers of the usual sizes stay, giants go.
+constexpr size_t MAX_FREE_BYTES = 8u << 20;
+constexpr size_t MAX_KEPT_BYTES = 4u << 20;
+constexpr size_t PAGE_BYTES = 4096;
+// A free buffer serves a smaller request unless that would waste most of it.
+constexpr size_t MAX_EXCESS = 4;
+
+void destroy(Buffer *buffer) {
+  munmap(buffer->data, buffer->capacity_bytes);
+  delete buffer;
+}
+
+} // namespace
+
+void Buffer::unref() {
+  // Release: this owner's use of the memory comes before its next owner's.
+  if (references.fetch_sub(1, std::memory_order_acq_rel) == 1)
+    pool->put(this);
+}
+
+BufferPool::~BufferPool() {
+  while (free_ != nullptr) {
+    Buffer *next = free_->next_free;
+    destroy(free_);
+    free_ = next;
+  }
+}
+
+Buffer *BufferPool::get(size_t capacity_bytes) {
+  {
+    std::lock_guard lock(mutex_);
+    for (Buffer **link = &free_; *link != nullptr; link = &(*link)->next_free) {
+      Buffer *buffer = *link;
+      if (buffer->capacity_bytes < capacity_bytes ||
+          buffer->capacity_bytes / MAX_EXCESS > capacity_bytes)
+        continue;
+      *link = buffer->next_free;
+      free_bytes_ -= buffer->capacity_bytes;
+      buffer->references.store(1, std::memory_order_relaxed);
+      return buffer;
+    }
+  }
+  size_t rounded = (capacity_bytes + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+  void *memory = mmap(nullptr, rounded, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED)
+    return nullptr;
+  return new Buffer{static_cast<uint8_t *>(memory), rounded, this};
+}
+
+void BufferPool::put(Buffer *buffer) {
+  {
+    std::lock_guard lock(mutex_);
+    if (buffer->capacity_bytes <= MAX_KEPT_BYTES &&
+        free_bytes_ + buffer->capacity_bytes <= MAX_FREE_BYTES) {
+      buffer->next_free = free_;
+      free_ = buffer;
+      free_bytes_ += buffer->capacity_bytes;
+      return;
+    }
+  }
+  destroy(buffer);
+}
+
+} // namespace asyncnbd::connection

@@ -1,0 +1,49 @@
+// Memory for requests and replies: reference-counted buffers that one connection reuses and no
+// other ever sees.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <mutex>
+
+namespace asyncnbd::connection {
+
+class BufferPool;
+
+// Goes back to its pool when the last reference is dropped.
+struct Buffer {
+  uint8_t *data;
+  size_t capacity_bytes;
+  BufferPool *pool;
+  Buffer *next_free = nullptr;
+  std::atomic<uint32_t> references{1};
+
+  void ref() { references.fetch_add(1, std::memory_order_relaxed); }
+  void unref();
+  // The acquire pairs with unref's release: what the others did with the memory is over.
+  bool is_exclusive() const { return references.load(std::memory_order_acquire) == 1; }
+};
+
+// Thread-safe. Outlives its buffers. Memory comes zeroed from the system, so that a plugin that
+// fills less than it says cannot show one client another client's data.
+class BufferPool {
+public:
+  BufferPool() = default;
+  ~BufferPool();
+  BufferPool(const BufferPool &) = delete;
+  BufferPool &operator=(const BufferPool &) = delete;
+
+  // A buffer of at least this size with one reference; nullptr if memory is short.
+  Buffer *get(size_t capacity_bytes);
+
+private:
+  friend struct Buffer;
+  void put(Buffer *buffer);
+
+  std::mutex mutex_;
+  Buffer *free_ = nullptr;
+  size_t free_bytes_ = 0;
+};
+
+} // namespace asyncnbd::connection

@@ -1,0 +1,89 @@
+// See check.hpp.
+#include "connection/check.hpp"
+
+#include <cerrno>
+
+namespace asyncnbd::connection {
+
+using namespace wire;
+
+namespace {
+
+// What a command may carry and needs; commands without a rule are not served.
+struct CommandRule {
+  uint16_t allowed_flags; // besides NBD_CMD_FLAG_FUA
+  uint16_t needed_facts;  // transmission flags without which the command is refused
+  bool modifies;          // refused on a read-only export
+  bool has_range;         // offset and length mean something
+  bool limited_payload;   // the length is also the payload's, of the request or the reply
+  int out_of_range;
+};
+
+const CommandRule *rule_of(uint16_t type) {
+  static constexpr CommandRule READ{0, 0, false, true, true, EINVAL};
+  static constexpr CommandRule WRITE{0, 0, true, true, true, ENOSPC};
+  static constexpr CommandRule FLUSH{0, NBD_FLAG_SEND_FLUSH, false, false, false, EINVAL};
+  static constexpr CommandRule TRIM{0, NBD_FLAG_SEND_TRIM, true, true, false, EINVAL};
+  static constexpr CommandRule CACHE{0, NBD_FLAG_SEND_CACHE, false, true, false, EINVAL};
+  static constexpr CommandRule WRITE_ZEROES{NBD_CMD_FLAG_NO_HOLE | NBD_CMD_FLAG_FAST_ZERO,
+                                            NBD_FLAG_SEND_WRITE_ZEROES,
+                                            true,
+                                            true,
+                                            false,
+                                            ENOSPC};
+  switch (type) {
+  case NBD_CMD_READ:
+    return &READ;
+  case NBD_CMD_WRITE:
+    return &WRITE;
+  case NBD_CMD_FLUSH:
+    return &FLUSH;
+  case NBD_CMD_TRIM:
+    return &TRIM;
+  case NBD_CMD_CACHE:
+    return &CACHE;
+  case NBD_CMD_WRITE_ZEROES:
+    return &WRITE_ZEROES;
+  default:
+    return nullptr;
+  }
+}
+
+bool is_inside(const RequestHeader &header, uint64_t size_bytes) {
+  // Written so that nothing can overflow.
+  return header.offset <= size_bytes && header.length_bytes <= size_bytes - header.offset;
+}
+
+int check_flags(const RequestHeader &header, const CommandRule &rule, uint16_t facts) {
+  if ((header.flags & ~(rule.allowed_flags | NBD_CMD_FLAG_FUA)) != 0)
+    return EINVAL;
+  // FUA must be accepted on every command once it was offered: Linux sends it on flushes too.
+  if ((header.flags & NBD_CMD_FLAG_FUA) != 0 && (facts & NBD_FLAG_SEND_FUA) == 0)
+    return EINVAL;
+  if ((header.flags & NBD_CMD_FLAG_FAST_ZERO) != 0 && (facts & NBD_FLAG_SEND_FAST_ZERO) == 0)
+    return EINVAL;
+  return 0;
+}
+
+} // namespace
+
+int check_request(const RequestHeader &header, const ExportFacts &facts) {
+  const CommandRule *rule = rule_of(header.type);
+  if (rule == nullptr)
+    return EINVAL;
+  if (rule->modifies && (facts.transmission_flags & NBD_FLAG_READ_ONLY) != 0)
+    return EPERM;
+  if (!rule->has_range && (header.offset != 0 || header.length_bytes != 0))
+    return EINVAL;
+  // A length of zero is left open by the specification; nbdkit counts it as out of range.
+  if (rule->has_range && (!is_inside(header, facts.size_bytes) || header.length_bytes == 0))
+    return rule->out_of_range;
+  if (int error = check_flags(header, *rule, facts.transmission_flags))
+    return error;
+  if (rule->limited_payload && header.length_bytes > MAX_PAYLOAD_BYTES)
+    return EINVAL;
+  bool offered = (facts.transmission_flags & rule->needed_facts) == rule->needed_facts;
+  return offered ? 0 : EINVAL;
+}
+
+} // namespace asyncnbd::connection

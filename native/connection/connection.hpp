@@ -1,0 +1,87 @@
+// One client from accept to close: what its plugin may know of it (host::CallContext), then,
+// once the handshake is over, its transmission phase.
+#pragma once
+
+#include <atomic>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "backend/backend.hpp"
+#include "connection/check.hpp"
+#include "connection/reply_queue.hpp"
+#include "connection/request_reader.hpp"
+#include "connection/scheduler.hpp"
+#include "host/context.hpp"
+#include "transport/transport.hpp"
+
+namespace asyncnbd::connection {
+
+class Connection final : public host::CallContext,
+                         public std::enable_shared_from_this<Connection>,
+                         private backend::Completer,
+                         private SentListener,
+                         private Watched {
+public:
+  Connection(std::shared_ptr<host::ServerContext> server, std::string plugin_name, uint64_t number)
+      : CallContext(std::move(server), std::move(plugin_name), number) {}
+
+  // Serves requests until the client leaves, the stream breaks or the server stops, on threads
+  // of its own: up to `max_threads` if the backend's thread model allows it. `on_closed` is
+  // called at the very end, on one of them. Takes the transport and the backend, and keeps
+  // itself alive. False, with nothing taken, if no thread can be started.
+  bool start(std::unique_ptr<transport::Transport> *transport,
+             std::unique_ptr<backend::Backend> *backend, uint16_t transmission_flags,
+             unsigned max_threads, std::function<void()> on_closed);
+
+  // Graceful end: answers what has arrived, then closes. Wakes a sleeping reader only together
+  // with ServerContext::announce_stop. Any thread, once started.
+  void stop() { stop_requested_.store(true, std::memory_order_relaxed); }
+
+  // Immediate end: nothing more is sent. Any thread, once started.
+  void abort();
+
+  // nbdkit_disconnect. Before the start it is remembered: see disconnect_requested.
+  void disconnect(bool force) override;
+  bool disconnect_requested() const { return refuse_commands_.load(std::memory_order_relaxed); }
+
+private:
+  // backend::Completer
+  void complete(backend::Request &request, int error) override;
+  // SentListener
+  void on_sent(PendingRequest *first, PendingRequest *last, uint32_t count) override;
+  // Watched
+  uint64_t current_call() const override { return baton_.current_call(); }
+  void on_stuck(uint64_t call) override;
+
+  void lead();
+  void lead_until_passed_on();
+  bool execute(PendingRequest *request);
+  bool submit_passing_on(PendingRequest *request);
+  bool take_lead_from_stuck_thread();
+  int refusal(const PendingRequest &request) const;
+  void end_reading();
+  void release(uint32_t count);
+  void finish();
+  void report_failure(const PendingRequest &request);
+
+  ExportFacts facts_{};
+  std::unique_ptr<transport::Transport> transport_;
+  std::unique_ptr<backend::Backend> backend_;
+  std::unique_ptr<ReplyQueue> replies_;
+  std::unique_ptr<RequestReader> reader_; // the leader's
+  std::function<void()> on_closed_;
+  std::shared_ptr<Connection> self_; // until finish
+
+  Baton baton_;
+  unsigned max_threads_ = 1;
+  std::atomic<unsigned> threads_{0};
+  // Requests whose replies have not left, and one for the reading; 0 ends the connection.
+  std::atomic<uint32_t> live_{1};
+
+  std::atomic<bool> stop_requested_{false};
+  std::atomic<bool> refuse_commands_{false};
+  std::atomic<unsigned> failures_reported_{0};
+};
+
+} // namespace asyncnbd::connection

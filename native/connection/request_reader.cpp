@@ -1,0 +1,281 @@
+// See request_reader.hpp.
+#include "connection/request_reader.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+
+#include "host/log.hpp"
+
+namespace asyncnbd::connection {
+
+namespace {
+
+// Room for two writes of 128 KiB with their headers; more does not stay in the L2 cache.
+constexpr size_t INPUT_BYTES = (256 << 10) + (4 << 10);
+constexpr size_t OUTPUT_BYTES = INPUT_BYTES;
+// Less room than this is not worth a receive when a fresh buffer is at hand.
+constexpr size_t MIN_RECEIVE_BYTES = 32 << 10;
+// After a payload too large for the input buffer: the next one is probably as large, and what
+// of it is received here must be copied.
+constexpr size_t CAUTIOUS_RECEIVE_BYTES = 4 << 10;
+// Plugins expect the alignment that malloc gives.
+constexpr size_t REPLY_ALIGNMENT = 16;
+// How long a stopping server lets a client go on sending what it has begun.
+constexpr auto STOP_GRACE = std::chrono::seconds(1);
+
+} // namespace
+
+RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
+                             const ExportFacts &facts, backend::Completer &completer,
+                             const std::atomic<bool> &stop_requested)
+    : transport_(transport), replies_(replies), facts_(facts), completer_(completer),
+      stop_requested_(stop_requested), receive_limit_bytes_(INPUT_BYTES) {}
+
+RequestReader::~RequestReader() {
+  if (input_ != nullptr)
+    input_->unref();
+  if (output_ != nullptr)
+    output_->unref();
+}
+
+PendingRequest *RequestReader::next() {
+  for (;;) {
+    if (buffered_bytes() >= wire::REQUEST_HEADER_BYTES) {
+      wire::RequestHeader header;
+      if (!wire::decode_request(input_->data + begin_, &header)) {
+        host::log_error("the client sent no request where one was due; closing its connection");
+        return nullptr;
+      }
+      begin_ += wire::REQUEST_HEADER_BYTES;
+      if (header.type == wire::NBD_CMD_DISC) {
+        host::log_debug("client sent NBD_CMD_DISC");
+        saw_end_ = buffered_bytes() == 0;
+        return nullptr;
+      }
+      return accept(header);
+    }
+    if (!make_room(wire::REQUEST_HEADER_BYTES) || !receive(buffered_bytes() == 0))
+      return nullptr;
+  }
+}
+
+PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
+  PendingRequest *request = new_request();
+  request->cookie = header.cookie;
+  request->offset = header.offset;
+  request->length_bytes = header.length_bytes;
+  request->type = header.type;
+  request->flags = header.flags;
+  request->error = check_request(header, facts_);
+
+  bool reads = request->error == 0 && header.type == wire::NBD_CMD_READ;
+  bool placed = place_reply(request, reads ? header.length_bytes : 0);
+  if (!placed && reads) {
+    request->error = ENOMEM;
+    placed = place_reply(request, 0);
+  }
+  if (!placed) {
+    host::log_error("no memory for a reply; closing the connection");
+    recycle(request, request);
+    return nullptr;
+  }
+  if (header.type == wire::NBD_CMD_WRITE && !receive_payload(request)) {
+    request->reply_buffer->unref();
+    recycle(request, request);
+    return nullptr;
+  }
+  return request;
+}
+
+PendingRequest *RequestReader::new_request() {
+  if (free_ == nullptr) // the acquire pairs with recycle: the sender has finished with them
+    free_ = recycled_.exchange(nullptr, std::memory_order_acquire);
+  PendingRequest *request = free_;
+  if (request != nullptr)
+    free_ = request->next;
+  else
+    request = &requests_.emplace_back();
+  *request = {};
+  request->completer = &completer_;
+  return request;
+}
+
+void RequestReader::recycle(PendingRequest *first, PendingRequest *last) {
+  last->next = recycled_.load(std::memory_order_relaxed);
+  while (!recycled_.compare_exchange_weak(last->next, first, std::memory_order_release,
+                                          std::memory_order_relaxed)) {
+  }
+}
+
+// Finds memory for the reply's header and the data behind it. Small replies share a buffer, one
+// behind the other, and leave as one piece.
+bool RequestReader::place_reply(PendingRequest *request, uint32_t data_bytes) {
+  const size_t needed = wire::SIMPLE_REPLY_BYTES + static_cast<size_t>(data_bytes);
+  if (needed > OUTPUT_BYTES) {
+    request->reply_buffer = pool_.get(needed);
+    if (request->reply_buffer == nullptr)
+      return false;
+    request->reply = request->reply_buffer->data;
+  } else {
+    if (output_ != nullptr && output_->is_exclusive())
+      output_used_ = 0;
+    if (output_ == nullptr || output_->capacity_bytes - output_used_ < needed) {
+      Buffer *fresh = pool_.get(OUTPUT_BYTES);
+      if (fresh == nullptr)
+        return false;
+      if (output_ != nullptr)
+        output_->unref();
+      output_ = fresh;
+      output_used_ = 0;
+    }
+    output_->ref();
+    request->reply_buffer = output_;
+    request->reply = output_->data + output_used_;
+    output_used_ += (needed + REPLY_ALIGNMENT - 1) & ~(REPLY_ALIGNMENT - 1);
+    output_used_ = std::min(output_used_, output_->capacity_bytes);
+  }
+  if (data_bytes > 0)
+    request->data = request->reply + wire::SIMPLE_REPLY_BYTES;
+  return true;
+}
+
+bool RequestReader::receive_payload(PendingRequest *request) {
+  if (request->error != 0)
+    return skip(request->length_bytes);
+  const size_t arrived = buffered_bytes();
+  if (arrived < request->length_bytes && input_->capacity_bytes - begin_ < request->length_bytes)
+    return receive_large_payload(request, arrived);
+
+  while (buffered_bytes() < request->length_bytes)
+    if (!receive(false))
+      return false;
+  input_->ref();
+  request->payload_buffer = input_;
+  request->data = input_->data + begin_;
+  begin_ += request->length_bytes;
+  return true;
+}
+
+// A payload that cannot lie in the input buffer: moves what has arrived of it, and receives the
+// rest where the backend will find it.
+bool RequestReader::receive_large_payload(PendingRequest *request, size_t arrived_bytes) {
+  Buffer *payload = pool_.get(request->length_bytes);
+  if (payload == nullptr) {
+    request->error = ENOMEM;
+    return skip(request->length_bytes);
+  }
+  request->payload_buffer = payload;
+  request->data = payload->data;
+  memcpy(payload->data, input_->data + begin_, arrived_bytes);
+  begin_ = end_;
+  for (size_t position = arrived_bytes; position < request->length_bytes;) {
+    ssize_t received =
+        receive_into(payload->data + position, request->length_bytes - position, false);
+    if (received <= 0) {
+      payload->unref();
+      return false;
+    }
+    position += static_cast<size_t>(received);
+  }
+  if (request->length_bytes > INPUT_BYTES)
+    receive_limit_bytes_ = CAUTIOUS_RECEIVE_BYTES;
+  return true;
+}
+
+bool RequestReader::skip(uint64_t bytes) {
+  for (;;) {
+    size_t dropped = std::min<uint64_t>(bytes, buffered_bytes());
+    begin_ += dropped;
+    bytes -= dropped;
+    if (bytes == 0)
+      return true;
+    if (!make_room(1) || !receive(false))
+      return false;
+  }
+}
+
+// Makes sure that `bytes` from begin_ on fit into the input buffer, and that there is room for
+// more input.
+bool RequestReader::make_room(size_t bytes) {
+  if (input_ != nullptr && begin_ == end_ && input_->is_exclusive())
+    begin_ = end_ = 0;
+  const size_t needed = std::max(bytes, buffered_bytes() + MIN_RECEIVE_BYTES);
+  if (input_ != nullptr && input_->capacity_bytes - begin_ >= needed)
+    return true;
+
+  const size_t kept = buffered_bytes();
+  if (input_ != nullptr && input_->is_exclusive()) {
+    memmove(input_->data, input_->data + begin_, kept);
+  } else {
+    Buffer *fresh = pool_.get(INPUT_BYTES); // requests still use the old one
+    if (fresh == nullptr) {
+      host::log_error("no memory to receive requests; closing the connection");
+      return false;
+    }
+    if (input_ != nullptr) {
+      memcpy(fresh->data, input_->data + begin_, kept);
+      input_->unref();
+    }
+    input_ = fresh;
+  }
+  begin_ = 0;
+  end_ = kept;
+  return true;
+}
+
+// Receives more into the input buffer; there must be room. `between_requests`: no request has
+// been begun, so this is where a stopping server leaves.
+bool RequestReader::receive(bool between_requests) {
+  size_t room = std::min(input_->capacity_bytes - end_, receive_limit_bytes_);
+  receive_limit_bytes_ = INPUT_BYTES;
+  ssize_t received = receive_into(input_->data + end_, room, between_requests);
+  if (received <= 0)
+    return false;
+  end_ += static_cast<size_t>(received);
+  return true;
+}
+
+ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests) {
+  if (between_requests && stop_deadline_ && std::chrono::steady_clock::now() >= *stop_deadline_)
+    return -ESHUTDOWN;
+  if (!stop_deadline_ && stop_requested_.load(std::memory_order_relaxed))
+    stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
+  for (;;) {
+    // All that was asked so far has been answered or is being worked on: let the client know.
+    replies_.flush();
+    ssize_t received = transport_.receive(data, capacity_bytes);
+    if (received > 0)
+      return received;
+    if (received == 0) {
+      saw_end_ = true;
+      host::log_debug(between_requests ? "client left without NBD_CMD_DISC"
+                                       : "client left in the middle of a request");
+      return 0;
+    }
+    if (received != -EAGAIN) {
+      host::log_debug("cannot receive requests: %s", strerror(static_cast<int>(-received)));
+      saw_end_ = true;
+      return received;
+    }
+    if (!may_wait(between_requests))
+      return -ESHUTDOWN;
+  }
+}
+
+// Nothing has arrived: waits for it. False if it is time to leave instead.
+bool RequestReader::may_wait(bool between_requests) {
+  if (!stop_deadline_) {
+    if (transport_.wait(true, -1) == transport::Wait::stopping)
+      stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
+    return true;
+  }
+  if (between_requests)
+    return false;
+  auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+      *stop_deadline_ - std::chrono::steady_clock::now());
+  return left.count() > 0 &&
+         transport_.wait(false, static_cast<int>(left.count())) != transport::Wait::timed_out;
+}
+
+} // namespace asyncnbd::connection

@@ -1,0 +1,73 @@
+// Bytes from the client to requests: receives as much as there is at once and hands out one
+// request after the other, a write's payload where it arrived if possible.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <deque>
+#include <optional>
+
+#include "connection/check.hpp"
+#include "connection/reply_queue.hpp"
+#include "transport/transport.hpp"
+#include "wire/wire.hpp"
+
+namespace asyncnbd::connection {
+
+// Belongs to whoever leads the connection; only recycle is for other threads.
+class RequestReader {
+public:
+  // Before it waits for the client, the reader has all replies sent.
+  RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
+                backend::Completer &completer, const std::atomic<bool> &stop_requested);
+  ~RequestReader();
+  RequestReader(const RequestReader &) = delete;
+  RequestReader &operator=(const RequestReader &) = delete;
+
+  // The next request, with `error` set if it must be refused (a refused write's payload has been
+  // skipped). nullptr when there will be none: the client said NBD_CMD_DISC or left, the stream
+  // broke, or the server stops.
+  PendingRequest *next();
+
+  // Whether input may be left unread, so that closing must not be abrupt.
+  bool has_unread_input() const { return !saw_end_; }
+
+  // Takes back requests, in a chain, when nothing of them is needed any more. Any thread.
+  void recycle(PendingRequest *first, PendingRequest *last);
+
+private:
+  PendingRequest *accept(const wire::RequestHeader &header);
+  PendingRequest *new_request();
+  bool place_reply(PendingRequest *request, uint32_t data_bytes);
+  bool receive_payload(PendingRequest *request);
+  bool receive_large_payload(PendingRequest *request, size_t arrived_bytes);
+  bool skip(uint64_t bytes);
+  bool make_room(size_t bytes);
+  bool receive(bool between_requests);
+  ssize_t receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests);
+  bool may_wait(bool between_requests);
+  size_t buffered_bytes() const { return end_ - begin_; }
+
+  transport::Transport &transport_;
+  ReplyQueue &replies_;
+  const ExportFacts &facts_;
+  backend::Completer &completer_;
+  const std::atomic<bool> &stop_requested_;
+
+  BufferPool pool_;
+  Buffer *input_ = nullptr; // bytes [begin_, end_) are received and not yet parsed
+  size_t begin_ = 0;
+  size_t end_ = 0;
+  size_t receive_limit_bytes_;
+  Buffer *output_ = nullptr; // replies are placed from output_used_ on
+  size_t output_used_ = 0;
+
+  std::deque<PendingRequest> requests_; // owns all; a deque never moves them
+  PendingRequest *free_ = nullptr;
+  std::atomic<PendingRequest *> recycled_{nullptr};
+
+  bool saw_end_ = false;
+  std::optional<std::chrono::steady_clock::time_point> stop_deadline_;
+};
+
+} // namespace asyncnbd::connection

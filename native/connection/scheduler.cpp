@@ -1,0 +1,227 @@
+// See scheduler.hpp.
+#include "connection/scheduler.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <pthread.h>
+#include <vector>
+
+namespace asyncnbd::connection {
+
+namespace {
+
+using std::chrono::microseconds;
+
+// pthread_create rather than std::thread: failure is an answer here, not an exception.
+bool start_thread(void *(*function)(void *), void *argument) {
+  pthread_t thread;
+  if (pthread_create(&thread, nullptr, function, argument) != 0)
+    return false;
+  pthread_detach(thread);
+  return true;
+}
+
+// ---- the crew ----------------------------------------------------------------------------
+
+class Crew {
+public:
+  bool run(std::function<void()> task) {
+    std::lock_guard lock(mutex_);
+    tasks_.push_back(std::move(task));
+    if (idle_ >= tasks_.size()) {
+      wake_.notify_one();
+      return true;
+    }
+    // Under the lock, so that on failure the task taken back is surely this one.
+    if (start_thread(&Crew::thread_main, this))
+      return true;
+    tasks_.pop_back();
+    return false;
+  }
+
+private:
+  static constexpr auto RETIRE_AFTER = std::chrono::seconds(5);
+
+  static void *thread_main(void *crew) {
+    pthread_setname_np(pthread_self(), "nbd-connection");
+    static_cast<Crew *>(crew)->work();
+    return nullptr;
+  }
+
+  void work() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      idle_++;
+      bool woken = wake_.wait_for(lock, RETIRE_AFTER, [this] { return !tasks_.empty(); });
+      idle_--;
+      if (!woken)
+        return;
+      std::function<void()> task = std::move(tasks_.front());
+      tasks_.pop_front();
+      lock.unlock();
+      task();
+      task = nullptr; // what it holds goes before the lock comes
+      lock.lock();
+    }
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::deque<std::function<void()>> tasks_;
+  size_t idle_ = 0;
+};
+
+// ---- the watcher -------------------------------------------------------------------------
+
+// Looks at every watched connection at each tick. It ticks fast while calls turn out slow,
+// slowly while all are quick, and sleeps while there are none, so that it costs next to nothing
+// where it is not needed.
+class Watcher {
+public:
+  void add(Watched *watched) {
+    std::lock_guard lock(mutex_);
+    entries_.push_back({watched, 0});
+    if (!started_)
+      started_ = start_thread(&Watcher::thread_main, this); // without it, calls just run inline
+  }
+
+  void remove(Watched *watched) {
+    std::lock_guard lock(mutex_);
+    entries_.erase(std::find_if(entries_.begin(), entries_.end(), [watched](const Entry &entry) {
+      return entry.watched == watched;
+    }));
+  }
+
+  // A call begins.
+  void notice() {
+    // Sequentially consistent, as the store of the call before it and the watcher's two
+    // accesses in the other order: one of the two sees the other.
+    if (asleep_.load())
+      wake();
+  }
+
+private:
+  static constexpr microseconds FAST_TICK{100};
+  static constexpr microseconds SLOW_TICK{2000};
+  static constexpr int FAST_TICKS = 500; // after the last slow call
+  static constexpr int QUIET_TICKS = 10; // before going to sleep
+
+  struct Entry {
+    Watched *watched;
+    uint64_t seen_call;
+  };
+
+  static void *thread_main(void *watcher) {
+    pthread_setname_np(pthread_self(), "nbd-watcher");
+    static_cast<Watcher *>(watcher)->work();
+    return nullptr;
+  }
+
+  void wake() {
+    std::lock_guard lock(mutex_);
+    if (asleep_.exchange(false))
+      wake_.notify_one();
+  }
+
+  void work() {
+    int fast_ticks_left = 0;
+    int quiet_ticks = 0;
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      Scan scan = look();
+      fast_ticks_left = scan.stuck ? FAST_TICKS : std::max(0, fast_ticks_left - 1);
+      quiet_ticks = scan.busy ? 0 : quiet_ticks + 1;
+      if (quiet_ticks < QUIET_TICKS) {
+        // Nobody signals during a tick: this is a sleep that lets others have the lock.
+        lock.unlock();
+        timespec tick{0, (fast_ticks_left > 0 ? FAST_TICK : SLOW_TICK).count() * 1000};
+        nanosleep(&tick, nullptr);
+        lock.lock();
+        continue;
+      }
+      asleep_.store(true);
+      if (!look().busy) // a call may have begun before it could see that we sleep
+        wake_.wait(lock, [this] { return !asleep_.load(); });
+      asleep_.store(false);
+      quiet_ticks = 0;
+    }
+  }
+
+  struct Scan {
+    bool busy = false;  // a call is in progress
+    bool stuck = false; // and was already at the tick before
+  };
+
+  Scan look() {
+    Scan scan;
+    for (Entry &entry : entries_) {
+      uint64_t call = entry.watched->current_call();
+      if (call != 0 && call == entry.seen_call) {
+        scan.stuck = true;
+        entry.watched->on_stuck(call);
+      }
+      // Calls begun and ended since the last tick are a reason to stay awake too.
+      scan.busy = scan.busy || call != 0;
+      entry.seen_call = call;
+    }
+    return scan;
+  }
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::atomic<bool> asleep_{false};
+  std::vector<Entry> entries_;
+  bool started_ = false;
+};
+
+// Never destroyed: their threads outlive main's statics.
+Crew &crew() {
+  static Crew *crew = new Crew;
+  return *crew;
+}
+
+Watcher &watcher() {
+  static Watcher *watcher = new Watcher;
+  return *watcher;
+}
+
+} // namespace
+
+bool run_on_crew(std::function<void()> task) {
+  return crew().run(std::move(task));
+}
+
+uint64_t Baton::begin_call() {
+  uint64_t call = word_.load(std::memory_order_relaxed) + 1;
+  word_.store(call); // sequentially consistent: see Watcher::notice
+  watcher().notice();
+  return call;
+}
+
+bool Baton::end_call(uint64_t call) {
+  // Release: what this thread did as leader comes before what the next one does.
+  return word_.compare_exchange_strong(call, call + 1, std::memory_order_acq_rel);
+}
+
+uint64_t Baton::current_call() const {
+  uint64_t word = word_.load();
+  return (word & 1) != 0 ? word : 0;
+}
+
+bool Baton::take(uint64_t call) {
+  return word_.compare_exchange_strong(call, call + 1, std::memory_order_acq_rel);
+}
+
+void watch(Watched *watched) {
+  watcher().add(watched);
+}
+
+void unwatch(Watched *watched) {
+  watcher().remove(watched);
+}
+
+} // namespace asyncnbd::connection

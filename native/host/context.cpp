@@ -1,0 +1,148 @@
+// See context.hpp. Also nbdkit_set_error, nbdkit_export_name, nbdkit_is_tls, nbdkit_shutdown and
+// nbdkit_disconnect, which are questions to the context and nothing more.
+#include "host/context.hpp"
+
+#include <algorithm>
+#include <sys/eventfd.h>
+#include <unistd.h>
+#include <vector>
+
+#include "host/abi.hpp"
+#include "host/log.hpp"
+#include "host/thread_state.hpp"
+
+namespace asyncnbd::host {
+
+namespace {
+
+// Never destroyed: plugin threads may still ask while the process exits.
+struct ServerList {
+  std::mutex mutex;
+  std::vector<ServerContext *> servers;
+};
+
+ServerList &server_list() {
+  static ServerList *list = new ServerList;
+  return *list;
+}
+
+} // namespace
+
+ThreadState &thread_state() {
+  static thread_local ThreadState state;
+  return state;
+}
+
+ServerContext::ServerContext(std::function<void()> on_shutdown_requested)
+    : stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
+      on_shutdown_requested_(std::move(on_shutdown_requested)) {
+  ServerList &list = server_list();
+  std::lock_guard lock(list.mutex);
+  list.servers.push_back(this);
+}
+
+ServerContext::~ServerContext() {
+  {
+    ServerList &list = server_list();
+    std::lock_guard lock(list.mutex);
+    list.servers.erase(std::find(list.servers.begin(), list.servers.end(), this));
+  }
+  if (stop_fd_ != -1)
+    ::close(stop_fd_);
+}
+
+void ServerContext::announce_stop() {
+  uint64_t one = 1;
+  // Nobody reads the counter, so it stays readable; a failure means it already is.
+  if (stop_fd_ != -1)
+    (void)!write(stop_fd_, &one, sizeof one);
+}
+
+void request_shutdown_everywhere() {
+  ServerList &list = server_list();
+  std::lock_guard lock(list.mutex);
+  for (ServerContext *server : list.servers)
+    server->request_shutdown();
+}
+
+const char *InternPool::add(std::string_view text) {
+  std::lock_guard lock(mutex_);
+  return strings_.emplace_front(text).c_str();
+}
+
+InternPool &process_interns() {
+  static InternPool *pool = new InternPool; // plugins keep the pointers until the very end
+  return *pool;
+}
+
+ContextScope::ContextScope(CallContext *context) {
+  ThreadState &state = thread_state();
+  previous_ = state.context;
+  state.context = context;
+  state.error = 0;
+}
+
+ContextScope::~ContextScope() {
+  thread_state().context = previous_;
+}
+
+CallContext *current_context() {
+  return thread_state().context;
+}
+
+int current_error() {
+  return thread_state().error;
+}
+
+void clear_current_error() {
+  thread_state().error = 0;
+}
+
+uint64_t error_messages_on_this_thread() {
+  return thread_state().error_messages;
+}
+
+} // namespace asyncnbd::host
+
+using namespace asyncnbd::host;
+
+extern "C" {
+
+NBDKIT_DLL_PUBLIC void nbdkit_set_error(int err) {
+  if (err != 0)
+    thread_state().error = err;
+}
+
+NBDKIT_DLL_PUBLIC const char *nbdkit_export_name(void) {
+  CallContext *context = current_context();
+  if (context == nullptr || context->export_name == nullptr) {
+    nbdkit_error("nbdkit_export_name: no export is open on this thread");
+    return nullptr;
+  }
+  return context->export_name;
+}
+
+NBDKIT_DLL_PUBLIC int nbdkit_is_tls(void) {
+  CallContext *context = current_context();
+  if (context == nullptr) {
+    nbdkit_error("nbdkit_is_tls: not called from a connection");
+    return -1;
+  }
+  return context->tls;
+}
+
+NBDKIT_DLL_PUBLIC void nbdkit_shutdown(void) {
+  if (CallContext *context = current_context())
+    context->server->request_shutdown();
+  else
+    request_shutdown_everywhere();
+}
+
+NBDKIT_DLL_PUBLIC void nbdkit_disconnect(int force) {
+  if (CallContext *context = current_context())
+    context->disconnect(force != 0);
+  else
+    log_debug("nbdkit_disconnect: not called from a connection, nothing to disconnect");
+}
+
+} // extern "C"

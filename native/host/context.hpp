@@ -1,0 +1,97 @@
+// What the functions exported to C plugins may know of the call they are made from: the server,
+// the connection being served, and per-thread state around one callback.
+#pragma once
+
+#include <cstdint>
+#include <forward_list>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <string_view>
+
+namespace asyncnbd::host {
+
+// One server's face to its plugins. Thread-safe.
+class ServerContext {
+public:
+  // `on_shutdown_requested` is called by nbdkit_shutdown, on the calling plugin's thread.
+  explicit ServerContext(std::function<void()> on_shutdown_requested);
+  ~ServerContext();
+  ServerContext(const ServerContext &) = delete;
+  ServerContext &operator=(const ServerContext &) = delete;
+
+  // Ends every nbdkit_nanosleep of this server, now and later.
+  void announce_stop();
+  void request_shutdown() { on_shutdown_requested_(); }
+
+  // A file descriptor that becomes readable, for ever, when the server stops; -1 if the system
+  // had none left.
+  int stop_fd() const { return stop_fd_; }
+
+private:
+  int stop_fd_;
+  std::function<void()> on_shutdown_requested_;
+};
+
+// nbdkit_shutdown outside a connection: asks every live server of the process.
+void request_shutdown_everywhere();
+
+// Strings kept at a fixed address until the pool dies. Thread-safe.
+class InternPool {
+public:
+  const char *add(std::string_view text);
+
+private:
+  std::mutex mutex_;
+  std::forward_list<std::string> strings_;
+};
+
+// Strings that live as long as the process: parameter keys and values, and what plugins intern
+// outside a connection.
+InternPool &process_interns();
+
+// One connection as its plugin sees it.
+class CallContext {
+public:
+  CallContext(std::shared_ptr<ServerContext> server, std::string plugin_name, uint64_t number)
+      : server(std::move(server)), plugin_name(std::move(plugin_name)), number(number) {}
+  virtual ~CallContext() = default;
+
+  // nbdkit_disconnect; see nbdkit-common.h. Called on any thread, from inside a callback.
+  virtual void disconnect(bool force) = 0;
+
+  const std::shared_ptr<ServerContext> server;
+  const std::string plugin_name;
+  const uint64_t number; // this connection's, counted from 1: the N of "memory[N]" in messages
+  int peer_fd = -1;      // to ask for the peer's name; set before the first callback
+  bool tls = false;
+  InternPool interns;
+  const char *export_name = nullptr; // interned; set by open, cleared by close
+};
+
+// Makes `context` the one that plugin functions called on this thread refer to, until the scope
+// ends. Also forgets an error set earlier on this thread, so that a callback starts clean.
+class ContextScope {
+public:
+  explicit ContextScope(CallContext *context);
+  ~ContextScope();
+  ContextScope(const ContextScope &) = delete;
+  ContextScope &operator=(const ContextScope &) = delete;
+
+private:
+  CallContext *previous_;
+};
+
+CallContext *current_context();
+
+// The errno given to nbdkit_set_error on this thread since the scope began (or since it was
+// cleared), 0 if none.
+int current_error();
+void clear_current_error();
+
+// Counts the nbdkit_error messages of this thread, to tell whether a callback that failed has
+// said why.
+uint64_t error_messages_on_this_thread();
+
+} // namespace asyncnbd::host

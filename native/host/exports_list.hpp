@@ -1,0 +1,15 @@
+// The list that a plugin's list_exports fills in.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+struct nbdkit_exports {
+  struct Entry {
+    std::string name;
+    std::optional<std::string> description;
+    bool is_default = false; // the name is whatever default_export gives; `name` is unused
+  };
+  std::vector<Entry> entries;
+};

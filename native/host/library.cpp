@@ -1,0 +1,73 @@
+// See library.hpp.
+#include "host/library.hpp"
+
+#include <dlfcn.h>
+#include <gnu/lib-names.h>
+#include <unistd.h>
+
+#include "host/abi.hpp"
+
+namespace asyncnbd::host {
+
+namespace {
+
+// The loader opened this addon for Node with its symbols private. Opening it again, by the name
+// it has, makes its exports (a version script leaves nbdkit_* alone) visible to plugins.
+bool promote_own_symbols(std::string *error) {
+  static bool promoted = false; // only ever called on threads that load plugins, under the loader
+  if (promoted)
+    return true;
+  Dl_info self;
+  if (dladdr(reinterpret_cast<void *>(&nbdkit_error), &self) == 0) {
+    *error = "cannot find the addon's own file";
+    return false;
+  }
+  if (dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD | RTLD_GLOBAL) == nullptr) {
+    *error = dlerror();
+    return false;
+  }
+  promoted = true;
+  return true;
+}
+
+// node exports its own OpenSSL, zlib and others. RTLD_DEEPBIND makes a plugin that uses the
+// system's libraries find those first. AddressSanitizer refuses the flag.
+#if defined(__SANITIZE_ADDRESS__)
+constexpr int PLUGIN_FLAGS = RTLD_NOW;
+#else
+constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_DEEPBIND;
+#endif
+
+} // namespace
+
+// The variable `environ` of node's executable is a copy of the C library's, and the C library
+// uses the copy. A plugin opened with RTLD_DEEPBIND finds the original, which nobody has set.
+void share_environment() {
+  static char ***original = [] {
+    void *libc = dlopen(LIBC_SO, RTLD_NOW | RTLD_NOLOAD);
+    return libc == nullptr ? nullptr : static_cast<char ***>(dlsym(libc, "environ"));
+  }();
+  if (original != nullptr)
+    *original = environ;
+}
+
+bool Library::open(const std::string &path, std::string *error) {
+  if (!promote_own_symbols(error))
+    return false;
+  handle_ = dlopen(path.c_str(), PLUGIN_FLAGS);
+  if (handle_ == nullptr)
+    *error = dlerror();
+  return handle_ != nullptr;
+}
+
+void Library::close() {
+  if (handle_ != nullptr)
+    dlclose(handle_);
+  handle_ = nullptr;
+}
+
+void *Library::symbol(const std::string &name) const {
+  return dlsym(handle_, name.c_str());
+}
+
+} // namespace asyncnbd::host

@@ -1,0 +1,145 @@
+// See log.hpp. Also nbdkit_error, nbdkit_debug and their va_list forms.
+#include "host/log.hpp"
+
+#include <atomic>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <syslog.h>
+#include <unistd.h>
+
+#include "host/abi.hpp"
+#include "host/thread_state.hpp"
+
+namespace asyncnbd::host {
+
+namespace {
+
+// Written by log_configure at start-up, before there are other threads, except the sink and the
+// flag: those change when the server goes to the background.
+std::string &program_name() {
+  static std::string *name = new std::string("asyncnbd");
+  return *name;
+}
+std::atomic<bool> verbose_lines{false};
+std::atomic<LogSink> error_sink{LogSink::standard_error};
+
+std::string formatted(const char *format, va_list args) {
+  char *text = nullptr;
+  if (vasprintf(&text, format, args) == -1)
+    return format; // better the bare format than silence
+  std::string result(text);
+  free(text);
+  return result;
+}
+
+std::string prefix() {
+  const CallContext *context = thread_state().context;
+  if (context == nullptr)
+    return {};
+  return context->plugin_name + "[" + std::to_string(context->number) + "]: ";
+}
+
+void write_line(const char *level, const std::string &text) {
+  std::string line = program_name() + ": " + prefix() + level + ": " + text + "\n";
+  // One write, so that lines of several threads do not mix. There is nowhere to report a failure.
+  (void)!write(STDERR_FILENO, line.data(), line.size());
+}
+
+void emit_error(const std::string &text) {
+  thread_state().error_messages++;
+  switch (error_sink.load(std::memory_order_relaxed)) {
+  case LogSink::standard_error:
+    write_line("error", text);
+    break;
+  case LogSink::syslog:
+    syslog(LOG_DAEMON | LOG_ERR, "%s%s", prefix().c_str(), text.c_str());
+    break;
+  case LogSink::none:
+    break;
+  }
+}
+
+void verror_keeping_errno(const char *format, va_list args) {
+  int saved = errno;
+  std::string text = formatted(format, args); // before anything else: %m reads errno
+  emit_error(text);
+  errno = saved;
+}
+
+void vdebug_keeping_errno(const char *format, va_list args) {
+  if (!log_is_verbose())
+    return;
+  int saved = errno;
+  std::string text = formatted(format, args);
+  write_line("debug", text);
+  errno = saved;
+}
+
+} // namespace
+
+void log_configure(const std::string &program, bool verbose, LogSink sink) {
+  if (program_name() != program)
+    program_name() = program;
+  verbose_lines.store(verbose, std::memory_order_relaxed);
+  error_sink.store(sink, std::memory_order_relaxed);
+  if (sink == LogSink::syslog)
+    openlog(program_name().c_str(), LOG_PID, LOG_DAEMON);
+}
+
+bool log_is_verbose() {
+  return verbose_lines.load(std::memory_order_relaxed);
+}
+
+void log_error(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  verror_keeping_errno(format, args);
+  va_end(args);
+}
+
+void log_debug(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  vdebug_keeping_errno(format, args);
+  va_end(args);
+}
+
+void log_error_text(const std::string &text) {
+  emit_error(text);
+}
+
+void log_debug_text(const std::string &text) {
+  if (log_is_verbose())
+    write_line("debug", text);
+}
+
+} // namespace asyncnbd::host
+
+using namespace asyncnbd::host;
+
+extern "C" {
+
+NBDKIT_DLL_PUBLIC void nbdkit_verror(const char *msg, va_list args) {
+  verror_keeping_errno(msg, args);
+}
+
+NBDKIT_DLL_PUBLIC void nbdkit_error(const char *msg, ...) {
+  va_list args;
+  va_start(args, msg);
+  verror_keeping_errno(msg, args);
+  va_end(args);
+}
+
+NBDKIT_DLL_PUBLIC void nbdkit_vdebug(const char *msg, va_list args) {
+  vdebug_keeping_errno(msg, args);
+}
+
+NBDKIT_DLL_PUBLIC void nbdkit_debug(const char *msg, ...) {
+  va_list args;
+  va_start(args, msg);
+  vdebug_keeping_errno(msg, args);
+  va_end(args);
+}
+
+} // extern "C"

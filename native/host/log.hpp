@@ -1,0 +1,25 @@
+// Log lines of the server and of plugins: "PROGRAM: [PLUGIN[N]: ]error: TEXT", as nbdkit prints
+// them, because people search for these lines.
+#pragma once
+
+#include <cstdarg>
+#include <string>
+
+namespace asyncnbd::host {
+
+enum class LogSink { standard_error, syslog, none };
+
+// Applies to the whole process; debug lines always go to standard error, as nbdkit's do.
+void log_configure(const std::string &program, bool verbose, LogSink sink);
+
+bool log_is_verbose();
+
+// One line each, written at once; errno is kept. Any thread.
+void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
+void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+// As log_error and log_debug, for formatted text; from the server itself.
+void log_error_text(const std::string &text);
+void log_debug_text(const std::string &text);
+
+} // namespace asyncnbd::host

@@ -1,0 +1,73 @@
+// nbdkit_peer_*: who is at the other end of the connection being served.
+#include <cerrno>
+#include <sys/socket.h>
+
+#include "host/abi.hpp"
+#include "host/context.hpp"
+
+using namespace asyncnbd::host;
+
+namespace {
+
+int peer_socket(const char *function) {
+  CallContext *context = current_context();
+  if (context == nullptr || context->peer_fd == -1) {
+    nbdkit_error("%s: not called from a connection", function);
+    errno = ENOTCONN;
+    return -1;
+  }
+  return context->peer_fd;
+}
+
+// The peer's credentials (unix sockets only), taken when it connected.
+bool peer_credentials(const char *function, struct ucred *credentials) {
+  int fd = peer_socket(function);
+  if (fd == -1)
+    return false;
+  int domain = AF_UNSPEC;
+  socklen_t length = sizeof domain;
+  // Linux answers SO_PEERCRED for other sockets too, with numbers that mean nothing.
+  if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == -1 || domain != AF_UNIX) {
+    nbdkit_error("%s: only a unix socket tells its peer's process, user and group", function);
+    errno = ENOTSUP;
+    return false;
+  }
+  length = sizeof *credentials;
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, credentials, &length) == -1) {
+    nbdkit_error("%s: cannot read the peer's credentials: %m", function);
+    return false;
+  }
+  return true;
+}
+
+} // namespace
+
+extern "C" {
+
+NBDKIT_DLL_PUBLIC int nbdkit_peer_name(struct sockaddr *addr, socklen_t *addrlen) {
+  int fd = peer_socket("nbdkit_peer_name");
+  if (fd == -1)
+    return -1;
+  if (getpeername(fd, addr, addrlen) == -1) {
+    nbdkit_error("nbdkit_peer_name: %m");
+    return -1;
+  }
+  return 0;
+}
+
+NBDKIT_DLL_PUBLIC int64_t nbdkit_peer_pid(void) {
+  struct ucred credentials;
+  return peer_credentials("nbdkit_peer_pid", &credentials) ? credentials.pid : -1;
+}
+
+NBDKIT_DLL_PUBLIC int64_t nbdkit_peer_uid(void) {
+  struct ucred credentials;
+  return peer_credentials("nbdkit_peer_uid", &credentials) ? credentials.uid : -1;
+}
+
+NBDKIT_DLL_PUBLIC int64_t nbdkit_peer_gid(void) {
+  struct ucred credentials;
+  return peer_credentials("nbdkit_peer_gid", &credentials) ? credentials.gid : -1;
+}
+
+} // extern "C"

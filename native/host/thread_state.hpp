@@ -1,0 +1,16 @@
+// The thread-local half of context.hpp, for the files of this folder alone.
+#pragma once
+
+#include "host/context.hpp"
+
+namespace asyncnbd::host {
+
+struct ThreadState {
+  CallContext *context = nullptr;
+  int error = 0;
+  uint64_t error_messages = 0;
+};
+
+ThreadState &thread_state();
+
+} // namespace asyncnbd::host

@@ -1,0 +1,446 @@
+/* A file or a block device as a disk; with dir=, each regular file of a directory as an export.
+ */
+
+#define _GNU_SOURCE /* fallocate */
+
+#include <dirent.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <linux/fs.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+
+static char *file_path = NULL;
+static char *directory_path = NULL;
+static int access_advice = POSIX_FADV_NORMAL;
+
+struct handle {
+  int fd;
+  bool is_block_device;
+  bool writable;
+  unsigned sector_bytes; /* of a block device: what BLKZEROOUT and BLKDISCARD want aligned */
+  /* What the file system has not refused yet. Threads may find out at the same time. */
+  atomic_bool can_punch_hole;
+  atomic_bool can_zero_range;
+  atomic_bool can_allocate;
+  atomic_bool can_zero_out;
+};
+
+static int parse_advice(const char *value) {
+  static const struct {
+    const char *name;
+    int advice;
+  } words[] = {{"normal", POSIX_FADV_NORMAL},
+               {"random", POSIX_FADV_RANDOM},
+               {"sequential", POSIX_FADV_SEQUENTIAL}};
+  for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
+    if (strcmp(value, words[i].name) == 0) {
+      access_advice = words[i].advice;
+      return 0;
+    }
+  nbdkit_error("fadvise=%s: use normal, random or sequential", value);
+  return -1;
+}
+
+static int set_path(char **path, const char *value) {
+  free(*path);
+  *path = nbdkit_realpath(value);
+  return *path == NULL ? -1 : 0;
+}
+
+static int file_config(const char *key, const char *value) {
+  if (strcmp(key, "file") == 0)
+    return set_path(&file_path, value);
+  if (strcmp(key, "dir") == 0)
+    return set_path(&directory_path, value);
+  if (strcmp(key, "fadvise") == 0)
+    return parse_advice(value);
+  if (strcmp(key, "cache") == 0 && strcmp(value, "default") == 0)
+    return 0;
+  if (strcmp(key, "cache") == 0) {
+    nbdkit_error("cache=%s: this file plugin has the default cache mode only", value);
+    return -1;
+  }
+  nbdkit_error("unknown parameter '%s'", key);
+  return -1;
+}
+
+static int file_config_complete(void) {
+  if (file_path == NULL && directory_path == NULL) {
+    nbdkit_error("you must supply [file=]<FILENAME> or dir=<DIRNAME> on the command line");
+    return -1;
+  }
+  if (file_path != NULL && directory_path != NULL) {
+    nbdkit_error("file=<FILENAME> and dir=<DIRNAME> exclude each other");
+    return -1;
+  }
+  struct stat status;
+  const char *path = file_path != NULL ? file_path : directory_path;
+  if (stat(path, &status) == -1) {
+    nbdkit_error("%s: %m", path);
+    return -1;
+  }
+  if (file_path != NULL && !S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+    nbdkit_error("%s is neither a regular file nor a block device", path);
+    return -1;
+  }
+  if (directory_path != NULL && !S_ISDIR(status.st_mode)) {
+    nbdkit_error("%s is not a directory", path);
+    return -1;
+  }
+  return 0;
+}
+
+static void file_unload(void) {
+  free(file_path);
+  free(directory_path);
+}
+
+static bool is_servable(int directory_fd, const char *name) {
+  struct stat status;
+  return fstatat(directory_fd, name, &status, 0) == 0 &&
+         (S_ISREG(status.st_mode) || S_ISBLK(status.st_mode));
+}
+
+static int file_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports) {
+  (void)readonly, (void)is_tls;
+  if (directory_path == NULL)
+    return nbdkit_add_export(exports, "", NULL);
+  DIR *directory = opendir(directory_path);
+  if (directory == NULL) {
+    nbdkit_error("cannot list %s: %m", directory_path);
+    return -1;
+  }
+  int result = 0;
+  struct dirent *entry;
+  while (result == 0 && (errno = 0, entry = readdir(directory)) != NULL)
+    if (is_servable(dirfd(directory), entry->d_name))
+      result = nbdkit_add_export(exports, entry->d_name, NULL);
+  if (result == 0 && errno != 0) {
+    nbdkit_error("cannot list %s: %m", directory_path);
+    result = -1;
+  }
+  closedir(directory);
+  return result;
+}
+
+/* Opens `name` below `directory_fd`, for writing if that is wanted and possible. */
+static int open_disk(int directory_fd, const char *name, bool readonly, bool *writable) {
+  *writable = !readonly;
+  int fd = readonly ? -1 : openat(directory_fd, name, O_RDWR | O_CLOEXEC | O_NOCTTY);
+  if (fd == -1 && (readonly || errno == EACCES || errno == EPERM || errno == EROFS)) {
+    if (!readonly)
+      nbdkit_debug("%s: not writable, opening it read-only: %m", name);
+    *writable = false;
+    fd = openat(directory_fd, name, O_RDONLY | O_CLOEXEC | O_NOCTTY);
+  }
+  if (fd == -1)
+    nbdkit_error("cannot open %s: %m", name);
+  return fd;
+}
+
+/* The export's name chooses the file, which must lie in the directory itself. */
+static int open_in_directory(bool readonly, bool *writable) {
+  const char *name = nbdkit_export_name();
+  if (name == NULL)
+    return -1;
+  if (*name == '\0' || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
+      strcmp(name, "..") == 0) {
+    nbdkit_error("export \"%s\": the name must be that of a file in %s", name, directory_path);
+    errno = ENOENT;
+    return -1;
+  }
+  int directory_fd = open(directory_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (directory_fd == -1) {
+    nbdkit_error("cannot open %s: %m", directory_path);
+    return -1;
+  }
+  /* Opening a pipe could wait for ever. */
+  int fd = -1;
+  if (is_servable(directory_fd, name))
+    fd = open_disk(directory_fd, name, readonly, writable);
+  else
+    nbdkit_error("export \"%s\": no such file or block device in %s", name, directory_path);
+  close(directory_fd);
+  return fd;
+}
+
+static int examine_block_device(struct handle *handle) {
+  int kernel_readonly = 0;
+  if (ioctl(handle->fd, BLKROGET, &kernel_readonly) == 0 && kernel_readonly)
+    handle->writable = false;
+  int sector_bytes = 0;
+  if (ioctl(handle->fd, BLKSSZGET, &sector_bytes) == -1) {
+    nbdkit_error("cannot get the sector size: %m");
+    return -1;
+  }
+  handle->sector_bytes = (unsigned)sector_bytes;
+  return 0;
+}
+
+static void *file_open(int readonly) {
+  struct handle *handle = calloc(1, sizeof *handle);
+  if (handle == NULL) {
+    nbdkit_error("no memory to open a file");
+    return NULL;
+  }
+  handle->fd = directory_path != NULL ? open_in_directory(readonly, &handle->writable)
+                                      : open_disk(AT_FDCWD, file_path, readonly, &handle->writable);
+  if (handle->fd == -1) {
+    free(handle);
+    return NULL;
+  }
+  struct stat status;
+  if (fstat(handle->fd, &status) == -1) {
+    nbdkit_error("cannot examine the opened file: %m");
+    goto failed;
+  }
+  handle->is_block_device = S_ISBLK(status.st_mode);
+  if (handle->is_block_device && examine_block_device(handle) == -1)
+    goto failed;
+  handle->can_punch_hole = true;
+  handle->can_zero_range = true;
+  handle->can_allocate = !handle->is_block_device;
+  handle->can_zero_out = handle->is_block_device;
+  if (access_advice != POSIX_FADV_NORMAL)
+    posix_fadvise(handle->fd, 0, 0, access_advice); /* a hint: failure means nothing */
+  return handle;
+
+failed:
+  close(handle->fd);
+  free(handle);
+  return NULL;
+}
+
+static void file_close(void *opaque) {
+  struct handle *handle = opaque;
+  close(handle->fd);
+  free(handle);
+}
+
+static int64_t file_get_size(void *opaque) {
+  struct handle *handle = opaque;
+  off_t end = lseek(handle->fd, 0, SEEK_END); /* right for block devices too */
+  if (end == -1)
+    nbdkit_error("cannot get the size of the file: %m");
+  return end;
+}
+
+static int file_can_write(void *opaque) {
+  struct handle *handle = opaque;
+  return handle->writable;
+}
+
+static int file_can_multi_conn(void *opaque) {
+  (void)opaque;
+  return 1; /* all handles share the kernel's page cache, which fdatasync empties */
+}
+
+static int file_can_fua(void *opaque) {
+  (void)opaque;
+  return NBDKIT_FUA_NATIVE;
+}
+
+static int file_can_cache(void *opaque) {
+  (void)opaque;
+  return NBDKIT_CACHE_NATIVE;
+}
+
+static int file_can_trim(void *opaque) {
+  (void)opaque;
+  return 1; /* a hint: where holes cannot be made, nothing happens */
+}
+
+static int file_pread(void *opaque, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
+  (void)flags;
+  const struct handle *handle = opaque;
+  uint8_t *to = buf;
+  while (count > 0) {
+    ssize_t done = pread(handle->fd, to, count, (off_t)offset);
+    if (done == -1 && errno == EINTR)
+      continue;
+    if (done == -1) {
+      nbdkit_error("pread: %m");
+      return -1;
+    }
+    if (done == 0) {
+      nbdkit_error("pread: unexpected end of file at offset %" PRIu64 ", was the file truncated?",
+                   offset);
+      errno = EIO;
+      return -1;
+    }
+    to += done;
+    count -= (uint32_t)done;
+    offset += (uint64_t)done;
+  }
+  return 0;
+}
+
+static int file_flush(void *opaque, uint32_t flags) {
+  (void)flags;
+  const struct handle *handle = opaque;
+  if (fdatasync(handle->fd) == 0)
+    return 0;
+  nbdkit_error("fdatasync: %m");
+  return -1;
+}
+
+/* The end of a modifying callback. */
+static int finish(struct handle *handle, uint32_t flags) {
+  return (flags & NBDKIT_FLAG_FUA) != 0 ? file_flush(handle, 0) : 0;
+}
+
+static int file_pwrite(void *opaque, const void *buf, uint32_t count, uint64_t offset,
+                       uint32_t flags) {
+  struct handle *handle = opaque;
+  const uint8_t *from = buf;
+  while (count > 0) {
+    ssize_t done = pwrite(handle->fd, from, count, (off_t)offset);
+    if (done == -1 && errno == EINTR)
+      continue;
+    if (done == -1) {
+      nbdkit_error("pwrite: %m");
+      return -1;
+    }
+    from += done;
+    count -= (uint32_t)done;
+    offset += (uint64_t)done;
+  }
+  return finish(handle, flags);
+}
+
+static bool is_unsupported(int error) {
+  return error == EOPNOTSUPP || error == ENOTSUP || error == ENOSYS || error == ENOTTY ||
+         error == ENODEV;
+}
+
+enum attempt { DONE, UNSUPPORTED, FAILED };
+
+/* One fallocate mode; remembers in *possible when the file system has none such. */
+static enum attempt try_fallocate(struct handle *handle, atomic_bool *possible, int mode,
+                                  uint32_t count, uint64_t offset) {
+  if (!*possible)
+    return UNSUPPORTED;
+  int result;
+  do {
+    result = fallocate(handle->fd, mode, (off_t)offset, (off_t)count);
+  } while (result == -1 && errno == EINTR);
+  if (result == 0)
+    return DONE;
+  /* A block device says EINVAL to a range it would have to cut sectors for. */
+  if (handle->is_block_device && errno == EINVAL)
+    return UNSUPPORTED;
+  if (is_unsupported(errno)) {
+    *possible = false;
+    return UNSUPPORTED;
+  }
+  nbdkit_error("fallocate: %m");
+  return FAILED;
+}
+
+static enum attempt try_punch_hole(struct handle *handle, uint32_t count, uint64_t offset) {
+  return try_fallocate(handle, &handle->can_punch_hole, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
+                       count, offset);
+}
+
+/* For file systems that punch holes but do not know FALLOC_FL_ZERO_RANGE. */
+static enum attempt try_refill_hole(struct handle *handle, uint32_t count, uint64_t offset) {
+  if (!handle->can_allocate)
+    return UNSUPPORTED;
+  enum attempt punched = try_punch_hole(handle, count, offset);
+  return punched == DONE ? try_fallocate(handle, &handle->can_allocate, 0, count, offset) : punched;
+}
+
+static enum attempt try_zero_out(struct handle *handle, uint32_t count, uint64_t offset) {
+  if (!handle->can_zero_out || (count | offset) % handle->sector_bytes != 0)
+    return UNSUPPORTED;
+  uint64_t range[2] = {offset, count};
+  if (ioctl(handle->fd, BLKZEROOUT, range) == 0)
+    return DONE;
+  if (is_unsupported(errno)) {
+    handle->can_zero_out = false;
+    return UNSUPPORTED;
+  }
+  nbdkit_error("ioctl BLKZEROOUT: %m");
+  return FAILED;
+}
+
+static int file_zero(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
+  struct handle *handle = opaque;
+  enum attempt attempt = UNSUPPORTED;
+  if ((flags & NBDKIT_FLAG_MAY_TRIM) != 0)
+    attempt = try_punch_hole(handle, count, offset);
+  if (attempt == UNSUPPORTED)
+    attempt = try_fallocate(handle, &handle->can_zero_range, FALLOC_FL_ZERO_RANGE, count, offset);
+  if (attempt == UNSUPPORTED)
+    attempt = try_refill_hole(handle, count, offset);
+  if (attempt == UNSUPPORTED)
+    attempt = try_zero_out(handle, count, offset);
+  if (attempt == DONE)
+    return finish(handle, flags);
+  if (attempt == UNSUPPORTED)
+    errno = EOPNOTSUPP; /* the server writes zeroes instead */
+  return -1;
+}
+
+static int file_trim(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
+  struct handle *handle = opaque;
+  if (try_punch_hole(handle, count, offset) == FAILED)
+    return -1;
+  return finish(handle, flags);
+}
+
+static int file_cache(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
+  (void)flags;
+  const struct handle *handle = opaque;
+  int error = posix_fadvise(handle->fd, (off_t)offset, (off_t)count, POSIX_FADV_WILLNEED);
+  if (error == 0)
+    return 0;
+  errno = error;
+  nbdkit_error("posix_fadvise: %m");
+  return -1;
+}
+
+static struct nbdkit_plugin plugin = {
+    .name = "file",
+    .version = "1.0.0",
+    .longname = "asyncnbd file plugin",
+    .description = "Serves a file or a block device.",
+    .unload = file_unload,
+    .config = file_config,
+    .config_complete = file_config_complete,
+    .config_help = "[file=]<FILENAME>     The file or block device to serve.\n"
+                   "dir=<DIRNAME>         Serve the files of a directory, as exports.\n"
+                   "fadvise=normal|random|sequential\n"
+                   "                      How clients will read, normal by default.",
+    .magic_config_key = "file",
+    .list_exports = file_list_exports,
+    .open = file_open,
+    .close = file_close,
+    .get_size = file_get_size,
+    .can_write = file_can_write,
+    .can_trim = file_can_trim,
+    .can_fua = file_can_fua,
+    .can_multi_conn = file_can_multi_conn,
+    .can_cache = file_can_cache,
+    .pread = file_pread,
+    .pwrite = file_pwrite,
+    .flush = file_flush,
+    .trim = file_trim,
+    .zero = file_zero,
+    .cache = file_cache,
+    .errno_is_preserved = 1,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)

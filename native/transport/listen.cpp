@@ -1,0 +1,173 @@
+// See listen.hpp.
+#include "transport/listen.hpp"
+
+#include <cerrno>
+#include <cstring>
+#include <netdb.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+namespace asyncnbd::transport {
+
+namespace {
+
+constexpr int UNIX_BUFFER_BYTES = 4 << 20;
+constexpr int PORT_ATTEMPTS = 16;
+
+std::string errno_text() {
+  return strerror(errno);
+}
+
+void close_all(std::vector<int> *fds) {
+  for (int fd : *fds)
+    ::close(fd);
+  fds->clear();
+}
+
+int port_of(int fd) {
+  sockaddr_storage address;
+  socklen_t length = sizeof address;
+  if (getsockname(fd, reinterpret_cast<sockaddr *>(&address), &length) == -1)
+    return 0;
+  if (address.ss_family == AF_INET6)
+    return ntohs(reinterpret_cast<sockaddr_in6 *>(&address)->sin6_port);
+  return ntohs(reinterpret_cast<sockaddr_in *>(&address)->sin_port);
+}
+
+void set_port(sockaddr *address, int port) {
+  uint16_t network = htons(static_cast<uint16_t>(port));
+  if (address->sa_family == AF_INET6)
+    reinterpret_cast<sockaddr_in6 *>(address)->sin6_port = network;
+  else
+    reinterpret_cast<sockaddr_in *>(address)->sin_port = network;
+}
+
+// -1 with errno set on failure.
+int bind_and_listen(const addrinfo *address) {
+  int fd = socket(address->ai_family, address->ai_socktype | SOCK_CLOEXEC | SOCK_NONBLOCK,
+                  address->ai_protocol);
+  if (fd == -1)
+    return -1;
+  int on = 1;
+  setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+  if (address->ai_family == AF_INET6) // its IPv4 twin has a socket of its own
+    setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
+  if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
+    return fd;
+  int saved = errno;
+  ::close(fd);
+  errno = saved;
+  return -1;
+}
+
+// Binds every address. With *port 0 the first one's port serves the rest; *port_taken tells that
+// this failed and another port may do.
+bool bind_all(const addrinfo *addresses, int *port, Listeners *listeners, bool *port_taken) {
+  *port_taken = false;
+  int bind_errno = 0;
+  for (const addrinfo *address = addresses; address != nullptr; address = address->ai_next) {
+    if (*port != 0)
+      set_port(address->ai_addr, *port);
+    int fd = bind_and_listen(address);
+    if (fd == -1 && errno == EADDRINUSE) {
+      *port_taken = true;
+      listeners->error = errno_text();
+      close_all(&listeners->fds);
+      return false;
+    }
+    if (fd == -1) {
+      bind_errno = errno; // a family this machine lacks: the others may do
+      continue;
+    }
+    listeners->fds.push_back(fd);
+    *port = port_of(fd);
+  }
+  if (listeners->fds.empty())
+    listeners->error = strerror(bind_errno);
+  return !listeners->fds.empty();
+}
+
+int address_family(Family family) {
+  switch (family) {
+  case Family::ipv4:
+    return AF_INET;
+  case Family::ipv6:
+    return AF_INET6;
+  default:
+    return AF_UNSPEC;
+  }
+}
+
+} // namespace
+
+Listeners listen_tcp(const std::string &host, const std::string &port, Family family) {
+  Listeners listeners;
+  addrinfo hints{};
+  hints.ai_flags = AI_PASSIVE;
+  hints.ai_family = address_family(family);
+  hints.ai_socktype = SOCK_STREAM;
+  addrinfo *addresses = nullptr;
+  int failure =
+      getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &addresses);
+  if (failure != 0) {
+    listeners.error = failure == EAI_SYSTEM ? errno_text() : gai_strerror(failure);
+    return listeners;
+  }
+
+  const bool any_port = port == "0";
+  for (int attempt = 0; attempt < PORT_ATTEMPTS; attempt++) {
+    bool port_taken;
+    listeners.port = 0;
+    if (any_port)
+      for (const addrinfo *address = addresses; address != nullptr; address = address->ai_next)
+        set_port(address->ai_addr, 0);
+    if (bind_all(addresses, &listeners.port, &listeners, &port_taken) || !port_taken || !any_port)
+      break;
+  }
+  freeaddrinfo(addresses);
+  return listeners;
+}
+
+Listeners listen_unix(const std::string &path) {
+  Listeners listeners;
+  sockaddr_un address{};
+  address.sun_family = AF_UNIX;
+  if (path.size() >= sizeof address.sun_path) {
+    listeners.error = "the path is " + std::to_string(path.size()) +
+                      " bytes long, a unix socket's can be " +
+                      std::to_string(sizeof address.sun_path - 1);
+    return listeners;
+  }
+  memcpy(address.sun_path, path.c_str(), path.size() + 1);
+
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd == -1) {
+    listeners.error = errno_text();
+    return listeners;
+  }
+  if (bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof address) == -1 ||
+      listen(fd, SOMAXCONN) == -1) {
+    listeners.error = errno_text();
+    ::close(fd);
+    return listeners;
+  }
+  listeners.fds.push_back(fd);
+  return listeners;
+}
+
+int accept_client(int listening_fd) {
+  int fd = accept4(listening_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd == -1)
+    return -errno;
+  // Best effort, both. TCP sizes its own buffers, better than a fixed figure would; a unix
+  // socket has only this one, and the system caps it.
+  int on = 1;
+  if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1)
+    setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &UNIX_BUFFER_BYTES, sizeof UNIX_BUFFER_BYTES);
+  return fd;
+}
+
+} // namespace asyncnbd::transport

@@ -1,0 +1,26 @@
+// Listening sockets: TCP on one or both families, unix, and accepting from them.
+#pragma once
+
+#include <string>
+#include <vector>
+
+namespace asyncnbd::transport {
+
+enum class Family { any, ipv4, ipv6 };
+
+struct Listeners {
+  std::vector<int> fds; // non-blocking, close-on-exec; owned by the caller
+  int port = 0;         // the TCP port bound, which is news when 0 was asked for
+  std::string error;    // why fds is empty
+};
+
+// `host` empty: all interfaces. `port`: a number or a service name; "0" lets the kernel choose,
+// the same port for every address.
+Listeners listen_tcp(const std::string &host, const std::string &port, Family family);
+Listeners listen_unix(const std::string &path);
+
+// Accepts one client: its descriptor, -EAGAIN if none waits, another negative errno. Nagle's
+// algorithm is off, a unix socket's buffer large.
+int accept_client(int listening_fd);
+
+} // namespace asyncnbd::transport

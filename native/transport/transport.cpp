@@ -1,0 +1,164 @@
+// See transport.hpp.
+#include "transport/transport.hpp"
+
+#include <cerrno>
+#include <chrono>
+#include <fcntl.h>
+#include <poll.h>
+#include <sys/eventfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+namespace asyncnbd::transport {
+
+namespace {
+
+constexpr int LINGER_MS = 1000;
+constexpr size_t LINGER_BYTES = 64u << 20;
+
+// Drops the first `bytes` of the list; returns how many leading entries are used up.
+size_t advance(iovec *buffers, size_t count, size_t bytes) {
+  size_t used = 0;
+  while (used < count && bytes >= buffers[used].iov_len)
+    bytes -= buffers[used++].iov_len;
+  if (used < count) {
+    buffers[used].iov_base = static_cast<char *>(buffers[used].iov_base) + bytes;
+    buffers[used].iov_len -= bytes;
+  }
+  return used;
+}
+
+} // namespace
+
+bool is_socket(int fd) {
+  struct stat status;
+  return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
+}
+
+bool set_nonblocking(int fd, bool nonblocking) {
+  int flags = fcntl(fd, F_GETFL);
+  if (flags == -1)
+    return false;
+  int wanted = nonblocking ? flags | O_NONBLOCK : flags & ~O_NONBLOCK;
+  return wanted == flags || fcntl(fd, F_SETFL, wanted) == 0;
+}
+
+Transport::Transport(int in_fd, int out_fd, int stop_fd)
+    : in_fd_(in_fd), out_fd_(out_fd), stop_fd_(stop_fd),
+      is_socket_(is_socket(in_fd) && is_socket(out_fd)) {
+  // Sends on a socket block, which wakes this thread less often than poll would; receives say
+  // MSG_DONTWAIT. Pipes know no such flag.
+  set_nonblocking(in_fd, !is_socket_);
+  set_nonblocking(out_fd, !is_socket_);
+  if (!is_socket_)
+    abort_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+}
+
+Transport::~Transport() {
+  close(false);
+}
+
+ssize_t Transport::receive(void *data, size_t capacity_bytes) {
+  for (;;) {
+    if (aborted_.load(std::memory_order_relaxed))
+      return -ECONNABORTED;
+    ssize_t received = is_socket_ ? recv(in_fd_, data, capacity_bytes, MSG_DONTWAIT)
+                                  : read(in_fd_, data, capacity_bytes);
+    if (received >= 0)
+      return received;
+    if (errno != EINTR)
+      return -errno;
+  }
+}
+
+Wait Transport::wait(bool heed_stop, int timeout_ms) {
+  // poll ignores descriptors that are -1.
+  pollfd ends[] = {
+      {in_fd_, POLLIN, 0}, {heed_stop ? stop_fd_ : -1, POLLIN, 0}, {abort_fd_, POLLIN, 0}};
+  int ready = poll(ends, 3, timeout_ms);
+  if (ready == 0)
+    return Wait::timed_out;
+  if (ready > 0 && ends[1].revents != 0 && ends[0].revents == 0)
+    return Wait::stopping;
+  return Wait::readable; // also after EINTR: receive will say EAGAIN
+}
+
+bool Transport::wait_writable() {
+  pollfd ends[] = {{out_fd_, POLLOUT, 0}, {abort_fd_, POLLIN, 0}};
+  return poll(ends, 2, -1) >= 0 || errno == EINTR;
+}
+
+int Transport::send(iovec *buffers, size_t count) {
+  while (count > 0) {
+    if (aborted_.load(std::memory_order_relaxed))
+      return -ECONNABORTED;
+    msghdr message{};
+    message.msg_iov = buffers;
+    message.msg_iovlen = count;
+    ssize_t sent = is_socket_ ? sendmsg(out_fd_, &message, MSG_NOSIGNAL)
+                              : writev(out_fd_, buffers, static_cast<int>(count));
+    if (sent == -1 && (errno == EINTR || (errno == EAGAIN && wait_writable())))
+      continue;
+    if (sent == -1)
+      return -errno;
+    size_t used = advance(buffers, count, static_cast<size_t>(sent));
+    buffers += used;
+    count -= used;
+  }
+  return 0;
+}
+
+void Transport::abort() {
+  std::lock_guard lock(closing_);
+  aborted_.store(true, std::memory_order_relaxed);
+  if (in_fd_ == -1)
+    return;
+  if (is_socket_) {
+    shutdown(in_fd_, SHUT_RDWR);
+  } else if (abort_fd_ != -1) {
+    uint64_t one = 1;
+    (void)!write(abort_fd_, &one, sizeof one); // a full counter is readable already
+  }
+}
+
+// Reads what the peer still sends until it closes its end, within limits.
+void Transport::drain() {
+  using clock = std::chrono::steady_clock;
+  const clock::time_point deadline = clock::now() + std::chrono::milliseconds(LINGER_MS);
+  char scrap[64 << 10];
+  for (size_t drained = 0; drained < LINGER_BYTES;) {
+    ssize_t received = receive(scrap, sizeof scrap);
+    if (received == 0 || (received < 0 && received != -EAGAIN))
+      return;
+    drained += received > 0 ? static_cast<size_t>(received) : 0;
+    auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now());
+    if (left.count() <= 0)
+      return;
+    if (received == -EAGAIN && wait(false, static_cast<int>(left.count())) == Wait::timed_out)
+      return;
+  }
+}
+
+void Transport::close(bool linger) {
+  if (in_fd_ == -1)
+    return;
+  if (linger && is_socket_ && !aborted_.load(std::memory_order_relaxed) &&
+      shutdown(out_fd_, SHUT_WR) == 0)
+    drain();
+  std::lock_guard lock(closing_);
+  // A pipe of --single is shared with whoever started us: leave it as it was found.
+  if (!is_socket_) {
+    set_nonblocking(in_fd_, false);
+    set_nonblocking(out_fd_, false);
+  }
+  if (out_fd_ != in_fd_)
+    ::close(out_fd_);
+  ::close(in_fd_);
+  in_fd_ = out_fd_ = -1;
+  if (abort_fd_ != -1)
+    ::close(abort_fd_);
+  abort_fd_ = -1;
+}
+
+} // namespace asyncnbd::transport

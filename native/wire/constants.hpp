@@ -1,0 +1,64 @@
+// The NBD protocol's numbers under the names the specification gives them (doc/proto.md of the
+// NetworkBlockDevice/nbd repository). src/handshake/constants.ts has the handshake's; a test
+// compares what both define.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace asyncnbd::wire {
+
+// "Request message" and "Simple reply message".
+constexpr uint32_t NBD_REQUEST_MAGIC = 0x25609513;
+constexpr uint32_t NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
+constexpr size_t REQUEST_HEADER_BYTES = 28;
+constexpr size_t SIMPLE_REPLY_BYTES = 16;
+
+// "Request types".
+constexpr uint16_t NBD_CMD_READ = 0;
+constexpr uint16_t NBD_CMD_WRITE = 1;
+constexpr uint16_t NBD_CMD_DISC = 2;
+constexpr uint16_t NBD_CMD_FLUSH = 3;
+constexpr uint16_t NBD_CMD_TRIM = 4;
+constexpr uint16_t NBD_CMD_CACHE = 5;
+constexpr uint16_t NBD_CMD_WRITE_ZEROES = 6;
+constexpr uint16_t NBD_CMD_BLOCK_STATUS = 7;
+
+// "Command flags".
+constexpr uint16_t NBD_CMD_FLAG_FUA = 1 << 0;
+constexpr uint16_t NBD_CMD_FLAG_NO_HOLE = 1 << 1;
+constexpr uint16_t NBD_CMD_FLAG_DF = 1 << 2;
+constexpr uint16_t NBD_CMD_FLAG_REQ_ONE = 1 << 3;
+constexpr uint16_t NBD_CMD_FLAG_FAST_ZERO = 1 << 4;
+
+// "Transmission flags".
+constexpr uint16_t NBD_FLAG_HAS_FLAGS = 1 << 0;
+constexpr uint16_t NBD_FLAG_READ_ONLY = 1 << 1;
+constexpr uint16_t NBD_FLAG_SEND_FLUSH = 1 << 2;
+constexpr uint16_t NBD_FLAG_SEND_FUA = 1 << 3;
+constexpr uint16_t NBD_FLAG_ROTATIONAL = 1 << 4;
+constexpr uint16_t NBD_FLAG_SEND_TRIM = 1 << 5;
+constexpr uint16_t NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6;
+constexpr uint16_t NBD_FLAG_SEND_DF = 1 << 7;
+constexpr uint16_t NBD_FLAG_CAN_MULTI_CONN = 1 << 8;
+constexpr uint16_t NBD_FLAG_SEND_CACHE = 1 << 10;
+constexpr uint16_t NBD_FLAG_SEND_FAST_ZERO = 1 << 11;
+
+// "Error values".
+constexpr uint32_t NBD_SUCCESS = 0;
+constexpr uint32_t NBD_EPERM = 1;
+constexpr uint32_t NBD_EIO = 5;
+constexpr uint32_t NBD_ENOMEM = 12;
+constexpr uint32_t NBD_EINVAL = 22;
+constexpr uint32_t NBD_ENOSPC = 28;
+constexpr uint32_t NBD_EOVERFLOW = 75;
+constexpr uint32_t NBD_ENOTSUP = 95;
+constexpr uint32_t NBD_ESHUTDOWN = 108;
+
+// The longest READ or WRITE served, as nbdkit's; the specification asks for at least 32 MiB.
+constexpr uint32_t MAX_PAYLOAD_BYTES = 64u << 20;
+
+// "Conventions": a string MUST be no longer than this.
+constexpr size_t MAX_STRING_BYTES = 4096;
+
+} // namespace asyncnbd::wire

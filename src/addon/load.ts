@@ -1,0 +1,38 @@
+// The only place that loads the .node file, and where it and what was built with it lie.
+
+import { createRequire } from "node:module";
+import { dirname, join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { AsyncnbdError, messageOf } from "../errors.js";
+import type { Addon } from "./types.js";
+
+/** The package's folder: this file is in src/addon/ or dist/addon/. */
+export const packageDirectory = fileURLToPath(new URL("../../", import.meta.url));
+
+/** ASYNCNBD_BUILD_DIR selects another build, such as one with sanitizers. */
+export const buildDirectory =
+  process.env.ASYNCNBD_BUILD_DIR ?? join(packageDirectory, "build", "Release");
+
+export const shippedPluginDirectory = buildDirectory;
+
+const addonPath = join(buildDirectory, "asyncnbd.node");
+
+function load(): Addon {
+  try {
+    return createRequire(import.meta.url)(addonPath) as Addon;
+  } catch (error) {
+    throw new AsyncnbdError(
+      "SYSTEM",
+      `cannot load ${addonPath}: ${messageOf(error)}; ` +
+        `run "npm rebuild" in ${dirname(packageDirectory)}`,
+    );
+  }
+}
+
+let loaded: Addon | undefined;
+
+/** The addon, loaded at the first call: --help must work without it. */
+export function addon(): Addon {
+  loaded ??= load();
+  return loaded;
+}

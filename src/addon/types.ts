@@ -1,0 +1,142 @@
+// Typed declaration of every native symbol; native/addon/ implements them.
+
+/** undefined: success. Else what went wrong; "" if the plugin has logged its reason. */
+export type Failure = string | undefined;
+
+export interface PluginAbout {
+  readonly name: string;
+  readonly path: string;
+  readonly longname?: string;
+  readonly version?: string;
+  readonly description?: string;
+  readonly configHelp?: string;
+  readonly magicConfigKey?: string;
+}
+
+/** A C plugin; call the methods in this order. */
+export interface NativePlugin {
+  open(): Failure;
+  readonly about: PluginAbout;
+  /** Sets the plugin's variable NAME_debug_FLAG; false if it has none such. */
+  setDebugFlag(flag: string, value: number): boolean;
+  load(): void;
+  config(key: string, value: string): Failure;
+  configComplete(): Failure;
+  settleThreadModel(): Failure;
+  /** NBDKIT_THREAD_MODEL_*, settled or (before) the most the plugin allows. */
+  readonly threadModel: number;
+  /** Hands our lines of --dump-plugin to `write`; the plugin prints its own on stdout after. */
+  dump(write: (lines: string) => void): void;
+  getReady(): Failure;
+  afterFork(): Failure;
+  /** unload, and before it cleanup if after_fork was called; no session may be left. */
+  end(started: boolean): Promise<void>;
+}
+
+/** What the sessions of one server share. */
+export interface NativeServer {
+  /** Ends plugins' sleeps and wakes connections that wait for requests. */
+  announceStop(): void;
+}
+
+export interface Capabilities {
+  readonly sizeBytes: bigint;
+  readonly canWrite: boolean;
+  readonly canFlush: boolean;
+  readonly isRotational: boolean;
+  readonly canTrim: boolean;
+  readonly canZero: boolean;
+  readonly canFastZero: boolean;
+  readonly canFua: boolean;
+  readonly canMultiConn: boolean;
+  readonly canCache: boolean;
+}
+
+export interface OpenedExport extends Capabilities {
+  /** The name the export has when the client asked for the default one with "". */
+  readonly name: string;
+}
+
+export interface ExportEntry {
+  readonly name: string;
+  readonly description: string;
+}
+
+/** Minimum, preferred and maximum in bytes; all 0 if the plugin has nothing to say. */
+export type BlockSizes = readonly [number, number, number];
+
+/**
+ * One client. Await each promise before the next call; only stop and abort may come at any time.
+ * Plugin calls run on native threads and may take as long as they like.
+ */
+export interface NativeSession {
+  /** Exactly that many bytes, at most 64 MiB; null when the client has gone. */
+  read(bytes: number): Promise<Uint8Array | null>;
+  /** Drops bytes; null when the client has gone. */
+  skip(bytes: number): Promise<true | null>;
+  /** Sends all; null when the client has gone. */
+  write(bytes: Uint8Array): Promise<true | null>;
+
+  /** False: the plugin turns the client away. */
+  preconnect(): Promise<boolean>;
+  /** null: the plugin failed, and has logged why. */
+  listExports(): Promise<ExportEntry[] | null>;
+  /** null: it cannot be opened, and why has been logged. */
+  openExport(name: string): Promise<OpenedExport | null>;
+  exportDescription(): Promise<string>;
+  /** null: the plugin failed, and why has been logged. */
+  blockSizes(): Promise<BlockSizes | null>;
+  closeExport(): Promise<void>;
+
+  /** Serves requests on the open export; resolves when all is closed. */
+  start(transmissionFlags: number, maxThreads: number): Promise<void>;
+  /** Answers what has arrived, then closes. Effective after NativeServer.announceStop. */
+  stop(): void;
+  /** Ends handshake or transmission at once. An open export is still to be closed. */
+  abort(): void;
+}
+
+/** Starts paused. Owns its descriptor. */
+export interface NativeListener {
+  resume(): void;
+  pause(): void;
+  close(): void;
+}
+
+export type Listening = { fds: number[]; port: number } | { error: string; fds?: undefined };
+
+export interface Addon {
+  NativePlugin: new (path: string) => NativePlugin;
+  /** onShutdownRequested: a plugin has called nbdkit_shutdown. */
+  NativeServer: new (
+    onShutdownRequested: () => void,
+  ) => NativeServer;
+  /** Takes the descriptors over, which are the same for a socket. */
+  NativeSession: new (
+    server: NativeServer,
+    plugin: NativePlugin,
+    options: { inFd: number; outFd: number; number: number; readonly: boolean },
+  ) => NativeSession;
+  /** onClient gets a connected descriptor, or -1 and the errno that keeps clients from being
+   * accepted for now. */
+  NativeListener: new (
+    fd: number,
+    onClient: (fd: number, errno: number) => void,
+  ) => NativeListener;
+
+  /** host "": all interfaces. family: 4, 6, or 0 for both. */
+  listenTcp(host: string, port: string, family: 0 | 4 | 6): Listening;
+  listenUnix(path: string): Listening;
+
+  /** sink: 0 stderr, 1 syslog, 2 none. */
+  configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2): void;
+  logError(text: string): void;
+  logDebug(text: string): void;
+  /** Copies of stdin and stdout, [in, out]; /dev/null takes their place. */
+  takeStdio(): [number, number];
+  silenceStdio(includingStderr: boolean): void;
+  setStdioSafe(safe: boolean): void;
+  becomeSessionLeader(): void;
+  exitWithParent(parentPid: number): void;
+  lockMemory(): void;
+}

@@ -1,0 +1,57 @@
+// The background: a launcher that starts the server as a child and returns when it is ready.
+// Forking without exec is no option, for Node has threads from its first moment.
+
+import { spawn } from "node:child_process";
+import { closeSync, writeSync } from "node:fs";
+import { addon } from "../addon/load.js";
+import { AsyncnbdError } from "../errors.js";
+
+/** Tells the child which descriptor to write to when it is ready. */
+const READY_FD_VARIABLE = "ASYNCNBD_READY_FD";
+const READY_FD = 3;
+
+const PASSED_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
+
+/** Runs this command line again in a child. Resolves with the exit status that is ours. */
+export async function launch(): Promise<number> {
+  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
+    env: { ...process.env, [READY_FD_VARIABLE]: String(READY_FD) },
+    stdio: ["inherit", "inherit", "inherit", "pipe"],
+  });
+  const pass = (signal: NodeJS.Signals) => child.kill(signal);
+  for (const signal of PASSED_SIGNALS) process.on(signal, pass);
+
+  const ready = new Promise<number>((resolve) => {
+    child.stdio[3]?.once("data", () => resolve(0));
+  });
+  const ended = new Promise<number>((resolve, reject) => {
+    child.once("error", (error) =>
+      reject(new AsyncnbdError("SYSTEM", `cannot start the server process: ${error.message}`)),
+    );
+    child.once("close", (code) => resolve(code ?? 1));
+  });
+  const status = await Promise.race([ready, ended]);
+  for (const signal of PASSED_SIGNALS) process.off(signal, pass);
+  child.unref();
+  child.stdio[3]?.destroy();
+  return status;
+}
+
+/** The child's side: how to tell the launcher, and undefined if there is none. */
+export function takeReadiness(): number | undefined {
+  const text = process.env[READY_FD_VARIABLE];
+  // Commands that a plugin starts must not take themselves for the child.
+  delete process.env[READY_FD_VARIABLE];
+  return text === undefined ? undefined : Number(text);
+}
+
+/** Leaves the launcher's terminal and folder, before the server's last preparations. */
+export function detach(): void {
+  addon().becomeSessionLeader();
+  process.chdir("/");
+}
+
+export function announceReady(fd: number): void {
+  writeSync(fd, "1");
+  closeSync(fd);
+}

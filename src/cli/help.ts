@@ -1,0 +1,109 @@
+// --help, --version, --dump-config and the hidden lists of options, from the table.
+
+import { shippedPluginDirectory } from "../addon/load.js";
+import type { PluginAbout } from "../addon/types.js";
+import { includeDirectory } from "../index.js";
+import { version } from "../version.js";
+import { GROUP_TITLES, type OptionSpec, SHOWN_OPTIONS } from "./options.js";
+
+const WIDTH = 80;
+const INDENT = 30;
+
+const USAGE = `Usage: asyncnbd [OPTION]... PLUGIN [[KEY=]VALUE]...
+
+Serves a disk to NBD clients. PLUGIN is the short name of a plugin, such as
+memory or file, or the path of one. The command returns when clients can
+connect, and the server goes on in the background (see --foreground).
+
+  asyncnbd memory 1G                        a disk in memory, on TCP port 10809
+  asyncnbd -U disk.sock file disk.img       an image, on a unix socket
+  asyncnbd file disk.img --run 'qemu-img info $uri'
+`;
+
+function wrap(text: string, width: number): string[] {
+  const lines = [""];
+  for (const word of text.split(" ")) {
+    const last = lines[lines.length - 1] as string;
+    if (last !== "" && last.length + 1 + word.length > width) lines.push(word);
+    else lines[lines.length - 1] = last === "" ? word : `${last} ${word}`;
+  }
+  return lines;
+}
+
+function optionLines(spec: OptionSpec): string {
+  const short = spec.short === undefined ? "    " : `-${spec.short}, `;
+  const value = spec.value === undefined ? "" : `=${spec.value}`;
+  const left = `  ${short}--${spec.name}${value}`;
+  const right = wrap(spec.help as string, WIDTH - INDENT).join(`\n${" ".repeat(INDENT)}`);
+  const gap =
+    left.length < INDENT - 1 ? " ".repeat(INDENT - left.length) : `\n${" ".repeat(INDENT)}`;
+  return left + gap + right;
+}
+
+/** The text of --help without a plugin. */
+export function helpText(): string {
+  const sections = Object.entries(GROUP_TITLES)
+    .map(([group, title]) => {
+      const specs = SHOWN_OPTIONS.filter((spec) => spec.group === group);
+      return specs.length === 0 ? "" : `\n${title}:\n${specs.map(optionLines).join("\n")}\n`;
+    })
+    .join("");
+  return USAGE + sections;
+}
+
+/** What --help PLUGIN adds. */
+export function pluginHelpText(about: PluginAbout): string {
+  const longname = about.longname === undefined ? "" : ` (${about.longname})`;
+  const lines = [`plugin: ${about.name}${longname}`, `(${about.path})`];
+  if (about.description !== undefined) lines.push(about.description.trimEnd());
+  if (about.configHelp !== undefined) lines.push(about.configHelp.trimEnd());
+  return `\n${lines.join("\n")}\n`;
+}
+
+export function versionText(): string {
+  return `asyncnbd ${version}\n`;
+}
+
+export function pluginVersionText(about: PluginAbout): string {
+  return `${about.name}${about.version === undefined ? "" : ` ${about.version}`}\n`;
+}
+
+/** --dump-config: sorted, under nbdkit's keys where there is one. */
+export function dumpConfigText(): string {
+  const [major, minor] = version.split(".");
+  const values: Record<string, string> = {
+    binary: process.argv[1] as string,
+    exit_with_parent: "yes",
+    host_cpu: process.arch,
+    host_os: process.platform,
+    includedir: includeDirectory,
+    max_api_version: "2",
+    name: "asyncnbd",
+    nodejs: process.version,
+    plugindir: shippedPluginDirectory,
+    run_default_socket: "Unix",
+    soext: "so",
+    timeout_option: "yes",
+    tls: "no",
+    version,
+    version_major: major as string,
+    version_minor: minor as string,
+    vsock_option: "no",
+  };
+  return Object.keys(values)
+    .sort()
+    .map((key) => `${key}=${values[key]}\n`)
+    .join("");
+}
+
+export function longOptionsText(): string {
+  return SHOWN_OPTIONS.flatMap(({ name, aliases }) => [name, ...(aliases ?? [])])
+    .map((name) => `--${name}\n`)
+    .join("");
+}
+
+export function shortOptionsText(): string {
+  return SHOWN_OPTIONS.flatMap(({ short }) => (short === undefined ? [] : [`-${short}\n`])).join(
+    "",
+  );
+}

@@ -1,0 +1,96 @@
+#!/usr/bin/env node
+// The asyncnbd command: from arguments to an exit status.
+
+import { addon } from "../addon/load.js";
+import { parseConfig } from "../config/parse.js";
+import type { Config } from "../config/schema.js";
+import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
+import { launch, takeReadiness } from "./background.js";
+import { bashCompletion } from "./completion.js";
+import { type ParsedLine, parseLine } from "./getopt.js";
+import {
+  dumpConfigText,
+  helpText,
+  longOptionsText,
+  pluginHelpText,
+  pluginVersionText,
+  shortOptionsText,
+  versionText,
+} from "./help.js";
+import { OPTIONS } from "./options.js";
+import { configureLog, configurePlugin, loadPlugin, serve } from "./serve.js";
+
+/** What answers at once and needs no plugin. */
+function plainAnswer({ options, operands }: ParsedLine): string | undefined {
+  if (options.has("long-options")) return longOptionsText();
+  if (options.has("short-options")) return shortOptionsText();
+  if (options.has("dump-config")) return dumpConfigText();
+  const shell = options.last("completion");
+  if (shell === "bash") return bashCompletion();
+  if (shell !== undefined) throw new UsageError(`--completion=${shell}: only bash is known`);
+  if (operands.length > 0) return undefined;
+  if (options.has("help")) return helpText();
+  if (options.has("version")) return versionText();
+  throw new UsageError(
+    options.has("dump-plugin") ? "--dump-plugin needs a PLUGIN" : "no PLUGIN was given",
+  );
+}
+
+/** --help, --version and --dump-plugin with a plugin; undefined if none of them was given. */
+function answerAboutPlugin({ options }: ParsedLine, config: Config): boolean {
+  const asked = ["help", "version", "dump-plugin"].filter((option) => options.has(option));
+  if (asked.length === 0) return false;
+  if (asked.includes("dump-plugin") && options.has("single"))
+    throw new UsageError("--dump-plugin and --single cannot be used together");
+  const plugin = loadPlugin(config);
+  if (asked.includes("help")) {
+    process.stdout.write(helpText() + pluginHelpText(plugin.about));
+  } else if (asked.includes("version")) {
+    process.stdout.write(versionText() + pluginVersionText(plugin.about));
+  } else {
+    configurePlugin(plugin, config.parameters);
+    plugin.settleThreadModel();
+    plugin.native.dump((lines) => process.stdout.write(lines));
+  }
+  return true;
+}
+
+async function main(words: readonly string[]): Promise<number> {
+  const line = parseLine(words, OPTIONS);
+  const plain = plainAnswer(line);
+  if (plain !== undefined) {
+    process.stdout.write(plain);
+    return 0;
+  }
+  const [plugin, ...parameters] = line.operands as [string, ...string[]];
+  const config = parseConfig(line.options, plugin, parameters);
+  process.umask(0o022);
+  configureLog(config);
+  if (answerAboutPlugin(line, config)) return 0;
+  const readyFd = takeReadiness();
+  if (config.background && readyFd === undefined) return launch();
+  return serve(config, readyFd);
+}
+
+/** Prints what went wrong; an empty message means that a plugin has said it. */
+function report(error: unknown): void {
+  if (!(error instanceof AsyncnbdError)) {
+    process.stderr.write(`asyncnbd: error: ${error instanceof Error ? error.stack : error}\n`);
+    return;
+  }
+  if (error.message === "") return;
+  const hint = error instanceof UsageError ? '; try "asyncnbd --help"' : "";
+  const text = `${messageOf(error)}${hint}`;
+  try {
+    addon().logError(text);
+  } catch {
+    process.stderr.write(`asyncnbd: error: ${text}\n`); // the addon itself may be what is missing
+  }
+}
+
+try {
+  process.exitCode = await main(process.argv.slice(2));
+} catch (error) {
+  report(error);
+  process.exit(1);
+}

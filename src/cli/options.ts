@@ -1,0 +1,208 @@
+// The one table of the command line's options: parsing, --help and completion come from it.
+
+export interface OptionSpec {
+  /** Without dashes; the key under which parsing records it. */
+  readonly name: string;
+  readonly aliases?: readonly string[];
+  readonly short?: string;
+  /** What stands for the value in --help; an option without takes none. */
+  readonly value?: string;
+  /** What a shell can complete the value with. */
+  readonly completes?: "file" | "directory" | "user" | "group" | readonly string[];
+  /** Absent for options that are only recognised, to say that they are not supported yet. */
+  readonly help?: string;
+  readonly group: "listen" | "serve" | "process" | "tell" | "later";
+}
+
+export const GROUP_TITLES: Readonly<Record<OptionSpec["group"], string>> = {
+  listen: "Where clients connect",
+  serve: "What they get",
+  process: "The server as a process",
+  tell: "Information instead of serving",
+  later: "",
+};
+
+export const OPTIONS: readonly OptionSpec[] = [
+  {
+    name: "unix",
+    short: "U",
+    value: "PATH",
+    completes: "file",
+    group: "listen",
+    help: "Listen on a unix socket; - makes a private one",
+  },
+  {
+    name: "port",
+    short: "p",
+    value: "PORT",
+    group: "listen",
+    help: "TCP port or service, 10809 by default; 0 takes any free one and prints its URI",
+  },
+  {
+    name: "ipaddr",
+    aliases: ["ip-addr"],
+    short: "i",
+    value: "ADDRESS",
+    group: "listen",
+    help: "Listen on this address only",
+  },
+  { name: "ipv4-only", short: "4", group: "listen", help: "Listen on IPv4 only" },
+  { name: "ipv6-only", short: "6", group: "listen", help: "Listen on IPv6 only" },
+  {
+    name: "single",
+    aliases: ["stdin"],
+    short: "s",
+    group: "listen",
+    help: "Serve one client on standard input and output",
+  },
+  {
+    name: "timeout",
+    aliases: ["time-out"],
+    value: "TIME",
+    group: "listen",
+    help: "How long a handshake may take, 30s by default",
+  },
+  {
+    name: "mask-handshake",
+    value: "MASK",
+    group: "listen",
+    help: "Offer only these handshake flags, to test clients",
+  },
+  {
+    name: "newstyle",
+    aliases: ["new-style"],
+    short: "n",
+    group: "listen",
+    help: "The newstyle protocol, which is the only one",
+  },
+  {
+    name: "read-only",
+    aliases: ["readonly"],
+    short: "r",
+    group: "serve",
+    help: "Let no client write",
+  },
+  {
+    name: "exportname",
+    aliases: ["export", "export-name"],
+    short: "e",
+    value: "NAME",
+    group: "serve",
+    help: "Export that the printed URI and --run's $uri name",
+  },
+  {
+    name: "threads",
+    short: "t",
+    value: "N",
+    group: "serve",
+    help: "Requests in progress per connection, 16 by default, if the plugin stands more than one",
+  },
+  {
+    name: "no-sr",
+    aliases: ["no-structured-replies"],
+    group: "serve",
+    help: "Refuse structured replies (they always are, for now)",
+  },
+  {
+    name: "no-mc",
+    aliases: ["no-meta-contexts"],
+    group: "serve",
+    help: "Refuse meta contexts (they always are, for now)",
+  },
+  {
+    name: "tls",
+    value: "MODE",
+    completes: ["off"],
+    group: "serve",
+    help: "off is the only mode so far",
+  },
+  {
+    name: "foreground",
+    aliases: ["no-fork"],
+    short: "f",
+    group: "process",
+    help: "Stay in the foreground",
+  },
+  {
+    name: "run",
+    value: "COMMAND",
+    group: "process",
+    help: "Run a shell command with $uri, $nbd, $unixsocket, $port, $exportname; end with it",
+  },
+  {
+    name: "pidfile",
+    aliases: ["pid-file"],
+    short: "P",
+    value: "FILE",
+    completes: "file",
+    group: "process",
+    help: "Write the process ID once clients can connect",
+  },
+  {
+    name: "print-uri",
+    aliases: ["print-url", "show-uri", "show-url"],
+    group: "process",
+    help: "Print the URI once clients can connect",
+  },
+  { name: "exit-with-parent", group: "process", help: "End when the parent process does" },
+  {
+    name: "user",
+    short: "u",
+    value: "USER",
+    completes: "user",
+    group: "process",
+    help: "Become this user once the sockets are open",
+  },
+  {
+    name: "group",
+    short: "g",
+    value: "GROUP",
+    completes: "group",
+    group: "process",
+    help: "Become this group once the sockets are open",
+  },
+  { name: "verbose", short: "v", group: "process", help: "Print debugging messages on stderr" },
+  {
+    name: "log",
+    value: "WHERE",
+    completes: ["stderr", "syslog", "null", "default"],
+    group: "process",
+    help: "Where errors go: stderr, syslog, null or default (stderr, in the background syslog)",
+  },
+  {
+    name: "debug",
+    short: "D",
+    value: "PLUGIN.FLAG=N",
+    group: "process",
+    help: "Set a plugin's debug flag",
+  },
+  { name: "swap", group: "process", help: "Lock all memory, for swapping over NBD" },
+  { name: "help", group: "tell", help: "This text; with PLUGIN, its parameters too" },
+  {
+    name: "version",
+    short: "V",
+    group: "tell",
+    help: "The server's version; with PLUGIN, its version too",
+  },
+  { name: "dump-config", group: "tell", help: "What was built in, as KEY=VALUE lines" },
+  { name: "dump-plugin", group: "tell", help: "What PLUGIN can do, as KEY=VALUE lines" },
+  {
+    name: "completion",
+    value: "SHELL",
+    completes: ["bash"],
+    group: "tell",
+    help: "A completion script for bash",
+  },
+  { name: "long-options", group: "later" },
+  { name: "short-options", group: "later" },
+  { name: "filter", value: "FILTER", group: "later" },
+  { name: "oldstyle", aliases: ["old-style"], short: "o", group: "later" },
+  { name: "selinux-label", value: "LABEL", group: "later" },
+  { name: "tls-certificates", value: "DIR", completes: "directory", group: "later" },
+  { name: "tls-psk", value: "FILE", completes: "file", group: "later" },
+  { name: "tls-verify-peer", group: "later" },
+  { name: "vsock", group: "later" },
+];
+
+/** Those that --help and completion show. */
+export const SHOWN_OPTIONS: readonly OptionSpec[] = OPTIONS.filter((o) => o.help !== undefined);

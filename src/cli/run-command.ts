@@ -1,0 +1,49 @@
+// --run: a shell command that is told where the server is, and whose end is the server's.
+
+import { type ChildProcess, spawn } from "node:child_process";
+import { constants } from "node:os";
+import { addon } from "../addon/load.js";
+import { type Endpoint, uriOf } from "../config/uri.js";
+
+const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
+
+/** The command with nbdkit's variables set before it, not exported. */
+export function scriptFor(command: string, endpoint: Endpoint, exportName: string): string {
+  const uri = uriOf(endpoint, exportName) ?? "";
+  const variables: [string, string][] = [
+    ["uri", uri],
+    ["nbd", uri],
+    ["exportname", exportName],
+    ["port", endpoint.kind === "tcp" ? String(endpoint.port) : ""],
+    ["unixsocket", endpoint.kind === "unix" ? endpoint.path : ""],
+  ];
+  return variables.map(([name, value]) => `${name}=${quote(value)}\n`).join("") + command;
+}
+
+export class RunningCommand {
+  readonly #child: ChildProcess;
+  /** 0 to 255, as a shell would give it: 128 + N after signal N. */
+  readonly status: Promise<number>;
+
+  /** stdio: the descriptors that are the command's standard input and output. */
+  constructor(script: string, stdio: readonly [number, number]) {
+    this.#child = spawn("/bin/sh", ["-c", script], { stdio: [stdio[0], stdio[1], "inherit"] });
+    this.status = new Promise((resolve) => {
+      this.#child.once("error", (error) => {
+        addon().logError(`cannot run the command of --run: ${error.message}`);
+        resolve(1);
+      });
+      this.#child.once("exit", (code, signal) => resolve(code ?? reportSignal(signal)));
+    });
+  }
+
+  kill(signal: NodeJS.Signals): void {
+    this.#child.kill(signal);
+  }
+}
+
+function reportSignal(signal: NodeJS.Signals | null): number {
+  const number = signal === null ? 0 : constants.signals[signal];
+  addon().logError(`the command of --run was killed by signal ${number} (${signal})`);
+  return 128 + number;
+}

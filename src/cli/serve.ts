@@ -1,0 +1,152 @@
+// The life of the server process, in nbdkit's order: load, configure, listen, get ready, serve,
+// stop.
+
+import { writeFileSync } from "node:fs";
+import { addon } from "../addon/load.js";
+import { parseParameters } from "../config/parameters.js";
+import type { Config } from "../config/schema.js";
+import { type Endpoint, uriOf } from "../config/uri.js";
+import { AsyncnbdError, messageOf } from "../errors.js";
+import { Plugin } from "../plugins/plugin.js";
+import { type OpenListeners, openListeners } from "../server/listen.js";
+import { Server } from "../server/server.js";
+import { announceReady, detach } from "./background.js";
+import { RunningCommand, scriptFor } from "./run-command.js";
+import { StopSignals } from "./signals.js";
+import { changeUser } from "./user.js";
+
+const SINKS = { stderr: 0, syslog: 1, none: 2 } as const;
+
+export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached = false): void {
+  const sink = config.log ?? (isDetached ? "syslog" : "stderr");
+  addon().configureLog("asyncnbd", config.verbose, SINKS[sink]);
+}
+
+/** Opens and loads the plugin, its debug flags set before. */
+export function loadPlugin(config: Pick<Config, "plugin" | "debugFlags">): Plugin {
+  const plugin = Plugin.open(config.plugin);
+  for (const { plugin: name, flag, value } of config.debugFlags)
+    if (name !== plugin.about.name || !plugin.setDebugFlag(flag, value))
+      addon().logError(`warning: --debug=${name}.${flag}: there is no such debug flag`);
+  plugin.load();
+  return plugin;
+}
+
+export function configurePlugin(plugin: Plugin, parameters: readonly string[]): void {
+  for (const { key, value } of parseParameters(parameters, plugin.about.magicConfigKey))
+    plugin.config(key, value);
+}
+
+/**
+ * Serves until a signal, the plugin, the end of --run's command or of the single client stops
+ * it. Resolves with the exit status; rejects if the server cannot start.
+ */
+export async function serve(config: Config, readyFd: number | undefined): Promise<number> {
+  if (config.exitWithParent) addon().exitWithParent(process.ppid);
+  const plugin = loadPlugin(config);
+  configurePlugin(plugin, config.parameters);
+  plugin.configComplete();
+  plugin.settleThreadModel();
+  plugin.getReady();
+  return new ServerProcess(config, plugin, readyFd).run();
+}
+
+class ServerProcess {
+  readonly #config: Config;
+  readonly #plugin: Plugin;
+  readonly #readyFd: number | undefined;
+  readonly #server: Server;
+  readonly #signals: StopSignals;
+  #listeners: OpenListeners | undefined;
+
+  constructor(config: Config, plugin: Plugin, readyFd: number | undefined) {
+    this.#config = config;
+    this.#plugin = plugin;
+    this.#readyFd = readyFd;
+    this.#signals = new StopSignals(() => this.#cleanUp());
+    this.#server = new Server(plugin, config, () => this.#signals.stop());
+  }
+
+  async run(): Promise<number> {
+    try {
+      return await this.#run();
+    } finally {
+      this.#cleanUp();
+    }
+  }
+
+  async #run(): Promise<number> {
+    const { config } = { config: this.#config };
+    if (config.lockMemory) addon().lockMemory();
+    if (config.listen.kind !== "stdio") this.#listeners = openListeners(config.listen);
+    const endpoint: Endpoint = this.#listeners?.endpoint ?? { kind: "stdio" };
+    this.#printUri(endpoint);
+
+    const takesStdio = config.listen.kind === "stdio" || config.runCommand !== undefined;
+    const stdio = takesStdio ? addon().takeStdio() : undefined;
+    if (!takesStdio) addon().setStdioSafe(false);
+    const command =
+      stdio !== undefined && config.runCommand !== undefined
+        ? new RunningCommand(scriptFor(config.runCommand, endpoint, config.exportName), stdio)
+        : undefined;
+    try {
+      this.#settle();
+    } catch (error) {
+      command?.kill("SIGTERM");
+      throw error;
+    }
+    const client = command === undefined && stdio !== undefined ? stdio : undefined;
+    return this.#serveUntilStopped(command, client);
+  }
+
+  /** From open sockets to the first client. */
+  #settle(): void {
+    const config = this.#config;
+    changeUser(config.user, config.group);
+    if (this.#readyFd !== undefined) detach();
+    if (config.pidFile !== undefined) writePidFile(config.pidFile);
+    this.#plugin.afterFork();
+    if (this.#readyFd !== undefined) {
+      addon().silenceStdio(!config.verbose);
+      configureLog(config, true);
+    }
+    if (this.#listeners !== undefined) this.#server.listen(this.#listeners.fds);
+    if (this.#readyFd !== undefined) announceReady(this.#readyFd);
+  }
+
+  async #serveUntilStopped(
+    command: RunningCommand | undefined,
+    client: readonly [number, number] | undefined,
+  ): Promise<number> {
+    const events: Promise<unknown>[] = [this.#signals.stopped];
+    if (command !== undefined) events.push(command.status);
+    if (client !== undefined) events.push(this.#server.serve(...client));
+    await Promise.race(events);
+
+    if (this.#signals.received !== undefined) command?.kill(this.#signals.received);
+    const inTime = await this.#server.stop();
+    const status = command === undefined ? 0 : await command.status;
+    await this.#plugin.end();
+    return inTime ? status : status || 1;
+  }
+
+  #printUri(endpoint: Endpoint): void {
+    const { listen, printUri, exportName, runCommand } = this.#config;
+    const isPortNews = listen.kind === "tcp" && listen.port === "0" && runCommand === undefined;
+    const uri = uriOf(endpoint, exportName);
+    if ((printUri || isPortNews) && uri !== undefined) process.stdout.write(`${uri}\n`);
+  }
+
+  #cleanUp(): void {
+    this.#listeners?.cleanUp();
+    this.#listeners = undefined;
+  }
+}
+
+function writePidFile(path: string): void {
+  try {
+    writeFileSync(path, `${process.pid}\n`, { mode: 0o644 });
+  } catch (error) {
+    throw new AsyncnbdError("SYSTEM", `cannot write the PID file: ${messageOf(error)}`);
+  }
+}

@@ -1,0 +1,36 @@
+// Signals that stop the server: the first gracefully, the second at once.
+
+import { constants } from "node:os";
+
+const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
+
+export class StopSignals {
+  /** Resolves at the first signal, or when stop is called. */
+  readonly stopped: Promise<void>;
+  /** The first signal, if it was one. */
+  received: NodeJS.Signals | undefined;
+  #resolve!: () => void;
+
+  /** `beforeExit` is called before the process ends at the second signal. */
+  constructor(beforeExit: () => void) {
+    this.stopped = new Promise((resolve) => {
+      this.#resolve = resolve;
+    });
+    let isStopping = false;
+    for (const signal of STOP_SIGNALS)
+      process.on(signal, () => {
+        if (isStopping) {
+          beforeExit();
+          process.exit(128 + constants.signals[signal]);
+        }
+        isStopping = true;
+        this.received = signal;
+        this.#resolve();
+      });
+    process.on("SIGPIPE", () => {}); // whoever reads our output may leave
+  }
+
+  stop(): void {
+    this.#resolve();
+  }
+}

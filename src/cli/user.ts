@@ -1,0 +1,19 @@
+// -u and -g: gives up root once the sockets are open.
+
+import { AsyncnbdError, messageOf } from "../errors.js";
+
+/** A number that is nobody's name is an ID; Node looks names up. */
+const nameOrId = (text: string): string | number => (/^\d+$/.test(text) ? Number(text) : text);
+
+export function changeUser(user: string | undefined, group: string | undefined): void {
+  try {
+    if (group !== undefined) {
+      process.setgid?.(nameOrId(group));
+      process.setgroups?.([nameOrId(group)]);
+    }
+    if (user !== undefined) process.setuid?.(nameOrId(user));
+  } catch (error) {
+    const wanted = [user && `user ${user}`, group && `group ${group}`].filter(Boolean);
+    throw new AsyncnbdError("SYSTEM", `cannot become ${wanted.join(", ")}: ${messageOf(error)}`);
+  }
+}

@@ -1,0 +1,140 @@
+// Checks the values of the command line's options and makes a configuration of them.
+
+import { resolve } from "node:path";
+import { UsageError } from "../errors.js";
+import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
+import { DEFAULT_PORT } from "./uri.js";
+
+/** Every occurrence of every option, in order, by its main name without dashes. */
+export interface GivenOptions {
+  has(option: string): boolean;
+  /** The last occurrence's value. */
+  last(option: string): string | undefined;
+  all(option: string): readonly string[];
+  /** Of several options, the name of the one given last. */
+  lastOf(...options: string[]): string | undefined;
+}
+
+const DEFAULT_THREADS = 16; // as nbdkit's
+const DEFAULT_HANDSHAKE_TIMEOUT_MS = 30_000;
+const MAX_INT = 2 ** 31 - 1;
+
+const LOG_SINKS: Readonly<Record<string, LogSink | undefined>> = {
+  default: undefined,
+  stderr: "stderr",
+  syslog: "syslog",
+  null: "none",
+};
+
+export function parseConfig(
+  given: GivenOptions,
+  plugin: string,
+  parameters: readonly string[],
+): Config {
+  checkCombinations(given);
+  const stays = ["foreground", "run", "single", "exit-with-parent"].some((o) => given.has(o));
+  return {
+    plugin,
+    parameters,
+    listen: parseListen(given),
+    readonly: given.has("read-only"),
+    exportName: given.last("exportname") ?? "",
+    threads: integer(given, "threads", 0, MAX_INT) || DEFAULT_THREADS,
+    handshakeTimeoutMs: parseDelay(given) ?? DEFAULT_HANDSHAKE_TIMEOUT_MS,
+    handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? 0xffff,
+    background: !stays,
+    runCommand: given.last("run"),
+    pidFile: absolute(given.last("pidfile")),
+    printUri: given.has("print-uri"),
+    exitWithParent: given.has("exit-with-parent"),
+    user: given.last("user"),
+    group: given.last("group"),
+    verbose: given.has("verbose"),
+    log: parseLog(given.last("log")),
+    lockMemory: given.has("swap"),
+    debugFlags: given.all("debug").map(parseDebugFlag),
+  };
+}
+
+const absolute = (path: string | undefined): string | undefined =>
+  path === undefined ? undefined : resolve(path);
+
+function checkCombinations(given: GivenOptions): void {
+  const exclusive: [string, string][] = [
+    ["single", "run"],
+    ["single", "unix"],
+    ["single", "port"],
+    ["single", "ipaddr"],
+    ["unix", "port"],
+    ["unix", "ipaddr"],
+  ];
+  for (const [one, other] of exclusive)
+    if (given.has(one) && given.has(other))
+      throw new UsageError(`--${one} and --${other} cannot be used together`);
+  for (const option of ["oldstyle", "filter", "vsock", "selinux-label"])
+    if (given.has(option)) throw new UsageError(`--${option} is not supported yet`);
+  const tls = given.last("tls")?.toLowerCase();
+  if (tls !== undefined && !["off", "0", "false", "f", "no", "n"].includes(tls))
+    throw new UsageError(`--tls=${tls}: TLS is not supported yet, only --tls=off`);
+  for (const option of ["tls-certificates", "tls-psk", "tls-verify-peer"])
+    if (given.has(option)) throw new UsageError(`--${option}: TLS is not supported yet`);
+}
+
+function parseListen(given: GivenOptions): Listen {
+  if (given.has("single")) return { kind: "stdio" };
+  const path = given.last("unix");
+  const isTcp = given.has("port") || given.has("ipaddr");
+  // As nbdkit since 1.36: a command needs no port that others could find.
+  if (path === "-" || (path === undefined && given.has("run") && !isTcp))
+    return { kind: "private-unix" };
+  if (path !== undefined) return { kind: "unix", path: resolve(path) };
+  const family = given.lastOf("ipv4-only", "ipv6-only");
+  return {
+    kind: "tcp",
+    host: given.last("ipaddr") ?? "",
+    port: given.last("port") ?? String(DEFAULT_PORT),
+    family: family === "ipv4-only" ? 4 : family === "ipv6-only" ? 6 : 0,
+  };
+}
+
+function integer(
+  given: GivenOptions,
+  option: string,
+  minimum: number,
+  maximum: number,
+): number | undefined {
+  const text = given.last(option);
+  if (text === undefined) return undefined;
+  // Decimal, 0x hexadecimal and 0 octal, as nbdkit reads them.
+  const normalized = /^0[0-7]+$/.test(text) ? `0o${text.slice(1)}` : text;
+  const value = /^(\d+|0o[0-7]+|0x[0-9a-f]+)$/i.test(normalized) ? Number(normalized) : Number.NaN;
+  if (!(value >= minimum && value <= maximum))
+    throw new UsageError(`--${option}=${text} is not a whole number from ${minimum} to ${maximum}`);
+  return value;
+}
+
+const UNIT_MS: Readonly<Record<string, number>> = { "": 1000, s: 1000, ms: 1, us: 1e-3, ns: 1e-6 };
+
+function parseDelay(given: GivenOptions): number | undefined {
+  const text = given.last("timeout");
+  if (text === undefined) return undefined;
+  const match = /^(\d+(?:\.\d*)?|\.\d+)(s|ms|us|ns|)$/.exec(text);
+  const delayMs = match === null ? 0 : Number(match[1]) * (UNIT_MS[match[2] as string] as number);
+  if (!(delayMs > 0 && delayMs <= MAX_INT))
+    throw new UsageError(`--timeout=${text} is not a time: use a number and s, ms, us or ns`);
+  return Math.max(1, delayMs);
+}
+
+function parseLog(text: string | undefined): LogSink | undefined {
+  if (text === undefined) return undefined;
+  if (!Object.hasOwn(LOG_SINKS, text))
+    throw new UsageError(`--log=${text}: use stderr, syslog, null or default`);
+  return LOG_SINKS[text];
+}
+
+function parseDebugFlag(text: string): DebugFlag {
+  const match = /^([^.=]+)\.([^=]+)=(\d+)$/.exec(text);
+  if (match === null || Number(match[3]) > MAX_INT)
+    throw new UsageError(`--debug=${text}: PLUGIN.FLAG=NUMBER is expected`);
+  return { plugin: match[1] as string, flag: match[2] as string, value: Number(match[3]) };
+}

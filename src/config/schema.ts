@@ -1,0 +1,42 @@
+// The shape of a server's configuration, whatever it comes from.
+
+export type LogSink = "stderr" | "syslog" | "none";
+
+export type Listen =
+  | { readonly kind: "unix"; readonly path: string }
+  | { readonly kind: "private-unix" } // a socket in a directory of its own, removed at the end
+  | {
+      readonly kind: "tcp";
+      readonly host: string; // "": all interfaces
+      readonly port: string; // a number or a service name
+      readonly family: 0 | 4 | 6;
+    }
+  | { readonly kind: "stdio" }; // one client, on standard input and output
+
+export interface DebugFlag {
+  readonly plugin: string;
+  readonly flag: string;
+  readonly value: number;
+}
+
+export interface Config {
+  readonly plugin: string; // as given: a short name or a path
+  readonly parameters: readonly string[];
+  readonly listen: Listen;
+  readonly readonly: boolean;
+  readonly exportName: string; // for URIs only
+  readonly threads: number; // requests in progress per connection, if the plugin stands more
+  readonly handshakeTimeoutMs: number;
+  readonly handshakeFlagsMask: number;
+  readonly background: boolean;
+  readonly runCommand: string | undefined;
+  readonly pidFile: string | undefined;
+  readonly printUri: boolean;
+  readonly exitWithParent: boolean;
+  readonly user: string | undefined;
+  readonly group: string | undefined;
+  readonly verbose: boolean;
+  readonly log: LogSink | undefined; // undefined: stderr, and syslog in the background
+  readonly lockMemory: boolean;
+  readonly debugFlags: readonly DebugFlag[];
+}

@@ -1,0 +1,32 @@
+// Every error class and its stable code. Users match the code, not the class or the text.
+
+export type ErrorCode =
+  | "USAGE" // the command line makes no sense
+  | "CONFIG" // an option or parameter has a value that cannot be used
+  | "PLUGIN" // a plugin cannot be loaded, or refused its parameters or the start
+  | "LISTEN" // no socket to listen on
+  | "SYSTEM"; // the operating system refused something
+
+export class AsyncnbdError extends Error {
+  readonly code: ErrorCode;
+
+  /** `message` says what failed, on what, and what to do; "" if that has been logged already. */
+  constructor(code: ErrorCode, message: string) {
+    super(message);
+    this.name = "AsyncnbdError";
+    this.code = code;
+  }
+}
+
+/** A mistake on the command line: its message is followed by how to get help. */
+export class UsageError extends AsyncnbdError {
+  constructor(message: string) {
+    super("USAGE", message);
+    this.name = "UsageError";
+  }
+}
+
+/** The message of anything thrown. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}

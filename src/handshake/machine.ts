@@ -1,0 +1,121 @@
+// The fixed newstyle handshake as a pure state machine: effects out, their results in. It has no
+// socket, so every path of it can be tested and fuzzed; server/session.ts gives it one.
+
+import {
+  IHAVEOPT,
+  NBD_FLAG_C_FIXED_NEWSTYLE,
+  NBD_FLAG_C_NO_ZEROES,
+  NBD_FLAG_FIXED_NEWSTYLE,
+  NBD_FLAG_NO_ZEROES,
+  NBD_OPT_EXPORT_NAME,
+  NBD_REP_ERR_INVALID,
+  NBD_REP_ERR_TOO_BIG,
+  NBD_REP_ERR_UNSUP,
+  NBDMAGIC,
+} from "./constants.js";
+import { HandshakeEnd, type Outcome, read, type Step, send, skip } from "./effects.js";
+import { optionHandlers } from "./options/index.js";
+import type { Negotiation } from "./options/option.js";
+import { optionReply } from "./replies.js";
+
+export interface HandshakeSettings {
+  /** Which of the global flags to offer: a mask for tests of clients. */
+  readonly handshakeFlagsMask: number;
+}
+
+/** A client has no business to send more options than this. */
+const MAX_OPTIONS = 1024;
+
+/** More than any option needs: worth no further patience. */
+const MAX_SKIPPED_BYTES = 64 * 2 ** 20;
+
+const GREETING_BYTES = 18;
+const OPTION_HEADER_BYTES = 16;
+
+/** Runs one client's handshake. Returns how it ended; throws nothing. */
+export function* handshake(settings: HandshakeSettings): Step<Outcome> {
+  try {
+    const negotiation = yield* greet(settings);
+    return yield* haggle(negotiation);
+  } catch (end) {
+    if (end instanceof HandshakeEnd) return { kind: "close", reason: end.reason };
+    throw end;
+  }
+}
+
+/** "Newstyle negotiation": our greeting, then the client's flags. */
+function* greet(settings: HandshakeSettings): Step<Negotiation> {
+  const offered = (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES) & settings.handshakeFlagsMask;
+  const greeting = new DataView(new ArrayBuffer(GREETING_BYTES));
+  greeting.setBigUint64(0, NBDMAGIC);
+  greeting.setBigUint64(8, IHAVEOPT);
+  greeting.setUint16(16, offered);
+  yield* send(new Uint8Array(greeting.buffer));
+
+  const flags = view(yield* read(4)).getUint32(0);
+  // Client flags have the numbers of the global flags they answer.
+  if ((flags & ~offered) >>> 0 !== 0)
+    throw new HandshakeEnd(
+      `the client sent flags that it was not offered: 0x${flags.toString(16)}`,
+    );
+  return {
+    isFixedNewstyle: (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0,
+    sendsZeroes: (flags & NBD_FLAG_C_NO_ZEROES) === 0,
+  };
+}
+
+/** "Option haggling": one option after the other until one of them ends it. */
+function* haggle(negotiation: Negotiation): Step<Outcome> {
+  for (let count = 0; count < MAX_OPTIONS; count++) {
+    const header = view(yield* read(OPTION_HEADER_BYTES));
+    if (header.getBigUint64(0) !== IHAVEOPT)
+      throw new HandshakeEnd("the client sent no option where one was due");
+    const outcome = yield* answer(negotiation, header.getUint32(8), header.getUint32(12));
+    if (outcome !== undefined) return outcome;
+  }
+  throw new HandshakeEnd(`the client sent more than ${MAX_OPTIONS} options`);
+}
+
+function* answer(
+  negotiation: Negotiation,
+  option: number,
+  lengthBytes: number,
+): Step<Outcome | undefined> {
+  if (lengthBytes > MAX_SKIPPED_BYTES)
+    throw new HandshakeEnd(`the client sent option ${option} with ${lengthBytes} bytes of data`);
+  const handler = optionHandlers.get(option);
+  const refusal = refuse(negotiation, option, lengthBytes, handler?.maxBytes);
+  if (refusal !== undefined) {
+    // The answer to this option cannot tell of an error.
+    if (option === NBD_OPT_EXPORT_NAME) throw new HandshakeEnd(refusal.text);
+    yield* skip(lengthBytes);
+    yield* send(optionReply(option, refusal.reply, new TextEncoder().encode(refusal.text)));
+    return undefined;
+  }
+  const data = lengthBytes > 0 ? yield* read(lengthBytes) : new Uint8Array();
+  return yield* handler!.answer(negotiation, option, data);
+}
+
+function refuse(
+  negotiation: Negotiation,
+  option: number,
+  lengthBytes: number,
+  maxBytes: number | undefined,
+): { reply: number; text: string } | undefined {
+  if (!negotiation.isFixedNewstyle && option !== NBD_OPT_EXPORT_NAME)
+    return {
+      reply: NBD_REP_ERR_INVALID,
+      text: `option ${option} needs a client that has set NBD_FLAG_C_FIXED_NEWSTYLE`,
+    };
+  if (maxBytes === undefined)
+    return { reply: NBD_REP_ERR_UNSUP, text: `option ${option} is not supported` };
+  if (lengthBytes > maxBytes)
+    return maxBytes === 0
+      ? { reply: NBD_REP_ERR_INVALID, text: `option ${option} takes no data` }
+      : { reply: NBD_REP_ERR_TOO_BIG, text: `option ${option} takes ${maxBytes} bytes at most` };
+  return undefined;
+}
+
+function view(bytes: Uint8Array): DataView {
+  return new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
+}

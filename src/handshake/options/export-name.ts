@@ -1,0 +1,27 @@
+// NBD_OPT_EXPORT_NAME: choose an export without being told of errors; old clients know no other.
+
+import { MAX_STRING_BYTES } from "../constants.js";
+import { HandshakeEnd, openExport, send } from "../effects.js";
+import { transmissionFlags } from "../transmission-flags.js";
+import { decodeName, type OptionHandler } from "./option.js";
+
+const REPLY_BYTES = 10;
+const ZEROES_BYTES = 124;
+
+export const exportName: OptionHandler = {
+  maxBytes: MAX_STRING_BYTES,
+
+  *answer(negotiation, _option, data) {
+    const name = decodeName(data);
+    if (name === undefined) throw new HandshakeEnd("the client sent a malformed export name");
+    const opened = yield* openExport(name);
+    if (opened === null) throw new HandshakeEnd(`export "${name}" cannot be opened`);
+
+    const flags = transmissionFlags(opened);
+    const reply = Buffer.alloc(REPLY_BYTES + (negotiation.sendsZeroes ? ZEROES_BYTES : 0));
+    reply.writeBigUInt64BE(opened.sizeBytes, 0);
+    reply.writeUInt16BE(flags, 8);
+    yield* send(reply);
+    return { kind: "transmit", flags };
+  },
+};

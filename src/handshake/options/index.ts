@@ -1,0 +1,22 @@
+// The options this server answers; all others get NBD_REP_ERR_UNSUP.
+
+import {
+  NBD_OPT_ABORT,
+  NBD_OPT_EXPORT_NAME,
+  NBD_OPT_GO,
+  NBD_OPT_INFO,
+  NBD_OPT_LIST,
+} from "../constants.js";
+import { abort } from "./abort.js";
+import { exportName } from "./export-name.js";
+import { infoOrGo } from "./info-or-go.js";
+import { list } from "./list.js";
+import type { OptionHandler } from "./option.js";
+
+export const optionHandlers: ReadonlyMap<number, OptionHandler> = new Map([
+  [NBD_OPT_EXPORT_NAME, exportName],
+  [NBD_OPT_ABORT, abort],
+  [NBD_OPT_LIST, list],
+  [NBD_OPT_INFO, infoOrGo],
+  [NBD_OPT_GO, infoOrGo],
+]);

@@ -1,0 +1,106 @@
+// NBD_OPT_INFO and NBD_OPT_GO: what an export is like, and with GO, on to its transmission phase.
+
+import type { OpenedExport } from "../../addon/types.js";
+import {
+  MAX_PAYLOAD_BYTES,
+  MAX_STRING_BYTES,
+  NBD_INFO_BLOCK_SIZE,
+  NBD_INFO_DESCRIPTION,
+  NBD_INFO_NAME,
+  NBD_OPT_GO,
+  NBD_REP_ACK,
+  NBD_REP_ERR_INVALID,
+  NBD_REP_ERR_UNKNOWN,
+} from "../constants.js";
+import {
+  blockSizes,
+  closeExport,
+  exportDescription,
+  openExport,
+  type Step,
+  send,
+} from "../effects.js";
+import { blockSizeInfo, descriptionInfo, exportInfo, nameInfo, optionReply } from "../replies.js";
+import { transmissionFlags } from "../transmission-flags.js";
+import { decodeName, type OptionHandler } from "./option.js";
+
+const MAX_INFO_REQUESTS = 0xffff;
+
+/** What a plugin that states no sizes stands: any alignment, and our own limit. */
+const DEFAULT_BLOCK_SIZES = [1, 4096, MAX_PAYLOAD_BYTES] as const;
+
+interface InfoRequest {
+  readonly name: string;
+  readonly infos: ReadonlySet<number>;
+}
+
+export const infoOrGo: OptionHandler = {
+  maxBytes: 4 + MAX_STRING_BYTES + 2 + 2 * MAX_INFO_REQUESTS,
+
+  *answer(_negotiation, option, data) {
+    const request = decode(data);
+    if (request === undefined) {
+      yield* refuse(option, NBD_REP_ERR_INVALID, "malformed export name or list of infos");
+      return undefined;
+    }
+    const opened = yield* openExport(request.name);
+    if (opened === null) {
+      yield* refuse(option, NBD_REP_ERR_UNKNOWN, `export "${request.name}" cannot be opened`);
+      return undefined;
+    }
+    const flags = transmissionFlags(opened);
+    const infos = yield* describe(option, request, opened, flags);
+    if (infos === undefined) {
+      yield* closeExport();
+      yield* refuse(option, NBD_REP_ERR_UNKNOWN, `export "${request.name}" cannot be described`);
+      return undefined;
+    }
+    yield* send(Buffer.concat([...infos, optionReply(option, NBD_REP_ACK)]));
+    if (option === NBD_OPT_GO) return { kind: "transmit", flags };
+    yield* closeExport();
+    return undefined;
+  },
+};
+
+/** Length and bytes of the name, then how many infos and which; the lengths must fit exactly. */
+function decode(data: Uint8Array): InfoRequest | undefined {
+  const view = new DataView(data.buffer, data.byteOffset, data.byteLength);
+  if (data.length < 6) return undefined;
+  const nameBytes = view.getUint32(0);
+  if (nameBytes > data.length - 6) return undefined;
+  const name = decodeName(data.subarray(4, 4 + nameBytes));
+  const infoCount = view.getUint16(4 + nameBytes);
+  const infosStart = 4 + nameBytes + 2;
+  if (name === undefined || data.length !== infosStart + 2 * infoCount) return undefined;
+  const infos = new Set<number>();
+  for (let i = 0; i < infoCount; i++) infos.add(view.getUint16(infosStart + 2 * i));
+  return { name, infos };
+}
+
+/** The replies before the acknowledgement; undefined if the plugin cannot give them. */
+function* describe(
+  option: number,
+  { infos }: InfoRequest,
+  opened: OpenedExport,
+  flags: number,
+): Step<Uint8Array[] | undefined> {
+  const replies = [exportInfo(option, opened.sizeBytes, flags)];
+  if (infos.has(NBD_INFO_NAME)) replies.push(nameInfo(option, opened.name));
+  if (infos.has(NBD_INFO_DESCRIPTION)) {
+    const description = yield* exportDescription();
+    if (description !== "" && Buffer.byteLength(description) <= MAX_STRING_BYTES)
+      replies.push(descriptionInfo(option, description));
+  }
+  if (infos.has(NBD_INFO_BLOCK_SIZE)) {
+    const sizes = yield* blockSizes();
+    if (sizes === null) return undefined;
+    replies.push(blockSizeInfo(option, sizes[0] === 0 ? DEFAULT_BLOCK_SIZES : sizes));
+  }
+  return replies;
+}
+
+function* refuse(option: number, reply: number, text: string): Step<void> {
+  // The name may be long, and a UTF-16 unit takes up to 3 bytes of UTF-8.
+  const shortened = text.slice(0, Math.floor(MAX_STRING_BYTES / 3));
+  yield* send(optionReply(option, reply, new TextEncoder().encode(shortened)));
+}

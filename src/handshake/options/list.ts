@@ -1,0 +1,24 @@
+// NBD_OPT_LIST: which exports there are.
+
+import { MAX_STRING_BYTES, NBD_REP_ACK, NBD_REP_ERR_PLATFORM } from "../constants.js";
+import { listExports, send } from "../effects.js";
+import { optionReply, serverReply } from "../replies.js";
+import type { OptionHandler } from "./option.js";
+
+export const list: OptionHandler = {
+  maxBytes: 0,
+
+  *answer(_negotiation, option) {
+    const entries = yield* listExports();
+    if (entries === null) {
+      const text = new TextEncoder().encode("the exports cannot be listed");
+      yield* send(optionReply(option, NBD_REP_ERR_PLATFORM, text));
+      return undefined;
+    }
+    const replies = entries
+      .filter((entry) => Buffer.byteLength(entry.name) <= MAX_STRING_BYTES)
+      .map((entry) => serverReply(option, entry));
+    yield* send(Buffer.concat([...replies, optionReply(option, NBD_REP_ACK)]));
+    return undefined;
+  },
+};

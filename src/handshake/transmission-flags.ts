@@ -1,0 +1,33 @@
+// What an export can do, as the transmission flags that tell a client.
+
+import type { Capabilities } from "../addon/types.js";
+import {
+  NBD_FLAG_CAN_MULTI_CONN,
+  NBD_FLAG_HAS_FLAGS,
+  NBD_FLAG_READ_ONLY,
+  NBD_FLAG_ROTATIONAL,
+  NBD_FLAG_SEND_CACHE,
+  NBD_FLAG_SEND_FAST_ZERO,
+  NBD_FLAG_SEND_FLUSH,
+  NBD_FLAG_SEND_FUA,
+  NBD_FLAG_SEND_TRIM,
+  NBD_FLAG_SEND_WRITE_ZEROES,
+} from "./constants.js";
+
+/** See "Transmission flags" in the specification. */
+export function transmissionFlags(capabilities: Capabilities): number {
+  const { canWrite } = capabilities;
+  const offered: [boolean, number][] = [
+    [true, NBD_FLAG_HAS_FLAGS],
+    [!canWrite, NBD_FLAG_READ_ONLY],
+    [capabilities.canFlush, NBD_FLAG_SEND_FLUSH],
+    [canWrite && capabilities.canFua, NBD_FLAG_SEND_FUA],
+    [capabilities.isRotational, NBD_FLAG_ROTATIONAL],
+    [canWrite && capabilities.canTrim, NBD_FLAG_SEND_TRIM],
+    [canWrite && capabilities.canZero, NBD_FLAG_SEND_WRITE_ZEROES],
+    [capabilities.canMultiConn, NBD_FLAG_CAN_MULTI_CONN],
+    [capabilities.canCache, NBD_FLAG_SEND_CACHE],
+    [canWrite && capabilities.canZero && capabilities.canFastZero, NBD_FLAG_SEND_FAST_ZERO],
+  ];
+  return offered.reduce((flags, [isOffered, flag]) => (isOffered ? flags | flag : flags), 0);
+}

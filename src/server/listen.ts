@@ -1,0 +1,58 @@
+// Opens the sockets that a configuration asks for, and cleans up after them.
+
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { addon } from "../addon/load.js";
+import type { Listen } from "../config/schema.js";
+import type { Endpoint } from "../config/uri.js";
+import { AsyncnbdError } from "../errors.js";
+
+export interface OpenListeners {
+  readonly fds: readonly number[];
+  readonly endpoint: Endpoint;
+  /** Removes the socket from the file system. */
+  cleanUp(): void;
+}
+
+export function openListeners(listen: Exclude<Listen, { kind: "stdio" }>): OpenListeners {
+  switch (listen.kind) {
+    case "unix":
+      return openUnix(listen.path, listen.path);
+    case "private-unix": {
+      // mkdtemp's mode is 0700: nobody else can reach the socket.
+      const directory = mkdtempSync(join(tmpdir(), "asyncnbd"));
+      return openUnix(join(directory, "socket"), directory);
+    }
+    case "tcp":
+      return openTcp(listen);
+  }
+}
+
+function openUnix(path: string, toRemove: string): OpenListeners {
+  const listening = addon().listenUnix(path);
+  if (listening.fds === undefined)
+    throw new AsyncnbdError(
+      "LISTEN",
+      `cannot listen on the unix socket ${path}: ${listening.error}`,
+    );
+  return {
+    fds: listening.fds,
+    endpoint: { kind: "unix", path },
+    cleanUp: () => rmSync(toRemove, { force: true, recursive: true }),
+  };
+}
+
+function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): OpenListeners {
+  const listening = addon().listenTcp(host, port, family);
+  if (listening.fds === undefined)
+    throw new AsyncnbdError(
+      "LISTEN",
+      `cannot listen on ${host === "" ? "all interfaces" : host}, port ${port}: ${listening.error}`,
+    );
+  return {
+    fds: listening.fds,
+    endpoint: { kind: "tcp", port: listening.port },
+    cleanUp: () => {},
+  };
+}

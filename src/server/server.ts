@@ -1,0 +1,117 @@
+// Owns the listening sockets and the sessions of one plugin: start, drain, stop.
+
+import { constants as osConstants } from "node:os";
+import { addon } from "../addon/load.js";
+import type { NativeListener, NativeServer } from "../addon/types.js";
+import { messageOf } from "../errors.js";
+import type { Plugin } from "../plugins/plugin.js";
+import { Session, type SessionSettings } from "./session.js";
+
+export interface ServerSettings extends Omit<SessionSettings, "debug"> {
+  readonly readonly: boolean;
+}
+
+/** When no descriptor or memory is left for another client, we try again after this. */
+const ACCEPT_RETRY_MS = 100;
+
+/** Clients that do not read their replies, and plugins that do not return, get no more. */
+const STOP_GRACE_MS = 30_000;
+
+export class Server {
+  readonly #plugin: Plugin;
+  readonly #settings: ServerSettings;
+  readonly #native: NativeServer;
+  readonly #listeners: NativeListener[] = [];
+  readonly #sessions = new Map<Session, Promise<void>>();
+  #sessionCount = 0;
+  #stopped: Promise<void> | undefined;
+
+  /** onShutdownRequested: the plugin wants the server to stop. */
+  constructor(plugin: Plugin, settings: ServerSettings, onShutdownRequested: () => void) {
+    this.#plugin = plugin;
+    this.#settings = settings;
+    this.#native = new (addon().NativeServer)(onShutdownRequested);
+  }
+
+  /** Accepts clients from listening sockets, which it takes over. */
+  listen(fds: readonly number[]): void {
+    for (const fd of fds) {
+      const listener = new (addon().NativeListener)(fd, (clientFd, errno) =>
+        clientFd === -1 ? this.#acceptFailed(errno) : this.#accept(clientFd),
+      );
+      this.#listeners.push(listener);
+    }
+    this.#resume();
+  }
+
+  /** Serves one client on descriptors it takes over. Resolves when the client has gone. */
+  async serve(inFd: number, outFd: number): Promise<void> {
+    const session = new Session(
+      new (addon().NativeSession)(this.#native, this.#plugin.native, {
+        inFd,
+        outFd,
+        number: ++this.#sessionCount,
+        readonly: this.#settings.readonly,
+      }),
+      { ...this.#settings, debug: (text) => addon().logDebug(text) },
+    );
+    const running = session
+      .run()
+      .catch((error: unknown) => addon().logError(`a client was lost: ${messageOf(error)}`))
+      .finally(() => {
+        this.#sessions.delete(session);
+        this.#resume();
+      });
+    this.#sessions.set(session, running);
+    if (this.#plugin.serializesConnections) this.#pause();
+    await running;
+  }
+
+  /**
+   * No new clients; requests that have arrived are answered; everything closes. Resolves when
+   * that is done: true if it was, false if clients or plugin calls had to be given up.
+   */
+  async stop(): Promise<boolean> {
+    let inTime = true;
+    this.#stopped ??= this.#drain();
+    const timer = setTimeout(() => {
+      inTime = false;
+      addon().logError(
+        `${this.#sessions.size} connections have not ended in ${STOP_GRACE_MS / 1000} s; ` +
+          "closing them",
+      );
+      for (const session of this.#sessions.keys()) session.abort();
+    }, STOP_GRACE_MS);
+    await this.#stopped;
+    clearTimeout(timer);
+    return inTime;
+  }
+
+  async #drain(): Promise<void> {
+    for (const listener of this.#listeners.splice(0)) listener.close();
+    this.#native.announceStop();
+    for (const session of this.#sessions.keys()) session.stop();
+    await Promise.all(this.#sessions.values());
+  }
+
+  #accept(fd: number): void {
+    void this.serve(fd, fd);
+  }
+
+  #acceptFailed(errno: number): void {
+    const name =
+      Object.entries(osConstants.errno).find(([, value]) => value === errno)?.[0] ?? `${errno}`;
+    addon().logError(`cannot accept a client: ${name}; trying again`);
+    this.#pause();
+    setTimeout(() => this.#resume(), ACCEPT_RETRY_MS).unref();
+  }
+
+  #pause(): void {
+    for (const listener of this.#listeners) listener.pause();
+  }
+
+  #resume(): void {
+    if (this.#plugin.serializesConnections && this.#sessions.size > 0) return;
+    for (const listener of this.#listeners) listener.resume();
+  }
+}

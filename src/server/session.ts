@@ -1,0 +1,96 @@
+// One client: performs what its handshake asks for, then hands it to the native connection.
+
+import type { NativeSession } from "../addon/types.js";
+import type { Effect, Outcome } from "../handshake/effects.js";
+import { type HandshakeSettings, handshake } from "../handshake/machine.js";
+
+export interface SessionSettings extends HandshakeSettings {
+  readonly handshakeTimeoutMs: number;
+  readonly threads: number;
+  /** Gets what is worth a debug line. */
+  readonly debug: (text: string) => void;
+}
+
+export class Session {
+  readonly #native: NativeSession;
+  readonly #settings: SessionSettings;
+  #exportIsOpen = false;
+
+  /** Takes the native session over. */
+  constructor(native: NativeSession, settings: SessionSettings) {
+    this.#native = native;
+    this.#settings = settings;
+  }
+
+  /** Serves the client. Resolves when all of it is closed; rejects only if the system fails us. */
+  async run(): Promise<void> {
+    try {
+      const outcome = await this.#negotiate();
+      if (outcome.kind === "transmit") {
+        this.#exportIsOpen = false; // the connection's to close, from here on
+        await this.#native.start(outcome.flags, this.#settings.threads);
+      } else {
+        this.#settings.debug(`handshake ended: ${outcome.reason}`);
+      }
+    } finally {
+      if (this.#exportIsOpen) await this.#native.closeExport();
+      this.#native.abort();
+    }
+  }
+
+  /** Graceful: requests that have arrived are answered; a handshake just ends. */
+  stop(): void {
+    if (this.#isTransmitting) this.#native.stop();
+    else this.#native.abort();
+  }
+
+  /** Immediate. */
+  abort(): void {
+    this.#native.abort();
+  }
+
+  #isTransmitting = false;
+
+  async #negotiate(): Promise<Outcome> {
+    if (!(await this.#native.preconnect()))
+      return { kind: "close", reason: "the plugin turned the client away" };
+    const { handshakeTimeoutMs } = this.#settings;
+    const timer = setTimeout(() => this.#native.abort(), handshakeTimeoutMs);
+    try {
+      const machine = handshake(this.#settings);
+      let step = machine.next();
+      while (!step.done) step = machine.next(await this.#perform(step.value));
+      // Nothing may come between the end of the handshake and the start of the connection.
+      this.#isTransmitting = step.value.kind === "transmit";
+      return step.value;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  async #perform(effect: Effect): Promise<unknown> {
+    switch (effect.kind) {
+      case "read":
+        return this.#native.read(effect.bytes);
+      case "skip":
+        return this.#native.skip(effect.bytes);
+      case "send":
+        return this.#native.write(effect.data);
+      case "listExports":
+        return this.#native.listExports();
+      case "openExport": {
+        const opened = await this.#native.openExport(effect.name);
+        this.#exportIsOpen = opened !== null;
+        return opened;
+      }
+      case "exportDescription":
+        return this.#native.exportDescription();
+      case "blockSizes":
+        return this.#native.blockSizes();
+      case "closeExport":
+        await this.#native.closeExport();
+        this.#exportIsOpen = false;
+        return undefined;
+    }
+  }
+}
