@@ -12,11 +12,15 @@ Napi::Function ServerWrap::define(Napi::Env env) {
 
 // new NativeServer(onShutdownRequested): called when a plugin uses nbdkit_shutdown.
 ServerWrap::ServerWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
-  auto callback =
+  on_shutdown_ =
       std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
-  callback->SuppressDestruct(); // the last copy may be dropped on a thread without JavaScript
+  // Connections may outlive this object, on threads where no reference may be dropped.
+  std::weak_ptr<Napi::FunctionReference> callback = on_shutdown_;
   context_ = std::make_shared<host::ServerContext>([queue = JsQueue::of(info.Env()), callback] {
-    queue->post([callback](Napi::Env) { callback->Call({}); });
+    queue->post([callback](Napi::Env) {
+      if (auto function = callback.lock())
+        function->Call({});
+    });
   });
 }
 

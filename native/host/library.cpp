@@ -31,9 +31,10 @@ bool promote_own_symbols(std::string *error) {
 }
 
 // node exports its own OpenSSL, zlib and others. RTLD_DEEPBIND makes a plugin that uses the
-// system's libraries find those first. AddressSanitizer refuses the flag.
-#if defined(__SANITIZE_ADDRESS__)
-constexpr int PLUGIN_FLAGS = RTLD_NOW;
+// system's libraries find those first. AddressSanitizer refuses the flag; and a sanitizer's
+// report at the end of the process needs the plugin in its place.
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_NODELETE;
 #else
 constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_DEEPBIND;
 #endif

@@ -1,0 +1,193 @@
+// An NBD client that can be as wrong as a test wants: bytes out, exact bytes in.
+
+import { connect, type Socket } from "node:net";
+import { onTestFinished } from "vitest";
+
+const DEADLINE_MS = 20_000;
+
+export const NBDMAGIC = 0x4e42444d41474943n;
+export const IHAVEOPT = 0x49484156454f5054n;
+export const OPTION_REPLY_MAGIC = 0x0003e889045565a9n;
+export const REQUEST_MAGIC = 0x25609513;
+export const SIMPLE_REPLY_MAGIC = 0x67446698;
+
+export interface OptionReply {
+  readonly option: number;
+  readonly type: number;
+  readonly data: Buffer;
+}
+
+export interface Reply {
+  readonly error: number;
+  readonly cookie: bigint;
+}
+
+export interface RequestFields {
+  readonly type: number;
+  readonly flags?: number;
+  readonly cookie?: bigint;
+  readonly offset?: bigint;
+  readonly length?: number;
+  readonly magic?: number;
+  readonly payload?: Uint8Array;
+}
+
+export class RawClient {
+  readonly socket: Socket;
+  #received = Buffer.alloc(0);
+  #isEnded = false;
+  #wake: () => void = () => {};
+
+  private constructor(socket: Socket) {
+    this.socket = socket;
+    socket.on("data", (chunk: Buffer) => {
+      this.#received = Buffer.concat([this.#received, chunk]);
+      this.#wake();
+    });
+    const end = () => {
+      this.#isEnded = true;
+      this.#wake();
+    };
+    socket.on("end", end);
+    socket.on("close", end);
+    socket.on("error", end); // a server may reset a client that went too far
+    onTestFinished(() => {
+      socket.destroy();
+    });
+  }
+
+  /** `where`: the path of a unix socket, or a TCP port of this machine. */
+  static async connect(where: string | number): Promise<RawClient> {
+    const socket =
+      typeof where === "string"
+        ? connect({ path: where, allowHalfOpen: true })
+        : connect({ port: where, host: "127.0.0.1", allowHalfOpen: true });
+    await new Promise<void>((resolve, reject) => {
+      socket.once("connect", resolve);
+      socket.once("error", reject);
+    });
+    return new RawClient(socket);
+  }
+
+  send(...parts: Uint8Array[]): void {
+    this.socket.write(Buffer.concat(parts));
+  }
+
+  /** Exactly that many bytes; rejects if the server closes before, or takes too long. */
+  async read(bytes: number): Promise<Buffer> {
+    await this.#until(() => this.#received.length >= bytes);
+    if (this.#received.length < bytes)
+      throw new Error(`the server closed after ${this.#received.length} of ${bytes} bytes`);
+    const result = this.#received.subarray(0, bytes);
+    this.#received = this.#received.subarray(bytes);
+    return result;
+  }
+
+  /** Resolves with what was left unread when the server closes the connection. */
+  async closed(): Promise<Buffer> {
+    await this.#until(() => false);
+    return this.#received;
+  }
+
+  async #until(done: () => boolean): Promise<void> {
+    const deadline = Date.now() + DEADLINE_MS;
+    while (!done() && !this.#isEnded) {
+      const leftMs = deadline - Date.now();
+      if (leftMs <= 0) throw new Error("the server neither answers nor closes");
+      await new Promise<void>((resolve) => {
+        this.#wake = resolve;
+        setTimeout(resolve, leftMs).unref();
+      });
+    }
+  }
+
+  /** Greeting in, client flags out. Returns the server's flags. */
+  async greet(clientFlags = 3): Promise<number> {
+    const greeting = await this.read(18);
+    if (greeting.readBigUInt64BE(0) !== NBDMAGIC) throw new Error("no NBDMAGIC");
+    if (greeting.readBigUInt64BE(8) !== IHAVEOPT) throw new Error("no IHAVEOPT");
+    this.send(u32(clientFlags));
+    return greeting.readUInt16BE(16);
+  }
+
+  sendOption(option: number, data: Uint8Array = new Uint8Array(), lengthBytes = data.length): void {
+    this.send(u64(IHAVEOPT), u32(option), u32(lengthBytes), data);
+  }
+
+  async readOptionReply(): Promise<OptionReply> {
+    const header = await this.read(20);
+    if (header.readBigUInt64BE(0) !== OPTION_REPLY_MAGIC) throw new Error("no option reply");
+    return {
+      option: header.readUInt32BE(8),
+      type: header.readUInt32BE(12),
+      data: await this.read(header.readUInt32BE(16)),
+    };
+  }
+
+  /** Through the handshake by NBD_OPT_GO. Returns the export's size and flags. */
+  async go(name = ""): Promise<{ sizeBytes: bigint; flags: number }> {
+    await this.greet();
+    this.sendOption(7, goData(name));
+    let facts = { sizeBytes: 0n, flags: 0 };
+    for (;;) {
+      const { type, data } = await this.readOptionReply();
+      if (type === 1) return facts;
+      if (type !== 3) throw new Error(`NBD_OPT_GO was refused: 0x${type.toString(16)} ${data}`);
+      if (data.readUInt16BE(0) === 0)
+        facts = { sizeBytes: data.readBigUInt64BE(2), flags: data.readUInt16BE(10) };
+    }
+  }
+
+  sendRequest(fields: RequestFields): void {
+    this.send(encodeRequest(fields), fields.payload ?? new Uint8Array());
+  }
+
+  async readReply(): Promise<Reply> {
+    const header = await this.read(16);
+    if (header.readUInt32BE(0) !== SIMPLE_REPLY_MAGIC) throw new Error("no simple reply");
+    return { error: header.readUInt32BE(4), cookie: header.readBigUInt64BE(8) };
+  }
+
+  /** Sends one request that carries no data back, and awaits its reply. Returns the error. */
+  async request(fields: RequestFields): Promise<number> {
+    this.sendRequest(fields);
+    const { error, cookie } = await this.readReply();
+    if (cookie !== (fields.cookie ?? 0n)) throw new Error(`a reply to another request: ${cookie}`);
+    return error;
+  }
+}
+
+export function encodeRequest(fields: RequestFields): Buffer {
+  const header = Buffer.alloc(28);
+  header.writeUInt32BE(fields.magic ?? REQUEST_MAGIC, 0);
+  header.writeUInt16BE(fields.flags ?? 0, 4);
+  header.writeUInt16BE(fields.type, 6);
+  header.writeBigUInt64BE(fields.cookie ?? 0n, 8);
+  header.writeBigUInt64BE(fields.offset ?? 0n, 16);
+  header.writeUInt32BE(fields.length ?? fields.payload?.length ?? 0, 24);
+  return header;
+}
+
+/** The data of NBD_OPT_INFO and NBD_OPT_GO. */
+export function goData(name: string, infos: readonly number[] = []): Buffer {
+  const bytes = Buffer.from(name);
+  return Buffer.concat([u32(bytes.length), bytes, u16(infos.length), ...infos.map(u16)]);
+}
+
+export function u16(value: number): Buffer {
+  const bytes = Buffer.alloc(2);
+  bytes.writeUInt16BE(value);
+  return bytes;
+}
+
+export function u32(value: number): Buffer {
+  const bytes = Buffer.alloc(4);
+  bytes.writeUInt32BE(value);
+  return bytes;
+}
+
+export function u64(value: bigint): Buffer {
+  const bytes = Buffer.alloc(8);
+  bytes.writeBigUInt64BE(value);
+  return bytes;
+}
