@@ -1,0 +1,23 @@
+// The protocol's numbers are written down twice, in TypeScript and in C++: they must agree.
+
+import { readFileSync } from "node:fs";
+import { expect, test } from "vitest";
+import * as typescript from "../../src/handshake/constants.js";
+
+function cppConstants(): Map<string, number> {
+  const text = readFileSync(new URL("../../native/wire/constants.hpp", import.meta.url), "utf8");
+  const found = text.matchAll(/constexpr \w+ ((?:NBD|MAX)_\w+) = ([^;]+);/g);
+  return new Map(
+    [...found].map(([, name, value]) => {
+      const [number, shift] = (value as string).replaceAll("u", "").split("<<").map(Number);
+      return [name as string, (number as number) * 2 ** (shift ?? 0)];
+    }),
+  );
+}
+
+test("constants that both languages define have the same value", () => {
+  const cpp = cppConstants();
+  const shared = Object.entries(typescript).filter(([name]) => cpp.has(name));
+  expect(shared.length).toBeGreaterThan(10);
+  for (const [name, value] of shared) expect([name, value]).toEqual([name, cpp.get(name)]);
+});

@@ -1,0 +1,336 @@
+// The handshake's state machine, fed with bytes from memory: every path, and any bytes at all.
+
+import fc from "fast-check";
+import { describe, expect, test } from "vitest";
+import type { OpenedExport } from "../../../src/addon/types.js";
+import type { Effect, Outcome } from "../../../src/handshake/effects.js";
+import { handshake } from "../../../src/handshake/machine.js";
+import { goData, IHAVEOPT, u32, u64 } from "../../support/raw-client.js";
+
+const EXPORT: OpenedExport = {
+  name: "canonical",
+  sizeBytes: 123456789n,
+  canWrite: true,
+  canFlush: true,
+  isRotational: false,
+  canTrim: true,
+  canZero: true,
+  canFastZero: false,
+  canFua: true,
+  canMultiConn: true,
+  canCache: false,
+};
+
+interface World {
+  opens?: OpenedExport | null;
+  exports?: { name: string; description: string }[] | null;
+  description?: string;
+  sizes?: readonly [number, number, number] | null;
+}
+
+interface Run {
+  readonly outcome: Outcome;
+  readonly sent: Buffer;
+  readonly effects: readonly Effect[];
+  readonly unread: Buffer;
+}
+
+/** Runs the machine on `input`, after which the client has gone. */
+function negotiate(input: Buffer, world: World = {}, handshakeFlagsMask = 0xffff): Run {
+  const machine = handshake({ handshakeFlagsMask });
+  const effects: Effect[] = [];
+  const sent: Uint8Array[] = [];
+  let unread = input;
+  const take = (bytes: number): Buffer | null => {
+    if (unread.length < bytes) return null;
+    const taken = unread.subarray(0, bytes);
+    unread = unread.subarray(bytes);
+    return taken;
+  };
+  const perform = (effect: Effect): unknown => {
+    effects.push(effect);
+    switch (effect.kind) {
+      case "read":
+        return take(effect.bytes);
+      case "skip":
+        return take(effect.bytes) === null ? null : true;
+      case "send":
+        sent.push(effect.data);
+        return true;
+      case "listExports":
+        return world.exports === undefined ? [{ name: "", description: "" }] : world.exports;
+      case "openExport":
+        return world.opens === undefined ? EXPORT : world.opens;
+      case "exportDescription":
+        return world.description ?? "";
+      case "blockSizes":
+        return world.sizes === undefined ? [0, 0, 0] : world.sizes;
+      case "closeExport":
+        return undefined;
+    }
+  };
+  let step = machine.next();
+  while (!step.done) step = machine.next(perform(step.value));
+  return { outcome: step.value, sent: Buffer.concat(sent), effects, unread };
+}
+
+const option = (number: number, data: Buffer = Buffer.alloc(0), length = data.length): Buffer =>
+  Buffer.concat([u64(IHAVEOPT), u32(number), u32(length), data]);
+
+const client = (...options: Buffer[]): Buffer => Buffer.concat([u32(3), ...options]);
+
+/** The replies after the greeting, as [option, type, data]. */
+function replies({ sent }: Run): [number, number, Buffer][] {
+  const result: [number, number, Buffer][] = [];
+  for (let at = 18; at < sent.length; ) {
+    const length = sent.readUInt32BE(at + 16);
+    const data = sent.subarray(at + 20, at + 20 + length);
+    result.push([sent.readUInt32BE(at + 8), sent.readUInt32BE(at + 12), data]);
+    at += 20 + length;
+  }
+  return result;
+}
+
+const types = (run: Run): number[] => replies(run).map(([, type]) => type);
+const kinds = (run: Run): string[] => run.effects.map(({ kind }) => kind);
+
+const ACK = 1;
+const SERVER = 2;
+const INFO = 3;
+const ERR_UNSUP = 2 ** 31 + 1;
+const ERR_INVALID = 2 ** 31 + 3;
+const ERR_PLATFORM = 2 ** 31 + 4;
+const ERR_UNKNOWN = 2 ** 31 + 6;
+const ERR_TOO_BIG = 2 ** 31 + 9;
+
+describe("the greeting", () => {
+  test("offers the fixed newstyle and no zeroes", () => {
+    const { sent } = negotiate(Buffer.alloc(0));
+    expect(sent.toString("hex")).toBe("4e42444d4147494349484156454f50540003");
+  });
+
+  test("offers less under a mask", () => {
+    const { sent } = negotiate(Buffer.alloc(0), {}, 1);
+    expect(sent.readUInt16BE(16)).toBe(1);
+  });
+
+  test.each([4, 0x80000000, 0x10003])(
+    "ends for client flags 0x%s that were not offered",
+    (flags) => {
+      const run = negotiate(Buffer.concat([u32(flags), option(2)]));
+      expect(run.outcome.kind).toBe("close");
+      expect(replies(run)).toEqual([]);
+    },
+  );
+});
+
+describe("NBD_OPT_EXPORT_NAME", () => {
+  const name = Buffer.from("disk");
+
+  test("gives size and flags without zeroes, and transmission begins", () => {
+    const run = negotiate(client(option(1, name)));
+    expect(run.outcome).toEqual({ kind: "transmit", flags: 0x16d });
+    expect(run.sent.subarray(18).toString("hex")).toBe("00000000075bcd15016d");
+  });
+
+  test.each([0, 1])("gives 124 zeroes to a client with flags %d", (flags) => {
+    const run = negotiate(Buffer.concat([u32(flags), option(1, name)]));
+    expect(run.outcome.kind).toBe("transmit");
+    expect(run.sent).toHaveLength(18 + 10 + 124);
+  });
+
+  test.each([
+    ["an export that cannot be opened", name, { opens: null }],
+    ["a name that is not UTF-8", Buffer.from([0xff, 0xfe]), {}],
+    ["a name with NUL", Buffer.from("a\0b"), {}],
+    ["a name of 4097 bytes", Buffer.alloc(4097, "a"), {}],
+  ])("closes for %s", (_what, data, world) => {
+    const run = negotiate(client(option(1, data)), world);
+    expect(run.outcome.kind).toBe("close");
+    expect(replies(run)).toEqual([]);
+  });
+});
+
+describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
+  test("GO tells about the export, acknowledges and begins transmission", () => {
+    const run = negotiate(client(option(7, goData("disk"))));
+    expect(types(run)).toEqual([INFO, ACK]);
+    expect(replies(run)[0]?.[2].toString("hex")).toBe("000000000000075bcd15016d");
+    expect(run.outcome).toEqual({ kind: "transmit", flags: 0x16d });
+    expect(kinds(run)).not.toContain("closeExport");
+  });
+
+  test("INFO closes the export again, and haggling goes on", () => {
+    const run = negotiate(client(option(6, goData("disk")), option(6, goData("disk")), option(2)));
+    expect(types(run)).toEqual([INFO, ACK, INFO, ACK, ACK]);
+    expect(kinds(run).filter((kind) => kind === "closeExport")).toHaveLength(2);
+  });
+
+  test("give what is asked for, and ignore infos that do not exist", () => {
+    const infos = [3, 1, 2, 0, 77, 1];
+    const run = negotiate(client(option(7, goData("", infos))), {
+      description: "a disk",
+      sizes: [512, 4096, 65536],
+    });
+    const given = replies(run)
+      .slice(0, -1)
+      .map(([, , data]) => [data.readUInt16BE(0), data.subarray(2)]);
+    expect(given.slice(1)).toEqual([
+      [1, Buffer.from("canonical")],
+      [2, Buffer.from("a disk")],
+      [3, Buffer.from("000002000000100000010000", "hex")],
+    ]);
+  });
+
+  test("state the server's own block sizes for a plugin that has none", () => {
+    const run = negotiate(client(option(7, goData("", [3]))));
+    expect(replies(run)[1]?.[2].toString("hex")).toBe("0003000000010000100004000000");
+  });
+
+  test("leave out a description that is empty or too long", () => {
+    for (const description of ["", "x".repeat(4097)])
+      expect(types(negotiate(client(option(7, goData("", [2]))), { description }))).toEqual([
+        INFO,
+        ACK,
+      ]);
+  });
+
+  test("answer NBD_REP_ERR_UNKNOWN for an export that cannot be opened, and go on", () => {
+    const run = negotiate(client(option(7, goData("nope")), option(2)), { opens: null });
+    expect(types(run)).toEqual([ERR_UNKNOWN, ACK]);
+    expect(kinds(run)).not.toContain("closeExport");
+  });
+
+  test("answer NBD_REP_ERR_UNKNOWN and close the export if its block sizes cannot be had", () => {
+    const run = negotiate(client(option(7, goData("x", [3])), option(2)), { sizes: null });
+    expect(types(run)).toEqual([ERR_UNKNOWN, ACK]);
+    expect(kinds(run)).toContain("closeExport");
+  });
+
+  test.each([
+    ["no data", Buffer.alloc(0)],
+    ["half a length", Buffer.alloc(3)],
+    ["a name longer than the data", Buffer.concat([u32(100), Buffer.from("abc\0\0")])],
+    ["a name of nearly 4 GiB", Buffer.concat([u32(0xffffffff), Buffer.alloc(10)])],
+    ["fewer infos than counted", Buffer.concat([u32(0), Buffer.from([0, 2, 0, 1])])],
+    ["more bytes than counted", Buffer.concat([goData("x"), Buffer.alloc(1)])],
+    ["a name with NUL", goData("a\0b")],
+    ["a name that is not UTF-8", Buffer.concat([u32(1), Buffer.from([0xff, 0, 0])])],
+    ["a name of 4097 bytes", goData("a".repeat(4097))],
+  ])("answer NBD_REP_ERR_INVALID to %s, and go on", (_what, data) => {
+    const run = negotiate(client(option(7, data), option(2)));
+    expect(types(run)).toEqual([ERR_INVALID, ACK]);
+    expect(kinds(run)).not.toContain("openExport");
+  });
+});
+
+describe("NBD_OPT_LIST", () => {
+  test("gives each export and its description, then acknowledges", () => {
+    const exports = [
+      { name: "a", description: "" },
+      { name: "ü", description: "second" },
+    ];
+    const run = negotiate(client(option(3), option(2)), { exports });
+    expect(types(run)).toEqual([SERVER, SERVER, ACK, ACK]);
+    expect(replies(run)[1]?.[2].toString("hex")).toBe("00000002c3bc7365636f6e64");
+  });
+
+  test("with data is invalid", () => {
+    expect(types(negotiate(client(option(3, Buffer.from("x")), option(2))))).toEqual([
+      ERR_INVALID,
+      ACK,
+    ]);
+  });
+
+  test("that fails is answered NBD_REP_ERR_PLATFORM", () => {
+    expect(types(negotiate(client(option(3), option(2)), { exports: null }))).toEqual([
+      ERR_PLATFORM,
+      ACK,
+    ]);
+  });
+});
+
+describe("other options", () => {
+  test.each([4, 5, 8, 9, 10, 11, 0, 0xffffffff])(
+    "%d is unsupported, its data skipped",
+    (number) => {
+      const run = negotiate(client(option(number, Buffer.alloc(70)), option(2)));
+      expect(types(run)).toEqual([ERR_UNSUP, ACK]);
+      expect(replies(run)[0]?.[0]).toBe(number);
+    },
+  );
+
+  test("NBD_OPT_ABORT is acknowledged, with data or without, and ends the handshake", () => {
+    for (const data of [Buffer.alloc(0), Buffer.from("bye")]) {
+      const run = negotiate(client(option(2, data), option(3)));
+      expect(types(run)).toEqual([ACK]);
+      expect(run.outcome.kind).toBe("close");
+    }
+  });
+
+  test("an option with more data than it can have is skipped and NBD_REP_ERR_TOO_BIG", () => {
+    const run = negotiate(client(option(7, Buffer.alloc(200_000)), option(2)));
+    expect(types(run)).toEqual([ERR_TOO_BIG, ACK]);
+  });
+
+  test("an option that claims more than 64 MiB ends the handshake at once", () => {
+    const run = negotiate(client(option(7, Buffer.alloc(10), 64 * 2 ** 20 + 1)));
+    expect(run.outcome.kind).toBe("close");
+    expect(kinds(run)).not.toContain("skip");
+  });
+
+  test("a wrong magic number ends the handshake", () => {
+    const run = negotiate(Buffer.concat([u32(3), Buffer.alloc(16, 1)]));
+    expect(run.outcome.kind).toBe("close");
+    expect(replies(run)).toEqual([]);
+  });
+
+  test("a client without fixed newstyle may send NBD_OPT_EXPORT_NAME only", () => {
+    const run = negotiate(Buffer.concat([u32(0), option(3), option(1, Buffer.from("x"))]));
+    expect(types({ ...run, sent: run.sent.subarray(0, -134) })).toEqual([ERR_INVALID]);
+    expect(run.outcome.kind).toBe("transmit");
+  });
+
+  test("the 1025th option ends the handshake", () => {
+    const run = negotiate(client(...Array<Buffer>(1025).fill(option(3))));
+    expect(run.outcome.kind).toBe("close");
+    expect(kinds(run).filter((kind) => kind === "listExports")).toHaveLength(1024);
+  });
+});
+
+describe("any bytes at all", () => {
+  const anyOption = fc
+    .tuple(
+      fc.oneof(fc.constantFrom(1, 2, 3, 6, 7), fc.nat(20)),
+      fc.uint8Array({ maxLength: 64 }),
+      fc.option(fc.nat(2 ** 27)),
+    )
+    .map(([number, data, length]) => option(number, Buffer.from(data), length ?? data.length));
+  const anyClient = fc.oneof(
+    fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
+    fc.array(anyOption, { maxLength: 8 }).map((options) => client(...options)),
+  );
+
+  test("end in an outcome, read nothing past the handshake, and leave no export open", () => {
+    fc.assert(
+      fc.property(anyClient, (input) => {
+        const run = negotiate(input);
+        const opened = kinds(run).filter((kind) => kind === "openExport").length;
+        const closed = kinds(run).filter((kind) => kind === "closeExport").length;
+        expect(opened - closed).toBe(run.outcome.kind === "transmit" ? 1 : 0);
+        for (const effect of run.effects)
+          if (effect.kind === "read") expect(effect.bytes).toBeLessThanOrEqual(140_000);
+      }),
+      { numRuns: 2000 },
+    );
+  });
+
+  test("after the handshake belong to the transmission phase", () => {
+    fc.assert(
+      fc.property(fc.uint8Array({ maxLength: 100 }), (rest) => {
+        const run = negotiate(Buffer.concat([client(option(7, goData("x"))), Buffer.from(rest)]));
+        expect(run.unread).toEqual(Buffer.from(rest));
+      }),
+    );
+  });
+});
