@@ -50,7 +50,7 @@ PendingRequest *RequestReader::next() {
       begin_ += wire::REQUEST_HEADER_BYTES;
       if (header.type == wire::NBD_CMD_DISC) {
         host::log_debug("client sent NBD_CMD_DISC");
-        saw_end_ = buffered_bytes() == 0;
+        input_is_used_up_ = buffered_bytes() == 0;
         return nullptr;
       }
       return accept(header);
@@ -248,18 +248,20 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
     if (received > 0)
       return received;
     if (received == 0) {
-      saw_end_ = true;
+      input_is_used_up_ = true;
       host::log_debug(between_requests ? "client left without NBD_CMD_DISC"
                                        : "client left in the middle of a request");
       return 0;
     }
     if (received != -EAGAIN) {
       host::log_debug("cannot receive requests: %s", strerror(static_cast<int>(-received)));
-      saw_end_ = true;
+      input_is_used_up_ = true;
       return received;
     }
-    if (!may_wait(between_requests))
+    if (!may_wait(between_requests)) {
+      input_is_used_up_ = between_requests;
       return -ESHUTDOWN;
+    }
   }
 }
 

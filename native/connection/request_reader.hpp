@@ -30,7 +30,7 @@ public:
   PendingRequest *next();
 
   // Whether input may be left unread, so that closing must not be abrupt.
-  bool has_unread_input() const { return !saw_end_; }
+  bool has_unread_input() const { return !input_is_used_up_; }
 
   // Takes back requests, in a chain, when nothing of them is needed any more. Any thread.
   void recycle(PendingRequest *first, PendingRequest *last);
@@ -66,7 +66,7 @@ private:
   PendingRequest *free_ = nullptr;
   std::atomic<PendingRequest *> recycled_{nullptr};
 
-  bool saw_end_ = false;
+  bool input_is_used_up_ = false;
   std::optional<std::chrono::steady_clock::time_point> stop_deadline_;
 };
 

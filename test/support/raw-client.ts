@@ -34,14 +34,16 @@ export interface RequestFields {
 
 export class RawClient {
   readonly socket: Socket;
-  #received = Buffer.alloc(0);
+  #chunks: Buffer[] = [];
+  #receivedBytes = 0;
   #isEnded = false;
   #wake: () => void = () => {};
 
   private constructor(socket: Socket) {
     this.socket = socket;
     socket.on("data", (chunk: Buffer) => {
-      this.#received = Buffer.concat([this.#received, chunk]);
+      this.#chunks.push(chunk);
+      this.#receivedBytes += chunk.length;
       this.#wake();
     });
     const end = () => {
@@ -75,18 +77,26 @@ export class RawClient {
 
   /** Exactly that many bytes; rejects if the server closes before, or takes too long. */
   async read(bytes: number): Promise<Buffer> {
-    await this.#until(() => this.#received.length >= bytes);
-    if (this.#received.length < bytes)
-      throw new Error(`the server closed after ${this.#received.length} of ${bytes} bytes`);
-    const result = this.#received.subarray(0, bytes);
-    this.#received = this.#received.subarray(bytes);
-    return result;
+    await this.#until(() => this.#receivedBytes >= bytes);
+    if (this.#receivedBytes < bytes)
+      throw new Error(`the server closed after ${this.#receivedBytes} of ${bytes} bytes`);
+    const received = this.#takeAll();
+    this.#chunks = [received.subarray(bytes)];
+    this.#receivedBytes = received.length - bytes;
+    return received.subarray(0, bytes);
   }
 
   /** Resolves with what was left unread when the server closes the connection. */
   async closed(): Promise<Buffer> {
     await this.#until(() => false);
-    return this.#received;
+    return this.#takeAll();
+  }
+
+  #takeAll(): Buffer {
+    const all = Buffer.concat(this.#chunks);
+    this.#chunks = [];
+    this.#receivedBytes = 0;
+    return all;
   }
 
   async #until(done: () => boolean): Promise<void> {

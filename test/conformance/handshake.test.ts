@@ -1,0 +1,124 @@
+// Raw bytes against a real server's handshake: garbage at every stage, stalls, clients that leave.
+
+import { describe, expect, test } from "vitest";
+import { openDescriptors } from "../support/process.js";
+import { RawClient, u32, u64 } from "../support/raw-client.js";
+import { eventually, startServer } from "../support/server.js";
+
+const ERR_UNSUP = 2 ** 31 + 1;
+
+describe("a server in a handshake", () => {
+  test("survives garbage at every stage and still serves", async () => {
+    const server = await startServer(["memory", "1M"]);
+    const garbage = Buffer.alloc(4096, 0xa5);
+    const stages: ((client: RawClient) => Promise<void>)[] = [
+      async () => {},
+      async (client) => void (await client.read(18)),
+      async (client) => void (await client.greet()),
+      async (client) => {
+        await client.greet();
+        client.sendOption(3);
+        await client.readOptionReply();
+      },
+      async (client) => void (await client.go()),
+    ];
+    for (const reach of stages) {
+      const client = await RawClient.connect(server.socket);
+      await reach(client);
+      client.send(garbage);
+      await client.closed();
+    }
+    const client = await RawClient.connect(server.socket);
+    expect((await client.go()).sizeBytes).toBe(1048576n);
+    await server.stop();
+  });
+
+  test("closes for a client that leaves at any byte", async () => {
+    const server = await startServer(["memory", "1M"]);
+    const before = openDescriptors(server.pid);
+    const bytes = Buffer.concat([
+      u32(3),
+      u64(0x49484156454f5054n),
+      u32(7),
+      u32(6),
+      Buffer.alloc(6),
+    ]);
+    for (let length = 0; length <= bytes.length; length++) {
+      const client = await RawClient.connect(server.socket);
+      client.send(bytes.subarray(0, length));
+      client.socket.end();
+      await client.closed();
+    }
+    await eventually("closing of all descriptors", () =>
+      openDescriptors(server.pid) <= before ? true : undefined,
+    );
+    await server.stop();
+  });
+
+  test("understands options that arrive byte by byte", async () => {
+    const server = await startServer(["memory", "1M"]);
+    const client = await RawClient.connect(server.socket);
+    await client.read(18);
+    const bytes = Buffer.concat([
+      u32(3),
+      u64(0x49484156454f5054n),
+      u32(0x99),
+      u32(3),
+      Buffer.from("abc"),
+    ]);
+    client.socket.setNoDelay(true);
+    for (const byte of bytes) client.send(Buffer.from([byte]));
+    expect((await client.readOptionReply()).type).toBe(ERR_UNSUP);
+    await server.stop();
+  });
+
+  test("takes requests that come in the same packet as NBD_OPT_GO", async () => {
+    const server = await startServer(["memory", "1M"]);
+    const client = await RawClient.connect(server.socket);
+    await client.read(18);
+    const go = Buffer.concat([u64(0x49484156454f5054n), u32(7), u32(6), Buffer.alloc(6)]);
+    const flush = Buffer.alloc(28);
+    flush.writeUInt32BE(0x25609513, 0);
+    flush.writeUInt16BE(3, 6);
+    flush.writeBigUInt64BE(0x1122334455667788n, 8);
+    client.send(u32(3), go, flush);
+    expect((await client.readOptionReply()).type).toBe(3);
+    expect((await client.readOptionReply()).type).toBe(1);
+    expect(await client.readReply()).toEqual({ error: 0, cookie: 0x1122334455667788n });
+    await server.stop();
+  });
+
+  test("skips the data of an unknown option, however it arrives, and goes on", async () => {
+    const server = await startServer(["memory", "1M"]);
+    const client = await RawClient.connect(server.socket);
+    await client.greet();
+    client.sendOption(0x1234, Buffer.alloc(3_000_000));
+    expect(await client.readOptionReply()).toMatchObject({ option: 0x1234, type: ERR_UNSUP });
+    client.sendOption(2);
+    expect((await client.readOptionReply()).type).toBe(1);
+    expect(await client.closed()).toHaveLength(0);
+    await server.stop();
+  });
+
+  test("closes on a client that stalls, and on no other", async () => {
+    const server = await startServer(["memory", "1M"], { options: ["--timeout", "300ms"] });
+    const served = await RawClient.connect(server.socket);
+    await served.go();
+    const silent = await RawClient.connect(server.socket);
+    const halfway = await RawClient.connect(server.socket);
+    await halfway.greet();
+    halfway.send(u64(0x49484156454f5054n));
+    await Promise.all([silent.closed(), halfway.closed()]);
+    expect(await served.request({ type: 3 })).toBe(0);
+    await server.stop();
+  });
+
+  test("serves others while a hundred clients stall", async () => {
+    const server = await startServer(["memory", "1M"]);
+    for (let i = 0; i < 100; i++) await RawClient.connect(server.socket);
+    const client = await RawClient.connect(server.socket);
+    await client.go();
+    expect(await client.request({ type: 3 })).toBe(0);
+    await server.stop();
+  });
+});
