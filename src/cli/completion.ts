@@ -51,7 +51,7 @@ ${cases.join("\n")}
       fi
     done
   done
-  COMPREPLY=($(compgen -W "$plugins" -- "$cur") $(compgen -f -- "$cur"))
+  COMPREPLY=($(compgen -W "$plugins" -- "$cur" | sort -u) $(compgen -f -- "$cur"))
 }
 complete -F _asyncnbd asyncnbd
 `;

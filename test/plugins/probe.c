@@ -55,6 +55,7 @@ static int outcome(const char *callback) {
     nbdkit_set_error(failing_errno);
   else
     nbdkit_error("%s was told to fail", callback);
+  errno = EIO;
   return -1;
 }
 

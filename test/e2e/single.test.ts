@@ -1,0 +1,65 @@
+// --single: one client on standard input and output, as sockets and as pipes.
+
+import { spawn } from "node:child_process";
+import { expect, onTestFinished, test } from "vitest";
+import { run } from "../support/command.js";
+import { encodeRequest, goData, u32, u64 } from "../support/raw-client.js";
+import { asyncnbd, serverEnvironment } from "../support/server.js";
+
+test("libnbd starts the server as its own command", async () => {
+  const program = `
+import nbd, sys
+h = nbd.NBD()
+h.connect_command(sys.argv[1:])
+assert h.get_size() == 1048576
+h.pwrite(b"x" * 100000, 5000)
+assert h.pread(100000, 5000) == b"x" * 100000
+h.shutdown()
+`;
+  const { status, stderr } = await run([
+    "/usr/bin/python3",
+    "-c",
+    program,
+    ...asyncnbd,
+    "-s",
+    "memory",
+    "1M",
+  ]);
+  expect([status, stderr]).toEqual([0, ""]);
+});
+
+test("a client on two pipes is served, and the server ends with it", async () => {
+  const [file, ...args] = asyncnbd as [string, ...string[]];
+  const child = spawn(file, [...args, "-s", "memory", "1M"], { env: serverEnvironment() });
+  onTestFinished(() => {
+    child.kill("SIGKILL");
+  });
+  const chunks: Buffer[] = [];
+  child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
+  const go = goData("");
+  child.stdin.end(
+    Buffer.concat([
+      u32(3),
+      u64(0x49484156454f5054n),
+      u32(7),
+      u32(go.length),
+      go,
+      encodeRequest({ type: 1, length: 600_000, cookie: 1n }),
+      Buffer.alloc(600_000, 7),
+      encodeRequest({ type: 0, length: 600_000, cookie: 2n }),
+      encodeRequest({ type: 2 }),
+    ]),
+  );
+  const status = await new Promise((resolve) => child.once("close", resolve));
+  const output = Buffer.concat(chunks);
+  const data = output.subarray(-600_000);
+  expect([status, data.equals(Buffer.alloc(600_000, 7))]).toEqual([0, true]);
+  expect(output.subarray(-600_016, -600_000).toString("hex")).toBe(
+    "67446698000000000000000000000002",
+  );
+});
+
+test("the end of input before the handshake ends the server", async () => {
+  const { status } = await run([...asyncnbd, "-s", "memory", "1M"], { env: serverEnvironment() });
+  expect(status).toBe(0);
+});
