@@ -31,6 +31,10 @@ void log_error(const Napi::CallbackInfo &info) {
   host::log_error_text(info[0].As<Napi::String>());
 }
 
+void log_warning(const Napi::CallbackInfo &info) {
+  host::log_warning_text(info[0].As<Napi::String>());
+}
+
 void log_debug(const Napi::CallbackInfo &info) {
   host::log_debug_text(info[0].As<Napi::String>());
 }
@@ -102,6 +106,7 @@ void lock_memory(const Napi::CallbackInfo &info) {
 void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("configureLog", Napi::Function::New(env, configure_log));
   exports.Set("logError", Napi::Function::New(env, log_error));
+  exports.Set("logWarning", Napi::Function::New(env, log_warning));
   exports.Set("logDebug", Napi::Function::New(env, log_debug));
   exports.Set("takeStdio", Napi::Function::New(env, take_stdio));
   exports.Set("silenceStdio", Napi::Function::New(env, silence_stdio));

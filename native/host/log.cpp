@@ -46,18 +46,22 @@ void write_line(const char *level, const std::string &text) {
   (void)!write(STDERR_FILENO, line.data(), line.size());
 }
 
-void emit_error(const std::string &text) {
-  thread_state().error_messages++;
+void emit(const char *level, int syslog_priority, const std::string &text) {
   switch (error_sink.load(std::memory_order_relaxed)) {
   case LogSink::standard_error:
-    write_line("error", text);
+    write_line(level, text);
     break;
   case LogSink::syslog:
-    syslog(LOG_DAEMON | LOG_ERR, "%s%s", prefix().c_str(), text.c_str());
+    syslog(LOG_DAEMON | syslog_priority, "%s%s", prefix().c_str(), text.c_str());
     break;
   case LogSink::none:
     break;
   }
+}
+
+void emit_error(const std::string &text) {
+  thread_state().error_messages++;
+  emit("error", LOG_ERR, text);
 }
 
 void verror_keeping_errno(const char *format, va_list args) {
@@ -108,6 +112,8 @@ void log_debug(const char *format, ...) {
 void log_error_text(const std::string &text) {
   emit_error(text);
 }
+
+void log_warning_text(const std::string &text) { emit("warning", LOG_WARNING, text); }
 
 void log_debug_text(const std::string &text) {
   if (log_is_verbose())

@@ -18,8 +18,10 @@ bool log_is_verbose();
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
-// As log_error and log_debug, for formatted text; from the server itself.
+// As log_error and log_debug, for formatted text; from the server itself. Warnings go where
+// errors go.
 void log_error_text(const std::string &text);
+void log_warning_text(const std::string &text);
 void log_debug_text(const std::string &text);
 
 } // namespace asyncnbd::host

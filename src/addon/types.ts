@@ -131,6 +131,7 @@ export interface Addon {
   /** sink: 0 stderr, 1 syslog, 2 none. */
   configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2): void;
   logError(text: string): void;
+  logWarning(text: string): void;
   logDebug(text: string): void;
   /** Copies of stdin and stdout, [in, out]; /dev/null takes their place. */
   takeStdio(): [number, number];

@@ -92,5 +92,7 @@ try {
   process.exitCode = await main(process.argv.slice(2));
 } catch (error) {
   report(error);
-  process.exit(1);
+  process.exitCode = 1;
+  // Nothing should keep the event loop alive now; if something does, it must not have its way.
+  setTimeout(() => process.exit(1), 1000).unref();
 }

@@ -27,7 +27,7 @@ export function loadPlugin(config: Pick<Config, "plugin" | "debugFlags">): Plugi
   const plugin = Plugin.open(config.plugin);
   for (const { plugin: name, flag, value } of config.debugFlags)
     if (name !== plugin.about.name || !plugin.setDebugFlag(flag, value))
-      addon().logError(`warning: --debug=${name}.${flag}: there is no such debug flag`);
+      addon().logWarning(`--debug=${name}.${flag}: there is no such debug flag`);
   plugin.load();
   return plugin;
 }

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { addon } from "../addon/load.js";
 import type { Listen } from "../config/schema.js";
 import type { Endpoint } from "../config/uri.js";
-import { AsyncnbdError } from "../errors.js";
+import { AsyncnbdError, messageOf } from "../errors.js";
 
 export interface OpenListeners {
   readonly fds: readonly number[];
@@ -39,8 +39,17 @@ function openUnix(path: string, toRemove: string): OpenListeners {
   return {
     fds: listening.fds,
     endpoint: { kind: "unix", path },
-    cleanUp: () => rmSync(toRemove, { force: true, recursive: true }),
+    cleanUp: () => remove(toRemove),
   };
+}
+
+/** A server that has become another user may be unable to: not worth failing for. */
+function remove(path: string): void {
+  try {
+    rmSync(path, { force: true, recursive: true });
+  } catch (error) {
+    addon().logWarning(`cannot remove ${path}: ${messageOf(error)}`);
+  }
 }
 
 function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): OpenListeners {

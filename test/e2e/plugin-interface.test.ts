@@ -1,0 +1,133 @@
+// The C interface as plugins see it: order of calls, version 1, both headers, Debian's binaries.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { runOk } from "../support/command.js";
+import { RawClient } from "../support/raw-client.js";
+import {
+  clean,
+  debianPlugin,
+  nbdkit,
+  runAsyncnbd,
+  startServer,
+  temporaryDirectory,
+  testPlugin,
+} from "../support/server.js";
+
+test("callbacks come in nbdkit's order", async () => {
+  const log = join(temporaryDirectory(), "log");
+  const server = await startServer([testPlugin("probe"), "key=value", `log=${log}`, "key=again"]);
+  await runOk(["qemu-io", "-f", "raw", "-c", "write -P 1 0 512", "-c", "flush", server.uri]);
+  await server.stop();
+  const calls = readFileSync(log, "utf8").trim().split("\n");
+  // The first connection is the test's own, to see that the server listens.
+  const served = calls.slice(calls.lastIndexOf("preconnect"));
+  expect(calls.slice(0, 5)).toEqual([
+    "config",
+    "config_complete",
+    "thread_model",
+    "get_ready",
+    "after_fork",
+  ]);
+  expect(served.slice(0, 7)).toEqual([
+    "preconnect",
+    "default_export",
+    "open",
+    "get_size",
+    "can_write",
+    "can_fua",
+    "block_size",
+  ]);
+  expect(served.slice(-5, -1)).toEqual(["flush", "close", "cleanup", "unload"]);
+});
+
+describe("a plugin of API version 1", () => {
+  test("has zeroes written, caches by reading and makes FUA by flushing", async () => {
+    const server = await startServer([testPlugin("version1")]);
+    const client = await RawClient.connect(server.socket);
+    const { flags, sizeBytes } = await client.go();
+    expect(flags & (1 << 3)).not.toBe(0); // FUA is offered
+    expect(flags & (1 << 6)).not.toBe(0); // and write zeroes
+    const data = Buffer.alloc(8192, 9);
+    expect(await client.request({ type: 1, payload: data, flags: 1 })).toBe(0);
+    expect(await client.request({ type: 6, offset: 100n, length: 200, flags: 1 })).toBe(0);
+    expect(await client.request({ type: 6, length: 512, flags: 16 })).toBe(95); // fast: ENOTSUP
+    client.sendRequest({ type: 0, length: 8192 });
+    await client.readReply();
+    expect((await client.read(8192)).equals(data.fill(0, 100, 300))).toBe(true);
+    // Two flushes, which the plugin counts in its last byte.
+    client.sendRequest({ type: 0, offset: sizeBytes - 1n, length: 1 });
+    await client.readReply();
+    expect((await client.read(1))[0]).toBe(2);
+    await server.stop();
+  });
+
+  test("is described with its own fields by --dump-plugin", async () => {
+    const { stdout } = await runAsyncnbd([testPlugin("version1"), "--dump-plugin"]);
+    expect(stdout).toContain("api_version=1\n");
+    expect(stdout).toContain("max_thread_model=serialize_requests\n");
+    expect(stdout).toContain("has__pread_v1=1\n");
+    expect(stdout).not.toContain("has_pread=1");
+  });
+});
+
+test("zeroing by writing covers ranges above 64 MiB", async () => {
+  const directory = temporaryDirectory();
+  const script = join(directory, "disk.sh");
+  const log = join(directory, "log");
+  writeFileSync(
+    script,
+    `case "$1" in
+       get_size) echo 200M ;;
+       pread) head -c "$3" /dev/zero ;;
+       pwrite) echo "$3 $4" >> ${log}; cat > /dev/null ;;
+       can_write) exit 0 ;;
+       *) exit 2 ;;
+     esac`,
+    { mode: 0o755 },
+  );
+  const server = await startServer(["sh", script]);
+  const client = await RawClient.connect(server.socket);
+  await client.go();
+  const MIB = 1 << 20;
+  expect(await client.request({ type: 6, offset: BigInt(MIB), length: 150 * MIB })).toBe(0);
+  expect(readFileSync(log, "utf8")).toBe(
+    [`${64 * MIB} ${MIB}`, `${64 * MIB} ${65 * MIB}`, `${22 * MIB} ${129 * MIB}`, ""].join("\n"),
+  );
+  await server.stop();
+});
+
+test("our plugins run under nbdkit, and a plugin built with our header does too", async () => {
+  for (const plugin of ["probe", "memory"].map(testPlugin)) {
+    const parameters = plugin.includes("memory") ? ["1M"] : [];
+    const server = await startServer([plugin, ...parameters], { command: nbdkit });
+    expect(await runOk(["nbdinfo", "--size", server.uri])).toBe("1048576\n");
+    await server.stop();
+  }
+});
+
+test("a plugin built with nbdkit's own header runs under asyncnbd", async () => {
+  const directory = temporaryDirectory();
+  const output = join(directory, "nbdkit-ramdisk-plugin.so");
+  const source = new URL("../../examples/ramdisk.c", import.meta.url).pathname;
+  await runOk(["cc", "-fPIC", "-shared", "-o", output, source, "-I/usr/include"]);
+  const env = { ASYNCNBD_PLUGIN_PATH: directory };
+  const command = clean('nbdinfo --size "$uri"');
+  const { stdout } = await runAsyncnbd(["ramdisk", "--run", command], { env });
+  expect(stdout).toBe("16777216\n");
+});
+
+describe("debug flags", () => {
+  test("that exist are set before load; others are a warning", async () => {
+    const flags = ["-D", "memory.dir=1", "-D", "memory.nosuch=1", "-D", "other.flag=1"];
+    const plugin = [debianPlugin("memory"), "1M", "--run"];
+    const command = clean('qemu-io -f raw -c "write 0 512" "$uri" >/dev/null');
+    const { status, stderr } = await runAsyncnbd(["-v", ...flags, ...plugin, command]);
+    expect(status).toBe(0);
+    expect(stderr).toMatch(/warning: .*memory\.nosuch/);
+    expect(stderr).toMatch(/warning: .*other\.flag/);
+    expect(stderr).not.toMatch(/warning: .*memory\.dir/);
+    expect(stderr).toMatch(/debug: insert_l1_entry/);
+  });
+});

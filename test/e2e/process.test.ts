@@ -1,0 +1,142 @@
+// The server as a process: its user, its parent, its log, its addresses.
+
+import { spawn } from "node:child_process";
+import { readFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { run, runOk } from "../support/command.js";
+import { RawClient } from "../support/raw-client.js";
+import {
+  asyncnbd,
+  eventually,
+  runAsyncnbd,
+  serverEnvironment,
+  startServer,
+  temporaryDirectory,
+  testPlugin,
+} from "../support/server.js";
+
+test.runIf(process.getuid?.() === 0)("-u and -g give up root in all threads", async () => {
+  const options = ["-u", "nobody", "-g", "nogroup"];
+  const server = await startServer(["memory", "1M"], { options });
+  const client = await RawClient.connect(server.socket);
+  await client.go();
+  const status = await runOk(["sh", "-c", `cat /proc/${server.pid}/task/*/status`]);
+  const ids = new Set(
+    [...status.matchAll(/^(?:Uid|Gid|Groups):\t(.*)$/gm)].map((m) => m[1]?.trim()),
+  );
+  expect([...ids].sort()).toEqual(["65534", "65534\t65534\t65534\t65534"]);
+  await server.stop();
+});
+
+test("--exit-with-parent ends the server when its parent dies", async () => {
+  const directory = temporaryDirectory();
+  const pidFile = join(directory, "pid");
+  const words = [
+    ...asyncnbd,
+    "--exit-with-parent",
+    "-U",
+    join(directory, "sock"),
+    "-P",
+    pidFile,
+    "memory",
+    "1M",
+  ];
+  const command = words.map((word) => `'${word}'`).join(" ");
+  const parent = spawn("sh", ["-c", `${command} & wait`], {
+    env: serverEnvironment(),
+    stdio: "ignore",
+  });
+  const pid = await eventually("the PID file", () => {
+    try {
+      return Number(readFileSync(pidFile, "utf8")) || undefined;
+    } catch {
+      return undefined;
+    }
+  });
+  parent.kill("SIGKILL");
+  await eventually("the server's end", async () =>
+    (await run(["kill", "-0", String(pid)])).status === 0 ? undefined : true,
+  );
+});
+
+describe("--log", () => {
+  test("null is silent about errors", async () => {
+    const options = ["--log=null"];
+    const server = await startServer([testPlugin("probe"), "fail=open"], { options });
+    const client = await RawClient.connect(server.socket);
+    await expect(client.go()).rejects.toThrow("refused");
+    await server.stop();
+    expect(server.stderr()).toBe("");
+  });
+
+  test("stderr has the plugin's name and the connection's number in its lines", async () => {
+    const server = await startServer([testPlugin("probe"), "fail=open"]);
+    const client = await RawClient.connect(server.socket);
+    await expect(client.go()).rejects.toThrow("refused");
+    await server.stop();
+    expect(server.stderr()).toMatch(/^asyncnbd: probe\[\d+\]: error: open was told to fail$/m);
+  });
+});
+
+test("-v tells every call with its numbers", async () => {
+  const server = await startServer(["memory", "1M"], { options: ["-v"] });
+  await runOk(["qemu-io", "-f", "raw", "-c", "write 4096 512", server.uri]);
+  await server.stop();
+  expect(server.stderr()).toMatch(/debug: memory: pwrite count=512 offset=4096/);
+  expect(server.stderr()).toMatch(/debug: memory: unload/);
+});
+
+describe("a TCP server", () => {
+  test("listens on both families by default, on one port", async () => {
+    const { stdout, status } = await runAsyncnbd([
+      "-p",
+      "0",
+      "memory",
+      "1M",
+      "--run",
+      'unset LD_PRELOAD; for host in 127.0.0.1 "[::1]"; do nbdinfo --size "nbd://$host:$port"; done',
+    ]);
+    expect([status, stdout]).toEqual([0, "1048576\n1048576\n"]);
+  });
+
+  test.each([
+    ["-4", "127.0.0.1", "[::1]"],
+    ["-6", "[::1]", "127.0.0.1"],
+  ])("with %s listens on one family only", async (option, served, refused) => {
+    const { stdout } = await runAsyncnbd([
+      option,
+      "-p",
+      "0",
+      "memory",
+      "1M",
+      "--run",
+      `unset LD_PRELOAD; nbdinfo --size "nbd://${served}:$port"; ` +
+        `nbdinfo --size "nbd://${refused}:$port" 2>/dev/null || echo refused`,
+    ]);
+    expect(stdout).toBe("1048576\nrefused\n");
+  });
+});
+
+test("clients beyond the descriptor limit wait their turn instead of ending the server", async () => {
+  const directory = temporaryDirectory();
+  const socket = join(directory, "sock");
+  const words = [...asyncnbd, "-f", "-U", socket, "memory", "1M"].map((word) => `'${word}'`);
+  const child = spawn("sh", ["-c", `ulimit -n 64; exec ${words.join(" ")}`], {
+    env: serverEnvironment(),
+    stdio: ["ignore", "ignore", "pipe"],
+  });
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  const first = await eventually("the server", () =>
+    RawClient.connect(socket).catch(() => undefined),
+  );
+  await first.go();
+  const clients: RawClient[] = [];
+  for (let i = 0; i < 80; i++) clients.push(await RawClient.connect(socket));
+  expect(await first.request({ type: 3 })).toBe(0);
+  for (const client of clients.slice(0, 70)) client.socket.destroy();
+  await clients[79]?.go();
+  expect(await clients[79]?.request({ type: 3 })).toBe(0);
+  child.kill("SIGTERM");
+  expect(await ended).toBe(0);
+});

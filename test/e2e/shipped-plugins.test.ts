@@ -1,0 +1,208 @@
+// What the shipped memory and file plugins do beyond reading and writing.
+
+import {
+  chmodSync,
+  openSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { runOk } from "../support/command.js";
+import { MIB, patternBytes } from "../support/fixtures.js";
+import { residentKib } from "../support/process.js";
+import { RawClient } from "../support/raw-client.js";
+import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+
+const READ = 0;
+const WRITE = 1;
+const TRIM = 4;
+const WRITE_ZEROES = 6;
+const FUA = 1;
+const NO_HOLE = 2;
+
+async function connect(socket: string): Promise<RawClient> {
+  const client = await RawClient.connect(socket);
+  await client.go();
+  return client;
+}
+
+async function readAt(client: RawClient, offset: bigint, length: number): Promise<Buffer> {
+  client.sendRequest({ type: READ, offset, length });
+  expect((await client.readReply()).error).toBe(0);
+  return client.read(length);
+}
+
+describe("the memory plugin", () => {
+  test("holds 2^63-1 bytes, and data at both ends and across every boundary", async () => {
+    const server = await startServer(["memory", "9223372036854775807"]);
+    const client = await RawClient.connect(server.socket);
+    expect((await client.go()).sizeBytes).toBe(2n ** 63n - 1n);
+    const data = patternBytes(8192);
+    for (const offset of [
+      0n,
+      2n ** 20n - 4096n,
+      2n ** 34n - 4096n,
+      2n ** 48n - 1n,
+      2n ** 62n - 1n,
+      2n ** 63n - 8193n,
+    ]) {
+      expect(await client.request({ type: WRITE, offset, payload: data })).toBe(0);
+      expect((await readAt(client, offset, data.length)).equals(data)).toBe(true);
+    }
+    expect((await readAt(client, 2n ** 61n, 4096)).equals(Buffer.alloc(4096))).toBe(true);
+    await server.stop();
+  });
+
+  test.each([
+    ["trim", TRIM],
+    ["zero", WRITE_ZEROES],
+  ])("takes memory for what is written and gives it back on %s", async (_name, type) => {
+    const server = await startServer(["memory", "1T"]);
+    const client = await connect(server.socket);
+    await readAt(client, 0n, 32 * MIB);
+    const before = residentKib(server.pid);
+    for (let i = 0; i < 64; i++)
+      await client.request({
+        type: WRITE,
+        offset: BigInt(i * 5 * MIB),
+        payload: Buffer.alloc(MIB, i + 1),
+      });
+    const full = residentKib(server.pid);
+    expect(full - before).toBeGreaterThan(60 << 10);
+    expect(full - before).toBeLessThan(80 << 10);
+    expect(await client.request({ type, length: 64 * 5 * MIB })).toBe(0);
+    await eventually("return of the memory", () =>
+      residentKib(server.pid) < full - (60 << 10) ? true : undefined,
+    );
+    expect((await readAt(client, BigInt(5 * MIB), MIB)).equals(Buffer.alloc(MIB))).toBe(true);
+    await server.stop();
+  });
+
+  test("trims only what it was told to, at any alignment", async () => {
+    const server = await startServer(["memory", "4M"]);
+    const client = await connect(server.socket);
+    const expected = patternBytes(4 * MIB);
+    await client.request({ type: WRITE, payload: expected });
+    for (const [offset, length] of [
+      [1, 1],
+      [4095, 2],
+      [5000, 10000],
+      [MIB - 1, MIB + 2],
+      [3 * MIB, 4096],
+    ] as const) {
+      await client.request({ type: TRIM, offset: BigInt(offset), length });
+      expected.fill(0, offset, offset + length);
+    }
+    expect((await readAt(client, 0n, 4 * MIB)).equals(expected)).toBe(true);
+    await server.stop();
+  });
+});
+
+describe("the file plugin", () => {
+  const makeDisk = (bytes: number): string => {
+    const disk = join(temporaryDirectory(), "disk.img");
+    writeFileSync(disk, patternBytes(bytes));
+    return disk;
+  };
+  const allocatedBytes = (disk: string): number => statSync(disk).blocks * 512;
+
+  test("punches holes for trim and zero, and keeps the size", async () => {
+    const disk = makeDisk(4 * MIB);
+    const server = await startServer(["file", disk]);
+    const client = await connect(server.socket);
+    expect(await client.request({ type: TRIM, length: MIB })).toBe(0);
+    expect(
+      await client.request({ type: WRITE_ZEROES, offset: BigInt(MIB), length: MIB, flags: FUA }),
+    ).toBe(0);
+    expect(allocatedBytes(disk)).toBeLessThanOrEqual(2 * MIB + 65536);
+    expect(statSync(disk).size).toBe(4 * MIB);
+    expect((await readAt(client, BigInt(MIB), MIB)).equals(Buffer.alloc(MIB))).toBe(true);
+    await server.stop();
+  });
+
+  test("keeps zeroes allocated for a client that wants no hole", async () => {
+    const disk = makeDisk(2 * MIB);
+    const server = await startServer(["file", disk]);
+    const client = await connect(server.socket);
+    const request = { type: WRITE_ZEROES, length: MIB, flags: NO_HOLE };
+    expect(await client.request(request)).toBe(0);
+    expect(allocatedBytes(disk)).toBeGreaterThanOrEqual(2 * MIB);
+    expect((await readAt(client, 0n, MIB)).equals(Buffer.alloc(MIB))).toBe(true);
+    await server.stop();
+  });
+
+  test("writes what the file then holds", async () => {
+    const disk = makeDisk(MIB);
+    const server = await startServer(["file", disk]);
+    const client = await connect(server.socket);
+    const data = patternBytes(100_000, 7);
+    expect(await client.request({ type: WRITE, offset: 12345n, payload: data, flags: FUA })).toBe(
+      0,
+    );
+    expect(
+      readFileSync(disk)
+        .subarray(12345, 12345 + data.length)
+        .equals(data),
+    ).toBe(true);
+    await server.stop();
+  });
+
+  test("serves a file that the user may only read as read-only", async () => {
+    const directory = temporaryDirectory();
+    const disk = join(directory, "disk.img");
+    writeFileSync(disk, Buffer.alloc(MIB));
+    chmodSync(disk, 0o444);
+    chmodSync(directory, 0o777);
+    // Root may write anything, so the server becomes someone else first.
+    const options = process.getuid?.() === 0 ? ["-u", "nobody", "-g", "nogroup"] : [];
+    const server = await startServer(["file", disk], { options });
+    const client = await RawClient.connect(server.socket);
+    expect((await client.go()).flags & 2).toBe(2);
+    expect(await client.request({ type: WRITE, payload: Buffer.alloc(512) })).toBe(1);
+    await server.stop();
+  });
+
+  test("reports a file that shrank as EIO, and goes on", async () => {
+    const disk = makeDisk(MIB);
+    const server = await startServer(["file", disk]);
+    const client = await connect(server.socket);
+    truncateSync(disk, 4096);
+    expect(await client.request({ type: READ, offset: 4096n, length: 512 })).toBe(5);
+    expect((await readAt(client, 0n, 4096)).length).toBe(4096);
+    await server.stop();
+    expect(server.stderr()).toContain("unexpected end of file");
+  });
+
+  test("serves nothing outside its directory", async () => {
+    const directory = temporaryDirectory();
+    writeFileSync(join(directory, "disk.img"), Buffer.alloc(512));
+    symlinkSync("/nonexistent", join(directory, "dangling"));
+    const server = await startServer(["file", `dir=${directory}`]);
+    const list = await runOk(["nbdinfo", "--list", "--json", server.uri]);
+    expect(JSON.parse(list).exports).toHaveLength(1);
+    for (const name of ["", ".", "..", "../disk.img", "/etc/passwd", "dangling"]) {
+      const client = await RawClient.connect(server.socket);
+      await expect(client.go(name), name).rejects.toThrow("refused");
+    }
+    await server.stop();
+  });
+
+  test("refuses what is neither a file nor a block device", async () => {
+    const { status, stderr } = await runAsyncnbd(["-f", "-U", "-", "file", "/dev/null"]);
+    expect(status).toBe(1);
+    expect(stderr).toContain("/dev/null is neither");
+  });
+
+  test("serves a file with no name left", async () => {
+    const disk = makeDisk(MIB);
+    const fd = openSync(disk, "r");
+    const server = await startServer(["file", `/proc/${process.pid}/fd/${fd}`]);
+    const client = await connect(server.socket);
+    expect((await readAt(client, 0n, MIB)).equals(patternBytes(MIB))).toBe(true);
+    await server.stop();
+  });
+});
