@@ -25,8 +25,7 @@ static int64_t ramdisk_get_size(void *handle) {
   return sizeof disk;
 }
 
-static int ramdisk_pread(void *handle, void *buf, uint32_t count, uint64_t offset,
-                         uint32_t flags) {
+static int ramdisk_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
   (void)handle, (void)flags;
   memcpy(buf, disk + offset, count);
   return 0;

@@ -94,13 +94,21 @@ static int probe_config(const char *key, const char *value) {
   return 0;
 }
 
-static int probe_config_complete(void) { return outcome("config_complete"); }
+static int probe_config_complete(void) {
+  return outcome("config_complete");
+}
 
-static int probe_thread_model(void) { return outcome("thread_model") == -1 ? -1 : model; }
+static int probe_thread_model(void) {
+  return outcome("thread_model") == -1 ? -1 : model;
+}
 
-static int probe_get_ready(void) { return outcome("get_ready"); }
+static int probe_get_ready(void) {
+  return outcome("get_ready");
+}
 
-static int probe_after_fork(void) { return outcome("after_fork"); }
+static int probe_after_fork(void) {
+  return outcome("after_fork");
+}
 
 static int probe_preconnect(int readonly) {
   (void)readonly;
@@ -195,7 +203,9 @@ static int probe_trim(void *handle, uint32_t count, uint64_t offset, uint32_t fl
   return outcome("trim");
 }
 
-static void probe_cleanup(void) { note("cleanup"); }
+static void probe_cleanup(void) {
+  note("cleanup");
+}
 
 static void probe_unload(void) {
   if (log_file != NULL) {

@@ -1,0 +1,35 @@
+// Medians and spreads of a few trials, and where they were measured.
+
+import { execFileSync } from "node:child_process";
+import { cpus, release } from "node:os";
+
+/** @param {readonly number[]} values */
+export function median(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (/** @type {number} */ index) => sorted[index] ?? Number.NaN;
+  const middle = sorted.length >> 1;
+  return sorted.length % 2 === 1 ? at(middle) : (at(middle - 1) + at(middle)) / 2;
+}
+
+/** The distance from the least to the greatest, as a part of the median. @param {readonly number[]} values */
+export const spread = (values) => (Math.max(...values) - Math.min(...values)) / median(values);
+
+/** @param {string} file @param {string[]} args */
+function firstLine(file, ...args) {
+  try {
+    return execFileSync(file, args, {
+      encoding: "utf8",
+      stdio: ["ignore", "pipe", "ignore"],
+    }).split("\n")[0];
+  } catch {
+    return "unknown";
+  }
+}
+
+export const environment = () => ({
+  commit: firstLine("git", "rev-parse", "--short", "HEAD"),
+  cpu: `${cpus().length} × ${cpus()[0]?.model ?? "unknown"}`,
+  kernel: release(),
+  node: process.version,
+  nbdkit: firstLine("nbdkit", "--version"),
+});
