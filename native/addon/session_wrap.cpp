@@ -283,12 +283,13 @@ Napi::Value SessionWrap::close_export(const Napi::CallbackInfo &info) {
 
 // ---- the transmission phase ------------------------------------------------------------------
 
-// start(transmissionFlags, maxThreads): resolves when the connection has closed.
+// start(transmissionFlags, maxThreads, spinUs): resolves when the connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
-  auto flags = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
-  unsigned threads = info[1].As<Napi::Number>().Uint32Value();
+  const connection::TransmissionSettings settings{
+      static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value()),
+      info[1].As<Napi::Number>().Uint32Value(), info[2].As<Napi::Number>().Uint32Value()};
   stop_polling();
 
   connection::Connection &connection = *core_->connection;
@@ -298,7 +299,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   std::unique_ptr<backend::Backend> backend = std::move(core_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
   queue->hold();
-  started_ = connection.start(&stream, &backend, flags, threads, [queue, deferred] {
+  started_ = connection.start(&stream, &backend, settings, [queue, deferred] {
     queue->post([queue, deferred](Napi::Env env) {
       queue->release();
       deferred->Resolve(env.Undefined());

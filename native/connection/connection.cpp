@@ -27,16 +27,17 @@ thread_local const Connection *led_connection = nullptr;
 } // namespace
 
 bool Connection::start(std::unique_ptr<transport::Transport> *transport,
-                       std::unique_ptr<backend::Backend> *backend, uint16_t transmission_flags,
-                       unsigned max_threads, std::function<void()> on_closed) {
+                       std::unique_ptr<backend::Backend> *backend,
+                       const TransmissionSettings &settings, std::function<void()> on_closed) {
   const bool parallel = (*backend)->thread_model() == backend::ThreadModel::parallel;
-  max_threads_ = parallel ? max_threads : 1;
-  facts_ = {(*backend)->capabilities().size_bytes, transmission_flags};
+  max_threads_ = parallel ? settings.max_threads : 1;
+  facts_ = {(*backend)->capabilities().size_bytes, settings.flags};
   transport_ = std::move(*transport);
   backend_ = std::move(*backend);
   replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<SentListener &>(*this));
-  reader_ = std::make_unique<RequestReader>(
-      *transport_, *replies_, facts_, static_cast<backend::Completer &>(*this), stop_requested_);
+  reader_ = std::make_unique<RequestReader>(*transport_, *replies_, facts_,
+                                            static_cast<backend::Completer &>(*this),
+                                            stop_requested_, settings.spin_us);
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;

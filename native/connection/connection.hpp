@@ -17,6 +17,12 @@
 
 namespace asyncnbd::connection {
 
+struct TransmissionSettings {
+  uint16_t flags;       // NBD_FLAG_*, as the client was told
+  unsigned max_threads; // calls in progress at once, if the thread model allows more than one
+  unsigned spin_us;     // how long to look for requests before sleeping
+};
+
 class Connection final : public host::CallContext,
                          public std::enable_shared_from_this<Connection>,
                          private backend::Completer,
@@ -27,12 +33,12 @@ public:
       : CallContext(std::move(server), std::move(plugin_name), number) {}
 
   // Serves requests until the client leaves, the stream breaks or the server stops, on threads
-  // of its own: up to `max_threads` if the backend's thread model allows it. `on_closed` is
+  // of its own. `on_closed` is
   // called at the very end, on one of them. Takes the transport and the backend, and keeps
   // itself alive. False, with nothing taken, if no thread can be started.
   bool start(std::unique_ptr<transport::Transport> *transport,
-             std::unique_ptr<backend::Backend> *backend, uint16_t transmission_flags,
-             unsigned max_threads, std::function<void()> on_closed);
+             std::unique_ptr<backend::Backend> *backend, const TransmissionSettings &settings,
+             std::function<void()> on_closed);
 
   // Graceful end: answers what has arrived, then closes. Wakes a sleeping reader only together
   // with ServerContext::announce_stop. Any thread, once started.

@@ -28,9 +28,9 @@ constexpr auto STOP_GRACE = std::chrono::seconds(1);
 
 RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
                              const ExportFacts &facts, backend::Completer &completer,
-                             const std::atomic<bool> &stop_requested)
+                             const std::atomic<bool> &stop_requested, unsigned spin_us)
     : transport_(transport), replies_(replies), facts_(facts), completer_(completer),
-      stop_requested_(stop_requested), receive_limit_bytes_(INPUT_BYTES) {}
+      stop_requested_(stop_requested), spinner_(spin_us), receive_limit_bytes_(INPUT_BYTES) {}
 
 RequestReader::~RequestReader() {
   if (input_ != nullptr)
@@ -245,6 +245,11 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
     // All that was asked so far has been answered or is being worked on: let the client know.
     replies_.flush();
     ssize_t received = transport_.receive(data, capacity_bytes);
+    if (received == -EAGAIN && !stop_deadline_)
+      spinner_.spin([&] {
+        received = transport_.receive(data, capacity_bytes);
+        return received != -EAGAIN;
+      });
     if (received > 0)
       return received;
     if (received == 0) {

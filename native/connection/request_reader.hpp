@@ -9,6 +9,7 @@
 
 #include "connection/check.hpp"
 #include "connection/reply_queue.hpp"
+#include "connection/spinner.hpp"
 #include "transport/transport.hpp"
 #include "wire/wire.hpp"
 
@@ -19,7 +20,8 @@ class RequestReader {
 public:
   // Before it waits for the client, the reader has all replies sent.
   RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
-                backend::Completer &completer, const std::atomic<bool> &stop_requested);
+                backend::Completer &completer, const std::atomic<bool> &stop_requested,
+                unsigned spin_us);
   ~RequestReader();
   RequestReader(const RequestReader &) = delete;
   RequestReader &operator=(const RequestReader &) = delete;
@@ -53,6 +55,7 @@ private:
   const ExportFacts &facts_;
   backend::Completer &completer_;
   const std::atomic<bool> &stop_requested_;
+  Spinner spinner_;
 
   BufferPool pool_;
   Buffer *input_ = nullptr; // bytes [begin_, end_) are received and not yet parsed

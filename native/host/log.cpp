@@ -113,7 +113,9 @@ void log_error_text(const std::string &text) {
   emit_error(text);
 }
 
-void log_warning_text(const std::string &text) { emit("warning", LOG_WARNING, text); }
+void log_warning_text(const std::string &text) {
+  emit("warning", LOG_WARNING, text);
+}
 
 void log_debug_text(const std::string &text) {
   if (log_is_verbose())

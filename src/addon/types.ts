@@ -88,8 +88,11 @@ export interface NativeSession {
   blockSizes(): Promise<BlockSizes | null>;
   closeExport(): Promise<void>;
 
-  /** Serves requests on the open export; resolves when all is closed. */
-  start(transmissionFlags: number, maxThreads: number): Promise<void>;
+  /**
+   * Serves requests on the open export; resolves when all is closed. spinUs: how long, in
+   * microseconds, to look for requests before sleeping.
+   */
+  start(transmissionFlags: number, maxThreads: number, spinUs: number): Promise<void>;
   /** Answers what has arrived, then closes. Effective after NativeServer.announceStop. */
   stop(): void;
   /** Ends handshake or transmission at once. An open export is still to be closed. */

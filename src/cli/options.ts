@@ -98,6 +98,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Requests in progress per connection, 16 by default, if the plugin stands more than one",
   },
   {
+    name: "spin",
+    value: "TIME",
+    group: "serve",
+    help: "How long an idle connection looks for requests before it sleeps, 50us by default; 0 never",
+  },
+  {
     name: "no-sr",
     aliases: ["no-structured-replies"],
     group: "serve",

@@ -17,6 +17,8 @@ export interface GivenOptions {
 
 const DEFAULT_THREADS = 16; // as nbdkit's
 const DEFAULT_HANDSHAKE_TIMEOUT_MS = 30_000;
+const DEFAULT_SPIN_MS = 0.05;
+const MAX_SPIN_MS = 10;
 const MAX_INT = 2 ** 31 - 1;
 
 const LOG_SINKS: Readonly<Record<string, LogSink | undefined>> = {
@@ -40,7 +42,8 @@ export function parseConfig(
     readonly: given.has("read-only"),
     exportName: given.last("exportname") ?? "",
     threads: integer(given, "threads", 0, MAX_INT) || DEFAULT_THREADS,
-    handshakeTimeoutMs: parseDelay(given) ?? DEFAULT_HANDSHAKE_TIMEOUT_MS,
+    spinUs: Math.round((delayMs(given, "spin", MAX_SPIN_MS) ?? DEFAULT_SPIN_MS) * 1000),
+    handshakeTimeoutMs: handshakeTimeout(given),
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? 0xffff,
     background: !stays,
     runCommand: given.last("run"),
@@ -115,14 +118,24 @@ function integer(
 
 const UNIT_MS: Readonly<Record<string, number>> = { "": 1000, s: 1000, ms: 1, us: 1e-3, ns: 1e-6 };
 
-function parseDelay(given: GivenOptions): number | undefined {
-  const text = given.last("timeout");
+/** A time with an optional unit, seconds by default; from 0 to `maximumMs`. */
+function delayMs(given: GivenOptions, option: string, maximumMs: number): number | undefined {
+  const text = given.last(option);
   if (text === undefined) return undefined;
   const match = /^(\d+(?:\.\d*)?|\.\d+)(s|ms|us|ns|)$/.exec(text);
-  const delayMs = match === null ? 0 : Number(match[1]) * (UNIT_MS[match[2] as string] as number);
-  if (!(delayMs > 0 && delayMs <= MAX_INT))
-    throw new UsageError(`--timeout=${text} is not a time: use a number and s, ms, us or ns`);
-  return Math.max(1, delayMs);
+  const delay =
+    match === null ? Number.NaN : Number(match[1]) * (UNIT_MS[match[2] as string] as number);
+  if (!(delay >= 0 && delay <= maximumMs))
+    throw new UsageError(
+      `--${option}=${text} is not a time up to ${maximumMs}ms: use a number and s, ms, us or ns`,
+    );
+  return delay;
+}
+
+function handshakeTimeout(given: GivenOptions): number {
+  const timeoutMs = delayMs(given, "timeout", MAX_INT) ?? DEFAULT_HANDSHAKE_TIMEOUT_MS;
+  if (timeoutMs === 0) throw new UsageError("--timeout=0: no client could ever connect");
+  return Math.max(1, timeoutMs);
 }
 
 function parseLog(text: string | undefined): LogSink | undefined {

@@ -26,6 +26,7 @@ export interface Config {
   readonly readonly: boolean;
   readonly exportName: string; // for URIs only
   readonly threads: number; // requests in progress per connection, if the plugin stands more
+  readonly spinUs: number; // an idle connection looks so long for requests before it sleeps
   readonly handshakeTimeoutMs: number;
   readonly handshakeFlagsMask: number;
   readonly background: boolean;

@@ -7,6 +7,7 @@ import { type HandshakeSettings, handshake } from "../handshake/machine.js";
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
   readonly threads: number;
+  readonly spinUs: number;
   /** Gets what is worth a debug line. */
   readonly debug: (text: string) => void;
 }
@@ -28,7 +29,8 @@ export class Session {
       const outcome = await this.#negotiate();
       if (outcome.kind === "transmit") {
         this.#exportIsOpen = false; // the connection's to close, from here on
-        await this.#native.start(outcome.flags, this.#settings.threads);
+        const { threads, spinUs } = this.#settings;
+        await this.#native.start(outcome.flags, threads, spinUs);
       } else {
         this.#settings.debug(`handshake ended: ${outcome.reason}`);
       }
