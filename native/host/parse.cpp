@@ -89,10 +89,13 @@ bool is_one_of(const char *text, std::initializer_list<const char *> words) {
 
 extern "C" {
 
+// A type's name cannot stand in parentheses.
+// NOLINTBEGIN(bugprone-macro-parentheses)
 #define DEFINE_PARSE(function, type)                                                               \
   NBDKIT_DLL_PUBLIC int function(const char *what, const char *str, type *r) {                     \
     return parse_number<type>(what, str, r);                                                       \
   }
+// NOLINTEND(bugprone-macro-parentheses)
 
 DEFINE_PARSE(nbdkit_parse_int, int)
 DEFINE_PARSE(nbdkit_parse_unsigned, unsigned)

@@ -12,20 +12,24 @@ import { type CommandOptions, type Finished, run } from "./command.js";
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const script = join(root, "dist", "cli", "main.js");
 
-/** "address": the same tests against the build with AddressSanitizer. */
+/** "address" or "thread": the same tests against the build with that sanitizer. */
 const sanitizer = process.env.ASYNCNBD_TEST_SANITIZER;
 
 /** What a sanitizer's report makes of the exit status: no command here uses it. */
 const SANITIZER_STATUS = 99;
 
-/** Plugins from test/plugins, built by cmake-js. */
+const VARIANTS: Readonly<Record<string, string>> = { address: "asan", thread: "tsan" };
+
+/** What cmake-js has built for these tests: scripts/build-variant. */
+export const variantDirectory = join(
+  root,
+  `build-${sanitizer === undefined ? "test" : VARIANTS[sanitizer]}`,
+  "Release",
+);
+
+/** Plugins from test/plugins. */
 export const testPlugin = (name: string): string =>
-  join(
-    root,
-    sanitizer === "address" ? "build-asan" : "build-test",
-    "Release",
-    `nbdkit-${name}-plugin.so`,
-  );
+  join(variantDirectory, `nbdkit-${name}-plugin.so`);
 
 /** Plugins of the distribution. */
 export const debianPlugin = (name: string): string =>
@@ -41,7 +45,7 @@ function sanitizerEnvironment(): NodeJS.ProcessEnv {
   const library = execFileSync("gcc", ["-print-file-name=libasan.so"], { encoding: "utf8" }).trim();
   return {
     LD_PRELOAD: library,
-    ASYNCNBD_BUILD_DIR: join(root, "build-asan", "Release"),
+    ASYNCNBD_BUILD_DIR: variantDirectory,
     ASAN_OPTIONS: `exitcode=${SANITIZER_STATUS}:detect_leaks=1`,
     LSAN_OPTIONS: `exitcode=${SANITIZER_STATUS}:print_suppressions=0:suppressions=${join(root, "test/support/lsan.supp")}`,
     UBSAN_OPTIONS: "print_stacktrace=1",
