@@ -69,7 +69,6 @@ function checkCombinations(given: GivenOptions): void {
     ["single", "port"],
     ["single", "ipaddr"],
     ["unix", "port"],
-    ["unix", "ipaddr"],
   ];
   for (const [one, other] of exclusive)
     if (given.has(one) && given.has(other))
