@@ -40,7 +40,7 @@ export const COMMAND_DIFFERENCES: Readonly<
   },
 };
 
-/** Where zeroing 150 MiB at 1 MiB is written, in MiB, by a plugin that cannot zero. */
+/** Where zeroing 150 MiB at 1 MiB is written, in MiB, for a plugin whose zero says ENOTSUP. */
 export const ZERO_BY_WRITING: Difference<readonly number[]> = {
   nbdkit: [1, 1, 1],
   asyncnbd: [1, 65, 129],

@@ -157,7 +157,8 @@ test("zeroing by writing above 64 MiB differs as the allow-list says", async () 
   ] as const) {
     const directory = temporaryDirectory();
     const [script, log] = [join(directory, "disk.sh"), join(directory, "log")];
-    const answers = `get_size) echo 200M ;; can_write) exit 0 ;; pread) exit 0 ;;
+    const answers = `get_size) echo 200M ;; can_write|can_zero) exit 0 ;; pread) exit 0 ;;
+      zero) echo ENOTSUP not here >&2; exit 1 ;;
       pwrite) echo "$4" >> ${log}; cat > /dev/null ;; *) exit 2 ;;`;
     writeFileSync(script, `case "$1" in ${answers} esac`, { mode: 0o755 });
     const server = await startServer([debianPlugin("sh"), script], { command });

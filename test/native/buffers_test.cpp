@@ -1,0 +1,59 @@
+// Reference-counted buffers: reuse, zeroes, limits, threads.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <cstring>
+#include <thread>
+#include <vector>
+
+#include "connection/buffers.hpp"
+
+using namespace asyncnbd::connection;
+
+TEST_CASE("a buffer is as large as asked for, zeroed, and exclusive until it is shared") {
+  BufferPool pool;
+  for (size_t bytes : {1, 4096, 270336, 5000000}) {
+    Buffer *buffer = pool.get(bytes);
+    REQUIRE(buffer != nullptr);
+    CHECK(buffer->capacity_bytes >= bytes);
+    std::vector<uint8_t> zeroes(bytes);
+    CHECK(memcmp(buffer->data, zeroes.data(), bytes) == 0);
+    CHECK(buffer->is_exclusive());
+    buffer->ref();
+    CHECK_FALSE(buffer->is_exclusive());
+    buffer->unref();
+    CHECK(buffer->is_exclusive());
+    buffer->unref();
+  }
+}
+
+TEST_CASE("a buffer is used again for sizes near its own only") {
+  BufferPool pool;
+  Buffer *buffer = pool.get(1 << 20);
+  uint8_t *data = buffer->data;
+  buffer->unref();
+  Buffer *small = pool.get(4096);
+  CHECK(small->data != data);
+  Buffer *similar = pool.get(900000);
+  CHECK(similar->data == data);
+  small->unref();
+  similar->unref();
+}
+
+TEST_CASE("threads may share a buffer and drop it in any order") {
+  BufferPool pool;
+  for (int round = 0; round < 200; round++) {
+    Buffer *buffer = pool.get(65536);
+    std::vector<std::thread> threads;
+    for (int i = 0; i < 4; i++) {
+      buffer->ref();
+      threads.emplace_back([buffer, i] {
+        memset(buffer->data + i * 1000, i, 1000);
+        buffer->unref();
+      });
+    }
+    buffer->unref();
+    for (std::thread &thread : threads)
+      thread.join();
+  }
+}

@@ -1,0 +1,252 @@
+// A connection's life on a backend made for each case: order, overlap, late answers, the end.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <atomic>
+#include <memory>
+#include <set>
+#include <thread>
+
+#include "connection/connection.hpp"
+#include "support.hpp"
+
+using namespace asyncnbd;
+using backend::ThreadModel;
+
+namespace {
+
+constexpr uint64_t SIZE = 1 << 20;
+constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
+
+// What a case wants its backend to do, and what it sees of it. Outlives the connection.
+struct World {
+  Gate gate;
+  std::function<void(backend::Request &)> submit;
+  int inside = 0;
+  int most_inside = 0;
+  int completed = 0;
+  int closed = 0;
+  int completed_at_close = -1;
+  bool over = false;
+};
+
+class TestBackend final : public backend::Backend {
+public:
+  TestBackend(World &world, ThreadModel model) : world_(world), model_(model) {
+    capabilities_.size_bytes = SIZE;
+  }
+  const backend::Capabilities &capabilities() const override { return capabilities_; }
+  ThreadModel thread_model() const override { return model_; }
+  void submit(backend::Request &request) override { world_.submit(request); }
+  void close() override {
+    world_.gate.change([this] {
+      world_.closed++;
+      world_.completed_at_close = world_.completed;
+    });
+  }
+
+private:
+  World &world_;
+  ThreadModel model_;
+  backend::Capabilities capabilities_;
+};
+
+struct Running {
+  World world;
+  SocketPair sockets;
+  std::shared_ptr<host::ServerContext> server = std::make_shared<host::ServerContext>([] {});
+  std::shared_ptr<connection::Connection> connection =
+      std::make_shared<connection::Connection>(server, "test", 1);
+
+  bool start(ThreadModel model, unsigned max_threads = 16) {
+    auto transport =
+        std::make_unique<transport::Transport>(sockets.server, sockets.server, server->stop_fd());
+    std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
+    return connection->start(&transport, &backend, {FLAGS, max_threads, 0},
+                             [this] { world.gate.change([this] { world.over = true; }); });
+  }
+  bool wait_until_over() {
+    return world.gate.wait([this] { return world.over; });
+  }
+  // A backend's part that counts who is inside and stays there until `may_leave`.
+  void block(backend::Request &request, const std::function<bool()> &may_leave) {
+    world.gate.change([this] {
+      world.inside++;
+      world.most_inside = std::max(world.most_inside, world.inside);
+    });
+    world.gate.wait(may_leave);
+    world.gate.change([this] {
+      world.inside--;
+      world.completed++;
+    });
+    request.complete(0);
+  }
+  bool send_reads(uint64_t first_cookie, int count) {
+    std::vector<uint8_t> bytes;
+    for (int i = 0; i < count; i++) {
+      auto request = encode_request(wire::NBD_CMD_READ, first_cookie + i, 0, 8);
+      bytes.insert(bytes.end(), request.begin(), request.end());
+    }
+    return send_all(sockets.client, bytes);
+  }
+  // The cookies of the replies to reads of 8 bytes.
+  std::vector<uint64_t> read_replies(int count) {
+    std::vector<uint64_t> cookies;
+    Reply reply;
+    uint64_t data;
+    while (count-- > 0 && read_reply(sockets.client, &reply) && reply.error == 0 &&
+           read_all(sockets.client, &data, sizeof data))
+      cookies.push_back(reply.cookie);
+    return cookies;
+  }
+};
+
+} // namespace
+
+TEST_CASE("a serial backend is asked one request at a time, and answers in order") {
+  Running running;
+  std::atomic<int> inside{0};
+  running.world.submit = [&](backend::Request &request) {
+    CHECK(++inside == 1);
+    --inside;
+    request.complete(0);
+  };
+  REQUIRE(running.start(ThreadModel::serialize_requests));
+  REQUIRE(running.send_reads(0, 1000));
+  std::vector<uint64_t> cookies = running.read_replies(1000);
+  REQUIRE(cookies.size() == 1000);
+  CHECK(std::is_sorted(cookies.begin(), cookies.end()));
+  running.sockets.close_client();
+  CHECK(running.wait_until_over());
+  CHECK(running.world.closed == 1);
+}
+
+TEST_CASE("blocked calls of a parallel backend overlap up to the limit, and no further") {
+  Running running;
+  bool open = false;
+  running.world.submit = [&](backend::Request &request) {
+    running.block(request, [&] { return open; });
+  };
+  REQUIRE(running.start(ThreadModel::parallel, 5));
+  REQUIRE(running.send_reads(0, 20));
+  REQUIRE(running.world.gate.wait([&] { return running.world.inside == 5; }));
+  running.world.gate.change([&] { open = true; });
+  std::vector<uint64_t> cookies = running.read_replies(20);
+  CHECK(std::set<uint64_t>(cookies.begin(), cookies.end()).size() == 20);
+  CHECK(running.world.most_inside == 5);
+  running.sockets.close_client();
+  CHECK(running.wait_until_over());
+}
+
+TEST_CASE("a blocked call holds up no quick one behind it") {
+  Running running;
+  bool open = false;
+  running.world.submit = [&](backend::Request &request) {
+    if (request.offset == 0 && running.world.most_inside == 0)
+      running.block(request, [&] { return open; });
+    else
+      request.complete(0);
+  };
+  REQUIRE(running.start(ThreadModel::parallel));
+  REQUIRE(running.send_reads(1, 50));
+  std::vector<uint64_t> quick = running.read_replies(49);
+  REQUIRE(quick.size() == 49);
+  CHECK(std::find(quick.begin(), quick.end(), 1) == quick.end());
+  running.world.gate.change([&] { open = true; });
+  CHECK(running.read_replies(1) == std::vector<uint64_t>{1});
+  running.sockets.close_client();
+  CHECK(running.wait_until_over());
+}
+
+TEST_CASE("a request may be completed by another thread after submit has returned") {
+  Running running;
+  std::vector<backend::Request *> taken;
+  running.world.submit = [&](backend::Request &request) {
+    running.world.gate.change([&] { taken.push_back(&request); });
+  };
+  REQUIRE(running.start(ThreadModel::parallel));
+  REQUIRE(running.send_reads(0, 300));
+  REQUIRE(running.world.gate.wait([&] { return taken.size() == 300; }));
+  std::vector<std::thread> repliers;
+  for (int part = 0; part < 3; part++)
+    repliers.emplace_back([&, part] {
+      for (int i = part; i < 300; i += 3) {
+        memset(taken[i]->data, 7, taken[i]->length_bytes);
+        running.world.gate.change([&] { running.world.completed++; });
+        taken[i]->complete(0);
+      }
+    });
+  std::vector<uint64_t> cookies = running.read_replies(300);
+  for (std::thread &replier : repliers)
+    replier.join();
+  CHECK(std::set<uint64_t>(cookies.begin(), cookies.end()).size() == 300);
+  running.sockets.close_client();
+  CHECK(running.wait_until_over());
+  CHECK(running.world.completed_at_close == 300);
+}
+
+TEST_CASE("the backend is closed once, after the last answer, though the client has gone") {
+  Running running;
+  bool open = false;
+  running.world.submit = [&](backend::Request &request) {
+    running.block(request, [&] { return open; });
+  };
+  REQUIRE(running.start(ThreadModel::parallel));
+  REQUIRE(running.send_reads(0, 10));
+  REQUIRE(running.world.gate.wait([&] { return running.world.inside == 10; }));
+  running.sockets.close_client();
+  running.connection->abort();
+  CHECK(running.world.closed == 0);
+  running.world.gate.change([&] { open = true; });
+  CHECK(running.wait_until_over());
+  CHECK(running.world.closed == 1);
+  CHECK(running.world.completed_at_close == 10);
+}
+
+TEST_CASE("a stopping server answers what has arrived, then closes") {
+  Running running;
+  bool open = false;
+  running.world.submit = [&](backend::Request &request) {
+    running.block(request, [&] { return open; });
+  };
+  REQUIRE(running.start(ThreadModel::serialize_requests));
+  REQUIRE(running.send_reads(0, 10));
+  REQUIRE(running.world.gate.wait([&] { return running.world.inside == 1; }));
+  running.connection->stop();
+  running.server->announce_stop();
+  running.world.gate.change([&] { open = true; });
+  CHECK(running.read_replies(10).size() == 10);
+  uint8_t byte;
+  CHECK(recv(running.sockets.client, &byte, 1, 0) == 0);
+  CHECK(running.wait_until_over());
+}
+
+TEST_CASE("after a soft disconnect further commands get ESHUTDOWN") {
+  Running running;
+  running.world.submit = [&](backend::Request &request) {
+    running.connection->disconnect(false);
+    request.complete(0);
+  };
+  REQUIRE(running.start(ThreadModel::serialize_requests));
+  REQUIRE(running.send_reads(0, 2));
+  CHECK(running.read_replies(1).size() == 1);
+  Reply reply;
+  REQUIRE(read_reply(running.sockets.client, &reply));
+  CHECK(reply.error == wire::NBD_ESHUTDOWN);
+  running.sockets.close_client();
+  CHECK(running.wait_until_over());
+}
+
+TEST_CASE("after a forced disconnect nothing more is sent") {
+  Running running;
+  running.world.submit = [&](backend::Request &request) {
+    running.connection->disconnect(true);
+    request.complete(0);
+  };
+  REQUIRE(running.start(ThreadModel::parallel));
+  REQUIRE(running.send_reads(0, 1));
+  uint8_t byte;
+  CHECK(recv(running.sockets.client, &byte, 1, 0) <= 0);
+  CHECK(running.wait_until_over());
+}

@@ -1,0 +1,156 @@
+// Requests from bytes, however they are cut: payloads in place, large, refused; every end.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <thread>
+
+#include "connection/request_reader.hpp"
+#include "support.hpp"
+
+using namespace asyncnbd;
+using connection::PendingRequest;
+
+namespace {
+
+constexpr uint64_t SIZE = UINT64_C(1) << 32;
+constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
+
+class NoCompleter final : public backend::Completer {
+  void complete(backend::Request &, int) override {}
+};
+
+struct Reading final : connection::SentListener {
+  SocketPair sockets;
+  transport::Transport transport{sockets.server, sockets.server, -1};
+  connection::ReplyQueue replies{transport, *this};
+  connection::ExportFacts facts{SIZE, FLAGS};
+  NoCompleter completer;
+  std::atomic<bool> stop{false};
+  connection::RequestReader reader{transport, replies, facts, completer, stop, 0};
+
+  void on_sent(PendingRequest *, PendingRequest *, uint32_t) override {}
+  // Gives everything of a request back, as a connection does once its reply has left.
+  void finish(PendingRequest *request) {
+    request->reply_buffer->unref();
+    if (request->payload_buffer != nullptr)
+      request->payload_buffer->unref();
+    reader.recycle(request, request);
+  }
+};
+
+std::vector<uint8_t> joined(const std::vector<uint8_t> &first, const std::vector<uint8_t> &second) {
+  std::vector<uint8_t> bytes(first.size() + second.size());
+  std::copy(first.begin(), first.end(), bytes.begin());
+  std::copy(second.begin(), second.end(), bytes.begin() + static_cast<ptrdiff_t>(first.size()));
+  return bytes;
+}
+
+std::vector<uint8_t> write_request(uint64_t cookie, uint64_t offset,
+                                   const std::vector<uint8_t> &payload) {
+  auto bytes =
+      encode_request(wire::NBD_CMD_WRITE, cookie, offset, static_cast<uint32_t>(payload.size()));
+  bytes.insert(bytes.end(), payload.begin(), payload.end());
+  return bytes;
+}
+
+std::vector<uint8_t> pattern(size_t bytes, uint8_t seed) {
+  std::vector<uint8_t> data(bytes);
+  for (size_t i = 0; i < bytes; i++)
+    data[i] = static_cast<uint8_t>(seed + i * 31 + (i >> 8));
+  return data;
+}
+
+} // namespace
+
+TEST_CASE("requests are the same wherever the stream is cut") {
+  const std::vector<uint8_t> payload = pattern(100, 3);
+  const auto bytes =
+      joined(write_request(1, 4096, payload), encode_request(wire::NBD_CMD_FLUSH, 2, 0, 0));
+  for (size_t cut = 1; cut < bytes.size(); cut++) {
+    Reading reading;
+    std::thread client([&] {
+      send_all(reading.sockets.client, bytes.data(), cut);
+      std::this_thread::yield();
+      send_all(reading.sockets.client, bytes.data() + cut, bytes.size() - cut);
+    });
+    PendingRequest *write = reading.reader.next();
+    REQUIRE(write != nullptr);
+    CHECK(write->error == 0);
+    CHECK(write->offset == 4096);
+    CHECK(memcmp(write->data, payload.data(), payload.size()) == 0);
+    PendingRequest *second = reading.reader.next();
+    REQUIRE(second != nullptr);
+    CHECK(second->type == wire::NBD_CMD_FLUSH);
+    client.join();
+    reading.finish(write);
+    reading.finish(second);
+  }
+}
+
+TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in use") {
+  const std::vector<size_t> sizes = {1, 4096, 65536, 131072, 131072, 262144, 300000, 5000000, 7};
+  Reading reading;
+  std::thread client([&] {
+    for (size_t i = 0; i < sizes.size(); i++)
+      send_all(reading.sockets.client, write_request(i, 0, pattern(sizes[i], uint8_t(i))));
+  });
+  std::vector<PendingRequest *> requests;
+  for (size_t size : sizes) {
+    requests.push_back(reading.reader.next());
+    REQUIRE(requests.back() != nullptr);
+    CHECK(requests.back()->length_bytes == size);
+  }
+  for (size_t i = 0; i < sizes.size(); i++) {
+    CHECK(memcmp(requests[i]->data, pattern(sizes[i], uint8_t(i)).data(), sizes[i]) == 0);
+    reading.finish(requests[i]);
+  }
+  client.join();
+}
+
+TEST_CASE("a refused write's payload is skipped") {
+  Reading reading;
+  std::thread client([&] {
+    send_all(reading.sockets.client, write_request(1, SIZE, pattern(1000000, 1)));
+    send_all(reading.sockets.client, encode_request(wire::NBD_CMD_READ, 2, 0, 512));
+  });
+  PendingRequest *write = reading.reader.next();
+  REQUIRE(write != nullptr);
+  CHECK(write->error == ENOSPC);
+  PendingRequest *read = reading.reader.next();
+  REQUIRE(read != nullptr);
+  CHECK(read->error == 0);
+  CHECK(read->length_bytes == 512);
+  reading.finish(write);
+  reading.finish(read);
+  client.join();
+}
+
+TEST_CASE("reading ends at NBD_CMD_DISC, at the end, in mid-request and at a wrong magic number") {
+  auto half = write_request(1, 0, pattern(5000, 1));
+  half.resize(3000);
+  auto wrong = encode_request(wire::NBD_CMD_READ, 1, 0, 512);
+  wrong[0] ^= 0x80;
+  const std::vector<std::vector<uint8_t>> ends = {
+      encode_request(wire::NBD_CMD_DISC, 1, 0, 0), {}, half, wrong, {1, 2, 3}};
+  for (const std::vector<uint8_t> &bytes : ends) {
+    Reading reading;
+    REQUIRE(send_all(reading.sockets.client, bytes));
+    reading.sockets.close_client();
+    CHECK(reading.reader.next() == nullptr);
+  }
+}
+
+TEST_CASE("replies to small reads lie side by side") {
+  Reading reading;
+  for (int i = 0; i < 3; i++)
+    REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_READ, i, 0, 4096)));
+  PendingRequest *requests[3];
+  for (PendingRequest *&request : requests)
+    request = reading.reader.next();
+  for (int i = 0; i < 2; i++)
+    CHECK(requests[i]->reply + wire::SIMPLE_REPLY_BYTES + 4096 == requests[i + 1]->reply);
+  for (PendingRequest *request : requests)
+    reading.finish(request);
+}

@@ -1,0 +1,101 @@
+// Streams that are slow, aborted, or closed while the peer still sends.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <sys/eventfd.h>
+#include <thread>
+
+#include "support.hpp"
+#include "transport/transport.hpp"
+
+using namespace asyncnbd::transport;
+
+TEST_CASE("a list of buffers arrives whole at a peer that reads little at a time") {
+  SocketPair sockets;
+  Transport transport(sockets.server, sockets.server, -1);
+  std::vector<uint8_t> first(3000000, 1);
+  std::vector<uint8_t> second(1, 2);
+  std::vector<uint8_t> third(2000000, 3);
+  std::thread sender([&] {
+    iovec buffers[] = {
+        {first.data(), first.size()}, {second.data(), second.size()}, {third.data(), third.size()}};
+    CHECK(transport.send(buffers, 3) == 0);
+  });
+  std::vector<uint8_t> received;
+  uint8_t piece[10007];
+  while (received.size() < 5000001) {
+    ssize_t bytes = recv(sockets.client, piece, sizeof piece, 0);
+    REQUIRE(bytes > 0);
+    received.insert(received.end(), piece, piece + bytes);
+  }
+  sender.join();
+  CHECK(received[2999999] == 1);
+  CHECK(received[3000000] == 2);
+  CHECK(received[3000001] == 3);
+}
+
+TEST_CASE("abort ends a send and a wait that would last for ever") {
+  SocketPair sockets;
+  Transport transport(sockets.server, sockets.server, -1);
+  std::vector<uint8_t> data(64 << 20);
+  std::thread sender([&] {
+    iovec buffer{data.data(), data.size()};
+    CHECK(transport.send(&buffer, 1) < 0);
+  });
+  std::thread waiter([&] { CHECK(transport.wait(true, -1) == Wait::readable); });
+  uint8_t byte;
+  CHECK(recv(sockets.client, &byte, 1, 0) == 1); // the sender is at work
+  transport.abort();
+  sender.join();
+  waiter.join();
+  CHECK(transport.receive(&byte, 1) == -ECONNABORTED);
+}
+
+TEST_CASE("pipes work as sockets do, and can be aborted too") {
+  int in[2];
+  int out[2];
+  REQUIRE(pipe(in) == 0);
+  REQUIRE(pipe(out) == 0);
+  Transport transport(in[0], out[1], -1);
+  uint8_t byte = 5;
+  CHECK(transport.receive(&byte, 1) == -EAGAIN);
+  REQUIRE(write(in[1], &byte, 1) == 1);
+  CHECK(transport.wait(true, -1) == Wait::readable);
+  CHECK(transport.receive(&byte, 1) == 1);
+  iovec buffer{&byte, 1};
+  CHECK(transport.send(&buffer, 1) == 0);
+  CHECK(read(out[0], &byte, 1) == 1);
+  std::thread waiter([&] { CHECK(transport.wait(true, -1) == Wait::readable); });
+  transport.abort();
+  waiter.join();
+  CHECK(transport.receive(&byte, 1) == -ECONNABORTED);
+  for (int fd : {in[1], out[0]})
+    close(fd);
+}
+
+TEST_CASE("a stopping server wakes a wait that heeds it, and no other") {
+  SocketPair sockets;
+  int stop_fd = eventfd(1, EFD_CLOEXEC);
+  Transport transport(sockets.server, sockets.server, stop_fd);
+  CHECK(transport.wait(true, -1) == Wait::stopping);
+  CHECK(transport.wait(false, 1) == Wait::timed_out);
+  close(stop_fd);
+}
+
+TEST_CASE("closing lets the peer read the last reply though its own input is unread") {
+  SocketPair sockets;
+  Transport transport(sockets.server, sockets.server, -1);
+  std::vector<uint8_t> unread(100000, 1);
+  REQUIRE(send_all(sockets.client, unread));
+  uint8_t reply = 42;
+  iovec buffer{&reply, 1};
+  REQUIRE(transport.send(&buffer, 1) == 0);
+  std::thread closer([&] { transport.close(true); });
+  uint8_t byte = 0;
+  CHECK(recv(sockets.client, &byte, 1, 0) == 1);
+  CHECK(byte == 42);
+  CHECK(recv(sockets.client, &byte, 1, 0) == 0);
+  sockets.close_client();
+  closer.join();
+}
