@@ -70,8 +70,10 @@ void Connection::lead_until_passed_on() {
   while (PendingRequest *request = reader_->next()) {
     if (!execute(request))
       return;
-    if (replies_->pending_bytes() >= FLUSH_BYTES)
+    if (replies_->pending_bytes() >= FLUSH_BYTES) {
       replies_->flush();
+      replies_->wait_for_room();
+    }
   }
   end_reading();
 }

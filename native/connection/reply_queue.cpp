@@ -11,6 +11,7 @@ namespace asyncnbd::connection {
 namespace {
 
 constexpr size_t MAX_BUFFERS = 256; // well under IOV_MAX, and on the stack
+constexpr size_t MAX_PENDING_BYTES = 8u << 20;
 
 size_t reply_bytes(const PendingRequest &request) {
   bool has_data = request.type == wire::NBD_CMD_READ && request.error == 0;
@@ -68,6 +69,11 @@ void ReplyQueue::flush() {
   } while (!flushes_.compare_exchange_strong(seen, 0, std::memory_order_acq_rel));
 }
 
+void ReplyQueue::wait_for_room() {
+  for (size_t pending = pending_bytes(); pending > MAX_PENDING_BYTES; pending = pending_bytes())
+    pending_bytes_.wait(pending); // send_chain notifies
+}
+
 void ReplyQueue::send_queued() {
   PendingRequest *chain = top_.exchange(nullptr, std::memory_order_acquire);
   if (chain == nullptr)
@@ -98,7 +104,8 @@ void ReplyQueue::send_chain(PendingRequest *first) {
         transport_.abort(); // nobody listens: wake the reader too
       }
     }
-    pending_bytes_.fetch_sub(bytes, std::memory_order_relaxed);
+    pending_bytes_.fetch_sub(bytes);
+    pending_bytes_.notify_all();
     PendingRequest *rest = last->next;
     listener_.on_sent(first, last, request_count);
     first = rest;

@@ -41,6 +41,10 @@ public:
   // again before it stops. May block while the client does not read. Any thread.
   void flush();
 
+  // Waits while more is queued than a client that reads could explain. For the thread that makes
+  // more work, after a flush: the sender may be another thread, blocked by the client.
+  void wait_for_room();
+
   // An estimate of what waits to be sent.
   size_t pending_bytes() const { return pending_bytes_.load(std::memory_order_relaxed); }
 

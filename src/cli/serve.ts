@@ -123,11 +123,17 @@ class ServerProcess {
     if (client !== undefined) events.push(this.#server.serve(...client));
     await Promise.race(events);
 
-    if (this.#signals.received !== undefined) command?.kill(this.#signals.received);
-    const inTime = await this.#server.stop();
+    // The others reach the command from the terminal, as they have reached us.
+    if (this.#signals.received === "SIGTERM" || this.#signals.received === "SIGHUP")
+      command?.kill(this.#signals.received);
+    const isOver = await this.#server.stop();
     const status = command === undefined ? 0 : await command.status;
-    await this.#plugin.end();
-    return inTime ? status : status || 1;
+    if (isOver) {
+      await this.#plugin.end();
+      return status;
+    }
+    this.#cleanUp();
+    process.exit(status || 1); // threads that are stuck in the plugin would keep us alive
   }
 
   #printUri(endpoint: Endpoint): void {

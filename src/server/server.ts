@@ -14,8 +14,17 @@ export interface ServerSettings extends Omit<SessionSettings, "debug"> {
 /** When no descriptor or memory is left for another client, we try again after this. */
 const ACCEPT_RETRY_MS = 100;
 
-/** Clients that do not read their replies, and plugins that do not return, get no more. */
+/** A client that does not read its replies gets no more than this to do so. */
 const STOP_GRACE_MS = 30_000;
+
+/** A plugin's call that has no client any more gets no more than this to return. */
+const ABORT_GRACE_MS = 5_000;
+
+/** Resolves with false; does not keep the process alive. */
+const after = (delayMs: number): Promise<false> =>
+  new Promise((resolve) => {
+    setTimeout(() => resolve(false), delayMs).unref();
+  });
 
 export class Server {
   readonly #plugin: Plugin;
@@ -24,7 +33,6 @@ export class Server {
   readonly #listeners: NativeListener[] = [];
   readonly #sessions = new Map<Session, Promise<void>>();
   #sessionCount = 0;
-  #stopped: Promise<void> | undefined;
 
   /** onShutdownRequested: the plugin wants the server to stop. */
   constructor(plugin: Plugin, settings: ServerSettings, onShutdownRequested: () => void) {
@@ -68,23 +76,20 @@ export class Server {
   }
 
   /**
-   * No new clients; requests that have arrived are answered; everything closes. Resolves when
-   * that is done: true if it was, false if clients or plugin calls had to be given up.
+   * No new clients; requests that have arrived are answered; everything closes. Resolves with
+   * true when that is done, and with false if plugin calls do not return: then the plugin is
+   * still in use and must not be unloaded.
    */
   async stop(): Promise<boolean> {
-    let inTime = true;
-    this.#stopped ??= this.#drain();
-    const timer = setTimeout(() => {
-      inTime = false;
-      addon().logError(
-        `${this.#sessions.size} connections have not ended in ${STOP_GRACE_MS / 1000} s; ` +
-          "closing them",
-      );
-      for (const session of this.#sessions.keys()) session.abort();
-    }, STOP_GRACE_MS);
-    await this.#stopped;
-    clearTimeout(timer);
-    return inTime;
+    const drained = this.#drain().then(() => true);
+    if (await Promise.race([drained, after(STOP_GRACE_MS)])) return true;
+    addon().logError(
+      `${this.#sessions.size} connections have not ended in ${STOP_GRACE_MS / 1000} s: closing them`,
+    );
+    for (const session of this.#sessions.keys()) session.abort();
+    if (await Promise.race([drained, after(ABORT_GRACE_MS)])) return true;
+    addon().logError(`${this.#sessions.size} calls of the plugin do not return: giving up`);
+    return false;
   }
 
   async #drain(): Promise<void> {

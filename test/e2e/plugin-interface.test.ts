@@ -10,6 +10,7 @@ import {
   debianPlugin,
   nbdkit,
   runAsyncnbd,
+  sanitizer,
   startServer,
   temporaryDirectory,
   testPlugin,
@@ -98,14 +99,18 @@ test("zeroing by writing covers ranges above 64 MiB", async () => {
   await server.stop();
 });
 
-test("our plugins run under nbdkit, and a plugin built with our header does too", async () => {
-  for (const plugin of ["probe", "memory"].map(testPlugin)) {
-    const parameters = plugin.includes("memory") ? ["1M"] : [];
-    const server = await startServer([plugin, ...parameters], { command: nbdkit });
-    expect(await runOk(["nbdinfo", "--size", server.uri])).toBe("1048576\n");
-    await server.stop();
-  }
-});
+// nbdkit has no sanitizer's runtime in it, which a plugin built with one needs.
+test.skipIf(sanitizer !== undefined)(
+  "our plugins run under nbdkit, and a plugin built with our header does too",
+  async () => {
+    for (const plugin of ["probe", "memory"].map(testPlugin)) {
+      const parameters = plugin.includes("memory") ? ["1M"] : [];
+      const server = await startServer([plugin, ...parameters], { command: nbdkit });
+      expect(await runOk(["nbdinfo", "--size", server.uri])).toBe("1048576\n");
+      await server.stop();
+    }
+  },
+);
 
 test("a plugin built with nbdkit's own header runs under asyncnbd", async () => {
   const directory = temporaryDirectory();

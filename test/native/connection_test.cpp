@@ -251,3 +251,40 @@ TEST_CASE("after a forced disconnect nothing more is sent") {
   CHECK(recv(running.sockets.client, &byte, 1, 0) <= 0);
   CHECK(running.wait_until_over());
 }
+
+TEST_CASE("a client that reads no replies makes the server stop reading, not grow") {
+  constexpr int COUNT = 2000;
+  Running running;
+  backend::Request *first = nullptr;
+  running.world.submit = [&](backend::Request &request) {
+    bool is_first = false; // addresses say nothing: requests are used again
+    running.world.gate.change([&] {
+      is_first = running.world.inside++ == 0;
+      if (is_first)
+        first = &request;
+    });
+    if (!is_first)
+      request.complete(0);
+  };
+  REQUIRE(running.start(ThreadModel::parallel));
+  const auto read = encode_request(wire::NBD_CMD_READ, 0, 0, SIZE);
+  REQUIRE(send_all(running.sockets.client, read));
+  REQUIRE(running.world.gate.wait([&] { return first != nullptr; }));
+  // This thread holds the send right from here on, and the client does not read.
+  std::thread replier([&] { first->complete(0); });
+  std::thread client([&] {
+    for (int i = 1; i < COUNT; i++)
+      send_all(running.sockets.client, read);
+  });
+  uint8_t byte;
+  REQUIRE(recv(running.sockets.client, &byte, 1, MSG_PEEK) == 1); // the replier is at work
+  CHECK_FALSE(running.world.gate.wait([&] { return running.world.inside > 64; },
+                                      std::chrono::milliseconds(300)));
+  std::vector<uint8_t> reply(wire::SIMPLE_REPLY_BYTES + SIZE);
+  for (int i = 0; i < COUNT; i++)
+    REQUIRE(read_all(running.sockets.client, reply.data(), reply.size()));
+  replier.join();
+  client.join();
+  running.sockets.close_client();
+  CHECK(running.wait_until_over());
+}

@@ -93,9 +93,10 @@ public:
     change();
     changed_.notify_all();
   }
-  bool wait(const std::function<bool()> &condition) {
+  bool wait(const std::function<bool()> &condition,
+            std::chrono::milliseconds deadline = std::chrono::seconds(20)) {
     std::unique_lock lock(mutex_);
-    return changed_.wait_for(lock, std::chrono::seconds(20), condition);
+    return changed_.wait_for(lock, deadline, condition);
   }
 
 private:
