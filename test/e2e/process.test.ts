@@ -10,6 +10,7 @@ import {
   asyncnbd,
   eventually,
   runAsyncnbd,
+  sanitizer,
   serverEnvironment,
   startServer,
   temporaryDirectory,
@@ -118,25 +119,29 @@ describe("a TCP server", () => {
   });
 });
 
-test("clients beyond the descriptor limit wait their turn instead of ending the server", async () => {
-  const directory = temporaryDirectory();
-  const socket = join(directory, "sock");
-  const words = [...asyncnbd, "-f", "-U", socket, "memory", "1M"].map((word) => `'${word}'`);
-  const child = spawn("sh", ["-c", `ulimit -n 64; exec ${words.join(" ")}`], {
-    env: serverEnvironment(),
-    stdio: ["ignore", "ignore", "pipe"],
-  });
-  const ended = new Promise((resolve) => child.once("close", resolve));
-  const first = await eventually("the server", () =>
-    RawClient.connect(socket).catch(() => undefined),
-  );
-  await first.go();
-  const clients: RawClient[] = [];
-  for (let i = 0; i < 80; i++) clients.push(await RawClient.connect(socket));
-  expect(await first.request({ type: 3 })).toBe(0);
-  for (const client of clients.slice(0, 70)) client.socket.destroy();
-  await clients[79]?.go();
-  expect(await clients[79]?.request({ type: 3 })).toBe(0);
-  child.kill("SIGTERM");
-  expect(await ended).toBe(0);
-});
+// UndefinedBehaviorSanitizer opens a pipe to look at memory, and takes its failure for a bug.
+test.skipIf(sanitizer !== undefined)(
+  "clients beyond the descriptor limit wait their turn instead of ending the server",
+  async () => {
+    const directory = temporaryDirectory();
+    const socket = join(directory, "sock");
+    const words = [...asyncnbd, "-f", "-U", socket, "memory", "1M"].map((word) => `'${word}'`);
+    const child = spawn("sh", ["-c", `ulimit -n 64; exec ${words.join(" ")}`], {
+      env: serverEnvironment(),
+      stdio: ["ignore", "ignore", "pipe"],
+    });
+    const ended = new Promise((resolve) => child.once("close", resolve));
+    const first = await eventually("the server", () =>
+      RawClient.connect(socket).catch(() => undefined),
+    );
+    await first.go();
+    const clients: RawClient[] = [];
+    for (let i = 0; i < 80; i++) clients.push(await RawClient.connect(socket));
+    expect(await first.request({ type: 3 })).toBe(0);
+    for (const client of clients.slice(0, 70)) client.socket.destroy();
+    await clients[79]?.go();
+    expect(await clients[79]?.request({ type: 3 })).toBe(0);
+    child.kill("SIGTERM");
+    expect(await ended).toBe(0);
+  },
+);
