@@ -76,7 +76,7 @@ class ServerProcess {
   }
 
   async #run(): Promise<number> {
-    const { config } = { config: this.#config };
+    const config = this.#config;
     if (config.lockMemory) addon().lockMemory();
     if (config.listen.kind !== "stdio") this.#listeners = openListeners(config.listen);
     const endpoint: Endpoint = this.#listeners?.endpoint ?? { kind: "stdio" };
