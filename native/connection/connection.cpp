@@ -41,13 +41,11 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
-  if (max_threads_ > 1)
-    watch(this);
+  watch(this);
   if (run_on_crew([self = self_] { self->lead(); }))
     return true;
 
-  if (max_threads_ > 1)
-    unwatch(this);
+  unwatch(this);
   *transport = std::move(transport_);
   *backend = std::move(backend_);
   self_.reset();
@@ -86,13 +84,6 @@ bool Connection::execute(PendingRequest *request) {
     replies_->push(request);
     return true;
   }
-  if (max_threads_ > 1)
-    return submit_passing_on(request);
-  backend_->submit(*request);
-  return true;
-}
-
-bool Connection::submit_passing_on(PendingRequest *request) {
   uint64_t call = baton_.begin_call();
   backend_->submit(*request);
   if (baton_.end_call(call))
@@ -114,8 +105,10 @@ int Connection::refusal(const PendingRequest &request) const {
 // The watcher has seen `call` last. Another thread takes the lead, unless the call has ended by
 // the time it runs.
 void Connection::on_stuck(uint64_t call) {
-  if (threads_.load(std::memory_order_relaxed) >= max_threads_)
+  if (threads_.load(std::memory_order_relaxed) >= max_threads_) {
+    send_for_stuck_thread();
     return;
+  }
   threads_.fetch_add(1, std::memory_order_relaxed);
   bool running = run_on_crew([self = self_, call] {
     if (self->baton_.take(call))
@@ -125,6 +118,18 @@ void Connection::on_stuck(uint64_t call) {
   });
   if (!running)
     threads_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// Replies that are ready must not wait for a slow call behind them.
+void Connection::send_for_stuck_thread() {
+  if (replies_->pending_bytes() == 0 || is_sending_.exchange(true, std::memory_order_relaxed))
+    return;
+  bool running = run_on_crew([self = self_] {
+    self->replies_->flush();
+    self->is_sending_.store(false, std::memory_order_relaxed);
+  });
+  if (!running)
+    is_sending_.store(false, std::memory_order_relaxed);
 }
 
 // For a thread whose own call was slow: the leader's may be as well.
@@ -141,11 +146,15 @@ bool Connection::take_lead_from_stuck_thread() {
 
 void Connection::complete(backend::Request &completed, int error) {
   auto *request = static_cast<PendingRequest *>(&completed);
+  const bool will_flush = led_connection == this;
+  // Once pushed, the reply may be sent by anyone and be the connection's last. A leader holds the
+  // connection; another thread must until its flush is over. finish cannot have come before.
+  std::shared_ptr<Connection> keep = will_flush ? nullptr : self_;
   request->error = error;
   if (error != 0)
     report_failure(*request);
   replies_->push(request);
-  if (led_connection != this)
+  if (!will_flush)
     replies_->flush();
 }
 
@@ -192,8 +201,7 @@ void Connection::release(uint32_t count) {
 // No reader, nothing outstanding: this thread is the only one left that may touch the backend
 // and the transport. The object lives on until the last of its threads has gone.
 void Connection::finish() {
-  if (max_threads_ > 1)
-    unwatch(this);
+  unwatch(this);
   backend_->close();
   export_name = nullptr;
   transport_->close(reader_->has_unread_input());

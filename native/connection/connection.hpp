@@ -63,8 +63,8 @@ private:
   void lead();
   void lead_until_passed_on();
   bool execute(PendingRequest *request);
-  bool submit_passing_on(PendingRequest *request);
   bool take_lead_from_stuck_thread();
+  void send_for_stuck_thread();
   int refusal(const PendingRequest &request) const;
   void end_reading();
   void release(uint32_t count);
@@ -85,6 +85,7 @@ private:
   // Requests whose replies have not left, and one for the reading; 0 ends the connection.
   std::atomic<uint32_t> live_{1};
 
+  std::atomic<bool> is_sending_{false}; // send_for_stuck_thread is at it
   std::atomic<bool> stop_requested_{false};
   std::atomic<bool> refuse_commands_{false};
   std::atomic<unsigned> failures_reported_{0};

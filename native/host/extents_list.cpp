@@ -32,9 +32,11 @@ bool is_contiguous(const nbdkit_extents *extents, uint64_t offset) {
 }
 
 void append(nbdkit_extents *extents, uint64_t offset, uint64_t length, uint32_t type) {
+  if (extents->list.size() >= MAX_EXTENTS)
+    return; // nor join: something in between may have been dropped
   if (!extents->list.empty() && extents->list.back().type == type)
     extents->list.back().length += length;
-  else if (extents->list.size() < MAX_EXTENTS)
+  else
     extents->list.push_back({offset, length, type});
 }
 

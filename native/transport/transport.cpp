@@ -116,6 +116,8 @@ void Transport::abort() {
     return;
   if (is_socket_) {
     shutdown(in_fd_, SHUT_RDWR);
+    if (out_fd_ != in_fd_)
+      shutdown(out_fd_, SHUT_RDWR);
   } else if (abort_fd_ != -1) {
     uint64_t one = 1;
     (void)!write(abort_fd_, &one, sizeof one); // a full counter is readable already

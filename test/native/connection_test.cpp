@@ -288,3 +288,38 @@ TEST_CASE("a client that reads no replies makes the server stop reading, not gro
   running.sockets.close_client();
   CHECK(running.wait_until_over());
 }
+
+TEST_CASE("replies that are ready do not wait for a slow call behind them") {
+  Running running;
+  bool open = false;
+  int calls = 0;
+  running.world.submit = [&](backend::Request &request) {
+    if (++calls == 6)
+      running.block(request, [&] { return open; });
+    else
+      request.complete(0);
+  };
+  REQUIRE(running.start(ThreadModel::serialize_requests));
+  REQUIRE(running.send_reads(0, 8));
+  CHECK(running.read_replies(5).size() == 5);
+  running.world.gate.change([&] { open = true; });
+  CHECK(running.read_replies(3).size() == 3);
+  running.sockets.close_client();
+  CHECK(running.wait_until_over());
+}
+
+TEST_CASE("a connection that nobody else holds lives until its last completion is over") {
+  auto running = std::make_unique<Running>();
+  backend::Request *taken = nullptr;
+  running->world.submit = [&](backend::Request &request) {
+    running->world.gate.change([&] { taken = &request; });
+  };
+  REQUIRE(running->start(ThreadModel::parallel));
+  REQUIRE(running->send_reads(0, 1));
+  REQUIRE(send_all(running->sockets.client, encode_request(wire::NBD_CMD_DISC, 1, 0, 0)));
+  REQUIRE(running->world.gate.wait([&] { return taken != nullptr; }));
+  running->connection.reset();
+  taken->complete(0);
+  CHECK(running->read_replies(1).size() == 1);
+  CHECK(running->wait_until_over());
+}
