@@ -170,6 +170,7 @@ int CBackend::cache(uint32_t length_bytes, uint64_t offset) {
 
 int CBackend::perform(const Request &request) {
   const bool fua = (request.flags & wire::NBD_CMD_FLAG_FUA) != 0;
+  errno = 0; // a callback that fails without one must not pass on what our own calls left
   switch (request.type) {
   case wire::NBD_CMD_READ:
     return read(request.data, request.length_bytes, request.offset);

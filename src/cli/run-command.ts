@@ -27,7 +27,10 @@ export class RunningCommand {
 
   /** stdio: the descriptors that are the command's standard input and output. */
   constructor(script: string, stdio: readonly [number, number]) {
-    this.#child = spawn("/bin/sh", ["-c", script], { stdio: [stdio[0], stdio[1], "inherit"] });
+    this.#child = spawn("/bin/sh", ["-c", script], {
+      argv0: "sh",
+      stdio: [stdio[0], stdio[1], "inherit"],
+    });
     this.status = new Promise((resolve) => {
       this.#child.once("error", (error) => {
         addon().logError(`cannot run the command of --run: ${error.message}`);

@@ -67,7 +67,6 @@ function checkCombinations(given: GivenOptions): void {
     ["single", "run"],
     ["single", "unix"],
     ["single", "port"],
-    ["single", "ipaddr"],
     ["unix", "port"],
   ];
   for (const [one, other] of exclusive)
