@@ -10,8 +10,8 @@ export interface Difference<T> {
 const EINVAL = 22;
 const ENOMEM = 12;
 
-/** NBD errors of raw requests, by the request's title. */
-export const REQUEST_DIFFERENCES: Readonly<Record<string, Difference<number>>> = {
+/** NBD errors of raw requests, or that the connection ends, by the request's title. */
+export const REQUEST_DIFFERENCES: Readonly<Record<string, Difference<number | string>>> = {
   "read of 64 MiB + 1": {
     nbdkit: ENOMEM,
     asyncnbd: EINVAL,
@@ -22,12 +22,25 @@ export const REQUEST_DIFFERENCES: Readonly<Record<string, Difference<number>>> =
     asyncnbd: EINVAL,
     why: "the specification asks servers to avoid ENOMEM",
   },
+  "write of 128 MiB + 1": {
+    nbdkit: "the server closed",
+    asyncnbd: EINVAL,
+    why: "a payload can be skipped whatever its length, and the connection stays good",
+  },
+  "fast zero, not offered": {
+    nbdkit: "the server closed",
+    asyncnbd: EINVAL,
+    why: "nbdkit 1.32 fails an assertion and aborts, which any client can make it do",
+  },
 };
 
+interface Outcome {
+  readonly status: number;
+  readonly stdout: string;
+}
+
 /** Exit statuses and outputs of command lines, by the line's title. */
-export const COMMAND_DIFFERENCES: Readonly<
-  Record<string, Difference<{ status: number; stdout: string }>>
-> = {
+export const COMMAND_DIFFERENCES: Readonly<Record<string, Difference<Outcome>>> = {
   "-p 0": {
     nbdkit: { status: 0, stdout: "0" },
     asyncnbd: { status: 0, stdout: "chosen" },
@@ -37,6 +50,53 @@ export const COMMAND_DIFFERENCES: Readonly<
     nbdkit: { status: 0, stdout: "tcp" },
     asyncnbd: { status: 0, stdout: "unix" },
     why: "nbdkit 1.36 and later use a private socket too",
+  },
+};
+
+/** Exit statuses of `-U - OPTION memory 1M --run true`, by the option. */
+export const OPTION_DIFFERENCES: Readonly<Record<string, Difference<number>>> = {
+  "--tls=on": { nbdkit: 0, asyncnbd: 1, why: "TLS is not supported yet, and must not seem so" },
+  "--tls-certificates=x": { nbdkit: 0, asyncnbd: 1, why: "TLS is not supported yet" },
+  "--tls-verify-peer": { nbdkit: 0, asyncnbd: 1, why: "TLS is not supported yet" },
+  "--oldstyle": { nbdkit: 0, asyncnbd: 1, why: "the oldstyle protocol is not supported yet" },
+  "-o": { nbdkit: 0, asyncnbd: 1, why: "the oldstyle protocol is not supported yet" },
+  "--filter=cache": { nbdkit: 0, asyncnbd: 1, why: "filters are not supported yet" },
+  "--log=default": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits know it" },
+  "--print-uri": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
+  "--timeout=9": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
+  "--no-mc": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
+  "--no-structured-replies": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
+  "--spin=0": { nbdkit: 1, asyncnbd: 0, why: "an addition, for a data plane of our own" },
+  "--completion=bash": { nbdkit: 1, asyncnbd: 0, why: "an addition; nbdkit has files for that" },
+  "--sh": { nbdkit: 0, asyncnbd: 1, why: "--show-uri of newer nbdkits makes it ambiguous" },
+};
+
+/** Fields of nbdinfo's JSON, for a writable disk of a plugin that states no block sizes. */
+export const EXPORT_DIFFERENCES: Readonly<Record<string, Difference<unknown>>> = {
+  can_df: {
+    nbdkit: true,
+    asyncnbd: false,
+    why: "the flag goes with structured replies, which are not supported yet",
+  },
+  contexts: {
+    nbdkit: ["base:allocation"],
+    asyncnbd: undefined,
+    why: "meta contexts are not supported yet",
+  },
+  block_size_minimum: {
+    nbdkit: undefined,
+    asyncnbd: 1,
+    why: "it is what the server stands, and clients need not guess",
+  },
+  block_size_preferred: {
+    nbdkit: undefined,
+    asyncnbd: 4096,
+    why: "it is the specification's default, and clients need not guess",
+  },
+  block_size_maximum: {
+    nbdkit: undefined,
+    asyncnbd: 64 << 20,
+    why: "it is the longest payload that the server accepts, which nbdkit does not tell",
   },
 };
 
