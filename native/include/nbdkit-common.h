@@ -42,6 +42,7 @@ extern "C" {
 #define NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS 1 /* one callback at a time */
 #define NBDKIT_THREAD_MODEL_SERIALIZE_REQUESTS 2     /* one request at a time per handle */
 #define NBDKIT_THREAD_MODEL_PARALLEL 3               /* any number, on any handle */
+#define NBDKIT_THREAD_MODEL_ASYNC 4                  /* asyncnbd only: see async_pread */
 
 /* Bits of the flags argument of data callbacks. */
 #define NBDKIT_FLAG_MAY_TRIM (1 << 0)  /* zero: may punch a hole that reads as zeroes */

@@ -19,6 +19,8 @@
 
 #include "nbdkit-common.h"
 
+#include <stdbool.h>
+
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -141,6 +143,32 @@ struct nbdkit_plugin {
 
   /* Sizes in bytes; all 0 for "nothing to say". */
   int (*block_size) (void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum);
+
+  /* ---- asyncnbd's own, past what nbdkit reads: called with THREAD_MODEL ASYNC only ----------
+   *
+   * Each starts a request and returns at once. 0: the plugin will call one of the
+   * nbdkit_async_reply functions with this conn and reqid, once, from any thread, perhaps before
+   * the callback returns. -1: the request has failed now, for the reason given as in other
+   * callbacks, and must not be replied to.
+   *
+   * buf keeps its address and is the plugin's to use until that reply. flush: the client wants
+   * the write on stable storage before the reply (FUA). Many calls may run at once, on any
+   * handle, and any number of requests may be unanswered. A missing callback is served by its
+   * synchronous namesake. docs/async-plugins.md has the whole contract. */
+  int (*async_pread) (void *conn, uint64_t reqid, bool flush, void *handle, void *buf,
+                      uint32_t count, uint64_t offset);
+  int (*async_pwrite) (void *conn, uint64_t reqid, bool flush, void *handle, const void *buf,
+                       uint32_t count, uint64_t offset);
+  int (*async_flush) (void *conn, uint64_t reqid, void *handle);
+  int (*async_trim) (void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
+                     uint64_t offset);
+  /* flags: NBDKIT_FLAG_MAY_TRIM, NBDKIT_FLAG_FAST_ZERO. ENOTSUP has the server write zeroes. */
+  int (*async_zero) (void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
+                     uint64_t offset, uint32_t flags);
+  int (*async_cache) (void *conn, uint64_t reqid, void *handle, uint32_t count, uint64_t offset);
+  /* Fills extents, which stay valid until the reply, by nbdkit_add_extent. */
+  int (*async_extents) (void *conn, uint64_t reqid, void *handle, uint32_t count, uint64_t offset,
+                        uint32_t flags, struct nbdkit_extents *extents);
 };
 
 /* The errno that the callback which is about to fail wants its client to see. */
@@ -152,14 +180,78 @@ NBDKIT_EXTERN_DECL (const char *, nbdkit_export_name, (void));
 /* 1 if the connection is encrypted, 0 if not, -1 outside a connection. */
 NBDKIT_EXTERN_DECL (int, nbdkit_is_tls, (void));
 
-#define NBDKIT_REGISTER_PLUGIN(plugin)               \
-  NBDKIT_CXX_LANG_C NBDKIT_DLL_PUBLIC                \
-  struct nbdkit_plugin *plugin_init (void)           \
-  {                                                  \
-    (plugin)._struct_size = sizeof (plugin);         \
-    (plugin)._api_version = NBDKIT_API_VERSION;      \
-    (plugin)._thread_model = THREAD_MODEL;           \
-    return &(plugin);                                \
+/* ---- replies of asynchronous callbacks ----------------------------------------------------
+ *
+ * conn and reqid are those of the callback. Any thread, any number at once, inside the callback
+ * or after it; none waits for the client. 0: the reply is on its way, and the request's buf
+ * belongs to the server again. -1 with errno:
+ *   EINVAL     there is no such request in flight (answered twice?), or the reply does not fit it:
+ *              then its client has been sent EIO;
+ *   ESHUTDOWN  the client has gone, or the server has given the request up. It is settled.
+ *
+ * nbdkit has none of these functions: they are weak, so that a plugin with synchronous callbacks
+ * as well runs there too. */
+#if defined(__GNUC__) || defined(__clang__)
+#define ASYNCNBD_DECL(ret, fn, args) extern ret fn args __attribute__ ((__weak__))
+#else
+#define ASYNCNBD_DECL(ret, fn, args) extern ret fn args
+#endif
+
+/* Success of anything but a read. */
+ASYNCNBD_DECL (int, nbdkit_async_reply, (void *conn, uint64_t reqid));
+
+/* Success of a read: count is that of the request. buf is the request's own, filled; or memory of
+ * the plugin's, which is its own again when the function returns. */
+ASYNCNBD_DECL (int, nbdkit_async_reply_read,
+               (void *conn, uint64_t reqid, uint32_t count, void *buf));
+
+/* Success of a read whose data is sent from where it lies: buf must not change until release
+ * (opaque) has been called, once, from any thread, also when the result is -1. release must not
+ * block. */
+ASYNCNBD_DECL (int, nbdkit_async_reply_read_lent,
+               (void *conn, uint64_t reqid, uint32_t count, const void *buf,
+                void (*release) (void *opaque), void *opaque));
+
+/* Failure: with the error last given to nbdkit_set_error on this thread, else errno, else EIO. */
+ASYNCNBD_DECL (int, nbdkit_async_reply_error, (void *conn, uint64_t reqid));
+
+/* Failure with this errno. */
+ASYNCNBD_DECL (int, nbdkit_async_reply_errno, (void *conn, uint64_t reqid, int err));
+
+/* Around several replies of one thread: they leave together, with fewer system calls, at the
+ * latest when the outermost pair ends. */
+ASYNCNBD_DECL (void, nbdkit_async_batch_begin, (void));
+ASYNCNBD_DECL (void, nbdkit_async_batch_end, (void));
+
+/* How the server finds what nbdkit must not see: its fields may grow where ours are. */
+struct asyncnbd_extension {
+  uint32_t _struct_size;
+  int _thread_model;
+  uint64_t _callbacks_size;
+  const void *_callbacks; /* from async_pread on */
+};
+
+#define NBDKIT_REGISTER_PLUGIN(plugin)                                                       \
+  NBDKIT_CXX_LANG_C NBDKIT_DLL_PUBLIC                                                        \
+  struct nbdkit_plugin *plugin_init (void)                                                   \
+  {                                                                                          \
+    (plugin)._struct_size = offsetof (struct nbdkit_plugin, async_pread);                    \
+    (plugin)._api_version = NBDKIT_API_VERSION;                                              \
+    (plugin)._thread_model = (THREAD_MODEL) > NBDKIT_THREAD_MODEL_PARALLEL                   \
+                                 ? NBDKIT_THREAD_MODEL_PARALLEL                              \
+                                 : (THREAD_MODEL);                                           \
+    return &(plugin);                                                                        \
+  }                                                                                          \
+  NBDKIT_CXX_LANG_C NBDKIT_DLL_PUBLIC                                                        \
+  const struct asyncnbd_extension *asyncnbd_plugin_init (void)                               \
+  {                                                                                          \
+    static struct asyncnbd_extension extension;                                              \
+    extension._struct_size = sizeof extension;                                               \
+    extension._thread_model = (THREAD_MODEL);                                                \
+    extension._callbacks_size =                                                              \
+        sizeof (plugin) - offsetof (struct nbdkit_plugin, async_pread);                      \
+    extension._callbacks = &(plugin).async_pread;                                            \
+    return &extension;                                                                       \
   }
 
 #ifdef __cplusplus
