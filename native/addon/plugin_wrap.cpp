@@ -37,6 +37,7 @@ Napi::Function PluginWrap::define(Napi::Env env) {
           InstanceMethod("end", &PluginWrap::end),
           InstanceAccessor("about", &PluginWrap::about, nullptr),
           InstanceAccessor("threadModel", &PluginWrap::thread_model, nullptr),
+          InstanceAccessor("unansweredRequests", &PluginWrap::unanswered_requests, nullptr),
       });
 }
 
@@ -103,6 +104,10 @@ Napi::Value PluginWrap::about(const Napi::CallbackInfo &info) {
 
 Napi::Value PluginWrap::thread_model(const Napi::CallbackInfo &info) {
   return Napi::Number::New(info.Env(), static_cast<int>(plugin_->thread_model()));
+}
+
+Napi::Value PluginWrap::unanswered_requests(const Napi::CallbackInfo &info) {
+  return Napi::Number::New(info.Env(), plugin_->unanswered_requests.load());
 }
 
 } // namespace asyncnbd::addon

@@ -10,7 +10,8 @@ Napi::Function ServerWrap::define(Napi::Env env) {
                      {InstanceMethod("announceStop", &ServerWrap::announce_stop)});
 }
 
-// new NativeServer(onShutdownRequested): called when a plugin uses nbdkit_shutdown.
+// new NativeServer(onShutdownRequested, maxInFlightBytes): the function is called when a plugin
+// uses nbdkit_shutdown.
 ServerWrap::ServerWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   on_shutdown_ =
       std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
@@ -22,6 +23,8 @@ ServerWrap::ServerWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
         function->Call({});
     });
   });
+  budget_ = std::make_shared<connection::MemoryBudget>(
+      static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value()));
 }
 
 Napi::Value ServerWrap::announce_stop(const Napi::CallbackInfo &info) {

@@ -75,6 +75,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
 
   core_ = std::make_shared<Core>();
   core_->plugin = plugin->plugin();
+  core_->budget = server->budget();
   core_->readonly = options.Get("readonly").As<Napi::Boolean>();
   core_->connection = std::make_shared<connection::Connection>(
       server->context(), core_->plugin->name(),
@@ -283,13 +284,22 @@ Napi::Value SessionWrap::close_export(const Napi::CallbackInfo &info) {
 
 // ---- the transmission phase ------------------------------------------------------------------
 
-// start(transmissionFlags, maxThreads, spinUs): resolves when the connection has closed.
+// start(transmissionFlags, { threads, spinUs, graceMs, maxInFlightBytes }): resolves when the
+// connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
+  Napi::Object options = info[1].As<Napi::Object>();
+  auto number = [&options](const char *key) {
+    return options.Get(key).As<Napi::Number>().Int64Value();
+  };
   const connection::TransmissionSettings settings{
       static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value()),
-      info[1].As<Napi::Number>().Uint32Value(), info[2].As<Napi::Number>().Uint32Value()};
+      static_cast<unsigned>(number("threads")),
+      static_cast<unsigned>(number("spinUs")),
+      std::chrono::milliseconds(number("graceMs")),
+      static_cast<uint64_t>(number("maxInFlightBytes")),
+      core_->budget};
   stop_polling();
 
   connection::Connection &connection = *core_->connection;
@@ -308,7 +318,8 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   if (!started_) {
     queue->release();
     backend->close();
-    deferred->Reject(Napi::Error::New(env, "no thread to serve the client").Value());
+    deferred->Reject(
+        Napi::Error::New(env, "no thread or descriptor left to serve the client").Value());
   }
   return deferred->Promise();
 }

@@ -25,6 +25,7 @@ private:
   // Outlives the wrapper while plugin calls run.
   struct Core {
     std::shared_ptr<backend::CPlugin> plugin;
+    std::shared_ptr<connection::MemoryBudget> budget;
     std::shared_ptr<connection::Connection> connection;
     bool readonly;
     std::unique_ptr<backend::CBackend> backend; // between openExport and closeExport or start

@@ -13,8 +13,26 @@ struct Request;
 class Completer {
 public:
   virtual ~Completer() = default;
-  // `error` is 0 or an errno; for a read, 0 means that request.data is filled.
+  // `error` is 0 or an errno; for a read, 0 means that request.data is filled or request.lent
+  // set. Waits for no client, except on a thread that is inside submit.
   virtual void complete(Request &request, int error) = 0;
+  // Success of a read whose data is here, but only until the function returns.
+  virtual void complete_with(Request &request, const uint8_t *data) = 0;
+
+  // Instead of complete, for a request that someone else may go on using: it and its data stay
+  // in memory until `release`.
+  virtual void give_up(Request &request, int error) = 0;
+  virtual void release(Request &request) = 0;
+
+  // The client cannot be reached any more; completing is as necessary as before.
+  virtual bool client_has_gone() const = 0;
+};
+
+// A read's data in memory of the backend's, which must not change before it is given back.
+struct LentData {
+  const uint8_t *data = nullptr;
+  void (*give_back)(void *opaque) = nullptr; // any thread
+  void *opaque = nullptr;
 };
 
 // A request that has passed the connection's checks: the range lies inside the export and the
@@ -26,6 +44,7 @@ struct Request {
   uint16_t type;  // NBD_CMD_*
   uint16_t flags; // NBD_CMD_FLAG_*; FUA only on commands that write
   uint8_t *data;  // length_bytes to fill for a read, to store for a write; else nullptr
+  LentData lent;  // set by the backend, before it completes a read, to be sent instead of data
 
   void complete(int error) { completer->complete(*this, error); }
 };
@@ -61,6 +80,7 @@ enum class ThreadModel : int {
   serialize_all_requests = 1,
   serialize_requests = 2,
   parallel = 3,
+  async = 4, // not nbdkit's: a call may be answered after it has returned
 };
 
 // One export opened for one connection.
@@ -73,6 +93,10 @@ public:
 
   // May block; any thread, but no more at once than thread_model allows.
   virtual void submit(Request &request) = 0;
+
+  // After the last submit: gives up what is in flight and waits for an answer from outside,
+  // having logged what that is. Calls that block are not meant.
+  virtual void give_up_unanswered() = 0;
 
   // The last call, when no request is outstanding. May block.
   virtual void close() = 0;

@@ -1,203 +1,243 @@
-// The requests of c_backend.hpp: which callback serves each, and what stands in for one that is
-// missing. Rules and defaults are those of nbdkit-plugin(3).
+// The requests of c_backend.hpp, step by step; c_calls.cpp has the callbacks.
 #include "backend/c_backend.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
-#include <memory>
-#include <sys/mman.h>
 
+#include "host/crew.hpp"
 #include "host/log.hpp"
-#include "wire/constants.hpp"
+#include "wire/wire.hpp"
 
 namespace asyncnbd::backend {
 
 namespace {
 
-constexpr uint32_t CACHE_PIECE_BYTES = 1 << 20;
-
-// Zeroes to write where a plugin cannot zero: never written to, so it costs address space only.
-const uint8_t *zeroes() {
-  static const void *area = mmap(nullptr, wire::MAX_PAYLOAD_BYTES, PROT_READ,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return area == MAP_FAILED ? nullptr : static_cast<const uint8_t *>(area);
-}
+// How many of the requests that are given up are named in the log.
+constexpr unsigned MAX_NAMED = 10;
 
 } // namespace
 
-// What a callback's failure means to the client.
-int CBackend::outcome(int result) const {
-  if (result != -1)
-    return 0;
-  int failure = errno;
-  if (int error = host::current_error())
-    return error;
-  return plugin_.table().errno_is_preserved != 0 && failure != 0 ? failure : EIO;
+int Operation::on_reply(const host::AsyncReply &reply) {
+  return backend->on_reply(*this, reply);
 }
 
-uint32_t CBackend::native_fua(bool fua) const {
-  return fua && capabilities_.fua == Support::native ? NBDKIT_FLAG_FUA : 0;
+void Operation::on_late_reply() {
+  backend->on_late_reply(*this);
 }
 
-// Makes a write durable that the plugin could not make durable by itself.
-int CBackend::flush_if(int error, bool fua) {
-  return error == 0 && fua && capabilities_.fua == Support::emulate ? flush() : error;
+CBackend::CBackend(CPlugin &plugin, host::CallContext &context)
+    : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context) {
+  if (!plugin.is_async())
+    return;
+  if (plugin.thread_model() <= ThreadModel::serialize_all_requests)
+    gate_ = &plugin.all_calls();
+  else if (plugin.thread_model() == ThreadModel::serialize_requests)
+    gate_ = &own_calls_;
 }
 
-int CBackend::read(uint8_t *data, uint32_t length_bytes, uint64_t offset) {
-  const struct nbdkit_plugin &table = plugin_.table();
-  if (host::log_is_verbose())
-    host::log_debug("%s: pread count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
-                    length_bytes, offset);
-  return outcome(table.pread != nullptr ? table.pread(handle_, data, length_bytes, offset, 0)
-                                        : table._pread_v1(handle_, data, length_bytes, offset));
-}
-
-int CBackend::write_one(const uint8_t *data, uint32_t length_bytes, uint64_t offset,
-                        uint32_t flags) {
-  const struct nbdkit_plugin &table = plugin_.table();
-  if (host::log_is_verbose())
-    host::log_debug("%s: pwrite count=%" PRIu32 " offset=%" PRIu64 " fua=%d",
-                    plugin_.name().c_str(), length_bytes, offset, (flags & NBDKIT_FLAG_FUA) != 0);
-  if (table.pwrite != nullptr)
-    return outcome(table.pwrite(handle_, data, length_bytes, offset, flags));
-  if (table._pwrite_v1 != nullptr)
-    return outcome(table._pwrite_v1(handle_, data, length_bytes, offset));
-  return EROFS; // can_write said yes all the same
-}
-
-int CBackend::write(const uint8_t *data, uint32_t length_bytes, uint64_t offset, bool fua) {
-  return flush_if(write_one(data, length_bytes, offset, native_fua(fua)), fua);
-}
-
-int CBackend::flush() {
-  const struct nbdkit_plugin &table = plugin_.table();
-  if (host::log_is_verbose())
-    host::log_debug("%s: flush", plugin_.name().c_str());
-  if (table.flush != nullptr)
-    return outcome(table.flush(handle_, 0));
-  if (table._flush_v1 != nullptr)
-    return outcome(table._flush_v1(handle_));
-  return EINVAL;
-}
-
-int CBackend::trim(uint32_t length_bytes, uint64_t offset, bool fua) {
-  const struct nbdkit_plugin &table = plugin_.table();
-  if (host::log_is_verbose())
-    host::log_debug("%s: trim count=%" PRIu32 " offset=%" PRIu64 " fua=%d", plugin_.name().c_str(),
-                    length_bytes, offset, fua);
-  int error = EINVAL;
-  if (table.trim != nullptr)
-    error = outcome(table.trim(handle_, length_bytes, offset, native_fua(fua)));
-  else if (table._trim_v1 != nullptr)
-    error = outcome(table._trim_v1(handle_, length_bytes, offset));
-  return flush_if(error, fua);
-}
-
-int CBackend::zero_natively(const Request &request) {
-  const struct nbdkit_plugin &table = plugin_.table();
-  const bool may_trim = (request.flags & wire::NBD_CMD_FLAG_NO_HOLE) == 0;
-  const bool fast = (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0;
-  if (host::log_is_verbose())
-    host::log_debug("%s: zero count=%" PRIu32 " offset=%" PRIu64 " may_trim=%d fua=%d fast=%d",
-                    plugin_.name().c_str(), request.length_bytes, request.offset, may_trim,
-                    (request.flags & wire::NBD_CMD_FLAG_FUA) != 0, fast);
-  errno = 0; // so that a stale ENOTSUP is not taken for the plugin's
-  if (table.zero != nullptr) {
-    uint32_t flags = native_fua(request.flags & wire::NBD_CMD_FLAG_FUA);
-    flags |= may_trim ? NBDKIT_FLAG_MAY_TRIM : 0;
-    flags |= fast ? NBDKIT_FLAG_FAST_ZERO : 0;
-    return outcome(table.zero(handle_, request.length_bytes, request.offset, flags));
+void CBackend::submit(Request &request) {
+  if (plugin_.is_async()) {
+    submit_async(request);
+    return;
   }
-  if (table._zero_v1 != nullptr && !fast)
-    return outcome(table._zero_v1(handle_, request.length_bytes, request.offset, may_trim));
-  return ENOTSUP;
+  int error;
+  {
+    host::ContextScope scope(&context_);
+    auto lock = plugin_.serialize_calls();
+    Progress progress;
+    progress.request = &request;
+    progress.step = first_step(request);
+    error = run(progress, nullptr);
+  }
+  // Outside the lock: the answer may wait for the client's socket.
+  request.complete(error);
 }
 
-int CBackend::zero_by_writing(const Request &request) {
-  const uint8_t *source = zeroes();
-  if (source == nullptr)
-    return ENOMEM;
-  const uint32_t flags = native_fua(request.flags & wire::NBD_CMD_FLAG_FUA);
-  uint64_t offset = request.offset;
-  for (uint32_t left = request.length_bytes; left > 0;) {
-    uint32_t piece = std::min(left, wire::MAX_PAYLOAD_BYTES);
-    if (int error = write_one(source, piece, offset, flags))
+void CBackend::submit_async(Request &request) {
+  Operation *operation = operations_.get();
+  if (operation == nullptr) {
+    request.complete(ENOMEM);
+    return;
+  }
+  operation->backend = this;
+  operation->progress = {};
+  operation->progress.request = &request;
+  operation->progress.step = first_step(request);
+  if (gate_ != nullptr)
+    gate_->lock(); // end_operation unlocks it
+  host::ContextScope scope(&context_);
+  const int error = run(operation->progress, operation);
+  if (error != PENDING)
+    end_operation(*operation).complete(error);
+}
+
+Step CBackend::first_step(const Request &request) const {
+  // A fast zero that cannot be is refused by `perform`, as a plugin would.
+  if (request.type == wire::NBD_CMD_WRITE_ZEROES && capabilities_.zero != Support::native)
+    return Step::pieces;
+  if (request.type == wire::NBD_CMD_CACHE && capabilities_.cache == Support::emulate)
+    return Step::pieces;
+  return Step::command;
+}
+
+int CBackend::run(Progress &progress, Operation *operation) {
+  for (;;) {
+    int error = perform(progress, operation);
+    if (error == PENDING || !has_next_step(progress, &error))
       return error;
-    offset += piece;
-    left -= piece;
   }
-  return 0;
 }
 
-int CBackend::zero(const Request &request) {
-  int error = ENOTSUP;
-  if (capabilities_.zero == Support::native)
-    error = zero_natively(request);
-  if (error == ENOTSUP && (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) == 0) {
-    host::clear_current_error();
-    error = zero_by_writing(request);
-  }
-  return flush_if(error, request.flags & wire::NBD_CMD_FLAG_FUA);
-}
-
-int CBackend::cache_by_reading(uint32_t length_bytes, uint64_t offset) {
-  std::unique_ptr<uint8_t[]> scrap(new (std::nothrow)
-                                       uint8_t[std::min(length_bytes, CACHE_PIECE_BYTES)]);
-  if (!scrap)
-    return ENOMEM;
-  while (length_bytes > 0) {
-    uint32_t piece = std::min(length_bytes, CACHE_PIECE_BYTES);
-    if (int error = read(scrap.get(), piece, offset))
-      return error;
-    offset += piece;
-    length_bytes -= piece;
-  }
-  return 0;
-}
-
-int CBackend::cache(uint32_t length_bytes, uint64_t offset) {
-  const struct nbdkit_plugin &table = plugin_.table();
-  if (host::log_is_verbose())
-    host::log_debug("%s: cache count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
-                    length_bytes, offset);
-  if (capabilities_.cache == Support::emulate)
-    return cache_by_reading(length_bytes, offset);
-  // Without the callback the plugin has said that there is nothing to do.
-  return table.cache != nullptr ? outcome(table.cache(handle_, length_bytes, offset, 0)) : 0;
-}
-
-int CBackend::perform(const Request &request) {
-  const bool fua = (request.flags & wire::NBD_CMD_FLAG_FUA) != 0;
+int CBackend::perform(Progress &progress, Operation *operation) {
+  const Request &request = *progress.request;
+  host::clear_current_error();
   errno = 0; // a callback that fails without one must not pass on what our own calls left
+  if (progress.step == Step::flush)
+    return flush(operation);
+  const bool in_pieces = progress.step == Step::pieces;
   switch (request.type) {
   case wire::NBD_CMD_READ:
-    return read(request.data, request.length_bytes, request.offset);
+    return read(operation, request.data, request.length_bytes, request.offset);
   case wire::NBD_CMD_WRITE:
-    return write(request.data, request.length_bytes, request.offset, fua);
+    return write(progress, operation, request.data, request.length_bytes, request.offset);
   case wire::NBD_CMD_FLUSH:
-    return flush();
+    return flush(operation);
   case wire::NBD_CMD_TRIM:
-    return trim(request.length_bytes, request.offset, fua);
+    return trim(progress, operation);
   case wire::NBD_CMD_WRITE_ZEROES:
-    return zero(request);
+    if (in_pieces && (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0)
+      return ENOTSUP;
+    return in_pieces ? write_zero_piece(progress, operation) : zero(progress, operation);
   case wire::NBD_CMD_CACHE:
-    return cache(request.length_bytes, request.offset);
+    return in_pieces ? cache_piece(progress, operation) : cache(progress, operation);
   default:
     return EINVAL;
   }
 }
 
-void CBackend::submit(Request &request) {
-  int error;
-  {
-    host::ContextScope scope(&context_);
-    auto lock = plugin_.serialize_calls();
-    error = perform(request);
+// After a step that ended with *error, which is the request's if there is no step after it.
+bool CBackend::has_next_step(Progress &progress, int *error) const {
+  const Request &request = *progress.request;
+  if (progress.step == Step::flush)
+    return false;
+  if (progress.step == Step::command && request.type == wire::NBD_CMD_WRITE_ZEROES &&
+      *error == ENOTSUP && (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) == 0) {
+    progress.step = Step::pieces;
+    return true;
   }
-  // Outside the lock: the answer may wait for the client's socket.
-  request.complete(error);
+  if (*error != 0)
+    return false;
+  if (progress.step == Step::pieces) {
+    progress.done_bytes += progress.piece_bytes;
+    if (progress.done_bytes < request.length_bytes)
+      return true;
+  }
+  if (!progress.needs_flush)
+    return false;
+  progress.step = Step::flush;
+  return true;
+}
+
+// Frees what the request has held here. The caller completes it next, and then must not touch
+// this backend any more.
+Request &CBackend::end_operation(Operation &operation) {
+  Request &request = *operation.progress.request;
+  operation.progress.scratch.reset();
+  operations_.put(&operation);
+  if (gate_ != nullptr)
+    gate_->unlock();
+  return request;
+}
+
+bool CBackend::fits(const Progress &progress, const host::AsyncReply &reply) const {
+  const Request &request = *progress.request;
+  const bool in_pieces = progress.step == Step::pieces;
+  const bool wants_data =
+      progress.step != Step::flush &&
+      (request.type == wire::NBD_CMD_READ || (request.type == wire::NBD_CMD_CACHE && in_pieces));
+  const uint32_t wanted_bytes =
+      !wants_data ? 0 : (in_pieces ? progress.piece_bytes : request.length_bytes);
+  if ((reply.data != nullptr) == wants_data && reply.length_bytes == wanted_bytes)
+    return true;
+  host::ContextScope scope(&context_);
+  host::log_error("%s offset=%" PRIu64 " count=%" PRIu32 ": the plugin's reply has %" PRIu32
+                  " bytes of data where %" PRIu32 " were due; the client gets an error",
+                  wire::command_name(request.type), request.offset, request.length_bytes,
+                  reply.length_bytes, wanted_bytes);
+  return false;
+}
+
+int CBackend::on_reply(Operation &operation, const host::AsyncReply &reply) {
+  Progress &progress = operation.progress;
+  int error = reply.error;
+  int result = progress.request->completer->client_has_gone() ? ESHUTDOWN : 0;
+  if (error == 0 && !fits(progress, reply)) {
+    error = EIO;
+    result = EINVAL;
+  }
+  const bool has_data = error == 0 && progress.request->type == wire::NBD_CMD_READ;
+  if (!has_data && reply.release != nullptr)
+    reply.release(reply.opaque);
+  if (has_next_step(progress, &error)) {
+    go_on_elsewhere(operation);
+    return result;
+  }
+  Request &request = end_operation(operation);
+  if (!has_data || reply.data == request.data) {
+    if (has_data && reply.release != nullptr)
+      request.lent = {request.data, reply.release, reply.opaque};
+    request.complete(error);
+  } else if (reply.release != nullptr) {
+    request.lent = {reply.data, reply.release, reply.opaque};
+    request.complete(0);
+  } else {
+    request.completer->complete_with(request, reply.data);
+  }
+  return result;
+}
+
+// The next callback is not called from inside a reply: the plugin may hold its locks there.
+void CBackend::go_on_elsewhere(Operation &operation) {
+  auto go_on = [this, &operation] {
+    host::ContextScope scope(&context_);
+    const int error = run(operation.progress, &operation);
+    if (error != PENDING)
+      end_operation(operation).complete(error);
+  };
+  if (!host::run_on_crew(go_on))
+    go_on();
+}
+
+void CBackend::give_up_unanswered() {
+  given_up_.store(true, std::memory_order_relaxed);
+  std::vector<Operation *> unanswered;
+  operations_.for_each([&unanswered](Operation &operation) {
+    if (operation.give_up())
+      unanswered.push_back(&operation);
+  });
+  plugin_.unanswered_requests.fetch_add(static_cast<unsigned>(unanswered.size()));
+  host::ContextScope scope(&context_);
+  unsigned named = 0;
+  for (Operation *operation : unanswered) {
+    Request &request = *operation->progress.request;
+    if (named++ < MAX_NAMED)
+      host::log_error("%s offset=%" PRIu64 " count=%" PRIu32
+                      ": the plugin has not replied, the request is given up",
+                      wire::command_name(request.type), request.offset, request.length_bytes);
+    if (gate_ != nullptr)
+      gate_->unlock();
+    request.completer->give_up(request, ESHUTDOWN);
+  }
+  if (named > MAX_NAMED)
+    host::log_error("%u more requests without a reply are given up", named - MAX_NAMED);
+}
+
+void CBackend::on_late_reply(Operation &operation) {
+  Request &request = *operation.progress.request;
+  operation.progress.scratch.reset();
+  operations_.put(&operation);
+  plugin_.unanswered_requests.fetch_sub(1);
+  request.completer->release(request); // may be the end of this backend
 }
 
 } // namespace asyncnbd::backend

@@ -1,12 +1,15 @@
-// An export of a synchronous C plugin (API versions 1 and 2): a backend that completes a request
-// before submit returns, and does itself what the plugin leaves out.
+// An export of a C plugin (API versions 1 and 2, synchronous or asynchronous): which callback
+// serves a request, and what stands in for one that is missing.
 #pragma once
 
+#include <atomic>
 #include <memory>
 #include <string>
 
 #include "backend/backend.hpp"
 #include "backend/c_plugin.hpp"
+#include "backend/operation.hpp"
+#include "backend/operation_pool.hpp"
 #include "host/context.hpp"
 
 namespace asyncnbd::backend {
@@ -20,6 +23,7 @@ public:
   const Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return plugin_.thread_model(); }
   void submit(Request &request) override;
+  void give_up_unanswered() override;
   void close() override;
 
   // Asked only when a client wants to know; before the first request.
@@ -28,7 +32,9 @@ public:
   bool block_sizes(BlockSizes *sizes);
 
 private:
-  CBackend(CPlugin &plugin, host::CallContext &context) : plugin_(plugin), context_(context) {}
+  friend class Operation;
+
+  CBackend(CPlugin &plugin, host::CallContext &context);
 
   bool read_capabilities(bool readonly);
   bool read_write_capabilities();
@@ -36,26 +42,45 @@ private:
   bool ask_support(const char *question, int (*callback)(void *), Support if_missing,
                    Support *answer);
 
-  // Each returns 0 or an errno.
-  int perform(const Request &request);
-  int read(uint8_t *data, uint32_t length_bytes, uint64_t offset);
-  int write(const uint8_t *data, uint32_t length_bytes, uint64_t offset, bool fua);
-  int write_one(const uint8_t *data, uint32_t length_bytes, uint64_t offset, uint32_t flags);
-  int flush();
-  int trim(uint32_t length_bytes, uint64_t offset, bool fua);
-  int zero(const Request &request);
-  int zero_natively(const Request &request);
-  int zero_by_writing(const Request &request);
-  int cache(uint32_t length_bytes, uint64_t offset);
-  int cache_by_reading(uint32_t length_bytes, uint64_t offset);
-  int flush_if(int error, bool fua);
-  uint32_t native_fua(bool fua) const;
+  // c_backend.cpp: the steps of a request. Where `operation` is not nullptr, the result may be
+  // PENDING; then operation and progress must not be touched any more, they may be gone.
+  void submit_async(Request &request);
+  int run(Progress &progress, Operation *operation);
+  int perform(Progress &progress, Operation *operation);
+  bool has_next_step(Progress &progress, int *error) const;
+  Step first_step(const Request &request) const;
+  int on_reply(Operation &operation, const host::AsyncReply &reply);
+  void on_late_reply(Operation &operation);
+  bool fits(const Progress &progress, const host::AsyncReply &reply) const;
+  void go_on_elsewhere(Operation &operation);
+  Request &end_operation(Operation &operation);
+
+  // c_calls.cpp: the plugin's callbacks, each asynchronous if it can be. Return 0, an errno or
+  // PENDING.
+  static constexpr int PENDING = -1;
+  template <typename Callback> int start(Operation &operation, Callback callback);
+  int read(Operation *operation, uint8_t *data, uint32_t length_bytes, uint64_t offset);
+  int write(Progress &progress, Operation *operation, const uint8_t *data, uint32_t length_bytes,
+            uint64_t offset);
+  int flush(Operation *operation);
+  int trim(Progress &progress, Operation *operation);
+  int zero(Progress &progress, Operation *operation);
+  int cache(Progress &progress, Operation *operation);
+  int write_zero_piece(Progress &progress, Operation *operation);
+  int cache_piece(Progress &progress, Operation *operation);
+  bool native_fua(Progress &progress, bool by_async_callback, bool has_flags = true) const;
   int outcome(int result) const;
 
   CPlugin &plugin_;
+  const std::shared_ptr<CPlugin> plugin_is_needed_; // by requests that are never answered
   host::CallContext &context_;
   void *handle_ = nullptr;
   Capabilities capabilities_;
+
+  OperationPool operations_;
+  CallGate own_calls_;
+  CallGate *gate_ = nullptr; // held by an asynchronous request in a serializing model
+  std::atomic<bool> given_up_{false};
 };
 
 } // namespace asyncnbd::backend

@@ -14,6 +14,10 @@ bool is_power_of_two(uint32_t value) {
   return value != 0 && (value & (value - 1)) == 0;
 }
 
+bool has_flush(const struct nbdkit_plugin &table) {
+  return table.flush != nullptr || table._flush_v1 != nullptr || table.async_flush != nullptr;
+}
+
 // The rules of "Block size constraints", as nbdkit applies them to its plugins.
 const char *block_size_fault(const BlockSizes &sizes) {
   if (!is_power_of_two(sizes.minimum) || sizes.minimum > 65536)
@@ -89,23 +93,25 @@ bool CBackend::ask_support(const char *question, int (*callback)(void *), Suppor
 bool CBackend::read_write_capabilities() {
   const struct nbdkit_plugin &table = plugin_.table();
   bool can_zero;
-  if (!ask("can_zero", table.can_zero, table.zero != nullptr || table._zero_v1 != nullptr,
-           &can_zero))
+  const bool has_zero =
+      table.zero != nullptr || table._zero_v1 != nullptr || table.async_zero != nullptr;
+  if (!ask("can_zero", table.can_zero, has_zero, &can_zero))
     return false;
   capabilities_.zero = can_zero ? Support::native : Support::emulate;
   // Zeroing by writing can be relied on to refuse a fast zero at once, which is all it takes.
-  bool always_refuses = table.zero == nullptr || !can_zero;
+  bool always_refuses = (table.zero == nullptr && table.async_zero == nullptr) || !can_zero;
   if (!ask("can_fast_zero", table.can_fast_zero, always_refuses, &capabilities_.can_fast_zero) ||
-      !ask("can_trim", table.can_trim, table.trim != nullptr || table._trim_v1 != nullptr,
+      !ask("can_trim", table.can_trim,
+           table.trim != nullptr || table._trim_v1 != nullptr || table.async_trim != nullptr,
            &capabilities_.can_trim))
     return false;
 
-  const bool has_flush = table.flush != nullptr || table._flush_v1 != nullptr;
-  if (!ask_support("can_fua", table.can_fua, has_flush ? Support::emulate : Support::none,
+  if (!ask_support("can_fua", table.can_fua, has_flush(table) ? Support::emulate : Support::none,
                    &capabilities_.fua))
     return false;
   // Version 1 callbacks have no flags to carry FUA.
-  if (capabilities_.fua == Support::native && table.pwrite == nullptr)
+  if (capabilities_.fua == Support::native && table.pwrite == nullptr &&
+      table.async_pwrite == nullptr)
     capabilities_.fua = Support::emulate;
   return true;
 }
@@ -120,20 +126,21 @@ bool CBackend::read_capabilities(bool readonly) {
   }
   capabilities_.size_bytes = static_cast<uint64_t>(size);
 
-  const bool has_pwrite = table.pwrite != nullptr || table._pwrite_v1 != nullptr;
-  const bool has_flush = table.flush != nullptr || table._flush_v1 != nullptr;
+  const bool has_pwrite =
+      table.pwrite != nullptr || table._pwrite_v1 != nullptr || table.async_pwrite != nullptr;
+  const bool has_cache = table.cache != nullptr || table.async_cache != nullptr;
+  const bool has_extents = table.extents != nullptr || table.async_extents != nullptr;
   if (!readonly && !ask("can_write", table.can_write, has_pwrite, &capabilities_.can_write))
     return false;
   if (capabilities_.can_write && !read_write_capabilities())
     return false;
   bool can_multi_conn;
-  if (!ask("can_flush", table.can_flush, has_flush, &capabilities_.can_flush) ||
+  if (!ask("can_flush", table.can_flush, has_flush(table), &capabilities_.can_flush) ||
       !ask("is_rotational", table.is_rotational, false, &capabilities_.is_rotational) ||
       !ask("can_multi_conn", table.can_multi_conn, false, &can_multi_conn) ||
-      !ask_support("can_cache", table.can_cache,
-                   table.cache != nullptr ? Support::native : Support::none,
+      !ask_support("can_cache", table.can_cache, has_cache ? Support::native : Support::none,
                    &capabilities_.cache) ||
-      !ask("can_extents", table.can_extents, table.extents != nullptr, &capabilities_.can_extents))
+      !ask("can_extents", table.can_extents, has_extents, &capabilities_.can_extents))
     return false;
   // Where connections take turns, a second one of the same client would wait for ever.
   capabilities_.can_multi_conn =

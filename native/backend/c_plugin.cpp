@@ -13,6 +13,10 @@ namespace asyncnbd::backend {
 namespace {
 
 using PluginInit = struct nbdkit_plugin *(*)();
+using ExtensionInit = const struct asyncnbd_extension *(*)();
+
+// Where nbdkit's own fields end, as far as they are known here.
+constexpr size_t NBDKIT_FIELDS_BYTES = offsetof(struct nbdkit_plugin, async_pread);
 
 bool is_alphanumeric(char c) {
   return isalnum(static_cast<unsigned char>(c)) != 0;
@@ -55,8 +59,28 @@ CPlugin::Failure CPlugin::open() {
   if (struct_size_ < offsetof(struct nbdkit_plugin, longname))
     return path_ + ": the plugin's table is " + std::to_string(struct_size_) + " bytes short";
   // A plugin built for an older interface has a shorter table: what it lacks stays zero.
-  memcpy(&table_, registered, std::min(struct_size_, sizeof table_));
-  return check_table();
+  memcpy(&table_, registered, std::min(struct_size_, NBDKIT_FIELDS_BYTES));
+  if (Failure failure = check_table())
+    return failure;
+  read_extension();
+  if (table_.pread == nullptr && table_._pread_v1 == nullptr && table_.async_pread == nullptr)
+    return path_ + ": the plugin has no pread callback";
+  return std::nullopt;
+}
+
+// A model this server does not know is more permissive than those it knows. Only who asked for
+// the asynchronous model by our own header gets it.
+void CPlugin::read_extension() {
+  max_thread_model_ = static_cast<ThreadModel>(
+      std::min(table_._thread_model, static_cast<int>(ThreadModel::parallel)));
+  auto init = reinterpret_cast<ExtensionInit>(library_.symbol("asyncnbd_plugin_init"));
+  const struct asyncnbd_extension *extension = init != nullptr ? init() : nullptr;
+  if (extension != nullptr && extension->_thread_model >= static_cast<int>(ThreadModel::async)) {
+    max_thread_model_ = ThreadModel::async;
+    memcpy(&table_.async_pread, extension->_callbacks,
+           std::min<size_t>(extension->_callbacks_size, sizeof table_ - NBDKIT_FIELDS_BYTES));
+  }
+  thread_model_ = max_thread_model_;
 }
 
 CPlugin::Failure CPlugin::check_table() {
@@ -73,15 +97,9 @@ CPlugin::Failure CPlugin::check_table() {
     return path_ + ": the plugin has no open callback";
   if (table_.get_size == nullptr)
     return path_ + ": the plugin has no get_size callback";
-  if (table_.pread == nullptr && table_._pread_v1 == nullptr)
-    return path_ + ": the plugin has no pread callback";
   if (table_._thread_model < 0)
     return path_ + ": the plugin's thread model " + std::to_string(table_._thread_model) +
            " does not exist";
-  // A model this server does not know is more permissive than those it knows.
-  max_thread_model_ = static_cast<ThreadModel>(
-      std::min(table_._thread_model, static_cast<int>(ThreadModel::parallel)));
-  thread_model_ = max_thread_model_;
   return std::nullopt;
 }
 
@@ -159,7 +177,7 @@ void CPlugin::unload() {
   library_.close();
 }
 
-std::unique_lock<std::mutex> CPlugin::serialize_calls() {
+std::unique_lock<CallGate> CPlugin::serialize_calls() {
   if (thread_model_ <= ThreadModel::serialize_all_requests)
     return std::unique_lock(all_calls_);
   return {};

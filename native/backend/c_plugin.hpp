@@ -2,20 +2,23 @@
 // config, … , unload. What happens inside a connection is in c_backend.hpp.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "backend/call_gate.hpp"
 #include "host/abi.hpp"
 #include "host/library.hpp"
 
 namespace asyncnbd::backend {
 
 // Calls are made by the thread that starts the server, in the order of the declarations.
-class CPlugin {
+class CPlugin : public std::enable_shared_from_this<CPlugin> {
 public:
   // What went wrong, in words for the user; empty when the plugin has logged the reason itself.
   // std::nullopt is success.
@@ -47,11 +50,19 @@ public:
   const std::string &name() const { return name_; }
   ThreadModel thread_model() const { return thread_model_; }
 
+  // Whether the callbacks that answer later are to be used; without it, table() has none.
+  bool is_async() const { return max_thread_model_ == ThreadModel::async; }
+
   // Held around every callback of a connection by plugins that want one call at a time; an
   // unlocked lock for others.
-  std::unique_lock<std::mutex> serialize_calls();
+  std::unique_lock<CallGate> serialize_calls();
+  CallGate &all_calls() { return all_calls_; }
+
+  // Requests that were given up and to which the plugin may still reply.
+  std::atomic<unsigned> unanswered_requests{0};
 
 private:
+  void read_extension();
   Failure check_table();
   Failure run(const char *callback, int (*function)()) const;
 
@@ -62,7 +73,7 @@ private:
   std::string name_;
   ThreadModel max_thread_model_ = ThreadModel::parallel; // what the plugin was built with
   ThreadModel thread_model_ = ThreadModel::parallel;     // what it asked for when started
-  std::mutex all_calls_;
+  CallGate all_calls_;
 };
 
 } // namespace asyncnbd::backend

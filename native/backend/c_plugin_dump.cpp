@@ -18,6 +18,8 @@ const char *thread_model_name(ThreadModel model) {
     return "serialize_requests";
   case ThreadModel::parallel:
     return "parallel";
+  case ThreadModel::async:
+    return "async";
   }
   return "unknown";
 }
@@ -79,6 +81,13 @@ std::string callbacks(const struct nbdkit_plugin &table) {
   HAS(_flush_v1);
   HAS(_trim_v1);
   HAS(_zero_v1);
+  HAS(async_pread);
+  HAS(async_pwrite);
+  HAS(async_flush);
+  HAS(async_trim);
+  HAS(async_zero);
+  HAS(async_cache);
+  HAS(async_extents);
 #undef HAS
   return lines;
 }

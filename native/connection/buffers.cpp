@@ -29,11 +29,17 @@ void Buffer::unref() {
 }
 
 BufferPool::~BufferPool() {
+  trim();
+}
+
+void BufferPool::trim() {
+  std::lock_guard lock(mutex_);
   while (free_ != nullptr) {
     Buffer *next = free_->next_free;
     destroy(free_);
     free_ = next;
   }
+  free_bytes_ = 0;
 }
 
 Buffer *BufferPool::get(size_t capacity_bytes) {

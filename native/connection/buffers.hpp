@@ -37,6 +37,9 @@ public:
   // A buffer of at least this size with one reference; nullptr if memory is short.
   Buffer *get(size_t capacity_bytes);
 
+  // Returns the memory of buffers that are not in use to the system.
+  void trim();
+
 private:
   friend struct Buffer;
   void put(Buffer *buffer);

@@ -5,8 +5,8 @@
 #include <chrono>
 #include <cinttypes>
 #include <cstring>
-#include <thread>
 
+#include "host/crew.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::connection {
@@ -15,6 +15,12 @@ namespace {
 
 // Replies are sent when this much is queued: more would not stay in the L2 cache.
 constexpr size_t FLUSH_BYTES = 128 << 10;
+// With this much queued, no more requests are read: the client does not read its replies.
+constexpr size_t MAX_PENDING_BYTES = 8 << 20;
+// From here on, sending lent data at once, by a system call of its own, beats a copy.
+constexpr uint32_t DIRECT_BYTES = 32 << 10;
+// Between attempts to end what does not end.
+constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
 // How long a thread that has finished a slow call looks whether the leader is stuck in another.
 constexpr std::chrono::microseconds STUCK_AFTER{20};
 // A failing disk fails thousands of times; its log says the same each time.
@@ -29,20 +35,25 @@ thread_local const Connection *led_connection = nullptr;
 bool Connection::start(std::unique_ptr<transport::Transport> *transport,
                        std::unique_ptr<backend::Backend> *backend,
                        const TransmissionSettings &settings, std::function<void()> on_closed) {
-  const bool parallel = (*backend)->thread_model() == backend::ThreadModel::parallel;
-  max_threads_ = parallel ? settings.max_threads : 1;
+  if (!(*transport)->is_usable())
+    return false;
+  const bool overlapping = (*backend)->thread_model() >= backend::ThreadModel::parallel;
+  max_threads_ = overlapping ? settings.max_threads : 1;
   facts_ = {(*backend)->capabilities().size_bytes, settings.flags};
+  grace_ = settings.grace;
+  server_budget_ = settings.server_budget;
+  budget_.emplace(settings.max_bytes, server_budget_.get());
   transport_ = std::move(*transport);
   backend_ = std::move(*backend);
-  replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<SentListener &>(*this));
-  reader_ = std::make_unique<RequestReader>(*transport_, *replies_, facts_,
-                                            static_cast<backend::Completer &>(*this),
-                                            stop_requested_, settings.spin_us);
+  replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<ReplyListener &>(*this));
+  reader_ = std::make_unique<RequestReader>(
+      *transport_, *replies_, facts_, static_cast<backend::Completer &>(*this),
+      static_cast<Admission &>(*this), stop_requested_, settings.spin_us);
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
   watch(this);
-  if (run_on_crew([self = self_] { self->lead(); }))
+  if (host::run_on_crew([self = self_] { self->lead(); }))
     return true;
 
   unwatch(this);
@@ -51,6 +62,8 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   self_.reset();
   return false;
 }
+
+// ---- leading ---------------------------------------------------------------------------------
 
 void Connection::lead() {
   host::ContextScope scope(this); // for log lines; a backend makes its own around its calls
@@ -62,18 +75,16 @@ void Connection::lead() {
   threads_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-// Returns when the lead was taken by another thread, or there is nothing more to read.
+// Returns when the lead was taken by another thread, or the connection has come to its end.
 void Connection::lead_until_passed_on() {
-  replies_->flush(); // a thread stuck in a call may have left some behind
+  replies_->flush(true); // a thread stuck in a call may have left some behind
   while (PendingRequest *request = reader_->next()) {
     if (!execute(request))
       return;
-    if (replies_->pending_bytes() >= FLUSH_BYTES) {
-      replies_->flush();
-      replies_->wait_for_room();
-    }
+    if (!send_if_worthwhile())
+      break;
   }
-  end_reading();
+  end();
 }
 
 // Submits the request, or answers it with its error. False when the lead is lost.
@@ -88,8 +99,56 @@ bool Connection::execute(PendingRequest *request) {
   backend_->submit(*request);
   if (baton_.end_call(call))
     return true;
-  replies_->flush();
+  replies_->flush(true);
   return false;
+}
+
+// False if the client does not read what it has asked for, and the server stops.
+bool Connection::send_if_worthwhile() {
+  if (replies_->pending_bytes() < FLUSH_BYTES)
+    return true;
+  replies_->flush(true);
+  auto has_room = [this] { return replies_->pending_bytes() <= MAX_PENDING_BYTES; };
+  return has_room() || wait_until(has_room, false);
+}
+
+bool Connection::admit(uint32_t bytes) {
+  if (budget_->take(bytes, *this))
+    return true;
+  if (wait_until([this, bytes] { return budget_->take(bytes, *this); }, false))
+    return true;
+  budget_->leave(*this);
+  return false;
+}
+
+// The leader waits for what other threads do, and sends for those that may not block. False when
+// it must wait no longer: the grace has passed since the server stops or the client hung up, or,
+// if `is_ending`, from now on.
+template <typename Condition> bool Connection::wait_until(Condition condition, bool is_ending) {
+  using std::chrono::milliseconds;
+  using clock = std::chrono::steady_clock;
+  if (is_ending && !deadline_)
+    deadline_ = clock::now() + grace_;
+  bool met;
+  // Sequentially consistent: either we see what on_sent has done, or it sees that we wait.
+  leader_waits_.store(true);
+  while (!(met = condition())) {
+    replies_->flush(true);
+    if ((met = condition()))
+      break;
+    int timeout_ms = -1;
+    if (deadline_) {
+      auto left = std::chrono::ceil<milliseconds>(*deadline_ - clock::now());
+      if (left.count() <= 0)
+        break;
+      timeout_ms = static_cast<int>(left.count());
+    }
+    const transport::Wait event = transport_->wait_for_wake(!deadline_, !deadline_, timeout_ms);
+    if (event == transport::Wait::stopping || event == transport::Wait::hung_up)
+      deadline_ = clock::now() + grace_;
+  }
+  leader_waits_.store(false);
+  return met;
 }
 
 int Connection::refusal(const PendingRequest &request) const {
@@ -102,6 +161,8 @@ int Connection::refusal(const PendingRequest &request) const {
   return refuse_commands_.load(std::memory_order_relaxed) ? ESHUTDOWN : 0;
 }
 
+// ---- passing the lead on ---------------------------------------------------------------------
+
 // The watcher has seen `call` last. Another thread takes the lead, unless the call has ended by
 // the time it runs.
 void Connection::on_stuck(uint64_t call) {
@@ -110,7 +171,7 @@ void Connection::on_stuck(uint64_t call) {
     return;
   }
   threads_.fetch_add(1, std::memory_order_relaxed);
-  bool running = run_on_crew([self = self_, call] {
+  bool running = host::run_on_crew([self = self_, call] {
     if (self->baton_.take(call))
       self->lead();
     else
@@ -124,8 +185,8 @@ void Connection::on_stuck(uint64_t call) {
 void Connection::send_for_stuck_thread() {
   if (replies_->pending_bytes() == 0 || is_sending_.exchange(true, std::memory_order_relaxed))
     return;
-  bool running = run_on_crew([self = self_] {
-    self->replies_->flush();
+  bool running = host::run_on_crew([self = self_] {
+    self->replies_->flush(true);
     self->is_sending_.store(false, std::memory_order_relaxed);
   });
   if (!running)
@@ -144,18 +205,59 @@ bool Connection::take_lead_from_stuck_thread() {
   return baton_.take(call);
 }
 
+// ---- replies ---------------------------------------------------------------------------------
+
 void Connection::complete(backend::Request &completed, int error) {
-  auto *request = static_cast<PendingRequest *>(&completed);
-  const bool will_flush = led_connection == this;
-  // Once pushed, the reply may be sent by anyone and be the connection's last. A leader holds the
-  // connection; another thread must until its flush is over. finish cannot have come before.
-  std::shared_ptr<Connection> keep = will_flush ? nullptr : self_;
-  request->error = error;
+  auto &request = static_cast<PendingRequest &>(completed);
+  request.error = error;
   if (error != 0)
-    report_failure(*request);
+    report_failure(request);
+  answer(&request);
+}
+
+// Once it is queued, the reply may be sent by anyone and be the connection's last.
+void Connection::answer(PendingRequest *request) {
+  if (led_connection == this) { // which holds the connection, and flushes after the call
+    replies_->push(request);
+    return;
+  }
+  std::shared_ptr<Connection> keep = self_; // finish cannot have come before
   replies_->push(request);
-  if (!will_flush)
-    replies_->flush();
+  if (replies_->pending_bytes() >= FLUSH_BYTES || !host::join_reply_batch(keep))
+    replies_->flush(false);
+}
+
+void Connection::complete_with(backend::Request &completed, const uint8_t *data) {
+  auto &request = static_cast<PendingRequest &>(completed);
+  request.error = 0;
+  if (led_connection != this && request.length_bytes >= DIRECT_BYTES) {
+    std::shared_ptr<Connection> keep = self_;
+    if (replies_->send_borrowed(&request, data))
+      return;
+  }
+  memcpy(request.data, data, request.length_bytes);
+  answer(&request);
+}
+
+void Connection::give_up(backend::Request &completed, int error) {
+  auto &request = static_cast<PendingRequest &>(completed);
+  request.is_given_up = true;
+  request.holders.store(2, std::memory_order_relaxed); // the queue, and the caller's plugin
+  request.pin = self_;
+  request.error = error;
+  answer(&request);
+}
+
+void Connection::release(backend::Request &completed) {
+  auto &request = static_cast<PendingRequest &>(completed);
+  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)
+    return;
+  std::shared_ptr<void> pin = std::move(request.pin); // perhaps the last one
+  dispose(&request, &request, request.charged_bytes);
+}
+
+bool Connection::client_has_gone() const {
+  return client_has_left_.load(std::memory_order_relaxed) || transport_->is_aborted();
 }
 
 void Connection::report_failure(const PendingRequest &request) {
@@ -175,7 +277,31 @@ void Connection::report_failure(const PendingRequest &request) {
                       : "");
 }
 
-void Connection::on_sent(PendingRequest *first, PendingRequest *last, uint32_t count) {
+void Connection::on_sent(PendingRequest *first, uint32_t count) {
+  PendingRequest **link = &first;
+  PendingRequest *last_kept = nullptr;
+  uint64_t charged_bytes = 0;
+  for (PendingRequest *request = first; request != nullptr; request = *link) {
+    if (request->lent.give_back != nullptr)
+      request->lent.give_back(request->lent.opaque);
+    if (request->is_given_up) {
+      *link = request->next;
+      release(*request);
+      continue;
+    }
+    charged_bytes += request->charged_bytes;
+    last_kept = request;
+    link = &request->next;
+  }
+  if (last_kept != nullptr)
+    dispose(first, last_kept, charged_bytes);
+  live_.fetch_sub(count);
+  if (leader_waits_.load())
+    transport_->wake();
+}
+
+// Frees what a chain of requests has held.
+void Connection::dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes) {
   for (PendingRequest *request = first;; request = request->next) {
     request->reply_buffer->unref();
     if (request->payload_buffer != nullptr)
@@ -184,22 +310,29 @@ void Connection::on_sent(PendingRequest *first, PendingRequest *last, uint32_t c
       break;
   }
   reader_->recycle(first, last);
-  release(count);
+  budget_->give_back(charged_bytes);
 }
 
-void Connection::end_reading() {
-  replies_->flush();
-  release(1);
+// ---- the end ---------------------------------------------------------------------------------
+
+// Nothing more is read. What is in flight gets its replies, or is given up.
+void Connection::end() {
+  client_has_left_.store(reader_->client_has_left(), std::memory_order_relaxed);
+  auto is_answered = [this] { return live_.load() == 0; };
+  if (!wait_until(is_answered, true)) {
+    host::log_error("%" PRIu32 " requests are unanswered after %.1f s", live_.load(),
+                    static_cast<double>(grace_.count()) / 1000);
+    // Again and again: what goes on in several steps may be between two of them.
+    do {
+      backend_->give_up_unanswered();
+      deadline_ = std::chrono::steady_clock::now() + GIVE_UP_AGAIN_AFTER;
+    } while (!wait_until(is_answered, true));
+  }
+  finish();
 }
 
-void Connection::release(uint32_t count) {
-  // Release and acquire: everything done for the other requests comes before finish.
-  if (live_.fetch_sub(count, std::memory_order_acq_rel) == count)
-    finish();
-}
-
-// No reader, nothing outstanding: this thread is the only one left that may touch the backend
-// and the transport. The object lives on until the last of its threads has gone.
+// Nothing is outstanding, and this thread is the only one that may still touch the backend and
+// the transport. The object lives on until the last of its threads has gone.
 void Connection::finish() {
   unwatch(this);
   backend_->close();

@@ -3,16 +3,20 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "backend/backend.hpp"
 #include "connection/check.hpp"
+#include "connection/memory_budget.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
 #include "connection/scheduler.hpp"
 #include "host/context.hpp"
+#include "host/reply_batch.hpp"
 #include "transport/transport.hpp"
 
 namespace asyncnbd::connection {
@@ -21,21 +25,28 @@ struct TransmissionSettings {
   uint16_t flags;       // NBD_FLAG_*, as the client was told
   unsigned max_threads; // calls in progress at once, if the thread model allows more than one
   unsigned spin_us;     // how long to look for requests before sleeping
+  // How long requests that stay unanswered keep a connection that has ended otherwise.
+  std::chrono::milliseconds grace;
+  uint64_t max_bytes;                          // in flight on this connection
+  std::shared_ptr<MemoryBudget> server_budget; // in flight on all, or nullptr
 };
 
 class Connection final : public host::CallContext,
                          public std::enable_shared_from_this<Connection>,
                          private backend::Completer,
-                         private SentListener,
+                         public host::BatchMember,
+                         private Admission,
+                         private ReplyListener,
+                         private MemoryBudget::Waiter,
                          private Watched {
 public:
   Connection(std::shared_ptr<host::ServerContext> server, std::string plugin_name, uint64_t number)
       : CallContext(std::move(server), std::move(plugin_name), number) {}
 
   // Serves requests until the client leaves, the stream breaks or the server stops, on threads
-  // of its own. `on_closed` is
-  // called at the very end, on one of them. Takes the transport and the backend, and keeps
-  // itself alive. False, with nothing taken, if no thread can be started.
+  // of its own. `on_closed` is called at the very end, on one of them. Takes the transport and
+  // the backend, and keeps itself alive. False, with nothing taken, if the system has no thread
+  // or no descriptor left.
   bool start(std::unique_ptr<transport::Transport> *transport,
              std::unique_ptr<backend::Backend> *backend, const TransmissionSettings &settings,
              std::function<void()> on_closed);
@@ -54,8 +65,20 @@ public:
 private:
   // backend::Completer
   void complete(backend::Request &request, int error) override;
-  // SentListener
-  void on_sent(PendingRequest *first, PendingRequest *last, uint32_t count) override;
+  void complete_with(backend::Request &request, const uint8_t *data) override;
+  void give_up(backend::Request &request, int error) override;
+  void release(backend::Request &request) override;
+  bool client_has_gone() const override;
+  // host::BatchMember
+  void send_batch() override { replies_->flush(false); }
+  // Admission
+  bool admit(uint32_t bytes) override;
+  void withdraw(uint32_t bytes) override { budget_->give_back(bytes); }
+  // ReplyListener
+  void on_sent(PendingRequest *first, uint32_t count) override;
+  void on_full() override { transport_->wake(); }
+  // MemoryBudget::Waiter
+  void on_room() override { transport_->wake(); }
   // Watched
   uint64_t current_call() const override { return baton_.current_call(); }
   void on_stuck(uint64_t call) override;
@@ -63,15 +86,22 @@ private:
   void lead();
   void lead_until_passed_on();
   bool execute(PendingRequest *request);
+  bool send_if_worthwhile();
   bool take_lead_from_stuck_thread();
   void send_for_stuck_thread();
   int refusal(const PendingRequest &request) const;
-  void end_reading();
-  void release(uint32_t count);
+  void answer(PendingRequest *request);
+  void dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes);
+  template <typename Condition> bool wait_until(Condition condition, bool is_ending);
+  void end();
   void finish();
   void report_failure(const PendingRequest &request);
 
   ExportFacts facts_{};
+  std::chrono::milliseconds grace_{};
+  std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
+  std::shared_ptr<MemoryBudget> server_budget_;
+  std::optional<MemoryBudget> budget_;
   std::unique_ptr<transport::Transport> transport_;
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<ReplyQueue> replies_;
@@ -82,10 +112,11 @@ private:
   Baton baton_;
   unsigned max_threads_ = 1;
   std::atomic<unsigned> threads_{0};
-  // Requests whose replies have not left, and one for the reading; 0 ends the connection.
-  std::atomic<uint32_t> live_{1};
+  std::atomic<uint32_t> live_{0}; // requests whose replies have not left
 
-  std::atomic<bool> is_sending_{false}; // send_for_stuck_thread is at it
+  std::atomic<bool> leader_waits_{false}; // and wants to be woken when replies have left
+  std::atomic<bool> is_sending_{false};   // send_for_stuck_thread is at it
+  std::atomic<bool> client_has_left_{false};
   std::atomic<bool> stop_requested_{false};
   std::atomic<bool> refuse_commands_{false};
   std::atomic<unsigned> failures_reported_{0};

@@ -1,6 +1,7 @@
 // See reply_queue.hpp.
 #include "connection/reply_queue.hpp"
 
+#include <cerrno>
 #include <cstring>
 
 #include "host/log.hpp"
@@ -11,11 +12,14 @@ namespace asyncnbd::connection {
 namespace {
 
 constexpr size_t MAX_BUFFERS = 256; // well under IOV_MAX, and on the stack
-constexpr size_t MAX_PENDING_BYTES = 8u << 20;
+
+size_t data_bytes(const PendingRequest &request) {
+  const bool has_data = request.type == wire::NBD_CMD_READ && request.error == 0;
+  return has_data ? request.length_bytes : 0;
+}
 
 size_t reply_bytes(const PendingRequest &request) {
-  bool has_data = request.type == wire::NBD_CMD_READ && request.error == 0;
-  return wire::SIMPLE_REPLY_BYTES + (has_data ? request.length_bytes : 0);
+  return wire::SIMPLE_REPLY_BYTES + data_bytes(request);
 }
 
 void encode(const PendingRequest &request) {
@@ -23,92 +27,177 @@ void encode(const PendingRequest &request) {
                             wire::error_from_errno(request.error, request.flags));
 }
 
-// Adds one reply, joined to the one before where they lie side by side in memory.
-size_t append(iovec *buffers, size_t count, uint8_t *data, size_t length_bytes) {
-  if (count > 0) {
-    iovec &last = buffers[count - 1];
-    if (static_cast<uint8_t *>(last.iov_base) + last.iov_len == data) {
-      last.iov_len += length_bytes;
-      return count;
-    }
-  }
-  buffers[count] = {data, length_bytes};
-  return count + 1;
-}
+// The pieces of memory to send, joined where they lie side by side.
+class Gathered {
+public:
+  bool has_room() const { return count_ + 2 <= MAX_BUFFERS; }
+  size_t count() const { return count_; }
+  size_t bytes() const { return bytes_; }
+  const iovec *buffers() const { return buffers_; }
 
-PendingRequest *reversed(PendingRequest *chain) {
-  PendingRequest *result = nullptr;
-  while (chain != nullptr) {
-    PendingRequest *next = chain->next;
-    chain->next = result;
-    result = chain;
-    chain = next;
+  // A reply without its first `skipped_bytes`.
+  void add(const PendingRequest &request, size_t skipped_bytes) {
+    if (request.lent.data == nullptr || data_bytes(request) == 0) {
+      add(request.reply, reply_bytes(request), skipped_bytes);
+      return;
+    }
+    if (skipped_bytes < wire::SIMPLE_REPLY_BYTES)
+      add(request.reply, wire::SIMPLE_REPLY_BYTES, skipped_bytes);
+    const size_t header_bytes = wire::SIMPLE_REPLY_BYTES;
+    add(request.lent.data, request.length_bytes,
+        skipped_bytes > header_bytes ? skipped_bytes - header_bytes : 0);
   }
-  return result;
+
+private:
+  void add(const uint8_t *memory, size_t length_bytes, size_t skipped_bytes) {
+    auto *start = const_cast<uint8_t *>(memory) + skipped_bytes;
+    length_bytes -= skipped_bytes;
+    bytes_ += length_bytes;
+    if (count_ > 0) {
+      iovec &last = buffers_[count_ - 1];
+      if (static_cast<uint8_t *>(last.iov_base) + last.iov_len == start) {
+        last.iov_len += length_bytes;
+        return;
+      }
+    }
+    buffers_[count_++] = {start, length_bytes};
+  }
+
+  iovec buffers_[MAX_BUFFERS];
+  size_t count_ = 0;
+  size_t bytes_ = 0;
+};
+
+void keep_borrowed(PendingRequest *chain) {
+  for (PendingRequest *request = chain; request != nullptr; request = request->next) {
+    if (!request->is_borrowed)
+      continue;
+    memcpy(request->data, request->lent.data, request->length_bytes);
+    request->lent = {};
+    request->is_borrowed = false;
+  }
 }
 
 } // namespace
 
+void PendingRequest::reset() {
+  static_cast<backend::Request &>(*this) = {};
+  charged_bytes = 0;
+  error = 0;
+  reply_buffer = payload_buffer = nullptr;
+  is_borrowed = is_given_up = false;
+}
+
 void ReplyQueue::push(PendingRequest *request) {
   pending_bytes_.fetch_add(reply_bytes(*request), std::memory_order_relaxed);
   request->next = top_.load(std::memory_order_relaxed);
-  // Release pairs with the acquire in send_queued: the sender must see the reply's data.
-  while (!top_.compare_exchange_weak(request->next, request, std::memory_order_release,
-                                     std::memory_order_relaxed)) {
+  // Sequentially consistent: the sender must see the reply's data; and either it sees this
+  // entry when it has found the socket no longer full, or we see then that it is.
+  while (!top_.compare_exchange_weak(request->next, request)) {
   }
 }
 
-void ReplyQueue::flush() {
-  if (flushes_.fetch_add(1, std::memory_order_acq_rel) != 0)
-    return;
+void ReplyQueue::flush(bool may_block) {
+  if (is_full_.load()) {
+    if (!may_block)
+      return;
+    is_full_.store(false);
+  }
+  if (flushes_.fetch_add(1, std::memory_order_acq_rel) == 0)
+    send_while_asked(may_block);
+}
+
+bool ReplyQueue::send_borrowed(PendingRequest *request, const uint8_t *data) {
+  uint32_t nobody = 0;
+  if (is_full_.load() || !flushes_.compare_exchange_strong(nobody, 1, std::memory_order_acq_rel))
+    return false;
+  request->lent = {data, nullptr, nullptr};
+  request->is_borrowed = true;
+  push(request);
+  send_while_asked(false);
+  return true;
+}
+
+// With the send right, which is given up at the end.
+void ReplyQueue::send_while_asked(bool may_block) {
   uint32_t seen;
   do {
     seen = flushes_.load(std::memory_order_acquire);
-    send_queued();
+    if (!send_queued(may_block)) {
+      stop_sending();
+      return;
+    }
     // Fails if another thread has flushed in between: its reply may have come too late for us.
   } while (!flushes_.compare_exchange_strong(seen, 0, std::memory_order_acq_rel));
 }
 
-void ReplyQueue::wait_for_room() {
-  for (size_t pending = pending_bytes(); pending > MAX_PENDING_BYTES; pending = pending_bytes())
-    pending_bytes_.wait(pending); // send_chain notifies
+// The socket is full. Whoever counts on us is served by the flush that on_full asks for.
+void ReplyQueue::stop_sending() {
+  keep_borrowed(unsent_);
+  is_full_.store(true);
+  flushes_.store(0);
+  listener_.on_full();
 }
 
-void ReplyQueue::send_queued() {
-  PendingRequest *chain = top_.exchange(nullptr, std::memory_order_acquire);
+void ReplyQueue::take_pushed() {
+  PendingRequest *newest = top_.exchange(nullptr);
+  PendingRequest *chain = nullptr; // the stack gave the newest first
+  for (PendingRequest *request = newest; request != nullptr;) {
+    PendingRequest *next = request->next;
+    request->next = chain;
+    chain = request;
+    request = next;
+  }
   if (chain == nullptr)
     return;
-  send_chain(reversed(chain)); // the stack gave the newest first
+  (unsent_ == nullptr ? unsent_ : last_unsent_->next) = chain;
+  last_unsent_ = newest;
 }
 
-void ReplyQueue::send_chain(PendingRequest *first) {
-  while (first != nullptr) {
-    iovec buffers[MAX_BUFFERS];
-    size_t buffer_count = 0;
-    size_t bytes = 0;
-    uint32_t request_count = 0;
-    PendingRequest *last = nullptr;
-    for (PendingRequest *request = first; request != nullptr && buffer_count < MAX_BUFFERS;
+// False if replies are left that cannot be sent without waiting.
+bool ReplyQueue::send_queued(bool may_block) {
+  take_pushed();
+  while (unsent_ != nullptr) {
+    Gathered gathered;
+    for (PendingRequest *request = unsent_; request != nullptr && gathered.has_room();
          request = request->next) {
-      encode(*request);
-      buffer_count = append(buffers, buffer_count, request->reply, reply_bytes(*request));
-      bytes += reply_bytes(*request);
-      request_count++;
-      last = request;
+      const bool begun = request == unsent_ && sent_bytes_ > 0;
+      if (!begun)
+        encode(*request);
+      gathered.add(*request, begun ? sent_bytes_ : 0);
     }
-    if (!broken_) {
-      int failure = transport_.send(buffers, buffer_count);
-      if (failure != 0) {
-        broken_ = true;
-        host::log_debug("cannot send replies: %s", strerror(-failure));
-        transport_.abort(); // nobody listens: wake the reader too
-      }
+    ssize_t sent = broken_ ? static_cast<ssize_t>(gathered.bytes())
+                           : transport_.send(gathered.buffers(), gathered.count(), may_block);
+    if (sent == -EAGAIN)
+      return false;
+    if (sent < 0) {
+      broken_ = true;
+      host::log_debug("cannot send replies: %s", strerror(static_cast<int>(-sent)));
+      transport_.abort(); // nobody listens: wake the reader too
+      continue;
     }
-    pending_bytes_.fetch_sub(bytes);
-    pending_bytes_.notify_all();
-    PendingRequest *rest = last->next;
-    listener_.on_sent(first, last, request_count);
-    first = rest;
+    drop_sent(static_cast<size_t>(sent));
+  }
+  return true;
+}
+
+void ReplyQueue::drop_sent(size_t bytes) {
+  PendingRequest *first = unsent_;
+  PendingRequest *last = nullptr;
+  uint32_t count = 0;
+  size_t dropped_bytes = 0;
+  for (bytes += sent_bytes_; unsent_ != nullptr && bytes >= reply_bytes(*unsent_);) {
+    bytes -= reply_bytes(*unsent_);
+    dropped_bytes += reply_bytes(*unsent_);
+    last = unsent_;
+    unsent_ = unsent_->next;
+    count++;
+  }
+  sent_bytes_ = bytes;
+  pending_bytes_.fetch_sub(dropped_bytes, std::memory_order_relaxed);
+  if (count > 0) {
+    last->next = nullptr;
+    listener_.on_sent(first, count);
   }
 }
 

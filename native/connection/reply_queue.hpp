@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 
 #include "backend/backend.hpp"
 #include "connection/buffers.hpp"
@@ -16,50 +17,69 @@ namespace asyncnbd::connection {
 struct PendingRequest : backend::Request {
   uint64_t cookie;
   int error;              // what the backend (or the check before it) said
-  uint8_t *reply;         // the reply's header; a read's data follows it at once
+  uint8_t *reply;         // the reply's header; a read's data follows it at once unless it is lent
   Buffer *reply_buffer;   // holds `reply`
   Buffer *payload_buffer; // holds a write's data, or nullptr
+  uint32_t charged_bytes; // of the connection's memory budget
+  bool is_borrowed;       // lent by a caller who waits: to be sent or copied before it returns
+  bool is_given_up;       // there is someone besides the reply queue who may use it
   PendingRequest *next;   // in the queue, or among the free
+  std::atomic<uint8_t> holders; // of one that is given up
+  std::shared_ptr<void> pin;    // what it needs to live on, if it is given up
+
+  void reset();
 };
 
-// Told about every reply once it has been sent or dropped, in chains linked by `next`.
-class SentListener {
+class ReplyListener {
 public:
-  virtual ~SentListener() = default;
-  virtual void on_sent(PendingRequest *first, PendingRequest *last, uint32_t count) = 0;
+  virtual ~ReplyListener() = default;
+  // Replies have been sent or dropped: a chain linked by `next`.
+  virtual void on_sent(PendingRequest *first, uint32_t count) = 0;
+  // A flush that may not block has left replies behind. One that may must follow.
+  virtual void on_full() = 0;
 };
 
 class ReplyQueue {
 public:
-  ReplyQueue(transport::Transport &transport, SentListener &listener)
+  ReplyQueue(transport::Transport &transport, ReplyListener &listener)
       : transport_(transport), listener_(listener) {}
 
   // Any thread. Cheap: nothing is sent before a flush.
   void push(PendingRequest *request);
 
   // Sends all that is queued, or leaves it to the thread that is sending already: that one looks
-  // again before it stops. May block while the client does not read. Any thread.
-  void flush();
+  // again before it stops. Any thread. `may_block`: waits while the client does not read.
+  void flush(bool may_block);
 
-  // Waits while more is queued than a client that reads could explain. For the thread that makes
-  // more work, after a flush: the sender may be another thread, blocked by the client.
-  void wait_for_room();
+  // Sends a read whose data is lent only until this returns, without waiting. False, and nothing
+  // is done, if another thread is sending.
+  bool send_borrowed(PendingRequest *request, const uint8_t *data);
 
   // An estimate of what waits to be sent.
   size_t pending_bytes() const { return pending_bytes_.load(std::memory_order_relaxed); }
 
 private:
-  void send_queued();
-  void send_chain(PendingRequest *first);
+  void send_while_asked(bool may_block);
+  void stop_sending();
+  bool send_queued(bool may_block);
+  void take_pushed();
+  void drop_sent(size_t bytes);
 
   transport::Transport &transport_;
-  SentListener &listener_;
+  ReplyListener &listener_;
   // A stack: pushed one by one, taken whole, so no entry is compared after it was reused.
   std::atomic<PendingRequest *> top_{nullptr};
   std::atomic<size_t> pending_bytes_{0};
   // Calls of flush not yet taken care of; who raises it from 0 holds the send right.
   std::atomic<uint32_t> flushes_{0};
-  bool broken_ = false; // a send failed: drop what follows. Guarded by the send right.
+  // The socket was full, and who may not block need not try.
+  std::atomic<bool> is_full_{false};
+
+  // Guarded by the send right.
+  PendingRequest *unsent_ = nullptr; // in the order in which they leave
+  PendingRequest *last_unsent_ = nullptr;
+  size_t sent_bytes_ = 0; // of the first of them
+  bool broken_ = false;   // a send failed: drop what follows
 };
 
 } // namespace asyncnbd::connection

@@ -21,6 +21,10 @@ constexpr size_t MIN_RECEIVE_BYTES = 32 << 10;
 constexpr size_t CAUTIOUS_RECEIVE_BYTES = 4 << 10;
 // Plugins expect the alignment that malloc gives.
 constexpr size_t REPLY_ALIGNMENT = 16;
+// What a request takes besides its data, roughly.
+constexpr uint32_t REQUEST_BYTES = 512;
+// After this, a connection without traffic gives back what it keeps to be fast.
+constexpr int IDLE_MS = 1000;
 // How long a stopping server lets a client go on sending what it has begun.
 constexpr auto STOP_GRACE = std::chrono::seconds(1);
 
@@ -28,9 +32,11 @@ constexpr auto STOP_GRACE = std::chrono::seconds(1);
 
 RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
                              const ExportFacts &facts, backend::Completer &completer,
-                             const std::atomic<bool> &stop_requested, unsigned spin_us)
+                             Admission &admission, const std::atomic<bool> &stop_requested,
+                             unsigned spin_us)
     : transport_(transport), replies_(replies), facts_(facts), completer_(completer),
-      stop_requested_(stop_requested), spinner_(spin_us), receive_limit_bytes_(INPUT_BYTES) {}
+      admission_(admission), stop_requested_(stop_requested), spinner_(spin_us),
+      receive_limit_bytes_(INPUT_BYTES) {}
 
 RequestReader::~RequestReader() {
   if (input_ != nullptr)
@@ -69,6 +75,16 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   request->flags = header.flags;
   request->error = check_request(header, facts_);
 
+  request->charged_bytes = REQUEST_BYTES;
+  const bool has_data = header.type == wire::NBD_CMD_READ || header.type == wire::NBD_CMD_WRITE;
+  if (request->error == 0 && has_data)
+    request->charged_bytes += header.length_bytes;
+  if (!admission_.admit(request->charged_bytes)) {
+    request->charged_bytes = 0;
+    recycle(request, request);
+    return nullptr;
+  }
+
   bool reads = request->error == 0 && header.type == wire::NBD_CMD_READ;
   bool placed = place_reply(request, reads ? header.length_bytes : 0);
   if (!placed && reads) {
@@ -77,15 +93,19 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   }
   if (!placed) {
     host::log_error("no memory for a reply; closing the connection");
-    recycle(request, request);
-    return nullptr;
+    return withdraw(request);
   }
   if (header.type == wire::NBD_CMD_WRITE && !receive_payload(request)) {
     request->reply_buffer->unref();
-    recycle(request, request);
-    return nullptr;
+    return withdraw(request);
   }
   return request;
+}
+
+PendingRequest *RequestReader::withdraw(PendingRequest *request) {
+  admission_.withdraw(request->charged_bytes);
+  recycle(request, request);
+  return nullptr;
 }
 
 PendingRequest *RequestReader::new_request() {
@@ -96,7 +116,7 @@ PendingRequest *RequestReader::new_request() {
     free_ = request->next;
   else
     request = &requests_.emplace_back();
-  *request = {};
+  request->reset();
   request->completer = &completer_;
   return request;
 }
@@ -243,7 +263,7 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
     stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
   for (;;) {
     // All that was asked so far has been answered or is being worked on: let the client know.
-    replies_.flush();
+    replies_.flush(true);
     ssize_t received = transport_.receive(data, capacity_bytes);
     if (received == -EAGAIN && !stop_deadline_)
       spinner_.spin([&] {
@@ -253,14 +273,14 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
     if (received > 0)
       return received;
     if (received == 0) {
-      input_is_used_up_ = true;
+      input_is_used_up_ = client_has_left_ = true;
       host::log_debug(between_requests ? "client left without NBD_CMD_DISC"
                                        : "client left in the middle of a request");
       return 0;
     }
     if (received != -EAGAIN) {
       host::log_debug("cannot receive requests: %s", strerror(static_cast<int>(-received)));
-      input_is_used_up_ = true;
+      input_is_used_up_ = client_has_left_ = true;
       return received;
     }
     if (!may_wait(between_requests)) {
@@ -273,7 +293,7 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
 // Nothing has arrived: waits for it. False if it is time to leave instead.
 bool RequestReader::may_wait(bool between_requests) {
   if (!stop_deadline_) {
-    if (transport_.wait(true, -1) == transport::Wait::stopping)
+    if (wait_for_client() == transport::Wait::stopping)
       stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
     return true;
   }
@@ -283,6 +303,14 @@ bool RequestReader::may_wait(bool between_requests) {
       *stop_deadline_ - std::chrono::steady_clock::now());
   return left.count() > 0 &&
          transport_.wait(false, static_cast<int>(left.count())) != transport::Wait::timed_out;
+}
+
+transport::Wait RequestReader::wait_for_client() {
+  const transport::Wait result = transport_.wait(true, IDLE_MS);
+  if (result != transport::Wait::timed_out)
+    return result;
+  pool_.trim();
+  return transport_.wait(true, -1);
 }
 
 } // namespace asyncnbd::connection

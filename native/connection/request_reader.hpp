@@ -15,13 +15,23 @@
 
 namespace asyncnbd::connection {
 
+// Says when there is memory for another request.
+class Admission {
+public:
+  virtual ~Admission() = default;
+  // May wait, for the replies of others to leave. False: the connection is to end instead.
+  virtual bool admit(uint32_t bytes) = 0;
+  // There will be no such request after all.
+  virtual void withdraw(uint32_t bytes) = 0;
+};
+
 // Belongs to whoever leads the connection; only recycle is for other threads.
 class RequestReader {
 public:
   // Before it waits for the client, the reader has all replies sent.
   RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
-                backend::Completer &completer, const std::atomic<bool> &stop_requested,
-                unsigned spin_us);
+                backend::Completer &completer, Admission &admission,
+                const std::atomic<bool> &stop_requested, unsigned spin_us);
   ~RequestReader();
   RequestReader(const RequestReader &) = delete;
   RequestReader &operator=(const RequestReader &) = delete;
@@ -30,6 +40,12 @@ public:
   // skipped). nullptr when there will be none: the client said NBD_CMD_DISC or left, the stream
   // broke, or the server stops.
   PendingRequest *next();
+
+  // Whether another request has arrived already, at least its beginning.
+  bool has_more() const { return buffered_bytes() > 0; }
+
+  // The client closed its end, or the stream broke: nobody waits for replies.
+  bool client_has_left() const { return client_has_left_; }
 
   // Whether input may be left unread, so that closing must not be abrupt.
   bool has_unread_input() const { return !input_is_used_up_; }
@@ -40,6 +56,7 @@ public:
 private:
   PendingRequest *accept(const wire::RequestHeader &header);
   PendingRequest *new_request();
+  PendingRequest *withdraw(PendingRequest *request);
   bool place_reply(PendingRequest *request, uint32_t data_bytes);
   bool receive_payload(PendingRequest *request);
   bool receive_large_payload(PendingRequest *request, size_t arrived_bytes);
@@ -48,12 +65,14 @@ private:
   bool receive(bool between_requests);
   ssize_t receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests);
   bool may_wait(bool between_requests);
+  transport::Wait wait_for_client();
   size_t buffered_bytes() const { return end_ - begin_; }
 
   transport::Transport &transport_;
   ReplyQueue &replies_;
   const ExportFacts &facts_;
   backend::Completer &completer_;
+  Admission &admission_;
   const std::atomic<bool> &stop_requested_;
   Spinner spinner_;
 
@@ -70,6 +89,7 @@ private:
   std::atomic<PendingRequest *> recycled_{nullptr};
 
   bool input_is_used_up_ = false;
+  bool client_has_left_ = false;
   std::optional<std::chrono::steady_clock::time_point> stop_deadline_;
 };
 

@@ -4,78 +4,17 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
-#include <deque>
-#include <memory>
 #include <mutex>
 #include <pthread.h>
 #include <vector>
+
+#include "host/crew.hpp"
 
 namespace asyncnbd::connection {
 
 namespace {
 
 using std::chrono::microseconds;
-
-// pthread_create rather than std::thread: failure is an answer here, not an exception.
-bool start_thread(void *(*function)(void *), void *argument) {
-  pthread_t thread;
-  if (pthread_create(&thread, nullptr, function, argument) != 0)
-    return false;
-  pthread_detach(thread);
-  return true;
-}
-
-// ---- the crew ----------------------------------------------------------------------------
-
-class Crew {
-public:
-  bool run(std::function<void()> task) {
-    std::lock_guard lock(mutex_);
-    tasks_.push_back(std::move(task));
-    if (idle_ >= tasks_.size()) {
-      wake_.notify_one();
-      return true;
-    }
-    // Under the lock, so that on failure the task taken back is surely this one.
-    if (start_thread(&Crew::thread_main, this))
-      return true;
-    tasks_.pop_back();
-    return false;
-  }
-
-private:
-  static constexpr auto RETIRE_AFTER = std::chrono::seconds(5);
-
-  static void *thread_main(void *crew) {
-    pthread_setname_np(pthread_self(), "nbd-connection");
-    static_cast<Crew *>(crew)->work();
-    return nullptr;
-  }
-
-  void work() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      idle_++;
-      bool woken = wake_.wait_for(lock, RETIRE_AFTER, [this] { return !tasks_.empty(); });
-      idle_--;
-      if (!woken)
-        return;
-      std::function<void()> task = std::move(tasks_.front());
-      tasks_.pop_front();
-      lock.unlock();
-      task();
-      task = nullptr; // what it holds goes before the lock comes
-      lock.lock();
-    }
-  }
-
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::deque<std::function<void()>> tasks_;
-  size_t idle_ = 0;
-};
-
-// ---- the watcher -------------------------------------------------------------------------
 
 // Looks at every watched connection at each tick. It ticks fast while calls turn out slow,
 // slowly while all are quick, and sleeps while there are none, so that it costs next to nothing
@@ -86,7 +25,8 @@ public:
     std::lock_guard lock(mutex_);
     entries_.push_back({watched, 0});
     if (!started_)
-      started_ = start_thread(&Watcher::thread_main, this); // without it, calls just run inline
+      started_ =
+          host::start_thread(&Watcher::thread_main, this); // without it, calls just run inline
   }
 
   void remove(Watched *watched) {
@@ -178,22 +118,13 @@ private:
   bool started_ = false;
 };
 
-// Never destroyed: their threads outlive main's statics.
-Crew &crew() {
-  static Crew *crew = new Crew;
-  return *crew;
-}
-
+// Never destroyed: its thread outlives main's statics.
 Watcher &watcher() {
   static Watcher *watcher = new Watcher;
   return *watcher;
 }
 
 } // namespace
-
-bool run_on_crew(std::function<void()> task) {
-  return crew().run(std::move(task));
-}
 
 uint64_t Baton::begin_call() {
   uint64_t call = word_.load(std::memory_order_relaxed) + 1;

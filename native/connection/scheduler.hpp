@@ -1,16 +1,11 @@
-// Threads for connections and for plugin calls that may block: made on demand, retired when
-// idle; and a watcher that notices a connection whose reading thread is stuck in a call.
+// Who may read a connection's requests, and a watcher that notices when whoever does is stuck in
+// a call of the plugin.
 #pragma once
 
 #include <atomic>
 #include <cstdint>
-#include <functional>
 
 namespace asyncnbd::connection {
-
-// Process-wide pool. Runs `task` on a thread of its own, at once; false if the system gives no
-// thread, and then the task will not run. Any thread.
-bool run_on_crew(std::function<void()> task);
 
 // Who may read a connection's requests. The thread that leads it marks its calls into a plugin;
 // while a call lasts, another thread may take the lead, which the first one finds out when its

@@ -78,12 +78,15 @@ InternPool &process_interns() {
 ContextScope::ContextScope(CallContext *context) {
   ThreadState &state = thread_state();
   previous_ = state.context;
+  previous_error_ = state.error;
   state.context = context;
   state.error = 0;
 }
 
 ContextScope::~ContextScope() {
-  thread_state().context = previous_;
+  ThreadState &state = thread_state();
+  state.context = previous_;
+  state.error = previous_error_;
 }
 
 CallContext *current_context() {

@@ -71,7 +71,7 @@ public:
 };
 
 // Makes `context` the one that plugin functions called on this thread refer to, until the scope
-// ends. Also forgets an error set earlier on this thread, so that a callback starts clean.
+// ends. In it no error is set, so that a callback starts clean; one set before it is so after it.
 class ContextScope {
 public:
   explicit ContextScope(CallContext *context);
@@ -81,6 +81,7 @@ public:
 
 private:
   CallContext *previous_;
+  int previous_error_;
 };
 
 CallContext *current_context();

@@ -17,18 +17,6 @@ namespace {
 constexpr int LINGER_MS = 1000;
 constexpr size_t LINGER_BYTES = 64u << 20;
 
-// Drops the first `bytes` of the list; returns how many leading entries are used up.
-size_t advance(iovec *buffers, size_t count, size_t bytes) {
-  size_t used = 0;
-  while (used < count && bytes >= buffers[used].iov_len)
-    bytes -= buffers[used++].iov_len;
-  if (used < count) {
-    buffers[used].iov_base = static_cast<char *>(buffers[used].iov_base) + bytes;
-    buffers[used].iov_len -= bytes;
-  }
-  return used;
-}
-
 } // namespace
 
 bool is_socket(int fd) {
@@ -46,6 +34,7 @@ bool set_nonblocking(int fd, bool nonblocking) {
 
 Transport::Transport(int in_fd, int out_fd, int stop_fd)
     : in_fd_(in_fd), out_fd_(out_fd), stop_fd_(stop_fd),
+      wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       is_socket_(is_socket(in_fd) && is_socket(out_fd)) {
   // Sends on a socket block, which wakes this thread less often than poll would; receives say
   // MSG_DONTWAIT. Pipes know no such flag.
@@ -57,11 +46,13 @@ Transport::Transport(int in_fd, int out_fd, int stop_fd)
 
 Transport::~Transport() {
   close(false);
+  if (wake_fd_ != -1)
+    ::close(wake_fd_);
 }
 
 ssize_t Transport::receive(void *data, size_t capacity_bytes) {
   for (;;) {
-    if (aborted_.load(std::memory_order_relaxed))
+    if (is_aborted())
       return -ECONNABORTED;
     ssize_t received = is_socket_ ? recv(in_fd_, data, capacity_bytes, MSG_DONTWAIT)
                                   : read(in_fd_, data, capacity_bytes);
@@ -73,15 +64,38 @@ ssize_t Transport::receive(void *data, size_t capacity_bytes) {
 }
 
 Wait Transport::wait(bool heed_stop, int timeout_ms) {
+  const Wait result = wait_for(in_fd_, POLLIN, heed_stop, timeout_ms);
+  return result == Wait::hung_up ? Wait::readable : result; // receive knows more
+}
+
+Wait Transport::wait_for_wake(bool heed_stop, bool heed_hang_up, int timeout_ms) {
+  // The end of a pipe may have bytes before it, and only reading finds out.
+  return wait_for(heed_hang_up && is_socket_ ? in_fd_ : -1, 0, heed_stop, timeout_ms);
+}
+
+Wait Transport::wait_for(int in_fd, short input_events, bool heed_stop, int timeout_ms) {
   // poll ignores descriptors that are -1.
-  pollfd ends[] = {
-      {in_fd_, POLLIN, 0}, {heed_stop ? stop_fd_ : -1, POLLIN, 0}, {abort_fd_, POLLIN, 0}};
-  int ready = poll(ends, 3, timeout_ms);
+  pollfd ends[] = {{in_fd, input_events, 0},
+                   {heed_stop ? stop_fd_ : -1, POLLIN, 0},
+                   {wake_fd_, POLLIN, 0},
+                   {abort_fd_, POLLIN, 0}};
+  int ready = poll(ends, 4, timeout_ms);
   if (ready == 0)
     return Wait::timed_out;
-  if (ready > 0 && ends[1].revents != 0 && ends[0].revents == 0)
+  if (ready > 0 && ends[2].revents != 0) {
+    uint64_t wakes;
+    (void)!read(wake_fd_, &wakes, sizeof wakes); // nothing to read: another wait was faster
+  }
+  if (ready > 0 && ends[0].revents != 0)
+    return (ends[0].revents & POLLIN) != 0 ? Wait::readable : Wait::hung_up;
+  if (ready > 0 && ends[1].revents != 0)
     return Wait::stopping;
-  return Wait::readable; // also after EINTR: receive will say EAGAIN
+  return Wait::woken; // also after EINTR and an abort: the caller looks again
+}
+
+void Transport::wake() {
+  uint64_t one = 1;
+  (void)!write(wake_fd_, &one, sizeof one); // a full counter is readable already
 }
 
 bool Transport::wait_writable() {
@@ -89,24 +103,22 @@ bool Transport::wait_writable() {
   return poll(ends, 2, -1) >= 0 || errno == EINTR;
 }
 
-int Transport::send(iovec *buffers, size_t count) {
-  while (count > 0) {
-    if (aborted_.load(std::memory_order_relaxed))
+ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block) {
+  for (;;) {
+    if (is_aborted())
       return -ECONNABORTED;
     msghdr message{};
-    message.msg_iov = buffers;
+    message.msg_iov = const_cast<iovec *>(buffers);
     message.msg_iovlen = count;
-    ssize_t sent = is_socket_ ? sendmsg(out_fd_, &message, MSG_NOSIGNAL)
+    const int flags = MSG_NOSIGNAL | (may_block ? 0 : MSG_DONTWAIT);
+    ssize_t sent = is_socket_ ? sendmsg(out_fd_, &message, flags)
                               : writev(out_fd_, buffers, static_cast<int>(count));
-    if (sent == -1 && (errno == EINTR || (errno == EAGAIN && wait_writable())))
-      continue;
-    if (sent == -1)
+    if (sent >= 0)
+      return sent;
+    const bool again = errno == EINTR || (errno == EAGAIN && may_block && wait_writable());
+    if (!again)
       return -errno;
-    size_t used = advance(buffers, count, static_cast<size_t>(sent));
-    buffers += used;
-    count -= used;
   }
-  return 0;
 }
 
 void Transport::abort() {

@@ -10,7 +10,7 @@
 
 namespace asyncnbd::transport {
 
-enum class Wait { readable, stopping, timed_out };
+enum class Wait { readable, stopping, woken, hung_up, timed_out };
 
 class Transport {
 public:
@@ -26,13 +26,24 @@ public:
   // thread at a time.
   ssize_t receive(void *data, size_t capacity_bytes);
 
-  // Waits until receive has something to say (the end and errors too). `heed_stop`: also until
-  // the server stops. timeout_ms < 0 waits for ever.
+  // False: the system has no descriptor left for what wake needs.
+  bool is_usable() const { return wake_fd_ != -1; }
+
+  // Waits until receive has something to say (the end and errors too), or wake is called.
+  // `heed_stop`: also until the server stops. timeout_ms < 0 waits for ever.
   Wait wait(bool heed_stop, int timeout_ms);
 
-  // Sends all buffers, blocking while the peer does not read; changes the entries. Returns 0 or
-  // a negative errno. One thread at a time; concurrent with receive.
-  int send(iovec *buffers, size_t count);
+  // The same, but what arrives is no reason to return, only that the peer has hung up:
+  // `heed_hang_up`, which is seen at once again the next time.
+  Wait wait_for_wake(bool heed_stop, bool heed_hang_up, int timeout_ms);
+
+  // Ends a wait, the present one or else the next. Any thread.
+  void wake();
+
+  // Sends what it can of the buffers at once. `may_block`: waits until that is something.
+  // Returns the number of bytes, -EAGAIN if there is no room and it may not wait, or another
+  // negative errno. One thread at a time; concurrent with receive.
+  ssize_t send(const iovec *buffers, size_t count, bool may_block);
 
   // Makes every receive, wait and send fail soon, now and later. Any thread.
   void abort();
@@ -41,15 +52,17 @@ public:
   // socket that holds unread input would make the kernel drop our last replies. Bounded in time.
   void close(bool linger);
 
-  int peer_fd() const { return out_fd_; }
+  bool is_aborted() const { return aborted_.load(std::memory_order_relaxed); }
 
 private:
   bool wait_writable();
+  Wait wait_for(int in_fd, short input_events, bool heed_stop, int timeout_ms);
   void drain();
 
   int in_fd_;
   int out_fd_;
   const int stop_fd_;
+  const int wake_fd_;
   int abort_fd_ = -1; // an eventfd, for pipes: they have no shutdown(2)
   const bool is_socket_;
   std::atomic<bool> aborted_{false};

@@ -25,6 +25,8 @@ export interface NativePlugin {
   settleThreadModel(): Failure;
   /** NBDKIT_THREAD_MODEL_*, settled or (before) the most the plugin allows. */
   readonly threadModel: number;
+  /** Requests that were given up and to which the plugin may still reply: do not end it. */
+  readonly unansweredRequests: number;
   /** Hands our lines of --dump-plugin to `write`; the plugin prints its own on stdout after. */
   dump(write: (lines: string) => void): void;
   getReady(): Failure;
@@ -89,14 +91,24 @@ export interface NativeSession {
   closeExport(): Promise<void>;
 
   /**
-   * Serves requests on the open export; resolves when all is closed. spinUs: how long, in
-   * microseconds, to look for requests before sleeping.
+   * Serves requests on the open export; resolves when all is closed.
    */
-  start(transmissionFlags: number, maxThreads: number, spinUs: number): Promise<void>;
+  start(transmissionFlags: number, settings: TransmissionSettings): Promise<void>;
   /** Answers what has arrived, then closes. Effective after NativeServer.announceStop. */
   stop(): void;
   /** Ends handshake or transmission at once. An open export is still to be closed. */
   abort(): void;
+}
+
+export interface TransmissionSettings {
+  /** Calls of the plugin in progress at once, if it stands more than one. */
+  readonly threads: number;
+  /** How long, in microseconds, to look for requests before sleeping. */
+  readonly spinUs: number;
+  /** How long requests without an answer delay the end of the connection. */
+  readonly graceMs: number;
+  /** Of this connection's requests. */
+  readonly maxInFlightBytes: number;
 }
 
 /** Starts paused. Owns its descriptor. */
@@ -110,9 +122,10 @@ export type Listening = { fds: number[]; port: number } | { error: string; fds?:
 
 export interface Addon {
   NativePlugin: new (path: string) => NativePlugin;
-  /** onShutdownRequested: a plugin has called nbdkit_shutdown. */
+  /** onShutdownRequested: a plugin has called nbdkit_shutdown. maxInFlightBytes: of all sessions. */
   NativeServer: new (
     onShutdownRequested: () => void,
+    maxInFlightBytes: number,
   ) => NativeServer;
   /** Takes the descriptors over, which are the same for a socket. */
   NativeSession: new (

@@ -104,6 +104,24 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "How long an idle connection looks for requests before it sleeps, 50us by default; 0 never",
   },
   {
+    name: "max-in-flight",
+    value: "SIZE",
+    group: "serve",
+    help: "Most memory of all clients' requests in progress, 1G by default",
+  },
+  {
+    name: "max-connection-in-flight",
+    value: "SIZE",
+    group: "serve",
+    help: "Most memory of one client's requests in progress, 256M by default",
+  },
+  {
+    name: "grace",
+    value: "TIME",
+    group: "serve",
+    help: "How long requests without an answer delay the end of a connection, 30s by default",
+  },
+  {
     name: "no-sr",
     aliases: ["no-structured-replies"],
     group: "serve",

@@ -19,6 +19,10 @@ const DEFAULT_THREADS = 16; // as nbdkit's
 const DEFAULT_HANDSHAKE_TIMEOUT_MS = 30_000;
 const DEFAULT_SPIN_MS = 0.05;
 const MAX_SPIN_MS = 10;
+const DEFAULT_MAX_IN_FLIGHT_BYTES = 2 ** 30;
+const DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES = 2 ** 28;
+const DEFAULT_GRACE_MS = 30_000;
+const MAX_GRACE_MS = 24 * 3600 * 1000;
 const MAX_INT = 2 ** 31 - 1;
 
 const LOG_SINKS: Readonly<Record<string, LogSink | undefined>> = {
@@ -43,6 +47,10 @@ export function parseConfig(
     exportName: given.last("exportname") ?? "",
     threads: integer(given, "threads", 0, MAX_INT) || DEFAULT_THREADS,
     spinUs: Math.round((delayMs(given, "spin", MAX_SPIN_MS) ?? DEFAULT_SPIN_MS) * 1000),
+    maxInFlightBytes: sizeBytes(given, "max-in-flight") ?? DEFAULT_MAX_IN_FLIGHT_BYTES,
+    maxConnectionInFlightBytes:
+      sizeBytes(given, "max-connection-in-flight") ?? DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
+    graceMs: Math.round(delayMs(given, "grace", MAX_GRACE_MS) ?? DEFAULT_GRACE_MS),
     handshakeTimeoutMs: handshakeTimeout(given),
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? 0xffff,
     background: !stays,
@@ -112,6 +120,19 @@ function integer(
   if (!(value >= minimum && value <= maximum))
     throw new UsageError(`--${option}=${text} is not a whole number from ${minimum} to ${maximum}`);
   return value;
+}
+
+/** A number of bytes as plugins read it: with one of b k m g t p e, or s for 512 bytes. */
+function sizeBytes(given: GivenOptions, option: string): number | undefined {
+  const text = given.last(option);
+  if (text === undefined) return undefined;
+  const match = /^(\d+)([bkmgtpes]?)$/i.exec(text);
+  const unit = (match?.[2] ?? "").toLowerCase();
+  const bytes =
+    Number(match?.[1]) * (unit === "s" ? 512 : 1024 ** Math.max(0, "bkmgtpe".indexOf(unit)));
+  if (!(bytes > 0 && Number.isSafeInteger(bytes)))
+    throw new UsageError(`--${option}=${text} is not a size: use a number and k, m, g or t`);
+  return bytes;
 }
 
 const UNIT_MS: Readonly<Record<string, number>> = { "": 1000, s: 1000, ms: 1, us: 1e-3, ns: 1e-6 };

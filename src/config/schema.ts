@@ -27,6 +27,9 @@ export interface Config {
   readonly exportName: string; // for URIs only
   readonly threads: number; // requests in progress per connection, if the plugin stands more
   readonly spinUs: number; // an idle connection looks so long for requests before it sleeps
+  readonly maxInFlightBytes: number; // of requests, over all connections
+  readonly maxConnectionInFlightBytes: number; // of each
+  readonly graceMs: number; // how long requests without an answer delay the end of a connection
   readonly handshakeTimeoutMs: number;
   readonly handshakeFlagsMask: number;
   readonly background: boolean;

@@ -9,13 +9,14 @@ import { Session, type SessionSettings } from "./session.js";
 
 export interface ServerSettings extends Omit<SessionSettings, "debug"> {
   readonly readonly: boolean;
+  readonly maxInFlightBytes: number;
 }
 
 /** When no descriptor or memory is left for another client, we try again after this. */
 const ACCEPT_RETRY_MS = 100;
 
-/** A client that does not read its replies gets no more than this to do so. */
-const STOP_GRACE_MS = 30_000;
+/** When a stopping connection should have ended by itself, after its grace. */
+const STOP_MARGIN_MS = 2_000;
 
 /** A plugin's call that has no client any more gets no more than this to return. */
 const ABORT_GRACE_MS = 5_000;
@@ -38,7 +39,7 @@ export class Server {
   constructor(plugin: Plugin, settings: ServerSettings, onShutdownRequested: () => void) {
     this.#plugin = plugin;
     this.#settings = settings;
-    this.#native = new (addon().NativeServer)(onShutdownRequested);
+    this.#native = new (addon().NativeServer)(onShutdownRequested, settings.maxInFlightBytes);
   }
 
   /** Accepts clients from listening sockets, which it takes over. */
@@ -77,14 +78,16 @@ export class Server {
 
   /**
    * No new clients; requests that have arrived are answered; everything closes. Resolves with
-   * true when that is done, and with false if plugin calls do not return: then the plugin is
-   * still in use and must not be unloaded.
+   * true when that is done, and with false if plugin calls do not return or requests have never
+   * got a reply: then the plugin is still in use and must not be unloaded.
    */
   async stop(): Promise<boolean> {
-    const drained = this.#drain().then(() => true);
-    if (await Promise.race([drained, after(STOP_GRACE_MS)])) return true;
+    const drained = this.#drain().then(() => this.#plugin.native.unansweredRequests === 0);
+    const drainMs = this.#settings.graceMs + STOP_MARGIN_MS;
+    const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
+    if (timely) return timely.unused;
     addon().logError(
-      `${this.#sessions.size} connections have not ended in ${STOP_GRACE_MS / 1000} s: closing them`,
+      `${this.#sessions.size} connections have not ended in ${drainMs / 1000} s: closing them`,
     );
     for (const session of this.#sessions.keys()) session.abort();
     if (await Promise.race([drained, after(ABORT_GRACE_MS)])) return true;

@@ -8,6 +8,8 @@ export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
   readonly threads: number;
   readonly spinUs: number;
+  readonly graceMs: number;
+  readonly maxConnectionInFlightBytes: number;
   /** Gets what is worth a debug line. */
   readonly debug: (text: string) => void;
 }
@@ -29,8 +31,8 @@ export class Session {
       const outcome = await this.#negotiate();
       if (outcome.kind === "transmit") {
         this.#exportIsOpen = false; // the connection's to close, from here on
-        const { threads, spinUs } = this.#settings;
-        await this.#native.start(outcome.flags, threads, spinUs);
+        const { maxConnectionInFlightBytes: maxInFlightBytes, ...settings } = this.#settings;
+        await this.#native.start(outcome.flags, { ...settings, maxInFlightBytes });
       } else {
         this.#settings.debug(`handshake ended: ${outcome.reason}`);
       }

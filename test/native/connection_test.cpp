@@ -23,6 +23,7 @@ constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
 struct World {
   Gate gate;
   std::function<void(backend::Request &)> submit;
+  std::function<void()> give_up;
   int inside = 0;
   int most_inside = 0;
   int completed = 0;
@@ -39,6 +40,10 @@ public:
   const backend::Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return model_; }
   void submit(backend::Request &request) override { world_.submit(request); }
+  void give_up_unanswered() override {
+    if (world_.give_up)
+      world_.give_up();
+  }
   void close() override {
     world_.gate.change([this] {
       world_.closed++;
@@ -59,11 +64,16 @@ struct Running {
   std::shared_ptr<connection::Connection> connection =
       std::make_shared<connection::Connection>(server, "test", 1);
 
+  std::chrono::milliseconds grace{30000};
+  uint64_t max_bytes = 256 << 20;
+  std::shared_ptr<connection::MemoryBudget> budget;
+
   bool start(ThreadModel model, unsigned max_threads = 16) {
     auto transport =
         std::make_unique<transport::Transport>(sockets.server, sockets.server, server->stop_fd());
     std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
-    return connection->start(&transport, &backend, {FLAGS, max_threads, 0},
+    return connection->start(&transport, &backend,
+                             {FLAGS, max_threads, 0, grace, max_bytes, budget},
                              [this] { world.gate.change([this] { world.over = true; }); });
   }
   bool wait_until_over() {

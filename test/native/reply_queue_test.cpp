@@ -15,32 +15,52 @@ using connection::PendingRequest;
 
 namespace {
 
-struct Sending final : connection::SentListener {
+struct Sending final : connection::ReplyListener {
   SocketPair sockets;
   transport::Transport transport{sockets.server, sockets.server, -1};
   connection::ReplyQueue queue{transport, *this};
   std::atomic<uint32_t> sent{0};
 
-  void on_sent(PendingRequest *first, PendingRequest *last, uint32_t count) override {
-    uint32_t counted = 1;
-    for (; first != last; first = first->next)
+  std::atomic<uint32_t> full{0};
+
+  void on_sent(PendingRequest *first, uint32_t count) override {
+    uint32_t counted = 0;
+    for (; first != nullptr; first = first->next)
       counted++;
     CHECK(counted == count);
     sent += count;
   }
+  void on_full() override { full++; }
 };
 
 // A request with its own memory for the reply.
 struct OwnRequest : PendingRequest {
   uint8_t memory[64];
-  explicit OwnRequest(uint64_t number, bool reads) : PendingRequest{} {
+  explicit OwnRequest(uint64_t number, bool reads) {
+    reset();
     type = reads ? wire::NBD_CMD_READ : wire::NBD_CMD_FLUSH;
     length_bytes = reads ? 8 : 0;
     cookie = htobe64(number);
     reply = memory;
-    memcpy(memory + wire::SIMPLE_REPLY_BYTES, &number, sizeof number);
+    data = memory + wire::SIMPLE_REPLY_BYTES;
+    memcpy(data, &number, sizeof number);
   }
 };
+
+// A read of 1 MiB, whose data lies elsewhere.
+struct LargeRequest : OwnRequest {
+  std::vector<uint8_t> room;
+  explicit LargeRequest(uint64_t number)
+      : OwnRequest(number, true), room(wire::SIMPLE_REPLY_BYTES + (1 << 20)) {
+    length_bytes = 1 << 20;
+    reply = room.data();
+    data = reply + wire::SIMPLE_REPLY_BYTES;
+  }
+};
+
+std::vector<uint8_t> bytes_of(uint8_t value) {
+  return std::vector<uint8_t>(1 << 20, value);
+}
 
 } // namespace
 
@@ -50,7 +70,7 @@ TEST_CASE("replies leave in the order in which they were pushed") {
   for (uint64_t i = 0; i < 1000; i++)
     sending.queue.push(&requests.emplace_back(i, false));
   CHECK(sending.queue.pending_bytes() == 16000);
-  sending.queue.flush();
+  sending.queue.flush(true);
   CHECK(sending.queue.pending_bytes() == 0);
   for (uint64_t i = 0; i < 1000; i++) {
     Reply reply;
@@ -70,7 +90,7 @@ TEST_CASE("replies of many threads arrive once each, with their own data") {
     threads.emplace_back([&, t] {
       for (uint64_t i = 0; i < EACH; i++) {
         sending.queue.push(&requests[t].emplace_back(t * EACH + i, true));
-        sending.queue.flush();
+        sending.queue.flush(true);
       }
     });
   std::set<uint64_t> cookies;
@@ -94,7 +114,84 @@ TEST_CASE("replies to a client that has gone are dropped, and all are accounted 
   std::deque<OwnRequest> requests;
   for (uint64_t i = 0; i < 100; i++) {
     sending.queue.push(&requests.emplace_back(i, true));
-    sending.queue.flush();
+    sending.queue.flush(true);
   }
   CHECK(sending.sent == 100);
+}
+
+TEST_CASE("a thread that may not block leaves what a full socket does not take, for one that may") {
+  constexpr uint64_t COUNT = 20;
+  Sending sending;
+  std::deque<LargeRequest> requests;
+  for (uint64_t i = 0; i < COUNT; i++) {
+    LargeRequest &request = requests.emplace_back(i);
+    memset(request.data, static_cast<int>(i), request.length_bytes);
+    sending.queue.push(&request);
+    sending.queue.flush(false);
+  }
+  CHECK(sending.full == 1); // and did not try again and again
+  CHECK(sending.sent < COUNT);
+  std::thread sender([&] { sending.queue.flush(true); });
+  for (uint64_t i = 0; i < COUNT; i++) {
+    Reply reply;
+    std::vector<uint8_t> data(1 << 20);
+    REQUIRE(read_reply(sending.sockets.client, &reply));
+    CHECK(reply.cookie == i);
+    REQUIRE(read_all(sending.sockets.client, data.data(), data.size()));
+    CHECK(data == bytes_of(static_cast<uint8_t>(i)));
+  }
+  sender.join();
+  CHECK(sending.sent == COUNT);
+  CHECK(sending.queue.pending_bytes() == 0);
+}
+
+TEST_CASE("borrowed data is sent or copied before send_borrowed returns") {
+  constexpr uint64_t COUNT = 8;
+  Sending sending;
+  std::deque<LargeRequest> requests;
+  std::vector<uint8_t> borrowed;
+  std::thread replier([&] {
+    for (uint64_t i = 0; i < COUNT; i++) {
+      borrowed = bytes_of(static_cast<uint8_t>(i + 1));
+      LargeRequest &request = requests.emplace_back(i);
+      if (!sending.queue.send_borrowed(&request, borrowed.data())) {
+        memcpy(request.data, borrowed.data(), borrowed.size());
+        sending.queue.push(&request);
+      }
+      borrowed = bytes_of(0xee);
+    }
+  });
+  replier.join();
+  CHECK(sending.full >= 1);
+  std::thread sender([&] { sending.queue.flush(true); });
+  for (uint64_t i = 0; i < COUNT; i++) {
+    Reply reply;
+    std::vector<uint8_t> data(1 << 20);
+    REQUIRE(read_reply(sending.sockets.client, &reply));
+    REQUIRE(read_all(sending.sockets.client, data.data(), data.size()));
+    CHECK(data == bytes_of(static_cast<uint8_t>(reply.cookie + 1)));
+  }
+  sender.join();
+  CHECK(sending.sent == COUNT);
+}
+
+TEST_CASE("lent data follows its header") {
+  Sending sending;
+  const std::vector<uint8_t> lent = bytes_of(9);
+  LargeRequest request(5);
+  request.lent = {lent.data(), nullptr, nullptr};
+  OwnRequest after(6, true);
+  sending.queue.push(&request);
+  sending.queue.push(&after);
+  std::thread sender([&] { sending.queue.flush(true); });
+  Reply reply;
+  std::vector<uint8_t> data(1 << 20);
+  REQUIRE(read_reply(sending.sockets.client, &reply));
+  REQUIRE(read_all(sending.sockets.client, data.data(), data.size()));
+  CHECK(data == lent);
+  uint64_t number;
+  REQUIRE(read_reply(sending.sockets.client, &reply));
+  REQUIRE(read_all(sending.sockets.client, &number, sizeof number));
+  CHECK(number == 6);
+  sender.join();
 }

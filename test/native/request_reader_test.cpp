@@ -19,23 +19,40 @@ constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
 
 class NoCompleter final : public backend::Completer {
   void complete(backend::Request &, int) override {}
+  void complete_with(backend::Request &, const uint8_t *) override {}
+  void give_up(backend::Request &, int) override {}
+  void release(backend::Request &) override {}
+  bool client_has_gone() const override { return false; }
 };
 
-struct Reading final : connection::SentListener {
+struct Charging final : connection::Admission {
+  uint64_t charged_bytes = 0;
+  bool is_open = true;
+  bool admit(uint32_t bytes) override {
+    charged_bytes += is_open ? bytes : 0;
+    return is_open;
+  }
+  void withdraw(uint32_t bytes) override { charged_bytes -= bytes; }
+};
+
+struct Reading final : connection::ReplyListener {
   SocketPair sockets;
   transport::Transport transport{sockets.server, sockets.server, -1};
   connection::ReplyQueue replies{transport, *this};
   connection::ExportFacts facts{SIZE, FLAGS};
   NoCompleter completer;
   std::atomic<bool> stop{false};
-  connection::RequestReader reader{transport, replies, facts, completer, stop, 0};
+  Charging charging;
+  connection::RequestReader reader{transport, replies, facts, completer, charging, stop, 0};
 
-  void on_sent(PendingRequest *, PendingRequest *, uint32_t) override {}
+  void on_sent(PendingRequest *, uint32_t) override {}
+  void on_full() override {}
   // Gives everything of a request back, as a connection does once its reply has left.
   void finish(PendingRequest *request) {
     request->reply_buffer->unref();
     if (request->payload_buffer != nullptr)
       request->payload_buffer->unref();
+    charging.charged_bytes -= request->charged_bytes;
     reader.recycle(request, request);
   }
 };

@@ -18,9 +18,19 @@ TEST_CASE("a list of buffers arrives whole at a peer that reads little at a time
   std::vector<uint8_t> second(1, 2);
   std::vector<uint8_t> third(2000000, 3);
   std::thread sender([&] {
-    iovec buffers[] = {
+    std::vector<iovec> buffers = {
         {first.data(), first.size()}, {second.data(), second.size()}, {third.data(), third.size()}};
-    CHECK(transport.send(buffers, 3) == 0);
+    while (!buffers.empty()) {
+      ssize_t sent = transport.send(buffers.data(), buffers.size(), true);
+      REQUIRE(sent > 0);
+      while (!buffers.empty() && static_cast<size_t>(sent) >= buffers[0].iov_len) {
+        sent -= static_cast<ssize_t>(buffers[0].iov_len);
+        buffers.erase(buffers.begin());
+      }
+      if (!buffers.empty())
+        buffers[0] = {static_cast<uint8_t *>(buffers[0].iov_base) + sent,
+                      buffers[0].iov_len - static_cast<size_t>(sent)};
+    }
   });
   std::vector<uint8_t> received;
   uint8_t piece[10007];
@@ -41,7 +51,8 @@ TEST_CASE("abort ends a send and a wait that would last for ever") {
   std::vector<uint8_t> data(64 << 20);
   std::thread sender([&] {
     iovec buffer{data.data(), data.size()};
-    CHECK(transport.send(&buffer, 1) < 0);
+    while (transport.send(&buffer, 1, true) > 0) {
+    }
   });
   std::thread waiter([&] { CHECK(transport.wait(true, -1) == Wait::readable); });
   uint8_t byte;
@@ -64,14 +75,42 @@ TEST_CASE("pipes work as sockets do, and can be aborted too") {
   CHECK(transport.wait(true, -1) == Wait::readable);
   CHECK(transport.receive(&byte, 1) == 1);
   iovec buffer{&byte, 1};
-  CHECK(transport.send(&buffer, 1) == 0);
+  CHECK(transport.send(&buffer, 1, true) == 1);
   CHECK(read(out[0], &byte, 1) == 1);
-  std::thread waiter([&] { CHECK(transport.wait(true, -1) == Wait::readable); });
+  std::thread waiter([&] { CHECK(transport.wait(true, -1) == Wait::woken); });
   transport.abort();
   waiter.join();
   CHECK(transport.receive(&byte, 1) == -ECONNABORTED);
   for (int fd : {in[1], out[0]})
     close(fd);
+}
+
+TEST_CASE("a full socket is an answer to a send that may not block") {
+  SocketPair sockets;
+  Transport transport(sockets.server, sockets.server, -1);
+  std::vector<uint8_t> data(1 << 20);
+  iovec buffer{data.data(), data.size()};
+  ssize_t sent;
+  for (int i = 0; i < 1000 && (sent = transport.send(&buffer, 1, false)) > 0; i++) {
+  }
+  CHECK(sent == -EAGAIN);
+}
+
+TEST_CASE("wake ends one wait, a hang-up every one that heeds it") {
+  SocketPair sockets;
+  Transport transport(sockets.server, sockets.server, -1);
+  transport.wake();
+  CHECK(transport.wait_for_wake(true, true, -1) == Wait::woken);
+  CHECK(transport.wait_for_wake(true, true, 0) == Wait::timed_out);
+  transport.wake();
+  CHECK(transport.wait(true, -1) == Wait::woken);
+  uint8_t byte = 1;
+  REQUIRE(send(sockets.client, &byte, 1, 0) == 1);
+  CHECK(transport.wait_for_wake(true, true, 0) == Wait::timed_out);
+  CHECK(transport.wait(true, -1) == Wait::readable);
+  sockets.close_client();
+  CHECK(transport.wait_for_wake(true, true, -1) == Wait::hung_up);
+  CHECK(transport.wait_for_wake(true, false, 0) == Wait::timed_out);
 }
 
 TEST_CASE("a stopping server wakes a wait that heeds it, and no other") {
@@ -90,7 +129,7 @@ TEST_CASE("closing lets the peer read the last reply though its own input is unr
   REQUIRE(send_all(sockets.client, unread));
   uint8_t reply = 42;
   iovec buffer{&reply, 1};
-  REQUIRE(transport.send(&buffer, 1) == 0);
+  REQUIRE(transport.send(&buffer, 1, true) == 1);
   std::thread closer([&] { transport.close(true); });
   uint8_t byte = 0;
   CHECK(recv(sockets.client, &byte, 1, 0) == 1);

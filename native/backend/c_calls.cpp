@@ -1,0 +1,193 @@
+// The data callbacks of c_backend.hpp. Rules and defaults are those of nbdkit-plugin(3).
+#include <algorithm>
+#include <cerrno>
+#include <cinttypes>
+#include <new>
+#include <sys/mman.h>
+
+#include "backend/c_backend.hpp"
+#include "host/log.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::backend {
+
+namespace {
+
+constexpr uint32_t CACHE_PIECE_BYTES = 1 << 20;
+
+// Zeroes to write where a plugin cannot zero: never written to, so it costs address space only.
+const uint8_t *zeroes() {
+  static const void *area = mmap(nullptr, wire::MAX_PAYLOAD_BYTES, PROT_READ,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return area == MAP_FAILED ? nullptr : static_cast<const uint8_t *>(area);
+}
+
+} // namespace
+
+// What a callback's failure means to the client.
+int CBackend::outcome(int result) const {
+  if (result != -1)
+    return 0;
+  int failure = errno;
+  if (int error = host::current_error())
+    return error;
+  return plugin_.table().errno_is_preserved != 0 && failure != 0 ? failure : EIO;
+}
+
+// Has `callback` begin what the plugin will reply to, perhaps before this returns.
+template <typename Callback> int CBackend::start(Operation &operation, Callback callback) {
+  if (given_up_.load(std::memory_order_relaxed))
+    return ESHUTDOWN;
+  const uint64_t reqid = operation.begin(this);
+  if (callback(static_cast<void *>(this), reqid) != -1)
+    return PENDING;
+  const int error = outcome(-1);
+  return operation.fail(reqid) ? error : PENDING; // a plugin that has replied has replied
+}
+
+// Whether this callback is to make a write durable. If it should but cannot, a flush is due.
+bool CBackend::native_fua(Progress &progress, bool by_async_callback, bool has_flags) const {
+  if ((progress.request->flags & wire::NBD_CMD_FLAG_FUA) == 0)
+    return false;
+  // Asynchronous callbacks have always had a parameter for it, so obeying it is the default.
+  const bool undeclared = plugin_.table().can_fua == nullptr;
+  if (has_flags && (capabilities_.fua == Support::native || (by_async_callback && undeclared)))
+    return true;
+  progress.needs_flush = true;
+  return false;
+}
+
+int CBackend::read(Operation *operation, uint8_t *data, uint32_t length_bytes, uint64_t offset) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  if (host::log_is_verbose())
+    host::log_debug("%s: pread count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
+                    length_bytes, offset);
+  if (operation != nullptr && table.async_pread != nullptr)
+    return start(*operation, [&](void *conn, uint64_t reqid) {
+      return table.async_pread(conn, reqid, false, handle_, data, length_bytes, offset);
+    });
+  if (table.pread != nullptr)
+    return outcome(table.pread(handle_, data, length_bytes, offset, 0));
+  return outcome(table._pread_v1(handle_, data, length_bytes, offset));
+}
+
+int CBackend::write(Progress &progress, Operation *operation, const uint8_t *data,
+                    uint32_t length_bytes, uint64_t offset) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  const bool async = operation != nullptr && table.async_pwrite != nullptr;
+  const bool fua = native_fua(progress, async, async || table.pwrite != nullptr);
+  if (host::log_is_verbose())
+    host::log_debug("%s: pwrite count=%" PRIu32 " offset=%" PRIu64 " fua=%d",
+                    plugin_.name().c_str(), length_bytes, offset, fua);
+  if (async)
+    return start(*operation, [&](void *conn, uint64_t reqid) {
+      return table.async_pwrite(conn, reqid, fua, handle_, data, length_bytes, offset);
+    });
+  if (table.pwrite != nullptr)
+    return outcome(table.pwrite(handle_, data, length_bytes, offset, fua ? NBDKIT_FLAG_FUA : 0));
+  if (table._pwrite_v1 != nullptr)
+    return outcome(table._pwrite_v1(handle_, data, length_bytes, offset));
+  return EROFS; // can_write said yes all the same
+}
+
+int CBackend::flush(Operation *operation) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  if (host::log_is_verbose())
+    host::log_debug("%s: flush", plugin_.name().c_str());
+  if (operation != nullptr && table.async_flush != nullptr)
+    return start(*operation, [&](void *conn, uint64_t reqid) {
+      return table.async_flush(conn, reqid, handle_);
+    });
+  if (table.flush != nullptr)
+    return outcome(table.flush(handle_, 0));
+  if (table._flush_v1 != nullptr)
+    return outcome(table._flush_v1(handle_));
+  return EINVAL;
+}
+
+int CBackend::trim(Progress &progress, Operation *operation) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  const uint32_t count = progress.request->length_bytes;
+  const uint64_t offset = progress.request->offset;
+  const bool async = operation != nullptr && table.async_trim != nullptr;
+  const bool fua = native_fua(progress, async, async || table.trim != nullptr);
+  if (host::log_is_verbose())
+    host::log_debug("%s: trim count=%" PRIu32 " offset=%" PRIu64 " fua=%d", plugin_.name().c_str(),
+                    count, offset, fua);
+  if (async)
+    return start(*operation, [&](void *conn, uint64_t reqid) {
+      return table.async_trim(conn, reqid, fua, handle_, count, offset);
+    });
+  if (table.trim != nullptr)
+    return outcome(table.trim(handle_, count, offset, fua ? NBDKIT_FLAG_FUA : 0));
+  if (table._trim_v1 != nullptr)
+    return outcome(table._trim_v1(handle_, count, offset));
+  return EINVAL;
+}
+
+int CBackend::zero(Progress &progress, Operation *operation) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  const Request &request = *progress.request;
+  const bool may_trim = (request.flags & wire::NBD_CMD_FLAG_NO_HOLE) == 0;
+  const bool fast = (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0;
+  const uint32_t flags =
+      (may_trim ? NBDKIT_FLAG_MAY_TRIM : 0u) | (fast ? NBDKIT_FLAG_FAST_ZERO : 0u);
+  const bool async = operation != nullptr && table.async_zero != nullptr;
+  const bool fua = native_fua(progress, async, async || table.zero != nullptr);
+  if (host::log_is_verbose())
+    host::log_debug("%s: zero count=%" PRIu32 " offset=%" PRIu64 " may_trim=%d fua=%d fast=%d",
+                    plugin_.name().c_str(), request.length_bytes, request.offset, may_trim, fua,
+                    fast);
+  errno = 0; // so that a stale ENOTSUP is not taken for the plugin's
+  if (async)
+    return start(*operation, [&](void *conn, uint64_t reqid) {
+      return table.async_zero(conn, reqid, fua, handle_, request.length_bytes, request.offset,
+                              flags);
+    });
+  if (table.zero != nullptr)
+    return outcome(table.zero(handle_, request.length_bytes, request.offset,
+                              flags | (fua ? NBDKIT_FLAG_FUA : 0)));
+  if (table._zero_v1 != nullptr && !fast)
+    return outcome(table._zero_v1(handle_, request.length_bytes, request.offset, may_trim));
+  return ENOTSUP;
+}
+
+int CBackend::cache(Progress &progress, Operation *operation) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  const uint32_t count = progress.request->length_bytes;
+  const uint64_t offset = progress.request->offset;
+  if (host::log_is_verbose())
+    host::log_debug("%s: cache count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(), count,
+                    offset);
+  if (operation != nullptr && table.async_cache != nullptr)
+    return start(*operation, [&](void *conn, uint64_t reqid) {
+      return table.async_cache(conn, reqid, handle_, count, offset);
+    });
+  // Without the callback the plugin has said that there is nothing to do.
+  return table.cache != nullptr ? outcome(table.cache(handle_, count, offset, 0)) : 0;
+}
+
+int CBackend::write_zero_piece(Progress &progress, Operation *operation) {
+  const uint8_t *source = zeroes();
+  if (source == nullptr)
+    return ENOMEM;
+  const Request &request = *progress.request;
+  progress.piece_bytes =
+      std::min(request.length_bytes - progress.done_bytes, wire::MAX_PAYLOAD_BYTES);
+  return write(progress, operation, source, progress.piece_bytes,
+               request.offset + progress.done_bytes);
+}
+
+int CBackend::cache_piece(Progress &progress, Operation *operation) {
+  const Request &request = *progress.request;
+  if (!progress.scratch)
+    progress.scratch.reset(new (std::nothrow)
+                               uint8_t[std::min(request.length_bytes, CACHE_PIECE_BYTES)]);
+  if (!progress.scratch)
+    return ENOMEM;
+  progress.piece_bytes = std::min(request.length_bytes - progress.done_bytes, CACHE_PIECE_BYTES);
+  return read(operation, progress.scratch.get(), progress.piece_bytes,
+              request.offset + progress.done_bytes);
+}
+
+} // namespace asyncnbd::backend

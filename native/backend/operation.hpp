@@ -1,0 +1,40 @@
+// One request on its way through a plugin's callbacks: first the one for its command, then those
+// that stand in for what the plugin has not got.
+#pragma once
+
+#include <memory>
+
+#include "backend/backend.hpp"
+#include "host/async_calls.hpp"
+
+namespace asyncnbd::backend {
+
+class CBackend;
+
+enum class Step : uint8_t {
+  command, // the callback of the request's command
+  pieces,  // zeroing by pwrite or caching by pread, piece by piece
+  flush,   // FUA, where the plugin has no better
+};
+
+struct Progress {
+  Request *request = nullptr;
+  Step step = Step::command;
+  bool needs_flush = false;
+  uint32_t done_bytes = 0;            // of the pieces
+  uint32_t piece_bytes = 0;           // of the one being done
+  std::unique_ptr<uint8_t[]> scratch; // what is read only to be cached
+};
+
+// The same for a plugin that may answer later.
+class Operation final : public host::AsyncCall {
+public:
+  Progress progress;
+  CBackend *backend = nullptr;
+
+private:
+  int on_reply(const host::AsyncReply &reply) override;
+  void on_late_reply() override;
+};
+
+} // namespace asyncnbd::backend

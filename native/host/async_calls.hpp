@@ -1,0 +1,63 @@
+// Calls of a plugin's asynchronous callbacks: how each is known to the plugin until it replies,
+// and how a reply finds it, even one that is late, double or made up.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace asyncnbd::host {
+
+// What one of the nbdkit_async_reply functions was given.
+struct AsyncReply {
+  int error = 0; // 0 or an errno
+  // A read's data; of the other functions' replies, nullptr and 0.
+  const uint8_t *data = nullptr;
+  uint32_t length_bytes = 0;
+  // If set, the data stays as it is until this has been called; else until the function returns.
+  void (*release)(void *opaque) = nullptr;
+  void *opaque = nullptr;
+};
+
+// One call at a time, any number one after the other. An object is never destroyed, because a
+// plugin may reply to it for ever: so they are pooled and used again.
+class AsyncCall {
+public:
+  AsyncCall();
+  AsyncCall(const AsyncCall &) = delete;
+  AsyncCall &operator=(const AsyncCall &) = delete;
+
+  // False if there are too many objects for ids to tell apart: do not use this one.
+  bool is_usable() const { return index_ != NO_INDEX; }
+
+  // A call begins. Returns the id by which, together with `conn`, the plugin will reply.
+  uint64_t begin(const void *conn);
+
+  // The call of this id has failed at once. False if the plugin has replied to it all the same.
+  bool fail(uint64_t id);
+
+  // Whoever waits for the reply does so no longer. False if there is nothing to wait for. From
+  // now on the only thing that can come of the call is on_late_reply.
+  bool give_up();
+
+  // The exported functions: 0, or the errno to fail with.
+  static int reply(const void *conn, uint64_t id, const AsyncReply &reply);
+
+protected:
+  ~AsyncCall() = default;
+
+private:
+  // Exactly once for each call that was not failed or given up, on the plugin's thread. Returns
+  // 0, or the errno for the plugin. The call is over: begin may come before this returns.
+  virtual int on_reply(const AsyncReply &reply) = 0;
+  virtual void on_late_reply() = 0;
+
+  static AsyncCall *find(uint64_t id);
+
+  static constexpr uint32_t NO_INDEX = UINT32_MAX;
+  // A number that is different for each call of the object, and in the two lowest bits the state.
+  std::atomic<uint64_t> word_{0};
+  std::atomic<const void *> conn_{nullptr};
+  uint32_t index_;
+};
+
+} // namespace asyncnbd::host
