@@ -96,7 +96,12 @@ bool Connection::execute(PendingRequest *request) {
     return true;
   }
   uint64_t call = baton_.begin_call();
-  backend_->submit(*request);
+  if (pace_.is_slow() && is_worth_another_thread())
+    pass_lead_on(call);
+  {
+    Pace::Timed timed(pace_);
+    backend_->submit(*request);
+  }
   if (baton_.end_call(call))
     return true;
   replies_->flush(true);
@@ -163,13 +168,23 @@ int Connection::refusal(const PendingRequest &request) const {
 
 // ---- passing the lead on ---------------------------------------------------------------------
 
-// The watcher has seen `call` last. Another thread takes the lead, unless the call has ended by
-// the time it runs.
+// Before a call that will be slow: is there something that another thread could do meanwhile? A
+// client that has other requests in flight will soon send more.
+bool Connection::is_worth_another_thread() const {
+  return threads_.load(std::memory_order_relaxed) < max_threads_ &&
+         (reader_->has_more() || live_.load(std::memory_order_relaxed) > 1);
+}
+
+// The watcher has seen `call` last.
 void Connection::on_stuck(uint64_t call) {
-  if (threads_.load(std::memory_order_relaxed) >= max_threads_) {
+  if (threads_.load(std::memory_order_relaxed) < max_threads_)
+    pass_lead_on(call);
+  else
     send_for_stuck_thread();
-    return;
-  }
+}
+
+// Another thread takes the lead, unless the call has ended by the time it runs.
+void Connection::pass_lead_on(uint64_t call) {
   threads_.fetch_add(1, std::memory_order_relaxed);
   bool running = host::run_on_crew([self = self_, call] {
     if (self->baton_.take(call))
@@ -198,6 +213,8 @@ bool Connection::take_lead_from_stuck_thread() {
   uint64_t call = baton_.current_call();
   if (call == 0)
     return false;
+  if (pace_.is_slow())
+    return baton_.take(call);
   const auto deadline = std::chrono::steady_clock::now() + STUCK_AFTER;
   while (std::chrono::steady_clock::now() < deadline)
     if (baton_.current_call() != call)

@@ -12,6 +12,7 @@
 #include "backend/backend.hpp"
 #include "connection/check.hpp"
 #include "connection/memory_budget.hpp"
+#include "connection/pace.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
 #include "connection/scheduler.hpp"
@@ -87,6 +88,8 @@ private:
   void lead_until_passed_on();
   bool execute(PendingRequest *request);
   bool send_if_worthwhile();
+  bool is_worth_another_thread() const;
+  void pass_lead_on(uint64_t call);
   bool take_lead_from_stuck_thread();
   void send_for_stuck_thread();
   int refusal(const PendingRequest &request) const;
@@ -110,6 +113,7 @@ private:
   std::shared_ptr<Connection> self_; // until finish
 
   Baton baton_;
+  Pace pace_;
   unsigned max_threads_ = 1;
   std::atomic<unsigned> threads_{0};
   std::atomic<uint32_t> live_{0}; // requests whose replies have not left

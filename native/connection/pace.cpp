@@ -1,0 +1,43 @@
+// See pace.hpp.
+#include "connection/pace.hpp"
+
+#include <algorithm>
+
+namespace asyncnbd::connection {
+
+namespace {
+
+// To hand a connection's reading to another thread takes a wake-up, 10 to 50 us. A call that
+// takes longer than that is better begun after the hand-over, a shorter one is over before it.
+constexpr std::chrono::microseconds SLOW_FROM{60};
+constexpr std::chrono::microseconds QUICK_UP_TO{25};
+constexpr unsigned TIME_EACH = 16;
+constexpr int CERTAIN = 4; // so many more slow calls than quick ones
+
+} // namespace
+
+Pace::Timed::Timed(Pace &pace) : pace_(nullptr) {
+  const unsigned number = pace.calls_.fetch_add(1, std::memory_order_relaxed);
+  if (!pace.is_slow() && number % TIME_EACH != 0)
+    return;
+  pace_ = &pace;
+  begin_ = Clock::now();
+}
+
+Pace::Timed::~Timed() {
+  if (pace_ != nullptr)
+    pace_->count(Clock::now() - begin_);
+}
+
+void Pace::count(Clock::duration duration) {
+  if (duration > QUICK_UP_TO && duration < SLOW_FROM)
+    return;
+  const int step = duration >= SLOW_FROM ? 1 : -1;
+  // Two threads may count at once and one of them in vain: there will be other calls.
+  const int sum = std::clamp(slow_calls_.load(std::memory_order_relaxed) + step, 0, CERTAIN);
+  slow_calls_.store(sum, std::memory_order_relaxed);
+  if (sum == CERTAIN || sum == 0)
+    is_slow_.store(sum == CERTAIN, std::memory_order_relaxed);
+}
+
+} // namespace asyncnbd::connection
