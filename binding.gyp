@@ -19,6 +19,14 @@
       "ldflags": ["-Wl,--version-script=<(module_root_dir)/native/addon/exports.map", "-pthread"]
     },
     {
+      "target_name": "nbdkit-delay-memory-plugin",
+      "type": "shared_library",
+      "product_prefix": "",
+      "product_dir": "<(PRODUCT_DIR)",
+      "sources": ["native/plugins/delay-memory.c"],
+      "ldflags": ["-pthread"]
+    },
+    {
       "target_name": "nbdkit-file-plugin",
       "type": "shared_library",
       "product_prefix": "",

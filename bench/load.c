@@ -1,8 +1,9 @@
-/* A client that keeps a number of random reads in flight, and counts: load SOCKET BYTES DEPTH
- * SECONDS
+/* A client that keeps a number of requests in flight on each of its connections, and counts:
+ *   load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS
  *
- * One thread that asks and receives in batches, so that it is the server that is measured: fio's
- * nbd engine is at its own limit at about 150,000 requests a second. Prints one JSON object.
+ * One thread that asks and receives in batches and keeps no data, so that it is the server that
+ * is measured: fio's nbd engine is at its own limit at about 150,000 requests a second. Offsets
+ * are random multiples of BYTES. Prints one JSON object.
  */
 
 #define _GNU_SOURCE
@@ -10,23 +11,57 @@
 #include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/uio.h>
 #include <sys/un.h>
 #include <time.h>
 #include <unistd.h>
 
 #define HEADER_BYTES 28
 #define REPLY_BYTES 16
-#define BUFFER_BYTES (1 << 20)
-#define MAX_DEPTH 4096
+#define SCRATCH_BYTES (256 << 10) /* stays in the cache */
+#define MAX_REQUEST_BYTES (32 << 20)
+#define MAX_DEPTH 8192
+#define MAX_STREAMS 64
+#define MAX_DRAIN_NS UINT64_C(500000000)
+#define BATCH 128 /* requests a system call may carry */
 
-static int fd;
-static uint8_t buffer[BUFFER_BYTES];
-static uint64_t started_ns[MAX_DEPTH];
+struct request {
+  uint64_t offset;
+  uint64_t asked_ns;
+};
+
+struct stream {
+  int fd;
+  struct request *requests; /* the cookie is the index */
+  /* Requests that are not sent yet, oldest first, in a ring of `depth`. */
+  uint32_t *unsent;
+  size_t first_unsent;
+  size_t unsent_count;
+  size_t sent_of_first; /* bytes */
+  /* What has arrived of a reply: its header, then data that nobody keeps. */
+  uint8_t header[REPLY_BYTES];
+  size_t header_bytes;
+  size_t data_left;
+};
+
+static bool writes;
+static uint32_t bytes;
+static size_t depth;
+static size_t stream_count;
+static uint64_t blocks;
+static struct stream streams[MAX_STREAMS];
+static uint8_t scratch[SCRATCH_BYTES];
+static uint8_t *payload;
+static size_t in_flight = 0;
+static bool leaving = false;
+
+static uint64_t measure_from_ns;
 static uint64_t *latencies_ns;
 static size_t latency_count = 0;
 static size_t latency_capacity = 1 << 20;
@@ -50,53 +85,57 @@ static uint64_t random_number(void) {
   return state;
 }
 
-static void send_all(const void *data, size_t bytes) {
-  while (bytes > 0) {
-    ssize_t sent = send(fd, data, bytes, MSG_NOSIGNAL);
+static void send_all(int fd, const void *data, size_t count) {
+  while (count > 0) {
+    ssize_t sent = send(fd, data, count, MSG_NOSIGNAL);
     if (sent == -1)
       fail("send");
     data = (const uint8_t *)data + sent;
-    bytes -= (size_t)sent;
+    count -= (size_t)sent;
   }
 }
 
-static void receive_all(void *data, size_t bytes) {
-  while (bytes > 0) {
-    ssize_t received = recv(fd, data, bytes, 0);
+static void receive_all(int fd, void *data, size_t count) {
+  while (count > 0) {
+    ssize_t received = recv(fd, data, count, 0);
     if (received <= 0)
       fail("the server has closed the connection");
     data = (uint8_t *)data + received;
-    bytes -= (size_t)received;
+    count -= (size_t)received;
   }
 }
 
-static void connect_to(const char *path) {
+static int connect_to(const char *path) {
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   strncpy(address.sun_path, path, sizeof address.sun_path - 1);
-  fd = socket(AF_UNIX, SOCK_STREAM, 0);
+  int fd = socket(AF_UNIX, SOCK_STREAM, 0);
   if (fd == -1 || connect(fd, (struct sockaddr *)&address, sizeof address) == -1)
     fail(path);
+  return fd;
 }
 
 /* By NBD_OPT_EXPORT_NAME. Returns the export's size in bytes. */
-static uint64_t handshake(void) {
+static uint64_t handshake(int fd) {
   uint8_t greeting[18];
-  receive_all(greeting, sizeof greeting);
+  receive_all(fd, greeting, sizeof greeting);
   uint8_t choice[20] = {0, 0, 0, 3, 'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T', 0, 0, 0, 1};
-  send_all(choice, sizeof choice);
+  send_all(fd, choice, sizeof choice);
   uint8_t facts[10];
-  receive_all(facts, sizeof facts);
+  receive_all(fd, facts, sizeof facts);
   uint64_t size;
   memcpy(&size, facts, sizeof size);
   return be64toh(size);
 }
 
-static void encode_read(uint8_t *header, uint64_t cookie, uint64_t offset, uint32_t length) {
+static void encode(uint8_t *header, uint16_t type, uint64_t cookie, uint64_t offset,
+                   uint32_t length) {
   const uint32_t magic = htobe32(0x25609513);
   offset = htobe64(offset);
   length = htobe32(length);
+  type = htobe16(type);
   memcpy(header, &magic, 4);
-  memset(header + 4, 0, 4);
+  memset(header + 4, 0, 2);
+  memcpy(header + 6, &type, 2);
   memcpy(header + 8, &cookie, 8);
   memcpy(header + 16, &offset, 8);
   memcpy(header + 24, &length, 4);
@@ -112,57 +151,154 @@ static void record(uint64_t latency_ns) {
   latencies_ns[latency_count++] = latency_ns;
 }
 
-/* Asks for one block under each of the cookies. */
-static void ask(const uint32_t *cookies, size_t count, uint64_t blocks, uint32_t bytes) {
-  static uint8_t headers[MAX_DEPTH * HEADER_BYTES];
-  const uint64_t now = now_ns();
-  for (size_t i = 0; i < count; i++) {
-    encode_read(headers + i * HEADER_BYTES, cookies[i], random_number() % blocks * bytes, bytes);
-    started_ns[cookies[i]] = now;
-  }
-  send_all(headers, count * HEADER_BYTES);
+/* Queues a request under a cookie that is free. */
+static void ask(struct stream *stream, uint32_t cookie, uint64_t now) {
+  stream->requests[cookie].offset = random_number() % blocks * bytes;
+  stream->requests[cookie].asked_ns = now;
+  stream->unsent[(stream->first_unsent + stream->unsent_count++) % depth] = cookie;
+  in_flight++;
 }
 
-/* Receives what there is; collects the cookies of complete replies. */
-static size_t collect(uint32_t *cookies, uint32_t bytes) {
-  static size_t filled = 0;
-  size_t count = 0;
-  const size_t reply_bytes = REPLY_BYTES + bytes;
-  do {
-    ssize_t received = recv(fd, buffer + filled, sizeof buffer - filled, 0);
-    if (received <= 0)
-      fail("the server has closed the connection");
-    filled += (size_t)received;
-  } while (filled < reply_bytes);
-  const uint64_t now = now_ns();
-  size_t at = 0;
-  for (; filled - at >= reply_bytes; at += reply_bytes) {
-    uint32_t error;
-    uint64_t cookie;
-    memcpy(&error, buffer + at + 4, 4);
-    memcpy(&cookie, buffer + at + 8, 8);
-    if (error != 0) {
-      fprintf(stderr, "load: a read failed with NBD error %" PRIu32 "\n", be32toh(error));
-      exit(1);
+/* Drops the first bytes of a list of buffers, which lose those that become empty. */
+static struct iovec *skip(struct iovec *buffers, size_t count) {
+  while (count >= buffers->iov_len)
+    count -= buffers++->iov_len;
+  buffers->iov_base = (uint8_t *)buffers->iov_base + count;
+  buffers->iov_len -= count;
+  return buffers;
+}
+
+/* Sends what the socket takes at once. */
+static void send_queued(struct stream *stream) {
+  static uint8_t headers[BATCH * HEADER_BYTES];
+  const size_t request_bytes = HEADER_BYTES + (writes ? bytes : 0);
+  while (stream->unsent_count > 0) {
+    struct iovec buffers[2 * BATCH];
+    const size_t count = stream->unsent_count < BATCH ? stream->unsent_count : BATCH;
+    size_t used = 0;
+    for (size_t i = 0; i < count; i++) {
+      const uint32_t cookie = stream->unsent[(stream->first_unsent + i) % depth];
+      uint8_t *header = headers + i * HEADER_BYTES;
+      encode(header, writes ? 1 : 0, cookie, stream->requests[cookie].offset, bytes);
+      if (!writes)
+        continue;
+      buffers[used++] = (struct iovec){header, HEADER_BYTES};
+      buffers[used++] = (struct iovec){payload, bytes};
     }
-    record(now - started_ns[cookie]);
-    cookies[count++] = (uint32_t)cookie;
+    if (!writes)
+      buffers[used++] = (struct iovec){headers, count * HEADER_BYTES};
+    struct iovec *rest = skip(buffers, stream->sent_of_first);
+    struct msghdr message = {.msg_iov = rest, .msg_iovlen = used - (size_t)(rest - buffers)};
+    ssize_t sent = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (sent == -1 && errno == EAGAIN)
+      return;
+    if (sent == -1)
+      fail("send");
+    stream->sent_of_first += (size_t)sent;
+    while (stream->sent_of_first >= request_bytes) {
+      stream->sent_of_first -= request_bytes;
+      stream->first_unsent = (stream->first_unsent + 1) % depth;
+      stream->unsent_count--;
+    }
   }
-  memmove(buffer, buffer + at, filled - at);
-  filled -= at;
-  return count;
 }
 
-/* Leaves in order, the replies outstanding received: some servers do not bear it otherwise. */
-static void disconnect(size_t outstanding, uint32_t bytes) {
-  static uint32_t cookies[MAX_DEPTH];
-  while (outstanding > 0)
-    outstanding -= collect(cookies, bytes);
-  uint8_t header[HEADER_BYTES];
-  encode_read(header, 0, 0, 0);
-  header[7] = 2; /* NBD_CMD_DISC */
-  send_all(header, sizeof header);
-  close(fd);
+/* A reply is complete: its place is taken by another request. */
+static void answered(struct stream *stream, uint32_t cookie, uint64_t now) {
+  in_flight--;
+  if (now >= measure_from_ns && !leaving)
+    record(now - stream->requests[cookie].asked_ns);
+  if (!leaving)
+    ask(stream, cookie, now);
+}
+
+static uint32_t cookie_of_reply(const struct stream *stream) {
+  uint32_t magic;
+  uint32_t error;
+  uint64_t cookie;
+  memcpy(&magic, stream->header, 4);
+  memcpy(&error, stream->header + 4, 4);
+  memcpy(&cookie, stream->header + 8, 8);
+  if (be32toh(magic) == 0x67446698 && error == 0 && cookie < depth)
+    return (uint32_t)cookie;
+  fprintf(stderr, "load: a request failed with NBD error %" PRIu32 "\n", be32toh(error));
+  exit(1);
+}
+
+/* Receives what there is, once; false if there is nothing. */
+static bool receive(struct stream *stream, bool may_wait) {
+  ssize_t received = recv(stream->fd, scratch, sizeof scratch, may_wait ? 0 : MSG_DONTWAIT);
+  if (received == -1 && errno == EAGAIN)
+    return false;
+  if (received <= 0)
+    fail("the server has closed the connection");
+  const uint64_t now = now_ns();
+  const uint8_t *at = scratch;
+  for (size_t left = (size_t)received; left > 0;) {
+    if (stream->header_bytes < REPLY_BYTES) {
+      size_t part = REPLY_BYTES - stream->header_bytes;
+      part = part < left ? part : left;
+      memcpy(stream->header + stream->header_bytes, at, part);
+      stream->header_bytes += part;
+      at += part;
+      left -= part;
+      if (stream->header_bytes < REPLY_BYTES)
+        break;
+      stream->data_left = writes ? 0 : bytes;
+    }
+    const size_t part = stream->data_left < left ? stream->data_left : left;
+    stream->data_left -= part;
+    at += part;
+    left -= part;
+    if (stream->data_left == 0) {
+      stream->header_bytes = 0;
+      answered(stream, cookie_of_reply(stream), now);
+    }
+  }
+  return true;
+}
+
+/* One turn of all streams that have something to do. */
+static void serve_streams(void) {
+  struct pollfd polled[MAX_STREAMS];
+  if (stream_count == 1 && streams[0].unsent_count == 0) {
+    receive(&streams[0], true); /* a call less than by poll */
+    send_queued(&streams[0]);
+    return;
+  }
+  for (size_t i = 0; i < stream_count; i++)
+    polled[i] = (struct pollfd){streams[i].fd,
+                                (short)(POLLIN | (streams[i].unsent_count > 0 ? POLLOUT : 0)), 0};
+  if (poll(polled, stream_count, -1) == -1)
+    fail("poll");
+  for (size_t i = 0; i < stream_count; i++) {
+    if ((polled[i].revents & ~POLLOUT) != 0)
+      receive(&streams[i], false);
+    send_queued(&streams[i]);
+  }
+}
+
+static void open_stream(struct stream *stream, const char *socket) {
+  stream->fd = connect_to(socket);
+  blocks = handshake(stream->fd) / bytes;
+  stream->requests = calloc(depth, sizeof *stream->requests);
+  stream->unsent = calloc(depth, sizeof *stream->unsent);
+  if (blocks == 0 || stream->requests == NULL || stream->unsent == NULL)
+    fail("the export is too small, or memory short");
+}
+
+/* In order, with no reply outstanding, if that does not take for ever. */
+static void close_streams(void) {
+  leaving = true;
+  const uint64_t deadline = now_ns() + MAX_DRAIN_NS;
+  while (in_flight > 0 && now_ns() < deadline)
+    serve_streams();
+  for (size_t i = 0; i < stream_count && in_flight == 0; i++) {
+    uint8_t header[HEADER_BYTES];
+    encode(header, 2 /* NBD_CMD_DISC */, 0, 0, 0);
+    send_all(streams[i].fd, header, sizeof header);
+    close(streams[i].fd);
+  }
 }
 
 static int by_value(const void *a, const void *b) {
@@ -171,39 +307,50 @@ static int by_value(const void *a, const void *b) {
   return (left > right) - (left < right);
 }
 
+static double percentile_us(double part) {
+  if (latency_count == 0)
+    return 0;
+  return (double)latencies_ns[(size_t)((double)(latency_count - 1) * part)] / 1e3;
+}
+
 int main(int argc, char **argv) {
-  if (argc != 5) {
-    fprintf(stderr, "usage: load SOCKET BYTES DEPTH SECONDS\n");
+  if (argc != 8) {
+    fprintf(stderr, "usage: load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS\n");
     return 1;
   }
-  const uint32_t bytes = (uint32_t)strtoul(argv[2], NULL, 10);
-  const size_t depth = strtoul(argv[3], NULL, 10);
-  const double seconds = strtod(argv[4], NULL);
-  if (depth == 0 || depth > MAX_DEPTH || bytes == 0 || bytes > BUFFER_BYTES / 2) {
-    fprintf(stderr, "load: depth up to %d, blocks up to %d bytes\n", MAX_DEPTH, BUFFER_BYTES / 2);
+  writes = strcmp(argv[2], "write") == 0;
+  bytes = (uint32_t)strtoul(argv[3], NULL, 10);
+  depth = strtoul(argv[4], NULL, 10);
+  stream_count = strtoul(argv[5], NULL, 10);
+  if (depth == 0 || depth > MAX_DEPTH || stream_count == 0 || stream_count > MAX_STREAMS ||
+      bytes == 0 || bytes > MAX_REQUEST_BYTES) {
+    fprintf(stderr, "load: depth up to %d, streams up to %d, blocks up to %d bytes\n", MAX_DEPTH,
+            MAX_STREAMS, MAX_REQUEST_BYTES);
     return 1;
   }
   latencies_ns = malloc(latency_capacity * sizeof *latencies_ns);
-  if (latencies_ns == NULL)
+  payload = malloc(bytes);
+  if (latencies_ns == NULL || payload == NULL)
     fail("memory");
-  connect_to(argv[1]);
-  const uint64_t blocks = handshake() / bytes;
+  memset(payload, 0x5a, bytes);
+  for (size_t i = 0; i < stream_count; i++)
+    open_stream(&streams[i], argv[1]);
 
-  uint32_t cookies[MAX_DEPTH];
-  for (uint32_t i = 0; i < depth; i++)
-    cookies[i] = i;
-  const uint64_t begin = now_ns();
-  const uint64_t end = begin + (uint64_t)(seconds * 1e9);
-  ask(cookies, depth, blocks, bytes);
-  uint64_t now;
+  uint64_t now = now_ns();
+  measure_from_ns = now + (uint64_t)(strtod(argv[6], NULL) * 1e9);
+  const uint64_t end = measure_from_ns + (uint64_t)(strtod(argv[7], NULL) * 1e9);
+  for (size_t i = 0; i < stream_count; i++) {
+    for (uint32_t cookie = 0; cookie < depth; cookie++)
+      ask(&streams[i], cookie, now);
+    send_queued(&streams[i]);
+  }
   while ((now = now_ns()) < end)
-    ask(cookies, collect(cookies, bytes), blocks, bytes);
-  const size_t counted = latency_count;
-  disconnect(depth, bytes);
+    serve_streams();
+  close_streams();
 
-  qsort(latencies_ns, counted, sizeof *latencies_ns, by_value);
-  printf("{\"requests\":%zu,\"seconds\":%.6f,\"p50Us\":%.1f,\"p99Us\":%.1f}\n", counted,
-         (double)(now - begin) / 1e9, (double)latencies_ns[counted / 2] / 1e3,
-         (double)latencies_ns[counted * 99 / 100] / 1e3);
+  qsort(latencies_ns, latency_count, sizeof *latencies_ns, by_value);
+  printf("{\"requests\":%zu,\"seconds\":%.6f,\"p50Us\":%.1f,\"p99Us\":%.1f,\"p999Us\":%.1f}\n",
+         latency_count, (double)(now - measure_from_ns) / 1e9, percentile_us(0.5),
+         percentile_us(0.99), percentile_us(0.999));
   return 0;
 }

@@ -3,13 +3,13 @@
 
 import { writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
-import { buildLoad, randomReads } from "./support/load.mjs";
+import { apply, buildLoad } from "./support/load.mjs";
 import { commands, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
 const DEPTHS = [1, 32, 128];
 const BYTES = 4096;
-const WARM_UP_SECONDS = 0.2;
+const warmUpSeconds = 0.2;
 
 const { values: options } = parseArgs({
   options: {
@@ -21,22 +21,24 @@ const { values: options } = parseArgs({
 const seconds = Number(options.seconds);
 const trials = Number(options.trials);
 
-/** One trial in a fresh process. @param {string} server @param {number} depth */
+/** @typedef {keyof typeof commands} ServerName */
+const servers = /** @type {ServerName[]} */ (Object.keys(commands));
+
+/** One trial in a fresh process. @param {ServerName} server @param {number} depth */
 const trial = (server, depth) =>
-  withServer(server, ["memory", "256M"], async (socket) => {
-    await randomReads(socket, { bytes: BYTES, depth, seconds: WARM_UP_SECONDS });
-    return randomReads(socket, { bytes: BYTES, depth, seconds });
-  });
+  withServer([...commands[server], "memory", "256M"], (socket) =>
+    apply(socket, { direction: "read", bytes: BYTES, depth, warmUpSeconds, seconds }),
+  );
 
 buildLoad();
 /** @type {{ server: string, depth: number, perSecond: number, spread: number, p99Us: number }[]} */
 const results = [];
 for (const depth of DEPTHS) {
   /** @type {Record<string, import("./support/load.mjs").Measured[]>} */
-  const measured = Object.fromEntries(Object.keys(commands).map((server) => [server, []]));
+  const measured = Object.fromEntries(servers.map((server) => [server, []]));
   // Alternating, so that what else the machine does hits both alike.
   for (let i = 0; i < trials; i++)
-    for (const server of Object.keys(commands)) measured[server]?.push(await trial(server, depth));
+    for (const server of servers) measured[server]?.push(await trial(server, depth));
   for (const [server, runs] of Object.entries(measured)) {
     const rates = runs.map((run) => run.requests / run.seconds);
     const p99Us = median(runs.map((run) => run.p99Us));

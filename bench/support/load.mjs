@@ -14,22 +14,43 @@ export function buildLoad() {
   execFileSync("cc", ["-std=gnu11", "-O2", "-o", program, source], { stdio: "inherit" });
 }
 
+/** Compiles one of the examples. Returns its path. @param {string} example */
+export function buildPlugin(example) {
+  const plugin = `${folder}${example}.so`;
+  const include = fileURLToPath(new URL("../../native/include", import.meta.url));
+  const file = fileURLToPath(new URL(`../../examples/${example}.c`, import.meta.url));
+  mkdirSync(folder, { recursive: true });
+  execFileSync("cc", ["-O2", "-fPIC", "-shared", `-I${include}`, file, "-o", plugin]);
+  return plugin;
+}
+
 /**
+ * @typedef {object} Load
+ * @property {"read" | "write"} direction
+ * @property {number} bytes of each request, at random offsets
+ * @property {number} depth requests in flight on each connection
+ * @property {number} [streams] connections
+ * @property {number} [warmUpSeconds] before measuring
+ * @property {number} seconds
+ *
  * @typedef {object} Measured
  * @property {number} requests
  * @property {number} seconds
  * @property {number} p50Us
  * @property {number} p99Us
+ * @property {number} p999Us
  */
 
 /**
- * Random reads of `bytes` each, `depth` of them in flight.
  * @param {string} socket
- * @param {{ bytes: number, depth: number, seconds: number }} load
+ * @param {Load} load
  * @returns {Promise<Measured>}
  */
-export async function randomReads(socket, { bytes, depth, seconds }) {
-  const args = [socket, bytes, depth, seconds].map(String);
+export async function apply(
+  socket,
+  { direction, bytes, depth, streams = 1, warmUpSeconds = 0, seconds },
+) {
+  const args = [socket, direction, bytes, depth, streams, warmUpSeconds, seconds].map(String);
   const { stdout } = await promisify(execFile)(program, args);
   return JSON.parse(stdout);
 }

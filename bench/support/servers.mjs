@@ -9,7 +9,6 @@ import { fileURLToPath } from "node:url";
 
 const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 
-/** @type {Readonly<Record<string, readonly string[]>>} */
 export const commands = {
   asyncnbd: [process.execPath, main],
   nbdkit: ["nbdkit"],
@@ -32,22 +31,21 @@ const canConnect = (socket) =>
 /**
  * Runs `measure` against a fresh server.
  * @template T
- * @param {string} server a key of commands
- * @param {readonly string[]} plugin
- * @param {(socket: string) => Promise<T>} measure
+ * @param {readonly string[]} command with all options but where to listen
+ * @param {(socket: string, pid: number) => Promise<T>} measure
  */
-export async function withServer(server, plugin, measure) {
+export async function withServer(command, measure) {
   const directory = mkdtempSync(join(tmpdir(), "asyncnbd-bench-"));
   const socket = join(directory, "sock");
-  const [file, ...args] = /** @type {[string, ...string[]]} */ (commands[server]);
-  const child = spawn(file, [...args, "-f", "-U", socket, ...plugin], { stdio: "inherit" });
+  const [file, ...args] = /** @type {[string, ...string[]]} */ (command);
+  const child = spawn(file, [...args, "-f", "-U", socket], { stdio: "inherit" });
   try {
     const deadline = Date.now() + START_DEADLINE_MS;
     while (!(await canConnect(socket))) {
-      if (Date.now() > deadline) throw new Error(`${server} does not listen`);
+      if (Date.now() > deadline) throw new Error(`${command.join(" ")} does not listen`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    return await measure(socket);
+    return await measure(socket, /** @type {number} */ (child.pid));
   } finally {
     child.kill();
     await new Promise((resolve) => child.once("close", resolve));

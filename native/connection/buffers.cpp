@@ -7,9 +7,9 @@ namespace asyncnbd::connection {
 
 namespace {
 
-// What an idle connection keeps. Fresh memory costs a page fault per 4 KiB, which is more than
-// sending it does; so buffers of the usual sizes stay, giants go.
-constexpr size_t MAX_FREE_BYTES = 8u << 20;
+// What a busy connection keeps; an idle one calls trim. Fresh memory costs a page fault per 4 KiB,
+// which is more than sending it does; so buffers of the usual sizes stay, giants go.
+constexpr size_t MAX_FREE_BYTES = 64u << 20;
 constexpr size_t MAX_KEPT_BYTES = 4u << 20;
 constexpr size_t PAGE_BYTES = 4096;
 // A free buffer serves a smaller request unless that would waste most of it.

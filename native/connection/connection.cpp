@@ -19,6 +19,8 @@ constexpr size_t FLUSH_BYTES = 128 << 10;
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
 // From here on, sending lent data at once, by a system call of its own, beats a copy.
 constexpr uint32_t DIRECT_BYTES = 32 << 10;
+// As many times the watcher must see an asynchronous callback before it counts as stuck.
+constexpr unsigned ASYNC_STUCK_TICKS = 50;
 // Between attempts to end what does not end.
 constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
 // How long a thread that has finished a slow call looks whether the leader is stuck in another.
@@ -39,6 +41,10 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
     return false;
   const bool overlapping = (*backend)->thread_model() >= backend::ThreadModel::parallel;
   max_threads_ = overlapping ? settings.max_threads : 1;
+  // A leader whose calls return at once must not stop reading because the client is slow to take
+  // earlier replies: requests that wait in the socket would all begin at the same time later.
+  if ((*backend)->thread_model() == backend::ThreadModel::async)
+    when_full_ = WhenFull::come_back;
   facts_ = {(*backend)->capabilities().size_bytes, settings.flags};
   grace_ = settings.grace;
   server_budget_ = settings.server_budget;
@@ -48,7 +54,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<ReplyListener &>(*this));
   reader_ = std::make_unique<RequestReader>(
       *transport_, *replies_, facts_, static_cast<backend::Completer &>(*this),
-      static_cast<Admission &>(*this), stop_requested_, settings.spin_us);
+      static_cast<Admission &>(*this), stop_requested_, settings.spin_us, when_full_);
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
@@ -77,7 +83,7 @@ void Connection::lead() {
 
 // Returns when the lead was taken by another thread, or the connection has come to its end.
 void Connection::lead_until_passed_on() {
-  replies_->flush(true); // a thread stuck in a call may have left some behind
+  replies_->flush(when_full_); // a thread stuck in a call may have left some behind
   while (PendingRequest *request = reader_->next()) {
     if (!execute(request))
       return;
@@ -96,7 +102,7 @@ bool Connection::execute(PendingRequest *request) {
     return true;
   }
   uint64_t call = baton_.begin_call();
-  if (pace_.is_slow() && is_worth_another_thread())
+  if (when_full_ == WhenFull::wait && pace_.is_slow() && is_worth_another_thread())
     pass_lead_on(call);
   {
     Pace::Timed timed(pace_);
@@ -104,7 +110,7 @@ bool Connection::execute(PendingRequest *request) {
   }
   if (baton_.end_call(call))
     return true;
-  replies_->flush(true);
+  replies_->flush(when_full_ == WhenFull::wait ? WhenFull::wait : WhenFull::pass_on);
   return false;
 }
 
@@ -112,7 +118,9 @@ bool Connection::execute(PendingRequest *request) {
 bool Connection::send_if_worthwhile() {
   if (replies_->pending_bytes() < FLUSH_BYTES)
     return true;
-  replies_->flush(true);
+  replies_->flush(when_full_);
+  if (when_full_ == WhenFull::come_back)
+    return true; // what may be in flight is limit enough
   auto has_room = [this] { return replies_->pending_bytes() <= MAX_PENDING_BYTES; };
   return has_room() || wait_until(has_room, false);
 }
@@ -138,7 +146,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
   // Sequentially consistent: either we see what on_sent has done, or it sees that we wait.
   leader_waits_.store(true);
   while (!(met = condition())) {
-    replies_->flush(true);
+    replies_->flush(WhenFull::come_back);
     if ((met = condition()))
       break;
     int timeout_ms = -1;
@@ -148,7 +156,8 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
         break;
       timeout_ms = static_cast<int>(left.count());
     }
-    const transport::Wait event = transport_->wait_for_wake(!deadline_, !deadline_, timeout_ms);
+    const transport::Wait event = transport_->wait(
+        {.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms, !deadline_);
     if (event == transport::Wait::stopping || event == transport::Wait::hung_up)
       deadline_ = clock::now() + grace_;
   }
@@ -177,6 +186,14 @@ bool Connection::is_worth_another_thread() const {
 
 // The watcher has seen `call` last.
 void Connection::on_stuck(uint64_t call) {
+  // Asynchronous callbacks return at once, unless the system is short of processors; then a
+  // thread more is no help.
+  if (when_full_ == WhenFull::come_back) {
+    stuck_ticks_ = call == stuck_call_ ? stuck_ticks_ + 1 : 0;
+    stuck_call_ = call;
+    if (stuck_ticks_ < ASYNC_STUCK_TICKS)
+      return;
+  }
   if (threads_.load(std::memory_order_relaxed) < max_threads_)
     pass_lead_on(call);
   else
@@ -201,7 +218,7 @@ void Connection::send_for_stuck_thread() {
   if (replies_->pending_bytes() == 0 || is_sending_.exchange(true, std::memory_order_relaxed))
     return;
   bool running = host::run_on_crew([self = self_] {
-    self->replies_->flush(true);
+    self->replies_->flush(WhenFull::wait);
     self->is_sending_.store(false, std::memory_order_relaxed);
   });
   if (!running)
@@ -241,7 +258,7 @@ void Connection::answer(PendingRequest *request) {
   std::shared_ptr<Connection> keep = self_; // finish cannot have come before
   replies_->push(request);
   if (replies_->pending_bytes() >= FLUSH_BYTES || !host::join_reply_batch(keep))
-    replies_->flush(false);
+    replies_->flush(WhenFull::pass_on);
 }
 
 void Connection::complete_with(backend::Request &completed, const uint8_t *data) {

@@ -71,7 +71,7 @@ private:
   void release(backend::Request &request) override;
   bool client_has_gone() const override;
   // host::BatchMember
-  void send_batch() override { replies_->flush(false); }
+  void send_batch() override { replies_->flush(WhenFull::pass_on); }
   // Admission
   bool admit(uint32_t bytes) override;
   void withdraw(uint32_t bytes) override { budget_->give_back(bytes); }
@@ -114,7 +114,10 @@ private:
 
   Baton baton_;
   Pace pace_;
+  uint64_t stuck_call_ = 0; // the watcher's
+  unsigned stuck_ticks_ = 0;
   unsigned max_threads_ = 1;
+  WhenFull when_full_ = WhenFull::wait; // for the leader
   std::atomic<unsigned> threads_{0};
   std::atomic<uint32_t> live_{0}; // requests whose replies have not left
 

@@ -1,6 +1,7 @@
 // See reply_queue.hpp.
 #include "connection/reply_queue.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstring>
 
@@ -12,6 +13,9 @@ namespace asyncnbd::connection {
 namespace {
 
 constexpr size_t MAX_BUFFERS = 256; // well under IOV_MAX, and on the stack
+// A thread that has other things to do sends this much at most before it does them: a client
+// that reads as fast as we send would keep it for ever.
+constexpr size_t TURN_BYTES = 512 << 10;
 
 size_t data_bytes(const PendingRequest &request) {
   const bool has_data = request.type == wire::NBD_CMD_READ && request.error == 0;
@@ -97,14 +101,14 @@ void ReplyQueue::push(PendingRequest *request) {
   }
 }
 
-void ReplyQueue::flush(bool may_block) {
+void ReplyQueue::flush(WhenFull when_full) {
   if (is_full_.load()) {
-    if (!may_block)
+    if (when_full == WhenFull::pass_on)
       return;
     is_full_.store(false);
   }
   if (flushes_.fetch_add(1, std::memory_order_acq_rel) == 0)
-    send_while_asked(may_block);
+    send_while_asked(when_full);
 }
 
 bool ReplyQueue::send_borrowed(PendingRequest *request, const uint8_t *data) {
@@ -114,29 +118,30 @@ bool ReplyQueue::send_borrowed(PendingRequest *request, const uint8_t *data) {
   request->lent = {data, nullptr, nullptr};
   request->is_borrowed = true;
   push(request);
-  send_while_asked(false);
+  send_while_asked(WhenFull::pass_on);
   return true;
 }
 
 // With the send right, which is given up at the end.
-void ReplyQueue::send_while_asked(bool may_block) {
+void ReplyQueue::send_while_asked(WhenFull when_full) {
   uint32_t seen;
   do {
     seen = flushes_.load(std::memory_order_acquire);
-    if (!send_queued(may_block)) {
-      stop_sending();
+    if (!send_queued(when_full)) {
+      stop_sending(when_full);
       return;
     }
     // Fails if another thread has flushed in between: its reply may have come too late for us.
   } while (!flushes_.compare_exchange_strong(seen, 0, std::memory_order_acq_rel));
 }
 
-// The socket is full. Whoever counts on us is served by the flush that on_full asks for.
-void ReplyQueue::stop_sending() {
+// The socket is full, or our turn over. Who counts on us is served by the leader's next flush.
+void ReplyQueue::stop_sending(WhenFull when_full) {
   keep_borrowed(unsent_);
   is_full_.store(true);
   flushes_.store(0);
-  listener_.on_full();
+  if (when_full == WhenFull::pass_on)
+    listener_.on_full();
 }
 
 void ReplyQueue::take_pushed() {
@@ -154,12 +159,15 @@ void ReplyQueue::take_pushed() {
   last_unsent_ = newest;
 }
 
-// False if replies are left that cannot be sent without waiting.
-bool ReplyQueue::send_queued(bool may_block) {
+// False if replies are left for later.
+bool ReplyQueue::send_queued(WhenFull when_full) {
+  const bool may_block = when_full == WhenFull::wait;
+  size_t turn_bytes = may_block ? SIZE_MAX : TURN_BYTES;
   take_pushed();
   while (unsent_ != nullptr) {
     Gathered gathered;
-    for (PendingRequest *request = unsent_; request != nullptr && gathered.has_room();
+    for (PendingRequest *request = unsent_;
+         request != nullptr && gathered.has_room() && gathered.bytes() < turn_bytes;
          request = request->next) {
       const bool begun = request == unsent_ && sent_bytes_ > 0;
       if (!begun)
@@ -177,6 +185,9 @@ bool ReplyQueue::send_queued(bool may_block) {
       continue;
     }
     drop_sent(static_cast<size_t>(sent));
+    turn_bytes -= std::min(turn_bytes, static_cast<size_t>(sent));
+    if (turn_bytes == 0 && unsent_ != nullptr)
+      return false;
   }
   return true;
 }

@@ -35,8 +35,15 @@ public:
   virtual ~ReplyListener() = default;
   // Replies have been sent or dropped: a chain linked by `next`.
   virtual void on_sent(PendingRequest *first, uint32_t count) = 0;
-  // A flush that may not block has left replies behind. One that may must follow.
+  // Replies are left behind that the leader must send.
   virtual void on_full() = 0;
+};
+
+// What a thread that sends does when the socket is full.
+enum class WhenFull {
+  wait,     // until the client reads
+  pass_on,  // leave the rest to the connection's leader, who is told
+  come_back // it is the leader, and knows by is_full
 };
 
 class ReplyQueue {
@@ -48,8 +55,11 @@ public:
   void push(PendingRequest *request);
 
   // Sends all that is queued, or leaves it to the thread that is sending already: that one looks
-  // again before it stops. Any thread. `may_block`: waits while the client does not read.
-  void flush(bool may_block);
+  // again before it stops. Any thread.
+  void flush(WhenFull when_full);
+
+  // Replies wait for the leader and room in the socket.
+  bool is_full() const { return is_full_.load(); }
 
   // Sends a read whose data is lent only until this returns, without waiting. False, and nothing
   // is done, if another thread is sending.
@@ -59,9 +69,9 @@ public:
   size_t pending_bytes() const { return pending_bytes_.load(std::memory_order_relaxed); }
 
 private:
-  void send_while_asked(bool may_block);
-  void stop_sending();
-  bool send_queued(bool may_block);
+  void send_while_asked(WhenFull when_full);
+  void stop_sending(WhenFull when_full);
+  bool send_queued(WhenFull when_full);
   void take_pushed();
   void drop_sent(size_t bytes);
 
@@ -72,7 +82,7 @@ private:
   std::atomic<size_t> pending_bytes_{0};
   // Calls of flush not yet taken care of; who raises it from 0 holds the send right.
   std::atomic<uint32_t> flushes_{0};
-  // The socket was full, and who may not block need not try.
+  // The socket was full; who would pass the rest on need not try.
   std::atomic<bool> is_full_{false};
 
   // Guarded by the send right.

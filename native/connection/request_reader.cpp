@@ -33,10 +33,10 @@ constexpr auto STOP_GRACE = std::chrono::seconds(1);
 RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
                              const ExportFacts &facts, backend::Completer &completer,
                              Admission &admission, const std::atomic<bool> &stop_requested,
-                             unsigned spin_us)
+                             unsigned spin_us, WhenFull when_full)
     : transport_(transport), replies_(replies), facts_(facts), completer_(completer),
       admission_(admission), stop_requested_(stop_requested), spinner_(spin_us),
-      receive_limit_bytes_(INPUT_BYTES) {}
+      when_full_(when_full), receive_limit_bytes_(INPUT_BYTES) {}
 
 RequestReader::~RequestReader() {
   if (input_ != nullptr)
@@ -263,9 +263,9 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
     stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
   for (;;) {
     // All that was asked so far has been answered or is being worked on: let the client know.
-    replies_.flush(true);
+    replies_.flush(when_full_);
     ssize_t received = transport_.receive(data, capacity_bytes);
-    if (received == -EAGAIN && !stop_deadline_)
+    if (received == -EAGAIN && !stop_deadline_ && !replies_.is_full())
       spinner_.spin([&] {
         received = transport_.receive(data, capacity_bytes);
         return received != -EAGAIN;
@@ -302,15 +302,17 @@ bool RequestReader::may_wait(bool between_requests) {
   auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       *stop_deadline_ - std::chrono::steady_clock::now());
   return left.count() > 0 &&
-         transport_.wait(false, static_cast<int>(left.count())) != transport::Wait::timed_out;
+         transport_.wait({.input = true, .room = replies_.is_full()},
+                         static_cast<int>(left.count())) != transport::Wait::timed_out;
 }
 
 transport::Wait RequestReader::wait_for_client() {
-  const transport::Wait result = transport_.wait(true, IDLE_MS);
+  const transport::Wanted wanted{.input = true, .room = replies_.is_full(), .stop = true};
+  const transport::Wait result = transport_.wait(wanted, IDLE_MS);
   if (result != transport::Wait::timed_out)
     return result;
   pool_.trim();
-  return transport_.wait(true, -1);
+  return transport_.wait(wanted, -1);
 }
 
 } // namespace asyncnbd::connection

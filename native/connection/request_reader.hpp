@@ -28,10 +28,11 @@ public:
 // Belongs to whoever leads the connection; only recycle is for other threads.
 class RequestReader {
 public:
-  // Before it waits for the client, the reader has all replies sent.
+  // Before it waits for the client, the reader has all replies sent; if it is to come back when
+  // the socket is full, it goes on reading meanwhile.
   RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
                 backend::Completer &completer, Admission &admission,
-                const std::atomic<bool> &stop_requested, unsigned spin_us);
+                const std::atomic<bool> &stop_requested, unsigned spin_us, WhenFull when_full);
   ~RequestReader();
   RequestReader(const RequestReader &) = delete;
   RequestReader &operator=(const RequestReader &) = delete;
@@ -75,6 +76,7 @@ private:
   Admission &admission_;
   const std::atomic<bool> &stop_requested_;
   Spinner spinner_;
+  const WhenFull when_full_;
 
   BufferPool pool_;
   Buffer *input_ = nullptr; // bytes [begin_, end_) are received and not yet parsed

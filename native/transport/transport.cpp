@@ -63,34 +63,29 @@ ssize_t Transport::receive(void *data, size_t capacity_bytes) {
   }
 }
 
-Wait Transport::wait(bool heed_stop, int timeout_ms) {
-  const Wait result = wait_for(in_fd_, POLLIN, heed_stop, timeout_ms);
-  return result == Wait::hung_up ? Wait::readable : result; // receive knows more
-}
-
-Wait Transport::wait_for_wake(bool heed_stop, bool heed_hang_up, int timeout_ms) {
+Wait Transport::wait(Wanted wanted, int timeout_ms, bool heed_hang_up) {
   // The end of a pipe may have bytes before it, and only reading finds out.
-  return wait_for(heed_hang_up && is_socket_ ? in_fd_ : -1, 0, heed_stop, timeout_ms);
-}
-
-Wait Transport::wait_for(int in_fd, short input_events, bool heed_stop, int timeout_ms) {
+  const bool looks_at_input = wanted.input || (heed_hang_up && is_socket_);
   // poll ignores descriptors that are -1.
-  pollfd ends[] = {{in_fd, input_events, 0},
-                   {heed_stop ? stop_fd_ : -1, POLLIN, 0},
+  pollfd ends[] = {{looks_at_input ? in_fd_ : -1, static_cast<short>(wanted.input ? POLLIN : 0), 0},
+                   {wanted.stop ? stop_fd_ : -1, POLLIN, 0},
+                   {wanted.room ? out_fd_ : -1, POLLOUT, 0},
                    {wake_fd_, POLLIN, 0},
                    {abort_fd_, POLLIN, 0}};
-  int ready = poll(ends, 4, timeout_ms);
+  int ready = poll(ends, 5, timeout_ms);
   if (ready == 0)
     return Wait::timed_out;
-  if (ready > 0 && ends[2].revents != 0) {
+  if (ready < 0) // EINTR: the caller looks again
+    return Wait::woken;
+  if (ends[3].revents != 0) {
     uint64_t wakes;
     (void)!read(wake_fd_, &wakes, sizeof wakes); // nothing to read: another wait was faster
   }
-  if (ready > 0 && ends[0].revents != 0)
-    return (ends[0].revents & POLLIN) != 0 ? Wait::readable : Wait::hung_up;
-  if (ready > 0 && ends[1].revents != 0)
+  if (ends[0].revents != 0)
+    return wanted.input ? Wait::readable : Wait::hung_up;
+  if (ends[1].revents != 0)
     return Wait::stopping;
-  return Wait::woken; // also after EINTR and an abort: the caller looks again
+  return ends[2].revents != 0 ? Wait::writable : Wait::woken; // woken after an abort too
 }
 
 void Transport::wake() {
@@ -149,7 +144,8 @@ void Transport::drain() {
     auto left = std::chrono::duration_cast<std::chrono::milliseconds>(deadline - clock::now());
     if (left.count() <= 0)
       return;
-    if (received == -EAGAIN && wait(false, static_cast<int>(left.count())) == Wait::timed_out)
+    if (received == -EAGAIN &&
+        wait({.input = true}, static_cast<int>(left.count())) == Wait::timed_out)
       return;
   }
 }

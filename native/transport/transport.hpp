@@ -10,7 +10,14 @@
 
 namespace asyncnbd::transport {
 
-enum class Wait { readable, stopping, woken, hung_up, timed_out };
+enum class Wait { readable, writable, stopping, woken, hung_up, timed_out };
+
+// What ends a wait, besides wake and the end of the stream.
+struct Wanted {
+  bool input = false;
+  bool room = false; // to send
+  bool stop = false; // the server stops
+};
 
 class Transport {
 public:
@@ -29,13 +36,10 @@ public:
   // False: the system has no descriptor left for what wake needs.
   bool is_usable() const { return wake_fd_ != -1; }
 
-  // Waits until receive has something to say (the end and errors too), or wake is called.
-  // `heed_stop`: also until the server stops. timeout_ms < 0 waits for ever.
-  Wait wait(bool heed_stop, int timeout_ms);
-
-  // The same, but what arrives is no reason to return, only that the peer has hung up:
-  // `heed_hang_up`, which is seen at once again the next time.
-  Wait wait_for_wake(bool heed_stop, bool heed_hang_up, int timeout_ms);
+  // Waits until something wanted is there, or wake is called. If input is wanted, its end and
+  // errors count as input; if not, and `heed_hang_up`, the peer's hanging up ends the wait, and
+  // the next one too. timeout_ms < 0 waits for ever.
+  Wait wait(Wanted wanted, int timeout_ms, bool heed_hang_up = false);
 
   // Ends a wait, the present one or else the next. Any thread.
   void wake();
@@ -56,7 +60,6 @@ public:
 
 private:
   bool wait_writable();
-  Wait wait_for(int in_fd, short input_events, bool heed_stop, int timeout_ms);
   void drain();
 
   int in_fd_;

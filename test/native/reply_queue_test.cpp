@@ -12,6 +12,7 @@
 
 using namespace asyncnbd;
 using connection::PendingRequest;
+using connection::WhenFull;
 
 namespace {
 
@@ -70,7 +71,7 @@ TEST_CASE("replies leave in the order in which they were pushed") {
   for (uint64_t i = 0; i < 1000; i++)
     sending.queue.push(&requests.emplace_back(i, false));
   CHECK(sending.queue.pending_bytes() == 16000);
-  sending.queue.flush(true);
+  sending.queue.flush(WhenFull::wait);
   CHECK(sending.queue.pending_bytes() == 0);
   for (uint64_t i = 0; i < 1000; i++) {
     Reply reply;
@@ -90,7 +91,7 @@ TEST_CASE("replies of many threads arrive once each, with their own data") {
     threads.emplace_back([&, t] {
       for (uint64_t i = 0; i < EACH; i++) {
         sending.queue.push(&requests[t].emplace_back(t * EACH + i, true));
-        sending.queue.flush(true);
+        sending.queue.flush(WhenFull::wait);
       }
     });
   std::set<uint64_t> cookies;
@@ -114,7 +115,7 @@ TEST_CASE("replies to a client that has gone are dropped, and all are accounted 
   std::deque<OwnRequest> requests;
   for (uint64_t i = 0; i < 100; i++) {
     sending.queue.push(&requests.emplace_back(i, true));
-    sending.queue.flush(true);
+    sending.queue.flush(WhenFull::wait);
   }
   CHECK(sending.sent == 100);
 }
@@ -127,11 +128,11 @@ TEST_CASE("a thread that may not block leaves what a full socket does not take, 
     LargeRequest &request = requests.emplace_back(i);
     memset(request.data, static_cast<int>(i), request.length_bytes);
     sending.queue.push(&request);
-    sending.queue.flush(false);
+    sending.queue.flush(WhenFull::pass_on);
   }
   CHECK(sending.full == 1); // and did not try again and again
   CHECK(sending.sent < COUNT);
-  std::thread sender([&] { sending.queue.flush(true); });
+  std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
   for (uint64_t i = 0; i < COUNT; i++) {
     Reply reply;
     std::vector<uint8_t> data(1 << 20);
@@ -143,6 +144,27 @@ TEST_CASE("a thread that may not block leaves what a full socket does not take, 
   sender.join();
   CHECK(sending.sent == COUNT);
   CHECK(sending.queue.pending_bytes() == 0);
+}
+
+TEST_CASE("who has other things to do sends for one turn, though the client keeps up") {
+  constexpr uint64_t COUNT = 8;
+  Sending sending;
+  std::deque<LargeRequest> requests;
+  for (uint64_t i = 0; i < COUNT; i++)
+    sending.queue.push(&requests.emplace_back(i));
+  std::atomic<bool> is_over{false};
+  std::thread client([&] {
+    std::vector<uint8_t> data(COUNT * (wire::SIMPLE_REPLY_BYTES + (1 << 20)));
+    CHECK(read_all(sending.sockets.client, data.data(), data.size()));
+    is_over = true;
+  });
+  int turns = 0;
+  for (; !is_over || sending.queue.is_full(); turns++)
+    sending.queue.flush(WhenFull::come_back);
+  client.join();
+  CHECK(turns > static_cast<int>(COUNT));
+  CHECK(sending.full == 0);
+  CHECK(sending.sent == COUNT);
 }
 
 TEST_CASE("borrowed data is sent or copied before send_borrowed returns") {
@@ -163,7 +185,7 @@ TEST_CASE("borrowed data is sent or copied before send_borrowed returns") {
   });
   replier.join();
   CHECK(sending.full >= 1);
-  std::thread sender([&] { sending.queue.flush(true); });
+  std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
   for (uint64_t i = 0; i < COUNT; i++) {
     Reply reply;
     std::vector<uint8_t> data(1 << 20);
@@ -183,7 +205,7 @@ TEST_CASE("lent data follows its header") {
   OwnRequest after(6, true);
   sending.queue.push(&request);
   sending.queue.push(&after);
-  std::thread sender([&] { sending.queue.flush(true); });
+  std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
   Reply reply;
   std::vector<uint8_t> data(1 << 20);
   REQUIRE(read_reply(sending.sockets.client, &reply));

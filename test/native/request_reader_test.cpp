@@ -43,7 +43,8 @@ struct Reading final : connection::ReplyListener {
   NoCompleter completer;
   std::atomic<bool> stop{false};
   Charging charging;
-  connection::RequestReader reader{transport, replies, facts, completer, charging, stop, 0};
+  connection::RequestReader reader{transport, replies, facts, completer,
+                                   charging,  stop,    0,     connection::WhenFull::wait};
 
   void on_sent(PendingRequest *, uint32_t) override {}
   void on_full() override {}

@@ -54,7 +54,8 @@ TEST_CASE("abort ends a send and a wait that would last for ever") {
     while (transport.send(&buffer, 1, true) > 0) {
     }
   });
-  std::thread waiter([&] { CHECK(transport.wait(true, -1) == Wait::readable); });
+  std::thread waiter(
+      [&] { CHECK(transport.wait({.input = true, .stop = true}, -1) == Wait::readable); });
   uint8_t byte;
   CHECK(recv(sockets.client, &byte, 1, 0) == 1); // the sender is at work
   transport.abort();
@@ -72,12 +73,13 @@ TEST_CASE("pipes work as sockets do, and can be aborted too") {
   uint8_t byte = 5;
   CHECK(transport.receive(&byte, 1) == -EAGAIN);
   REQUIRE(write(in[1], &byte, 1) == 1);
-  CHECK(transport.wait(true, -1) == Wait::readable);
+  CHECK(transport.wait({.input = true, .stop = true}, -1) == Wait::readable);
   CHECK(transport.receive(&byte, 1) == 1);
   iovec buffer{&byte, 1};
   CHECK(transport.send(&buffer, 1, true) == 1);
   CHECK(read(out[0], &byte, 1) == 1);
-  std::thread waiter([&] { CHECK(transport.wait(true, -1) == Wait::woken); });
+  std::thread waiter(
+      [&] { CHECK(transport.wait({.input = true, .stop = true}, -1) == Wait::woken); });
   transport.abort();
   waiter.join();
   CHECK(transport.receive(&byte, 1) == -ECONNABORTED);
@@ -94,31 +96,35 @@ TEST_CASE("a full socket is an answer to a send that may not block") {
   for (int i = 0; i < 1000 && (sent = transport.send(&buffer, 1, false)) > 0; i++) {
   }
   CHECK(sent == -EAGAIN);
+  CHECK(transport.wait({.room = true}, 0) == Wait::timed_out);
+  std::vector<uint8_t> read_by_client(16 << 20);
+  CHECK(recv(sockets.client, read_by_client.data(), read_by_client.size(), 0) > 0);
+  CHECK(transport.wait({.room = true}, -1) == Wait::writable);
 }
 
 TEST_CASE("wake ends one wait, a hang-up every one that heeds it") {
   SocketPair sockets;
   Transport transport(sockets.server, sockets.server, -1);
   transport.wake();
-  CHECK(transport.wait_for_wake(true, true, -1) == Wait::woken);
-  CHECK(transport.wait_for_wake(true, true, 0) == Wait::timed_out);
+  CHECK(transport.wait({.stop = true}, -1, true) == Wait::woken);
+  CHECK(transport.wait({.stop = true}, 0, true) == Wait::timed_out);
   transport.wake();
-  CHECK(transport.wait(true, -1) == Wait::woken);
+  CHECK(transport.wait({.input = true, .stop = true}, -1) == Wait::woken);
   uint8_t byte = 1;
   REQUIRE(send(sockets.client, &byte, 1, 0) == 1);
-  CHECK(transport.wait_for_wake(true, true, 0) == Wait::timed_out);
-  CHECK(transport.wait(true, -1) == Wait::readable);
+  CHECK(transport.wait({.stop = true}, 0, true) == Wait::timed_out);
+  CHECK(transport.wait({.input = true, .stop = true}, -1) == Wait::readable);
   sockets.close_client();
-  CHECK(transport.wait_for_wake(true, true, -1) == Wait::hung_up);
-  CHECK(transport.wait_for_wake(true, false, 0) == Wait::timed_out);
+  CHECK(transport.wait({.stop = true}, -1, true) == Wait::hung_up);
+  CHECK(transport.wait({.stop = true}, 0) == Wait::timed_out);
 }
 
 TEST_CASE("a stopping server wakes a wait that heeds it, and no other") {
   SocketPair sockets;
   int stop_fd = eventfd(1, EFD_CLOEXEC);
   Transport transport(sockets.server, sockets.server, stop_fd);
-  CHECK(transport.wait(true, -1) == Wait::stopping);
-  CHECK(transport.wait(false, 1) == Wait::timed_out);
+  CHECK(transport.wait({.input = true, .stop = true}, -1) == Wait::stopping);
+  CHECK(transport.wait({.input = true}, 1) == Wait::timed_out);
   close(stop_fd);
 }
 

@@ -1,0 +1,360 @@
+/* A disk in memory whose every request is answered after a settable time: a slow device to try
+ * clients on, and a model for plugins of the asynchronous thread model.
+ *
+ * However many requests are in flight, there is one thread: each waits in a queue until it is
+ * due, and the thread replies to all that are. As all reads take the same time, and all writes,
+ * those of one kind become due in the order in which they came.
+ */
+
+#define _GNU_SOURCE
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_ASYNC
+
+#include <inttypes.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+
+#define NANOSECONDS UINT64_C(1000000000)
+
+/* A request that waits. data and count are a read's. */
+struct waiting {
+  struct waiting *next;
+  void *conn;
+  uint64_t reqid;
+  uint64_t due_ns;
+  const uint8_t *data;
+  uint32_t count;
+};
+
+struct queue {
+  uint64_t delay_ns;
+  struct waiting *first;
+  struct waiting **end; /* where the next one is linked */
+};
+
+enum kind { READS, WRITES, KINDS };
+
+static uint64_t size_bytes = 0;
+static uint8_t *memory = NULL;
+
+static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
+static pthread_cond_t earlier_due;                       /* or stopping */
+static struct queue queues[KINDS];
+static struct waiting *unused = NULL; /* requests are used again */
+static bool stopping = false;
+
+static pthread_t thread;
+static bool thread_runs = false;
+
+static uint64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return (uint64_t)now.tv_sec * NANOSECONDS + (uint64_t)now.tv_nsec;
+}
+
+/* ---- parameters --------------------------------------------------------------------------- */
+
+/* "64ms", "500us", "2s" or "2", up to an hour. */
+static int parse_delay(const char *key, const char *value, uint64_t *delay_ns) {
+  static const struct {
+    const char *name;
+    uint64_t ns;
+  } units[] = {{"", NANOSECONDS}, {"s", NANOSECONDS}, {"ms", 1000000}, {"us", 1000}, {"ns", 1}};
+  char *unit;
+  errno = 0;
+  const unsigned long long number = strtoull(value, &unit, 10);
+  for (size_t i = 0; i < sizeof units / sizeof units[0]; i++) {
+    const bool fits = number <= 3600 * NANOSECONDS / units[i].ns;
+    if (unit != value && *value != '-' && errno == 0 && fits && strcmp(unit, units[i].name) == 0) {
+      *delay_ns = number * units[i].ns;
+      return 0;
+    }
+  }
+  nbdkit_error("%s=%s: use a whole number and s, ms, us or ns, up to an hour", key, value);
+  return -1;
+}
+
+static int delay_config(const char *key, const char *value) {
+  if (strcmp(key, "size") == 0) {
+    const int64_t size = nbdkit_parse_size(value);
+    size_bytes = (uint64_t)size;
+    return size == -1 ? -1 : 0;
+  }
+  if (strcmp(key, "read-delay") == 0)
+    return parse_delay(key, value, &queues[READS].delay_ns);
+  if (strcmp(key, "write-delay") == 0)
+    return parse_delay(key, value, &queues[WRITES].delay_ns);
+  if (strcmp(key, "delay") == 0) {
+    if (parse_delay(key, value, &queues[READS].delay_ns) == -1)
+      return -1;
+    queues[WRITES].delay_ns = queues[READS].delay_ns;
+    return 0;
+  }
+  nbdkit_error("unknown parameter \"%s\"", key);
+  return -1;
+}
+
+static int delay_config_complete(void) {
+  if (size_bytes > 0)
+    return 0;
+  nbdkit_error("the size of the disk is missing: add size=<SIZE>");
+  return -1;
+}
+
+static int delay_get_ready(void) {
+  /* Nothing is allocated before it is written to. */
+  memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
+                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (memory == MAP_FAILED) {
+    memory = NULL;
+    nbdkit_error("cannot map %" PRIu64 " bytes: %m", size_bytes);
+    return -1;
+  }
+  return 0;
+}
+
+/* ---- the thread --------------------------------------------------------------------------- */
+
+/* Requests are data of the disk itself, which stays where it is. */
+static void nothing_to_release(void *opaque) {
+  (void)opaque;
+}
+
+/* Takes what is due, in one chain; with the lock held. */
+static struct waiting *take_due(uint64_t now) {
+  struct waiting *chain = NULL;
+  struct waiting **end = &chain;
+  for (enum kind kind = READS; kind < KINDS; kind++) {
+    struct queue *queue = &queues[kind];
+    while (queue->first != NULL && queue->first->due_ns <= now) {
+      *end = queue->first;
+      end = &queue->first->next;
+      queue->first = queue->first->next;
+    }
+    if (queue->first == NULL)
+      queue->end = &queue->first;
+  }
+  *end = NULL;
+  return chain;
+}
+
+/* Without the lock: a reply calls back into the server. */
+static void reply_to(const struct waiting *chain) {
+  nbdkit_async_batch_begin();
+  for (; chain != NULL; chain = chain->next) {
+    /* A reply that is refused has nobody to tell: the client has gone. */
+    if (chain->data != NULL)
+      nbdkit_async_reply_read_lent(chain->conn, chain->reqid, chain->count, chain->data,
+                                   nothing_to_release, NULL);
+    else
+      nbdkit_async_reply(chain->conn, chain->reqid);
+  }
+  nbdkit_async_batch_end();
+}
+
+static void put_back(struct waiting *chain) {
+  while (chain != NULL) {
+    struct waiting *next = chain->next;
+    chain->next = unused;
+    unused = chain;
+    chain = next;
+  }
+}
+
+static void wait_until_due(void) {
+  uint64_t due = UINT64_MAX;
+  for (enum kind kind = READS; kind < KINDS; kind++)
+    if (queues[kind].first != NULL && queues[kind].first->due_ns < due)
+      due = queues[kind].first->due_ns;
+  if (due == UINT64_MAX) {
+    pthread_cond_wait(&earlier_due, &lock);
+    return;
+  }
+  const struct timespec until = {(time_t)(due / NANOSECONDS), (long)(due % NANOSECONDS)};
+  pthread_cond_timedwait(&earlier_due, &lock, &until);
+}
+
+static void *reply_when_due(void *unused_argument) {
+  (void)unused_argument;
+  pthread_mutex_lock(&lock);
+  while (!stopping) {
+    struct waiting *due = take_due(now_ns());
+    if (due == NULL) {
+      wait_until_due();
+      continue;
+    }
+    pthread_mutex_unlock(&lock);
+    reply_to(due);
+    pthread_mutex_lock(&lock);
+    put_back(due);
+  }
+  pthread_mutex_unlock(&lock);
+  return NULL;
+}
+
+/* The first place where threads may be started: a server in the background is another process
+ * than the one before. */
+static int delay_after_fork(void) {
+  pthread_condattr_t attributes;
+  pthread_condattr_init(&attributes);
+  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
+  pthread_cond_init(&earlier_due, &attributes);
+  pthread_condattr_destroy(&attributes);
+  for (enum kind kind = READS; kind < KINDS; kind++)
+    queues[kind].end = &queues[kind].first;
+  const int error = pthread_create(&thread, NULL, reply_when_due, NULL);
+  if (error != 0) {
+    nbdkit_error("cannot start a thread: %s", strerror(error));
+    return -1;
+  }
+  thread_runs = true;
+  return 0;
+}
+
+/* Comes after the last connection: nothing waits any more. */
+static void delay_cleanup(void) {
+  if (!thread_runs)
+    return;
+  pthread_mutex_lock(&lock);
+  stopping = true;
+  pthread_cond_signal(&earlier_due);
+  pthread_mutex_unlock(&lock);
+  pthread_join(thread, NULL);
+}
+
+static void delay_unload(void) {
+  while (unused != NULL) {
+    struct waiting *next = unused->next;
+    free(unused);
+    unused = next;
+  }
+  if (memory != NULL)
+    munmap(memory, size_bytes);
+}
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+static void *delay_open(int readonly) {
+  (void)readonly;
+  return NBDKIT_HANDLE_NOT_NEEDED;
+}
+
+static int64_t delay_get_size(void *handle) {
+  (void)handle;
+  return (int64_t)size_bytes;
+}
+
+/* All clients see the same memory. */
+static int delay_can_multi_conn(void *handle) {
+  (void)handle;
+  return 1;
+}
+
+/* There is nothing more stable than this memory: a write is durable when it is done. */
+static int delay_can_fua(void *handle) {
+  (void)handle;
+  return NBDKIT_FUA_NATIVE;
+}
+
+static int reply_later(enum kind kind, void *conn, uint64_t reqid, const uint8_t *data,
+                       uint32_t count) {
+  struct queue *queue = &queues[kind];
+  pthread_mutex_lock(&lock);
+  struct waiting *request = unused;
+  if (request != NULL)
+    unused = request->next;
+  else
+    request = malloc(sizeof *request);
+  if (request == NULL) {
+    pthread_mutex_unlock(&lock);
+    nbdkit_error("no memory for another request in flight");
+    nbdkit_set_error(ENOMEM);
+    return -1;
+  }
+  const bool is_first = queue->first == NULL;
+  *request = (struct waiting){NULL, conn, reqid, now_ns() + queue->delay_ns, data, count};
+  *queue->end = request;
+  queue->end = &request->next;
+  if (is_first) /* the thread may be waiting for something later */
+    pthread_cond_signal(&earlier_due);
+  pthread_mutex_unlock(&lock);
+  return 0;
+}
+
+static int delay_pread(void *conn, uint64_t reqid, bool flush, void *handle, void *buf,
+                       uint32_t count, uint64_t offset) {
+  (void)flush, (void)handle, (void)buf;
+  if (queues[READS].delay_ns > 0)
+    return reply_later(READS, conn, reqid, memory + offset, count);
+  /* Replying inside the callback is as good; it cannot fail in a way the server does not know. */
+  nbdkit_async_reply_read_lent(conn, reqid, count, memory + offset, nothing_to_release, NULL);
+  return 0;
+}
+
+/* What was to be done has been done; the reply may wait. */
+static int reply_to_write(void *conn, uint64_t reqid) {
+  if (queues[WRITES].delay_ns > 0)
+    return reply_later(WRITES, conn, reqid, NULL, 0);
+  nbdkit_async_reply(conn, reqid);
+  return 0;
+}
+
+/* The data is taken at once, so buf is not needed later, though it would still be there. */
+static int delay_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, const void *buf,
+                        uint32_t count, uint64_t offset) {
+  (void)flush, (void)handle;
+  memcpy(memory + offset, buf, count);
+  return reply_to_write(conn, reqid);
+}
+
+static int delay_flush(void *conn, uint64_t reqid, void *handle) {
+  (void)handle;
+  return reply_to_write(conn, reqid);
+}
+
+static int delay_zero(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
+                      uint64_t offset, uint32_t flags) {
+  (void)flush, (void)handle, (void)flags;
+  memset(memory + offset, 0, count);
+  return reply_to_write(conn, reqid);
+}
+
+static int delay_trim(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
+                      uint64_t offset) {
+  return delay_zero(conn, reqid, flush, handle, count, offset, 0);
+}
+
+static struct nbdkit_plugin plugin = {
+    .name = "delay-memory",
+    .version = "1.0.0",
+    .longname = "asyncnbd delayed memory plugin",
+    .description =
+        "A disk in memory that answers after a set time, any number of requests at once.",
+    .unload = delay_unload,
+    .config = delay_config,
+    .config_complete = delay_config_complete,
+    .config_help =
+        "size=<SIZE>             Size of the disk (required).\n"
+        "delay=<TIME>            How long each request takes, 0 by default: 64ms, 2s, …\n"
+        "read-delay=<TIME>       The same for reads alone.\n"
+        "write-delay=<TIME>      The same for all but reads.",
+    .open = delay_open,
+    .get_size = delay_get_size,
+    .can_fua = delay_can_fua,
+    .magic_config_key = "size",
+    .can_multi_conn = delay_can_multi_conn,
+    .get_ready = delay_get_ready,
+    .after_fork = delay_after_fork,
+    .cleanup = delay_cleanup,
+    .async_pread = delay_pread,
+    .async_pwrite = delay_pwrite,
+    .async_flush = delay_flush,
+    .async_trim = delay_trim,
+    .async_zero = delay_zero,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)
