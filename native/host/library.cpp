@@ -15,7 +15,8 @@ namespace {
 // it has, makes its exports (a version script leaves nbdkit_* alone) visible to plugins.
 bool promote_own_symbols(std::string *error) {
   static bool promoted = false; // only ever called on threads that load plugins, under the loader
-  if (promoted)
+  // A program that has the functions itself, such as a test, has nothing to promote.
+  if (promoted || dlsym(RTLD_DEFAULT, "nbdkit_error") != nullptr)
     return true;
   Dl_info self;
   if (dladdr(reinterpret_cast<void *>(&nbdkit_error), &self) == 0) {

@@ -1,0 +1,159 @@
+// The asynchronous model under fire, without Node around it, so that ThreadSanitizer can watch: a
+// plugin that answers from 8 threads in every way there is, clients that verify, clients that die.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <filesystem>
+#include <memory>
+#include <random>
+#include <thread>
+#include <vector>
+
+#include "backend/c_backend.hpp"
+#include "connection/connection.hpp"
+#include "support.hpp"
+
+using namespace asyncnbd;
+
+namespace {
+
+constexpr uint32_t SIZE = 8 << 20;
+constexpr uint32_t REGION = 64 << 10;
+constexpr uint32_t BLOCK = 4096;
+constexpr uint64_t IN_FLIGHT = 64;
+constexpr int ROUNDS = 10;
+constexpr uint16_t FLAGS =
+    wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH | wire::NBD_FLAG_SEND_TRIM;
+
+std::string torture_plugin() {
+  return std::filesystem::read_symlink("/proc/self/exe").parent_path() / "nbdkit-torture-plugin.so";
+}
+
+// A server without sockets to listen on: each client is one end of a pair.
+struct Server {
+  std::shared_ptr<backend::CPlugin> plugin = std::make_shared<backend::CPlugin>(torture_plugin());
+  std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
+  std::shared_ptr<connection::MemoryBudget> budget =
+      std::make_shared<connection::MemoryBudget>(4 << 20); // so that clients wait for each other
+  Gate gate;
+  int open = 0;
+  uint64_t count = 0;
+
+  bool connect(SocketPair *sockets) {
+    uint64_t number = 0;
+    gate.change([&] {
+      open++;
+      number = ++count;
+    });
+    auto connection = std::make_shared<connection::Connection>(context, "torture", number);
+    connection->export_name = "";
+    std::unique_ptr<backend::Backend> backend =
+        backend::CBackend::open(*plugin, *connection, false);
+    if (backend == nullptr)
+      return false;
+    auto transport = std::make_unique<transport::Transport>(sockets->server, sockets->server,
+                                                            context->stop_fd());
+    return connection->start(&transport, &backend,
+                             {FLAGS, 16, 0, std::chrono::milliseconds(10000), 1 << 20, budget},
+                             [this] { gate.change([this] { open--; }); });
+  }
+  bool wait_until_all_closed() {
+    return gate.wait([this] { return open == 0; }, std::chrono::seconds(60));
+  }
+};
+
+std::vector<uint8_t> content(uint64_t part, int round, uint64_t block) {
+  return std::vector<uint8_t>(
+      BLOCK, static_cast<uint8_t>(part * 89 + static_cast<uint64_t>(round) * 7 + block));
+}
+
+// Writes and reads back blocks of its own part of the first half. True if all went well.
+bool verify(Server &server, uint64_t part) {
+  SocketPair sockets;
+  if (!server.connect(&sockets))
+    return false;
+  const uint64_t base = part * IN_FLIGHT * BLOCK;
+  for (int round = 0; round < ROUNDS; round++) {
+    for (uint64_t block = 0; block < IN_FLIGHT; block++) {
+      std::vector<uint8_t> bytes =
+          encode_request(wire::NBD_CMD_WRITE, block, base + block * BLOCK, BLOCK);
+      const std::vector<uint8_t> payload = content(part, round, block);
+      bytes.insert(bytes.end(), payload.begin(), payload.end());
+      if (!send_all(sockets.client, bytes))
+        return false;
+    }
+    Reply reply;
+    for (uint64_t i = 0; i < IN_FLIGHT; i++)
+      if (!read_reply(sockets.client, &reply) || reply.error != 0)
+        return false;
+    for (uint64_t block = 0; block < IN_FLIGHT; block++)
+      if (!send_all(sockets.client,
+                    encode_request(wire::NBD_CMD_READ, block, base + block * BLOCK, BLOCK)))
+        return false;
+    for (uint64_t i = 0; i < IN_FLIGHT; i++) {
+      std::vector<uint8_t> data(BLOCK);
+      if (!read_reply(sockets.client, &reply) || reply.error != 0 ||
+          !read_all(sockets.client, data.data(), data.size()) ||
+          data != content(part, round, reply.cookie))
+        return false;
+    }
+    if (!send_all(sockets.client, encode_request(wire::NBD_CMD_READ, 7, SIZE / 2 + REGION, 1)) ||
+        !read_reply(sockets.client, &reply) || reply.error != wire::NBD_EIO)
+      return false;
+  }
+  return send_all(sockets.client, encode_request(wire::NBD_CMD_DISC, 0, 0, 0));
+}
+
+// Asks for much and leaves, at any moment.
+void come_and_go(Server &server, unsigned seed, const std::atomic<bool> &over) {
+  std::mt19937 random(seed);
+  while (!over) {
+    SocketPair sockets;
+    if (!server.connect(&sockets))
+      return;
+    for (uint64_t cookie = 0; cookie < 100; cookie++) {
+      const uint32_t length = 1 + random() % REGION;
+      const uint64_t offset = SIZE / 2 + random() % (SIZE / 2 - REGION);
+      const bool writes = random() % 2 == 0;
+      std::vector<uint8_t> bytes =
+          encode_request(writes ? wire::NBD_CMD_WRITE : wire::NBD_CMD_READ, cookie, offset, length);
+      if (writes)
+        bytes.resize(bytes.size() + length);
+      // Not all of it, for nobody reads the replies.
+      send(sockets.client, bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    }
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 10));
+  }
+}
+
+} // namespace
+
+TEST_CASE("each client gets its own data, and every connection ends") {
+  Server server;
+  REQUIRE_FALSE(server.plugin->open());
+  REQUIRE_FALSE(server.plugin->config("size", std::to_string(SIZE)));
+  server.plugin->load();
+  REQUIRE_FALSE(server.plugin->get_ready());
+  REQUIRE_FALSE(server.plugin->after_fork());
+
+  std::atomic<bool> over{false};
+  std::atomic<int> verified{0};
+  std::vector<std::thread> passing;
+  std::vector<std::thread> staying;
+  for (unsigned i = 0; i < 2; i++)
+    passing.emplace_back([&, i] { come_and_go(server, i, over); });
+  for (uint64_t part = 0; part < 3; part++)
+    staying.emplace_back([&, part] { verified += verify(server, part); });
+  for (std::thread &thread : staying)
+    thread.join();
+  over = true;
+  for (std::thread &thread : passing)
+    thread.join();
+  CHECK(verified == 3);
+  CHECK(server.wait_until_all_closed());
+  CHECK(server.budget->taken_bytes() == 0);
+  CHECK(server.plugin->unanswered_requests == 0);
+  server.plugin->cleanup();
+  server.plugin->unload();
+}
