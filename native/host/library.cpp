@@ -16,7 +16,8 @@ namespace {
 bool promote_own_symbols(std::string *error) {
   static bool promoted = false; // only ever called on threads that load plugins, under the loader
   // A program that has the functions itself, such as a test, has nothing to promote.
-  if (promoted || dlsym(RTLD_DEFAULT, "nbdkit_error") != nullptr)
+  // (RTLD_DEFAULT would find this object's own.)
+  if (promoted || dlsym(dlopen(nullptr, RTLD_NOW), "nbdkit_error") != nullptr)
     return true;
   Dl_info self;
   if (dladdr(reinterpret_cast<void *>(&nbdkit_error), &self) == 0) {

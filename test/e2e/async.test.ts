@@ -9,6 +9,7 @@ import {
   eventually,
   type RunningServer,
   runAsyncnbd,
+  sanitizer,
   startServer,
   temporaryDirectory,
   testPlugin,
@@ -365,6 +366,7 @@ describe("the end", () => {
     expect(await client.readReply()).toEqual({ error: ESHUTDOWN, cookie: 2n });
     const { status, stderr } = await server.ended;
     expect(stderr).toContain("count=1024: the plugin has not replied");
-    expect(status).toBe(1);
+    // A process that cannot end as usual leaves Node's own memory to the leak checker.
+    if (sanitizer === undefined) expect(status).toBe(1);
   });
 });
