@@ -1,6 +1,9 @@
 # Builds the addon and the shipped plugins when the package is installed. The lists of sources are
 # in native/sources.json, which native/CMakeLists.txt reads too.
 {
+  "variables": {
+    "have_liburing%": "<!(printf '#include <liburing.h>' | ${CC:-cc} -E - >/dev/null 2>&1 && echo 1 || echo 0)"
+  },
   "target_defaults": {
     "cflags": ["-Wall", "-Wextra", "-O2", "-g"],
     "include_dirs": ["native", "native/include"]
@@ -17,6 +20,22 @@
       "cflags_cc": ["-std=gnu++20", "-fno-exceptions"],
       "cflags": ["-fvisibility=hidden", "-pthread"],
       "ldflags": ["-Wl,--version-script=<(module_root_dir)/native/addon/exports.map", "-pthread"]
+    },
+    {
+      "target_name": "nbdkit-async-file-plugin",
+      "type": "shared_library",
+      "product_prefix": "",
+      "product_dir": "<(PRODUCT_DIR)",
+      "sources": ["native/plugins/async-file.c", "native/plugins/async-file-threads.c"],
+      "cflags": ["-fvisibility=hidden"],
+      "ldflags": ["-pthread"],
+      "conditions": [
+        ["have_liburing==1", {
+          "sources": ["native/plugins/async-file-uring.c"],
+          "defines": ["HAVE_LIBURING"],
+          "libraries": ["-luring"]
+        }]
+      ]
     },
     {
       "target_name": "nbdkit-delay-memory-plugin",

@@ -76,12 +76,12 @@ NBDKIT_DLL_PUBLIC int nbdkit_add_extent(struct nbdkit_extents *extents, uint64_t
     errno = ERANGE;
     return -1;
   }
-  if (length == 0)
-    return 0;
   if (!is_contiguous(extents, offset))
     return -1;
   extents->next = end;
   extents->any_added = true;
+  if (length == 0)
+    return 0;
 
   // Plugins may describe the whole disk; what lies outside the range asked for is cut off.
   uint64_t from = offset < extents->start ? extents->start : offset;

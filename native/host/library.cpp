@@ -1,8 +1,10 @@
 // See library.hpp.
 #include "host/library.hpp"
 
+#include <cstring>
 #include <dlfcn.h>
 #include <gnu/lib-names.h>
+#include <ostream>
 #include <unistd.h>
 
 #include "host/abi.hpp"
@@ -41,6 +43,23 @@ constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_NODELETE;
 constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_DEEPBIND;
 #endif
 
+// node's executable has copies of some of libstdc++'s streams, which libstdc++ uses in place of
+// its own. A C++ plugin opened with RTLD_DEEPBIND finds the originals, which nobody has ever
+// constructed: it gets the same streams there, by way of the same buffers.
+void share_standard_streams() {
+  static bool shared = false;
+  void *library = shared ? nullptr : dlopen("libstdc++.so.6", RTLD_NOW | RTLD_NOLOAD);
+  shared = true;
+  if (library == nullptr)
+    return;
+  for (const char *stream : {"_ZSt4cout", "_ZSt4cerr", "_ZSt4clog"}) {
+    const void *used = dlsym(RTLD_DEFAULT, stream);
+    void *original = dlsym(library, stream);
+    if (used != nullptr && original != nullptr && used != original)
+      memcpy(original, used, sizeof(std::ostream));
+  }
+}
+
 } // namespace
 
 // The variable `environ` of node's executable is a copy of the C library's, and the C library
@@ -57,6 +76,7 @@ void share_environment() {
 bool Library::open(const std::string &path, std::string *error) {
   if (!promote_own_symbols(error))
     return false;
+  share_standard_streams();
   handle_ = dlopen(path.c_str(), PLUGIN_FLAGS);
   if (handle_ == nullptr)
     *error = dlerror();

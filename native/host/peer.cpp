@@ -1,5 +1,7 @@
 // nbdkit_peer_*: who is at the other end of the connection being served.
 #include <cerrno>
+#include <cstdlib>
+#include <cstring>
 #include <sys/socket.h>
 
 #include "host/abi.hpp"
@@ -40,6 +42,11 @@ bool peer_credentials(const char *function, struct ucred *credentials) {
   return true;
 }
 
+// There is no TLS yet, so no certificate either.
+char *no_certificate(const char *function) {
+  return peer_socket(function) == -1 ? nullptr : strdup("");
+}
+
 } // namespace
 
 extern "C" {
@@ -68,6 +75,33 @@ NBDKIT_DLL_PUBLIC int64_t nbdkit_peer_uid(void) {
 NBDKIT_DLL_PUBLIC int64_t nbdkit_peer_gid(void) {
   struct ucred credentials;
   return peer_credentials("nbdkit_peer_gid", &credentials) ? credentials.gid : -1;
+}
+
+NBDKIT_DLL_PUBLIC char *nbdkit_peer_security_context(void) {
+  int fd = peer_socket("nbdkit_peer_security_context");
+  if (fd == -1)
+    return nullptr;
+  socklen_t length = 0;
+  // The first call only says how long it is.
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERSEC, nullptr, &length) == -1 && errno != ERANGE) {
+    nbdkit_error("nbdkit_peer_security_context: the system knows none: %m");
+    return nullptr;
+  }
+  auto *text = static_cast<char *>(calloc(length + 1, 1));
+  if (text == nullptr || getsockopt(fd, SOL_SOCKET, SO_PEERSEC, text, &length) == -1) {
+    nbdkit_error("nbdkit_peer_security_context: %m");
+    free(text);
+    return nullptr;
+  }
+  return text;
+}
+
+NBDKIT_DLL_PUBLIC char *nbdkit_peer_tls_dn(void) {
+  return no_certificate("nbdkit_peer_tls_dn");
+}
+
+NBDKIT_DLL_PUBLIC char *nbdkit_peer_tls_issuer_dn(void) {
+  return no_certificate("nbdkit_peer_tls_issuer_dn");
 }
 
 } // extern "C"

@@ -99,6 +99,15 @@ NBDKIT_EXTERN_DECL(int64_t, nbdkit_parse_size, (const char *str));
 /* 1 for 1/true/t/yes/y/on, 0 for 0/false/f/no/n/off, in any case of letters. */
 NBDKIT_EXTERN_DECL(int, nbdkit_parse_bool, (const char *str));
 
+/* A probability: 0.1, 1e-1, 10%, 1:10 or 1/10; finite and not negative, but it may exceed 1
+ * (nbdkit >= 1.36). */
+NBDKIT_EXTERN_DECL(int, nbdkit_parse_probability,
+                   (const char *what, const char *str, double *ret));
+
+/* A time: a number, not negative, and s (or nothing), ms, us or ns (nbdkit >= 1.40). */
+NBDKIT_EXTERN_DECL(int, nbdkit_parse_delay,
+                   (const char *what, const char *str, unsigned *sec, unsigned *nsec));
+
 /* Sets *password (free it) from: the text itself; "-" asked on the terminal; "-FD" the first
  * line of that file descriptor, which is closed; "+FILE" the first line of that file. */
 NBDKIT_EXTERN_DECL(int, nbdkit_read_password, (const char *value, char **password));
@@ -122,6 +131,14 @@ NBDKIT_EXTERN_DECL(int, nbdkit_peer_name, (struct sockaddr * addr, socklen_t *ad
 NBDKIT_EXTERN_DECL(int64_t, nbdkit_peer_pid, (void));
 NBDKIT_EXTERN_DECL(int64_t, nbdkit_peer_uid, (void));
 NBDKIT_EXTERN_DECL(int64_t, nbdkit_peer_gid, (void));
+
+/* The peer's SELinux context over a unix socket; free it. NULL on error (nbdkit >= 1.36). */
+NBDKIT_EXTERN_DECL(char *, nbdkit_peer_security_context, (void));
+
+/* The distinguished name of the peer's certificate, and of who issued it; free them. "" if the
+ * peer has shown none that was verified. NULL on error (nbdkit >= 1.40). */
+NBDKIT_EXTERN_DECL(char *, nbdkit_peer_tls_dn, (void));
+NBDKIT_EXTERN_DECL(char *, nbdkit_peer_tls_issuer_dn, (void));
 
 /* Sleeps; returns -1 (errno ESHUTDOWN) early when the client leaves or the server stops. */
 NBDKIT_EXTERN_DECL(int, nbdkit_nanosleep, (unsigned sec, unsigned nsec));

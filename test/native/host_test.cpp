@@ -151,3 +151,54 @@ TEST_CASE("interned strings are copies that last") {
   CHECK(strcmp(made, "n 5") == 0);
   CHECK(nbdkit_strdup_intern(nullptr) == nullptr);
 }
+
+TEST_CASE("probabilities are numbers, percentages and ratios") {
+  auto parsed = [](const char *text) {
+    double value = -1;
+    return nbdkit_parse_probability("p", text, &value) == 0 ? value : -2;
+  };
+  CHECK(parsed("0") == 0);
+  CHECK(parsed("0.25") == 0.25);
+  CHECK(parsed("1e-1") == 0.1);
+  CHECK(parsed("10%") == 0.1);
+  CHECK(parsed("1:4") == 0.25);
+  CHECK(parsed("1/4") == 0.25);
+  CHECK(parsed("3") == 3);
+  CHECK(parsed("0/0") == 0);
+  for (const char *wrong : {"", "-1", "-0", "nan", "inf", "1:0", "1:", ":1", "1:2:3", "1%%", "10%x",
+                            "1 ", " 1", "1,5", "1e999", "x", "1:-2", "1:nan"})
+    CHECK_MESSAGE(parsed(wrong) == -2, wrong);
+  double untouched = 7;
+  CHECK(nbdkit_parse_probability("p", "x", &untouched) == -1);
+  CHECK(untouched == 7);
+  CHECK(nbdkit_parse_probability("p", "1", nullptr) == 0);
+}
+
+TEST_CASE("delays are numbers of a unit of time, seconds by default") {
+  struct Delay {
+    unsigned sec = 77;
+    unsigned nsec = 77;
+    bool operator==(const Delay &) const = default;
+  };
+  auto parsed = [](const char *text) {
+    Delay delay;
+    CHECK(nbdkit_parse_delay("d", text, &delay.sec, &delay.nsec) == 0);
+    return delay;
+  };
+  CHECK(parsed("0") == Delay{0, 0});
+  CHECK(parsed("2") == Delay{2, 0});
+  CHECK(parsed("1.5s") == Delay{1, 500000000});
+  CHECK(parsed("64ms") == Delay{0, 64000000});
+  CHECK(parsed("1500ms") == Delay{1, 500000000});
+  CHECK(parsed("20us") == Delay{0, 20000});
+  CHECK(parsed("20\u00b5s") == Delay{0, 20000});
+  CHECK(parsed("20\u03bcs") == Delay{0, 20000});
+  CHECK(parsed("999999999.9ns") == Delay{1, 0});
+  CHECK(parsed("4294967295") == Delay{4294967295, 0});
+  for (const char *wrong :
+       {"", "-1", "ms", "1m", "1 s", "1sx", "nan", "infs", "4294967296", "1e99s"}) {
+    Delay delay;
+    CHECK_MESSAGE(nbdkit_parse_delay("d", wrong, &delay.sec, &delay.nsec) == -1, wrong);
+    CHECK(delay == Delay{});
+  }
+}

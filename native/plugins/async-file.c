@@ -1,0 +1,385 @@
+/* A file as a disk, by asynchronous input and output: io_uring where the kernel allows it, else
+ * threads. A model for plugins whose requests are carried out by something else.
+ */
+
+#define _GNU_SOURCE
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_ASYNC
+
+#include "async-file.h"
+
+#define DEFAULT_THREADS 16
+#define MAX_THREADS 1024
+/* What O_DIRECT wants of addresses, offsets and lengths, on all usual disks. */
+#define DIRECT_ALIGNMENT 4096
+
+enum choice { AUTO, URING, THREADS };
+
+static char *path = NULL;
+static enum choice wanted_engine = AUTO;
+static unsigned threads = DEFAULT_THREADS;
+static bool direct = false;
+static const struct engine *engine = NULL;
+
+struct handle {
+  int fd;
+  int direct_fd; /* the same file without the page cache, or -1 */
+  bool writable;
+};
+
+/* ---- parameters --------------------------------------------------------------------------- */
+
+static int parse_engine(const char *value) {
+  if (strcmp(value, "auto") == 0)
+    wanted_engine = AUTO;
+  else if (strcmp(value, "io_uring") == 0)
+    wanted_engine = URING;
+  else if (strcmp(value, "threads") == 0)
+    wanted_engine = THREADS;
+  else {
+    nbdkit_error("engine=%s: use auto, io_uring or threads", value);
+    return -1;
+  }
+  return 0;
+}
+
+static int parse_threads(const char *value) {
+  if (nbdkit_parse_unsigned("threads", value, &threads) == -1)
+    return -1;
+  if (threads >= 1 && threads <= MAX_THREADS)
+    return 0;
+  nbdkit_error("threads=%s: use a number from 1 to %d", value, MAX_THREADS);
+  return -1;
+}
+
+static int file_config(const char *key, const char *value) {
+  if (strcmp(key, "file") == 0) {
+    free(path);
+    path = nbdkit_realpath(value); /* the server changes directory in the background */
+    return path == NULL ? -1 : 0;
+  }
+  if (strcmp(key, "engine") == 0)
+    return parse_engine(value);
+  if (strcmp(key, "threads") == 0)
+    return parse_threads(value);
+  if (strcmp(key, "direct") == 0) {
+    const int answer = nbdkit_parse_bool(value);
+    direct = answer == 1;
+    return answer == -1 ? -1 : 0;
+  }
+  nbdkit_error("unknown parameter \"%s\"", key);
+  return -1;
+}
+
+static int file_config_complete(void) {
+  if (path != NULL)
+    return 0;
+  nbdkit_error("the file to serve is missing: add file=<FILE>");
+  return -1;
+}
+
+static int start(const struct engine *candidate) {
+  const int error = candidate->start(threads);
+  if (error != 0) {
+    errno = error;
+    return -1;
+  }
+  engine = candidate;
+  nbdkit_debug("async-file uses %s", engine->name);
+  return 0;
+}
+
+static int file_after_fork(void) {
+#ifdef HAVE_LIBURING
+  if (wanted_engine != THREADS && start(&uring_engine) == 0)
+    return 0;
+#else
+  errno = ENOSYS;
+#endif
+  if (wanted_engine == URING) {
+    nbdkit_error("engine=io_uring cannot be had here: %m");
+    return -1;
+  }
+  if (start(&thread_engine) == 0)
+    return 0;
+  nbdkit_error("cannot start %u threads: %m", threads);
+  return -1;
+}
+
+static void file_cleanup(void) {
+  if (engine != NULL)
+    engine->stop();
+}
+
+static void file_unload(void) {
+  free(path);
+}
+
+static void file_dump_plugin(void) {
+#ifdef HAVE_LIBURING
+  printf("async_file_io_uring=1\n");
+#else
+  printf("async_file_io_uring=0\n");
+#endif
+}
+
+/* ---- open, and what the disk is ------------------------------------------------------------ */
+
+static void *file_open(int readonly) {
+  struct handle *handle = calloc(1, sizeof *handle);
+  if (handle == NULL) {
+    nbdkit_error("%s: %m", path);
+    return NULL;
+  }
+  handle->direct_fd = -1;
+  handle->writable = !readonly;
+  handle->fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+  if (handle->fd == -1 && !readonly && (errno == EACCES || errno == EROFS || errno == EPERM)) {
+    handle->writable = false;
+    handle->fd = open(path, O_RDONLY | O_CLOEXEC);
+  }
+  if (handle->fd != -1 && direct)
+    handle->direct_fd = open(path, (handle->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_DIRECT);
+  if (handle->fd != -1 && (!direct || handle->direct_fd != -1))
+    return handle;
+  nbdkit_error("cannot open %s%s: %m", path, handle->fd == -1 ? "" : " for direct=true");
+  if (handle->fd != -1)
+    close(handle->fd);
+  free(handle);
+  return NULL;
+}
+
+static void file_close(void *opaque) {
+  struct handle *handle = opaque;
+  close(handle->fd);
+  if (handle->direct_fd != -1)
+    close(handle->direct_fd);
+  free(handle);
+}
+
+static int64_t file_get_size(void *opaque) {
+  const struct handle *handle = opaque;
+  const off_t size = lseek(handle->fd, 0, SEEK_END); /* of devices too */
+  if (size == -1)
+    nbdkit_error("cannot tell the size of %s: %m", path);
+  return size;
+}
+
+static int file_can_write(void *opaque) {
+  return ((struct handle *)opaque)->writable;
+}
+
+/* All descriptors are of one file: a flush of one covers what was written by any. */
+static int file_can_multi_conn(void *opaque) {
+  (void)opaque;
+  return 1;
+}
+
+static int file_can_fua(void *opaque) {
+  (void)opaque;
+  return NBDKIT_FUA_NATIVE;
+}
+
+static int file_block_size(void *opaque, uint32_t *minimum, uint32_t *preferred,
+                           uint32_t *maximum) {
+  (void)opaque;
+  *minimum = direct ? 1 : 0; /* less than preferred is slower, not wrong */
+  *preferred = direct ? DIRECT_ALIGNMENT : 0;
+  *maximum = direct ? UINT32_MAX : 0;
+  return 0;
+}
+
+/* ---- requests ----------------------------------------------------------------------------- */
+
+static struct task *new_task(enum operation operation, void *conn, uint64_t reqid,
+                             const struct handle *handle, uint32_t count, uint64_t offset) {
+  struct task *task = calloc(1, sizeof *task);
+  if (task == NULL) {
+    nbdkit_error("no memory for another request in flight");
+    nbdkit_set_error(ENOMEM);
+    return NULL;
+  }
+  task->operation = operation;
+  task->conn = conn;
+  task->reqid = reqid;
+  task->fd = handle->fd;
+  task->count = task->total = count;
+  task->offset = offset;
+  return task;
+}
+
+/* Past the page cache, if the request allows it: what is not aligned goes through the cache, which
+ * the kernel keeps in step. */
+static bool make_direct(struct task *task, const struct handle *handle) {
+  if (handle->direct_fd == -1 || (task->offset | task->count) % DIRECT_ALIGNMENT != 0)
+    return true;
+  task->bounce = aligned_alloc(DIRECT_ALIGNMENT, task->count);
+  if (task->bounce == NULL)
+    return false;
+  task->fd = handle->direct_fd;
+  task->data = task->bounce;
+  return true;
+}
+
+static void end(struct task *task, int error) {
+  if (error != 0)
+    nbdkit_async_reply_errno(task->conn, task->reqid, error);
+  else if (task->reads) /* from the bounce buffer too, which the server sends or copies at once */
+    nbdkit_async_reply_read(task->conn, task->reqid, task->total,
+                            task->bounce != NULL ? task->bounce : task->buf);
+  else
+    nbdkit_async_reply(task->conn, task->reqid);
+  free(task->bounce);
+  free(task);
+}
+
+void task_done(struct task *task, int64_t result) {
+  const bool moves_data = task->operation == READ || task->operation == WRITE;
+  if (result == -EINTR || result == -EAGAIN) {
+    engine->submit(task);
+    return;
+  }
+  if (result == -EOPNOTSUPP && task->is_advice)
+    result = 0;
+  if (result < 0) {
+    end(task, (int)-result);
+    return;
+  }
+  if (moves_data && result == 0) { /* the file has become shorter than it was */
+    end(task, EIO);
+    return;
+  }
+  if (moves_data && result < task->count) {
+    task->data += result;
+    task->offset += (uint64_t)result;
+    task->count -= (uint32_t)result;
+    engine->submit(task);
+    return;
+  }
+  if (task->then_sync) {
+    task->then_sync = false;
+    task->operation = SYNC;
+    engine->submit(task);
+    return;
+  }
+  end(task, 0);
+}
+
+static int file_pread(void *conn, uint64_t reqid, bool flush, void *handle, void *buf,
+                      uint32_t count, uint64_t offset) {
+  (void)flush;
+  struct task *task = new_task(READ, conn, reqid, handle, count, offset);
+  if (task == NULL)
+    return -1;
+  task->reads = true;
+  task->buf = task->data = buf;
+  if (!make_direct(task, handle)) {
+    free(task);
+    nbdkit_set_error(ENOMEM);
+    return -1;
+  }
+  engine->submit(task);
+  return 0;
+}
+
+static int file_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, const void *buf,
+                       uint32_t count, uint64_t offset) {
+  struct task *task = new_task(WRITE, conn, reqid, handle, count, offset);
+  if (task == NULL)
+    return -1;
+  task->durable = flush;
+  task->data = (uint8_t *)buf; /* which stays until the reply */
+  if (!make_direct(task, handle)) {
+    free(task);
+    nbdkit_set_error(ENOMEM);
+    return -1;
+  }
+  if (task->bounce != NULL)
+    memcpy(task->bounce, buf, count);
+  engine->submit(task);
+  return 0;
+}
+
+static int submit_simple(enum operation operation, bool is_advice, void *conn, uint64_t reqid,
+                         bool flush, const struct handle *handle, uint32_t count, uint64_t offset) {
+  struct task *task = new_task(operation, conn, reqid, handle, count, offset);
+  if (task == NULL)
+    return -1;
+  task->then_sync = flush;
+  task->is_advice = is_advice;
+  engine->submit(task);
+  return 0;
+}
+
+static int file_flush(void *conn, uint64_t reqid, void *handle) {
+  return submit_simple(SYNC, false, conn, reqid, false, handle, 0, 0);
+}
+
+static int file_trim(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
+                     uint64_t offset) {
+  return submit_simple(PUNCH_HOLE, true, conn, reqid, flush, handle, count, offset);
+}
+
+/* A file system that cannot answers EOPNOTSUPP, and then the server writes zeroes. */
+static int file_zero(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
+                     uint64_t offset, uint32_t flags) {
+  const bool may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
+  return submit_simple(may_trim ? PUNCH_HOLE : ZERO_RANGE, false, conn, reqid, flush, handle, count,
+                       offset);
+}
+
+/* Both ways of zeroing either are fast or fail at once. */
+static int file_can_fast_zero(void *handle) {
+  (void)handle;
+  return 1;
+}
+
+static int file_cache(void *conn, uint64_t reqid, void *handle, uint32_t count, uint64_t offset) {
+  return submit_simple(PREFETCH, true, conn, reqid, false, handle, count, offset);
+}
+
+static struct nbdkit_plugin plugin = {
+    .name = "async-file",
+    .version = "1.0.0",
+    .longname = "asyncnbd asynchronous file plugin",
+    .description = "A file as a disk, with any number of requests in flight.",
+    .unload = file_unload,
+    .config = file_config,
+    .config_complete = file_config_complete,
+    .config_help =
+        "file=<FILE>             The file to serve (required).\n"
+        "engine=<ENGINE>         auto (the default), io_uring or threads.\n"
+        "threads=<N>             Threads for that engine, 16 by default.\n"
+        "direct=true             Past the page cache (O_DIRECT), for requests of whole 4 KiB.",
+    .open = file_open,
+    .close = file_close,
+    .get_size = file_get_size,
+    .can_write = file_can_write,
+    .dump_plugin = file_dump_plugin,
+    .can_fua = file_can_fua,
+    .magic_config_key = "file",
+    .can_multi_conn = file_can_multi_conn,
+    .can_fast_zero = file_can_fast_zero,
+    .after_fork = file_after_fork,
+    .cleanup = file_cleanup,
+    .block_size = file_block_size,
+    .async_pread = file_pread,
+    .async_pwrite = file_pwrite,
+    .async_flush = file_flush,
+    .async_trim = file_trim,
+    .async_zero = file_zero,
+    .async_cache = file_cache,
+};
+
+NBDKIT_REGISTER_PLUGIN(plugin)

@@ -1,0 +1,51 @@
+/* What the parts of the async-file plugin share: the requests in flight, and the engines that
+ * carry them out. */
+
+#ifndef ASYNC_FILE_H
+#define ASYNC_FILE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum operation { READ, WRITE, SYNC, PUNCH_HOLE, ZERO_RANGE, PREFETCH };
+
+/* One system call to make for a request, and what comes after it. */
+struct task {
+  struct task *next; /* the engine's, while it has the task */
+  enum operation operation;
+  int fd;
+  uint8_t *data;   /* READ fills it, WRITE stores it */
+  uint32_t count;  /* bytes that are still to do */
+  uint64_t offset; /* in the file */
+  bool durable;    /* a WRITE must be on stable storage when it is done */
+
+  bool is_advice; /* not being able to is no failure */
+  bool then_sync; /* SYNC must follow */
+  bool reads;     /* the request is a read, of `total` bytes into `buf` */
+  void *buf;
+  uint32_t total;
+  uint8_t *bounce; /* aligned memory that stands in for buf, or NULL */
+  void *conn;
+  uint64_t reqid;
+};
+
+/* The engine calls this once for each task that it was given, from a thread of its own; result is
+ * that of the system call, or a negative errno. */
+void task_done(struct task *task, int64_t result);
+
+/* `start` is called once, before any `submit`, which may come from many threads and must not wait
+ * for the task. `stop` comes after the last task is done. start returns 0 or an errno. */
+struct engine {
+  const char *name;
+  int (*start)(unsigned threads);
+  void (*submit)(struct task *task);
+  void (*stop)(void);
+};
+
+extern const struct engine thread_engine;
+#ifdef HAVE_LIBURING
+extern const struct engine uring_engine;
+#endif
+
+#endif /* ASYNC_FILE_H */
