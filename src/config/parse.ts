@@ -2,6 +2,7 @@
 
 import { resolve } from "node:path";
 import { UsageError } from "../errors.js";
+import { parseInteger } from "./integer.js";
 import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
 import { DEFAULT_PORT } from "./uri.js";
 
@@ -24,6 +25,7 @@ const DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES = 2 ** 28;
 const DEFAULT_GRACE_MS = 30_000;
 const MAX_GRACE_MS = 24 * 3600 * 1000;
 const MAX_INT = 2 ** 31 - 1;
+const MIN_INT = -(2 ** 31);
 
 const LOG_SINKS: Readonly<Record<string, LogSink | undefined>> = {
   default: undefined,
@@ -114,10 +116,9 @@ function integer(
 ): number | undefined {
   const text = given.last(option);
   if (text === undefined) return undefined;
-  // Decimal, 0x hexadecimal and 0 octal, as nbdkit reads them.
-  const normalized = /^0[0-7]+$/.test(text) ? `0o${text.slice(1)}` : text;
-  const value = /^(\d+|0o[0-7]+|0x[0-9a-f]+)$/i.test(normalized) ? Number(normalized) : Number.NaN;
-  if (!(value >= minimum && value <= maximum))
+  const value = parseInteger(text);
+  // nbdkit takes no minus here, not even before a zero.
+  if (text.includes("-") || !(value >= minimum && value <= maximum))
     throw new UsageError(`--${option}=${text} is not a whole number from ${minimum} to ${maximum}`);
   return value;
 }
@@ -165,8 +166,9 @@ function parseLog(text: string | undefined): LogSink | undefined {
 }
 
 function parseDebugFlag(text: string): DebugFlag {
-  const match = /^([^.=]+)\.([^=]+)=(\d+)$/.exec(text);
-  if (match === null || Number(match[3]) > MAX_INT)
+  const [, plugin, flag, number = ""] = /^([^.=]+)\.([^=]+)=(.*)$/s.exec(text) ?? [];
+  const value = parseInteger(number);
+  if (plugin === undefined || flag === undefined || !(value >= MIN_INT && value <= MAX_INT))
     throw new UsageError(`--debug=${text}: PLUGIN.FLAG=NUMBER is expected`);
-  return { plugin: match[1] as string, flag: match[2] as string, value: Number(match[3]) };
+  return { plugin, flag, value };
 }

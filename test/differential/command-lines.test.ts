@@ -199,6 +199,9 @@ const OPTIONS = [
   ...["--log=stderr", "--log=null", "--log=syslog", "--log=paper", "--log=", "--log=STDERR"],
   ...["--tls=off", "--tls=OFF", "--tls=no", "--tls=maybe", "--tls=require", "--tls", "--ta"],
   ...["-Dmemory.dir=0", "-Dmemory.nosuch=1", "-Dnosuch.x=1", "-Dmemory", "-D.dir=1", "-Dmemory.=1"],
+  ...["-Dmemory.dir=-1", "-Dmemory.dir=+1", "-Dmemory.dir=0x1", "-Dmemory.dir=010"],
+  ...["-Dmemory.dir=08", "-Dmemory.dir=1 ", "-Dmemory.dir= 1", "-Dmemory.dir=2147483648"],
+  ...["-Dmemory.a.b=1", "-Dmem=ory.dir=1", "-t+2", "-t 2", "-t08", "-t-0"],
   ...["-Dmemory.dir=", "-Dmemory.dir=x", "-D", "-i127.0.0.1", "-i999.1.1.1", "--ip=1", "--i=1"],
   ...[
     "-4",

@@ -82,4 +82,31 @@ describe("the configuration", () => {
       { plugin: "x", flag: "y.z", value: 2 },
     ]);
   });
+
+  test.each([
+    ["-1", -1],
+    ["+1", 1],
+    ["0x1f", 31],
+    ["-0X10", -16],
+    ["010", 8],
+    [" 7", 7],
+    ["2147483647", 2147483647],
+    ["-2147483648", -2147483648],
+  ])("takes the debug flag %j as C reads it", (text, value) => {
+    expect(configOf("-D", `memory.dir=${text}`).debugFlags[0]?.value).toBe(value);
+  });
+
+  test.each(
+    ["", "x", "1 ", "08", "0x", "1.0", "-", "--1", "0b1", "1=2", "1\n", "1e3"].concat([
+      "2147483648",
+      "-2147483649",
+      "0xffffffff",
+      "0o7",
+      "Infinity",
+    ]),
+  )("refuses the debug flag %j", (text) => {
+    expect(() => configOf("-D", `memory.dir=${text}`)).toThrow(
+      expect.objectContaining({ code: "USAGE" }),
+    );
+  });
 });
