@@ -1,5 +1,6 @@
 // A device that takes 64 ms for each request of 128 KiB: what do clients get of it, by how many
 // requests in flight, from each way to serve it?
+// Takes a quarter of an hour; --quick half a minute, for no more than to see that it runs.
 //   npm run bench:latency -- [--seconds 2] [--depths 1,16,64,256,1024] [--streams 1,2,4]
 //                            [--servers NAME;…] [--quick] [--json FILE]
 

@@ -12,8 +12,10 @@ namespace asyncnbd::backend {
 namespace {
 
 // default_export without taking the lock and the context, for use inside list_exports too.
-std::optional<std::string> ask_default_export(CPlugin &plugin, const host::CallContext &context,
+std::optional<std::string> ask_default_export(CPlugin &plugin, host::CallContext &context,
                                               bool readonly) {
+  if (context.default_export)
+    return context.default_export;
   if (plugin.table().default_export == nullptr)
     return "";
   const char *name = plugin.table().default_export(readonly, context.tls);
@@ -23,6 +25,7 @@ std::optional<std::string> ask_default_export(CPlugin &plugin, const host::CallC
     host::log_error("default_export gave a name longer than %zu bytes", wire::MAX_STRING_BYTES);
     return std::nullopt;
   }
+  context.default_export = name;
   return name;
 }
 

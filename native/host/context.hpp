@@ -7,6 +7,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <string_view>
 
@@ -67,7 +68,8 @@ public:
   int peer_fd = -1;      // to ask for the peer's name; set before the first callback
   bool tls = false;
   InternPool interns;
-  const char *export_name = nullptr; // interned; set by open, cleared by close
+  std::optional<std::string> default_export; // the plugin's answer, asked once
+  const char *export_name = nullptr;         // interned; set by open, cleared by close
 };
 
 // Makes `context` the one that plugin functions called on this thread refer to, until the scope

@@ -123,6 +123,27 @@ test("a plugin built with nbdkit's own header runs under asyncnbd", async () => 
   expect(stdout).toBe("16777216\n");
 });
 
+test.skipIf(sanitizer !== undefined)(
+  "an asynchronous plugin with synchronous callbacks as well runs under nbdkit",
+  async () => {
+    const server = await startServer([testPlugin("asyncprobe"), "size=1M"], { command: nbdkit });
+    const io = ["qemu-io", "-f", "raw", "-c", "write -P 7 0 4096", "-c", "read -P 7 0 4096"];
+    expect(await runOk([...io, server.uri])).toContain("read 4096/4096 bytes");
+    await server.stop();
+  },
+);
+
+test("the asynchronous example is built as it says, and works", async () => {
+  const directory = temporaryDirectory();
+  const output = join(directory, "async-ramdisk.so");
+  const source = new URL("../../examples/async-ramdisk.cpp", import.meta.url).pathname;
+  const include = new URL("../../native/include", import.meta.url).pathname;
+  await runOk(["g++", "-std=c++20", "-fPIC", "-shared", "-I", include, source, "-o", output]);
+  const server = await startServer([output, "size=16M"]);
+  const io = ["qemu-io", "-f", "raw", "-c", "write -P 9 0 16M", "-c", "read -P 9 1M 8M"];
+  expect(await runOk([...io, server.uri])).toContain("read 8388608/8388608 bytes");
+});
+
 describe("debug flags", () => {
   test("that exist are set before load; others are a warning", async () => {
     const flags = ["-D", "memory.dir=1", "-D", "memory.nosuch=1", "-D", "other.flag=1"];

@@ -344,6 +344,14 @@ __attribute__((unused)) static int probe_async_cache(void *conn, uint64_t reqid,
 
 /* ---- what is the same for the synchronous callbacks ---------------------------------------- */
 
+/* Only for servers that have no asynchronous model. */
+static int probe_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
+  (void)handle, (void)flags;
+  write_log("synchronous pread\n");
+  memcpy(buf, disk + offset, count);
+  return 0;
+}
+
 static int probe_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
                         uint32_t flags) {
   (void)handle;
@@ -402,6 +410,7 @@ static struct nbdkit_plugin plugin = {
 #ifndef ASYNCMIXED
     .can_fua = probe_can_fua,
 #endif
+    .pread = probe_pread,
     .pwrite = probe_pwrite,
     .flush = probe_flush,
     .can_multi_conn = probe_can_multi_conn,

@@ -119,6 +119,8 @@ export interface ServerOptions {
   readonly transport?: "unix" | "tcp";
   readonly options?: readonly string[]; // before the plugin
   readonly env?: NodeJS.ProcessEnv;
+  /** The server need not see a first connection that only tells whether it listens. */
+  readonly noProbe?: boolean;
 }
 
 const START_DEADLINE_MS = 20_000;
@@ -153,13 +155,15 @@ function canConnect(socket: string): Promise<true | undefined> {
 /** Serves in the foreground until the test ends: startServer("memory", "1M"). */
 export async function startServer(
   plugin: readonly string[],
-  { command = asyncnbd, transport = "unix", options = [], env = {} }: ServerOptions = {},
+  { command = asyncnbd, transport = "unix", options = [], env = {}, noProbe }: ServerOptions = {},
 ): Promise<RunningServer> {
   const directory = temporaryDirectory();
   const socket = transport === "unix" ? join(directory, "sock") : "";
   const isNbdkit = command === nbdkit;
   const where = socket !== "" ? ["-U", socket] : ["-p", "0", "-i", "127.0.0.1"];
-  const argv = [...command, "-f", ...where, ...options, ...plugin];
+  const pidFile = noProbe ? join(directory, "pid") : undefined;
+  const pid = pidFile === undefined ? [] : ["-P", pidFile];
+  const argv = [...command, "-f", ...where, ...pid, ...options, ...plugin];
   const child = spawn(argv[0] as string, argv.slice(1), {
     env: { ...(isNbdkit ? process.env : serverEnvironment()), ...env },
     stdio: ["ignore", "pipe", "pipe"],
@@ -181,9 +185,8 @@ export async function startServer(
   const uri = await eventually(`start of ${argv.join(" ")}`, async () => {
     if (isOver) throw new Error(`${argv.join(" ")} ended:\n${output.stderr}`);
     if (socket === "") return /^nbd:.*$/m.exec(output.stdout)?.[0];
-    return existsSync(socket) && (await canConnect(socket))
-      ? `nbd+unix:///?socket=${socket}`
-      : undefined;
+    const isReady = existsSync(pidFile ?? socket) && (noProbe || (await canConnect(socket)));
+    return isReady ? `nbd+unix:///?socket=${socket}` : undefined;
   });
   return {
     uri,
