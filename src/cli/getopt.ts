@@ -65,9 +65,12 @@ function findLong(given: string, specs: readonly OptionSpec[]): OptionSpec {
   const exact = specs.find((spec) => longNames(spec).includes(given));
   if (exact !== undefined) return exact;
   const matches = specs.filter((spec) => longNames(spec).some((name) => name.startsWith(given)));
-  if (matches.length === 1) return matches[0] as OptionSpec;
+  // What abbreviates one of nbdkit's options must go on doing so, whatever we add.
+  const standard = matches.filter(({ isAddition }) => !isAddition);
+  const candidates = standard.length > 0 ? standard : matches;
+  if (candidates.length === 1) return candidates[0] as OptionSpec;
   if (matches.length === 0) throw new UsageError(`unknown option --${given}`);
-  const names = matches.map(({ name }) => `--${name}`).join(", ");
+  const names = candidates.map(({ name }) => `--${name}`).join(", ");
   throw new UsageError(`option --${given} is ambiguous: it could be ${names}`);
 }
 

@@ -11,6 +11,8 @@ export interface OptionSpec {
   readonly completes?: "file" | "directory" | "user" | "group" | readonly string[];
   /** Absent for options that are only recognised, to say that they are not supported yet. */
   readonly help?: string;
+  /** nbdkit 1.32 has no such option. */
+  readonly isAddition?: true;
   readonly group: "listen" | "serve" | "process" | "tell" | "later";
 }
 
@@ -57,6 +59,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: "timeout",
+    isAddition: true,
     aliases: ["time-out"],
     value: "TIME",
     group: "listen",
@@ -99,24 +102,28 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: "spin",
+    isAddition: true,
     value: "TIME",
     group: "serve",
     help: "How long an idle connection looks for requests before it sleeps, 50us by default; 0 never",
   },
   {
     name: "max-in-flight",
+    isAddition: true,
     value: "SIZE",
     group: "serve",
     help: "Most memory of all clients' requests in progress, 1G by default",
   },
   {
     name: "max-connection-in-flight",
+    isAddition: true,
     value: "SIZE",
     group: "serve",
     help: "Most memory of one client's requests in progress, 256M by default",
   },
   {
     name: "grace",
+    isAddition: true,
     value: "TIME",
     group: "serve",
     help: "How long requests without an answer delay the end of a connection, 30s by default",
@@ -129,6 +136,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: "no-mc",
+    isAddition: true,
     aliases: ["no-meta-contexts"],
     group: "serve",
     help: "Refuse meta contexts (they always are, for now)",
@@ -164,6 +172,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   {
     name: "print-uri",
+    isAddition: true,
     aliases: ["print-url", "show-uri", "show-url"],
     group: "process",
     help: "Print the URI once clients can connect",
@@ -212,6 +221,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   { name: "dump-plugin", group: "tell", help: "What PLUGIN can do, as KEY=VALUE lines" },
   {
     name: "completion",
+    isAddition: true,
     value: "SHELL",
     completes: ["bash"],
     group: "tell",

@@ -68,7 +68,6 @@ export const OPTION_DIFFERENCES: Readonly<Record<string, Difference<number>>> = 
   "--no-structured-replies": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
   "--spin=0": { nbdkit: 1, asyncnbd: 0, why: "an addition, for a data plane of our own" },
   "--completion=bash": { nbdkit: 1, asyncnbd: 0, why: "an addition; nbdkit has files for that" },
-  "--sh": { nbdkit: 0, asyncnbd: 1, why: "--show-uri of newer nbdkits makes it ambiguous" },
 };
 
 /** Fields of nbdinfo's JSON, for a writable disk of a plugin that states no block sizes. */

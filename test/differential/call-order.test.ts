@@ -9,6 +9,7 @@ import { goData, RawClient, type RequestFields } from "../support/raw-client.js"
 import {
   asyncnbd,
   debianPlugin,
+  eventually,
   nbdkit,
   startServer,
   temporaryDirectory,
@@ -131,8 +132,13 @@ async function outcomeOf(
   const result = await session(client);
   client.socket.end(); // nbdkit waits for its clients
   await client.closed();
+  const logged = (): string[] => readFileSync(log, "utf8").trimEnd().split("\n");
+  const count = (call: string): number =>
+    logged().filter((line) => line.split(" ")[0] === call).length;
+  // A signal between the end of its connection and close makes nbdkit forget close.
+  await eventually("close", () => (count("close") === count("open") ? true : undefined));
   await server.stop();
-  return { result, calls: readFileSync(log, "utf8").trimEnd().split("\n") };
+  return { result, calls: logged() };
 }
 
 async function compare(
