@@ -199,7 +199,7 @@ const OPTIONS = [
     "--mask-handshake=-1",
     "--mask-handshake=",
     "--m=1",
-    "--pr",
+    "--sh",
     "--newstyle",
     "--new",
     "-n",
