@@ -199,7 +199,6 @@ const OPTIONS = [
     "--mask-handshake=-1",
     "--mask-handshake=",
     "--m=1",
-    "--sh",
     "--newstyle",
     "--new",
     "-n",

@@ -11,7 +11,7 @@ describe.each(["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const)("%s", (signal
   test("ends an idle server with status 0 and removes its socket", async () => {
     const server = await startServer(["memory", "1M"]);
     server.kill(signal);
-    expect((await server.ended).status).toBe(0);
+    expect(await server.ended).toMatchObject({ status: 0 });
     expect(existsSync(server.socket)).toBe(false);
   });
 
@@ -23,7 +23,7 @@ describe.each(["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const)("%s", (signal
     await connected.go();
     server.kill(signal);
     await Promise.all([negotiating.closed(), connected.closed()]);
-    expect((await server.ended).status).toBe(0);
+    expect(await server.ended).toMatchObject({ status: 0 });
   });
 });
 
@@ -50,7 +50,7 @@ test("requests in flight at the signal are answered before the connection closes
     await client.read(1);
   }
   await client.closed();
-  expect((await server.ended).status).toBe(0);
+  expect(await server.ended).toMatchObject({ status: 0 });
   expect(readFileSync(log, "utf8")).toMatch(/close\ncleanup\nunload\n/);
 });
 

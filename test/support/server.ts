@@ -69,12 +69,15 @@ export const clean = (command: string): string =>
 const isLeakCheckerCrash = ({ stderr }: Finished): boolean =>
   stderr.includes("LeakSanitizer has encountered a fatal error");
 
+/** The crash has replaced the exit status. */
+function overlookCrash(argv: readonly string[], finished: Finished): Finished {
+  if (!isLeakCheckerCrash(finished)) return finished;
+  console.log(`no leak check, LeakSanitizer crashed: ${argv.join(" ")}`);
+  const stderr = finished.stderr.replace(/^(Tracer caught signal|==\d+==).*\n/gm, "");
+  return { ...finished, status: 0, stderr };
+}
+
 function checkSanitizer(argv: readonly string[], finished: Finished): Finished {
-  if (isLeakCheckerCrash(finished)) {
-    console.log(`no leak check, LeakSanitizer crashed: ${argv.join(" ")}`);
-    const stderr = finished.stderr.replace(/^(Tracer caught signal|==\d+==).*\n/gm, "");
-    return { ...finished, status: 0, stderr };
-  }
   if (finished.status === SANITIZER_STATUS || /Sanitizer|runtime error:/.test(finished.stderr))
     throw new Error(`a sanitizer complains about ${argv.join(" ")}:\n${finished.stderr}`);
   return finished;
@@ -90,7 +93,7 @@ export async function runAsyncnbd(
   let finished = await run(argv, { ...options, env });
   // The crash has replaced the exit status, which is what the caller wants.
   if (isLeakCheckerCrash(finished)) finished = await run(argv, { ...options, env });
-  return checkSanitizer(args, finished);
+  return checkSanitizer(args, overlookCrash(args, finished));
 }
 
 /** A folder that lives as long as the test. */
@@ -170,9 +173,10 @@ export async function startServer(
   });
   const output = collect(child);
   const ended = new Promise<Finished>((resolve) => {
-    child.once("close", (code) =>
-      resolve({ status: code ?? -1, stdout: output.stdout, stderr: output.stderr }),
-    );
+    child.once("close", (code) => {
+      const { stdout, stderr } = output;
+      resolve(overlookCrash(argv, { status: code ?? -1, stdout, stderr }));
+    });
   });
   let isOver = false;
   void ended.then(() => {
