@@ -4,6 +4,27 @@ import { join } from "node:path";
 import { packageDirectory } from "./addon/load.js";
 
 export { AsyncnbdError, type ErrorCode } from "./errors.js";
+export {
+  type Awaitable,
+  type BlockSize,
+  type ClientInfo,
+  definePlugin,
+  type Extent,
+  type ExtentsInfo,
+  type ListedExport,
+  type OpenInfo,
+  type Plugin,
+  type PluginContext,
+  type PluginDefinition,
+  type PluginLog,
+  type RequestInfo,
+  type Support,
+  type ThreadModelName,
+  type WriteInfo,
+  type ZeroInfo,
+} from "./script/definition.js";
+export { failure } from "./script/errno.js";
+export type { ConfigOf, ConfigSpec, ParameterSpec } from "./script/parameters.js";
 export { version } from "./version.js";
 
 /** The folder of nbdkit-plugin.h, for compilers: `cc -I"$(node -p …)"`. */

@@ -5,6 +5,7 @@
 #include "addon/listener_wrap.hpp"
 #include "addon/plugin_wrap.hpp"
 #include "addon/process.hpp"
+#include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
 #include "addon/session_wrap.hpp"
 
@@ -13,6 +14,7 @@ namespace asyncnbd::addon {
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   JsQueue::create(env);
   exports.Set("NativePlugin", PluginWrap::define(env));
+  exports.Set("NativeScriptBridge", ScriptBridgeWrap::define(env));
   exports.Set("NativeServer", ServerWrap::define(env));
   exports.Set("NativeSession", SessionWrap::define(env));
   exports.Set("NativeListener", ListenerWrap::define(env));

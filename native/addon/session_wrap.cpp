@@ -6,6 +6,7 @@
 
 #include "addon/js_queue.hpp"
 #include "addon/plugin_wrap.hpp"
+#include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
 #include "backend/c_exports.hpp"
 
@@ -58,6 +59,7 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("exportDescription", &SessionWrap::export_description),
                          InstanceMethod("blockSizes", &SessionWrap::block_sizes),
                          InstanceMethod("closeExport", &SessionWrap::close_export),
+                         InstanceMethod("adoptExport", &SessionWrap::adopt_export),
                          InstanceMethod("start", &SessionWrap::start),
                          InstanceMethod("stop", &SessionWrap::stop),
                          InstanceMethod("abort", &SessionWrap::abort),
@@ -65,20 +67,22 @@ Napi::Function SessionWrap::define(Napi::Env env) {
 }
 
 // new NativeSession(server, plugin, { inFd, outFd, number, readonly }); owns the descriptors.
+// The plugin is a NativePlugin, or the name of one that runs in JavaScript.
 SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   Napi::Env env = info.Env();
   ServerWrap *server = ServerWrap::Unwrap(info[0].As<Napi::Object>());
-  PluginWrap *plugin = PluginWrap::Unwrap(info[1].As<Napi::Object>());
   Napi::Object options = info[2].As<Napi::Object>();
   in_fd_ = options.Get("inFd").As<Napi::Number>();
   out_fd_ = options.Get("outFd").As<Napi::Number>();
 
   core_ = std::make_shared<Core>();
-  core_->plugin = plugin->plugin();
+  if (info[1].IsObject())
+    core_->plugin = PluginWrap::Unwrap(info[1].As<Napi::Object>())->plugin();
   core_->budget = server->budget();
   core_->readonly = options.Get("readonly").As<Napi::Boolean>();
   core_->connection = std::make_shared<connection::Connection>(
-      server->context(), core_->plugin->name(),
+      server->context(),
+      core_->plugin ? core_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   core_->connection->peer_fd = out_fd_;
 
@@ -228,7 +232,9 @@ Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
         if (!canonical)
           return std::nullopt;
         context.export_name = context.interns.add(*canonical);
-        core->backend = backend::CBackend::open(*core->plugin, context, core->readonly);
+        auto opened = backend::CBackend::open(*core->plugin, context, core->readonly);
+        core->c_backend = opened.get();
+        core->backend = std::move(opened);
         if (core->backend == nullptr)
           return std::nullopt;
         return canonical;
@@ -245,7 +251,7 @@ Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
 
 Napi::Value SessionWrap::export_description(const Napi::CallbackInfo &info) {
   return ask(
-      info.Env(), [core = core_] { return core->backend->description(); },
+      info.Env(), [core = core_] { return core->c_backend->description(); },
       [](Napi::Env env, const std::string &text) { return Napi::String::New(env, text); });
 }
 
@@ -255,7 +261,7 @@ Napi::Value SessionWrap::block_sizes(const Napi::CallbackInfo &info) {
       info.Env(),
       [core = core_]() -> std::optional<backend::BlockSizes> {
         backend::BlockSizes sizes;
-        if (!core->backend->block_sizes(&sizes))
+        if (!core->c_backend->block_sizes(&sizes))
           return std::nullopt;
         return sizes;
       },
@@ -283,6 +289,16 @@ Napi::Value SessionWrap::close_export(const Napi::CallbackInfo &info) {
 }
 
 // ---- the transmission phase ------------------------------------------------------------------
+
+// adoptExport(bridge, connection, sizeBytes): JavaScript has opened an export of its own.
+Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
+  ScriptBridgeWrap *bridge = ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
+  backend::Capabilities capabilities; // the rest was JavaScript's to tell the client
+  capabilities.size_bytes = static_cast<uint64_t>(info[2].As<Napi::Number>().DoubleValue());
+  core_->backend = std::make_unique<backend::ScriptBackend>(
+      bridge->bridge(), info[1].As<Napi::Number>().Uint32Value(), capabilities);
+  return info.Env().Undefined();
+}
 
 // start(transmissionFlags, { threads, spinUs, graceMs, maxInFlightBytes }): resolves when the
 // connection has closed.

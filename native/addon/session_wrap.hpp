@@ -27,8 +27,9 @@ private:
     std::shared_ptr<backend::CPlugin> plugin;
     std::shared_ptr<connection::MemoryBudget> budget;
     std::shared_ptr<connection::Connection> connection;
-    bool readonly;
-    std::unique_ptr<backend::CBackend> backend; // between openExport and closeExport or start
+    bool readonly = false;
+    std::unique_ptr<backend::Backend> backend; // between openExport and closeExport or start
+    backend::CBackend *c_backend = nullptr;    // the same, if it is a C plugin's
   };
 
   Napi::Value read(const Napi::CallbackInfo &info);
@@ -40,6 +41,7 @@ private:
   Napi::Value export_description(const Napi::CallbackInfo &info);
   Napi::Value block_sizes(const Napi::CallbackInfo &info);
   Napi::Value close_export(const Napi::CallbackInfo &info);
+  Napi::Value adopt_export(const Napi::CallbackInfo &info);
   Napi::Value start(const Napi::CallbackInfo &info);
   Napi::Value stop(const Napi::CallbackInfo &info);
   Napi::Value abort(const Napi::CallbackInfo &info);

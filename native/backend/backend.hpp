@@ -94,6 +94,9 @@ public:
   // May block; any thread, but no more at once than thread_model allows.
   virtual void submit(Request &request) = 0;
 
+  // The client will not see what is in flight answered. After the last submit; must not block.
+  virtual void on_client_gone() {}
+
   // After the last submit: gives up what is in flight and waits for an answer from outside,
   // having logged what that is. Calls that block are not meant.
   virtual void give_up_unanswered() = 0;

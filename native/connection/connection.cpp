@@ -352,6 +352,8 @@ void Connection::dispose(PendingRequest *first, PendingRequest *last, uint64_t c
 // Nothing more is read. What is in flight gets its replies, or is given up.
 void Connection::end() {
   client_has_left_.store(reader_->client_has_left(), std::memory_order_relaxed);
+  if (client_has_left_.load(std::memory_order_relaxed))
+    backend_->on_client_gone();
   auto is_answered = [this] { return live_.load() == 0; };
   if (!wait_until(is_answered, true)) {
     host::log_error("%" PRIu32 " requests are unanswered after %.1f s", live_.load(),

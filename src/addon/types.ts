@@ -35,6 +35,19 @@ export interface NativePlugin {
   end(started: boolean): Promise<void>;
 }
 
+/** Requests to plugins in JavaScript; src/script/bridge.ts is its other half. */
+export interface NativeScriptBridge {
+  /**
+   * Takes completions out of the batch and, if `fetch`, puts submissions into it, whose number it
+   * returns. Spins so long for them. If there are none, onWake is called when one has come.
+   */
+  exchange(completions: number, fetch: boolean, spinUs: number): number;
+  /** Submissions and completions. */
+  batch(): [ArrayBuffer, ArrayBuffer];
+  /** The memory around a slot. To be asked for once. */
+  slab(slot: number): { buffer: ArrayBuffer; firstSlot: number; slotBytes: number; slots: number };
+}
+
 /** What the sessions of one server share. */
 export interface NativeServer {
   /** Ends plugins' sleeps and wakes connections that wait for requests. */
@@ -89,6 +102,8 @@ export interface NativeSession {
   /** null: the plugin failed, and why has been logged. */
   blockSizes(): Promise<BlockSizes | null>;
   closeExport(): Promise<void>;
+  /** Instead of openExport: JavaScript has opened one. The bridge will be asked to close it. */
+  adoptExport(bridge: NativeScriptBridge, connection: number, sizeBytes: number): void;
 
   /**
    * Serves requests on the open export; resolves when all is closed.
@@ -127,10 +142,11 @@ export interface Addon {
     onShutdownRequested: () => void,
     maxInFlightBytes: number,
   ) => NativeServer;
-  /** Takes the descriptors over, which are the same for a socket. */
+  NativeScriptBridge: new (onWake: () => void) => NativeScriptBridge;
+  /** Takes the descriptors over, which are the same for a socket. `plugin`: or its name. */
   NativeSession: new (
     server: NativeServer,
-    plugin: NativePlugin,
+    plugin: NativePlugin | string,
     options: { inFd: number; outFd: number; number: number; readonly: boolean },
   ) => NativeSession;
   /** onClient gets a connected descriptor, or -1 and the errno that keeps clients from being

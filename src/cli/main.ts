@@ -37,12 +37,12 @@ function plainAnswer({ options, operands }: ParsedLine): string | undefined {
 }
 
 /** --help, --version and --dump-plugin with a plugin; undefined if none of them was given. */
-function answerAboutPlugin({ options }: ParsedLine, config: Config): boolean {
+async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promise<boolean> {
   const asked = ["help", "version", "dump-plugin"].filter((option) => options.has(option));
   if (asked.length === 0) return false;
   if (asked.includes("dump-plugin") && options.has("single"))
     throw new UsageError("--dump-plugin and --single cannot be used together");
-  const plugin = loadPlugin(config);
+  const plugin = await loadPlugin(config);
   if (asked.includes("help")) {
     process.stdout.write(helpText() + pluginHelpText(plugin.about));
   } else if (asked.includes("version")) {
@@ -50,7 +50,7 @@ function answerAboutPlugin({ options }: ParsedLine, config: Config): boolean {
   } else {
     configurePlugin(plugin, config.parameters);
     plugin.settleThreadModel();
-    plugin.native.dump((lines) => process.stdout.write(lines));
+    await plugin.dump((lines) => process.stdout.write(lines));
   }
   return true;
 }
@@ -66,7 +66,7 @@ async function main(words: readonly string[]): Promise<number> {
   const config = parseConfig(line.options, plugin, parameters);
   process.umask(0o022);
   configureLog(config);
-  if (answerAboutPlugin(line, config)) return 0;
+  if (await answerAboutPlugin(line, config)) return 0;
   const readyFd = takeReadiness();
   if (config.background && readyFd === undefined) return launch();
   return serve(config, readyFd);

@@ -7,7 +7,8 @@ import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
-import { Plugin } from "../plugins/plugin.js";
+import { openPlugin } from "../plugins/open.js";
+import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
 import { Server } from "../server/server.js";
 import { announceReady, detach } from "./background.js";
@@ -23,16 +24,18 @@ export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached
 }
 
 /** Opens and loads the plugin, its debug flags set before. */
-export function loadPlugin(config: Pick<Config, "plugin" | "debugFlags">): Plugin {
-  const plugin = Plugin.open(config.plugin);
+export async function loadPlugin(
+  config: Pick<Config, "plugin" | "debugFlags">,
+): Promise<ServedPlugin> {
+  const plugin = await openPlugin(config.plugin);
   for (const { plugin: name, flag, value } of config.debugFlags)
     if (name !== plugin.about.name || !plugin.setDebugFlag(flag, value))
       addon().logWarning(`--debug=${name}.${flag}: there is no such debug flag`);
-  plugin.load();
+  await plugin.load();
   return plugin;
 }
 
-export function configurePlugin(plugin: Plugin, parameters: readonly string[]): void {
+export function configurePlugin(plugin: ServedPlugin, parameters: readonly string[]): void {
   for (const { key, value } of parseParameters(parameters, plugin.about.magicConfigKey))
     plugin.config(key, value);
 }
@@ -43,23 +46,23 @@ export function configurePlugin(plugin: Plugin, parameters: readonly string[]): 
  */
 export async function serve(config: Config, readyFd: number | undefined): Promise<number> {
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
-  const plugin = loadPlugin(config);
+  const plugin = await loadPlugin(config);
   configurePlugin(plugin, config.parameters);
-  plugin.configComplete();
+  await plugin.configComplete();
   plugin.settleThreadModel();
-  plugin.getReady();
+  await plugin.getReady();
   return new ServerProcess(config, plugin, readyFd).run();
 }
 
 class ServerProcess {
   readonly #config: Config;
-  readonly #plugin: Plugin;
+  readonly #plugin: ServedPlugin;
   readonly #readyFd: number | undefined;
   readonly #server: Server;
   readonly #signals: StopSignals;
   #listeners: OpenListeners | undefined;
 
-  constructor(config: Config, plugin: Plugin, readyFd: number | undefined) {
+  constructor(config: Config, plugin: ServedPlugin, readyFd: number | undefined) {
     this.#config = config;
     this.#plugin = plugin;
     this.#readyFd = readyFd;
@@ -90,7 +93,7 @@ class ServerProcess {
         ? new RunningCommand(scriptFor(config.runCommand, endpoint, config.exportName), stdio)
         : undefined;
     try {
-      this.#settle();
+      await this.#settle();
     } catch (error) {
       command?.kill("SIGTERM");
       throw error;
@@ -100,12 +103,12 @@ class ServerProcess {
   }
 
   /** From open sockets to the first client. */
-  #settle(): void {
+  async #settle(): Promise<void> {
     const config = this.#config;
     changeUser(config.user, config.group);
     if (this.#readyFd !== undefined) detach();
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
-    this.#plugin.afterFork();
+    await this.#plugin.afterFork();
     if (this.#readyFd !== undefined) {
       addon().silenceStdio(!config.verbose);
       configureLog(config, true);

@@ -4,6 +4,7 @@ import { resolve } from "node:path";
 import { UsageError } from "../errors.js";
 import { parseInteger } from "./integer.js";
 import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
+import { parseSize } from "./size.js";
 import { DEFAULT_PORT } from "./uri.js";
 
 /** Every occurrence of every option, in order, by its main name without dashes. */
@@ -127,10 +128,7 @@ function integer(
 function sizeBytes(given: GivenOptions, option: string): number | undefined {
   const text = given.last(option);
   if (text === undefined) return undefined;
-  const match = /^(\d+)([bkmgtpes]?)$/i.exec(text);
-  const unit = (match?.[2] ?? "").toLowerCase();
-  const bytes =
-    Number(match?.[1]) * (unit === "s" ? 512 : 1024 ** Math.max(0, "bkmgtpe".indexOf(unit)));
+  const bytes = parseSize(text);
   if (!(bytes > 0 && Number.isSafeInteger(bytes)))
     throw new UsageError(`--${option}=${text} is not a size: use a number and k, m, g or t`);
   return bytes;

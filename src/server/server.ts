@@ -4,7 +4,7 @@ import { constants as osConstants } from "node:os";
 import { addon } from "../addon/load.js";
 import type { NativeListener, NativeServer } from "../addon/types.js";
 import { messageOf } from "../errors.js";
-import type { Plugin } from "../plugins/plugin.js";
+import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { Session, type SessionSettings } from "./session.js";
 
 export interface ServerSettings extends Omit<SessionSettings, "debug"> {
@@ -28,7 +28,7 @@ const after = (delayMs: number): Promise<false> =>
   });
 
 export class Server {
-  readonly #plugin: Plugin;
+  readonly #plugin: ServedPlugin;
   readonly #settings: ServerSettings;
   readonly #native: NativeServer;
   readonly #listeners: NativeListener[] = [];
@@ -36,7 +36,7 @@ export class Server {
   #sessionCount = 0;
 
   /** onShutdownRequested: the plugin wants the server to stop. */
-  constructor(plugin: Plugin, settings: ServerSettings, onShutdownRequested: () => void) {
+  constructor(plugin: ServedPlugin, settings: ServerSettings, onShutdownRequested: () => void) {
     this.#plugin = plugin;
     this.#settings = settings;
     this.#native = new (addon().NativeServer)(onShutdownRequested, settings.maxInFlightBytes);
@@ -55,15 +55,16 @@ export class Server {
 
   /** Serves one client on descriptors it takes over. Resolves when the client has gone. */
   async serve(inFd: number, outFd: number): Promise<void> {
-    const session = new Session(
-      new (addon().NativeSession)(this.#native, this.#plugin.native, {
-        inFd,
-        outFd,
-        number: ++this.#sessionCount,
-        readonly: this.#settings.readonly,
-      }),
-      { ...this.#settings, debug: (text) => addon().logDebug(text) },
-    );
+    const { native, calls } = this.#plugin.newSession(this.#native, {
+      inFd,
+      outFd,
+      number: ++this.#sessionCount,
+      readonly: this.#settings.readonly,
+    });
+    const session = new Session(native, calls, {
+      ...this.#settings,
+      debug: (text) => addon().logDebug(text),
+    });
     const running = session
       .run()
       .catch((error: unknown) => addon().logError(`a client was lost: ${messageOf(error)}`))
@@ -82,7 +83,7 @@ export class Server {
    * got a reply: then the plugin is still in use and must not be unloaded.
    */
   async stop(): Promise<boolean> {
-    const drained = this.#drain().then(() => this.#plugin.native.unansweredRequests === 0);
+    const drained = this.#drain().then(() => this.#plugin.unansweredRequests === 0);
     const drainMs = this.#settings.graceMs + STOP_MARGIN_MS;
     const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
     if (timely) return timely.unused;

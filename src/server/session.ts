@@ -3,6 +3,7 @@
 import type { NativeSession } from "../addon/types.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
+import type { PluginCalls } from "../plugins/served-plugin.js";
 
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
@@ -16,12 +17,14 @@ export interface SessionSettings extends HandshakeSettings {
 
 export class Session {
   readonly #native: NativeSession;
+  readonly #calls: PluginCalls;
   readonly #settings: SessionSettings;
   #exportIsOpen = false;
 
   /** Takes the native session over. */
-  constructor(native: NativeSession, settings: SessionSettings) {
+  constructor(native: NativeSession, calls: PluginCalls, settings: SessionSettings) {
     this.#native = native;
+    this.#calls = calls;
     this.#settings = settings;
   }
 
@@ -31,13 +34,14 @@ export class Session {
       const outcome = await this.#negotiate();
       if (outcome.kind === "transmit") {
         this.#exportIsOpen = false; // the connection's to close, from here on
+        this.#calls.beforeStart?.();
         const { maxConnectionInFlightBytes: maxInFlightBytes, ...settings } = this.#settings;
         await this.#native.start(outcome.flags, { ...settings, maxInFlightBytes });
       } else {
         this.#settings.debug(`handshake ended: ${outcome.reason}`);
       }
     } finally {
-      if (this.#exportIsOpen) await this.#native.closeExport();
+      if (this.#exportIsOpen) await this.#calls.closeExport();
       this.#native.abort();
     }
   }
@@ -56,7 +60,7 @@ export class Session {
   #isTransmitting = false;
 
   async #negotiate(): Promise<Outcome> {
-    if (!(await this.#native.preconnect()))
+    if (!(await this.#calls.preconnect()))
       return { kind: "close", reason: "the plugin turned the client away" };
     const { handshakeTimeoutMs } = this.#settings;
     const timer = setTimeout(() => this.#native.abort(), handshakeTimeoutMs);
@@ -81,18 +85,18 @@ export class Session {
       case "send":
         return this.#native.write(effect.data);
       case "listExports":
-        return this.#native.listExports();
+        return this.#calls.listExports();
       case "openExport": {
-        const opened = await this.#native.openExport(effect.name);
+        const opened = await this.#calls.openExport(effect.name);
         this.#exportIsOpen = opened !== null;
         return opened;
       }
       case "exportDescription":
-        return this.#native.exportDescription();
+        return this.#calls.exportDescription();
       case "blockSizes":
-        return this.#native.blockSizes();
+        return this.#calls.blockSizes();
       case "closeExport":
-        await this.#native.closeExport();
+        await this.#calls.closeExport();
         this.#exportIsOpen = false;
         return undefined;
     }

@@ -1,27 +1,27 @@
 // A loaded C plugin, whose failures are exceptions.
 
 import { addon } from "../addon/load.js";
-import type { Failure, NativePlugin, PluginAbout } from "../addon/types.js";
+import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import { resolvePlugin } from "./resolve.js";
+import type { ClientStream, ServedPlugin } from "./served-plugin.js";
 
 function check(failure: Failure): void {
   if (failure !== undefined) throw new AsyncnbdError("PLUGIN", failure);
 }
 
-/** Methods in the order in which a server calls them. */
-export class Plugin {
-  readonly native: NativePlugin;
+export class CPlugin implements ServedPlugin {
+  readonly #native: NativePlugin;
   readonly about: PluginAbout;
   #started = false;
 
   private constructor(native: NativePlugin) {
-    this.native = native;
+    this.#native = native;
     this.about = native.about;
   }
 
   /** Opens the shared object; calls none of the plugin's functions but its registration. */
-  static open(name: string): Plugin {
+  static open(name: string): CPlugin {
     const found = resolvePlugin(name);
     if (!("path" in found))
       throw new AsyncnbdError(
@@ -31,45 +31,56 @@ export class Plugin {
       );
     const native = new (addon().NativePlugin)(found.path);
     check(native.open());
-    return new Plugin(native);
+    return new CPlugin(native);
   }
 
   setDebugFlag(flag: string, value: number): boolean {
-    return this.native.setDebugFlag(flag, value);
+    return this.#native.setDebugFlag(flag, value);
   }
 
   load(): void {
-    this.native.load();
+    this.#native.load();
   }
 
   config(key: string, value: string): void {
-    check(this.native.config(key, value));
+    check(this.#native.config(key, value));
   }
 
   configComplete(): void {
-    check(this.native.configComplete());
+    check(this.#native.configComplete());
   }
 
   settleThreadModel(): void {
-    check(this.native.settleThreadModel());
+    check(this.#native.settleThreadModel());
   }
 
-  /** Only one client is served at a time. */
+  dump(write: (lines: string) => void): void {
+    this.#native.dump(write);
+  }
+
   get serializesConnections(): boolean {
-    return this.native.threadModel === 0;
+    return this.#native.threadModel === 0;
   }
 
   getReady(): void {
-    check(this.native.getReady());
+    check(this.#native.getReady());
   }
 
   afterFork(): void {
-    check(this.native.afterFork());
+    check(this.#native.afterFork());
     this.#started = true;
   }
 
-  /** Unloads it; no client may be left. */
+  newSession(server: NativeServer, stream: ClientStream) {
+    const native = new (addon().NativeSession)(server, this.#native, stream);
+    return { native, calls: native };
+  }
+
+  get unansweredRequests(): number {
+    return this.#native.unansweredRequests;
+  }
+
   async end(): Promise<void> {
-    await this.native.end(this.#started);
+    await this.#native.end(this.#started);
   }
 }

@@ -1,0 +1,21 @@
+// A disk in memory, in ten lines: asyncnbd examples/ram.ts size=1G
+import { definePlugin } from "asyncnbd";
+
+export default definePlugin({
+  name: "ram",
+  config: { size: { type: "size", magic: true } },
+  canMultiConn: () => true,
+  getSize: (disk: Buffer) => disk.length,
+  open() {
+    disk ??= Buffer.alloc(this.config.size);
+    return disk;
+  },
+  async pread(disk, buf, offset) {
+    disk.copy(buf, 0, offset, offset + buf.length);
+  },
+  async pwrite(disk, buf, offset) {
+    buf.copy(disk, offset);
+  },
+});
+
+let disk: Buffer | undefined;

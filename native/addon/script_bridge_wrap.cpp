@@ -1,0 +1,82 @@
+// See script_bridge_wrap.hpp.
+#include "addon/script_bridge_wrap.hpp"
+
+#include "addon/js_queue.hpp"
+
+namespace asyncnbd::addon {
+
+using backend::ScriptBatch;
+using backend::ScriptBridge;
+
+Napi::Function ScriptBridgeWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeScriptBridge",
+                     {
+                         InstanceMethod("exchange", &ScriptBridgeWrap::exchange),
+                         InstanceMethod("batch", &ScriptBridgeWrap::batch),
+                         InstanceMethod("slab", &ScriptBridgeWrap::slab),
+                     });
+}
+
+// new NativeScriptBridge(onWake)
+ScriptBridgeWrap::ScriptBridgeWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
+  Napi::Env env = info.Env();
+  on_wake_ =
+      std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
+  // Connections may outlive this object, on threads where no reference may be dropped.
+  std::weak_ptr<Napi::FunctionReference> callback = on_wake_;
+  bridge_ = std::make_shared<ScriptBridge>([queue = JsQueue::of(env), callback] {
+    queue->post([callback](Napi::Env) {
+      if (auto function = callback.lock())
+        function->Call({});
+    });
+  });
+  napi_add_env_cleanup_hook(env, &ScriptBridgeWrap::shut, bridge_.get());
+}
+
+ScriptBridgeWrap::~ScriptBridgeWrap() {
+  napi_remove_env_cleanup_hook(Env(), &ScriptBridgeWrap::shut, bridge_.get());
+  bridge_->shut();
+}
+
+void ScriptBridgeWrap::shut(void *bridge) {
+  static_cast<ScriptBridge *>(bridge)->shut();
+}
+
+// exchange(completions, fetch, spinUs): how many submissions are in the batch now.
+Napi::Value ScriptBridgeWrap::exchange(const Napi::CallbackInfo &info) {
+  const uint32_t count = bridge_->exchange(info[0].As<Napi::Number>().Uint32Value(),
+                                           info[1].As<Napi::Boolean>().Value(),
+                                           info[2].As<Napi::Number>().Uint32Value());
+  return Napi::Number::New(info.Env(), count);
+}
+
+// batch(): [submissions, completions] as ArrayBuffers.
+Napi::Value ScriptBridgeWrap::batch(const Napi::CallbackInfo &info) {
+  ScriptBatch &batch = bridge_->batch();
+  Napi::Array result = Napi::Array::New(info.Env(), 2);
+  result.Set(0u, share(info.Env(), batch.submissions.data(), sizeof batch.submissions));
+  result.Set(1u, share(info.Env(), batch.completions.data(), sizeof batch.completions));
+  return result;
+}
+
+// slab(slot): the memory around a slot, { buffer, firstSlot, slotBytes, slots }. Only once a slab.
+Napi::Value ScriptBridgeWrap::slab(const Napi::CallbackInfo &info) {
+  const ScriptBridge::Slab slab = bridge_->slab_of(info[0].As<Napi::Number>().Uint32Value());
+  Napi::Object result = Napi::Object::New(info.Env());
+  const size_t bytes = static_cast<size_t>(slab.slot_bytes) * slab.slots;
+  result.Set("buffer", share(info.Env(), slab.data, bytes));
+  result.Set("firstSlot", slab.first_slot);
+  result.Set("slotBytes", slab.slot_bytes);
+  result.Set("slots", slab.slots);
+  return result;
+}
+
+// Memory of the bridge's as an ArrayBuffer that keeps the bridge.
+Napi::Value ScriptBridgeWrap::share(Napi::Env env, void *memory, size_t bytes) {
+  auto *keep = new std::shared_ptr<ScriptBridge>(bridge_);
+  return Napi::ArrayBuffer::New(
+      env, memory, bytes,
+      [](Napi::Env, void *, std::shared_ptr<ScriptBridge> *kept) { delete kept; }, keep);
+}
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,31 @@
+// NativeScriptBridge of src/addon/types.ts: requests to plugins in this environment's JavaScript.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+
+#include "backend/script_bridge.hpp"
+
+namespace asyncnbd::addon {
+
+class ScriptBridgeWrap : public Napi::ObjectWrap<ScriptBridgeWrap> {
+public:
+  static Napi::Function define(Napi::Env env);
+  explicit ScriptBridgeWrap(const Napi::CallbackInfo &info);
+  ~ScriptBridgeWrap() override;
+
+  const std::shared_ptr<backend::ScriptBridge> &bridge() const { return bridge_; }
+
+private:
+  Napi::Value exchange(const Napi::CallbackInfo &info);
+  Napi::Value batch(const Napi::CallbackInfo &info);
+  Napi::Value slab(const Napi::CallbackInfo &info);
+
+  Napi::Value share(Napi::Env env, void *memory, size_t bytes);
+  static void shut(void *bridge);
+
+  std::shared_ptr<Napi::FunctionReference> on_wake_;
+  std::shared_ptr<backend::ScriptBridge> bridge_;
+};
+
+} // namespace asyncnbd::addon

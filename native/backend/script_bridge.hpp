@@ -1,0 +1,168 @@
+// The way to a plugin whose callbacks run on one event loop elsewhere, such as JavaScript's:
+// requests go over in batches, and their answers come back in batches, through shared memory.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "backend/backend.hpp"
+
+namespace asyncnbd::backend {
+
+class ScriptBackend;
+
+// Not requests: what happens to a connection. In the place of a command.
+constexpr uint16_t SCRIPT_CLIENT_GONE = 0x8000; // nobody waits for its requests any more
+constexpr uint16_t SCRIPT_CLOSE = 0x8001;       // its last request is over: close the export
+
+// What the two sides exchange. The script's side writes completions and reads submissions, both
+// only between two calls of exchange.
+struct ScriptBatch {
+  static constexpr uint32_t CAPACITY = 1024;
+
+  struct Submission {
+    double offset;
+    uint32_t operation;
+    uint32_t connection;
+    uint32_t length_bytes;
+    uint32_t slot;    // where the data is, or NO_SLOT
+    uint32_t command; // NBD_CMD_*, or one of the SCRIPT_*
+    uint32_t flags;   // NBD_CMD_FLAG_*
+  };
+  struct Completion {
+    uint32_t operation; // or a slot, to free it
+    uint32_t outcome;   // an errno in the lower half, one of the kinds below in the upper
+  };
+  static constexpr uint32_t NO_SLOT = UINT32_MAX;
+  static constexpr uint32_t KEEPS_SLOT = 1; // the script goes on using the slot
+  static constexpr uint32_t FREES_SLOT = 2; // it does not any more
+
+  std::array<Submission, CAPACITY> submissions;
+  std::array<Completion, CAPACITY> completions;
+};
+
+class ScriptBridge {
+public:
+  // `wake` makes the script's thread call exchange soon; called on any thread, and only when the
+  // last exchange has found nothing to hand over.
+  explicit ScriptBridge(std::function<void()> wake);
+  ~ScriptBridge();
+  ScriptBridge(const ScriptBridge &) = delete;
+  ScriptBridge &operator=(const ScriptBridge &) = delete;
+
+  // ---- the script's thread
+
+  ScriptBatch &batch() { return *batch_; }
+
+  // Takes so many completions out of the batch and, if `fetch`, puts submissions into it: returns
+  // how many. Looks for them for so long before it says that there are none.
+  uint32_t exchange(uint32_t completions, bool fetch, uint32_t spin_us);
+
+  // Memory of slots, side by side, of which one is `slot`. Lives as long as the bridge.
+  struct Slab {
+    uint8_t *data;
+    uint32_t first_slot;
+    uint32_t slot_bytes;
+    uint32_t slots;
+  };
+  Slab slab_of(uint32_t slot);
+
+  // The script has gone: answers everything, now and later, with ESHUTDOWN.
+  void shut();
+
+  // ---- any thread
+
+  void submit(ScriptBackend &backend, Request &request);
+  void tell(ScriptBackend &backend, uint16_t event);
+  // Waits until the script has dealt with it.
+  void ask(ScriptBackend &backend, uint16_t event);
+  // Answers what the script has not, with ESHUTDOWN. Returns how many that were.
+  size_t give_up(ScriptBackend &backend);
+
+private:
+  static constexpr unsigned CLASSES = 15; // 4 KiB to 64 MiB
+  static constexpr uint32_t NONE = UINT32_MAX;
+
+  struct Slot {
+    ScriptBridge *bridge;
+    uint8_t *data;
+    uint32_t index;
+    uint32_t size_class;
+    uint32_t slab;
+    uint32_t next_free;
+  };
+  struct Waiter;
+  struct Operation {
+    ScriptBackend *backend;
+    Request *request; // nullptr: an event, or given up
+    Waiter *waiter;   // of an event, or nullptr
+    uint32_t slot;
+    uint32_t next; // in the queue, or among the free
+    uint16_t event;
+    bool in_use;
+  };
+  struct Done {
+    Request *request;
+    Slot *slot; // nullptr: none that can be used
+    int error;
+  };
+
+  uint32_t new_operation(ScriptBackend &backend, Request *request);
+  void free_operation(uint32_t operation);
+  uint32_t take_slot(uint32_t length_bytes);
+  void free_slot(uint32_t slot);
+  bool grow(unsigned size_class);
+  void enqueue(uint32_t operation, std::unique_lock<std::mutex> *lock);
+  void take_completions(uint32_t count);
+  void take_completion(const ScriptBatch::Completion &completion);
+  void deliver();
+  uint32_t fetch();
+  void spin(uint32_t spin_us) const;
+  static void give_back(void *slot);
+
+  const std::function<void()> wake_;
+  const std::unique_ptr<ScriptBatch> batch_;
+  std::vector<Done> done_;      // the script's thread's,
+  std::vector<uint32_t> freed_; // as this is
+  std::atomic<uint32_t> queued_{0};
+
+  std::mutex mutex_; // guards what follows
+  bool asleep_ = true;
+  bool shut_ = false;
+  std::vector<Slab> slabs_;
+  std::deque<Slot> slots_;
+  std::array<uint32_t, CLASSES> free_slots_;
+  std::deque<Operation> operations_;
+  uint32_t free_operations_ = NONE;
+  uint32_t first_queued_ = NONE;
+  uint32_t last_queued_ = NONE;
+};
+
+// One export that a script has opened for one connection.
+class ScriptBackend final : public Backend {
+public:
+  ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection,
+                const Capabilities &capabilities)
+      : connection(connection), bridge_(std::move(bridge)), capabilities_(capabilities) {}
+
+  const Capabilities &capabilities() const override { return capabilities_; }
+  ThreadModel thread_model() const override { return ThreadModel::async; }
+  void submit(Request &request) override { bridge_->submit(*this, request); }
+  void on_client_gone() override { bridge_->tell(*this, SCRIPT_CLIENT_GONE); }
+  void give_up_unanswered() override;
+  void close() override { bridge_->ask(*this, SCRIPT_CLOSE); }
+
+  const uint32_t connection; // the script's number for it
+
+private:
+  const std::shared_ptr<ScriptBridge> bridge_;
+  const Capabilities capabilities_;
+};
+
+} // namespace asyncnbd::backend

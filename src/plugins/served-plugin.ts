@@ -1,0 +1,59 @@
+// What a server needs of a plugin, whatever it is written in.
+
+import type {
+  BlockSizes,
+  ExportEntry,
+  NativeServer,
+  NativeSession,
+  OpenedExport,
+  PluginAbout,
+} from "../addon/types.js";
+import type { Awaitable } from "../script/definition.js";
+
+/** What a handshake asks of a plugin, for one client. */
+export interface PluginCalls {
+  /** False: the plugin turns the client away. */
+  preconnect(): Promise<boolean>;
+  /** null: the plugin failed, and why has been logged. So with the others. */
+  listExports(): Promise<ExportEntry[] | null>;
+  openExport(name: string): Promise<OpenedExport | null>;
+  exportDescription(): Promise<string>;
+  blockSizes(): Promise<BlockSizes | null>;
+  closeExport(): Promise<void>;
+  /** The handshake is over, and the native connection is to have the export. */
+  beforeStart?(): void;
+}
+
+/** Descriptors of a client's stream, the same for a socket; and its number, from 1 on. */
+export interface ClientStream {
+  readonly inFd: number;
+  readonly outFd: number;
+  readonly number: number;
+  readonly readonly: boolean;
+}
+
+/** Methods in the order in which a server calls them; failures are exceptions. */
+export interface ServedPlugin {
+  readonly about: PluginAbout;
+  /** False: there is no such flag. */
+  setDebugFlag(flag: string, value: number): boolean;
+  load(): Awaitable<void>;
+  config(key: string, value: string): void;
+  configComplete(): Awaitable<void>;
+  settleThreadModel(): void;
+  /** --dump-plugin: lines of KEY=VALUE. */
+  dump(write: (lines: string) => void): Awaitable<void>;
+  /** Only one client is served at a time. */
+  readonly serializesConnections: boolean;
+  getReady(): Awaitable<void>;
+  afterFork(): Awaitable<void>;
+  /** Takes the stream over. */
+  newSession(
+    server: NativeServer,
+    stream: ClientStream,
+  ): { native: NativeSession; calls: PluginCalls };
+  /** Requests that were given up and to which the plugin may still reply: do not end it. */
+  readonly unansweredRequests: number;
+  /** Unloads it; no client may be left. */
+  end(): Promise<void>;
+}

@@ -1,0 +1,74 @@
+// Loads a plugin's module: TypeScript or JavaScript, ESM or CommonJS, a file or a package.
+
+import { existsSync } from "node:fs";
+import { createRequire } from "node:module";
+import { extname, join, resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { createJiti } from "jiti";
+import { packageDirectory } from "../addon/load.js";
+import { AsyncnbdError } from "../errors.js";
+import { isShortName } from "../plugins/resolve.js";
+import type { Plugin } from "./definition.js";
+import { describeThrown } from "./errno.js";
+
+const EXTENSIONS = new Set([".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"]);
+
+/** Where a module is that a name on the command line may mean; undefined: it is something else. */
+export function resolveScript(name: string): string | undefined {
+  if (EXTENSIONS.has(extname(name))) return resolve(name);
+  if (!isShortName(name) && !name.startsWith("@")) return undefined;
+  const here = createRequire(join(process.cwd(), "package.json"));
+  for (const candidate of [`asyncnbd-plugin-${name}`, name])
+    try {
+      const found = here.resolve(candidate);
+      if (found !== candidate) return found; // else it is one of Node's own modules
+    } catch {
+      // not installed
+    }
+  return undefined;
+}
+
+/** Plugins find "asyncnbd" to be the server that loads them, installed beside them or not. */
+const own = join(packageDirectory, "dist", "index.js");
+
+export async function loadScript(path: string): Promise<Plugin> {
+  if (!existsSync(path))
+    throw new AsyncnbdError("PLUGIN", `cannot open plugin ${path}: there is no such file`);
+  const jiti = createJiti(pathToFileURL(path).href, {
+    alias: { asyncnbd: own },
+    moduleCache: false,
+    fsCache: false,
+    interopDefault: false,
+    nativeModules: [own],
+  });
+  let module: unknown;
+  try {
+    module = await jiti.import(path);
+  } catch (error) {
+    throw new AsyncnbdError("PLUGIN", `cannot load plugin ${path}: ${describeThrown(error)}`);
+  }
+  return pluginOf(module, path);
+}
+
+/** The default export, or else the only one that looks like a plugin; an instance of a class. */
+function pluginOf(module: unknown, path: string): Plugin {
+  const exports = Object(module) as Record<string, unknown>;
+  const candidates = [exports.default, exports["module.exports"], ...Object.values(exports)];
+  for (const candidate of [...candidates, exports]) {
+    const plugin = isClass(candidate) ? new candidate() : candidate;
+    if (looksLikePlugin(plugin)) return plugin;
+  }
+  throw new AsyncnbdError(
+    "PLUGIN",
+    `${path} exports no plugin: export default definePlugin({ name, getSize, pread, … })`,
+  );
+}
+
+function isClass(value: unknown): value is new () => unknown {
+  return typeof value === "function" && /^class\b/.test(Function.prototype.toString.call(value));
+}
+
+function looksLikePlugin(value: unknown): value is Plugin {
+  const { name, getSize, pread } = Object(value) as Record<string, unknown>;
+  return typeof name === "string" && typeof getSize === "function" && typeof pread === "function";
+}

@@ -1,0 +1,230 @@
+// Typed parameters of plugins in TypeScript: their declaration, their check, their help.
+
+import { readFileSync, readSync } from "node:fs";
+import { resolve } from "node:path";
+import { parseInteger } from "../config/integer.js";
+import { parseSize } from "../config/size.js";
+import { AsyncnbdError, messageOf } from "../errors.js";
+
+interface Common {
+  readonly description?: string;
+  /** A parameter is required unless it has a default or says false here. */
+  readonly required?: boolean;
+  /** A bare VALUE on the command line means this one. */
+  readonly magic?: boolean;
+}
+
+export interface TextParameter extends Common {
+  /** A path is made absolute. A secret's value may be -FD, + for a prompt or +FILE as with nbdkit. */
+  readonly type: "string" | "path" | "secret";
+  readonly default?: string;
+}
+
+export interface NumberParameter extends Common {
+  /** A size is in bytes, and may be given as 10M. */
+  readonly type: "size" | "integer";
+  readonly default?: number;
+  readonly minimum?: number;
+  readonly maximum?: number;
+}
+
+export interface BooleanParameter extends Common {
+  readonly type: "bool";
+  readonly default?: boolean;
+}
+
+export interface EnumParameter extends Common {
+  readonly type: "enum";
+  readonly values: readonly string[];
+  readonly default?: string;
+}
+
+export type ParameterSpec = TextParameter | NumberParameter | BooleanParameter | EnumParameter;
+export type ParameterType = Exclude<ParameterSpec["type"], "enum">;
+
+/** By name. Only the type, for short: required, but a bool that is false by default. */
+export type ConfigSpec = Readonly<Record<string, ParameterSpec | ParameterType>>;
+
+type TypeOf<S> = S extends { readonly type: infer T } ? T : S;
+
+type ValueOf<S> = S extends { readonly type: "enum"; readonly values: readonly (infer V)[] }
+  ? V
+  : TypeOf<S> extends "size" | "integer"
+    ? number
+    : TypeOf<S> extends "bool"
+      ? boolean
+      : string;
+
+type MayBeMissing<S> = S extends { readonly default: unknown }
+  ? false
+  : S extends { readonly required: false }
+    ? TypeOf<S> extends "bool"
+      ? false
+      : true
+    : false;
+
+/** The values that a declaration yields. */
+export type ConfigOf<Spec extends ConfigSpec> = {
+  readonly [Key in keyof Spec]:
+    | ValueOf<Spec[Key]>
+    | (MayBeMissing<Spec[Key]> extends true ? undefined : never);
+};
+
+export type ParameterValue = string | number | boolean;
+
+/** The long form of a declaration. */
+export function specOf(declared: ParameterSpec | ParameterType): ParameterSpec {
+  return typeof declared === "string" ? { type: declared } : declared;
+}
+
+export function magicKeyOf(config: ConfigSpec | undefined): string | undefined {
+  return Object.entries(config ?? {}).find(([, declared]) => specOf(declared).magic)?.[0];
+}
+
+const isRequired = (spec: ParameterSpec): boolean =>
+  spec.default === undefined && spec.required !== false && spec.type !== "bool";
+
+function fail(key: string, text: string, wanted: string): never {
+  throw new AsyncnbdError("CONFIG", `parameter ${key}=${text}: ${wanted}`);
+}
+
+/** One parameter's value from the text on the command line. */
+function parseValue(key: string, spec: ParameterSpec, text: string): ParameterValue {
+  switch (spec.type) {
+    case "string":
+      return text;
+    case "path":
+      return resolve(text);
+    case "secret":
+      return readSecret(key, text);
+    case "bool":
+      return parseBoolean(key, text);
+    case "enum":
+      if (spec.values.includes(text)) return text;
+      return fail(key, text, `use ${spec.values.join(", ")}`);
+    case "size":
+      return inRange(key, text, spec, parseSize(text), "a size: use a number and k, m, g or t");
+    case "integer":
+      return inRange(key, text, spec, parseInteger(text), "a whole number");
+  }
+}
+
+function inRange(
+  key: string,
+  text: string,
+  { minimum = Number.MIN_SAFE_INTEGER, maximum = Number.MAX_SAFE_INTEGER }: NumberParameter,
+  value: number,
+  wanted: string,
+): number {
+  if (!Number.isSafeInteger(value)) return fail(key, text, `this is not ${wanted}`);
+  if (value < minimum) return fail(key, text, `the least is ${minimum}`);
+  if (value > maximum) return fail(key, text, `the most is ${maximum}`);
+  return value;
+}
+
+/** nbdkit_parse_bool's words. */
+function parseBoolean(key: string, text: string): boolean {
+  const word = text.toLowerCase();
+  if (["1", "true", "t", "yes", "y", "on"].includes(word)) return true;
+  if (["0", "false", "f", "no", "n", "off"].includes(word)) return false;
+  return fail(key, text, "use true or false");
+}
+
+/** nbdkit_read_password's ways, but for the prompt: a file, or a descriptor, up to a newline. */
+function readSecret(key: string, text: string): string {
+  try {
+    if (/^-\d+$/.test(text)) return firstLine(readDescriptor(Number(text.slice(1))));
+    if (text.startsWith("+") && text.length > 1) return firstLine(readFileSync(text.slice(1)));
+  } catch (error) {
+    throw new AsyncnbdError("CONFIG", `parameter ${key}: ${messageOf(error)}`); // no value in it
+  }
+  if (text === "-" || text === "+")
+    throw new AsyncnbdError(
+      "CONFIG",
+      `parameter ${key}: a prompt is not supported; use +FILE or -FD`,
+    );
+  return text;
+}
+
+const firstLine = (bytes: Buffer): string => bytes.toString("utf8").split("\n", 1)[0] as string;
+
+function readDescriptor(fd: number): Buffer {
+  const chunk = Buffer.alloc(4096);
+  return chunk.subarray(0, readSync(fd, chunk));
+}
+
+/** A value that code has given instead of text. */
+function checkValue(key: string, spec: ParameterSpec, value: unknown): ParameterValue {
+  if (typeof value === "string") return parseValue(key, spec, value);
+  const wanted = spec.type === "size" || spec.type === "integer" ? "number" : "boolean";
+  if (typeof value !== wanted || (wanted === "boolean" && spec.type !== "bool"))
+    throw new AsyncnbdError("CONFIG", `parameter ${key}: a ${typeof value} is no ${spec.type}`);
+  if (typeof value === "number")
+    return inRange(key, `${value}`, spec as NumberParameter, value, `a ${spec.type}`);
+  return value as boolean;
+}
+
+/** Collects parameters as they are given, and says what is wrong or missing. */
+export class ParameterSet {
+  readonly #specs: ReadonlyMap<string, ParameterSpec>;
+  readonly #plugin: string;
+  readonly #values = new Map<string, ParameterValue>();
+
+  constructor(plugin: string, config: ConfigSpec | undefined) {
+    this.#plugin = plugin;
+    this.#specs = new Map(
+      Object.entries(config ?? {}).map(([key, declared]) => [key, specOf(declared)]),
+    );
+  }
+
+  set(key: string, value: unknown): void {
+    const spec = this.#specs.get(key);
+    if (spec === undefined) {
+      const known = [...this.#specs.keys()];
+      throw new AsyncnbdError(
+        "CONFIG",
+        `plugin ${this.#plugin} has no parameter "${key}"; it has ${known.join(", ") || "none"}`,
+      );
+    }
+    this.#values.set(key, checkValue(key, spec, value));
+  }
+
+  /** All values, with defaults; `checked` false leaves out those that are required and missing. */
+  values(checked = true): Readonly<Record<string, ParameterValue>> {
+    const result: Record<string, ParameterValue> = {};
+    for (const [key, spec] of this.#specs) {
+      const value = this.#values.get(key) ?? spec.default ?? (spec.type === "bool" ? false : null);
+      if (value !== null) result[key] = value;
+      else if (checked && isRequired(spec))
+        throw new AsyncnbdError("CONFIG", `plugin ${this.#plugin} needs the parameter ${key}=…`);
+    }
+    return result;
+  }
+}
+
+const PLACEHOLDERS: Readonly<Record<ParameterSpec["type"], string>> = {
+  string: "TEXT",
+  path: "PATH",
+  secret: "SECRET",
+  size: "SIZE",
+  integer: "N",
+  bool: "true|false",
+  enum: "",
+};
+
+/** Lines for --help, one or more a parameter. */
+export function helpOf(config: ConfigSpec | undefined): string | undefined {
+  const lines = Object.entries(config ?? {}).map(([key, declared]) => {
+    const spec = specOf(declared);
+    const values = spec.type === "enum" ? spec.values.join("|") : PLACEHOLDERS[spec.type];
+    const facts = [
+      isRequired(spec) ? "required" : "",
+      spec.default !== undefined ? `default ${spec.default}` : "",
+      spec.magic ? `"${key}=" may be left out` : "",
+    ].filter((fact) => fact !== "");
+    const left = `${key}=${values}`.padEnd(24);
+    const right = [spec.description ?? "", facts.length > 0 ? `(${facts.join(", ")})` : ""];
+    return `${left} ${right.filter((part) => part !== "").join(" ")}`.trimEnd();
+  });
+  return lines.length > 0 ? lines.join("\n") : undefined;
+}
