@@ -220,8 +220,7 @@ export class ScriptBridge {
   #adopt(slot: number): void {
     const { buffer, firstSlot, slotBytes, slots } = this.native.slab(slot);
     markAsUntransferable(buffer); // it belongs to many requests
-    for (let i = 0; i < slots; i++)
-      this.#memory[firstSlot + i] = { buffer, offset: i * slotBytes };
+    for (let i = 0; i < slots; i++) this.#memory[firstSlot + i] = { buffer, offset: i * slotBytes };
   }
 
   // ---- answers -------------------------------------------------------------------------------

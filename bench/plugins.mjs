@@ -1,0 +1,82 @@
+// How fast is a disk in memory by its plugin's language: TypeScript, C, and Python under nbdkit?
+//   npm run bench:plugins -- [--seconds 2] [--trials 5] [--json FILE]
+
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { apply, buildLoad } from "./support/load.mjs";
+import { commands, withServer } from "./support/servers.mjs";
+import { environment, median, spread } from "./support/statistics.mjs";
+
+const { values: options } = parseArgs({
+  options: {
+    seconds: { type: "string", default: "2" },
+    trials: { type: "string", default: "5" },
+    json: { type: "string" },
+  },
+});
+const seconds = Number(options.seconds);
+const warmUpSeconds = 0.5; // and time for the compiler of JavaScript
+
+/** @param {string} relative */
+const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
+
+/** nbdkit's plugins in other languages come in packages of their own. @param {string} plugin */
+function nbdkitHas(plugin) {
+  try {
+    execFileSync("nbdkit", ["--dump-plugin", plugin], { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** @type {Record<string, readonly string[]>} */
+const servers = {
+  "nbdkit memory (C)": [...commands.nbdkit, "memory", "256M"],
+  "ram.ts": [...commands.asyncnbd, path("../examples/ram.ts"), "size=256M"],
+  "asyncnbd memory (C)": [...commands.asyncnbd, "memory", "256M"],
+  ...(nbdkitHas("python") && {
+    "nbdkit python": [...commands.nbdkit, "python", path("ram.py"), "size=256M"],
+  }),
+};
+
+/** @type {readonly { direction: "read" | "write", bytes: number, depth: number }[]} */
+const loads = [
+  .../** @type {const} */ (["read", "write"]).flatMap((direction) => [
+    ...[1, 32, 128].map((depth) => ({ direction, bytes: 4096, depth })),
+    { direction, bytes: 128 << 10, depth: 16 },
+  ]),
+];
+
+buildLoad();
+const results = [];
+console.log("requests/s (spread), and as a ratio to nbdkit memory");
+for (const load of loads) {
+  /** @type {Record<string, number[]>} */
+  const rates = {};
+  // Alternating, so that what else the machine does hits all alike.
+  for (let i = 0; i < Number(options.trials); i++)
+    for (const [name, command] of Object.entries(servers)) {
+      const run = await withServer(command, (socket) =>
+        apply(socket, { ...load, warmUpSeconds, seconds }),
+      );
+      rates[name] = [...(rates[name] ?? []), run.requests / run.seconds];
+    }
+  const peer = median(/** @type {number[]} */ (rates["nbdkit memory (C)"]));
+  for (const [server, list] of Object.entries(rates)) {
+    const perSecond = median(list);
+    results.push({ ...load, server, perSecond, spread: spread(list), ratio: perSecond / peer });
+    console.log(
+      `${load.direction.padEnd(5)} ${`${load.bytes >> 10}K`.padStart(5)} × ${String(load.depth).padEnd(4)}` +
+        `${server.padEnd(20)} ${Math.round(perSecond).toString().padStart(9)}` +
+        ` (${(spread(list) * 100).toFixed(0).padStart(3)} %) ${(perSecond / peer).toFixed(2).padStart(6)}`,
+    );
+  }
+}
+if (options.json !== undefined)
+  writeFileSync(
+    options.json,
+    JSON.stringify({ environment: environment(), seconds, results }, null, 2),
+  );
