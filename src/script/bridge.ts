@@ -283,7 +283,7 @@ export class ScriptBridge {
     tracked.isAnswered = true;
     const { name, requestTimeoutMs } = tracked.opened.plugin;
     this.#logFailure(failure("ETIMEDOUT", `${name} has not answered in ${requestTimeoutMs} ms`));
-    this.#complete(tracked.operation, errnoOf({ code: "ETIMEDOUT" }) | KEEPS_SLOT);
+    this.#complete(tracked.operation, errnoOf(undefined) | KEEPS_SLOT);
   }
 
   /** Before the answer; false if there has been one. */

@@ -104,7 +104,7 @@ export interface PluginDefinition<Spec extends ConfigSpec, Handle> {
   /** The parameters on the command line, or of serve(). */
   readonly config?: Spec;
   readonly threadModel?: ThreadModelName;
-  /** A request without an answer after so long fails with ETIMEDOUT. By default, none does. */
+  /** A request without an answer after so long fails with EIO. By default, none does. */
   readonly requestTimeoutMs?: number;
 
   // ---- the server's life
@@ -127,7 +127,7 @@ export interface PluginDefinition<Spec extends ConfigSpec, Handle> {
   // ---- a client's
 
   /** A client has connected; false or an error turns it away. */
-  preconnect?(client: ClientInfo): Awaitable<boolean | void>;
+  preconnect?(client: ClientInfo): Awaitable<boolean | undefined>;
   listExports?(client: ClientInfo): Awaitable<readonly ListedExport[]>;
   /** What a client gets that asks for "". By default "" itself. */
   defaultExport?(client: ClientInfo): Awaitable<string>;
@@ -195,7 +195,10 @@ export type Plugin = PluginDefinition<any, any>;
  *   pwrite: (disk, buf, offset) => { buf.copy(disk, offset); },
  * });
  */
-export function definePlugin<const Spec extends ConfigSpec = {}, Handle = undefined>(
+export function definePlugin<
+  const Spec extends ConfigSpec = Record<never, never>,
+  Handle = undefined,
+>(
   plugin: PluginDefinition<Spec, Handle> & ThisType<PluginContext<Spec>>,
 ): PluginDefinition<Spec, Handle> {
   return plugin;

@@ -5,21 +5,25 @@ import { constants } from "node:os";
 const ERRNOS: Readonly<Record<string, number>> = constants.errno;
 const EIO = ERRNOS.EIO as number;
 
+/** What NBD has an error for ("Error values"), or one that comes close. */
+const TOLD: ReadonlySet<string> = new Set(
+  ["EPERM", "EROFS", "ENOMEM", "EINVAL", "ENOSPC", "EDQUOT", "EFBIG", "EOVERFLOW"].concat([
+    "ENOTSUP",
+    "EOPNOTSUPP",
+    "ESHUTDOWN",
+  ]),
+);
+
 /** An error for callbacks to throw: failure("ENOSPC", "the quota is used up"). */
 export function failure(code: string, message: string): Error & { code: string } {
   return Object.assign(new Error(message), { code });
 }
 
-/** The errno of the error's `code` or, as Node's own errors have it, its negative `errno`. */
+/** The errno of the error's `code` if it would mean something to a client, else EIO. */
 export function errnoOf(error: unknown): number {
-  if (typeof error !== "object" || error === null) return EIO;
-  const { code, errno } = error as { code?: unknown; errno?: unknown };
-  if (typeof code === "string") {
-    if (code === "ENOTSUP") return ERRNOS.EOPNOTSUPP as number; // one number on Linux
-    const known = ERRNOS[code];
-    if (known !== undefined) return known;
-  }
-  return typeof errno === "number" && errno < 0 ? -errno : EIO;
+  const { code } = Object(error) as { code?: unknown };
+  if (typeof code !== "string" || !TOLD.has(code)) return EIO;
+  return ERRNOS[code === "ENOTSUP" ? "EOPNOTSUPP" : code] ?? EIO; // one number on Linux
 }
 
 /** With its stack, where there is one. */
