@@ -1,8 +1,6 @@
 // What programs may import from the package.
 
-import { join } from "node:path";
-import { packageDirectory } from "./addon/load.js";
-
+export { includeDirectory } from "./addon/load.js";
 export { AsyncnbdError, type ErrorCode } from "./errors.js";
 export {
   type Awaitable,
@@ -25,7 +23,12 @@ export {
 } from "./script/definition.js";
 export { failure } from "./script/errno.js";
 export type { ConfigOf, ConfigSpec, ParameterSpec } from "./script/parameters.js";
+export {
+  type ListenOn,
+  type NbdServer,
+  type ServeOptions,
+  type ServerEvents,
+  type ServerStats,
+  serve,
+} from "./server/serve.js";
 export { version } from "./version.js";
-
-/** The folder of nbdkit-plugin.h, for compilers: `cc -I"$(node -p …)"`. */
-export const includeDirectory = join(packageDirectory, "native", "include");

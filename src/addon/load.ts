@@ -9,6 +9,9 @@ import type { Addon } from "./types.js";
 /** The package's folder: this file is in src/addon/ or dist/addon/. */
 export const packageDirectory = fileURLToPath(new URL("../../", import.meta.url));
 
+/** The folder of nbdkit-plugin.h, for compilers: `cc -I"$(node -p …)"`. */
+export const includeDirectory = join(packageDirectory, "native", "include");
+
 /** ASYNCNBD_BUILD_DIR selects another build, such as one with sanitizers. */
 export const buildDirectory =
   process.env.ASYNCNBD_BUILD_DIR ?? join(packageDirectory, "build", "Release");

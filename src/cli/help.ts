@@ -1,8 +1,7 @@
 // --help, --version, --dump-config and the hidden lists of options, from the table.
 
-import { shippedPluginDirectory } from "../addon/load.js";
+import { includeDirectory, shippedPluginDirectory } from "../addon/load.js";
 import type { PluginAbout } from "../addon/types.js";
-import { includeDirectory } from "../index.js";
 import { version } from "../version.js";
 import { GROUP_TITLES, type OptionSpec, SHOWN_OPTIONS } from "./options.js";
 

@@ -2,6 +2,15 @@
 
 import { resolve } from "node:path";
 import { UsageError } from "../errors.js";
+import {
+  ALL_HANDSHAKE_FLAGS,
+  DEFAULT_GRACE_MS,
+  DEFAULT_HANDSHAKE_TIMEOUT_MS,
+  DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
+  DEFAULT_MAX_IN_FLIGHT_BYTES,
+  DEFAULT_SPIN_MS,
+  DEFAULT_THREADS,
+} from "./defaults.js";
 import { parseInteger } from "./integer.js";
 import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
 import { parseSize } from "./size.js";
@@ -17,13 +26,7 @@ export interface GivenOptions {
   lastOf(...options: string[]): string | undefined;
 }
 
-const DEFAULT_THREADS = 16; // as nbdkit's
-const DEFAULT_HANDSHAKE_TIMEOUT_MS = 30_000;
-const DEFAULT_SPIN_MS = 0.05;
 const MAX_SPIN_MS = 10;
-const DEFAULT_MAX_IN_FLIGHT_BYTES = 2 ** 30;
-const DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES = 2 ** 28;
-const DEFAULT_GRACE_MS = 30_000;
 const MAX_GRACE_MS = 24 * 3600 * 1000;
 const MAX_INT = 2 ** 31 - 1;
 const MIN_INT = -(2 ** 31);
@@ -55,7 +58,7 @@ export function parseConfig(
       sizeBytes(given, "max-connection-in-flight") ?? DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
     graceMs: Math.round(delayMs(given, "grace", MAX_GRACE_MS) ?? DEFAULT_GRACE_MS),
     handshakeTimeoutMs: handshakeTimeout(given),
-    handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? 0xffff,
+    handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,
     background: !stays,
     runCommand: given.last("run"),
     pidFile: absolute(given.last("pidfile")),

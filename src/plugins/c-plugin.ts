@@ -42,8 +42,8 @@ export class CPlugin implements ServedPlugin {
     this.#native.load();
   }
 
-  config(key: string, value: string): void {
-    check(this.#native.config(key, value));
+  config(key: string, value: string | number | boolean): void {
+    check(this.#native.config(key, String(value)));
   }
 
   configComplete(): void {

@@ -38,7 +38,8 @@ export interface ServedPlugin {
   /** False: there is no such flag. */
   setDebugFlag(flag: string, value: number): boolean;
   load(): Awaitable<void>;
-  config(key: string, value: string): void;
+  /** C plugins get text; others may check the type of what a program gives. */
+  config(key: string, value: string | number | boolean): void;
   configComplete(): Awaitable<void>;
   settleThreadModel(): void;
   /** --dump-plugin: lines of KEY=VALUE. */

@@ -4,7 +4,6 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { createJiti } from "jiti";
 import { packageDirectory } from "../addon/load.js";
 import { AsyncnbdError } from "../errors.js";
 import { isShortName } from "../plugins/resolve.js";
@@ -34,6 +33,7 @@ const own = join(packageDirectory, "dist", "index.js");
 export async function loadScript(path: string): Promise<Plugin> {
   if (!existsSync(path))
     throw new AsyncnbdError("PLUGIN", `cannot open plugin ${path}: there is no such file`);
+  const { createJiti } = await import("jiti"); // large, and not needed for objects
   const jiti = createJiti(pathToFileURL(path).href, {
     alias: { asyncnbd: own },
     moduleCache: false,

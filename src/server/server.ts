@@ -12,6 +12,12 @@ export interface ServerSettings extends Omit<SessionSettings, "debug"> {
   readonly maxInFlightBytes: number;
 }
 
+/** What a program may want to hear of. */
+export interface ServerObserver {
+  onConnection?(number: number): void;
+  onDisconnection?(number: number): void;
+}
+
 /** When no descriptor or memory is left for another client, we try again after this. */
 const ACCEPT_RETRY_MS = 100;
 
@@ -33,10 +39,17 @@ export class Server {
   readonly #native: NativeServer;
   readonly #listeners: NativeListener[] = [];
   readonly #sessions = new Map<Session, Promise<void>>();
+  readonly #observer: ServerObserver;
   #sessionCount = 0;
 
   /** onShutdownRequested: the plugin wants the server to stop. */
-  constructor(plugin: ServedPlugin, settings: ServerSettings, onShutdownRequested: () => void) {
+  constructor(
+    plugin: ServedPlugin,
+    settings: ServerSettings,
+    onShutdownRequested: () => void,
+    observer: ServerObserver = {},
+  ) {
+    this.#observer = observer;
     this.#plugin = plugin;
     this.#settings = settings;
     this.#native = new (addon().NativeServer)(onShutdownRequested, settings.maxInFlightBytes);
@@ -53,12 +66,18 @@ export class Server {
     this.#resume();
   }
 
+  /** Clients that are connected, and all there have been. */
+  get counts(): { readonly open: number; readonly total: number } {
+    return { open: this.#sessions.size, total: this.#sessionCount };
+  }
+
   /** Serves one client on descriptors it takes over. Resolves when the client has gone. */
   async serve(inFd: number, outFd: number): Promise<void> {
+    const number = ++this.#sessionCount;
     const { native, calls } = this.#plugin.newSession(this.#native, {
       inFd,
       outFd,
-      number: ++this.#sessionCount,
+      number,
       readonly: this.#settings.readonly,
     });
     const session = new Session(native, calls, {
@@ -70,9 +89,11 @@ export class Server {
       .catch((error: unknown) => addon().logError(`a client was lost: ${messageOf(error)}`))
       .finally(() => {
         this.#sessions.delete(session);
+        this.#observer.onDisconnection?.(number);
         this.#resume();
       });
     this.#sessions.set(session, running);
+    this.#observer.onConnection?.(number);
     if (this.#plugin.serializesConnections) this.#pause();
     await running;
   }
@@ -82,9 +103,9 @@ export class Server {
    * true when that is done, and with false if plugin calls do not return or requests have never
    * got a reply: then the plugin is still in use and must not be unloaded.
    */
-  async stop(): Promise<boolean> {
+  async stop(graceMs = this.#settings.graceMs): Promise<boolean> {
     const drained = this.#drain().then(() => this.#plugin.unansweredRequests === 0);
-    const drainMs = this.#settings.graceMs + STOP_MARGIN_MS;
+    const drainMs = graceMs + STOP_MARGIN_MS;
     const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
     if (timely) return timely.unused;
     addon().logError(

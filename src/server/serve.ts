@@ -1,0 +1,169 @@
+// The server as a part of any program: serve() and what it returns.
+
+import { EventEmitter } from "node:events";
+import {
+  ALL_HANDSHAKE_FLAGS,
+  DEFAULT_GRACE_MS,
+  DEFAULT_HANDSHAKE_TIMEOUT_MS,
+  DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
+  DEFAULT_MAX_IN_FLIGHT_BYTES,
+  DEFAULT_SPIN_MS,
+  DEFAULT_THREADS,
+} from "../config/defaults.js";
+import type { Listen } from "../config/schema.js";
+import { type Endpoint, uriOf } from "../config/uri.js";
+import { openPlugin } from "../plugins/open.js";
+import type { ServedPlugin } from "../plugins/served-plugin.js";
+import type { Plugin } from "../script/definition.js";
+import { ScriptPlugin } from "../script/plugin.js";
+import { type OpenListeners, openListeners } from "./listen.js";
+import { Server } from "./server.js";
+
+/** A unix socket, a TCP port (0: any free one), or nothing: then only `connect` brings clients. */
+export type ListenOn =
+  | { readonly unix: string }
+  | { readonly port: number; readonly host?: string }
+  | "private-unix"
+  | "nothing";
+
+export interface ServeOptions {
+  /** A plugin object, or what the command takes: a C plugin's name or path, or a module's. */
+  readonly plugin: Plugin | string;
+  /** The plugin's parameters. */
+  readonly config?: Readonly<Record<string, string | number | boolean>>;
+  /** By default a unix socket of its own that nobody but this user can reach. */
+  readonly listen?: ListenOn;
+  readonly readonly?: boolean;
+  /** Closes the server when it fires. */
+  readonly signal?: AbortSignal;
+  /** Calls of a C plugin in progress at once on a connection. By default 16. */
+  readonly threads?: number;
+  /** Of requests in flight on all connections, and on each. By default 1 GiB and 256 MiB. */
+  readonly maxInFlightBytes?: number;
+  readonly maxConnectionInFlightBytes?: number;
+  /** How long requests without an answer delay the end of a connection. By default 30 s. */
+  readonly graceMs?: number;
+  /** How long a handshake may take. By default 30 s. */
+  readonly handshakeTimeoutMs?: number;
+}
+
+export interface ServerEvents {
+  /** A client has connected, the server's first, second, … one. */
+  connection: [number: number];
+  disconnection: [number: number];
+  /** All is over. */
+  close: [];
+}
+
+export interface ServerStats {
+  readonly connections: number;
+  readonly totalConnections: number;
+}
+
+export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDisposable {
+  /** For clients; undefined if the server does not listen. */
+  readonly uri: string | undefined;
+  /** Where it listens. */
+  readonly endpoint: Endpoint | undefined;
+  readonly #plugin: ServedPlugin;
+  readonly #server: Server;
+  readonly #listeners: OpenListeners | undefined;
+  #closed: Promise<boolean> | undefined;
+
+  /** @internal Use serve(). */
+  constructor(plugin: ServedPlugin, options: ServeOptions, listeners: OpenListeners | undefined) {
+    super();
+    this.#plugin = plugin;
+    this.#listeners = listeners;
+    this.endpoint = listeners?.endpoint;
+    this.uri = listeners && uriOf(listeners.endpoint, "");
+    const settings = {
+      readonly: options.readonly ?? false,
+      threads: options.threads ?? DEFAULT_THREADS,
+      spinUs: DEFAULT_SPIN_MS * 1000,
+      maxInFlightBytes: options.maxInFlightBytes ?? DEFAULT_MAX_IN_FLIGHT_BYTES,
+      maxConnectionInFlightBytes:
+        options.maxConnectionInFlightBytes ?? DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
+      graceMs: options.graceMs ?? DEFAULT_GRACE_MS,
+      handshakeTimeoutMs: options.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS,
+      handshakeFlagsMask: ALL_HANDSHAKE_FLAGS,
+    };
+    this.#server = new Server(plugin, settings, () => void this.close(), {
+      onConnection: (number) => this.emit("connection", number),
+      onDisconnection: (number) => this.emit("disconnection", number),
+    });
+    if (listeners !== undefined) this.#server.listen(listeners.fds);
+    options.signal?.addEventListener("abort", () => void this.close(), { once: true });
+  }
+
+  /** Serves a client on a connected socket, which it takes over. Resolves when the client has gone. */
+  async connect(fd: number): Promise<void> {
+    await this.#server.serve(fd, fd);
+  }
+
+  stats(): ServerStats {
+    const { open, total } = this.#server.counts;
+    return { connections: open, totalConnections: total };
+  }
+
+  /**
+   * No new clients; requests that have arrived are answered; then the plugin ends. Resolves with
+   * false if some had no answer after `graceMs`: a C plugin is then left in memory.
+   */
+  close({ graceMs }: { readonly graceMs?: number } = {}): Promise<boolean> {
+    this.#closed ??= this.#close(graceMs);
+    return this.#closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.close();
+  }
+
+  async #close(graceMs: number | undefined): Promise<boolean> {
+    const isOver = await this.#server.stop(graceMs);
+    this.#listeners?.cleanUp();
+    if (isOver) await this.#plugin.end();
+    this.emit("close");
+    return isOver;
+  }
+}
+
+function listenersFor(where: ListenOn): OpenListeners | undefined {
+  if (where === "nothing") return undefined;
+  return openListeners(listenOf(where));
+}
+
+function listenOf(where: Exclude<ListenOn, "nothing">): Exclude<Listen, { kind: "stdio" }> {
+  if (where === "private-unix") return { kind: "private-unix" };
+  if ("unix" in where) return { kind: "unix", path: where.unix };
+  return { kind: "tcp", host: where.host ?? "", port: String(where.port), family: 0 };
+}
+
+/**
+ * Starts a server in this program. Resolves when clients can connect; rejects with an
+ * AsyncnbdError that says what is wrong with the plugin, its parameters or the socket.
+ *
+ * @example
+ * await using server = await serve({ plugin: disk, config: { size: "1G" } });
+ * console.log(server.uri);
+ */
+export async function serve(options: ServeOptions): Promise<NbdServer> {
+  options.signal?.throwIfAborted();
+  const plugin =
+    typeof options.plugin === "string"
+      ? await openPlugin(options.plugin)
+      : new ScriptPlugin(options.plugin, options.plugin.name);
+  await plugin.load();
+  for (const [key, value] of Object.entries(options.config ?? {})) plugin.config(key, value);
+  await plugin.configComplete();
+  plugin.settleThreadModel();
+  await plugin.getReady();
+  const listeners = listenersFor(options.listen ?? "private-unix");
+  try {
+    await plugin.afterFork();
+    return new NbdServer(plugin, options, listeners);
+  } catch (error) {
+    listeners?.cleanUp();
+    throw error;
+  }
+}

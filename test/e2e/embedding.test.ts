@@ -1,0 +1,111 @@
+// The server as a part of other programs, each run in a process of its own.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { expect, test } from "vitest";
+import { run } from "../support/command.js";
+import { serverEnvironment, temporaryDirectory, testPlugin } from "../support/server.js";
+
+const index = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
+
+const PRELUDE = `
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { connect } from "node:net";
+import { promisify } from "node:util";
+import { AsyncnbdError, definePlugin, failure, serve } from ${JSON.stringify(index)};
+const env = { ...process.env, LD_PRELOAD: "" };
+const sh = async (command) => (await promisify(execFile)("sh", ["-c", command], { env })).stdout;
+const ram = (text = "") => definePlugin({
+  name: "ram",
+  config: { size: "size", label: { type: "string", default: "" } },
+  open() { return this.disk ??= Buffer.alloc(this.config.size); },
+  getSize: (disk) => disk.length,
+  exportDescription() { return this.config.label + text; },
+  pread: (disk, buf, offset) => { disk.copy(buf, 0, offset, offset + buf.length); },
+  pwrite: (disk, buf, offset) => { buf.copy(disk, offset); },
+});
+`;
+
+/** Runs a program, which must end by itself and well. */
+async function program(body: string): Promise<string> {
+  const path = join(temporaryDirectory(), "program.mjs");
+  writeFileSync(path, PRELUDE + body);
+  // LeakSanitizer's own crash would be taken for the program's.
+  const env = { ...serverEnvironment(), ASAN_OPTIONS: "exitcode=99:detect_leaks=0" };
+  const finished = await run([process.execPath, path], { env });
+  expect(finished).toMatchObject({ status: 0 });
+  return finished.stdout;
+}
+
+test("several servers in one process, each with its own plugin and parameters", async () => {
+  const stdout = await program(`
+    const one = await serve({ plugin: ram(), config: { size: "1M", label: "one" } });
+    const two = await serve({ plugin: ram(), config: { size: 2097152 }, listen: { port: 0, host: "127.0.0.1" } });
+    const c = await serve({ plugin: ${JSON.stringify(testPlugin("memory"))}, config: { size: "3M" } });
+    for (const { uri } of [one, two, c]) console.log((await sh(\`nbdinfo --size '\${uri}'\`)).trim());
+    await sh(\`qemu-io -f raw -c 'write -P 3 0 1M' -c 'read -P 3 0 1M' '\${one.uri}'\`);
+    await Promise.all([one.close(), two.close(), c.close()]);`);
+  expect(stdout).toBe("1048576\n2097152\n3145728\n");
+});
+
+test("events, stats, and the end by a signal of the program's own", async () => {
+  await program(`
+    const stop = new AbortController();
+    const server = await serve({ plugin: ram(), config: { size: "1M" }, signal: stop.signal });
+    const seen = [];
+    server.on("connection", (n) => seen.push("+" + n)).on("disconnection", (n) => seen.push("-" + n));
+    const client = connect(server.endpoint.path);
+    await once(client, "data");
+    assert.deepEqual(server.stats(), { connections: 1, totalConnections: 1 });
+    client.destroy();
+    await once(server, "disconnection");
+    assert.deepEqual(seen, ["+1", "-1"]);
+    stop.abort();
+    await once(server, "close");
+    await assert.rejects(once(connect(server.endpoint.path), "connect"));`);
+});
+
+test("await using closes it, and the socket is gone", async () => {
+  await program(`
+    let uri;
+    {
+      const server = await serve({ plugin: ram(), config: { size: "1M" } });
+      uri = server.uri;
+      await sh(\`nbdinfo '\${uri}'\`);
+      await server[Symbol.asyncDispose]();
+    }
+    await assert.rejects(sh(\`nbdinfo '\${uri}'\`));`);
+});
+
+test("what is wrong is an AsyncnbdError with a code", async () => {
+  await program(`
+    const code = (expected) => (error) => error instanceof AsyncnbdError && error.code === expected;
+    await assert.rejects(serve({ plugin: ram() }), code("CONFIG"));
+    await assert.rejects(serve({ plugin: ram(), config: { size: true } }), code("CONFIG"));
+    await assert.rejects(serve({ plugin: ram(), config: { size: 1.5 } }), code("CONFIG"));
+    await assert.rejects(serve({ plugin: "/nonexistent.so" }), code("PLUGIN"));
+    await assert.rejects(serve({ plugin: { ...ram(), name: "a b" } }), code("PLUGIN"));
+    const listen = { unix: "/nonexistent/socket" };
+    await assert.rejects(serve({ plugin: ram(), config: { size: "1M" }, listen }), code("LISTEN"));
+    await assert.rejects(serve({ plugin: ram(), signal: AbortSignal.abort() }));`);
+});
+
+test("in a worker thread, which may end without closing it", async () => {
+  await program(`
+    import { isMainThread, parentPort, Worker } from "node:worker_threads";
+    import { fileURLToPath } from "node:url";
+    if (isMainThread) {
+      const worker = new Worker(fileURLToPath(import.meta.url));
+      const [uri] = await once(worker, "message");
+      await sh(\`qemu-io -f raw -c 'write -P 3 0 1M' -c 'read -P 3 0 1M' '\${uri}'\`);
+      const client = connect(new URL(uri).searchParams.get("socket"));
+      await once(client, "data");
+      await worker.terminate();
+    } else {
+      const server = await serve({ plugin: ram(), config: { size: "1M" } });
+      parentPort.postMessage(server.uri);
+    }`);
+});
