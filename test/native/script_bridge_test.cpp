@@ -1,0 +1,194 @@
+// Requests go over the bridge and come back, each once, whatever both sides do at the same time.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <cerrno>
+#include <cstring>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "backend/script_bridge.hpp"
+#include "wire/constants.hpp"
+
+using namespace asyncnbd::backend;
+namespace wire = asyncnbd::wire;
+
+namespace {
+
+struct Client final : Completer {
+  std::atomic<int> completed{0};
+  std::atomic<int> failed{0};
+
+  void complete(Request &request, int error) override {
+    completed++;
+    failed += error != 0;
+    last_error = error;
+    if (request.lent.give_back != nullptr) {
+      memcpy(request.data, request.lent.data, request.length_bytes);
+      request.lent.give_back(request.lent.opaque);
+      request.lent = {};
+    }
+  }
+  void complete_with(Request &, const uint8_t *) override { FAIL("not this way"); }
+  void give_up(Request &, int) override { FAIL("not this way"); }
+  void release(Request &) override { FAIL("not this way"); }
+  bool client_has_gone() const override { return false; }
+
+  std::atomic<int> last_error{0};
+};
+
+// The script's side: reads fill with the low byte of the offset, writes must hold it.
+struct Script {
+  std::atomic<int> wakes{0};
+  std::shared_ptr<ScriptBridge> bridge = std::make_shared<ScriptBridge>([this] { wakes++; });
+  uint32_t pending = 0;
+  int mismatches = 0;
+  int closes = 0;
+
+  void answer(const ScriptBatch::Submission &submission) {
+    if (submission.slot != ScriptBatch::NO_SLOT) {
+      const ScriptBridge::Slab slab = bridge->slab_of(submission.slot);
+      uint8_t *data =
+          slab.data + static_cast<size_t>(submission.slot - slab.first_slot) * slab.slot_bytes;
+      const auto byte = static_cast<uint8_t>(submission.offset);
+      if (submission.command == wire::NBD_CMD_READ)
+        memset(data, byte, submission.length_bytes);
+      else
+        mismatches += data[0] != byte || data[submission.length_bytes - 1] != byte;
+    }
+    closes += submission.command == SCRIPT_CLOSE;
+    bridge->batch().completions[pending++] = {submission.operation, 0};
+  }
+
+  // One turn; how many it has got.
+  uint32_t turn() {
+    const uint32_t count = bridge->exchange(std::exchange(pending, 0), true, 0);
+    for (uint32_t i = 0; i < count; i++)
+      answer(bridge->batch().submissions[i]);
+    return count;
+  }
+};
+
+Request request_of(Client &client, uint16_t type, uint64_t offset, std::vector<uint8_t> &data) {
+  Request request{};
+  request.completer = &client;
+  request.type = type;
+  request.offset = offset;
+  request.length_bytes = static_cast<uint32_t>(data.size());
+  request.data = data.data();
+  return request;
+}
+
+} // namespace
+
+TEST_CASE("small and large reads and writes carry their data") {
+  Script script;
+  ScriptBackend backend(script.bridge, 7, {});
+  Client client;
+  for (size_t bytes : {1u, 512u, 4096u, 4097u, 65536u, 1u << 20, 64u << 20}) {
+    std::vector<uint8_t> data(bytes, 9);
+    Request write = request_of(client, wire::NBD_CMD_WRITE, 9, data);
+    backend.submit(write);
+    Request read = request_of(client, wire::NBD_CMD_READ, 5, data);
+    backend.submit(read);
+    CHECK(script.turn() == 2);
+    script.turn();
+    CHECK(data.front() == 5);
+    CHECK(data.back() == 5);
+  }
+  CHECK(script.mismatches == 0);
+  CHECK(client.completed == 14);
+  CHECK(client.failed == 0);
+}
+
+TEST_CASE("a script that sleeps is woken once, and not while it is awake") {
+  Script script;
+  ScriptBackend backend(script.bridge, 0, {});
+  Client client;
+  std::vector<uint8_t> data(8);
+  std::vector<Request> requests(3, request_of(client, wire::NBD_CMD_READ, 0, data));
+  for (Request &request : requests)
+    backend.submit(request);
+  CHECK(script.wakes == 1);
+  CHECK(script.turn() == 3);
+  CHECK(script.turn() == 0);
+  backend.submit(requests[0]);
+  CHECK(script.wakes == 2);
+}
+
+TEST_CASE("what is given up is answered once, and its slot is kept until the script has done") {
+  Script script;
+  ScriptBackend backend(script.bridge, 0, {});
+  Client client;
+  std::vector<uint8_t> data(4096);
+  Request taken = request_of(client, wire::NBD_CMD_READ, 1, data);
+  backend.submit(taken);
+  REQUIRE(script.turn() == 1);
+  Request queued = request_of(client, wire::NBD_CMD_READ, 2, data);
+  backend.submit(queued);
+  CHECK(script.bridge->give_up(backend) == 2);
+  CHECK(client.failed == 2);
+  CHECK(client.last_error == ESHUTDOWN);
+  CHECK(script.turn() == 0); // takes the late answer; the one in the queue never gets over
+  CHECK(client.completed == 2);
+}
+
+TEST_CASE("a bridge that was shut answers everything, and lets nobody wait") {
+  Script script;
+  ScriptBackend backend(script.bridge, 0, {});
+  Client client;
+  std::vector<uint8_t> data(4096);
+  Request request = request_of(client, wire::NBD_CMD_READ, 1, data);
+  backend.submit(request);
+  std::thread closer([&] { backend.close(); });
+  while (script.wakes == 0)
+    std::this_thread::yield();
+  script.bridge->shut();
+  closer.join();
+  CHECK(client.failed == 1);
+  backend.submit(request);
+  CHECK(client.failed == 2);
+}
+
+TEST_CASE("several connections at once: every request is answered once, close comes last") {
+  constexpr int THREADS = 4;
+  constexpr int ROUNDS = 200;
+  constexpr size_t DEPTH = 64;
+  Script script;
+  std::atomic<int> running{THREADS};
+  std::atomic<int> answered{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < THREADS; i++)
+    threads.emplace_back([&, i] {
+      ScriptBackend backend(script.bridge, static_cast<uint32_t>(i), {});
+      Client client;
+      std::vector<std::vector<uint8_t>> data(DEPTH);
+      for (int round = 0; round < ROUNDS; round++) {
+        std::vector<Request> requests;
+        for (size_t j = 0; j < DEPTH; j++) {
+          const bool writes = j % 2 == 0;
+          data[j].assign(j % 8 == 0 ? 32768 : 512, static_cast<uint8_t>(j));
+          requests.push_back(
+              request_of(client, writes ? wire::NBD_CMD_WRITE : wire::NBD_CMD_READ, j, data[j]));
+        }
+        const int before = client.completed;
+        for (Request &request : requests)
+          backend.submit(request);
+        while (client.completed != before + static_cast<int>(DEPTH))
+          std::this_thread::yield();
+      }
+      backend.close();
+      answered += client.completed - client.failed;
+      running--;
+    });
+  while (running > 0)
+    if (script.turn() == 0)
+      std::this_thread::yield();
+  for (std::thread &thread : threads)
+    thread.join();
+  CHECK(answered == THREADS * ROUNDS * static_cast<int>(DEPTH));
+  CHECK(script.mismatches == 0);
+  CHECK(script.closes == THREADS);
+}
