@@ -29,17 +29,18 @@ export function resolveScript(name: string): string | undefined {
 
 /** Plugins find "asyncnbd" to be the server that loads them, installed beside them or not. */
 const own = join(packageDirectory, "dist", "index.js");
+const middleware = join(packageDirectory, "dist", "middleware", "index.js");
 
 export async function loadScript(path: string): Promise<Plugin> {
   if (!existsSync(path))
     throw new AsyncnbdError("PLUGIN", `cannot open plugin ${path}: there is no such file`);
   const { createJiti } = await import("jiti"); // large, and not needed for objects
   const jiti = createJiti(pathToFileURL(path).href, {
-    alias: { asyncnbd: own },
+    alias: { "asyncnbd/middleware": middleware, asyncnbd: own },
     moduleCache: false,
     fsCache: false,
     interopDefault: false,
-    nativeModules: [own],
+    nativeModules: [own, middleware],
   });
   let module: unknown;
   try {

@@ -1,0 +1,126 @@
+// Middleware for plugins in TypeScript: functions from a plugin to a plugin.
+
+import { setTimeout as sleep } from "node:timers/promises";
+import { failure } from "../script/errno.js";
+import { type Call, type Middleware, type RequestName, wrapRequests } from "./wrap.js";
+
+export { type Call, type Middleware, type RequestName, wrapRequests } from "./wrap.js";
+
+const WRITES: ReadonlySet<RequestName> = new Set(["pwrite", "trim", "zero"]);
+
+/** The export cannot be written. */
+export function readonly(): Middleware {
+  return (plugin) => Object.create(plugin, { canWrite: { value: () => false } });
+}
+
+export interface DelayOptions {
+  /** Before reads, caching and extents; before writes, trims and zeroing; before flushes. */
+  readonly readMs?: number;
+  readonly writeMs?: number;
+  readonly flushMs?: number;
+}
+
+/** Requests wait before they go on; one whose client leaves meanwhile does not go on. */
+export function delay({ readMs = 0, writeMs = 0, flushMs = 0 }: DelayOptions): Middleware {
+  const delayOf = ({ name }: Call): number =>
+    name === "flush" ? flushMs : WRITES.has(name) ? writeMs : readMs;
+  return (plugin) =>
+    wrapRequests(plugin, async (call) => {
+      const delayMs = delayOf(call);
+      if (delayMs > 0) await sleep(delayMs, undefined, { signal: call.signal });
+      return call.next();
+    });
+}
+
+export interface ErrorOptions {
+  /** How many of the requests fail, from 0 to 1. By default all. */
+  readonly rate?: number;
+  /** Such as "ENOSPC". By default "EIO". */
+  readonly code?: string;
+  /** Which fail. By default all kinds. */
+  readonly requests?: readonly RequestName[];
+}
+
+/** Some requests fail before they reach the plugin: to test clients. */
+export function error({ rate = 1, code = "EIO", requests }: ErrorOptions = {}): Middleware {
+  return (plugin) =>
+    wrapRequests(
+      plugin,
+      async (call) => {
+        if (Math.random() < rate) throw failure(code, `${call.name} was made to fail`);
+        return call.next();
+      },
+      requests,
+    );
+}
+
+/** Hands a line for each request to `write`: what it was, how long it took, how it ended. */
+export function log(write: (line: string) => void): Middleware {
+  let requests = 0;
+  return (plugin) =>
+    wrapRequests(plugin, async (call) => {
+      const what = `${call.name} id=${++requests} offset=${call.offset} count=${call.count}`;
+      const begun = performance.now();
+      const took = (): string => `${(performance.now() - begun).toFixed(3)} ms`;
+      try {
+        const result = await call.next();
+        write(`${what} ok ${took()}`);
+        return result;
+      } catch (thrown) {
+        write(`${what} failed ${took()}: ${thrown}`);
+        throw thrown;
+      }
+    });
+}
+
+export interface RetryOptions {
+  /** After the first. By default 5. */
+  readonly retries?: number;
+  /** Before the first of them; doubled each time. By default 100. */
+  readonly delayMs?: number;
+  /** By default: not if the error has a code that a repetition would not change. */
+  readonly isWorthwhile?: (error: unknown) => boolean;
+}
+
+const LASTING: readonly unknown[] = ["EINVAL", "EPERM", "EROFS", "ENOTSUP", "EOPNOTSUPP"];
+
+const mayPass = (thrown: unknown): boolean =>
+  !LASTING.includes((Object(thrown) as { code?: unknown }).code);
+
+/** Requests that fail are tried again, unless their client has gone. */
+export function retry({
+  retries = 5,
+  delayMs = 100,
+  isWorthwhile = mayPass,
+}: RetryOptions = {}): Middleware {
+  return (plugin) =>
+    wrapRequests(plugin, async (call) => {
+      for (let attempt = 0; ; attempt++)
+        try {
+          return await call.next();
+        } catch (thrown) {
+          if (attempt >= retries || call.signal.aborted || !isWorthwhile(thrown)) throw thrown;
+          await sleep(delayMs * 2 ** attempt, undefined, { signal: call.signal });
+        }
+    });
+}
+
+/** No more than so many bytes a second are read and written, after a burst of `burstBytes`. */
+export function rate(bytesPerSecond: number, burstBytes = bytesPerSecond / 10): Middleware {
+  let allowance = burstBytes;
+  let asOf = performance.now();
+  return (plugin) =>
+    wrapRequests(
+      plugin,
+      async (call) => {
+        const now = performance.now();
+        allowance = Math.min(burstBytes, allowance + ((now - asOf) * bytesPerSecond) / 1000);
+        asOf = now;
+        allowance -= call.count; // a debt, which this request and those behind it wait for
+        if (allowance < 0)
+          await sleep((-allowance * 1000) / bytesPerSecond, undefined, { signal: call.signal });
+        return call.next();
+      },
+      ["pread", "pwrite"],
+    );
+}

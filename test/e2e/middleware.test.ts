@@ -1,0 +1,85 @@
+// Middleware around a plugin, with a client in front of both.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { runOk } from "../support/command.js";
+import { MIB } from "../support/fixtures.js";
+import { goData, RawClient } from "../support/raw-client.js";
+import { startServer, temporaryDirectory } from "../support/server.js";
+
+/** A disk that fails its first two reads, behind the middleware; and a client past its handshake. */
+async function served(middleware: string) {
+  const path = join(temporaryDirectory(), "disk.ts");
+  writeFileSync(
+    path,
+    `import { definePlugin, failure } from "asyncnbd";
+     import { delay, error, log, rate, readonly, retry } from "asyncnbd/middleware";
+     let reads = 0;
+     const disk = definePlugin({
+       name: "disk",
+       config: { byte: { type: "integer", default: 6 } },
+       getSize: () => ${MIB},
+       async pread(_h, buf) {
+         if (reads++ < 2) throw failure("EIO", "not yet");
+         buf.fill(this.config.byte);
+       },
+       async pwrite() {},
+     });
+     export default ${middleware};`,
+  );
+  const server = await startServer([path, "byte=7"]);
+  const client = await RawClient.connect(server.socket);
+  await client.greet();
+  client.sendOption(7, goData(""));
+  while ((await client.readOptionReply()).type !== 1);
+  const read = () => client.request({ type: 0, offset: 0n, length: 512 });
+  const write = () =>
+    client.request({ type: 1, offset: 0n, length: 512, payload: Buffer.alloc(512) });
+  return { server, client, read, write };
+}
+
+test("retry hides failures that pass, and this.config is the plugin's", async () => {
+  const { server, client, read } = await served("retry({ delayMs: 1 })(disk)");
+  expect(await read()).toBe(0);
+  expect(await client.read(512)).toEqual(Buffer.alloc(512, 7));
+  await server.stop();
+});
+
+test("retry gives up in the end", async () => {
+  const { server, read } = await served("retry({ retries: 1, delayMs: 1 })(disk)");
+  expect(await read()).toBe(5);
+  await server.stop();
+});
+
+test("error fails what it is told to", async () => {
+  const { server, read, write } = await served(
+    'error({ code: "ENOSPC", requests: ["pwrite"] })(retry({ delayMs: 1 })(disk))',
+  );
+  expect(await write()).toBe(28);
+  expect(await read()).toBe(0);
+  await server.stop();
+});
+
+test("readonly", async () => {
+  const { server } = await served("readonly()(disk)");
+  expect(await runOk(["nbdinfo", "--no-content", server.uri])).toContain("is_read_only: true");
+  await server.stop();
+});
+
+test("log says what came and how it ended", async () => {
+  const { server, read, write } = await served("log((line) => console.error(line))(disk)");
+  expect(await read()).toBe(5);
+  expect(await write()).toBe(0);
+  const { stderr } = await server.stop();
+  expect(stderr).toMatch(/^pread id=1 offset=0 count=512 failed [\d.]+ ms: Error: not yet$/m);
+  expect(stderr).toMatch(/^pwrite id=2 offset=0 count=512 ok [\d.]+ ms$/m);
+});
+
+test("delay and rate let requests through, later", async () => {
+  const { server, write } = await served("delay({ writeMs: 30 })(rate(10_000, 512)(disk))");
+  const begun = performance.now();
+  for (let i = 0; i < 3; i++) expect(await write()).toBe(0); // two of them above the allowance
+  expect(performance.now() - begun).toBeGreaterThan(90);
+  await server.stop();
+});
