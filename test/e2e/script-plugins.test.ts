@@ -3,10 +3,18 @@
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { runOk } from "../support/command.js";
+import { run, runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { goData, RawClient } from "../support/raw-client.js";
-import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+import {
+  asyncnbd,
+  clean,
+  eventually,
+  runAsyncnbd,
+  serverEnvironment,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
 
 const ram = new URL("../../examples/ram.ts", import.meta.url).pathname;
 const [EIO, EINVAL, ENOSPC] = [5, 22, 28];
@@ -66,6 +74,22 @@ test.each([
     'unset LD_PRELOAD; nbdinfo --size "$uri"',
   ]);
   expect(stdout).toBe(`${MIB}\n`);
+});
+
+test("a script that names asyncnbd as its interpreter", async () => {
+  const directory = temporaryDirectory();
+  const command = join(directory, "asyncnbd");
+  writeFileSync(command, `#!/bin/sh\nexec ${asyncnbd.join(" ")} "$@"\n`, { mode: 0o755 });
+  const path = join(directory, "disk.ts");
+  const text = "export default { name: 'n', config: { size: 'size' }, pread() {},";
+  writeFileSync(
+    path,
+    `#!/usr/bin/env asyncnbd\n${text} getSize() { return this.config.size; } };`,
+    { mode: 0o755 },
+  );
+  const env = { ...serverEnvironment(), PATH: `${directory}:${process.env.PATH}` };
+  const { stdout } = await run([path, "size=5M", "--run", clean('nbdinfo --size "$uri"')], { env });
+  expect(stdout).toBe(`${5 * MIB}\n`);
 });
 
 test("a package that is installed, by its short name", async () => {
