@@ -20,9 +20,9 @@ export {
   type ThreadModelName,
   type WriteInfo,
   type ZeroInfo,
-} from "./script/definition.js";
-export { failure } from "./script/errno.js";
-export type { ConfigOf, ConfigSpec, ParameterSpec } from "./script/parameters.js";
+} from "./plugins/script/definition.js";
+export { failure } from "./plugins/script/errno.js";
+export type { ConfigOf, ConfigSpec, ParameterSpec } from "./plugins/script/parameters.js";
 export {
   type ListenOn,
   type NbdServer,

@@ -35,7 +35,7 @@ export interface NativePlugin {
   end(started: boolean): Promise<void>;
 }
 
-/** Requests to plugins in JavaScript; src/script/bridge.ts is its other half. */
+/** Requests to plugins in JavaScript; src/plugins/script/bridge.ts is its other half. */
 export interface NativeScriptBridge {
   /**
    * Takes completions out of the batch and, if `fetch`, puts submissions into it, whose number it

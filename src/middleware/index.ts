@@ -1,7 +1,7 @@
 // Middleware for plugins in TypeScript: functions from a plugin to a plugin.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { failure } from "../script/errno.js";
+import { failure } from "../plugins/script/errno.js";
 import { type Call, type Middleware, type RequestName, wrapRequests } from "./wrap.js";
 
 export { type Call, type Middleware, type RequestName, wrapRequests } from "./wrap.js";

@@ -1,6 +1,6 @@
 // What all middleware is made with: a plugin in front of another, some of whose callbacks differ.
 
-import type { Plugin } from "../script/definition.js";
+import type { Plugin } from "../plugins/script/definition.js";
 
 /** From a plugin to one that does something more. */
 export type Middleware = (plugin: Plugin) => Plugin;

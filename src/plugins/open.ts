@@ -9,9 +9,9 @@ export async function openPlugin(name: string): Promise<ServedPlugin> {
   const found = resolvePlugin(name);
   const isShared = "path" in found && /\.so(\.|$)/.test(found.path);
   if (isShared) return CPlugin.open(name);
-  const { resolveScript } = await import("../script/load.js");
+  const { resolveScript } = await import("./script/load.js");
   const script = resolveScript(name);
   if (script === undefined) return CPlugin.open(name); // which says what is wrong
-  const { ScriptPlugin } = await import("../script/plugin.js");
+  const { ScriptPlugin } = await import("./script/plugin.js");
   return ScriptPlugin.open(script);
 }

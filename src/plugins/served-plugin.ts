@@ -8,7 +8,7 @@ import type {
   OpenedExport,
   PluginAbout,
 } from "../addon/types.js";
-import type { Awaitable } from "../script/definition.js";
+import type { Awaitable } from "./script/definition.js";
 
 /** What a handshake asks of a plugin, for one client. */
 export interface PluginCalls {

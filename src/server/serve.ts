@@ -13,9 +13,9 @@ import {
 import type { Listen } from "../config/schema.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { openPlugin } from "../plugins/open.js";
+import type { Plugin } from "../plugins/script/definition.js";
+import { ScriptPlugin } from "../plugins/script/plugin.js";
 import type { ServedPlugin } from "../plugins/served-plugin.js";
-import type { Plugin } from "../script/definition.js";
-import { ScriptPlugin } from "../script/plugin.js";
 import { type OpenListeners, openListeners } from "./listen.js";
 import { Server } from "./server.js";
 

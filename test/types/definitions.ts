@@ -1,6 +1,6 @@
 // Compiled by the type check, never run: plugins that are right compile, wrong ones do not.
 
-import { definePlugin } from "../../src/script/definition.js";
+import { definePlugin } from "../../src/plugins/script/definition.js";
 
 // @ts-expect-error no pread
 definePlugin({ name: "a", getSize: () => 1 });

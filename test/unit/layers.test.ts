@@ -12,10 +12,11 @@ const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
   cli: ["server", "plugins", "addon", "config", "."],
   server: ["handshake", "plugins", "addon", "config", "."],
   handshake: ["addon", "."],
-  plugins: ["addon", "."],
+  middleware: ["plugins", "."],
+  plugins: ["addon", "config", "."],
   config: ["."],
   addon: ["."],
-  ".": ["addon"],
+  ".": ["server", "plugins", "addon"], // index.ts is the top of all but the command
 };
 
 const NATIVE: Readonly<Record<string, readonly string[]>> = {

@@ -1,8 +1,8 @@
 // One export that a plugin in TypeScript has opened for one connection: what it can do, and each
 // command as calls of its callbacks, with those that stand in for what it has not got.
 
-import type { Capabilities } from "../addon/types.js";
-import { AsyncnbdError } from "../errors.js";
+import type { Capabilities } from "../../addon/types.js";
+import { AsyncnbdError } from "../../errors.js";
 import type { ExtentsInfo, Plugin, Support, ZeroInfo } from "./definition.js";
 import { failure } from "./errno.js";
 

@@ -1,8 +1,8 @@
 // What the handshake asks a plugin in TypeScript, for one client.
 
-import { addon } from "../addon/load.js";
-import type { BlockSizes, ExportEntry, NativeSession, OpenedExport } from "../addon/types.js";
-import type { PluginCalls } from "../plugins/served-plugin.js";
+import { addon } from "../../addon/load.js";
+import type { BlockSizes, ExportEntry, NativeSession, OpenedExport } from "../../addon/types.js";
+import type { PluginCalls } from "../served-plugin.js";
 import type { ScriptBridge } from "./bridge.js";
 import type { ClientInfo, Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";

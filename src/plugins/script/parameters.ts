@@ -2,9 +2,9 @@
 
 import { readFileSync, readSync } from "node:fs";
 import { resolve } from "node:path";
-import { parseInteger } from "../config/integer.js";
-import { parseSize } from "../config/size.js";
-import { AsyncnbdError, messageOf } from "../errors.js";
+import { parseInteger } from "../../config/integer.js";
+import { parseSize } from "../../config/size.js";
+import { AsyncnbdError, messageOf } from "../../errors.js";
 
 interface Common {
   readonly description?: string;

@@ -1,9 +1,9 @@
 // A plugin in TypeScript as a server drives it, from its parameters to its end.
 
-import { addon } from "../addon/load.js";
-import type { NativeServer, PluginAbout } from "../addon/types.js";
-import { AsyncnbdError } from "../errors.js";
-import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
+import { addon } from "../../addon/load.js";
+import type { NativeServer, PluginAbout } from "../../addon/types.js";
+import { AsyncnbdError } from "../../errors.js";
+import type { ClientStream, ServedPlugin } from "../served-plugin.js";
 import { type BridgeOptions, ScriptBridge } from "./bridge.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import { describeThrown } from "./errno.js";

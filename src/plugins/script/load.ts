@@ -4,9 +4,9 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { packageDirectory } from "../addon/load.js";
-import { AsyncnbdError } from "../errors.js";
-import { isShortName } from "../plugins/resolve.js";
+import { packageDirectory } from "../../addon/load.js";
+import { AsyncnbdError } from "../../errors.js";
+import { isShortName } from "../resolve.js";
 import type { Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
 

@@ -3,8 +3,8 @@
 
 import { performance } from "node:perf_hooks";
 import { markAsUntransferable } from "node:worker_threads";
-import { addon } from "../addon/load.js";
-import type { NativeScriptBridge } from "../addon/types.js";
+import { addon } from "../../addon/load.js";
+import type { NativeScriptBridge } from "../../addon/types.js";
 import { describeThrown, errnoOf, failure } from "./errno.js";
 import type { Pending, ScriptExport } from "./export.js";
 
