@@ -2,6 +2,8 @@
 
 export { includeDirectory } from "./addon/load.js";
 export { AsyncnbdError, type ErrorCode } from "./errors.js";
+export { defineFilter, type FilterDefinition } from "./filters/filter.js";
+export type { FilterChoice } from "./filters/open.js";
 export {
   type Awaitable,
   type BlockSize,

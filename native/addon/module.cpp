@@ -1,6 +1,7 @@
 // The addon's entry: everything src/addon/types.ts declares.
 #include <napi.h>
 
+#include "addon/export_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/listener_wrap.hpp"
 #include "addon/plugin_wrap.hpp"
@@ -16,6 +17,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativePlugin", PluginWrap::define(env));
   exports.Set("NativeScriptBridge", ScriptBridgeWrap::define(env));
   exports.Set("NativeServer", ServerWrap::define(env));
+  exports.Set("NativeExport", ExportWrap::define(env));
   exports.Set("NativeSession", SessionWrap::define(env));
   exports.Set("NativeListener", ListenerWrap::define(env));
   exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));

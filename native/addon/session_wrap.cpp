@@ -1,51 +1,14 @@
 // See session_wrap.hpp.
 #include "addon/session_wrap.hpp"
 
-#include <optional>
 #include <unistd.h>
 
 #include "addon/js_queue.hpp"
 #include "addon/plugin_wrap.hpp"
 #include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
-#include "backend/c_exports.hpp"
 
 namespace asyncnbd::addon {
-
-namespace {
-
-Napi::Value capabilities_to_js(Napi::Env env, const backend::Capabilities &capabilities) {
-  Napi::Object object = Napi::Object::New(env);
-  object.Set("sizeBytes", Napi::BigInt::New(env, capabilities.size_bytes));
-  object.Set("canWrite", capabilities.can_write);
-  object.Set("canFlush", capabilities.can_flush);
-  object.Set("isRotational", capabilities.is_rotational);
-  object.Set("canTrim", capabilities.can_trim);
-  object.Set("canZero", capabilities.zero != backend::Support::none);
-  object.Set("canFastZero", capabilities.can_fast_zero);
-  object.Set("canFua", capabilities.fua != backend::Support::none);
-  object.Set("canMultiConn", capabilities.can_multi_conn);
-  object.Set("canCache", capabilities.cache != backend::Support::none);
-  return object;
-}
-
-// Runs `call` on the crew and resolves with what `to_js` makes of its result.
-template <typename Call, typename ToJs> Napi::Value ask(Napi::Env env, Call call, ToJs to_js) {
-  using Result = decltype(call());
-  auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
-  auto result = std::make_shared<std::optional<Result>>();
-  run_blocking(
-      env, [call, result] { *result = call(); },
-      [deferred, result, to_js](Napi::Env env, bool ran) {
-        if (ran)
-          deferred->Resolve(to_js(env, **result));
-        else
-          deferred->Reject(Napi::Error::New(env, "no thread for a plugin call").Value());
-      });
-  return deferred->Promise();
-}
-
-} // namespace
 
 Napi::Function SessionWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeSession",
@@ -75,16 +38,15 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   in_fd_ = options.Get("inFd").As<Napi::Number>();
   out_fd_ = options.Get("outFd").As<Napi::Number>();
 
-  core_ = std::make_shared<Core>();
   if (info[1].IsObject())
-    core_->plugin = PluginWrap::Unwrap(info[1].As<Napi::Object>())->plugin();
-  core_->budget = server->budget();
-  core_->readonly = options.Get("readonly").As<Napi::Boolean>();
-  core_->connection = std::make_shared<connection::Connection>(
+    client_->plugin = PluginWrap::Unwrap(info[1].As<Napi::Object>())->plugin();
+  budget_ = server->budget();
+  client_->readonly = options.Get("readonly").As<Napi::Boolean>();
+  client_->connection = std::make_shared<connection::Connection>(
       server->context(),
-      core_->plugin ? core_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
+      client_->plugin ? client_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
-  core_->connection->peer_fd = out_fd_;
+  client_->connection->peer_fd = out_fd_;
 
   transport::set_nonblocking(in_fd_, true);
   transport::set_nonblocking(out_fd_, true);
@@ -185,107 +147,33 @@ void SessionWrap::close_fds() {
   ::close(in_fd_);
   in_fd_ = out_fd_ = -1;
   // A plugin call may still ask for its peer, by a number that soon means someone else.
-  core_->connection->peer_fd = -1;
+  client_->connection->peer_fd = -1;
 }
 
 // ---- calls of the plugin ---------------------------------------------------------------------
 
 Napi::Value SessionWrap::preconnect(const Napi::CallbackInfo &info) {
-  return ask(
-      info.Env(),
-      [core = core_] {
-        return backend::preconnect(*core->plugin, *core->connection, core->readonly);
-      },
-      [](Napi::Env env, bool welcome) { return Napi::Boolean::New(env, welcome); });
+  return addon::preconnect(info.Env(), client_);
 }
 
 Napi::Value SessionWrap::list_exports(const Napi::CallbackInfo &info) {
-  return ask(
-      info.Env(),
-      [core = core_] {
-        return backend::list_exports(*core->plugin, *core->connection, core->readonly);
-      },
-      [](Napi::Env env, const std::optional<std::vector<backend::ExportEntry>> &entries) {
-        if (!entries)
-          return env.Null();
-        Napi::Array list = Napi::Array::New(env, entries->size());
-        for (size_t i = 0; i < entries->size(); i++) {
-          Napi::Object entry = Napi::Object::New(env);
-          entry.Set("name", (*entries)[i].name);
-          entry.Set("description", (*entries)[i].description);
-          list.Set(static_cast<uint32_t>(i), entry);
-        }
-        return Napi::Value(list);
-      });
+  return addon::list_exports(info.Env(), client_);
 }
 
-// openExport(name): { name, …capabilities }, null if it cannot be opened.
 Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
-  return ask(
-      info.Env(),
-      [core = core_,
-       name = info[0].As<Napi::String>().Utf8Value()]() -> std::optional<std::string> {
-        connection::Connection &context = *core->connection;
-        std::optional<std::string> canonical = name;
-        if (name.empty())
-          canonical = backend::default_export(*core->plugin, context, core->readonly);
-        if (!canonical)
-          return std::nullopt;
-        context.export_name = context.interns.add(*canonical);
-        auto opened = backend::CBackend::open(*core->plugin, context, core->readonly);
-        core->c_backend = opened.get();
-        core->backend = std::move(opened);
-        if (core->backend == nullptr)
-          return std::nullopt;
-        return canonical;
-      },
-      [core = core_](Napi::Env env, const std::optional<std::string> &name) -> Napi::Value {
-        if (!name)
-          return env.Null();
-        Napi::Object result =
-            capabilities_to_js(env, core->backend->capabilities()).As<Napi::Object>();
-        result.Set("name", *name);
-        return result;
-      });
+  return addon::open_export(info.Env(), client_, info[0].As<Napi::String>());
 }
 
 Napi::Value SessionWrap::export_description(const Napi::CallbackInfo &info) {
-  return ask(
-      info.Env(), [core = core_] { return core->c_backend->description(); },
-      [](Napi::Env env, const std::string &text) { return Napi::String::New(env, text); });
+  return addon::export_description(info.Env(), client_);
 }
 
-// blockSizes(): [minimum, preferred, maximum] in bytes, null if the plugin failed.
 Napi::Value SessionWrap::block_sizes(const Napi::CallbackInfo &info) {
-  return ask(
-      info.Env(),
-      [core = core_]() -> std::optional<backend::BlockSizes> {
-        backend::BlockSizes sizes;
-        if (!core->c_backend->block_sizes(&sizes))
-          return std::nullopt;
-        return sizes;
-      },
-      [](Napi::Env env, const std::optional<backend::BlockSizes> &sizes) -> Napi::Value {
-        if (!sizes)
-          return env.Null();
-        Napi::Array array = Napi::Array::New(env, 3);
-        array.Set(0u, sizes->minimum);
-        array.Set(1u, sizes->preferred);
-        array.Set(2u, sizes->maximum);
-        return array;
-      });
+  return addon::block_sizes(info.Env(), client_);
 }
 
 Napi::Value SessionWrap::close_export(const Napi::CallbackInfo &info) {
-  return ask(
-      info.Env(),
-      [core = core_] {
-        core->backend->close();
-        core->backend.reset();
-        core->connection->export_name = nullptr;
-        return true;
-      },
-      [](Napi::Env env, bool) { return env.Undefined(); });
+  return addon::close_export(info.Env(), client_);
 }
 
 // ---- the transmission phase ------------------------------------------------------------------
@@ -295,7 +183,7 @@ Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
   ScriptBridgeWrap *bridge = ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
   backend::Capabilities capabilities; // the rest was JavaScript's to tell the client
   capabilities.size_bytes = static_cast<uint64_t>(info[2].As<Napi::Number>().DoubleValue());
-  core_->backend = std::make_unique<backend::ScriptBackend>(
+  script_backend_ = std::make_unique<backend::ScriptBackend>(
       bridge->bridge(), info[1].As<Napi::Number>().Uint32Value(), capabilities);
   return info.Env().Undefined();
 }
@@ -315,14 +203,16 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       static_cast<unsigned>(number("spinUs")),
       std::chrono::milliseconds(number("graceMs")),
       static_cast<uint64_t>(number("maxInFlightBytes")),
-      core_->budget};
+      budget_};
   stop_polling();
 
-  connection::Connection &connection = *core_->connection;
+  connection::Connection &connection = *client_->connection;
   auto stream =
       std::make_unique<transport::Transport>(in_fd_, out_fd_, connection.server->stop_fd());
   in_fd_ = out_fd_ = -1;
-  std::unique_ptr<backend::Backend> backend = std::move(core_->backend);
+  std::unique_ptr<backend::Backend> backend = std::move(script_backend_);
+  if (!backend)
+    backend = std::move(client_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
   queue->hold();
   started_ = connection.start(&stream, &backend, settings, [queue, deferred] {
@@ -342,14 +232,14 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
 
 Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
   if (started_)
-    core_->connection->stop();
+    client_->connection->stop();
   return info.Env().Undefined();
 }
 
 // Ends a handshake or a transmission at once. A pending read, skip or write settles with null.
 Napi::Value SessionWrap::abort(const Napi::CallbackInfo &info) {
   if (started_) {
-    core_->connection->abort();
+    client_->connection->abort();
     return info.Env().Undefined();
   }
   stop_polling();

@@ -7,7 +7,7 @@
 #include <vector>
 
 #include "addon/fd_poll.hpp"
-#include "backend/c_backend.hpp"
+#include "addon/plugin_calls.hpp"
 #include "connection/connection.hpp"
 #include "transport/handshake_io.hpp"
 
@@ -21,17 +21,9 @@ public:
   explicit SessionWrap(const Napi::CallbackInfo &info);
   ~SessionWrap() override;
 
-private:
-  // Outlives the wrapper while plugin calls run.
-  struct Core {
-    std::shared_ptr<backend::CPlugin> plugin;
-    std::shared_ptr<connection::MemoryBudget> budget;
-    std::shared_ptr<connection::Connection> connection;
-    bool readonly = false;
-    std::unique_ptr<backend::Backend> backend; // between openExport and closeExport or start
-    backend::CBackend *c_backend = nullptr;    // the same, if it is a C plugin's
-  };
+  const std::shared_ptr<connection::Connection> &connection() const { return client_->connection; }
 
+private:
   Napi::Value read(const Napi::CallbackInfo &info);
   Napi::Value skip(const Napi::CallbackInfo &info);
   Napi::Value write(const Napi::CallbackInfo &info);
@@ -54,7 +46,9 @@ private:
 
   int in_fd_;
   int out_fd_;
-  std::shared_ptr<Core> core_;
+  const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
+  std::shared_ptr<connection::MemoryBudget> budget_;
+  std::unique_ptr<backend::Backend> script_backend_; // between adoptExport and start
   std::unique_ptr<transport::HandshakeIo> io_;
   std::unique_ptr<FdPoll> in_poll_;
   std::unique_ptr<FdPoll> out_poll_; // the same descriptor's, unless in and out differ

@@ -48,6 +48,32 @@ export interface NativeScriptBridge {
   slab(slot: number): { buffer: ArrayBuffer; firstSlot: number; slotBytes: number; slots: number };
 }
 
+/**
+ * A C plugin's export for one client, whose requests come from JavaScript. As with NativeSession:
+ * await each promise before the next call, but those of `request`.
+ */
+export interface NativeExport {
+  preconnect(): Promise<boolean>;
+  listExports(): Promise<ExportEntry[] | null>;
+  /** null: there is none. */
+  defaultExport(): Promise<string | null>;
+  openExport(name: string): Promise<OpenedExport | null>;
+  exportDescription(): Promise<string>;
+  blockSizes(): Promise<BlockSizes | null>;
+  closeExport(): Promise<void>;
+  /**
+   * NBD_CMD_* and NBD_CMD_FLAG_*; `data` for a read, which fills it, and a write. Resolves with an
+   * errno, 0 for success.
+   */
+  request(
+    command: number,
+    flags: number,
+    offset: number,
+    count: number,
+    data?: Uint8Array,
+  ): Promise<number>;
+}
+
 /** What the sessions of one server share. */
 export interface NativeServer {
   /** Ends plugins' sleeps and wakes connections that wait for requests. */
@@ -143,6 +169,12 @@ export interface Addon {
     maxInFlightBytes: number,
   ) => NativeServer;
   NativeScriptBridge: new (onWake: () => void) => NativeScriptBridge;
+  /** threads: calls in progress at once, if the plugin stands more than one. */
+  NativeExport: new (
+    plugin: NativePlugin,
+    session: NativeSession,
+    options: { threads: number; readonly: boolean },
+  ) => NativeExport;
   /** Takes the descriptors over, which are the same for a socket. `plugin`: or its name. */
   NativeSession: new (
     server: NativeServer,

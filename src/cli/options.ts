@@ -94,6 +94,13 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Export that the printed URI and --run's $uri name",
   },
   {
+    name: "filter",
+    value: "FILTER",
+    completes: ["cache", "cow", "delay", "error", "log", "rate", "readonly", "retry", "stats"],
+    group: "serve",
+    help: "Put a filter in front of the plugin; several times for several, clients meet the first",
+  },
+  {
     name: "threads",
     short: "t",
     value: "N",
@@ -229,7 +236,6 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   { name: "long-options", group: "later" },
   { name: "short-options", group: "later" },
-  { name: "filter", value: "FILTER", group: "later" },
   { name: "oldstyle", aliases: ["old-style"], short: "o", group: "later" },
   { name: "selinux-label", value: "LABEL", group: "later" },
   { name: "tls-certificates", value: "DIR", completes: "directory", group: "later" },

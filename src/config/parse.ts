@@ -14,6 +14,7 @@ import {
 import { parseInteger } from "./integer.js";
 import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
 import { parseSize } from "./size.js";
+import { parseTimeMs } from "./time.js";
 import { DEFAULT_PORT } from "./uri.js";
 
 /** Every occurrence of every option, in order, by its main name without dashes. */
@@ -48,6 +49,7 @@ export function parseConfig(
   return {
     plugin,
     parameters,
+    filters: given.all("filter"),
     listen: parseListen(given),
     readonly: given.has("read-only"),
     exportName: given.last("exportname") ?? "",
@@ -86,7 +88,7 @@ function checkCombinations(given: GivenOptions): void {
   for (const [one, other] of exclusive)
     if (given.has(one) && given.has(other))
       throw new UsageError(`--${one} and --${other} cannot be used together`);
-  for (const option of ["oldstyle", "filter", "vsock", "selinux-label"])
+  for (const option of ["oldstyle", "vsock", "selinux-label"])
     if (given.has(option)) throw new UsageError(`--${option} is not supported yet`);
   const tls = given.last("tls")?.toLowerCase();
   if (tls !== undefined && !["off", "0", "false", "f", "no", "n"].includes(tls))
@@ -137,15 +139,11 @@ function sizeBytes(given: GivenOptions, option: string): number | undefined {
   return bytes;
 }
 
-const UNIT_MS: Readonly<Record<string, number>> = { "": 1000, s: 1000, ms: 1, us: 1e-3, ns: 1e-6 };
-
 /** A time with an optional unit, seconds by default; from 0 to `maximumMs`. */
 function delayMs(given: GivenOptions, option: string, maximumMs: number): number | undefined {
   const text = given.last(option);
   if (text === undefined) return undefined;
-  const match = /^(\d+(?:\.\d*)?|\.\d+)(s|ms|us|ns|)$/.exec(text);
-  const delay =
-    match === null ? Number.NaN : Number(match[1]) * (UNIT_MS[match[2] as string] as number);
+  const delay = parseTimeMs(text);
   if (!(delay >= 0 && delay <= maximumMs))
     throw new UsageError(
       `--${option}=${text} is not a time up to ${maximumMs}ms: use a number and s, ms, us or ns`,

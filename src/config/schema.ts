@@ -22,6 +22,7 @@ export interface DebugFlag {
 export interface Config {
   readonly plugin: string; // as given: a short name or a path
   readonly parameters: readonly string[];
+  readonly filters: readonly string[]; // by name or path; clients meet the first
   readonly listen: Listen;
   readonly readonly: boolean;
   readonly exportName: string; // for URIs only

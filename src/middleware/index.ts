@@ -1,35 +1,65 @@
 // Middleware for plugins in TypeScript: functions from a plugin to a plugin.
 
 import { setTimeout as sleep } from "node:timers/promises";
+import type { OpenInfo, Plugin } from "../plugins/script/definition.js";
 import { failure } from "../plugins/script/errno.js";
-import { type Call, type Middleware, type RequestName, wrapRequests } from "./wrap.js";
+import { type Middleware, type RequestName, wrapRequests } from "./wrap.js";
 
+export { type CacheOptions, cache } from "./cache.js";
+export { type CowOptions, cow } from "./cow.js";
+export { type RequestStats, type Stats, stats } from "./stats.js";
 export { type Call, type Middleware, type RequestName, wrapRequests } from "./wrap.js";
-
-const WRITES: ReadonlySet<RequestName> = new Set(["pwrite", "trim", "zero"]);
 
 /** The export cannot be written. */
 export function readonly(): Middleware {
   return (plugin) => Object.create(plugin, { canWrite: { value: () => false } });
 }
 
+/** In milliseconds; 0 if it is not said. */
 export interface DelayOptions {
-  /** Before reads, caching and extents; before writes, trims and zeroing; before flushes. */
+  /** Before reads, caching and extents, unless there is one for these. */
   readonly readMs?: number;
+  /** Before writes, trims and zeroing, unless there is one for these. */
   readonly writeMs?: number;
   readonly flushMs?: number;
+  readonly cacheMs?: number;
+  readonly extentsMs?: number;
+  readonly trimMs?: number;
+  readonly zeroMs?: number;
+  /** Before an export is opened, and before it is closed. */
+  readonly openMs?: number;
+  readonly closeMs?: number;
 }
 
 /** Requests wait before they go on; one whose client leaves meanwhile does not go on. */
-export function delay({ readMs = 0, writeMs = 0, flushMs = 0 }: DelayOptions): Middleware {
-  const delayOf = ({ name }: Call): number =>
-    name === "flush" ? flushMs : WRITES.has(name) ? writeMs : readMs;
-  return (plugin) =>
-    wrapRequests(plugin, async (call) => {
-      const delayMs = delayOf(call);
+export function delay(options: DelayOptions): Middleware {
+  const { readMs = 0, writeMs = 0, flushMs = 0, openMs = 0, closeMs = 0 } = options;
+  const delays: Readonly<Record<RequestName, number>> = {
+    pread: readMs,
+    pwrite: writeMs,
+    flush: flushMs,
+    cache: options.cacheMs ?? readMs,
+    extents: options.extentsMs ?? readMs,
+    trim: options.trimMs ?? writeMs,
+    zero: options.zeroMs ?? writeMs,
+  };
+  return (plugin) => {
+    const front = wrapRequests(plugin, async (call) => {
+      const delayMs = delays[call.name];
       if (delayMs > 0) await sleep(delayMs, undefined, { signal: call.signal });
       return call.next();
     });
+    return Object.assign(front, {
+      async open(this: Plugin, info: OpenInfo) {
+        if (openMs > 0) await sleep(openMs);
+        return plugin.open?.call(this, info);
+      },
+      async close(this: Plugin, handle: unknown) {
+        if (closeMs > 0) await sleep(closeMs);
+        await plugin.close?.call(this, handle);
+      },
+    });
+  };
 }
 
 export interface ErrorOptions {
@@ -39,15 +69,19 @@ export interface ErrorOptions {
   readonly code?: string;
   /** Which fail. By default all kinds. */
   readonly requests?: readonly RequestName[];
+  /** Asked at each request; none fails while it says false. */
+  readonly isActive?: () => boolean;
 }
 
 /** Some requests fail before they reach the plugin: to test clients. */
-export function error({ rate = 1, code = "EIO", requests }: ErrorOptions = {}): Middleware {
+export function error(options: ErrorOptions = {}): Middleware {
+  const { rate = 1, code = "EIO", requests, isActive = () => true } = options;
   return (plugin) =>
     wrapRequests(
       plugin,
       async (call) => {
-        if (Math.random() < rate) throw failure(code, `${call.name} was made to fail`);
+        if (Math.random() < rate && isActive())
+          throw failure(code, `${call.name} was made to fail`);
         return call.next();
       },
       requests,
@@ -76,8 +110,10 @@ export function log(write: (line: string) => void): Middleware {
 export interface RetryOptions {
   /** After the first. By default 5. */
   readonly retries?: number;
-  /** Before the first of them; doubled each time. By default 100. */
+  /** Before the first of them. By default 100. */
   readonly delayMs?: number;
+  /** Each time so much longer than the time before. By default 2. */
+  readonly factor?: number;
   /** By default: not if the error has a code that a repetition would not change. */
   readonly isWorthwhile?: (error: unknown) => boolean;
 }
@@ -91,6 +127,7 @@ const mayPass = (thrown: unknown): boolean =>
 export function retry({
   retries = 5,
   delayMs = 100,
+  factor = 2,
   isWorthwhile = mayPass,
 }: RetryOptions = {}): Middleware {
   return (plugin) =>
@@ -100,7 +137,7 @@ export function retry({
           return await call.next();
         } catch (thrown) {
           if (attempt >= retries || call.signal.aborted || !isWorthwhile(thrown)) throw thrown;
-          await sleep(delayMs * 2 ** attempt, undefined, { signal: call.signal });
+          await sleep(delayMs * factor ** attempt, undefined, { signal: call.signal });
         }
     });
 }

@@ -1,6 +1,6 @@
 // What all middleware is made with: a plugin in front of another, some of whose callbacks differ.
 
-import type { Plugin } from "../plugins/script/definition.js";
+import type { OpenInfo, Plugin } from "../plugins/script/definition.js";
 
 /** From a plugin to one that does something more. */
 export type Middleware = (plugin: Plugin) => Plugin;
@@ -53,5 +53,66 @@ export function wrapRequests(
       return around(callOf(name, rest, () => callback.call(this, handle, ...rest)));
     };
   }
+  return front as unknown as Plugin;
+}
+
+const HANDLE_CALLBACKS = [
+  "exportDescription",
+  "getSize",
+  "blockSize",
+  "canWrite",
+  "canFlush",
+  "canTrim",
+  "canZero",
+  "canFastZero",
+  "canFua",
+  "canCache",
+  "canExtents",
+  "canMultiConn",
+  "isRotational",
+  ...REQUEST_NAMES,
+] as const;
+
+/** A handle of middleware that has something of its own beside the handle of the plugin behind. */
+export interface Layered<State> {
+  readonly inner: unknown;
+  readonly state: State;
+  /** `this` of the plugin behind, in front of which others may stand. */
+  readonly self: Plugin;
+}
+
+/**
+ * A plugin in front of another whose handles are Layered: `stateOf` is called at each open, and
+ * `onClose` before each close. Callbacks that are replaced in the result get such a handle.
+ */
+export function layer<State>(
+  plugin: Plugin,
+  stateOf: (inner: unknown, info: OpenInfo, self: Plugin) => State | Promise<State>,
+  onClose?: (handle: Layered<State>) => Promise<void>,
+): Plugin {
+  const front = Object.create(plugin) as Record<string, unknown>;
+  for (const name of HANDLE_CALLBACKS) {
+    const callback = plugin[name] as Callback | undefined;
+    if (callback === undefined) continue;
+    front[name] = function (this: unknown, { inner }: Layered<State>, ...rest: unknown[]): unknown {
+      return callback.call(this, inner, ...rest);
+    };
+  }
+  front.open = async function (this: Plugin, info: OpenInfo): Promise<Layered<State>> {
+    const inner = await plugin.open?.call(this, info);
+    try {
+      return { inner, state: await stateOf(inner, info, this), self: this };
+    } catch (error) {
+      await plugin.close?.call(this, inner);
+      throw error;
+    }
+  };
+  front.close = async function (this: Plugin, handle: Layered<State>): Promise<void> {
+    try {
+      await onClose?.(handle);
+    } finally {
+      await plugin.close?.call(this, handle.inner);
+    }
+  };
   return front as unknown as Plugin;
 }

@@ -3,7 +3,9 @@
 import { addon } from "../addon/load.js";
 import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
+import { definitionOf } from "./c-definition.js";
 import { resolvePlugin } from "./resolve.js";
+import type { Plugin } from "./script/definition.js";
 import type { ClientStream, ServedPlugin } from "./served-plugin.js";
 
 function check(failure: Failure): void {
@@ -69,6 +71,11 @@ export class CPlugin implements ServedPlugin {
   afterFork(): void {
     check(this.#native.afterFork());
     this.#started = true;
+  }
+
+  /** The plugin for middleware. `threads`: calls in progress at once on a connection. */
+  asDefinition(threads: number): Plugin {
+    return definitionOf(this, this.#native, threads);
   }
 
   newSession(server: NativeServer, stream: ClientStream) {

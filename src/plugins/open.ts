@@ -12,6 +12,9 @@ export async function openPlugin(name: string): Promise<ServedPlugin> {
   const { resolveScript } = await import("./script/load.js");
   const script = resolveScript(name);
   if (script === undefined) return CPlugin.open(name); // which says what is wrong
-  const { ScriptPlugin } = await import("./script/plugin.js");
-  return ScriptPlugin.open(script);
+  const [{ ScriptPlugin }, { loadScript }] = await Promise.all([
+    import("./script/plugin.js"),
+    import("./script/load.js"),
+  ]);
+  return new ScriptPlugin(await loadScript(script), script);
 }

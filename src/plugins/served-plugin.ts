@@ -8,7 +8,7 @@ import type {
   OpenedExport,
   PluginAbout,
 } from "../addon/types.js";
-import type { Awaitable } from "./script/definition.js";
+import type { Awaitable, Plugin } from "./script/definition.js";
 
 /** What a handshake asks of a plugin, for one client. */
 export interface PluginCalls {
@@ -48,6 +48,8 @@ export interface ServedPlugin {
   readonly serializesConnections: boolean;
   getReady(): Awaitable<void>;
   afterFork(): Awaitable<void>;
+  /** The same as callbacks, for middleware; it does not ask for parameters. */
+  asDefinition(threads: number): Plugin;
   /** Takes the stream over. */
   newSession(
     server: NativeServer,

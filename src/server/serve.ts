@@ -12,6 +12,7 @@ import {
 } from "../config/defaults.js";
 import type { Listen } from "../config/schema.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
+import { behindFilters, type FilterChoice } from "../filters/open.js";
 import { openPlugin } from "../plugins/open.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import { ScriptPlugin } from "../plugins/script/plugin.js";
@@ -31,6 +32,8 @@ export interface ServeOptions {
   readonly plugin: Plugin | string;
   /** The plugin's parameters. */
   readonly config?: Readonly<Record<string, string | number | boolean>>;
+  /** In front of the plugin, in TypeScript or in C: clients meet the first. */
+  readonly filters?: readonly FilterChoice[];
   /** By default a unix socket of its own that nobody but this user can reach. */
   readonly listen?: ListenOn;
   readonly readonly?: boolean;
@@ -149,10 +152,12 @@ function listenOf(where: Exclude<ListenOn, "nothing">): Exclude<Listen, { kind: 
  */
 export async function serve(options: ServeOptions): Promise<NbdServer> {
   options.signal?.throwIfAborted();
-  const plugin =
+  const own =
     typeof options.plugin === "string"
       ? await openPlugin(options.plugin)
       : new ScriptPlugin(options.plugin, options.plugin.name);
+  const { filters = [], threads = DEFAULT_THREADS } = options;
+  const plugin = await behindFilters(own, filters, threads);
   await plugin.load();
   for (const [key, value] of Object.entries(options.config ?? {})) plugin.config(key, value);
   await plugin.configComplete();

@@ -16,6 +16,19 @@ function makeDisk(bytes: number): string {
 const DISKS: [string, () => string[]][] = [
   ["our memory", () => ["memory", "256M"]],
   ["our file", () => ["file", makeDisk(256 << 20)]],
+  ["our file behind cow", () => ["--filter=cow", "file", makeDisk(256 << 20)]],
+  [
+    "our memory behind a small write-back cache",
+    () => ["--filter=cache", "memory", "256M", "cache-max-size=1M", "cache-on-read=1"],
+  ],
+  [
+    "nbdkit's memory behind a write-through cache and a log",
+    () =>
+      ["--filter=log", "--filter=cache", debianPlugin("memory"), "256M"].concat(
+        "logfile=/dev/null",
+        "cache=writethrough",
+      ),
+  ],
   ["nbdkit's memory", () => [debianPlugin("memory"), "256M"]],
   ["nbdkit's file", () => [debianPlugin("file"), makeDisk(256 << 20)]],
 ];

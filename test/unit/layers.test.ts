@@ -9,14 +9,15 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Which folders each folder may use, besides itself. */
 const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
-  cli: ["server", "plugins", "addon", "config", "."],
-  server: ["handshake", "plugins", "addon", "config", "."],
+  cli: ["server", "filters", "plugins", "addon", "config", "."],
+  server: ["handshake", "filters", "plugins", "addon", "config", "."],
   handshake: ["addon", "."],
+  filters: ["middleware", "plugins", "addon", "config", "."],
   middleware: ["plugins", "."],
   plugins: ["addon", "config", "."],
   config: ["."],
   addon: ["."],
-  ".": ["server", "plugins", "addon"], // index.ts is the top of all but the command
+  ".": ["server", "filters", "plugins", "addon"], // index.ts is the top of all but the command
 };
 
 const NATIVE: Readonly<Record<string, readonly string[]>> = {

@@ -5,7 +5,7 @@ import { performance } from "node:perf_hooks";
 import { markAsUntransferable } from "node:worker_threads";
 import { addon } from "../../addon/load.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
-import { describeThrown, errnoOf, failure } from "./errno.js";
+import { describeThrown, errnoOf, failure, isLogged } from "./errno.js";
 import type { Pending, ScriptExport } from "./export.js";
 
 // Commands (NBD_CMD_*), and what happens to connections (SCRIPT_* of script_bridge.hpp).
@@ -93,11 +93,6 @@ export class ScriptBridge {
   unregister(connection: number): void {
     this.#exports[connection] = undefined;
     this.#freeConnections.push(connection);
-  }
-
-  /** Another export for the connections of an open one: of the same plugin, reloaded. */
-  replace(connection: number, opened: ScriptExport): void {
-    this.#exports[connection] = opened;
   }
 
   // ---- turns ---------------------------------------------------------------------------------
@@ -255,6 +250,7 @@ export class ScriptBridge {
 
   #logFailure(error: unknown): void {
     if ((error as { code?: unknown } | null)?.code === "ENOTSUP") return; // as it should be
+    if (isLogged(error)) return;
     if (this.#failuresLogged++ >= MAX_FAILURES_LOGGED) return;
     const last = this.#failuresLogged === MAX_FAILURES_LOGGED ? "\n(more are not logged)" : "";
     addon().logError(`${describeThrown(error)}${last}`);

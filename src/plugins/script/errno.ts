@@ -29,3 +29,11 @@ export function errnoOf(error: unknown): number {
 /** With its stack, where there is one. */
 export const describeThrown = (error: unknown): string =>
   error instanceof Error ? (error.stack ?? error.message) : String(error);
+
+/** From an errno to what callbacks throw, of a failure that has been logged already. */
+export function loggedFailure(errno: number): Error & { code: string } {
+  const [code = "EIO"] = Object.entries(ERRNOS).find(([, value]) => value === errno) ?? [];
+  return failure(code === "EOPNOTSUPP" ? "ENOTSUP" : code, "");
+}
+
+export const isLogged = (error: unknown): boolean => error instanceof Error && error.message === "";

@@ -12,12 +12,15 @@ import { describeThrown } from "./errno.js";
 
 const EXTENSIONS = new Set([".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"]);
 
-/** Where a module is that a name on the command line may mean; undefined: it is something else. */
-export function resolveScript(name: string): string | undefined {
+/**
+ * Where a module is that a name on the command line may mean; undefined: it is something else.
+ * A package's name may go without its `prefix`.
+ */
+export function resolveScript(name: string, prefix = "asyncnbd-plugin-"): string | undefined {
   if (EXTENSIONS.has(extname(name))) return resolve(name);
   if (!isShortName(name) && !name.startsWith("@")) return undefined;
   const here = createRequire(join(process.cwd(), "package.json"));
-  for (const candidate of [`asyncnbd-plugin-${name}`, name])
+  for (const candidate of [prefix + name, name])
     try {
       const found = here.resolve(candidate);
       if (found !== candidate) return found; // else it is one of Node's own modules
@@ -31,9 +34,9 @@ export function resolveScript(name: string): string | undefined {
 const own = join(packageDirectory, "dist", "index.js");
 const middleware = join(packageDirectory, "dist", "middleware", "index.js");
 
-export async function loadScript(path: string): Promise<Plugin> {
+async function importModule(path: string, what: string): Promise<Record<string, unknown>> {
   if (!existsSync(path))
-    throw new AsyncnbdError("PLUGIN", `cannot open plugin ${path}: there is no such file`);
+    throw new AsyncnbdError("PLUGIN", `cannot open ${what} ${path}: there is no such file`);
   const { createJiti } = await import("jiti"); // large, and not needed for objects
   const jiti = createJiti(pathToFileURL(path).href, {
     alias: { "asyncnbd/middleware": middleware, asyncnbd: own },
@@ -42,20 +45,36 @@ export async function loadScript(path: string): Promise<Plugin> {
     interopDefault: false,
     nativeModules: [own, middleware],
   });
-  let module: unknown;
   try {
-    module = await jiti.import(path);
+    return Object(await jiti.import(path)) as Record<string, unknown>;
   } catch (error) {
-    throw new AsyncnbdError("PLUGIN", `cannot load plugin ${path}: ${describeThrown(error)}`);
+    throw new AsyncnbdError("PLUGIN", `cannot load ${what} ${path}: ${describeThrown(error)}`);
   }
-  return pluginOf(module, path);
 }
 
+export async function loadScript(path: string): Promise<Plugin> {
+  return pluginOf(await importModule(path, "plugin"), path);
+}
+
+/** The first of a module's exports that passes `is`, the default one before the others. */
+export async function loadExport<T>(
+  path: string,
+  what: string,
+  is: (value: unknown) => value is T,
+): Promise<T | undefined> {
+  return candidatesOf(await importModule(path, what)).find(is);
+}
+
+const candidatesOf = (exports: Record<string, unknown>): unknown[] => [
+  exports.default,
+  exports["module.exports"],
+  ...Object.values(exports),
+  exports,
+];
+
 /** The default export, or else the only one that looks like a plugin; an instance of a class. */
-function pluginOf(module: unknown, path: string): Plugin {
-  const exports = Object(module) as Record<string, unknown>;
-  const candidates = [exports.default, exports["module.exports"], ...Object.values(exports)];
-  for (const candidate of [...candidates, exports]) {
+function pluginOf(exports: Record<string, unknown>, path: string): Plugin {
+  for (const candidate of candidatesOf(exports)) {
     const plugin = isClass(candidate) ? new candidate() : candidate;
     if (looksLikePlugin(plugin)) return plugin;
   }

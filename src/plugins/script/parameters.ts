@@ -4,6 +4,7 @@ import { readFileSync, readSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseInteger } from "../../config/integer.js";
 import { parseSize } from "../../config/size.js";
+import { parseTimeMs } from "../../config/time.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 
 interface Common {
@@ -21,8 +22,8 @@ export interface TextParameter extends Common {
 }
 
 export interface NumberParameter extends Common {
-  /** A size is in bytes, and may be given as 10M. */
-  readonly type: "size" | "integer";
+  /** A size is in bytes, and may be given as 10M; a time in milliseconds, as text 2 (seconds), 2ms. */
+  readonly type: "size" | "integer" | "time";
   readonly default?: number;
   readonly minimum?: number;
   readonly maximum?: number;
@@ -49,7 +50,7 @@ type TypeOf<S> = S extends { readonly type: infer T } ? T : S;
 
 type ValueOf<S> = S extends { readonly type: "enum"; readonly values: readonly (infer V)[] }
   ? V
-  : TypeOf<S> extends "size" | "integer"
+  : TypeOf<S> extends "size" | "integer" | "time"
     ? number
     : TypeOf<S> extends "bool"
       ? boolean
@@ -106,17 +107,27 @@ function parseValue(key: string, spec: ParameterSpec, text: string): ParameterVa
       return inRange(key, text, spec, parseSize(text), "a size: use a number and k, m, g or t");
     case "integer":
       return inRange(key, text, spec, parseInteger(text), "a whole number");
+    case "time":
+      return inRange(
+        key,
+        text,
+        spec,
+        parseTimeMs(text),
+        "a time: use a number and s, ms, us or ns",
+      );
   }
 }
 
 function inRange(
   key: string,
   text: string,
-  { minimum = Number.MIN_SAFE_INTEGER, maximum = Number.MAX_SAFE_INTEGER }: NumberParameter,
+  spec: NumberParameter,
   value: number,
   wanted: string,
 ): number {
-  if (!Number.isSafeInteger(value)) return fail(key, text, `this is not ${wanted}`);
+  const { minimum = Number.MIN_SAFE_INTEGER, maximum = Number.MAX_SAFE_INTEGER } = spec;
+  if (!(spec.type === "time" ? Number.isFinite(value) : Number.isSafeInteger(value)))
+    return fail(key, text, `this is not ${wanted}`);
   if (value < minimum) return fail(key, text, `the least is ${minimum}`);
   if (value > maximum) return fail(key, text, `the most is ${maximum}`);
   return value;
@@ -156,7 +167,7 @@ function readDescriptor(fd: number): Buffer {
 /** A value that code has given instead of text. */
 function checkValue(key: string, spec: ParameterSpec, value: unknown): ParameterValue {
   if (typeof value === "string") return parseValue(key, spec, value);
-  const wanted = spec.type === "size" || spec.type === "integer" ? "number" : "boolean";
+  const wanted = ["size", "integer", "time"].includes(spec.type) ? "number" : "boolean";
   if (typeof value !== wanted || (wanted === "boolean" && spec.type !== "bool"))
     throw new AsyncnbdError("CONFIG", `parameter ${key}: a ${typeof value} is no ${spec.type}`);
   if (typeof value === "number")
@@ -167,14 +178,19 @@ function checkValue(key: string, spec: ParameterSpec, value: unknown): Parameter
 /** Collects parameters as they are given, and says what is wrong or missing. */
 export class ParameterSet {
   readonly #specs: ReadonlyMap<string, ParameterSpec>;
-  readonly #plugin: string;
+  readonly #owner: string;
   readonly #values = new Map<string, ParameterValue>();
 
-  constructor(plugin: string, config: ConfigSpec | undefined) {
-    this.#plugin = plugin;
+  /** `owner`: for messages, such as "plugin ram". */
+  constructor(owner: string, config: ConfigSpec | undefined) {
+    this.#owner = owner;
     this.#specs = new Map(
       Object.entries(config ?? {}).map(([key, declared]) => [key, specOf(declared)]),
     );
+  }
+
+  has(key: string): boolean {
+    return this.#specs.has(key);
   }
 
   set(key: string, value: unknown): void {
@@ -183,7 +199,7 @@ export class ParameterSet {
       const known = [...this.#specs.keys()];
       throw new AsyncnbdError(
         "CONFIG",
-        `plugin ${this.#plugin} has no parameter "${key}"; it has ${known.join(", ") || "none"}`,
+        `${this.#owner} has no parameter "${key}"; it has ${known.join(", ") || "none"}`,
       );
     }
     this.#values.set(key, checkValue(key, spec, value));
@@ -196,7 +212,7 @@ export class ParameterSet {
       const value = this.#values.get(key) ?? spec.default ?? (spec.type === "bool" ? false : null);
       if (value !== null) result[key] = value;
       else if (checked && isRequired(spec))
-        throw new AsyncnbdError("CONFIG", `plugin ${this.#plugin} needs the parameter ${key}=…`);
+        throw new AsyncnbdError("CONFIG", `${this.#owner} needs the parameter ${key}=…`);
     }
     return result;
   }
@@ -208,6 +224,7 @@ const PLACEHOLDERS: Readonly<Record<ParameterSpec["type"], string>> = {
   secret: "SECRET",
   size: "SIZE",
   integer: "N",
+  time: "SECS|NNms",
   bool: "true|false",
   enum: "",
 };

@@ -4,13 +4,16 @@ import { addon } from "../../addon/load.js";
 import type { NativeServer, PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { ClientStream, ServedPlugin } from "../served-plugin.js";
-import { type BridgeOptions, ScriptBridge } from "./bridge.js";
+import type { BridgeOptions } from "./bridge.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
-import { describeThrown } from "./errno.js";
-import { loadScript } from "./load.js";
-import { type ConfigSpec, helpOf, magicKeyOf, ParameterSet } from "./parameters.js";
-import { ScriptSession } from "./session.js";
-import { serialized } from "./thread-model.js";
+import {
+  type ConfigSpec,
+  helpOf,
+  magicKeyOf,
+  ParameterSet,
+  type ParameterValue,
+} from "./parameters.js";
+import { callPlugin, ScriptRunner } from "./runner.js";
 
 const NAME = /^[a-zA-Z][a-zA-Z0-9-]*$/;
 
@@ -25,26 +28,27 @@ export class ScriptPlugin implements ServedPlugin {
   readonly about: PluginAbout;
   readonly unansweredRequests = 0;
   readonly #plugin: Plugin;
-  readonly #bridge: ScriptBridge;
+  readonly #options: BridgeOptions;
   readonly #parameters: ParameterSet;
-  #started = false;
+  #values: Readonly<Record<string, ParameterValue>> | undefined;
+  #runner: ScriptRunner | undefined;
 
   /** `path`: where the plugin is, for messages. */
-  constructor(definition: Plugin, path: string, options: BridgeOptions = {}) {
+  constructor(definition: Plugin, path: string, options: BridgeOptions = bridgeOptions()) {
     check(definition, path);
     this.about = aboutOf(definition, path);
-    this.#parameters = new ParameterSet(definition.name, definition.config);
-    this.#plugin = serialized(this.#instanceOf(definition));
-    this.#bridge = new ScriptBridge(options);
-  }
-
-  static async open(path: string): Promise<ScriptPlugin> {
-    const checkBuffers = process.env.ASYNCNBD_CHECK_BUFFERS === "1";
-    return new ScriptPlugin(await loadScript(path), path, { checkBuffers });
+    this.#parameters = new ParameterSet(`plugin ${definition.name}`, definition.config);
+    this.#plugin = this.#instanceOf(definition);
+    this.#options = options;
   }
 
   get serializesConnections(): boolean {
     return this.#plugin.threadModel === "serialize_connections";
+  }
+
+  /** The plugin with its parameters, for middleware. */
+  asDefinition(): Plugin {
+    return this.#plugin;
   }
 
   setDebugFlag(): boolean {
@@ -52,7 +56,7 @@ export class ScriptPlugin implements ServedPlugin {
   }
 
   async load(): Promise<void> {
-    await this.#call("load", () => this.#plugin.load?.());
+    await callPlugin(this.#plugin, "load", () => this.#plugin.load?.());
   }
 
   config(key: string, value: unknown): void {
@@ -60,8 +64,8 @@ export class ScriptPlugin implements ServedPlugin {
   }
 
   async configComplete(): Promise<void> {
-    this.#parameters.values();
-    await this.#call("configComplete", () => this.#plugin.configComplete?.());
+    this.#values = this.#parameters.values();
+    await callPlugin(this.#plugin, "configComplete", () => this.#plugin.configComplete?.());
   }
 
   settleThreadModel(): void {}
@@ -76,28 +80,26 @@ export class ScriptPlugin implements ServedPlugin {
     for (const [key, value] of Object.entries(await this.#dumpPlugin())) facts[key] = value;
     const lines = Object.entries(facts).filter(([, value]) => value !== undefined);
     write(lines.map(([key, value]) => `${key}=${value}\n`).join(""));
-    const help = helpOf(this.#plugin.config);
+    const help = this.about.configHelp;
     if (help !== undefined) write(help.replace(/^/gm, "# ").concat("\n"));
   }
 
   async getReady(): Promise<void> {
-    await this.#call("getReady", () => this.#plugin.getReady?.());
+    this.#runner = new ScriptRunner(this.#plugin, this.#options);
+    await this.#runner.getReady();
   }
 
   async afterFork(): Promise<void> {
-    await this.#call("afterFork", () => this.#plugin.afterFork?.());
-    this.#started = true;
+    await this.#runner?.afterFork();
   }
 
   newSession(server: NativeServer, stream: ClientStream) {
-    const native = new (addon().NativeSession)(server, this.#plugin.name, stream);
-    const client = { readonly: stream.readonly, tls: false };
-    return { native, calls: new ScriptSession(this.#plugin, this.#bridge, native, client) };
+    return (this.#runner as ScriptRunner).newSession(server, stream);
   }
 
   async end(): Promise<void> {
-    if (this.#started) await this.#call("cleanup", () => this.#plugin.cleanup?.());
-    await this.#call("unload", () => this.#plugin.unload?.());
+    if (this.#runner !== undefined) return this.#runner.end();
+    await callPlugin(this.#plugin, "unload", () => this.#plugin.unload?.());
   }
 
   async #dumpPlugin(): Promise<Readonly<Record<string, unknown>>> {
@@ -106,23 +108,18 @@ export class ScriptPlugin implements ServedPlugin {
 
   /** An object of the definition's with `this.config` and `this.log`. */
   #instanceOf(definition: Plugin): Plugin {
-    const parameters = this.#parameters;
-    const log = logOf(definition.name);
     const context: PropertyDescriptorMap & ThisType<PluginContext<ConfigSpec>> = {
       // The declaration is the server's affair; callbacks see the values.
-      config: { get: () => parameters.values(false), enumerable: true },
-      log: { value: log, enumerable: true },
+      config: { get: () => this.#values ?? this.#parameters.values(false), enumerable: true },
+      log: { value: logOf(definition.name), enumerable: true },
     };
     return Object.create(definition, context) as Plugin;
   }
+}
 
-  async #call(what: string, callback: () => unknown): Promise<void> {
-    try {
-      await callback();
-    } catch (error) {
-      throw new AsyncnbdError("PLUGIN", `${this.about.name}: ${what}: ${describeThrown(error)}`);
-    }
-  }
+/** As the environment has them. */
+export function bridgeOptions(): BridgeOptions {
+  return { checkBuffers: process.env.ASYNCNBD_CHECK_BUFFERS === "1" };
 }
 
 function check(definition: Plugin, path: string): void {

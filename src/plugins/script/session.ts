@@ -5,7 +5,7 @@ import type { BlockSizes, ExportEntry, NativeSession, OpenedExport } from "../..
 import type { PluginCalls } from "../served-plugin.js";
 import type { ScriptBridge } from "./bridge.js";
 import type { ClientInfo, Plugin } from "./definition.js";
-import { describeThrown } from "./errno.js";
+import { describeThrown, isLogged } from "./errno.js";
 import { askCapabilities, ScriptExport } from "./export.js";
 
 const isPowerOfTwo = (value: number): boolean => Number.isInteger(Math.log2(value));
@@ -22,6 +22,9 @@ function areBlockSizes([minimum, preferred, maximum]: BlockSizes): boolean {
   );
 }
 
+/** Under this, what callbacks are told of a client has its session, for C plugins behind others. */
+export const SESSION = Symbol("session");
+
 export class ScriptSession implements PluginCalls {
   readonly #plugin: Plugin;
   readonly #bridge: ScriptBridge;
@@ -34,7 +37,7 @@ export class ScriptSession implements PluginCalls {
     this.#plugin = plugin;
     this.#bridge = bridge;
     this.#native = native;
-    this.#client = client;
+    this.#client = Object.assign({ [SESSION]: native }, client);
   }
 
   async preconnect(): Promise<boolean> {
@@ -111,7 +114,7 @@ export class ScriptSession implements PluginCalls {
     try {
       return await call();
     } catch (error) {
-      addon().logError(`${this.#plugin.name}: ${describeThrown(error)}`);
+      if (!isLogged(error)) addon().logError(`${this.#plugin.name}: ${describeThrown(error)}`);
       return null;
     }
   }

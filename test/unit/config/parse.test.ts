@@ -67,7 +67,6 @@ describe("the configuration", () => {
     [["-s", "-p", "1"]],
     [["-s", "--run", "true"]],
     [["-U", "x", "-p", "1"]],
-    [["--filter", "cow"]],
     [["--tls", "require"]],
     [["--tls-psk", "x"]],
     [["-o"]],

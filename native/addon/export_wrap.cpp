@@ -1,0 +1,224 @@
+// See export_wrap.hpp.
+#include "addon/export_wrap.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+#include <utility>
+
+#include "addon/js_queue.hpp"
+#include "addon/plugin_wrap.hpp"
+#include "addon/session_wrap.hpp"
+#include "host/crew.hpp"
+#include "wire/wire.hpp"
+
+namespace asyncnbd::addon {
+
+// ---- requests --------------------------------------------------------------------------------
+
+bool ExportRequests::submit(Job *job) {
+  std::lock_guard lock(mutex_);
+  if (calls_ < max_calls_) {
+    if (host::run_on_crew([self = shared_from_this()] { self->work(); }))
+      calls_++;
+    else if (calls_ == 0)
+      return false; // else another call's thread will come to it
+  }
+  job->owner = shared_from_this();
+  job->completer = this;
+  waiting_.push_back(job);
+  unanswered_++;
+  return true;
+}
+
+// As one of max_calls_ threads, until nothing waits.
+void ExportRequests::work() {
+  std::unique_lock lock(mutex_);
+  while (!waiting_.empty()) {
+    Job *job = waiting_.front();
+    waiting_.pop_front();
+    lock.unlock();
+    client_->backend->submit(*job);
+    lock.lock();
+  }
+  calls_--;
+  answered_.notify_all();
+}
+
+void ExportRequests::close() {
+  std::unique_lock lock(mutex_);
+  answered_.wait(lock, [this] { return waiting_.empty() && calls_ == 0; });
+  if (unanswered_ > 0) {
+    lock.unlock();
+    client_->backend->give_up_unanswered();
+    lock.lock();
+    answered_.wait(lock, [this] { return unanswered_ == 0; });
+  }
+  lock.unlock();
+  client_->backend->close();
+}
+
+void ExportRequests::let_go(Job *job) {
+  if (job->holders.fetch_sub(1) == 1)
+    delete job;
+}
+
+void ExportRequests::settle(Job *job, int error) {
+  job->error = error;
+  // The job, and with it this object, may be gone when settle_ returns.
+  std::shared_ptr<ExportRequests> self = job->owner;
+  settle_(job);
+  std::lock_guard lock(mutex_);
+  unanswered_--;
+  answered_.notify_all();
+}
+
+void ExportRequests::complete(backend::Request &request, int error) {
+  auto *job = static_cast<Job *>(&request);
+  backend::LentData &lent = request.lent;
+  if (lent.data != nullptr && error == 0)
+    std::memcpy(request.data, lent.data, request.length_bytes);
+  if (lent.give_back != nullptr)
+    lent.give_back(lent.opaque);
+  settle(job, error);
+}
+
+void ExportRequests::complete_with(backend::Request &request, const uint8_t *data) {
+  std::memcpy(request.data, data, request.length_bytes);
+  settle(static_cast<Job *>(&request), 0);
+}
+
+void ExportRequests::give_up(backend::Request &request, int error) {
+  auto *job = static_cast<Job *>(&request);
+  job->holders = 2;
+  settle(job, error);
+}
+
+void ExportRequests::release(backend::Request &request) {
+  let_go(static_cast<Job *>(&request));
+}
+
+// ---- the JavaScript object -------------------------------------------------------------------
+
+Napi::Function ExportWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeExport",
+                     {
+                         InstanceMethod("preconnect", &ExportWrap::preconnect),
+                         InstanceMethod("listExports", &ExportWrap::list_exports),
+                         InstanceMethod("defaultExport", &ExportWrap::default_export),
+                         InstanceMethod("openExport", &ExportWrap::open_export),
+                         InstanceMethod("exportDescription", &ExportWrap::export_description),
+                         InstanceMethod("blockSizes", &ExportWrap::block_sizes),
+                         InstanceMethod("closeExport", &ExportWrap::close_export),
+                         InstanceMethod("request", &ExportWrap::request),
+                     });
+}
+
+// new NativeExport(plugin, session, { threads, readonly }): for the session's client, which it
+// keeps.
+ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
+  SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
+  client_->plugin = PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin();
+  client_->connection = session->connection();
+  Napi::Object options = info[2].As<Napi::Object>();
+  client_->readonly = options.Get("readonly").As<Napi::Boolean>();
+  threads_ = options.Get("threads").As<Napi::Number>().Uint32Value();
+}
+
+Napi::Value ExportWrap::preconnect(const Napi::CallbackInfo &info) {
+  return addon::preconnect(info.Env(), client_);
+}
+
+Napi::Value ExportWrap::list_exports(const Napi::CallbackInfo &info) {
+  return addon::list_exports(info.Env(), client_);
+}
+
+Napi::Value ExportWrap::default_export(const Napi::CallbackInfo &info) {
+  return addon::default_export(info.Env(), client_);
+}
+
+Napi::Value ExportWrap::open_export(const Napi::CallbackInfo &info) {
+  return addon::open_export(info.Env(), client_, info[0].As<Napi::String>());
+}
+
+Napi::Value ExportWrap::export_description(const Napi::CallbackInfo &info) {
+  return addon::export_description(info.Env(), client_);
+}
+
+Napi::Value ExportWrap::block_sizes(const Napi::CallbackInfo &info) {
+  return addon::block_sizes(info.Env(), client_);
+}
+
+// request(command, flags, offset, count, buffer or undefined): an errno, 0 for success. A read
+// fills the buffer before it resolves; a write has taken the buffer's bytes when this returns.
+Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
+  Napi::Env env = info.Env();
+  if (!requests_) {
+    const bool serializes = client_->backend->thread_model() < backend::ThreadModel::parallel;
+    requests_ = std::make_shared<ExportRequests>(
+        client_, serializes ? 1 : threads_,
+        [queue = JsQueue::of(env), this](ExportRequests::Job *job) {
+          queue->post([this, job](Napi::Env env) { on_settled(env, job); });
+        });
+  }
+  auto job = std::make_unique<ExportRequests::Job>();
+  backend::Request &request = *job;
+  request = {};
+  request.type = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
+  request.flags = static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value());
+  request.offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
+  request.length_bytes = info[3].As<Napi::Number>().Uint32Value();
+  Pending pending{Napi::Promise::Deferred(env), {}};
+  if (info[4].IsTypedArray()) {
+    auto buffer = info[4].As<Napi::Uint8Array>();
+    job->memory.reset(new (std::nothrow) uint8_t[request.length_bytes]);
+    if (job->memory == nullptr) {
+      pending.deferred.Resolve(Napi::Number::New(env, ENOMEM));
+      return pending.deferred.Promise();
+    }
+    request.data = job->memory.get();
+    if (request.type == wire::NBD_CMD_WRITE)
+      std::memcpy(request.data, buffer.Data(), request.length_bytes);
+    else
+      pending.buffer = Napi::Persistent(buffer);
+  }
+  if (pending_.empty())
+    Ref();
+  Napi::Value promise = pending.deferred.Promise();
+  pending_.emplace(job.get(), std::move(pending));
+  ExportRequests::Job *submitted = job.release();
+  if (!requests_->submit(submitted)) {
+    submitted->error = ENOMEM;
+    on_settled(env, submitted);
+  }
+  return promise;
+}
+
+void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
+  auto found = pending_.find(job);
+  Pending pending = std::move(found->second);
+  pending_.erase(found);
+  if (!pending.buffer.IsEmpty() && job->error == 0) {
+    Napi::Uint8Array buffer = pending.buffer.Value();
+    // A buffer that was taken away meanwhile has no bytes any more.
+    std::memcpy(buffer.Data(), job->data, std::min<size_t>(buffer.ByteLength(), job->length_bytes));
+  }
+  pending.deferred.Resolve(Napi::Number::New(env, job->error));
+  ExportRequests::let_go(job);
+  if (pending_.empty())
+    Unref();
+}
+
+// Waits for calls in progress, and gives up what the plugin does not answer.
+Napi::Value ExportWrap::close_export(const Napi::CallbackInfo &info) {
+  if (!requests_)
+    return addon::close_export(info.Env(), client_);
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
+  run_blocking(
+      info.Env(), [requests = requests_] { requests->close(); },
+      [deferred](Napi::Env env, bool) { deferred->Resolve(env.Undefined()); });
+  return deferred->Promise();
+}
+
+} // namespace asyncnbd::addon

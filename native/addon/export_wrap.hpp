@@ -1,0 +1,91 @@
+// NativeExport of src/addon/types.ts: a C plugin's export whose requests come from JavaScript, for
+// middleware that stands in front of it.
+#pragma once
+
+#include <atomic>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <mutex>
+#include <napi.h>
+#include <unordered_map>
+
+#include "addon/plugin_calls.hpp"
+
+namespace asyncnbd::addon {
+
+class ExportWrap;
+
+// Requests on their way to the plugin and back. Lives until the last has been let go of, which for
+// one that the plugin never answers is never.
+class ExportRequests final : public backend::Completer,
+                             public std::enable_shared_from_this<ExportRequests> {
+public:
+  struct Job : backend::Request {
+    std::unique_ptr<uint8_t[]> memory; // of `data`
+    std::shared_ptr<ExportRequests> owner;
+    int error = 0;
+    std::atomic<int> holders{1}; // JavaScript; and the plugin, once given up
+  };
+  static void let_go(Job *job);
+
+  // `settle` is called once a job, on any thread.
+  ExportRequests(SharedPluginClient client, unsigned max_calls, std::function<void(Job *)> settle)
+      : client_(std::move(client)), max_calls_(max_calls), settle_(std::move(settle)) {}
+
+  // False if the system gives no thread for it.
+  bool submit(Job *job);
+  // After the last submit: gives up what is not answered, waits for what blocks, closes. May block.
+  void close();
+
+private:
+  void complete(backend::Request &request, int error) override;
+  void complete_with(backend::Request &request, const uint8_t *data) override;
+  void give_up(backend::Request &request, int error) override;
+  void release(backend::Request &request) override;
+  bool client_has_gone() const override { return false; }
+
+  void work();
+  void settle(Job *job, int error);
+
+  const SharedPluginClient client_;
+  const unsigned max_calls_;
+  const std::function<void(Job *)> settle_;
+
+  std::mutex mutex_; // guards what follows
+  std::condition_variable answered_;
+  std::deque<Job *> waiting_;
+  unsigned calls_ = 0;
+  size_t unanswered_ = 0;
+};
+
+class ExportWrap : public Napi::ObjectWrap<ExportWrap> {
+public:
+  static Napi::Function define(Napi::Env env);
+  explicit ExportWrap(const Napi::CallbackInfo &info);
+
+private:
+  struct Pending {
+    Napi::Promise::Deferred deferred;
+    Napi::Reference<Napi::Uint8Array> buffer; // of a read
+  };
+
+  Napi::Value preconnect(const Napi::CallbackInfo &info);
+  Napi::Value list_exports(const Napi::CallbackInfo &info);
+  Napi::Value default_export(const Napi::CallbackInfo &info);
+  Napi::Value open_export(const Napi::CallbackInfo &info);
+  Napi::Value export_description(const Napi::CallbackInfo &info);
+  Napi::Value block_sizes(const Napi::CallbackInfo &info);
+  Napi::Value close_export(const Napi::CallbackInfo &info);
+  Napi::Value request(const Napi::CallbackInfo &info);
+
+  void on_settled(Napi::Env env, ExportRequests::Job *job);
+
+  const SharedPluginClient client_ = std::make_shared<PluginClient>();
+  std::shared_ptr<ExportRequests> requests_;
+  unsigned threads_ = 1;
+  // Only JavaScript's thread may touch references, and only this object knows when it is gone.
+  std::unordered_map<ExportRequests::Job *, Pending> pending_;
+};
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,32 @@
+// What JavaScript asks a C plugin on behalf of one client. Each function resolves a promise with
+// the answer of a call that runs on a thread of the crew, where it may block.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+#include <string>
+
+#include "backend/c_backend.hpp"
+#include "connection/connection.hpp"
+
+namespace asyncnbd::addon {
+
+// Outlives the JavaScript object it belongs to while calls run. One call at a time.
+struct PluginClient {
+  std::shared_ptr<backend::CPlugin> plugin; // nullptr: the client's plugin is not in C
+  std::shared_ptr<connection::Connection> connection;
+  bool readonly = false;
+  std::unique_ptr<backend::CBackend> backend; // the open export
+};
+
+using SharedPluginClient = std::shared_ptr<PluginClient>;
+
+Napi::Value preconnect(Napi::Env env, const SharedPluginClient &client);
+Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client);
+Napi::Value default_export(Napi::Env env, const SharedPluginClient &client);
+Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const std::string &name);
+Napi::Value export_description(Napi::Env env, const SharedPluginClient &client);
+Napi::Value block_sizes(Napi::Env env, const SharedPluginClient &client);
+Napi::Value close_export(Napi::Env env, const SharedPluginClient &client);
+
+} // namespace asyncnbd::addon

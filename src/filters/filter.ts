@@ -1,0 +1,27 @@
+// What --filter names: middleware with parameters.
+
+import type { Middleware } from "../middleware/wrap.js";
+import type { ConfigOf, ConfigSpec } from "../plugins/script/parameters.js";
+
+export interface FilterDefinition<Spec extends ConfigSpec> {
+  readonly name: string;
+  /** Its parameters on the command line, beside the plugin's. */
+  readonly config?: Spec;
+  /** Makes the middleware of checked parameters. */
+  readonly create: (config: ConfigOf<Spec>) => Middleware;
+}
+
+// biome-ignore lint/suspicious/noExplicitAny: filters of any parameters
+export type Filter = FilterDefinition<any>;
+
+/** Does nothing but type its argument: a filter for the command line, as a module's export. */
+export function defineFilter<const Spec extends ConfigSpec = Record<never, never>>(
+  filter: FilterDefinition<Spec>,
+): FilterDefinition<Spec> {
+  return filter;
+}
+
+export function isFilter(value: unknown): value is Filter {
+  const { name, create } = Object(value) as Record<string, unknown>;
+  return typeof name === "string" && typeof create === "function";
+}

@@ -1,0 +1,41 @@
+// Filters by their names; loaded when there are some.
+
+import { AsyncnbdError } from "../errors.js";
+import type { Middleware } from "../middleware/wrap.js";
+import { loadExport, resolveScript } from "../plugins/script/load.js";
+import { type Filter, isFilter } from "./filter.js";
+import { FILTERS } from "./named.js";
+import type { FilterChoice } from "./open.js";
+
+export { FilteredPlugin } from "./filtered-plugin.js";
+
+const isFilterOrMiddleware = (value: unknown): value is Filter | Middleware =>
+  isFilter(value) || typeof value === "function";
+
+const filterOf = (found: Filter | Middleware, name: string): Filter =>
+  typeof found === "function" ? { name, create: () => found } : found;
+
+export async function openFilter(choice: FilterChoice): Promise<Filter> {
+  return typeof choice === "string" ? openNamed(choice) : filterOf(choice, "middleware");
+}
+
+/** One of ours by its name, or a module's export: a filter, or just middleware. */
+async function openNamed(name: string): Promise<Filter> {
+  const known = FILTERS.find((filter) => filter.name === name);
+  if (known !== undefined) return known;
+  const path = resolveScript(name, "asyncnbd-filter-");
+  if (path === undefined) {
+    const names = FILTERS.map((filter) => filter.name).join(", ");
+    throw new AsyncnbdError(
+      "PLUGIN",
+      `there is no filter "${name}": use ${names}, or a module's path or package`,
+    );
+  }
+  const found = await loadExport(path, "filter", isFilterOrMiddleware);
+  if (found === undefined)
+    throw new AsyncnbdError(
+      "PLUGIN",
+      `${path} exports no filter: export default defineFilter({ name, create })`,
+    );
+  return filterOf(found, name);
+}

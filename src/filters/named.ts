@@ -1,0 +1,290 @@
+// The filters that come with the server: the middleware under nbdkit's names and parameters.
+
+import { closeSync, existsSync, openSync, writeSync } from "node:fs";
+import { addon } from "../addon/load.js";
+import { parseSize } from "../config/size.js";
+import { AsyncnbdError } from "../errors.js";
+import {
+  cache,
+  cow,
+  delay,
+  error,
+  log,
+  type Middleware,
+  type RequestName,
+  rate,
+  readonly,
+  retry,
+  type Stats,
+  stats,
+} from "../middleware/index.js";
+import type { Plugin } from "../plugins/script/definition.js";
+import { defineFilter, type Filter } from "./filter.js";
+
+const time = { type: "time", required: false, minimum: 0 } as const;
+const file = { type: "path", required: false } as const;
+const text = { type: "string", required: false } as const;
+const block = { type: "size", default: 65536, minimum: 4096, maximum: 2 ** 26 } as const;
+
+const compose = (...all: readonly Middleware[]): Middleware => {
+  return (plugin) => all.reduceRight((behind, middleware) => middleware(behind), plugin);
+};
+
+const delayFilter = defineFilter({
+  name: "delay",
+  config: {
+    rdelay: { ...time, description: "Before reads" },
+    wdelay: { ...time, description: "Before writes, zeroing and trims" },
+    "delay-read": time,
+    "delay-write": time,
+    "delay-flush": time,
+    "delay-zero": time,
+    "delay-trim": time,
+    "delay-extents": time,
+    "delay-cache": time,
+    "delay-open": time,
+    "delay-close": time,
+  },
+  create: (config) => {
+    const given = {
+      // As with nbdkit, rdelay is reads alone.
+      readMs: config["delay-read"] ?? config.rdelay,
+      writeMs: config["delay-write"] ?? config.wdelay,
+      flushMs: config["delay-flush"],
+      zeroMs: config["delay-zero"] ?? config.wdelay,
+      trimMs: config["delay-trim"] ?? config.wdelay,
+      extentsMs: config["delay-extents"] ?? 0,
+      cacheMs: config["delay-cache"] ?? 0,
+      openMs: config["delay-open"],
+      closeMs: config["delay-close"],
+    };
+    const said = Object.entries(given).filter(([, value]) => value !== undefined);
+    return delay(Object.fromEntries(said));
+  },
+});
+
+const ERROR_KINDS = ["pread", "pwrite", "trim", "zero", "extents", "cache"] as const;
+type ErrorKey = "error" | `error-${(typeof ERROR_KINDS)[number]}`;
+const codes = ["EPERM", "EIO", "ENOMEM", "EINVAL", "ENOSPC", "ESHUTDOWN"] as const;
+const code = { type: "enum", values: codes, required: false } as const;
+
+/** A probability, or a percentage. */
+function parseRate(key: string, given: string): number {
+  const [, number = "", percent] = /^([\d.]+)(%?)$/.exec(given) ?? [];
+  const value = Number(number === "" ? Number.NaN : number) / (percent === "%" ? 100 : 1);
+  if (!(value >= 0 && value <= 1))
+    throw new AsyncnbdError("CONFIG", `parameter ${key}=${given}: use 0% to 100%, or 0 to 1`);
+  return value;
+}
+
+const errorFilter = defineFilter({
+  name: "error",
+  config: {
+    error: { ...code, description: "Which error (default EIO)" },
+    "error-rate": { ...text, description: "How many requests fail: N% or 0..1 (default 0)" },
+    "error-file": { ...file, description: "None fails while there is no such file" },
+    ...(Object.fromEntries(
+      ERROR_KINDS.flatMap((kind) => [
+        [`error-${kind}`, code],
+        [`error-${kind}-rate`, text],
+        [`error-${kind}-file`, file],
+      ]),
+    ) as object),
+  },
+  create: (given) => {
+    const config = given as Readonly<Record<string, string | undefined>>;
+    const keyOf = (kind: ErrorKey, what: string): string =>
+      config[kind + what] === undefined ? `error${what}` : kind + what;
+    const find = (kind: ErrorKey, what: string): string | undefined => config[keyOf(kind, what)];
+    return compose(
+      ...ERROR_KINDS.map((kind) => {
+        const key = `error-${kind}` as const;
+        const path = find(key, "-file");
+        return error({
+          requests: [kind],
+          code: find(key, "") ?? "EIO",
+          rate: parseRate(keyOf(key, "-rate"), find(key, "-rate") ?? "0"),
+          ...(path !== undefined && { isActive: () => existsSync(path) }),
+        });
+      }),
+    );
+  },
+});
+
+/** A file of lines, opened when the server gets ready and closed at its end. */
+function lineFile(path: string | undefined, appends: boolean) {
+  let fd: number | undefined;
+  return {
+    write(line: string): void {
+      if (fd === undefined) addon().logError(line);
+      else writeSync(fd, `${line}\n`);
+    },
+    open(): void {
+      if (path !== undefined) fd = openSync(path, appends ? "a" : "w", 0o644);
+    },
+    close(): void {
+      if (fd !== undefined) closeSync(fd);
+      fd = undefined;
+    },
+  };
+}
+
+/** The plugin, with something to do before it gets ready and after it has ended. */
+function around(plugin: Plugin, before: () => void, after: () => void): Plugin {
+  return Object.create(plugin, {
+    getReady: {
+      async value(this: Plugin) {
+        before();
+        await plugin.getReady?.call(this);
+      },
+    },
+    unload: {
+      async value(this: Plugin) {
+        await plugin.unload?.call(this);
+        after();
+      },
+    },
+  }) as Plugin;
+}
+
+const timestamp = (): string => new Date().toISOString().replace("T", " ").replace("Z", "");
+
+const logFilter = defineFilter({
+  name: "log",
+  config: {
+    logfile: { ...file, description: "Where the lines go (default the server's log)" },
+    logappend: { type: "bool", description: "Keep what is in it" },
+  },
+  create: ({ logfile, logappend }) => {
+    const lines = lineFile(logfile, logappend);
+    const middleware = log((line) => lines.write(`${timestamp()} ${line}`));
+    return (plugin) => around(middleware(plugin), lines.open, lines.close);
+  },
+});
+
+/** As nbdkit's: bits a second, with a unit in powers of 1024. */
+function parseBits(key: string, given: string): number {
+  const bits = parseSize(given);
+  if (!(bits > 0))
+    throw new AsyncnbdError("CONFIG", `parameter ${key}=${given}: not bits a second`);
+  return bits / 8;
+}
+
+const rateFilter = defineFilter({
+  name: "rate",
+  config: {
+    rate: { type: "string", description: "Bits a second, over all clients" },
+    burstiness: { type: "time", default: 2000, minimum: 1, description: "How long a burst may be" },
+  },
+  create: (config) => {
+    const bytesPerSecond = parseBits("rate", config.rate);
+    return rate(bytesPerSecond, (bytesPerSecond * config.burstiness) / 1000);
+  },
+});
+
+const retryFilter = defineFilter({
+  name: "retry",
+  config: {
+    retries: { type: "integer", default: 5, minimum: 0 },
+    "retry-delay": { type: "time", default: 2000, minimum: 0 },
+    "retry-exponential": {
+      type: "bool",
+      default: true,
+      description: "Wait twice as long each time",
+    },
+  },
+  create: (config) =>
+    retry({
+      retries: config.retries,
+      delayMs: config["retry-delay"],
+      factor: config["retry-exponential"] ? 2 : 1,
+    }),
+});
+
+const cowFilter = defineFilter({
+  name: "cow",
+  config: {
+    "cow-block-size": { ...block, description: "What is copied at once, a power of 2" },
+    "cow-on-cache": { type: "bool", description: "Copy what a client asks to be cached" },
+    "cow-on-read": { type: "bool", description: "Copy what is read" },
+  },
+  create: (config) =>
+    cow({
+      blockBytes: powerOfTwo("cow-block-size", config["cow-block-size"]),
+      onCache: config["cow-on-cache"],
+      onRead: config["cow-on-read"],
+    }),
+});
+
+function powerOfTwo(key: string, value: number): number {
+  if (!Number.isInteger(Math.log2(value)))
+    throw new AsyncnbdError("CONFIG", `parameter ${key}=${value}: this is no power of 2`);
+  return value;
+}
+
+const cacheFilter = defineFilter({
+  name: "cache",
+  config: {
+    cache: {
+      type: "enum",
+      values: ["writeback", "writethrough", "unsafe"],
+      default: "writeback",
+      description: "When the plugin gets what is written",
+    },
+    "cache-max-size": { type: "size", default: 2 ** 28, minimum: 1, description: "In memory" },
+    "cache-min-block-size": { ...block, description: "What is kept at once, a power of 2" },
+    "cache-on-read": { type: "bool", description: "Keep what is read" },
+  },
+  create: (config) =>
+    cache({
+      mode: config.cache,
+      maxBytes: config["cache-max-size"],
+      blockBytes: powerOfTwo("cache-min-block-size", config["cache-min-block-size"]),
+      onRead: config["cache-on-read"],
+    }),
+});
+
+/** A line for each kind of request that there has been. */
+function statsText(counters: Stats): string {
+  const lines = Object.entries(counters.snapshot()).map(([name, s]) => {
+    const mebibytes = (s.bytes / 2 ** 20).toFixed(1);
+    const times = [s.meanMs, s.p50Ms, s.p99Ms, s.maxMs].map((ms) => ms.toFixed(3));
+    const [mean, p50, p99, max] = times;
+    return (
+      `${name as RequestName}: ${s.requests} ops, ${s.failures} failed, ${mebibytes} MiB, ` +
+      `mean ${mean} ms, p50 ${p50} ms, p99 ${p99} ms, max ${max} ms`
+    );
+  });
+  return lines.join("\n");
+}
+
+const statsFilter = defineFilter({
+  name: "stats",
+  config: {
+    statsfile: { type: "path", description: "Where they are written when the server ends" },
+    statsappend: { type: "bool", description: "Keep what is in it" },
+  },
+  create: ({ statsfile, statsappend }) => {
+    const lines = lineFile(statsfile, statsappend);
+    const counters = stats();
+    return (plugin) =>
+      around(counters(plugin), lines.open, () => {
+        lines.write(statsText(counters));
+        lines.close();
+      });
+  },
+});
+
+const readonlyFilter = defineFilter({ name: "readonly", create: () => readonly() });
+
+export const FILTERS: readonly Filter[] = [
+  cacheFilter,
+  cowFilter,
+  delayFilter,
+  errorFilter,
+  logFilter,
+  rateFilter,
+  readonlyFilter,
+  retryFilter,
+  statsFilter,
+];

@@ -1,0 +1,22 @@
+// From a plugin and names of filters to what a server can serve.
+
+import type { Middleware } from "../middleware/wrap.js";
+import type { ServedPlugin } from "../plugins/served-plugin.js";
+import type { Filter } from "./filter.js";
+
+/** By its name, a module's path or package; or itself. */
+export type FilterChoice = string | Filter | Middleware;
+
+/**
+ * The plugin behind the filters, of which clients meet the first. `threads`: calls of a C plugin
+ * behind filters in progress at once on a connection.
+ */
+export async function behindFilters(
+  plugin: ServedPlugin,
+  filters: readonly FilterChoice[],
+  threads: number,
+): Promise<ServedPlugin> {
+  if (filters.length === 0) return plugin;
+  const { FilteredPlugin, openFilter } = await import("./load.js"); // only when there are some
+  return new FilteredPlugin(plugin, await Promise.all(filters.map(openFilter)), threads);
+}

@@ -1,0 +1,309 @@
+// Keeps blocks in memory: what has been read or written need not be fetched again.
+
+import type { Plugin, RequestInfo, WriteInfo, ZeroInfo } from "../plugins/script/definition.js";
+import { BlockLocks, Blocks, forEachPiece, type Piece } from "./blocks.js";
+import { type Layered, layer, type Middleware } from "./wrap.js";
+
+export interface CacheOptions {
+  /**
+   * "writethrough": a write is answered when the plugin has it. "writeback": it is answered at
+   * once, and the plugin gets it at a flush, with FUA, when memory is needed or the client leaves.
+   * "unsafe": as that, but flushes are ignored. By default "writethrough".
+   */
+  readonly mode?: "writethrough" | "writeback" | "unsafe";
+  /** Of all exports. By default 256 MiB. */
+  readonly maxBytes?: number;
+  /** What is fetched and kept at once, a power of 2. By default 64 KiB. */
+  readonly blockBytes?: number;
+  /** Keep what is read, not only what is written or asked to be cached. By default yes. */
+  readonly onRead?: boolean;
+}
+
+/** The plugin behind, for one request. */
+interface Behind {
+  read(buf: Buffer, offset: number): Promise<void>;
+  write(data: Buffer, offset: number, fua: boolean): Promise<void>;
+}
+
+interface Entry {
+  readonly data: Buffer;
+  isDirty: boolean;
+}
+
+/** The blocks of one export. */
+class Store {
+  readonly blocks: Blocks;
+  readonly locks = new BlockLocks();
+  /** The least recently used comes first. */
+  readonly #entries = new Map<number, Entry>();
+
+  constructor(blocks: Blocks) {
+    this.blocks = blocks;
+  }
+
+  get(block: number): Entry | undefined {
+    const entry = this.#entries.get(block);
+    if (entry === undefined) return undefined;
+    this.#entries.delete(block);
+    this.#entries.set(block, entry);
+    return entry;
+  }
+
+  has(block: number): boolean {
+    return this.#entries.has(block);
+  }
+
+  set(block: number, entry: Entry): void {
+    this.#entries.set(block, entry);
+  }
+
+  drop(block: number): void {
+    this.#entries.delete(block);
+  }
+
+  dirtyBlocks(): number[] {
+    return [...this.#entries].filter(([, entry]) => entry.isDirty).map(([block]) => block);
+  }
+
+  get bytes(): number {
+    return this.#entries.size * this.blocks.blockBytes;
+  }
+
+  oldest(): number | undefined {
+    return this.#entries.keys().next().value;
+  }
+
+  /** Under the block's lock: the plugin gets it if it has not got it. */
+  async writeBack(block: number, behind: Behind, fua = false): Promise<void> {
+    const entry = this.#entries.get(block);
+    if (!entry?.isDirty) return;
+    await behind.write(entry.data, block * this.blocks.blockBytes, fua);
+    entry.isDirty = false;
+  }
+
+  /** Under the block's lock: its content, fetched if need be. */
+  async fetch(block: number, behind: Behind): Promise<Entry> {
+    const known = this.get(block);
+    if (known !== undefined) return known;
+    const entry = { data: Buffer.alloc(this.blocks.lengthOf(block)), isDirty: false };
+    await behind.read(entry.data, block * this.blocks.blockBytes);
+    this.#entries.set(block, entry);
+    return entry;
+  }
+}
+
+type Options = Required<CacheOptions>;
+
+/** What requests do to a store. */
+class Requests {
+  /** Whether the plugin behind has a flush. */
+  readonly flushes: boolean;
+  readonly #options: Options;
+  readonly #store: Store;
+
+  constructor(options: Options, store: Store, flushes: boolean) {
+    this.#options = options;
+    this.#store = store;
+    this.flushes = flushes;
+  }
+
+  async read(buf: Buffer, offset: number, behind: Behind): Promise<void> {
+    const { blocks, locks } = this.#store;
+    const pieces = [...blocks.pieces(offset, buf.length)];
+    if (!this.#options.onRead && !pieces.some(({ block }) => this.#store.has(block)))
+      return behind.read(buf, offset);
+    await forEachPiece(pieces, async (piece) => {
+      const part = buf.subarray(piece.at, piece.at + piece.count);
+      const known = this.#store.get(piece.block);
+      if (known !== undefined) known.data.copy(part, 0, piece.start);
+      else if (!this.#options.onRead) await behind.read(part, offset + piece.at);
+      else {
+        const fetch = async (): Promise<Entry> => this.#store.fetch(piece.block, behind);
+        (await locks.run(piece.block, fetch)).data.copy(part, 0, piece.start);
+      }
+    });
+    await this.#makeRoom(behind);
+  }
+
+  async write(data: Buffer, offset: number, fua: boolean, behind: Behind): Promise<void> {
+    const { blocks, locks } = this.#store;
+    const isThrough = fua || this.#options.mode === "writethrough";
+    await forEachPiece(blocks.pieces(offset, data.length), (piece) => {
+      const part = data.subarray(piece.at, piece.at + piece.count);
+      return locks.run(piece.block, () =>
+        isThrough
+          ? this.#writeThrough(piece, part, offset + piece.at, fua, behind)
+          : this.#writeLater(piece, part, behind),
+      );
+    });
+    await this.#makeRoom(behind);
+  }
+
+  /** Everything that is dirty reaches the plugin, several blocks at once. */
+  async writeBackAll(behind: Behind): Promise<void> {
+    const { blocks, locks } = this.#store;
+    const dirty = this.#store.dirtyBlocks().map((block) => pieceOf(block, blocks));
+    await forEachPiece(dirty, ({ block }) =>
+      locks.run(block, () => this.#store.writeBack(block, behind)),
+    );
+  }
+
+  /** The plugin has the latest of a range, and only the plugin, while `work` is done. */
+  async behindTheCache(
+    count: number,
+    offset: number,
+    behind: Behind,
+    work: () => Promise<void>,
+  ): Promise<void> {
+    const { blocks, locks } = this.#store;
+    const remove = (): Promise<void> =>
+      forEachPiece(blocks.pieces(offset, count), (piece) =>
+        locks.run(piece.block, async () => {
+          await this.#store.writeBack(piece.block, behind);
+          this.#store.drop(piece.block);
+        }),
+      );
+    await remove();
+    await work();
+    await remove(); // what has been read meanwhile
+  }
+
+  async fetchAll(count: number, offset: number, behind: Behind): Promise<void> {
+    const { blocks, locks } = this.#store;
+    await forEachPiece(blocks.pieces(offset, count), async ({ block }) => {
+      await locks.run(block, () => this.#store.fetch(block, behind));
+    });
+    await this.#makeRoom(behind);
+  }
+
+  async #writeThrough(
+    { block, start }: Piece,
+    part: Buffer,
+    offset: number,
+    fua: boolean,
+    behind: Behind,
+  ): Promise<void> {
+    const entry = this.#store.get(block);
+    if (entry?.isDirty) {
+      part.copy(entry.data, start);
+      await this.#store.writeBack(block, behind, fua);
+      return;
+    }
+    this.#store.drop(block); // if the write fails, nobody knows what is there
+    await behind.write(part, offset, fua);
+    if (entry === undefined) return;
+    part.copy(entry.data, start);
+    this.#store.set(block, entry);
+  }
+
+  async #writeLater({ block, start, isWhole }: Piece, part: Buffer, behind: Behind): Promise<void> {
+    if (isWhole && !this.#store.has(block)) {
+      this.#store.set(block, { data: Buffer.from(part), isDirty: true });
+      return;
+    }
+    const entry = await this.#store.fetch(block, behind);
+    part.copy(entry.data, start);
+    entry.isDirty = true;
+  }
+
+  async #makeRoom(behind: Behind): Promise<void> {
+    const { locks } = this.#store;
+    while (this.#store.bytes > this.#options.maxBytes) {
+      const block = this.#store.oldest() as number;
+      await locks.run(block, async () => {
+        await this.#store.writeBack(block, behind);
+        this.#store.drop(block);
+      });
+    }
+  }
+}
+
+const pieceOf = (block: number, blocks: Blocks): Piece => ({
+  block,
+  start: 0,
+  count: blocks.lengthOf(block),
+  at: 0,
+  isWhole: true,
+});
+
+type Handle = Layered<Requests>;
+
+/**
+ * Clients share a cache of each export in memory. With "writeback" a plugin that fails a late write
+ * fails the flush, or the request that needed memory; with "unsafe" written data may be lost.
+ */
+export function cache(options: CacheOptions = {}): Middleware {
+  const { mode = "writethrough", maxBytes = 2 ** 28, blockBytes = 65536, onRead = true } = options;
+  const settled: Options = { mode, maxBytes, blockBytes, onRead };
+  return (plugin) => {
+    const stores = new Map<string, Store>();
+    const behindOf = ({ inner, self }: Handle, request: RequestInfo): Behind => ({
+      async read(buf, offset) {
+        await plugin.pread.call(self, inner, buf, offset, request);
+      },
+      async write(data, offset, fua) {
+        await plugin.pwrite?.call(self, inner, data, offset, { ...infoOf(request), fua });
+      },
+    });
+    const stateOf = async (inner: unknown, exportName: string, self: Plugin): Promise<Requests> => {
+      const sizeBytes = Number(await plugin.getSize.call(self, inner));
+      let store = stores.get(exportName);
+      if (store?.blocks.sizeBytes !== sizeBytes) {
+        store = new Store(new Blocks(blockBytes, sizeBytes));
+        stores.set(exportName, store);
+      }
+      const { flush, canFlush } = plugin;
+      const flushes = flush !== undefined && ((await canFlush?.call(self, inner)) ?? true);
+      return new Requests(settled, store, flushes);
+    };
+    const front = layer<Requests>(
+      plugin,
+      (inner, { exportName }, self) => stateOf(inner, exportName, self),
+      (handle) => handle.state.writeBackAll(behindOf(handle, { signal: NEVER })),
+    );
+    return Object.assign(front, callbacksOf(plugin, settled, behindOf));
+  };
+}
+
+const NEVER = new AbortController().signal;
+
+const infoOf = ({ signal }: RequestInfo): RequestInfo => ({ signal });
+
+function callbacksOf(
+  plugin: Plugin,
+  { mode }: Options,
+  behindOf: (handle: Handle, request: RequestInfo) => Behind,
+): Partial<Plugin> {
+  const { pwrite, flush, trim, zero } = plugin;
+  return {
+    canCache: () => "native",
+    pread: (handle: Handle, buf: Buffer, offset: number, request: RequestInfo) =>
+      handle.state.read(buf, offset, behindOf(handle, request)),
+    cache: (handle: Handle, count: number, offset: number, request: RequestInfo) =>
+      handle.state.fetchAll(count, offset, behindOf(handle, request)),
+    ...(pwrite && {
+      pwrite: (handle: Handle, data: Buffer, offset: number, request: WriteInfo) =>
+        handle.state.write(data, offset, request.fua, behindOf(handle, request)),
+    }),
+    ...(mode !== "writethrough" && {
+      canFlush: () => true,
+      async flush(handle: Handle, request: RequestInfo) {
+        if (mode === "unsafe") return;
+        await handle.state.writeBackAll(behindOf(handle, request));
+        if (handle.state.flushes) await flush?.call(handle.self, handle.inner, request);
+      },
+    }),
+    ...(trim && {
+      trim: (handle: Handle, count: number, offset: number, request: WriteInfo) =>
+        handle.state.behindTheCache(count, offset, behindOf(handle, request), async () => {
+          await trim.call(handle.self, handle.inner, count, offset, request);
+        }),
+    }),
+    ...(zero && {
+      zero: (handle: Handle, count: number, offset: number, request: ZeroInfo) =>
+        handle.state.behindTheCache(count, offset, behindOf(handle, request), async () => {
+          await zero.call(handle.self, handle.inner, count, offset, request);
+        }),
+    }),
+  };
+}

@@ -1,0 +1,111 @@
+// A C plugin as the callbacks of one in TypeScript, so that middleware can stand in front of it.
+
+import { addon } from "../addon/load.js";
+import type { NativeExport, NativePlugin, NativeSession, OpenedExport } from "../addon/types.js";
+import type { ClientInfo, Plugin, RequestInfo, Support, WriteInfo } from "./script/definition.js";
+import { loggedFailure } from "./script/errno.js";
+import { FLAG_FAST_ZERO, FLAG_FUA, FLAG_NO_HOLE } from "./script/export.js";
+import { SESSION } from "./script/session.js";
+import type { ServedPlugin } from "./served-plugin.js";
+
+const EIO = 5;
+
+// NBD_CMD_*
+const READ = 0;
+const WRITE = 1;
+const FLUSH = 3;
+const TRIM = 4;
+const CACHE = 5;
+const WRITE_ZEROES = 6;
+
+interface Handle {
+  readonly native: NativeExport;
+  readonly opened: OpenedExport;
+}
+
+/** The answer of a call that has logged its failure. */
+function answered<T>(answer: T | null): T {
+  if (answer === null) throw loggedFailure(EIO);
+  return answer;
+}
+
+const support = (can: boolean): Support => (can ? "native" : "none");
+const fuaOf = ({ fua }: WriteInfo): number => (fua ? FLAG_FUA : 0);
+
+async function request(
+  { native }: Handle,
+  command: number,
+  flags: number,
+  offset: number,
+  count: number,
+  data?: Buffer,
+): Promise<void> {
+  const errno = await native.request(command, flags, offset, count, data);
+  if (errno !== 0) throw loggedFailure(errno);
+}
+
+/** What the plugin is asked of an open export; it has answered when it was opened. */
+const capabilities = {
+  getSize: ({ opened }: Handle) => opened.sizeBytes,
+  canWrite: ({ opened }: Handle) => opened.canWrite,
+  canFlush: ({ opened }: Handle) => opened.canFlush,
+  canTrim: ({ opened }: Handle) => opened.canTrim,
+  canZero: ({ opened }: Handle) => opened.canZero,
+  canFastZero: ({ opened }: Handle) => opened.canFastZero,
+  canFua: ({ opened }: Handle) => support(opened.canFua),
+  canCache: ({ opened }: Handle) => support(opened.canCache),
+  canMultiConn: ({ opened }: Handle) => opened.canMultiConn,
+  isRotational: ({ opened }: Handle) => opened.isRotational,
+};
+
+const requests = {
+  pread: (handle: Handle, buf: Buffer, offset: number) =>
+    request(handle, READ, 0, offset, buf.length, buf),
+  pwrite: (handle: Handle, buf: Buffer, offset: number, info: WriteInfo) =>
+    request(handle, WRITE, fuaOf(info), offset, buf.length, buf),
+  flush: (handle: Handle, _info: RequestInfo) => request(handle, FLUSH, 0, 0, 0),
+  trim: (handle: Handle, count: number, offset: number, info: WriteInfo) =>
+    request(handle, TRIM, fuaOf(info), offset, count),
+  zero: (
+    handle: Handle,
+    count: number,
+    offset: number,
+    info: WriteInfo & { mayTrim: boolean; fastZero: boolean },
+  ) => {
+    const hole = info.mayTrim ? 0 : FLAG_NO_HOLE;
+    const fast = info.fastZero ? FLAG_FAST_ZERO : 0;
+    return request(handle, WRITE_ZEROES, fuaOf(info) | hole | fast, offset, count);
+  },
+  cache: (handle: Handle, count: number, offset: number) =>
+    request(handle, CACHE, 0, offset, count),
+};
+
+/** Native code takes care of the thread model, and of what stands in for missing callbacks. */
+export function definitionOf(plugin: ServedPlugin, native: NativePlugin, threads: number): Plugin {
+  const exportFor = (client: ClientInfo): NativeExport => {
+    const session = (client as ClientInfo & { [SESSION]: NativeSession })[SESSION];
+    return new (addon().NativeExport)(native, session, { threads, readonly: client.readonly });
+  };
+  return {
+    name: plugin.about.name,
+    threadModel: plugin.serializesConnections ? "serialize_connections" : "parallel",
+    getReady: () => plugin.getReady(),
+    afterFork: () => plugin.afterFork(),
+    unload: () => plugin.end(), // cleanup too
+    preconnect: (client) => exportFor(client).preconnect(),
+    listExports: async (client) => answered(await exportFor(client).listExports()),
+    defaultExport: async (client) => answered(await exportFor(client).defaultExport()),
+    async open(info): Promise<Handle> {
+      const native = exportFor(info);
+      return { native, opened: answered(await native.openExport(info.exportName)) };
+    },
+    close: ({ native }: Handle) => native.closeExport(),
+    exportDescription: ({ native }: Handle) => native.exportDescription(),
+    async blockSize({ native }: Handle) {
+      const [minimum, preferred, maximum] = answered(await native.blockSizes());
+      return minimum === 0 ? undefined : { minimum, preferred, maximum };
+    },
+    ...capabilities,
+    ...requests,
+  };
+}

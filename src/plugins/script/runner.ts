@@ -1,0 +1,57 @@
+// Serves a plugin in TypeScript whose parameters are settled: from getReady to its end.
+
+import { addon } from "../../addon/load.js";
+import type { NativeServer } from "../../addon/types.js";
+import { AsyncnbdError } from "../../errors.js";
+import type { ClientStream } from "../served-plugin.js";
+import { type BridgeOptions, ScriptBridge } from "./bridge.js";
+import type { Plugin } from "./definition.js";
+import { describeThrown } from "./errno.js";
+import { ScriptSession } from "./session.js";
+import { serialized } from "./thread-model.js";
+
+/** Runs a callback of a plugin; its failure becomes one of the server's. */
+export async function callPlugin(
+  plugin: Plugin,
+  what: string,
+  callback: () => unknown,
+): Promise<void> {
+  try {
+    await callback();
+  } catch (error) {
+    if (error instanceof AsyncnbdError) throw error;
+    throw new AsyncnbdError("PLUGIN", `${plugin.name}: ${what}: ${describeThrown(error)}`);
+  }
+}
+
+export class ScriptRunner {
+  readonly #plugin: Plugin;
+  readonly #bridge: ScriptBridge;
+  #started = false;
+
+  constructor(plugin: Plugin, options: BridgeOptions) {
+    this.#plugin = serialized(plugin);
+    this.#bridge = new ScriptBridge(options);
+  }
+
+  async getReady(): Promise<void> {
+    await callPlugin(this.#plugin, "getReady", () => this.#plugin.getReady?.());
+  }
+
+  async afterFork(): Promise<void> {
+    await callPlugin(this.#plugin, "afterFork", () => this.#plugin.afterFork?.());
+    this.#started = true;
+  }
+
+  newSession(server: NativeServer, stream: ClientStream) {
+    const native = new (addon().NativeSession)(server, this.#plugin.name, stream);
+    const client = { readonly: stream.readonly, tls: false };
+    return { native, calls: new ScriptSession(this.#plugin, this.#bridge, native, client) };
+  }
+
+  async end(): Promise<void> {
+    const plugin = this.#plugin;
+    if (this.#started) await callPlugin(plugin, "cleanup", () => plugin.cleanup?.());
+    await callPlugin(plugin, "unload", () => plugin.unload?.());
+  }
+}

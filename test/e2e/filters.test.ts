@@ -1,0 +1,265 @@
+// --filter: the middleware in front of plugins in C and in TypeScript.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { OPTIONS } from "../../src/cli/options.js";
+import { FILTERS } from "../../src/filters/named.js";
+import { runOk } from "../support/command.js";
+import { goData, RawClient } from "../support/raw-client.js";
+import {
+  debianPlugin,
+  runAsyncnbd,
+  startServer,
+  temporaryDirectory,
+  testPlugin,
+} from "../support/server.js";
+
+const KIB = 1024;
+const MIB = 1024 * KIB;
+
+async function clientOf(socket: string, exportName = ""): Promise<RawClient> {
+  const client = await RawClient.connect(socket);
+  await client.greet();
+  client.sendOption(7, goData(exportName));
+  while ((await client.readOptionReply()).type !== 1);
+  return client;
+}
+
+function scriptFile(name: string, text: string): string {
+  const path = join(temporaryDirectory(), name);
+  writeFileSync(path, text);
+  return path;
+}
+
+const read = (offset: number, length = 512) => ({ type: 0, offset: BigInt(offset), length });
+
+const write = (offset: number, byte: number, length = 512, flags = 0) => ({
+  type: 1,
+  flags,
+  offset: BigInt(offset),
+  length,
+  payload: Buffer.alloc(length, byte),
+});
+
+test("completion knows the filters that there are", () => {
+  const { completes } = OPTIONS.find(({ name }) => name === "filter") ?? {};
+  expect(completes).toEqual(FILTERS.map(({ name }) => name));
+});
+
+describe("cow", () => {
+  test("leaves the disk as it is, and all clients see what has been written", async () => {
+    const disk = scriptFile("disk", "x".repeat(200_000));
+    const server = await startServer(["--filter=cow", "file", disk]);
+    const [one, other] = await Promise.all([clientOf(server.socket), clientOf(server.socket)]);
+    expect(await one.request(write(70_000, 7, 100_000))).toBe(0);
+    expect(await other.request(read(69_999, 100_002))).toBe(0);
+    const expected = Buffer.concat([Buffer.from("x"), Buffer.alloc(100_000, 7), Buffer.from("x")]);
+    expect(await other.read(100_002)).toEqual(expected);
+    await server.stop();
+    expect(readFileSync(disk, "latin1")).toBe("x".repeat(200_000));
+  });
+
+  test("makes a read-only plugin one that can be written", async () => {
+    const server = await startServer(["--filter=cow", "null", "1M"]);
+    const info = await runOk(["nbdinfo", server.uri]);
+    expect(info).toContain("is_read_only: false");
+    expect(info).toContain("can_multi_conn: true");
+    await server.stop();
+  });
+});
+
+describe("cache", () => {
+  /** A disk that says on stderr what reaches it. */
+  const disk = `
+    import { definePlugin } from "asyncnbd";
+    const bytes = Buffer.alloc(${MIB});
+    export default definePlugin({
+      name: "told",
+      getSize: () => bytes.length,
+      pread(_h, buf, offset) {
+        this.log.error("read " + buf.length + " at " + offset);
+        bytes.copy(buf, 0, offset);
+      },
+      pwrite(_h, buf, offset, { fua }) {
+        this.log.error("write " + buf.length + " at " + offset + (fua ? " fua" : ""));
+        buf.copy(bytes, offset);
+      },
+      flush() { this.log.error("flush"); },
+      canFua: () => "native",
+    });`;
+
+  async function served(...parameters: string[]) {
+    const path = scriptFile("told.ts", disk);
+    const server = await startServer(["--filter=cache", path, ...parameters]);
+    const client = await clientOf(server.socket);
+    const told = () =>
+      [...server.stderr().matchAll(/told: (.*)/g)].map(([, what]) => what as string);
+    return { server, client, told };
+  }
+
+  test("reads a block once", async () => {
+    const { server, client, told } = await served("cache-on-read=true");
+    for (const offset of [0, 512, 0, 65_000]) {
+      expect(await client.request(read(offset))).toBe(0);
+      await client.read(512);
+    }
+    expect(told()).toEqual(["read 65536 at 0"]);
+    await server.stop();
+  });
+
+  test("writes back at a flush, and at once with FUA", async () => {
+    const { server, client, told } = await served();
+    expect(await client.request(write(0, 1, 65_536))).toBe(0);
+    expect(told()).toEqual([]);
+    expect(await client.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+    expect(told()).toEqual(["write 65536 at 0", "flush"]);
+    expect(await client.request(write(131_072, 1, 512, 1))).toBe(0);
+    expect(told().at(-1)).toBe("write 512 at 131072 fua");
+    await server.stop();
+  });
+
+  test("writes back when the client leaves, flush or not", async () => {
+    const { server, client, told } = await served();
+    expect(await client.request(write(0, 1, 65_536))).toBe(0);
+    client.socket.destroy();
+    await server.stop();
+    expect(told()).toEqual(["write 65536 at 0"]);
+  });
+});
+
+test("filters stand in the order given, and each takes its own parameters", async () => {
+  const log = join(temporaryDirectory(), "log");
+  const server = await startServer(
+    ["--filter=error", "--filter=log", testPlugin("memory"), "1M"].concat(
+      `logfile=${log}`,
+      "error-pwrite=ENOSPC",
+      "error-pwrite-rate=100%",
+    ),
+  );
+  const client = await clientOf(server.socket);
+  expect(await client.request(write(0, 1))).toBe(28);
+  expect(await client.request(read(0))).toBe(0);
+  await client.read(512);
+  await server.stop();
+  const lines = readFileSync(log, "utf8").trim().split("\n");
+  expect(lines).toHaveLength(1); // the write did not come so far
+  expect(lines[0]).toMatch(/^\d{4}-\d\d-\d\d [\d:.]+ pread id=1 offset=0 count=512 ok/);
+});
+
+test("stats are written at the end", async () => {
+  const file = join(temporaryDirectory(), "stats");
+  const server = await startServer(["--filter=stats", "memory", "1M", `statsfile=${file}`]);
+  const client = await clientOf(server.socket);
+  for (let i = 0; i < 3; i++) expect(await client.request(write(0, 1))).toBe(0);
+  await server.stop();
+  expect(readFileSync(file, "utf8")).toMatch(/^pwrite: 3 ops, 0 failed, 0\.0 MiB, mean [\d.]+ ms/);
+});
+
+test("error-file switches errors on and off", async () => {
+  const flag = join(temporaryDirectory(), "fail");
+  const server = await startServer(
+    ["--filter=error", "memory", "1M"].concat("error-rate=1", `error-file=${flag}`),
+  );
+  const client = await clientOf(server.socket);
+  expect(await client.request(write(0, 1))).toBe(0);
+  writeFileSync(flag, "");
+  expect(await client.request(write(0, 1))).toBe(5);
+  await server.stop();
+});
+
+test("a module of one's own, with parameters", async () => {
+  const path = scriptFile(
+    "invert.ts",
+    `import { defineFilter } from "asyncnbd";
+     export default defineFilter({
+       name: "invert",
+       config: { mask: { type: "integer", default: 255 } },
+       create: ({ mask }) => (plugin) => Object.create(plugin, {
+         pread: {
+           async value(handle: unknown, buf: Buffer, offset: number, request: never) {
+             await plugin.pread.call(this, handle, buf, offset, request);
+             for (let i = 0; i < buf.length; i++) buf[i] = (buf[i] as number) ^ mask;
+           },
+         },
+       }),
+     });`,
+  );
+  const server = await startServer([`--filter=${path}`, debianPlugin("memory"), "1M", "mask=15"]);
+  const client = await clientOf(server.socket);
+  expect(await client.request(read(0))).toBe(0);
+  expect(await client.read(512)).toEqual(Buffer.alloc(512, 15));
+  await server.stop();
+});
+
+describe("a C plugin behind a filter", () => {
+  const behind = (...args: string[]) =>
+    startServer(["--filter=stats", "statsfile=/dev/null", ...args].sort(optionsFirst), {
+      options: ["--grace=0.3s"],
+    });
+  const optionsFirst = (a: string, b: string): number =>
+    Number(b.startsWith("-")) - Number(a.startsWith("-")) ||
+    Number(a.includes("=")) - Number(b.includes("="));
+
+  const REGION = 64 * KIB;
+  const WAYS = { inline: 0, later: 1, own: 2, lent: 3, twice: 4, fails: 7, errno: 9, never: 10 };
+
+  test("gets exports, descriptions, sizes and flags through", async () => {
+    const server = await behind(debianPlugin("partitioning"), scriptFile("p", "x".repeat(MIB)));
+    const plain = await startServer([
+      debianPlugin("partitioning"),
+      scriptFile("p", "x".repeat(MIB)),
+    ]);
+    const info = async (uri: string) =>
+      (await runOk(["nbdinfo", "--no-content", uri])).replaceAll(
+        /uri: .*|contexts:[\s\S]*?\n(?=\t\w)/g,
+        "",
+      );
+    expect(await info(server.uri)).toBe(await info(plain.uri));
+    await Promise.all([server.stop(), plain.stop()]);
+  });
+
+  test("answers asynchronously in every way", async () => {
+    const server = await behind(testPlugin("asyncprobe"), "size=1M");
+    const client = await clientOf(server.socket);
+    for (const way of [WAYS.inline, WAYS.later, WAYS.own, WAYS.lent, WAYS.twice]) {
+      expect(await client.request(write(way * REGION, way + 1))).toBe(0);
+      expect(await client.request(read(way * REGION))).toBe(0);
+      expect(await client.read(512)).toEqual(Buffer.alloc(512, way + 1));
+    }
+    expect(await client.request(write(WAYS.fails * REGION, 1))).toBe(28);
+    expect(await client.request(read(WAYS.errno * REGION))).toBe(28);
+    await server.stop();
+  });
+
+  test("that never answers is given up, and the server ends", async () => {
+    const server = await behind(testPlugin("asyncprobe"), "size=1M");
+    const client = await clientOf(server.socket);
+    client.sendRequest(write(WAYS.never * REGION, 1));
+    expect(await client.request(read(0))).toBe(0);
+    server.kill("SIGTERM");
+    const { status, stderr } = await server.ended;
+    expect(stderr).toMatch(/never|not answered|no answer|no reply/i);
+    expect([0, 1, 99]).toContain(status);
+  });
+});
+
+test.each([
+  [["--filter=nosuch", "memory", "1M"], 'there is no filter "nosuch": use cache, cow'],
+  [
+    ["--filter=cow", "memory", "1M", "cow-block-size=5000"],
+    "cow-block-size=5000: this is no power",
+  ],
+  [["--filter=delay", "memory", "1M", "rdelay=never"], "rdelay=never: this is not a time"],
+  [["--filter=error", "memory", "1M", "error-rate=2"], "error-rate=2: use 0% to 100%"],
+  [["--filter=rate", "memory", "1M"], "filter rate needs the parameter rate="],
+])("%j is refused in words", async (args, words) => {
+  const { status, stderr } = await runAsyncnbd(["-U", "-", ...args, "--run", "true"]);
+  expect(status).toBe(1);
+  expect(stderr).toContain(words);
+});
+
+test("--help has the parameters of filters", async () => {
+  const { stdout } = await runAsyncnbd(["--help", "--filter=cow", "memory"]);
+  expect(stdout).toContain("cow-block-size=SIZE");
+});
