@@ -12,13 +12,17 @@ import { describeThrown } from "./errno.js";
 
 const EXTENSIONS = new Set([".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"]);
 
+const PLUGIN_PREFIX = "asyncnbd-plugin-";
+
 /**
  * Where a module is that a name on the command line may mean; undefined: it is something else.
  * A package's name may go without its `prefix`.
  */
-export function resolveScript(name: string, prefix = "asyncnbd-plugin-"): string | undefined {
+export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | undefined {
   if (EXTENSIONS.has(extname(name))) return resolve(name);
   if (!isShortName(name) && !name.startsWith("@")) return undefined;
+  const shipped = join(packageDirectory, "examples", `${name}.ts`);
+  if (prefix === PLUGIN_PREFIX && isShortName(name) && existsSync(shipped)) return shipped;
   const here = createRequire(join(process.cwd(), "package.json"));
   for (const candidate of [prefix + name, name])
     try {
