@@ -15,7 +15,13 @@
         "<!@(node -p \"const s = require('./native/sources.json'); [...s.core, ...s.addon].map(f => 'native/' + f).join(' ')\")"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
-      "defines": ["NAPI_VERSION=9", "NAPI_DISABLE_CPP_EXCEPTIONS", "_GNU_SOURCE"],
+      # A worker that is being terminated cannot run what we call; that is no reason to abort.
+      "defines": [
+        "NAPI_VERSION=9",
+        "NAPI_DISABLE_CPP_EXCEPTIONS",
+        "NODE_API_SWALLOW_UNTHROWABLE_EXCEPTIONS",
+        "_GNU_SOURCE",
+      ],
       "cflags_cc!": ["-std=gnu++17"],
       "cflags_cc": ["-std=gnu++20", "-fno-exceptions"],
       "cflags": ["-fvisibility=hidden", "-pthread"],

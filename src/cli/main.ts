@@ -42,7 +42,7 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
   if (asked.length === 0) return false;
   if (asked.includes("dump-plugin") && options.has("single"))
     throw new UsageError("--dump-plugin and --single cannot be used together");
-  const plugin = await loadPlugin(config);
+  const plugin = await loadPlugin({ ...config, workers: 0 });
   if (asked.includes("help")) {
     process.stdout.write(helpText() + pluginHelpText(plugin.about));
   } else if (asked.includes("version")) {

@@ -108,6 +108,13 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Requests in progress per connection, 16 by default, if the plugin stands more than one",
   },
   {
+    name: "workers",
+    isAddition: true,
+    value: "N",
+    group: "serve",
+    help: "Threads for a plugin in TypeScript, each with an instance of it and a share of the clients",
+  },
+  {
     name: "spin",
     isAddition: true,
     value: "TIME",

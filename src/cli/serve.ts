@@ -7,10 +7,9 @@ import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
-import { behindFilters } from "../filters/open.js";
-import { openPlugin } from "../plugins/open.js";
 import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
+import { openServed } from "../server/open.js";
 import { Server } from "../server/server.js";
 import { announceReady, detach } from "./background.js";
 import { RunningCommand, scriptFor } from "./run-command.js";
@@ -26,13 +25,9 @@ export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached
 
 /** Opens and loads the plugin, its debug flags set before. */
 export async function loadPlugin(
-  config: Pick<Config, "plugin" | "filters" | "threads" | "debugFlags">,
+  config: Pick<Config, "plugin" | "filters" | "threads" | "workers" | "debugFlags">,
 ): Promise<ServedPlugin> {
-  const plugin = await behindFilters(
-    await openPlugin(config.plugin),
-    config.filters,
-    config.threads,
-  );
+  const plugin = await openServed(config, config.workers);
   for (const { plugin: name, flag, value } of config.debugFlags)
     if (name !== plugin.about.name || !plugin.setDebugFlag(flag, value))
       addon().logWarning(`--debug=${name}.${flag}: there is no such debug flag`);

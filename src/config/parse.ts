@@ -27,6 +27,7 @@ export interface GivenOptions {
   lastOf(...options: string[]): string | undefined;
 }
 
+const MAX_WORKERS = 256;
 const MAX_SPIN_MS = 10;
 const MAX_GRACE_MS = 24 * 3600 * 1000;
 const MAX_INT = 2 ** 31 - 1;
@@ -53,6 +54,7 @@ export function parseConfig(
     listen: parseListen(given),
     readonly: given.has("read-only"),
     exportName: given.last("exportname") ?? "",
+    workers: integer(given, "workers", 0, MAX_WORKERS) ?? 0,
     threads: integer(given, "threads", 0, MAX_INT) || DEFAULT_THREADS,
     spinUs: Math.round((delayMs(given, "spin", MAX_SPIN_MS) ?? DEFAULT_SPIN_MS) * 1000),
     maxInFlightBytes: sizeBytes(given, "max-in-flight") ?? DEFAULT_MAX_IN_FLIGHT_BYTES,

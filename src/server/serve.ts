@@ -12,13 +12,13 @@ import {
 } from "../config/defaults.js";
 import type { Listen } from "../config/schema.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
+import { AsyncnbdError } from "../errors.js";
 import { behindFilters, type FilterChoice } from "../filters/open.js";
-import { openPlugin } from "../plugins/open.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import { ScriptPlugin } from "../plugins/script/plugin.js";
-import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { type OpenListeners, openListeners } from "./listen.js";
-import { Server } from "./server.js";
+import { openServed } from "./open.js";
+import { Server, type ServerPlugin } from "./server.js";
 
 /** A unix socket, a TCP port (0: any free one), or nothing: then only `connect` brings clients. */
 export type ListenOn =
@@ -39,6 +39,11 @@ export interface ServeOptions {
   readonly readonly?: boolean;
   /** Closes the server when it fires. */
   readonly signal?: AbortSignal;
+  /**
+   * Threads for a plugin in TypeScript that is given as a path or a package: each has an instance
+   * of it and a share of the clients. By default none: all is on the calling thread.
+   */
+  readonly workers?: number;
   /** Calls of a C plugin in progress at once on a connection. By default 16. */
   readonly threads?: number;
   /** Of requests in flight on all connections, and on each. By default 1 GiB and 256 MiB. */
@@ -68,13 +73,13 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly uri: string | undefined;
   /** Where it listens. */
   readonly endpoint: Endpoint | undefined;
-  readonly #plugin: ServedPlugin;
+  readonly #plugin: ServerPlugin;
   readonly #server: Server;
   readonly #listeners: OpenListeners | undefined;
   #closed: Promise<boolean> | undefined;
 
   /** @internal Use serve(). */
-  constructor(plugin: ServedPlugin, options: ServeOptions, listeners: OpenListeners | undefined) {
+  constructor(plugin: ServerPlugin, options: ServeOptions, listeners: OpenListeners | undefined) {
     super();
     this.#plugin = plugin;
     this.#listeners = listeners;
@@ -142,6 +147,17 @@ function listenOf(where: Exclude<ListenOn, "nothing">): Exclude<Listen, { kind: 
   return { kind: "tcp", host: where.host ?? "", port: String(where.port), family: 0 };
 }
 
+async function pluginFor(options: ServeOptions): Promise<ServerPlugin> {
+  const { plugin, filters = [], threads = DEFAULT_THREADS, workers = 0 } = options;
+  if (typeof plugin === "string") return openServed({ plugin, filters, threads }, workers);
+  if (workers > 0)
+    throw new AsyncnbdError(
+      "CONFIG",
+      "workers: an object cannot be on several threads; give the path of the plugin's module",
+    );
+  return behindFilters(new ScriptPlugin(plugin, plugin.name), filters, threads);
+}
+
 /**
  * Starts a server in this program. Resolves when clients can connect; rejects with an
  * AsyncnbdError that says what is wrong with the plugin, its parameters or the socket.
@@ -152,12 +168,7 @@ function listenOf(where: Exclude<ListenOn, "nothing">): Exclude<Listen, { kind: 
  */
 export async function serve(options: ServeOptions): Promise<NbdServer> {
   options.signal?.throwIfAborted();
-  const own =
-    typeof options.plugin === "string"
-      ? await openPlugin(options.plugin)
-      : new ScriptPlugin(options.plugin, options.plugin.name);
-  const { filters = [], threads = DEFAULT_THREADS } = options;
-  const plugin = await behindFilters(own, filters, threads);
+  const plugin = await pluginFor(options);
   await plugin.load();
   for (const [key, value] of Object.entries(options.config ?? {})) plugin.config(key, value);
   await plugin.configComplete();

@@ -4,12 +4,17 @@ import { constants as osConstants } from "node:os";
 import { addon } from "../addon/load.js";
 import type { NativeListener, NativeServer } from "../addon/types.js";
 import { messageOf } from "../errors.js";
-import type { ServedPlugin } from "../plugins/served-plugin.js";
-import { Session, type SessionSettings } from "./session.js";
+import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
+import { type ServedClient, Session, type SessionSettings } from "./session.js";
 
 export interface ServerSettings extends Omit<SessionSettings, "debug"> {
   readonly readonly: boolean;
   readonly maxInFlightBytes: number;
+}
+
+/** A plugin that has threads of its own serves clients there. */
+export interface ServerPlugin extends ServedPlugin {
+  newClient?(stream: ClientStream, settings: ServerSettings): ServedClient;
 }
 
 /** What a program may want to hear of. */
@@ -34,17 +39,17 @@ const after = (delayMs: number): Promise<false> =>
   });
 
 export class Server {
-  readonly #plugin: ServedPlugin;
+  readonly #plugin: ServerPlugin;
   readonly #settings: ServerSettings;
   readonly #native: NativeServer;
   readonly #listeners: NativeListener[] = [];
-  readonly #sessions = new Map<Session, Promise<void>>();
+  readonly #sessions = new Map<ServedClient, Promise<void>>();
   readonly #observer: ServerObserver;
   #sessionCount = 0;
 
   /** onShutdownRequested: the plugin wants the server to stop. */
   constructor(
-    plugin: ServedPlugin,
+    plugin: ServerPlugin,
     settings: ServerSettings,
     onShutdownRequested: () => void,
     observer: ServerObserver = {},
@@ -74,16 +79,7 @@ export class Server {
   /** Serves one client on descriptors it takes over. Resolves when the client has gone. */
   async serve(inFd: number, outFd: number): Promise<void> {
     const number = ++this.#sessionCount;
-    const { native, calls } = this.#plugin.newSession(this.#native, {
-      inFd,
-      outFd,
-      number,
-      readonly: this.#settings.readonly,
-    });
-    const session = new Session(native, calls, {
-      ...this.#settings,
-      debug: (text) => addon().logDebug(text),
-    });
+    const session = this.#newClient({ inFd, outFd, number, readonly: this.#settings.readonly });
     const running = session
       .run()
       .catch((error: unknown) => addon().logError(`a client was lost: ${messageOf(error)}`))
@@ -115,6 +111,13 @@ export class Server {
     if (await Promise.race([drained, after(ABORT_GRACE_MS)])) return true;
     addon().logError(`${this.#sessions.size} calls of the plugin do not return: giving up`);
     return false;
+  }
+
+  #newClient(stream: ClientStream): ServedClient {
+    if (this.#plugin.newClient !== undefined) return this.#plugin.newClient(stream, this.#settings);
+    const { native, calls } = this.#plugin.newSession(this.#native, stream);
+    const debug = (text: string): void => addon().logDebug(text);
+    return new Session(native, calls, { ...this.#settings, debug });
   }
 
   async #drain(): Promise<void> {

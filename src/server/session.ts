@@ -15,7 +15,17 @@ export interface SessionSettings extends HandshakeSettings {
   readonly debug: (text: string) => void;
 }
 
-export class Session {
+/** A client on its way, here or on another thread. */
+export interface ServedClient {
+  /** Resolves when all of it is closed. Once. */
+  run(): Promise<void>;
+  /** Graceful: requests that have arrived are answered; a handshake just ends. */
+  stop(): void;
+  /** Immediate. */
+  abort(): void;
+}
+
+export class Session implements ServedClient {
   readonly #native: NativeSession;
   readonly #calls: PluginCalls;
   readonly #settings: SessionSettings;
@@ -28,7 +38,7 @@ export class Session {
     this.#settings = settings;
   }
 
-  /** Serves the client. Resolves when all of it is closed; rejects only if the system fails us. */
+  /** Rejects only if the system fails us. */
   async run(): Promise<void> {
     try {
       const outcome = await this.#negotiate();
@@ -46,13 +56,11 @@ export class Session {
     }
   }
 
-  /** Graceful: requests that have arrived are answered; a handshake just ends. */
   stop(): void {
     if (this.#isTransmitting) this.#native.stop();
     else this.#native.abort();
   }
 
-  /** Immediate. */
   abort(): void {
     this.#native.abort();
   }

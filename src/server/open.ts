@@ -1,0 +1,24 @@
+// From what a user names to a plugin, on this thread or on several.
+
+import { behindFilters, type FilterChoice } from "../filters/open.js";
+import { openPlugin } from "../plugins/open.js";
+import type { ServerPlugin } from "./server.js";
+
+export interface Served {
+  /** A name, a path or a package. */
+  readonly plugin: string;
+  /** Clients meet the first. */
+  readonly filters: readonly FilterChoice[];
+  /** Calls of a C plugin in progress at once on a connection. */
+  readonly threads: number;
+}
+
+/** `workers`: on so many threads; 0: on this one. */
+export async function openServed(
+  { plugin, filters, threads }: Served,
+  workers: number,
+): Promise<ServerPlugin> {
+  if (workers === 0) return behindFilters(await openPlugin(plugin), filters, threads);
+  const { WorkerPlugin } = await import("./worker-plugin.js"); // only where it is asked for
+  return WorkerPlugin.open({ plugin, filters, threads }, workers);
+}

@@ -1,0 +1,240 @@
+// A plugin in TypeScript with an instance on each of several threads, among which its clients are
+// spread; worker.ts is what runs on such a thread.
+
+import { once } from "node:events";
+import { Worker } from "node:worker_threads";
+import type { PluginAbout } from "../addon/types.js";
+import { AsyncnbdError, type ErrorCode } from "../errors.js";
+import type { Plugin } from "../plugins/script/definition.js";
+import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
+import type { Served } from "./open.js";
+import type { ServerSettings } from "./server.js";
+import type { ServedClient } from "./session.js";
+
+/** The steps of a plugin's life that a worker is asked for, with their results. */
+export interface WorkerSteps {
+  open(): Promise<PluginAbout>;
+  load(): Promise<void>;
+  configComplete(
+    parameters: readonly (readonly [string, string | number | boolean])[],
+  ): Promise<{ readonly threadModel: Plugin["threadModel"] }>;
+  getReady(): Promise<void>;
+  afterFork(): Promise<void>;
+  end(): Promise<void>;
+}
+export type StepName = keyof WorkerSteps;
+
+export type ToWorker =
+  | { readonly kind: "step"; readonly name: StepName; readonly argument: unknown }
+  | {
+      readonly kind: "serve";
+      readonly stream: ClientStream;
+      readonly settings: ServerSettings;
+    }
+  | { readonly kind: "stop" | "abort"; readonly client: number };
+
+export type FromWorker =
+  | { readonly kind: "done"; readonly value: unknown }
+  | { readonly kind: "failed"; readonly code: ErrorCode; readonly message: string }
+  | { readonly kind: "ended"; readonly client: number };
+
+type Result<Name extends StepName> = Awaited<ReturnType<WorkerSteps[Name]>>;
+
+/** One thread, seen from the server's. */
+class PluginThread {
+  readonly #worker: Worker;
+  readonly #clients = new Map<number, () => void>();
+  #step: { resolve: (value: unknown) => void; reject: (error: unknown) => void } | undefined;
+  #hasExited = false;
+
+  constructor(workerData: Served) {
+    this.#worker = new Worker(new URL("./worker.js", import.meta.url), { workerData });
+    this.#worker.on("message", (message: FromWorker) => this.#receive(message));
+    // As if the plugin were on the main thread: what it does not catch ends the process.
+    this.#worker.on("error", (error) => {
+      throw error;
+    });
+    this.#worker.on("exit", () => this.#onExit());
+  }
+
+  get clients(): number {
+    return this.#hasExited ? Number.POSITIVE_INFINITY : this.#clients.size;
+  }
+
+  /** One at a time. */
+  run<Name extends StepName>(name: Name, argument?: unknown): Promise<Result<Name>> {
+    return new Promise((resolve, reject) => {
+      if (this.#hasExited) return reject(exited());
+      this.#step = { resolve: resolve as (value: unknown) => void, reject };
+      this.post({ kind: "step", name, argument });
+    });
+  }
+
+  post(message: ToWorker): void {
+    this.#worker.postMessage(message);
+  }
+
+  /** Resolves when the client has gone. */
+  serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
+    return new Promise((resolve) => {
+      this.#clients.set(stream.number, resolve);
+      this.post({ kind: "serve", stream, settings });
+    });
+  }
+
+  async terminate(): Promise<void> {
+    if (this.#hasExited) return;
+    const exit = once(this.#worker, "exit");
+    await this.#worker.terminate();
+    await exit;
+  }
+
+  #receive(message: FromWorker): void {
+    if (message.kind === "ended") {
+      this.#clients.get(message.client)?.();
+      this.#clients.delete(message.client);
+      return;
+    }
+    const step = this.#step;
+    this.#step = undefined;
+    if (message.kind === "done") step?.resolve(message.value);
+    else step?.reject(new AsyncnbdError(message.code, message.message));
+  }
+
+  #onExit(): void {
+    this.#hasExited = true;
+    this.#step?.reject(exited());
+    for (const resolve of this.#clients.values()) resolve();
+    this.#clients.clear();
+  }
+}
+
+const exited = (): AsyncnbdError =>
+  new AsyncnbdError("PLUGIN", "a thread of the plugin has ended by itself");
+
+/** A client that another thread serves. */
+class RemoteClient implements ServedClient {
+  readonly #thread: PluginThread;
+  readonly #stream: ClientStream;
+  readonly #ended: Promise<void>;
+
+  constructor(thread: PluginThread, stream: ClientStream, settings: ServerSettings) {
+    this.#thread = thread;
+    this.#stream = stream;
+    this.#ended = thread.serve(stream, settings);
+  }
+
+  run(): Promise<void> {
+    return this.#ended;
+  }
+
+  stop(): void {
+    this.#thread.post({ kind: "stop", client: this.#stream.number });
+  }
+
+  abort(): void {
+    this.#thread.post({ kind: "abort", client: this.#stream.number });
+  }
+}
+
+export class WorkerPlugin implements ServedPlugin {
+  readonly about: PluginAbout;
+  readonly unansweredRequests = 0;
+  readonly #threads: readonly PluginThread[];
+  readonly #parameters: [string, string | number | boolean][] = [];
+  #threadModel: Plugin["threadModel"];
+
+  private constructor(threads: readonly PluginThread[], about: PluginAbout) {
+    this.#threads = threads;
+    this.about = about;
+  }
+
+  /** Loads the plugin's module on `count` threads. */
+  static async open(data: Served, count: number): Promise<WorkerPlugin> {
+    if (data.filters.some((filter) => typeof filter !== "string"))
+      throw new AsyncnbdError("CONFIG", "for several threads, name filters: functions stay here");
+    const threads = Array.from({ length: count }, () => new PluginThread(data));
+    const [about] = await onAll(threads, "open");
+    return new WorkerPlugin(threads, about as PluginAbout);
+  }
+
+  get serializesConnections(): boolean {
+    return this.#threadModel === "serialize_connections";
+  }
+
+  asDefinition(): never {
+    throw new AsyncnbdError("PLUGIN", "filters of a plugin on several threads are on those, too");
+  }
+
+  setDebugFlag(): boolean {
+    return false;
+  }
+
+  async load(): Promise<void> {
+    await onAll(this.#threads, "load");
+  }
+
+  config(key: string, value: string | number | boolean): void {
+    this.#parameters.push([key, value]);
+  }
+
+  async configComplete(): Promise<void> {
+    const [first] = await onAll(this.#threads, "configComplete", this.#parameters);
+    this.#threadModel = first?.threadModel;
+    if (this.#threadModel !== "serialize_all_requests") return;
+    await terminateAll(this.#threads);
+    throw new AsyncnbdError(
+      "CONFIG",
+      `${this.about.name} wants one request at a time: it cannot be on several threads`,
+    );
+  }
+
+  settleThreadModel(): void {}
+
+  dump(): never {
+    throw new AsyncnbdError("PLUGIN", "one thread is enough to describe a plugin");
+  }
+
+  async getReady(): Promise<void> {
+    await onAll(this.#threads, "getReady");
+  }
+
+  async afterFork(): Promise<void> {
+    await onAll(this.#threads, "afterFork");
+  }
+
+  newSession(): never {
+    throw new AsyncnbdError("SYSTEM", "clients of this plugin are on threads of its own");
+  }
+
+  /** On the thread that has the fewest. */
+  newClient(stream: ClientStream, settings: ServerSettings): ServedClient {
+    const thread = this.#threads.reduce((a, b) => (b.clients < a.clients ? b : a));
+    const maxInFlightBytes = Math.ceil(settings.maxInFlightBytes / this.#threads.length);
+    return new RemoteClient(thread, stream, { ...settings, maxInFlightBytes });
+  }
+
+  async end(): Promise<void> {
+    await onAll(this.#threads, "end");
+    await terminateAll(this.#threads);
+  }
+}
+
+/** Where one fails, none goes on. */
+async function onAll<Name extends StepName>(
+  threads: readonly PluginThread[],
+  name: Name,
+  argument?: unknown,
+): Promise<Result<Name>[]> {
+  const settled = await Promise.allSettled(threads.map((thread) => thread.run(name, argument)));
+  const failed = settled.find((result) => result.status === "rejected");
+  if (failed !== undefined) {
+    await terminateAll(threads);
+    throw failed.reason;
+  }
+  return settled.map((result) => (result as PromiseFulfilledResult<Result<Name>>).value);
+}
+
+async function terminateAll(threads: readonly PluginThread[]): Promise<void> {
+  await Promise.all(threads.map((thread) => thread.terminate()));
+}

@@ -1,0 +1,102 @@
+// Runs on a thread of a plugin's: drives its instance of the plugin, and serves its clients.
+
+import { parentPort, workerData } from "node:worker_threads";
+import { addon } from "../addon/load.js";
+import type { NativeServer } from "../addon/types.js";
+import { AsyncnbdError, messageOf } from "../errors.js";
+import { behindFilters } from "../filters/open.js";
+import { openPlugin } from "../plugins/open.js";
+import { ScriptPlugin } from "../plugins/script/plugin.js";
+import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
+import type { Served } from "./open.js";
+import type { ServerSettings } from "./server.js";
+import { Session } from "./session.js";
+import type { FromWorker, StepName, ToWorker, WorkerSteps } from "./worker-plugin.js";
+
+const port = parentPort as NonNullable<typeof parentPort>;
+const data = workerData as Served;
+
+let plugin: ServedPlugin;
+let threadModel: ReturnType<ServedPlugin["asDefinition"]>["threadModel"];
+let native: NativeServer | undefined;
+const sessions = new Map<number, Session>();
+
+const post = (message: FromWorker): void => port.postMessage(message);
+
+const steps: WorkerSteps = {
+  async open() {
+    const own = await openPlugin(data.plugin);
+    if (!(own instanceof ScriptPlugin))
+      throw new AsyncnbdError(
+        "CONFIG",
+        `${own.about.name} is a plugin in C, which has threads of its own: leave --workers out`,
+      );
+    threadModel = own.asDefinition().threadModel;
+    plugin = await behindFilters(own, data.filters, data.threads);
+    return plugin.about;
+  },
+  async load() {
+    await plugin.load();
+  },
+  async configComplete(parameters) {
+    for (const [key, value] of parameters) plugin.config(key, value);
+    await plugin.configComplete();
+    plugin.settleThreadModel();
+    return { threadModel };
+  },
+  async getReady() {
+    await plugin.getReady();
+  },
+  async afterFork() {
+    await plugin.afterFork();
+  },
+  async end() {
+    await plugin.end();
+  },
+};
+
+async function runStep(name: StepName, argument: unknown): Promise<void> {
+  try {
+    const value = await (steps[name] as (argument: unknown) => Promise<unknown>)(argument);
+    post({ kind: "done", value });
+  } catch (error) {
+    const code = error instanceof AsyncnbdError ? error.code : "PLUGIN";
+    post({ kind: "failed", code, message: messageOf(error) });
+  }
+}
+
+async function serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
+  native ??= new (addon().NativeServer)(() => {}, settings.maxInFlightBytes);
+  const { native: session, calls } = plugin.newSession(native, stream);
+  const served = new Session(session, calls, {
+    ...settings,
+    debug: (text) => addon().logDebug(text),
+  });
+  sessions.set(stream.number, served);
+  try {
+    await served.run();
+  } catch (error) {
+    addon().logError(`a client was lost: ${messageOf(error)}`);
+  } finally {
+    sessions.delete(stream.number);
+    post({ kind: "ended", client: stream.number });
+  }
+}
+
+port.on("message", (message: ToWorker) => {
+  switch (message.kind) {
+    case "step":
+      void runStep(message.name, message.argument);
+      break;
+    case "serve":
+      void serve(message.stream, message.settings);
+      break;
+    case "stop":
+      native?.announceStop();
+      sessions.get(message.client)?.stop();
+      break;
+    case "abort":
+      sessions.get(message.client)?.abort();
+      break;
+  }
+});
