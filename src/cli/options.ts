@@ -108,6 +108,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Requests in progress per connection, 16 by default, if the plugin stands more than one",
   },
   {
+    name: "watch",
+    isAddition: true,
+    group: "serve",
+    help: "Load a plugin in TypeScript again when its file changes; clients stay",
+  },
+  {
     name: "workers",
     isAddition: true,
     value: "N",

@@ -25,7 +25,7 @@ export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached
 
 /** Opens and loads the plugin, its debug flags set before. */
 export async function loadPlugin(
-  config: Pick<Config, "plugin" | "filters" | "threads" | "workers" | "debugFlags">,
+  config: Pick<Config, "plugin" | "filters" | "threads" | "watch" | "workers" | "debugFlags">,
 ): Promise<ServedPlugin> {
   const plugin = await openServed(config, config.workers);
   for (const { plugin: name, flag, value } of config.debugFlags)

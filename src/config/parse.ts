@@ -54,6 +54,7 @@ export function parseConfig(
     listen: parseListen(given),
     readonly: given.has("read-only"),
     exportName: given.last("exportname") ?? "",
+    watch: given.has("watch"),
     workers: integer(given, "workers", 0, MAX_WORKERS) ?? 0,
     threads: integer(given, "threads", 0, MAX_INT) || DEFAULT_THREADS,
     spinUs: Math.round((delayMs(given, "spin", MAX_SPIN_MS) ?? DEFAULT_SPIN_MS) * 1000),

@@ -26,6 +26,7 @@ export interface Config {
   readonly listen: Listen;
   readonly readonly: boolean;
   readonly exportName: string; // for URIs only
+  readonly watch: boolean;
   readonly workers: number; // threads of a plugin in TypeScript; 0: the main one
   readonly threads: number; // requests in progress per connection, if the plugin stands more
   readonly spinUs: number; // an idle connection looks so long for requests before it sleeps

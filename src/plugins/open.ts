@@ -1,17 +1,29 @@
 // From a plugin's name on the command line to the plugin: in C or in TypeScript.
 
+import { AsyncnbdError } from "../errors.js";
 import { CPlugin } from "./c-plugin.js";
 import { resolvePlugin } from "./resolve.js";
 import type { ServedPlugin } from "./served-plugin.js";
 
+function openC(name: string, watches: boolean): CPlugin {
+  const plugin = CPlugin.open(name);
+  if (watches)
+    throw new AsyncnbdError(
+      "CONFIG",
+      `--watch: ${name} is a plugin in C, which cannot be reloaded`,
+    );
+  return plugin;
+}
+
 /** A C plugin's name, path or short name comes first; nothing of TypeScript is loaded for one. */
-export async function openPlugin(name: string): Promise<ServedPlugin> {
+export async function openPlugin(name: string, { watches = false } = {}): Promise<ServedPlugin> {
   const found = resolvePlugin(name);
   const isShared = "path" in found && /\.so(\.|$)/.test(found.path);
-  if (isShared) return CPlugin.open(name);
+  if (isShared) return openC(name, watches);
   const { resolveScript } = await import("./script/load.js");
   const script = resolveScript(name);
-  if (script === undefined) return CPlugin.open(name); // which says what is wrong
+  if (script === undefined) return openC(name, watches); // which says what is wrong
+  if (watches) return (await import("./script/watch.js")).WatchedPlugin.open(script);
   const [{ ScriptPlugin }, { loadScript }] = await Promise.all([
     import("./script/plugin.js"),
     import("./script/load.js"),

@@ -11,14 +11,17 @@ export interface Served {
   readonly filters: readonly FilterChoice[];
   /** Calls of a C plugin in progress at once on a connection. */
   readonly threads: number;
+  /** Loads a plugin in TypeScript again when its file changes. */
+  readonly watch: boolean;
 }
 
 /** `workers`: on so many threads; 0: on this one. */
 export async function openServed(
-  { plugin, filters, threads }: Served,
+  { plugin, filters, threads, watch }: Served,
   workers: number,
 ): Promise<ServerPlugin> {
-  if (workers === 0) return behindFilters(await openPlugin(plugin), filters, threads);
+  if (workers === 0)
+    return behindFilters(await openPlugin(plugin, { watches: watch }), filters, threads);
   const { WorkerPlugin } = await import("./worker-plugin.js"); // only where it is asked for
-  return WorkerPlugin.open({ plugin, filters, threads }, workers);
+  return WorkerPlugin.open({ plugin, filters, threads, watch }, workers);
 }

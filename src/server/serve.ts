@@ -149,7 +149,8 @@ function listenOf(where: Exclude<ListenOn, "nothing">): Exclude<Listen, { kind: 
 
 async function pluginFor(options: ServeOptions): Promise<ServerPlugin> {
   const { plugin, filters = [], threads = DEFAULT_THREADS, workers = 0 } = options;
-  if (typeof plugin === "string") return openServed({ plugin, filters, threads }, workers);
+  if (typeof plugin === "string")
+    return openServed({ plugin, filters, threads, watch: false }, workers);
   if (workers > 0)
     throw new AsyncnbdError(
       "CONFIG",

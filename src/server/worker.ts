@@ -5,8 +5,8 @@ import { addon } from "../addon/load.js";
 import type { NativeServer } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import { behindFilters } from "../filters/open.js";
+import { CPlugin } from "../plugins/c-plugin.js";
 import { openPlugin } from "../plugins/open.js";
-import { ScriptPlugin } from "../plugins/script/plugin.js";
 import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
 import type { Served } from "./open.js";
 import type { ServerSettings } from "./server.js";
@@ -25,13 +25,13 @@ const post = (message: FromWorker): void => port.postMessage(message);
 
 const steps: WorkerSteps = {
   async open() {
-    const own = await openPlugin(data.plugin);
-    if (!(own instanceof ScriptPlugin))
+    const own = await openPlugin(data.plugin, { watches: data.watch });
+    if (own instanceof CPlugin)
       throw new AsyncnbdError(
         "CONFIG",
         `${own.about.name} is a plugin in C, which has threads of its own: leave --workers out`,
       );
-    threadModel = own.asDefinition().threadModel;
+    threadModel = own.asDefinition(data.threads).threadModel;
     plugin = await behindFilters(own, data.filters, data.threads);
     return plugin.about;
   },

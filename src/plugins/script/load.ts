@@ -10,7 +10,15 @@ import { isShortName } from "../resolve.js";
 import type { Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
 
-const EXTENSIONS = new Set([".ts", ".mts", ".cts", ".js", ".mjs", ".cjs"]);
+/** Of modules that can be plugins. */
+export const EXTENSIONS: ReadonlySet<string> = new Set([
+  ".ts",
+  ".mts",
+  ".cts",
+  ".js",
+  ".mjs",
+  ".cjs",
+]);
 
 const PLUGIN_PREFIX = "asyncnbd-plugin-";
 

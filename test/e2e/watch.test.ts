@@ -1,0 +1,128 @@
+// --watch: a plugin's new version takes over while clients stay.
+
+import { renameSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { goData, RawClient } from "../support/raw-client.js";
+import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+
+const version = (byte: number, { size = 65_536, more = "" } = {}): string => `
+  import { definePlugin } from "asyncnbd";
+  export default definePlugin({
+    name: "versions",
+    config: { add: { type: "integer", default: 0 } },
+    open() { return { byte: ${byte} + this.config.add }; },
+    close({ byte }) { this.log.error("close " + byte); },
+    getSize: () => ${size},
+    pread: (handle, buf) => { buf.fill(handle.byte); },
+    unload() { this.log.error("unload ${byte}"); },
+    ${more}
+  });`;
+
+async function clientOf(socket: string): Promise<RawClient> {
+  const client = await RawClient.connect(socket);
+  await client.greet();
+  client.sendOption(7, goData(""));
+  while ((await client.readOptionReply()).type !== 1);
+  return client;
+}
+
+async function byteOf(client: RawClient): Promise<number> {
+  expect(await client.request({ type: 0, offset: 0n, length: 1 })).toBe(0);
+  return (await client.read(1))[0] as number;
+}
+
+async function watched(file = "disk.ts", options: string[] = []) {
+  const path = join(temporaryDirectory(), file);
+  writeFileSync(path, version(1));
+  const server = await startServer([path, "add=100"], { options: ["--watch", ...options] });
+  let told = 0;
+  /** Replaces the file as editors do, and waits for what the server says of it. */
+  const edit = async (text: string): Promise<string> => {
+    writeFileSync(`${path}.new`, text);
+    renameSync(`${path}.new`, path);
+    const lines = await eventually("word of the reload", () => {
+      const lines = server.stderr().match(/--watch: .*(again.*|stays what it was)/g) ?? [];
+      return lines.length > told ? lines : undefined;
+    });
+    told = lines.length;
+    return lines.at(-1) as string;
+  };
+  return { server, edit };
+}
+
+test.each(["disk.ts", "disk.mjs"])("a client goes on with the new version of %s", async (file) => {
+  const { server, edit } = await watched(file);
+  const client = await clientOf(server.socket);
+  expect(await byteOf(client)).toBe(101);
+  expect(await edit(version(2))).toMatch(/has been loaded again$/);
+  expect(await byteOf(client)).toBe(102);
+  await eventually("the end of the old", () => /unload 1/.test(server.stderr()) || undefined);
+  expect(server.stderr()).toContain("close 101");
+  expect(await byteOf(await clientOf(server.socket))).toBe(102);
+  const { stderr } = await server.stop();
+  expect(stderr.match(/unload/g)).toHaveLength(2);
+});
+
+test("where the size is another, clients stay with the old version until they leave", async () => {
+  const { server, edit } = await watched();
+  const client = await clientOf(server.socket);
+  expect(await edit(version(2, { size: 4096 }))).toContain("1 clients stay with the old version");
+  expect(await byteOf(client)).toBe(101);
+  expect(await byteOf(await clientOf(server.socket))).toBe(102);
+  expect(server.stderr()).not.toContain("unload 1");
+  client.socket.destroy();
+  await eventually("the end of the old", () => /unload 1/.test(server.stderr()) || undefined);
+  await server.stop();
+});
+
+test.each([
+  ["cannot be parsed", "export default {"],
+  ["wants other parameters", version(2).replace('"integer", default: 0', '"enum", values: ["x"]')],
+  ["fails to get ready", version(2, { more: "getReady() { throw new Error('no'); }," })],
+])("a version that %s changes nothing", async (_what, text) => {
+  const { server, edit } = await watched();
+  const client = await clientOf(server.socket);
+  expect(await edit(text)).toContain("stays what it was");
+  expect(await byteOf(client)).toBe(101);
+  expect(await edit(version(3))).toContain("loaded again");
+  expect(await byteOf(client)).toBe(103);
+  await server.stop();
+});
+
+test("requests in flight are answered by the version that has them", async () => {
+  const { server, edit } = await watched();
+  const slow =
+    "async pread(h, buf) { await new Promise((r) => setTimeout(r, 700)); buf.fill(h.byte); },";
+  await edit(version(2).replace(/pread: .*/, slow));
+  const client = await clientOf(server.socket);
+  client.sendRequest({ type: 0, offset: 0n, length: 1 });
+  await edit(version(3));
+  expect((await client.readReply()).error).toBe(0);
+  expect((await client.read(1))[0]).toBe(102);
+  expect(await byteOf(client)).toBe(103);
+  await server.stop();
+});
+
+test("on several threads and behind a filter, too", async () => {
+  const { server, edit } = await watched("disk.ts", ["--workers=2", "--filter=readonly"]);
+  const clients = await Promise.all([1, 2].map(() => clientOf(server.socket)));
+  await edit(version(2));
+  for (const client of clients)
+    await eventually("the new version", async () => (await byteOf(client)) === 102 || undefined);
+  await server.stop();
+});
+
+test("a C plugin cannot be watched", async () => {
+  const { status, stderr } = await runAsyncnbd([
+    "--watch",
+    "-U",
+    "-",
+    "memory",
+    "1M",
+    "--run",
+    "true",
+  ]);
+  expect(status).toBe(1);
+  expect(stderr).toContain("--watch: memory is a plugin in C");
+});
