@@ -9,6 +9,7 @@
 #include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
 #include "addon/session_wrap.hpp"
+#include "addon/watchdog.hpp"
 
 namespace asyncnbd::addon {
 
@@ -22,6 +23,9 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeListener", ListenerWrap::define(env));
   exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
   exports.Set("listenUnix", Napi::Function::New(env, listen_unix));
+  exports.Set("guardSignals", Napi::Function::New(env, guard_signals));
+  exports.Set("signalSeen", Napi::Function::New(env, signal_seen));
+  exports.Set("removeAtForcedEnd", Napi::Function::New(env, remove_at_forced_end));
   define_process_functions(env, exports);
   return exports;
 }

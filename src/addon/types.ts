@@ -204,4 +204,13 @@ export interface Addon {
   becomeSessionLeader(): void;
   exitWithParent(parentPid: number): void;
   lockMemory(): void;
+
+  /**
+   * Once, after handlers of these signals: if one is not followed by signalSeen in so many
+   * milliseconds, because a callback blocks JavaScript, the process ends.
+   */
+  guardSignals(signals: readonly number[], graceMs: number): void;
+  signalSeen(): void;
+  /** Paths of files, and of folders that are empty then. */
+  removeAtForcedEnd(paths: readonly string[]): void;
 }

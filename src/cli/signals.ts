@@ -1,8 +1,12 @@
 // Signals that stop the server: the first gracefully, the second at once.
 
 import { constants } from "node:os";
+import { addon } from "../addon/load.js";
 
 const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
+
+/** So long a callback may block JavaScript's thread when a signal comes. */
+const BLOCKED_GRACE_MS = 5_000;
 
 export class StopSignals {
   /** Resolves at the first signal, or when stop is called. */
@@ -19,6 +23,7 @@ export class StopSignals {
     let isStopping = false;
     for (const signal of STOP_SIGNALS)
       process.on(signal, () => {
+        addon().signalSeen();
         if (isStopping) {
           beforeExit();
           process.exit(128 + constants.signals[signal]);
@@ -27,6 +32,10 @@ export class StopSignals {
         this.received = signal;
         this.#resolve();
       });
+    addon().guardSignals(
+      STOP_SIGNALS.map((signal) => constants.signals[signal]),
+      BLOCKED_GRACE_MS,
+    );
     process.on("SIGPIPE", () => {}); // whoever reads our output may leave
   }
 

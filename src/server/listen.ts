@@ -36,6 +36,7 @@ function openUnix(path: string, toRemove: string): OpenListeners {
       "LISTEN",
       `cannot listen on the unix socket ${path}: ${listening.error}`,
     );
+  addon().removeAtForcedEnd(path === toRemove ? [path] : [path, toRemove]);
   return {
     fds: listening.fds,
     endpoint: { kind: "unix", path },

@@ -1,0 +1,116 @@
+// See watchdog.hpp.
+#include "addon/watchdog.hpp"
+
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <csignal>
+#include <cstdio>
+#include <ctime>
+#include <mutex>
+#include <pthread.h>
+#include <semaphore.h>
+#include <string>
+#include <unistd.h>
+#include <vector>
+
+#include "host/crew.hpp"
+#include "host/log.hpp"
+
+namespace asyncnbd::addon {
+
+namespace {
+
+constexpr int MAX_SIGNAL = 64;
+constexpr unsigned TICK_MS = 20;
+// After a second signal: whoever sends one does not want to wait.
+constexpr unsigned IMPATIENT_MS = 1000;
+
+std::array<struct sigaction, MAX_SIGNAL + 1> handlers; // JavaScript's
+sem_t signalled;
+std::atomic<unsigned> received{0};
+std::atomic<unsigned> seen{0};
+std::atomic<int> last_signal{0};
+std::atomic<unsigned> grace_ms{0};
+
+std::mutex paths_mutex;
+std::vector<std::string> paths;
+
+void on_signal(int signal) {
+  const int error = errno;
+  last_signal.store(signal);
+  received.fetch_add(1);
+  sem_post(&signalled);
+  handlers[static_cast<size_t>(signal)].sa_handler(signal);
+  errno = error;
+}
+
+[[noreturn]] void end_process() {
+  host::log_error("a callback of the plugin blocks JavaScript's thread, which has not dealt with "
+                  "signal %d: ending",
+                  last_signal.load());
+  std::unique_lock lock(paths_mutex, std::try_to_lock);
+  if (lock.owns_lock())
+    for (const std::string &path : paths)
+      std::remove(path.c_str());
+  _exit(128 + last_signal.load());
+}
+
+// Waits until JavaScript has seen all signals; does not return if it takes too long.
+void watch_answer() {
+  for (unsigned waited_ms = 0; seen.load() != received.load(); waited_ms += TICK_MS) {
+    const bool impatient = received.load() - seen.load() > 1;
+    if (waited_ms >= (impatient ? std::min(IMPATIENT_MS, grace_ms.load()) : grace_ms.load()))
+      end_process();
+    const timespec tick{0, TICK_MS * 1'000'000};
+    nanosleep(&tick, nullptr);
+  }
+}
+
+void *thread_main(void *) {
+  pthread_setname_np(pthread_self(), "nbd-watchdog");
+  sigset_t all;
+  sigfillset(&all);
+  pthread_sigmask(SIG_BLOCK, &all, nullptr);
+  for (;;) {
+    if (sem_wait(&signalled) == 0)
+      watch_answer();
+  }
+}
+
+} // namespace
+
+Napi::Value guard_signals(const Napi::CallbackInfo &info) {
+  Napi::Array signals = info[0].As<Napi::Array>();
+  grace_ms.store(info[1].As<Napi::Number>().Uint32Value());
+  sem_init(&signalled, 0, 0);
+  if (!host::start_thread(thread_main, nullptr))
+    return info.Env().Undefined(); // signals work as long as nothing blocks
+  for (uint32_t i = 0; i < signals.Length(); i++) {
+    const int signal = signals.Get(i).As<Napi::Number>();
+    struct sigaction &old = handlers[static_cast<size_t>(signal)];
+    if (sigaction(signal, nullptr, &old) != 0 || (old.sa_flags & SA_SIGINFO) != 0 ||
+        old.sa_handler == SIG_DFL || old.sa_handler == SIG_IGN)
+      continue;
+    struct sigaction ours = old;
+    ours.sa_handler = on_signal;
+    sigaction(signal, &ours, nullptr);
+  }
+  return info.Env().Undefined();
+}
+
+Napi::Value signal_seen(const Napi::CallbackInfo &info) {
+  seen.store(received.load());
+  return info.Env().Undefined();
+}
+
+Napi::Value remove_at_forced_end(const Napi::CallbackInfo &info) {
+  Napi::Array list = info[0].As<Napi::Array>();
+  std::lock_guard lock(paths_mutex);
+  for (uint32_t i = 0; i < list.Length(); i++)
+    paths.push_back(list.Get(i).As<Napi::String>());
+  return info.Env().Undefined();
+}
+
+} // namespace asyncnbd::addon

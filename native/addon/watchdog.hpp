@@ -1,0 +1,18 @@
+// Ends the process on a signal when JavaScript, whose thread a callback may block, does not.
+#pragma once
+
+#include <napi.h>
+
+namespace asyncnbd::addon {
+
+// guardSignals(signals, graceMs): from now on each of these numbers, which JavaScript handles
+// already, must be followed by signalSeen in so many milliseconds.
+Napi::Value guard_signals(const Napi::CallbackInfo &info);
+
+// signalSeen(): JavaScript has got the signals that have come so far.
+Napi::Value signal_seen(const Napi::CallbackInfo &info);
+
+// removeAtForcedEnd(paths): what to delete then, files and folders that are empty by then.
+Napi::Value remove_at_forced_end(const Napi::CallbackInfo &info);
+
+} // namespace asyncnbd::addon

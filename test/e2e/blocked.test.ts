@@ -1,0 +1,48 @@
+// A plugin in TypeScript that blocks its thread for ever.
+
+import { existsSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { goData, RawClient } from "../support/raw-client.js";
+import { startServer, temporaryDirectory } from "../support/server.js";
+
+const TERM = 15;
+const INT = 2;
+
+async function blocked() {
+  const path = join(temporaryDirectory(), "blocking.ts");
+  writeFileSync(
+    path,
+    `import { definePlugin } from "asyncnbd";
+     export default definePlugin({
+       name: "blocking",
+       getSize: () => 4096,
+       pread() { this.log.error("blocks now"); for (;;); },
+     });`,
+  );
+  const server = await startServer([path]);
+  const client = await RawClient.connect(server.socket);
+  await client.greet();
+  client.sendOption(7, goData(""));
+  while ((await client.readOptionReply()).type !== 1);
+  client.sendRequest({ type: 0, offset: 0n, length: 512 });
+  while (!server.stderr().includes("blocks now")) await new Promise((r) => setTimeout(r, 10));
+  return server;
+}
+
+test("a signal ends it all the same, and the socket goes", async () => {
+  const server = await blocked();
+  server.kill("SIGTERM");
+  const { status, stderr } = await server.ended;
+  expect(status).toBe(128 + TERM);
+  expect(stderr).toContain("a callback of the plugin blocks JavaScript's thread");
+  expect(existsSync(server.socket)).toBe(false);
+});
+
+test("a second signal ends it sooner", async () => {
+  const server = await blocked();
+  server.kill("SIGTERM");
+  await new Promise((r) => setTimeout(r, 100)); // or they might arrive in the other order
+  server.kill("SIGINT");
+  expect((await server.ended).status).toBe(128 + INT);
+});
