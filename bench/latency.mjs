@@ -5,6 +5,7 @@
 //                            [--servers NAME;…] [--quick] [--json FILE]
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { apply, buildLoad, buildPlugin } from "./support/load.mjs";
 import { commands, withServer } from "./support/servers.mjs";
@@ -30,6 +31,9 @@ const seconds = options.quick ? 0.5 : Number(options.seconds);
 const depths = options.quick ? [16, 256] : options.depths.split(",").map(Number);
 const streamCounts = options.quick ? [1] : options.streams.split(",").map(Number);
 
+/** @param {string} relative */
+const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
+
 const nbdkitDelay = (/** @type {number} */ threads) => [
   ...commands.nbdkit,
   ...["-t", String(threads), "--filter=delay", "memory", SIZE],
@@ -41,6 +45,7 @@ const allServers = {
   "nbdkit -t 16": () => nbdkitDelay(16),
   "nbdkit -t 256": () => nbdkitDelay(256),
   ASYNC: () => [...commands.asyncnbd, "delay-memory", SIZE, `delay=${DELAY_MS}ms`],
+  setTimeout: () => [...commands.asyncnbd, path("slow.ts"), SIZE],
   "ASYNC, no delay": () => [...commands.asyncnbd, "delay-memory", SIZE],
 };
 const chosen = options.servers?.split(";") ?? Object.keys(allServers);

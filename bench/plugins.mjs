@@ -1,4 +1,4 @@
-// How fast is a disk in memory by its plugin's language: TypeScript, C, and Python under nbdkit?
+// How fast is a disk in memory by its plugin's language: TypeScript, C, and Python and Perl under nbdkit?
 //   npm run bench:plugins -- [--seconds 2] [--trials 5] [--json FILE]
 
 import { execFileSync } from "node:child_process";
@@ -39,6 +39,9 @@ const servers = {
   "asyncnbd memory (C)": [...commands.asyncnbd, "memory", "256M"],
   ...(nbdkitHas("python") && {
     "nbdkit python": [...commands.nbdkit, "python", path("ram.py"), "size=256M"],
+  }),
+  ...(nbdkitHas("perl") && {
+    "nbdkit perl": [...commands.nbdkit, "perl", path("ram.pl"), "size=256M"],
   }),
 };
 

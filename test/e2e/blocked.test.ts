@@ -3,7 +3,7 @@
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { goData, RawClient } from "../support/raw-client.js";
+import { RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory } from "../support/server.js";
 
 const TERM = 15;
@@ -21,10 +21,7 @@ async function blocked() {
      });`,
   );
   const server = await startServer([path]);
-  const client = await RawClient.connect(server.socket);
-  await client.greet();
-  client.sendOption(7, goData(""));
-  while ((await client.readOptionReply()).type !== 1);
+  const client = await RawClient.open(server.socket);
   client.sendRequest({ type: 0, offset: 0n, length: 512 });
   while (!server.stderr().includes("blocks now")) await new Promise((r) => setTimeout(r, 10));
   return server;

@@ -6,7 +6,7 @@ import { describe, expect, test } from "vitest";
 import { OPTIONS } from "../../src/cli/options.js";
 import { FILTERS } from "../../src/filters/named.js";
 import { runOk } from "../support/command.js";
-import { goData, RawClient } from "../support/raw-client.js";
+import { RawClient } from "../support/raw-client.js";
 import {
   debianPlugin,
   runAsyncnbd,
@@ -17,14 +17,6 @@ import {
 
 const KIB = 1024;
 const MIB = 1024 * KIB;
-
-async function clientOf(socket: string, exportName = ""): Promise<RawClient> {
-  const client = await RawClient.connect(socket);
-  await client.greet();
-  client.sendOption(7, goData(exportName));
-  while ((await client.readOptionReply()).type !== 1);
-  return client;
-}
 
 function scriptFile(name: string, text: string): string {
   const path = join(temporaryDirectory(), name);
@@ -51,7 +43,10 @@ describe("cow", () => {
   test("leaves the disk as it is, and all clients see what has been written", async () => {
     const disk = scriptFile("disk", "x".repeat(200_000));
     const server = await startServer(["--filter=cow", "file", disk]);
-    const [one, other] = await Promise.all([clientOf(server.socket), clientOf(server.socket)]);
+    const [one, other] = await Promise.all([
+      RawClient.open(server.socket),
+      RawClient.open(server.socket),
+    ]);
     expect(await one.request(write(70_000, 7, 100_000))).toBe(0);
     expect(await other.request(read(69_999, 100_002))).toBe(0);
     const expected = Buffer.concat([Buffer.from("x"), Buffer.alloc(100_000, 7), Buffer.from("x")]);
@@ -92,7 +87,7 @@ describe("cache", () => {
   async function served(...parameters: string[]) {
     const path = scriptFile("told.ts", disk);
     const server = await startServer(["--filter=cache", path, ...parameters]);
-    const client = await clientOf(server.socket);
+    const client = await RawClient.open(server.socket);
     const told = () =>
       [...server.stderr().matchAll(/told: (.*)/g)].map(([, what]) => what as string);
     return { server, client, told };
@@ -137,7 +132,7 @@ test("filters stand in the order given, and each takes its own parameters", asyn
       "error-pwrite-rate=100%",
     ),
   );
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await client.request(write(0, 1))).toBe(28);
   expect(await client.request(read(0))).toBe(0);
   await client.read(512);
@@ -150,7 +145,7 @@ test("filters stand in the order given, and each takes its own parameters", asyn
 test("stats are written at the end", async () => {
   const file = join(temporaryDirectory(), "stats");
   const server = await startServer(["--filter=stats", "memory", "1M", `statsfile=${file}`]);
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   for (let i = 0; i < 3; i++) expect(await client.request(write(0, 1))).toBe(0);
   await server.stop();
   expect(readFileSync(file, "utf8")).toMatch(/^pwrite: 3 ops, 0 failed, 0\.0 MiB, mean [\d.]+ ms/);
@@ -161,7 +156,7 @@ test("error-file switches errors on and off", async () => {
   const server = await startServer(
     ["--filter=error", "memory", "1M"].concat("error-rate=1", `error-file=${flag}`),
   );
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await client.request(write(0, 1))).toBe(0);
   writeFileSync(flag, "");
   expect(await client.request(write(0, 1))).toBe(5);
@@ -186,7 +181,7 @@ test("a module of one's own, with parameters", async () => {
      });`,
   );
   const server = await startServer([`--filter=${path}`, debianPlugin("memory"), "1M", "mask=15"]);
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await client.request(read(0))).toBe(0);
   expect(await client.read(512)).toEqual(Buffer.alloc(512, 15));
   await server.stop();
@@ -221,7 +216,7 @@ describe("a C plugin behind a filter", () => {
 
   test("answers asynchronously in every way", async () => {
     const server = await behind(testPlugin("asyncprobe"), "size=1M");
-    const client = await clientOf(server.socket);
+    const client = await RawClient.open(server.socket);
     for (const way of [WAYS.inline, WAYS.later, WAYS.own, WAYS.lent, WAYS.twice]) {
       expect(await client.request(write(way * REGION, way + 1))).toBe(0);
       expect(await client.request(read(way * REGION))).toBe(0);
@@ -234,7 +229,7 @@ describe("a C plugin behind a filter", () => {
 
   test("that never answers is given up, and the server ends", async () => {
     const server = await behind(testPlugin("asyncprobe"), "size=1M");
-    const client = await clientOf(server.socket);
+    const client = await RawClient.open(server.socket);
     client.sendRequest(write(WAYS.never * REGION, 1));
     expect(await client.request(read(0))).toBe(0);
     server.kill("SIGTERM");

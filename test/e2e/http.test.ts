@@ -8,7 +8,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
-import { goData, RawClient } from "../support/raw-client.js";
+import { RawClient } from "../support/raw-client.js";
 import { clean, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
 interface Web {
@@ -60,14 +60,6 @@ async function web(
 
 const ETAG = () => '"one"';
 
-async function clientOf(socket: string): Promise<RawClient> {
-  const client = await RawClient.connect(socket);
-  await client.greet();
-  client.sendOption(7, goData(""));
-  while ((await client.readOptionReply()).type !== 1);
-  return client;
-}
-
 const read = (offset: number, length: number) => ({ type: 0, offset: BigInt(offset), length });
 
 test("nbdcopy gets the file, over few connections that are used again", async () => {
@@ -87,7 +79,7 @@ test("reads that touch or overlap become one request", async () => {
   const content = randomBytes(MIB);
   const { url, ranges } = await web(content, ETAG);
   const server = await startServer(["http", url, "connections=1"]);
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   // The first keeps the only connection busy while the others gather.
   const reads = [
     [900_000, 1],
@@ -127,7 +119,7 @@ test("tries again after errors of the server and half answers", async () => {
     return true;
   });
   const server = await startServer(["http", url, "retry-delay=1ms"]);
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await client.request(read(0, 4096))).toBe(0);
   expect((await client.read(4096)).equals(content.subarray(0, 4096))).toBe(true);
   const { stderr } = await server.stop();
@@ -143,7 +135,7 @@ test("gives up after so many tries, and goes on with the next request", async ()
     return true;
   });
   const server = await startServer(["http", url, "retry-delay=1ms", "retries=2"]);
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await client.request(read(0, 4096))).toBe(5);
   isIll = false;
   expect(await client.request(read(0, 4096))).toBe(0);
@@ -154,7 +146,7 @@ test("a server that falls silent is left, and asked again", async () => {
   const content = randomBytes(MIB);
   const { url } = await web(content, ETAG, (_request, _response, count) => count === 1);
   const server = await startServer(["http", url, "timeout=200ms", "retry-delay=1ms"]);
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await client.request(read(0, 512))).toBe(0);
   await server.stop();
 });
@@ -164,7 +156,7 @@ test("a file that changes is an error, never a mixture", async () => {
   let etag = '"one"';
   const { url } = await web(content, () => etag);
   const server = await startServer(["http", url]);
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await client.request(read(0, 512))).toBe(0);
   await client.read(512);
   etag = '"two"';

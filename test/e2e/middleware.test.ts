@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
-import { goData, RawClient } from "../support/raw-client.js";
+import { RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory } from "../support/server.js";
 
 /** A disk that fails its first two reads, behind the middleware; and a client past its handshake. */
@@ -29,10 +29,7 @@ async function served(middleware: string) {
      export default ${middleware};`,
   );
   const server = await startServer([path, "byte=7"]);
-  const client = await RawClient.connect(server.socket);
-  await client.greet();
-  client.sendOption(7, goData(""));
-  while ((await client.readOptionReply()).type !== 1);
+  const client = await RawClient.open(server.socket);
   const read = () => client.request({ type: 0, offset: 0n, length: 512 });
   const write = () =>
     client.request({ type: 1, offset: 0n, length: 512, payload: Buffer.alloc(512) });

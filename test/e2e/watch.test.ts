@@ -3,7 +3,7 @@
 import { renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { goData, RawClient } from "../support/raw-client.js";
+import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
 const version = (byte: number, { size = 65_536, more = "" } = {}): string => `
@@ -18,14 +18,6 @@ const version = (byte: number, { size = 65_536, more = "" } = {}): string => `
     unload() { this.log.error("unload ${byte}"); },
     ${more}
   });`;
-
-async function clientOf(socket: string): Promise<RawClient> {
-  const client = await RawClient.connect(socket);
-  await client.greet();
-  client.sendOption(7, goData(""));
-  while ((await client.readOptionReply()).type !== 1);
-  return client;
-}
 
 async function byteOf(client: RawClient): Promise<number> {
   expect(await client.request({ type: 0, offset: 0n, length: 1 })).toBe(0);
@@ -53,23 +45,23 @@ async function watched(file = "disk.ts", options: string[] = []) {
 
 test.each(["disk.ts", "disk.mjs"])("a client goes on with the new version of %s", async (file) => {
   const { server, edit } = await watched(file);
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await byteOf(client)).toBe(101);
   expect(await edit(version(2))).toMatch(/has been loaded again$/);
   expect(await byteOf(client)).toBe(102);
   await eventually("the end of the old", () => /unload 1/.test(server.stderr()) || undefined);
   expect(server.stderr()).toContain("close 101");
-  expect(await byteOf(await clientOf(server.socket))).toBe(102);
+  expect(await byteOf(await RawClient.open(server.socket))).toBe(102);
   const { stderr } = await server.stop();
   expect(stderr.match(/unload/g)).toHaveLength(2);
 });
 
 test("where the size is another, clients stay with the old version until they leave", async () => {
   const { server, edit } = await watched();
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await edit(version(2, { size: 4096 }))).toContain("1 clients stay with the old version");
   expect(await byteOf(client)).toBe(101);
-  expect(await byteOf(await clientOf(server.socket))).toBe(102);
+  expect(await byteOf(await RawClient.open(server.socket))).toBe(102);
   expect(server.stderr()).not.toContain("unload 1");
   client.socket.destroy();
   await eventually("the end of the old", () => /unload 1/.test(server.stderr()) || undefined);
@@ -82,7 +74,7 @@ test.each([
   ["fails to get ready", version(2, { more: "getReady() { throw new Error('no'); }," })],
 ])("a version that %s changes nothing", async (_what, text) => {
   const { server, edit } = await watched();
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   expect(await edit(text)).toContain("stays what it was");
   expect(await byteOf(client)).toBe(101);
   expect(await edit(version(3))).toContain("loaded again");
@@ -95,7 +87,7 @@ test("requests in flight are answered by the version that has them", async () =>
   const slow =
     "async pread(h, buf) { await new Promise((r) => setTimeout(r, 700)); buf.fill(h.byte); },";
   await edit(version(2).replace(/pread: .*/, slow));
-  const client = await clientOf(server.socket);
+  const client = await RawClient.open(server.socket);
   client.sendRequest({ type: 0, offset: 0n, length: 1 });
   await edit(version(3));
   expect((await client.readReply()).error).toBe(0);
@@ -106,7 +98,7 @@ test("requests in flight are answered by the version that has them", async () =>
 
 test("on several threads and behind a filter, too", async () => {
   const { server, edit } = await watched("disk.ts", ["--workers=2", "--filter=readonly"]);
-  const clients = await Promise.all([1, 2].map(() => clientOf(server.socket)));
+  const clients = await Promise.all([1, 2].map(() => RawClient.open(server.socket)));
   await edit(version(2));
   for (const client of clients)
     await eventually("the new version", async () => (await byteOf(client)) === 102 || undefined);

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runOk } from "../support/command.js";
-import { goData, RawClient } from "../support/raw-client.js";
+import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
 /** A disk of which each thread has a copy, full of the thread's number. */
@@ -30,14 +30,6 @@ function disk(more = ""): string {
   return path;
 }
 
-async function clientOf(socket: string): Promise<RawClient> {
-  const client = await RawClient.connect(socket);
-  await client.greet();
-  client.sendOption(7, goData(""));
-  while ((await client.readOptionReply()).type !== 1);
-  return client;
-}
-
 async function threadOf(client: RawClient): Promise<number> {
   expect(await client.request({ type: 0, offset: 4096n, length: 1 })).toBe(0);
   return (await client.read(1))[0] as number;
@@ -45,14 +37,14 @@ async function threadOf(client: RawClient): Promise<number> {
 
 test("clients are spread, the least busy thread first; each step happens on each", async () => {
   const server = await startServer([disk(), "limit=5"], { options: ["--workers=3"] });
-  const first = await Promise.all([1, 2, 3].map(() => clientOf(server.socket)));
+  const first = await Promise.all([1, 2, 3].map(() => RawClient.open(server.socket)));
   const threads = await Promise.all(first.map(threadOf));
   expect(new Set(threads).size).toBe(3);
   const [leaver] = first as [RawClient];
   leaver.socket.destroy();
   // The place of the one that has left is filled first, as soon as its end has been noticed.
   await eventually("a client where one has left", async () => {
-    const client = await clientOf(server.socket);
+    const client = await RawClient.open(server.socket);
     const thread = await threadOf(client);
     client.socket.destroy();
     return thread === threads[0] ? true : undefined;
@@ -86,7 +78,7 @@ test("fio verifies four connections, with a filter in front", async () => {
 test("requests in flight when the server stops are answered", async () => {
   const slow = "flush: () => new Promise((resolve) => setTimeout(resolve, 300)),";
   const server = await startServer([disk(slow)], { options: ["--workers=2"] });
-  const clients = await Promise.all([1, 2].map(() => clientOf(server.socket)));
+  const clients = await Promise.all([1, 2].map(() => RawClient.open(server.socket)));
   for (const client of clients) client.sendRequest({ type: 3, offset: 0n, length: 0 });
   for (const client of clients) expect(await threadOf(client)).toBeGreaterThan(0); // it has come
   const stopped = server.stop();
@@ -101,7 +93,7 @@ test("what a plugin does not catch ends the process, as on the main thread", asy
       options: ["--workers=2"],
     },
   );
-  (await clientOf(server.socket)).socket.destroy();
+  (await RawClient.open(server.socket)).socket.destroy();
   const { status, stderr } = await server.ended;
   expect(status).not.toBe(0);
   expect(stderr).toContain("oops");

@@ -71,6 +71,13 @@ export class RawClient {
     return new RawClient(socket);
   }
 
+  /** Past the handshake: requests may follow. */
+  static async open(where: string | number, exportName = ""): Promise<RawClient> {
+    const client = await RawClient.connect(where);
+    await client.go(exportName);
+    return client;
+  }
+
   send(...parts: Uint8Array[]): void {
     this.socket.write(Buffer.concat(parts));
   }
