@@ -1,8 +1,9 @@
 // What programs may import from the package.
 
 export { includeDirectory } from "./addon/load.js";
+export type { Endpoint } from "./config/uri.js";
 export { AsyncnbdError, type ErrorCode } from "./errors.js";
-export { defineFilter, type FilterDefinition } from "./filters/filter.js";
+export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";
 export type { FilterChoice } from "./filters/open.js";
 export {
   type Awaitable,
@@ -24,7 +25,16 @@ export {
   type ZeroInfo,
 } from "./plugins/script/definition.js";
 export { failure } from "./plugins/script/errno.js";
-export type { ConfigOf, ConfigSpec, ParameterSpec } from "./plugins/script/parameters.js";
+export type {
+  BooleanParameter,
+  ConfigOf,
+  ConfigSpec,
+  EnumParameter,
+  NumberParameter,
+  ParameterSpec,
+  ParameterType,
+  TextParameter,
+} from "./plugins/script/parameters.js";
 export {
   type ListenOn,
   type NbdServer,

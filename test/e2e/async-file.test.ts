@@ -53,7 +53,9 @@ describe.each([
     const server = await start(makeFile(Buffer.alloc(16 << 20)));
     const job = ["--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw"];
     const load = ["--bs=4k", "--iodepth=64", "--size=16m", "--io_size=16m"];
-    const fio = await run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1"]);
+    const fio = await run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1"], {
+      cwd: temporaryDirectory(), // where it leaves a file of its state
+    });
     expect(fio.stderr).toBe("");
     expect(fio.status).toBe(0);
   });

@@ -49,6 +49,7 @@ test("the example serves a disk that reads back what was written", async () => {
       "--size=8M",
       "--verify_fatal=1",
     ]),
+    { cwd: temporaryDirectory() },
   );
   await server.stop();
 });

@@ -17,7 +17,7 @@ const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
   plugins: ["addon", "config", "."],
   config: ["."],
   addon: ["."],
-  ".": ["server", "filters", "plugins", "addon"], // index.ts is the top of all but the command
+  ".": ["server", "filters", "plugins", "addon", "config"], // index.ts is the top of all but the command
 };
 
 const NATIVE: Readonly<Record<string, readonly string[]>> = {

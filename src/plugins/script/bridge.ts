@@ -2,7 +2,7 @@
 // the native half, calls the plugin, and gives the answers back in batches.
 
 import { performance } from "node:perf_hooks";
-import { markAsUntransferable } from "node:worker_threads";
+import * as threads from "node:worker_threads";
 import { addon } from "../../addon/load.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
 import { describeThrown, errnoOf, failure, isLogged } from "./errno.js";
@@ -41,6 +41,15 @@ interface Tracked {
   timer: NodeJS.Timeout | undefined;
   copy: Buffer | undefined;
   isAnswered: boolean;
+}
+
+/**
+ * It belongs to many requests: no plugin may transfer it to another thread. Newer Nodes see to that
+ * themselves, and abort at their end if it is done twice.
+ */
+function keepHere(buffer: ArrayBuffer): void {
+  const { isMarkedAsUntransferable } = threads as { isMarkedAsUntransferable?(o: object): boolean };
+  if (!isMarkedAsUntransferable?.(buffer)) threads.markAsUntransferable(buffer);
 }
 
 export interface BridgeOptions {
@@ -214,7 +223,7 @@ export class ScriptBridge {
 
   #adopt(slot: number): void {
     const { buffer, firstSlot, slotBytes, slots } = this.native.slab(slot);
-    markAsUntransferable(buffer); // it belongs to many requests
+    keepHere(buffer);
     for (let i = 0; i < slots; i++) this.#memory[firstSlot + i] = { buffer, offset: i * slotBytes };
   }
 
