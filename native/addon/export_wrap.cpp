@@ -59,6 +59,11 @@ void ExportRequests::close() {
   client_->backend->close();
 }
 
+bool ExportRequests::has_given_up() {
+  std::lock_guard lock(mutex_);
+  return has_given_up_;
+}
+
 void ExportRequests::let_go(Job *job) {
   if (job->holders.fetch_sub(1) == 1)
     delete job;
@@ -92,6 +97,10 @@ void ExportRequests::complete_with(backend::Request &request, const uint8_t *dat
 void ExportRequests::give_up(backend::Request &request, int error) {
   auto *job = static_cast<Job *>(&request);
   job->holders = 2;
+  {
+    std::lock_guard lock(mutex_);
+    has_given_up_ = true;
+  }
   settle(job, error);
 }
 
@@ -112,6 +121,7 @@ Napi::Function ExportWrap::define(Napi::Env env) {
                          InstanceMethod("blockSizes", &ExportWrap::block_sizes),
                          InstanceMethod("closeExport", &ExportWrap::close_export),
                          InstanceMethod("request", &ExportWrap::request),
+                         InstanceMethod("release", &ExportWrap::release),
                      });
 }
 
@@ -208,6 +218,15 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
   ExportRequests::let_go(job);
   if (pending_.empty())
     Unref();
+}
+
+// The last call: the connection's descriptors must not wait for a garbage collection.
+Napi::Value ExportWrap::release(const Napi::CallbackInfo &info) {
+  if (!requests_ || !requests_->has_given_up()) {
+    client_->backend.reset();
+    client_->connection.reset();
+  }
+  return info.Env().Undefined();
 }
 
 // Waits for calls in progress, and gives up what the plugin does not answer.

@@ -37,6 +37,8 @@ public:
   bool submit(Job *job);
   // After the last submit: gives up what is not answered, waits for what blocks, closes. May block.
   void close();
+  // The plugin may use the export for ever.
+  bool has_given_up();
 
 private:
   void complete(backend::Request &request, int error) override;
@@ -57,6 +59,7 @@ private:
   std::deque<Job *> waiting_;
   unsigned calls_ = 0;
   size_t unanswered_ = 0;
+  bool has_given_up_ = false;
 };
 
 class ExportWrap : public Napi::ObjectWrap<ExportWrap> {
@@ -78,6 +81,7 @@ private:
   Napi::Value block_sizes(const Napi::CallbackInfo &info);
   Napi::Value close_export(const Napi::CallbackInfo &info);
   Napi::Value request(const Napi::CallbackInfo &info);
+  Napi::Value release(const Napi::CallbackInfo &info);
 
   void on_settled(Napi::Env env, ExportRequests::Job *job);
 

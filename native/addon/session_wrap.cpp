@@ -215,9 +215,10 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
     backend = std::move(client_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
   queue->hold();
-  started_ = connection.start(&stream, &backend, settings, [queue, deferred] {
-    queue->post([queue, deferred](Napi::Env env) {
+  started_ = connection.start(&stream, &backend, settings, [queue, deferred, client = client_] {
+    queue->post([queue, deferred, client](Napi::Env env) {
       queue->release();
+      client->connection.reset(); // its descriptors must not wait for a garbage collection
       deferred->Resolve(env.Undefined());
     });
   });
@@ -231,7 +232,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
-  if (started_)
+  if (started_ && client_->connection)
     client_->connection->stop();
   return info.Env().Undefined();
 }
@@ -239,7 +240,8 @@ Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
 // Ends a handshake or a transmission at once. A pending read, skip or write settles with null.
 Napi::Value SessionWrap::abort(const Napi::CallbackInfo &info) {
   if (started_) {
-    client_->connection->abort();
+    if (client_->connection)
+      client_->connection->abort();
     return info.Env().Undefined();
   }
   stop_polling();

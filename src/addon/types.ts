@@ -72,6 +72,8 @@ export interface NativeExport {
     count: number,
     data?: Uint8Array,
   ): Promise<number>;
+  /** The last call, with no export open. */
+  release(): void;
 }
 
 /** What the sessions of one server share. */

@@ -86,20 +86,34 @@ export function definitionOf(plugin: ServedPlugin, native: NativePlugin, threads
     const session = (client as ClientInfo & { [SESSION]: NativeSession })[SESSION];
     return new (addon().NativeExport)(native, session, { threads, readonly: client.readonly });
   };
+  /** What needs no open export. */
+  const ask = async <T>(client: ClientInfo, question: (native: NativeExport) => Promise<T>) => {
+    const asked = exportFor(client);
+    try {
+      return await question(asked);
+    } finally {
+      asked.release();
+    }
+  };
   return {
     name: plugin.about.name,
     threadModel: plugin.serializesConnections ? "serialize_connections" : "parallel",
     getReady: () => plugin.getReady(),
     afterFork: () => plugin.afterFork(),
     unload: () => plugin.end(), // cleanup too
-    preconnect: (client) => exportFor(client).preconnect(),
-    listExports: async (client) => answered(await exportFor(client).listExports()),
-    defaultExport: async (client) => answered(await exportFor(client).defaultExport()),
+    preconnect: (client) => ask(client, (asked) => asked.preconnect()),
+    listExports: async (client) => answered(await ask(client, (asked) => asked.listExports())),
+    defaultExport: async (client) => answered(await ask(client, (asked) => asked.defaultExport())),
     async open(info): Promise<Handle> {
       const native = exportFor(info);
-      return { native, opened: answered(await native.openExport(info.exportName)) };
+      const opened = await native.openExport(info.exportName);
+      if (opened === null) native.release();
+      return { native, opened: answered(opened) };
     },
-    close: ({ native }: Handle) => native.closeExport(),
+    async close({ native }: Handle) {
+      await native.closeExport();
+      native.release();
+    },
     exportDescription: ({ native }: Handle) => native.exportDescription(),
     async blockSize({ native }: Handle) {
       const [minimum, preferred, maximum] = answered(await native.blockSizes());

@@ -77,34 +77,40 @@ test("a second signal ends the server while a request is still in progress", asy
   expect(existsSync(server.socket)).toBe(false);
 });
 
-test("clients killed in the middle of requests leave no descriptor and no thread behind", async () => {
-  const server = await startServer([testPlugin("probe"), "delay-ms=5"]);
-  const warmUp = await RawClient.connect(server.socket);
-  await warmUp.go();
-  await warmUp.request({ type: 3 });
-  const descriptors = openDescriptors(server.pid);
-  for (let round = 0; round < 10; round++) {
-    const clients = await Promise.all(
-      Array.from({ length: 10 }, async () => {
-        const client = await RawClient.connect(server.socket);
-        await client.go();
-        const write = encodeRequest({ type: 1, length: 4096 });
-        client.send(
-          ...Array.from({ length: 20 }, () => encodeRequest({ type: 0, length: 65536 })),
-          Buffer.concat([write, Buffer.alloc(4096)]),
-          Buffer.concat([write, Buffer.alloc(100)]),
-        );
-        return client;
-      }),
+test.each([
+  ["", []],
+  [", behind a filter", ["--filter=readonly"]],
+])(
+  "clients killed in the middle of requests leave no descriptor and no thread behind%s",
+  async (_, options) => {
+    const server = await startServer([testPlugin("probe"), "delay-ms=5"], { options });
+    const warmUp = await RawClient.connect(server.socket);
+    await warmUp.go();
+    await warmUp.request({ type: 3 });
+    const descriptors = openDescriptors(server.pid);
+    for (let round = 0; round < 10; round++) {
+      const clients = await Promise.all(
+        Array.from({ length: 10 }, async () => {
+          const client = await RawClient.connect(server.socket);
+          await client.go();
+          const write = encodeRequest({ type: 1, length: 4096 });
+          client.send(
+            ...Array.from({ length: 20 }, () => encodeRequest({ type: 0, length: 65536 })),
+            Buffer.concat([write, Buffer.alloc(4096)]),
+            Buffer.concat([write, Buffer.alloc(100)]),
+          );
+          return client;
+        }),
+      );
+      for (const client of clients) client.socket.destroy();
+    }
+    await eventually("closing of all descriptors", () =>
+      openDescriptors(server.pid) <= descriptors ? true : undefined,
     );
-    for (const client of clients) client.socket.destroy();
-  }
-  await eventually("closing of all descriptors", () =>
-    openDescriptors(server.pid) <= descriptors ? true : undefined,
-  );
-  expect(await warmUp.request({ type: 3 })).toBe(0);
-  await eventually("retirement of threads", () =>
-    threadCount(server.pid) < 20 ? true : undefined,
-  );
-  await server.stop();
-});
+    expect(await warmUp.request({ type: 3 })).toBe(0);
+    await eventually("retirement of threads", () =>
+      threadCount(server.pid) < 20 ? true : undefined,
+    );
+    await server.stop();
+  },
+);
