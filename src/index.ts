@@ -1,6 +1,7 @@
 // What programs may import from the package.
 
 export { includeDirectory } from "./addon/load.js";
+export type { RequestCounts } from "./addon/types.js";
 export type { Endpoint } from "./config/uri.js";
 export { AsyncnbdError, type ErrorCode } from "./errors.js";
 export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "host/log.hpp"
@@ -101,6 +102,20 @@ void lock_memory(const Napi::CallbackInfo &info) {
     throw_errno(info.Env(), "cannot lock memory for --swap");
 }
 
+// socketPair(): two descriptors.
+Napi::Value socket_pair(const Napi::CallbackInfo &info) {
+  Napi::Env env = info.Env();
+  int fds[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == -1) {
+    throw_errno(env, "cannot make a pair of sockets");
+    return env.Undefined();
+  }
+  Napi::Array pair = Napi::Array::New(env, 2);
+  pair.Set(0u, fds[0]);
+  pair.Set(1u, fds[1]);
+  return pair;
+}
+
 } // namespace
 
 void define_process_functions(Napi::Env env, Napi::Object exports) {
@@ -113,6 +128,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("setStdioSafe", Napi::Function::New(env, set_stdio_safe));
   exports.Set("becomeSessionLeader", Napi::Function::New(env, become_session_leader));
   exports.Set("exitWithParent", Napi::Function::New(env, exit_with_parent));
+  exports.Set("socketPair", Napi::Function::New(env, socket_pair));
   exports.Set("lockMemory", Napi::Function::New(env, lock_memory));
 }
 

@@ -10,6 +10,23 @@
 
 namespace asyncnbd::addon {
 
+namespace {
+
+Napi::Value counts_to_js(Napi::Env env, const connection::Connection::Counts &counts) {
+  Napi::Object object = Napi::Object::New(env);
+  auto set = [&object](const char *key, uint64_t value) {
+    object.Set(key, static_cast<double>(value));
+  };
+  set("requests", counts.requests);
+  set("failedRequests", counts.failed);
+  set("readBytes", counts.read_bytes);
+  set("writtenBytes", counts.written_bytes);
+  set("inFlight", counts.in_flight);
+  return object;
+}
+
+} // namespace
+
 Napi::Function SessionWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeSession",
                      {
@@ -25,6 +42,7 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("adoptExport", &SessionWrap::adopt_export),
                          InstanceMethod("start", &SessionWrap::start),
                          InstanceMethod("stop", &SessionWrap::stop),
+                         InstanceMethod("counts", &SessionWrap::counts),
                          InstanceMethod("abort", &SessionWrap::abort),
                      });
 }
@@ -218,8 +236,9 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   started_ = connection.start(&stream, &backend, settings, [queue, deferred, client = client_] {
     queue->post([queue, deferred, client](Napi::Env env) {
       queue->release();
+      Napi::Value counts = counts_to_js(env, client->connection->counts());
       client->connection.reset(); // its descriptors must not wait for a garbage collection
-      deferred->Resolve(env.Undefined());
+      deferred->Resolve(counts);
     });
   });
   if (!started_) {
@@ -231,9 +250,20 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   return deferred->Promise();
 }
 
+// counts(): undefined before the start and after the end.
+Napi::Value SessionWrap::counts(const Napi::CallbackInfo &info) {
+  if (!started_ || !client_->connection)
+    return info.Env().Undefined();
+  return counts_to_js(info.Env(), client_->connection->counts());
+}
+
+// stop(graceMs)
 Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
-  if (started_ && client_->connection)
+  if (started_ && client_->connection) {
+    const std::chrono::milliseconds grace(info[0].As<Napi::Number>().Int64Value());
+    client_->connection->set_grace(grace);
     client_->connection->stop();
+  }
   return info.Env().Undefined();
 }
 

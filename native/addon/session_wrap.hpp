@@ -36,6 +36,7 @@ private:
   Napi::Value adopt_export(const Napi::CallbackInfo &info);
   Napi::Value start(const Napi::CallbackInfo &info);
   Napi::Value stop(const Napi::CallbackInfo &info);
+  Napi::Value counts(const Napi::CallbackInfo &info);
   Napi::Value abort(const Napi::CallbackInfo &info);
 
   Napi::Value begin_io(Napi::Env env);

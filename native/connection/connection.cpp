@@ -46,7 +46,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   if ((*backend)->thread_model() == backend::ThreadModel::async)
     when_full_ = WhenFull::come_back;
   facts_ = {(*backend)->capabilities().size_bytes, settings.flags};
-  grace_ = settings.grace;
+  set_grace(settings.grace);
   server_budget_ = settings.server_budget;
   budget_.emplace(settings.max_bytes, server_budget_.get());
   transport_ = std::move(*transport);
@@ -96,8 +96,10 @@ void Connection::lead_until_passed_on() {
 // Submits the request, or answers it with its error. False when the lead is lost.
 bool Connection::execute(PendingRequest *request) {
   live_.fetch_add(1, std::memory_order_relaxed);
+  count(*request);
   if (int error = refusal(*request)) {
     request->error = error;
+    failed_.fetch_add(1, std::memory_order_relaxed);
     replies_->push(request);
     return true;
   }
@@ -141,7 +143,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
   using std::chrono::milliseconds;
   using clock = std::chrono::steady_clock;
   if (is_ending && !deadline_)
-    deadline_ = clock::now() + grace_;
+    deadline_ = clock::now() + grace();
   bool met;
   // Sequentially consistent: either we see what on_sent has done, or it sees that we wait.
   leader_waits_.store(true);
@@ -159,7 +161,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
     const transport::Wait event = transport_->wait(
         {.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms, !deadline_);
     if (event == transport::Wait::stopping || event == transport::Wait::hung_up)
-      deadline_ = clock::now() + grace_;
+      deadline_ = clock::now() + grace();
   }
   leader_waits_.store(false);
   return met;
@@ -173,6 +175,28 @@ int Connection::refusal(const PendingRequest &request) const {
     return request.error;
   }
   return refuse_commands_.load(std::memory_order_relaxed) ? ESHUTDOWN : 0;
+}
+
+// Only the leader counts: no atomic addition is needed, only values that others may read.
+void Connection::count(const PendingRequest &request) {
+  auto add = [](std::atomic<uint64_t> &counter, uint64_t amount) {
+    counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
+  };
+  add(requests_, 1);
+  if (request.type == wire::NBD_CMD_READ)
+    add(read_bytes_, request.length_bytes);
+  else if (request.type == wire::NBD_CMD_WRITE)
+    add(written_bytes_, request.length_bytes);
+}
+
+Connection::Counts Connection::counts() const {
+  return {requests_.load(std::memory_order_relaxed), failed_.load(std::memory_order_relaxed),
+          read_bytes_.load(std::memory_order_relaxed),
+          written_bytes_.load(std::memory_order_relaxed), live_.load(std::memory_order_relaxed)};
+}
+
+std::chrono::milliseconds Connection::grace() const {
+  return std::chrono::milliseconds(grace_ms_.load(std::memory_order_relaxed));
 }
 
 // ---- passing the lead on ---------------------------------------------------------------------
@@ -295,6 +319,7 @@ bool Connection::client_has_gone() const {
 }
 
 void Connection::report_failure(const PendingRequest &request) {
+  failed_.fetch_add(1, std::memory_order_relaxed);
   uint32_t sent = wire::error_from_errno(request.error, request.flags);
   if (sent == wire::NBD_ENOTSUP) // a fast zero refused as it should be
     return;
@@ -357,7 +382,7 @@ void Connection::end() {
   auto is_answered = [this] { return live_.load() == 0; };
   if (!wait_until(is_answered, true)) {
     host::log_error("%" PRIu32 " requests are unanswered after %.1f s", live_.load(),
-                    static_cast<double>(grace_.count()) / 1000);
+                    static_cast<double>(grace().count()) / 1000);
     // Again and again: what goes on in several steps may be between two of them.
     do {
       backend_->give_up_unanswered();

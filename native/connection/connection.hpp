@@ -56,6 +56,21 @@ public:
   // with ServerContext::announce_stop. Any thread, once started.
   void stop() { stop_requested_.store(true, std::memory_order_relaxed); }
 
+  // Instead of the settings' grace, from the next end or stop on. Any thread, once started.
+  void set_grace(std::chrono::milliseconds grace) {
+    grace_ms_.store(grace.count(), std::memory_order_relaxed);
+  }
+
+  // What has come so far. Any thread.
+  struct Counts {
+    uint64_t requests;
+    uint64_t failed; // with an error for the client
+    uint64_t read_bytes;
+    uint64_t written_bytes;
+    uint32_t in_flight; // without a reply that has left
+  };
+  Counts counts() const;
+
   // Immediate end: nothing more is sent. Any thread, once started.
   void abort();
 
@@ -93,6 +108,8 @@ private:
   bool take_lead_from_stuck_thread();
   void send_for_stuck_thread();
   int refusal(const PendingRequest &request) const;
+  void count(const PendingRequest &request);
+  std::chrono::milliseconds grace() const;
   void answer(PendingRequest *request);
   void dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);
@@ -101,7 +118,7 @@ private:
   void report_failure(const PendingRequest &request);
 
   ExportFacts facts_{};
-  std::chrono::milliseconds grace_{};
+  std::atomic<int64_t> grace_ms_{0};
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
   std::shared_ptr<MemoryBudget> server_budget_;
   std::optional<MemoryBudget> budget_;
@@ -127,6 +144,12 @@ private:
   std::atomic<bool> stop_requested_{false};
   std::atomic<bool> refuse_commands_{false};
   std::atomic<unsigned> failures_reported_{0};
+
+  // The leader's to change, but for failed_.
+  std::atomic<uint64_t> requests_{0};
+  std::atomic<uint64_t> read_bytes_{0};
+  std::atomic<uint64_t> written_bytes_{0};
+  std::atomic<uint64_t> failed_{0};
 };
 
 } // namespace asyncnbd::connection

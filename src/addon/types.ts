@@ -136,11 +136,24 @@ export interface NativeSession {
   /**
    * Serves requests on the open export; resolves when all is closed.
    */
-  start(transmissionFlags: number, settings: TransmissionSettings): Promise<void>;
+  start(transmissionFlags: number, settings: TransmissionSettings): Promise<RequestCounts>;
+  /** Between start and its end. */
+  counts(): RequestCounts | undefined;
   /** Answers what has arrived, then closes. Effective after NativeServer.announceStop. */
-  stop(): void;
+  stop(graceMs: number): void;
   /** Ends handshake or transmission at once. An open export is still to be closed. */
   abort(): void;
+}
+
+export interface RequestCounts {
+  readonly requests: number;
+  /** Answered with an error. */
+  readonly failedRequests: number;
+  /** That clients have asked for. */
+  readonly readBytes: number;
+  readonly writtenBytes: number;
+  /** Whose replies have not left yet. */
+  readonly inFlight: number;
 }
 
 export interface TransmissionSettings {
@@ -193,6 +206,8 @@ export interface Addon {
   /** host "": all interfaces. family: 4, 6, or 0 for both. */
   listenTcp(host: string, port: string, family: 0 | 4 | 6): Listening;
   listenUnix(path: string): Listening;
+  /** Two connected unix stream sockets, closed at exec. */
+  socketPair(): [number, number];
 
   /** sink: 0 stderr, 1 syslog, 2 none. */
   configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2): void;

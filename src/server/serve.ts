@@ -1,6 +1,8 @@
 // The server as a part of any program: serve() and what it returns.
 
 import { EventEmitter } from "node:events";
+import { addon } from "../addon/load.js";
+import type { RequestCounts } from "../addon/types.js";
 import {
   ALL_HANDSHAKE_FLAGS,
   DEFAULT_GRACE_MS,
@@ -59,11 +61,14 @@ export interface ServerEvents {
   /** A client has connected, the server's first, second, … one. */
   connection: [number: number];
   disconnection: [number: number];
+  /** A client was lost or could not be accepted. The server goes on; nobody need listen. */
+  error: [error: AsyncnbdError];
   /** All is over. */
   close: [];
 }
 
-export interface ServerStats {
+/** Since the start. Those of clients on `workers` count when the client has gone. */
+export interface ServerStats extends RequestCounts {
   readonly connections: number;
   readonly totalConnections: number;
 }
@@ -99,6 +104,9 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     this.#server = new Server(plugin, settings, () => void this.close(), {
       onConnection: (number) => this.emit("connection", number),
       onDisconnection: (number) => this.emit("disconnection", number),
+      onError: (error) => {
+        if (this.listenerCount("error") > 0) this.emit("error", error); // it would throw
+      },
     });
     if (listeners !== undefined) this.#server.listen(listeners.fds);
     options.signal?.addEventListener("abort", () => void this.close(), { once: true });
@@ -109,9 +117,19 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     await this.#server.serve(fd, fd);
   }
 
+  /**
+   * Serves a client on one end of a new pair of connected sockets. Returns the other end, a
+   * descriptor that is the caller's: for `new net.Socket({ fd })`, or a child's stdio.
+   */
+  connectPair(): number {
+    const [ours, theirs] = addon().socketPair();
+    void this.connect(ours);
+    return theirs;
+  }
+
   stats(): ServerStats {
-    const { open, total } = this.#server.counts;
-    return { connections: open, totalConnections: total };
+    const { open: connections, total: totalConnections, ...requests } = this.#server.counts;
+    return { connections, totalConnections, ...requests };
   }
 
   /**

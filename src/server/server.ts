@@ -2,10 +2,10 @@
 
 import { constants as osConstants } from "node:os";
 import { addon } from "../addon/load.js";
-import type { NativeListener, NativeServer } from "../addon/types.js";
-import { messageOf } from "../errors.js";
+import type { NativeListener, NativeServer, RequestCounts } from "../addon/types.js";
+import { AsyncnbdError, messageOf } from "../errors.js";
 import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
-import { type ServedClient, Session, type SessionSettings } from "./session.js";
+import { NO_REQUESTS, type ServedClient, Session, type SessionSettings } from "./session.js";
 
 export interface ServerSettings extends Omit<SessionSettings, "debug"> {
   readonly readonly: boolean;
@@ -21,6 +21,8 @@ export interface ServerPlugin extends ServedPlugin {
 export interface ServerObserver {
   onConnection?(number: number): void;
   onDisconnection?(number: number): void;
+  /** It has been logged, and the server goes on. */
+  onError?(error: AsyncnbdError): void;
 }
 
 /** When no descriptor or memory is left for another client, we try again after this. */
@@ -38,6 +40,16 @@ const after = (delayMs: number): Promise<false> =>
     setTimeout(() => resolve(false), delayMs).unref();
   });
 
+function sum(counts: RequestCounts, { counts: more }: ServedClient): RequestCounts {
+  return {
+    requests: counts.requests + more.requests,
+    failedRequests: counts.failedRequests + more.failedRequests,
+    readBytes: counts.readBytes + more.readBytes,
+    writtenBytes: counts.writtenBytes + more.writtenBytes,
+    inFlight: counts.inFlight + more.inFlight,
+  };
+}
+
 export class Server {
   readonly #plugin: ServerPlugin;
   readonly #settings: ServerSettings;
@@ -46,6 +58,7 @@ export class Server {
   readonly #sessions = new Map<ServedClient, Promise<void>>();
   readonly #observer: ServerObserver;
   #sessionCount = 0;
+  #past = NO_REQUESTS; // of clients that have gone
 
   /** onShutdownRequested: the plugin wants the server to stop. */
   constructor(
@@ -71,9 +84,10 @@ export class Server {
     this.#resume();
   }
 
-  /** Clients that are connected, and all there have been. */
-  get counts(): { readonly open: number; readonly total: number } {
-    return { open: this.#sessions.size, total: this.#sessionCount };
+  /** Clients that are connected, all there have been, and the requests of all. */
+  get counts(): RequestCounts & { readonly open: number; readonly total: number } {
+    const requests = [...this.#sessions.keys()].reduce(sum, this.#past);
+    return { ...requests, open: this.#sessions.size, total: this.#sessionCount };
   }
 
   /** Serves one client on descriptors it takes over. Resolves when the client has gone. */
@@ -82,9 +96,10 @@ export class Server {
     const session = this.#newClient({ inFd, outFd, number, readonly: this.#settings.readonly });
     const running = session
       .run()
-      .catch((error: unknown) => addon().logError(`a client was lost: ${messageOf(error)}`))
+      .catch((error: unknown) => this.#failed("a client was lost", error))
       .finally(() => {
         this.#sessions.delete(session);
+        this.#past = sum(this.#past, session);
         this.#observer.onDisconnection?.(number);
         this.#resume();
       });
@@ -100,7 +115,7 @@ export class Server {
    * got a reply: then the plugin is still in use and must not be unloaded.
    */
   async stop(graceMs = this.#settings.graceMs): Promise<boolean> {
-    const drained = this.#drain().then(() => this.#plugin.unansweredRequests === 0);
+    const drained = this.#drain(graceMs).then(() => this.#plugin.unansweredRequests === 0);
     const drainMs = graceMs + STOP_MARGIN_MS;
     const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
     if (timely) return timely.unused;
@@ -120,10 +135,10 @@ export class Server {
     return new Session(native, calls, { ...this.#settings, debug });
   }
 
-  async #drain(): Promise<void> {
+  async #drain(graceMs: number): Promise<void> {
     for (const listener of this.#listeners.splice(0)) listener.close();
     this.#native.announceStop();
-    for (const session of this.#sessions.keys()) session.stop();
+    for (const session of this.#sessions.keys()) session.stop(graceMs);
     await Promise.all(this.#sessions.values());
   }
 
@@ -134,9 +149,14 @@ export class Server {
   #acceptFailed(errno: number): void {
     const name =
       Object.entries(osConstants.errno).find(([, value]) => value === errno)?.[0] ?? `${errno}`;
-    addon().logError(`cannot accept a client: ${name}; trying again`);
+    this.#failed("cannot accept a client, trying again", new Error(name));
     this.#pause();
     setTimeout(() => this.#resume(), ACCEPT_RETRY_MS).unref();
+  }
+
+  #failed(what: string, error: unknown): void {
+    addon().logError(`${what}: ${messageOf(error)}`);
+    this.#observer.onError?.(new AsyncnbdError("SYSTEM", `${what}: ${messageOf(error)}`));
   }
 
   #pause(): void {

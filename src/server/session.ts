@@ -1,6 +1,6 @@
 // One client: performs what its handshake asks for, then hands it to the native connection.
 
-import type { NativeSession } from "../addon/types.js";
+import type { NativeSession, RequestCounts } from "../addon/types.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
 import type { PluginCalls } from "../plugins/served-plugin.js";
@@ -19,17 +19,28 @@ export interface SessionSettings extends HandshakeSettings {
 export interface ServedClient {
   /** Resolves when all of it is closed. Once. */
   run(): Promise<void>;
-  /** Graceful: requests that have arrived are answered; a handshake just ends. */
-  stop(): void;
+  /** Graceful: requests that have arrived are answered, in this time; a handshake just ends. */
+  stop(graceMs: number): void;
   /** Immediate. */
   abort(): void;
+  /** Of its requests so far. */
+  readonly counts: RequestCounts;
 }
+
+export const NO_REQUESTS: RequestCounts = {
+  requests: 0,
+  failedRequests: 0,
+  readBytes: 0,
+  writtenBytes: 0,
+  inFlight: 0,
+};
 
 export class Session implements ServedClient {
   readonly #native: NativeSession;
   readonly #calls: PluginCalls;
   readonly #settings: SessionSettings;
   #exportIsOpen = false;
+  #counts = NO_REQUESTS; // at the end
 
   /** Takes the native session over. */
   constructor(native: NativeSession, calls: PluginCalls, settings: SessionSettings) {
@@ -46,7 +57,7 @@ export class Session implements ServedClient {
         this.#exportIsOpen = false; // the connection's to close, from here on
         this.#calls.beforeStart?.();
         const { maxConnectionInFlightBytes: maxInFlightBytes, ...settings } = this.#settings;
-        await this.#native.start(outcome.flags, { ...settings, maxInFlightBytes });
+        this.#counts = await this.#native.start(outcome.flags, { ...settings, maxInFlightBytes });
       } else {
         this.#settings.debug(`handshake ended: ${outcome.reason}`);
       }
@@ -56,13 +67,17 @@ export class Session implements ServedClient {
     }
   }
 
-  stop(): void {
-    if (this.#isTransmitting) this.#native.stop();
+  stop(graceMs: number): void {
+    if (this.#isTransmitting) this.#native.stop(graceMs);
     else this.#native.abort();
   }
 
   abort(): void {
     this.#native.abort();
+  }
+
+  get counts(): RequestCounts {
+    return this.#native.counts() ?? this.#counts;
   }
 
   #isTransmitting = false;

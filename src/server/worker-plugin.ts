@@ -3,13 +3,13 @@
 
 import { once } from "node:events";
 import { Worker } from "node:worker_threads";
-import type { PluginAbout } from "../addon/types.js";
+import type { PluginAbout, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
 import type { Served } from "./open.js";
 import type { ServerSettings } from "./server.js";
-import type { ServedClient } from "./session.js";
+import { NO_REQUESTS, type ServedClient } from "./session.js";
 
 /** The steps of a plugin's life that a worker is asked for, with their results. */
 export interface WorkerSteps {
@@ -31,19 +31,20 @@ export type ToWorker =
       readonly stream: ClientStream;
       readonly settings: ServerSettings;
     }
-  | { readonly kind: "stop" | "abort"; readonly client: number };
+  | { readonly kind: "stop"; readonly client: number; readonly graceMs: number }
+  | { readonly kind: "abort"; readonly client: number };
 
 export type FromWorker =
   | { readonly kind: "done"; readonly value: unknown }
   | { readonly kind: "failed"; readonly code: ErrorCode; readonly message: string }
-  | { readonly kind: "ended"; readonly client: number };
+  | { readonly kind: "ended"; readonly client: number; readonly counts: RequestCounts };
 
 type Result<Name extends StepName> = Awaited<ReturnType<WorkerSteps[Name]>>;
 
 /** One thread, seen from the server's. */
 class PluginThread {
   readonly #worker: Worker;
-  readonly #clients = new Map<number, () => void>();
+  readonly #clients = new Map<number, (counts: RequestCounts) => void>();
   #step: { resolve: (value: unknown) => void; reject: (error: unknown) => void } | undefined;
   #hasExited = false;
 
@@ -75,7 +76,7 @@ class PluginThread {
   }
 
   /** Resolves when the client has gone. */
-  serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
+  serve(stream: ClientStream, settings: ServerSettings): Promise<RequestCounts> {
     return new Promise((resolve) => {
       this.#clients.set(stream.number, resolve);
       this.post({ kind: "serve", stream, settings });
@@ -91,7 +92,7 @@ class PluginThread {
 
   #receive(message: FromWorker): void {
     if (message.kind === "ended") {
-      this.#clients.get(message.client)?.();
+      this.#clients.get(message.client)?.(message.counts);
       this.#clients.delete(message.client);
       return;
     }
@@ -104,7 +105,7 @@ class PluginThread {
   #onExit(): void {
     this.#hasExited = true;
     this.#step?.reject(exited());
-    for (const resolve of this.#clients.values()) resolve();
+    for (const resolve of this.#clients.values()) resolve(NO_REQUESTS);
     this.#clients.clear();
   }
 }
@@ -117,19 +118,23 @@ class RemoteClient implements ServedClient {
   readonly #thread: PluginThread;
   readonly #stream: ClientStream;
   readonly #ended: Promise<void>;
+  /** Known when it has gone. */
+  counts = NO_REQUESTS;
 
   constructor(thread: PluginThread, stream: ClientStream, settings: ServerSettings) {
     this.#thread = thread;
     this.#stream = stream;
-    this.#ended = thread.serve(stream, settings);
+    this.#ended = thread.serve(stream, settings).then((counts) => {
+      this.counts = counts;
+    });
   }
 
   run(): Promise<void> {
     return this.#ended;
   }
 
-  stop(): void {
-    this.#thread.post({ kind: "stop", client: this.#stream.number });
+  stop(graceMs: number): void {
+    this.#thread.post({ kind: "stop", client: this.#stream.number, graceMs });
   }
 
   abort(): void {

@@ -79,7 +79,7 @@ async function serve(stream: ClientStream, settings: ServerSettings): Promise<vo
     addon().logError(`a client was lost: ${messageOf(error)}`);
   } finally {
     sessions.delete(stream.number);
-    post({ kind: "ended", client: stream.number });
+    post({ kind: "ended", client: stream.number, counts: served.counts });
   }
 }
 
@@ -93,7 +93,7 @@ port.on("message", (message: ToWorker) => {
       break;
     case "stop":
       native?.announceStop();
-      sessions.get(message.client)?.stop();
+      sessions.get(message.client)?.stop(message.graceMs);
       break;
     case "abort":
       sessions.get(message.client)?.abort();

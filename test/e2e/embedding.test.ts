@@ -59,7 +59,8 @@ test("events, stats, and the end by a signal of the program's own", async () => 
     server.on("connection", (n) => seen.push("+" + n)).on("disconnection", (n) => seen.push("-" + n));
     const client = connect(server.endpoint.path);
     await once(client, "data");
-    assert.deepEqual(server.stats(), { connections: 1, totalConnections: 1 });
+    const none = { requests: 0, failedRequests: 0, readBytes: 0, writtenBytes: 0, inFlight: 0 };
+    assert.deepEqual(server.stats(), { connections: 1, totalConnections: 1, ...none });
     client.destroy();
     await once(server, "disconnection");
     assert.deepEqual(seen, ["+1", "-1"]);
@@ -108,4 +109,50 @@ test("in a worker thread, which may end without closing it", async () => {
       const server = await serve({ plugin: ram(), config: { size: "1M" } });
       parentPort.postMessage(server.uri);
     }`);
+});
+
+test("stats count requests of clients that are here and of those that have gone", async () => {
+  await program(`
+    const server = await serve({ plugin: ram(), config: { size: "1M" } });
+    const io = "qemu-io -f raw -c 'write 0 64k' -c 'read 0 4k' -c 'read 0 4k'";
+    await sh(\`\${io} '\${server.uri}'\`);
+    while (server.stats().connections > 0) await new Promise((r) => setTimeout(r, 10));
+    const { readBytes, writtenBytes, failedRequests, inFlight } = server.stats();
+    assert.deepEqual({ readBytes, writtenBytes, failedRequests, inFlight }, {
+      readBytes: 8192, writtenBytes: 65536, failedRequests: 0, inFlight: 0 });
+    const c = await serve({ plugin: ram(), config: { size: "1M" }, filters: ["error"] });
+    await sh(\`\${io} '\${c.uri}'\`);
+    await Promise.all([server.close(), c.close()]);`);
+});
+
+test("a pair of sockets: one end is served, the other the program's", async () => {
+  await program(`
+    const { Socket } = await import("node:net");
+    const server = await serve({ plugin: ram(), config: { size: "1M" }, listen: "nothing" });
+    assert.equal(server.uri, undefined);
+    const client = new Socket({ fd: server.connectPair() });
+    const [greeting] = await once(client, "data");
+    assert.equal(greeting.toString("latin1", 0, 16), "NBDMAGICIHAVEOPT");
+    client.destroy();
+    await once(server, "disconnection");
+    await server.close();`);
+});
+
+test("close does not wait longer than it is told for a plugin that does not answer", async () => {
+  await program(`
+    const never = definePlugin({ name: "never", getSize: () => 4096, pread: () => new Promise(() => {}) });
+    const server = await serve({ plugin: never });
+    const client = sh(\`qemu-io -r -f raw -c 'read 0 512' '\${server.uri}' 2>&1 || true\`);
+    while (server.stats().inFlight === 0) await new Promise((r) => setTimeout(r, 10));
+    const begun = performance.now();
+    await server.close({ graceMs: 100 });
+    assert.ok(performance.now() - begun < 10_000, "the grace is 30 s by default");
+    assert.match(await client, /read failed/);`);
+});
+
+test("what cannot be is said at once", async () => {
+  await program(`
+    await assert.rejects(serve({ plugin: ram(), config: { size: "1M" }, workers: 2 }), /workers: an object/);
+    await assert.rejects(serve({ plugin: "memory", config: { size: "1M" }, workers: 2 }), AsyncnbdError);
+    await assert.rejects(serve({ plugin: "memory", config: { size: "1M" }, filters: ["nosuch"] }), /no filter/);`);
 });

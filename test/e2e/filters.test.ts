@@ -9,6 +9,7 @@ import { runOk } from "../support/command.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   debianPlugin,
+  eventually,
   runAsyncnbd,
   startServer,
   temporaryDirectory,
@@ -88,38 +89,42 @@ describe("cache", () => {
     const path = scriptFile("told.ts", disk);
     const server = await startServer(["--filter=cache", path, ...parameters]);
     const client = await RawClient.open(server.socket);
-    const told = () =>
-      [...server.stderr().matchAll(/told: (.*)/g)].map(([, what]) => what as string);
-    return { server, client, told };
+    /** It has said just that, as soon as it has come through the pipe. */
+    const expectTold = async (...expected: string[]): Promise<void> => {
+      const told = () => [...server.stderr().matchAll(/told: (.*)/g)].map(([, what]) => what);
+      await eventually("word of it", () => told().length >= expected.length || undefined);
+      expect(told()).toEqual(expected);
+    };
+    return { server, client, expectTold };
   }
 
   test("reads a block once", async () => {
-    const { server, client, told } = await served("cache-on-read=true");
+    const { server, client, expectTold } = await served("cache-on-read=true");
     for (const offset of [0, 512, 0, 65_000]) {
       expect(await client.request(read(offset))).toBe(0);
       await client.read(512);
     }
-    expect(told()).toEqual(["read 65536 at 0"]);
+    await expectTold("read 65536 at 0");
     await server.stop();
   });
 
   test("writes back at a flush, and at once with FUA", async () => {
-    const { server, client, told } = await served();
+    const { server, client, expectTold } = await served();
     expect(await client.request(write(0, 1, 65_536))).toBe(0);
-    expect(told()).toEqual([]);
+    await expectTold();
     expect(await client.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
-    expect(told()).toEqual(["write 65536 at 0", "flush"]);
+    await expectTold("write 65536 at 0", "flush");
     expect(await client.request(write(131_072, 1, 512, 1))).toBe(0);
-    expect(told().at(-1)).toBe("write 512 at 131072 fua");
+    await expectTold("write 65536 at 0", "flush", "write 512 at 131072 fua");
     await server.stop();
   });
 
   test("writes back when the client leaves, flush or not", async () => {
-    const { server, client, told } = await served();
+    const { server, client, expectTold } = await served();
     expect(await client.request(write(0, 1, 65_536))).toBe(0);
     client.socket.destroy();
     await server.stop();
-    expect(told()).toEqual(["write 65536 at 0"]);
+    await expectTold("write 65536 at 0");
   });
 });
 
