@@ -1,7 +1,7 @@
 // A plugin under development: when its file changes, the new version takes over from the old one,
 // and clients stay where the export has not changed its shape.
 
-import { type FSWatcher, watch } from "node:fs";
+import { existsSync, type FSWatcher, watch } from "node:fs";
 import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { addon } from "../../addon/load.js";
@@ -118,19 +118,35 @@ export class WatchedPlugin implements ServedPlugin {
   readonly #clients = new Set<Client>();
   readonly #front: Plugin;
   #current: Version;
-  #watcher: FSWatcher | undefined;
+  readonly #watcher: FSWatcher;
+  #started = false;
+  #hasChanged = false; // before the start
   #timer: NodeJS.Timeout | undefined;
   #reloading: Promise<void> = Promise.resolve();
   #runner: ScriptRunner | undefined;
 
-  private constructor(path: string, script: ScriptPlugin) {
+  private constructor(path: string, script: ScriptPlugin, watcher: FSWatcher) {
     this.#path = path;
     this.#current = new Version(script);
     this.#front = this.#makeFront();
+    this.#watcher = watcher;
   }
 
   static async open(path: string): Promise<WatchedPlugin> {
-    return new WatchedPlugin(path, new ScriptPlugin(await loadScript(path), path));
+    if (!existsSync(path)) await loadScript(path); // which says so
+    let plugin: WatchedPlugin | undefined;
+    let isStale = false;
+    // Before the file is read, so that no change is missed. The folder, because editors put a new
+    // file in the place of the old one.
+    const watcher = watch(dirname(path), { persistent: false }, (_event, file) => {
+      if (file === null || !EXTENSIONS.has(extname(file))) return;
+      if (plugin === undefined) isStale = true;
+      else plugin.#onChange();
+    });
+    watcher.on("error", (error) => addon().logError(`--watch: ${path}: ${messageOf(error)}`));
+    plugin = new WatchedPlugin(path, new ScriptPlugin(await loadScript(path), path), watcher);
+    plugin.#hasChanged = isStale;
+    return plugin;
   }
 
   get about() {
@@ -207,7 +223,8 @@ export class WatchedPlugin implements ServedPlugin {
       close: (client: Client) => this.#close(client),
       afterFork: async () => {
         await this.#current.afterFork();
-        this.#watch();
+        this.#started = true;
+        if (this.#hasChanged) this.#onChange();
       },
       unload: () => this.#end(),
     }) as unknown as Plugin;
@@ -235,7 +252,7 @@ export class WatchedPlugin implements ServedPlugin {
   }
 
   async #end(): Promise<void> {
-    this.#watcher?.close();
+    this.#watcher.close();
     clearTimeout(this.#timer);
     await this.#reloading;
     await this.#current.end();
@@ -243,18 +260,13 @@ export class WatchedPlugin implements ServedPlugin {
 
   // ---- new versions --------------------------------------------------------------------------
 
-  /** The folder, because editors put a new file in the place of the old one. */
-  #watch(): void {
-    this.#watcher = watch(dirname(this.#path), { persistent: false }, (_event, file) => {
-      if (file === null || !EXTENSIONS.has(extname(file))) return;
-      clearTimeout(this.#timer);
-      this.#timer = setTimeout(() => {
-        this.#reloading = this.#reloading.then(() => this.#reload());
-      }, SETTLE_MS).unref();
-    });
-    this.#watcher.on("error", (error) =>
-      addon().logError(`--watch: ${this.#path}: ${messageOf(error)}`),
-    );
+  #onChange(): void {
+    this.#hasChanged = true;
+    if (!this.#started) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => {
+      this.#reloading = this.#reloading.then(() => this.#reload());
+    }, SETTLE_MS).unref();
   }
 
   async #reload(): Promise<void> {
