@@ -26,3 +26,5 @@ sub pwrite {
     my ($handle, $buf, $offset, $flags) = @_;
     substr($disk, $offset, length $buf) = $buf;
 }
+
+sub can_write { return 1; }

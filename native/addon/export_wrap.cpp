@@ -160,8 +160,23 @@ Napi::Value ExportWrap::block_sizes(const Napi::CallbackInfo &info) {
   return addon::block_sizes(info.Env(), client_);
 }
 
+namespace {
+
+// Lengths and flags by turns.
+Napi::Value extents_to_js(Napi::Env env, const std::vector<backend::Extent> &extents) {
+  Napi::Array list = Napi::Array::New(env, 2 * extents.size());
+  for (uint32_t i = 0; i < extents.size(); i++) {
+    list.Set(2 * i, static_cast<double>(extents[i].length_bytes));
+    list.Set(2 * i + 1, extents[i].flags);
+  }
+  return list;
+}
+
+} // namespace
+
 // request(command, flags, offset, count, buffer or undefined): an errno, 0 for success. A read
-// fills the buffer before it resolves; a write has taken the buffer's bytes when this returns.
+// fills the buffer before it resolves; a write has taken the buffer's bytes when this returns. A
+// block status that succeeds resolves with its extents.
 Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   if (!requests_) {
@@ -214,7 +229,10 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
     // A buffer that was taken away meanwhile has no bytes any more.
     std::memcpy(buffer.Data(), job->data, std::min<size_t>(buffer.ByteLength(), job->length_bytes));
   }
-  pending.deferred.Resolve(Napi::Number::New(env, job->error));
+  if (job->error == 0 && job->extents)
+    pending.deferred.Resolve(extents_to_js(env, *job->extents));
+  else
+    pending.deferred.Resolve(Napi::Number::New(env, job->error));
   ExportRequests::let_go(job);
   if (pending_.empty())
     Unref();

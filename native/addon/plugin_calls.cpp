@@ -22,6 +22,7 @@ Napi::Value capabilities_to_js(Napi::Env env, const backend::Capabilities &capab
   object.Set("canFua", capabilities.fua != backend::Support::none);
   object.Set("canMultiConn", capabilities.can_multi_conn);
   object.Set("canCache", capabilities.cache != backend::Support::none);
+  object.Set("canExtents", capabilities.can_extents);
   return object;
 }
 

@@ -13,6 +13,7 @@ Napi::Function ScriptBridgeWrap::define(Napi::Env env) {
                      {
                          InstanceMethod("exchange", &ScriptBridgeWrap::exchange),
                          InstanceMethod("batch", &ScriptBridgeWrap::batch),
+                         InstanceMethod("explain", &ScriptBridgeWrap::explain),
                          InstanceMethod("slab", &ScriptBridgeWrap::slab),
                      });
 }
@@ -48,6 +49,12 @@ Napi::Value ScriptBridgeWrap::exchange(const Napi::CallbackInfo &info) {
                                            info[1].As<Napi::Boolean>().Value(),
                                            info[2].As<Napi::Number>().Uint32Value());
   return Napi::Number::New(info.Env(), count);
+}
+
+// explain(operation, text)
+Napi::Value ScriptBridgeWrap::explain(const Napi::CallbackInfo &info) {
+  bridge_->explain(info[0].As<Napi::Number>().Uint32Value(), info[1].As<Napi::String>());
+  return info.Env().Undefined();
 }
 
 // batch(): [submissions, completions] as ArrayBuffers.

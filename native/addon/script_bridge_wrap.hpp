@@ -19,6 +19,7 @@ public:
 private:
   Napi::Value exchange(const Napi::CallbackInfo &info);
   Napi::Value batch(const Napi::CallbackInfo &info);
+  Napi::Value explain(const Napi::CallbackInfo &info);
   Napi::Value slab(const Napi::CallbackInfo &info);
 
   Napi::Value share(Napi::Env env, void *memory, size_t bytes);

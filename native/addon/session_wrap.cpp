@@ -215,13 +215,18 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   auto number = [&options](const char *key) {
     return options.Get(key).As<Napi::Number>().Int64Value();
   };
+  std::optional<uint32_t> allocation_context;
+  if (options.Get("allocationContext").IsNumber())
+    allocation_context = static_cast<uint32_t>(number("allocationContext"));
   const connection::TransmissionSettings settings{
       static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value()),
       static_cast<unsigned>(number("threads")),
       static_cast<unsigned>(number("spinUs")),
       std::chrono::milliseconds(number("graceMs")),
       static_cast<uint64_t>(number("maxInFlightBytes")),
-      budget_};
+      budget_,
+      options.Get("structuredReplies").As<Napi::Boolean>(),
+      allocation_context};
   stop_polling();
 
   connection::Connection &connection = *client_->connection;

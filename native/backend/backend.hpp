@@ -3,7 +3,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <vector>
 
 namespace asyncnbd::backend {
 
@@ -35,6 +37,12 @@ struct LentData {
   void *opaque = nullptr;
 };
 
+// A run of bytes of one kind: NBDKIT_EXTENT_*, which are NBD_STATE_*.
+struct Extent {
+  uint64_t length_bytes;
+  uint32_t flags;
+};
+
 // A request that has passed the connection's checks: the range lies inside the export and the
 // export offers the command and its flags.
 struct Request {
@@ -45,6 +53,10 @@ struct Request {
   uint16_t flags; // NBD_CMD_FLAG_*; FUA only on commands that write
   uint8_t *data;  // length_bytes to fill for a read, to store for a write; else nullptr
   LentData lent;  // set by the backend, before it completes a read, to be sent instead of data
+  // Set by the backend before it completes a NBD_CMD_BLOCK_STATUS: from `offset` on, at least one.
+  std::unique_ptr<std::vector<Extent>> extents;
+  // May be set by the backend before it completes with an error: words for the client.
+  std::unique_ptr<std::string> error_text;
 
   void complete(int error) { completer->complete(*this, error); }
 };

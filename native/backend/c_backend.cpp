@@ -47,7 +47,7 @@ void CBackend::submit(Request &request) {
     Progress progress;
     progress.request = &request;
     progress.step = first_step(request);
-    error = run(progress, nullptr);
+    error = hand_over(progress, run(progress, nullptr));
   }
   // Outside the lock: the answer may wait for the client's socket.
   request.complete(error);
@@ -66,9 +66,33 @@ void CBackend::submit_async(Request &request) {
   if (gate_ != nullptr)
     gate_->lock(); // end_operation unlocks it
   host::ContextScope scope(&context_);
-  const int error = run(operation->progress, operation);
+  const int error = hand_over(operation->progress, run(operation->progress, operation));
   if (error != PENDING)
     end_operation(*operation).complete(error);
+}
+
+// Before the request is completed: what the plugin has said goes with it.
+int CBackend::hand_over(Progress &progress, int error) {
+  if (error == PENDING)
+    return PENDING;
+  Request &request = *progress.request;
+  if (error == 0 && progress.extents) {
+    nbdkit_extents *list = progress.extents.get();
+    const size_t count = nbdkit_extents_count(list);
+    if (count == 0)
+      host::log_error("extents succeeded, but added none");
+    request.extents = std::make_unique<std::vector<Extent>>();
+    for (size_t i = 0; i < count; i++) {
+      const nbdkit_extent extent = nbdkit_get_extent(list, i);
+      request.extents->push_back({extent.length, extent.type});
+    }
+    error = count == 0 ? EINVAL : 0;
+  }
+  progress.extents.reset();
+  std::string words = error != 0 ? host::take_error_message() : std::string();
+  if (!words.empty())
+    request.error_text = std::make_unique<std::string>(std::move(words));
+  return error;
 }
 
 Step CBackend::first_step(const Request &request) const {
@@ -108,6 +132,8 @@ int CBackend::perform(Progress &progress, Operation *operation) {
     if (in_pieces && (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0)
       return ENOTSUP;
     return in_pieces ? write_zero_piece(progress, operation) : zero(progress, operation);
+  case wire::NBD_CMD_BLOCK_STATUS:
+    return extents(progress, operation);
   case wire::NBD_CMD_CACHE:
     return in_pieces ? cache_piece(progress, operation) : cache(progress, operation);
   default:
@@ -143,6 +169,7 @@ bool CBackend::has_next_step(Progress &progress, int *error) const {
 Request &CBackend::end_operation(Operation &operation) {
   Request &request = *operation.progress.request;
   operation.progress.scratch.reset();
+  operation.progress.extents.reset();
   operations_.put(&operation);
   if (gate_ != nullptr)
     gate_->unlock();
@@ -182,6 +209,7 @@ int CBackend::on_reply(Operation &operation, const host::AsyncReply &reply) {
     go_on_elsewhere(operation);
     return result;
   }
+  error = hand_over(progress, error);
   Request &request = end_operation(operation);
   if (!has_data || reply.data == request.data) {
     if (has_data && reply.release != nullptr)
@@ -200,7 +228,7 @@ int CBackend::on_reply(Operation &operation, const host::AsyncReply &reply) {
 void CBackend::go_on_elsewhere(Operation &operation) {
   auto go_on = [this, &operation] {
     host::ContextScope scope(&context_);
-    const int error = run(operation.progress, &operation);
+    const int error = hand_over(operation.progress, run(operation.progress, &operation));
     if (error != PENDING)
       end_operation(operation).complete(error);
   };
@@ -235,6 +263,7 @@ void CBackend::give_up_unanswered() {
 void CBackend::on_late_reply(Operation &operation) {
   Request &request = *operation.progress.request;
   operation.progress.scratch.reset();
+  operation.progress.extents.reset();
   operations_.put(&operation);
   plugin_.unanswered_requests.fetch_sub(1);
   request.completer->release(request); // may be the end of this backend

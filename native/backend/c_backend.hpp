@@ -66,10 +66,12 @@ private:
   int trim(Progress &progress, Operation *operation);
   int zero(Progress &progress, Operation *operation);
   int cache(Progress &progress, Operation *operation);
+  int extents(Progress &progress, Operation *operation);
   int write_zero_piece(Progress &progress, Operation *operation);
   int cache_piece(Progress &progress, Operation *operation);
   bool native_fua(Progress &progress, bool by_async_callback, bool has_flags = true) const;
   int outcome(int result) const;
+  static int hand_over(Progress &progress, int error);
 
   CPlugin &plugin_;
   const std::shared_ptr<CPlugin> plugin_is_needed_; // by requests that are never answered

@@ -167,6 +167,30 @@ int CBackend::cache(Progress &progress, Operation *operation) {
   return table.cache != nullptr ? outcome(table.cache(handle_, count, offset, 0)) : 0;
 }
 
+int CBackend::extents(Progress &progress, Operation *operation) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  const Request &request = *progress.request;
+  const uint32_t count = request.length_bytes;
+  const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
+  const uint32_t flags = only_one ? NBDKIT_FLAG_REQ_ONE : 0;
+  progress.extents.reset(nbdkit_extents_new(request.offset, capabilities_.size_bytes));
+  nbdkit_extents *list = progress.extents.get();
+  if (list == nullptr)
+    return EIO;
+  if (!capabilities_.can_extents) // then all of it counts as data
+    return nbdkit_add_extent(list, request.offset, count, 0) == 0 ? 0 : EIO;
+  if (host::log_is_verbose())
+    host::log_debug("%s: extents count=%" PRIu32 " offset=%" PRIu64 " req_one=%d",
+                    plugin_.name().c_str(), count, request.offset, only_one);
+  if (operation != nullptr && table.async_extents != nullptr)
+    return start(*operation, [&](void *conn, uint64_t reqid) {
+      return table.async_extents(conn, reqid, handle_, count, request.offset, flags, list);
+    });
+  if (table.extents == nullptr) // can_extents said yes all the same
+    return nbdkit_add_extent(list, request.offset, count, 0) == 0 ? 0 : EIO;
+  return outcome(table.extents(handle_, count, request.offset, flags, list));
+}
+
 int CBackend::write_zero_piece(Progress &progress, Operation *operation) {
   const uint8_t *source = zeroes();
   if (source == nullptr)

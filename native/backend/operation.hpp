@@ -5,6 +5,7 @@
 #include <memory>
 
 #include "backend/backend.hpp"
+#include "host/abi.hpp"
 #include "host/async_calls.hpp"
 
 namespace asyncnbd::backend {
@@ -17,13 +18,18 @@ enum class Step : uint8_t {
   flush,   // FUA, where the plugin has no better
 };
 
+struct FreeExtents {
+  void operator()(nbdkit_extents *extents) const { nbdkit_extents_free(extents); }
+};
+
 struct Progress {
   Request *request = nullptr;
   Step step = Step::command;
   bool needs_flush = false;
-  uint32_t done_bytes = 0;            // of the pieces
-  uint32_t piece_bytes = 0;           // of the one being done
-  std::unique_ptr<uint8_t[]> scratch; // what is read only to be cached
+  uint32_t done_bytes = 0;                              // of the pieces
+  uint32_t piece_bytes = 0;                             // of the one being done
+  std::unique_ptr<uint8_t[]> scratch;                   // what is read only to be cached
+  std::unique_ptr<nbdkit_extents, FreeExtents> extents; // what the plugin adds of a block status
 };
 
 // The same for a plugin that may answer later.

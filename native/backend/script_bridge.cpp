@@ -31,8 +31,35 @@ unsigned class_of(uint32_t length_bytes) {
   return static_cast<unsigned>(std::bit_width((length_bytes - 1) / SMALLEST_SLOT_BYTES));
 }
 
-bool has_data(const Request &request) {
-  return request.type == wire::NBD_CMD_READ || request.type == wire::NBD_CMD_WRITE;
+// What the slot of a request must hold; 0: it needs none.
+uint32_t slot_bytes_of(const Request &request) {
+  switch (request.type) {
+  case wire::NBD_CMD_READ:
+  case wire::NBD_CMD_WRITE:
+    return request.length_bytes;
+  case wire::NBD_CMD_BLOCK_STATUS:
+    return ScriptBatch::EXTENTS_BYTES;
+  default:
+    return 0;
+  }
+}
+
+// What the script has written about a block status; an errno if it makes no sense.
+int read_extents(Request &request, const uint8_t *slot) {
+  double values[2];
+  memcpy(values, slot, sizeof values[0]);
+  const double count = values[0];
+  if (!(count >= 1 && count <= ScriptBatch::MAX_EXTENTS))
+    return EIO;
+  request.extents = std::make_unique<std::vector<Extent>>();
+  for (uint32_t i = 0; i < static_cast<uint32_t>(count); i++) {
+    memcpy(values, slot + sizeof(double) * (1 + 2 * size_t{i}), sizeof values);
+    if (!(values[0] >= 1 && values[0] <= 0x1p53 && values[1] >= 0 && values[1] <= UINT32_MAX))
+      return EIO;
+    request.extents->push_back(
+        {static_cast<uint64_t>(values[0]), static_cast<uint32_t>(values[1])});
+  }
+  return 0;
 }
 
 } // namespace
@@ -59,8 +86,8 @@ void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
   std::unique_lock lock(mutex_);
   uint32_t slot = NONE;
   int error = shut_ ? ESHUTDOWN : 0;
-  if (error == 0 && has_data(request)) {
-    slot = take_slot(request.length_bytes);
+  if (const uint32_t bytes = slot_bytes_of(request); error == 0 && bytes > 0) {
+    slot = take_slot(bytes);
     error = slot == NONE ? ENOMEM : 0;
   }
   if (error != 0) {
@@ -156,6 +183,14 @@ uint32_t ScriptBridge::exchange(uint32_t completions, bool wants_more, uint32_t 
   return count;
 }
 
+void ScriptBridge::explain(uint32_t operation, std::string text) {
+  std::lock_guard lock(mutex_);
+  if (operation >= operations_.size() || !operations_[operation].in_use)
+    return;
+  if (Request *request = operations_[operation].request)
+    request->error_text = std::make_unique<std::string>(std::move(text));
+}
+
 void ScriptBridge::spin(uint32_t spin_us) const {
   auto is_there = [this] { return queued_.load(std::memory_order_relaxed) > 0; };
   if (spin_us == 0 || is_there())
@@ -212,7 +247,9 @@ void ScriptBridge::take_completion(const ScriptBatch::Completion &completion) {
 void ScriptBridge::deliver() {
   host::begin_reply_batch();
   freed_.clear();
-  for (const auto &[request, slot, error] : done_) {
+  for (auto &[request, slot, error] : done_) {
+    if (error == 0 && request->type == wire::NBD_CMD_BLOCK_STATUS && slot != nullptr)
+      error = read_extents(*request, slot->data);
     const bool reads = error == 0 && request->type == wire::NBD_CMD_READ && slot != nullptr;
     if (reads && request->length_bytes > COPY_BYTES) {
       request->lent = {slot->data, &ScriptBridge::give_back, slot};

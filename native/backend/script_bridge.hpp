@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <string>
 #include <vector>
 
 #include "backend/backend.hpp"
@@ -43,6 +44,10 @@ struct ScriptBatch {
   static constexpr uint32_t KEEPS_SLOT = 1; // the script goes on using the slot
   static constexpr uint32_t FREES_SLOT = 2; // it does not any more
 
+  // The slot of a NBD_CMD_BLOCK_STATUS, for its answer: a count, then a length and flags for each.
+  static constexpr uint32_t MAX_EXTENTS = 2048;
+  static constexpr uint32_t EXTENTS_BYTES = (1 + 2 * MAX_EXTENTS) * sizeof(double);
+
   std::array<Submission, CAPACITY> submissions;
   std::array<Completion, CAPACITY> completions;
 };
@@ -63,6 +68,9 @@ public:
   // Takes so many completions out of the batch and, if `fetch`, puts submissions into it: returns
   // how many. Looks for them for so long before it says that there are none.
   uint32_t exchange(uint32_t completions, bool fetch, uint32_t spin_us);
+
+  // Before the completion of an operation with an error: words for the client.
+  void explain(uint32_t operation, std::string text);
 
   // Memory of slots, side by side, of which one is `slot`. Lives as long as the bridge.
   struct Slab {

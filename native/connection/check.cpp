@@ -20,7 +20,8 @@ struct CommandRule {
 };
 
 const CommandRule *rule_of(uint16_t type) {
-  static constexpr CommandRule READ{0, 0, false, true, true, EINVAL};
+  static constexpr CommandRule READ{NBD_CMD_FLAG_DF, 0, false, true, true, EINVAL};
+  static constexpr CommandRule BLOCK_STATUS{NBD_CMD_FLAG_REQ_ONE, 0, false, true, false, EINVAL};
   static constexpr CommandRule WRITE{0, 0, true, true, true, ENOSPC};
   static constexpr CommandRule FLUSH{0, NBD_FLAG_SEND_FLUSH, false, false, false, EINVAL};
   static constexpr CommandRule TRIM{0, NBD_FLAG_SEND_TRIM, true, true, false, EINVAL};
@@ -44,6 +45,8 @@ const CommandRule *rule_of(uint16_t type) {
     return &CACHE;
   case NBD_CMD_WRITE_ZEROES:
     return &WRITE_ZEROES;
+  case NBD_CMD_BLOCK_STATUS:
+    return &BLOCK_STATUS;
   default:
     return nullptr;
   }
@@ -60,6 +63,8 @@ int check_flags(const RequestHeader &header, const CommandRule &rule, uint16_t f
   // FUA must be accepted on every command once it was offered: Linux sends it on flushes too.
   if ((header.flags & NBD_CMD_FLAG_FUA) != 0 && (facts & NBD_FLAG_SEND_FUA) == 0)
     return EINVAL;
+  if ((header.flags & NBD_CMD_FLAG_DF) != 0 && (facts & NBD_FLAG_SEND_DF) == 0)
+    return EINVAL;
   if ((header.flags & NBD_CMD_FLAG_FAST_ZERO) != 0 && (facts & NBD_FLAG_SEND_FAST_ZERO) == 0)
     return EINVAL;
   return 0;
@@ -69,7 +74,7 @@ int check_flags(const RequestHeader &header, const CommandRule &rule, uint16_t f
 
 int check_request(const RequestHeader &header, const ExportFacts &facts) {
   const CommandRule *rule = rule_of(header.type);
-  if (rule == nullptr)
+  if (rule == nullptr || (header.type == NBD_CMD_BLOCK_STATUS && !facts.has_contexts))
     return EINVAL;
   if (rule->modifies && (facts.transmission_flags & NBD_FLAG_READ_ONLY) != 0)
     return EPERM;

@@ -11,6 +11,7 @@ namespace asyncnbd::connection {
 struct ExportFacts {
   uint64_t size_bytes;
   uint16_t transmission_flags; // NBD_FLAG_*
+  bool has_contexts = false;   // of metadata, for NBD_CMD_BLOCK_STATUS
 };
 
 // 0, or the errno the client gets instead ("Request types", "Error values"). Not for NBD_CMD_DISC.

@@ -30,6 +30,8 @@ struct TransmissionSettings {
   std::chrono::milliseconds grace;
   uint64_t max_bytes;                          // in flight on this connection
   std::shared_ptr<MemoryBudget> server_budget; // in flight on all, or nullptr
+  bool structured_replies = false;             // negotiated
+  std::optional<uint32_t> allocation_context;  // base:allocation's id, if negotiated
 };
 
 class Connection final : public host::CallContext,
@@ -111,6 +113,7 @@ private:
   void count(const PendingRequest &request);
   std::chrono::milliseconds grace() const;
   void answer(PendingRequest *request);
+  void encode_tail(PendingRequest &request);
   void dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);
   void end();
@@ -118,6 +121,7 @@ private:
   void report_failure(const PendingRequest &request);
 
   ExportFacts facts_{};
+  uint32_t allocation_context_ = 0;
   std::atomic<int64_t> grace_ms_{0};
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
   std::shared_ptr<MemoryBudget> server_budget_;

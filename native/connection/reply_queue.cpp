@@ -17,18 +17,42 @@ constexpr size_t MAX_BUFFERS = 256; // well under IOV_MAX, and on the stack
 // that reads as fast as we send would keep it for ever.
 constexpr size_t TURN_BYTES = 512 << 10;
 
-size_t data_bytes(const PendingRequest &request) {
-  const bool has_data = request.type == wire::NBD_CMD_READ && request.error == 0;
-  return has_data ? request.length_bytes : 0;
+bool has_data(const PendingRequest &request) {
+  return request.type == wire::NBD_CMD_READ && request.error == 0;
+}
+
+// What follows the header, a read's data or `tail`.
+size_t tail_bytes(const PendingRequest &request) {
+  return has_data(request) ? request.length_bytes : request.tail.size();
+}
+
+// "Structured reply chunk message": a simple reply stays what success without data gets.
+size_t header_bytes(const PendingRequest &request) {
+  if (!request.is_structured)
+    return wire::SIMPLE_REPLY_BYTES;
+  if (request.error != 0)
+    return wire::ERROR_BYTES;
+  if (request.type == wire::NBD_CMD_READ)
+    return wire::OFFSET_DATA_BYTES;
+  return request.type == wire::NBD_CMD_BLOCK_STATUS ? wire::BLOCK_STATUS_BYTES
+                                                    : wire::SIMPLE_REPLY_BYTES;
 }
 
 size_t reply_bytes(const PendingRequest &request) {
-  return wire::SIMPLE_REPLY_BYTES + data_bytes(request);
+  return header_bytes(request) + tail_bytes(request);
 }
 
 void encode(const PendingRequest &request) {
-  wire::encode_simple_reply(request.reply, request.cookie,
-                            wire::error_from_errno(request.error, request.flags));
+  const uint32_t error = wire::error_from_errno(request.error, request.flags);
+  if (request.is_structured && error != 0)
+    wire::encode_error_chunk(request.reply, request.cookie, error, request.tail.size());
+  else if (request.is_structured && request.type == wire::NBD_CMD_READ)
+    wire::encode_data_chunk(request.reply, request.cookie, request.offset, request.length_bytes);
+  else if (request.is_structured && request.type == wire::NBD_CMD_BLOCK_STATUS)
+    wire::encode_status_chunk(request.reply, request.cookie, request.context,
+                              request.tail.size() / wire::EXTENT_BYTES);
+  else
+    wire::encode_simple_reply(request.reply, request.cookie, error);
 }
 
 // The pieces of memory to send, joined where they lie side by side.
@@ -41,15 +65,17 @@ public:
 
   // A reply without its first `skipped_bytes`.
   void add(const PendingRequest &request, size_t skipped_bytes) {
-    if (request.lent.data == nullptr || data_bytes(request) == 0) {
+    const bool is_lent = has_data(request) && request.lent.data != nullptr;
+    if (request.tail.empty() && !is_lent) {
       add(request.reply, reply_bytes(request), skipped_bytes);
       return;
     }
-    if (skipped_bytes < wire::SIMPLE_REPLY_BYTES)
-      add(request.reply, wire::SIMPLE_REPLY_BYTES, skipped_bytes);
-    const size_t header_bytes = wire::SIMPLE_REPLY_BYTES;
-    add(request.lent.data, request.length_bytes,
-        skipped_bytes > header_bytes ? skipped_bytes - header_bytes : 0);
+    const size_t header = header_bytes(request);
+    if (skipped_bytes < header)
+      add(request.reply, header, skipped_bytes);
+    const auto *tail =
+        is_lent ? request.lent.data : reinterpret_cast<const uint8_t *>(request.tail.data());
+    add(tail, tail_bytes(request), skipped_bytes > header ? skipped_bytes - header : 0);
   }
 
 private:
@@ -89,7 +115,10 @@ void PendingRequest::reset() {
   charged_bytes = 0;
   error = 0;
   reply_buffer = payload_buffer = nullptr;
-  is_borrowed = is_given_up = false;
+  is_borrowed = is_given_up = is_structured = false;
+  context = 0;
+  if (!tail.empty())
+    std::string().swap(tail); // it may be large, and is rare
 }
 
 void ReplyQueue::push(PendingRequest *request) {

@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <string>
 
 #include "backend/backend.hpp"
 #include "connection/buffers.hpp"
@@ -16,8 +17,13 @@ namespace asyncnbd::connection {
 // A request from its parsing until its reply has left.
 struct PendingRequest : backend::Request {
   uint64_t cookie;
-  int error;              // what the backend (or the check before it) said
-  uint8_t *reply;         // the reply's header; a read's data follows it at once unless it is lent
+  int error; // what the backend (or the check before it) said
+  // The reply's header; a read's data follows it at once unless it is lent, other tails lie in
+  // `tail`.
+  uint8_t *reply;
+  std::string tail;       // an error's words or the extents of a block status, encoded
+  bool is_structured;     // the client knows structured replies
+  uint32_t context;       // of a block status
   Buffer *reply_buffer;   // holds `reply`
   Buffer *payload_buffer; // holds a write's data, or nullptr
   uint32_t charged_bytes; // of the connection's memory budget

@@ -21,6 +21,10 @@ constexpr size_t MIN_RECEIVE_BYTES = 32 << 10;
 constexpr size_t CAUTIOUS_RECEIVE_BYTES = 4 << 10;
 // Plugins expect the alignment that malloc gives.
 constexpr size_t REPLY_ALIGNMENT = 16;
+// Enough for each kind of header, and a multiple of the alignment.
+constexpr size_t STRUCTURED_HEADER_ROOM = 32;
+static_assert(wire::OFFSET_DATA_BYTES >= wire::ERROR_BYTES &&
+              wire::OFFSET_DATA_BYTES >= wire::BLOCK_STATUS_BYTES);
 // What a request takes besides its data, roughly.
 constexpr uint32_t REQUEST_BYTES = 512;
 // After this, a connection without traffic gives back what it keeps to be fast.
@@ -33,10 +37,11 @@ constexpr auto STOP_GRACE = std::chrono::seconds(1);
 RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
                              const ExportFacts &facts, backend::Completer &completer,
                              Admission &admission, const std::atomic<bool> &stop_requested,
-                             unsigned spin_us, WhenFull when_full)
+                             unsigned spin_us, WhenFull when_full, bool structured_replies)
     : transport_(transport), replies_(replies), facts_(facts), completer_(completer),
       admission_(admission), stop_requested_(stop_requested), spinner_(spin_us),
-      when_full_(when_full), receive_limit_bytes_(INPUT_BYTES) {}
+      when_full_(when_full), structured_replies_(structured_replies),
+      receive_limit_bytes_(INPUT_BYTES) {}
 
 RequestReader::~RequestReader() {
   if (input_ != nullptr)
@@ -131,12 +136,18 @@ void RequestReader::recycle(PendingRequest *first, PendingRequest *last) {
 // Finds memory for the reply's header and the data behind it. Small replies share a buffer, one
 // behind the other, and leave as one piece.
 bool RequestReader::place_reply(PendingRequest *request, uint32_t data_bytes) {
-  const size_t needed = wire::SIMPLE_REPLY_BYTES + static_cast<size_t>(data_bytes);
+  // The header ends where the data begins, which keeps the alignment.
+  const size_t header_room =
+      structured_replies_ ? STRUCTURED_HEADER_ROOM : wire::SIMPLE_REPLY_BYTES;
+  const size_t header_start =
+      structured_replies_ ? STRUCTURED_HEADER_ROOM - wire::OFFSET_DATA_BYTES : 0;
+  request->is_structured = structured_replies_;
+  const size_t needed = header_room + data_bytes;
   if (needed > OUTPUT_BYTES) {
     request->reply_buffer = pool_.get(needed);
     if (request->reply_buffer == nullptr)
       return false;
-    request->reply = request->reply_buffer->data;
+    request->reply = request->reply_buffer->data + header_start;
   } else {
     if (output_ != nullptr && output_->is_exclusive())
       output_used_ = 0;
@@ -151,12 +162,12 @@ bool RequestReader::place_reply(PendingRequest *request, uint32_t data_bytes) {
     }
     output_->ref();
     request->reply_buffer = output_;
-    request->reply = output_->data + output_used_;
+    request->reply = output_->data + output_used_ + header_start;
     output_used_ += (needed + REPLY_ALIGNMENT - 1) & ~(REPLY_ALIGNMENT - 1);
     output_used_ = std::min(output_used_, output_->capacity_bytes);
   }
   if (data_bytes > 0)
-    request->data = request->reply + wire::SIMPLE_REPLY_BYTES;
+    request->data = request->reply - header_start + header_room;
   return true;
 }
 

@@ -32,7 +32,8 @@ public:
   // the socket is full, it goes on reading meanwhile.
   RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
                 backend::Completer &completer, Admission &admission,
-                const std::atomic<bool> &stop_requested, unsigned spin_us, WhenFull when_full);
+                const std::atomic<bool> &stop_requested, unsigned spin_us, WhenFull when_full,
+                bool structured_replies = false);
   ~RequestReader();
   RequestReader(const RequestReader &) = delete;
   RequestReader &operator=(const RequestReader &) = delete;
@@ -77,6 +78,7 @@ private:
   const std::atomic<bool> &stop_requested_;
   Spinner spinner_;
   const WhenFull when_full_;
+  const bool structured_replies_;
 
   BufferPool pool_;
   Buffer *input_ = nullptr; // bytes [begin_, end_) are received and not yet parsed

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <sys/eventfd.h>
 #include <unistd.h>
+#include <utility>
 #include <vector>
 
 #include "host/abi.hpp"
@@ -99,6 +100,11 @@ int current_error() {
 
 void clear_current_error() {
   thread_state().error = 0;
+  thread_state().error_message.clear();
+}
+
+std::string take_error_message() {
+  return std::exchange(thread_state().error_message, {});
 }
 
 uint64_t error_messages_on_this_thread() {

@@ -93,6 +93,9 @@ CallContext *current_context();
 int current_error();
 void clear_current_error();
 
+// The last nbdkit_error message of this thread since current_error was cleared; only once.
+std::string take_error_message();
+
 // Counts the nbdkit_error messages of this thread, to tell whether a callback that failed has
 // said why.
 uint64_t error_messages_on_this_thread();

@@ -61,6 +61,7 @@ void emit(const char *level, int syslog_priority, const std::string &text) {
 
 void emit_error(const std::string &text) {
   thread_state().error_messages++;
+  thread_state().error_message = text;
   emit("error", LOG_ERR, text);
 }
 

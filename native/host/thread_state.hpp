@@ -1,6 +1,8 @@
 // The thread-local half of context.hpp, for the files of this folder alone.
 #pragma once
 
+#include <string>
+
 #include "host/context.hpp"
 
 namespace asyncnbd::host {
@@ -9,6 +11,7 @@ struct ThreadState {
   CallContext *context = nullptr;
   int error = 0;
   uint64_t error_messages = 0;
+  std::string error_message; // the last, since the error was cleared
 };
 
 ThreadState &thread_state();

@@ -401,6 +401,44 @@ static int file_trim(void *opaque, uint32_t count, uint64_t offset, uint32_t fla
   return finish(handle, flags);
 }
 
+/* Holes as the file system knows them. A file that is written to meanwhile may have changed. */
+static int file_extents(void *opaque, uint32_t count, uint64_t offset, uint32_t flags,
+                        struct nbdkit_extents *extents) {
+  struct handle *handle = opaque;
+  const uint64_t end = offset + count;
+  while (offset < end) {
+    off_t data = lseek(handle->fd, (off_t)offset, SEEK_DATA);
+    if (data == -1 && errno == ENXIO) /* nothing but a hole from here on */
+      return nbdkit_add_extent(extents, offset, end - offset,
+                               NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO);
+    if (data == -1) {
+      nbdkit_error("lseek SEEK_DATA: %m");
+      return -1;
+    }
+    const uint64_t hole_end = (uint64_t)data;
+    if (hole_end > offset && nbdkit_add_extent(extents, offset, hole_end - offset,
+                                               NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO) == -1)
+      return -1;
+    off_t hole = lseek(handle->fd, data, SEEK_HOLE);
+    if (hole == -1) {
+      nbdkit_error("lseek SEEK_HOLE: %m");
+      return -1;
+    }
+    if (nbdkit_add_extent(extents, hole_end, (uint64_t)hole - hole_end, 0) == -1)
+      return -1;
+    offset = (uint64_t)hole;
+    if ((flags & NBDKIT_FLAG_REQ_ONE) != 0)
+      return 0;
+  }
+  return 0;
+}
+
+/* A block device has no holes to ask for. */
+static int file_can_extents(void *opaque) {
+  struct handle *handle = opaque;
+  return !handle->is_block_device && lseek(handle->fd, 0, SEEK_HOLE) != -1;
+}
+
 static int file_cache(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
   (void)flags;
   const struct handle *handle = opaque;
@@ -440,6 +478,8 @@ static struct nbdkit_plugin plugin = {
     .trim = file_trim,
     .zero = file_zero,
     .cache = file_cache,
+    .can_extents = file_can_extents,
+    .extents = file_extents,
     .errno_is_preserved = 1,
 };
 

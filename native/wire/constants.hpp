@@ -14,6 +14,22 @@ constexpr uint32_t NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
 constexpr size_t REQUEST_HEADER_BYTES = 28;
 constexpr size_t SIMPLE_REPLY_BYTES = 16;
 
+// "Structured reply chunk message", "Structured reply flags", "Structured reply types".
+constexpr uint32_t NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+constexpr uint16_t NBD_REPLY_FLAG_DONE = 1 << 0;
+constexpr uint16_t NBD_REPLY_TYPE_OFFSET_DATA = 1;
+constexpr uint16_t NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+constexpr uint16_t NBD_REPLY_TYPE_ERROR = (1 << 15) + 1;
+// Chunks without what is of variable length at their ends.
+constexpr size_t CHUNK_HEADER_BYTES = 20;
+constexpr size_t OFFSET_DATA_BYTES = CHUNK_HEADER_BYTES + 8;
+constexpr size_t BLOCK_STATUS_BYTES = CHUNK_HEADER_BYTES + 4;
+constexpr size_t ERROR_BYTES = CHUNK_HEADER_BYTES + 6;
+constexpr size_t EXTENT_BYTES = 8;
+
+// "NBD_REPLY_TYPE_BLOCK_STATUS": servers should not send more extents in a chunk.
+constexpr size_t MAX_EXTENTS = 1 << 20;
+
 // "Request types".
 constexpr uint16_t NBD_CMD_READ = 0;
 constexpr uint16_t NBD_CMD_WRITE = 1;

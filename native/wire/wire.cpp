@@ -38,6 +38,39 @@ void encode_simple_reply(uint8_t *bytes, uint64_t cookie, uint32_t error) {
   store(bytes + 8, cookie);
 }
 
+namespace {
+
+void encode_chunk(uint8_t *bytes, uint16_t type, uint64_t cookie, size_t payload_bytes) {
+  store(bytes, htobe32(NBD_STRUCTURED_REPLY_MAGIC));
+  store(bytes + 4, htobe16(NBD_REPLY_FLAG_DONE));
+  store(bytes + 6, htobe16(type));
+  store(bytes + 8, cookie);
+  store(bytes + 16, htobe32(static_cast<uint32_t>(payload_bytes)));
+}
+
+} // namespace
+
+void encode_data_chunk(uint8_t *bytes, uint64_t cookie, uint64_t offset, uint32_t data_bytes) {
+  encode_chunk(bytes, NBD_REPLY_TYPE_OFFSET_DATA, cookie, size_t{8} + data_bytes);
+  store(bytes + CHUNK_HEADER_BYTES, htobe64(offset));
+}
+
+void encode_status_chunk(uint8_t *bytes, uint64_t cookie, uint32_t context, size_t extents) {
+  encode_chunk(bytes, NBD_REPLY_TYPE_BLOCK_STATUS, cookie, 4 + extents * EXTENT_BYTES);
+  store(bytes + CHUNK_HEADER_BYTES, htobe32(context));
+}
+
+void encode_error_chunk(uint8_t *bytes, uint64_t cookie, uint32_t error, size_t message_bytes) {
+  encode_chunk(bytes, NBD_REPLY_TYPE_ERROR, cookie, 6 + message_bytes);
+  store(bytes + CHUNK_HEADER_BYTES, htobe32(error));
+  store(bytes + CHUNK_HEADER_BYTES + 4, htobe16(static_cast<uint16_t>(message_bytes)));
+}
+
+void encode_extent(uint8_t *bytes, uint32_t length_bytes, uint32_t flags) {
+  store(bytes, htobe32(length_bytes));
+  store(bytes + 4, htobe32(flags));
+}
+
 uint32_t error_from_errno(int error, uint16_t command_flags) {
   switch (error) {
   case 0:

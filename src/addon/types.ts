@@ -42,6 +42,8 @@ export interface NativeScriptBridge {
    * returns. Spins so long for them. If there are none, onWake is called when one has come.
    */
   exchange(completions: number, fetch: boolean, spinUs: number): number;
+  /** Before the completion of an operation with an error: words for the client. */
+  explain(operation: number, text: string): void;
   /** Submissions and completions. */
   batch(): [ArrayBuffer, ArrayBuffer];
   /** The memory around a slot. To be asked for once. */
@@ -63,7 +65,7 @@ export interface NativeExport {
   closeExport(): Promise<void>;
   /**
    * NBD_CMD_* and NBD_CMD_FLAG_*; `data` for a read, which fills it, and a write. Resolves with an
-   * errno, 0 for success.
+   * errno, 0 for success, or the extents of a block status: lengths and flags by turns.
    */
   request(
     command: number,
@@ -71,7 +73,7 @@ export interface NativeExport {
     offset: number,
     count: number,
     data?: Uint8Array,
-  ): Promise<number>;
+  ): Promise<number | number[]>;
   /** The last call, with no export open. */
   release(): void;
 }
@@ -93,6 +95,8 @@ export interface Capabilities {
   readonly canFua: boolean;
   readonly canMultiConn: boolean;
   readonly canCache: boolean;
+  /** It knows of holes and zeroes; if not, all counts as data. */
+  readonly canExtents: boolean;
 }
 
 export interface OpenedExport extends Capabilities {
@@ -165,6 +169,10 @@ export interface TransmissionSettings {
   readonly graceMs: number;
   /** Of this connection's requests. */
   readonly maxInFlightBytes: number;
+  /** Negotiated. */
+  readonly structuredReplies: boolean;
+  /** The id of base:allocation, if negotiated. */
+  readonly allocationContext: number | undefined;
 }
 
 /** Starts paused. Owns its descriptor. */

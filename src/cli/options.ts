@@ -152,14 +152,14 @@ export const OPTIONS: readonly OptionSpec[] = [
     name: "no-sr",
     aliases: ["no-structured-replies"],
     group: "serve",
-    help: "Refuse structured replies (they always are, for now)",
+    help: "Refuse structured replies, and with them meta contexts",
   },
   {
     name: "no-mc",
     isAddition: true,
     aliases: ["no-meta-contexts"],
     group: "serve",
-    help: "Refuse meta contexts (they always are, for now)",
+    help: "Refuse meta contexts, which tell clients of holes and zeroes",
   },
   {
     name: "tls",

@@ -64,6 +64,8 @@ export function parseConfig(
     graceMs: Math.round(delayMs(given, "grace", MAX_GRACE_MS) ?? DEFAULT_GRACE_MS),
     handshakeTimeoutMs: handshakeTimeout(given),
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,
+    structuredReplies: !given.has("no-sr"),
+    metaContexts: !given.has("no-mc"),
     background: !stays,
     runCommand: given.last("run"),
     pidFile: absolute(given.last("pidfile")),

@@ -35,6 +35,8 @@ export interface Config {
   readonly graceMs: number; // how long requests without an answer delay the end of a connection
   readonly handshakeTimeoutMs: number;
   readonly handshakeFlagsMask: number;
+  readonly structuredReplies: boolean; // offered
+  readonly metaContexts: boolean;
   readonly background: boolean;
   readonly runCommand: string | undefined;
   readonly pidFile: string | undefined;

@@ -19,11 +19,15 @@ export const NBD_OPT_ABORT = 2;
 export const NBD_OPT_LIST = 3;
 export const NBD_OPT_INFO = 6;
 export const NBD_OPT_GO = 7;
+export const NBD_OPT_STRUCTURED_REPLY = 8;
+export const NBD_OPT_LIST_META_CONTEXT = 9;
+export const NBD_OPT_SET_META_CONTEXT = 10;
 
 // "Option reply types".
 export const NBD_REP_ACK = 1;
 export const NBD_REP_SERVER = 2;
 export const NBD_REP_INFO = 3;
+export const NBD_REP_META_CONTEXT = 4;
 export const NBD_REP_FLAG_ERROR = 2 ** 31;
 export const NBD_REP_ERR_UNSUP = NBD_REP_FLAG_ERROR + 1;
 export const NBD_REP_ERR_INVALID = NBD_REP_FLAG_ERROR + 3;
@@ -45,9 +49,13 @@ export const NBD_FLAG_SEND_FUA = 1 << 3;
 export const NBD_FLAG_ROTATIONAL = 1 << 4;
 export const NBD_FLAG_SEND_TRIM = 1 << 5;
 export const NBD_FLAG_SEND_WRITE_ZEROES = 1 << 6;
+export const NBD_FLAG_SEND_DF = 1 << 7;
 export const NBD_FLAG_CAN_MULTI_CONN = 1 << 8;
 export const NBD_FLAG_SEND_CACHE = 1 << 10;
 export const NBD_FLAG_SEND_FAST_ZERO = 1 << 11;
+
+// "Metadata querying".
+export const BASE_ALLOCATION = "base:allocation";
 
 /** "Conventions": no string is longer. */
 export const MAX_STRING_BYTES = 4096;

@@ -15,7 +15,13 @@ export type Effect =
 
 /** How a handshake ends. */
 export type Outcome =
-  | { readonly kind: "transmit"; readonly flags: number }
+  | {
+      readonly kind: "transmit";
+      readonly flags: number;
+      readonly structuredReplies: boolean;
+      /** The id of base:allocation, if it was selected. */
+      readonly allocationContext: number | undefined;
+    }
   | { readonly kind: "close"; readonly reason: string };
 
 /** A part of the machine: asks for effects, returns T. */

@@ -15,13 +15,10 @@ import {
 } from "./constants.js";
 import { HandshakeEnd, type Outcome, read, type Step, send, skip } from "./effects.js";
 import { optionHandlers } from "./options/index.js";
-import type { Negotiation } from "./options/option.js";
+import type { HandshakeSettings, Negotiation } from "./options/option.js";
 import { optionReply } from "./replies.js";
 
-export interface HandshakeSettings {
-  /** Which of the global flags to offer: a mask for tests of clients. */
-  readonly handshakeFlagsMask: number;
-}
+export type { HandshakeSettings } from "./options/option.js";
 
 /** A client has no business to send more options than this. */
 const MAX_OPTIONS = 1024;
@@ -61,6 +58,9 @@ function* greet(settings: HandshakeSettings): Step<Negotiation> {
   return {
     isFixedNewstyle: (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0,
     sendsZeroes: (flags & NBD_FLAG_C_NO_ZEROES) === 0,
+    settings,
+    structuredReplies: false,
+    contexts: undefined,
   };
 }
 

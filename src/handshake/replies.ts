@@ -8,6 +8,7 @@ import {
   NBD_INFO_NAME,
   NBD_REP_INFO,
   NBD_REP_MAGIC,
+  NBD_REP_META_CONTEXT,
   NBD_REP_SERVER,
 } from "./constants.js";
 
@@ -34,6 +35,12 @@ export function serverReply(option: number, entry: ExportEntry): Uint8Array {
   ]);
   data.writeUInt32BE(name.length, 0);
   return optionReply(option, NBD_REP_SERVER, data);
+}
+
+export function metaContextReply(option: number, id: number, name: string): Uint8Array {
+  const data = Buffer.concat([new Uint8Array(4), Buffer.from(name)]);
+  data.writeUInt32BE(id, 0);
+  return optionReply(option, NBD_REP_META_CONTEXT, data);
 }
 
 function infoReply(option: number, info: number, payload: Uint8Array): Uint8Array {

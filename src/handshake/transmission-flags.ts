@@ -7,6 +7,7 @@ import {
   NBD_FLAG_READ_ONLY,
   NBD_FLAG_ROTATIONAL,
   NBD_FLAG_SEND_CACHE,
+  NBD_FLAG_SEND_DF,
   NBD_FLAG_SEND_FAST_ZERO,
   NBD_FLAG_SEND_FLUSH,
   NBD_FLAG_SEND_FUA,
@@ -15,7 +16,7 @@ import {
 } from "./constants.js";
 
 /** See "Transmission flags" in the specification. */
-export function transmissionFlags(capabilities: Capabilities): number {
+export function transmissionFlags(capabilities: Capabilities, structuredReplies = false): number {
   const { canWrite } = capabilities;
   const offered: [boolean, number][] = [
     [true, NBD_FLAG_HAS_FLAGS],
@@ -25,6 +26,7 @@ export function transmissionFlags(capabilities: Capabilities): number {
     [capabilities.isRotational, NBD_FLAG_ROTATIONAL],
     [canWrite && capabilities.canTrim, NBD_FLAG_SEND_TRIM],
     [canWrite && capabilities.canZero, NBD_FLAG_SEND_WRITE_ZEROES],
+    [structuredReplies, NBD_FLAG_SEND_DF],
     [capabilities.canMultiConn, NBD_FLAG_CAN_MULTI_CONN],
     [capabilities.canCache, NBD_FLAG_SEND_CACHE],
     [canWrite && capabilities.canZero && capabilities.canFastZero, NBD_FLAG_SEND_FAST_ZERO],

@@ -277,6 +277,8 @@ function callbacksOf(
   const { pwrite, flush, trim, zero } = plugin;
   return {
     canCache: () => "native",
+    // What is written back later is no hole, whatever the plugin knows.
+    ...(mode !== "writethrough" && { canExtents: () => false }),
     pread: (handle: Handle, buf: Buffer, offset: number, request: RequestInfo) =>
       handle.state.read(buf, offset, behindOf(handle, request)),
     cache: (handle: Handle, count: number, offset: number, request: RequestInfo) =>

@@ -2,9 +2,17 @@
 
 import { addon } from "../addon/load.js";
 import type { NativeExport, NativePlugin, NativeSession, OpenedExport } from "../addon/types.js";
-import type { ClientInfo, Plugin, RequestInfo, Support, WriteInfo } from "./script/definition.js";
+import type {
+  ClientInfo,
+  Extent,
+  ExtentsInfo,
+  Plugin,
+  RequestInfo,
+  Support,
+  WriteInfo,
+} from "./script/definition.js";
 import { loggedFailure } from "./script/errno.js";
-import { FLAG_FAST_ZERO, FLAG_FUA, FLAG_NO_HOLE } from "./script/export.js";
+import { FLAG_FAST_ZERO, FLAG_FUA, FLAG_NO_HOLE, FLAG_REQ_ONE } from "./script/export.js";
 import { SESSION } from "./script/session.js";
 import type { ServedPlugin } from "./served-plugin.js";
 
@@ -17,6 +25,7 @@ const FLUSH = 3;
 const TRIM = 4;
 const CACHE = 5;
 const WRITE_ZEROES = 6;
+const BLOCK_STATUS = 7;
 
 interface Handle {
   readonly native: NativeExport;
@@ -41,7 +50,25 @@ async function request(
   data?: Buffer,
 ): Promise<void> {
   const errno = await native.request(command, flags, offset, count, data);
-  if (errno !== 0) throw loggedFailure(errno);
+  if (typeof errno === "number" && errno !== 0) throw loggedFailure(errno);
+}
+
+async function extents(
+  { native }: Handle,
+  count: number,
+  offset: number,
+  { reqOne }: ExtentsInfo,
+): Promise<Extent[]> {
+  const answer = await native.request(BLOCK_STATUS, reqOne ? FLAG_REQ_ONE : 0, offset, count);
+  if (typeof answer === "number") throw loggedFailure(answer);
+  const list: Extent[] = [];
+  let at = offset;
+  for (let i = 0; i < answer.length; i += 2) {
+    const [length = 0, state = 0] = answer.slice(i, i + 2);
+    list.push({ offset: at, length, hole: (state & 1) !== 0, zero: (state & 2) !== 0 });
+    at += length;
+  }
+  return list;
 }
 
 /** What the plugin is asked of an open export; it has answered when it was opened. */
@@ -54,6 +81,7 @@ const capabilities = {
   canFastZero: ({ opened }: Handle) => opened.canFastZero,
   canFua: ({ opened }: Handle) => support(opened.canFua),
   canCache: ({ opened }: Handle) => support(opened.canCache),
+  canExtents: ({ opened }: Handle) => opened.canExtents,
   canMultiConn: ({ opened }: Handle) => opened.canMultiConn,
   isRotational: ({ opened }: Handle) => opened.isRotational,
 };
@@ -78,6 +106,7 @@ const requests = {
   },
   cache: (handle: Handle, count: number, offset: number) =>
     request(handle, CACHE, 0, offset, count),
+  extents,
 };
 
 /** Native code takes care of the thread model, and of what stands in for missing callbacks. */

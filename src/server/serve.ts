@@ -100,6 +100,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       graceMs: options.graceMs ?? DEFAULT_GRACE_MS,
       handshakeTimeoutMs: options.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS,
       handshakeFlagsMask: ALL_HANDSHAKE_FLAGS,
+      structuredReplies: true,
+      metaContexts: true,
     };
     this.#server = new Server(plugin, settings, () => void this.close(), {
       onConnection: (number) => this.emit("connection", number),

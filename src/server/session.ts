@@ -56,8 +56,7 @@ export class Session implements ServedClient {
       if (outcome.kind === "transmit") {
         this.#exportIsOpen = false; // the connection's to close, from here on
         this.#calls.beforeStart?.();
-        const { maxConnectionInFlightBytes: maxInFlightBytes, ...settings } = this.#settings;
-        this.#counts = await this.#native.start(outcome.flags, { ...settings, maxInFlightBytes });
+        this.#counts = await this.#transmit(outcome);
       } else {
         this.#settings.debug(`handshake ended: ${outcome.reason}`);
       }
@@ -65,6 +64,19 @@ export class Session implements ServedClient {
       if (this.#exportIsOpen) await this.#calls.closeExport();
       this.#native.abort();
     }
+  }
+
+  #transmit(agreed: Outcome & { kind: "transmit" }): Promise<RequestCounts> {
+    const { threads, spinUs, graceMs, maxConnectionInFlightBytes } = this.#settings;
+    const { flags, structuredReplies, allocationContext } = agreed;
+    return this.#native.start(flags, {
+      threads,
+      spinUs,
+      graceMs,
+      maxInFlightBytes: maxConnectionInFlightBytes,
+      structuredReplies,
+      allocationContext,
+    });
   }
 
   stop(graceMs: number): void {

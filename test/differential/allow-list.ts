@@ -71,16 +71,6 @@ export const OPTION_DIFFERENCES: Readonly<Record<string, Difference<number>>> = 
 
 /** Fields of nbdinfo's JSON, for a writable disk of a plugin that states no block sizes. */
 export const EXPORT_DIFFERENCES: Readonly<Record<string, Difference<unknown>>> = {
-  can_df: {
-    nbdkit: true,
-    asyncnbd: false,
-    why: "the flag goes with structured replies, which are not supported yet",
-  },
-  contexts: {
-    nbdkit: ["base:allocation"],
-    asyncnbd: undefined,
-    why: "meta contexts are not supported yet",
-  },
   block_size_minimum: {
     nbdkit: undefined,
     asyncnbd: 1,

@@ -81,6 +81,50 @@ TEST_CASE("replies leave in the order in which they were pushed") {
   CHECK(sending.sent == 1000);
 }
 
+TEST_CASE("structured replies of each kind leave as one stream, however little is sent at once") {
+  Sending sending;
+  std::deque<OwnRequest> requests;
+  const std::string words(3000, 'w');
+  const std::string extents(wire::EXTENT_BYTES * 500, 'e');
+  for (uint64_t i = 0; i < 40; i++) {
+    OwnRequest &request = requests.emplace_back(i, i % 4 == 0);
+    request.is_structured = true;
+    request.data = request.memory + 32;
+    request.reply = request.data - wire::OFFSET_DATA_BYTES;
+    if (i % 4 == 1)
+      request.type = wire::NBD_CMD_BLOCK_STATUS;
+    if (i % 4 == 1)
+      request.tail = extents;
+    if (i % 4 == 2) {
+      request.error = EIO;
+      request.tail = words;
+    }
+    sending.queue.push(&request);
+  }
+  std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
+  for (uint64_t i = 0; i < 40; i++) {
+    uint8_t header[wire::OFFSET_DATA_BYTES];
+    const size_t header_bytes[] = {wire::OFFSET_DATA_BYTES, wire::BLOCK_STATUS_BYTES,
+                                   wire::ERROR_BYTES, wire::SIMPLE_REPLY_BYTES};
+    REQUIRE(read_all(sending.sockets.client, header, header_bytes[i % 4]));
+    CHECK(header[3] == (i % 4 == 3 ? 0x98 : 0xef));
+    std::string tail(i % 4 == 0   ? 8
+                     : i % 4 == 1 ? extents.size()
+                     : i % 4 == 2 ? words.size()
+                                  : 0,
+                     ' ');
+    if (!tail.empty()) // it would wait for more
+      REQUIRE(read_all(sending.sockets.client, tail.data(), tail.size()));
+    if (i % 4 == 1)
+      CHECK(tail == extents);
+    if (i % 4 == 2)
+      CHECK(tail == words);
+  }
+  sender.join();
+  CHECK(sending.queue.pending_bytes() == 0);
+  CHECK(sending.sent == 40);
+}
+
 TEST_CASE("replies of many threads arrive once each, with their own data") {
   constexpr uint64_t THREADS = 8;
   constexpr uint64_t EACH = 5000;

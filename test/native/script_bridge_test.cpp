@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cerrno>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <thread>
 #include <vector>
@@ -46,6 +47,7 @@ struct Script {
   uint32_t pending = 0;
   int mismatches = 0;
   int closes = 0;
+  std::vector<double> extents; // the answer to a block status
 
   void answer(const ScriptBatch::Submission &submission) {
     if (submission.slot != ScriptBatch::NO_SLOT) {
@@ -53,7 +55,9 @@ struct Script {
       uint8_t *data =
           slab.data + static_cast<size_t>(submission.slot - slab.first_slot) * slab.slot_bytes;
       const auto byte = static_cast<uint8_t>(submission.offset);
-      if (submission.command == wire::NBD_CMD_READ)
+      if (submission.command == wire::NBD_CMD_BLOCK_STATUS)
+        memcpy(data, extents.data(), extents.size() * sizeof(double));
+      else if (submission.command == wire::NBD_CMD_READ)
         memset(data, byte, submission.length_bytes);
       else
         mismatches += data[0] != byte || data[submission.length_bytes - 1] != byte;
@@ -108,7 +112,9 @@ TEST_CASE("a script that sleeps is woken once, and not while it is awake") {
   ScriptBackend backend(script.bridge, 0, {});
   Client client;
   std::vector<uint8_t> data(8);
-  std::vector<Request> requests(3, request_of(client, wire::NBD_CMD_READ, 0, data));
+  std::vector<Request> requests;
+  for (int i = 0; i < 3; i++)
+    requests.push_back(request_of(client, wire::NBD_CMD_READ, 0, data));
   for (Request &request : requests)
     backend.submit(request);
   CHECK(script.wakes == 1);
@@ -191,4 +197,37 @@ TEST_CASE("several connections at once: every request is answered once, close co
   CHECK(answered == THREADS * ROUNDS * static_cast<int>(DEPTH));
   CHECK(script.mismatches == 0);
   CHECK(script.closes == THREADS);
+}
+
+TEST_CASE("extents come back from the script, and what makes no sense is an error") {
+  Script script;
+  ScriptBackend backend(script.bridge, 0, {});
+  Client client;
+  std::vector<uint8_t> none;
+  auto ask = [&](std::vector<double> answer) {
+    script.extents = std::move(answer);
+    Request request = request_of(client, wire::NBD_CMD_BLOCK_STATUS, 0, none);
+    const int failed = client.failed;
+    backend.submit(request);
+    while (script.turn() > 0) {
+    }
+    script.turn();
+    return client.failed == failed ? std::move(request.extents) : nullptr;
+  };
+  auto extents = ask({2, 4096, 0, 8192, 3});
+  REQUIRE(extents != nullptr);
+  REQUIRE(extents->size() == 2);
+  CHECK(extents->at(0).length_bytes == 4096);
+  CHECK(extents->at(1).flags == 3);
+  const double nan = std::numeric_limits<double>::quiet_NaN();
+  for (std::vector<double> wrong : std::vector<std::vector<double>>{{0},
+                                                                    {-1},
+                                                                    {nan},
+                                                                    {1e9},
+                                                                    {1, 0, 0},
+                                                                    {1, nan, 0},
+                                                                    {1, 1e300, 0},
+                                                                    {1, 1, -1},
+                                                                    {1, 1, 1e10}})
+    CHECK(ask(wrong) == nullptr);
 }

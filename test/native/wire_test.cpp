@@ -38,6 +38,32 @@ TEST_CASE("a reply carries the cookie's bytes as they came, and the error in net
   CHECK(memcmp(reply, expected, sizeof expected) == 0);
 }
 
+TEST_CASE("chunks of structured replies, byte for byte") {
+  const uint64_t cookie = htobe64(0x0102030405060708);
+  uint8_t data[OFFSET_DATA_BYTES];
+  encode_data_chunk(data, cookie, 0x1122334455667788, 4096);
+  const uint8_t expected_data[] = {0x66, 0x8e, 0x33, 0xef, 0,    1,    0,    1,   1,    2,
+                                   3,    4,    5,    6,    7,    8,    0,    0,   0x10, 8,
+                                   0x11, 0x22, 0x33, 0x44, 0x55, 0x66, 0x77, 0x88};
+  static_assert(sizeof expected_data == OFFSET_DATA_BYTES);
+  CHECK(memcmp(data, expected_data, sizeof data) == 0);
+
+  uint8_t status[BLOCK_STATUS_BYTES + EXTENT_BYTES];
+  encode_status_chunk(status, cookie, 9, 1);
+  encode_extent(status + BLOCK_STATUS_BYTES, 0x10000, 3);
+  const uint8_t expected_status[] = {0x66, 0x8e, 0x33, 0xef, 0, 1, 0, 5, 1, 2, 3, 4, 5, 6, 7, 8,
+                                     0,    0,    0,    12,   0, 0, 0, 9, 0, 1, 0, 0, 0, 0, 0, 3};
+  static_assert(sizeof expected_status == sizeof status);
+  CHECK(memcmp(status, expected_status, sizeof status) == 0);
+
+  uint8_t error[ERROR_BYTES];
+  encode_error_chunk(error, cookie, NBD_ENOSPC, 300);
+  const uint8_t expected_error[] = {0x66, 0x8e, 0x33, 0xef, 0, 1, 0x80, 1, 1, 2, 3,  4, 5,
+                                    6,    7,    8,    0,    0, 1, 0x32, 0, 0, 0, 28, 1, 0x2c};
+  static_assert(sizeof expected_error == ERROR_BYTES);
+  CHECK(memcmp(error, expected_error, sizeof error) == 0);
+}
+
 TEST_CASE("only errors of the specification reach a client") {
   const struct {
     int error;

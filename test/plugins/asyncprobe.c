@@ -342,6 +342,21 @@ __attribute__((unused)) static int probe_async_cache(void *conn, uint64_t reqid,
   return start((struct pending){NULL, conn, reqid, CACHE, NULL, count, offset, {0, 0}});
 }
 
+/* Every other region is a hole. The list is filled at once, and answered in the region's way. */
+__attribute__((unused)) static int probe_async_extents(void *conn, uint64_t reqid, void *handle,
+                                                       uint32_t count, uint64_t offset,
+                                                       uint32_t flags,
+                                                       struct nbdkit_extents *extents) {
+  (void)handle;
+  write_log("async extents count=%u flags=%u\n", count, flags);
+  for (uint64_t at = offset - offset % REGION_BYTES; at < offset + count; at += REGION_BYTES) {
+    const uint32_t type = at / REGION_BYTES % 2 ? NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO : 0;
+    if (nbdkit_add_extent(extents, at, REGION_BYTES, type) == -1)
+      return -1;
+  }
+  return start((struct pending){NULL, conn, reqid, CACHE, NULL, count, offset, {0, 0}});
+}
+
 /* ---- what is the same for the synchronous callbacks ---------------------------------------- */
 
 /* Only for servers that have no asynchronous model. */
@@ -426,6 +441,7 @@ static struct nbdkit_plugin plugin = {
     .async_trim = probe_async_trim,
     .async_zero = probe_async_zero,
     .async_cache = probe_async_cache,
+    .async_extents = probe_async_extents,
 #endif
 };
 

@@ -10,6 +10,7 @@ export const IHAVEOPT = 0x49484156454f5054n;
 export const OPTION_REPLY_MAGIC = 0x0003e889045565a9n;
 export const REQUEST_MAGIC = 0x25609513;
 export const SIMPLE_REPLY_MAGIC = 0x67446698;
+export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
 
 export interface OptionReply {
   readonly option: number;
@@ -20,6 +21,14 @@ export interface OptionReply {
 export interface Reply {
   readonly error: number;
   readonly cookie: bigint;
+}
+
+/** A chunk of a structured reply. */
+export interface Chunk {
+  readonly flags: number;
+  readonly type: number;
+  readonly cookie: bigint;
+  readonly payload: Buffer;
 }
 
 export interface RequestFields {
@@ -163,6 +172,18 @@ export class RawClient {
     const header = await this.read(16);
     if (header.readUInt32BE(0) !== SIMPLE_REPLY_MAGIC) throw new Error("no simple reply");
     return { error: header.readUInt32BE(4), cookie: header.readBigUInt64BE(8) };
+  }
+
+  /** Of a structured reply, with all of its payload. */
+  async readChunk(): Promise<Chunk> {
+    const header = await this.read(20);
+    if (header.readUInt32BE(0) !== STRUCTURED_REPLY_MAGIC) throw new Error("no structured reply");
+    return {
+      flags: header.readUInt16BE(4),
+      type: header.readUInt16BE(6),
+      cookie: header.readBigUInt64BE(8),
+      payload: await this.read(header.readUInt32BE(16)),
+    };
   }
 
   /** Sends one request that carries no data back, and awaits its reply. Returns the error. */

@@ -3,7 +3,7 @@
 import { MAX_STRING_BYTES } from "../constants.js";
 import { HandshakeEnd, openExport, send } from "../effects.js";
 import { transmissionFlags } from "../transmission-flags.js";
-import { decodeName, type OptionHandler } from "./option.js";
+import { decodeName, type OptionHandler, transmit } from "./option.js";
 
 const REPLY_BYTES = 10;
 const ZEROES_BYTES = 124;
@@ -17,11 +17,11 @@ export const exportName: OptionHandler = {
     const opened = yield* openExport(name);
     if (opened === null) throw new HandshakeEnd(`export "${name}" cannot be opened`);
 
-    const flags = transmissionFlags(opened);
+    const flags = transmissionFlags(opened, negotiation.structuredReplies);
     const reply = Buffer.alloc(REPLY_BYTES + (negotiation.sendsZeroes ? ZEROES_BYTES : 0));
     reply.writeBigUInt64BE(opened.sizeBytes, 0);
     reply.writeUInt16BE(flags, 8);
     yield* send(reply);
-    return { kind: "transmit", flags };
+    return transmit(negotiation, name, flags);
   },
 };

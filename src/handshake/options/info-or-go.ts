@@ -22,7 +22,7 @@ import {
 } from "../effects.js";
 import { blockSizeInfo, descriptionInfo, exportInfo, nameInfo, optionReply } from "../replies.js";
 import { transmissionFlags } from "../transmission-flags.js";
-import { decodeName, type OptionHandler } from "./option.js";
+import { decodeName, type OptionHandler, transmit } from "./option.js";
 
 const MAX_INFO_REQUESTS = 0xffff;
 
@@ -37,7 +37,7 @@ interface InfoRequest {
 export const infoOrGo: OptionHandler = {
   maxBytes: 4 + MAX_STRING_BYTES + 2 + 2 * MAX_INFO_REQUESTS,
 
-  *answer(_negotiation, option, data) {
+  *answer(negotiation, option, data) {
     const request = decode(data);
     if (request === undefined) {
       yield* refuse(option, NBD_REP_ERR_INVALID, "malformed export name or list of infos");
@@ -48,7 +48,7 @@ export const infoOrGo: OptionHandler = {
       yield* refuse(option, NBD_REP_ERR_UNKNOWN, `export "${request.name}" cannot be opened`);
       return undefined;
     }
-    const flags = transmissionFlags(opened);
+    const flags = transmissionFlags(opened, negotiation.structuredReplies);
     const infos = yield* describe(option, request, opened, flags);
     if (infos === undefined) {
       yield* closeExport();
@@ -56,7 +56,7 @@ export const infoOrGo: OptionHandler = {
       return undefined;
     }
     yield* send(Buffer.concat([...infos, optionReply(option, NBD_REP_ACK)]));
-    if (option === NBD_OPT_GO) return { kind: "transmit", flags };
+    if (option === NBD_OPT_GO) return transmit(negotiation, request.name, flags);
     yield* closeExport();
     return undefined;
   },

@@ -8,6 +8,25 @@ export interface Negotiation {
   readonly isFixedNewstyle: boolean;
   /** After NBD_OPT_EXPORT_NAME, 124 zeroes follow the flags. */
   readonly sendsZeroes: boolean;
+  readonly settings: HandshakeSettings;
+  structuredReplies: boolean;
+  /** Selected last, for the export of this name as the client gave it. */
+  contexts: { readonly exportName: string; readonly allocation: number } | undefined;
+}
+
+export interface HandshakeSettings {
+  /** Which of the global flags to offer: a mask for tests of clients. */
+  readonly handshakeFlagsMask: number;
+  /** Offer structured replies, and with them meta contexts. */
+  readonly structuredReplies: boolean;
+  readonly metaContexts: boolean;
+}
+
+/** The end of a handshake that has chosen an export, by the name that the client gave. */
+export function transmit(negotiation: Negotiation, exportName: string, flags: number): Outcome {
+  const { structuredReplies, contexts } = negotiation;
+  const allocationContext = contexts?.exportName === exportName ? contexts.allocation : undefined;
+  return { kind: "transmit", flags, structuredReplies, allocationContext };
 }
 
 export interface OptionHandler {

@@ -6,7 +6,7 @@ import * as threads from "node:worker_threads";
 import { addon } from "../../addon/load.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
 import { describeThrown, errnoOf, failure, isLogged } from "./errno.js";
-import type { Pending, ScriptExport } from "./export.js";
+import { MAX_EXTENTS, type Pending, type ScriptExport } from "./export.js";
 
 // Commands (NBD_CMD_*), and what happens to connections (SCRIPT_* of script_bridge.hpp).
 const READ = 0;
@@ -15,6 +15,7 @@ const FLUSH = 3;
 const TRIM = 4;
 const CACHE = 5;
 const WRITE_ZEROES = 6;
+const BLOCK_STATUS = 7;
 const CLIENT_GONE = 0x8000;
 const CLOSE = 0x8001;
 
@@ -26,6 +27,7 @@ const COMPLETION_WORDS = 2;
 const KEEPS_SLOT = 1 << 16;
 const FREES_SLOT = 2 << 16;
 const NO_SLOT = 0xffffffff;
+const EXTENTS_BYTES = 8 * (1 + 2 * MAX_EXTENTS);
 
 /** So long batches may follow each other before timers and other events have their turn. */
 const MAX_BUSY_MS = 1;
@@ -190,6 +192,8 @@ export class ScriptBridge {
         return opened.cache(length, offset);
       case WRITE_ZEROES:
         return opened.zero(length, offset, flags);
+      case BLOCK_STATUS:
+        return opened.extents(this.#view(slot, EXTENTS_BYTES), length, offset, flags);
       case CLIENT_GONE:
         opened.onClientGone();
         return undefined;
@@ -254,6 +258,8 @@ export class ScriptBridge {
   #fail(operation: number, error: unknown, tracked?: Tracked): void {
     if (tracked !== undefined && !this.#settle(tracked)) return;
     this.#logFailure(error);
+    const text = error instanceof Error ? error.message : "";
+    if (text !== "") this.native.explain(operation, text);
     this.#complete(operation, errnoOf(error));
   }
 
@@ -288,6 +294,7 @@ export class ScriptBridge {
     tracked.isAnswered = true;
     const { name, requestTimeoutMs } = tracked.opened.plugin;
     this.#logFailure(failure("ETIMEDOUT", `${name} has not answered in ${requestTimeoutMs} ms`));
+    this.native.explain(tracked.operation, `no answer in ${requestTimeoutMs} ms`);
     this.#complete(tracked.operation, errnoOf(undefined) | KEEPS_SLOT);
   }
 

@@ -12,6 +12,13 @@ export const FLAG_NO_HOLE = 2;
 export const FLAG_REQ_ONE = 8;
 export const FLAG_FAST_ZERO = 16;
 
+/** How many the answer to one block status may have: ScriptBatch of script_bridge.hpp. */
+export const MAX_EXTENTS = 2048;
+
+// NBD_STATE_*
+const STATE_HOLE = 1;
+const STATE_ZERO = 2;
+
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;
 
@@ -160,6 +167,37 @@ export class ScriptExport {
   cache(count: number, offset: number): Pending {
     if (this.capabilities.cache === "emulate") return this.#cacheByReading(count, offset);
     return this.plugin.cache?.(this.handle, count, offset, new Info(this, 0)) as Pending;
+  }
+
+  /** Writes to `answer` as ScriptBatch has it: a count, then a length and flags for each. */
+  async extents(answer: Buffer, count: number, offset: number, flags: number): Promise<void> {
+    const values = new Float64Array(answer.buffer, answer.byteOffset, 1 + 2 * MAX_EXTENTS);
+    let extents = 0;
+    let end = offset;
+    const add = (length: number, state: number): void => {
+      const last = 2 * extents;
+      end += length;
+      if (extents > 0 && values[last] === state)
+        values[last - 1] = (values[last - 1] ?? 0) + length;
+      else values.set([length, state], 1 + 2 * extents++);
+    };
+    if (!this.capabilities.canExtents) add(count, 0);
+    else {
+      const info = new Info(this, flags);
+      const size = Number(this.capabilities.sizeBytes);
+      const given = await this.plugin.extents?.(this.handle, count, offset, info);
+      for await (const extent of given ?? []) {
+        if (!(extent.length >= 0) || extent.offset > end)
+          throw new Error(`extents: one begins at ${extent.offset}, where ${end} was due`);
+        const length = Math.min(extent.offset + extent.length, size) - end;
+        const state = (extent.hole ? STATE_HOLE : 0) | (extent.zero ? STATE_ZERO : 0);
+        if (length > 0) add(length, state);
+        const isEnough = extents === MAX_EXTENTS || (info.reqOne && extents > 0);
+        if (isEnough || end >= offset + count) break;
+      }
+      if (extents === 0) throw new Error(`extents: none for offset ${offset}`);
+    }
+    values[0] = extents;
   }
 
   /** The flags for a callback: without FUA unless it sees to that itself. */

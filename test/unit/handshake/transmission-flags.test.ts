@@ -13,6 +13,7 @@ const NOTHING: Capabilities = {
   canFua: false,
   canMultiConn: false,
   canCache: false,
+  canExtents: false,
 };
 
 const HAS_FLAGS = 1;
