@@ -42,6 +42,10 @@ Napi::Value listen_unix(const Napi::CallbackInfo &info) {
   return to_js(info.Env(), transport::listen_unix(info[0].As<Napi::String>()));
 }
 
+Napi::Value adopt_listeners(const Napi::CallbackInfo &info) {
+  return to_js(info.Env(), transport::adopt_listeners(info[0].As<Napi::Number>()));
+}
+
 Napi::Function ListenerWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeListener",
                      {

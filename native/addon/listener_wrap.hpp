@@ -28,5 +28,6 @@ private:
 // listenTcp(host, port, family) and listenUnix(path): { fds, port } or { error }.
 Napi::Value listen_tcp(const Napi::CallbackInfo &info);
 Napi::Value listen_unix(const Napi::CallbackInfo &info);
+Napi::Value adopt_listeners(const Napi::CallbackInfo &info);
 
 } // namespace asyncnbd::addon

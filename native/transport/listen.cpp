@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
@@ -155,6 +156,24 @@ Listeners listen_unix(const std::string &path) {
     return listeners;
   }
   listeners.fds.push_back(fd);
+  return listeners;
+}
+
+Listeners adopt_listeners(int count) {
+  constexpr int FIRST = STDERR_FILENO + 1; // SD_LISTEN_FDS_START
+  Listeners listeners;
+  for (int fd = FIRST; fd < FIRST + count; fd++) {
+    int listens = 0;
+    socklen_t length = sizeof listens;
+    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == -1 || listens == 0) {
+      listeners.error = "descriptor " + std::to_string(fd) + " is no listening socket";
+      listeners.fds.clear(); // they were not ours
+      return listeners;
+    }
+    fcntl(fd, F_SETFD, FD_CLOEXEC);
+    fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+    listeners.fds.push_back(fd);
+  }
   return listeners;
 }
 

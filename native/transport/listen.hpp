@@ -19,6 +19,9 @@ struct Listeners {
 Listeners listen_tcp(const std::string &host, const std::string &port, Family family);
 Listeners listen_unix(const std::string &path);
 
+// Sockets that listen already, which this process was started with: `count` descriptors from 3 on.
+Listeners adopt_listeners(int count);
+
 // Accepts one client: its descriptor, -EAGAIN if none waits, another negative errno. Nagle's
 // algorithm is off, a unix socket's buffer large.
 int accept_client(int listening_fd);

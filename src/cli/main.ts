@@ -5,6 +5,7 @@ import { addon } from "../addon/load.js";
 import { parseConfig } from "../config/parse.js";
 import type { Config } from "../config/schema.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
+import { checkActivation, takeActivation } from "./activation.js";
 import { launch, takeReadiness } from "./background.js";
 import { bashCompletion } from "./completion.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
@@ -63,7 +64,9 @@ async function main(words: readonly string[]): Promise<number> {
     return 0;
   }
   const [plugin, ...parameters] = line.operands as [string, ...string[]];
-  const config = parseConfig(line.options, plugin, parameters);
+  const activatedSockets = takeActivation(process.env);
+  if (activatedSockets > 0) checkActivation(line.options);
+  const config = parseConfig(line.options, plugin, parameters, activatedSockets);
   process.umask(0o022);
   configureLog(config);
   if (await answerAboutPlugin(line, config)) return 0;

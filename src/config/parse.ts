@@ -44,6 +44,7 @@ export function parseConfig(
   given: GivenOptions,
   plugin: string,
   parameters: readonly string[],
+  activatedSockets = 0,
 ): Config {
   checkCombinations(given);
   const stays = ["foreground", "run", "single", "exit-with-parent"].some((o) => given.has(o));
@@ -51,7 +52,8 @@ export function parseConfig(
     plugin,
     parameters,
     filters: given.all("filter"),
-    listen: parseListen(given),
+    listen:
+      activatedSockets > 0 ? { kind: "activated", count: activatedSockets } : parseListen(given),
     readonly: given.has("read-only"),
     exportName: given.last("exportname") ?? "",
     watch: given.has("watch"),
@@ -66,7 +68,7 @@ export function parseConfig(
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,
     structuredReplies: !given.has("no-sr"),
     metaContexts: !given.has("no-mc"),
-    background: !stays,
+    background: !stays && activatedSockets === 0,
     runCommand: given.last("run"),
     pidFile: absolute(given.last("pidfile")),
     printUri: given.has("print-uri"),

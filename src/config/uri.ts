@@ -4,6 +4,7 @@
 export type Endpoint =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly port: number }
+  | { readonly kind: "activated" } // whoever has made the sockets knows
   | { readonly kind: "stdio" };
 
 export const DEFAULT_PORT = 10809;
@@ -17,7 +18,7 @@ const percentEncode = (text: string): string =>
 /** Percent-encoded, except for the slashes. */
 const encodePath = (text: string): string => text.split("/").map(percentEncode).join("/");
 
-/** undefined for a client on standard input, who needs none. */
+/** undefined where the client needs none. */
 export function uriOf(endpoint: Endpoint, exportName: string): string | undefined {
   const path = exportName === "" ? "" : `/${encodePath(exportName)}`;
   switch (endpoint.kind) {

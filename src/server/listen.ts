@@ -26,6 +26,8 @@ export function openListeners(listen: Exclude<Listen, { kind: "stdio" }>): OpenL
     }
     case "tcp":
       return openTcp(listen);
+    case "activated":
+      return adopt(listen.count);
   }
 }
 
@@ -51,6 +53,13 @@ function remove(path: string): void {
   } catch (error) {
     addon().logWarning(`cannot remove ${path}: ${messageOf(error)}`);
   }
+}
+
+function adopt(count: number): OpenListeners {
+  const listening = addon().adoptListeners(count);
+  if (listening.fds === undefined)
+    throw new AsyncnbdError("LISTEN", `socket activation: ${listening.error}`);
+  return { fds: listening.fds, endpoint: { kind: "activated" }, cleanUp: () => {} };
 }
 
 function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): OpenListeners {
