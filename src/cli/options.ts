@@ -76,7 +76,14 @@ export const OPTIONS: readonly OptionSpec[] = [
     aliases: ["new-style"],
     short: "n",
     group: "listen",
-    help: "The newstyle protocol, which is the only one",
+    help: "The newstyle protocol, which is the default",
+  },
+  {
+    name: "oldstyle",
+    aliases: ["old-style"],
+    short: "o",
+    group: "listen",
+    help: "The oldstyle protocol, for clients that know no other",
   },
   {
     name: "read-only",
@@ -249,7 +256,6 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   { name: "long-options", group: "later" },
   { name: "short-options", group: "later" },
-  { name: "oldstyle", aliases: ["old-style"], short: "o", group: "later" },
   { name: "selinux-label", value: "LABEL", group: "later" },
   { name: "tls-certificates", value: "DIR", completes: "directory", group: "later" },
   { name: "tls-psk", value: "FILE", completes: "file", group: "later" },

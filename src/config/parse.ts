@@ -68,6 +68,7 @@ export function parseConfig(
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,
     structuredReplies: !given.has("no-sr"),
     metaContexts: !given.has("no-mc"),
+    oldstyle: given.lastOf("oldstyle", "newstyle") === "oldstyle",
     background: !stays && activatedSockets === 0,
     runCommand: given.last("run"),
     pidFile: absolute(given.last("pidfile")),
@@ -95,7 +96,7 @@ function checkCombinations(given: GivenOptions): void {
   for (const [one, other] of exclusive)
     if (given.has(one) && given.has(other))
       throw new UsageError(`--${one} and --${other} cannot be used together`);
-  for (const option of ["oldstyle", "vsock", "selinux-label"])
+  for (const option of ["vsock", "selinux-label"])
     if (given.has(option)) throw new UsageError(`--${option} is not supported yet`);
   const tls = given.last("tls")?.toLowerCase();
   if (tls !== undefined && !["off", "0", "false", "f", "no", "n"].includes(tls))

@@ -38,6 +38,7 @@ export interface Config {
   readonly handshakeFlagsMask: number;
   readonly structuredReplies: boolean; // offered
   readonly metaContexts: boolean;
+  readonly oldstyle: boolean; // that protocol, and no other
   readonly background: boolean;
   readonly runCommand: string | undefined;
   readonly pidFile: string | undefined;

@@ -3,6 +3,8 @@
 
 export const NBDMAGIC = 0x4e42444d41474943n;
 export const IHAVEOPT = 0x49484156454f5054n;
+/** "Oldstyle negotiation": cliserv_magic. */
+export const OLDSTYLE_MAGIC = 0x00420281861253n;
 export const NBD_REP_MAGIC = 0x0003e889045565a9n;
 
 // "Global flags".

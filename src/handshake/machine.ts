@@ -12,11 +12,13 @@ import {
   NBD_REP_ERR_TOO_BIG,
   NBD_REP_ERR_UNSUP,
   NBDMAGIC,
+  OLDSTYLE_MAGIC,
 } from "./constants.js";
-import { HandshakeEnd, type Outcome, read, type Step, send, skip } from "./effects.js";
+import { HandshakeEnd, type Outcome, openExport, read, type Step, send, skip } from "./effects.js";
 import { optionHandlers } from "./options/index.js";
 import type { HandshakeSettings, Negotiation } from "./options/option.js";
 import { optionReply } from "./replies.js";
+import { transmissionFlags } from "./transmission-flags.js";
 
 export type { HandshakeSettings } from "./options/option.js";
 
@@ -27,17 +29,33 @@ const MAX_OPTIONS = 1024;
 const MAX_SKIPPED_BYTES = 64 * 2 ** 20;
 
 const GREETING_BYTES = 18;
+const OLDSTYLE_GREETING_BYTES = 28 + 124;
 const OPTION_HEADER_BYTES = 16;
 
 /** Runs one client's handshake. Returns how it ended; throws nothing. */
 export function* handshake(settings: HandshakeSettings): Step<Outcome> {
   try {
+    if (settings.oldstyle) return yield* greetOldstyle();
     const negotiation = yield* greet(settings);
     return yield* haggle(negotiation);
   } catch (end) {
     if (end instanceof HandshakeEnd) return { kind: "close", reason: end.reason };
     throw end;
   }
+}
+
+/** "Oldstyle negotiation": all at once, and the client takes it or leaves. */
+function* greetOldstyle(): Step<Outcome> {
+  const opened = yield* openExport("");
+  if (opened === null) throw new HandshakeEnd("the default export cannot be opened");
+  const flags = transmissionFlags(opened);
+  const greeting = new DataView(new ArrayBuffer(OLDSTYLE_GREETING_BYTES));
+  greeting.setBigUint64(0, NBDMAGIC);
+  greeting.setBigUint64(8, OLDSTYLE_MAGIC);
+  greeting.setBigUint64(16, opened.sizeBytes);
+  greeting.setUint32(24, flags); // the global flags, the upper half, are none
+  yield* send(new Uint8Array(greeting.buffer));
+  return { kind: "transmit", flags, structuredReplies: false, allocationContext: undefined };
 }
 
 /** "Newstyle negotiation": our greeting, then the client's flags. */

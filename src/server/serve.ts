@@ -102,6 +102,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       handshakeFlagsMask: ALL_HANDSHAKE_FLAGS,
       structuredReplies: true,
       metaContexts: true,
+      oldstyle: false,
     };
     this.#server = new Server(plugin, settings, () => void this.close(), {
       onConnection: (number) => this.emit("connection", number),

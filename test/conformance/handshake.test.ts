@@ -1,9 +1,12 @@
 // Raw bytes against a real server's handshake: garbage at every stage, stalls, clients that leave.
 
+import { rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { runOk } from "../support/command.js";
 import { openDescriptors } from "../support/process.js";
 import { RawClient, u32, u64 } from "../support/raw-client.js";
-import { eventually, startServer } from "../support/server.js";
+import { eventually, startServer, temporaryDirectory } from "../support/server.js";
 
 const ERR_UNSUP = 2 ** 31 + 1;
 
@@ -119,6 +122,42 @@ describe("a server in a handshake", () => {
     const client = await RawClient.connect(server.socket);
     await client.go();
     expect(await client.request({ type: 3 })).toBe(0);
+    await server.stop();
+  });
+});
+
+describe("the oldstyle protocol", () => {
+  test("sends all at once, and serves", async () => {
+    const server = await startServer(["memory", "1M"], { options: ["-o"] });
+    const client = await RawClient.connect(server.socket);
+    const greeting = await client.read(152);
+    expect(greeting.toString("latin1", 0, 8)).toBe("NBDMAGIC");
+    expect(greeting.readBigUInt64BE(8)).toBe(0x00420281861253n);
+    expect(greeting.readBigUInt64BE(16)).toBe(1n << 20n);
+    expect(greeting.readUInt16BE(24)).toBe(0); // of global flags there are none
+    expect(greeting.readUInt16BE(26) & 1).toBe(1);
+    expect(greeting.subarray(28)).toEqual(Buffer.alloc(124));
+    const payload = Buffer.from("old");
+    expect(await client.request({ type: 1, offset: 7n, payload })).toBe(0);
+    expect(await client.request({ type: 0, offset: 7n, length: 3 })).toBe(0);
+    expect(await client.read(3)).toEqual(payload);
+    await server.stop();
+  });
+
+  test("serves libnbd", async () => {
+    const server = await startServer(["memory", "3M"], { options: ["--oldstyle"] });
+    expect(await runOk(["nbdinfo", "--size", server.uri])).toBe("3145728\n");
+    expect(await runOk(["nbdinfo", server.uri])).toContain("protocol: oldstyle");
+    await server.stop();
+  });
+
+  test("closes the connection if the export cannot be opened", async () => {
+    const disk = join(temporaryDirectory(), "gone");
+    writeFileSync(disk, "");
+    const server = await startServer(["file", disk], { options: ["-o"] });
+    rmSync(disk);
+    const client = await RawClient.connect(server.socket);
+    expect(await client.closed()).toEqual(Buffer.alloc(0));
     await server.stop();
   });
 });

@@ -58,8 +58,6 @@ export const OPTION_DIFFERENCES: Readonly<Record<string, Difference<number>>> = 
   "--tls=on": { nbdkit: 0, asyncnbd: 1, why: "TLS is not supported yet, and must not seem so" },
   "--tls-certificates=x": { nbdkit: 0, asyncnbd: 1, why: "TLS is not supported yet" },
   "--tls-verify-peer": { nbdkit: 0, asyncnbd: 1, why: "TLS is not supported yet" },
-  "--oldstyle": { nbdkit: 0, asyncnbd: 1, why: "the oldstyle protocol is not supported yet" },
-  "-o": { nbdkit: 0, asyncnbd: 1, why: "the oldstyle protocol is not supported yet" },
   "--log=default": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits know it" },
   "--print-uri": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
   "--timeout=9": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },

@@ -20,6 +20,8 @@ export interface HandshakeSettings {
   /** Offer structured replies, and with them meta contexts. */
   readonly structuredReplies: boolean;
   readonly metaContexts: boolean;
+  /** The oldstyle protocol instead: no options, no choice of an export. */
+  readonly oldstyle: boolean;
 }
 
 /** The end of a handshake that has chosen an export, by the name that the client gave. */

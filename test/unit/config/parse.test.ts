@@ -69,7 +69,6 @@ describe("the configuration", () => {
     [["-U", "x", "-p", "1"]],
     [["--tls", "require"]],
     [["--tls-psk", "x"]],
-    [["-o"]],
     [["--vsock"]],
   ])("refuses %j as a mistake of usage", (words) => {
     expect(() => configOf(...words)).toThrow(expect.objectContaining({ code: "USAGE" }));

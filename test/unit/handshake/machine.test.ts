@@ -38,7 +38,12 @@ interface Run {
 
 /** Runs the machine on `input`, after which the client has gone. */
 function negotiate(input: Buffer, world: World = {}, handshakeFlagsMask = 0xffff): Run {
-  const machine = handshake({ handshakeFlagsMask, structuredReplies: true, metaContexts: true });
+  const machine = handshake({
+    handshakeFlagsMask,
+    structuredReplies: true,
+    metaContexts: true,
+    oldstyle: false,
+  });
   const effects: Effect[] = [];
   const sent: Uint8Array[] = [];
   let unread = input;
