@@ -181,11 +181,13 @@ int accept_client(int listening_fd) {
   int fd = accept4(listening_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd == -1)
     return -errno;
-  // Best effort, both. TCP sizes its own buffers, better than a fixed figure would; a unix
+  // Best effort, all. TCP sizes its own buffers, better than a fixed figure would; a unix
   // socket has only this one, and the system caps it.
   int on = 1;
   if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1)
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &UNIX_BUFFER_BYTES, sizeof UNIX_BUFFER_BYTES);
+  else // a client whose machine has vanished must not stay for ever
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
   return fd;
 }
 

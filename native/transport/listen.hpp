@@ -23,7 +23,7 @@ Listeners listen_unix(const std::string &path);
 Listeners adopt_listeners(int count);
 
 // Accepts one client: its descriptor, -EAGAIN if none waits, another negative errno. Nagle's
-// algorithm is off, a unix socket's buffer large.
+// algorithm is off and keepalive on, a unix socket's buffer large.
 int accept_client(int listening_fd);
 
 } // namespace asyncnbd::transport

@@ -149,6 +149,13 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Most memory of one client's requests in progress, 256M by default",
   },
   {
+    name: "max-connections",
+    isAddition: true,
+    value: "N",
+    group: "serve",
+    help: "Clients at once; others wait until one has gone",
+  },
+  {
     name: "grace",
     isAddition: true,
     value: "TIME",

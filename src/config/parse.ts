@@ -63,6 +63,7 @@ export function parseConfig(
     maxInFlightBytes: sizeBytes(given, "max-in-flight") ?? DEFAULT_MAX_IN_FLIGHT_BYTES,
     maxConnectionInFlightBytes:
       sizeBytes(given, "max-connection-in-flight") ?? DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
+    maxConnections: integer(given, "max-connections", 1, MAX_INT) ?? Number.POSITIVE_INFINITY,
     graceMs: Math.round(delayMs(given, "grace", MAX_GRACE_MS) ?? DEFAULT_GRACE_MS),
     handshakeTimeoutMs: handshakeTimeout(given),
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,

@@ -33,6 +33,7 @@ export interface Config {
   readonly spinUs: number; // an idle connection looks so long for requests before it sleeps
   readonly maxInFlightBytes: number; // of requests, over all connections
   readonly maxConnectionInFlightBytes: number; // of each
+  readonly maxConnections: number; // at once; may be Infinity
   readonly graceMs: number; // how long requests without an answer delay the end of a connection
   readonly handshakeTimeoutMs: number;
   readonly handshakeFlagsMask: number;

@@ -51,6 +51,8 @@ export interface ServeOptions {
   /** Of requests in flight on all connections, and on each. By default 1 GiB and 256 MiB. */
   readonly maxInFlightBytes?: number;
   readonly maxConnectionInFlightBytes?: number;
+  /** At once; others wait until one has gone. By default as many as the system has descriptors for. */
+  readonly maxConnections?: number;
   /** How long requests without an answer delay the end of a connection. By default 30 s. */
   readonly graceMs?: number;
   /** How long a handshake may take. By default 30 s. */
@@ -103,6 +105,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       structuredReplies: true,
       metaContexts: true,
       oldstyle: false,
+      maxConnections: options.maxConnections ?? Number.POSITIVE_INFINITY,
     };
     this.#server = new Server(plugin, settings, () => void this.close(), {
       onConnection: (number) => this.emit("connection", number),

@@ -10,6 +10,8 @@ import { NO_REQUESTS, type ServedClient, Session, type SessionSettings } from ".
 export interface ServerSettings extends Omit<SessionSettings, "debug"> {
   readonly readonly: boolean;
   readonly maxInFlightBytes: number;
+  /** At once, others wait; may be Infinity. */
+  readonly maxConnections: number;
 }
 
 /** A plugin that has threads of its own serves clients there. */
@@ -105,7 +107,7 @@ export class Server {
       });
     this.#sessions.set(session, running);
     this.#observer.onConnection?.(number);
-    if (this.#plugin.serializesConnections) this.#pause();
+    if (this.#isFull) this.#pause();
     await running;
   }
 
@@ -163,8 +165,14 @@ export class Server {
     for (const listener of this.#listeners) listener.pause();
   }
 
+  /** The next client waits until one has gone. */
+  get #isFull(): boolean {
+    const { maxConnections } = this.#settings;
+    return this.#sessions.size >= (this.#plugin.serializesConnections ? 1 : maxConnections);
+  }
+
   #resume(): void {
-    if (this.#plugin.serializesConnections && this.#sessions.size > 0) return;
+    if (this.#isFull) return;
     for (const listener of this.#listeners) listener.resume();
   }
 }

@@ -136,3 +136,21 @@ describe("memory", () => {
     expect((residentKib(server.pid) - before) / 1024).toBeLessThan(128);
   });
 });
+
+test("--max-connections lets others wait until one has gone", async () => {
+  const server = await startServer(["memory", "1M"], { options: ["--max-connections=2"] });
+  const first = await RawClient.open(server.socket);
+  const second = await RawClient.open(server.socket);
+  const waiting = await RawClient.connect(server.socket);
+  let isGreeted = false;
+  const greeted = waiting.greet().then(() => {
+    isGreeted = true;
+  });
+  for (const client of [first, second])
+    expect(await client.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+  expect(isGreeted).toBe(false);
+  first.socket.destroy();
+  await greeted;
+  expect(await second.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+  await server.stop();
+});
