@@ -1,23 +1,23 @@
 // A plugin, in C or in TypeScript, with filters in front of it.
 
-import type { NativeServer, PluginAbout } from "../addon/types.js";
+import type { PluginAbout } from "../addon/types.js";
 import type { Middleware } from "../middleware/wrap.js";
+import type { Plugin } from "../plugins/script/definition.js";
 import { helpOf, ParameterSet } from "../plugins/script/parameters.js";
-import { bridgeOptions } from "../plugins/script/plugin.js";
-import { ScriptRunner } from "../plugins/script/runner.js";
-import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
+import { Runnable } from "../plugins/script/runner.js";
+import type { ServedPlugin } from "../plugins/served-plugin.js";
 import type { Filter } from "./filter.js";
 
-export class FilteredPlugin implements ServedPlugin {
+export class FilteredPlugin extends Runnable implements ServedPlugin {
   readonly about: PluginAbout;
   readonly #behind: ServedPlugin;
   readonly #filters: readonly { filter: Filter; parameters: ParameterSet }[];
   readonly #threads: number;
   #middleware: readonly Middleware[] = [];
-  #runner: ScriptRunner | undefined;
 
   /** The first filter is the one that clients meet. `threads`: calls of a C plugin at once. */
   constructor(behind: ServedPlugin, filters: readonly Filter[], threads: number) {
+    super();
     this.#behind = behind;
     this.#threads = threads;
     this.#filters = filters.map((filter) => ({
@@ -46,7 +46,8 @@ export class FilteredPlugin implements ServedPlugin {
   /** The first filter that has such a parameter gets it, else the plugin. */
   config(key: string, value: string | number | boolean): void {
     const owner = this.#filters.find(({ parameters }) => parameters.has(key));
-    (owner?.parameters ?? { set: (k, v) => this.#behind.config(k, v as string) }).set(key, value);
+    if (owner !== undefined) owner.parameters.set(key, value);
+    else this.#behind.config(key, value);
   }
 
   async configComplete(): Promise<void> {
@@ -71,21 +72,12 @@ export class FilteredPlugin implements ServedPlugin {
     );
   }
 
-  async getReady(): Promise<void> {
-    this.#runner = new ScriptRunner(this.asDefinition(this.#threads), bridgeOptions());
-    await this.#runner.getReady();
+  protected pluginToRun(): Plugin {
+    return this.asDefinition(this.#threads);
   }
 
-  async afterFork(): Promise<void> {
-    await this.#runner?.afterFork();
-  }
-
-  newSession(server: NativeServer, stream: ClientStream) {
-    return (this.#runner as ScriptRunner).newSession(server, stream);
-  }
-
-  async end(): Promise<void> {
-    await (this.#runner ?? this.#behind).end();
+  protected async endUnready(): Promise<void> {
+    await this.#behind.end();
   }
 }
 

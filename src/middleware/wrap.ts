@@ -1,21 +1,12 @@
 // What all middleware is made with: a plugin in front of another, some of whose callbacks differ.
 
+import { QUESTION_NAMES, REQUEST_NAMES, type RequestName } from "../plugins/script/callbacks.js";
 import type { OpenInfo, Plugin } from "../plugins/script/definition.js";
 
 /** From a plugin to one that does something more. */
 export type Middleware = (plugin: Plugin) => Plugin;
 
-/** The commands of NBD, as callbacks. */
-export type RequestName = "pread" | "pwrite" | "flush" | "trim" | "zero" | "cache" | "extents";
-export const REQUEST_NAMES: readonly RequestName[] = [
-  "pread",
-  "pwrite",
-  "flush",
-  "trim",
-  "zero",
-  "cache",
-  "extents",
-];
+export { REQUEST_NAMES, type RequestName };
 
 /** A request on its way to the plugin behind. */
 export interface Call {
@@ -56,22 +47,7 @@ export function wrapRequests(
   return front as unknown as Plugin;
 }
 
-const HANDLE_CALLBACKS = [
-  "exportDescription",
-  "getSize",
-  "blockSize",
-  "canWrite",
-  "canFlush",
-  "canTrim",
-  "canZero",
-  "canFastZero",
-  "canFua",
-  "canCache",
-  "canExtents",
-  "canMultiConn",
-  "isRotational",
-  ...REQUEST_NAMES,
-] as const;
+const HANDLE_CALLBACKS = [...QUESTION_NAMES, ...REQUEST_NAMES];
 
 /** A handle of middleware that has something of its own beside the handle of the plugin behind. */
 export interface Layered<State> {

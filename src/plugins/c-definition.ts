@@ -1,7 +1,23 @@
 // A C plugin as the callbacks of one in TypeScript, so that middleware can stand in front of it.
 
 import { addon } from "../addon/load.js";
-import type { NativeExport, NativePlugin, NativeSession, OpenedExport } from "../addon/types.js";
+import type { NativeExport, NativePlugin, OpenedExport } from "../addon/types.js";
+import { sessionOf } from "./script/client.js";
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_CACHE,
+  NBD_CMD_FLAG_FAST_ZERO,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLAG_REQ_ONE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+  NBD_STATE_HOLE,
+  NBD_STATE_ZERO,
+} from "./script/commands.js";
 import type {
   ClientInfo,
   Extent,
@@ -12,20 +28,9 @@ import type {
   WriteInfo,
 } from "./script/definition.js";
 import { loggedFailure } from "./script/errno.js";
-import { FLAG_FAST_ZERO, FLAG_FUA, FLAG_NO_HOLE, FLAG_REQ_ONE } from "./script/export.js";
-import { SESSION } from "./script/session.js";
 import type { ServedPlugin } from "./served-plugin.js";
 
 const EIO = 5;
-
-// NBD_CMD_*
-const READ = 0;
-const WRITE = 1;
-const FLUSH = 3;
-const TRIM = 4;
-const CACHE = 5;
-const WRITE_ZEROES = 6;
-const BLOCK_STATUS = 7;
 
 interface Handle {
   readonly native: NativeExport;
@@ -39,7 +44,7 @@ function answered<T>(answer: T | null): T {
 }
 
 const support = (can: boolean): Support => (can ? "native" : "none");
-const fuaOf = ({ fua }: WriteInfo): number => (fua ? FLAG_FUA : 0);
+const fuaOf = ({ fua }: WriteInfo): number => (fua ? NBD_CMD_FLAG_FUA : 0);
 
 async function request(
   { native }: Handle,
@@ -59,13 +64,23 @@ async function extents(
   offset: number,
   { reqOne }: ExtentsInfo,
 ): Promise<Extent[]> {
-  const answer = await native.request(BLOCK_STATUS, reqOne ? FLAG_REQ_ONE : 0, offset, count);
+  const answer = await native.request(
+    NBD_CMD_BLOCK_STATUS,
+    reqOne ? NBD_CMD_FLAG_REQ_ONE : 0,
+    offset,
+    count,
+  );
   if (typeof answer === "number") throw loggedFailure(answer);
   const list: Extent[] = [];
   let at = offset;
   for (let i = 0; i < answer.length; i += 2) {
     const [length = 0, state = 0] = answer.slice(i, i + 2);
-    list.push({ offset: at, length, hole: (state & 1) !== 0, zero: (state & 2) !== 0 });
+    list.push({
+      offset: at,
+      length,
+      hole: (state & NBD_STATE_HOLE) !== 0,
+      zero: (state & NBD_STATE_ZERO) !== 0,
+    });
     at += length;
   }
   return list;
@@ -88,32 +103,34 @@ const capabilities = {
 
 const requests = {
   pread: (handle: Handle, buf: Buffer, offset: number) =>
-    request(handle, READ, 0, offset, buf.length, buf),
+    request(handle, NBD_CMD_READ, 0, offset, buf.length, buf),
   pwrite: (handle: Handle, buf: Buffer, offset: number, info: WriteInfo) =>
-    request(handle, WRITE, fuaOf(info), offset, buf.length, buf),
-  flush: (handle: Handle, _info: RequestInfo) => request(handle, FLUSH, 0, 0, 0),
+    request(handle, NBD_CMD_WRITE, fuaOf(info), offset, buf.length, buf),
+  flush: (handle: Handle, _info: RequestInfo) => request(handle, NBD_CMD_FLUSH, 0, 0, 0),
   trim: (handle: Handle, count: number, offset: number, info: WriteInfo) =>
-    request(handle, TRIM, fuaOf(info), offset, count),
+    request(handle, NBD_CMD_TRIM, fuaOf(info), offset, count),
   zero: (
     handle: Handle,
     count: number,
     offset: number,
     info: WriteInfo & { mayTrim: boolean; fastZero: boolean },
   ) => {
-    const hole = info.mayTrim ? 0 : FLAG_NO_HOLE;
-    const fast = info.fastZero ? FLAG_FAST_ZERO : 0;
-    return request(handle, WRITE_ZEROES, fuaOf(info) | hole | fast, offset, count);
+    const hole = info.mayTrim ? 0 : NBD_CMD_FLAG_NO_HOLE;
+    const fast = info.fastZero ? NBD_CMD_FLAG_FAST_ZERO : 0;
+    return request(handle, NBD_CMD_WRITE_ZEROES, fuaOf(info) | hole | fast, offset, count);
   },
   cache: (handle: Handle, count: number, offset: number) =>
-    request(handle, CACHE, 0, offset, count),
+    request(handle, NBD_CMD_CACHE, 0, offset, count),
   extents,
 };
 
 /** Native code takes care of the thread model, and of what stands in for missing callbacks. */
 export function definitionOf(plugin: ServedPlugin, native: NativePlugin, threads: number): Plugin {
   const exportFor = (client: ClientInfo): NativeExport => {
-    const session = (client as ClientInfo & { [SESSION]: NativeSession })[SESSION];
-    return new (addon().NativeExport)(native, session, { threads, readonly: client.readonly });
+    return new (addon().NativeExport)(native, sessionOf(client), {
+      threads,
+      readonly: client.readonly,
+    });
   };
   /** What needs no open export. */
   const ask = async <T>(client: ClientInfo, question: (native: NativeExport) => Promise<T>) => {

@@ -5,17 +5,19 @@ import { performance } from "node:perf_hooks";
 import * as threads from "node:worker_threads";
 import { addon } from "../../addon/load.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
+import {
+  NBD_CMD_BLOCK_STATUS,
+  NBD_CMD_CACHE,
+  NBD_CMD_FLUSH,
+  NBD_CMD_READ,
+  NBD_CMD_TRIM,
+  NBD_CMD_WRITE,
+  NBD_CMD_WRITE_ZEROES,
+} from "./commands.js";
 import { describeThrown, errnoOf, failure, isLogged } from "./errno.js";
 import { MAX_EXTENTS, type Pending, type ScriptExport } from "./export.js";
 
-// Commands (NBD_CMD_*), and what happens to connections (SCRIPT_* of script_bridge.hpp).
-const READ = 0;
-const WRITE = 1;
-const FLUSH = 3;
-const TRIM = 4;
-const CACHE = 5;
-const WRITE_ZEROES = 6;
-const BLOCK_STATUS = 7;
+// What happens to connections (SCRIPT_* of script_bridge.hpp).
 const CLIENT_GONE = 0x8000;
 const CLOSE = 0x8001;
 
@@ -180,19 +182,19 @@ export class ScriptBridge {
     const flags = words[at + FLAGS] as number;
     const command = words[at + COMMAND] as number;
     switch (command) {
-      case READ:
+      case NBD_CMD_READ:
         return opened.read(this.#buffer(slot, length, tracked), offset);
-      case WRITE:
+      case NBD_CMD_WRITE:
         return opened.write(this.#buffer(slot, length, tracked), offset, flags);
-      case FLUSH:
+      case NBD_CMD_FLUSH:
         return opened.flush();
-      case TRIM:
+      case NBD_CMD_TRIM:
         return opened.trim(length, offset, flags);
-      case CACHE:
+      case NBD_CMD_CACHE:
         return opened.cache(length, offset);
-      case WRITE_ZEROES:
+      case NBD_CMD_WRITE_ZEROES:
         return opened.zero(length, offset, flags);
-      case BLOCK_STATUS:
+      case NBD_CMD_BLOCK_STATUS:
         return opened.extents(this.#view(slot, EXTENTS_BYTES), length, offset, flags);
       case CLIENT_GONE:
         opened.onClientGone();
@@ -209,7 +211,7 @@ export class ScriptBridge {
     const view = this.#view(slot, length);
     if (!this.#checkBuffers || tracked === undefined) return view;
     tracked.copy = Buffer.from(new ArrayBuffer(length));
-    if (tracked.command === WRITE) view.copy(tracked.copy);
+    if (tracked.command === NBD_CMD_WRITE) view.copy(tracked.copy);
     return tracked.copy;
   }
 
@@ -308,7 +310,7 @@ export class ScriptBridge {
     clearTimeout(tracked.timer);
     const { copy } = tracked;
     if (copy !== undefined) {
-      if (tracked.command === READ) copy.copy(this.#view(tracked.slot, copy.length));
+      if (tracked.command === NBD_CMD_READ) copy.copy(this.#view(tracked.slot, copy.length));
       structuredClone(copy.buffer, { transfer: [copy.buffer as ArrayBuffer] });
     }
     return true;

@@ -3,21 +3,19 @@
 
 import type { Capabilities } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
+import {
+  NBD_CMD_FLAG_FAST_ZERO,
+  NBD_CMD_FLAG_FUA,
+  NBD_CMD_FLAG_NO_HOLE,
+  NBD_CMD_FLAG_REQ_ONE,
+  NBD_STATE_HOLE,
+  NBD_STATE_ZERO,
+} from "./commands.js";
 import type { ExtentsInfo, Plugin, Support, ZeroInfo } from "./definition.js";
 import { failure } from "./errno.js";
 
-// NBD_CMD_FLAG_*
-export const FLAG_FUA = 1;
-export const FLAG_NO_HOLE = 2;
-export const FLAG_REQ_ONE = 8;
-export const FLAG_FAST_ZERO = 16;
-
 /** How many the answer to one block status may have: ScriptBatch of script_bridge.hpp. */
 export const MAX_EXTENTS = 2048;
-
-// NBD_STATE_*
-const STATE_HOLE = 1;
-const STATE_ZERO = 2;
 
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;
@@ -38,10 +36,10 @@ class Info implements ZeroInfo, ExtentsInfo {
 
   constructor(owner: ScriptExport, flags: number) {
     this.#owner = owner;
-    this.fua = (flags & FLAG_FUA) !== 0;
-    this.mayTrim = (flags & FLAG_NO_HOLE) === 0;
-    this.fastZero = (flags & FLAG_FAST_ZERO) !== 0;
-    this.reqOne = (flags & FLAG_REQ_ONE) !== 0;
+    this.fua = (flags & NBD_CMD_FLAG_FUA) !== 0;
+    this.mayTrim = (flags & NBD_CMD_FLAG_NO_HOLE) === 0;
+    this.fastZero = (flags & NBD_CMD_FLAG_FAST_ZERO) !== 0;
+    this.reqOne = (flags & NBD_CMD_FLAG_REQ_ONE) !== 0;
   }
 
   get signal(): AbortSignal {
@@ -190,7 +188,7 @@ export class ScriptExport {
         if (!(extent.length >= 0) || extent.offset > end)
           throw new Error(`extents: one begins at ${extent.offset}, where ${end} was due`);
         const length = Math.min(extent.offset + extent.length, size) - end;
-        const state = (extent.hole ? STATE_HOLE : 0) | (extent.zero ? STATE_ZERO : 0);
+        const state = (extent.hole ? NBD_STATE_HOLE : 0) | (extent.zero ? NBD_STATE_ZERO : 0);
         if (length > 0) add(length, state);
         const isEnough = extents === MAX_EXTENTS || (info.reqOne && extents > 0);
         if (isEnough || end >= offset + count) break;
@@ -202,11 +200,11 @@ export class ScriptExport {
 
   /** The flags for a callback: without FUA unless it sees to that itself. */
   #native(flags: number): number {
-    return this.capabilities.fua === "native" ? flags : flags & ~FLAG_FUA;
+    return this.capabilities.fua === "native" ? flags : flags & ~NBD_CMD_FLAG_FUA;
   }
 
   #flushed(done: Pending, flags: number): Pending {
-    if ((flags & FLAG_FUA) === 0 || this.capabilities.fua === "native") return done;
+    if ((flags & NBD_CMD_FLAG_FUA) === 0 || this.capabilities.fua === "native") return done;
     return isThenable(done) ? done.then(() => this.flush()) : this.flush();
   }
 
@@ -220,10 +218,11 @@ export class ScriptExport {
         if (code !== "ENOTSUP" && code !== "EOPNOTSUPP") throw error;
       }
     }
-    if ((flags & FLAG_FAST_ZERO) !== 0) throw failure("ENOTSUP", "zeroing would not be fast");
+    if ((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0)
+      throw failure("ENOTSUP", "zeroing would not be fast");
     for (let done = 0; done < count; done += PIECE_BYTES) {
       const zeroes = Buffer.alloc(Math.min(PIECE_BYTES, count - done)); // a plugin might keep it
-      const info = new Info(this, flags & FLAG_FUA);
+      const info = new Info(this, flags & NBD_CMD_FLAG_FUA);
       await this.plugin.pwrite?.(this.handle, zeroes, offset + done, info);
     }
   }

@@ -1,10 +1,9 @@
 // A plugin in TypeScript as a server drives it, from its parameters to its end.
 
 import { addon } from "../../addon/load.js";
-import type { NativeServer, PluginAbout } from "../../addon/types.js";
+import type { PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
-import type { ClientStream, ServedPlugin } from "../served-plugin.js";
-import type { BridgeOptions } from "./bridge.js";
+import type { ServedPlugin } from "../served-plugin.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import {
   type ConfigSpec,
@@ -13,7 +12,7 @@ import {
   ParameterSet,
   type ParameterValue,
 } from "./parameters.js";
-import { callPlugin, ScriptRunner } from "./runner.js";
+import { callPlugin, Runnable } from "./runner.js";
 
 const NAME = /^[a-zA-Z][a-zA-Z0-9-]*$/;
 
@@ -24,22 +23,20 @@ const MODELS: readonly ThreadModelName[] = [
   "parallel",
 ];
 
-export class ScriptPlugin implements ServedPlugin {
+export class ScriptPlugin extends Runnable implements ServedPlugin {
   readonly about: PluginAbout;
   readonly unansweredRequests = 0;
   readonly #plugin: Plugin;
-  readonly #options: BridgeOptions;
   readonly #parameters: ParameterSet;
   #values: Readonly<Record<string, ParameterValue>> | undefined;
-  #runner: ScriptRunner | undefined;
 
   /** `path`: where the plugin is, for messages. */
-  constructor(definition: Plugin, path: string, options: BridgeOptions = bridgeOptions()) {
+  constructor(definition: Plugin, path: string) {
+    super();
     check(definition, path);
     this.about = aboutOf(definition, path);
     this.#parameters = new ParameterSet(`plugin ${definition.name}`, definition.config);
     this.#plugin = this.#instanceOf(definition);
-    this.#options = options;
   }
 
   get serializesConnections(): boolean {
@@ -84,21 +81,11 @@ export class ScriptPlugin implements ServedPlugin {
     if (help !== undefined) write(help.replace(/^/gm, "# ").concat("\n"));
   }
 
-  async getReady(): Promise<void> {
-    this.#runner = new ScriptRunner(this.#plugin, this.#options);
-    await this.#runner.getReady();
+  protected pluginToRun(): Plugin {
+    return this.#plugin;
   }
 
-  async afterFork(): Promise<void> {
-    await this.#runner?.afterFork();
-  }
-
-  newSession(server: NativeServer, stream: ClientStream) {
-    return (this.#runner as ScriptRunner).newSession(server, stream);
-  }
-
-  async end(): Promise<void> {
-    if (this.#runner !== undefined) return this.#runner.end();
+  protected async endUnready(): Promise<void> {
     await callPlugin(this.#plugin, "unload", () => this.#plugin.unload?.());
   }
 
@@ -115,11 +102,6 @@ export class ScriptPlugin implements ServedPlugin {
     };
     return Object.create(definition, context) as Plugin;
   }
-}
-
-/** As the environment has them. */
-export function bridgeOptions(): BridgeOptions {
-  return { checkBuffers: process.env.ASYNCNBD_CHECK_BUFFERS === "1" };
 }
 
 function check(definition: Plugin, path: string): void {

@@ -24,7 +24,7 @@ export async function callPlugin(
   }
 }
 
-export class ScriptRunner {
+class ScriptRunner {
   readonly #plugin: Plugin;
   readonly #bridge: ScriptBridge;
   #started = false;
@@ -53,5 +53,33 @@ export class ScriptRunner {
     const plugin = this.#plugin;
     if (this.#started) await callPlugin(plugin, "cleanup", () => plugin.cleanup?.());
     await callPlugin(plugin, "unload", () => plugin.unload?.());
+  }
+}
+
+/** What ScriptPlugin and those in front of one have in common: a plugin that is run once it is ready. */
+export abstract class Runnable {
+  #runner: ScriptRunner | undefined;
+
+  /** As clients are to see it. */
+  protected abstract pluginToRun(): Plugin;
+  /** Instead of the runner's end, if it never came so far. */
+  protected abstract endUnready(): Promise<void>;
+
+  async getReady(): Promise<void> {
+    const checkBuffers = process.env.ASYNCNBD_CHECK_BUFFERS === "1";
+    this.#runner = new ScriptRunner(this.pluginToRun(), { checkBuffers });
+    await this.#runner.getReady();
+  }
+
+  async afterFork(): Promise<void> {
+    await this.#runner?.afterFork();
+  }
+
+  newSession(server: NativeServer, stream: ClientStream) {
+    return (this.#runner as ScriptRunner).newSession(server, stream);
+  }
+
+  async end(): Promise<void> {
+    await (this.#runner === undefined ? this.endUnready() : this.#runner.end());
   }
 }

@@ -4,6 +4,7 @@ import { addon } from "../../addon/load.js";
 import type { BlockSizes, ExportEntry, NativeSession, OpenedExport } from "../../addon/types.js";
 import type { PluginCalls } from "../served-plugin.js";
 import type { ScriptBridge } from "./bridge.js";
+import { withSession } from "./client.js";
 import type { ClientInfo, Plugin } from "./definition.js";
 import { describeThrown, isLogged } from "./errno.js";
 import { askCapabilities, ScriptExport } from "./export.js";
@@ -22,9 +23,6 @@ function areBlockSizes([minimum, preferred, maximum]: BlockSizes): boolean {
   );
 }
 
-/** Under this, what callbacks are told of a client has its session, for C plugins behind others. */
-export const SESSION = Symbol("session");
-
 export class ScriptSession implements PluginCalls {
   readonly #plugin: Plugin;
   readonly #bridge: ScriptBridge;
@@ -37,7 +35,7 @@ export class ScriptSession implements PluginCalls {
     this.#plugin = plugin;
     this.#bridge = bridge;
     this.#native = native;
-    this.#client = Object.assign({ [SESSION]: native }, client);
+    this.#client = withSession(client, native);
   }
 
   async preconnect(): Promise<boolean> {

@@ -1,8 +1,7 @@
 // Makes a plugin's requests take turns, where its thread model asks for that.
 
+import { REQUEST_NAMES } from "./callbacks.js";
 import type { Plugin } from "./definition.js";
-
-const REQUESTS = ["pread", "pwrite", "flush", "trim", "zero", "cache", "extents"] as const;
 
 /** Runs functions one after the other, each when the one before it has settled. */
 class Turns {
@@ -34,7 +33,7 @@ export function serialized(plugin: Plugin): Plugin {
     return turns;
   };
   const front = Object.create(plugin) as Record<string, unknown>;
-  for (const name of REQUESTS) {
+  for (const name of REQUEST_NAMES) {
     const callback = plugin[name] as Callback | undefined;
     if (callback !== undefined)
       front[name] = (handle: unknown, ...rest: unknown[]) =>

@@ -5,36 +5,20 @@ import { existsSync, type FSWatcher, watch } from "node:fs";
 import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { addon } from "../../addon/load.js";
-import type { NativeServer } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
-import type { ClientStream, ServedPlugin } from "../served-plugin.js";
+import type { ServedPlugin } from "../served-plugin.js";
+import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
 import type { OpenInfo, Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
 import { askCapabilities, type ScriptCapabilities } from "./export.js";
 import { EXTENSIONS, loadScript } from "./load.js";
-import { bridgeOptions, ScriptPlugin } from "./plugin.js";
-import { ScriptRunner } from "./runner.js";
+import { ScriptPlugin } from "./plugin.js";
+import { Runnable } from "./runner.js";
 
 /** Editors write in several steps. */
 const SETTLE_MS = 100;
 
 const SERVER_CALLBACKS = ["preconnect", "listExports", "defaultExport", "getReady"] as const;
-const QUESTIONS = [
-  "exportDescription",
-  "getSize",
-  "blockSize",
-  "canWrite",
-  "canFlush",
-  "canTrim",
-  "canZero",
-  "canFastZero",
-  "canFua",
-  "canCache",
-  "canExtents",
-  "canMultiConn",
-  "isRotational",
-] as const;
-const REQUESTS = ["pread", "pwrite", "flush", "trim", "zero", "cache", "extents"] as const;
 
 type Callback = (...args: unknown[]) => unknown;
 
@@ -111,7 +95,7 @@ interface Client {
   isGone: boolean;
 }
 
-export class WatchedPlugin implements ServedPlugin {
+export class WatchedPlugin extends Runnable implements ServedPlugin {
   readonly unansweredRequests = 0;
   readonly #path: string;
   readonly #parameters: [string, unknown][] = [];
@@ -123,9 +107,9 @@ export class WatchedPlugin implements ServedPlugin {
   #hasChanged = false; // before the start
   #timer: NodeJS.Timeout | undefined;
   #reloading: Promise<void> = Promise.resolve();
-  #runner: ScriptRunner | undefined;
 
   private constructor(path: string, script: ScriptPlugin, watcher: FSWatcher) {
+    super();
     this.#path = path;
     this.#current = new Version(script);
     this.#front = this.#makeFront();
@@ -184,21 +168,12 @@ export class WatchedPlugin implements ServedPlugin {
     await this.#current.script.dump(write);
   }
 
-  async getReady(): Promise<void> {
-    this.#runner = new ScriptRunner(this.#front, bridgeOptions());
-    await this.#runner.getReady();
+  protected pluginToRun(): Plugin {
+    return this.#front;
   }
 
-  async afterFork(): Promise<void> {
-    await this.#runner?.afterFork();
-  }
-
-  newSession(server: NativeServer, stream: ClientStream) {
-    return (this.#runner as ScriptRunner).newSession(server, stream);
-  }
-
-  async end(): Promise<void> {
-    await (this.#runner ?? this.#current.script).end();
+  protected async endUnready(): Promise<void> {
+    await this.#current.script.end();
   }
 
   // ---- the plugin that clients see -----------------------------------------------------------
@@ -212,9 +187,7 @@ export class WatchedPlugin implements ServedPlugin {
     };
     for (const name of SERVER_CALLBACKS)
       define(name, (...args) => this.#current.callback(name)?.call(this.#current.plugin, ...args));
-    for (const name of QUESTIONS)
-      define(name, (client, ...rest) => (client as Client).opened.request(name, rest));
-    for (const name of REQUESTS)
+    for (const name of [...QUESTION_NAMES, ...REQUEST_NAMES])
       define(name, (client, ...rest) => (client as Client).opened.request(name, rest));
     for (const name of ["name", "threadModel", "requestTimeoutMs"] as const)
       Object.defineProperty(front, name, { get: () => this.#current.plugin[name] });

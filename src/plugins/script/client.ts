@@ -1,0 +1,16 @@
+// What ties a ClientInfo to the client's session, out of sight of plugins.
+
+import type { NativeSession } from "../../addon/types.js";
+import type { ClientInfo } from "./definition.js";
+
+/** Under this, what callbacks are told of a client has its session, for C plugins behind others. */
+const SESSION = Symbol("session");
+
+export function withSession(client: ClientInfo, session: NativeSession): ClientInfo {
+  return Object.assign({ [SESSION]: session }, client);
+}
+
+/** Of the same object, or of one that has been spread into another. */
+export function sessionOf(client: ClientInfo): NativeSession {
+  return (client as ClientInfo & { [SESSION]: NativeSession })[SESSION];
+}
