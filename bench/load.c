@@ -1,6 +1,7 @@
 /* A client that keeps a number of requests in flight on each of its connections, and counts:
- *   load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS
+ *   load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS [structured]
  *
+ * With structured replies where that is said, as most clients ask for, else with simple ones.
  * One thread that asks and receives in batches and keeps no data, so that it is the server that
  * is measured: fio's nbd engine is at its own limit at about 150,000 requests a second. Offsets
  * are random multiples of BYTES. Prints one JSON object.
@@ -23,7 +24,8 @@
 #include <unistd.h>
 
 #define HEADER_BYTES 28
-#define REPLY_BYTES 16
+#define SIMPLE_REPLY_BYTES 16
+#define DATA_CHUNK_BYTES 28       /* up to its data */
 #define SCRATCH_BYTES (256 << 10) /* stays in the cache */
 #define MAX_REQUEST_BYTES (32 << 20)
 #define MAX_DEPTH 8192
@@ -45,12 +47,14 @@ struct stream {
   size_t unsent_count;
   size_t sent_of_first; /* bytes */
   /* What has arrived of a reply: its header, then data that nobody keeps. */
-  uint8_t header[REPLY_BYTES];
+  uint8_t header[DATA_CHUNK_BYTES];
   size_t header_bytes;
   size_t data_left;
 };
 
 static bool writes;
+static bool structured;
+static size_t reply_bytes; /* without data */
 static uint32_t bytes;
 static size_t depth;
 static size_t stream_count;
@@ -118,7 +122,17 @@ static int connect_to(const char *path) {
 static uint64_t handshake(int fd) {
   uint8_t greeting[18];
   receive_all(fd, greeting, sizeof greeting);
-  uint8_t choice[20] = {0, 0, 0, 3, 'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T', 0, 0, 0, 1};
+  uint8_t flags[4] = {0, 0, 0, 3};
+  send_all(fd, flags, sizeof flags);
+  if (structured) {
+    const uint8_t option[16] = {'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T', 0, 0, 0, 8};
+    uint8_t reply[20];
+    send_all(fd, option, sizeof option);
+    receive_all(fd, reply, sizeof reply);
+    if (reply[15] != 1)
+      fail("the server has no structured replies");
+  }
+  uint8_t choice[16] = {'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T', 0, 0, 0, 1};
   send_all(fd, choice, sizeof choice);
   uint8_t facts[10];
   receive_all(fd, facts, sizeof facts);
@@ -221,6 +235,9 @@ static uint32_t cookie_of_reply(const struct stream *stream) {
   memcpy(&cookie, stream->header + 8, 8);
   if (be32toh(magic) == 0x67446698 && error == 0 && cookie < depth)
     return (uint32_t)cookie;
+  /* In the place of the error: that it is the last chunk, and of data. */
+  if (be32toh(magic) == 0x668e33ef && be32toh(error) == 0x10001 && cookie < depth)
+    return (uint32_t)cookie;
   fprintf(stderr, "load: a request failed with NBD error %" PRIu32 "\n", be32toh(error));
   exit(1);
 }
@@ -235,14 +252,14 @@ static bool receive(struct stream *stream, bool may_wait) {
   const uint64_t now = now_ns();
   const uint8_t *at = scratch;
   for (size_t left = (size_t)received; left > 0;) {
-    if (stream->header_bytes < REPLY_BYTES) {
-      size_t part = REPLY_BYTES - stream->header_bytes;
+    if (stream->header_bytes < reply_bytes) {
+      size_t part = reply_bytes - stream->header_bytes;
       part = part < left ? part : left;
       memcpy(stream->header + stream->header_bytes, at, part);
       stream->header_bytes += part;
       at += part;
       left -= part;
-      if (stream->header_bytes < REPLY_BYTES)
+      if (stream->header_bytes < reply_bytes)
         break;
       stream->data_left = writes ? 0 : bytes;
     }
@@ -314,11 +331,14 @@ static double percentile_us(double part) {
 }
 
 int main(int argc, char **argv) {
-  if (argc != 8) {
-    fprintf(stderr, "usage: load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS\n");
+  if (argc != 8 && argc != 9) {
+    fprintf(stderr, "usage: load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS "
+                    "[structured]\n");
     return 1;
   }
   writes = strcmp(argv[2], "write") == 0;
+  structured = argc == 9;
+  reply_bytes = structured && !writes ? DATA_CHUNK_BYTES : SIMPLE_REPLY_BYTES;
   bytes = (uint32_t)strtoul(argv[3], NULL, 10);
   depth = strtoul(argv[4], NULL, 10);
   stream_count = strtoul(argv[5], NULL, 10);
