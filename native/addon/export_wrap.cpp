@@ -167,7 +167,7 @@ Napi::Value extents_to_js(Napi::Env env, const std::vector<backend::Extent> &ext
   Napi::Array list = Napi::Array::New(env, 2 * extents.size());
   for (uint32_t i = 0; i < extents.size(); i++) {
     list.Set(2 * i, static_cast<double>(extents[i].length_bytes));
-    list.Set(2 * i + 1, extents[i].flags);
+    list.Set(2 * i + 1, static_cast<uint32_t>(extents[i].flags));
   }
   return list;
 }
@@ -193,7 +193,9 @@ Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   request.type = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
   request.flags = static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value());
   request.offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
-  request.length_bytes = info[3].As<Napi::Number>().Uint32Value();
+  request.length_bytes = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
+  if (request.type == wire::NBD_CMD_BLOCK_STATUS)
+    request.make_extras().statuses.push_back({0, backend::ContextStatus::ALLOCATION, {}});
   Pending pending{Napi::Promise::Deferred(env), {}};
   if (info[4].IsTypedArray()) {
     auto buffer = info[4].As<Napi::Uint8Array>();
@@ -229,8 +231,8 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
     // A buffer that was taken away meanwhile has no bytes any more.
     std::memcpy(buffer.Data(), job->data, std::min<size_t>(buffer.ByteLength(), job->length_bytes));
   }
-  if (job->error == 0 && job->extents)
-    pending.deferred.Resolve(extents_to_js(env, *job->extents));
+  if (job->error == 0 && job->type == wire::NBD_CMD_BLOCK_STATUS)
+    pending.deferred.Resolve(extents_to_js(env, job->extras->statuses.front().extents));
   else
     pending.deferred.Resolve(Napi::Number::New(env, job->error));
   ExportRequests::let_go(job);

@@ -119,6 +119,30 @@ Napi::Value export_description(Napi::Env env, const SharedPluginClient &client) 
       [](Napi::Env env, const std::string &text) { return Napi::String::New(env, text); });
 }
 
+// metaContexts(name): [{ name, bits, number }, …], null if the plugin failed.
+Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client,
+                          const std::string &name) {
+  return ask(
+      env,
+      [client, name] {
+        return backend::list_meta_contexts(*client->plugin, *client->connection, client->readonly,
+                                           name);
+      },
+      [](Napi::Env env, const std::optional<std::vector<backend::ContextEntry>> &entries) {
+        if (!entries)
+          return env.Null();
+        Napi::Array list = Napi::Array::New(env, entries->size());
+        for (uint32_t i = 0; i < entries->size(); i++) {
+          Napi::Object entry = Napi::Object::New(env);
+          entry.Set("name", (*entries)[i].name);
+          entry.Set("bits", (*entries)[i].bits);
+          entry.Set("number", i + 1);
+          list.Set(i, entry);
+        }
+        return Napi::Value(list);
+      });
+}
+
 // blockSizes(): [minimum, preferred, maximum] in bytes, null if the plugin failed.
 Napi::Value block_sizes(Napi::Env env, const SharedPluginClient &client) {
   return ask(

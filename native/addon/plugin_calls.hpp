@@ -25,6 +25,7 @@ Napi::Value preconnect(Napi::Env env, const SharedPluginClient &client);
 Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client);
 Napi::Value default_export(Napi::Env env, const SharedPluginClient &client);
 Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const std::string &name);
+Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client, const std::string &name);
 Napi::Value export_description(Napi::Env env, const SharedPluginClient &client);
 Napi::Value block_sizes(Napi::Env env, const SharedPluginClient &client);
 Napi::Value close_export(Napi::Env env, const SharedPluginClient &client);

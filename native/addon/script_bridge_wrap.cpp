@@ -1,6 +1,8 @@
 // See script_bridge_wrap.hpp.
 #include "addon/script_bridge_wrap.hpp"
 
+#include <algorithm>
+
 #include "addon/js_queue.hpp"
 
 namespace asyncnbd::addon {
@@ -14,6 +16,7 @@ Napi::Function ScriptBridgeWrap::define(Napi::Env env) {
                          InstanceMethod("exchange", &ScriptBridgeWrap::exchange),
                          InstanceMethod("batch", &ScriptBridgeWrap::batch),
                          InstanceMethod("explain", &ScriptBridgeWrap::explain),
+                         InstanceMethod("sparse", &ScriptBridgeWrap::sparse),
                          InstanceMethod("slab", &ScriptBridgeWrap::slab),
                      });
 }
@@ -51,10 +54,34 @@ Napi::Value ScriptBridgeWrap::exchange(const Napi::CallbackInfo &info) {
   return Napi::Number::New(info.Env(), count);
 }
 
-// explain(operation, text)
+// explain(operation, text, offset or undefined)
 Napi::Value ScriptBridgeWrap::explain(const Napi::CallbackInfo &info) {
-  bridge_->explain(info[0].As<Napi::Number>().Uint32Value(), info[1].As<Napi::String>());
+  std::optional<uint64_t> offset;
+  if (info[2].IsNumber())
+    offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
+  bridge_->explain(info[0].As<Napi::Number>().Uint32Value(), info[1].As<Napi::String>(), offset);
   return info.Env().Undefined();
+}
+
+// sparse(operation, extents): lengths and flags by turns, in a Float64Array; as are the offsets
+// and lengths of what is data, unless that is all.
+Napi::Value ScriptBridgeWrap::sparse(const Napi::CallbackInfo &info) {
+  auto numbers = info[1].As<Napi::Float64Array>();
+  std::vector<backend::Extent> extents;
+  for (size_t i = 0; i + 1 < numbers.ElementLength(); i += 2)
+    extents.push_back({static_cast<uint64_t>(numbers[i]), static_cast<uint64_t>(numbers[i + 1])});
+  const std::vector<backend::Run> runs =
+      bridge_->sparse(info[0].As<Napi::Number>().Uint32Value(), extents);
+  if (runs.empty())
+    return info.Env().Undefined();
+  std::vector<double> data;
+  for (const backend::Run &run : runs)
+    if (!run.is_hole)
+      data.insert(data.end(),
+                  {static_cast<double>(run.offset), static_cast<double>(run.length_bytes)});
+  Napi::Float64Array result = Napi::Float64Array::New(info.Env(), data.size());
+  std::copy(data.begin(), data.end(), result.Data());
+  return result;
 }
 
 // batch(): [submissions, completions] as ArrayBuffers.

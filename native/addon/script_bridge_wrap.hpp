@@ -20,6 +20,7 @@ private:
   Napi::Value exchange(const Napi::CallbackInfo &info);
   Napi::Value batch(const Napi::CallbackInfo &info);
   Napi::Value explain(const Napi::CallbackInfo &info);
+  Napi::Value sparse(const Napi::CallbackInfo &info);
   Napi::Value slab(const Napi::CallbackInfo &info);
 
   Napi::Value share(Napi::Env env, void *memory, size_t bytes);

@@ -36,6 +36,7 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("preconnect", &SessionWrap::preconnect),
                          InstanceMethod("listExports", &SessionWrap::list_exports),
                          InstanceMethod("openExport", &SessionWrap::open_export),
+                         InstanceMethod("metaContexts", &SessionWrap::meta_contexts),
                          InstanceMethod("exportDescription", &SessionWrap::export_description),
                          InstanceMethod("blockSizes", &SessionWrap::block_sizes),
                          InstanceMethod("closeExport", &SessionWrap::close_export),
@@ -182,6 +183,10 @@ Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
   return addon::open_export(info.Env(), client_, info[0].As<Napi::String>());
 }
 
+Napi::Value SessionWrap::meta_contexts(const Napi::CallbackInfo &info) {
+  return addon::meta_contexts(info.Env(), client_, info[0].As<Napi::String>());
+}
+
 Napi::Value SessionWrap::export_description(const Napi::CallbackInfo &info) {
   return addon::export_description(info.Env(), client_);
 }
@@ -196,37 +201,59 @@ Napi::Value SessionWrap::close_export(const Napi::CallbackInfo &info) {
 
 // ---- the transmission phase ------------------------------------------------------------------
 
-// adoptExport(bridge, connection, sizeBytes): JavaScript has opened an export of its own.
+// adoptExport(bridge, connection, sizeBytes, canExtents): JavaScript has opened an export of its
+// own.
 Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
   ScriptBridgeWrap *bridge = ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
   backend::Capabilities capabilities; // the rest was JavaScript's to tell the client
   capabilities.size_bytes = static_cast<uint64_t>(info[2].As<Napi::Number>().DoubleValue());
+  capabilities.can_extents = info[3].As<Napi::Boolean>();
   script_backend_ = std::make_unique<backend::ScriptBackend>(
       bridge->bridge(), info[1].As<Napi::Number>().Uint32Value(), capabilities);
   return info.Env().Undefined();
 }
 
-// start(transmissionFlags, { threads, spinUs, graceMs, maxInFlightBytes }): resolves when the
-// connection has closed.
+namespace {
+
+wire::ReplyStyle style_of(const std::string &name) {
+  if (name == "extended")
+    return wire::ReplyStyle::extended;
+  return name == "structured" ? wire::ReplyStyle::structured : wire::ReplyStyle::simple;
+}
+
+// [{ id, number }, …]
+std::vector<connection::MetaContext> contexts_of(const Napi::Array &list) {
+  std::vector<connection::MetaContext> contexts;
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    Napi::Object context = list.Get(i).As<Napi::Object>();
+    contexts.push_back({context.Get("id").As<Napi::Number>().Uint32Value(),
+                        context.Get("number").As<Napi::Number>().Uint32Value()});
+  }
+  return contexts;
+}
+
+} // namespace
+
+// start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
+// maxInFlightBytes }): resolves when the connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
-  Napi::Object options = info[1].As<Napi::Object>();
+  Napi::Object options = info[0].As<Napi::Object>();
   auto number = [&options](const char *key) {
     return options.Get(key).As<Napi::Number>().Int64Value();
   };
-  std::optional<uint32_t> allocation_context;
-  if (options.Get("allocationContext").IsNumber())
-    allocation_context = static_cast<uint32_t>(number("allocationContext"));
   const connection::TransmissionSettings settings{
-      static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value()),
+      static_cast<uint16_t>(number("flags")),
       static_cast<unsigned>(number("threads")),
       static_cast<unsigned>(number("spinUs")),
       std::chrono::milliseconds(number("graceMs")),
       static_cast<uint64_t>(number("maxInFlightBytes")),
       budget_,
-      options.Get("structuredReplies").As<Napi::Boolean>(),
-      allocation_context};
+      style_of(options.Get("replyStyle").As<Napi::String>()),
+      contexts_of(options.Get("contexts").As<Napi::Array>()),
+      static_cast<uint32_t>(number("blockBytes")),
+      static_cast<uint32_t>(number("maxPayloadBytes"))};
   stop_polling();
 
   connection::Connection &connection = *client_->connection;

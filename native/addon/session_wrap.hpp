@@ -30,6 +30,7 @@ private:
   Napi::Value preconnect(const Napi::CallbackInfo &info);
   Napi::Value list_exports(const Napi::CallbackInfo &info);
   Napi::Value open_export(const Napi::CallbackInfo &info);
+  Napi::Value meta_contexts(const Napi::CallbackInfo &info);
   Napi::Value export_description(const Napi::CallbackInfo &info);
   Napi::Value block_sizes(const Napi::CallbackInfo &info);
   Napi::Value close_export(const Napi::CallbackInfo &info);

@@ -4,8 +4,11 @@
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
+
+#include "backend/sparse.hpp"
 
 namespace asyncnbd::backend {
 
@@ -37,10 +40,27 @@ struct LentData {
   void *opaque = nullptr;
 };
 
-// A run of bytes of one kind: NBDKIT_EXTENT_*, which are NBD_STATE_*.
-struct Extent {
-  uint64_t length_bytes;
-  uint32_t flags;
+// What a NBD_CMD_BLOCK_STATUS asks about one metadata context, and the answer.
+struct ContextStatus {
+  uint32_t id;                 // the client's for it
+  uint32_t context;            // ALLOCATION, or the number of one of the backend's own from 1 on
+  std::vector<Extent> extents; // set by the backend: from the request's offset on, at least one
+
+  static constexpr uint32_t ALLOCATION = 0;
+};
+
+// What is unusual about a request, so that the usual need not be large.
+struct RequestExtras {
+  // Of a NBD_CMD_BLOCK_STATUS: the contexts to ask about.
+  std::vector<ContextStatus> statuses;
+  // Of a read that may have holes, set by the backend unless all of it is data: the parts it
+  // consists of. The data of holes need not be there. With an error at `error_offset`, those
+  // before.
+  std::unique_ptr<std::vector<Run>> runs;
+  // Set by the backend before it completes with an error, if it knows: words for the client, and
+  // where it happened.
+  std::string error_text;
+  std::optional<uint64_t> error_offset;
 };
 
 // A request that has passed the connection's checks: the range lies inside the export and the
@@ -48,15 +68,19 @@ struct Extent {
 struct Request {
   Completer *completer;
   uint64_t offset;
-  uint32_t length_bytes;
-  uint16_t type;  // NBD_CMD_*
-  uint16_t flags; // NBD_CMD_FLAG_*; FUA only on commands that write
-  uint8_t *data;  // length_bytes to fill for a read, to store for a write; else nullptr
-  LentData lent;  // set by the backend, before it completes a read, to be sent instead of data
-  // Set by the backend before it completes a NBD_CMD_BLOCK_STATUS: from `offset` on, at least one.
-  std::unique_ptr<std::vector<Extent>> extents;
-  // May be set by the backend before it completes with an error: words for the client.
-  std::unique_ptr<std::string> error_text;
+  uint64_t length_bytes; // of a read or write, MAX_PAYLOAD_BYTES at most
+  uint16_t type;         // NBD_CMD_*
+  uint16_t flags;        // NBD_CMD_FLAG_*; FUA only on commands that write
+  uint8_t *data;         // length_bytes to fill for a read, to store for a write; else nullptr
+  LentData lent;       // set by the backend, before it completes a read, to be sent instead of data
+  bool may_have_holes; // of a read: see RequestExtras::runs
+  std::unique_ptr<RequestExtras> extras;
+
+  RequestExtras &make_extras() {
+    if (!extras)
+      extras = std::make_unique<RequestExtras>();
+    return *extras;
+  }
 
   void complete(int error) { completer->complete(*this, error); }
 };

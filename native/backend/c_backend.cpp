@@ -1,10 +1,13 @@
 // The requests of c_backend.hpp, step by step; c_calls.cpp has the callbacks.
 #include "backend/c_backend.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
+#include <cstring>
 
 #include "host/crew.hpp"
+#include "host/extents_list.hpp"
 #include "host/log.hpp"
 #include "wire/wire.hpp"
 
@@ -14,6 +17,16 @@ namespace {
 
 // How many of the requests that are given up are named in the log.
 constexpr unsigned MAX_NAMED = 10;
+
+// The length of a callback's range has 32 bits; the parts of a longer one stay aligned.
+constexpr uint32_t PART_BYTES = UINT32_C(1) << 31;
+
+// As many parts of a long range one block status tells of: 512 GiB.
+constexpr unsigned MAX_STATUS_PARTS = 256;
+
+// What stands in for a callback moves data, and a client that asks for so much gets nothing else
+// done. The specification allows to refuse it.
+constexpr uint64_t MAX_EMULATED_BYTES = UINT32_MAX;
 
 } // namespace
 
@@ -75,27 +88,32 @@ void CBackend::submit_async(Request &request) {
 int CBackend::hand_over(Progress &progress, int error) {
   if (error == PENDING)
     return PENDING;
-  Request &request = *progress.request;
-  if (error == 0 && progress.extents) {
-    nbdkit_extents *list = progress.extents.get();
-    const size_t count = nbdkit_extents_count(list);
-    if (count == 0)
-      host::log_error("extents succeeded, but added none");
-    request.extents = std::make_unique<std::vector<Extent>>();
-    for (size_t i = 0; i < count; i++) {
-      const nbdkit_extent extent = nbdkit_get_extent(list, i);
-      request.extents->push_back({extent.length, extent.type});
-    }
-    error = count == 0 ? EINVAL : 0;
-  }
   progress.extents.reset();
-  std::string words = error != 0 ? host::take_error_message() : std::string();
+  if (error == 0)
+    return 0;
+  Request &request = *progress.request;
+  std::string words = host::take_error_message();
   if (!words.empty())
-    request.error_text = std::make_unique<std::string>(std::move(words));
+    request.make_extras().error_text = std::move(words);
+  if (progress.done_bytes > 0)
+    request.make_extras().error_offset = request.offset + progress.done_bytes;
   return error;
 }
 
+// What the plugin has added to the list it was given.
+std::vector<Extent> CBackend::take_extents(Progress &progress) {
+  std::vector<Extent> extents;
+  extents.reserve(progress.extents->list.size());
+  for (const nbdkit_extents::Entry &entry : progress.extents->list)
+    extents.push_back({entry.length, entry.type});
+  progress.extents.reset();
+  return extents;
+}
+
 Step CBackend::first_step(const Request &request) const {
+  // A lookup that takes as long as the read itself would not pay.
+  if (request.may_have_holes && plugin_.table().async_extents == nullptr)
+    return Step::lookup;
   // A fast zero that cannot be is refused by `perform`, as a plugin would.
   if (request.type == wire::NBD_CMD_WRITE_ZEROES && capabilities_.zero != Support::native)
     return Step::pieces;
@@ -119,11 +137,16 @@ int CBackend::perform(Progress &progress, Operation *operation) {
   if (progress.step == Step::flush)
     return flush(operation);
   const bool in_pieces = progress.step == Step::pieces;
+  const uint64_t left_bytes = request.length_bytes - progress.done_bytes;
+  progress.piece_bytes = left_bytes <= UINT32_MAX ? static_cast<uint32_t>(left_bytes) : PART_BYTES;
+  if (progress.step == Step::lookup)
+    return extents(progress, operation);
   switch (request.type) {
   case wire::NBD_CMD_READ:
-    return read(operation, request.data, request.length_bytes, request.offset);
+    return in_pieces ? read_run(progress, operation)
+                     : read(operation, request.data, progress.piece_bytes, request.offset);
   case wire::NBD_CMD_WRITE:
-    return write(progress, operation, request.data, request.length_bytes, request.offset);
+    return write(progress, operation, request.data, progress.piece_bytes, request.offset);
   case wire::NBD_CMD_FLUSH:
     return flush(operation);
   case wire::NBD_CMD_TRIM:
@@ -131,10 +154,14 @@ int CBackend::perform(Progress &progress, Operation *operation) {
   case wire::NBD_CMD_WRITE_ZEROES:
     if (in_pieces && (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0)
       return ENOTSUP;
+    if (in_pieces && left_bytes > MAX_EMULATED_BYTES)
+      return EINVAL;
     return in_pieces ? write_zero_piece(progress, operation) : zero(progress, operation);
   case wire::NBD_CMD_BLOCK_STATUS:
     return extents(progress, operation);
   case wire::NBD_CMD_CACHE:
+    if (in_pieces && left_bytes > MAX_EMULATED_BYTES)
+      return EINVAL;
     return in_pieces ? cache_piece(progress, operation) : cache(progress, operation);
   default:
     return EINVAL;
@@ -146,6 +173,8 @@ bool CBackend::has_next_step(Progress &progress, int *error) const {
   const Request &request = *progress.request;
   if (progress.step == Step::flush)
     return false;
+  if (progress.step == Step::lookup)
+    return has_data_left(progress, error);
   if (progress.step == Step::command && request.type == wire::NBD_CMD_WRITE_ZEROES &&
       *error == ENOTSUP && (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) == 0) {
     progress.step = Step::pieces;
@@ -153,15 +182,81 @@ bool CBackend::has_next_step(Progress &progress, int *error) const {
   }
   if (*error != 0)
     return false;
-  if (progress.step == Step::pieces) {
-    progress.done_bytes += progress.piece_bytes;
-    if (progress.done_bytes < request.length_bytes)
+  if (request.type == wire::NBD_CMD_BLOCK_STATUS)
+    return has_next_context(progress, error);
+  progress.done_bytes += progress.piece_bytes;
+  if (progress.done_bytes < request.length_bytes && request.type != wire::NBD_CMD_FLUSH) {
+    if (progress.step == Step::pieces && request.type == wire::NBD_CMD_READ)
+      return skip_hole(progress);
+    if (!request.completer->client_has_gone())
       return true;
+    *error = ESHUTDOWN; // of what is left, nobody would know
+    return false;
   }
   if (!progress.needs_flush)
     return false;
   progress.step = Step::flush;
   return true;
+}
+
+// After the lookup of a read: what is to be read. Without an answer, all of it.
+bool CBackend::has_data_left(Progress &progress, int *error) const {
+  Request &request = *progress.request;
+  if (*error == 0) {
+    auto runs = divide_read(take_extents(progress), request.offset,
+                            static_cast<uint32_t>(request.length_bytes));
+    if (runs)
+      request.make_extras().runs = std::move(runs);
+  }
+  progress.extents.reset();
+  *error = 0;
+  if (request.extras && request.extras->runs) {
+    progress.step = Step::pieces;
+    return skip_hole(progress);
+  }
+  progress.step = Step::command;
+  return true;
+}
+
+// From a run's beginning: goes past holes. False at the end.
+bool CBackend::skip_hole(Progress &progress) {
+  const Request &request = *progress.request;
+  for (const Run &run : *request.extras->runs) {
+    if (run.offset != request.offset + progress.done_bytes)
+      continue;
+    if (!run.is_hole)
+      return true;
+    progress.done_bytes += run.length_bytes;
+  }
+  return false;
+}
+
+bool CBackend::has_next_context(Progress &progress, int *error) {
+  const Request &request = *progress.request;
+  std::vector<ContextStatus> &statuses = request.extras->statuses;
+  ContextStatus &status = statuses[progress.context];
+  const std::vector<Extent> added = take_extents(progress);
+  if (added.empty() && status.extents.empty()) {
+    host::log_error("extents succeeded, but added none");
+    *error = EINVAL;
+    return false;
+  }
+  uint64_t added_bytes = 0;
+  for (const Extent &extent : added) {
+    append_extent(status.extents, extent.length_bytes, extent.flags);
+    added_bytes += extent.length_bytes;
+  }
+  progress.done_bytes += added_bytes;
+  // A plugin that has told of all it was asked about can tell of what comes after it.
+  const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
+  const bool may_ask_on = added_bytes >= progress.piece_bytes &&
+                          progress.done_bytes < request.length_bytes &&
+                          (!only_one || status.extents.size() == 1);
+  if (may_ask_on && ++progress.parts < MAX_STATUS_PARTS)
+    return true;
+  progress.done_bytes = 0;
+  progress.parts = 0;
+  return ++progress.context < statuses.size();
 }
 
 // Frees what the request has held here. The caller completes it next, and then must not touch
@@ -182,12 +277,11 @@ bool CBackend::fits(const Progress &progress, const host::AsyncReply &reply) con
   const bool wants_data =
       progress.step != Step::flush &&
       (request.type == wire::NBD_CMD_READ || (request.type == wire::NBD_CMD_CACHE && in_pieces));
-  const uint32_t wanted_bytes =
-      !wants_data ? 0 : (in_pieces ? progress.piece_bytes : request.length_bytes);
+  const uint32_t wanted_bytes = wants_data ? progress.piece_bytes : 0;
   if ((reply.data != nullptr) == wants_data && reply.length_bytes == wanted_bytes)
     return true;
   host::ContextScope scope(&context_);
-  host::log_error("%s offset=%" PRIu64 " count=%" PRIu32 ": the plugin's reply has %" PRIu32
+  host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 ": the plugin's reply has %" PRIu32
                   " bytes of data where %" PRIu32 " were due; the client gets an error",
                   wire::command_name(request.type), request.offset, request.length_bytes,
                   reply.length_bytes, wanted_bytes);
@@ -202,7 +296,11 @@ int CBackend::on_reply(Operation &operation, const host::AsyncReply &reply) {
     error = EIO;
     result = EINVAL;
   }
-  const bool has_data = error == 0 && progress.request->type == wire::NBD_CMD_READ;
+  const bool reads = error == 0 && progress.request->type == wire::NBD_CMD_READ;
+  const bool is_run = reads && progress.step == Step::pieces;
+  if (is_run)
+    keep_run(progress, reply.data);
+  const bool has_data = reads && !is_run;
   if (!has_data && reply.release != nullptr)
     reply.release(reply.opaque);
   if (has_next_step(progress, &error)) {
@@ -222,6 +320,13 @@ int CBackend::on_reply(Operation &operation, const host::AsyncReply &reply) {
     request.completer->complete_with(request, reply.data);
   }
   return result;
+}
+
+// The plugin's data of a run, to where the rest of the read is.
+void CBackend::keep_run(const Progress &progress, const uint8_t *data) {
+  uint8_t *due = progress.request->data + progress.done_bytes;
+  if (data != due)
+    memcpy(due, data, progress.piece_bytes);
 }
 
 // The next callback is not called from inside a reply: the plugin may hold its locks there.
@@ -249,7 +354,7 @@ void CBackend::give_up_unanswered() {
   for (Operation *operation : unanswered) {
     Request &request = *operation->progress.request;
     if (named++ < MAX_NAMED)
-      host::log_error("%s offset=%" PRIu64 " count=%" PRIu32
+      host::log_error("%s offset=%" PRIu64 " count=%" PRIu64
                       ": the plugin has not replied, the request is given up",
                       wire::command_name(request.type), request.offset, request.length_bytes);
     if (gate_ != nullptr)

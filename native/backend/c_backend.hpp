@@ -48,6 +48,11 @@ private:
   int run(Progress &progress, Operation *operation);
   int perform(Progress &progress, Operation *operation);
   bool has_next_step(Progress &progress, int *error) const;
+  bool has_data_left(Progress &progress, int *error) const;
+  static bool skip_hole(Progress &progress);
+  static bool has_next_context(Progress &progress, int *error);
+  static std::vector<Extent> take_extents(Progress &progress);
+  static void keep_run(const Progress &progress, const uint8_t *data);
   Step first_step(const Request &request) const;
   int on_reply(Operation &operation, const host::AsyncReply &reply);
   void on_late_reply(Operation &operation);
@@ -67,6 +72,8 @@ private:
   int zero(Progress &progress, Operation *operation);
   int cache(Progress &progress, Operation *operation);
   int extents(Progress &progress, Operation *operation);
+  int block_status(Progress &progress, Operation *operation, uint32_t context, uint32_t flags);
+  int read_run(Progress &progress, Operation *operation);
   int write_zero_piece(Progress &progress, Operation *operation);
   int cache_piece(Progress &progress, Operation *operation);
   bool native_fua(Progress &progress, bool by_async_callback, bool has_flags = true) const;

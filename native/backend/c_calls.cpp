@@ -107,8 +107,8 @@ int CBackend::flush(Operation *operation) {
 
 int CBackend::trim(Progress &progress, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const uint32_t count = progress.request->length_bytes;
-  const uint64_t offset = progress.request->offset;
+  const uint32_t count = progress.piece_bytes;
+  const uint64_t offset = progress.request->offset + progress.done_bytes;
   const bool async = operation != nullptr && table.async_trim != nullptr;
   const bool fua = native_fua(progress, async, async || table.trim != nullptr);
   if (host::log_is_verbose())
@@ -128,6 +128,8 @@ int CBackend::trim(Progress &progress, Operation *operation) {
 int CBackend::zero(Progress &progress, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
   const Request &request = *progress.request;
+  const uint32_t count = progress.piece_bytes;
+  const uint64_t offset = request.offset + progress.done_bytes;
   const bool may_trim = (request.flags & wire::NBD_CMD_FLAG_NO_HOLE) == 0;
   const bool fast = (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0;
   const uint32_t flags =
@@ -136,26 +138,23 @@ int CBackend::zero(Progress &progress, Operation *operation) {
   const bool fua = native_fua(progress, async, async || table.zero != nullptr);
   if (host::log_is_verbose())
     host::log_debug("%s: zero count=%" PRIu32 " offset=%" PRIu64 " may_trim=%d fua=%d fast=%d",
-                    plugin_.name().c_str(), request.length_bytes, request.offset, may_trim, fua,
-                    fast);
+                    plugin_.name().c_str(), count, offset, may_trim, fua, fast);
   errno = 0; // so that a stale ENOTSUP is not taken for the plugin's
   if (async)
     return start(*operation, [&](void *conn, uint64_t reqid) {
-      return table.async_zero(conn, reqid, fua, handle_, request.length_bytes, request.offset,
-                              flags);
+      return table.async_zero(conn, reqid, fua, handle_, count, offset, flags);
     });
   if (table.zero != nullptr)
-    return outcome(table.zero(handle_, request.length_bytes, request.offset,
-                              flags | (fua ? NBDKIT_FLAG_FUA : 0)));
+    return outcome(table.zero(handle_, count, offset, flags | (fua ? NBDKIT_FLAG_FUA : 0)));
   if (table._zero_v1 != nullptr && !fast)
-    return outcome(table._zero_v1(handle_, request.length_bytes, request.offset, may_trim));
+    return outcome(table._zero_v1(handle_, count, offset, may_trim));
   return ENOTSUP;
 }
 
 int CBackend::cache(Progress &progress, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const uint32_t count = progress.request->length_bytes;
-  const uint64_t offset = progress.request->offset;
+  const uint32_t count = progress.piece_bytes;
+  const uint64_t offset = progress.request->offset + progress.done_bytes;
   if (host::log_is_verbose())
     host::log_debug("%s: cache count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(), count,
                     offset);
@@ -170,48 +169,75 @@ int CBackend::cache(Progress &progress, Operation *operation) {
 int CBackend::extents(Progress &progress, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
   const Request &request = *progress.request;
-  const uint32_t count = request.length_bytes;
+  const uint32_t count = progress.piece_bytes; // a client may ask on for what is after this
   const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
   const uint32_t flags = only_one ? NBDKIT_FLAG_REQ_ONE : 0;
-  progress.extents.reset(nbdkit_extents_new(request.offset, capabilities_.size_bytes));
+  const uint64_t offset = request.offset + progress.done_bytes;
+  progress.extents.reset(nbdkit_extents_new(offset, capabilities_.size_bytes));
   nbdkit_extents *list = progress.extents.get();
   if (list == nullptr)
     return EIO;
+  if (request.type == wire::NBD_CMD_BLOCK_STATUS) {
+    const uint32_t context = request.extras->statuses[progress.context].context;
+    if (context != ContextStatus::ALLOCATION)
+      return block_status(progress, operation, context, flags);
+  }
   if (!capabilities_.can_extents) // then all of it counts as data
-    return nbdkit_add_extent(list, request.offset, count, 0) == 0 ? 0 : EIO;
+    return nbdkit_add_extent(list, offset, count, 0) == 0 ? 0 : EIO;
   if (host::log_is_verbose())
     host::log_debug("%s: extents count=%" PRIu32 " offset=%" PRIu64 " req_one=%d",
-                    plugin_.name().c_str(), count, request.offset, only_one);
+                    plugin_.name().c_str(), count, offset, only_one);
   if (operation != nullptr && table.async_extents != nullptr)
     return start(*operation, [&](void *conn, uint64_t reqid) {
-      return table.async_extents(conn, reqid, handle_, count, request.offset, flags, list);
+      return table.async_extents(conn, reqid, handle_, count, offset, flags, list);
     });
   if (table.extents == nullptr) // can_extents said yes all the same
-    return nbdkit_add_extent(list, request.offset, count, 0) == 0 ? 0 : EIO;
-  return outcome(table.extents(handle_, count, request.offset, flags, list));
+    return nbdkit_add_extent(list, offset, count, 0) == 0 ? 0 : EIO;
+  return outcome(table.extents(handle_, count, offset, flags, list));
+}
+
+// The run of a read that begins where the last one ended.
+int CBackend::read_run(Progress &progress, Operation *operation) {
+  const Request &request = *progress.request;
+  const uint64_t offset = request.offset + progress.done_bytes;
+  for (const Run &run : *request.extras->runs)
+    if (run.offset == offset)
+      progress.piece_bytes = run.length_bytes;
+  return read(operation, request.data + progress.done_bytes, progress.piece_bytes, offset);
+}
+
+// Of a context of the plugin's own, which only an asynchronous plugin has.
+int CBackend::block_status(Progress &progress, Operation *operation, uint32_t context,
+                           uint32_t flags) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  const uint32_t count = progress.piece_bytes;
+  const uint64_t offset = progress.request->offset + progress.done_bytes;
+  if (host::log_is_verbose())
+    host::log_debug("%s: block_status context=%" PRIu32 " count=%" PRIu32 " offset=%" PRIu64,
+                    plugin_.name().c_str(), context - 1, count, offset);
+  return start(*operation, [&](void *conn, uint64_t reqid) {
+    return table.async_block_status(conn, reqid, handle_, context - 1, count, offset, flags,
+                                    progress.extents.get());
+  });
 }
 
 int CBackend::write_zero_piece(Progress &progress, Operation *operation) {
   const uint8_t *source = zeroes();
   if (source == nullptr)
     return ENOMEM;
-  const Request &request = *progress.request;
-  progress.piece_bytes =
-      std::min(request.length_bytes - progress.done_bytes, wire::MAX_PAYLOAD_BYTES);
+  progress.piece_bytes = std::min(progress.piece_bytes, wire::MAX_PAYLOAD_BYTES);
   return write(progress, operation, source, progress.piece_bytes,
-               request.offset + progress.done_bytes);
+               progress.request->offset + progress.done_bytes);
 }
 
 int CBackend::cache_piece(Progress &progress, Operation *operation) {
-  const Request &request = *progress.request;
+  progress.piece_bytes = std::min(progress.piece_bytes, CACHE_PIECE_BYTES);
   if (!progress.scratch)
-    progress.scratch.reset(new (std::nothrow)
-                               uint8_t[std::min(request.length_bytes, CACHE_PIECE_BYTES)]);
+    progress.scratch.reset(new (std::nothrow) uint8_t[progress.piece_bytes]);
   if (!progress.scratch)
     return ENOMEM;
-  progress.piece_bytes = std::min(request.length_bytes - progress.done_bytes, CACHE_PIECE_BYTES);
   return read(operation, progress.scratch.get(), progress.piece_bytes,
-              request.offset + progress.done_bytes);
+              progress.request->offset + progress.done_bytes);
 }
 
 } // namespace asyncnbd::backend

@@ -3,6 +3,7 @@
 
 #include <cstring>
 
+#include "host/contexts_list.hpp"
 #include "host/exports_list.hpp"
 #include "host/log.hpp"
 #include "wire/constants.hpp"
@@ -67,6 +68,25 @@ std::optional<std::vector<ExportEntry>> list_exports(CPlugin &plugin, host::Call
     if (name)
       entries.push_back({*name, entry.description.value_or("")});
   }
+  return entries;
+}
+
+std::optional<std::vector<ContextEntry>> list_meta_contexts(CPlugin &plugin,
+                                                            host::CallContext &context,
+                                                            bool readonly,
+                                                            const std::string &export_name) {
+  if (!plugin.is_async() || plugin.table().list_meta_contexts == nullptr ||
+      plugin.table().async_block_status == nullptr)
+    return std::vector<ContextEntry>();
+  host::ContextScope scope(&context);
+  auto lock = plugin.serialize_calls();
+  host::log_debug("%s: list_meta_contexts readonly=%d", plugin.name().c_str(), readonly);
+  asyncnbd_meta_contexts contexts;
+  if (plugin.table().list_meta_contexts(readonly, export_name.c_str(), &contexts) == -1)
+    return std::nullopt;
+  std::vector<ContextEntry> entries;
+  for (const auto &[name, bits] : contexts.entries)
+    entries.push_back({name, bits});
   return entries;
 }
 

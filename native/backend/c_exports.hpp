@@ -24,6 +24,17 @@ bool preconnect(CPlugin &plugin, host::CallContext &context, bool readonly);
 std::optional<std::vector<ExportEntry>> list_exports(CPlugin &plugin, host::CallContext &context,
                                                      bool readonly);
 
+struct ContextEntry {
+  std::string name;
+  unsigned bits; // of its status
+};
+
+// The metadata contexts of an export besides base:allocation. std::nullopt: the plugin failed.
+std::optional<std::vector<ContextEntry>> list_meta_contexts(CPlugin &plugin,
+                                                            host::CallContext &context,
+                                                            bool readonly,
+                                                            const std::string &export_name);
+
 // What a client gets that asks for "". std::nullopt: there is no default export.
 std::optional<std::string> default_export(CPlugin &plugin, host::CallContext &context,
                                           bool readonly);

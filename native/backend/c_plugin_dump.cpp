@@ -88,6 +88,8 @@ std::string callbacks(const struct nbdkit_plugin &table) {
   HAS(async_zero);
   HAS(async_cache);
   HAS(async_extents);
+  HAS(list_meta_contexts);
+  HAS(async_block_status);
 #undef HAS
   return lines;
 }

@@ -13,8 +13,9 @@ namespace asyncnbd::backend {
 class CBackend;
 
 enum class Step : uint8_t {
+  lookup,  // where a read has holes
   command, // the callback of the request's command
-  pieces,  // zeroing by pwrite or caching by pread, piece by piece
+  pieces,  // zeroing by pwrite or caching by pread, piece by piece; a read without its holes
   flush,   // FUA, where the plugin has no better
 };
 
@@ -26,8 +27,10 @@ struct Progress {
   Request *request = nullptr;
   Step step = Step::command;
   bool needs_flush = false;
-  uint32_t done_bytes = 0;                              // of the pieces
+  uint64_t done_bytes = 0;                              // of the request
   uint32_t piece_bytes = 0;                             // of the one being done
+  size_t context = 0;                                   // of a block status, the one being done
+  unsigned parts = 0;                                   // of its range, that were asked about
   std::unique_ptr<uint8_t[]> scratch;                   // what is read only to be cached
   std::unique_ptr<nbdkit_extents, FreeExtents> extents; // what the plugin adds of a block status
 };

@@ -5,6 +5,7 @@
 #include <bit>
 #include <cerrno>
 #include <chrono>
+#include <cinttypes>
 #include <condition_variable>
 #include <cstring>
 #include <sys/mman.h>
@@ -36,29 +37,52 @@ uint32_t slot_bytes_of(const Request &request) {
   switch (request.type) {
   case wire::NBD_CMD_READ:
   case wire::NBD_CMD_WRITE:
-    return request.length_bytes;
+    return static_cast<uint32_t>(request.length_bytes);
   case wire::NBD_CMD_BLOCK_STATUS:
-    return ScriptBatch::EXTENTS_BYTES;
+    return ScriptBatch::MAX_STATUS_NUMBERS * sizeof(double);
   default:
     return 0;
   }
 }
 
-// What the script has written about a block status; an errno if it makes no sense.
-int read_extents(Request &request, const uint8_t *slot) {
-  double values[2];
-  memcpy(values, slot, sizeof values[0]);
-  const double count = values[0];
-  if (!(count >= 1 && count <= ScriptBatch::MAX_EXTENTS))
-    return EIO;
-  request.extents = std::make_unique<std::vector<Extent>>();
-  for (uint32_t i = 0; i < static_cast<uint32_t>(count); i++) {
-    memcpy(values, slot + sizeof(double) * (1 + 2 * size_t{i}), sizeof values);
-    if (!(values[0] >= 1 && values[0] <= 0x1p53 && values[1] >= 0 && values[1] <= UINT32_MAX))
-      return EIO;
-    request.extents->push_back(
-        {static_cast<uint64_t>(values[0]), static_cast<uint32_t>(values[1])});
+// Which contexts a block status asks about, for the script.
+void write_question(const Request &request, uint8_t *slot) {
+  const std::vector<ContextStatus> &statuses = request.extras->statuses;
+  double numbers[1 + ScriptBatch::MAX_CONTEXTS];
+  size_t count = 0;
+  numbers[count++] = static_cast<double>(statuses.size());
+  for (const ContextStatus &status : statuses)
+    numbers[count++] = status.context;
+  memcpy(slot, numbers, count * sizeof numbers[0]);
+}
+
+// One context's extents from the script's numbers. False if they make no sense.
+bool read_status(const uint8_t **numbers, const uint8_t *end, std::vector<Extent> *extents) {
+  auto next = [numbers, end](double highest) {
+    double value = -1;
+    if (*numbers < end)
+      memcpy(&value, *numbers, sizeof value);
+    *numbers += sizeof value;
+    return value >= 0 && value <= highest ? value : -1; // nor a NaN
+  };
+  const double count = next(ScriptBatch::MAX_STATUS_NUMBERS);
+  for (double i = 0; i < count; i++) {
+    const double length = next(0x1p53);
+    const double lower = next(UINT32_MAX);
+    const double upper = next(UINT32_MAX);
+    if (length < 1 || lower < 0 || upper < 0)
+      return false;
+    const uint64_t flags = static_cast<uint64_t>(upper) << 32 | static_cast<uint32_t>(lower);
+    extents->push_back({static_cast<uint64_t>(length), flags});
   }
+  return count >= 1;
+}
+
+int read_answer(Request &request, const uint8_t *slot) {
+  const uint8_t *end = slot + ScriptBatch::MAX_STATUS_NUMBERS * sizeof(double);
+  for (ContextStatus &status : request.extras->statuses)
+    if (!read_status(&slot, end, &status.extents))
+      return EIO;
   return 0;
 }
 
@@ -101,6 +125,8 @@ void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
     memcpy(data, request.data, request.length_bytes);
     lock.lock();
   }
+  if (request.type == wire::NBD_CMD_BLOCK_STATUS)
+    write_question(request, slots_[slot].data);
   const uint32_t operation = new_operation(backend, &request);
   operations_[operation].slot = slot;
   enqueue(operation, &lock);
@@ -159,12 +185,14 @@ uint32_t ScriptBridge::fetch() {
       continue;
     }
     ScriptBatch::Submission &submission = batch_->submissions[count++];
-    submission = {0, index, operation.backend->connection, 0, operation.slot, operation.event, 0};
+    submission = {0, 0, index, operation.backend->connection, operation.slot, operation.event,
+                  0, 0};
     if (request != nullptr) {
       submission.offset = static_cast<double>(request->offset);
-      submission.length_bytes = request->length_bytes;
+      submission.length_bytes = static_cast<double>(request->length_bytes);
       submission.command = request->type;
-      submission.flags = request->flags;
+      submission.flags =
+          request->flags | (request->may_have_holes ? ScriptBatch::MAY_HAVE_HOLES : 0);
     }
   }
   return count;
@@ -183,12 +211,32 @@ uint32_t ScriptBridge::exchange(uint32_t completions, bool wants_more, uint32_t 
   return count;
 }
 
-void ScriptBridge::explain(uint32_t operation, std::string text) {
+// The request of an operation that has not ended, or nullptr. Locked.
+Request *ScriptBridge::request_of(uint32_t operation) {
+  const bool is_known = operation < operations_.size() && operations_[operation].in_use;
+  return is_known ? operations_[operation].request : nullptr;
+}
+
+void ScriptBridge::explain(uint32_t operation, std::string text, std::optional<uint64_t> offset) {
   std::lock_guard lock(mutex_);
-  if (operation >= operations_.size() || !operations_[operation].in_use)
+  Request *request = request_of(operation);
+  if (request == nullptr)
     return;
-  if (Request *request = operations_[operation].request)
-    request->error_text = std::make_unique<std::string>(std::move(text));
+  request->make_extras().error_text = std::move(text);
+  if (offset && *offset - request->offset < request->length_bytes)
+    request->extras->error_offset = offset;
+}
+
+std::vector<Run> ScriptBridge::sparse(uint32_t operation, const std::vector<Extent> &extents) {
+  std::lock_guard lock(mutex_);
+  Request *request = request_of(operation);
+  if (request == nullptr || !request->may_have_holes)
+    return {};
+  auto runs = divide_read(extents, request->offset, static_cast<uint32_t>(request->length_bytes));
+  if (!runs)
+    return {};
+  request->make_extras().runs = std::move(runs);
+  return *request->extras->runs;
 }
 
 void ScriptBridge::spin(uint32_t spin_us) const {
@@ -249,7 +297,7 @@ void ScriptBridge::deliver() {
   freed_.clear();
   for (auto &[request, slot, error] : done_) {
     if (error == 0 && request->type == wire::NBD_CMD_BLOCK_STATUS && slot != nullptr)
-      error = read_extents(*request, slot->data);
+      error = read_answer(*request, slot->data);
     const bool reads = error == 0 && request->type == wire::NBD_CMD_READ && slot != nullptr;
     if (reads && request->length_bytes > COPY_BYTES) {
       request->lent = {slot->data, &ScriptBridge::give_back, slot};
@@ -297,9 +345,8 @@ size_t ScriptBridge::give_up(ScriptBackend &backend) {
         requests.push_back(std::exchange(operation.request, nullptr));
   }
   for (Request *request : requests) {
-    host::log_error("%s offset=%llu count=%u was never answered: given up",
-                    wire::command_name(request->type),
-                    static_cast<unsigned long long>(request->offset), request->length_bytes);
+    host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 " was never answered: given up",
+                    wire::command_name(request->type), request->offset, request->length_bytes);
     request->complete(ESHUTDOWN);
   }
   return requests.size();

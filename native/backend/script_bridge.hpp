@@ -9,6 +9,7 @@
 #include <functional>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -29,13 +30,15 @@ struct ScriptBatch {
 
   struct Submission {
     double offset;
+    double length_bytes;
     uint32_t operation;
     uint32_t connection;
-    uint32_t length_bytes;
     uint32_t slot;    // where the data is, or NO_SLOT
     uint32_t command; // NBD_CMD_*, or one of the SCRIPT_*
-    uint32_t flags;   // NBD_CMD_FLAG_*
+    uint32_t flags;   // NBD_CMD_FLAG_*, and MAY_HAVE_HOLES
+    uint32_t unused;
   };
+  static constexpr uint32_t MAY_HAVE_HOLES = 1 << 16; // see `sparse`
   struct Completion {
     uint32_t operation; // or a slot, to free it
     uint32_t outcome;   // an errno in the lower half, one of the kinds below in the upper
@@ -44,9 +47,12 @@ struct ScriptBatch {
   static constexpr uint32_t KEEPS_SLOT = 1; // the script goes on using the slot
   static constexpr uint32_t FREES_SLOT = 2; // it does not any more
 
-  // The slot of a NBD_CMD_BLOCK_STATUS, for its answer: a count, then a length and flags for each.
-  static constexpr uint32_t MAX_EXTENTS = 2048;
-  static constexpr uint32_t EXTENTS_BYTES = (1 + 2 * MAX_EXTENTS) * sizeof(double);
+  // The slot of a NBD_CMD_BLOCK_STATUS, all numbers: how many contexts, and which. The script puts
+  // its answer in their place: for each context a count, and as many extents of three numbers,
+  // the length and the lower and the upper half of the flags.
+  static constexpr uint32_t EXTENT_NUMBERS = 3;
+  static constexpr uint32_t MAX_STATUS_NUMBERS = 1 + EXTENT_NUMBERS * 2048;
+  static constexpr uint32_t MAX_CONTEXTS = 64;
 
   std::array<Submission, CAPACITY> submissions;
   std::array<Completion, CAPACITY> completions;
@@ -70,7 +76,11 @@ public:
   uint32_t exchange(uint32_t completions, bool fetch, uint32_t spin_us);
 
   // Before the completion of an operation with an error: words for the client.
-  void explain(uint32_t operation, std::string text);
+  void explain(uint32_t operation, std::string text, std::optional<uint64_t> offset);
+
+  // Before the success of a read that may have holes: what its range is like. Returns the parts
+  // of which only the data has to be read; none if that is all.
+  std::vector<Run> sparse(uint32_t operation, const std::vector<Extent> &extents);
 
   // Memory of slots, side by side, of which one is `slot`. Lives as long as the bridge.
   struct Slab {
@@ -123,6 +133,7 @@ private:
 
   uint32_t new_operation(ScriptBackend &backend, Request *request);
   void free_operation(uint32_t operation);
+  Request *request_of(uint32_t operation);
   uint32_t take_slot(uint32_t length_bytes);
   void free_slot(uint32_t slot);
   bool grow(unsigned size_class);

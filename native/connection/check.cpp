@@ -57,8 +57,35 @@ bool is_inside(const RequestHeader &header, uint64_t size_bytes) {
   return header.offset <= size_bytes && header.length_bytes <= size_bytes - header.offset;
 }
 
-int check_flags(const RequestHeader &header, const CommandRule &rule, uint16_t facts) {
-  if ((header.flags & ~(rule.allowed_flags | NBD_CMD_FLAG_FUA)) != 0)
+// "Block size constraints": an export whose size is no multiple ends in a part of a block.
+bool is_aligned(const RequestHeader &header, const ExportFacts &facts) {
+  const uint64_t mask = facts.block_bytes - 1;
+  const uint64_t end = header.offset + header.length_bytes;
+  return (header.offset & mask) == 0 && ((end & mask) == 0 || end == facts.size_bytes);
+}
+
+// A block status that brings its range and its contexts in a payload.
+bool has_query(const RequestHeader &header, ReplyStyle style) {
+  return header.type == NBD_CMD_BLOCK_STATUS && payload_bytes(header, style) > 0;
+}
+
+// "NBD_CMD_FLAG_PAYLOAD_LEN": a write must have it and nothing else may, but for a query.
+int check_payload(const RequestHeader &header, ReplyStyle style, const ExportFacts &facts) {
+  const bool has_flag = (header.flags & NBD_CMD_FLAG_PAYLOAD_LEN) != 0;
+  const bool is_write = header.type == NBD_CMD_WRITE;
+  if (style != ReplyStyle::extended)
+    return 0; // an unknown flag among others
+  if (has_flag != is_write && !has_query(header, style))
+    return EINVAL;
+  const bool may_query = (facts.transmission_flags & NBD_FLAG_BLOCK_STATUS_PAYLOAD) != 0;
+  return has_query(header, style) && !may_query ? EINVAL : 0;
+}
+
+int check_flags(const RequestHeader &header, const CommandRule &rule, ReplyStyle style,
+                uint16_t facts) {
+  const bool is_extended = style == ReplyStyle::extended; // then check_payload has seen to this:
+  const uint16_t for_payload = is_extended ? NBD_CMD_FLAG_PAYLOAD_LEN : 0;
+  if ((header.flags & ~(rule.allowed_flags | NBD_CMD_FLAG_FUA | for_payload)) != 0)
     return EINVAL;
   // FUA must be accepted on every command once it was offered: Linux sends it on flushes too.
   if ((header.flags & NBD_CMD_FLAG_FUA) != 0 && (facts & NBD_FLAG_SEND_FUA) == 0)
@@ -72,20 +99,26 @@ int check_flags(const RequestHeader &header, const CommandRule &rule, uint16_t f
 
 } // namespace
 
-int check_request(const RequestHeader &header, const ExportFacts &facts) {
+int check_request(const RequestHeader &header, ReplyStyle style, const ExportFacts &facts) {
   const CommandRule *rule = rule_of(header.type);
-  if (rule == nullptr || (header.type == NBD_CMD_BLOCK_STATUS && !facts.has_contexts))
+  if (rule == nullptr || (header.type == NBD_CMD_BLOCK_STATUS && facts.contexts.empty()))
     return EINVAL;
   if (rule->modifies && (facts.transmission_flags & NBD_FLAG_READ_ONLY) != 0)
     return EPERM;
+  if (int error = check_payload(header, style, facts))
+    return error;
+  if (has_query(header, style))
+    return check_flags(header, *rule, style, facts.transmission_flags);
   if (!rule->has_range && (header.offset != 0 || header.length_bytes != 0))
     return EINVAL;
   // A length of zero is left open by the specification; nbdkit counts it as out of range.
   if (rule->has_range && (!is_inside(header, facts.size_bytes) || header.length_bytes == 0))
     return rule->out_of_range;
-  if (int error = check_flags(header, *rule, facts.transmission_flags))
+  if (int error = check_flags(header, *rule, style, facts.transmission_flags))
     return error;
-  if (rule->limited_payload && header.length_bytes > MAX_PAYLOAD_BYTES)
+  if (rule->limited_payload && header.length_bytes > facts.max_payload_bytes)
+    return EINVAL;
+  if (rule->has_range && !is_aligned(header, facts))
     return EINVAL;
   bool offered = (facts.transmission_flags & rule->needed_facts) == rule->needed_facts;
   return offered ? 0 : EINVAL;

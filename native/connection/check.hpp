@@ -2,19 +2,30 @@
 #pragma once
 
 #include <cstdint>
+#include <vector>
 
 #include "wire/wire.hpp"
 
 namespace asyncnbd::connection {
 
+// A metadata context that the client has selected.
+struct MetaContext {
+  uint32_t id;     // the client's
+  uint32_t number; // backend::ContextStatus::context
+};
+
 // What the client was told in the handshake.
 struct ExportFacts {
   uint64_t size_bytes;
-  uint16_t transmission_flags; // NBD_FLAG_*
-  bool has_contexts = false;   // of metadata, for NBD_CMD_BLOCK_STATUS
+  uint16_t transmission_flags;       // NBD_FLAG_*
+  std::vector<MetaContext> contexts; // for NBD_CMD_BLOCK_STATUS
+  uint32_t block_bytes = 1;          // the smallest it may read or write, a power of two
+  uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
 };
 
 // 0, or the errno the client gets instead ("Request types", "Error values"). Not for NBD_CMD_DISC.
-int check_request(const wire::RequestHeader &header, const ExportFacts &facts);
+// A NBD_CMD_BLOCK_STATUS with a payload has no range yet: check it again when that is known.
+int check_request(const wire::RequestHeader &header, wire::ReplyStyle style,
+                  const ExportFacts &facts);
 
 } // namespace asyncnbd::connection

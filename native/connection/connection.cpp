@@ -29,35 +29,8 @@ constexpr std::chrono::microseconds STUCK_AFTER{20};
 // A failing disk fails thousands of times; its log says the same each time.
 constexpr unsigned MAX_FAILURES_REPORTED = 10;
 
-// Longer words help nobody; the specification allows MAX_STRING_BYTES.
-constexpr size_t MAX_ERROR_TEXT_BYTES = 1024;
-// An extent's length is sent in 32 bits; this keeps it a multiple of all block sizes.
-constexpr uint64_t MAX_EXTENT_BYTES = UINT64_C(0xffff0000);
-
-// "NBD_REPLY_TYPE_BLOCK_STATUS": with REQ_ONE one extent no longer than asked for; else as many
-// as it takes to cover the range, of which the last one may reach beyond it.
-std::string encode_extents(const PendingRequest &request) {
-  std::string encoded;
-  if (!request.extents)
-    return encoded;
-  const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
-  uint64_t covered_bytes = 0;
-  for (const backend::Extent &extent : *request.extents) {
-    if (extent.length_bytes == 0)
-      continue;
-    uint64_t length_bytes = std::min(extent.length_bytes, MAX_EXTENT_BYTES);
-    if (only_one)
-      length_bytes = std::min<uint64_t>(length_bytes, request.length_bytes);
-    uint8_t bytes[wire::EXTENT_BYTES];
-    wire::encode_extent(bytes, static_cast<uint32_t>(length_bytes), extent.flags);
-    encoded.append(reinterpret_cast<const char *>(bytes), sizeof bytes);
-    covered_bytes += length_bytes;
-    if (only_one || covered_bytes >= request.length_bytes || length_bytes < extent.length_bytes ||
-        encoded.size() == wire::MAX_EXTENTS * wire::EXTENT_BYTES)
-      break;
-  }
-  return encoded;
-}
+// Reads from here on may be answered with holes.
+constexpr uint32_t MIN_SPARSE_BYTES = 16 << 10;
 
 // The connection that this thread leads, or led until its current call was passed on: it will
 // flush after the call, so completions inside need not.
@@ -76,19 +49,20 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   // earlier replies: requests that wait in the socket would all begin at the same time later.
   if ((*backend)->thread_model() == backend::ThreadModel::async)
     when_full_ = WhenFull::come_back;
-  facts_ = {(*backend)->capabilities().size_bytes, settings.flags,
-            settings.allocation_context.has_value()};
-  allocation_context_ = settings.allocation_context.value_or(0);
+  facts_ = {(*backend)->capabilities().size_bytes, settings.flags, settings.contexts,
+            settings.block_bytes, settings.max_payload_bytes};
+  may_send_holes_ =
+      settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().can_extents;
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
   budget_.emplace(settings.max_bytes, server_budget_.get());
   transport_ = std::move(*transport);
   backend_ = std::move(*backend);
   replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<ReplyListener &>(*this));
-  reader_ = std::make_unique<RequestReader>(
-      *transport_, *replies_, facts_, static_cast<backend::Completer &>(*this),
-      static_cast<Admission &>(*this), stop_requested_, settings.spin_us, when_full_,
-      settings.structured_replies);
+  reader_ = std::make_unique<RequestReader>(*transport_, *replies_, facts_,
+                                            static_cast<backend::Completer &>(*this),
+                                            static_cast<Admission &>(*this), stop_requested_,
+                                            settings.spin_us, when_full_, settings.style);
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
@@ -137,6 +111,8 @@ bool Connection::execute(PendingRequest *request) {
     replies_->push(request);
     return true;
   }
+  if (may_send_holes_ && may_be_sparse(*request))
+    request->may_have_holes = holes_.is_worth_asking();
   uint64_t call = baton_.begin_call();
   if (when_full_ == WhenFull::wait && pace_.is_slow() && is_worth_another_thread())
     pass_lead_on(call);
@@ -148,6 +124,11 @@ bool Connection::execute(PendingRequest *request) {
     return true;
   replies_->flush(when_full_ == WhenFull::wait ? WhenFull::wait : WhenFull::pass_on);
   return false;
+}
+
+bool Connection::may_be_sparse(const PendingRequest &request) {
+  return request.type == wire::NBD_CMD_READ && request.length_bytes >= MIN_SPARSE_BYTES &&
+         (request.flags & wire::NBD_CMD_FLAG_DF) == 0;
 }
 
 // False if the client does not read what it has asked for, and the server stops.
@@ -203,7 +184,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
 
 int Connection::refusal(const PendingRequest &request) const {
   if (request.error != 0) {
-    host::log_debug("refused: %s offset=%" PRIu64 " count=%" PRIu32 " flags=0x%x: %s",
+    host::log_debug("refused: %s offset=%" PRIu64 " count=%" PRIu64 " flags=0x%x: %s",
                     wire::command_name(request.type), request.offset, request.length_bytes,
                     request.flags, strerror(request.error));
     return request.error;
@@ -302,23 +283,12 @@ bool Connection::take_lead_from_stuck_thread() {
 void Connection::complete(backend::Request &completed, int error) {
   auto &request = static_cast<PendingRequest &>(completed);
   request.error = error;
-  if (request.is_structured)
-    encode_tail(request);
+  encode_answer(request, facts_.block_bytes);
+  if (request.may_have_holes && request.encoded)
+    holes_.found();
   if (request.error != 0)
     report_failure(request);
   answer(&request);
-}
-
-// What follows the header of an error or of a block status.
-void Connection::encode_tail(PendingRequest &request) {
-  if (request.error == 0 && request.type == wire::NBD_CMD_BLOCK_STATUS) {
-    request.context = allocation_context_;
-    request.tail = encode_extents(request);
-    if (request.tail.empty())
-      request.error = EINVAL; // the backend has said nothing of the range
-  }
-  if (request.error != 0 && request.error_text)
-    request.tail = request.error_text->substr(0, MAX_ERROR_TEXT_BYTES);
 }
 
 // Once it is queued, the reply may be sent by anyone and be the connection's last.
@@ -376,7 +346,7 @@ void Connection::report_failure(const PendingRequest &request) {
     return;
   host::ContextScope scope(this); // names the plugin and the connection in the line
   const char *told = strerrorname_np(static_cast<int>(sent));
-  host::log_error("%s offset=%" PRIu64 " count=%" PRIu32 ": %s; client was sent %s%s",
+  host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; client was sent %s%s",
                   wire::command_name(request.type), request.offset, request.length_bytes,
                   strerror(request.error), told != nullptr ? told : "an error",
                   reported + 1 == MAX_FAILURES_REPORTED

@@ -8,6 +8,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "backend/backend.hpp"
 #include "connection/check.hpp"
@@ -30,8 +31,25 @@ struct TransmissionSettings {
   std::chrono::milliseconds grace;
   uint64_t max_bytes;                          // in flight on this connection
   std::shared_ptr<MemoryBudget> server_budget; // in flight on all, or nullptr
-  bool structured_replies = false;             // negotiated
-  std::optional<uint32_t> allocation_context;  // base:allocation's id, if negotiated
+  wire::ReplyStyle style = wire::ReplyStyle::simple;
+  std::vector<MetaContext> contexts{}; // negotiated
+  uint32_t block_bytes = 1;            // see ExportFacts
+  uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
+};
+
+// Whether it pays to ask for holes before reading. A disk full of data is soon asked rarely.
+class HoleSense {
+public:
+  bool is_worth_asking() {
+    const uint32_t asked = since_hole_.fetch_add(1, std::memory_order_relaxed);
+    return asked < FIRST_ASKS || asked % RARELY == 0;
+  }
+  void found() { since_hole_.store(0, std::memory_order_relaxed); }
+
+private:
+  static constexpr uint32_t FIRST_ASKS = 16;
+  static constexpr uint32_t RARELY = 64;
+  std::atomic<uint32_t> since_hole_{0};
 };
 
 class Connection final : public host::CallContext,
@@ -104,6 +122,7 @@ private:
   void lead();
   void lead_until_passed_on();
   bool execute(PendingRequest *request);
+  static bool may_be_sparse(const PendingRequest &request);
   bool send_if_worthwhile();
   bool is_worth_another_thread() const;
   void pass_lead_on(uint64_t call);
@@ -113,7 +132,6 @@ private:
   void count(const PendingRequest &request);
   std::chrono::milliseconds grace() const;
   void answer(PendingRequest *request);
-  void encode_tail(PendingRequest &request);
   void dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);
   void end();
@@ -121,7 +139,8 @@ private:
   void report_failure(const PendingRequest &request);
 
   ExportFacts facts_{};
-  uint32_t allocation_context_ = 0;
+  bool may_send_holes_ = false;
+  HoleSense holes_;
   std::atomic<int64_t> grace_ms_{0};
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
   std::shared_ptr<MemoryBudget> server_budget_;

@@ -6,82 +6,59 @@
 #include <cstring>
 
 #include "host/log.hpp"
-#include "wire/wire.hpp"
 
 namespace asyncnbd::connection {
 
 namespace {
 
 constexpr size_t MAX_BUFFERS = 256; // well under IOV_MAX, and on the stack
+static_assert(MAX_BUFFERS > MAX_PIECES);
 // A thread that has other things to do sends this much at most before it does them: a client
 // that reads as fast as we send would keep it for ever.
 constexpr size_t TURN_BYTES = 512 << 10;
 
-bool has_data(const PendingRequest &request) {
-  return request.type == wire::NBD_CMD_READ && request.error == 0;
-}
-
-// What follows the header, a read's data or `tail`.
-size_t tail_bytes(const PendingRequest &request) {
-  return has_data(request) ? request.length_bytes : request.tail.size();
-}
-
-// "Structured reply chunk message": a simple reply stays what success without data gets.
-size_t header_bytes(const PendingRequest &request) {
-  if (!request.is_structured)
-    return wire::SIMPLE_REPLY_BYTES;
-  if (request.error != 0)
-    return wire::ERROR_BYTES;
-  if (request.type == wire::NBD_CMD_READ)
-    return wire::OFFSET_DATA_BYTES;
-  return request.type == wire::NBD_CMD_BLOCK_STATUS ? wire::BLOCK_STATUS_BYTES
-                                                    : wire::SIMPLE_REPLY_BYTES;
+// What follows the header in one piece with it, or lent.
+size_t data_bytes(const PendingRequest &request) {
+  return has_data(request) ? request.length_bytes : 0;
 }
 
 size_t reply_bytes(const PendingRequest &request) {
-  return header_bytes(request) + tail_bytes(request);
-}
-
-void encode(const PendingRequest &request) {
-  const uint32_t error = wire::error_from_errno(request.error, request.flags);
-  if (request.is_structured && error != 0)
-    wire::encode_error_chunk(request.reply, request.cookie, error, request.tail.size());
-  else if (request.is_structured && request.type == wire::NBD_CMD_READ)
-    wire::encode_data_chunk(request.reply, request.cookie, request.offset, request.length_bytes);
-  else if (request.is_structured && request.type == wire::NBD_CMD_BLOCK_STATUS)
-    wire::encode_status_chunk(request.reply, request.cookie, request.context,
-                              request.tail.size() / wire::EXTENT_BYTES);
-  else
-    wire::encode_simple_reply(request.reply, request.cookie, error);
+  return request.encoded ? request.encoded->bytes() : header_bytes(request) + data_bytes(request);
 }
 
 // The pieces of memory to send, joined where they lie side by side.
 class Gathered {
 public:
-  bool has_room() const { return count_ + 2 <= MAX_BUFFERS; }
+  bool has_room_for(const PendingRequest &request) const {
+    return count_ + (request.encoded ? request.encoded->pieces().size() : 2) <= MAX_BUFFERS;
+  }
   size_t count() const { return count_; }
   size_t bytes() const { return bytes_; }
   const iovec *buffers() const { return buffers_; }
 
   // A reply without its first `skipped_bytes`.
   void add(const PendingRequest &request, size_t skipped_bytes) {
-    const bool is_lent = has_data(request) && request.lent.data != nullptr;
-    if (request.tail.empty() && !is_lent) {
-      add(request.reply, reply_bytes(request), skipped_bytes);
+    if (request.encoded) {
+      for (const iovec &piece : request.encoded->pieces())
+        add(static_cast<const uint8_t *>(piece.iov_base), piece.iov_len, &skipped_bytes);
       return;
     }
-    const size_t header = header_bytes(request);
-    if (skipped_bytes < header)
-      add(request.reply, header, skipped_bytes);
-    const auto *tail =
-        is_lent ? request.lent.data : reinterpret_cast<const uint8_t *>(request.tail.data());
-    add(tail, tail_bytes(request), skipped_bytes > header ? skipped_bytes - header : 0);
+    if (has_data(request) && request.lent.data != nullptr) {
+      add(request.reply, header_bytes(request), &skipped_bytes);
+      add(request.lent.data, data_bytes(request), &skipped_bytes);
+      return;
+    }
+    add(request.reply, reply_bytes(request), &skipped_bytes);
   }
 
 private:
-  void add(const uint8_t *memory, size_t length_bytes, size_t skipped_bytes) {
-    auto *start = const_cast<uint8_t *>(memory) + skipped_bytes;
-    length_bytes -= skipped_bytes;
+  void add(const uint8_t *memory, size_t length_bytes, size_t *skipped_bytes) {
+    const size_t skipped = std::min(length_bytes, *skipped_bytes);
+    *skipped_bytes -= skipped;
+    auto *start = const_cast<uint8_t *>(memory) + skipped;
+    length_bytes -= skipped;
+    if (length_bytes == 0)
+      return;
     bytes_ += length_bytes;
     if (count_ > 0) {
       iovec &last = buffers_[count_ - 1];
@@ -109,17 +86,6 @@ void keep_borrowed(PendingRequest *chain) {
 }
 
 } // namespace
-
-void PendingRequest::reset() {
-  static_cast<backend::Request &>(*this) = {};
-  charged_bytes = 0;
-  error = 0;
-  reply_buffer = payload_buffer = nullptr;
-  is_borrowed = is_given_up = is_structured = false;
-  context = 0;
-  if (!tail.empty())
-    std::string().swap(tail); // it may be large, and is rare
-}
 
 void ReplyQueue::push(PendingRequest *request) {
   pending_bytes_.fetch_add(reply_bytes(*request), std::memory_order_relaxed);
@@ -196,11 +162,11 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
   while (unsent_ != nullptr) {
     Gathered gathered;
     for (PendingRequest *request = unsent_;
-         request != nullptr && gathered.has_room() && gathered.bytes() < turn_bytes;
+         request != nullptr && gathered.has_room_for(*request) && gathered.bytes() < turn_bytes;
          request = request->next) {
       const bool begun = request == unsent_ && sent_bytes_ > 0;
-      if (!begun)
-        encode(*request);
+      if (!begun && !request->encoded)
+        encode_header(*request);
       gathered.add(*request, begun ? sent_bytes_ : 0);
     }
     ssize_t sent = broken_ ? static_cast<ssize_t>(gathered.bytes())

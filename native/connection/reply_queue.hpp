@@ -5,36 +5,11 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <memory>
-#include <string>
 
-#include "backend/backend.hpp"
-#include "connection/buffers.hpp"
+#include "connection/pending_request.hpp"
 #include "transport/transport.hpp"
 
 namespace asyncnbd::connection {
-
-// A request from its parsing until its reply has left.
-struct PendingRequest : backend::Request {
-  uint64_t cookie;
-  int error; // what the backend (or the check before it) said
-  // The reply's header; a read's data follows it at once unless it is lent, other tails lie in
-  // `tail`.
-  uint8_t *reply;
-  std::string tail;       // an error's words or the extents of a block status, encoded
-  bool is_structured;     // the client knows structured replies
-  uint32_t context;       // of a block status
-  Buffer *reply_buffer;   // holds `reply`
-  Buffer *payload_buffer; // holds a write's data, or nullptr
-  uint32_t charged_bytes; // of the connection's memory budget
-  bool is_borrowed;       // lent by a caller who waits: to be sent or copied before it returns
-  bool is_given_up;       // there is someone besides the reply queue who may use it
-  PendingRequest *next;   // in the queue, or among the free
-  std::atomic<uint8_t> holders; // of one that is given up
-  std::shared_ptr<void> pin;    // what it needs to live on, if it is given up
-
-  void reset();
-};
 
 class ReplyListener {
 public:

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cinttypes>
 #include <cstring>
 
 #include "host/log.hpp"
@@ -21,10 +22,9 @@ constexpr size_t MIN_RECEIVE_BYTES = 32 << 10;
 constexpr size_t CAUTIOUS_RECEIVE_BYTES = 4 << 10;
 // Plugins expect the alignment that malloc gives.
 constexpr size_t REPLY_ALIGNMENT = 16;
-// Enough for each kind of header, and a multiple of the alignment.
-constexpr size_t STRUCTURED_HEADER_ROOM = 32;
-static_assert(wire::OFFSET_DATA_BYTES >= wire::ERROR_BYTES &&
-              wire::OFFSET_DATA_BYTES >= wire::BLOCK_STATUS_BYTES);
+// A query of metadata contexts is an effect's length and then their ids.
+constexpr size_t QUERY_PREFIX_BYTES = 8;
+constexpr size_t CONTEXT_ID_BYTES = 4;
 // What a request takes besides its data, roughly.
 constexpr uint32_t REQUEST_BYTES = 512;
 // After this, a connection without traffic gives back what it keeps to be fast.
@@ -37,11 +37,10 @@ constexpr auto STOP_GRACE = std::chrono::seconds(1);
 RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
                              const ExportFacts &facts, backend::Completer &completer,
                              Admission &admission, const std::atomic<bool> &stop_requested,
-                             unsigned spin_us, WhenFull when_full, bool structured_replies)
+                             unsigned spin_us, WhenFull when_full, wire::ReplyStyle style)
     : transport_(transport), replies_(replies), facts_(facts), completer_(completer),
       admission_(admission), stop_requested_(stop_requested), spinner_(spin_us),
-      when_full_(when_full), structured_replies_(structured_replies),
-      receive_limit_bytes_(INPUT_BYTES) {}
+      when_full_(when_full), style_(style), receive_limit_bytes_(INPUT_BYTES) {}
 
 RequestReader::~RequestReader() {
   if (input_ != nullptr)
@@ -52,13 +51,14 @@ RequestReader::~RequestReader() {
 
 PendingRequest *RequestReader::next() {
   for (;;) {
-    if (buffered_bytes() >= wire::REQUEST_HEADER_BYTES) {
+    const size_t header_bytes = wire::request_header_bytes(style_);
+    if (buffered_bytes() >= header_bytes) {
       wire::RequestHeader header;
-      if (!wire::decode_request(input_->data + begin_, &header)) {
+      if (!wire::decode_request(input_->data + begin_, style_, &header)) {
         host::log_error("the client sent no request where one was due; closing its connection");
         return nullptr;
       }
-      begin_ += wire::REQUEST_HEADER_BYTES;
+      begin_ += header_bytes;
       if (header.type == wire::NBD_CMD_DISC) {
         host::log_debug("client sent NBD_CMD_DISC");
         input_is_used_up_ = buffered_bytes() == 0;
@@ -66,24 +66,30 @@ PendingRequest *RequestReader::next() {
       }
       return accept(header);
     }
-    if (!make_room(wire::REQUEST_HEADER_BYTES) || !receive(buffered_bytes() == 0))
+    if (!make_room(header_bytes) || !receive(buffered_bytes() == 0))
       return nullptr;
   }
 }
 
 PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
+  const uint64_t payload_bytes = wire::payload_bytes(header, style_);
+  if (style_ == wire::ReplyStyle::extended && payload_bytes > wire::MAX_PAYLOAD_BYTES) {
+    host::log_error("the client sends a payload of %" PRIu64 " bytes; closing its connection",
+                    payload_bytes);
+    return nullptr;
+  }
   PendingRequest *request = new_request();
   request->cookie = header.cookie;
   request->offset = header.offset;
   request->length_bytes = header.length_bytes;
   request->type = header.type;
   request->flags = header.flags;
-  request->error = check_request(header, facts_);
+  request->error = check_request(header, style_, facts_);
 
   request->charged_bytes = REQUEST_BYTES;
   const bool has_data = header.type == wire::NBD_CMD_READ || header.type == wire::NBD_CMD_WRITE;
   if (request->error == 0 && has_data)
-    request->charged_bytes += header.length_bytes;
+    request->charged_bytes += static_cast<uint32_t>(header.length_bytes);
   if (!admission_.admit(request->charged_bytes)) {
     request->charged_bytes = 0;
     recycle(request, request);
@@ -91,7 +97,7 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   }
 
   bool reads = request->error == 0 && header.type == wire::NBD_CMD_READ;
-  bool placed = place_reply(request, reads ? header.length_bytes : 0);
+  bool placed = place_reply(request, reads ? static_cast<uint32_t>(header.length_bytes) : 0);
   if (!placed && reads) {
     request->error = ENOMEM;
     placed = place_reply(request, 0);
@@ -100,11 +106,19 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
     host::log_error("no memory for a reply; closing the connection");
     return withdraw(request);
   }
-  if (header.type == wire::NBD_CMD_WRITE && !receive_payload(request)) {
-    request->reply_buffer->unref();
-    return withdraw(request);
+  bool is_whole;
+  if (header.type == wire::NBD_CMD_BLOCK_STATUS && request->error == 0) {
+    ask_contexts(request);
+    is_whole = payload_bytes == 0 || receive_query(request, payload_bytes);
+  } else if (request->error == 0) {
+    is_whole = payload_bytes == 0 || receive_payload(request);
+  } else {
+    is_whole = skip(payload_bytes);
   }
-  return request;
+  if (is_whole)
+    return request;
+  request->reply_buffer->unref();
+  return withdraw(request);
 }
 
 PendingRequest *RequestReader::withdraw(PendingRequest *request) {
@@ -137,11 +151,10 @@ void RequestReader::recycle(PendingRequest *first, PendingRequest *last) {
 // behind the other, and leave as one piece.
 bool RequestReader::place_reply(PendingRequest *request, uint32_t data_bytes) {
   // The header ends where the data begins, which keeps the alignment.
-  const size_t header_room =
-      structured_replies_ ? STRUCTURED_HEADER_ROOM : wire::SIMPLE_REPLY_BYTES;
-  const size_t header_start =
-      structured_replies_ ? STRUCTURED_HEADER_ROOM - wire::OFFSET_DATA_BYTES : 0;
-  request->is_structured = structured_replies_;
+  const size_t header_bytes = data_header_bytes(style_);
+  const size_t header_room = (header_bytes + REPLY_ALIGNMENT - 1) & ~(REPLY_ALIGNMENT - 1);
+  const size_t header_start = header_room - header_bytes;
+  request->style = style_;
   const size_t needed = header_room + data_bytes;
   if (needed > OUTPUT_BYTES) {
     request->reply_buffer = pool_.get(needed);
@@ -171,9 +184,57 @@ bool RequestReader::place_reply(PendingRequest *request, uint32_t data_bytes) {
   return true;
 }
 
+// Of a block status without a query of its own: all that were negotiated.
+void RequestReader::ask_contexts(PendingRequest *request) {
+  for (const MetaContext &context : facts_.contexts)
+    request->make_extras().statuses.push_back({context.id, context.number, {}});
+}
+
+// "NBD_CMD_BLOCK_STATUS" with a payload: the effect's length, and which contexts to tell of.
+bool RequestReader::receive_query(PendingRequest *request, uint64_t payload_bytes) {
+  const size_t longest = QUERY_PREFIX_BYTES + CONTEXT_ID_BYTES * facts_.contexts.size();
+  if (payload_bytes > longest) {
+    request->error = EINVAL;
+    return skip(payload_bytes);
+  }
+  const auto bytes = static_cast<size_t>(payload_bytes);
+  while (buffered_bytes() < bytes)
+    if (!make_room(bytes) || !receive(false))
+      return false;
+  const uint8_t *query = input_->data + begin_;
+  begin_ += bytes;
+  if (!take_query(request, query, bytes))
+    request->error = EINVAL;
+  return true;
+}
+
+bool RequestReader::take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes) {
+  if (length_bytes < QUERY_PREFIX_BYTES + CONTEXT_ID_BYTES ||
+      (length_bytes - QUERY_PREFIX_BYTES) % CONTEXT_ID_BYTES != 0)
+    return false;
+  std::vector<backend::ContextStatus> &statuses = request->extras->statuses;
+  std::vector<backend::ContextStatus> wanted;
+  for (size_t at = QUERY_PREFIX_BYTES; at < length_bytes; at += CONTEXT_ID_BYTES) {
+    const uint32_t id = wire::decode_u32(query + at);
+    auto named =
+        std::find_if(statuses.begin(), statuses.end(),
+                     [id](const backend::ContextStatus &status) { return status.id == id; });
+    if (named == statuses.end())
+      return false; // unknown, or named before
+    wanted.push_back(std::move(*named));
+    statuses.erase(named);
+  }
+  statuses = std::move(wanted);
+  request->length_bytes = wire::decode_u64(query);
+  request->flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_PAYLOAD_LEN);
+  wire::RequestHeader effect{request->flags, request->type, request->cookie, request->offset,
+                             request->length_bytes};
+  request->error = check_request(effect, style_, facts_);
+  return true;
+}
+
 bool RequestReader::receive_payload(PendingRequest *request) {
-  if (request->error != 0)
-    return skip(request->length_bytes);
+  request->flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_PAYLOAD_LEN);
   const size_t arrived = buffered_bytes();
   if (arrived < request->length_bytes && input_->capacity_bytes - begin_ < request->length_bytes)
     return receive_large_payload(request, arrived);

@@ -33,7 +33,7 @@ public:
   RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
                 backend::Completer &completer, Admission &admission,
                 const std::atomic<bool> &stop_requested, unsigned spin_us, WhenFull when_full,
-                bool structured_replies = false);
+                wire::ReplyStyle style = wire::ReplyStyle::simple);
   ~RequestReader();
   RequestReader(const RequestReader &) = delete;
   RequestReader &operator=(const RequestReader &) = delete;
@@ -60,6 +60,9 @@ private:
   PendingRequest *new_request();
   PendingRequest *withdraw(PendingRequest *request);
   bool place_reply(PendingRequest *request, uint32_t data_bytes);
+  void ask_contexts(PendingRequest *request);
+  bool receive_query(PendingRequest *request, uint64_t payload_bytes);
+  bool take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes);
   bool receive_payload(PendingRequest *request);
   bool receive_large_payload(PendingRequest *request, size_t arrived_bytes);
   bool skip(uint64_t bytes);
@@ -78,7 +81,7 @@ private:
   const std::atomic<bool> &stop_requested_;
   Spinner spinner_;
   const WhenFull when_full_;
-  const bool structured_replies_;
+  const wire::ReplyStyle style_;
 
   BufferPool pool_;
   Buffer *input_ = nullptr; // bytes [begin_, end_) are received and not yet parsed

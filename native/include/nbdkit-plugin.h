@@ -32,6 +32,8 @@ extern "C" {
 #error "NBDKIT_API_VERSION must be 1 or 2"
 #endif
 
+struct asyncnbd_meta_contexts;
+
 struct nbdkit_plugin {
   /* Set by NBDKIT_REGISTER_PLUGIN. The server reads no field past _struct_size bytes. */
   uint64_t _struct_size;
@@ -169,6 +171,17 @@ struct nbdkit_plugin {
   /* Fills extents, which stay valid until the reply, by nbdkit_add_extent. */
   int (*async_extents) (void *conn, uint64_t reqid, void *handle, uint32_t count, uint64_t offset,
                         uint32_t flags, struct nbdkit_extents *extents);
+
+  /* Metadata contexts besides base:allocation, which clients may select for an export: calls
+   * nbdkit_add_meta_context for each, always in the same order. Before open. -1: the client is
+   * told of an error. */
+  int (*list_meta_contexts) (int readonly, const char *exportname,
+                             struct asyncnbd_meta_contexts *contexts);
+  /* Like async_extents, but fills extents by nbdkit_add_status with what the context-th of them
+   * (the first is 0) says of the range. */
+  int (*async_block_status) (void *conn, uint64_t reqid, void *handle, uint32_t context,
+                             uint32_t count, uint64_t offset, uint32_t flags,
+                             struct nbdkit_extents *extents);
 };
 
 /* The errno that the callback which is about to fail wants its client to see. */
@@ -222,6 +235,17 @@ ASYNCNBD_DECL (int, nbdkit_async_reply_errno, (void *conn, uint64_t reqid, int e
  * latest when the outermost pair ends. */
 ASYNCNBD_DECL (void, nbdkit_async_batch_begin, (void));
 ASYNCNBD_DECL (void, nbdkit_async_batch_end, (void));
+
+/* A metadata context: "namespace:leaf", as the protocol has it. Names of one's own begin with
+ * "x-". bits: 32 or 64, how many its status has; clients without extended headers cannot select
+ * one with 64. -1 with errno: EINVAL. */
+ASYNCNBD_DECL (int, nbdkit_add_meta_context,
+               (struct asyncnbd_meta_contexts *contexts, const char *name, unsigned bits));
+
+/* nbdkit_add_extent for a status of up to 64 bits. */
+ASYNCNBD_DECL (int, nbdkit_add_status,
+               (struct nbdkit_extents *extents, uint64_t offset, uint64_t length,
+                uint64_t status));
 
 /* How the server finds what nbdkit must not see: its fields may grow where ours are. */
 struct asyncnbd_extension {

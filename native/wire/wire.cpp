@@ -21,54 +21,63 @@ template <typename T> void store(uint8_t *bytes, T value) {
 
 } // namespace
 
-bool decode_request(const uint8_t *bytes, RequestHeader *header) {
-  if (be32toh(load<uint32_t>(bytes)) != NBD_REQUEST_MAGIC)
+bool decode_request(const uint8_t *bytes, ReplyStyle style, RequestHeader *header) {
+  const bool is_extended = style == ReplyStyle::extended;
+  if (decode_u32(bytes) != (is_extended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC))
     return false;
   header->flags = be16toh(load<uint16_t>(bytes + 4));
   header->type = be16toh(load<uint16_t>(bytes + 6));
   header->cookie = load<uint64_t>(bytes + 8);
-  header->offset = be64toh(load<uint64_t>(bytes + 16));
-  header->length_bytes = be32toh(load<uint32_t>(bytes + 24));
+  header->offset = decode_u64(bytes + 16);
+  header->length_bytes = is_extended ? decode_u64(bytes + 24) : decode_u32(bytes + 24);
   return true;
 }
 
+uint64_t payload_bytes(const RequestHeader &header, ReplyStyle style) {
+  const bool has_payload = style == ReplyStyle::extended
+                               ? (header.flags & NBD_CMD_FLAG_PAYLOAD_LEN) != 0
+                               : header.type == NBD_CMD_WRITE;
+  return has_payload ? header.length_bytes : 0;
+}
+
 void encode_simple_reply(uint8_t *bytes, uint64_t cookie, uint32_t error) {
-  store(bytes, htobe32(NBD_SIMPLE_REPLY_MAGIC));
-  store(bytes + 4, htobe32(error));
+  encode_u32(bytes, NBD_SIMPLE_REPLY_MAGIC);
+  encode_u32(bytes + 4, error);
   store(bytes + 8, cookie);
 }
 
-namespace {
-
-void encode_chunk(uint8_t *bytes, uint16_t type, uint64_t cookie, size_t payload_bytes) {
-  store(bytes, htobe32(NBD_STRUCTURED_REPLY_MAGIC));
-  store(bytes + 4, htobe16(NBD_REPLY_FLAG_DONE));
-  store(bytes + 6, htobe16(type));
-  store(bytes + 8, cookie);
-  store(bytes + 16, htobe32(static_cast<uint32_t>(payload_bytes)));
+void encode_chunk_header(uint8_t *bytes, ReplyStyle style, const ChunkHeader &header) {
+  const bool is_extended = style == ReplyStyle::extended;
+  encode_u32(bytes, is_extended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
+  encode_u16(bytes + 4, header.flags);
+  encode_u16(bytes + 6, header.type);
+  store(bytes + 8, header.cookie);
+  if (is_extended) {
+    encode_u64(bytes + 16, header.request_offset);
+    encode_u64(bytes + 24, header.payload_bytes);
+  } else {
+    encode_u32(bytes + 16, static_cast<uint32_t>(header.payload_bytes));
+  }
 }
 
-} // namespace
-
-void encode_data_chunk(uint8_t *bytes, uint64_t cookie, uint64_t offset, uint32_t data_bytes) {
-  encode_chunk(bytes, NBD_REPLY_TYPE_OFFSET_DATA, cookie, size_t{8} + data_bytes);
-  store(bytes + CHUNK_HEADER_BYTES, htobe64(offset));
+void encode_u16(uint8_t *bytes, uint16_t value) {
+  store(bytes, htobe16(value));
 }
 
-void encode_status_chunk(uint8_t *bytes, uint64_t cookie, uint32_t context, size_t extents) {
-  encode_chunk(bytes, NBD_REPLY_TYPE_BLOCK_STATUS, cookie, 4 + extents * EXTENT_BYTES);
-  store(bytes + CHUNK_HEADER_BYTES, htobe32(context));
+void encode_u32(uint8_t *bytes, uint32_t value) {
+  store(bytes, htobe32(value));
 }
 
-void encode_error_chunk(uint8_t *bytes, uint64_t cookie, uint32_t error, size_t message_bytes) {
-  encode_chunk(bytes, NBD_REPLY_TYPE_ERROR, cookie, 6 + message_bytes);
-  store(bytes + CHUNK_HEADER_BYTES, htobe32(error));
-  store(bytes + CHUNK_HEADER_BYTES + 4, htobe16(static_cast<uint16_t>(message_bytes)));
+void encode_u64(uint8_t *bytes, uint64_t value) {
+  store(bytes, htobe64(value));
 }
 
-void encode_extent(uint8_t *bytes, uint32_t length_bytes, uint32_t flags) {
-  store(bytes, htobe32(length_bytes));
-  store(bytes + 4, htobe32(flags));
+uint32_t decode_u32(const uint8_t *bytes) {
+  return be32toh(load<uint32_t>(bytes));
+}
+
+uint64_t decode_u64(const uint8_t *bytes) {
+  return be64toh(load<uint64_t>(bytes));
 }
 
 uint32_t error_from_errno(int error, uint16_t command_flags) {

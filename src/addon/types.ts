@@ -43,7 +43,12 @@ export interface NativeScriptBridge {
    */
   exchange(completions: number, fetch: boolean, spinUs: number): number;
   /** Before the completion of an operation with an error: words for the client. */
-  explain(operation: number, text: string): void;
+  explain(operation: number, text: string, offset?: number): void;
+  /**
+   * Before the success of a read that may have holes: `extents` are lengths and flags by turns.
+   * Returns offsets and lengths of what is data; undefined if that is all.
+   */
+  sparse(operation: number, extents: Float64Array): Float64Array | undefined;
   /** Submissions and completions. */
   batch(): [ArrayBuffer, ArrayBuffer];
   /** The memory around a slot. To be asked for once. */
@@ -109,6 +114,15 @@ export interface ExportEntry {
   readonly description: string;
 }
 
+/** A metadata context besides base:allocation. */
+export interface MetaContextEntry {
+  readonly name: string;
+  /** Of its status; more than 32 need extended headers. */
+  readonly bits: 32 | 64;
+  /** The plugin's for it, from 1 on. */
+  readonly number: number;
+}
+
 /** Minimum, preferred and maximum in bytes; all 0 if the plugin has nothing to say. */
 export type BlockSizes = readonly [number, number, number];
 
@@ -128,6 +142,8 @@ export interface NativeSession {
   preconnect(): Promise<boolean>;
   /** null: the plugin failed, and has logged why. */
   listExports(): Promise<ExportEntry[] | null>;
+  /** null: the plugin failed, and has logged why. */
+  metaContexts(exportName: string): Promise<MetaContextEntry[] | null>;
   /** null: it cannot be opened, and why has been logged. */
   openExport(name: string): Promise<OpenedExport | null>;
   exportDescription(): Promise<string>;
@@ -135,12 +151,17 @@ export interface NativeSession {
   blockSizes(): Promise<BlockSizes | null>;
   closeExport(): Promise<void>;
   /** Instead of openExport: JavaScript has opened one. The bridge will be asked to close it. */
-  adoptExport(bridge: NativeScriptBridge, connection: number, sizeBytes: number): void;
+  adoptExport(
+    bridge: NativeScriptBridge,
+    connection: number,
+    sizeBytes: number,
+    canExtents: boolean,
+  ): void;
 
   /**
    * Serves requests on the open export; resolves when all is closed.
    */
-  start(transmissionFlags: number, settings: TransmissionSettings): Promise<RequestCounts>;
+  start(settings: TransmissionSettings & Agreement): Promise<RequestCounts>;
   /** Between start and its end. */
   counts(): RequestCounts | undefined;
   /** Answers what has arrived, then closes. Effective after NativeServer.announceStop. */
@@ -169,10 +190,21 @@ export interface TransmissionSettings {
   readonly graceMs: number;
   /** Of this connection's requests. */
   readonly maxInFlightBytes: number;
-  /** Negotiated. */
-  readonly structuredReplies: boolean;
-  /** The id of base:allocation, if negotiated. */
-  readonly allocationContext: number | undefined;
+}
+
+/** How a client is answered; "extended" is also how it asks. */
+export type ReplyStyle = "simple" | "structured" | "extended";
+
+/** What a handshake has negotiated. */
+export interface Agreement {
+  /** NBD_FLAG_*, as the client was told. */
+  readonly flags: number;
+  readonly replyStyle: ReplyStyle;
+  /** Selected metadata contexts. The number is 0 for base:allocation; else the plugin's, from 1. */
+  readonly contexts: readonly { readonly id: number; readonly number: number }[];
+  /** The smallest block and the longest payload, in bytes, as the client was told. */
+  readonly blockBytes: number;
+  readonly maxPayloadBytes: number;
 }
 
 /** Starts paused. Owns its descriptor. */

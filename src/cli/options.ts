@@ -166,7 +166,14 @@ export const OPTIONS: readonly OptionSpec[] = [
     name: "no-sr",
     aliases: ["no-structured-replies"],
     group: "serve",
-    help: "Refuse structured replies, and with them meta contexts",
+    help: "Refuse structured replies, and with them meta contexts and extended headers",
+  },
+  {
+    name: "no-eh",
+    isAddition: true,
+    aliases: ["no-extended-headers"],
+    group: "serve",
+    help: "Refuse extended headers, with which requests and extents have lengths of 64 bits",
   },
   {
     name: "no-mc",

@@ -68,6 +68,8 @@ export function parseConfig(
     handshakeTimeoutMs: handshakeTimeout(given),
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,
     structuredReplies: !given.has("no-sr"),
+    extendedHeaders: !given.has("no-sr") && !given.has("no-eh"),
+    tls: "off",
     metaContexts: !given.has("no-mc"),
     oldstyle: given.lastOf("oldstyle", "newstyle") === "oldstyle",
     background: !stays && activatedSockets === 0,

@@ -38,6 +38,8 @@ export interface Config {
   readonly handshakeTimeoutMs: number;
   readonly handshakeFlagsMask: number;
   readonly structuredReplies: boolean; // offered
+  readonly extendedHeaders: boolean; // offered
+  readonly tls: "off" | "on" | "require";
   readonly metaContexts: boolean;
   readonly oldstyle: boolean; // that protocol, and no other
   readonly background: boolean;

@@ -19,11 +19,13 @@ export const NBD_FLAG_C_NO_ZEROES = 1 << 1;
 export const NBD_OPT_EXPORT_NAME = 1;
 export const NBD_OPT_ABORT = 2;
 export const NBD_OPT_LIST = 3;
+export const NBD_OPT_STARTTLS = 5;
 export const NBD_OPT_INFO = 6;
 export const NBD_OPT_GO = 7;
 export const NBD_OPT_STRUCTURED_REPLY = 8;
 export const NBD_OPT_LIST_META_CONTEXT = 9;
 export const NBD_OPT_SET_META_CONTEXT = 10;
+export const NBD_OPT_EXTENDED_HEADERS = 11;
 
 // "Option reply types".
 export const NBD_REP_ACK = 1;
@@ -32,10 +34,13 @@ export const NBD_REP_INFO = 3;
 export const NBD_REP_META_CONTEXT = 4;
 export const NBD_REP_FLAG_ERROR = 2 ** 31;
 export const NBD_REP_ERR_UNSUP = NBD_REP_FLAG_ERROR + 1;
+export const NBD_REP_ERR_POLICY = NBD_REP_FLAG_ERROR + 2;
 export const NBD_REP_ERR_INVALID = NBD_REP_FLAG_ERROR + 3;
 export const NBD_REP_ERR_PLATFORM = NBD_REP_FLAG_ERROR + 4;
+export const NBD_REP_ERR_TLS_REQD = NBD_REP_FLAG_ERROR + 5;
 export const NBD_REP_ERR_UNKNOWN = NBD_REP_FLAG_ERROR + 6;
 export const NBD_REP_ERR_TOO_BIG = NBD_REP_FLAG_ERROR + 9;
+export const NBD_REP_ERR_EXT_HEADER_REQD = NBD_REP_FLAG_ERROR + 10;
 
 // "NBD_INFO information types".
 export const NBD_INFO_EXPORT = 0;
@@ -55,6 +60,7 @@ export const NBD_FLAG_SEND_DF = 1 << 7;
 export const NBD_FLAG_CAN_MULTI_CONN = 1 << 8;
 export const NBD_FLAG_SEND_CACHE = 1 << 10;
 export const NBD_FLAG_SEND_FAST_ZERO = 1 << 11;
+export const NBD_FLAG_BLOCK_STATUS_PAYLOAD = 1 << 12;
 
 // "Metadata querying".
 export const BASE_ALLOCATION = "base:allocation";

@@ -3,12 +3,16 @@
 
 import {
   IHAVEOPT,
+  MAX_PAYLOAD_BYTES,
   NBD_FLAG_C_FIXED_NEWSTYLE,
   NBD_FLAG_C_NO_ZEROES,
   NBD_FLAG_FIXED_NEWSTYLE,
   NBD_FLAG_NO_ZEROES,
+  NBD_OPT_ABORT,
   NBD_OPT_EXPORT_NAME,
+  NBD_OPT_STARTTLS,
   NBD_REP_ERR_INVALID,
+  NBD_REP_ERR_TLS_REQD,
   NBD_REP_ERR_TOO_BIG,
   NBD_REP_ERR_UNSUP,
   NBDMAGIC,
@@ -55,7 +59,14 @@ function* greetOldstyle(): Step<Outcome> {
   greeting.setBigUint64(16, opened.sizeBytes);
   greeting.setUint32(24, flags); // the global flags, the upper half, are none
   yield* send(new Uint8Array(greeting.buffer));
-  return { kind: "transmit", flags, structuredReplies: false, allocationContext: undefined };
+  return {
+    kind: "transmit",
+    flags,
+    replyStyle: "simple",
+    contexts: [],
+    blockBytes: 1,
+    maxPayloadBytes: MAX_PAYLOAD_BYTES,
+  };
 }
 
 /** "Newstyle negotiation": our greeting, then the client's flags. */
@@ -77,7 +88,8 @@ function* greet(settings: HandshakeSettings): Step<Negotiation> {
     isFixedNewstyle: (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0,
     sendsZeroes: (flags & NBD_FLAG_C_NO_ZEROES) === 0,
     settings,
-    structuredReplies: false,
+    isTls: false,
+    replyStyle: "simple",
     contexts: undefined,
   };
 }
@@ -125,6 +137,9 @@ function refuse(
       reply: NBD_REP_ERR_INVALID,
       text: `option ${option} needs a client that has set NBD_FLAG_C_FIXED_NEWSTYLE`,
     };
+  const needsTls = option !== NBD_OPT_STARTTLS && option !== NBD_OPT_ABORT;
+  if (negotiation.settings.tls === "require" && !negotiation.isTls && needsTls)
+    return { reply: NBD_REP_ERR_TLS_REQD, text: "this server talks only with TLS" };
   if (maxBytes === undefined)
     return { reply: NBD_REP_ERR_UNSUP, text: `option ${option} is not supported` };
   if (lengthBytes > maxBytes)

@@ -1,7 +1,8 @@
 // What an export can do, as the transmission flags that tell a client.
 
-import type { Capabilities } from "../addon/types.js";
+import type { Capabilities, ReplyStyle } from "../addon/types.js";
 import {
+  NBD_FLAG_BLOCK_STATUS_PAYLOAD,
   NBD_FLAG_CAN_MULTI_CONN,
   NBD_FLAG_HAS_FLAGS,
   NBD_FLAG_READ_ONLY,
@@ -16,7 +17,11 @@ import {
 } from "./constants.js";
 
 /** See "Transmission flags" in the specification. */
-export function transmissionFlags(capabilities: Capabilities, structuredReplies = false): number {
+export function transmissionFlags(
+  capabilities: Capabilities,
+  replyStyle: ReplyStyle = "simple",
+  hasContexts = false,
+): number {
   const { canWrite } = capabilities;
   const offered: [boolean, number][] = [
     [true, NBD_FLAG_HAS_FLAGS],
@@ -26,10 +31,11 @@ export function transmissionFlags(capabilities: Capabilities, structuredReplies 
     [capabilities.isRotational, NBD_FLAG_ROTATIONAL],
     [canWrite && capabilities.canTrim, NBD_FLAG_SEND_TRIM],
     [canWrite && capabilities.canZero, NBD_FLAG_SEND_WRITE_ZEROES],
-    [structuredReplies, NBD_FLAG_SEND_DF],
+    [replyStyle !== "simple", NBD_FLAG_SEND_DF],
     [capabilities.canMultiConn, NBD_FLAG_CAN_MULTI_CONN],
     [capabilities.canCache, NBD_FLAG_SEND_CACHE],
     [canWrite && capabilities.canZero && capabilities.canFastZero, NBD_FLAG_SEND_FAST_ZERO],
+    [replyStyle === "extended" && hasContexts, NBD_FLAG_BLOCK_STATUS_PAYLOAD],
   ];
   return offered.reduce((flags, [isOffered, flag]) => (isOffered ? flags | flag : flags), 0);
 }

@@ -12,7 +12,7 @@ export { type Call, type Middleware, type RequestName, wrapRequests } from "./wr
 
 /** The export cannot be written. */
 export function readonly(): Middleware {
-  return (plugin) => Object.create(plugin, { canWrite: { value: () => false } });
+  return (plugin) => Object.assign(Object.create(plugin), { canWrite: () => false });
 }
 
 /** In milliseconds; 0 if it is not said. */

@@ -1,7 +1,8 @@
 // What all middleware is made with: a plugin in front of another, some of whose callbacks differ.
 
 import { QUESTION_NAMES, REQUEST_NAMES, type RequestName } from "../plugins/script/callbacks.js";
-import type { OpenInfo, Plugin } from "../plugins/script/definition.js";
+import { mapStatus } from "../plugins/script/contexts.js";
+import type { MetaContext, OpenInfo, Plugin } from "../plugins/script/definition.js";
 
 /** From a plugin to one that does something more. */
 export type Middleware = (plugin: Plugin) => Plugin;
@@ -74,6 +75,14 @@ export function layer<State>(
       return callback.call(this, inner, ...rest);
     };
   }
+  if (plugin.metaContexts !== undefined)
+    front.metaContexts = mapStatus(
+      plugin.metaContexts,
+      ({ status }) =>
+        function (this: MetaContext<unknown>, handle: unknown, ...rest) {
+          return status.call(this, (handle as Layered<State>).inner, ...rest);
+        },
+    );
   front.open = async function (this: Plugin, info: OpenInfo): Promise<Layered<State>> {
     const inner = await plugin.open?.call(this, info);
     try {

@@ -3,6 +3,7 @@
 import type {
   BlockSizes,
   ExportEntry,
+  MetaContextEntry,
   NativeServer,
   NativeSession,
   OpenedExport,
@@ -16,6 +17,7 @@ export interface PluginCalls {
   preconnect(): Promise<boolean>;
   /** null: the plugin failed, and why has been logged. So with the others. */
   listExports(): Promise<ExportEntry[] | null>;
+  metaContexts(exportName: string): Promise<MetaContextEntry[] | null>;
   openExport(name: string): Promise<OpenedExport | null>;
   exportDescription(): Promise<string>;
   blockSizes(): Promise<BlockSizes | null>;

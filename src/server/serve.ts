@@ -103,6 +103,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       handshakeTimeoutMs: options.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS,
       handshakeFlagsMask: ALL_HANDSHAKE_FLAGS,
       structuredReplies: true,
+      extendedHeaders: true,
+      tls: "off" as const,
       metaContexts: true,
       oldstyle: false,
       maxConnections: options.maxConnections ?? Number.POSITIVE_INFINITY,

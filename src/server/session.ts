@@ -68,14 +68,12 @@ export class Session implements ServedClient {
 
   #transmit(agreed: Outcome & { kind: "transmit" }): Promise<RequestCounts> {
     const { threads, spinUs, graceMs, maxConnectionInFlightBytes } = this.#settings;
-    const { flags, structuredReplies, allocationContext } = agreed;
-    return this.#native.start(flags, {
+    return this.#native.start({
+      ...agreed,
       threads,
       spinUs,
       graceMs,
       maxInFlightBytes: maxConnectionInFlightBytes,
-      structuredReplies,
-      allocationContext,
     });
   }
 
@@ -119,6 +117,10 @@ export class Session implements ServedClient {
         return this.#native.skip(effect.bytes);
       case "send":
         return this.#native.write(effect.data);
+      case "upgradeTls":
+        return null; // it is never offered
+      case "metaContexts":
+        return this.#calls.metaContexts(effect.exportName);
       case "listExports":
         return this.#calls.listExports();
       case "openExport": {

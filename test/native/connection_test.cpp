@@ -73,7 +73,7 @@ struct Running {
         std::make_unique<transport::Transport>(sockets.server, sockets.server, server->stop_fd());
     std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
     return connection->start(&transport, &backend,
-                             {FLAGS, max_threads, 0, grace, max_bytes, budget, false, {}},
+                             {FLAGS, max_threads, 0, grace, max_bytes, budget},
                              [this] { world.gate.change([this] { world.over = true; }); });
   }
   bool wait_until_over() {

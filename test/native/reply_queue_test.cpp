@@ -81,44 +81,77 @@ TEST_CASE("replies leave in the order in which they were pushed") {
   CHECK(sending.sent == 1000);
 }
 
+// The next chunk of a structured reply: its payload.
+std::vector<uint8_t> read_chunk(int socket, uint16_t *type, uint64_t *cookie) {
+  uint8_t header[wire::CHUNK_HEADER_BYTES];
+  REQUIRE(read_all(socket, header, sizeof header));
+  REQUIRE(wire::decode_u32(header) == wire::NBD_STRUCTURED_REPLY_MAGIC);
+  *type = static_cast<uint16_t>(header[6] << 8 | header[7]);
+  *cookie = wire::decode_u64(header + 8);
+  std::vector<uint8_t> payload(wire::decode_u32(header + 16));
+  if (!payload.empty()) // it would wait for more
+    REQUIRE(read_all(socket, payload.data(), payload.size()));
+  return payload;
+}
+
+// A reply of so many kinds of chunks, by number.
+void make_structured(OwnRequest &request, uint64_t number, const std::string &words) {
+  request.style = wire::ReplyStyle::structured;
+  request.data = request.memory + 32;
+  request.reply = request.data - connection::data_header_bytes(request.style);
+  backend::RequestExtras &extras = request.make_extras();
+  switch (number % 4) {
+  case 1:
+    request.type = wire::NBD_CMD_BLOCK_STATUS;
+    request.length_bytes = 500;
+    extras.statuses.push_back({9, 0, {}});
+    for (uint64_t i = 0; i < 500; i++)
+      extras.statuses[0].extents.push_back({1, i % 2});
+    break;
+  case 2:
+    request.error = EIO;
+    extras.error_text = words;
+    break;
+  case 3:
+    request.type = wire::NBD_CMD_READ;
+    request.length_bytes = 24;
+    extras.runs = std::make_unique<std::vector<backend::Run>>(
+        std::vector<backend::Run>{{0, 8, true}, {8, 8, false}, {16, 8, true}});
+    break;
+  default:
+    break;
+  }
+  connection::encode_answer(request, 1);
+}
+
 TEST_CASE("structured replies of each kind leave as one stream, however little is sent at once") {
   Sending sending;
   std::deque<OwnRequest> requests;
-  const std::string words(3000, 'w');
-  const std::string extents(wire::EXTENT_BYTES * 500, 'e');
+  const std::string words(1000, 'w');
   for (uint64_t i = 0; i < 40; i++) {
     OwnRequest &request = requests.emplace_back(i, i % 4 == 0);
-    request.is_structured = true;
-    request.data = request.memory + 32;
-    request.reply = request.data - wire::OFFSET_DATA_BYTES;
-    if (i % 4 == 1)
-      request.type = wire::NBD_CMD_BLOCK_STATUS;
-    if (i % 4 == 1)
-      request.tail = extents;
-    if (i % 4 == 2) {
-      request.error = EIO;
-      request.tail = words;
-    }
+    make_structured(request, i, words);
     sending.queue.push(&request);
   }
   std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
   for (uint64_t i = 0; i < 40; i++) {
-    uint8_t header[wire::OFFSET_DATA_BYTES];
-    const size_t header_bytes[] = {wire::OFFSET_DATA_BYTES, wire::BLOCK_STATUS_BYTES,
-                                   wire::ERROR_BYTES, wire::SIMPLE_REPLY_BYTES};
-    REQUIRE(read_all(sending.sockets.client, header, header_bytes[i % 4]));
-    CHECK(header[3] == (i % 4 == 3 ? 0x98 : 0xef));
-    std::string tail(i % 4 == 0   ? 8
-                     : i % 4 == 1 ? extents.size()
-                     : i % 4 == 2 ? words.size()
-                                  : 0,
-                     ' ');
-    if (!tail.empty()) // it would wait for more
-      REQUIRE(read_all(sending.sockets.client, tail.data(), tail.size()));
-    if (i % 4 == 1)
-      CHECK(tail == extents);
-    if (i % 4 == 2)
-      CHECK(tail == words);
+    uint16_t type;
+    uint64_t cookie;
+    auto payload = read_chunk(sending.sockets.client, &type, &cookie);
+    CHECK(cookie == i);
+    const uint16_t types[] = {wire::NBD_REPLY_TYPE_OFFSET_DATA, wire::NBD_REPLY_TYPE_BLOCK_STATUS,
+                              wire::NBD_REPLY_TYPE_ERROR, wire::NBD_REPLY_TYPE_OFFSET_HOLE};
+    const size_t sizes[] = {8 + 8, 4 + 500 * 8, 6 + words.size(), 12};
+    CHECK(type == types[i % 4]);
+    CHECK(payload.size() == sizes[i % 4]);
+    if (i % 4 != 3)
+      continue;
+    CHECK(read_chunk(sending.sockets.client, &type, &cookie).size() == 16);
+    CHECK(type == wire::NBD_REPLY_TYPE_OFFSET_DATA);
+    payload = read_chunk(sending.sockets.client, &type, &cookie);
+    CHECK(type == wire::NBD_REPLY_TYPE_OFFSET_HOLE);
+    CHECK(wire::decode_u64(payload.data()) == 16);
+    CHECK(wire::decode_u32(payload.data() + 8) == 8);
   }
   sender.join();
   CHECK(sending.queue.pending_bytes() == 0);

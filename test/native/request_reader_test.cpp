@@ -39,7 +39,7 @@ struct Reading final : connection::ReplyListener {
   SocketPair sockets;
   transport::Transport transport{sockets.server, sockets.server, -1};
   connection::ReplyQueue replies{transport, *this};
-  connection::ExportFacts facts{SIZE, FLAGS};
+  connection::ExportFacts facts{SIZE, FLAGS, {}};
   NoCompleter completer;
   std::atomic<bool> stop{false};
   Charging charging;

@@ -58,9 +58,10 @@ struct Script {
       if (submission.command == wire::NBD_CMD_BLOCK_STATUS)
         memcpy(data, extents.data(), extents.size() * sizeof(double));
       else if (submission.command == wire::NBD_CMD_READ)
-        memset(data, byte, submission.length_bytes);
+        memset(data, byte, static_cast<size_t>(submission.length_bytes));
       else
-        mismatches += data[0] != byte || data[submission.length_bytes - 1] != byte;
+        mismatches +=
+            data[0] != byte || data[static_cast<size_t>(submission.length_bytes) - 1] != byte;
     }
     closes += submission.command == SCRIPT_CLOSE;
     bridge->batch().completions[pending++] = {submission.operation, 0};
@@ -207,27 +208,29 @@ TEST_CASE("extents come back from the script, and what makes no sense is an erro
   auto ask = [&](std::vector<double> answer) {
     script.extents = std::move(answer);
     Request request = request_of(client, wire::NBD_CMD_BLOCK_STATUS, 0, none);
+    request.make_extras().statuses.push_back({1, 0, {}});
     const int failed = client.failed;
     backend.submit(request);
     while (script.turn() > 0) {
     }
     script.turn();
-    return client.failed == failed ? std::move(request.extents) : nullptr;
+    if (client.failed != failed)
+      request.extras->statuses[0].extents.clear();
+    return request.extras->statuses[0].extents;
   };
-  auto extents = ask({2, 4096, 0, 8192, 3});
-  REQUIRE(extents != nullptr);
-  REQUIRE(extents->size() == 2);
-  CHECK(extents->at(0).length_bytes == 4096);
-  CHECK(extents->at(1).flags == 3);
+  auto extents = ask({2, 4096, 0, 0, 8192, 3, 5});
+  REQUIRE(extents.size() == 2);
+  CHECK(extents[0].length_bytes == 4096);
+  CHECK(extents[1].flags == (UINT64_C(5) << 32 | 3));
   const double nan = std::numeric_limits<double>::quiet_NaN();
   for (std::vector<double> wrong : std::vector<std::vector<double>>{{0},
                                                                     {-1},
                                                                     {nan},
                                                                     {1e9},
-                                                                    {1, 0, 0},
-                                                                    {1, nan, 0},
-                                                                    {1, 1e300, 0},
-                                                                    {1, 1, -1},
-                                                                    {1, 1, 1e10}})
-    CHECK(ask(wrong) == nullptr);
+                                                                    {1, 0, 0, 0},
+                                                                    {1, nan, 0, 0},
+                                                                    {1, 1e300, 0, 0},
+                                                                    {1, 1, -1, 0},
+                                                                    {1, 1, 0, 1e10}})
+    CHECK(ask(wrong).empty());
 }

@@ -55,10 +55,9 @@ struct Server {
       return false;
     auto transport = std::make_unique<transport::Transport>(sockets->server, sockets->server,
                                                             context->stop_fd());
-    return connection->start(
-        &transport, &backend,
-        {FLAGS, 16, 0, std::chrono::milliseconds(10000), 1 << 20, budget, false, {}},
-        [this] { gate.change([this] { open--; }); });
+    return connection->start(&transport, &backend,
+                             {FLAGS, 16, 0, std::chrono::milliseconds(10000), 1 << 20, budget},
+                             [this] { gate.change([this] { open--; }); });
   }
   bool wait_until_all_closed() {
     return gate.wait([this] { return open == 0; }, std::chrono::seconds(60));

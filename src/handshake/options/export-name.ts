@@ -2,8 +2,7 @@
 
 import { MAX_STRING_BYTES } from "../constants.js";
 import { HandshakeEnd, openExport, send } from "../effects.js";
-import { transmissionFlags } from "../transmission-flags.js";
-import { decodeName, type OptionHandler, transmit } from "./option.js";
+import { decodeName, flagsFor, type OptionHandler, transmit } from "./option.js";
 
 const REPLY_BYTES = 10;
 const ZEROES_BYTES = 124;
@@ -12,12 +11,14 @@ export const exportName: OptionHandler = {
   maxBytes: MAX_STRING_BYTES,
 
   *answer(negotiation, _option, data) {
+    if (negotiation.replyStyle === "extended")
+      throw new HandshakeEnd("the client has extended headers, and must use NBD_OPT_GO");
     const name = decodeName(data);
     if (name === undefined) throw new HandshakeEnd("the client sent a malformed export name");
     const opened = yield* openExport(name);
     if (opened === null) throw new HandshakeEnd(`export "${name}" cannot be opened`);
 
-    const flags = transmissionFlags(opened, negotiation.structuredReplies);
+    const flags = flagsFor(negotiation, name, opened);
     const reply = Buffer.alloc(REPLY_BYTES + (negotiation.sendsZeroes ? ZEROES_BYTES : 0));
     reply.writeBigUInt64BE(opened.sizeBytes, 0);
     reply.writeUInt16BE(flags, 8);

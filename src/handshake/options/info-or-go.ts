@@ -1,6 +1,6 @@
 // NBD_OPT_INFO and NBD_OPT_GO: what an export is like, and with GO, on to its transmission phase.
 
-import type { OpenedExport } from "../../addon/types.js";
+import type { BlockSizes, OpenedExport } from "../../addon/types.js";
 import {
   MAX_PAYLOAD_BYTES,
   MAX_STRING_BYTES,
@@ -21,8 +21,7 @@ import {
   send,
 } from "../effects.js";
 import { blockSizeInfo, descriptionInfo, exportInfo, nameInfo, optionReply } from "../replies.js";
-import { transmissionFlags } from "../transmission-flags.js";
-import { decodeName, type OptionHandler, transmit } from "./option.js";
+import { decodeName, flagsFor, type OptionHandler, transmit } from "./option.js";
 
 const MAX_INFO_REQUESTS = 0xffff;
 
@@ -48,15 +47,16 @@ export const infoOrGo: OptionHandler = {
       yield* refuse(option, NBD_REP_ERR_UNKNOWN, `export "${request.name}" cannot be opened`);
       return undefined;
     }
-    const flags = transmissionFlags(opened, negotiation.structuredReplies);
-    const infos = yield* describe(option, request, opened, flags);
-    if (infos === undefined) {
+    const flags = flagsFor(negotiation, request.name, opened);
+    const described = yield* describe(option, request, opened, flags);
+    if (described === undefined) {
       yield* closeExport();
       yield* refuse(option, NBD_REP_ERR_UNKNOWN, `export "${request.name}" cannot be described`);
       return undefined;
     }
-    yield* send(Buffer.concat([...infos, optionReply(option, NBD_REP_ACK)]));
-    if (option === NBD_OPT_GO) return transmit(negotiation, request.name, flags);
+    yield* send(Buffer.concat([...described.replies, optionReply(option, NBD_REP_ACK)]));
+    if (option === NBD_OPT_GO)
+      return transmit(negotiation, request.name, flags, described.blockSizes);
     yield* closeExport();
     return undefined;
   },
@@ -77,13 +77,20 @@ function decode(data: Uint8Array): InfoRequest | undefined {
   return { name, infos };
 }
 
-/** The replies before the acknowledgement; undefined if the plugin cannot give them. */
+interface Description {
+  /** Before the acknowledgement. */
+  readonly replies: Uint8Array[];
+  /** If the client was told of them: then it must keep to them. */
+  readonly blockSizes: BlockSizes | undefined;
+}
+
+/** undefined if the plugin cannot answer. */
 function* describe(
   option: number,
   { infos }: InfoRequest,
   opened: OpenedExport,
   flags: number,
-): Step<Uint8Array[] | undefined> {
+): Step<Description | undefined> {
   const replies = [exportInfo(option, opened.sizeBytes, flags)];
   if (infos.has(NBD_INFO_NAME)) replies.push(nameInfo(option, opened.name));
   if (infos.has(NBD_INFO_DESCRIPTION)) {
@@ -91,12 +98,14 @@ function* describe(
     if (description !== "" && Buffer.byteLength(description) <= MAX_STRING_BYTES)
       replies.push(descriptionInfo(option, description));
   }
+  let told: BlockSizes | undefined;
   if (infos.has(NBD_INFO_BLOCK_SIZE)) {
     const sizes = yield* blockSizes();
     if (sizes === null) return undefined;
-    replies.push(blockSizeInfo(option, sizes[0] === 0 ? DEFAULT_BLOCK_SIZES : sizes));
+    told = sizes[0] === 0 ? DEFAULT_BLOCK_SIZES : sizes;
+    replies.push(blockSizeInfo(option, told));
   }
-  return replies;
+  return { replies, blockSizes: told };
 }
 
 function* refuse(option: number, reply: number, text: string): Step<void> {

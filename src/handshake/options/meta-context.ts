@@ -1,14 +1,17 @@
 // NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT: what NBD_CMD_BLOCK_STATUS can tell.
 
+import type { MetaContextEntry } from "../../addon/types.js";
 import {
   BASE_ALLOCATION,
   MAX_STRING_BYTES,
   NBD_OPT_SET_META_CONTEXT,
   NBD_REP_ACK,
+  NBD_REP_ERR_EXT_HEADER_REQD,
   NBD_REP_ERR_INVALID,
+  NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
 } from "../constants.js";
-import { send } from "../effects.js";
+import { metaContexts, send } from "../effects.js";
 import { metaContextReply, optionReply } from "../replies.js";
 import { decodeName, type Negotiation, type OptionHandler } from "./option.js";
 
@@ -16,7 +19,6 @@ import { decodeName, type Negotiation, type OptionHandler } from "./option.js";
 const MAX_QUERIES_BYTES = 64 * 1024;
 
 /** IDs are ours to choose; in a list they mean nothing. */
-const ALLOCATION_ID = 1;
 const NO_ID = 0;
 
 interface Request {
@@ -37,28 +39,50 @@ export const metaContext: OptionHandler = {
       yield* send(optionReply(option, refusal?.reply ?? NBD_REP_ERR_INVALID, text));
       return undefined;
     }
-    const isWanted = isSet ? selects(request) : lists(request);
-    if (isSet && isWanted)
-      negotiation.contexts = { exportName: request.exportName, allocation: ALLOCATION_ID };
-    const context = metaContextReply(option, isSet ? ALLOCATION_ID : NO_ID, BASE_ALLOCATION);
-    yield* send(Buffer.concat([...(isWanted ? [context] : []), optionReply(option, NBD_REP_ACK)]));
+    const own = yield* metaContexts(request.exportName);
+    if (own === null) {
+      const text = new TextEncoder().encode("the export's metadata contexts cannot be listed");
+      yield* send(optionReply(option, NBD_REP_ERR_UNKNOWN, text));
+      return undefined;
+    }
+    const offered: MetaContextEntry[] = [{ name: BASE_ALLOCATION, bits: 32, number: 0 }, ...own];
+    const wanted = offered.filter((context) =>
+      isSet
+        ? request.queries.includes(context.name) && isUsable(negotiation, context)
+        : lists(request, context),
+    );
+    // Ids begin with 1: 0 is what a list says.
+    if (isSet && wanted.length > 0)
+      negotiation.contexts = {
+        exportName: request.exportName,
+        contexts: wanted.map(({ number }) => ({ id: number + 1, number })),
+      };
+    const replies = wanted.map(({ name, number }) =>
+      metaContextReply(option, isSet ? number + 1 : NO_ID, name),
+    );
+    const isCut = !isSet && wanted.some((context) => !isUsable(negotiation, context));
+    const end = isCut ? NBD_REP_ERR_EXT_HEADER_REQD : NBD_REP_ACK;
+    yield* send(Buffer.concat([...replies, optionReply(option, end)]));
     return undefined;
   },
 };
 
-function refuse({ settings, structuredReplies }: Negotiation) {
+function refuse({ settings, replyStyle }: Negotiation) {
   if (!settings.metaContexts)
     return { reply: NBD_REP_ERR_UNSUP, text: "this server has no meta contexts" };
-  if (!structuredReplies)
+  if (replyStyle === "simple")
     return { reply: NBD_REP_ERR_INVALID, text: "negotiate structured replies first" };
   return undefined;
 }
 
-/** "base:" and an empty list stand for all of the namespace, and for all there are. */
-const lists = ({ queries }: Request): boolean =>
-  queries.length === 0 || queries.some((query) => query === "base:" || query === BASE_ALLOCATION);
+/** Statuses of more than 32 bits do not fit into structured replies. */
+const isUsable = ({ replyStyle }: Negotiation, { bits }: MetaContextEntry): boolean =>
+  bits === 32 || replyStyle === "extended";
 
-const selects = ({ queries }: Request): boolean => queries.includes(BASE_ALLOCATION);
+/** A namespace with its colon and an empty list stand for all of it, and for all there are. */
+const lists = ({ queries }: Request, { name }: MetaContextEntry): boolean =>
+  queries.length === 0 ||
+  queries.some((query) => query === name || query === name.slice(0, name.indexOf(":") + 1));
 
 /** The name with its length, then how many queries, each with its length; nothing may be left. */
 function decode(data: Uint8Array): Request | undefined {

@@ -1,7 +1,9 @@
 // What every option's file has to give, and what they share.
 
-import { MAX_STRING_BYTES } from "../constants.js";
+import type { BlockSizes, OpenedExport, ReplyStyle } from "../../addon/types.js";
+import { MAX_PAYLOAD_BYTES, MAX_STRING_BYTES } from "../constants.js";
 import type { Outcome, Step } from "../effects.js";
+import { transmissionFlags } from "../transmission-flags.js";
 
 /** What client and server have agreed on so far. */
 export interface Negotiation {
@@ -9,9 +11,21 @@ export interface Negotiation {
   /** After NBD_OPT_EXPORT_NAME, 124 zeroes follow the flags. */
   readonly sendsZeroes: boolean;
   readonly settings: HandshakeSettings;
-  structuredReplies: boolean;
+  isTls: boolean;
+  replyStyle: ReplyStyle;
   /** Selected last, for the export of this name as the client gave it. */
-  contexts: { readonly exportName: string; readonly allocation: number } | undefined;
+  contexts: SelectedContexts | undefined;
+}
+
+export interface SelectedContexts {
+  readonly exportName: string;
+  readonly contexts: readonly { readonly id: number; readonly number: number }[];
+}
+
+/** "NBD_OPT_STARTTLS": the server must forget what the client, or someone else, has said before. */
+export function forget(negotiation: Negotiation): void {
+  negotiation.replyStyle = "simple";
+  negotiation.contexts = undefined;
 }
 
 export interface HandshakeSettings {
@@ -20,15 +34,44 @@ export interface HandshakeSettings {
   /** Offer structured replies, and with them meta contexts. */
   readonly structuredReplies: boolean;
   readonly metaContexts: boolean;
+  /** Offer extended headers. */
+  readonly extendedHeaders: boolean;
+  /** The specification's modes NOTLS, SELECTIVETLS and FORCEDTLS. */
+  readonly tls: "off" | "on" | "require";
   /** The oldstyle protocol instead: no options, no choice of an export. */
   readonly oldstyle: boolean;
 }
 
-/** The end of a handshake that has chosen an export, by the name that the client gave. */
-export function transmit(negotiation: Negotiation, exportName: string, flags: number): Outcome {
-  const { structuredReplies, contexts } = negotiation;
-  const allocationContext = contexts?.exportName === exportName ? contexts.allocation : undefined;
-  return { kind: "transmit", flags, structuredReplies, allocationContext };
+/** Contexts are selected for one export, by the name that the client gave. */
+function contextsFor(negotiation: Negotiation, exportName: string): SelectedContexts["contexts"] {
+  const { contexts } = negotiation;
+  return contexts?.exportName === exportName ? contexts.contexts : [];
+}
+
+export function flagsFor(
+  negotiation: Negotiation,
+  exportName: string,
+  opened: OpenedExport,
+): number {
+  const hasContexts = contextsFor(negotiation, exportName).length > 0;
+  return transmissionFlags(opened, negotiation.replyStyle, hasContexts);
+}
+
+/** The end of a handshake that has chosen an export. `told`: the block sizes, if it was told. */
+export function transmit(
+  negotiation: Negotiation,
+  exportName: string,
+  flags: number,
+  told?: BlockSizes,
+): Outcome {
+  return {
+    kind: "transmit",
+    flags,
+    replyStyle: negotiation.replyStyle,
+    contexts: contextsFor(negotiation, exportName),
+    blockBytes: told?.[0] ?? 1,
+    maxPayloadBytes: Math.min(told?.[2] ?? MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES),
+  };
 }
 
 export interface OptionHandler {

@@ -15,21 +15,22 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from "./commands.js";
 import { describeThrown, errnoOf, failure, isLogged } from "./errno.js";
-import { MAX_EXTENTS, type Pending, type ScriptExport } from "./export.js";
+import type { Pending, ScriptExport } from "./export.js";
+import { STATUS_BYTES } from "./statuses.js";
 
 // What happens to connections (SCRIPT_* of script_bridge.hpp).
 const CLIENT_GONE = 0x8000;
 const CLOSE = 0x8001;
 
 // The layout of script_bridge.hpp's Submission, in 32-bit words and in doubles.
-const SUBMISSION_WORDS = 8;
-const SUBMISSION_DOUBLES = 4;
-const [OPERATION, CONNECTION, LENGTH, SLOT, COMMAND, FLAGS] = [2, 3, 4, 5, 6, 7];
+const SUBMISSION_WORDS = 10;
+const SUBMISSION_DOUBLES = 5;
+const [OPERATION, CONNECTION, SLOT, COMMAND, FLAGS] = [4, 5, 6, 7, 8];
+const MAY_HAVE_HOLES = 1 << 16;
 const COMPLETION_WORDS = 2;
 const KEEPS_SLOT = 1 << 16;
 const FREES_SLOT = 2 << 16;
 const NO_SLOT = 0xffffffff;
-const EXTENTS_BYTES = 8 * (1 + 2 * MAX_EXTENTS);
 
 /** So long batches may follow each other before timers and other events have their turn. */
 const MAX_BUSY_MS = 1;
@@ -177,12 +178,18 @@ export class ScriptBridge {
     const words = this.#words;
     const at = index * SUBMISSION_WORDS;
     const offset = this.#doubles[index * SUBMISSION_DOUBLES] as number;
-    const length = words[at + LENGTH] as number;
+    const length = this.#doubles[index * SUBMISSION_DOUBLES + 1] as number;
     const slot = words[at + SLOT] as number;
     const flags = words[at + FLAGS] as number;
     const command = words[at + COMMAND] as number;
     switch (command) {
       case NBD_CMD_READ:
+        if ((flags & MAY_HAVE_HOLES) !== 0) {
+          const operation = words[at + OPERATION] as number;
+          return opened.readSparse(this.#buffer(slot, length, tracked), offset, (extents) =>
+            this.native.sparse(operation, extents),
+          );
+        }
         return opened.read(this.#buffer(slot, length, tracked), offset);
       case NBD_CMD_WRITE:
         return opened.write(this.#buffer(slot, length, tracked), offset, flags);
@@ -195,7 +202,7 @@ export class ScriptBridge {
       case NBD_CMD_WRITE_ZEROES:
         return opened.zero(length, offset, flags);
       case NBD_CMD_BLOCK_STATUS:
-        return opened.extents(this.#view(slot, EXTENTS_BYTES), length, offset, flags);
+        return opened.blockStatus(this.#view(slot, STATUS_BYTES), length, offset, flags);
       case CLIENT_GONE:
         opened.onClientGone();
         return undefined;
@@ -261,7 +268,10 @@ export class ScriptBridge {
     if (tracked !== undefined && !this.#settle(tracked)) return;
     this.#logFailure(error);
     const text = error instanceof Error ? error.message : "";
-    if (text !== "") this.native.explain(operation, text);
+    const offset = (error as { offset?: unknown } | null)?.offset;
+    if (typeof offset === "number" && Number.isSafeInteger(offset) && offset >= 0)
+      this.native.explain(operation, text, offset);
+    else if (text !== "") this.native.explain(operation, text);
     this.#complete(operation, errnoOf(error));
   }
 

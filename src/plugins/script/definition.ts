@@ -60,6 +60,31 @@ export interface Extent {
   readonly zero: boolean;
 }
 
+/** A run of bytes of one status. Statuses follow each other without gaps. */
+export interface Status {
+  /** In bytes from the start of the export. */
+  readonly offset: number;
+  /** In bytes. */
+  readonly length: number;
+  /** What it means, the context defines. A bigint where 53 bits are not enough. */
+  readonly flags: number | bigint;
+}
+
+/** Metadata of a plugin's own that clients can select by its name ("Metadata querying"). */
+export interface MetaContext<Handle> {
+  /** Of a status: by default 32. Only clients with extended headers can select one with 64. */
+  readonly bits?: 32 | 64;
+  /** Whether this export has it. By default each one does. */
+  isOffered?(info: OpenInfo): Awaitable<boolean>;
+  /** From `offset` on, at least one. */
+  status(
+    handle: Handle,
+    count: number,
+    offset: number,
+    request: ExtentsInfo,
+  ): Awaitable<Iterable<Status> | AsyncIterable<Status>>;
+}
+
 /** In bytes; see "Block size constraints" in the specification of NBD. */
 export interface BlockSize {
   readonly minimum: number;
@@ -126,6 +151,9 @@ export interface PluginDefinition<Spec extends ConfigSpec, Handle> {
 
   // ---- a client's
 
+  /** Besides base:allocation, by names such as "x-example:dirty". */
+  readonly metaContexts?: Readonly<Record<string, MetaContext<Handle>>>;
+
   /** A client has connected; false or an error turns it away. */
   preconnect?(client: ClientInfo): Awaitable<boolean | undefined>;
   listExports?(client: ClientInfo): Awaitable<readonly ListedExport[]>;
@@ -170,7 +198,10 @@ export interface PluginDefinition<Spec extends ConfigSpec, Handle> {
   trim?(handle: Handle, count: number, offset: number, request: WriteInfo): Awaitable<void>;
   zero?(handle: Handle, count: number, offset: number, request: ZeroInfo): Awaitable<void>;
   cache?(handle: Handle, count: number, offset: number, request: RequestInfo): Awaitable<void>;
-  /** From `offset` on, at least one. */
+  /**
+   * From `offset` on, at least one. If it answers without a promise, it is asked about large reads
+   * too, and what it calls zero is not read.
+   */
   extents?(
     handle: Handle,
     count: number,

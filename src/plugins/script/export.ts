@@ -8,17 +8,24 @@ import {
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
   NBD_CMD_FLAG_REQ_ONE,
-  NBD_STATE_HOLE,
-  NBD_STATE_ZERO,
 } from "./commands.js";
-import type { ExtentsInfo, Plugin, Support, ZeroInfo } from "./definition.js";
+import type { ExtentsInfo, MetaContext, Plugin, Support, ZeroInfo } from "./definition.js";
 import { failure } from "./errno.js";
-
-/** How many the answer to one block status may have: ScriptBatch of script_bridge.hpp. */
-export const MAX_EXTENTS = 2048;
+import {
+  allocation,
+  mostExtents,
+  questionOf,
+  type Range,
+  tell,
+  tellAtOnce,
+  writeAnswer,
+} from "./statuses.js";
 
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;
+
+/** A client that wants more of that gets nothing else done; the specification allows to refuse. */
+const MAX_EMULATED_BYTES = 2 ** 32;
 
 /** What a command does; undefined: done already. */
 export type Pending = Promise<unknown> | undefined;
@@ -110,6 +117,14 @@ function checkCache(plugin: Plugin, given: Support | undefined): Support {
   return given;
 }
 
+function checkEmulated(count: number): void {
+  if (count >= MAX_EMULATED_BYTES)
+    throw failure(
+      "EINVAL",
+      `${count} bytes at once are too many for a plugin without zero or cache`,
+    );
+}
+
 export class ScriptExport {
   readonly plugin: Plugin;
   readonly handle: unknown;
@@ -143,6 +158,43 @@ export class ScriptExport {
     return this.plugin.pread(this.handle, buf, offset, new Info(this, 0)) as Pending;
   }
 
+  /**
+   * Without what reads as zeroes anyway. `divide` gets the extents, and returns the offsets and
+   * lengths of what is to be read, or undefined if that is all.
+   */
+  readSparse(
+    buf: Buffer,
+    offset: number,
+    divide: (extents: Float64Array) => Float64Array | undefined,
+  ): Pending {
+    const extents = this.#extentsAtOnce(buf.length, offset);
+    const runs = extents === undefined ? undefined : divide(extents);
+    if (runs === undefined) return this.read(buf, offset);
+    const reads: Pending[] = [];
+    for (let i = 0; i < runs.length; i += 2) {
+      const [start = 0, length = 0] = runs.subarray(i, i + 2);
+      reads.push(this.read(buf.subarray(start - offset, start - offset + length), start));
+    }
+    return reads.some(isThenable) ? Promise.all(reads) : undefined;
+  }
+
+  #extentsAreSlow = false;
+
+  /** A lookup that takes as long as the read itself would not pay: then it is never done again. */
+  #extentsAtOnce(count: number, offset: number): Float64Array | undefined {
+    if (this.#extentsAreSlow) return undefined;
+    const range = this.#range(count, offset, false);
+    try {
+      const given = this.plugin.extents?.(this.handle, count, offset, new Info(this, 0));
+      const extents = tellAtOnce(given, range);
+      this.#extentsAreSlow = extents === undefined;
+      if (isThenable(given)) given.then(undefined, () => {});
+      return extents;
+    } catch {
+      return undefined; // the read will tell
+    }
+  }
+
   write(buf: Buffer, offset: number, flags: number): Pending {
     const native = this.#native(flags);
     const done = this.plugin.pwrite?.(this.handle, buf, offset, new Info(this, native));
@@ -167,35 +219,30 @@ export class ScriptExport {
     return this.plugin.cache?.(this.handle, count, offset, new Info(this, 0)) as Pending;
   }
 
-  /** Writes to `answer` as ScriptBatch has it: a count, then a length and flags for each. */
-  async extents(answer: Buffer, count: number, offset: number, flags: number): Promise<void> {
-    const values = new Float64Array(answer.buffer, answer.byteOffset, 1 + 2 * MAX_EXTENTS);
-    let extents = 0;
-    let end = offset;
-    const add = (length: number, state: number): void => {
-      const last = 2 * extents;
-      end += length;
-      if (extents > 0 && values[last] === state)
-        values[last - 1] = (values[last - 1] ?? 0) + length;
-      else values.set([length, state], 1 + 2 * extents++);
-    };
-    if (!this.capabilities.canExtents) add(count, 0);
-    else {
-      const info = new Info(this, flags);
-      const size = Number(this.capabilities.sizeBytes);
-      const given = await this.plugin.extents?.(this.handle, count, offset, info);
-      for await (const extent of given ?? []) {
-        if (!(extent.length >= 0) || extent.offset > end)
-          throw new Error(`extents: one begins at ${extent.offset}, where ${end} was due`);
-        const length = Math.min(extent.offset + extent.length, size) - end;
-        const state = (extent.hole ? NBD_STATE_HOLE : 0) | (extent.zero ? NBD_STATE_ZERO : 0);
-        if (length > 0) add(length, state);
-        const isEnough = extents === MAX_EXTENTS || (info.reqOne && extents > 0);
-        if (isEnough || end >= offset + count) break;
-      }
-      if (extents === 0) throw new Error(`extents: none for offset ${offset}`);
+  /** What `memory` asks about, and where the answer goes: see statuses.ts. */
+  async blockStatus(memory: Buffer, count: number, offset: number, flags: number): Promise<void> {
+    const info = new Info(this, flags);
+    const range = this.#range(count, offset, info.reqOne);
+    const contexts = questionOf(memory);
+    const most = mostExtents(contexts.length);
+    const answers = contexts.map(async (context) =>
+      tell(await this.#statuses(context, range, info), range, most),
+    );
+    writeAnswer(memory, await Promise.all(answers));
+  }
+
+  async #statuses(context: number, range: Range, info: Info) {
+    const { count, offset } = range;
+    if (context === 0) {
+      if (!this.capabilities.canExtents) return [{ offset, length: count, flags: 0 }];
+      return allocation(await this.plugin.extents?.(this.handle, count, offset, info));
     }
-    values[0] = extents;
+    const own = Object.values(this.plugin.metaContexts ?? {})[context - 1] as MetaContext<unknown>;
+    return own.status.call(this.plugin, this.handle, count, offset, info);
+  }
+
+  #range(count: number, offset: number, onlyOne: boolean): Range {
+    return { count, offset, sizeBytes: Number(this.capabilities.sizeBytes), onlyOne };
   }
 
   /** The flags for a callback: without FUA unless it sees to that itself. */
@@ -220,6 +267,7 @@ export class ScriptExport {
     }
     if ((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0)
       throw failure("ENOTSUP", "zeroing would not be fast");
+    checkEmulated(count);
     for (let done = 0; done < count; done += PIECE_BYTES) {
       const zeroes = Buffer.alloc(Math.min(PIECE_BYTES, count - done)); // a plugin might keep it
       const info = new Info(this, flags & NBD_CMD_FLAG_FUA);
@@ -228,6 +276,7 @@ export class ScriptExport {
   }
 
   async #cacheByReading(count: number, offset: number): Promise<void> {
+    checkEmulated(count);
     const scratch = Buffer.alloc(Math.min(PIECE_BYTES, count));
     for (let done = 0; done < count; done += PIECE_BYTES)
       await this.read(scratch.subarray(0, Math.min(PIECE_BYTES, count - done)), offset + done);

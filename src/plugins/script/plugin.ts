@@ -4,6 +4,7 @@ import { addon } from "../../addon/load.js";
 import type { PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { ServedPlugin } from "../served-plugin.js";
+import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import {
   type ConfigSpec,
@@ -34,6 +35,7 @@ export class ScriptPlugin extends Runnable implements ServedPlugin {
   constructor(definition: Plugin, path: string) {
     super();
     check(definition, path);
+    checkContexts(definition.metaContexts, path);
     this.about = aboutOf(definition, path);
     this.#parameters = new ParameterSet(`plugin ${definition.name}`, definition.config);
     this.#plugin = this.#instanceOf(definition);

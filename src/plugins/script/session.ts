@@ -1,7 +1,13 @@
 // What the handshake asks a plugin in TypeScript, for one client.
 
 import { addon } from "../../addon/load.js";
-import type { BlockSizes, ExportEntry, NativeSession, OpenedExport } from "../../addon/types.js";
+import type {
+  BlockSizes,
+  ExportEntry,
+  MetaContextEntry,
+  NativeSession,
+  OpenedExport,
+} from "../../addon/types.js";
 import type { PluginCalls } from "../served-plugin.js";
 import type { ScriptBridge } from "./bridge.js";
 import { withSession } from "./client.js";
@@ -55,6 +61,21 @@ export class ScriptSession implements PluginCalls {
     });
   }
 
+  async metaContexts(asked: string): Promise<MetaContextEntry[] | null> {
+    const own = Object.entries(this.#plugin.metaContexts ?? {});
+    if (own.length === 0) return [];
+    return this.#try(async () => {
+      const exportName = asked === "" ? await this.#nameOfDefault() : asked;
+      const entries: MetaContextEntry[] = [];
+      for (const [index, [name, context]] of own.entries()) {
+        const info = { ...this.#client, exportName };
+        if ((await context.isOffered?.call(this.#plugin, info)) ?? true)
+          entries.push({ name, bits: context.bits ?? 32, number: index + 1 });
+      }
+      return entries;
+    });
+  }
+
   async openExport(asked: string): Promise<OpenedExport | null> {
     return this.#try(async () => {
       const name = asked === "" ? await this.#nameOfDefault() : asked;
@@ -97,9 +118,9 @@ export class ScriptSession implements PluginCalls {
   beforeStart(): void {
     const opened = this.#open as ScriptExport;
     this.#open = undefined; // the connection's to close, from here on
-    const { sizeBytes } = opened.capabilities;
+    const { sizeBytes, canExtents } = opened.capabilities;
     const connection = this.#bridge.register(opened);
-    this.#native.adoptExport(this.#bridge.native, connection, Number(sizeBytes));
+    this.#native.adoptExport(this.#bridge.native, connection, Number(sizeBytes), canExtents);
   }
 
   async #nameOfDefault(): Promise<string> {

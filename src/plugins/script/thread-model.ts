@@ -1,6 +1,7 @@
 // Makes a plugin's requests take turns, where its thread model asks for that.
 
 import { REQUEST_NAMES } from "./callbacks.js";
+import { mapStatus } from "./contexts.js";
 import type { Plugin } from "./definition.js";
 
 /** Runs functions one after the other, each when the one before it has settled. */
@@ -39,6 +40,13 @@ export function serialized(plugin: Plugin): Plugin {
       front[name] = (handle: unknown, ...rest: unknown[]) =>
         turnsOf(handle).run(() => callback.call(plugin, handle, ...rest));
   }
+  if (plugin.metaContexts !== undefined)
+    front.metaContexts = mapStatus(
+      plugin.metaContexts,
+      ({ status }) =>
+        (handle, ...rest) =>
+          turnsOf(handle).run(async () => status.call(plugin as never, handle, ...rest)),
+    );
   front.close = async (handle: unknown) => {
     ofHandles.delete(handle);
     await plugin.close?.(handle);

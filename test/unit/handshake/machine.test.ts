@@ -41,6 +41,8 @@ function negotiate(input: Buffer, world: World = {}, handshakeFlagsMask = 0xffff
   const machine = handshake({
     handshakeFlagsMask,
     structuredReplies: true,
+    extendedHeaders: true,
+    tls: "off",
     metaContexts: true,
     oldstyle: false,
   });
@@ -67,6 +69,10 @@ function negotiate(input: Buffer, world: World = {}, handshakeFlagsMask = 0xffff
         return world.exports === undefined ? [{ name: "", description: "" }] : world.exports;
       case "openExport":
         return world.opens === undefined ? EXPORT : world.opens;
+      case "metaContexts":
+        return [];
+      case "upgradeTls":
+        return null;
       case "exportDescription":
         return world.description ?? "";
       case "blockSizes":
@@ -135,7 +141,7 @@ describe("NBD_OPT_EXPORT_NAME", () => {
 
   test("gives size and flags without zeroes, and transmission begins", () => {
     const run = negotiate(client(option(1, name)));
-    expect(run.outcome).toMatchObject({ kind: "transmit", flags: 0x16d, structuredReplies: false });
+    expect(run.outcome).toMatchObject({ kind: "transmit", flags: 0x16d, replyStyle: "simple" });
     expect(run.sent.subarray(18).toString("hex")).toBe("00000000075bcd15016d");
   });
 
@@ -162,7 +168,7 @@ describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
     const run = negotiate(client(option(7, goData("disk"))));
     expect(types(run)).toEqual([INFO, ACK]);
     expect(replies(run)[0]?.[2].toString("hex")).toBe("000000000000075bcd15016d");
-    expect(run.outcome).toMatchObject({ kind: "transmit", flags: 0x16d, structuredReplies: false });
+    expect(run.outcome).toMatchObject({ kind: "transmit", flags: 0x16d, replyStyle: "simple" });
     expect(kinds(run)).not.toContain("closeExport");
   });
 
@@ -257,7 +263,7 @@ describe("NBD_OPT_LIST", () => {
 });
 
 describe("other options", () => {
-  test.each([4, 5, 11, 0, 0xffffffff])("%d is unsupported, its data skipped", (number) => {
+  test.each([4, 12, 0, 0xffffffff])("%d is unsupported, its data skipped", (number) => {
     const run = negotiate(client(option(number, Buffer.alloc(70)), option(2)));
     expect(types(run)).toEqual([ERR_UNSUP, ACK]);
     expect(replies(run)[0]?.[0]).toBe(number);

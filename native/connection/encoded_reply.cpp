@@ -1,0 +1,251 @@
+// See encoded_reply.hpp.
+#include "connection/encoded_reply.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "connection/pending_request.hpp"
+
+namespace asyncnbd::connection {
+
+using namespace wire;
+
+namespace {
+
+// Longer words help nobody; the specification allows MAX_STRING_BYTES.
+constexpr size_t MAX_ERROR_TEXT_BYTES = 1024;
+// Where an extent's length is sent in 32 bits; this keeps it a multiple of all block sizes.
+constexpr uint64_t MAX_EXTENT_BYTES = UINT64_C(0xffff0000);
+
+bool is_structured(const PendingRequest &request) {
+  return request.style != ReplyStyle::simple;
+}
+
+} // namespace
+
+// Appends chunks to a reply.
+class ReplyBuilder {
+public:
+  explicit ReplyBuilder(const PendingRequest &request)
+      : request_(request), reply_(std::make_unique<EncodedReply>()) {}
+
+  void chunk(uint16_t type, size_t payload_bytes, bool is_last) {
+    const ChunkHeader header{static_cast<uint16_t>(is_last ? NBD_REPLY_FLAG_DONE : 0), type,
+                             request_.cookie, request_.offset, payload_bytes};
+    encode_chunk_header(grow(chunk_header_bytes(request_.style)), request_.style, header);
+  }
+  void u16(uint16_t value) { encode_u16(grow(2), value); }
+  void u32(uint32_t value) { encode_u32(grow(4), value); }
+  void u64(uint64_t value) { encode_u64(grow(8), value); }
+  void text(std::string_view words) { reply_->made_.append(words); }
+
+  // Memory that is to be sent from where it is.
+  void data(const uint8_t *memory, size_t length_bytes) {
+    close_piece();
+    reply_->pieces_.push_back({const_cast<uint8_t *>(memory), length_bytes});
+  }
+
+  std::unique_ptr<EncodedReply> finish() {
+    close_piece();
+    size_t made_at = 0;
+    for (iovec &piece : reply_->pieces_) {
+      if (piece.iov_base == nullptr) { // what was made does not move any more
+        piece.iov_base = reply_->made_.data() + made_at;
+        made_at += piece.iov_len;
+      }
+      reply_->bytes_ += piece.iov_len;
+    }
+    return std::move(reply_);
+  }
+
+private:
+  uint8_t *grow(size_t bytes) {
+    const size_t at = reply_->made_.size();
+    reply_->made_.resize(at + bytes);
+    return reinterpret_cast<uint8_t *>(reply_->made_.data()) + at;
+  }
+
+  void close_piece() {
+    const size_t made = reply_->made_.size() - closed_bytes_;
+    if (made > 0)
+      reply_->pieces_.push_back({nullptr, made});
+    closed_bytes_ = reply_->made_.size();
+  }
+
+  const PendingRequest &request_;
+  std::unique_ptr<EncodedReply> reply_;
+  size_t closed_bytes_ = 0; // of made_, that are in pieces
+};
+
+namespace {
+
+// "NBD_REPLY_TYPE_BLOCK_STATUS": with REQ_ONE one extent no longer than asked for; else as many
+// as it takes to cover the range, of which the last one may reach beyond it.
+std::vector<backend::Extent> told_extents(const PendingRequest &request,
+                                          const std::vector<backend::Extent> &extents) {
+  const bool only_one = (request.flags & NBD_CMD_FLAG_REQ_ONE) != 0;
+  const uint64_t limit_bytes =
+      request.style == ReplyStyle::extended ? UINT64_MAX : MAX_EXTENT_BYTES;
+  std::vector<backend::Extent> told;
+  uint64_t covered_bytes = 0;
+  for (const backend::Extent &extent : extents) {
+    if (extent.length_bytes == 0)
+      continue;
+    uint64_t length_bytes = std::min(extent.length_bytes, limit_bytes);
+    if (only_one)
+      length_bytes = std::min(length_bytes, request.length_bytes);
+    told.push_back({length_bytes, extent.flags});
+    covered_bytes += length_bytes;
+    if (only_one || covered_bytes >= request.length_bytes || length_bytes < extent.length_bytes ||
+        told.size() == MAX_EXTENTS)
+      break;
+  }
+  return told;
+}
+
+void add_status(ReplyBuilder &reply, const PendingRequest &request,
+                const backend::ContextStatus &status, bool is_last) {
+  const std::vector<backend::Extent> told = told_extents(request, status.extents);
+  const auto count = static_cast<uint32_t>(told.size());
+  if (request.style == ReplyStyle::extended) {
+    reply.chunk(NBD_REPLY_TYPE_BLOCK_STATUS_EXT, 8 + size_t{16} * count, is_last);
+    reply.u32(status.id);
+    reply.u32(count);
+    for (const backend::Extent &extent : told) {
+      reply.u64(extent.length_bytes);
+      reply.u64(extent.flags);
+    }
+    return;
+  }
+  reply.chunk(NBD_REPLY_TYPE_BLOCK_STATUS, 4 + size_t{8} * count, is_last);
+  reply.u32(status.id);
+  for (const backend::Extent &extent : told) {
+    reply.u32(static_cast<uint32_t>(extent.length_bytes));
+    reply.u32(static_cast<uint32_t>(extent.flags)); // contexts with more are not for this style
+  }
+}
+
+void encode_statuses(PendingRequest &request, uint64_t block_bytes) {
+  ReplyBuilder reply(request);
+  std::vector<backend::ContextStatus> &statuses = request.extras->statuses;
+  for (backend::ContextStatus &status : statuses) {
+    if (status.extents.empty()) { // the backend has said nothing of the range
+      request.error = EINVAL;
+      return;
+    }
+    if (block_bytes > 1 && status.context == backend::ContextStatus::ALLOCATION)
+      backend::align_extents(status.extents, request.offset, block_bytes);
+    add_status(reply, request, status, &status == &statuses.back());
+  }
+  request.encoded = reply.finish();
+}
+
+// The runs of a read before `end`.
+void add_runs(ReplyBuilder &reply, const PendingRequest &request, uint64_t end, bool ends_reply) {
+  const uint8_t *data = request.lent.data != nullptr ? request.lent.data : request.data;
+  const std::vector<backend::Run> &runs = *request.extras->runs;
+  for (const backend::Run &run : runs) {
+    if (run.offset >= end)
+      break;
+    const bool is_last = ends_reply && &run == &runs.back();
+    if (run.is_hole) {
+      reply.chunk(NBD_REPLY_TYPE_OFFSET_HOLE, HOLE_BYTES, is_last);
+      reply.u64(run.offset);
+      reply.u32(run.length_bytes);
+    } else {
+      reply.chunk(NBD_REPLY_TYPE_OFFSET_DATA, DATA_PREFIX_BYTES + run.length_bytes, is_last);
+      reply.u64(run.offset);
+      reply.data(data + (run.offset - request.offset), run.length_bytes);
+    }
+  }
+}
+
+void encode_error(PendingRequest &request) {
+  const backend::RequestExtras &extras = *request.extras;
+  ReplyBuilder reply(request);
+  if (extras.runs && extras.error_offset)
+    add_runs(reply, request, *extras.error_offset, false);
+  const std::string_view words =
+      std::string_view(extras.error_text).substr(0, MAX_ERROR_TEXT_BYTES);
+  const size_t offset_bytes = extras.error_offset ? 8 : 0;
+  reply.chunk(extras.error_offset ? NBD_REPLY_TYPE_ERROR_OFFSET : NBD_REPLY_TYPE_ERROR,
+              ERROR_PREFIX_BYTES + words.size() + offset_bytes, true);
+  reply.u32(error_from_errno(request.error, request.flags));
+  reply.u16(static_cast<uint16_t>(words.size()));
+  reply.text(words);
+  if (extras.error_offset)
+    reply.u64(*extras.error_offset);
+  request.encoded = reply.finish();
+}
+
+} // namespace
+
+size_t data_header_bytes(ReplyStyle style) {
+  return style == ReplyStyle::simple ? SIMPLE_REPLY_BYTES
+                                     : chunk_header_bytes(style) + DATA_PREFIX_BYTES;
+}
+
+bool has_data(const PendingRequest &request) {
+  return request.type == NBD_CMD_READ && request.error == 0;
+}
+
+// A simple reply stays what success without data gets from a structured reply's server.
+size_t header_bytes(const PendingRequest &request) {
+  if (!is_structured(request))
+    return SIMPLE_REPLY_BYTES;
+  if (request.error != 0)
+    return chunk_header_bytes(request.style) + ERROR_PREFIX_BYTES;
+  if (has_data(request))
+    return data_header_bytes(request.style);
+  return request.style == ReplyStyle::extended ? EXTENDED_CHUNK_HEADER_BYTES : SIMPLE_REPLY_BYTES;
+}
+
+void encode_header(const PendingRequest &request) {
+  const uint32_t error = error_from_errno(request.error, request.flags);
+  const bool is_data = has_data(request);
+  const bool needs_chunk =
+      request.style == ReplyStyle::extended || (is_structured(request) && (is_data || error != 0));
+  if (!needs_chunk) {
+    encode_simple_reply(request.reply, request.cookie, error);
+    return;
+  }
+  ChunkHeader header{NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_NONE, request.cookie, request.offset, 0};
+  uint8_t *payload = request.reply + chunk_header_bytes(request.style);
+  if (error != 0) {
+    header.type = NBD_REPLY_TYPE_ERROR;
+    header.payload_bytes = ERROR_PREFIX_BYTES;
+    encode_u32(payload, error);
+    encode_u16(payload + 4, 0);
+  } else if (is_data) {
+    header.type = NBD_REPLY_TYPE_OFFSET_DATA;
+    header.payload_bytes = DATA_PREFIX_BYTES + request.length_bytes;
+    encode_u64(payload, request.offset);
+  }
+  encode_chunk_header(request.reply, request.style, header);
+}
+
+void encode_answer(PendingRequest &request, uint64_t block_bytes) {
+  if (!is_structured(request) || !request.extras)
+    return;
+  if (request.error == 0 && request.type == NBD_CMD_BLOCK_STATUS)
+    encode_statuses(request, block_bytes);
+  else if (has_data(request) && request.extras->runs) {
+    ReplyBuilder reply(request);
+    add_runs(reply, request, UINT64_MAX, true);
+    request.encoded = reply.finish();
+  }
+  if (request.error != 0)
+    encode_error(request);
+}
+
+void PendingRequest::reset() {
+  static_cast<backend::Request &>(*this) = {};
+  charged_bytes = 0;
+  error = 0;
+  reply_buffer = payload_buffer = nullptr;
+  is_borrowed = is_given_up = false;
+  style = ReplyStyle::simple;
+  encoded.reset();
+}
+
+} // namespace asyncnbd::connection

@@ -1,0 +1,35 @@
+// A request on its way through a connection, and what its reply needs.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+
+#include "backend/backend.hpp"
+#include "connection/buffers.hpp"
+#include "connection/encoded_reply.hpp"
+#include "wire/wire.hpp"
+
+namespace asyncnbd::connection {
+
+// A request from its parsing until its reply has left.
+struct PendingRequest : backend::Request {
+  uint64_t cookie;
+  int error; // what the backend (or the check before it) said
+  // Where the reply's header is to be; a read's data follows it at once, unless it is lent.
+  uint8_t *reply;
+  std::unique_ptr<EncodedReply> encoded; // instead, if there is more to the reply
+  wire::ReplyStyle style;
+  Buffer *reply_buffer;   // holds `reply`
+  Buffer *payload_buffer; // holds a write's data, or nullptr
+  uint32_t charged_bytes; // of the connection's memory budget
+  bool is_borrowed;       // lent by a caller who waits: to be sent or copied before it returns
+  bool is_given_up;       // there is someone besides the reply queue who may use it
+  PendingRequest *next;   // in the queue, or among the free
+  std::atomic<uint8_t> holders; // of one that is given up
+  std::shared_ptr<void> pin;    // what it needs to live on, if it is given up
+
+  void reset();
+};
+
+} // namespace asyncnbd::connection

@@ -1,0 +1,20 @@
+// The list behind struct nbdkit_extents, for those who read it. nbdkit's functions know types of
+// 32 bits; metadata contexts of a plugin's own may have 64.
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+struct nbdkit_extents {
+  struct Entry {
+    uint64_t offset;
+    uint64_t length;
+    uint64_t type;
+  };
+
+  uint64_t start; // the first byte asked about
+  uint64_t end;   // the end of the export
+  uint64_t next;  // where the next extent must begin; only meaningful once one was added
+  bool any_added;
+  std::vector<Entry> list;
+};
