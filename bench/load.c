@@ -235,11 +235,21 @@ static uint32_t cookie_of_reply(const struct stream *stream) {
   memcpy(&cookie, stream->header + 8, 8);
   if (be32toh(magic) == 0x67446698 && error == 0 && cookie < depth)
     return (uint32_t)cookie;
-  /* In the place of the error: that it is the last chunk, and of data. */
-  if (be32toh(magic) == 0x668e33ef && be32toh(error) == 0x10001 && cookie < depth)
+  /* In the place of the error: that it is the last chunk, and of data or a hole. */
+  const bool is_content = be32toh(error) == 0x10001 || be32toh(error) == 0x10002;
+  if (be32toh(magic) == 0x668e33ef && is_content && cookie < depth)
     return (uint32_t)cookie;
   fprintf(stderr, "load: a request failed with NBD error %" PRIu32 "\n", be32toh(error));
   exit(1);
+}
+
+/* How much follows the header: a hole's is its length. */
+static size_t data_bytes_of_reply(const struct stream *stream) {
+  uint32_t payload_bytes;
+  if (writes || !structured)
+    return writes ? 0 : bytes;
+  memcpy(&payload_bytes, stream->header + 16, 4);
+  return be32toh(payload_bytes) - (DATA_CHUNK_BYTES - 20);
 }
 
 /* Receives what there is, once; false if there is nothing. */
@@ -261,7 +271,7 @@ static bool receive(struct stream *stream, bool may_wait) {
       left -= part;
       if (stream->header_bytes < reply_bytes)
         break;
-      stream->data_left = writes ? 0 : bytes;
+      stream->data_left = data_bytes_of_reply(stream);
     }
     const size_t part = stream->data_left < left ? stream->data_left : left;
     stream->data_left -= part;
