@@ -9,6 +9,7 @@
 #include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
 #include "addon/session_wrap.hpp"
+#include "addon/tls_wrap.hpp"
 #include "addon/watchdog.hpp"
 
 namespace asyncnbd::addon {
@@ -28,6 +29,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("signalSeen", Napi::Function::New(env, signal_seen));
   exports.Set("removeAtForcedEnd", Napi::Function::New(env, remove_at_forced_end));
   define_process_functions(env, exports);
+  define_tls_functions(env, exports);
   return exports;
 }
 

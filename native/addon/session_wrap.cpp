@@ -1,12 +1,15 @@
 // See session_wrap.hpp.
 #include "addon/session_wrap.hpp"
 
+#include <cinttypes>
 #include <unistd.h>
 
 #include "addon/js_queue.hpp"
 #include "addon/plugin_wrap.hpp"
 #include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
+#include "addon/tls_wrap.hpp"
+#include "host/log.hpp"
 
 namespace asyncnbd::addon {
 
@@ -33,6 +36,8 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("read", &SessionWrap::read),
                          InstanceMethod("skip", &SessionWrap::skip),
                          InstanceMethod("write", &SessionWrap::write),
+                         InstanceMethod("upgradeTls", &SessionWrap::upgrade_tls),
+                         InstanceAccessor<&SessionWrap::is_tls>("isTls"),
                          InstanceMethod("preconnect", &SessionWrap::preconnect),
                          InstanceMethod("listExports", &SessionWrap::list_exports),
                          InstanceMethod("openExport", &SessionWrap::open_export),
@@ -90,21 +95,48 @@ SessionWrap::~SessionWrap() {
 
 Napi::Value SessionWrap::read(const Napi::CallbackInfo &info) {
   io_->begin_read(info[0].As<Napi::Number>().Uint32Value());
-  reading_ = true;
+  operation_ = Operation::read;
   return begin_io(info.Env());
 }
 
 Napi::Value SessionWrap::skip(const Napi::CallbackInfo &info) {
   io_->begin_skip(static_cast<uint64_t>(info[0].As<Napi::Number>().Int64Value()));
-  reading_ = false;
+  operation_ = Operation::write;
   return begin_io(info.Env());
 }
 
 Napi::Value SessionWrap::write(const Napi::CallbackInfo &info) {
   auto bytes = info[0].As<Napi::Uint8Array>();
   io_->begin_write(std::vector<uint8_t>(bytes.Data(), bytes.Data() + bytes.ByteLength()));
-  reading_ = false;
+  operation_ = Operation::write;
   return begin_io(info.Env());
+}
+
+// upgradeTls(tls): a number from loadTls.
+Napi::Value SessionWrap::upgrade_tls(const Napi::CallbackInfo &info) {
+  std::shared_ptr<transport::TlsContext> context =
+      tls_context(info[0].As<Napi::Number>().Uint32Value());
+  std::unique_ptr<transport::SecureStream> secure = context ? context->accept() : nullptr;
+  if (!secure) {
+    auto deferred = Napi::Promise::Deferred(info.Env());
+    deferred.Resolve(info.Env().Null());
+    return deferred.Promise();
+  }
+  io_->begin_tls(std::move(secure));
+  operation_ = Operation::tls;
+  return begin_io(info.Env());
+}
+
+// What the plugin may know of it.
+void SessionWrap::on_tls() {
+  connection::Connection &context = *client_->connection;
+  context.tls = true;
+  context.tls_peer_name = io_->secure()->peer_name();
+  context.tls_issuer_name = io_->secure()->issuer_name();
+}
+
+Napi::Value SessionWrap::is_tls(const Napi::CallbackInfo &info) {
+  return Napi::Boolean::New(info.Env(), client_->connection && client_->connection->tls);
 }
 
 Napi::Value SessionWrap::begin_io(Napi::Env env) {
@@ -129,14 +161,20 @@ void SessionWrap::advance_io() {
   case transport::Progress::wants_output:
     (out_poll_ ? out_poll_ : in_poll_)->start(UV_WRITABLE);
     return;
-  case transport::Progress::ended:
   case transport::Progress::failed:
+    if (operation_ == Operation::tls)
+      host::log_error("connection %" PRIu64 ": TLS: %s", client_->connection->number,
+                      io_->secure()->error().c_str());
+    [[fallthrough]];
+  case transport::Progress::ended:
     settle_io(env.Null());
     return;
   case transport::Progress::done:
     break;
   }
-  if (!reading_) {
+  if (operation_ == Operation::tls)
+    on_tls();
+  if (operation_ != Operation::read) {
     settle_io(Napi::Boolean::New(env, true));
     return;
   }
@@ -258,7 +296,8 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
 
   connection::Connection &connection = *client_->connection;
   auto stream =
-      std::make_unique<transport::Transport>(in_fd_, out_fd_, connection.server->stop_fd());
+      std::make_unique<transport::Transport>(in_fd_, out_fd_, connection.server->stop_fd(),
+                                             io_->take_secure());
   in_fd_ = out_fd_ = -1;
   std::unique_ptr<backend::Backend> backend = std::move(script_backend_);
   if (!backend)

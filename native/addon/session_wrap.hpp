@@ -27,6 +27,8 @@ private:
   Napi::Value read(const Napi::CallbackInfo &info);
   Napi::Value skip(const Napi::CallbackInfo &info);
   Napi::Value write(const Napi::CallbackInfo &info);
+  Napi::Value upgrade_tls(const Napi::CallbackInfo &info);
+  Napi::Value is_tls(const Napi::CallbackInfo &info);
   Napi::Value preconnect(const Napi::CallbackInfo &info);
   Napi::Value list_exports(const Napi::CallbackInfo &info);
   Napi::Value open_export(const Napi::CallbackInfo &info);
@@ -43,6 +45,7 @@ private:
   Napi::Value begin_io(Napi::Env env);
   void advance_io();
   void settle_io(Napi::Value value);
+  void on_tls();
   void stop_polling();
   void close_fds();
 
@@ -55,7 +58,8 @@ private:
   std::unique_ptr<FdPoll> in_poll_;
   std::unique_ptr<FdPoll> out_poll_; // the same descriptor's, unless in and out differ
   std::unique_ptr<Napi::Promise::Deferred> pending_io_;
-  bool reading_ = false; // the pending operation is a read
+  enum class Operation { read, write, tls };
+  Operation operation_ = Operation::read; // the pending one; a skip counts as a write
   bool started_ = false;
 };
 

@@ -67,6 +67,8 @@ public:
   const uint64_t number; // this connection's, counted from 1: the N of "memory[N]" in messages
   int peer_fd = -1;      // to ask for the peer's name; set before the first callback
   bool tls = false;
+  std::string tls_peer_name; // of the client's certificate, if it was verified
+  std::string tls_issuer_name;
   InternPool interns;
   std::optional<std::string> default_export; // the plugin's answer, asked once
   const char *export_name = nullptr;         // interned; set by open, cleared by close

@@ -42,9 +42,11 @@ bool peer_credentials(const char *function, struct ucred *credentials) {
   return true;
 }
 
-// There is no TLS yet, so no certificate either.
-char *no_certificate(const char *function) {
-  return peer_socket(function) == -1 ? nullptr : strdup("");
+// Of the verified certificate; empty if there is none.
+char *copy_of(const char *function, std::string CallContext::*name) {
+  if (peer_socket(function) == -1)
+    return nullptr;
+  return strdup((current_context()->*name).c_str());
 }
 
 } // namespace
@@ -97,11 +99,11 @@ NBDKIT_DLL_PUBLIC char *nbdkit_peer_security_context(void) {
 }
 
 NBDKIT_DLL_PUBLIC char *nbdkit_peer_tls_dn(void) {
-  return no_certificate("nbdkit_peer_tls_dn");
+  return copy_of("nbdkit_peer_tls_dn", &CallContext::tls_peer_name);
 }
 
 NBDKIT_DLL_PUBLIC char *nbdkit_peer_tls_issuer_dn(void) {
-  return no_certificate("nbdkit_peer_tls_issuer_dn");
+  return copy_of("nbdkit_peer_tls_issuer_dn", &CallContext::tls_issuer_name);
 }
 
 } // extern "C"

@@ -33,8 +33,17 @@ void HandshakeIo::begin_write(std::vector<uint8_t> data) {
   length_bytes_ = data_.size();
 }
 
+void HandshakeIo::begin_tls(std::unique_ptr<SecureStream> secure) {
+  operation_ = Operation::tls;
+  secure_ = std::move(secure);
+}
+
 Progress HandshakeIo::advance() {
-  Progress progress = operation_ == Operation::write ? advance_output() : advance_input();
+  Progress progress;
+  if (operation_ == Operation::tls)
+    progress = secure_->handshake(*this);
+  else
+    progress = operation_ == Operation::write ? advance_output() : advance_input();
   if (progress == Progress::done || progress == Progress::ended || progress == Progress::failed)
     operation_ = Operation::none;
   return progress;
@@ -47,15 +56,14 @@ Progress HandshakeIo::advance_input() {
     bool skipping = operation_ == Operation::skip;
     void *target = skipping ? scrap : data_.data() + position_;
     size_t wanted = skipping ? std::min<uint64_t>(missing, sizeof scrap) : missing;
-    ssize_t received = read(in_fd_, target, wanted);
+    const ssize_t received =
+        secure_ ? secure_->receive(*this, target, wanted) : receive_raw(target, wanted);
     if (received == 0)
       return Progress::ended;
-    if (received == -1 && errno == EINTR)
-      continue;
-    if (received == -1 && errno == EAGAIN)
+    if (received == -EAGAIN)
       return Progress::wants_input;
-    if (received == -1) {
-      error_ = errno;
+    if (received < 0) {
+      error_ = static_cast<int>(-received);
       return Progress::failed;
     }
     position_ += static_cast<uint64_t>(received);
@@ -65,21 +73,42 @@ Progress HandshakeIo::advance_input() {
 
 Progress HandshakeIo::advance_output() {
   while (position_ < length_bytes_) {
-    const uint8_t *from = data_.data() + position_;
-    size_t wanted = length_bytes_ - position_;
-    ssize_t sent =
-        is_socket_ ? ::send(out_fd_, from, wanted, MSG_NOSIGNAL) : ::write(out_fd_, from, wanted);
-    if (sent == -1 && errno == EINTR)
-      continue;
-    if (sent == -1 && errno == EAGAIN)
+    const iovec rest{data_.data() + position_, length_bytes_ - position_};
+    const ssize_t sent =
+        secure_ ? secure_->send(*this, &rest, 1, false) : send_raw(&rest, 1, false);
+    if (sent == -EAGAIN)
       return Progress::wants_output;
-    if (sent == -1) {
-      error_ = errno;
+    if (sent < 0) {
+      error_ = static_cast<int>(-sent);
       return Progress::failed;
     }
     position_ += static_cast<uint64_t>(sent);
   }
   return Progress::done;
+}
+
+ssize_t HandshakeIo::receive_raw(void *data, size_t capacity_bytes) {
+  for (;;) {
+    const ssize_t received = read(in_fd_, data, capacity_bytes);
+    if (received >= 0)
+      return received;
+    if (errno != EINTR)
+      return -errno;
+  }
+}
+
+ssize_t HandshakeIo::send_raw(const iovec *buffers, size_t count, bool) {
+  for (;;) {
+    msghdr message{};
+    message.msg_iov = const_cast<iovec *>(buffers);
+    message.msg_iovlen = count;
+    const ssize_t sent = is_socket_ ? sendmsg(out_fd_, &message, MSG_NOSIGNAL)
+                                    : writev(out_fd_, buffers, static_cast<int>(count));
+    if (sent >= 0)
+      return sent;
+    if (errno != EINTR)
+      return -errno;
+  }
 }
 
 } // namespace asyncnbd::transport

@@ -4,15 +4,16 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <vector>
+
+#include "transport/secure_stream.hpp"
 
 namespace asyncnbd::transport {
 
-enum class Progress { done, wants_input, wants_output, ended, failed };
-
 // Holds one operation at a time, and reads no byte more than asked for, so that nothing of the
 // transmission phase is ever swallowed.
-class HandshakeIo {
+class HandshakeIo final : private RawStream {
 public:
   // Does not own the descriptors; they must be non-blocking.
   HandshakeIo(int in_fd, int out_fd);
@@ -20,6 +21,8 @@ public:
   void begin_read(size_t bytes);
   void begin_skip(uint64_t bytes);
   void begin_write(std::vector<uint8_t> data);
+  // From its end on, everything goes through `secure`.
+  void begin_tls(std::unique_ptr<SecureStream> secure);
 
   // Goes on with the operation as far as the descriptor allows. `ended`: the peer closed the
   // stream. `failed`: error() tells why.
@@ -29,11 +32,17 @@ public:
   std::vector<uint8_t> take_data() { return std::move(data_); }
   int error() const { return error_; }
 
+  // nullptr: nothing is encrypted.
+  const SecureStream *secure() const { return secure_.get(); }
+  std::unique_ptr<SecureStream> take_secure() { return std::move(secure_); }
+
 private:
+  ssize_t receive_raw(void *data, size_t capacity_bytes) override;
+  ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) override;
   Progress advance_input();
   Progress advance_output();
 
-  enum class Operation { none, read, skip, write };
+  enum class Operation { none, read, skip, write, tls };
   const int in_fd_;
   const int out_fd_;
   const bool is_socket_;
@@ -42,6 +51,7 @@ private:
   uint64_t position_ = 0;
   uint64_t length_bytes_ = 0;
   int error_ = 0;
+  std::unique_ptr<SecureStream> secure_;
 };
 
 } // namespace asyncnbd::transport

@@ -32,10 +32,10 @@ bool set_nonblocking(int fd, bool nonblocking) {
   return wanted == flags || fcntl(fd, F_SETFL, wanted) == 0;
 }
 
-Transport::Transport(int in_fd, int out_fd, int stop_fd)
+Transport::Transport(int in_fd, int out_fd, int stop_fd, std::unique_ptr<SecureStream> secure)
     : in_fd_(in_fd), out_fd_(out_fd), stop_fd_(stop_fd),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      is_socket_(is_socket(in_fd) && is_socket(out_fd)) {
+      is_socket_(is_socket(in_fd) && is_socket(out_fd)), secure_(std::move(secure)) {
   // Sends on a socket block, which wakes this thread less often than poll would; receives say
   // MSG_DONTWAIT. Pipes know no such flag.
   set_nonblocking(in_fd, !is_socket_);
@@ -51,6 +51,11 @@ Transport::~Transport() {
 }
 
 ssize_t Transport::receive(void *data, size_t capacity_bytes) {
+  return secure_ ? secure_->receive(*this, data, capacity_bytes)
+                 : receive_raw(data, capacity_bytes);
+}
+
+ssize_t Transport::receive_raw(void *data, size_t capacity_bytes) {
   for (;;) {
     if (is_aborted())
       return -ECONNABORTED;
@@ -99,6 +104,11 @@ bool Transport::wait_writable() {
 }
 
 ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block) {
+  return secure_ ? secure_->send(*this, buffers, count, may_block)
+                 : send_raw(buffers, count, may_block);
+}
+
+ssize_t Transport::send_raw(const iovec *buffers, size_t count, bool may_block) {
   for (;;) {
     if (is_aborted())
       return -ECONNABORTED;
@@ -137,7 +147,7 @@ void Transport::drain() {
   const clock::time_point deadline = clock::now() + std::chrono::milliseconds(LINGER_MS);
   char scrap[64 << 10];
   for (size_t drained = 0; drained < LINGER_BYTES;) {
-    ssize_t received = receive(scrap, sizeof scrap);
+    ssize_t received = receive_raw(scrap, sizeof scrap);
     if (received == 0 || (received < 0 && received != -EAGAIN))
       return;
     drained += received > 0 ? static_cast<size_t>(received) : 0;
@@ -153,6 +163,8 @@ void Transport::drain() {
 void Transport::close(bool linger) {
   if (in_fd_ == -1)
     return;
+  if (secure_ && !is_aborted())
+    secure_->say_goodbye(*this);
   if (linger && is_socket_ && !aborted_.load(std::memory_order_relaxed) &&
       shutdown(out_fd_, SHUT_WR) == 0)
     drain();

@@ -1,12 +1,15 @@
 // A connected stream as the transmission loop uses it: receive what is there, wait for more,
-// send a list of buffers whole. Plain sockets and pipes today; TLS belongs behind this face.
+// send a list of buffers whole. Over sockets and pipes, encrypted or not.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
+#include <memory>
 #include <mutex>
 #include <sys/types.h>
 #include <sys/uio.h>
+
+#include "transport/secure_stream.hpp"
 
 namespace asyncnbd::transport {
 
@@ -19,12 +22,13 @@ struct Wanted {
   bool stop = false; // the server stops
 };
 
-class Transport {
+class Transport final : private RawStream {
 public:
   // Takes ownership of both descriptors, which may be the same socket. `stop_fd` (not owned, may
-  // be -1) becomes readable when the server stops.
-  Transport(int in_fd, int out_fd, int stop_fd);
-  ~Transport();
+  // be -1) becomes readable when the server stops. `secure`: what TLS has been negotiated, or
+  // nullptr.
+  Transport(int in_fd, int out_fd, int stop_fd, std::unique_ptr<SecureStream> secure = nullptr);
+  ~Transport() override;
   Transport(const Transport &) = delete;
   Transport &operator=(const Transport &) = delete;
 
@@ -59,6 +63,8 @@ public:
   bool is_aborted() const { return aborted_.load(std::memory_order_relaxed); }
 
 private:
+  ssize_t receive_raw(void *data, size_t capacity_bytes) override;
+  ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) override;
   bool wait_writable();
   void drain();
 
@@ -68,6 +74,7 @@ private:
   const int wake_fd_;
   int abort_fd_ = -1; // an eventfd, for pipes: they have no shutdown(2)
   const bool is_socket_;
+  const std::unique_ptr<SecureStream> secure_;
   std::atomic<bool> aborted_{false};
   std::mutex closing_; // abort must not touch a descriptor whose number someone else has now
 };

@@ -138,6 +138,11 @@ export interface NativeSession {
   /** Sends all; null when the client has gone. */
   write(bytes: Uint8Array): Promise<true | null>;
 
+  /** By a number of Addon.loadTls. null: it failed, which has been logged, or the client has gone. */
+  upgradeTls(tls: number): Promise<true | null>;
+  /** All is encrypted. */
+  readonly isTls: boolean;
+
   /** False: the plugin turns the client away. */
   preconnect(): Promise<boolean>;
   /** null: the plugin failed, and has logged why. */
@@ -216,7 +221,25 @@ export interface NativeListener {
 
 export type Listening = { fds: number[]; port: number } | { error: string; fds?: undefined };
 
+/** Paths of PEM files, or of one with pre-shared keys. */
+export interface TlsFiles {
+  readonly caCertificates?: string;
+  readonly certificate?: string;
+  readonly key?: string;
+  readonly revocations?: string;
+  readonly preSharedKeys?: string;
+  readonly verifyPeer: boolean;
+  readonly minVersion?: "TLSv1.2" | "TLSv1.3";
+  readonly maxVersion?: "TLSv1.2" | "TLSv1.3";
+  readonly ciphers?: string;
+  readonly cipherSuites?: string;
+}
+
 export interface Addon {
+  /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */
+  loadTls(files: TlsFiles): number | string;
+  /** Sessions that have begun keep it. */
+  dropTls(tls: number): void;
   NativePlugin: new (path: string) => NativePlugin;
   /** onShutdownRequested: a plugin has called nbdkit_shutdown. maxInFlightBytes: of all sessions. */
   NativeServer: new (

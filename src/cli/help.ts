@@ -83,7 +83,7 @@ export function dumpConfigText(): string {
     run_default_socket: "Unix",
     soext: "so",
     timeout_option: "yes",
-    tls: "no",
+    tls: "yes",
     version,
     version_major: major as string,
     version_minor: minor as string,

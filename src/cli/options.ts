@@ -185,9 +185,35 @@ export const OPTIONS: readonly OptionSpec[] = [
   {
     name: "tls",
     value: "MODE",
-    completes: ["off"],
+    completes: ["off", "on", "require"],
     group: "serve",
-    help: "off is the only mode so far",
+    help: "Encryption: off; on, where clients want it; require, for all. on if it can be had",
+  },
+  {
+    name: "tls-certificates",
+    value: "DIR",
+    completes: "directory",
+    group: "serve",
+    help: "Where ca-cert.pem, server-cert.pem, server-key.pem and perhaps ca-crl.pem are",
+  },
+  {
+    name: "tls-psk",
+    value: "FILE",
+    completes: "file",
+    group: "serve",
+    help: "Pre-shared keys instead, in lines of USER:KEY",
+  },
+  {
+    name: "tls-verify-peer",
+    group: "serve",
+    help: "Refuse clients without a certificate of an authority in ca-cert.pem",
+  },
+  {
+    name: "tls-priority",
+    isAddition: true,
+    value: "WORDS",
+    group: "serve",
+    help: "OpenSSL's names of ciphers; or GnuTLS's NORMAL, with changes as -VERS-TLS1.2",
   },
   {
     name: "foreground",
@@ -271,9 +297,6 @@ export const OPTIONS: readonly OptionSpec[] = [
   { name: "long-options", group: "later" },
   { name: "short-options", group: "later" },
   { name: "selinux-label", value: "LABEL", group: "later" },
-  { name: "tls-certificates", value: "DIR", completes: "directory", group: "later" },
-  { name: "tls-psk", value: "FILE", completes: "file", group: "later" },
-  { name: "tls-verify-peer", group: "later" },
   { name: "vsock", group: "later" },
 ];
 

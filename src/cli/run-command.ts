@@ -3,13 +3,18 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { addon } from "../addon/load.js";
-import { type Endpoint, uriOf } from "../config/uri.js";
+import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
 
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
 /** The command with nbdkit's variables set before it, not exported. */
-export function scriptFor(command: string, endpoint: Endpoint, exportName: string): string {
-  const uri = uriOf(endpoint, exportName) ?? "";
+export function scriptFor(
+  command: string,
+  endpoint: Endpoint,
+  exportName: string,
+  tls: UriTls = { mode: "off" },
+): string {
+  const uri = uriOf(endpoint, exportName, tls) ?? "";
   const variables: [string, string][] = [
     ["uri", uri],
     ["nbd", uri],
@@ -17,6 +22,11 @@ export function scriptFor(command: string, endpoint: Endpoint, exportName: strin
     ["port", endpoint.kind === "tcp" ? String(endpoint.port) : ""],
     ["unixsocket", endpoint.kind === "unix" ? endpoint.path : ""],
   ];
+  if (tls.mode !== "off") {
+    variables.push(["tls", tls.mode === "require" ? "2" : "1"]);
+    variables.push(["tls_certificates", tls.certificates ?? ""]);
+    variables.push(["tls_psk", tls.preSharedKeys ?? ""]);
+  }
   return variables.map(([name, value]) => `${name}=${quote(value)}\n`).join("") + command;
 }
 

@@ -5,12 +5,13 @@ import { writeFileSync } from "node:fs";
 import { addon } from "../addon/load.js";
 import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
-import { type Endpoint, uriOf } from "../config/uri.js";
+import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
 import { openServed } from "../server/open.js";
 import { Server } from "../server/server.js";
+import { type OpenTls, openTls } from "../server/tls.js";
 import { announceReady, detach } from "./background.js";
 import { RunningCommand, scriptFor } from "./run-command.js";
 import { StopSignals } from "./signals.js";
@@ -60,6 +61,7 @@ class ServerProcess {
   readonly #readyFd: number | undefined;
   readonly #server: Server;
   readonly #signals: StopSignals;
+  readonly #tls: OpenTls;
   #listeners: OpenListeners | undefined;
 
   constructor(config: Config, plugin: ServedPlugin, readyFd: number | undefined) {
@@ -67,7 +69,9 @@ class ServerProcess {
     this.#plugin = plugin;
     this.#readyFd = readyFd;
     this.#signals = new StopSignals(() => this.#cleanUp());
-    this.#server = new Server(plugin, config, () => this.#signals.stop());
+    this.#tls = openTls(config.tls);
+    const settings = { ...config, tls: this.#tls.mode, tlsContext: this.#tls.context };
+    this.#server = new Server(plugin, settings, () => this.#signals.stop());
   }
 
   async run(): Promise<number> {
@@ -90,7 +94,10 @@ class ServerProcess {
     if (!takesStdio) addon().setStdioSafe(false);
     const command =
       stdio !== undefined && config.runCommand !== undefined
-        ? new RunningCommand(scriptFor(config.runCommand, endpoint, config.exportName), stdio)
+        ? new RunningCommand(
+            scriptFor(config.runCommand, endpoint, config.exportName, this.#uriTls),
+            stdio,
+          )
         : undefined;
     try {
       await this.#settle();
@@ -142,8 +149,13 @@ class ServerProcess {
   #printUri(endpoint: Endpoint): void {
     const { listen, printUri, exportName, runCommand } = this.#config;
     const isPortNews = listen.kind === "tcp" && listen.port === "0" && runCommand === undefined;
-    const uri = uriOf(endpoint, exportName);
+    const uri = uriOf(endpoint, exportName, this.#uriTls);
     if ((printUri || isPortNews) && uri !== undefined) process.stdout.write(`${uri}\n`);
+  }
+
+  get #uriTls(): UriTls {
+    const { certificates, preSharedKeys } = this.#config.tls;
+    return { mode: this.#tls.mode, certificates, preSharedKeys };
   }
 
   #cleanUp(): void {

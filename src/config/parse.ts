@@ -15,6 +15,7 @@ import { parseInteger } from "./integer.js";
 import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
 import { parseSize } from "./size.js";
 import { parseTimeMs } from "./time.js";
+import { parseTlsMode, parseTlsPriority, type TlsConfig } from "./tls.js";
 import { DEFAULT_PORT } from "./uri.js";
 
 /** Every occurrence of every option, in order, by its main name without dashes. */
@@ -69,7 +70,7 @@ export function parseConfig(
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,
     structuredReplies: !given.has("no-sr"),
     extendedHeaders: !given.has("no-sr") && !given.has("no-eh"),
-    tls: "off",
+    tls: parseTls(given),
     metaContexts: !given.has("no-mc"),
     oldstyle: given.lastOf("oldstyle", "newstyle") === "oldstyle",
     background: !stays && activatedSockets === 0,
@@ -101,11 +102,21 @@ function checkCombinations(given: GivenOptions): void {
       throw new UsageError(`--${one} and --${other} cannot be used together`);
   for (const option of ["vsock", "selinux-label"])
     if (given.has(option)) throw new UsageError(`--${option} is not supported yet`);
-  const tls = given.last("tls")?.toLowerCase();
-  if (tls !== undefined && !["off", "0", "false", "f", "no", "n"].includes(tls))
-    throw new UsageError(`--tls=${tls}: TLS is not supported yet, only --tls=off`);
-  for (const option of ["tls-certificates", "tls-psk", "tls-verify-peer"])
-    if (given.has(option)) throw new UsageError(`--${option}: TLS is not supported yet`);
+}
+
+function parseTls(given: GivenOptions): TlsConfig {
+  const mode = given.last("tls");
+  const priority = given.last("tls-priority");
+  const config: TlsConfig = {
+    mode: mode === undefined ? undefined : parseTlsMode(mode),
+    certificates: absolute(given.last("tls-certificates")),
+    preSharedKeys: absolute(given.last("tls-psk")),
+    verifyPeer: given.has("tls-verify-peer"),
+    priority: priority === undefined ? {} : parseTlsPriority(priority),
+  };
+  if (config.mode === "require" && given.lastOf("oldstyle", "newstyle") === "oldstyle")
+    throw new UsageError("--oldstyle knows no TLS, so it cannot be used with --tls=require");
+  return config;
 }
 
 function parseListen(given: GivenOptions): Listen {

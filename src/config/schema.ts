@@ -1,5 +1,7 @@
 // The shape of a server's configuration, whatever it comes from.
 
+import type { TlsConfig } from "./tls.js";
+
 export type LogSink = "stderr" | "syslog" | "none";
 
 export type Listen =
@@ -39,7 +41,7 @@ export interface Config {
   readonly handshakeFlagsMask: number;
   readonly structuredReplies: boolean; // offered
   readonly extendedHeaders: boolean; // offered
-  readonly tls: "off" | "on" | "require";
+  readonly tls: TlsConfig;
   readonly metaContexts: boolean;
   readonly oldstyle: boolean; // that protocol, and no other
   readonly background: boolean;

@@ -1,5 +1,7 @@
 // The NBD URI under which a client finds the server.
 
+import type { TlsMode } from "./tls.js";
+
 /** Where the server can be reached. */
 export type Endpoint =
   | { readonly kind: "unix"; readonly path: string }
@@ -18,15 +20,39 @@ const percentEncode = (text: string): string =>
 /** Percent-encoded, except for the slashes. */
 const encodePath = (text: string): string => text.split("/").map(percentEncode).join("/");
 
+/** What a client must know of the encryption; nothing where it may do without. */
+export interface UriTls {
+  readonly mode: TlsMode;
+  readonly certificates?: string | undefined;
+  readonly preSharedKeys?: string | undefined;
+}
+
 /** undefined where the client needs none. */
-export function uriOf(endpoint: Endpoint, exportName: string): string | undefined {
+export function uriOf(
+  endpoint: Endpoint,
+  exportName: string,
+  tls: UriTls = { mode: "off" },
+): string | undefined {
+  const scheme = tls.mode === "require" ? "nbds" : "nbd";
+  const files =
+    tls.mode !== "require"
+      ? []
+      : tls.preSharedKeys !== undefined
+        ? [`tls-psk-file=${encodePath(tls.preSharedKeys)}`]
+        : tls.certificates !== undefined
+          ? [`tls-certificates=${encodePath(tls.certificates)}`]
+          : [];
+  const query = (...more: string[]): string => {
+    const all = [...more, ...files];
+    return all.length === 0 ? "" : `?${all.join("&")}`;
+  };
   const path = exportName === "" ? "" : `/${encodePath(exportName)}`;
   switch (endpoint.kind) {
     case "unix":
-      return `nbd+unix://${path}?socket=${encodePath(endpoint.path)}`;
+      return `${scheme}+unix://${path}${query(`socket=${encodePath(endpoint.path)}`)}`;
     case "tcp": {
       const port = endpoint.port === DEFAULT_PORT ? "" : `:${endpoint.port}`;
-      return `nbd://localhost${port}${path}`;
+      return `${scheme}://localhost${port}${path}${query()}`;
     }
     default:
       return undefined;

@@ -13,6 +13,7 @@ import {
   DEFAULT_THREADS,
 } from "../config/defaults.js";
 import type { Listen } from "../config/schema.js";
+import type { TlsPriority } from "../config/tls.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
 import { behindFilters, type FilterChoice } from "../filters/open.js";
@@ -21,6 +22,7 @@ import { ScriptPlugin } from "../plugins/script/plugin.js";
 import { type OpenListeners, openListeners } from "./listen.js";
 import { openServed } from "./open.js";
 import { Server, type ServerPlugin } from "./server.js";
+import { closeTls, NO_TLS, type OpenTls, openTls } from "./tls.js";
 
 /** A unix socket, a TCP port (0: any free one), or nothing: then only `connect` brings clients. */
 export type ListenOn =
@@ -51,12 +53,27 @@ export interface ServeOptions {
   /** Of requests in flight on all connections, and on each. By default 1 GiB and 256 MiB. */
   readonly maxInFlightBytes?: number;
   readonly maxConnectionInFlightBytes?: number;
+  /** By default none is offered. */
+  readonly tls?: ServeTls;
   /** At once; others wait until one has gone. By default as many as the system has descriptors for. */
   readonly maxConnections?: number;
   /** How long requests without an answer delay the end of a connection. By default 30 s. */
   readonly graceMs?: number;
   /** How long a handshake may take. By default 30 s. */
   readonly handshakeTimeoutMs?: number;
+}
+
+/** Encryption: by certificates, or by pre-shared keys. */
+export interface ServeTls {
+  /** "on": where clients want it. By default "require". */
+  readonly mode?: "on" | "require";
+  /** A directory with ca-cert.pem, server-cert.pem, server-key.pem and perhaps ca-crl.pem. */
+  readonly certificates?: string;
+  /** A file with lines of USER:KEY, in hexadecimal digits, instead of certificates. */
+  readonly preSharedKeys?: string;
+  /** Clients must have a certificate of an authority in ca-cert.pem. */
+  readonly verifyPeer?: boolean;
+  readonly priority?: TlsPriority;
 }
 
 export interface ServerEvents {
@@ -83,15 +100,22 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly #plugin: ServerPlugin;
   readonly #server: Server;
   readonly #listeners: OpenListeners | undefined;
+  readonly #tls: OpenTls;
   #closed: Promise<boolean> | undefined;
 
   /** @internal Use serve(). */
-  constructor(plugin: ServerPlugin, options: ServeOptions, listeners: OpenListeners | undefined) {
+  constructor(
+    plugin: ServerPlugin,
+    options: ServeOptions,
+    tls: OpenTls,
+    listeners: OpenListeners | undefined,
+  ) {
     super();
     this.#plugin = plugin;
     this.#listeners = listeners;
     this.endpoint = listeners?.endpoint;
-    this.uri = listeners && uriOf(listeners.endpoint, "");
+    this.#tls = tls;
+    this.uri = listeners && uriOf(listeners.endpoint, "", { ...options.tls, mode: tls.mode });
     const settings = {
       readonly: options.readonly ?? false,
       threads: options.threads ?? DEFAULT_THREADS,
@@ -104,7 +128,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       handshakeFlagsMask: ALL_HANDSHAKE_FLAGS,
       structuredReplies: true,
       extendedHeaders: true,
-      tls: "off" as const,
+      tls: this.#tls.mode,
+      tlsContext: this.#tls.context,
       metaContexts: true,
       oldstyle: false,
       maxConnections: options.maxConnections ?? Number.POSITIVE_INFINITY,
@@ -156,6 +181,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   async #close(graceMs: number | undefined): Promise<boolean> {
     const isOver = await this.#server.stop(graceMs);
     this.#listeners?.cleanUp();
+    closeTls(this.#tls);
     if (isOver) await this.#plugin.end();
     this.emit("close");
     return isOver;
@@ -195,6 +221,22 @@ async function pluginFor(options: ServeOptions): Promise<ServerPlugin> {
  */
 export async function serve(options: ServeOptions): Promise<NbdServer> {
   options.signal?.throwIfAborted();
+  const tls = tlsFor(options.tls);
+  try {
+    return await start(options, tls);
+  } catch (error) {
+    closeTls(tls);
+    throw error;
+  }
+}
+
+function tlsFor(given: ServeTls | undefined): OpenTls {
+  if (given === undefined) return NO_TLS;
+  const { mode = "require", certificates, preSharedKeys, verifyPeer = false } = given;
+  return openTls({ mode, certificates, preSharedKeys, verifyPeer, priority: given.priority ?? {} });
+}
+
+async function start(options: ServeOptions, tls: OpenTls): Promise<NbdServer> {
   const plugin = await pluginFor(options);
   await plugin.load();
   for (const [key, value] of Object.entries(options.config ?? {})) plugin.config(key, value);
@@ -204,7 +246,7 @@ export async function serve(options: ServeOptions): Promise<NbdServer> {
   const listeners = listenersFor(options.listen ?? "private-unix");
   try {
     await plugin.afterFork();
-    return new NbdServer(plugin, options, listeners);
+    return new NbdServer(plugin, options, tls, listeners);
   } catch (error) {
     listeners?.cleanUp();
     throw error;

@@ -7,6 +7,8 @@ import type { PluginCalls } from "../plugins/served-plugin.js";
 
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
+  /** Of Addon.loadTls, unless TLS is off. */
+  readonly tlsContext: number | undefined;
   readonly threads: number;
   readonly spinUs: number;
   readonly graceMs: number;
@@ -118,7 +120,9 @@ export class Session implements ServedClient {
       case "send":
         return this.#native.write(effect.data);
       case "upgradeTls":
-        return null; // it is never offered
+        return this.#settings.tlsContext === undefined
+          ? null
+          : this.#native.upgradeTls(this.#settings.tlsContext);
       case "metaContexts":
         return this.#calls.metaContexts(effect.exportName);
       case "listExports":

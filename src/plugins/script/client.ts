@@ -7,7 +7,7 @@ import type { ClientInfo } from "./definition.js";
 const SESSION = Symbol("session");
 
 export function withSession(client: ClientInfo, session: NativeSession): ClientInfo {
-  return Object.assign({ [SESSION]: session }, client);
+  return Object.defineProperty(client, SESSION, { value: session, enumerable: true });
 }
 
 /** Of the same object, or of one that has been spread into another. */

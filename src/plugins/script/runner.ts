@@ -45,7 +45,12 @@ class ScriptRunner {
 
   newSession(server: NativeServer, stream: ClientStream) {
     const native = new (addon().NativeSession)(server, this.#plugin.name, stream);
-    const client = { readonly: stream.readonly, tls: false };
+    const client = {
+      readonly: stream.readonly,
+      get tls() {
+        return native.isTls;
+      },
+    };
     return { native, calls: new ScriptSession(this.#plugin, this.#bridge, native, client) };
   }
 
