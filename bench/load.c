@@ -1,7 +1,8 @@
 /* A client that keeps a number of requests in flight on each of its connections, and counts:
- *   load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS [structured]
+ *   load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS [structured|tls]
  *
  * With structured replies where that is said, as most clients ask for, else with simple ones.
+ * TLS is for programs compiled with it (-DWITH_TLS -lssl -lcrypto), and trusts any certificate.
  * One thread that asks and receives in batches and keeps no data, so that it is the server that
  * is measured: fio's nbd engine is at its own limit at about 150,000 requests a second. Offsets
  * are random multiples of BYTES. Prints one JSON object.
@@ -23,6 +24,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifdef WITH_TLS
+#include <openssl/ssl.h>
+#endif
+
 #define HEADER_BYTES 28
 #define SIMPLE_REPLY_BYTES 16
 #define DATA_CHUNK_BYTES 28       /* up to its data */
@@ -40,6 +45,9 @@ struct request {
 
 struct stream {
   int fd;
+#ifdef WITH_TLS
+  SSL *tls; /* or NULL */
+#endif
   struct request *requests; /* the cookie is the index */
   /* Requests that are not sent yet, oldest first, in a ring of `depth`. */
   uint32_t *unsent;
@@ -54,6 +62,7 @@ struct stream {
 
 static bool writes;
 static bool structured;
+static bool encrypted;
 static size_t reply_bytes; /* without data */
 static uint32_t bytes;
 static size_t depth;
@@ -89,9 +98,68 @@ static uint64_t random_number(void) {
   return state;
 }
 
-static void send_all(int fd, const void *data, size_t count) {
+#ifdef WITH_TLS
+
+static void start_tls(struct stream *stream) {
+  static SSL_CTX *context;
+  if (context == NULL) {
+    context = SSL_CTX_new(TLS_client_method());
+    SSL_CTX_set_read_ahead(context, 1); /* many records for each system call */
+    SSL_CTX_set_default_read_buffer_len(context, SCRATCH_BYTES);
+  }
+  stream->tls = SSL_new(context);
+  SSL_set_fd(stream->tls, stream->fd);
+  if (SSL_connect(stream->tls) != 1)
+    fail("TLS");
+}
+
+/* Waits for all to be sent: what a client asks is little, unless it writes. */
+static ssize_t tls_send(struct stream *stream, const struct msghdr *message) {
+  static uint8_t gathered[SCRATCH_BYTES];
+  size_t count = 0;
+  for (size_t i = 0; i < message->msg_iovlen && count < sizeof gathered; i++) {
+    const struct iovec *buffer = &message->msg_iov[i];
+    const size_t room = sizeof gathered - count;
+    const size_t part = buffer->iov_len < room ? buffer->iov_len : room;
+    memcpy(gathered + count, buffer->iov_base, part);
+    count += part;
+  }
+  return SSL_write(stream->tls, gathered, (int)count) == (int)count ? (ssize_t)count : -1;
+}
+
+#endif
+
+static ssize_t send_some(struct stream *stream, const struct msghdr *message, int flags) {
+#ifdef WITH_TLS
+  if (stream->tls != NULL)
+    return tls_send(stream, message);
+#endif
+  return sendmsg(stream->fd, message, MSG_NOSIGNAL | flags);
+}
+
+static ssize_t receive_some(struct stream *stream, void *data, size_t count, int flags) {
+#ifdef WITH_TLS
+  if (stream->tls != NULL)
+    return SSL_read(stream->tls, data, (int)count);
+#endif
+  return recv(stream->fd, data, count, flags);
+}
+
+/* Received, but not yet looked at, where nothing tells of it. */
+static bool has_more(const struct stream *stream) {
+#ifdef WITH_TLS
+  return stream->tls != NULL && SSL_has_pending(stream->tls);
+#else
+  (void)stream;
+  return false;
+#endif
+}
+
+static void send_all(struct stream *stream, const void *data, size_t count) {
   while (count > 0) {
-    ssize_t sent = send(fd, data, count, MSG_NOSIGNAL);
+    struct iovec buffer = {(void *)data, count};
+    struct msghdr message = {.msg_iov = &buffer, .msg_iovlen = 1};
+    ssize_t sent = send_some(stream, &message, 0);
     if (sent == -1)
       fail("send");
     data = (const uint8_t *)data + sent;
@@ -99,9 +167,9 @@ static void send_all(int fd, const void *data, size_t count) {
   }
 }
 
-static void receive_all(int fd, void *data, size_t count) {
+static void receive_all(struct stream *stream, void *data, size_t count) {
   while (count > 0) {
-    ssize_t received = recv(fd, data, count, 0);
+    ssize_t received = receive_some(stream, data, count, 0);
     if (received <= 0)
       fail("the server has closed the connection");
     data = (uint8_t *)data + received;
@@ -118,24 +186,34 @@ static int connect_to(const char *path) {
   return fd;
 }
 
+/* Sends an option without data that must be acknowledged. */
+static void negotiate(struct stream *stream, uint8_t number, const char *failure) {
+  const uint8_t option[16] = {'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T', 0, 0, 0, number};
+  uint8_t reply[20];
+  send_all(stream, option, sizeof option);
+  receive_all(stream, reply, sizeof reply);
+  if (reply[12] != 0 || reply[15] != 1)
+    fail(failure);
+}
+
 /* By NBD_OPT_EXPORT_NAME. Returns the export's size in bytes. */
-static uint64_t handshake(int fd) {
+static uint64_t handshake(struct stream *stream) {
   uint8_t greeting[18];
-  receive_all(fd, greeting, sizeof greeting);
+  receive_all(stream, greeting, sizeof greeting);
   uint8_t flags[4] = {0, 0, 0, 3};
-  send_all(fd, flags, sizeof flags);
-  if (structured) {
-    const uint8_t option[16] = {'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T', 0, 0, 0, 8};
-    uint8_t reply[20];
-    send_all(fd, option, sizeof option);
-    receive_all(fd, reply, sizeof reply);
-    if (reply[15] != 1)
-      fail("the server has no structured replies");
+  send_all(stream, flags, sizeof flags);
+#ifdef WITH_TLS
+  if (encrypted) {
+    negotiate(stream, 5, "the server has no TLS");
+    start_tls(stream);
   }
+#endif
+  if (structured)
+    negotiate(stream, 8, "the server has no structured replies");
   uint8_t choice[16] = {'I', 'H', 'A', 'V', 'E', 'O', 'P', 'T', 0, 0, 0, 1};
-  send_all(fd, choice, sizeof choice);
+  send_all(stream, choice, sizeof choice);
   uint8_t facts[10];
-  receive_all(fd, facts, sizeof facts);
+  receive_all(stream, facts, sizeof facts);
   uint64_t size;
   memcpy(&size, facts, sizeof size);
   return be64toh(size);
@@ -203,7 +281,7 @@ static void send_queued(struct stream *stream) {
       buffers[used++] = (struct iovec){headers, count * HEADER_BYTES};
     struct iovec *rest = skip(buffers, stream->sent_of_first);
     struct msghdr message = {.msg_iov = rest, .msg_iovlen = used - (size_t)(rest - buffers)};
-    ssize_t sent = sendmsg(stream->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    ssize_t sent = send_some(stream, &message, MSG_DONTWAIT);
     if (sent == -1 && errno == EAGAIN)
       return;
     if (sent == -1)
@@ -254,7 +332,7 @@ static size_t data_bytes_of_reply(const struct stream *stream) {
 
 /* Receives what there is, once; false if there is nothing. */
 static bool receive(struct stream *stream, bool may_wait) {
-  ssize_t received = recv(stream->fd, scratch, sizeof scratch, may_wait ? 0 : MSG_DONTWAIT);
+  ssize_t received = receive_some(stream, scratch, sizeof scratch, may_wait ? 0 : MSG_DONTWAIT);
   if (received == -1 && errno == EAGAIN)
     return false;
   if (received <= 0)
@@ -289,7 +367,9 @@ static bool receive(struct stream *stream, bool may_wait) {
 static void serve_streams(void) {
   struct pollfd polled[MAX_STREAMS];
   if (stream_count == 1 && streams[0].unsent_count == 0) {
-    receive(&streams[0], true); /* a call less than by poll */
+    do
+      receive(&streams[0], true); /* a call less than by poll */
+    while (has_more(&streams[0]));
     send_queued(&streams[0]);
     return;
   }
@@ -300,14 +380,16 @@ static void serve_streams(void) {
     fail("poll");
   for (size_t i = 0; i < stream_count; i++) {
     if ((polled[i].revents & ~POLLOUT) != 0)
-      receive(&streams[i], false);
+      do
+        receive(&streams[i], false);
+      while (has_more(&streams[i]));
     send_queued(&streams[i]);
   }
 }
 
 static void open_stream(struct stream *stream, const char *socket) {
   stream->fd = connect_to(socket);
-  blocks = handshake(stream->fd) / bytes;
+  blocks = handshake(stream) / bytes;
   stream->requests = calloc(depth, sizeof *stream->requests);
   stream->unsent = calloc(depth, sizeof *stream->unsent);
   if (blocks == 0 || stream->requests == NULL || stream->unsent == NULL)
@@ -323,7 +405,7 @@ static void close_streams(void) {
   for (size_t i = 0; i < stream_count && in_flight == 0; i++) {
     uint8_t header[HEADER_BYTES];
     encode(header, 2 /* NBD_CMD_DISC */, 0, 0, 0);
-    send_all(streams[i].fd, header, sizeof header);
+    send_all(&streams[i], header, sizeof header);
     close(streams[i].fd);
   }
 }
@@ -343,11 +425,12 @@ static double percentile_us(double part) {
 int main(int argc, char **argv) {
   if (argc != 8 && argc != 9) {
     fprintf(stderr, "usage: load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS "
-                    "[structured]\n");
+                    "[structured|tls]\n");
     return 1;
   }
   writes = strcmp(argv[2], "write") == 0;
-  structured = argc == 9;
+  structured = argc == 9 && strcmp(argv[8], "structured") == 0;
+  encrypted = argc == 9 && strcmp(argv[8], "tls") == 0;
   reply_bytes = structured && !writes ? DATA_CHUNK_BYTES : SIMPLE_REPLY_BYTES;
   bytes = (uint32_t)strtoul(argv[3], NULL, 10);
   depth = strtoul(argv[4], NULL, 10);

@@ -127,6 +127,10 @@ Napi::Value SessionWrap::upgrade_tls(const Napi::CallbackInfo &info) {
   return begin_io(info.Env());
 }
 
+void SessionWrap::log_tls_failure(const std::string &reason) {
+  host::log_error("connection %" PRIu64 ": TLS: %s", client_->connection->number, reason.c_str());
+}
+
 // What the plugin may know of it.
 void SessionWrap::on_tls() {
   connection::Connection &context = *client_->connection;
@@ -163,10 +167,12 @@ void SessionWrap::advance_io() {
     return;
   case transport::Progress::failed:
     if (operation_ == Operation::tls)
-      host::log_error("connection %" PRIu64 ": TLS: %s", client_->connection->number,
-                      io_->secure()->error().c_str());
-    [[fallthrough]];
+      log_tls_failure(io_->secure()->error());
+    settle_io(env.Null());
+    return;
   case transport::Progress::ended:
+    if (operation_ == Operation::tls)
+      log_tls_failure("the client has left instead of going on; it may not trust this server");
     settle_io(env.Null());
     return;
   case transport::Progress::done:
@@ -295,9 +301,8 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   stop_polling();
 
   connection::Connection &connection = *client_->connection;
-  auto stream =
-      std::make_unique<transport::Transport>(in_fd_, out_fd_, connection.server->stop_fd(),
-                                             io_->take_secure());
+  auto stream = std::make_unique<transport::Transport>(
+      in_fd_, out_fd_, connection.server->stop_fd(), io_->take_secure());
   in_fd_ = out_fd_ = -1;
   std::unique_ptr<backend::Backend> backend = std::move(script_backend_);
   if (!backend)

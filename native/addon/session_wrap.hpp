@@ -45,6 +45,7 @@ private:
   Napi::Value begin_io(Napi::Env env);
   void advance_io();
   void settle_io(Napi::Value value);
+  void log_tls_failure(const std::string &reason);
   void on_tls();
   void stop_polling();
   void close_fds();

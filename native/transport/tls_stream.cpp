@@ -16,7 +16,7 @@ namespace {
 constexpr size_t RECORD_BYTES = 16 << 10; // the most that TLS puts into one
 // As much is received, or made into records, at once: what stays in the L2 cache.
 constexpr size_t RECEIVE_BYTES = 128 << 10;
-constexpr size_t TURN_BYTES = 128 << 10;
+constexpr size_t TURN_BYTES = 32 << 10;
 // Records have some bytes more than what is in them.
 constexpr size_t FIRST_CAPACITY_BYTES = TURN_BYTES + (8 << 10);
 
@@ -71,8 +71,8 @@ struct QueueBio {
   static int read(BIO *bio, char *data, int capacity) {
     auto *stream = static_cast<TlsStream *>(BIO_get_data(bio));
     BIO_clear_retry_flags(bio);
-    const size_t taken = stream->received_.take(reinterpret_cast<uint8_t *>(data),
-                                                static_cast<size_t>(capacity));
+    const size_t taken =
+        stream->received_.take(reinterpret_cast<uint8_t *>(data), static_cast<size_t>(capacity));
     if (taken > 0)
       return static_cast<int>(taken);
     BIO_set_retry_read(bio);

@@ -1,6 +1,7 @@
 // An NBD client that can be as wrong as a test wants: bytes out, exact bytes in.
 
 import { connect, type Socket } from "node:net";
+import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { onTestFinished } from "vitest";
 
 const DEADLINE_MS = 20_000;
@@ -78,6 +79,25 @@ export class RawClient {
       socket.once("error", reject);
     });
     return new RawClient(socket);
+  }
+
+  /**
+   * By NBD_OPT_STARTTLS: the same client, encrypted, and no longer this one. Rejects if either side
+   * refuses the other.
+   */
+  async startTls(options: ConnectionOptions = {}, injected = new Uint8Array()): Promise<RawClient> {
+    this.sendOption(5);
+    if (injected.length > 0) this.send(injected);
+    const { type } = await this.readOptionReply();
+    if (type !== 1) throw new Error(`NBD_OPT_STARTTLS was refused: 0x${type.toString(16)}`);
+    this.socket.removeAllListeners();
+    const secure = connectTls({ socket: this.socket, rejectUnauthorized: false, ...options });
+    await new Promise<void>((resolve, reject) => {
+      secure.once("secureConnect", resolve);
+      secure.once("error", reject);
+      secure.once("end", () => reject(new Error("the server has closed the connection")));
+    });
+    return new RawClient(secure);
   }
 
   /** Past the handshake: requests may follow. */

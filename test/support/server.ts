@@ -188,7 +188,7 @@ export async function startServer(
 
   const uri = await eventually(`start of ${argv.join(" ")}`, async () => {
     if (isOver) throw new Error(`${argv.join(" ")} ended:\n${output.stderr}`);
-    if (socket === "") return /^nbd:.*$/m.exec(output.stdout)?.[0];
+    if (socket === "") return /^nbds?:.*$/m.exec(output.stdout)?.[0];
     const isReady = existsSync(pidFile ?? socket) && (noProbe || (await canConnect(socket)));
     return isReady ? `nbd+unix:///?socket=${socket}` : undefined;
   });
