@@ -9,9 +9,16 @@ const project = (name: string) => ({
 
 export default defineConfig({
   test: {
-    projects: ["unit", "native", "conformance", "e2e", "package", "soak", "differential"].map(
-      project,
-    ),
+    projects: [
+      "unit",
+      "native",
+      "conformance",
+      "e2e",
+      "package",
+      "soak",
+      "fuzz",
+      "differential",
+    ].map(project),
     coverage: { include: ["src/**"] },
   },
 });

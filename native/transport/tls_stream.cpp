@@ -31,7 +31,8 @@ void ByteQueue::reserve(size_t bytes) {
     return;
   const size_t wanted = std::max({FIRST_CAPACITY_BYTES, 2 * capacity_, size() + bytes});
   std::unique_ptr<uint8_t[]> larger(new uint8_t[wanted]);
-  memcpy(larger.get(), data(), size());
+  if (size() > 0)
+    memcpy(larger.get(), data(), size());
   end_ = size();
   begin_ = 0;
   memory_ = std::move(larger);

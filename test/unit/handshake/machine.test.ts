@@ -1,110 +1,8 @@
-// The handshake's state machine, fed with bytes from memory: every path, and any bytes at all.
+// The handshake's state machine, fed with bytes from memory: every path. test/fuzz has any bytes at all.
 
-import fc from "fast-check";
 import { describe, expect, test } from "vitest";
-import type { OpenedExport } from "../../../src/addon/types.js";
-import type { Effect, Outcome } from "../../../src/handshake/effects.js";
-import { handshake } from "../../../src/handshake/machine.js";
-import { goData, IHAVEOPT, u32, u64 } from "../../support/raw-client.js";
-
-const EXPORT: OpenedExport = {
-  name: "canonical",
-  sizeBytes: 123456789n,
-  canWrite: true,
-  canFlush: true,
-  isRotational: false,
-  canTrim: true,
-  canZero: true,
-  canFastZero: false,
-  canFua: true,
-  canMultiConn: true,
-  canCache: false,
-  canExtents: false,
-};
-
-interface World {
-  opens?: OpenedExport | null;
-  exports?: { name: string; description: string }[] | null;
-  description?: string;
-  sizes?: readonly [number, number, number] | null;
-}
-
-interface Run {
-  readonly outcome: Outcome;
-  readonly sent: Buffer;
-  readonly effects: readonly Effect[];
-  readonly unread: Buffer;
-}
-
-/** Runs the machine on `input`, after which the client has gone. */
-function negotiate(input: Buffer, world: World = {}, handshakeFlagsMask = 0xffff): Run {
-  const machine = handshake({
-    handshakeFlagsMask,
-    structuredReplies: true,
-    extendedHeaders: true,
-    tls: "off",
-    metaContexts: true,
-    oldstyle: false,
-  });
-  const effects: Effect[] = [];
-  const sent: Uint8Array[] = [];
-  let unread = input;
-  const take = (bytes: number): Buffer | null => {
-    if (unread.length < bytes) return null;
-    const taken = unread.subarray(0, bytes);
-    unread = unread.subarray(bytes);
-    return taken;
-  };
-  const perform = (effect: Effect): unknown => {
-    effects.push(effect);
-    switch (effect.kind) {
-      case "read":
-        return take(effect.bytes);
-      case "skip":
-        return take(effect.bytes) === null ? null : true;
-      case "send":
-        sent.push(effect.data);
-        return true;
-      case "listExports":
-        return world.exports === undefined ? [{ name: "", description: "" }] : world.exports;
-      case "openExport":
-        return world.opens === undefined ? EXPORT : world.opens;
-      case "metaContexts":
-        return [];
-      case "upgradeTls":
-        return null;
-      case "exportDescription":
-        return world.description ?? "";
-      case "blockSizes":
-        return world.sizes === undefined ? [0, 0, 0] : world.sizes;
-      case "closeExport":
-        return undefined;
-    }
-  };
-  let step = machine.next();
-  while (!step.done) step = machine.next(perform(step.value));
-  return { outcome: step.value, sent: Buffer.concat(sent), effects, unread };
-}
-
-const option = (number: number, data: Buffer = Buffer.alloc(0), length = data.length): Buffer =>
-  Buffer.concat([u64(IHAVEOPT), u32(number), u32(length), data]);
-
-const client = (...options: Buffer[]): Buffer => Buffer.concat([u32(3), ...options]);
-
-/** The replies after the greeting, as [option, type, data]. */
-function replies({ sent }: Run): [number, number, Buffer][] {
-  const result: [number, number, Buffer][] = [];
-  for (let at = 18; at < sent.length; ) {
-    const length = sent.readUInt32BE(at + 16);
-    const data = sent.subarray(at + 20, at + 20 + length);
-    result.push([sent.readUInt32BE(at + 8), sent.readUInt32BE(at + 12), data]);
-    at += 20 + length;
-  }
-  return result;
-}
-
-const types = (run: Run): number[] => replies(run).map(([, type]) => type);
-const kinds = (run: Run): string[] => run.effects.map(({ kind }) => kind);
+import { client, kinds, negotiate, option, replies, types } from "../../support/negotiation.js";
+import { goData, u32 } from "../../support/raw-client.js";
 
 const ACK = 1;
 const SERVER = 2;
@@ -122,7 +20,7 @@ describe("the greeting", () => {
   });
 
   test("offers less under a mask", () => {
-    const { sent } = negotiate(Buffer.alloc(0), {}, 1);
+    const { sent } = negotiate(Buffer.alloc(0), {}, { handshakeFlagsMask: 1 });
     expect(sent.readUInt16BE(16)).toBe(1);
   });
 
@@ -304,42 +202,5 @@ describe("other options", () => {
     const run = negotiate(client(...Array<Buffer>(1025).fill(option(3))));
     expect(run.outcome.kind).toBe("close");
     expect(kinds(run).filter((kind) => kind === "listExports")).toHaveLength(1024);
-  });
-});
-
-describe("any bytes at all", () => {
-  const anyOption = fc
-    .tuple(
-      fc.oneof(fc.constantFrom(1, 2, 3, 6, 7), fc.nat(20)),
-      fc.uint8Array({ maxLength: 64 }),
-      fc.option(fc.nat(2 ** 27)),
-    )
-    .map(([number, data, length]) => option(number, Buffer.from(data), length ?? data.length));
-  const anyClient = fc.oneof(
-    fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
-    fc.array(anyOption, { maxLength: 8 }).map((options) => client(...options)),
-  );
-
-  test("end in an outcome, read nothing past the handshake, and leave no export open", () => {
-    fc.assert(
-      fc.property(anyClient, (input) => {
-        const run = negotiate(input);
-        const opened = kinds(run).filter((kind) => kind === "openExport").length;
-        const closed = kinds(run).filter((kind) => kind === "closeExport").length;
-        expect(opened - closed).toBe(run.outcome.kind === "transmit" ? 1 : 0);
-        for (const effect of run.effects)
-          if (effect.kind === "read") expect(effect.bytes).toBeLessThanOrEqual(140_000);
-      }),
-      { numRuns: 2000 },
-    );
-  });
-
-  test("after the handshake belong to the transmission phase", () => {
-    fc.assert(
-      fc.property(fc.uint8Array({ maxLength: 100 }), (rest) => {
-        const run = negotiate(Buffer.concat([client(option(7, goData("x"))), Buffer.from(rest)]));
-        expect(run.unread).toEqual(Buffer.from(rest));
-      }),
-    );
   });
 });
