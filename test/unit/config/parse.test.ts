@@ -67,8 +67,8 @@ describe("the configuration", () => {
     [["-s", "-p", "1"]],
     [["-s", "--run", "true"]],
     [["-U", "x", "-p", "1"]],
-    [["--tls", "require"]],
-    [["--tls-psk", "x"]],
+    [["--tls", "sometimes"]],
+    [["--oldstyle", "--tls=require"]],
     [["--vsock"]],
   ])("refuses %j as a mistake of usage", (words) => {
     expect(() => configOf(...words)).toThrow(expect.objectContaining({ code: "USAGE" }));

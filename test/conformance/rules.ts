@@ -1,0 +1,535 @@
+// What the specification of NBD asks of a server (doc/proto.md, with its extension of extended
+// headers), rule by rule in our words, and the tests that see to it. docs/conformance.md is made of
+// this; a test checks that each test named here exists.
+
+export interface Rule {
+  readonly level: "MUST" | "SHOULD" | "MAY";
+  readonly rule: string;
+  /** FILE: a part of a test's title, in test/; or, in strict-client.ts, the words of a check. */
+  readonly tests?: readonly string[];
+  /** If no test sees to it, or it is not kept: why. */
+  readonly why?: string;
+}
+
+export interface Section {
+  /** As in the specification. */
+  readonly title: string;
+  readonly rules: readonly Rule[];
+}
+
+const HANDSHAKE = "conformance/handshake.test.ts";
+const TRANSMISSION = "conformance/transmission.test.ts";
+const STRUCTURED = "conformance/structured.test.ts";
+const EXTENDED = "conformance/extended.test.ts";
+const CONTEXTS = "conformance/contexts.test.ts";
+const TLS = "conformance/tls.test.ts";
+const MACHINE = "unit/handshake/machine.test.ts";
+const STRICT = "support/strict-client.ts";
+const FLAGS = "unit/handshake/transmission-flags.test.ts";
+const EXPORTS = "differential/exports.test.ts";
+
+const must = (rule: string, ...tests: string[]): Rule => ({ level: "MUST", rule, tests });
+const should = (rule: string, ...tests: string[]): Rule => ({ level: "SHOULD", rule, tests });
+const may = (rule: string, ...tests: string[]): Rule => ({ level: "MAY", rule, tests });
+
+export const sections: readonly Section[] = [
+  {
+    title: "Conventions",
+    rules: [
+      must(
+        "Strings are UTF-8 without NUL, of 4096 bytes at most",
+        `${MACHINE}: a name that is not UTF-8`,
+        `${STRICT}: no string is longer than 4096 bytes`,
+      ),
+    ],
+  },
+  {
+    title: "Newstyle negotiation",
+    rules: [
+      must(
+        "Client flags that were not offered end the connection",
+        `${MACHINE}: that were not offered`,
+      ),
+      must(
+        "An export that cannot be opened by NBD_OPT_EXPORT_NAME ends the connection",
+        `${MACHINE}: an export that cannot be opened`,
+      ),
+      must(
+        "Options that the server does not know are refused, their data skipped, and haggling goes on",
+        `${MACHINE}: is unsupported, its data skipped`,
+        `${HANDSHAKE}: skips the data of an unknown option`,
+      ),
+      should(
+        "A client that breaks the protocol loses its connection, and no other does",
+        `${HANDSHAKE}: survives garbage at every stage and still serves`,
+        "fuzz/handshake.test.ts: any client gets an outcome",
+      ),
+    ],
+  },
+  {
+    title: "Oldstyle negotiation",
+    rules: [
+      may(
+        "Size and flags are sent at once, with 124 zeroes",
+        `${HANDSHAKE}: sends all at once, and serves`,
+      ),
+    ],
+  },
+  {
+    title: "Termination of the session during option haggling",
+    rules: [
+      must(
+        "NBD_OPT_ABORT is acknowledged, and ends the session",
+        `${MACHINE}: NBD_OPT_ABORT is acknowledged`,
+      ),
+      {
+        level: "SHOULD",
+        rule: "A server that stops answers further options with NBD_REP_ERR_SHUTDOWN",
+        why: "Not kept: a handshake that has not ended when the server stops is closed at once.",
+      },
+    ],
+  },
+  {
+    title: "Transmission",
+    rules: [
+      must(
+        "Replies carry the cookie of their request, which may be answered in any order",
+        `${TRANSMISSION}: is answered under its own cookie among many in one packet`,
+        `${STRICT}: is one that is outstanding`,
+      ),
+      must(
+        "Without negotiation all replies are simple",
+        `${STRICT}: chunks are for clients that know them`,
+      ),
+      must(
+        "What a flush covers is durable when it is answered; FUA likewise",
+        "e2e/plugin-interface.test.ts: makes FUA by flushing",
+      ),
+    ],
+  },
+  {
+    title: "Request message",
+    rules: [
+      must(
+        "A wrong magic number ends the connection",
+        `${TRANSMISSION}: by a wrong magic number comes without a reply to it`,
+        `${EXTENDED}: a compact request in their place ends the connection`,
+      ),
+      must(
+        "With extended headers a write has NBD_CMD_FLAG_PAYLOAD_LEN",
+        `${EXTENDED}: a write without NBD_CMD_FLAG_PAYLOAD_LEN is refused`,
+      ),
+      should(
+        "A payload that does not belong to its command is skipped, and refused with NBD_EINVAL",
+        `${EXTENDED}: a payload that does not belong to its command is skipped`,
+      ),
+      should(
+        "A payload longer than the longest allowed ends the connection",
+        `${EXTENDED}: a payload that is too long ends the connection`,
+      ),
+      must(
+        "Lengths of effects have 64 bits with extended headers",
+        `${EXTENDED}: ranges of more than 32 bits are zeroed, trimmed and cached`,
+      ),
+    ],
+  },
+  {
+    title: "Simple reply message",
+    rules: [
+      must(
+        "Not for a read once structured replies are negotiated",
+        `${STRICT}: a read gets no simple reply once it is structured`,
+        `${STRUCTURED}: a read never gets a simple reply`,
+      ),
+      must(
+        "Not at all with extended headers",
+        `${STRICT}: there are no simple replies with extended headers`,
+      ),
+    ],
+  },
+  {
+    title: "Structured reply chunk message",
+    rules: [
+      must(
+        "Only the last chunk of a reply has NBD_REPLY_FLAG_DONE",
+        `${STRICT}: is one that is outstanding`,
+      ),
+      must("Unknown reply flags are not set", `${STRICT}: unknown reply flags are not set`),
+      should("As few chunks as can be", `${EXTENDED}: small reads are not divided`),
+    ],
+  },
+  {
+    title: "Extended reply chunk message",
+    rules: [
+      must(
+        "Every reply is one, and repeats the offset of its request",
+        `${STRICT}: a reply repeats its request's offset`,
+      ),
+    ],
+  },
+  {
+    title: "Terminating the transmission phase",
+    rules: [
+      must(
+        "NBD_CMD_DISC: what is in flight is answered, then the connection is closed without a reply",
+        `${TRANSMISSION}: by NBD_CMD_DISC comes after all replies`,
+        `${STRICT}: NBD_CMD_DISC has no reply`,
+      ),
+      should(
+        "A server that stops answers what is in flight",
+        "e2e/shutdown.test.ts: requests in flight at the signal are answered before the connection closes",
+      ),
+      should(
+        "TLS is shut down before the stream is",
+        `${TLS}: random reads and writes agree with a model`,
+      ),
+    ],
+  },
+  {
+    title: "TLS support",
+    rules: [
+      must(
+        "NOTLS: NBD_OPT_STARTTLS is refused, and nothing is answered with NBD_REP_ERR_TLS_REQD",
+        `${TLS}: refuses STARTTLS by policy, and never says TLS_REQD`,
+      ),
+      must(
+        "FORCEDTLS: before TLS all but ABORT and STARTTLS gets NBD_REP_ERR_TLS_REQD, unknown options too",
+        `${TLS}: answers all options but ABORT and STARTTLS with TLS_REQD`,
+      ),
+      must(
+        "FORCEDTLS: NBD_OPT_EXPORT_NAME before TLS ends the session",
+        `${TLS}: ends the connection at EXPORT_NAME`,
+      ),
+      must(
+        "Once TLS is on, NBD_REP_ERR_TLS_REQD is not sent",
+        `${TLS}: never answers TLS_REQD once TLS is on`,
+      ),
+      must(
+        "SELECTIVETLS: clients are served with and without TLS",
+        `${TLS}: serves clients with and without TLS`,
+      ),
+      must(
+        "A handshake of TLS that fails ends the session",
+        `${TLS}: refuses a certificate of an authority`,
+        "e2e/tls.test.ts: a wrong key and an unknown user are refused",
+      ),
+      must(
+        "NBD_OPT_STARTTLS has no data, and is invalid a second time",
+        `${TLS}: takes no data`,
+        `${TLS}: is invalid a second time`,
+      ),
+      must(
+        "Nothing that was negotiated before TLS is kept",
+        `${TLS}: makes the server forget structured replies, extended headers and contexts`,
+      ),
+      must(
+        "What was sent in plain text is never taken for encrypted",
+        `${TLS}: takes nothing that was sent in plain text after it`,
+      ),
+      must(
+        "TLS 1.2 is supported; newer versions should be, older ones should not",
+        `${TLS}: random reads and writes agree with a model`,
+        `${TLS}: refuses %s`,
+      ),
+    ],
+  },
+  {
+    title: "Size constraints",
+    rules: [
+      must(
+        "What was announced is kept to: requests that are no multiples are refused",
+        `${CONTEXTS}: bind a client that was told of them`,
+      ),
+      should(
+        "Clients that did not ask are not refused for it",
+        `${CONTEXTS}: do not bind one that has not asked`,
+      ),
+      must(
+        "What a plugin wants to announce must make sense",
+        `${MACHINE}: if its block sizes cannot be had`,
+      ),
+      should(
+        "Payloads up to 32 MiB are served; 64 MiB here",
+        `${TRANSMISSION}: of 64 MiB is written and read back; one byte more is EINVAL`,
+      ),
+      must(
+        "Ranges outside the export are refused, without overflow",
+        `${EXTENDED}: errors are answered, and the connection goes on`,
+        "native/check_test.cpp: a range is inside only if its end is, without any overflow",
+      ),
+    ],
+  },
+  {
+    title: "Metadata querying",
+    rules: [
+      must(
+        "A reply to NBD_CMD_BLOCK_STATUS has one chunk for each context asked for",
+        `${STRICT}: each context asked for is answered`,
+      ),
+      should(
+        "NBD_CMD_BLOCK_STATUS without contexts is NBD_EINVAL",
+        `${EXTENDED}: errors are answered`,
+      ),
+      must(
+        "Contexts have a namespace, a colon and a leaf, and base: is the specification's",
+        "unit/contexts.test.ts: names and bits are checked",
+      ),
+      must(
+        "base: selects nothing, and lists what is in it",
+        `${STRUCTURED}: selects none, and then there is no block status`,
+      ),
+      must(
+        "Queries of unknown namespaces are ignored",
+        `${CONTEXTS}: are listed by name, by namespace, and all of them`,
+      ),
+      should(
+        "Extents are multiples of the smallest block, and equal neighbours are one",
+        "native/sparse_test.cpp: aligned extents end at boundaries",
+      ),
+    ],
+  },
+  {
+    title: "Handshake flags and client flags",
+    rules: [
+      must(
+        "NBD_FLAG_NO_ZEROES leaves out the 124 zeroes",
+        `${MACHINE}: gives size and flags without zeroes`,
+      ),
+      must("Other flags are not set", `${MACHINE}: offers the fixed newstyle and no zeroes`),
+    ],
+  },
+  {
+    title: "Transmission flags",
+    rules: [
+      must("NBD_FLAG_HAS_FLAGS is always set", `${STRICT}: NBD_FLAG_HAS_FLAGS is always set`),
+      must(
+        "A read-only export refuses what modifies with NBD_EPERM",
+        `${TRANSMISSION}: what modifies gets EPERM from a read-only export`,
+      ),
+      must(
+        "NBD_FLAG_SEND_DF only with structured replies or extended headers",
+        `${STRICT}: DF needs structured replies`,
+      ),
+      must(
+        "NBD_FLAG_SEND_FAST_ZERO only with NBD_FLAG_SEND_WRITE_ZEROES",
+        `${STRICT}: FAST_ZERO comes with WRITE_ZEROES`,
+      ),
+      must(
+        "NBD_FLAG_CAN_MULTI_CONN only if a flush covers all connections",
+        `${FLAGS}: tell %j of a read-only export too`,
+        `${EXPORTS}: of %s is the same`,
+      ),
+      must(
+        "NBD_FLAG_BLOCK_STATUS_PAYLOAD only with extended headers, and should be only with contexts",
+        `${STRICT}: status payloads need extended headers`,
+        `${EXTENDED}: status payloads are offered only where a context was selected`,
+      ),
+    ],
+  },
+  {
+    title: "Option types",
+    rules: [
+      must(
+        "NBD_OPT_EXPORT_NAME is not for clients with extended headers",
+        `${EXTENDED}: forbids NBD_OPT_EXPORT_NAME`,
+      ),
+      must(
+        "NBD_OPT_LIST takes no data; a list that fails is an error",
+        `${MACHINE}: that fails is answered NBD_REP_ERR_PLATFORM`,
+      ),
+      must(
+        "NBD_OPT_INFO and NBD_OPT_GO answer with NBD_INFO_EXPORT before the acknowledgement",
+        `${STRICT}: NBD_INFO_EXPORT comes before the acknowledgement`,
+      ),
+      must(
+        "Unknown information requests are ignored",
+        `${MACHINE}: ignore infos that do not exist`,
+      ),
+      must(
+        "Lengths that do not fit are NBD_REP_ERR_INVALID",
+        `${MACHINE}: answer NBD_REP_ERR_INVALID to %s, and go on`,
+      ),
+      must(
+        "No zeroes follow NBD_OPT_GO",
+        "fuzz/handshake.test.ts: what comes after the handshake belongs to the transmission phase",
+      ),
+      must("NBD_OPT_STRUCTURED_REPLY takes no data", `${STRUCTURED}: takes no data`),
+      must(
+        "NBD_OPT_EXTENDED_HEADERS takes no data, and needs no structured replies",
+        `${EXTENDED}: takes no data, and is acknowledged without structured replies`,
+      ),
+      must(
+        "NBD_OPT_EXTENDED_HEADERS takes precedence over structured replies",
+        `${EXTENDED}: takes precedence over structured replies, before and after`,
+      ),
+      must(
+        "NBD_OPT_LIST_META_CONTEXT without queries lists all, with the id 0",
+        `${CONTEXTS}: are listed by name, by namespace, and all of them`,
+      ),
+      should(
+        "A list with a context of more than 32 bits ends with NBD_REP_ERR_EXT_HEADER_REQD",
+        `${CONTEXTS}: are listed by name, by namespace, and all of them`,
+      ),
+      must(
+        "NBD_OPT_SET_META_CONTEXT needs structured replies or extended headers",
+        `${STRUCTURED}: need structured replies`,
+        `${EXTENDED}: meta contexts need no structured replies besides`,
+      ),
+      must(
+        "Each NBD_OPT_SET_META_CONTEXT replaces the one before it, even if it fails",
+        `${STRUCTURED}: are replaced by each new selection, even one that fails`,
+      ),
+      must(
+        "Contexts are of the export for which they were selected",
+        `${STRUCTURED}: of another export are no use`,
+        `${CONTEXTS}: depend on the export`,
+      ),
+      must(
+        "Contexts of more than 32 bits are left out without extended headers",
+        `${CONTEXTS}: of 64 bits are left out where only structured replies were negotiated`,
+      ),
+      must("Ids of contexts are unique", `${STRICT}: context ids are unique`),
+    ],
+  },
+  {
+    title: "Command flags",
+    rules: [
+      must(
+        "NBD_CMD_FLAG_FUA is taken with every command once it is offered",
+        "native/check_test.cpp: a command that was not offered is refused, and so is a flag",
+      ),
+      must(
+        "NBD_CMD_FLAG_DF gets one content chunk at most",
+        `${STRICT}: NBD_CMD_FLAG_DF allows one content chunk`,
+        `${EXTENDED}: NBD_CMD_FLAG_DF gets one chunk of data`,
+      ),
+      must(
+        "NBD_CMD_FLAG_REQ_ONE gets one extent, no longer than the request",
+        `${STRICT}: NBD_CMD_FLAG_REQ_ONE gets one descriptor`,
+        `${STRUCTURED}: REQ_ONE: one extent`,
+      ),
+      must(
+        "NBD_CMD_FLAG_FAST_ZERO fails at once if zeroing is not fast",
+        "differential/requests.test.ts: have the same errors and effects",
+      ),
+      must(
+        "Flags that a command does not have are NBD_EINVAL",
+        "native/check_test.cpp: every unknown command and every unknown flag is EINVAL",
+      ),
+    ],
+  },
+  {
+    title: "Structured reply types",
+    rules: [
+      must(
+        "NBD_REPLY_TYPE_NONE is empty, and the last chunk",
+        `${STRICT}: a chunk of type none is empty, and the last`,
+      ),
+      must(
+        "Data and holes lie in the range, do not overlap, and are not empty",
+        `${STRICT}: content lies in the range asked for`,
+        `${STRICT}: content chunks do not overlap`,
+        `${STRICT}: a hole is not empty`,
+      ),
+      must(
+        "A status chunk has at least one extent, and none that is empty",
+        `${STRICT}: a status chunk has at least one descriptor`,
+        `${STRICT}: no descriptor is empty`,
+      ),
+      must(
+        "All extents but the last lie in the range",
+        `${STRICT}: only the last descriptor reaches beyond the range`,
+      ),
+      must(
+        "NBD_REPLY_TYPE_BLOCK_STATUS_EXT with extended headers, and only then; its count is right",
+        `${STRICT}: of the style`,
+        `${STRICT}: the descriptor count is right`,
+      ),
+      must(
+        "Errors are those of the specification, and not 0",
+        `${STRICT}: errors are those of the specification, and not 0`,
+      ),
+      must(
+        "An error's offset lies in the range",
+        `${STRICT}: an error's offset lies in the range asked for`,
+      ),
+      must(
+        "An error's words are UTF-8 of 4096 bytes at most",
+        `${STRICT}: no string is longer than 4096 bytes`,
+        `${STRUCTURED}: errors have the words of the plugin`,
+      ),
+    ],
+  },
+  {
+    title: "Request types",
+    rules: [
+      must(
+        "A read's content covers its range",
+        `${STRICT}: content covers all of the range on success`,
+      ),
+      should(
+        "Chunks are multiples of 512 bytes where they can be",
+        `${EXTENDED}: chunks are multiples of 512 bytes where they can`,
+      ),
+      should(
+        "Lengths of zero do not end the connection",
+        `${EXTENDED}: errors are answered, and the connection goes on`,
+      ),
+      should(
+        "Writes past the end are NBD_ENOSPC, other ranges NBD_EINVAL",
+        `${EXTENDED}: errors are answered, and the connection goes on`,
+      ),
+      must(
+        "What is zeroed reads as zeroes",
+        `${EXTENDED}: random reads and writes, many in flight, agree with a model`,
+      ),
+      must(
+        "A payload of NBD_CMD_BLOCK_STATUS names the contexts to tell of; unknown ones and duplicates are NBD_EINVAL",
+        `${EXTENDED}: a block status tells of the contexts that its payload names`,
+      ),
+      {
+        level: "MAY",
+        rule: "NBD_CMD_RESIZE",
+        why: "A draft that no client or server has; it gets NBD_EINVAL, as any unknown command.",
+      },
+    ],
+  },
+  {
+    title: "Error values",
+    rules: [
+      should(
+        "NBD_ENOTSUP only for fast zeroes, NBD_EOVERFLOW only for NBD_CMD_FLAG_DF",
+        "native/wire_test.cpp: only errors of the specification reach a client",
+      ),
+      should(
+        "Commands that the export does not offer are NBD_EINVAL",
+        "native/check_test.cpp: a command that was not offered is refused",
+      ),
+    ],
+  },
+];
+
+/** docs/conformance.md. */
+export function render(): string {
+  const lines = [
+    "# What the specification asks, and what sees to it",
+    "",
+    "The rules for servers of [the NBD protocol](https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md)",
+    "and of its [extended headers](https://github.com/NetworkBlockDevice/nbd/blob/extension-ext-header/doc/proto.md),",
+    "under its headings and in our words, with the tests that break if one is broken. A check in",
+    "`support/strict-client.ts` is made on every reply of every test that has a strict client.",
+    "",
+    "Made from `test/conformance/rules.ts` by `npm run conformance`; do not edit.",
+  ];
+  for (const { title, rules } of sections) {
+    lines.push("", `## ${title}`, "", "| | rule | seen to by |", "|---|---|---|");
+    for (const { level, rule, tests = [], why } of rules) {
+      const by = tests.map((one) => {
+        const [file = "", ...words] = one.split(": ");
+        return `[${words.join(": ")}](../test/${file})`;
+      });
+      lines.push(`| ${level} | ${rule} | ${why ?? by.join("; ")} |`);
+    }
+  }
+  return `${lines.join("\n")}\n`;
+}
