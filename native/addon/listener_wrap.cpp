@@ -42,6 +42,10 @@ Napi::Value listen_unix(const Napi::CallbackInfo &info) {
   return to_js(info.Env(), transport::listen_unix(info[0].As<Napi::String>()));
 }
 
+Napi::Value listen_vsock(const Napi::CallbackInfo &info) {
+  return to_js(info.Env(), transport::listen_vsock(info[0].As<Napi::Number>().Uint32Value()));
+}
+
 Napi::Value adopt_listeners(const Napi::CallbackInfo &info) {
   return to_js(info.Env(), transport::adopt_listeners(info[0].As<Napi::Number>()));
 }

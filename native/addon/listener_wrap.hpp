@@ -25,9 +25,10 @@ private:
   std::unique_ptr<FdPoll> poll_;
 };
 
-// listenTcp(host, port, family) and listenUnix(path): { fds, port } or { error }.
+// listenTcp(host, port, family), listenUnix(path), listenVsock(port): { fds, port } or { error }.
 Napi::Value listen_tcp(const Napi::CallbackInfo &info);
 Napi::Value listen_unix(const Napi::CallbackInfo &info);
+Napi::Value listen_vsock(const Napi::CallbackInfo &info);
 Napi::Value adopt_listeners(const Napi::CallbackInfo &info);
 
 } // namespace asyncnbd::addon

@@ -25,6 +25,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
   exports.Set("adoptListeners", Napi::Function::New(env, adopt_listeners));
   exports.Set("listenUnix", Napi::Function::New(env, listen_unix));
+  exports.Set("listenVsock", Napi::Function::New(env, listen_vsock));
   exports.Set("guardSignals", Napi::Function::New(env, guard_signals));
   exports.Set("signalSeen", Napi::Function::New(env, signal_seen));
   exports.Set("removeAtForcedEnd", Napi::Function::New(env, remove_at_forced_end));

@@ -11,6 +11,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <linux/vm_sockets.h> // needs what sys/socket.h has
+
 namespace asyncnbd::transport {
 
 namespace {
@@ -153,6 +155,24 @@ Listeners listen_unix(const std::string &path) {
       listen(fd, SOMAXCONN) == -1) {
     listeners.error = errno_text();
     ::close(fd);
+    return listeners;
+  }
+  listeners.fds.push_back(fd);
+  return listeners;
+}
+
+Listeners listen_vsock(uint32_t port) {
+  Listeners listeners;
+  sockaddr_vm address{};
+  address.svm_family = AF_VSOCK;
+  address.svm_cid = VMADDR_CID_ANY;
+  address.svm_port = port;
+  int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd == -1 || bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof address) == -1 ||
+      listen(fd, SOMAXCONN) == -1) {
+    listeners.error = errno_text();
+    if (fd != -1)
+      ::close(fd);
     return listeners;
   }
   listeners.fds.push_back(fd);

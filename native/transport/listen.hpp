@@ -18,6 +18,8 @@ struct Listeners {
 // the same port for every address.
 Listeners listen_tcp(const std::string &host, const std::string &port, Family family);
 Listeners listen_unix(const std::string &path);
+// For the host and other virtual machines, by any of this machine's context ids.
+Listeners listen_vsock(uint32_t port);
 
 // Sockets that listen already, which this process was started with: `count` descriptors from 3 on.
 Listeners adopt_listeners(int count);

@@ -268,6 +268,7 @@ export interface Addon {
 
   /** host "": all interfaces. family: 4, 6, or 0 for both. */
   listenTcp(host: string, port: string, family: 0 | 4 | 6): Listening;
+  listenVsock(port: number): Listening;
   listenUnix(path: string): Listening;
   /** Listening sockets that this process was started with, from descriptor 3 on. */
   adoptListeners(count: number): Listening;

@@ -87,7 +87,7 @@ export function dumpConfigText(): string {
     version,
     version_major: major as string,
     version_minor: minor as string,
-    vsock_option: "no",
+    vsock_option: "yes",
   };
   return Object.keys(values)
     .sort()

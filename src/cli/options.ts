@@ -51,6 +51,11 @@ export const OPTIONS: readonly OptionSpec[] = [
   { name: "ipv4-only", short: "4", group: "listen", help: "Listen on IPv4 only" },
   { name: "ipv6-only", short: "6", group: "listen", help: "Listen on IPv6 only" },
   {
+    name: "vsock",
+    group: "listen",
+    help: "Listen on a vsock port, for virtual machines and their host, instead of TCP",
+  },
+  {
     name: "single",
     aliases: ["stdin"],
     short: "s",
@@ -297,7 +302,6 @@ export const OPTIONS: readonly OptionSpec[] = [
   { name: "long-options", group: "later" },
   { name: "short-options", group: "later" },
   { name: "selinux-label", value: "LABEL", group: "later" },
-  { name: "vsock", group: "later" },
 ];
 
 /** Those that --help and completion show. */

@@ -19,7 +19,7 @@ export function scriptFor(
     ["uri", uri],
     ["nbd", uri],
     ["exportname", exportName],
-    ["port", endpoint.kind === "tcp" ? String(endpoint.port) : ""],
+    ["port", endpoint.kind === "tcp" || endpoint.kind === "vsock" ? String(endpoint.port) : ""],
     ["unixsocket", endpoint.kind === "unix" ? endpoint.path : ""],
   ];
   if (tls.mode !== "off") {

@@ -96,12 +96,13 @@ function checkCombinations(given: GivenOptions): void {
     ["single", "unix"],
     ["single", "port"],
     ["unix", "port"],
+    ["vsock", "unix"],
+    ["vsock", "single"],
   ];
   for (const [one, other] of exclusive)
     if (given.has(one) && given.has(other))
       throw new UsageError(`--${one} and --${other} cannot be used together`);
-  for (const option of ["vsock", "selinux-label"])
-    if (given.has(option)) throw new UsageError(`--${option} is not supported yet`);
+  if (given.has("selinux-label")) throw new UsageError("--selinux-label is not supported yet");
 }
 
 function parseTls(given: GivenOptions): TlsConfig {
@@ -119,8 +120,13 @@ function parseTls(given: GivenOptions): TlsConfig {
   return config;
 }
 
+/** The highest is the system's word for any. */
+const MAX_VSOCK_PORT = 2 ** 32 - 2;
+
 function parseListen(given: GivenOptions): Listen {
   if (given.has("single")) return { kind: "stdio" };
+  if (given.has("vsock"))
+    return { kind: "vsock", port: integer(given, "port", 0, MAX_VSOCK_PORT) ?? DEFAULT_PORT };
   const path = given.last("unix");
   const isTcp = given.has("port") || given.has("ipaddr");
   // As nbdkit since 1.36: a command needs no port that others could find.

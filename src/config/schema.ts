@@ -13,6 +13,7 @@ export type Listen =
       readonly port: string; // a number or a service name
       readonly family: 0 | 4 | 6;
     }
+  | { readonly kind: "vsock"; readonly port: number }
   | { readonly kind: "activated"; readonly count: number } // from 3 on, made by whoever started us
   | { readonly kind: "stdio" }; // one client, on standard input and output
 

@@ -6,10 +6,14 @@ import type { TlsMode } from "./tls.js";
 export type Endpoint =
   | { readonly kind: "unix"; readonly path: string }
   | { readonly kind: "tcp"; readonly port: number }
+  | { readonly kind: "vsock"; readonly port: number }
   | { readonly kind: "activated" } // whoever has made the sockets knows
   | { readonly kind: "stdio" };
 
 export const DEFAULT_PORT = 10809;
+
+/** For clients on this machine, as those of --run are. */
+const THIS_MACHINE_CID = 1;
 
 const percentEncode = (text: string): string =>
   encodeURIComponent(text).replace(
@@ -53,6 +57,10 @@ export function uriOf(
     case "tcp": {
       const port = endpoint.port === DEFAULT_PORT ? "" : `:${endpoint.port}`;
       return `${scheme}://localhost${port}${path}${query()}`;
+    }
+    case "vsock": {
+      const port = endpoint.port === DEFAULT_PORT ? "" : `:${endpoint.port}`;
+      return `${scheme}+vsock://${THIS_MACHINE_CID}${port}${path}${query()}`;
     }
     default:
       return undefined;

@@ -26,6 +26,8 @@ export function openListeners(listen: Exclude<Listen, { kind: "stdio" }>): OpenL
     }
     case "tcp":
       return openTcp(listen);
+    case "vsock":
+      return openVsock(listen.port);
     case "activated":
       return adopt(listen.count);
   }
@@ -60,6 +62,13 @@ function adopt(count: number): OpenListeners {
   if (listening.fds === undefined)
     throw new AsyncnbdError("LISTEN", `socket activation: ${listening.error}`);
   return { fds: listening.fds, endpoint: { kind: "activated" }, cleanUp: () => {} };
+}
+
+function openVsock(port: number): OpenListeners {
+  const listening = addon().listenVsock(port);
+  if (listening.fds === undefined)
+    throw new AsyncnbdError("LISTEN", `cannot listen on vsock port ${port}: ${listening.error}`);
+  return { fds: listening.fds, endpoint: { kind: "vsock", port }, cleanUp: () => {} };
 }
 
 function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): OpenListeners {

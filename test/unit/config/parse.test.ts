@@ -69,7 +69,7 @@ describe("the configuration", () => {
     [["-U", "x", "-p", "1"]],
     [["--tls", "sometimes"]],
     [["--oldstyle", "--tls=require"]],
-    [["--vsock"]],
+    [["--vsock", "--unix=x"]],
   ])("refuses %j as a mistake of usage", (words) => {
     expect(() => configOf(...words)).toThrow(expect.objectContaining({ code: "USAGE" }));
   });
