@@ -2,7 +2,7 @@
  *   load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS [structured|tls]
  *
  * With structured replies where that is said, as most clients ask for, else with simple ones.
- * TLS is for programs compiled with it (-DWITH_TLS -lssl -lcrypto), and trusts any certificate.
+ * TLS is for programs compiled with it (see load_tls.h), and trusts any certificate.
  * One thread that asks and receives in batches and keeps no data, so that it is the server that
  * is measured: fio's nbd engine is at its own limit at about 150,000 requests a second. Offsets
  * are random multiples of BYTES. Prints one JSON object.
@@ -25,7 +25,7 @@
 #include <unistd.h>
 
 #ifdef WITH_TLS
-#include <openssl/ssl.h>
+#include "load_tls.h"
 #endif
 
 #define HEADER_BYTES 28
@@ -46,7 +46,7 @@ struct request {
 struct stream {
   int fd;
 #ifdef WITH_TLS
-  SSL *tls; /* or NULL */
+  struct tls *tls; /* or NULL */
 #endif
   struct request *requests; /* the cookie is the index */
   /* Requests that are not sent yet, oldest first, in a ring of `depth`. */
@@ -100,21 +100,8 @@ static uint64_t random_number(void) {
 
 #ifdef WITH_TLS
 
-static void start_tls(struct stream *stream) {
-  static SSL_CTX *context;
-  if (context == NULL) {
-    context = SSL_CTX_new(TLS_client_method());
-    SSL_CTX_set_read_ahead(context, 1); /* many records for each system call */
-    SSL_CTX_set_default_read_buffer_len(context, SCRATCH_BYTES);
-  }
-  stream->tls = SSL_new(context);
-  SSL_set_fd(stream->tls, stream->fd);
-  if (SSL_connect(stream->tls) != 1)
-    fail("TLS");
-}
-
 /* Waits for all to be sent: what a client asks is little, unless it writes. */
-static ssize_t tls_send(struct stream *stream, const struct msghdr *message) {
+static ssize_t tls_send_message(struct stream *stream, const struct msghdr *message) {
   static uint8_t gathered[SCRATCH_BYTES];
   size_t count = 0;
   for (size_t i = 0; i < message->msg_iovlen && count < sizeof gathered; i++) {
@@ -124,7 +111,7 @@ static ssize_t tls_send(struct stream *stream, const struct msghdr *message) {
     memcpy(gathered + count, buffer->iov_base, part);
     count += part;
   }
-  return SSL_write(stream->tls, gathered, (int)count) == (int)count ? (ssize_t)count : -1;
+  return tls_send(stream->tls, gathered, count) ? (ssize_t)count : -1;
 }
 
 #endif
@@ -132,27 +119,9 @@ static ssize_t tls_send(struct stream *stream, const struct msghdr *message) {
 static ssize_t send_some(struct stream *stream, const struct msghdr *message, int flags) {
 #ifdef WITH_TLS
   if (stream->tls != NULL)
-    return tls_send(stream, message);
+    return tls_send_message(stream, message);
 #endif
   return sendmsg(stream->fd, message, MSG_NOSIGNAL | flags);
-}
-
-static ssize_t receive_some(struct stream *stream, void *data, size_t count, int flags) {
-#ifdef WITH_TLS
-  if (stream->tls != NULL)
-    return SSL_read(stream->tls, data, (int)count);
-#endif
-  return recv(stream->fd, data, count, flags);
-}
-
-/* Received, but not yet looked at, where nothing tells of it. */
-static bool has_more(const struct stream *stream) {
-#ifdef WITH_TLS
-  return stream->tls != NULL && SSL_has_pending(stream->tls);
-#else
-  (void)stream;
-  return false;
-#endif
 }
 
 static void send_all(struct stream *stream, const void *data, size_t count) {
@@ -169,7 +138,15 @@ static void send_all(struct stream *stream, const void *data, size_t count) {
 
 static void receive_all(struct stream *stream, void *data, size_t count) {
   while (count > 0) {
-    ssize_t received = receive_some(stream, data, count, 0);
+#ifdef WITH_TLS
+    if (stream->tls != NULL && tls_wait(stream->tls)) {
+      const size_t taken = tls_take(stream->tls, data, count);
+      data = (uint8_t *)data + taken;
+      count -= taken;
+      continue;
+    }
+#endif
+    ssize_t received = recv(stream->fd, data, count, 0);
     if (received <= 0)
       fail("the server has closed the connection");
     data = (uint8_t *)data + received;
@@ -205,7 +182,9 @@ static uint64_t handshake(struct stream *stream) {
 #ifdef WITH_TLS
   if (encrypted) {
     negotiate(stream, 5, "the server has no TLS");
-    start_tls(stream);
+    stream->tls = tls_connect(stream->fd);
+    if (stream->tls == NULL)
+      fail("TLS");
   }
 #endif
   if (structured)
@@ -330,9 +309,40 @@ static size_t data_bytes_of_reply(const struct stream *stream) {
   return be32toh(payload_bytes) - (DATA_CHUNK_BYTES - 20);
 }
 
+#ifdef WITH_TLS
+
+/* Decrypts the headers of replies, and nothing else. */
+static void receive_records(struct stream *stream) {
+  const uint64_t now = now_ns();
+  if (!tls_wait(stream->tls))
+    fail("the server has closed the connection");
+  do {
+    if (stream->header_bytes < reply_bytes) {
+      stream->header_bytes += tls_take(stream->tls, stream->header + stream->header_bytes,
+                                       reply_bytes - stream->header_bytes);
+      if (stream->header_bytes < reply_bytes)
+        continue;
+      stream->data_left = data_bytes_of_reply(stream);
+    }
+    stream->data_left -= tls_take(stream->tls, NULL, stream->data_left);
+    if (stream->data_left == 0) {
+      stream->header_bytes = 0;
+      answered(stream, cookie_of_reply(stream), now);
+    }
+  } while (tls_has_more(stream->tls));
+}
+
+#endif
+
 /* Receives what there is, once; false if there is nothing. */
 static bool receive(struct stream *stream, bool may_wait) {
-  ssize_t received = receive_some(stream, scratch, sizeof scratch, may_wait ? 0 : MSG_DONTWAIT);
+#ifdef WITH_TLS
+  if (stream->tls != NULL) {
+    receive_records(stream);
+    return true;
+  }
+#endif
+  ssize_t received = recv(stream->fd, scratch, sizeof scratch, may_wait ? 0 : MSG_DONTWAIT);
   if (received == -1 && errno == EAGAIN)
     return false;
   if (received <= 0)
@@ -367,9 +377,7 @@ static bool receive(struct stream *stream, bool may_wait) {
 static void serve_streams(void) {
   struct pollfd polled[MAX_STREAMS];
   if (stream_count == 1 && streams[0].unsent_count == 0) {
-    do
-      receive(&streams[0], true); /* a call less than by poll */
-    while (has_more(&streams[0]));
+    receive(&streams[0], true); /* a call less than by poll */
     send_queued(&streams[0]);
     return;
   }
@@ -380,9 +388,7 @@ static void serve_streams(void) {
     fail("poll");
   for (size_t i = 0; i < stream_count; i++) {
     if ((polled[i].revents & ~POLLOUT) != 0)
-      do
-        receive(&streams[i], false);
-      while (has_more(&streams[i]));
+      receive(&streams[i], false);
     send_queued(&streams[i]);
   }
 }

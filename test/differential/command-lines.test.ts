@@ -207,6 +207,7 @@ const OPTIONS = [
   ],
   ...["--log=stderr", "--log=null", "--log=syslog", "--log=paper", "--log=", "--log=STDERR"],
   ...["--tls=off", "--tls=OFF", "--tls=no", "--tls=maybe", "--tls=require", "--tls", "--ta"],
+  ...["--tls=on", "--tls-certificates=x", "--tls-verify-peer", "--tls-psk=/nonexistent"],
   ...["-Dmemory.dir=0", "-Dmemory.nosuch=1", "-Dnosuch.x=1", "-Dmemory", "-D.dir=1", "-Dmemory.=1"],
   ...["-Dmemory.dir=-1", "-Dmemory.dir=+1", "-Dmemory.dir=0x1", "-Dmemory.dir=010"],
   ...["-Dmemory.dir=08", "-Dmemory.dir=1 ", "-Dmemory.dir= 1", "-Dmemory.dir=2147483648"],

@@ -13,7 +13,6 @@ describe("a mistake", () => {
     [["--port"], "--port"],
     [["-U", "a", "-p", "1", "memory", "1M"], "--unix and --port"],
     [["-t", "x", "memory", "1M"], "--threads=x"],
-    [["--vsock", "memory", "1M"], "--vsock is not supported yet"],
     [["--dump-plugin"], "PLUGIN"],
     [["-s", "--dump-plugin", "memory"], "--single"],
   ])("%j is one line about it, how to get help, and status 1", async (args, about) => {

@@ -97,7 +97,11 @@ test("requests in flight are answered by the version that has them", async () =>
 });
 
 test("on several threads and behind a filter, too", async () => {
-  const { server, edit } = await watched("disk.ts", ["--workers=2", "--filter=readonly"]);
+  const { server, edit } = await watched("disk.ts", [
+    "--workers=2",
+    "--filter=cow",
+    "--filter=readonly",
+  ]);
   const clients = await Promise.all([1, 2].map(() => RawClient.open(server.socket)));
   await edit(version(2));
   for (const client of clients)

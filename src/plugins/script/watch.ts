@@ -95,6 +95,18 @@ interface Client {
   isGone: boolean;
 }
 
+/** What is in front of the object may have a property of its own instead, by assigning it. */
+function defineLive(object: object, name: string, get: () => unknown): void {
+  Object.defineProperty(object, name, {
+    get,
+    set(this: object, value: unknown) {
+      const own = { value, writable: true, enumerable: true, configurable: true };
+      Object.defineProperty(this, name, own);
+    },
+    enumerable: true,
+  });
+}
+
 export class WatchedPlugin extends Runnable implements ServedPlugin {
   readonly unansweredRequests = 0;
   readonly #path: string;
@@ -183,14 +195,14 @@ export class WatchedPlugin extends Runnable implements ServedPlugin {
     const front = {} as Record<string, unknown>;
     const define = (name: keyof Plugin, callback: Callback): void => {
       const get = () => (this.#current.callback(name) === undefined ? undefined : callback);
-      Object.defineProperty(front, name, { get, enumerable: true });
+      defineLive(front, name, get);
     };
     for (const name of SERVER_CALLBACKS)
       define(name, (...args) => this.#current.callback(name)?.call(this.#current.plugin, ...args));
     for (const name of [...QUESTION_NAMES, ...REQUEST_NAMES])
       define(name, (client, ...rest) => (client as Client).opened.request(name, rest));
     for (const name of ["name", "threadModel", "requestTimeoutMs"] as const)
-      Object.defineProperty(front, name, { get: () => this.#current.plugin[name] });
+      defineLive(front, name, () => this.#current.plugin[name]);
     return Object.assign(front, {
       open: (info: OpenInfo) => this.#open(info),
       close: (client: Client) => this.#close(client),
