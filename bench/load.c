@@ -1,5 +1,5 @@
 /* A client that keeps a number of requests in flight on each of its connections, and counts:
- *   load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS [structured|tls]
+ *   load SOCKET|PORT read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS [structured|tls]
  *
  * With structured replies where that is said, as most clients ask for, else with simple ones.
  * TLS is for programs compiled with it (see load_tls.h), and trusts any certificate.
@@ -13,6 +13,8 @@
 #include <endian.h>
 #include <errno.h>
 #include <inttypes.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -154,7 +156,22 @@ static void receive_all(struct stream *stream, void *data, size_t count) {
   }
 }
 
+static int connect_by_tcp(const char *port) {
+  struct sockaddr_in address = {.sin_family = AF_INET};
+  const int on = 1;
+  address.sin_port = htons((uint16_t)atoi(port));
+  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  if (fd == -1 || connect(fd, (struct sockaddr *)&address, sizeof address) == -1)
+    fail(port);
+  setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+  return fd;
+}
+
+/* A number is a TCP port of this machine. */
 static int connect_to(const char *path) {
+  if (path[strspn(path, "0123456789")] == '\0')
+    return connect_by_tcp(path);
   struct sockaddr_un address = {.sun_family = AF_UNIX};
   strncpy(address.sun_path, path, sizeof address.sun_path - 1);
   int fd = socket(AF_UNIX, SOCK_STREAM, 0);
@@ -430,8 +447,9 @@ static double percentile_us(double part) {
 
 int main(int argc, char **argv) {
   if (argc != 8 && argc != 9) {
-    fprintf(stderr, "usage: load SOCKET read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS "
-                    "[structured|tls]\n");
+    fprintf(stderr,
+            "usage: load SOCKET|PORT read|write BYTES DEPTH STREAMS WARM-UP-SECONDS SECONDS "
+            "[structured|tls]\n");
     return 1;
   }
   writes = strcmp(argv[2], "write") == 0;

@@ -49,14 +49,15 @@ static void tls_on_key(const SSL *ssl, const char *line) {
 }
 
 /* RFC 8446, 7.3: "Traffic Key Calculation". */
-static bool tls_derive(const char *label, uint8_t *key, size_t key_bytes) {
+static bool tls_derive(const char *label, size_t secret_bytes, uint8_t *key, size_t key_bytes) {
   EVP_KDF *kdf = EVP_KDF_fetch(NULL, "TLS13-KDF", NULL);
   EVP_KDF_CTX *context = EVP_KDF_CTX_new(kdf);
   int mode = EVP_KDF_HKDF_MODE_EXPAND_ONLY;
+  const char *digest = secret_bytes == 32 ? "SHA256" : "SHA384";
   OSSL_PARAM parameters[] = {
-      OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)"SHA384", 0),
+      OSSL_PARAM_construct_utf8_string(OSSL_KDF_PARAM_DIGEST, (char *)digest, 0),
       OSSL_PARAM_construct_int(OSSL_KDF_PARAM_MODE, &mode),
-      OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, tls_server_secret, TLS_SECRET_BYTES),
+      OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_KEY, tls_server_secret, secret_bytes),
       OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_PREFIX, (char *)"tls13 ", 6),
       OSSL_PARAM_construct_octet_string(OSSL_KDF_PARAM_LABEL, (char *)label, strlen(label)),
       OSSL_PARAM_construct_end()};
@@ -70,7 +71,8 @@ static bool tls_derive(const char *label, uint8_t *key, size_t key_bytes) {
 static struct tls *tls_connect(int fd) {
   SSL_CTX *context = SSL_CTX_new(TLS_client_method());
   SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
-  SSL_CTX_set_ciphersuites(context, "TLS_AES_256_GCM_SHA384"); /* both servers' own choice */
+  /* In the order in which GnuTLS and OpenSSL have them; servers may choose. */
+  SSL_CTX_set_ciphersuites(context, "TLS_AES_256_GCM_SHA384:TLS_AES_128_GCM_SHA256");
   SSL_CTX_set_keylog_callback(context, tls_on_key);
   struct tls *tls = calloc(1, sizeof *tls);
   tls->fd = fd;
@@ -78,12 +80,19 @@ static struct tls *tls_connect(int fd) {
   SSL_CTX_free(context);
   SSL_set_fd(tls->ssl, fd);
   uint8_t key[32];
-  if (SSL_connect(tls->ssl) != 1 || !tls_derive("key", key, sizeof key) ||
-      !tls_derive("iv", tls->iv, sizeof tls->iv))
+  if (SSL_connect(tls->ssl) != 1)
+    return NULL;
+  const bool is_256 = SSL_CIPHER_get_bits(SSL_get_current_cipher(tls->ssl), NULL) == 256;
+  const size_t secret_bytes = is_256 ? TLS_SECRET_BYTES : 32;
+  if (!tls_derive("key", secret_bytes, key, is_256 ? 32 : 16) ||
+      !tls_derive("iv", secret_bytes, tls->iv, sizeof tls->iv))
     return NULL;
   tls->counter = EVP_CIPHER_CTX_new();
   tls->buffer = malloc(TLS_BUFFER_BYTES);
-  return EVP_EncryptInit_ex(tls->counter, EVP_aes_256_ctr(), NULL, key, NULL) == 1 ? tls : NULL;
+  return EVP_EncryptInit_ex(tls->counter, is_256 ? EVP_aes_256_ctr() : EVP_aes_128_ctr(), NULL, key,
+                            NULL) == 1
+             ? tls
+             : NULL;
 }
 
 static bool tls_send(struct tls *tls, const void *data, size_t count) {

@@ -14,6 +14,13 @@ export function buildLoad() {
   execFileSync("cc", ["-std=gnu11", "-O2", "-o", program, source], { stdio: "inherit" });
 }
 
+/** For `tls`; needs OpenSSL's headers. */
+export function buildTlsLoad() {
+  mkdirSync(folder, { recursive: true });
+  const options = ["-std=gnu11", "-O2", "-DWITH_TLS", "-o", `${program}-tls`];
+  execFileSync("cc", [...options, source, "-lssl", "-lcrypto"], { stdio: "inherit" });
+}
+
 /** Compiles one of the examples. Returns its path. @param {string} example */
 export function buildPlugin(example) {
   const plugin = `${folder}${example}.so`;
@@ -32,6 +39,7 @@ export function buildPlugin(example) {
  * @property {number} [streams] connections
  * @property {number} [warmUpSeconds] before measuring
  * @property {number} seconds
+ * @property {boolean} [tls]
  *
  * @typedef {object} Measured
  * @property {number} requests
@@ -48,9 +56,11 @@ export function buildPlugin(example) {
  */
 export async function apply(
   socket,
-  { direction, bytes, depth, streams = 1, warmUpSeconds = 0, seconds },
+  { direction, bytes, depth, streams = 1, warmUpSeconds = 0, seconds, tls = false },
 ) {
   const args = [socket, direction, bytes, depth, streams, warmUpSeconds, seconds].map(String);
-  const { stdout } = await promisify(execFile)(program, args);
+  const { stdout } = tls
+    ? await promisify(execFile)(`${program}-tls`, [...args, "tls"])
+    : await promisify(execFile)(program, args);
   return JSON.parse(stdout);
 }

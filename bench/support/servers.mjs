@@ -2,7 +2,7 @@
 
 import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
-import { connect } from "node:net";
+import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
@@ -16,10 +16,10 @@ export const commands = {
 
 const START_DEADLINE_MS = 10_000;
 
-/** @param {string} socket */
-const canConnect = (socket) =>
+/** @param {string} where a socket's path or a port of this machine */
+const canConnect = (where) =>
   new Promise((resolve) => {
-    const probe = connect(socket);
+    const probe = /^\d+$/.test(where) ? connect(Number(where), "127.0.0.1") : connect(where);
     // The greeting has come: leaving earlier would make nbdkit complain.
     probe.once("data", () => {
       probe.destroy();
@@ -28,24 +28,35 @@ const canConnect = (socket) =>
     probe.once("error", () => resolve(false));
   });
 
+/** A port that was free a moment ago. */
+const freePort = () =>
+  new Promise((resolve) => {
+    const server = createServer().listen(0, "127.0.0.1", () => {
+      const { port } = /** @type {import("node:net").AddressInfo} */ (server.address());
+      server.close(() => resolve(String(port)));
+    });
+  });
+
 /**
  * Runs `measure` against a fresh server.
  * @template T
  * @param {readonly string[]} command with all options but where to listen
- * @param {(socket: string, pid: number) => Promise<T>} measure
+ * @param {(where: string, pid: number) => Promise<T>} measure with the socket's path, or the port
+ * @param {"unix" | "tcp"} [transport]
  */
-export async function withServer(command, measure) {
+export async function withServer(command, measure, transport = "unix") {
   const directory = mkdtempSync(join(tmpdir(), "asyncnbd-bench-"));
-  const socket = join(directory, "sock");
+  const where = transport === "tcp" ? await freePort() : join(directory, "sock");
+  const listen = transport === "tcp" ? ["-p", where, "-i", "127.0.0.1"] : ["-U", where];
   const [file, ...args] = /** @type {[string, ...string[]]} */ (command);
-  const child = spawn(file, [...args, "-f", "-U", socket], { stdio: "inherit" });
+  const child = spawn(file, [...args, "-f", ...listen], { stdio: "inherit" });
   try {
     const deadline = Date.now() + START_DEADLINE_MS;
-    while (!(await canConnect(socket))) {
+    while (!(await canConnect(where))) {
       if (Date.now() > deadline) throw new Error(`${command.join(" ")} does not listen`);
       await new Promise((resolve) => setTimeout(resolve, 20));
     }
-    return await measure(socket, /** @type {number} */ (child.pid));
+    return await measure(where, /** @type {number} */ (child.pid));
   } finally {
     child.kill();
     await new Promise((resolve) => child.once("close", resolve));

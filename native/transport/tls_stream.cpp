@@ -16,9 +16,11 @@ namespace {
 constexpr size_t RECORD_BYTES = 16 << 10; // the most that TLS puts into one
 // As much is received, or made into records, at once: what stays in the L2 cache.
 constexpr size_t RECEIVE_BYTES = 128 << 10;
-constexpr size_t TURN_BYTES = 32 << 10;
+constexpr size_t MAX_TURN_BYTES = 128 << 10;
+// After a pause: the client decrypts the first records while we make the next ones.
+constexpr size_t FIRST_TURN_BYTES = 32 << 10;
 // Records have some bytes more than what is in them.
-constexpr size_t FIRST_CAPACITY_BYTES = TURN_BYTES + (8 << 10);
+constexpr size_t FIRST_CAPACITY_BYTES = MAX_TURN_BYTES + (8 << 10);
 
 } // namespace
 
@@ -104,7 +106,7 @@ std::unique_ptr<SecureStream> TlsContext::accept() {
 }
 
 TlsStream::TlsStream(std::shared_ptr<TlsContext> context, SSL *ssl)
-    : context_(std::move(context)), ssl_(ssl) {
+    : context_(std::move(context)), ssl_(ssl), turn_bytes_(FIRST_TURN_BYTES) {
   BIO *bio = BIO_new(QueueBio::method());
   BIO_set_data(bio, this);
   BIO_set_init(bio, 1);
@@ -202,8 +204,10 @@ ssize_t TlsStream::receive(RawStream &raw, void *data, size_t capacity_bytes) {
         return decrypted;
       is_starved_ = true;
     }
-    if (const ssize_t received = fill(raw); received <= 0)
+    if (const ssize_t received = fill(raw); received <= 0) {
+      turn_bytes_.store(FIRST_TURN_BYTES, std::memory_order_relaxed);
       return received;
+    }
   }
 }
 
@@ -255,13 +259,15 @@ ssize_t TlsStream::send(RawStream &raw, const iovec *buffers, size_t count, bool
 ssize_t TlsStream::encrypt(const iovec *buffers, size_t count, size_t skipped_bytes) {
   std::lock_guard lock(mutex_);
   ERR_clear_error();
+  const size_t turn_bytes = turn_bytes_.load(std::memory_order_relaxed);
+  turn_bytes_.store(std::min(2 * turn_bytes, MAX_TURN_BYTES), std::memory_order_relaxed);
   size_t total = 0;
   size_t gathered = 0;
-  for (size_t i = 0; i < count && total < TURN_BYTES; i++) {
+  for (size_t i = 0; i < count && total < turn_bytes; i++) {
     const size_t skipped = std::min(skipped_bytes, buffers[i].iov_len);
     skipped_bytes -= skipped;
     const uint8_t *data = static_cast<const uint8_t *>(buffers[i].iov_base) + skipped;
-    size_t left = std::min(buffers[i].iov_len - skipped, TURN_BYTES - total);
+    size_t left = std::min(buffers[i].iov_len - skipped, turn_bytes - total);
     total += left;
     while (left > 0) {
       if (gathered == 0 && left >= RECORD_BYTES) {

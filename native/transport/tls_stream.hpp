@@ -68,6 +68,9 @@ private:
   std::mutex mutex_;   // guards ssl_ and what it has made
   ByteQueue produced_; // records that have been made
 
+  // As much is made into records at once.
+  std::atomic<size_t> turn_bytes_;
+
   // The reader's.
   ByteQueue received_;
   bool is_starved_ = false; // ssl_ has used up what was received

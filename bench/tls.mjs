@@ -1,0 +1,94 @@
+// What does encryption cost? Reads over TLS 1.3, by our server and by nbdkit (GnuTLS), over TCP and
+// over a unix socket.
+//   npm run bench:tls -- [--seconds 2] [--trials 5] [--json FILE]
+
+import { execFileSync } from "node:child_process";
+import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { parseArgs } from "node:util";
+import { apply, buildTlsLoad } from "./support/load.mjs";
+import { commands, withServer } from "./support/servers.mjs";
+import { environment, median, spread } from "./support/statistics.mjs";
+
+const { values: options } = parseArgs({
+  options: {
+    seconds: { type: "string", default: "2" },
+    trials: { type: "string", default: "5" },
+    json: { type: "string" },
+  },
+});
+const seconds = Number(options.seconds);
+
+/** A certificate that has signed itself. Returns the directory that it is in. */
+function makeCertificates() {
+  const directory = mkdtempSync(join(tmpdir(), "asyncnbd-bench-"));
+  const path = (/** @type {string} */ name) => join(directory, name);
+  const files = ["-keyout", path("server-key.pem"), "-out", path("server-cert.pem")];
+  const request = [
+    "-x509",
+    "-newkey",
+    "rsa:2048",
+    "-nodes",
+    "-days",
+    "2",
+    "-subj",
+    "/CN=localhost",
+  ];
+  execFileSync("openssl", ["req", ...request, ...files], { stdio: "ignore" });
+  copyFileSync(path("server-cert.pem"), path("ca-cert.pem"));
+  return directory;
+}
+
+const certificates = makeCertificates();
+const server = ["--tls=require", `--tls-certificates=${certificates}`, "memory", "256M"];
+const servers = {
+  nbdkit: [...commands.nbdkit, ...server],
+  asyncnbd: [...commands.asyncnbd, ...server],
+};
+
+/** @type {readonly { transport: "tcp" | "unix", bytes: number, depth: number }[]} */
+const loads = /** @type {const} */ (["tcp", "unix"]).flatMap((transport) => [
+  { transport, bytes: 4096, depth: 1 },
+  { transport, bytes: 4096, depth: 32 },
+  { transport, bytes: 128 << 10, depth: 1 },
+  { transport, bytes: 128 << 10, depth: 16 },
+]);
+
+buildTlsLoad();
+const results = [];
+console.log("reads/s over TLS 1.3 (spread)");
+try {
+  for (const { transport, bytes, depth } of loads) {
+    const load = { direction: /** @type {const} */ ("read"), bytes, depth, seconds, tls: true };
+    /** @type {Record<string, number[]>} */
+    const rates = {};
+    // Alternating, so that what else the machine does hits all alike.
+    for (let i = 0; i < Number(options.trials); i++)
+      for (const [name, command] of Object.entries(servers)) {
+        const run = await withServer(
+          command,
+          (where) => apply(where, { ...load, warmUpSeconds: 0.2 }),
+          transport,
+        );
+        rates[name] = [...(rates[name] ?? []), run.requests / run.seconds];
+      }
+    const peer = median(/** @type {number[]} */ (rates.nbdkit));
+    for (const [name, list] of Object.entries(rates)) {
+      const perSecond = median(list);
+      results.push({ transport, bytes, depth, server: name, perSecond, spread: spread(list) });
+      console.log(
+        `${transport.padEnd(5)} ${`${bytes >> 10}K`.padStart(5)} × ${String(depth).padEnd(4)}` +
+          `${name.padEnd(10)} ${Math.round(perSecond).toString().padStart(9)}` +
+          ` (${(spread(list) * 100).toFixed(0).padStart(3)} %) ${(perSecond / peer).toFixed(2).padStart(6)}`,
+      );
+    }
+  }
+} finally {
+  rmSync(certificates, { recursive: true });
+}
+if (options.json !== undefined)
+  writeFileSync(
+    options.json,
+    JSON.stringify({ environment: environment(), seconds, results }, null, 2),
+  );
