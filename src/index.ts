@@ -2,6 +2,7 @@
 
 export { includeDirectory } from "./addon/load.js";
 export type { RequestCounts } from "./addon/types.js";
+export type { TlsPriority, TlsVersion } from "./config/tls.js";
 export type { Endpoint } from "./config/uri.js";
 export { AsyncnbdError, type ErrorCode } from "./errors.js";
 export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";
@@ -14,12 +15,14 @@ export {
   type Extent,
   type ExtentsInfo,
   type ListedExport,
+  type MetaContext,
   type OpenInfo,
   type Plugin,
   type PluginContext,
   type PluginDefinition,
   type PluginLog,
   type RequestInfo,
+  type Status,
   type Support,
   type ThreadModelName,
   type WriteInfo,
@@ -42,6 +45,7 @@ export {
   type ServeOptions,
   type ServerEvents,
   type ServerStats,
+  type ServeTls,
   serve,
 } from "./server/serve.js";
 export { version } from "./version.js";

@@ -118,8 +118,7 @@ TlsContext::~TlsContext() {
 bool TlsContext::set_protocol(const TlsOptions &options, std::string *error) {
   SSL_CTX_set_min_proto_version(context_, options.min_version);
   SSL_CTX_set_max_proto_version(context_, options.max_version);
-  if (!options.ciphers.empty() &&
-      SSL_CTX_set_cipher_list(context_, options.ciphers.c_str()) != 1) {
+  if (!options.ciphers.empty() && SSL_CTX_set_cipher_list(context_, options.ciphers.c_str()) != 1) {
     *error = "no cipher of TLS 1.2 is meant by \"" + options.ciphers + "\"";
     return false;
   }

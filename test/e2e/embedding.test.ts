@@ -156,3 +156,20 @@ test("what cannot be is said at once", async () => {
     await assert.rejects(serve({ plugin: "memory", config: { size: "1M" }, workers: 2 }), AsyncnbdError);
     await assert.rejects(serve({ plugin: "memory", config: { size: "1M" }, filters: ["nosuch"] }), /no filter/);`);
 });
+
+test("encryption by pre-shared keys, and what is wrong with files", async () => {
+  await program(`
+    const { mkdtempSync, writeFileSync } = await import("node:fs");
+    const directory = mkdtempSync("/tmp/asyncnbd-test-");
+    const preSharedKeys = directory + "/keys.psk";
+    writeFileSync(preSharedKeys, "alice:" + "5a".repeat(32) + "\\n");
+    const server = await serve({ plugin: ram(), config: { size: "1M" }, tls: { preSharedKeys } });
+    assert.match(server.uri, /^nbds\\+unix:/);
+    const uri = server.uri.replace("nbds+unix://", "nbds+unix://alice@");
+    assert.equal((await sh(\`nbdinfo --size '\${uri}'\`)).trim(), "1048576");
+    await assert.rejects(sh(\`nbdinfo --size '\${uri.replace("nbds", "nbd").replace("alice@", "")}'\`));
+    await server.close();
+    const wrong = serve({ plugin: ram(), config: { size: "1M" }, tls: { certificates: directory } });
+    await assert.rejects(wrong, (error) => error instanceof AsyncnbdError && error.code === "CONFIG");
+    await sh("rm -r " + directory);`);
+});

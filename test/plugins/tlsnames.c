@@ -10,47 +10,39 @@
 
 static int handle;
 
-static void *
-names_open (int readonly)
-{
-  (void) readonly;
+static void *names_open(int readonly) {
+  (void)readonly;
   return &handle;
 }
 
-static int64_t
-names_get_size (void *h)
-{
-  (void) h;
+static int64_t names_get_size(void *h) {
+  (void)h;
   return 512;
 }
 
-static int
-names_pread (void *h, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
-{
-  (void) h, (void) offset, (void) flags;
-  memset (buf, 0, count);
+static int names_pread(void *h, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
+  (void)h, (void)offset, (void)flags;
+  memset(buf, 0, count);
   return 0;
 }
 
-static const char *
-names_description (void *h)
-{
+static const char *names_description(void *h) {
   static char text[1024];
-  char *name = nbdkit_peer_tls_dn ();
-  char *issuer = nbdkit_peer_tls_issuer_dn ();
-  (void) h;
-  snprintf (text, sizeof text, "tls=%d name=%s issuer=%s", nbdkit_is_tls (), name, issuer);
-  free (name);
-  free (issuer);
+  char *name = nbdkit_peer_tls_dn();
+  char *issuer = nbdkit_peer_tls_issuer_dn();
+  (void)h;
+  snprintf(text, sizeof text, "tls=%d name=%s issuer=%s", nbdkit_is_tls(), name, issuer);
+  free(name);
+  free(issuer);
   return text;
 }
 
 static struct nbdkit_plugin plugin = {
-  .name = "tlsnames",
-  .open = names_open,
-  .get_size = names_get_size,
-  .pread = names_pread,
-  .export_description = names_description,
+    .name = "tlsnames",
+    .open = names_open,
+    .get_size = names_get_size,
+    .pread = names_pread,
+    .export_description = names_description,
 };
 
-NBDKIT_REGISTER_PLUGIN (plugin)
+NBDKIT_REGISTER_PLUGIN(plugin)
