@@ -65,8 +65,8 @@ bool read_status(const uint8_t **numbers, const uint8_t *end, std::vector<Extent
     *numbers += sizeof value;
     return value >= 0 && value <= highest ? value : -1; // nor a NaN
   };
-  const double count = next(ScriptBatch::MAX_STATUS_NUMBERS);
-  for (double i = 0; i < count; i++) {
+  const auto count = static_cast<int>(next(ScriptBatch::MAX_STATUS_NUMBERS)); // -1: none
+  for (int i = 0; i < count; i++) {
     const double length = next(0x1p53);
     const double lower = next(UINT32_MAX);
     const double upper = next(UINT32_MAX);

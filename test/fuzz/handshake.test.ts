@@ -3,7 +3,7 @@
 import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { HandshakeSettings } from "../../src/handshake/machine.js";
-import { fuzzMs } from "../support/fuzz.js";
+import { fuzzMs, fuzzTimeoutMs } from "../support/fuzz.js";
 import {
   client,
   kinds,
@@ -104,30 +104,38 @@ function check(run: Run, settings: Partial<HandshakeSettings>): void {
   expect(new Set(outcome.contexts.map(({ id }) => id)).size).toBe(outcome.contexts.length);
 }
 
-test("any client gets an outcome that fits what was agreed, and whole replies", () => {
-  fc.assert(
-    fc.property(anyClient, anyWorld, anySettings, (input, world, settings) => {
-      const run = negotiate(input, world, settings);
-      check(run, settings);
-      const isOption = run.sent.length > 18 && !input.includes(EXPORT_NAME);
-      if (isOption && !hasExportName(run))
-        for (const [, type] of replies(run)) expect(type & 0x7fff_0000).toBe(0);
-    }),
-    { numRuns: Number.MAX_SAFE_INTEGER, interruptAfterTimeLimit: fuzzMs, endOnFailure: true },
-  );
-});
+test(
+  "any client gets an outcome that fits what was agreed, and whole replies",
+  () => {
+    fc.assert(
+      fc.property(anyClient, anyWorld, anySettings, (input, world, settings) => {
+        const run = negotiate(input, world, settings);
+        check(run, settings);
+        const isOption = run.sent.length > 18 && !input.includes(EXPORT_NAME);
+        if (isOption && !hasExportName(run))
+          for (const [, type] of replies(run)) expect(type & 0x7fff_0000).toBe(0);
+      }),
+      { numRuns: Number.MAX_SAFE_INTEGER, interruptAfterTimeLimit: fuzzMs, endOnFailure: true },
+    );
+  },
+  fuzzTimeoutMs,
+);
 
-test("an export that was opened is closed, unless it is the one to serve", () => {
-  fc.assert(
-    fc.property(anyClient, (input) => {
-      const run = negotiate(input);
-      const opened = kinds(run).filter((kind) => kind === "openExport").length;
-      const closed = kinds(run).filter((kind) => kind === "closeExport").length;
-      expect(opened - closed).toBe(run.outcome.kind === "transmit" ? 1 : 0);
-    }),
-    { numRuns: Number.MAX_SAFE_INTEGER, interruptAfterTimeLimit: fuzzMs, endOnFailure: true },
-  );
-});
+test(
+  "an export that was opened is closed, unless it is the one to serve",
+  () => {
+    fc.assert(
+      fc.property(anyClient, (input) => {
+        const run = negotiate(input);
+        const opened = kinds(run).filter((kind) => kind === "openExport").length;
+        const closed = kinds(run).filter((kind) => kind === "closeExport").length;
+        expect(opened - closed).toBe(run.outcome.kind === "transmit" ? 1 : 0);
+      }),
+      { numRuns: Number.MAX_SAFE_INTEGER, interruptAfterTimeLimit: fuzzMs, endOnFailure: true },
+    );
+  },
+  fuzzTimeoutMs,
+);
 
 test("what comes after the handshake belongs to the transmission phase", () => {
   fc.assert(

@@ -83,9 +83,10 @@ async function visit(socket: string): Promise<void> {
     case 0:
       client.socket.destroy();
       return;
-    case 1:
+    case 1: // what has begun will not end: the server has to close
       client.socket.end();
-      await client.closed().catch(() => {}); // a payload that never comes
+      await client.closed();
+      client.socket.destroy();
       return;
     default:
       await new Promise((resolve) => setTimeout(resolve, lot.below(10)));
