@@ -21,6 +21,10 @@ constexpr unsigned MAX_NAMED = 10;
 // The length of a callback's range has 32 bits; the parts of a longer one stay aligned.
 constexpr uint32_t PART_BYTES = UINT32_C(1) << 31;
 
+// A range that takes more calls than 65,536 would keep a thread, or a plugin's lock, for too long;
+// the specification allows to refuse it.
+constexpr uint64_t MAX_RANGE_BYTES = uint64_t{PART_BYTES} << 16;
+
 // As many parts of a long range one block status tells of: 512 GiB.
 constexpr unsigned MAX_STATUS_PARTS = 256;
 
@@ -136,6 +140,8 @@ int CBackend::perform(Progress &progress, Operation *operation) {
   errno = 0; // a callback that fails without one must not pass on what our own calls left
   if (progress.step == Step::flush)
     return flush(operation);
+  if (request.length_bytes > MAX_RANGE_BYTES && request.type != wire::NBD_CMD_BLOCK_STATUS)
+    return EINVAL;
   const bool in_pieces = progress.step == Step::pieces;
   const uint64_t left_bytes = request.length_bytes - progress.done_bytes;
   progress.piece_bytes = left_bytes <= UINT32_MAX ? static_cast<uint32_t>(left_bytes) : PART_BYTES;

@@ -298,6 +298,8 @@ void ScriptBridge::deliver() {
   for (auto &[request, slot, error] : done_) {
     if (error == 0 && request->type == wire::NBD_CMD_BLOCK_STATUS && slot != nullptr)
       error = read_answer(*request, slot->data);
+    if (error != 0 && request->extras)
+      request->extras->runs.reset(); // which of them have been read, nobody knows
     const bool reads = error == 0 && request->type == wire::NBD_CMD_READ && slot != nullptr;
     if (reads && request->length_bytes > COPY_BYTES) {
       request->lent = {slot->data, &ScriptBridge::give_back, slot};

@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
-import { startServer, temporaryDirectory } from "../support/server.js";
+import { debianPlugin, startServer, temporaryDirectory } from "../support/server.js";
 import {
   CMD,
   contextQueries,
@@ -187,6 +187,68 @@ describe.each(["structured", "extended"] as const)("holes in %s replies", (style
       [15_872, 1],
     ] as const)
       expect(reply.data[at]).toBe(byte);
+    await server.stop();
+  });
+});
+
+/** Every second block is a hole; the fourth cannot be read, and others take their time. */
+const BAD_SECTOR = `
+  const BLOCK = 16384;
+  export default {
+    name: "bad",
+    getSize: () => 1 << 20,
+    async pread(_, buf, offset) {
+      if (offset <= 6 * BLOCK && offset + buf.length > 6 * BLOCK)
+        throw Object.assign(new Error("bad sector"), { code: "EIO", offset: 6 * BLOCK });
+      await new Promise((resolve) => setTimeout(resolve, 50));
+      buf.fill(7);
+    },
+    *extents(_, count, offset) {
+      for (let at = offset - (offset % BLOCK); at < offset + count; at += BLOCK)
+        yield { offset: at, length: BLOCK, hole: at % (2 * BLOCK) > 0, zero: at % (2 * BLOCK) > 0 };
+    },
+  };`;
+
+describe.each(["structured", "extended"] as const)("errors in %s replies", (style) => {
+  test("tell where, and of nothing that may not have been read", async () => {
+    const path = join(temporaryDirectory(), "bad.mjs");
+    writeFileSync(path, BAD_SECTOR);
+    const server = await startServer([path]);
+    const client = await StrictClient.connect(server.socket, { style });
+    const requests = Array.from({ length: 8 }, () => ({ type: CMD.READ, length: 1 << 18 }));
+    for (const reply of await client.requests(...requests))
+      expect(reply).toMatchObject({
+        error: ERRNO.EIO,
+        errorText: "bad sector",
+        errorOffset: 6n * 16384n,
+        contentChunks: 0,
+      });
+    const good = await client.read(8n * 16384n, 1 << 18);
+    expect(good).toMatchObject({ error: 0, data: { length: 1 << 18 } });
+    expect(good.data[0]).toBe(7);
+    expect(good.data[16_384]).toBe(0);
+    await server.stop();
+  });
+
+  test("of a C plugin follow what was read before them", async () => {
+    const directory = temporaryDirectory();
+    const script = `
+      case "$1" in
+        get_size) echo 1M ;;
+        can_extents) exit 0 ;;
+        extents) echo 0 64k; echo 64k 64k hole,zero; echo 128k 896k ;;
+        pread) [ "$4" -lt 131072 ] || { echo "EIO worn out" >&2; exit 1; }
+          head -c "$3" /dev/zero | tr '\\0' '\\7' ;;
+        *) exit 2 ;;
+      esac`;
+    const path = join(directory, "script.sh");
+    writeFileSync(path, `#!/bin/sh${script}\n`, { mode: 0o755 });
+    const server = await startServer([debianPlugin("sh"), path]);
+    const client = await StrictClient.connect(server.socket, { style });
+    const reply = await client.read(0n, 1 << 18);
+    expect(reply).toMatchObject({ error: ERRNO.EIO, errorOffset: 131_072n, contentChunks: 2 });
+    expect(reply.errorText).toContain("worn out");
+    expect(reply.data.subarray(0, 65_536).every((byte) => byte === 7)).toBe(true);
     await server.stop();
   });
 });

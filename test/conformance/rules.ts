@@ -452,6 +452,7 @@ export const sections: readonly Section[] = [
       must(
         "An error's offset lies in the range",
         `${STRICT}: an error's offset lies in the range asked for`,
+        `${EXTENDED}: of a C plugin follow what was read before them`,
       ),
       must(
         "An error's words are UTF-8 of 4096 bytes at most",

@@ -54,6 +54,13 @@ class Info implements ZeroInfo, ExtentsInfo {
   }
 }
 
+/** Not before the last one: until then the plugin may still write to the request's memory. */
+async function allDone(reads: readonly Pending[]): Promise<void> {
+  const settled = await Promise.allSettled(reads);
+  const failed = settled.find((one) => one.status === "rejected");
+  if (failed !== undefined) throw failed.reason;
+}
+
 export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canFua" | "canCache"> {
   readonly zero: Support;
   readonly fua: Support;
@@ -173,9 +180,18 @@ export class ScriptExport {
     const reads: Pending[] = [];
     for (let i = 0; i < runs.length; i += 2) {
       const [start = 0, length = 0] = runs.subarray(i, i + 2);
-      reads.push(this.read(buf.subarray(start - offset, start - offset + length), start));
+      const part = buf.subarray(start - offset, start - offset + length);
+      reads.push(this.#readOrReject(part, start));
     }
-    return reads.some(isThenable) ? Promise.all(reads) : undefined;
+    return reads.some(isThenable) ? allDone(reads) : undefined;
+  }
+
+  #readOrReject(buf: Buffer, offset: number): Pending {
+    try {
+      return this.read(buf, offset);
+    } catch (error) {
+      return Promise.reject(error);
+    }
   }
 
   #extentsAreSlow = false;
