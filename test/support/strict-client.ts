@@ -227,6 +227,7 @@ export class StrictClient {
     this.#expected.clear();
     const rest = await this.raw.closed();
     check(rest.length === 0, "NBD_CMD_DISC has no reply");
+    this.raw.socket.destroy();
   }
 
   #expect(request: StrictRequest & { cookie: bigint }): Expected {
