@@ -8,7 +8,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { apply, buildLoad, buildPlugin } from "./support/load.mjs";
-import { commands, withServer } from "./support/servers.mjs";
+import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
 import { environment } from "./support/statistics.mjs";
 
 const DELAY_MS = 64;
@@ -34,19 +34,19 @@ const streamCounts = options.quick ? [1] : options.streams.split(",").map(Number
 /** @param {string} relative */
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 
-const nbdkitDelay = (/** @type {number} */ threads) => [
-  ...commands.nbdkit,
-  ...["-t", String(threads), "--filter=delay", "memory", SIZE],
-  ...[`rdelay=${DELAY_MS}ms`, `wdelay=${DELAY_MS}ms`],
-];
-/** @type {Record<string, () => string[]>} */
+const nbdkitDelay = (/** @type {number} */ threads) =>
+  nbdkit(
+    ...["-t", String(threads), "--filter=delay", "memory", SIZE],
+    ...[`rdelay=${DELAY_MS}ms`, `wdelay=${DELAY_MS}ms`],
+  );
+/** @type {Record<string, () => import("./support/servers.mjs").Server>} */
 const allServers = {
-  serialised: () => [...commands.asyncnbd, buildPlugin("slow-disk"), `delay-ms=${DELAY_MS}`],
+  serialised: () => asyncnbd(buildPlugin("slow-disk"), `delay-ms=${DELAY_MS}`),
   "nbdkit -t 16": () => nbdkitDelay(16),
   "nbdkit -t 256": () => nbdkitDelay(256),
-  ASYNC: () => [...commands.asyncnbd, "delay-memory", SIZE, `delay=${DELAY_MS}ms`],
-  setTimeout: () => [...commands.asyncnbd, path("slow.ts"), SIZE],
-  "ASYNC, no delay": () => [...commands.asyncnbd, "delay-memory", SIZE],
+  ASYNC: () => asyncnbd("delay-memory", SIZE, `delay=${DELAY_MS}ms`),
+  setTimeout: () => asyncnbd(path("slow.ts"), SIZE),
+  "ASYNC, no delay": () => asyncnbd("delay-memory", SIZE),
 };
 const chosen = options.servers?.split(";") ?? Object.keys(allServers);
 
@@ -81,18 +81,19 @@ function peakResidentMib(pid) {
  * @returns {Promise<Cell>}
  */
 function measure(server, direction, depth, streams) {
-  const command = /** @type {() => string[]} */ (allServers[server])();
-  return withServer(command, async (socket, pid) => {
+  const start = /** @type {() => import("./support/servers.mjs").Server} */ (allServers[server]);
+  return withServer(start(), async ({ where, pid }) => {
     const idleThreads = threadsOf(pid);
     // A disk that was never written to is all one page, which caches better than any real one.
     if (server !== "serialised")
-      await apply(socket, { direction: "write", bytes: 1 << 20, depth: 16, seconds: 1 });
+      await apply(where, { readPercent: 0, bytes: 1 << 20, depth: 16, seconds: 1 });
     let threads = 0;
     const sampling = setInterval(() => {
       threads = Math.max(threads, threadsOf(pid));
     }, SAMPLE_EVERY_MS);
-    const load = { direction, bytes: BYTES, depth, streams, seconds };
-    const measured = await apply(socket, { ...load, warmUpSeconds: WARM_UP_SECONDS });
+    const readPercent = direction === "read" ? 100 : 0;
+    const load = { readPercent, bytes: BYTES, depth, connections: streams, seconds };
+    const measured = await apply(where, { ...load, warmUpSeconds: WARM_UP_SECONDS });
     clearInterval(sampling);
     return {
       ...{ server, direction, depth, streams, threads, idleThreads },

@@ -1,12 +1,11 @@
 // How fast is a disk in memory by its plugin's language: TypeScript, C, and Python and Perl under nbdkit?
 //   npm run bench:plugins -- [--seconds 2] [--trials 5] [--json FILE]
 
-import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { apply, buildLoad } from "./support/load.mjs";
-import { commands, withServer } from "./support/servers.mjs";
+import { asyncnbd, canRun, nbdkit, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
 const { values: options } = parseArgs({
@@ -23,25 +22,18 @@ const warmUpSeconds = 0.5; // and time for the compiler of JavaScript
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 
 /** nbdkit's plugins in other languages come in packages of their own. @param {string} plugin */
-function nbdkitHas(plugin) {
-  try {
-    execFileSync("nbdkit", ["--dump-plugin", plugin], { stdio: "ignore" });
-    return true;
-  } catch {
-    return false;
-  }
-}
+const nbdkitHas = (plugin) => canRun("nbdkit", "--dump-plugin", plugin);
 
-/** @type {Record<string, readonly string[]>} */
+/** @type {Record<string, import("./support/servers.mjs").Server>} */
 const servers = {
-  "nbdkit memory (C)": [...commands.nbdkit, "memory", "256M"],
-  "ram.ts": [...commands.asyncnbd, path("../examples/ram.ts"), "size=256M"],
-  "asyncnbd memory (C)": [...commands.asyncnbd, "memory", "256M"],
+  "nbdkit memory (C)": nbdkit("memory", "256M"),
+  "ram.ts": asyncnbd(path("../examples/ram.ts"), "size=256M"),
+  "asyncnbd memory (C)": asyncnbd("memory", "256M"),
   ...(nbdkitHas("python") && {
-    "nbdkit python": [...commands.nbdkit, "python", path("ram.py"), "size=256M"],
+    "nbdkit python": nbdkit("python", path("ram.py"), "size=256M"),
   }),
   ...(nbdkitHas("perl") && {
-    "nbdkit perl": [...commands.nbdkit, "perl", path("ram.pl"), "size=256M"],
+    "nbdkit perl": nbdkit("perl", path("ram.pl"), "size=256M"),
   }),
 };
 
@@ -61,9 +53,12 @@ for (const load of loads) {
   const rates = {};
   // Alternating, so that what else the machine does hits all alike.
   for (let i = 0; i < Number(options.trials); i++)
-    for (const [name, command] of Object.entries(servers)) {
-      const run = await withServer(command, (socket) =>
-        apply(socket, { ...load, warmUpSeconds, seconds }),
+    for (const [name, server] of Object.entries(servers)) {
+      const run = await withServer(server, ({ where }) =>
+        apply(where, {
+          ...{ bytes: load.bytes, depth: load.depth, warmUpSeconds, seconds },
+          readPercent: load.direction === "read" ? 100 : 0,
+        }),
       );
       rates[name] = [...(rates[name] ?? []), run.requests / run.seconds];
     }

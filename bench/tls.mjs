@@ -7,8 +7,8 @@ import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
-import { apply, buildTlsLoad } from "./support/load.mjs";
-import { commands, withServer } from "./support/servers.mjs";
+import { apply, buildLoad } from "./support/load.mjs";
+import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
 const { values: options } = parseArgs({
@@ -43,8 +43,8 @@ function makeCertificates() {
 const certificates = makeCertificates();
 const server = ["--tls=require", `--tls-certificates=${certificates}`, "memory", "256M"];
 const servers = {
-  nbdkit: [...commands.nbdkit, ...server],
-  asyncnbd: [...commands.asyncnbd, ...server],
+  nbdkit: nbdkit(...server),
+  asyncnbd: asyncnbd(...server),
 };
 
 /** @type {readonly { transport: "tcp" | "unix", bytes: number, depth: number }[]} */
@@ -55,12 +55,12 @@ const loads = /** @type {const} */ (["tcp", "unix"]).flatMap((transport) => [
   { transport, bytes: 128 << 10, depth: 16 },
 ]);
 
-buildTlsLoad();
+buildLoad();
 const results = [];
 console.log("reads/s over TLS 1.3 (spread)");
 try {
   for (const { transport, bytes, depth } of loads) {
-    const load = { direction: /** @type {const} */ ("read"), bytes, depth, seconds, tls: true };
+    const load = { bytes, depth, seconds, tls: true };
     /** @type {Record<string, number[]>} */
     const rates = {};
     // Alternating, so that what else the machine does hits all alike.
@@ -68,7 +68,7 @@ try {
       for (const [name, command] of Object.entries(servers)) {
         const run = await withServer(
           command,
-          (where) => apply(where, { ...load, warmUpSeconds: 0.2 }),
+          ({ where }) => apply(where, { ...load, warmUpSeconds: 0.2 }),
           transport,
         );
         rates[name] = [...(rates[name] ?? []), run.requests / run.seconds];

@@ -1,24 +1,23 @@
-// Builds and runs load.c, the client of all benchmarks.
+// Builds and runs load/, the client of all benchmarks.
 
-import { execFile, execFileSync } from "node:child_process";
-import { mkdirSync } from "node:fs";
+import { execFile, execFileSync, spawn } from "node:child_process";
+import { mkdirSync, readdirSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
-const source = fileURLToPath(new URL("../load.c", import.meta.url));
+const sources = fileURLToPath(new URL("../load/", import.meta.url));
 const folder = fileURLToPath(new URL("../../build-bench/", import.meta.url));
 const program = `${folder}load`;
+const MAX_OUTPUT_BYTES = 16 << 20;
 
 export function buildLoad() {
   mkdirSync(folder, { recursive: true });
-  execFileSync("cc", ["-std=gnu11", "-O2", "-o", program, source], { stdio: "inherit" });
-}
-
-/** For `tls`; needs OpenSSL's headers. */
-export function buildTlsLoad() {
-  mkdirSync(folder, { recursive: true });
-  const options = ["-std=gnu11", "-O2", "-DWITH_TLS", "-o", `${program}-tls`];
-  execFileSync("cc", [...options, source, "-lssl", "-lcrypto"], { stdio: "inherit" });
+  const files = readdirSync(sources).filter((name) => name.endsWith(".c"));
+  const options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-o", program];
+  const libraries = ["-lssl", "-lcrypto"];
+  execFileSync("cc", [...options, ...files.map((name) => sources + name), ...libraries], {
+    stdio: "inherit",
+  });
 }
 
 /** Compiles one of the examples. Returns its path. @param {string} example */
@@ -33,34 +32,99 @@ export function buildPlugin(example) {
 
 /**
  * @typedef {object} Load
- * @property {"read" | "write"} direction
- * @property {number} bytes of each request, at random offsets
- * @property {number} depth requests in flight on each connection
- * @property {number} [streams] connections
- * @property {number} [warmUpSeconds] before measuring
- * @property {number} seconds
+ * @property {number} [bytes] of each request
+ * @property {number} [depth] requests in flight on each connection
+ * @property {number} [connections]
+ * @property {number} [readPercent] the others are writes
+ * @property {boolean} [sequential] instead of at random offsets
+ * @property {boolean} [verify]
+ * @property {boolean} [structured]
  * @property {boolean} [tls]
+ * @property {string} [exportName]
+ * @property {number} [warmUpSeconds] before measuring
+ * @property {number} [seconds]
+ * @property {number} [count] of requests, then it is over
+ * @property {"churn" | "raw"} [mode]
+ * @property {number} [pid] of the server, for its processor time
  *
  * @typedef {object} Measured
  * @property {number} requests
  * @property {number} seconds
+ * @property {number} verified
+ * @property {number} serverSeconds of processor time
+ * @property {number} clientSeconds
+ * @property {number} meanUs
  * @property {number} p50Us
+ * @property {number} p90Us
  * @property {number} p99Us
  * @property {number} p999Us
+ * @property {number} maxUs
+ * @property {[us: number, count: number][]} histogram of latencies
  */
 
+/** @param {Load} load */
+function argumentsOf(load) {
+  /** @type {[string, string | number | undefined][]} */
+  const valued = [
+    ["block-size", load.bytes],
+    ["depth", load.depth],
+    ["connections", load.connections],
+    ["reads", load.readPercent],
+    ["export", load.exportName],
+    ["warm-up", load.warmUpSeconds],
+    ["seconds", load.seconds],
+    ["count", load.count],
+    ["pid", load.pid],
+  ];
+  /** @type {[string, boolean | undefined][]} */
+  const switches = [
+    ["sequential", load.sequential],
+    ["verify", load.verify],
+    ["structured", load.structured],
+    ["tls", load.tls],
+    ["churn", load.mode === "churn"],
+    ["raw", load.mode === "raw"],
+  ];
+  return [
+    ...valued.flatMap(([name, value]) => (value === undefined ? [] : [`--${name}=${value}`])),
+    ...switches.flatMap(([name, isOn]) => (isOn === true ? [`--${name}`] : [])),
+  ];
+}
+
 /**
- * @param {string} socket
+ * @param {string | undefined} where a socket's path or a port of this machine
  * @param {Load} load
  * @returns {Promise<Measured>}
  */
-export async function apply(
-  socket,
-  { direction, bytes, depth, streams = 1, warmUpSeconds = 0, seconds, tls = false },
-) {
-  const args = [socket, direction, bytes, depth, streams, warmUpSeconds, seconds].map(String);
-  const { stdout } = tls
-    ? await promisify(execFile)(`${program}-tls`, [...args, "tls"])
-    : await promisify(execFile)(program, args);
+export async function apply(where, load) {
+  const { stdout } = await promisify(execFile)(
+    program,
+    [...argumentsOf(load), ...(where === undefined ? [] : [where])],
+    { maxBuffer: MAX_OUTPUT_BYTES },
+  );
   return JSON.parse(stdout);
+}
+
+/**
+ * Runs `measure` while that many connections are open and idle.
+ * @template T
+ * @param {string} where
+ * @param {number} connections
+ * @param {() => Promise<T>} measure
+ */
+export async function whileIdle(where, connections, measure) {
+  const options = ["--idle", "--seconds=600", `--connections=${connections}`, where];
+  const child = spawn(program, options, { stdio: ["ignore", "pipe", "inherit"] });
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  try {
+    const isOpen = await Promise.race([
+      new Promise((resolve) => child.stdout.once("data", () => resolve(true))),
+      ended,
+    ]);
+    if (isOpen !== true) throw new Error(`${connections} connections could not be opened`);
+    return await measure();
+  } finally {
+    child.kill();
+    await ended;
+  }
 }

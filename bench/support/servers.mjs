@@ -1,31 +1,98 @@
-// Starts a server on a unix socket for one trial, and ends it.
+// The servers that are compared: how each is started on a socket of its own, and ended.
 
-import { spawn } from "node:child_process";
-import { mkdtempSync, rmSync } from "node:fs";
+import { execFileSync, spawn } from "node:child_process";
+import { chmodSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 
 const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
+const START_DEADLINE_MS = 20_000;
+const LOOK_EVERY_MS = 2;
 
-export const commands = {
-  asyncnbd: [process.execPath, main],
-  nbdkit: ["nbdkit"],
-};
+/**
+ * @typedef {object} Place where a server is to listen, and what it may use
+ * @property {string} directory of its own
+ * @property {string} where the socket's path, or the port
+ * @property {string} port that is free; with TCP the same as `where`
+ * @property {"unix" | "tcp"} transport
+ *
+ * @typedef {object} Server
+ * @property {(place: Place) => string[]} command
+ * @property {string} [exportName]
+ * @property {(place: Place) => string} [pidFile] of a server that goes to the background by itself
+ *
+ * @typedef {object} Running
+ * @property {string} where
+ * @property {number} pid
+ * @property {boolean} hasProcesses one for each client, so that `pid` does not do the work
+ * @property {string | undefined} exportName
+ * @property {number} startMs from the start of the process to its first greeting
+ */
 
-const START_DEADLINE_MS = 10_000;
+/** @param {Place} place */
+const listenLikeNbdkit = ({ transport, where }) =>
+  transport === "tcp" ? ["-f", "-p", where, "-i", "127.0.0.1"] : ["-f", "-U", where];
 
-/** @param {string} where a socket's path or a port of this machine */
+/** @param {...string} args */
+export const asyncnbd = (...args) => ({
+  command: (/** @type {Place} */ place) => [
+    process.execPath,
+    main,
+    ...args,
+    ...listenLikeNbdkit(place),
+  ],
+});
+
+/** @param {...string} args */
+export const nbdkit = (...args) => ({
+  command: (/** @type {Place} */ place) => ["nbdkit", ...args, ...listenLikeNbdkit(place)],
+});
+
+/** As many clients as the benchmarks have. @param {string} file */
+export const qemuNbd = (file) => ({
+  command: (/** @type {Place} */ { where }) => [
+    ...["qemu-nbd", "--persistent", "--shared=4096", "--format=raw"],
+    ...[`--socket=${where}`, file],
+  ],
+});
+
+/** @param {string} file */
+export const nbdServer = (file) => ({
+  exportName: "disk",
+  pidFile: (/** @type {Place} */ { directory }) => join(directory, "pid"),
+  command: (/** @type {Place} */ { directory, where, port }) => {
+    const config = join(directory, "config");
+    writeFileSync(
+      config,
+      `[generic]\nunixsock = ${where}\nlistenaddr = 127.0.0.1\nport = ${port}\n[disk]\nexportname = ${file}\n`,
+    );
+    return ["nbd-server", "-C", config, "-p", join(directory, "pid")];
+  },
+});
+
+/** Whether a program can be run here. @param {string} file @param {...string} args */
+export function canRun(file, ...args) {
+  try {
+    execFileSync(file, args, { stdio: "ignore" });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether it greets. @param {string} where a socket's path or a port of this machine */
 const canConnect = (where) =>
   new Promise((resolve) => {
     const probe = /^\d+$/.test(where) ? connect(Number(where), "127.0.0.1") : connect(where);
-    // The greeting has come: leaving earlier would make nbdkit complain.
+    // The greeting has come: NBD_OPT_ABORT is how to leave without a complaint.
     probe.once("data", () => {
-      probe.destroy();
+      probe.end(Buffer.from("\0\0\0\x03IHAVEOPT\0\0\0\x02\0\0\0\0", "latin1"));
       resolve(true);
     });
-    probe.once("error", () => resolve(false));
+    probe.on("data", () => {});
+    probe.on("error", () => resolve(false));
   });
 
 /** A port that was free a moment ago. */
@@ -37,29 +104,55 @@ const freePort = () =>
     });
   });
 
+/** Where nobody reaps the processes of others, one that has ended stays a zombie. @param {number} pid */
+function isAlive(pid) {
+  try {
+    return !/^State:\tZ/m.test(readFileSync(`/proc/${pid}/status`, "utf8"));
+  } catch {
+    return false;
+  }
+}
+
+/** Of a process that is not our child. @param {number} pid */
+async function endStranger(pid) {
+  process.kill(pid);
+  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+}
+
 /**
  * Runs `measure` against a fresh server.
  * @template T
- * @param {readonly string[]} command with all options but where to listen
- * @param {(where: string, pid: number) => Promise<T>} measure with the socket's path, or the port
+ * @param {Server} server
+ * @param {(running: Running) => Promise<T>} measure
  * @param {"unix" | "tcp"} [transport]
  */
-export async function withServer(command, measure, transport = "unix") {
+export async function withServer(server, measure, transport = "unix") {
   const directory = mkdtempSync(join(tmpdir(), "asyncnbd-bench-"));
-  const where = transport === "tcp" ? await freePort() : join(directory, "sock");
-  const listen = transport === "tcp" ? ["-p", where, "-i", "127.0.0.1"] : ["-U", where];
+  chmodSync(directory, 0o755); // nbd-server becomes somebody else
+  const port = await freePort();
+  const where = transport === "tcp" ? port : join(directory, "sock");
+  const place = { directory, where, port, transport };
+  const command = server.command(place);
   const [file, ...args] = /** @type {[string, ...string[]]} */ (command);
-  const child = spawn(file, [...args, "-f", ...listen], { stdio: "inherit" });
+  const started = performance.now();
+  const child = spawn(file, args, { stdio: ["ignore", "ignore", "inherit"] });
+  const ended = new Promise((resolve) => child.once("close", resolve));
+  let pid = /** @type {number} */ (child.pid);
   try {
-    const deadline = Date.now() + START_DEADLINE_MS;
     while (!(await canConnect(where))) {
-      if (Date.now() > deadline) throw new Error(`${command.join(" ")} does not listen`);
-      await new Promise((resolve) => setTimeout(resolve, 20));
+      const hasFailed = child.exitCode !== null && (child.exitCode > 0 || !server.pidFile);
+      if (performance.now() - started > START_DEADLINE_MS || hasFailed)
+        throw new Error(`${command.join(" ")} does not listen`);
+      await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
     }
-    return await measure(where, /** @type {number} */ (child.pid));
+    const startMs = performance.now() - started;
+    if (server.pidFile) pid = Number(readFileSync(server.pidFile(place), "utf8"));
+    const hasProcesses = server.pidFile !== undefined;
+    return await measure({ where, pid, hasProcesses, exportName: server.exportName, startMs });
   } finally {
-    child.kill();
-    await new Promise((resolve) => child.once("close", resolve));
+    if (pid === child.pid) child.kill();
+    else await endStranger(pid);
+    await ended;
     rmSync(directory, { recursive: true, force: true });
   }
 }

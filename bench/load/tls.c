@@ -1,15 +1,11 @@
-/* TLS 1.3 for load.c, as cheap as it can be for the one who measures: OpenSSL does the handshake
- * and encrypts what is sent; of what is received, only the bytes that are asked for are decrypted,
- * and nothing is authenticated. So it is the server's encryption that is measured.
- * Compile with -DWITH_TLS -lssl -lcrypto.
- */
+/* See tls.h. */
+#include "tls.h"
 
 #include <endian.h>
 #include <openssl/core_names.h>
 #include <openssl/evp.h>
 #include <openssl/kdf.h>
 #include <openssl/ssl.h>
-#include <stdbool.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
@@ -67,8 +63,7 @@ static bool tls_derive(const char *label, size_t secret_bytes, uint8_t *key, siz
   return derived;
 }
 
-/* NULL if it fails. */
-static struct tls *tls_connect(int fd) {
+struct tls *tls_connect(int fd) {
   SSL_CTX *context = SSL_CTX_new(TLS_client_method());
   SSL_CTX_set_min_proto_version(context, TLS1_3_VERSION);
   /* In the order in which GnuTLS and OpenSSL have them; servers may choose. */
@@ -95,7 +90,16 @@ static struct tls *tls_connect(int fd) {
              : NULL;
 }
 
-static bool tls_send(struct tls *tls, const void *data, size_t count) {
+void tls_free(struct tls *tls) {
+  if (tls == NULL)
+    return;
+  SSL_free(tls->ssl);
+  EVP_CIPHER_CTX_free(tls->counter);
+  free(tls->buffer);
+  free(tls);
+}
+
+bool tls_send(struct tls *tls, const void *data, size_t count) {
   return SSL_write(tls->ssl, data, (int)count) == (int)count;
 }
 
@@ -128,8 +132,7 @@ static void tls_drop_record(struct tls *tls) {
   tls->plain_bytes = tls->taken_bytes = 0;
 }
 
-/* Whether a record of data is there, received whole. */
-static bool tls_has_more(struct tls *tls) {
+bool tls_has_more(struct tls *tls) {
   while (tls->plain_bytes == 0) {
     if (tls_record_bytes(tls) > tls->end - tls->begin)
       return false;
@@ -144,8 +147,7 @@ static bool tls_has_more(struct tls *tls) {
   return true;
 }
 
-/* Waits until there is one; false if the server has gone. */
-static bool tls_wait(struct tls *tls) {
+bool tls_wait(struct tls *tls) {
   while (!tls_has_more(tls)) {
     memmove(tls->buffer, tls->buffer + tls->begin, tls->end - tls->begin);
     tls->end -= tls->begin;
@@ -158,8 +160,7 @@ static bool tls_wait(struct tls *tls) {
   return true;
 }
 
-/* Takes up to `count` bytes out of the record that is there: how many. `out` NULL: drops them. */
-static size_t tls_take(struct tls *tls, void *out, size_t count) {
+size_t tls_take(struct tls *tls, void *out, size_t count) {
   const size_t left = tls->plain_bytes - tls->taken_bytes;
   const size_t taken = count < left ? count : left;
   if (out != NULL && taken > 0)

@@ -1,0 +1,78 @@
+// asyncnbd and its peers, measured on this machine: results/latest/ gets the figures and a report.
+//   npm run bench -- [--quick] [--seconds 1] [--trials 5] [--only throughput,scaling,…]
+//                    [--servers WORDS] [--loads WORDS] [--out DIRECTORY]
+
+import { mkdirSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { markdown } from "./report/markdown.mjs";
+import { plots } from "./report/plots.mjs";
+import { bars } from "./report/summary.mjs";
+import { measureFootprint } from "./sections/footprint.mjs";
+import { measureScaling } from "./sections/scaling.mjs";
+import { measureSlow } from "./sections/slow.mjs";
+import { measureThroughput } from "./sections/throughput.mjs";
+import { measureWitnesses } from "./sections/witnesses.mjs";
+import { lineup, withDisks } from "./support/lineup.mjs";
+import { buildLoad } from "./support/load.mjs";
+import { environment } from "./support/statistics.mjs";
+
+const SECTIONS = ["throughput", "scaling", "footprint", "slow", "witnesses"];
+
+const { values: options } = parseArgs({
+  options: {
+    quick: { type: "boolean", default: false },
+    seconds: { type: "string" },
+    trials: { type: "string" },
+    only: { type: "string", default: SECTIONS.join(",") },
+    servers: { type: "string", default: "" },
+    loads: { type: "string", default: "" },
+    out: {
+      type: "string",
+      default: fileURLToPath(new URL("results/latest", import.meta.url)),
+    },
+  },
+});
+
+/** Any of the words, separated by `|`. @param {string} words @returns {(name: string) => boolean} */
+const containsAny = (words) => (name) => words.split("|").some((word) => name.includes(word));
+
+const plan = {
+  seconds: Number(options.seconds ?? (options.quick ? 0.2 : 1)),
+  trials: Number(options.trials ?? (options.quick ? 1 : 5)),
+  wantsServer: containsAny(options.servers),
+  wantsLoad: containsAny(options.loads),
+  log: (/** @type {string} */ line) => console.error(line),
+};
+const sections = options.only.split(",");
+const unknown = sections.find((section) => !SECTIONS.includes(section));
+if (unknown !== undefined) throw new Error(`--only=${unknown}: known are ${SECTIONS.join(", ")}`);
+const wants = (/** @type {string} */ section) => sections.includes(section);
+
+buildLoad();
+const results = await withDisks(async (files) => {
+  const participants = Object.fromEntries(
+    Object.entries(lineup(files)).filter(([name]) => plan.wantsServer(name)),
+  );
+  return {
+    environment: environment(),
+    settings: { seconds: plan.seconds, trials: plan.trials },
+    throughput: wants("throughput") ? await measureThroughput(participants, plan) : [],
+    scaling: wants("scaling") ? await measureScaling(participants, plan) : [],
+    footprint: wants("footprint") ? await measureFootprint(participants, plan) : [],
+    slow: wants("slow") ? await measureSlow(plan) : [],
+    witnesses: wants("witnesses") ? await measureWitnesses(participants, plan) : [],
+  };
+});
+
+const drawn = await plots(results);
+const report = markdown(results, Object.keys(drawn));
+mkdirSync(options.out, { recursive: true });
+for (const [name, picture] of Object.entries(drawn))
+  writeFileSync(join(options.out, name), picture);
+writeFileSync(join(options.out, "results.json"), JSON.stringify(results));
+writeFileSync(join(options.out, "report.md"), report);
+console.log(report);
+const all = bars(results);
+console.log(`${all.filter((bar) => bar.isMet).length} of ${all.length} bars met; ${options.out}`);
