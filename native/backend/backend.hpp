@@ -33,10 +33,10 @@ public:
   virtual bool client_has_gone() const = 0;
 };
 
-// A read's data in memory of the backend's, which must not change before it is given back.
+// A read's data in memory of the backend's, which stay there until they are given back.
 struct LentData {
   const uint8_t *data = nullptr;
-  void (*give_back)(void *opaque) = nullptr; // any thread
+  void (*give_back)(void *opaque) = nullptr; // any thread; nullptr: nobody waits for that
   void *opaque = nullptr;
 };
 
@@ -72,7 +72,8 @@ struct Request {
   uint16_t type;         // NBD_CMD_*
   uint16_t flags;        // NBD_CMD_FLAG_*; FUA only on commands that write
   uint8_t *data;         // length_bytes to fill for a read, to store for a write; else nullptr
-  LentData lent;       // set by the backend, before it completes a read, to be sent instead of data
+  LentData lent;       // a read's data, to be sent instead of `data`: from `lend` (then there is no
+                       // `data`), or set by the backend before it completes the request
   bool may_have_holes; // of a read: see RequestExtras::runs
   std::unique_ptr<RequestExtras> extras;
 
@@ -126,6 +127,13 @@ public:
 
   virtual const Capabilities &capabilities() const = 0;
   virtual ThreadModel thread_model() const = 0;
+
+  // Where a read's data lie, if they may be sent from there, until close; else nullptr. Returns
+  // at once; any thread.
+  virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) {
+    (void)offset, (void)length_bytes;
+    return nullptr;
+  }
 
   // May block; any thread, but no more at once than thread_model allows.
   virtual void submit(Request &request) = 0;

@@ -149,8 +149,11 @@ int CBackend::perform(Progress &progress, Operation *operation) {
     return extents(progress, operation);
   switch (request.type) {
   case wire::NBD_CMD_READ:
-    return in_pieces ? read_run(progress, operation)
-                     : read(operation, request.data, progress.piece_bytes, request.offset);
+    if (in_pieces)
+      return read_run(progress, operation);
+    if (request.lent.data != nullptr)
+      return 0;
+    return read(progress, operation, request.data, request.offset);
   case wire::NBD_CMD_WRITE:
     return write(progress, operation, request.data, progress.piece_bytes, request.offset);
   case wire::NBD_CMD_FLUSH:

@@ -22,6 +22,7 @@ public:
 
   const Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return plugin_.thread_model(); }
+  const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override;
   void submit(Request &request) override;
   void give_up_unanswered() override;
   void close() override;
@@ -64,7 +65,7 @@ private:
   // PENDING.
   static constexpr int PENDING = -1;
   template <typename Callback> int start(Operation &operation, Callback callback);
-  int read(Operation *operation, uint8_t *data, uint32_t length_bytes, uint64_t offset);
+  int read(const Progress &progress, Operation *operation, uint8_t *data, uint64_t offset);
   int write(Progress &progress, Operation *operation, const uint8_t *data, uint32_t length_bytes,
             uint64_t offset);
   int flush(Operation *operation);

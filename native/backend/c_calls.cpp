@@ -57,8 +57,20 @@ bool CBackend::native_fua(Progress &progress, bool by_async_callback, bool has_f
   return false;
 }
 
-int CBackend::read(Operation *operation, uint8_t *data, uint32_t length_bytes, uint64_t offset) {
+const uint8_t *CBackend::lend(uint64_t offset, uint32_t length_bytes) {
   const struct nbdkit_plugin &table = plugin_.table();
+  if (table.lend == nullptr)
+    return nullptr;
+  if (host::log_is_verbose())
+    host::log_debug("%s: lend count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
+                    length_bytes, offset);
+  return static_cast<const uint8_t *>(table.lend(handle_, length_bytes, offset));
+}
+
+// The next piece, of a disk at `offset`, to `data`.
+int CBackend::read(const Progress &progress, Operation *operation, uint8_t *data, uint64_t offset) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  const uint32_t length_bytes = progress.piece_bytes;
   if (host::log_is_verbose())
     host::log_debug("%s: pread count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
                     length_bytes, offset);
@@ -203,7 +215,9 @@ int CBackend::read_run(Progress &progress, Operation *operation) {
   for (const Run &run : *request.extras->runs)
     if (run.offset == offset)
       progress.piece_bytes = run.length_bytes;
-  return read(operation, request.data + progress.done_bytes, progress.piece_bytes, offset);
+  if (request.lent.data != nullptr)
+    return 0;
+  return read(progress, operation, request.data + progress.done_bytes, offset);
 }
 
 // Of a context of the plugin's own, which only an asynchronous plugin has.
@@ -236,7 +250,7 @@ int CBackend::cache_piece(Progress &progress, Operation *operation) {
     progress.scratch.reset(new (std::nothrow) uint8_t[progress.piece_bytes]);
   if (!progress.scratch)
     return ENOMEM;
-  return read(operation, progress.scratch.get(), progress.piece_bytes,
+  return read(progress, operation, progress.scratch.get(),
               progress.request->offset + progress.done_bytes);
 }
 

@@ -69,16 +69,21 @@ CPlugin::Failure CPlugin::open() {
 }
 
 // A model this server does not know is more permissive than those it knows. Only who asked for
-// the asynchronous model by our own header gets it.
+// the asynchronous model by our own header gets it and its callbacks.
 void CPlugin::read_extension() {
   max_thread_model_ = static_cast<ThreadModel>(
       std::min(table_._thread_model, static_cast<int>(ThreadModel::parallel)));
   auto init = reinterpret_cast<ExtensionInit>(library_.symbol("asyncnbd_plugin_init"));
   const struct asyncnbd_extension *extension = init != nullptr ? init() : nullptr;
-  if (extension != nullptr && extension->_thread_model >= static_cast<int>(ThreadModel::async)) {
-    max_thread_model_ = ThreadModel::async;
-    memcpy(&table_.async_pread, extension->_callbacks,
-           std::min<size_t>(extension->_callbacks_size, sizeof table_ - NBDKIT_FIELDS_BYTES));
+  if (extension != nullptr) {
+    struct nbdkit_plugin own {};
+    memcpy(&own.async_pread, extension->_callbacks,
+           std::min<size_t>(extension->_callbacks_size, sizeof own - NBDKIT_FIELDS_BYTES));
+    table_.lend = own.lend;
+    if (extension->_thread_model >= static_cast<int>(ThreadModel::async)) {
+      max_thread_model_ = ThreadModel::async;
+      memcpy(&table_.async_pread, &own.async_pread, sizeof own - NBDKIT_FIELDS_BYTES);
+    }
   }
   thread_model_ = max_thread_model_;
 }

@@ -113,6 +113,10 @@ bool Connection::execute(PendingRequest *request) {
   }
   if (may_send_holes_ && may_be_sparse(*request))
     request->may_have_holes = holes_.is_worth_asking();
+  if (request->lent.data != nullptr && !request->may_have_holes) {
+    replies_->push(request);
+    return true;
+  }
   uint64_t call = baton_.begin_call();
   if (when_full_ == WhenFull::wait && pace_.is_slow() && is_worth_another_thread())
     pass_lead_on(call);

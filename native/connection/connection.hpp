@@ -110,6 +110,9 @@ private:
   // Admission
   bool admit(uint32_t bytes) override;
   void withdraw(uint32_t bytes) override { budget_->give_back(bytes); }
+  const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override {
+    return backend_->lend(offset, length_bytes);
+  }
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }

@@ -17,6 +17,17 @@ static_assert(MAX_BUFFERS > MAX_PIECES);
 // that reads as fast as we send would keep it for ever.
 constexpr size_t TURN_BYTES = 512 << 10;
 
+// From here on it is cheaper to have the kernel refer to memory's pages than to have it copy them.
+constexpr size_t MIN_PAGES_BYTES = 32 << 10;
+
+// Memory that is the disk itself: nothing else will ever be there, so it may be referred to even
+// when the reply has left.
+bool is_worth_referring_to(const PendingRequest &request) {
+  return has_data(request) && !request.encoded && request.lent.data != nullptr &&
+         request.lent.give_back == nullptr && !request.is_borrowed &&
+         request.length_bytes >= MIN_PAGES_BYTES;
+}
+
 // What follows the header in one piece with it, or lent.
 size_t data_bytes(const PendingRequest &request) {
   return has_data(request) ? request.length_bytes : 0;
@@ -26,6 +37,8 @@ size_t reply_bytes(const PendingRequest &request) {
   return request.encoded ? request.encoded->bytes() : header_bytes(request) + data_bytes(request);
 }
 
+} // namespace
+
 // The pieces of memory to send, joined where they lie side by side.
 class Gathered {
 public:
@@ -34,7 +47,19 @@ public:
   }
   size_t count() const { return count_; }
   size_t bytes() const { return bytes_; }
+  size_t all_bytes() const { return bytes_ + pages_.iov_len; }
   const iovec *buffers() const { return buffers_; }
+
+  // Memory to be sent after the buffers, which then are not added to.
+  const iovec &pages() const { return pages_; }
+  bool is_closed() const { return pages_.iov_len > 0; }
+
+  // Like add, but of data in pages that may be referred to.
+  void add_pages(const PendingRequest &request, size_t skipped_bytes) {
+    add(request.reply, header_bytes(request), &skipped_bytes);
+    pages_ = {const_cast<uint8_t *>(request.lent.data) + skipped_bytes,
+              data_bytes(request) - skipped_bytes};
+  }
 
   // A reply without its first `skipped_bytes`.
   void add(const PendingRequest &request, size_t skipped_bytes) {
@@ -73,7 +98,10 @@ private:
   iovec buffers_[MAX_BUFFERS];
   size_t count_ = 0;
   size_t bytes_ = 0;
+  iovec pages_{};
 };
+
+namespace {
 
 void keep_borrowed(PendingRequest *chain) {
   for (PendingRequest *request = chain; request != nullptr; request = request->next) {
@@ -154,23 +182,40 @@ void ReplyQueue::take_pushed() {
   last_unsent_ = newest;
 }
 
+// Returns the number of bytes, or a negative errno.
+ssize_t ReplyQueue::send_gathered(const Gathered &gathered, bool may_block) {
+  ssize_t sent = 0;
+  if (gathered.count() > 0) {
+    sent = transport_.send(gathered.buffers(), gathered.count(), may_block, gathered.is_closed());
+    if (sent < static_cast<ssize_t>(gathered.bytes()) || !gathered.is_closed())
+      return sent;
+  }
+  const auto *data = static_cast<const uint8_t *>(gathered.pages().iov_base);
+  const ssize_t more = transport_.send_pages(data, gathered.pages().iov_len);
+  return more < 0 ? more : sent + more;
+}
+
 // False if replies are left for later.
 bool ReplyQueue::send_queued(WhenFull when_full) {
   const bool may_block = when_full == WhenFull::wait;
   size_t turn_bytes = may_block ? SIZE_MAX : TURN_BYTES;
   take_pushed();
   while (unsent_ != nullptr) {
+    const bool may_refer = may_block && transport_.can_send_pages();
     Gathered gathered;
-    for (PendingRequest *request = unsent_;
-         request != nullptr && gathered.has_room_for(*request) && gathered.bytes() < turn_bytes;
+    for (PendingRequest *request = unsent_; request != nullptr && gathered.has_room_for(*request) &&
+                                            gathered.bytes() < turn_bytes && !gathered.is_closed();
          request = request->next) {
       const bool begun = request == unsent_ && sent_bytes_ > 0;
       if (!begun && !request->encoded)
         encode_header(*request);
-      gathered.add(*request, begun ? sent_bytes_ : 0);
+      if (may_refer && is_worth_referring_to(*request))
+        gathered.add_pages(*request, begun ? sent_bytes_ : 0);
+      else
+        gathered.add(*request, begun ? sent_bytes_ : 0);
     }
-    ssize_t sent = broken_ ? static_cast<ssize_t>(gathered.bytes())
-                           : transport_.send(gathered.buffers(), gathered.count(), may_block);
+    const ssize_t sent =
+        broken_ ? static_cast<ssize_t>(gathered.all_bytes()) : send_gathered(gathered, may_block);
     if (sent == -EAGAIN)
       return false;
     if (sent < 0) {

@@ -11,6 +11,8 @@
 
 namespace asyncnbd::connection {
 
+class Gathered;
+
 class ReplyListener {
 public:
   virtual ~ReplyListener() = default;
@@ -53,6 +55,7 @@ private:
   void send_while_asked(WhenFull when_full);
   void stop_sending(WhenFull when_full);
   bool send_queued(WhenFull when_full);
+  ssize_t send_gathered(const Gathered &gathered, bool may_block);
   void take_pushed();
   void drop_sent(size_t bytes);
 

@@ -86,18 +86,20 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   request->flags = header.flags;
   request->error = check_request(header, style_, facts_);
 
-  request->charged_bytes = REQUEST_BYTES;
-  const bool has_data = header.type == wire::NBD_CMD_READ || header.type == wire::NBD_CMD_WRITE;
-  if (request->error == 0 && has_data)
-    request->charged_bytes += static_cast<uint32_t>(header.length_bytes);
+  const bool reads = request->error == 0 && header.type == wire::NBD_CMD_READ;
+  const bool writes = request->error == 0 && header.type == wire::NBD_CMD_WRITE;
+  const auto data_bytes = static_cast<uint32_t>(reads || writes ? header.length_bytes : 0);
+  if (reads)
+    request->lent.data = admission_.lend(header.offset, data_bytes);
+  const bool is_lent = request->lent.data != nullptr;
+  request->charged_bytes = REQUEST_BYTES + (is_lent ? 0 : data_bytes);
   if (!admission_.admit(request->charged_bytes)) {
     request->charged_bytes = 0;
     recycle(request, request);
     return nullptr;
   }
 
-  bool reads = request->error == 0 && header.type == wire::NBD_CMD_READ;
-  bool placed = place_reply(request, reads ? static_cast<uint32_t>(header.length_bytes) : 0);
+  bool placed = place_reply(request, reads && !is_lent ? data_bytes : 0);
   if (!placed && reads) {
     request->error = ENOMEM;
     placed = place_reply(request, 0);

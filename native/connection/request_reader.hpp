@@ -15,7 +15,7 @@
 
 namespace asyncnbd::connection {
 
-// Says when there is memory for another request.
+// Says where the data of requests may be, and when there is memory for another one.
 class Admission {
 public:
   virtual ~Admission() = default;
@@ -23,6 +23,8 @@ public:
   virtual bool admit(uint32_t bytes) = 0;
   // There will be no such request after all.
   virtual void withdraw(uint32_t bytes) = 0;
+  // See backend::Backend.
+  virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) = 0;
 };
 
 // Belongs to whoever leads the connection; only recycle is for other threads.

@@ -146,7 +146,8 @@ struct nbdkit_plugin {
   /* Sizes in bytes; all 0 for "nothing to say". */
   int (*block_size) (void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum);
 
-  /* ---- asyncnbd's own, past what nbdkit reads: called with THREAD_MODEL ASYNC only ----------
+  /* ---- asyncnbd's own, past what nbdkit reads: but for the last one, called with THREAD_MODEL
+   * ASYNC only --------------------------------------------------------------------------------
    *
    * Each starts a request and returns at once. 0: the plugin will call one of the
    * nbdkit_async_reply functions with this conn and reqid, once, from any thread, perhaps before
@@ -182,6 +183,12 @@ struct nbdkit_plugin {
   int (*async_block_status) (void *conn, uint64_t reqid, void *handle, uint32_t context,
                              uint32_t count, uint64_t offset, uint32_t flags,
                              struct nbdkit_extents *extents);
+
+  /* With any thread model: where the count bytes of the disk at offset lie in memory of the
+   * plugin's. Then they are sent from there, uncopied, and pread is not called. They must stay
+   * readable until close; what is written to them before the reply has left may be sent or not.
+   * NULL: pread is called. Returns at once; any number of calls may run, beside others. */
+  const void *(*lend) (void *handle, uint32_t count, uint64_t offset);
 };
 
 /* The errno that the callback which is about to fail wants its client to see. */

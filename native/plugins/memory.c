@@ -1,9 +1,12 @@
 /* A disk in memory of up to 2^63-1 bytes, which takes only as much memory as was written.
  *
- * The disk is divided into chunks of 1 MiB. A chunk gets its place in the address space when it
+ * The disk is divided into chunks of 2 MiB. A chunk gets its place in the address space when it
  * is first written and keeps it until the plugin is unloaded; the kernel gives memory to the
  * pages of it that are written, and takes it back when they are trimmed. So readers need no
  * lock: what they find through the tree below stays mapped, whatever others do meanwhile.
+ *
+ * A chunk all of whose pages have been written becomes one huge page, which is quicker to find
+ * and to refer to; before that it would be a waste, as one written byte would cost 2 MiB.
  */
 
 #include <errno.h>
@@ -20,23 +23,46 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-#define CHUNK_BITS 20
+#define CHUNK_BITS 21 /* that of a huge page */
 #define CHUNK_BYTES (UINT64_C(1) << CHUNK_BITS)
 #define PAGE_BYTES UINT64_C(4096) /* or a multiple of the system's page: see release_pages */
-#define ARENA_CHUNKS 1024
+#define CHUNK_PAGES (CHUNK_BYTES / PAGE_BYTES)
+/* What extents tell apart: smaller ones would be very many. */
+#define GRAIN_PAGES 8
+#define GRAIN_BYTES (GRAIN_PAGES * PAGE_BYTES)
+#define ARENA_CHUNKS 512
+#define ARENA_BYTES ((ARENA_CHUNKS + 1) * CHUNK_BYTES) /* one for the alignment */
 
-/* A tree of three levels leads from an offset to its chunk: 15 + 14 + 14 bits. */
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* from Linux 6.1 on; others refuse it */
+#endif
+/* Each may be an island of its own in the list of the process's mappings, which is limited. */
+#define MAX_HUGE_CHUNKS 16384
+/* After so many failures the system has none to give. */
+#define MAX_HUGE_FAILURES 16
+
+/* A tree of three levels leads from an offset to its chunk: 14 + 14 + 14 bits. */
 #define LEAF_BITS 14
 #define MIDDLE_BITS 14
-#define TOP_BITS 15
+#define TOP_BITS 14
 #define LEAF_ENTRIES (1u << LEAF_BITS)
 #define MIDDLE_ENTRIES (1u << MIDDLE_BITS)
 #define TOP_ENTRIES (1u << TOP_BITS)
 
-typedef _Atomic(uint8_t *) chunk_pointer;
+#define WORD_PAGES 64
+
+/* Which pages were written since they were trimmed: a bit is set after the write and cleared
+ * before the trim, so that one which is not set is a page of zeroes, or a write not yet replied to.
+ */
+struct chunk {
+  _Atomic(uint8_t *) memory;
+  _Atomic uint64_t written[CHUNK_PAGES / WORD_PAGES];
+  atomic_uint written_pages;
+  atomic_bool is_huge;
+};
 
 struct leaf {
-  chunk_pointer chunks[LEAF_ENTRIES];
+  struct chunk chunks[LEAF_ENTRIES];
 };
 
 struct middle {
@@ -50,31 +76,35 @@ static int64_t size_bytes = -1;
 /* Address space for chunks, handed out one after the other. */
 struct arena {
   struct arena *previous;
-  uint8_t *base;
+  uint8_t *space; /* ARENA_BYTES */
+  uint8_t *base;  /* of the first chunk in it */
   unsigned used_chunks;
 };
 
 static pthread_mutex_t arena_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct arena *newest_arena;
 
+static atomic_uint huge_chunks;
+static atomic_uint huge_failures; /* one after the other */
+
 static struct arena *new_arena(void) {
   struct arena *arena = malloc(sizeof *arena);
   if (arena == NULL)
     return NULL;
-  void *base = mmap(NULL, ARENA_CHUNKS * CHUNK_BYTES, PROT_READ | PROT_WRITE,
-                    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (base == MAP_FAILED) {
+  uint8_t *space = mmap(NULL, ARENA_BYTES, PROT_READ | PROT_WRITE,
+                        MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (space == MAP_FAILED) {
     free(arena);
     return NULL;
   }
-  /* A huge page would make one written byte cost 2 MiB. */
-  madvise(base, ARENA_CHUNKS * CHUNK_BYTES, MADV_NOHUGEPAGE);
-  *arena = (struct arena){.previous = newest_arena, .base = base};
+  madvise(space, ARENA_BYTES, MADV_NOHUGEPAGE);
+  uint8_t *base = (uint8_t *)(((uintptr_t)space + CHUNK_BYTES - 1) & ~(CHUNK_BYTES - 1));
+  *arena = (struct arena){.previous = newest_arena, .space = space, .base = base};
   return arena;
 }
 
 /* Call with arena_lock held; NULL if memory is short. */
-static uint8_t *new_chunk(void) {
+static uint8_t *new_memory(void) {
   if (newest_arena == NULL || newest_arena->used_chunks == ARENA_CHUNKS) {
     struct arena *arena = new_arena();
     if (arena == NULL)
@@ -84,8 +114,8 @@ static uint8_t *new_chunk(void) {
   return newest_arena->base + newest_arena->used_chunks++ * CHUNK_BYTES;
 }
 
-/* The place of the chunk's pointer in the tree; NULL if that part of the tree does not exist. */
-static chunk_pointer *find_slot(uint64_t chunk_number) {
+/* The place of a chunk in the tree; NULL if that part of the tree does not exist. */
+static struct chunk *find_place(uint64_t chunk_number) {
   struct middle *middle =
       atomic_load_explicit(&top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)], memory_order_acquire);
   if (middle == NULL)
@@ -96,14 +126,14 @@ static chunk_pointer *find_slot(uint64_t chunk_number) {
 }
 
 /* The same, making what is missing; call with arena_lock held. NULL if memory is short. */
-static chunk_pointer *make_slot(uint64_t chunk_number) {
+static struct chunk *make_place(uint64_t chunk_number) {
   _Atomic(struct middle *) *middle_slot = &top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)];
   struct middle *middle = atomic_load_explicit(middle_slot, memory_order_relaxed);
   if (middle == NULL) {
     middle = calloc(1, sizeof *middle);
     if (middle == NULL)
       return NULL;
-    /* Release pairs with the acquire in find_slot: a reader sees the node empty, not wild. */
+    /* Release pairs with the acquire in find_place: a reader sees the node empty, not wild. */
     atomic_store_explicit(middle_slot, middle, memory_order_release);
   }
   _Atomic(struct leaf *) *leaf_slot = &middle->leaves[(chunk_number >> LEAF_BITS) % MIDDLE_ENTRIES];
@@ -118,27 +148,92 @@ static chunk_pointer *make_slot(uint64_t chunk_number) {
 }
 
 /* The chunk that holds `offset`, NULL if nothing was ever written there. */
-static uint8_t *find_chunk(uint64_t offset) {
-  chunk_pointer *slot = find_slot(offset >> CHUNK_BITS);
-  return slot == NULL ? NULL : atomic_load_explicit(slot, memory_order_acquire);
+static struct chunk *find_chunk(uint64_t offset) {
+  struct chunk *chunk = find_place(offset >> CHUNK_BITS);
+  return chunk != NULL && atomic_load_explicit(&chunk->memory, memory_order_acquire) != NULL ? chunk
+                                                                                             : NULL;
 }
 
 /* The same, making it if need be; NULL if memory is short. */
-static uint8_t *make_chunk(uint64_t offset) {
-  uint8_t *chunk = find_chunk(offset);
+static struct chunk *make_chunk(uint64_t offset) {
+  struct chunk *chunk = find_chunk(offset);
   if (chunk != NULL)
     return chunk;
   pthread_mutex_lock(&arena_lock);
-  chunk_pointer *slot = make_slot(offset >> CHUNK_BITS);
-  if (slot != NULL) {
-    chunk = atomic_load_explicit(slot, memory_order_relaxed); /* another thread was faster? */
-    if (chunk == NULL) {
-      chunk = new_chunk();
-      atomic_store_explicit(slot, chunk, memory_order_release);
-    }
+  chunk = make_place(offset >> CHUNK_BITS);
+  /* Or another thread was faster. */
+  if (chunk != NULL && atomic_load_explicit(&chunk->memory, memory_order_relaxed) == NULL) {
+    uint8_t *memory = new_memory();
+    if (memory == NULL)
+      chunk = NULL;
+    else
+      atomic_store_explicit(&chunk->memory, memory, memory_order_release);
   }
   pthread_mutex_unlock(&arena_lock);
   return chunk;
+}
+
+/* Of a chunk that has been found. */
+static uint8_t *memory_of(const struct chunk *chunk) {
+  return atomic_load_explicit(&chunk->memory, memory_order_relaxed);
+}
+
+/* All of it has been written, or is about to be. */
+static void make_huge(struct chunk *chunk) {
+  if (atomic_load(&huge_failures) >= MAX_HUGE_FAILURES ||
+      atomic_load(&huge_chunks) >= MAX_HUGE_CHUNKS || atomic_exchange(&chunk->is_huge, true))
+    return;
+  atomic_fetch_add(&huge_chunks, 1);
+  uint8_t *memory = memory_of(chunk);
+  if (madvise(memory, CHUNK_BYTES, MADV_HUGEPAGE) == 0 &&
+      (atomic_load(&chunk->written_pages) == 0 || madvise(memory, CHUNK_BYTES, MADV_COLLAPSE) == 0))
+    atomic_store(&huge_failures, 0);
+  else
+    atomic_fetch_add(&huge_failures, 1);
+}
+
+/* Part of it is to be trimmed: what is written there next must not bring all of it back. */
+static void make_small(struct chunk *chunk) {
+  if (!atomic_load(&chunk->is_huge) || !atomic_exchange(&chunk->is_huge, false))
+    return;
+  atomic_fetch_sub(&huge_chunks, 1);
+  madvise(memory_of(chunk), CHUNK_BYTES, MADV_NOHUGEPAGE);
+}
+
+/* A mask of the pages [first, end) of the chunk, as far as they are in its word-th word. */
+static uint64_t page_mask(unsigned word, unsigned first, unsigned end) {
+  const unsigned word_first = word * WORD_PAGES;
+  const unsigned from = first > word_first ? first - word_first : 0;
+  const unsigned to = end < word_first + WORD_PAGES ? end - word_first : WORD_PAGES;
+  const uint64_t below_to = to == WORD_PAGES ? UINT64_MAX : (UINT64_C(1) << to) - 1;
+  return below_to & ~((UINT64_C(1) << from) - 1);
+}
+
+/* After [begin, begin + length) of it was written. */
+static void mark_written(struct chunk *chunk, uint64_t begin, uint64_t length) {
+  const unsigned first = (unsigned)(begin / PAGE_BYTES);
+  const unsigned end = (unsigned)((begin + length + PAGE_BYTES - 1) / PAGE_BYTES);
+  unsigned added = 0;
+  for (unsigned word = first / WORD_PAGES; word * WORD_PAGES < end; word++) {
+    const uint64_t mask = page_mask(word, first, end);
+    if ((atomic_load(&chunk->written[word]) & mask) == mask)
+      continue;
+    const uint64_t before = atomic_fetch_or(&chunk->written[word], mask);
+    added += (unsigned)__builtin_popcountll(mask & ~before);
+  }
+  if (added > 0 && atomic_fetch_add(&chunk->written_pages, added) + added == CHUNK_PAGES)
+    make_huge(chunk);
+}
+
+/* Before its pages [first, end) are trimmed. */
+static void mark_trimmed(struct chunk *chunk, unsigned first, unsigned end) {
+  unsigned removed = 0;
+  for (unsigned word = first / WORD_PAGES; word * WORD_PAGES < end; word++) {
+    const uint64_t mask = page_mask(word, first, end);
+    const uint64_t before = atomic_fetch_and(&chunk->written[word], ~mask);
+    removed += (unsigned)__builtin_popcountll(before & mask);
+  }
+  atomic_fetch_sub(&chunk->written_pages, removed);
 }
 
 /* How much of [offset, offset + count) lies in one chunk. */
@@ -146,6 +241,9 @@ static uint32_t piece_in_chunk(uint64_t offset, uint32_t count) {
   uint64_t left = CHUNK_BYTES - offset % CHUNK_BYTES;
   return count < left ? count : (uint32_t)left;
 }
+
+/* What was never written reads from here, CHUNK_BYTES at most. */
+static uint8_t *zeroes;
 
 static int memory_config(const char *key, const char *value) {
   if (strcmp(key, "size") == 0) {
@@ -184,10 +282,12 @@ static void memory_unload(void) {
   free_tree();
   while (newest_arena != NULL) {
     struct arena *previous = newest_arena->previous;
-    munmap(newest_arena->base, ARENA_CHUNKS * CHUNK_BYTES);
+    munmap(newest_arena->space, ARENA_BYTES);
     free(newest_arena);
     newest_arena = previous;
   }
+  if (zeroes != NULL && zeroes != MAP_FAILED)
+    munmap(zeroes, CHUNK_BYTES);
 }
 
 static void *memory_open(int readonly) {
@@ -223,14 +323,43 @@ static int memory_can_fast_zero(void *handle) {
   return 1;
 }
 
+static int memory_get_ready(void) {
+  zeroes = mmap(NULL, CHUNK_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (zeroes != MAP_FAILED)
+    return 0;
+  nbdkit_error("no memory for zeroes: %m");
+  return -1;
+}
+
+/* Chunks that were made one after the other lie side by side. */
+static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
+  (void)handle;
+  const uint64_t in_chunk = offset % CHUNK_BYTES;
+  const struct chunk *chunk = find_chunk(offset);
+  if (in_chunk + count <= CHUNK_BYTES)
+    return (chunk != NULL ? memory_of(chunk) : zeroes) + in_chunk;
+  if (chunk == NULL)
+    return NULL;
+  const uint8_t *first = memory_of(chunk);
+  const uint8_t *due = first;
+  const uint64_t end = offset + count;
+  for (uint64_t next = offset - in_chunk + CHUNK_BYTES; next < end; next += CHUNK_BYTES) {
+    chunk = find_chunk(next);
+    due += CHUNK_BYTES;
+    if (chunk == NULL || memory_of(chunk) != due)
+      return NULL;
+  }
+  return first + in_chunk;
+}
+
 static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
   (void)handle, (void)flags;
   uint8_t *to = buf;
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
-    const uint8_t *chunk = find_chunk(offset);
+    const struct chunk *chunk = find_chunk(offset);
     if (chunk != NULL)
-      memcpy(to, chunk + offset % CHUNK_BYTES, piece);
+      memcpy(to, memory_of(chunk) + offset % CHUNK_BYTES, piece);
     else
       memset(to, 0, piece);
     to += piece;
@@ -246,13 +375,17 @@ static int memory_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
   const uint8_t *from = buf;
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
-    uint8_t *chunk = make_chunk(offset);
+    struct chunk *chunk = make_chunk(offset);
     if (chunk == NULL) {
       nbdkit_error("no memory for the data at offset %" PRIu64, offset);
       errno = ENOSPC;
       return -1;
     }
-    memcpy(chunk + offset % CHUNK_BYTES, from, piece);
+    /* Who writes so much at once goes on: better made huge than grown. */
+    if (piece >= CHUNK_BYTES / 2 && atomic_load(&chunk->written_pages) == 0)
+      make_huge(chunk);
+    memcpy(memory_of(chunk) + offset % CHUNK_BYTES, from, piece);
+    mark_written(chunk, offset % CHUNK_BYTES, piece);
     from += piece;
     offset += piece;
     count -= piece;
@@ -265,28 +398,32 @@ static int memory_flush(void *handle, uint32_t flags) {
   return 0;
 }
 
-/* Zeroes part of a chunk, giving back whole pages. */
-static void release_pages(uint8_t *begin, uint64_t length) {
-  uint8_t *end = begin + length;
-  uint8_t *first_page = (uint8_t *)(((uintptr_t)begin + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1));
-  uint8_t *pages_end = (uint8_t *)((uintptr_t)end & ~(PAGE_BYTES - 1));
-  /* The kernel refuses where its pages are larger than ours: then zero by hand. */
-  if (first_page >= pages_end ||
-      madvise(first_page, (size_t)(pages_end - first_page), MADV_DONTNEED) != 0) {
-    memset(begin, 0, length);
+/* Zeroes [begin, begin + length) of a chunk, giving back whole pages. */
+static void release_pages(struct chunk *chunk, uint64_t begin, uint64_t length) {
+  uint8_t *memory = memory_of(chunk);
+  const uint64_t end = begin + length;
+  const uint64_t pages_begin = (begin + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+  const uint64_t pages_end = end / PAGE_BYTES * PAGE_BYTES;
+  if (pages_begin >= pages_end) {
+    memset(memory + begin, 0, length);
     return;
   }
-  memset(begin, 0, (size_t)(first_page - begin));
-  memset(pages_end, 0, (size_t)(end - pages_end));
+  make_small(chunk);
+  mark_trimmed(chunk, (unsigned)(pages_begin / PAGE_BYTES), (unsigned)(pages_end / PAGE_BYTES));
+  /* The kernel refuses where its pages are larger than ours: then zero by hand. */
+  if (madvise(memory + pages_begin, pages_end - pages_begin, MADV_DONTNEED) != 0)
+    memset(memory + pages_begin, 0, pages_end - pages_begin);
+  memset(memory + begin, 0, pages_begin - begin);
+  memset(memory + pages_end, 0, end - pages_end);
 }
 
 static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags) {
   (void)handle, (void)flags;
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
-    uint8_t *chunk = find_chunk(offset);
+    struct chunk *chunk = find_chunk(offset);
     if (chunk != NULL)
-      release_pages(chunk + offset % CHUNK_BYTES, piece);
+      release_pages(chunk, offset % CHUNK_BYTES, piece);
     offset += piece;
     count -= piece;
   }
@@ -299,20 +436,35 @@ static int memory_zero(void *handle, uint32_t count, uint64_t offset, uint32_t f
   return memory_trim(handle, count, offset, flags);
 }
 
+/* Whether any page of the grain at `offset` was written. */
+static bool is_written(uint64_t offset) {
+  const struct chunk *chunk = find_chunk(offset);
+  if (chunk == NULL)
+    return false;
+  const unsigned page = (unsigned)(offset % CHUNK_BYTES / PAGE_BYTES);
+  const uint64_t word = atomic_load(&chunk->written[page / WORD_PAGES]);
+  const uint64_t grain = (UINT64_C(1) << GRAIN_PAGES) - 1;
+  return (word >> (page % WORD_PAGES / GRAIN_PAGES * GRAIN_PAGES) & grain) != 0;
+}
+
 static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
                           struct nbdkit_extents *extents) {
   (void)handle;
   const uint64_t size = (uint64_t)size_bytes;
   const uint64_t end = offset + count < size ? offset + count : size;
   while (offset < end) {
-    const uint64_t chunk_end = offset - offset % CHUNK_BYTES + CHUNK_BYTES;
-    const uint64_t extent_end = chunk_end < size ? chunk_end : size;
-    const uint32_t type = find_chunk(offset) != NULL ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
-    if (nbdkit_add_extent(extents, offset, extent_end - offset, type) == -1)
+    const uint64_t begin = offset;
+    const bool is_data = is_written(offset);
+    do {
+      const uint64_t step = find_chunk(offset) == NULL ? CHUNK_BYTES : GRAIN_BYTES;
+      offset += step - offset % step;
+    } while (offset < end && is_written(offset) == is_data);
+    const uint64_t length = (offset < size ? offset : size) - begin;
+    const uint32_t type = is_data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
+    if (nbdkit_add_extent(extents, begin, length, type) == -1)
       return -1;
     if ((flags & NBDKIT_FLAG_REQ_ONE) != 0)
       return 0;
-    offset = extent_end;
   }
   return 0;
 }
@@ -327,6 +479,7 @@ static struct nbdkit_plugin plugin = {
     .config_complete = memory_config_complete,
     .config_help = "size=<SIZE>             (required) Size of the disk, up to 2^63-1 bytes.",
     .magic_config_key = "size",
+    .get_ready = memory_get_ready,
     .open = memory_open,
     .get_size = memory_get_size,
     .can_multi_conn = memory_can_multi_conn,
@@ -339,6 +492,7 @@ static struct nbdkit_plugin plugin = {
     .trim = memory_trim,
     .zero = memory_zero,
     .extents = memory_extents,
+    .lend = memory_lend,
     .errno_is_preserved = 1,
 };
 

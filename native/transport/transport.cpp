@@ -10,6 +10,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "transport/page_pipe.hpp"
+
 namespace asyncnbd::transport {
 
 namespace {
@@ -103,19 +105,34 @@ bool Transport::wait_writable() {
   return poll(ends, 2, -1) >= 0 || errno == EINTR;
 }
 
-ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block) {
+ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block, bool more) {
   return secure_ ? secure_->send(*this, buffers, count, may_block)
-                 : send_raw(buffers, count, may_block);
+                 : send_with(buffers, count, may_block, more ? MSG_MORE : 0);
+}
+
+ssize_t Transport::send_pages(const uint8_t *data, size_t length_bytes) {
+  thread_local PagePipe pipe;
+  if (can_send_pages() && !is_aborted()) {
+    const ssize_t sent = pipe.send(out_fd_, data, length_bytes);
+    if (sent != -ENOTSUP)
+      return sent;
+  }
+  const iovec buffer{const_cast<uint8_t *>(data), length_bytes};
+  return send(&buffer, 1, true);
 }
 
 ssize_t Transport::send_raw(const iovec *buffers, size_t count, bool may_block) {
+  return send_with(buffers, count, may_block, 0);
+}
+
+ssize_t Transport::send_with(const iovec *buffers, size_t count, bool may_block, int more) {
   for (;;) {
     if (is_aborted())
       return -ECONNABORTED;
     msghdr message{};
     message.msg_iov = const_cast<iovec *>(buffers);
     message.msg_iovlen = count;
-    const int flags = MSG_NOSIGNAL | (may_block ? 0 : MSG_DONTWAIT);
+    const int flags = MSG_NOSIGNAL | more | (may_block ? 0 : MSG_DONTWAIT);
     ssize_t sent = is_socket_ ? sendmsg(out_fd_, &message, flags)
                               : writev(out_fd_, buffers, static_cast<int>(count));
     if (sent >= 0)

@@ -48,10 +48,15 @@ public:
   // Ends a wait, the present one or else the next. Any thread.
   void wake();
 
-  // Sends what it can of the buffers at once. `may_block`: waits until that is something.
-  // Returns the number of bytes, -EAGAIN if there is no room and it may not wait, or another
-  // negative errno. One thread at a time; concurrent with receive.
-  ssize_t send(const iovec *buffers, size_t count, bool may_block);
+  // Sends what it can of the buffers at once. `may_block`: waits until that is something. `more`:
+  // the next send follows at once. Returns the number of bytes, -EAGAIN if there is no room and
+  // it may not wait, or another negative errno. One thread at a time; concurrent with receive.
+  ssize_t send(const iovec *buffers, size_t count, bool may_block, bool more = false);
+
+  // Sends memory from where it lies, uncopied (see PagePipe), and waits until it is sent; as send
+  // does where that cannot be.
+  ssize_t send_pages(const uint8_t *data, size_t length_bytes);
+  bool can_send_pages() const { return is_socket_ && !secure_; }
 
   // Makes every receive, wait and send fail soon, now and later. Any thread.
   void abort();
@@ -65,6 +70,7 @@ public:
 private:
   ssize_t receive_raw(void *data, size_t capacity_bytes) override;
   ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) override;
+  ssize_t send_with(const iovec *buffers, size_t count, bool may_block, int more);
   bool wait_writable();
   void drain();
 

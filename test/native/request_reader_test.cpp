@@ -33,6 +33,7 @@ struct Charging final : connection::Admission {
     return is_open;
   }
   void withdraw(uint32_t bytes) override { charged_bytes -= bytes; }
+  const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
 };
 
 struct Reading final : connection::ReplyListener {

@@ -1,0 +1,105 @@
+// Plugins that lend their memory: what clients read is what lies there, however it is sent.
+
+import { describe, expect, test } from "vitest";
+import { apply, buildLoad } from "../../bench/support/load.mjs";
+import { runOk } from "../support/command.js";
+import { MIB } from "../support/fixtures.js";
+import { startServer, testPlugin } from "../support/server.js";
+import { StrictClient, type Style } from "../support/strict-client.js";
+
+const BLOCK = 4096;
+const COPIED = 0x80;
+
+/** What the plugin lender has from `offset` on. */
+function expected(offset: number, length: number): Buffer {
+  const data = Buffer.alloc(length);
+  const copied = offset + length > 3 * MIB ? COPIED : 0;
+  for (let i = 0; i < length; i++) {
+    const at = offset + i;
+    const byte = Math.floor(at / MIB) === 1 ? 0 : Math.floor(at / BLOCK) & 0x7f;
+    data[i] = byte | copied;
+  }
+  return data;
+}
+
+function unmark(data: Buffer): void {
+  for (let i = 0; i < data.length; i++) data[i] = (data[i] as number) & ~COPIED;
+}
+
+/** Small and large ones, in pages and out of them, lent and copied, with a hole in the middle. */
+const RANGES: [offset: number, length: number][] = [
+  [0, 1],
+  [4095, 2],
+  [5 * BLOCK, BLOCK],
+  [3, 32 << 10],
+  [BLOCK, 128 << 10],
+  [777, 600_000],
+  [MIB - BLOCK, 2 * BLOCK],
+  [MIB - 65_536, MIB + 131_072],
+  [MIB, MIB],
+  [0, 3 * MIB],
+  [3 * MIB - 1, 1],
+  [3 * MIB - 1, 2],
+  [0, 4 * MIB],
+];
+
+describe.each<Style>(["simple", "structured", "extended"])("%s replies", (style) => {
+  test.each(["parallel", "serialize"])("of a plugin that is %s", async (model) => {
+    const server = await startServer([testPlugin("lender"), `model=${model}`]);
+    const client = await StrictClient.connect(server.socket, { style });
+    const requests = RANGES.map(([offset, length]) => ({
+      ...{ type: 0, offset: BigInt(offset), length },
+    }));
+    const replies = await client.requests(...requests);
+    for (const [i, [offset, length]] of RANGES.entries()) {
+      expect(replies[i]?.error).toBe(0);
+      const data = replies[i]?.data as Buffer;
+      const due = expected(offset, length);
+      // Holes have no data, so neither the mark of a copy.
+      if (style !== "simple" && offset + length > 3 * MIB) [data, due].forEach(unmark);
+      expect(data.equals(due), `${length} bytes at ${offset}`).toBe(true);
+    }
+    await client.disconnect();
+    await server.stop();
+  });
+});
+
+test("a client that goes in the middle of a large reply disturbs nobody", async () => {
+  buildLoad();
+  const server = await startServer(["memory", "64M"]);
+  const load = { bytes: 4 * MIB, depth: 8, connections: 4 };
+  await apply(server.socket, { ...load, readPercent: 0, sequential: true, count: 64 });
+  const verified = apply(server.socket, {
+    bytes: MIB,
+    depth: 4,
+    verify: true,
+    readPercent: 60,
+    seconds: 2,
+  });
+  for (let i = 0; i < 20; i++) await apply(server.socket, { ...load, count: 9 });
+  expect((await verified).verified).toBeGreaterThan(0);
+  await server.stop();
+});
+
+test("memory that is trimmed while it is sent stays readable", async () => {
+  const server = await startServer(["memory", "64M"]);
+  const script = `
+import nbd, threading
+h = nbd.NBD(); h.connect_uri("${server.uri}")
+t = nbd.NBD(); t.connect_uri("${server.uri}")
+data = b"\\x5a" * (4 << 20)
+for i in range(16): h.pwrite(data, i << 22)
+for round in range(20):
+    buffers = [nbd.Buffer(4 << 20) for _ in range(16)]
+    cookies = [h.aio_pread(b, i << 22) for i, b in enumerate(buffers)]
+    for i in range(16): t.zero(4 << 20, i << 22)
+    while h.aio_in_flight() > 0: h.poll(-1)
+    for c in cookies: assert h.aio_command_completed(c)
+    for b in buffers:
+        assert set(b.to_bytearray()) <= {0, 0x5a}
+    for i in range(16): h.pwrite(data, i << 22)
+assert h.pread(4 << 20, 0) == data
+`;
+  await runOk(["/usr/bin/python3", "-c", script]);
+  await server.stop();
+});
