@@ -381,8 +381,7 @@ static int memory_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
       errno = ENOSPC;
       return -1;
     }
-    /* Who writes so much at once goes on: better made huge than grown. */
-    if (piece >= CHUNK_BYTES / 2 && atomic_load(&chunk->written_pages) == 0)
+    if (piece == CHUNK_BYTES && atomic_load(&chunk->written_pages) == 0)
       make_huge(chunk);
     memcpy(memory_of(chunk) + offset % CHUNK_BYTES, from, piece);
     mark_written(chunk, offset % CHUNK_BYTES, piece);

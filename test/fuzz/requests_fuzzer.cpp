@@ -176,6 +176,7 @@ private:
     return true;
   }
   void withdraw(uint32_t bytes) override { admitted_bytes_ -= bytes; }
+  const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
   // connection::ReplyListener
   void on_sent(PendingRequest *first, uint32_t) override {
     PendingRequest *last = first;
