@@ -6,7 +6,7 @@ import { fileURLToPath } from "node:url";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import type { Addon } from "./types.js";
 
-/** The package's folder: this file is in src/addon/ or dist/addon/. */
+/** The package's folder: this file is in src/addon/, or part of one in dist/chunks/. */
 export const packageDirectory = fileURLToPath(new URL("../../", import.meta.url));
 
 /** The folder of nbdkit-plugin.h, for compilers: `cc -I"$(node -p …)"`. */

@@ -2,7 +2,9 @@
 // spread; worker.ts is what runs on such a thread.
 
 import { once } from "node:events";
+import { join } from "node:path";
 import { Worker } from "node:worker_threads";
+import { packageDirectory } from "../addon/load.js";
 import type { PluginAbout, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { Plugin } from "../plugins/script/definition.js";
@@ -10,6 +12,9 @@ import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
 import type { Served } from "./open.js";
 import type { ServerSettings } from "./server.js";
 import { NO_REQUESTS, type ServedClient } from "./session.js";
+
+/** The compiled one, wherever this is: a worker can run nothing else. */
+const workerPath = join(packageDirectory, "dist", "server", "worker.js");
 
 /** The steps of a plugin's life that a worker is asked for, with their results. */
 export interface WorkerSteps {
@@ -49,7 +54,7 @@ class PluginThread {
   #hasExited = false;
 
   constructor(workerData: Served) {
-    this.#worker = new Worker(new URL("./worker.js", import.meta.url), { workerData });
+    this.#worker = new Worker(workerPath, { workerData });
     this.#worker.on("message", (message: FromWorker) => this.#receive(message));
     // As if the plugin were on the main thread: what it does not catch ends the process.
     this.#worker.on("error", (error) => {
