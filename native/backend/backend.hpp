@@ -135,6 +135,14 @@ public:
     return nullptr;
   }
 
+  // Where a write's data may be received, to be submitted from there; nullptr: anywhere. `unplace`
+  // if they will not be submitted after all. Return at once; any thread.
+  virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) {
+    (void)offset, (void)length_bytes;
+    return nullptr;
+  }
+  virtual void unplace(uint64_t offset, uint32_t length_bytes) { (void)offset, (void)length_bytes; }
+
   // May block; any thread, but no more at once than thread_model allows.
   virtual void submit(Request &request) = 0;
 

@@ -23,6 +23,8 @@ public:
   const Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return plugin_.thread_model(); }
   const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override;
+  uint8_t *place(uint64_t offset, uint32_t length_bytes) override;
+  void unplace(uint64_t offset, uint32_t length_bytes) override;
   void submit(Request &request) override;
   void give_up_unanswered() override;
   void close() override;

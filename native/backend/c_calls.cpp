@@ -67,6 +67,23 @@ const uint8_t *CBackend::lend(uint64_t offset, uint32_t length_bytes) {
   return static_cast<const uint8_t *>(table.lend(handle_, length_bytes, offset));
 }
 
+uint8_t *CBackend::place(uint64_t offset, uint32_t length_bytes) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  if (table.place == nullptr)
+    return nullptr;
+  if (host::log_is_verbose())
+    host::log_debug("%s: place count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
+                    length_bytes, offset);
+  return static_cast<uint8_t *>(table.place(handle_, length_bytes, offset));
+}
+
+void CBackend::unplace(uint64_t offset, uint32_t length_bytes) {
+  if (host::log_is_verbose())
+    host::log_debug("%s: unplace count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
+                    length_bytes, offset);
+  plugin_.table().unplace(handle_, length_bytes, offset);
+}
+
 // The next piece, of a disk at `offset`, to `data`.
 int CBackend::read(const Progress &progress, Operation *operation, uint8_t *data, uint64_t offset) {
   const struct nbdkit_plugin &table = plugin_.table();

@@ -80,6 +80,8 @@ void CPlugin::read_extension() {
     memcpy(&own.async_pread, extension->_callbacks,
            std::min<size_t>(extension->_callbacks_size, sizeof own - NBDKIT_FIELDS_BYTES));
     table_.lend = own.lend;
+    if (own.unplace != nullptr) // which this cannot do without
+      table_.place = own.place, table_.unplace = own.unplace;
     if (extension->_thread_model >= static_cast<int>(ThreadModel::async)) {
       max_thread_model_ = ThreadModel::async;
       memcpy(&table_.async_pread, &own.async_pread, sizeof own - NBDKIT_FIELDS_BYTES);

@@ -108,6 +108,8 @@ bool Connection::execute(PendingRequest *request) {
   if (int error = refusal(*request)) {
     request->error = error;
     failed_.fetch_add(1, std::memory_order_relaxed);
+    if (request->is_placed)
+      unplace(request->offset, static_cast<uint32_t>(request->length_bytes));
     replies_->push(request);
     return true;
   }

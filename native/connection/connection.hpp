@@ -113,6 +113,12 @@ private:
   const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override {
     return backend_->lend(offset, length_bytes);
   }
+  uint8_t *place(uint64_t offset, uint32_t length_bytes) override {
+    return backend_->place(offset, length_bytes);
+  }
+  void unplace(uint64_t offset, uint32_t length_bytes) override {
+    backend_->unplace(offset, length_bytes);
+  }
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }

@@ -243,7 +243,7 @@ void PendingRequest::reset() {
   charged_bytes = 0;
   error = 0;
   reply_buffer = payload_buffer = nullptr;
-  is_borrowed = is_given_up = false;
+  is_placed = is_borrowed = is_given_up = false;
   style = ReplyStyle::simple;
   encoded.reset();
 }

@@ -23,6 +23,7 @@ struct PendingRequest : backend::Request {
   Buffer *reply_buffer;   // holds `reply`
   Buffer *payload_buffer; // holds a write's data, or nullptr
   uint32_t charged_bytes; // of the connection's memory budget
+  bool is_placed;         // `data` is where the backend has placed it
   bool is_borrowed;       // lent by a caller who waits: to be sent or copied before it returns
   bool is_given_up;       // there is someone besides the reply queue who may use it
   PendingRequest *next;   // in the queue, or among the free

@@ -17,9 +17,9 @@ constexpr size_t INPUT_BYTES = (256 << 10) + (4 << 10);
 constexpr size_t OUTPUT_BYTES = INPUT_BYTES;
 // Less room than this is not worth a receive when a fresh buffer is at hand.
 constexpr size_t MIN_RECEIVE_BYTES = 32 << 10;
-// After a payload too large for the input buffer: the next one is probably as large, and what
-// of it is received here must be copied.
-constexpr size_t CAUTIOUS_RECEIVE_BYTES = 4 << 10;
+// A payload from here on is received where the backend wants it, at the cost of a receive for the
+// next header alone.
+constexpr uint32_t MIN_PLACED_BYTES = 64 << 10;
 // Plugins expect the alignment that malloc gives.
 constexpr size_t REPLY_ALIGNMENT = 16;
 // A query of metadata contexts is an effect's length and then their ids.
@@ -237,23 +237,37 @@ bool RequestReader::take_query(PendingRequest *request, const uint8_t *query, si
 
 bool RequestReader::receive_payload(PendingRequest *request) {
   request->flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_PAYLOAD_LEN);
-  const size_t arrived = buffered_bytes();
-  if (arrived < request->length_bytes && input_->capacity_bytes - begin_ < request->length_bytes)
-    return receive_large_payload(request, arrived);
+  const auto length_bytes = static_cast<uint32_t>(request->length_bytes);
+  if (buffered_bytes() < length_bytes) {
+    if (length_bytes >= MIN_PLACED_BYTES)
+      if (uint8_t *place = admission_.place(request->offset, length_bytes))
+        return receive_in_place(request, place);
+    if (input_->capacity_bytes - begin_ < length_bytes)
+      return receive_large_payload(request);
+  }
 
-  while (buffered_bytes() < request->length_bytes)
+  while (buffered_bytes() < length_bytes)
     if (!receive(false))
       return false;
   input_->ref();
   request->payload_buffer = input_;
   request->data = input_->data + begin_;
-  begin_ += request->length_bytes;
+  begin_ += length_bytes;
   return true;
 }
 
-// A payload that cannot lie in the input buffer: moves what has arrived of it, and receives the
-// rest where the backend will find it.
-bool RequestReader::receive_large_payload(PendingRequest *request, size_t arrived_bytes) {
+// A payload for which the backend has a place.
+bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
+  request->data = place;
+  request->is_placed = true;
+  if (receive_elsewhere(place, request->length_bytes))
+    return true;
+  admission_.unplace(request->offset, static_cast<uint32_t>(request->length_bytes));
+  return false;
+}
+
+// A payload that cannot lie in the input buffer.
+bool RequestReader::receive_large_payload(PendingRequest *request) {
   Buffer *payload = pool_.get(request->length_bytes);
   if (payload == nullptr) {
     request->error = ENOMEM;
@@ -261,19 +275,29 @@ bool RequestReader::receive_large_payload(PendingRequest *request, size_t arrive
   }
   request->payload_buffer = payload;
   request->data = payload->data;
-  memcpy(payload->data, input_->data + begin_, arrived_bytes);
+  if (receive_elsewhere(payload->data, request->length_bytes))
+    return true;
+  payload->unref();
+  return false;
+}
+
+// Moves what has arrived of a payload, and receives the rest where the backend will find it.
+bool RequestReader::receive_elsewhere(uint8_t *place, size_t length_bytes) {
+  size_t position = buffered_bytes();
+  memcpy(place, input_->data + begin_, position);
   begin_ = end_;
-  for (size_t position = arrived_bytes; position < request->length_bytes;) {
-    ssize_t received =
-        receive_into(payload->data + position, request->length_bytes - position, false);
-    if (received <= 0) {
-      payload->unref();
+  if (!make_room(wire::request_header_bytes(style_)))
+    return false;
+  // The next header comes along; no more, for another payload is likely to be behind it.
+  const iovec next{input_->data + end_, wire::request_header_bytes(style_)};
+  while (position < length_bytes) {
+    ssize_t received = receive_into(place + position, length_bytes - position, false, next);
+    if (received <= 0)
       return false;
-    }
     position += static_cast<size_t>(received);
   }
-  if (request->length_bytes > INPUT_BYTES)
-    receive_limit_bytes_ = CAUTIOUS_RECEIVE_BYTES;
+  end_ += position - length_bytes;
+  receive_limit_bytes_ = wire::request_header_bytes(style_);
   return true;
 }
 
@@ -330,7 +354,8 @@ bool RequestReader::receive(bool between_requests) {
   return true;
 }
 
-ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests) {
+ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests,
+                                    iovec next) {
   if (between_requests && stop_deadline_ && std::chrono::steady_clock::now() >= *stop_deadline_)
     return -ESHUTDOWN;
   if (!stop_deadline_ && stop_requested_.load(std::memory_order_relaxed))
@@ -338,10 +363,10 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
   for (;;) {
     // All that was asked so far has been answered or is being worked on: let the client know.
     replies_.flush(when_full_);
-    ssize_t received = transport_.receive(data, capacity_bytes);
+    ssize_t received = transport_.receive(data, capacity_bytes, next);
     if (received == -EAGAIN && !stop_deadline_ && !replies_.is_full())
       spinner_.spin([&] {
-        received = transport_.receive(data, capacity_bytes);
+        received = transport_.receive(data, capacity_bytes, next);
         return received != -EAGAIN;
       });
     if (received > 0)

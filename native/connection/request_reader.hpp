@@ -25,6 +25,8 @@ public:
   virtual void withdraw(uint32_t bytes) = 0;
   // See backend::Backend.
   virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) = 0;
+  virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;
+  virtual void unplace(uint64_t offset, uint32_t length_bytes) = 0;
 };
 
 // Belongs to whoever leads the connection; only recycle is for other threads.
@@ -66,11 +68,14 @@ private:
   bool receive_query(PendingRequest *request, uint64_t payload_bytes);
   bool take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes);
   bool receive_payload(PendingRequest *request);
-  bool receive_large_payload(PendingRequest *request, size_t arrived_bytes);
+  bool receive_in_place(PendingRequest *request, uint8_t *place);
+  bool receive_large_payload(PendingRequest *request);
+  bool receive_elsewhere(uint8_t *place, size_t length_bytes);
   bool skip(uint64_t bytes);
   bool make_room(size_t bytes);
   bool receive(bool between_requests);
-  ssize_t receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests);
+  ssize_t receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests,
+                       iovec next = {});
   bool may_wait(bool between_requests);
   transport::Wait wait_for_client();
   size_t buffered_bytes() const { return end_ - begin_; }

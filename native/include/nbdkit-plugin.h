@@ -189,6 +189,14 @@ struct nbdkit_plugin {
    * readable until close; what is written to them before the reply has left may be sent or not.
    * NULL: pread is called. Returns at once; any number of calls may run, beside others. */
   const void *(*lend) (void *handle, uint32_t count, uint64_t offset);
+
+  /* With any thread model, for plugins that have pwrite: where the count bytes that a client is
+   * about to write to offset may be received, memory of the plugin's that is or will be the disk.
+   * When they all have come, pwrite is called with just this address as buf. If the client leaves
+   * before, unplace is called instead, when some of them may have come. NULL: pwrite is called with
+   * a buffer. Both return at once; any number of calls may run, beside others. */
+  void *(*place) (void *handle, uint32_t count, uint64_t offset);
+  void (*unplace) (void *handle, uint32_t count, uint64_t offset);
 };
 
 /* The errno that the callback which is about to fail wants its client to see. */

@@ -352,6 +352,41 @@ static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
   return first + in_chunk;
 }
 
+/* Whether the chunks of [offset, offset + count) lie side by side, in any of the two directions:
+ * making them in order makes it likely. */
+static void *memory_place(void *handle, uint32_t count, uint64_t offset) {
+  (void)handle;
+  uint8_t *place = NULL;
+  uint64_t next = offset;
+  for (uint32_t left = count; left > 0;) {
+    const uint32_t piece = piece_in_chunk(next, left);
+    struct chunk *chunk = make_chunk(next);
+    if (chunk == NULL)
+      return NULL;
+    uint8_t *memory = memory_of(chunk) + next % CHUNK_BYTES;
+    if (place == NULL)
+      place = memory;
+    else if (memory != place + (next - offset))
+      return NULL;
+    if (piece == CHUNK_BYTES && atomic_load(&chunk->written_pages) == 0)
+      make_huge(chunk);
+    next += piece;
+    left -= piece;
+  }
+  return place;
+}
+
+/* What has come of it has changed the disk. */
+static void memory_unplace(void *handle, uint32_t count, uint64_t offset) {
+  (void)handle;
+  while (count > 0) {
+    const uint32_t piece = piece_in_chunk(offset, count);
+    mark_written(find_chunk(offset), offset % CHUNK_BYTES, piece);
+    offset += piece;
+    count -= piece;
+  }
+}
+
 static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
   (void)handle, (void)flags;
   uint8_t *to = buf;
@@ -383,7 +418,9 @@ static int memory_pwrite(void *handle, const void *buf, uint32_t count, uint64_t
     }
     if (piece == CHUNK_BYTES && atomic_load(&chunk->written_pages) == 0)
       make_huge(chunk);
-    memcpy(memory_of(chunk) + offset % CHUNK_BYTES, from, piece);
+    uint8_t *to = memory_of(chunk) + offset % CHUNK_BYTES;
+    if (to != from) /* see memory_place */
+      memcpy(to, from, piece);
     mark_written(chunk, offset % CHUNK_BYTES, piece);
     from += piece;
     offset += piece;
@@ -492,6 +529,8 @@ static struct nbdkit_plugin plugin = {
     .zero = memory_zero,
     .extents = memory_extents,
     .lend = memory_lend,
+    .place = memory_place,
+    .unplace = memory_unplace,
     .errno_is_preserved = 1,
 };
 

@@ -52,9 +52,28 @@ Transport::~Transport() {
     ::close(wake_fd_);
 }
 
-ssize_t Transport::receive(void *data, size_t capacity_bytes) {
-  return secure_ ? secure_->receive(*this, data, capacity_bytes)
-                 : receive_raw(data, capacity_bytes);
+ssize_t Transport::receive(void *data, size_t capacity_bytes, iovec next) {
+  if (secure_)
+    return secure_->receive(*this, data, capacity_bytes);
+  if (next.iov_len > 0 && is_socket_)
+    return receive_both({data, capacity_bytes}, next);
+  return receive_raw(data, capacity_bytes);
+}
+
+ssize_t Transport::receive_both(iovec first, iovec next) {
+  iovec buffers[2] = {first, next};
+  msghdr message{};
+  message.msg_iov = buffers;
+  message.msg_iovlen = 2;
+  for (;;) {
+    if (is_aborted())
+      return -ECONNABORTED;
+    const ssize_t received = recvmsg(in_fd_, &message, MSG_DONTWAIT);
+    if (received >= 0)
+      return received;
+    if (errno != EINTR)
+      return -errno;
+  }
 }
 
 ssize_t Transport::receive_raw(void *data, size_t capacity_bytes) {

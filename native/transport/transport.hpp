@@ -33,9 +33,9 @@ public:
   Transport &operator=(const Transport &) = delete;
 
   // Receives up to `capacity_bytes` of what has arrived. Returns the number of bytes, 0 at the
-  // end of the stream, -EAGAIN if nothing has arrived, another negative errno on failure. One
-  // thread at a time.
-  ssize_t receive(void *data, size_t capacity_bytes);
+  // end of the stream, -EAGAIN if nothing has arrived, another negative errno on failure. What
+  // follows these bytes may be put into `next`. One thread at a time.
+  ssize_t receive(void *data, size_t capacity_bytes, iovec next = {});
 
   // False: the system has no descriptor left for what wake needs.
   bool is_usable() const { return wake_fd_ != -1; }
@@ -69,6 +69,7 @@ public:
 
 private:
   ssize_t receive_raw(void *data, size_t capacity_bytes) override;
+  ssize_t receive_both(iovec first, iovec next);
   ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) override;
   ssize_t send_with(const iovec *buffers, size_t count, bool may_block, int more);
   bool wait_writable();

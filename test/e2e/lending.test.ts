@@ -1,10 +1,12 @@
-// Plugins that lend their memory: what clients read is what lies there, however it is sent.
+// Plugins that lend their memory, and place writes in it: what clients read is what lies there,
+// however it is sent; what they write is there, however it came.
 
 import { describe, expect, test } from "vitest";
 import { apply, buildLoad } from "../../bench/support/load.mjs";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
-import { startServer, testPlugin } from "../support/server.js";
+import { encodeRequest, RawClient } from "../support/raw-client.js";
+import { eventually, startServer, testPlugin } from "../support/server.js";
 import { StrictClient, type Style } from "../support/strict-client.js";
 
 const BLOCK = 4096;
@@ -78,6 +80,47 @@ test("a client that goes in the middle of a large reply disturbs nobody", async 
   });
   for (let i = 0; i < 20; i++) await apply(server.socket, { ...load, count: 9 });
   expect((await verified).verified).toBeGreaterThan(0);
+  await server.stop();
+});
+
+test("writes of all sizes are where they belong, one after the other", async () => {
+  buildLoad();
+  const server = await startServer(["memory", "64M"]);
+  for (const bytes of [4096, 64 << 10, 128 << 10, 600 << 10, 3 * MIB])
+    await apply(server.socket, { bytes, depth: 8, verify: true, readPercent: 50, seconds: 0.3 });
+  await server.stop();
+});
+
+test("a client that goes in the middle of a write leaves no data behind that looks like a hole", async () => {
+  const server = await startServer(["memory", "8M"]);
+  const leaving = await RawClient.open(server.socket);
+  const payload = Buffer.alloc(300_000, 0x5a);
+  leaving.send(encodeRequest({ type: 1, offset: 4096n, length: MIB }), payload);
+  const script = `
+import nbd, time
+h = nbd.NBD(); h.add_meta_context("base:allocation"); h.connect_uri("${server.uri}")
+size = h.get_size()
+def holes():
+    found = []
+    def add(context, offset, entries, error):
+        at = offset
+        for length, flags in zip(entries[::2], entries[1::2]):
+            if flags & nbd.STATE_ZERO: found.append((at, length))
+            at += length
+    h.block_status(size, 0, add)
+    return found
+while holes()[0][0] == 0: time.sleep(0.01)
+for at, length in holes():
+    assert h.pread(length, at) == bytes(length), (at, length)
+assert h.pread(1000, 4096) == b"\\x5a" * 1000
+`;
+  const looking = await StrictClient.connect(server.socket);
+  await eventually("the payload's beginning", async () => {
+    const [reply] = await looking.requests({ type: 0, offset: 4096n, length: 1000 });
+    return reply?.data?.every((byte) => byte === 0x5a) || undefined;
+  });
+  leaving.socket.destroy();
+  await runOk(["/usr/bin/python3", "-c", script]);
   await server.stop();
 });
 

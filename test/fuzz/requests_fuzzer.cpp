@@ -7,6 +7,7 @@
 #include <memory>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <vector>
 
 #include "connection/encoded_reply.hpp"
 #include "connection/pending_request.hpp"
@@ -127,6 +128,7 @@ public:
     }
     MUST(parser_.is_between_replies());
     MUST(admitted_bytes_ == 0);
+    MUST(placed_ == 0);
   }
 
 private:
@@ -138,6 +140,8 @@ private:
     MUST(request.type != wire::NBD_CMD_READ && request.type != wire::NBD_CMD_WRITE
              ? request.data == nullptr
              : request.data != nullptr && request.length_bytes <= MAX_PAYLOAD);
+    if (request.is_placed)
+      placed_--;
     if (request.type == wire::NBD_CMD_READ)
       memset(request.data, 1, request.length_bytes);
     if (choice % 5 == 0) {
@@ -177,6 +181,14 @@ private:
   }
   void withdraw(uint32_t bytes) override { admitted_bytes_ -= bytes; }
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
+  uint8_t *place(uint64_t, uint32_t length_bytes) override {
+    MUST(length_bytes <= MAX_PAYLOAD);
+    if (choices_ % 2 == 0)
+      return nullptr;
+    placed_++;
+    return disk_.data();
+  }
+  void unplace(uint64_t, uint32_t) override { placed_--; }
   // connection::ReplyListener
   void on_sent(PendingRequest *first, uint32_t) override {
     PendingRequest *last = first;
@@ -212,6 +224,8 @@ private:
   std::optional<connection::RequestReader> reader_;
   ReplyParser parser_;
   uint64_t admitted_bytes_ = 0;
+  std::vector<uint8_t> disk_ = std::vector<uint8_t>(MAX_PAYLOAD);
+  unsigned placed_ = 0;
   unsigned choices_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <deque>
 #include <thread>
 
 #include "connection/request_reader.hpp"
@@ -34,6 +35,16 @@ struct Charging final : connection::Admission {
   }
   void withdraw(uint32_t bytes) override { charged_bytes -= bytes; }
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
+  uint8_t *place(uint64_t, uint32_t length_bytes) override {
+    if (!places)
+      return nullptr;
+    taken.emplace_back(length_bytes);
+    return taken.back().data();
+  }
+  void unplace(uint64_t, uint32_t) override { unplaced++; }
+  bool places = false;
+  std::deque<std::vector<uint8_t>> taken;
+  unsigned unplaced = 0;
 };
 
 struct Reading final : connection::ReplyListener {
@@ -109,8 +120,13 @@ TEST_CASE("requests are the same wherever the stream is cut") {
 }
 
 TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in use") {
-  const std::vector<size_t> sizes = {1, 4096, 65536, 131072, 131072, 262144, 300000, 5000000, 7};
+  const std::vector<size_t> sizes = {1,      4096,    65536, 131072, 131072, 262144, 300000,
+                                     200000, 5000000, 7,     4096,   70000,  1};
   Reading reading;
+  SUBCASE("in buffers") {}
+  SUBCASE("where the backend has placed them") {
+    reading.charging.places = true;
+  }
   std::thread client([&] {
     for (size_t i = 0; i < sizes.size(); i++)
       send_all(reading.sockets.client, write_request(i, 0, pattern(sizes[i], uint8_t(i))));
@@ -126,6 +142,24 @@ TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in us
     reading.finish(requests[i]);
   }
   client.join();
+  CHECK(reading.charging.taken.empty() == !reading.charging.places);
+  CHECK(reading.charging.unplaced == 0);
+}
+
+TEST_CASE("a place whose payload does not come is given back") {
+  Reading reading;
+  reading.charging.places = true;
+  auto bytes = write_request(1, 0, pattern(200000, 1));
+  bytes.resize(150000);
+  std::thread client([&] {
+    send_all(reading.sockets.client, bytes.data(), bytes.size());
+    reading.sockets.close_client();
+  });
+  CHECK(reading.reader.next() == nullptr);
+  client.join();
+  REQUIRE(reading.charging.taken.size() == 1);
+  CHECK(reading.charging.unplaced == 1);
+  CHECK(reading.charging.charged_bytes == 0);
 }
 
 TEST_CASE("a refused write's payload is skipped") {
