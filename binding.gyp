@@ -56,7 +56,7 @@
       "type": "shared_library",
       "product_prefix": "",
       "product_dir": "<(PRODUCT_DIR)",
-      "sources": ["native/plugins/file.c"]
+      "sources": ["native/plugins/file.c", "native/plugins/file-mapping.c"]
     },
     {
       "target_name": "nbdkit-memory-plugin",

@@ -19,6 +19,8 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "file-mapping.h"
+
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 static char *file_path = NULL;
@@ -27,6 +29,7 @@ static int access_advice = POSIX_FADV_NORMAL;
 
 struct handle {
   int fd;
+  struct file_mapping *mapping; /* or NULL */
   bool is_block_device;
   bool writable;
   unsigned sector_bytes; /* of a block device: what BLKZEROOUT and BLKDISCARD want aligned */
@@ -103,6 +106,7 @@ static int file_config_complete(void) {
 }
 
 static void file_unload(void) {
+  file_mapping_unload();
   free(file_path);
   free(directory_path);
 }
@@ -215,6 +219,7 @@ static void *file_open(int readonly) {
   handle->can_zero_out = handle->is_block_device;
   if (access_advice != POSIX_FADV_NORMAL)
     posix_fadvise(handle->fd, 0, 0, access_advice); /* a hint: failure means nothing */
+  handle->mapping = file_mapping_get(handle->fd, access_advice);
   return handle;
 
 failed:
@@ -225,6 +230,7 @@ failed:
 
 static void file_close(void *opaque) {
   struct handle *handle = opaque;
+  file_mapping_release(handle->mapping);
   close(handle->fd);
   free(handle);
 }
@@ -265,9 +271,12 @@ static int file_can_trim(void *opaque) {
 static int file_pread(void *opaque, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
   (void)flags;
   const struct handle *handle = opaque;
+  if (file_mapping_read(handle->mapping, buf, count, offset))
+    return 0;
   uint8_t *to = buf;
-  while (count > 0) {
-    ssize_t done = pread(handle->fd, to, count, (off_t)offset);
+  const uint64_t end = offset + count;
+  while (offset < end) {
+    ssize_t done = pread(handle->fd, to, end - offset, (off_t)offset);
     if (done == -1 && errno == EINTR)
       continue;
     if (done == -1) {
@@ -281,9 +290,9 @@ static int file_pread(void *opaque, void *buf, uint32_t count, uint64_t offset, 
       return -1;
     }
     to += done;
-    count -= (uint32_t)done;
     offset += (uint64_t)done;
   }
+  file_mapping_note_read(handle->mapping, count, end - count);
   return 0;
 }
 
@@ -350,6 +359,7 @@ static enum attempt try_fallocate(struct handle *handle, atomic_bool *possible, 
 }
 
 static enum attempt try_punch_hole(struct handle *handle, uint32_t count, uint64_t offset) {
+  file_mapping_note_hole(handle->mapping, count, offset);
   return try_fallocate(handle, &handle->can_punch_hole, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE,
                        count, offset);
 }

@@ -2,20 +2,29 @@
 
 import {
   chmodSync,
+  closeSync,
   openSync,
   readFileSync,
   statSync,
   symlinkSync,
   truncateSync,
   writeFileSync,
+  writeSync,
 } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { residentKib } from "../support/process.js";
 import { RawClient } from "../support/raw-client.js";
-import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+import {
+  eventually,
+  runAsyncnbd,
+  SHARED_MEMORY,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
 
 const READ = 0;
 const WRITE = 1;
@@ -103,8 +112,8 @@ describe("the memory plugin", () => {
 });
 
 describe("the file plugin", () => {
-  const makeDisk = (bytes: number): string => {
-    const disk = join(temporaryDirectory(), "disk.img");
+  const makeDisk = (bytes: number, parent?: string): string => {
+    const disk = join(temporaryDirectory(parent), "disk.img");
     writeFileSync(disk, patternBytes(bytes));
     return disk;
   };
@@ -166,15 +175,54 @@ describe("the file plugin", () => {
     await server.stop();
   });
 
-  test("reports a file that shrank as EIO, and goes on", async () => {
-    const disk = makeDisk(MIB);
+  test.each([tmpdir(), SHARED_MEMORY])(
+    "reports a file in %s that shrank as EIO, and goes on",
+    async (parent) => {
+      const disk = makeDisk(MIB, parent);
+      const server = await startServer(["file", disk]);
+      const client = await connect(server.socket);
+      // The second time, the page cache is known to have it.
+      for (let i = 0; i < 2; i++) await readAt(client, 8192n, 4096);
+      truncateSync(disk, 4096);
+      for (const offset of [8192n, 4096n, 8192n])
+        expect(await client.request({ type: READ, offset, length: 512 })).toBe(5);
+      expect(await readAt(client, 0n, 4096)).toEqual(patternBytes(MIB).subarray(0, 4096));
+      truncateSync(disk, MIB);
+      expect(await readAt(client, 8192n, 4096)).toEqual(Buffer.alloc(4096));
+      await server.stop();
+      expect(server.stderr()).toContain("unexpected end of file");
+    },
+  );
+
+  test("reads the file as it is now, whoever has written it, and gives holes no memory", async () => {
+    const disk = makeDisk(MIB, SHARED_MEMORY);
+    truncateSync(disk, 4 * MIB);
     const server = await startServer(["file", disk]);
     const client = await connect(server.socket);
-    truncateSync(disk, 4096);
-    expect(await client.request({ type: READ, offset: 4096n, length: 512 })).toBe(5);
-    expect((await readAt(client, 0n, 4096)).length).toBe(4096);
+    for (let i = 0; i < 3; i++)
+      for (let offset = 0; offset < 4 * MIB; offset += 16384) {
+        const expected = offset < MIB ? patternBytes(MIB).subarray(offset, offset + 16384) : null;
+        const data = await readAt(client, BigInt(offset), 16384);
+        expect(data.equals(expected ?? Buffer.alloc(16384)), `at ${offset}`).toBe(true);
+      }
+    expect(allocatedBytes(disk)).toBeLessThanOrEqual(MIB + 65536);
+    // That the file is mapped, or else the rest would prove nothing.
+    expect(readFileSync(`/proc/${server.pid}/maps`, "utf8")).toContain(disk);
+
+    const ours = Buffer.alloc(4096, 1);
+    expect(await client.request({ type: WRITE, offset: 4096n, payload: ours })).toBe(0);
+    expect(await readAt(client, 4096n, 4096)).toEqual(ours);
+    const theirs = Buffer.alloc(4096, 2);
+    const fd = openSync(disk, "r+");
+    writeSync(fd, theirs, 0, theirs.length, 4096);
+    closeSync(fd);
+    expect(await readAt(client, 4096n, 4096)).toEqual(theirs);
+
+    expect(await client.request({ type: TRIM, length: MIB })).toBe(0);
+    for (let i = 0; i < 3; i++)
+      expect(await readAt(client, 4096n, 4096)).toEqual(Buffer.alloc(4096));
+    expect(allocatedBytes(disk)).toBeLessThanOrEqual(65536);
     await server.stop();
-    expect(server.stderr()).toContain("unexpected end of file");
   });
 
   test("serves nothing outside its directory", async () => {

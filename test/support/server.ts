@@ -96,9 +96,12 @@ export async function runAsyncnbd(
   return checkSanitizer(args, overlookCrash(args, finished));
 }
 
+/** A tmpfs that every system has. */
+export const SHARED_MEMORY = "/dev/shm";
+
 /** A folder that lives as long as the test. */
-export function temporaryDirectory(): string {
-  const directory = mkdtempSync(join(tmpdir(), "asyncnbd-test-"));
+export function temporaryDirectory(parent = tmpdir()): string {
+  const directory = mkdtempSync(join(parent, "asyncnbd-test-"));
   onTestFinished(() => rmSync(directory, { recursive: true, force: true }));
   return directory;
 }
