@@ -78,7 +78,12 @@ function ratioBar(results, wanted) {
   return [{ work, against: peer, sense, bar, value, range, isMet: isMet(sense, value, bar) }];
 }
 
-/** @param {Results} results @returns {Bar[]} */
+/**
+ * What is left of the greatest throughput when there are more connections. That one connection has
+ * less is no fall.
+ * @param {Results} results
+ * @returns {Bar[]}
+ */
 function scalingBar(results) {
   const trials = results.scaling.filter((trial) => trial.server === "asyncnbd memory");
   const counts = [...new Set(trials.map((trial) => trial.connections))];
@@ -86,12 +91,17 @@ function scalingBar(results) {
   const rates = counts.map((count) =>
     trials.filter((trial) => trial.connections === count).map((trial) => trial.perSecond ?? 0),
   );
-  const value = Math.min(...rates.map(median)) / Math.max(...rates.map(median));
-  const work = `throughput with ${counts.join(", ")} connections: the least`;
-  const range = /** @type {[number, number]} */ ([value, value]);
-  const sense = /** @type {const} */ ("at least");
+  const medians = rates.map(median);
+  const peak = medians.indexOf(Math.max(...medians));
+  const left = (/** @type {number[]} */ of) => Math.min(...of.slice(peak)) / (of[peak] ?? 0);
+  const value = left(medians);
+  const rounds = (rates[0] ?? []).map((_, i) => left(rates.map((rate) => rate[i] ?? 0)));
   return [
-    { work, against: "its own greatest", sense, bar: 0.9, value, range, isMet: value >= 0.9 },
+    {
+      ...{ work: `throughput with up to ${counts.at(-1)} connections: the least`, bar: 0.9, value },
+      ...{ against: `its greatest, with ${counts[peak]}`, sense: "at least", isMet: value >= 0.9 },
+      range: [Math.min(...rounds), Math.max(...rounds)],
+    },
   ];
 }
 
