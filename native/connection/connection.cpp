@@ -16,6 +16,9 @@ namespace {
 
 // Replies are sent when this much is queued: more would not stay in the L2 cache.
 constexpr size_t FLUSH_BYTES = 128 << 10;
+// From here on, half of what the client has asked is sent while the other half is worked on: else
+// server and client would wait for each other in turn.
+constexpr size_t HALF_FLUSH_BYTES = FLUSH_BYTES / 2;
 // With this much queued, no more requests are read: the client does not read its replies.
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
 // From here on, sending lent data at once, by a system call of its own, beats a copy.
@@ -95,7 +98,7 @@ void Connection::lead_until_passed_on() {
   while (PendingRequest *request = reader_->next()) {
     if (!execute(request))
       return;
-    if (!send_if_worthwhile())
+    if (is_worth_sending() && !send())
       break;
   }
   end();
@@ -119,6 +122,7 @@ bool Connection::execute(PendingRequest *request) {
     replies_->push(request);
     return true;
   }
+  has_worked_ = true;
   uint64_t call = baton_.begin_call();
   if (when_full_ == WhenFull::wait && pace_.is_slow() && is_worth_another_thread())
     pass_lead_on(call);
@@ -137,10 +141,18 @@ bool Connection::may_be_sparse(const PendingRequest &request) {
          (request.flags & wire::NBD_CMD_FLAG_DF) == 0;
 }
 
+bool Connection::is_worth_sending() const {
+  const size_t pending_bytes = replies_->pending_bytes();
+  if (pending_bytes < HALF_FLUSH_BYTES || pending_bytes >= FLUSH_BYTES)
+    return pending_bytes >= FLUSH_BYTES;
+  const size_t made = live_.load(std::memory_order_relaxed);
+  const size_t left = reader_->arrived_requests();
+  return has_worked_ && left <= made && left * 2 >= made;
+}
+
 // False if the client does not read what it has asked for, and the server stops.
-bool Connection::send_if_worthwhile() {
-  if (replies_->pending_bytes() < FLUSH_BYTES)
-    return true;
+bool Connection::send() {
+  has_worked_ = false;
   replies_->flush(when_full_);
   if (when_full_ == WhenFull::come_back)
     return true; // what may be in flight is limit enough

@@ -132,7 +132,8 @@ private:
   void lead_until_passed_on();
   bool execute(PendingRequest *request);
   static bool may_be_sparse(const PendingRequest &request);
-  bool send_if_worthwhile();
+  bool is_worth_sending() const;
+  bool send();
   bool is_worth_another_thread() const;
   void pass_lead_on(uint64_t call);
   bool take_lead_from_stuck_thread();
@@ -167,6 +168,7 @@ private:
   unsigned stuck_ticks_ = 0;
   unsigned max_threads_ = 1;
   WhenFull when_full_ = WhenFull::wait; // for the leader
+  bool has_worked_ = false; // the leader's: replies that are queued have taken time to make
   std::atomic<unsigned> threads_{0};
   std::atomic<uint32_t> live_{0}; // requests whose replies have not left
 

@@ -49,6 +49,8 @@ public:
 
   // Whether another request has arrived already, at least its beginning.
   bool has_more() const { return buffered_bytes() > 0; }
+  // As many, if none of them is a write.
+  size_t arrived_requests() const { return buffered_bytes() / wire::request_header_bytes(style_); }
 
   // The client closed its end, or the stream broke: nobody waits for replies.
   bool client_has_left() const { return client_has_left_; }
