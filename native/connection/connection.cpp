@@ -69,11 +69,14 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
+  can_wait_elsewhere_ = transport_->can_join();
+  WaitingRoom::instance().connection_begins(settings.spin_us);
   watch(this);
-  if (host::run_on_crew([self = self_] { self->lead(); }))
+  if (host::run_on_crew([self = self_]() mutable { lead_on_crew(std::move(self)); }))
     return true;
 
   unwatch(this);
+  WaitingRoom::instance().connection_ends();
   *transport = std::move(transport_);
   *backend = std::move(backend_);
   self_.reset();
@@ -82,26 +85,75 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
 
 // ---- leading ---------------------------------------------------------------------------------
 
+// The connection lives as long as somebody else keeps it, not as long as this thread has work.
+void Connection::lead_on_crew(std::shared_ptr<Connection> self) {
+  self->lead();
+  self.reset();
+  WaitingRoom::instance().lend_thread();
+}
+
 void Connection::lead() {
   host::ContextScope scope(this); // for log lines; a backend makes its own around its calls
   led_connection = this;
+  Lead lead;
   do {
-    lead_until_passed_on();
-  } while (max_threads_ > 1 && take_lead_from_stuck_thread());
+    lead = lead_until_passed_on();
+  } while (lead == Lead::lost && max_threads_ > 1 && take_lead_from_stuck_thread());
   led_connection = nullptr;
-  threads_.fetch_sub(1, std::memory_order_relaxed);
+  if (lead != Lead::given_up)
+    threads_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-// Returns when the lead was taken by another thread, or the connection has come to its end.
-void Connection::lead_until_passed_on() {
+Connection::Lead Connection::lead_until_passed_on() {
   replies_->flush(when_full_); // a thread stuck in a call may have left some behind
-  while (PendingRequest *request = reader_->next()) {
-    if (!execute(request))
-      return;
-    if (is_worth_sending() && !send())
-      break;
+  do {
+    while (PendingRequest *request = reader_->next()) {
+      if (!execute(request))
+        return Lead::lost;
+      if (is_worth_sending() && !send()) {
+        end();
+        return Lead::over;
+      }
+    }
+    if (!reader_->has_to_wait()) {
+      end();
+      return Lead::over;
+    }
+  } while (!wait_for_client());
+  return Lead::given_up;
+}
+
+// ---- waiting for the client without a thread ---------------------------------------------------
+
+bool Connection::waits_elsewhere() {
+  return can_wait_elsewhere_ && pace_.is_quick() && WaitingRoom::instance().is_open();
+}
+
+// False: there is something to do for whoever leads.
+bool Connection::wait_for_client() {
+  WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed);
+  if (seat == nullptr) {
+    seat = WaitingRoom::instance().enter(*this, *transport_);
+    seat_.store(seat); // sequentially consistent: see stop
+    can_wait_elsewhere_ = seat != nullptr;
+    if (seat == nullptr)
+      return false;
   }
-  end();
+  if (stop_requested_.load())
+    return false;
+  threads_.fetch_sub(1, std::memory_order_relaxed);
+  if (WaitingRoom::instance().wait(*seat))
+    return true;
+  threads_.fetch_add(1, std::memory_order_relaxed);
+  return false;
+}
+
+Guest::Served Connection::resume() {
+  const std::shared_ptr<Connection> keep = self_; // it may come to its end
+  threads_.fetch_add(1, std::memory_order_relaxed);
+  const uint64_t before_bytes = read_bytes_.load(std::memory_order_relaxed);
+  lead();
+  return {keep, read_bytes_.load(std::memory_order_relaxed) - before_bytes};
 }
 
 // Submits the request, or answers it with its error. False when the lead is lost.
@@ -251,6 +303,9 @@ void Connection::on_stuck(uint64_t call) {
     if (stuck_ticks_ < ASYNC_STUCK_TICKS)
       return;
   }
+  pace_.count_stuck();
+  if (WaitingRoom::Seat *seat = seat_.load(std::memory_order_acquire))
+    WaitingRoom::instance().relieve(*seat);
   if (threads_.load(std::memory_order_relaxed) < max_threads_)
     pass_lead_on(call);
   else
@@ -260,9 +315,9 @@ void Connection::on_stuck(uint64_t call) {
 // Another thread takes the lead, unless the call has ended by the time it runs.
 void Connection::pass_lead_on(uint64_t call) {
   threads_.fetch_add(1, std::memory_order_relaxed);
-  bool running = host::run_on_crew([self = self_, call] {
+  bool running = host::run_on_crew([self = self_, call]() mutable {
     if (self->baton_.take(call))
-      self->lead();
+      lead_on_crew(std::move(self));
     else
       self->threads_.fetch_sub(1, std::memory_order_relaxed);
   });
@@ -432,6 +487,9 @@ void Connection::end() {
 // the transport. The object lives on until the last of its threads has gone.
 void Connection::finish() {
   unwatch(this);
+  if (WaitingRoom::Seat *seat = seat_.exchange(nullptr))
+    WaitingRoom::instance().leave(*seat);
+  WaitingRoom::instance().connection_ends();
   backend_->close();
   export_name = nullptr;
   transport_->close(reader_->has_unread_input());
@@ -440,6 +498,13 @@ void Connection::finish() {
   std::shared_ptr<Connection> keep = std::move(self_);
   if (on_closed)
     on_closed();
+}
+
+// Either we see that it waits elsewhere, or it sees, before it does, that it is to stop.
+void Connection::stop() {
+  stop_requested_.store(true);
+  if (seat_.load() != nullptr)
+    transport_->wake();
 }
 
 void Connection::abort() {

@@ -17,6 +17,7 @@
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
 #include "connection/scheduler.hpp"
+#include "connection/waiting_room.hpp"
 #include "host/context.hpp"
 #include "host/reply_batch.hpp"
 #include "transport/transport.hpp"
@@ -56,10 +57,12 @@ class Connection final : public host::CallContext,
                          public std::enable_shared_from_this<Connection>,
                          private backend::Completer,
                          public host::BatchMember,
+                         public ReplyReader,
                          private Admission,
                          private ReplyListener,
                          private MemoryBudget::Waiter,
-                         private Watched {
+                         private Watched,
+                         private Guest {
 public:
   Connection(std::shared_ptr<host::ServerContext> server, std::string plugin_name, uint64_t number)
       : CallContext(std::move(server), std::move(plugin_name), number) {}
@@ -72,9 +75,8 @@ public:
              std::unique_ptr<backend::Backend> *backend, const TransmissionSettings &settings,
              std::function<void()> on_closed);
 
-  // Graceful end: answers what has arrived, then closes. Wakes a sleeping reader only together
-  // with ServerContext::announce_stop. Any thread, once started.
-  void stop() { stop_requested_.store(true, std::memory_order_relaxed); }
+  // Graceful end: answers what has arrived, then closes. Any thread, once started.
+  void stop();
 
   // Instead of the settings' grace, from the next end or stop on. Any thread, once started.
   void set_grace(std::chrono::milliseconds grace) {
@@ -94,6 +96,9 @@ public:
   // Immediate end: nothing more is sent. Any thread, once started.
   void abort();
 
+  // ReplyReader
+  size_t unread_bytes() const override { return transport_->unread_bytes(); }
+
   // nbdkit_disconnect. Before the start it is remembered: see disconnect_requested.
   void disconnect(bool force) override;
   bool disconnect_requested() const { return refuse_commands_.load(std::memory_order_relaxed); }
@@ -110,6 +115,7 @@ private:
   // Admission
   bool admit(uint32_t bytes) override;
   void withdraw(uint32_t bytes) override { budget_->give_back(bytes); }
+  bool waits_elsewhere() override;
   const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override {
     return backend_->lend(offset, length_bytes);
   }
@@ -127,9 +133,20 @@ private:
   // Watched
   uint64_t current_call() const override { return baton_.current_call(); }
   void on_stuck(uint64_t call) override;
+  // Guest
+  Served resume() override;
+  void rest() override { reader_->rest(); }
 
+  // What has become of a thread's lead.
+  enum class Lead {
+    lost,    // taken by another thread
+    given_up, // the connection waits, or is another thread's already: it must not be touched
+    over,    // the connection has ended
+  };
+  static void lead_on_crew(std::shared_ptr<Connection> self);
   void lead();
-  void lead_until_passed_on();
+  Lead lead_until_passed_on();
+  bool wait_for_client();
   bool execute(PendingRequest *request);
   static bool may_be_sparse(const PendingRequest &request);
   bool is_worth_sending() const;
@@ -164,6 +181,8 @@ private:
 
   Baton baton_;
   Pace pace_;
+  std::atomic<WaitingRoom::Seat *> seat_{nullptr}; // set by the leader; in the waiting room
+  bool can_wait_elsewhere_ = true;    // the leader's
   uint64_t stuck_call_ = 0; // the watcher's
   unsigned stuck_ticks_ = 0;
   unsigned max_threads_ = 1;

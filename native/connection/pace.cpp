@@ -29,15 +29,28 @@ Pace::Timed::~Timed() {
     pace_->count(Clock::now() - begin_);
 }
 
+namespace {
+
+// Two threads may count at once and one of them in vain: there will be other calls. Returns the
+// state that it has come to for certain, or else the present one.
+bool count_up_or_down(std::atomic<int> &calls, bool up, bool present) {
+  const int sum = std::clamp(calls.load(std::memory_order_relaxed) + (up ? 1 : -1), 0, CERTAIN);
+  calls.store(sum, std::memory_order_relaxed);
+  return sum == CERTAIN || (sum != 0 && present);
+}
+
+} // namespace
+
 void Pace::count(Clock::duration duration) {
-  if (duration > QUICK_UP_TO && duration < SLOW_FROM)
-    return;
-  const int step = duration >= SLOW_FROM ? 1 : -1;
-  // Two threads may count at once and one of them in vain: there will be other calls.
-  const int sum = std::clamp(slow_calls_.load(std::memory_order_relaxed) + step, 0, CERTAIN);
-  slow_calls_.store(sum, std::memory_order_relaxed);
-  if (sum == CERTAIN || sum == 0)
-    is_slow_.store(sum == CERTAIN, std::memory_order_relaxed);
+  is_quick_.store(!count_up_or_down(unquick_calls_, duration > QUICK_UP_TO, !is_quick()),
+                  std::memory_order_relaxed);
+  if (duration <= QUICK_UP_TO || duration >= SLOW_FROM)
+    is_slow_.store(count_up_or_down(slow_calls_, duration >= SLOW_FROM, is_slow()),
+                   std::memory_order_relaxed);
+}
+
+void Pace::count_stuck() {
+  count(SLOW_FROM);
 }
 
 } // namespace asyncnbd::connection

@@ -14,6 +14,12 @@ public:
   // Slow calls one after the other make it slow, quick ones quick again.
   bool is_slow() const { return is_slow_.load(std::memory_order_relaxed); }
 
+  // Calls return at once: a thread that makes them for many connections keeps none waiting.
+  bool is_quick() const { return is_quick_.load(std::memory_order_relaxed); }
+
+  // A call that was not timed has been seen to be slow.
+  void count_stuck();
+
   // Around a call. As long as calls are quick, only some are timed: reading the clock is not free.
   class Timed {
   public:
@@ -33,6 +39,8 @@ private:
   std::atomic<unsigned> calls_{0};
   std::atomic<int> slow_calls_{0}; // more than quick ones, of late
   std::atomic<bool> is_slow_{false};
+  std::atomic<int> unquick_calls_{0}; // as slow_calls_
+  std::atomic<bool> is_quick_{true};
 };
 
 } // namespace asyncnbd::connection

@@ -50,6 +50,10 @@ RequestReader::~RequestReader() {
 }
 
 PendingRequest *RequestReader::next() {
+  if (has_to_wait_) {
+    has_to_wait_ = false;
+    expects_input_ = true;
+  }
   for (;;) {
     const size_t header_bytes = wire::request_header_bytes(style_);
     if (buffered_bytes() >= header_bytes) {
@@ -363,7 +367,13 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
   for (;;) {
     // All that was asked so far has been answered or is being worked on: let the client know.
     replies_.flush(when_full_);
+    if (!expects_input_ && waits_elsewhere(between_requests))
+      return -EAGAIN;
     ssize_t received = transport_.receive(data, capacity_bytes, next);
+    expects_input_ = !transport_.receives_all_there_is() ||
+                     received == static_cast<ssize_t>(capacity_bytes + next.iov_len);
+    if (received == -EAGAIN && waits_elsewhere(between_requests))
+      return -EAGAIN;
     if (received == -EAGAIN && !stop_deadline_ && !replies_.is_full())
       spinner_.spin([&] {
         received = transport_.receive(data, capacity_bytes, next);
@@ -387,6 +397,12 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
       return -ESHUTDOWN;
     }
   }
+}
+
+bool RequestReader::waits_elsewhere(bool between_requests) {
+  has_to_wait_ = between_requests && !stop_deadline_ && !replies_.is_full() &&
+                 admission_.waits_elsewhere();
+  return has_to_wait_;
 }
 
 // Nothing has arrived: waits for it. False if it is time to leave instead.

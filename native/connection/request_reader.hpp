@@ -23,6 +23,8 @@ public:
   virtual bool admit(uint32_t bytes) = 0;
   // There will be no such request after all.
   virtual void withdraw(uint32_t bytes) = 0;
+  // Whether the reader, when it has to wait for the client's next request, is to return instead.
+  virtual bool waits_elsewhere() = 0;
   // See backend::Backend.
   virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) = 0;
   virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;
@@ -44,8 +46,15 @@ public:
 
   // The next request, with `error` set if it must be refused (a refused write's payload has been
   // skipped). nullptr when there will be none: the client said NBD_CMD_DISC or left, the stream
-  // broke, or the server stops.
+  // broke, or the server stops; or when `has_to_wait`.
   PendingRequest *next();
+
+  // The last `next` found no request. When the client has sent something, or there is another
+  // reason to look again, the next one goes on.
+  bool has_to_wait() const { return has_to_wait_; }
+
+  // Nothing has come for long, and nothing has begun: gives back memory.
+  void rest() { pool_.trim(); }
 
   // Whether another request has arrived already, at least its beginning.
   bool has_more() const { return buffered_bytes() > 0; }
@@ -78,6 +87,7 @@ private:
   bool receive(bool between_requests);
   ssize_t receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests,
                        iovec next = {});
+  bool waits_elsewhere(bool between_requests);
   bool may_wait(bool between_requests);
   transport::Wait wait_for_client();
   size_t buffered_bytes() const { return end_ - begin_; }
@@ -104,6 +114,8 @@ private:
   PendingRequest *free_ = nullptr;
   std::atomic<PendingRequest *> recycled_{nullptr};
 
+  bool expects_input_ = true; // to be there, when it looks for it
+  bool has_to_wait_ = false;
   bool input_is_used_up_ = false;
   bool client_has_left_ = false;
   std::optional<std::chrono::steady_clock::time_point> stop_deadline_;

@@ -4,8 +4,11 @@
 #include <cerrno>
 #include <chrono>
 #include <fcntl.h>
+#include <linux/sockios.h>
 #include <poll.h>
+#include <sys/epoll.h>
 #include <sys/eventfd.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +29,12 @@ bool is_socket(int fd) {
   return fstat(fd, &status) == 0 && S_ISSOCK(status.st_mode);
 }
 
+static bool is_unix_socket(int fd) {
+  int domain;
+  socklen_t length = sizeof domain;
+  return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX;
+}
+
 bool set_nonblocking(int fd, bool nonblocking) {
   int flags = fcntl(fd, F_GETFL);
   if (flags == -1)
@@ -37,7 +46,8 @@ bool set_nonblocking(int fd, bool nonblocking) {
 Transport::Transport(int in_fd, int out_fd, int stop_fd, std::unique_ptr<SecureStream> secure)
     : in_fd_(in_fd), out_fd_(out_fd), stop_fd_(stop_fd),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      is_socket_(is_socket(in_fd) && is_socket(out_fd)), secure_(std::move(secure)) {
+      is_socket_(is_socket(in_fd) && is_socket(out_fd)), is_local_(is_unix_socket(out_fd)),
+      secure_(std::move(secure)) {
   // Sends on a socket block, which wakes this thread less often than poll would; receives say
   // MSG_DONTWAIT. Pipes know no such flag.
   set_nonblocking(in_fd, !is_socket_);
@@ -117,6 +127,32 @@ Wait Transport::wait(Wanted wanted, int timeout_ms, bool heed_hang_up) {
 void Transport::wake() {
   uint64_t one = 1;
   (void)!write(wake_fd_, &one, sizeof one); // a full counter is readable already
+}
+
+bool Transport::join(int epoll_fd, void *whose) {
+  epoll_event input{EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, {.ptr = whose}};
+  // Nobody reads it: each write is an event.
+  epoll_event wakes{EPOLLIN | EPOLLET, {.ptr = whose}};
+  return can_join() && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, in_fd_, &input) == 0 &&
+         epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd_, &wakes) == 0;
+}
+
+bool Transport::rearm(int epoll_fd, void *whose) {
+  epoll_event input{EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, {.ptr = whose}};
+  return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, in_fd_, &input) == 0;
+}
+
+void Transport::leave(int epoll_fd) {
+  epoll_ctl(epoll_fd, EPOLL_CTL_DEL, in_fd_, nullptr);
+  epoll_ctl(epoll_fd, EPOLL_CTL_DEL, wake_fd_, nullptr);
+}
+
+size_t Transport::unread_bytes() const {
+  std::lock_guard lock(closing_);
+  int unread = 0;
+  return is_local_ && out_fd_ != -1 && ioctl(out_fd_, SIOCOUTQ, &unread) == 0
+             ? static_cast<size_t>(unread)
+             : 0;
 }
 
 bool Transport::wait_writable() {

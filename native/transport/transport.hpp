@@ -48,6 +48,20 @@ public:
   // Ends a wait, the present one or else the next. Any thread.
   void wake();
 
+  // For waiting in somebody else's epoll, together with others: `join` is called once, and then,
+  // as `rearm` after each event, tells it of the next input, or the stream's end, and of each
+  // `wake`. False: that is not possible. Not concurrent with `close`.
+  bool can_join() const { return is_socket_ && wake_fd_ != -1; }
+  bool join(int epoll_fd, void *whose);
+  bool rearm(int epoll_fd, void *whose);
+  void leave(int epoll_fd);
+
+  // Whether a receive that got less than it could has left nothing behind.
+  bool receives_all_there_is() const { return is_socket_ && !secure_; }
+
+  // Of what was sent, how much a peer on this machine has not read; 0 of others. Any thread.
+  size_t unread_bytes() const;
+
   // Sends what it can of the buffers at once. `may_block`: waits until that is something. `more`:
   // the next send follows at once. Returns the number of bytes, -EAGAIN if there is no room and
   // it may not wait, or another negative errno. One thread at a time; concurrent with receive.
@@ -81,9 +95,10 @@ private:
   const int wake_fd_;
   int abort_fd_ = -1; // an eventfd, for pipes: they have no shutdown(2)
   const bool is_socket_;
+  const bool is_local_; // a unix socket
   const std::unique_ptr<SecureStream> secure_;
   std::atomic<bool> aborted_{false};
-  std::mutex closing_; // abort must not touch a descriptor whose number someone else has now
+  mutable std::mutex closing_; // abort must not touch a descriptor whose number someone else has now
 };
 
 // Whether fd is a socket (as opposed to a pipe, a terminal or a file).

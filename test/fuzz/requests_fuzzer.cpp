@@ -180,6 +180,7 @@ private:
     return true;
   }
   void withdraw(uint32_t bytes) override { admitted_bytes_ -= bytes; }
+  bool waits_elsewhere() override { return false; }
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
   uint8_t *place(uint64_t, uint32_t length_bytes) override {
     MUST(length_bytes <= MAX_PAYLOAD);

@@ -34,6 +34,7 @@ struct Charging final : connection::Admission {
     return is_open;
   }
   void withdraw(uint32_t bytes) override { charged_bytes -= bytes; }
+  bool waits_elsewhere() override { return elsewhere; }
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
   uint8_t *place(uint64_t, uint32_t length_bytes) override {
     if (!places)
@@ -42,6 +43,7 @@ struct Charging final : connection::Admission {
     return taken.back().data();
   }
   void unplace(uint64_t, uint32_t) override { unplaced++; }
+  bool elsewhere = false;
   bool places = false;
   std::deque<std::vector<uint8_t>> taken;
   unsigned unplaced = 0;

@@ -1,0 +1,36 @@
+// Keeps a thread that serves many clients of this machine from getting far ahead of them: replies
+// that wait in sockets fall out of the cache, which then costs both sides more than the work.
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <memory>
+
+namespace asyncnbd::connection {
+
+// Who reads replies, and how much of what was sent is still to be read.
+class ReplyReader {
+public:
+  virtual ~ReplyReader() = default;
+  // Any thread. 0 if the client is not on this machine, or has gone.
+  virtual size_t unread_bytes() const = 0;
+};
+
+// One per thread.
+class Headstart {
+public:
+  // So many bytes of replies have been sent to it. Lets others run, for a moment, if clients have
+  // not yet read what was sent some replies ago.
+  void sent(std::weak_ptr<const ReplyReader> client, size_t bytes);
+
+private:
+  // With MARKS, what two threads send ahead stays in a cache of one MiB.
+  static constexpr size_t STEP_BYTES = 96 << 10;
+  static constexpr size_t MARKS = 4;
+
+  size_t bytes_ = 0; // since the last mark
+  std::array<std::weak_ptr<const ReplyReader>, MARKS> marks_;
+  size_t oldest_ = 0;
+};
+
+} // namespace asyncnbd::connection

@@ -1,0 +1,95 @@
+// Connections that wait for their clients, all in one epoll: so a few threads serve many of them,
+// and a connection that is idle needs none.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+
+#include "connection/headstart.hpp"
+
+namespace asyncnbd::transport {
+class Transport;
+}
+
+namespace asyncnbd::connection {
+
+// What waits.
+class Guest {
+public:
+  virtual ~Guest() = default;
+
+  // What a turn has sent, and to whom.
+  struct Served {
+    std::weak_ptr<const ReplyReader> client;
+    size_t reply_bytes = 0;
+  };
+
+  // Its client has sent something, or its transport's `wake` was called. The caller's thread is
+  // the guest's until it waits again or takes its leave; then the guest may be gone.
+  virtual Served resume() = 0;
+
+  // It has waited for long: gives back what it keeps to be fast. Nobody else has it meanwhile.
+  virtual void rest() = 0;
+};
+
+// There is one in a process. All functions: any thread, unless they say more.
+class WaitingRoom {
+public:
+  // A guest's place. Never freed: an event that comes too late finds it empty, or somebody else's,
+  // who then looks in vain.
+  struct Seat;
+
+  static WaitingRoom &instance();
+
+  // Counts those who may come.
+  void connection_begins(unsigned spin_us);
+  void connection_ends() { connections_.fetch_sub(1, std::memory_order_relaxed); }
+
+  // Whether there are so many connections that those without a request should wait here.
+  bool is_open() const { return connections_.load(std::memory_order_relaxed) >= OPEN_FROM; }
+
+  // Before a guest waits for the first time. nullptr: it cannot wait here.
+  Seat *enter(Guest &guest, transport::Transport &transport);
+
+  // By who has the guest: from now on it waits. False if it must look again instead, because it
+  // was woken meanwhile.
+  bool wait(Seat &seat);
+
+  // By who has the guest, which does not come back.
+  void leave(Seat &seat);
+
+  // The calling thread has nothing else to do: it serves guests as long as the room is short of
+  // threads.
+  void lend_thread();
+
+  // On the watcher's thread: whoever serves this guest will not be done soon, so another thread
+  // takes over what it does for the room.
+  void relieve(Seat &seat);
+
+private:
+  class Worker;
+  class Seats;
+
+  WaitingRoom();
+  void work();
+  Seat *next_ready(Worker &worker);
+  bool let_rest(Worker &worker);
+  void hire();
+
+  static constexpr unsigned OPEN_FROM = 8;
+
+  const int epoll_fd_;
+  const unsigned max_workers_;
+  std::atomic<unsigned> workers_{0};
+  std::atomic<unsigned> connections_{0};
+  std::atomic<unsigned> guests_{0};
+  std::atomic<unsigned> spin_us_{0};
+  std::atomic<int64_t> rest_from_ms_{0}; // on the steady clock
+  std::mutex resting_;
+  const std::unique_ptr<Seats> seats_;
+};
+
+} // namespace asyncnbd::connection

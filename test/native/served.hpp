@@ -1,0 +1,112 @@
+// A connection under test: its client's end of a pair of sockets, and a backend made for each case.
+#pragma once
+
+#include <algorithm>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "connection/connection.hpp"
+#include "support.hpp"
+
+namespace asyncnbd {
+
+using backend::ThreadModel;
+
+inline constexpr uint64_t SIZE = 1 << 20;
+inline constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
+
+// What a case wants its backend to do, and what it sees of it. Outlives the connection.
+struct World {
+  Gate gate;
+  std::function<void(backend::Request &)> submit;
+  std::function<void()> give_up;
+  int inside = 0;
+  int most_inside = 0;
+  int completed = 0;
+  int closed = 0;
+  int completed_at_close = -1;
+  bool over = false;
+};
+
+class TestBackend final : public backend::Backend {
+public:
+  TestBackend(World &world, ThreadModel model) : world_(world), model_(model) {
+    capabilities_.size_bytes = SIZE;
+  }
+  const backend::Capabilities &capabilities() const override { return capabilities_; }
+  ThreadModel thread_model() const override { return model_; }
+  void submit(backend::Request &request) override { world_.submit(request); }
+  void give_up_unanswered() override {
+    if (world_.give_up)
+      world_.give_up();
+  }
+  void close() override {
+    world_.gate.change([this] {
+      world_.closed++;
+      world_.completed_at_close = world_.completed;
+    });
+  }
+
+private:
+  World &world_;
+  ThreadModel model_;
+  backend::Capabilities capabilities_;
+};
+
+struct Running {
+  World world;
+  SocketPair sockets;
+  std::shared_ptr<host::ServerContext> server = std::make_shared<host::ServerContext>([] {});
+  std::shared_ptr<connection::Connection> connection =
+      std::make_shared<connection::Connection>(server, "test", 1);
+
+  std::chrono::milliseconds grace{30000};
+  uint64_t max_bytes = 256 << 20;
+  std::shared_ptr<connection::MemoryBudget> budget;
+
+  bool start(ThreadModel model, unsigned max_threads = 16) {
+    auto transport =
+        std::make_unique<transport::Transport>(sockets.server, sockets.server, server->stop_fd());
+    std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
+    return connection->start(&transport, &backend,
+                             {FLAGS, max_threads, 0, grace, max_bytes, budget},
+                             [this] { world.gate.change([this] { world.over = true; }); });
+  }
+  bool wait_until_over() {
+    return world.gate.wait([this] { return world.over; });
+  }
+  // A backend's part that counts who is inside and stays there until `may_leave`.
+  void block(backend::Request &request, const std::function<bool()> &may_leave) {
+    world.gate.change([this] {
+      world.inside++;
+      world.most_inside = std::max(world.most_inside, world.inside);
+    });
+    world.gate.wait(may_leave);
+    world.gate.change([this] {
+      world.inside--;
+      world.completed++;
+    });
+    request.complete(0);
+  }
+  bool send_reads(uint64_t first_cookie, int count) {
+    std::vector<uint8_t> bytes;
+    for (int i = 0; i < count; i++) {
+      auto request = encode_request(wire::NBD_CMD_READ, first_cookie + i, 0, 8);
+      bytes.insert(bytes.end(), request.begin(), request.end());
+    }
+    return send_all(sockets.client, bytes);
+  }
+  // The cookies of the replies to reads of 8 bytes.
+  std::vector<uint64_t> read_replies(int count) {
+    std::vector<uint64_t> cookies;
+    Reply reply;
+    uint64_t data;
+    while (count-- > 0 && read_reply(sockets.client, &reply) && reply.error == 0 &&
+           read_all(sockets.client, &data, sizeof data))
+      cookies.push_back(reply.cookie);
+    return cookies;
+  }
+};
+
+} // namespace asyncnbd

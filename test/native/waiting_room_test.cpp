@@ -1,0 +1,208 @@
+// Many connections that wait for their clients without a thread each.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <atomic>
+#include <deque>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <thread>
+
+#include "served.hpp"
+
+using namespace asyncnbd;
+
+namespace {
+
+constexpr int MANY = 64;
+
+// Threads of ours that serve connections or wait to.
+int serving_threads() {
+  int count = 0;
+  for (const auto &task : std::filesystem::directory_iterator("/proc/self/task")) {
+    std::ifstream file(task.path() / "comm");
+    std::string name;
+    count += std::getline(file, name) && name == "nbd-connection";
+  }
+  return count;
+}
+
+bool wait_for(const std::function<bool()> &condition) {
+  const auto deadline = std::chrono::steady_clock::now() + std::chrono::seconds(20);
+  while (!condition()) {
+    if (std::chrono::steady_clock::now() > deadline)
+      return false;
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  return true;
+}
+
+struct Crowd {
+  std::deque<Running> all;
+
+  explicit Crowd(ThreadModel model, const std::function<void(backend::Request &)> &submit,
+                 unsigned max_threads = 16, int count = MANY) {
+    for (int i = 0; i < count; i++) {
+      Running &running = all.emplace_back();
+      running.world.submit = submit;
+      REQUIRE(running.start(model, max_threads));
+    }
+  }
+  void ask_all() {
+    for (Running &running : all)
+      REQUIRE(running.send_reads(1, 3));
+    for (Running &running : all)
+      CHECK(running.read_replies(3).size() == 3);
+  }
+  void part() {
+    for (Running &running : all)
+      running.sockets.close_client();
+    for (Running &running : all)
+      CHECK(running.wait_until_over());
+  }
+};
+
+void answer(backend::Request &request) {
+  request.complete(0);
+}
+
+} // namespace
+
+TEST_CASE("many connections that wait need few threads") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  for (int i = 0; i < 20; i++)
+    crowd.ask_all();
+  // Threads that have served a connection's beginning go away when nobody has needed them.
+  CHECK(wait_for([] { return serving_threads() <= 10; }));
+  crowd.ask_all();
+  crowd.part();
+}
+
+TEST_CASE("calls that block stall no other connection, whatever the thread model") {
+  for (ThreadModel model : {ThreadModel::serialize_requests, ThreadModel::parallel}) {
+    Gate gate;
+    std::atomic<int> blocked{0};
+    bool open = false;
+    std::atomic<bool> blocks{false};
+    Crowd crowd(model, [&](backend::Request &request) {
+      if (blocks && request.offset == 8) {
+        blocked++;
+        gate.wait([&] { return open; });
+      }
+      request.complete(0);
+    });
+    crowd.ask_all(); // so that all wait in the same place
+    blocks = true;
+    for (int i = 0; i < MANY / 2; i++)
+      REQUIRE(send_all(crowd.all[i].sockets.client, encode_request(wire::NBD_CMD_READ, 9, 8, 8)));
+    for (int i = MANY / 2; i < MANY; i++) {
+      REQUIRE(crowd.all[i].send_reads(1, 4));
+      CHECK(crowd.all[i].read_replies(4).size() == 4);
+    }
+    CHECK(wait_for([&] { return blocked == MANY / 2; }));
+    gate.change([&] { open = true; });
+    for (int i = 0; i < MANY / 2; i++)
+      CHECK(crowd.all[i].read_replies(1).size() == 1);
+    crowd.ask_all();
+    crowd.part();
+  }
+}
+
+TEST_CASE("a client that does not read its replies stalls no other connection") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  crowd.ask_all();
+  for (int i = 0; i < 4; i++)
+    for (int k = 0; k < 4; k++)
+      REQUIRE(send_all(crowd.all[i].sockets.client,
+                       encode_request(wire::NBD_CMD_READ, k, 0, static_cast<uint32_t>(SIZE))));
+  for (int i = 4; i < MANY; i++) {
+    REQUIRE(crowd.all[i].send_reads(1, 4));
+    CHECK(crowd.all[i].read_replies(4).size() == 4);
+  }
+  crowd.part();
+}
+
+TEST_CASE("a server that stops ends connections that wait") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  crowd.ask_all();
+  for (Running &running : crowd.all) {
+    running.server->announce_stop();
+    running.connection->stop();
+  }
+  for (Running &running : crowd.all)
+    CHECK(running.wait_until_over());
+}
+
+TEST_CASE("connections that wait can be aborted, and are closed once when clients leave as well") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  crowd.ask_all();
+  for (int i = 0; i < MANY; i++) {
+    if (i % 2 == 0)
+      crowd.all[i].connection->abort();
+    else
+      crowd.all[i].sockets.close_client();
+  }
+  for (Running &running : crowd.all) {
+    CHECK(running.wait_until_over());
+    CHECK(running.world.closed == 1);
+  }
+}
+
+TEST_CASE("replies that come later leave while their connection waits, however slow the client") {
+  std::mutex mutex;
+  std::deque<backend::Request *> taken;
+  Crowd crowd(ThreadModel::async, [&](backend::Request &request) {
+    std::lock_guard lock(mutex);
+    taken.push_back(&request);
+  });
+  constexpr int COUNT = 4;
+  for (Running &running : crowd.all)
+    for (int k = 0; k < COUNT; k++)
+      REQUIRE(send_all(running.sockets.client,
+                       encode_request(wire::NBD_CMD_READ, k, 0, static_cast<uint32_t>(SIZE))));
+  CHECK(wait_for([&] {
+    std::lock_guard lock(mutex);
+    return taken.size() == MANY * COUNT;
+  }));
+  std::thread replier([&] {
+    for (backend::Request *request : taken)
+      request->complete(0);
+  });
+  std::vector<uint8_t> reply(wire::SIMPLE_REPLY_BYTES + SIZE);
+  for (Running &running : crowd.all)
+    for (int k = 0; k < COUNT; k++)
+      CHECK(read_all(running.sockets.client, reply.data(), reply.size()));
+  replier.join();
+  crowd.part();
+}
+
+TEST_CASE("clients come, ask and leave in any order") {
+  std::mt19937 random(20240607);
+  std::deque<std::unique_ptr<Running>> here;
+  int served = 0;
+  for (int step = 0; step < 4000; step++) {
+    const size_t one = random() % (here.size() + 1);
+    if (one == here.size() || here.size() < 12) {
+      here.push_back(std::make_unique<Running>());
+      here.back()->world.submit = answer;
+      REQUIRE(here.back()->start(random() % 2 == 0 ? ThreadModel::parallel : ThreadModel::async));
+    } else if (random() % 8 == 0) {
+      if (random() % 2 == 0)
+        here[one]->connection->abort();
+      here[one]->sockets.close_client();
+      CHECK(here[one]->wait_until_over());
+      here.erase(here.begin() + static_cast<ptrdiff_t>(one));
+    } else {
+      const int count = 1 + static_cast<int>(random() % 40);
+      REQUIRE(here[one]->send_reads(1, count));
+      CHECK(here[one]->read_replies(count).size() == static_cast<size_t>(count));
+      served += count;
+    }
+  }
+  CHECK(served > 1000);
+  for (auto &running : here) {
+    running->sockets.close_client();
+    CHECK(running->wait_until_over());
+  }
+}
