@@ -15,12 +15,12 @@ constexpr size_t PAGE_BYTES = 4096;
 // A free buffer serves a smaller request unless that would waste most of it.
 constexpr size_t MAX_EXCESS = 4;
 
-void destroy(Buffer *buffer) {
+} // namespace
+
+void BufferPool::destroy(Buffer *buffer) {
   munmap(buffer->data, buffer->capacity_bytes);
   delete buffer;
 }
-
-} // namespace
 
 void Buffer::unref() {
   // Release: this owner's use of the memory comes before its next owner's.
@@ -42,12 +42,12 @@ void BufferPool::trim() {
   free_bytes_ = 0;
 }
 
-Buffer *BufferPool::get(size_t capacity_bytes) {
+Buffer *BufferPool::get(size_t capacity_bytes, Content content) {
   {
     std::lock_guard lock(mutex_);
     for (Buffer **link = &free_; *link != nullptr; link = &(*link)->next_free) {
       Buffer *buffer = *link;
-      if (buffer->capacity_bytes < capacity_bytes ||
+      if (buffer->content > content || buffer->capacity_bytes < capacity_bytes ||
           buffer->capacity_bytes / MAX_EXCESS > capacity_bytes)
         continue;
       *link = buffer->next_free;

@@ -1,5 +1,5 @@
-// Memory for requests and replies: reference-counted buffers that one connection reuses and no
-// other ever sees.
+// Memory for requests and replies: reference-counted buffers that one connection reuses. What a
+// plugin may write into, no other ever sees.
 #pragma once
 
 #include <atomic>
@@ -11,11 +11,19 @@ namespace asyncnbd::connection {
 
 class BufferPool;
 
+// What a buffer may have in it, besides zeroes.
+enum class Content : uint8_t {
+  headers, // of replies
+  own,     // data of the connection's own client
+  foreign, // data of others: never again memory that a plugin is to fill
+};
+
 // Goes back to its pool when the last reference is dropped.
 struct Buffer {
   uint8_t *data;
   size_t capacity_bytes;
   BufferPool *pool;
+  Content content = Content::headers;
   Buffer *next_free = nullptr;
   std::atomic<uint32_t> references{1};
 
@@ -34,11 +42,17 @@ public:
   BufferPool(const BufferPool &) = delete;
   BufferPool &operator=(const BufferPool &) = delete;
 
-  // A buffer of at least this size with one reference; nullptr if memory is short.
-  Buffer *get(size_t capacity_bytes);
+  // A buffer of at least this size with one reference, and with no worse in it than `content`;
+  // nullptr if memory is short.
+  Buffer *get(size_t capacity_bytes, Content content = Content::own);
 
   // Returns the memory of buffers that are not in use to the system.
   void trim();
+
+  // A buffer whose one reference the caller has, from another pool or from none.
+  void adopt(Buffer &buffer) { buffer.pool = this; }
+  // One that is in no pool.
+  static void destroy(Buffer *buffer);
 
 private:
   friend struct Buffer;

@@ -141,16 +141,19 @@ bool Connection::wait_for_client() {
   }
   if (stop_requested_.load())
     return false;
+  reader_->leave_stock();
   threads_.fetch_sub(1, std::memory_order_relaxed);
   if (WaitingRoom::instance().wait(*seat))
     return true;
   threads_.fetch_add(1, std::memory_order_relaxed);
+  reader_->take_stock();
   return false;
 }
 
 Guest::Served Connection::resume() {
   const std::shared_ptr<Connection> keep = self_; // it may come to its end
   threads_.fetch_add(1, std::memory_order_relaxed);
+  reader_->take_stock();
   const uint64_t before_bytes = read_bytes_.load(std::memory_order_relaxed);
   lead();
   return {keep, read_bytes_.load(std::memory_order_relaxed) - before_bytes};

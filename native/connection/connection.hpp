@@ -139,9 +139,9 @@ private:
 
   // What has become of a thread's lead.
   enum class Lead {
-    lost,    // taken by another thread
+    lost,     // taken by another thread
     given_up, // the connection waits, or is another thread's already: it must not be touched
-    over,    // the connection has ended
+    over,     // the connection has ended
   };
   static void lead_on_crew(std::shared_ptr<Connection> self);
   void lead();
@@ -182,8 +182,8 @@ private:
   Baton baton_;
   Pace pace_;
   std::atomic<WaitingRoom::Seat *> seat_{nullptr}; // set by the leader; in the waiting room
-  bool can_wait_elsewhere_ = true;    // the leader's
-  uint64_t stuck_call_ = 0; // the watcher's
+  bool can_wait_elsewhere_ = true;                 // the leader's
+  uint64_t stuck_call_ = 0;                        // the watcher's
   unsigned stuck_ticks_ = 0;
   unsigned max_threads_ = 1;
   WhenFull when_full_ = WhenFull::wait; // for the leader

@@ -5,7 +5,9 @@
 #include <cerrno>
 #include <cinttypes>
 #include <cstring>
+#include <utility>
 
+#include "connection/stock.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::connection {
@@ -47,6 +49,37 @@ RequestReader::~RequestReader() {
     input_->unref();
   if (output_ != nullptr)
     output_->unref();
+  destroy(free_);
+  destroy(recycled_.load(std::memory_order_acquire));
+}
+
+void RequestReader::leave_stock() {
+  Stock &stock = Stock::of_this_thread();
+  stock.add(std::exchange(free_, nullptr));
+  stock.add(recycled_.exchange(nullptr, std::memory_order_acquire));
+  if (stock.input == nullptr && input_ != nullptr && begin_ == end_ && input_->is_exclusive()) {
+    stock.input = std::exchange(input_, nullptr);
+    begin_ = end_ = 0;
+  }
+  if (stock.output == nullptr && output_ != nullptr && output_->content != Content::own &&
+      output_->is_exclusive())
+    stock.output = std::exchange(output_, nullptr);
+}
+
+void RequestReader::take_stock() {
+  Stock &stock = Stock::of_this_thread();
+  if (free_ == nullptr)
+    free_ = std::exchange(stock.requests, nullptr);
+  if (input_ == nullptr && stock.input != nullptr) {
+    input_ = std::exchange(stock.input, nullptr);
+    input_->content = Content::foreign;
+    pool_.adopt(*input_);
+  }
+  if (output_ == nullptr && stock.output != nullptr) {
+    output_ = std::exchange(stock.output, nullptr);
+    output_->content = Content::foreign;
+    pool_.adopt(*output_);
+  }
 }
 
 PendingRequest *RequestReader::next() {
@@ -140,7 +173,7 @@ PendingRequest *RequestReader::new_request() {
   if (request != nullptr)
     free_ = request->next;
   else
-    request = &requests_.emplace_back();
+    request = new PendingRequest;
   request->reset();
   request->completer = &completer_;
   return request;
@@ -170,7 +203,8 @@ bool RequestReader::place_reply(PendingRequest *request, uint32_t data_bytes) {
   } else {
     if (output_ != nullptr && output_->is_exclusive())
       output_used_ = 0;
-    if (output_ == nullptr || output_->capacity_bytes - output_used_ < needed) {
+    const bool is_unfit = data_bytes > 0 && output_ != nullptr && output_->content > Content::own;
+    if (output_ == nullptr || is_unfit || output_->capacity_bytes - output_used_ < needed) {
       Buffer *fresh = pool_.get(OUTPUT_BYTES);
       if (fresh == nullptr)
         return false;
@@ -185,8 +219,10 @@ bool RequestReader::place_reply(PendingRequest *request, uint32_t data_bytes) {
     output_used_ += (needed + REPLY_ALIGNMENT - 1) & ~(REPLY_ALIGNMENT - 1);
     output_used_ = std::min(output_used_, output_->capacity_bytes);
   }
-  if (data_bytes > 0)
+  if (data_bytes > 0) {
+    request->reply_buffer->content = std::max(request->reply_buffer->content, Content::own);
     request->data = request->reply - header_start + header_room;
+  }
   return true;
 }
 
@@ -272,7 +308,7 @@ bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
 
 // A payload that cannot lie in the input buffer.
 bool RequestReader::receive_large_payload(PendingRequest *request) {
-  Buffer *payload = pool_.get(request->length_bytes);
+  Buffer *payload = get_for_input(request->length_bytes);
   if (payload == nullptr) {
     request->error = ENOMEM;
     return skip(request->length_bytes);
@@ -283,6 +319,14 @@ bool RequestReader::receive_large_payload(PendingRequest *request) {
     return true;
   payload->unref();
   return false;
+}
+
+// What the client sends will be in it, and nobody sees what is behind that.
+Buffer *RequestReader::get_for_input(size_t bytes) {
+  Buffer *buffer = pool_.get(bytes, Content::foreign);
+  if (buffer != nullptr)
+    buffer->content = std::max(buffer->content, Content::own);
+  return buffer;
 }
 
 // Moves what has arrived of a payload, and receives the rest where the backend will find it.
@@ -330,7 +374,7 @@ bool RequestReader::make_room(size_t bytes) {
   if (input_ != nullptr && input_->is_exclusive()) {
     memmove(input_->data, input_->data + begin_, kept);
   } else {
-    Buffer *fresh = pool_.get(INPUT_BYTES); // requests still use the old one
+    Buffer *fresh = get_for_input(INPUT_BYTES); // requests still use the old one
     if (fresh == nullptr) {
       host::log_error("no memory to receive requests; closing the connection");
       return false;
@@ -400,8 +444,8 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
 }
 
 bool RequestReader::waits_elsewhere(bool between_requests) {
-  has_to_wait_ = between_requests && !stop_deadline_ && !replies_.is_full() &&
-                 admission_.waits_elsewhere();
+  has_to_wait_ =
+      between_requests && !stop_deadline_ && !replies_.is_full() && admission_.waits_elsewhere();
   return has_to_wait_;
 }
 

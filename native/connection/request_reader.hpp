@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <chrono>
-#include <deque>
 #include <optional>
 
 #include "connection/check.hpp"
@@ -53,7 +52,12 @@ public:
   // reason to look again, the next one goes on.
   bool has_to_wait() const { return has_to_wait_; }
 
-  // Nothing has come for long, and nothing has begun: gives back memory.
+  // Before the connection waits without a thread, and when one has come back to it: what is not in
+  // use goes with the thread.
+  void leave_stock();
+  void take_stock();
+
+  // Nothing has come for long: gives memory back to the system.
   void rest() { pool_.trim(); }
 
   // Whether another request has arrived already, at least its beginning.
@@ -67,7 +71,8 @@ public:
   // Whether input may be left unread, so that closing must not be abrupt.
   bool has_unread_input() const { return !input_is_used_up_; }
 
-  // Takes back requests, in a chain, when nothing of them is needed any more. Any thread.
+  // Takes back requests, all there are before the reader's end, in a chain, when nothing of them is
+  // needed any more. Any thread.
   void recycle(PendingRequest *first, PendingRequest *last);
 
 private:
@@ -81,6 +86,7 @@ private:
   bool receive_payload(PendingRequest *request);
   bool receive_in_place(PendingRequest *request, uint8_t *place);
   bool receive_large_payload(PendingRequest *request);
+  Buffer *get_for_input(size_t bytes);
   bool receive_elsewhere(uint8_t *place, size_t length_bytes);
   bool skip(uint64_t bytes);
   bool make_room(size_t bytes);
@@ -110,7 +116,6 @@ private:
   Buffer *output_ = nullptr; // replies are placed from output_used_ on
   size_t output_used_ = 0;
 
-  std::deque<PendingRequest> requests_; // owns all; a deque never moves them
   PendingRequest *free_ = nullptr;
   std::atomic<PendingRequest *> recycled_{nullptr};
 

@@ -98,7 +98,8 @@ private:
   const bool is_local_; // a unix socket
   const std::unique_ptr<SecureStream> secure_;
   std::atomic<bool> aborted_{false};
-  mutable std::mutex closing_; // abort must not touch a descriptor whose number someone else has now
+  mutable std::mutex
+      closing_; // abort must not touch a descriptor whose number someone else has now
 };
 
 // Whether fd is a socket (as opposed to a pipe, a terminal or a file).

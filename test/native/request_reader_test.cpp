@@ -209,3 +209,54 @@ TEST_CASE("replies to small reads lie side by side") {
   for (PendingRequest *request : requests)
     reading.finish(request);
 }
+
+TEST_CASE("what a thread takes from one client's reader to another's is nothing that can be read") {
+  constexpr uint8_t OTHERS =
+      0xff; // in what the first client sends, and not in what the second does
+  constexpr uint32_t READ_BYTES = 255 << 10;
+  auto request = [](Reading &reading, const std::vector<uint8_t> &bytes) {
+    REQUIRE(send_all(reading.sockets.client, bytes));
+    PendingRequest *request = reading.reader.next();
+    REQUIRE(request != nullptr);
+    REQUIRE(request->error == 0);
+    return request;
+  };
+  auto leave = [](Reading &reading, std::vector<PendingRequest *> requests) {
+    for (PendingRequest *request : requests) {
+      memset(request->reply, OTHERS, wire::SIMPLE_REPLY_BYTES);
+      reading.finish(request);
+    }
+    reading.charging.elsewhere = true;
+    CHECK(reading.reader.next() == nullptr);
+    CHECK(reading.reader.has_to_wait());
+    reading.reader.leave_stock();
+  };
+
+  Reading first;
+  std::vector<PendingRequest *> held;
+  for (int i = 0; i < 3; i++) // all of its input buffer, and some of that for replies
+    held.push_back(request(first, write_request(0, 0, std::vector<uint8_t>(86 << 10, OTHERS))));
+  leave(first, held);
+
+  // The second one's requests fill most of the same buffers, until it takes others; then these are
+  // among those that reads may be put into.
+  Reading second;
+  second.reader.take_stock();
+  held.clear();
+  const uint8_t *taken = nullptr;
+  for (int i = 0; i < 12; i++) {
+    held.push_back(request(second, write_request(0, 0, std::vector<uint8_t>(30 << 10, 1))));
+    if (taken == nullptr)
+      taken = held[0]->data;
+  }
+  CHECK(taken[(250 << 10)] == OTHERS);
+  for (PendingRequest *write : held)
+    second.finish(write);
+  for (int i = 0; i < 4; i++) {
+    PendingRequest *read = request(second, encode_request(wire::NBD_CMD_READ, 0, 0, READ_BYTES));
+    CHECK(std::find(read->data, read->data + READ_BYTES, OTHERS) == read->data + READ_BYTES);
+    held[static_cast<size_t>(i)] = read;
+  }
+  for (int i = 0; i < 4; i++)
+    second.finish(held[static_cast<size_t>(i)]);
+}
