@@ -7,6 +7,8 @@ import { withServer } from "../support/servers.mjs";
 export const CONNECTIONS = [1, 4, 16, 64, 256, 1000];
 const DEPTH = 32;
 const BYTES = 4096;
+/** So often in a round, one number of connections after the other: the machine's speed drifts. */
+const PASSES = 3;
 const NAMES = ["asyncnbd memory", "asyncnbd ram.ts", "nbdkit memory", "qemu-nbd", "nbd-server"];
 
 /**
@@ -31,8 +33,9 @@ export async function measureScaling(participants, plan) {
       if (participant === undefined) continue;
       await withServer(participant, async (running) => {
         await fill(participant, running);
-        for (const connections of CONNECTIONS)
-          trials.push({ server, connections, ...(await measure(running, connections, plan)) });
+        for (let pass = 0; pass < PASSES; pass++)
+          for (const connections of CONNECTIONS)
+            trials.push({ server, connections, ...(await measure(running, connections, plan)) });
       });
     }
   }
@@ -45,7 +48,7 @@ export async function measureScaling(participants, plan) {
  * @param {import("./throughput.mjs").Plan} plan
  */
 async function measure({ where, exportName }, connections, plan) {
-  const load = { bytes: BYTES, depth: DEPTH, connections, seconds: plan.seconds };
+  const load = { bytes: BYTES, depth: DEPTH, connections, seconds: plan.seconds / 2 };
   const named = exportName !== undefined && { exportName };
   try {
     const { requests, seconds, p99Us } = await apply(where, {
