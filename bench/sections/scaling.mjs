@@ -7,8 +7,6 @@ import { withServer } from "../support/servers.mjs";
 export const CONNECTIONS = [1, 4, 16, 64, 256, 1000];
 const DEPTH = 32;
 const BYTES = 4096;
-/** So often in a round, one number of connections after the other: the machine's speed drifts. */
-const PASSES = 3;
 const NAMES = ["asyncnbd memory", "asyncnbd ram.ts", "nbdkit memory", "qemu-nbd", "nbd-server"];
 
 /**
@@ -33,7 +31,8 @@ export async function measureScaling(participants, plan) {
       if (participant === undefined) continue;
       await withServer(participant, async (running) => {
         await fill(participant, running);
-        for (let pass = 0; pass < PASSES; pass++)
+        // One number of connections after the other, for the machine's speed drifts.
+        for (let pass = 0; pass < plan.passes; pass++)
           for (const connections of CONNECTIONS)
             trials.push({ server, connections, ...(await measure(running, connections, plan)) });
       });
