@@ -1,4 +1,4 @@
-// The life of connection.hpp: start, the lead and its passing on, the end.
+// The life of connection.hpp: start, requests one by one, the end.
 #include "connection/connection.hpp"
 
 #include <algorithm>
@@ -12,32 +12,17 @@
 
 namespace asyncnbd::connection {
 
+constinit thread_local const Connection *Connection::led_ = nullptr;
+
 namespace {
 
-// Replies are sent when this much is queued: more would not stay in the L2 cache.
-constexpr size_t FLUSH_BYTES = 128 << 10;
-// From here on, half of what the client has asked is sent while the other half is worked on: else
-// server and client would wait for each other in turn.
-constexpr size_t HALF_FLUSH_BYTES = FLUSH_BYTES / 2;
 // With this much queued, no more requests are read: the client does not read its replies.
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
-// From here on, sending lent data at once, by a system call of its own, beats a copy.
-constexpr uint32_t DIRECT_BYTES = 32 << 10;
-// As many times the watcher must see an asynchronous callback before it counts as stuck.
-constexpr unsigned ASYNC_STUCK_TICKS = 50;
 // Between attempts to end what does not end.
 constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
-// How long a thread that has finished a slow call looks whether the leader is stuck in another.
-constexpr std::chrono::microseconds STUCK_AFTER{20};
-// A failing disk fails thousands of times; its log says the same each time.
-constexpr unsigned MAX_FAILURES_REPORTED = 10;
 
 // Reads from here on may be answered with holes.
 constexpr uint32_t MIN_SPARSE_BYTES = 16 << 10;
-
-// The connection that this thread leads, or led until its current call was passed on: it will
-// flush after the call, so completions inside need not.
-thread_local const Connection *led_connection = nullptr;
 
 } // namespace
 
@@ -81,82 +66,6 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   *backend = std::move(backend_);
   self_.reset();
   return false;
-}
-
-// ---- leading ---------------------------------------------------------------------------------
-
-// The connection lives as long as somebody else keeps it, not as long as this thread has work.
-void Connection::lead_on_crew(std::shared_ptr<Connection> self) {
-  self->lead();
-  self.reset();
-  WaitingRoom::instance().lend_thread();
-}
-
-void Connection::lead() {
-  host::ContextScope scope(this); // for log lines; a backend makes its own around its calls
-  led_connection = this;
-  Lead lead;
-  do {
-    lead = lead_until_passed_on();
-  } while (lead == Lead::lost && max_threads_ > 1 && take_lead_from_stuck_thread());
-  led_connection = nullptr;
-  if (lead != Lead::given_up)
-    threads_.fetch_sub(1, std::memory_order_relaxed);
-}
-
-Connection::Lead Connection::lead_until_passed_on() {
-  replies_->flush(when_full_); // a thread stuck in a call may have left some behind
-  do {
-    while (PendingRequest *request = reader_->next()) {
-      if (!execute(request))
-        return Lead::lost;
-      if (is_worth_sending() && !send()) {
-        end();
-        return Lead::over;
-      }
-    }
-    if (!reader_->has_to_wait()) {
-      end();
-      return Lead::over;
-    }
-  } while (!wait_for_client());
-  return Lead::given_up;
-}
-
-// ---- waiting for the client without a thread ---------------------------------------------------
-
-bool Connection::waits_elsewhere() {
-  return can_wait_elsewhere_ && pace_.is_quick() && WaitingRoom::instance().is_open();
-}
-
-// False: there is something to do for whoever leads.
-bool Connection::wait_for_client() {
-  WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed);
-  if (seat == nullptr) {
-    seat = WaitingRoom::instance().enter(*this, *transport_);
-    seat_.store(seat); // sequentially consistent: see stop
-    can_wait_elsewhere_ = seat != nullptr;
-    if (seat == nullptr)
-      return false;
-  }
-  if (stop_requested_.load())
-    return false;
-  reader_->leave_stock();
-  threads_.fetch_sub(1, std::memory_order_relaxed);
-  if (WaitingRoom::instance().wait(*seat))
-    return true;
-  threads_.fetch_add(1, std::memory_order_relaxed);
-  reader_->take_stock();
-  return false;
-}
-
-Guest::Served Connection::resume() {
-  const std::shared_ptr<Connection> keep = self_; // it may come to its end
-  threads_.fetch_add(1, std::memory_order_relaxed);
-  reader_->take_stock();
-  const uint64_t before_bytes = read_bytes_.load(std::memory_order_relaxed);
-  lead();
-  return {keep, read_bytes_.load(std::memory_order_relaxed) - before_bytes};
 }
 
 // Submits the request, or answers it with its error. False when the lead is lost.
@@ -285,185 +194,6 @@ Connection::Counts Connection::counts() const {
 
 std::chrono::milliseconds Connection::grace() const {
   return std::chrono::milliseconds(grace_ms_.load(std::memory_order_relaxed));
-}
-
-// ---- passing the lead on ---------------------------------------------------------------------
-
-// Before a call that will be slow: is there something that another thread could do meanwhile? A
-// client that has other requests in flight will soon send more.
-bool Connection::is_worth_another_thread() const {
-  return threads_.load(std::memory_order_relaxed) < max_threads_ &&
-         (reader_->has_more() || live_.load(std::memory_order_relaxed) > 1);
-}
-
-// The watcher has seen `call` last.
-void Connection::on_stuck(uint64_t call) {
-  // Asynchronous callbacks return at once, unless the system is short of processors; then a
-  // thread more is no help.
-  if (when_full_ == WhenFull::come_back) {
-    stuck_ticks_ = call == stuck_call_ ? stuck_ticks_ + 1 : 0;
-    stuck_call_ = call;
-    if (stuck_ticks_ < ASYNC_STUCK_TICKS)
-      return;
-  }
-  pace_.count_stuck();
-  if (WaitingRoom::Seat *seat = seat_.load(std::memory_order_acquire))
-    WaitingRoom::instance().relieve(*seat);
-  if (threads_.load(std::memory_order_relaxed) < max_threads_)
-    pass_lead_on(call);
-  else
-    send_for_stuck_thread();
-}
-
-// Another thread takes the lead, unless the call has ended by the time it runs.
-void Connection::pass_lead_on(uint64_t call) {
-  threads_.fetch_add(1, std::memory_order_relaxed);
-  bool running = host::run_on_crew([self = self_, call]() mutable {
-    if (self->baton_.take(call))
-      lead_on_crew(std::move(self));
-    else
-      self->threads_.fetch_sub(1, std::memory_order_relaxed);
-  });
-  if (!running)
-    threads_.fetch_sub(1, std::memory_order_relaxed);
-}
-
-// Replies that are ready must not wait for a slow call behind them.
-void Connection::send_for_stuck_thread() {
-  if (replies_->pending_bytes() == 0 || is_sending_.exchange(true, std::memory_order_relaxed))
-    return;
-  bool running = host::run_on_crew([self = self_] {
-    self->replies_->flush(WhenFull::wait);
-    self->is_sending_.store(false, std::memory_order_relaxed);
-  });
-  if (!running)
-    is_sending_.store(false, std::memory_order_relaxed);
-}
-
-// For a thread whose own call was slow: the leader's may be as well.
-bool Connection::take_lead_from_stuck_thread() {
-  uint64_t call = baton_.current_call();
-  if (call == 0)
-    return false;
-  if (pace_.is_slow())
-    return baton_.take(call);
-  const auto deadline = std::chrono::steady_clock::now() + STUCK_AFTER;
-  while (std::chrono::steady_clock::now() < deadline)
-    if (baton_.current_call() != call)
-      return false;
-  return baton_.take(call);
-}
-
-// ---- replies ---------------------------------------------------------------------------------
-
-void Connection::complete(backend::Request &completed, int error) {
-  auto &request = static_cast<PendingRequest &>(completed);
-  request.error = error;
-  encode_answer(request, facts_.block_bytes);
-  if (request.may_have_holes && request.encoded)
-    holes_.found();
-  if (request.error != 0)
-    report_failure(request);
-  answer(&request);
-}
-
-// Once it is queued, the reply may be sent by anyone and be the connection's last.
-void Connection::answer(PendingRequest *request) {
-  if (led_connection == this) { // which holds the connection, and flushes after the call
-    replies_->push(request);
-    return;
-  }
-  std::shared_ptr<Connection> keep = self_; // finish cannot have come before
-  replies_->push(request);
-  if (replies_->pending_bytes() >= FLUSH_BYTES || !host::join_reply_batch(keep))
-    replies_->flush(WhenFull::pass_on);
-}
-
-void Connection::complete_with(backend::Request &completed, const uint8_t *data) {
-  auto &request = static_cast<PendingRequest &>(completed);
-  request.error = 0;
-  if (led_connection != this && request.length_bytes >= DIRECT_BYTES) {
-    std::shared_ptr<Connection> keep = self_;
-    if (replies_->send_borrowed(&request, data))
-      return;
-  }
-  memcpy(request.data, data, request.length_bytes);
-  answer(&request);
-}
-
-void Connection::give_up(backend::Request &completed, int error) {
-  auto &request = static_cast<PendingRequest &>(completed);
-  request.is_given_up = true;
-  request.holders.store(2, std::memory_order_relaxed); // the queue, and the caller's plugin
-  request.pin = self_;
-  request.error = error;
-  answer(&request);
-}
-
-void Connection::release(backend::Request &completed) {
-  auto &request = static_cast<PendingRequest &>(completed);
-  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)
-    return;
-  std::shared_ptr<void> pin = std::move(request.pin); // perhaps the last one
-  dispose(&request, &request, request.charged_bytes);
-}
-
-bool Connection::client_has_gone() const {
-  return client_has_left_.load(std::memory_order_relaxed) || transport_->is_aborted();
-}
-
-void Connection::report_failure(const PendingRequest &request) {
-  failed_.fetch_add(1, std::memory_order_relaxed);
-  uint32_t sent = wire::error_from_errno(request.error, request.flags);
-  if (sent == wire::NBD_ENOTSUP) // a fast zero refused as it should be
-    return;
-  unsigned reported = failures_reported_.fetch_add(1, std::memory_order_relaxed);
-  if (reported >= MAX_FAILURES_REPORTED && !host::log_is_verbose())
-    return;
-  host::ContextScope scope(this); // names the plugin and the connection in the line
-  const char *told = strerrorname_np(static_cast<int>(sent));
-  host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; client was sent %s%s",
-                  wire::command_name(request.type), request.offset, request.length_bytes,
-                  strerror(request.error), told != nullptr ? told : "an error",
-                  reported + 1 == MAX_FAILURES_REPORTED
-                      ? "; further failures on this connection are not logged"
-                      : "");
-}
-
-void Connection::on_sent(PendingRequest *first, uint32_t count) {
-  PendingRequest **link = &first;
-  PendingRequest *last_kept = nullptr;
-  uint64_t charged_bytes = 0;
-  for (PendingRequest *request = first; request != nullptr; request = *link) {
-    if (request->lent.give_back != nullptr)
-      request->lent.give_back(request->lent.opaque);
-    if (request->is_given_up) {
-      *link = request->next;
-      release(*request);
-      continue;
-    }
-    charged_bytes += request->charged_bytes;
-    last_kept = request;
-    link = &request->next;
-  }
-  if (last_kept != nullptr)
-    dispose(first, last_kept, charged_bytes);
-  live_.fetch_sub(count);
-  if (leader_waits_.load())
-    transport_->wake();
-}
-
-// Frees what a chain of requests has held.
-void Connection::dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes) {
-  for (PendingRequest *request = first;; request = request->next) {
-    request->reply_buffer->unref();
-    if (request->payload_buffer != nullptr)
-      request->payload_buffer->unref();
-    if (request == last)
-      break;
-  }
-  reader_->recycle(first, last);
-  budget_->give_back(charged_bytes);
 }
 
 // ---- the end ---------------------------------------------------------------------------------

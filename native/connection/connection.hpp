@@ -104,6 +104,15 @@ public:
   bool disconnect_requested() const { return refuse_commands_.load(std::memory_order_relaxed); }
 
 private:
+  // Replies are sent when this much is queued: more would not stay in the L2 cache.
+  static constexpr size_t FLUSH_BYTES = 128 << 10;
+  // From here on, half of what the client has asked is sent while the other half is worked on: else
+  // server and client would wait for each other in turn.
+  static constexpr size_t HALF_FLUSH_BYTES = FLUSH_BYTES / 2;
+  // The connection that the calling thread leads, or led until its current call was passed on: it
+  // will flush after the call, so completions inside need not.
+  static constinit thread_local const Connection *led_;
+
   // backend::Completer
   void complete(backend::Request &request, int error) override;
   void complete_with(backend::Request &request, const uint8_t *data) override;

@@ -19,14 +19,8 @@ constexpr size_t INPUT_BYTES = (256 << 10) + (4 << 10);
 constexpr size_t OUTPUT_BYTES = INPUT_BYTES;
 // Less room than this is not worth a receive when a fresh buffer is at hand.
 constexpr size_t MIN_RECEIVE_BYTES = 32 << 10;
-// A payload from here on is received where the backend wants it, at the cost of a receive for the
-// next header alone.
-constexpr uint32_t MIN_PLACED_BYTES = 64 << 10;
 // Plugins expect the alignment that malloc gives.
 constexpr size_t REPLY_ALIGNMENT = 16;
-// A query of metadata contexts is an effect's length and then their ids.
-constexpr size_t QUERY_PREFIX_BYTES = 8;
-constexpr size_t CONTEXT_ID_BYTES = 4;
 // What a request takes besides its data, roughly.
 constexpr uint32_t REQUEST_BYTES = 512;
 // After this, a connection without traffic gives back what it keeps to be fast.
@@ -224,141 +218,6 @@ bool RequestReader::place_reply(PendingRequest *request, uint32_t data_bytes) {
     request->data = request->reply - header_start + header_room;
   }
   return true;
-}
-
-// Of a block status without a query of its own: all that were negotiated.
-void RequestReader::ask_contexts(PendingRequest *request) {
-  for (const MetaContext &context : facts_.contexts)
-    request->make_extras().statuses.push_back({context.id, context.number, {}});
-}
-
-// "NBD_CMD_BLOCK_STATUS" with a payload: the effect's length, and which contexts to tell of.
-bool RequestReader::receive_query(PendingRequest *request, uint64_t payload_bytes) {
-  const size_t longest = QUERY_PREFIX_BYTES + CONTEXT_ID_BYTES * facts_.contexts.size();
-  if (payload_bytes > longest) {
-    request->error = EINVAL;
-    return skip(payload_bytes);
-  }
-  const auto bytes = static_cast<size_t>(payload_bytes);
-  while (buffered_bytes() < bytes)
-    if (!make_room(bytes) || !receive(false))
-      return false;
-  const uint8_t *query = input_->data + begin_;
-  begin_ += bytes;
-  if (!take_query(request, query, bytes))
-    request->error = EINVAL;
-  return true;
-}
-
-bool RequestReader::take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes) {
-  if (length_bytes < QUERY_PREFIX_BYTES + CONTEXT_ID_BYTES ||
-      (length_bytes - QUERY_PREFIX_BYTES) % CONTEXT_ID_BYTES != 0)
-    return false;
-  std::vector<backend::ContextStatus> &statuses = request->extras->statuses;
-  std::vector<backend::ContextStatus> wanted;
-  for (size_t at = QUERY_PREFIX_BYTES; at < length_bytes; at += CONTEXT_ID_BYTES) {
-    const uint32_t id = wire::decode_u32(query + at);
-    auto named =
-        std::find_if(statuses.begin(), statuses.end(),
-                     [id](const backend::ContextStatus &status) { return status.id == id; });
-    if (named == statuses.end())
-      return false; // unknown, or named before
-    wanted.push_back(std::move(*named));
-    statuses.erase(named);
-  }
-  statuses = std::move(wanted);
-  request->length_bytes = wire::decode_u64(query);
-  request->flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_PAYLOAD_LEN);
-  wire::RequestHeader effect{request->flags, request->type, request->cookie, request->offset,
-                             request->length_bytes};
-  request->error = check_request(effect, style_, facts_);
-  return true;
-}
-
-bool RequestReader::receive_payload(PendingRequest *request) {
-  request->flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_PAYLOAD_LEN);
-  const auto length_bytes = static_cast<uint32_t>(request->length_bytes);
-  if (buffered_bytes() < length_bytes) {
-    if (length_bytes >= MIN_PLACED_BYTES)
-      if (uint8_t *place = admission_.place(request->offset, length_bytes))
-        return receive_in_place(request, place);
-    if (input_->capacity_bytes - begin_ < length_bytes)
-      return receive_large_payload(request);
-  }
-
-  while (buffered_bytes() < length_bytes)
-    if (!receive(false))
-      return false;
-  input_->ref();
-  request->payload_buffer = input_;
-  request->data = input_->data + begin_;
-  begin_ += length_bytes;
-  return true;
-}
-
-// A payload for which the backend has a place.
-bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
-  request->data = place;
-  request->is_placed = true;
-  if (receive_elsewhere(place, request->length_bytes))
-    return true;
-  admission_.unplace(request->offset, static_cast<uint32_t>(request->length_bytes));
-  return false;
-}
-
-// A payload that cannot lie in the input buffer.
-bool RequestReader::receive_large_payload(PendingRequest *request) {
-  Buffer *payload = get_for_input(request->length_bytes);
-  if (payload == nullptr) {
-    request->error = ENOMEM;
-    return skip(request->length_bytes);
-  }
-  request->payload_buffer = payload;
-  request->data = payload->data;
-  if (receive_elsewhere(payload->data, request->length_bytes))
-    return true;
-  payload->unref();
-  return false;
-}
-
-// What the client sends will be in it, and nobody sees what is behind that.
-Buffer *RequestReader::get_for_input(size_t bytes) {
-  Buffer *buffer = pool_.get(bytes, Content::foreign);
-  if (buffer != nullptr)
-    buffer->content = std::max(buffer->content, Content::own);
-  return buffer;
-}
-
-// Moves what has arrived of a payload, and receives the rest where the backend will find it.
-bool RequestReader::receive_elsewhere(uint8_t *place, size_t length_bytes) {
-  size_t position = buffered_bytes();
-  memcpy(place, input_->data + begin_, position);
-  begin_ = end_;
-  if (!make_room(wire::request_header_bytes(style_)))
-    return false;
-  // The next header comes along; no more, for another payload is likely to be behind it.
-  const iovec next{input_->data + end_, wire::request_header_bytes(style_)};
-  while (position < length_bytes) {
-    ssize_t received = receive_into(place + position, length_bytes - position, false, next);
-    if (received <= 0)
-      return false;
-    position += static_cast<size_t>(received);
-  }
-  end_ += position - length_bytes;
-  receive_limit_bytes_ = wire::request_header_bytes(style_);
-  return true;
-}
-
-bool RequestReader::skip(uint64_t bytes) {
-  for (;;) {
-    size_t dropped = std::min<uint64_t>(bytes, buffered_bytes());
-    begin_ += dropped;
-    bytes -= dropped;
-    if (bytes == 0)
-      return true;
-    if (!make_room(1) || !receive(false))
-      return false;
-  }
 }
 
 // Makes sure that `bytes` from begin_ on fit into the input buffer, and that there is room for

@@ -1,0 +1,163 @@
+// Who leads a connection: its thread, another one when a call is slow, none while it waits for its
+// client. See connection.hpp.
+#include "connection/connection.hpp"
+
+#include <chrono>
+
+#include "host/crew.hpp"
+
+namespace asyncnbd::connection {
+
+namespace {
+
+// As many times the watcher must see an asynchronous callback before it counts as stuck.
+constexpr unsigned ASYNC_STUCK_TICKS = 50;
+// How long a thread that has finished a slow call looks whether the leader is stuck in another.
+constexpr std::chrono::microseconds STUCK_AFTER{20};
+
+} // namespace
+
+// ---- leading -----------------------------------------------------------------------------------
+
+// The connection lives as long as somebody else keeps it, not as long as this thread has work.
+void Connection::lead_on_crew(std::shared_ptr<Connection> self) {
+  self->lead();
+  self.reset();
+  WaitingRoom::instance().lend_thread();
+}
+
+void Connection::lead() {
+  host::ContextScope scope(this); // for log lines; a backend makes its own around its calls
+  led_ = this;
+  Lead lead;
+  do {
+    lead = lead_until_passed_on();
+  } while (lead == Lead::lost && max_threads_ > 1 && take_lead_from_stuck_thread());
+  led_ = nullptr;
+  if (lead != Lead::given_up)
+    threads_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+Connection::Lead Connection::lead_until_passed_on() {
+  replies_->flush(when_full_); // a thread stuck in a call may have left some behind
+  do {
+    while (PendingRequest *request = reader_->next()) {
+      if (!execute(request))
+        return Lead::lost;
+      if (is_worth_sending() && !send()) {
+        end();
+        return Lead::over;
+      }
+    }
+    if (!reader_->has_to_wait()) {
+      end();
+      return Lead::over;
+    }
+  } while (!wait_for_client());
+  return Lead::given_up;
+}
+
+// ---- waiting for the client without a thread ---------------------------------------------------
+
+bool Connection::waits_elsewhere() {
+  return can_wait_elsewhere_ && pace_.is_quick() && WaitingRoom::instance().is_open();
+}
+
+// False: there is something to do for whoever leads.
+bool Connection::wait_for_client() {
+  WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed);
+  if (seat == nullptr) {
+    seat = WaitingRoom::instance().enter(*this, *transport_);
+    seat_.store(seat); // sequentially consistent: see stop
+    can_wait_elsewhere_ = seat != nullptr;
+    if (seat == nullptr)
+      return false;
+  }
+  if (stop_requested_.load())
+    return false;
+  reader_->leave_stock();
+  threads_.fetch_sub(1, std::memory_order_relaxed);
+  if (WaitingRoom::instance().wait(*seat))
+    return true;
+  threads_.fetch_add(1, std::memory_order_relaxed);
+  reader_->take_stock();
+  return false;
+}
+
+Guest::Served Connection::resume() {
+  const std::shared_ptr<Connection> keep = self_; // it may come to its end
+  threads_.fetch_add(1, std::memory_order_relaxed);
+  reader_->take_stock();
+  const uint64_t before_bytes = read_bytes_.load(std::memory_order_relaxed);
+  lead();
+  return {keep, read_bytes_.load(std::memory_order_relaxed) - before_bytes};
+}
+
+// ---- passing the lead on -----------------------------------------------------------------------
+
+// Before a call that will be slow: is there something that another thread could do meanwhile? A
+// client that has other requests in flight will soon send more.
+bool Connection::is_worth_another_thread() const {
+  return threads_.load(std::memory_order_relaxed) < max_threads_ &&
+         (reader_->has_more() || live_.load(std::memory_order_relaxed) > 1);
+}
+
+// The watcher has seen `call` last.
+void Connection::on_stuck(uint64_t call) {
+  // Asynchronous callbacks return at once, unless the system is short of processors; then a
+  // thread more is no help.
+  if (when_full_ == WhenFull::come_back) {
+    stuck_ticks_ = call == stuck_call_ ? stuck_ticks_ + 1 : 0;
+    stuck_call_ = call;
+    if (stuck_ticks_ < ASYNC_STUCK_TICKS)
+      return;
+  }
+  pace_.count_stuck();
+  if (WaitingRoom::Seat *seat = seat_.load(std::memory_order_acquire))
+    WaitingRoom::instance().relieve(*seat);
+  if (threads_.load(std::memory_order_relaxed) < max_threads_)
+    pass_lead_on(call);
+  else
+    send_for_stuck_thread();
+}
+
+// Another thread takes the lead, unless the call has ended by the time it runs.
+void Connection::pass_lead_on(uint64_t call) {
+  threads_.fetch_add(1, std::memory_order_relaxed);
+  bool running = host::run_on_crew([self = self_, call]() mutable {
+    if (self->baton_.take(call))
+      lead_on_crew(std::move(self));
+    else
+      self->threads_.fetch_sub(1, std::memory_order_relaxed);
+  });
+  if (!running)
+    threads_.fetch_sub(1, std::memory_order_relaxed);
+}
+
+// Replies that are ready must not wait for a slow call behind them.
+void Connection::send_for_stuck_thread() {
+  if (replies_->pending_bytes() == 0 || is_sending_.exchange(true, std::memory_order_relaxed))
+    return;
+  bool running = host::run_on_crew([self = self_] {
+    self->replies_->flush(WhenFull::wait);
+    self->is_sending_.store(false, std::memory_order_relaxed);
+  });
+  if (!running)
+    is_sending_.store(false, std::memory_order_relaxed);
+}
+
+// For a thread whose own call was slow: the leader's may be as well.
+bool Connection::take_lead_from_stuck_thread() {
+  uint64_t call = baton_.current_call();
+  if (call == 0)
+    return false;
+  if (pace_.is_slow())
+    return baton_.take(call);
+  const auto deadline = std::chrono::steady_clock::now() + STUCK_AFTER;
+  while (std::chrono::steady_clock::now() < deadline)
+    if (baton_.current_call() != call)
+      return false;
+  return baton_.take(call);
+}
+
+} // namespace asyncnbd::connection

@@ -1,0 +1,131 @@
+// What becomes of a connection's requests once they are answered: backend::Completer and
+// ReplyListener. See connection.hpp.
+#include "connection/connection.hpp"
+
+#include <cinttypes>
+#include <cstring>
+
+#include "host/log.hpp"
+
+namespace asyncnbd::connection {
+
+namespace {
+
+// From here on, sending lent data at once, by a system call of its own, beats a copy.
+constexpr uint32_t DIRECT_BYTES = 32 << 10;
+// A failing disk fails thousands of times; its log says the same each time.
+constexpr unsigned MAX_FAILURES_REPORTED = 10;
+
+} // namespace
+
+void Connection::complete(backend::Request &completed, int error) {
+  auto &request = static_cast<PendingRequest &>(completed);
+  request.error = error;
+  encode_answer(request, facts_.block_bytes);
+  if (request.may_have_holes && request.encoded)
+    holes_.found();
+  if (request.error != 0)
+    report_failure(request);
+  answer(&request);
+}
+
+// Once it is queued, the reply may be sent by anyone and be the connection's last.
+void Connection::answer(PendingRequest *request) {
+  if (led_ == this) { // which holds the connection, and flushes after the call
+    replies_->push(request);
+    return;
+  }
+  std::shared_ptr<Connection> keep = self_; // finish cannot have come before
+  replies_->push(request);
+  if (replies_->pending_bytes() >= FLUSH_BYTES || !host::join_reply_batch(keep))
+    replies_->flush(WhenFull::pass_on);
+}
+
+void Connection::complete_with(backend::Request &completed, const uint8_t *data) {
+  auto &request = static_cast<PendingRequest &>(completed);
+  request.error = 0;
+  if (led_ != this && request.length_bytes >= DIRECT_BYTES) {
+    std::shared_ptr<Connection> keep = self_;
+    if (replies_->send_borrowed(&request, data))
+      return;
+  }
+  memcpy(request.data, data, request.length_bytes);
+  answer(&request);
+}
+
+void Connection::give_up(backend::Request &completed, int error) {
+  auto &request = static_cast<PendingRequest &>(completed);
+  request.is_given_up = true;
+  request.holders.store(2, std::memory_order_relaxed); // the queue, and the caller's plugin
+  request.pin = self_;
+  request.error = error;
+  answer(&request);
+}
+
+void Connection::release(backend::Request &completed) {
+  auto &request = static_cast<PendingRequest &>(completed);
+  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)
+    return;
+  std::shared_ptr<void> pin = std::move(request.pin); // perhaps the last one
+  dispose(&request, &request, request.charged_bytes);
+}
+
+bool Connection::client_has_gone() const {
+  return client_has_left_.load(std::memory_order_relaxed) || transport_->is_aborted();
+}
+
+void Connection::report_failure(const PendingRequest &request) {
+  failed_.fetch_add(1, std::memory_order_relaxed);
+  uint32_t sent = wire::error_from_errno(request.error, request.flags);
+  if (sent == wire::NBD_ENOTSUP) // a fast zero refused as it should be
+    return;
+  unsigned reported = failures_reported_.fetch_add(1, std::memory_order_relaxed);
+  if (reported >= MAX_FAILURES_REPORTED && !host::log_is_verbose())
+    return;
+  host::ContextScope scope(this); // names the plugin and the connection in the line
+  const char *told = strerrorname_np(static_cast<int>(sent));
+  host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; client was sent %s%s",
+                  wire::command_name(request.type), request.offset, request.length_bytes,
+                  strerror(request.error), told != nullptr ? told : "an error",
+                  reported + 1 == MAX_FAILURES_REPORTED
+                      ? "; further failures on this connection are not logged"
+                      : "");
+}
+
+void Connection::on_sent(PendingRequest *first, uint32_t count) {
+  PendingRequest **link = &first;
+  PendingRequest *last_kept = nullptr;
+  uint64_t charged_bytes = 0;
+  for (PendingRequest *request = first; request != nullptr; request = *link) {
+    if (request->lent.give_back != nullptr)
+      request->lent.give_back(request->lent.opaque);
+    if (request->is_given_up) {
+      *link = request->next;
+      release(*request);
+      continue;
+    }
+    charged_bytes += request->charged_bytes;
+    last_kept = request;
+    link = &request->next;
+  }
+  if (last_kept != nullptr)
+    dispose(first, last_kept, charged_bytes);
+  live_.fetch_sub(count);
+  if (leader_waits_.load())
+    transport_->wake();
+}
+
+// Frees what a chain of requests has held.
+void Connection::dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes) {
+  for (PendingRequest *request = first;; request = request->next) {
+    request->reply_buffer->unref();
+    if (request->payload_buffer != nullptr)
+      request->payload_buffer->unref();
+    if (request == last)
+      break;
+  }
+  reader_->recycle(first, last);
+  budget_->give_back(charged_bytes);
+}
+
+} // namespace asyncnbd::connection
