@@ -83,6 +83,7 @@ bool Connection::execute(PendingRequest *request) {
   if (may_send_holes_ && may_be_sparse(*request))
     request->may_have_holes = holes_.is_worth_asking();
   if (request->lent.data != nullptr && !request->may_have_holes) {
+    pace_.count_none();
     replies_->push(request);
     return true;
   }
@@ -141,7 +142,10 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
   using clock = std::chrono::steady_clock;
   if (is_ending && !deadline_)
     deadline_ = clock::now() + grace();
-  bool met;
+  bool met = condition();
+  if (met)
+    return true;
+  before_delay();
   // Sequentially consistent: either we see what on_sent has done, or it sees that we wait.
   leader_waits_.store(true);
   while (!(met = condition())) {
@@ -200,6 +204,7 @@ std::chrono::milliseconds Connection::grace() const {
 
 // Nothing more is read. What is in flight gets its replies, or is given up.
 void Connection::end() {
+  before_delay(); // the plugin may take its time to close, and the client to read its last replies
   client_has_left_.store(reader_->client_has_left(), std::memory_order_relaxed);
   if (client_has_left_.load(std::memory_order_relaxed))
     backend_->on_client_gone();

@@ -124,7 +124,7 @@ private:
   // Admission
   bool admit(uint32_t bytes) override;
   void withdraw(uint32_t bytes) override { budget_->give_back(bytes); }
-  bool waits_elsewhere() override;
+  bool waits_elsewhere(bool has_idled) override;
   const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override {
     return backend_->lend(offset, length_bytes);
   }
@@ -137,6 +137,9 @@ private:
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }
+  bool delays_others() const override { return WaitingRoom::delays_others(); }
+  // of Admission as well
+  void before_delay() override;
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
   // Watched
@@ -156,6 +159,8 @@ private:
   void lead();
   Lead lead_until_passed_on();
   bool wait_for_client();
+  void begin_turn();
+  bool is_long_turn() const;
   bool execute(PendingRequest *request);
   static bool may_be_sparse(const PendingRequest &request);
   bool is_worth_sending() const;
@@ -191,8 +196,12 @@ private:
   Baton baton_;
   Pace pace_;
   std::atomic<WaitingRoom::Seat *> seat_{nullptr}; // set by the leader; in the waiting room
-  bool can_wait_elsewhere_ = true;                 // the leader's
-  uint64_t stuck_call_ = 0;                        // the watcher's
+  // The leader's.
+  bool can_wait_elsewhere_ = true;
+  bool keeps_thread_ = false; // until it has idled: others would have had to wait for it
+  uint64_t turn_ends_at_requests_ = UINT64_MAX; // see requests_
+  uint64_t turn_ends_at_bytes_ = UINT64_MAX;    // read and written
+  uint64_t stuck_call_ = 0;                     // the watcher's
   unsigned stuck_ticks_ = 0;
   unsigned max_threads_ = 1;
   WhenFull when_full_ = WhenFull::wait; // for the leader

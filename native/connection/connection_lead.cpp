@@ -44,6 +44,8 @@ Connection::Lead Connection::lead_until_passed_on() {
     while (PendingRequest *request = reader_->next()) {
       if (!execute(request))
         return Lead::lost;
+      if (is_long_turn())
+        before_delay();
       if (is_worth_sending() && !send()) {
         end();
         return Lead::over;
@@ -59,29 +61,68 @@ Connection::Lead Connection::lead_until_passed_on() {
 
 // ---- waiting for the client without a thread ---------------------------------------------------
 
-bool Connection::waits_elsewhere() {
-  return can_wait_elsewhere_ && pace_.is_quick() && WaitingRoom::instance().is_open();
+// A connection for which others would have had to wait has its own thread until it idles: it would
+// be so again.
+bool Connection::waits_elsewhere(bool has_idled) {
+  if (WaitingRoom::is_relieved())
+    keeps_thread_ = true;
+  if (!can_wait_elsewhere_ || !WaitingRoom::instance().is_open())
+    return false;
+  if (has_idled)
+    keeps_thread_ = false;
+  return has_idled || (!keeps_thread_ && pace_.is_quick());
+}
+
+void Connection::before_delay() {
+  if (!WaitingRoom::delays_others())
+    return;
+  keeps_thread_ = true;
+  WaitingRoom::before_delay();
 }
 
 // False: there is something to do for whoever leads.
 bool Connection::wait_for_client() {
+  WaitingRoom &room = WaitingRoom::instance();
   WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed);
   if (seat == nullptr) {
-    seat = WaitingRoom::instance().enter(*this, *transport_);
+    seat = room.enter(*this, *transport_);
     seat_.store(seat); // sequentially consistent: see stop
     can_wait_elsewhere_ = seat != nullptr;
     if (seat == nullptr)
       return false;
   }
-  if (stop_requested_.load())
+  if (stop_requested_.load() || server->is_stopping()) {
+    stop_requested_.store(true);
     return false;
+  }
   reader_->leave_stock();
   threads_.fetch_sub(1, std::memory_order_relaxed);
-  if (WaitingRoom::instance().wait(*seat))
+  const WaitingRoom::Wait wait = room.wait(*seat);
+  if (wait == WaitingRoom::Wait::begun)
     return true;
+  if (wait == WaitingRoom::Wait::impossible)
+    can_wait_elsewhere_ = false;
   threads_.fetch_add(1, std::memory_order_relaxed);
   reader_->take_stock();
   return false;
+}
+
+// How much of a turn is too much for others who wait.
+void Connection::begin_turn() {
+  constexpr uint64_t MAX_REQUESTS = 1024;
+  constexpr uint64_t MAX_BYTES = 4 << 20;
+  turn_ends_at_requests_ = requests_.load(std::memory_order_relaxed) + MAX_REQUESTS;
+  turn_ends_at_bytes_ = read_bytes_.load(std::memory_order_relaxed) +
+                        written_bytes_.load(std::memory_order_relaxed) + MAX_BYTES;
+  if (!pace_.is_quick()) // it is here because it has idled
+    before_delay();
+}
+
+bool Connection::is_long_turn() const {
+  return requests_.load(std::memory_order_relaxed) > turn_ends_at_requests_ ||
+         read_bytes_.load(std::memory_order_relaxed) +
+                 written_bytes_.load(std::memory_order_relaxed) >
+             turn_ends_at_bytes_;
 }
 
 Guest::Served Connection::resume() {
@@ -89,6 +130,7 @@ Guest::Served Connection::resume() {
   threads_.fetch_add(1, std::memory_order_relaxed);
   reader_->take_stock();
   const uint64_t before_bytes = read_bytes_.load(std::memory_order_relaxed);
+  begin_turn();
   lead();
   return {keep, read_bytes_.load(std::memory_order_relaxed) - before_bytes};
 }

@@ -56,7 +56,6 @@ void Connection::complete_with(backend::Request &completed, const uint8_t *data)
 void Connection::give_up(backend::Request &completed, int error) {
   auto &request = static_cast<PendingRequest &>(completed);
   request.is_given_up = true;
-  request.holders.store(2, std::memory_order_relaxed); // the queue, and the caller's plugin
   request.pin = self_;
   request.error = error;
   answer(&request);

@@ -244,6 +244,7 @@ void PendingRequest::reset() {
   error = 0;
   reply_buffer = payload_buffer = nullptr;
   is_placed = is_borrowed = is_given_up = false;
+  holders.store(2, std::memory_order_relaxed);
   style = ReplyStyle::simple;
   encoded.reset();
 }

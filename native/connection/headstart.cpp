@@ -1,6 +1,7 @@
 // See headstart.hpp.
 #include "connection/headstart.hpp"
 
+#include <chrono>
 #include <sched.h>
 #include <utility>
 
@@ -8,8 +9,11 @@ namespace asyncnbd::connection {
 
 namespace {
 
-// A client that does not read at all must not keep us: this is 20 us if nobody else wants the core.
-constexpr unsigned MAX_YIELDS = 64;
+// A client that does not read at all must not keep us. Where others want the core, each time that
+// we let them have it may be some milliseconds.
+constexpr std::chrono::microseconds MAX_DELAY{30};
+constexpr std::chrono::microseconds LONG_YIELD{1000};
+constexpr unsigned SKIPS = 16;
 
 } // namespace
 
@@ -18,11 +22,24 @@ void Headstart::sent(std::weak_ptr<const ReplyReader> client, size_t bytes) {
   if (bytes_ < STEP_BYTES)
     return;
   bytes_ = 0;
+  if (skips_ > 0) {
+    skips_--;
+    return;
+  }
   std::swap(marks_[oldest_], client);
   oldest_ = (oldest_ + 1) % MARKS;
   const std::shared_ptr<const ReplyReader> reader = client.lock();
-  for (unsigned i = 0; reader && i < MAX_YIELDS && reader->unread_bytes() > 0; i++)
+  if (!reader || reader->unread_bytes() == 0)
+    return;
+  const auto deadline = std::chrono::steady_clock::now() + MAX_DELAY;
+  auto now = deadline;
+  do {
     sched_yield();
+    now = std::chrono::steady_clock::now();
+  } while (reader->unread_bytes() > 0 && now < deadline);
+  // It did not read although it had, or others had, all the time that there is.
+  if (now - deadline > LONG_YIELD && reader->unread_bytes() > 0)
+    skips_ = SKIPS;
 }
 
 } // namespace asyncnbd::connection

@@ -31,6 +31,7 @@ private:
   size_t bytes_ = 0; // since the last mark
   std::array<std::weak_ptr<const ReplyReader>, MARKS> marks_;
   size_t oldest_ = 0;
+  unsigned skips_ = 0; // so many marks more it does not look, for it has been in vain
 };
 
 } // namespace asyncnbd::connection

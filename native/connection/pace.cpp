@@ -14,11 +14,17 @@ constexpr std::chrono::microseconds QUICK_UP_TO{25};
 constexpr unsigned TIME_EACH = 16;
 constexpr int CERTAIN = 4; // so many more slow calls than quick ones
 
+// The mean is of about as many calls, and known after as many. One call of a millisecond outweighs
+// forty quick ones: while it lasts, nobody else is served.
+constexpr int MEAN_OF = 16;
+// More says nothing more, and would take long to forget.
+constexpr std::chrono::nanoseconds LONGEST{1000000};
+
 } // namespace
 
 Pace::Timed::Timed(Pace &pace) : pace_(nullptr) {
   const unsigned number = pace.calls_.fetch_add(1, std::memory_order_relaxed);
-  if (!pace.is_slow() && number % TIME_EACH != 0)
+  if (!pace.is_slow() && pace.is_quick() && number % TIME_EACH != 0)
     return;
   pace_ = &pace;
   begin_ = Clock::now();
@@ -29,28 +35,27 @@ Pace::Timed::~Timed() {
     pace_->count(Clock::now() - begin_);
 }
 
-namespace {
-
-// Two threads may count at once and one of them in vain: there will be other calls. Returns the
-// state that it has come to for certain, or else the present one.
-bool count_up_or_down(std::atomic<int> &calls, bool up, bool present) {
-  const int sum = std::clamp(calls.load(std::memory_order_relaxed) + (up ? 1 : -1), 0, CERTAIN);
-  calls.store(sum, std::memory_order_relaxed);
-  return sum == CERTAIN || (sum != 0 && present);
-}
-
-} // namespace
-
+// Two threads may count at once and one of them in vain: there will be other calls.
 void Pace::count(Clock::duration duration) {
-  is_quick_.store(!count_up_or_down(unquick_calls_, duration > QUICK_UP_TO, !is_quick()),
+  const int64_t ns = std::min<std::chrono::nanoseconds>(duration, LONGEST).count();
+  int64_t mean_ns = mean_ns_.load(std::memory_order_relaxed);
+  mean_ns += (ns - mean_ns) / MEAN_OF;
+  mean_ns_.store(mean_ns, std::memory_order_relaxed);
+  const bool is_known = timed_calls_.fetch_add(1, std::memory_order_relaxed) + 1 >= MEAN_OF;
+  is_quick_.store(is_known && std::chrono::nanoseconds(mean_ns) <= QUICK_UP_TO,
                   std::memory_order_relaxed);
-  if (duration <= QUICK_UP_TO || duration >= SLOW_FROM)
-    is_slow_.store(count_up_or_down(slow_calls_, duration >= SLOW_FROM, is_slow()),
-                   std::memory_order_relaxed);
+
+  if (duration > QUICK_UP_TO && duration < SLOW_FROM)
+    return;
+  const int step = duration >= SLOW_FROM ? 1 : -1;
+  const int sum = std::clamp(slow_calls_.load(std::memory_order_relaxed) + step, 0, CERTAIN);
+  slow_calls_.store(sum, std::memory_order_relaxed);
+  if (sum == CERTAIN || sum == 0)
+    is_slow_.store(sum == CERTAIN, std::memory_order_relaxed);
 }
 
 void Pace::count_stuck() {
-  count(SLOW_FROM);
+  count(LONGEST);
 }
 
 } // namespace asyncnbd::connection

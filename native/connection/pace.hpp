@@ -1,8 +1,10 @@
-// Whether the calls of a backend take so long that each is worth a thread from the start.
+// Whether the calls of a backend take so long that each is worth a thread from the start, or so
+// short that one thread may make those of many connections.
 #pragma once
 
 #include <atomic>
 #include <chrono>
+#include <cstdint>
 
 namespace asyncnbd::connection {
 
@@ -14,10 +16,17 @@ public:
   // Slow calls one after the other make it slow, quick ones quick again.
   bool is_slow() const { return is_slow_.load(std::memory_order_relaxed); }
 
-  // Calls return at once: a thread that makes them for many connections keeps none waiting.
+  // Calls have been seen to return at once, on the average of late: a thread that makes them for
+  // many connections keeps none waiting.
   bool is_quick() const { return is_quick_.load(std::memory_order_relaxed); }
 
-  // A call that was not timed has been seen to be slow.
+  // A request that needs no call.
+  void count_none() {
+    if (!is_quick())
+      count(Clock::duration::zero());
+  }
+
+  // A call that was perhaps not timed lasts already for a while.
   void count_stuck();
 
   // Around a call. As long as calls are quick, only some are timed: reading the clock is not free.
@@ -39,8 +48,9 @@ private:
   std::atomic<unsigned> calls_{0};
   std::atomic<int> slow_calls_{0}; // more than quick ones, of late
   std::atomic<bool> is_slow_{false};
-  std::atomic<int> unquick_calls_{0}; // as slow_calls_
-  std::atomic<bool> is_quick_{true};
+  std::atomic<unsigned> timed_calls_{0};
+  std::atomic<int64_t> mean_ns_{0}; // of those, the latest count most
+  std::atomic<bool> is_quick_{false};
 };
 
 } // namespace asyncnbd::connection

@@ -27,8 +27,10 @@ struct PendingRequest : backend::Request {
   bool is_borrowed;       // lent by a caller who waits: to be sent or copied before it returns
   bool is_given_up;       // there is someone besides the reply queue who may use it
   PendingRequest *next;   // in the queue, or among the free
-  std::atomic<uint8_t> holders; // of one that is given up
-  std::shared_ptr<void> pin;    // what it needs to live on, if it is given up
+  // If it is given up: the reply queue, and the plugin. From the beginning, for the plugin's late
+  // reply may come before give_up has been called.
+  std::atomic<uint8_t> holders;
+  std::shared_ptr<void> pin; // what it needs to live on, if it is given up
 
   void reset();
 };

@@ -195,6 +195,17 @@ ssize_t ReplyQueue::send_gathered(const Gathered &gathered, bool may_block) {
   return more < 0 ? more : sent + more;
 }
 
+ssize_t ReplyQueue::send_or_wait(const Gathered &gathered) {
+  if (listener_.delays_others()) {
+    const bool has_room = !gathered.is_closed() || transport_.has_room();
+    const ssize_t sent = has_room ? send_gathered(gathered, false) : -EAGAIN;
+    if (sent != -EAGAIN)
+      return sent;
+    listener_.before_delay();
+  }
+  return send_gathered(gathered, true);
+}
+
 // False if replies are left for later.
 bool ReplyQueue::send_queued(WhenFull when_full) {
   const bool may_block = when_full == WhenFull::wait;
@@ -214,8 +225,9 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
       else
         gathered.add(*request, begun ? sent_bytes_ : 0);
     }
-    const ssize_t sent =
-        broken_ ? static_cast<ssize_t>(gathered.all_bytes()) : send_gathered(gathered, may_block);
+    const ssize_t sent = broken_     ? static_cast<ssize_t>(gathered.all_bytes())
+                         : may_block ? send_or_wait(gathered)
+                                     : send_gathered(gathered, false);
     if (sent == -EAGAIN)
       return false;
     if (sent < 0) {

@@ -20,6 +20,9 @@ public:
   virtual void on_sent(PendingRequest *first, uint32_t count) = 0;
   // Replies are left behind that the leader must send.
   virtual void on_full() = 0;
+  // Whether others wait for the calling thread, so that it must say before it waits for room.
+  virtual bool delays_others() const { return false; }
+  virtual void before_delay() {}
 };
 
 // What a thread that sends does when the socket is full.
@@ -56,6 +59,7 @@ private:
   void stop_sending(WhenFull when_full);
   bool send_queued(WhenFull when_full);
   ssize_t send_gathered(const Gathered &gathered, bool may_block);
+  ssize_t send_or_wait(const Gathered &gathered);
   void take_pushed();
   void drop_sent(size_t bytes);
 

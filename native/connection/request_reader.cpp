@@ -76,6 +76,20 @@ void RequestReader::take_stock() {
   }
 }
 
+void RequestReader::rest_output() {
+  if (output_ != nullptr && output_->is_exclusive())
+    std::exchange(output_, nullptr)->unref();
+  pool_.trim();
+}
+
+void RequestReader::rest() {
+  if (input_ != nullptr && begin_ == end_ && input_->is_exclusive()) {
+    std::exchange(input_, nullptr)->unref();
+    begin_ = end_ = 0;
+  }
+  rest_output();
+}
+
 PendingRequest *RequestReader::next() {
   if (has_to_wait_) {
     has_to_wait_ = false;
@@ -296,24 +310,26 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
       return received;
     }
     if (!may_wait(between_requests)) {
+      if (has_to_wait_)
+        return -EAGAIN;
       input_is_used_up_ = between_requests;
       return -ESHUTDOWN;
     }
   }
 }
 
-bool RequestReader::waits_elsewhere(bool between_requests) {
-  has_to_wait_ =
-      between_requests && !stop_deadline_ && !replies_.is_full() && admission_.waits_elsewhere();
+bool RequestReader::waits_elsewhere(bool between_requests, bool has_idled) {
+  has_to_wait_ = between_requests && !stop_deadline_ && !replies_.is_full() &&
+                 admission_.waits_elsewhere(has_idled);
   return has_to_wait_;
 }
 
-// Nothing has arrived: waits for it. False if it is time to leave instead.
+// Nothing has arrived: waits for it. False if it is time to leave instead, or to wait elsewhere.
 bool RequestReader::may_wait(bool between_requests) {
   if (!stop_deadline_) {
-    if (wait_for_client() == transport::Wait::stopping)
+    if (wait_for_client(between_requests) == transport::Wait::stopping)
       stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
-    return true;
+    return !has_to_wait_;
   }
   if (between_requests)
     return false;
@@ -324,12 +340,13 @@ bool RequestReader::may_wait(bool between_requests) {
                          static_cast<int>(left.count())) != transport::Wait::timed_out;
 }
 
-transport::Wait RequestReader::wait_for_client() {
+transport::Wait RequestReader::wait_for_client(bool between_requests) {
   const transport::Wanted wanted{.input = true, .room = replies_.is_full(), .stop = true};
+  admission_.before_delay();
   const transport::Wait result = transport_.wait(wanted, IDLE_MS);
-  if (result != transport::Wait::timed_out)
+  if (result != transport::Wait::timed_out || waits_elsewhere(between_requests, true))
     return result;
-  pool_.trim();
+  rest_output(); // not the input: this is in the middle of receiving into it
   return transport_.wait(wanted, -1);
 }
 

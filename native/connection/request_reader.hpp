@@ -23,7 +23,10 @@ public:
   // There will be no such request after all.
   virtual void withdraw(uint32_t bytes) = 0;
   // Whether the reader, when it has to wait for the client's next request, is to return instead.
-  virtual bool waits_elsewhere() = 0;
+  // `has_idled`: it has waited for long already.
+  virtual bool waits_elsewhere(bool has_idled) = 0;
+  // It will wait for the client here.
+  virtual void before_delay() = 0;
   // See backend::Backend.
   virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) = 0;
   virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;
@@ -57,8 +60,8 @@ public:
   void leave_stock();
   void take_stock();
 
-  // Nothing has come for long: gives memory back to the system.
-  void rest() { pool_.trim(); }
+  // Has waited for long: gives memory back to the system.
+  void rest();
 
   // Whether another request has arrived already, at least its beginning.
   bool has_more() const { return buffered_bytes() > 0; }
@@ -93,9 +96,10 @@ private:
   bool receive(bool between_requests);
   ssize_t receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests,
                        iovec next = {});
-  bool waits_elsewhere(bool between_requests);
+  void rest_output();
+  bool waits_elsewhere(bool between_requests, bool has_idled = false);
   bool may_wait(bool between_requests);
-  transport::Wait wait_for_client();
+  transport::Wait wait_for_client(bool between_requests);
   size_t buffered_bytes() const { return end_ - begin_; }
 
   transport::Transport &transport_;

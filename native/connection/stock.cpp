@@ -1,6 +1,8 @@
 // See stock.hpp.
 #include "connection/stock.hpp"
 
+#include <utility>
+
 namespace asyncnbd::connection {
 
 Stock::~Stock() {
@@ -11,13 +13,23 @@ Stock::~Stock() {
 }
 
 void Stock::add(PendingRequest *chain) {
-  if (chain == nullptr)
+  if (requests == nullptr)
+    count_ = 0; // they were taken
+  if (chain == nullptr || count_ == MAX_REQUESTS) {
+    destroy(chain);
     return;
+  }
   PendingRequest *last = chain;
-  while (last->next != nullptr)
-    last = last->next;
-  last->next = requests;
+  for (;; last = last->next) {
+    // May be large, and were admitted by a connection that may soon be gone.
+    last->extras.reset();
+    last->encoded.reset();
+    if (++count_ == MAX_REQUESTS || last->next == nullptr)
+      break;
+  }
+  PendingRequest *rest = std::exchange(last->next, requests);
   requests = chain;
+  destroy(rest);
 }
 
 Stock &Stock::of_this_thread() {

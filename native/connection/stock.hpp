@@ -8,7 +8,7 @@
 namespace asyncnbd::connection {
 
 struct Stock {
-  PendingRequest *requests = nullptr; // a chain
+  PendingRequest *requests = nullptr; // a chain, of MAX_REQUESTS at the most
   Buffer *input = nullptr;
   Buffer *output = nullptr; // which has never had anything but headers of replies
 
@@ -17,9 +17,15 @@ struct Stock {
   Stock(const Stock &) = delete;
   Stock &operator=(const Stock &) = delete;
 
+  // More than there may be are ended.
   void add(PendingRequest *chain);
 
   static Stock &of_this_thread();
+
+private:
+  static constexpr unsigned MAX_REQUESTS = 512; // few turns need more
+
+  unsigned count_ = 0; // of `requests`, unless they were taken
 };
 
 // Ends a chain of requests that nobody uses.

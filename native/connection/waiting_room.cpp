@@ -27,7 +27,10 @@ using Clock = std::chrono::steady_clock;
 constexpr std::chrono::milliseconds LONG_TURN{2};
 // From here on, even if it does not wait but computes.
 constexpr std::chrono::milliseconds ENDLESS_TURN{20};
+// A guest that waits for so long may rest, and so often it is looked for them.
 constexpr int REST_EVERY_MS = 1000;
+// To let one rest takes some microseconds; meanwhile this thread serves nobody.
+constexpr unsigned MAX_RESTING_AT_ONCE = 64;
 
 enum class Presence : uint8_t {
   none,    // nobody's seat
@@ -63,11 +66,9 @@ struct WaitingRoom::Seat {
   Guest *guest = nullptr; // of whoever has the guest
   transport::Transport *transport = nullptr;
   std::atomic<Worker *> worker{nullptr}; // serves the guest
-  std::atomic<uint32_t> turns{0};
+  std::atomic<int64_t> last_turn_ms{0};
   Seat *next_free = nullptr;
-  // The sweeper's.
-  uint32_t turns_seen = 0;
-  bool rests = false;
+  int64_t rests_since_turn_ms = 0; // whoever lets guests rest: its last turn then
 
   // The acquire pairs with the release of `try_wait`: the guest is as its last owner left it.
   bool claim() {
@@ -137,21 +138,26 @@ private:
 // A thread that serves the room.
 class WaitingRoom::Worker final : public Watched {
 public:
-  Worker(WaitingRoom &room)
+  explicit Worker(WaitingRoom &room)
       : spinner_(room.spin_us_.load(std::memory_order_relaxed)), room_(room), thread_(gettid()) {
+    of_this_thread = this;
     watch(this);
   }
-  ~Worker() override { unwatch(this); }
+  ~Worker() override {
+    unwatch(this);
+    of_this_thread = nullptr;
+  }
   Worker(const Worker &) = delete;
   Worker &operator=(const Worker &) = delete;
 
   // False: the room has another worker instead.
   bool serve(Seat &seat) {
     has_restless_guests_ = true;
-    turn_began_ms_.store(now_ms(), std::memory_order_relaxed);
+    const int64_t now = now_ms();
+    turn_began_ms_.store(now, std::memory_order_relaxed);
+    seat.last_turn_ms.store(now, std::memory_order_relaxed);
     const uint64_t turn = turns_.begin_call();
     seat.worker.store(this, std::memory_order_release);
-    seat.turns.fetch_add(1, std::memory_order_relaxed);
     Guest::Served served = seat.guest->resume();
     Worker *self = this; // perhaps no longer: the guest may be at another's already
     seat.worker.compare_exchange_strong(self, nullptr, std::memory_order_relaxed);
@@ -172,6 +178,9 @@ public:
       relieve();
   }
 
+  bool has_turn() const { return turns_.current_call() != 0; }
+
+  // Any thread on which this worker cannot end meanwhile.
   void relieve() {
     const uint64_t turn = turns_.current_call();
     if (turn != 0 && turns_.take(turn))
@@ -184,6 +193,8 @@ public:
   bool has_restless_guests() const { return has_restless_guests_; }
   void set_has_restless_guests(bool has) { has_restless_guests_ = has; }
 
+  static thread_local Worker *of_this_thread;
+
 private:
   Baton turns_;
   std::atomic<int64_t> turn_began_ms_{0};
@@ -192,6 +203,34 @@ private:
   WaitingRoom &room_;
   const pid_t thread_;
   bool has_restless_guests_ = true;
+};
+
+thread_local WaitingRoom::Worker *WaitingRoom::Worker::of_this_thread = nullptr;
+
+// Workers that could not be replaced, since the system had no thread: the watcher tries again.
+class WaitingRoom::Vacancies final : public Watched {
+public:
+  explicit Vacancies(WaitingRoom &room) : room_(room) { watch(this); }
+
+  void add() { count_.fetch_add(1); }
+  bool take() {
+    unsigned count = count_.load();
+    while (count > 0)
+      if (count_.compare_exchange_weak(count, count - 1))
+        return true;
+    return false;
+  }
+
+  // Watched
+  uint64_t current_call() const override { return count_.load(); }
+  void on_stuck(uint64_t) override {
+    if (take())
+      room_.hire();
+  }
+
+private:
+  WaitingRoom &room_;
+  std::atomic<unsigned> count_{0};
 };
 
 // Never destroyed: its threads outlive main's statics.
@@ -203,11 +242,30 @@ WaitingRoom &WaitingRoom::instance() {
 WaitingRoom::WaitingRoom()
     : epoll_fd_(epoll_create1(EPOLL_CLOEXEC)),
       max_workers_(std::max(1u, std::thread::hardware_concurrency())),
-      seats_(std::make_unique<Seats>()) {}
+      seats_(std::make_unique<Seats>()), vacancies_(std::make_unique<Vacancies>(*this)) {}
 
 void WaitingRoom::connection_begins(unsigned spin_us) {
-  connections_.fetch_add(1, std::memory_order_relaxed);
   spin_us_.store(spin_us, std::memory_order_relaxed);
+  if (connections_.fetch_add(1, std::memory_order_relaxed) + 1 >= OPEN_FROM)
+    is_open_.store(true, std::memory_order_relaxed);
+}
+
+void WaitingRoom::connection_ends() {
+  if (connections_.fetch_sub(1, std::memory_order_relaxed) - 1 < CLOSED_BELOW)
+    is_open_.store(false, std::memory_order_relaxed);
+}
+
+bool WaitingRoom::delays_others() {
+  return Worker::of_this_thread != nullptr && Worker::of_this_thread->has_turn();
+}
+
+bool WaitingRoom::is_relieved() {
+  return Worker::of_this_thread != nullptr && !Worker::of_this_thread->has_turn();
+}
+
+void WaitingRoom::before_delay() {
+  if (Worker::of_this_thread != nullptr)
+    Worker::of_this_thread->relieve();
 }
 
 WaitingRoom::Seat *WaitingRoom::enter(Guest &guest, transport::Transport &transport) {
@@ -216,6 +274,7 @@ WaitingRoom::Seat *WaitingRoom::enter(Guest &guest, transport::Transport &transp
   Seat *seat = seats_->take();
   seat->guest = &guest;
   seat->transport = &transport;
+  seat->last_turn_ms.store(now_ms(), std::memory_order_relaxed);
   seat->presence.store(Presence::away, std::memory_order_release);
   guests_.fetch_add(1);
   if (transport.join(epoll_fd_, seat))
@@ -224,13 +283,11 @@ WaitingRoom::Seat *WaitingRoom::enter(Guest &guest, transport::Transport &transp
   return nullptr;
 }
 
-bool WaitingRoom::wait(Seat &seat) {
+WaitingRoom::Wait WaitingRoom::wait(Seat &seat) {
   // Before the guest may be claimed: once it is, it may leave, and its descriptor be another's.
-  if (!seat.transport->rearm(epoll_fd_, &seat)) {
-    seat.presence.store(Presence::away, std::memory_order_relaxed);
-    return false;
-  }
-  return seat.try_wait();
+  if (!seat.transport->rearm(epoll_fd_, &seat))
+    return Wait::impossible;
+  return seat.try_wait() ? Wait::begun : Wait::woken;
 }
 
 void WaitingRoom::leave(Seat &seat) {
@@ -248,19 +305,21 @@ void WaitingRoom::relieve(Seat &seat) {
     worker->relieve();
 }
 
-// A thread instead of one that has lost its part. If there is none, whoever comes next helps.
+// A thread instead of one that has lost its part.
 void WaitingRoom::hire() {
   const bool is_hired = host::run_on_crew([this] {
     work();
     lend_thread();
   });
   if (!is_hired)
-    workers_.fetch_sub(1);
+    vacancies_->add();
 }
 
 // Sequentially consistent, as `enter` and the end of `work`: if a guest comes while the last
 // worker goes, one of the two sees the other.
 void WaitingRoom::lend_thread() {
+  while (vacancies_->take())
+    work();
   unsigned workers = workers_.load();
   while (workers < max_workers_ && guests_.load() > 0) {
     if (!workers_.compare_exchange_weak(workers, workers + 1))
@@ -283,7 +342,7 @@ void WaitingRoom::work() {
     if (seat != nullptr && seat->call())
       is_ours = worker.serve(*seat);
     if (is_ours && (seat == nullptr || worker.turn_began_ms() >= rest_from_ms_.load()))
-      is_ours = let_rest(worker);
+      is_ours = let_some_rest(worker);
   }
 }
 
@@ -304,27 +363,42 @@ WaitingRoom::Seat *WaitingRoom::next_ready(Worker &worker) {
 }
 
 // False if this thread is a worker no more.
-bool WaitingRoom::let_rest(Worker &worker) {
-  std::unique_lock lock(resting_, std::try_to_lock);
-  if (!lock.owns_lock())
-    return true;
-  rest_from_ms_.store(now_ms() + REST_EVERY_MS);
-  bool is_ours = true;
+bool WaitingRoom::let_some_rest(Worker &worker) {
+  Seat *woken = nullptr;
+  {
+    std::unique_lock lock(resting_, std::try_to_lock);
+    if (!lock.owns_lock())
+      return true;
+    woken = let_some_rest(now_ms(), worker);
+  }
+  return woken == nullptr || worker.serve(*woken);
+}
+
+// With `resting_` held. Returns a guest that has something to do instead, which the caller has.
+WaitingRoom::Seat *WaitingRoom::let_some_rest(int64_t now, Worker &worker) {
+  Seat *woken = nullptr;
   bool has_restless = false;
+  unsigned count = 0;
   seats_->each([&](Seat &seat) {
-    const uint32_t turns = seat.turns.load(std::memory_order_relaxed);
-    if (turns != seat.turns_seen) {
-      seat.turns_seen = turns;
-      seat.rests = false;
+    const int64_t last_turn_ms = seat.last_turn_ms.load(std::memory_order_relaxed);
+    if (seat.rests_since_turn_ms == last_turn_ms)
+      return;
+    if (now - last_turn_ms < REST_EVERY_MS || woken != nullptr || count == MAX_RESTING_AT_ONCE) {
       has_restless = true;
-    } else if (is_ours && !seat.rests && seat.claim()) {
-      seat.guest->rest();
-      seat.rests = true;
-      is_ours = wait(seat) || worker.serve(seat);
+      return;
     }
+    if (!seat.claim())
+      return;
+    count++;
+    seat.guest->rest();
+    seat.rests_since_turn_ms = last_turn_ms;
+    if (wait(seat) != Wait::begun)
+      woken = &seat;
   });
   worker.set_has_restless_guests(has_restless);
-  return is_ours;
+  // Those that are left come soon, but others that have something to do come between.
+  rest_from_ms_.store(now + (count == MAX_RESTING_AT_ONCE ? 1 : REST_EVERY_MS));
+  return woken;
 }
 
 } // namespace asyncnbd::connection

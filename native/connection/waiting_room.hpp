@@ -46,17 +46,18 @@ public:
 
   // Counts those who may come.
   void connection_begins(unsigned spin_us);
-  void connection_ends() { connections_.fetch_sub(1, std::memory_order_relaxed); }
+  void connection_ends();
 
   // Whether there are so many connections that those without a request should wait here.
-  bool is_open() const { return connections_.load(std::memory_order_relaxed) >= OPEN_FROM; }
+  bool is_open() const { return is_open_.load(std::memory_order_relaxed); }
 
   // Before a guest waits for the first time. nullptr: it cannot wait here.
   Seat *enter(Guest &guest, transport::Transport &transport);
 
-  // By who has the guest: from now on it waits. False if it must look again instead, because it
-  // was woken meanwhile.
-  bool wait(Seat &seat);
+  // By who has the guest: from now on it waits, unless it was woken meanwhile and must look again,
+  // or cannot wait here any more and is to leave.
+  enum class Wait { begun, woken, impossible };
+  Wait wait(Seat &seat);
 
   // By who has the guest, which does not come back.
   void leave(Seat &seat);
@@ -69,6 +70,13 @@ public:
   // takes over what it does for the room.
   void relieve(Seat &seat);
 
+  // Of the calling thread: while it is busy with a guest, others wait for it.
+  static bool delays_others();
+  // It was so, but somebody else has taken its place since.
+  static bool is_relieved();
+  // It will wait, or be busy for long: others shall not wait with it. Nothing if they do not.
+  static void before_delay();
+
 private:
   class Worker;
   class Seats;
@@ -76,20 +84,26 @@ private:
   WaitingRoom();
   void work();
   Seat *next_ready(Worker &worker);
-  bool let_rest(Worker &worker);
+  bool let_some_rest(Worker &worker);
+  Seat *let_some_rest(int64_t now, Worker &worker);
   void hire();
+  class Vacancies;
 
+  // The distance keeps it from opening and closing with every client that comes and goes.
   static constexpr unsigned OPEN_FROM = 8;
+  static constexpr unsigned CLOSED_BELOW = 4;
 
   const int epoll_fd_;
   const unsigned max_workers_;
   std::atomic<unsigned> workers_{0};
   std::atomic<unsigned> connections_{0};
+  std::atomic<bool> is_open_{false};
   std::atomic<unsigned> guests_{0};
   std::atomic<unsigned> spin_us_{0};
   std::atomic<int64_t> rest_from_ms_{0}; // on the steady clock
   std::mutex resting_;
   const std::unique_ptr<Seats> seats_;
+  const std::unique_ptr<Vacancies> vacancies_;
 };
 
 } // namespace asyncnbd::connection

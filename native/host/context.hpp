@@ -2,6 +2,7 @@
 // the connection being served, and per-thread state around one callback.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <forward_list>
 #include <functional>
@@ -29,9 +30,11 @@ public:
   // A file descriptor that becomes readable, for ever, when the server stops; -1 if the system
   // had none left.
   int stop_fd() const { return stop_fd_; }
+  bool is_stopping() const { return is_stopping_.load(); }
 
 private:
   int stop_fd_;
+  std::atomic<bool> is_stopping_{false};
   std::function<void()> on_shutdown_requested_;
 };
 

@@ -155,6 +155,11 @@ size_t Transport::unread_bytes() const {
              : 0;
 }
 
+bool Transport::has_room() const {
+  pollfd end{out_fd_, POLLOUT, 0};
+  return poll(&end, 1, 0) == 1;
+}
+
 bool Transport::wait_writable() {
   pollfd ends[] = {{out_fd_, POLLOUT, 0}, {abort_fd_, POLLIN, 0}};
   return poll(ends, 2, -1) >= 0 || errno == EINTR;

@@ -70,6 +70,8 @@ public:
   // Sends memory from where it lies, uncopied (see PagePipe), and waits until it is sent; as send
   // does where that cannot be.
   ssize_t send_pages(const uint8_t *data, size_t length_bytes);
+  // Whether a send would not have to wait, unless it is large.
+  bool has_room() const;
   bool can_send_pages() const { return is_socket_ && !secure_; }
 
   // Makes every receive, wait and send fail soon, now and later. Any thread.

@@ -34,7 +34,8 @@ struct Charging final : connection::Admission {
     return is_open;
   }
   void withdraw(uint32_t bytes) override { charged_bytes -= bytes; }
-  bool waits_elsewhere() override { return elsewhere; }
+  bool waits_elsewhere(bool) override { return elsewhere; }
+  void before_delay() override {}
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
   uint8_t *place(uint64_t, uint32_t length_bytes) override {
     if (!places)

@@ -49,6 +49,11 @@ struct Crowd {
       REQUIRE(running.start(model, max_threads));
     }
   }
+  // Their calls are known to be quick then, so that those without a request wait in the room.
+  void settle() {
+    for (int i = 0; i < 10; i++)
+      ask_all();
+  }
   void ask_all() {
     for (Running &running : all)
       REQUIRE(running.send_reads(1, 3));
@@ -92,7 +97,7 @@ TEST_CASE("calls that block stall no other connection, whatever the thread model
       }
       request.complete(0);
     });
-    crowd.ask_all(); // so that all wait in the same place
+    crowd.settle();
     blocks = true;
     for (int i = 0; i < MANY / 2; i++)
       REQUIRE(send_all(crowd.all[i].sockets.client, encode_request(wire::NBD_CMD_READ, 9, 8, 8)));
@@ -111,7 +116,7 @@ TEST_CASE("calls that block stall no other connection, whatever the thread model
 
 TEST_CASE("a client that does not read its replies stalls no other connection") {
   Crowd crowd(ThreadModel::parallel, answer);
-  crowd.ask_all();
+  crowd.settle();
   for (int i = 0; i < 4; i++)
     for (int k = 0; k < 4; k++)
       REQUIRE(send_all(crowd.all[i].sockets.client,
@@ -125,7 +130,7 @@ TEST_CASE("a client that does not read its replies stalls no other connection") 
 
 TEST_CASE("a server that stops ends connections that wait") {
   Crowd crowd(ThreadModel::parallel, answer);
-  crowd.ask_all();
+  crowd.settle();
   for (Running &running : crowd.all) {
     running.server->announce_stop();
     running.connection->stop();
@@ -136,7 +141,7 @@ TEST_CASE("a server that stops ends connections that wait") {
 
 TEST_CASE("connections that wait can be aborted, and are closed once when clients leave as well") {
   Crowd crowd(ThreadModel::parallel, answer);
-  crowd.ask_all();
+  crowd.settle();
   for (int i = 0; i < MANY; i++) {
     if (i % 2 == 0)
       crowd.all[i].connection->abort();
@@ -149,13 +154,71 @@ TEST_CASE("connections that wait can be aborted, and are closed once when client
   }
 }
 
+TEST_CASE("clients that pause in the middle of a request stall no other connection") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  crowd.settle();
+  const std::vector<uint8_t> half(2048, 1);
+  for (int i = 0; i < MANY / 2; i++) {
+    REQUIRE(send_all(crowd.all[i].sockets.client, encode_request(wire::NBD_CMD_WRITE, 7, 0, 4096)));
+    REQUIRE(send_all(crowd.all[i].sockets.client, half));
+  }
+  for (int i = MANY / 2; i < MANY; i++) {
+    REQUIRE(crowd.all[i].send_reads(1, 4));
+    CHECK(crowd.all[i].read_replies(4).size() == 4);
+  }
+  for (int i = 0; i < MANY / 2; i++) {
+    REQUIRE(send_all(crowd.all[i].sockets.client, half));
+    Reply reply;
+    CHECK(read_reply(crowd.all[i].sockets.client, &reply));
+    CHECK(reply.cookie == 7);
+  }
+  crowd.ask_all();
+  crowd.part();
+}
+
+TEST_CASE("a connection that begins while the server stops ends") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  crowd.settle();
+  Running late;
+  late.world.submit = answer;
+  late.server->announce_stop();
+  REQUIRE(late.start(ThreadModel::parallel));
+  CHECK(late.wait_until_over());
+  crowd.part();
+}
+
+TEST_CASE("a burst of 9,000 requests is answered, and so is what comes after it") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  crowd.settle();
+  constexpr int COUNT = 9000;
+  std::vector<uint8_t> burst;
+  for (int i = 0; i < COUNT; i++) {
+    auto flush = encode_request(wire::NBD_CMD_FLUSH, i, 0, 0);
+    burst.insert(burst.end(), flush.begin(), flush.end());
+  }
+  std::thread client([&] { CHECK(send_all(crowd.all[0].sockets.client, burst)); });
+  std::vector<uint8_t> replies(COUNT * wire::SIMPLE_REPLY_BYTES);
+  CHECK(read_all(crowd.all[0].sockets.client, replies.data(), replies.size()));
+  client.join();
+  for (int i = 0; i < 20; i++)
+    crowd.ask_all();
+  crowd.part();
+}
+
 TEST_CASE("replies that come later leave while their connection waits, however slow the client") {
   std::mutex mutex;
   std::deque<backend::Request *> taken;
+  std::atomic<bool> takes{false};
   Crowd crowd(ThreadModel::async, [&](backend::Request &request) {
+    if (!takes) {
+      request.complete(0);
+      return;
+    }
     std::lock_guard lock(mutex);
     taken.push_back(&request);
   });
+  crowd.settle();
+  takes = true;
   constexpr int COUNT = 4;
   for (Running &running : crowd.all)
     for (int k = 0; k < COUNT; k++)
