@@ -240,8 +240,7 @@ WaitingRoom &WaitingRoom::instance() {
 }
 
 WaitingRoom::WaitingRoom()
-    : epoll_fd_(epoll_create1(EPOLL_CLOEXEC)),
-      max_workers_(std::max(1u, std::thread::hardware_concurrency())),
+    : max_workers_(std::max(1u, std::thread::hardware_concurrency())),
       seats_(std::make_unique<Seats>()), vacancies_(std::make_unique<Vacancies>(*this)) {}
 
 void WaitingRoom::connection_begins(unsigned spin_us) {
@@ -269,6 +268,7 @@ void WaitingRoom::before_delay() {
 }
 
 WaitingRoom::Seat *WaitingRoom::enter(Guest &guest, transport::Transport &transport) {
+  std::call_once(is_set_up_, [this] { epoll_fd_ = epoll_create1(EPOLL_CLOEXEC); });
   if (epoll_fd_ == -1)
     return nullptr;
   Seat *seat = seats_->take();
