@@ -177,7 +177,7 @@ export function markdown(results, pictures) {
   if (results.witnesses.length > 0)
     sections.push(
       "## Other clients",
-      "Each is at its own limit before our server is.",
+      "Clients that others have written, on the same disks.",
       pivot(
         results.witnesses,
         (trial) => trial.server,
