@@ -344,9 +344,11 @@ transport::Wait RequestReader::wait_for_client(bool between_requests) {
   const transport::Wanted wanted{.input = true, .room = replies_.is_full(), .stop = true};
   admission_.before_delay();
   const transport::Wait result = transport_.wait(wanted, IDLE_MS);
-  if (result != transport::Wait::timed_out || waits_elsewhere(between_requests, true))
+  if (result != transport::Wait::timed_out)
     return result;
   rest_output(); // not the input: this is in the middle of receiving into it
+  if (waits_elsewhere(between_requests, true))
+    return result;
   return transport_.wait(wanted, -1);
 }
 

@@ -80,6 +80,7 @@ public:
 private:
   class Worker;
   class Seats;
+  class Vacancies;
 
   WaitingRoom();
   void work();
@@ -87,7 +88,6 @@ private:
   bool let_some_rest(Worker &worker);
   Seat *let_some_rest(int64_t now, Worker &worker);
   void hire();
-  class Vacancies;
 
   // The distance keeps it from opening and closing with every client that comes and goes.
   static constexpr unsigned OPEN_FROM = 8;
