@@ -48,7 +48,7 @@ public:
   void found() { since_hole_.store(0, std::memory_order_relaxed); }
 
 private:
-  static constexpr uint32_t FIRST_ASKS = 16;
+  static constexpr uint32_t FIRST_ASKS = 4;
   static constexpr uint32_t RARELY = 64;
   std::atomic<uint32_t> since_hole_{0};
 };
