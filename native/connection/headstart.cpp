@@ -32,7 +32,7 @@ void Headstart::sent(std::weak_ptr<const ReplyReader> client, size_t bytes) {
   if (!reader || reader->unread_bytes() == 0)
     return;
   const auto deadline = std::chrono::steady_clock::now() + MAX_DELAY;
-  auto now = deadline;
+  std::chrono::steady_clock::time_point now;
   do {
     sched_yield();
     now = std::chrono::steady_clock::now();

@@ -2,7 +2,6 @@
 #include "connection/waiting_room.hpp"
 
 #include <algorithm>
-#include <cerrno>
 #include <chrono>
 #include <cstdio>
 #include <cstring>

@@ -129,17 +129,20 @@ void Transport::wake() {
   (void)!write(wake_fd_, &one, sizeof one); // a full counter is readable already
 }
 
-bool Transport::join(int epoll_fd, void *whose) {
+bool Transport::arm(int epoll_fd, int operation, void *whose) {
   epoll_event input{EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, {.ptr = whose}};
+  return epoll_ctl(epoll_fd, operation, in_fd_, &input) == 0;
+}
+
+bool Transport::join(int epoll_fd, void *whose) {
   // Nobody reads it: each write is an event.
   epoll_event wakes{EPOLLIN | EPOLLET, {.ptr = whose}};
-  return can_join() && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, in_fd_, &input) == 0 &&
+  return can_join() && arm(epoll_fd, EPOLL_CTL_ADD, whose) &&
          epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd_, &wakes) == 0;
 }
 
 bool Transport::rearm(int epoll_fd, void *whose) {
-  epoll_event input{EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, {.ptr = whose}};
-  return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, in_fd_, &input) == 0;
+  return arm(epoll_fd, EPOLL_CTL_MOD, whose);
 }
 
 void Transport::leave(int epoll_fd) {

@@ -88,6 +88,7 @@ private:
   ssize_t receive_both(iovec first, iovec next);
   ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) override;
   ssize_t send_with(const iovec *buffers, size_t count, bool may_block, int more);
+  bool arm(int epoll_fd, int operation, void *whose);
   bool wait_writable();
   void drain();
 
@@ -100,8 +101,8 @@ private:
   const bool is_local_; // a unix socket
   const std::unique_ptr<SecureStream> secure_;
   std::atomic<bool> aborted_{false};
-  mutable std::mutex
-      closing_; // abort must not touch a descriptor whose number someone else has now
+  // Other threads must not touch a descriptor whose number someone else has now.
+  mutable std::mutex closing_;
 };
 
 // Whether fd is a socket (as opposed to a pipe, a terminal or a file).
