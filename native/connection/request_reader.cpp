@@ -25,6 +25,10 @@ constexpr size_t REPLY_ALIGNMENT = 16;
 constexpr uint32_t REQUEST_BYTES = 512;
 // After this, a connection without traffic gives back what it keeps to be fast.
 constexpr int IDLE_MS = 1000;
+// Replies may be held back while so much of a payload is received, unless within as many payloads
+// the client has been seen to wait for them.
+constexpr size_t MAX_HELD_BACK_BYTES = 128 << 10;
+constexpr unsigned PROMPT_PAYLOADS = 64;
 // How long a stopping server lets a client go on sending what it has begun.
 constexpr auto STOP_GRACE = std::chrono::seconds(1);
 
@@ -281,41 +285,67 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
     return -ESHUTDOWN;
   if (!stop_deadline_ && stop_requested_.load(std::memory_order_relaxed))
     stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
-  for (;;) {
+  ssize_t received = -EAGAIN;
+  if (holds_replies_back(capacity_bytes, between_requests))
+    received = try_receive(data, capacity_bytes, next);
+  while (received == -EAGAIN) {
     // All that was asked so far has been answered or is being worked on: let the client know.
     replies_.flush(when_full_);
+    const bool has_held_back = std::exchange(held_back_bytes_, 0) > 0;
     if (!expects_input_ && waits_elsewhere(between_requests))
       return -EAGAIN;
-    ssize_t received = transport_.receive(data, capacity_bytes, next);
-    expects_input_ = !transport_.receives_all_there_is() ||
-                     received == static_cast<ssize_t>(capacity_bytes + next.iov_len);
-    if (received == -EAGAIN && waits_elsewhere(between_requests))
+    received = try_receive(data, capacity_bytes, next);
+    if (received != -EAGAIN)
+      break;
+    if (between_requests && has_held_back)
+      prompt_payloads_ = PROMPT_PAYLOADS;
+    if (waits_elsewhere(between_requests))
       return -EAGAIN;
-    if (received == -EAGAIN && !stop_deadline_ && !replies_.is_full())
+    if (!stop_deadline_ && !replies_.is_full())
       spinner_.spin([&] {
         received = transport_.receive(data, capacity_bytes, next);
         return received != -EAGAIN;
       });
-    if (received > 0)
-      return received;
-    if (received == 0) {
-      input_is_used_up_ = client_has_left_ = true;
-      host::log_debug(between_requests ? "client left without NBD_CMD_DISC"
-                                       : "client left in the middle of a request");
-      return 0;
-    }
-    if (received != -EAGAIN) {
-      host::log_debug("cannot receive requests: %s", strerror(static_cast<int>(-received)));
-      input_is_used_up_ = client_has_left_ = true;
-      return received;
-    }
-    if (!may_wait(between_requests)) {
+    if (received == -EAGAIN && !may_wait(between_requests)) {
       if (has_to_wait_)
         return -EAGAIN;
       input_is_used_up_ = between_requests;
       return -ESHUTDOWN;
     }
   }
+  if (received <= 0)
+    note_end(received, between_requests);
+  return received;
+}
+
+// A client in the middle of a large write hardly needs its replies yet: they can leave by twos. One
+// with little in flight does, for it has nothing to send without them.
+bool RequestReader::holds_replies_back(size_t payload_bytes, bool between_requests) {
+  if (between_requests || held_back_bytes_ + payload_bytes > MAX_HELD_BACK_BYTES)
+    return false;
+  if (prompt_payloads_ > 0) {
+    prompt_payloads_--;
+    return false;
+  }
+  held_back_bytes_ += payload_bytes;
+  return true;
+}
+
+ssize_t RequestReader::try_receive(uint8_t *data, size_t capacity_bytes, iovec next) {
+  const ssize_t received = transport_.receive(data, capacity_bytes, next);
+  expects_input_ = !transport_.receives_all_there_is() ||
+                   received == static_cast<ssize_t>(capacity_bytes + next.iov_len);
+  return received;
+}
+
+void RequestReader::note_end(ssize_t received, bool between_requests) {
+  client_has_left_ = true;
+  input_is_used_up_ = true;
+  if (received < 0)
+    host::log_debug("cannot receive requests: %s", strerror(static_cast<int>(-received)));
+  else
+    host::log_debug(between_requests ? "client left without NBD_CMD_DISC"
+                                     : "client left in the middle of a request");
 }
 
 bool RequestReader::waits_elsewhere(bool between_requests, bool has_idled) {

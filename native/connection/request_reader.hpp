@@ -96,6 +96,9 @@ private:
   bool receive(bool between_requests);
   ssize_t receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests,
                        iovec next = {});
+  bool holds_replies_back(size_t payload_bytes, bool between_requests);
+  ssize_t try_receive(uint8_t *data, size_t capacity_bytes, iovec next);
+  void note_end(ssize_t received, bool between_requests);
   void rest_output();
   bool waits_elsewhere(bool between_requests, bool has_idled = false);
   bool may_wait(bool between_requests);
@@ -123,7 +126,9 @@ private:
   PendingRequest *free_ = nullptr;
   std::atomic<PendingRequest *> recycled_{nullptr};
 
-  bool expects_input_ = true; // to be there, when it looks for it
+  size_t held_back_bytes_ = 0;   // received, or tried to, since replies were last sent
+  unsigned prompt_payloads_ = 0; // so many are received without holding replies back
+  bool expects_input_ = true;    // to be there, when it looks for it
   bool has_to_wait_ = false;
   bool input_is_used_up_ = false;
   bool client_has_left_ = false;

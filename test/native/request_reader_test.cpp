@@ -165,6 +165,55 @@ TEST_CASE("a place whose payload does not come is given back") {
   CHECK(reading.charging.charged_bytes == 0);
 }
 
+TEST_CASE("a reply waits for another payload only while that is there, and for no third") {
+  constexpr size_t REPLY = wire::SIMPLE_REPLY_BYTES;
+  Reading reading;
+  reading.charging.places = true;
+  auto send = [&](const std::vector<uint8_t> &bytes) { send_all(reading.sockets.client, bytes); };
+  std::vector<PendingRequest *> requests;
+  auto next = [&] {
+    requests.push_back(reading.reader.next());
+    REQUIRE(requests.back() != nullptr);
+    requests.back()->reply[0] = static_cast<uint8_t>(requests.size());
+    reading.replies.push(requests.back());
+  };
+  auto arrived = [&](size_t bytes) {
+    std::vector<uint8_t> replies(bytes);
+    const ssize_t there = recv(reading.sockets.client, replies.data(), bytes, MSG_DONTWAIT);
+    return there == -1 ? 0 : static_cast<size_t>(there);
+  };
+  // The end of a payload comes together with the next header, so that nothing is left to look for.
+  auto send_payload = [&](size_t bytes, size_t next_bytes) {
+    const auto payload = pattern(bytes, 1);
+    send({payload.begin(), payload.end() - 1});
+    send(joined({payload.back()}, encode_request(wire::NBD_CMD_WRITE, 1, 0, next_bytes)));
+  };
+  std::thread client([&] { // from the first on, which no buffer takes, payloads are placed
+    send(encode_request(wire::NBD_CMD_WRITE, 1, 0, 300000));
+    send_payload(300000, 70000);
+  });
+  next();
+  client.join();
+  send_payload(70000, 70000);
+  next();
+  CHECK(arrived(1) == 0);
+  send_payload(70000, 66000);
+  next();
+  CHECK(arrived(3 * REPLY) == 2 * REPLY);
+
+  const auto torn = pattern(66000, 4);
+  send({torn.begin(), torn.end() - 1});
+  std::thread slow_client([&] {
+    uint8_t reply[REPLY];
+    CHECK(recv(reading.sockets.client, reply, REPLY, MSG_WAITALL) == REPLY);
+    send({torn.back()});
+  });
+  next();
+  slow_client.join();
+  for (PendingRequest *request : requests)
+    reading.finish(request);
+}
+
 TEST_CASE("a refused write's payload is skipped") {
   Reading reading;
   std::thread client([&] {
