@@ -75,6 +75,8 @@ struct Request {
   LentData lent;       // a read's data, to be sent instead of `data`: from `lend` (then there is no
                        // `data`), or set by the backend before it completes the request
   bool may_have_holes; // of a read: see RequestExtras::runs
+  uint64_t data_until; // of such a read, set by the backend if it has found none: there is data up
+                       // to this offset, behind its end too; 0: nobody knows
   std::unique_ptr<RequestExtras> extras;
 
   RequestExtras &make_extras() {

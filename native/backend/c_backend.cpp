@@ -212,10 +212,12 @@ bool CBackend::has_next_step(Progress &progress, int *error) const {
 bool CBackend::has_data_left(Progress &progress, int *error) const {
   Request &request = *progress.request;
   if (*error == 0) {
-    auto runs = divide_read(take_extents(progress), request.offset,
-                            static_cast<uint32_t>(request.length_bytes));
+    const std::vector<Extent> extents = take_extents(progress);
+    auto runs = divide_read(extents, request.offset, static_cast<uint32_t>(request.length_bytes));
     if (runs)
       request.make_extras().runs = std::move(runs);
+    else if (!extents.empty())
+      request.data_until = request.offset + extents.front().length_bytes;
   }
   progress.extents.reset();
   *error = 0;

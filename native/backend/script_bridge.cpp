@@ -233,8 +233,11 @@ std::vector<Run> ScriptBridge::sparse(uint32_t operation, const std::vector<Exte
   if (request == nullptr || !request->may_have_holes)
     return {};
   auto runs = divide_read(extents, request->offset, static_cast<uint32_t>(request->length_bytes));
-  if (!runs)
+  if (!runs) {
+    if (!extents.empty())
+      request->data_until = request->offset + extents.front().length_bytes;
     return {};
+  }
   request->make_extras().runs = std::move(runs);
   return *request->extras->runs;
 }

@@ -80,8 +80,8 @@ bool Connection::execute(PendingRequest *request) {
     replies_->push(request);
     return true;
   }
-  if (may_send_holes_ && may_be_sparse(*request))
-    request->may_have_holes = holes_.is_worth_asking();
+  if (may_send_holes_)
+    sense_holes(request);
   if (request->lent.data != nullptr && !request->may_have_holes) {
     pace_.count_none();
     replies_->push(request);
@@ -99,6 +99,15 @@ bool Connection::execute(PendingRequest *request) {
     return true;
   replies_->flush(when_full_ == WhenFull::wait ? WhenFull::wait : WhenFull::pass_on);
   return false;
+}
+
+void Connection::sense_holes(PendingRequest *request) {
+  if (may_be_sparse(*request))
+    request->may_have_holes = holes_.is_worth_asking(request->offset, request->length_bytes);
+  else if (request->type == wire::NBD_CMD_BLOCK_STATUS)
+    holes_.client_has_asked();
+  else if (request->type == wire::NBD_CMD_TRIM || request->type == wire::NBD_CMD_WRITE_ZEROES)
+    holes_.forget_data();
 }
 
 bool Connection::may_be_sparse(const PendingRequest &request) {

@@ -12,6 +12,7 @@
 
 #include "backend/backend.hpp"
 #include "connection/check.hpp"
+#include "connection/hole_sense.hpp"
 #include "connection/memory_budget.hpp"
 #include "connection/pace.hpp"
 #include "connection/reply_queue.hpp"
@@ -36,21 +37,6 @@ struct TransmissionSettings {
   std::vector<MetaContext> contexts{}; // negotiated
   uint32_t block_bytes = 1;            // see ExportFacts
   uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
-};
-
-// Whether it pays to ask for holes before reading. A disk full of data is soon asked rarely.
-class HoleSense {
-public:
-  bool is_worth_asking() {
-    const uint32_t asked = since_hole_.fetch_add(1, std::memory_order_relaxed);
-    return asked < FIRST_ASKS || asked % RARELY == 0;
-  }
-  void found() { since_hole_.store(0, std::memory_order_relaxed); }
-
-private:
-  static constexpr uint32_t FIRST_ASKS = 4;
-  static constexpr uint32_t RARELY = 64;
-  std::atomic<uint32_t> since_hole_{0};
 };
 
 class Connection final : public host::CallContext,
@@ -162,6 +148,7 @@ private:
   void begin_turn();
   bool is_long_turn() const;
   bool execute(PendingRequest *request);
+  void sense_holes(PendingRequest *request);
   static bool may_be_sparse(const PendingRequest &request);
   bool is_worth_sending() const;
   bool send();

@@ -23,7 +23,9 @@ void Connection::complete(backend::Request &completed, int error) {
   request.error = error;
   encode_answer(request, facts_.block_bytes);
   if (request.may_have_holes && request.encoded)
-    holes_.found();
+    holes_.found_hole();
+  else if (request.data_until > 0)
+    holes_.found_data(request.offset, request.data_until);
   if (request.error != 0)
     report_failure(request);
   answer(&request);
