@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "backend/sparse.hpp"
+#include "transport/page_pipe.hpp"
 
 namespace asyncnbd::backend {
 
@@ -72,8 +73,10 @@ struct Request {
   uint16_t type;         // NBD_CMD_*
   uint16_t flags;        // NBD_CMD_FLAG_*; FUA only on commands that write
   uint8_t *data;         // length_bytes to fill for a read, to store for a write; else nullptr
-  LentData lent;       // a read's data, to be sent instead of `data`: from `lend` (then there is no
-                       // `data`), or set by the backend before it completes the request
+  LentData lent;     // a read's data, to be sent instead of `data`: from `lend` (then there is no
+                     // `data`), or set by the backend before it completes the request
+  bool may_be_piped; // a read's data may be put into `piped` instead of `data`
+  transport::PagePipe::Owner piped;
   bool may_have_holes; // of a read: see RequestExtras::runs
   uint64_t data_until; // of such a read, set by the backend if it has found none: there is data up
                        // to this offset, behind its end too; 0: nobody knows

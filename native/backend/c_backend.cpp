@@ -151,7 +151,7 @@ int CBackend::perform(Progress &progress, Operation *operation) {
   case wire::NBD_CMD_READ:
     if (in_pieces)
       return read_run(progress, operation);
-    if (request.lent.data != nullptr)
+    if (request.lent.data != nullptr || pipe(progress))
       return 0;
     return read(progress, operation, request.data, request.offset);
   case wire::NBD_CMD_WRITE:

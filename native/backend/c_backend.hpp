@@ -68,6 +68,7 @@ private:
   static constexpr int PENDING = -1;
   template <typename Callback> int start(Operation &operation, Callback callback);
   int read(const Progress &progress, Operation *operation, uint8_t *data, uint64_t offset);
+  bool pipe(const Progress &progress);
   int write(Progress &progress, Operation *operation, const uint8_t *data, uint32_t length_bytes,
             uint64_t offset);
   int flush(Operation *operation);
@@ -88,6 +89,7 @@ private:
   host::CallContext &context_;
   void *handle_ = nullptr;
   Capabilities capabilities_;
+  std::atomic<int> data_fd_{-1}; // that can be spliced from
 
   OperationPool operations_;
   CallGate own_calls_;

@@ -100,6 +100,27 @@ int CBackend::read(const Progress &progress, Operation *operation, uint8_t *data
   return outcome(table._pread_v1(handle_, data, length_bytes, offset));
 }
 
+// A read from the plugin's file without the plugin. False: the plugin is to be called.
+bool CBackend::pipe(const Progress &progress) {
+  Request &request = *progress.request;
+  const int fd = data_fd_.load(std::memory_order_relaxed);
+  if (!request.may_be_piped || fd == -1)
+    return false;
+  transport::PagePipe::Owner pages = transport::PagePipe::take();
+  if (!pages)
+    return false;
+  const int error = pages->put_file(fd, request.offset, request.length_bytes);
+  if (host::log_is_verbose())
+    host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %s", plugin_.name().c_str(),
+                    request.length_bytes, request.offset, error == 0 ? "done" : "not possible");
+  if (error == -EINVAL || error == -EPERM || error == -ENOSYS) // the file system's or a sandbox's
+    data_fd_.store(-1, std::memory_order_relaxed);
+  if (error != 0)
+    return false;
+  request.piped = std::move(pages);
+  return true;
+}
+
 int CBackend::write(Progress &progress, Operation *operation, const uint8_t *data,
                     uint32_t length_bytes, uint64_t offset) {
   const struct nbdkit_plugin &table = plugin_.table();

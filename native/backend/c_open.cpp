@@ -50,8 +50,11 @@ std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &con
 
   std::unique_ptr<CBackend> backend(new CBackend(plugin, context));
   backend->handle_ = handle;
-  if (backend->read_capabilities(readonly))
+  if (backend->read_capabilities(readonly)) {
+    if (plugin.table().data_fd != nullptr)
+      backend->data_fd_ = plugin.table().data_fd(handle);
     return backend;
+  }
   if (plugin.table().close != nullptr)
     plugin.table().close(handle);
   return nullptr;

@@ -23,6 +23,8 @@ constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
 
 // Reads from here on may be answered with holes.
 constexpr uint32_t MIN_SPARSE_BYTES = 16 << 10;
+// From here on it is cheaper to have the kernel refer to a file's pages than to copy them.
+constexpr uint32_t MIN_PIPED_BYTES = 16 << 10;
 
 } // namespace
 
@@ -43,6 +45,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
       settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().can_extents;
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
+  may_pipe_ = when_full_ == WhenFull::wait && (*transport)->can_send_pages();
   budget_.emplace(settings.max_bytes, server_budget_.get());
   transport_ = std::move(*transport);
   backend_ = std::move(*backend);
@@ -87,6 +90,8 @@ bool Connection::execute(PendingRequest *request) {
     replies_->push(request);
     return true;
   }
+  request->may_be_piped =
+      may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_BYTES;
   has_worked_ = true;
   uint64_t call = baton_.begin_call();
   if (when_full_ == WhenFull::wait && pace_.is_slow() && is_worth_another_thread())
@@ -237,6 +242,7 @@ void Connection::finish() {
   if (WaitingRoom::Seat *seat = seat_.exchange(nullptr))
     WaitingRoom::instance().leave(*seat);
   WaitingRoom::instance().connection_ends();
+  transport::PagePipe::close_kept();
   backend_->close();
   export_name = nullptr;
   transport_->close(reader_->has_unread_input());

@@ -168,6 +168,7 @@ private:
 
   ExportFacts facts_{};
   bool may_send_holes_ = false;
+  bool may_pipe_ = false;
   HoleSense holes_;
   std::atomic<int64_t> grace_ms_{0};
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting

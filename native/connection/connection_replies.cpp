@@ -100,6 +100,7 @@ void Connection::on_sent(PendingRequest *first, uint32_t count) {
   for (PendingRequest *request = first; request != nullptr; request = *link) {
     if (request->lent.give_back != nullptr)
       request->lent.give_back(request->lent.opaque);
+    request->piped.reset();
     if (request->is_given_up) {
       *link = request->next;
       release(*request);

@@ -20,6 +20,11 @@ constexpr size_t TURN_BYTES = 512 << 10;
 // From here on it is cheaper to have the kernel refer to memory's pages than to have it copy them.
 constexpr size_t MIN_PAGES_BYTES = 32 << 10;
 
+// Pages that are in a pipe already.
+bool is_piped(const PendingRequest &request) {
+  return request.piped && has_data(request) && !request.encoded;
+}
+
 // Memory that is the disk itself: nothing else will ever be there, so it may be referred to even
 // when the reply has left.
 bool is_worth_referring_to(const PendingRequest &request) {
@@ -47,18 +52,25 @@ public:
   }
   size_t count() const { return count_; }
   size_t bytes() const { return bytes_; }
-  size_t all_bytes() const { return bytes_ + pages_.iov_len; }
+  size_t all_bytes() const { return bytes_ + pages_.iov_len + piped_bytes_; }
   const iovec *buffers() const { return buffers_; }
 
   // Memory to be sent after the buffers, which then are not added to.
   const iovec &pages() const { return pages_; }
-  bool is_closed() const { return pages_.iov_len > 0; }
+  transport::PagePipe *pipe() const { return pipe_; }
+  bool is_closed() const { return pages_.iov_len > 0 || pipe_ != nullptr; }
 
   // Like add, but of data in pages that may be referred to.
   void add_pages(const PendingRequest &request, size_t skipped_bytes) {
     add(request.reply, header_bytes(request), &skipped_bytes);
     pages_ = {const_cast<uint8_t *>(request.lent.data) + skipped_bytes,
               data_bytes(request) - skipped_bytes};
+  }
+
+  void add_pipe(const PendingRequest &request, size_t skipped_bytes) {
+    add(request.reply, header_bytes(request), &skipped_bytes);
+    pipe_ = request.piped.get();
+    piped_bytes_ = data_bytes(request) - skipped_bytes;
   }
 
   // A reply without its first `skipped_bytes`.
@@ -99,9 +111,22 @@ private:
   size_t count_ = 0;
   size_t bytes_ = 0;
   iovec pages_{};
+  transport::PagePipe *pipe_ = nullptr;
+  size_t piped_bytes_ = 0;
 };
 
 namespace {
+
+// Where nobody may wait for the socket: to memory, behind what has been sent. False if that is
+// not possible; then sending will not be either.
+bool take_out(PendingRequest *request, size_t sent_bytes) {
+  const size_t header = header_bytes(*request);
+  const size_t skipped_bytes = sent_bytes > header ? sent_bytes - header : 0;
+  if (!request->piped->take_out(request->data + skipped_bytes))
+    return false;
+  request->piped.reset();
+  return true;
+}
 
 void keep_borrowed(PendingRequest *chain) {
   for (PendingRequest *request = chain; request != nullptr; request = request->next) {
@@ -191,7 +216,9 @@ ssize_t ReplyQueue::send_gathered(const Gathered &gathered, bool may_block) {
       return sent;
   }
   const auto *data = static_cast<const uint8_t *>(gathered.pages().iov_base);
-  const ssize_t more = transport_.send_pages(data, gathered.pages().iov_len);
+  const ssize_t more = gathered.pipe() != nullptr
+                           ? transport_.send_pages(*gathered.pipe())
+                           : transport_.send_pages(data, gathered.pages().iov_len);
   return more < 0 ? more : sent + more;
 }
 
@@ -220,7 +247,9 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
       const bool begun = request == unsent_ && sent_bytes_ > 0;
       if (!begun && !request->encoded)
         encode_header(*request);
-      if (may_refer && is_worth_referring_to(*request))
+      if (is_piped(*request) && (may_refer || !take_out(request, begun ? sent_bytes_ : 0)))
+        gathered.add_pipe(*request, begun ? sent_bytes_ : 0);
+      else if (may_refer && is_worth_referring_to(*request))
         gathered.add_pages(*request, begun ? sent_bytes_ : 0);
       else
         gathered.add(*request, begun ? sent_bytes_ : 0);

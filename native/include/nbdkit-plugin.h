@@ -197,6 +197,13 @@ struct nbdkit_plugin {
    * a buffer. Both return at once; any number of calls may run, beside others. */
   void *(*place) (void *handle, uint32_t count, uint64_t offset);
   void (*unplace) (void *handle, uint32_t count, uint64_t offset);
+
+  /* With any thread model, for plugins that have pread: a descriptor of the plugin's, open until
+   * close, that has the disk at the same offsets, a regular file or a block device. Then large
+   * reads may be sent from the page cache, uncopied, by splice(2), and pread is called only if that
+   * fails; what is written to the file before the client has received it may be sent or not. -1:
+   * pread is always called. Once for each handle, after open. */
+  int (*data_fd) (void *handle);
 };
 
 /* The errno that the callback which is about to fail wants its client to see. */

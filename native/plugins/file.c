@@ -460,6 +460,11 @@ static int file_cache(void *opaque, uint32_t count, uint64_t offset, uint32_t fl
   return -1;
 }
 
+static int file_data_fd(void *opaque) {
+  const struct handle *handle = opaque;
+  return handle->fd;
+}
+
 static struct nbdkit_plugin plugin = {
     .name = "file",
     .version = "1.0.0",
@@ -490,6 +495,7 @@ static struct nbdkit_plugin plugin = {
     .cache = file_cache,
     .can_extents = file_can_extents,
     .extents = file_extents,
+    .data_fd = file_data_fd,
     .errno_is_preserved = 1,
 };
 

@@ -1,33 +1,62 @@
-// Sends memory to a socket without copying it: the kernel refers to its pages until the peer has
-// received them.
+// Sends memory, or what the page cache has of a file, to a socket without copying it: the kernel
+// refers to the pages until the peer has received them.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
+#include <memory>
 #include <sys/types.h>
 
 namespace asyncnbd::transport {
 
-// A thread's own.
+// Pages on their way. What is written to the memory or the file before the peer has received them
+// is received, perhaps in part. One thread at a time.
 class PagePipe {
 public:
-  PagePipe() = default;
+  // Keeps it for the next who needs one.
+  struct Returner {
+    void operator()(PagePipe *pipe) const;
+  };
+  using Owner = std::unique_ptr<PagePipe, Returner>;
+
+  // An empty one; nullptr if there are many already, or the system has none left. Any thread.
+  static Owner take();
+  // Closes those that are kept. Any thread.
+  static void close_kept();
+
   ~PagePipe();
   PagePipe(const PagePipe &) = delete;
   PagePipe &operator=(const PagePipe &) = delete;
 
-  // Waits until the socket has taken all of it or failed. What is written to the memory before
-  // the peer has received it is received, perhaps in part. Returns the number of bytes, -ENOTSUP
-  // if it cannot be sent in this way, or another negative errno.
-  ssize_t send(int socket, const uint8_t *data, size_t length_bytes);
+  // Puts in as much of the memory as there is room for. Returns the number of bytes or a negative
+  // errno.
+  ssize_t put_memory(const uint8_t *data, size_t length_bytes);
+
+  // Puts in a part of a file, all of it, reading from the disk what the page cache does not have;
+  // takes further pipes for what it has no room for. Returns 0 or an error, with which the pipe is
+  // of no use any more: -ENOBUFS if there are not enough pipes, -ENODATA if the file ends before.
+  int put_file(int fd, uint64_t offset, size_t length_bytes);
+
+  // Waits until the socket has taken all of it or failed. `more`: the next send follows at once.
+  // Returns the number of bytes or a negative errno.
+  ssize_t send(int socket, bool more);
+
+  // Takes out what is in it, by a copy. False if that cannot be read.
+  bool take_out(uint8_t *data);
+
+  bool is_empty() const { return length_bytes_ == 0 && !next_; }
 
 private:
-  bool open();
-  void close();
+  PagePipe(int read_end, int write_end) : read_end_(read_end), write_end_(write_end) {}
+  static PagePipe *open();
+  int splice_in(int fd, uint64_t offset, size_t length_bytes);
+  bool take_out_own(uint8_t *data);
 
-  int read_end_ = -1;
-  int write_end_ = -1;
-  bool is_of_no_use_ = false;
+  const int read_end_;
+  const int write_end_;
+  size_t pages_ = 0;        // that it has room for
+  size_t length_bytes_ = 0; // of what is in it
+  Owner next_;              // has what comes after that
 };
 
 } // namespace asyncnbd::transport

@@ -174,14 +174,32 @@ ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block, bool
 }
 
 ssize_t Transport::send_pages(const uint8_t *data, size_t length_bytes) {
-  thread_local PagePipe pipe;
-  if (can_send_pages() && !is_aborted()) {
-    const ssize_t sent = pipe.send(out_fd_, data, length_bytes);
-    if (sent != -ENOTSUP)
-      return sent;
+  static std::atomic<bool> is_forbidden{false}; // as in a sandbox
+  PagePipe::Owner pipe;
+  if (can_send_pages() && !is_aborted() && !is_forbidden.load(std::memory_order_relaxed))
+    pipe = PagePipe::take();
+  size_t sent_bytes = 0;
+  while (pipe && sent_bytes < length_bytes) {
+    const ssize_t put = pipe->put_memory(data + sent_bytes, length_bytes - sent_bytes);
+    if (put <= 0) {
+      is_forbidden.store(sent_bytes == 0 && put != -EFAULT, std::memory_order_relaxed);
+      break;
+    }
+    const ssize_t sent = pipe->send(out_fd_, sent_bytes + static_cast<size_t>(put) < length_bytes);
+    if (sent < put)
+      return sent < 0 && sent_bytes == 0
+                 ? sent
+                 : static_cast<ssize_t>(sent_bytes) + std::max<ssize_t>(sent, 0);
+    sent_bytes += static_cast<size_t>(sent);
   }
+  if (sent_bytes > 0)
+    return static_cast<ssize_t>(sent_bytes);
   const iovec buffer{const_cast<uint8_t *>(data), length_bytes};
   return send(&buffer, 1, true);
+}
+
+ssize_t Transport::send_pages(PagePipe &pages) {
+  return is_aborted() ? -EPIPE : pages.send(out_fd_, false);
 }
 
 ssize_t Transport::send_raw(const iovec *buffers, size_t count, bool may_block) {

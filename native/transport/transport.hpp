@@ -13,6 +13,8 @@
 
 namespace asyncnbd::transport {
 
+class PagePipe;
+
 enum class Wait { readable, writable, stopping, woken, hung_up, timed_out };
 
 // What ends a wait, besides wake and the end of the stream.
@@ -70,6 +72,8 @@ public:
   // Sends memory from where it lies, uncopied (see PagePipe), and waits until it is sent; as send
   // does where that cannot be.
   ssize_t send_pages(const uint8_t *data, size_t length_bytes);
+  // Only if can_send_pages.
+  ssize_t send_pages(PagePipe &pages);
   // Whether a send would not have to wait, unless it is large.
   bool has_room() const;
   bool can_send_pages() const { return is_socket_ && !secure_; }

@@ -25,6 +25,7 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
+import { StrictClient, type Style } from "../support/strict-client.js";
 
 const READ = 0;
 const WRITE = 1;
@@ -185,7 +186,9 @@ describe("the file plugin", () => {
       for (let i = 0; i < 2; i++) await readAt(client, 8192n, 4096);
       truncateSync(disk, 4096);
       for (const offset of [8192n, 4096n, 8192n])
-        expect(await client.request({ type: READ, offset, length: 512 })).toBe(5);
+        for (const length of [512, 131_072])
+          expect(await client.request({ type: READ, offset, length })).toBe(5);
+      expect(await client.request({ type: READ, offset: 0n, length: 131_072 })).toBe(5);
       expect(await readAt(client, 0n, 4096)).toEqual(patternBytes(MIB).subarray(0, 4096));
       truncateSync(disk, MIB);
       expect(await readAt(client, 8192n, 4096)).toEqual(Buffer.alloc(4096));
@@ -200,11 +203,14 @@ describe("the file plugin", () => {
     const server = await startServer(["file", disk]);
     const client = await connect(server.socket);
     for (let i = 0; i < 3; i++)
-      for (let offset = 0; offset < 4 * MIB; offset += 16384) {
-        const expected = offset < MIB ? patternBytes(MIB).subarray(offset, offset + 16384) : null;
-        const data = await readAt(client, BigInt(offset), 16384);
-        expect(data.equals(expected ?? Buffer.alloc(16384)), `at ${offset}`).toBe(true);
+      for (let offset = 0; offset < 4 * MIB; offset += 8192) {
+        const expected = offset < MIB ? patternBytes(MIB).subarray(offset, offset + 8192) : null;
+        const data = await readAt(client, BigInt(offset), 8192);
+        expect(data.equals(expected ?? Buffer.alloc(8192)), `at ${offset}`).toBe(true);
       }
+    expect((await readAt(client, 2n * BigInt(MIB), 2 * MIB)).equals(Buffer.alloc(2 * MIB))).toBe(
+      true,
+    );
     expect(allocatedBytes(disk)).toBeLessThanOrEqual(MIB + 65536);
     // That the file is mapped, or else the rest would prove nothing.
     expect(readFileSync(`/proc/${server.pid}/maps`, "utf8")).toContain(disk);
@@ -223,6 +229,34 @@ describe("the file plugin", () => {
       expect(await readAt(client, 4096n, 4096)).toEqual(Buffer.alloc(4096));
     expect(allocatedBytes(disk)).toBeLessThanOrEqual(65536);
     await server.stop();
+  });
+
+  describe.each<Style>(["simple", "structured", "extended"])("with %s replies", (style) => {
+    test.each<"unix" | "tcp">(["unix", "tcp"])(
+      "sends parts of all sizes from the page cache over %s",
+      async (transport) => {
+        const bytes = 5 * MIB + 1536;
+        const disk = makeDisk(bytes);
+        const content = patternBytes(bytes);
+        const server = await startServer(["file", disk], { transport });
+        const where = transport === "unix" ? server.socket : Number(new URL(server.uri).port);
+        const client = await StrictClient.connect(where, { style });
+        const requests = [16_384, 16_385, 65_536, 131_072, MIB, MIB + 1, bytes - 4097].flatMap(
+          (length) =>
+            [0, 1, 4097, bytes - length].map((offset) => ({
+              ...{ type: READ, offset: BigInt(offset), length },
+            })),
+        );
+        const replies = await client.requests(...requests);
+        for (const [i, { offset, length }] of requests.entries()) {
+          const due = content.subarray(Number(offset), Number(offset) + length);
+          expect(replies[i]?.error).toBe(0);
+          expect(replies[i]?.data?.equals(due), `${length} bytes at ${offset}`).toBe(true);
+        }
+        await client.disconnect();
+        await server.stop();
+      },
+    );
   });
 
   test("serves nothing outside its directory", async () => {

@@ -3,8 +3,10 @@
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <csignal>
 #include <deque>
 #include <set>
+#include <sys/mman.h>
 #include <thread>
 
 #include "connection/reply_queue.hpp"
@@ -272,6 +274,68 @@ TEST_CASE("borrowed data is sent or copied before send_borrowed returns") {
   }
   sender.join();
   CHECK(sending.sent == COUNT);
+}
+
+TEST_CASE("data in a pipe follows its header, whoever sends it") {
+  constexpr uint64_t COUNT = 8;
+  const int file = memfd_create("reply_queue_test", MFD_CLOEXEC);
+  for (uint64_t i = 0; i < COUNT; i++)
+    REQUIRE(write(file, bytes_of(static_cast<uint8_t>(i + 1)).data(), 1 << 20) == 1 << 20);
+  Sending sending;
+  std::deque<LargeRequest> requests;
+  for (uint64_t i = 0; i < COUNT; i++) {
+    LargeRequest &request = requests.emplace_back(i);
+    request.piped = transport::PagePipe::take();
+    REQUIRE(request.piped);
+    REQUIRE(request.piped->put_file(file, i << 20, 1 << 20) == 0);
+    sending.queue.push(&request);
+  }
+  SUBCASE("at once") {}
+  SUBCASE("one who may not wait, and then another") {
+    sending.queue.flush(WhenFull::pass_on);
+    CHECK(sending.sent < COUNT);
+  }
+  SUBCASE("one who may not wait, when it can") {
+    sending.queue.flush(WhenFull::come_back);
+  }
+  std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
+  for (uint64_t i = 0; i < COUNT; i++) {
+    Reply reply;
+    std::vector<uint8_t> data(1 << 20);
+    REQUIRE(read_reply(sending.sockets.client, &reply));
+    CHECK(reply.cookie == i);
+    REQUIRE(read_all(sending.sockets.client, data.data(), data.size()));
+    CHECK(data == bytes_of(static_cast<uint8_t>(i + 1)));
+  }
+  sender.join();
+  CHECK(sending.sent == COUNT);
+  CHECK(sending.queue.pending_bytes() == 0);
+  close(file);
+}
+
+TEST_CASE("data in pipes to a client that goes is dropped") {
+  signal(SIGPIPE, SIG_IGN); // as Node.js does: splice(2) has no flag for it
+  const int file = memfd_create("reply_queue_test", MFD_CLOEXEC);
+  REQUIRE(ftruncate(file, 8 << 20) == 0);
+  Sending sending;
+  std::deque<LargeRequest> requests;
+  for (uint64_t i = 0; i < 8; i++) {
+    LargeRequest &request = requests.emplace_back(i);
+    request.piped = transport::PagePipe::take();
+    REQUIRE(request.piped);
+    REQUIRE(request.piped->put_file(file, i << 20, 1 << 20) == 0);
+    sending.queue.push(&request);
+  }
+  std::thread client([&] {
+    std::vector<uint8_t> some(100000);
+    CHECK(read_all(sending.sockets.client, some.data(), some.size()));
+    sending.sockets.close_client();
+  });
+  sending.queue.flush(WhenFull::wait);
+  client.join();
+  CHECK(sending.sent == 8);
+  CHECK(sending.queue.pending_bytes() == 0);
+  close(file);
 }
 
 TEST_CASE("lent data follows its header") {

@@ -1,0 +1,122 @@
+// Pages of files and of memory on their way to a socket: all of them, and no pipe left behind.
+#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <filesystem>
+#include <sys/mman.h>
+#include <thread>
+
+#include "support.hpp"
+#include "transport/page_pipe.hpp"
+
+using asyncnbd::transport::PagePipe;
+
+namespace {
+
+constexpr size_t FILE_BYTES = (5 << 20) + 123;
+
+std::vector<uint8_t> content(uint64_t offset, size_t length_bytes) {
+  std::vector<uint8_t> bytes(length_bytes);
+  for (size_t i = 0; i < length_bytes; i++)
+    bytes[i] = static_cast<uint8_t>((offset + i) * 7 + ((offset + i) >> 12));
+  return bytes;
+}
+
+struct File {
+  const int fd = memfd_create("page_pipe_test", MFD_CLOEXEC);
+  File() {
+    const auto bytes = content(0, FILE_BYTES);
+    REQUIRE(write(fd, bytes.data(), bytes.size()) == FILE_BYTES);
+  }
+  ~File() { close(fd); }
+};
+
+size_t open_descriptors() {
+  std::filesystem::directory_iterator all("/proc/self/fd");
+  return static_cast<size_t>(std::distance(begin(all), end(all)));
+}
+
+} // namespace
+
+TEST_CASE("any part of a file arrives whole, through as many pipes as that takes") {
+  File file;
+  SocketPair sockets;
+  const std::pair<uint64_t, size_t> parts[] = {{0, 1},       {4095, 2},      {1, 1 << 20},
+                                               {0, 1 << 20}, {777, 4 << 20}, {0, FILE_BYTES}};
+  for (const auto &[offset, length_bytes] : parts) {
+    PagePipe::Owner pipe = PagePipe::take();
+    REQUIRE(pipe);
+    REQUIRE(pipe->put_file(file.fd, offset, length_bytes) == 0);
+    std::thread sender([&] { CHECK(pipe->send(sockets.server, false) == ssize_t(length_bytes)); });
+    std::vector<uint8_t> received(length_bytes);
+    CHECK(read_all(sockets.client, received.data(), length_bytes));
+    sender.join();
+    CHECK(pipe->is_empty());
+    CHECK(received == content(offset, length_bytes));
+  }
+  close(sockets.server);
+}
+
+TEST_CASE("what is in pipes can be taken out instead, also what a failed send has left") {
+  File file;
+  PagePipe::Owner pipe = PagePipe::take();
+  REQUIRE(pipe);
+  REQUIRE(pipe->put_file(file.fd, 5, 3 << 20) == 0);
+  CHECK(pipe->send(file.fd + 1000, false) == -EBADF);
+  std::vector<uint8_t> taken(3 << 20);
+  CHECK(pipe->take_out(taken.data()));
+  CHECK(taken == content(5, taken.size()));
+  CHECK(pipe->is_empty());
+}
+
+TEST_CASE("a part that the file does not have is an error, and nobody gets what was had of it") {
+  File file;
+  for (uint64_t offset : {uint64_t(FILE_BYTES - 5000), uint64_t(FILE_BYTES + 5000)}) {
+    PagePipe::Owner pipe = PagePipe::take();
+    REQUIRE(pipe);
+    CHECK(pipe->put_file(file.fd, offset, 10000) == -ENODATA);
+    pipe = PagePipe::take();
+    REQUIRE(pipe);
+    CHECK(pipe->is_empty());
+  }
+}
+
+TEST_CASE("there are not more than so many pipes, and those that are kept can be closed") {
+  File file;
+  PagePipe::close_kept();
+  const size_t before = open_descriptors();
+  {
+    std::vector<PagePipe::Owner> pipes;
+    while (PagePipe::Owner pipe = PagePipe::take())
+      pipes.push_back(std::move(pipe));
+    CHECK(pipes.size() > 10);
+    CHECK(pipes.size() < 1000);
+    CHECK(pipes.front()->put_file(file.fd, 0, 3 << 20) == -ENOBUFS); // in one alone
+    pipes.resize(pipes.size() - 1);
+    CHECK(PagePipe::take());
+  }
+  CHECK(open_descriptors() > before);
+  PagePipe::close_kept();
+  CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("memory arrives as well, a pipe's fill at a time") {
+  const auto memory = content(0, 3 << 20);
+  SocketPair sockets;
+  PagePipe::Owner pipe = PagePipe::take();
+  REQUIRE(pipe);
+  std::thread sender([&] {
+    for (size_t sent = 0; sent < memory.size();) {
+      const ssize_t put = pipe->put_memory(memory.data() + sent, memory.size() - sent);
+      REQUIRE(put > 0);
+      CHECK(pipe->send(sockets.server, false) == put);
+      sent += static_cast<size_t>(put);
+    }
+  });
+  std::vector<uint8_t> received(memory.size());
+  CHECK(read_all(sockets.client, received.data(), received.size()));
+  sender.join();
+  CHECK(received == memory);
+  close(sockets.server);
+}
