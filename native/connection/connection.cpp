@@ -59,7 +59,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   threads_ = 1;
   can_wait_elsewhere_ = transport_->can_join();
   WaitingRoom::instance().connection_begins(settings.spin_us);
-  watch(this);
+  watch(this, baton_.word());
   if (host::run_on_crew([self = self_]() mutable { lead_on_crew(std::move(self)); }))
     return true;
 

@@ -126,10 +126,10 @@ private:
   bool delays_others() const override { return WaitingRoom::delays_others(); }
   // of Admission as well
   void before_delay() override;
+  bool is_to_wait_elsewhere(bool has_idled);
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
   // Watched
-  uint64_t current_call() const override { return baton_.current_call(); }
   void on_stuck(uint64_t call) override;
   // Guest
   Served resume() override;

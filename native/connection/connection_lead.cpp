@@ -64,6 +64,14 @@ Connection::Lead Connection::lead_until_passed_on() {
 // A connection for which others would have had to wait has its own thread until it idles: it would
 // be so again.
 bool Connection::waits_elsewhere(bool has_idled) {
+  const bool elsewhere = is_to_wait_elsewhere(has_idled);
+  if (WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed);
+      seat != nullptr && !elsewhere)
+    WaitingRoom::instance().keep_away(*seat);
+  return elsewhere;
+}
+
+bool Connection::is_to_wait_elsewhere(bool has_idled) {
   if (WaitingRoom::is_relieved())
     keeps_thread_ = true;
   if (!can_wait_elsewhere_ || !WaitingRoom::instance().is_open())

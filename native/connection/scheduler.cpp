@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <chrono>
 #include <condition_variable>
+#include <memory>
 #include <mutex>
 #include <pthread.h>
 #include <vector>
@@ -16,14 +17,59 @@ namespace {
 
 using std::chrono::microseconds;
 
+// Those of all batons, one behind the other, so that the watcher passes over a thousand of them
+// without looking for each in all of memory. Each has a cache line of its own, as threads write
+// them.
+class CallWords {
+public:
+  CallWord &take() {
+    std::lock_guard lock(mutex_);
+    if (free_.empty()) {
+      Line *lines = chunks_.emplace_back(std::make_unique<Line[]>(CHUNK)).get();
+      for (size_t i = CHUNK; i-- > 0;)
+        free_.push_back(&lines[i].word);
+    }
+    CallWord *word = free_.back();
+    free_.pop_back();
+    return *word;
+  }
+
+  // Its next owner's calls have other numbers.
+  void put(CallWord &word) {
+    std::lock_guard lock(mutex_);
+    free_.push_back(&word);
+  }
+
+  // Never destroyed: threads may end after it.
+  static CallWords &instance() {
+    static auto *words = new CallWords;
+    return *words;
+  }
+
+private:
+  static constexpr size_t CHUNK = 64;
+  struct alignas(64) Line {
+    CallWord word{2};
+  };
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Line[]>> chunks_;
+  std::vector<CallWord *> free_;
+};
+
+uint64_t call_in(const CallWord &word) {
+  const uint64_t value = word.load();
+  return (value & 1) != 0 ? value : 0;
+}
+
 // Looks at every watched connection at each tick. It ticks fast while calls turn out slow,
 // slowly while all are quick, and sleeps while there are none, so that it costs next to nothing
 // where it is not needed.
 class Watcher {
 public:
-  void add(Watched *watched) {
+  void add(Watched *watched, const CallWord &calls) {
     std::lock_guard lock(mutex_);
-    entries_.push_back({watched, 0});
+    entries_.push_back({watched, &calls, 0});
     if (!started_)
       started_ =
           host::start_thread(&Watcher::thread_main, this); // without it, calls just run inline
@@ -52,6 +98,7 @@ private:
 
   struct Entry {
     Watched *watched;
+    const CallWord *calls;
     uint64_t seen_call;
   };
 
@@ -99,7 +146,7 @@ private:
   Scan look() {
     Scan scan;
     for (Entry &entry : entries_) {
-      uint64_t call = entry.watched->current_call();
+      const uint64_t call = call_in(*entry.calls);
       if (call != 0 && call == entry.seen_call) {
         scan.stuck = true;
         entry.watched->on_stuck(call);
@@ -126,6 +173,12 @@ Watcher &watcher() {
 
 } // namespace
 
+Baton::Baton() : word_(CallWords::instance().take()) {}
+
+Baton::~Baton() {
+  CallWords::instance().put(word_);
+}
+
 uint64_t Baton::begin_call() {
   uint64_t call = word_.load(std::memory_order_relaxed) + 1;
   word_.store(call); // sequentially consistent: see Watcher::notice
@@ -139,16 +192,15 @@ bool Baton::end_call(uint64_t call) {
 }
 
 uint64_t Baton::current_call() const {
-  uint64_t word = word_.load();
-  return (word & 1) != 0 ? word : 0;
+  return call_in(word_);
 }
 
 bool Baton::take(uint64_t call) {
   return word_.compare_exchange_strong(call, call + 1, std::memory_order_acq_rel);
 }
 
-void watch(Watched *watched) {
-  watcher().add(watched);
+void watch(Watched *watched, const CallWord &calls) {
+  watcher().add(watched, calls);
 }
 
 void unwatch(Watched *watched) {

@@ -7,11 +7,19 @@
 
 namespace asyncnbd::connection {
 
+// Whether a call is in progress: odd while it is, then the call's number.
+using CallWord = std::atomic<uint64_t>;
+
 // Who may read a connection's requests. The thread that leads it marks its calls into a plugin;
 // while a call lasts, another thread may take the lead, which the first one finds out when its
 // call ends. Between calls the lead cannot be taken.
 class Baton {
 public:
+  Baton();
+  ~Baton();
+  Baton(const Baton &) = delete;
+  Baton &operator=(const Baton &) = delete;
+
   // Leader only. Returns the call's number for end_call.
   uint64_t begin_call();
   // False: the lead was taken meanwhile.
@@ -22,21 +30,22 @@ public:
   // Any thread, for a call seen by current_call. True: the caller leads now.
   bool take(uint64_t call);
 
+  const CallWord &word() const { return word_; }
+
 private:
-  // Twice the number of calls so far, plus one during a call.
-  std::atomic<uint64_t> word_{2};
+  CallWord &word_; // lies beside those of others: see CallWords
 };
 
 // A connection that wants its lead passed on when a call is slow.
 class Watched {
 public:
   virtual ~Watched() = default;
-  virtual uint64_t current_call() const = 0;
   // The call has lasted one tick at least. On the watcher's thread; must not block.
   virtual void on_stuck(uint64_t call) = 0;
 };
 
-void watch(Watched *watched);
+// Looks at `calls` from now on.
+void watch(Watched *watched, const CallWord &calls);
 // When it returns, the watcher does not touch it any more.
 void unwatch(Watched *watched);
 

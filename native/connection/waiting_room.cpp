@@ -64,6 +64,7 @@ struct WaitingRoom::Seat {
   std::atomic<Presence> presence{Presence::none};
   Guest *guest = nullptr; // of whoever has the guest
   transport::Transport *transport = nullptr;
+  bool is_muted = false;                 // of whoever has the guest, too
   std::atomic<Worker *> worker{nullptr}; // serves the guest
   std::atomic<int64_t> last_turn_ms{0};
   Seat *next_free = nullptr;
@@ -140,7 +141,7 @@ public:
   explicit Worker(WaitingRoom &room)
       : spinner_(room.spin_us_.load(std::memory_order_relaxed)), room_(room), thread_(gettid()) {
     of_this_thread = this;
-    watch(this);
+    watch(this, turns_.word());
   }
   ~Worker() override {
     unwatch(this);
@@ -169,7 +170,6 @@ public:
   template <typename IsReady> bool spin(IsReady is_ready) { return spinner_.spin(is_ready); }
 
   // Watched
-  uint64_t current_call() const override { return turns_.current_call(); }
   void on_stuck(uint64_t) override {
     const std::chrono::milliseconds lasts{now_ms() -
                                           turn_began_ms_.load(std::memory_order_relaxed)};
@@ -209,27 +209,32 @@ thread_local WaitingRoom::Worker *WaitingRoom::Worker::of_this_thread = nullptr;
 // Workers that could not be replaced, since the system had no thread: the watcher tries again.
 class WaitingRoom::Vacancies final : public Watched {
 public:
-  explicit Vacancies(WaitingRoom &room) : room_(room) { watch(this); }
+  explicit Vacancies(WaitingRoom &room) : room_(room) { watch(this, word_); }
 
-  void add() { count_.fetch_add(1); }
-  bool take() {
-    unsigned count = count_.load();
-    while (count > 0)
-      if (count_.compare_exchange_weak(count, count - 1))
-        return true;
-    return false;
-  }
+  void add() { change_by(1); }
+  bool take() { return change_by(-1); }
 
   // Watched
-  uint64_t current_call() const override { return count_.load(); }
   void on_stuck(uint64_t) override {
     if (take())
       room_.hire();
   }
 
 private:
+  // To the watcher it is a call as long as there are any. False: there is none to take.
+  bool change_by(int change) {
+    uint64_t word = word_.load();
+    for (;;) {
+      if (word == 0 && change < 0)
+        return false;
+      const uint64_t count = (word >> 1) + static_cast<uint64_t>(change);
+      if (word_.compare_exchange_weak(word, count > 0 ? count << 1 | 1 : 0))
+        return true;
+    }
+  }
+
   WaitingRoom &room_;
-  std::atomic<unsigned> count_{0};
+  CallWord word_{0}; // twice their number, plus one if that is not 0
 };
 
 // Never destroyed: its threads outlive main's statics.
@@ -273,6 +278,7 @@ WaitingRoom::Seat *WaitingRoom::enter(Guest &guest, transport::Transport &transp
   Seat *seat = seats_->take();
   seat->guest = &guest;
   seat->transport = &transport;
+  seat->is_muted = false;
   seat->last_turn_ms.store(now_ms(), std::memory_order_relaxed);
   seat->presence.store(Presence::away, std::memory_order_release);
   guests_.fetch_add(1);
@@ -284,9 +290,15 @@ WaitingRoom::Seat *WaitingRoom::enter(Guest &guest, transport::Transport &transp
 
 WaitingRoom::Wait WaitingRoom::wait(Seat &seat) {
   // Before the guest may be claimed: once it is, it may leave, and its descriptor be another's.
-  if (!seat.transport->rearm(epoll_fd_, &seat))
+  if (seat.is_muted && !seat.transport->unmute(epoll_fd_, &seat))
     return Wait::impossible;
+  seat.is_muted = false;
   return seat.try_wait() ? Wait::begun : Wait::woken;
+}
+
+void WaitingRoom::keep_away(Seat &seat) {
+  if (!seat.is_muted)
+    seat.is_muted = seat.transport->mute(epoll_fd_, &seat);
 }
 
 void WaitingRoom::leave(Seat &seat) {

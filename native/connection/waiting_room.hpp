@@ -59,6 +59,9 @@ public:
   enum class Wait { begun, woken, impossible };
   Wait wait(Seat &seat);
 
+  // By who has the guest: it will not wait here for a while, so its client is none of our business.
+  void keep_away(Seat &seat);
+
   // By who has the guest, which does not come back.
   void leave(Seat &seat);
 

@@ -21,6 +21,8 @@ namespace {
 
 constexpr int LINGER_MS = 1000;
 constexpr size_t LINGER_BYTES = 64u << 20;
+// Each arrival is told of once, and nothing has to be said to hear of the next.
+constexpr uint32_t INPUT_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
 } // namespace
 
@@ -129,20 +131,22 @@ void Transport::wake() {
   (void)!write(wake_fd_, &one, sizeof one); // a full counter is readable already
 }
 
-bool Transport::arm(int epoll_fd, int operation, void *whose) {
-  epoll_event input{EPOLLIN | EPOLLRDHUP | EPOLLONESHOT, {.ptr = whose}};
-  return epoll_ctl(epoll_fd, operation, in_fd_, &input) == 0;
-}
-
 bool Transport::join(int epoll_fd, void *whose) {
   // Nobody reads it: each write is an event.
   epoll_event wakes{EPOLLIN | EPOLLET, {.ptr = whose}};
-  return can_join() && arm(epoll_fd, EPOLL_CTL_ADD, whose) &&
+  epoll_event input{INPUT_EVENTS, {.ptr = whose}};
+  return can_join() && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, in_fd_, &input) == 0 &&
          epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd_, &wakes) == 0;
 }
 
-bool Transport::rearm(int epoll_fd, void *whose) {
-  return arm(epoll_fd, EPOLL_CTL_MOD, whose);
+bool Transport::mute(int epoll_fd, void *whose) {
+  epoll_event nothing{EPOLLONESHOT, {.ptr = whose}}; // but a hang-up, which cannot be left out
+  return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, in_fd_, &nothing) == 0;
+}
+
+bool Transport::unmute(int epoll_fd, void *whose) {
+  epoll_event input{INPUT_EVENTS, {.ptr = whose}};
+  return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, in_fd_, &input) == 0;
 }
 
 void Transport::leave(int epoll_fd) {

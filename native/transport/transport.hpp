@@ -50,12 +50,14 @@ public:
   // Ends a wait, the present one or else the next. Any thread.
   void wake();
 
-  // For waiting in somebody else's epoll, together with others: `join` is called once, and then,
-  // as `rearm` after each event, tells it of the next input, or the stream's end, and of each
-  // `wake`. False: that is not possible. Not concurrent with `close`.
+  // For waiting in somebody else's epoll, together with others: from `join` on, it is told once of
+  // input that is there already, of each that arrives, of the stream's end and of each `wake`.
+  // `mute`: of wakes only, and perhaps once more of something else; `unmute`: as from `join` on.
+  // False: that is not possible. Not concurrent with `close`.
   bool can_join() const { return is_socket_ && wake_fd_ != -1; }
   bool join(int epoll_fd, void *whose);
-  bool rearm(int epoll_fd, void *whose);
+  bool mute(int epoll_fd, void *whose);
+  bool unmute(int epoll_fd, void *whose);
   void leave(int epoll_fd);
 
   // Whether a receive that got less than it could has left nothing behind.
@@ -92,7 +94,6 @@ private:
   ssize_t receive_both(iovec first, iovec next);
   ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) override;
   ssize_t send_with(const iovec *buffers, size_t count, bool may_block, int more);
-  bool arm(int epoll_fd, int operation, void *whose);
   bool wait_writable();
   void drain();
 
