@@ -28,7 +28,7 @@ const { values: options } = parseArgs({
   },
 });
 const seconds = options.quick ? 0.5 : Number(options.seconds);
-const depths = options.quick ? [16, 256] : options.depths.split(",").map(Number);
+const depths = options.quick ? [64] : options.depths.split(",").map(Number);
 const streamCounts = options.quick ? [1] : options.streams.split(",").map(Number);
 
 /** @param {string} relative */

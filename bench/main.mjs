@@ -41,7 +41,8 @@ const containsAny = (words) => (name) => words.split("|").some((word) => name.in
 const plan = {
   seconds: Number(options.seconds ?? (options.quick ? 0.2 : 1)),
   trials: Number(options.trials ?? (options.quick ? 1 : 5)),
-  passes: options.quick ? 1 : 3,
+  isQuick: options.quick,
+  passes: options.quick ? 1 : 4,
   wantsServer: containsAny(options.servers),
   wantsLoad: containsAny(options.loads),
   log: (/** @type {string} */ line) => console.error(line),

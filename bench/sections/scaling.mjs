@@ -47,7 +47,7 @@ export async function measureScaling(participants, plan) {
  * @param {import("./throughput.mjs").Plan} plan
  */
 async function measure({ where, exportName }, connections, plan) {
-  const load = { bytes: BYTES, depth: DEPTH, connections, seconds: plan.seconds / 2 };
+  const load = { bytes: BYTES, depth: DEPTH, connections, seconds: plan.seconds };
   const named = exportName !== undefined && { exportName };
   try {
     const { requests, seconds, p99Us } = await apply(where, {

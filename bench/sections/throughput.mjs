@@ -37,6 +37,7 @@ const WARM_UP_SECONDS = 0.2;
  * @typedef {object} Plan
  * @property {number} seconds of each load
  * @property {number} trials
+ * @property {boolean} isQuick only to see that it runs
  * @property {number} passes of what is sensitive to drift, in each trial
  * @property {(name: string) => boolean} wantsServer
  * @property {(name: string) => boolean} wantsLoad

@@ -1,5 +1,4 @@
 // Replies find the call they belong to and no other: late, double, made up, from many threads.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <atomic>

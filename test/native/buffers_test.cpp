@@ -1,5 +1,4 @@
 // Reference-counted buffers: reuse, zeroes, limits, threads.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cstring>

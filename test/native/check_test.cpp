@@ -1,5 +1,4 @@
 // The checks of requests at the edges of 64 bits; test/conformance has the rest on the wire.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cerrno>

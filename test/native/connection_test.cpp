@@ -1,5 +1,4 @@
 // A connection's life on a backend made for each case: order, overlap, late answers, the end.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>

@@ -1,5 +1,4 @@
 // When holes are looked for before reads: where there may be some, and seldom where not.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include "connection/hole_sense.hpp"

@@ -1,5 +1,4 @@
 // Functions that plugins call: parsing, extents, strings that the server keeps.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cerrno>

@@ -1,5 +1,4 @@
 // Memory for requests in flight: never more than allowed, never a waiter forgotten.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <atomic>

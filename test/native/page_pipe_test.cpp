@@ -1,5 +1,4 @@
 // Pages of files and of memory on their way to a socket: all of them, and no pipe left behind.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cerrno>

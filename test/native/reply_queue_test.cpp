@@ -1,5 +1,4 @@
 // Replies of many threads in one stream: none lost, none twice, none torn.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <atomic>

@@ -1,5 +1,4 @@
 // Requests from bytes, however they are cut: payloads in place, large, refused; every end.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <algorithm>

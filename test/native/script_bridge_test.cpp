@@ -1,5 +1,4 @@
 // Requests go over the bridge and come back, each once, whatever both sides do at the same time.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <atomic>

@@ -1,5 +1,4 @@
 // Reads divided by extents, and extents that end at block boundaries.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <random>

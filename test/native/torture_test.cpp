@@ -1,6 +1,5 @@
 // The asynchronous model under fire, without Node around it, so that ThreadSanitizer can watch: a
 // plugin that answers from 8 threads in every way there is, clients that verify, clients that die.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <atomic>

@@ -1,5 +1,4 @@
 // Streams that are slow, aborted, or closed while the peer still sends.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cerrno>

@@ -1,5 +1,4 @@
 // Many connections that wait for their clients without a thread each.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <atomic>

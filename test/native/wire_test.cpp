@@ -1,5 +1,4 @@
 // Request and reply headers, byte for byte.
-#define DOCTEST_CONFIG_IMPLEMENT_WITH_MAIN
 #include <doctest/doctest.h>
 
 #include <cerrno>
