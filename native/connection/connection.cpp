@@ -93,8 +93,10 @@ bool Connection::execute(PendingRequest *request) {
   request->may_be_piped =
       may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_BYTES;
   has_worked_ = true;
-  uint64_t call = baton_.begin_call();
-  if (when_full_ == WhenFull::wait && pace_.is_slow() && is_worth_another_thread())
+  const bool is_to_pass_on =
+      when_full_ == WhenFull::wait && pace_.is_slow() && is_worth_another_thread();
+  uint64_t call = baton_.begin_call(); // from here on, another thread may lead
+  if (is_to_pass_on)
     pass_lead_on(call);
   {
     Pace::Timed timed(pace_);
@@ -159,7 +161,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
   bool met = condition();
   if (met)
     return true;
-  before_delay();
+  waits_here();
   // Sequentially consistent: either we see what on_sent has done, or it sees that we wait.
   leader_waits_.store(true);
   while (!(met = condition())) {
@@ -241,8 +243,8 @@ void Connection::finish() {
   unwatch(this);
   if (WaitingRoom::Seat *seat = seat_.exchange(nullptr))
     WaitingRoom::instance().leave(*seat);
-  WaitingRoom::instance().connection_ends();
-  transport::PagePipe::close_kept();
+  if (WaitingRoom::instance().connection_ends() == 0)
+    transport::PagePipe::close_kept();
   backend_->close();
   export_name = nullptr;
   transport_->close(reader_->has_unread_input());

@@ -126,6 +126,8 @@ private:
   bool delays_others() const override { return WaitingRoom::delays_others(); }
   // of Admission as well
   void before_delay() override;
+  void waits_here() override;
+  void keep_away();
   bool is_to_wait_elsewhere(bool has_idled);
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }

@@ -65,10 +65,20 @@ Connection::Lead Connection::lead_until_passed_on() {
 // be so again.
 bool Connection::waits_elsewhere(bool has_idled) {
   const bool elsewhere = is_to_wait_elsewhere(has_idled);
-  if (WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed);
-      seat != nullptr && !elsewhere)
-    WaitingRoom::instance().keep_away(*seat);
+  if (!elsewhere)
+    keep_away();
   return elsewhere;
+}
+
+// By the leader, who will see for itself what arrives: nobody else need be woken.
+void Connection::keep_away() {
+  if (WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed))
+    WaitingRoom::instance().keep_away(*seat);
+}
+
+void Connection::waits_here() {
+  keep_away();
+  before_delay();
 }
 
 bool Connection::is_to_wait_elsewhere(bool has_idled) {

@@ -118,7 +118,7 @@ private:
 namespace {
 
 // Where nobody may wait for the socket: to memory, behind what has been sent. False if that is
-// not possible; then sending will not be either.
+// not possible, and all of it lost.
 bool take_out(PendingRequest *request, size_t sent_bytes) {
   const size_t header = header_bytes(*request);
   const size_t skipped_bytes = sent_bytes > header ? sent_bytes - header : 0;
@@ -219,7 +219,9 @@ ssize_t ReplyQueue::send_gathered(const Gathered &gathered, bool may_block) {
   const ssize_t more = gathered.pipe() != nullptr
                            ? transport_.send_pages(*gathered.pipe())
                            : transport_.send_pages(data, gathered.pages().iov_len);
-  return more < 0 ? more : sent + more;
+  if (more < 0)
+    return sent > 0 ? sent : more; // what is wrong is still so at the next attempt
+  return sent + more;
 }
 
 ssize_t ReplyQueue::send_or_wait(const Gathered &gathered) {
@@ -240,6 +242,7 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
   take_pushed();
   while (unsent_ != nullptr) {
     const bool may_refer = may_block && transport_.can_send_pages();
+    bool can_send = true;
     Gathered gathered;
     for (PendingRequest *request = unsent_; request != nullptr && gathered.has_room_for(*request) &&
                                             gathered.bytes() < turn_bytes && !gathered.is_closed();
@@ -247,7 +250,9 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
       const bool begun = request == unsent_ && sent_bytes_ > 0;
       if (!begun && !request->encoded)
         encode_header(*request);
-      if (is_piped(*request) && (may_refer || !take_out(request, begun ? sent_bytes_ : 0)))
+      if (is_piped(*request) && !may_refer)
+        can_send = take_out(request, begun ? sent_bytes_ : 0) && can_send;
+      if (is_piped(*request))
         gathered.add_pipe(*request, begun ? sent_bytes_ : 0);
       else if (may_refer && is_worth_referring_to(*request))
         gathered.add_pages(*request, begun ? sent_bytes_ : 0);
@@ -255,6 +260,7 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
         gathered.add(*request, begun ? sent_bytes_ : 0);
     }
     const ssize_t sent = broken_     ? static_cast<ssize_t>(gathered.all_bytes())
+                         : !can_send ? -EIO
                          : may_block ? send_or_wait(gathered)
                                      : send_gathered(gathered, false);
     if (sent == -EAGAIN)

@@ -372,7 +372,7 @@ bool RequestReader::may_wait(bool between_requests) {
 
 transport::Wait RequestReader::wait_for_client(bool between_requests) {
   const transport::Wanted wanted{.input = true, .room = replies_.is_full(), .stop = true};
-  admission_.before_delay();
+  admission_.waits_here();
   const transport::Wait result = transport_.wait(wanted, IDLE_MS);
   if (result != transport::Wait::timed_out)
     return result;

@@ -26,7 +26,7 @@ public:
   // `has_idled`: it has waited for long already.
   virtual bool waits_elsewhere(bool has_idled) = 0;
   // It will wait for the client here.
-  virtual void before_delay() = 0;
+  virtual void waits_here() = 0;
   // See backend::Backend.
   virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) = 0;
   virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;

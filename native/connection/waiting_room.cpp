@@ -64,7 +64,10 @@ struct WaitingRoom::Seat {
   std::atomic<Presence> presence{Presence::none};
   Guest *guest = nullptr; // of whoever has the guest
   transport::Transport *transport = nullptr;
-  bool is_muted = false;                 // of whoever has the guest, too
+  bool is_muted = false; // of whoever has the guest, too
+  // Its client has closed its end. That may have been told of together with the last request, and
+  // who receives that does not see the end behind it.
+  std::atomic<bool> has_ended{false};
   std::atomic<Worker *> worker{nullptr}; // serves the guest
   std::atomic<int64_t> last_turn_ms{0};
   Seat *next_free = nullptr;
@@ -253,9 +256,11 @@ void WaitingRoom::connection_begins(unsigned spin_us) {
     is_open_.store(true, std::memory_order_relaxed);
 }
 
-void WaitingRoom::connection_ends() {
-  if (connections_.fetch_sub(1, std::memory_order_relaxed) - 1 < CLOSED_BELOW)
+unsigned WaitingRoom::connection_ends() {
+  const unsigned left = connections_.fetch_sub(1, std::memory_order_relaxed) - 1;
+  if (left < CLOSED_BELOW)
     is_open_.store(false, std::memory_order_relaxed);
+  return left;
 }
 
 bool WaitingRoom::delays_others() {
@@ -279,6 +284,7 @@ WaitingRoom::Seat *WaitingRoom::enter(Guest &guest, transport::Transport &transp
   seat->guest = &guest;
   seat->transport = &transport;
   seat->is_muted = false;
+  seat->has_ended.store(false, std::memory_order_relaxed);
   seat->last_turn_ms.store(now_ms(), std::memory_order_relaxed);
   seat->presence.store(Presence::away, std::memory_order_release);
   guests_.fetch_add(1);
@@ -293,6 +299,9 @@ WaitingRoom::Wait WaitingRoom::wait(Seat &seat) {
   if (seat.is_muted && !seat.transport->unmute(epoll_fd_, &seat))
     return Wait::impossible;
   seat.is_muted = false;
+  // Once: an event for the seat's last guest must not keep this one from waiting for ever.
+  if (seat.has_ended.exchange(false))
+    return Wait::woken;
   return seat.try_wait() ? Wait::begun : Wait::woken;
 }
 
@@ -370,7 +379,12 @@ WaitingRoom::Seat *WaitingRoom::next_ready(Worker &worker) {
     });
   if (ready == 0)
     ready = look(worker.has_restless_guests() ? REST_EVERY_MS : -1);
-  return ready == 1 ? static_cast<Seat *>(event.data.ptr) : nullptr;
+  if (ready != 1)
+    return nullptr;
+  auto *seat = static_cast<Seat *>(event.data.ptr);
+  if ((event.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0)
+    seat->has_ended.store(true);
+  return seat;
 }
 
 // False if this thread is a worker no more.
@@ -403,6 +417,9 @@ WaitingRoom::Seat *WaitingRoom::let_some_rest(int64_t now, Worker &worker) {
     count++;
     seat.guest->rest();
     seat.rests_since_turn_ms = last_turn_ms;
+    // So that it is told of what is there already, should it have overlooked something: a receive
+    // ends early at descriptors that are passed, and at urgent data.
+    seat.is_muted = true;
     if (wait(seat) != Wait::begun)
       woken = &seat;
   });

@@ -44,9 +44,9 @@ public:
 
   static WaitingRoom &instance();
 
-  // Counts those who may come.
+  // Counts those who may come; the end of one returns how many are left.
   void connection_begins(unsigned spin_us);
-  void connection_ends();
+  unsigned connection_ends();
 
   // Whether there are so many connections that those without a request should wait here.
   bool is_open() const { return is_open_.load(std::memory_order_relaxed); }

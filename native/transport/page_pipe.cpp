@@ -13,13 +13,14 @@ namespace asyncnbd::transport {
 
 namespace {
 
-// As much as an unprivileged process may have; with less it works too.
+// As much as an unprivileged process may have.
 constexpr int PIPE_BYTES = 1 << 20;
-// Less is not worth it: one who already has many pipes is given no more than that.
+// Less is not worth it: a user who has many pipes already is given no more than two pages.
 constexpr size_t MIN_ROOM_BYTES = 64 << 10;
-// Each is two descriptors, of which clients need many.
-constexpr size_t MAX_PIPES = 128;
-constexpr size_t MAX_KEPT = 8;
+// Half of what an unprivileged user may have in all of his processes, and enough for what a client
+// may read at once.
+constexpr size_t MAX_PIPES = 32;
+constexpr size_t MAX_KEPT = 16;
 
 const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
 
@@ -46,7 +47,14 @@ PagePipe *PagePipe::open() {
   fcntl(pipe->write_end_, F_SETPIPE_SZ, PIPE_BYTES);
   const int room_bytes = fcntl(pipe->write_end_, F_GETPIPE_SZ);
   pipe->pages_ = room_bytes > 0 ? static_cast<size_t>(room_bytes) / page_bytes : 0;
-  return pipe;
+  if (pipe->room_bytes() >= MIN_ROOM_BYTES)
+    return pipe;
+  delete pipe;
+  return nullptr;
+}
+
+size_t PagePipe::room_bytes() const {
+  return pages_ * page_bytes;
 }
 
 PagePipe::~PagePipe() {
@@ -108,15 +116,28 @@ ssize_t PagePipe::put_memory(const uint8_t *data, size_t length_bytes) {
 }
 
 int PagePipe::put_file(int fd, uint64_t offset, size_t length_bytes) {
-  const size_t room_bytes = pages_ * page_bytes;
-  if (room_bytes < MIN_ROOM_BYTES)
+  if (!chain(offset % page_bytes + length_bytes))
     return -ENOBUFS;
-  const size_t part_bytes = std::min<size_t>(length_bytes, room_bytes - offset % page_bytes);
-  const int error = splice_in(fd, offset, part_bytes);
-  if (error != 0 || part_bytes == length_bytes)
-    return error;
-  next_ = take();
-  return next_ ? next_->put_file(fd, offset + part_bytes, length_bytes - part_bytes) : -ENOBUFS;
+  for (PagePipe *pipe = this; length_bytes > 0; pipe = pipe->next_.get()) {
+    const size_t part_bytes =
+        std::min<size_t>(length_bytes, pipe->room_bytes() - offset % page_bytes);
+    if (const int error = pipe->splice_in(fd, offset, part_bytes))
+      return error;
+    offset += part_bytes;
+    length_bytes -= part_bytes;
+  }
+  return 0;
+}
+
+// As many pipes as it takes, before anything is read in vain.
+bool PagePipe::chain(size_t length_bytes) {
+  for (PagePipe *pipe = this; length_bytes > pipe->room_bytes(); pipe = pipe->next_.get()) {
+    length_bytes -= pipe->room_bytes();
+    pipe->next_ = take();
+    if (!pipe->next_)
+      return false;
+  }
+  return true;
 }
 
 int PagePipe::splice_in(int fd, uint64_t offset, size_t length_bytes) {

@@ -49,6 +49,8 @@ public:
 private:
   PagePipe(int read_end, int write_end) : read_end_(read_end), write_end_(write_end) {}
   static PagePipe *open();
+  size_t room_bytes() const;
+  bool chain(size_t length_bytes);
   int splice_in(int fd, uint64_t offset, size_t length_bytes);
   bool take_out_own(uint8_t *data);
 

@@ -186,7 +186,8 @@ ssize_t Transport::send_pages(const uint8_t *data, size_t length_bytes) {
   while (pipe && sent_bytes < length_bytes) {
     const ssize_t put = pipe->put_memory(data + sent_bytes, length_bytes - sent_bytes);
     if (put <= 0) {
-      is_forbidden.store(sent_bytes == 0 && put != -EFAULT, std::memory_order_relaxed);
+      if (put == -EPERM || put == -ENOSYS || put == -EINVAL)
+        is_forbidden.store(true, std::memory_order_relaxed);
       break;
     }
     const ssize_t sent = pipe->send(out_fd_, sent_bytes + static_cast<size_t>(put) < length_bytes);

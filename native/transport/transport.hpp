@@ -60,7 +60,8 @@ public:
   bool unmute(int epoll_fd, void *whose);
   void leave(int epoll_fd);
 
-  // Whether a receive that got less than it could has left nothing behind.
+  // Whether a receive that got less than it could has left no byte behind; except, rarely, behind
+  // descriptors that are passed and urgent data. The stream's end may be there.
   bool receives_all_there_is() const { return is_socket_ && !secure_; }
 
   // Of what was sent, how much a peer on this machine has not read; 0 of others. Any thread.

@@ -181,7 +181,7 @@ private:
   }
   void withdraw(uint32_t bytes) override { admitted_bytes_ -= bytes; }
   bool waits_elsewhere(bool) override { return false; }
-  void before_delay() override {}
+  void waits_here() override {}
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
   uint8_t *place(uint64_t, uint32_t length_bytes) override {
     MUST(length_bytes <= MAX_PAYLOAD);

@@ -34,7 +34,7 @@ struct Charging final : connection::Admission {
   }
   void withdraw(uint32_t bytes) override { charged_bytes -= bytes; }
   bool waits_elsewhere(bool) override { return elsewhere; }
-  void before_delay() override {}
+  void waits_here() override {}
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
   uint8_t *place(uint64_t, uint32_t length_bytes) override {
     if (!places)

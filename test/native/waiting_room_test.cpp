@@ -175,6 +175,48 @@ TEST_CASE("clients that pause in the middle of a request stall no other connecti
   crowd.part();
 }
 
+TEST_CASE("a client that asks and closes its end at once gets its reply, and then the end") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  for (int round = 0; round < 4; round++)
+    crowd.settle();
+  for (Running &running : crowd.all) {
+    REQUIRE(running.send_reads(1, 1));
+    shutdown(running.sockets.client, SHUT_WR);
+  }
+  for (Running &running : crowd.all) {
+    CHECK(running.read_replies(1).size() == 1);
+    uint8_t byte;
+    CHECK(recv(running.sockets.client, &byte, 1, 0) == 0);
+    CHECK(running.wait_until_over());
+  }
+}
+
+// A receive stops behind a descriptor that is passed, though there is more.
+TEST_CASE("what a receive has left behind is seen before long") {
+  Crowd crowd(ThreadModel::parallel, answer);
+  crowd.settle();
+  auto request = encode_request(wire::NBD_CMD_READ, 1, 0, 8);
+  for (int i = 0; i < 8; i++) {
+    iovec data{request.data(), request.size()};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
+    msghdr message{};
+    message.msg_iov = &data;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    cmsghdr *header = CMSG_FIRSTHDR(&message);
+    *header = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+    const int passed = STDIN_FILENO;
+    memcpy(CMSG_DATA(header), &passed, sizeof passed);
+    const int client = crowd.all[static_cast<size_t>(i)].sockets.client;
+    REQUIRE(sendmsg(client, &message, 0) == static_cast<ssize_t>(request.size()));
+    REQUIRE(send_all(client, request));
+  }
+  for (int i = 0; i < 8; i++)
+    CHECK(crowd.all[static_cast<size_t>(i)].read_replies(2).size() == 2);
+  crowd.part();
+}
+
 TEST_CASE("a connection that begins while the server stops ends") {
   Crowd crowd(ThreadModel::parallel, answer);
   crowd.settle();
