@@ -23,7 +23,7 @@ const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
 const NATIVE: Readonly<Record<string, readonly string[]>> = {
   addon: ["connection", "backend", "host", "transport", "wire"],
   connection: ["backend", "host", "transport", "wire"],
-  backend: ["host", "wire"],
+  backend: ["host", "transport", "wire"], // whose pipes carry data that a backend need not touch
   host: ["wire", "include"],
   transport: [],
   wire: [],
