@@ -88,6 +88,18 @@ struct Request {
     return *extras;
   }
 
+  // Of a read that may have holes: what the extents from its offset on say. False: it has none that
+  // are worth it.
+  bool note_extents(const std::vector<Extent> &extents) {
+    if (auto runs = divide_read(extents, offset, static_cast<uint32_t>(length_bytes))) {
+      make_extras().runs = std::move(runs);
+      return true;
+    }
+    if (!extents.empty())
+      data_until = offset + extents.front().length_bytes;
+    return false;
+  }
+
   void complete(int error) { completer->complete(*this, error); }
 };
 

@@ -211,14 +211,8 @@ bool CBackend::has_next_step(Progress &progress, int *error) const {
 // After the lookup of a read: what is to be read. Without an answer, all of it.
 bool CBackend::has_data_left(Progress &progress, int *error) const {
   Request &request = *progress.request;
-  if (*error == 0) {
-    const std::vector<Extent> extents = take_extents(progress);
-    auto runs = divide_read(extents, request.offset, static_cast<uint32_t>(request.length_bytes));
-    if (runs)
-      request.make_extras().runs = std::move(runs);
-    else if (!extents.empty())
-      request.data_until = request.offset + extents.front().length_bytes;
-  }
+  if (*error == 0)
+    request.note_extents(take_extents(progress));
   progress.extents.reset();
   *error = 0;
   if (request.extras && request.extras->runs) {

@@ -230,15 +230,8 @@ void ScriptBridge::explain(uint32_t operation, std::string text, std::optional<u
 std::vector<Run> ScriptBridge::sparse(uint32_t operation, const std::vector<Extent> &extents) {
   std::lock_guard lock(mutex_);
   Request *request = request_of(operation);
-  if (request == nullptr || !request->may_have_holes)
+  if (request == nullptr || !request->may_have_holes || !request->note_extents(extents))
     return {};
-  auto runs = divide_read(extents, request->offset, static_cast<uint32_t>(request->length_bytes));
-  if (!runs) {
-    if (!extents.empty())
-      request->data_until = request->offset + extents.front().length_bytes;
-    return {};
-  }
-  request->make_extras().runs = std::move(runs);
   return *request->extras->runs;
 }
 

@@ -111,6 +111,7 @@ private:
   bool admit(uint32_t bytes) override;
   void withdraw(uint32_t bytes) override { budget_->give_back(bytes); }
   bool waits_elsewhere(bool has_idled) override;
+  void waits_here() override;
   const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override {
     return backend_->lend(offset, length_bytes);
   }
@@ -124,11 +125,7 @@ private:
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }
   bool delays_others() const override { return WaitingRoom::delays_others(); }
-  // of Admission as well
   void before_delay() override;
-  void waits_here() override;
-  void keep_away();
-  bool is_to_wait_elsewhere(bool has_idled);
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
   // Watched
@@ -147,6 +144,8 @@ private:
   void lead();
   Lead lead_until_passed_on();
   bool wait_for_client();
+  bool is_to_wait_elsewhere(bool has_idled);
+  void keep_away();
   void begin_turn();
   bool is_long_turn() const;
   bool execute(PendingRequest *request);

@@ -61,8 +61,6 @@ Connection::Lead Connection::lead_until_passed_on() {
 
 // ---- waiting for the client without a thread ---------------------------------------------------
 
-// A connection for which others would have had to wait has its own thread until it idles: it would
-// be so again.
 bool Connection::waits_elsewhere(bool has_idled) {
   const bool elsewhere = is_to_wait_elsewhere(has_idled);
   if (!elsewhere)
@@ -81,6 +79,8 @@ void Connection::waits_here() {
   before_delay();
 }
 
+// A connection for which others would have had to wait has its own thread until it idles: it would
+// be so again.
 bool Connection::is_to_wait_elsewhere(bool has_idled) {
   if (WaitingRoom::is_relieved())
     keeps_thread_ = true;

@@ -219,9 +219,7 @@ ssize_t ReplyQueue::send_gathered(const Gathered &gathered, bool may_block) {
   const ssize_t more = gathered.pipe() != nullptr
                            ? transport_.send_pages(*gathered.pipe())
                            : transport_.send_pages(data, gathered.pages().iov_len);
-  if (more < 0)
-    return sent > 0 ? sent : more; // what is wrong is still so at the next attempt
-  return sent + more;
+  return transport::sent_in_all(sent, more); // what is wrong is still so at the next attempt
 }
 
 ssize_t ReplyQueue::send_or_wait(const Gathered &gathered) {

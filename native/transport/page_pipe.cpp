@@ -161,10 +161,8 @@ ssize_t PagePipe::send(int socket, bool more) {
     const ssize_t spliced = splice(read_end_, nullptr, socket, nullptr, length_bytes_, flags);
     if (spliced < 0 && errno == EINTR)
       continue;
-    if (spliced <= 0 && sent == 0)
-      return spliced == 0 ? -EPIPE : -errno;
     if (spliced <= 0)
-      return sent;
+      return sent_in_all(sent, spliced == 0 ? -EPIPE : -errno);
     length_bytes_ -= static_cast<size_t>(spliced);
     sent += spliced;
   }
@@ -173,27 +171,21 @@ ssize_t PagePipe::send(int socket, bool more) {
   const ssize_t rest = next_->send(socket, more);
   if (next_->is_empty())
     next_.reset();
-  return rest >= 0 ? sent + rest : sent > 0 ? sent : rest;
+  return sent_in_all(sent, rest);
 }
 
 bool PagePipe::take_out(uint8_t *data) {
-  const size_t own_bytes = length_bytes_;
-  if (!take_out_own(data) || (next_ && !next_->take_out(data + own_bytes)))
-    return false;
+  for (PagePipe *pipe = this; pipe != nullptr; pipe = pipe->next_.get())
+    while (pipe->length_bytes_ > 0) {
+      const ssize_t taken = read(pipe->read_end_, data, pipe->length_bytes_);
+      if (taken < 0 && errno == EINTR)
+        continue;
+      if (taken <= 0)
+        return false;
+      data += taken;
+      pipe->length_bytes_ -= static_cast<size_t>(taken);
+    }
   next_.reset();
-  return true;
-}
-
-bool PagePipe::take_out_own(uint8_t *data) {
-  while (length_bytes_ > 0) {
-    const ssize_t taken = read(read_end_, data, length_bytes_);
-    if (taken < 0 && errno == EINTR)
-      continue;
-    if (taken <= 0)
-      return false;
-    data += taken;
-    length_bytes_ -= static_cast<size_t>(taken);
-  }
   return true;
 }
 

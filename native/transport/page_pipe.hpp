@@ -9,6 +9,11 @@
 
 namespace asyncnbd::transport {
 
+// What several sends have sent, the last of which may have failed: as one would say it.
+inline ssize_t sent_in_all(ssize_t sent_before, ssize_t last) {
+  return last >= 0 ? sent_before + last : sent_before > 0 ? sent_before : last;
+}
+
 // Pages on their way. What is written to the memory or the file before the peer has received them
 // is received, perhaps in part. One thread at a time.
 class PagePipe {
@@ -52,7 +57,6 @@ private:
   size_t room_bytes() const;
   bool chain(size_t length_bytes);
   int splice_in(int fd, uint64_t offset, size_t length_bytes);
-  bool take_out_own(uint8_t *data);
 
   const int read_end_;
   const int write_end_;

@@ -192,9 +192,7 @@ ssize_t Transport::send_pages(const uint8_t *data, size_t length_bytes) {
     }
     const ssize_t sent = pipe->send(out_fd_, sent_bytes + static_cast<size_t>(put) < length_bytes);
     if (sent < put)
-      return sent < 0 && sent_bytes == 0
-                 ? sent
-                 : static_cast<ssize_t>(sent_bytes) + std::max<ssize_t>(sent, 0);
+      return sent_in_all(static_cast<ssize_t>(sent_bytes), sent);
     sent_bytes += static_cast<size_t>(sent);
   }
   if (sent_bytes > 0)

@@ -158,9 +158,7 @@ private:
         status.extents = extents;
     if (request.type == wire::NBD_CMD_READ && style_ != wire::ReplyStyle::simple &&
         (request.flags & wire::NBD_CMD_FLAG_DF) == 0)
-      if (auto runs = backend::divide_read(extents, request.offset,
-                                           static_cast<uint32_t>(request.length_bytes)))
-        request.make_extras().runs = std::move(runs);
+      request.note_extents(extents);
   }
 
   // backend::Completer

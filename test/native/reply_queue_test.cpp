@@ -64,6 +64,26 @@ std::vector<uint8_t> bytes_of(uint8_t value) {
   return std::vector<uint8_t>(1 << 20, value);
 }
 
+// The reply to a LargeRequest: its cookie.
+uint64_t read_large(const Sending &sending, std::vector<uint8_t> *data) {
+  Reply reply;
+  data->resize(1 << 20);
+  REQUIRE(read_reply(sending.sockets.client, &reply));
+  REQUIRE(read_all(sending.sockets.client, data->data(), data->size()));
+  return reply.cookie;
+}
+
+// Pushes requests whose data are a MiB each of a file, in pipes.
+void push_piped(Sending &sending, int file, uint64_t count, std::deque<LargeRequest> *requests) {
+  for (uint64_t i = 0; i < count; i++) {
+    LargeRequest &request = requests->emplace_back(i);
+    request.piped = transport::PagePipe::take();
+    REQUIRE(request.piped);
+    REQUIRE(request.piped->put_file(file, i << 20, 1 << 20) == 0);
+    sending.queue.push(&request);
+  }
+}
+
 } // namespace
 
 TEST_CASE("replies leave in the order in which they were pushed") {
@@ -212,11 +232,8 @@ TEST_CASE("a thread that may not block leaves what a full socket does not take, 
   CHECK(sending.sent < COUNT);
   std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
   for (uint64_t i = 0; i < COUNT; i++) {
-    Reply reply;
-    std::vector<uint8_t> data(1 << 20);
-    REQUIRE(read_reply(sending.sockets.client, &reply));
-    CHECK(reply.cookie == i);
-    REQUIRE(read_all(sending.sockets.client, data.data(), data.size()));
+    std::vector<uint8_t> data;
+    CHECK(read_large(sending, &data) == i);
     CHECK(data == bytes_of(static_cast<uint8_t>(i)));
   }
   sender.join();
@@ -265,11 +282,9 @@ TEST_CASE("borrowed data is sent or copied before send_borrowed returns") {
   CHECK(sending.full >= 1);
   std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
   for (uint64_t i = 0; i < COUNT; i++) {
-    Reply reply;
-    std::vector<uint8_t> data(1 << 20);
-    REQUIRE(read_reply(sending.sockets.client, &reply));
-    REQUIRE(read_all(sending.sockets.client, data.data(), data.size()));
-    CHECK(data == bytes_of(static_cast<uint8_t>(reply.cookie + 1)));
+    std::vector<uint8_t> data;
+    const uint64_t cookie = read_large(sending, &data);
+    CHECK(data == bytes_of(static_cast<uint8_t>(cookie + 1)));
   }
   sender.join();
   CHECK(sending.sent == COUNT);
@@ -282,13 +297,7 @@ TEST_CASE("data in a pipe follows its header, whoever sends it") {
     REQUIRE(write(file, bytes_of(static_cast<uint8_t>(i + 1)).data(), 1 << 20) == 1 << 20);
   Sending sending;
   std::deque<LargeRequest> requests;
-  for (uint64_t i = 0; i < COUNT; i++) {
-    LargeRequest &request = requests.emplace_back(i);
-    request.piped = transport::PagePipe::take();
-    REQUIRE(request.piped);
-    REQUIRE(request.piped->put_file(file, i << 20, 1 << 20) == 0);
-    sending.queue.push(&request);
-  }
+  push_piped(sending, file, COUNT, &requests);
   SUBCASE("at once") {}
   SUBCASE("one who may not wait, and then another") {
     sending.queue.flush(WhenFull::pass_on);
@@ -299,11 +308,8 @@ TEST_CASE("data in a pipe follows its header, whoever sends it") {
   }
   std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
   for (uint64_t i = 0; i < COUNT; i++) {
-    Reply reply;
-    std::vector<uint8_t> data(1 << 20);
-    REQUIRE(read_reply(sending.sockets.client, &reply));
-    CHECK(reply.cookie == i);
-    REQUIRE(read_all(sending.sockets.client, data.data(), data.size()));
+    std::vector<uint8_t> data;
+    CHECK(read_large(sending, &data) == i);
     CHECK(data == bytes_of(static_cast<uint8_t>(i + 1)));
   }
   sender.join();
@@ -318,13 +324,7 @@ TEST_CASE("data in pipes to a client that goes is dropped") {
   REQUIRE(ftruncate(file, 8 << 20) == 0);
   Sending sending;
   std::deque<LargeRequest> requests;
-  for (uint64_t i = 0; i < 8; i++) {
-    LargeRequest &request = requests.emplace_back(i);
-    request.piped = transport::PagePipe::take();
-    REQUIRE(request.piped);
-    REQUIRE(request.piped->put_file(file, i << 20, 1 << 20) == 0);
-    sending.queue.push(&request);
-  }
+  push_piped(sending, file, 8, &requests);
   std::thread client([&] {
     std::vector<uint8_t> some(100000);
     CHECK(read_all(sending.sockets.client, some.data(), some.size()));
