@@ -76,8 +76,8 @@ struct Request {
   LentData lent;     // a read's data, to be sent instead of `data`: from `lend` (then there is no
                      // `data`), or set by the backend before it completes the request
   bool may_be_piped; // a read's data may be put into `piped` instead of `data`
-  transport::PagePipe::Owner piped;
-  bool may_have_holes; // of a read: see RequestExtras::runs
+  transport::PagePipe::Owner piped; // if a write's data are here, there is no `data`
+  bool may_have_holes;              // of a read: see RequestExtras::runs
   uint64_t data_until; // of such a read, set by the backend if it has found none: there is data up
                        // to this offset, behind its end too; 0: nobody knows
   std::unique_ptr<RequestExtras> extras;
@@ -159,6 +159,9 @@ public:
     return nullptr;
   }
   virtual void unplace(uint64_t offset, uint32_t length_bytes) { (void)offset, (void)length_bytes; }
+
+  // Whether the data of a large write had best be `piped`. Any thread.
+  virtual bool takes_pages() const { return false; }
 
   // May block; any thread, but no more at once than thread_model allows.
   virtual void submit(Request &request) = 0;

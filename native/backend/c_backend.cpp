@@ -155,7 +155,9 @@ int CBackend::perform(Progress &progress, Operation *operation) {
       return 0;
     return read(progress, operation, request.data, request.offset);
   case wire::NBD_CMD_WRITE:
-    return write(progress, operation, request.data, progress.piece_bytes, request.offset);
+    return request.piped
+               ? write_pages(progress)
+               : write(progress, operation, request.data, progress.piece_bytes, request.offset);
   case wire::NBD_CMD_FLUSH:
     return flush(operation);
   case wire::NBD_CMD_TRIM:

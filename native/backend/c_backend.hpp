@@ -25,6 +25,7 @@ public:
   const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override;
   uint8_t *place(uint64_t offset, uint32_t length_bytes) override;
   void unplace(uint64_t offset, uint32_t length_bytes) override;
+  bool takes_pages() const override { return write_fd_.load(std::memory_order_relaxed) != -1; }
   void submit(Request &request) override;
   void give_up_unanswered() override;
   void close() override;
@@ -69,6 +70,7 @@ private:
   template <typename Callback> int start(Operation &operation, Callback callback);
   int read(const Progress &progress, Operation *operation, uint8_t *data, uint64_t offset);
   bool pipe(const Progress &progress);
+  int write_pages(Progress &progress);
   int write(Progress &progress, Operation *operation, const uint8_t *data, uint32_t length_bytes,
             uint64_t offset);
   int flush(Operation *operation);
@@ -89,7 +91,8 @@ private:
   host::CallContext &context_;
   void *handle_ = nullptr;
   Capabilities capabilities_;
-  std::atomic<int> data_fd_{-1}; // that can be spliced from
+  std::atomic<int> read_fd_{-1};  // that can be spliced from
+  std::atomic<int> write_fd_{-1}; // and to
 
   OperationPool operations_;
   CallGate own_calls_;

@@ -103,7 +103,7 @@ int CBackend::read(const Progress &progress, Operation *operation, uint8_t *data
 // A read from the plugin's file without the plugin. False: the plugin is to be called.
 bool CBackend::pipe(const Progress &progress) {
   Request &request = *progress.request;
-  const int fd = data_fd_.load(std::memory_order_relaxed);
+  const int fd = read_fd_.load(std::memory_order_relaxed);
   if (!request.may_be_piped || fd == -1)
     return false;
   transport::PagePipe::Owner pages = transport::PagePipe::take();
@@ -114,7 +114,7 @@ bool CBackend::pipe(const Progress &progress) {
     host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %s", plugin_.name().c_str(),
                     request.length_bytes, request.offset, error == 0 ? "done" : "not possible");
   if (error == -EINVAL || error == -EPERM || error == -ENOSYS) // the file system's or a sandbox's
-    data_fd_.store(-1, std::memory_order_relaxed);
+    read_fd_.store(-1, std::memory_order_relaxed);
   if (error != 0)
     return false;
   request.piped = std::move(pages);
@@ -138,6 +138,31 @@ int CBackend::write(Progress &progress, Operation *operation, const uint8_t *dat
   if (table._pwrite_v1 != nullptr)
     return outcome(table._pwrite_v1(handle_, data, length_bytes, offset));
   return EROFS; // can_write said yes all the same
+}
+
+// A write to the plugin's file without the plugin, which is called for what that cannot write, and
+// says why it cannot either.
+int CBackend::write_pages(Progress &progress) {
+  const Request &request = *progress.request;
+  transport::PagePipe &pages = *request.piped;
+  const size_t written =
+      pages.write_file(write_fd_.load(std::memory_order_relaxed), request.offset);
+  const bool is_possible = errno != EINVAL && errno != EPERM && errno != ENOSYS;
+  if (host::log_is_verbose())
+    host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %zu written",
+                    plugin_.name().c_str(), request.length_bytes, request.offset, written);
+  progress.needs_flush = (request.flags & wire::NBD_CMD_FLAG_FUA) != 0;
+  if (written == request.length_bytes)
+    return 0;
+  if (!is_possible) // for the file system, or in a sandbox
+    write_fd_.store(-1, std::memory_order_relaxed);
+  const auto left = static_cast<uint32_t>(request.length_bytes - written);
+  progress.scratch.reset(new (std::nothrow) uint8_t[left]);
+  if (!progress.scratch)
+    return ENOMEM;
+  if (!pages.take_out(progress.scratch.get()))
+    return EIO;
+  return write(progress, nullptr, progress.scratch.get(), left, request.offset + written);
 }
 
 int CBackend::flush(Operation *operation) {

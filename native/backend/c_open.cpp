@@ -51,8 +51,11 @@ std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &con
   std::unique_ptr<CBackend> backend(new CBackend(plugin, context));
   backend->handle_ = handle;
   if (backend->read_capabilities(readonly)) {
-    if (plugin.table().data_fd != nullptr)
-      backend->data_fd_ = plugin.table().data_fd(handle);
+    if (plugin.table().read_fd != nullptr)
+      backend->read_fd_ = plugin.table().read_fd(handle);
+    const Capabilities &can = backend->capabilities_;
+    if (plugin.table().write_fd != nullptr && can.can_write && can.can_flush)
+      backend->write_fd_ = plugin.table().write_fd(handle);
     return backend;
   }
   if (plugin.table().close != nullptr)

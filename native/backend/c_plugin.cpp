@@ -80,7 +80,8 @@ void CPlugin::read_extension() {
     memcpy(&own.async_pread, extension->_callbacks,
            std::min<size_t>(extension->_callbacks_size, sizeof own - NBDKIT_FIELDS_BYTES));
     table_.lend = own.lend;
-    table_.data_fd = own.data_fd;
+    table_.read_fd = own.read_fd;
+    table_.write_fd = own.write_fd;
     if (own.unplace != nullptr) // which this cannot do without
       table_.place = own.place, table_.unplace = own.unplace;
     if (extension->_thread_model >= static_cast<int>(ThreadModel::async)) {

@@ -27,11 +27,11 @@ struct Progress {
   Request *request = nullptr;
   Step step = Step::command;
   bool needs_flush = false;
-  uint64_t done_bytes = 0;                              // of the request
-  uint32_t piece_bytes = 0;                             // of the one being done
-  size_t context = 0;                                   // of a block status, the one being done
-  unsigned parts = 0;                                   // of its range, that were asked about
-  std::unique_ptr<uint8_t[]> scratch;                   // what is read only to be cached
+  uint64_t done_bytes = 0;            // of the request
+  uint32_t piece_bytes = 0;           // of the one being done
+  size_t context = 0;                 // of a block status, the one being done
+  unsigned parts = 0;                 // of its range, that were asked about
+  std::unique_ptr<uint8_t[]> scratch; // what is read only to be cached, or rest of a write
   std::unique_ptr<nbdkit_extents, FreeExtents> extents; // what the plugin adds of a block status
 };
 

@@ -45,7 +45,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
       settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().can_extents;
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
-  may_pipe_ = when_full_ == WhenFull::wait && (*transport)->can_send_pages();
+  may_pipe_ = when_full_ == WhenFull::wait && (*transport)->can_move_pages();
   budget_.emplace(settings.max_bytes, server_budget_.get());
   transport_ = std::move(*transport);
   backend_ = std::move(*backend);

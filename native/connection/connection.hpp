@@ -121,6 +121,7 @@ private:
   void unplace(uint64_t offset, uint32_t length_bytes) override {
     backend_->unplace(offset, length_bytes);
   }
+  bool takes_pages() const override { return may_pipe_ && backend_->takes_pages(); }
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }

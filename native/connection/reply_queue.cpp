@@ -239,7 +239,7 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
   size_t turn_bytes = may_block ? SIZE_MAX : TURN_BYTES;
   take_pushed();
   while (unsent_ != nullptr) {
-    const bool may_refer = may_block && transport_.can_send_pages();
+    const bool may_refer = may_block && transport_.can_move_pages();
     bool can_send = true;
     Gathered gathered;
     for (PendingRequest *request = unsent_; request != nullptr && gathered.has_room_for(*request) &&

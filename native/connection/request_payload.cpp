@@ -13,6 +13,10 @@ namespace {
 // A payload from here on is received where the backend wants it, at the cost of a receive for the
 // next header alone.
 constexpr uint32_t MIN_PLACED_BYTES = 64 << 10;
+// So is it with a payload that stays in the pages it came in. More than this would no longer be in
+// the processor's cache when it is copied from there.
+constexpr uint32_t MIN_PIPED_BYTES = 64 << 10;
+constexpr uint32_t MAX_PIPED_BYTES = 256 << 10;
 // A query of metadata contexts is an effect's length and then their ids.
 constexpr size_t QUERY_PREFIX_BYTES = 8;
 constexpr size_t CONTEXT_ID_BYTES = 4;
@@ -71,10 +75,14 @@ bool RequestReader::take_query(PendingRequest *request, const uint8_t *query, si
 bool RequestReader::receive_payload(PendingRequest *request) {
   request->flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_PAYLOAD_LEN);
   const auto length_bytes = static_cast<uint32_t>(request->length_bytes);
+  const bool goes_in_pages = length_bytes >= MIN_PIPED_BYTES && length_bytes <= MAX_PIPED_BYTES &&
+                             admission_.takes_pages();
   if (buffered_bytes() < length_bytes) {
     if (length_bytes >= MIN_PLACED_BYTES)
       if (uint8_t *place = admission_.place(request->offset, length_bytes))
         return receive_in_place(request, place);
+    if (goes_in_pages)
+      return receive_pages(request);
     if (input_->capacity_bytes - begin_ < length_bytes)
       return receive_large_payload(request);
   }
@@ -86,7 +94,14 @@ bool RequestReader::receive_payload(PendingRequest *request) {
   request->payload_buffer = input_;
   request->data = input_->data + begin_;
   begin_ += length_bytes;
+  if (goes_in_pages)
+    expect_large_payload();
   return true;
+}
+
+// The next header is to be received alone: what is likely to be behind it belongs elsewhere.
+void RequestReader::expect_large_payload() {
+  receive_limit_bytes_ = wire::request_header_bytes(style_);
 }
 
 // A payload for which the backend has a place.
@@ -99,19 +114,45 @@ bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
   return false;
 }
 
-// A payload that cannot lie in the input buffer.
-bool RequestReader::receive_large_payload(PendingRequest *request) {
+// A payload that cannot lie in the input buffer; its beginning may be in pages.
+bool RequestReader::receive_large_payload(PendingRequest *request, transport::PagePipe *begun,
+                                          size_t begun_bytes) {
   Buffer *payload = get_for_input(request->length_bytes);
   if (payload == nullptr) {
     request->error = ENOMEM;
-    return skip(request->length_bytes);
+    return skip(request->length_bytes - begun_bytes);
   }
   request->payload_buffer = payload;
   request->data = payload->data;
-  if (receive_elsewhere(payload->data, request->length_bytes))
+  if ((begun == nullptr || begun->take_out(payload->data)) &&
+      receive_elsewhere(payload->data, request->length_bytes, begun_bytes))
     return true;
   payload->unref();
   return false;
+}
+
+// A payload that the backend takes in the pages it comes in. If a part of it has been copied, all
+// of it is, but the next one will not be.
+bool RequestReader::receive_pages(PendingRequest *request) {
+  const size_t length_bytes = request->length_bytes;
+  transport::PagePipe::Owner pages;
+  if (buffered_bytes() == 0)
+    pages = transport::PagePipe::take();
+  if (!pages)
+    return receive_large_payload(request);
+  size_t position = 0;
+  while (position < length_bytes) {
+    const ssize_t received =
+        receive_into({nullptr, length_bytes - position, {}, pages.get()}, false);
+    if (received == -ENOBUFS)
+      return receive_large_payload(request, pages.get(), position);
+    if (received <= 0)
+      return false;
+    position += static_cast<size_t>(received);
+  }
+  expect_large_payload();
+  request->piped = std::move(pages);
+  return true;
 }
 
 // What the client sends will be in it, and nobody sees what is behind that.
@@ -122,23 +163,24 @@ Buffer *RequestReader::get_for_input(size_t bytes) {
   return buffer;
 }
 
-// Moves what has arrived of a payload, and receives the rest where the backend will find it.
-bool RequestReader::receive_elsewhere(uint8_t *place, size_t length_bytes) {
-  size_t position = buffered_bytes();
-  memcpy(place, input_->data + begin_, position);
+// Moves what has arrived of a payload, from `position` on, and receives the rest where the backend
+// will find it.
+bool RequestReader::receive_elsewhere(uint8_t *place, size_t length_bytes, size_t position) {
+  memcpy(place + position, input_->data + begin_, buffered_bytes());
+  position += buffered_bytes();
   begin_ = end_;
   if (!make_room(wire::request_header_bytes(style_)))
     return false;
-  // The next header comes along; no more, for another payload is likely to be behind it.
+  // The next header comes along.
   const iovec next{input_->data + end_, wire::request_header_bytes(style_)};
   while (position < length_bytes) {
-    ssize_t received = receive_into(place + position, length_bytes - position, false, next);
+    const ssize_t received = receive_into({place + position, length_bytes - position, next}, false);
     if (received <= 0)
       return false;
     position += static_cast<size_t>(received);
   }
   end_ += position - length_bytes;
-  receive_limit_bytes_ = wire::request_header_bytes(style_);
+  expect_large_payload();
   return true;
 }
 

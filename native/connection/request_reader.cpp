@@ -169,6 +169,7 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   if (is_whole)
     return request;
   request->reply_buffer->unref();
+  request->piped.reset();
   return withdraw(request);
 }
 
@@ -272,29 +273,28 @@ bool RequestReader::make_room(size_t bytes) {
 bool RequestReader::receive(bool between_requests) {
   size_t room = std::min(input_->capacity_bytes - end_, receive_limit_bytes_);
   receive_limit_bytes_ = INPUT_BYTES;
-  ssize_t received = receive_into(input_->data + end_, room, between_requests);
+  ssize_t received = receive_into({input_->data + end_, room}, between_requests);
   if (received <= 0)
     return false;
   end_ += static_cast<size_t>(received);
   return true;
 }
 
-ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests,
-                                    iovec next) {
+ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
   if (between_requests && stop_deadline_ && std::chrono::steady_clock::now() >= *stop_deadline_)
     return -ESHUTDOWN;
   if (!stop_deadline_ && stop_requested_.load(std::memory_order_relaxed))
     stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
   ssize_t received = -EAGAIN;
-  if (holds_replies_back(capacity_bytes, between_requests))
-    received = try_receive(data, capacity_bytes, next);
+  if (holds_replies_back(room.capacity_bytes, between_requests))
+    received = try_receive(room);
   while (received == -EAGAIN) {
     // All that was asked so far has been answered or is being worked on: let the client know.
     replies_.flush(when_full_);
     const bool has_held_back = std::exchange(held_back_bytes_, 0) > 0;
     if (!expects_input_ && waits_elsewhere(between_requests))
       return -EAGAIN;
-    received = try_receive(data, capacity_bytes, next);
+    received = try_receive(room);
     if (received != -EAGAIN)
       break;
     if (between_requests && has_held_back)
@@ -303,7 +303,7 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
       return -EAGAIN;
     if (!stop_deadline_ && !replies_.is_full())
       spinner_.spin([&] {
-        received = transport_.receive(data, capacity_bytes, next);
+        received = receive_now(room);
         return received != -EAGAIN;
       });
     if (received == -EAGAIN && !may_wait(between_requests)) {
@@ -313,7 +313,7 @@ ssize_t RequestReader::receive_into(uint8_t *data, size_t capacity_bytes, bool b
       return -ESHUTDOWN;
     }
   }
-  if (received <= 0)
+  if (received <= 0 && received != -ENOBUFS) // which only a pipe has
     note_end(received, between_requests);
   return received;
 }
@@ -331,10 +331,15 @@ bool RequestReader::holds_replies_back(size_t payload_bytes, bool between_reques
   return true;
 }
 
-ssize_t RequestReader::try_receive(uint8_t *data, size_t capacity_bytes, iovec next) {
-  const ssize_t received = transport_.receive(data, capacity_bytes, next);
+ssize_t RequestReader::receive_now(const Room &room) {
+  return room.pages != nullptr ? transport_.receive_pages(*room.pages, room.capacity_bytes)
+                               : transport_.receive(room.data, room.capacity_bytes, room.next);
+}
+
+ssize_t RequestReader::try_receive(const Room &room) {
+  const ssize_t received = receive_now(room);
   expects_input_ = !transport_.receives_all_there_is() ||
-                   received == static_cast<ssize_t>(capacity_bytes + next.iov_len);
+                   received == static_cast<ssize_t>(room.capacity_bytes + room.next.iov_len);
   return received;
 }
 

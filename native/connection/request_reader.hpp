@@ -31,6 +31,7 @@ public:
   virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) = 0;
   virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;
   virtual void unplace(uint64_t offset, uint32_t length_bytes) = 0;
+  virtual bool takes_pages() const = 0;
 };
 
 // Belongs to whoever leads the connection; only recycle is for other threads.
@@ -79,6 +80,14 @@ public:
   void recycle(PendingRequest *first, PendingRequest *last);
 
 private:
+  // For what is received.
+  struct Room {
+    uint8_t *data; // nullptr: it is in `pages`
+    size_t capacity_bytes;
+    iovec next{}; // for what follows, see Transport::receive
+    transport::PagePipe *pages = nullptr;
+  };
+
   PendingRequest *accept(const wire::RequestHeader &header);
   PendingRequest *new_request();
   PendingRequest *withdraw(PendingRequest *request);
@@ -88,16 +97,19 @@ private:
   bool take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes);
   bool receive_payload(PendingRequest *request);
   bool receive_in_place(PendingRequest *request, uint8_t *place);
-  bool receive_large_payload(PendingRequest *request);
+  bool receive_large_payload(PendingRequest *request, transport::PagePipe *begun = nullptr,
+                             size_t begun_bytes = 0);
+  bool receive_pages(PendingRequest *request);
   Buffer *get_for_input(size_t bytes);
-  bool receive_elsewhere(uint8_t *place, size_t length_bytes);
+  bool receive_elsewhere(uint8_t *place, size_t length_bytes, size_t position = 0);
+  void expect_large_payload();
   bool skip(uint64_t bytes);
   bool make_room(size_t bytes);
   bool receive(bool between_requests);
-  ssize_t receive_into(uint8_t *data, size_t capacity_bytes, bool between_requests,
-                       iovec next = {});
+  ssize_t receive_into(const Room &room, bool between_requests);
   bool holds_replies_back(size_t payload_bytes, bool between_requests);
-  ssize_t try_receive(uint8_t *data, size_t capacity_bytes, iovec next);
+  ssize_t receive_now(const Room &room);
+  ssize_t try_receive(const Room &room);
   void note_end(ssize_t received, bool between_requests);
   void rest_output();
   bool waits_elsewhere(bool between_requests, bool has_idled = false);

@@ -203,7 +203,12 @@ struct nbdkit_plugin {
    * reads may be sent from the page cache, uncopied, by splice(2), and pread is called only if that
    * fails; what is written to the file before the client has received it may be sent or not. -1:
    * pread is always called. Once for each handle, after open. */
-  int (*data_fd) (void *handle);
+  int (*read_fd) (void *handle);
+
+  /* The same for plugins where writing to the descriptor at the same offset, and flush after it if
+   * the write is to be durable, is all that pwrite does. Large writes may then go by splice(2) from
+   * the socket to the page cache; pwrite is called for what of them that cannot write. */
+  int (*write_fd) (void *handle);
 };
 
 /* The errno that the callback which is about to fail wants its client to see. */

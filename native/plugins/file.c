@@ -460,7 +460,7 @@ static int file_cache(void *opaque, uint32_t count, uint64_t offset, uint32_t fl
   return -1;
 }
 
-static int file_data_fd(void *opaque) {
+static int file_fd(void *opaque) {
   const struct handle *handle = opaque;
   return handle->fd;
 }
@@ -495,7 +495,8 @@ static struct nbdkit_plugin plugin = {
     .cache = file_cache,
     .can_extents = file_can_extents,
     .extents = file_extents,
-    .data_fd = file_data_fd,
+    .read_fd = file_fd,
+    .write_fd = file_fd,
     .errno_is_preserved = 1,
 };
 

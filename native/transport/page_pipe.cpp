@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <fcntl.h>
 #include <mutex>
+#include <poll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <vector>
@@ -152,6 +153,40 @@ int PagePipe::splice_in(int fd, uint64_t offset, size_t length_bytes) {
     length_bytes_ += static_cast<size_t>(put);
   }
   return 0;
+}
+
+// How many bytes that is depends on how they came: a page, or less, for each slot of the pipe.
+bool PagePipe::has_room() const {
+  pollfd end{write_end_, POLLOUT, 0};
+  return poll(&end, 1, 0) == 1;
+}
+
+ssize_t PagePipe::put_arrived(int socket, size_t capacity_bytes) {
+  ssize_t put;
+  do {
+    put = splice(socket, nullptr, write_end_, nullptr, capacity_bytes, SPLICE_F_NONBLOCK);
+  } while (put < 0 && errno == EINTR);
+  if (put >= 0) {
+    length_bytes_ += static_cast<size_t>(put);
+    return put;
+  }
+  if (errno == EINVAL || errno == EPERM || errno == ENOSYS)
+    return -ENOBUFS;
+  const int error = errno;
+  return error == EAGAIN && length_bytes_ > 0 && !has_room() ? -ENOBUFS : -error;
+}
+
+size_t PagePipe::write_file(int fd, uint64_t offset) {
+  auto at = static_cast<off_t>(offset);
+  while (length_bytes_ > 0) {
+    const ssize_t written = splice(read_end_, nullptr, fd, &at, length_bytes_, 0);
+    if (written < 0 && errno == EINTR)
+      continue;
+    if (written <= 0)
+      break;
+    length_bytes_ -= static_cast<size_t>(written);
+  }
+  return static_cast<size_t>(at) - offset;
 }
 
 ssize_t PagePipe::send(int socket, bool more) {

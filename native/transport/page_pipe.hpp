@@ -1,5 +1,5 @@
-// Sends memory, or what the page cache has of a file, to a socket without copying it: the kernel
-// refers to the pages until the peer has received them.
+// Moves pages by reference instead of copying their bytes: memory, or what the page cache has of a
+// file, to a socket; and what has arrived at a socket to a file, with the kernel's one copy.
 #pragma once
 
 #include <cstddef>
@@ -42,6 +42,15 @@ public:
   // of no use any more: -ENOBUFS if there are not enough pipes, -ENODATA if the file ends before.
   int put_file(int fd, uint64_t offset, size_t length_bytes);
 
+  // Takes up to so many of the bytes that have arrived at a socket. Returns their number, 0 at the
+  // end of the stream, -EAGAIN if none have arrived, -ENOBUFS if this is no way for them (it has no
+  // room, or a sandbox forbids it), or another negative errno.
+  ssize_t put_arrived(int socket, size_t capacity_bytes);
+
+  // Writes what has arrived to a part of a file. Returns the number of bytes; if those are not all,
+  // errno says why.
+  size_t write_file(int fd, uint64_t offset);
+
   // Waits until the socket has taken all of it or failed. `more`: the next send follows at once.
   // Returns the number of bytes or a negative errno.
   ssize_t send(int socket, bool more);
@@ -55,6 +64,7 @@ private:
   PagePipe(int read_end, int write_end) : read_end_(read_end), write_end_(write_end) {}
   static PagePipe *open();
   size_t room_bytes() const;
+  bool has_room() const;
   bool chain(size_t length_bytes);
   int splice_in(int fd, uint64_t offset, size_t length_bytes);
 

@@ -101,6 +101,19 @@ ssize_t Transport::receive_raw(void *data, size_t capacity_bytes) {
   }
 }
 
+ssize_t Transport::receive_pages(PagePipe &pages, size_t capacity_bytes) {
+  if (is_aborted())
+    return -ECONNABORTED;
+  // From a TCP socket that may block, splice waits for input whatever it is told.
+  const bool returns_at_once = is_local_ && in_fd_ == out_fd_;
+  return returns_at_once || has_input() ? pages.put_arrived(in_fd_, capacity_bytes) : -EAGAIN;
+}
+
+bool Transport::has_input() const {
+  pollfd end{in_fd_, POLLIN, 0};
+  return poll(&end, 1, 0) != 0;
+}
+
 Wait Transport::wait(Wanted wanted, int timeout_ms, bool heed_hang_up) {
   // The end of a pipe may have bytes before it, and only reading finds out.
   const bool looks_at_input = wanted.input || (heed_hang_up && is_socket_);
@@ -180,7 +193,7 @@ ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block, bool
 ssize_t Transport::send_pages(const uint8_t *data, size_t length_bytes) {
   static std::atomic<bool> is_forbidden{false}; // as in a sandbox
   PagePipe::Owner pipe;
-  if (can_send_pages() && !is_aborted() && !is_forbidden.load(std::memory_order_relaxed))
+  if (can_move_pages() && !is_aborted() && !is_forbidden.load(std::memory_order_relaxed))
     pipe = PagePipe::take();
   size_t sent_bytes = 0;
   while (pipe && sent_bytes < length_bytes) {

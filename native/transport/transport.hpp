@@ -39,6 +39,9 @@ public:
   // follows these bytes may be put into `next`. One thread at a time.
   ssize_t receive(void *data, size_t capacity_bytes, iovec next = {});
 
+  // As receive, but uncopied (see PagePipe::put_arrived). Only if can_move_pages.
+  ssize_t receive_pages(PagePipe &pages, size_t capacity_bytes);
+
   // False: the system has no descriptor left for what wake needs.
   bool is_usable() const { return wake_fd_ != -1; }
 
@@ -75,11 +78,11 @@ public:
   // Sends memory from where it lies, uncopied (see PagePipe), and waits until it is sent; as send
   // does where that cannot be.
   ssize_t send_pages(const uint8_t *data, size_t length_bytes);
-  // Only if can_send_pages.
+  // Only if can_move_pages.
   ssize_t send_pages(PagePipe &pages);
   // Whether a send would not have to wait, unless it is large.
   bool has_room() const;
-  bool can_send_pages() const { return is_socket_ && !secure_; }
+  bool can_move_pages() const { return is_socket_ && !secure_; }
 
   // Makes every receive, wait and send fail soon, now and later. Any thread.
   void abort();
@@ -95,6 +98,7 @@ private:
   ssize_t receive_both(iovec first, iovec next);
   ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) override;
   ssize_t send_with(const iovec *buffers, size_t count, bool may_block, int more);
+  bool has_input() const;
   bool wait_writable();
   void drain();
 

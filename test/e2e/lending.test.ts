@@ -1,5 +1,5 @@
-// Plugins that lend their memory, and place writes in it: what clients read is what lies there,
-// however it is sent; what they write is there, however it came.
+// Plugins that lend their memory, place writes in it, or name their file: what clients read is what
+// lies there, however it is sent; what they write is there, however it came.
 
 import { describe, expect, test } from "vitest";
 import { apply, buildLoad } from "../../bench/support/load.mjs";
@@ -145,4 +145,39 @@ assert h.pread(4 << 20, 0) == data
 `;
   await runOk(["/usr/bin/python3", "-c", script]);
   await server.stop();
+});
+
+describe("a plugin that names its file", () => {
+  /** Writes 128 KiB of a byte each time, and reads; returns what the plugin was called for. */
+  async function calls(parameters: string[], options: string[] = []): Promise<string[]> {
+    const server = await startServer([testPlugin("filed"), ...parameters], { options });
+    const client = await RawClient.open(server.socket);
+    const range = { offset: 8192n, length: 131_072 };
+    for (const [byte, flags] of [
+      [1, 0], // after which a payload is received apart from its header
+      [2, 0],
+      [3, 1],
+    ] as const) {
+      const payload = Buffer.alloc(range.length, byte);
+      expect(await client.request({ type: 1, flags, ...range, payload })).toBe(0);
+    }
+    expect(await client.request({ type: 0, ...range })).toBe(0);
+    expect((await client.read(range.length)).equals(Buffer.alloc(range.length, 3))).toBe(true);
+    expect(await client.request({ type: 0, offset: 8191n, length: 1 })).toBe(0);
+    expect(await client.read(1)).toEqual(Buffer.alloc(1));
+    const { stderr } = await server.stop();
+    return [...stderr.matchAll(/error: (\w+)/g)].map(([, name]) => name as string);
+  }
+
+  test("is not called for large reads and writes", async () => {
+    const called = await calls([]);
+    if (called[0] === "pwrite") called.shift(); // the first one's payload may come with its header
+    expect(called).toEqual(["flush", "pread"]);
+  });
+
+  test("is called if the file takes none, or reads and writes pass a filter", async () => {
+    const written = ["pwrite", "pwrite", "pwrite", "flush"];
+    expect(await calls(["fd=append"])).toEqual([...written, "pread"]);
+    expect(await calls([], ["--filter=delay"])).toEqual([...written, "pread", "pread"]);
+  });
 });

@@ -14,11 +14,13 @@ import {
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { apply, buildLoad } from "../../bench/support/load.mjs";
 import { runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { residentKib } from "../support/process.js";
-import { RawClient } from "../support/raw-client.js";
+import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
+  asyncnbd,
   eventually,
   runAsyncnbd,
   SHARED_MEMORY,
@@ -229,6 +231,66 @@ describe("the file plugin", () => {
       expect(await readAt(client, 4096n, 4096)).toEqual(Buffer.alloc(4096));
     expect(allocatedBytes(disk)).toBeLessThanOrEqual(65536);
     await server.stop();
+  });
+
+  test.each<["unix" | "tcp", string]>([
+    ["unix", tmpdir()],
+    ["tcp", SHARED_MEMORY],
+  ])("large writes over %s to a file in %s are where they belong", async (transport, parent) => {
+    buildLoad();
+    const server = await startServer(["file", makeDisk(16 * MIB, parent)], { transport });
+    const where = transport === "unix" ? server.socket : new URL(server.uri).port;
+    for (const bytes of [4096, 64 << 10, 128 << 10, 256 << 10, 600 << 10]) {
+      const load = { bytes, verify: true, readPercent: 50, seconds: 0.3 };
+      expect((await apply(where, { ...load, depth: 8, connections: 3 })).verified).toBeGreaterThan(
+        0,
+      );
+    }
+    await server.stop();
+  });
+
+  test.each<"unix" | "tcp">(["unix", "tcp"])(
+    "a client that wants its replies before it sends on gets them, over %s",
+    async (transport) => {
+      const server = await startServer(["file", makeDisk(MIB)], { transport });
+      const where = transport === "unix" ? server.socket : Number(new URL(server.uri).port);
+      const client = await RawClient.open(where);
+      const data = Buffer.alloc(131_072, 1);
+      const header = encodeRequest({ type: WRITE, length: data.length });
+      client.send(header, data, header);
+      for (let i = 0; i < 3; i++) {
+        expect((await client.readReply()).error).toBe(0);
+        client.send(data.subarray(0, 70_000));
+        await new Promise((resolve) => setTimeout(resolve, 20)); // so that it comes in two parts
+        client.send(data.subarray(70_000), header);
+      }
+      expect((await client.readReply()).error).toBe(0);
+      await server.stop();
+    },
+  );
+
+  test("a large write that the file takes only in part is an error, and the next one is none", async () => {
+    const disk = makeDisk(MIB);
+    const limit = ["sh", "-c", 'ulimit -f 512; exec "$@"', "sh"]; // blocks of 512 bytes
+    const server = await startServer(["file", disk], { command: [...limit, ...asyncnbd] });
+    const client = await connect(server.socket);
+    const data = patternBytes(131_072, 9);
+    for (const [offset, error] of [
+      [0, 0], // after which a payload is received apart from its header
+      [262_144 - 65_536, 28],
+      [300_000, 28],
+      [1, 0],
+    ] as const)
+      expect(await client.request({ type: WRITE, offset: BigInt(offset), payload: data })).toBe(
+        error,
+      );
+    await server.stop();
+    expect(server.stderr()).toContain("pwrite: File too large");
+    const expected = patternBytes(MIB);
+    data.copy(expected, 262_144 - 65_536, 0, 65_536);
+    data.copy(expected, 0);
+    data.copy(expected, 1);
+    expect(readFileSync(disk).equals(expected)).toBe(true);
   });
 
   describe.each<Style>(["simple", "structured", "extended"])("with %s replies", (style) => {

@@ -1,7 +1,10 @@
-// Pages of files and of memory on their way to a socket: all of them, and no pipe left behind.
+// Pages of files and of memory on their way to a socket, and back from one to a file: all of them,
+// and no pipe left behind.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <fcntl.h>
 #include <filesystem>
 #include <sys/mman.h>
 #include <thread>
@@ -98,6 +101,76 @@ TEST_CASE("there are not more than so many pipes, and those that are kept can be
   CHECK(open_descriptors() > before);
   PagePipe::close_kept();
   CHECK(open_descriptors() == before);
+}
+
+TEST_CASE("what arrives at a socket gets to its place in a file") {
+  File file;
+  SocketPair sockets;
+  PagePipe::Owner pipe = PagePipe::take();
+  REQUIRE(pipe);
+  CHECK(pipe->put_arrived(sockets.server, 4096) == -EAGAIN);
+  const auto sent = content(99, 200000);
+  std::thread client([&] { send_all(sockets.client, sent); });
+  for (size_t arrived = 0; arrived < sent.size();) {
+    const ssize_t put = pipe->put_arrived(sockets.server, sent.size() - arrived);
+    REQUIRE((put > 0 || put == -EAGAIN));
+    arrived += put > 0 ? static_cast<size_t>(put) : 0;
+  }
+  client.join();
+  CHECK(pipe->write_file(file.fd, 4097) == sent.size());
+  CHECK(pipe->is_empty());
+  auto expected = content(0, FILE_BYTES);
+  std::copy(sent.begin(), sent.end(), expected.begin() + 4097);
+  std::vector<uint8_t> written(FILE_BYTES);
+  CHECK(pread(file.fd, written.data(), written.size(), 0) == FILE_BYTES);
+  CHECK(written == expected);
+  sockets.close_client();
+  CHECK(pipe->put_arrived(sockets.server, 4096) == 0);
+  close(sockets.server);
+}
+
+TEST_CASE("a pipe that is full of small pieces says so, and what it has is not lost") {
+  SocketPair sockets;
+  PagePipe::Owner pipe = PagePipe::take();
+  REQUIRE(pipe);
+  const auto sent = content(0, 200000);
+  std::thread client([&] {
+    for (size_t at = 0; at < sent.size(); at += 100)
+      send_all(sockets.client, sent.data() + at, 100);
+  });
+  size_t arrived = 0;
+  ssize_t put;
+  while ((put = pipe->put_arrived(sockets.server, sent.size() - arrived)) != -ENOBUFS) {
+    REQUIRE((put > 0 || put == -EAGAIN));
+    arrived += put > 0 ? static_cast<size_t>(put) : 0;
+    REQUIRE(arrived < sent.size());
+  }
+  std::vector<uint8_t> received(sent.size());
+  CHECK(pipe->take_out(received.data()));
+  CHECK(read_all(sockets.server, received.data() + arrived, sent.size() - arrived));
+  client.join();
+  CHECK(received == sent);
+  close(sockets.server);
+}
+
+TEST_CASE("what a file does not take stays in the pipe") {
+  constexpr size_t TAKEN = 8192;
+  const int file = memfd_create("page_pipe_test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+  REQUIRE(ftruncate(file, TAKEN) == 0);
+  REQUIRE(fcntl(file, F_ADD_SEALS, F_SEAL_GROW) == 0);
+  SocketPair sockets;
+  PagePipe::Owner pipe = PagePipe::take();
+  REQUIRE(pipe);
+  const auto sent = content(0, 3 * TAKEN);
+  REQUIRE(send_all(sockets.client, sent));
+  REQUIRE(pipe->put_arrived(sockets.server, sent.size()) == ssize_t(sent.size()));
+  CHECK(pipe->write_file(file, 0) == TAKEN);
+  CHECK(errno == EPERM);
+  std::vector<uint8_t> rest(2 * TAKEN);
+  CHECK(pipe->take_out(rest.data()));
+  CHECK(std::equal(rest.begin(), rest.end(), sent.begin() + TAKEN));
+  close(file);
+  close(sockets.server);
 }
 
 TEST_CASE("memory arrives as well, a pipe's fill at a time") {

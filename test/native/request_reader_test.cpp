@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <deque>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <thread>
 
 #include "connection/request_reader.hpp"
@@ -43,13 +45,16 @@ struct Charging final : connection::Admission {
     return taken.back().data();
   }
   void unplace(uint64_t, uint32_t) override { unplaced++; }
+  bool takes_pages() const override { return takes_them_in_pages; }
   bool elsewhere = false;
   bool places = false;
+  bool takes_them_in_pages = false;
   std::deque<std::vector<uint8_t>> taken;
   unsigned unplaced = 0;
 };
 
 struct Reading final : connection::ReplyListener {
+  explicit Reading(Over over = Over::unix_socket) : sockets(over) {}
   SocketPair sockets;
   transport::Transport transport{sockets.server, sockets.server, -1};
   connection::ReplyQueue replies{transport, *this};
@@ -94,6 +99,16 @@ std::vector<uint8_t> pattern(size_t bytes, uint8_t seed) {
   return data;
 }
 
+// Of a write, wherever it is.
+std::vector<uint8_t> payload_of(PendingRequest *request) {
+  std::vector<uint8_t> bytes(request->length_bytes);
+  if (request->piped)
+    REQUIRE(request->piped->take_out(bytes.data()));
+  else
+    memcpy(bytes.data(), request->data, bytes.size());
+  return bytes;
+}
+
 } // namespace
 
 TEST_CASE("requests are the same wherever the stream is cut") {
@@ -129,6 +144,9 @@ TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in us
   SUBCASE("where the backend has placed them") {
     reading.charging.places = true;
   }
+  SUBCASE("in pages") {
+    reading.charging.takes_them_in_pages = true;
+  }
   std::thread client([&] {
     for (size_t i = 0; i < sizes.size(); i++)
       send_all(reading.sockets.client, write_request(i, 0, pattern(sizes[i], uint8_t(i))));
@@ -140,12 +158,100 @@ TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in us
     CHECK(requests.back()->length_bytes == size);
   }
   for (size_t i = 0; i < sizes.size(); i++) {
-    CHECK(memcmp(requests[i]->data, pattern(sizes[i], uint8_t(i)).data(), sizes[i]) == 0);
+    CHECK(payload_of(requests[i]) == pattern(sizes[i], uint8_t(i)));
     reading.finish(requests[i]);
   }
   client.join();
   CHECK(reading.charging.taken.empty() == !reading.charging.places);
   CHECK(reading.charging.unplaced == 0);
+}
+
+TEST_CASE("a large payload stays in pages if it comes in few pieces, and none of it was received") {
+  Reading reading;
+  reading.charging.takes_them_in_pages = true;
+  const auto payload = pattern(200000, 1);
+  size_t piece_bytes = 0;
+  SUBCASE("few") {
+    piece_bytes = 50000;
+  }
+  SUBCASE("many") {
+    piece_bytes = 100;
+  }
+  // Not before the header has been received: what comes with that is in the buffer.
+  auto send_payload = [&] {
+    for (size_t at = 0; at < payload.size(); at += piece_bytes)
+      send_all(reading.sockets.client, payload.data() + at, piece_bytes);
+  };
+  REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 200000)));
+  std::thread client([&] {
+    int unread = 1;
+    while (unread > 0)
+      REQUIRE(ioctl(reading.sockets.client, SIOCOUTQ, &unread) == 0);
+    send_payload();
+    send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 2, 0, 0));
+  });
+  PendingRequest *write = reading.reader.next();
+  REQUIRE(write != nullptr);
+  CHECK((write->piped != nullptr) == (piece_bytes > 1000));
+  PendingRequest *flush = reading.reader.next();
+  REQUIRE(flush != nullptr);
+  CHECK(flush->type == wire::NBD_CMD_FLUSH);
+  client.join();
+  CHECK(payload_of(write) == payload);
+  reading.finish(write);
+  reading.finish(flush);
+}
+
+TEST_CASE("a client whose payload is not there yet gets its replies, and can be left") {
+  for (Over over : {Over::unix_socket, Over::tcp}) {
+    Reading reading(over);
+    reading.charging.takes_them_in_pages = true;
+    REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 1, 0, 0)));
+    PendingRequest *flush = reading.reader.next();
+    REQUIRE(flush != nullptr);
+    memset(flush->reply, 1, wire::SIMPLE_REPLY_BYTES);
+    reading.replies.push(flush);
+    const auto payload = pattern(200000, 1);
+    REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 2, 0, 200000)));
+    std::thread client([&] {
+      uint8_t reply[wire::SIMPLE_REPLY_BYTES];
+      for (size_t at = 0; at < payload.size(); at += 100000) {
+        if (at == 0)
+          CHECK(recv(reading.sockets.client, reply, sizeof reply, MSG_WAITALL) == sizeof reply);
+        else
+          std::this_thread::sleep_for(std::chrono::milliseconds(20));
+        send_all(reading.sockets.client, payload.data() + at, 100000);
+      }
+      send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 3, 0, 200000));
+      reading.stop = true;
+    });
+    PendingRequest *write = reading.reader.next();
+    REQUIRE(write != nullptr);
+    CHECK(payload_of(write) == payload);
+    client.join();
+    CHECK(reading.reader.next() == nullptr); // after a second of patience
+    reading.finish(flush);
+    reading.finish(write);
+  }
+}
+
+TEST_CASE("pages whose payload does not come are given back") {
+  Reading reading;
+  reading.charging.takes_them_in_pages = true;
+  REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 200000)));
+  std::thread client([&] {
+    int unread = 1;
+    while (unread > 0)
+      REQUIRE(ioctl(reading.sockets.client, SIOCOUTQ, &unread) == 0);
+    send_all(reading.sockets.client, pattern(150000, 1));
+    reading.sockets.close_client();
+  });
+  CHECK(reading.reader.next() == nullptr);
+  client.join();
+  CHECK(reading.charging.charged_bytes == 0);
+  transport::PagePipe::Owner pipe = transport::PagePipe::take();
+  REQUIRE(pipe);
+  CHECK(pipe->is_empty());
 }
 
 TEST_CASE("a place whose payload does not come is given back") {

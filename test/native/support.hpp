@@ -8,17 +8,24 @@
 #include <endian.h>
 #include <functional>
 #include <mutex>
+#include <netinet/in.h>
 #include <sys/socket.h>
 #include <unistd.h>
 #include <vector>
 
 #include "wire/wire.hpp"
 
+enum class Over { unix_socket, tcp };
+
 // The server's end goes to the object under test; the client's end is ours.
 struct SocketPair {
   int server = -1;
   int client = -1;
-  SocketPair() {
+  explicit SocketPair(Over over = Over::unix_socket) {
+    if (over == Over::tcp) {
+      connect_tcp();
+      return;
+    }
     int fds[2];
     if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, fds) == 0) {
       server = fds[0];
@@ -26,6 +33,19 @@ struct SocketPair {
     }
   }
   ~SocketPair() { close_client(); }
+  void connect_tcp() {
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    socklen_t length = sizeof address;
+    auto *any = reinterpret_cast<sockaddr *>(&address);
+    const int listener = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    client = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    if (bind(listener, any, length) == 0 && listen(listener, 1) == 0 &&
+        getsockname(listener, any, &length) == 0 && connect(client, any, length) == 0)
+      server = accept(listener, nullptr, nullptr);
+    close(listener);
+  }
   void close_client() {
     if (client != -1)
       close(client);
