@@ -272,6 +272,7 @@ TEST_CASE("a place whose payload does not come is given back") {
 
 TEST_CASE("a reply waits for another payload only while that is there, and for no third") {
   constexpr size_t REPLY = wire::SIMPLE_REPLY_BYTES;
+  constexpr uint32_t HALF = 64 << 10; // of what replies may wait for
   Reading reading;
   reading.charging.places = true;
   auto send = [&](const std::vector<uint8_t> &bytes) { send_all(reading.sockets.client, bytes); };
@@ -288,21 +289,29 @@ TEST_CASE("a reply waits for another payload only while that is there, and for n
     return there == -1 ? 0 : static_cast<size_t>(there);
   };
   // The end of a payload comes together with the next header, so that nothing is left to look for.
-  auto send_payload = [&](size_t bytes, size_t next_bytes) {
+  auto send_payload = [&](size_t bytes, const std::vector<uint8_t> &next_header) {
     const auto payload = pattern(bytes, 1);
     send({payload.begin(), payload.end() - 1});
-    send(joined({payload.back()}, encode_request(wire::NBD_CMD_WRITE, 1, 0, next_bytes)));
+    send(joined({payload.back()}, next_header));
+  };
+  auto write_header = [](uint32_t bytes) {
+    return encode_request(wire::NBD_CMD_WRITE, 1, 0, bytes);
   };
   std::thread client([&] { // from the first on, which no buffer takes, payloads are placed
-    send(encode_request(wire::NBD_CMD_WRITE, 1, 0, 300000));
-    send_payload(300000, 70000);
+    send(write_header(300000));
+    send_payload(300000, encode_request(wire::NBD_CMD_FLUSH, 2, 0, 0));
   });
   next();
+  next();
   client.join();
-  send_payload(70000, 70000);
+  send(write_header(HALF));
+  send_payload(HALF, write_header(HALF));
+  next(); // of which it has had to receive the header
+  CHECK(arrived(3 * REPLY) == 2 * REPLY);
+  send_payload(HALF, write_header(HALF));
   next();
   CHECK(arrived(1) == 0);
-  send_payload(70000, 66000);
+  send_payload(HALF, write_header(66000));
   next();
   CHECK(arrived(3 * REPLY) == 2 * REPLY);
 
