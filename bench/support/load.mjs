@@ -1,7 +1,7 @@
 // Builds and runs load/, the client of all benchmarks.
 
 import { execFile, execFileSync, spawn } from "node:child_process";
-import { mkdirSync, readdirSync } from "node:fs";
+import { mkdirSync, readdirSync, renameSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
 
@@ -10,14 +10,24 @@ const folder = fileURLToPath(new URL("../../build-bench/", import.meta.url));
 const program = `${folder}load`;
 const MAX_OUTPUT_BYTES = 16 << 20;
 
-export function buildLoad() {
+/**
+ * Runs the compiler. The result gets its name when it is whole, for there may be others who build
+ * or run it at the same time.
+ * @param {string[]} args
+ * @param {string} result
+ */
+function compile(args, result) {
   mkdirSync(folder, { recursive: true });
+  const unfinished = `${result}.${process.pid}`;
+  execFileSync("cc", [...args, "-o", unfinished], { stdio: "inherit" });
+  renameSync(unfinished, result);
+}
+
+export function buildLoad() {
   const files = readdirSync(sources).filter((name) => name.endsWith(".c"));
-  const options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE", "-o", program];
+  const options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE"];
   const libraries = ["-lssl", "-lcrypto"];
-  execFileSync("cc", [...options, ...files.map((name) => sources + name), ...libraries], {
-    stdio: "inherit",
-  });
+  compile([...options, ...files.map((name) => sources + name), ...libraries], program);
 }
 
 /** Compiles one of the examples. Returns its path. @param {string} example */
@@ -25,8 +35,7 @@ export function buildPlugin(example) {
   const plugin = `${folder}${example}.so`;
   const include = fileURLToPath(new URL("../../native/include", import.meta.url));
   const file = fileURLToPath(new URL(`../../examples/${example}.c`, import.meta.url));
-  mkdirSync(folder, { recursive: true });
-  execFileSync("cc", ["-O2", "-fPIC", "-shared", `-I${include}`, file, "-o", plugin]);
+  compile(["-O2", "-fPIC", "-shared", `-I${include}`, file], plugin);
   return plugin;
 }
 

@@ -153,6 +153,7 @@ int CBackend::perform(Progress &progress, Operation *operation) {
       return read_run(progress, operation);
     if (request.lent.data != nullptr || pipe(progress))
       return 0;
+    errno = 0; // what splice has left there is not the plugin's
     return read(progress, operation, request.data, request.offset);
   case wire::NBD_CMD_WRITE:
     return request.piped

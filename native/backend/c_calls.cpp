@@ -106,7 +106,7 @@ bool CBackend::pipe(const Progress &progress) {
   const int fd = read_fd_.load(std::memory_order_relaxed);
   if (!request.may_be_piped || fd == -1)
     return false;
-  transport::PagePipe::Owner pages = transport::PagePipe::take();
+  transport::PagePipe::Owner pages = transport::PagePipe::take(transport::PagePipe::For::sending);
   if (!pages)
     return false;
   const int error = pages->put_file(fd, request.offset, request.length_bytes);
@@ -143,26 +143,28 @@ int CBackend::write(Progress &progress, Operation *operation, const uint8_t *dat
 // A write to the plugin's file without the plugin, which is called for what that cannot write, and
 // says why it cannot either.
 int CBackend::write_pages(Progress &progress) {
-  const Request &request = *progress.request;
-  transport::PagePipe &pages = *request.piped;
+  Request &request = *progress.request;
+  transport::PagePipe::Owner pages = std::move(request.piped); // for others as soon as it is empty
   const size_t written =
-      pages.write_file(write_fd_.load(std::memory_order_relaxed), request.offset);
-  const bool is_possible = errno != EINVAL && errno != EPERM && errno != ENOSYS;
+      pages->write_file(write_fd_.load(std::memory_order_relaxed), request.offset);
   if (host::log_is_verbose())
     host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %zu written",
                     plugin_.name().c_str(), request.length_bytes, request.offset, written);
   progress.needs_flush = (request.flags & wire::NBD_CMD_FLAG_FUA) != 0;
   if (written == request.length_bytes)
     return 0;
-  if (!is_possible) // for the file system, or in a sandbox
-    write_fd_.store(-1, std::memory_order_relaxed);
   const auto left = static_cast<uint32_t>(request.length_bytes - written);
   progress.scratch.reset(new (std::nothrow) uint8_t[left]);
   if (!progress.scratch)
     return ENOMEM;
-  if (!pages.take_out(progress.scratch.get()))
+  if (!pages->take_out(progress.scratch.get()))
     return EIO;
-  return write(progress, nullptr, progress.scratch.get(), left, request.offset + written);
+  errno = 0; // what splice has left there is not the plugin's
+  const int error =
+      write(progress, nullptr, progress.scratch.get(), left, request.offset + written);
+  if (written == 0 && error == 0) // it is not the write that is not possible
+    write_fd_.store(-1, std::memory_order_relaxed);
+  return error;
 }
 
 int CBackend::flush(Operation *operation) {

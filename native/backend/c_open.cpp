@@ -54,7 +54,8 @@ std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &con
     if (plugin.table().read_fd != nullptr)
       backend->read_fd_ = plugin.table().read_fd(handle);
     const Capabilities &can = backend->capabilities_;
-    if (plugin.table().write_fd != nullptr && can.can_write && can.can_flush)
+    if (plugin.table().write_fd != nullptr && has_flush(plugin.table()) && can.can_write &&
+        can.can_flush)
       backend->write_fd_ = plugin.table().write_fd(handle);
     return backend;
   }

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <utility>
 
 namespace asyncnbd::connection {
 
@@ -17,6 +18,8 @@ constexpr uint32_t MIN_PLACED_BYTES = 64 << 10;
 // the processor's cache when it is copied from there.
 constexpr uint32_t MIN_PIPED_BYTES = 64 << 10;
 constexpr uint32_t MAX_PIPED_BYTES = 256 << 10;
+// After one for which that was no way.
+constexpr unsigned COPIED_PAYLOADS = 64;
 // A query of metadata contexts is an effect's length and then their ids.
 constexpr size_t QUERY_PREFIX_BYTES = 8;
 constexpr size_t CONTEXT_ID_BYTES = 4;
@@ -75,8 +78,7 @@ bool RequestReader::take_query(PendingRequest *request, const uint8_t *query, si
 bool RequestReader::receive_payload(PendingRequest *request) {
   request->flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_PAYLOAD_LEN);
   const auto length_bytes = static_cast<uint32_t>(request->length_bytes);
-  const bool goes_in_pages = length_bytes >= MIN_PIPED_BYTES && length_bytes <= MAX_PIPED_BYTES &&
-                             admission_.takes_pages();
+  const bool goes_in_pages = is_worth_pages(length_bytes);
   if (buffered_bytes() < length_bytes) {
     if (length_bytes >= MIN_PLACED_BYTES)
       if (uint8_t *place = admission_.place(request->offset, length_bytes))
@@ -115,7 +117,7 @@ bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
 }
 
 // A payload that cannot lie in the input buffer; its beginning may be in pages.
-bool RequestReader::receive_large_payload(PendingRequest *request, transport::PagePipe *begun,
+bool RequestReader::receive_large_payload(PendingRequest *request, transport::PagePipe::Owner begun,
                                           size_t begun_bytes) {
   Buffer *payload = get_for_input(request->length_bytes);
   if (payload == nullptr) {
@@ -124,28 +126,40 @@ bool RequestReader::receive_large_payload(PendingRequest *request, transport::Pa
   }
   request->payload_buffer = payload;
   request->data = payload->data;
-  if ((begun == nullptr || begun->take_out(payload->data)) &&
-      receive_elsewhere(payload->data, request->length_bytes, begun_bytes))
+  const bool is_begun = begun == nullptr || begun->take_out(payload->data);
+  begun.reset();
+  if (is_begun && receive_elsewhere(payload->data, request->length_bytes, begun_bytes))
     return true;
   payload->unref();
   return false;
 }
 
+bool RequestReader::is_worth_pages(uint32_t length_bytes) {
+  if (length_bytes < MIN_PIPED_BYTES || length_bytes > MAX_PIPED_BYTES || !admission_.takes_pages())
+    return false;
+  if (copied_payloads_ == 0)
+    return true;
+  copied_payloads_--;
+  return false;
+}
+
 // A payload that the backend takes in the pages it comes in. If a part of it has been copied, all
-// of it is, but the next one will not be.
+// of it is.
 bool RequestReader::receive_pages(PendingRequest *request) {
   const size_t length_bytes = request->length_bytes;
   transport::PagePipe::Owner pages;
   if (buffered_bytes() == 0)
-    pages = transport::PagePipe::take();
+    pages = transport::PagePipe::take(transport::PagePipe::For::receiving);
   if (!pages)
     return receive_large_payload(request);
   size_t position = 0;
   while (position < length_bytes) {
     const ssize_t received =
         receive_into({nullptr, length_bytes - position, {}, pages.get()}, false);
-    if (received == -ENOBUFS)
-      return receive_large_payload(request, pages.get(), position);
+    if (received == -ENOBUFS) {
+      copied_payloads_ = COPIED_PAYLOADS;
+      return receive_large_payload(request, std::move(pages), position);
+    }
     if (received <= 0)
       return false;
     position += static_cast<size_t>(received);

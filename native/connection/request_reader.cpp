@@ -169,7 +169,6 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   if (is_whole)
     return request;
   request->reply_buffer->unref();
-  request->piped.reset();
   return withdraw(request);
 }
 
@@ -303,15 +302,12 @@ ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
       return -EAGAIN;
     if (!stop_deadline_ && !replies_.is_full())
       spinner_.spin([&] {
-        received = receive_now(room);
+        received = try_receive(room);
         return received != -EAGAIN;
       });
-    if (received == -EAGAIN && !may_wait(between_requests)) {
-      if (has_to_wait_)
-        return -EAGAIN;
-      input_is_used_up_ = between_requests;
-      return -ESHUTDOWN;
-    }
+    if (received == -EAGAIN)
+      if (const int reason = wait_for_more(room, between_requests))
+        return reason;
   }
   if (received <= 0 && received != -ENOBUFS) // which only a pipe has
     note_end(received, between_requests);
@@ -359,30 +355,35 @@ bool RequestReader::waits_elsewhere(bool between_requests, bool has_idled) {
   return has_to_wait_;
 }
 
-// Nothing has arrived: waits for it. False if it is time to leave instead, or to wait elsewhere.
-bool RequestReader::may_wait(bool between_requests) {
+// Nothing has arrived: waits for it. Returns 0 to look again, or the reason not to: -EAGAIN to wait
+// elsewhere, -ESHUTDOWN to leave, -ENOBUFS if the client is too slow to have a pipe meanwhile.
+int RequestReader::wait_for_more(const Room &room, bool between_requests) {
   if (!stop_deadline_) {
-    if (wait_for_client(between_requests) == transport::Wait::stopping)
+    const transport::Wait result = wait_for_client(room, between_requests);
+    if (result == transport::Wait::stopping)
       stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
-    return !has_to_wait_;
+    if (has_to_wait_)
+      return -EAGAIN;
+    return room.pages != nullptr && result == transport::Wait::timed_out ? -ENOBUFS : 0;
   }
-  if (between_requests)
-    return false;
   auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
       *stop_deadline_ - std::chrono::steady_clock::now());
-  return left.count() > 0 &&
-         transport_.wait({.input = true, .room = replies_.is_full()},
-                         static_cast<int>(left.count())) != transport::Wait::timed_out;
+  if (!between_requests && left.count() > 0 &&
+      transport_.wait({.input = true, .room = replies_.is_full()},
+                      static_cast<int>(left.count())) != transport::Wait::timed_out)
+    return 0;
+  input_is_used_up_ = between_requests;
+  return -ESHUTDOWN;
 }
 
-transport::Wait RequestReader::wait_for_client(bool between_requests) {
+transport::Wait RequestReader::wait_for_client(const Room &room, bool between_requests) {
   const transport::Wanted wanted{.input = true, .room = replies_.is_full(), .stop = true};
   admission_.waits_here();
   const transport::Wait result = transport_.wait(wanted, IDLE_MS);
   if (result != transport::Wait::timed_out)
     return result;
   rest_output(); // not the input: this is in the middle of receiving into it
-  if (waits_elsewhere(between_requests, true))
+  if (room.pages != nullptr || waits_elsewhere(between_requests, true))
     return result;
   return transport_.wait(wanted, -1);
 }

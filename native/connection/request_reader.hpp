@@ -97,8 +97,9 @@ private:
   bool take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes);
   bool receive_payload(PendingRequest *request);
   bool receive_in_place(PendingRequest *request, uint8_t *place);
-  bool receive_large_payload(PendingRequest *request, transport::PagePipe *begun = nullptr,
+  bool receive_large_payload(PendingRequest *request, transport::PagePipe::Owner begun = nullptr,
                              size_t begun_bytes = 0);
+  bool is_worth_pages(uint32_t length_bytes);
   bool receive_pages(PendingRequest *request);
   Buffer *get_for_input(size_t bytes);
   bool receive_elsewhere(uint8_t *place, size_t length_bytes, size_t position = 0);
@@ -113,8 +114,8 @@ private:
   void note_end(ssize_t received, bool between_requests);
   void rest_output();
   bool waits_elsewhere(bool between_requests, bool has_idled = false);
-  bool may_wait(bool between_requests);
-  transport::Wait wait_for_client(bool between_requests);
+  int wait_for_more(const Room &room, bool between_requests);
+  transport::Wait wait_for_client(const Room &room, bool between_requests);
   size_t buffered_bytes() const { return end_ - begin_; }
 
   transport::Transport &transport_;
@@ -140,6 +141,7 @@ private:
 
   size_t held_back_bytes_ = 0;   // received, or tried to, since replies were last sent
   unsigned prompt_payloads_ = 0; // so many are received without holding replies back
+  unsigned copied_payloads_ = 0; // so many are received without trying to keep them in pages
   bool expects_input_ = true;    // to be there, when it looks for it
   bool has_to_wait_ = false;
   bool input_is_used_up_ = false;

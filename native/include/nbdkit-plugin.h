@@ -205,9 +205,10 @@ struct nbdkit_plugin {
    * pread is always called. Once for each handle, after open. */
   int (*read_fd) (void *handle);
 
-  /* The same for plugins where writing to the descriptor at the same offset, and flush after it if
-   * the write is to be durable, is all that pwrite does. Large writes may then go by splice(2) from
-   * the socket to the page cache; pwrite is called for what of them that cannot write. */
+  /* The same for plugins that have pwrite and flush, where writing to the descriptor at the same
+   * offset, and flush after it if the write is to be durable, is all that pwrite does. Large writes
+   * may then go by splice(2) from the socket to the page cache; pwrite is called for what of them
+   * cannot. Not asked if the client may not write. */
   int (*write_fd) (void *handle);
 };
 

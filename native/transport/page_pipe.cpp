@@ -21,6 +21,7 @@ constexpr size_t MIN_ROOM_BYTES = 64 << 10;
 // Half of what an unprivileged user may have in all of his processes, and enough for what a client
 // may read at once.
 constexpr size_t MAX_PIPES = 32;
+constexpr size_t MAX_RECEIVING = MAX_PIPES / 2;
 constexpr size_t MAX_KEPT = 16;
 
 const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
@@ -30,6 +31,7 @@ struct Pipes {
   std::mutex mutex;
   std::vector<PagePipe *> kept;
   size_t count = 0;
+  size_t receiving = 0; // of them
 
   // Never destroyed: threads may end after it.
   static Pipes &instance() {
@@ -63,24 +65,32 @@ PagePipe::~PagePipe() {
   ::close(write_end_);
 }
 
-PagePipe::Owner PagePipe::take() {
+PagePipe::Owner PagePipe::take(For purpose) {
   Pipes &pipes = Pipes::instance();
+  const size_t receiving = purpose == For::receiving ? 1 : 0;
+  PagePipe *pipe = nullptr;
   {
     std::lock_guard lock(pipes.mutex);
-    if (!pipes.kept.empty()) {
-      Owner pipe(pipes.kept.back());
-      pipes.kept.pop_back();
-      return pipe;
-    }
-    if (pipes.count == MAX_PIPES)
+    const bool is_new = pipes.kept.empty();
+    if ((is_new && pipes.count == MAX_PIPES) || pipes.receiving + receiving > MAX_RECEIVING)
       return nullptr;
-    pipes.count++;
+    pipes.receiving += receiving;
+    if (is_new) {
+      pipes.count++;
+    } else {
+      pipe = pipes.kept.back();
+      pipes.kept.pop_back();
+    }
   }
-  PagePipe *pipe = open();
-  if (pipe != nullptr)
+  if (pipe == nullptr)
+    pipe = open();
+  if (pipe != nullptr) {
+    pipe->purpose_ = purpose;
     return Owner(pipe);
+  }
   std::lock_guard lock(pipes.mutex);
   pipes.count--;
+  pipes.receiving -= receiving;
   return nullptr;
 }
 
@@ -89,6 +99,7 @@ void PagePipe::Returner::operator()(PagePipe *pipe) const {
   Pipes &pipes = Pipes::instance();
   {
     std::lock_guard lock(pipes.mutex);
+    pipes.receiving -= pipe->purpose_ == For::receiving ? 1 : 0;
     if (pipe->length_bytes_ == 0 && pipes.kept.size() < MAX_KEPT) {
       pipes.kept.push_back(pipe);
       return;
@@ -134,7 +145,7 @@ int PagePipe::put_file(int fd, uint64_t offset, size_t length_bytes) {
 bool PagePipe::chain(size_t length_bytes) {
   for (PagePipe *pipe = this; length_bytes > pipe->room_bytes(); pipe = pipe->next_.get()) {
     length_bytes -= pipe->room_bytes();
-    pipe->next_ = take();
+    pipe->next_ = take(For::sending);
     if (!pipe->next_)
       return false;
   }
@@ -166,14 +177,13 @@ ssize_t PagePipe::put_arrived(int socket, size_t capacity_bytes) {
   do {
     put = splice(socket, nullptr, write_end_, nullptr, capacity_bytes, SPLICE_F_NONBLOCK);
   } while (put < 0 && errno == EINTR);
-  if (put >= 0) {
+  if (put > 0) {
     length_bytes_ += static_cast<size_t>(put);
     return put;
   }
-  if (errno == EINVAL || errno == EPERM || errno == ENOSYS)
-    return -ENOBUFS;
-  const int error = errno;
-  return error == EAGAIN && length_bytes_ > 0 && !has_room() ? -ENOBUFS : -error;
+  // 0 is not always the stream's end: TCP's urgent data may be next.
+  const bool is_waiting = put < 0 && errno == EAGAIN && (length_bytes_ == 0 || has_room());
+  return is_waiting ? -EAGAIN : -ENOBUFS;
 }
 
 size_t PagePipe::write_file(int fd, uint64_t offset) {

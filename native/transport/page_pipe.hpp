@@ -24,8 +24,11 @@ public:
   };
   using Owner = std::unique_ptr<PagePipe, Returner>;
 
-  // An empty one; nullptr if there are many already, or the system has none left. Any thread.
-  static Owner take();
+  enum class For { sending, receiving };
+
+  // An empty one; nullptr if there are many already, or the system has none left. Clients that do
+  // not send what they have begun get at most half of them. Any thread.
+  static Owner take(For purpose);
   // Closes those that are kept. Any thread.
   static void close_kept();
 
@@ -42,13 +45,13 @@ public:
   // of no use any more: -ENOBUFS if there are not enough pipes, -ENODATA if the file ends before.
   int put_file(int fd, uint64_t offset, size_t length_bytes);
 
-  // Takes up to so many of the bytes that have arrived at a socket. Returns their number, 0 at the
-  // end of the stream, -EAGAIN if none have arrived, -ENOBUFS if this is no way for them (it has no
-  // room, or a sandbox forbids it), or another negative errno.
+  // Takes up to so many of the bytes that have arrived at a socket. Returns their number, -EAGAIN
+  // if none have arrived, or -ENOBUFS if this is no way for them: it has no room, a sandbox forbids
+  // it, or it is for a receive to say what has become of the stream.
   ssize_t put_arrived(int socket, size_t capacity_bytes);
 
-  // Writes what has arrived to a part of a file. Returns the number of bytes; if those are not all,
-  // errno says why.
+  // Writes what has arrived to a part of a file. Returns the number of bytes, all of them or those
+  // before an error.
   size_t write_file(int fd, uint64_t offset);
 
   // Waits until the socket has taken all of it or failed. `more`: the next send follows at once.
@@ -70,6 +73,7 @@ private:
 
   const int read_end_;
   const int write_end_;
+  For purpose_ = For::sending;
   size_t pages_ = 0;        // that it has room for
   size_t length_bytes_ = 0; // of what is in it
   Owner next_;              // has what comes after that

@@ -104,14 +104,16 @@ ssize_t Transport::receive_raw(void *data, size_t capacity_bytes) {
 ssize_t Transport::receive_pages(PagePipe &pages, size_t capacity_bytes) {
   if (is_aborted())
     return -ECONNABORTED;
-  // From a TCP socket that may block, splice waits for input whatever it is told.
+  // From a TCP socket, splice waits for input whatever it is told, unless the socket is
+  // nonblocking.
   const bool returns_at_once = is_local_ && in_fd_ == out_fd_;
   return returns_at_once || has_input() ? pages.put_arrived(in_fd_, capacity_bytes) : -EAGAIN;
 }
 
 bool Transport::has_input() const {
   pollfd end{in_fd_, POLLIN, 0};
-  return poll(&end, 1, 0) != 0;
+  // POLLERR alone may be a message about what was sent.
+  return poll(&end, 1, 0) == 1 && (end.revents & (POLLIN | POLLHUP)) != 0;
 }
 
 Wait Transport::wait(Wanted wanted, int timeout_ms, bool heed_hang_up) {
@@ -194,7 +196,7 @@ ssize_t Transport::send_pages(const uint8_t *data, size_t length_bytes) {
   static std::atomic<bool> is_forbidden{false}; // as in a sandbox
   PagePipe::Owner pipe;
   if (can_move_pages() && !is_aborted() && !is_forbidden.load(std::memory_order_relaxed))
-    pipe = PagePipe::take();
+    pipe = PagePipe::take(PagePipe::For::sending);
   size_t sent_bytes = 0;
   while (pipe && sent_bytes < length_bytes) {
     const ssize_t put = pipe->put_memory(data + sent_bytes, length_bytes - sent_bytes);

@@ -180,4 +180,12 @@ describe("a plugin that names its file", () => {
     expect(await calls(["fd=append"])).toEqual([...written, "pread"]);
     expect(await calls([], ["--filter=delay"])).toEqual([...written, "pread", "pread"]);
   });
+
+  test("has errors of its own only", async () => {
+    const server = await startServer([testPlugin("filed"), "fd=append", "pwrite=fail"]);
+    const client = await RawClient.open(server.socket);
+    for (const length of [512, 131_072, 131_072])
+      expect(await client.request({ type: 1, payload: Buffer.alloc(length) })).toBe(5);
+    await server.stop();
+  });
 });

@@ -77,7 +77,7 @@ uint64_t read_large(const Sending &sending, std::vector<uint8_t> *data) {
 void push_piped(Sending &sending, int file, uint64_t count, std::deque<LargeRequest> *requests) {
   for (uint64_t i = 0; i < count; i++) {
     LargeRequest &request = requests->emplace_back(i);
-    request.piped = transport::PagePipe::take();
+    request.piped = transport::PagePipe::take(transport::PagePipe::For::sending);
     REQUIRE(request.piped);
     REQUIRE(request.piped->put_file(file, i << 20, 1 << 20) == 0);
     sending.queue.push(&request);

@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <deque>
+#include <linux/net_tstamp.h>
 #include <linux/sockios.h>
 #include <sys/ioctl.h>
 #include <thread>
@@ -99,6 +100,12 @@ std::vector<uint8_t> pattern(size_t bytes, uint8_t seed) {
   return data;
 }
 
+int ioctl_value(int socket, unsigned long request) {
+  int value = 0;
+  REQUIRE(ioctl(socket, request, &value) == 0);
+  return value;
+}
+
 // Of a write, wherever it is.
 std::vector<uint8_t> payload_of(PendingRequest *request) {
   std::vector<uint8_t> bytes(request->length_bytes);
@@ -184,9 +191,8 @@ TEST_CASE("a large payload stays in pages if it comes in few pieces, and none of
   };
   REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 200000)));
   std::thread client([&] {
-    int unread = 1;
-    while (unread > 0)
-      REQUIRE(ioctl(reading.sockets.client, SIOCOUTQ, &unread) == 0);
+    while (ioctl_value(reading.sockets.client, SIOCOUTQ) > 0)
+      std::this_thread::yield();
     send_payload();
     send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 2, 0, 0));
   });
@@ -206,6 +212,9 @@ TEST_CASE("a client whose payload is not there yet gets its replies, and can be 
   for (Over over : {Over::unix_socket, Over::tcp}) {
     Reading reading(over);
     reading.charging.takes_them_in_pages = true;
+    // The time when the reply is sent becomes a message on the socket, which is no input.
+    const int times = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
+    setsockopt(reading.sockets.server, SOL_SOCKET, SO_TIMESTAMPING, &times, sizeof times);
     REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 1, 0, 0)));
     PendingRequest *flush = reading.reader.next();
     REQUIRE(flush != nullptr);
@@ -235,21 +244,61 @@ TEST_CASE("a client whose payload is not there yet gets its replies, and can be 
   }
 }
 
+TEST_CASE("what a client sends out of band does not end its payload") {
+  for (bool in_pages : {false, true}) {
+    Reading reading(Over::tcp);
+    reading.charging.takes_them_in_pages = in_pages;
+    const auto payload = pattern(100000, 1);
+    REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 100000)));
+    std::thread client([&] {
+      while (ioctl_value(reading.sockets.server, SIOCINQ) > 0)
+        std::this_thread::yield();
+      send_all(reading.sockets.client, payload.data(), 50000);
+      CHECK(send(reading.sockets.client, "!", 1, MSG_OOB) == 1);
+      send_all(reading.sockets.client, payload.data() + 50000, 50000);
+    });
+    PendingRequest *write = reading.reader.next();
+    client.join();
+    REQUIRE(write != nullptr);
+    CHECK(payload_of(write) == payload);
+    reading.finish(write);
+  }
+}
+
+TEST_CASE("a client that stops in the middle of a payload keeps no pipe") {
+  Reading reading;
+  reading.charging.takes_them_in_pages = true;
+  const auto payload = pattern(100000, 1);
+  REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 100000)));
+  std::thread client([&] {
+    while (ioctl_value(reading.sockets.client, SIOCOUTQ) > 0)
+      std::this_thread::yield();
+    send_all(reading.sockets.client, payload.data(), 50000);
+    std::this_thread::sleep_for(std::chrono::milliseconds(1500));
+    send_all(reading.sockets.client, payload.data() + 50000, 50000);
+  });
+  PendingRequest *write = reading.reader.next();
+  client.join();
+  REQUIRE(write != nullptr);
+  CHECK(!write->piped);
+  CHECK(payload_of(write) == payload);
+  reading.finish(write);
+}
+
 TEST_CASE("pages whose payload does not come are given back") {
   Reading reading;
   reading.charging.takes_them_in_pages = true;
   REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 200000)));
   std::thread client([&] {
-    int unread = 1;
-    while (unread > 0)
-      REQUIRE(ioctl(reading.sockets.client, SIOCOUTQ, &unread) == 0);
+    while (ioctl_value(reading.sockets.client, SIOCOUTQ) > 0)
+      std::this_thread::yield();
     send_all(reading.sockets.client, pattern(150000, 1));
     reading.sockets.close_client();
   });
   CHECK(reading.reader.next() == nullptr);
   client.join();
   CHECK(reading.charging.charged_bytes == 0);
-  transport::PagePipe::Owner pipe = transport::PagePipe::take();
+  transport::PagePipe::Owner pipe = transport::PagePipe::take(transport::PagePipe::For::sending);
   REQUIRE(pipe);
   CHECK(pipe->is_empty());
 }

@@ -1,6 +1,6 @@
 /* A disk of 1 MiB in a file without a name, whose descriptor the server may use. What pread and
  * pwrite are called for all the same is told in a line each. fd=append: by a descriptor that
- * splice(2) does not write to. */
+ * splice(2) does not write to. pwrite=fail: as callbacks do that say nothing of the reason. */
 
 #define _GNU_SOURCE /* memfd_create */
 #define NBDKIT_API_VERSION 2
@@ -20,14 +20,15 @@
 static int file = -1;
 static int named = -1; /* to the server */
 static bool is_append;
+static bool fails;
 
 static int filed_config(const char *key, const char *value) {
-  if (strcmp(key, "fd") != 0 || strcmp(value, "append") != 0) {
-    nbdkit_error("unknown parameter %s=%s", key, value);
-    return -1;
-  }
-  is_append = true;
-  return 0;
+  if (strcmp(key, "fd") == 0 && strcmp(value, "append") == 0)
+    return is_append = true, 0;
+  if (strcmp(key, "pwrite") == 0 && strcmp(value, "fail") == 0)
+    return fails = true, 0;
+  nbdkit_error("unknown parameter %s=%s", key, value);
+  return -1;
 }
 
 static int filed_get_ready(void) {
@@ -66,6 +67,8 @@ static int filed_pwrite(void *handle, const void *buf, uint32_t count, uint64_t 
                         uint32_t flags) {
   (void)flags;
   nbdkit_error("pwrite count=%" PRIu32 " offset=%" PRIu64, count, offset);
+  if (fails)
+    return -1;
   return pwrite(*(int *)handle, buf, count, (off_t)offset) == (ssize_t)count ? 0 : -1;
 }
 
