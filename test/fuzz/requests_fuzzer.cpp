@@ -139,7 +139,10 @@ private:
       return;
     MUST(request.type != wire::NBD_CMD_READ && request.type != wire::NBD_CMD_WRITE
              ? request.data == nullptr
-             : request.data != nullptr && request.length_bytes <= MAX_PAYLOAD);
+             : (request.data != nullptr) != (request.piped != nullptr) &&
+                   request.length_bytes <= MAX_PAYLOAD);
+    if (request.piped)
+      MUST(request.piped->take_out(disk_.data()));
     if (request.is_placed)
       placed_--;
     if (request.type == wire::NBD_CMD_READ)
@@ -189,6 +192,7 @@ private:
     return disk_.data();
   }
   void unplace(uint64_t, uint32_t) override { placed_--; }
+  bool takes_pages() const override { return choices_ % 3 == 0; }
   // connection::ReplyListener
   void on_sent(PendingRequest *first, uint32_t) override {
     PendingRequest *last = first;
