@@ -162,7 +162,7 @@ int CBackend::write_pages(Progress &progress) {
   errno = 0; // what splice has left there is not the plugin's
   const int error =
       write(progress, nullptr, progress.scratch.get(), left, request.offset + written);
-  if (written == 0 && error == 0) // it is not the write that is not possible
+  if (written == 0 && error == 0) // then it is splice that this file does not do
     write_fd_.store(-1, std::memory_order_relaxed);
   return error;
 }

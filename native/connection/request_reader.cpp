@@ -327,13 +327,10 @@ bool RequestReader::holds_replies_back(size_t payload_bytes, bool between_reques
   return true;
 }
 
-ssize_t RequestReader::receive_now(const Room &room) {
-  return room.pages != nullptr ? transport_.receive_pages(*room.pages, room.capacity_bytes)
-                               : transport_.receive(room.data, room.capacity_bytes, room.next);
-}
-
 ssize_t RequestReader::try_receive(const Room &room) {
-  const ssize_t received = receive_now(room);
+  const ssize_t received = room.pages != nullptr
+                               ? transport_.receive_pages(*room.pages, room.capacity_bytes)
+                               : transport_.receive(room.data, room.capacity_bytes, room.next);
   expects_input_ = !transport_.receives_all_there_is() ||
                    received == static_cast<ssize_t>(room.capacity_bytes + room.next.iov_len);
   return received;

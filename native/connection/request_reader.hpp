@@ -109,7 +109,6 @@ private:
   bool receive(bool between_requests);
   ssize_t receive_into(const Room &room, bool between_requests);
   bool holds_replies_back(size_t payload_bytes, bool between_requests);
-  ssize_t receive_now(const Room &room);
   ssize_t try_receive(const Room &room);
   void note_end(ssize_t received, bool between_requests);
   void rest_output();
