@@ -117,8 +117,9 @@ bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
 }
 
 // A payload that cannot lie in the input buffer; its beginning may be in pages.
-bool RequestReader::receive_large_payload(PendingRequest *request, transport::PagePipe::Owner begun,
-                                          size_t begun_bytes) {
+bool RequestReader::receive_large_payload(PendingRequest *request,
+                                          transport::PagePipe::Owner begun) {
+  const size_t begun_bytes = begun ? begun->arrived_bytes() : 0;
   Buffer *payload = get_for_input(request->length_bytes);
   if (payload == nullptr) {
     request->error = ENOMEM;
@@ -126,7 +127,7 @@ bool RequestReader::receive_large_payload(PendingRequest *request, transport::Pa
   }
   request->payload_buffer = payload;
   request->data = payload->data;
-  const bool is_begun = begun == nullptr || begun->take_out(payload->data);
+  const bool is_begun = !begun || begun->take_out(payload->data);
   begun.reset();
   if (is_begun && receive_elsewhere(payload->data, request->length_bytes, begun_bytes))
     return true;
@@ -152,17 +153,15 @@ bool RequestReader::receive_pages(PendingRequest *request) {
     pages = transport::PagePipe::take(transport::PagePipe::For::receiving);
   if (!pages)
     return receive_large_payload(request);
-  size_t position = 0;
-  while (position < length_bytes) {
+  while (pages->arrived_bytes() < length_bytes) {
     const ssize_t received =
-        receive_into({nullptr, length_bytes - position, {}, pages.get()}, false);
+        receive_into({nullptr, length_bytes - pages->arrived_bytes(), {}, pages.get()}, false);
     if (received == -ENOBUFS) {
       copied_payloads_ = COPIED_PAYLOADS;
-      return receive_large_payload(request, std::move(pages), position);
+      return receive_large_payload(request, std::move(pages));
     }
     if (received <= 0)
       return false;
-    position += static_cast<size_t>(received);
   }
   expect_large_payload();
   request->piped = std::move(pages);

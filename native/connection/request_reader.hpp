@@ -97,8 +97,7 @@ private:
   bool take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes);
   bool receive_payload(PendingRequest *request);
   bool receive_in_place(PendingRequest *request, uint8_t *place);
-  bool receive_large_payload(PendingRequest *request, transport::PagePipe::Owner begun = nullptr,
-                             size_t begun_bytes = 0);
+  bool receive_large_payload(PendingRequest *request, transport::PagePipe::Owner begun = nullptr);
   bool is_worth_pages(uint32_t length_bytes);
   bool receive_pages(PendingRequest *request);
   Buffer *get_for_input(size_t bytes);

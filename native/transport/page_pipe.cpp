@@ -26,6 +26,18 @@ constexpr size_t MAX_KEPT = 16;
 
 const size_t page_bytes = static_cast<size_t>(sysconf(_SC_PAGESIZE));
 
+// splice(2), again if a signal has interrupted it. Returns the number of bytes or a negative errno.
+ssize_t move_pages(int from, off_t *from_offset, int to, off_t *to_offset, size_t length_bytes,
+                   unsigned flags) {
+  for (;;) {
+    const ssize_t moved = splice(from, from_offset, to, to_offset, length_bytes, flags);
+    if (moved >= 0)
+      return moved;
+    if (errno != EINTR)
+      return -errno;
+  }
+}
+
 // Of the process.
 struct Pipes {
   std::mutex mutex;
@@ -156,11 +168,9 @@ int PagePipe::splice_in(int fd, uint64_t offset, size_t length_bytes) {
   auto at = static_cast<off_t>(offset);
   while (length_bytes_ < length_bytes) {
     const ssize_t put =
-        splice(fd, &at, write_end_, nullptr, length_bytes - length_bytes_, SPLICE_F_NONBLOCK);
-    if (put < 0 && errno == EINTR)
-      continue;
+        move_pages(fd, &at, write_end_, nullptr, length_bytes - length_bytes_, SPLICE_F_NONBLOCK);
     if (put <= 0)
-      return put == 0 ? -ENODATA : -errno;
+      return put == 0 ? -ENODATA : static_cast<int>(put);
     length_bytes_ += static_cast<size_t>(put);
   }
   return 0;
@@ -173,25 +183,21 @@ bool PagePipe::has_room() const {
 }
 
 ssize_t PagePipe::put_arrived(int socket, size_t capacity_bytes) {
-  ssize_t put;
-  do {
-    put = splice(socket, nullptr, write_end_, nullptr, capacity_bytes, SPLICE_F_NONBLOCK);
-  } while (put < 0 && errno == EINTR);
+  const ssize_t put =
+      move_pages(socket, nullptr, write_end_, nullptr, capacity_bytes, SPLICE_F_NONBLOCK);
   if (put > 0) {
     length_bytes_ += static_cast<size_t>(put);
     return put;
   }
   // 0 is not always the stream's end: TCP's urgent data may be next.
-  const bool is_waiting = put < 0 && errno == EAGAIN && (length_bytes_ == 0 || has_room());
+  const bool is_waiting = put == -EAGAIN && (length_bytes_ == 0 || has_room());
   return is_waiting ? -EAGAIN : -ENOBUFS;
 }
 
 size_t PagePipe::write_file(int fd, uint64_t offset) {
   auto at = static_cast<off_t>(offset);
   while (length_bytes_ > 0) {
-    const ssize_t written = splice(read_end_, nullptr, fd, &at, length_bytes_, 0);
-    if (written < 0 && errno == EINTR)
-      continue;
+    const ssize_t written = move_pages(read_end_, nullptr, fd, &at, length_bytes_, 0);
     if (written <= 0)
       break;
     length_bytes_ -= static_cast<size_t>(written);
@@ -203,11 +209,9 @@ ssize_t PagePipe::send(int socket, bool more) {
   ssize_t sent = 0;
   const unsigned flags = more || next_ ? SPLICE_F_MORE : 0;
   while (length_bytes_ > 0) {
-    const ssize_t spliced = splice(read_end_, nullptr, socket, nullptr, length_bytes_, flags);
-    if (spliced < 0 && errno == EINTR)
-      continue;
+    const ssize_t spliced = move_pages(read_end_, nullptr, socket, nullptr, length_bytes_, flags);
     if (spliced <= 0)
-      return sent_in_all(sent, spliced == 0 ? -EPIPE : -errno);
+      return sent_in_all(sent, spliced == 0 ? -EPIPE : spliced);
     length_bytes_ -= static_cast<size_t>(spliced);
     sent += spliced;
   }

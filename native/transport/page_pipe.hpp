@@ -50,6 +50,8 @@ public:
   // it, or it is for a receive to say what has become of the stream.
   ssize_t put_arrived(int socket, size_t capacity_bytes);
 
+  size_t arrived_bytes() const { return length_bytes_; }
+
   // Writes what has arrived to a part of a file. Returns the number of bytes, all of them or those
   // before an error.
   size_t write_file(int fd, uint64_t offset);
