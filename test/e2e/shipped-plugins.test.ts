@@ -239,12 +239,11 @@ describe("the file plugin", () => {
   ])("large writes over %s to a file in %s are where they belong", async (transport, parent) => {
     buildLoad();
     const server = await startServer(["file", makeDisk(16 * MIB, parent)], { transport });
-    const where = transport === "unix" ? server.socket : new URL(server.uri).port;
     for (const bytes of [4096, 64 << 10, 128 << 10, 256 << 10, 600 << 10]) {
       const load = { bytes, verify: true, readPercent: 50, seconds: 0.3 };
-      expect((await apply(where, { ...load, depth: 8, connections: 3 })).verified).toBeGreaterThan(
-        0,
-      );
+      expect(
+        (await apply(String(server.where), { ...load, depth: 8, connections: 3 })).verified,
+      ).toBeGreaterThan(0);
     }
     await server.stop();
   });
@@ -253,8 +252,7 @@ describe("the file plugin", () => {
     "a client that wants its replies before it sends on gets them, over %s",
     async (transport) => {
       const server = await startServer(["file", makeDisk(MIB)], { transport });
-      const where = transport === "unix" ? server.socket : Number(new URL(server.uri).port);
-      const client = await RawClient.open(where);
+      const client = await RawClient.open(server.where);
       const data = Buffer.alloc(131_072, 1);
       const header = encodeRequest({ type: WRITE, length: data.length });
       client.send(header, data, header);
@@ -301,8 +299,7 @@ describe("the file plugin", () => {
         const disk = makeDisk(bytes);
         const content = patternBytes(bytes);
         const server = await startServer(["file", disk], { transport });
-        const where = transport === "unix" ? server.socket : Number(new URL(server.uri).port);
-        const client = await StrictClient.connect(where, { style });
+        const client = await StrictClient.connect(server.where, { style });
         const requests = [16_384, 16_385, 65_536, 131_072, MIB, MIB + 1, bytes - 4097].flatMap(
           (length) =>
             [0, 1, 4097, bytes - length].map((offset) => ({

@@ -114,7 +114,7 @@ TEST_CASE("there are not more than so many pipes, and those that are kept can be
 TEST_CASE("what arrives at a socket gets to its place in a file") {
   File file;
   SocketPair sockets;
-  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::receiving);
   REQUIRE(pipe);
   CHECK(pipe->put_arrived(sockets.server, 4096) == -EAGAIN);
   const auto sent = content(99, 200000);
@@ -139,7 +139,7 @@ TEST_CASE("what arrives at a socket gets to its place in a file") {
 
 TEST_CASE("a pipe that is full of small pieces says so, and what it has is not lost") {
   SocketPair sockets;
-  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::receiving);
   REQUIRE(pipe);
   const auto sent = content(0, 200000);
   std::thread client([&] {
@@ -167,7 +167,7 @@ TEST_CASE("what a file does not take stays in the pipe") {
   REQUIRE(ftruncate(file, TAKEN) == 0);
   REQUIRE(fcntl(file, F_ADD_SEALS, F_SEAL_GROW) == 0);
   SocketPair sockets;
-  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::receiving);
   REQUIRE(pipe);
   const auto sent = content(0, 3 * TAKEN);
   REQUIRE(send_all(sockets.client, sent));

@@ -68,6 +68,14 @@ struct Reading final : connection::ReplyListener {
 
   void on_sent(PendingRequest *, uint32_t) override {}
   void on_full() override {}
+  // For the client: until all it has sent so far has been received.
+  void wait_until_read() const {
+    int unread = 1;
+    while (unread > 0) {
+      REQUIRE(ioctl(sockets.server, SIOCINQ, &unread) == 0);
+      std::this_thread::yield();
+    }
+  }
   // Gives everything of a request back, as a connection does once its reply has left.
   void finish(PendingRequest *request) {
     request->reply_buffer->unref();
@@ -98,12 +106,6 @@ std::vector<uint8_t> pattern(size_t bytes, uint8_t seed) {
   for (size_t i = 0; i < bytes; i++)
     data[i] = static_cast<uint8_t>(seed + i * 31 + (i >> 8));
   return data;
-}
-
-int ioctl_value(int socket, unsigned long request) {
-  int value = 0;
-  REQUIRE(ioctl(socket, request, &value) == 0);
-  return value;
 }
 
 // Of a write, wherever it is.
@@ -191,8 +193,7 @@ TEST_CASE("a large payload stays in pages if it comes in few pieces, and none of
   };
   REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 200000)));
   std::thread client([&] {
-    while (ioctl_value(reading.sockets.client, SIOCOUTQ) > 0)
-      std::this_thread::yield();
+    reading.wait_until_read();
     send_payload();
     send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 2, 0, 0));
   });
@@ -251,8 +252,7 @@ TEST_CASE("what a client sends out of band does not end its payload") {
     const auto payload = pattern(100000, 1);
     REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 100000)));
     std::thread client([&] {
-      while (ioctl_value(reading.sockets.server, SIOCINQ) > 0)
-        std::this_thread::yield();
+      reading.wait_until_read();
       send_all(reading.sockets.client, payload.data(), 50000);
       CHECK(send(reading.sockets.client, "!", 1, MSG_OOB) == 1);
       send_all(reading.sockets.client, payload.data() + 50000, 50000);
@@ -271,8 +271,7 @@ TEST_CASE("a client that stops in the middle of a payload keeps no pipe") {
   const auto payload = pattern(100000, 1);
   REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 100000)));
   std::thread client([&] {
-    while (ioctl_value(reading.sockets.client, SIOCOUTQ) > 0)
-      std::this_thread::yield();
+    reading.wait_until_read();
     send_all(reading.sockets.client, payload.data(), 50000);
     std::this_thread::sleep_for(std::chrono::milliseconds(1500));
     send_all(reading.sockets.client, payload.data() + 50000, 50000);
@@ -290,8 +289,7 @@ TEST_CASE("pages whose payload does not come are given back") {
   reading.charging.takes_them_in_pages = true;
   REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 200000)));
   std::thread client([&] {
-    while (ioctl_value(reading.sockets.client, SIOCOUTQ) > 0)
-      std::this_thread::yield();
+    reading.wait_until_read();
     send_all(reading.sockets.client, pattern(150000, 1));
     reading.sockets.close_client();
   });

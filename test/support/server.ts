@@ -109,6 +109,8 @@ export function temporaryDirectory(parent = tmpdir()): string {
 export interface RunningServer {
   readonly uri: string;
   readonly socket: string; // "" over TCP
+  /** For clients over either: the socket's path, or the port. */
+  readonly where: string | number;
   readonly pid: number;
   readonly directory: string;
   /** What it has written on stderr so far. */
@@ -166,10 +168,10 @@ export async function startServer(
   const directory = temporaryDirectory();
   const socket = transport === "unix" ? join(directory, "sock") : "";
   const isNbdkit = command === nbdkit;
-  const where = socket !== "" ? ["-U", socket] : ["-p", "0", "-i", "127.0.0.1"];
+  const listen = socket !== "" ? ["-U", socket] : ["-p", "0", "-i", "127.0.0.1"];
   const pidFile = noProbe ? join(directory, "pid") : undefined;
   const pid = pidFile === undefined ? [] : ["-P", pidFile];
-  const argv = [...command, "-f", ...where, ...pid, ...options, ...plugin];
+  const argv = [...command, "-f", ...listen, ...pid, ...options, ...plugin];
   const child = spawn(argv[0] as string, argv.slice(1), {
     env: { ...(isNbdkit ? process.env : serverEnvironment()), ...env },
     stdio: ["ignore", "pipe", "pipe"],
@@ -198,6 +200,7 @@ export async function startServer(
   return {
     uri,
     socket,
+    where: socket || Number(new URL(uri).port),
     directory,
     pid: child.pid as number,
     stderr: () => output.stderr,
