@@ -1,8 +1,6 @@
 // See plugin_wrap.hpp.
 #include "addon/plugin_wrap.hpp"
 
-#include "addon/js_queue.hpp"
-
 namespace asyncnbd::addon {
 
 using backend::CPlugin;
@@ -74,19 +72,13 @@ Napi::Value PluginWrap::dump(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// end(started): cleanup and unload may wait for the plugin's threads, so not on this one.
+// end(started): on the thread that has loaded the plugin, as in nbdkit, for interpreters are bound
+// to theirs. It may wait for the plugin's threads.
 Napi::Value PluginWrap::end(const Napi::CallbackInfo &info) {
-  bool started = info[0].As<Napi::Boolean>();
-  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
-  run_blocking(
-      info.Env(),
-      [plugin = plugin_, started] {
-        if (started)
-          plugin->cleanup();
-        plugin->unload();
-      },
-      [deferred](Napi::Env env, bool) { deferred->Resolve(env.Undefined()); });
-  return deferred->Promise();
+  if (info[0].As<Napi::Boolean>())
+    plugin_->cleanup();
+  plugin_->unload();
+  return info.Env().Undefined();
 }
 
 Napi::Value PluginWrap::about(const Napi::CallbackInfo &info) {

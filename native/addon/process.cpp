@@ -11,6 +11,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "host/library.hpp"
 #include "host/log.hpp"
 #include "host/stdio.hpp"
 
@@ -116,6 +117,10 @@ Napi::Value socket_pair(const Napi::CallbackInfo &info) {
   return pair;
 }
 
+void keep_libraries(const Napi::CallbackInfo &) {
+  host::keep_libraries();
+}
+
 } // namespace
 
 void define_process_functions(Napi::Env env, Napi::Object exports) {
@@ -129,6 +134,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("becomeSessionLeader", Napi::Function::New(env, become_session_leader));
   exports.Set("exitWithParent", Napi::Function::New(env, exit_with_parent));
   exports.Set("socketPair", Napi::Function::New(env, socket_pair));
+  exports.Set("keepLibraries", Napi::Function::New(env, keep_libraries));
   exports.Set("lockMemory", Napi::Function::New(env, lock_memory));
 }
 

@@ -45,6 +45,13 @@ CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) const {
 }
 
 CPlugin::Failure CPlugin::open() {
+  Failure failure = open_library();
+  if (failure)
+    library_.close();
+  return failure;
+}
+
+CPlugin::Failure CPlugin::open_library() {
   std::string reason;
   if (!library_.open(path_, &reason))
     return "cannot open plugin " + path_ + ": " + reason;

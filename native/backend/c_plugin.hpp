@@ -62,6 +62,7 @@ public:
   std::atomic<unsigned> unanswered_requests{0};
 
 private:
+  Failure open_library();
   void read_extension();
   Failure check_table();
   Failure run(const char *callback, int (*function)()) const;

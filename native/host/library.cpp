@@ -1,6 +1,7 @@
 // See library.hpp.
 #include "host/library.hpp"
 
+#include <atomic>
 #include <cstring>
 #include <dlfcn.h>
 #include <gnu/lib-names.h>
@@ -37,11 +38,14 @@ bool promote_own_symbols(std::string *error) {
 // node exports its own OpenSSL, zlib and others. RTLD_DEEPBIND makes a plugin that uses the
 // system's libraries find those first. AddressSanitizer refuses the flag; and a sanitizer's
 // report at the end of the process needs the plugin in its place.
+// RTLD_GLOBAL, as in nbdkit: what a plugin's interpreter loads finds the interpreter.
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_NODELETE;
+constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE;
 #else
-constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_DEEPBIND;
+constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_GLOBAL | RTLD_DEEPBIND;
 #endif
+
+std::atomic<bool> keeps_libraries{false};
 
 // node's executable has copies of some of libstdc++'s streams, which libstdc++ uses in place of
 // its own. A C++ plugin opened with RTLD_DEEPBIND finds the originals, which nobody has ever
@@ -83,8 +87,12 @@ bool Library::open(const std::string &path, std::string *error) {
   return handle_ != nullptr;
 }
 
+void keep_libraries() {
+  keeps_libraries.store(true);
+}
+
 void Library::close() {
-  if (handle_ != nullptr)
+  if (handle_ != nullptr && !keeps_libraries.load())
     dlclose(handle_);
   handle_ = nullptr;
 }

@@ -6,10 +6,11 @@
 
 namespace asyncnbd::host {
 
+// Stays mapped unless it is closed: only who has called a plugin's unload knows that nothing of it
+// runs any more.
 class Library {
 public:
   Library() = default;
-  ~Library() { close(); }
   Library(const Library &) = delete;
   Library &operator=(const Library &) = delete;
 
@@ -23,6 +24,10 @@ public:
 private:
   void *handle_ = nullptr;
 };
+
+// From now on close unmaps nothing. For a process that ends with its server: a plugin's destructors
+// may wait for a thread of its own, and such threads may still run, when the end is near.
+void keep_libraries();
 
 // Lets plugins see the process's environment as it is now; call it before their callbacks at the
 // start. They have a variable `environ` of their own: see library.cpp.

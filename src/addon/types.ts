@@ -31,8 +31,8 @@ export interface NativePlugin {
   dump(write: (lines: string) => void): void;
   getReady(): Failure;
   afterFork(): Failure;
-  /** unload, and before it cleanup if after_fork was called; no session may be left. */
-  end(started: boolean): Promise<void>;
+  /** unload, and before it cleanup if after_fork was called; no session may be left. May block. */
+  end(started: boolean): void;
 }
 
 /** Requests to plugins in JavaScript; src/plugins/script/bridge.ts is its other half. */
@@ -287,6 +287,8 @@ export interface Addon {
   becomeSessionLeader(): void;
   exitWithParent(parentPid: number): void;
   lockMemory(): void;
+  /** For a process that ends with its server: C plugins are not unmapped when they end. */
+  keepLibraries(): void;
 
   /**
    * Once, after handlers of these signals: if one is not followed by signalSeen in so many

@@ -53,6 +53,7 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
     plugin.settleThreadModel();
     await plugin.dump((lines) => process.stdout.write(lines));
   }
+  await plugin.end();
   return true;
 }
 

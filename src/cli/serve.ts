@@ -28,6 +28,7 @@ export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached
 export async function loadPlugin(
   config: Pick<Config, "plugin" | "filters" | "threads" | "watch" | "workers" | "debugFlags">,
 ): Promise<ServedPlugin> {
+  addon().keepLibraries();
   const plugin = await openServed(config, config.workers);
   for (const { plugin: name, flag, value } of config.debugFlags)
     if (name !== plugin.about.name || !plugin.setDebugFlag(flag, value))

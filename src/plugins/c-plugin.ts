@@ -88,6 +88,6 @@ export class CPlugin implements ServedPlugin {
   }
 
   async end(): Promise<void> {
-    await this.#native.end(this.#started);
+    this.#native.end(this.#started);
   }
 }
