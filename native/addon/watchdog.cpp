@@ -6,6 +6,7 @@
 #include <atomic>
 #include <cerrno>
 #include <csignal>
+#include <cstdint>
 #include <cstdio>
 #include <ctime>
 #include <mutex>
@@ -26,18 +27,33 @@ constexpr int MAX_SIGNAL = 64;
 constexpr unsigned TICK_MS = 20;
 // After a second signal: whoever sends one does not want to wait.
 constexpr unsigned IMPATIENT_MS = 1000;
+// Signals closer together are one stop: a terminal signals the whole group, of which some member
+// passes the signal on, and service managers send SIGTERM and SIGHUP.
+constexpr int64_t ONE_STOP_MS = 1000;
 
 std::array<struct sigaction, MAX_SIGNAL + 1> handlers; // JavaScript's
 sem_t signalled;
 std::atomic<unsigned> received{0};
 std::atomic<unsigned> seen{0};
 std::atomic<int> last_signal{0};
+std::atomic<int64_t> last_stop_ms{INT64_MIN / 2};
 std::atomic<unsigned> grace_ms{0};
 
 std::mutex paths_mutex;
 std::vector<std::string> paths;
 
+// Async-signal-safe. Of signals that come at once on several threads, one is the first.
+bool is_new_stop() {
+  timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  const int64_t now_ms = int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+  int64_t last_ms = last_stop_ms.load();
+  return now_ms - last_ms >= ONE_STOP_MS && last_stop_ms.compare_exchange_strong(last_ms, now_ms);
+}
+
 void on_signal(int signal) {
+  if (!is_new_stop())
+    return;
   const int error = errno;
   last_signal.store(signal);
   received.fetch_add(1);
@@ -85,8 +101,7 @@ Napi::Value guard_signals(const Napi::CallbackInfo &info) {
   Napi::Array signals = info[0].As<Napi::Array>();
   grace_ms.store(info[1].As<Napi::Number>().Uint32Value());
   sem_init(&signalled, 0, 0);
-  if (!host::start_thread(thread_main, nullptr))
-    return info.Env().Undefined(); // signals work as long as nothing blocks
+  host::start_thread(thread_main, nullptr); // if not, signals work as long as nothing blocks
   for (uint32_t i = 0; i < signals.Length(); i++) {
     const int signal = signals.Get(i).As<Napi::Number>();
     struct sigaction &old = handlers[static_cast<size_t>(signal)];

@@ -6,7 +6,8 @@
 namespace asyncnbd::addon {
 
 // guardSignals(signals, graceMs): from now on each of these numbers, which JavaScript handles
-// already, must be followed by signalSeen in so many milliseconds.
+// already, must be followed by signalSeen in so many milliseconds. One that comes within a second
+// of another is not passed on: the two are one stop.
 Napi::Value guard_signals(const Napi::CallbackInfo &info);
 
 // signalSeen(): JavaScript has got the signals that have come so far.

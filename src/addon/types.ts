@@ -292,7 +292,8 @@ export interface Addon {
 
   /**
    * Once, after handlers of these signals: if one is not followed by signalSeen in so many
-   * milliseconds, because a callback blocks JavaScript, the process ends.
+   * milliseconds, because a callback blocks JavaScript, the process ends. One that comes within a
+   * second of another is dropped: the two are one stop.
    */
   guardSignals(signals: readonly number[], graceMs: number): void;
   signalSeen(): void;

@@ -1,4 +1,5 @@
-// Signals that stop the server: the first gracefully, the second at once.
+// Signals that stop the server: the first gracefully, a second one, when a second has passed, at
+// once.
 
 import { constants } from "node:os";
 import { addon } from "../addon/load.js";

@@ -4,7 +4,7 @@ import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
-import { startServer, temporaryDirectory } from "../support/server.js";
+import { killUntilEnd, startServer, temporaryDirectory } from "../support/server.js";
 
 const TERM = 15;
 const INT = 2;
@@ -39,7 +39,6 @@ test("a signal ends it all the same, and the socket goes", async () => {
 test("a second signal ends it sooner", async () => {
   const server = await blocked();
   server.kill("SIGTERM");
-  await new Promise((r) => setTimeout(r, 100)); // or they might arrive in the other order
-  server.kill("SIGINT");
+  await killUntilEnd(server, "SIGINT");
   expect((await server.ended).status).toBe(128 + INT);
 });

@@ -5,7 +5,13 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openDescriptors, threadCount } from "../support/process.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
-import { eventually, startServer, temporaryDirectory, testPlugin } from "../support/server.js";
+import {
+  eventually,
+  killUntilEnd,
+  startServer,
+  temporaryDirectory,
+  testPlugin,
+} from "../support/server.js";
 
 describe.each(["SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"] as const)("%s", (signal) => {
   test("ends an idle server with status 0 and removes its socket", async () => {
@@ -71,10 +77,26 @@ test("a second signal ends the server while a request is still in progress", asy
       return true;
     }
   });
-  server.kill("SIGINT");
+  await killUntilEnd(server, "SIGINT");
   const { status } = await server.ended;
   expect(status).toBe(128 + 2);
   expect(existsSync(server.socket)).toBe(false);
+});
+
+test.each([
+  ["SIGTERM", "SIGTERM"],
+  ["SIGINT", "SIGTERM"],
+] as const)("%s and %s right after it are one stop", async (first, second) => {
+  const log = join(temporaryDirectory(), "log");
+  const server = await startServer([testPlugin("probe"), "delay-ms=300", `log=${log}`]);
+  const client = await RawClient.open(server.socket);
+  client.sendRequest({ type: 0, length: 1 });
+  await new Promise((resolve) => client.socket.write("", resolve));
+  server.kill(first);
+  server.kill(second);
+  expect((await client.readReply()).error).toBe(0);
+  expect(await server.ended).toMatchObject({ status: 0 });
+  expect(readFileSync(log, "utf8")).toMatch(/close\ncleanup\nunload\n/);
 });
 
 test.each([

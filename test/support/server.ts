@@ -216,6 +216,18 @@ export async function startServer(
   };
 }
 
+/** Sends more signals than one: those within a second of the first count as the same one. */
+export async function killUntilEnd(server: RunningServer, signal: NodeJS.Signals): Promise<void> {
+  let isOver = false;
+  void server.ended.then(() => {
+    isOver = true;
+  });
+  await eventually("the end after several signals", () => {
+    if (!isOver) server.kill(signal);
+    return isOver || undefined;
+  });
+}
+
 function collect(child: ChildProcess): { stdout: string; stderr: string } {
   const output = { stdout: "", stderr: "" };
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
