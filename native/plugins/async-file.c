@@ -7,9 +7,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -23,6 +25,8 @@
 #define MAX_THREADS 1024
 /* What O_DIRECT wants of addresses, offsets and lengths, on all usual disks. */
 #define DIRECT_ALIGNMENT 4096
+/* As large as a page of any system, and so as any sector. */
+#define MAX_SECTOR_BYTES 65536
 
 enum choice { AUTO, URING, THREADS };
 
@@ -36,6 +40,7 @@ struct handle {
   int fd;
   int direct_fd; /* the same file without the page cache, or -1 */
   bool writable;
+  uint32_t sector_bytes; /* of a block device: the least that it can trim or zero; or 1 */
 };
 
 /* ---- parameters --------------------------------------------------------------------------- */
@@ -136,6 +141,40 @@ static void file_dump_plugin(void) {
 
 /* ---- open, and what the disk is ------------------------------------------------------------ */
 
+static int examine(struct handle *handle) {
+  struct stat status;
+  if (fstat(handle->fd, &status) == -1) {
+    nbdkit_error("cannot examine %s: %m", path);
+    return -1;
+  }
+  handle->sector_bytes = 1;
+  if (!S_ISBLK(status.st_mode))
+    return 0;
+  int is_readonly = 0;
+  if (ioctl(handle->fd, BLKROGET, &is_readonly) == 0 && is_readonly)
+    handle->writable = false;
+  int sector_bytes = 0;
+  if (ioctl(handle->fd, BLKSSZGET, &sector_bytes) == -1) {
+    nbdkit_error("cannot get the sector size of %s: %m", path);
+    return -1;
+  }
+  if (sector_bytes < 1 || sector_bytes > MAX_SECTOR_BYTES) {
+    nbdkit_error("%s: sectors of %d bytes are not supported", path, sector_bytes);
+    return -1;
+  }
+  handle->sector_bytes = (uint32_t)sector_bytes;
+  return 0;
+}
+
+static void file_close(void *opaque) {
+  struct handle *handle = opaque;
+  if (handle->fd != -1)
+    close(handle->fd);
+  if (handle->direct_fd != -1)
+    close(handle->direct_fd);
+  free(handle);
+}
+
 static void *file_open(int readonly) {
   struct handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) {
@@ -149,23 +188,22 @@ static void *file_open(int readonly) {
     handle->writable = false;
     handle->fd = open(path, O_RDONLY | O_CLOEXEC);
   }
-  if (handle->fd != -1 && direct)
-    handle->direct_fd = open(path, (handle->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_DIRECT);
-  if (handle->fd != -1 && (!direct || handle->direct_fd != -1))
+  if (handle->fd == -1) {
+    nbdkit_error("cannot open %s: %m", path);
+    goto failed;
+  }
+  if (examine(handle) == -1)
+    goto failed;
+  if (!direct)
     return handle;
-  nbdkit_error("cannot open %s%s: %m", path, handle->fd == -1 ? "" : " for direct=true");
-  if (handle->fd != -1)
-    close(handle->fd);
-  free(handle);
-  return NULL;
-}
-
-static void file_close(void *opaque) {
-  struct handle *handle = opaque;
-  close(handle->fd);
+  handle->direct_fd = open(path, (handle->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_DIRECT);
   if (handle->direct_fd != -1)
-    close(handle->direct_fd);
-  free(handle);
+    return handle;
+  nbdkit_error("cannot open %s for direct=true: %m", path);
+
+failed:
+  file_close(handle);
+  return NULL;
 }
 
 static int64_t file_get_size(void *opaque) {
@@ -191,11 +229,14 @@ static int file_can_fua(void *opaque) {
   return NBDKIT_FUA_NATIVE;
 }
 
+static uint32_t direct_alignment(const struct handle *handle) {
+  return handle->sector_bytes > DIRECT_ALIGNMENT ? handle->sector_bytes : DIRECT_ALIGNMENT;
+}
+
 static int file_block_size(void *opaque, uint32_t *minimum, uint32_t *preferred,
                            uint32_t *maximum) {
-  (void)opaque;
   *minimum = direct ? 1 : 0; /* less than preferred is slower, not wrong */
-  *preferred = direct ? DIRECT_ALIGNMENT : 0;
+  *preferred = direct ? direct_alignment(opaque) : 0;
   *maximum = direct ? UINT32_MAX : 0;
   return 0;
 }
@@ -213,7 +254,7 @@ static struct task *new_task(enum operation operation, void *conn, uint64_t reqi
   task->operation = operation;
   task->conn = conn;
   task->reqid = reqid;
-  task->fd = handle->fd;
+  task->fd = task->cached_fd = handle->fd;
   task->count = task->total = count;
   task->offset = offset;
   return task;
@@ -222,9 +263,10 @@ static struct task *new_task(enum operation operation, void *conn, uint64_t reqi
 /* Past the page cache, if the request allows it: what is not aligned goes through the cache, which
  * the kernel keeps in step. */
 static bool make_direct(struct task *task, const struct handle *handle) {
-  if (handle->direct_fd == -1 || (task->offset | task->count) % DIRECT_ALIGNMENT != 0)
+  const uint32_t alignment = direct_alignment(handle);
+  if (handle->direct_fd == -1 || (task->offset | task->count) % alignment != 0)
     return true;
-  task->bounce = aligned_alloc(DIRECT_ALIGNMENT, task->count);
+  task->bounce = aligned_alloc(alignment, task->count);
   if (task->bounce == NULL)
     return false;
   task->fd = handle->direct_fd;
@@ -244,36 +286,54 @@ static void end(struct task *task, int error) {
   free(task);
 }
 
+/* Of a task that moves data, which the system has done in part. */
+static void go_on(struct task *task, uint32_t done) {
+  task->data += done;
+  task->offset += done;
+  task->count -= done;
+  task->fd = task->cached_fd; /* what is left may not be aligned */
+  engine->submit(task);
+}
+
+/* What comes after a system call that has done its work. */
+static void do_next(struct task *task) {
+  static uint8_t zeroes[2 * MAX_SECTOR_BYTES]; /* all there is may be parts of two sectors */
+  if (task->edge_count > 0) {
+    const struct edge edge = task->edges[--task->edge_count];
+    task->operation = WRITE;
+    task->data = zeroes; /* which stay so: a WRITE only reads them */
+    task->offset = edge.offset;
+    task->count = edge.count;
+  } else if (task->then_sync) {
+    task->then_sync = false;
+    task->operation = SYNC;
+  } else {
+    end(task, 0);
+    return;
+  }
+  engine->submit(task);
+}
+
 void task_done(struct task *task, int64_t result) {
   const bool moves_data = task->operation == READ || task->operation == WRITE;
   if (result == -EINTR || result == -EAGAIN) {
     engine->submit(task);
-    return;
-  }
-  if (result == -EOPNOTSUPP && task->is_advice)
-    result = 0;
-  if (result < 0) {
+  } else if (result == -EOPNOTSUPP && task->is_advice) {
+    do_next(task);
+  } else if (result == -EOPNOTSUPP && task->operation == PUNCH_HOLE && !task->is_fast) {
+    task->operation = ZERO_RANGE;
+    engine->submit(task);
+  } else if (result < 0) {
     end(task, (int)-result);
-    return;
-  }
-  if (moves_data && result == 0) { /* the file has become shorter than it was */
+  } else if (moves_data && result == 0) { /* the file has become shorter than it was */
+    nbdkit_error("%s offset=%" PRIu64 ": unexpected end of %s, was it truncated?",
+                 task->operation == READ ? "read" : "write", task->offset, path);
     end(task, EIO);
-    return;
+  } else if (moves_data && result < task->count) {
+    go_on(task, (uint32_t)result);
+  } else {
+    do_next(task);
   }
-  if (moves_data && result < task->count) {
-    task->data += result;
-    task->offset += (uint64_t)result;
-    task->count -= (uint32_t)result;
-    engine->submit(task);
-    return;
-  }
-  if (task->then_sync) {
-    task->then_sync = false;
-    task->operation = SYNC;
-    engine->submit(task);
-    return;
-  }
-  end(task, 0);
 }
 
 static int file_pread(void *conn, uint64_t reqid, bool flush, void *handle, void *buf,
@@ -312,41 +372,88 @@ static int file_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, con
 }
 
 static int submit_simple(enum operation operation, bool is_advice, void *conn, uint64_t reqid,
-                         bool flush, const struct handle *handle, uint32_t count, uint64_t offset) {
+                         const struct handle *handle, uint32_t count, uint64_t offset) {
   struct task *task = new_task(operation, conn, reqid, handle, count, offset);
   if (task == NULL)
     return -1;
-  task->then_sync = flush;
   task->is_advice = is_advice;
   engine->submit(task);
   return 0;
 }
 
 static int file_flush(void *conn, uint64_t reqid, void *handle) {
-  return submit_simple(SYNC, false, conn, reqid, false, handle, 0, 0);
+  return submit_simple(SYNC, false, conn, reqid, handle, 0, 0);
+}
+
+/* What of a task's range a block device can trim or zero by itself is its whole sectors. The rest
+ * becomes edges. */
+static void shrink_to_sectors(struct task *task, const struct handle *handle) {
+  const uint64_t sector = handle->sector_bytes;
+  const uint64_t start = task->offset;
+  const uint64_t end = start + task->count;
+  const uint64_t first = (start + sector - 1) / sector * sector;
+  const uint64_t last = end / sector * sector;
+  if (first >= last) {
+    task->edges[task->edge_count++] = (struct edge){start, task->count};
+    task->count = 0;
+    return;
+  }
+  if (start < first)
+    task->edges[task->edge_count++] = (struct edge){start, (uint32_t)(first - start)};
+  if (last < end)
+    task->edges[task->edge_count++] = (struct edge){last, (uint32_t)(end - last)};
+  task->offset = first;
+  task->count = (uint32_t)(last - first);
+}
+
+static int submit_range(struct task *task, const struct handle *handle) {
+  shrink_to_sectors(task, handle);
+  if (task->is_advice)
+    task->edge_count = 0; /* they keep their data */
+  if (task->count > 0)
+    engine->submit(task);
+  else
+    do_next(task);
+  return 0;
 }
 
 static int file_trim(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
                      uint64_t offset) {
-  return submit_simple(PUNCH_HOLE, true, conn, reqid, flush, handle, count, offset);
+  struct task *task = new_task(PUNCH_HOLE, conn, reqid, handle, count, offset);
+  if (task == NULL)
+    return -1;
+  task->is_advice = true;
+  task->then_sync = flush;
+  return submit_range(task, handle);
 }
 
 /* A file system that cannot answers EOPNOTSUPP, and then the server writes zeroes. */
-static int file_zero(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
+static int file_zero(void *conn, uint64_t reqid, bool flush, void *opaque, uint32_t count,
                      uint64_t offset, uint32_t flags) {
+  const struct handle *handle = opaque;
   const bool may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
-  return submit_simple(may_trim ? PUNCH_HOLE : ZERO_RANGE, false, conn, reqid, flush, handle, count,
-                       offset);
+  const bool is_fast = (flags & NBDKIT_FLAG_FAST_ZERO) != 0;
+  if (is_fast && !may_trim && handle->sector_bytes > 1) {
+    nbdkit_set_error(EOPNOTSUPP); /* the kernel would write zeroes where the device cannot */
+    return -1;
+  }
+  struct task *task =
+      new_task(may_trim ? PUNCH_HOLE : ZERO_RANGE, conn, reqid, handle, count, offset);
+  if (task == NULL)
+    return -1;
+  task->is_fast = is_fast;
+  task->then_sync = flush;
+  return submit_range(task, handle);
 }
 
-/* Both ways of zeroing either are fast or fail at once. */
+/* The ways of zeroing that are taken then are fast or fail at once. */
 static int file_can_fast_zero(void *handle) {
   (void)handle;
   return 1;
 }
 
 static int file_cache(void *conn, uint64_t reqid, void *handle, uint32_t count, uint64_t offset) {
-  return submit_simple(PREFETCH, true, conn, reqid, false, handle, count, offset);
+  return submit_simple(PREFETCH, true, conn, reqid, handle, count, offset);
 }
 
 static struct nbdkit_plugin plugin = {

@@ -10,17 +10,27 @@
 
 enum operation { READ, WRITE, SYNC, PUNCH_HOLE, ZERO_RANGE, PREFETCH };
 
+/* Part of a range of zeroes that has to be written. */
+struct edge {
+  uint64_t offset;
+  uint32_t count;
+};
+
 /* One system call to make for a request, and what comes after it. */
 struct task {
   struct task *next; /* the engine's, while it has the task */
   enum operation operation;
   int fd;
+  int cached_fd;   /* the same file by way of the page cache, where fd is not */
   uint8_t *data;   /* READ fills it, WRITE stores it */
   uint32_t count;  /* bytes that are still to do */
   uint64_t offset; /* in the file */
   bool durable;    /* a WRITE must be on stable storage when it is done */
 
-  bool is_advice; /* not being able to is no failure */
+  bool is_advice;       /* not being able to is no failure */
+  bool is_fast;         /* fails rather than takes long */
+  struct edge edges[2]; /* then WRITE zeroes here */
+  unsigned edge_count;
   bool then_sync; /* SYNC must follow */
   bool reads;     /* the request is a read, of `total` bytes into `buf` */
   void *buf;

@@ -5,7 +5,8 @@
  * if it were touched. Pages that have gone since are read again, meanwhile the thread waits.
  *
  * Where a file was truncated, or a disk fails, reading memory raises SIGBUS. Our handler takes the
- * thread back to where the read began, which then is pread's, with its proper error.
+ * thread back to where the read began, which then is pread's, with its proper error. The page in
+ * which a truncated file ends can be read to the page's end, and is zero behind the file's.
  */
 
 #define _DEFAULT_SOURCE /* mincore */
@@ -205,7 +206,13 @@ static bool is_in_file(const struct file_mapping *mapping, uint32_t count, uint6
   return count > 0 && offset < mapping->size_bytes && count <= mapping->size_bytes - offset;
 }
 
-bool file_mapping_read(const struct file_mapping *mapping, void *to, uint32_t count,
+/* Whether what was read, which ends in `last`, lies in the file that is there now. Asks the system
+ * only for what could be the zeroes behind its end. */
+static bool is_still_in_file(int fd, uint8_t last, uint64_t end) {
+  return last != 0 || lseek(fd, 0, SEEK_END) >= (off_t)end;
+}
+
+bool file_mapping_read(const struct file_mapping *mapping, int fd, void *to, uint32_t count,
                        uint64_t offset) {
   if (mapping == NULL || count > MAX_READ_BYTES || !is_in_file(mapping, count, offset) ||
       !were_all_cached(mapping, count, offset))
@@ -220,7 +227,7 @@ bool file_mapping_read(const struct file_mapping *mapping, void *to, uint32_t co
   memcpy(to, mapping->memory + offset, count);
   atomic_signal_fence(memory_order_seq_cst);
   escape = NULL;
-  return true;
+  return is_still_in_file(fd, ((const uint8_t *)to)[count - 1], offset + count);
 }
 
 void file_mapping_note_read(struct file_mapping *mapping, uint32_t count, uint64_t offset) {

@@ -12,8 +12,9 @@ struct file_mapping;
 struct file_mapping *file_mapping_get(int fd, int advice);
 void file_mapping_release(struct file_mapping *mapping);
 
-/* False: nothing was read, use pread. May block, as that does. Any thread. */
-bool file_mapping_read(const struct file_mapping *mapping, void *to, uint32_t count,
+/* False: nothing was read, use pread. May block, as that does. `fd` has the file open, whose
+ * position is of no interest to anybody. Any thread. */
+bool file_mapping_read(const struct file_mapping *mapping, int fd, void *to, uint32_t count,
                        uint64_t offset);
 
 /* After pread has read this much: it is likely to be in the page cache now. */

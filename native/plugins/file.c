@@ -32,7 +32,7 @@ struct handle {
   struct file_mapping *mapping; /* or NULL */
   bool is_block_device;
   bool writable;
-  unsigned sector_bytes; /* of a block device: what BLKZEROOUT and BLKDISCARD want aligned */
+  unsigned sector_bytes; /* of a block device: the least that it can trim or zero by itself */
   /* What the file system has not refused yet. Threads may find out at the same time. */
   atomic_bool can_punch_hole;
   atomic_bool can_zero_range;
@@ -271,7 +271,7 @@ static int file_can_trim(void *opaque) {
 static int file_pread(void *opaque, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
   (void)flags;
   const struct handle *handle = opaque;
-  if (file_mapping_read(handle->mapping, buf, count, offset))
+  if (file_mapping_read(handle->mapping, handle->fd, buf, count, offset))
     return 0;
   uint8_t *to = buf;
   const uint64_t end = offset + count;
@@ -336,6 +336,16 @@ static bool is_unsupported(int error) {
 
 enum attempt { DONE, UNSUPPORTED, FAILED };
 
+/* What of a range a block device can trim or zero by itself: its whole sectors. */
+static void shrink_to_sectors(const struct handle *handle, uint32_t *count, uint64_t *offset) {
+  if (!handle->is_block_device)
+    return;
+  const uint64_t sector = handle->sector_bytes;
+  const uint64_t end = (*offset + *count) / sector * sector;
+  *offset = (*offset + sector - 1) / sector * sector;
+  *count = *offset < end ? (uint32_t)(end - *offset) : 0;
+}
+
 /* One fallocate mode; remembers in *possible when the file system has none such. */
 static enum attempt try_fallocate(struct handle *handle, atomic_bool *possible, int mode,
                                   uint32_t count, uint64_t offset) {
@@ -347,9 +357,6 @@ static enum attempt try_fallocate(struct handle *handle, atomic_bool *possible, 
   } while (result == -1 && errno == EINTR);
   if (result == 0)
     return DONE;
-  /* A block device says EINVAL to a range it would have to cut sectors for. */
-  if (handle->is_block_device && errno == EINVAL)
-    return UNSUPPORTED;
   if (is_unsupported(errno)) {
     *possible = false;
     return UNSUPPORTED;
@@ -373,7 +380,7 @@ static enum attempt try_refill_hole(struct handle *handle, uint32_t count, uint6
 }
 
 static enum attempt try_zero_out(struct handle *handle, uint32_t count, uint64_t offset) {
-  if (!handle->can_zero_out || (count | offset) % handle->sector_bytes != 0)
+  if (!handle->can_zero_out)
     return UNSUPPORTED;
   uint64_t range[2] = {offset, count};
   if (ioctl(handle->fd, BLKZEROOUT, range) == 0)
@@ -386,10 +393,11 @@ static enum attempt try_zero_out(struct handle *handle, uint32_t count, uint64_t
   return FAILED;
 }
 
-static int file_zero(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
-  struct handle *handle = opaque;
+/* By whichever way there is, not by writing. */
+static enum attempt try_zero(struct handle *handle, uint32_t count, uint64_t offset,
+                             bool may_trim) {
   enum attempt attempt = UNSUPPORTED;
-  if ((flags & NBDKIT_FLAG_MAY_TRIM) != 0)
+  if (may_trim)
     attempt = try_punch_hole(handle, count, offset);
   if (attempt == UNSUPPORTED)
     attempt = try_fallocate(handle, &handle->can_zero_range, FALLOC_FL_ZERO_RANGE, count, offset);
@@ -397,18 +405,63 @@ static int file_zero(void *opaque, uint32_t count, uint64_t offset, uint32_t fla
     attempt = try_refill_hole(handle, count, offset);
   if (attempt == UNSUPPORTED)
     attempt = try_zero_out(handle, count, offset);
-  if (attempt == DONE)
-    return finish(handle, flags);
+  return attempt;
+}
+
+/* What a device cannot zero by itself: parts of sectors. */
+static int write_zeroes(struct handle *handle, uint64_t offset, uint64_t end) {
+  static const uint8_t zeroes[4096];
+  while (offset < end) {
+    const uint64_t left = end - offset;
+    const uint32_t count = left < sizeof zeroes ? (uint32_t)left : sizeof zeroes;
+    if (file_pwrite(handle, zeroes, count, offset, 0) == -1)
+      return -1;
+    offset += count;
+  }
+  return 0;
+}
+
+static int file_zero(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
+  struct handle *handle = opaque;
+  const uint64_t end = offset + count;
+  uint64_t from = offset;
+  shrink_to_sectors(handle, &count, &from);
+  enum attempt attempt = UNSUPPORTED;
+  if (count > 0)
+    attempt = try_zero(handle, count, from, (flags & NBDKIT_FLAG_MAY_TRIM) != 0);
   if (attempt == UNSUPPORTED)
     errno = EOPNOTSUPP; /* the server writes zeroes instead */
-  return -1;
+  if (attempt != DONE || write_zeroes(handle, offset, from) == -1 ||
+      write_zeroes(handle, from + count, end) == -1)
+    return -1;
+  return finish(handle, flags);
 }
 
 static int file_trim(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
   struct handle *handle = opaque;
-  if (try_punch_hole(handle, count, offset) == FAILED)
+  shrink_to_sectors(handle, &count, &offset);
+  if (count > 0 && try_punch_hole(handle, count, offset) == FAILED)
     return -1;
   return finish(handle, flags);
+}
+
+/* No data from `offset` on. That is a hole up to the file's end; what is behind that, in a file
+ * that was truncated, is no hole, and reading it fails. */
+static int add_rest(struct handle *handle, uint64_t offset, uint64_t end,
+                    struct nbdkit_extents *extents) {
+  const off_t file_end = lseek(handle->fd, 0, SEEK_END);
+  if (file_end == -1) {
+    nbdkit_error("cannot get the size of the file: %m");
+    return -1;
+  }
+  const uint64_t hole_end = (uint64_t)file_end < end ? (uint64_t)file_end : end;
+  if (hole_end > offset) {
+    if (nbdkit_add_extent(extents, offset, hole_end - offset,
+                          NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO) == -1)
+      return -1;
+    offset = hole_end;
+  }
+  return offset == end ? 0 : nbdkit_add_extent(extents, offset, end - offset, 0);
 }
 
 /* Holes as the file system knows them. A file that is written to meanwhile may have changed. */
@@ -418,9 +471,8 @@ static int file_extents(void *opaque, uint32_t count, uint64_t offset, uint32_t 
   const uint64_t end = offset + count;
   while (offset < end) {
     off_t data = lseek(handle->fd, (off_t)offset, SEEK_DATA);
-    if (data == -1 && errno == ENXIO) /* nothing but a hole from here on */
-      return nbdkit_add_extent(extents, offset, end - offset,
-                               NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO);
+    if (data == -1 && errno == ENXIO)
+      return add_rest(handle, offset, end, extents);
     if (data == -1) {
       nbdkit_error("lseek SEEK_DATA: %m");
       return -1;
