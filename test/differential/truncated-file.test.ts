@@ -46,32 +46,35 @@ describe.each(servers)("%s", (_name, command, plugin, styles) => {
       ? [[style, tmpdir()] as const]
       : [[style, tmpdir()] as const, [style, SHARED_MEMORY] as const],
   );
-  test.each(cases)("answers EIO to reads behind the end, %s replies, in %s", async (style, parent) => {
-    const disk = join(temporaryDirectory(parent), "disk.img");
-    // Zero at the end of what will be left, and where pages end: the last byte tells nothing.
-    const content = patternBytes(SIZE);
-    for (let page = 4096; page <= SIZE; page += 4096) content[page - 1] = 0;
-    content.fill(0, END - 100, END);
-    writeFileSync(disk, content);
-    const options = plugin.filter((word) => word.startsWith("-"));
-    const [name, ...more] = plugin.filter((word) => !word.startsWith("-")) as [string];
-    const server = await startServer([name, disk, ...more], { command, options });
-    const client = await StrictClient.connect(server.where, { style });
-    // Twice: the second time, the page cache is known to have it.
-    for (let i = 0; i < 2; i++)
-      for (const reply of await client.requests(...[...lost, ...kept].map(read)))
-        expect(reply.error).toBe(0);
-    truncateSync(disk, END);
-    for (const range of lost) {
-      const [reply] = await client.requests(read(range));
-      expect(reply?.error, `${range.length} bytes at ${range.offset}`).toBe(ERRNO.EIO);
-    }
-    for (const range of kept) {
-      const [reply] = await client.requests(read(range));
-      const due = content.subarray(range.offset, range.offset + range.length);
-      expect(reply?.data?.equals(due), `${range.length} bytes at ${range.offset}`).toBe(true);
-    }
-    await client.disconnect();
-    await server.stop();
-  });
+  test.each(cases)(
+    "answers EIO to reads behind the end, %s replies, in %s",
+    async (style, parent) => {
+      const disk = join(temporaryDirectory(parent), "disk.img");
+      // Zero at the end of what will be left, and where pages end: the last byte tells nothing.
+      const content = patternBytes(SIZE);
+      for (let page = 4096; page <= SIZE; page += 4096) content[page - 1] = 0;
+      content.fill(0, END - 100, END);
+      writeFileSync(disk, content);
+      const options = plugin.filter((word) => word.startsWith("-"));
+      const [name, ...more] = plugin.filter((word) => !word.startsWith("-")) as [string];
+      const server = await startServer([name, disk, ...more], { command, options });
+      const client = await StrictClient.connect(server.where, { style });
+      // Twice: the second time, the page cache is known to have it.
+      for (let i = 0; i < 2; i++)
+        for (const reply of await client.requests(...[...lost, ...kept].map(read)))
+          expect(reply.error).toBe(0);
+      truncateSync(disk, END);
+      for (const range of lost) {
+        const [reply] = await client.requests(read(range));
+        expect(reply?.error, `${range.length} bytes at ${range.offset}`).toBe(ERRNO.EIO);
+      }
+      for (const range of kept) {
+        const [reply] = await client.requests(read(range));
+        const due = content.subarray(range.offset, range.offset + range.length);
+        expect(reply?.data?.equals(due), `${range.length} bytes at ${range.offset}`).toBe(true);
+      }
+      await client.disconnect();
+      await server.stop();
+    },
+  );
 });

@@ -8,13 +8,13 @@ export const MIB = 1 << 20;
 
 /** Bytes that differ everywhere and are the same in every run. */
 export function patternBytes(bytes: number, seed = 1): Buffer {
-  const data = Buffer.allocUnsafe(bytes & ~3);
+  const data = Buffer.allocUnsafe((bytes + 3) & ~3);
   let state = seed;
   for (let at = 0; at < data.length; at += 4) {
     state = (Math.imul(state, 1664525) + 1013904223) | 0;
     data.writeInt32LE(state, at);
   }
-  return data;
+  return data.subarray(0, bytes);
 }
 
 export function writePattern(path: string, bytes: number, seed = 1): void {
