@@ -24,6 +24,7 @@ Napi::Value to_js(Napi::Env env, const transport::Listeners &listeners) {
     fds.Set(static_cast<uint32_t>(i), listeners.fds[i]);
   result.Set("fds", fds);
   result.Set("port", listeners.port);
+  result.Set("tookOver", listeners.took_over);
   return result;
 }
 

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -121,6 +122,12 @@ void keep_libraries(const Napi::CallbackInfo &) {
   host::keep_libraries();
 }
 
+// tryLock(fd): an exclusive lock on an open file, or false if somebody else has one.
+Napi::Value try_lock(const Napi::CallbackInfo &info) {
+  bool locked = flock(info[0].As<Napi::Number>(), LOCK_EX | LOCK_NB) == 0;
+  return Napi::Boolean::New(info.Env(), locked);
+}
+
 } // namespace
 
 void define_process_functions(Napi::Env env, Napi::Object exports) {
@@ -135,6 +142,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("exitWithParent", Napi::Function::New(env, exit_with_parent));
   exports.Set("socketPair", Napi::Function::New(env, socket_pair));
   exports.Set("keepLibraries", Napi::Function::New(env, keep_libraries));
+  exports.Set("tryLock", Napi::Function::New(env, try_lock));
   exports.Set("lockMemory", Napi::Function::New(env, lock_memory));
 }
 

@@ -7,7 +7,10 @@ namespace asyncnbd::addon {
 
 Napi::Function ServerWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeServer",
-                     {InstanceMethod("announceStop", &ServerWrap::announce_stop)});
+                     {
+                         InstanceMethod("announceStop", &ServerWrap::announce_stop),
+                         InstanceMethod("release", &ServerWrap::release),
+                     });
 }
 
 // new NativeServer(onShutdownRequested, maxInFlightBytes): the function is called when a plugin
@@ -29,6 +32,13 @@ ServerWrap::ServerWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
 
 Napi::Value ServerWrap::announce_stop(const Napi::CallbackInfo &info) {
   context_->announce_stop();
+  return info.Env().Undefined();
+}
+
+// The function refers to the object that refers to us, so no garbage collector would ever do this.
+Napi::Value ServerWrap::release(const Napi::CallbackInfo &info) {
+  on_shutdown_.reset();
+  context_.reset();
   return info.Env().Undefined();
 }
 

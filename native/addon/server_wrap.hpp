@@ -19,6 +19,7 @@ public:
 
 private:
   Napi::Value announce_stop(const Napi::CallbackInfo &info);
+  Napi::Value release(const Napi::CallbackInfo &info);
 
   std::shared_ptr<Napi::FunctionReference> on_shutdown_;
   std::shared_ptr<host::ServerContext> context_;

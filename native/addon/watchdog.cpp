@@ -7,12 +7,12 @@
 #include <cerrno>
 #include <csignal>
 #include <cstdint>
-#include <cstdio>
 #include <ctime>
-#include <mutex>
+#include <memory>
 #include <pthread.h>
 #include <semaphore.h>
 #include <string>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
 
@@ -39,8 +39,16 @@ std::atomic<int> last_signal{0};
 std::atomic<int64_t> last_stop_ms{INT64_MIN / 2};
 std::atomic<unsigned> grace_ms{0};
 
-std::mutex paths_mutex;
-std::vector<std::string> paths;
+// What the server has made in the file system, and may delete if it is still that.
+struct MadeFile {
+  std::string path;
+  uint64_t device;
+  uint64_t inode;
+};
+using MadeFiles = std::vector<MadeFile>;
+
+// Published whole: whoever ends the process takes no lock.
+std::atomic<const MadeFiles *> made_files{nullptr};
 
 // Async-signal-safe. Of signals that come at once on several threads, one is the first.
 bool is_new_stop() {
@@ -62,14 +70,24 @@ void on_signal(int signal) {
   errno = error;
 }
 
+// Calls nothing but what a signal handler may.
+void remove_made_files() {
+  const MadeFiles *files = made_files.load();
+  if (files == nullptr)
+    return;
+  for (const MadeFile &file : *files) {
+    struct stat status;
+    if (lstat(file.path.c_str(), &status) == 0 && status.st_dev == file.device &&
+        status.st_ino == file.inode)
+      (void)(S_ISDIR(status.st_mode) ? rmdir(file.path.c_str()) : unlink(file.path.c_str()));
+  }
+}
+
 [[noreturn]] void end_process() {
   host::log_error("a callback of the plugin blocks JavaScript's thread, which has not dealt with "
                   "signal %d: ending",
                   last_signal.load());
-  std::unique_lock lock(paths_mutex, std::try_to_lock);
-  if (lock.owns_lock())
-    for (const std::string &path : paths)
-      std::remove(path.c_str());
+  remove_made_files();
   _exit(128 + last_signal.load());
 }
 
@@ -122,9 +140,18 @@ Napi::Value signal_seen(const Napi::CallbackInfo &info) {
 
 Napi::Value remove_at_forced_end(const Napi::CallbackInfo &info) {
   Napi::Array list = info[0].As<Napi::Array>();
-  std::lock_guard lock(paths_mutex);
-  for (uint32_t i = 0; i < list.Length(); i++)
-    paths.push_back(list.Get(i).As<Napi::String>());
+  auto files = std::make_unique<MadeFiles>();
+  for (uint32_t i = 0; i < list.Length(); i++) {
+    Napi::Object file = list.Get(i).As<Napi::Object>();
+    bool lossless;
+    files->push_back({file.Get("path").As<Napi::String>(),
+                      file.Get("device").As<Napi::BigInt>().Uint64Value(&lossless),
+                      file.Get("inode").As<Napi::BigInt>().Uint64Value(&lossless)});
+  }
+  // A list that somebody may be reading is never freed; a process sets two or three.
+  static auto *all = new std::vector<std::unique_ptr<MadeFiles>>;
+  made_files.store(files.get());
+  all->push_back(std::move(files));
   return info.Env().Undefined();
 }
 

@@ -13,7 +13,9 @@ Napi::Value guard_signals(const Napi::CallbackInfo &info);
 // signalSeen(): JavaScript has got the signals that have come so far.
 Napi::Value signal_seen(const Napi::CallbackInfo &info);
 
-// removeAtForcedEnd(paths): what to delete then, files and folders that are empty by then.
+// removeAtForcedEnd(files): what to delete then if it is still what the server has made, with
+// { path, device, inode }: sockets, files, and folders that are empty by then. Replaces the last
+// list. On the main thread.
 Napi::Value remove_at_forced_end(const Napi::CallbackInfo &info);
 
 } // namespace asyncnbd::addon

@@ -3,11 +3,13 @@
 
 #include <cerrno>
 #include <cstring>
+#include <ctime>
 #include <fcntl.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/un.h>
 #include <unistd.h>
 
@@ -19,6 +21,7 @@ namespace {
 
 constexpr int UNIX_BUFFER_BYTES = 4 << 20;
 constexpr int PORT_ATTEMPTS = 16;
+constexpr long STALE_LOOK_AGAIN_MS = 20;
 
 std::string errno_text() {
   return strerror(errno);
@@ -93,6 +96,47 @@ bool bind_all(const addrinfo *addresses, int *port, Listeners *listeners, bool *
   return !listeners->fds.empty();
 }
 
+// -1 with errno set on failure.
+int bind_unix(const sockaddr_un &address) {
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd == -1)
+    return -1;
+  if (bind(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) == 0) {
+    if (listen(fd, SOMAXCONN) == 0)
+      return fd;
+    unlink(address.sun_path);
+  }
+  int saved = errno;
+  ::close(fd);
+  errno = saved;
+  return -1;
+}
+
+// Nobody listens there. Any other failure to connect says nothing about that.
+bool refuses_connections(const sockaddr_un &address) {
+  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+  if (fd == -1)
+    return false;
+  bool refused = connect(fd, reinterpret_cast<const sockaddr *>(&address), sizeof address) == -1 &&
+                 errno == ECONNREFUSED;
+  ::close(fd);
+  return refused;
+}
+
+// True if there was a socket without a server.
+bool remove_stale_socket(const sockaddr_un &address) {
+  struct stat before, after;
+  if (lstat(address.sun_path, &before) == -1 || !S_ISSOCK(before.st_mode) ||
+      !refuses_connections(address))
+    return false;
+  // A server that has bound its socket may be about to listen: it gets the time for that.
+  const timespec pause{0, STALE_LOOK_AGAIN_MS * 1'000'000};
+  nanosleep(&pause, nullptr);
+  return refuses_connections(address) && lstat(address.sun_path, &after) == 0 &&
+         after.st_dev == before.st_dev && after.st_ino == before.st_ino &&
+         unlink(address.sun_path) == 0;
+}
+
 int address_family(Family family) {
   switch (family) {
   case Family::ipv4:
@@ -146,18 +190,18 @@ Listeners listen_unix(const std::string &path) {
   }
   memcpy(address.sun_path, path.c_str(), path.size() + 1);
 
-  int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-  if (fd == -1) {
-    listeners.error = errno_text();
-    return listeners;
+  int fd = bind_unix(address);
+  if (fd == -1 && errno == EADDRINUSE) {
+    listeners.took_over = remove_stale_socket(address);
+    if (listeners.took_over)
+      fd = bind_unix(address);
+    else
+      errno = EADDRINUSE;
   }
-  if (bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof address) == -1 ||
-      listen(fd, SOMAXCONN) == -1) {
+  if (fd == -1)
     listeners.error = errno_text();
-    ::close(fd);
-    return listeners;
-  }
-  listeners.fds.push_back(fd);
+  else
+    listeners.fds.push_back(fd);
   return listeners;
 }
 

@@ -9,14 +9,16 @@ namespace asyncnbd::transport {
 enum class Family { any, ipv4, ipv6 };
 
 struct Listeners {
-  std::vector<int> fds; // non-blocking, close-on-exec; owned by the caller
-  int port = 0;         // the TCP port bound, which is news when 0 was asked for
-  std::string error;    // why fds is empty
+  std::vector<int> fds;   // non-blocking, close-on-exec; owned by the caller
+  int port = 0;           // the TCP port bound, which is news when 0 was asked for
+  std::string error;      // why fds is empty
+  bool took_over = false; // the place of a unix socket that nobody served any more
 };
 
 // `host` empty: all interfaces. `port`: a number or a service name; "0" lets the kernel choose,
 // the same port for every address.
 Listeners listen_tcp(const std::string &host, const std::string &port, Family family);
+// A socket that refuses connections is taken over; one that is served, or no socket, is an error.
 Listeners listen_unix(const std::string &path);
 // For the host and other virtual machines, by any of this machine's context ids.
 Listeners listen_vsock(uint32_t port);

@@ -87,6 +87,8 @@ export interface NativeExport {
 export interface NativeServer {
   /** Ends plugins' sleeps and wakes connections that wait for requests. */
   announceStop(): void;
+  /** The last call: no new session may be made. Those that have not ended keep what they need. */
+  release(): void;
 }
 
 export interface Capabilities {
@@ -219,6 +221,13 @@ export interface NativeListener {
   close(): void;
 }
 
+/** What the server has made in the file system: it removes nothing else, whatever the path. */
+export interface MadeFile {
+  readonly path: string;
+  readonly device: bigint;
+  readonly inode: bigint;
+}
+
 export type Listening = { fds: number[]; port: number } | { error: string; fds?: undefined };
 
 /** Paths of PEM files, or of one with pre-shared keys. */
@@ -269,11 +278,14 @@ export interface Addon {
   /** host "": all interfaces. family: 4, 6, or 0 for both. */
   listenTcp(host: string, port: string, family: 0 | 4 | 6): Listening;
   listenVsock(port: number): Listening;
-  listenUnix(path: string): Listening;
+  /** Takes the place of a socket on which nobody listens any more. */
+  listenUnix(path: string): Listening & { readonly tookOver?: boolean };
   /** Listening sockets that this process was started with, from descriptor 3 on. */
   adoptListeners(count: number): Listening;
   /** Two connected unix stream sockets, closed at exec. */
   socketPair(): [number, number];
+  /** flock(2) on an open file, until it is closed or the process ends; false: another has it. */
+  tryLock(fd: number): boolean;
 
   /** sink: 0 stderr, 1 syslog, 2 none. */
   configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2): void;
@@ -297,6 +309,6 @@ export interface Addon {
    */
   guardSignals(signals: readonly number[], graceMs: number): void;
   signalSeen(): void;
-  /** Paths of files, and of folders that are empty then. */
-  removeAtForcedEnd(paths: readonly string[]): void;
+  /** Instead of those of the last call: files, and folders that are empty by then. */
+  removeAtForcedEnd(files: readonly MadeFile[]): void;
 }

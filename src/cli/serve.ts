@@ -86,7 +86,10 @@ class ServerProcess {
   async #run(): Promise<number> {
     const config = this.#config;
     if (config.lockMemory) addon().lockMemory();
-    if (config.listen.kind !== "stdio") this.#listeners = openListeners(config.listen);
+    if (config.listen.kind !== "stdio") {
+      this.#listeners = openListeners(config.listen);
+      addon().removeAtForcedEnd(this.#listeners.made);
+    }
     const endpoint: Endpoint = this.#listeners?.endpoint ?? { kind: "stdio" };
     this.#printUri(endpoint);
 
@@ -160,7 +163,9 @@ class ServerProcess {
   }
 
   #cleanUp(): void {
-    this.#listeners?.cleanUp();
+    if (this.#listeners === undefined) return;
+    addon().removeAtForcedEnd([]);
+    this.#listeners.cleanUp();
     this.#listeners = undefined;
   }
 }

@@ -1,29 +1,39 @@
 // Opens the sockets that a configuration asks for, and cleans up after them.
 
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { closeSync } from "node:fs";
 import { addon } from "../addon/load.js";
+import type { MadeFile } from "../addon/types.js";
 import type { Listen } from "../config/schema.js";
 import type { Endpoint } from "../config/uri.js";
-import { AsyncnbdError, messageOf } from "../errors.js";
+import { AsyncnbdError } from "../errors.js";
+import { madeFile, removeMade } from "./made-files.js";
+import { makePrivateDirectory } from "./private-directory.js";
 
 export interface OpenListeners {
   readonly fds: readonly number[];
   readonly endpoint: Endpoint;
-  /** Removes the socket from the file system. */
+  /** What listening has made in the file system. */
+  readonly made: readonly MadeFile[];
+  /** Removes that. */
   cleanUp(): void;
+}
+
+const NOTHING_MADE = { made: [], cleanUp: () => {} };
+
+/** Of a server that has not come to accept clients. */
+export function abandon(listeners: OpenListeners): void {
+  for (const fd of listeners.fds) closeSync(fd);
+  listeners.cleanUp();
 }
 
 export function openListeners(listen: Exclude<Listen, { kind: "stdio" }>): OpenListeners {
   switch (listen.kind) {
-    case "unix":
-      return openUnix(listen.path, listen.path);
-    case "private-unix": {
-      // mkdtemp's mode is 0700: nobody else can reach the socket.
-      const directory = mkdtempSync(join(tmpdir(), "asyncnbd"));
-      return openUnix(join(directory, "socket"), directory);
+    case "unix": {
+      const fds = listenUnix(listen.path);
+      return listenersOn(listen.path, fds, [madeFile(listen.path)]);
     }
+    case "private-unix":
+      return openPrivate();
     case "tcp":
       return openTcp(listen);
     case "vsock":
@@ -33,42 +43,54 @@ export function openListeners(listen: Exclude<Listen, { kind: "stdio" }>): OpenL
   }
 }
 
-function openUnix(path: string, toRemove: string): OpenListeners {
+function openPrivate(): OpenListeners {
+  const { socketPath, made, unlock } = makePrivateDirectory();
+  try {
+    const fds = listenUnix(socketPath);
+    return listenersOn(socketPath, fds, [madeFile(socketPath), ...made], unlock);
+  } catch (error) {
+    removeMade(made);
+    unlock();
+    throw error;
+  }
+}
+
+function listenUnix(path: string): readonly number[] {
   const listening = addon().listenUnix(path);
   if (listening.fds === undefined)
     throw new AsyncnbdError(
       "LISTEN",
       `cannot listen on the unix socket ${path}: ${listening.error}`,
     );
-  addon().removeAtForcedEnd(path === toRemove ? [path] : [path, toRemove]);
-  return {
-    fds: listening.fds,
-    endpoint: { kind: "unix", path },
-    cleanUp: () => remove(toRemove),
-  };
+  if (listening.tookOver) addon().logWarning(`${path} was a socket without a server: taken over`);
+  return listening.fds;
 }
 
-/** A server that has become another user may be unable to: not worth failing for. */
-function remove(path: string): void {
-  try {
-    rmSync(path, { force: true, recursive: true });
-  } catch (error) {
-    addon().logWarning(`cannot remove ${path}: ${messageOf(error)}`);
-  }
+function listenersOn(
+  path: string,
+  fds: readonly number[],
+  made: readonly MadeFile[],
+  afterwards = () => {},
+): OpenListeners {
+  const cleanUp = () => {
+    removeMade(made);
+    afterwards();
+  };
+  return { fds, endpoint: { kind: "unix", path }, made, cleanUp };
 }
 
 function adopt(count: number): OpenListeners {
   const listening = addon().adoptListeners(count);
   if (listening.fds === undefined)
     throw new AsyncnbdError("LISTEN", `socket activation: ${listening.error}`);
-  return { fds: listening.fds, endpoint: { kind: "activated" }, cleanUp: () => {} };
+  return { fds: listening.fds, endpoint: { kind: "activated" }, ...NOTHING_MADE };
 }
 
 function openVsock(port: number): OpenListeners {
   const listening = addon().listenVsock(port);
   if (listening.fds === undefined)
     throw new AsyncnbdError("LISTEN", `cannot listen on vsock port ${port}: ${listening.error}`);
-  return { fds: listening.fds, endpoint: { kind: "vsock", port }, cleanUp: () => {} };
+  return { fds: listening.fds, endpoint: { kind: "vsock", port }, ...NOTHING_MADE };
 }
 
 function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): OpenListeners {
@@ -81,6 +103,6 @@ function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): Open
   return {
     fds: listening.fds,
     endpoint: { kind: "tcp", port: listening.port },
-    cleanUp: () => {},
+    ...NOTHING_MADE,
   };
 }

@@ -1,6 +1,8 @@
 // The server as a part of any program: serve() and what it returns.
 
 import { EventEmitter } from "node:events";
+import { fstatSync } from "node:fs";
+import { inspect } from "node:util";
 import { addon } from "../addon/load.js";
 import type { RequestCounts } from "../addon/types.js";
 import {
@@ -19,7 +21,7 @@ import { AsyncnbdError } from "../errors.js";
 import { behindFilters, type FilterChoice } from "../filters/open.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import { ScriptPlugin } from "../plugins/script/plugin.js";
-import { type OpenListeners, openListeners } from "./listen.js";
+import { abandon, type OpenListeners, openListeners } from "./listen.js";
 import { openServed } from "./open.js";
 import { Server, type ServerPlugin } from "./server.js";
 import { closeTls, NO_TLS, type OpenTls, openTls } from "./tls.js";
@@ -147,6 +149,9 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
 
   /** Serves a client on a connected socket, which it takes over. Resolves when the client has gone. */
   async connect(fd: number): Promise<void> {
+    this.#refuseIfClosed("connect");
+    if (!isSocket(fd))
+      throw new AsyncnbdError("CONFIG", `connect: ${inspect(fd)} is no descriptor of a socket`);
     await this.#server.serve(fd, fd);
   }
 
@@ -155,6 +160,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
    * descriptor that is the caller's: for `new net.Socket({ fd })`, or a child's stdio.
    */
   connectPair(): number {
+    this.#refuseIfClosed("connectPair");
     const [ours, theirs] = addon().socketPair();
     void this.connect(ours);
     return theirs;
@@ -178,6 +184,11 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     await this.close();
   }
 
+  #refuseIfClosed(method: string): void {
+    if (this.#server.isStopping)
+      throw new AsyncnbdError("CONFIG", `${method}: the server has been closed`);
+  }
+
   async #close(graceMs: number | undefined): Promise<boolean> {
     const isOver = await this.#server.stop(graceMs);
     this.#listeners?.cleanUp();
@@ -185,6 +196,14 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     if (isOver) await this.#plugin.end();
     this.emit("close");
     return isOver;
+  }
+}
+
+function isSocket(fd: unknown): boolean {
+  try {
+    return fstatSync(fd as number).isSocket();
+  } catch {
+    return false;
   }
 }
 
@@ -248,7 +267,7 @@ async function start(options: ServeOptions, tls: OpenTls): Promise<NbdServer> {
     await plugin.afterFork();
     return new NbdServer(plugin, options, tls, listeners);
   } catch (error) {
-    listeners?.cleanUp();
+    if (listeners !== undefined) abandon(listeners);
     throw error;
   }
 }

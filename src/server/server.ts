@@ -60,6 +60,7 @@ export class Server {
   readonly #sessions = new Map<ServedClient, Promise<void>>();
   readonly #observer: ServerObserver;
   #sessionCount = 0;
+  #isStopping = false;
   #past = NO_REQUESTS; // of clients that have gone
 
   /** onShutdownRequested: the plugin wants the server to stop. */
@@ -117,6 +118,14 @@ export class Server {
    * got a reply: then the plugin is still in use and must not be unloaded.
    */
   async stop(graceMs = this.#settings.graceMs): Promise<boolean> {
+    try {
+      return await this.#stop(graceMs);
+    } finally {
+      this.#native.release();
+    }
+  }
+
+  async #stop(graceMs: number): Promise<boolean> {
     const drained = this.#drain(graceMs).then(() => this.#plugin.unansweredRequests === 0);
     const drainMs = graceMs + STOP_MARGIN_MS;
     const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
@@ -130,6 +139,11 @@ export class Server {
     return false;
   }
 
+  /** Whether there may be new clients. */
+  get isStopping(): boolean {
+    return this.#isStopping;
+  }
+
   #newClient(stream: ClientStream): ServedClient {
     if (this.#plugin.newClient !== undefined) return this.#plugin.newClient(stream, this.#settings);
     const { native, calls } = this.#plugin.newSession(this.#native, stream);
@@ -138,6 +152,7 @@ export class Server {
   }
 
   async #drain(graceMs: number): Promise<void> {
+    this.#isStopping = true;
     for (const listener of this.#listeners.splice(0)) listener.close();
     this.#native.announceStop();
     for (const session of this.#sessions.keys()) session.stop(graceMs);

@@ -1,6 +1,6 @@
 // A plugin in TypeScript that blocks its thread for ever.
 
-import { existsSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
@@ -36,9 +36,12 @@ test("a signal ends it all the same, and the socket goes", async () => {
   expect(existsSync(server.socket)).toBe(false);
 });
 
-test("a second signal ends it sooner", async () => {
+test("a second signal ends it sooner; what has taken the socket's place stays", async () => {
   const server = await blocked();
+  rmSync(server.socket);
+  mkdirSync(server.socket);
   server.kill("SIGTERM");
   await killUntilEnd(server, "SIGINT");
   expect((await server.ended).status).toBe(128 + INT);
+  expect(existsSync(server.socket)).toBe(true);
 });

@@ -81,6 +81,23 @@ test("await using closes it, and the socket is gone", async () => {
     await assert.rejects(sh(\`nbdinfo '\${uri}'\`));`);
 });
 
+test("a server that was closed leaves no descriptor, in use or not", async () => {
+  await program(`
+    import { readdirSync } from "node:fs";
+    const round = async (plugin, ...clients) => {
+      const server = await serve({ plugin, config: { size: "1M" } });
+      for (const command of clients) await sh(\`\${command} '\${server.uri}'\`);
+      await server.close();
+    };
+    for (const plugin of [ram(), ${JSON.stringify(testPlugin("memory"))}]) {
+      await round(plugin, "nbdinfo");
+      const before = readdirSync("/proc/self/fd").length;
+      for (let i = 0; i < 10; i++) await round(plugin, ...(i < 2 ? ["nbdinfo"] : []));
+      assert.equal(readdirSync("/proc/self/fd").length, before);
+    }
+    await assert.rejects(serve({ plugin: "/nonexistent.so" }));`);
+});
+
 test("what is wrong is an AsyncnbdError with a code", async () => {
   await program(`
     const code = (expected) => (error) => error instanceof AsyncnbdError && error.code === expected;
@@ -136,6 +153,18 @@ test("a pair of sockets: one end is served, the other the program's", async () =
     client.destroy();
     await once(server, "disconnection");
     await server.close();`);
+});
+
+test("what is no socket, or comes when the server is closed, is refused", async () => {
+  await program(`
+    const { openSync } = await import("node:fs");
+    const refused = (error) => error instanceof AsyncnbdError && error.code === "CONFIG";
+    const server = await serve({ plugin: ram(), config: { size: "1M" }, listen: "nothing" });
+    for (const fd of ["x", -1, 1.5, NaN, 2 ** 40, undefined, null, {}, openSync("/dev/null")])
+      await assert.rejects(server.connect(fd), refused);
+    await server.close();
+    await assert.rejects(server.connect(0), refused);
+    assert.throws(() => server.connectPair(), refused);`);
 });
 
 test("close does not wait longer than it is told for a plugin that does not answer", async () => {

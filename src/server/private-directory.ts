@@ -1,0 +1,112 @@
+// A folder for a socket that nobody but this user can reach. Servers that were killed leave theirs
+// behind; the next one clears them away.
+
+import {
+  closeSync,
+  constants,
+  fstatSync,
+  mkdtempSync,
+  openSync,
+  readdirSync,
+  rmdirSync,
+  unlinkSync,
+} from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { addon } from "../addon/load.js";
+import type { MadeFile } from "../addon/types.js";
+import { AsyncnbdError, messageOf } from "../errors.js";
+import { madeFile } from "./made-files.js";
+
+const PREFIX = "asyncnbd";
+const SOCKET = "socket";
+/** Locked by the server as long as it lives. A process ID would say nothing in another container. */
+const LOCK = "lock";
+
+/** Others may be making theirs. */
+const ABANDONED_AFTER_MS = 60_000;
+
+/** sun_path, without the terminator. */
+const MAX_SOCKET_PATH_BYTES = 107;
+const RANDOM_LETTERS = 6;
+
+export interface PrivateDirectory {
+  readonly socketPath: string;
+  /** The lock and the folder, in the order in which they can be removed. */
+  readonly made: readonly MadeFile[];
+  /** After they have been removed. */
+  unlock(): void;
+}
+
+export function makePrivateDirectory(): PrivateDirectory {
+  const path = makeDirectory();
+  const made = [madeFile(path)];
+  const fd = openSync(join(path, LOCK), "wx", 0o600);
+  addon().tryLock(fd);
+  made.unshift(madeFile(join(path, LOCK)));
+  return { socketPath: join(path, SOCKET), made, unlock: () => closeSync(fd) };
+}
+
+/** In TMPDIR, or in /tmp where the socket's path would be too long or there is no such folder. */
+function makeDirectory(): string {
+  const chosen = tmpdir();
+  const sample = join(chosen, PREFIX + "X".repeat(RANDOM_LETTERS), SOCKET);
+  if (Buffer.byteLength(sample) <= MAX_SOCKET_PATH_BYTES)
+    try {
+      return makeDirectoryIn(chosen);
+    } catch (error) {
+      addon().logWarning(`TMPDIR=${chosen}: ${messageOf(error)}; using /tmp instead`);
+    }
+  try {
+    return makeDirectoryIn("/tmp");
+  } catch (error) {
+    throw new AsyncnbdError("SYSTEM", `cannot make a folder for the socket: ${messageOf(error)}`);
+  }
+}
+
+function makeDirectoryIn(parent: string): string {
+  clearAbandoned(parent);
+  return mkdtempSync(join(parent, PREFIX)); // with mode 0700
+}
+
+/** Removes folders of this user's servers that have been killed. */
+function clearAbandoned(parent: string): void {
+  const pattern = new RegExp(`^${PREFIX}[A-Za-z0-9]{${RANDOM_LETTERS}}$`);
+  try {
+    for (const name of readdirSync(parent)) if (pattern.test(name)) clear(join(parent, name));
+  } catch {
+    // It cannot be listed: then somebody else has to tidy up.
+  }
+}
+
+function clear(path: string): void {
+  const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants;
+  const open: number[] = [];
+  try {
+    const directory = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    open.push(directory);
+    const { uid, mtimeMs } = fstatSync(directory);
+    if (uid !== process.geteuid?.() || mtimeMs > Date.now() - ABANDONED_AFTER_MS) return;
+    // Through the descriptor, so that all this is one folder whatever happens to the path.
+    const inside = `/proc/self/fd/${directory}`;
+    if (readdirSync(inside).some((name) => name !== SOCKET && name !== LOCK)) return;
+    const lock = openSync(join(inside, LOCK), O_RDONLY | O_NOFOLLOW);
+    open.push(lock);
+    if (!addon().tryLock(lock)) return;
+    removeIfThere(join(inside, SOCKET));
+    unlinkSync(join(inside, LOCK));
+    rmdirSync(path);
+  } catch {
+    // Somebody else was quicker, or it is none of ours.
+  } finally {
+    for (const fd of open) closeSync(fd);
+  }
+}
+
+function removeIfThere(path: string): void {
+  try {
+    unlinkSync(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw error;
+  }
+}
