@@ -171,7 +171,7 @@ export interface NativeSession {
   start(settings: TransmissionSettings & Agreement): Promise<RequestCounts>;
   /** Between start and its end. */
   counts(): RequestCounts | undefined;
-  /** Answers what has arrived, then closes. Effective after NativeServer.announceStop. */
+  /** Answers what has arrived, then closes. To be called before NativeServer.announceStop. */
   stop(graceMs: number): void;
   /** Ends handshake or transmission at once. An open export is still to be closed. */
   abort(): void;

@@ -154,8 +154,9 @@ export class Server {
   async #drain(graceMs: number): Promise<void> {
     this.#isStopping = true;
     for (const listener of this.#listeners.splice(0)) listener.close();
-    this.#native.announceStop();
+    // Connections must have their grace before the announcement has them count it.
     for (const session of this.#sessions.keys()) session.stop(graceMs);
+    this.#native.announceStop();
     await Promise.all(this.#sessions.values());
   }
 

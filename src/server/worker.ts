@@ -92,8 +92,9 @@ port.on("message", (message: ToWorker) => {
       void serve(message.stream, message.settings);
       break;
     case "stop":
+      // The first message stops all: they must have their grace before the announcement.
+      for (const session of sessions.values()) session.stop(message.graceMs);
       native?.announceStop();
-      sessions.get(message.client)?.stop(message.graceMs);
       break;
     case "abort":
       sessions.get(message.client)?.abort();
