@@ -1,5 +1,6 @@
 # Builds the addon and the shipped plugins when the package is installed. The lists of sources are
-# in native/sources.json, which native/CMakeLists.txt reads too.
+# in native/sources.json, which native/CMakeLists.txt reads too; node-gyp notices a change there only
+# by "npx node-gyp configure".
 {
   "variables": {
     "have_liburing%": "<!(printf '#include <liburing.h>' | ${CC:-cc} -E - >/dev/null 2>&1 && echo 1 || echo 0)"

@@ -29,6 +29,10 @@ bool is_plugin_name(const char *name) {
                      [](char c) { return is_alphanumeric(c) || c == '-'; });
 }
 
+bool serves_many(const host::Library &) {
+  return false;
+}
+
 } // namespace
 
 // Calls one of the callbacks that take nothing and return 0 or -1.
@@ -45,6 +49,9 @@ CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) const {
 }
 
 CPlugin::Failure CPlugin::open() {
+  // Several threads may load plugins, and perhaps the same one.
+  static std::mutex opening;
+  std::lock_guard lock(opening);
   Failure failure = open_library();
   if (failure)
     library_.close();
@@ -53,7 +60,7 @@ CPlugin::Failure CPlugin::open() {
 
 CPlugin::Failure CPlugin::open_library() {
   std::string reason;
-  if (!library_.open(path_, &reason))
+  if (!library_.open(path_, serves_many, &reason))
     return "cannot open plugin " + path_ + ": " + reason;
   auto init = reinterpret_cast<PluginInit>(library_.symbol("plugin_init"));
   if (init == nullptr)

@@ -1,14 +1,25 @@
 // See library.hpp.
 #include "host/library.hpp"
 
+#include <algorithm>
+#include <array>
 #include <atomic>
+#include <cerrno>
 #include <cstring>
 #include <dlfcn.h>
+#include <fcntl.h>
 #include <gnu/lib-names.h>
 #include <ostream>
+#include <set>
+#include <string_view>
+#include <sys/mman.h>
+#include <sys/sendfile.h>
 #include <unistd.h>
+#include <utility>
 
 #include "host/abi.hpp"
+#include "host/log.hpp"
+#include "host/symbol_scope.hpp"
 
 namespace asyncnbd::host {
 
@@ -34,16 +45,6 @@ bool promote_own_symbols(std::string *error) {
   promoted = true;
   return true;
 }
-
-// node exports its own OpenSSL, zlib and others. RTLD_DEEPBIND makes a plugin that uses the
-// system's libraries find those first. AddressSanitizer refuses the flag; and a sanitizer's
-// report at the end of the process needs the plugin in its place.
-// RTLD_GLOBAL, as in nbdkit: what a plugin's interpreter loads finds the interpreter.
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_GLOBAL | RTLD_NODELETE;
-#else
-constexpr int PLUGIN_FLAGS = RTLD_NOW | RTLD_GLOBAL | RTLD_DEEPBIND;
-#endif
 
 std::atomic<bool> keeps_libraries{false};
 
@@ -77,13 +78,144 @@ void share_environment() {
     *original = environ;
 }
 
-bool Library::open(const std::string &path, std::string *error) {
+namespace {
+
+// They keep state of their own, so two copies of a plugin that needs one of them would share it.
+constexpr std::array<std::string_view, 6> STATEFUL = {"libguestfs.so", "liblua",  "libperl.so",
+                                                      "libpython",     "libruby", "libtcl"};
+
+bool is_stateful(std::string_view name) {
+  return std::any_of(STATEFUL.begin(), STATEFUL.end(), [name](std::string_view prefix) {
+    return name.substr(0, prefix.size()) == prefix;
+  });
+}
+
+// That plugins of this process have come to need; what has been initialised once stays so.
+std::set<std::string> &stateful_in_use() {
+  static std::set<std::string> *names = new std::set<std::string>;
+  return *names;
+}
+
+// The stateful libraries that a plugin is linked to, by way of others too as far as these are
+// loaded.
+std::vector<std::string> stateful_needs(const ElfFacts &facts) {
+  const std::vector<std::string> loaded = loaded_objects();
+  std::vector<std::string> needs = facts.needed;
+  for (size_t i = 0; i < needs.size(); i++) {
+    const std::string ending = "/" + needs[i];
+    for (const std::string &path : loaded) {
+      if (path.size() < ending.size() ||
+          path.compare(path.size() - ending.size(), ending.size(), ending) != 0)
+        continue;
+      for (std::string &name : read_needed(path).value_or(std::vector<std::string>()))
+        if (std::find(needs.begin(), needs.end(), name) == needs.end())
+          needs.push_back(std::move(name));
+    }
+  }
+  needs.erase(std::remove_if(needs.begin(), needs.end(),
+                             [](const std::string &name) { return !is_stateful(name); }),
+              needs.end());
+  return needs;
+}
+
+// A file in memory, closed at exec. -1, with errno, if there is none.
+int copy_of(const std::string &path) {
+  const int from = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
+  if (from == -1)
+    return -1;
+  const int made = memfd_create(path.substr(path.rfind('/') + 1).c_str(), MFD_CLOEXEC);
+  // Low numbers are for programs that plugins start.
+  int to = made == -1 ? -1 : fcntl(made, F_DUPFD_CLOEXEC, 10);
+  if (made != -1)
+    ::close(made);
+  ssize_t done = to == -1 ? -1 : 1;
+  while (done > 0)
+    done = sendfile(to, from, nullptr, 1 << 30);
+  const int error = errno;
+  ::close(from);
+  if (done == -1 && to != -1) {
+    ::close(to);
+    to = -1;
+  }
+  errno = error;
+  return to;
+}
+
+constexpr const char *const ALTERNATIVE = "; serve each instance from a process of its own";
+
+} // namespace
+
+bool Library::open(const std::string &path, ServesMany serves_many, std::string *error) {
   if (!promote_own_symbols(error))
     return false;
   share_standard_streams();
-  handle_ = dlopen(path.c_str(), PLUGIN_FLAGS);
+  handle_ = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+  const bool is_loaded = handle_ != nullptr;
+  if (is_loaded && serves_many(*this))
+    return true;
+  if (is_loaded)
+    dlclose(std::exchange(handle_, nullptr));
+  // What cannot be read cannot be opened either, and the loader says why.
+  const ElfFacts facts = read_elf(path).value_or(ElfFacts());
+  if (is_sanitizer_missing(facts)) {
+    *error = "it was built with a sanitizer (" + facts.sanitizer +
+             "), whose runtime must be there when the program starts: use LD_PRELOAD";
+    return false;
+  }
+  for (const std::string &name : stateful_needs(facts))
+    if (stateful_in_use().count(name) != 0) {
+      *error = "it needs " + name +
+               ", which a plugin of this process has used already and which "
+               "has one state for all" +
+               ALTERNATIVE;
+      return false;
+    }
+  if (!(!is_loaded ? open_first(path, facts, error) : open_copy(path, facts, error)))
+    return false;
+  for (std::string &name : stateful_needs(facts)) {
+    keeps_state_ = true;
+    stateful_in_use().insert(std::move(name));
+  }
+  return true;
+}
+
+// RTLD_GLOBAL, as in nbdkit: what a plugin's interpreter loads finds the interpreter.
+bool Library::open_first(const std::string &path, const ElfFacts &facts, std::string *error) {
+  const SymbolScope scope = scope_for(facts);
+  if (!scope.own_first)
+    log_debug("%s: the process's libraries come first, because %s", path.c_str(),
+              scope.reason.c_str());
+  handle_ = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL | (scope.own_first ? RTLD_DEEPBIND : 0));
   if (handle_ == nullptr)
     *error = dlerror();
+  return handle_ != nullptr;
+}
+
+// The loader would give the library that it has, whose variables are the other instance's. A copy
+// of the file has its own, if its symbols are looked for in itself first, and not everywhere.
+bool Library::open_copy(const std::string &path, const ElfFacts &facts, std::string *error) {
+  const std::string already = "an instance of it is loaded already, and ";
+  if (facts.has_unique_symbols) {
+    *error = already + "all copies of it in a process share its STB_GNU_UNIQUE symbols: compile it "
+                       "with -fno-gnu-unique, or serve each instance from a process of its own";
+    return false;
+  }
+  if (const SymbolScope scope = scope_for(facts); !scope.own_first) {
+    *error = already + "a copy would share its variables, because " + scope.reason + ALTERNATIVE;
+    return false;
+  }
+  copy_fd_ = copy_of(path);
+  if (copy_fd_ == -1) {
+    *error = already + "it cannot be copied: " + strerror(errno);
+    return false;
+  }
+  // The loader tells libraries apart by this name, so the descriptor stays open beside its library.
+  const std::string name = "/proc/self/fd/" + std::to_string(copy_fd_);
+  handle_ = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+  if (handle_ == nullptr) {
+    *error = already + "a copy cannot be opened: " + dlerror();
+    ::close(std::exchange(copy_fd_, -1));
+  }
   return handle_ != nullptr;
 }
 
@@ -92,9 +224,11 @@ void keep_libraries() {
 }
 
 void Library::close() {
-  if (handle_ != nullptr && !keeps_libraries.load())
-    dlclose(handle_);
-  handle_ = nullptr;
+  if (handle_ == nullptr || keeps_state_ || keeps_libraries.load())
+    return;
+  dlclose(std::exchange(handle_, nullptr));
+  if (copy_fd_ != -1)
+    ::close(std::exchange(copy_fd_, -1));
 }
 
 void *Library::symbol(const std::string &name) const {

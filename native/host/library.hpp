@@ -1,8 +1,12 @@
 // Opens the shared object of a C plugin so that it finds the nbdkit_* functions of this addon
-// and, for all else, its own libraries.
+// and, for all else, its own libraries; one that is in use already, as a copy with variables of
+// its own.
 #pragma once
 
 #include <string>
+#include <vector>
+
+#include "host/elf.hpp"
 
 namespace asyncnbd::host {
 
@@ -10,19 +14,27 @@ namespace asyncnbd::host {
 // runs any more.
 class Library {
 public:
+  // Whether one library serves several instances of its plugin.
+  using ServesMany = bool (*)(const Library &library);
+
   Library() = default;
   Library(const Library &) = delete;
   Library &operator=(const Library &) = delete;
 
-  // False, with the loader's reason in *error, if it cannot be opened.
-  bool open(const std::string &path, std::string *error);
+  // One thread at a time. False, with the reason in *error, if it cannot be opened.
+  bool open(const std::string &path, ServesMany serves_many, std::string *error);
   void close();
 
   // nullptr if there is no such symbol.
   void *symbol(const std::string &name) const;
 
 private:
+  bool open_first(const std::string &path, const ElfFacts &facts, std::string *error);
+  bool open_copy(const std::string &path, const ElfFacts &facts, std::string *error);
+
   void *handle_ = nullptr;
+  int copy_fd_ = -1;         // of the file that a copy was loaded from
+  bool keeps_state_ = false; // in a library that is never loaded a second time
 };
 
 // From now on close unmaps nothing. For a process that ends with its server: a plugin's destructors

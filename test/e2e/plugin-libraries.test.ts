@@ -1,5 +1,5 @@
 // Plugins that use libraries of which node has its own: each must get the system's, and they must
-// work. Real transfers, because a plugin that merely loads proves nothing.
+// work; and what was preloaded must reach plugins. Real transfers, because a plugin that merely loads proves nothing.
 
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
@@ -9,10 +9,14 @@ import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { run } from "../support/command.js";
+import { run, runOk } from "../support/command.js";
+import { checksum, MIB, writePattern } from "../support/fixtures.js";
 import { RawClient } from "../support/raw-client.js";
 import {
+  asyncnbd,
+  clean,
   debianPlugin,
+  nbdkit,
   runAsyncnbd,
   sanitizer,
   startServer,
@@ -86,5 +90,87 @@ describe.skipIf(sanitizer !== undefined)("libraries that node has too", () => {
     await client.go();
     expect(await client.request({ type: 0, offset: 0n, length: 32 })).toBe(0);
     expect((await client.read(32)).toString()).toBe("thrown 000042 ff 1.5 46 square\nt");
+  });
+});
+
+describe.skipIf(sanitizer !== undefined).each(["libjemalloc.so.2", "libc_malloc_debug.so.0"])(
+  "with the allocator of %s preloaded",
+  (library) => {
+    const env = { LD_PRELOAD: library };
+
+    test.each([
+      ["ours", testPlugin("file"), []],
+      ["Debian's", debianPlugin("file"), []],
+      ["ours, with a filter", testPlugin("file"), ["--filter=readonly"]],
+    ])("a file is served by the plugin that is %s", async (_, plugin, options) => {
+      const path = join(temporaryDirectory(), "disk");
+      writePattern(path, MIB);
+      const server = await startServer([plugin, path], { env, options });
+      const copy = join(server.directory, "copy");
+      await runOk(["nbdcopy", server.uri, copy]);
+      expect(await checksum(copy)).toBe(await checksum(path));
+      await server.stop();
+    });
+
+    test("curl reads a disk over TLS", async () => {
+      const content = randomBytes(1 << 20);
+      const { url, certificate } = await startHttps(content);
+      const server = await startServer([debianPlugin("curl"), url, `cainfo=${certificate}`], {
+        env,
+      });
+      const copy = join(server.directory, "copy");
+      await runOk(["nbdcopy", server.uri, copy]);
+      expect(sha256(readFileSync(copy))).toBe(sha256(content));
+      await server.stop();
+    });
+
+    test("a C++ plugin works", async () => {
+      const dump = await runAsyncnbd([testPlugin("cxxprobe"), "--dump-plugin"], { env });
+      expect(dump).toMatchObject({ status: 0 });
+      expect(dump.stdout).toContain("cout_works=1\ncaught=thrown\n");
+    });
+  },
+);
+
+describe.skipIf(sanitizer !== undefined)("what was preloaded", () => {
+  function compile(source: string, ...options: string[]): string {
+    const output = join(temporaryDirectory(), "compiled.so");
+    const include = join(import.meta.dirname, "../../native/include");
+    execFileSync("gcc", ["-shared", "-fPIC", `-I${include}`, source, "-o", output, ...options]);
+    return output;
+  }
+  const ramdisk = join(import.meta.dirname, "../../examples/ramdisk.c");
+
+  test("replaces functions for a plugin as it does under nbdkit", async () => {
+    const directory = temporaryDirectory();
+    const source = join(directory, "preload.c");
+    writeFileSync(source, "int getpid(void) { return 1; }\n");
+    const env = { LD_PRELOAD: compile(source) };
+    const reportOf = async (command: readonly string[]): Promise<string> => {
+      const report = join(directory, "report");
+      const args = ["--dump-plugin", testPlugin("lifecycle"), `report=${report}`];
+      await runOk([...command, ...args], { env: { ...process.env, ...env } });
+      return readFileSync(report, "utf8");
+    };
+    const ours = await reportOf(asyncnbd);
+    expect(ours).toContain("load other\n"); // the thread's number is not 1
+    expect(ours).toBe(await reportOf(nbdkit));
+  });
+
+  test("a plugin built with AddressSanitizer serves beside its runtime", async () => {
+    const plugin = compile(ramdisk, "-fsanitize=address");
+    const runtime = execFileSync("gcc", ["-print-file-name=libasan.so"], { encoding: "utf8" });
+    const env = { LD_PRELOAD: runtime.trim(), ASAN_OPTIONS: "detect_leaks=0" };
+    const run = clean('nbdinfo --size "$uri"');
+    const finished = await runAsyncnbd(["-U", "-", plugin, "--run", run], { env });
+    expect(finished).toMatchObject({ status: 0, stdout: "16777216\n" });
+  });
+
+  test("a plugin built with AddressSanitizer is refused without it, with what to do", async () => {
+    const plugin = compile(ramdisk, "-fsanitize=address");
+    const { status, stderr } = await runAsyncnbd(["-U", "-", plugin, "--run", "true"]);
+    expect(status).toBe(1);
+    expect(stderr).toContain(`${plugin}: it was built with a sanitizer (__asan_init)`);
+    expect(stderr).toContain("LD_PRELOAD");
   });
 });

@@ -1,0 +1,131 @@
+// See symbol_scope.hpp.
+//
+// node exports its own OpenSSL, zlib and others, so a plugin that uses the system's must find those
+// first. But what was preloaded means to be found before anything else: memory that one allocator
+// has given is not another's to free, and AddressSanitizer ends processes that use the flag.
+#include "host/symbol_scope.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cstdlib>
+#include <cstring>
+#include <dlfcn.h>
+#include <gnu/lib-names.h>
+#include <link.h>
+#include <string_view>
+
+namespace asyncnbd::host {
+
+namespace {
+
+// Of which node has no copies of its own.
+constexpr std::array<std::string_view, 11> SYSTEM_LIBRARIES = {
+    "libc.so",    "libm.so",  "libpthread.so", "libdl.so", "librt.so",    "libgcc_s.so",
+    "libutil.so", "ld-linux", "libstdc++.so",  "ld64.so",  "libatomic.so"};
+
+std::string_view file_name(std::string_view path) {
+  return path.substr(path.rfind('/') + 1); // npos + 1 is 0
+}
+
+bool is_system_library(std::string_view name) {
+  return std::any_of(
+      SYSTEM_LIBRARIES.begin(), SYSTEM_LIBRARIES.end(),
+      [name](std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; });
+}
+
+struct Definition {
+  std::string file;
+  bool is_stub; // of the program's own procedure table, as its address is where it is not a PIE
+};
+
+Definition definition_at(const void *function) {
+  Dl_info info;
+  ElfW(Sym) *symbol = nullptr;
+  if (dladdr1(function, &info, reinterpret_cast<void **>(&symbol), RTLD_DL_SYMENT) == 0)
+    return {"the program", false};
+  return {info.dli_fname, symbol != nullptr && symbol->st_shndx == SHN_UNDEF};
+}
+
+// The file that has the function which the program calls by this name; empty: none does.
+std::string provider_of(const char *function) {
+  const void *found = dlsym(RTLD_DEFAULT, function);
+  if (found == nullptr)
+    return {};
+  const Definition definition = definition_at(found);
+  if (!definition.is_stub)
+    return definition.file;
+  for (const std::string &path : loaded_objects()) { // in the order in which it is looked for
+    void *object = path.empty() ? nullptr : dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
+    const void *own = object == nullptr ? nullptr : dlsym(object, function);
+    if (object != nullptr)
+      dlclose(object);
+    if (own != nullptr && definition_at(own).file == path)
+      return path;
+  }
+  return {};
+}
+
+std::string sanitizer_runtime() {
+  for (const char *function : SANITIZER_FUNCTIONS)
+    if (std::string runtime = provider_of(function); !runtime.empty())
+      return runtime;
+  return {};
+}
+
+// Empty: memory is the C library's, as a plugin expects.
+std::string other_allocator() {
+  for (const char *function : {"malloc", "free", "realloc", "posix_memalign"})
+    if (std::string provider = provider_of(function); file_name(provider) != LIBC_SO)
+      return provider;
+  return {};
+}
+
+// The loader's list begins with the program, what was preloaded, and what the program is linked to.
+std::string find_preloaded() {
+  const auto linked = read_needed("/proc/self/exe");
+  if (!linked)
+    return {};
+  for (const std::string &path : loaded_objects()) {
+    const std::string_view name = file_name(path);
+    if (name.empty() || name.substr(0, 5) == "linux") // the program; linux-vdso.so.1
+      continue;
+    if (std::find(linked->begin(), linked->end(), name) != linked->end() || is_system_library(name))
+      return {};
+    return path;
+  }
+  return {};
+}
+
+} // namespace
+
+std::vector<std::string> loaded_objects() {
+  std::vector<std::string> paths;
+  dl_iterate_phdr(
+      [](struct dl_phdr_info *info, size_t, void *list) {
+        static_cast<std::vector<std::string> *>(list)->emplace_back(info->dlpi_name);
+        return 0;
+      },
+      &paths);
+  return paths;
+}
+
+bool is_sanitizer_missing(const ElfFacts &facts) {
+  const char *options = getenv("ASAN_OPTIONS");
+  const bool may_come_late =
+      options != nullptr && strstr(options, "verify_asan_link_order=0") != nullptr;
+  return !facts.sanitizer.empty() && !may_come_late && sanitizer_runtime().empty();
+}
+
+SymbolScope scope_for(const ElfFacts &facts) {
+  if (std::string runtime = sanitizer_runtime(); !runtime.empty())
+    return {false, runtime + " does not allow otherwise"};
+  if (std::string allocator = other_allocator(); !allocator.empty())
+    return {false, "memory is allocated by " + allocator};
+  static const std::string preloaded = find_preloaded();
+  if (!preloaded.empty() &&
+      std::all_of(facts.needed.begin(), facts.needed.end(), is_system_library))
+    return {false, preloaded + " was preloaded"};
+  return {true, {}};
+}
+
+} // namespace asyncnbd::host

@@ -1,0 +1,210 @@
+// Several servers of one C plugin in a process: each has variables of its own, or is refused.
+
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { run } from "../support/command.js";
+import {
+  debianPlugin,
+  sanitizer,
+  serverEnvironment,
+  temporaryDirectory,
+} from "../support/server.js";
+
+const index = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
+
+const PRELUDE = `
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
+import { promisify } from "node:util";
+import { fileURLToPath } from "node:url";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
+import { serve } from ${JSON.stringify(index)};
+const env = { ...process.env, LD_PRELOAD: "" };
+const sh = async (command) => (await promisify(execFile)("sh", ["-c", command], { env })).stdout;
+const holds = (uri, byte) => sh(\`qemu-io -r -f raw -c 'read -P \${byte} 0 4k' '\${uri}'\`);
+const image = (name, byte) => {
+  writeFileSync(name, Buffer.alloc(65536, byte));
+  return { plugin, config: { file: process.cwd() + "/" + name } };
+};
+`;
+
+/** Runs a program, which must end by itself and well. */
+async function program(plugin: string, body: string, env: NodeJS.ProcessEnv = {}): Promise<void> {
+  const directory = temporaryDirectory();
+  const path = join(directory, "program.mjs");
+  writeFileSync(path, `const plugin = ${JSON.stringify(plugin)};\n${PRELUDE}${body}`);
+  // LeakSanitizer's own crash would be taken for the program's.
+  const all = { ...serverEnvironment(), ASAN_OPTIONS: "exitcode=99:detect_leaks=0", ...env };
+  const finished = await run([process.execPath, path], { cwd: directory, env: all });
+  expect(finished, finished.stderr).toMatchObject({ status: 0 });
+}
+
+/** A plugin of this text, with what every plugin has. */
+function compile(language: "c" | "cpp", text: string): string {
+  const directory = temporaryDirectory();
+  const [source, output] = [join(directory, `plugin.${language}`), join(directory, "plugin.so")];
+  writeFileSync(
+    source,
+    `#include <string.h>
+     #define NBDKIT_API_VERSION 2
+     #include <nbdkit-plugin.h>
+     #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+     ${text}
+     static void *open_(int) { return NBDKIT_HANDLE_NOT_NEEDED; }
+     static int64_t get_size(void *) { return 4096; }
+     static int pread_(void *, void *buf, uint32_t count, uint64_t, uint32_t) {
+       memset(buf, value(), count);
+       return 0;
+     }
+     static struct nbdkit_plugin plugin = {
+       .name = "compiled", LOAD .open = open_, .get_size = get_size, .pread = pread_,
+     };
+     NBDKIT_REGISTER_PLUGIN(plugin)`,
+  );
+  const include = join(import.meta.dirname, "../../native/include");
+  const compiler = language === "c" ? ["gcc", "-std=gnu2x"] : ["g++", "-std=gnu++20"];
+  const [command, ...options] = [...compiler, "-shared", "-fPIC", `-I${include}`] as [string];
+  execFileSync(command, [...options, source, "-o", output]);
+  return output;
+}
+
+// AddressSanitizer does not allow what a copy needs: see the last test.
+describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instances", () => {
+  test("serves to each its own disk, also when the first has gone", async () => {
+    await program(
+      debianPlugin("file"),
+      `const one = await serve(image("one", 1));
+       const two = await serve(image("two", 2));
+       await Promise.all([holds(one.uri, 1), holds(two.uri, 2)]);
+       await one.close();
+       const three = await serve(image("three", 3));
+       await Promise.all([holds(two.uri, 2), holds(three.uri, 3)]);
+       await Promise.all([two.close(), three.close()]);`,
+    );
+  });
+
+  test("gives back what each has taken", async () => {
+    await program(
+      debianPlugin("file"),
+      `const listen = "nothing";
+       const copies = () => readFileSync("/proc/self/maps", "utf8").match(/memfd:nbdkit/g) ?? [];
+       const first = await serve({ ...image("one", 1), listen });
+       for (let i = 0; i < 250; i++) {
+         const other = await serve({ ...image("two", 2), listen });
+         assert.notEqual(copies().length, 0);
+         await other.close();
+         assert.equal(copies().length, 0);
+       }
+       await first.close();
+       const open = readdirSync("/proc/self/fd").map((fd) => {
+         try { return readlinkSync("/proc/self/fd/" + fd); } catch { return ""; }
+       });
+       assert.ok(!open.some((target) => target.includes("memfd:nbdkit")));`,
+    );
+  });
+
+  test("is loaded by several threads at once", async () => {
+    await program(
+      debianPlugin("file"),
+      `if (isMainThread) {
+         const workers = Array.from({ length: 4 }, (_, i) =>
+           new Worker(fileURLToPath(import.meta.url), { workerData: i + 1 }));
+         const uris = await Promise.all(workers.map(async (w) => (await once(w, "message"))[0]));
+         await Promise.all(uris.map((uri, i) => holds(uri, i + 1)));
+         const exits = workers.map((worker) => once(worker, "exit"));
+         for (const worker of workers) worker.postMessage("close");
+         assert.deepEqual(await Promise.all(exits), [[0], [0], [0], [0]]);
+       } else {
+         const server = await serve(image("disk" + workerData, workerData));
+         parentPort.postMessage(server.uri);
+         await once(parentPort, "message");
+         await server.close();
+         parentPort.close();
+       }`,
+    );
+  });
+
+  test("has exported variables of its own", async () => {
+    const counting = compile(
+      "c",
+      `int loads;
+       static int value(void) { return loads; }
+       static void load(void) { loads++; }
+       #define LOAD .load = load,`,
+    );
+    await program(
+      counting,
+      `const servers = [await serve({ plugin }), await serve({ plugin }), await serve({ plugin })];
+       for (const { uri } of servers) await holds(uri, 1);
+       for (const server of servers) await server.close();`,
+    );
+  });
+
+  test("is refused a second time where a copy would share symbols, with what to do", async () => {
+    const unique = compile(
+      "cpp",
+      `template <int N> struct Counter { static inline int loads = N; };
+       static int value() { return Counter<1>::loads; }
+       #define LOAD`,
+    );
+    await program(
+      unique,
+      `const first = await serve({ plugin });
+       const again = (error) => error.code === "PLUGIN" &&
+         error.message.includes(plugin) && error.message.includes("-fno-gnu-unique");
+       await assert.rejects(serve({ plugin }), again);
+       await holds(first.uri, 1);
+       await first.close();
+       await assert.rejects(serve({ plugin }), again);`, // the loader never lets go of it
+    );
+  });
+
+  test("is refused a second time under another allocator", async () => {
+    await program(
+      debianPlugin("file"),
+      `const first = await serve(image("one", 1));
+       await assert.rejects(serve(image("two", 2)), /memory is allocated by .*libjemalloc/);
+       await holds(first.uri, 1);
+       await first.close();
+       const second = await serve(image("two", 2));
+       await holds(second.uri, 2);
+       await second.close();`,
+      { LD_PRELOAD: "libjemalloc.so.2" },
+    );
+  });
+});
+
+const SCRIPTS = {
+  python: `def open(readonly): return 1
+def get_size(h): return 65536
+def pread(h, count, offset): return bytearray(count)
+`,
+  perl: `sub open { return 1 }
+sub get_size { return 65536 }
+sub pread { my ($h, $count) = @_; return "\\0" x $count }
+`,
+  tcl: `proc plugin_open {readonly} { return 1 }
+proc get_size {h} { return 65536 }
+proc pread {h count offset} { return [binary format a$count ""] }
+`,
+};
+
+test.each(Object.entries(SCRIPTS))("%s is refused a second time, by name", async (name, script) => {
+  await program(
+    debianPlugin(name),
+    `writeFileSync("script", ${JSON.stringify(script)});
+     const options = { plugin, config: { script: process.cwd() + "/script" } };
+     const first = await serve(options);
+     const again = (error) => error.code === "PLUGIN" &&
+       error.message.includes(plugin) && error.message.includes("it needs lib${name}");
+     await assert.rejects(serve(options), again);
+     await holds(first.uri, 0);
+     await first.close();
+     await assert.rejects(serve(options), again);`,
+  );
+});
