@@ -67,9 +67,9 @@ function compile(language: "c" | "cpp", text: string): string {
      NBDKIT_REGISTER_PLUGIN(plugin)`,
   );
   const include = join(import.meta.dirname, "../../native/include");
-  const compiler = language === "c" ? ["gcc", "-std=gnu2x"] : ["g++", "-std=gnu++20"];
-  const [command, ...options] = [...compiler, "-shared", "-fPIC", `-I${include}`] as [string];
-  execFileSync(command, [...options, source, "-o", output]);
+  const [command, standard] = language === "c" ? ["gcc", "gnu2x"] : ["g++", "gnu++20"];
+  const options = [`-std=${standard}`, "-shared", "-fPIC", `-I${include}`];
+  execFileSync(command as string, [...options, source, "-o", output]);
   return output;
 }
 
