@@ -4,6 +4,7 @@
 #include "addon/export_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/listener_wrap.hpp"
+#include "addon/own_process.hpp"
 #include "addon/plugin_wrap.hpp"
 #include "addon/process.hpp"
 #include "addon/script_bridge_wrap.hpp"
@@ -29,6 +30,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("guardSignals", Napi::Function::New(env, guard_signals));
   exports.Set("signalSeen", Napi::Function::New(env, signal_seen));
   exports.Set("removeAtForcedEnd", Napi::Function::New(env, remove_at_forced_end));
+  exports.Set("ownProcess", Napi::Function::New(env, own_process));
   define_process_functions(env, exports);
   define_tls_functions(env, exports);
   return exports;

@@ -1,6 +1,8 @@
 // See plugin_wrap.hpp.
 #include "addon/plugin_wrap.hpp"
 
+#include "addon/own_process.hpp"
+
 namespace asyncnbd::addon {
 
 using backend::CPlugin;
@@ -43,6 +45,7 @@ PluginWrap::PluginWrap(const Napi::CallbackInfo &info)
     : ObjectWrap(info), plugin_(std::make_shared<CPlugin>(info[0].As<Napi::String>())) {}
 
 Napi::Value PluginWrap::open(const Napi::CallbackInfo &info) {
+  share_with_children();
   return to_js(info.Env(), plugin_->open());
 }
 

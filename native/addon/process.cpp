@@ -53,31 +53,42 @@ bool silence(int fd) {
   return done;
 }
 
-// takeStdio(): copies of stdin and stdout as [in, out], for a client or a command; the plugin
-// finds /dev/null in their place.
-Napi::Value take_stdio(const Napi::CallbackInfo &info) {
+// print(text): as C plugins print, so that lines keep their order. Node's own stdout would make the
+// stream nonblocking, for all programs that share it.
+void print(const Napi::CallbackInfo &info) {
+  const std::string text = info[0].As<Napi::String>();
+  fwrite(text.data(), 1, text.size(), stdout);
+  fflush(stdout);
+}
+
+// copyStdio(): stdin and stdout as [in, out], for a client or a command.
+Napi::Value copy_stdio(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
-  fflush(stdout); // C plugins may have printed
+  fflush(stdin); // what plugins have not read of a file is the next reader's
   int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
   int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
-  if (in == -1 || out == -1 || !silence(STDIN_FILENO) || !silence(STDOUT_FILENO)) {
-    throw_errno(env, "cannot take over standard input and output");
+  if (in == -1 || out == -1) {
+    throw_errno(env, "cannot copy standard input and output");
     return env.Undefined();
   }
-  host::set_stdio_safe(false);
   Napi::Array fds = Napi::Array::New(env, 2);
   fds.Set(0u, in);
   fds.Set(1u, out);
   return fds;
 }
 
-// silenceStdio(includingStderr)
+// silenceStdio(): /dev/null takes the place of stdin and stdout.
 void silence_stdio(const Napi::CallbackInfo &info) {
-  fflush(stdout);
-  host::set_stdio_safe(false);
-  if (!silence(STDIN_FILENO) || !silence(STDOUT_FILENO) ||
-      (info[0].As<Napi::Boolean>() && !silence(STDERR_FILENO)))
-    throw_errno(info.Env(), "cannot redirect standard streams to /dev/null");
+  fflush(nullptr); // C plugins may have printed
+  if (!silence(STDIN_FILENO) || !silence(STDOUT_FILENO))
+    throw_errno(info.Env(), "cannot redirect standard input and output to /dev/null");
+}
+
+// silenceStderr(): for all but the log, which keeps the stream until it is configured again.
+void silence_stderr(const Napi::CallbackInfo &info) {
+  host::log_keep_stderr();
+  if (!silence(STDERR_FILENO))
+    throw_errno(info.Env(), "cannot redirect standard error to /dev/null");
 }
 
 void set_stdio_safe(const Napi::CallbackInfo &info) {
@@ -135,8 +146,10 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("logError", Napi::Function::New(env, log_error));
   exports.Set("logWarning", Napi::Function::New(env, log_warning));
   exports.Set("logDebug", Napi::Function::New(env, log_debug));
-  exports.Set("takeStdio", Napi::Function::New(env, take_stdio));
+  exports.Set("print", Napi::Function::New(env, print));
+  exports.Set("copyStdio", Napi::Function::New(env, copy_stdio));
   exports.Set("silenceStdio", Napi::Function::New(env, silence_stdio));
+  exports.Set("silenceStderr", Napi::Function::New(env, silence_stderr));
   exports.Set("setStdioSafe", Napi::Function::New(env, set_stdio_safe));
   exports.Set("becomeSessionLeader", Napi::Function::New(env, become_session_leader));
   exports.Set("exitWithParent", Napi::Function::New(env, exit_with_parent));

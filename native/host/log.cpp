@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
+#include <fcntl.h>
 #include <syslog.h>
 #include <unistd.h>
 
@@ -23,6 +24,7 @@ std::string &program_name() {
 }
 std::atomic<bool> verbose_lines{false};
 std::atomic<LogSink> error_sink{LogSink::standard_error};
+std::atomic<int> lines_fd{STDERR_FILENO};
 
 std::string formatted(const char *format, va_list args) {
   char *text = nullptr;
@@ -43,7 +45,7 @@ std::string prefix() {
 void write_line(const char *level, const std::string &text) {
   std::string line = program_name() + ": " + prefix() + level + ": " + text + "\n";
   // One write, so that lines of several threads do not mix. There is nowhere to report a failure.
-  (void)!write(STDERR_FILENO, line.data(), line.size());
+  (void)!write(lines_fd.load(std::memory_order_relaxed), line.data(), line.size());
 }
 
 void emit(const char *level, int syslog_priority, const std::string &text) {
@@ -88,8 +90,17 @@ void log_configure(const std::string &program, bool verbose, LogSink sink) {
     program_name() = program;
   verbose_lines.store(verbose, std::memory_order_relaxed);
   error_sink.store(sink, std::memory_order_relaxed);
+  // The number is not given back, as another thread may be about to write to it.
+  if (const int kept = lines_fd.exchange(STDERR_FILENO); kept != STDERR_FILENO)
+    dup3(STDERR_FILENO, kept, O_CLOEXEC);
   if (sink == LogSink::syslog)
     openlog(program_name().c_str(), LOG_PID, LOG_DAEMON);
+}
+
+void log_keep_stderr() {
+  constexpr int ABOVE_PLUGINS = 10; // who may need the numbers below
+  if (const int kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, ABOVE_PLUGINS); kept != -1)
+    lines_fd.store(kept);
 }
 
 bool log_is_verbose() {

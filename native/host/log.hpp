@@ -12,6 +12,9 @@ enum class LogSink { standard_error, syslog, none };
 // Applies to the whole process; debug lines always go to standard error, as nbdkit's do.
 void log_configure(const std::string &program, bool verbose, LogSink sink);
 
+// Lines go on to where standard error is now, whatever happens to it, until log_configure.
+void log_keep_stderr();
+
 bool log_is_verbose();
 
 // One line each, written at once; errno is kept. Any thread.

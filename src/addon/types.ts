@@ -292,9 +292,24 @@ export interface Addon {
   logError(text: string): void;
   logWarning(text: string): void;
   logDebug(text: string): void;
-  /** Copies of stdin and stdout, [in, out]; /dev/null takes their place. */
-  takeStdio(): [number, number];
-  silenceStdio(includingStderr: boolean): void;
+  /**
+   * For the command, before it loads a plugin: undoes what Node has done to the signals and
+   * descriptors of its process. Inherited descriptors are for programs that plugins start, as the
+   * standard streams are; reserved ones, on /dev/null, are closed: plugins get their numbers.
+   */
+  ownProcess(inheritance: {
+    readonly inheritedFds: readonly number[];
+    readonly reservedFds: readonly number[];
+    readonly ignoredSignals: readonly number[];
+  }): void;
+  /** On stdout, in order with what C plugins print there. */
+  print(text: string): void;
+  /** Of stdin and stdout: [in, out]. */
+  copyStdio(): [number, number];
+  /** /dev/null takes the place of stdin and stdout. */
+  silenceStdio(): void;
+  /** Of plugins and their programs; the log keeps the stream until configureLog. */
+  silenceStderr(): void;
   setStdioSafe(safe: boolean): void;
   becomeSessionLeader(): void;
   exitWithParent(parentPid: number): void;

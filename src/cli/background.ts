@@ -5,24 +5,28 @@ import { spawn } from "node:child_process";
 import { closeSync, writeSync } from "node:fs";
 import { addon } from "../addon/load.js";
 import { AsyncnbdError } from "../errors.js";
+import { type Inheritance, passOn } from "./inheritance.js";
 
 /** Tells the child which descriptor to write to when it is ready. */
 const READY_FD_VARIABLE = "ASYNCNBD_READY_FD";
-const READY_FD = 3;
 
 const PASSED_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
 
 /** Runs this command line again in a child. Resolves with the exit status that is ours. */
-export async function launch(): Promise<number> {
-  const child = spawn(process.execPath, [...process.execArgv, ...process.argv.slice(1)], {
-    env: { ...process.env, [READY_FD_VARIABLE]: String(READY_FD) },
-    stdio: ["inherit", "inherit", "inherit", "pipe"],
-  });
+export async function launch(inheritance: Inheritance): Promise<number> {
+  const words = [...process.execArgv, ...process.argv.slice(1)];
+  const [child, readyFd] = passOn(inheritance, (low, env, fd) => [
+    spawn(process.execPath, words, {
+      env: { ...env, [READY_FD_VARIABLE]: String(fd) },
+      stdio: ["inherit", "inherit", "inherit", ...low, "pipe"],
+    }),
+    fd,
+  ]);
   const pass = (signal: NodeJS.Signals) => child.kill(signal);
   for (const signal of PASSED_SIGNALS) process.on(signal, pass);
 
   const ready = new Promise<number>((resolve) => {
-    child.stdio[3]?.once("data", () => resolve(0));
+    child.stdio[readyFd]?.once("data", () => resolve(0));
   });
   const ended = new Promise<number>((resolve, reject) => {
     child.once("error", (error) =>
@@ -33,7 +37,7 @@ export async function launch(): Promise<number> {
   const status = await Promise.race([ready, ended]);
   for (const signal of PASSED_SIGNALS) process.off(signal, pass);
   child.unref();
-  child.stdio[3]?.destroy();
+  child.stdio[readyFd]?.destroy();
   return status;
 }
 
@@ -46,9 +50,10 @@ export function takeReadiness(): number | undefined {
 }
 
 /** Leaves the launcher's terminal and folder, before the server's last preparations. */
-export function detach(): void {
+export function detach(keepsStderr: boolean): void {
   addon().becomeSessionLeader();
   process.chdir("/");
+  if (!keepsStderr) addon().silenceStderr();
 }
 
 export function announceReady(fd: number): void {

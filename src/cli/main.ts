@@ -1,4 +1,3 @@
-#!/usr/bin/env node
 // The asyncnbd command: from arguments to an exit status.
 
 import { addon } from "../addon/load.js";
@@ -18,6 +17,7 @@ import {
   shortOptionsText,
   versionText,
 } from "./help.js";
+import { takeInheritance } from "./inheritance.js";
 import { OPTIONS } from "./options.js";
 import { configureLog, configurePlugin, loadPlugin, serve } from "./serve.js";
 
@@ -45,13 +45,13 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
     throw new UsageError("--dump-plugin and --single cannot be used together");
   const plugin = await loadPlugin({ ...config, workers: 0 });
   if (asked.includes("help")) {
-    process.stdout.write(helpText() + pluginHelpText(plugin.about));
+    addon().print(helpText() + pluginHelpText(plugin.about));
   } else if (asked.includes("version")) {
-    process.stdout.write(versionText() + pluginVersionText(plugin.about));
+    addon().print(versionText() + pluginVersionText(plugin.about));
   } else {
     configurePlugin(plugin, config.parameters);
     plugin.settleThreadModel();
-    await plugin.dump((lines) => process.stdout.write(lines));
+    await plugin.dump((lines) => addon().print(lines));
   }
   await plugin.end();
   return true;
@@ -68,11 +68,14 @@ async function main(words: readonly string[]): Promise<number> {
   const activatedSockets = takeActivation(process.env);
   if (activatedSockets > 0) checkActivation(line.options);
   const config = parseConfig(line.options, plugin, parameters, activatedSockets);
+  const inheritance = takeInheritance(process.env, activatedSockets);
+  process.title = ["asyncnbd", ...words].join(" ");
+  addon().ownProcess(inheritance);
   process.umask(0o022);
   configureLog(config);
   if (await answerAboutPlugin(line, config)) return 0;
   const readyFd = takeReadiness();
-  if (config.background && readyFd === undefined) return launch();
+  if (config.background && readyFd === undefined) return launch(inheritance);
   return serve(config, readyFd);
 }
 

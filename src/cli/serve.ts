@@ -7,6 +7,7 @@ import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
 import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
+import { isSharedObject } from "../plugins/resolve.js";
 import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
 import { openServed } from "../server/open.js";
@@ -48,6 +49,7 @@ export function configurePlugin(plugin: ServedPlugin, parameters: readonly strin
  */
 export async function serve(config: Config, readyFd: number | undefined): Promise<number> {
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
+  if (config.listen.kind === "stdio") addon().setStdioSafe(false);
   const plugin = await loadPlugin(config);
   configurePlugin(plugin, config.parameters);
   await plugin.configComplete();
@@ -93,9 +95,7 @@ class ServerProcess {
     const endpoint: Endpoint = this.#listeners?.endpoint ?? { kind: "stdio" };
     this.#printUri(endpoint);
 
-    const takesStdio = config.listen.kind === "stdio" || config.runCommand !== undefined;
-    const stdio = takesStdio ? addon().takeStdio() : undefined;
-    if (!takesStdio) addon().setStdioSafe(false);
+    const stdio = this.#takeStdio();
     const command =
       stdio !== undefined && config.runCommand !== undefined
         ? new RunningCommand(
@@ -113,17 +113,26 @@ class ServerProcess {
     return this.#serveUntilStopped(command, client);
   }
 
+  /** Standard input and output, if they are for a client or a command. */
+  #takeStdio(): readonly [number, number] | undefined {
+    const { listen, runCommand } = this.#config;
+    addon().setStdioSafe(false);
+    const isTaken = listen.kind === "stdio" || runCommand !== undefined;
+    const stdio = isTaken ? addon().copyStdio() : undefined;
+    // In the foreground, the authors of plugins in TypeScript see what they print.
+    const isPrinted = !isTaken && this.#readyFd === undefined;
+    if (!isPrinted || isSharedObject(this.#plugin.about.path)) addon().silenceStdio();
+    return stdio;
+  }
+
   /** From open sockets to the first client. */
   async #settle(): Promise<void> {
     const config = this.#config;
     changeUser(config.user, config.group);
-    if (this.#readyFd !== undefined) detach();
+    if (this.#readyFd !== undefined) detach(config.verbose);
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
     await this.#plugin.afterFork();
-    if (this.#readyFd !== undefined) {
-      addon().silenceStdio(!config.verbose);
-      configureLog(config, true);
-    }
+    if (this.#readyFd !== undefined) configureLog(config, true);
     if (this.#listeners !== undefined) this.#server.listen(this.#listeners.fds);
     if (this.#readyFd !== undefined) announceReady(this.#readyFd);
   }
@@ -154,7 +163,7 @@ class ServerProcess {
     const { listen, printUri, exportName, runCommand } = this.#config;
     const isPortNews = listen.kind === "tcp" && listen.port === "0" && runCommand === undefined;
     const uri = uriOf(endpoint, exportName, this.#uriTls);
-    if ((printUri || isPortNews) && uri !== undefined) process.stdout.write(`${uri}\n`);
+    if ((printUri || isPortNews) && uri !== undefined) addon().print(`${uri}\n`);
   }
 
   get #uriTls(): UriTls {

@@ -37,7 +37,6 @@ export class StopSignals {
       STOP_SIGNALS.map((signal) => constants.signals[signal]),
       BLOCKED_GRACE_MS,
     );
-    process.on("SIGPIPE", () => {}); // whoever reads our output may leave
   }
 
   stop(): void {

@@ -2,7 +2,7 @@
 
 import { AsyncnbdError } from "../errors.js";
 import { CPlugin } from "./c-plugin.js";
-import { resolvePlugin } from "./resolve.js";
+import { isSharedObject, resolvePlugin } from "./resolve.js";
 import type { ServedPlugin } from "./served-plugin.js";
 
 function openC(name: string, watches: boolean): CPlugin {
@@ -18,7 +18,7 @@ function openC(name: string, watches: boolean): CPlugin {
 /** A C plugin's name, path or short name comes first; nothing of TypeScript is loaded for one. */
 export async function openPlugin(name: string, { watches = false } = {}): Promise<ServedPlugin> {
   const found = resolvePlugin(name);
-  const isShared = "path" in found && /\.so(\.|$)/.test(found.path);
+  const isShared = "path" in found && isSharedObject(found.path);
   if (isShared) return openC(name, watches);
   const { resolveScript } = await import("./script/load.js");
   const script = resolveScript(name);

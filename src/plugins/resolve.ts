@@ -24,6 +24,9 @@ function searchPath(): string[] {
   return [...own, shippedPluginDirectory, ...distributionPluginDirectories()];
 }
 
+/** Else a path is that of a plugin in TypeScript. */
+export const isSharedObject = (path: string): boolean => /\.so(\.|$)/.test(path);
+
 /** A name without a dot and a slash is short: the file is nbdkit-NAME-plugin.so in a folder. */
 export const isShortName = (name: string): boolean => !/[./]/.test(name);
 

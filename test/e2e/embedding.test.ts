@@ -5,7 +5,12 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { run } from "../support/command.js";
-import { serverEnvironment, temporaryDirectory, testPlugin } from "../support/server.js";
+import {
+  debianPlugin,
+  serverEnvironment,
+  temporaryDirectory,
+  testPlugin,
+} from "../support/server.js";
 
 const index = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
 
@@ -201,4 +206,18 @@ test("encryption by pre-shared keys, and what is wrong with files", async () => 
     const wrong = serve({ plugin: ram(), config: { size: "1M" }, tls: { certificates: directory } });
     await assert.rejects(wrong, (error) => error instanceof AsyncnbdError && error.code === "CONFIG");
     await sh("rm -r " + directory);`);
+});
+
+test("programs that a C plugin starts have the program's streams, and end when nobody reads", async () => {
+  const stdout = await program(`
+    const data = "<( while :; do echo -n .; done )[:400]";
+    const server = await serve({ plugin: ${JSON.stringify(debianPlugin("data"))}, config: { data } });
+    console.log((await sh(\`nbdinfo --size '\${server.uri}'\`)).trim());
+    const list = process.argv[1] + ".list";
+    const tmpdisk = { size: "1M", command: "ls /dev/fd/ >" + list + "; truncate -s $size $disk" };
+    const other = await serve({ plugin: ${JSON.stringify(debianPlugin("tmpdisk"))}, config: tmpdisk });
+    await sh(\`nbdinfo --size '\${other.uri}'\`);
+    console.log(await sh("cat " + list));
+    await Promise.all([server.close(), other.close()]);`);
+  expect(stdout).toMatch(/^400\n0\n1\n2\n\d+\n/);
 });

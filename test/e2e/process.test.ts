@@ -1,7 +1,7 @@
 // The server as a process: its user, its parent, its log, its addresses.
 
 import { spawn } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run, runOk } from "../support/command.js";
@@ -146,3 +146,22 @@ test.skipIf(sanitizer !== undefined)(
     expect(await ended).toBe(0);
   },
 );
+
+test("it is called asyncnbd where processes are listed, with its arguments", async () => {
+  const server = await startServer(["memory", "1M"]);
+  const listed = await runOk(["ps", "-o", "comm=,args=", "-p", String(server.pid)]);
+  expect(listed).toMatch(/^asyncnbd +asyncnbd -f -U \S+ memory 1M$/m);
+  await server.stop();
+});
+
+test("SIGUSR1 ends it, as any program that does not know the signal", async () => {
+  const options = { env: serverEnvironment(), stdio: "ignore" } as const;
+  const directory = temporaryDirectory();
+  const pidFile = join(directory, "pid");
+  const [file, ...words] = [...asyncnbd, "-f", "-U", join(directory, "s"), "-P", pidFile];
+  const child = spawn(file as string, [...words, "memory", "1M"], options);
+  const ended = new Promise((resolve) => child.once("close", (_, signal) => resolve(signal)));
+  await eventually("the PID file", () => existsSync(pidFile) || undefined);
+  child.kill("SIGUSR1");
+  expect(await ended).toBe("SIGUSR1");
+});

@@ -58,7 +58,7 @@ export const serverEnvironment = (): NodeJS.ProcessEnv => ({
   ...sanitizerEnvironment(),
 });
 
-export const asyncnbd: readonly string[] = [process.execPath, script];
+export const asyncnbd: readonly string[] = [script];
 export const nbdkit: readonly string[] = ["nbdkit"];
 
 /** Clients that a server under a sanitizer starts must run without it. */
