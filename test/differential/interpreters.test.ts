@@ -1,0 +1,136 @@
+// Plugins in other languages under nbdkit and asyncnbd: the interpreters find their own libraries
+// and symbols, and are used, ended and heard alike from load to unload.
+
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { run, runOk } from "../support/command.js";
+import { MIB, patternBytes } from "../support/fixtures.js";
+import {
+  asyncnbd,
+  eventually,
+  nbdkit,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
+import { expectSame, messages } from "./both.js";
+
+const source = (name: string): string =>
+  fileURLToPath(new URL(`../plugins/languages/${name}`, import.meta.url));
+
+/** The words that name a plugin and its script. */
+const SCRIPTS: readonly [string, readonly string[]][] = [
+  ["python", ["python", source("disk.py")]],
+  ["perl", ["perl", source("disk.pl")]],
+  ["lua", ["lua", source("disk.lua")]],
+  ["tcl", ["tcl", source("disk.tcl")]],
+];
+
+interface Session {
+  readonly stdout: string;
+  readonly said: readonly string[];
+  readonly readBack: boolean;
+  readonly refused: number;
+}
+
+/** A life in the foreground: written to, read from, asked for a sector it cannot read, stopped. */
+async function session(
+  command: readonly string[],
+  plugin: readonly string[],
+  options: readonly string[],
+): Promise<Session> {
+  const server = await startServer([...plugin, "word=it's"], { command, options, noProbe: true });
+  const [image, copy] = ["image", "copy"].map((name) => join(server.directory, name));
+  writeFileSync(image as string, patternBytes(MIB));
+  await runOk(["nbdcopy", image as string, server.uri]);
+  const nbdsh = ["/usr/bin/python3", "-m", "nbd", "-u", server.uri];
+  const { status } = await run([...nbdsh, "-c", `h.pread(512, ${666 * 512})`]);
+  const read = `data = b"".join(h.pread(65536, at) for at in range(0, ${MIB}, 65536))`;
+  const write = `open("${copy}", "wb").write(data)`;
+  await runOk([...nbdsh, "-c", read, "-c", write]);
+  // A signal between the end of its connection and close makes nbdkit forget close.
+  const closed = (): number => server.stderr().match(/^close/gm)?.length ?? 0;
+  const clients = plugin[0] === "perl" ? 0 : 3; // threads that serve clients cannot say it in Perl
+  await eventually("close", () => (closed() === clients ? true : undefined));
+  const { stdout, stderr } = await server.stop();
+  const readBack = readFileSync(image as string).equals(readFileSync(copy as string));
+  return { stdout, said: messages(stderr, server.directory), readBack, refused: status };
+}
+
+async function expectSameSession(
+  plugin: readonly string[],
+  options: readonly string[] = [],
+): Promise<Session> {
+  const [theirs, ours] = await Promise.all([
+    session(nbdkit, plugin, options),
+    session(asyncnbd, plugin, options),
+  ]);
+  expect(ours).toEqual(theirs);
+  expect([ours.readBack, ours.refused]).toEqual([true, 1]);
+  return ours;
+}
+
+describe.each(SCRIPTS)("a plugin in %s", (name, plugin) => {
+  test("is called alike from load to unload, and keeps what is written", async () => {
+    const { said } = await expectSameSession(plugin);
+    expect(said).toContainEqual(expect.stringMatching(/^config word /));
+  });
+
+  const words = plugin.map((word) => `"${word}"`).join(" ");
+
+  test.concurrent.each([
+    ["--run", `server -U - ${words} word=x --run 'nbdinfo --size "$uri"'; echo $?`],
+    ["--run and a command that fails", `server -U - ${words} --run 'exit 7'`],
+    ["--dump-plugin", `server --dump-plugin ${words} | sort`],
+    ["a parameter that it refuses", `server -U - ${words} nosuch=1 --run true`],
+    ["a script that is not there", `server -U - ${name} /nonexistent/script --run true`],
+    ["a script that is none", `echo '((( "' > bad; server -U - ${name} ./bad --run true`],
+    [
+      "a client on its standard input and output",
+      `/usr/bin/python3 -m nbd -c 'import os; h.connect_command([*os.environ["SERVER"].split("|"), "-s",
+        ${plugin.map((word) => `"${word}"`).join(", ")}])' \
+        -c 'h.pwrite(b"x" * 512, 512); print(h.get_size(), h.pread(2, 511)); h.shutdown()'`,
+    ],
+  ])("with %s does the same", async (_title, text) => {
+    await expectSame(text);
+  });
+
+  test("ends when a server in the background is told to", async () => {
+    const { stdout } = await expectSame(
+      `server -U $PWD/sock -P $PWD/pid ${words}
+       nbdinfo --size "nbd+unix:///?socket=$PWD/sock"
+       pid=$(cat pid); kill $pid; tail --pid=$pid -s 0.01 -f /dev/null; echo ended`,
+    );
+    expect(stdout).toMatch(/1048576\nended/);
+  });
+});
+
+describe("a compiled plugin", () => {
+  const GO_PATH = "/usr/lib/go-1.19/bin:/usr/lib/go/bin";
+
+  /** Compilers write beside their sources: those are copied. */
+  async function build(language: string, line: string): Promise<string> {
+    const directory = temporaryDirectory();
+    const env: NodeJS.ProcessEnv = { ...process.env, PATH: `${process.env.PATH}:${GO_PATH}` };
+    delete env.LD_PRELOAD;
+    await runOk(["sh", "-c", `cp ${source(language)}/* . && ${line}`], { cwd: directory, env });
+    return join(directory, `nbdkit-${language}-plugin.so`);
+  }
+
+  // Of Go, nbdkit can only have it in the foreground: its runtime does not survive a fork.
+  test("in Go is called alike from load to unload, and keeps what is written", async () => {
+    const plugin = await build("go", "go build -buildmode=c-shared -o nbdkit-go-plugin.so .");
+    await expectSameSession([plugin]);
+  });
+
+  test("in OCaml is called alike from load to unload, and keeps what is written", async () => {
+    const plugin = await build(
+      "ocaml",
+      `ocamlopt -output-obj -runtime-variant _pic -ccopt -shared -ccopt -fPIC \
+         -o nbdkit-ocaml-plugin.so disk.ml table.c`,
+    );
+    await expectSameSession([plugin]);
+    await expectSame(`server -U - ${plugin} word=x --run 'nbdinfo --size "$uri"'; echo $?`);
+  });
+});
