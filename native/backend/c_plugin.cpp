@@ -39,7 +39,6 @@ bool serves_many(const host::Library &) {
 CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) const {
   if (function == nullptr)
     return std::nullopt;
-  host::share_environment();
   uint64_t messages = host::error_messages_on_this_thread();
   if (function() != -1)
     return std::nullopt;
@@ -138,7 +137,6 @@ bool CPlugin::set_debug_flag(const std::string &flag, int value) {
 
 void CPlugin::load() {
   host::log_debug("%s: load", name_.c_str());
-  host::share_environment();
   if (table_.load != nullptr)
     table_.load();
 }
@@ -148,7 +146,6 @@ CPlugin::Failure CPlugin::config(const std::string &key, const std::string &valu
   if (table_.config == nullptr)
     return "plugin \"" + name_ + "\" takes no parameters, but \"" + key + "=" + value +
            "\" was given";
-  host::share_environment();
   host::InternPool &interns = host::process_interns();
   uint64_t messages = host::error_messages_on_this_thread();
   if (table_.config(interns.add(key), interns.add(value)) != -1)

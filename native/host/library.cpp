@@ -18,6 +18,7 @@
 #include <utility>
 
 #include "host/abi.hpp"
+#include "host/bindings.hpp"
 #include "host/log.hpp"
 #include "host/symbol_scope.hpp"
 
@@ -65,20 +66,22 @@ void share_standard_streams() {
   }
 }
 
-} // namespace
-
-// The variable `environ` of node's executable is a copy of the C library's, and the C library
-// uses the copy. A plugin opened with RTLD_DEEPBIND finds the original, which nobody has set.
+// The same for `environ`, until bindings.hpp has mended it: constructors may want it.
 void share_environment() {
-  static char ***original = [] {
-    void *libc = dlopen(LIBC_SO, RTLD_NOW | RTLD_NOLOAD);
-    return libc == nullptr ? nullptr : static_cast<char ***>(dlsym(libc, "environ"));
-  }();
+  void *libc = dlopen(LIBC_SO, RTLD_NOW | RTLD_NOLOAD);
+  void *original = libc == nullptr ? nullptr : dlsym(libc, "environ");
   if (original != nullptr)
-    *original = environ;
+    *static_cast<char ***>(original) = environ;
 }
 
-namespace {
+// With RTLD_DEEPBIND among the flags, what differs by that is mended.
+void *open_file(const std::string &path, int flags) {
+  note_loaded_objects();
+  void *handle = dlopen(path.c_str(), flags);
+  if (handle != nullptr && (flags & RTLD_DEEPBIND) != 0)
+    mend_bindings();
+  return handle;
+}
 
 // They keep state of their own, so two copies of a plugin that needs one of them would share it.
 constexpr std::array<std::string_view, 6> STATEFUL = {"libguestfs.so", "liblua",  "libperl.so",
@@ -149,6 +152,7 @@ bool Library::open(const std::string &path, ServesMany serves_many, std::string 
   if (!promote_own_symbols(error))
     return false;
   share_standard_streams();
+  share_environment();
   handle_ = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
   const bool is_loaded = handle_ != nullptr;
   if (is_loaded && serves_many(*this))
@@ -185,7 +189,7 @@ bool Library::open_first(const std::string &path, const ElfFacts &facts, std::st
   if (!scope.own_first)
     log_debug("%s: the process's libraries come first, because %s", path.c_str(),
               scope.reason.c_str());
-  handle_ = dlopen(path.c_str(), RTLD_NOW | RTLD_GLOBAL | (scope.own_first ? RTLD_DEEPBIND : 0));
+  handle_ = open_file(path, RTLD_NOW | RTLD_GLOBAL | (scope.own_first ? RTLD_DEEPBIND : 0));
   if (handle_ == nullptr)
     *error = dlerror();
   return handle_ != nullptr;
@@ -211,7 +215,7 @@ bool Library::open_copy(const std::string &path, const ElfFacts &facts, std::str
   }
   // The loader tells libraries apart by this name, so the descriptor stays open beside its library.
   const std::string name = "/proc/self/fd/" + std::to_string(copy_fd_);
-  handle_ = dlopen(name.c_str(), RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
+  handle_ = open_file(name, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
   if (handle_ == nullptr) {
     *error = already + "a copy cannot be opened: " + dlerror();
     ::close(std::exchange(copy_fd_, -1));

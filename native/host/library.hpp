@@ -41,8 +41,4 @@ private:
 // may wait for a thread of its own, and such threads may still run, when the end is near.
 void keep_libraries();
 
-// Lets plugins see the process's environment as it is now; call it before their callbacks at the
-// start. They have a variable `environ` of their own: see library.cpp.
-void share_environment();
-
 } // namespace asyncnbd::host

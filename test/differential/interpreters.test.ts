@@ -14,7 +14,7 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { expectSame, messages } from "./both.js";
+import { expectSame, expectSameOutput, messages } from "./both.js";
 
 const source = (name: string): string =>
   fileURLToPath(new URL(`../plugins/languages/${name}`, import.meta.url));
@@ -97,7 +97,7 @@ describe.each(SCRIPTS)("a plugin in %s", (name, plugin) => {
   });
 
   test("ends when a server in the background is told to", async () => {
-    const { stdout } = await expectSame(
+    const { stdout } = await expectSameOutput(
       `server -U $PWD/sock -P $PWD/pid ${words}
        nbdinfo --size "nbd+unix:///?socket=$PWD/sock"
        pid=$(cat pid); kill $pid; tail --pid=$pid -s 0.01 -f /dev/null; echo ended`,

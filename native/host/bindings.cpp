@@ -1,0 +1,193 @@
+// See bindings.hpp. RTLD_DEEPBIND keeps a plugin's libraries from node's copies of OpenSSL, zlib
+// and others. It leaves two things to mend in what a plugin has brought along:
+//
+// - What it opens itself. An interpreter opens extension modules with dlopen, and these would
+//   find node's functions first. So the libraries' dlopen is one that adds the flag.
+// - Variables of which node's executable has a copy, as any executable has of those it uses
+//   (environ, tzname, std::cout). All others use the copy, the C library too; with the flag, a
+//   plugin is bound to the original, which nobody sets: setenv would not show in its environ.
+#include "host/bindings.hpp"
+
+#include <cstdint>
+#include <dlfcn.h>
+#include <elf.h>
+#include <link.h>
+#include <map>
+#include <mutex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <sys/mman.h>
+#include <unistd.h>
+#include <utility>
+
+namespace asyncnbd::host {
+
+namespace {
+
+#if defined(__x86_64__)
+constexpr uint32_t COPY = R_X86_64_COPY, GLOB_DAT = R_X86_64_GLOB_DAT,
+                   JUMP_SLOT = R_X86_64_JUMP_SLOT, ABSOLUTE = R_X86_64_64;
+#elif defined(__aarch64__)
+constexpr uint32_t COPY = R_AARCH64_COPY, GLOB_DAT = R_AARCH64_GLOB_DAT,
+                   JUMP_SLOT = R_AARCH64_JUMP_SLOT, ABSOLUTE = R_AARCH64_ABS64;
+#else
+#error "name this processor's relocations"
+#endif
+
+// One loaded file, as the loader describes it.
+class Object {
+public:
+  explicit Object(const dl_phdr_info &info) : base_(info.dlpi_addr) {
+    for (unsigned i = 0; i < info.dlpi_phnum; i++) {
+      const ElfW(Phdr) &header = info.dlpi_phdr[i];
+      if (header.p_type == PT_DYNAMIC)
+        read_dynamic(reinterpret_cast<const ElfW(Dyn) *>(base_ + header.p_vaddr));
+      if (header.p_type == PT_GNU_RELRO) {
+        const uintptr_t page = static_cast<uintptr_t>(sysconf(_SC_PAGESIZE));
+        sealed_from_ = (base_ + header.p_vaddr) & ~(page - 1);
+        sealed_to_ = (base_ + header.p_vaddr + header.p_memsz) & ~(page - 1);
+      }
+    }
+  }
+
+  // visit(type, symbol, its name, place, addend) for each relocation that has a symbol.
+  template <typename Visit> void each_relocation(Visit visit) const {
+    if (symbols_ == nullptr || names_ == nullptr)
+      return;
+    for (const auto &[table, bytes] : {data_, calls_})
+      for (size_t i = 0; i < bytes / sizeof(ElfW(Rela)); i++) {
+        const ElfW(Sym) &symbol = symbols_[ELF64_R_SYM(table[i].r_info)];
+        if (symbol.st_name != 0)
+          visit(static_cast<uint32_t>(ELF64_R_TYPE(table[i].r_info)), symbol,
+                names_ + symbol.st_name, base_ + table[i].r_offset, table[i].r_addend);
+      }
+  }
+
+  // The loader has made what it has bound read-only.
+  bool seal(bool sealed) const {
+    return sealed_to_ <= sealed_from_ ||
+           mprotect(reinterpret_cast<void *>(sealed_from_), sealed_to_ - sealed_from_,
+                    sealed ? PROT_READ : PROT_READ | PROT_WRITE) == 0;
+  }
+
+private:
+  using Table = std::pair<const ElfW(Rela) *, size_t>;
+
+  void read_dynamic(const ElfW(Dyn) * entry) {
+    bool calls_have_addends = true;
+    for (; entry->d_tag != DT_NULL; entry++) {
+      const uintptr_t at = entry->d_un.d_ptr;
+      if (entry->d_tag == DT_SYMTAB)
+        symbols_ = reinterpret_cast<const ElfW(Sym) *>(at);
+      else if (entry->d_tag == DT_STRTAB)
+        names_ = reinterpret_cast<const char *>(at);
+      else if (entry->d_tag == DT_RELA)
+        data_.first = reinterpret_cast<const ElfW(Rela) *>(at);
+      else if (entry->d_tag == DT_RELASZ)
+        data_.second = entry->d_un.d_val;
+      else if (entry->d_tag == DT_JMPREL)
+        calls_.first = reinterpret_cast<const ElfW(Rela) *>(at);
+      else if (entry->d_tag == DT_PLTRELSZ)
+        calls_.second = entry->d_un.d_val;
+      else if (entry->d_tag == DT_PLTREL)
+        calls_have_addends = entry->d_un.d_val == DT_RELA;
+    }
+    if (!calls_have_addends)
+      calls_.second = 0;
+  }
+
+  uintptr_t base_;
+  const ElfW(Sym) *symbols_ = nullptr;
+  const char *names_ = nullptr;
+  Table data_{nullptr, 0};
+  Table calls_{nullptr, 0};
+  uintptr_t sealed_from_ = 0;
+  uintptr_t sealed_to_ = 0;
+};
+
+// Where what has this name is to be found instead.
+using Places = std::map<std::string, uintptr_t, std::less<>>;
+
+void *open_own_first(const char *path, int flags) {
+  const bool opens = path != nullptr && (flags & RTLD_NOLOAD) == 0;
+  void *handle = dlopen(path, opens ? flags | RTLD_DEEPBIND : flags);
+  if (handle != nullptr)
+    mend_bindings();
+  return handle;
+}
+
+// The copies have the C library's inner names; the others are for the same variables.
+void add_copies(const Object &program, Places *places) {
+  program.each_relocation(
+      [places](uint32_t type, const ElfW(Sym) &, const char *name, uintptr_t at, int64_t) {
+        if (type != COPY)
+          return;
+        places->emplace(name, at);
+        if (std::string_view(name).substr(0, 2) == "__") {
+          places->emplace(name + 1, at);
+          places->emplace(name + 2, at);
+        }
+      });
+}
+
+// Until it returns, no other thread opens or closes anything.
+void mend(const Object &object, const Places &places) {
+  bool open = false;
+  object.each_relocation([&](uint32_t type, const ElfW(Sym) & symbol, const char *name,
+                             uintptr_t at, int64_t addend) {
+    if (symbol.st_shndx != SHN_UNDEF || (type != GLOB_DAT && type != JUMP_SLOT && type != ABSOLUTE))
+      return;
+    const auto place = places.find(std::string_view(name));
+    if (place == places.end())
+      return;
+    open = open || object.seal(false);
+    if (open)
+      *reinterpret_cast<uintptr_t *>(at) =
+          place->second + (type == ABSOLUTE ? static_cast<uintptr_t>(addend) : 0);
+  });
+  if (open)
+    object.seal(true);
+}
+
+struct Scan {
+  bool mends;
+  std::set<std::pair<uintptr_t, std::string>> known;
+  std::set<std::pair<uintptr_t, std::string>> present;
+  Places places;
+};
+
+int look_at(dl_phdr_info *info, size_t, void *data) {
+  Scan &scan = *static_cast<Scan *>(data);
+  if (scan.places.empty()) { // the first is the program
+    add_copies(Object(*info), &scan.places);
+    scan.places.emplace("dlopen", reinterpret_cast<uintptr_t>(&open_own_first));
+  }
+  std::pair<uintptr_t, std::string> object(info->dlpi_addr, info->dlpi_name);
+  if (scan.mends && scan.known.count(object) == 0)
+    mend(Object(*info), scan.places);
+  scan.present.insert(std::move(object));
+  return 0;
+}
+
+void scan_objects(bool mends) {
+  // Libraries may be opened while the process ends.
+  static auto *mutex = new std::mutex;
+  static auto *scan = new Scan;
+  std::lock_guard lock(*mutex);
+  scan->mends = mends;
+  dl_iterate_phdr(look_at, scan);
+  scan->known = std::exchange(scan->present, {});
+}
+
+} // namespace
+
+void note_loaded_objects() {
+  scan_objects(false);
+}
+
+void mend_bindings() {
+  scan_objects(true);
+}
+
+} // namespace asyncnbd::host
