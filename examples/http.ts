@@ -277,6 +277,16 @@ function headersOf(text: string): Record<string, string> {
   );
 }
 
+/** The address without its user and password, which fetch does not take; they become a header. */
+function addressOf(text: string): Pick<Settings, "url" | "headers"> {
+  const url = new URL(text);
+  if (url.username === "" && url.password === "") return { url: text, headers: {} };
+  const user = decodeURIComponent(`${url.username}:${url.password}`);
+  url.username = url.password = "";
+  const credentials = Buffer.from(user).toString("base64");
+  return { url: url.href, headers: { authorization: `Basic ${credentials}` } };
+}
+
 let reader: Reader | undefined;
 let sizeBytes = 0;
 
@@ -311,9 +321,10 @@ export default definePlugin({
 
   async getReady() {
     const { config } = this;
+    const { url, headers } = addressOf(config.url);
     const settings: Settings = {
-      url: config.url,
-      headers: headersOf(config.headers),
+      url,
+      headers: { ...headers, ...headersOf(config.headers) },
       connections: config.connections,
       maxRequestBytes: config["max-request"],
       retries: config.retries,

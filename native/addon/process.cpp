@@ -12,6 +12,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include "host/client_log.hpp"
 #include "host/library.hpp"
 #include "host/log.hpp"
 #include "host/stdio.hpp"
@@ -28,6 +29,10 @@ void throw_errno(Napi::Env env, const char *what) {
 void configure_log(const Napi::CallbackInfo &info) {
   host::log_configure(info[0].As<Napi::String>(), info[1].As<Napi::Boolean>(),
                       static_cast<host::LogSink>(info[2].As<Napi::Number>().Int32Value()));
+}
+
+void log_clients(const Napi::CallbackInfo &info) {
+  host::log_comings_and_goings(info[0].As<Napi::Boolean>());
 }
 
 void log_error(const Napi::CallbackInfo &info) {
@@ -146,6 +151,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("logError", Napi::Function::New(env, log_error));
   exports.Set("logWarning", Napi::Function::New(env, log_warning));
   exports.Set("logDebug", Napi::Function::New(env, log_debug));
+  exports.Set("logClients", Napi::Function::New(env, log_clients));
   exports.Set("print", Napi::Function::New(env, print));
   exports.Set("copyStdio", Napi::Function::New(env, copy_stdio));
   exports.Set("silenceStdio", Napi::Function::New(env, silence_stdio));

@@ -4,6 +4,7 @@
 #include <algorithm>
 
 #include "addon/js_queue.hpp"
+#include "host/log_text.hpp"
 
 namespace asyncnbd::addon {
 
@@ -59,7 +60,8 @@ Napi::Value ScriptBridgeWrap::explain(const Napi::CallbackInfo &info) {
   std::optional<uint64_t> offset;
   if (info[2].IsNumber())
     offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
-  bridge_->explain(info[0].As<Napi::Number>().Uint32Value(), info[1].As<Napi::String>(), offset);
+  bridge_->explain(info[0].As<Napi::Number>().Uint32Value(),
+                   host::without_passwords(info[1].As<Napi::String>().Utf8Value()), offset);
   return info.Env().Undefined();
 }
 

@@ -1,7 +1,6 @@
 // See session_wrap.hpp.
 #include "addon/session_wrap.hpp"
 
-#include <cinttypes>
 #include <unistd.h>
 
 #include "addon/js_queue.hpp"
@@ -9,7 +8,6 @@
 #include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
 #include "addon/tls_wrap.hpp"
-#include "host/log.hpp"
 
 namespace asyncnbd::addon {
 
@@ -50,6 +48,8 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("stop", &SessionWrap::stop),
                          InstanceMethod("counts", &SessionWrap::counts),
                          InstanceMethod("abort", &SessionWrap::abort),
+                         InstanceMethod("logTrouble", &SessionWrap::log_trouble),
+                         InstanceMethod("logEvent", &SessionWrap::log_event),
                      });
 }
 
@@ -71,6 +71,8 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
       client_->plugin ? client_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   client_->connection->peer_fd = out_fd_;
+  const connection::Connection &connection = *client_->connection;
+  logged_ = {connection.plugin_name, connection.number, host::peer_of(out_fd_)};
 
   transport::set_nonblocking(in_fd_, true);
   transport::set_nonblocking(out_fd_, true);
@@ -119,16 +121,12 @@ Napi::Value SessionWrap::upgrade_tls(const Napi::CallbackInfo &info) {
   std::unique_ptr<transport::SecureStream> secure = context ? context->accept() : nullptr;
   if (!secure) {
     auto deferred = Napi::Promise::Deferred(info.Env());
-    deferred.Resolve(info.Env().Null());
+    deferred.Resolve(Napi::String::New(info.Env(), "there is no memory for it"));
     return deferred.Promise();
   }
   io_->begin_tls(std::move(secure));
   operation_ = Operation::tls;
   return begin_io(info.Env());
-}
-
-void SessionWrap::log_tls_failure(const std::string &reason) {
-  host::log_error("connection %" PRIu64 ": TLS: %s", client_->connection->number, reason.c_str());
 }
 
 // What the plugin may know of it.
@@ -153,7 +151,8 @@ Napi::Value SessionWrap::begin_io(Napi::Env env) {
   return promise;
 }
 
-// Settles with the bytes read, true for a skip or a write, null once the client has gone.
+// Settles with the bytes read, true for a skip, a write or TLS, null once the client has gone, or
+// why there is no TLS.
 void SessionWrap::advance_io() {
   if (!pending_io_)
     return;
@@ -166,14 +165,14 @@ void SessionWrap::advance_io() {
     (out_poll_ ? out_poll_ : in_poll_)->start(UV_WRITABLE);
     return;
   case transport::Progress::failed:
-    if (operation_ == Operation::tls)
-      log_tls_failure(io_->secure()->error());
-    settle_io(env.Null());
+    settle_io(operation_ == Operation::tls ? Napi::String::New(env, io_->secure()->error())
+                                           : env.Null());
     return;
   case transport::Progress::ended:
-    if (operation_ == Operation::tls)
-      log_tls_failure("the client has left instead of going on; it may not trust this server");
-    settle_io(env.Null());
+    settle_io(operation_ == Operation::tls
+                  ? Napi::String::New(env, "it has left instead of going on; it may not trust "
+                                           "this server")
+                  : env.Null());
     return;
   case transport::Progress::done:
     break;
@@ -312,9 +311,12 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   started_ = connection.start(&stream, &backend, settings, [queue, deferred, client = client_] {
     queue->post([queue, deferred, client](Napi::Env env) {
       queue->release();
-      Napi::Value counts = counts_to_js(env, client->connection->counts());
+      Napi::Object end = counts_to_js(env, client->connection->counts()).As<Napi::Object>();
+      const std::string &lost = client->connection->lost_reason();
+      if (!lost.empty())
+        end.Set("lost", lost);
       client->connection.reset(); // its descriptors must not wait for a garbage collection
-      deferred->Resolve(counts);
+      deferred->Resolve(end);
     });
   });
   if (!started_) {
@@ -340,6 +342,18 @@ Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
     client_->connection->set_grace(grace);
     client_->connection->stop();
   }
+  return info.Env().Undefined();
+}
+
+// logTrouble(what): the client "was refused: …".
+Napi::Value SessionWrap::log_trouble(const Napi::CallbackInfo &info) {
+  host::log_trouble(logged_, info[0].As<Napi::String>());
+  return info.Env().Undefined();
+}
+
+// logEvent(what): the client "has connected".
+Napi::Value SessionWrap::log_event(const Napi::CallbackInfo &info) {
+  host::log_event(logged_, info[0].As<Napi::String>());
   return info.Env().Undefined();
 }
 

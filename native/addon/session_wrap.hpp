@@ -9,6 +9,7 @@
 #include "addon/fd_poll.hpp"
 #include "addon/plugin_calls.hpp"
 #include "connection/connection.hpp"
+#include "host/client_log.hpp"
 #include "transport/handshake_io.hpp"
 
 namespace asyncnbd::addon {
@@ -40,18 +41,20 @@ private:
   Napi::Value start(const Napi::CallbackInfo &info);
   Napi::Value stop(const Napi::CallbackInfo &info);
   Napi::Value counts(const Napi::CallbackInfo &info);
+  Napi::Value log_trouble(const Napi::CallbackInfo &info);
+  Napi::Value log_event(const Napi::CallbackInfo &info);
   Napi::Value abort(const Napi::CallbackInfo &info);
 
   Napi::Value begin_io(Napi::Env env);
   void advance_io();
   void settle_io(Napi::Value value);
-  void log_tls_failure(const std::string &reason);
   void on_tls();
   void stop_polling();
   void close_fds();
 
   int in_fd_;
   int out_fd_;
+  host::LoggedClient logged_;
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
   std::shared_ptr<connection::MemoryBudget> budget_;
   std::unique_ptr<backend::Backend> script_backend_; // between adoptExport and start

@@ -7,6 +7,7 @@
 
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "host/log_text.hpp"
 
 namespace asyncnbd::backend {
 
@@ -142,10 +143,11 @@ void CPlugin::load() {
 }
 
 CPlugin::Failure CPlugin::config(const std::string &key, const std::string &value) {
-  host::log_debug("%s: config key=%s, value=%s", name_.c_str(), key.c_str(), value.c_str());
+  host::log_debug("%s: config key=%s, value=%s", name_.c_str(), key.c_str(),
+                  host::loggable_value(key, value).c_str());
   if (table_.config == nullptr)
-    return "plugin \"" + name_ + "\" takes no parameters, but \"" + key + "=" + value +
-           "\" was given";
+    return "plugin \"" + name_ + "\" takes no parameters, but \"" + key + "=" +
+           host::loggable_value(key, value) + "\" was given";
   host::InternPool &interns = host::process_interns();
   uint64_t messages = host::error_messages_on_this_thread();
   if (table_.config(interns.add(key), interns.add(value)) != -1)

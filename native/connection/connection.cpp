@@ -216,6 +216,12 @@ std::chrono::milliseconds Connection::grace() const {
   return std::chrono::milliseconds(grace_ms_.load(std::memory_order_relaxed));
 }
 
+void Connection::on_lost(const std::string &reason) {
+  std::lock_guard lock(losing_);
+  if (lost_reason_.empty())
+    lost_reason_ = reason;
+}
+
 // ---- the end ---------------------------------------------------------------------------------
 
 // Nothing more is read. What is in flight gets its replies, or is given up.

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -79,6 +80,9 @@ public:
   };
   Counts counts() const;
 
+  // Why the client was lost; "" if it left as it should. When all is closed.
+  const std::string &lost_reason() const { return lost_reason_; }
+
   // Immediate end: nothing more is sent. Any thread, once started.
   void abort();
 
@@ -122,6 +126,7 @@ private:
     backend_->unplace(offset, length_bytes);
   }
   bool takes_pages() const override { return may_pipe_ && backend_->takes_pages(); }
+  void on_lost(const std::string &reason) override; // ReplyListener's, too
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }
@@ -181,6 +186,8 @@ private:
   std::unique_ptr<ReplyQueue> replies_;
   std::unique_ptr<RequestReader> reader_; // the leader's
   std::function<void()> on_closed_;
+  std::mutex losing_;
+  std::string lost_reason_;          // guarded by losing_: the first
   std::shared_ptr<Connection> self_; // until finish
 
   Baton baton_;

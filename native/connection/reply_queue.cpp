@@ -4,8 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-
-#include "host/log.hpp"
+#include <string>
 
 namespace asyncnbd::connection {
 
@@ -265,7 +264,9 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
       return false;
     if (sent < 0) {
       broken_ = true;
-      host::log_debug("cannot send replies: %s", strerror(static_cast<int>(-sent)));
+      if (!transport_.is_aborted())
+        listener_.on_lost(std::string("it does not take its replies: ") +
+                          strerror(static_cast<int>(-sent)));
       transport_.abort(); // nobody listens: wake the reader too
       continue;
     }

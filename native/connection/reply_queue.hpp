@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <string>
 
 #include "connection/pending_request.hpp"
 #include "transport/transport.hpp"
@@ -23,6 +24,8 @@ public:
   // Whether others wait for the calling thread, so that it must say before it waits for room.
   virtual bool delays_others() const { return false; }
   virtual void before_delay() {}
+  // Replies cannot be sent any more. Any thread.
+  virtual void on_lost(const std::string &reason) { (void)reason; }
 };
 
 // What a thread that sends does when the socket is full.

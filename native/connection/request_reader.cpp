@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cinttypes>
 #include <cstring>
 #include <utility>
 
@@ -104,7 +103,7 @@ PendingRequest *RequestReader::next() {
     if (buffered_bytes() >= header_bytes) {
       wire::RequestHeader header;
       if (!wire::decode_request(input_->data + begin_, style_, &header)) {
-        host::log_error("the client sent no request where one was due; closing its connection");
+        admission_.on_lost("it sent something else where a request was due");
         return nullptr;
       }
       begin_ += header_bytes;
@@ -123,8 +122,7 @@ PendingRequest *RequestReader::next() {
 PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   const uint64_t payload_bytes = wire::payload_bytes(header, style_);
   if (style_ == wire::ReplyStyle::extended && payload_bytes > wire::MAX_PAYLOAD_BYTES) {
-    host::log_error("the client sends a payload of %" PRIu64 " bytes; closing its connection",
-                    payload_bytes);
+    admission_.on_lost("it began a payload of " + std::to_string(payload_bytes) + " bytes");
     return nullptr;
   }
   PendingRequest *request = new_request();
@@ -154,7 +152,7 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
     placed = place_reply(request, 0);
   }
   if (!placed) {
-    host::log_error("no memory for a reply; closing the connection");
+    admission_.on_lost("there is no memory for a reply to it");
     return withdraw(request);
   }
   bool is_whole;
@@ -253,7 +251,7 @@ bool RequestReader::make_room(size_t bytes) {
   } else {
     Buffer *fresh = get_for_input(INPUT_BYTES); // requests still use the old one
     if (fresh == nullptr) {
-      host::log_error("no memory to receive requests; closing the connection");
+      admission_.on_lost("there is no memory to receive its requests");
       return false;
     }
     if (input_ != nullptr) {
@@ -339,11 +337,15 @@ ssize_t RequestReader::try_receive(const Room &room) {
 void RequestReader::note_end(ssize_t received, bool between_requests) {
   client_has_left_ = true;
   input_is_used_up_ = true;
+  if (transport_.is_aborted()) // by us
+    return;
   if (received < 0)
-    host::log_debug("cannot receive requests: %s", strerror(static_cast<int>(-received)));
+    admission_.on_lost(std::string("its requests cannot be received: ") +
+                       strerror(static_cast<int>(-received)));
+  else if (between_requests)
+    host::log_debug("client left without NBD_CMD_DISC");
   else
-    host::log_debug(between_requests ? "client left without NBD_CMD_DISC"
-                                     : "client left in the middle of a request");
+    admission_.on_lost("it left in the middle of a request");
 }
 
 bool RequestReader::waits_elsewhere(bool between_requests, bool has_idled) {

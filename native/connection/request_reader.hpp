@@ -5,6 +5,7 @@
 #include <atomic>
 #include <chrono>
 #include <optional>
+#include <string>
 
 #include "connection/check.hpp"
 #include "connection/reply_queue.hpp"
@@ -32,6 +33,8 @@ public:
   virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;
   virtual void unplace(uint64_t offset, uint32_t length_bytes) = 0;
   virtual bool takes_pages() const = 0;
+  // The stream is broken, or the client is to be left alone: "it …".
+  virtual void on_lost(const std::string &reason) { (void)reason; }
 };
 
 // Belongs to whoever leads the connection; only recycle is for other threads.

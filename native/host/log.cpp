@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "host/abi.hpp"
+#include "host/log_text.hpp"
 #include "host/thread_state.hpp"
 
 namespace asyncnbd::host {
@@ -42,19 +43,33 @@ std::string prefix() {
   return context->plugin_name + "[" + std::to_string(context->number) + "]: ";
 }
 
-void write_line(const char *level, const std::string &text) {
-  std::string line = program_name() + ": " + prefix() + level + ": " + text + "\n";
+// As a client has sent it, perhaps to look like something else in a log.
+const char *word_of_client() {
+  const CallContext *context = thread_state().context;
+  return context == nullptr ? nullptr : context->export_name;
+}
+
+void write_line(const char *level, const std::string &whose, const std::string &text) {
+  std::string line = program_name() + ": " + whose + level + ": " + text + "\n";
   // One write, so that lines of several threads do not mix. There is nowhere to report a failure.
   (void)!write(lines_fd.load(std::memory_order_relaxed), line.data(), line.size());
 }
 
-void emit(const char *level, int syslog_priority, const std::string &text) {
+struct Level {
+  const char *name;
+  int syslog_priority;
+};
+constexpr Level ERROR{"error", LOG_ERR};
+constexpr Level WARNING{"warning", LOG_WARNING};
+constexpr Level INFO{"info", LOG_INFO};
+
+void emit(const Level &level, const std::string &whose, const std::string &text) {
   switch (error_sink.load(std::memory_order_relaxed)) {
   case LogSink::standard_error:
-    write_line(level, text);
+    write_line(level.name, whose, text);
     break;
   case LogSink::syslog:
-    syslog(LOG_DAEMON | syslog_priority, "%s%s", prefix().c_str(), text.c_str());
+    syslog(LOG_DAEMON | level.syslog_priority, "%s%s", whose.c_str(), text.c_str());
     break;
   case LogSink::none:
     break;
@@ -63,8 +78,13 @@ void emit(const char *level, int syslog_priority, const std::string &text) {
 
 void emit_error(const std::string &text) {
   thread_state().error_messages++;
-  thread_state().error_message = text;
-  emit("error", LOG_ERR, text);
+  thread_state().error_message = without_passwords(text); // which a client may be told
+  emit(ERROR, prefix(), loggable(text, word_of_client()));
+}
+
+void emit_debug(const std::string &whose, const std::string &text) {
+  if (log_is_verbose())
+    write_line("debug", whose, text);
 }
 
 void verror_keeping_errno(const char *format, va_list args) {
@@ -79,7 +99,7 @@ void vdebug_keeping_errno(const char *format, va_list args) {
     return;
   int saved = errno;
   std::string text = formatted(format, args);
-  write_line("debug", text);
+  emit_debug(prefix(), loggable(text, word_of_client()));
   errno = saved;
 }
 
@@ -126,12 +146,23 @@ void log_error_text(const std::string &text) {
 }
 
 void log_warning_text(const std::string &text) {
-  emit("warning", LOG_WARNING, text);
+  emit(WARNING, prefix(), loggable(text, word_of_client()));
 }
 
 void log_debug_text(const std::string &text) {
-  if (log_is_verbose())
-    write_line("debug", text);
+  emit_debug(prefix(), loggable(text, word_of_client()));
+}
+
+void log_warning_of(const std::string &whose, const std::string &text) {
+  emit(WARNING, whose, loggable(text, nullptr));
+}
+
+void log_info_of(const std::string &whose, const std::string &text) {
+  emit(INFO, whose, loggable(text, nullptr));
+}
+
+void log_debug_of(const std::string &whose, const std::string &text) {
+  emit_debug(whose, loggable(text, nullptr));
 }
 
 } // namespace asyncnbd::host

@@ -1,5 +1,6 @@
 // Log lines of the server and of plugins: "PROGRAM: [PLUGIN[N]: ]error: TEXT", as nbdkit prints
-// them, because people search for these lines.
+// them, because people search for these lines. What is in a text that others have written is made
+// harmless (log_text.hpp).
 #pragma once
 
 #include <cstdarg>
@@ -26,5 +27,10 @@ void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_error_text(const std::string &text);
 void log_warning_text(const std::string &text);
 void log_debug_text(const std::string &text);
+
+// Of a connection that the thread need not serve: "memory[3]: ".
+void log_warning_of(const std::string &whose, const std::string &text);
+void log_info_of(const std::string &whose, const std::string &text);
+void log_debug_of(const std::string &whose, const std::string &text);
 
 } // namespace asyncnbd::host

@@ -140,8 +140,8 @@ export interface NativeSession {
   /** Sends all; null when the client has gone. */
   write(bytes: Uint8Array): Promise<true | null>;
 
-  /** By a number of Addon.loadTls. null: it failed, which has been logged, or the client has gone. */
-  upgradeTls(tls: number): Promise<true | null>;
+  /** By a number of Addon.loadTls. A string: why it failed. */
+  upgradeTls(tls: number): Promise<true | string | null>;
   /** All is encrypted. */
   readonly isTls: boolean;
 
@@ -168,13 +168,25 @@ export interface NativeSession {
   /**
    * Serves requests on the open export; resolves when all is closed.
    */
-  start(settings: TransmissionSettings & Agreement): Promise<RequestCounts>;
+  start(settings: TransmissionSettings & Agreement): Promise<EndOfTransmission>;
   /** Between start and its end. */
   counts(): RequestCounts | undefined;
   /** Answers what has arrived, then closes. To be called before NativeServer.announceStop. */
   stop(graceMs: number): void;
   /** Ends handshake or transmission at once. An open export is still to be closed. */
   abort(): void;
+
+  /**
+   * A line that begins with "client PEER": a warning, as long as there are few ("was refused: …");
+   * or, with logClients, one for each ("has connected").
+   */
+  logTrouble(what: string): void;
+  logEvent(what: string): void;
+}
+
+export interface EndOfTransmission extends RequestCounts {
+  /** Why the client was lost, if it did not leave as it should. */
+  readonly lost?: string;
 }
 
 export interface RequestCounts {
@@ -289,6 +301,8 @@ export interface Addon {
 
   /** sink: 0 stderr, 1 syslog, 2 none. */
   configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2): void;
+  /** Whether clients that come and go are told of without verbose, too. */
+  logClients(wanted: boolean): void;
   logError(text: string): void;
   logWarning(text: string): void;
   logDebug(text: string): void;

@@ -275,6 +275,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Where errors go: stderr, syslog, null or default (stderr, in the background syslog)",
   },
   {
+    name: "log-clients",
+    isAddition: true,
+    group: "process",
+    help: "Tell of each client that comes or goes; those refused or lost are told of anyway",
+  },
+  {
     name: "debug",
     short: "D",
     value: "PLUGIN.FLAG=N",

@@ -48,6 +48,7 @@ export function configurePlugin(plugin: ServedPlugin, parameters: readonly strin
  * it. Resolves with the exit status; rejects if the server cannot start.
  */
 export async function serve(config: Config, readyFd: number | undefined): Promise<number> {
+  addon().logClients(config.logClients);
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
   const plugin = await loadPlugin(config);

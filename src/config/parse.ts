@@ -80,6 +80,7 @@ export function parseConfig(
     exitWithParent: given.has("exit-with-parent"),
     user: given.last("user"),
     group: given.last("group"),
+    logClients: given.has("log-clients"),
     verbose: given.has("verbose"),
     log: parseLog(given.last("log")),
     lockMemory: given.has("swap"),

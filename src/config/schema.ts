@@ -53,6 +53,8 @@ export interface Config {
   readonly user: string | undefined;
   readonly group: string | undefined;
   readonly verbose: boolean;
+  /** Tell of clients that come and go. */
+  readonly logClients: boolean;
   readonly log: LogSink | undefined; // undefined: stderr, and syslog in the background
   readonly lockMemory: boolean;
   readonly debugFlags: readonly DebugFlag[];

@@ -13,7 +13,7 @@ export type Effect =
   | { readonly kind: "read"; readonly bytes: number } // => Uint8Array, or null: client gone
   | { readonly kind: "skip"; readonly bytes: number } // => true, or null: client gone
   | { readonly kind: "send"; readonly data: Uint8Array } // => true, or null: client gone
-  | { readonly kind: "upgradeTls" } // => true, or null: it failed
+  | { readonly kind: "upgradeTls" } // => true, or why it failed; null: client gone
   | { readonly kind: "listExports" } // => ExportEntry[], or null: failed
   | { readonly kind: "openExport"; readonly name: string } // => OpenedExport, or null: failed
   // => MetaContextEntry[], or null: failed
@@ -25,7 +25,8 @@ export type Effect =
 /** How a handshake ends. */
 export type Outcome =
   | ({ readonly kind: "transmit" } & Agreement)
-  | { readonly kind: "close"; readonly reason: string };
+  /** Refused: the client has not got what it wanted, or has done something wrong. */
+  | { readonly kind: "close"; readonly reason: string; readonly isRefused: boolean };
 
 /** A part of the machine: asks for effects, returns T. */
 export type Step<T> = Generator<Effect, T, unknown>;
@@ -33,8 +34,10 @@ export type Step<T> = Generator<Effect, T, unknown>;
 /** Thrown inside the machine to end it from any depth; never leaves it. */
 export class HandshakeEnd {
   readonly reason: string;
-  constructor(reason: string) {
+  readonly isRefused: boolean;
+  constructor(reason: string, isRefused = true) {
     this.reason = reason;
+    this.isRefused = isRefused;
   }
 }
 
@@ -44,13 +47,13 @@ function* ask<T>(effect: Effect): Step<T> {
 
 function* askClient<T>(effect: Effect): Step<T> {
   const result = yield* ask<T | null>(effect);
-  if (result === null) throw new HandshakeEnd("the client has gone");
+  if (result === null) throw new HandshakeEnd("it left during the handshake", false);
   return result;
 }
 
 export const read = (bytes: number): Step<Uint8Array> => askClient({ kind: "read", bytes });
 export const send = (data: Uint8Array): Step<true> => askClient({ kind: "send", data });
-export const upgradeTls = (): Step<true | null> => ask({ kind: "upgradeTls" });
+export const upgradeTls = (): Step<true | string> => askClient({ kind: "upgradeTls" });
 export const listExports = (): Step<ExportEntry[] | null> => ask({ kind: "listExports" });
 export const openExport = (name: string): Step<OpenedExport | null> =>
   ask({ kind: "openExport", name });

@@ -20,8 +20,7 @@ import {
 } from "./constants.js";
 import { HandshakeEnd, type Outcome, openExport, read, type Step, send, skip } from "./effects.js";
 import { optionHandlers } from "./options/index.js";
-import type { HandshakeSettings, Negotiation } from "./options/option.js";
-import { optionReply } from "./replies.js";
+import { type HandshakeSettings, type Negotiation, refuseOption } from "./options/option.js";
 import { transmissionFlags } from "./transmission-flags.js";
 
 export type { HandshakeSettings } from "./options/option.js";
@@ -38,13 +37,22 @@ const OPTION_HEADER_BYTES = 16;
 
 /** Runs one client's handshake. Returns how it ended; throws nothing. */
 export function* handshake(settings: HandshakeSettings): Step<Outcome> {
+  const refusals: string[] = [];
+  const outcome = yield* negotiate(settings, refusals);
+  // A client that leaves when it cannot have what it wants has been refused that.
+  const reason = refusals.at(-1);
+  const isRefused = outcome.kind === "close" && !outcome.isRefused && reason !== undefined;
+  return isRefused ? { kind: "close", reason, isRefused } : outcome;
+}
+
+function* negotiate(settings: HandshakeSettings, refusals: string[]): Step<Outcome> {
   try {
     if (settings.oldstyle) return yield* greetOldstyle();
-    const negotiation = yield* greet(settings);
+    const negotiation = yield* greet(settings, refusals);
     return yield* haggle(negotiation);
   } catch (end) {
-    if (end instanceof HandshakeEnd) return { kind: "close", reason: end.reason };
-    throw end;
+    if (!(end instanceof HandshakeEnd)) throw end;
+    return { kind: "close", reason: end.reason, isRefused: end.isRefused };
   }
 }
 
@@ -70,7 +78,7 @@ function* greetOldstyle(): Step<Outcome> {
 }
 
 /** "Newstyle negotiation": our greeting, then the client's flags. */
-function* greet(settings: HandshakeSettings): Step<Negotiation> {
+function* greet(settings: HandshakeSettings, refusals: string[]): Step<Negotiation> {
   const offered = (NBD_FLAG_FIXED_NEWSTYLE | NBD_FLAG_NO_ZEROES) & settings.handshakeFlagsMask;
   const greeting = new DataView(new ArrayBuffer(GREETING_BYTES));
   greeting.setBigUint64(0, NBDMAGIC);
@@ -81,13 +89,12 @@ function* greet(settings: HandshakeSettings): Step<Negotiation> {
   const flags = view(yield* read(4)).getUint32(0);
   // Client flags have the numbers of the global flags they answer.
   if ((flags & ~offered) >>> 0 !== 0)
-    throw new HandshakeEnd(
-      `the client sent flags that it was not offered: 0x${flags.toString(16)}`,
-    );
+    throw new HandshakeEnd(`it sent flags that it was not offered: 0x${flags.toString(16)}`);
   return {
     isFixedNewstyle: (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0,
     sendsZeroes: (flags & NBD_FLAG_C_NO_ZEROES) === 0,
     settings,
+    refusals,
     isTls: false,
     replyStyle: "simple",
     contexts: undefined,
@@ -99,11 +106,11 @@ function* haggle(negotiation: Negotiation): Step<Outcome> {
   for (let count = 0; count < MAX_OPTIONS; count++) {
     const header = view(yield* read(OPTION_HEADER_BYTES));
     if (header.getBigUint64(0) !== IHAVEOPT)
-      throw new HandshakeEnd("the client sent no option where one was due");
+      throw new HandshakeEnd("it sent something else where an option was due");
     const outcome = yield* answer(negotiation, header.getUint32(8), header.getUint32(12));
     if (outcome !== undefined) return outcome;
   }
-  throw new HandshakeEnd(`the client sent more than ${MAX_OPTIONS} options`);
+  throw new HandshakeEnd(`it sent more than ${MAX_OPTIONS} options`);
 }
 
 function* answer(
@@ -112,14 +119,14 @@ function* answer(
   lengthBytes: number,
 ): Step<Outcome | undefined> {
   if (lengthBytes > MAX_SKIPPED_BYTES)
-    throw new HandshakeEnd(`the client sent option ${option} with ${lengthBytes} bytes of data`);
+    throw new HandshakeEnd(`it sent option ${option} with ${lengthBytes} bytes of data`);
   const handler = optionHandlers.get(option);
   const refusal = refuse(negotiation, option, lengthBytes, handler?.maxBytes);
   if (refusal !== undefined) {
     // The answer to this option cannot tell of an error.
     if (option === NBD_OPT_EXPORT_NAME) throw new HandshakeEnd(refusal.text);
     yield* skip(lengthBytes);
-    yield* send(optionReply(option, refusal.reply, new TextEncoder().encode(refusal.text)));
+    yield* refuseOption(negotiation, option, refusal.reply, refusal.text);
     return undefined;
   }
   const data = lengthBytes > 0 ? yield* read(lengthBytes) : new Uint8Array();

@@ -7,7 +7,7 @@ import { AsyncnbdError, messageOf } from "../errors.js";
 import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
 import { NO_REQUESTS, type ServedClient, Session, type SessionSettings } from "./session.js";
 
-export interface ServerSettings extends Omit<SessionSettings, "debug"> {
+export interface ServerSettings extends SessionSettings {
   readonly readonly: boolean;
   readonly maxInFlightBytes: number;
   /** At once, others wait; may be Infinity. */
@@ -147,8 +147,7 @@ export class Server {
   #newClient(stream: ClientStream): ServedClient {
     if (this.#plugin.newClient !== undefined) return this.#plugin.newClient(stream, this.#settings);
     const { native, calls } = this.#plugin.newSession(this.#native, stream);
-    const debug = (text: string): void => addon().logDebug(text);
-    return new Session(native, calls, { ...this.#settings, debug });
+    return new Session(native, calls, this.#settings);
   }
 
   async #drain(graceMs: number): Promise<void> {

@@ -1,6 +1,6 @@
 // One client: performs what its handshake asks for, then hands it to the native connection.
 
-import type { NativeSession, RequestCounts } from "../addon/types.js";
+import type { EndOfTransmission, NativeSession, RequestCounts } from "../addon/types.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
 import type { PluginCalls } from "../plugins/served-plugin.js";
@@ -13,8 +13,6 @@ export interface SessionSettings extends HandshakeSettings {
   readonly spinUs: number;
   readonly graceMs: number;
   readonly maxConnectionInFlightBytes: number;
-  /** Gets what is worth a debug line. */
-  readonly debug: (text: string) => void;
 }
 
 /** A client on its way, here or on another thread. */
@@ -37,6 +35,11 @@ export const NO_REQUESTS: RequestCounts = {
   inFlight: 0,
 };
 
+const tooLate = (limitMs: number): Outcome => ({
+  ...{ kind: "close", isRefused: true },
+  reason: `its handshake took more than ${limitMs / 1000} s`,
+});
+
 export class Session implements ServedClient {
   readonly #native: NativeSession;
   readonly #calls: PluginCalls;
@@ -53,22 +56,35 @@ export class Session implements ServedClient {
 
   /** Rejects only if the system fails us. */
   async run(): Promise<void> {
+    this.#native.logEvent("has connected");
     try {
       const outcome = await this.#negotiate();
       if (outcome.kind === "transmit") {
         this.#exportIsOpen = false; // the connection's to close, from here on
         this.#calls.beforeStart?.();
-        this.#counts = await this.#transmit(outcome);
-      } else {
-        this.#settings.debug(`handshake ended: ${outcome.reason}`);
+        const { lost, ...counts } = await this.#transmit(outcome);
+        this.#counts = counts;
+        if (lost !== undefined) this.#native.logTrouble(`was lost: ${lost}`);
+      } else if (outcome.isRefused) {
+        this.#native.logTrouble(`was refused: ${outcome.reason}`);
       }
+      this.#native.logEvent(this.#farewell(outcome));
     } finally {
       if (this.#exportIsOpen) await this.#calls.closeExport();
       this.#native.abort();
     }
   }
 
-  #transmit(agreed: Outcome & { kind: "transmit" }): Promise<RequestCounts> {
+  #farewell(outcome: Outcome): string {
+    if (outcome.kind === "close") return `has gone: ${outcome.reason}`;
+    const { requests, failedRequests, readBytes, writtenBytes } = this.#counts;
+    return (
+      `has gone: ${requests} requests, ${failedRequests} of them failed, ` +
+      `${readBytes} bytes read, ${writtenBytes} written`
+    );
+  }
+
+  #transmit(agreed: Outcome & { kind: "transmit" }): Promise<EndOfTransmission> {
     const { threads, spinUs, graceMs, maxConnectionInFlightBytes } = this.#settings;
     return this.#native.start({
       ...agreed,
@@ -96,15 +112,20 @@ export class Session implements ServedClient {
 
   async #negotiate(): Promise<Outcome> {
     if (!(await this.#calls.preconnect()))
-      return { kind: "close", reason: "the plugin turned the client away" };
+      return { kind: "close", reason: "the plugin turned it away", isRefused: true };
     const { handshakeTimeoutMs } = this.#settings;
-    const timer = setTimeout(() => this.#native.abort(), handshakeTimeoutMs);
+    let isLate = false;
+    const timer = setTimeout(() => {
+      isLate = true;
+      this.#native.abort();
+    }, handshakeTimeoutMs);
     try {
       const machine = handshake(this.#settings);
       let step = machine.next();
       while (!step.done) step = machine.next(await this.#perform(step.value));
       // Nothing may come between the end of the handshake and the start of the connection.
       this.#isTransmitting = step.value.kind === "transmit";
+      if (isLate && !this.#isTransmitting) return tooLate(handshakeTimeoutMs);
       return step.value;
     } finally {
       clearTimeout(timer);
@@ -121,7 +142,7 @@ export class Session implements ServedClient {
         return this.#native.write(effect.data);
       case "upgradeTls":
         return this.#settings.tlsContext === undefined
-          ? null
+          ? "there is none"
           : this.#native.upgradeTls(this.#settings.tlsContext);
       case "metaContexts":
         return this.#calls.metaContexts(effect.exportName);

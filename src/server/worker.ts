@@ -68,10 +68,7 @@ async function runStep(name: StepName, argument: unknown): Promise<void> {
 async function serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
   native ??= new (addon().NativeServer)(() => {}, settings.maxInFlightBytes);
   const { native: session, calls } = plugin.newSession(native, stream);
-  const served = new Session(session, calls, {
-    ...settings,
-    debug: (text) => addon().logDebug(text),
-  });
+  const served = new Session(session, calls, settings);
   sessions.set(stream.number, served);
   try {
     await served.run();

@@ -2,7 +2,7 @@
 
 import { MAX_STRING_BYTES } from "../constants.js";
 import { HandshakeEnd, openExport, send } from "../effects.js";
-import { decodeName, flagsFor, type OptionHandler, transmit } from "./option.js";
+import { decodeName, flagsFor, type OptionHandler, quoted, transmit } from "./option.js";
 
 const REPLY_BYTES = 10;
 const ZEROES_BYTES = 124;
@@ -12,11 +12,11 @@ export const exportName: OptionHandler = {
 
   *answer(negotiation, _option, data) {
     if (negotiation.replyStyle === "extended")
-      throw new HandshakeEnd("the client has extended headers, and must use NBD_OPT_GO");
+      throw new HandshakeEnd("it has extended headers, and must use NBD_OPT_GO");
     const name = decodeName(data);
-    if (name === undefined) throw new HandshakeEnd("the client sent a malformed export name");
+    if (name === undefined) throw new HandshakeEnd("it sent a malformed export name");
     const opened = yield* openExport(name);
-    if (opened === null) throw new HandshakeEnd(`export "${name}" cannot be opened`);
+    if (opened === null) throw new HandshakeEnd(`export ${quoted(name)} cannot be opened`);
 
     const flags = flagsFor(negotiation, name, opened);
     const reply = Buffer.alloc(REPLY_BYTES + (negotiation.sendsZeroes ? ZEROES_BYTES : 0));

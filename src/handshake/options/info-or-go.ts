@@ -21,7 +21,14 @@ import {
   send,
 } from "../effects.js";
 import { blockSizeInfo, descriptionInfo, exportInfo, nameInfo, optionReply } from "../replies.js";
-import { decodeName, flagsFor, type OptionHandler, transmit } from "./option.js";
+import {
+  decodeName,
+  flagsFor,
+  type OptionHandler,
+  quoted,
+  refuseOption,
+  transmit,
+} from "./option.js";
 
 const MAX_INFO_REQUESTS = 0xffff;
 
@@ -39,19 +46,34 @@ export const infoOrGo: OptionHandler = {
   *answer(negotiation, option, data) {
     const request = decode(data);
     if (request === undefined) {
-      yield* refuse(option, NBD_REP_ERR_INVALID, "malformed export name or list of infos");
+      yield* refuseOption(
+        negotiation,
+        option,
+        NBD_REP_ERR_INVALID,
+        "malformed export name or list of infos",
+      );
       return undefined;
     }
     const opened = yield* openExport(request.name);
     if (opened === null) {
-      yield* refuse(option, NBD_REP_ERR_UNKNOWN, `export "${request.name}" cannot be opened`);
+      yield* refuseOption(
+        negotiation,
+        option,
+        NBD_REP_ERR_UNKNOWN,
+        `export ${quoted(request.name)} cannot be opened`,
+      );
       return undefined;
     }
     const flags = flagsFor(negotiation, request.name, opened);
     const described = yield* describe(option, request, opened, flags);
     if (described === undefined) {
       yield* closeExport();
-      yield* refuse(option, NBD_REP_ERR_UNKNOWN, `export "${request.name}" cannot be described`);
+      yield* refuseOption(
+        negotiation,
+        option,
+        NBD_REP_ERR_UNKNOWN,
+        `export ${quoted(request.name)} cannot be described`,
+      );
       return undefined;
     }
     yield* send(Buffer.concat([...described.replies, optionReply(option, NBD_REP_ACK)]));
@@ -106,10 +128,4 @@ function* describe(
     replies.push(blockSizeInfo(option, told));
   }
   return { replies, blockSizes: told };
-}
-
-function* refuse(option: number, reply: number, text: string): Step<void> {
-  // The name may be long, and a UTF-16 unit takes up to 3 bytes of UTF-8.
-  const shortened = text.slice(0, Math.floor(MAX_STRING_BYTES / 3));
-  yield* send(optionReply(option, reply, new TextEncoder().encode(shortened)));
 }

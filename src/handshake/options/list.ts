@@ -3,16 +3,16 @@
 import { MAX_STRING_BYTES, NBD_REP_ACK, NBD_REP_ERR_PLATFORM } from "../constants.js";
 import { listExports, send } from "../effects.js";
 import { optionReply, serverReply } from "../replies.js";
-import type { OptionHandler } from "./option.js";
+import { type OptionHandler, refuseOption } from "./option.js";
 
 export const list: OptionHandler = {
   maxBytes: 0,
 
-  *answer(_negotiation, option) {
+  *answer(negotiation, option) {
     const entries = yield* listExports();
     if (entries === null) {
-      const text = new TextEncoder().encode("the exports cannot be listed");
-      yield* send(optionReply(option, NBD_REP_ERR_PLATFORM, text));
+      const text = "the exports cannot be listed";
+      yield* refuseOption(negotiation, option, NBD_REP_ERR_PLATFORM, text);
       return undefined;
     }
     const replies = entries

@@ -13,7 +13,7 @@ import {
 } from "../constants.js";
 import { metaContexts, send } from "../effects.js";
 import { metaContextReply, optionReply } from "../replies.js";
-import { decodeName, type Negotiation, type OptionHandler } from "./option.js";
+import { decodeName, type Negotiation, type OptionHandler, refuseOption } from "./option.js";
 
 /** A client that asks for more than fits into this wants something else. */
 const MAX_QUERIES_BYTES = 64 * 1024;
@@ -35,14 +35,14 @@ export const metaContext: OptionHandler = {
     const refusal = refuse(negotiation);
     const request = decode(data);
     if (refusal !== undefined || request === undefined) {
-      const text = new TextEncoder().encode(refusal?.text ?? "malformed export name or queries");
-      yield* send(optionReply(option, refusal?.reply ?? NBD_REP_ERR_INVALID, text));
+      const text = refusal?.text ?? "malformed export name or queries";
+      yield* refuseOption(negotiation, option, refusal?.reply ?? NBD_REP_ERR_INVALID, text);
       return undefined;
     }
     const own = yield* metaContexts(request.exportName);
     if (own === null) {
-      const text = new TextEncoder().encode("the export's metadata contexts cannot be listed");
-      yield* send(optionReply(option, NBD_REP_ERR_UNKNOWN, text));
+      const text = "the export's metadata contexts cannot be listed";
+      yield* refuseOption(negotiation, option, NBD_REP_ERR_UNKNOWN, text);
       return undefined;
     }
     const offered: MetaContextEntry[] = [{ name: BASE_ALLOCATION, bits: 32, number: 0 }, ...own];

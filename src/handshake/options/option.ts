@@ -1,9 +1,13 @@
 // What every option's file has to give, and what they share.
 
 import type { BlockSizes, OpenedExport, ReplyStyle } from "../../addon/types.js";
-import { MAX_PAYLOAD_BYTES, MAX_STRING_BYTES } from "../constants.js";
-import type { Outcome, Step } from "../effects.js";
+import { MAX_PAYLOAD_BYTES, MAX_STRING_BYTES, NBD_REP_ERR_UNSUP } from "../constants.js";
+import { type Outcome, type Step, send } from "../effects.js";
+import { optionReply } from "../replies.js";
 import { transmissionFlags } from "../transmission-flags.js";
+
+const MAX_REFUSALS = 16;
+const MAX_QUOTED = 256;
 
 /** What client and server have agreed on so far. */
 export interface Negotiation {
@@ -11,6 +15,8 @@ export interface Negotiation {
   /** After NBD_OPT_EXPORT_NAME, 124 zeroes follow the flags. */
   readonly sendsZeroes: boolean;
   readonly settings: HandshakeSettings;
+  /** What the client has asked for in vain, so far. */
+  readonly refusals: string[];
   isTls: boolean;
   replyStyle: ReplyStyle;
   /** Selected last, for the export of this name as the client gave it. */
@@ -79,6 +85,30 @@ export interface OptionHandler {
   readonly maxBytes: number;
   /** Decodes the data and sends the replies. Returns how the handshake ends, if it does. */
   answer(negotiation: Negotiation, option: number, data: Uint8Array): Step<Outcome | undefined>;
+}
+
+/** The client is told, and so is the log if it leaves because of that. */
+export function* refuseOption(
+  { refusals }: Negotiation,
+  option: number,
+  reply: number,
+  text: string,
+): Step<void> {
+  // Clients ask for options that they can do without.
+  if (reply !== NBD_REP_ERR_UNSUP && refusals.length < MAX_REFUSALS) refusals.push(text);
+  yield* send(optionReply(option, reply, new TextEncoder().encode(text)));
+}
+
+/** A name from a client for messages: short, and without what could be more than a name. */
+export function quoted(name: string): string {
+  const harmless = name
+    .slice(0, MAX_QUOTED)
+    .replace(/[\p{Cc}\p{Cf}\p{Zl}\p{Zp}"\\]/gu, (character) =>
+      /["\\]/.test(character)
+        ? `\\${character}`
+        : `\\u{${(character.codePointAt(0) as number).toString(16)}}`,
+    );
+  return `"${harmless}${name.length > MAX_QUOTED ? "…" : ""}"`;
 }
 
 /** An export's name from the wire; undefined unless it is UTF-8 of a legal length without NUL. */

@@ -3,7 +3,7 @@
 import { NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_POLICY } from "../constants.js";
 import { HandshakeEnd, send, upgradeTls } from "../effects.js";
 import { optionReply } from "../replies.js";
-import { forget, type OptionHandler } from "./option.js";
+import { forget, type OptionHandler, refuseOption } from "./option.js";
 
 export const startTls: OptionHandler = {
   maxBytes: 0,
@@ -12,11 +12,12 @@ export const startTls: OptionHandler = {
     if (negotiation.settings.tls === "off" || negotiation.isTls) {
       const reply = negotiation.isTls ? NBD_REP_ERR_INVALID : NBD_REP_ERR_POLICY;
       const text = negotiation.isTls ? "TLS is on already" : "this server has no TLS";
-      yield* send(optionReply(option, reply, new TextEncoder().encode(text)));
+      yield* refuseOption(negotiation, option, reply, text);
       return undefined;
     }
     yield* send(optionReply(option, NBD_REP_ACK));
-    if ((yield* upgradeTls()) === null) throw new HandshakeEnd("TLS could not be negotiated");
+    const upgraded = yield* upgradeTls();
+    if (upgraded !== true) throw new HandshakeEnd(`TLS: ${upgraded}`);
     negotiation.isTls = true;
     forget(negotiation);
     return undefined;

@@ -26,9 +26,12 @@ export function errnoOf(error: unknown): number {
   return ERRNOS[code === "ENOTSUP" ? "EOPNOTSUPP" : code] ?? EIO; // one number on Linux
 }
 
+/** Of several lines, those after the first begin with spaces: none can pass for another message. */
+export const asOneMessage = (text: string): string => text.replace(/\n(?=\S)/g, "\n    ");
+
 /** With its stack, where there is one. */
 export const describeThrown = (error: unknown): string =>
-  error instanceof Error ? (error.stack ?? error.message) : String(error);
+  asOneMessage(error instanceof Error ? (error.stack ?? error.message) : String(error));
 
 /** From an errno to what callbacks throw, of a failure that has been logged already. */
 export function loggedFailure(errno: number): Error & { code: string } {

@@ -6,6 +6,7 @@ import { AsyncnbdError } from "../../errors.js";
 import type { ServedPlugin } from "../served-plugin.js";
 import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
+import { asOneMessage } from "./errno.js";
 import {
   type ConfigSpec,
   helpOf,
@@ -137,8 +138,8 @@ function aboutOf(definition: Plugin, path: string): PluginAbout {
 
 function logOf(name: string): PluginLog {
   return {
-    error: (text) => addon().logError(`${name}: ${text}`),
-    warn: (text) => addon().logWarning(`${name}: ${text}`),
-    debug: (text) => addon().logDebug(`${name}: ${text}`),
+    error: (text) => addon().logError(asOneMessage(`${name}: ${text}`)),
+    warn: (text) => addon().logWarning(asOneMessage(`${name}: ${text}`)),
+    debug: (text) => addon().logDebug(asOneMessage(`${name}: ${text}`)),
   };
 }

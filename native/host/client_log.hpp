@@ -1,0 +1,49 @@
+// Tells who looks after the server what becomes of its clients: a line for each that is refused or
+// lost, as long as they are few; and with --log-clients, for each that comes or goes.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <string>
+
+namespace asyncnbd::host {
+
+// "127.0.0.1:40000", "[::1]:40000", "pid 12 of user 0" at a unix socket, "vsock 3:4000".
+std::string peer_of(int fd);
+
+// How many lines there may be: so many at once, and one more after each interval. One thread at a
+// time.
+class LineLimit {
+public:
+  using Clock = std::chrono::steady_clock;
+  LineLimit(unsigned burst, Clock::duration interval) : burst_(burst), interval_(interval) {}
+
+  struct Verdict {
+    bool may_log = false;
+    uint64_t left_out = 0; // since the last line
+  };
+  Verdict ask(Clock::time_point now);
+
+private:
+  const unsigned burst_;
+  const Clock::duration interval_;
+  unsigned used_ = 0;
+  Clock::time_point since_{}; // when the first of those was used
+  uint64_t left_out_ = 0;
+};
+
+// Whether clients that come and go are told of at the default level; else they are with -v.
+void log_comings_and_goings(bool wanted);
+
+// `name`: the plugin's, `number`: the connection's, `peer`: of peer_of. Any thread.
+struct LoggedClient {
+  std::string name;
+  uint64_t number;
+  std::string peer;
+};
+// "was refused: …", "was lost: …"
+void log_trouble(const LoggedClient &client, const std::string &what);
+// "has connected", "has left …"
+void log_event(const LoggedClient &client, const std::string &what);
+
+} // namespace asyncnbd::host
