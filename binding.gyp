@@ -1,6 +1,6 @@
 # Builds the addon and the shipped plugins when the package is installed. The lists of sources are
 # in native/sources.json, which native/CMakeLists.txt reads too; after a change there, run
-# "npx node-gyp configure", for make looks only at this file.
+# "npx node-gyp configure", since make looks at this file alone.
 {
   "variables": {
     "have_liburing%": "<!(printf '#include <liburing.h>' | ${CC:-cc} -E - >/dev/null 2>&1 && echo 1 || echo 0)"

@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "host/crew.hpp"
-#include "host/log.hpp"
+#include "host/last_words.hpp"
 
 namespace asyncnbd::addon {
 
@@ -32,12 +32,29 @@ constexpr unsigned IMPATIENT_MS = 1000;
 constexpr int64_t ONE_STOP_MS = 1000;
 
 std::array<struct sigaction, MAX_SIGNAL + 1> handlers; // JavaScript's
-sem_t signalled;
+sem_t changed;
 std::atomic<unsigned> received{0};
 std::atomic<unsigned> seen{0};
 std::atomic<int> last_signal{0};
 std::atomic<int64_t> last_stop_ms{INT64_MIN / 2};
 std::atomic<unsigned> grace_ms{0};
+
+// How far the end has come, and when it must be over.
+enum class Stage { serving, stopping, plugin, exit };
+constexpr const char *OVERDUE[] = {
+    "", "JavaScript's thread is blocked, and the server cannot stop: ending",
+    "the plugin's cleanup and unload do not return: ending",
+    "the process does not end by itself, threads or destructors of a plugin may keep it: ending"};
+constexpr int64_t NEVER = INT64_MAX;
+std::atomic<Stage> stage{Stage::serving};
+std::atomic<int64_t> deadline_ms{NEVER};
+std::atomic<int> forced_status{1};
+
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+constexpr int64_t SLOWNESS = 10; // they look for leaks at the end
+#else
+constexpr int64_t SLOWNESS = 1;
+#endif
 
 // What the server has made in the file system, and may delete if it is still that.
 struct MadeFile {
@@ -50,13 +67,17 @@ using MadeFiles = std::vector<MadeFile>;
 // Published whole: whoever ends the process takes no lock.
 std::atomic<const MadeFiles *> made_files{nullptr};
 
-// Async-signal-safe. Of signals that come at once on several threads, one is the first.
-bool is_new_stop() {
+int64_t now_ms() {
   timespec now;
   clock_gettime(CLOCK_MONOTONIC, &now);
-  const int64_t now_ms = int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
-  int64_t last_ms = last_stop_ms.load();
-  return now_ms - last_ms >= ONE_STOP_MS && last_stop_ms.compare_exchange_strong(last_ms, now_ms);
+  return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
+}
+
+// Async-signal-safe. Of signals that come at once on several threads, one is the first.
+bool is_new_stop() {
+  const int64_t now = now_ms();
+  int64_t last = last_stop_ms.load();
+  return now - last >= ONE_STOP_MS && last_stop_ms.compare_exchange_strong(last, now);
 }
 
 void on_signal(int signal) {
@@ -65,7 +86,7 @@ void on_signal(int signal) {
   const int error = errno;
   last_signal.store(signal);
   received.fetch_add(1);
-  sem_post(&signalled);
+  sem_post(&changed);
   handlers[static_cast<size_t>(signal)].sa_handler(signal);
   errno = error;
 }
@@ -83,20 +104,34 @@ void remove_made_files() {
   }
 }
 
-[[noreturn]] void end_process() {
-  host::log_error("a callback of the plugin blocks JavaScript's thread, which has not dealt with "
-                  "signal %d: ending",
-                  last_signal.load());
+[[noreturn]] void end_process(const char *reason, int status) {
   remove_made_files();
-  _exit(128 + last_signal.load());
+  host::last_words(reason);
+  _exit(status);
 }
 
-// Waits until JavaScript has seen all signals; does not return if it takes too long.
-void watch_answer() {
-  for (unsigned waited_ms = 0; seen.load() != received.load(); waited_ms += TICK_MS) {
-    const bool impatient = received.load() - seen.load() > 1;
-    if (waited_ms >= (impatient ? std::min(IMPATIENT_MS, grace_ms.load()) : grace_ms.load()))
-      end_process();
+bool has_unseen_signal() {
+  return seen.load() != received.load();
+}
+
+unsigned patience_ms() {
+  const bool is_second = received.load() - seen.load() > 1 || stage.load() != Stage::serving;
+  return is_second ? std::min(IMPATIENT_MS, grace_ms.load()) : grace_ms.load();
+}
+
+// Until JavaScript has seen all signals and no deadline is set; does not return if that takes too
+// long. Whatever else hangs, and whatever lock it holds, this thread needs nothing of it: no
+// memory, no stream, no loader.
+void watch() {
+  unsigned unseen_ms = 0;
+  while (has_unseen_signal() || deadline_ms.load() != NEVER) {
+    unseen_ms = has_unseen_signal() ? unseen_ms + TICK_MS : 0;
+    if (unseen_ms > patience_ms())
+      end_process("a callback of the plugin blocks JavaScript's thread, which has not dealt with a "
+                  "signal: ending",
+                  128 + last_signal.load());
+    if (now_ms() >= deadline_ms.load())
+      end_process(OVERDUE[static_cast<size_t>(stage.load())], forced_status.load());
     const timespec tick{0, TICK_MS * 1'000'000};
     nanosleep(&tick, nullptr);
   }
@@ -108,9 +143,19 @@ void *thread_main(void *) {
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
   for (;;) {
-    if (sem_wait(&signalled) == 0)
-      watch_answer();
+    if (sem_wait(&changed) == 0)
+      watch();
   }
+}
+
+// If there is no thread for it, the end comes as long as nothing blocks.
+void start_watching() {
+  static bool started = false;
+  if (started)
+    return;
+  started = true;
+  sem_init(&changed, 0, 0);
+  host::start_thread(thread_main, nullptr);
 }
 
 } // namespace
@@ -118,8 +163,7 @@ void *thread_main(void *) {
 Napi::Value guard_signals(const Napi::CallbackInfo &info) {
   Napi::Array signals = info[0].As<Napi::Array>();
   grace_ms.store(info[1].As<Napi::Number>().Uint32Value());
-  sem_init(&signalled, 0, 0);
-  host::start_thread(thread_main, nullptr); // if not, signals work as long as nothing blocks
+  start_watching();
   for (uint32_t i = 0; i < signals.Length(); i++) {
     const int signal = signals.Get(i).As<Napi::Number>();
     struct sigaction &old = handlers[static_cast<size_t>(signal)];
@@ -135,6 +179,19 @@ Napi::Value guard_signals(const Napi::CallbackInfo &info) {
 
 Napi::Value signal_seen(const Napi::CallbackInfo &info) {
   seen.store(received.load());
+  return info.Env().Undefined();
+}
+
+Napi::Value watch_end(const Napi::CallbackInfo &info) {
+  const std::string name = info[0].As<Napi::String>();
+  start_watching();
+  deadline_ms.store(NEVER); // none while the others change
+  stage.store(name == "stopping" ? Stage::stopping
+              : name == "plugin" ? Stage::plugin
+                                 : Stage::exit);
+  forced_status.store(info[2].As<Napi::Number>().Int32Value());
+  deadline_ms.store(now_ms() + info[1].As<Napi::Number>().Int64Value() * SLOWNESS);
+  sem_post(&changed);
   return info.Env().Undefined();
 }
 

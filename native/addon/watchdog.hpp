@@ -1,4 +1,4 @@
-// Ends the process on a signal when JavaScript, whose thread a callback may block, does not.
+// Ends the process where JavaScript does not: its thread, locks and the plugin may be stuck.
 #pragma once
 
 #include <napi.h>
@@ -12,6 +12,11 @@ Napi::Value guard_signals(const Napi::CallbackInfo &info);
 
 // signalSeen(): JavaScript has got the signals that have come so far.
 Napi::Value signal_seen(const Napi::CallbackInfo &info);
+
+// watchEnd(stage, ms, status): the server's end has come so far, "stopping", "plugin" (its cleanup
+// and unload) or "exit", and in so many milliseconds either the next call of this or the end of the
+// process is due; else it ends with that status. On the main thread.
+Napi::Value watch_end(const Napi::CallbackInfo &info);
 
 // removeAtForcedEnd(files): what to delete then if it is still what the server has made, with
 // { path, device, inode }: sockets, files, and folders that are empty by then. Replaces the last

@@ -127,6 +127,10 @@ bool log_is_verbose() {
   return verbose_lines.load(std::memory_order_relaxed);
 }
 
+LogSink log_sink() {
+  return error_sink.load(std::memory_order_relaxed);
+}
+
 void log_error(const char *format, ...) {
   va_list args;
   va_start(args, format);

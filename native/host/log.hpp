@@ -17,6 +17,7 @@ void log_configure(const std::string &program, bool verbose, LogSink sink);
 void log_keep_stderr();
 
 bool log_is_verbose();
+LogSink log_sink();
 
 // One line each, written at once; errno is kept. Any thread.
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

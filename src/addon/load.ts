@@ -39,3 +39,5 @@ export function addon(): Addon {
   loaded ??= load();
   return loaded;
 }
+
+export const loadedAddon = (): Addon | undefined => loaded;

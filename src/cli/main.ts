@@ -7,6 +7,7 @@ import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
 import { checkActivation, takeActivation } from "./activation.js";
 import { launch, takeReadiness } from "./background.js";
 import { bashCompletion } from "./completion.js";
+import { watchExit } from "./end.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
 import {
   dumpConfigText,
@@ -103,3 +104,4 @@ try {
   // Nothing should keep the event loop alive now; if something does, it must not have its way.
   setTimeout(() => process.exit(1), 1000).unref();
 }
+watchExit(process.exitCode);

@@ -2,6 +2,7 @@
 // stop.
 
 import { writeFileSync } from "node:fs";
+import { constants } from "node:os";
 import { addon } from "../addon/load.js";
 import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
@@ -14,6 +15,7 @@ import { openServed } from "../server/open.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
 import { announceReady, detach } from "./background.js";
+import { exitNow, watchPluginEnd, watchStop } from "./end.js";
 import { RunningCommand, scriptFor } from "./run-command.js";
 import { StopSignals } from "./signals.js";
 import { changeUser } from "./user.js";
@@ -150,14 +152,18 @@ class ServerProcess {
     // The others reach the command from the terminal, as they have reached us.
     if (this.#signals.received === "SIGTERM" || this.#signals.received === "SIGHUP")
       command?.kill(this.#signals.received);
-    const isOver = await this.#server.stop();
-    const status = command === undefined ? 0 : await command.status;
+    const signal = this.#signals.received;
+    const forcedStatus = signal === undefined ? 1 : 128 + constants.signals[signal];
+    const { isOver, status } = await watchStop(forcedStatus, async () => ({
+      isOver: await this.#server.stop(),
+      status: command === undefined ? 0 : await command.status,
+    }));
     if (isOver) {
-      await this.#plugin.end();
+      await watchPluginEnd(forcedStatus, this.#config.graceMs, () => this.#plugin.end());
       return status;
     }
     this.#cleanUp();
-    process.exit(status || 1); // threads that are stuck in the plugin would keep us alive
+    exitNow(status || 1); // threads that are stuck in the plugin would keep us alive
   }
 
   #printUri(endpoint: Endpoint): void {

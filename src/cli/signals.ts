@@ -3,6 +3,7 @@
 
 import { constants } from "node:os";
 import { addon } from "../addon/load.js";
+import { exitNow } from "./end.js";
 
 const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
 
@@ -27,7 +28,7 @@ export class StopSignals {
         addon().signalSeen();
         if (isStopping) {
           beforeExit();
-          process.exit(128 + constants.signals[signal]);
+          exitNow(128 + constants.signals[signal]);
         }
         isStopping = true;
         this.received = signal;

@@ -1,13 +1,18 @@
-// Tells which threads its callbacks before and after all clients run on.
+// Tells which threads its callbacks before and after all clients run on, and has the mistakes that
+// keep processes from ending.
 //
 // report=FILE: gets "CALLBACK main" or "CALLBACK other" for each; "symbols global" if others can
-// see this plugin's.
+// see this plugin's. hang=WHAT: see the names of the functions below. library=FILE: for
+// hang=loader.
 
+#include <condition_variable>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <dlfcn.h>
+#include <mutex>
 #include <string>
+#include <thread>
 #include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
@@ -22,11 +27,70 @@ namespace {
 
 std::string *calls;
 const char *report_path;
+const char *library_path;
 
 void note(const char *callback) {
   if (calls == nullptr)
     calls = new std::string;
   *calls += std::string(callback) + (gettid() == getpid() ? " main\n" : " other\n");
+}
+
+std::mutex mutex;
+std::condition_variable never;
+
+void pause_for_ever() {
+  for (;;)
+    pause();
+}
+
+// Its destructor waits for who waits for it.
+void hang_destructor() {
+  std::thread([] {
+    std::unique_lock lock(mutex);
+    never.wait(lock, [] { return false; });
+  }).detach();
+}
+
+// The library's constructor does not return, under the loader's lock.
+void hang_loader() {
+  std::thread([] { dlopen(library_path, RTLD_NOW); }).detach();
+}
+
+// By a function of the preloaded allocator's.
+void hang_memory() {
+  reinterpret_cast<void (*)()>(dlsym(RTLD_DEFAULT, "lock_memory"))();
+}
+
+// The log's reader is asleep.
+void hang_log() {
+  for (;;)
+    nbdkit_error("a line of the log");
+}
+
+struct Hang {
+  const char *name;
+  const char *where;
+  void (*function)();
+};
+
+constexpr Hang HANGS[] = {{"destructor", "after_fork", hang_destructor},
+                          {"loader", "after_fork", hang_loader},
+                          {"memory", "cleanup", hang_memory},
+                          {"log", "cleanup", hang_log},
+                          {"cleanup", "cleanup", pause_for_ever},
+                          {"unload", "unload", pause_for_ever}};
+const Hang *hang;
+
+void perhaps_hang_in(const char *callback) {
+  if (hang != nullptr && strcmp(hang->where, callback) == 0)
+    hang->function();
+}
+
+int choose_hang(const char *name) {
+  for (const Hang &each : HANGS)
+    if (strcmp(name, each.name) == 0)
+      hang = &each;
+  return hang == nullptr ? -1 : 0;
 }
 
 void lifecycle_load() {
@@ -37,6 +101,12 @@ void lifecycle_load() {
 
 int lifecycle_config(const char *key, const char *value) {
   note("config");
+  if (strcmp(key, "hang") == 0)
+    return choose_hang(value);
+  if (strcmp(key, "library") == 0) {
+    library_path = value;
+    return 0;
+  }
   if (strcmp(key, "report") != 0) {
     nbdkit_error("unknown parameter '%s'", key);
     return -1;
@@ -62,15 +132,18 @@ int lifecycle_get_ready() {
 
 int lifecycle_after_fork() {
   note("after_fork");
+  perhaps_hang_in("after_fork");
   return 0;
 }
 
 void lifecycle_cleanup() {
   note("cleanup");
+  perhaps_hang_in("cleanup");
 }
 
 void lifecycle_unload() {
   note("unload");
+  perhaps_hang_in("unload");
   FILE *report = report_path == nullptr ? nullptr : fopen(report_path, "w");
   if (report != nullptr) {
     fputs(calls->c_str(), report);

@@ -1,0 +1,116 @@
+// The end comes whatever a plugin has got stuck in, in a bounded time after the first signal.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { type Finished, run, runOk } from "../support/command.js";
+import { asyncnbd, runAsyncnbd, sanitizer, testPlugin } from "../support/server.js";
+
+const directory = mkdtempSync(join(tmpdir(), "asyncnbd-test-"));
+const blockingLibrary = join(directory, "blocking.so");
+const lockingAllocator = join(directory, "locking.so");
+
+function compile(output: string, source: string): void {
+  writeFileSync(join(directory, "source.c"), source);
+  execFileSync("gcc", ["-shared", "-fPIC", join(directory, "source.c"), "-o", output]);
+}
+
+beforeAll(() => {
+  compile(
+    blockingLibrary,
+    `#include <unistd.h>
+     __attribute__((constructor)) static void block(void) { for (;;) pause(); }`,
+  );
+  compile(
+    lockingAllocator,
+    `#include <stddef.h>
+     #include <unistd.h>
+     extern void *__libc_malloc(size_t), *__libc_calloc(size_t, size_t), *__libc_realloc(void *, size_t);
+     static volatile int locked;
+     void lock_memory(void) { locked = 1; }
+     static void wait(void) { while (locked) pause(); }
+     void *malloc(size_t size) { wait(); return __libc_malloc(size); }
+     void *calloc(size_t n, size_t size) { wait(); return __libc_calloc(n, size); }
+     void *realloc(void *old, size_t size) { wait(); return __libc_realloc(old, size); }`,
+  );
+});
+afterAll(() => rmSync(directory, { recursive: true }));
+
+const TERM = 15;
+/** A command that stops its server, which would stop it too. */
+const STOP = "trap '' TERM; kill $PPID";
+const sockets = (): string[] => readdirSync(directory).filter((name) => name.endsWith(".sock"));
+
+/** Serves until the command of --run sends the signal. */
+async function end(hang: string, { env = {} } = {}): Promise<Finished> {
+  const socket = join(directory, `${hang}.sock`);
+  const plugin = [testPlugin("lifecycle"), `hang=${hang}`, `library=${blockingLibrary}`];
+  const args = ["--grace=1", "-U", socket, ...plugin, "--run", STOP];
+  return runAsyncnbd(args, { env });
+}
+
+describe.skipIf(sanitizer !== undefined)("a plugin", () => {
+  test.concurrent.each(["cleanup", "unload"])("whose %s does not return", async (hang) => {
+    const { status, stderr } = await end(hang);
+    expect(stderr).toBe("asyncnbd: error: the plugin's cleanup and unload do not return: ending\n");
+    expect(status).toBe(128 + TERM);
+    expect(sockets()).not.toContain(`${hang}.sock`);
+  });
+
+  test.concurrent.each([
+    ["a destructor that waits for a thread", "destructor"],
+    ["a thread that holds the loader's lock", "loader"],
+  ])("with %s has served well", async (_, hang) => {
+    const { status, stderr } = await end(hang);
+    expect(stderr).toContain("asyncnbd: error: the process does not end by itself");
+    expect(status).toBe(0);
+    expect(sockets()).not.toContain(`${hang}.sock`);
+  });
+
+  test.concurrent("that leaves the allocator locked", async () => {
+    const { status, stderr } = await end("memory", { env: { LD_PRELOAD: lockingAllocator } });
+    expect(stderr).toBe("asyncnbd: error: the plugin's cleanup and unload do not return: ending\n");
+    expect(status).toBe(128 + TERM);
+    expect(sockets()).not.toContain("memory.sock");
+  });
+
+  test.concurrent("that writes to a log which nobody reads", async () => {
+    const log = join(directory, "log");
+    await runOk(["mkfifo", log]);
+    const plugin = [testPlugin("lifecycle"), "hang=log"];
+    const socket = join(directory, "log.sock");
+    const command = [
+      ...asyncnbd,
+      "--grace=1",
+      "-U",
+      socket,
+      ...plugin,
+      "--run",
+      `"${STOP.replaceAll("$", "\\$")}"`,
+    ];
+    const { stdout } = await run(["sh", "-c", `${command.join(" ")} 2<>${log}; echo $?`]);
+    expect(stdout).toBe(`${128 + TERM}\n`);
+    expect(sockets()).not.toContain("log.sock");
+  });
+
+  test.concurrent("in TypeScript whose cleanup never resolves, or that leaves a timer", async () => {
+    const plugin = (name: string, text: string): string => {
+      const path = join(directory, `${name}.ts`);
+      const all = `{ name: "${name}", getSize: () => 4096, pread() {}, ${text} }`;
+      writeFileSync(
+        path,
+        `import { definePlugin } from "asyncnbd";\nexport default definePlugin(${all});`,
+      );
+      return path;
+    };
+    const waits = plugin("waits", "cleanup: () => new Promise(() => setInterval(() => {}, 1000))");
+    const ticks = plugin("ticks", "afterFork() { setInterval(() => {}, 1000); }");
+    const statuses = [waits, ticks].map(async (path) => {
+      const args = ["--grace=1", "-U", "-", path, "--run", STOP];
+      return (await runAsyncnbd(args)).status;
+    });
+    expect(await Promise.all(statuses)).toEqual([128 + TERM, 0]);
+  });
+});
