@@ -9,12 +9,15 @@ export type ErrorCode =
 
 export class AsyncnbdError extends Error {
   readonly code: ErrorCode;
+  /** The log has the message already: a C plugin has put it there. */
+  readonly isLogged: boolean;
 
-  /** `message` says what failed, on what, and what to do; "" if that has been logged already. */
-  constructor(code: ErrorCode, message: string) {
+  /** `message` says what failed, on what, and what to do. */
+  constructor(code: ErrorCode, message: string, { isLogged = false } = {}) {
     super(message);
     this.name = "AsyncnbdError";
     this.code = code;
+    this.isLogged = isLogged;
   }
 }
 

@@ -9,9 +9,14 @@ using backend::CPlugin;
 
 namespace {
 
-// undefined for success, else the message, "" if the plugin has logged its own.
+// undefined for success.
 Napi::Value to_js(Napi::Env env, const CPlugin::Failure &failure) {
-  return failure ? Napi::Value(Napi::String::New(env, *failure)) : env.Undefined();
+  if (!failure)
+    return env.Undefined();
+  Napi::Object object = Napi::Object::New(env);
+  object.Set("words", failure->words);
+  object.Set("isLogged", failure->is_logged);
+  return object;
 }
 
 void set_if_any(Napi::Object object, const char *key, const char *text) {

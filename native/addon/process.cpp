@@ -11,6 +11,7 @@
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
+#include <vector>
 
 #include "host/client_log.hpp"
 #include "host/library.hpp"
@@ -138,6 +139,25 @@ void keep_libraries(const Napi::CallbackInfo &) {
   host::keep_libraries();
 }
 
+// execute(path, argv): does not return if it succeeds. What Node has changed for itself goes back.
+Napi::Value execute(const Napi::CallbackInfo &info) {
+  std::string path = info[0].As<Napi::String>();
+  Napi::Array list = info[1].As<Napi::Array>();
+  std::vector<std::string> words;
+  for (uint32_t i = 0; i < list.Length(); i++)
+    words.push_back(list.Get(i).As<Napi::String>());
+  std::vector<char *> argv;
+  for (std::string &word : words)
+    argv.push_back(word.data());
+  argv.push_back(nullptr);
+  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
+    fcntl(fd, F_SETFD, 0);
+  signal(SIGPIPE, SIG_DFL);
+  signal(SIGXFSZ, SIG_DFL);
+  execv(path.c_str(), argv.data());
+  return Napi::String::New(info.Env(), strerror(errno));
+}
+
 // tryLock(fd): an exclusive lock on an open file, or false if somebody else has one.
 Napi::Value try_lock(const Napi::CallbackInfo &info) {
   bool locked = flock(info[0].As<Napi::Number>(), LOCK_EX | LOCK_NB) == 0;
@@ -161,6 +181,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("exitWithParent", Napi::Function::New(env, exit_with_parent));
   exports.Set("socketPair", Napi::Function::New(env, socket_pair));
   exports.Set("keepLibraries", Napi::Function::New(env, keep_libraries));
+  exports.Set("execute", Napi::Function::New(env, execute));
   exports.Set("tryLock", Napi::Function::New(env, try_lock));
   exports.Set("lockMemory", Napi::Function::New(env, lock_memory));
 }

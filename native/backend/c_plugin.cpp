@@ -34,6 +34,13 @@ bool serves_many(const host::Library &) {
   return false;
 }
 
+// What a callback that has failed said since there were so many messages; if nothing, `otherwise`.
+CPlugin::Failure failure_after(uint64_t messages, const std::string &otherwise) {
+  if (host::error_messages_on_this_thread() == messages)
+    return otherwise;
+  return PluginFailure(host::take_error_message(), true);
+}
+
 } // namespace
 
 // Calls one of the callbacks that take nothing and return 0 or -1.
@@ -43,9 +50,8 @@ CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) const {
   uint64_t messages = host::error_messages_on_this_thread();
   if (function() != -1)
     return std::nullopt;
-  return host::error_messages_on_this_thread() != messages
-             ? ""
-             : "plugin \"" + name_ + "\": " + callback + " failed and gave no reason";
+  return failure_after(messages,
+                       "plugin \"" + name_ + "\": " + callback + " failed and gave no reason");
 }
 
 CPlugin::Failure CPlugin::open() {
@@ -152,9 +158,8 @@ CPlugin::Failure CPlugin::config(const std::string &key, const std::string &valu
   uint64_t messages = host::error_messages_on_this_thread();
   if (table_.config(interns.add(key), interns.add(value)) != -1)
     return std::nullopt;
-  return host::error_messages_on_this_thread() != messages
-             ? ""
-             : "plugin \"" + name_ + "\" refused the parameter " + key + "=" + value;
+  return failure_after(messages,
+                       "plugin \"" + name_ + "\" refused the parameter " + key + "=" + value);
 }
 
 CPlugin::Failure CPlugin::config_complete() {
@@ -167,11 +172,9 @@ CPlugin::Failure CPlugin::settle_thread_model() {
     return std::nullopt;
   uint64_t messages = host::error_messages_on_this_thread();
   int wanted = table_.thread_model();
-  if (wanted == -1 && host::error_messages_on_this_thread() != messages)
-    return "";
   if (wanted < 0)
-    return "plugin \"" + name_ + "\": thread_model returned " + std::to_string(wanted) +
-           ", which is no thread model";
+    return failure_after(messages, "plugin \"" + name_ + "\": thread_model returned " +
+                                       std::to_string(wanted) + ", which is no thread model");
   thread_model_ = static_cast<ThreadModel>(std::min(wanted, static_cast<int>(thread_model_)));
   return std::nullopt;
 }

@@ -17,12 +17,19 @@
 
 namespace asyncnbd::backend {
 
+struct PluginFailure {
+  PluginFailure(std::string words, bool is_logged = false)
+      : words(std::move(words)), is_logged(is_logged) {}
+
+  std::string words; // for the user
+  bool is_logged;    // by the plugin itself
+};
+
 // Calls are made by the thread that starts the server, in the order of the declarations.
 class CPlugin : public std::enable_shared_from_this<CPlugin> {
 public:
-  // What went wrong, in words for the user; empty when the plugin has logged the reason itself.
   // std::nullopt is success.
-  using Failure = std::optional<std::string>;
+  using Failure = std::optional<PluginFailure>;
 
   explicit CPlugin(std::string path) : path_(std::move(path)) {}
 

@@ -65,7 +65,7 @@ static int set_path(char **path, const char *value) {
 static int file_config(const char *key, const char *value) {
   if (strcmp(key, "file") == 0)
     return set_path(&file_path, value);
-  if (strcmp(key, "dir") == 0)
+  if (strcmp(key, "dir") == 0 || strcmp(key, "directory") == 0)
     return set_path(&directory_path, value);
   if (strcmp(key, "fadvise") == 0)
     return parse_advice(value);

@@ -1,7 +1,7 @@
 // Typed declaration of every native symbol; native/addon/ implements them.
 
-/** undefined: success. Else what went wrong; "" if the plugin has logged its reason. */
-export type Failure = string | undefined;
+/** undefined: success. Else what went wrong; `isLogged`: the plugin has logged these words. */
+export type Failure = { readonly words: string; readonly isLogged: boolean } | undefined;
 
 export interface PluginAbout {
   readonly name: string;
@@ -325,6 +325,8 @@ export interface Addon {
   /** Of plugins and their programs; the log keeps the stream until configureLog. */
   silenceStderr(): void;
   setStdioSafe(safe: boolean): void;
+  /** Another program takes this process's place; what is returned says why it has not. */
+  execute(path: string, argv: readonly string[]): string;
   becomeSessionLeader(): void;
   exitWithParent(parentPid: number): void;
   lockMemory(): void;

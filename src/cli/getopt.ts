@@ -1,12 +1,15 @@
 // Splits a command line as getopt_long does: options and operands in any order, abbreviations,
 // clusters of short options, and "--".
 
+import { didYouMean } from "../config/nearest.js";
 import type { GivenOptions } from "../config/parse.js";
 import { UsageError } from "../errors.js";
 import type { OptionSpec } from "./options.js";
 
 export interface ParsedLine {
   readonly options: GivenOptions;
+  /** Options and their values as they were given. */
+  readonly optionWords: readonly string[];
   /** What is no option: the plugin, then its parameters. */
   readonly operands: readonly string[];
 }
@@ -42,21 +45,27 @@ export function parseLine(
   permute = process.env.POSIXLY_CORRECT === undefined,
 ): ParsedLine {
   const occurrences: Occurrence[] = [];
+  const optionWords: string[] = [];
   const operands: string[] = [];
   const rest = [...words];
+  const take = (given: Occurrence[], at: number): void => {
+    occurrences.push(...given);
+    optionWords.push(...words.slice(at, words.length - rest.length));
+  };
   for (let word = rest.shift(); word !== undefined; word = rest.shift()) {
+    const at = words.length - rest.length - 1;
     if (word === "--") {
       operands.push(...rest.splice(0));
     } else if (word.startsWith("--")) {
-      occurrences.push(parseLong(word.slice(2), specs, rest));
+      take([parseLong(word.slice(2), specs, rest)], at);
     } else if (word.startsWith("-") && word !== "-") {
-      occurrences.push(...parseCluster(word.slice(1), specs, rest));
+      take(parseCluster(word.slice(1), specs, rest), at);
     } else {
       operands.push(word);
       if (!permute) operands.push(...rest.splice(0));
     }
   }
-  return { options: new Occurrences(occurrences), operands };
+  return { options: new Occurrences(occurrences), optionWords, operands };
 }
 
 const longNames = (spec: OptionSpec): string[] => [spec.name, ...(spec.aliases ?? [])];
@@ -69,7 +78,11 @@ function findLong(given: string, specs: readonly OptionSpec[]): OptionSpec {
   const standard = matches.filter(({ isAddition }) => !isAddition);
   const candidates = standard.length > 0 ? standard : matches;
   if (candidates.length === 1) return candidates[0] as OptionSpec;
-  if (matches.length === 0) throw new UsageError(`unknown option --${given}`);
+  if (matches.length === 0) {
+    const known = specs.filter(({ help }) => help !== undefined).flatMap(longNames);
+    const hint = didYouMean(given, known, (name) => `--${name}`);
+    throw new UsageError(`unknown option --${given}${hint}`);
+  }
   const names = candidates.map(({ name }) => `--${name}`).join(", ");
   throw new UsageError(`option --${given} is ambiguous: it could be ${names}`);
 }

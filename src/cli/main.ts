@@ -4,6 +4,7 @@ import { addon } from "../addon/load.js";
 import { parseConfig } from "../config/parse.js";
 import type { Config } from "../config/schema.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
+import { findProgram } from "../plugins/program.js";
 import { checkActivation, takeActivation } from "./activation.js";
 import { launch, takeReadiness } from "./background.js";
 import { bashCompletion } from "./completion.js";
@@ -58,13 +59,29 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
   return true;
 }
 
+/** A plugin that is a program takes the whole command line; a script of nbdkit's becomes one. */
+function withProgram(line: ParsedLine): ParsedLine {
+  const [name = "", ...parameters] = line.operands;
+  const program = findProgram(name);
+  if (program === undefined) return line;
+  if (program.interpreter !== undefined) {
+    const operands = [program.path, ...parameters];
+    const words = [...line.optionWords, ...program.interpreter, "--", ...operands];
+    return withProgram(parseLine(words, OPTIONS));
+  }
+  const words = [...line.optionWords, ...parameters];
+  const reason = addon().execute(program.path, [name, ...words]);
+  throw new AsyncnbdError("PLUGIN", `cannot execute ${program.path}: ${reason}`);
+}
+
 async function main(words: readonly string[]): Promise<number> {
-  const line = parseLine(words, OPTIONS);
-  const plain = plainAnswer(line);
+  const given = parseLine(words, OPTIONS);
+  const plain = plainAnswer(given);
   if (plain !== undefined) {
     process.stdout.write(plain);
     return 0;
   }
+  const line = withProgram(given);
   const [plugin, ...parameters] = line.operands as [string, ...string[]];
   const activatedSockets = takeActivation(process.env);
   if (activatedSockets > 0) checkActivation(line.options);
@@ -80,15 +97,17 @@ async function main(words: readonly string[]): Promise<number> {
   return serve(config, readyFd);
 }
 
-/** Prints what went wrong; an empty message means that a plugin has said it. */
+const helpHint = (text: string): string =>
+  text.endsWith("?") ? ' Try "asyncnbd --help"' : '; try "asyncnbd --help"';
+
+/** Prints what went wrong, unless a plugin has. */
 function report(error: unknown): void {
   if (!(error instanceof AsyncnbdError)) {
     process.stderr.write(`asyncnbd: error: ${error instanceof Error ? error.stack : error}\n`);
     return;
   }
-  if (error.message === "") return;
-  const hint = error instanceof UsageError ? '; try "asyncnbd --help"' : "";
-  const text = `${messageOf(error)}${hint}`;
+  if (error.isLogged) return;
+  const text = messageOf(error) + (error instanceof UsageError ? helpHint(error.message) : "");
   try {
     addon().logError(text);
   } catch {

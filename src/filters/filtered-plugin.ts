@@ -47,7 +47,12 @@ export class FilteredPlugin extends Runnable implements ServedPlugin {
   config(key: string, value: string | number | boolean): void {
     const owner = this.#filters.find(({ parameters }) => parameters.has(key));
     if (owner !== undefined) owner.parameters.set(key, value);
-    else this.#behind.config(key, value);
+    else
+      this.#behind.config(
+        key,
+        value,
+        this.#filters.flatMap(({ parameters }) => parameters.names),
+      );
   }
 
   async configComplete(): Promise<void> {

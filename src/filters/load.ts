@@ -1,5 +1,6 @@
 // Filters by their names; loaded when there are some.
 
+import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
 import type { Middleware } from "../middleware/wrap.js";
 import { loadExport, resolveScript } from "../plugins/script/load.js";
@@ -25,10 +26,11 @@ async function openNamed(name: string): Promise<Filter> {
   if (known !== undefined) return known;
   const path = resolveScript(name, "asyncnbd-filter-");
   if (path === undefined) {
-    const names = FILTERS.map((filter) => filter.name).join(", ");
+    const names = FILTERS.map((filter) => filter.name);
+    const help = `use ${names.join(", ")}, or a module's path or package`;
     throw new AsyncnbdError(
       "PLUGIN",
-      `there is no filter "${name}": use ${names}, or a module's path or package`,
+      `there is no filter "${name}"${didYouMean(name, names) || `: ${help}`}`,
     );
   }
   const found = await loadExport(path, "filter", isFilterOrMiddleware);

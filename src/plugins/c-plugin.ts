@@ -2,15 +2,22 @@
 
 import { addon } from "../addon/load.js";
 import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
+import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
 import { definitionOf } from "./c-definition.js";
+import { refuseIfNoPlugin, unknownPlugin } from "./no-plugin.js";
 import { resolvePlugin } from "./resolve.js";
 import type { Plugin } from "./script/definition.js";
 import type { ClientStream, ServedPlugin } from "./served-plugin.js";
 
 function check(failure: Failure): void {
-  if (failure !== undefined) throw new AsyncnbdError("PLUGIN", failure);
+  if (failure !== undefined)
+    throw new AsyncnbdError("PLUGIN", failure.words, { isLogged: failure.isLogged });
 }
+
+/** The keys of parameters that a plugin's help shows as KEY=VALUE or [KEY=]VALUE. */
+const helpKeys = (help = ""): string[] =>
+  [...help.matchAll(/(?<![\w=])[A-Za-z][\w.-]*(?==)/g)].map(([key]) => key);
 
 export class CPlugin implements ServedPlugin {
   readonly #native: NativePlugin;
@@ -25,12 +32,8 @@ export class CPlugin implements ServedPlugin {
   /** Opens the shared object; calls none of the plugin's functions but its registration. */
   static open(name: string): CPlugin {
     const found = resolvePlugin(name);
-    if (!("path" in found))
-      throw new AsyncnbdError(
-        "PLUGIN",
-        `cannot open plugin "${name}": there is no nbdkit-${name}-plugin.so in ` +
-          `${found.searched.join(", ")}; give its path, or set ASYNCNBD_PLUGIN_PATH`,
-      );
+    if (!("path" in found)) throw unknownPlugin(name, found.searched);
+    refuseIfNoPlugin(name, found.path);
     const native = new (addon().NativePlugin)(found.path);
     check(native.open());
     return new CPlugin(native);
@@ -44,8 +47,14 @@ export class CPlugin implements ServedPlugin {
     this.#native.load();
   }
 
-  config(key: string, value: string | number | boolean): void {
-    check(this.#native.config(key, String(value)));
+  config(key: string, value: string | number | boolean, others: readonly string[] = []): void {
+    const failure = this.#native.config(key, String(value));
+    if (failure === undefined) return;
+    const { configHelp, magicConfigKey = "" } = this.about;
+    const known = [...helpKeys(configHelp), magicConfigKey, ...others];
+    const hint = known.includes(key) ? "" : didYouMean(key, known);
+    if (failure.isLogged && hint !== "") addon().logError(`there is no parameter "${key}"${hint}`);
+    check({ ...failure, words: failure.words + hint });
   }
 
   configComplete(): void {

@@ -1,8 +1,8 @@
 // From a plugin's name on the command line to the file to load.
 
-import { existsSync } from "node:fs";
+import { constants, existsSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { shippedPluginDirectory } from "../addon/load.js";
+import { packageDirectory, shippedPluginDirectory } from "../addon/load.js";
 
 const GNU_MACHINES: Readonly<Record<string, string>> = {
   x64: "x86_64",
@@ -19,6 +19,9 @@ export function distributionPluginDirectories(): string[] {
   );
 }
 
+/** Plugins in TypeScript that come with the server. */
+export const exampleDirectory = join(packageDirectory, "examples");
+
 function searchPath(): string[] {
   const own = (process.env.ASYNCNBD_PLUGIN_PATH ?? "").split(":").filter((dir) => dir !== "");
   return [...own, shippedPluginDirectory, ...distributionPluginDirectories()];
@@ -30,11 +33,40 @@ export const isSharedObject = (path: string): boolean => /\.so(\.|$)/.test(path)
 /** A name without a dot and a slash is short: the file is nbdkit-NAME-plugin.so in a folder. */
 export const isShortName = (name: string): boolean => !/[./]/.test(name);
 
+export interface FoundPlugin {
+  readonly path: string;
+  /** It is no shared object but to be executed: nbdkit-NAME-plugin. */
+  readonly isProgram: boolean;
+}
+
+function findIn(directory: string, name: string): FoundPlugin | undefined {
+  const program = join(directory, `nbdkit-${name}-plugin`);
+  if (isProgram(program)) return { path: program, isProgram: true };
+  const path = `${program}.so`;
+  return existsSync(path) ? { path, isProgram: false } : undefined;
+}
+
+function isProgram(path: string): boolean {
+  const { mode = 0 } = statSync(path, { throwIfNoEntry: false }) ?? {};
+  return (mode & constants.S_IFMT) === constants.S_IFREG && (mode & constants.S_IXUSR) !== 0;
+}
+
 /** The file to open; if a short name is found nowhere, the folders that were searched. */
-export function resolvePlugin(name: string): { path: string } | { searched: string[] } {
-  if (!isShortName(name)) return { path: resolve(name) };
+export function resolvePlugin(name: string): FoundPlugin | { searched: string[] } {
+  if (!isShortName(name)) return { path: resolve(name), isProgram: false };
   const searched = searchPath();
-  const candidates = searched.map((directory) => join(directory, `nbdkit-${name}-plugin.so`));
-  const path = candidates.find((candidate) => existsSync(candidate));
-  return path === undefined ? { searched } : { path };
+  for (const directory of searched) {
+    const found = findIn(directory, name);
+    if (found !== undefined) return found;
+  }
+  return { searched };
+}
+
+/** The short names of all that there are. */
+export function pluginNames(): string[] {
+  const directories = searchPath().filter((directory) => existsSync(directory));
+  const files = directories.flatMap((directory) => readdirSync(directory));
+  const examples = readdirSync(exampleDirectory).map((file) => /^(.+)\.ts$/.exec(file)?.[1]);
+  const found = files.map((file) => /^nbdkit-(.+)-plugin(\.so)?$/.exec(file)?.[1]);
+  return [...found, ...examples].filter((name) => name !== undefined);
 }

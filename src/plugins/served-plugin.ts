@@ -40,8 +40,11 @@ export interface ServedPlugin {
   /** False: there is no such flag. */
   setDebugFlag(flag: string, value: number): boolean;
   load(): Awaitable<void>;
-  /** C plugins get text; others may check the type of what a program gives. */
-  config(key: string, value: string | number | boolean): void;
+  /**
+   * C plugins get text; others may check the type of what a program gives. `others`: parameters of
+   * what is in front of the plugin, one of which may have been meant.
+   */
+  config(key: string, value: string | number | boolean, others?: readonly string[]): void;
   configComplete(): Awaitable<void>;
   settleThreadModel(): void;
   /** --dump-plugin: lines of KEY=VALUE. */

@@ -19,6 +19,7 @@ import type { TlsPriority } from "../config/tls.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
 import { behindFilters, type FilterChoice } from "../filters/open.js";
+import { scriptOf } from "../plugins/program.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import { ScriptPlugin } from "../plugins/script/plugin.js";
 import { abandon, type OpenListeners, openListeners } from "./listen.js";
@@ -255,7 +256,16 @@ function tlsFor(given: ServeTls | undefined): OpenTls {
   return openTls({ mode, certificates, preSharedKeys, verifyPeer, priority: given.priority ?? {} });
 }
 
-async function start(options: ServeOptions, tls: OpenTls): Promise<NbdServer> {
+/** A plugin that is a script is one of its interpreter's, with the script as a parameter. */
+function withScript(options: ServeOptions): ServeOptions {
+  const found = typeof options.plugin === "string" ? scriptOf(options.plugin) : undefined;
+  if (found === undefined) return options;
+  const { plugin, script } = found;
+  return { ...options, plugin, config: { script, ...options.config } };
+}
+
+async function start(given: ServeOptions, tls: OpenTls): Promise<NbdServer> {
+  const options = withScript(given);
   const plugin = await pluginFor(options);
   await plugin.load();
   for (const [key, value] of Object.entries(options.config ?? {})) plugin.config(key, value);

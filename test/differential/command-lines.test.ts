@@ -178,6 +178,30 @@ describe("parameters", () => {
     await expectSame(sized(debianPlugin(plugin), ...words));
   });
 
+  test.concurrent.each([
+    ["dir=dir"],
+    ["directory=dir"],
+    ["directory=missing"],
+    ["directory=dir", "disk.img"],
+  ])("file %s %s, of each server's own", async (...words) => {
+    await expectSame(["-U", "-", "file", ...words.filter(Boolean), "--run", "exit 3"]);
+  });
+
+  test.concurrent.each([
+    [sized("example4", "size=1048576")],
+    [sized("example4", "script=x")],
+    [["-U", "-", "-r", "--run", SIZE_AND_MODE, "--", "example4", "size=1048576"]],
+    [["-U", "-", "example4", "--run", "true"]],
+  ])("a program named nbdkit-example4-plugin: %j", async (line) => {
+    await expectSame(line);
+  });
+
+  test.concurrent.each(["example4", "S3"])("--dump-plugin of the program %s", async (name) => {
+    const { nbdkit: theirs, asyncnbd: ours } = await both([name, "--dump-plugin"]);
+    const sorted = ({ status, stdout }: Result) => [status, stdout.split("\n").sort()];
+    expect(sorted(ours)).toEqual(sorted(theirs));
+  });
+
   test.concurrent.each(["file", "memory", "null"])(
     "%s, asked for by its short name, is each server's own",
     async (name) => {

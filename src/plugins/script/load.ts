@@ -6,7 +6,7 @@ import { extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import { packageDirectory } from "../../addon/load.js";
 import { AsyncnbdError } from "../../errors.js";
-import { isShortName } from "../resolve.js";
+import { exampleDirectory, isShortName } from "../resolve.js";
 import type { Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
 
@@ -29,7 +29,7 @@ const PLUGIN_PREFIX = "asyncnbd-plugin-";
 export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | undefined {
   if (EXTENSIONS.has(extname(name))) return resolve(name);
   if (!isShortName(name) && !name.startsWith("@")) return undefined;
-  const shipped = join(packageDirectory, "examples", `${name}.ts`);
+  const shipped = join(exampleDirectory, `${name}.ts`);
   if (prefix === PLUGIN_PREFIX && isShortName(name) && existsSync(shipped)) return shipped;
   const here = createRequire(join(process.cwd(), "package.json"));
   for (const candidate of [prefix + name, name])

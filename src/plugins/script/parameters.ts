@@ -3,6 +3,7 @@
 import { readFileSync, readSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseInteger } from "../../config/integer.js";
+import { didYouMean } from "../../config/nearest.js";
 import { parseSize } from "../../config/size.js";
 import { parseTimeMs } from "../../config/time.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
@@ -193,13 +194,19 @@ export class ParameterSet {
     return this.#specs.has(key);
   }
 
-  set(key: string, value: unknown): void {
+  get names(): readonly string[] {
+    return [...this.#specs.keys()];
+  }
+
+  /** `others`: parameters of somebody else's that may have been meant. */
+  set(key: string, value: unknown, others: readonly string[] = []): void {
     const spec = this.#specs.get(key);
     if (spec === undefined) {
-      const known = [...this.#specs.keys()];
+      const hint = didYouMean(key, [...this.names, ...others]);
       throw new AsyncnbdError(
         "CONFIG",
-        `${this.#owner} has no parameter "${key}"; it has ${known.join(", ") || "none"}`,
+        `${this.#owner} has no parameter "${key}"` +
+          (hint || `; it has ${this.names.join(", ") || "none"}`),
       );
     }
     this.#values.set(key, checkValue(key, spec, value));

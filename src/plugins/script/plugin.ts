@@ -59,8 +59,8 @@ export class ScriptPlugin extends Runnable implements ServedPlugin {
     await callPlugin(this.#plugin, "load", () => this.#plugin.load?.());
   }
 
-  config(key: string, value: unknown): void {
-    this.#parameters.set(key, value);
+  config(key: string, value: unknown, others?: readonly string[]): void {
+    this.#parameters.set(key, value, others);
   }
 
   async configComplete(): Promise<void> {

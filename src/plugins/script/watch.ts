@@ -165,9 +165,9 @@ export class WatchedPlugin extends Runnable implements ServedPlugin {
     await this.#current.script.load();
   }
 
-  config(key: string, value: unknown): void {
+  config(key: string, value: unknown, others?: readonly string[]): void {
     this.#parameters.push([key, value]);
-    this.#current.script.config(key, value);
+    this.#current.script.config(key, value, others);
   }
 
   async configComplete(): Promise<void> {

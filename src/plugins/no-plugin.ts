@@ -1,0 +1,56 @@
+// What a name that is no plugin's may have been meant to be: another name, or a disk to serve.
+
+import { closeSync, openSync, readSync, type Stats, statSync } from "node:fs";
+import { didYouMean } from "../config/nearest.js";
+import { AsyncnbdError } from "../errors.js";
+import { pluginNames } from "./resolve.js";
+
+export function unknownPlugin(name: string, searched: readonly string[]): AsyncnbdError {
+  const hint = serveAsDisk(name) || didYouMean(name, pluginNames());
+  return new AsyncnbdError(
+    "PLUGIN",
+    hint === ""
+      ? `cannot open plugin "${name}": there is no nbdkit-${name}-plugin.so in ` +
+          `${searched.join(", ")}; give its path, or set ASYNCNBD_PLUGIN_PATH`
+      : `there is no plugin "${name}"${hint}`,
+  );
+}
+
+/** Throws where `path`, which `name` stands for, can be no shared object. */
+export function refuseIfNoPlugin(name: string, path: string): void {
+  const hint = serveAsDisk(name);
+  if (hint !== "" && !isElf(path)) throw new AsyncnbdError("PLUGIN", `${name} is no plugin${hint}`);
+}
+
+/** Another command line for disk images, devices, folders and URLs; "" for anything else. */
+function serveAsDisk(name: string): string {
+  const instead = (words: string): string => `; to serve it as a disk: asyncnbd ${words}`;
+  if (/^https?:\/\//.test(name)) return instead(`http ${quoted(name)}`);
+  const found = statOf(name);
+  if (found?.isDirectory()) return instead(`file ${quoted(`dir=${name}`)}`);
+  if (found?.isFile() || found?.isBlockDevice()) return instead(`file ${quoted(name)}`);
+  return "";
+}
+
+function statOf(path: string): Stats | undefined {
+  try {
+    return statSync(path);
+  } catch {
+    return undefined;
+  }
+}
+
+const quoted = (word: string): string =>
+  /^[\w./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
+
+function isElf(path: string): boolean {
+  try {
+    const fd = openSync(path, "r");
+    const magic = Buffer.alloc(4);
+    readSync(fd, magic);
+    closeSync(fd);
+    return magic.toString("latin1") === "\x7fELF";
+  } catch {
+    return false;
+  }
+}
