@@ -15,6 +15,13 @@ const pair = (directory: string, name: string): [key: string, certificate: strin
   join(directory, `${name}-cert.pem`),
 ];
 
+/** `days`: < 0 for a certificate that has expired. `host`: whose it is. */
+export interface Issue {
+  readonly days?: number;
+  readonly subject?: string;
+  readonly host?: string;
+}
+
 export class Authority {
   readonly directory = temporaryDirectory();
   #serial = 1;
@@ -30,10 +37,10 @@ export class Authority {
     return join(this.directory, "ca-cert.pem");
   }
 
-  /** In a directory as nbdkit's and libnbd's users have it. `days`: < 0 for one that has expired. */
-  issue(name: "server" | "client", { days = 30, subject = `/O=Test/CN=${name}` } = {}): string {
+  /** In a directory as nbdkit's and libnbd's users have it. */
+  issue(name: "server" | "client", options: Issue = {}): string {
     const directory = temporaryDirectory();
-    this.add(directory, name, { days, subject });
+    this.add(directory, name, options);
     copyFileSync(this.caCertificate, join(directory, "ca-cert.pem"));
     return directory;
   }
@@ -41,7 +48,7 @@ export class Authority {
   add(
     directory: string,
     name: "server" | "client",
-    { days = 30, subject = `/O=Test/CN=${name}` } = {},
+    { days = 30, subject = `/O=Test/CN=${name}`, host = "localhost" }: Issue = {},
   ): void {
     mkdirSync(directory, { recursive: true });
     const [key, certificate] = pair(directory, name);
@@ -49,7 +56,7 @@ export class Authority {
     const extensions = join(directory, "extensions");
     writeFileSync(
       extensions,
-      "subjectAltName=DNS:localhost,IP:127.0.0.1\nbasicConstraints=CA:FALSE\n",
+      `subjectAltName=DNS:${host},IP:127.0.0.1\nbasicConstraints=CA:FALSE\n`,
     );
     openssl("req", ...curve(key), "-subj", subject, "-out", request);
     const [caKey, caCertificate] = pair(this.directory, "ca");
