@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <new>
 #include <utility>
 
 #include "addon/js_queue.hpp"
@@ -17,6 +16,18 @@ namespace asyncnbd::addon {
 
 // ---- requests --------------------------------------------------------------------------------
 
+ExportRequests::Job *ExportRequests::new_job(size_t data_bytes) {
+  auto job = std::make_unique<Job>();
+  static_cast<backend::Request &>(*job) = {};
+  if (data_bytes > 0 && (job->memory = memory_.get(data_bytes)) == nullptr)
+    return nullptr;
+  if (data_bytes > 0)
+    job->data = job->memory->data;
+  job->owner = shared_from_this();
+  job->completer = this;
+  return job.release();
+}
+
 bool ExportRequests::submit(Job *job) {
   std::lock_guard lock(mutex_);
   if (calls_ < max_calls_) {
@@ -25,8 +36,6 @@ bool ExportRequests::submit(Job *job) {
     else if (calls_ == 0)
       return false; // else another call's thread will come to it
   }
-  job->owner = shared_from_this();
-  job->completer = this;
   waiting_.push_back(job);
   unanswered_++;
   return true;
@@ -44,6 +53,12 @@ void ExportRequests::work() {
   }
   calls_--;
   answered_.notify_all();
+}
+
+void ExportRequests::rest() {
+  constexpr size_t KEPT_BYTES = 1 << 20;
+  if (memory_.free_bytes() > KEPT_BYTES)
+    memory_.trim();
 }
 
 void ExportRequests::close() {
@@ -65,8 +80,12 @@ bool ExportRequests::has_given_up() {
 }
 
 void ExportRequests::let_go(Job *job) {
-  if (job->holders.fetch_sub(1) == 1)
-    delete job;
+  if (job->holders.fetch_sub(1) > 1)
+    return;
+  const std::shared_ptr<ExportRequests> owner = job->owner; // of the memory, too
+  if (job->memory != nullptr)
+    job->memory->unref();
+  delete job;
 }
 
 void ExportRequests::settle(Job *job, int error) {
@@ -187,37 +206,34 @@ Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
           queue->post([this, job](Napi::Env env) { on_settled(env, job); });
         });
   }
-  auto job = std::make_unique<ExportRequests::Job>();
-  backend::Request &request = *job;
-  request = {};
-  request.type = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
-  request.flags = static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value());
-  request.offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
-  request.length_bytes = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
-  if (request.type == wire::NBD_CMD_BLOCK_STATUS)
-    request.make_extras().statuses.push_back({0, backend::ContextStatus::ALLOCATION, {}});
   Pending pending{Napi::Promise::Deferred(env), {}};
-  if (info[4].IsTypedArray()) {
+  Napi::Value promise = pending.deferred.Promise();
+  const auto length_bytes = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
+  const bool has_data = info[4].IsTypedArray();
+  ExportRequests::Job *job = requests_->new_job(has_data ? length_bytes : 0);
+  if (job == nullptr) {
+    pending.deferred.Resolve(Napi::Number::New(env, ENOMEM));
+    return promise;
+  }
+  job->type = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
+  job->flags = static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value());
+  job->offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
+  job->length_bytes = length_bytes;
+  if (job->type == wire::NBD_CMD_BLOCK_STATUS)
+    job->make_extras().statuses.push_back({0, backend::ContextStatus::ALLOCATION, {}});
+  if (has_data) {
     auto buffer = info[4].As<Napi::Uint8Array>();
-    job->memory.reset(new (std::nothrow) uint8_t[request.length_bytes]);
-    if (job->memory == nullptr) {
-      pending.deferred.Resolve(Napi::Number::New(env, ENOMEM));
-      return pending.deferred.Promise();
-    }
-    request.data = job->memory.get();
-    if (request.type == wire::NBD_CMD_WRITE)
-      std::memcpy(request.data, buffer.Data(), request.length_bytes);
+    if (job->type == wire::NBD_CMD_WRITE)
+      std::memcpy(job->data, buffer.Data(), length_bytes);
     else
       pending.buffer = Napi::Persistent(buffer);
   }
   if (pending_.empty())
     Ref();
-  Napi::Value promise = pending.deferred.Promise();
-  pending_.emplace(job.get(), std::move(pending));
-  ExportRequests::Job *submitted = job.release();
-  if (!requests_->submit(submitted)) {
-    submitted->error = ENOMEM;
-    on_settled(env, submitted);
+  pending_.emplace(job, std::move(pending));
+  if (!requests_->submit(job)) {
+    job->error = ENOMEM;
+    on_settled(env, job);
   }
   return promise;
 }
@@ -236,8 +252,10 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
   else
     pending.deferred.Resolve(Napi::Number::New(env, job->error));
   ExportRequests::let_go(job);
-  if (pending_.empty())
-    Unref();
+  if (!pending_.empty())
+    return;
+  requests_->rest();
+  Unref();
 }
 
 // The last call: the connection's descriptors must not wait for a garbage collection.

@@ -11,6 +11,7 @@
 #include <unordered_map>
 
 #include "addon/plugin_calls.hpp"
+#include "connection/buffers.hpp"
 
 namespace asyncnbd::addon {
 
@@ -22,7 +23,7 @@ class ExportRequests final : public backend::Completer,
                              public std::enable_shared_from_this<ExportRequests> {
 public:
   struct Job : backend::Request {
-    std::unique_ptr<uint8_t[]> memory; // of `data`
+    connection::Buffer *memory = nullptr; // of `data`
     std::shared_ptr<ExportRequests> owner;
     int error = 0;
     std::atomic<int> holders{1}; // JavaScript; and the plugin, once given up
@@ -33,8 +34,12 @@ public:
   ExportRequests(SharedPluginClient client, unsigned max_calls, std::function<void(Job *)> settle)
       : client_(std::move(client)), max_calls_(max_calls), settle_(std::move(settle)) {}
 
+  // A request with `data` of so many bytes, if any; nullptr: there is no memory for them.
+  Job *new_job(size_t data_bytes);
   // False if the system gives no thread for it.
   bool submit(Job *job);
+  // Nothing is in flight: gives back memory, unless it is little.
+  void rest();
   // After the last submit: gives up what is not answered, waits for what blocks, closes. May block.
   void close();
   // The plugin may use the export for ever.
@@ -53,6 +58,7 @@ private:
   const SharedPluginClient client_;
   const unsigned max_calls_;
   const std::function<void(Job *)> settle_;
+  connection::BufferPool memory_; // of the one client: see buffers.hpp
 
   std::mutex mutex_; // guards what follows
   std::condition_variable answered_;

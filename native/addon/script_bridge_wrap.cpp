@@ -18,6 +18,9 @@ Napi::Function ScriptBridgeWrap::define(Napi::Env env) {
                          InstanceMethod("batch", &ScriptBridgeWrap::batch),
                          InstanceMethod("explain", &ScriptBridgeWrap::explain),
                          InstanceMethod("sparse", &ScriptBridgeWrap::sparse),
+                         InstanceMethod("question", &ScriptBridgeWrap::question),
+                         InstanceMethod("answer", &ScriptBridgeWrap::answer),
+                         InstanceMethod("trim", &ScriptBridgeWrap::trim),
                          InstanceMethod("slab", &ScriptBridgeWrap::slab),
                      });
 }
@@ -47,11 +50,10 @@ void ScriptBridgeWrap::shut(void *bridge) {
   static_cast<ScriptBridge *>(bridge)->shut();
 }
 
-// exchange(completions, fetch, spinUs): how many submissions are in the batch now.
+// exchange(completions, most): how many submissions are in the batch now.
 Napi::Value ScriptBridgeWrap::exchange(const Napi::CallbackInfo &info) {
   const uint32_t count = bridge_->exchange(info[0].As<Napi::Number>().Uint32Value(),
-                                           info[1].As<Napi::Boolean>().Value(),
-                                           info[2].As<Napi::Number>().Uint32Value());
+                                           info[1].As<Napi::Number>().Uint32Value());
   return Napi::Number::New(info.Env(), count);
 }
 
@@ -86,6 +88,29 @@ Napi::Value ScriptBridgeWrap::sparse(const Napi::CallbackInfo &info) {
   return result;
 }
 
+// question(operation): the contexts that a block status asks about.
+Napi::Value ScriptBridgeWrap::question(const Napi::CallbackInfo &info) {
+  const std::vector<uint32_t> contexts =
+      bridge_->question(info[0].As<Napi::Number>().Uint32Value());
+  Napi::Array list = Napi::Array::New(info.Env(), contexts.size());
+  for (uint32_t i = 0; i < contexts.size(); i++)
+    list.Set(i, contexts[i]);
+  return list;
+}
+
+// answer(operation, numbers)
+Napi::Value ScriptBridgeWrap::answer(const Napi::CallbackInfo &info) {
+  auto numbers = info[1].As<Napi::Float64Array>();
+  const bool ok = bridge_->answer(info[0].As<Napi::Number>().Uint32Value(), numbers.Data(),
+                                  numbers.ElementLength());
+  return Napi::Boolean::New(info.Env(), ok);
+}
+
+// trim()
+Napi::Value ScriptBridgeWrap::trim(const Napi::CallbackInfo &info) {
+  return Napi::Boolean::New(info.Env(), bridge_->trim());
+}
+
 // batch(): [submissions, completions] as ArrayBuffers.
 Napi::Value ScriptBridgeWrap::batch(const Napi::CallbackInfo &info) {
   ScriptBatch &batch = bridge_->batch();
@@ -97,7 +122,7 @@ Napi::Value ScriptBridgeWrap::batch(const Napi::CallbackInfo &info) {
 
 // slab(slot): the memory around a slot, { buffer, firstSlot, slotBytes, slots }. Only once a slab.
 Napi::Value ScriptBridgeWrap::slab(const Napi::CallbackInfo &info) {
-  const ScriptBridge::Slab slab = bridge_->slab_of(info[0].As<Napi::Number>().Uint32Value());
+  const backend::SlotPool::Slab slab = bridge_->slab_of(info[0].As<Napi::Number>().Uint32Value());
   Napi::Object result = Napi::Object::New(info.Env());
   const size_t bytes = static_cast<size_t>(slab.slot_bytes) * slab.slots;
   result.Set("buffer", share(info.Env(), slab.data, bytes));

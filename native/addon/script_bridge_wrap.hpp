@@ -21,6 +21,9 @@ private:
   Napi::Value batch(const Napi::CallbackInfo &info);
   Napi::Value explain(const Napi::CallbackInfo &info);
   Napi::Value sparse(const Napi::CallbackInfo &info);
+  Napi::Value question(const Napi::CallbackInfo &info);
+  Napi::Value answer(const Napi::CallbackInfo &info);
+  Napi::Value trim(const Napi::CallbackInfo &info);
   Napi::Value slab(const Napi::CallbackInfo &info);
 
   Napi::Value share(Napi::Env env, void *memory, size_t bytes);

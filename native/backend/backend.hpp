@@ -163,6 +163,13 @@ public:
   // Whether the data of a large write had best be `piped`. Any thread.
   virtual bool takes_pages() const { return false; }
 
+  // What such a request takes, from submit to its completion, besides itself and its data: the
+  // connection's budget is charged with it.
+  virtual uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const {
+    (void)type, (void)length_bytes;
+    return 0;
+  }
+
   // May block; any thread, but no more at once than thread_model allows.
   virtual void submit(Request &request) = 0;
 

@@ -2,13 +2,10 @@
 #include "backend/script_bridge.hpp"
 
 #include <algorithm>
-#include <bit>
 #include <cerrno>
-#include <chrono>
 #include <cinttypes>
 #include <condition_variable>
 #include <cstring>
-#include <sys/mman.h>
 #include <utility>
 
 #include "host/log.hpp"
@@ -19,53 +16,23 @@ namespace asyncnbd::backend {
 
 namespace {
 
-constexpr uint32_t SMALLEST_SLOT_BYTES = 4096;
-// Memory comes in pieces of at least this size, so that small slots share one.
-constexpr uint32_t SLAB_BYTES = 1 << 20;
 // Up to here a read's data is copied next to its reply's header, where it leaves as one piece
 // with others; from here on it is sent from the slot.
 constexpr uint32_t COPY_BYTES = 16 << 10;
+// What a request is to the script: an object, a promise, what awaits it.
+constexpr uint32_t SCRIPT_BYTES = 1024;
 
-unsigned class_of(uint32_t length_bytes) {
-  if (length_bytes <= SMALLEST_SLOT_BYTES)
-    return 0;
-  return static_cast<unsigned>(std::bit_width((length_bytes - 1) / SMALLEST_SLOT_BYTES));
-}
-
-// What the slot of a request must hold; 0: it needs none.
-uint32_t slot_bytes_of(const Request &request) {
-  switch (request.type) {
-  case wire::NBD_CMD_READ:
-  case wire::NBD_CMD_WRITE:
-    return static_cast<uint32_t>(request.length_bytes);
-  case wire::NBD_CMD_BLOCK_STATUS:
-    return ScriptBatch::MAX_STATUS_NUMBERS * sizeof(double);
-  default:
-    return 0;
-  }
-}
-
-// Which contexts a block status asks about, for the script.
-void write_question(const Request &request, uint8_t *slot) {
-  const std::vector<ContextStatus> &statuses = request.extras->statuses;
-  double numbers[1 + ScriptBatch::MAX_CONTEXTS];
-  size_t count = 0;
-  numbers[count++] = static_cast<double>(statuses.size());
-  for (const ContextStatus &status : statuses)
-    numbers[count++] = status.context;
-  memcpy(slot, numbers, count * sizeof numbers[0]);
+bool has_slot(uint16_t type) {
+  return type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
 }
 
 // One context's extents from the script's numbers. False if they make no sense.
-bool read_status(const uint8_t **numbers, const uint8_t *end, std::vector<Extent> *extents) {
+bool read_status(const double **numbers, const double *end, std::vector<Extent> *extents) {
   auto next = [numbers, end](double highest) {
-    double value = -1;
-    if (*numbers < end)
-      memcpy(&value, *numbers, sizeof value);
-    *numbers += sizeof value;
+    const double value = *numbers < end ? *(*numbers)++ : -1;
     return value >= 0 && value <= highest ? value : -1; // nor a NaN
   };
-  const auto count = static_cast<int>(next(ScriptBatch::MAX_STATUS_NUMBERS)); // -1: none
+  const auto count = static_cast<int>(next(INT32_MAX)); // -1: none
   for (int i = 0; i < count; i++) {
     const double length = next(0x1p53);
     const double lower = next(UINT32_MAX);
@@ -78,14 +45,6 @@ bool read_status(const uint8_t **numbers, const uint8_t *end, std::vector<Extent
   return count >= 1;
 }
 
-int read_answer(Request &request, const uint8_t *slot) {
-  const uint8_t *end = slot + ScriptBatch::MAX_STATUS_NUMBERS * sizeof(double);
-  for (ContextStatus &status : request.extras->statuses)
-    if (!read_status(&slot, end, &status.extents))
-      return EIO;
-  return 0;
-}
-
 } // namespace
 
 // Of an event that someone waits for.
@@ -95,41 +54,46 @@ struct ScriptBridge::Waiter {
 };
 
 ScriptBridge::ScriptBridge(std::function<void()> wake)
-    : wake_(std::move(wake)), batch_(std::make_unique<ScriptBatch>()) {
-  free_slots_.fill(NONE);
-}
-
-ScriptBridge::~ScriptBridge() {
-  for (const Slab &slab : slabs_)
-    munmap(slab.data, static_cast<size_t>(slab.slot_bytes) * slab.slots);
-}
+    : wake_(std::move(wake)), batch_(std::make_unique<ScriptBatch>()) {}
 
 // ---- to the script ---------------------------------------------------------------------------
 
 void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
   std::unique_lock lock(mutex_);
-  uint32_t slot = NONE;
+  Slot *slot = nullptr;
   int error = shut_ ? ESHUTDOWN : 0;
-  if (const uint32_t bytes = slot_bytes_of(request); error == 0 && bytes > 0) {
-    slot = take_slot(bytes);
-    error = slot == NONE ? ENOMEM : 0;
+  if (error == 0 && has_slot(request.type)) {
+    slot = take_slot(backend, request, &lock);
+    if (slot == nullptr)
+      error = ENOMEM;
+    else if (shut_) // meanwhile
+      error = ESHUTDOWN;
   }
   if (error != 0) {
     lock.unlock();
     request.complete(error);
     return;
   }
-  if (request.type == wire::NBD_CMD_WRITE) {
-    uint8_t *data = slots_[slot].data;
-    lock.unlock();
-    memcpy(data, request.data, request.length_bytes);
-    lock.lock();
-  }
-  if (request.type == wire::NBD_CMD_BLOCK_STATUS)
-    write_question(request, slots_[slot].data);
   const uint32_t operation = new_operation(backend, &request);
-  operations_[operation].slot = slot;
+  operations_[operation].slot = slot == nullptr ? NONE : slot->index;
   enqueue(operation, &lock);
+}
+
+// With a write's data in it, and nothing of anyone else. Unlocked meanwhile.
+ScriptBridge::Slot *ScriptBridge::take_slot(const ScriptBackend &backend, const Request &request,
+                                            std::unique_lock<std::mutex> *lock) {
+  const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
+  const SlotPool::Taken taken = slots_.take(length_bytes, backend.slot_owner);
+  const uint32_t written_bytes = request.type == wire::NBD_CMD_WRITE ? length_bytes : 0;
+  if (taken.slot == nullptr || (written_bytes == 0 && taken.stale_bytes == 0))
+    return taken.slot;
+  lock->unlock();
+  if (written_bytes > 0)
+    memcpy(taken.slot->data, request.data, written_bytes);
+  if (taken.stale_bytes > written_bytes)
+    memset(taken.slot->data + written_bytes, 0, taken.stale_bytes - written_bytes);
+  lock->lock();
+  return taken.slot;
 }
 
 void ScriptBridge::tell(ScriptBackend &backend, uint16_t event) {
@@ -162,7 +126,6 @@ void ScriptBridge::enqueue(uint32_t operation, std::unique_lock<std::mutex> *loc
   else
     operations_[last_queued_].next = operation;
   last_queued_ = operation;
-  queued_.fetch_add(1, std::memory_order_relaxed);
   const bool wakes = asleep_;
   asleep_ = false;
   lock->unlock();
@@ -170,17 +133,16 @@ void ScriptBridge::enqueue(uint32_t operation, std::unique_lock<std::mutex> *loc
     wake_();
 }
 
-uint32_t ScriptBridge::fetch() {
+uint32_t ScriptBridge::fetch(uint32_t most) {
   uint32_t count = 0;
-  while (first_queued_ != NONE && count < ScriptBatch::CAPACITY) {
+  while (first_queued_ != NONE && count < most) {
     const uint32_t index = first_queued_;
     Operation &operation = operations_[index];
     first_queued_ = operation.next;
-    queued_.fetch_sub(1, std::memory_order_relaxed);
     const Request *request = operation.request;
     if (request == nullptr && operation.event == 0) { // given up before the script saw it
       if (operation.slot != NONE)
-        free_slot(operation.slot);
+        slots_.put(slots_.slot(operation.slot));
       free_operation(index);
       continue;
     }
@@ -200,13 +162,12 @@ uint32_t ScriptBridge::fetch() {
 
 // ---- from the script -------------------------------------------------------------------------
 
-uint32_t ScriptBridge::exchange(uint32_t completions, bool wants_more, uint32_t spin_us) {
+uint32_t ScriptBridge::exchange(uint32_t completions, uint32_t most) {
   take_completions(completions);
-  if (!wants_more)
+  if (most == 0)
     return 0;
-  spin(spin_us);
   std::lock_guard lock(mutex_);
-  const uint32_t count = fetch();
+  const uint32_t count = fetch(std::min(most, ScriptBatch::CAPACITY));
   asleep_ = count == 0;
   return count;
 }
@@ -235,20 +196,25 @@ std::vector<Run> ScriptBridge::sparse(uint32_t operation, const std::vector<Exte
   return *request->extras->runs;
 }
 
-void ScriptBridge::spin(uint32_t spin_us) const {
-  auto is_there = [this] { return queued_.load(std::memory_order_relaxed) > 0; };
-  if (spin_us == 0 || is_there())
-    return;
-  const auto deadline = std::chrono::steady_clock::now() + std::chrono::microseconds(spin_us);
-  do {
-    for (int i = 0; i < 16; i++) {
-      if (is_there())
-        return;
-#if defined(__x86_64__) || defined(__i386__)
-      __builtin_ia32_pause();
-#endif
-    }
-  } while (std::chrono::steady_clock::now() < deadline);
+std::vector<uint32_t> ScriptBridge::question(uint32_t operation) {
+  std::lock_guard lock(mutex_);
+  std::vector<uint32_t> contexts;
+  if (const Request *request = request_of(operation); request != nullptr && request->extras)
+    for (const ContextStatus &status : request->extras->statuses)
+      contexts.push_back(status.context);
+  return contexts;
+}
+
+bool ScriptBridge::answer(uint32_t operation, const double *numbers, size_t count) {
+  std::lock_guard lock(mutex_);
+  Request *request = request_of(operation);
+  if (request == nullptr || !request->extras)
+    return true; // nobody waits for it any more
+  const double *end = numbers + count;
+  for (ContextStatus &status : request->extras->statuses)
+    if (!read_status(&numbers, end, &status.extents))
+      return false;
+  return true;
 }
 
 void ScriptBridge::take_completions(uint32_t count) {
@@ -267,8 +233,8 @@ void ScriptBridge::take_completion(const ScriptBatch::Completion &completion) {
   const uint32_t kind = completion.outcome >> 16;
   const int error = static_cast<int>(completion.outcome & 0xffff);
   if (kind == ScriptBatch::FREES_SLOT) {
-    if (completion.operation < slots_.size())
-      free_slot(completion.operation);
+    if (slots_.has(completion.operation))
+      slots_.put(slots_.slot(completion.operation));
     return;
   }
   if (completion.operation >= operations_.size() || !operations_[completion.operation].in_use)
@@ -279,12 +245,12 @@ void ScriptBridge::take_completion(const ScriptBatch::Completion &completion) {
     operation.waiter->done = true;
     operation.waiter->changed.notify_one();
   }
-  const uint32_t slot = kind == ScriptBatch::KEEPS_SLOT ? NONE : operation.slot;
-  // A deque's elements stay where they are, whatever comes after them.
+  const bool has_slot = operation.slot != NONE && kind != ScriptBatch::KEEPS_SLOT;
+  Slot *slot = has_slot ? &slots_.slot(operation.slot) : nullptr;
   if (operation.request != nullptr)
-    done_.push_back({operation.request, slot == NONE ? nullptr : &slots_[slot], error});
-  else if (slot != NONE)
-    free_slot(slot);
+    done_.push_back({operation.request, slot, error});
+  else if (slot != nullptr)
+    slots_.put(*slot);
 }
 
 // Answers the requests; their slots are free again when the data has been copied or sent.
@@ -292,8 +258,6 @@ void ScriptBridge::deliver() {
   host::begin_reply_batch();
   freed_.clear();
   for (auto &[request, slot, error] : done_) {
-    if (error == 0 && request->type == wire::NBD_CMD_BLOCK_STATUS && slot != nullptr)
-      error = read_answer(*request, slot->data);
     if (error != 0 && request->extras)
       request->extras->runs.reset(); // which of them have been read, nobody knows
     const bool reads = error == 0 && request->type == wire::NBD_CMD_READ && slot != nullptr;
@@ -303,14 +267,14 @@ void ScriptBridge::deliver() {
       if (reads)
         memcpy(request->data, slot->data, request->length_bytes);
       if (slot != nullptr)
-        freed_.push_back(slot->index);
+        freed_.push_back(slot);
     }
     request->complete(error);
   }
   host::end_reply_batch();
   std::lock_guard lock(mutex_);
-  for (uint32_t slot : freed_)
-    free_slot(slot);
+  for (Slot *slot : freed_)
+    slots_.put(*slot);
 }
 
 void ScriptBridge::shut() {
@@ -342,11 +306,15 @@ size_t ScriptBridge::give_up(ScriptBackend &backend) {
       if (operation.in_use && operation.backend == &backend && operation.request != nullptr)
         requests.push_back(std::exchange(operation.request, nullptr));
   }
-  for (Request *request : requests) {
-    host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 " was never answered: given up",
-                    wire::command_name(request->type), request->offset, request->length_bytes);
-    request->complete(ESHUTDOWN);
+  if (!requests.empty()) { // the connection names some of them
+    const Request &first = *requests.front();
+    const std::string more =
+        requests.size() > 1 ? ", nor were " + std::to_string(requests.size() - 1) + " more" : "";
+    host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 " was never answered%s: given up",
+                    wire::command_name(first.type), first.offset, first.length_bytes, more.c_str());
   }
+  for (Request *request : requests)
+    request->complete(ESHUTDOWN);
   return requests.size();
 }
 
@@ -361,6 +329,7 @@ uint32_t ScriptBridge::new_operation(ScriptBackend &backend, Request *request) {
     operations_.emplace_back();
   }
   operations_[index] = {&backend, request, nullptr, NONE, NONE, 0, true};
+  operations_in_use_++;
   return index;
 }
 
@@ -368,55 +337,57 @@ void ScriptBridge::free_operation(uint32_t operation) {
   operations_[operation].in_use = false;
   operations_[operation].next = free_operations_;
   free_operations_ = operation;
+  operations_in_use_--;
 }
 
-uint32_t ScriptBridge::take_slot(uint32_t length_bytes) {
-  const unsigned size_class = class_of(length_bytes);
-  if (size_class >= CLASSES || (free_slots_[size_class] == NONE && !grow(size_class)))
-    return NONE;
-  const uint32_t slot = free_slots_[size_class];
-  free_slots_[size_class] = slots_[slot].next_free;
-  return slot;
-}
-
-void ScriptBridge::free_slot(uint32_t slot) {
-  uint32_t &first = free_slots_[slots_[slot].size_class];
-  slots_[slot].next_free = first;
-  first = slot;
-}
-
-bool ScriptBridge::grow(unsigned size_class) {
-  const uint32_t slot_bytes = SMALLEST_SLOT_BYTES << size_class;
-  const uint32_t count = std::max(1u, SLAB_BYTES / slot_bytes);
-  const size_t bytes = static_cast<size_t>(slot_bytes) * count;
-  // Zeroed, as BufferPool's memory and for its reason.
-  void *memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-  if (memory == MAP_FAILED)
-    return false;
-  const auto first = static_cast<uint32_t>(slots_.size());
-  const auto slab = static_cast<uint32_t>(slabs_.size());
-  slabs_.push_back({static_cast<uint8_t *>(memory), first, slot_bytes, count});
-  for (uint32_t i = 0; i < count; i++) {
-    uint8_t *data = slabs_.back().data + static_cast<size_t>(i) * slot_bytes;
-    slots_.push_back({this, data, first + i, size_class, slab, NONE});
-  }
-  for (uint32_t i = count; i-- > 0;) // the first one is to be taken first
-    free_slot(first + i);
-  return true;
-}
-
-ScriptBridge::Slab ScriptBridge::slab_of(uint32_t slot) {
+SlotPool::Slab ScriptBridge::slab_of(uint32_t slot) {
   std::lock_guard lock(mutex_);
-  return slot < slots_.size() ? slabs_[slots_[slot].slab] : Slab{};
+  return slots_.has(slot) ? slots_.slab_of(slots_.slot(slot)) : SlotPool::Slab{};
 }
 
 void ScriptBridge::give_back(void *lent) {
   auto *slot = static_cast<Slot *>(lent);
-  std::lock_guard lock(slot->bridge->mutex_);
-  slot->bridge->free_slot(slot->index);
+  auto *bridge = static_cast<ScriptBridge *>(slot->holder);
+  std::lock_guard lock(bridge->mutex_);
+  bridge->slots_.put(*slot);
+}
+
+uint32_t ScriptBridge::add_owner() {
+  std::lock_guard lock(mutex_);
+  return slots_.add_owner();
+}
+
+void ScriptBridge::remove_owner(uint32_t owner) {
+  std::lock_guard lock(mutex_);
+  slots_.remove_owner(owner);
+}
+
+bool ScriptBridge::trim() {
+  std::lock_guard lock(mutex_);
+  const bool has_more = slots_.trim();
+  if (operations_in_use_ > 0)
+    return true;
+  operations_.clear();
+  operations_.shrink_to_fit();
+  free_operations_ = NONE;
+  return has_more;
 }
 
 // ---- the backend -----------------------------------------------------------------------------
+
+ScriptBackend::ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection,
+                             const Capabilities &capabilities)
+    : connection(connection), slot_owner(bridge->add_owner()), bridge_(std::move(bridge)),
+      capabilities_(capabilities) {}
+
+ScriptBackend::~ScriptBackend() {
+  bridge_->remove_owner(slot_owner);
+}
+
+uint32_t ScriptBackend::bytes_besides(uint16_t type, uint64_t length_bytes) const {
+  const auto bytes = static_cast<uint32_t>(length_bytes);
+  return SCRIPT_BYTES + (has_slot(type) ? SlotPool::slot_bytes(bytes) : 0);
+}
 
 void ScriptBackend::give_up_unanswered() {
   bridge_->give_up(*this);

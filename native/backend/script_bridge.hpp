@@ -3,7 +3,6 @@
 #pragma once
 
 #include <array>
-#include <atomic>
 #include <cstdint>
 #include <deque>
 #include <functional>
@@ -14,6 +13,7 @@
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "backend/slot_pool.hpp"
 
 namespace asyncnbd::backend {
 
@@ -47,13 +47,6 @@ struct ScriptBatch {
   static constexpr uint32_t KEEPS_SLOT = 1; // the script goes on using the slot
   static constexpr uint32_t FREES_SLOT = 2; // it does not any more
 
-  // The slot of a NBD_CMD_BLOCK_STATUS, all numbers: how many contexts, and which. The script puts
-  // its answer in their place: for each context a count, and as many extents of three numbers,
-  // the length and the lower and the upper half of the flags.
-  static constexpr uint32_t EXTENT_NUMBERS = 3;
-  static constexpr uint32_t MAX_STATUS_NUMBERS = 1 + EXTENT_NUMBERS * 2048;
-  static constexpr uint32_t MAX_CONTEXTS = 64;
-
   std::array<Submission, CAPACITY> submissions;
   std::array<Completion, CAPACITY> completions;
 };
@@ -63,7 +56,6 @@ public:
   // `wake` makes the script's thread call exchange soon; called on any thread, and only when the
   // last exchange has found nothing to hand over.
   explicit ScriptBridge(std::function<void()> wake);
-  ~ScriptBridge();
   ScriptBridge(const ScriptBridge &) = delete;
   ScriptBridge &operator=(const ScriptBridge &) = delete;
 
@@ -71,9 +63,9 @@ public:
 
   ScriptBatch &batch() { return *batch_; }
 
-  // Takes so many completions out of the batch and, if `fetch`, puts submissions into it: returns
-  // how many. Looks for them for so long before it says that there are none.
-  uint32_t exchange(uint32_t completions, bool fetch, uint32_t spin_us);
+  // Takes so many completions out of the batch and puts so many submissions into it at the most:
+  // returns how many. Unless none are wanted, the script is woken once there is one again.
+  uint32_t exchange(uint32_t completions, uint32_t most);
 
   // Before the completion of an operation with an error: words for the client.
   void explain(uint32_t operation, std::string text, std::optional<uint64_t> offset);
@@ -82,14 +74,19 @@ public:
   // of which only the data has to be read; none if that is all.
   std::vector<Run> sparse(uint32_t operation, const std::vector<Extent> &extents);
 
+  // The contexts that a NBD_CMD_BLOCK_STATUS asks about.
+  std::vector<uint32_t> question(uint32_t operation);
+  // Before its success: for each context a count, and as many extents of three numbers, the length
+  // and the lower and the upper half of the flags. False: that makes no sense.
+  bool answer(uint32_t operation, const double *numbers, size_t count);
+  static constexpr uint32_t EXTENT_NUMBERS = 3;
+
   // Memory of slots, side by side, of which one is `slot`. Lives as long as the bridge.
-  struct Slab {
-    uint8_t *data;
-    uint32_t first_slot;
-    uint32_t slot_bytes;
-    uint32_t slots;
-  };
-  Slab slab_of(uint32_t slot);
+  SlotPool::Slab slab_of(uint32_t slot);
+
+  // To be called from time to time: gives back memory that has not been needed since the last time.
+  // False: there is none left to give back.
+  bool trim();
 
   // The script has gone: answers everything, now and later, with ESHUTDOWN.
   void shut();
@@ -104,17 +101,10 @@ public:
   size_t give_up(ScriptBackend &backend);
 
 private:
-  static constexpr unsigned CLASSES = 15; // 4 KiB to 64 MiB
-  static constexpr uint32_t NONE = UINT32_MAX;
+  static constexpr uint32_t NONE = SlotPool::NONE;
+  using Slot = SlotPool::Slot;
 
-  struct Slot {
-    ScriptBridge *bridge;
-    uint8_t *data;
-    uint32_t index;
-    uint32_t size_class;
-    uint32_t slab;
-    uint32_t next_free;
-  };
+  friend class ScriptBackend;
   struct Waiter;
   struct Operation {
     ScriptBackend *backend;
@@ -134,30 +124,28 @@ private:
   uint32_t new_operation(ScriptBackend &backend, Request *request);
   void free_operation(uint32_t operation);
   Request *request_of(uint32_t operation);
-  uint32_t take_slot(uint32_t length_bytes);
-  void free_slot(uint32_t slot);
-  bool grow(unsigned size_class);
+  uint32_t add_owner();
+  void remove_owner(uint32_t owner);
+  Slot *take_slot(const ScriptBackend &backend, const Request &request,
+                  std::unique_lock<std::mutex> *lock);
   void enqueue(uint32_t operation, std::unique_lock<std::mutex> *lock);
   void take_completions(uint32_t count);
   void take_completion(const ScriptBatch::Completion &completion);
   void deliver();
-  uint32_t fetch();
-  void spin(uint32_t spin_us) const;
+  uint32_t fetch(uint32_t most);
   static void give_back(void *slot);
 
   const std::function<void()> wake_;
   const std::unique_ptr<ScriptBatch> batch_;
   std::vector<Done> done_;      // the script's thread's,
-  std::vector<uint32_t> freed_; // as this is
-  std::atomic<uint32_t> queued_{0};
+  std::vector<Slot *> freed_; // as this is
 
   std::mutex mutex_; // guards what follows
   bool asleep_ = true;
   bool shut_ = false;
-  std::vector<Slab> slabs_;
-  std::deque<Slot> slots_;
-  std::array<uint32_t, CLASSES> free_slots_;
+  SlotPool slots_{this};
   std::deque<Operation> operations_;
+  size_t operations_in_use_ = 0;
   uint32_t free_operations_ = NONE;
   uint32_t first_queued_ = NONE;
   uint32_t last_queued_ = NONE;
@@ -167,17 +155,19 @@ private:
 class ScriptBackend final : public Backend {
 public:
   ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection,
-                const Capabilities &capabilities)
-      : connection(connection), bridge_(std::move(bridge)), capabilities_(capabilities) {}
+                const Capabilities &capabilities);
+  ~ScriptBackend() override;
 
   const Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return ThreadModel::async; }
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(Request &request) override { bridge_->submit(*this, request); }
   void on_client_gone() override { bridge_->tell(*this, SCRIPT_CLIENT_GONE); }
   void give_up_unanswered() override;
   void close() override { bridge_->ask(*this, SCRIPT_CLOSE); }
 
   const uint32_t connection; // the script's number for it
+  const uint32_t slot_owner; // the bridge's
 
 private:
   const std::shared_ptr<ScriptBridge> bridge_;

@@ -42,6 +42,11 @@ void BufferPool::trim() {
   free_bytes_ = 0;
 }
 
+size_t BufferPool::free_bytes() {
+  std::lock_guard lock(mutex_);
+  return free_bytes_;
+}
+
 Buffer *BufferPool::get(size_t capacity_bytes, Content content) {
   {
     std::lock_guard lock(mutex_);

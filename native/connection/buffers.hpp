@@ -48,6 +48,7 @@ public:
 
   // Returns the memory of buffers that are not in use to the system.
   void trim();
+  size_t free_bytes();
 
   // A buffer whose one reference the caller has, from another pool or from none.
   void adopt(Buffer &buffer) { buffer.pool = this; }

@@ -127,6 +127,9 @@ private:
   }
   bool takes_pages() const override { return may_pipe_ && backend_->takes_pages(); }
   void on_lost(const std::string &reason) override; // ReplyListener's, too
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
+    return backend_->bytes_besides(type, length_bytes);
+  }
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }
@@ -166,6 +169,7 @@ private:
   int refusal(const PendingRequest &request) const;
   void count(const PendingRequest &request);
   std::chrono::milliseconds grace() const;
+  void charge_encoded(PendingRequest &request);
   void answer(PendingRequest *request);
   void dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);

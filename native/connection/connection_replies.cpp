@@ -22,6 +22,8 @@ void Connection::complete(backend::Request &completed, int error) {
   auto &request = static_cast<PendingRequest &>(completed);
   request.error = error;
   encode_answer(request, facts_.block_bytes);
+  if (request.encoded || request.type == wire::NBD_CMD_BLOCK_STATUS)
+    charge_encoded(request);
   if (request.may_have_holes && request.encoded)
     holes_.found_hole();
   else if (request.data_until > 0)
@@ -29,6 +31,19 @@ void Connection::complete(backend::Request &completed, int error) {
   if (request.error != 0)
     report_failure(request);
   answer(&request);
+}
+
+// What a reply is that was made, in the place of what it was expected to be.
+void Connection::charge_encoded(PendingRequest &request) {
+  const uint32_t expected_bytes =
+      request.type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
+  const auto bytes =
+      static_cast<uint32_t>(request.encoded ? request.encoded->made_bytes() : size_t{0});
+  if (bytes > expected_bytes)
+    budget_->take_anyway(bytes - expected_bytes);
+  else if (bytes < expected_bytes)
+    budget_->give_back(expected_bytes - bytes);
+  request.charged_bytes += bytes - expected_bytes; // modulo 2^32
 }
 
 // Once it is queued, the reply may be sent by anyone and be the connection's last.
@@ -123,6 +138,9 @@ void Connection::dispose(PendingRequest *first, PendingRequest *last, uint64_t c
     request->reply_buffer->unref();
     if (request->payload_buffer != nullptr)
       request->payload_buffer->unref();
+    // May be large, and what was charged for them goes back.
+    request->extras.reset();
+    request->encoded.reset();
     if (request == last)
       break;
   }

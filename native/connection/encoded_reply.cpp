@@ -136,6 +136,7 @@ void encode_statuses(PendingRequest &request, uint64_t block_bytes) {
     if (block_bytes > 1 && status.context == backend::ContextStatus::ALLOCATION)
       backend::align_extents(status.extents, request.offset, block_bytes);
     add_status(reply, request, status, &status == &statuses.back());
+    status.extents = {}; // which may be many
   }
   request.encoded = reply.finish();
 }
@@ -160,13 +161,21 @@ void add_runs(ReplyBuilder &reply, const PendingRequest &request, uint64_t end, 
   }
 }
 
+// So many bytes of UTF-8 at the most, and no half characters.
+std::string_view cut(std::string_view text, size_t most_bytes) {
+  if (text.size() <= most_bytes)
+    return text;
+  while (most_bytes > 0 && (static_cast<uint8_t>(text[most_bytes]) & 0xc0) == 0x80)
+    most_bytes--;
+  return text.substr(0, most_bytes);
+}
+
 void encode_error(PendingRequest &request) {
   const backend::RequestExtras &extras = *request.extras;
   ReplyBuilder reply(request);
   if (extras.runs && extras.error_offset)
     add_runs(reply, request, *extras.error_offset, false);
-  const std::string_view words =
-      std::string_view(extras.error_text).substr(0, MAX_ERROR_TEXT_BYTES);
+  const std::string_view words = cut(extras.error_text, MAX_ERROR_TEXT_BYTES);
   const size_t offset_bytes = extras.error_offset ? 8 : 0;
   reply.chunk(extras.error_offset ? NBD_REPLY_TYPE_ERROR_OFFSET : NBD_REPLY_TYPE_ERROR,
               ERROR_PREFIX_BYTES + words.size() + offset_bytes, true);

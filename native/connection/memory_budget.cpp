@@ -14,6 +14,12 @@ bool MemoryBudget::take(uint64_t bytes, Waiter &waiter) {
   return false;
 }
 
+void MemoryBudget::take_anyway(uint64_t bytes) {
+  taken_bytes_.fetch_add(bytes);
+  if (parent_ != nullptr)
+    parent_->take_anyway(bytes);
+}
+
 void MemoryBudget::give_back(uint64_t bytes) {
   give_back_own(bytes);
   if (parent_ != nullptr)

@@ -24,6 +24,8 @@ public:
   // If nothing is taken, the whole may be exceeded: what is larger than it must go alone. False:
   // the waiter stands in line, first come first served, until it gets what it wants or leaves.
   bool take(uint64_t bytes, Waiter &waiter);
+  // What nobody could know before: whatever there is, others wait for it.
+  void take_anyway(uint64_t bytes);
   void leave(Waiter &waiter);
   void give_back(uint64_t bytes);
 

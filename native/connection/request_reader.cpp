@@ -140,6 +140,10 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
     request->lent.data = admission_.lend(header.offset, data_bytes);
   const bool is_lent = request->lent.data != nullptr;
   request->charged_bytes = REQUEST_BYTES + (is_lent ? 0 : data_bytes);
+  if (request->error == 0)
+    request->charged_bytes += admission_.bytes_besides(header.type, header.length_bytes);
+  if (header.type == wire::NBD_CMD_BLOCK_STATUS)
+    request->charged_bytes += EXPECTED_STATUS_BYTES;
   if (!admission_.admit(request->charged_bytes)) {
     request->charged_bytes = 0;
     recycle(request, request);

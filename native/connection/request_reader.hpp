@@ -35,6 +35,7 @@ public:
   virtual bool takes_pages() const = 0;
   // The stream is broken, or the client is to be left alone: "it …".
   virtual void on_lost(const std::string &reason) { (void)reason; }
+  virtual uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const = 0;
 };
 
 // Belongs to whoever leads the connection; only recycle is for other threads.

@@ -38,12 +38,21 @@ export interface NativePlugin {
 /** Requests to plugins in JavaScript; src/plugins/script/bridge.ts is its other half. */
 export interface NativeScriptBridge {
   /**
-   * Takes completions out of the batch and, if `fetch`, puts submissions into it, whose number it
-   * returns. Spins so long for them. If there are none, onWake is called when one has come.
+   * Takes completions out of the batch and puts `most` submissions into it, or fewer: returns how
+   * many. If there are none, onWake is called when one has come, unless `most` is 0.
    */
-  exchange(completions: number, fetch: boolean, spinUs: number): number;
+  exchange(completions: number, most: number): number;
   /** Before the completion of an operation with an error: words for the client. */
-  explain(operation: number, text: string, offset?: number): void;
+  explain(operation: number, text: string, offset: number | undefined): void;
+  /** The numbers of the contexts that a block status asks about. */
+  question(operation: number): number[];
+  /**
+   * Before its success: for each context a count, and as many extents of three numbers, the length
+   * and the lower and the upper half of the flags. False: that makes no sense.
+   */
+  answer(operation: number, numbers: Float64Array): boolean;
+  /** From time to time: gives memory back to the system. False: there is none left. */
+  trim(): boolean;
   /**
    * Before the success of a read that may have holes: `extents` are lengths and flags by turns.
    * Returns offsets and lengths of what is data; undefined if that is all.

@@ -47,6 +47,7 @@ struct Charging final : connection::Admission {
   }
   void unplace(uint64_t, uint32_t) override { unplaced++; }
   bool takes_pages() const override { return takes_them_in_pages; }
+  uint32_t bytes_besides(uint16_t, uint64_t) const override { return 0; }
   bool elsewhere = false;
   bool places = false;
   bool takes_them_in_pages = false;

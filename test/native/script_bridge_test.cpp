@@ -50,26 +50,28 @@ struct Script {
   std::vector<double> extents; // the answer to a block status
 
   void answer(const ScriptBatch::Submission &submission) {
+    int error = 0;
+    if (submission.command == wire::NBD_CMD_BLOCK_STATUS)
+      error = bridge->answer(submission.operation, extents.data(), extents.size()) ? 0 : EIO;
     if (submission.slot != ScriptBatch::NO_SLOT) {
-      const ScriptBridge::Slab slab = bridge->slab_of(submission.slot);
+      const SlotPool::Slab slab = bridge->slab_of(submission.slot);
       uint8_t *data =
           slab.data + static_cast<size_t>(submission.slot - slab.first_slot) * slab.slot_bytes;
       const auto byte = static_cast<uint8_t>(submission.offset);
-      if (submission.command == wire::NBD_CMD_BLOCK_STATUS)
-        memcpy(data, extents.data(), extents.size() * sizeof(double));
-      else if (submission.command == wire::NBD_CMD_READ)
+      if (submission.command == wire::NBD_CMD_READ)
         memset(data, byte, static_cast<size_t>(submission.length_bytes));
       else
         mismatches +=
             data[0] != byte || data[static_cast<size_t>(submission.length_bytes) - 1] != byte;
     }
     closes += submission.command == SCRIPT_CLOSE;
-    bridge->batch().completions[pending++] = {submission.operation, 0};
+    bridge->batch().completions[pending++] = {submission.operation,
+                                                static_cast<uint32_t>(error)};
   }
 
   // One turn; how many it has got.
   uint32_t turn() {
-    const uint32_t count = bridge->exchange(std::exchange(pending, 0), true, 0);
+    const uint32_t count = bridge->exchange(std::exchange(pending, 0), ScriptBatch::CAPACITY);
     for (uint32_t i = 0; i < count; i++)
       answer(bridge->batch().submissions[i]);
     return count;

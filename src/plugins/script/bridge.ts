@@ -5,6 +5,7 @@ import { performance } from "node:perf_hooks";
 import * as threads from "node:worker_threads";
 import { addon } from "../../addon/load.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
+import { whenSettled } from "./adopt.js";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -14,9 +15,8 @@ import {
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
 } from "./commands.js";
-import { describeThrown, errnoOf, failure, isLogged } from "./errno.js";
-import type { Pending, ScriptExport } from "./export.js";
-import { STATUS_BYTES } from "./statuses.js";
+import { describeThrown, failure, readFailure } from "./errno.js";
+import { type Pending, type ScriptExport, StatusAnswer } from "./export.js";
 
 // What happens to connections (SCRIPT_* of script_bridge.hpp).
 const CLIENT_GONE = 0x8000;
@@ -32,8 +32,12 @@ const KEEPS_SLOT = 1 << 16;
 const FREES_SLOT = 2 << 16;
 const NO_SLOT = 0xffffffff;
 
-/** So long batches may follow each other before timers and other events have their turn. */
+/** So long requests may follow each other before timers and other events have their turn. */
 const MAX_BUSY_MS = 1;
+/** The clock is read after so many at the most. */
+const MAX_UNTIMED = 32;
+/** Memory that has not been needed for so long goes back to the system. */
+const TRIM_MS = 1000;
 /** A plugin that fails one request fails thousands. */
 const MAX_FAILURES_LOGGED = 10;
 
@@ -57,6 +61,13 @@ function keepHere(buffer: ArrayBuffer): void {
   if (!isMarkedAsUntransferable?.(buffer)) threads.markAsUntransferable(buffer);
 }
 
+/** Memory of slots, side by side. */
+interface Slab {
+  readonly buffer: ArrayBuffer;
+  readonly firstSlot: number;
+  readonly slotBytes: number;
+}
+
 export interface BridgeOptions {
   /** Gives each request memory of its own, which is taken away from the plugin at the reply. */
   readonly checkBuffers?: boolean;
@@ -70,16 +81,26 @@ export class ScriptBridge {
   readonly #completions: Uint32Array;
   readonly #maxCompletions: number;
   readonly #checkBuffers: boolean;
+  readonly #maxSubmissions: number;
   #completionCount = 0;
   #turnIsDue = false;
   #busySince = 0;
+  // Of what the last exchange has brought, what is still to be called.
+  #next = 0;
+  #fetched = 0;
+  #most: number;
+  #begun = 0;
+  #follows = false; // the turn before in the same macrotask
+  #untimed = MAX_UNTIMED;
+  #calls = 0;
+  #trimTimer: NodeJS.Timeout | undefined;
 
   readonly #exports: (ScriptExport | undefined)[] = [];
   readonly #freeConnections: number[] = [];
   #failuresLogged = 0;
 
   // By slot.
-  readonly #memory: { buffer: ArrayBuffer; offset: number }[] = [];
+  readonly #slabs: Slab[] = [];
   readonly #views: (Buffer | undefined)[] = [];
 
   // By operation.
@@ -93,6 +114,8 @@ export class ScriptBridge {
     this.#doubles = new Float64Array(submissions);
     this.#completions = new Uint32Array(completions);
     this.#maxCompletions = this.#completions.length / COMPLETION_WORDS;
+    this.#maxSubmissions = this.#words.length / SUBMISSION_WORDS;
+    this.#most = this.#maxSubmissions;
     this.#checkBuffers = checkBuffers;
   }
 
@@ -113,31 +136,72 @@ export class ScriptBridge {
 
   #turn(): void {
     this.#turnIsDue = false;
+    const now = performance.now();
+    if (this.#busySince === 0) this.#busySince = now;
+    if (this.#follows) this.#noteCosts(now);
+    this.#follows = false;
     const completions = this.#completionCount;
     this.#completionCount = 0;
-    const count = this.native.exchange(completions, true, 0);
-    for (let i = 0; i < count; i++) this.#dispatch(i);
-    if (count > 0 || this.#completionCount > 0) this.#scheduleTurn();
+    if (this.#next < this.#fetched || this.#isLate(now)) {
+      this.native.exchange(completions, 0);
+    } else {
+      this.#fetched = this.native.exchange(completions, this.#most);
+      this.#next = 0;
+      this.#begun = now;
+      if (this.#fetched > 0) this.#trimLater();
+    }
+    if (!this.#isLate(now)) this.#dispatchWhileTimeIsLeft(now);
+    if (this.#fetched > 0 || this.#completionCount > 0) this.#follows = this.#scheduleTurn();
     else this.#busySince = 0;
   }
 
-  /** After the microtasks that are queued now, so that answers gather. */
-  #scheduleTurn(): void {
-    if (this.#turnIsDue) return;
+  #isLate(now: number): boolean {
+    return now - this.#busySince >= MAX_BUSY_MS;
+  }
+
+  /** Since the turn before, all that has run is what requests had to do at once. */
+  #noteCosts(now: number): void {
+    if (this.#next < this.#fetched) return;
+    const spentMs = now - this.#begun;
+    if (spentMs < MAX_BUSY_MS) this.#most = Math.min(2 * this.#most, this.#maxSubmissions);
+    else this.#most = Math.max(1, Math.floor((this.#fetched * MAX_BUSY_MS) / spentMs));
+  }
+
+  /** A request may take any time: the clock is read as often as they are long. */
+  #dispatchWhileTimeIsLeft(begun: number): void {
+    let last = begun;
+    for (let untimed = this.#untimed; this.#next < this.#fetched; ) {
+      this.#dispatch(this.#next++);
+      this.#calls++;
+      if (--untimed > 0) continue;
+      const now = performance.now();
+      const isQuick = now - last < MAX_BUSY_MS / 8;
+      this.#untimed = isQuick ? Math.min(2 * this.#untimed, MAX_UNTIMED) : 1;
+      if (this.#isLate(now)) return;
+      untimed = this.#untimed;
+      last = now;
+    }
+  }
+
+  /** After the microtasks that are queued now, so that answers gather; true if that is all. */
+  #scheduleTurn(): boolean {
+    if (this.#turnIsDue) return false;
     this.#turnIsDue = true;
     const now = performance.now();
     if (this.#busySince === 0) this.#busySince = now;
-    if (now - this.#busySince < MAX_BUSY_MS) {
-      queueMicrotask(() => this.#turn());
-    } else {
+    const isLate = this.#isLate(now);
+    if (isLate) {
       this.#busySince = 0;
       setImmediate(() => this.#turn());
+    } else {
+      queueMicrotask(() => this.#turn());
     }
+    return !isLate;
   }
 
   #complete(operation: number, outcome: number): void {
     if (this.#completionCount === this.#maxCompletions) {
-      this.native.exchange(this.#completionCount, false, 0);
+      this.native.exchange(this.#completionCount, 0);
       this.#completionCount = 0;
     }
     const at = this.#completionCount++ * COMPLETION_WORDS;
@@ -156,22 +220,20 @@ export class ScriptBridge {
       this.#checkBuffers || opened.plugin.requestTimeoutMs !== undefined
         ? this.#track(opened, at)
         : undefined;
-    let pending: Pending;
     try {
-      pending = this.#call(opened, index, tracked);
+      const pending = this.#call(opened, index, tracked);
+      if (pending === undefined) this.#succeed(operation, undefined, tracked);
+      else if (tracked === undefined)
+        void whenSettled(pending, this.#onResolved(operation), this.#onRejected(operation));
+      else
+        void whenSettled(
+          pending,
+          (value) => this.#succeed(operation, value, tracked),
+          (error) => this.#fail(operation, error, tracked),
+        );
     } catch (error) {
       this.#fail(operation, error, tracked);
-      return;
     }
-    if (pending === undefined || pending === null || typeof pending.then !== "function")
-      this.#succeed(operation, tracked);
-    else if (tracked === undefined)
-      pending.then(this.#onResolved(operation), this.#onRejected(operation));
-    else
-      pending.then(
-        () => this.#succeed(operation, tracked),
-        (error) => this.#fail(operation, error, tracked),
-      );
   }
 
   #call(opened: ScriptExport, index: number, tracked: Tracked | undefined): Pending {
@@ -202,7 +264,12 @@ export class ScriptBridge {
       case NBD_CMD_WRITE_ZEROES:
         return opened.zero(length, offset, flags);
       case NBD_CMD_BLOCK_STATUS:
-        return opened.blockStatus(this.#view(slot, STATUS_BYTES), length, offset, flags);
+        return opened.blockStatus(
+          this.native.question(words[at + OPERATION] as number),
+          length,
+          offset,
+          flags,
+        );
       case CLIENT_GONE:
         opened.onClientGone();
         return undefined;
@@ -226,18 +293,37 @@ export class ScriptBridge {
   #view(slot: number, length: number): Buffer {
     let view = this.#views[slot];
     if (view === undefined || view.length !== length) {
-      if (this.#memory[slot] === undefined) this.#adopt(slot);
-      const { buffer, offset } = this.#memory[slot] as { buffer: ArrayBuffer; offset: number };
-      view = Buffer.from(buffer, offset, length);
+      const { buffer, firstSlot, slotBytes } = this.#slabs[slot] ?? this.#adopt(slot);
+      view = Buffer.from(buffer, (slot - firstSlot) * slotBytes, length);
       this.#views[slot] = view;
     }
     return view;
   }
 
-  #adopt(slot: number): void {
+  #adopt(slot: number): Slab {
     const { buffer, firstSlot, slotBytes, slots } = this.native.slab(slot);
     keepHere(buffer);
-    for (let i = 0; i < slots; i++) this.#memory[firstSlot + i] = { buffer, offset: i * slotBytes };
+    const slab = { buffer, firstSlot, slotBytes };
+    for (let i = 0; i < slots; i++) this.#slabs[firstSlot + i] = slab;
+    return slab;
+  }
+
+  #trimLater(): void {
+    this.#trimTimer ??= setInterval(() => this.#trim(), TRIM_MS).unref();
+  }
+
+  /** What a burst of requests has left behind. */
+  #trim(): void {
+    const hasIdled = this.#calls === 0;
+    this.#calls = 0;
+    if (hasIdled) {
+      this.#views.length = 0;
+      this.#resolved.length = 0;
+      this.#rejected.length = 0;
+    }
+    if (this.native.trim() || !hasIdled) return;
+    clearInterval(this.#trimTimer);
+    this.#trimTimer = undefined;
   }
 
   // ---- answers -------------------------------------------------------------------------------
@@ -245,7 +331,7 @@ export class ScriptBridge {
   #onResolved(operation: number): (value: unknown) => void {
     let callback = this.#resolved[operation];
     if (callback === undefined) {
-      callback = () => this.#succeed(operation);
+      callback = (value) => this.#succeed(operation, value);
       this.#resolved[operation] = callback;
     }
     return callback;
@@ -260,24 +346,23 @@ export class ScriptBridge {
     return callback;
   }
 
-  #succeed(operation: number, tracked?: Tracked): void {
-    if (tracked === undefined || this.#settle(tracked)) this.#complete(operation, 0);
+  #succeed(operation: number, value: unknown, tracked?: Tracked): void {
+    if (tracked !== undefined && !this.#settle(tracked)) return;
+    if (value instanceof StatusAnswer && !this.native.answer(operation, value.numbers))
+      this.#complete(operation, readFailure(undefined).errno);
+    else this.#complete(operation, 0);
   }
 
+  /** Throws nothing, whatever was thrown. */
   #fail(operation: number, error: unknown, tracked?: Tracked): void {
     if (tracked !== undefined && !this.#settle(tracked)) return;
-    this.#logFailure(error);
-    const text = error instanceof Error ? error.message : "";
-    const offset = (error as { offset?: unknown } | null)?.offset;
-    if (typeof offset === "number" && Number.isSafeInteger(offset) && offset >= 0)
-      this.native.explain(operation, text, offset);
-    else if (text !== "") this.native.explain(operation, text);
-    this.#complete(operation, errnoOf(error));
+    const { errno, text, offset, isNews } = readFailure(error);
+    if (isNews) this.#logFailure(error);
+    if (text !== "" || offset !== undefined) this.native.explain(operation, text, offset);
+    this.#complete(operation, errno);
   }
 
   #logFailure(error: unknown): void {
-    if ((error as { code?: unknown } | null)?.code === "ENOTSUP") return; // as it should be
-    if (isLogged(error)) return;
     if (this.#failuresLogged++ >= MAX_FAILURES_LOGGED) return;
     const last = this.#failuresLogged === MAX_FAILURES_LOGGED ? "\n(more are not logged)" : "";
     addon().logError(`${describeThrown(error)}${last}`);
@@ -306,8 +391,8 @@ export class ScriptBridge {
     tracked.isAnswered = true;
     const { name, requestTimeoutMs } = tracked.opened.plugin;
     this.#logFailure(failure("ETIMEDOUT", `${name} has not answered in ${requestTimeoutMs} ms`));
-    this.native.explain(tracked.operation, `no answer in ${requestTimeoutMs} ms`);
-    this.#complete(tracked.operation, errnoOf(undefined) | KEEPS_SLOT);
+    this.native.explain(tracked.operation, `no answer in ${requestTimeoutMs} ms`, undefined);
+    this.#complete(tracked.operation, readFailure(undefined).errno | KEEPS_SLOT);
   }
 
   /** Before the answer; false if there has been one. */
@@ -321,7 +406,7 @@ export class ScriptBridge {
     const { copy } = tracked;
     if (copy !== undefined) {
       if (tracked.command === NBD_CMD_READ) copy.copy(this.#view(tracked.slot, copy.length));
-      structuredClone(copy.buffer, { transfer: [copy.buffer as ArrayBuffer] });
+      if (copy.length > 0) structuredClone(copy.buffer, { transfer: [copy.buffer as ArrayBuffer] });
     }
     return true;
   }

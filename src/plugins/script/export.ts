@@ -3,6 +3,7 @@
 
 import type { Capabilities } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
+import { adopt, whenSettled } from "./adopt.js";
 import {
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
@@ -11,15 +12,7 @@ import {
 } from "./commands.js";
 import type { ExtentsInfo, MetaContext, Plugin, Support, ZeroInfo } from "./definition.js";
 import { failure } from "./errno.js";
-import {
-  allocation,
-  mostExtents,
-  questionOf,
-  type Range,
-  tell,
-  tellAtOnce,
-  writeAnswer,
-} from "./statuses.js";
+import { allocation, answerOf, mostExtents, type Range, tell, tellAtOnce } from "./statuses.js";
 
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;
@@ -30,8 +23,14 @@ const MAX_EMULATED_BYTES = 2 ** 32;
 /** What a command does; undefined: done already. */
 export type Pending = Promise<unknown> | undefined;
 
-const isThenable = (value: unknown): value is Promise<unknown> =>
-  typeof value === "object" && value !== null && "then" in value;
+/** The answer to a block status, as native code takes it. */
+export class StatusAnswer {
+  readonly numbers: Float64Array;
+
+  constructor(numbers: Float64Array) {
+    this.numbers = numbers;
+  }
+}
 
 /** The argument that comes with a request, made anew for each: plugins may keep it. */
 class Info implements ZeroInfo, ExtentsInfo {
@@ -53,6 +52,8 @@ class Info implements ZeroInfo, ExtentsInfo {
     return this.#owner.signal;
   }
 }
+
+const ignore = (): void => {};
 
 /** Not before the last one: until then the plugin may still write to the request's memory. */
 async function allDone(reads: readonly Pending[]): Promise<void> {
@@ -162,7 +163,7 @@ export class ScriptExport {
   }
 
   read(buf: Buffer, offset: number): Pending {
-    return this.plugin.pread(this.handle, buf, offset, new Info(this, 0)) as Pending;
+    return adopt(this.plugin.pread(this.handle, buf, offset, new Info(this, 0)));
   }
 
   /**
@@ -183,7 +184,7 @@ export class ScriptExport {
       const part = buf.subarray(start - offset, start - offset + length);
       reads.push(this.#readOrReject(part, start));
     }
-    return reads.some(isThenable) ? allDone(reads) : undefined;
+    return reads.some((read) => read !== undefined) ? allDone(reads) : undefined;
   }
 
   #readOrReject(buf: Buffer, offset: number): Pending {
@@ -202,9 +203,10 @@ export class ScriptExport {
     const range = this.#range(count, offset, false);
     try {
       const given = this.plugin.extents?.(this.handle, count, offset, new Info(this, 0));
-      const extents = tellAtOnce(given, range);
+      const promise = adopt(given);
+      const extents = promise === undefined ? tellAtOnce(given, range) : undefined;
       this.#extentsAreSlow = extents === undefined;
-      if (isThenable(given)) given.then(undefined, () => {});
+      if (promise !== undefined) void whenSettled(promise, ignore, ignore);
       return extents;
     } catch {
       return undefined; // the read will tell
@@ -214,16 +216,16 @@ export class ScriptExport {
   write(buf: Buffer, offset: number, flags: number): Pending {
     const native = this.#native(flags);
     const done = this.plugin.pwrite?.(this.handle, buf, offset, new Info(this, native));
-    return this.#flushed(done as Pending, flags);
+    return this.#flushed(adopt(done), flags);
   }
 
   flush(): Pending {
-    return this.plugin.flush?.(this.handle, new Info(this, 0)) as Pending;
+    return adopt(this.plugin.flush?.(this.handle, new Info(this, 0)));
   }
 
   trim(count: number, offset: number, flags: number): Pending {
     const info = new Info(this, this.#native(flags));
-    return this.#flushed(this.plugin.trim?.(this.handle, count, offset, info) as Pending, flags);
+    return this.#flushed(adopt(this.plugin.trim?.(this.handle, count, offset, info)), flags);
   }
 
   zero(count: number, offset: number, flags: number): Pending {
@@ -232,19 +234,22 @@ export class ScriptExport {
 
   cache(count: number, offset: number): Pending {
     if (this.capabilities.cache === "emulate") return this.#cacheByReading(count, offset);
-    return this.plugin.cache?.(this.handle, count, offset, new Info(this, 0)) as Pending;
+    return adopt(this.plugin.cache?.(this.handle, count, offset, new Info(this, 0)));
   }
 
-  /** What `memory` asks about, and where the answer goes: see statuses.ts. */
-  async blockStatus(memory: Buffer, count: number, offset: number, flags: number): Promise<void> {
+  async blockStatus(
+    contexts: readonly number[],
+    count: number,
+    offset: number,
+    flags: number,
+  ): Promise<StatusAnswer> {
     const info = new Info(this, flags);
     const range = this.#range(count, offset, info.reqOne);
-    const contexts = questionOf(memory);
     const most = mostExtents(contexts.length);
     const answers = contexts.map(async (context) =>
       tell(await this.#statuses(context, range, info), range, most),
     );
-    writeAnswer(memory, await Promise.all(answers));
+    return new StatusAnswer(answerOf(await Promise.all(answers)));
   }
 
   async #statuses(context: number, range: Range, info: Info) {
@@ -268,7 +273,7 @@ export class ScriptExport {
 
   #flushed(done: Pending, flags: number): Pending {
     if ((flags & NBD_CMD_FLAG_FUA) === 0 || this.capabilities.fua === "native") return done;
-    return isThenable(done) ? done.then(() => this.flush()) : this.flush();
+    return done === undefined ? this.flush() : whenSettled(done, () => this.flush());
   }
 
   async #zero(count: number, offset: number, flags: number): Promise<void> {
@@ -277,7 +282,7 @@ export class ScriptExport {
         await this.plugin.zero?.(this.handle, count, offset, new Info(this, flags));
         return;
       } catch (error) {
-        const { code } = error as { code?: unknown };
+        const { code } = Object(error) as { code?: unknown };
         if (code !== "ENOTSUP" && code !== "EOPNOTSUPP") throw error;
       }
     }

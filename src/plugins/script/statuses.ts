@@ -4,11 +4,10 @@
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from "./commands.js";
 import type { Extent, Status } from "./definition.js";
 
-// The layout of ScriptBatch in script_bridge.hpp.
-const EXTENT_NUMBERS = 3;
-const MAX_STATUS_NUMBERS = 1 + EXTENT_NUMBERS * 2048;
-/** Of the memory in which a block status is asked and answered. */
-export const STATUS_BYTES = 8 * MAX_STATUS_NUMBERS;
+/** Of all contexts together, for one request. */
+const MAX_EXTENTS = 2048;
+/** A plugin that says more of one range, such as extents of no length, does not come to an end. */
+const MAX_GIVEN = 65_536;
 
 /** A range that is asked about, in bytes. */
 export interface Range {
@@ -40,6 +39,7 @@ export class Teller {
   readonly #range: Range;
   readonly #most: number;
   #end: number;
+  #given = 0;
 
   constructor(range: Range, most: number) {
     this.#range = range;
@@ -50,16 +50,21 @@ export class Teller {
   /** False: it is enough. Throws if statuses do not follow each other. */
   add({ offset, length, flags }: Status): boolean {
     const { sizeBytes, count, onlyOne } = this.#range;
-    if (!(length >= 0) || offset > this.#end)
+    if (!(length >= 0) || !(offset <= this.#end))
       throw new Error(`extents: one begins at ${offset}, where ${this.#end} was due`);
     const taken = Math.min(offset + length, sizeBytes) - this.#end;
+    if (!Number.isInteger(taken))
+      throw new Error(`extents: ${length} bytes from ${offset} on are no whole number of bytes`);
     if (taken > 0) {
       this.#end += taken;
       const last = this.told.at(-1);
       if (last !== undefined && last.flags === flags) last.length += taken;
       else this.told.push({ length: taken, flags });
     }
-    const isFull = this.told.length === this.#most || (onlyOne && this.told.length > 0);
+    const isFull =
+      this.told.length === this.#most ||
+      ++this.#given === MAX_GIVEN ||
+      (onlyOne && this.told.length > 0);
     return !isFull && this.#end < this.#range.offset + count;
   }
 
@@ -70,8 +75,7 @@ export class Teller {
 }
 
 /** How many extents each of so many contexts can have. */
-export const mostExtents = (contexts: number): number =>
-  Math.floor((MAX_STATUS_NUMBERS - contexts) / (EXTENT_NUMBERS * contexts));
+export const mostExtents = (contexts: number): number => Math.floor(MAX_EXTENTS / contexts);
 
 export async function tell(
   statuses: Iterable<Status> | AsyncIterable<Status>,
@@ -87,7 +91,7 @@ export async function tell(
 export function tellAtOnce(extents: unknown, range: Range): Float64Array | undefined {
   if (typeof extents !== "object" || extents === null || !(Symbol.iterator in extents))
     return undefined;
-  const teller = new Teller(range, MAX_STATUS_NUMBERS);
+  const teller = new Teller(range, MAX_EXTENTS);
   try {
     for (const extent of extents as Iterable<Extent>)
       if (!teller.add({ ...extent, flags: flagsOf(extent) })) break;
@@ -97,23 +101,15 @@ export function tellAtOnce(extents: unknown, range: Range): Float64Array | undef
   return Float64Array.from(teller.told.flatMap(({ length, flags }) => [length, Number(flags)]));
 }
 
-/** The numbers of the contexts that are asked about. */
-export function questionOf(memory: Buffer): number[] {
-  const numbers = new Float64Array(memory.buffer, memory.byteOffset, MAX_STATUS_NUMBERS);
-  return Array.from(numbers.subarray(1, 1 + (numbers[0] as number)));
-}
-
-/** In the place of the question: for each context a count, then its extents. */
-export function writeAnswer(memory: Buffer, answer: readonly Told[]): void {
-  const numbers = new Float64Array(memory.buffer, memory.byteOffset, MAX_STATUS_NUMBERS);
-  let at = 0;
-  for (const told of answer) {
-    numbers[at++] = told.length;
-    for (const { length, flags } of told) {
-      const bits = BigInt.asUintN(64, BigInt(flags));
-      numbers[at++] = length;
-      numbers[at++] = Number(bits & 0xffffffffn);
-      numbers[at++] = Number(bits >> 32n);
-    }
-  }
+/** As native code takes it: for each context a count, then its extents. */
+export function answerOf(answer: readonly Told[]): Float64Array {
+  return Float64Array.from(
+    answer.flatMap((told) => [
+      told.length,
+      ...told.flatMap(({ length, flags }) => {
+        const bits = BigInt.asUintN(64, BigInt(flags));
+        return [length, Number(bits & 0xffffffffn), Number(bits >> 32n)];
+      }),
+    ]),
+  );
 }
