@@ -85,6 +85,7 @@ SlotPool::Taken SlotPool::take(uint32_t length_bytes, uint32_t owner_index) {
   if (slot != nullptr) {
     owner.kept_bytes -= class_bytes(size_class);
     slot->used_bytes = std::max(slot->used_bytes, length_bytes);
+    taken_++;
     return {slot, 0};
   }
   if ((slot = pop(&shared_[size_class])) != nullptr) {
@@ -95,6 +96,7 @@ SlotPool::Taken SlotPool::take(uint32_t length_bytes, uint32_t owner_index) {
       return {nullptr, 0};
     slot = pop(&released_[size_class]);
   }
+  taken_++;
   const bool is_own = slot->owner == owner_index && slot->generation == owner.generation;
   const uint32_t stale_bytes = is_own ? 0 : slot->used_bytes;
   slot->used_bytes = is_own ? std::max(slot->used_bytes, length_bytes) : length_bytes;
@@ -104,6 +106,7 @@ SlotPool::Taken SlotPool::take(uint32_t length_bytes, uint32_t owner_index) {
 }
 
 void SlotPool::put(Slot &slot) {
+  taken_--;
   Owner &owner = owners_[slot.owner];
   const uint32_t bytes = class_bytes(slot.size_class);
   if (owner.generation != slot.generation || owner.kept_bytes + bytes > MAX_KEPT_BYTES) {
@@ -157,7 +160,7 @@ bool SlotPool::grow(unsigned size_class) {
 
 bool SlotPool::trim() {
   release_shared(least_shared_);
-  bool has_more = shared_bytes_ > 0;
+  bool has_more = taken_ > 0;
   for (Owner &owner : owners_) {
     if (!std::exchange(owner.is_used, false))
       give_up_kept(owner);

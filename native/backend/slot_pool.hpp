@@ -61,7 +61,7 @@ public:
   const Slab &slab_of(const Slot &slot) const { return slabs_[slot.slab]; }
 
   // To be called from time to time: gives back what has not been needed since the last time. False:
-  // there is nothing left to give back.
+  // there is nothing that could be given back, now or later.
   bool trim();
 
 private:
@@ -95,6 +95,7 @@ private:
   std::array<size_t, CLASSES> shared_count_{};
   std::array<size_t, CLASSES> least_shared_{}; // since the last trim
   size_t shared_bytes_ = 0;
+  size_t taken_ = 0;
 };
 
 } // namespace asyncnbd::backend

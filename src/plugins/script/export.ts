@@ -12,7 +12,15 @@ import {
 } from "./commands.js";
 import type { ExtentsInfo, MetaContext, Plugin, Support, ZeroInfo } from "./definition.js";
 import { failure } from "./errno.js";
-import { allocation, answerOf, mostExtents, type Range, tell, tellAtOnce } from "./statuses.js";
+import {
+  answerOf,
+  mostExtents,
+  type Range,
+  type Told,
+  tell,
+  tellAllocation,
+  tellAtOnce,
+} from "./statuses.js";
 
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;
@@ -246,20 +254,20 @@ export class ScriptExport {
     const info = new Info(this, flags);
     const range = this.#range(count, offset, info.reqOne);
     const most = mostExtents(contexts.length);
-    const answers = contexts.map(async (context) =>
-      tell(await this.#statuses(context, range, info), range, most),
-    );
+    const answers = contexts.map((context) => this.#tell(context, range, most, info));
     return new StatusAnswer(answerOf(await Promise.all(answers)));
   }
 
-  async #statuses(context: number, range: Range, info: Info) {
+  async #tell(context: number, range: Range, most: number, info: Info): Promise<Told> {
     const { count, offset } = range;
     if (context === 0) {
-      if (!this.capabilities.canExtents) return [{ offset, length: count, flags: 0 }];
-      return allocation(await this.plugin.extents?.(this.handle, count, offset, info));
+      if (!this.capabilities.canExtents) return [{ length: count, flags: 0 }];
+      const extents = await this.plugin.extents?.(this.handle, count, offset, info);
+      return tellAllocation(extents ?? [], range, most);
     }
     const own = Object.values(this.plugin.metaContexts ?? {})[context - 1] as MetaContext<unknown>;
-    return own.status.call(this.plugin, this.handle, count, offset, info);
+    const statuses = await own.status.call(this.plugin, this.handle, count, offset, info);
+    return tell(statuses, range, most);
   }
 
   #range(count: number, offset: number, onlyOne: boolean): Range {

@@ -25,13 +25,12 @@ export type Told = { length: number; flags: number | bigint }[];
 const flagsOf = ({ hole, zero }: Extent): number =>
   (hole ? NBD_STATE_HOLE : 0) | (zero ? NBD_STATE_ZERO : 0);
 
-/** Extents as a context's statuses. */
-export async function* allocation(
-  extents: Iterable<Extent> | AsyncIterable<Extent> | undefined,
-): AsyncGenerator<Status> {
-  for await (const extent of extents ?? [])
-    yield { offset: extent.offset, length: extent.length, flags: flagsOf(extent) };
-}
+/** An extent as a status of base:allocation. */
+const allocationOf = (extent: Extent): Status => ({
+  offset: extent.offset,
+  length: extent.length,
+  flags: flagsOf(extent),
+});
 
 /** Checks what a plugin has given, and keeps of it what lies in the range. */
 export class Teller {
@@ -77,13 +76,25 @@ export class Teller {
 /** How many extents each of so many contexts can have. */
 export const mostExtents = (contexts: number): number => Math.floor(MAX_EXTENTS / contexts);
 
-export async function tell(
-  statuses: Iterable<Status> | AsyncIterable<Status>,
-  range: Range,
-  most: number,
+export type Statuses = Iterable<Status> | AsyncIterable<Status>;
+export type Extents = Iterable<Extent> | AsyncIterable<Extent>;
+
+export const tell = (statuses: Statuses, range: Range, most: number): Promise<Told> =>
+  collect(statuses, (status) => status, new Teller(range, most));
+
+export const tellAllocation = (extents: Extents, range: Range, most: number): Promise<Told> =>
+  collect(extents, allocationOf, new Teller(range, most));
+
+async function collect<T>(
+  given: Iterable<T> | AsyncIterable<T>,
+  statusOf: (one: T) => Status,
+  teller: Teller,
 ): Promise<Told> {
-  const teller = new Teller(range, most);
-  for await (const status of statuses) if (!teller.add(status)) break;
+  if (Symbol.asyncIterator in given) {
+    for await (const one of given) if (!teller.add(statusOf(one))) break;
+  } else {
+    for (const one of given) if (!teller.add(statusOf(one))) break;
+  }
   return teller.finish();
 }
 
@@ -93,8 +104,7 @@ export function tellAtOnce(extents: unknown, range: Range): Float64Array | undef
     return undefined;
   const teller = new Teller(range, MAX_EXTENTS);
   try {
-    for (const extent of extents as Iterable<Extent>)
-      if (!teller.add({ ...extent, flags: flagsOf(extent) })) break;
+    for (const extent of extents as Iterable<Extent>) if (!teller.add(allocationOf(extent))) break;
   } catch {
     return undefined;
   }

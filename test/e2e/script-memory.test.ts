@@ -1,0 +1,105 @@
+// What requests leave in memory: nobody else's to read, and given back when nobody needs it.
+
+import { writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { MIB } from "../support/fixtures.js";
+import { residentKib } from "../support/process.js";
+import { RawClient } from "../support/raw-client.js";
+import { eventually, startServer, temporaryDirectory, testPlugin } from "../support/server.js";
+import { StrictClient } from "../support/strict-client.js";
+
+const KIB = 1024;
+const SECRET = 0x53;
+
+/** A module of a plugin's. */
+function plugin(body: string): string {
+  const path = join(temporaryDirectory(), "disk.mjs");
+  writeFileSync(path, `export default { name: "disk", getSize: () => ${MIB}, ${body} };`);
+  return path;
+}
+
+/** Only one byte of a read is filled, unless it is in the first 64 KiB. */
+const partly = (wait = ""): string => `
+  async pread(_handle, buf, offset) { ${wait} buf.fill(${SECRET}, 0, offset < 65536 ? undefined : 1); },
+  pwrite() {}`;
+
+async function exchange(client: RawClient, fields: Parameters<RawClient["request"]>[0]) {
+  expect(await client.request(fields)).toBe(0);
+  return fields.type === 0 ? client.read(fields.length as number) : Buffer.alloc(0);
+}
+
+describe.each<[string, () => string[], string[]]>([
+  ["a plugin in TypeScript", () => [plugin(partly())], []],
+  ["one that takes its time", () => [plugin(partly("await null;"))], []],
+  ["one behind a filter", () => [plugin(partly())], ["--filter=stats"]],
+  ["one on several threads", () => [plugin(partly())], ["--workers=1"]],
+  ["a plugin in C", () => [testPlugin("partfill")], []],
+  ["a plugin in C behind a filter", () => [testPlugin("partfill")], ["--filter=stats"]],
+])("what %s leaves out of a read", (_what, make, filters) => {
+  const statistics = filters.includes("--filter=stats") ? ["statsfile=/dev/null"] : [];
+
+  test.each([512, 4 * KIB, 32 * KIB, 200 * KIB])(
+    "is nothing that another client has read or written, in %d bytes",
+    async (length) => {
+      const server = await startServer([...make(), ...statistics], { options: filters });
+      const rich = await RawClient.open(server.socket);
+      const poor = await RawClient.open(server.socket);
+      const payload = Buffer.alloc(length, SECRET);
+      for (let round = 0; round < 3; round++) {
+        for (let i = 0; i < 8; i++)
+          rich.sendRequest({ type: 1, offset: 0n, payload, cookie: BigInt(i) });
+        for (let i = 0; i < 8; i++) expect((await rich.readReply()).error).toBe(0);
+        await exchange(rich, { type: 0, offset: 0n, length });
+        const read = await exchange(poor, { type: 0, offset: BigInt(512 * KIB), length });
+        expect(read.subarray(1).every((byte) => byte === 0)).toBe(true);
+      }
+      rich.socket.destroy(); // what it had is free now
+      const read = await exchange(poor, { type: 0, offset: BigInt(512 * KIB), length });
+      expect(read.subarray(1).every((byte) => byte === 0)).toBe(true);
+      await server.stop();
+    },
+  );
+});
+
+/** Resident memory comes back to no more than this above what it was. */
+const LEFT_KIB = 96 * KIB; // V8 keeps some of its own
+
+test("memory of a burst of requests comes back while the client stays", async () => {
+  const path = plugin("pread(_handle, buf) { buf.fill(1); }");
+  const server = await startServer([path]);
+  const client = await RawClient.open(server.socket);
+  const before = residentKib(server.pid);
+  for (let i = 0; i < 200; i++) client.sendRequest({ type: 0, offset: 0n, length: MIB });
+  await client.read(200 * (16 + MIB));
+  await eventually("the memory back", () =>
+    residentKib(server.pid) < before + LEFT_KIB ? true : undefined,
+  );
+  await server.stop();
+});
+
+test("block statuses that a client does not read are limited, and leave nothing behind", async () => {
+  const path = plugin(`pread() {}, extents(_handle, count, offset) {
+    return Array.from({ length: 2048 }, (_, i) => (
+      { offset: offset + 512 * i, length: 512, hole: i % 2 === 0, zero: false }));
+  }`);
+  const server = await startServer([path], { options: ["--max-connection-in-flight=32M"] });
+  const { raw } = await StrictClient.connect(server.socket, {
+    style: "structured",
+    contexts: ["base:allocation"],
+  });
+  const other = await RawClient.open(server.socket);
+  const before = residentKib(server.pid);
+  raw.socket.pause();
+  for (let i = 0; i < 3000; i++) raw.sendRequest({ type: 7, offset: 0n, length: MIB });
+  // Each comes behind what the first client has had admitted by then.
+  for (let i = 0; i < 5; i++) {
+    await exchange(other, { type: 0, offset: 0n, length: 512 });
+    expect(residentKib(server.pid) - before).toBeLessThan(128 * KIB);
+  }
+  raw.socket.destroy();
+  await eventually("the memory back", () =>
+    residentKib(server.pid) < before + LEFT_KIB ? true : undefined,
+  );
+  await server.stop();
+});
