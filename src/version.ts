@@ -1,4 +1,4 @@
-// The package's version.
+// The package's version, and nbdkit's whose place it takes.
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
@@ -9,3 +9,6 @@ const manifest = JSON.parse(readFileSync(join(packageDirectory, "package.json"),
 };
 
 export const version: string = manifest.version;
+
+/** The newest nbdkit whose whole interface for plugins there is; nbdkit-version.h has it too. */
+export const NBDKIT_VERSION = "1.32.5";

@@ -13,6 +13,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "addon/own_process.hpp"
 #include "host/client_log.hpp"
 #include "host/library.hpp"
 #include "host/log.hpp"
@@ -30,6 +31,13 @@ void throw_errno(Napi::Env env, const char *what) {
 void configure_log(const Napi::CallbackInfo &info) {
   host::log_configure(info[0].As<Napi::String>(), info[1].As<Napi::Boolean>(),
                       static_cast<host::LogSink>(info[2].As<Napi::Number>().Int32Value()));
+}
+
+// openLog(path): what is wrong, or undefined.
+Napi::Value open_log(const Napi::CallbackInfo &info) {
+  const int error = host::log_open_file(info[0].As<Napi::String>());
+  return error == 0 ? info.Env().Undefined()
+                    : Napi::Value(Napi::String::New(info.Env(), strerror(error)));
 }
 
 void log_clients(const Napi::CallbackInfo &info) {
@@ -150,10 +158,7 @@ Napi::Value execute(const Napi::CallbackInfo &info) {
   for (std::string &word : words)
     argv.push_back(word.data());
   argv.push_back(nullptr);
-  for (int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO})
-    fcntl(fd, F_SETFD, 0);
-  signal(SIGPIPE, SIG_DFL);
-  signal(SIGXFSZ, SIG_DFL);
+  share_with_children();
   execv(path.c_str(), argv.data());
   return Napi::String::New(info.Env(), strerror(errno));
 }
@@ -168,6 +173,7 @@ Napi::Value try_lock(const Napi::CallbackInfo &info) {
 
 void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("configureLog", Napi::Function::New(env, configure_log));
+  exports.Set("openLog", Napi::Function::New(env, open_log));
   exports.Set("logError", Napi::Function::New(env, log_error));
   exports.Set("logWarning", Napi::Function::New(env, log_warning));
   exports.Set("logDebug", Napi::Function::New(env, log_debug));

@@ -42,12 +42,12 @@ private:
 };
 
 // A pipe that nobody reads is full at some time.
-void write_now(const Line &line) {
-  const int flags = fcntl(STDERR_FILENO, F_GETFL);
-  if (flags == -1 || fcntl(STDERR_FILENO, F_SETFL, flags | O_NONBLOCK) == -1)
+void write_now(int fd, const Line &line) {
+  const int flags = fcntl(fd, F_GETFL);
+  if (flags == -1 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1)
     return;
-  (void)!write(STDERR_FILENO, line.data(), line.size());
-  fcntl(STDERR_FILENO, F_SETFL, flags); // others may share it
+  (void)!write(fd, line.data(), line.size());
+  fcntl(fd, F_SETFL, flags); // others may share it
 }
 
 // What syslog(3) does, whose lock may be held.
@@ -67,10 +67,11 @@ void last_words(const char *text) {
   Line line;
   switch (log_sink()) {
   case LogSink::standard_error:
+  case LogSink::file:
     line.add("asyncnbd: error: ");
     line.add(text);
     line.add("\n");
-    write_now(line);
+    write_now(log_sink() == LogSink::file ? log_file() : STDERR_FILENO, line);
     break;
   case LogSink::syslog:
     line.add("<");

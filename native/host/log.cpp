@@ -26,6 +26,9 @@ std::string &program_name() {
 std::atomic<bool> verbose_lines{false};
 std::atomic<LogSink> error_sink{LogSink::standard_error};
 std::atomic<int> lines_fd{STDERR_FILENO};
+std::atomic<int> file_fd{-1};
+
+constexpr int ABOVE_PLUGINS = 10; // who may need the numbers below
 
 std::string formatted(const char *format, va_list args) {
   char *text = nullptr;
@@ -49,10 +52,10 @@ const char *word_of_client() {
   return context == nullptr ? nullptr : context->export_name;
 }
 
-void write_line(const char *level, const std::string &whose, const std::string &text) {
+void write_line(int fd, const char *level, const std::string &whose, const std::string &text) {
   std::string line = program_name() + ": " + whose + level + ": " + text + "\n";
   // One write, so that lines of several threads do not mix. There is nowhere to report a failure.
-  (void)!write(lines_fd.load(std::memory_order_relaxed), line.data(), line.size());
+  (void)!write(fd, line.data(), line.size());
 }
 
 struct Level {
@@ -66,7 +69,10 @@ constexpr Level INFO{"info", LOG_INFO};
 void emit(const Level &level, const std::string &whose, const std::string &text) {
   switch (error_sink.load(std::memory_order_relaxed)) {
   case LogSink::standard_error:
-    write_line(level.name, whose, text);
+    write_line(lines_fd.load(std::memory_order_relaxed), level.name, whose, text);
+    break;
+  case LogSink::file:
+    write_line(file_fd.load(std::memory_order_relaxed), level.name, whose, text);
     break;
   case LogSink::syslog:
     syslog(LOG_DAEMON | level.syslog_priority, "%s%s", whose.c_str(), text.c_str());
@@ -84,7 +90,7 @@ void emit_error(const std::string &text) {
 
 void emit_debug(const std::string &whose, const std::string &text) {
   if (log_is_verbose())
-    write_line("debug", whose, text);
+    write_line(lines_fd.load(std::memory_order_relaxed), "debug", whose, text);
 }
 
 void verror_keeping_errno(const char *format, va_list args) {
@@ -117,14 +123,29 @@ void log_configure(const std::string &program, bool verbose, LogSink sink) {
     openlog(program_name().c_str(), LOG_PID, LOG_DAEMON);
 }
 
+int log_open_file(const std::string &path) {
+  const int fd = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
+  const int kept = fd == -1 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, ABOVE_PLUGINS);
+  const int error = errno;
+  if (fd != -1)
+    close(fd);
+  if (kept == -1)
+    return error;
+  file_fd.store(kept);
+  return 0;
+}
+
 void log_keep_stderr() {
-  constexpr int ABOVE_PLUGINS = 10; // who may need the numbers below
   if (const int kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, ABOVE_PLUGINS); kept != -1)
     lines_fd.store(kept);
 }
 
 bool log_is_verbose() {
   return verbose_lines.load(std::memory_order_relaxed);
+}
+
+int log_file() {
+  return file_fd.load(std::memory_order_relaxed);
 }
 
 LogSink log_sink() {

@@ -8,16 +8,20 @@
 
 namespace asyncnbd::host {
 
-enum class LogSink { standard_error, syslog, none };
+enum class LogSink { standard_error, syslog, none, file };
 
 // Applies to the whole process; debug lines always go to standard error, as nbdkit's do.
 void log_configure(const std::string &program, bool verbose, LogSink sink);
+
+// Opens what LogSink::file appends to; 0 or an errno.
+int log_open_file(const std::string &path);
 
 // Lines go on to where standard error is now, whatever happens to it, until log_configure.
 void log_keep_stderr();
 
 bool log_is_verbose();
 LogSink log_sink();
+int log_file(); // its descriptor
 
 // One line each, written at once; errno is kept. Any thread.
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));

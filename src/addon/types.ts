@@ -308,8 +308,10 @@ export interface Addon {
   /** flock(2) on an open file, until it is closed or the process ends; false: another has it. */
   tryLock(fd: number): boolean;
 
-  /** sink: 0 stderr, 1 syslog, 2 none. */
-  configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2): void;
+  /** sink: 0 stderr, 1 syslog, 2 none, 3 the file that openLog has opened. */
+  configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2 | 3): void;
+  /** To append to; what is returned says why it cannot be. */
+  openLog(path: string): string | undefined;
   /** Whether clients that come and go are told of without verbose, too. */
   logClients(wanted: boolean): void;
   logError(text: string): void;

@@ -1,8 +1,12 @@
 // --help, --version, --dump-config and the hidden lists of options, from the table.
 
-import { includeDirectory, shippedPluginDirectory } from "../addon/load.js";
+import { existsSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { includeDirectory, packageDirectory, shippedPluginDirectory } from "../addon/load.js";
 import type { PluginAbout } from "../addon/types.js";
-import { version } from "../version.js";
+import { distributionPluginDirectories, gnuMachine } from "../plugins/resolve.js";
+import { SYSTEM_CERTIFICATES } from "../server/tls.js";
+import { NBDKIT_VERSION, version } from "../version.js";
 import { GROUP_TITLES, type OptionSpec, SHOWN_OPTIONS } from "./options.js";
 
 const WIDTH = 80;
@@ -67,27 +71,42 @@ export function pluginVersionText(about: PluginAbout): string {
   return `${about.name}${about.version === undefined ? "" : ` ${about.version}`}\n`;
 }
 
-/** --dump-config: sorted, under nbdkit's keys where there is one. */
+/**
+ * --dump-config: sorted, with all of nbdkit's keys. Programs compare the version with those of
+ * nbdkit, and look in `plugindir` for nbdkit's plugins.
+ */
 export function dumpConfigText(): string {
-  const [major, minor] = version.split(".");
+  const [major, minor] = NBDKIT_VERSION.split(".") as [string, string];
+  const binary = process.argv[1] as string;
   const values: Record<string, string> = {
-    binary: process.argv[1] as string,
+    asyncnbd_plugindir: shippedPluginDirectory,
+    asyncnbd_version: version,
+    binary,
+    bindir: dirname(binary),
     exit_with_parent: "yes",
-    host_cpu: process.arch,
-    host_os: process.platform,
+    filterdir: join(packageDirectory, "dist", "filters"),
+    host_cpu: gnuMachine(),
+    host_os: "linux-gnu",
     includedir: includeDirectory,
+    libdir: join(packageDirectory, "dist"),
+    mandir: "/usr/share/man",
     max_api_version: "2",
     name: "asyncnbd",
     nodejs: process.version,
-    plugindir: shippedPluginDirectory,
+    plugindir: distributionPluginDirectories().find(existsSync) ?? shippedPluginDirectory,
+    root_tls_certificates_dir: SYSTEM_CERTIFICATES,
     run_default_socket: "Unix",
+    sbindir: dirname(binary),
+    selinux: "no",
     soext: "so",
+    sysconfdir: "/etc",
     timeout_option: "yes",
     tls: "yes",
-    version,
-    version_major: major as string,
-    version_minor: minor as string,
+    version: NBDKIT_VERSION,
+    version_major: major,
+    version_minor: minor,
     vsock_option: "yes",
+    zstd: "no",
   };
   return Object.keys(values)
     .sort()

@@ -21,7 +21,7 @@ import {
 } from "./help.js";
 import { takeInheritance } from "./inheritance.js";
 import { OPTIONS } from "./options.js";
-import { configureLog, configurePlugin, loadPlugin, serve } from "./serve.js";
+import { configureLog, configurePlugin, loadPlugin, openLog, serve } from "./serve.js";
 
 /** What answers at once and needs no plugin. */
 function plainAnswer({ options, operands }: ParsedLine): string | undefined {
@@ -90,6 +90,7 @@ async function main(words: readonly string[]): Promise<number> {
   process.title = ["asyncnbd", ...words].join(" ");
   addon().ownProcess(inheritance);
   process.umask(0o022);
+  openLog(config);
   configureLog(config);
   if (await answerAboutPlugin(line, config)) return 0;
   const readyFd = takeReadiness();

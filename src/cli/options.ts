@@ -71,6 +71,13 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "How long a handshake may take, 30s by default",
   },
   {
+    name: "keepalive",
+    isAddition: true,
+    aliases: ["keep-alive"],
+    group: "listen",
+    help: "TCP keepalive, which is always on",
+  },
+  {
     name: "mask-handshake",
     value: "MASK",
     group: "listen",
@@ -272,7 +279,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     value: "WHERE",
     completes: ["stderr", "syslog", "null", "default"],
     group: "process",
-    help: "Where errors go: stderr, syslog, null or default (stderr, in the background syslog)",
+    help: "Where errors go: stderr, syslog, null, a file's path, or default (stderr, in the background syslog)",
   },
   {
     name: "log-clients",

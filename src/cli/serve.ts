@@ -21,10 +21,20 @@ import { StopSignals } from "./signals.js";
 import { changeUser } from "./user.js";
 
 const SINKS = { stderr: 0, syslog: 1, none: 2 } as const;
+const FILE_SINK = 3;
+
+/** Once; and before configureLog. */
+export function openLog({ log }: Pick<Config, "log">): void {
+  if (typeof log !== "object") return;
+  const failure = addon().openLog(log.file);
+  if (failure !== undefined)
+    throw new AsyncnbdError("SYSTEM", `--log=${log.file}: cannot open the file: ${failure}`);
+}
 
 export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached = false): void {
   const sink = config.log ?? (isDetached ? "syslog" : "stderr");
-  addon().configureLog("asyncnbd", config.verbose, SINKS[sink]);
+  const number = typeof sink === "object" ? FILE_SINK : SINKS[sink];
+  addon().configureLog("asyncnbd", config.verbose, number);
 }
 
 /** Opens and loads the plugin, its debug flags set before. */
@@ -33,11 +43,19 @@ export async function loadPlugin(
 ): Promise<ServedPlugin> {
   addon().keepLibraries();
   const plugin = await openServed(config, config.workers);
-  for (const { plugin: name, flag, value } of config.debugFlags)
-    if (name !== plugin.about.name || !plugin.setDebugFlag(flag, value))
+  for (const { plugin: name, flag, value } of config.debugFlags) {
+    const isOurs = name === "nbdkit" && flag === "environ";
+    if (isOurs && value !== 0) logEnvironment();
+    if (!isOurs && (name !== plugin.about.name || !plugin.setDebugFlag(flag, value)))
       addon().logWarning(`--debug=${name}.${flag}: there is no such debug flag`);
+  }
   await plugin.load();
   return plugin;
+}
+
+/** Where the log is verbose. */
+function logEnvironment(): void {
+  for (const [name, value] of Object.entries(process.env)) addon().logDebug(`${name}=${value}`);
 }
 
 export function configurePlugin(plugin: ServedPlugin, parameters: readonly string[]): void {

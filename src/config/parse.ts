@@ -12,6 +12,8 @@ import {
   DEFAULT_THREADS,
 } from "./defaults.js";
 import { parseInteger } from "./integer.js";
+import { MAX_GRACE_MS, MAX_INT, MAX_PORT, MAX_WORKERS } from "./limits.js";
+import { didYouMean } from "./nearest.js";
 import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
 import { parseSize } from "./size.js";
 import { parseTimeMs } from "./time.js";
@@ -28,10 +30,7 @@ export interface GivenOptions {
   lastOf(...options: string[]): string | undefined;
 }
 
-const MAX_WORKERS = 256;
 const MAX_SPIN_MS = 10;
-const MAX_GRACE_MS = 24 * 3600 * 1000;
-const MAX_INT = 2 ** 31 - 1;
 const MIN_INT = -(2 ** 31);
 
 const LOG_SINKS: Readonly<Record<string, LogSink | undefined>> = {
@@ -138,9 +137,17 @@ function parseListen(given: GivenOptions): Listen {
   return {
     kind: "tcp",
     host: given.last("ipaddr") ?? "",
-    port: given.last("port") ?? String(DEFAULT_PORT),
+    port: parsePort(given.last("port") ?? String(DEFAULT_PORT)),
     family: family === "ipv4-only" ? 4 : family === "ipv6-only" ? 6 : 0,
   };
+}
+
+/** A number, or a service's name. The system takes the numbers modulo 65536, and "" for none. */
+function parsePort(text: string): string {
+  const isNumber = /^\s*[+-]?\d+$/.test(text);
+  if (text === "" || (isNumber && !(Number(text) >= 0 && Number(text) <= MAX_PORT)))
+    throw new UsageError(`--port=${text} is not a port: use 0 to ${MAX_PORT}, or a service's name`);
+  return text;
 }
 
 function integer(
@@ -188,8 +195,12 @@ function handshakeTimeout(given: GivenOptions): number {
 
 function parseLog(text: string | undefined): LogSink | undefined {
   if (text === undefined) return undefined;
+  if (text.startsWith("/")) return { file: text };
   if (!Object.hasOwn(LOG_SINKS, text))
-    throw new UsageError(`--log=${text}: use stderr, syslog, null or default`);
+    throw new UsageError(
+      `--log=${text}: use stderr, syslog, null, default or a file's path from / on` +
+        didYouMean(text, Object.keys(LOG_SINKS)),
+    );
   return LOG_SINKS[text];
 }
 

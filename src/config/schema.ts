@@ -2,7 +2,7 @@
 
 import type { TlsConfig } from "./tls.js";
 
-export type LogSink = "stderr" | "syslog" | "none";
+export type LogSink = "stderr" | "syslog" | "none" | { readonly file: string };
 
 export type Listen =
   | { readonly kind: "unix"; readonly path: string }

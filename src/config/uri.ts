@@ -5,7 +5,7 @@ import type { TlsMode } from "./tls.js";
 /** Where the server can be reached. */
 export type Endpoint =
   | { readonly kind: "unix"; readonly path: string }
-  | { readonly kind: "tcp"; readonly port: number }
+  | { readonly kind: "tcp"; readonly host: string; readonly port: number } // a name or an address
   | { readonly kind: "vsock"; readonly port: number }
   | { readonly kind: "activated" } // whoever has made the sockets knows
   | { readonly kind: "stdio" };
@@ -23,6 +23,17 @@ const percentEncode = (text: string): string =>
 
 /** Percent-encoded, except for the slashes. */
 const encodePath = (text: string): string => text.split("/").map(percentEncode).join("/");
+
+/** IPv6 addresses stand in brackets, a zone's "%" is encoded: RFC 3986 and 6874. */
+const uriHost = (host: string): string =>
+  host.includes(":") ? `[${host.replace("%", "%25")}]` : host;
+
+/** Where clients on this machine find what listens on a host, or "" for all interfaces. */
+export function reachableHost(host: string, family: 0 | 4 | 6): string {
+  const isAny = ["", "0.0.0.0", "::", "*"].includes(host);
+  if (!isAny) return host;
+  return family === 6 || host === "::" ? "::1" : "localhost";
+}
 
 /** What a client must know of the encryption; nothing where it may do without. */
 export interface UriTls {
@@ -56,7 +67,7 @@ export function uriOf(
       return `${scheme}+unix://${path}${query(`socket=${encodePath(endpoint.path)}`)}`;
     case "tcp": {
       const port = endpoint.port === DEFAULT_PORT ? "" : `:${endpoint.port}`;
-      return `${scheme}://localhost${port}${path}${query()}`;
+      return `${scheme}://${uriHost(endpoint.host)}${port}${path}${query()}`;
     }
     case "vsock": {
       const port = endpoint.port === DEFAULT_PORT ? "" : `:${endpoint.port}`;

@@ -11,11 +11,13 @@ const GNU_MACHINES: Readonly<Record<string, string>> = {
   ppc64: "powerpc64le",
 };
 
+/** The processor, in the names of GNU systems. */
+export const gnuMachine = (): string => GNU_MACHINES[process.arch] ?? process.arch;
+
 /** Where distributions put nbdkit's plugins. */
 export function distributionPluginDirectories(): string[] {
-  const machine = GNU_MACHINES[process.arch] ?? process.arch;
-  return [`/usr/lib/${machine}-linux-gnu`, "/usr/lib64", "/usr/lib", "/usr/local/lib"].map((lib) =>
-    join(lib, "nbdkit", "plugins"),
+  return [`/usr/lib/${gnuMachine()}-linux-gnu`, "/usr/lib64", "/usr/lib", "/usr/local/lib"].map(
+    (lib) => join(lib, "nbdkit", "plugins"),
   );
 }
 

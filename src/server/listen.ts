@@ -4,7 +4,7 @@ import { closeSync } from "node:fs";
 import { addon } from "../addon/load.js";
 import type { MadeFile } from "../addon/types.js";
 import type { Listen } from "../config/schema.js";
-import type { Endpoint } from "../config/uri.js";
+import { type Endpoint, reachableHost } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
 import { madeFile, removeMade } from "./made-files.js";
 import { makePrivateDirectory } from "./private-directory.js";
@@ -102,7 +102,7 @@ function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): Open
     );
   return {
     fds: listening.fds,
-    endpoint: { kind: "tcp", port: listening.port },
+    endpoint: { kind: "tcp", host: reachableHost(host, family), port: listening.port },
     ...NOTHING_MADE,
   };
 }

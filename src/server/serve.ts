@@ -24,6 +24,7 @@ import type { Plugin } from "../plugins/script/definition.js";
 import { ScriptPlugin } from "../plugins/script/plugin.js";
 import { abandon, type OpenListeners, openListeners } from "./listen.js";
 import { openServed } from "./open.js";
+import { checkCloseOptions, checkServeOptions } from "./serve-options.js";
 import { Server, type ServerPlugin } from "./server.js";
 import { closeTls, NO_TLS, type OpenTls, openTls } from "./tls.js";
 
@@ -146,6 +147,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     });
     if (listeners !== undefined) this.#server.listen(listeners.fds);
     options.signal?.addEventListener("abort", () => void this.close(), { once: true });
+    if (options.signal?.aborted) void this.close(); // while it was starting
   }
 
   /** Serves a client on a connected socket, which it takes over. Resolves when the client has gone. */
@@ -176,8 +178,9 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
    * No new clients; requests that have arrived are answered; then the plugin ends. Resolves with
    * false if some had no answer after `graceMs`: a C plugin is then left in memory.
    */
-  close({ graceMs }: { readonly graceMs?: number } = {}): Promise<boolean> {
-    this.#closed ??= this.#close(graceMs);
+  close(options: { readonly graceMs?: number } = {}): Promise<boolean> {
+    checkCloseOptions(options);
+    this.#closed ??= this.#close(options.graceMs);
     return this.#closed;
   }
 
@@ -240,6 +243,7 @@ async function pluginFor(options: ServeOptions): Promise<ServerPlugin> {
  * console.log(server.uri);
  */
 export async function serve(options: ServeOptions): Promise<NbdServer> {
+  checkServeOptions(options);
   options.signal?.throwIfAborted();
   const tls = tlsFor(options.tls);
   try {

@@ -7,7 +7,7 @@ import { addon } from "../addon/load.js";
 import type { TlsConfig, TlsMode } from "../config/tls.js";
 import { AsyncnbdError } from "../errors.js";
 
-const SYSTEM_DIRECTORY = "/etc/pki/nbdkit";
+export const SYSTEM_CERTIFICATES = "/etc/pki/nbdkit";
 
 export interface OpenTls {
   readonly mode: TlsMode;
@@ -19,7 +19,7 @@ export const NO_TLS: OpenTls = { mode: "off", context: undefined };
 
 /** Where certificates are looked for, if no directory is given. */
 function certificateDirectories(): string[] {
-  if (process.getuid?.() === 0) return [SYSTEM_DIRECTORY];
+  if (process.getuid?.() === 0) return [SYSTEM_CERTIFICATES];
   return [join(homedir(), ".pki/nbdkit"), join(homedir(), ".config/pki/nbdkit")];
 }
 

@@ -58,6 +58,12 @@ export const OPTION_DIFFERENCES: Readonly<Record<string, Difference<number>>> = 
   "--tls-priority=NORMAL": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
   "--no-eh": { nbdkit: 1, asyncnbd: 0, why: "an addition: nbdkit has no extended headers" },
   "--log=default": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits know it" },
+  "--keepalive": {
+    nbdkit: 1,
+    asyncnbd: 0,
+    why: "newer nbdkits have it; TCP keepalive is always on",
+  },
+  "--log=/dev/null": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits append to files" },
   "--print-uri": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
   "--timeout=9": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },
   "--no-mc": { nbdkit: 1, asyncnbd: 0, why: "newer nbdkits have it" },

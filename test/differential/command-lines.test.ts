@@ -425,11 +425,21 @@ describe("questions", () => {
     expect(ours.stdout.split("\n").slice(1)).toEqual(theirs.stdout.split("\n").slice(1));
   });
 
-  test.concurrent("--dump-config has nbdkit's keys where both have the thing", async () => {
+  test.concurrent("--dump-config has nbdkit's keys, and what the machine is", async () => {
     const { nbdkit: theirs, asyncnbd: ours } = await both(["--dump-config"]);
-    const keys = ({ stdout }: Result) => stdout.split("\n").map((line) => line.split("=")[0]);
-    const common = ["binary", "name", "plugindir", "version", "version_major", "version_minor"];
-    expect(keys(theirs)).toEqual(expect.arrayContaining([...common, "tls"]));
-    expect(keys(ours)).toEqual(expect.arrayContaining([...common, "tls"]));
+    const valuesOf = ({ stdout }: Result) =>
+      Object.fromEntries(stdout.split("\n").map((line) => line.split("=") as [string, string]));
+    const [expected, values] = [valuesOf(theirs), valuesOf(ours)];
+    expect(Object.keys(values)).toEqual(expect.arrayContaining(Object.keys(expected)));
+    const same = [
+      "exit_with_parent",
+      "host_cpu",
+      "host_os",
+      "root_tls_certificates_dir",
+      "plugindir",
+    ];
+    for (const key of [...same, "sysconfdir", "tls", "mandir", "version_major"])
+      expect([key, values[key]]).toEqual([key, expected[key]]);
+    expect(values.version).toBe(`${values.version_major}.${values.version_minor}.5`);
   });
 });

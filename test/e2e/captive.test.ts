@@ -7,6 +7,20 @@ import { clean, runAsyncnbd, testPlugin } from "../support/server.js";
 const captive = (command: string, ...options: string[]) =>
   runAsyncnbd([...options, "memory", "1M", "--run", clean(command)]);
 
+describe("$uri", () => {
+  test.each([
+    ["an IPv4 address", ["-i", "127.0.0.2"], "nbd://127.0.0.2:"],
+    ["an IPv6 address", ["-i", "::1"], "nbd://[::1]:"],
+    ["all of IPv6", ["-6"], "nbd://[::1]:"],
+    ["all interfaces", [], "nbd://localhost:"],
+  ])("names what was bound: %s", async (_, options, beginning) => {
+    const command = 'echo "$uri"; nbdinfo --size "$uri"';
+    const { stdout } = await captive(command, "-p", "0", ...options);
+    const [uri, size] = stdout.split("\n");
+    expect([uri?.slice(0, beginning.length), size]).toEqual([beginning, "1048576"]);
+  });
+});
+
 describe("--run", () => {
   test.each([
     ["true", 0],

@@ -13,6 +13,8 @@ describe("a mistake", () => {
     [["--port"], "--port"],
     [["-U", "a", "-p", "1", "memory", "1M"], "--unix and --port"],
     [["-t", "x", "memory", "1M"], "--threads=x"],
+    [["-p", "70000", "memory", "1M"], "--port=70000"],
+    [["-p", "", "memory", "1M"], "--port="],
     [["--dump-plugin"], "PLUGIN"],
     [["-s", "--dump-plugin", "memory"], "--single"],
   ])("%j is one line about it, how to get help, and status 1", async (args, about) => {

@@ -1,49 +1,8 @@
 // The server as a part of other programs, each run in a process of its own.
 
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
-import { run } from "../support/command.js";
-import {
-  debianPlugin,
-  serverEnvironment,
-  temporaryDirectory,
-  testPlugin,
-} from "../support/server.js";
-
-const index = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
-
-const PRELUDE = `
-import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { once } from "node:events";
-import { connect } from "node:net";
-import { promisify } from "node:util";
-import { AsyncnbdError, definePlugin, failure, serve } from ${JSON.stringify(index)};
-const env = { ...process.env, LD_PRELOAD: "" };
-const sh = async (command) => (await promisify(execFile)("sh", ["-c", command], { env })).stdout;
-const ram = (text = "") => definePlugin({
-  name: "ram",
-  config: { size: "size", label: { type: "string", default: "" } },
-  open() { return this.disk ??= Buffer.alloc(this.config.size); },
-  getSize: (disk) => disk.length,
-  exportDescription() { return this.config.label + text; },
-  pread: (disk, buf, offset) => { disk.copy(buf, 0, offset, offset + buf.length); },
-  pwrite: (disk, buf, offset) => { buf.copy(disk, offset); },
-});
-`;
-
-/** Runs a program, which must end by itself and well. */
-async function program(body: string): Promise<string> {
-  const path = join(temporaryDirectory(), "program.mjs");
-  writeFileSync(path, PRELUDE + body);
-  // LeakSanitizer's own crash would be taken for the program's.
-  const env = { ...serverEnvironment(), ASAN_OPTIONS: "exitcode=99:detect_leaks=0" };
-  const finished = await run([process.execPath, path], { env });
-  expect(finished).toMatchObject({ status: 0 });
-  return finished.stdout;
-}
+import { program } from "../support/program.js";
+import { debianPlugin, testPlugin } from "../support/server.js";
 
 test("several servers in one process, each with its own plugin and parameters", async () => {
   const stdout = await program(`

@@ -108,3 +108,14 @@ describe("the configuration", () => {
     );
   });
 });
+
+describe("a port", () => {
+  test.each(["0", "1", "65535", "nbd", "08"])("can be %j", (port) => {
+    expect(configOf("-p", port).listen).toMatchObject({ port });
+  });
+
+  test.each(["", "65536", "70000", "-1", " 70000", "+99999", "9".repeat(30)])(
+    "cannot be %j",
+    (port) => expect(() => configOf("-p", port)).toThrow("--port="),
+  );
+});

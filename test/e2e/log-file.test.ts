@@ -1,0 +1,63 @@
+// --log=/path, and what of the environment the log shows.
+
+import { existsSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { run } from "../support/command.js";
+import {
+  clean,
+  eventually,
+  runAsyncnbd,
+  temporaryDirectory,
+  testPlugin,
+} from "../support/server.js";
+
+const READ = clean("qemu-io -r -f raw -c 'read 0 512' \"$uri\" >/dev/null 2>&1; true");
+
+test("errors are appended to a file; debugging messages stay on stderr", async () => {
+  const log = join(temporaryDirectory(), "log");
+  writeFileSync(log, "earlier\n");
+  const args = [`--log=${log}`, "-v", testPlugin("probe"), "fail=pread", "--run", READ];
+  const { stderr } = await runAsyncnbd(args);
+  expect(readFileSync(log, "utf8")).toMatch(
+    /^earlier\nasyncnbd: probe\[1\]: error: pread was told to fail\n/,
+  );
+  expect(stderr).toContain("debug: ");
+  expect(stderr).not.toContain("error: ");
+});
+
+test("a server in the background goes on writing there, and to nobody's terminal", async () => {
+  const directory = temporaryDirectory();
+  const [log, socket, pid] = ["log", "socket", "pid"].map((name) => join(directory, name));
+  const plugin = [testPlugin("probe"), "fail=pread"];
+  const { stderr } = await runAsyncnbd([
+    "-U",
+    `${socket}`,
+    "-P",
+    `${pid}`,
+    `--log=${log}`,
+    ...plugin,
+  ]);
+  expect([stderr, readFileSync(`${log}`, "utf8")]).toEqual(["", ""]);
+  await run(["qemu-io", "-r", "-f", "raw", "-c", "read 0 512", `nbd+unix:///?socket=${socket}`]);
+  process.kill(Number(readFileSync(`${pid}`, "utf8")), "SIGTERM");
+  await eventually("its end", () => !existsSync(`${socket}`) || undefined);
+  expect(readFileSync(`${log}`, "utf8")).toContain("probe[1]: error: pread was told to fail\n");
+});
+
+test("a file that cannot be opened is an error in one line", async () => {
+  const args = ["--log=/nonexistent/log", "memory", "1M", "--run", "true"];
+  const { status, stderr } = await runAsyncnbd(args);
+  expect(status).toBe(1);
+  expect(stderr).toBe(
+    "asyncnbd: error: --log=/nonexistent/log: cannot open the file: No such file or directory\n",
+  );
+});
+
+test("-D nbdkit.environ=1 shows the environment with -v, and nothing without", async () => {
+  const env = { ...process.env, SHOWN: "a b=c" };
+  const shows = ["-D", "nbdkit.environ=1", "-U", "-", "null", "--run", "true"];
+  const ours = await runAsyncnbd(["-v", ...shows], { env });
+  expect(ours.stderr).toContain("asyncnbd: debug: SHOWN=a b=c\n");
+  expect((await runAsyncnbd(shows, { env })).stderr).toBe("");
+});
