@@ -9,12 +9,14 @@ FdPoll::FdPoll(Napi::Env env, int fd, std::function<void()> on_ready)
   if (napi_get_uv_event_loop(env, &loop) != napi_ok)
     return;
   handle_ = new uv_poll_t;
-  if (uv_poll_init(loop, handle_, fd) != 0) {
+  if (const int error = uv_poll_init(loop, handle_, fd); error != 0) {
+    ok_ = error == UV_EPERM;
     delete handle_;
     handle_ = nullptr;
     return;
   }
   handle_->data = this;
+  ok_ = true;
 }
 
 void FdPoll::start(int uv_events) {

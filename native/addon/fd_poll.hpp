@@ -10,14 +10,14 @@ namespace asyncnbd::addon {
 // JavaScript thread only. Does not own the descriptor, which must stay open until close.
 class FdPoll {
 public:
-  // On failure (a regular file, say) the poll never calls and ok() is false. `on_ready` runs
-  // with a handle scope and a callback scope open.
+  // `on_ready` runs with a handle scope and a callback scope open. For a file, or /dev/null, it is
+  // never called: they are ready always. On failure neither, and ok() is false.
   FdPoll(Napi::Env env, int fd, std::function<void()> on_ready);
   ~FdPoll() { close(); }
   FdPoll(const FdPoll &) = delete;
   FdPoll &operator=(const FdPoll &) = delete;
 
-  bool ok() const { return handle_ != nullptr; }
+  bool ok() const { return ok_; }
   // Calls back once for each time the descriptor is found ready, until stop.
   void start(int uv_events);
   void stop();
@@ -29,6 +29,7 @@ private:
 
   Napi::Env env_;
   std::function<void()> on_ready_;
+  bool ok_ = false;
   uv_poll_t *handle_ = nullptr; // libuv frees it after close, in its own time
 };
 

@@ -42,6 +42,7 @@ Napi::Function PluginWrap::define(Napi::Env env) {
           InstanceMethod("end", &PluginWrap::end),
           InstanceAccessor("about", &PluginWrap::about, nullptr),
           InstanceAccessor("threadModel", &PluginWrap::thread_model, nullptr),
+          InstanceAccessor("isShutdownRequested", &PluginWrap::is_shutdown_requested, nullptr),
           InstanceAccessor("unansweredRequests", &PluginWrap::unanswered_requests, nullptr),
       });
 }
@@ -104,6 +105,10 @@ Napi::Value PluginWrap::about(const Napi::CallbackInfo &info) {
 
 Napi::Value PluginWrap::thread_model(const Napi::CallbackInfo &info) {
   return Napi::Number::New(info.Env(), static_cast<int>(plugin_->thread_model()));
+}
+
+Napi::Value PluginWrap::is_shutdown_requested(const Napi::CallbackInfo &info) {
+  return Napi::Boolean::New(info.Env(), plugin_->is_shutdown_requested());
 }
 
 Napi::Value PluginWrap::unanswered_requests(const Napi::CallbackInfo &info) {

@@ -28,6 +28,7 @@ private:
   Napi::Value end(const Napi::CallbackInfo &info);
   Napi::Value about(const Napi::CallbackInfo &info);
   Napi::Value thread_model(const Napi::CallbackInfo &info);
+  Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info);
   Napi::Value unanswered_requests(const Napi::CallbackInfo &info);
 
   std::shared_ptr<backend::CPlugin> plugin_;

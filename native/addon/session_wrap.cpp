@@ -84,7 +84,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
     ok = ok && out_poll_->ok();
   }
   if (!ok)
-    Napi::Error::New(env, "a client's stream must be a socket or a pipe")
+    Napi::Error::New(env, "cannot wait for input of a client's stream")
         .ThrowAsJavaScriptException();
 }
 

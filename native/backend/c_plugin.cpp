@@ -44,9 +44,10 @@ CPlugin::Failure failure_after(uint64_t messages, const std::string &otherwise) 
 } // namespace
 
 // Calls one of the callbacks that take nothing and return 0 or -1.
-CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) const {
+CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) {
   if (function == nullptr)
     return std::nullopt;
+  host::StartScope scope(&shutdown_);
   uint64_t messages = host::error_messages_on_this_thread();
   if (function() != -1)
     return std::nullopt;
@@ -144,6 +145,7 @@ bool CPlugin::set_debug_flag(const std::string &flag, int value) {
 
 void CPlugin::load() {
   host::log_debug("%s: load", name_.c_str());
+  host::StartScope scope(&shutdown_);
   if (table_.load != nullptr)
     table_.load();
 }
@@ -154,6 +156,7 @@ CPlugin::Failure CPlugin::config(const std::string &key, const std::string &valu
   if (table_.config == nullptr)
     return "plugin \"" + name_ + "\" takes no parameters, but \"" + key + "=" +
            host::loggable_value(key, value) + "\" was given";
+  host::StartScope scope(&shutdown_);
   host::InternPool &interns = host::process_interns();
   uint64_t messages = host::error_messages_on_this_thread();
   if (table_.config(interns.add(key), interns.add(value)) != -1)
@@ -170,6 +173,7 @@ CPlugin::Failure CPlugin::config_complete() {
 CPlugin::Failure CPlugin::settle_thread_model() {
   if (table_.thread_model == nullptr)
     return std::nullopt;
+  host::StartScope scope(&shutdown_);
   uint64_t messages = host::error_messages_on_this_thread();
   int wanted = table_.thread_model();
   if (wanted < 0)

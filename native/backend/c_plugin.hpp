@@ -13,6 +13,7 @@
 #include "backend/backend.hpp"
 #include "backend/call_gate.hpp"
 #include "host/abi.hpp"
+#include "host/context.hpp"
 #include "host/library.hpp"
 
 namespace asyncnbd::backend {
@@ -65,6 +66,9 @@ public:
   std::unique_lock<CallGate> serialize_calls();
   CallGate &all_calls() { return all_calls_; }
 
+  // Of the plugin: to be asked once there is a server, which hears of later ones.
+  bool is_shutdown_requested() const { return shutdown_.is_expressed(); }
+
   // Requests that were given up and to which the plugin may still reply.
   std::atomic<unsigned> unanswered_requests{0};
 
@@ -72,7 +76,7 @@ private:
   Failure open_library();
   void read_extension();
   Failure check_table();
-  Failure run(const char *callback, int (*function)()) const;
+  Failure run(const char *callback, int (*function)());
 
   const std::string path_;
   host::Library library_;
@@ -82,6 +86,7 @@ private:
   ThreadModel max_thread_model_ = ThreadModel::parallel; // what the plugin was built with
   ThreadModel thread_model_ = ThreadModel::parallel;     // what it asked for when started
   CallGate all_calls_;
+  host::ShutdownWish shutdown_;
 };
 
 } // namespace asyncnbd::backend

@@ -20,6 +20,7 @@ namespace {
 struct ServerList {
   std::mutex mutex;
   std::vector<ServerContext *> servers;
+  std::vector<ShutdownWish *> wishes;
 };
 
 ServerList &server_list() {
@@ -60,9 +61,31 @@ void ServerContext::announce_stop() {
     (void)!write(stop_fd_, &one, sizeof one);
 }
 
+ShutdownWish::ShutdownWish() {
+  ServerList &list = server_list();
+  std::lock_guard lock(list.mutex);
+  list.wishes.push_back(this);
+}
+
+ShutdownWish::~ShutdownWish() {
+  ServerList &list = server_list();
+  std::lock_guard lock(list.mutex);
+  std::erase(list.wishes, this);
+}
+
+StartScope::StartScope(ShutdownWish *wish) {
+  thread_state().starting = wish;
+}
+
+StartScope::~StartScope() {
+  thread_state().starting = nullptr;
+}
+
 void request_shutdown_everywhere() {
   ServerList &list = server_list();
   std::lock_guard lock(list.mutex);
+  for (ShutdownWish *wish : list.wishes)
+    wish->express();
   for (ServerContext *server : list.servers)
     server->request_shutdown();
 }
@@ -144,6 +167,8 @@ NBDKIT_DLL_PUBLIC int nbdkit_is_tls(void) {
 NBDKIT_DLL_PUBLIC void nbdkit_shutdown(void) {
   if (CallContext *context = current_context())
     context->server->request_shutdown();
+  else if (ShutdownWish *wish = thread_state().starting)
+    wish->express();
   else
     request_shutdown_everywhere();
 }

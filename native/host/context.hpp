@@ -38,7 +38,33 @@ private:
   std::function<void()> on_shutdown_requested_;
 };
 
-// nbdkit_shutdown outside a connection: asks every live server of the process.
+// Whether a plugin has called nbdkit_shutdown outside a connection, perhaps before there was a
+// server.
+class ShutdownWish {
+public:
+  ShutdownWish();
+  ~ShutdownWish();
+  ShutdownWish(const ShutdownWish &) = delete;
+  ShutdownWish &operator=(const ShutdownWish &) = delete;
+
+  void express() { is_expressed_.store(true); }
+  bool is_expressed() const { return is_expressed_.load(); }
+
+private:
+  std::atomic<bool> is_expressed_{false};
+};
+
+// While a plugin is configured and started, nbdkit_shutdown on this thread is its own wish alone.
+class StartScope {
+public:
+  explicit StartScope(ShutdownWish *wish);
+  ~StartScope();
+  StartScope(const StartScope &) = delete;
+  StartScope &operator=(const StartScope &) = delete;
+};
+
+// nbdkit_shutdown outside a connection, on a thread that may be any plugin's: asks every live
+// server of the process, and those that are being started.
 void request_shutdown_everywhere();
 
 // Strings kept at a fixed address until the pool dies. Thread-safe.

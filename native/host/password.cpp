@@ -65,11 +65,12 @@ int read_from_terminal(char **password) {
   termios hidden = shown;
   hidden.c_lflag &= ~static_cast<tcflag_t>(ECHO);
 
+  // Before the prompt: it drops what has been typed, and an answer may follow the prompt at once.
+  tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
   fputs("password: ", stdout);
   fflush(stdout);
-  tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
   int result = read_line(stdin, "the terminal", password);
-  tcsetattr(STDIN_FILENO, TCSAFLUSH, &shown);
+  tcsetattr(STDIN_FILENO, TCSADRAIN, &shown);
   fputs("\n", stdout);
   fflush(stdout);
   return result;

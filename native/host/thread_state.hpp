@@ -9,6 +9,7 @@ namespace asyncnbd::host {
 
 struct ThreadState {
   CallContext *context = nullptr;
+  ShutdownWish *starting = nullptr;
   int error = 0;
   uint64_t error_messages = 0;
   std::string error_message; // the last, since the error was cleared

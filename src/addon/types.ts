@@ -25,6 +25,8 @@ export interface NativePlugin {
   settleThreadModel(): Failure;
   /** NBDKIT_THREAD_MODEL_*, settled or (before) the most the plugin allows. */
   readonly threadModel: number;
+  /** By the plugin, perhaps before there was a server: to be asked before clients are served. */
+  readonly isShutdownRequested: boolean;
   /** Requests that were given up and to which the plugin may still reply: do not end it. */
   readonly unansweredRequests: number;
   /** Hands our lines of --dump-plugin to `write`; the plugin prints its own on stdout after. */

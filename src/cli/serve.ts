@@ -154,7 +154,7 @@ class ServerProcess {
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
     await this.#plugin.afterFork();
     if (this.#readyFd !== undefined) configureLog(config, true);
-    if (this.#listeners !== undefined) this.#server.listen(this.#listeners.fds);
+    this.#server.listen(this.#listeners?.fds ?? []);
     if (this.#readyFd !== undefined) announceReady(this.#readyFd);
   }
 

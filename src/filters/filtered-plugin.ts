@@ -31,6 +31,10 @@ export class FilteredPlugin extends Runnable implements ServedPlugin {
     return this.#behind.serializesConnections;
   }
 
+  get isShutdownRequested(): boolean {
+    return this.#behind.isShutdownRequested ?? false;
+  }
+
   get unansweredRequests(): number {
     return this.#behind.unansweredRequests;
   }

@@ -92,6 +92,10 @@ export class CPlugin implements ServedPlugin {
     return { native, calls: native };
   }
 
+  get isShutdownRequested(): boolean {
+    return this.#native.isShutdownRequested;
+  }
+
   get unansweredRequests(): number {
     return this.#native.unansweredRequests;
   }

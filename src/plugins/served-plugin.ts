@@ -60,6 +60,8 @@ export interface ServedPlugin {
     server: NativeServer,
     stream: ClientStream,
   ): { native: NativeSession; calls: PluginCalls };
+  /** It wants the server to stop, and may have said so before there was one. */
+  readonly isShutdownRequested?: boolean;
   /** Requests that were given up and to which the plugin may still reply: do not end it. */
   readonly unansweredRequests: number;
   /** Unloads it; no client may be left. */

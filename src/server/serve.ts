@@ -145,7 +145,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
         if (this.listenerCount("error") > 0) this.emit("error", error); // it would throw
       },
     });
-    if (listeners !== undefined) this.#server.listen(listeners.fds);
+    this.#server.listen(listeners?.fds ?? []);
     options.signal?.addEventListener("abort", () => void this.close(), { once: true });
     if (options.signal?.aborted) void this.close(); // while it was starting
   }

@@ -59,6 +59,7 @@ export class Server {
   readonly #listeners: NativeListener[] = [];
   readonly #sessions = new Map<ServedClient, Promise<void>>();
   readonly #observer: ServerObserver;
+  readonly #onShutdownRequested: () => void;
   #sessionCount = 0;
   #isStopping = false;
   #past = NO_REQUESTS; // of clients that have gone
@@ -71,13 +72,19 @@ export class Server {
     observer: ServerObserver = {},
   ) {
     this.#observer = observer;
+    this.#onShutdownRequested = onShutdownRequested;
     this.#plugin = plugin;
     this.#settings = settings;
     this.#native = new (addon().NativeServer)(onShutdownRequested, settings.maxInFlightBytes);
   }
 
-  /** Accepts clients from listening sockets, which it takes over. */
+  /**
+   * Accepts clients from listening sockets, which it takes over. To be called, without any too, once
+   * the plugin has been started.
+   */
   listen(fds: readonly number[]): void {
+    // The caller may not expect to be called back at once.
+    if (this.#plugin.isShutdownRequested) setImmediate(this.#onShutdownRequested);
     for (const fd of fds) {
       const listener = new (addon().NativeListener)(fd, (clientFd, errno) =>
         clientFd === -1 ? this.#acceptFailed(errno) : this.#accept(clientFd),

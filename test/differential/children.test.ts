@@ -55,7 +55,7 @@ async function tell(server: readonly string[], line: string, input = ""): Promis
 
 const BACKGROUND = `$server -U sock -P pid $plugin log=$log && uri='nbd+unix:///?socket=sock'
   ${COPY}; kill $(cat pid)`;
-const FOREGROUND = `$server -f -U sock -P pid $plugin log=$log & while ! [ -s pid ]; do :; done
+const FOREGROUND = `$server -f -U sock -P pid $plugin log=$log & while ! [ -s pid ] && kill -0 $!; do sleep 0.02; done
   uri='nbd+unix:///?socket=sock'; ${COPY}; kill $(cat pid); wait`;
 const SINGLE = clean(
   "/usr/bin/python3 -c 'import nbd, sys; h = nbd.NBD(); h.connect_command(sys.argv[1:]); " +
@@ -68,6 +68,10 @@ describe("programs that a plugin starts are given the same", () => {
     ["in the background", BACKGROUND],
     ["with --run", `$server -U - $plugin log=$log --run '${COPY}; echo done; cat'`],
     ["with --single", SINGLE],
+    [
+      "with --run, whose command gets the rest of a file that the plugin has begun to read",
+      `printf abcdef >in; $server -U - $plugin log=$log read=2 --run '${COPY}; cat' <in`,
+    ],
     ["with descriptors of the user", `exec 5<. 7>&1; ${FOREGROUND}`],
     ["with signals that are ignored", `trap "" HUP INT PIPE USR1 USR2 XFSZ; ${BACKGROUND}`],
     ["with all of 3 to 9", `exec 3<. 4<. 5<. 6<. 7<. 8<. 9<.; ${BACKGROUND}`],
@@ -78,6 +82,16 @@ describe("programs that a plugin starts are given the same", () => {
     ]);
     expect(ours).toEqual(theirs);
     expect(ours.stages[0]).toMatch(/^config /);
+  });
+});
+
+describe("a plugin that calls nbdkit_shutdown ends the server, if it does so in", () => {
+  const stages = ["config_complete", "get_ready", "after_fork"];
+  test.each(stages)("%s", async (stage) => {
+    // Before it serves, nbdkit writes to its standard input then, which a socket would not stand.
+    const alone = `</dev/null $server -f -U sock $plugin log=$log shutdown=${stage}`;
+    for (const line of [alone, `${alone} --run 'exit 5'`])
+      expect(await tell(asyncnbd, line)).toEqual(await tell(nbdkit, line));
   });
 });
 

@@ -168,7 +168,7 @@ describe("parameters", () => {
     ["zero", ["1M"]],
     ["example1", []],
     ["example2", ["disk.img"]],
-    ["ondemand", ["dir=dir", "1M"]],
+    ["ondemand", ["dir=.", "1M"]],
     ["info", ["mode=exportname"]],
     ["split", ["disk.img", "disk.img"]],
     ["partitioning", ["disk.img"]],

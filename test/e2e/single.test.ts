@@ -1,10 +1,24 @@
 // --single: one client on standard input and output, as sockets and as pipes.
 
 import { spawn } from "node:child_process";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { run } from "../support/command.js";
 import { encodeRequest, goData, u32, u64 } from "../support/raw-client.js";
-import { asyncnbd, serverEnvironment } from "../support/server.js";
+import { asyncnbd, serverEnvironment, temporaryDirectory } from "../support/server.js";
+
+/** A client's whole session: a write and a read of the same. */
+const SESSION = (() => {
+  const go = goData("");
+  return Buffer.concat([
+    ...[u32(3), u64(0x49484156454f5054n), u32(7), u32(go.length), go],
+    encodeRequest({ type: 1, length: 600_000, cookie: 1n }),
+    Buffer.alloc(600_000, 7),
+    encodeRequest({ type: 0, length: 600_000, cookie: 2n }),
+    encodeRequest({ type: 2 }),
+  ]);
+})();
 
 test("libnbd starts the server as its own command", async () => {
   const program = `
@@ -36,20 +50,7 @@ test("a client on two pipes is served, and the server ends with it", async () =>
   });
   const chunks: Buffer[] = [];
   child.stdout.on("data", (chunk: Buffer) => chunks.push(chunk));
-  const go = goData("");
-  child.stdin.end(
-    Buffer.concat([
-      u32(3),
-      u64(0x49484156454f5054n),
-      u32(7),
-      u32(go.length),
-      go,
-      encodeRequest({ type: 1, length: 600_000, cookie: 1n }),
-      Buffer.alloc(600_000, 7),
-      encodeRequest({ type: 0, length: 600_000, cookie: 2n }),
-      encodeRequest({ type: 2 }),
-    ]),
-  );
+  child.stdin.end(SESSION);
   const status = await new Promise((resolve) => child.once("close", resolve));
   const output = Buffer.concat(chunks);
   const data = output.subarray(-600_000);
@@ -62,4 +63,20 @@ test("a client on two pipes is served, and the server ends with it", async () =>
 test("the end of input before the handshake ends the server", async () => {
   const { status } = await run([...asyncnbd, "-s", "memory", "1M"], { env: serverEnvironment() });
   expect(status).toBe(0);
+});
+
+test("a session in a file is answered into a file", async () => {
+  const directory = temporaryDirectory();
+  const [input, output] = [join(directory, "in"), join(directory, "out")];
+  writeFileSync(input, SESSION);
+  const line = `exec ${asyncnbd.join(" ")} -s memory 1M <'${input}' >'${output}'`;
+  const { status, stderr } = await run(["sh", "-c", line], { env: serverEnvironment() });
+  expect([status, stderr]).toEqual([0, ""]);
+  expect(readFileSync(output).subarray(-600_000).equals(Buffer.alloc(600_000, 7))).toBe(true);
+});
+
+test("/dev/null is a client that says nothing", async () => {
+  const line = `exec ${asyncnbd.join(" ")} -s memory 1M </dev/null >/dev/null`;
+  const { status, stderr } = await run(["sh", "-c", line], { env: serverEnvironment() });
+  expect([status, stderr]).toEqual([0, ""]);
 });

@@ -2,8 +2,9 @@
  *
  * log=FILE, to which a line is added at each stage: the signals that a child has blocked and
  * ignored, what its standard streams are, the lowest number of a descriptor that is free, and
- * whether nbdkit_stdio_safe. read=N reads so many bytes of stdin when it is configured; fail=STAGE
- * fails there with words; shutdown=STAGE calls nbdkit_shutdown there.
+ * whether nbdkit_stdio_safe. read=N reads so many bytes of stdin when it is configured, password=-
+ * asks for one and shows it with -v; fail=STAGE fails there with words; shutdown=STAGE calls
+ * nbdkit_shutdown there.
  */
 
 #define NBDKIT_API_VERSION 2
@@ -57,7 +58,13 @@ static int config(const char *key, const char *value) {
   }
   if (strcmp(key, "fail") == 0)
     fail_at = value;
-  else if (strcmp(key, "shutdown") == 0)
+  else if (strcmp(key, "password") == 0) {
+    char *password;
+    if (nbdkit_read_password(value, &password) == -1)
+      return -1;
+    nbdkit_debug("the password is %s", password);
+    free(password);
+  } else if (strcmp(key, "shutdown") == 0)
     shutdown_at = value;
   else if (strcmp(key, "read") == 0) {
     for (int bytes = atoi(value); bytes > 0; bytes--)
