@@ -18,7 +18,11 @@ import { announceReady, detach } from "./background.js";
 import { exitNow, watchPluginEnd, watchStop } from "./end.js";
 import { RunningCommand, scriptFor } from "./run-command.js";
 import { StopSignals } from "./signals.js";
+import { UncaughtErrors } from "./uncaught.js";
 import { changeUser } from "./user.js";
+
+/** After an error that nobody has caught: requests get so long, for some may wait for ever now. */
+const UNCAUGHT_GRACE_MS = 1_000;
 
 const SINKS = { stderr: 0, syslog: 1, none: 2 } as const;
 const FILE_SINK = 3;
@@ -71,12 +75,18 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   addon().logClients(config.logClients);
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
+  const uncaught = new UncaughtErrors();
+  const plugin = await uncaught.unlessUncaught(readyPlugin(config));
+  return new ServerProcess(config, plugin, readyFd, uncaught).run();
+}
+
+async function readyPlugin(config: Config): Promise<ServedPlugin> {
   const plugin = await loadPlugin(config);
   configurePlugin(plugin, config.parameters);
   await plugin.configComplete();
   plugin.settleThreadModel();
   await plugin.getReady();
-  return new ServerProcess(config, plugin, readyFd).run();
+  return plugin;
 }
 
 class ServerProcess {
@@ -85,11 +95,18 @@ class ServerProcess {
   readonly #readyFd: number | undefined;
   readonly #server: Server;
   readonly #signals: StopSignals;
+  readonly #uncaught: UncaughtErrors;
   readonly #tls: OpenTls;
   #listeners: OpenListeners | undefined;
 
-  constructor(config: Config, plugin: ServedPlugin, readyFd: number | undefined) {
+  constructor(
+    config: Config,
+    plugin: ServedPlugin,
+    readyFd: number | undefined,
+    uncaught: UncaughtErrors,
+  ) {
     this.#config = config;
+    this.#uncaught = uncaught;
     this.#plugin = plugin;
     this.#readyFd = readyFd;
     this.#signals = new StopSignals(() => this.#cleanUp());
@@ -125,7 +142,7 @@ class ServerProcess {
           )
         : undefined;
     try {
-      await this.#settle();
+      await this.#uncaught.unlessUncaught(this.#settle());
     } catch (error) {
       command?.kill("SIGTERM");
       throw error;
@@ -162,7 +179,7 @@ class ServerProcess {
     command: RunningCommand | undefined,
     client: readonly [number, number] | undefined,
   ): Promise<number> {
-    const events: Promise<unknown>[] = [this.#signals.stopped];
+    const events: Promise<unknown>[] = [this.#signals.stopped, this.#uncaught.first];
     if (command !== undefined) events.push(command.status);
     if (client !== undefined) events.push(this.#server.serve(...client));
     await Promise.race(events);
@@ -170,18 +187,22 @@ class ServerProcess {
     // The others reach the command from the terminal, as they have reached us.
     if (this.#signals.received === "SIGTERM" || this.#signals.received === "SIGHUP")
       command?.kill(this.#signals.received);
+    const isUncaught = this.#uncaught.haveHappened;
+    if (isUncaught) command?.kill("SIGTERM");
     const signal = this.#signals.received;
     const forcedStatus = signal === undefined ? 1 : 128 + constants.signals[signal];
     const { isOver, status } = await watchStop(forcedStatus, async () => ({
-      isOver: await this.#server.stop(),
+      isOver: await this.#server.stop(
+        isUncaught ? Math.min(this.#config.graceMs, UNCAUGHT_GRACE_MS) : undefined,
+      ),
       status: command === undefined ? 0 : await command.status,
     }));
     if (isOver) {
       await watchPluginEnd(forcedStatus, this.#config.graceMs, () => this.#plugin.end());
-      return status;
+      return this.#uncaught.haveHappened ? 1 : status;
     }
     this.#cleanUp();
-    exitNow(status || 1); // threads that are stuck in the plugin would keep us alive
+    exitNow(this.#uncaught.haveHappened ? 1 : status || 1); // threads that are stuck in the plugin would keep us alive
   }
 
   #printUri(endpoint: Endpoint): void {

@@ -42,6 +42,7 @@ export type ToWorker =
 export type FromWorker =
   | { readonly kind: "done"; readonly value: unknown }
   | { readonly kind: "failed"; readonly code: ErrorCode; readonly message: string }
+  | { readonly kind: "uncaught"; readonly error: Error }
   | { readonly kind: "ended"; readonly client: number; readonly counts: RequestCounts };
 
 type Result<Name extends StepName> = Awaited<ReturnType<WorkerSteps[Name]>>;
@@ -56,7 +57,6 @@ class PluginThread {
   constructor(workerData: Served) {
     this.#worker = new Worker(workerPath, { workerData });
     this.#worker.on("message", (message: FromWorker) => this.#receive(message));
-    // As if the plugin were on the main thread: what it does not catch ends the process.
     this.#worker.on("error", (error) => {
       throw error;
     });
@@ -96,6 +96,8 @@ class PluginThread {
   }
 
   #receive(message: FromWorker): void {
+    // As if the plugin were on the main thread; the worker goes on, for its clients' sake.
+    if (message.kind === "uncaught") throw message.error;
     if (message.kind === "ended") {
       this.#clients.get(message.client)?.(message.counts);
       this.#clients.delete(message.client);

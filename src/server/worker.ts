@@ -7,6 +7,7 @@ import { AsyncnbdError, messageOf } from "../errors.js";
 import { behindFilters } from "../filters/open.js";
 import { CPlugin } from "../plugins/c-plugin.js";
 import { openPlugin } from "../plugins/open.js";
+import { describeThrown, readFailure } from "../plugins/script/errno.js";
 import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
 import type { Served } from "./open.js";
 import type { ServerSettings } from "./server.js";
@@ -79,6 +80,12 @@ async function serve(stream: ClientStream, settings: ServerSettings): Promise<vo
     post({ kind: "ended", client: stream.number, counts: served.counts });
   }
 }
+
+process.on("uncaughtException", (error: unknown) => {
+  const stack = describeThrown(error);
+  const told = new Error(readFailure(error).text || stack);
+  post({ kind: "uncaught", error: Object.assign(told, { stack }) }); // what was thrown may be anything
+});
 
 port.on("message", (message: ToWorker) => {
   switch (message.kind) {

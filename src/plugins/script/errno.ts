@@ -116,4 +116,5 @@ export function loggedFailure(errno: number): Error & { code: string } {
   return error;
 }
 
-export const isLogged = (error: unknown): boolean => error instanceof Error && logged.has(error);
+export const isLogged = (error: unknown): boolean =>
+  error instanceof AsyncnbdError ? error.isLogged : error instanceof Error && logged.has(error);

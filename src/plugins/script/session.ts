@@ -12,7 +12,7 @@ import type { PluginCalls } from "../served-plugin.js";
 import type { ScriptBridge } from "./bridge.js";
 import { withSession } from "./client.js";
 import type { ClientInfo, Plugin } from "./definition.js";
-import { describeThrown, isLogged } from "./errno.js";
+import { describeThrown, readFailure } from "./errno.js";
 import { askCapabilities, ScriptExport } from "./export.js";
 
 const isPowerOfTwo = (value: number): boolean => Number.isInteger(Math.log2(value));
@@ -36,6 +36,7 @@ export class ScriptSession implements PluginCalls {
   readonly #client: ClientInfo;
   #open: ScriptExport | undefined;
   #defaultExport: string | undefined;
+  #said: string | undefined;
 
   constructor(plugin: Plugin, bridge: ScriptBridge, native: NativeSession, client: ClientInfo) {
     this.#plugin = plugin;
@@ -133,8 +134,16 @@ export class ScriptSession implements PluginCalls {
     try {
       return await call();
     } catch (error) {
-      if (!isLogged(error)) addon().logError(`${this.#plugin.name}: ${describeThrown(error)}`);
+      this.#say(error);
       return null;
     }
+  }
+
+  /** A client asks twice what has failed: about an export, and then for it. */
+  #say(error: unknown): void {
+    const text = describeThrown(error);
+    if (text === this.#said || !readFailure(error).isNews) return;
+    this.#said = text;
+    addon().logError(`${this.#plugin.name}: ${text}`);
   }
 }

@@ -1,0 +1,53 @@
+// What nobody catches: a timer of a plugin in TypeScript that throws, a promise nobody awaits. It is
+// logged, and ends the server in good order.
+
+import { addon } from "../addon/load.js";
+import { AsyncnbdError } from "../errors.js";
+import { describeThrown } from "../plugins/script/errno.js";
+
+/** One that throws at every tick would fill the log. */
+const MAX_LOGGED = 10;
+
+export class UncaughtErrors {
+  /** Resolves at the first. */
+  readonly first: Promise<void>;
+  #count = 0;
+
+  constructor() {
+    let resolve: () => void = () => {};
+    this.first = new Promise((resolveFirst) => {
+      resolve = resolveFirst;
+    });
+    // Of rejections that nobody handles, too.
+    process.on("uncaughtException", (error, origin) => {
+      if (this.#count++ < MAX_LOGGED) log(error, origin);
+      resolve();
+    });
+  }
+
+  get haveHappened(): boolean {
+    return this.#count > 0;
+  }
+
+  /** What is to be done before the server serves; rejects at the first error. */
+  async unlessUncaught<T>(work: Promise<T>): Promise<T> {
+    work.catch(() => {}); // if it fails later, nobody waits for it
+    return Promise.race([work, this.first.then(failed)]);
+  }
+}
+
+function failed(): never {
+  throw new AsyncnbdError("PLUGIN", "an error was not caught", { isLogged: true });
+}
+
+function log(error: unknown, origin: NodeJS.UncaughtExceptionOrigin): void {
+  const what =
+    origin === "unhandledRejection" ? "a promise was rejected that nobody awaits" : "uncaught";
+  addon().logError(`${what}: ${withFrames(error)}\nthe server ends`);
+}
+
+/** If not a line of the stack is the plugin's, the mistake is ours. */
+function withFrames(error: unknown): string {
+  const text = describeThrown(error);
+  return text.includes("\n") || !(error instanceof Error) ? text : (error.stack ?? text);
+}
