@@ -296,7 +296,8 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       style_of(options.Get("replyStyle").As<Napi::String>()),
       contexts_of(options.Get("contexts").As<Napi::Array>()),
       static_cast<uint32_t>(number("blockBytes")),
-      static_cast<uint32_t>(number("maxPayloadBytes"))};
+      static_cast<uint32_t>(number("maxPayloadBytes")),
+      script_backend_ != nullptr};
   stop_polling();
 
   connection::Connection &connection = *client_->connection;

@@ -116,9 +116,10 @@ int check_request(const RequestHeader &header, ReplyStyle style, const ExportFac
     return rule->out_of_range;
   if (int error = check_flags(header, *rule, style, facts.transmission_flags))
     return error;
-  if (rule->limited_payload && header.length_bytes > facts.max_payload_bytes)
+  const uint64_t most = facts.block_sizes_bind ? facts.max_payload_bytes : MAX_PAYLOAD_BYTES;
+  if (rule->limited_payload && header.length_bytes > most)
     return EINVAL;
-  if (rule->has_range && !is_aligned(header, facts))
+  if (rule->has_range && facts.block_sizes_bind && !is_aligned(header, facts))
     return EINVAL;
   bool offered = (facts.transmission_flags & rule->needed_facts) == rule->needed_facts;
   return offered ? 0 : EINVAL;

@@ -21,6 +21,9 @@ struct ExportFacts {
   std::vector<MetaContext> contexts; // for NBD_CMD_BLOCK_STATUS
   uint32_t block_bytes = 1;          // the smallest it may read or write, a power of two
   uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
+  // Whether requests must keep to these two. nbdkit leaves that to its plugins, some of which
+  // announce what is merely better for them, and many clients do not look.
+  bool block_sizes_bind = true;
 };
 
 // 0, or the errno the client gets instead ("Request types", "Error values"). Not for NBD_CMD_DISC.

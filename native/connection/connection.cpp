@@ -39,8 +39,12 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   // earlier replies: requests that wait in the socket would all begin at the same time later.
   if ((*backend)->thread_model() == backend::ThreadModel::async)
     when_full_ = WhenFull::come_back;
-  facts_ = {(*backend)->capabilities().size_bytes, settings.flags, settings.contexts,
-            settings.block_bytes, settings.max_payload_bytes};
+  facts_ = {(*backend)->capabilities().size_bytes,
+            settings.flags,
+            settings.contexts,
+            settings.block_bytes,
+            settings.max_payload_bytes,
+            settings.block_sizes_bind};
   may_send_holes_ =
       settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().can_extents;
   set_grace(settings.grace);

@@ -38,6 +38,7 @@ struct TransmissionSettings {
   std::vector<MetaContext> contexts{}; // negotiated
   uint32_t block_bytes = 1;            // see ExportFacts
   uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
+  bool block_sizes_bind = true;
 };
 
 class Connection final : public host::CallContext,

@@ -21,8 +21,9 @@ function makeFiles(directory: string, files: Files): void {
   }
 }
 
-/** asyncnbd's about a failed request, nbdkit's and the shell's about a process that crashed. */
-const OURS_OR_THEIRS = /; client was sent E[A-Z]+$|killed by signal|^environment: line/;
+/** asyncnbd's about requests and clients, nbdkit's and the shell's about a process that crashed. */
+const OURS_OR_THEIRS =
+  /; client was sent E[A-Z]+$|warning: client .*|killed by signal|^environment: line/;
 
 /**
  * What both must say alike: without the program's name and the folders' names. Several processes write it, so the order says nothing.
