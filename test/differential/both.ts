@@ -21,9 +21,12 @@ function makeFiles(directory: string, files: Files): void {
   }
 }
 
-/** asyncnbd's about requests and clients, nbdkit's and the shell's about a process that crashed. */
+/**
+ * asyncnbd's about requests and clients, nbdkit's and the shell's about a process that crashed; and
+ * a plugin's close, which nbdkit forgets where a signal comes just before.
+ */
 const OURS_OR_THEIRS =
-  /; client was sent E[A-Z]+$|warning: client .*|killed by signal|^environment: line/;
+  /; client was sent E[A-Z]+$|warning: client .*|killed by signal|^environment: line|^close/;
 
 /**
  * What both must say alike: without the program's name and the folders' names. Several processes write it, so the order says nothing.

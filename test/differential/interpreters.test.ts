@@ -49,10 +49,9 @@ async function session(
   const read = `data = b"".join(h.pread(65536, at) for at in range(0, ${MIB}, 65536))`;
   const write = `open("${copy}", "wb").write(data)`;
   await runOk([...nbdsh, "-c", read, "-c", write]);
-  // A signal between the end of its connection and close makes nbdkit forget close.
   const closed = (): number => server.stderr().match(/^close/gm)?.length ?? 0;
   const clients = plugin[0] === "perl" ? 0 : 3; // threads that serve clients cannot say it in Perl
-  await eventually("close", () => (closed() === clients ? true : undefined));
+  await eventually("closes", () => (closed() === clients ? true : undefined));
   const { stdout, stderr } = await server.stop();
   const readBack = readFileSync(image as string).equals(readFileSync(copy as string));
   return { stdout, said: messages(stderr, server.directory), readBack, refused: status };

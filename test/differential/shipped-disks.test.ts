@@ -77,7 +77,7 @@ const SAME: readonly string[] = [
   ),
   served(
     `eval get_size='echo 1M' ${READ_ZEROES} ${[
-      ...["load", "unload", "get_ready", "after_fork", "cleanup", "preconnect", "close"],
+      ...["load", "unload", "get_ready", "after_fork", "cleanup", "preconnect"],
       ...["config", "config_complete"],
     ]
       .map((callback) => `${callback}='echo "${callback} $2" >&2'`)
