@@ -278,7 +278,7 @@ std::vector<connection::MetaContext> contexts_of(const Napi::Array &list) {
 } // namespace
 
 // start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
-// maxInFlightBytes }): resolves when the connection has closed.
+// stallTimeoutMs, maxInFlightBytes }): resolves when the connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
@@ -291,6 +291,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       static_cast<unsigned>(number("threads")),
       static_cast<unsigned>(number("spinUs")),
       std::chrono::milliseconds(number("graceMs")),
+      std::chrono::milliseconds(number("stallTimeoutMs")),
       static_cast<uint64_t>(number("maxInFlightBytes")),
       budget_,
       style_of(options.Get("replyStyle").As<Napi::String>()),
@@ -322,7 +323,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   });
   if (!started_) {
     queue->release();
-    backend->close();
+    backend->close_unused();
     deferred->Reject(
         Napi::Error::New(env, "no thread or descriptor left to serve the client").Value());
   }

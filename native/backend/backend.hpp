@@ -182,6 +182,9 @@ public:
 
   // The last call, when no request is outstanding. May block.
   virtual void close() = 0;
+  // Instead of close, if there has been no request: by the thread on which it was made, so it must
+  // not wait for that.
+  virtual void close_unused() { close(); }
 };
 
 } // namespace asyncnbd::backend

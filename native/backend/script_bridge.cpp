@@ -147,8 +147,7 @@ uint32_t ScriptBridge::fetch(uint32_t most) {
       continue;
     }
     ScriptBatch::Submission &submission = batch_->submissions[count++];
-    submission = {0, 0, index, operation.backend->connection, operation.slot, operation.event,
-                  0, 0};
+    submission = {0, 0, index, operation.connection, operation.slot, operation.event, 0, 0};
     if (request != nullptr) {
       submission.offset = static_cast<double>(request->offset);
       submission.length_bytes = static_cast<double>(request->length_bytes);
@@ -328,7 +327,7 @@ uint32_t ScriptBridge::new_operation(ScriptBackend &backend, Request *request) {
     index = static_cast<uint32_t>(operations_.size());
     operations_.emplace_back();
   }
-  operations_[index] = {&backend, request, nullptr, NONE, NONE, 0, true};
+  operations_[index] = {&backend, request, nullptr, NONE, NONE, 0, true, backend.connection};
   operations_in_use_++;
   return index;
 }

@@ -114,6 +114,7 @@ private:
     uint32_t next; // in the queue, or among the free
     uint16_t event;
     bool in_use;
+    uint32_t connection; // the backend may be gone before its last event is told
   };
   struct Done {
     Request *request;
@@ -165,6 +166,7 @@ public:
   void on_client_gone() override { bridge_->tell(*this, SCRIPT_CLIENT_GONE); }
   void give_up_unanswered() override;
   void close() override { bridge_->ask(*this, SCRIPT_CLOSE); }
+  void close_unused() override { bridge_->tell(*this, SCRIPT_CLOSE); }
 
   const uint32_t connection; // the script's number for it
   const uint32_t slot_owner; // the bridge's

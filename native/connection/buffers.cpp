@@ -7,13 +7,17 @@ namespace asyncnbd::connection {
 
 namespace {
 
-// What a busy connection keeps; an idle one calls trim. Fresh memory costs a page fault per 4 KiB,
-// which is more than sending it does; so buffers of the usual sizes stay, giants go.
-constexpr size_t MAX_FREE_BYTES = 64u << 20;
+// What a busy connection keeps, and all of them; an idle one calls trim. Fresh memory costs a page
+// fault per 4 KiB, which is more than sending it does; so buffers of the usual sizes stay, giants
+// go.
+constexpr size_t MAX_FREE_BYTES = 32u << 20;
+constexpr size_t MAX_ALL_FREE_BYTES = 64u << 20;
 constexpr size_t MAX_KEPT_BYTES = 4u << 20;
 constexpr size_t PAGE_BYTES = 4096;
 // A free buffer serves a smaller request unless that would waste most of it.
 constexpr size_t MAX_EXCESS = 4;
+
+std::atomic<size_t> all_free_bytes{0};
 
 } // namespace
 
@@ -39,6 +43,7 @@ void BufferPool::trim() {
     destroy(free_);
     free_ = next;
   }
+  all_free_bytes.fetch_sub(free_bytes_, std::memory_order_relaxed);
   free_bytes_ = 0;
 }
 
@@ -57,6 +62,7 @@ Buffer *BufferPool::get(size_t capacity_bytes, Content content) {
         continue;
       *link = buffer->next_free;
       free_bytes_ -= buffer->capacity_bytes;
+      all_free_bytes.fetch_sub(buffer->capacity_bytes, std::memory_order_relaxed);
       buffer->references.store(1, std::memory_order_relaxed);
       return buffer;
     }
@@ -69,13 +75,16 @@ Buffer *BufferPool::get(size_t capacity_bytes, Content content) {
 }
 
 void BufferPool::put(Buffer *buffer) {
-  {
+  const size_t bytes = buffer->capacity_bytes;
+  // Threads that keep one at the same time may exceed the limit by as many.
+  if (bytes <= MAX_KEPT_BYTES &&
+      all_free_bytes.load(std::memory_order_relaxed) + bytes <= MAX_ALL_FREE_BYTES) {
     std::lock_guard lock(mutex_);
-    if (buffer->capacity_bytes <= MAX_KEPT_BYTES &&
-        free_bytes_ + buffer->capacity_bytes <= MAX_FREE_BYTES) {
+    if (free_bytes_ + bytes <= MAX_FREE_BYTES) {
       buffer->next_free = free_;
       free_ = buffer;
-      free_bytes_ += buffer->capacity_bytes;
+      free_bytes_ += bytes;
+      all_free_bytes.fetch_add(bytes, std::memory_order_relaxed);
       return;
     }
   }

@@ -18,6 +18,8 @@ namespace {
 
 // With this much queued, no more requests are read: the client does not read its replies.
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
+// Whoever has no limit for clients that do not go on.
+constexpr std::chrono::hours NO_STALL_TIMEOUT{24 * 365 * 100};
 // Between attempts to end what does not end.
 constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
 
@@ -50,7 +52,10 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
   may_pipe_ = when_full_ == WhenFull::wait && (*transport)->can_move_pages();
-  budget_.emplace(settings.max_bytes, server_budget_.get());
+  stall_timeout_ = settings.stall_timeout.count() > 0 ? settings.stall_timeout : NO_STALL_TIMEOUT;
+  memory_.emplace(settings.max_bytes, server_budget_.get(),
+                  MemoryAccount::ALLOTTED_BYTES +
+                      (*backend)->bytes_besides(wire::NBD_CMD_WRITE, MemoryAccount::FIRST_BYTES));
   transport_ = std::move(*transport);
   backend_ = std::move(*backend);
   replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<ReplyListener &>(*this));
@@ -145,12 +150,11 @@ bool Connection::send() {
   return has_room() || wait_until(has_room, false);
 }
 
-bool Connection::admit(uint32_t bytes) {
-  if (budget_->take(bytes, *this))
+bool Connection::admit(MemoryCharge &charge, uint64_t bytes) {
+  auto take = [&] { return memory_->take(charge, bytes, *this); };
+  if (take() || wait_until(take, false))
     return true;
-  if (wait_until([this, bytes] { return budget_->take(bytes, *this); }, false))
-    return true;
-  budget_->leave(*this);
+  memory_->leave(*this);
   return false;
 }
 
@@ -179,8 +183,9 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
         break;
       timeout_ms = static_cast<int>(left.count());
     }
-    const transport::Wait event = transport_->wait(
-        {.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms, !deadline_);
+    const transport::Wait event =
+        wait_watched({.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms,
+                     false, !deadline_);
     if (event == transport::Wait::stopping || event == transport::Wait::hung_up)
       deadline_ = clock::now() + grace();
   }

@@ -14,11 +14,12 @@
 #include "backend/backend.hpp"
 #include "connection/check.hpp"
 #include "connection/hole_sense.hpp"
-#include "connection/memory_budget.hpp"
+#include "connection/memory_account.hpp"
 #include "connection/pace.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
 #include "connection/scheduler.hpp"
+#include "connection/stall_guard.hpp"
 #include "connection/waiting_room.hpp"
 #include "host/context.hpp"
 #include "host/reply_batch.hpp"
@@ -32,6 +33,8 @@ struct TransmissionSettings {
   unsigned spin_us;     // how long to look for requests before sleeping
   // How long requests that stay unanswered keep a connection that has ended otherwise.
   std::chrono::milliseconds grace;
+  // How long a client may be waited for that does not go on; 0: for ever.
+  std::chrono::milliseconds stall_timeout;
   uint64_t max_bytes;                          // in flight on this connection
   std::shared_ptr<MemoryBudget> server_budget; // in flight on all, or nullptr
   wire::ReplyStyle style = wire::ReplyStyle::simple;
@@ -50,6 +53,7 @@ class Connection final : public host::CallContext,
                          private ReplyListener,
                          private MemoryBudget::Waiter,
                          private Watched,
+                         private Stallable,
                          private Guest {
 public:
   Connection(std::shared_ptr<host::ServerContext> server, std::string plugin_name, uint64_t number)
@@ -113,8 +117,9 @@ private:
   // host::BatchMember
   void send_batch() override { replies_->flush(WhenFull::pass_on); }
   // Admission
-  bool admit(uint32_t bytes) override;
-  void withdraw(uint32_t bytes) override { budget_->give_back(bytes); }
+  bool admit(MemoryCharge &charge, uint64_t bytes) override;
+  void withdraw(const MemoryCharge &charge) override { memory_->give_back(charge); }
+  transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool owes_input) override;
   bool waits_elsewhere(bool has_idled) override;
   void waits_here() override;
   const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override {
@@ -129,13 +134,18 @@ private:
   bool takes_pages() const override { return may_pipe_ && backend_->takes_pages(); }
   void on_lost(const std::string &reason) override; // ReplyListener's, too
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
-    return backend_->bytes_besides(type, length_bytes);
+    const uint32_t reply_bytes = type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
+    return backend_->bytes_besides(type, length_bytes) + reply_bytes;
   }
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }
   bool delays_others() const override { return WaitingRoom::delays_others(); }
   void before_delay() override;
+  void wait_for_room() override;
+  // Stallable
+  void on_stall(Stall stall, std::chrono::seconds lasts) override;
+  bool keeps_others_waiting() const override { return memory_->keeps_others_waiting(); }
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
   // Watched
@@ -172,7 +182,10 @@ private:
   std::chrono::milliseconds grace() const;
   void charge_encoded(PendingRequest &request);
   void answer(PendingRequest *request);
-  void dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes);
+  void dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge);
+  void watch_client(std::optional<StallWatch> *watch, Stall stall, int *timeout_ms);
+  transport::Wait wait_watched(transport::Wanted wanted, int timeout_ms, bool owes_input,
+                               bool heed_hang_up);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);
   void end();
   void finish();
@@ -185,7 +198,7 @@ private:
   std::atomic<int64_t> grace_ms_{0};
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
   std::shared_ptr<MemoryBudget> server_budget_;
-  std::optional<MemoryBudget> budget_;
+  std::optional<MemoryAccount> memory_;
   std::unique_ptr<transport::Transport> transport_;
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<ReplyQueue> replies_;
@@ -214,6 +227,9 @@ private:
   std::atomic<bool> leader_waits_{false}; // and wants to be woken when replies have left
   std::atomic<bool> is_sending_{false};   // send_for_stuck_thread is at it
   std::atomic<bool> client_has_left_{false};
+  std::chrono::milliseconds stall_timeout_{};
+  StallMeter input_meter_;
+  StallMeter output_meter_;
   std::atomic<bool> stop_requested_{false};
   std::atomic<bool> refuse_commands_{false};
   std::atomic<unsigned> failures_reported_{0};

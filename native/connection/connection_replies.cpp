@@ -35,15 +35,13 @@ void Connection::complete(backend::Request &completed, int error) {
 
 // What a reply is that was made, in the place of what it was expected to be.
 void Connection::charge_encoded(PendingRequest &request) {
-  const uint32_t expected_bytes =
+  const uint64_t expected_bytes =
       request.type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
-  const auto bytes =
-      static_cast<uint32_t>(request.encoded ? request.encoded->made_bytes() : size_t{0});
+  const uint64_t bytes = request.encoded ? request.encoded->made_bytes() : 0;
   if (bytes > expected_bytes)
-    budget_->take_anyway(bytes - expected_bytes);
-  else if (bytes < expected_bytes)
-    budget_->give_back(expected_bytes - bytes);
-  request.charged_bytes += bytes - expected_bytes; // modulo 2^32
+    memory_->add(request.charge, bytes - expected_bytes);
+  else
+    memory_->shrink(request.charge, expected_bytes - bytes);
 }
 
 // Once it is queued, the reply may be sent by anyone and be the connection's last.
@@ -83,7 +81,7 @@ void Connection::release(backend::Request &completed) {
   if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)
     return;
   std::shared_ptr<void> pin = std::move(request.pin); // perhaps the last one
-  dispose(&request, &request, request.charged_bytes);
+  dispose(&request, &request, request.charge);
 }
 
 bool Connection::client_has_gone() const {
@@ -111,7 +109,7 @@ void Connection::report_failure(const PendingRequest &request) {
 void Connection::on_sent(PendingRequest *first, uint32_t count) {
   PendingRequest **link = &first;
   PendingRequest *last_kept = nullptr;
-  uint64_t charged_bytes = 0;
+  MemoryCharge charge;
   for (PendingRequest *request = first; request != nullptr; request = *link) {
     if (request->lent.give_back != nullptr)
       request->lent.give_back(request->lent.opaque);
@@ -121,19 +119,19 @@ void Connection::on_sent(PendingRequest *first, uint32_t count) {
       release(*request);
       continue;
     }
-    charged_bytes += request->charged_bytes;
+    charge.add(request->charge);
     last_kept = request;
     link = &request->next;
   }
   if (last_kept != nullptr)
-    dispose(first, last_kept, charged_bytes);
+    dispose(first, last_kept, charge);
   live_.fetch_sub(count);
   if (leader_waits_.load())
     transport_->wake();
 }
 
 // Frees what a chain of requests has held.
-void Connection::dispose(PendingRequest *first, PendingRequest *last, uint64_t charged_bytes) {
+void Connection::dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge) {
   for (PendingRequest *request = first;; request = request->next) {
     request->reply_buffer->unref();
     if (request->payload_buffer != nullptr)
@@ -145,7 +143,7 @@ void Connection::dispose(PendingRequest *first, PendingRequest *last, uint64_t c
       break;
   }
   reader_->recycle(first, last);
-  budget_->give_back(charged_bytes);
+  memory_->give_back(charge);
 }
 
 } // namespace asyncnbd::connection

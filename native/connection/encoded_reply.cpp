@@ -249,7 +249,7 @@ void encode_answer(PendingRequest &request, uint64_t block_bytes) {
 
 void PendingRequest::reset() {
   static_cast<backend::Request &>(*this) = {};
-  charged_bytes = 0;
+  charge = {};
   error = 0;
   reply_buffer = payload_buffer = nullptr;
   is_placed = is_borrowed = is_given_up = false;

@@ -18,8 +18,8 @@ struct PendingRequest;
 class EncodedReply {
 public:
   size_t bytes() const { return bytes_; }
-  // What of it is no memory of others.
-  size_t made_bytes() const { return made_.capacity(); }
+  // Of memory that is its own.
+  size_t made_bytes() const { return made_.capacity() + pieces_.capacity() * sizeof(iovec); }
   // In the order in which they are to be sent.
   const std::vector<iovec> &pieces() const { return pieces_; }
 

@@ -2,42 +2,22 @@
 #include "connection/memory_budget.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace asyncnbd::connection {
-
-bool MemoryBudget::take(uint64_t bytes, Waiter &waiter) {
-  if (!take_own(bytes, waiter))
-    return false;
-  if (parent_ == nullptr || parent_->take(bytes, waiter))
-    return true;
-  give_back_own(bytes);
-  return false;
-}
-
-void MemoryBudget::take_anyway(uint64_t bytes) {
-  taken_bytes_.fetch_add(bytes);
-  if (parent_ != nullptr)
-    parent_->take_anyway(bytes);
-}
-
-void MemoryBudget::give_back(uint64_t bytes) {
-  give_back_own(bytes);
-  if (parent_ != nullptr)
-    parent_->give_back(bytes);
-}
 
 bool MemoryBudget::try_take(uint64_t bytes) {
   uint64_t taken = taken_bytes_.load();
   do {
-    if (taken != 0 && (bytes > limit_bytes_ || taken > limit_bytes_ - bytes))
+    if (bytes > limit_bytes_ || taken > limit_bytes_ - bytes)
       return false;
   } while (!taken_bytes_.compare_exchange_weak(taken, taken + bytes));
   return true;
 }
 
-bool MemoryBudget::take_own(uint64_t bytes, Waiter &waiter) {
+MemoryBudget::Source MemoryBudget::take(uint64_t bytes, Waiter &waiter) {
   if (waiting_.load() == 0 && try_take(bytes))
-    return true;
+    return Source::memory;
   std::lock_guard lock(mutex_);
   const bool in_line = std::find(line_.begin(), line_.end(), &waiter) != line_.end();
   if (!in_line) {
@@ -45,15 +25,21 @@ bool MemoryBudget::take_own(uint64_t bytes, Waiter &waiter) {
     // Sequentially consistent, and before the attempt: who gives something back after it sees us.
     waiting_.store(line_.size());
   }
-  if (line_.front() != &waiter || !try_take(bytes))
-    return false;
+  if (line_.front() != &waiter)
+    return Source::nothing;
+  Source source = Source::memory;
+  if (!try_take(bytes)) {
+    if (std::exchange(reserve_is_taken_, true))
+      return Source::nothing;
+    source = Source::reserve;
+  }
   line_.pop_front();
   waiting_.store(line_.size());
   tell_first();
-  return true;
+  return source;
 }
 
-void MemoryBudget::give_back_own(uint64_t bytes) {
+void MemoryBudget::give_back(uint64_t bytes) {
   taken_bytes_.fetch_sub(bytes);
   if (waiting_.load() == 0)
     return;
@@ -61,15 +47,17 @@ void MemoryBudget::give_back_own(uint64_t bytes) {
   tell_first();
 }
 
+void MemoryBudget::give_back_reserve() {
+  std::lock_guard lock(mutex_);
+  reserve_is_taken_ = false;
+  tell_first();
+}
+
 void MemoryBudget::leave(Waiter &waiter) {
-  {
-    std::lock_guard lock(mutex_);
-    line_.erase(std::remove(line_.begin(), line_.end(), &waiter), line_.end());
-    waiting_.store(line_.size());
-    tell_first();
-  }
-  if (parent_ != nullptr)
-    parent_->leave(waiter);
+  std::lock_guard lock(mutex_);
+  line_.erase(std::remove(line_.begin(), line_.end(), &waiter), line_.end());
+  waiting_.store(line_.size());
+  tell_first();
 }
 
 void MemoryBudget::tell_first() {

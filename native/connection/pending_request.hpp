@@ -8,6 +8,7 @@
 #include "backend/backend.hpp"
 #include "connection/buffers.hpp"
 #include "connection/encoded_reply.hpp"
+#include "connection/memory_account.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::connection {
@@ -25,7 +26,7 @@ struct PendingRequest : backend::Request {
   wire::ReplyStyle style;
   Buffer *reply_buffer;   // holds `reply`
   Buffer *payload_buffer; // holds a write's data, or nullptr
-  uint32_t charged_bytes; // of the connection's memory budget
+  MemoryCharge charge;    // of the connection's memory
   bool is_placed;         // `data` is where the backend has placed it
   bool is_borrowed;       // lent by a caller who waits: to be sent or copied before it returns
   bool is_given_up;       // there is someone besides the reply queue who may use it

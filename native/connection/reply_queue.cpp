@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstring>
 #include <string>
+#include <utility>
 
 namespace asyncnbd::connection {
 
@@ -127,16 +128,6 @@ bool take_out(PendingRequest *request, size_t sent_bytes) {
   return true;
 }
 
-void keep_borrowed(PendingRequest *chain) {
-  for (PendingRequest *request = chain; request != nullptr; request = request->next) {
-    if (!request->is_borrowed)
-      continue;
-    memcpy(request->data, request->lent.data, request->length_bytes);
-    request->lent = {};
-    request->is_borrowed = false;
-  }
-}
-
 } // namespace
 
 void ReplyQueue::push(PendingRequest *request) {
@@ -164,6 +155,7 @@ bool ReplyQueue::send_borrowed(PendingRequest *request, const uint8_t *data) {
     return false;
   request->lent = {data, nullptr, nullptr};
   request->is_borrowed = true;
+  borrowed_ = request;
   push(request);
   send_while_asked(WhenFull::pass_on);
   return true;
@@ -184,11 +176,21 @@ void ReplyQueue::send_while_asked(WhenFull when_full) {
 
 // The socket is full, or our turn over. Who counts on us is served by the leader's next flush.
 void ReplyQueue::stop_sending(WhenFull when_full) {
-  keep_borrowed(unsent_);
+  keep_borrowed();
   is_full_.store(true);
   flushes_.store(0);
   if (when_full == WhenFull::pass_on)
     listener_.on_full();
+}
+
+// Its owner does not wait any longer.
+void ReplyQueue::keep_borrowed() {
+  PendingRequest *request = std::exchange(borrowed_, nullptr);
+  if (request == nullptr)
+    return;
+  memcpy(request->data, request->lent.data, request->length_bytes);
+  request->lent = {};
+  request->is_borrowed = false;
 }
 
 void ReplyQueue::take_pushed() {
@@ -229,7 +231,26 @@ ssize_t ReplyQueue::send_or_wait(const Gathered &gathered) {
       return sent;
     listener_.before_delay();
   }
-  return send_gathered(gathered, true);
+  for (;;) {
+    const ssize_t sent = send_gathered(gathered, true);
+    if (sent != -EAGAIN)
+      return sent;
+    listener_.wait_for_room();
+  }
+}
+
+// What the encryption has to say, besides replies. False: there is no room for it.
+bool ReplyQueue::send_answers(bool may_block) {
+  while (!broken_ && transport_.has_answers()) {
+    const ssize_t error = transport_.send_answers(may_block);
+    if (error == -EAGAIN && !may_block)
+      return false;
+    if (error == -EAGAIN)
+      listener_.wait_for_room();
+    else if (error < 0)
+      return true; // the next receive finds out
+  }
+  return true;
 }
 
 // False if replies are left for later.
@@ -275,7 +296,7 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
     if (turn_bytes == 0 && unsent_ != nullptr)
       return false;
   }
-  return true;
+  return send_answers(may_block);
 }
 
 void ReplyQueue::drop_sent(size_t bytes) {
@@ -283,15 +304,20 @@ void ReplyQueue::drop_sent(size_t bytes) {
   PendingRequest *last = nullptr;
   uint32_t count = 0;
   size_t dropped_bytes = 0;
+  all_sent_bytes_.store(sent_bytes() + bytes, std::memory_order_relaxed);
   for (bytes += sent_bytes_; unsent_ != nullptr && bytes >= reply_bytes(*unsent_);) {
     bytes -= reply_bytes(*unsent_);
     dropped_bytes += reply_bytes(*unsent_);
     last = unsent_;
+    if (unsent_ == borrowed_)
+      borrowed_ = nullptr;
     unsent_ = unsent_->next;
     count++;
   }
   sent_bytes_ = bytes;
   pending_bytes_.fetch_sub(dropped_bytes, std::memory_order_relaxed);
+  if (unsent_ == nullptr)
+    times_empty_.store(times_empty() + 1, std::memory_order_relaxed);
   if (count > 0) {
     last->next = nullptr;
     listener_.on_sent(first, count);

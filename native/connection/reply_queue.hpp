@@ -26,6 +26,8 @@ public:
   virtual void before_delay() {}
   // Replies cannot be sent any more. Any thread.
   virtual void on_lost(const std::string &reason) { (void)reason; }
+  // A send has waited in vain: returns when it is to be tried again.
+  virtual void wait_for_room() {}
 };
 
 // What a thread that sends does when the socket is full.
@@ -54,6 +56,11 @@ public:
   // is done, if another thread is sending.
   bool send_borrowed(PendingRequest *request, const uint8_t *data);
 
+  // For who sees to it that the client goes on: what it has taken, and how often that was all there
+  // was.
+  uint64_t sent_bytes() const { return all_sent_bytes_.load(std::memory_order_relaxed); }
+  uint64_t times_empty() const { return times_empty_.load(std::memory_order_relaxed); }
+
   // An estimate of what waits to be sent.
   size_t pending_bytes() const { return pending_bytes_.load(std::memory_order_relaxed); }
 
@@ -63,6 +70,8 @@ private:
   bool send_queued(WhenFull when_full);
   ssize_t send_gathered(const Gathered &gathered, bool may_block);
   ssize_t send_or_wait(const Gathered &gathered);
+  bool send_answers(bool may_block);
+  void keep_borrowed();
   void take_pushed();
   void drop_sent(size_t bytes);
 
@@ -79,8 +88,11 @@ private:
   // Guarded by the send right.
   PendingRequest *unsent_ = nullptr; // in the order in which they leave
   PendingRequest *last_unsent_ = nullptr;
-  size_t sent_bytes_ = 0; // of the first of them
-  bool broken_ = false;   // a send failed: drop what follows
+  size_t sent_bytes_ = 0;              // of the first of them
+  PendingRequest *borrowed_ = nullptr; // one of them, or just pushed: see send_borrowed
+  std::atomic<uint64_t> all_sent_bytes_{0};
+  std::atomic<uint64_t> times_empty_{0};
+  bool broken_ = false; // a send failed: drop what follows
 };
 
 } // namespace asyncnbd::connection

@@ -20,6 +20,8 @@ constexpr uint32_t MIN_PIPED_BYTES = 64 << 10;
 constexpr uint32_t MAX_PIPED_BYTES = 256 << 10;
 // After one for which that was no way.
 constexpr unsigned COPIED_PAYLOADS = 64;
+// The least by which what is admitted of a payload grows.
+constexpr size_t MIN_MORE_BYTES = 128 << 10;
 // A query of metadata contexts is an effect's length and then their ids.
 constexpr size_t QUERY_PREFIX_BYTES = 8;
 constexpr size_t CONTEXT_ID_BYTES = 4;
@@ -110,7 +112,8 @@ void RequestReader::expect_large_payload() {
 bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
   request->data = place;
   request->is_placed = true;
-  if (receive_elsewhere(place, request->length_bytes))
+  admitted_bytes_ = request->length_bytes; // it is the backend's memory
+  if (receive_elsewhere(request))
     return true;
   admission_.unplace(request->offset, static_cast<uint32_t>(request->length_bytes));
   return false;
@@ -129,7 +132,7 @@ bool RequestReader::receive_large_payload(PendingRequest *request,
   request->data = payload->data;
   const bool is_begun = !begun || begun->take_out(payload->data);
   begun.reset();
-  if (is_begun && receive_elsewhere(payload->data, request->length_bytes, begun_bytes))
+  if (is_begun && receive_elsewhere(request, begun_bytes))
     return true;
   payload->unref();
   return false;
@@ -178,7 +181,9 @@ Buffer *RequestReader::get_for_input(size_t bytes) {
 
 // Moves what has arrived of a payload, from `position` on, and receives the rest where the backend
 // will find it.
-bool RequestReader::receive_elsewhere(uint8_t *place, size_t length_bytes, size_t position) {
+bool RequestReader::receive_elsewhere(PendingRequest *request, size_t position) {
+  uint8_t *const place = request->data;
+  const size_t length_bytes = request->length_bytes;
   memcpy(place + position, input_->data + begin_, buffered_bytes());
   position += buffered_bytes();
   begin_ = end_;
@@ -187,7 +192,12 @@ bool RequestReader::receive_elsewhere(uint8_t *place, size_t length_bytes, size_
   // The next header comes along.
   const iovec next{input_->data + end_, wire::request_header_bytes(style_)};
   while (position < length_bytes) {
-    const ssize_t received = receive_into({place + position, length_bytes - position, next}, false);
+    if (position >= admitted_bytes_ && !admit_more(request, position))
+      return false;
+    const bool is_last = admitted_bytes_ >= length_bytes;
+    const size_t end = is_last ? length_bytes : admitted_bytes_;
+    const ssize_t received =
+        receive_into({place + position, end - position, is_last ? next : iovec{}}, false);
     if (received <= 0)
       return false;
     position += static_cast<size_t>(received);
@@ -195,6 +205,27 @@ bool RequestReader::receive_elsewhere(uint8_t *place, size_t length_bytes, size_
   end_ += position - length_bytes;
   expect_large_payload();
   return true;
+}
+
+// Half as much again as has come: what a client announces, it may never send.
+bool RequestReader::admit_more(PendingRequest *request, size_t position) {
+  const size_t more = std::min<size_t>(request->length_bytes - admitted_bytes_,
+                                       std::max(MIN_MORE_BYTES, position / 2));
+  if (!admission_.admit(request->charge, more))
+    return false;
+  admitted_bytes_ += more;
+  return true;
+}
+
+// What the backend takes for a write whose payload has come.
+bool RequestReader::admit_besides(PendingRequest *request, uint64_t bytes) {
+  if (bytes == 0 || admission_.admit(request->charge, bytes))
+    return true;
+  if (request->is_placed)
+    admission_.unplace(request->offset, static_cast<uint32_t>(request->length_bytes));
+  if (request->payload_buffer != nullptr)
+    request->payload_buffer->unref();
+  return false;
 }
 
 bool RequestReader::skip(uint64_t bytes) {

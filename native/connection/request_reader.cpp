@@ -18,10 +18,10 @@ constexpr size_t INPUT_BYTES = (256 << 10) + (4 << 10);
 constexpr size_t OUTPUT_BYTES = INPUT_BYTES;
 // Less room than this is not worth a receive when a fresh buffer is at hand.
 constexpr size_t MIN_RECEIVE_BYTES = 32 << 10;
+// Payloads up to here are admitted as a whole, larger ones as they come.
+constexpr size_t MAX_EARLY_BYTES = INPUT_BYTES;
 // Plugins expect the alignment that malloc gives.
 constexpr size_t REPLY_ALIGNMENT = 16;
-// What a request takes besides its data, roughly.
-constexpr uint32_t REQUEST_BYTES = 512;
 // After this, a connection without traffic gives back what it keeps to be fast.
 constexpr int IDLE_MS = 1000;
 // Replies may be held back while so much of a payload is received, unless within as many payloads
@@ -99,14 +99,16 @@ PendingRequest *RequestReader::next() {
     expects_input_ = true;
   }
   for (;;) {
+    if (transport_.is_aborted()) // nobody waits for replies to what has arrived
+      return note_end(-ECONNABORTED, true), nullptr;
     const size_t header_bytes = wire::request_header_bytes(style_);
-    if (buffered_bytes() >= header_bytes) {
-      wire::RequestHeader header;
+    if (wire::RequestHeader header; buffered_bytes() >= header_bytes) {
       if (!wire::decode_request(input_->data + begin_, style_, &header)) {
         admission_.on_lost("it sent something else where a request was due");
         return nullptr;
       }
       begin_ += header_bytes;
+      begun_requests_++;
       if (header.type == wire::NBD_CMD_DISC) {
         host::log_debug("client sent NBD_CMD_DISC");
         input_is_used_up_ = buffered_bytes() == 0;
@@ -139,16 +141,15 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   if (reads)
     request->lent.data = admission_.lend(header.offset, data_bytes);
   const bool is_lent = request->lent.data != nullptr;
-  request->charged_bytes = REQUEST_BYTES + (is_lent ? 0 : data_bytes);
-  if (request->error == 0)
-    request->charged_bytes += admission_.bytes_besides(header.type, header.length_bytes);
-  if (header.type == wire::NBD_CMD_BLOCK_STATUS)
-    request->charged_bytes += EXPECTED_STATUS_BYTES;
-  if (!admission_.admit(request->charged_bytes)) {
-    request->charged_bytes = 0;
-    recycle(request, request);
-    return nullptr;
-  }
+  const uint32_t besides_bytes =
+      request->error == 0 ? admission_.bytes_besides(header.type, header.length_bytes) : 0;
+  // More of a large payload is admitted when it comes: a client may never send it.
+  admitted_bytes_ =
+      writes && data_bytes > MAX_EARLY_BYTES ? MemoryAccount::FIRST_BYTES : data_bytes;
+  if (!admission_.admit(request->charge, MemoryAccount::REQUEST_BYTES +
+                                             (is_lent ? 0 : admitted_bytes_) +
+                                             (writes ? 0 : besides_bytes)))
+    return withdraw(request);
 
   bool placed = place_reply(request, reads && !is_lent ? data_bytes : 0);
   if (!placed && reads) {
@@ -165,6 +166,8 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
     is_whole = payload_bytes == 0 || receive_query(request, payload_bytes);
   } else if (request->error == 0) {
     is_whole = payload_bytes == 0 || receive_payload(request);
+    if (is_whole && writes && request->error == 0 && !admit_besides(request, besides_bytes))
+      is_whole = false;
   } else {
     is_whole = skip(payload_bytes);
   }
@@ -175,7 +178,7 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
 }
 
 PendingRequest *RequestReader::withdraw(PendingRequest *request) {
-  admission_.withdraw(request->charged_bytes);
+  admission_.withdraw(request->charge);
   recycle(request, request);
   return nullptr;
 }
@@ -333,6 +336,7 @@ ssize_t RequestReader::try_receive(const Room &room) {
   const ssize_t received = room.pages != nullptr
                                ? transport_.receive_pages(*room.pages, room.capacity_bytes)
                                : transport_.receive(room.data, room.capacity_bytes, room.next);
+  received_bytes_ += received > 0 ? static_cast<uint64_t>(received) : 0;
   expects_input_ = !transport_.receives_all_there_is() ||
                    received == static_cast<ssize_t>(room.capacity_bytes + room.next.iov_len);
   return received;
@@ -382,13 +386,14 @@ int RequestReader::wait_for_more(const Room &room, bool between_requests) {
 transport::Wait RequestReader::wait_for_client(const Room &room, bool between_requests) {
   const transport::Wanted wanted{.input = true, .room = replies_.is_full(), .stop = true};
   admission_.waits_here();
-  const transport::Wait result = transport_.wait(wanted, IDLE_MS);
+  const bool owes_input = !between_requests;
+  const transport::Wait result = admission_.wait(wanted, IDLE_MS, owes_input);
   if (result != transport::Wait::timed_out)
     return result;
   rest_output(); // not the input: this is in the middle of receiving into it
   if (room.pages != nullptr || waits_elsewhere(between_requests, true))
     return result;
-  return transport_.wait(wanted, -1);
+  return admission_.wait(wanted, -1, owes_input);
 }
 
 } // namespace asyncnbd::connection

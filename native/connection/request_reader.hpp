@@ -19,15 +19,19 @@ namespace asyncnbd::connection {
 class Admission {
 public:
   virtual ~Admission() = default;
-  // May wait, for the replies of others to leave. False: the connection is to end instead.
-  virtual bool admit(uint32_t bytes) = 0;
+  // Adds to what a request takes. May wait, for the replies of others to leave. False: the
+  // connection is to end instead.
+  virtual bool admit(MemoryCharge &charge, uint64_t bytes) = 0;
   // There will be no such request after all.
-  virtual void withdraw(uint32_t bytes) = 0;
+  virtual void withdraw(const MemoryCharge &charge) = 0;
   // Whether the reader, when it has to wait for the client's next request, is to return instead.
   // `has_idled`: it has waited for long already.
   virtual bool waits_elsewhere(bool has_idled) = 0;
   // It will wait for the client here.
   virtual void waits_here() = 0;
+  // As Transport::wait, but may come back earlier, and a client that is too slow is cut.
+  // `owes_input`: it has begun a request.
+  virtual transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool owes_input) = 0;
   // See backend::Backend.
   virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) = 0;
   virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;
@@ -76,6 +80,10 @@ public:
   // The client closed its end, or the stream broke: nobody waits for replies.
   bool client_has_left() const { return client_has_left_; }
 
+  // For who sees to it that the client goes on: what it has sent, and in how many requests.
+  uint64_t received_bytes() const { return received_bytes_; }
+  uint64_t begun_requests() const { return begun_requests_; }
+
   // Whether input may be left unread, so that closing must not be abrupt.
   bool has_unread_input() const { return !input_is_used_up_; }
 
@@ -105,7 +113,9 @@ private:
   bool is_worth_pages(uint32_t length_bytes);
   bool receive_pages(PendingRequest *request);
   Buffer *get_for_input(size_t bytes);
-  bool receive_elsewhere(uint8_t *place, size_t length_bytes, size_t position = 0);
+  bool receive_elsewhere(PendingRequest *request, size_t position = 0);
+  bool admit_besides(PendingRequest *request, uint64_t bytes);
+  bool admit_more(PendingRequest *request, size_t position);
   void expect_large_payload();
   bool skip(uint64_t bytes);
   bool make_room(size_t bytes);
@@ -141,6 +151,9 @@ private:
   PendingRequest *free_ = nullptr;
   std::atomic<PendingRequest *> recycled_{nullptr};
 
+  uint64_t received_bytes_ = 0; // since the beginning
+  uint64_t begun_requests_ = 0;
+  size_t admitted_bytes_ = 0;    // of the payload that is being received
   size_t held_back_bytes_ = 0;   // received, or tried to, since replies were last sent
   unsigned prompt_payloads_ = 0; // so many are received without holding replies back
   unsigned copied_payloads_ = 0; // so many are received without trying to keep them in pages

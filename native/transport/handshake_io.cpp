@@ -15,7 +15,7 @@ HandshakeIo::HandshakeIo(int in_fd, int out_fd)
 
 void HandshakeIo::begin_read(size_t bytes) {
   operation_ = Operation::read;
-  data_.assign(bytes, 0);
+  data_.clear();
   position_ = 0;
   length_bytes_ = bytes;
 }
@@ -54,8 +54,10 @@ Progress HandshakeIo::advance_input() {
   while (position_ < length_bytes_) {
     uint64_t missing = length_bytes_ - position_;
     bool skipping = operation_ == Operation::skip;
+    const size_t wanted = std::min<uint64_t>(missing, sizeof scrap);
+    if (!skipping) // as it comes: what a client announces, it may never send
+      data_.resize(position_ + wanted);
     void *target = skipping ? scrap : data_.data() + position_;
-    size_t wanted = skipping ? std::min<uint64_t>(missing, sizeof scrap) : missing;
     const ssize_t received =
         secure_ ? secure_->receive(*this, target, wanted) : receive_raw(target, wanted);
     if (received == 0)

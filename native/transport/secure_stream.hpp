@@ -34,6 +34,12 @@ public:
   virtual ssize_t receive(RawStream &raw, void *data, size_t capacity_bytes) = 0;
   virtual ssize_t send(RawStream &raw, const iovec *buffers, size_t count, bool may_block) = 0;
 
+  // What the peer is owed besides what is sent: receiving it may make answers of its own. As send,
+  // and like it not beside itself; 0 when there is none left. If there are too many, receiving
+  // fails.
+  virtual bool has_answers() const = 0;
+  virtual ssize_t send_answers(RawStream &raw, bool may_block) = 0;
+
   // Tells the peer that nothing follows, if there is room. After the last send.
   virtual void say_goodbye(RawStream &raw) = 0;
 

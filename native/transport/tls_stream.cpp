@@ -19,6 +19,10 @@ constexpr size_t RECEIVE_BYTES = 128 << 10;
 constexpr size_t MAX_TURN_BYTES = 128 << 10;
 // After a pause: the client decrypts the first records while we make the next ones.
 constexpr size_t FIRST_TURN_BYTES = 32 << 10;
+// From here on, answers are to be sent before more is received; with as many as the second says, a
+// client only makes us answer, and does not read.
+constexpr size_t MANY_ANSWERS_BYTES = 4 << 10;
+constexpr size_t MAX_ANSWER_BYTES = 1 << 20;
 // Records have some bytes more than what is in them.
 constexpr size_t FIRST_CAPACITY_BYTES = MAX_TURN_BYTES + (8 << 10);
 
@@ -203,6 +207,10 @@ ssize_t TlsStream::receive(RawStream &raw, void *data, size_t capacity_bytes) {
       if (decrypted != -EAGAIN)
         return decrypted;
       is_starved_ = true;
+      if (answer_bytes_ > MAX_ANSWER_BYTES)
+        return -EPROTO;
+      if (answer_bytes_ > MANY_ANSWERS_BYTES)
+        return -EAGAIN;
     }
     if (const ssize_t received = fill(raw); received <= 0) {
       turn_bytes_.store(FIRST_TURN_BYTES, std::memory_order_relaxed);
@@ -221,6 +229,9 @@ ssize_t TlsStream::decrypt(uint8_t *data, size_t capacity_bytes) {
                       static_cast<int>(std::min<size_t>(capacity_bytes - total, INT_MAX)));
     total += result > 0 ? static_cast<size_t>(result) : 0;
   }
+  answer_bytes_ = produced_.size();
+  if (answer_bytes_ > 0)
+    has_answers_.store(true, std::memory_order_relaxed);
   if (total > 0)
     return static_cast<ssize_t>(total);
   switch (SSL_get_error(ssl_, result)) {
@@ -309,8 +320,10 @@ ssize_t TlsStream::flush(RawStream &raw, bool may_block) {
       sending_.drop(static_cast<size_t>(sent));
     }
     std::lock_guard lock(mutex_);
-    if (produced_.size() == 0)
+    if (produced_.size() == 0) {
+      has_answers_.store(false, std::memory_order_relaxed);
       return 0;
+    }
     std::swap(sending_, produced_);
   }
 }

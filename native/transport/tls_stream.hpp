@@ -47,6 +47,8 @@ public:
   Progress handshake(RawStream &raw) override;
   ssize_t receive(RawStream &raw, void *data, size_t capacity_bytes) override;
   ssize_t send(RawStream &raw, const iovec *buffers, size_t count, bool may_block) override;
+  bool has_answers() const override { return has_answers_.load(std::memory_order_relaxed); }
+  ssize_t send_answers(RawStream &raw, bool may_block) override { return flush(raw, may_block); }
   void say_goodbye(RawStream &raw) override;
   std::string error() const override { return error_; }
   std::string peer_name() const override;
@@ -67,6 +69,9 @@ private:
 
   std::mutex mutex_;   // guards ssl_ and what it has made
   ByteQueue produced_; // records that have been made
+
+  std::atomic<bool> has_answers_{false}; // perhaps: receiving has made some
+  size_t answer_bytes_ = 0; // the reader's: those that are in produced_, perhaps with others
 
   // As much is made into records at once.
   std::atomic<size_t> turn_bytes_;

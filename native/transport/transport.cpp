@@ -11,6 +11,7 @@
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 #include "transport/page_pipe.hpp"
@@ -20,6 +21,7 @@ namespace asyncnbd::transport {
 namespace {
 
 constexpr int LINGER_MS = 1000;
+constexpr int SEND_PATIENCE_MS = 1000;
 constexpr size_t LINGER_BYTES = 64u << 20;
 // Each arrival is told of once, and nothing has to be said to hear of the next.
 constexpr uint32_t INPUT_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET;
@@ -45,6 +47,12 @@ bool set_nonblocking(int fd, bool nonblocking) {
   return wanted == flags || fcntl(fd, F_SETFL, wanted) == 0;
 }
 
+// How long a send that blocks waits for room; 0: for ever.
+static void set_send_patience(int socket, int timeout_ms) {
+  const timeval timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000};
+  setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
+}
+
 Transport::Transport(int in_fd, int out_fd, int stop_fd, std::unique_ptr<SecureStream> secure)
     : in_fd_(in_fd), out_fd_(out_fd), stop_fd_(stop_fd),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
@@ -54,7 +62,9 @@ Transport::Transport(int in_fd, int out_fd, int stop_fd, std::unique_ptr<SecureS
   // MSG_DONTWAIT. Pipes know no such flag.
   set_nonblocking(in_fd, !is_socket_);
   set_nonblocking(out_fd, !is_socket_);
-  if (!is_socket_)
+  if (is_socket_)
+    set_send_patience(out_fd_, SEND_PATIENCE_MS);
+  else
     abort_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 }
 
@@ -182,9 +192,13 @@ bool Transport::has_room() const {
   return poll(&end, 1, 0) == 1;
 }
 
-bool Transport::wait_writable() {
+bool Transport::wait_writable(int timeout_ms) const {
   pollfd ends[] = {{out_fd_, POLLOUT, 0}, {abort_fd_, POLLIN, 0}};
-  return poll(ends, 2, -1) >= 0 || errno == EINTR;
+  return poll(ends, 2, timeout_ms) != 0;
+}
+
+void Transport::wait_for_room(int timeout_ms) const {
+  wait_writable(timeout_ms);
 }
 
 ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block, bool more) {
@@ -236,7 +250,9 @@ ssize_t Transport::send_with(const iovec *buffers, size_t count, bool may_block,
                               : writev(out_fd_, buffers, static_cast<int>(count));
     if (sent >= 0)
       return sent;
-    const bool again = errno == EINTR || (errno == EAGAIN && may_block && wait_writable());
+    // A socket has waited itself.
+    const bool again = errno == EINTR || (errno == EAGAIN && may_block && !is_socket_ &&
+                                          wait_writable(SEND_PATIENCE_MS));
     if (!again)
       return -errno;
   }
@@ -289,6 +305,8 @@ void Transport::close(bool linger) {
   if (!is_socket_) {
     set_nonblocking(in_fd_, false);
     set_nonblocking(out_fd_, false);
+  } else {
+    set_send_patience(out_fd_, 0); // as is a socket of --single
   }
   if (out_fd_ != in_fd_)
     ::close(out_fd_);

@@ -70,16 +70,22 @@ public:
   // Of what was sent, how much a peer on this machine has not read; 0 of others. Any thread.
   size_t unread_bytes() const;
 
-  // Sends what it can of the buffers at once. `may_block`: waits until that is something. `more`:
-  // the next send follows at once. Returns the number of bytes, -EAGAIN if there is no room and
-  // it may not wait, or another negative errno. One thread at a time; concurrent with receive.
+  // Sends what it can of the buffers at once. `may_block`: waits a second for that to be something.
+  // `more`: the next send follows at once. Returns the number of bytes, -EAGAIN if there has been
+  // no room, or another negative errno. One thread at a time; concurrent with receive.
   ssize_t send(const iovec *buffers, size_t count, bool may_block, bool more = false);
 
-  // Sends memory from where it lies, uncopied (see PagePipe), and waits until it is sent; as send
-  // does where that cannot be.
+  // Sends memory from where it lies, uncopied (see PagePipe), and waits as a send that may block;
+  // as send does where that cannot be.
   ssize_t send_pages(const uint8_t *data, size_t length_bytes);
   // Only if can_move_pages.
   ssize_t send_pages(PagePipe &pages);
+  // See SecureStream.
+  bool has_answers() const { return secure_ && secure_->has_answers(); }
+  ssize_t send_answers(bool may_block) { return secure_->send_answers(*this, may_block); }
+
+  // By whoever sends: until there is room, or a send is to be tried to see what is wrong.
+  void wait_for_room(int timeout_ms) const;
   // Whether a send would not have to wait, unless it is large.
   bool has_room() const;
   bool can_move_pages() const { return is_socket_ && !secure_; }
@@ -99,7 +105,7 @@ private:
   ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) override;
   ssize_t send_with(const iovec *buffers, size_t count, bool may_block, int more);
   bool has_input() const;
-  bool wait_writable();
+  bool wait_writable(int timeout_ms) const;
   void drain();
 
   int in_fd_;

@@ -218,6 +218,7 @@ export interface TransmissionSettings {
   readonly spinUs: number;
   /** How long requests without an answer delay the end of the connection. */
   readonly graceMs: number;
+  readonly stallTimeoutMs: number;
   /** Of this connection's requests. */
   readonly maxInFlightBytes: number;
 }

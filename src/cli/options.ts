@@ -151,7 +151,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     isAddition: true,
     value: "SIZE",
     group: "serve",
-    help: "Most memory of all clients' requests in progress, 1G by default",
+    help: "Most memory of all clients' requests in progress, 1G by default; besides, each client has 128K and the one that has waited longest 64M",
   },
   {
     name: "max-connection-in-flight",
@@ -173,6 +173,13 @@ export const OPTIONS: readonly OptionSpec[] = [
     value: "TIME",
     group: "serve",
     help: "How long requests without an answer delay the end of a connection, 30s by default",
+  },
+  {
+    name: "stall-timeout",
+    isAddition: true,
+    value: "TIME",
+    group: "serve",
+    help: "How long a client may leave a request half-sent, or its replies unread, 300s by default; 0 for ever",
   },
   {
     name: "no-sr",

@@ -9,10 +9,11 @@ import {
   DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
   DEFAULT_MAX_IN_FLIGHT_BYTES,
   DEFAULT_SPIN_MS,
+  DEFAULT_STALL_TIMEOUT_MS,
   DEFAULT_THREADS,
 } from "./defaults.js";
 import { parseInteger } from "./integer.js";
-import { MAX_GRACE_MS, MAX_INT, MAX_PORT, MAX_WORKERS } from "./limits.js";
+import { MAX_GRACE_MS, MAX_INT, MAX_PORT, MAX_STALL_TIMEOUT_MS, MAX_WORKERS } from "./limits.js";
 import { didYouMean } from "./nearest.js";
 import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
 import { parseSize } from "./size.js";
@@ -65,6 +66,9 @@ export function parseConfig(
       sizeBytes(given, "max-connection-in-flight") ?? DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
     maxConnections: integer(given, "max-connections", 1, MAX_INT) ?? Number.POSITIVE_INFINITY,
     graceMs: Math.round(delayMs(given, "grace", MAX_GRACE_MS) ?? DEFAULT_GRACE_MS),
+    stallTimeoutMs: Math.round(
+      delayMs(given, "stall-timeout", MAX_STALL_TIMEOUT_MS) ?? DEFAULT_STALL_TIMEOUT_MS,
+    ),
     handshakeTimeoutMs: handshakeTimeout(given),
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,
     structuredReplies: !given.has("no-sr"),

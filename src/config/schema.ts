@@ -37,6 +37,7 @@ export interface Config {
   readonly maxInFlightBytes: number; // of requests, over all connections
   readonly maxConnectionInFlightBytes: number; // of each
   readonly maxConnections: number; // at once; may be Infinity
+  readonly stallTimeoutMs: number; // how long a client may send or take next to nothing; 0: for ever
   readonly graceMs: number; // how long requests without an answer delay the end of a connection
   readonly handshakeTimeoutMs: number;
   readonly handshakeFlagsMask: number;

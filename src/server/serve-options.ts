@@ -2,7 +2,13 @@
 // anything is loaded.
 
 import { inspect } from "node:util";
-import { MAX_GRACE_MS, MAX_INT, MAX_PORT, MAX_WORKERS } from "../config/limits.js";
+import {
+  MAX_GRACE_MS,
+  MAX_INT,
+  MAX_PORT,
+  MAX_STALL_TIMEOUT_MS,
+  MAX_WORKERS,
+} from "../config/limits.js";
 import { didYouMean } from "../config/nearest.js";
 import type { TlsPriority } from "../config/tls.js";
 import { AsyncnbdError } from "../errors.js";
@@ -163,6 +169,7 @@ const checkAll = record<ServeOptions>(
     tls,
     maxConnections: whole(1, MAX_INT, Number.POSITIVE_INFINITY),
     graceMs,
+    stallTimeoutMs: milliseconds(0, MAX_STALL_TIMEOUT_MS),
     handshakeTimeoutMs: milliseconds(1, MAX_INT),
   },
   "",

@@ -12,6 +12,7 @@ import {
   DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
   DEFAULT_MAX_IN_FLIGHT_BYTES,
   DEFAULT_SPIN_MS,
+  DEFAULT_STALL_TIMEOUT_MS,
   DEFAULT_THREADS,
 } from "../config/defaults.js";
 import type { Listen } from "../config/schema.js";
@@ -63,6 +64,11 @@ export interface ServeOptions {
   readonly maxConnections?: number;
   /** How long requests without an answer delay the end of a connection. By default 30 s. */
   readonly graceMs?: number;
+  /**
+   * How long a client may send next to nothing of a request that it has begun, or take next to
+   * nothing of its replies. By default 5 min; 0 for ever.
+   */
+  readonly stallTimeoutMs?: number;
   /** How long a handshake may take. By default 30 s. */
   readonly handshakeTimeoutMs?: number;
 }
@@ -128,6 +134,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       maxConnectionInFlightBytes:
         options.maxConnectionInFlightBytes ?? DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
       graceMs: options.graceMs ?? DEFAULT_GRACE_MS,
+      stallTimeoutMs: options.stallTimeoutMs ?? DEFAULT_STALL_TIMEOUT_MS,
       handshakeTimeoutMs: options.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS,
       handshakeFlagsMask: ALL_HANDSHAKE_FLAGS,
       structuredReplies: true,

@@ -12,6 +12,7 @@ export interface SessionSettings extends HandshakeSettings {
   readonly threads: number;
   readonly spinUs: number;
   readonly graceMs: number;
+  readonly stallTimeoutMs: number;
   readonly maxConnectionInFlightBytes: number;
 }
 
@@ -85,12 +86,13 @@ export class Session implements ServedClient {
   }
 
   #transmit(agreed: Outcome & { kind: "transmit" }): Promise<EndOfTransmission> {
-    const { threads, spinUs, graceMs, maxConnectionInFlightBytes } = this.#settings;
+    const { threads, spinUs, graceMs, stallTimeoutMs, maxConnectionInFlightBytes } = this.#settings;
     return this.#native.start({
       ...agreed,
       threads,
       spinUs,
       graceMs,
+      stallTimeoutMs,
       maxInFlightBytes: maxConnectionInFlightBytes,
     });
   }

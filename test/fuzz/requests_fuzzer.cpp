@@ -176,11 +176,20 @@ private:
   void release(backend::Request &) override { abort(); }
   bool client_has_gone() const override { return false; }
   // connection::Admission
-  bool admit(uint32_t bytes) override {
+  bool admit(connection::MemoryCharge &charge, uint64_t bytes) override {
     admitted_bytes_ += bytes;
+    charge.shared_bytes += bytes;
     return true;
   }
-  void withdraw(uint32_t bytes) override { admitted_bytes_ -= bytes; }
+  void withdraw(const connection::MemoryCharge &charge) override {
+    admitted_bytes_ -= charge.bytes();
+  }
+  uint32_t bytes_besides(uint16_t, uint64_t length_bytes) const override {
+    return length_bytes % 3;
+  }
+  transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
+    return transport_->wait(wanted, timeout_ms);
+  }
   bool waits_elsewhere(bool) override { return false; }
   void waits_here() override {}
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
@@ -200,7 +209,7 @@ private:
       request->reply_buffer->unref();
       if (request->payload_buffer != nullptr)
         request->payload_buffer->unref();
-      admitted_bytes_ -= request->charged_bytes;
+      admitted_bytes_ -= request->charge.bytes();
       last = request;
     }
     reader_->recycle(first, last);

@@ -1,14 +1,19 @@
-// Memory for requests in flight: never more than allowed, never a waiter forgotten.
+// Memory for requests in flight: never more than allowed, never a waiter forgotten, and no
+// connection without any.
 #include <doctest/doctest.h>
 
 #include <atomic>
 #include <thread>
 #include <vector>
 
+#include "connection/memory_account.hpp"
 #include "connection/memory_budget.hpp"
 #include "support.hpp"
 
+using asyncnbd::connection::MemoryAccount;
 using asyncnbd::connection::MemoryBudget;
+using asyncnbd::connection::MemoryCharge;
+using Source = MemoryBudget::Source;
 
 namespace {
 
@@ -22,83 +27,169 @@ struct Waiter final : MemoryBudget::Waiter {
   }
 };
 
+constexpr uint64_t MIB = 1 << 20;
+
 } // namespace
 
 TEST_CASE("what does not fit waits for room, in the order of asking") {
   MemoryBudget budget(100);
+  Waiter holder;
   Waiter first;
   Waiter second;
   Waiter third;
-  CHECK(budget.take(80, first));
-  CHECK_FALSE(budget.take(30, second));
-  CHECK_FALSE(budget.take(10, third)); // would fit, but its turn has not come
+  CHECK(budget.take(1000, holder) == Source::reserve); // from now on there is only the memory
+  CHECK(budget.take(80, first) == Source::memory);
+  CHECK(budget.take(30, second) == Source::nothing);
+  CHECK(budget.take(10, third) == Source::nothing); // would fit, but its turn has not come
+  CHECK(budget.is_short());
   budget.give_back(80);
   CHECK(second.told >= 1);
-  CHECK(budget.take(30, second));
+  CHECK(budget.take(30, second) == Source::memory);
   CHECK(third.told >= 1);
-  CHECK(budget.take(10, third));
+  CHECK(budget.take(10, third) == Source::memory);
   CHECK(budget.taken_bytes() == 40);
+  CHECK_FALSE(budget.is_short());
 }
 
-TEST_CASE("more than the whole goes alone") {
+TEST_CASE("the reserve belongs to one at a time, who has waited longest") {
   MemoryBudget budget(100);
   Waiter waiter;
-  CHECK(budget.take(1, waiter));
-  CHECK_FALSE(budget.take(1000, waiter));
-  budget.give_back(1);
-  CHECK(waiter.told >= 1);
-  CHECK(budget.take(1000, waiter));
-  CHECK_FALSE(budget.take(1, waiter));
+  Waiter first;
+  Waiter second;
+  CHECK(budget.take(100, waiter) == Source::memory);
+  CHECK(budget.take(50, first) == Source::reserve);
+  CHECK(budget.take(1, second) == Source::nothing);
+  budget.give_back_reserve();
+  CHECK(second.told >= 1);
+  CHECK(budget.take(1, second) == Source::reserve);
+  CHECK(budget.taken_bytes() == 100);
 }
 
 TEST_CASE("who leaves the line makes way for the next") {
   MemoryBudget budget(100);
+  Waiter holder;
   Waiter first;
   Waiter second;
-  CHECK(budget.take(50, first));
-  CHECK_FALSE(budget.take(60, first));
-  CHECK_FALSE(budget.take(50, second));
+  CHECK(budget.take(1000, holder) == Source::reserve);
+  CHECK(budget.take(50, first) == Source::memory);
+  CHECK(budget.take(60, first) == Source::nothing);
+  CHECK(budget.take(50, second) == Source::nothing);
   budget.leave(first);
   CHECK(second.told >= 1);
-  CHECK(budget.take(50, second));
+  CHECK(budget.take(50, second) == Source::memory);
 }
 
-TEST_CASE("a connection's part is also the server's") {
-  MemoryBudget server(100);
-  MemoryBudget one(80, &server);
-  MemoryBudget other(80, &server);
+TEST_CASE("a connection's first 128 KiB need no room in the server's budget") {
+  MemoryBudget server(MIB);
+  Waiter waiter;
+  MemoryAccount greedy(256 * MIB, &server);
+  MemoryAccount modest(256 * MIB, &server);
+  MemoryCharge all;
+  MemoryCharge reserve;
+  MemoryCharge small;
+  MemoryCharge more;
+  CHECK(greedy.take(all, MIB, waiter));
+  CHECK(greedy.take(reserve, MIB, waiter));
+  CHECK(reserve.has_reserve);
+  CHECK(modest.take(small, MemoryAccount::ALLOTTED_BYTES, waiter));
+  CHECK_FALSE(modest.take(more, 1, waiter));
+  CHECK(greedy.keeps_others_waiting());
+  CHECK_FALSE(modest.keeps_others_waiting());
+  modest.give_back(small);
+  CHECK(modest.take(more, 1, waiter)); // and nobody stands in line any more
+  CHECK_FALSE(server.is_short());
+  greedy.give_back(all);
+  greedy.give_back(reserve);
+  modest.give_back(more);
+  CHECK(server.taken_bytes() == 0);
+}
+
+TEST_CASE("a payload that has got the reserve gets all that it still needs") {
+  MemoryBudget server(MIB);
   Waiter waiter;
   Waiter other_waiter;
-  CHECK(one.take(80, waiter));
-  CHECK_FALSE(one.take(10, waiter));
-  one.leave(waiter);
-  CHECK_FALSE(other.take(30, other_waiter));
-  CHECK(other.taken_bytes() == 0);
-  one.give_back(80);
+  MemoryAccount one(256 * MIB, &server);
+  MemoryAccount other(256 * MIB, &server);
+  MemoryCharge payload;
+  MemoryCharge others;
+  CHECK(one.take(payload, MIB / 2, waiter));
+  CHECK(other.take(others, MIB / 2, other_waiter));
+  CHECK(one.take(payload, MIB, waiter));
+  CHECK_FALSE(other.take(others, MIB, other_waiter));
+  CHECK(one.take(payload, 60 * MIB, waiter));
+  one.give_back(payload);
   CHECK(other_waiter.told >= 1);
-  CHECK(other.take(30, other_waiter));
-  CHECK(server.taken_bytes() == 30);
+  CHECK(other.take(others, MIB, other_waiter));
+  other.give_back(others);
+  CHECK(server.taken_bytes() == 0);
+}
+
+TEST_CASE("a connection has a limit of its own, which a request that is alone may exceed") {
+  Waiter waiter;
+  MemoryAccount account(1000, nullptr);
+  MemoryCharge giant;
+  MemoryCharge next;
+  CHECK(account.take(giant, 5000, waiter));
+  CHECK(account.take(giant, 5000, waiter));
+  CHECK_FALSE(account.take(next, 1, waiter));
+  account.give_back(giant);
+  CHECK(account.take(next, 1, waiter));
+}
+
+TEST_CASE("a client that has taken nothing yet gets 16 MiB, and more with what it takes") {
+  Waiter waiter;
+  MemoryAccount account(256 * MIB, nullptr);
+  std::vector<MemoryCharge> charges(33);
+  for (int i = 0; i < 16; i++)
+    CHECK(account.take(charges[i], MIB, waiter));
+  CHECK_FALSE(account.take(charges[16], MIB, waiter));
+  account.give_back(charges[0]);
+  CHECK(account.take(charges[16], MIB, waiter));
+  CHECK(account.take(charges[17], MIB, waiter));
+  CHECK_FALSE(account.take(charges[18], MIB, waiter));
+}
+
+TEST_CASE("what turns up later counts, without having waited") {
+  MemoryBudget server(MIB);
+  Waiter waiter;
+  MemoryAccount account(256 * MIB, &server);
+  MemoryCharge charge;
+  CHECK(account.take(charge, 512, waiter));
+  account.add(charge, 3 * MIB);
+  CHECK(server.taken_bytes() == 3 * MIB);
+  account.give_back(charge);
+  CHECK(server.taken_bytes() == 0);
 }
 
 TEST_CASE("threads that take and give back never exceed it, and none waits for ever") {
   constexpr uint64_t LIMIT = 1000;
   MemoryBudget budget(LIMIT);
   std::atomic<bool> exceeded{false};
+  std::atomic<int> in_reserve{0};
   std::vector<std::thread> threads;
   for (uint64_t t = 0; t < 4; t++)
     threads.emplace_back([&, t] {
       Waiter waiter;
       for (uint64_t i = 0; i < 5000; i++) {
         const uint64_t bytes = 1 + (i * 7 + t * 131) % 600;
+        Source source;
         for (;;) {
           const uint64_t wakes = waiter.wakes;
-          if (budget.take(bytes, waiter))
+          source = budget.take(bytes, waiter);
+          if (source != Source::nothing)
             break;
           waiter.wakes.wait(wakes);
         }
         if (budget.taken_bytes() > LIMIT)
           exceeded = true;
-        budget.give_back(bytes);
+        if (source == Source::memory) {
+          budget.give_back(bytes);
+          continue;
+        }
+        if (in_reserve.fetch_add(1) > 0)
+          exceeded = true;
+        in_reserve.fetch_sub(1);
+        budget.give_back_reserve();
       }
     });
   for (std::thread &thread : threads)

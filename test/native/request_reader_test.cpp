@@ -29,13 +29,23 @@ class NoCompleter final : public backend::Completer {
 };
 
 struct Charging final : connection::Admission {
+  transport::Transport *transport = nullptr;
   uint64_t charged_bytes = 0;
+  uint64_t most_charged_bytes = 0;
+  uint32_t besides = 0;
   bool is_open = true;
-  bool admit(uint32_t bytes) override {
+  bool admit(connection::MemoryCharge &charge, uint64_t bytes) override {
     charged_bytes += is_open ? bytes : 0;
+    charge.shared_bytes += is_open ? bytes : 0;
+    most_charged_bytes = std::max(most_charged_bytes, charged_bytes);
     return is_open;
   }
-  void withdraw(uint32_t bytes) override { charged_bytes -= bytes; }
+  void withdraw(const connection::MemoryCharge &charge) override {
+    charged_bytes -= charge.bytes();
+  }
+  transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
+    return transport->wait(wanted, timeout_ms);
+  }
   bool waits_elsewhere(bool) override { return elsewhere; }
   void waits_here() override {}
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
@@ -47,7 +57,7 @@ struct Charging final : connection::Admission {
   }
   void unplace(uint64_t, uint32_t) override { unplaced++; }
   bool takes_pages() const override { return takes_them_in_pages; }
-  uint32_t bytes_besides(uint16_t, uint64_t) const override { return 0; }
+  uint32_t bytes_besides(uint16_t, uint64_t) const override { return besides; }
   bool elsewhere = false;
   bool places = false;
   bool takes_them_in_pages = false;
@@ -56,7 +66,9 @@ struct Charging final : connection::Admission {
 };
 
 struct Reading final : connection::ReplyListener {
-  explicit Reading(Over over = Over::unix_socket) : sockets(over) {}
+  explicit Reading(Over over = Over::unix_socket) : sockets(over) {
+    charging.transport = &transport;
+  }
   SocketPair sockets;
   transport::Transport transport{sockets.server, sockets.server, -1};
   connection::ReplyQueue replies{transport, *this};
@@ -82,7 +94,7 @@ struct Reading final : connection::ReplyListener {
     request->reply_buffer->unref();
     if (request->payload_buffer != nullptr)
       request->payload_buffer->unref();
-    charging.charged_bytes -= request->charged_bytes;
+    charging.charged_bytes -= request->charge.bytes();
     reader.recycle(request, request);
   }
 };
@@ -300,6 +312,33 @@ TEST_CASE("pages whose payload does not come are given back") {
   transport::PagePipe::Owner pipe = transport::PagePipe::take(transport::PagePipe::For::sending);
   REQUIRE(pipe);
   CHECK(pipe->is_empty());
+}
+
+TEST_CASE("of a large payload, little more is charged than has come") {
+  Reading reading;
+  constexpr uint32_t LENGTH = 32 << 20;
+  const std::vector<uint8_t> part = pattern(1 << 20, 1);
+  REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, LENGTH)));
+  std::thread client([&] {
+    send_all(reading.sockets.client, part);
+    reading.sockets.close_client();
+  });
+  CHECK(reading.reader.next() == nullptr);
+  client.join();
+  CHECK(reading.charging.most_charged_bytes >= part.size());
+  CHECK(reading.charging.most_charged_bytes < 2 * part.size());
+  CHECK(reading.charging.charged_bytes == 0);
+}
+
+TEST_CASE("what the backend takes for a write is charged when its payload has come") {
+  Reading reading;
+  reading.charging.besides = 1 << 20;
+  REQUIRE(send_all(reading.sockets.client, write_request(1, 0, pattern(4096, 1))));
+  PendingRequest *request = reading.reader.next();
+  REQUIRE(request != nullptr);
+  CHECK(reading.charging.charged_bytes > 1 << 20);
+  reading.finish(request);
+  CHECK(reading.charging.charged_bytes == 0);
 }
 
 TEST_CASE("a place whose payload does not come is given back") {

@@ -62,6 +62,7 @@ struct Running {
       std::make_shared<connection::Connection>(server, "test", 1);
 
   std::chrono::milliseconds grace{30000};
+  std::chrono::milliseconds stall_timeout{0};
   uint64_t max_bytes = 256 << 20;
   std::shared_ptr<connection::MemoryBudget> budget;
 
@@ -70,7 +71,7 @@ struct Running {
         std::make_unique<transport::Transport>(sockets.server, sockets.server, server->stop_fd());
     std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
     return connection->start(&transport, &backend,
-                             {FLAGS, max_threads, 0, grace, max_bytes, budget},
+                             {FLAGS, max_threads, 0, grace, stall_timeout, max_bytes, budget},
                              [this] { world.gate.change([this] { world.over = true; }); });
   }
   bool wait_until_over() {

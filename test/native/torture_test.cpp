@@ -55,7 +55,8 @@ struct Server {
     auto transport = std::make_unique<transport::Transport>(sockets->server, sockets->server,
                                                             context->stop_fd());
     return connection->start(&transport, &backend,
-                             {FLAGS, 16, 0, std::chrono::milliseconds(10000), 1 << 20, budget},
+                             {FLAGS, 16, 0, std::chrono::milliseconds(10000),
+                              std::chrono::milliseconds(0), 1 << 20, budget},
                              [this] { gate.change([this] { open--; }); });
   }
   bool wait_until_all_closed() {

@@ -1,0 +1,57 @@
+// What a connection does about a client that does not go on: it is watched, and cut after a time.
+// See connection.hpp.
+#include "connection/connection.hpp"
+
+#include <algorithm>
+#include <string>
+
+namespace asyncnbd::connection {
+
+transport::Wait Connection::wait(transport::Wanted wanted, int timeout_ms, bool owes_input) {
+  return wait_watched(wanted, timeout_ms, owes_input, false);
+}
+
+transport::Wait Connection::wait_watched(transport::Wanted wanted, int timeout_ms, bool owes_input,
+                                         bool heed_hang_up) {
+  std::optional<StallWatch> input;
+  std::optional<StallWatch> output;
+  if (owes_input)
+    watch_client(&input, Stall::sends_nothing, &timeout_ms);
+  if (wanted.room)
+    watch_client(&output, Stall::takes_nothing, &timeout_ms);
+  return transport_->wait(wanted, timeout_ms, heed_hang_up);
+}
+
+// ReplyListener: by whoever sends, and cannot.
+void Connection::wait_for_room() {
+  int timeout_ms = -1;
+  std::optional<StallWatch> watch;
+  watch_client(&watch, Stall::takes_nothing, &timeout_ms);
+  transport_->wait_for_room(timeout_ms);
+}
+
+// Before a wait: if the client is slow already, it is watched meanwhile; else the wait is short.
+void Connection::watch_client(std::optional<StallWatch> *watch, Stall stall, int *timeout_ms) {
+  const StallMeter::Clock::time_point since =
+      stall == Stall::sends_nothing
+          ? input_meter_.slow_since(reader_->received_bytes(), reader_->begun_requests())
+          : output_meter_.slow_since(replies_->sent_bytes(), replies_->times_empty());
+  if (StallMeter::Clock::now() - since >= StallWatch::UNWATCHED) {
+    watch->emplace(static_cast<Stallable &>(*this), stall, since, stall_timeout_);
+    return;
+  }
+  constexpr int unwatched_ms = StallWatch::UNWATCHED.count();
+  *timeout_ms = *timeout_ms < 0 ? unwatched_ms : std::min(*timeout_ms, unwatched_ms);
+}
+
+void Connection::on_stall(Stall stall, std::chrono::seconds lasts) {
+  std::string reason = stall == Stall::sends_nothing ? "it has not sent the rest of its request for "
+                                                     : "it has not read its replies for ";
+  reason += std::to_string(lasts.count()) + " s";
+  if (lasts < stall_timeout_)
+    reason += ", and others wait for memory";
+  on_lost(reason); // before the end that the leader is about to see
+  transport_->abort();
+}
+
+} // namespace asyncnbd::connection

@@ -1,0 +1,78 @@
+// See memory_account.hpp.
+#include "connection/memory_account.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace asyncnbd::connection {
+
+bool MemoryAccount::take(MemoryCharge &charge, uint64_t bytes, MemoryBudget::Waiter &waiter) {
+  const uint64_t allotted = allotted_bytes_.load();
+  const uint64_t taken = allotted + shared_bytes_.load();
+  uint64_t limit_bytes = limit_bytes_;
+  if (taken + bytes > FIRST_LIMIT_BYTES)
+    limit_bytes = std::min(limit_bytes, FIRST_LIMIT_BYTES + returned_bytes_.load());
+  if (taken + bytes > limit_bytes && taken > charge.bytes())
+    return false;
+  if (charge.has_reserve) {
+    charge.reserved_bytes += bytes;
+    shared_bytes_.fetch_add(bytes);
+    return true;
+  }
+  if (allotted + bytes <= allotment_bytes_) {
+    leave(waiter);
+    charge.allotted_bytes += bytes;
+    allotted_bytes_.fetch_add(bytes);
+    return true;
+  }
+  const auto source =
+      server_ == nullptr ? MemoryBudget::Source::memory : server_->take(bytes, waiter);
+  is_in_line_ = source == MemoryBudget::Source::nothing;
+  if (is_in_line_)
+    return false;
+  charge.has_reserve = source == MemoryBudget::Source::reserve;
+  (charge.has_reserve ? charge.reserved_bytes : charge.shared_bytes) += bytes;
+  shared_bytes_.fetch_add(bytes);
+  return true;
+}
+
+void MemoryAccount::leave(MemoryBudget::Waiter &waiter) {
+  if (std::exchange(is_in_line_, false))
+    server_->leave(waiter);
+}
+
+void MemoryAccount::give_back(const MemoryCharge &charge) {
+  returned_bytes_.fetch_add(charge.bytes(), std::memory_order_relaxed);
+  if (charge.allotted_bytes > 0)
+    allotted_bytes_.fetch_sub(charge.allotted_bytes);
+  if (const uint64_t shared_bytes = charge.shared_bytes + charge.reserved_bytes)
+    shared_bytes_.fetch_sub(shared_bytes);
+  if (server_ == nullptr)
+    return;
+  if (charge.shared_bytes > 0)
+    server_->give_back(charge.shared_bytes);
+  if (charge.has_reserve)
+    server_->give_back_reserve();
+}
+
+void MemoryAccount::add(MemoryCharge &charge, uint64_t bytes) {
+  charge.shared_bytes += bytes;
+  shared_bytes_.fetch_add(bytes);
+  if (server_ != nullptr)
+    server_->add(bytes);
+}
+
+void MemoryAccount::shrink(MemoryCharge &charge, uint64_t bytes) {
+  MemoryCharge part;
+  part.allotted_bytes = std::min(bytes, charge.allotted_bytes);
+  part.shared_bytes = std::min(bytes - part.allotted_bytes, charge.shared_bytes);
+  charge.allotted_bytes -= part.allotted_bytes;
+  charge.shared_bytes -= part.shared_bytes;
+  give_back(part);
+}
+
+bool MemoryAccount::keeps_others_waiting() const {
+  return server_ != nullptr && server_->is_short() && shared_bytes_.load() > 0;
+}
+
+} // namespace asyncnbd::connection
