@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <vector>
 
+#include "transport/sigpipe.hpp"
+
 namespace asyncnbd::addon {
 
 namespace {
@@ -66,6 +68,7 @@ void share_with_children() {
 void own_process(const Napi::CallbackInfo &info) {
   Napi::Object inheritance = info[0].As<Napi::Object>();
   share_with_children();
+  transport::sigpipe_is_handled();
   for (int fd : numbers(inheritance, "inheritedFds"))
     stay_open_at_exec(fd);
   for (int fd : numbers(inheritance, "reservedFds"))

@@ -7,7 +7,6 @@
 #include <cstring>
 #include <fcntl.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -124,11 +123,6 @@ void exit_with_parent(const Napi::CallbackInfo &info) {
     raise(SIGTERM);
 }
 
-void lock_memory(const Napi::CallbackInfo &info) {
-  if (mlockall(MCL_CURRENT | MCL_FUTURE) == -1)
-    throw_errno(info.Env(), "cannot lock memory for --swap");
-}
-
 // socketPair(): two descriptors.
 Napi::Value socket_pair(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
@@ -189,7 +183,6 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("keepLibraries", Napi::Function::New(env, keep_libraries));
   exports.Set("execute", Napi::Function::New(env, execute));
   exports.Set("tryLock", Napi::Function::New(env, try_lock));
-  exports.Set("lockMemory", Napi::Function::New(env, lock_memory));
 }
 
 } // namespace asyncnbd::addon

@@ -10,6 +10,8 @@
 #include <unistd.h>
 #include <vector>
 
+#include "transport/sigpipe.hpp"
+
 namespace asyncnbd::transport {
 
 namespace {
@@ -206,10 +208,16 @@ size_t PagePipe::write_file(int fd, uint64_t offset) {
 }
 
 ssize_t PagePipe::send(int socket, bool more) {
+  SigpipeGuard guard; // splice has no MSG_NOSIGNAL
+  return send_guarded(guard, socket, more);
+}
+
+ssize_t PagePipe::send_guarded(SigpipeGuard &guard, int socket, bool more) {
   ssize_t sent = 0;
   const unsigned flags = more || next_ ? SPLICE_F_MORE : 0;
   while (length_bytes_ > 0) {
-    const ssize_t spliced = move_pages(read_end_, nullptr, socket, nullptr, length_bytes_, flags);
+    const ssize_t spliced =
+        guard.saw(move_pages(read_end_, nullptr, socket, nullptr, length_bytes_, flags));
     if (spliced <= 0)
       return sent_in_all(sent, spliced == 0 ? -EPIPE : spliced);
     length_bytes_ -= static_cast<size_t>(spliced);
@@ -217,7 +225,7 @@ ssize_t PagePipe::send(int socket, bool more) {
   }
   if (!next_)
     return sent;
-  const ssize_t rest = next_->send(socket, more);
+  const ssize_t rest = next_->send_guarded(guard, socket, more);
   if (next_->is_empty())
     next_.reset();
   return sent_in_all(sent, rest);

@@ -14,6 +14,8 @@ inline ssize_t sent_in_all(ssize_t sent_before, ssize_t last) {
   return last >= 0 ? sent_before + last : sent_before > 0 ? sent_before : last;
 }
 
+class SigpipeGuard;
+
 // Pages on their way. What is written to the memory or the file before the peer has received them
 // is received, perhaps in part. One thread at a time.
 class PagePipe {
@@ -71,6 +73,7 @@ private:
   size_t room_bytes() const;
   bool has_room() const;
   bool chain(size_t length_bytes);
+  ssize_t send_guarded(SigpipeGuard &guard, int socket, bool more);
   int splice_in(int fd, uint64_t offset, size_t length_bytes);
 
   const int read_end_;

@@ -343,7 +343,6 @@ export interface Addon {
   execute(path: string, argv: readonly string[]): string;
   becomeSessionLeader(): void;
   exitWithParent(parentPid: number): void;
-  lockMemory(): void;
   /** For a process that ends with its server: C plugins are not unmapped when they end. */
   keepLibraries(): void;
 

@@ -301,7 +301,11 @@ export const OPTIONS: readonly OptionSpec[] = [
     group: "process",
     help: "Set a plugin's debug flag",
   },
-  { name: "swap", group: "process", help: "Lock all memory, for swapping over NBD" },
+  {
+    name: "swap",
+    group: "process",
+    help: "Refused: see docs/nbdkit.md for what keeps a server out of swap",
+  },
   { name: "help", group: "tell", help: "This text; with PLUGIN, its parameters too" },
   {
     name: "version",

@@ -125,7 +125,6 @@ class ServerProcess {
 
   async #run(): Promise<number> {
     const config = this.#config;
-    if (config.lockMemory) addon().lockMemory();
     if (config.listen.kind !== "stdio") {
       this.#listeners = openListeners(config.listen);
       addon().removeAtForcedEnd(this.#listeners.made);

@@ -1,7 +1,7 @@
 // Checks the values of the command line's options and makes a configuration of them.
 
 import { resolve } from "node:path";
-import { UsageError } from "../errors.js";
+import { AsyncnbdError, UsageError } from "../errors.js";
 import {
   ALL_HANDSHAKE_FLAGS,
   DEFAULT_GRACE_MS,
@@ -86,7 +86,6 @@ export function parseConfig(
     logClients: given.has("log-clients"),
     verbose: given.has("verbose"),
     log: parseLog(given.last("log")),
-    lockMemory: given.has("swap"),
     debugFlags: given.all("debug").map(parseDebugFlag),
   };
 }
@@ -95,6 +94,13 @@ const absolute = (path: string | undefined): string | undefined =>
   path === undefined ? undefined : resolve(path);
 
 function checkCombinations(given: GivenOptions): void {
+  if (given.has("swap"))
+    throw new AsyncnbdError(
+      "CONFIG",
+      "--swap: Node.js does not run with its memory locked: it gives parts back in a way that fails " +
+        "for locked ones, and then aborts. Have the system keep all of the server out of swap " +
+        "instead: systemd-run --scope -p MemorySwapMax=0 asyncnbd …",
+    );
   const exclusive: [string, string][] = [
     ["single", "run"],
     ["single", "unix"],

@@ -57,6 +57,5 @@ export interface Config {
   /** Tell of clients that come and go. */
   readonly logClients: boolean;
   readonly log: LogSink | undefined; // undefined: stderr, and syslog in the background
-  readonly lockMemory: boolean;
   readonly debugFlags: readonly DebugFlag[];
 }

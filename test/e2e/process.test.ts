@@ -165,3 +165,9 @@ test("SIGUSR1 ends it, as any program that does not know the signal", async () =
   child.kill("SIGUSR1");
   expect(await ended).toBe("SIGUSR1");
 });
+
+test("--swap is refused with the reason, and what to do instead", async () => {
+  const { status, stderr } = await runAsyncnbd(["--swap", "-U", "-", "memory", "1M", "--run", ":"]);
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/--swap: Node.js .* locked.*systemd-run --scope -p MemorySwapMax=0/);
+});

@@ -4,9 +4,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <csignal>
 #include <fcntl.h>
 #include <filesystem>
 #include <sys/mman.h>
+#include <sys/socket.h>
 #include <thread>
 
 #include "support.hpp"
@@ -70,6 +72,26 @@ TEST_CASE("what is in pipes can be taken out instead, also what a failed send ha
   CHECK(pipe->take_out(taken.data()));
   CHECK(taken == content(5, taken.size()));
   CHECK(pipe->is_empty());
+}
+
+TEST_CASE("a peer that has gone ends no process where SIGPIPE would, and leaves no trace of it") {
+  const auto before = signal(SIGPIPE, SIG_DFL);
+  File file;
+  for (const size_t length_bytes : {size_t{4096}, FILE_BYTES}) {
+    SocketPair sockets;
+    PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+    REQUIRE(pipe);
+    REQUIRE(pipe->put_file(file.fd, 0, length_bytes) == 0);
+    shutdown(sockets.client, SHUT_RD);
+    CHECK(pipe->send(sockets.server, false) == -EPIPE);
+    close(sockets.server);
+  }
+  sigset_t signals;
+  sigpending(&signals);
+  CHECK(sigismember(&signals, SIGPIPE) == 0);
+  pthread_sigmask(SIG_BLOCK, nullptr, &signals);
+  CHECK(sigismember(&signals, SIGPIPE) == 0);
+  signal(SIGPIPE, before);
 }
 
 TEST_CASE("a part that the file does not have is an error, and nobody gets what was had of it") {
