@@ -40,6 +40,7 @@ export type {
   TextParameter,
 } from "./plugins/script/parameters.js";
 export {
+  type ConfigValue,
   type ListenOn,
   type NbdServer,
   type ServeOptions,

@@ -1,9 +1,12 @@
 // Filters by their names; loaded when there are some.
 
+import { addon } from "../addon/load.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
 import type { Middleware } from "../middleware/wrap.js";
+import { unknownKeys } from "../plugins/script/definition-keys.js";
 import { loadExport, resolveScript } from "../plugins/script/load.js";
+import { faultsOf } from "../plugins/script/parameters.js";
 import { type Filter, isFilter } from "./filter.js";
 import { FILTERS } from "./named.js";
 import type { FilterChoice } from "./open.js";
@@ -39,5 +42,9 @@ async function openNamed(name: string): Promise<Filter> {
       "PLUGIN",
       `${path} exports no filter: export default defineFilter({ name, create })`,
     );
-  return filterOf(found, name);
+  const filter = filterOf(found, name);
+  const faults = unknownKeys("a filter", Object.keys(filter), ["name", "config", "create"]);
+  for (const fault of [...faults, ...faultsOf(filter.config)])
+    addon().logWarning(`${path}: ${fault}`);
+  return filter;
 }

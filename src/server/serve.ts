@@ -36,11 +36,13 @@ export type ListenOn =
   | "private-unix"
   | "nothing";
 
+export type ConfigValue = string | number | boolean;
+
 export interface ServeOptions {
   /** A plugin object, or what the command takes: a C plugin's name or path, or a module's. */
   readonly plugin: Plugin | string;
-  /** The plugin's parameters. */
-  readonly config?: Readonly<Record<string, string | number | boolean>>;
+  /** The plugin's parameters; an array for one that may be given more than once. */
+  readonly config?: Readonly<Record<string, ConfigValue | readonly ConfigValue[]>>;
   /** In front of the plugin, in TypeScript or in C: clients meet the first. */
   readonly filters?: readonly FilterChoice[];
   /** By default a unix socket of its own that nobody but this user can reach. */
@@ -279,7 +281,8 @@ async function start(given: ServeOptions, tls: OpenTls): Promise<NbdServer> {
   const options = withScript(given);
   const plugin = await pluginFor(options);
   await plugin.load();
-  for (const [key, value] of Object.entries(options.config ?? {})) plugin.config(key, value);
+  for (const [key, value] of Object.entries(options.config ?? {}))
+    for (const one of [value].flat() as ConfigValue[]) plugin.config(key, one);
   await plugin.configComplete();
   plugin.settleThreadModel();
   await plugin.getReady();

@@ -14,6 +14,8 @@ interface Common {
   readonly required?: boolean;
   /** A bare VALUE on the command line means this one. */
   readonly magic?: boolean;
+  /** It may be given more than once: its value is an array, empty if it is not required. */
+  readonly list?: boolean;
 }
 
 export interface TextParameter extends Common {
@@ -49,7 +51,9 @@ export type ConfigSpec = Readonly<Record<string, ParameterSpec | ParameterType>>
 
 type TypeOf<S> = S extends { readonly type: infer T } ? T : S;
 
-type ValueOf<S> = S extends { readonly type: "enum"; readonly values: readonly (infer V)[] }
+type ValueOf<S> = S extends { readonly list: true } ? readonly OneOf<S>[] : OneOf<S>;
+
+type OneOf<S> = S extends { readonly type: "enum"; readonly values: readonly (infer V)[] }
   ? V
   : TypeOf<S> extends "size" | "integer" | "time"
     ? number
@@ -57,7 +61,7 @@ type ValueOf<S> = S extends { readonly type: "enum"; readonly values: readonly (
       ? boolean
       : string;
 
-type MayBeMissing<S> = S extends { readonly default: unknown }
+type MayBeMissing<S> = S extends { readonly default: unknown } | { readonly list: true }
   ? false
   : S extends { readonly required: false }
     ? TypeOf<S> extends "bool"
@@ -72,7 +76,8 @@ export type ConfigOf<Spec extends ConfigSpec> = {
     | (MayBeMissing<Spec[Key]> extends true ? undefined : never);
 };
 
-export type ParameterValue = string | number | boolean;
+export type ParameterValue = string | number | boolean | readonly (string | number | boolean)[];
+type SingleValue = string | number | boolean;
 
 /** The long form of a declaration. */
 export function specOf(declared: ParameterSpec | ParameterType): ParameterSpec {
@@ -83,6 +88,15 @@ export function magicKeyOf(config: ConfigSpec | undefined): string | undefined {
   return Object.entries(config ?? {}).find(([, declared]) => specOf(declared).magic)?.[0];
 }
 
+/** undefined: there is none. */
+function defaultOf(spec: ParameterSpec): ParameterValue | undefined {
+  if (spec.list) {
+    if (spec.default !== undefined) return [spec.default];
+    return isRequired(spec) ? undefined : [];
+  }
+  return spec.default ?? (spec.type === "bool" ? false : undefined);
+}
+
 const isRequired = (spec: ParameterSpec): boolean =>
   spec.default === undefined && spec.required !== false && spec.type !== "bool";
 
@@ -91,10 +105,8 @@ function fail(key: string, text: string, wanted: string): never {
 }
 
 /** One parameter's value from the text on the command line. */
-function parseValue(key: string, spec: ParameterSpec, text: string): ParameterValue {
+function parseValue(key: string, spec: ParameterSpec, text: string): SingleValue {
   switch (spec.type) {
-    case "string":
-      return text;
     case "path":
       return resolve(text);
     case "secret":
@@ -116,6 +128,8 @@ function parseValue(key: string, spec: ParameterSpec, text: string): ParameterVa
         parseTimeMs(text),
         "a time: use a number and s, ms, us or ns",
       );
+    default: // or of no type that there is: see faultsOf
+      return text;
   }
 }
 
@@ -166,7 +180,7 @@ function readDescriptor(fd: number): Buffer {
 }
 
 /** A value that code has given instead of text. */
-function checkValue(key: string, spec: ParameterSpec, value: unknown): ParameterValue {
+function checkValue(key: string, spec: ParameterSpec, value: unknown): SingleValue {
   if (typeof value === "string") return parseValue(key, spec, value);
   const wanted = ["size", "integer", "time"].includes(spec.type) ? "number" : "boolean";
   if (typeof value !== wanted || (wanted === "boolean" && spec.type !== "bool"))
@@ -180,7 +194,7 @@ function checkValue(key: string, spec: ParameterSpec, value: unknown): Parameter
 export class ParameterSet {
   readonly #specs: ReadonlyMap<string, ParameterSpec>;
   readonly #owner: string;
-  readonly #values = new Map<string, ParameterValue>();
+  readonly #values = new Map<string, SingleValue[]>();
 
   /** `owner`: for messages, such as "plugin ram". */
   constructor(owner: string, config: ConfigSpec | undefined) {
@@ -209,20 +223,50 @@ export class ParameterSet {
           (hint || `; it has ${this.names.join(", ") || "none"}`),
       );
     }
-    this.#values.set(key, checkValue(key, spec, value));
+    const given = this.#values.get(key);
+    if (given === undefined) this.#values.set(key, [checkValue(key, spec, value)]);
+    else if (spec.list) given.push(checkValue(key, spec, value));
+    else
+      throw new AsyncnbdError("CONFIG", `${this.#owner}: parameter ${key} is given more than once`);
   }
 
   /** All values, with defaults; `checked` false leaves out those that are required and missing. */
   values(checked = true): Readonly<Record<string, ParameterValue>> {
     const result: Record<string, ParameterValue> = {};
     for (const [key, spec] of this.#specs) {
-      const value = this.#values.get(key) ?? spec.default ?? (spec.type === "bool" ? false : null);
-      if (value !== null) result[key] = value;
+      const given = this.#values.get(key);
+      const value = given === undefined ? defaultOf(spec) : spec.list ? given : given[0];
+      if (value !== undefined) result[key] = value;
       else if (checked && isRequired(spec))
         throw new AsyncnbdError("CONFIG", `${this.#owner} needs the parameter ${key}=…`);
     }
     return result;
   }
+}
+
+/** By the keys of a declaration's long form. */
+const SPEC_KEYS = ["type", "description", "required", "magic", "list", "default"];
+const MORE_KEYS: Readonly<Record<string, readonly string[]>> = {
+  size: ["minimum", "maximum"],
+  integer: ["minimum", "maximum"],
+  time: ["minimum", "maximum"],
+  enum: ["values"],
+};
+
+/** What is wrong with declarations, in words. */
+export function faultsOf(config: ConfigSpec | undefined): string[] {
+  return Object.entries(config ?? {}).flatMap(([name, declared]) => {
+    const spec = specOf(declared);
+    const of = `the parameter ${name}`;
+    if (!Object.hasOwn(PLACEHOLDERS, spec.type))
+      return [
+        `${of} is of type "${spec.type}", which there is not` +
+          (didYouMean(String(spec.type), TYPES) || `: use ${TYPES.join(", ")}`),
+      ];
+    const known = [...SPEC_KEYS, ...(MORE_KEYS[spec.type] ?? [])];
+    const odd = Object.keys(spec).filter((key) => !known.includes(key));
+    return odd.map((key) => `${of} has no "${key}"${didYouMean(key, known)}`);
+  });
 }
 
 const PLACEHOLDERS: Readonly<Record<ParameterSpec["type"], string>> = {
@@ -236,6 +280,22 @@ const PLACEHOLDERS: Readonly<Record<ParameterSpec["type"], string>> = {
   enum: "",
 };
 
+const TYPES = Object.keys(PLACEHOLDERS);
+
+/** As it is given on the command line. */
+function defaultText(spec: ParameterSpec): string {
+  if (spec.type === "time") return `${spec.default}ms`;
+  if (spec.type !== "size") return String(spec.default);
+  let value = spec.default as number;
+  let unit = "";
+  for (const next of ["K", "M", "G", "T"]) {
+    if (value < 1024 || value % 1024 !== 0) break;
+    value /= 1024;
+    unit = next;
+  }
+  return `${value}${unit}`;
+}
+
 /** Lines for --help, one or more a parameter. */
 export function helpOf(config: ConfigSpec | undefined): string | undefined {
   const lines = Object.entries(config ?? {}).map(([key, declared]) => {
@@ -243,7 +303,8 @@ export function helpOf(config: ConfigSpec | undefined): string | undefined {
     const values = spec.type === "enum" ? spec.values.join("|") : PLACEHOLDERS[spec.type];
     const facts = [
       isRequired(spec) ? "required" : "",
-      spec.default !== undefined ? `default ${spec.default}` : "",
+      spec.default !== undefined ? `default ${defaultText(spec)}` : "",
+      spec.list ? "may be given more than once" : "",
       spec.magic ? `"${key}=" may be left out` : "",
     ].filter((fact) => fact !== "");
     const left = `${key}=${values}`.padEnd(24);

@@ -6,6 +6,7 @@ import { AsyncnbdError } from "../../errors.js";
 import type { ServedPlugin } from "../served-plugin.js";
 import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
+import { definitionFaults } from "./definition-keys.js";
 import { asOneMessage } from "./errno.js";
 import {
   type ConfigSpec,
@@ -40,6 +41,7 @@ export class ScriptPlugin extends Runnable implements ServedPlugin {
     this.about = aboutOf(definition, path);
     this.#parameters = new ParameterSet(`plugin ${definition.name}`, definition.config);
     this.#plugin = this.#instanceOf(definition);
+    for (const fault of definitionFaults(definition)) addon().logWarning(`${path}: ${fault}`);
   }
 
   get serializesConnections(): boolean {

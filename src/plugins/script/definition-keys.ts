@@ -1,0 +1,78 @@
+// What a plugin's definition may have, to find slips of its author.
+
+import { didYouMean, editDistance, nearestName } from "../../config/nearest.js";
+import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
+import type { MetaContext, Plugin } from "./definition.js";
+import { faultsOf } from "./parameters.js";
+
+const KEYS: readonly string[] = [
+  "name",
+  "longname",
+  "version",
+  "description",
+  "config",
+  "threadModel",
+  "requestTimeoutMs",
+  "load",
+  "configComplete",
+  "dumpPlugin",
+  "getReady",
+  "afterFork",
+  "cleanup",
+  "unload",
+  "metaContexts",
+  "preconnect",
+  "listExports",
+  "defaultExport",
+  "open",
+  "close",
+  ...QUESTION_NAMES,
+  ...REQUEST_NAMES,
+] satisfies readonly (keyof Plugin)[];
+
+const CONTEXT_KEYS = [
+  "bits",
+  "isOffered",
+  "status",
+] satisfies readonly (keyof MetaContext<never>)[];
+
+/** What is probably a mistake in a definition, in words. */
+export function definitionFaults(definition: Plugin): string[] {
+  const contexts = Object.entries(definition.metaContexts ?? {}).flatMap(([name, context]) =>
+    unknownKeys(`the context ${name}`, Object.keys(context), CONTEXT_KEYS),
+  );
+  // Objects of a class have more than what is ours, and so have modules.
+  const odd = isPlain(definition) ? Object.keys(definition) : slipsIn(definition);
+  return [...unknownKeys("a plugin", odd, KEYS), ...contexts, ...faultsOf(definition.config)];
+}
+
+/** In words, but for those that begin with "_": they are the author's affair. */
+export const unknownKeys = (
+  what: string,
+  keys: readonly string[],
+  known: readonly string[],
+): string[] =>
+  keys
+    .filter((key) => !known.includes(key) && !key.startsWith("_"))
+    .map((key) => `${what} has no "${key}"${didYouMean(key, known)}`);
+
+const isPlain = (definition: object): boolean =>
+  Object.getPrototypeOf(definition) === Object.prototype && !("__esModule" in definition);
+
+/** Functions, of its own or its class, whose names are callbacks' but for a slip or two. */
+function slipsIn(definition: object): string[] {
+  const slips: string[] = [];
+  for (
+    let object = definition;
+    object !== null && object !== Object.prototype;
+    object = Object.getPrototypeOf(object) as object
+  )
+    for (const [key, { value }] of Object.entries(Object.getOwnPropertyDescriptors(object)))
+      if (typeof value === "function" && key !== "constructor" && isSlip(key)) slips.push(key);
+  return slips;
+}
+
+function isSlip(key: string): boolean {
+  const near = nearestName(key, KEYS);
+  return near !== undefined && editDistance(key.toLowerCase(), near.toLowerCase()) <= 2;
+}
