@@ -56,6 +56,48 @@ test.each(["disk.ts", "disk.mjs"])("a client goes on with the new version of %s"
   expect(stderr.match(/unload/g)).toHaveLength(2);
 });
 
+test.each([
+  ["disk.mjs", "number.mjs", "module"],
+  ["disk.js", "number.js", "module"],
+  ["disk.js", "number.js", "commonjs"],
+  ["disk.cjs", "number.cjs", "commonjs"],
+  ["disk.ts", "number.mjs", "commonjs"],
+  ["disk.mjs", "number.cjs", "commonjs"],
+])(
+  "%s that needs nothing of ours, and %s beside it, are read again in a folder of type %s",
+  async (file, other, type) => {
+    const folder = temporaryDirectory();
+    writeFileSync(join(folder, "package.json"), JSON.stringify({ type }));
+    const isCommon = (name: string) =>
+      name.endsWith(".cjs") || (name.endsWith(".js") && type !== "module");
+    const write = (byte: number): void => {
+      const value = `${byte}`;
+      writeFileSync(
+        join(folder, other),
+        isCommon(other) ? `exports.b = ${value};` : `export const b = ${value};`,
+      );
+      const body = `{ name: "n", getSize: () => 512, pread(_h, buf) { buf.fill(10 * ${byte} + n.b); } }`;
+      const text = isCommon(file)
+        ? `const n = require("./${other}"); module.exports = ${body};`
+        : `import * as m from "./${other}"; const n = m.default ?? m; export default ${body};`;
+      writeFileSync(`${join(folder, file)}.new`, text);
+      renameSync(`${join(folder, file)}.new`, join(folder, file));
+    };
+    write(1);
+    const server = await startServer([join(folder, file)], { options: ["--watch"] });
+    const client = await RawClient.open(server.socket);
+    expect(await byteOf(client)).toBe(11);
+    for (const byte of [2, 3]) {
+      write(byte);
+      await eventually(
+        "the new version",
+        async () => (await byteOf(client)) === 11 * byte || undefined,
+      );
+    }
+    await server.stop();
+  },
+);
+
 test("where the size is another, clients stay with the old version until they leave", async () => {
   const { server, edit } = await watched();
   const client = await RawClient.open(server.socket);

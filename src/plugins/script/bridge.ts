@@ -2,7 +2,6 @@
 // the native half, calls the plugin, and gives the answers back in batches.
 
 import { performance } from "node:perf_hooks";
-import * as threads from "node:worker_threads";
 import { addon } from "../../addon/load.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
 import { whenSettled } from "./adopt.js";
@@ -17,6 +16,7 @@ import {
 } from "./commands.js";
 import { describeThrown, failure, readFailure } from "./errno.js";
 import { type Pending, type ScriptExport, StatusAnswer } from "./export.js";
+import { SlotViews } from "./slot-views.js";
 
 // What happens to connections (SCRIPT_* of script_bridge.hpp).
 const CLIENT_GONE = 0x8000;
@@ -52,22 +52,6 @@ interface Tracked {
   isAnswered: boolean;
 }
 
-/**
- * It belongs to many requests: no plugin may transfer it to another thread. Newer Nodes see to that
- * themselves, and abort at their end if it is done twice.
- */
-function keepHere(buffer: ArrayBuffer): void {
-  const { isMarkedAsUntransferable } = threads as { isMarkedAsUntransferable?(o: object): boolean };
-  if (!isMarkedAsUntransferable?.(buffer)) threads.markAsUntransferable(buffer);
-}
-
-/** Memory of slots, side by side. */
-interface Slab {
-  readonly buffer: ArrayBuffer;
-  readonly firstSlot: number;
-  readonly slotBytes: number;
-}
-
 export interface BridgeOptions {
   /** Gives each request memory of its own, which is taken away from the plugin at the reply. */
   readonly checkBuffers?: boolean;
@@ -99,9 +83,7 @@ export class ScriptBridge {
   readonly #freeConnections: number[] = [];
   #failuresLogged = 0;
 
-  // By slot.
-  readonly #slabs: Slab[] = [];
-  readonly #views: (Buffer | undefined)[] = [];
+  readonly #slots: SlotViews;
 
   // By operation.
   readonly #resolved: ((value: unknown) => void)[] = [];
@@ -109,6 +91,7 @@ export class ScriptBridge {
 
   constructor({ checkBuffers = false }: BridgeOptions = {}) {
     this.native = new (addon().NativeScriptBridge)(() => this.#turn());
+    this.#slots = new SlotViews(this.native);
     const [submissions, completions] = this.native.batch();
     this.#words = new Uint32Array(submissions);
     this.#doubles = new Float64Array(submissions);
@@ -282,30 +265,11 @@ export class ScriptBridge {
   }
 
   #buffer(slot: number, length: number, tracked: Tracked | undefined): Buffer {
-    const view = this.#view(slot, length);
+    const view = this.#slots.view(slot, length);
     if (!this.#checkBuffers || tracked === undefined) return view;
     tracked.copy = Buffer.from(new ArrayBuffer(length));
     if (tracked.command === NBD_CMD_WRITE) view.copy(tracked.copy);
     return tracked.copy;
-  }
-
-  /** The slot's memory. A view is made once, and used again while lengths stay the same. */
-  #view(slot: number, length: number): Buffer {
-    let view = this.#views[slot];
-    if (view === undefined || view.length !== length) {
-      const { buffer, firstSlot, slotBytes } = this.#slabs[slot] ?? this.#adopt(slot);
-      view = Buffer.from(buffer, (slot - firstSlot) * slotBytes, length);
-      this.#views[slot] = view;
-    }
-    return view;
-  }
-
-  #adopt(slot: number): Slab {
-    const { buffer, firstSlot, slotBytes, slots } = this.native.slab(slot);
-    keepHere(buffer);
-    const slab = { buffer, firstSlot, slotBytes };
-    for (let i = 0; i < slots; i++) this.#slabs[firstSlot + i] = slab;
-    return slab;
   }
 
   #trimLater(): void {
@@ -317,7 +281,7 @@ export class ScriptBridge {
     const hasIdled = this.#calls === 0;
     this.#calls = 0;
     if (hasIdled) {
-      this.#views.length = 0;
+      this.#slots.forgetViews();
       this.#resolved.length = 0;
       this.#rejected.length = 0;
     }
@@ -405,7 +369,7 @@ export class ScriptBridge {
     clearTimeout(tracked.timer);
     const { copy } = tracked;
     if (copy !== undefined) {
-      if (tracked.command === NBD_CMD_READ) copy.copy(this.#view(tracked.slot, copy.length));
+      if (tracked.command === NBD_CMD_READ) copy.copy(this.#slots.view(tracked.slot, copy.length));
       if (copy.length > 0) structuredClone(copy.buffer, { transfer: [copy.buffer as ArrayBuffer] });
     }
     return true;

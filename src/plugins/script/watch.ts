@@ -11,6 +11,7 @@ import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
 import type { OpenInfo, Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
 import { askCapabilities, type ScriptCapabilities } from "./export.js";
+import { FreshModules } from "./fresh-modules.js";
 import { EXTENSIONS, loadScript } from "./load.js";
 import { ScriptPlugin } from "./plugin.js";
 import { Runnable } from "./runner.js";
@@ -110,6 +111,7 @@ function defineLive(object: object, name: string, get: () => unknown): void {
 export class WatchedPlugin extends Runnable implements ServedPlugin {
   readonly unansweredRequests = 0;
   readonly #path: string;
+  readonly #modules: FreshModules;
   readonly #parameters: [string, unknown][] = [];
   readonly #clients = new Set<Client>();
   readonly #front: Plugin;
@@ -120,9 +122,15 @@ export class WatchedPlugin extends Runnable implements ServedPlugin {
   #timer: NodeJS.Timeout | undefined;
   #reloading: Promise<void> = Promise.resolve();
 
-  private constructor(path: string, script: ScriptPlugin, watcher: FSWatcher) {
+  private constructor(
+    path: string,
+    script: ScriptPlugin,
+    watcher: FSWatcher,
+    modules: FreshModules,
+  ) {
     super();
     this.#path = path;
+    this.#modules = modules;
     this.#current = new Version(script);
     this.#front = this.#makeFront();
     this.#watcher = watcher;
@@ -130,6 +138,7 @@ export class WatchedPlugin extends Runnable implements ServedPlugin {
 
   static async open(path: string): Promise<WatchedPlugin> {
     if (!existsSync(path)) await loadScript(path); // which says so
+    const modules = new FreshModules(dirname(path));
     let plugin: WatchedPlugin | undefined;
     let isStale = false;
     // Before the file is read, so that no change is missed. The folder, because editors put a new
@@ -140,7 +149,8 @@ export class WatchedPlugin extends Runnable implements ServedPlugin {
       else plugin.#onChange();
     });
     watcher.on("error", (error) => addon().logError(`--watch: ${path}: ${messageOf(error)}`));
-    plugin = new WatchedPlugin(path, new ScriptPlugin(await loadScript(path), path), watcher);
+    const script = new ScriptPlugin(await loadScript(path), path);
+    plugin = new WatchedPlugin(path, script, watcher, modules);
     plugin.#hasChanged = isStale;
     return plugin;
   }
@@ -274,6 +284,7 @@ export class WatchedPlugin extends Runnable implements ServedPlugin {
   }
 
   async #loadVersion(): Promise<Version> {
+    this.#modules.renew();
     const script = new ScriptPlugin(await loadScript(this.#path), this.#path);
     await script.load();
     for (const [key, value] of this.#parameters) script.config(key, value);

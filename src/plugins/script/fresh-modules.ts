@@ -1,0 +1,47 @@
+// Modules under development: Node keeps what it has loaded for ever, so those of one folder get
+// another address for each version.
+
+import { realpathSync } from "node:fs";
+import { createRequire, register } from "node:module";
+import { join } from "node:path";
+import { pathToFileURL } from "node:url";
+import { packageDirectory } from "../../addon/load.js";
+
+/** Runs on a thread of its own, where Node's hooks are ("Customization hooks"). */
+const HOOKS = `
+let folder, ours, version;
+export function initialize(data) { ({ folder, ours, version } = data); }
+export async function resolve(specifier, context, next) {
+  const found = await next(specifier, context);
+  const [url] = found.url.split("?");
+  if (!url.startsWith(folder) || url.startsWith(ours) || url.includes("/node_modules/"))
+    return found;
+  return { ...found, url: url + "?version=" + Atomics.load(version, 0) };
+}`;
+
+export class FreshModules {
+  readonly #folder: string;
+  readonly #version = new Int32Array(new SharedArrayBuffer(4));
+
+  /** Of a folder and those in it, but for packages that are installed there. */
+  constructor(folder: string) {
+    this.#folder = join(realpathSync(folder), "/");
+    const data = {
+      folder: pathToFileURL(this.#folder).href,
+      ours: pathToFileURL(join(packageDirectory, "dist/")).href,
+      version: this.#version,
+    };
+    register(`data:text/javascript,${encodeURIComponent(HOOKS)}`, {
+      parentURL: import.meta.url,
+      data,
+    });
+  }
+
+  /** What is loaded from now on is read again. */
+  renew(): void {
+    Atomics.add(this.#version, 0, 1);
+    const { cache } = createRequire(import.meta.url);
+    for (const path of Object.keys(cache))
+      if (path.startsWith(this.#folder) && !path.includes("/node_modules/")) delete cache[path];
+  }
+}
