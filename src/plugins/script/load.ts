@@ -4,11 +4,13 @@ import { existsSync } from "node:fs";
 import { createRequire } from "node:module";
 import { extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
+import type { JitiOptions, TransformOptions } from "jiti";
 import { packageDirectory } from "../../addon/load.js";
 import { AsyncnbdError } from "../../errors.js";
 import { exampleDirectory, isShortName } from "../resolve.js";
 import type { Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
+import { cached } from "./transform-cache.js";
 
 /** Of modules that can be plugins. */
 export const EXTENSIONS: ReadonlySet<string> = new Set([
@@ -46,17 +48,29 @@ export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | un
 const own = join(packageDirectory, "dist", "index.js");
 const middleware = join(packageDirectory, "dist", "middleware", "index.js");
 
+const { version: jitiVersion } = createRequire(import.meta.url)("jiti/package.json") as {
+  version: string;
+};
+
+/** Else it is code that throws the error of syntax. */
+const isTransformed = (code: string): boolean => !code.includes("__JITI_ERROR__");
+
 async function importModule(path: string, what: string): Promise<Record<string, unknown>> {
   if (!existsSync(path))
     throw new AsyncnbdError("PLUGIN", `cannot open ${what} ${path}: there is no such file`);
   const { createJiti } = await import("jiti"); // large, and not needed for objects
-  const jiti = createJiti(pathToFileURL(path).href, {
+  const options: JitiOptions = {
     alias: { "asyncnbd/middleware": middleware, asyncnbd: own },
     moduleCache: false,
-    fsCache: false,
+    fsCache: false, // its own is in a folder that others may write to
     interopDefault: false,
     nativeModules: [own, middleware],
+  };
+  const plain = createJiti(pathToFileURL(path).href, options);
+  const transform = (input: TransformOptions): { code: string } => ({
+    code: cached([jitiVersion, input], () => plain.transform(input), isTransformed),
   });
+  const jiti = createJiti(pathToFileURL(path).href, { ...options, transform });
   try {
     return Object(await jiti.import(path)) as Record<string, unknown>;
   } catch (error) {

@@ -1,0 +1,74 @@
+// What a plugin in TypeScript was made into is kept for the next start, and never in its way.
+
+import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { runAsyncnbd, temporaryDirectory } from "../support/server.js";
+
+const plugin = (name: string): string =>
+  `const name: string = ${JSON.stringify(name)};
+   export default { name, getSize: () => 512, pread() {}, longname: "made of " + name };`;
+
+class Cache {
+  readonly home = temporaryDirectory();
+  readonly directory = join(this.home, "asyncnbd");
+  readonly path = join(temporaryDirectory(), "plugin.ts");
+
+  /** What the plugin is, when it is loaded now. */
+  async load(text?: string): Promise<string | undefined> {
+    if (text !== undefined) writeFileSync(this.path, text);
+    const env = { ...process.env, XDG_CACHE_HOME: this.home };
+    const { stdout } = await runAsyncnbd(["--dump-plugin", this.path], { env });
+    return /^longname=(.*)$/m.exec(stdout)?.[1];
+  }
+
+  get files(): string[] {
+    return readdirSync(this.directory).map((name) => join(this.directory, name));
+  }
+}
+
+test("a plugin that has not changed is not made again, one that has is", async () => {
+  const cache = new Cache();
+  expect(await cache.load(plugin("one"))).toBe("made of one");
+  const [made] = cache.files as [string];
+  expect(await cache.load()).toBe("made of one");
+  expect(cache.files).toEqual([made]);
+  expect(await cache.load(plugin("two"))).toBe("made of two");
+  expect(cache.files).toHaveLength(2);
+});
+
+test.each([
+  ["was cut off", (file: string) => writeFileSync(file, readFileSync(file).subarray(0, -30))],
+  ["was changed", (file: string) => writeFileSync(file, `x${readFileSync(file, "utf8")}`)],
+  ["is empty", (file: string) => writeFileSync(file, "")],
+  ["others may write to", (file: string) => chmodSync(file, 0o666)],
+])("what is kept counts for nothing if it %s", async (what, spoil) => {
+  const cache = new Cache();
+  await cache.load(plugin("one"));
+  const [made] = cache.files as [string];
+  if (what.startsWith("others")) {
+    const other = readFileSync(made, "utf8").split("\n").slice(1).join("\n").replace("one", "two");
+    const { createHash } = await import("node:crypto");
+    writeFileSync(made, `${createHash("sha256").update(other).digest("hex")}\n${other}`);
+    expect(await cache.load()).toBe("made of two"); // that this is how to forge it
+  }
+  spoil(made);
+  expect(await cache.load()).toBe("made of one");
+});
+
+test("a folder that cannot be had, or that others may write to, is no obstacle and not used", async () => {
+  const cache = new Cache();
+  mkdirSync(cache.directory);
+  chmodSync(cache.directory, 0o777);
+  expect(await cache.load(plugin("one"))).toBe("made of one");
+  expect(cache.files).toEqual([]);
+  const blocked = new Cache();
+  writeFileSync(blocked.directory, "a file");
+  expect(await blocked.load(plugin("one"))).toBe("made of one");
+});
+
+test("a plugin with an error of syntax is not kept", async () => {
+  const cache = new Cache();
+  expect(await cache.load("export default {")).toBeUndefined();
+  expect(cache.files).toEqual([]);
+});
