@@ -150,6 +150,7 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
   client_->plugin = PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin();
   client_->connection = session->connection();
+  client_->connection->instance = client_->plugin->instance();
   Napi::Object options = info[2].As<Napi::Object>();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   threads_ = options.Get("threads").As<Napi::Number>().Uint32Value();

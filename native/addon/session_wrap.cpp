@@ -71,6 +71,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
       client_->plugin ? client_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   client_->connection->peer_fd = out_fd_;
+  client_->connection->instance = client_->plugin ? client_->plugin->instance() : nullptr;
   const connection::Connection &connection = *client_->connection;
   logged_ = {connection.plugin_name, connection.number, host::peer_of(out_fd_)};
 

@@ -30,8 +30,21 @@ bool is_plugin_name(const char *name) {
                      [](char c) { return is_alphanumeric(c) || c == '-'; });
 }
 
-bool serves_many(const host::Library &) {
-  return false;
+// Past nbdkit's own fields, as far as the plugin has them; all else is zero.
+struct nbdkit_plugin own_fields(const host::Library &library, int *thread_model) {
+  struct nbdkit_plugin own {};
+  auto init = reinterpret_cast<ExtensionInit>(library.symbol("asyncnbd_plugin_init"));
+  const struct asyncnbd_extension *extension = init != nullptr ? init() : nullptr;
+  *thread_model = extension != nullptr ? extension->_thread_model : 0;
+  if (extension != nullptr)
+    memcpy(&own.async_pread, extension->_callbacks,
+           std::min<size_t>(extension->_callbacks_size, sizeof own - NBDKIT_FIELDS_BYTES));
+  return own;
+}
+
+bool serves_many(const host::Library &library) {
+  int thread_model;
+  return own_fields(library, &thread_model).instance_bytes > 0;
 }
 
 // What a callback that has failed said since there were so many messages; if nothing, `otherwise`.
@@ -47,7 +60,8 @@ CPlugin::Failure failure_after(uint64_t messages, const std::string &otherwise) 
 CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) {
   if (function == nullptr)
     return std::nullopt;
-  host::StartScope scope(&shutdown_);
+  host::StartScope starting(&shutdown_);
+  host::InstanceScope scope(instance());
   uint64_t messages = host::error_messages_on_this_thread();
   if (function() != -1)
     return std::nullopt;
@@ -86,6 +100,11 @@ CPlugin::Failure CPlugin::open_library() {
   read_extension();
   if (table_.pread == nullptr && table_._pread_v1 == nullptr && table_.async_pread == nullptr)
     return path_ + ": the plugin has no pread callback";
+  if (table_.instance_bytes == 0)
+    return std::nullopt;
+  instance_.reset(calloc(1, table_.instance_bytes));
+  if (instance_ == nullptr)
+    return path_ + ": no memory for an instance of the plugin";
   return std::nullopt;
 }
 
@@ -94,22 +113,18 @@ CPlugin::Failure CPlugin::open_library() {
 void CPlugin::read_extension() {
   max_thread_model_ = static_cast<ThreadModel>(
       std::min(table_._thread_model, static_cast<int>(ThreadModel::parallel)));
-  auto init = reinterpret_cast<ExtensionInit>(library_.symbol("asyncnbd_plugin_init"));
-  const struct asyncnbd_extension *extension = init != nullptr ? init() : nullptr;
-  if (extension != nullptr) {
-    struct nbdkit_plugin own {};
-    memcpy(&own.async_pread, extension->_callbacks,
-           std::min<size_t>(extension->_callbacks_size, sizeof own - NBDKIT_FIELDS_BYTES));
-    table_.lend = own.lend;
-    table_.read_fd = own.read_fd;
-    table_.write_fd = own.write_fd;
-    if (own.unplace != nullptr) // which this cannot do without
-      table_.place = own.place, table_.unplace = own.unplace;
-    if (extension->_thread_model >= static_cast<int>(ThreadModel::async)) {
-      max_thread_model_ = ThreadModel::async;
-      memcpy(&table_.async_pread, &own.async_pread, sizeof own - NBDKIT_FIELDS_BYTES);
-    }
+  int thread_model;
+  const struct nbdkit_plugin own = own_fields(library_, &thread_model);
+  table_.lend = own.lend;
+  table_.read_fd = own.read_fd;
+  table_.write_fd = own.write_fd;
+  if (own.unplace != nullptr) // which this cannot do without
+    table_.place = own.place, table_.unplace = own.unplace;
+  if (thread_model >= static_cast<int>(ThreadModel::async)) {
+    max_thread_model_ = ThreadModel::async;
+    memcpy(&table_.async_pread, &own.async_pread, sizeof own - NBDKIT_FIELDS_BYTES);
   }
+  table_.instance_bytes = own.instance_bytes;
   thread_model_ = max_thread_model_;
 }
 
@@ -145,7 +160,8 @@ bool CPlugin::set_debug_flag(const std::string &flag, int value) {
 
 void CPlugin::load() {
   host::log_debug("%s: load", name_.c_str());
-  host::StartScope scope(&shutdown_);
+  host::StartScope starting(&shutdown_);
+  host::InstanceScope scope(instance());
   if (table_.load != nullptr)
     table_.load();
 }
@@ -156,7 +172,8 @@ CPlugin::Failure CPlugin::config(const std::string &key, const std::string &valu
   if (table_.config == nullptr)
     return "plugin \"" + name_ + "\" takes no parameters, but \"" + key + "=" +
            host::loggable_value(key, value) + "\" was given";
-  host::StartScope scope(&shutdown_);
+  host::StartScope starting(&shutdown_);
+  host::InstanceScope scope(instance());
   host::InternPool &interns = host::process_interns();
   uint64_t messages = host::error_messages_on_this_thread();
   if (table_.config(interns.add(key), interns.add(value)) != -1)
@@ -173,7 +190,8 @@ CPlugin::Failure CPlugin::config_complete() {
 CPlugin::Failure CPlugin::settle_thread_model() {
   if (table_.thread_model == nullptr)
     return std::nullopt;
-  host::StartScope scope(&shutdown_);
+  host::StartScope starting(&shutdown_);
+  host::InstanceScope scope(instance());
   uint64_t messages = host::error_messages_on_this_thread();
   int wanted = table_.thread_model();
   if (wanted < 0)
@@ -195,15 +213,20 @@ CPlugin::Failure CPlugin::after_fork() {
 
 void CPlugin::cleanup() {
   host::log_debug("%s: cleanup", name_.c_str());
+  host::InstanceScope scope(instance());
   if (table_.cleanup != nullptr)
     table_.cleanup();
 }
 
 void CPlugin::unload() {
   host::log_debug("%s: unload", name_.c_str());
-  if (table_.unload != nullptr)
-    table_.unload();
-  library_.close();
+  {
+    host::InstanceScope scope(instance());
+    if (table_.unload != nullptr)
+      table_.unload();
+  }
+  if (library_.close())
+    instance_.reset();
 }
 
 std::unique_lock<CallGate> CPlugin::serialize_calls() {

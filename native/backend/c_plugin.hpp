@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cstddef>
+#include <cstdlib>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -58,6 +59,10 @@ public:
   const std::string &name() const { return name_; }
   ThreadModel thread_model() const { return thread_model_; }
 
+  // For asyncnbd_instance: this server's share of a plugin that stands several. nullptr: it has
+  // none.
+  void *instance() const { return instance_.get(); }
+
   // Whether the callbacks that answer later are to be used; without it, table() has none.
   bool is_async() const { return max_thread_model_ == ThreadModel::async; }
 
@@ -78,8 +83,13 @@ private:
   Failure check_table();
   Failure run(const char *callback, int (*function)());
 
+  struct Free {
+    void operator()(void *memory) const { free(memory); }
+  };
+
   const std::string path_;
   host::Library library_;
+  std::unique_ptr<void, Free> instance_;
   struct nbdkit_plugin table_ {};
   size_t struct_size_ = 0; // as the plugin has it, which may be more or less than ours
   std::string name_;

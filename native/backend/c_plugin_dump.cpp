@@ -3,6 +3,7 @@
 #include <cstdlib>
 
 #include "backend/c_plugin.hpp"
+#include "host/context.hpp"
 
 namespace asyncnbd::backend {
 
@@ -116,6 +117,7 @@ std::string CPlugin::describe() const {
 void CPlugin::dump_plugin() const {
   if (table_.dump_plugin == nullptr)
     return;
+  host::InstanceScope scope(instance());
   table_.dump_plugin();
   fflush(stdout); // Node writes past C's buffer, and may exit without emptying it
 }

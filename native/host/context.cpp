@@ -114,6 +114,13 @@ ContextScope::~ContextScope() {
   state.error = previous_error_;
 }
 
+InstanceScope::InstanceScope(void *instance)
+    : previous_(std::exchange(thread_state().instance, instance)) {}
+
+InstanceScope::~InstanceScope() {
+  thread_state().instance = previous_;
+}
+
 CallContext *current_context() {
   return thread_state().context;
 }
@@ -162,6 +169,11 @@ NBDKIT_DLL_PUBLIC int nbdkit_is_tls(void) {
     return -1;
   }
   return context->tls;
+}
+
+NBDKIT_DLL_PUBLIC void *asyncnbd_instance(void) {
+  CallContext *context = current_context();
+  return context != nullptr ? context->instance : thread_state().instance;
 }
 
 NBDKIT_DLL_PUBLIC void nbdkit_shutdown(void) {

@@ -101,6 +101,7 @@ public:
   InternPool interns;
   std::optional<std::string> default_export; // the plugin's answer, asked once
   const char *export_name = nullptr;         // interned; set by open, cleared by close
+  void *instance = nullptr;                  // the plugin's, for asyncnbd_instance
 };
 
 // Makes `context` the one that plugin functions called on this thread refer to, until the scope
@@ -115,6 +116,18 @@ public:
 private:
   CallContext *previous_;
   int previous_error_;
+};
+
+// The same for calls outside connections, of which only the instance is known.
+class InstanceScope {
+public:
+  explicit InstanceScope(void *instance);
+  ~InstanceScope();
+  InstanceScope(const InstanceScope &) = delete;
+  InstanceScope &operator=(const InstanceScope &) = delete;
+
+private:
+  void *previous_;
 };
 
 CallContext *current_context();

@@ -227,12 +227,13 @@ void keep_libraries() {
   keeps_libraries.store(true);
 }
 
-void Library::close() {
+bool Library::close() {
   if (handle_ == nullptr || keeps_state_ || keeps_libraries.load())
-    return;
+    return false;
   dlclose(std::exchange(handle_, nullptr));
   if (copy_fd_ != -1)
     ::close(std::exchange(copy_fd_, -1));
+  return true;
 }
 
 void *Library::symbol(const std::string &name) const {

@@ -23,7 +23,8 @@ public:
 
   // One thread at a time. False, with the reason in *error, if it cannot be opened.
   bool open(const std::string &path, ServesMany serves_many, std::string *error);
-  void close();
+  // Whether it is not mapped any more for this instance.
+  bool close();
 
   // nullptr if there is no such symbol.
   void *symbol(const std::string &name) const;

@@ -10,6 +10,7 @@ namespace asyncnbd::host {
 struct ThreadState {
   CallContext *context = nullptr;
   ShutdownWish *starting = nullptr;
+  void *instance = nullptr; // where there is no context
   int error = 0;
   uint64_t error_messages = 0;
   std::string error_message; // the last, since the error was cleared

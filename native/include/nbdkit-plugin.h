@@ -210,6 +210,11 @@ struct nbdkit_plugin {
    * may then go by splice(2) from the socket to the page cache; pwrite is called for what of them
    * cannot. Not asked if the client may not write. */
   int (*write_fd) (void *handle);
+
+  /* Not 0: several servers of one process may use the plugin at the same time, because it keeps
+   * nothing in static variables that differs between them. The server gives each so many bytes,
+   * zeroed, from before load until after unload: asyncnbd_instance. */
+  uint64_t instance_bytes;
 };
 
 /* The errno that the callback which is about to fail wants its client to see. */
@@ -274,6 +279,12 @@ ASYNCNBD_DECL (int, nbdkit_add_meta_context,
 ASYNCNBD_DECL (int, nbdkit_add_status,
                (struct nbdkit_extents *extents, uint64_t offset, uint64_t length,
                 uint64_t status));
+
+/* ---- instances -----------------------------------------------------------------------------
+ *
+ * The memory of the server that makes this call, for plugins with instance_bytes; from inside a
+ * callback only. Weak, as the functions above: under nbdkit it is not there, nor needed. */
+ASYNCNBD_DECL (void *, asyncnbd_instance, (void));
 
 /* How the server finds what nbdkit must not see: its fields may grow where ours are. */
 struct asyncnbd_extension {

@@ -12,14 +12,16 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards the queue and stopping */
-static pthread_cond_t changed = PTHREAD_COND_INITIALIZER;
-static struct task *first = NULL;
-static struct task **end = &first;
-static bool stopping = false;
+struct pool {
+  pthread_mutex_t lock; /* guards the queue and stopping */
+  pthread_cond_t changed;
+  struct task *first;
+  struct task **end;
+  bool stopping;
 
-static pthread_t *workers = NULL;
-static unsigned worker_count = 0;
+  pthread_t *workers;
+  unsigned worker_count;
+};
 
 static int64_t call(const struct task *task) {
   const struct iovec data = {task->data, task->count};
@@ -44,60 +46,74 @@ static int64_t call(const struct task *task) {
   return -1;
 }
 
-static void *work(void *unused) {
-  (void)unused;
-  pthread_mutex_lock(&lock);
+static void *work(void *running) {
+  struct pool *pool = running;
+  pthread_mutex_lock(&pool->lock);
   for (;;) {
-    struct task *task = first;
+    struct task *task = pool->first;
     if (task == NULL) {
-      if (stopping)
+      if (pool->stopping)
         break;
-      pthread_cond_wait(&changed, &lock);
+      pthread_cond_wait(&pool->changed, &pool->lock);
       continue;
     }
-    first = task->next;
-    if (first == NULL)
-      end = &first;
-    pthread_mutex_unlock(&lock);
+    pool->first = task->next;
+    if (pool->first == NULL)
+      pool->end = &pool->first;
+    pthread_mutex_unlock(&pool->lock);
     const int64_t result = call(task);
     task_done(task, result == -1 ? -errno : result);
-    pthread_mutex_lock(&lock);
+    pthread_mutex_lock(&pool->lock);
   }
-  pthread_mutex_unlock(&lock);
+  pthread_mutex_unlock(&pool->lock);
   return NULL;
 }
 
-static void stop(void) {
-  pthread_mutex_lock(&lock);
-  stopping = true;
-  pthread_cond_broadcast(&changed);
-  pthread_mutex_unlock(&lock);
-  for (unsigned i = 0; i < worker_count; i++)
-    pthread_join(workers[i], NULL);
-  free(workers);
+static void stop(void *running) {
+  struct pool *pool = running;
+  pthread_mutex_lock(&pool->lock);
+  pool->stopping = true;
+  pthread_cond_broadcast(&pool->changed);
+  pthread_mutex_unlock(&pool->lock);
+  for (unsigned i = 0; i < pool->worker_count; i++)
+    pthread_join(pool->workers[i], NULL);
+  free(pool->workers);
+  pthread_cond_destroy(&pool->changed);
+  pthread_mutex_destroy(&pool->lock);
+  free(pool);
 }
 
-static int start(unsigned threads) {
-  workers = calloc(threads, sizeof *workers);
-  if (workers == NULL)
+static int start(unsigned threads, void **running) {
+  struct pool *pool = calloc(1, sizeof *pool);
+  if (pool == NULL)
     return ENOMEM;
-  for (; worker_count < threads; worker_count++) {
-    const int error = pthread_create(&workers[worker_count], NULL, work, NULL);
+  pthread_mutex_init(&pool->lock, NULL);
+  pthread_cond_init(&pool->changed, NULL);
+  pool->end = &pool->first;
+  pool->workers = calloc(threads, sizeof *pool->workers);
+  if (pool->workers == NULL) {
+    stop(pool);
+    return ENOMEM;
+  }
+  for (; pool->worker_count < threads; pool->worker_count++) {
+    const int error = pthread_create(&pool->workers[pool->worker_count], NULL, work, pool);
     if (error != 0) {
-      stop();
+      stop(pool);
       return error;
     }
   }
+  *running = pool;
   return 0;
 }
 
-static void submit(struct task *task) {
-  pthread_mutex_lock(&lock);
+static void submit(void *running, struct task *task) {
+  struct pool *pool = running;
+  pthread_mutex_lock(&pool->lock);
   task->next = NULL;
-  *end = task;
-  end = &task->next;
-  pthread_cond_signal(&changed);
-  pthread_mutex_unlock(&lock);
+  *pool->end = task;
+  pool->end = &task->next;
+  pthread_cond_signal(&pool->changed);
+  pthread_mutex_unlock(&pool->lock);
 }
 
 const struct engine thread_engine = {"threads", start, submit, stop};

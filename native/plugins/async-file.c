@@ -30,13 +30,23 @@
 
 enum choice { AUTO, URING, THREADS };
 
-static char *path = NULL;
-static enum choice wanted_engine = AUTO;
-static unsigned threads = DEFAULT_THREADS;
-static bool direct = false;
-static const struct engine *engine = NULL;
+struct disk {
+  char *path;
+  enum choice wanted_engine;
+  unsigned threads;
+  bool direct;
+  const struct engine *engine; /* NULL: none runs */
+  void *running;
+};
+
+static struct disk only_disk; /* under a server without instances */
+
+static struct disk *this_disk(void) {
+  return asyncnbd_instance != NULL ? asyncnbd_instance() : &only_disk;
+}
 
 struct handle {
+  const struct disk *disk;
   int fd;
   int direct_fd; /* the same file without the page cache, or -1 */
   bool writable;
@@ -45,13 +55,18 @@ struct handle {
 
 /* ---- parameters --------------------------------------------------------------------------- */
 
+static void file_load(void) {
+  this_disk()->threads = DEFAULT_THREADS;
+}
+
 static int parse_engine(const char *value) {
+  struct disk *disk = this_disk();
   if (strcmp(value, "auto") == 0)
-    wanted_engine = AUTO;
+    disk->wanted_engine = AUTO;
   else if (strcmp(value, "io_uring") == 0)
-    wanted_engine = URING;
+    disk->wanted_engine = URING;
   else if (strcmp(value, "threads") == 0)
-    wanted_engine = THREADS;
+    disk->wanted_engine = THREADS;
   else {
     nbdkit_error("engine=%s: use auto, io_uring or threads", value);
     return -1;
@@ -60,19 +75,21 @@ static int parse_engine(const char *value) {
 }
 
 static int parse_threads(const char *value) {
-  if (nbdkit_parse_unsigned("threads", value, &threads) == -1)
+  struct disk *disk = this_disk();
+  if (nbdkit_parse_unsigned("threads", value, &disk->threads) == -1)
     return -1;
-  if (threads >= 1 && threads <= MAX_THREADS)
+  if (disk->threads >= 1 && disk->threads <= MAX_THREADS)
     return 0;
   nbdkit_error("threads=%s: use a number from 1 to %d", value, MAX_THREADS);
   return -1;
 }
 
 static int file_config(const char *key, const char *value) {
+  struct disk *disk = this_disk();
   if (strcmp(key, "file") == 0) {
-    free(path);
-    path = nbdkit_realpath(value); /* the server changes directory in the background */
-    return path == NULL ? -1 : 0;
+    free(disk->path);
+    disk->path = nbdkit_realpath(value); /* the server changes directory in the background */
+    return disk->path == NULL ? -1 : 0;
   }
   if (strcmp(key, "engine") == 0)
     return parse_engine(value);
@@ -80,7 +97,7 @@ static int file_config(const char *key, const char *value) {
     return parse_threads(value);
   if (strcmp(key, "direct") == 0) {
     const int answer = nbdkit_parse_bool(value);
-    direct = answer == 1;
+    disk->direct = answer == 1;
     return answer == -1 ? -1 : 0;
   }
   nbdkit_error("unknown parameter \"%s\"", key);
@@ -88,47 +105,51 @@ static int file_config(const char *key, const char *value) {
 }
 
 static int file_config_complete(void) {
-  if (path != NULL)
+  struct disk *disk = this_disk();
+  if (disk->path != NULL)
     return 0;
   nbdkit_error("the file to serve is missing: add file=<FILE>");
   return -1;
 }
 
-static int start(const struct engine *candidate) {
-  const int error = candidate->start(threads);
+static int start(struct disk *disk, const struct engine *candidate) {
+  const int error = candidate->start(disk->threads, &disk->running);
   if (error != 0) {
     errno = error;
     return -1;
   }
-  engine = candidate;
-  nbdkit_debug("async-file uses %s", engine->name);
+  disk->engine = candidate;
+  nbdkit_debug("async-file uses %s", disk->engine->name);
   return 0;
 }
 
 static int file_after_fork(void) {
+  struct disk *disk = this_disk();
 #ifdef HAVE_LIBURING
-  if (wanted_engine != THREADS && start(&uring_engine) == 0)
+  if (disk->wanted_engine != THREADS && start(disk, &uring_engine) == 0)
     return 0;
 #else
   errno = ENOSYS;
 #endif
-  if (wanted_engine == URING) {
+  if (disk->wanted_engine == URING) {
     nbdkit_error("engine=io_uring cannot be had here: %m");
     return -1;
   }
-  if (start(&thread_engine) == 0)
+  if (start(disk, &thread_engine) == 0)
     return 0;
-  nbdkit_error("cannot start %u threads: %m", threads);
+  nbdkit_error("cannot start %u threads: %m", disk->threads);
   return -1;
 }
 
 static void file_cleanup(void) {
-  if (engine != NULL)
-    engine->stop();
+  struct disk *disk = this_disk();
+  if (disk->engine != NULL)
+    disk->engine->stop(disk->running);
 }
 
 static void file_unload(void) {
-  free(path);
+  struct disk *disk = this_disk();
+  free(disk->path);
 }
 
 static void file_dump_plugin(void) {
@@ -142,9 +163,10 @@ static void file_dump_plugin(void) {
 /* ---- open, and what the disk is ------------------------------------------------------------ */
 
 static int examine(struct handle *handle) {
+  const struct disk *disk = handle->disk;
   struct stat status;
   if (fstat(handle->fd, &status) == -1) {
-    nbdkit_error("cannot examine %s: %m", path);
+    nbdkit_error("cannot examine %s: %m", disk->path);
     return -1;
   }
   handle->sector_bytes = 1;
@@ -155,11 +177,11 @@ static int examine(struct handle *handle) {
     handle->writable = false;
   int sector_bytes = 0;
   if (ioctl(handle->fd, BLKSSZGET, &sector_bytes) == -1) {
-    nbdkit_error("cannot get the sector size of %s: %m", path);
+    nbdkit_error("cannot get the sector size of %s: %m", disk->path);
     return -1;
   }
   if (sector_bytes < 1 || sector_bytes > MAX_SECTOR_BYTES) {
-    nbdkit_error("%s: sectors of %d bytes are not supported", path, sector_bytes);
+    nbdkit_error("%s: sectors of %d bytes are not supported", disk->path, sector_bytes);
     return -1;
   }
   handle->sector_bytes = (uint32_t)sector_bytes;
@@ -176,30 +198,33 @@ static void file_close(void *opaque) {
 }
 
 static void *file_open(int readonly) {
+  struct disk *disk = this_disk();
   struct handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) {
-    nbdkit_error("%s: %m", path);
+    nbdkit_error("%s: %m", disk->path);
     return NULL;
   }
+  handle->disk = disk;
   handle->direct_fd = -1;
   handle->writable = !readonly;
-  handle->fd = open(path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+  handle->fd = open(disk->path, (readonly ? O_RDONLY : O_RDWR) | O_CLOEXEC);
   if (handle->fd == -1 && !readonly && (errno == EACCES || errno == EROFS || errno == EPERM)) {
     handle->writable = false;
-    handle->fd = open(path, O_RDONLY | O_CLOEXEC);
+    handle->fd = open(disk->path, O_RDONLY | O_CLOEXEC);
   }
   if (handle->fd == -1) {
-    nbdkit_error("cannot open %s: %m", path);
+    nbdkit_error("cannot open %s: %m", disk->path);
     goto failed;
   }
   if (examine(handle) == -1)
     goto failed;
-  if (!direct)
+  if (!disk->direct)
     return handle;
-  handle->direct_fd = open(path, (handle->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_DIRECT);
+  handle->direct_fd =
+      open(disk->path, (handle->writable ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_DIRECT);
   if (handle->direct_fd != -1)
     return handle;
-  nbdkit_error("cannot open %s for direct=true: %m", path);
+  nbdkit_error("cannot open %s for direct=true: %m", disk->path);
 
 failed:
   file_close(handle);
@@ -208,9 +233,10 @@ failed:
 
 static int64_t file_get_size(void *opaque) {
   const struct handle *handle = opaque;
+  const struct disk *disk = handle->disk;
   const off_t size = lseek(handle->fd, 0, SEEK_END); /* of devices too */
   if (size == -1)
-    nbdkit_error("cannot tell the size of %s: %m", path);
+    nbdkit_error("cannot tell the size of %s: %m", disk->path);
   return size;
 }
 
@@ -235,9 +261,10 @@ static uint32_t direct_alignment(const struct handle *handle) {
 
 static int file_block_size(void *opaque, uint32_t *minimum, uint32_t *preferred,
                            uint32_t *maximum) {
-  *minimum = direct ? 1 : 0; /* less than preferred is slower, not wrong */
-  *preferred = direct ? direct_alignment(opaque) : 0;
-  *maximum = direct ? UINT32_MAX : 0;
+  const struct disk *disk = ((const struct handle *)opaque)->disk;
+  *minimum = disk->direct ? 1 : 0; /* less than preferred is slower, not wrong */
+  *preferred = disk->direct ? direct_alignment(opaque) : 0;
+  *maximum = disk->direct ? UINT32_MAX : 0;
   return 0;
 }
 
@@ -251,6 +278,7 @@ static struct task *new_task(enum operation operation, void *conn, uint64_t reqi
     nbdkit_set_error(ENOMEM);
     return NULL;
   }
+  task->disk = handle->disk;
   task->operation = operation;
   task->conn = conn;
   task->reqid = reqid;
@@ -258,6 +286,10 @@ static struct task *new_task(enum operation operation, void *conn, uint64_t reqi
   task->count = task->total = count;
   task->offset = offset;
   return task;
+}
+
+static void submit(struct task *task) {
+  task->disk->engine->submit(task->disk->running, task);
 }
 
 /* Past the page cache, if the request allows it: what is not aligned goes through the cache, which
@@ -292,7 +324,7 @@ static void go_on(struct task *task, uint32_t done) {
   task->offset += done;
   task->count -= done;
   task->fd = task->cached_fd; /* what is left may not be aligned */
-  engine->submit(task);
+  submit(task);
 }
 
 /* What comes after a system call that has done its work. */
@@ -311,23 +343,24 @@ static void do_next(struct task *task) {
     end(task, 0);
     return;
   }
-  engine->submit(task);
+  submit(task);
 }
 
 void task_done(struct task *task, int64_t result) {
+  const struct disk *disk = task->disk;
   const bool moves_data = task->operation == READ || task->operation == WRITE;
   if (result == -EINTR || result == -EAGAIN) {
-    engine->submit(task);
+    submit(task);
   } else if (result == -EOPNOTSUPP && task->is_advice) {
     do_next(task);
   } else if (result == -EOPNOTSUPP && task->operation == PUNCH_HOLE && !task->is_fast) {
     task->operation = ZERO_RANGE;
-    engine->submit(task);
+    submit(task);
   } else if (result < 0) {
     end(task, (int)-result);
   } else if (moves_data && result == 0) { /* the file has become shorter than it was */
     nbdkit_error("%s offset=%" PRIu64 ": unexpected end of %s, was it truncated?",
-                 task->operation == READ ? "read" : "write", task->offset, path);
+                 task->operation == READ ? "read" : "write", task->offset, disk->path);
     end(task, EIO);
   } else if (moves_data && result < task->count) {
     go_on(task, (uint32_t)result);
@@ -349,7 +382,7 @@ static int file_pread(void *conn, uint64_t reqid, bool flush, void *handle, void
     nbdkit_set_error(ENOMEM);
     return -1;
   }
-  engine->submit(task);
+  submit(task);
   return 0;
 }
 
@@ -367,7 +400,7 @@ static int file_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, con
   }
   if (task->bounce != NULL)
     memcpy(task->bounce, buf, count);
-  engine->submit(task);
+  submit(task);
   return 0;
 }
 
@@ -377,7 +410,7 @@ static int submit_simple(enum operation operation, bool is_advice, void *conn, u
   if (task == NULL)
     return -1;
   task->is_advice = is_advice;
-  engine->submit(task);
+  submit(task);
   return 0;
 }
 
@@ -411,7 +444,7 @@ static int submit_range(struct task *task, const struct handle *handle) {
   if (task->is_advice)
     task->edge_count = 0; /* they keep their data */
   if (task->count > 0)
-    engine->submit(task);
+    submit(task);
   else
     do_next(task);
   return 0;
@@ -461,6 +494,7 @@ static struct nbdkit_plugin plugin = {
     .version = "1.0.0",
     .longname = "asyncnbd asynchronous file plugin",
     .description = "A file as a disk, with any number of requests in flight.",
+    .load = file_load,
     .unload = file_unload,
     .config = file_config,
     .config_complete = file_config_complete,
@@ -487,6 +521,7 @@ static struct nbdkit_plugin plugin = {
     .async_trim = file_trim,
     .async_zero = file_zero,
     .async_cache = file_cache,
+    .instance_bytes = sizeof(struct disk),
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+struct disk;
+
 enum operation { READ, WRITE, SYNC, PUNCH_HOLE, ZERO_RANGE, PREFETCH };
 
 /* Part of a range of zeroes that has to be written. */
@@ -19,6 +21,7 @@ struct edge {
 /* One system call to make for a request, and what comes after it. */
 struct task {
   struct task *next; /* the engine's, while it has the task */
+  const struct disk *disk;
   enum operation operation;
   int fd;
   int cached_fd;   /* the same file by way of the page cache, where fd is not */
@@ -44,13 +47,13 @@ struct task {
  * that of the system call, or a negative errno. */
 void task_done(struct task *task, int64_t result);
 
-/* `start` is called once, before any `submit`, which may come from many threads and must not wait
- * for the task. `stop` comes after the last task is done. start returns 0 or an errno. */
+/* `start` makes a running engine, or returns an errno. `submit` may come from many threads and must
+ * not wait for the task. `stop` comes after the last task is done. */
 struct engine {
   const char *name;
-  int (*start)(unsigned threads);
-  void (*submit)(struct task *task);
-  void (*stop)(void);
+  int (*start)(unsigned threads, void **running);
+  void (*submit)(void *running, struct task *task);
+  void (*stop)(void *running);
 };
 
 extern const struct engine thread_engine;

@@ -38,17 +38,25 @@ struct queue {
 
 enum kind { READS, WRITES, KINDS };
 
-static uint64_t size_bytes = 0;
-static uint8_t *memory = NULL;
+struct disk {
+  uint64_t size_bytes;
+  uint8_t *memory;
 
-static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER; /* guards what follows */
-static pthread_cond_t earlier_due;                       /* or stopping */
-static struct queue queues[KINDS];
-static struct waiting *unused = NULL; /* requests are used again */
-static bool stopping = false;
+  pthread_mutex_t lock;       /* guards what follows */
+  pthread_cond_t earlier_due; /* or stopping */
+  struct queue queues[KINDS];
+  struct waiting *unused; /* requests are used again */
+  bool stopping;
 
-static pthread_t thread;
-static bool thread_runs = false;
+  pthread_t thread;
+  bool thread_runs;
+};
+
+static struct disk only_disk; /* under a server without instances */
+
+static struct disk *this_disk(void) {
+  return asyncnbd_instance != NULL ? asyncnbd_instance() : &only_disk;
+}
 
 static uint64_t now_ns(void) {
   struct timespec now;
@@ -78,20 +86,25 @@ static int parse_delay(const char *key, const char *value, uint64_t *delay_ns) {
   return -1;
 }
 
+static void delay_load(void) {
+  pthread_mutex_init(&this_disk()->lock, NULL);
+}
+
 static int delay_config(const char *key, const char *value) {
+  struct disk *disk = this_disk();
   if (strcmp(key, "size") == 0) {
     const int64_t size = nbdkit_parse_size(value);
-    size_bytes = (uint64_t)size;
+    disk->size_bytes = (uint64_t)size;
     return size == -1 ? -1 : 0;
   }
   if (strcmp(key, "read-delay") == 0)
-    return parse_delay(key, value, &queues[READS].delay_ns);
+    return parse_delay(key, value, &disk->queues[READS].delay_ns);
   if (strcmp(key, "write-delay") == 0)
-    return parse_delay(key, value, &queues[WRITES].delay_ns);
+    return parse_delay(key, value, &disk->queues[WRITES].delay_ns);
   if (strcmp(key, "delay") == 0) {
-    if (parse_delay(key, value, &queues[READS].delay_ns) == -1)
+    if (parse_delay(key, value, &disk->queues[READS].delay_ns) == -1)
       return -1;
-    queues[WRITES].delay_ns = queues[READS].delay_ns;
+    disk->queues[WRITES].delay_ns = disk->queues[READS].delay_ns;
     return 0;
   }
   nbdkit_error("unknown parameter \"%s\"", key);
@@ -99,19 +112,21 @@ static int delay_config(const char *key, const char *value) {
 }
 
 static int delay_config_complete(void) {
-  if (size_bytes > 0)
+  struct disk *disk = this_disk();
+  if (disk->size_bytes > 0)
     return 0;
   nbdkit_error("the size of the disk is missing: add size=<SIZE>");
   return -1;
 }
 
 static int delay_get_ready(void) {
+  struct disk *disk = this_disk();
   /* Nothing is allocated before it is written to. */
-  memory = mmap(NULL, size_bytes, PROT_READ | PROT_WRITE,
-                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (memory == MAP_FAILED) {
-    memory = NULL;
-    nbdkit_error("cannot map %" PRIu64 " bytes: %m", size_bytes);
+  disk->memory = mmap(NULL, disk->size_bytes, PROT_READ | PROT_WRITE,
+                      MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (disk->memory == MAP_FAILED) {
+    disk->memory = NULL;
+    nbdkit_error("cannot map %" PRIu64 " bytes: %m", disk->size_bytes);
     return -1;
   }
   return 0;
@@ -125,11 +140,11 @@ static void nothing_to_release(void *opaque) {
 }
 
 /* Takes what is due, in one chain; with the lock held. */
-static struct waiting *take_due(uint64_t now) {
+static struct waiting *take_due(struct disk *disk, uint64_t now) {
   struct waiting *chain = NULL;
   struct waiting **end = &chain;
   for (enum kind kind = READS; kind < KINDS; kind++) {
-    struct queue *queue = &queues[kind];
+    struct queue *queue = &disk->queues[kind];
     while (queue->first != NULL && queue->first->due_ns <= now) {
       *end = queue->first;
       end = &queue->first->next;
@@ -156,96 +171,99 @@ static void reply_to(const struct waiting *chain) {
   nbdkit_async_batch_end();
 }
 
-static void put_back(struct waiting *chain) {
+static void put_back(struct disk *disk, struct waiting *chain) {
   while (chain != NULL) {
     struct waiting *next = chain->next;
-    chain->next = unused;
-    unused = chain;
+    chain->next = disk->unused;
+    disk->unused = chain;
     chain = next;
   }
 }
 
-static void wait_until_due(void) {
+static void wait_until_due(struct disk *disk) {
   uint64_t due = UINT64_MAX;
   for (enum kind kind = READS; kind < KINDS; kind++)
-    if (queues[kind].first != NULL && queues[kind].first->due_ns < due)
-      due = queues[kind].first->due_ns;
+    if (disk->queues[kind].first != NULL && disk->queues[kind].first->due_ns < due)
+      due = disk->queues[kind].first->due_ns;
   if (due == UINT64_MAX) {
-    pthread_cond_wait(&earlier_due, &lock);
+    pthread_cond_wait(&disk->earlier_due, &disk->lock);
     return;
   }
   const struct timespec until = {(time_t)(due / NANOSECONDS), (long)(due % NANOSECONDS)};
-  pthread_cond_timedwait(&earlier_due, &lock, &until);
+  pthread_cond_timedwait(&disk->earlier_due, &disk->lock, &until);
 }
 
-static void *reply_when_due(void *unused_argument) {
-  (void)unused_argument;
-  pthread_mutex_lock(&lock);
-  while (!stopping) {
-    struct waiting *due = take_due(now_ns());
+static void *reply_when_due(void *opaque) {
+  struct disk *disk = opaque;
+  pthread_mutex_lock(&disk->lock);
+  while (!disk->stopping) {
+    struct waiting *due = take_due(disk, now_ns());
     if (due == NULL) {
-      wait_until_due();
+      wait_until_due(disk);
       continue;
     }
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&disk->lock);
     reply_to(due);
-    pthread_mutex_lock(&lock);
-    put_back(due);
+    pthread_mutex_lock(&disk->lock);
+    put_back(disk, due);
   }
-  pthread_mutex_unlock(&lock);
+  pthread_mutex_unlock(&disk->lock);
   return NULL;
 }
 
 /* The first place where threads may be started: a server in the background is another process
  * than the one before. */
 static int delay_after_fork(void) {
+  struct disk *disk = this_disk();
   pthread_condattr_t attributes;
   pthread_condattr_init(&attributes);
   pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-  pthread_cond_init(&earlier_due, &attributes);
+  pthread_cond_init(&disk->earlier_due, &attributes);
   pthread_condattr_destroy(&attributes);
   for (enum kind kind = READS; kind < KINDS; kind++)
-    queues[kind].end = &queues[kind].first;
-  const int error = pthread_create(&thread, NULL, reply_when_due, NULL);
+    disk->queues[kind].end = &disk->queues[kind].first;
+  const int error = pthread_create(&disk->thread, NULL, reply_when_due, disk);
   if (error != 0) {
     nbdkit_error("cannot start a thread: %s", strerror(error));
     return -1;
   }
-  thread_runs = true;
+  disk->thread_runs = true;
   return 0;
 }
 
 /* Comes after the last connection: nothing waits any more. */
 static void delay_cleanup(void) {
-  if (!thread_runs)
+  struct disk *disk = this_disk();
+  if (!disk->thread_runs)
     return;
-  pthread_mutex_lock(&lock);
-  stopping = true;
-  pthread_cond_signal(&earlier_due);
-  pthread_mutex_unlock(&lock);
-  pthread_join(thread, NULL);
+  pthread_mutex_lock(&disk->lock);
+  disk->stopping = true;
+  pthread_cond_signal(&disk->earlier_due);
+  pthread_mutex_unlock(&disk->lock);
+  pthread_join(disk->thread, NULL);
 }
 
 static void delay_unload(void) {
-  while (unused != NULL) {
-    struct waiting *next = unused->next;
-    free(unused);
-    unused = next;
+  struct disk *disk = this_disk();
+  while (disk->unused != NULL) {
+    struct waiting *next = disk->unused->next;
+    free(disk->unused);
+    disk->unused = next;
   }
-  if (memory != NULL)
-    munmap(memory, size_bytes);
+  if (disk->memory != NULL)
+    munmap(disk->memory, disk->size_bytes);
 }
 
 /* ---- requests ----------------------------------------------------------------------------- */
 
 static void *delay_open(int readonly) {
   (void)readonly;
-  return NBDKIT_HANDLE_NOT_NEEDED;
+  return this_disk();
 }
 
 static int64_t delay_get_size(void *handle) {
-  (void)handle;
-  return (int64_t)size_bytes;
+  struct disk *disk = handle;
+  return (int64_t)disk->size_bytes;
 }
 
 /* All clients see the same memory. */
@@ -260,17 +278,17 @@ static int delay_can_fua(void *handle) {
   return NBDKIT_FUA_NATIVE;
 }
 
-static int reply_later(enum kind kind, void *conn, uint64_t reqid, const uint8_t *data,
-                       uint32_t count) {
-  struct queue *queue = &queues[kind];
-  pthread_mutex_lock(&lock);
-  struct waiting *request = unused;
+static int reply_later(struct disk *disk, enum kind kind, void *conn, uint64_t reqid,
+                       const uint8_t *data, uint32_t count) {
+  struct queue *queue = &disk->queues[kind];
+  pthread_mutex_lock(&disk->lock);
+  struct waiting *request = disk->unused;
   if (request != NULL)
-    unused = request->next;
+    disk->unused = request->next;
   else
     request = malloc(sizeof *request);
   if (request == NULL) {
-    pthread_mutex_unlock(&lock);
+    pthread_mutex_unlock(&disk->lock);
     nbdkit_error("no memory for another request in flight");
     nbdkit_set_error(ENOMEM);
     return -1;
@@ -280,25 +298,26 @@ static int reply_later(enum kind kind, void *conn, uint64_t reqid, const uint8_t
   *queue->end = request;
   queue->end = &request->next;
   if (is_first) /* the thread may be waiting for something later */
-    pthread_cond_signal(&earlier_due);
-  pthread_mutex_unlock(&lock);
+    pthread_cond_signal(&disk->earlier_due);
+  pthread_mutex_unlock(&disk->lock);
   return 0;
 }
 
 static int delay_pread(void *conn, uint64_t reqid, bool flush, void *handle, void *buf,
                        uint32_t count, uint64_t offset) {
-  (void)flush, (void)handle, (void)buf;
-  if (queues[READS].delay_ns > 0)
-    return reply_later(READS, conn, reqid, memory + offset, count);
+  (void)flush, (void)buf;
+  struct disk *disk = handle;
+  if (disk->queues[READS].delay_ns > 0)
+    return reply_later(disk, READS, conn, reqid, disk->memory + offset, count);
   /* Replying inside the callback is as good; it cannot fail in a way the server does not know. */
-  nbdkit_async_reply_read_lent(conn, reqid, count, memory + offset, nothing_to_release, NULL);
+  nbdkit_async_reply_read_lent(conn, reqid, count, disk->memory + offset, nothing_to_release, NULL);
   return 0;
 }
 
 /* What was to be done has been done; the reply may wait. */
-static int reply_to_write(void *conn, uint64_t reqid) {
-  if (queues[WRITES].delay_ns > 0)
-    return reply_later(WRITES, conn, reqid, NULL, 0);
+static int reply_to_write(struct disk *disk, void *conn, uint64_t reqid) {
+  if (disk->queues[WRITES].delay_ns > 0)
+    return reply_later(disk, WRITES, conn, reqid, NULL, 0);
   nbdkit_async_reply(conn, reqid);
   return 0;
 }
@@ -306,21 +325,23 @@ static int reply_to_write(void *conn, uint64_t reqid) {
 /* The data is taken at once, so buf is not needed later, though it would still be there. */
 static int delay_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, const void *buf,
                         uint32_t count, uint64_t offset) {
-  (void)flush, (void)handle;
-  memcpy(memory + offset, buf, count);
-  return reply_to_write(conn, reqid);
+  (void)flush;
+  struct disk *disk = handle;
+  memcpy(disk->memory + offset, buf, count);
+  return reply_to_write(disk, conn, reqid);
 }
 
 static int delay_flush(void *conn, uint64_t reqid, void *handle) {
-  (void)handle;
-  return reply_to_write(conn, reqid);
+  struct disk *disk = handle;
+  return reply_to_write(disk, conn, reqid);
 }
 
 static int delay_zero(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
                       uint64_t offset, uint32_t flags) {
-  (void)flush, (void)handle, (void)flags;
-  memset(memory + offset, 0, count);
-  return reply_to_write(conn, reqid);
+  (void)flush, (void)flags;
+  struct disk *disk = handle;
+  memset(disk->memory + offset, 0, count);
+  return reply_to_write(disk, conn, reqid);
 }
 
 static int delay_trim(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
@@ -334,6 +355,7 @@ static struct nbdkit_plugin plugin = {
     .longname = "asyncnbd delayed memory plugin",
     .description =
         "A disk in memory that answers after a set time, any number of requests at once.",
+    .load = delay_load,
     .unload = delay_unload,
     .config = delay_config,
     .config_complete = delay_config_complete,
@@ -355,6 +377,7 @@ static struct nbdkit_plugin plugin = {
     .async_flush = delay_flush,
     .async_trim = delay_trim,
     .async_zero = delay_zero,
+    .instance_bytes = sizeof(struct disk),
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)

@@ -52,6 +52,7 @@ struct file_mapping {
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
 static struct file_mapping *mappings; /* guarded by lock */
 static bool handles_sigbus;           /* guarded by lock */
+static unsigned instances;            /* guarded by lock */
 static struct sigaction previous_action;
 
 /* Of a thread that reads a mapping. Not allocated when first used: that may be in the handler. */
@@ -78,11 +79,22 @@ static bool handle_sigbus(void) {
   return handles_sigbus;
 }
 
+void file_mapping_load(void) {
+  pthread_mutex_lock(&lock);
+  instances++;
+  pthread_mutex_unlock(&lock);
+}
+
+/* The last instance's code may be unmapped then. */
 void file_mapping_unload(void) {
+  pthread_mutex_lock(&lock);
   struct sigaction current;
-  if (handles_sigbus && sigaction(SIGBUS, NULL, &current) == 0 && current.sa_sigaction == on_sigbus)
-    sigaction(SIGBUS, &previous_action, NULL);
-  handles_sigbus = false;
+  if (--instances == 0 && handles_sigbus) {
+    if (sigaction(SIGBUS, NULL, &current) == 0 && current.sa_sigaction == on_sigbus)
+      sigaction(SIGBUS, &previous_action, NULL);
+    handles_sigbus = false;
+  }
+  pthread_mutex_unlock(&lock);
 }
 
 /* To others, mincore(2) says that all pages are in the page cache, holes too. */

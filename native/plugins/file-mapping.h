@@ -23,7 +23,8 @@ void file_mapping_note_read(struct file_mapping *mapping, uint32_t count, uint64
 /* Before a hole is made: reading it through the mapping could give it memory again. */
 void file_mapping_note_hole(struct file_mapping *mapping, uint32_t count, uint64_t offset);
 
-/* When the plugin is unloaded. */
+/* When an instance of the plugin is loaded, and when it is unloaded. */
+void file_mapping_load(void);
 void file_mapping_unload(void);
 
 #endif

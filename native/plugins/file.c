@@ -23,9 +23,17 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-static char *file_path = NULL;
-static char *directory_path = NULL;
-static int access_advice = POSIX_FADV_NORMAL;
+struct settings {
+  char *file_path;
+  char *directory_path;
+  int access_advice; /* POSIX_FADV_* */
+};
+
+static struct settings only_settings; /* under nbdkit */
+
+static struct settings *this_settings(void) {
+  return asyncnbd_instance != NULL ? asyncnbd_instance() : &only_settings;
+}
 
 struct handle {
   int fd;
@@ -41,6 +49,7 @@ struct handle {
 };
 
 static int parse_advice(const char *value) {
+  struct settings *settings = this_settings();
   static const struct {
     const char *name;
     int advice;
@@ -49,7 +58,7 @@ static int parse_advice(const char *value) {
                {"sequential", POSIX_FADV_SEQUENTIAL}};
   for (size_t i = 0; i < sizeof words / sizeof words[0]; i++)
     if (strcmp(value, words[i].name) == 0) {
-      access_advice = words[i].advice;
+      settings->access_advice = words[i].advice;
       return 0;
     }
   nbdkit_error("fadvise=%s: use normal, random or sequential", value);
@@ -63,10 +72,11 @@ static int set_path(char **path, const char *value) {
 }
 
 static int file_config(const char *key, const char *value) {
+  struct settings *settings = this_settings();
   if (strcmp(key, "file") == 0)
-    return set_path(&file_path, value);
+    return set_path(&settings->file_path, value);
   if (strcmp(key, "dir") == 0 || strcmp(key, "directory") == 0)
-    return set_path(&directory_path, value);
+    return set_path(&settings->directory_path, value);
   if (strcmp(key, "fadvise") == 0)
     return parse_advice(value);
   if (strcmp(key, "cache") == 0 && strcmp(value, "default") == 0)
@@ -80,25 +90,26 @@ static int file_config(const char *key, const char *value) {
 }
 
 static int file_config_complete(void) {
-  if (file_path == NULL && directory_path == NULL) {
+  struct settings *settings = this_settings();
+  if (settings->file_path == NULL && settings->directory_path == NULL) {
     nbdkit_error("you must supply [file=]<FILENAME> or dir=<DIRNAME> on the command line");
     return -1;
   }
-  if (file_path != NULL && directory_path != NULL) {
+  if (settings->file_path != NULL && settings->directory_path != NULL) {
     nbdkit_error("file=<FILENAME> and dir=<DIRNAME> exclude each other");
     return -1;
   }
   struct stat status;
-  const char *path = file_path != NULL ? file_path : directory_path;
+  const char *path = settings->file_path != NULL ? settings->file_path : settings->directory_path;
   if (stat(path, &status) == -1) {
     nbdkit_error("%s: %m", path);
     return -1;
   }
-  if (file_path != NULL && !S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+  if (settings->file_path != NULL && !S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
     nbdkit_error("%s is neither a regular file nor a block device", path);
     return -1;
   }
-  if (directory_path != NULL && !S_ISDIR(status.st_mode)) {
+  if (settings->directory_path != NULL && !S_ISDIR(status.st_mode)) {
     nbdkit_error("%s is not a directory", path);
     return -1;
   }
@@ -106,9 +117,10 @@ static int file_config_complete(void) {
 }
 
 static void file_unload(void) {
+  struct settings *settings = this_settings();
   file_mapping_unload();
-  free(file_path);
-  free(directory_path);
+  free(settings->file_path);
+  free(settings->directory_path);
 }
 
 static bool is_servable(int directory_fd, const char *name) {
@@ -118,12 +130,13 @@ static bool is_servable(int directory_fd, const char *name) {
 }
 
 static int file_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports) {
+  struct settings *settings = this_settings();
   (void)readonly, (void)is_tls;
-  if (directory_path == NULL)
+  if (settings->directory_path == NULL)
     return nbdkit_add_export(exports, "", NULL);
-  DIR *directory = opendir(directory_path);
+  DIR *directory = opendir(settings->directory_path);
   if (directory == NULL) {
-    nbdkit_error("cannot list %s: %m", directory_path);
+    nbdkit_error("cannot list %s: %m", settings->directory_path);
     return -1;
   }
   int result = 0;
@@ -132,7 +145,7 @@ static int file_list_exports(int readonly, int is_tls, struct nbdkit_exports *ex
     if (is_servable(dirfd(directory), entry->d_name))
       result = nbdkit_add_export(exports, entry->d_name, NULL);
   if (result == 0 && errno != 0) {
-    nbdkit_error("cannot list %s: %m", directory_path);
+    nbdkit_error("cannot list %s: %m", settings->directory_path);
     result = -1;
   }
   closedir(directory);
@@ -156,18 +169,20 @@ static int open_disk(int directory_fd, const char *name, bool readonly, bool *wr
 
 /* The export's name chooses the file, which must lie in the directory itself. */
 static int open_in_directory(bool readonly, bool *writable) {
+  struct settings *settings = this_settings();
   const char *name = nbdkit_export_name();
   if (name == NULL)
     return -1;
   if (*name == '\0' || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
       strcmp(name, "..") == 0) {
-    nbdkit_error("export \"%s\": the name must be that of a file in %s", name, directory_path);
+    nbdkit_error("export \"%s\": the name must be that of a file in %s", name,
+                 settings->directory_path);
     errno = ENOENT;
     return -1;
   }
-  int directory_fd = open(directory_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+  int directory_fd = open(settings->directory_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
   if (directory_fd == -1) {
-    nbdkit_error("cannot open %s: %m", directory_path);
+    nbdkit_error("cannot open %s: %m", settings->directory_path);
     return -1;
   }
   /* Opening a pipe could wait for ever. */
@@ -175,7 +190,8 @@ static int open_in_directory(bool readonly, bool *writable) {
   if (is_servable(directory_fd, name))
     fd = open_disk(directory_fd, name, readonly, writable);
   else
-    nbdkit_error("export \"%s\": no such file or block device in %s", name, directory_path);
+    nbdkit_error("export \"%s\": no such file or block device in %s", name,
+                 settings->directory_path);
   close(directory_fd);
   return fd;
 }
@@ -194,13 +210,15 @@ static int examine_block_device(struct handle *handle) {
 }
 
 static void *file_open(int readonly) {
+  struct settings *settings = this_settings();
   struct handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) {
     nbdkit_error("no memory to open a file");
     return NULL;
   }
-  handle->fd = directory_path != NULL ? open_in_directory(readonly, &handle->writable)
-                                      : open_disk(AT_FDCWD, file_path, readonly, &handle->writable);
+  handle->fd = settings->directory_path != NULL
+                   ? open_in_directory(readonly, &handle->writable)
+                   : open_disk(AT_FDCWD, settings->file_path, readonly, &handle->writable);
   if (handle->fd == -1) {
     free(handle);
     return NULL;
@@ -217,9 +235,9 @@ static void *file_open(int readonly) {
   handle->can_zero_range = true;
   handle->can_allocate = !handle->is_block_device;
   handle->can_zero_out = handle->is_block_device;
-  if (access_advice != POSIX_FADV_NORMAL)
-    posix_fadvise(handle->fd, 0, 0, access_advice); /* a hint: failure means nothing */
-  handle->mapping = file_mapping_get(handle->fd, access_advice);
+  if (settings->access_advice != POSIX_FADV_NORMAL)
+    posix_fadvise(handle->fd, 0, 0, settings->access_advice); /* a hint: failure means nothing */
+  handle->mapping = file_mapping_get(handle->fd, settings->access_advice);
   return handle;
 
 failed:
@@ -522,6 +540,7 @@ static struct nbdkit_plugin plugin = {
     .version = "1.0.0",
     .longname = "asyncnbd file plugin",
     .description = "Serves a file or a block device.",
+    .load = file_mapping_load,
     .unload = file_unload,
     .config = file_config,
     .config_complete = file_config_complete,
@@ -550,6 +569,7 @@ static struct nbdkit_plugin plugin = {
     .read_fd = file_fd,
     .write_fd = file_fd,
     .errno_is_preserved = 1,
+    .instance_bytes = sizeof(struct settings),
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)

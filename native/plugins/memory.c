@@ -69,10 +69,6 @@ struct middle {
   _Atomic(struct leaf *) leaves[MIDDLE_ENTRIES];
 };
 
-static _Atomic(struct middle *) top[TOP_ENTRIES];
-
-static int64_t size_bytes = -1;
-
 /* Address space for chunks, handed out one after the other. */
 struct arena {
   struct arena *previous;
@@ -81,13 +77,25 @@ struct arena {
   unsigned used_chunks;
 };
 
-static pthread_mutex_t arena_lock = PTHREAD_MUTEX_INITIALIZER;
-static struct arena *newest_arena;
+struct disk {
+  int64_t size_bytes;
+  _Atomic(struct middle *) top[TOP_ENTRIES];
+  pthread_mutex_t arena_lock;
+  struct arena *newest_arena;
+  uint8_t *zeroes; /* what was never written reads from here, CHUNK_BYTES at most */
+};
 
+static struct disk only_disk; /* under nbdkit */
+
+static struct disk *this_disk(void) {
+  return asyncnbd_instance != NULL ? asyncnbd_instance() : &only_disk;
+}
+
+/* Of all disks of the process. */
 static atomic_uint huge_chunks;
 static atomic_uint huge_failures; /* one after the other */
 
-static struct arena *new_arena(void) {
+static struct arena *new_arena(struct arena *previous) {
   struct arena *arena = malloc(sizeof *arena);
   if (arena == NULL)
     return NULL;
@@ -99,25 +107,26 @@ static struct arena *new_arena(void) {
   }
   madvise(space, ARENA_BYTES, MADV_NOHUGEPAGE);
   uint8_t *base = (uint8_t *)(((uintptr_t)space + CHUNK_BYTES - 1) & ~(CHUNK_BYTES - 1));
-  *arena = (struct arena){.previous = newest_arena, .space = space, .base = base};
+  *arena = (struct arena){.previous = previous, .space = space, .base = base};
   return arena;
 }
 
 /* Call with arena_lock held; NULL if memory is short. */
-static uint8_t *new_memory(void) {
-  if (newest_arena == NULL || newest_arena->used_chunks == ARENA_CHUNKS) {
-    struct arena *arena = new_arena();
+static uint8_t *new_memory(struct disk *disk) {
+  struct arena *arena = disk->newest_arena;
+  if (arena == NULL || arena->used_chunks == ARENA_CHUNKS) {
+    arena = new_arena(arena);
     if (arena == NULL)
       return NULL;
-    newest_arena = arena;
+    disk->newest_arena = arena;
   }
-  return newest_arena->base + newest_arena->used_chunks++ * CHUNK_BYTES;
+  return arena->base + arena->used_chunks++ * CHUNK_BYTES;
 }
 
 /* The place of a chunk in the tree; NULL if that part of the tree does not exist. */
-static struct chunk *find_place(uint64_t chunk_number) {
-  struct middle *middle =
-      atomic_load_explicit(&top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)], memory_order_acquire);
+static struct chunk *find_place(struct disk *disk, uint64_t chunk_number) {
+  struct middle *middle = atomic_load_explicit(
+      &disk->top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)], memory_order_acquire);
   if (middle == NULL)
     return NULL;
   struct leaf *leaf = atomic_load_explicit(
@@ -126,8 +135,8 @@ static struct chunk *find_place(uint64_t chunk_number) {
 }
 
 /* The same, making what is missing; call with arena_lock held. NULL if memory is short. */
-static struct chunk *make_place(uint64_t chunk_number) {
-  _Atomic(struct middle *) *middle_slot = &top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)];
+static struct chunk *make_place(struct disk *disk, uint64_t chunk_number) {
+  _Atomic(struct middle *) *middle_slot = &disk->top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)];
   struct middle *middle = atomic_load_explicit(middle_slot, memory_order_relaxed);
   if (middle == NULL) {
     middle = calloc(1, sizeof *middle);
@@ -148,28 +157,28 @@ static struct chunk *make_place(uint64_t chunk_number) {
 }
 
 /* The chunk that holds `offset`, NULL if nothing was ever written there. */
-static struct chunk *find_chunk(uint64_t offset) {
-  struct chunk *chunk = find_place(offset >> CHUNK_BITS);
+static struct chunk *find_chunk(struct disk *disk, uint64_t offset) {
+  struct chunk *chunk = find_place(disk, offset >> CHUNK_BITS);
   return chunk != NULL && atomic_load_explicit(&chunk->memory, memory_order_acquire) != NULL ? chunk
                                                                                              : NULL;
 }
 
 /* The same, making it if need be; NULL if memory is short. */
-static struct chunk *make_chunk(uint64_t offset) {
-  struct chunk *chunk = find_chunk(offset);
+static struct chunk *make_chunk(struct disk *disk, uint64_t offset) {
+  struct chunk *chunk = find_chunk(disk, offset);
   if (chunk != NULL)
     return chunk;
-  pthread_mutex_lock(&arena_lock);
-  chunk = make_place(offset >> CHUNK_BITS);
+  pthread_mutex_lock(&disk->arena_lock);
+  chunk = make_place(disk, offset >> CHUNK_BITS);
   /* Or another thread was faster. */
   if (chunk != NULL && atomic_load_explicit(&chunk->memory, memory_order_relaxed) == NULL) {
-    uint8_t *memory = new_memory();
+    uint8_t *memory = new_memory(disk);
     if (memory == NULL)
       chunk = NULL;
     else
       atomic_store_explicit(&chunk->memory, memory, memory_order_release);
   }
-  pthread_mutex_unlock(&arena_lock);
+  pthread_mutex_unlock(&disk->arena_lock);
   return chunk;
 }
 
@@ -242,13 +251,17 @@ static uint32_t piece_in_chunk(uint64_t offset, uint32_t count) {
   return count < left ? count : (uint32_t)left;
 }
 
-/* What was never written reads from here, CHUNK_BYTES at most. */
-static uint8_t *zeroes;
+static void memory_load(void) {
+  struct disk *disk = this_disk();
+  disk->size_bytes = -1;
+  pthread_mutex_init(&disk->arena_lock, NULL);
+}
 
 static int memory_config(const char *key, const char *value) {
   if (strcmp(key, "size") == 0) {
-    size_bytes = nbdkit_parse_size(value);
-    return size_bytes == -1 ? -1 : 0;
+    struct disk *disk = this_disk();
+    disk->size_bytes = nbdkit_parse_size(value);
+    return disk->size_bytes == -1 ? -1 : 0;
   }
   if (strcmp(key, "allocator") == 0) {
     if (strcmp(value, "sparse") == 0)
@@ -261,43 +274,52 @@ static int memory_config(const char *key, const char *value) {
 }
 
 static int memory_config_complete(void) {
-  if (size_bytes != -1)
+  if (this_disk()->size_bytes != -1)
     return 0;
   nbdkit_error("you must specify size=<SIZE> on the command line");
   return -1;
 }
 
-static void free_tree(void) {
+static void free_leaf(struct leaf *leaf) {
+  for (size_t i = 0; leaf != NULL && i < LEAF_ENTRIES; i++)
+    if (atomic_load_explicit(&leaf->chunks[i].is_huge, memory_order_relaxed))
+      atomic_fetch_sub(&huge_chunks, 1);
+  free(leaf);
+}
+
+static void free_tree(struct disk *disk) {
   for (size_t i = 0; i < TOP_ENTRIES; i++) {
-    struct middle *middle = atomic_exchange(&top[i], NULL);
+    struct middle *middle = atomic_exchange(&disk->top[i], NULL);
     if (middle == NULL)
       continue;
     for (size_t j = 0; j < MIDDLE_ENTRIES; j++)
-      free(atomic_load(&middle->leaves[j]));
+      free_leaf(atomic_load(&middle->leaves[j]));
     free(middle);
   }
 }
 
 static void memory_unload(void) {
-  free_tree();
-  while (newest_arena != NULL) {
-    struct arena *previous = newest_arena->previous;
-    munmap(newest_arena->space, ARENA_BYTES);
-    free(newest_arena);
-    newest_arena = previous;
+  struct disk *disk = this_disk();
+  free_tree(disk);
+  while (disk->newest_arena != NULL) {
+    struct arena *arena = disk->newest_arena;
+    disk->newest_arena = arena->previous;
+    munmap(arena->space, ARENA_BYTES);
+    free(arena);
   }
-  if (zeroes != NULL && zeroes != MAP_FAILED)
-    munmap(zeroes, CHUNK_BYTES);
+  if (disk->zeroes != NULL && disk->zeroes != MAP_FAILED)
+    munmap(disk->zeroes, CHUNK_BYTES);
+  pthread_mutex_destroy(&disk->arena_lock);
 }
 
 static void *memory_open(int readonly) {
   (void)readonly;
-  return NBDKIT_HANDLE_NOT_NEEDED;
+  return this_disk();
 }
 
 static int64_t memory_get_size(void *handle) {
-  (void)handle;
-  return size_bytes;
+  const struct disk *disk = handle;
+  return disk->size_bytes;
 }
 
 /* All connections see the same memory. */
@@ -324,8 +346,10 @@ static int memory_can_fast_zero(void *handle) {
 }
 
 static int memory_get_ready(void) {
-  zeroes = mmap(NULL, CHUNK_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (zeroes != MAP_FAILED)
+  struct disk *disk = this_disk();
+  disk->zeroes =
+      mmap(NULL, CHUNK_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  if (disk->zeroes != MAP_FAILED)
     return 0;
   nbdkit_error("no memory for zeroes: %m");
   return -1;
@@ -333,18 +357,18 @@ static int memory_get_ready(void) {
 
 /* Chunks that were made one after the other lie side by side. */
 static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
-  (void)handle;
+  struct disk *disk = handle;
   const uint64_t in_chunk = offset % CHUNK_BYTES;
-  const struct chunk *chunk = find_chunk(offset);
+  const struct chunk *chunk = find_chunk(disk, offset);
   if (in_chunk + count <= CHUNK_BYTES)
-    return (chunk != NULL ? memory_of(chunk) : zeroes) + in_chunk;
+    return (chunk != NULL ? memory_of(chunk) : disk->zeroes) + in_chunk;
   if (chunk == NULL)
     return NULL;
   const uint8_t *first = memory_of(chunk);
   const uint8_t *due = first;
   const uint64_t end = offset + count;
   for (uint64_t next = offset - in_chunk + CHUNK_BYTES; next < end; next += CHUNK_BYTES) {
-    chunk = find_chunk(next);
+    chunk = find_chunk(disk, next);
     due += CHUNK_BYTES;
     if (chunk == NULL || memory_of(chunk) != due)
       return NULL;
@@ -355,12 +379,12 @@ static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
 /* Whether the chunks of [offset, offset + count) lie side by side, in any of the two directions:
  * making them in order makes it likely. */
 static void *memory_place(void *handle, uint32_t count, uint64_t offset) {
-  (void)handle;
+  struct disk *disk = handle;
   uint8_t *place = NULL;
   uint64_t next = offset;
   for (uint32_t left = count; left > 0;) {
     const uint32_t piece = piece_in_chunk(next, left);
-    struct chunk *chunk = make_chunk(next);
+    struct chunk *chunk = make_chunk(disk, next);
     if (chunk == NULL)
       return NULL;
     uint8_t *memory = memory_of(chunk) + next % CHUNK_BYTES;
@@ -378,21 +402,22 @@ static void *memory_place(void *handle, uint32_t count, uint64_t offset) {
 
 /* What has come of it has changed the disk. */
 static void memory_unplace(void *handle, uint32_t count, uint64_t offset) {
-  (void)handle;
+  struct disk *disk = handle;
   while (count > 0) {
     const uint32_t piece = piece_in_chunk(offset, count);
-    mark_written(find_chunk(offset), offset % CHUNK_BYTES, piece);
+    mark_written(find_chunk(disk, offset), offset % CHUNK_BYTES, piece);
     offset += piece;
     count -= piece;
   }
 }
 
 static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
-  (void)handle, (void)flags;
+  (void)flags;
+  struct disk *disk = handle;
   uint8_t *to = buf;
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
-    const struct chunk *chunk = find_chunk(offset);
+    const struct chunk *chunk = find_chunk(disk, offset);
     if (chunk != NULL)
       memcpy(to, memory_of(chunk) + offset % CHUNK_BYTES, piece);
     else
@@ -406,11 +431,12 @@ static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset
 
 static int memory_pwrite(void *handle, const void *buf, uint32_t count, uint64_t offset,
                          uint32_t flags) {
-  (void)handle, (void)flags;
+  (void)flags;
+  struct disk *disk = handle;
   const uint8_t *from = buf;
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
-    struct chunk *chunk = make_chunk(offset);
+    struct chunk *chunk = make_chunk(disk, offset);
     if (chunk == NULL) {
       nbdkit_error("no memory for the data at offset %" PRIu64, offset);
       errno = ENOSPC;
@@ -454,10 +480,11 @@ static void release_pages(struct chunk *chunk, uint64_t begin, uint64_t length) 
 }
 
 static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t flags) {
-  (void)handle, (void)flags;
+  (void)flags;
+  struct disk *disk = handle;
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
-    struct chunk *chunk = find_chunk(offset);
+    struct chunk *chunk = find_chunk(disk, offset);
     if (chunk != NULL)
       release_pages(chunk, offset % CHUNK_BYTES, piece);
     offset += piece;
@@ -473,8 +500,8 @@ static int memory_zero(void *handle, uint32_t count, uint64_t offset, uint32_t f
 }
 
 /* Whether any page of the grain at `offset` was written. */
-static bool is_written(uint64_t offset) {
-  const struct chunk *chunk = find_chunk(offset);
+static bool is_written(struct disk *disk, uint64_t offset) {
+  const struct chunk *chunk = find_chunk(disk, offset);
   if (chunk == NULL)
     return false;
   const unsigned page = (unsigned)(offset % CHUNK_BYTES / PAGE_BYTES);
@@ -485,16 +512,16 @@ static bool is_written(uint64_t offset) {
 
 static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
                           struct nbdkit_extents *extents) {
-  (void)handle;
-  const uint64_t size = (uint64_t)size_bytes;
+  struct disk *disk = handle;
+  const uint64_t size = (uint64_t)disk->size_bytes;
   const uint64_t end = offset + count < size ? offset + count : size;
   while (offset < end) {
     const uint64_t begin = offset;
-    const bool is_data = is_written(offset);
+    const bool is_data = is_written(disk, offset);
     do {
-      const uint64_t step = find_chunk(offset) == NULL ? CHUNK_BYTES : GRAIN_BYTES;
+      const uint64_t step = find_chunk(disk, offset) == NULL ? CHUNK_BYTES : GRAIN_BYTES;
       offset += step - offset % step;
-    } while (offset < end && is_written(offset) == is_data);
+    } while (offset < end && is_written(disk, offset) == is_data);
     const uint64_t length = (offset < size ? offset : size) - begin;
     const uint32_t type = is_data ? 0 : NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO;
     if (nbdkit_add_extent(extents, begin, length, type) == -1)
@@ -510,6 +537,7 @@ static struct nbdkit_plugin plugin = {
     .version = "1.0.0",
     .longname = "asyncnbd memory plugin",
     .description = "A disk in memory, lost when the server ends.",
+    .load = memory_load,
     .unload = memory_unload,
     .config = memory_config,
     .config_complete = memory_config_complete,
@@ -532,6 +560,7 @@ static struct nbdkit_plugin plugin = {
     .place = memory_place,
     .unplace = memory_unplace,
     .errno_is_preserved = 1,
+    .instance_bytes = sizeof(struct disk),
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)

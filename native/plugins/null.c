@@ -8,25 +8,34 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-static int64_t size_bytes = 0;
+struct disk {
+  int64_t size_bytes;
+};
+
+static struct disk only_disk; /* under nbdkit */
+
+static struct disk *this_disk(void) {
+  return asyncnbd_instance != NULL ? asyncnbd_instance() : &only_disk;
+}
 
 static int null_config(const char *key, const char *value) {
   if (strcmp(key, "size") != 0) {
     nbdkit_error("unknown parameter '%s'", key);
     return -1;
   }
-  size_bytes = nbdkit_parse_size(value);
-  return size_bytes == -1 ? -1 : 0;
+  struct disk *disk = this_disk();
+  disk->size_bytes = nbdkit_parse_size(value);
+  return disk->size_bytes == -1 ? -1 : 0;
 }
 
 static void *null_open(int readonly) {
   (void)readonly;
-  return NBDKIT_HANDLE_NOT_NEEDED;
+  return this_disk();
 }
 
 static int64_t null_get_size(void *handle) {
-  (void)handle;
-  return size_bytes;
+  const struct disk *disk = handle;
+  return disk->size_bytes;
 }
 
 static int null_can_multi_conn(void *handle) {
@@ -74,8 +83,9 @@ static int null_discard(void *handle, uint32_t count, uint64_t offset, uint32_t 
 
 static int null_extents(void *handle, uint32_t count, uint64_t offset, uint32_t flags,
                         struct nbdkit_extents *extents) {
-  (void)handle, (void)count, (void)flags;
-  return nbdkit_add_extent(extents, offset, (uint64_t)size_bytes - offset,
+  (void)count, (void)flags;
+  const struct disk *disk = handle;
+  return nbdkit_add_extent(extents, offset, (uint64_t)disk->size_bytes - offset,
                            NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO);
 }
 
@@ -100,6 +110,7 @@ static struct nbdkit_plugin plugin = {
     .zero = null_discard,
     .extents = null_extents,
     .errno_is_preserved = 1,
+    .instance_bytes = sizeof(struct disk),
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)

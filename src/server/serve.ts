@@ -280,6 +280,20 @@ function withScript(options: ServeOptions): ServeOptions {
 async function start(given: ServeOptions, tls: OpenTls): Promise<NbdServer> {
   const options = withScript(given);
   const plugin = await pluginFor(options);
+  try {
+    return await startPlugin(plugin, options, tls);
+  } catch (error) {
+    // The program goes on: what the plugin has taken comes back. The first error is the one to tell.
+    await plugin.end().catch(() => {});
+    throw error;
+  }
+}
+
+async function startPlugin(
+  plugin: ServerPlugin,
+  options: ServeOptions,
+  tls: OpenTls,
+): Promise<NbdServer> {
   await plugin.load();
   for (const [key, value] of Object.entries(options.config ?? {}))
     for (const one of [value].flat() as ConfigValue[]) plugin.config(key, one);

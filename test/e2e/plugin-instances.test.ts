@@ -11,6 +11,7 @@ import {
   sanitizer,
   serverEnvironment,
   temporaryDirectory,
+  testPlugin,
 } from "../support/server.js";
 
 const index = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
@@ -105,6 +106,19 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
          try { return readlinkSync("/proc/self/fd/" + fd); } catch { return ""; }
        });
        assert.ok(!open.some((target) => target.includes("memfd:nbdkit")));`,
+    );
+  });
+
+  test("gives back what one has taken that cannot start", async () => {
+    await program(
+      debianPlugin("file"),
+      `const loaded = () => readFileSync("/proc/self/maps", "utf8").includes("nbdkit-file-plugin");
+       await assert.rejects(serve({ plugin, config: { nosuch: "1" } }));
+       assert.ok(!loaded());
+       const server = await serve(image("one", 1));
+       assert.ok(loaded());
+       await server.close();
+       assert.ok(!loaded());`,
     );
   });
 
@@ -206,5 +220,70 @@ test.each(Object.entries(SCRIPTS))("%s is refused a second time, by name", async
      await holds(first.uri, 0);
      await first.close();
      await assert.rejects(serve(options), again);`,
+  );
+});
+
+describe("our own plugins stand any number of instances:", () => {
+  test("a thousand of file, each with its own", async () => {
+    await program(
+      testPlugin("file"),
+      `const servers = [];
+       for (let i = 0; i < 1000; i++) {
+         const listen = i % 250 === 0 ? "private-unix" : "nothing";
+         servers.push(await serve({ ...image("disk" + (i % 256), i % 256), listen }));
+       }
+       for (const i of [0, 250, 500, 750]) await holds(servers[i].uri, i % 256);
+       await Promise.all(servers.map((server) => server.close()));
+       const again = await serve(image("again", 9));
+       await holds(again.uri, 9);
+       await again.close();`,
+    );
+  });
+
+  test("a thousand of memory, each with its own", async () => {
+    await program(
+      testPlugin("memory"),
+      `const servers = [];
+       for (let i = 0; i < 1000; i++) {
+         const listen = i % 250 === 0 ? "private-unix" : "nothing";
+         servers.push(await serve({ plugin, config: { size: i + 1 + "M" }, listen }));
+       }
+       const some = [0, 250, 500, 750].map((i) => [i, servers[i].uri]);
+       for (const [i, uri] of some)
+         await sh(\`qemu-io -f raw -c 'write -P \${i % 251 + 1} 0 64k' '\${uri}'\`);
+       for (const [i, uri] of some) {
+         await holds(uri, i % 251 + 1);
+         assert.equal(await sh(\`nbdinfo --size '\${uri}'\`), (i + 1) * 2 ** 20 + "\\n");
+       }
+       await Promise.all(servers.map((server) => server.close()));`,
+    );
+  });
+
+  test.each(["null", "delay-memory"])("two of %s, of different sizes", async (name) => {
+    await program(
+      testPlugin(name),
+      `const one = await serve({ plugin, config: { size: "1M" }, filters: ["readonly"] });
+       const two = await serve({ plugin, config: { size: "2M" } });
+       await one.close();
+       assert.equal(await sh(\`nbdinfo --size '\${two.uri}'\`), "2097152\\n");
+       await holds(two.uri, 0);
+       await two.close();`,
+    );
+  });
+
+  test.each(["io_uring", "threads"])(
+    "two of async-file with %s, each with its own",
+    async (engine) => {
+      await program(
+        testPlugin("async-file"),
+        `const withEngine = ({ plugin, config }) => ({ plugin, config: { ...config, engine: "${engine}" } });
+       const one = await serve(withEngine(image("one", 1)));
+       const two = await serve(withEngine(image("two", 2)));
+       await Promise.all([holds(one.uri, 1), holds(two.uri, 2)]);
+       await one.close();
+       await holds(two.uri, 2);
+       await two.close();`,
+      );
+    },
   );
 });
