@@ -40,6 +40,13 @@ class Passing extends Error {
   }
 }
 
+/** A connection or a name that another attempt may find; of fetch's failures, those with a code. */
+function isLost(error: unknown): boolean {
+  const { code } = Object((error as Error).cause) as { code?: unknown };
+  // A certificate will be as wrong the next time. Too many redirects have no code.
+  return typeof code === "string" && !/CERT|SIGNED|UNABLE_TO|^ERR_/.test(code);
+}
+
 function identityOf(response: Response): Identity {
   const [, size] =
     /^bytes (?:\d+-\d+|\*)\/(\d+)$/.exec(response.headers.get("content-range") ?? "") ?? [];
@@ -60,10 +67,13 @@ function retryAfterMs(response: Response): number | undefined {
 /** A file on a server, read by ranges. */
 class RemoteFile {
   readonly #settings: Settings;
+  /** For messages: what follows a "?" may be secret. */
+  readonly #name: string;
   #identity: Identity | undefined;
 
   constructor(settings: Settings) {
     this.#settings = settings;
+    this.#name = settings.url.replace(/[?#].*/s, "");
   }
 
   /** Asks for the size, and for what tells this version of the file from others. */
@@ -72,7 +82,10 @@ class RemoteFile {
       const response = await this.#request(0, 1, AbortSignal.timeout(this.#settings.timeoutMs));
       await response.body?.cancel();
       if (response.status === 200)
-        throw failure("EIO", "the server ignores ranges: it cannot be read in parts");
+        throw failure(
+          "EIO",
+          `${this.#name}: the server ignores ranges: it cannot be read in parts`,
+        );
       this.#identity = identityOf(response);
     });
     return (this.#identity as Identity).sizeBytes;
@@ -136,7 +149,7 @@ class RemoteFile {
     const { status, statusText } = response;
     if (status === 206 || status === 200 || status === 416) return response;
     await response.body?.cancel();
-    const what = `the server said ${status} ${statusText}`;
+    const what = `${this.#name}: the server said ${status} ${statusText}`;
     if (status >= 500 || status === 429 || status === 408)
       throw new Passing(what, retryAfterMs(response));
     throw failure(status === 401 || status === 403 ? "EPERM" : "EIO", what);
@@ -165,14 +178,13 @@ class RemoteFile {
         await attempt();
         return;
       } catch (error) {
-        const isPassing =
-          error instanceof Passing ||
-          error instanceof TypeError || // fetch's kind
-          (error as Error).name === "TimeoutError";
-        if (signal?.aborted || !isPassing) throw error;
+        if (signal?.aborted) throw error;
         const { cause, message } = error as Error;
-        const what = cause instanceof Error ? cause.message : message;
-        if (failures >= retries) throw failure("EIO", what);
+        const what = cause instanceof Error ? `${this.#name}: ${cause.message}` : message;
+        const isPassing =
+          error instanceof Passing || isLost(error) || (error as Error).name === "TimeoutError";
+        if (!isPassing && cause === undefined) throw error;
+        if (!isPassing || failures >= retries) throw failure("EIO", what);
         warn(`${what}; trying again`);
         const backoffMs = retryDelayMs * 2 ** failures * (0.5 + Math.random());
         const waitMs = (error instanceof Passing ? error.afterMs : undefined) ?? backoffMs;
@@ -316,7 +328,7 @@ export default definePlugin({
   configComplete() {
     const { url } = this.config;
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
-      throw new Error(`parameter url=${url}: this is no http: or https: address`);
+      throw failure("EINVAL", `parameter url=${url}: this is no http: or https: address`);
   },
 
   async getReady() {

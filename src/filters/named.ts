@@ -3,7 +3,7 @@
 import { closeSync, existsSync, openSync, writeSync } from "node:fs";
 import { addon } from "../addon/load.js";
 import { parseSize } from "../config/size.js";
-import { AsyncnbdError } from "../errors.js";
+import { AsyncnbdError, messageOf } from "../errors.js";
 import {
   cache,
   cow,
@@ -112,7 +112,7 @@ const errorFilter = defineFilter({
 });
 
 /** A file of lines, opened when the server gets ready and closed at its end. */
-function lineFile(path: string | undefined, appends: boolean) {
+function lineFile(key: string, path: string | undefined, appends: boolean) {
   let fd: number | undefined;
   return {
     write(line: string): void {
@@ -120,7 +120,15 @@ function lineFile(path: string | undefined, appends: boolean) {
       else writeSync(fd, `${line}\n`);
     },
     open(): void {
-      if (path !== undefined) fd = openSync(path, appends ? "a" : "w", 0o644);
+      if (path === undefined) return;
+      try {
+        fd = openSync(path, appends ? "a" : "w", 0o644);
+      } catch (reason) {
+        throw new AsyncnbdError(
+          "CONFIG",
+          `parameter ${key}=${path}: it cannot be written: ${messageOf(reason)}`,
+        );
+      }
     },
     close(): void {
       if (fd !== undefined) closeSync(fd);
@@ -156,7 +164,7 @@ const logFilter = defineFilter({
     logappend: { type: "bool", description: "Keep what is in it" },
   },
   create: ({ logfile, logappend }) => {
-    const lines = lineFile(logfile, logappend);
+    const lines = lineFile("logfile", logfile, logappend);
     const middleware = log((line) => lines.write(`${timestamp()} ${line}`));
     return (plugin) => around(middleware(plugin), lines.open, lines.close);
   },
@@ -265,7 +273,7 @@ const statsFilter = defineFilter({
     statsappend: { type: "bool", description: "Keep what is in it" },
   },
   create: ({ statsfile, statsappend }) => {
-    const lines = lineFile(statsfile, statsappend);
+    const lines = lineFile("statsfile", statsfile, statsappend);
     const counters = stats();
     return (plugin) =>
       around(counters(plugin), lines.open, () => {

@@ -126,7 +126,7 @@ test("tries again after errors of the server and half answers", async () => {
   expect(await client.request(read(0, 4096))).toBe(0);
   expect((await client.read(4096)).equals(content.subarray(0, 4096))).toBe(true);
   const { stderr } = await server.stop();
-  expect(stderr).toMatch(/http: the server said 503 .*; trying again/);
+  expect(stderr).toMatch(/http: http:\S+: the server said 503 .*; trying again/);
 });
 
 test("gives up after so many tries, and goes on with the next request", async () => {

@@ -36,6 +36,12 @@ function errnoOf(code: unknown): number {
   return ERRNOS[code === "ENOTSUP" ? "EOPNOTSUPP" : code] ?? EIO; // one number on Linux
 }
 
+/** Made by failure(), or by the system: it says what is wrong, so where it was thrown tells nothing. */
+export function isExpected(error: unknown): error is Error {
+  const { code } = Object(error) as { code?: unknown };
+  return error instanceof Error && typeof code === "string" && Object.hasOwn(ERRNOS, code);
+}
+
 /** Of several lines, those after the first begin with spaces: none can pass for another message. */
 export const asOneMessage = (text: string): string => text.replace(/\n(?=\S)/g, "\n    ");
 
@@ -90,6 +96,7 @@ export function describeThrown(error: unknown): string {
 
 function textOf(error: unknown): string {
   if (error instanceof AsyncnbdError) return error.message;
+  if (isExpected(error)) return cut(String(error.message), MAX_MESSAGE);
   if (!(error instanceof Error)) return String(error);
   const { name, message, stack } = error;
   const frames = framesOf(stack, message);

@@ -4,8 +4,8 @@ import { readFileSync, readSync } from "node:fs";
 import { resolve } from "node:path";
 import { parseInteger } from "../../config/integer.js";
 import { didYouMean } from "../../config/nearest.js";
-import { parseSize } from "../../config/size.js";
-import { parseTimeMs } from "../../config/time.js";
+import { formatSize, parseSize } from "../../config/size.js";
+import { formatTimeMs, parseTimeMs } from "../../config/time.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 
 interface Common {
@@ -143,8 +143,8 @@ function inRange(
   const { minimum = Number.MIN_SAFE_INTEGER, maximum = Number.MAX_SAFE_INTEGER } = spec;
   if (!(spec.type === "time" ? Number.isFinite(value) : Number.isSafeInteger(value)))
     return fail(key, text, `this is not ${wanted}`);
-  if (value < minimum) return fail(key, text, `the least is ${minimum}`);
-  if (value > maximum) return fail(key, text, `the most is ${maximum}`);
+  if (value < minimum) return fail(key, text, `the least is ${format(spec, minimum)}`);
+  if (value > maximum) return fail(key, text, `the most is ${format(spec, maximum)}`);
   return value;
 }
 
@@ -282,18 +282,10 @@ const PLACEHOLDERS: Readonly<Record<ParameterSpec["type"], string>> = {
 
 const TYPES = Object.keys(PLACEHOLDERS);
 
-/** As it is given on the command line. */
-function defaultText(spec: ParameterSpec): string {
-  if (spec.type === "time") return `${spec.default}ms`;
-  if (spec.type !== "size") return String(spec.default);
-  let value = spec.default as number;
-  let unit = "";
-  for (const next of ["K", "M", "G", "T"]) {
-    if (value < 1024 || value % 1024 !== 0) break;
-    value /= 1024;
-    unit = next;
-  }
-  return `${value}${unit}`;
+/** As on the command line. */
+function format({ type }: ParameterSpec, value: unknown): string {
+  if (typeof value !== "number") return String(value);
+  return type === "size" ? formatSize(value) : type === "time" ? formatTimeMs(value) : `${value}`;
 }
 
 /** Lines for --help, one or more a parameter. */
@@ -303,7 +295,9 @@ export function helpOf(config: ConfigSpec | undefined): string | undefined {
     const values = spec.type === "enum" ? spec.values.join("|") : PLACEHOLDERS[spec.type];
     const facts = [
       isRequired(spec) ? "required" : "",
-      spec.default !== undefined ? `default ${defaultText(spec)}` : "",
+      spec.default !== undefined && spec.default !== ""
+        ? `default ${format(spec, spec.default)}`
+        : "",
       spec.list ? "may be given more than once" : "",
       spec.magic ? `"${key}=" may be left out` : "",
     ].filter((fact) => fact !== "");

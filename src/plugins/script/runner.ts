@@ -6,7 +6,7 @@ import { AsyncnbdError } from "../../errors.js";
 import type { ClientStream } from "../served-plugin.js";
 import { type BridgeOptions, ScriptBridge } from "./bridge.js";
 import type { Plugin } from "./definition.js";
-import { describeThrown } from "./errno.js";
+import { describeThrown, isExpected } from "./errno.js";
 import { ScriptSession } from "./session.js";
 import { serialized } from "./thread-model.js";
 
@@ -20,7 +20,8 @@ export async function callPlugin(
     await callback();
   } catch (error) {
     if (error instanceof AsyncnbdError) throw error;
-    throw new AsyncnbdError("PLUGIN", `${plugin.name}: ${what}: ${describeThrown(error)}`);
+    const where = isExpected(error) ? plugin.name : `${plugin.name}: ${what}`;
+    throw new AsyncnbdError("PLUGIN", `${where}: ${describeThrown(error)}`);
   }
 }
 
