@@ -51,7 +51,10 @@ export async function loadPlugin(
     const isOurs = name === "nbdkit" && flag === "environ";
     if (isOurs && value !== 0) logEnvironment();
     if (!isOurs && (name !== plugin.about.name || !plugin.setDebugFlag(flag, value)))
-      addon().logWarning(`--debug=${name}.${flag}: there is no such debug flag`);
+      addon().logWarning(
+        `--debug=${name}.${flag}: ${plugin.about.name} does not contain a global variable called ` +
+          `${name}_debug_${flag}`,
+      );
   }
   await plugin.load();
   return plugin;
