@@ -10,8 +10,15 @@ definePlugin({
     size: "size",
     mode: { type: "enum", values: ["x", "y"] },
     label: { type: "string", required: false },
+    file: { type: "path", list: true },
+    times: { type: "time", list: true, required: false },
   },
   open() {
+    const files: readonly string[] = this.config.file;
+    const times: readonly number[] = this.config.times;
+    // @ts-expect-error a list
+    const file: string = this.config.file;
+    void [files, times, file];
     return Buffer.alloc(this.config.size);
   },
   getSize(disk) {
