@@ -50,9 +50,13 @@ export async function loadPlugin(
   for (const { plugin: name, flag, value } of config.debugFlags) {
     const isOurs = name === "nbdkit" && flag === "environ";
     if (isOurs && value !== 0) logEnvironment();
-    if (!isOurs && (name !== plugin.about.name || !plugin.setDebugFlag(flag, value)))
+    if (isOurs) continue;
+    const { name: loaded } = plugin.about;
+    if (name !== loaded)
+      addon().logWarning(`--debug=${name}.${flag} was not used: the plugin is ${loaded}`);
+    else if (!plugin.setDebugFlag(flag, value))
       addon().logWarning(
-        `--debug=${name}.${flag}: ${plugin.about.name} does not contain a global variable called ` +
+        `--debug=${name}.${flag}: ${loaded} does not contain a global variable called ` +
           `${name}_debug_${flag}`,
       );
   }
