@@ -34,6 +34,8 @@ const NO_SLOT = 0xffffffff;
 
 /** So long requests may follow each other before timers and other events have their turn. */
 const MAX_BUSY_MS = 1;
+/** Batches become smaller where one takes longer, with all that it does at once. */
+const MAX_BATCH_MS = 4;
 /** The clock is read after so many at the most. */
 const MAX_UNTIMED = 32;
 /** Memory that has not been needed for so long goes back to the system. */
@@ -146,8 +148,8 @@ export class ScriptBridge {
   #noteCosts(now: number): void {
     if (this.#next < this.#fetched) return;
     const spentMs = now - this.#begun;
-    if (spentMs < MAX_BUSY_MS) this.#most = Math.min(2 * this.#most, this.#maxSubmissions);
-    else this.#most = Math.max(1, Math.floor((this.#fetched * MAX_BUSY_MS) / spentMs));
+    if (spentMs < MAX_BATCH_MS) this.#most = Math.min(2 * this.#most, this.#maxSubmissions);
+    else this.#most = Math.max(1, Math.floor((this.#fetched * MAX_BATCH_MS) / spentMs));
   }
 
   /** A request may take any time: the clock is read as often as they are long. */
