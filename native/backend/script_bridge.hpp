@@ -138,7 +138,7 @@ private:
 
   const std::function<void()> wake_;
   const std::unique_ptr<ScriptBatch> batch_;
-  std::vector<Done> done_;      // the script's thread's,
+  std::vector<Done> done_;    // the script's thread's,
   std::vector<Slot *> freed_; // as this is
 
   std::mutex mutex_; // guards what follows

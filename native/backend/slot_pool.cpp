@@ -149,7 +149,8 @@ bool SlotPool::grow(unsigned size_class) {
   slabs_.push_back({static_cast<uint8_t *>(memory), first, bytes_each, count});
   for (uint32_t i = 0; i < count; i++) {
     uint8_t *data = slabs_.back().data + static_cast<size_t>(i) * bytes_each;
-    slots_.push_back({holder_, data, first + i, slab, NONE, 0, 0, 0, static_cast<uint8_t>(size_class)});
+    slots_.push_back(
+        {holder_, data, first + i, slab, NONE, 0, 0, 0, static_cast<uint8_t>(size_class)});
   }
   for (uint32_t i = count; i-- > 0;) // the first one is to be taken first
     push(&released_[size_class], slots_[first + i]);

@@ -1,5 +1,6 @@
-// Memory that a script fills or reads for clients, in slots that it sees, too. What was one client's
-// is zero before it is another's; what nobody has needed for a while goes back to the system.
+// Memory that a script fills or reads for clients, in slots that it sees, too. What was one
+// client's is zero before it is another's; what nobody has needed for a while goes back to the
+// system.
 #pragma once
 
 #include <array>

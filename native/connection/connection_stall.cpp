@@ -45,8 +45,9 @@ void Connection::watch_client(std::optional<StallWatch> *watch, Stall stall, int
 }
 
 void Connection::on_stall(Stall stall, std::chrono::seconds lasts) {
-  std::string reason = stall == Stall::sends_nothing ? "it has not sent the rest of its request for "
-                                                     : "it has not read its replies for ";
+  std::string reason = stall == Stall::sends_nothing
+                           ? "it has not sent the rest of its request for "
+                           : "it has not read its replies for ";
   reason += std::to_string(lasts.count()) + " s";
   if (lasts < stall_timeout_)
     reason += ", and others wait for memory";

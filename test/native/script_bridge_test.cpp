@@ -65,8 +65,7 @@ struct Script {
             data[0] != byte || data[static_cast<size_t>(submission.length_bytes) - 1] != byte;
     }
     closes += submission.command == SCRIPT_CLOSE;
-    bridge->batch().completions[pending++] = {submission.operation,
-                                                static_cast<uint32_t>(error)};
+    bridge->batch().completions[pending++] = {submission.operation, static_cast<uint32_t>(error)};
   }
 
   // One turn; how many it has got.

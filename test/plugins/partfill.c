@@ -41,11 +41,11 @@ static int partfill_pwrite(void *handle, const void *buf, uint32_t count, uint64
 }
 
 static struct nbdkit_plugin plugin = {
-  .name = "partfill",
-  .open = partfill_open,
-  .get_size = partfill_get_size,
-  .pread = partfill_pread,
-  .pwrite = partfill_pwrite,
+    .name = "partfill",
+    .open = partfill_open,
+    .get_size = partfill_get_size,
+    .pread = partfill_pread,
+    .pwrite = partfill_pwrite,
 };
 
 NBDKIT_REGISTER_PLUGIN(plugin)
