@@ -123,7 +123,7 @@ describe("the folder of a private socket", () => {
 
   test("stays while its server lives, however old it is", async () => {
     const directory = temporaryDirectory();
-    const next = `TMPDIR=${directory} ${process.execPath} dist/cli/main.js memory 2M --run '${SIZE}'`;
+    const next = `env -u ASYNCNBD_BUILD_DIR TMPDIR=${directory} ${process.execPath} dist/cli/main.js memory 2M --run '${SIZE}'`;
     const { stdout, stderr } = await start(
       directory,
       `touch -d 1970-01-01 "\${unixsocket%/socket}"; ${next}; ${SIZE}`,
