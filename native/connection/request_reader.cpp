@@ -94,10 +94,8 @@ void RequestReader::rest() {
 }
 
 PendingRequest *RequestReader::next() {
-  if (has_to_wait_) {
-    has_to_wait_ = false;
+  if (std::exchange(has_to_wait_, false))
     expects_input_ = true;
-  }
   for (;;) {
     if (transport_.is_aborted()) // nobody waits for replies to what has arrived
       return note_end(-ECONNABORTED, true), nullptr;
@@ -301,6 +299,8 @@ ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
     received = try_receive(room);
     if (received != -EAGAIN)
       break;
+    if (transport_.has_answers()) // which it has just made
+      replies_.flush(when_full_);
     if (between_requests && has_held_back)
       prompt_payloads_ = PROMPT_PAYLOADS;
     if (waits_elsewhere(between_requests))

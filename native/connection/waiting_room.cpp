@@ -277,9 +277,13 @@ void WaitingRoom::before_delay() {
 }
 
 WaitingRoom::Seat *WaitingRoom::enter(Guest &guest, transport::Transport &transport) {
-  std::call_once(is_set_up_, [this] { epoll_fd_ = epoll_create1(EPOLL_CLOEXEC); });
-  if (epoll_fd_ == -1)
-    return nullptr;
+  if (epoll_fd_ == -1) {
+    std::lock_guard lock(setting_up_);
+    if (epoll_fd_ == -1) // or another try: there may have been no descriptor
+      epoll_fd_ = epoll_create1(EPOLL_CLOEXEC);
+    if (epoll_fd_ == -1)
+      return nullptr;
+  }
   Seat *seat = seats_->take();
   seat->guest = &guest;
   seat->transport = &transport;

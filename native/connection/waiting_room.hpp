@@ -96,7 +96,7 @@ private:
   static constexpr unsigned OPEN_FROM = 8;
   static constexpr unsigned CLOSED_BELOW = 4;
 
-  std::once_flag is_set_up_; // by the first guest: a server of few clients needs no such descriptor
+  std::mutex setting_up_; // by the first guest: a server of few clients needs no such descriptor
   std::atomic<int> epoll_fd_{-1};
   const unsigned max_workers_;
   std::atomic<unsigned> workers_{0};

@@ -22,7 +22,7 @@ constexpr size_t FIRST_TURN_BYTES = 32 << 10;
 // From here on, answers are to be sent before more is received; with as many as the second says, a
 // client only makes us answer, and does not read.
 constexpr size_t MANY_ANSWERS_BYTES = 4 << 10;
-constexpr size_t MAX_ANSWER_BYTES = 1 << 20;
+constexpr size_t MAX_ANSWER_BYTES = 512 << 10;
 // Records have some bytes more than what is in them.
 constexpr size_t FIRST_CAPACITY_BYTES = MAX_TURN_BYTES + (8 << 10);
 

@@ -155,14 +155,3 @@ test("a large write gets its memory when those who hold it have been cut", async
   expect((await client.readReply()).error).toBe(0);
   expect((await client.read(data.length)).equals(data)).toBe(true);
 });
-
-test("what options announce takes no memory before it has come", async () => {
-  const server = await startServer(["memory", "1M"]);
-  const before = residentKib(server.pid);
-  for (let i = 0; i < 100; i++) {
-    const client = await RawClient.connect(server.where);
-    await client.greet();
-    client.sendOption(10, Buffer.alloc(0), 1 << 20);
-  }
-  expect((residentKib(server.pid) - before) / 1024).toBeLessThan(50);
-});

@@ -1,0 +1,102 @@
+// The system has no descriptor or thread left: clients are refused or wait, and afterwards all is
+// as before.
+
+import { execFileSync } from "node:child_process";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { describe, expect, test } from "vitest";
+import { run } from "../support/command.js";
+import { writePattern } from "../support/fixtures.js";
+import { RawClient } from "../support/raw-client.js";
+import {
+  type RunningServer,
+  sanitizer,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
+
+const READ = 0;
+const ENOMEM = 12;
+const CLIENTS = 8;
+const ram = fileURLToPath(new URL("../../examples/ram.ts", import.meta.url));
+
+const backends: Readonly<Record<string, () => readonly string[]>> = {
+  memory: () => ["memory", "1M"],
+  "async-file": () => {
+    const path = join(temporaryDirectory(), "image");
+    writePattern(path, 1 << 20);
+    return ["async-file", path];
+  },
+  "a plugin in TypeScript": () => [ram, "size=1M"],
+  "a filter": () => ["--filter=readonly", "memory", "1M"],
+};
+
+async function readBlock(client: RawClient, errors = [0]): Promise<void> {
+  client.sendRequest({ type: READ, length: 512 });
+  const { error } = await client.readReply();
+  expect(errors).toContain(error);
+  if (error === 0) await client.read(512);
+}
+
+async function limitDescriptors(server: RunningServer, count: number): Promise<void> {
+  const line = ["prlimit", "--pid", String(server.pid), `--nofile=${count}:`];
+  expect(await run(line)).toMatchObject({ status: 0 });
+}
+
+/** A new client is served, or refused by closing its connection; it does not wait for ever. */
+async function comeAndGo(server: RunningServer): Promise<"served" | "refused"> {
+  try {
+    const client = await RawClient.open(server.where);
+    await readBlock(client, [0, ENOMEM]);
+    return "served";
+  } catch (error) {
+    expect(String(error)).toMatch(/the server closed|was refused|EPIPE|ECONNRESET/);
+    return "refused";
+  }
+}
+
+/** While there is less than clients need, one that is there already goes on; then all do. */
+async function survives(
+  server: RunningServer,
+  setShort: (isShort: boolean) => void | Promise<void>,
+): Promise<void> {
+  const established = await RawClient.open(server.where);
+  await readBlock(established);
+  await setShort(true);
+  const coming = Array.from({ length: CLIENTS }, () => comeAndGo(server));
+  // A filter in JavaScript needs a thread for each call of a C plugin.
+  for (let i = 0; i < 20; i++) await readBlock(established, [0, ENOMEM]);
+  await setShort(false);
+  await Promise.all(coming);
+  await readBlock(established);
+  expect(await comeAndGo(server)).toBe("served");
+}
+
+/** A library that, preloaded, keeps a program from starting threads while the file exists. */
+function threadStopper(file: string): NodeJS.ProcessEnv {
+  const library = join(temporaryDirectory(), "no-threads.so");
+  const source = fileURLToPath(new URL("../support/no-threads.c", import.meta.url));
+  execFileSync("cc", ["-shared", "-fPIC", "-o", library, source]);
+  return { LD_PRELOAD: library, NO_THREADS: file };
+}
+
+describe.each(Object.keys(backends))("with %s", (backend) => {
+  const plugin = backends[backend] as () => readonly string[];
+
+  test.each([0, 1, 2, 3])("it goes on when %i descriptors are left", async (left) => {
+    const server = await startServer(plugin());
+    const numbers = readdirSync(`/proc/${server.pid}/fd`).map(Number);
+    // Two for the client that is there, and those below that are free.
+    const free = Math.max(...numbers) + 1 - numbers.length;
+    const count = numbers.length + free + 2 + left;
+    await survives(server, (isShort) => limitDescriptors(server, isShort ? count : 1024));
+  });
+
+  // The sanitizer is preloaded itself.
+  test.skipIf(sanitizer !== undefined)("it goes on when no threads are left", async () => {
+    const file = join(temporaryDirectory(), "no-threads");
+    const server = await startServer(plugin(), { env: threadStopper(file) });
+    await survives(server, (isShort) => (isShort ? writeFileSync(file, "") : rmSync(file)));
+  });
+});
