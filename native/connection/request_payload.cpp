@@ -192,8 +192,9 @@ bool RequestReader::receive_elsewhere(PendingRequest *request, size_t position) 
   // The next header comes along.
   const iovec next{input_->data + end_, wire::request_header_bytes(style_)};
   while (position < length_bytes) {
-    if (position >= admitted_bytes_ && !admit_more(request, position))
-      return false;
+    while (position >= admitted_bytes_) // more may have come with the header
+      if (!admit_more(request, position))
+        return false;
     const bool is_last = admitted_bytes_ >= length_bytes;
     const size_t end = is_last ? length_bytes : admitted_bytes_;
     const ssize_t received =

@@ -314,6 +314,25 @@ TEST_CASE("pages whose payload does not come are given back") {
   CHECK(pipe->is_empty());
 }
 
+TEST_CASE("a large payload is whole, however much of it comes with its header") {
+  for (const size_t payload_bytes : {270'400, 300'000, 400'000, 1'000'000}) {
+    Reading reading;
+    const std::vector<uint8_t> payload = pattern(payload_bytes, 1);
+    REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 1, 0, 0)));
+    std::thread client([&] { send_all(reading.sockets.client, write_request(2, 0, payload)); });
+    for (int i = 0; i < 2; i++) {
+      PendingRequest *request = reading.reader.next();
+      REQUIRE(request != nullptr);
+      CHECK(request->error == 0);
+      if (request->type == wire::NBD_CMD_WRITE)
+        CHECK(memcmp(request->data, payload.data(), payload.size()) == 0);
+      reading.finish(request);
+    }
+    client.join();
+    CHECK(reading.charging.charged_bytes == 0);
+  }
+}
+
 TEST_CASE("of a large payload, little more is charged than has come") {
   Reading reading;
   constexpr uint32_t LENGTH = 32 << 20;
