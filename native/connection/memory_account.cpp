@@ -12,8 +12,10 @@ bool MemoryAccount::take(MemoryCharge &charge, uint64_t bytes, MemoryBudget::Wai
   uint64_t limit_bytes = limit_bytes_;
   if (taken + bytes > FIRST_LIMIT_BYTES)
     limit_bytes = std::min(limit_bytes, FIRST_LIMIT_BYTES + returned_bytes_.load());
-  if (taken + bytes > limit_bytes && taken > charge.bytes())
+  if (taken + bytes > limit_bytes && taken > charge.bytes()) {
+    leave(waiter); // who waits for its own replies must not hold up those behind it
     return false;
+  }
   if (charge.has_reserve) {
     charge.reserved_bytes += bytes;
     shared_bytes_.fetch_add(bytes);

@@ -161,6 +161,27 @@ TEST_CASE("what turns up later counts, without having waited") {
   CHECK(server.taken_bytes() == 0);
 }
 
+TEST_CASE("who comes to wait for its own replies makes way for the next in line") {
+  MemoryBudget server(2 * MIB);
+  Waiter waiter;
+  CHECK(server.take(3 * MIB, waiter) == Source::reserve);
+  CHECK(server.take(MIB, waiter) == Source::memory);
+  MemoryAccount account(4 * MIB, &server);
+  MemoryCharge earlier;
+  CHECK(account.take(earlier, 512, waiter));
+  Waiter first;
+  Waiter second;
+  MemoryCharge charge;
+  CHECK_FALSE(account.take(charge, 2 * MIB, first));
+  CHECK(server.take(MIB / 2, second) == Source::nothing);
+  account.add(earlier, 5 * MIB); // which is more than its own limit
+  CHECK_FALSE(account.take(charge, 2 * MIB, first));
+  CHECK(second.told >= 1);
+  server.give_back(MIB);
+  account.give_back(earlier);
+  CHECK(server.take(MIB / 2, second) == Source::memory);
+}
+
 TEST_CASE("threads that take and give back never exceed it, and none waits for ever") {
   constexpr uint64_t LIMIT = 1000;
   MemoryBudget budget(LIMIT);
