@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <arpa/inet.h>
 #include <atomic>
+#include <cerrno>
 #include <cstdio>
 #include <linux/vm_sockets.h>
 #include <mutex>
@@ -58,7 +59,7 @@ std::string peer_of(int fd) {
   } address{};
   socklen_t length = sizeof address;
   if (getpeername(fd, &address.any, &length) == -1)
-    return "on standard input";
+    return errno == ENOTSOCK ? "on standard input" : "an unknown peer"; // which may have gone
   switch (address.any.sa_family) {
   case AF_INET:
     return socket_name(AF_INET, &address.v4.sin_addr, address.v4.sin_port);

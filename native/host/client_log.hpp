@@ -43,7 +43,7 @@ struct LoggedClient {
 };
 // "was refused: …", "was lost: …"
 void log_trouble(const LoggedClient &client, const std::string &what);
-// "has connected", "has left …"
+// "has connected", "has gone: …"
 void log_event(const LoggedClient &client, const std::string &what);
 
 } // namespace asyncnbd::host

@@ -1,6 +1,10 @@
 // What the log makes of the words of others, and how many lines there may be.
 #include <doctest/doctest.h>
 
+#include <array>
+#include <sys/socket.h>
+#include <unistd.h>
+
 #include "host/client_log.hpp"
 #include "host/log_text.hpp"
 
@@ -36,6 +40,16 @@ TEST_CASE("a log text tells nothing of secret parameters") {
     CHECK(loggable_value(key, "x") == "***");
   CHECK(loggable_value("header", "Authorization: x") == "Authorization: ***");
   CHECK(loggable_value("file", "disk.img") == "disk.img");
+}
+
+TEST_CASE("a client on a pipe is on standard input, one that has gone is unknown") {
+  std::array<int, 2> ends;
+  REQUIRE(pipe(ends.data()) == 0);
+  CHECK(peer_of(ends[0]) == "on standard input");
+  const int unconnected = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  CHECK(peer_of(unconnected) == "an unknown peer");
+  for (const int fd : {ends[0], ends[1], unconnected})
+    close(fd);
 }
 
 TEST_CASE("a line limit counts what it leaves out") {
