@@ -1,9 +1,13 @@
 // What a name that is no plugin's may have been meant to be: another name, or a disk to serve.
 
-import { closeSync, openSync, readSync, type Stats, statSync } from "node:fs";
+import { type Stats, statSync } from "node:fs";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
+import { firstBytes } from "./first-bytes.js";
 import { pluginNames } from "./resolve.js";
+
+/** What a shared object begins with. */
+const ELF = "\x7fELF";
 
 export function unknownPlugin(name: string, searched: readonly string[]): AsyncnbdError {
   const hint = serveAsDisk(name) || didYouMean(name, pluginNames());
@@ -19,7 +23,8 @@ export function unknownPlugin(name: string, searched: readonly string[]): Asyncn
 /** Throws where `path`, which `name` stands for, can be no shared object. */
 export function refuseIfNoPlugin(name: string, path: string): void {
   const hint = serveAsDisk(name);
-  if (hint !== "" && !isElf(path)) throw new AsyncnbdError("PLUGIN", `${name} is no plugin${hint}`);
+  if (hint !== "" && firstBytes(path, ELF.length) !== ELF)
+    throw new AsyncnbdError("PLUGIN", `${name} is no plugin${hint}`);
 }
 
 /** Another command line for disk images, devices, folders and URLs; "" for anything else. */
@@ -42,15 +47,3 @@ function statOf(path: string): Stats | undefined {
 
 const quoted = (word: string): string =>
   /^[\w./:=@%+,-]+$/.test(word) ? word : `'${word.replaceAll("'", "'\\''")}'`;
-
-function isElf(path: string): boolean {
-  try {
-    const fd = openSync(path, "r");
-    const magic = Buffer.alloc(4);
-    readSync(fd, magic);
-    closeSync(fd);
-    return magic.toString("latin1") === "\x7fELF";
-  } catch {
-    return false;
-  }
-}

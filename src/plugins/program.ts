@@ -2,10 +2,13 @@
 // command line. Nearly all are scripts that have nbdkit and a plugin as their interpreter, as in
 // "#!/usr/bin/nbdkit python"; those run here, for it is this server that was asked for.
 
-import { closeSync, openSync, readSync } from "node:fs";
 import { basename } from "node:path";
 import { AsyncnbdError } from "../errors.js";
+import { firstBytes } from "./first-bytes.js";
 import { resolvePlugin } from "./resolve.js";
+
+/** As much as the system reads of it. */
+const MAX_FIRST_LINE = 256;
 
 export interface PluginProgram {
   readonly path: string;
@@ -32,21 +35,10 @@ export function scriptOf(name: string): { plugin: string; script: string } | und
 
 /** The system passes what follows an interpreter as one word; env -S splits it. */
 function interpreterOf(path: string): string[] | undefined {
-  const [, line = ""] = /^#![ \t]*(.*)\n/.exec(beginningOf(path)) ?? [];
+  const [, line = ""] = /^#![ \t]*(.*)\n/.exec(firstBytes(path, MAX_FIRST_LINE)) ?? [];
   const [, interpreter = "", argument = ""] = /^(\S*)\s*(.*?)\s*$/.exec(line) ?? [];
   if (basename(interpreter) === "nbdkit") return argument === "" ? undefined : [argument];
   const [command, ...words] = argument.replace(/^(-S|--split-string=)\s*/, "").split(/\s+/);
   const isEnv = basename(interpreter) === "env" && basename(command ?? "") === "nbdkit";
   return isEnv && words.length > 0 ? words : undefined;
-}
-
-/** As much as the system reads for this. */
-function beginningOf(path: string): string {
-  const bytes = Buffer.alloc(256);
-  const fd = openSync(path, "r");
-  try {
-    return bytes.toString("latin1", 0, readSync(fd, bytes));
-  } finally {
-    closeSync(fd);
-  }
 }

@@ -49,8 +49,12 @@ function findIn(directory: string, name: string): FoundPlugin | undefined {
 }
 
 function isProgram(path: string): boolean {
-  const { mode = 0 } = statSync(path, { throwIfNoEntry: false }) ?? {};
-  return (mode & constants.S_IFMT) === constants.S_IFREG && (mode & constants.S_IXUSR) !== 0;
+  try {
+    const { mode = 0 } = statSync(path, { throwIfNoEntry: false }) ?? {};
+    return (mode & constants.S_IFMT) === constants.S_IFREG && (mode & constants.S_IXUSR) !== 0;
+  } catch {
+    return false; // a folder that may not be searched, or a name that is too long for a file
+  }
 }
 
 /** The file to open; if a short name is found nowhere, the folders that were searched. */
@@ -64,11 +68,19 @@ export function resolvePlugin(name: string): FoundPlugin | { searched: string[] 
   return { searched };
 }
 
+/** None if there is no such folder, or it cannot be listed. */
+function filesIn(directory: string): string[] {
+  try {
+    return readdirSync(directory);
+  } catch {
+    return [];
+  }
+}
+
 /** The short names of all that there are. */
 export function pluginNames(): string[] {
-  const directories = searchPath().filter((directory) => existsSync(directory));
-  const files = directories.flatMap((directory) => readdirSync(directory));
-  const examples = readdirSync(exampleDirectory).map((file) => /^(.+)\.ts$/.exec(file)?.[1]);
+  const files = searchPath().flatMap(filesIn);
+  const examples = filesIn(exampleDirectory).map((file) => /^(.+)\.ts$/.exec(file)?.[1]);
   const found = files.map((file) => /^nbdkit-(.+)-plugin(\.so)?$/.exec(file)?.[1]);
   return [...found, ...examples].filter((name) => name !== undefined);
 }

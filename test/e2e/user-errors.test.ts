@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
-import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { afterAll, beforeAll, describe, expect, onTestFinished, test } from "vitest";
 import { runAsyncnbd, temporaryDirectory } from "../support/server.js";
 
 const web = createServer((request, response) => {
@@ -71,6 +71,16 @@ test("a plugin in TypeScript that says what is wrong by failure(), or has it fro
   expect(await mistake(plugin('load() { readFileSync("/nonexistent"); }'))).toMatch(
     /^asyncnbd: error: own: ENOENT: .*nonexistent/,
   );
+});
+
+test("a name that no file can have", async () => {
+  expect(await mistake("a".repeat(300))).toContain("there is no nbdkit-aaa");
+});
+
+test("a folder of plugins that is none", async () => {
+  process.env.ASYNCNBD_PLUGIN_PATH = "/etc/passwd";
+  onTestFinished(() => void delete process.env.ASYNCNBD_PLUGIN_PATH);
+  expect(await mistake("memroy")).toContain('did you mean "memory"?');
 });
 
 test("times and sizes in help and in messages carry their unit", async () => {
