@@ -70,6 +70,7 @@ function withProgram(line: ParsedLine): ParsedLine {
     return withProgram(parseLine(words, OPTIONS));
   }
   const words = [...line.optionWords, ...parameters];
+  addon().ownProcess(takeInheritance(process.env, 0)); // which is the program's, all of it
   const reason = addon().execute(program.path, [name, ...words]);
   throw new AsyncnbdError("PLUGIN", `cannot execute ${program.path}: ${reason}`);
 }

@@ -1,9 +1,16 @@
 // Plugins that are programs: nbdkit-NAME-plugin without ".so".
 
-import { writeFileSync } from "node:fs";
+import { chmodSync, copyFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { clean, runAsyncnbd, temporaryDirectory } from "../support/server.js";
+import { run } from "../support/command.js";
+import {
+  asyncnbd,
+  clean,
+  runAsyncnbd,
+  serverEnvironment,
+  temporaryDirectory,
+} from "../support/server.js";
 
 const SIZE = clean('nbdinfo --size "$uri"');
 
@@ -43,6 +50,29 @@ test("any other program takes the process's place, with options first and its ow
 
 test("its exit status is the command's", async () => {
   expect((await runWith("#!/bin/sh\nexit 42\n", ["own"])).status).toBe(42);
+});
+
+test("it has the descriptors and signals that the command was given, and nothing of the command's", async () => {
+  const directory = temporaryDirectory();
+  const script =
+    "#!/bin/sh\nreadlink /proc/$$/fd/5 /proc/$$/fd/6; env | grep -c ^ASYNCNBD_[RI]; grep SigIgn /proc/$$/status\n";
+  writeFileSync(join(directory, "nbdkit-own-plugin"), script, { mode: 0o755 });
+  const { stdout } = await run(
+    ["sh", "-c", `trap "" USR2; ${asyncnbd.join(" ")} own 5</etc/passwd`],
+    {
+      env: { ...serverEnvironment(), ASYNCNBD_PLUGIN_PATH: directory },
+    },
+  );
+  expect(stdout).toMatch(/^\/etc\/passwd\n0\nSigIgn:\s*0*800\n$/);
+});
+
+test("one that may be executed but not read is executed", async () => {
+  const directory = temporaryDirectory();
+  const path = join(directory, "nbdkit-own-plugin");
+  copyFileSync("/bin/true", path);
+  chmodSync(path, 0o111);
+  const { status } = await runAsyncnbd(["own"], { env: { ASYNCNBD_PLUGIN_PATH: directory } });
+  expect(status).toBe(0);
 });
 
 test("one that cannot be executed is an error in one line", async () => {
