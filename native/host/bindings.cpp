@@ -2,7 +2,8 @@
 // and others. It leaves two things to mend in what a plugin has brought along:
 //
 // - What it opens itself. An interpreter opens extension modules with dlopen, and these would
-//   find node's functions first. So the libraries' dlopen is one that adds the flag.
+//   find node's functions first. So the libraries' dlopen is one that adds the flag, and looks
+//   where the loader would look for its caller.
 // - Variables of which node's executable has a copy, as any executable has of those it uses
 //   (environ, tzname, std::cout). All others use the copy, the C library too; with the flag, a
 //   plugin is bound to the original, which nobody sets: setenv would not show in its environ.
@@ -20,6 +21,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 #include <utility>
+
+#include "host/caller_search.hpp"
 
 namespace asyncnbd::host {
 
@@ -111,9 +114,18 @@ private:
 // Where what has this name is to be found instead.
 using Places = std::map<std::string, uintptr_t, std::less<>>;
 
+enum class Task {
+  note,   // all that is loaded needs no mending
+  forget, // what is loaded no more: another may come to lie at the same place
+  mend    // what has come since
+};
+void scan_objects(Task task);
+
 void *open_own_first(const char *path, int flags) {
+  const void *caller = __builtin_return_address(0);
   const bool opens = path != nullptr && (flags & RTLD_NOLOAD) == 0;
-  void *handle = dlopen(path, opens ? flags | RTLD_DEEPBIND : flags);
+  scan_objects(Task::forget);
+  void *handle = open_as(caller, path, opens ? flags | RTLD_DEEPBIND : flags);
   if (handle != nullptr)
     mend_bindings();
   return handle;
@@ -153,7 +165,7 @@ void mend(const Object &object, const Places &places) {
 }
 
 struct Scan {
-  bool mends;
+  Task task;
   std::set<std::pair<uintptr_t, std::string>> known;
   std::set<std::pair<uintptr_t, std::string>> present;
   Places places;
@@ -166,18 +178,20 @@ int look_at(dl_phdr_info *info, size_t, void *data) {
     scan.places.emplace("dlopen", reinterpret_cast<uintptr_t>(&open_own_first));
   }
   std::pair<uintptr_t, std::string> object(info->dlpi_addr, info->dlpi_name);
-  if (scan.mends && scan.known.count(object) == 0)
+  const bool is_known = scan.known.count(object) != 0;
+  if (scan.task == Task::mend && !is_known)
     mend(Object(*info), scan.places);
-  scan.present.insert(std::move(object));
+  if (scan.task != Task::forget || is_known)
+    scan.present.insert(std::move(object));
   return 0;
 }
 
-void scan_objects(bool mends) {
+void scan_objects(Task task) {
   // Libraries may be opened while the process ends.
   static auto *mutex = new std::mutex;
   static auto *scan = new Scan;
   std::lock_guard lock(*mutex);
-  scan->mends = mends;
+  scan->task = task;
   dl_iterate_phdr(look_at, scan);
   scan->known = std::exchange(scan->present, {});
 }
@@ -185,11 +199,11 @@ void scan_objects(bool mends) {
 } // namespace
 
 void note_loaded_objects() {
-  scan_objects(false);
+  scan_objects(Task::note);
 }
 
 void mend_bindings() {
-  scan_objects(true);
+  scan_objects(Task::mend);
 }
 
 #else

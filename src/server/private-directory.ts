@@ -12,7 +12,7 @@ import {
   unlinkSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { addon } from "../addon/load.js";
 import type { MadeFile } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
@@ -49,7 +49,7 @@ export function makePrivateDirectory(): PrivateDirectory {
 
 /** In TMPDIR, or in /tmp where the socket's path would be too long or there is no such folder. */
 function makeDirectory(): string {
-  const chosen = tmpdir();
+  const chosen = resolve(tmpdir()); // programs that are told of it may run elsewhere
   const sample = join(chosen, PREFIX + "X".repeat(RANDOM_LETTERS), SOCKET);
   if (Buffer.byteLength(sample) <= MAX_SOCKET_PATH_BYTES)
     try {

@@ -4,7 +4,7 @@
 import { execFileSync } from "node:child_process";
 import { createHash, randomBytes } from "node:crypto";
 import { once } from "node:events";
-import { readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { createServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -25,6 +25,55 @@ import {
 } from "../support/server.js";
 
 const sha256 = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
+
+/** Opens a library that lies beside it, and looks a variable up as the program's. */
+const OPENED = `
+#include <dlfcn.h>
+#include <string.h>
+extern char **environ;
+int finds(const char *name) {
+  for (char **each = environ; *each; each++)
+    if (!strncmp(*each, name, strlen(name))) return 1;
+  return 0;
+}
+int inner_answer(void) {
+  void *inner = dlopen("libinner.so", RTLD_NOW);
+  return inner ? ((int (*)(void))dlsym(inner, "answer"))() : -1;
+}`;
+
+const OPENING_PLUGIN = `
+#define NBDKIT_API_VERSION 2
+#include <dlfcn.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <nbdkit-plugin.h>
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
+static void try(const char *name, const char *variable) {
+  setenv(variable, "1", 1);
+  void *library = dlopen(name, RTLD_NOW);
+  if (!library) {
+    printf("%s: cannot open\\n", name);
+    return;
+  }
+  int (*answer)(void) = dlsym(library, "inner_answer");
+  int (*finds)(const char *) = dlsym(library, "finds");
+  printf("%s: %d, %s %s\\n", name, answer(), finds(variable) ? "finds" : "lacks", variable);
+  dlclose(library);
+}
+static void dump(void) {
+  try("libopened.so", "FIRST");
+  try("$ORIGIN/beside/libopened.so", "SECOND");
+  try("libmissing.so", "THIRD");
+}
+static void *open_(int readonly) { return NBDKIT_HANDLE_NOT_NEEDED; }
+static int64_t get_size(void *handle) { return 0; }
+static int pread_(void *handle, void *to, uint32_t count, uint64_t offset, uint32_t flags) {
+  return 0;
+}
+static struct nbdkit_plugin plugin = {
+  .name = "opening", .dump_plugin = dump, .open = open_, .get_size = get_size, .pread = pread_,
+};
+NBDKIT_REGISTER_PLUGIN(plugin)`;
 
 /** Serves one file over HTTPS, with ranges, under a certificate of its own. */
 async function startHttps(content: Buffer): Promise<{ url: string; certificate: string }> {
@@ -173,4 +222,39 @@ describe.skipIf(sanitizer !== undefined)("what was preloaded", () => {
     expect(stderr).toContain(`${plugin}: it was built with a sanitizer (__asan_init)`);
     expect(stderr).toContain("LD_PRELOAD");
   });
+});
+
+describe.skipIf(sanitizer !== undefined)("libraries that a plugin opens itself", () => {
+  /** A plugin with a library in a folder beside it, and a third that this one opens. */
+  function compileAll(): string {
+    const directory = temporaryDirectory();
+    const build = (output: string, source: string, ...options: string[]): void => {
+      const input = join(directory, "source.c");
+      writeFileSync(input, source);
+      const include = join(import.meta.dirname, "../../native/include");
+      const args = ["-shared", "-fPIC", `-I${include}`, input, "-o", join(directory, output)];
+      execFileSync("gcc", [...args, ...options]);
+    };
+    mkdirSync(join(directory, "beside"));
+    build("beside/libinner.so", "int answer(void) { return 42; }");
+    build("beside/libopened.so", OPENED, "-Wl,-rpath,$ORIGIN");
+    build("plugin.so", OPENING_PLUGIN, "-Wl,-rpath,$ORIGIN/beside");
+    return join(directory, "plugin.so");
+  }
+
+  test.each([
+    ["asyncnbd", asyncnbd],
+    ["nbdkit", nbdkit],
+  ])(
+    "are found by its RUNPATH and $ORIGIN, and opened anew share its variables: %s",
+    (_, command) => {
+      const plugin = compileAll();
+      const [program = "", ...words] = command;
+      const args = [...words, plugin, "--dump-plugin"];
+      const output = execFileSync(program, args, { encoding: "utf8" });
+      expect(output).toContain("libopened.so: 42, finds FIRST\n");
+      expect(output).toContain("$ORIGIN/beside/libopened.so: 42, finds SECOND\n");
+      expect(output).toContain("libmissing.so: cannot open\n");
+    },
+  );
 });

@@ -13,7 +13,7 @@ import {
   utimesSync,
   writeFileSync,
 } from "node:fs";
-import { join } from "node:path";
+import { join, relative } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { runOk } from "../support/command.js";
 import {
@@ -108,6 +108,13 @@ describe("the folder of a private socket", () => {
     expect(readdirSync(join(TMPDIR, name)).sort()).toEqual(["lock", "socket"]);
     return join(TMPDIR, name);
   }
+
+  test("has a whole path where TMPDIR is a part of one", async () => {
+    const directory = temporaryDirectory(process.cwd());
+    const { stdout } = await start(relative(process.cwd(), directory), `cd /; ${SIZE}`);
+    expect(stdout).toBe("1048576\n");
+    expect(readdirSync(directory)).toEqual([]);
+  });
 
   const age = (path: string) => utimesSync(path, 1, 1);
 

@@ -1,6 +1,14 @@
 // What a plugin in TypeScript was made into is kept for the next start, and never in its way.
 
-import { chmodSync, mkdirSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
+import {
+  chmodSync,
+  chownSync,
+  mkdirSync,
+  readdirSync,
+  readFileSync,
+  utimesSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runAsyncnbd, temporaryDirectory } from "../support/server.js";
@@ -66,6 +74,35 @@ test("a folder that cannot be had, or that others may write to, is no obstacle a
   writeFileSync(blocked.directory, "a file");
   expect(await blocked.load(plugin("one"))).toBe("made of one");
 });
+
+test("what is not ours stays in the folder, and does not keep the oldest of ours from going", async () => {
+  const cache = new Cache();
+  mkdirSync(join(cache.directory, "subfolder"), { recursive: true, mode: 0o700 });
+  writeFileSync(join(cache.directory, "precious.txt"), "data");
+  const ours = Array.from({ length: 130 }, (_, i) => `${`${i}`.padStart(64, "0")}.js`);
+  for (const name of ours) {
+    writeFileSync(join(cache.directory, name), "");
+    utimesSync(join(cache.directory, name), 1e9, 1e9);
+  }
+  for (const name of ["subfolder", "precious.txt"]) utimesSync(join(cache.directory, name), 1, 1);
+  expect(await cache.load(plugin("one"))).toBe("made of one");
+  const left = readdirSync(cache.directory);
+  expect(left).toEqual(expect.arrayContaining(["subfolder", "precious.txt"]));
+  expect(left.filter((name) => name.endsWith(".js"))).toHaveLength(128);
+});
+
+test.skipIf(process.getuid?.() !== 0)(
+  "root makes nothing in the home of somebody else",
+  async () => {
+    const home = temporaryDirectory();
+    chownSync(home, 65534, 65534);
+    const path = join(temporaryDirectory(), "plugin.ts");
+    writeFileSync(path, plugin("one"));
+    const env = { ...process.env, HOME: home, XDG_CACHE_HOME: undefined };
+    expect((await runAsyncnbd(["--dump-plugin", path], { env })).stdout).toContain("made of one");
+    expect(readdirSync(home)).toEqual([]);
+  },
+);
 
 test("a plugin with an error of syntax is not kept", async () => {
   const cache = new Cache();

@@ -15,23 +15,39 @@ import {
   unlinkSync,
   writeFileSync,
 } from "node:fs";
-import { isAbsolute, join } from "node:path";
+import { dirname, isAbsolute, join } from "node:path";
 
 /** Each edit adds one; the oldest go. */
 const MAX_FILES = 128;
 
-/** A folder that nobody else can write to; undefined: there is none. */
-function cacheDirectory(): string | undefined {
+/** Nothing else in the folder is ours to remove. */
+const OWN_NAME = /^(?:[0-9a-f]{64}\.js|\.[0-9a-f]{16})$/;
+
+/**
+ * A folder that nobody else can write to, opened, so that it stays the same whatever happens to its
+ * path; undefined: there is none. Nothing is made in the home of somebody else, as root may have it.
+ */
+function openDirectory(): number | undefined {
   const { XDG_CACHE_HOME, HOME } = process.env;
   const parent = XDG_CACHE_HOME || (HOME && join(HOME, ".cache"));
   if (!parent || !isAbsolute(parent)) return undefined;
-  const directory = join(parent, "asyncnbd");
+  const path = join(parent, "asyncnbd");
+  const { O_DIRECTORY, O_NOFOLLOW, O_RDONLY } = constants;
   try {
-    mkdirSync(directory, { recursive: true, mode: 0o700 });
-    return isOwn(lstatSync(directory)) ? directory : undefined;
+    if (ownerOf(path) !== process.geteuid?.()) return undefined;
+    mkdirSync(path, { recursive: true, mode: 0o700 });
+    const directory = openSync(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (isOwn(fstatSync(directory))) return directory;
+    closeSync(directory);
   } catch {
-    return undefined;
+    // it is missing, and cannot be made
   }
+  return undefined;
+}
+
+/** Or of what it would be made in. */
+function ownerOf(path: string): number {
+  return statSync(path, { throwIfNoEntry: false })?.uid ?? ownerOf(dirname(path));
 }
 
 const isOwn = ({ uid, mode }: { uid: number; mode: number }): boolean =>
@@ -73,9 +89,9 @@ function write(directory: string, path: string, code: string): void {
 }
 
 function removeOldest(directory: string): void {
-  const names = readdirSync(directory);
+  const names = readdirSync(directory).filter((name) => OWN_NAME.test(name));
   if (names.length <= MAX_FILES) return;
-  const ages = names.map((name) => [statSync(join(directory, name)).mtimeMs, name] as const);
+  const ages = names.map((name) => [lstatSync(join(directory, name)).mtimeMs, name] as const);
   ages.sort(([one], [other]) => one - other);
   for (const [, name] of ages.slice(0, names.length - MAX_FILES)) unlinkSync(join(directory, name));
 }
@@ -86,12 +102,17 @@ export function cached(
   make: () => string,
   isGood: (code: string) => boolean,
 ): string {
-  const directory = cacheDirectory();
-  if (directory === undefined) return make();
-  const path = join(directory, `${hashOf(JSON.stringify(input))}.js`);
-  const kept = read(path);
-  if (kept !== undefined) return kept;
-  const code = make();
-  if (isGood(code)) write(directory, path, code);
-  return code;
+  const opened = openDirectory();
+  if (opened === undefined) return make();
+  try {
+    const directory = `/proc/self/fd/${opened}`;
+    const path = join(directory, `${hashOf(JSON.stringify(input))}.js`);
+    const kept = read(path);
+    if (kept !== undefined) return kept;
+    const code = make();
+    if (isGood(code)) write(directory, path, code);
+    return code;
+  } finally {
+    closeSync(opened);
+  }
 }
