@@ -33,7 +33,11 @@
       "type": "shared_library",
       "product_prefix": "",
       "product_dir": "<(PRODUCT_DIR)",
-      "sources": ["native/plugins/async-file.c", "native/plugins/async-file-threads.c"],
+      "sources": [
+        "native/plugins/async-file.c",
+        "native/plugins/async-file-requests.c",
+        "native/plugins/async-file-threads.c"
+      ],
       "cflags": ["-fvisibility=hidden"],
       "ldflags": ["-pthread"],
       "conditions": [
@@ -57,7 +61,12 @@
       "type": "shared_library",
       "product_prefix": "",
       "product_dir": "<(PRODUCT_DIR)",
-      "sources": ["native/plugins/file.c", "native/plugins/file-mapping.c"]
+      "sources": [
+        "native/plugins/file.c",
+        "native/plugins/file-mapping.c",
+        "native/plugins/file-ranges.c"
+      ],
+      "cflags": ["-fvisibility=hidden"]
     },
     {
       "target_name": "nbdkit-memory-plugin",

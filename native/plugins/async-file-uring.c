@@ -12,8 +12,6 @@
 #include <stdlib.h>
 #include <sys/uio.h>
 
-#include "nbdkit-plugin.h"
-
 /* More than these may be in flight: the kernel keeps results for which the ring has no room. */
 #define RING_ENTRIES 1024
 #define BATCH 64

@@ -6,7 +6,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <inttypes.h>
 #include <linux/fs.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -15,43 +14,17 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_ASYNC
-
 #include "async-file.h"
+
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_ASYNC
 
 #define DEFAULT_THREADS 16
 #define MAX_THREADS 1024
-/* What O_DIRECT wants of addresses, offsets and lengths, on all usual disks. */
-#define DIRECT_ALIGNMENT 4096
-/* As large as a page of any system, and so as any sector. */
-#define MAX_SECTOR_BYTES 65536
-
-enum choice { AUTO, URING, THREADS };
-
-struct disk {
-  char *path;
-  enum choice wanted_engine;
-  unsigned threads;
-  bool direct;
-  const struct engine *engine; /* NULL: none runs */
-  void *running;
-};
-
 static struct disk only_disk; /* under a server without instances */
 
 static struct disk *this_disk(void) {
   return asyncnbd_instance != NULL ? asyncnbd_instance() : &only_disk;
 }
-
-struct handle {
-  const struct disk *disk;
-  int fd;
-  int direct_fd; /* the same file without the page cache, or -1 */
-  bool writable;
-  uint32_t sector_bytes; /* of a block device: the least that it can trim or zero; or 1 */
-};
 
 /* ---- parameters --------------------------------------------------------------------------- */
 
@@ -255,238 +228,19 @@ static int file_can_fua(void *opaque) {
   return NBDKIT_FUA_NATIVE;
 }
 
-static uint32_t direct_alignment(const struct handle *handle) {
-  return handle->sector_bytes > DIRECT_ALIGNMENT ? handle->sector_bytes : DIRECT_ALIGNMENT;
-}
-
-static int file_block_size(void *opaque, uint32_t *minimum, uint32_t *preferred,
-                           uint32_t *maximum) {
-  const struct disk *disk = ((const struct handle *)opaque)->disk;
-  *minimum = disk->direct ? 1 : 0; /* less than preferred is slower, not wrong */
-  *preferred = disk->direct ? direct_alignment(opaque) : 0;
-  *maximum = disk->direct ? UINT32_MAX : 0;
-  return 0;
-}
-
-/* ---- requests ----------------------------------------------------------------------------- */
-
-static struct task *new_task(enum operation operation, void *conn, uint64_t reqid,
-                             const struct handle *handle, uint32_t count, uint64_t offset) {
-  struct task *task = calloc(1, sizeof *task);
-  if (task == NULL) {
-    nbdkit_error("no memory for another request in flight");
-    nbdkit_set_error(ENOMEM);
-    return NULL;
-  }
-  task->disk = handle->disk;
-  task->operation = operation;
-  task->conn = conn;
-  task->reqid = reqid;
-  task->fd = task->cached_fd = handle->fd;
-  task->count = task->total = count;
-  task->offset = offset;
-  return task;
-}
-
-static void submit(struct task *task) {
-  task->disk->engine->submit(task->disk->running, task);
-}
-
-/* Past the page cache, if the request allows it: what is not aligned goes through the cache, which
- * the kernel keeps in step. */
-static bool make_direct(struct task *task, const struct handle *handle) {
-  const uint32_t alignment = direct_alignment(handle);
-  if (handle->direct_fd == -1 || (task->offset | task->count) % alignment != 0)
-    return true;
-  task->bounce = aligned_alloc(alignment, task->count);
-  if (task->bounce == NULL)
-    return false;
-  task->fd = handle->direct_fd;
-  task->data = task->bounce;
-  return true;
-}
-
-static void end(struct task *task, int error) {
-  if (error != 0)
-    nbdkit_async_reply_errno(task->conn, task->reqid, error);
-  else if (task->reads) /* from the bounce buffer too, which the server sends or copies at once */
-    nbdkit_async_reply_read(task->conn, task->reqid, task->total,
-                            task->bounce != NULL ? task->bounce : task->buf);
-  else
-    nbdkit_async_reply(task->conn, task->reqid);
-  free(task->bounce);
-  free(task);
-}
-
-/* Of a task that moves data, which the system has done in part. */
-static void go_on(struct task *task, uint32_t done) {
-  task->data += done;
-  task->offset += done;
-  task->count -= done;
-  task->fd = task->cached_fd; /* what is left may not be aligned */
-  submit(task);
-}
-
-/* What comes after a system call that has done its work. */
-static void do_next(struct task *task) {
-  static uint8_t zeroes[2 * MAX_SECTOR_BYTES]; /* all there is may be parts of two sectors */
-  if (task->edge_count > 0) {
-    const struct edge edge = task->edges[--task->edge_count];
-    task->operation = WRITE;
-    task->data = zeroes; /* which stay so: a WRITE only reads them */
-    task->offset = edge.offset;
-    task->count = edge.count;
-  } else if (task->then_sync) {
-    task->then_sync = false;
-    task->operation = SYNC;
-  } else {
-    end(task, 0);
-    return;
-  }
-  submit(task);
-}
-
-void task_done(struct task *task, int64_t result) {
-  const struct disk *disk = task->disk;
-  const bool moves_data = task->operation == READ || task->operation == WRITE;
-  if (result == -EINTR || result == -EAGAIN) {
-    submit(task);
-  } else if (result == -EOPNOTSUPP && task->is_advice) {
-    do_next(task);
-  } else if (result == -EOPNOTSUPP && task->operation == PUNCH_HOLE && !task->is_fast) {
-    task->operation = ZERO_RANGE;
-    submit(task);
-  } else if (result < 0) {
-    end(task, (int)-result);
-  } else if (moves_data && result == 0) { /* the file has become shorter than it was */
-    nbdkit_error("%s offset=%" PRIu64 ": unexpected end of %s, was it truncated?",
-                 task->operation == READ ? "read" : "write", task->offset, disk->path);
-    end(task, EIO);
-  } else if (moves_data && result < task->count) {
-    go_on(task, (uint32_t)result);
-  } else {
-    do_next(task);
-  }
-}
-
-static int file_pread(void *conn, uint64_t reqid, bool flush, void *handle, void *buf,
-                      uint32_t count, uint64_t offset) {
-  (void)flush;
-  struct task *task = new_task(READ, conn, reqid, handle, count, offset);
-  if (task == NULL)
-    return -1;
-  task->reads = true;
-  task->buf = task->data = buf;
-  if (!make_direct(task, handle)) {
-    free(task);
-    nbdkit_set_error(ENOMEM);
-    return -1;
-  }
-  submit(task);
-  return 0;
-}
-
-static int file_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, const void *buf,
-                       uint32_t count, uint64_t offset) {
-  struct task *task = new_task(WRITE, conn, reqid, handle, count, offset);
-  if (task == NULL)
-    return -1;
-  task->durable = flush;
-  task->data = (uint8_t *)buf; /* which stays until the reply */
-  if (!make_direct(task, handle)) {
-    free(task);
-    nbdkit_set_error(ENOMEM);
-    return -1;
-  }
-  if (task->bounce != NULL)
-    memcpy(task->bounce, buf, count);
-  submit(task);
-  return 0;
-}
-
-static int submit_simple(enum operation operation, bool is_advice, void *conn, uint64_t reqid,
-                         const struct handle *handle, uint32_t count, uint64_t offset) {
-  struct task *task = new_task(operation, conn, reqid, handle, count, offset);
-  if (task == NULL)
-    return -1;
-  task->is_advice = is_advice;
-  submit(task);
-  return 0;
-}
-
-static int file_flush(void *conn, uint64_t reqid, void *handle) {
-  return submit_simple(SYNC, false, conn, reqid, handle, 0, 0);
-}
-
-/* What of a task's range a block device can trim or zero by itself is its whole sectors. The rest
- * becomes edges. */
-static void shrink_to_sectors(struct task *task, const struct handle *handle) {
-  const uint64_t sector = handle->sector_bytes;
-  const uint64_t start = task->offset;
-  const uint64_t end = start + task->count;
-  const uint64_t first = (start + sector - 1) / sector * sector;
-  const uint64_t last = end / sector * sector;
-  if (first >= last) {
-    task->edges[task->edge_count++] = (struct edge){start, task->count};
-    task->count = 0;
-    return;
-  }
-  if (start < first)
-    task->edges[task->edge_count++] = (struct edge){start, (uint32_t)(first - start)};
-  if (last < end)
-    task->edges[task->edge_count++] = (struct edge){last, (uint32_t)(end - last)};
-  task->offset = first;
-  task->count = (uint32_t)(last - first);
-}
-
-static int submit_range(struct task *task, const struct handle *handle) {
-  shrink_to_sectors(task, handle);
-  if (task->is_advice)
-    task->edge_count = 0; /* they keep their data */
-  if (task->count > 0)
-    submit(task);
-  else
-    do_next(task);
-  return 0;
-}
-
-static int file_trim(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
-                     uint64_t offset) {
-  struct task *task = new_task(PUNCH_HOLE, conn, reqid, handle, count, offset);
-  if (task == NULL)
-    return -1;
-  task->is_advice = true;
-  task->then_sync = flush;
-  return submit_range(task, handle);
-}
-
-/* A file system that cannot answers EOPNOTSUPP, and then the server writes zeroes. */
-static int file_zero(void *conn, uint64_t reqid, bool flush, void *opaque, uint32_t count,
-                     uint64_t offset, uint32_t flags) {
-  const struct handle *handle = opaque;
-  const bool may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
-  const bool is_fast = (flags & NBDKIT_FLAG_FAST_ZERO) != 0;
-  if (is_fast && !may_trim && handle->sector_bytes > 1) {
-    nbdkit_set_error(EOPNOTSUPP); /* the kernel would write zeroes where the device cannot */
-    return -1;
-  }
-  struct task *task =
-      new_task(may_trim ? PUNCH_HOLE : ZERO_RANGE, conn, reqid, handle, count, offset);
-  if (task == NULL)
-    return -1;
-  task->is_fast = is_fast;
-  task->then_sync = flush;
-  return submit_range(task, handle);
-}
-
 /* The ways of zeroing that are taken then are fast or fail at once. */
 static int file_can_fast_zero(void *handle) {
   (void)handle;
   return 1;
 }
 
-static int file_cache(void *conn, uint64_t reqid, void *handle, uint32_t count, uint64_t offset) {
-  return submit_simple(PREFETCH, true, conn, reqid, handle, count, offset);
+static int file_block_size(void *opaque, uint32_t *minimum, uint32_t *preferred,
+                           uint32_t *maximum) {
+  const struct disk *disk = ((const struct handle *)opaque)->disk;
+  *minimum = disk->direct ? 1 : 0; /* less than preferred is slower, not wrong */
+  *preferred = disk->direct ? async_file_direct_alignment(opaque) : 0;
+  *maximum = disk->direct ? UINT32_MAX : 0;
+  return 0;
 }
 
 static struct nbdkit_plugin plugin = {
@@ -515,12 +269,12 @@ static struct nbdkit_plugin plugin = {
     .after_fork = file_after_fork,
     .cleanup = file_cleanup,
     .block_size = file_block_size,
-    .async_pread = file_pread,
-    .async_pwrite = file_pwrite,
-    .async_flush = file_flush,
-    .async_trim = file_trim,
-    .async_zero = file_zero,
-    .async_cache = file_cache,
+    .async_pread = async_file_pread,
+    .async_pwrite = async_file_pwrite,
+    .async_flush = async_file_flush,
+    .async_trim = async_file_trim,
+    .async_zero = async_file_zero,
+    .async_cache = async_file_cache,
     .instance_bytes = sizeof(struct disk),
 };
 

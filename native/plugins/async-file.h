@@ -1,5 +1,5 @@
-/* What the parts of the async-file plugin share: the requests in flight, and the engines that
- * carry them out. */
+/* What the parts of the async-file plugin share: the disk, the requests in flight, and the engines
+ * that carry them out. */
 
 #ifndef ASYNC_FILE_H
 #define ASYNC_FILE_H
@@ -8,7 +8,30 @@
 #include <stddef.h>
 #include <stdint.h>
 
-struct disk;
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+/* As large as a page of any system, and so as any sector. */
+#define MAX_SECTOR_BYTES 65536
+
+enum choice { AUTO, URING, THREADS };
+
+struct disk {
+  char *path;
+  enum choice wanted_engine;
+  unsigned threads;
+  bool direct;
+  const struct engine *engine; /* NULL: none runs */
+  void *running;
+};
+
+struct handle {
+  const struct disk *disk;
+  int fd;
+  int direct_fd; /* the same file without the page cache, or -1 */
+  bool writable;
+  uint32_t sector_bytes; /* of a block device: the least that it can trim or zero; or 1 */
+};
 
 enum operation { READ, WRITE, SYNC, PUNCH_HOLE, ZERO_RANGE, PREFETCH };
 
@@ -55,6 +78,19 @@ struct engine {
   void (*submit)(void *running, struct task *task);
   void (*stop)(void *running);
 };
+
+/* async-file-requests.c */
+uint32_t async_file_direct_alignment(const struct handle *handle);
+int async_file_pread(void *conn, uint64_t reqid, bool flush, void *handle, void *buf,
+                     uint32_t count, uint64_t offset);
+int async_file_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, const void *buf,
+                      uint32_t count, uint64_t offset);
+int async_file_flush(void *conn, uint64_t reqid, void *handle);
+int async_file_trim(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
+                    uint64_t offset);
+int async_file_zero(void *conn, uint64_t reqid, bool flush, void *opaque, uint32_t count,
+                    uint64_t offset, uint32_t flags);
+int async_file_cache(void *conn, uint64_t reqid, void *handle, uint32_t count, uint64_t offset);
 
 extern const struct engine thread_engine;
 #ifdef HAVE_LIBURING

@@ -1,0 +1,39 @@
+/* What the parts of the file plugin share: an open file, and callbacks. */
+#ifndef FILE_H
+#define FILE_H
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "file-mapping.h"
+
+struct handle {
+  int fd;
+  struct file_mapping *mapping; /* or NULL */
+  bool is_block_device;
+  bool writable;
+  unsigned sector_bytes; /* of a block device: the least that it can trim or zero by itself */
+  /* What the file system has not refused yet. Threads may find out at the same time. */
+  atomic_bool can_punch_hole;
+  atomic_bool can_zero_range;
+  atomic_bool can_allocate;
+  atomic_bool can_zero_out;
+};
+
+/* file.c */
+int file_pwrite(void *opaque, const void *buf, uint32_t count, uint64_t offset, uint32_t flags);
+/* The end of a callback that has changed something. */
+int file_finish(struct handle *handle, uint32_t flags);
+
+/* file-ranges.c */
+int file_zero(void *opaque, uint32_t count, uint64_t offset, uint32_t flags);
+int file_trim(void *opaque, uint32_t count, uint64_t offset, uint32_t flags);
+int file_can_extents(void *opaque);
+int file_extents(void *opaque, uint32_t count, uint64_t offset, uint32_t flags,
+                 struct nbdkit_extents *extents);
+
+#endif /* FILE_H */
