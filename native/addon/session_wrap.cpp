@@ -252,6 +252,7 @@ Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
   backend::Capabilities capabilities; // the rest was JavaScript's to tell the client
   capabilities.size_bytes = static_cast<uint64_t>(info[2].As<Napi::Number>().DoubleValue());
   capabilities.can_extents = info[3].As<Napi::Boolean>();
+  capabilities.has_sparse_reads = capabilities.can_extents;
   script_backend_ = std::make_unique<backend::ScriptBackend>(
       bridge->bridge(), info[1].As<Napi::Number>().Uint32Value(), capabilities);
   return info.Env().Undefined();

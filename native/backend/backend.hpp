@@ -123,6 +123,8 @@ struct Capabilities {
   bool can_fast_zero = false;
   bool can_multi_conn = false;
   bool can_extents = false;
+  // Whether extents may be asked for before a read, for what of it need not be read at all.
+  bool has_sparse_reads = false;
   Support zero = Support::none;
   Support fua = Support::none;
   Support cache = Support::none;

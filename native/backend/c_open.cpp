@@ -149,6 +149,7 @@ bool CBackend::read_capabilities(bool readonly) {
                    &capabilities_.cache) ||
       !ask("can_extents", table.can_extents, has_extents, &capabilities_.can_extents))
     return false;
+  capabilities_.has_sparse_reads = capabilities_.can_extents && plugin_.is_extended();
   // Where connections take turns, a second one of the same client would wait for ever.
   capabilities_.can_multi_conn =
       can_multi_conn && plugin_.thread_model() != ThreadModel::serialize_connections;

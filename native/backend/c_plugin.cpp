@@ -30,12 +30,15 @@ bool is_plugin_name(const char *name) {
                      [](char c) { return is_alphanumeric(c) || c == '-'; });
 }
 
-// Past nbdkit's own fields, as far as the plugin has them; all else is zero.
-struct nbdkit_plugin own_fields(const host::Library &library, int *thread_model) {
-  struct nbdkit_plugin own {};
+// What our header has registered besides; nullptr for a plugin built with nbdkit's.
+const struct asyncnbd_extension *extension_of(const host::Library &library) {
   auto init = reinterpret_cast<ExtensionInit>(library.symbol("asyncnbd_plugin_init"));
-  const struct asyncnbd_extension *extension = init != nullptr ? init() : nullptr;
-  *thread_model = extension != nullptr ? extension->_thread_model : 0;
+  return init != nullptr ? init() : nullptr;
+}
+
+// Past nbdkit's own fields, as far as the plugin has them; all else is zero.
+struct nbdkit_plugin own_fields(const struct asyncnbd_extension *extension) {
+  struct nbdkit_plugin own {};
   if (extension != nullptr)
     memcpy(&own.async_pread, extension->_callbacks,
            std::min<size_t>(extension->_callbacks_size, sizeof own - NBDKIT_FIELDS_BYTES));
@@ -43,8 +46,7 @@ struct nbdkit_plugin own_fields(const host::Library &library, int *thread_model)
 }
 
 bool serves_many(const host::Library &library) {
-  int thread_model;
-  return own_fields(library, &thread_model).instance_bytes > 0;
+  return own_fields(extension_of(library)).instance_bytes > 0;
 }
 
 // What a callback that has failed said since there were so many messages; if nothing, `otherwise`.
@@ -113,14 +115,15 @@ CPlugin::Failure CPlugin::open_library() {
 void CPlugin::read_extension() {
   max_thread_model_ = static_cast<ThreadModel>(
       std::min(table_._thread_model, static_cast<int>(ThreadModel::parallel)));
-  int thread_model;
-  const struct nbdkit_plugin own = own_fields(library_, &thread_model);
+  const struct asyncnbd_extension *extension = extension_of(library_);
+  is_extended_ = extension != nullptr;
+  const struct nbdkit_plugin own = own_fields(extension);
   table_.lend = own.lend;
   table_.read_fd = own.read_fd;
   table_.write_fd = own.write_fd;
   if (own.unplace != nullptr) // which this cannot do without
     table_.place = own.place, table_.unplace = own.unplace;
-  if (thread_model >= static_cast<int>(ThreadModel::async)) {
+  if (is_extended_ && extension->_thread_model >= static_cast<int>(ThreadModel::async)) {
     max_thread_model_ = ThreadModel::async;
     memcpy(&table_.async_pread, &own.async_pread, sizeof own - NBDKIT_FIELDS_BYTES);
   }

@@ -66,6 +66,9 @@ public:
   // Whether the callbacks that answer later are to be used; without it, table() has none.
   bool is_async() const { return max_thread_model_ == ThreadModel::async; }
 
+  // Whether it was built with our header, and so for what is different here from nbdkit.
+  bool is_extended() const { return is_extended_; }
+
   // Held around every callback of a connection by plugins that want one call at a time; an
   // unlocked lock for others.
   std::unique_lock<CallGate> serialize_calls();
@@ -93,6 +96,7 @@ private:
   struct nbdkit_plugin table_ {};
   size_t struct_size_ = 0; // as the plugin has it, which may be more or less than ours
   std::string name_;
+  bool is_extended_ = false;
   ThreadModel max_thread_model_ = ThreadModel::parallel; // what the plugin was built with
   ThreadModel thread_model_ = ThreadModel::parallel;     // what it asked for when started
   CallGate all_calls_;

@@ -48,7 +48,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
             settings.max_payload_bytes,
             settings.block_sizes_bind};
   may_send_holes_ =
-      settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().can_extents;
+      settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().has_sparse_reads;
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
   may_pipe_ = when_full_ == WhenFull::wait && (*transport)->can_move_pages();

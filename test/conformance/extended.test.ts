@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
-import { debianPlugin, startServer, temporaryDirectory } from "../support/server.js";
+import { startServer, temporaryDirectory, testPlugin } from "../support/server.js";
 import {
   CMD,
   contextQueries,
@@ -231,21 +231,7 @@ describe.each(["structured", "extended"] as const)("errors in %s replies", (styl
   });
 
   test("of a C plugin follow what was read before them", async () => {
-    const directory = temporaryDirectory();
-    const script = `
-      case "$1" in
-        get_size) echo 1M ;;
-        can_extents) exit 0 ;;
-        extents) echo 0 64k; echo 64k 64k hole,zero; echo 128k 896k ;;
-        pread) [ "$4" -lt 131072 ] || { echo "EIO worn out" >&2; exit 1; }
-          head -c "$3" /dev/zero | tr '\\0' '\\7' ;;
-        *) exit 2 ;;
-      esac`;
-    const path = join(directory, "script.sh");
-    // Without what tests of this server preload: a sanitizer has a status of its own for shells.
-    const interpreter = "/usr/bin/env -S -i PATH=/usr/bin:/bin sh";
-    writeFileSync(path, `#!${interpreter}${script}\n`, { mode: 0o755 });
-    const server = await startServer([debianPlugin("sh"), path]);
+    const server = await startServer([testPlugin("wornout")]);
     const client = await StrictClient.connect(server.socket, { style });
     const reply = await client.read(0n, 1 << 18);
     expect(reply).toMatchObject({ error: ERRNO.EIO, errorOffset: 131_072n, contentChunks: 2 });

@@ -8,6 +8,7 @@ import { describe, expect, test } from "vitest";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import {
   asyncnbd,
+  debianPlugin,
   nbdkit,
   SHARED_MEMORY,
   startServer,
@@ -37,6 +38,7 @@ const servers: [string, readonly string[], readonly string[], Style[]][] = [
   ["asyncnbd async-file", asyncnbd, ["async-file"], ["simple", "structured", "extended"]],
   ["asyncnbd async-file, direct", asyncnbd, ["async-file", "direct=true"], ["structured"]],
   ["asyncnbd file behind a filter", asyncnbd, ["--filter=delay", "file"], ["structured"]],
+  ["nbdkit's file plugin", asyncnbd, [debianPlugin("file")], ["simple", "structured", "extended"]],
   ["nbdkit file", nbdkit, ["file"], ["simple", "structured"]],
 ];
 
