@@ -59,7 +59,7 @@ public:
   const std::string &name() const { return name_; }
   ThreadModel thread_model() const { return thread_model_; }
 
-  // For asyncnbd_instance: this server's share of a plugin that stands several. nullptr: it has
+  // For asyncnbd_instance: this server's share of a plugin that can serve several. nullptr: it has
   // none.
   void *instance() const { return instance_.get(); }
 

@@ -14,7 +14,7 @@ namespace {
 constexpr uint32_t SMALLEST_SLOT_BYTES = 4096;
 // Memory comes in pieces of at least this size, so that small slots share one.
 constexpr uint32_t SLAB_BYTES = 1 << 20;
-// So much an owner keeps for himself, where it need not be zeroed.
+// So much an owner keeps for itself, where it need not be zeroed.
 constexpr uint32_t MAX_KEPT_BYTES = 1 << 20;
 // With more than this free in other sizes, no memory is added before that has been given back.
 constexpr size_t MAX_SHARED_BYTES = 64u << 20;

@@ -25,7 +25,7 @@ public:
     uint32_t next_free;
     uint32_t used_bytes; // behind them, all is zero
     uint32_t owner;      // whose data that is,
-    uint32_t generation; // if he is still the same
+    uint32_t generation; // if it is still the same
     uint8_t size_class;
   };
 
@@ -43,7 +43,7 @@ public:
   SlotPool(const SlotPool &) = delete;
   SlotPool &operator=(const SlotPool &) = delete;
 
-  // An owner is a client: what he has had in a slot, he may see there again.
+  // An owner is a client: what it has had in a slot, it may see there again.
   uint32_t add_owner();
   void remove_owner(uint32_t owner);
 

@@ -18,7 +18,7 @@ namespace {
 
 // With this much queued, no more requests are read: the client does not read its replies.
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
-// Whoever has no limit for clients that do not go on.
+// Stands for no limit: clients that do not go on are waited for.
 constexpr std::chrono::hours NO_STALL_TIMEOUT{24 * 365 * 100};
 // Between attempts to end what does not end.
 constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};

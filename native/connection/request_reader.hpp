@@ -37,7 +37,7 @@ public:
   virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;
   virtual void unplace(uint64_t offset, uint32_t length_bytes) = 0;
   virtual bool takes_pages() const = 0;
-  // The stream is broken, or the client is to be left alone: "it …".
+  // Why the connection ends, if not by the client's wish: "it …", of the client.
   virtual void on_lost(const std::string &reason) { (void)reason; }
   virtual uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const = 0;
 };

@@ -19,6 +19,7 @@
 
 #include "host/abi.hpp"
 #include "host/bindings.hpp"
+#include "host/high_fd.hpp"
 #include "host/log.hpp"
 #include "host/symbol_scope.hpp"
 
@@ -126,11 +127,7 @@ int copy_of(const std::string &path) {
   const int from = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (from == -1)
     return -1;
-  const int made = memfd_create(path.substr(path.rfind('/') + 1).c_str(), MFD_CLOEXEC);
-  // Low numbers are for programs that plugins start.
-  int to = made == -1 ? -1 : fcntl(made, F_DUPFD_CLOEXEC, 10);
-  if (made != -1)
-    ::close(made);
+  int to = moved_high(memfd_create(path.substr(path.rfind('/') + 1).c_str(), MFD_CLOEXEC));
   ssize_t done = to == -1 ? -1 : 1;
   while (done > 0)
     done = sendfile(to, from, nullptr, 1 << 30);

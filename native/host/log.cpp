@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "host/abi.hpp"
+#include "host/high_fd.hpp"
 #include "host/log_text.hpp"
 #include "host/thread_state.hpp"
 
@@ -27,8 +28,6 @@ std::atomic<bool> verbose_lines{false};
 std::atomic<LogSink> error_sink{LogSink::standard_error};
 std::atomic<int> lines_fd{STDERR_FILENO};
 std::atomic<int> file_fd{-1};
-
-constexpr int ABOVE_PLUGINS = 10; // who may need the numbers below
 
 std::string formatted(const char *format, va_list args) {
   char *text = nullptr;
@@ -124,19 +123,16 @@ void log_configure(const std::string &program, bool verbose, LogSink sink) {
 }
 
 int log_open_file(const std::string &path) {
-  const int fd = open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666);
-  const int kept = fd == -1 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, ABOVE_PLUGINS);
-  const int error = errno;
-  if (fd != -1)
-    close(fd);
+  const int kept =
+      moved_high(open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666));
   if (kept == -1)
-    return error;
+    return errno;
   file_fd.store(kept);
   return 0;
 }
 
 void log_keep_stderr() {
-  if (const int kept = fcntl(STDERR_FILENO, F_DUPFD_CLOEXEC, ABOVE_PLUGINS); kept != -1)
+  if (const int kept = high_copy(STDERR_FILENO); kept != -1)
     lines_fd.store(kept);
 }
 

@@ -57,7 +57,7 @@ void append_escaped(std::string &to, const Special &special) {
     to += code;
 }
 
-// Lines and columns are left: messages of plugins may have several.
+// `left`: characters that stay as they are.
 std::string escaped_but(std::string_view text, std::string_view left) {
   std::string result;
   result.reserve(text.size());
@@ -116,7 +116,7 @@ std::string loggable(std::string_view message, const char *client_word) {
   if (harmless != word)
     for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += harmless.size())
       text.replace(at, word.size(), harmless);
-  return escaped_but(without_passwords(text), "\n\t");
+  return escaped_but(without_passwords(text), "\n\t"); // of which plugins' messages may have some
 }
 
 std::string loggable_value(std::string_view key, std::string_view value) {

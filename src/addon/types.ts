@@ -212,7 +212,7 @@ export interface RequestCounts {
 }
 
 export interface TransmissionSettings {
-  /** Calls of the plugin in progress at once, if it stands more than one. */
+  /** Calls of the plugin in progress at once, if it can take more than one. */
   readonly threads: number;
   /** How long, in microseconds, to look for requests before sleeping. */
   readonly spinUs: number;
@@ -280,7 +280,7 @@ export interface Addon {
     maxInFlightBytes: number,
   ) => NativeServer;
   NativeScriptBridge: new (onWake: () => void) => NativeScriptBridge;
-  /** threads: calls in progress at once, if the plugin stands more than one. */
+  /** threads: calls in progress at once, if the plugin can take more than one. */
   NativeExport: new (
     plugin: NativePlugin,
     session: NativeSession,

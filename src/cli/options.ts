@@ -124,7 +124,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     short: "t",
     value: "N",
     group: "serve",
-    help: "Requests in progress per connection, 16 by default, if the plugin stands more than one",
+    help: "Requests in progress per connection, 16 by default, if the plugin can take more than one",
   },
   {
     name: "watch",

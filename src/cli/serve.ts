@@ -208,7 +208,8 @@ class ServerProcess {
       return this.#uncaught.haveHappened ? 1 : status;
     }
     this.#cleanUp();
-    exitNow(this.#uncaught.haveHappened ? 1 : status || 1); // threads that are stuck in the plugin would keep us alive
+    // Threads that are stuck in the plugin would keep us alive.
+    exitNow(this.#uncaught.haveHappened ? 1 : status || 1);
   }
 
   #printUri(endpoint: Endpoint): void {

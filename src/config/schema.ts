@@ -32,7 +32,7 @@ export interface Config {
   readonly exportName: string; // for URIs only
   readonly watch: boolean;
   readonly workers: number; // threads of a plugin in TypeScript; 0: the main one
-  readonly threads: number; // requests in progress per connection, if the plugin stands more
+  readonly threads: number; // requests in progress per connection, if the plugin can take more
   readonly spinUs: number; // an idle connection looks so long for requests before it sleeps
   readonly maxInFlightBytes: number; // of requests, over all connections
   readonly maxConnectionInFlightBytes: number; // of each

@@ -37,7 +37,8 @@ export const NO_REQUESTS: RequestCounts = {
 };
 
 const tooLate = (limitMs: number): Outcome => ({
-  ...{ kind: "close", isRefused: true },
+  kind: "close",
+  isRefused: true,
   reason: `its handshake took more than ${limitMs / 1000} s`,
 });
 

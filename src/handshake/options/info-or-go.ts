@@ -32,7 +32,7 @@ import {
 
 const MAX_INFO_REQUESTS = 0xffff;
 
-/** What a plugin that states no sizes stands: any alignment, and our own limit. */
+/** What a plugin that states no sizes takes: any alignment, and our own limit. */
 const DEFAULT_BLOCK_SIZES = [1, 4096, MAX_PAYLOAD_BYTES] as const;
 
 interface InfoRequest {
