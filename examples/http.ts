@@ -289,11 +289,19 @@ function headersOf(text: string): Record<string, string> {
   );
 }
 
+function decoded(credentials: string): string {
+  try {
+    return decodeURIComponent(credentials);
+  } catch {
+    throw failure("EINVAL", "parameter url: a % in the user or the password encodes nothing");
+  }
+}
+
 /** The address without its user and password, which fetch does not take; they become a header. */
 function addressOf(text: string): Pick<Settings, "url" | "headers"> {
   const url = new URL(text);
   if (url.username === "" && url.password === "") return { url: text, headers: {} };
-  const user = decodeURIComponent(`${url.username}:${url.password}`);
+  const user = decoded(`${url.username}:${url.password}`);
   url.username = url.password = "";
   const credentials = Buffer.from(user).toString("base64");
   return { url: url.href, headers: { authorization: `Basic ${credentials}` } };

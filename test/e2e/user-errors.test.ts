@@ -40,6 +40,12 @@ describe("http with", () => {
     expect(line).toContain(`${origin}${path}: ${words}`);
   });
 
+  test("a password that cannot be decoded", async () => {
+    const line = await mistake("http", "http://me:50%zz@localhost/disk.img");
+    expect(line).toContain("a % in the user or the password encodes nothing");
+    expect(line).not.toContain("zz");
+  });
+
   test("another protocol", async () => {
     expect(await mistake("http", "ftp://localhost/disk.img")).toContain("url=ftp://localhost");
   });

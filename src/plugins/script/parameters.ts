@@ -80,7 +80,7 @@ export type ParameterValue = string | number | boolean | readonly (string | numb
 type SingleValue = string | number | boolean;
 
 /** The long form of a declaration. */
-export function specOf(declared: ParameterSpec | ParameterType): ParameterSpec {
+function specOf(declared: ParameterSpec | ParameterType): ParameterSpec {
   return typeof declared === "string" ? { type: declared } : declared;
 }
 

@@ -33,7 +33,7 @@ const allocationOf = (extent: Extent): Status => ({
 });
 
 /** Checks what a plugin has given, and keeps of it what lies in the range. */
-export class Teller {
+class Teller {
   readonly told: Told = [];
   readonly #range: Range;
   readonly #most: number;
