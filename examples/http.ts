@@ -180,7 +180,7 @@ class RemoteFile {
       } catch (error) {
         if (signal?.aborted) throw error;
         const { cause, message } = error as Error;
-        const what = cause instanceof Error ? `${this.#name}: ${cause.message}` : message;
+        const what = cause instanceof Error ? `${this.#name}: ${wordsOf(cause)}` : message;
         const isPassing =
           error instanceof Passing || isLost(error) || (error as Error).name === "TimeoutError";
         if (!isPassing && cause === undefined) throw error;
@@ -192,6 +192,9 @@ class RemoteFile {
       }
   }
 }
+
+const wordsOf = ({ code, message }: Error & { code?: unknown }): string =>
+  code === "ENOTFOUND" ? "there is no such host" : message;
 
 /** Sends no more than so many requests at once, and makes one of reads that lie side by side. */
 class Reader {

@@ -1,5 +1,7 @@
 // Every error class and its stable code. Users match the code, not the class or the text.
 
+import { getSystemErrorMap } from "node:util";
+
 export type ErrorCode =
   | "USAGE" // the command line makes no sense
   | "CONFIG" // an option or parameter has a value that cannot be used
@@ -32,4 +34,11 @@ export class UsageError extends AsyncnbdError {
 /** The message of anything thrown. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);
+}
+
+/** Of what the system has refused, its reason alone: Node's message repeats names and paths. */
+export function reasonOf(error: unknown): string {
+  const { errno } = Object(error) as { errno?: unknown };
+  const known = typeof errno === "number" ? getSystemErrorMap().get(errno) : undefined;
+  return known?.[1] ?? messageOf(error);
 }

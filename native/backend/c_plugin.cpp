@@ -173,7 +173,8 @@ CPlugin::Failure CPlugin::config(const std::string &key, const std::string &valu
   host::log_debug("%s: config key=%s, value=%s", name_.c_str(), key.c_str(),
                   host::loggable_value(key, value).c_str());
   if (table_.config == nullptr)
-    return "plugin \"" + name_ + "\" takes no parameters, but \"" + key + "=" +
+    return "plugin \"" + name_ + "\" takes no parameters, but \"" +
+           (key == "script" ? "" : key + "=") + // else the user has written the value alone
            host::loggable_value(key, value) + "\" was given";
   host::StartScope starting(&shutdown_);
   host::InstanceScope scope(instance());

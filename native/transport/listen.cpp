@@ -137,6 +137,11 @@ bool remove_stale_socket(const sockaddr_un &address) {
          unlink(address.sun_path) == 0;
 }
 
+bool is_no_socket(const sockaddr_un &address) {
+  struct stat status;
+  return lstat(address.sun_path, &status) == 0 && !S_ISSOCK(status.st_mode);
+}
+
 int address_family(Family family) {
   switch (family) {
   case Family::ipv4:
@@ -160,7 +165,9 @@ Listeners listen_tcp(const std::string &host, const std::string &port, Family fa
   int failure =
       getaddrinfo(host.empty() ? nullptr : host.c_str(), port.c_str(), &hints, &addresses);
   if (failure != 0) {
-    listeners.error = failure == EAI_SYSTEM ? errno_text() : gai_strerror(failure);
+    listeners.error = failure == EAI_SYSTEM    ? errno_text()
+                      : failure == EAI_SERVICE ? "there is no such service"
+                                               : gai_strerror(failure);
     return listeners;
   }
 
@@ -195,7 +202,10 @@ Listeners listen_unix(const std::string &path) {
     listeners.took_over = remove_stale_socket(address);
     if (listeners.took_over)
       fd = bind_unix(address);
-    else
+    else if (is_no_socket(address)) {
+      listeners.error = "there is a file or folder already";
+      return listeners;
+    } else
       errno = EADDRINUSE;
   }
   if (fd == -1)

@@ -34,6 +34,7 @@ export class RunningCommand {
   readonly #child: ChildProcess;
   /** 0 to 255, as a shell would give it: 128 + N after signal N. */
   readonly status: Promise<number>;
+  #killedBy: NodeJS.Signals | undefined;
 
   /** stdio: the descriptors that are the command's standard input and output. */
   constructor(script: string, stdio: readonly [number, number]) {
@@ -46,17 +47,20 @@ export class RunningCommand {
         addon().logError(`cannot run the command of --run: ${error.message}`);
         resolve(1);
       });
-      this.#child.once("exit", (code, signal) => resolve(code ?? reportSignal(signal)));
+      this.#child.once("exit", (code, signal) => resolve(code ?? this.#statusAfter(signal)));
     });
   }
 
   kill(signal: NodeJS.Signals): void {
+    this.#killedBy = signal;
     this.#child.kill(signal);
   }
-}
 
-function reportSignal(signal: NodeJS.Signals | null): number {
-  const number = signal === null ? 0 : constants.signals[signal];
-  addon().logError(`the command of --run was killed by signal ${number} (${signal})`);
-  return 128 + number;
+  /** Says so, unless it was we who have killed the command. */
+  #statusAfter(signal: NodeJS.Signals | null): number {
+    const number = signal === null ? 0 : constants.signals[signal];
+    if (signal !== this.#killedBy)
+      addon().logError(`the command of --run was killed by signal ${number} (${signal})`);
+    return 128 + number;
+  }
 }

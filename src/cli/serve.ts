@@ -7,7 +7,7 @@ import { addon } from "../addon/load.js";
 import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
 import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
-import { AsyncnbdError, messageOf } from "../errors.js";
+import { AsyncnbdError, reasonOf } from "../errors.js";
 import { isSharedObject } from "../plugins/resolve.js";
 import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
@@ -70,7 +70,8 @@ function logEnvironment(): void {
 }
 
 export function configurePlugin(plugin: ServedPlugin, parameters: readonly string[]): void {
-  for (const { key, value } of parseParameters(parameters, plugin.about.magicConfigKey))
+  const { magicConfigKey, path } = plugin.about;
+  for (const { key, value } of parseParameters(parameters, magicConfigKey, isSharedObject(path)))
     plugin.config(key, value);
 }
 
@@ -236,6 +237,6 @@ function writePidFile(path: string): void {
   try {
     writeFileSync(path, `${process.pid}\n`, { mode: 0o644 });
   } catch (error) {
-    throw new AsyncnbdError("SYSTEM", `cannot write the PID file: ${messageOf(error)}`);
+    throw new AsyncnbdError("SYSTEM", `cannot write the PID file ${path}: ${reasonOf(error)}`);
   }
 }

@@ -18,11 +18,14 @@ export class UncaughtErrors {
     this.first = new Promise((resolveFirst) => {
       resolve = resolveFirst;
     });
-    // Of rejections that nobody handles, too.
-    process.on("uncaughtException", (error, origin) => {
-      if (this.#count++ < MAX_LOGGED) log(error, origin);
+    const listener = (what: string) => (error: unknown) => {
+      if (this.#count++ < MAX_LOGGED)
+        addon().logError(`${what}: ${withFrames(error)}\nthe server ends`);
       resolve();
-    });
+    };
+    process.on("uncaughtException", listener("uncaught"));
+    // Else Node puts reasons that are no errors into an error of its own, with its own words.
+    process.on("unhandledRejection", listener("a promise was rejected that nobody awaits"));
   }
 
   get haveHappened(): boolean {
@@ -38,12 +41,6 @@ export class UncaughtErrors {
 
 function failed(): never {
   throw new AsyncnbdError("PLUGIN", "an error was not caught", { isLogged: true });
-}
-
-function log(error: unknown, origin: NodeJS.UncaughtExceptionOrigin): void {
-  const what =
-    origin === "unhandledRejection" ? "a promise was rejected that nobody awaits" : "uncaught";
-  addon().logError(`${what}: ${withFrames(error)}\nthe server ends`);
 }
 
 /** If not a line of the stack is the plugin's, the mistake is ours. */

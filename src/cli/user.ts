@@ -1,6 +1,6 @@
 // -u and -g: gives up root once the sockets are open.
 
-import { AsyncnbdError, messageOf } from "../errors.js";
+import { AsyncnbdError, reasonOf } from "../errors.js";
 
 /** A number that is nobody's name is an ID; Node looks names up. */
 const nameOrId = (text: string): string | number => (/^\d+$/.test(text) ? Number(text) : text);
@@ -14,6 +14,11 @@ export function changeUser(user: string | undefined, group: string | undefined):
     if (user !== undefined) process.setuid?.(nameOrId(user));
   } catch (error) {
     const wanted = [user && `user ${user}`, group && `group ${group}`].filter(Boolean);
-    throw new AsyncnbdError("SYSTEM", `cannot become ${wanted.join(", ")}: ${messageOf(error)}`);
+    throw new AsyncnbdError("SYSTEM", `cannot become ${wanted.join(", ")}: ${wordsOf(error)}`);
   }
 }
+
+const wordsOf = (error: unknown): string =>
+  Object(error).code === "ERR_UNKNOWN_CREDENTIAL"
+    ? "there is no such user or group"
+    : reasonOf(error);

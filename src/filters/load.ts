@@ -33,7 +33,9 @@ async function openNamed(name: string): Promise<Filter> {
     const help = `use ${names.join(", ")}, or a module's path or package`;
     throw new AsyncnbdError(
       "PLUGIN",
-      `there is no filter "${name}"${didYouMean(name, names) || `: ${help}`}`,
+      name.endsWith(".so")
+        ? `--filter=${name}: nbdkit's filters in .so files are not supported yet: ${help}`
+        : `there is no filter "${name}"${didYouMean(name, names) || `: ${help}`}`,
     );
   }
   const found = await loadExport(path, "filter", isFilterOrMiddleware);

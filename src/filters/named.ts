@@ -3,7 +3,7 @@
 import { closeSync, existsSync, openSync, writeSync } from "node:fs";
 import { addon } from "../addon/load.js";
 import { parseSize } from "../config/size.js";
-import { AsyncnbdError, messageOf } from "../errors.js";
+import { AsyncnbdError, reasonOf } from "../errors.js";
 import {
   cache,
   cow,
@@ -126,7 +126,7 @@ function lineFile(key: string, path: string | undefined, appends: boolean) {
       } catch (reason) {
         throw new AsyncnbdError(
           "CONFIG",
-          `parameter ${key}=${path}: it cannot be written: ${messageOf(reason)}`,
+          `parameter ${key}=${path}: it cannot be written: ${reasonOf(reason)}`,
         );
       }
     },

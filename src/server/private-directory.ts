@@ -15,7 +15,7 @@ import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { addon } from "../addon/load.js";
 import type { MadeFile } from "../addon/types.js";
-import { AsyncnbdError, messageOf } from "../errors.js";
+import { AsyncnbdError, reasonOf } from "../errors.js";
 import { madeFile } from "./made-files.js";
 
 const PREFIX = "asyncnbd";
@@ -55,12 +55,15 @@ function makeDirectory(): string {
     try {
       return makeDirectoryIn(chosen);
     } catch (error) {
-      addon().logWarning(`TMPDIR=${chosen}: ${messageOf(error)}; using /tmp instead`);
+      addon().logWarning(`TMPDIR=${chosen}: ${reasonOf(error)}; using /tmp instead`);
     }
   try {
     return makeDirectoryIn("/tmp");
   } catch (error) {
-    throw new AsyncnbdError("SYSTEM", `cannot make a folder for the socket: ${messageOf(error)}`);
+    throw new AsyncnbdError(
+      "SYSTEM",
+      `cannot make a folder for the socket in /tmp: ${reasonOf(error)}`,
+    );
   }
 }
 

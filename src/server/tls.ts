@@ -64,7 +64,8 @@ export function openTls(config: TlsConfig): OpenTls {
     throw new AsyncnbdError(
       "CONFIG",
       `TLS is required, but there are no certificates: ${missing}; ` +
-        "give --tls-certificates=DIR or --tls-psk=FILE",
+        "give --tls-certificates=DIR or --tls-psk=FILE " +
+        "(in a program, tls.certificates or tls.preSharedKeys)",
     );
   addon().logWarning(`TLS is off, as there are no certificates: ${missing}`);
   return NO_TLS;

@@ -81,11 +81,13 @@ async function serve(stream: ClientStream, settings: ServerSettings): Promise<vo
   }
 }
 
-process.on("uncaughtException", (error: unknown) => {
+function tellUncaught(error: unknown): void {
   const stack = describeThrown(error);
   const told = new Error(readFailure(error).text || stack);
   post({ kind: "uncaught", error: Object.assign(told, { stack }) }); // what was thrown may be anything
-});
+}
+process.on("uncaughtException", tellUncaught);
+process.on("unhandledRejection", tellUncaught); // else Node makes an error of its own of the reason
 
 port.on("message", (message: ToWorker) => {
   switch (message.kind) {

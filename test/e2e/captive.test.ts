@@ -36,6 +36,11 @@ describe("--run", () => {
     expect((await captive("kill -9 $$")).stderr).toMatch(/killed by signal 9 \(SIGKILL\)/);
   });
 
+  test("is ended by the server's own end without a word", async () => {
+    const { status, stderr } = await captive("kill $PPID; exec sleep 60");
+    expect([status, stderr]).toEqual([143, ""]);
+  });
+
   test("gives the command a private socket, and removes it", async () => {
     const { stdout } = await captive('test -S "$unixsocket" && echo "$uri|$nbd|$port|$unixsocket"');
     const [uri, nbd, port, socket] = stdout.trim().split("|");

@@ -225,6 +225,8 @@ describe("what a plugin does not catch", () => {
       "Error: boom",
     ],
     ["a listener's", "process.nextTick(() => { throw 'boom'; })", [], "uncaught: boom"],
+    ["a rejection without an error", "Promise.reject('boom')", [], "nobody awaits: boom\n"],
+    ["one on another thread without one", "Promise.reject('boom')", ["--workers=2"], ": boom\n"],
   ])("%s ends the server in good order", async (_what, statement, options, words) => {
     const path = plugin(`pread(_handle, buf, offset) {
       buf.fill(7);

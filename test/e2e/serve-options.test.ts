@@ -58,6 +58,16 @@ test("what C plugins refuse is said in their own words", async () => {
     assert.match(await refusal(probe, { fail: "get_ready" }), /get_ready was told to fail/);`);
 });
 
+test("a number that is no size or time is refused, with the parameter's name", async () => {
+  await program(`
+    const plugin = { ...ram(), config: { size: "size", wait: { type: "time", default: 0 } } };
+    for (const config of [{ size: -1 }, { size: 1.5 }, { size: 1, wait: -1 }])
+      await assert.rejects(serve({ plugin, config }), (error) => {
+        assert.match(error.message, /parameter (size=(-1: the least is 0|1.5)|wait=-1: the least is)/);
+        return error.code === "CONFIG";
+      });`);
+});
+
 test("server.uri names the address that was bound", async () => {
   await program(`
     const at = async (listen) => {

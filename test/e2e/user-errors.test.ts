@@ -52,12 +52,71 @@ describe("http with", () => {
 });
 
 test.each([
-  ["log", "logfile", "/nonexistent/log"],
-  ["log", "logfile", "/proc"],
-  ["stats", "statsfile", "/nonexistent/stats"],
-])("the filter %s with %s=%s", async (filter, key, path) => {
+  ["log", "logfile", "/nonexistent/log", "no such file or directory"],
+  ["log", "logfile", "/proc", "illegal operation on a directory"],
+  ["stats", "statsfile", "/nonexistent/stats", "no such file or directory"],
+])("the filter %s with %s=%s", async (filter, key, path, reason) => {
   const line = await mistake(`--filter=${filter}`, "memory", "1M", `${key}=${path}`);
-  expect(line).toContain(`parameter ${key}=${path}: it cannot be written: `);
+  expect(line).toBe(`asyncnbd: error: parameter ${key}=${path}: it cannot be written: ${reason}\n`);
+});
+
+describe("a start that fails says why in one line, though --run's command has begun:", () => {
+  test.each([
+    [
+      "a PID file that cannot be written",
+      ["-P", "/nonexistent/pid"],
+      "cannot write the PID file /nonexistent/pid: no such file or directory",
+    ],
+    [
+      "a user that there is not",
+      ["-u", "nobody-at-all"],
+      "cannot become user nobody-at-all: there is no such user or group",
+    ],
+  ])("%s", async (_, options, words) => {
+    const { status, stderr } = await runAsyncnbd([
+      ...options,
+      "memory",
+      "1M",
+      "--run",
+      "exec sleep 60",
+    ]);
+    expect([status, stderr]).toEqual([1, `asyncnbd: error: ${words}\n`]);
+  });
+});
+
+test.each([
+  ["a service that there is not", ["-p", "no-such-service", "memory", "1M"], "no such service"],
+  ["a folder for a socket", ["-U", "/tmp", "memory", "1M"], "there is a file or folder already"],
+  [
+    "a filter in a .so file",
+    ["--filter=/usr/lib/nbdkit-cow-filter.so", "memory", "1M"],
+    "nbdkit's filters in .so files are not supported yet: use cache, cow,",
+  ],
+  ["a value for a plugin without parameters", ["zero", "1M"], 'but "1M" was given'],
+])("%s", async (_, words, message) => {
+  expect(await mistake(...words)).toContain(message);
+});
+
+test("a value without a key, which the plugin in TypeScript does not take", async () => {
+  const path = join(temporaryDirectory(), "own.mjs");
+  writeFileSync(
+    path,
+    'export default { name: "own", config: { size: "size" }, getSize: () => 512, pread() {} };',
+  );
+  expect(await mistake(path, "1M")).toContain('"1M" is not a parameter: KEY=VALUE is expected');
+});
+
+test.each([
+  ["a plugin that has only begun", '{ name: "own" }', "its default export has no getSize and no"],
+  ["a plugin without a name", "{ getSize: () => 512, pread() {} }", "default export has no name\n"],
+  ["a module without one", "undefined", "export default definePlugin({ name, getSize, pread, … })"],
+])("%s", async (_, exported, words) => {
+  const path = join(temporaryDirectory(), "own.mjs");
+  writeFileSync(path, `export default ${exported};`);
+  const { status, stderr } = await runAsyncnbd([path, "--run", "true"]);
+  expect([status, stderr.match(/\n/g)?.length]).toEqual([1, 1]);
+  expect(stderr).toContain(`${path} exports no plugin: `);
+  expect(stderr).toContain(words);
 });
 
 test("a plugin in TypeScript that says what is wrong by failure(), or has it from the system", async () => {

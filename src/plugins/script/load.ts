@@ -104,10 +104,19 @@ function pluginOf(exports: Record<string, unknown>, path: string): Plugin {
     const plugin = isClass(candidate) ? new candidate() : candidate;
     if (looksLikePlugin(plugin)) return plugin;
   }
-  throw new AsyncnbdError(
-    "PLUGIN",
-    `${path} exports no plugin: export default definePlugin({ name, getSize, pread, … })`,
-  );
+  throw new AsyncnbdError("PLUGIN", `${path} exports no plugin: ${whatIsMissing(exports)}`);
+}
+
+function whatIsMissing(exports: Record<string, unknown>): string {
+  const begun = [exports.default, exports["module.exports"]].find(
+    (value) => typeof value === "object" && value !== null && Object.keys(value).length > 0,
+  ) as Record<string, unknown> | undefined;
+  if (begun === undefined) return "export default definePlugin({ name, getSize, pread, … })";
+  const missing = [
+    ...(typeof begun.name === "string" ? [] : ["name"]),
+    ...["getSize", "pread"].filter((callback) => typeof begun[callback] !== "function"),
+  ];
+  return `its default export has no ${missing.join(" and no ")}`;
 }
 
 function isClass(value: unknown): value is new () => unknown {

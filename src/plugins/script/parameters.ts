@@ -140,7 +140,8 @@ function inRange(
   value: number,
   wanted: string,
 ): number {
-  const { minimum = Number.MIN_SAFE_INTEGER, maximum = Number.MAX_SAFE_INTEGER } = spec;
+  const least = spec.type === "integer" ? Number.MIN_SAFE_INTEGER : 0;
+  const { minimum = least, maximum = Number.MAX_SAFE_INTEGER } = spec;
   if (!(spec.type === "time" ? Number.isFinite(value) : Number.isSafeInteger(value)))
     return fail(key, text, `this is not ${wanted}`);
   if (value < minimum) return fail(key, text, `the least is ${format(spec, minimum)}`);

@@ -32,5 +32,6 @@ describe("parameters", () => {
       { key: "a", value: "b" },
     ]);
     expect(() => parseParameters(["a=b", "x.py"], undefined)).toThrow('"x.py"');
+    expect(() => parseParameters(["1G"], undefined, false)).toThrow('"1G"'); // in TypeScript
   });
 });
