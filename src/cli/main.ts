@@ -5,6 +5,7 @@ import { parseConfig } from "../config/parse.js";
 import type { Config } from "../config/schema.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
 import { findProgram } from "../plugins/program.js";
+import { callbacksWaitedFor } from "../plugins/script/runner.js";
 import { checkActivation, takeActivation } from "./activation.js";
 import { launch, takeReadiness } from "./background.js";
 import { bashCompletion } from "./completion.js";
@@ -117,9 +118,21 @@ function report(error: unknown): void {
   }
 }
 
+let isOver = false;
+
+// Where nothing is left that could go on, Node would end without a word.
+process.once("beforeExit", () => {
+  if (isOver) return;
+  const [callback = "a callback of the plugin"] = callbacksWaitedFor();
+  addon().logError(`${callback} has returned a promise that nothing will settle`);
+  process.exit(1);
+});
+
 try {
   process.exitCode = await main(process.argv.slice(2));
+  isOver = true;
 } catch (error) {
+  isOver = true;
   report(error);
   process.exitCode = 1;
   // Nothing should keep the event loop alive now; if something does, it must not have its way.

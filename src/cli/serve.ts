@@ -118,6 +118,7 @@ class ServerProcess {
     this.#plugin = plugin;
     this.#readyFd = readyFd;
     this.#signals = new StopSignals(() => this.#cleanUp());
+    process.once("exit", () => this.#cleanUp()); // a plugin may call process.exit, too
     this.#tls = openTls(config.tls);
     const settings = { ...config, tls: this.#tls.mode, tlsContext: this.#tls.context };
     this.#server = new Server(plugin, settings, () => this.#signals.stop());

@@ -6,7 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Finished, run, runOk } from "../support/command.js";
-import { asyncnbd, runAsyncnbd, sanitizer, testPlugin } from "../support/server.js";
+import { asyncnbd, clean, runAsyncnbd, sanitizer, testPlugin } from "../support/server.js";
 
 const directory = mkdtempSync(join(tmpdir(), "asyncnbd-test-"));
 const blockingLibrary = join(directory, "blocking.so");
@@ -113,4 +113,33 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     });
     expect(await Promise.all(statuses)).toEqual([128 + TERM, 0]);
   });
+});
+
+/** A plugin in TypeScript that has this besides. */
+function script(body: string): string {
+  const path = join(directory, "plugin.mjs");
+  writeFileSync(path, `export default { name: "never", getSize: () => 512, pread() {}, ${body} };`);
+  return path;
+}
+
+test.each(["load", "configComplete", "getReady", "afterFork", "cleanup", "unload"])(
+  "a promise of %s that nothing will settle is an error, and the socket is removed",
+  async (callback) => {
+    const plugin = script(`${callback}: () => new Promise(() => {})`);
+    const socket = join(directory, "never.sock");
+    const { status, stderr } = await runAsyncnbd(["-U", socket, plugin, "--run", "true"]);
+    expect(stderr).toBe(
+      `asyncnbd: error: never: ${callback} has returned a promise that nothing will settle\n`,
+    );
+    expect(status).toBe(1);
+    expect(sockets()).toEqual([]);
+  },
+);
+
+test("a plugin that ends the process has its status, and the socket is removed", async () => {
+  const plugin = script("open() { process.exit(7); }");
+  const socket = join(directory, "exit.sock");
+  const args = ["-U", socket, plugin, "--run", clean('nbdinfo "$uri"')];
+  expect((await runAsyncnbd(args)).status).toBe(7);
+  expect(sockets()).toEqual([]);
 });

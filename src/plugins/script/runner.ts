@@ -10,18 +10,27 @@ import { describeThrown, isExpected } from "./errno.js";
 import { ScriptSession } from "./session.js";
 import { serialized } from "./thread-model.js";
 
+const waitedFor = new Set<string>();
+
+/** Callbacks that have not settled yet, with their plugins' names. */
+export const callbacksWaitedFor = (): readonly string[] => [...waitedFor];
+
 /** Runs a callback of a plugin; its failure becomes one of the server's. */
 export async function callPlugin(
   plugin: Plugin,
   what: string,
   callback: () => unknown,
 ): Promise<void> {
+  const name = `${plugin.name}: ${what}`;
+  waitedFor.add(name);
   try {
     await callback();
   } catch (error) {
     if (error instanceof AsyncnbdError) throw error;
-    const where = isExpected(error) ? plugin.name : `${plugin.name}: ${what}`;
+    const where = isExpected(error) ? plugin.name : name;
     throw new AsyncnbdError("PLUGIN", `${where}: ${describeThrown(error)}`);
+  } finally {
+    waitedFor.delete(name);
   }
 }
 
