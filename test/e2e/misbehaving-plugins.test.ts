@@ -148,11 +148,13 @@ test("many requests that are given up take a few lines of the log", async () => 
     options: ["--grace=1"],
   });
   const client = await RawClient.open(server.socket);
-  for (let i = 0; i < 20_000; i++) client.sendRequest({ type: 0, offset: 0n, length: 512 });
+  // No more than a client that has had no replies may have in flight: the server reads them all, and
+  // so sees the end behind them.
+  for (let i = 0; i < 2000; i++) client.sendRequest({ type: 0, offset: 0n, length: 512 });
   client.socket.end();
   await client.closed();
   const { stderr } = await server.stop();
-  expect(stderr).toContain("was never answered, nor were 19999 more: given up");
+  expect(stderr).toContain("was never answered, nor were 1999 more: given up");
   expect(stderr.trimEnd().split("\n").length).toBeLessThan(20);
 });
 
