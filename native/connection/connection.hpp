@@ -144,7 +144,7 @@ private:
   void before_delay() override;
   void wait_for_room() override;
   // Stallable
-  void on_stall(Stall stall, std::chrono::seconds lasts) override;
+  void on_stall(Stall stall, std::chrono::milliseconds lasts) override;
   bool keeps_others_waiting() const override { return memory_->keeps_others_waiting(); }
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }

@@ -44,11 +44,11 @@ void Connection::watch_client(std::optional<StallWatch> *watch, Stall stall, int
   *timeout_ms = *timeout_ms < 0 ? unwatched_ms : std::min(*timeout_ms, unwatched_ms);
 }
 
-void Connection::on_stall(Stall stall, std::chrono::seconds lasts) {
+void Connection::on_stall(Stall stall, std::chrono::milliseconds lasts) {
   std::string reason = stall == Stall::sends_nothing
                            ? "it has not sent the rest of its request for "
                            : "it has not read its replies for ";
-  reason += std::to_string(lasts.count()) + " s";
+  reason += std::to_string(lasts.count() / 1000) + " s";
   if (lasts < stall_timeout_)
     reason += ", and others wait for memory";
   on_lost(reason); // before the end that the leader is about to see

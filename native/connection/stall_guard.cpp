@@ -91,7 +91,7 @@ private:
   static void report(StallWatch &watch, Clock::time_point now) {
     watch.is_reported_ = true;
     watch.whose_.on_stall(watch.stall_,
-                          std::chrono::duration_cast<std::chrono::seconds>(now - watch.since_));
+                          std::chrono::duration_cast<milliseconds>(now - watch.since_));
   }
 
   std::mutex mutex_;

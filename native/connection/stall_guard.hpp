@@ -32,7 +32,7 @@ class Stallable {
 public:
   virtual ~Stallable() = default;
   // On the guard's thread, which must not be blocked, or delayed.
-  virtual void on_stall(Stall stall, std::chrono::seconds lasts) = 0;
+  virtual void on_stall(Stall stall, std::chrono::milliseconds lasts) = 0;
   virtual bool keeps_others_waiting() const = 0;
 };
 

@@ -131,13 +131,14 @@ describe("a client is cut that", () => {
       "read its replies",
     ],
   ])("%s (%s)", async (_what, backend, attack, words) => {
-    const options = ["--stall-timeout=1s"];
+    const options = ["--stall-timeout=1500ms"];
     const server = await startServer((backends[backend] as () => readonly string[])(), { options });
     const idle = await RawClient.open(server.where);
     const client = await silence(server, attacks[attack] as Buffer);
     await eventually("the line in the log", () =>
       server.stderr().includes(`has not ${words}`) ? true : undefined,
     );
+    expect(server.stderr()).not.toContain("others wait");
     client.socket.resume();
     await client.closed();
     await readBlocks(idle, 1); // which owes nothing
