@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
+#include <mutex>
+#include <vector>
 
 #include "host/context.hpp"
 #include "host/log.hpp"
@@ -69,6 +71,16 @@ CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) {
     return std::nullopt;
   return failure_after(messages,
                        "plugin \"" + name_ + "\": " + callback + " failed and gave no reason");
+}
+
+// A plugin that was not unloaded, as where its configuration failed, may still use its instance.
+CPlugin::~CPlugin() {
+  if (instance_ == nullptr)
+    return;
+  static std::mutex mutex;
+  static auto *kept = new std::vector<std::unique_ptr<void, Free>>;
+  std::lock_guard lock(mutex);
+  kept->push_back(std::move(instance_));
 }
 
 CPlugin::Failure CPlugin::open() {

@@ -34,6 +34,7 @@ public:
   using Failure = std::optional<PluginFailure>;
 
   explicit CPlugin(std::string path) : path_(std::move(path)) {}
+  ~CPlugin();
 
   // dlopen, plugin_init and the checks of what it gave; calls nothing else of the plugin.
   Failure open();

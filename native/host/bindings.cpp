@@ -1,5 +1,5 @@
 // See bindings.hpp. RTLD_DEEPBIND keeps a plugin's libraries from node's copies of OpenSSL, zlib
-// and others. It leaves two things to mend in what a plugin has brought along:
+// and others. It leaves three things to mend in what a plugin has brought along:
 //
 // - What it opens itself. An interpreter opens extension modules with dlopen, and these would
 //   find node's functions first. So the libraries' dlopen is one that adds the flag, and looks
@@ -7,6 +7,8 @@
 // - Variables of which node's executable has a copy, as any executable has of those it uses
 //   (environ, tzname, std::cout). All others use the copy, the C library too; with the flag, a
 //   plugin is bound to the original, which nobody sets: setenv would not show in its environ.
+// - Our own functions. Where a program has two copies of this addon, a plugin finds those of the
+//   first, which knows nothing of the other's clients.
 #include "host/bindings.hpp"
 
 #include <cstdint>
@@ -116,10 +118,12 @@ using Places = std::map<std::string, uintptr_t, std::less<>>;
 
 enum class Task {
   note,   // all that is loaded needs no mending
+  look,   // which of our functions what has come since wants
   forget, // what is loaded no more: another may come to lie at the same place
   mend    // what has come since
 };
-void scan_objects(Task task);
+using Names = std::set<std::string>;
+Names scan_objects(Task task, const Places &own = {});
 
 void *open_own_first(const char *path, int flags) {
   const void *caller = __builtin_return_address(0);
@@ -145,6 +149,34 @@ void add_copies(const Object &program, Places *places) {
       });
 }
 
+bool is_own_name(std::string_view name) {
+  return name.substr(0, 7) == "nbdkit_" || name.substr(0, 9) == "asyncnbd_";
+}
+
+void add_own_names(const Object &object, Names *names) {
+  object.each_relocation(
+      [names](uint32_t, const ElfW(Sym) & symbol, const char *name, uintptr_t, int64_t) {
+        if (symbol.st_shndx == SHN_UNDEF && is_own_name(name))
+          names->emplace(name);
+      });
+}
+
+// Of this copy of the addon; none where they are a program's own, as in tests.
+Places own_places(const Names &names) {
+  Places places;
+  Dl_info self;
+  // By a function that nobody exports: here too, &nbdkit_error may be the other copy's.
+  if (names.empty() || dladdr(reinterpret_cast<void *>(&open_own_first), &self) == 0)
+    return places;
+  void *handle = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
+  for (const std::string &name : names)
+    if (void *at = handle == nullptr ? nullptr : dlsym(handle, name.c_str()))
+      places.emplace(name, reinterpret_cast<uintptr_t>(at));
+  if (handle != nullptr)
+    dlclose(handle);
+  return places;
+}
+
 // Until it returns, no other thread opens or closes anything.
 void mend(const Object &object, const Places &places) {
   bool open = false;
@@ -155,10 +187,13 @@ void mend(const Object &object, const Places &places) {
     const auto place = places.find(std::string_view(name));
     if (place == places.end())
       return;
+    auto *bound = reinterpret_cast<uintptr_t *>(at);
+    const uintptr_t right = place->second + (type == ABSOLUTE ? static_cast<uintptr_t>(addend) : 0);
+    if (*bound == right)
+      return;
     open = open || object.seal(false);
     if (open)
-      *reinterpret_cast<uintptr_t *>(at) =
-          place->second + (type == ABSOLUTE ? static_cast<uintptr_t>(addend) : 0);
+      *bound = right;
   });
   if (open)
     object.seal(true);
@@ -169,16 +204,24 @@ struct Scan {
   std::set<std::pair<uintptr_t, std::string>> known;
   std::set<std::pair<uintptr_t, std::string>> present;
   Places places;
+  bool has_program = false;
+  Names wanted;
 };
 
 int look_at(dl_phdr_info *info, size_t, void *data) {
   Scan &scan = *static_cast<Scan *>(data);
-  if (scan.places.empty()) { // the first is the program
+  if (!scan.has_program) { // the first
+    scan.has_program = true;
     add_copies(Object(*info), &scan.places);
     scan.places.emplace("dlopen", reinterpret_cast<uintptr_t>(&open_own_first));
   }
   std::pair<uintptr_t, std::string> object(info->dlpi_addr, info->dlpi_name);
   const bool is_known = scan.known.count(object) != 0;
+  if (scan.task == Task::look) {
+    if (!is_known)
+      add_own_names(Object(*info), &scan.wanted);
+    return 0;
+  }
   if (scan.task == Task::mend && !is_known)
     mend(Object(*info), scan.places);
   if (scan.task != Task::forget || is_known)
@@ -186,14 +229,18 @@ int look_at(dl_phdr_info *info, size_t, void *data) {
   return 0;
 }
 
-void scan_objects(Task task) {
+// Calls nothing that takes the loader's first lock: a thread that has it may be waiting for ours.
+Names scan_objects(Task task, const Places &own) {
   // Libraries may be opened while the process ends.
   static auto *mutex = new std::mutex;
   static auto *scan = new Scan;
   std::lock_guard lock(*mutex);
   scan->task = task;
+  scan->places.insert(own.begin(), own.end());
   dl_iterate_phdr(look_at, scan);
-  scan->known = std::exchange(scan->present, {});
+  if (task != Task::look)
+    scan->known = std::exchange(scan->present, {});
+  return std::exchange(scan->wanted, {});
 }
 
 } // namespace
@@ -203,7 +250,7 @@ void note_loaded_objects() {
 }
 
 void mend_bindings() {
-  scan_objects(Task::mend);
+  scan_objects(Task::mend, own_places(scan_objects(Task::look)));
 }
 
 #else

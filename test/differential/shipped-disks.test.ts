@@ -56,6 +56,12 @@ print(sum)`;
 
 const READ_ZEROES = `pread='head -c "$3" /dev/zero'`;
 
+const refusing = (callback: string): string =>
+  served(
+    `eval ${callback}='echo "EPERM not today" >&2; exit 1' get_size='echo 1M' ${READ_ZEROES}`,
+    SIZE,
+  );
+
 /** What both say word by word, the children's words among it. */
 const SAME: readonly string[] = [
   served("sh disk.sh key=value", SIZE),
@@ -69,12 +75,7 @@ const SAME: readonly string[] = [
   served("eval get_size='echo 1M' pread='echo \"EIO no luck\" >&2; exit 1'"),
   served("eval get_size='echo 1M' pread='echo short'"),
   served("eval get_size='echo 1M' pread='kill -9 $$'"),
-  ...["load", "get_ready", "config_complete", "open", "preconnect"].map((callback) =>
-    served(
-      `eval ${callback}='echo "EPERM not today" >&2; exit 1' get_size='echo 1M' ${READ_ZEROES}`,
-      SIZE,
-    ),
-  ),
+  ...["load", "get_ready", "config_complete", "open"].map(refusing),
   served(
     `eval get_size='echo 1M' ${READ_ZEROES} ${[
       ...["load", "unload", "get_ready", "after_fork", "cleanup", "preconnect"],
@@ -141,8 +142,9 @@ const SAME: readonly string[] = [
   served("null 1M"),
 ];
 
-/** Here each server, or a compiler, has words of its own. */
+/** Here each server, a compiler, or a client who is cut off has words of its own. */
 const SAME_OUTPUT: readonly string[] = [
+  refusing("preconnect"),
   served("eval get_size='echo 1M; exit 1' pread=true", SIZE),
   served("partitioning disk.img mbr-id=zebra"),
   served("iso nosuch"),

@@ -61,7 +61,7 @@ describe("with certificates", () => {
     await server.stop();
 
     const tcp = await startServer(["memory", "64M"], { ...secure(certificates), transport: "tcp" });
-    expect(tcp.uri).toMatch(/^nbds:\/\/localhost:\d+\?tls-certificates=\//);
+    expect(tcp.uri).toMatch(/^nbds:\/\/127\.0\.0\.1:\d+\?tls-certificates=\//);
     await copies(tcp.uri);
     await tcp.stop();
   });

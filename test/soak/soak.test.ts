@@ -140,7 +140,7 @@ test(
     const plugin = fileURLToPath(new URL("disk.ts", import.meta.url));
     const size = String(CLIENTS * REGION_BYTES);
     const server = await startServer([plugin, `size=${size}`, `samples=${samplesFile}`], {
-      command: [asyncnbd[0] as string, "--expose-gc", ...asyncnbd.slice(1)],
+      command: [process.execPath, "--expose-gc", ...asyncnbd],
     });
     const until = Date.now() + SECONDS * 1000;
     const clients = Array.from({ length: CLIENTS }, (_, i) => new SoakClient(server.socket, i));
