@@ -49,7 +49,7 @@ bool set_nonblocking(int fd, bool nonblocking) {
 
 // How long a send that blocks waits for room; 0: for ever.
 static void set_send_patience(int socket, int timeout_ms) {
-  const timeval timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000};
+  const timeval timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000L};
   setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
 }
 

@@ -74,7 +74,8 @@ export class ScriptBridge {
   // Of what the last exchange has brought, what is still to be called.
   #next = 0;
   #fetched = 0;
-  #most: number;
+  #first = 0; // of those that the turn before has called
+  #most: number; // to be called in a turn
   #begun = 0;
   #follows = false; // the turn before in the same macrotask
   #untimed = MAX_UNTIMED;
@@ -132,9 +133,9 @@ export class ScriptBridge {
     } else {
       this.#fetched = this.native.exchange(completions, this.#most);
       this.#next = 0;
-      this.#begun = now;
       if (this.#fetched > 0) this.#trimLater();
     }
+    this.#first = this.#next;
     if (!this.#isLate(now)) this.#dispatchWhileTimeIsLeft(now);
     if (this.#fetched > 0 || this.#completionCount > 0) this.#follows = this.#scheduleTurn();
     else this.#busySince = 0;
@@ -144,18 +145,21 @@ export class ScriptBridge {
     return now - this.#busySince >= MAX_BUSY_MS;
   }
 
-  /** Since the turn before, all that has run is what requests had to do at once. */
+  /** Since the turn before, all that has run is what its requests had to do at once. */
   #noteCosts(now: number): void {
-    if (this.#next < this.#fetched) return;
+    const begun = this.#next - this.#first;
+    if (begun === 0) return;
     const spentMs = now - this.#begun;
     if (spentMs < MAX_BATCH_MS) this.#most = Math.min(2 * this.#most, this.#maxSubmissions);
-    else this.#most = Math.max(1, Math.floor((this.#fetched * MAX_BATCH_MS) / spentMs));
+    else this.#most = Math.max(1, Math.floor((begun * MAX_BATCH_MS) / spentMs));
   }
 
   /** A request may take any time: the clock is read as often as they are long. */
   #dispatchWhileTimeIsLeft(begun: number): void {
+    this.#begun = begun;
     let last = begun;
-    for (let untimed = this.#untimed; this.#next < this.#fetched; ) {
+    const end = Math.min(this.#fetched, this.#next + this.#most);
+    for (let untimed = this.#untimed; this.#next < end; ) {
       this.#dispatch(this.#next++);
       this.#calls++;
       if (--untimed > 0) continue;
@@ -168,20 +172,23 @@ export class ScriptBridge {
     }
   }
 
-  /** After the microtasks that are queued now, so that answers gather; true if that is all. */
+  /**
+   * After the microtasks that are queued now, so that answers gather, and what they cost is seen;
+   * true if that is all. Where time is up and nothing new was begun, other events come first.
+   */
   #scheduleTurn(): boolean {
     if (this.#turnIsDue) return false;
     this.#turnIsDue = true;
     const now = performance.now();
     if (this.#busySince === 0) this.#busySince = now;
-    const isLate = this.#isLate(now);
-    if (isLate) {
+    const yields = this.#first === this.#next && this.#isLate(now);
+    if (yields) {
       this.#busySince = 0;
       setImmediate(() => this.#turn());
     } else {
       queueMicrotask(() => this.#turn());
     }
-    return !isLate;
+    return !yields;
   }
 
   #complete(operation: number, outcome: number): void {
