@@ -71,7 +71,7 @@ bool is_loaded(const char *name) {
 void *open_as(const void *caller, const char *name, int flags) {
   const std::string_view wanted = name == nullptr ? "" : name;
   if (wanted.find('$') != std::string_view::npos)
-    return dlopen(with_origin(object_at(caller), name).c_str(), flags);
+    return dlopen(with_origin(object_at(caller), std::string(wanted)).c_str(), flags);
   if (wanted.empty() || wanted.find('/') != std::string_view::npos || is_loaded(name))
     return dlopen(name, flags);
   for (const std::string &directory : callers_own(object_at(caller))) {
