@@ -63,7 +63,11 @@ async function see(command: readonly string[], text: string, files: Files): Prom
     LC_ALL: "C",
     SERVER: command.join("|"),
   };
-  const { status, stdout, stderr } = await run(["bash", "-c", shell], { cwd: directory, env });
+  // Where its input is a socket, bash reads the user's ~/.bashrc, which may have words of its own.
+  const { status, stdout, stderr } = await run(["bash", "--norc", "-c", shell], {
+    cwd: directory,
+    env,
+  });
   rmSync(directory, { recursive: true, force: true });
   return {
     status,

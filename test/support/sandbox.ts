@@ -85,7 +85,7 @@ export class Sandbox {
     const words = command.replace(/ +#.*$/, "");
     const serves = / -f /.test(words);
     const before = this.#servers().length;
-    const child = this.start(["bash", "-c", command]);
+    const child = this.start(["bash", "--norc", "-c", command]);
     const ended = new Promise<number>((resolve) => {
       child.once("exit", (code) => resolve(code ?? -1));
     });
