@@ -1,7 +1,7 @@
 // What clients that fall silent in the middle cost others: an established client's reads of 512
 // bytes, and the server's memory, beside so many of them.
 //   node bench/silent-clients.mjs [--command MAIN.js] [--clients 5,17,100,1000] [--seconds 3]
-//        [--attacks header,half,unread] [--backends memory,file,…] [--options "--max-in-flight=64M"]
+//        [--attacks header,half,unread] [--backends memory,file,…] ["--options=--max-in-flight=64M"]
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -144,8 +144,8 @@ class Established {
 function memoryMib(/** @type {number} */ pid) {
   const status = readFileSync(`/proc/${pid}/status`, "utf8");
   const of = (/** @type {string} */ key) =>
-    Number(new RegExp(`${key}:\\s+(\\d+)`).exec(status)?.[1]) / 1024;
-  return { resident: Math.round(of("RssAnon")), threads: /Threads:\s+(\d+)/.exec(status)?.[1] };
+    Number(new RegExp(`${key}:\\s+(\\d+)`).exec(status)?.[1]);
+  return { resident: Math.round(of("RssAnon") / 1024), threads: of("Threads") };
 }
 
 async function waitForSocket(/** @type {string} */ path) {
@@ -180,14 +180,16 @@ async function trial(
     const before = memoryMib(pid).resident;
     const bytes = attacks[attack]?.() ?? Buffer.alloc(0);
     let peak = 0;
+    let threads = 0;
     const watch = setInterval(() => {
-      peak = Math.max(peak, memoryMib(pid).resident);
+      const now = memoryMib(pid);
+      peak = Math.max(peak, now.resident);
+      threads = Math.max(threads, now.threads);
     }, 50);
     for (let i = 0; i < clients; i++) silent.push(await silentClient(path, bytes));
     await sleep(500);
     const times = (await established.measure(MEASURE_MS)).sort((a, b) => a - b);
     clearInterval(watch);
-    const { threads } = memoryMib(pid);
     for (const socket of silent) socket.destroy();
     await sleep(SETTLE_MS);
     const after = memoryMib(pid).resident;

@@ -11,16 +11,30 @@
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/uio.h>
+#include <time.h>
 
 /* More than these may be in flight: the kernel keeps results for which the ring has no room. */
 #define RING_ENTRIES 1024
 #define BATCH 64
 
+/* Between attempts to have the kernel take what it would not take. */
+#define RETRY_NS 100000
+
+/* The kernel may carry out a task while it is submitted, and copy all its data then. Nobody else
+ * has to wait for that: tasks stand in a queue, and one thread at a time submits everybody's. */
 struct uring {
   struct io_uring ring;
-  pthread_mutex_t submitting;
+  pthread_mutex_t lock; /* guards what follows, and is held for moments only */
+  struct task *first;
+  struct task **end;
+  bool is_submitting; /* a thread has the right to add to the ring; it alone touches that side */
   pthread_t reaper;
 };
+
+static void retry_later(void) {
+  const struct timespec pause = {0, RETRY_NS};
+  nanosleep(&pause, NULL);
+}
 
 static void prepare(struct io_uring_sqe *sqe, struct task *task) {
   switch (task->operation) {
@@ -48,46 +62,116 @@ static void prepare(struct io_uring_sqe *sqe, struct task *task) {
   }
 }
 
-/* A task of NULL tells the reaper to end. */
+/* Up to BATCH tasks; none of them: the caller submits no more. */
+static unsigned take_queued(struct uring *uring, struct task **tasks) {
+  unsigned count = 0;
+  pthread_mutex_lock(&uring->lock);
+  for (; count < BATCH && uring->first != NULL; count++) {
+    tasks[count] = uring->first;
+    uring->first = tasks[count]->next;
+  }
+  if (uring->first == NULL)
+    uring->end = &uring->first;
+  if (count == 0)
+    uring->is_submitting = false;
+  pthread_mutex_unlock(&uring->lock);
+  return count;
+}
+
+/* The kernel gets what the ring has. False if it takes no more now: it is short of memory, or waits
+ * for results to be reaped. */
+static bool submit_ring(struct uring *uring, bool may_wait) {
+  while (io_uring_sq_ready(&uring->ring) > 0) {
+    const int submitted = io_uring_submit(&uring->ring);
+    if (submitted >= 0 || submitted == -EINTR)
+      continue;
+    if (!may_wait)
+      return false;
+    retry_later();
+  }
+  return true;
+}
+
+/* By the thread that submits, until the queue is empty. False if the kernel takes no more now. */
+static bool submit_queued(struct uring *uring, bool may_wait) {
+  struct task *tasks[BATCH];
+  while (submit_ring(uring, may_wait)) {
+    const unsigned count = take_queued(uring, tasks);
+    if (count == 0)
+      return true;
+    for (unsigned i = 0; i < count; i++) { /* the ring is empty, and has room for a batch */
+      struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
+      prepare(sqe, tasks[i]);
+      io_uring_sqe_set_data(sqe, tasks[i]);
+    }
+  }
+  pthread_mutex_lock(&uring->lock);
+  uring->is_submitting = false;
+  pthread_mutex_unlock(&uring->lock);
+  return false;
+}
+
+/* Also from the reaper, which must not wait: the kernel may be waiting for it. It submits when it
+ * has reaped. */
 static void submit(void *running, struct task *task) {
   struct uring *uring = running;
-  pthread_mutex_lock(&uring->submitting);
-  /* Each entry is submitted at once, so that there is always a free one. */
-  struct io_uring_sqe *sqe = io_uring_get_sqe(&uring->ring);
-  if (task != NULL)
-    prepare(sqe, task);
-  else
-    io_uring_prep_nop(sqe);
-  io_uring_sqe_set_data(sqe, task);
-  int submitted;
-  do /* a kernel short of memory says so for a while */
-    submitted = io_uring_submit(&uring->ring);
-  while (submitted == -EINTR || submitted == -EAGAIN || submitted == -EBUSY);
-  pthread_mutex_unlock(&uring->submitting);
+  task->next = NULL;
+  pthread_mutex_lock(&uring->lock);
+  *uring->end = task;
+  uring->end = &task->next;
+  const bool submits = !uring->is_submitting && !pthread_equal(pthread_self(), uring->reaper);
+  if (submits)
+    uring->is_submitting = true;
+  pthread_mutex_unlock(&uring->lock);
+  if (submits)
+    submit_queued(uring, true);
+}
+
+/* By the reaper: what it has queued, or could not submit before. False if the kernel still takes no
+ * more. */
+static bool submit_left(struct uring *uring, bool is_left) {
+  pthread_mutex_lock(&uring->lock);
+  const bool submits = !uring->is_submitting && (is_left || uring->first != NULL);
+  if (submits)
+    uring->is_submitting = true;
+  pthread_mutex_unlock(&uring->lock);
+  return !submits || submit_queued(uring, false);
+}
+
+/* NULL stands for the end. */
+static bool finish_tasks(struct task *const *tasks, const int *results, unsigned count) {
+  bool is_end = false;
+  nbdkit_async_batch_begin();
+  for (unsigned i = 0; i < count; i++) {
+    if (tasks[i] != NULL)
+      task_done(tasks[i], results[i]);
+    else
+      is_end = true;
+  }
+  nbdkit_async_batch_end();
+  return is_end;
 }
 
 static void *reap(void *running) {
   struct uring *uring = running;
-  for (bool ending = false; !ending;) {
+  bool is_left = false;
+  for (bool is_end = false; !is_end;) {
     struct io_uring_cqe *entries[BATCH];
-    if (io_uring_wait_cqe(&uring->ring, &entries[0]) < 0)
-      continue; /* interrupted */
-    const unsigned count = io_uring_peek_batch_cqe(&uring->ring, entries, BATCH);
     struct task *tasks[BATCH];
     int results[BATCH];
+    if (!is_left && io_uring_wait_cqe(&uring->ring, &entries[0]) < 0)
+      continue; /* interrupted */
+    const unsigned count = io_uring_peek_batch_cqe(&uring->ring, entries, BATCH);
     for (unsigned i = 0; i < count; i++) {
       tasks[i] = io_uring_cqe_get_data(entries[i]);
       results[i] = entries[i]->res;
     }
     io_uring_cq_advance(&uring->ring, count);
-    nbdkit_async_batch_begin();
-    for (unsigned i = 0; i < count; i++) {
-      if (tasks[i] != NULL)
-        task_done(tasks[i], results[i]);
-      else
-        ending = true;
-    }
-    nbdkit_async_batch_end();
+    if (count > 0)
+      is_end = finish_tasks(tasks, results, count);
+    else if (is_left)
+      retry_later();
+    is_left = !submit_left(uring, is_left);
   }
   return NULL;
 }
@@ -105,8 +189,20 @@ static bool is_capable(struct uring *uring) {
   return capable;
 }
 
+/* For good, when all tasks are done: who has submitted the last one may not know that yet. */
+static void take_over(struct uring *uring) {
+  for (bool is_taken = false; !is_taken;) {
+    pthread_mutex_lock(&uring->lock);
+    is_taken = !uring->is_submitting;
+    uring->is_submitting = true;
+    pthread_mutex_unlock(&uring->lock);
+    if (!is_taken)
+      retry_later();
+  }
+}
+
 static void discard(struct uring *uring) {
-  pthread_mutex_destroy(&uring->submitting);
+  pthread_mutex_destroy(&uring->lock);
   free(uring);
 }
 
@@ -115,7 +211,8 @@ static int start(unsigned threads, void **running) {
   struct uring *uring = calloc(1, sizeof *uring);
   if (uring == NULL)
     return ENOMEM;
-  pthread_mutex_init(&uring->submitting, NULL);
+  pthread_mutex_init(&uring->lock, NULL);
+  uring->end = &uring->first;
   const int result = io_uring_queue_init(RING_ENTRIES, &uring->ring, 0);
   if (result < 0) {
     discard(uring);
@@ -135,7 +232,12 @@ static int start(unsigned threads, void **running) {
 
 static void stop(void *running) {
   struct uring *uring = running;
-  submit(uring, NULL);
+  struct io_uring_sqe *sqe;
+  take_over(uring);
+  sqe = io_uring_get_sqe(&uring->ring);
+  io_uring_prep_nop(sqe);
+  io_uring_sqe_set_data(sqe, NULL);
+  submit_ring(uring, true);
   pthread_join(uring->reaper, NULL);
   io_uring_queue_exit(&uring->ring);
   discard(uring);

@@ -4,7 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
-import { residentKib } from "../support/process.js";
+import { residentKib, threadCount } from "../support/process.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
   eventually,
@@ -98,6 +98,19 @@ describe.each(Object.keys(backends))("with %s, clients that", (backend) => {
         expect((residentKib(server.pid) - before) / 1024).toBeLessThan(boundMib);
     },
   );
+});
+
+// A thread that has served one is kept for some seconds.
+test("an asynchronous plugin takes requests without keeping a thread for each", async () => {
+  const options = ["--max-in-flight=256M"];
+  const server = await startServer(["async-file", image()], { options });
+  const established = await RawClient.open(server.where);
+  await readBlocks(established, 10);
+  const before = threadCount(server.pid);
+  await silenceMany(server, 100, attacks["read no replies"] as Buffer);
+  await readBlocks(established, 100);
+  // Each client has one that waits for it; the rest serves those that go on.
+  expect(threadCount(server.pid) - before).toBeLessThan(100 + 30);
 });
 
 test("large payloads of slow clients do not block each other for want of memory", async () => {
