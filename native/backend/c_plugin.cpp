@@ -194,8 +194,8 @@ CPlugin::Failure CPlugin::config(const std::string &key, const std::string &valu
   uint64_t messages = host::error_messages_on_this_thread();
   if (table_.config(interns.add(key), interns.add(value)) != -1)
     return std::nullopt;
-  return failure_after(messages,
-                       "plugin \"" + name_ + "\" refused the parameter " + key + "=" + value);
+  return failure_after(messages, "plugin \"" + name_ + "\" refused the parameter " + key + "=" +
+                                     host::loggable_value(key, value));
 }
 
 CPlugin::Failure CPlugin::config_complete() {

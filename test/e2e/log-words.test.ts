@@ -12,6 +12,7 @@ import {
   runAsyncnbd,
   startServer,
   temporaryDirectory,
+  testPlugin,
 } from "../support/server.js";
 import { StrictClient } from "../support/strict-client.js";
 
@@ -127,6 +128,22 @@ describe("a password", () => {
     expect(stderr).toContain("config key=url, value=http://user:***@127.0.0.1:1/");
     expect(stderr).toContain("config key=header, value=Authorization: ***");
     expect(stderr).not.toContain(PASSWORD);
+  });
+
+  test("is not in what is said of a parameter that a plugin refuses without a word", async () => {
+    const refusalOf = async (parameter: string): Promise<string> => {
+      const { status, stderr } = await runAsyncnbd(["-U", "-", testPlugin("probe"), parameter]);
+      expect(status).toBe(1);
+      return stderr;
+    };
+    expect(await refusalOf("unwanted=value")).toContain(
+      'plugin "probe" refused the parameter unwanted=value\n',
+    );
+    expect(await refusalOf(`unwanted-password=${PASSWORD}`)).toContain(
+      'plugin "probe" refused the parameter unwanted-password=***\n',
+    );
+    const url = await refusalOf(`unwanted-url=http://user:${PASSWORD}@host/`);
+    expect(url).toContain("unwanted-url=http://user:***@host/\n");
   });
 
   test("of an address is not told to clients", async () => {

@@ -89,6 +89,8 @@ static int probe_config(const char *key, const char *value) {
     shutdown_on = strdup(value);
   else if (strcmp(key, "log") == 0)
     log_file = fopen(value, "w");
+  else if (strncmp(key, "unwanted", strlen("unwanted")) == 0)
+    return -1; /* without a word */
   else
     return outcome("config");
   return 0;
