@@ -192,23 +192,17 @@ class ServerProcess {
     if (client !== undefined) events.push(this.#server.serve(...client));
     await Promise.race(events);
 
-    // The others reach the command from the terminal, as they have reached us.
-    if (this.#signals.received === "SIGTERM" || this.#signals.received === "SIGHUP")
-      command?.kill(this.#signals.received);
     const isUncaught = this.#uncaught.haveHappened;
     if (isUncaught) command?.kill("SIGTERM");
     const signal = this.#signals.received;
     const forcedStatus = signal === undefined ? 1 : 128 + constants.signals[signal];
-    const { isOver, status } = await watchStop(forcedStatus, async () => ({
-      isOver: await this.#server.stop(
-        isUncaught ? Math.min(this.#config.graceMs, UNCAUGHT_GRACE_MS) : undefined,
-      ),
-      status: command === undefined ? 0 : await command.status,
-    }));
-    if (isOver) {
-      await watchPluginEnd(forcedStatus, this.#config.graceMs, () => this.#plugin.end());
-      return this.#uncaught.haveHappened ? 1 : status;
-    }
+    const isOver = await watchStop(forcedStatus, () =>
+      this.#server.stop(isUncaught ? Math.min(this.#config.graceMs, UNCAUGHT_GRACE_MS) : undefined),
+    );
+    if (isOver) await watchPluginEnd(forcedStatus, this.#config.graceMs, () => this.#plugin.end());
+    // A signal has ended the server, not the command, whose status is the process's.
+    const status = command === undefined ? 0 : await watchStop(forcedStatus, () => command.status);
+    if (isOver) return this.#uncaught.haveHappened ? 1 : status;
     this.#cleanUp();
     // Threads that are stuck in the plugin would keep us alive.
     exitNow(this.#uncaught.haveHappened ? 1 : status || 1);

@@ -1,11 +1,18 @@
 // The same command lines for nbdkit and asyncnbd: the same exit status and the same output.
 
-import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
-import { asyncnbd, clean, debianPlugin, nbdkit, serverEnvironment } from "../support/server.js";
+import {
+  asyncnbd,
+  clean,
+  debianPlugin,
+  nbdkit,
+  serverEnvironment,
+  testPlugin,
+} from "../support/server.js";
 import { COMMAND_DIFFERENCES, OPTION_DIFFERENCES } from "./allow-list.js";
 
 interface Result {
@@ -353,6 +360,23 @@ describe("--run", () => {
   test.concurrent.each(RUN_COMMANDS)("%j gives the same exit status", async (command) => {
     await expectSame(["-U", "-", NULL, "--run", clean(command)]);
   });
+
+  test.concurrent.each(["TERM", "INT", "HUP", "QUIT"])(
+    "the command goes on after SIG%s to the server",
+    async (signal) => {
+      const [log, pid] = [`log-${signal}`, `pid-${signal}`];
+      const kill = `while ! test -s ${pid}; do sleep 0.01; done; kill -${signal} $(cat ${pid})`;
+      const wait = `while ! grep -q unload ${log}; do sleep 0.01; done`;
+      const command = clean(`${kill}; ${wait}; echo still here >>${log}; exit 3`);
+      const plugin = [testPlugin("calllog"), `log=${log}`];
+      expect(await expectSame(["-U", "-", "-P", pid, ...plugin, "--run", command])).toBe(3);
+      const [theirs, ours] = ["nbdkit", "asyncnbd"].map((server) =>
+        readFileSync(join(directory, server, log), "utf8"),
+      );
+      expect(ours).toBe(theirs);
+      expect(ours).toMatch(/unload.*still here\n$/s);
+    },
+  );
 
   test.concurrent.each(EXPORT_NAMES)("sets the same variables for -e %j", async (name) => {
     // The private folders have different names.

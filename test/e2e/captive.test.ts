@@ -1,8 +1,9 @@
 // --run: the command's variables, its exit status, and what is left behind.
 
 import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { clean, runAsyncnbd, testPlugin } from "../support/server.js";
+import { clean, runAsyncnbd, temporaryDirectory, testPlugin } from "../support/server.js";
 
 const captive = (command: string, ...options: string[]) =>
   runAsyncnbd([...options, "memory", "1M", "--run", clean(command)]);
@@ -36,9 +37,13 @@ describe("--run", () => {
     expect((await captive("kill -9 $$")).stderr).toMatch(/killed by signal 9 \(SIGKILL\)/);
   });
 
-  test("is ended by the server's own end without a word", async () => {
-    const { status, stderr } = await captive("kill $PPID; exec sleep 60");
-    expect([status, stderr]).toEqual([143, ""]);
+  test("goes on when a signal ends the server, and gives its exit status", async () => {
+    const log = join(temporaryDirectory(), "log");
+    const wait = `while ! grep -q unload '${log}'; do sleep 0.01; done`;
+    const command = clean(`kill $PPID; ${wait}; nbdinfo "$uri" 2>/dev/null || echo gone; exit 5`);
+    const args = [testPlugin("probe"), `log=${log}`, "--run", command];
+    const { status, stdout, stderr } = await runAsyncnbd(args);
+    expect([status, stdout, stderr]).toEqual([5, "gone\n", ""]);
   });
 
   test("gives the command a private socket, and removes it", async () => {
