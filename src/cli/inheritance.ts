@@ -1,5 +1,5 @@
 // What this process has inherited and Node has changed before any of our code ran: signals that were
-// ignored, and descriptors 3 to 9. Of those Node takes the free ones for itself, but plugins may
+// ignored, standard streams that were closed, and descriptors 3 to 9. Of those Node takes the free ones for itself, but plugins may
 // need a number of a single digit, since dash knows no other in `>&9`. So prologue.sh, and the
 // launcher of a server in the background, reserve them before Node starts, and say so.
 
@@ -13,6 +13,8 @@ const NUMBERS = Array.from({ length: END - FIRST }, (_, i) => FIRST + i);
 const RESERVED_VARIABLE = "ASYNCNBD_RESERVED_FDS";
 /** A mask as in /proc/PID/status, in hexadecimal. */
 const IGNORED_VARIABLE = "ASYNCNBD_IGNORED_SIGNALS";
+/** The digits of standard streams, in whose place Node has opened /dev/null. */
+const CLOSED_VARIABLE = "ASYNCNBD_CLOSED_STREAMS";
 
 export interface Inheritance {
   /** Open on /dev/null, to be closed before a plugin is loaded. */
@@ -20,6 +22,8 @@ export interface Inheritance {
   /** From whoever has started the command, for plugins and the programs that they start. */
   readonly inheritedFds: readonly number[];
   readonly ignoredSignals: readonly number[];
+  /** Of the standard streams. */
+  readonly closedStreams: readonly number[];
 }
 
 /**
@@ -27,9 +31,14 @@ export interface Inheritance {
  * started directly. Takes the variables away, which are not for our children.
  */
 export function takeInheritance(env: NodeJS.ProcessEnv, activatedSockets: number): Inheritance {
-  const { [RESERVED_VARIABLE]: digits, [IGNORED_VARIABLE]: mask = "" } = env;
-  for (const name of [RESERVED_VARIABLE, IGNORED_VARIABLE]) delete env[name];
-  if (digits === undefined) return { reservedFds: [], inheritedFds: [], ignoredSignals: [] };
+  const {
+    [RESERVED_VARIABLE]: digits,
+    [IGNORED_VARIABLE]: mask = "",
+    [CLOSED_VARIABLE]: closed = "",
+  } = env;
+  for (const name of [RESERVED_VARIABLE, IGNORED_VARIABLE, CLOSED_VARIABLE]) delete env[name];
+  if (digits === undefined)
+    return { reservedFds: [], inheritedFds: [], ignoredSignals: [], closedStreams: [] };
   const reservedFds = NUMBERS.filter((fd) => digits.includes(String(fd)));
   return {
     reservedFds,
@@ -37,6 +46,7 @@ export function takeInheritance(env: NodeJS.ProcessEnv, activatedSockets: number
       (fd) => fd >= FIRST + activatedSockets && !reservedFds.includes(fd),
     ),
     ignoredSignals: signalsIn(mask),
+    closedStreams: [0, 1, 2].filter((fd) => closed.includes(String(fd))),
   };
 }
 

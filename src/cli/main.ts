@@ -76,6 +76,17 @@ function withProgram(line: ParsedLine): ParsedLine {
   throw new AsyncnbdError("PLUGIN", `cannot execute ${program.path}: ${reason}`);
 }
 
+/** Of -s: there is nobody to serve, though Node has put /dev/null there. */
+function refuseClosed(streams: readonly number[]): void {
+  const names = ["standard input", "standard output"].filter((_, fd) => streams.includes(fd));
+  if (names.length > 0)
+    throw new AsyncnbdError(
+      "SYSTEM",
+      `-s serves a client on standard input and output, but ${names.join(" and ")} ` +
+        `${names.length === 1 ? "is" : "are"} closed`,
+    );
+}
+
 async function main(words: readonly string[]): Promise<number> {
   const given = parseLine(words, OPTIONS);
   const plain = plainAnswer(given);
@@ -95,6 +106,7 @@ async function main(words: readonly string[]): Promise<number> {
   openLog(config);
   configureLog(config);
   if (await answerAboutPlugin(line, config)) return 0;
+  if (config.listen.kind === "stdio") refuseClosed(inheritance.closedStreams);
   const readyFd = takeReadiness();
   if (config.background && readyFd === undefined) return launch(inheritance);
   return serve(config, readyFd);

@@ -6,7 +6,7 @@ import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { run } from "../support/command.js";
 import { encodeRequest, goData, u32, u64 } from "../support/raw-client.js";
-import { asyncnbd, serverEnvironment, temporaryDirectory } from "../support/server.js";
+import { asyncnbd, nbdkit, serverEnvironment, temporaryDirectory } from "../support/server.js";
 
 /** A client's whole session: a write and a read of the same. */
 const SESSION = (() => {
@@ -73,6 +73,19 @@ test("a session in a file is answered into a file", async () => {
   const { status, stderr } = await run(["sh", "-c", line], { env: serverEnvironment() });
   expect([status, stderr]).toEqual([0, ""]);
   expect(readFileSync(output).subarray(-600_000).equals(Buffer.alloc(600_000, 7))).toBe(true);
+});
+
+test.each([
+  ["standard input is", "<&-"],
+  ["standard output is", ">&-"],
+  ["both are", "<&- >&-"],
+])("is an error, as for nbdkit, when %s closed", async (_, closed) => {
+  for (const command of [asyncnbd, nbdkit]) {
+    const line = `exec ${command.join(" ")} -s memory 1M ${closed}`;
+    const { status, stderr } = await run(["sh", "-c", line], { env: serverEnvironment() });
+    expect([status, stderr.match(/\n/g)?.length]).toEqual([1, 1]);
+    expect(stderr).toMatch(/standard (in|out)put|stdin/);
+  }
 });
 
 test("/dev/null is a client that says nothing", async () => {
