@@ -40,9 +40,11 @@ class Passing extends Error {
   }
 }
 
+const codeOf = (error: unknown): unknown => Object((error as Error).cause).code;
+
 /** A connection or a name that another attempt may find; of fetch's failures, those with a code. */
 function isLost(error: unknown): boolean {
-  const { code } = Object((error as Error).cause) as { code?: unknown };
+  const code = codeOf(error);
   // A certificate will be as wrong the next time. Too many redirects have no code.
   return typeof code === "string" && !/CERT|SIGNED|UNABLE_TO|^ERR_/.test(code);
 }
@@ -181,8 +183,12 @@ class RemoteFile {
         if (signal?.aborted) throw error;
         const { cause, message } = error as Error;
         const what = cause instanceof Error ? `${this.#name}: ${wordsOf(cause)}` : message;
+        // A name that has never been found is misspelt.
+        const isMisspelt = this.#identity === undefined && codeOf(error) === "ENOTFOUND";
         const isPassing =
-          error instanceof Passing || isLost(error) || (error as Error).name === "TimeoutError";
+          error instanceof Passing ||
+          (isLost(error) && !isMisspelt) ||
+          (error as Error).name === "TimeoutError";
         if (!isPassing && cause === undefined) throw error;
         if (!isPassing || failures >= retries) throw failure("EIO", what);
         warn(`${what}; trying again`);

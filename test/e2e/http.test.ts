@@ -1,7 +1,8 @@
 // The http plugin, before web servers that are good, slow, wrong and unfaithful.
 
+import { spawnSync } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { readFileSync } from "node:fs";
+import { readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
@@ -9,7 +10,14 @@ import { expect, onTestFinished, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
-import { clean, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+import {
+  asyncnbd,
+  clean,
+  eventually,
+  runAsyncnbd,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
 
 interface Web {
   readonly url: string;
@@ -198,4 +206,32 @@ test("a server that ignores ranges is refused", async () => {
   const { status, stderr } = await runAsyncnbd(["-U", "-", "http", url, "--run", "true"]);
   expect(status).toBe(1);
   expect(stderr).toContain("the server ignores ranges");
+});
+
+/** Whether a process may have an /etc/hosts of its own. */
+const hasOwnHosts = spawnSync("unshare", ["--mount", "true"]).status === 0;
+
+test.skipIf(!hasOwnHosts)("tries again when the name is not found for a while", async () => {
+  const content = randomBytes(MIB);
+  const { url } = await web(content, ETAG, (_request, response) => {
+    response.setHeader("connection", "close"); // so the name is looked up each time
+    return false;
+  });
+  const hosts = join(temporaryDirectory(), "hosts");
+  const known = "127.0.0.1 disk.invalid\n";
+  writeFileSync(hosts, known);
+  const shell = `mount --bind '${hosts}' /etc/hosts && exec "$0" "$@"`;
+  const command = ["unshare", "--mount", "sh", "-c", shell, ...asyncnbd];
+  const named = url.replace("127.0.0.1", "disk.invalid");
+  const server = await startServer(["http", named, "retry-delay=1ms", "retries=100"], { command });
+  const client = await RawClient.open(server.socket);
+  truncateSync(hosts);
+  client.sendRequest(read(0, 4096));
+  await eventually("a warning", () =>
+    server.stderr().includes("disk.img: there is no such host; trying again") ? true : undefined,
+  );
+  writeFileSync(hosts, known);
+  expect((await client.readReply()).error).toBe(0);
+  expect((await client.read(4096)).equals(content.subarray(0, 4096))).toBe(true);
+  await server.stop();
 });
