@@ -40,6 +40,11 @@ describe("http with", () => {
     expect(line).toContain(`${origin}${path}: ${words}`);
   });
 
+  test("a host that there is not, at the first try", async () => {
+    const line = await mistake("http", "http://nowhere.invalid/disk.img"); // RFC 2606, section 2
+    expect(line).toContain("http://nowhere.invalid/disk.img: there is no such host\n");
+  });
+
   test("a password that cannot be decoded", async () => {
     const line = await mistake("http", "http://me:50%zz@localhost/disk.img");
     expect(line).toContain("a % in the user or the password encodes nothing");
@@ -117,6 +122,21 @@ test.each([
   expect([status, stderr.match(/\n/g)?.length]).toEqual([1, 1]);
   expect(stderr).toContain(`${path} exports no plugin: `);
   expect(stderr).toContain(words);
+});
+
+test.each(["ts", "mts", "cts", "mjs"])("a syntax error in a module .%s", async (extension) => {
+  const directory = temporaryDirectory();
+  const [path, other] = [join(directory, `own.${extension}`), join(directory, "other.ts")];
+  writeFileSync(path, "export default {\n  name: 1;\n};\n");
+  writeFileSync(other, `import "./own.${extension}";\nexport default {};\n`);
+  const place = `syntax error at ${path}:2:10: Unexpected token, expected ","\n`;
+  for (const plugin of [path, other]) {
+    const { status, stderr } = await runAsyncnbd([plugin, "--run", "true"]);
+    expect([status, stderr]).toEqual([
+      1,
+      `asyncnbd: error: cannot load plugin ${plugin}: ${place}`,
+    ]);
+  }
 });
 
 test("a plugin in TypeScript that says what is wrong by failure(), or has it from the system", async () => {

@@ -52,8 +52,17 @@ const { version: jitiVersion } = createRequire(import.meta.url)("jiti/package.js
   version: string;
 };
 
-/** Else it is code that throws the error of syntax. */
-const isTransformed = (code: string): boolean => !code.includes("__JITI_ERROR__");
+/** What jiti makes of a module with an error of syntax: this, and an object in JSON. */
+const SYNTAX_ERROR = "exports.__JITI_ERROR__ = ";
+
+const isTransformed = (code: string): boolean => !code.startsWith(SYNTAX_ERROR);
+
+/** jiti would throw one with words of its own. */
+function syntaxError(code: string): AsyncnbdError {
+  const { filename, line, column, message } = JSON.parse(code.slice(SYNTAX_ERROR.length));
+  const place = `${filename}:${line}:${column + 1}`; // columns begin with 1 in editors
+  return new AsyncnbdError("PLUGIN", `syntax error at ${place}: ${String(message).trim()}`);
+}
 
 async function importModule(path: string, what: string): Promise<Record<string, unknown>> {
   if (!existsSync(path))
@@ -67,9 +76,11 @@ async function importModule(path: string, what: string): Promise<Record<string, 
     nativeModules: [own, middleware],
   };
   const plain = createJiti(pathToFileURL(path).href, options);
-  const transform = (input: TransformOptions): { code: string } => ({
-    code: cached([jitiVersion, input], () => plain.transform(input), isTransformed),
-  });
+  const transform = (input: TransformOptions): { code: string } => {
+    const code = cached([jitiVersion, input], () => plain.transform(input), isTransformed);
+    if (!isTransformed(code)) throw syntaxError(code);
+    return { code };
+  };
   const jiti = createJiti(pathToFileURL(path).href, { ...options, transform });
   try {
     return Object(await jiti.import(path)) as Record<string, unknown>;
