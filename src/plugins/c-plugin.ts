@@ -5,8 +5,7 @@ import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
 import { definitionOf } from "./c-definition.js";
-import { refuseIfNoPlugin, unknownPlugin } from "./no-plugin.js";
-import { resolvePlugin } from "./resolve.js";
+import { refuseIfNoPlugin } from "./no-plugin.js";
 import type { Plugin } from "./script/definition.js";
 import type { ClientStream, ServedPlugin } from "./served-plugin.js";
 
@@ -29,12 +28,13 @@ export class CPlugin implements ServedPlugin {
     this.about = native.about;
   }
 
-  /** Opens the shared object; calls none of the plugin's functions but its registration. */
-  static open(name: string): CPlugin {
-    const found = resolvePlugin(name);
-    if (!("path" in found)) throw unknownPlugin(name, found.searched);
-    refuseIfNoPlugin(name, found.path);
-    const native = new (addon().NativePlugin)(found.path);
+  /**
+   * Opens the shared object that `name` stands for; calls none of the plugin's functions but its
+   * registration.
+   */
+  static open(name: string, path: string): CPlugin {
+    refuseIfNoPlugin(name, path);
+    const native = new (addon().NativePlugin)(path);
     check(native.open());
     return new CPlugin(native);
   }

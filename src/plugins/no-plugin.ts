@@ -1,4 +1,5 @@
-// What a name that is no plugin's may have been meant to be: another name, or a disk to serve.
+// What a name that is no plugin's may have been meant to be: another name, a filter, or a disk to
+// serve.
 
 import { type Stats, statSync } from "node:fs";
 import { didYouMean } from "../config/nearest.js";
@@ -9,8 +10,17 @@ import { pluginNames } from "./resolve.js";
 /** What a shared object begins with. */
 const ELF = "\x7fELF";
 
-export function unknownPlugin(name: string, searched: readonly string[]): AsyncnbdError {
-  const hint = serveAsDisk(name) || didYouMean(name, pluginNames());
+/** `filters`: the names of those that there are. */
+export function unknownPlugin(
+  name: string,
+  searched: readonly string[],
+  filters: readonly string[],
+): AsyncnbdError {
+  const hint =
+    serveAsDisk(name) ||
+    (filters.includes(name)
+      ? `; it is a filter, which stands in front of a plugin: --filter=${name} memory 1M`
+      : didYouMean(name, pluginNames()));
   return new AsyncnbdError(
     "PLUGIN",
     hint === ""

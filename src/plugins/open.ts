@@ -2,11 +2,12 @@
 
 import { AsyncnbdError } from "../errors.js";
 import { CPlugin } from "./c-plugin.js";
+import { unknownPlugin } from "./no-plugin.js";
 import { isSharedObject, resolvePlugin } from "./resolve.js";
 import type { ServedPlugin } from "./served-plugin.js";
 
-function openC(name: string, watches: boolean): CPlugin {
-  const plugin = CPlugin.open(name);
+function openC(name: string, path: string, watches: boolean): CPlugin {
+  const plugin = CPlugin.open(name, path);
   if (watches)
     throw new AsyncnbdError(
       "CONFIG",
@@ -18,11 +19,15 @@ function openC(name: string, watches: boolean): CPlugin {
 /** A C plugin's name, path or short name comes first; nothing of TypeScript is loaded for one. */
 export async function openPlugin(name: string, { watches = false } = {}): Promise<ServedPlugin> {
   const found = resolvePlugin(name);
-  const isShared = "path" in found && isSharedObject(found.path);
-  if (isShared) return openC(name, watches);
+  if ("path" in found && isSharedObject(found.path)) return openC(name, found.path, watches);
   const { resolveScript } = await import("./script/load.js");
   const script = resolveScript(name);
-  if (script === undefined) return openC(name, watches); // which says what is wrong
+  if (script === undefined) {
+    if ("path" in found) return openC(name, found.path, watches); // which says what is wrong
+    const { FILTERS } = await import("../filters/named.js");
+    const filters = FILTERS.map((filter) => filter.name);
+    throw unknownPlugin(name, found.searched, filters);
+  }
   if (watches) return (await import("./script/watch.js")).WatchedPlugin.open(script);
   const [{ ScriptPlugin }, { loadScript }] = await Promise.all([
     import("./script/plugin.js"),
