@@ -296,18 +296,16 @@ ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
     const bool has_held_back = std::exchange(held_back_bytes_, 0) > 0;
     if (!expects_input_ && waits_elsewhere(between_requests))
       return -EAGAIN;
-    received = try_receive(room);
+    received = receive_and_answer(room);
     if (received != -EAGAIN)
       break;
-    if (transport_.has_answers()) // which it has just made
-      replies_.flush(when_full_);
     if (between_requests && has_held_back)
       prompt_payloads_ = PROMPT_PAYLOADS;
     if (waits_elsewhere(between_requests))
       return -EAGAIN;
     if (!stop_deadline_ && !replies_.is_full())
       spinner_.spin([&] {
-        received = try_receive(room);
+        received = receive_and_answer(room);
         return received != -EAGAIN;
       });
     if (received == -EAGAIN)
@@ -339,6 +337,14 @@ ssize_t RequestReader::try_receive(const Room &room) {
   received_bytes_ += received > 0 ? static_cast<uint64_t>(received) : 0;
   expects_input_ = !transport_.receives_all_there_is() ||
                    received == static_cast<ssize_t>(room.capacity_bytes + room.next.iov_len);
+  return received;
+}
+
+// Before anything is waited for: what came may be no request, but ask for an answer all the same.
+ssize_t RequestReader::receive_and_answer(const Room &room) {
+  const ssize_t received = try_receive(room);
+  if (received == -EAGAIN && transport_.has_answers())
+    replies_.flush(when_full_);
   return received;
 }
 

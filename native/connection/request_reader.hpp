@@ -123,6 +123,7 @@ private:
   ssize_t receive_into(const Room &room, bool between_requests);
   bool holds_replies_back(size_t payload_bytes, bool between_requests);
   ssize_t try_receive(const Room &room);
+  ssize_t receive_and_answer(const Room &room);
   void note_end(ssize_t received, bool between_requests);
   void rest_output();
   bool waits_elsewhere(bool between_requests, bool has_idled = false);
