@@ -6,7 +6,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { onTestFinished } from "vitest";
+import { onTestFailed, onTestFinished } from "vitest";
 import { type CommandOptions, type Finished, run } from "./command.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
@@ -189,6 +189,9 @@ export async function startServer(
   });
   onTestFinished(() => {
     child.kill("SIGKILL");
+  });
+  onTestFailed(() => {
+    if (output.stderr !== "") console.log(`${argv.join(" ")} has said:\n${output.stderr}`);
   });
 
   const uri = await eventually(`start of ${argv.join(" ")}`, async () => {
