@@ -3,28 +3,19 @@
 
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { run, runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
-import {
-  asyncnbd,
-  eventually,
-  nbdkit,
-  startServer,
-  temporaryDirectory,
-} from "../support/server.js";
+import { buildPlugin, languageSource } from "../support/languages.js";
+import { asyncnbd, eventually, nbdkit, startServer } from "../support/server.js";
 import { expectSame, expectSameOutput, messages } from "./both.js";
-
-const source = (name: string): string =>
-  fileURLToPath(new URL(`../plugins/languages/${name}`, import.meta.url));
 
 /** The words that name a plugin and its script. */
 const SCRIPTS: readonly [string, readonly string[]][] = [
-  ["python", ["python", source("disk.py")]],
-  ["perl", ["perl", source("disk.pl")]],
-  ["lua", ["lua", source("disk.lua")]],
-  ["tcl", ["tcl", source("disk.tcl")]],
+  ["python", ["python", languageSource("disk.py")]],
+  ["perl", ["perl", languageSource("disk.pl")]],
+  ["lua", ["lua", languageSource("disk.lua")]],
+  ["tcl", ["tcl", languageSource("disk.tcl")]],
 ];
 
 interface Session {
@@ -106,29 +97,14 @@ describe.each(SCRIPTS)("a plugin in %s", (name, plugin) => {
 });
 
 describe("a compiled plugin", () => {
-  const GO_PATH = "/usr/lib/go-1.19/bin:/usr/lib/go/bin";
-
-  /** Compilers write beside their sources: those are copied. */
-  async function build(language: string, line: string): Promise<string> {
-    const directory = temporaryDirectory();
-    const env: NodeJS.ProcessEnv = { ...process.env, PATH: `${process.env.PATH}:${GO_PATH}` };
-    delete env.LD_PRELOAD;
-    await runOk(["sh", "-c", `cp ${source(language)}/* . && ${line}`], { cwd: directory, env });
-    return join(directory, `nbdkit-${language}-plugin.so`);
-  }
-
   // Of Go, nbdkit can only have it in the foreground: its runtime does not survive a fork.
   test("in Go is called alike from load to unload, and keeps what is written", async () => {
-    const plugin = await build("go", "go build -buildmode=c-shared -o nbdkit-go-plugin.so .");
+    const plugin = await buildPlugin("go");
     await expectSameSession([plugin]);
   });
 
   test("in OCaml is called alike from load to unload, and keeps what is written", async () => {
-    const plugin = await build(
-      "ocaml",
-      `ocamlopt -output-obj -runtime-variant _pic -ccopt -shared -ccopt -fPIC \
-         -o nbdkit-ocaml-plugin.so disk.ml table.c`,
-    );
+    const plugin = await buildPlugin("ocaml");
     await expectSameSession([plugin]);
     await expectSame(`server -U - ${plugin} word=x --run 'nbdinfo --size "$uri"'; echo $?`);
   });

@@ -6,6 +6,14 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
+static void disk_load(void) {
+  goLoad();
+}
+
+static void disk_unload(void) {
+  goUnload();
+}
+
 static int disk_config(const char *key, const char *value) {
   if (goConfig((char *)key, (char *)value) == 0)
     return 0;
@@ -43,16 +51,5 @@ static int disk_write(void *handle, const void *buffer, uint32_t count, uint64_t
   return 0;
 }
 
-static struct nbdkit_plugin plugin = {
-    .name = "go",
-    .load = goLoad,
-    .unload = goUnload,
-    .config = disk_config,
-    .open = disk_open,
-    .close = disk_close,
-    .get_size = disk_size,
-    .pread = disk_read,
-    .pwrite = disk_write,
-};
-
-NBDKIT_REGISTER_PLUGIN(plugin)
+#define LANGUAGE "go"
+#include "table.h"

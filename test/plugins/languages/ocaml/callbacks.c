@@ -81,16 +81,5 @@ static int disk_write(void *handle, const void *buffer, uint32_t count, uint64_t
   return call("write", 2, arguments, &result) ? 0 : -1;
 }
 
-static struct nbdkit_plugin plugin = {
-    .name = "ocaml",
-    .load = disk_load,
-    .unload = disk_unload,
-    .config = disk_config,
-    .open = disk_open,
-    .close = disk_close,
-    .get_size = disk_size,
-    .pread = disk_read,
-    .pwrite = disk_write,
-};
-
-NBDKIT_REGISTER_PLUGIN(plugin)
+#define LANGUAGE "ocaml"
+#include "table.h"
