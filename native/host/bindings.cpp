@@ -1,9 +1,11 @@
 // See bindings.hpp. RTLD_DEEPBIND keeps a plugin's libraries from node's copies of OpenSSL, zlib
-// and others. It leaves three things to mend in what a plugin has brought along:
+// and others. It leaves four things to mend in what a plugin has brought along:
 //
 // - What it opens itself. An interpreter opens extension modules with dlopen, and these would
 //   find node's functions first. So the libraries' dlopen is one that adds the flag, and looks
 //   where the loader would look for its caller.
+// - Where it is. A copy of a plugin is to find what lies beside the original, so dladdr tells of
+// that.
 // - Variables of which node's executable has a copy, as any executable has of those it uses
 //   (environ, tzname, std::cout). All others use the copy, the C library too; with the flag, a
 //   plugin is bound to the original, which nobody sets: setenv would not show in its environ.
@@ -25,6 +27,7 @@
 #include <utility>
 
 #include "host/caller_search.hpp"
+#include "host/copies.hpp"
 
 namespace asyncnbd::host {
 
@@ -214,6 +217,8 @@ int look_at(dl_phdr_info *info, size_t, void *data) {
     scan.has_program = true;
     add_copies(Object(*info), &scan.places);
     scan.places.emplace("dlopen", reinterpret_cast<uintptr_t>(&open_own_first));
+    scan.places.emplace("dladdr", reinterpret_cast<uintptr_t>(&locate));
+    scan.places.emplace("dladdr1", reinterpret_cast<uintptr_t>(&locate_with));
   }
   std::pair<uintptr_t, std::string> object(info->dlpi_addr, info->dlpi_name);
   const bool is_known = scan.known.count(object) != 0;

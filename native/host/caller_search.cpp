@@ -11,6 +11,8 @@
 #include <unistd.h>
 #include <vector>
 
+#include "host/copies.hpp"
+
 namespace asyncnbd::host {
 
 namespace {
@@ -35,7 +37,7 @@ std::vector<std::string> directories_of(link_map *object) {
     return {};
   std::vector<std::string> directories;
   for (unsigned i = 0; i < list->dls_cnt; i++)
-    directories.emplace_back(list->dls_serpath[i].dls_name);
+    directories.push_back(beside_original(object->l_name, list->dls_serpath[i].dls_name));
   return directories;
 }
 
@@ -55,7 +57,7 @@ std::string with_origin(link_map *caller, std::string name) {
   for (const std::string_view token : {"$ORIGIN", "${ORIGIN}"})
     if (const size_t at = name.find(token); at != std::string::npos)
       if (caller != nullptr && dlinfo(caller, RTLD_DI_ORIGIN, origin.data()) == 0)
-        name.replace(at, token.size(), origin.data());
+        name.replace(at, token.size(), beside_original(caller->l_name, origin.data()));
   return name;
 }
 

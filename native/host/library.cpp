@@ -19,6 +19,7 @@
 
 #include "host/abi.hpp"
 #include "host/bindings.hpp"
+#include "host/copies.hpp"
 #include "host/high_fd.hpp"
 #include "host/log.hpp"
 #include "host/symbol_scope.hpp"
@@ -141,6 +142,10 @@ int copy_of(const std::string &path) {
   return to;
 }
 
+std::string name_of_copy(int fd) {
+  return "/proc/self/fd/" + std::to_string(fd);
+}
+
 constexpr const char *const ALTERNATIVE = "; serve each instance from a process of its own";
 
 } // namespace
@@ -210,14 +215,26 @@ bool Library::open_copy(const std::string &path, const ElfFacts &facts, std::str
     *error = already + "it cannot be copied: " + strerror(errno);
     return false;
   }
-  // The loader tells libraries apart by this name, so the descriptor stays open beside its library.
-  const std::string name = "/proc/self/fd/" + std::to_string(copy_fd_);
+  const std::string name = name_of_copy(copy_fd_);
+  note_copy(name, path);
   handle_ = open_file(name, RTLD_NOW | RTLD_LOCAL | RTLD_DEEPBIND);
   if (handle_ == nullptr) {
     *error = already + "a copy cannot be opened: " + dlerror();
-    ::close(std::exchange(copy_fd_, -1));
+    close_copy();
   }
   return handle_ != nullptr;
+}
+
+// The loader tells libraries apart by their names. It never lets go of some (-z nodelete, as all of
+// Go's have it): if another copy had the name of such a one, the loader would give that for it.
+void Library::close_copy() {
+  const std::string name = name_of_copy(copy_fd_);
+  if (void *kept = dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD)) {
+    dlclose(kept);
+    return;
+  }
+  forget_copy(name);
+  ::close(std::exchange(copy_fd_, -1));
 }
 
 void keep_libraries() {
@@ -229,7 +246,7 @@ bool Library::close() {
     return false;
   dlclose(std::exchange(handle_, nullptr));
   if (copy_fd_ != -1)
-    ::close(std::exchange(copy_fd_, -1));
+    close_copy();
   return true;
 }
 

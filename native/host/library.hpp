@@ -32,9 +32,10 @@ public:
 private:
   bool open_first(const std::string &path, const ElfFacts &facts, std::string *error);
   bool open_copy(const std::string &path, const ElfFacts &facts, std::string *error);
+  void close_copy();
 
   void *handle_ = nullptr;
-  int copy_fd_ = -1;         // of the file that a copy was loaded from
+  int copy_fd_ = -1; // of the file that a copy was loaded from, while the loader has its name
   bool keeps_state_ = false; // in a library that is never loaded a second time
 };
 
