@@ -2,6 +2,7 @@
 #include "connection/buffers.hpp"
 
 #include <sys/mman.h>
+#include <utility>
 
 namespace asyncnbd::connection {
 
@@ -16,6 +17,10 @@ constexpr size_t MAX_KEPT_BYTES = 4u << 20;
 constexpr size_t PAGE_BYTES = 4096;
 // A free buffer serves a smaller request unless that would waste most of it.
 constexpr size_t MAX_EXCESS = 4;
+// What pieces are carved from, and what is too large to be one beside others.
+constexpr size_t CARVED_BYTES = 64 << 10;
+constexpr size_t MAX_PIECE_BYTES = CARVED_BYTES / 4;
+constexpr size_t PIECE_ALIGNMENT = 16;
 
 std::atomic<size_t> all_free_bytes{0};
 
@@ -36,7 +41,34 @@ BufferPool::~BufferPool() {
   trim();
 }
 
+BufferPool::Piece BufferPool::carve(size_t bytes) {
+  bytes = (bytes + PIECE_ALIGNMENT - 1) & ~(PIECE_ALIGNMENT - 1);
+  if (bytes > MAX_PIECE_BYTES) {
+    Buffer *buffer = get(bytes, Content::foreign);
+    return {buffer, buffer != nullptr ? buffer->data : nullptr};
+  }
+  std::lock_guard lock(carving_);
+  if (carved_ != nullptr && carved_->is_exclusive())
+    carved_bytes_ = 0;
+  if (carved_ == nullptr || carved_->capacity_bytes - carved_bytes_ < bytes) {
+    Buffer *fresh = get(CARVED_BYTES, Content::foreign);
+    if (fresh == nullptr)
+      return {nullptr, nullptr};
+    if (carved_ != nullptr)
+      carved_->unref();
+    carved_ = fresh;
+    carved_bytes_ = 0;
+  }
+  carved_->ref();
+  return {carved_, carved_->data + std::exchange(carved_bytes_, carved_bytes_ + bytes)};
+}
+
 void BufferPool::trim() {
+  {
+    std::lock_guard lock(carving_);
+    if (carved_ != nullptr)
+      std::exchange(carved_, nullptr)->unref();
+  }
   std::lock_guard lock(mutex_);
   while (free_ != nullptr) {
     Buffer *next = free_->next_free;

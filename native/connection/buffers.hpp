@@ -46,6 +46,14 @@ public:
   // nullptr if memory is short.
   Buffer *get(size_t capacity_bytes, Content content = Content::own);
 
+  // So many bytes of a buffer, in which others are besides if they are few; nullptr if memory is
+  // short. Only for what this process makes itself: there may be anything in them.
+  struct Piece {
+    Buffer *buffer; // with a reference for it
+    uint8_t *data;
+  };
+  Piece carve(size_t bytes);
+
   // Returns the memory of buffers that are not in use to the system.
   void trim();
   size_t free_bytes();
@@ -59,7 +67,11 @@ private:
   friend struct Buffer;
   void put(Buffer *buffer);
 
-  std::mutex mutex_;
+  std::mutex carving_; // comes before the other, and guards these two
+  Buffer *carved_ = nullptr;
+  size_t carved_bytes_ = 0;
+
+  std::mutex mutex_; // guards the rest
   Buffer *free_ = nullptr;
   size_t free_bytes_ = 0;
 };

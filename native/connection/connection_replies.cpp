@@ -21,7 +21,7 @@ constexpr unsigned MAX_FAILURES_REPORTED = 10;
 void Connection::complete(backend::Request &completed, int error) {
   auto &request = static_cast<PendingRequest &>(completed);
   request.error = error;
-  encode_answer(request, facts_.block_bytes);
+  encode_answer(request, facts_.block_bytes, reader_->buffers());
   if (request.encoded || request.type == wire::NBD_CMD_BLOCK_STATUS)
     charge_encoded(request);
   if (request.may_have_holes && request.encoded)
@@ -37,7 +37,7 @@ void Connection::complete(backend::Request &completed, int error) {
 void Connection::charge_encoded(PendingRequest &request) {
   const uint64_t expected_bytes =
       request.type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
-  const uint64_t bytes = request.encoded ? request.encoded->made_bytes() : 0;
+  const uint64_t bytes = request.encoded ? request.encoded->made_bytes : 0;
   if (bytes > expected_bytes)
     memory_->add(request.charge, bytes - expected_bytes);
   else

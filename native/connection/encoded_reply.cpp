@@ -3,6 +3,11 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
+#include <new>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "connection/pending_request.hpp"
 
@@ -26,8 +31,7 @@ bool is_structured(const PendingRequest &request) {
 // Appends chunks to a reply.
 class ReplyBuilder {
 public:
-  explicit ReplyBuilder(const PendingRequest &request)
-      : request_(request), reply_(std::make_unique<EncodedReply>()) {}
+  explicit ReplyBuilder(const PendingRequest &request) : request_(request) {}
 
   void chunk(uint16_t type, size_t payload_bytes, bool is_last) {
     const ChunkHeader header{static_cast<uint16_t>(is_last ? NBD_REPLY_FLAG_DONE : 0), type,
@@ -37,44 +41,57 @@ public:
   void u16(uint16_t value) { encode_u16(grow(2), value); }
   void u32(uint32_t value) { encode_u32(grow(4), value); }
   void u64(uint64_t value) { encode_u64(grow(8), value); }
-  void text(std::string_view words) { reply_->made_.append(words); }
+  void text(std::string_view words) { made_.append(words); }
 
   // Memory that is to be sent from where it is.
   void data(const uint8_t *memory, size_t length_bytes) {
     close_piece();
-    reply_->pieces_.push_back({const_cast<uint8_t *>(memory), length_bytes});
+    pieces_.push_back({const_cast<uint8_t *>(memory), length_bytes});
   }
 
-  std::unique_ptr<EncodedReply> finish() {
+  // nullptr if memory is short.
+  EncodedReply::Owner finish(BufferPool &memory) {
     close_piece();
-    size_t made_at = 0;
-    for (iovec &piece : reply_->pieces_) {
-      if (piece.iov_base == nullptr) { // what was made does not move any more
-        piece.iov_base = reply_->made_.data() + made_at;
-        made_at += piece.iov_len;
+    const size_t pieces_bytes = pieces_.size() * sizeof(iovec);
+    const size_t all_bytes = sizeof(EncodedReply) + pieces_bytes + made_.size();
+    const BufferPool::Piece place = memory.carve(all_bytes);
+    if (place.data == nullptr)
+      return nullptr;
+    auto *pieces = reinterpret_cast<iovec *>(place.data + sizeof(EncodedReply));
+    uint8_t *made = place.data + sizeof(EncodedReply) + pieces_bytes;
+    memcpy(made, made_.data(), made_.size());
+    size_t bytes = 0;
+    for (size_t i = 0; i < pieces_.size(); i++) {
+      iovec piece = pieces_[i];
+      if (piece.iov_base == nullptr) {
+        piece.iov_base = made;
+        made += piece.iov_len;
       }
-      reply_->bytes_ += piece.iov_len;
+      bytes += piece.iov_len;
+      new (&pieces[i]) iovec(piece);
     }
-    return std::move(reply_);
+    return EncodedReply::Owner(
+        new (place.data) EncodedReply{bytes, all_bytes, {pieces, pieces_.size()}, place.buffer});
   }
 
 private:
   uint8_t *grow(size_t bytes) {
-    const size_t at = reply_->made_.size();
-    reply_->made_.resize(at + bytes);
-    return reinterpret_cast<uint8_t *>(reply_->made_.data()) + at;
+    const size_t at = made_.size();
+    made_.resize(at + bytes);
+    return reinterpret_cast<uint8_t *>(made_.data()) + at;
   }
 
   void close_piece() {
-    const size_t made = reply_->made_.size() - closed_bytes_;
+    const size_t made = made_.size() - closed_bytes_;
     if (made > 0)
-      reply_->pieces_.push_back({nullptr, made});
-    closed_bytes_ = reply_->made_.size();
+      pieces_.push_back({nullptr, made});
+    closed_bytes_ = made_.size();
   }
 
   const PendingRequest &request_;
-  std::unique_ptr<EncodedReply> reply_;
-  size_t closed_bytes_ = 0; // of made_, that are in pieces
+  std::string made_;
+  std::vector<iovec> pieces_; // without an address: the next ones of what was made
+  size_t closed_bytes_ = 0;   // of made_, that are in pieces
 };
 
 namespace {
@@ -125,7 +142,14 @@ void add_status(ReplyBuilder &reply, const PendingRequest &request,
   }
 }
 
-void encode_statuses(PendingRequest &request, uint64_t block_bytes) {
+// Sets the reply that was made.
+void keep(PendingRequest &request, EncodedReply::Owner reply) {
+  if (reply == nullptr)
+    request.error = ENOMEM;
+  request.encoded = std::move(reply);
+}
+
+void encode_statuses(PendingRequest &request, uint64_t block_bytes, BufferPool &memory) {
   ReplyBuilder reply(request);
   std::vector<backend::ContextStatus> &statuses = request.extras->statuses;
   for (backend::ContextStatus &status : statuses) {
@@ -136,9 +160,8 @@ void encode_statuses(PendingRequest &request, uint64_t block_bytes) {
     if (block_bytes > 1 && status.context == backend::ContextStatus::ALLOCATION)
       backend::align_extents(status.extents, request.offset, block_bytes);
     add_status(reply, request, status, &status == &statuses.back());
-    status.extents = {}; // which may be many
   }
-  request.encoded = reply.finish();
+  keep(request, reply.finish(memory));
 }
 
 // The runs of a read before `end`.
@@ -170,7 +193,7 @@ std::string_view cut(std::string_view text, size_t most_bytes) {
   return text.substr(0, most_bytes);
 }
 
-void encode_error(PendingRequest &request) {
+void encode_error(PendingRequest &request, BufferPool &memory) {
   const backend::RequestExtras &extras = *request.extras;
   ReplyBuilder reply(request);
   if (extras.runs && extras.error_offset)
@@ -184,7 +207,7 @@ void encode_error(PendingRequest &request) {
   reply.text(words);
   if (extras.error_offset)
     reply.u64(*extras.error_offset);
-  request.encoded = reply.finish();
+  request.encoded = reply.finish(memory); // without one, the client is told of the error alone
 }
 
 } // namespace
@@ -233,18 +256,21 @@ void encode_header(const PendingRequest &request) {
   encode_chunk_header(request.reply, request.style, header);
 }
 
-void encode_answer(PendingRequest &request, uint64_t block_bytes) {
-  if (!is_structured(request) || !request.extras)
+void encode_answer(PendingRequest &request, uint64_t block_bytes, BufferPool &memory) {
+  if (!request.extras)
     return;
-  if (request.error == 0 && request.type == NBD_CMD_BLOCK_STATUS)
-    encode_statuses(request, block_bytes);
-  else if (has_data(request) && request.extras->runs) {
-    ReplyBuilder reply(request);
-    add_runs(reply, request, UINT64_MAX, true);
-    request.encoded = reply.finish();
+  if (is_structured(request)) {
+    if (request.error == 0 && request.type == NBD_CMD_BLOCK_STATUS)
+      encode_statuses(request, block_bytes, memory);
+    else if (has_data(request) && request.extras->runs) {
+      ReplyBuilder reply(request);
+      add_runs(reply, request, UINT64_MAX, true);
+      keep(request, reply.finish(memory));
+    }
+    if (request.error != 0)
+      encode_error(request, memory);
   }
-  if (request.error != 0)
-    encode_error(request);
+  request.extras.reset(); // of which there may be much
 }
 
 void PendingRequest::reset() {

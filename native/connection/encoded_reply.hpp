@@ -4,30 +4,29 @@
 
 #include <cstdint>
 #include <memory>
-#include <string>
+#include <span>
 #include <sys/uio.h>
-#include <vector>
 
+#include "connection/buffers.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::connection {
 
 struct PendingRequest;
 
-// A reply of several chunks, or with more than data in its chunk.
-class EncodedReply {
-public:
-  size_t bytes() const { return bytes_; }
-  // Of memory that is its own.
-  size_t made_bytes() const { return made_.capacity() + pieces_.capacity() * sizeof(iovec); }
-  // In the order in which they are to be sent.
-  const std::vector<iovec> &pieces() const { return pieces_; }
+// A reply of several chunks, or with more than data in its chunk. It lies in memory of a pool's, in
+// front of what it consists of: thousands of them may wait for a client that does not read, and
+// malloc would keep what they have taken.
+struct EncodedReply {
+  size_t bytes;            // to be sent
+  size_t made_bytes;       // of memory that is its own
+  std::span<iovec> pieces; // in the order in which they are to be sent
+  Buffer *buffer;
 
-private:
-  friend class ReplyBuilder;
-  std::string made_;
-  std::vector<iovec> pieces_;
-  size_t bytes_ = 0;
+  struct Release {
+    void operator()(EncodedReply *reply) const { reply->buffer->unref(); }
+  };
+  using Owner = std::unique_ptr<EncodedReply, Release>;
 };
 
 // More memory pieces than this no reply has.
@@ -44,7 +43,8 @@ void encode_header(const PendingRequest &request);
 bool has_data(const PendingRequest &request);
 
 // Of a request that its backend has completed: makes what needs more than a header. Sets its
-// error if the backend's answer cannot be told.
-void encode_answer(PendingRequest &request, uint64_t block_bytes);
+// error if the backend's answer cannot be told. What the backend has said besides is not needed any
+// more then.
+void encode_answer(PendingRequest &request, uint64_t block_bytes, BufferPool &memory);
 
 } // namespace asyncnbd::connection

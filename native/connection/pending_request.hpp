@@ -22,7 +22,7 @@ struct PendingRequest : backend::Request {
   int error; // what the backend (or the check before it) said
   // Where the reply's header is to be; a read's data follows it at once, unless it is lent.
   uint8_t *reply;
-  std::unique_ptr<EncodedReply> encoded; // instead, if there is more to the reply
+  EncodedReply::Owner encoded; // instead, if there is more to the reply
   wire::ReplyStyle style;
   Buffer *reply_buffer;   // holds `reply`
   Buffer *payload_buffer; // holds a write's data, or nullptr

@@ -39,7 +39,7 @@ size_t data_bytes(const PendingRequest &request) {
 }
 
 size_t reply_bytes(const PendingRequest &request) {
-  return request.encoded ? request.encoded->bytes() : header_bytes(request) + data_bytes(request);
+  return request.encoded ? request.encoded->bytes : header_bytes(request) + data_bytes(request);
 }
 
 } // namespace
@@ -48,7 +48,7 @@ size_t reply_bytes(const PendingRequest &request) {
 class Gathered {
 public:
   bool has_room_for(const PendingRequest &request) const {
-    return count_ + (request.encoded ? request.encoded->pieces().size() : 2) <= MAX_BUFFERS;
+    return count_ + (request.encoded ? request.encoded->pieces.size() : 2) <= MAX_BUFFERS;
   }
   size_t count() const { return count_; }
   size_t bytes() const { return bytes_; }
@@ -76,7 +76,7 @@ public:
   // A reply without its first `skipped_bytes`.
   void add(const PendingRequest &request, size_t skipped_bytes) {
     if (request.encoded) {
-      for (const iovec &piece : request.encoded->pieces())
+      for (const iovec &piece : request.encoded->pieces)
         add(static_cast<const uint8_t *>(piece.iov_base), piece.iov_len, &skipped_bytes);
       return;
     }

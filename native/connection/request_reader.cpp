@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "connection/request_slabs.hpp"
 #include "connection/stock.hpp"
 #include "host/log.hpp"
 
@@ -79,7 +80,9 @@ void RequestReader::take_stock() {
   }
 }
 
-void RequestReader::rest_output() {
+void RequestReader::rest_all_but_input() {
+  destroy(std::exchange(free_, nullptr));
+  destroy(recycled_.exchange(nullptr, std::memory_order_acquire));
   if (output_ != nullptr && output_->is_exclusive())
     std::exchange(output_, nullptr)->unref();
   pool_.trim();
@@ -90,7 +93,7 @@ void RequestReader::rest() {
     std::exchange(input_, nullptr)->unref();
     begin_ = end_ = 0;
   }
-  rest_output();
+  rest_all_but_input();
 }
 
 PendingRequest *RequestReader::next() {
@@ -126,6 +129,10 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
     return nullptr;
   }
   PendingRequest *request = new_request();
+  if (request == nullptr) {
+    admission_.on_lost("there is no memory for its requests");
+    return nullptr;
+  }
   request->cookie = header.cookie;
   request->offset = header.offset;
   request->length_bytes = header.length_bytes;
@@ -187,8 +194,8 @@ PendingRequest *RequestReader::new_request() {
   PendingRequest *request = free_;
   if (request != nullptr)
     free_ = request->next;
-  else
-    request = new PendingRequest;
+  else if ((request = RequestSlabs::instance().make()) == nullptr)
+    return nullptr;
   request->reset();
   request->completer = &completer_;
   return request;
@@ -396,7 +403,7 @@ transport::Wait RequestReader::wait_for_client(const Room &room, bool between_re
   const transport::Wait result = admission_.wait(wanted, IDLE_MS, owes_input);
   if (result != transport::Wait::timed_out)
     return result;
-  rest_output(); // not the input: this is in the middle of receiving into it
+  rest_all_but_input(); // this is in the middle of receiving into that
   if (room.pages != nullptr || waits_elsewhere(between_requests, true))
     return result;
   return admission_.wait(wanted, -1, owes_input);

@@ -91,6 +91,9 @@ public:
   // needed any more. Any thread.
   void recycle(PendingRequest *first, PendingRequest *last);
 
+  // For what replies are made of. Any thread.
+  BufferPool &buffers() { return pool_; }
+
 private:
   // For what is received.
   struct Room {
@@ -125,7 +128,7 @@ private:
   ssize_t try_receive(const Room &room);
   ssize_t receive_and_answer(const Room &room);
   void note_end(ssize_t received, bool between_requests);
-  void rest_output();
+  void rest_all_but_input();
   bool waits_elsewhere(bool between_requests, bool has_idled = false);
   int wait_for_more(const Room &room, bool between_requests);
   transport::Wait wait_for_client(const Room &room, bool between_requests);

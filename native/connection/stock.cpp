@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "connection/request_slabs.hpp"
+
 namespace asyncnbd::connection {
 
 Stock::~Stock() {
@@ -35,14 +37,6 @@ void Stock::add(PendingRequest *chain) {
 Stock &Stock::of_this_thread() {
   thread_local Stock stock;
   return stock;
-}
-
-void destroy(PendingRequest *chain) {
-  while (chain != nullptr) {
-    PendingRequest *next = chain->next;
-    delete chain;
-    chain = next;
-  }
 }
 
 } // namespace asyncnbd::connection

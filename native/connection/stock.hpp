@@ -28,7 +28,4 @@ private:
   unsigned count_ = 0; // of `requests`, unless they were taken
 };
 
-// Ends a chain of requests that nobody uses.
-void destroy(PendingRequest *chain);
-
 } // namespace asyncnbd::connection

@@ -1,7 +1,9 @@
 // What clients make the server hold besides requests: little, and not for long.
 
 import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { Authority } from "../support/certificates.js";
@@ -9,8 +11,10 @@ import { run } from "../support/command.js";
 import { residentKib } from "../support/process.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { eventually, sanitizer, startServer, temporaryDirectory } from "../support/server.js";
+import { CMD, StrictClient } from "../support/strict-client.js";
 
 const READ = 0;
+const KIB = 1024;
 const MIB = 2 ** 20;
 
 test("what options announce takes no memory before it has come", async () => {
@@ -58,5 +62,59 @@ test.skipIf(sanitizer !== undefined)(
     await eventually("memory has been given back", () =>
       (residentKib(server.pid) - before) / 1024 < 32 ? true : undefined,
     );
+  },
+);
+
+// A disk of which every other piece of 64 KiB is a hole.
+function patchwork(): string {
+  const path = join(temporaryDirectory(), "patchwork.mjs");
+  const text = `export default {
+    name: "patchwork", getSize: () => ${MIB}, open() {}, pread() {}, canExtents: () => true,
+    extents(_handle, count, offset) {
+      return Array.from({ length: 16 }, (_, i) => ({
+        offset: offset + i * 65536, length: 65536, hole: i % 2 === 0, zero: i % 2 === 0,
+      }));
+    },
+  };`;
+  writeFileSync(path, text);
+  return path;
+}
+
+test.skipIf(sanitizer !== undefined).each([
+  ["a plugin in C", 32, () => ["memory", "1M"]],
+  ["a plugin in TypeScript", 72, () => [patchwork()]], // V8 keeps some of its own
+])(
+  "block statuses by the thousand that nobody reads take little and leave nothing (%s)",
+  async (_what, leftMib, plugin) => {
+    const server = await startServer(plugin());
+    const observer = await RawClient.open(server.where);
+    if (plugin()[0] === "memory")
+      for (let at = 0; at < MIB; at += 64 * KIB) {
+        const payload = Buffer.alloc(4096, 1);
+        expect(await observer.request({ type: CMD.WRITE, offset: BigInt(at), payload })).toBe(0);
+      }
+    const requests = Array.from({ length: 100_000 }, () =>
+      encodeRequest({ type: CMD.BLOCK_STATUS, length: MIB }),
+    );
+    const before = residentKib(server.pid);
+    const heldMib = () => (residentKib(server.pid) - before) / KIB;
+    const clients = await Promise.all(
+      Array.from({ length: 5 }, () =>
+        StrictClient.connect(server.socket, { style: "structured", contexts: ["base:allocation"] }),
+      ),
+    );
+    for (const { raw } of clients) {
+      raw.socket.pause();
+      raw.send(...requests);
+    }
+    for (let i = 0; i < 20; i++) {
+      observer.sendRequest({ type: READ, length: 512 });
+      expect((await observer.readReply()).error).toBe(0);
+      await observer.read(512);
+      expect(heldMib()).toBeLessThan(128);
+      await sleep(100);
+    }
+    for (const { raw } of clients) raw.socket.destroy();
+    await eventually("the memory back", () => (heldMib() < leftMib ? true : undefined));
   },
 );

@@ -1,6 +1,7 @@
 // Reference-counted buffers: reuse, zeroes, limits, threads.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <cstring>
 #include <thread>
 #include <vector>
@@ -55,4 +56,26 @@ TEST_CASE("threads may share a buffer and drop it in any order") {
     for (std::thread &thread : threads)
       thread.join();
   }
+}
+
+TEST_CASE("pieces share buffers, do not overlap, and keep theirs until the last of them goes") {
+  BufferPool pool;
+  std::vector<BufferPool::Piece> pieces;
+  for (size_t i = 0; i < 5000; i++) {
+    pieces.push_back(pool.carve(1 + i % 300));
+    REQUIRE(pieces.back().data != nullptr);
+    memset(pieces.back().data, static_cast<int>(i), 1 + i % 300);
+  }
+  CHECK(pieces[0].buffer == pieces[1].buffer);
+  pool.trim();
+  for (size_t i = 0; i < pieces.size(); i++) {
+    CHECK(std::all_of(pieces[i].data, pieces[i].data + 1 + i % 300,
+                      [i](uint8_t byte) { return byte == static_cast<uint8_t>(i); }));
+    pieces[i].buffer->unref();
+  }
+  pool.trim();
+  CHECK(pool.free_bytes() == 0);
+  BufferPool::Piece large = pool.carve(1 << 20); // has one of its own
+  CHECK(large.buffer->is_exclusive());
+  large.buffer->unref();
 }

@@ -22,6 +22,7 @@ struct Sending final : connection::ReplyListener {
   transport::Transport transport{sockets.server, sockets.server, -1};
   connection::ReplyQueue queue{transport, *this};
   std::atomic<uint32_t> sent{0};
+  connection::BufferPool memory; // of replies
 
   std::atomic<uint32_t> full{0};
 
@@ -116,7 +117,8 @@ std::vector<uint8_t> read_chunk(int socket, uint16_t *type, uint64_t *cookie) {
 }
 
 // A reply of so many kinds of chunks, by number.
-void make_structured(OwnRequest &request, uint64_t number, const std::string &words) {
+void make_structured(OwnRequest &request, uint64_t number, const std::string &words,
+                     connection::BufferPool &memory) {
   request.style = wire::ReplyStyle::structured;
   request.data = request.memory + 32;
   request.reply = request.data - connection::data_header_bytes(request.style);
@@ -142,7 +144,7 @@ void make_structured(OwnRequest &request, uint64_t number, const std::string &wo
   default:
     break;
   }
-  connection::encode_answer(request, 1);
+  connection::encode_answer(request, 1, memory);
 }
 
 TEST_CASE("structured replies of each kind leave as one stream, however little is sent at once") {
@@ -151,7 +153,7 @@ TEST_CASE("structured replies of each kind leave as one stream, however little i
   const std::string words(1000, 'w');
   for (uint64_t i = 0; i < 40; i++) {
     OwnRequest &request = requests.emplace_back(i, i % 4 == 0);
-    make_structured(request, i, words);
+    make_structured(request, i, words, sending.memory);
     sending.queue.push(&request);
   }
   std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
