@@ -21,6 +21,8 @@ namespace {
 constexpr uint32_t COPY_BYTES = 16 << 10;
 // What a request is to the script: an object, a promise, what awaits it.
 constexpr uint32_t SCRIPT_BYTES = 1024;
+// A batch ends with the request that makes it so large: what comes later waits for all of it.
+constexpr uint64_t MAX_BATCH_BYTES = 1 << 20;
 
 bool has_slot(uint16_t type) {
   return type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
@@ -120,12 +122,9 @@ void ScriptBridge::ask(ScriptBackend &backend, uint16_t event) {
 
 // Unlocks, and wakes the script if it sleeps.
 void ScriptBridge::enqueue(uint32_t operation, std::unique_lock<std::mutex> *lock) {
-  operations_[operation].next = NONE;
-  if (first_queued_ == NONE)
-    first_queued_ = operation;
-  else
-    operations_[last_queued_].next = operation;
-  last_queued_ = operation;
+  const Operation &queued = operations_[operation];
+  const bool moves_data = queued.request != nullptr && has_slot(queued.request->type);
+  queue_.push(queued.connection, operation, moves_data ? queued.request->length_bytes : 0);
   const bool wakes = asleep_;
   asleep_ = false;
   lock->unlock();
@@ -135,10 +134,12 @@ void ScriptBridge::enqueue(uint32_t operation, std::unique_lock<std::mutex> *loc
 
 uint32_t ScriptBridge::fetch(uint32_t most) {
   uint32_t count = 0;
-  while (first_queued_ != NONE && count < most) {
-    const uint32_t index = first_queued_;
+  uint64_t data_bytes = 0;
+  while (count < most && data_bytes < MAX_BATCH_BYTES) {
+    const uint32_t index = queue_.pop();
+    if (index == NONE)
+      break;
     Operation &operation = operations_[index];
-    first_queued_ = operation.next;
     const Request *request = operation.request;
     if (request == nullptr && operation.event == 0) { // given up before the script saw it
       if (operation.slot != NONE)
@@ -151,6 +152,7 @@ uint32_t ScriptBridge::fetch(uint32_t most) {
     if (request != nullptr) {
       submission.offset = static_cast<double>(request->offset);
       submission.length_bytes = static_cast<double>(request->length_bytes);
+      data_bytes += has_slot(request->type) ? request->length_bytes : 0;
       submission.command = request->type;
       submission.flags =
           request->flags | (request->may_have_holes ? ScriptBatch::MAY_HAVE_HOLES : 0);
@@ -322,7 +324,7 @@ size_t ScriptBridge::give_up(ScriptBackend &backend) {
 uint32_t ScriptBridge::new_operation(ScriptBackend &backend, Request *request) {
   uint32_t index = free_operations_;
   if (index != NONE) {
-    free_operations_ = operations_[index].next;
+    free_operations_ = operations_[index].next_free;
   } else {
     index = static_cast<uint32_t>(operations_.size());
     operations_.emplace_back();
@@ -334,7 +336,7 @@ uint32_t ScriptBridge::new_operation(ScriptBackend &backend, Request *request) {
 
 void ScriptBridge::free_operation(uint32_t operation) {
   operations_[operation].in_use = false;
-  operations_[operation].next = free_operations_;
+  operations_[operation].next_free = free_operations_;
   free_operations_ = operation;
   operations_in_use_--;
 }
@@ -368,6 +370,7 @@ bool ScriptBridge::trim() {
     return true;
   operations_.clear();
   operations_.shrink_to_fit();
+  queue_.trim();
   free_operations_ = NONE;
   return has_more;
 }

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "backend/fair_queue.hpp"
 #include "backend/slot_pool.hpp"
 
 namespace asyncnbd::backend {
@@ -111,7 +112,7 @@ private:
     Request *request; // nullptr: an event, or given up
     Waiter *waiter;   // of an event, or nullptr
     uint32_t slot;
-    uint32_t next; // in the queue, or among the free
+    uint32_t next_free;
     uint16_t event;
     bool in_use;
     uint32_t connection; // the backend may be gone before its last event is told
@@ -148,8 +149,7 @@ private:
   std::deque<Operation> operations_;
   size_t operations_in_use_ = 0;
   uint32_t free_operations_ = NONE;
-  uint32_t first_queued_ = NONE;
-  uint32_t last_queued_ = NONE;
+  FairQueue queue_; // of operations
 };
 
 // One export that a script has opened for one connection.
