@@ -1,12 +1,12 @@
 // What programs may import from the package.
 
-export { includeDirectory } from "./addon/load.js";
+export { includeDirectory } from "./addon/addon.js";
 export type { RequestCounts } from "./addon/types.js";
 export type { TlsPriority, TlsVersion } from "./config/tls.js";
 export type { Endpoint } from "./config/uri.js";
 export { AsyncnbdError, type ErrorCode } from "./errors.js";
+export type { FilterChoice } from "./filters/apply-filters.js";
 export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";
-export type { FilterChoice } from "./filters/open.js";
 export {
   type Awaitable,
   type BlockSize,

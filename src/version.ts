@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packageDirectory } from "./addon/load.js";
+import { packageDirectory } from "./addon/addon.js";
 
 const manifest = JSON.parse(readFileSync(join(packageDirectory, "package.json"), "utf8")) as {
   version: string;

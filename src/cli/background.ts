@@ -3,7 +3,7 @@
 
 import { spawn } from "node:child_process";
 import { closeSync, writeSync } from "node:fs";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import { AsyncnbdError } from "../errors.js";
 import { type Inheritance, passOn } from "./inheritance.js";
 

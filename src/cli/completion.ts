@@ -1,6 +1,6 @@
 // --completion bash: a script for the shell, from the table.
 
-import { shippedPluginDirectory } from "../addon/load.js";
+import { shippedPluginDirectory } from "../addon/addon.js";
 import { distributionPluginDirectories } from "../plugins/resolve.js";
 import { type OptionSpec, SHOWN_OPTIONS } from "./options.js";
 

@@ -1,6 +1,6 @@
 // The bounds of the process's end: whatever hangs, a plugin, a lock or a thread, it comes.
 
-import { addon, loadedAddon } from "../addon/load.js";
+import { addon, loadedAddon } from "../addon/addon.js";
 
 /** JavaScript's thread may be blocked so long before the server is given up. */
 const BLOCKED_MS = 5_000;

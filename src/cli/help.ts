@@ -2,7 +2,7 @@
 
 import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { includeDirectory, packageDirectory, shippedPluginDirectory } from "../addon/load.js";
+import { includeDirectory, packageDirectory, shippedPluginDirectory } from "../addon/addon.js";
 import type { PluginAbout } from "../addon/types.js";
 import { distributionPluginDirectories, gnuMachine } from "../plugins/resolve.js";
 import { SYSTEM_CERTIFICATES } from "../server/tls.js";

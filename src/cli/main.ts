@@ -1,6 +1,6 @@
 // The asyncnbd command: from arguments to an exit status.
 
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import { parseConfig } from "../config/parse.js";
 import type { Config } from "../config/schema.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";

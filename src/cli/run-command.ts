@@ -2,7 +2,7 @@
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
 
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;

@@ -3,7 +3,7 @@
 
 import { writeFileSync } from "node:fs";
 import { constants } from "node:os";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
 import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
@@ -11,7 +11,7 @@ import { AsyncnbdError, reasonOf } from "../errors.js";
 import { isSharedObject } from "../plugins/resolve.js";
 import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
-import { openServed } from "../server/open.js";
+import { openServed } from "../server/open-chain.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
 import { announceReady, detach } from "./background.js";

@@ -2,7 +2,7 @@
 // once.
 
 import { constants } from "node:os";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import { exitNow } from "./end.js";
 
 const STOP_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;

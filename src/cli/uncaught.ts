@@ -1,7 +1,7 @@
 // What nobody catches: a timer of a plugin in TypeScript that throws, a promise nobody awaits. It is
 // logged, and ends the server in good order.
 
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import { AsyncnbdError } from "../errors.js";
 import { describeThrown } from "../plugins/script/errno.js";
 

@@ -1,7 +1,7 @@
 // The filters that come with the server: the middleware under nbdkit's names and parameters.
 
 import { closeSync, existsSync, openSync, writeSync } from "node:fs";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import { parseSize } from "../config/size.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
 import {

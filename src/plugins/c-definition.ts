@@ -1,6 +1,6 @@
 // A C plugin as the callbacks of one in TypeScript, so that middleware can stand in front of it.
 
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { NativeExport, NativePlugin, OpenedExport } from "../addon/types.js";
 import { sessionOf } from "./script/client.js";
 import {

@@ -1,13 +1,13 @@
 // A loaded C plugin, whose failures are exceptions.
 
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
 import { definitionOf } from "./c-definition.js";
-import { refuseIfNoPlugin } from "./no-plugin.js";
 import type { Plugin } from "./script/definition.js";
 import type { ClientStream, ServedPlugin } from "./served-plugin.js";
+import { refuseIfNoPlugin } from "./unknown-plugin.js";
 
 function check(failure: Failure): void {
   if (failure !== undefined)

@@ -2,7 +2,7 @@
 
 import { constants, existsSync, readdirSync, statSync } from "node:fs";
 import { join, resolve } from "node:path";
-import { packageDirectory, shippedPluginDirectory } from "../addon/load.js";
+import { packageDirectory, shippedPluginDirectory } from "../addon/addon.js";
 
 const GNU_MACHINES: Readonly<Record<string, string>> = {
   x64: "x86_64",

@@ -1,7 +1,7 @@
 // Opens the sockets that a configuration asks for, and cleans up after them.
 
 import { closeSync } from "node:fs";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { MadeFile } from "../addon/types.js";
 import type { Listen } from "../config/schema.js";
 import { type Endpoint, reachableHost } from "../config/uri.js";

@@ -2,7 +2,7 @@
 // removes that, and never what has come to lie at the same path.
 
 import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { MadeFile } from "../addon/types.js";
 import { messageOf } from "../errors.js";
 

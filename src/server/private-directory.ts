@@ -13,7 +13,7 @@ import {
 } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { MadeFile } from "../addon/types.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
 import { madeFile } from "./made-files.js";

@@ -3,7 +3,7 @@
 import { EventEmitter } from "node:events";
 import { fstatSync } from "node:fs";
 import { inspect } from "node:util";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { RequestCounts } from "../addon/types.js";
 import {
   ALL_HANDSHAKE_FLAGS,
@@ -19,12 +19,12 @@ import type { Listen } from "../config/schema.js";
 import type { TlsPriority } from "../config/tls.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
-import { behindFilters, type FilterChoice } from "../filters/open.js";
+import { applyFilters, type FilterChoice } from "../filters/apply-filters.js";
 import { scriptOf } from "../plugins/program.js";
 import type { Plugin } from "../plugins/script/definition.js";
-import { ScriptPlugin } from "../plugins/script/plugin.js";
+import { ScriptPlugin } from "../plugins/script/script-plugin.js";
 import { abandon, type OpenListeners, openListeners } from "./listen.js";
-import { openServed } from "./open.js";
+import { openServed } from "./open-chain.js";
 import { checkCloseOptions, checkServeOptions } from "./serve-options.js";
 import { Server, type ServerPlugin } from "./server.js";
 import { closeTls, NO_TLS, type OpenTls, openTls } from "./tls.js";
@@ -240,7 +240,7 @@ async function pluginFor(options: ServeOptions): Promise<ServerPlugin> {
       "CONFIG",
       "workers: an object cannot be on several threads; give the path of the plugin's module",
     );
-  return behindFilters(new ScriptPlugin(plugin, plugin.name), filters, threads);
+  return applyFilters(new ScriptPlugin(plugin, plugin.name), filters, threads);
 }
 
 /**

@@ -1,7 +1,7 @@
 // Owns the listening sockets and the sessions of one plugin: start, drain, stop.
 
 import { constants as osConstants } from "node:os";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { NativeListener, NativeServer, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";

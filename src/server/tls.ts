@@ -3,7 +3,7 @@
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { TlsConfig, TlsMode } from "../config/tls.js";
 import { AsyncnbdError } from "../errors.js";
 

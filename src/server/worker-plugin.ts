@@ -4,12 +4,12 @@
 import { once } from "node:events";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { packageDirectory } from "../addon/load.js";
+import { packageDirectory } from "../addon/addon.js";
 import type { PluginAbout, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
-import type { Served } from "./open.js";
+import type { Served } from "./open-chain.js";
 import type { ServerSettings } from "./server.js";
 import { NO_REQUESTS, type ServedClient } from "./session.js";
 

@@ -1,15 +1,15 @@
 // Runs on a thread of a plugin's: drives its instance of the plugin, and serves its clients.
 
 import { parentPort, workerData } from "node:worker_threads";
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import type { NativeServer } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
-import { behindFilters } from "../filters/open.js";
+import { applyFilters } from "../filters/apply-filters.js";
 import { CPlugin } from "../plugins/c-plugin.js";
-import { openPlugin } from "../plugins/open.js";
+import { openPlugin } from "../plugins/open-plugin.js";
 import { describeThrown, readFailure } from "../plugins/script/errno.js";
 import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
-import type { Served } from "./open.js";
+import type { Served } from "./open-chain.js";
 import type { ServerSettings } from "./server.js";
 import { Session } from "./session.js";
 import type { FromWorker, StepName, ToWorker, WorkerSteps } from "./worker-plugin.js";
@@ -33,7 +33,7 @@ const steps: WorkerSteps = {
         `${own.about.name} is a plugin in C, which has threads of its own: leave --workers out`,
       );
     threadModel = own.asDefinition(data.threads).threadModel;
-    plugin = await behindFilters(own, data.filters, data.threads);
+    plugin = await applyFilters(own, data.filters, data.threads);
     return plugin.about;
   },
   async load() {

@@ -2,7 +2,7 @@
 // the native half, calls the plugin, and gives the answers back in batches.
 
 import { performance } from "node:perf_hooks";
-import { addon } from "../../addon/load.js";
+import { addon } from "../../addon/addon.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
 import { whenSettled } from "./adopt.js";
 import {

@@ -2,7 +2,7 @@
 
 import { constants } from "node:os";
 import { join } from "node:path";
-import { packageDirectory } from "../../addon/load.js";
+import { packageDirectory } from "../../addon/addon.js";
 import { AsyncnbdError } from "../../errors.js";
 
 const ERRNOS: Readonly<Record<string, number>> = constants.errno;

@@ -5,7 +5,7 @@ import { realpathSync } from "node:fs";
 import { createRequire, register } from "node:module";
 import { join } from "node:path";
 import { pathToFileURL } from "node:url";
-import { packageDirectory } from "../../addon/load.js";
+import { packageDirectory } from "../../addon/addon.js";
 
 /** Runs on a thread of its own, where Node's hooks are ("Customization hooks"). */
 const HOOKS = `

@@ -1,6 +1,6 @@
 // Serves a plugin in TypeScript whose parameters are settled: from getReady to its end.
 
-import { addon } from "../../addon/load.js";
+import { addon } from "../../addon/addon.js";
 import type { NativeServer } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { ClientStream } from "../served-plugin.js";

@@ -1,6 +1,6 @@
 // What the handshake asks a plugin in TypeScript, for one client.
 
-import { addon } from "../../addon/load.js";
+import { addon } from "../../addon/addon.js";
 import type {
   BlockSizes,
   ExportEntry,

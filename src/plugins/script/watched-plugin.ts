@@ -4,7 +4,7 @@
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { addon } from "../../addon/load.js";
+import { addon } from "../../addon/addon.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { ServedPlugin } from "../served-plugin.js";
 import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
@@ -12,9 +12,9 @@ import type { OpenInfo, Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
 import { askCapabilities, type ScriptCapabilities } from "./export.js";
 import { FreshModules } from "./fresh-modules.js";
-import { EXTENSIONS, loadScript } from "./load.js";
-import { ScriptPlugin } from "./plugin.js";
+import { EXTENSIONS, loadScript } from "./load-script.js";
 import { Runnable } from "./runner.js";
+import { ScriptPlugin } from "./script-plugin.js";
 
 /** Editors write in several steps. */
 const SETTLE_MS = 100;

@@ -1,7 +1,7 @@
 // From what a user names to a plugin, on this thread or on several.
 
-import { behindFilters, type FilterChoice } from "../filters/open.js";
-import { openPlugin } from "../plugins/open.js";
+import { applyFilters, type FilterChoice } from "../filters/apply-filters.js";
+import { openPlugin } from "../plugins/open-plugin.js";
 import type { ServerPlugin } from "./server.js";
 
 export interface Served {
@@ -21,7 +21,7 @@ export async function openServed(
   workers: number,
 ): Promise<ServerPlugin> {
   if (workers === 0)
-    return behindFilters(await openPlugin(plugin, { watches: watch }), filters, threads);
+    return applyFilters(await openPlugin(plugin, { watches: watch }), filters, threads);
   const { WorkerPlugin } = await import("./worker-plugin.js"); // only where it is asked for
   return WorkerPlugin.open({ plugin, filters, threads, watch }, workers);
 }

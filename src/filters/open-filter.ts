@@ -1,15 +1,15 @@
 // Filters by their names; loaded when there are some.
 
-import { addon } from "../addon/load.js";
+import { addon } from "../addon/addon.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
 import type { Middleware } from "../middleware/wrap.js";
 import { unknownKeys } from "../plugins/script/definition-keys.js";
-import { loadExport, resolveScript } from "../plugins/script/load.js";
+import { loadExport, resolveScript } from "../plugins/script/load-script.js";
 import { faultsOf } from "../plugins/script/parameters.js";
+import type { FilterChoice } from "./apply-filters.js";
 import { type Filter, isFilter } from "./filter.js";
 import { FILTERS } from "./named.js";
-import type { FilterChoice } from "./open.js";
 
 export { FilteredPlugin } from "./filtered-plugin.js";
 

@@ -1,6 +1,6 @@
 // A plugin in TypeScript as a server drives it, from its parameters to its end.
 
-import { addon } from "../../addon/load.js";
+import { addon } from "../../addon/addon.js";
 import type { PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { ServedPlugin } from "../served-plugin.js";

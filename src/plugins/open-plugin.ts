@@ -2,9 +2,9 @@
 
 import { AsyncnbdError } from "../errors.js";
 import { CPlugin } from "./c-plugin.js";
-import { unknownPlugin } from "./no-plugin.js";
 import { isSharedObject, resolvePlugin } from "./resolve.js";
 import type { ServedPlugin } from "./served-plugin.js";
+import { unknownPlugin } from "./unknown-plugin.js";
 
 function openC(name: string, path: string, watches: boolean): CPlugin {
   const plugin = CPlugin.open(name, path);
@@ -20,7 +20,7 @@ function openC(name: string, path: string, watches: boolean): CPlugin {
 export async function openPlugin(name: string, { watches = false } = {}): Promise<ServedPlugin> {
   const found = resolvePlugin(name);
   if ("path" in found && isSharedObject(found.path)) return openC(name, found.path, watches);
-  const { resolveScript } = await import("./script/load.js");
+  const { resolveScript } = await import("./script/load-script.js");
   const script = resolveScript(name);
   if (script === undefined) {
     if ("path" in found) return openC(name, found.path, watches); // which says what is wrong
@@ -28,10 +28,10 @@ export async function openPlugin(name: string, { watches = false } = {}): Promis
     const filters = FILTERS.map((filter) => filter.name);
     throw unknownPlugin(name, found.searched, filters);
   }
-  if (watches) return (await import("./script/watch.js")).WatchedPlugin.open(script);
+  if (watches) return (await import("./script/watched-plugin.js")).WatchedPlugin.open(script);
   const [{ ScriptPlugin }, { loadScript }] = await Promise.all([
-    import("./script/plugin.js"),
-    import("./script/load.js"),
+    import("./script/script-plugin.js"),
+    import("./script/load-script.js"),
   ]);
   return new ScriptPlugin(await loadScript(script), script);
 }

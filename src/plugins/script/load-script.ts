@@ -5,7 +5,7 @@ import { createRequire } from "node:module";
 import { extname, join, resolve } from "node:path";
 import { pathToFileURL } from "node:url";
 import type { JitiOptions, TransformOptions } from "jiti";
-import { packageDirectory } from "../../addon/load.js";
+import { packageDirectory } from "../../addon/addon.js";
 import { AsyncnbdError } from "../../errors.js";
 import { exampleDirectory, isShortName } from "../resolve.js";
 import type { Plugin } from "./definition.js";

@@ -11,12 +11,12 @@ export type FilterChoice = string | Filter | Middleware;
  * The plugin behind the filters, of which clients meet the first. `threads`: calls of a C plugin
  * behind filters in progress at once on a connection.
  */
-export async function behindFilters(
+export async function applyFilters(
   plugin: ServedPlugin,
   filters: readonly FilterChoice[],
   threads: number,
 ): Promise<ServedPlugin> {
   if (filters.length === 0) return plugin;
-  const { FilteredPlugin, openFilter } = await import("./load.js"); // only when there are some
+  const { FilteredPlugin, openFilter } = await import("./open-filter.js"); // only when there are some
   return new FilteredPlugin(plugin, await Promise.all(filters.map(openFilter)), threads);
 }
