@@ -8,10 +8,10 @@ import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
 import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
+import type { PluginInstance } from "../plugins/plugin-instance.js";
 import { isSharedObject } from "../plugins/resolve.js";
-import type { ServedPlugin } from "../plugins/served-plugin.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
-import { openServed } from "../server/open-chain.js";
+import { openChain } from "../server/open-chain.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
 import { announceReady, detach } from "./background.js";
@@ -44,9 +44,9 @@ export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached
 /** Opens and loads the plugin, its debug flags set before. */
 export async function loadPlugin(
   config: Pick<Config, "plugin" | "filters" | "threads" | "watch" | "workers" | "debugFlags">,
-): Promise<ServedPlugin> {
+): Promise<PluginInstance> {
   addon().keepLibraries();
-  const plugin = await openServed(config, config.workers);
+  const plugin = await openChain(config, config.workers);
   for (const { plugin: name, flag, value } of config.debugFlags) {
     const isOurs = name === "nbdkit" && flag === "environ";
     if (isOurs && value !== 0) logEnvironment();
@@ -69,7 +69,7 @@ function logEnvironment(): void {
   for (const [name, value] of Object.entries(process.env)) addon().logDebug(`${name}=${value}`);
 }
 
-export function configurePlugin(plugin: ServedPlugin, parameters: readonly string[]): void {
+export function configurePlugin(plugin: PluginInstance, parameters: readonly string[]): void {
   const { magicConfigKey, path } = plugin.about;
   for (const { key, value } of parseParameters(parameters, magicConfigKey, isSharedObject(path)))
     plugin.config(key, value);
@@ -88,7 +88,7 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   return new ServerProcess(config, plugin, readyFd, uncaught).run();
 }
 
-async function readyPlugin(config: Config): Promise<ServedPlugin> {
+async function readyPlugin(config: Config): Promise<PluginInstance> {
   const plugin = await loadPlugin(config);
   configurePlugin(plugin, config.parameters);
   await plugin.configComplete();
@@ -99,7 +99,7 @@ async function readyPlugin(config: Config): Promise<ServedPlugin> {
 
 class ServerProcess {
   readonly #config: Config;
-  readonly #plugin: ServedPlugin;
+  readonly #plugin: PluginInstance;
   readonly #readyFd: number | undefined;
   readonly #server: Server;
   readonly #signals: StopSignals;
@@ -109,7 +109,7 @@ class ServerProcess {
 
   constructor(
     config: Config,
-    plugin: ServedPlugin,
+    plugin: PluginInstance,
     readyFd: number | undefined,
     uncaught: UncaughtErrors,
   ) {

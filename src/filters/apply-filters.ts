@@ -1,7 +1,7 @@
 // From a plugin and names of filters to what a server can serve.
 
 import type { Middleware } from "../middleware/wrap.js";
-import type { ServedPlugin } from "../plugins/served-plugin.js";
+import type { PluginInstance } from "../plugins/plugin-instance.js";
 import type { Filter } from "./filter.js";
 
 /** By its name, a module's path or package; or itself. */
@@ -12,10 +12,10 @@ export type FilterChoice = string | Filter | Middleware;
  * behind filters in progress at once on a connection.
  */
 export async function applyFilters(
-  plugin: ServedPlugin,
+  plugin: PluginInstance,
   filters: readonly FilterChoice[],
   threads: number,
-): Promise<ServedPlugin> {
+): Promise<PluginInstance> {
   if (filters.length === 0) return plugin;
   const { FilteredPlugin, openFilter } = await import("./open-filter.js"); // only when there are some
   return new FilteredPlugin(plugin, await Promise.all(filters.map(openFilter)), threads);

@@ -2,21 +2,21 @@
 
 import type { PluginAbout } from "../addon/types.js";
 import type { Middleware } from "../middleware/wrap.js";
+import type { PluginInstance } from "../plugins/plugin-instance.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import { helpOf, ParameterSet } from "../plugins/script/parameters.js";
-import { Runnable } from "../plugins/script/runner.js";
-import type { ServedPlugin } from "../plugins/served-plugin.js";
+import { RunnablePlugin } from "../plugins/script/runner.js";
 import type { Filter } from "./filter.js";
 
-export class FilteredPlugin extends Runnable implements ServedPlugin {
+export class FilteredPlugin extends RunnablePlugin implements PluginInstance {
   readonly about: PluginAbout;
-  readonly #behind: ServedPlugin;
+  readonly #behind: PluginInstance;
   readonly #filters: readonly { filter: Filter; parameters: ParameterSet }[];
   readonly #threads: number;
   #middleware: readonly Middleware[] = [];
 
   /** The first filter is the one that clients meet. `threads`: calls of a C plugin at once. */
-  constructor(behind: ServedPlugin, filters: readonly Filter[], threads: number) {
+  constructor(behind: PluginInstance, filters: readonly Filter[], threads: number) {
     super();
     this.#behind = behind;
     this.#threads = threads;

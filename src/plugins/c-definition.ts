@@ -2,6 +2,7 @@
 
 import { addon } from "../addon/addon.js";
 import type { NativeExport, NativePlugin, OpenedExport } from "../addon/types.js";
+import type { PluginInstance } from "./plugin-instance.js";
 import { sessionOf } from "./script/client.js";
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -28,7 +29,6 @@ import type {
   WriteInfo,
 } from "./script/definition.js";
 import { loggedFailure } from "./script/errno.js";
-import type { ServedPlugin } from "./served-plugin.js";
 
 const EIO = 5;
 
@@ -125,7 +125,11 @@ const requests = {
 };
 
 /** Native code takes care of the thread model, and of what stands in for missing callbacks. */
-export function definitionOf(plugin: ServedPlugin, native: NativePlugin, threads: number): Plugin {
+export function definitionOf(
+  plugin: PluginInstance,
+  native: NativePlugin,
+  threads: number,
+): Plugin {
   const exportFor = (client: ClientInfo): NativeExport => {
     return new (addon().NativeExport)(native, sessionOf(client), {
       threads,

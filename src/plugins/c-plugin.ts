@@ -5,8 +5,8 @@ import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
 import { definitionOf } from "./c-definition.js";
+import type { ClientStream, PluginInstance } from "./plugin-instance.js";
 import type { Plugin } from "./script/definition.js";
-import type { ClientStream, ServedPlugin } from "./served-plugin.js";
 import { refuseIfNoPlugin } from "./unknown-plugin.js";
 
 function check(failure: Failure): void {
@@ -18,7 +18,7 @@ function check(failure: Failure): void {
 const helpKeys = (help = ""): string[] =>
   [...help.matchAll(/(?<![\w=])[A-Za-z][\w.-]*(?==)/g)].map(([key]) => key);
 
-export class CPlugin implements ServedPlugin {
+export class CPlugin implements PluginInstance {
   readonly #native: NativePlugin;
   readonly about: PluginAbout;
   #started = false;

@@ -2,13 +2,13 @@
 
 import { AsyncnbdError } from "../errors.js";
 import { CPlugin } from "./c-plugin.js";
+import type { PluginInstance } from "./plugin-instance.js";
 import { isSharedObject, resolvePlugin } from "./resolve.js";
-import type { ServedPlugin } from "./served-plugin.js";
 import { unknownPlugin } from "./unknown-plugin.js";
 
-function openC(name: string, path: string, watches: boolean): CPlugin {
+function openC(name: string, path: string, watch: boolean): CPlugin {
   const plugin = CPlugin.open(name, path);
-  if (watches)
+  if (watch)
     throw new AsyncnbdError(
       "CONFIG",
       `--watch: ${name} is a plugin in C, which cannot be reloaded`,
@@ -17,18 +17,18 @@ function openC(name: string, path: string, watches: boolean): CPlugin {
 }
 
 /** A C plugin's name, path or short name comes first; nothing of TypeScript is loaded for one. */
-export async function openPlugin(name: string, { watches = false } = {}): Promise<ServedPlugin> {
+export async function openPlugin(name: string, { watch = false } = {}): Promise<PluginInstance> {
   const found = resolvePlugin(name);
-  if ("path" in found && isSharedObject(found.path)) return openC(name, found.path, watches);
+  if ("path" in found && isSharedObject(found.path)) return openC(name, found.path, watch);
   const { resolveScript } = await import("./script/load-script.js");
   const script = resolveScript(name);
   if (script === undefined) {
-    if ("path" in found) return openC(name, found.path, watches); // which says what is wrong
+    if ("path" in found) return openC(name, found.path, watch); // which says what is wrong
     const { FILTERS } = await import("../filters/named.js");
     const filters = FILTERS.map((filter) => filter.name);
     throw unknownPlugin(name, found.searched, filters);
   }
-  if (watches) return (await import("./script/watched-plugin.js")).WatchedPlugin.open(script);
+  if (watch) return (await import("./script/watched-plugin.js")).WatchedPlugin.open(script);
   const [{ ScriptPlugin }, { loadScript }] = await Promise.all([
     import("./script/script-plugin.js"),
     import("./script/load-script.js"),

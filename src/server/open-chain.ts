@@ -1,10 +1,11 @@
-// From what a user names to a plugin, on this thread or on several.
+// Opens a chain, a plugin with its filters, on this thread or on several.
 
 import { applyFilters, type FilterChoice } from "../filters/apply-filters.js";
 import { openPlugin } from "../plugins/open-plugin.js";
-import type { ServerPlugin } from "./server.js";
+import type { PluginInstance } from "../plugins/plugin-instance.js";
 
-export interface Served {
+/** What a user chooses. */
+export interface ChainSpec {
   /** A name, a path or a package. */
   readonly plugin: string;
   /** Clients meet the first. */
@@ -16,12 +17,11 @@ export interface Served {
 }
 
 /** `workers`: on so many threads; 0: on this one. */
-export async function openServed(
-  { plugin, filters, threads, watch }: Served,
+export async function openChain(
+  { plugin, filters, threads, watch }: ChainSpec,
   workers: number,
-): Promise<ServerPlugin> {
-  if (workers === 0)
-    return applyFilters(await openPlugin(plugin, { watches: watch }), filters, threads);
+): Promise<PluginInstance> {
+  if (workers === 0) return applyFilters(await openPlugin(plugin, { watch }), filters, threads);
   const { WorkerPlugin } = await import("./worker-plugin.js"); // only where it is asked for
   return WorkerPlugin.open({ plugin, filters, threads, watch }, workers);
 }

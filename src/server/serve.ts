@@ -20,13 +20,14 @@ import type { TlsPriority } from "../config/tls.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
 import { applyFilters, type FilterChoice } from "../filters/apply-filters.js";
+import type { PluginInstance } from "../plugins/plugin-instance.js";
 import { scriptOf } from "../plugins/program.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import { ScriptPlugin } from "../plugins/script/script-plugin.js";
 import { abandon, type OpenListeners, openListeners } from "./listen.js";
-import { openServed } from "./open-chain.js";
+import { openChain } from "./open-chain.js";
 import { checkCloseOptions, checkServeOptions } from "./serve-options.js";
-import { Server, type ServerPlugin } from "./server.js";
+import { Server } from "./server.js";
 import { closeTls, NO_TLS, type OpenTls, openTls } from "./tls.js";
 
 /** A unix socket, a TCP port (0: any free one), or nothing: then only `connect` brings clients. */
@@ -109,7 +110,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly uri: string | undefined;
   /** Where it listens. */
   readonly endpoint: Endpoint | undefined;
-  readonly #plugin: ServerPlugin;
+  readonly #plugin: PluginInstance;
   readonly #server: Server;
   readonly #listeners: OpenListeners | undefined;
   readonly #tls: OpenTls;
@@ -117,7 +118,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
 
   /** @internal Use serve(). */
   constructor(
-    plugin: ServerPlugin,
+    plugin: PluginInstance,
     options: ServeOptions,
     tls: OpenTls,
     listeners: OpenListeners | undefined,
@@ -231,10 +232,10 @@ function listenOf(where: Exclude<ListenOn, "nothing">): Exclude<Listen, { kind: 
   return { kind: "tcp", host: where.host ?? "", port: String(where.port), family: 0 };
 }
 
-async function pluginFor(options: ServeOptions): Promise<ServerPlugin> {
+async function pluginFor(options: ServeOptions): Promise<PluginInstance> {
   const { plugin, filters = [], threads = DEFAULT_THREADS, workers = 0 } = options;
   if (typeof plugin === "string")
-    return openServed({ plugin, filters, threads, watch: false }, workers);
+    return openChain({ plugin, filters, threads, watch: false }, workers);
   if (workers > 0)
     throw new AsyncnbdError(
       "CONFIG",
@@ -290,7 +291,7 @@ async function start(given: ServeOptions, tls: OpenTls): Promise<NbdServer> {
 }
 
 async function startPlugin(
-  plugin: ServerPlugin,
+  plugin: PluginInstance,
   options: ServeOptions,
   tls: OpenTls,
 ): Promise<NbdServer> {

@@ -4,8 +4,8 @@ import { constants as osConstants } from "node:os";
 import { addon } from "../addon/addon.js";
 import type { NativeListener, NativeServer, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
-import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
-import { NO_REQUESTS, type ServedClient, Session, type SessionSettings } from "./session.js";
+import type { ClientStream, PluginInstance } from "../plugins/plugin-instance.js";
+import { type ClientSession, NO_REQUESTS, Session, type SessionSettings } from "./session.js";
 
 export interface ServerSettings extends SessionSettings {
   readonly readonly: boolean;
@@ -15,9 +15,12 @@ export interface ServerSettings extends SessionSettings {
 }
 
 /** A plugin that has threads of its own serves clients there. */
-export interface ServerPlugin extends ServedPlugin {
-  newClient?(stream: ClientStream, settings: ServerSettings): ServedClient;
+export interface ThreadedPlugin extends PluginInstance {
+  newClientSession(stream: ClientStream, settings: ServerSettings): ClientSession;
 }
+
+const isThreaded = (plugin: PluginInstance): plugin is ThreadedPlugin =>
+  "newClientSession" in plugin;
 
 /** What a program may want to hear of. */
 export interface ServerObserver {
@@ -42,7 +45,7 @@ const after = (delayMs: number): Promise<false> =>
     setTimeout(() => resolve(false), delayMs).unref();
   });
 
-function sum(counts: RequestCounts, { counts: more }: ServedClient): RequestCounts {
+function sum(counts: RequestCounts, { counts: more }: ClientSession): RequestCounts {
   return {
     requests: counts.requests + more.requests,
     failedRequests: counts.failedRequests + more.failedRequests,
@@ -53,11 +56,11 @@ function sum(counts: RequestCounts, { counts: more }: ServedClient): RequestCoun
 }
 
 export class Server {
-  readonly #plugin: ServerPlugin;
+  readonly #plugin: PluginInstance;
   readonly #settings: ServerSettings;
   readonly #native: NativeServer;
   readonly #listeners: NativeListener[] = [];
-  readonly #sessions = new Map<ServedClient, Promise<void>>();
+  readonly #sessions = new Map<ClientSession, Promise<void>>();
   readonly #observer: ServerObserver;
   readonly #onShutdownRequested: () => void;
   #sessionCount = 0;
@@ -66,7 +69,7 @@ export class Server {
 
   /** onShutdownRequested: the plugin wants the server to stop. */
   constructor(
-    plugin: ServerPlugin,
+    plugin: PluginInstance,
     settings: ServerSettings,
     onShutdownRequested: () => void,
     observer: ServerObserver = {},
@@ -103,7 +106,7 @@ export class Server {
   /** Serves one client on descriptors it takes over. Resolves when the client has gone. */
   async serve(inFd: number, outFd: number): Promise<void> {
     const number = ++this.#sessionCount;
-    const session = this.#newClient({ inFd, outFd, number, readonly: this.#settings.readonly });
+    const session = this.#newSession({ inFd, outFd, number, readonly: this.#settings.readonly });
     const running = session
       .run()
       .catch((error: unknown) => this.#failed("a client was lost", error))
@@ -151,9 +154,10 @@ export class Server {
     return this.#isStopping;
   }
 
-  #newClient(stream: ClientStream): ServedClient {
-    if (this.#plugin.newClient !== undefined) return this.#plugin.newClient(stream, this.#settings);
-    const { native, calls } = this.#plugin.newSession(this.#native, stream);
+  #newSession(stream: ClientStream): ClientSession {
+    const plugin = this.#plugin;
+    if (isThreaded(plugin)) return plugin.newClientSession(stream, this.#settings);
+    const { native, calls } = plugin.newSession(this.#native, stream);
     return new Session(native, calls, this.#settings);
   }
 

@@ -3,7 +3,7 @@
 import type { EndOfTransmission, NativeSession, RequestCounts } from "../addon/types.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
-import type { PluginCalls } from "../plugins/served-plugin.js";
+import type { HandshakeCalls } from "../plugins/plugin-instance.js";
 
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
@@ -16,8 +16,8 @@ export interface SessionSettings extends HandshakeSettings {
   readonly maxConnectionInFlightBytes: number;
 }
 
-/** A client on its way, here or on another thread. */
-export interface ServedClient {
+/** One client, from its handshake to its end; on this thread or on another. */
+export interface ClientSession {
   /** Resolves when all of it is closed. Once. */
   run(): Promise<void>;
   /** Graceful: requests that have arrived are answered, in this time; a handshake just ends. */
@@ -42,15 +42,15 @@ const tooLate = (limitMs: number): Outcome => ({
   reason: `its handshake took more than ${limitMs / 1000} s`,
 });
 
-export class Session implements ServedClient {
+export class Session implements ClientSession {
   readonly #native: NativeSession;
-  readonly #calls: PluginCalls;
+  readonly #calls: HandshakeCalls;
   readonly #settings: SessionSettings;
   #exportIsOpen = false;
   #counts = NO_REQUESTS; // at the end
 
   /** Takes the native session over. */
-  constructor(native: NativeSession, calls: PluginCalls, settings: SessionSettings) {
+  constructor(native: NativeSession, calls: HandshakeCalls, settings: SessionSettings) {
     this.#native = native;
     this.#calls = calls;
     this.#settings = settings;

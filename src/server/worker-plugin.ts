@@ -7,11 +7,11 @@ import { Worker } from "node:worker_threads";
 import { packageDirectory } from "../addon/addon.js";
 import type { PluginAbout, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
+import type { ClientStream } from "../plugins/plugin-instance.js";
 import type { Plugin } from "../plugins/script/definition.js";
-import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
-import type { Served } from "./open-chain.js";
-import type { ServerSettings } from "./server.js";
-import { NO_REQUESTS, type ServedClient } from "./session.js";
+import type { ChainSpec } from "./open-chain.js";
+import type { ServerSettings, ThreadedPlugin } from "./server.js";
+import { type ClientSession, NO_REQUESTS } from "./session.js";
 
 /** The compiled one, wherever this is: a worker can run nothing else. */
 const workerPath = join(packageDirectory, "dist", "server", "worker.js");
@@ -54,7 +54,7 @@ class PluginThread {
   #step: { resolve: (value: unknown) => void; reject: (error: unknown) => void } | undefined;
   #hasExited = false;
 
-  constructor(workerData: Served) {
+  constructor(workerData: ChainSpec) {
     this.#worker = new Worker(workerPath, { workerData });
     this.#worker.on("message", (message: FromWorker) => this.#receive(message));
     this.#worker.on("error", (error) => {
@@ -120,8 +120,8 @@ class PluginThread {
 const exited = (): AsyncnbdError =>
   new AsyncnbdError("PLUGIN", "a thread of the plugin has ended by itself");
 
-/** A client that another thread serves. */
-class RemoteClient implements ServedClient {
+/** A client's session on another thread. */
+class WorkerSession implements ClientSession {
   readonly #thread: PluginThread;
   readonly #stream: ClientStream;
   readonly #ended: Promise<void>;
@@ -149,7 +149,7 @@ class RemoteClient implements ServedClient {
   }
 }
 
-export class WorkerPlugin implements ServedPlugin {
+export class WorkerPlugin implements ThreadedPlugin {
   readonly about: PluginAbout;
   readonly unansweredRequests = 0;
   readonly #threads: readonly PluginThread[];
@@ -162,10 +162,10 @@ export class WorkerPlugin implements ServedPlugin {
   }
 
   /** Loads the plugin's module on `count` threads. */
-  static async open(data: Served, count: number): Promise<WorkerPlugin> {
-    if (data.filters.some((filter) => typeof filter !== "string"))
+  static async open(spec: ChainSpec, count: number): Promise<WorkerPlugin> {
+    if (spec.filters.some((filter) => typeof filter !== "string"))
       throw new AsyncnbdError("CONFIG", "for several threads, name filters: functions stay here");
-    const threads = Array.from({ length: count }, () => new PluginThread(data));
+    const threads = Array.from({ length: count }, () => new PluginThread(spec));
     const [about] = await onAll(threads, "open");
     return new WorkerPlugin(threads, about as PluginAbout);
   }
@@ -220,10 +220,10 @@ export class WorkerPlugin implements ServedPlugin {
   }
 
   /** On the thread that has the fewest. */
-  newClient(stream: ClientStream, settings: ServerSettings): ServedClient {
+  newClientSession(stream: ClientStream, settings: ServerSettings): ClientSession {
     const thread = this.#threads.reduce((a, b) => (b.clients < a.clients ? b : a));
     const maxInFlightBytes = Math.ceil(settings.maxInFlightBytes / this.#threads.length);
-    return new RemoteClient(thread, stream, { ...settings, maxInFlightBytes });
+    return new WorkerSession(thread, stream, { ...settings, maxInFlightBytes });
   }
 
   async end(): Promise<void> {

@@ -7,18 +7,18 @@ import { AsyncnbdError, messageOf } from "../errors.js";
 import { applyFilters } from "../filters/apply-filters.js";
 import { CPlugin } from "../plugins/c-plugin.js";
 import { openPlugin } from "../plugins/open-plugin.js";
+import type { ClientStream, PluginInstance } from "../plugins/plugin-instance.js";
 import { describeThrown, readFailure } from "../plugins/script/errno.js";
-import type { ClientStream, ServedPlugin } from "../plugins/served-plugin.js";
-import type { Served } from "./open-chain.js";
+import type { ChainSpec } from "./open-chain.js";
 import type { ServerSettings } from "./server.js";
 import { Session } from "./session.js";
 import type { FromWorker, StepName, ToWorker, WorkerSteps } from "./worker-plugin.js";
 
 const port = parentPort as NonNullable<typeof parentPort>;
-const data = workerData as Served;
+const spec = workerData as ChainSpec;
 
-let plugin: ServedPlugin;
-let threadModel: ReturnType<ServedPlugin["asDefinition"]>["threadModel"];
+let plugin: PluginInstance;
+let threadModel: ReturnType<PluginInstance["asDefinition"]>["threadModel"];
 let native: NativeServer | undefined;
 const sessions = new Map<number, Session>();
 
@@ -26,14 +26,14 @@ const post = (message: FromWorker): void => port.postMessage(message);
 
 const steps: WorkerSteps = {
   async open() {
-    const own = await openPlugin(data.plugin, { watches: data.watch });
+    const own = await openPlugin(spec.plugin, { watch: spec.watch });
     if (own instanceof CPlugin)
       throw new AsyncnbdError(
         "CONFIG",
         `${own.about.name} is a plugin in C, which has threads of its own: leave --workers out`,
       );
-    threadModel = own.asDefinition(data.threads).threadModel;
-    plugin = await applyFilters(own, data.filters, data.threads);
+    threadModel = own.asDefinition(spec.threads).threadModel;
+    plugin = await applyFilters(own, spec.filters, spec.threads);
     return plugin.about;
   },
   async load() {
@@ -68,26 +68,26 @@ async function runStep(name: StepName, argument: unknown): Promise<void> {
 
 async function serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
   native ??= new (addon().NativeServer)(() => {}, settings.maxInFlightBytes);
-  const { native: session, calls } = plugin.newSession(native, stream);
-  const served = new Session(session, calls, settings);
-  sessions.set(stream.number, served);
+  const { native: nativeSession, calls } = plugin.newSession(native, stream);
+  const session = new Session(nativeSession, calls, settings);
+  sessions.set(stream.number, session);
   try {
-    await served.run();
+    await session.run();
   } catch (error) {
     addon().logError(`a client was lost: ${messageOf(error)}`);
   } finally {
     sessions.delete(stream.number);
-    post({ kind: "ended", client: stream.number, counts: served.counts });
+    post({ kind: "ended", client: stream.number, counts: session.counts });
   }
 }
 
-function tellUncaught(error: unknown): void {
+function reportUncaught(error: unknown): void {
   const stack = describeThrown(error);
-  const told = new Error(readFailure(error).text || stack);
-  post({ kind: "uncaught", error: Object.assign(told, { stack }) }); // what was thrown may be anything
+  const report = new Error(readFailure(error).text || stack);
+  post({ kind: "uncaught", error: Object.assign(report, { stack }) }); // what was thrown may be anything
 }
-process.on("uncaughtException", tellUncaught);
-process.on("unhandledRejection", tellUncaught); // else Node makes an error of its own of the reason
+process.on("uncaughtException", reportUncaught);
+process.on("unhandledRejection", reportUncaught); // else Node makes an error of its own of the reason
 
 port.on("message", (message: ToWorker) => {
   switch (message.kind) {

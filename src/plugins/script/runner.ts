@@ -3,11 +3,11 @@
 import { addon } from "../../addon/addon.js";
 import type { NativeServer } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
-import type { ClientStream } from "../served-plugin.js";
+import type { ClientStream } from "../plugin-instance.js";
 import { type BridgeOptions, ScriptBridge } from "./bridge.js";
 import type { Plugin } from "./definition.js";
 import { describeThrown, isExpected } from "./errno.js";
-import { ScriptSession } from "./session.js";
+import { ScriptHandshakeCalls } from "./handshake-calls.js";
 import { serialized } from "./thread-model.js";
 
 const waitedFor = new Set<string>();
@@ -61,7 +61,7 @@ class ScriptRunner {
         return native.isTls;
       },
     };
-    return { native, calls: new ScriptSession(this.#plugin, this.#bridge, native, client) };
+    return { native, calls: new ScriptHandshakeCalls(this.#plugin, this.#bridge, native, client) };
   }
 
   async end(): Promise<void> {
@@ -71,8 +71,8 @@ class ScriptRunner {
   }
 }
 
-/** What ScriptPlugin and those in front of one have in common: a plugin that is run once it is ready. */
-export abstract class Runnable {
+/** Common to ScriptPlugin and the plugins in front of one: runs the plugin once it is ready. */
+export abstract class RunnablePlugin {
   #runner: ScriptRunner | undefined;
 
   /** As clients are to see it. */

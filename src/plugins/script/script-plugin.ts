@@ -3,7 +3,7 @@
 import { addon } from "../../addon/addon.js";
 import type { PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
-import type { ServedPlugin } from "../served-plugin.js";
+import type { PluginInstance } from "../plugin-instance.js";
 import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import { definitionFaults } from "./definition-keys.js";
@@ -15,7 +15,7 @@ import {
   ParameterSet,
   type ParameterValue,
 } from "./parameters.js";
-import { callPlugin, Runnable } from "./runner.js";
+import { callPlugin, RunnablePlugin } from "./runner.js";
 
 const NAME = /^[a-zA-Z][a-zA-Z0-9-]*$/;
 
@@ -26,7 +26,7 @@ const MODELS: readonly ThreadModelName[] = [
   "parallel",
 ];
 
-export class ScriptPlugin extends Runnable implements ServedPlugin {
+export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
   readonly about: PluginAbout;
   readonly unansweredRequests = 0;
   readonly #plugin: Plugin;

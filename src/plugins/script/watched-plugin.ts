@@ -6,14 +6,14 @@ import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { addon } from "../../addon/addon.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
-import type { ServedPlugin } from "../served-plugin.js";
+import type { PluginInstance } from "../plugin-instance.js";
 import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
 import type { OpenInfo, Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
 import { askCapabilities, type ScriptCapabilities } from "./export.js";
 import { FreshModules } from "./fresh-modules.js";
 import { EXTENSIONS, loadScript } from "./load-script.js";
-import { Runnable } from "./runner.js";
+import { RunnablePlugin } from "./runner.js";
 import { ScriptPlugin } from "./script-plugin.js";
 
 /** Editors write in several steps. */
@@ -108,7 +108,7 @@ function defineLive(object: object, name: string, get: () => unknown): void {
   });
 }
 
-export class WatchedPlugin extends Runnable implements ServedPlugin {
+export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
   readonly unansweredRequests = 0;
   readonly #path: string;
   readonly #modules: FreshModules;

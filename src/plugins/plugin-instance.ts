@@ -1,4 +1,4 @@
-// What a server needs of a plugin, whatever it is written in.
+// A plugin that has been opened, as the server uses it, whatever language it is written in.
 
 import type {
   BlockSizes,
@@ -12,7 +12,7 @@ import type {
 import type { Awaitable, Plugin } from "./script/definition.js";
 
 /** What a handshake asks of a plugin, for one client. */
-export interface PluginCalls {
+export interface HandshakeCalls {
   /** False: the plugin turns the client away. */
   preconnect(): Promise<boolean>;
   /** null: the plugin failed, and why has been logged. So with the others. */
@@ -35,7 +35,7 @@ export interface ClientStream {
 }
 
 /** Methods in the order in which a server calls them; failures are exceptions. */
-export interface ServedPlugin {
+export interface PluginInstance {
   readonly about: PluginAbout;
   /** False: there is no such flag. */
   setDebugFlag(flag: string, value: number): boolean;
@@ -59,7 +59,7 @@ export interface ServedPlugin {
   newSession(
     server: NativeServer,
     stream: ClientStream,
-  ): { native: NativeSession; calls: PluginCalls };
+  ): { native: NativeSession; calls: HandshakeCalls };
   /** It wants the server to stop, and may have said so before there was one. */
   readonly isShutdownRequested?: boolean;
   /** Requests that were given up and to which the plugin may still reply: do not end it. */

@@ -8,7 +8,7 @@ import type {
   NativeSession,
   OpenedExport,
 } from "../../addon/types.js";
-import type { PluginCalls } from "../served-plugin.js";
+import type { HandshakeCalls } from "../plugin-instance.js";
 import type { ScriptBridge } from "./bridge.js";
 import { withSession } from "./client.js";
 import type { ClientInfo, Plugin } from "./definition.js";
@@ -29,7 +29,7 @@ function areBlockSizes([minimum, preferred, maximum]: BlockSizes): boolean {
   );
 }
 
-export class ScriptSession implements PluginCalls {
+export class ScriptHandshakeCalls implements HandshakeCalls {
   readonly #plugin: Plugin;
   readonly #bridge: ScriptBridge;
   readonly #native: NativeSession;
