@@ -73,7 +73,8 @@
       "type": "shared_library",
       "product_prefix": "",
       "product_dir": "<(PRODUCT_DIR)",
-      "sources": ["native/plugins/memory.c"]
+      "sources": ["native/plugins/memory.c", "native/plugins/memory-chunks.c"],
+      "cflags": ["-fvisibility=hidden"]
     },
     {
       "target_name": "nbdkit-null-plugin",

@@ -1,0 +1,111 @@
+/* The chunks of a disk in memory: finding them, making them, and what of them was written.
+ *
+ * The disk is divided into chunks of 2 MiB. A chunk gets its place in the address space when it
+ * is first written and keeps it until the plugin is unloaded; the kernel gives memory to the
+ * pages of it that are written, and takes it back when they are trimmed. So readers need no
+ * lock: what they find through the tree below stays mapped, whatever others do meanwhile.
+ *
+ * A chunk all of whose pages have been written becomes one huge page, which is quicker to find
+ * and to refer to; before that it would be a waste, as one written byte would cost 2 MiB.
+ */
+#ifndef MEMORY_CHUNKS_H
+#define MEMORY_CHUNKS_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#define CHUNK_BITS 21 /* that of a huge page */
+#define CHUNK_BYTES (UINT64_C(1) << CHUNK_BITS)
+#define PAGE_BYTES UINT64_C(4096) /* or a multiple of the system's page: see memory_release */
+#define CHUNK_PAGES (CHUNK_BYTES / PAGE_BYTES)
+/* What extents tell apart: smaller ones would be very many. */
+#define GRAIN_PAGES 8
+#define GRAIN_BYTES (GRAIN_PAGES * PAGE_BYTES)
+
+/* A tree of three levels leads from an offset to its chunk: 14 + 14 + 14 bits. */
+#define LEAF_BITS 14
+#define MIDDLE_BITS 14
+#define TOP_BITS 14
+#define LEAF_ENTRIES (1u << LEAF_BITS)
+#define MIDDLE_ENTRIES (1u << MIDDLE_BITS)
+#define TOP_ENTRIES (1u << TOP_BITS)
+
+#define WORD_PAGES 64
+
+/* Which pages were written since they were trimmed: a bit is set after the write and cleared
+ * before the trim, so that one which is not set is a page of zeroes, or a write not yet replied to.
+ */
+struct chunk {
+  _Atomic(uint8_t *) memory;
+  _Atomic uint64_t written[CHUNK_PAGES / WORD_PAGES];
+  atomic_uint written_pages;
+  atomic_bool is_huge;
+};
+
+struct leaf {
+  struct chunk chunks[LEAF_ENTRIES];
+};
+
+struct middle {
+  _Atomic(struct leaf *) leaves[MIDDLE_ENTRIES];
+};
+
+struct disk {
+  int64_t size_bytes;
+  _Atomic(struct middle *) top[TOP_ENTRIES];
+  pthread_mutex_t arena_lock;
+  struct arena *newest_arena;
+  uint8_t *zeroes; /* what was never written reads from here, CHUNK_BYTES at most */
+};
+
+/* The place of a chunk in the tree; NULL if that part of the tree does not exist. */
+static inline struct chunk *find_place(struct disk *disk, uint64_t chunk_number) {
+  struct middle *middle = atomic_load_explicit(
+      &disk->top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)], memory_order_acquire);
+  if (middle == NULL)
+    return NULL;
+  struct leaf *leaf = atomic_load_explicit(
+      &middle->leaves[(chunk_number >> LEAF_BITS) % MIDDLE_ENTRIES], memory_order_acquire);
+  return leaf == NULL ? NULL : &leaf->chunks[chunk_number % LEAF_ENTRIES];
+}
+
+/* The chunk that holds `offset`, NULL if nothing was ever written there. */
+static inline struct chunk *find_chunk(struct disk *disk, uint64_t offset) {
+  struct chunk *chunk = find_place(disk, offset >> CHUNK_BITS);
+  return chunk != NULL && atomic_load_explicit(&chunk->memory, memory_order_acquire) != NULL ? chunk
+                                                                                             : NULL;
+}
+
+/* Of a chunk that has been found. */
+static inline uint8_t *memory_of(const struct chunk *chunk) {
+  return atomic_load_explicit(&chunk->memory, memory_order_relaxed);
+}
+
+/* How much of [offset, offset + count) lies in one chunk. */
+static inline uint32_t piece_in_chunk(uint64_t offset, uint32_t count) {
+  uint64_t left = CHUNK_BYTES - offset % CHUNK_BYTES;
+  return count < left ? count : (uint32_t)left;
+}
+
+/* The chunk that holds `offset`, made if need be; NULL if memory is short. */
+struct chunk *memory_make_chunk(struct disk *disk, uint64_t offset);
+
+/* All of it has been written, or is about to be. */
+void memory_make_huge(struct chunk *chunk);
+
+/* After [begin, begin + length) of it was written. */
+void memory_mark_written(struct chunk *chunk, uint64_t begin, uint64_t length);
+
+/* Zeroes [begin, begin + length) of a chunk, giving back whole pages. */
+void memory_release(struct chunk *chunk, uint64_t begin, uint64_t length);
+
+/* Whether any page of the grain at `offset` was written. */
+bool memory_is_written(struct disk *disk, uint64_t offset);
+
+/* Of a disk that nobody uses any more. */
+void memory_free_chunks(struct disk *disk);
+
+#endif /* MEMORY_CHUNKS_H */
