@@ -37,7 +37,7 @@ private:
   unsigned holds_ = 0;
 };
 
-// Runs `work` on a thread of the crew, where it may block, then `settle` on the JavaScript
+// Runs `work` on a thread of the thread pool, where it may block, then `settle` on the JavaScript
 // thread; until then the event loop stays alive. If there is no thread, `settle` gets false.
 void run_blocking(Napi::Env env, std::function<void()> work,
                   std::function<void(Napi::Env, bool ran)> settle);

@@ -26,7 +26,7 @@ Napi::Value capabilities_to_js(Napi::Env env, const backend::Capabilities &capab
   return object;
 }
 
-// Runs `call` on the crew and resolves with what `to_js` makes of its result.
+// Runs `call` on the thread pool and resolves with what `to_js` makes of its result.
 template <typename Call, typename ToJs> Napi::Value ask(Napi::Env env, Call call, ToJs to_js) {
   using Result = decltype(call());
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);

@@ -1,5 +1,5 @@
 // What JavaScript asks a C plugin on behalf of one client. Each function resolves a promise with
-// the answer of a call that runs on a thread of the crew, where it may block.
+// the answer of a call that runs on a thread of the thread pool, where it may block.
 #pragma once
 
 #include <memory>

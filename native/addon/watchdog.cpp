@@ -16,8 +16,8 @@
 #include <unistd.h>
 #include <vector>
 
-#include "host/crew.hpp"
 #include "host/last_words.hpp"
+#include "host/thread_pool.hpp"
 
 namespace asyncnbd::addon {
 

@@ -6,9 +6,9 @@
 #include <cinttypes>
 #include <cstring>
 
-#include "host/crew.hpp"
 #include "host/extents_list.hpp"
 #include "host/log.hpp"
+#include "host/thread_pool.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::backend {
@@ -345,7 +345,7 @@ void CBackend::go_on_elsewhere(Operation &operation) {
     if (error != PENDING)
       end_operation(operation).complete(error);
   };
-  if (!host::run_on_crew(go_on))
+  if (!host::run_on_pool(go_on))
     go_on();
 }
 

@@ -7,8 +7,8 @@
 #include <cinttypes>
 #include <cstring>
 
-#include "host/crew.hpp"
 #include "host/log.hpp"
+#include "host/thread_pool.hpp"
 
 namespace asyncnbd::connection {
 
@@ -66,14 +66,14 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
-  can_wait_elsewhere_ = transport_->can_join();
-  WaitingRoom::instance().connection_begins(settings.spin_us);
-  watch(this, baton_.word());
-  if (host::run_on_crew([self = self_]() mutable { lead_on_crew(std::move(self)); }))
+  can_be_polled_ = transport_->can_join();
+  IdlePoller::instance().connection_begins(settings.spin_us);
+  watch(this, leader_token_.word());
+  if (host::run_on_pool([self = self_]() mutable { lead_on_pool(std::move(self)); }))
     return true;
 
   unwatch(this);
-  WaitingRoom::instance().connection_ends();
+  IdlePoller::instance().connection_ends();
   *transport = std::move(transport_);
   *backend = std::move(backend_);
   self_.reset();
@@ -93,37 +93,37 @@ bool Connection::execute(PendingRequest *request) {
     return true;
   }
   if (may_send_holes_)
-    sense_holes(request);
+    use_sparse_hint(request);
   if (request->lent.data != nullptr && !request->may_have_holes) {
-    pace_.count_none();
+    latency_.count_none();
     replies_->push(request);
     return true;
   }
   request->may_be_piped =
       may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_BYTES;
   has_worked_ = true;
-  const bool is_to_pass_on =
-      when_full_ == WhenFull::wait && pace_.is_slow() && is_worth_another_thread();
-  uint64_t call = baton_.begin_call(); // from here on, another thread may lead
-  if (is_to_pass_on)
-    pass_lead_on(call);
+  const bool is_to_hand_over =
+      when_full_ == WhenFull::wait && latency_.is_slow() && is_worth_another_thread();
+  uint64_t call = leader_token_.begin_call(); // from here on, another thread may lead
+  if (is_to_hand_over)
+    hand_over(call);
   {
-    Pace::Timed timed(pace_);
+    CallLatency::Timed timed(latency_);
     backend_->submit(*request);
   }
-  if (baton_.end_call(call))
+  if (leader_token_.end_call(call))
     return true;
   replies_->flush(when_full_ == WhenFull::wait ? WhenFull::wait : WhenFull::pass_on);
   return false;
 }
 
-void Connection::sense_holes(PendingRequest *request) {
+void Connection::use_sparse_hint(PendingRequest *request) {
   if (may_be_sparse(*request))
-    request->may_have_holes = holes_.is_worth_asking(request->offset, request->length_bytes);
+    request->may_have_holes = sparse_hint_.is_worth_asking(request->offset, request->length_bytes);
   else if (request->type == wire::NBD_CMD_BLOCK_STATUS)
-    holes_.client_has_asked();
+    sparse_hint_.client_has_asked();
   else if (request->type == wire::NBD_CMD_TRIM || request->type == wire::NBD_CMD_WRITE_ZEROES)
-    holes_.forget_data();
+    sparse_hint_.forget_data();
 }
 
 bool Connection::may_be_sparse(const PendingRequest &request) {
@@ -256,9 +256,9 @@ void Connection::end() {
 // the transport. The object lives on until the last of its threads has gone.
 void Connection::finish() {
   unwatch(this);
-  if (WaitingRoom::Seat *seat = seat_.exchange(nullptr))
-    WaitingRoom::instance().leave(*seat);
-  if (WaitingRoom::instance().connection_ends() == 0)
+  if (IdlePoller::Registration *registration = registration_.exchange(nullptr))
+    IdlePoller::instance().leave(*registration);
+  if (IdlePoller::instance().connection_ends() == 0)
     transport::PagePipe::close_kept();
   backend_->close();
   export_name = nullptr;
@@ -273,7 +273,7 @@ void Connection::finish() {
 // Either we see that it waits elsewhere, or it sees, before it does, that it is to stop.
 void Connection::stop() {
   stop_requested_.store(true);
-  if (seat_.load() != nullptr)
+  if (registration_.load() != nullptr)
     transport_->wake();
 }
 

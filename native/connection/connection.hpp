@@ -12,15 +12,15 @@
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "connection/call_latency.hpp"
 #include "connection/check.hpp"
-#include "connection/hole_sense.hpp"
+#include "connection/idle_poller.hpp"
 #include "connection/memory_account.hpp"
-#include "connection/pace.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
-#include "connection/scheduler.hpp"
+#include "connection/slow_call_detector.hpp"
+#include "connection/sparse_hint.hpp"
 #include "connection/stall_guard.hpp"
-#include "connection/waiting_room.hpp"
 #include "host/context.hpp"
 #include "host/reply_batch.hpp"
 #include "transport/transport.hpp"
@@ -48,13 +48,13 @@ class Connection final : public host::CallContext,
                          public std::enable_shared_from_this<Connection>,
                          private backend::Completer,
                          public host::BatchMember,
-                         public ReplyReader,
+                         public Receiver,
                          private Admission,
                          private ReplyListener,
                          private MemoryBudget::Waiter,
-                         private Watched,
+                         private SlowCallListener,
                          private Stallable,
-                         private Guest {
+                         private Pollable {
 public:
   Connection(std::shared_ptr<host::ServerContext> server, std::string plugin_name, uint64_t number)
       : CallContext(std::move(server), std::move(plugin_name), number) {}
@@ -91,7 +91,7 @@ public:
   // Immediate end: nothing more is sent. Any thread, once started.
   void abort();
 
-  // ReplyReader
+  // Receiver
   size_t unread_bytes() const override { return transport_->unread_bytes(); }
 
   // nbdkit_disconnect. Before the start it is remembered: see disconnect_requested.
@@ -120,7 +120,7 @@ private:
   bool admit(MemoryCharge &charge, uint64_t bytes) override;
   void withdraw(const MemoryCharge &charge) override { memory_->give_back(charge); }
   transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool owes_input) override;
-  bool waits_elsewhere(bool has_idled) override;
+  bool waits_in_poller(bool has_idled) override;
   void waits_here() override;
   const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override {
     return backend_->lend(offset, length_bytes);
@@ -140,7 +140,7 @@ private:
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }
-  bool delays_others() const override { return WaitingRoom::delays_others(); }
+  bool delays_others() const override { return IdlePoller::delays_others(); }
   void before_delay() override;
   void wait_for_room() override;
   // Stallable
@@ -148,9 +148,9 @@ private:
   bool keeps_others_waiting() const override { return memory_->keeps_others_waiting(); }
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
-  // Watched
-  void on_stuck(uint64_t call) override;
-  // Guest
+  // SlowCallListener
+  void on_slow_call(uint64_t call) override;
+  // Pollable
   Served resume() override;
   void rest() override { reader_->rest(); }
 
@@ -160,23 +160,23 @@ private:
     given_up, // the connection waits, or is another thread's already: it must not be touched
     over,     // the connection has ended
   };
-  static void lead_on_crew(std::shared_ptr<Connection> self);
+  static void lead_on_pool(std::shared_ptr<Connection> self);
   void lead();
-  Lead lead_until_passed_on();
+  Lead lead_until_handed_over();
   bool wait_for_client();
-  bool is_to_wait_elsewhere(bool has_idled);
-  void keep_away();
+  bool is_to_wait_in_poller(bool has_idled);
+  void suspend_input();
   void begin_turn();
   bool is_long_turn() const;
   bool execute(PendingRequest *request);
-  void sense_holes(PendingRequest *request);
+  void use_sparse_hint(PendingRequest *request);
   static bool may_be_sparse(const PendingRequest &request);
   bool is_worth_sending() const;
   bool send();
   bool is_worth_another_thread() const;
-  void pass_lead_on(uint64_t call);
-  bool take_lead_from_stuck_thread();
-  void send_for_stuck_thread();
+  void hand_over(uint64_t call);
+  bool take_over_from_slow_thread();
+  void send_for_slow_thread();
   int refusal(const PendingRequest &request) const;
   void count(const PendingRequest &request);
   std::chrono::milliseconds grace() const;
@@ -194,7 +194,7 @@ private:
   ExportFacts facts_{};
   bool may_send_holes_ = false;
   bool may_pipe_ = false;
-  HoleSense holes_;
+  SparseHint sparse_hint_;
   std::atomic<int64_t> grace_ms_{0};
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
   std::shared_ptr<MemoryBudget> server_budget_;
@@ -208,16 +208,17 @@ private:
   std::string lost_reason_;          // guarded by losing_: the first
   std::shared_ptr<Connection> self_; // until finish
 
-  Baton baton_;
-  Pace pace_;
-  std::atomic<WaitingRoom::Seat *> seat_{nullptr}; // set by the leader; in the waiting room
+  LeaderToken leader_token_;
+  CallLatency latency_;
+  std::atomic<IdlePoller::Registration *> registration_{
+      nullptr}; // set by the leader; in the waiting room
   // The leader's.
-  bool can_wait_elsewhere_ = true;
+  bool can_be_polled_ = true;
   bool keeps_thread_ = false; // until it has idled: others would have had to wait for it
   uint64_t turn_ends_at_requests_ = UINT64_MAX; // see requests_
   uint64_t turn_ends_at_bytes_ = UINT64_MAX;    // read and written
-  uint64_t stuck_call_ = 0;                     // the watcher's
-  unsigned stuck_ticks_ = 0;
+  uint64_t slow_call_ = 0;                      // the detector's
+  unsigned slow_call_ticks_ = 0;
   unsigned max_threads_ = 1;
   WhenFull when_full_ = WhenFull::wait; // for the leader
   bool has_worked_ = false; // the leader's: replies that are queued have taken time to make
@@ -225,7 +226,7 @@ private:
   std::atomic<uint32_t> live_{0}; // requests whose replies have not left
 
   std::atomic<bool> leader_waits_{false}; // and wants to be woken when replies have left
-  std::atomic<bool> is_sending_{false};   // send_for_stuck_thread is at it
+  std::atomic<bool> is_sending_{false};   // send_for_slow_thread is at it
   std::atomic<bool> client_has_left_{false};
   std::chrono::milliseconds stall_timeout_{};
   StallMeter input_meter_;

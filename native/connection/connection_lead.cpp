@@ -4,26 +4,26 @@
 
 #include <chrono>
 
-#include "host/crew.hpp"
+#include "host/thread_pool.hpp"
 
 namespace asyncnbd::connection {
 
 namespace {
 
-// As many times the watcher must see an asynchronous callback before it counts as stuck.
-constexpr unsigned ASYNC_STUCK_TICKS = 50;
+// As many times the detector must see an asynchronous callback before it counts as stuck.
+constexpr unsigned ASYNC_SLOW_TICKS = 50;
 // How long a thread that has finished a slow call looks whether the leader is stuck in another.
-constexpr std::chrono::microseconds STUCK_AFTER{20};
+constexpr std::chrono::microseconds SLOW_AFTER{20};
 
 } // namespace
 
 // ---- leading -----------------------------------------------------------------------------------
 
 // The connection lives as long as somebody else keeps it, not as long as this thread has work.
-void Connection::lead_on_crew(std::shared_ptr<Connection> self) {
+void Connection::lead_on_pool(std::shared_ptr<Connection> self) {
   self->lead();
   self.reset();
-  WaitingRoom::instance().lend_thread();
+  IdlePoller::instance().offer_thread();
 }
 
 void Connection::lead() {
@@ -31,14 +31,14 @@ void Connection::lead() {
   led_ = this;
   Lead lead;
   do {
-    lead = lead_until_passed_on();
-  } while (lead == Lead::lost && max_threads_ > 1 && take_lead_from_stuck_thread());
+    lead = lead_until_handed_over();
+  } while (lead == Lead::lost && max_threads_ > 1 && take_over_from_slow_thread());
   led_ = nullptr;
   if (lead != Lead::given_up)
     threads_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-Connection::Lead Connection::lead_until_passed_on() {
+Connection::Lead Connection::lead_until_handed_over() {
   replies_->flush(when_full_); // a thread stuck in a call may have left some behind
   do {
     while (PendingRequest *request = reader_->next()) {
@@ -61,67 +61,67 @@ Connection::Lead Connection::lead_until_passed_on() {
 
 // ---- waiting for the client without a thread ---------------------------------------------------
 
-bool Connection::waits_elsewhere(bool has_idled) {
-  const bool elsewhere = is_to_wait_elsewhere(has_idled);
+bool Connection::waits_in_poller(bool has_idled) {
+  const bool elsewhere = is_to_wait_in_poller(has_idled);
   if (!elsewhere)
-    keep_away();
+    suspend_input();
   return elsewhere;
 }
 
 // By the leader, who will see for itself what arrives: nobody else need be woken.
-void Connection::keep_away() {
-  if (WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed))
-    WaitingRoom::instance().keep_away(*seat);
+void Connection::suspend_input() {
+  if (IdlePoller::Registration *registration = registration_.load(std::memory_order_relaxed))
+    IdlePoller::instance().suspend_input(*registration);
 }
 
 void Connection::waits_here() {
-  keep_away();
+  suspend_input();
   before_delay();
 }
 
 // A connection for which others would have had to wait has its own thread until it idles: it would
 // be so again.
-bool Connection::is_to_wait_elsewhere(bool has_idled) {
-  if (WaitingRoom::is_relieved())
+bool Connection::is_to_wait_in_poller(bool has_idled) {
+  if (IdlePoller::is_replaced())
     keeps_thread_ = true;
-  if (!can_wait_elsewhere_ || !WaitingRoom::instance().is_open())
+  if (!can_be_polled_ || !IdlePoller::instance().is_open())
     return false;
   if (has_idled)
     keeps_thread_ = false;
-  return has_idled || (!keeps_thread_ && pace_.is_quick());
+  return has_idled || (!keeps_thread_ && latency_.is_quick());
 }
 
 void Connection::before_delay() {
-  if (!WaitingRoom::delays_others())
+  if (!IdlePoller::delays_others())
     return;
   keeps_thread_ = true;
-  WaitingRoom::before_delay();
+  IdlePoller::before_delay();
 }
 
 // False: there is something to do for whoever leads.
 bool Connection::wait_for_client() {
-  WaitingRoom &room = WaitingRoom::instance();
-  WaitingRoom::Seat *seat = seat_.load(std::memory_order_relaxed);
-  if (seat == nullptr) {
-    seat = room.enter(*this, *transport_);
-    seat_.store(seat); // sequentially consistent: see stop
-    can_wait_elsewhere_ = seat != nullptr;
-    if (seat == nullptr)
+  IdlePoller &room = IdlePoller::instance();
+  IdlePoller::Registration *registration = registration_.load(std::memory_order_relaxed);
+  if (registration == nullptr) {
+    registration = room.enter(*this, *transport_);
+    registration_.store(registration); // sequentially consistent: see stop
+    can_be_polled_ = registration != nullptr;
+    if (registration == nullptr)
       return false;
   }
   if (stop_requested_.load() || server->is_stopping()) {
     stop_requested_.store(true);
     return false;
   }
-  reader_->leave_stock();
+  reader_->fill_thread_cache();
   threads_.fetch_sub(1, std::memory_order_relaxed);
-  const WaitingRoom::Wait wait = room.wait(*seat);
-  if (wait == WaitingRoom::Wait::begun)
+  const IdlePoller::Wait wait = room.wait(*registration);
+  if (wait == IdlePoller::Wait::begun)
     return true;
-  if (wait == WaitingRoom::Wait::impossible)
-    can_wait_elsewhere_ = false;
+  if (wait == IdlePoller::Wait::impossible)
+    can_be_polled_ = false;
   threads_.fetch_add(1, std::memory_order_relaxed);
-  reader_->take_stock();
+  reader_->use_thread_cache();
   return false;
 }
 
@@ -132,7 +132,7 @@ void Connection::begin_turn() {
   turn_ends_at_requests_ = requests_.load(std::memory_order_relaxed) + MAX_REQUESTS;
   turn_ends_at_bytes_ = read_bytes_.load(std::memory_order_relaxed) +
                         written_bytes_.load(std::memory_order_relaxed) + MAX_BYTES;
-  if (!pace_.is_quick()) // it is here because it has idled
+  if (!latency_.is_quick()) // it is here because it has idled
     before_delay();
 }
 
@@ -143,10 +143,10 @@ bool Connection::is_long_turn() const {
              turn_ends_at_bytes_;
 }
 
-Guest::Served Connection::resume() {
+Pollable::Served Connection::resume() {
   const std::shared_ptr<Connection> keep = self_; // it may come to its end
   threads_.fetch_add(1, std::memory_order_relaxed);
-  reader_->take_stock();
+  reader_->use_thread_cache();
   const uint64_t before_bytes = read_bytes_.load(std::memory_order_relaxed);
   begin_turn();
   lead();
@@ -162,31 +162,31 @@ bool Connection::is_worth_another_thread() const {
          (reader_->has_more() || live_.load(std::memory_order_relaxed) > 1);
 }
 
-// The watcher has seen `call` last.
-void Connection::on_stuck(uint64_t call) {
+// The detector has seen `call` last.
+void Connection::on_slow_call(uint64_t call) {
   // Asynchronous callbacks return at once, unless the system is short of processors; then a
   // thread more is no help.
   if (when_full_ == WhenFull::come_back) {
-    stuck_ticks_ = call == stuck_call_ ? stuck_ticks_ + 1 : 0;
-    stuck_call_ = call;
-    if (stuck_ticks_ < ASYNC_STUCK_TICKS)
+    slow_call_ticks_ = call == slow_call_ ? slow_call_ticks_ + 1 : 0;
+    slow_call_ = call;
+    if (slow_call_ticks_ < ASYNC_SLOW_TICKS)
       return;
   }
-  pace_.count_stuck();
-  if (WaitingRoom::Seat *seat = seat_.load(std::memory_order_acquire))
-    WaitingRoom::instance().relieve(*seat);
+  latency_.count_slow_call();
+  if (IdlePoller::Registration *registration = registration_.load(std::memory_order_acquire))
+    IdlePoller::instance().replace_worker(*registration);
   if (threads_.load(std::memory_order_relaxed) < max_threads_)
-    pass_lead_on(call);
+    hand_over(call);
   else
-    send_for_stuck_thread();
+    send_for_slow_thread();
 }
 
 // Another thread takes the lead, unless the call has ended by the time it runs.
-void Connection::pass_lead_on(uint64_t call) {
+void Connection::hand_over(uint64_t call) {
   threads_.fetch_add(1, std::memory_order_relaxed);
-  bool running = host::run_on_crew([self = self_, call]() mutable {
-    if (self->baton_.take(call))
-      lead_on_crew(std::move(self));
+  bool running = host::run_on_pool([self = self_, call]() mutable {
+    if (self->leader_token_.take(call))
+      lead_on_pool(std::move(self));
     else
       self->threads_.fetch_sub(1, std::memory_order_relaxed);
   });
@@ -195,10 +195,10 @@ void Connection::pass_lead_on(uint64_t call) {
 }
 
 // Replies that are ready must not wait for a slow call behind them.
-void Connection::send_for_stuck_thread() {
+void Connection::send_for_slow_thread() {
   if (replies_->pending_bytes() == 0 || is_sending_.exchange(true, std::memory_order_relaxed))
     return;
-  bool running = host::run_on_crew([self = self_] {
+  bool running = host::run_on_pool([self = self_] {
     self->replies_->flush(WhenFull::wait);
     self->is_sending_.store(false, std::memory_order_relaxed);
   });
@@ -207,17 +207,17 @@ void Connection::send_for_stuck_thread() {
 }
 
 // For a thread whose own call was slow: the leader's may be as well.
-bool Connection::take_lead_from_stuck_thread() {
-  uint64_t call = baton_.current_call();
+bool Connection::take_over_from_slow_thread() {
+  uint64_t call = leader_token_.current_call();
   if (call == 0)
     return false;
-  if (pace_.is_slow())
-    return baton_.take(call);
-  const auto deadline = std::chrono::steady_clock::now() + STUCK_AFTER;
+  if (latency_.is_slow())
+    return leader_token_.take(call);
+  const auto deadline = std::chrono::steady_clock::now() + SLOW_AFTER;
   while (std::chrono::steady_clock::now() < deadline)
-    if (baton_.current_call() != call)
+    if (leader_token_.current_call() != call)
       return false;
-  return baton_.take(call);
+  return leader_token_.take(call);
 }
 
 } // namespace asyncnbd::connection

@@ -25,9 +25,9 @@ void Connection::complete(backend::Request &completed, int error) {
   if (request.encoded || request.type == wire::NBD_CMD_BLOCK_STATUS)
     charge_encoded(request);
   if (request.may_have_holes && request.encoded)
-    holes_.found_hole();
+    sparse_hint_.found_hole();
   else if (request.data_until > 0)
-    holes_.found_data(request.offset, request.data_until);
+    sparse_hint_.found_data(request.offset, request.data_until);
   if (request.error != 0)
     report_failure(request);
   answer(&request);

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "connection/request_slabs.hpp"
-#include "connection/stock.hpp"
+#include "connection/thread_cache.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::connection {
@@ -51,30 +51,30 @@ RequestReader::~RequestReader() {
   destroy(recycled_.load(std::memory_order_acquire));
 }
 
-void RequestReader::leave_stock() {
-  Stock &stock = Stock::of_this_thread();
-  stock.add(std::exchange(free_, nullptr));
-  stock.add(recycled_.exchange(nullptr, std::memory_order_acquire));
-  if (stock.input == nullptr && input_ != nullptr && begin_ == end_ && input_->is_exclusive()) {
-    stock.input = std::exchange(input_, nullptr);
+void RequestReader::fill_thread_cache() {
+  ThreadCache &cache = ThreadCache::of_this_thread();
+  cache.add(std::exchange(free_, nullptr));
+  cache.add(recycled_.exchange(nullptr, std::memory_order_acquire));
+  if (cache.input == nullptr && input_ != nullptr && begin_ == end_ && input_->is_exclusive()) {
+    cache.input = std::exchange(input_, nullptr);
     begin_ = end_ = 0;
   }
-  if (stock.output == nullptr && output_ != nullptr && output_->content != Content::own &&
+  if (cache.output == nullptr && output_ != nullptr && output_->content != Content::own &&
       output_->is_exclusive())
-    stock.output = std::exchange(output_, nullptr);
+    cache.output = std::exchange(output_, nullptr);
 }
 
-void RequestReader::take_stock() {
-  Stock &stock = Stock::of_this_thread();
+void RequestReader::use_thread_cache() {
+  ThreadCache &cache = ThreadCache::of_this_thread();
   if (free_ == nullptr)
-    free_ = std::exchange(stock.requests, nullptr);
-  if (input_ == nullptr && stock.input != nullptr) {
-    input_ = std::exchange(stock.input, nullptr);
+    free_ = std::exchange(cache.requests, nullptr);
+  if (input_ == nullptr && cache.input != nullptr) {
+    input_ = std::exchange(cache.input, nullptr);
     input_->content = Content::foreign;
     pool_.adopt(*input_);
   }
-  if (output_ == nullptr && stock.output != nullptr) {
-    output_ = std::exchange(stock.output, nullptr);
+  if (output_ == nullptr && cache.output != nullptr) {
+    output_ = std::exchange(cache.output, nullptr);
     output_->content = Content::foreign;
     pool_.adopt(*output_);
   }
@@ -301,14 +301,14 @@ ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
     // All that was asked so far has been answered or is being worked on: let the client know.
     replies_.flush(when_full_);
     const bool has_held_back = std::exchange(held_back_bytes_, 0) > 0;
-    if (!expects_input_ && waits_elsewhere(between_requests))
+    if (!expects_input_ && waits_in_poller(between_requests))
       return -EAGAIN;
     received = receive_and_answer(room);
     if (received != -EAGAIN)
       break;
     if (between_requests && has_held_back)
       prompt_payloads_ = PROMPT_PAYLOADS;
-    if (waits_elsewhere(between_requests))
+    if (waits_in_poller(between_requests))
       return -EAGAIN;
     if (!stop_deadline_ && !replies_.is_full())
       spinner_.spin([&] {
@@ -369,9 +369,9 @@ void RequestReader::note_end(ssize_t received, bool between_requests) {
     admission_.on_lost("it left in the middle of a request");
 }
 
-bool RequestReader::waits_elsewhere(bool between_requests, bool has_idled) {
+bool RequestReader::waits_in_poller(bool between_requests, bool has_idled) {
   has_to_wait_ = between_requests && !stop_deadline_ && !replies_.is_full() &&
-                 admission_.waits_elsewhere(has_idled);
+                 admission_.waits_in_poller(has_idled);
   return has_to_wait_;
 }
 
@@ -404,7 +404,7 @@ transport::Wait RequestReader::wait_for_client(const Room &room, bool between_re
   if (result != transport::Wait::timed_out)
     return result;
   rest_all_but_input(); // this is in the middle of receiving into that
-  if (room.pages != nullptr || waits_elsewhere(between_requests, true))
+  if (room.pages != nullptr || waits_in_poller(between_requests, true))
     return result;
   return admission_.wait(wanted, -1, owes_input);
 }

@@ -26,7 +26,7 @@ public:
   virtual void withdraw(const MemoryCharge &charge) = 0;
   // Whether the reader, when it has to wait for the client's next request, is to return instead.
   // `has_idled`: it has waited for long already.
-  virtual bool waits_elsewhere(bool has_idled) = 0;
+  virtual bool waits_in_poller(bool has_idled) = 0;
   // It will wait for the client here.
   virtual void waits_here() = 0;
   // As Transport::wait, but may come back earlier, and a client that is too slow is cut.
@@ -66,8 +66,8 @@ public:
 
   // Before the connection waits without a thread, and when one has come back to it: what is not in
   // use goes with the thread.
-  void leave_stock();
-  void take_stock();
+  void fill_thread_cache();
+  void use_thread_cache();
 
   // Has waited for long: gives memory back to the system.
   void rest();
@@ -129,7 +129,7 @@ private:
   ssize_t receive_and_answer(const Room &room);
   void note_end(ssize_t received, bool between_requests);
   void rest_all_but_input();
-  bool waits_elsewhere(bool between_requests, bool has_idled = false);
+  bool waits_in_poller(bool between_requests, bool has_idled = false);
   int wait_for_more(const Room &room, bool between_requests);
   transport::Wait wait_for_client(const Room &room, bool between_requests);
   size_t buffered_bytes() const { return end_ - begin_; }

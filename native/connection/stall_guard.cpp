@@ -6,7 +6,7 @@
 #include <pthread.h>
 #include <vector>
 
-#include "host/crew.hpp"
+#include "host/thread_pool.hpp"
 
 namespace asyncnbd::connection {
 

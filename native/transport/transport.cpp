@@ -164,12 +164,12 @@ bool Transport::join(int epoll_fd, void *whose) {
          epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd_, &wakes) == 0;
 }
 
-bool Transport::mute(int epoll_fd, void *whose) {
+bool Transport::suspend_input(int epoll_fd, void *whose) {
   epoll_event nothing{EPOLLONESHOT, {.ptr = whose}}; // but a hang-up, which cannot be left out
   return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, in_fd_, &nothing) == 0;
 }
 
-bool Transport::unmute(int epoll_fd, void *whose) {
+bool Transport::resume_input(int epoll_fd, void *whose) {
   epoll_event input{INPUT_EVENTS, {.ptr = whose}};
   return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, in_fd_, &input) == 0;
 }

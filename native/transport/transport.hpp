@@ -55,12 +55,12 @@ public:
 
   // For waiting in somebody else's epoll, together with others: from `join` on, it is told once of
   // input that is there already, of each that arrives, of the stream's end and of each `wake`.
-  // `mute`: of wakes only, and perhaps once more of something else; `unmute`: as from `join` on.
-  // False: that is not possible. Not concurrent with `close`.
+  // `suspend_input`: of wakes only, and perhaps once more of something else; `resume_input`: as
+  // from `join` on. False: that is not possible. Not concurrent with `close`.
   bool can_join() const { return is_socket_ && wake_fd_ != -1; }
   bool join(int epoll_fd, void *whose);
-  bool mute(int epoll_fd, void *whose);
-  bool unmute(int epoll_fd, void *whose);
+  bool suspend_input(int epoll_fd, void *whose);
+  bool resume_input(int epoll_fd, void *whose);
   void leave(int epoll_fd);
 
   // Whether a receive that got less than it could has left no byte behind; except, rarely, behind

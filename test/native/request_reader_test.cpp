@@ -46,7 +46,7 @@ struct Charging final : connection::Admission {
   transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
     return transport->wait(wanted, timeout_ms);
   }
-  bool waits_elsewhere(bool) override { return elsewhere; }
+  bool waits_in_poller(bool) override { return elsewhere; }
   void waits_here() override {}
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
   uint8_t *place(uint64_t, uint32_t length_bytes) override {
@@ -499,7 +499,7 @@ TEST_CASE("what a thread takes from one client's reader to another's is nothing 
     reading.charging.elsewhere = true;
     CHECK(reading.reader.next() == nullptr);
     CHECK(reading.reader.has_to_wait());
-    reading.reader.leave_stock();
+    reading.reader.fill_thread_cache();
   };
 
   Reading first;
@@ -511,7 +511,7 @@ TEST_CASE("what a thread takes from one client's reader to another's is nothing 
   // The second one's requests fill most of the same buffers, until it takes others; then these are
   // among those that reads may be put into.
   Reading second;
-  second.reader.take_stock();
+  second.reader.use_thread_cache();
   held.clear();
   const uint8_t *taken = nullptr;
   for (int i = 0; i < 12; i++) {

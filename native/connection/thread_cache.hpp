@@ -7,20 +7,20 @@
 
 namespace asyncnbd::connection {
 
-struct Stock {
+struct ThreadCache {
   PendingRequest *requests = nullptr; // a chain, of MAX_REQUESTS at the most
   Buffer *input = nullptr;
   Buffer *output = nullptr; // which has never had anything but headers of replies
 
-  Stock() = default;
-  ~Stock();
-  Stock(const Stock &) = delete;
-  Stock &operator=(const Stock &) = delete;
+  ThreadCache() = default;
+  ~ThreadCache();
+  ThreadCache(const ThreadCache &) = delete;
+  ThreadCache &operator=(const ThreadCache &) = delete;
 
   // More than there may be are ended.
   void add(PendingRequest *chain);
 
-  static Stock &of_this_thread();
+  static ThreadCache &of_this_thread();
 
 private:
   static constexpr unsigned MAX_REQUESTS = 512; // few turns need more

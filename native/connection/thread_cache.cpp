@@ -1,5 +1,5 @@
-// See stock.hpp.
-#include "connection/stock.hpp"
+// See thread_cache.hpp.
+#include "connection/thread_cache.hpp"
 
 #include <utility>
 
@@ -7,14 +7,14 @@
 
 namespace asyncnbd::connection {
 
-Stock::~Stock() {
+ThreadCache::~ThreadCache() {
   destroy(requests);
   for (Buffer *buffer : {input, output})
     if (buffer != nullptr)
       BufferPool::destroy(buffer);
 }
 
-void Stock::add(PendingRequest *chain) {
+void ThreadCache::add(PendingRequest *chain) {
   if (requests == nullptr)
     count_ = 0; // they were taken
   if (chain == nullptr || count_ == MAX_REQUESTS) {
@@ -34,9 +34,9 @@ void Stock::add(PendingRequest *chain) {
   destroy(rest);
 }
 
-Stock &Stock::of_this_thread() {
-  thread_local Stock stock;
-  return stock;
+ThreadCache &ThreadCache::of_this_thread() {
+  thread_local ThreadCache cache;
+  return cache;
 }
 
 } // namespace asyncnbd::connection

@@ -1,5 +1,5 @@
-// See headstart.hpp.
-#include "connection/headstart.hpp"
+// See send_ahead_limit.hpp.
+#include "connection/send_ahead_limit.hpp"
 
 #include <chrono>
 #include <sched.h>
@@ -17,7 +17,7 @@ constexpr unsigned SKIPS = 16;
 
 } // namespace
 
-void Headstart::sent(std::weak_ptr<const ReplyReader> client, size_t bytes) {
+void SendAheadLimit::sent(std::weak_ptr<const Receiver> client, size_t bytes) {
   bytes_ += bytes;
   if (bytes_ < STEP_BYTES)
     return;
@@ -28,7 +28,7 @@ void Headstart::sent(std::weak_ptr<const ReplyReader> client, size_t bytes) {
   }
   std::swap(marks_[oldest_], client);
   oldest_ = (oldest_ + 1) % MARKS;
-  const std::shared_ptr<const ReplyReader> reader = client.lock();
+  const std::shared_ptr<const Receiver> reader = client.lock();
   if (!reader || reader->unread_bytes() == 0)
     return;
   const auto deadline = std::chrono::steady_clock::now() + MAX_DELAY;

@@ -1,5 +1,5 @@
-// See scheduler.hpp.
-#include "connection/scheduler.hpp"
+// See slow_call_detector.hpp.
+#include "connection/slow_call_detector.hpp"
 
 #include <algorithm>
 #include <chrono>
@@ -9,7 +9,7 @@
 #include <pthread.h>
 #include <vector>
 
-#include "host/crew.hpp"
+#include "host/thread_pool.hpp"
 
 namespace asyncnbd::connection {
 
@@ -17,9 +17,9 @@ namespace {
 
 using std::chrono::microseconds;
 
-// Those of all batons, one behind the other, so that the watcher passes over a thousand of them
-// without looking for each in all of memory. Each has a cache line of its own, as threads write
-// them.
+// Those of all leader tokens, one behind the other, so that the detector passes over a thousand of
+// them without looking for each in all of memory. Each has a cache line of its own, as threads
+// write them.
 class CallWords {
 public:
   CallWord &take() {
@@ -65,17 +65,17 @@ uint64_t call_in(const CallWord &word) {
 // Looks at every watched connection at each tick. It ticks fast while calls turn out slow,
 // slowly while all are quick, and sleeps while there are none, so that it costs next to nothing
 // where it is not needed.
-class Watcher {
+class SlowCallDetector {
 public:
-  void add(Watched *watched, const CallWord &calls) {
+  void add(SlowCallListener *watched, const CallWord &calls) {
     std::lock_guard lock(mutex_);
     entries_.push_back({watched, &calls, 0});
     if (!started_)
-      started_ =
-          host::start_thread(&Watcher::thread_main, this); // without it, calls just run inline
+      started_ = host::start_thread(&SlowCallDetector::thread_main,
+                                    this); // without it, calls just run inline
   }
 
-  void remove(Watched *watched) {
+  void remove(SlowCallListener *watched) {
     std::lock_guard lock(mutex_);
     entries_.erase(std::find_if(entries_.begin(), entries_.end(), [watched](const Entry &entry) {
       return entry.watched == watched;
@@ -84,7 +84,7 @@ public:
 
   // A call begins.
   void notice() {
-    // Sequentially consistent, as the store of the call before it and the watcher's two
+    // Sequentially consistent, as the store of the call before it and the detector's two
     // accesses in the other order: one of the two sees the other.
     if (asleep_.load())
       wake();
@@ -97,14 +97,14 @@ private:
   static constexpr int QUIET_TICKS = 10; // before going to sleep
 
   struct Entry {
-    Watched *watched;
+    SlowCallListener *watched;
     const CallWord *calls;
     uint64_t seen_call;
   };
 
-  static void *thread_main(void *watcher) {
-    pthread_setname_np(pthread_self(), "nbd-watcher");
-    static_cast<Watcher *>(watcher)->work();
+  static void *thread_main(void *detector) {
+    pthread_setname_np(pthread_self(), "nbd-slow-calls");
+    static_cast<SlowCallDetector *>(detector)->work();
     return nullptr;
   }
 
@@ -149,7 +149,7 @@ private:
       const uint64_t call = call_in(*entry.calls);
       if (call != 0 && call == entry.seen_call) {
         scan.stuck = true;
-        entry.watched->on_stuck(call);
+        entry.watched->on_slow_call(call);
       }
       // Calls begun and ended since the last tick are a reason to stay awake too.
       scan.busy = scan.busy || call != 0;
@@ -166,45 +166,45 @@ private:
 };
 
 // Never destroyed: its thread outlives main's statics.
-Watcher &watcher() {
-  static Watcher *watcher = new Watcher;
-  return *watcher;
+SlowCallDetector &slow_call_detector() {
+  static auto *detector = new SlowCallDetector;
+  return *detector;
 }
 
 } // namespace
 
-Baton::Baton() : word_(CallWords::instance().take()) {}
+LeaderToken::LeaderToken() : word_(CallWords::instance().take()) {}
 
-Baton::~Baton() {
+LeaderToken::~LeaderToken() {
   CallWords::instance().put(word_);
 }
 
-uint64_t Baton::begin_call() {
+uint64_t LeaderToken::begin_call() {
   uint64_t call = word_.load(std::memory_order_relaxed) + 1;
-  word_.store(call); // sequentially consistent: see Watcher::notice
-  watcher().notice();
+  word_.store(call); // sequentially consistent: see SlowCallDetector::notice
+  slow_call_detector().notice();
   return call;
 }
 
-bool Baton::end_call(uint64_t call) {
+bool LeaderToken::end_call(uint64_t call) {
   // Release: what this thread did as leader comes before what the next one does.
   return word_.compare_exchange_strong(call, call + 1, std::memory_order_acq_rel);
 }
 
-uint64_t Baton::current_call() const {
+uint64_t LeaderToken::current_call() const {
   return call_in(word_);
 }
 
-bool Baton::take(uint64_t call) {
+bool LeaderToken::take(uint64_t call) {
   return word_.compare_exchange_strong(call, call + 1, std::memory_order_acq_rel);
 }
 
-void watch(Watched *watched, const CallWord &calls) {
-  watcher().add(watched, calls);
+void watch(SlowCallListener *watched, const CallWord &calls) {
+  slow_call_detector().add(watched, calls);
 }
 
-void unwatch(Watched *watched) {
-  watcher().remove(watched);
+void unwatch(SlowCallListener *watched) {
+  slow_call_detector().remove(watched);
 }
 
 } // namespace asyncnbd::connection

@@ -9,7 +9,7 @@
 namespace asyncnbd::connection {
 
 // Any thread.
-class Pace {
+class CallLatency {
 public:
   using Clock = std::chrono::steady_clock;
 
@@ -27,18 +27,18 @@ public:
   }
 
   // A call that was perhaps not timed lasts already for a while.
-  void count_stuck();
+  void count_slow_call();
 
   // Around a call. As long as calls are quick, only some are timed: reading the clock is not free.
   class Timed {
   public:
-    explicit Timed(Pace &pace);
+    explicit Timed(CallLatency &latency);
     ~Timed();
     Timed(const Timed &) = delete;
     Timed &operator=(const Timed &) = delete;
 
   private:
-    Pace *pace_; // nullptr: not this time
+    CallLatency *latency_; // nullptr: not this time
     Clock::time_point begin_;
   };
 

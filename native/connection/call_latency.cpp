@@ -1,5 +1,5 @@
-// See pace.hpp.
-#include "connection/pace.hpp"
+// See call_latency.hpp.
+#include "connection/call_latency.hpp"
 
 #include <algorithm>
 
@@ -22,21 +22,21 @@ constexpr std::chrono::nanoseconds LONGEST{1000000};
 
 } // namespace
 
-Pace::Timed::Timed(Pace &pace) : pace_(nullptr) {
-  const unsigned number = pace.calls_.fetch_add(1, std::memory_order_relaxed);
-  if (!pace.is_slow() && pace.is_quick() && number % TIME_EACH != 0)
+CallLatency::Timed::Timed(CallLatency &latency) : latency_(nullptr) {
+  const unsigned number = latency.calls_.fetch_add(1, std::memory_order_relaxed);
+  if (!latency.is_slow() && latency.is_quick() && number % TIME_EACH != 0)
     return;
-  pace_ = &pace;
+  latency_ = &latency;
   begin_ = Clock::now();
 }
 
-Pace::Timed::~Timed() {
-  if (pace_ != nullptr)
-    pace_->count(Clock::now() - begin_);
+CallLatency::Timed::~Timed() {
+  if (latency_ != nullptr)
+    latency_->count(Clock::now() - begin_);
 }
 
 // Two threads may count at once and one of them in vain: there will be other calls.
-void Pace::count(Clock::duration duration) {
+void CallLatency::count(Clock::duration duration) {
   const int64_t ns = std::min<std::chrono::nanoseconds>(duration, LONGEST).count();
   int64_t mean_ns = mean_ns_.load(std::memory_order_relaxed);
   mean_ns += (ns - mean_ns) / MEAN_OF;
@@ -54,7 +54,7 @@ void Pace::count(Clock::duration duration) {
     is_slow_.store(sum == CERTAIN, std::memory_order_relaxed);
 }
 
-void Pace::count_stuck() {
+void CallLatency::count_slow_call() {
   count(LONGEST);
 }
 

@@ -9,19 +9,19 @@
 namespace asyncnbd::connection {
 
 // Who reads replies, and how much of what was sent is still to be read.
-class ReplyReader {
+class Receiver {
 public:
-  virtual ~ReplyReader() = default;
+  virtual ~Receiver() = default;
   // Any thread. 0 if the client is not on this machine, or has gone.
   virtual size_t unread_bytes() const = 0;
 };
 
 // One per thread.
-class Headstart {
+class SendAheadLimit {
 public:
   // So many bytes of replies have been sent to it. Lets others run, for a moment, if clients have
   // not yet read what was sent some replies ago.
-  void sent(std::weak_ptr<const ReplyReader> client, size_t bytes);
+  void sent(std::weak_ptr<const Receiver> client, size_t bytes);
 
 private:
   // With MARKS, what two threads send ahead stays in a cache of one MiB.
@@ -29,7 +29,7 @@ private:
   static constexpr size_t MARKS = 4;
 
   size_t bytes_ = 0; // since the last mark
-  std::array<std::weak_ptr<const ReplyReader>, MARKS> marks_;
+  std::array<std::weak_ptr<const Receiver>, MARKS> marks_;
   size_t oldest_ = 0;
   unsigned skips_ = 0; // so many marks more it does not look, for it has been in vain
 };

@@ -1,9 +1,9 @@
 // When holes are looked for before reads: where there may be some, and seldom where not.
 #include <doctest/doctest.h>
 
-#include "connection/hole_sense.hpp"
+#include "connection/sparse_hint.hpp"
 
-using asyncnbd::connection::HoleSense;
+using asyncnbd::connection::SparseHint;
 
 namespace {
 
@@ -12,7 +12,7 @@ constexpr uint64_t READS = 1024;
 constexpr uint64_t SIZE = READS * READ_BYTES;
 
 // How many of that many reads are worth it.
-uint64_t asks(HoleSense &sense, uint64_t reads = READS) {
+uint64_t asks(SparseHint &sense, uint64_t reads = READS) {
   uint64_t asked = 0;
   for (uint64_t i = 0; i < reads; i++)
     asked += sense.is_worth_asking(i % READS * READ_BYTES, READ_BYTES) ? 1 : 0;
@@ -23,7 +23,7 @@ uint64_t asks(HoleSense &sense, uint64_t reads = READS) {
 
 TEST_CASE("where no hole is found, and nothing else is known, the first are asked for, and others "
           "rarely") {
-  HoleSense sense;
+  SparseHint sense;
   CHECK(asks(sense, 4) == 4);
   CHECK(asks(sense, 60) == 0);
   CHECK(asks(sense) == READS / 64);
@@ -32,7 +32,7 @@ TEST_CASE("where no hole is found, and nothing else is known, the first are aske
 }
 
 TEST_CASE("known data is hardly ever looked through again") {
-  HoleSense sense;
+  SparseHint sense;
   sense.found_data(0, SIZE);
   CHECK(asks(sense) == 1);
   sense.found_data(0, SIZE / 2);
@@ -43,7 +43,7 @@ TEST_CASE("known data is hardly ever looked through again") {
 }
 
 TEST_CASE("for a client that looks for holes itself it is rare from the start") {
-  HoleSense sense;
+  SparseHint sense;
   sense.client_has_asked();
   CHECK(asks(sense, 60) == 0);
   CHECK(asks(sense) == READS / 64);

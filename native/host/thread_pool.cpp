@@ -1,5 +1,5 @@
-// See crew.hpp.
-#include "host/crew.hpp"
+// See thread_pool.hpp.
+#include "host/thread_pool.hpp"
 
 #include <chrono>
 #include <condition_variable>
@@ -11,7 +11,7 @@ namespace asyncnbd::host {
 
 namespace {
 
-class Crew {
+class ThreadPool {
 public:
   bool run(std::function<void()> task) {
     std::lock_guard lock(mutex_);
@@ -21,7 +21,7 @@ public:
       return true;
     }
     // Under the lock, so that on failure the task taken back is surely this one.
-    if (start_thread(&Crew::thread_main, this))
+    if (start_thread(&ThreadPool::thread_main, this))
       return true;
     tasks_.pop_back();
     return false;
@@ -30,9 +30,9 @@ public:
 private:
   static constexpr auto RETIRE_AFTER = std::chrono::seconds(5);
 
-  static void *thread_main(void *crew) {
+  static void *thread_main(void *pool) {
     pthread_setname_np(pthread_self(), "nbd-connection");
-    static_cast<Crew *>(crew)->work();
+    static_cast<ThreadPool *>(pool)->work();
     return nullptr;
   }
 
@@ -60,9 +60,9 @@ private:
 };
 
 // Never destroyed: its threads outlive main's statics.
-Crew &crew() {
-  static Crew *crew = new Crew;
-  return *crew;
+ThreadPool &thread_pool() {
+  static ThreadPool *pool = new ThreadPool;
+  return *pool;
 }
 
 } // namespace
@@ -76,8 +76,8 @@ bool start_thread(void *(*function)(void *), void *argument) {
   return true;
 }
 
-bool run_on_crew(std::function<void()> task) {
-  return crew().run(std::move(task));
+bool run_on_pool(std::function<void()> task) {
+  return thread_pool().run(std::move(task));
 }
 
 } // namespace asyncnbd::host

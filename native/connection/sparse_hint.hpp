@@ -8,7 +8,7 @@ namespace asyncnbd::connection {
 
 // One per connection. What it believes may be wrong or out of date, which costs time or bandwidth
 // and nothing else: a hole that is not looked for is sent as the zeroes that it reads as.
-class HoleSense {
+class SparseHint {
 public:
   // Before a read; by whoever leads the connection.
   bool is_worth_asking(uint64_t offset, uint64_t length_bytes);

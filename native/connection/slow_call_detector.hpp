@@ -1,4 +1,4 @@
-// Who may read a connection's requests, and a watcher that notices when whoever does is stuck in
+// Who may read a connection's requests, and a detector that notices when whoever does is stuck in
 // a call of the plugin.
 #pragma once
 
@@ -13,12 +13,12 @@ using CallWord = std::atomic<uint64_t>;
 // Who may read a connection's requests. The thread that leads it marks its calls into a plugin;
 // while a call lasts, another thread may take the lead, which the first one finds out when its
 // call ends. Between calls the lead cannot be taken.
-class Baton {
+class LeaderToken {
 public:
-  Baton();
-  ~Baton();
-  Baton(const Baton &) = delete;
-  Baton &operator=(const Baton &) = delete;
+  LeaderToken();
+  ~LeaderToken();
+  LeaderToken(const LeaderToken &) = delete;
+  LeaderToken &operator=(const LeaderToken &) = delete;
 
   // Leader only. Returns the call's number for end_call.
   uint64_t begin_call();
@@ -37,16 +37,16 @@ private:
 };
 
 // A connection that wants its lead passed on when a call is slow.
-class Watched {
+class SlowCallListener {
 public:
-  virtual ~Watched() = default;
-  // The call has lasted one tick at least. On the watcher's thread; must not block.
-  virtual void on_stuck(uint64_t call) = 0;
+  virtual ~SlowCallListener() = default;
+  // The call has lasted one tick at least. On the detector's thread; must not block.
+  virtual void on_slow_call(uint64_t call) = 0;
 };
 
 // Looks at `calls` from now on.
-void watch(Watched *watched, const CallWord &calls);
-// When it returns, the watcher does not touch it any more.
-void unwatch(Watched *watched);
+void watch(SlowCallListener *watched, const CallWord &calls);
+// When it returns, the detector does not touch it any more.
+void unwatch(SlowCallListener *watched);
 
 } // namespace asyncnbd::connection
