@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
-import { writePattern } from "../support/fixtures.js";
+import { type DiskKind, disks, readBlock } from "../support/disks.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   type RunningServer,
@@ -16,28 +16,15 @@ import {
   temporaryDirectory,
 } from "../support/server.js";
 
-const READ = 0;
 const ENOMEM = 12;
 const CLIENTS = 8;
-const ram = fileURLToPath(new URL("../../examples/ram.ts", import.meta.url));
 
-const backends: Readonly<Record<string, () => readonly string[]>> = {
-  memory: () => ["memory", "1M"],
-  "async-file": () => {
-    const path = join(temporaryDirectory(), "image");
-    writePattern(path, 1 << 20);
-    return ["async-file", path];
-  },
-  "a plugin in TypeScript": () => [ram, "size=1M"],
-  "a filter": () => ["--filter=readonly", "memory", "1M"],
-};
-
-async function readBlock(client: RawClient, errors = [0]): Promise<void> {
-  client.sendRequest({ type: READ, length: 512 });
-  const { error } = await client.readReply();
-  expect(errors).toContain(error);
-  if (error === 0) await client.read(512);
-}
+const KINDS: readonly DiskKind[] = [
+  "memory",
+  "async-file",
+  "a plugin in TypeScript",
+  "a plugin behind a filter",
+];
 
 /** The limit is on numbers: those below it that are free count too. */
 function limitThatLeaves(server: RunningServer, count: number): number {
@@ -56,7 +43,7 @@ async function limitDescriptors(server: RunningServer, limit: number): Promise<v
 async function comeAndGo(server: RunningServer): Promise<"served" | "refused"> {
   try {
     const client = await RawClient.open(server.where);
-    await readBlock(client, [0, ENOMEM]);
+    await readBlock(client, 0, [0, ENOMEM]);
     return "served";
   } catch (error) {
     expect(String(error)).toMatch(/the server closed|was refused|EPIPE|ECONNRESET/);
@@ -74,7 +61,7 @@ async function survives(
   await setShort(true);
   const coming = Array.from({ length: CLIENTS }, () => comeAndGo(server));
   // A filter in JavaScript needs a thread for each call of a C plugin.
-  for (let i = 0; i < 20; i++) await readBlock(established, [0, ENOMEM]);
+  for (let i = 0; i < 20; i++) await readBlock(established, 0, [0, ENOMEM]);
   await setShort(false);
   await Promise.all(coming);
   await readBlock(established);
@@ -89,11 +76,9 @@ function threadStopper(file: string): NodeJS.ProcessEnv {
   return { LD_PRELOAD: library, NO_THREADS: file };
 }
 
-describe.each(Object.keys(backends))("with %s", (backend) => {
-  const plugin = backends[backend] as () => readonly string[];
-
+describe.each(KINDS)("with %s", (kind) => {
   test.each([0, 1, 2, 3])("it goes on when %i descriptors are left", async (left) => {
-    const server = await startServer(plugin());
+    const server = await startServer(disks[kind](1));
     // Two for the client that is there.
     const limit = limitThatLeaves(server, 2 + left);
     await survives(server, (isShort) => limitDescriptors(server, isShort ? limit : 1024));
@@ -102,7 +87,7 @@ describe.each(Object.keys(backends))("with %s", (backend) => {
   // The sanitizer is preloaded itself.
   test.skipIf(sanitizer !== undefined)("it goes on when no threads are left", async () => {
     const file = join(temporaryDirectory(), "no-threads");
-    const server = await startServer(plugin(), { env: threadStopper(file) });
+    const server = await startServer(disks[kind](1), { env: threadStopper(file) });
     await survives(server, (isShort) => (isShort ? writeFileSync(file, "") : rmSync(file)));
   });
 });

@@ -1,38 +1,24 @@
 // Clients that fall silent in the middle: they cost nobody but themselves, whatever serves them.
 
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
-import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
+import { type DiskKind, disks, readBlocks } from "../support/disks.js";
 import { residentKib, threadCount } from "../support/process.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
-import {
-  eventually,
-  type RunningServer,
-  sanitizer,
-  startServer,
-  temporaryDirectory,
-} from "../support/server.js";
+import { eventually, type RunningServer, sanitizer, startServer } from "../support/server.js";
 
 const READ = 0;
 const WRITE = 1;
 const MIB = 2 ** 20;
-const ram = fileURLToPath(new URL("../../examples/ram.ts", import.meta.url));
+const SIZE_MIB = 64;
 
-function image(): string {
-  const path = join(temporaryDirectory(), "image");
-  writeFileSync(path, Buffer.alloc(64 * MIB));
-  return path;
-}
-
-const backends: Readonly<Record<string, () => readonly string[]>> = {
-  memory: () => ["memory", "64M"],
-  file: () => ["file", image()],
-  "async-file": () => ["async-file", image()],
-  "delay-memory": () => ["delay-memory", "64M", "delay=1ms"],
-  "a plugin in TypeScript": () => [ram, "size=64M"],
-  "a filter": () => ["--filter=retry", "memory", "64M"],
-};
+const KINDS: readonly DiskKind[] = [
+  "memory",
+  "file",
+  "async-file",
+  "delay-memory",
+  "a plugin in TypeScript",
+  "a plugin behind a filter, to write on",
+];
 
 const attacks: Readonly<Record<string, Buffer>> = {
   "send a write's header alone": encodeRequest({ type: WRITE, length: 64 * MIB }),
@@ -58,27 +44,17 @@ async function silence(server: RunningServer, bytes: Buffer): Promise<RawClient>
 const silenceMany = (server: RunningServer, count: number, bytes: Buffer) =>
   Promise.all(Array.from({ length: count }, () => silence(server, bytes)));
 
-async function readBlocks(client: RawClient, count: number): Promise<void> {
-  for (let i = 0; i < count; i++) {
-    client.sendRequest({ type: READ, offset: BigInt(512 * i), length: 512 });
-    expect((await client.readReply()).error).toBe(0);
-    await client.read(512);
-  }
-}
-
 async function write(client: RawClient, data: Buffer, offset = 0n): Promise<void> {
   client.sendRequest({ type: WRITE, offset, payload: data });
   expect((await client.readReply()).error).toBe(0);
 }
 
-describe.each(Object.keys(backends))("with %s, clients that", (backend) => {
+describe.each(KINDS)("with %s, clients that", (kind) => {
   test.each(Object.keys(attacks))(
     "%s hold up no other, and take bounded memory",
     async (attack) => {
       const options = ["--max-in-flight=64M"];
-      const server = await startServer((backends[backend] as () => readonly string[])(), {
-        options,
-      });
+      const server = await startServer(disks[kind](SIZE_MIB), { options });
       const established = await RawClient.open(server.where);
       // What the disk itself takes, and what the first requests set up.
       await write(established, Buffer.alloc(32 * MIB, 1));
@@ -103,7 +79,7 @@ describe.each(Object.keys(backends))("with %s, clients that", (backend) => {
 // A thread that has served one is kept for some seconds.
 test("an asynchronous plugin takes requests without keeping a thread for each", async () => {
   const options = ["--max-in-flight=256M"];
-  const server = await startServer(["async-file", image()], { options });
+  const server = await startServer(disks["async-file"](SIZE_MIB), { options });
   const established = await RawClient.open(server.where);
   await readBlocks(established, 10);
   const before = threadCount(server.pid);
@@ -114,7 +90,7 @@ test("an asynchronous plugin takes requests without keeping a thread for each", 
 });
 
 test("large payloads of slow clients do not block each other for want of memory", async () => {
-  const server = await startServer(["file", image()], { options: ["--max-in-flight=4M"] });
+  const server = await startServer(disks.file(SIZE_MIB), { options: ["--max-in-flight=4M"] });
   const clients = await Promise.all(Array.from({ length: 6 }, () => RawClient.open(server.where)));
   const payload = Buffer.alloc(10 * MIB, 7);
   const half = payload.length / 2;
@@ -127,7 +103,7 @@ test("large payloads of slow clients do not block each other for want of memory"
 });
 
 describe("a client is cut that", () => {
-  test.each([
+  test.each<[string, DiskKind, string, string]>([
     ["sends nothing more of its request", "memory", "send a write's header alone", "sent the rest"],
     ["sends nothing more of it, and holds memory", "file", "send a write in part", "sent the rest"],
     ["reads nothing of large replies", "memory", "read no replies", "read its replies"],
@@ -143,9 +119,9 @@ describe("a client is cut that", () => {
       "read no replies",
       "read its replies",
     ],
-  ])("%s (%s)", async (_what, backend, attack, words) => {
+  ])("%s (%s)", async (_what, kind, attack, words) => {
     const options = ["--stall-timeout=1500ms"];
-    const server = await startServer((backends[backend] as () => readonly string[])(), { options });
+    const server = await startServer(disks[kind](SIZE_MIB), { options });
     const idle = await RawClient.open(server.where);
     const client = await silence(server, attacks[attack] as Buffer);
     await eventually("the line in the log", () =>
@@ -160,7 +136,7 @@ describe("a client is cut that", () => {
 
 test("a large write gets its memory when those who hold it have been cut", async () => {
   const options = ["--max-in-flight=4M", "--stall-timeout=1s"];
-  const server = await startServer(["file", image()], { options });
+  const server = await startServer(disks.file(SIZE_MIB), { options });
   await silenceMany(server, 3, attacks["send a write in part"] as Buffer);
   const client = await RawClient.open(server.where);
   const data = Buffer.alloc(16 * MIB, 9);
