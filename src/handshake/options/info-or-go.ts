@@ -120,12 +120,12 @@ function* describe(
     if (description !== "" && Buffer.byteLength(description) <= MAX_STRING_BYTES)
       replies.push(descriptionInfo(option, description));
   }
-  let told: BlockSizes | undefined;
+  let announced: BlockSizes | undefined;
   if (infos.has(NBD_INFO_BLOCK_SIZE)) {
     const sizes = yield* blockSizes();
     if (sizes === null) return undefined;
-    told = sizes[0] === 0 ? DEFAULT_BLOCK_SIZES : sizes;
-    replies.push(blockSizeInfo(option, told));
+    announced = sizes[0] === 0 ? DEFAULT_BLOCK_SIZES : sizes;
+    replies.push(blockSizeInfo(option, announced));
   }
-  return { replies, blockSizes: told };
+  return { replies, blockSizes: announced };
 }

@@ -63,20 +63,23 @@ export function flagsFor(
   return transmissionFlags(opened, negotiation.replyStyle, hasContexts);
 }
 
-/** The end of a handshake that has chosen an export. `told`: the block sizes, if it was told. */
+/**
+ * The end of a handshake that has chosen an export. `announced`: the block sizes, if the client
+ * asked for them.
+ */
 export function transmit(
   negotiation: Negotiation,
   exportName: string,
   flags: number,
-  told?: BlockSizes,
+  announced?: BlockSizes,
 ): Outcome {
   return {
     kind: "transmit",
     flags,
     replyStyle: negotiation.replyStyle,
     contexts: contextsFor(negotiation, exportName),
-    blockBytes: told?.[0] ?? 1,
-    maxPayloadBytes: Math.min(told?.[2] ?? MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES),
+    blockBytes: announced?.[0] ?? 1,
+    maxPayloadBytes: Math.min(announced?.[2] ?? MAX_PAYLOAD_BYTES, MAX_PAYLOAD_BYTES),
   };
 }
 

@@ -9,7 +9,7 @@ const ERRNOS: Readonly<Record<string, number>> = constants.errno;
 const EIO = ERRNOS.EIO as number;
 
 /** What NBD has an error for ("Error values"), or one that comes close. */
-const TOLD: ReadonlySet<string> = new Set(
+const SENT_TO_CLIENTS: ReadonlySet<string> = new Set(
   ["EPERM", "EROFS", "ENOMEM", "EINVAL", "ENOSPC", "EDQUOT", "EFBIG", "EOVERFLOW"].concat([
     "ENOTSUP",
     "EOPNOTSUPP",
@@ -20,9 +20,9 @@ const TOLD: ReadonlySet<string> = new Set(
 /** Longer words are cut: a log is read by people, and clients take fewer still. */
 const MAX_LOGGED = 8192;
 const MAX_MESSAGE = 2048;
-const MAX_TOLD = 1024;
+const MAX_SENT = 1024;
 
-/** Failures of which the log has told already. */
+/** Failures that have been logged already. */
 const logged = new WeakSet<object>();
 
 /** An error for callbacks to throw: failure("ENOSPC", "the quota is used up"). */
@@ -32,11 +32,11 @@ export function failure(code: string, message: string): Error & { code: string }
 
 /** The errno of an error's `code` if it would mean something to a client, else EIO. */
 function errnoOf(code: unknown): number {
-  if (typeof code !== "string" || !TOLD.has(code)) return EIO;
+  if (typeof code !== "string" || !SENT_TO_CLIENTS.has(code)) return EIO;
   return ERRNOS[code === "ENOTSUP" ? "EOPNOTSUPP" : code] ?? EIO; // one number on Linux
 }
 
-/** Made by failure(), or by the system: it says what is wrong, so where it was thrown tells nothing. */
+/** Made by failure(), or by the system: it says what is wrong, so where it was thrown adds nothing. */
 export function isExpected(error: unknown): error is Error {
   const { code } = Object(error) as { code?: unknown };
   return error instanceof Error && typeof code === "string" && Object.hasOwn(ERRNOS, code);
@@ -65,7 +65,7 @@ export function readFailure(error: unknown): Failed {
     const isOffset = typeof offset === "number" && Number.isSafeInteger(offset) && offset >= 0;
     return {
       errno: errnoOf(code),
-      text: typeof message === "string" ? message.slice(0, MAX_TOLD) : "",
+      text: typeof message === "string" ? message.slice(0, MAX_SENT) : "",
       offset: isOffset ? offset : undefined,
       isNews: code !== "ENOTSUP" && !isLogged(error),
     };

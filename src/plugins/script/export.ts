@@ -14,12 +14,12 @@ import type { ExtentsInfo, MetaContext, Plugin, Support, ZeroInfo } from "./defi
 import { failure } from "./errno.js";
 import {
   answerOf,
+  type CollectedExtents,
+  collectAllocation,
+  collectAllocationSync,
+  collectStatuses,
   mostExtents,
   type Range,
-  type Told,
-  tell,
-  tellAllocation,
-  tellAtOnce,
 } from "./statuses.js";
 
 /** What stands in for zero and cache moves this much at a time. */
@@ -183,7 +183,7 @@ export class ScriptExport {
     offset: number,
     divide: (extents: Float64Array) => Float64Array | undefined,
   ): Pending {
-    const extents = this.#extentsAtOnce(buf.length, offset);
+    const extents = this.#extentsSync(buf.length, offset);
     const runs = extents === undefined ? undefined : divide(extents);
     if (runs === undefined) return this.read(buf, offset);
     const reads: Pending[] = [];
@@ -206,13 +206,13 @@ export class ScriptExport {
   #extentsAreSlow = false;
 
   /** A lookup that takes as long as the read itself would not pay: then it is never done again. */
-  #extentsAtOnce(count: number, offset: number): Float64Array | undefined {
+  #extentsSync(count: number, offset: number): Float64Array | undefined {
     if (this.#extentsAreSlow) return undefined;
     const range = this.#range(count, offset, false);
     try {
       const given = this.plugin.extents?.(this.handle, count, offset, new Info(this, 0));
       const promise = adopt(given);
-      const extents = promise === undefined ? tellAtOnce(given, range) : undefined;
+      const extents = promise === undefined ? collectAllocationSync(given, range) : undefined;
       this.#extentsAreSlow = extents === undefined;
       if (promise !== undefined) void whenSettled(promise, ignore, ignore);
       return extents;
@@ -254,20 +254,25 @@ export class ScriptExport {
     const info = new Info(this, flags);
     const range = this.#range(count, offset, info.reqOne);
     const most = mostExtents(contexts.length);
-    const answers = contexts.map((context) => this.#tell(context, range, most, info));
+    const answers = contexts.map((context) => this.#collect(context, range, most, info));
     return new StatusAnswer(answerOf(await Promise.all(answers)));
   }
 
-  async #tell(context: number, range: Range, most: number, info: Info): Promise<Told> {
+  async #collect(
+    context: number,
+    range: Range,
+    most: number,
+    info: Info,
+  ): Promise<CollectedExtents> {
     const { count, offset } = range;
     if (context === 0) {
       if (!this.capabilities.canExtents) return [{ length: count, flags: 0 }];
       const extents = await this.plugin.extents?.(this.handle, count, offset, info);
-      return tellAllocation(extents ?? [], range, most);
+      return collectAllocation(extents ?? [], range, most);
     }
     const own = Object.values(this.plugin.metaContexts ?? {})[context - 1] as MetaContext<unknown>;
     const statuses = await own.status.call(this.plugin, this.handle, count, offset, info);
-    return tell(statuses, range, most);
+    return collectStatuses(statuses, range, most);
   }
 
   #range(count: number, offset: number, onlyOne: boolean): Range {

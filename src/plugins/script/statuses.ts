@@ -20,7 +20,7 @@ export interface Range {
 }
 
 /** Lengths in bytes, and flags. */
-export type Told = { length: number; flags: number | bigint }[];
+export type CollectedExtents = { length: number; flags: number | bigint }[];
 
 const flagsOf = ({ hole, zero }: Extent): number =>
   (hole ? NBD_STATE_HOLE : 0) | (zero ? NBD_STATE_ZERO : 0);
@@ -33,8 +33,8 @@ const allocationOf = (extent: Extent): Status => ({
 });
 
 /** Checks what a plugin has given, and keeps of it what lies in the range. */
-class Teller {
-  readonly told: Told = [];
+class ExtentCollector {
+  readonly collected: CollectedExtents = [];
   readonly #range: Range;
   readonly #most: number;
   #end: number;
@@ -56,20 +56,21 @@ class Teller {
       throw new Error(`extents: ${length} bytes from ${offset} on are no whole number of bytes`);
     if (taken > 0) {
       this.#end += taken;
-      const last = this.told.at(-1);
+      const last = this.collected.at(-1);
       if (last !== undefined && last.flags === flags) last.length += taken;
-      else this.told.push({ length: taken, flags });
+      else this.collected.push({ length: taken, flags });
     }
     const isFull =
-      this.told.length === this.#most ||
+      this.collected.length === this.#most ||
       ++this.#given === MAX_GIVEN ||
-      (onlyOne && this.told.length > 0);
+      (onlyOne && this.collected.length > 0);
     return !isFull && this.#end < this.#range.offset + count;
   }
 
-  finish(): Told {
-    if (this.told.length === 0) throw new Error(`extents: none for offset ${this.#range.offset}`);
-    return this.told;
+  finish(): CollectedExtents {
+    if (this.collected.length === 0)
+      throw new Error(`extents: none for offset ${this.#range.offset}`);
+    return this.collected;
   }
 }
 
@@ -79,44 +80,54 @@ export const mostExtents = (contexts: number): number => Math.floor(MAX_EXTENTS 
 export type Statuses = Iterable<Status> | AsyncIterable<Status>;
 export type Extents = Iterable<Extent> | AsyncIterable<Extent>;
 
-export const tell = (statuses: Statuses, range: Range, most: number): Promise<Told> =>
-  collect(statuses, (status) => status, new Teller(range, most));
+export const collectStatuses = (
+  statuses: Statuses,
+  range: Range,
+  most: number,
+): Promise<CollectedExtents> =>
+  collect(statuses, (status) => status, new ExtentCollector(range, most));
 
-export const tellAllocation = (extents: Extents, range: Range, most: number): Promise<Told> =>
-  collect(extents, allocationOf, new Teller(range, most));
+export const collectAllocation = (
+  extents: Extents,
+  range: Range,
+  most: number,
+): Promise<CollectedExtents> => collect(extents, allocationOf, new ExtentCollector(range, most));
 
 async function collect<T>(
   given: Iterable<T> | AsyncIterable<T>,
   statusOf: (one: T) => Status,
-  teller: Teller,
-): Promise<Told> {
+  collector: ExtentCollector,
+): Promise<CollectedExtents> {
   if (Symbol.asyncIterator in given) {
-    for await (const one of given) if (!teller.add(statusOf(one))) break;
+    for await (const one of given) if (!collector.add(statusOf(one))) break;
   } else {
-    for (const one of given) if (!teller.add(statusOf(one))) break;
+    for (const one of given) if (!collector.add(statusOf(one))) break;
   }
-  return teller.finish();
+  return collector.finish();
 }
 
 /** At once; undefined if the plugin takes its time, or what it says makes no sense. */
-export function tellAtOnce(extents: unknown, range: Range): Float64Array | undefined {
+export function collectAllocationSync(extents: unknown, range: Range): Float64Array | undefined {
   if (typeof extents !== "object" || extents === null || !(Symbol.iterator in extents))
     return undefined;
-  const teller = new Teller(range, MAX_EXTENTS);
+  const collector = new ExtentCollector(range, MAX_EXTENTS);
   try {
-    for (const extent of extents as Iterable<Extent>) if (!teller.add(allocationOf(extent))) break;
+    for (const extent of extents as Iterable<Extent>)
+      if (!collector.add(allocationOf(extent))) break;
   } catch {
     return undefined;
   }
-  return Float64Array.from(teller.told.flatMap(({ length, flags }) => [length, Number(flags)]));
+  return Float64Array.from(
+    collector.collected.flatMap(({ length, flags }) => [length, Number(flags)]),
+  );
 }
 
 /** As native code takes it: for each context a count, then its extents. */
-export function answerOf(answer: readonly Told[]): Float64Array {
+export function answerOf(answer: readonly CollectedExtents[]): Float64Array {
   return Float64Array.from(
-    answer.flatMap((told) => [
-      told.length,
-      ...told.flatMap(({ length, flags }) => {
+    answer.flatMap((extents) => [
+      extents.length,
+      ...extents.flatMap(({ length, flags }) => {
         const bits = BigInt.asUintN(64, BigInt(flags));
         return [length, Number(bits & 0xffffffffn), Number(bits >> 32n)];
       }),
