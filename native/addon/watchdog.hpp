@@ -13,9 +13,9 @@ Napi::Value guard_signals(const Napi::CallbackInfo &info);
 // signalSeen(): JavaScript has got the signals that have come so far.
 Napi::Value signal_seen(const Napi::CallbackInfo &info);
 
-// watchEnd(stage, ms, status): the server's end has come so far, "stopping", "plugin" (its cleanup
-// and unload) or "exit", and in so many milliseconds either the next call of this or the end of the
-// process is due; else it ends with that status. On the main thread.
+// armWatchdog(stage, ms, status): the server's end has come so far, "stopping", "plugin" (its
+// cleanup and unload) or "exit". Unless the next call of this or the end of the process comes
+// within so many milliseconds, the process ends with that status. On the main thread.
 Napi::Value watch_end(const Napi::CallbackInfo &info);
 
 // removeAtForcedEnd(files): what to delete then if it is still what the server has made, with

@@ -357,7 +357,7 @@ export interface Addon {
    * The end has come so far: the process ends with this status unless the next stage, or the end
    * itself, comes within so many milliseconds, whatever hangs.
    */
-  watchEnd(stage: "stopping" | "plugin" | "exit", ms: number, status: number): void;
+  armWatchdog(stage: "stopping" | "plugin" | "exit", ms: number, status: number): void;
   /** Instead of those of the last call: files, and folders that are empty by then. */
   removeAtForcedEnd(files: readonly MadeFile[]): void;
 }

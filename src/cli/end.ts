@@ -1,4 +1,5 @@
-// The bounds of the process's end: whatever hangs, a plugin, a lock or a thread, it comes.
+// Ends the process in bounded time, under the addon's watchdog: whatever hangs, a plugin, a lock or a
+// thread.
 
 import { addon, loadedAddon } from "../addon/addon.js";
 
@@ -10,8 +11,8 @@ const BEAT_MS = 1_000;
 const EXIT_MS = 5_000;
 
 /** While the server stops, for as long as that takes, JavaScript's thread must not be stuck. */
-export async function watchStop<T>(forcedStatus: number, stop: () => Promise<T>): Promise<T> {
-  const beat = (): void => addon().watchEnd("stopping", BLOCKED_MS, forcedStatus);
+export async function guardStop<T>(forcedStatus: number, stop: () => Promise<T>): Promise<T> {
+  const beat = (): void => addon().armWatchdog("stopping", BLOCKED_MS, forcedStatus);
   beat();
   const beats = setInterval(beat, BEAT_MS);
   try {
@@ -22,21 +23,21 @@ export async function watchStop<T>(forcedStatus: number, stop: () => Promise<T>)
 }
 
 /** The plugin's cleanup and unload, which may have much to do, have as long as its requests. */
-export async function watchPluginEnd(
+export async function guardPluginEnd(
   forcedStatus: number,
   graceMs: number,
   end: () => Promise<void>,
 ): Promise<void> {
-  addon().watchEnd("plugin", Math.max(graceMs, BLOCKED_MS), forcedStatus);
+  addon().armWatchdog("plugin", Math.max(graceMs, BLOCKED_MS), forcedStatus);
   await end();
 }
 
 /** All is done but what is left to the end of the process. */
-export function watchExit(status: number): void {
-  loadedAddon()?.watchEnd("exit", EXIT_MS, status);
+export function guardExit(status: number): void {
+  loadedAddon()?.armWatchdog("exit", EXIT_MS, status);
 }
 
 export function exitNow(status: number): never {
-  watchExit(status);
+  guardExit(status);
   process.exit(status);
 }

@@ -9,7 +9,7 @@ import { callbacksWaitedFor } from "../plugins/script/runner.js";
 import { checkActivation, takeActivation } from "./activation.js";
 import { launch, takeReadiness } from "./background.js";
 import { bashCompletion } from "./completion.js";
-import { watchExit } from "./end.js";
+import { guardExit } from "./end.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
 import {
   dumpConfigText,
@@ -150,4 +150,4 @@ try {
   // Nothing should keep the event loop alive now; if something does, it must not have its way.
   setTimeout(() => process.exit(1), 1000).unref();
 }
-watchExit(process.exitCode);
+guardExit(process.exitCode);

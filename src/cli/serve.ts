@@ -15,7 +15,7 @@ import { openChain } from "../server/open-chain.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
 import { announceReady, detach } from "./background.js";
-import { exitNow, watchPluginEnd, watchStop } from "./end.js";
+import { exitNow, guardPluginEnd, guardStop } from "./end.js";
 import { RunningCommand, scriptFor } from "./run-command.js";
 import { StopSignals } from "./signals.js";
 import { UncaughtErrors } from "./uncaught.js";
@@ -196,12 +196,12 @@ class ServerProcess {
     if (isUncaught) command?.kill("SIGTERM");
     const signal = this.#signals.received;
     const forcedStatus = signal === undefined ? 1 : 128 + constants.signals[signal];
-    const isOver = await watchStop(forcedStatus, () =>
+    const isOver = await guardStop(forcedStatus, () =>
       this.#server.stop(isUncaught ? Math.min(this.#config.graceMs, UNCAUGHT_GRACE_MS) : undefined),
     );
-    if (isOver) await watchPluginEnd(forcedStatus, this.#config.graceMs, () => this.#plugin.end());
+    if (isOver) await guardPluginEnd(forcedStatus, this.#config.graceMs, () => this.#plugin.end());
     // A signal has ended the server, not the command, whose status is the process's.
-    const status = command === undefined ? 0 : await watchStop(forcedStatus, () => command.status);
+    const status = command === undefined ? 0 : await guardStop(forcedStatus, () => command.status);
     if (isOver) return this.#uncaught.haveHappened ? 1 : status;
     this.#cleanUp();
     // Threads that are stuck in the plugin would keep us alive.
