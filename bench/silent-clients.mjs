@@ -83,7 +83,8 @@ async function silentClient(/** @type {string} */ path, /** @type {Buffer} */ by
   socket.on("error", () => {});
   await once(socket, "connect");
   socket.pause();
-  socket.write(Buffer.concat([handshake, bytes]));
+  socket.write(handshake);
+  socket.write(bytes); // all clients share it
   return socket;
 }
 
