@@ -122,7 +122,7 @@ Napi::Value SessionWrap::upgrade_tls(const Napi::CallbackInfo &info) {
   std::unique_ptr<transport::SecureStream> secure = context ? context->accept() : nullptr;
   if (!secure) {
     auto deferred = Napi::Promise::Deferred(info.Env());
-    deferred.Resolve(Napi::String::New(info.Env(), "there is no memory for it"));
+    deferred.Resolve(Napi::String::New(info.Env(), "out of memory"));
     return deferred.Promise();
   }
   io_->begin_tls(std::move(secure));
@@ -171,8 +171,8 @@ void SessionWrap::advance_io() {
     return;
   case transport::Progress::ended:
     settle_io(operation_ == Operation::tls
-                  ? Napi::String::New(env, "it has left instead of going on; it may not trust "
-                                           "this server")
+                  ? Napi::String::New(env, "the client disconnected; it may not trust this "
+                                           "server")
                   : env.Null());
     return;
   case transport::Progress::done:
@@ -349,13 +349,13 @@ Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// logTrouble(what): the client "was refused: …".
+// logTrouble(what): "refused: …".
 Napi::Value SessionWrap::log_trouble(const Napi::CallbackInfo &info) {
   host::log_trouble(logged_, info[0].As<Napi::String>());
   return info.Env().Undefined();
 }
 
-// logEvent(what): the client "has connected".
+// logEvent(what): "connected".
 Napi::Value SessionWrap::log_event(const Napi::CallbackInfo &info) {
   host::log_event(logged_, info[0].As<Napi::String>());
   return info.Env().Undefined();

@@ -45,12 +45,11 @@ void Connection::watch_client(std::optional<StallWatch> *watch, Stall stall, int
 }
 
 void Connection::on_stall(Stall stall, std::chrono::milliseconds lasts) {
-  std::string reason = stall == Stall::sends_nothing
-                           ? "it has not sent the rest of its request for "
-                           : "it has not read its replies for ";
+  std::string reason = stall == Stall::sends_nothing ? "the rest of a request did not arrive for "
+                                                     : "replies were not read for ";
   reason += std::to_string(lasts.count() / 1000) + " s";
   if (lasts < stall_timeout_)
-    reason += ", and others wait for memory";
+    reason += " while other clients waited for memory";
   on_lost(reason); // before the end that the leader is about to see
   transport_->abort();
 }

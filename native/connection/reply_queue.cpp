@@ -286,8 +286,7 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
     if (sent < 0) {
       broken_ = true;
       if (!transport_.is_aborted())
-        listener_.on_lost(std::string("it does not take its replies: ") +
-                          strerror(static_cast<int>(-sent)));
+        listener_.on_lost(std::string("cannot send replies: ") + strerror(static_cast<int>(-sent)));
       transport_.abort(); // nobody listens: wake the reader too
       continue;
     }

@@ -105,7 +105,7 @@ PendingRequest *RequestReader::next() {
     const size_t header_bytes = wire::request_header_bytes(style_);
     if (wire::RequestHeader header; buffered_bytes() >= header_bytes) {
       if (!wire::decode_request(input_->data + begin_, style_, &header)) {
-        admission_.on_lost("it sent something else where a request was due");
+        admission_.on_lost("expected a request header");
         return nullptr;
       }
       begin_ += header_bytes;
@@ -125,12 +125,12 @@ PendingRequest *RequestReader::next() {
 PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   const uint64_t payload_bytes = wire::payload_bytes(header, style_);
   if (style_ == wire::ReplyStyle::extended && payload_bytes > wire::MAX_PAYLOAD_BYTES) {
-    admission_.on_lost("it began a payload of " + std::to_string(payload_bytes) + " bytes");
+    admission_.on_lost("a payload of " + std::to_string(payload_bytes) + " bytes is too long");
     return nullptr;
   }
   PendingRequest *request = new_request();
   if (request == nullptr) {
-    admission_.on_lost("there is no memory for its requests");
+    admission_.on_lost("out of memory for requests");
     return nullptr;
   }
   request->cookie = header.cookie;
@@ -162,7 +162,7 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
     placed = place_reply(request, 0);
   }
   if (!placed) {
-    admission_.on_lost("there is no memory for a reply to it");
+    admission_.on_lost("out of memory for replies");
     return withdraw(request);
   }
   bool is_whole;
@@ -263,7 +263,7 @@ bool RequestReader::make_room(size_t bytes) {
   } else {
     Buffer *fresh = get_for_input(INPUT_BYTES); // requests still use the old one
     if (fresh == nullptr) {
-      admission_.on_lost("there is no memory to receive its requests");
+      admission_.on_lost("out of memory for receiving requests");
       return false;
     }
     if (input_ != nullptr) {
@@ -361,12 +361,12 @@ void RequestReader::note_end(ssize_t received, bool between_requests) {
   if (transport_.is_aborted()) // by us
     return;
   if (received < 0)
-    admission_.on_lost(std::string("its requests cannot be received: ") +
+    admission_.on_lost(std::string("cannot receive requests: ") +
                        strerror(static_cast<int>(-received)));
   else if (between_requests)
-    host::log_debug("client left without NBD_CMD_DISC");
+    host::log_debug("client disconnected without NBD_CMD_DISC");
   else
-    admission_.on_lost("it left in the middle of a request");
+    admission_.on_lost("disconnected in the middle of a request");
 }
 
 bool RequestReader::waits_in_poller(bool between_requests, bool has_idled) {

@@ -25,7 +25,7 @@ std::atomic<bool> tells_of_all{false};
 std::string socket_name(int family, const void *address, uint16_t port) {
   char text[INET6_ADDRSTRLEN];
   if (inet_ntop(family, address, text, sizeof text) == nullptr)
-    return "an unknown peer";
+    return "at an unknown address";
   char name[sizeof text + sizeof "[]:65535"];
   snprintf(name, sizeof name, family == AF_INET6 ? "[%s]:%u" : "%s:%u", text, ntohs(port));
   return name;
@@ -35,7 +35,7 @@ std::string unix_name(int fd) {
   struct ucred peer;
   socklen_t length = sizeof peer;
   if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == -1)
-    return "an unknown process";
+    return "in an unknown process";
   return "pid " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid);
 }
 
@@ -44,7 +44,7 @@ std::string whose(const LoggedClient &client) {
 }
 
 std::string line(const LoggedClient &client, const std::string &what) {
-  return "client " + client.peer + " " + what;
+  return "client " + client.peer + ": " + what;
 }
 
 } // namespace
@@ -59,7 +59,7 @@ std::string peer_of(int fd) {
   } address{};
   socklen_t length = sizeof address;
   if (getpeername(fd, &address.any, &length) == -1)
-    return errno == ENOTSOCK ? "on standard input" : "an unknown peer"; // which may have gone
+    return errno == ENOTSOCK ? "on standard input" : "at an unknown address"; // which may have gone
   switch (address.any.sa_family) {
   case AF_INET:
     return socket_name(AF_INET, &address.v4.sin_addr, address.v4.sin_port);
@@ -71,7 +71,7 @@ std::string peer_of(int fd) {
     return "vsock " + std::to_string(address.vm.svm_cid) + ":" +
            std::to_string(address.vm.svm_port);
   default:
-    return "an unknown peer";
+    return "at an unknown address";
   }
 }
 
@@ -110,7 +110,7 @@ void log_trouble(const LoggedClient &client, const std::string &what) {
   }
   std::string text = line(client, what);
   if (verdict.left_out > 0)
-    text += " (and " + std::to_string(verdict.left_out) + " more since the line before)";
+    text += " (and " + std::to_string(verdict.left_out) + " more messages suppressed)";
   log_warning_of(whose(client), text);
 }
 

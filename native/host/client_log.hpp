@@ -41,9 +41,9 @@ struct LoggedClient {
   uint64_t number;
   std::string peer;
 };
-// "was refused: …", "was lost: …"
+// "refused: …", "connection failed: …"
 void log_trouble(const LoggedClient &client, const std::string &what);
-// "has connected", "has gone: …"
+// "connected", "disconnected: …"
 void log_event(const LoggedClient &client, const std::string &what);
 
 } // namespace asyncnbd::host

@@ -152,10 +152,10 @@ std::string TlsStream::describe_failure() const {
   const unsigned long code = ERR_peek_last_error();
   const long verified = SSL_get_verify_result(ssl_);
   if (ERR_GET_REASON(code) == SSL_R_CERTIFICATE_VERIFY_FAILED && verified != X509_V_OK)
-    return std::string("the client's certificate is refused: ") +
+    return std::string("the client's certificate was rejected: ") +
            X509_verify_cert_error_string(verified);
   if (ERR_GET_REASON(code) == SSL_R_PEER_DID_NOT_RETURN_A_CERTIFICATE)
-    return "the client has sent no certificate, and must have one";
+    return "the client sent no certificate";
   const char *text = ERR_reason_error_string(code);
   return text != nullptr ? text : "the stream is broken";
 }

@@ -47,7 +47,7 @@ function* ask<T>(effect: Effect): Step<T> {
 
 function* askClient<T>(effect: Effect): Step<T> {
   const result = yield* ask<T | null>(effect);
-  if (result === null) throw new HandshakeEnd("it left during the handshake", false);
+  if (result === null) throw new HandshakeEnd("during the handshake", false);
   return result;
 }
 

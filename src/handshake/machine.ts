@@ -89,7 +89,7 @@ function* greet(settings: HandshakeSettings, refusals: string[]): Step<Negotiati
   const flags = view(yield* read(4)).getUint32(0);
   // Client flags have the numbers of the global flags they answer.
   if ((flags & ~offered) >>> 0 !== 0)
-    throw new HandshakeEnd(`it sent flags that it was not offered: 0x${flags.toString(16)}`);
+    throw new HandshakeEnd(`client flags 0x${flags.toString(16)} were not offered`);
   return {
     isFixedNewstyle: (flags & NBD_FLAG_C_FIXED_NEWSTYLE) !== 0,
     sendsZeroes: (flags & NBD_FLAG_C_NO_ZEROES) === 0,
@@ -105,12 +105,11 @@ function* greet(settings: HandshakeSettings, refusals: string[]): Step<Negotiati
 function* haggle(negotiation: Negotiation): Step<Outcome> {
   for (let count = 0; count < MAX_OPTIONS; count++) {
     const header = view(yield* read(OPTION_HEADER_BYTES));
-    if (header.getBigUint64(0) !== IHAVEOPT)
-      throw new HandshakeEnd("it sent something else where an option was due");
+    if (header.getBigUint64(0) !== IHAVEOPT) throw new HandshakeEnd("expected an option header");
     const outcome = yield* answer(negotiation, header.getUint32(8), header.getUint32(12));
     if (outcome !== undefined) return outcome;
   }
-  throw new HandshakeEnd(`it sent more than ${MAX_OPTIONS} options`);
+  throw new HandshakeEnd(`more than ${MAX_OPTIONS} options`);
 }
 
 function* answer(
@@ -119,7 +118,7 @@ function* answer(
   lengthBytes: number,
 ): Step<Outcome | undefined> {
   if (lengthBytes > MAX_SKIPPED_BYTES)
-    throw new HandshakeEnd(`it sent option ${option} with ${lengthBytes} bytes of data`);
+    throw new HandshakeEnd(`option ${option} has ${lengthBytes} bytes of data, which is too long`);
   const handler = optionHandlers.get(option);
   const refusal = refuse(negotiation, option, lengthBytes, handler?.maxBytes);
   if (refusal !== undefined) {
@@ -142,11 +141,11 @@ function refuse(
   if (!negotiation.isFixedNewstyle && option !== NBD_OPT_EXPORT_NAME)
     return {
       reply: NBD_REP_ERR_INVALID,
-      text: `option ${option} needs a client that has set NBD_FLAG_C_FIXED_NEWSTYLE`,
+      text: `option ${option} requires NBD_FLAG_C_FIXED_NEWSTYLE`,
     };
   const needsTls = option !== NBD_OPT_STARTTLS && option !== NBD_OPT_ABORT;
   if (negotiation.settings.tls === "require" && !negotiation.isTls && needsTls)
-    return { reply: NBD_REP_ERR_TLS_REQD, text: "this server talks only with TLS" };
+    return { reply: NBD_REP_ERR_TLS_REQD, text: "this server requires TLS" };
   if (maxBytes === undefined)
     return { reply: NBD_REP_ERR_UNSUP, text: `option ${option} is not supported` };
   if (lengthBytes > maxBytes)

@@ -109,7 +109,7 @@ export class Server {
     const session = this.#newSession({ inFd, outFd, number, readonly: this.#settings.readonly });
     const running = session
       .run()
-      .catch((error: unknown) => this.#failed("a client was lost", error))
+      .catch((error: unknown) => this.#failed("client connection failed", error))
       .finally(() => {
         this.#sessions.delete(session);
         this.#past = sum(this.#past, session);

@@ -39,7 +39,7 @@ export const NO_REQUESTS: RequestCounts = {
 const tooLate = (limitMs: number): Outcome => ({
   kind: "close",
   isRefused: true,
-  reason: `its handshake took more than ${limitMs / 1000} s`,
+  reason: `the handshake took longer than ${limitMs / 1000} s`,
 });
 
 export class Session implements ClientSession {
@@ -58,7 +58,7 @@ export class Session implements ClientSession {
 
   /** Rejects only if the system fails us. */
   async run(): Promise<void> {
-    this.#native.logEvent("has connected");
+    this.#native.logEvent("connected");
     try {
       const outcome = await this.#negotiate();
       if (outcome.kind === "transmit") {
@@ -66,9 +66,9 @@ export class Session implements ClientSession {
         this.#calls.beforeStart?.();
         const { lost, ...counts } = await this.#transmit(outcome);
         this.#counts = counts;
-        if (lost !== undefined) this.#native.logTrouble(`was lost: ${lost}`);
+        if (lost !== undefined) this.#native.logTrouble(`connection failed: ${lost}`);
       } else if (outcome.isRefused) {
-        this.#native.logTrouble(`was refused: ${outcome.reason}`);
+        this.#native.logTrouble(`refused: ${outcome.reason}`);
       }
       this.#native.logEvent(this.#farewell(outcome));
     } finally {
@@ -78,11 +78,11 @@ export class Session implements ClientSession {
   }
 
   #farewell(outcome: Outcome): string {
-    if (outcome.kind === "close") return `has gone: ${outcome.reason}`;
+    if (outcome.kind === "close") return `disconnected: ${outcome.reason}`;
     const { requests, failedRequests, readBytes, writtenBytes } = this.#counts;
     return (
-      `has gone: ${requests} requests, ${failedRequests} of them failed, ` +
-      `${readBytes} bytes read, ${writtenBytes} written`
+      `disconnected: ${requests} requests, ${failedRequests} failed, ` +
+      `${readBytes} bytes read, ${writtenBytes} bytes written`
     );
   }
 
@@ -115,7 +115,7 @@ export class Session implements ClientSession {
 
   async #negotiate(): Promise<Outcome> {
     if (!(await this.#calls.preconnect()))
-      return { kind: "close", reason: "the plugin turned it away", isRefused: true };
+      return { kind: "close", reason: "the plugin rejected the client", isRefused: true };
     const { handshakeTimeoutMs } = this.#settings;
     let isLate = false;
     const timer = setTimeout(() => {
@@ -145,7 +145,7 @@ export class Session implements ClientSession {
         return this.#native.write(effect.data);
       case "upgradeTls":
         return this.#settings.tlsContext === undefined
-          ? "there is none"
+          ? "it is not configured"
           : this.#native.upgradeTls(this.#settings.tlsContext);
       case "metaContexts":
         return this.#calls.metaContexts(effect.exportName);

@@ -74,7 +74,7 @@ async function serve(stream: ClientStream, settings: ServerSettings): Promise<vo
   try {
     await session.run();
   } catch (error) {
-    addon().logError(`a client was lost: ${messageOf(error)}`);
+    addon().logError(`client connection failed: ${messageOf(error)}`);
   } finally {
     sessions.delete(stream.number);
     post({ kind: "ended", client: stream.number, counts: session.counts });

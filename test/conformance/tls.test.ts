@@ -158,8 +158,9 @@ describe("NBD_OPT_STARTTLS", () => {
     await eventually(
       "the reason",
       () =>
-        /TLS: the client's certificate is refused: .*certificate/.test(server.stderr()) ||
-        undefined,
+        /TLS handshake failed: the client's certificate was rejected: .*certificate/.test(
+          server.stderr(),
+        ) || undefined,
     );
     await server.stop();
   });

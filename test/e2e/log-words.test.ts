@@ -60,7 +60,7 @@ describe.each(plugins)(
       old.sendOption(NBD_OPT_EXPORT_NAME, Buffer.from(NAME));
       await old.closed();
       await eventually("both refusals", () =>
-        (server.stderr().match(/was refused/g)?.length ?? 0) >= 2 ? true : undefined,
+        (server.stderr().match(/: refused: /g)?.length ?? 0) >= 2 ? true : undefined,
       );
       const { stderr } = await server.stop();
       expect(stderr.split("\n").filter((line) => line.startsWith(FORGED))).toEqual([]);

@@ -47,7 +47,7 @@ TEST_CASE("a client on a pipe is on standard input, one that has gone is unknown
   REQUIRE(pipe(ends.data()) == 0);
   CHECK(peer_of(ends[0]) == "on standard input");
   const int unconnected = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  CHECK(peer_of(unconnected) == "an unknown peer");
+  CHECK(peer_of(unconnected) == "at an unknown address");
   for (const int fd : {ends[0], ends[1], unconnected})
     close(fd);
 }

@@ -10,6 +10,6 @@ export const abort: OptionHandler = {
 
   *answer(_negotiation, option) {
     yield* send(optionReply(option, NBD_REP_ACK));
-    return { kind: "close", reason: "it aborted the handshake", isRefused: false };
+    return { kind: "close", reason: "the client aborted the handshake", isRefused: false };
   },
 };

@@ -12,9 +12,9 @@ export const exportName: OptionHandler = {
 
   *answer(negotiation, _option, data) {
     if (negotiation.replyStyle === "extended")
-      throw new HandshakeEnd("it has extended headers, and must use NBD_OPT_GO");
+      throw new HandshakeEnd("NBD_OPT_EXPORT_NAME is not allowed with extended headers");
     const name = decodeName(data);
-    if (name === undefined) throw new HandshakeEnd("it sent a malformed export name");
+    if (name === undefined) throw new HandshakeEnd("malformed export name");
     const opened = yield* openExport(name);
     if (opened === null) throw new HandshakeEnd(`export ${quoted(name)} cannot be opened`);
 

@@ -50,7 +50,7 @@ export const infoOrGo: OptionHandler = {
         negotiation,
         option,
         NBD_REP_ERR_INVALID,
-        "malformed export name or list of infos",
+        "malformed export name or list of information requests",
       );
       return undefined;
     }

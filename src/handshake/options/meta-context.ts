@@ -69,7 +69,7 @@ export const metaContext: OptionHandler = {
 
 function refuse({ settings, replyStyle }: Negotiation) {
   if (!settings.metaContexts)
-    return { reply: NBD_REP_ERR_UNSUP, text: "this server has no meta contexts" };
+    return { reply: NBD_REP_ERR_UNSUP, text: "metadata contexts are not supported" };
   if (replyStyle === "simple")
     return { reply: NBD_REP_ERR_INVALID, text: "negotiate structured replies first" };
   return undefined;

@@ -11,13 +11,13 @@ export const startTls: OptionHandler = {
   *answer(negotiation, option) {
     if (negotiation.settings.tls === "off" || negotiation.isTls) {
       const reply = negotiation.isTls ? NBD_REP_ERR_INVALID : NBD_REP_ERR_POLICY;
-      const text = negotiation.isTls ? "TLS is on already" : "this server has no TLS";
+      const text = negotiation.isTls ? "TLS is already in use" : "TLS is not supported";
       yield* refuseOption(negotiation, option, reply, text);
       return undefined;
     }
     yield* send(optionReply(option, NBD_REP_ACK));
     const upgraded = yield* upgradeTls();
-    if (upgraded !== true) throw new HandshakeEnd(`TLS: ${upgraded}`);
+    if (upgraded !== true) throw new HandshakeEnd(`TLS handshake failed: ${upgraded}`);
     negotiation.isTls = true;
     forget(negotiation);
     return undefined;
