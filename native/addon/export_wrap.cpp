@@ -8,8 +8,8 @@
 
 #include "addon/js_queue.hpp"
 #include "addon/plugin_wrap.hpp"
+#include "addon/runtime.hpp"
 #include "addon/session_wrap.hpp"
-#include "host/thread_pool.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::addon {
@@ -31,7 +31,7 @@ ExportRequests::Job *ExportRequests::new_job(size_t data_bytes) {
 bool ExportRequests::submit(Job *job) {
   std::lock_guard lock(mutex_);
   if (calls_ < max_calls_) {
-    if (host::run_on_pool([self = shared_from_this()] { self->work(); }))
+    if (runtime().threads.run([self = shared_from_this()] { self->work(); }))
       calls_++;
     else if (calls_ == 0)
       return false; // else another call's thread will come to it

@@ -1,7 +1,7 @@
 // See js_queue.hpp.
 #include "addon/js_queue.hpp"
 
-#include "host/thread_pool.hpp"
+#include "addon/runtime.hpp"
 
 namespace asyncnbd::addon {
 
@@ -73,7 +73,7 @@ void run_blocking(Napi::Env env, std::function<void()> work,
     queue->release();
     settle(env, true);
   };
-  bool running = host::run_on_pool([queue, work = std::move(work), done] {
+  bool running = runtime().threads.run([queue, work = std::move(work), done] {
     work();
     queue->post(done);
   });

@@ -4,6 +4,7 @@
 #include <optional>
 
 #include "addon/js_queue.hpp"
+#include "addon/runtime.hpp"
 #include "backend/c_exports.hpp"
 
 namespace asyncnbd::addon {
@@ -98,7 +99,8 @@ Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const s
         if (!canonical)
           return std::nullopt;
         context.export_name = context.interns.add(*canonical);
-        client->backend = backend::CBackend::open(*client->plugin, context, client->readonly);
+        client->backend =
+            backend::CBackend::open(*client->plugin, context, runtime().threads, client->readonly);
         if (client->backend == nullptr)
           return std::nullopt;
         return canonical;

@@ -26,7 +26,7 @@ ServerWrap::ServerWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
         function->Call({});
     });
   });
-  budget_ = std::make_shared<connection::MemoryBudget>(
+  budget_ = std::make_shared<base::MemoryBudget>(
       static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value()));
 }
 

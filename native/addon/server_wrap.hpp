@@ -4,7 +4,7 @@
 #include <memory>
 #include <napi.h>
 
-#include "connection/memory_budget.hpp"
+#include "base/memory_budget.hpp"
 #include "host/context.hpp"
 
 namespace asyncnbd::addon {
@@ -15,7 +15,7 @@ public:
   explicit ServerWrap(const Napi::CallbackInfo &info);
 
   const std::shared_ptr<host::ServerContext> &context() const { return context_; }
-  const std::shared_ptr<connection::MemoryBudget> &budget() const { return budget_; }
+  const std::shared_ptr<base::MemoryBudget> &budget() const { return budget_; }
 
 private:
   Napi::Value announce_stop(const Napi::CallbackInfo &info);
@@ -23,7 +23,7 @@ private:
 
   std::shared_ptr<Napi::FunctionReference> on_shutdown_;
   std::shared_ptr<host::ServerContext> context_;
-  std::shared_ptr<connection::MemoryBudget> budget_;
+  std::shared_ptr<base::MemoryBudget> budget_;
 };
 
 } // namespace asyncnbd::addon

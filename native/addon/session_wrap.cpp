@@ -5,6 +5,7 @@
 
 #include "addon/js_queue.hpp"
 #include "addon/plugin_wrap.hpp"
+#include "addon/runtime.hpp"
 #include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
 #include "addon/tls_wrap.hpp"
@@ -67,7 +68,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   budget_ = server->budget();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->connection = std::make_shared<connection::Connection>(
-      server->context(),
+      runtime(), server->context(),
       client_->plugin ? client_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   client_->connection->peer_fd = out_fd_;

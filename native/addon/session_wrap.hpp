@@ -56,7 +56,7 @@ private:
   int out_fd_;
   host::LoggedClient logged_;
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
-  std::shared_ptr<connection::MemoryBudget> budget_;
+  std::shared_ptr<base::MemoryBudget> budget_;
   std::unique_ptr<backend::Backend> script_backend_; // between adoptExport and start
   std::unique_ptr<transport::HandshakeIo> io_;
   std::unique_ptr<FdPoll> in_poll_;

@@ -16,8 +16,8 @@
 #include <unistd.h>
 #include <vector>
 
+#include "base/thread_pool.hpp"
 #include "host/last_words.hpp"
-#include "host/thread_pool.hpp"
 
 namespace asyncnbd::addon {
 
@@ -137,8 +137,7 @@ void watch() {
   }
 }
 
-void *thread_main(void *) {
-  pthread_setname_np(pthread_self(), "nbd-watchdog");
+void work() {
   sigset_t all;
   sigfillset(&all);
   pthread_sigmask(SIG_BLOCK, &all, nullptr);
@@ -155,7 +154,7 @@ void start_watching() {
     return;
   started = true;
   sem_init(&changed, 0, 0);
-  host::start_thread(thread_main, nullptr);
+  base::start_thread("nbd-watchdog", work);
 }
 
 } // namespace

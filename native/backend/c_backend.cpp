@@ -8,7 +8,6 @@
 
 #include "host/extents_list.hpp"
 #include "host/log.hpp"
-#include "host/thread_pool.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::backend {
@@ -42,8 +41,9 @@ void Operation::on_late_reply() {
   backend->on_late_reply(*this);
 }
 
-CBackend::CBackend(CPlugin &plugin, host::CallContext &context)
-    : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context) {
+CBackend::CBackend(CPlugin &plugin, host::CallContext &context, base::Threads &threads)
+    : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context),
+      threads_(threads) {
   if (!plugin.is_async())
     return;
   if (plugin.thread_model() <= ThreadModel::serialize_all_requests)
@@ -345,7 +345,7 @@ void CBackend::go_on_elsewhere(Operation &operation) {
     if (error != PENDING)
       end_operation(operation).complete(error);
   };
-  if (!host::run_on_pool(go_on))
+  if (!threads_.run(go_on))
     go_on();
 }
 

@@ -10,6 +10,7 @@
 #include "backend/c_plugin.hpp"
 #include "backend/operation.hpp"
 #include "backend/operation_pool.hpp"
+#include "base/threads.hpp"
 #include "host/context.hpp"
 
 namespace asyncnbd::backend {
@@ -18,7 +19,9 @@ class CBackend final : public Backend {
 public:
   // Calls the plugin's open and every question about capabilities. nullptr on failure, which has
   // been logged. `context` outlives the backend; its export_name must be set.
-  static std::unique_ptr<CBackend> open(CPlugin &plugin, host::CallContext &context, bool readonly);
+  // Steps that may block and are not a client's run on `threads`.
+  static std::unique_ptr<CBackend> open(CPlugin &plugin, host::CallContext &context,
+                                        base::Threads &threads, bool readonly);
 
   const Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return plugin_.thread_model(); }
@@ -38,7 +41,7 @@ public:
 private:
   friend class Operation;
 
-  CBackend(CPlugin &plugin, host::CallContext &context);
+  CBackend(CPlugin &plugin, host::CallContext &context, base::Threads &threads);
 
   bool read_capabilities(bool readonly);
   bool read_write_capabilities();
@@ -89,6 +92,7 @@ private:
   CPlugin &plugin_;
   const std::shared_ptr<CPlugin> plugin_is_needed_; // by requests that are never answered
   host::CallContext &context_;
+  base::Threads &threads_;
   void *handle_ = nullptr;
   Capabilities capabilities_;
   std::atomic<int> read_fd_{-1};  // that can be spliced from

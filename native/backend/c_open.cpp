@@ -34,7 +34,7 @@ const char *block_size_fault(const BlockSizes &sizes) {
 } // namespace
 
 std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &context,
-                                         bool readonly) {
+                                         base::Threads &threads, bool readonly) {
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
   host::log_debug("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(), readonly,
@@ -48,7 +48,7 @@ std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &con
     return nullptr;
   }
 
-  std::unique_ptr<CBackend> backend(new CBackend(plugin, context));
+  std::unique_ptr<CBackend> backend(new CBackend(plugin, context, threads));
   backend->handle_ = handle;
   if (backend->read_capabilities(readonly)) {
     if (plugin.table().read_fd != nullptr)

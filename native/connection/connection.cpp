@@ -8,7 +8,6 @@
 #include <cstring>
 
 #include "host/log.hpp"
-#include "host/thread_pool.hpp"
 
 namespace asyncnbd::connection {
 
@@ -59,21 +58,21 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   transport_ = std::move(*transport);
   backend_ = std::move(*backend);
   replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<ReplyListener &>(*this));
-  reader_ = std::make_unique<RequestReader>(*transport_, *replies_, facts_,
-                                            static_cast<backend::Completer &>(*this),
-                                            static_cast<Admission &>(*this), stop_requested_,
-                                            settings.spin_us, when_full_, settings.style);
+  const schedule::Spinner spinner(runtime_.clock, runtime_.spin_limit, settings.spin_us);
+  reader_ = std::make_unique<RequestReader>(
+      *transport_, *replies_, facts_, static_cast<backend::Completer &>(*this),
+      static_cast<Admission &>(*this), stop_requested_, spinner, when_full_, settings.style);
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
-  can_be_polled_ = transport_->can_join();
-  IdlePoller::instance().connection_begins(settings.spin_us);
-  watch(this, leader_token_.word());
-  if (host::run_on_pool([self = self_]() mutable { lead_on_pool(std::move(self)); }))
+  can_be_polled_ = transport_->can_be_polled();
+  runtime_.idle_poller.candidate_begins(settings.spin_us);
+  runtime_.slow_calls.add(this, leader_token_.word());
+  if (runtime_.threads.run([self = self_]() mutable { lead_on_pool(std::move(self)); }))
     return true;
 
-  unwatch(this);
-  IdlePoller::instance().connection_ends();
+  runtime_.slow_calls.remove(this);
+  runtime_.idle_poller.candidate_ends();
   *transport = std::move(transport_);
   *backend = std::move(backend_);
   self_.reset();
@@ -108,7 +107,7 @@ bool Connection::execute(PendingRequest *request) {
   if (is_to_hand_over)
     hand_over(call);
   {
-    CallLatency::Timed timed(latency_);
+    schedule::CallLatency::Timed timed(latency_);
     backend_->submit(*request);
   }
   if (leader_token_.end_call(call))
@@ -255,10 +254,10 @@ void Connection::end() {
 // Nothing is outstanding, and this thread is the only one that may still touch the backend and
 // the transport. The object lives on until the last of its threads has gone.
 void Connection::finish() {
-  unwatch(this);
-  if (IdlePoller::Registration *registration = registration_.exchange(nullptr))
-    IdlePoller::instance().leave(*registration);
-  if (IdlePoller::instance().connection_ends() == 0)
+  runtime_.slow_calls.remove(this);
+  if (schedule::Registration *registration = registration_.exchange(nullptr))
+    runtime_.idle_poller.remove(*registration);
+  if (runtime_.idle_poller.candidate_ends() == 0)
     transport::PagePipe::close_kept();
   backend_->close();
   export_name = nullptr;

@@ -12,17 +12,16 @@
 #include <vector>
 
 #include "backend/backend.hpp"
-#include "connection/call_latency.hpp"
 #include "connection/check.hpp"
-#include "connection/idle_poller.hpp"
 #include "connection/memory_account.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
-#include "connection/slow_call_detector.hpp"
 #include "connection/sparse_hint.hpp"
-#include "connection/stall_guard.hpp"
 #include "host/context.hpp"
 #include "host/reply_batch.hpp"
+#include "schedule/call_latency.hpp"
+#include "schedule/pollable.hpp"
+#include "schedule/runtime.hpp"
 #include "transport/transport.hpp"
 
 namespace asyncnbd::connection {
@@ -35,8 +34,8 @@ struct TransmissionSettings {
   std::chrono::milliseconds grace;
   // How long a client may be waited for that does not go on; 0: for ever.
   std::chrono::milliseconds stall_timeout;
-  uint64_t max_bytes;                          // in flight on this connection
-  std::shared_ptr<MemoryBudget> server_budget; // in flight on all, or nullptr
+  uint64_t max_bytes;                                // in flight on this connection
+  std::shared_ptr<base::MemoryBudget> server_budget; // in flight on all, or nullptr
   wire::ReplyStyle style = wire::ReplyStyle::simple;
   std::vector<MetaContext> contexts{}; // negotiated
   uint32_t block_bytes = 1;            // see ExportFacts
@@ -48,16 +47,18 @@ class Connection final : public host::CallContext,
                          public std::enable_shared_from_this<Connection>,
                          private backend::Completer,
                          public host::BatchMember,
-                         public Receiver,
+                         public schedule::Receiver,
                          private Admission,
                          private ReplyListener,
-                         private MemoryBudget::Waiter,
-                         private SlowCallListener,
-                         private Stallable,
-                         private Pollable {
+                         private base::MemoryBudget::Waiter,
+                         private schedule::SlowCallListener,
+                         private schedule::Stallable,
+                         private schedule::Pollable {
 public:
-  Connection(std::shared_ptr<host::ServerContext> server, std::string plugin_name, uint64_t number)
-      : CallContext(std::move(server), std::move(plugin_name), number) {}
+  Connection(schedule::Runtime &runtime, std::shared_ptr<host::ServerContext> server,
+             std::string plugin_name, uint64_t number)
+      : CallContext(std::move(server), std::move(plugin_name), number), runtime_(runtime),
+        leader_token_(runtime.slow_calls), latency_(runtime.clock) {}
 
   // Serves requests until the client leaves, the stream breaks or the server stops, on threads
   // of its own. `on_closed` is called at the very end, on one of them. Takes the transport and
@@ -140,19 +141,19 @@ private:
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
   void on_full() override { transport_->wake(); }
-  bool delays_others() const override { return IdlePoller::delays_others(); }
+  bool delays_others() const override { return schedule::IdlePoller::delays_others(); }
   void before_delay() override;
   void wait_for_room() override;
   // Stallable
-  void on_stall(Stall stall, std::chrono::milliseconds lasts) override;
+  void on_stall(schedule::Stall stall, std::chrono::milliseconds lasts) override;
   bool keeps_others_waiting() const override { return memory_->keeps_others_waiting(); }
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
   // SlowCallListener
   void on_slow_call(uint64_t call) override;
   // Pollable
-  Served resume() override;
-  void rest() override { reader_->rest(); }
+  Turn resume() override;
+  void release_idle_memory() override { reader_->release_idle_memory(); }
 
   // What has become of a thread's lead.
   enum class Lead {
@@ -183,7 +184,8 @@ private:
   void charge_encoded(PendingRequest &request);
   void answer(PendingRequest *request);
   void dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge);
-  void watch_client(std::optional<StallWatch> *watch, Stall stall, int *timeout_ms);
+  void watch_client(std::optional<schedule::StallWatch> *watch, schedule::Stall stall,
+                    int *timeout_ms);
   transport::Wait wait_watched(transport::Wanted wanted, int timeout_ms, bool owes_input,
                                bool heed_hang_up);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);
@@ -191,13 +193,14 @@ private:
   void finish();
   void report_failure(const PendingRequest &request);
 
+  schedule::Runtime &runtime_;
   ExportFacts facts_{};
   bool may_send_holes_ = false;
   bool may_pipe_ = false;
   SparseHint sparse_hint_;
   std::atomic<int64_t> grace_ms_{0};
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
-  std::shared_ptr<MemoryBudget> server_budget_;
+  std::shared_ptr<base::MemoryBudget> server_budget_;
   std::optional<MemoryAccount> memory_;
   std::unique_ptr<transport::Transport> transport_;
   std::unique_ptr<backend::Backend> backend_;
@@ -208,9 +211,9 @@ private:
   std::string lost_reason_;          // guarded by losing_: the first
   std::shared_ptr<Connection> self_; // until finish
 
-  LeaderToken leader_token_;
-  CallLatency latency_;
-  std::atomic<IdlePoller::Registration *> registration_{
+  schedule::LeaderToken leader_token_;
+  schedule::CallLatency latency_;
+  std::atomic<schedule::Registration *> registration_{
       nullptr}; // set by the leader; in the waiting room
   // The leader's.
   bool can_be_polled_ = true;
@@ -229,8 +232,8 @@ private:
   std::atomic<bool> is_sending_{false};   // send_for_slow_thread is at it
   std::atomic<bool> client_has_left_{false};
   std::chrono::milliseconds stall_timeout_{};
-  StallMeter input_meter_;
-  StallMeter output_meter_;
+  schedule::StallMeter input_meter_;
+  schedule::StallMeter output_meter_;
   std::atomic<bool> stop_requested_{false};
   std::atomic<bool> refuse_commands_{false};
   std::atomic<unsigned> failures_reported_{0};

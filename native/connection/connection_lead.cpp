@@ -4,8 +4,6 @@
 
 #include <chrono>
 
-#include "host/thread_pool.hpp"
-
 namespace asyncnbd::connection {
 
 namespace {
@@ -21,9 +19,10 @@ constexpr std::chrono::microseconds SLOW_AFTER{20};
 
 // The connection lives as long as somebody else keeps it, not as long as this thread has work.
 void Connection::lead_on_pool(std::shared_ptr<Connection> self) {
+  schedule::IdlePoller &poller = self->runtime_.idle_poller;
   self->lead();
   self.reset();
-  IdlePoller::instance().offer_thread();
+  poller.offer_thread();
 }
 
 void Connection::lead() {
@@ -70,8 +69,8 @@ bool Connection::waits_in_poller(bool has_idled) {
 
 // By the leader, who will see for itself what arrives: nobody else need be woken.
 void Connection::suspend_input() {
-  if (IdlePoller::Registration *registration = registration_.load(std::memory_order_relaxed))
-    IdlePoller::instance().suspend_input(*registration);
+  if (schedule::Registration *registration = registration_.load(std::memory_order_relaxed))
+    runtime_.idle_poller.suspend_input(*registration);
 }
 
 void Connection::waits_here() {
@@ -82,9 +81,9 @@ void Connection::waits_here() {
 // A connection for which others would have had to wait has its own thread until it idles: it would
 // be so again.
 bool Connection::is_to_wait_in_poller(bool has_idled) {
-  if (IdlePoller::is_replaced())
+  if (schedule::IdlePoller::is_replaced())
     keeps_thread_ = true;
-  if (!can_be_polled_ || !IdlePoller::instance().is_open())
+  if (!can_be_polled_ || !runtime_.idle_poller.is_open())
     return false;
   if (has_idled)
     keeps_thread_ = false;
@@ -92,18 +91,17 @@ bool Connection::is_to_wait_in_poller(bool has_idled) {
 }
 
 void Connection::before_delay() {
-  if (!IdlePoller::delays_others())
+  if (!schedule::IdlePoller::delays_others())
     return;
   keeps_thread_ = true;
-  IdlePoller::before_delay();
+  schedule::IdlePoller::before_delay();
 }
 
 // False: there is something to do for whoever leads.
 bool Connection::wait_for_client() {
-  IdlePoller &room = IdlePoller::instance();
-  IdlePoller::Registration *registration = registration_.load(std::memory_order_relaxed);
+  schedule::Registration *registration = registration_.load(std::memory_order_relaxed);
   if (registration == nullptr) {
-    registration = room.enter(*this, *transport_);
+    registration = runtime_.idle_poller.add(*this, {transport_->input_fd(), transport_->wake_fd()});
     registration_.store(registration); // sequentially consistent: see stop
     can_be_polled_ = registration != nullptr;
     if (registration == nullptr)
@@ -115,10 +113,10 @@ bool Connection::wait_for_client() {
   }
   reader_->fill_thread_cache();
   threads_.fetch_sub(1, std::memory_order_relaxed);
-  const IdlePoller::Wait wait = room.wait(*registration);
-  if (wait == IdlePoller::Wait::begun)
+  const schedule::IdlePoller::Wait wait = runtime_.idle_poller.wait(*registration);
+  if (wait == schedule::IdlePoller::Wait::begun)
     return true;
-  if (wait == IdlePoller::Wait::impossible)
+  if (wait == schedule::IdlePoller::Wait::impossible)
     can_be_polled_ = false;
   threads_.fetch_add(1, std::memory_order_relaxed);
   reader_->use_thread_cache();
@@ -143,7 +141,7 @@ bool Connection::is_long_turn() const {
              turn_ends_at_bytes_;
 }
 
-Pollable::Served Connection::resume() {
+schedule::Pollable::Turn Connection::resume() {
   const std::shared_ptr<Connection> keep = self_; // it may come to its end
   threads_.fetch_add(1, std::memory_order_relaxed);
   reader_->use_thread_cache();
@@ -173,8 +171,8 @@ void Connection::on_slow_call(uint64_t call) {
       return;
   }
   latency_.count_slow_call();
-  if (IdlePoller::Registration *registration = registration_.load(std::memory_order_acquire))
-    IdlePoller::instance().replace_worker(*registration);
+  if (schedule::Registration *registration = registration_.load(std::memory_order_acquire))
+    schedule::IdlePoller::replace_worker(*registration);
   if (threads_.load(std::memory_order_relaxed) < max_threads_)
     hand_over(call);
   else
@@ -184,7 +182,7 @@ void Connection::on_slow_call(uint64_t call) {
 // Another thread takes the lead, unless the call has ended by the time it runs.
 void Connection::hand_over(uint64_t call) {
   threads_.fetch_add(1, std::memory_order_relaxed);
-  bool running = host::run_on_pool([self = self_, call]() mutable {
+  bool running = runtime_.threads.run([self = self_, call]() mutable {
     if (self->leader_token_.take(call))
       lead_on_pool(std::move(self));
     else
@@ -198,7 +196,7 @@ void Connection::hand_over(uint64_t call) {
 void Connection::send_for_slow_thread() {
   if (replies_->pending_bytes() == 0 || is_sending_.exchange(true, std::memory_order_relaxed))
     return;
-  bool running = host::run_on_pool([self = self_] {
+  bool running = runtime_.threads.run([self = self_] {
     self->replies_->flush(WhenFull::wait);
     self->is_sending_.store(false, std::memory_order_relaxed);
   });
@@ -213,8 +211,8 @@ bool Connection::take_over_from_slow_thread() {
     return false;
   if (latency_.is_slow())
     return leader_token_.take(call);
-  const auto deadline = std::chrono::steady_clock::now() + SLOW_AFTER;
-  while (std::chrono::steady_clock::now() < deadline)
+  const base::Time deadline = runtime_.clock.now() + SLOW_AFTER;
+  while (runtime_.clock.now() < deadline)
     if (leader_token_.current_call() != call)
       return false;
   return leader_token_.take(call);

@@ -13,40 +13,44 @@ transport::Wait Connection::wait(transport::Wanted wanted, int timeout_ms, bool 
 
 transport::Wait Connection::wait_watched(transport::Wanted wanted, int timeout_ms, bool owes_input,
                                          bool heed_hang_up) {
-  std::optional<StallWatch> input;
-  std::optional<StallWatch> output;
+  std::optional<schedule::StallWatch> input;
+  std::optional<schedule::StallWatch> output;
   if (owes_input)
-    watch_client(&input, Stall::sends_nothing, &timeout_ms);
+    watch_client(&input, schedule::Stall::sends_nothing, &timeout_ms);
   if (wanted.room)
-    watch_client(&output, Stall::takes_nothing, &timeout_ms);
+    watch_client(&output, schedule::Stall::takes_nothing, &timeout_ms);
   return transport_->wait(wanted, timeout_ms, heed_hang_up);
 }
 
 // ReplyListener: by whoever sends, and cannot.
 void Connection::wait_for_room() {
   int timeout_ms = -1;
-  std::optional<StallWatch> watch;
-  watch_client(&watch, Stall::takes_nothing, &timeout_ms);
+  std::optional<schedule::StallWatch> watch;
+  watch_client(&watch, schedule::Stall::takes_nothing, &timeout_ms);
   transport_->wait_for_room(timeout_ms);
 }
 
 // Before a wait: if the client is slow already, it is watched meanwhile; else the wait is short.
-void Connection::watch_client(std::optional<StallWatch> *watch, Stall stall, int *timeout_ms) {
-  const StallMeter::Clock::time_point since =
-      stall == Stall::sends_nothing
-          ? input_meter_.slow_since(reader_->received_bytes(), reader_->begun_requests())
-          : output_meter_.slow_since(replies_->sent_bytes(), replies_->times_empty());
-  if (StallMeter::Clock::now() - since >= StallWatch::UNWATCHED) {
-    watch->emplace(static_cast<Stallable &>(*this), stall, since, stall_timeout_);
+void Connection::watch_client(std::optional<schedule::StallWatch> *watch, schedule::Stall stall,
+                              int *timeout_ms) {
+  const base::Time now = runtime_.clock.now();
+  const base::Time since =
+      stall == schedule::Stall::sends_nothing
+          ? input_meter_.slow_since(now, reader_->received_bytes(), reader_->begun_requests())
+          : output_meter_.slow_since(now, replies_->sent_bytes(), replies_->times_empty());
+  if (now - since >= schedule::StallWatch::UNWATCHED) {
+    watch->emplace(runtime_.stall_guard, static_cast<schedule::Stallable &>(*this), stall, since,
+                   stall_timeout_);
     return;
   }
-  constexpr int unwatched_ms = StallWatch::UNWATCHED.count();
+  constexpr int unwatched_ms = schedule::StallWatch::UNWATCHED.count();
   *timeout_ms = *timeout_ms < 0 ? unwatched_ms : std::min(*timeout_ms, unwatched_ms);
 }
 
-void Connection::on_stall(Stall stall, std::chrono::milliseconds lasts) {
-  std::string reason = stall == Stall::sends_nothing ? "the rest of a request did not arrive for "
-                                                     : "replies were not read for ";
+void Connection::on_stall(schedule::Stall stall, std::chrono::milliseconds lasts) {
+  std::string reason = stall == schedule::Stall::sends_nothing
+                           ? "the rest of a request did not arrive for "
+                           : "replies were not read for ";
   reason += std::to_string(lasts.count() / 1000) + " s";
   if (lasts < stall_timeout_)
     reason += " while other clients waited for memory";

@@ -6,7 +6,7 @@
 
 namespace asyncnbd::connection {
 
-bool MemoryAccount::take(MemoryCharge &charge, uint64_t bytes, MemoryBudget::Waiter &waiter) {
+bool MemoryAccount::take(MemoryCharge &charge, uint64_t bytes, base::MemoryBudget::Waiter &waiter) {
   const uint64_t allotted = allotted_bytes_.load();
   const uint64_t taken = allotted + shared_bytes_.load();
   uint64_t limit_bytes = limit_bytes_;
@@ -28,17 +28,17 @@ bool MemoryAccount::take(MemoryCharge &charge, uint64_t bytes, MemoryBudget::Wai
     return true;
   }
   const auto source =
-      server_ == nullptr ? MemoryBudget::Source::memory : server_->take(bytes, waiter);
-  is_in_line_ = source == MemoryBudget::Source::nothing;
+      server_ == nullptr ? base::MemoryBudget::Source::memory : server_->take(bytes, waiter);
+  is_in_line_ = source == base::MemoryBudget::Source::nothing;
   if (is_in_line_)
     return false;
-  charge.has_reserve = source == MemoryBudget::Source::reserve;
+  charge.has_reserve = source == base::MemoryBudget::Source::reserve;
   (charge.has_reserve ? charge.reserved_bytes : charge.shared_bytes) += bytes;
   shared_bytes_.fetch_add(bytes);
   return true;
 }
 
-void MemoryAccount::leave(MemoryBudget::Waiter &waiter) {
+void MemoryAccount::leave(base::MemoryBudget::Waiter &waiter) {
   if (std::exchange(is_in_line_, false))
     server_->leave(waiter);
 }

@@ -5,7 +5,7 @@
 #include <atomic>
 #include <cstdint>
 
-#include "connection/memory_budget.hpp"
+#include "base/memory_budget.hpp"
 
 namespace asyncnbd::connection {
 
@@ -35,15 +35,15 @@ public:
   static constexpr uint64_t ALLOTTED_BYTES = FIRST_BYTES + REQUEST_BYTES;
 
   // `server`: nullptr if nothing is shared. `allotment_bytes`: what no other connection can take.
-  MemoryAccount(uint64_t limit_bytes, MemoryBudget *server,
+  MemoryAccount(uint64_t limit_bytes, base::MemoryBudget *server,
                 uint64_t allotment_bytes = ALLOTTED_BYTES)
       : limit_bytes_(limit_bytes), allotment_bytes_(allotment_bytes), server_(server) {}
 
   // Adds to what a request takes. False: the waiter is told when to try again, by the server's
   // budget or whoever gives back. A request that is alone may have more than the limit.
-  bool take(MemoryCharge &charge, uint64_t bytes, MemoryBudget::Waiter &waiter);
+  bool take(MemoryCharge &charge, uint64_t bytes, base::MemoryBudget::Waiter &waiter);
   // It will not try again.
-  void leave(MemoryBudget::Waiter &waiter);
+  void leave(base::MemoryBudget::Waiter &waiter);
   void give_back(const MemoryCharge &charge);
   // What is there already, and could not be foreseen. Any thread that has the request.
   void add(MemoryCharge &charge, uint64_t bytes);
@@ -60,7 +60,7 @@ private:
 
   const uint64_t limit_bytes_;
   const uint64_t allotment_bytes_;
-  MemoryBudget *const server_;
+  base::MemoryBudget *const server_;
   std::atomic<uint64_t> allotted_bytes_{0};
   std::atomic<uint64_t> shared_bytes_{0}; // and of the reserve
   std::atomic<uint64_t> returned_bytes_{0};

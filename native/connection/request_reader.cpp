@@ -37,9 +37,9 @@ constexpr auto STOP_GRACE = std::chrono::seconds(1);
 RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
                              const ExportFacts &facts, backend::Completer &completer,
                              Admission &admission, const std::atomic<bool> &stop_requested,
-                             unsigned spin_us, WhenFull when_full, wire::ReplyStyle style)
+                             schedule::Spinner spinner, WhenFull when_full, wire::ReplyStyle style)
     : transport_(transport), replies_(replies), facts_(facts), completer_(completer),
-      admission_(admission), stop_requested_(stop_requested), spinner_(spin_us),
+      admission_(admission), stop_requested_(stop_requested), spinner_(spinner),
       when_full_(when_full), style_(style), receive_limit_bytes_(INPUT_BYTES) {}
 
 RequestReader::~RequestReader() {
@@ -88,7 +88,7 @@ void RequestReader::rest_all_but_input() {
   pool_.trim();
 }
 
-void RequestReader::rest() {
+void RequestReader::release_idle_memory() {
   if (input_ != nullptr && begin_ == end_ && input_->is_exclusive()) {
     std::exchange(input_, nullptr)->unref();
     begin_ = end_ = 0;

@@ -9,7 +9,7 @@
 
 #include "connection/check.hpp"
 #include "connection/reply_queue.hpp"
-#include "connection/spinner.hpp"
+#include "schedule/spinner.hpp"
 #include "transport/transport.hpp"
 #include "wire/wire.hpp"
 
@@ -49,8 +49,8 @@ public:
   // the socket is full, it goes on reading meanwhile.
   RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
                 backend::Completer &completer, Admission &admission,
-                const std::atomic<bool> &stop_requested, unsigned spin_us, WhenFull when_full,
-                wire::ReplyStyle style = wire::ReplyStyle::simple);
+                const std::atomic<bool> &stop_requested, schedule::Spinner spinner,
+                WhenFull when_full, wire::ReplyStyle style = wire::ReplyStyle::simple);
   ~RequestReader();
   RequestReader(const RequestReader &) = delete;
   RequestReader &operator=(const RequestReader &) = delete;
@@ -70,7 +70,7 @@ public:
   void use_thread_cache();
 
   // Has waited for long: gives memory back to the system.
-  void rest();
+  void release_idle_memory();
 
   // Whether another request has arrived already, at least its beginning.
   bool has_more() const { return buffered_bytes() > 0; }
@@ -140,7 +140,7 @@ private:
   backend::Completer &completer_;
   Admission &admission_;
   const std::atomic<bool> &stop_requested_;
-  Spinner spinner_;
+  schedule::Spinner spinner_;
   const WhenFull when_full_;
   const wire::ReplyStyle style_;
 

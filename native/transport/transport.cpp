@@ -6,7 +6,6 @@
 #include <fcntl.h>
 #include <linux/sockios.h>
 #include <poll.h>
-#include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -23,8 +22,6 @@ namespace {
 constexpr int LINGER_MS = 1000;
 constexpr int SEND_PATIENCE_MS = 1000;
 constexpr size_t LINGER_BYTES = 64u << 20;
-// Each arrival is told of once, and nothing has to be said to hear of the next.
-constexpr uint32_t INPUT_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
 } // namespace
 
@@ -154,29 +151,6 @@ Wait Transport::wait(Wanted wanted, int timeout_ms, bool heed_hang_up) {
 void Transport::wake() {
   uint64_t one = 1;
   (void)!write(wake_fd_, &one, sizeof one); // a full counter is readable already
-}
-
-bool Transport::join(int epoll_fd, void *whose) {
-  // Nobody reads it: each write is an event.
-  epoll_event wakes{EPOLLIN | EPOLLET, {.ptr = whose}};
-  epoll_event input{INPUT_EVENTS, {.ptr = whose}};
-  return can_join() && epoll_ctl(epoll_fd, EPOLL_CTL_ADD, in_fd_, &input) == 0 &&
-         epoll_ctl(epoll_fd, EPOLL_CTL_ADD, wake_fd_, &wakes) == 0;
-}
-
-bool Transport::suspend_input(int epoll_fd, void *whose) {
-  epoll_event nothing{EPOLLONESHOT, {.ptr = whose}}; // but a hang-up, which cannot be left out
-  return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, in_fd_, &nothing) == 0;
-}
-
-bool Transport::resume_input(int epoll_fd, void *whose) {
-  epoll_event input{INPUT_EVENTS, {.ptr = whose}};
-  return epoll_ctl(epoll_fd, EPOLL_CTL_MOD, in_fd_, &input) == 0;
-}
-
-void Transport::leave(int epoll_fd) {
-  epoll_ctl(epoll_fd, EPOLL_CTL_DEL, in_fd_, nullptr);
-  epoll_ctl(epoll_fd, EPOLL_CTL_DEL, wake_fd_, nullptr);
 }
 
 size_t Transport::unread_bytes() const {

@@ -53,15 +53,11 @@ public:
   // Ends a wait, the present one or else the next. Any thread.
   void wake();
 
-  // For waiting in somebody else's epoll, together with others: from `join` on, it is told once of
-  // input that is there already, of each that arrives, of the stream's end and of each `wake`.
-  // `suspend_input`: of wakes only, and perhaps once more of something else; `resume_input`: as
-  // from `join` on. False: that is not possible. Not concurrent with `close`.
-  bool can_join() const { return is_socket_ && wake_fd_ != -1; }
-  bool join(int epoll_fd, void *whose);
-  bool suspend_input(int epoll_fd, void *whose);
-  bool resume_input(int epoll_fd, void *whose);
-  void leave(int epoll_fd);
+  // For waiting elsewhere, together with others: input is to be looked for at one of these
+  // descriptors, and each `wake` makes the other readable. Until `close`.
+  bool can_be_polled() const { return is_socket_ && wake_fd_ != -1; }
+  int input_fd() const { return in_fd_; }
+  int wake_fd() const { return wake_fd_; }
 
   // Whether a receive that got less than it could has left no byte behind; except, rarely, behind
   // descriptors that are passed and urgent data. The stream's end may be there.

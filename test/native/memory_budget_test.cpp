@@ -6,12 +6,12 @@
 #include <thread>
 #include <vector>
 
+#include "base/memory_budget.hpp"
 #include "connection/memory_account.hpp"
-#include "connection/memory_budget.hpp"
 #include "support.hpp"
 
+using asyncnbd::base::MemoryBudget;
 using asyncnbd::connection::MemoryAccount;
-using asyncnbd::connection::MemoryBudget;
 using asyncnbd::connection::MemoryCharge;
 using Source = MemoryBudget::Source;
 

@@ -76,8 +76,16 @@ struct Reading final : connection::ReplyListener {
   NoCompleter completer;
   std::atomic<bool> stop{false};
   Charging charging;
-  connection::RequestReader reader{transport, replies, facts, completer,
-                                   charging,  stop,    0,     connection::WhenFull::wait};
+  base::SystemClock clock;
+  schedule::SpinLimit spin_limit{1};
+  connection::RequestReader reader{transport,
+                                   replies,
+                                   facts,
+                                   completer,
+                                   charging,
+                                   stop,
+                                   {clock, spin_limit, 0},
+                                   connection::WhenFull::wait};
 
   void on_sent(PendingRequest *, uint32_t) override {}
   void on_full() override {}

@@ -8,6 +8,7 @@
 
 #include "connection/connection.hpp"
 #include "support.hpp"
+#include "system_runtime.hpp"
 
 namespace asyncnbd {
 
@@ -59,12 +60,12 @@ struct Running {
   SocketPair sockets;
   std::shared_ptr<host::ServerContext> server = std::make_shared<host::ServerContext>([] {});
   std::shared_ptr<connection::Connection> connection =
-      std::make_shared<connection::Connection>(server, "test", 1);
+      std::make_shared<connection::Connection>(system_runtime(), server, "test", 1);
 
   std::chrono::milliseconds grace{30000};
   std::chrono::milliseconds stall_timeout{0};
   uint64_t max_bytes = 256 << 20;
-  std::shared_ptr<connection::MemoryBudget> budget;
+  std::shared_ptr<base::MemoryBudget> budget;
 
   bool start(ThreadModel model, unsigned max_threads = 16) {
     auto transport =

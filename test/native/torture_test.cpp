@@ -13,6 +13,7 @@
 #include "connection/connection.hpp"
 #include "host/log.hpp"
 #include "support.hpp"
+#include "system_runtime.hpp"
 
 using namespace asyncnbd;
 
@@ -34,8 +35,8 @@ std::string torture_plugin() {
 struct Server {
   std::shared_ptr<backend::CPlugin> plugin = std::make_shared<backend::CPlugin>(torture_plugin());
   std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
-  std::shared_ptr<connection::MemoryBudget> budget =
-      std::make_shared<connection::MemoryBudget>(4 << 20); // so that clients wait for each other
+  std::shared_ptr<base::MemoryBudget> budget =
+      std::make_shared<base::MemoryBudget>(4 << 20); // so that clients wait for each other
   Gate gate;
   int open = 0;
   uint64_t count = 0;
@@ -46,10 +47,11 @@ struct Server {
       open++;
       number = ++count;
     });
-    auto connection = std::make_shared<connection::Connection>(context, "torture", number);
+    auto connection =
+        std::make_shared<connection::Connection>(system_runtime(), context, "torture", number);
     connection->export_name = "";
     std::unique_ptr<backend::Backend> backend =
-        backend::CBackend::open(*plugin, *connection, false);
+        backend::CBackend::open(*plugin, *connection, system_runtime().threads, false);
     if (backend == nullptr)
       return false;
     auto transport = std::make_unique<transport::Transport>(sockets->server, sockets->server,

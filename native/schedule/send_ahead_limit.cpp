@@ -1,11 +1,11 @@
 // See send_ahead_limit.hpp.
-#include "connection/send_ahead_limit.hpp"
+#include "schedule/send_ahead_limit.hpp"
 
 #include <chrono>
 #include <sched.h>
 #include <utility>
 
-namespace asyncnbd::connection {
+namespace asyncnbd::schedule {
 
 namespace {
 
@@ -31,15 +31,15 @@ void SendAheadLimit::sent(std::weak_ptr<const Receiver> client, size_t bytes) {
   const std::shared_ptr<const Receiver> reader = client.lock();
   if (!reader || reader->unread_bytes() == 0)
     return;
-  const auto deadline = std::chrono::steady_clock::now() + MAX_DELAY;
-  std::chrono::steady_clock::time_point now;
+  const base::Time deadline = clock_.now() + MAX_DELAY;
+  base::Time now;
   do {
     sched_yield();
-    now = std::chrono::steady_clock::now();
+    now = clock_.now();
   } while (reader->unread_bytes() > 0 && now < deadline);
   // It did not read although it had, or others had, all the time that there is.
   if (now - deadline > LONG_YIELD && reader->unread_bytes() > 0)
     skips_ = SKIPS;
 }
 
-} // namespace asyncnbd::connection
+} // namespace asyncnbd::schedule

@@ -6,7 +6,7 @@
 #include <deque>
 #include <mutex>
 
-namespace asyncnbd::connection {
+namespace asyncnbd::base {
 
 // Thread-safe. Beside the limit there is one reserve: it belongs to a single request at a time, so
 // that requests that have got a part of what they need cannot block each other for ever.
@@ -47,4 +47,4 @@ private:
   bool reserve_is_taken_ = false;
 };
 
-} // namespace asyncnbd::connection
+} // namespace asyncnbd::base

@@ -1,9 +1,9 @@
 // See call_latency.hpp.
-#include "connection/call_latency.hpp"
+#include "schedule/call_latency.hpp"
 
 #include <algorithm>
 
-namespace asyncnbd::connection {
+namespace asyncnbd::schedule {
 
 namespace {
 
@@ -27,16 +27,16 @@ CallLatency::Timed::Timed(CallLatency &latency) : latency_(nullptr) {
   if (!latency.is_slow() && latency.is_quick() && number % TIME_EACH != 0)
     return;
   latency_ = &latency;
-  begin_ = Clock::now();
+  begin_ = latency.clock_.now();
 }
 
 CallLatency::Timed::~Timed() {
   if (latency_ != nullptr)
-    latency_->count(Clock::now() - begin_);
+    latency_->count(latency_->clock_.now() - begin_);
 }
 
 // Two threads may count at once and one of them in vain: there will be other calls.
-void CallLatency::count(Clock::duration duration) {
+void CallLatency::count(base::Duration duration) {
   const int64_t ns = std::min<std::chrono::nanoseconds>(duration, LONGEST).count();
   int64_t mean_ns = mean_ns_.load(std::memory_order_relaxed);
   mean_ns += (ns - mean_ns) / MEAN_OF;
@@ -58,4 +58,4 @@ void CallLatency::count_slow_call() {
   count(LONGEST);
 }
 
-} // namespace asyncnbd::connection
+} // namespace asyncnbd::schedule

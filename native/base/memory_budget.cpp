@@ -1,10 +1,10 @@
 // See memory_budget.hpp.
-#include "connection/memory_budget.hpp"
+#include "base/memory_budget.hpp"
 
 #include <algorithm>
 #include <utility>
 
-namespace asyncnbd::connection {
+namespace asyncnbd::base {
 
 bool MemoryBudget::try_take(uint64_t bytes) {
   uint64_t taken = taken_bytes_.load();
@@ -65,4 +65,4 @@ void MemoryBudget::tell_first() {
     line_.front()->on_room();
 }
 
-} // namespace asyncnbd::connection
+} // namespace asyncnbd::base

@@ -6,7 +6,9 @@
 #include <cstddef>
 #include <memory>
 
-namespace asyncnbd::connection {
+#include "base/clock.hpp"
+
+namespace asyncnbd::schedule {
 
 // Who reads replies, and how much of what was sent is still to be read.
 class Receiver {
@@ -19,6 +21,8 @@ public:
 // One per thread.
 class SendAheadLimit {
 public:
+  explicit SendAheadLimit(const base::Clock &clock) : clock_(clock) {}
+
   // So many bytes of replies have been sent to it. Lets others run, for a moment, if clients have
   // not yet read what was sent some replies ago.
   void sent(std::weak_ptr<const Receiver> client, size_t bytes);
@@ -28,10 +32,11 @@ private:
   static constexpr size_t STEP_BYTES = 96 << 10;
   static constexpr size_t MARKS = 4;
 
+  const base::Clock &clock_;
   size_t bytes_ = 0; // since the last mark
   std::array<std::weak_ptr<const Receiver>, MARKS> marks_;
   size_t oldest_ = 0;
   unsigned skips_ = 0; // so many marks more it does not look, for it has been in vain
 };
 
-} // namespace asyncnbd::connection
+} // namespace asyncnbd::schedule

@@ -5,8 +5,12 @@
 #include <chrono>
 #include <cstdint>
 #include <mutex>
+#include <vector>
 
-namespace asyncnbd::connection {
+#include "base/clock.hpp"
+#include "base/timers.hpp"
+
+namespace asyncnbd::schedule {
 
 // What a client is waited for.
 enum class Stall { sends_nothing, takes_nothing };
@@ -14,15 +18,13 @@ enum class Stall { sends_nothing, takes_nothing };
 // Measures one direction of a client that is waited for. Thread-safe.
 class StallMeter {
 public:
-  using Clock = std::chrono::steady_clock;
-
   // Since when the client, which has moved so many bytes in all by now, has been too slow: it has
   // not moved much since then, nor come to the end of what it does. `part` tells its parts apart.
-  Clock::time_point slow_since(uint64_t moved_bytes, uint64_t part);
+  base::Time slow_since(base::Time now, uint64_t moved_bytes, uint64_t part);
 
 private:
   std::mutex mutex_;
-  Clock::time_point since_{};
+  base::Time since_{};
   uint64_t moved_bytes_ = 0;
   uint64_t part_ = UINT64_MAX;
 };
@@ -31,10 +33,12 @@ private:
 class Stallable {
 public:
   virtual ~Stallable() = default;
-  // On the guard's thread, which must not be blocked, or delayed.
+  // On the timers' thread, with the guard's lock held; must neither block nor take long.
   virtual void on_stall(Stall stall, std::chrono::milliseconds lasts) = 0;
   virtual bool keeps_others_waiting() const = 0;
 };
+
+class StallGuard;
 
 // As long as it lives, a client is waited for that has been slow since then: it is reported after
 // `limit`, or earlier if others wait for its memory.
@@ -43,7 +47,7 @@ public:
   // A client may be slow for so long before anybody need watch.
   static constexpr std::chrono::milliseconds UNWATCHED{1000};
 
-  StallWatch(Stallable &whose, Stall stall, StallMeter::Clock::time_point since,
+  StallWatch(StallGuard &guard, Stallable &whose, Stall stall, base::Time since,
              std::chrono::milliseconds limit);
   ~StallWatch();
   StallWatch(const StallWatch &) = delete;
@@ -51,11 +55,33 @@ public:
 
 private:
   friend class StallGuard;
+  StallGuard &guard_;
   Stallable &whose_;
   const Stall stall_;
-  const StallMeter::Clock::time_point since_;
+  const base::Time since_;
   const std::chrono::milliseconds limit_;
   bool is_reported_ = false;
 };
 
-} // namespace asyncnbd::connection
+// Looks at those that are watched, some times a second as long as there are any.
+class StallGuard final : private base::Timer {
+public:
+  StallGuard(const base::Clock &clock, base::Timers &timers) : clock_(clock), timers_(timers) {}
+
+private:
+  friend class StallWatch;
+  void add(StallWatch &watch);
+  void remove(StallWatch &watch);
+  void on_due() override;
+  void set_timer(base::Time now);
+  void look(base::Time now);
+  static void report(StallWatch &watch, base::Time now);
+
+  const base::Clock &clock_;
+  base::Timers &timers_;
+  std::mutex mutex_; // guards the rest, and comes before the timers' own
+  std::vector<StallWatch *> watches_;
+  bool is_set_ = false; // the timer
+};
+
+} // namespace asyncnbd::schedule

@@ -3,15 +3,16 @@
 #pragma once
 
 #include <atomic>
-#include <chrono>
 #include <cstdint>
 
-namespace asyncnbd::connection {
+#include "base/clock.hpp"
+
+namespace asyncnbd::schedule {
 
 // Any thread.
 class CallLatency {
 public:
-  using Clock = std::chrono::steady_clock;
+  explicit CallLatency(const base::Clock &clock) : clock_(clock) {}
 
   // Slow calls one after the other make it slow, quick ones quick again.
   bool is_slow() const { return is_slow_.load(std::memory_order_relaxed); }
@@ -23,7 +24,7 @@ public:
   // A request that needs no call.
   void count_none() {
     if (!is_quick())
-      count(Clock::duration::zero());
+      count(base::Duration::zero());
   }
 
   // A call that was perhaps not timed lasts already for a while.
@@ -39,12 +40,14 @@ public:
 
   private:
     CallLatency *latency_; // nullptr: not this time
-    Clock::time_point begin_;
+    base::Time begin_;
   };
 
 private:
-  void count(Clock::duration duration);
+  void count(base::Duration duration);
 
+  const base::Clock &clock_;
+  // Estimates: each pairs with nothing, and who reads an old value decides a little later.
   std::atomic<unsigned> calls_{0};
   std::atomic<int> slow_calls_{0}; // more than quick ones, of late
   std::atomic<bool> is_slow_{false};
@@ -53,4 +56,4 @@ private:
   std::atomic<bool> is_quick_{false};
 };
 
-} // namespace asyncnbd::connection
+} // namespace asyncnbd::schedule

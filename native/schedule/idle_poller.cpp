@@ -1,0 +1,212 @@
+// See idle_poller.hpp.
+#include "schedule/idle_poller.hpp"
+
+#include <algorithm>
+#include <chrono>
+
+#include "schedule/pollable.hpp"
+#include "schedule/runtime.hpp"
+
+namespace asyncnbd::schedule {
+
+namespace {
+
+// A pollable that has waited for so long releases memory, and so often it is looked for those.
+constexpr int RELEASE_EVERY_MS = 1000;
+// To release one's takes some microseconds; meanwhile this thread serves nobody.
+constexpr unsigned MAX_RELEASES_AT_ONCE = 64;
+
+} // namespace
+
+IdlePoller::IdlePoller(Runtime &runtime, Poller &poller, unsigned cores)
+    : runtime_(runtime), poller_(poller), max_workers_(std::max(1u, cores)),
+      unfilled_workers_(*this, runtime.slow_calls) {}
+
+int64_t IdlePoller::now_ms() const {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(
+             runtime_.clock.now().time_since_epoch())
+      .count();
+}
+
+void IdlePoller::candidate_begins(unsigned spin_us) {
+  spin_us_.store(spin_us, std::memory_order_relaxed);
+  if (candidates_.fetch_add(1, std::memory_order_relaxed) + 1 >= OPEN_FROM)
+    is_open_.store(true, std::memory_order_relaxed);
+}
+
+unsigned IdlePoller::candidate_ends() {
+  const unsigned left = candidates_.fetch_sub(1, std::memory_order_relaxed) - 1;
+  if (left < CLOSED_BELOW)
+    is_open_.store(false, std::memory_order_relaxed);
+  return left;
+}
+
+bool IdlePoller::delays_others() {
+  const PollWorker *worker = PollWorker::of_this_thread();
+  return worker != nullptr && worker->has_turn();
+}
+
+bool IdlePoller::is_replaced() {
+  const PollWorker *worker = PollWorker::of_this_thread();
+  return worker != nullptr && !worker->has_turn();
+}
+
+void IdlePoller::before_delay() {
+  if (PollWorker *worker = PollWorker::of_this_thread())
+    worker->replace();
+}
+
+Registration *IdlePoller::add(Pollable &pollable, const PolledFds &fds) {
+  if (!poller_.open())
+    return nullptr;
+  Registration &registration = registrations_.take();
+  registration.pollable = &pollable;
+  registration.fds = fds;
+  registration.input_is_suspended = false;
+  registration.has_ended.store(false, std::memory_order_relaxed);
+  registration.last_turn_ms.store(now_ms(), std::memory_order_relaxed);
+  registration.state.store(Registration::State::busy, std::memory_order_release);
+  pollables_.fetch_add(1);
+  if (poller_.add(fds, &registration))
+    return &registration;
+  remove(registration);
+  return nullptr;
+}
+
+IdlePoller::Wait IdlePoller::wait(Registration &registration) {
+  // Before the pollable may be claimed: once it is, it may be removed, and its descriptor be
+  // another's.
+  if (registration.input_is_suspended && !poller_.resume_input(registration.fds, &registration))
+    return Wait::impossible;
+  registration.input_is_suspended = false;
+  // Once: an event for the registration's last pollable must not keep this one from waiting for
+  // ever.
+  if (registration.has_ended.exchange(false))
+    return Wait::woken;
+  return registration.try_wait() ? Wait::begun : Wait::woken;
+}
+
+void IdlePoller::suspend_input(Registration &registration) {
+  if (!registration.input_is_suspended)
+    registration.input_is_suspended = poller_.suspend_input(registration.fds, &registration);
+}
+
+void IdlePoller::remove(Registration &registration) {
+  poller_.remove(registration.fds);
+  registration.pollable = nullptr;
+  registration.fds = {};
+  registration.state.store(Registration::State::unused);
+  pollables_.fetch_sub(1);
+  registrations_.put(registration);
+}
+
+void IdlePoller::replace_worker(Registration &registration) {
+  // The detector runs: a worker that is seen here cannot end before it has been removed there.
+  if (PollWorker *worker = registration.worker.load(std::memory_order_acquire))
+    worker->replace();
+}
+
+// A thread instead of one that has lost its part.
+void IdlePoller::start_worker() {
+  const bool is_started = runtime_.threads.run([this] {
+    work();
+    offer_thread();
+  });
+  if (!is_started)
+    unfilled_workers_.add();
+}
+
+// Sequentially consistent, as `add` and the end of `work`: if a pollable comes while the last
+// worker goes, one of the two sees the other.
+void IdlePoller::offer_thread() {
+  while (unfilled_workers_.take())
+    work();
+  unsigned workers = workers_.load();
+  while (workers < max_workers_ && pollables_.load() > 0) {
+    if (!workers_.compare_exchange_weak(workers, workers + 1))
+      continue;
+    work();
+    workers = workers_.load();
+  }
+}
+
+// With a part among the workers.
+void IdlePoller::work() {
+  PollWorker worker(*this, runtime_, spin_us_.load(std::memory_order_relaxed));
+  bool is_ours = true;
+  while (is_ours) {
+    Registration *registration = next_ready(worker);
+    if (registration == nullptr && pollables_.load() == 0) {
+      workers_.fetch_sub(1);
+      return;
+    }
+    if (registration != nullptr && registration->notify())
+      is_ours = worker.serve(*registration);
+    if (is_ours && (registration == nullptr || worker.turn_began_ms() >= release_from_ms_.load()))
+      is_ours = release_idle_memory(worker);
+  }
+}
+
+// nullptr when nobody has come for long.
+Registration *IdlePoller::next_ready(PollWorker &worker) {
+  std::optional<Poller::Event> event = poller_.wait(0);
+  if (!event)
+    worker.spin([&] {
+      event = poller_.wait(0);
+      return event.has_value();
+    });
+  if (!event)
+    event = poller_.wait(worker.may_release_memory() ? RELEASE_EVERY_MS : -1);
+  if (!event)
+    return nullptr;
+  auto *registration = static_cast<Registration *>(event->whose);
+  if (event->has_ended)
+    registration->has_ended.store(true);
+  return registration;
+}
+
+// False if this thread is a worker no more.
+bool IdlePoller::release_idle_memory(PollWorker &worker) {
+  Registration *woken = nullptr;
+  {
+    std::unique_lock lock(releasing_, std::try_to_lock);
+    if (!lock.owns_lock())
+      return true;
+    woken = release_idle_memory(now_ms(), worker);
+  }
+  return woken == nullptr || worker.serve(*woken);
+}
+
+// With `releasing_` held. Returns a pollable that has something to do instead, which the caller
+// has.
+Registration *IdlePoller::release_idle_memory(int64_t now, PollWorker &worker) {
+  Registration *woken = nullptr;
+  bool are_some_left = false;
+  unsigned count = 0;
+  registrations_.each([&](Registration &registration) {
+    const int64_t last_turn_ms = registration.last_turn_ms.load(std::memory_order_relaxed);
+    if (registration.released_since_turn_ms == last_turn_ms)
+      return;
+    if (now - last_turn_ms < RELEASE_EVERY_MS || woken != nullptr ||
+        count == MAX_RELEASES_AT_ONCE) {
+      are_some_left = true;
+      return;
+    }
+    if (!registration.claim())
+      return;
+    count++;
+    registration.pollable->release_idle_memory();
+    registration.released_since_turn_ms = last_turn_ms;
+    // So that it is told of what is there already, should it have overlooked something: a receive
+    // ends early at descriptors that are passed, and at urgent data.
+    registration.input_is_suspended = true;
+    if (wait(registration) != Wait::begun)
+      woken = &registration;
+  });
+  worker.set_may_release_memory(are_some_left);
+  // Those that are left come soon, but others that have something to do come between.
+  release_from_ms_.store(now + (count == MAX_RELEASES_AT_ONCE ? 1 : RELEASE_EVERY_MS));
+  return woken;
+}
+
+} // namespace asyncnbd::schedule

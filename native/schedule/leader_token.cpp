@@ -1,0 +1,32 @@
+// See leader_token.hpp.
+#include "schedule/leader_token.hpp"
+
+#include "schedule/slow_call_detector.hpp"
+
+namespace asyncnbd::schedule {
+
+LeaderToken::LeaderToken(SlowCallDetector &detector)
+    : detector_(detector), word_(detector.words().take()) {}
+
+LeaderToken::~LeaderToken() {
+  detector_.words().put(word_);
+}
+
+uint64_t LeaderToken::begin_call() {
+  const uint64_t call = word_.load(std::memory_order_relaxed) + 1;
+  word_.store(call); // sequentially consistent: see SlowCallDetector::notice
+  detector_.notice();
+  return call;
+}
+
+// Release: what this thread did as leader comes before what the next one does, whose acquire is in
+// take; and the other way round for what others did before this thread leads again.
+bool LeaderToken::end_call(uint64_t call) {
+  return word_.compare_exchange_strong(call, call + 1, std::memory_order_acq_rel);
+}
+
+bool LeaderToken::take(uint64_t call) {
+  return word_.compare_exchange_strong(call, call + 1, std::memory_order_acq_rel);
+}
+
+} // namespace asyncnbd::schedule

@@ -1,0 +1,46 @@
+// Who leads: of the threads that work for one client, the one that reads its requests. See
+// slow_call_detector.hpp for how that changes.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+
+namespace asyncnbd::schedule {
+
+class SlowCallDetector;
+
+// Whether a call is in progress: odd while it is, then the call's number.
+using CallWord = std::atomic<uint64_t>;
+
+inline uint64_t call_in(const CallWord &word) {
+  const uint64_t value = word.load();
+  return (value & 1) != 0 ? value : 0;
+}
+
+// The leader marks its calls into a plugin; while a call lasts, another thread may take the token,
+// which the first one finds out when its call ends. Between calls it cannot be taken.
+class LeaderToken {
+public:
+  explicit LeaderToken(SlowCallDetector &detector);
+  ~LeaderToken();
+  LeaderToken(const LeaderToken &) = delete;
+  LeaderToken &operator=(const LeaderToken &) = delete;
+
+  // Leader only. Returns the call's number for end_call.
+  uint64_t begin_call();
+  // False: the token was taken meanwhile.
+  bool end_call(uint64_t call);
+
+  // The call in progress, 0 if there is none.
+  uint64_t current_call() const { return call_in(word_); }
+  // Any thread, for a call seen by current_call. True: the caller leads now.
+  bool take(uint64_t call);
+
+  const CallWord &word() const { return word_; }
+
+private:
+  SlowCallDetector &detector_;
+  CallWord &word_; // lies beside those of others: see CallWords
+};
+
+} // namespace asyncnbd::schedule

@@ -1,0 +1,29 @@
+// What waits for its client in an idle poller.
+#pragma once
+
+#include <cstddef>
+#include <memory>
+
+#include "schedule/send_ahead_limit.hpp"
+
+namespace asyncnbd::schedule {
+
+class Pollable {
+public:
+  virtual ~Pollable() = default;
+
+  // What a turn has sent, and to whom.
+  struct Turn {
+    std::weak_ptr<const Receiver> client;
+    size_t reply_bytes = 0;
+  };
+
+  // Its client has sent something, or it was woken. It is the caller's thread's until it waits
+  // again or is removed; then it may be gone.
+  virtual Turn resume() = 0;
+
+  // It has waited for long: gives back what it keeps to be fast. Nobody else has it meanwhile.
+  virtual void release_idle_memory() = 0;
+};
+
+} // namespace asyncnbd::schedule

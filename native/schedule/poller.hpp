@@ -1,0 +1,62 @@
+// What tells which of many clients has sent something: epoll, or a simulation.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+#include <optional>
+
+namespace asyncnbd::schedule {
+
+// The descriptors of one that waits; not owned.
+struct PolledFds {
+  int input = -1;
+  int wake = -1; // an eventfd: each write to it is an event
+};
+
+// All functions: any thread, unless they say more.
+class Poller {
+public:
+  struct Event {
+    void *whose;
+    bool has_ended; // its peer will send no more
+  };
+
+  virtual ~Poller() = default;
+
+  // Before anything else, once or more. False: the system has no descriptor for it.
+  virtual bool open() = 0;
+
+  // From now on there is an event, once, for input that is there already, for each that arrives,
+  // for the stream's end and for each wake. False: that cannot be.
+  virtual bool add(const PolledFds &fds, void *whose) = 0;
+  // Of wakes only, and perhaps once more of something else.
+  virtual bool suspend_input(const PolledFds &fds, void *whose) = 0;
+  // As from `add` on.
+  virtual bool resume_input(const PolledFds &fds, void *whose) = 0;
+  virtual void remove(const PolledFds &fds) = 0;
+
+  // The next event; nullopt if there is none within that time. timeout_ms < 0 waits for ever.
+  virtual std::optional<Event> wait(int timeout_ms) = 0;
+};
+
+class EpollPoller final : public Poller {
+public:
+  EpollPoller() = default;
+  EpollPoller(const EpollPoller &) = delete;
+  EpollPoller &operator=(const EpollPoller &) = delete;
+
+  bool open() override;
+  bool add(const PolledFds &fds, void *whose) override;
+  bool suspend_input(const PolledFds &fds, void *whose) override;
+  bool resume_input(const PolledFds &fds, void *whose) override;
+  void remove(const PolledFds &fds) override;
+  std::optional<Event> wait(int timeout_ms) override;
+
+private:
+  bool modify(const PolledFds &fds, void *whose, unsigned events);
+
+  std::mutex opening_;
+  std::atomic<int> epoll_fd_{-1}; // set once; who sees -1 opens it under the mutex
+};
+
+} // namespace asyncnbd::schedule

@@ -1,0 +1,110 @@
+// Notices calls that last: one thread that looks, at each of its ticks, whether the call it saw at
+// the one before is still in progress.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/threads.hpp"
+#include "schedule/leader_token.hpp"
+
+namespace asyncnbd::schedule {
+
+// Wants to know of its slow calls, to hand over what the caller does besides.
+class SlowCallListener {
+public:
+  virtual ~SlowCallListener() = default;
+  // The call has lasted one tick at least, and is reported again at each tick as long as it lasts.
+  // On the detector's thread, with its lock held; must neither block nor call the detector.
+  virtual void on_slow_call(uint64_t call) = 0;
+};
+
+// The words of all leader tokens, one behind the other, so that the detector passes over a thousand
+// of them without looking for each in all of memory. Each has a cache line of its own, as threads
+// write them. Any thread.
+class CallWords {
+public:
+  CallWord &take();
+  // Its next owner's calls have other numbers.
+  void put(CallWord &word);
+
+private:
+  static constexpr size_t CHUNK = 64;
+  struct alignas(64) Line {
+    CallWord word{2};
+  };
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Line[]>> chunks_;
+  std::vector<CallWord *> free_;
+};
+
+// It ticks fast while calls turn out slow, slowly while all are quick, and sleeps while there are
+// none, so that it costs next to nothing where it is not needed. Never destroyed before its thread,
+// which does not end. All functions: any thread, unless they say more.
+class SlowCallDetector {
+public:
+  explicit SlowCallDetector(base::Threads &threads) : threads_(threads) {}
+  SlowCallDetector(const SlowCallDetector &) = delete;
+  SlowCallDetector &operator=(const SlowCallDetector &) = delete;
+
+  CallWords &words() { return words_; }
+
+  // Looks at `calls` from now on. If the system gives no thread, calls are just not noticed until
+  // another one is added.
+  void add(SlowCallListener *listener, const CallWord &calls);
+  // When it returns, the detector does not touch it any more.
+  void remove(SlowCallListener *listener);
+
+  // A call begins.
+  void notice() {
+    // Sequentially consistent, as the store of the call before it and the detector's two accesses
+    // in the other order: one of the two sees the other.
+    if (asleep_.load())
+      wake();
+  }
+
+  // Looks once, and says how long to wait before the next time. By the detector's thread, or by a
+  // simulation, whose Threads do not run what they are given.
+  enum class Pause { fast, slow, until_notice };
+  Pause tick();
+
+  static constexpr std::chrono::microseconds FAST_TICK{100};
+  static constexpr std::chrono::microseconds SLOW_TICK{2000};
+  static constexpr int FAST_TICKS = 500; // after the last slow call
+  static constexpr int QUIET_TICKS = 10; // before going to sleep
+
+private:
+  struct Entry {
+    SlowCallListener *listener;
+    const CallWord *calls;
+    uint64_t seen_call;
+  };
+  struct Scan {
+    bool is_busy = false; // a call is in progress
+    bool is_slow = false; // and was already at the tick before
+  };
+
+  void wake();
+  void work();
+  Scan look();
+  Pause look_and_decide();
+
+  base::Threads &threads_;
+  CallWords words_;
+  std::atomic<bool> asleep_{false};
+  std::mutex mutex_; // guards the rest
+  std::condition_variable wake_;
+  std::vector<Entry> entries_;
+  int fast_ticks_left_ = 0;
+  int quiet_ticks_ = 0;
+  bool started_ = false;
+};
+
+} // namespace asyncnbd::schedule

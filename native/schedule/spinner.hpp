@@ -1,0 +1,61 @@
+// Decides whether a thread that has nothing to do should look again and again for a moment before
+// it sleeps: being woken costs more than most requests do.
+#pragma once
+
+#include <atomic>
+#include <chrono>
+
+#include "base/clock.hpp"
+
+namespace asyncnbd::schedule {
+
+// How many threads may spin at once: whoever is to make something ready needs a core too. Any
+// thread.
+class SpinLimit {
+public:
+  explicit SpinLimit(unsigned cores) : limit_(cores > 1 ? cores - 1 : 0) {}
+
+  // False: not now.
+  bool enter();
+  void leave() { spinning_.fetch_sub(1, std::memory_order_relaxed); }
+
+private:
+  const unsigned limit_;
+  std::atomic<unsigned> spinning_{0}; // a count and nothing else: it pairs with nothing
+};
+
+// One for each connection, used by its leader, or for each worker.
+class Spinner {
+public:
+  // 0 microseconds: never spins.
+  Spinner(const base::Clock &clock, SpinLimit &limit, unsigned budget_us)
+      : clock_(clock), limit_(limit), budget_(budget_us) {}
+
+  // Calls `is_ready` until it returns true or the time is up. False at once where spinning has
+  // not paid lately, or would take the last core from others.
+  template <typename IsReady> bool spin(IsReady is_ready) {
+    if (!may_spin())
+      return false;
+    const base::Time deadline = clock_.now() + budget_;
+    bool ready;
+    do {
+      yield();
+      ready = is_ready();
+    } while (!ready && clock_.now() < deadline);
+    account(ready);
+    return ready;
+  }
+
+private:
+  bool may_spin();
+  void account(bool paid);
+  static void yield();
+
+  const base::Clock &clock_;
+  SpinLimit &limit_;
+  std::chrono::microseconds budget_;
+  unsigned credit_ = 1;  // failures we can still afford
+  unsigned skipped_ = 0; // chances passed up since the credit was used up
+};
+
+} // namespace asyncnbd::schedule
