@@ -39,8 +39,8 @@ beforeAll(() => {
 afterAll(() => rmSync(directory, { recursive: true }));
 
 const TERM = 15;
-/** A command that stops its server, which hears of that before it hears of the command's end. */
-const STOP = "kill $PPID";
+/** A command that stops its server, and ends when that has noticed and takes no clients any more. */
+const STOP = "kill $PPID; while nbdinfo --size $uri >/dev/null 2>&1; do :; done";
 const sockets = (): string[] => readdirSync(directory).filter((name) => name.endsWith(".sock"));
 
 /** Serves until the command of --run sends the signal. */
