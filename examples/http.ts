@@ -52,7 +52,7 @@ function isLost(error: unknown): boolean {
 function identityOf(response: Response): Identity {
   const [, size] =
     /^bytes (?:\d+-\d+|\*)\/(\d+)$/.exec(response.headers.get("content-range") ?? "") ?? [];
-  if (size === undefined) throw failure("EIO", "the server does not tell the file's size");
+  if (size === undefined) throw failure("EIO", "the server did not send the file's size");
   const etag = response.headers.get("etag") ?? undefined;
   return {
     sizeBytes: Number(size),
@@ -84,10 +84,7 @@ class RemoteFile {
       const response = await this.#request(0, 1, AbortSignal.timeout(this.#settings.timeoutMs));
       await response.body?.cancel();
       if (response.status === 200)
-        throw failure(
-          "EIO",
-          `${this.#name}: the server ignores ranges: it cannot be read in parts`,
-        );
+        throw failure("EIO", `${this.#name}: the server does not support range requests`);
       this.#identity = identityOf(response);
     });
     return (this.#identity as Identity).sizeBytes;
@@ -125,7 +122,7 @@ class RemoteFile {
       for await (const bytes of response.body as unknown as AsyncIterable<Uint8Array>) {
         timer.refresh();
         if (at + bytes.length > count)
-          throw failure("EIO", "the server sent more than was asked for");
+          throw failure("EIO", "the server sent more data than requested");
         take(bytes, at);
         at += bytes.length;
       }
@@ -169,7 +166,7 @@ class RemoteFile {
         response.headers.get("last-modified") === known.lastModified);
     if (isKnown) return;
     void response.body?.cancel();
-    throw failure("EIO", "the file has changed on the server; restart to serve what it is now");
+    throw failure("EIO", "the file has changed on the server; restart to serve the new version");
   }
 
   /** Until it succeeds, fails for good, or `retries` are used up. */
@@ -191,7 +188,7 @@ class RemoteFile {
           (error as Error).name === "TimeoutError";
         if (!isPassing && cause === undefined) throw error;
         if (!isPassing || failures >= retries) throw failure("EIO", what);
-        warn(`${what}; trying again`);
+        warn(`${what}; retrying`);
         const backoffMs = retryDelayMs * 2 ** failures * (0.5 + Math.random());
         const waitMs = (error instanceof Passing ? error.afterMs : undefined) ?? backoffMs;
         await sleep(waitMs, undefined, { signal });
@@ -292,7 +289,7 @@ function headersOf(text: string): Record<string, string> {
     lines.map((line) => {
       const [, name, value] = /^([^:\s]+):\s*(.*)$/.exec(line.trim()) ?? [];
       if (name === undefined || value === undefined)
-        throw failure("EINVAL", "parameter headers: NAME: VALUE is expected");
+        throw failure("EINVAL", "parameter headers: expected NAME: VALUE");
       return [name, value];
     }),
   );
@@ -302,7 +299,7 @@ function decoded(credentials: string): string {
   try {
     return decodeURIComponent(credentials);
   } catch {
-    throw failure("EINVAL", "parameter url: a % in the user or the password encodes nothing");
+    throw failure("EINVAL", "parameter url: invalid % encoding in the user or the password");
   }
 }
 
@@ -322,30 +319,36 @@ let sizeBytes = 0;
 export default definePlugin({
   name: "http",
   longname: "asyncnbd HTTP plugin",
-  description: "A file on a web server as a read-only disk. The server must know range requests.",
+  description:
+    "Serves a file on a web server as a read-only disk. The server must support range requests.",
   config: {
-    url: { type: "string", magic: true, description: "http: or https:" },
+    url: { type: "string", magic: true, description: "http: or https: URL" },
     headers: {
       type: "secret",
       default: "",
-      description: "Lines of NAME: VALUE, +FILE for a file's",
+      description: "Lines of NAME: VALUE; +FILE reads them from a file",
     },
-    connections: { type: "integer", default: 16, minimum: 1, description: "Requests at once" },
+    connections: { type: "integer", default: 16, minimum: 1, description: "Most requests at once" },
     "max-request": {
       type: "size",
       default: 4 * 2 ** 20,
       minimum: 512,
-      description: "Neighbouring reads become one request of no more than this",
+      description: "Largest request; adjacent reads are merged up to this size",
     },
     retries: { type: "integer", default: 5, minimum: 0 },
     "retry-delay": { type: "time", default: 500, minimum: 1, description: "Doubled each time" },
-    timeout: { type: "time", default: 30_000, minimum: 1, description: "Silence of the server" },
+    timeout: {
+      type: "time",
+      default: 30_000,
+      minimum: 1,
+      description: "How long the server may be silent",
+    },
   },
 
   configComplete() {
     const { url } = this.config;
     if (!URL.canParse(url) || !/^https?:$/.test(new URL(url).protocol))
-      throw failure("EINVAL", `parameter url=${url}: this is no http: or https: address`);
+      throw failure("EINVAL", `parameter url=${url}: not an http: or https: URL`);
   },
 
   async getReady() {

@@ -38,7 +38,8 @@ template <typename Call, typename ToJs> Napi::Value ask(Napi::Env env, Call call
         if (ran)
           deferred->Resolve(to_js(env, **result));
         else
-          deferred->Reject(Napi::Error::New(env, "no thread for a plugin call").Value());
+          deferred->Reject(
+              Napi::Error::New(env, "cannot start a thread for a plugin call").Value());
       });
   return deferred->Promise();
 }

@@ -328,7 +328,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
     queue->release();
     backend->close_unused();
     deferred->Reject(
-        Napi::Error::New(env, "no thread or descriptor left to serve the client").Value());
+        Napi::Error::New(env, "no thread or descriptor is left for the client").Value());
   }
   return deferred->Promise();
 }

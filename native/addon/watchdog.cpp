@@ -42,9 +42,10 @@ std::atomic<unsigned> grace_ms{0};
 // How far the end has come, and when it must be over.
 enum class Stage { serving, stopping, plugin, exit };
 constexpr const char *OVERDUE[] = {
-    "", "JavaScript's thread is blocked, and the server cannot stop: ending",
-    "the plugin's cleanup and unload do not return: ending",
-    "the process does not end by itself, threads or destructors of a plugin may keep it: ending"};
+    "", "the JavaScript thread is blocked and the server cannot stop: forcing the exit",
+    "the plugin's cleanup or unload did not return: forcing the exit",
+    "the process did not exit, possibly because of a plugin's threads or destructors: forcing the "
+    "exit"};
 constexpr int64_t NEVER = INT64_MAX;
 std::atomic<Stage> stage{Stage::serving};
 std::atomic<int64_t> deadline_ms{NEVER};
@@ -127,8 +128,8 @@ void watch() {
   while (has_unseen_signal() || deadline_ms.load() != NEVER) {
     unseen_ms = has_unseen_signal() ? unseen_ms + TICK_MS : 0;
     if (unseen_ms > patience_ms())
-      end_process("a callback of the plugin blocks JavaScript's thread, which has not dealt with a "
-                  "signal: ending",
+      end_process("a plugin callback blocks the JavaScript thread, which did not handle a signal: "
+                  "forcing the exit",
                   128 + last_signal.load());
     if (now_ms() >= deadline_ms.load())
       end_process(OVERDUE[static_cast<size_t>(stage.load())], forced_status.load());

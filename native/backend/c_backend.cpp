@@ -245,7 +245,7 @@ bool CBackend::has_next_context(Progress &progress, int *error) {
   ContextStatus &status = statuses[progress.context];
   const std::vector<Extent> added = take_extents(progress);
   if (added.empty() && status.extents.empty()) {
-    host::log_error("extents succeeded, but added none");
+    host::log_error("extents succeeded, but added no extents");
     *error = EINVAL;
     return false;
   }
@@ -289,8 +289,8 @@ bool CBackend::fits(const Progress &progress, const host::AsyncReply &reply) con
   if ((reply.data != nullptr) == wants_data && reply.length_bytes == wanted_bytes)
     return true;
   host::ContextScope scope(&context_);
-  host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 ": the plugin's reply has %" PRIu32
-                  " bytes of data where %" PRIu32 " were due; the client gets an error",
+  host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 ": the plugin replied with %" PRIu32
+                  " bytes of data instead of %" PRIu32 "; the client gets an error",
                   wire::command_name(request.type), request.offset, request.length_bytes,
                   reply.length_bytes, wanted_bytes);
   return false;
@@ -363,14 +363,14 @@ void CBackend::give_up_unanswered() {
     Request &request = *operation->progress.request;
     if (named++ < MAX_NAMED)
       host::log_error("%s offset=%" PRIu64 " count=%" PRIu64
-                      ": the plugin has not replied, the request is given up",
+                      ": the plugin did not reply: giving up",
                       wire::command_name(request.type), request.offset, request.length_bytes);
     if (gate_ != nullptr)
       gate_->unlock();
     request.completer->give_up(request, ESHUTDOWN);
   }
   if (named > MAX_NAMED)
-    host::log_error("%u more requests without a reply are given up", named - MAX_NAMED);
+    host::log_error("giving up %u more requests without a reply", named - MAX_NAMED);
 }
 
 void CBackend::on_late_reply(Operation &operation) {

@@ -27,7 +27,7 @@ const char *block_size_fault(const BlockSizes &sizes) {
   if (sizes.maximum != UINT32_MAX && sizes.maximum % sizes.minimum != 0)
     return "the maximum must be a multiple of the minimum or 2^32-1";
   if (sizes.minimum > sizes.preferred || sizes.preferred > sizes.maximum)
-    return "the sizes must not fall from minimum to preferred to maximum";
+    return "minimum, preferred and maximum must be in ascending order";
   return nullptr;
 }
 

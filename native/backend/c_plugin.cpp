@@ -103,10 +103,11 @@ CPlugin::Failure CPlugin::open_library() {
                    "(is NBDKIT_REGISTER_PLUGIN missing?)";
   const struct nbdkit_plugin *registered = init();
   if (registered == nullptr)
-    return path_ + ": plugin_init returned NULL, the plugin has refused to be used";
+    return path_ + ": plugin_init returned NULL: the plugin refused to register";
   struct_size_ = registered->_struct_size;
   if (struct_size_ < offsetof(struct nbdkit_plugin, longname))
-    return path_ + ": the plugin's table is " + std::to_string(struct_size_) + " bytes short";
+    return path_ + ": the plugin's struct nbdkit_plugin has only " + std::to_string(struct_size_) +
+           " bytes";
   // A plugin built for an older interface has a shorter table: what it lacks stays zero.
   memcpy(&table_, registered, std::min(struct_size_, NBDKIT_FIELDS_BYTES));
   if (Failure failure = check_table())
@@ -145,13 +146,13 @@ void CPlugin::read_extension() {
 
 CPlugin::Failure CPlugin::check_table() {
   if (table_._api_version < 0 || table_._api_version > 2)
-    return path_ + ": the plugin wants API version " + std::to_string(table_._api_version) +
-           ", this server has 1 and 2";
+    return path_ + ": the plugin needs API version " + std::to_string(table_._api_version) +
+           ", this server supports 1 and 2";
   if (table_.name == nullptr)
     return path_ + ": the plugin has no name";
   if (!is_plugin_name(table_.name))
     return path_ + ": the plugin's name \"" + table_.name +
-           "\" must be letters, digits and, not first, dashes";
+           "\" must consist of letters, digits and dashes, and not begin with a dash";
   name_ = table_.name;
   if (table_.open == nullptr)
     return path_ + ": the plugin has no open callback";
@@ -212,7 +213,7 @@ CPlugin::Failure CPlugin::settle_thread_model() {
   int wanted = table_.thread_model();
   if (wanted < 0)
     return failure_after(messages, "plugin \"" + name_ + "\": thread_model returned " +
-                                       std::to_string(wanted) + ", which is no thread model");
+                                       std::to_string(wanted) + ", which is not a thread model");
   thread_model_ = static_cast<ThreadModel>(std::min(wanted, static_cast<int>(thread_model_)));
   return std::nullopt;
 }

@@ -310,8 +310,10 @@ size_t ScriptBridge::give_up(ScriptBackend &backend) {
   if (!requests.empty()) { // the connection names some of them
     const Request &first = *requests.front();
     const std::string more =
-        requests.size() > 1 ? ", nor were " + std::to_string(requests.size() - 1) + " more" : "";
-    host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 " was never answered%s: given up",
+        requests.size() > 1 ? " (nor " + std::to_string(requests.size() - 1) + " more requests)"
+                            : "";
+    host::log_error("%s offset=%" PRIu64 " count=%" PRIu64
+                    ": the plugin did not answer%s: giving up",
                     wire::command_name(first.type), first.offset, first.length_bytes, more.c_str());
   }
   for (Request *request : requests)

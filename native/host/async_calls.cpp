@@ -51,7 +51,7 @@ void complain(const void *conn, uint64_t id) {
   if (before >= MAX_COMPLAINTS && !log_is_verbose())
     return;
   log_error("a reply to a request that is not in flight (conn %p, reqid 0x%" PRIx64
-            "): answered twice?%s",
+            "): replied twice?%s",
             conn, id, before + 1 == MAX_COMPLAINTS ? " Further ones are not logged." : "");
 }
 

@@ -30,9 +30,8 @@ NBDKIT_DLL_PUBLIC int nbdkit_add_meta_context(struct asyncnbd_meta_contexts *con
                                     [name](const auto &entry) { return entry.name == name; });
   if (!is_context_name(name) || (bits != 32 && bits != 64) || is_there ||
       contexts->entries.size() == MAX_CONTEXTS) {
-    nbdkit_error("nbdkit_add_meta_context: \"%s\" with a status of %u bits cannot be added: it "
-                 "takes a name like x-example:dirty, each only once, up to %zu of them, with 32 "
-                 "or 64 bits",
+    nbdkit_error("nbdkit_add_meta_context: cannot add \"%s\" with %u bits: names are unique and "
+                 "like x-example:dirty, at most %zu of them, with 32 or 64 bits",
                  name, bits, MAX_CONTEXTS);
     errno = EINVAL;
     return -1;

@@ -65,7 +65,7 @@ extern "C" {
 
 NBDKIT_DLL_PUBLIC struct nbdkit_extents *nbdkit_extents_new(uint64_t start, uint64_t end) {
   if (start > end || end > INT64_MAX) {
-    nbdkit_error("nbdkit_extents_new: start %" PRIu64 " and end %" PRIu64 " make no range", start,
+    nbdkit_error("nbdkit_extents_new: start %" PRIu64 " and end %" PRIu64 " are not a range", start,
                  end);
     errno = ERANGE;
     return nullptr;

@@ -171,8 +171,8 @@ bool Library::open(const std::string &path, ServesMany serves_many, std::string 
   for (const std::string &name : stateful_needs(facts))
     if (stateful_in_use().count(name) != 0) {
       *error = "it needs " + name +
-               ", which a plugin of this process has used already and which "
-               "has one state for all" +
+               ", which another plugin of this process uses already and which "
+               "keeps global state" +
                ALTERNATIVE;
       return false;
     }

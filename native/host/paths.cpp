@@ -17,7 +17,7 @@ NBDKIT_DLL_PUBLIC char *nbdkit_absolute_path(const char *path) {
   if (*path != '/') {
     char *directory = get_current_dir_name();
     if (directory == nullptr) {
-      nbdkit_error("%s: cannot tell the working directory: %m", path);
+      nbdkit_error("%s: cannot get the working directory: %m", path);
       return nullptr;
     }
     absolute = std::string(directory) + "/";

@@ -30,7 +30,7 @@ bool peer_credentials(const char *function, struct ucred *credentials) {
   socklen_t length = sizeof domain;
   // Linux answers SO_PEERCRED for other sockets too, with numbers that mean nothing.
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == -1 || domain != AF_UNIX) {
-    nbdkit_error("%s: only a unix socket tells its peer's process, user and group", function);
+    nbdkit_error("%s: only supported on unix sockets", function);
     errno = ENOTSUP;
     return false;
   }

@@ -57,7 +57,7 @@ extern "C" NBDKIT_DLL_PUBLIC int nbdkit_nanosleep(unsigned sec, unsigned nsec) {
     int ready = ppoll(ends, 2, &left, nullptr);
     if (ready > 0) {
       nbdkit_error("nbdkit_nanosleep: the %s, sleep ended early",
-                   ends[0].revents != 0 ? "server is stopping" : "client has gone");
+                   ends[0].revents != 0 ? "server is stopping" : "client disconnected");
       errno = ESHUTDOWN;
       return -1;
     }

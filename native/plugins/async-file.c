@@ -105,7 +105,7 @@ static int file_after_fork(void) {
   errno = ENOSYS;
 #endif
   if (disk->wanted_engine == URING) {
-    nbdkit_error("engine=io_uring cannot be had here: %m");
+    nbdkit_error("engine=io_uring is not available: %m");
     return -1;
   }
   if (start(disk, &thread_engine) == 0)
@@ -209,7 +209,7 @@ static int64_t file_get_size(void *opaque) {
   const struct disk *disk = handle->disk;
   const off_t size = lseek(handle->fd, 0, SEEK_END); /* of devices too */
   if (size == -1)
-    nbdkit_error("cannot tell the size of %s: %m", disk->path);
+    nbdkit_error("cannot get the size of %s: %m", disk->path);
   return size;
 }
 
@@ -252,11 +252,11 @@ static struct nbdkit_plugin plugin = {
     .unload = file_unload,
     .config = file_config,
     .config_complete = file_config_complete,
-    .config_help =
-        "file=<FILE>             The file to serve (required).\n"
-        "engine=<ENGINE>         auto (the default), io_uring or threads.\n"
-        "threads=<N>             Threads for that engine, 16 by default.\n"
-        "direct=true             Past the page cache (O_DIRECT), for requests of whole 4 KiB.",
+    .config_help = "file=<FILE>             The file to serve (required).\n"
+                   "engine=<ENGINE>         auto (the default), io_uring or threads.\n"
+                   "threads=<N>             Threads for that engine, 16 by default.\n"
+                   "direct=true             Bypass the page cache (O_DIRECT); requests are "
+                   "multiples of 4 KiB.",
     .open = file_open,
     .close = file_close,
     .get_size = file_get_size,

@@ -203,7 +203,7 @@ Listeners listen_unix(const std::string &path) {
     if (listeners.took_over)
       fd = bind_unix(address);
     else if (is_no_socket(address)) {
-      listeners.error = "there is a file or folder already";
+      listeners.error = "a file or directory of this name exists already";
       return listeners;
     } else
       errno = EADDRINUSE;
@@ -240,7 +240,7 @@ Listeners adopt_listeners(int count) {
     int listens = 0;
     socklen_t length = sizeof listens;
     if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) == -1 || listens == 0) {
-      listeners.error = "descriptor " + std::to_string(fd) + " is no listening socket";
+      listeners.error = "descriptor " + std::to_string(fd) + " is not a listening socket";
       listeners.fds.clear(); // they were not ours
       return listeners;
     }

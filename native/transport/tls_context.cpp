@@ -119,12 +119,12 @@ bool TlsContext::set_protocol(const TlsOptions &options, std::string *error) {
   SSL_CTX_set_min_proto_version(context_, options.min_version);
   SSL_CTX_set_max_proto_version(context_, options.max_version);
   if (!options.ciphers.empty() && SSL_CTX_set_cipher_list(context_, options.ciphers.c_str()) != 1) {
-    *error = "no cipher of TLS 1.2 is meant by \"" + options.ciphers + "\"";
+    *error = "\"" + options.ciphers + "\" selects no TLS 1.2 cipher";
     return false;
   }
   if (!options.cipher_suites.empty() &&
       SSL_CTX_set_ciphersuites(context_, options.cipher_suites.c_str()) != 1) {
-    *error = "no cipher suite of TLS 1.3 is meant by \"" + options.cipher_suites + "\"";
+    *error = "\"" + options.cipher_suites + "\" selects no TLS 1.3 cipher suite";
     return false;
   }
   return true;

@@ -15,7 +15,7 @@ export function takeActivation(env: NodeJS.ProcessEnv): number {
   for (const name of ["LISTEN_PID", "LISTEN_FDS", "LISTEN_FDNAMES"]) delete env[name];
   if (pid !== String(process.pid)) return 0;
   if (!/^[1-9]\d{0,3}$/.test(count))
-    throw new UsageError(`LISTEN_FDS=${count}: this is no number of sockets`);
+    throw new UsageError(`LISTEN_FDS=${count} is not a number of sockets`);
   return Number(count);
 }
 

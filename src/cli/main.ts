@@ -31,7 +31,7 @@ function plainAnswer({ options, operands }: ParsedLine): string | undefined {
   if (options.has("dump-config")) return dumpConfigText();
   const shell = options.last("completion");
   if (shell === "bash") return bashCompletion();
-  if (shell !== undefined) throw new UsageError(`--completion=${shell}: only bash is known`);
+  if (shell !== undefined) throw new UsageError(`--completion=${shell}: only bash is supported`);
   if (operands.length > 0) return undefined;
   if (options.has("help")) return helpText();
   if (options.has("version")) return versionText();
@@ -136,7 +136,7 @@ let isOver = false;
 process.once("beforeExit", () => {
   if (isOver) return;
   const [callback = "a callback of the plugin"] = callbacksWaitedFor();
-  addon().logError(`${callback} has returned a promise that nothing will settle`);
+  addon().logError(`${callback} returned a promise that will never settle`);
   process.exit(1);
 });
 

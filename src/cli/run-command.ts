@@ -44,7 +44,7 @@ export class RunningCommand {
     });
     this.status = new Promise((resolve) => {
       this.#child.once("error", (error) => {
-        addon().logError(`cannot run the command of --run: ${error.message}`);
+        addon().logError(`cannot run the --run command: ${error.message}`);
         resolve(1);
       });
       this.#child.once("exit", (code, signal) => resolve(code ?? this.#statusAfter(signal)));
@@ -60,7 +60,7 @@ export class RunningCommand {
   #statusAfter(signal: NodeJS.Signals | null): number {
     const number = signal === null ? 0 : constants.signals[signal];
     if (signal !== this.#killedBy)
-      addon().logError(`the command of --run was killed by signal ${number} (${signal})`);
+      addon().logError(`the --run command was killed by signal ${number} (${signal})`);
     return 128 + number;
   }
 }

@@ -20,12 +20,12 @@ export class UncaughtErrors {
     });
     const listener = (what: string) => (error: unknown) => {
       if (this.#count++ < MAX_LOGGED)
-        addon().logError(`${what}: ${withFrames(error)}\nthe server ends`);
+        addon().logError(`${what}: ${withFrames(error)}\nstopping the server`);
       resolve();
     };
-    process.on("uncaughtException", listener("uncaught"));
+    process.on("uncaughtException", listener("uncaught exception"));
     // Else Node puts reasons that are no errors into an error of its own, with its own words.
-    process.on("unhandledRejection", listener("a promise was rejected that nobody awaits"));
+    process.on("unhandledRejection", listener("unhandled promise rejection"));
   }
 
   get haveHappened(): boolean {
@@ -40,7 +40,7 @@ export class UncaughtErrors {
 }
 
 function failed(): never {
-  throw new AsyncnbdError("PLUGIN", "an error was not caught", { isLogged: true });
+  throw new AsyncnbdError("PLUGIN", "uncaught exception", { isLogged: true });
 }
 
 /** If not a line of the stack is the plugin's, the mistake is ours. */

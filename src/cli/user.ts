@@ -14,7 +14,7 @@ export function changeUser(user: string | undefined, group: string | undefined):
     if (user !== undefined) process.setuid?.(nameOrId(user));
   } catch (error) {
     const wanted = [user && `user ${user}`, group && `group ${group}`].filter(Boolean);
-    throw new AsyncnbdError("SYSTEM", `cannot become ${wanted.join(", ")}: ${wordsOf(error)}`);
+    throw new AsyncnbdError("SYSTEM", `cannot change to ${wanted.join(", ")}: ${wordsOf(error)}`);
   }
 }
 

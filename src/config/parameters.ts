@@ -25,6 +25,6 @@ export function parseParameters(
     if (match !== null) return { key: match[1] as string, value: match[2] as string };
     if (magicKey !== undefined) return { key: magicKey, value: word };
     if (index === 0 && isInC) return { key: "script", value: word };
-    throw new UsageError(`"${word}" is not a parameter: KEY=VALUE is expected`);
+    throw new UsageError(`"${word}" is not a parameter: expected KEY=VALUE`);
   });
 }

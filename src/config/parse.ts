@@ -97,9 +97,8 @@ function checkCombinations(given: GivenOptions): void {
   if (given.has("swap"))
     throw new AsyncnbdError(
       "CONFIG",
-      "--swap: Node.js does not run with its memory locked: it gives parts back in a way that fails " +
-        "for locked ones, and then aborts. Have the system keep all of the server out of swap " +
-        "instead: systemd-run --scope -p MemorySwapMax=0 asyncnbd …",
+      "--swap is not supported, because Node.js aborts when its memory is locked. To keep the " +
+        "server out of swap, run: systemd-run --scope -p MemorySwapMax=0 asyncnbd …",
     );
   const exclusive: [string, string][] = [
     ["single", "run"],
@@ -126,7 +125,9 @@ function parseTls(given: GivenOptions): TlsConfig {
     priority: priority === undefined ? {} : parseTlsPriority(priority),
   };
   if (config.mode === "require" && given.lastOf("oldstyle", "newstyle") === "oldstyle")
-    throw new UsageError("--oldstyle knows no TLS, so it cannot be used with --tls=require");
+    throw new UsageError(
+      "--oldstyle and --tls=require cannot be used together: oldstyle has no TLS",
+    );
   return config;
 }
 
@@ -208,7 +209,7 @@ function parseLog(text: string | undefined): LogSink | undefined {
   if (text.startsWith("/")) return { file: text };
   if (!Object.hasOwn(LOG_SINKS, text))
     throw new UsageError(
-      `--log=${text}: use stderr, syslog, null, default or a file's path from / on` +
+      `--log=${text}: use stderr, syslog, null, default or an absolute path` +
         didYouMean(text, Object.keys(LOG_SINKS)),
     );
   return LOG_SINKS[text];
@@ -218,6 +219,6 @@ function parseDebugFlag(text: string): DebugFlag {
   const [, plugin, flag, number = ""] = /^([^.=]+)\.([^=]+)=(.*)$/s.exec(text) ?? [];
   const value = parseInteger(number);
   if (plugin === undefined || flag === undefined || !(value >= MIN_INT && value <= MAX_INT))
-    throw new UsageError(`--debug=${text}: PLUGIN.FLAG=NUMBER is expected`);
+    throw new UsageError(`--debug=${text}: expected PLUGIN.FLAG=NUMBER`);
   return { plugin, flag, value };
 }

@@ -49,8 +49,7 @@ const MODES: Readonly<Record<string, TlsMode>> = {
 
 export function parseTlsMode(text: string): TlsMode {
   const mode = MODES[text.toLowerCase()];
-  if (mode === undefined)
-    throw new UsageError(`--tls=${text}: it takes one of off, on and require`);
+  if (mode === undefined) throw new UsageError(`--tls=${text}: use off, on or require`);
   return mode;
 }
 
@@ -66,7 +65,7 @@ export function parseTlsPriority(text: string): TlsPriority {
   const [level = "", ...rest] = text.split(":");
   if (level in GNUTLS_LEVELS) return parseGnutls(text, level, rest);
   const names = text.split(":").filter((name) => name !== "");
-  if (names.length === 0) throw new UsageError("--tls-priority needs the names of ciphers");
+  if (names.length === 0) throw new UsageError("--tls-priority needs cipher names");
   const suites = names.filter((name) => name.startsWith("TLS_"));
   const ciphers = names.filter((name) => !name.startsWith("TLS_"));
   return {
@@ -84,8 +83,8 @@ function parseGnutls(text: string, level: string, changes: readonly string[]): T
     const [, sign, version] = /^([-+!])VERS-(ALL|TLS-ALL|TLS1\.2|TLS1\.3)$/.exec(change) ?? [];
     if (version === undefined)
       throw new UsageError(
-        `--tls-priority=${text}: of GnuTLS only NORMAL, SECURE128, SECURE192, SECURE256 and ` +
-          `changes of VERS-TLS1.2 and VERS-TLS1.3 are known, not ${change}`,
+        `--tls-priority=${text}: ${change} is not supported; of the GnuTLS words, use NORMAL, ` +
+          "SECURE128, SECURE192 or SECURE256, with changes of VERS-TLS1.2 and VERS-TLS1.3",
       );
     const meant: TlsVersion[] = version.endsWith("ALL")
       ? ["TLSv1.2", "TLSv1.3"]
@@ -95,7 +94,7 @@ function parseGnutls(text: string, level: string, changes: readonly string[]): T
   const [minVersion] = [...versions].sort();
   const maxVersion = [...versions].sort().at(-1);
   if (minVersion === undefined || maxVersion === undefined)
-    throw new UsageError(`--tls-priority=${text} leaves no version of TLS`);
+    throw new UsageError(`--tls-priority=${text} disables all TLS versions`);
   const ciphers = GNUTLS_LEVELS[level];
   return { minVersion, maxVersion, ...(ciphers !== undefined && { ciphers }) };
 }

@@ -80,9 +80,9 @@ function parseRate(key: string, given: string): number {
 const errorFilter = defineFilter({
   name: "error",
   config: {
-    error: { ...code, description: "Which error (default EIO)" },
-    "error-rate": { ...text, description: "How many requests fail: N% or 0..1 (default 0)" },
-    "error-file": { ...file, description: "None fails while there is no such file" },
+    error: { ...code, description: "Error to return (default EIO)" },
+    "error-rate": { ...text, description: "Share of requests that fail: N% or 0..1 (default 0)" },
+    "error-file": { ...file, description: "Requests fail only while this file exists" },
     ...(Object.fromEntries(
       ERROR_KINDS.flatMap((kind) => [
         [`error-${kind}`, code],
@@ -126,7 +126,7 @@ function lineFile(key: string, path: string | undefined, appends: boolean) {
       } catch (reason) {
         throw new AsyncnbdError(
           "CONFIG",
-          `parameter ${key}=${path}: it cannot be written: ${reasonOf(reason)}`,
+          `parameter ${key}=${path}: cannot open the file: ${reasonOf(reason)}`,
         );
       }
     },
@@ -160,8 +160,8 @@ const timestamp = (): string => new Date().toISOString().replace("T", " ").repla
 const logFilter = defineFilter({
   name: "log",
   config: {
-    logfile: { ...file, description: "Where the lines go (default the server's log)" },
-    logappend: { type: "bool", description: "Keep what is in it" },
+    logfile: { ...file, description: "Write the lines to this file (default the server's log)" },
+    logappend: { type: "bool", description: "Append to the file" },
   },
   create: ({ logfile, logappend }) => {
     const lines = lineFile("logfile", logfile, logappend);
@@ -174,14 +174,17 @@ const logFilter = defineFilter({
 function parseBits(key: string, given: string): number {
   const bits = parseSize(given);
   if (!(bits > 0))
-    throw new AsyncnbdError("CONFIG", `parameter ${key}=${given}: not bits a second`);
+    throw new AsyncnbdError(
+      "CONFIG",
+      `parameter ${key}=${given}: expected a number of bits per second`,
+    );
   return bits / 8;
 }
 
 const rateFilter = defineFilter({
   name: "rate",
   config: {
-    rate: { type: "string", description: "Bits a second, over all clients" },
+    rate: { type: "string", description: "Bits per second, for all clients together" },
     burstiness: { type: "time", default: 2000, minimum: 1, description: "How long a burst may be" },
   },
   create: (config) => {
@@ -198,7 +201,7 @@ const retryFilter = defineFilter({
     "retry-exponential": {
       type: "bool",
       default: true,
-      description: "Wait twice as long each time",
+      description: "Double the delay after each retry",
     },
   },
   create: (config) =>
@@ -212,9 +215,9 @@ const retryFilter = defineFilter({
 const cowFilter = defineFilter({
   name: "cow",
   config: {
-    "cow-block-size": { ...block, description: "What is copied at once, a power of 2" },
-    "cow-on-cache": { type: "bool", description: "Copy what a client asks to be cached" },
-    "cow-on-read": { type: "bool", description: "Copy what is read" },
+    "cow-block-size": { ...block, description: "Size of the blocks that are copied, a power of 2" },
+    "cow-on-cache": { type: "bool", description: "Copy blocks that clients ask to cache" },
+    "cow-on-read": { type: "bool", description: "Copy blocks that clients read" },
   },
   create: (config) =>
     cow({
@@ -226,7 +229,7 @@ const cowFilter = defineFilter({
 
 function powerOfTwo(key: string, value: number): number {
   if (!Number.isInteger(Math.log2(value)))
-    throw new AsyncnbdError("CONFIG", `parameter ${key}=${value}: this is no power of 2`);
+    throw new AsyncnbdError("CONFIG", `parameter ${key}=${value}: must be a power of two`);
   return value;
 }
 
@@ -237,11 +240,19 @@ const cacheFilter = defineFilter({
       type: "enum",
       values: ["writeback", "writethrough", "unsafe"],
       default: "writeback",
-      description: "When the plugin gets what is written",
+      description: "When writes reach the plugin",
     },
-    "cache-max-size": { type: "size", default: 2 ** 28, minimum: 1, description: "In memory" },
-    "cache-min-block-size": { ...block, description: "What is kept at once, a power of 2" },
-    "cache-on-read": { type: "bool", description: "Keep what is read" },
+    "cache-max-size": {
+      type: "size",
+      default: 2 ** 28,
+      minimum: 1,
+      description: "Limit of memory",
+    },
+    "cache-min-block-size": {
+      ...block,
+      description: "Size of the blocks that are cached, a power of 2",
+    },
+    "cache-on-read": { type: "bool", description: "Cache blocks that clients read" },
   },
   create: (config) =>
     cache({
@@ -269,8 +280,8 @@ function statsText(counters: Stats): string {
 const statsFilter = defineFilter({
   name: "stats",
   config: {
-    statsfile: { type: "path", description: "Where they are written when the server ends" },
-    statsappend: { type: "bool", description: "Keep what is in it" },
+    statsfile: { type: "path", description: "Write statistics to this file when the server ends" },
+    statsappend: { type: "bool", description: "Append to the file" },
   },
   create: ({ statsfile, statsappend }) => {
     const lines = lineFile("statsfile", statsfile, statsappend);

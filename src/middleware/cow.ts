@@ -121,7 +121,7 @@ class Overlay {
   async #load(part: Buffer, offset: number): Promise<void> {
     for (let done = 0; done < part.length; ) {
       const { bytesRead } = await this.#file.read(part, done, part.length - done, offset + done);
-      if (bytesRead === 0) throw new Error("the overlay's file has become shorter");
+      if (bytesRead === 0) throw new Error("the overlay file was truncated");
       done += bytesRead;
     }
   }

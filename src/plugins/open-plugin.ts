@@ -9,10 +9,7 @@ import { unknownPlugin } from "./unknown-plugin.js";
 function openC(name: string, path: string, watch: boolean): CPlugin {
   const plugin = CPlugin.open(name, path);
   if (watch)
-    throw new AsyncnbdError(
-      "CONFIG",
-      `--watch: ${name} is a plugin in C, which cannot be reloaded`,
-    );
+    throw new AsyncnbdError("CONFIG", `--watch: ${name} is a C plugin, which cannot be reloaded`);
   return plugin;
 }
 

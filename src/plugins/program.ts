@@ -29,7 +29,10 @@ export function scriptOf(name: string): { plugin: string; script: string } | und
   if (program === undefined) return undefined;
   const [plugin, ...more] = program.interpreter ?? [];
   if (plugin === undefined || more.length > 0)
-    throw new AsyncnbdError("PLUGIN", `${program.path} is a program: only the command can run it`);
+    throw new AsyncnbdError(
+      "PLUGIN",
+      `${program.path} is a program, which only the asyncnbd command can run`,
+    );
   return { plugin, script: program.path };
 }
 

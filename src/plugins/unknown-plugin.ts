@@ -19,7 +19,7 @@ export function unknownPlugin(
   const hint =
     serveAsDisk(name) ||
     (filters.includes(name)
-      ? `; it is a filter, which stands in front of a plugin: --filter=${name} memory 1M`
+      ? `; it is a filter: use --filter=${name} PLUGIN`
       : didYouMean(name, pluginNames()));
   return new AsyncnbdError(
     "PLUGIN",
@@ -34,7 +34,7 @@ export function unknownPlugin(
 export function refuseIfNoPlugin(name: string, path: string): void {
   const hint = serveAsDisk(name);
   if (hint !== "" && firstBytes(path, ELF.length) !== ELF)
-    throw new AsyncnbdError("PLUGIN", `${name} is no plugin${hint}`);
+    throw new AsyncnbdError("PLUGIN", `${name} is not a plugin${hint}`);
 }
 
 /** Another command line for disk images, devices, folders and URLs; "" for anything else. */

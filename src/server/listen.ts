@@ -62,7 +62,7 @@ function listenUnix(path: string): readonly number[] {
       "LISTEN",
       `cannot listen on the unix socket ${path}: ${listening.error}`,
     );
-  if (listening.tookOver) addon().logWarning(`${path} was a socket without a server: taken over`);
+  if (listening.tookOver) addon().logWarning(`replaced the stale socket ${path}`);
   return listening.fds;
 }
 

@@ -62,7 +62,7 @@ function makeDirectory(): string {
   } catch (error) {
     throw new AsyncnbdError(
       "SYSTEM",
-      `cannot make a folder for the socket in /tmp: ${reasonOf(error)}`,
+      `cannot create a directory for the socket in /tmp: ${reasonOf(error)}`,
     );
   }
 }

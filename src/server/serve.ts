@@ -164,7 +164,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   async connect(fd: number): Promise<void> {
     this.#refuseIfClosed("connect");
     if (!isSocket(fd))
-      throw new AsyncnbdError("CONFIG", `connect: ${inspect(fd)} is no descriptor of a socket`);
+      throw new AsyncnbdError("CONFIG", `connect: ${inspect(fd)} is not a socket descriptor`);
     await this.#server.serve(fd, fd);
   }
 
@@ -200,7 +200,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
 
   #refuseIfClosed(method: string): void {
     if (this.#server.isStopping)
-      throw new AsyncnbdError("CONFIG", `${method}: the server has been closed`);
+      throw new AsyncnbdError("CONFIG", `${method}: the server is closed`);
   }
 
   async #close(graceMs: number | undefined): Promise<boolean> {
@@ -239,7 +239,7 @@ async function pluginFor(options: ServeOptions): Promise<PluginInstance> {
   if (workers > 0)
     throw new AsyncnbdError(
       "CONFIG",
-      "workers: an object cannot be on several threads; give the path of the plugin's module",
+      "workers: a plugin object cannot run on several threads; give the path of its module",
     );
   return applyFilters(new ScriptPlugin(plugin, plugin.name), filters, threads);
 }

@@ -141,11 +141,11 @@ export class Server {
     const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
     if (timely) return timely.unused;
     addon().logError(
-      `${this.#sessions.size} connections have not ended in ${drainMs / 1000} s: closing them`,
+      `${this.#sessions.size} connections did not end within ${drainMs / 1000} s: closing them`,
     );
     for (const session of this.#sessions.keys()) session.abort();
     if (await Promise.race([drained, after(ABORT_GRACE_MS)])) return true;
-    addon().logError(`${this.#sessions.size} calls of the plugin do not return: giving up`);
+    addon().logError(`${this.#sessions.size} plugin calls did not return: giving up`);
     return false;
   }
 
@@ -177,7 +177,7 @@ export class Server {
   #acceptFailed(errno: number): void {
     const name =
       Object.entries(osConstants.errno).find(([, value]) => value === errno)?.[0] ?? `${errno}`;
-    this.#failed("cannot accept a client, trying again", new Error(name));
+    this.#failed("cannot accept a client, retrying", new Error(name));
     this.#pause();
     setTimeout(() => this.#resume(), ACCEPT_RETRY_MS).unref();
   }

@@ -67,7 +67,7 @@ export function openTls(config: TlsConfig): OpenTls {
         "give --tls-certificates=DIR or --tls-psk=FILE " +
         "(in a program, tls.certificates or tls.preSharedKeys)",
     );
-  addon().logWarning(`TLS is off, as there are no certificates: ${missing}`);
+  addon().logWarning(`TLS is disabled because there are no certificates: ${missing}`);
   return NO_TLS;
 }
 

@@ -118,7 +118,7 @@ class PluginThread {
 }
 
 const exited = (): AsyncnbdError =>
-  new AsyncnbdError("PLUGIN", "a thread of the plugin has ended by itself");
+  new AsyncnbdError("PLUGIN", "a worker thread of the plugin exited unexpectedly");
 
 /** A client's session on another thread. */
 class WorkerSession implements ClientSession {
@@ -164,7 +164,10 @@ export class WorkerPlugin implements ThreadedPlugin {
   /** Loads the plugin's module on `count` threads. */
   static async open(spec: ChainSpec, count: number): Promise<WorkerPlugin> {
     if (spec.filters.some((filter) => typeof filter !== "string"))
-      throw new AsyncnbdError("CONFIG", "for several threads, name filters: functions stay here");
+      throw new AsyncnbdError(
+        "CONFIG",
+        "workers: give filters by name; functions cannot be passed to other threads",
+      );
     const threads = Array.from({ length: count }, () => new PluginThread(spec));
     const [about] = await onAll(threads, "open");
     return new WorkerPlugin(threads, about as PluginAbout);
@@ -175,7 +178,10 @@ export class WorkerPlugin implements ThreadedPlugin {
   }
 
   asDefinition(): never {
-    throw new AsyncnbdError("PLUGIN", "filters of a plugin on several threads are on those, too");
+    throw new AsyncnbdError(
+      "PLUGIN",
+      "the filters of a plugin with workers run on its worker threads",
+    );
   }
 
   setDebugFlag(): boolean {
@@ -197,14 +203,14 @@ export class WorkerPlugin implements ThreadedPlugin {
     await terminateAll(this.#threads);
     throw new AsyncnbdError(
       "CONFIG",
-      `${this.about.name} wants one request at a time: it cannot be on several threads`,
+      `${this.about.name} serializes all requests: it cannot run on several threads`,
     );
   }
 
   settleThreadModel(): void {}
 
   dump(): never {
-    throw new AsyncnbdError("PLUGIN", "one thread is enough to describe a plugin");
+    throw new AsyncnbdError("PLUGIN", "a plugin with workers cannot be described");
   }
 
   async getReady(): Promise<void> {
@@ -216,7 +222,10 @@ export class WorkerPlugin implements ThreadedPlugin {
   }
 
   newSession(): never {
-    throw new AsyncnbdError("SYSTEM", "clients of this plugin are on threads of its own");
+    throw new AsyncnbdError(
+      "SYSTEM",
+      "clients of a plugin with workers are served on its worker threads",
+    );
   }
 
   /** On the thread that has the fewest. */

@@ -30,7 +30,7 @@ const steps: WorkerSteps = {
     if (own instanceof CPlugin)
       throw new AsyncnbdError(
         "CONFIG",
-        `${own.about.name} is a plugin in C, which has threads of its own: leave --workers out`,
+        `${own.about.name} is a C plugin and has threads of its own: remove --workers`,
       );
     threadModel = own.asDefinition(spec.threads).threadModel;
     plugin = await applyFilters(own, spec.filters, spec.threads);

@@ -150,7 +150,7 @@ describe("a wrong reply", () => {
     expect(await read(client, at("twice"), 4096)).toEqual(bytes(5, 4096));
     expect(await read(client, at("inline"), 512)).toEqual(bytes(0, 512));
     await logged(() => log().match(/again: -1 EINVAL/g)?.length === 2);
-    expect(server.stderr()).toContain("answered twice?");
+    expect(server.stderr()).toContain("replied twice?");
   });
 
   test.each(["wrongCount", "wrongKind", "noMemory"] as const)(
@@ -338,7 +338,7 @@ describe("the end", () => {
     expect(await client.readReply()).toEqual({ error: ESHUTDOWN, cookie: 7n });
     await client.closed();
     await logged(() => log().includes("close, 1 unanswered"));
-    expect(server.stderr()).toMatch(/offset=655872 count=4096: the plugin has not replied/);
+    expect(server.stderr()).toMatch(/offset=655872 count=4096: the plugin did not reply/);
   });
 
   test("a late reply to it is refused", async () => {
@@ -364,7 +364,7 @@ describe("the end", () => {
     await client.read(512);
     expect(await client.readReply()).toEqual({ error: ESHUTDOWN, cookie: 2n });
     const { status, stderr } = await server.ended;
-    expect(stderr).toContain("count=1024: the plugin has not replied");
+    expect(stderr).toContain("count=1024: the plugin did not reply");
     // A process that cannot end as usual leaves Node's own memory to the leak checker.
     if (sanitizer === undefined) expect(status).toBe(1);
   });

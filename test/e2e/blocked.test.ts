@@ -32,7 +32,7 @@ test("a signal ends it all the same, and the socket goes", async () => {
   server.kill("SIGTERM");
   const { status, stderr } = await server.ended;
   expect(status).toBe(128 + TERM);
-  expect(stderr).toContain("a callback of the plugin blocks JavaScript's thread");
+  expect(stderr).toContain("a plugin callback blocks the JavaScript thread");
   expect(existsSync(server.socket)).toBe(false);
 });
 

@@ -20,15 +20,15 @@ const served = (path: string, ...words: string[]) =>
 
 describe("a definition", () => {
   test.each([
-    ["pwrit() {}", 'a plugin has no "pwrit"; did you mean "pwrite"?'],
-    ["Flush() {}", 'a plugin has no "Flush"; did you mean "flush"?'],
-    ["whatever: 1", 'a plugin has no "whatever"'],
+    ["pwrit() {}", 'a plugin has no property "pwrit"; did you mean "pwrite"?'],
+    ["Flush() {}", 'a plugin has no property "Flush"; did you mean "flush"?'],
+    ["whatever: 1", 'a plugin has no property "whatever"'],
+    ["config: { size: 'sise' }", 'the parameter size has the unknown type "sise"; did you'],
     [
-      "config: { size: 'sise' }",
-      'the parameter size is of type "sise", which there is not; did you',
+      "config: { n: { type: 'bool', defualt: true } }",
+      'has no property "defualt"; did you mean "default"?',
     ],
-    ["config: { n: { type: 'bool', defualt: true } }", 'has no "defualt"; did you mean "default"?'],
-    ["config: { n: { type: 'bool', minimum: 1 } }", 'the parameter n has no "minimum"'],
+    ["config: { n: { type: 'bool', minimum: 1 } }", 'the parameter n has no property "minimum"'],
     ["metaContexts: { 'x-a:b': { status: () => [], isOfered() {} } }", 'did you mean "isOffered"?'],
   ])("with %s is warned of, and served", async (body, words) => {
     const path = plugin(body);
@@ -69,8 +69,8 @@ describe("a definition", () => {
       create: () => (plugin) => plugin };`);
     const options = ["-U", "-", `--filter=${filter}`, plugin(""), "n=1", "--run", "true"];
     const { stderr } = await runAsyncnbd(options);
-    expect(stderr).toContain('a filter has no "creat"; did you mean "create"?');
-    expect(stderr).toContain('"integr", which there is not; did you mean "integer"?');
+    expect(stderr).toContain('a filter has no property "creat"; did you mean "create"?');
+    expect(stderr).toContain('unknown type "integr"; did you mean "integer"?');
   });
 });
 
@@ -98,7 +98,7 @@ describe("a parameter that is given twice", () => {
 
   test("of a list has to be right each time, and there at least once", async () => {
     const path = plugin('config: { n: { type: "integer", list: true } }');
-    expect((await served(path, "n=1", "n=x")).stderr).toContain("n=x: this is not a whole number");
+    expect((await served(path, "n=1", "n=x")).stderr).toContain("n=x: not a whole number");
     expect((await served(path)).stderr).toContain("needs the parameter n=");
   });
 });

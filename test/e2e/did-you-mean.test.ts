@@ -11,11 +11,7 @@ test.each([
   ["a C plugin", ["memroy", "1M"], 'did you mean "memory"?'],
   ["a program's name", ["exmaple4"], 'did you mean "example4"?'],
   ["a plugin in TypeScript", ["htpt"], 'did you mean "http"?'],
-  [
-    "a filter as the plugin",
-    ["cow", "memory", "1M"],
-    "a filter, which stands in front of a plugin: --filter=cow",
-  ],
+  ["a filter as the plugin", ["cow", "memory", "1M"], "it is a filter: use --filter=cow PLUGIN"],
   ["a filter", ["--filter=cwo", "memory", "1M"], 'did you mean "cow"?'],
   ["a C plugin's parameter", ["memory", "sise=1M"], 'did you mean "size"?'],
   ["nbdkit's own plugin's", [debianPlugin("file"), "fiel=x"], 'did you mean "file"?'],

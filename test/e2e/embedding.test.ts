@@ -145,7 +145,7 @@ test("close does not wait longer than it is told for a plugin that does not answ
 
 test("what cannot be is said at once", async () => {
   await program(`
-    await assert.rejects(serve({ plugin: ram(), config: { size: "1M" }, workers: 2 }), /workers: an object/);
+    await assert.rejects(serve({ plugin: ram(), config: { size: "1M" }, workers: 2 }), /workers: a plugin object/);
     await assert.rejects(serve({ plugin: "memory", config: { size: "1M" }, workers: 2 }), AsyncnbdError);
     await assert.rejects(serve({ plugin: "memory", config: { size: "1M" }, filters: ["nosuch"] }), /no filter/);`);
 });

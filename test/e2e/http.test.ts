@@ -134,7 +134,7 @@ test("tries again after errors of the server and half answers", async () => {
   expect(await client.request(read(0, 4096))).toBe(0);
   expect((await client.read(4096)).equals(content.subarray(0, 4096))).toBe(true);
   const { stderr } = await server.stop();
-  expect(stderr).toMatch(/http: http:\S+: the server said 503 .*; trying again/);
+  expect(stderr).toMatch(/http: http:\S+: the server said 503 .*; retrying/);
 });
 
 test("gives up after so many tries, and goes on with the next request", async () => {
@@ -189,7 +189,7 @@ test("headers are sent", async () => {
 });
 
 test.each([
-  [["http", "ftp://x/y"], "this is no http: or https: address"],
+  [["http", "ftp://x/y"], "not an http: or https: URL"],
   [["http"], "plugin http needs the parameter url="],
   [["http", "http://127.0.0.1:10999/", "retries=0"], "ECONNREFUSED"],
 ])("%j is refused in words", async (args, words) => {
@@ -205,7 +205,7 @@ test("a server that ignores ranges is refused", async () => {
   });
   const { status, stderr } = await runAsyncnbd(["-U", "-", "http", url, "--run", "true"]);
   expect(status).toBe(1);
-  expect(stderr).toContain("the server ignores ranges");
+  expect(stderr).toContain("the server does not support range requests");
 });
 
 /** Whether a process may have an /etc/hosts of its own. */
@@ -228,7 +228,7 @@ test.skipIf(!hasOwnHosts)("tries again when the name is not found for a while", 
   truncateSync(hosts);
   client.sendRequest(read(0, 4096));
   await eventually("a warning", () =>
-    server.stderr().includes("disk.img: there is no such host; trying again") ? true : undefined,
+    server.stderr().includes("disk.img: there is no such host; retrying") ? true : undefined,
   );
   writeFileSync(hosts, known);
   expect((await client.readReply()).error).toBe(0);

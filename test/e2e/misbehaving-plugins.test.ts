@@ -154,7 +154,7 @@ test("many requests that are given up take a few lines of the log", async () => 
   client.socket.end();
   await client.closed();
   const { stderr } = await server.stop();
-  expect(stderr).toContain("was never answered, nor were 1999 more: given up");
+  expect(stderr).toContain("the plugin did not answer (nor 1999 more requests): giving up");
   expect(stderr.trimEnd().split("\n").length).toBeLessThan(20);
 });
 
@@ -212,7 +212,7 @@ describe("what a plugin does not catch", () => {
       "an exception",
       "setTimeout(() => { throw new Error('boom'); }, 1)",
       [],
-      "uncaught: Error: boom",
+      "uncaught exception: Error: boom",
     ],
     [
       "a rejection",
@@ -226,8 +226,13 @@ describe("what a plugin does not catch", () => {
       ["--workers=2"],
       "Error: boom",
     ],
-    ["a listener's", "process.nextTick(() => { throw 'boom'; })", [], "uncaught: boom"],
-    ["a rejection without an error", "Promise.reject('boom')", [], "nobody awaits: boom\n"],
+    ["a listener's", "process.nextTick(() => { throw 'boom'; })", [], "uncaught exception: boom"],
+    [
+      "a rejection without an error",
+      "Promise.reject('boom')",
+      [],
+      "unhandled promise rejection: boom\n",
+    ],
     ["one on another thread without one", "Promise.reject('boom')", ["--workers=2"], ": boom\n"],
   ])("%s ends the server in good order", async (_what, statement, options, words) => {
     const path = plugin(`pread(_handle, buf, offset) {
@@ -260,7 +265,7 @@ describe("what a plugin does not catch", () => {
       load: () => new Promise(() => { setTimeout(() => { throw new Error('early'); }, 1); })`);
     const { status, stderr } = await runAsyncnbd(["-U", "-", path, "--run", "true"]);
     expect(status).toBe(1);
-    expect(stderr).toContain("uncaught: Error: early");
+    expect(stderr).toContain("uncaught exception: Error: early");
   });
 
   test("in a program reaches the program", async () => {
@@ -296,7 +301,7 @@ describe("what a plugin does not catch", () => {
     );
     const { status, stderr } = await runAsyncnbd(["-v", "-U", socket, "--log=stderr", path]);
     expect(status).toBe(0); // the launcher's; stderr was the server's until its end
-    expect(stderr).toContain("uncaught: Error: boom");
+    expect(stderr).toContain("uncaught exception: Error: boom");
     expect(existsSync(socket)).toBe(false);
   });
 });

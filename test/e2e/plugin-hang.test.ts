@@ -54,7 +54,9 @@ async function end(hang: string, { env = {} } = {}): Promise<Finished> {
 describe.skipIf(sanitizer !== undefined)("a plugin", () => {
   test.concurrent.each(["cleanup", "unload"])("whose %s does not return", async (hang) => {
     const { status, stderr } = await end(hang);
-    expect(stderr).toBe("asyncnbd: error: the plugin's cleanup and unload do not return: ending\n");
+    expect(stderr).toBe(
+      "asyncnbd: error: the plugin's cleanup or unload did not return: forcing the exit\n",
+    );
     expect(status).toBe(128 + TERM);
     expect(sockets()).not.toContain(`${hang}.sock`);
   });
@@ -64,14 +66,16 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     ["a thread that holds the loader's lock", "loader"],
   ])("with %s has served well", async (_, hang) => {
     const { status, stderr } = await end(hang);
-    expect(stderr).toContain("asyncnbd: error: the process does not end by itself");
+    expect(stderr).toContain("asyncnbd: error: the process did not exit");
     expect(status).toBe(0);
     expect(sockets()).not.toContain(`${hang}.sock`);
   });
 
   test.concurrent("that leaves the allocator locked", async () => {
     const { status, stderr } = await end("memory", { env: { LD_PRELOAD: lockingAllocator } });
-    expect(stderr).toBe("asyncnbd: error: the plugin's cleanup and unload do not return: ending\n");
+    expect(stderr).toBe(
+      "asyncnbd: error: the plugin's cleanup or unload did not return: forcing the exit\n",
+    );
     expect(status).toBe(128 + TERM);
     expect(sockets()).not.toContain("memory.sock");
   });
@@ -129,7 +133,7 @@ test.each(["load", "configComplete", "getReady", "afterFork", "cleanup", "unload
     const socket = join(directory, "never.sock");
     const { status, stderr } = await runAsyncnbd(["-U", socket, plugin, "--run", "true"]);
     expect(stderr).toBe(
-      `asyncnbd: error: never: ${callback} has returned a promise that nothing will settle\n`,
+      `asyncnbd: error: never: ${callback} returned a promise that will never settle\n`,
     );
     expect(status).toBe(1);
     expect(sockets()).toEqual([]);

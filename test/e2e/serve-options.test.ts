@@ -63,7 +63,7 @@ test("a number that is no size or time is refused, with the parameter's name", a
     const plugin = { ...ram(), config: { size: "size", wait: { type: "time", default: 0 } } };
     for (const config of [{ size: -1 }, { size: 1.5 }, { size: 1, wait: -1 }])
       await assert.rejects(serve({ plugin, config }), (error) => {
-        assert.match(error.message, /parameter (size=(-1: the least is 0|1.5)|wait=-1: the least is)/);
+        assert.match(error.message, /parameter (size=(-1: the minimum is 0|1.5)|wait=-1: the minimum is)/);
         return error.code === "CONFIG";
       });`);
 });

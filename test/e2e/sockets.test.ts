@@ -64,9 +64,7 @@ describe("a path that is taken", () => {
     await server.ended;
     const { stdout, stderr } = await listen(server.socket);
     expect(stdout).toBe("1048576\n");
-    expect(stderr).toBe(
-      `asyncnbd: warning: ${server.socket} was a socket without a server: taken over\n`,
-    );
+    expect(stderr).toBe(`asyncnbd: warning: replaced the stale socket ${server.socket}\n`);
   });
 
   test("by a socket that is answered is an error, and its server goes on", async () => {

@@ -235,7 +235,7 @@ describe("without certificates", () => {
   test("--tls=on warns, and serves without", async () => {
     const options = ["--tls=on", `--tls-certificates=${temporaryDirectory()}`];
     const server = await startServer(["memory", "1M"], { options });
-    await says(server, "TLS is off, as there are no certificates");
+    await says(server, "TLS is disabled because there are no certificates");
     expect((await nbdinfo(server.uri)).status).toBe(0);
     await server.stop();
   });
@@ -255,9 +255,9 @@ describe("without certificates", () => {
 });
 
 test.each([
-  ["--tls=maybe", "it takes one of off, on and require"],
-  ["--tls-priority=NORMAL:+AEAD", "not +AEAD"],
-  ["--tls-priority=NORMAL:-VERS-ALL", "leaves no version"],
+  ["--tls=maybe", "use off, on or require"],
+  ["--tls-priority=NORMAL:+AEAD", "+AEAD is not supported"],
+  ["--tls-priority=NORMAL:-VERS-ALL", "disables all TLS versions"],
 ])("%s is refused", async (option, words) => {
   const { status, stderr } = await runAsyncnbd([option, NULL]);
   expect(status).toBe(1);

@@ -13,7 +13,7 @@ test("names and bits are checked", () => {
   for (const name of ["", "plain", ":leaf", "x-a:", "base:mine"])
     expect(() => checkContexts({ [name]: { status } }, "p")).toThrow(`"${name}"`);
   const odd = { "x-a:b": { status, bits: 33 as 32 } };
-  expect(() => checkContexts(odd, "p")).toThrow("needs bits");
+  expect(() => checkContexts(odd, "p")).toThrow("needs status()");
   const many = Array.from({ length: 64 }, (_, i) => [`x-a:${i}`, { status }] as const);
   expect(() => checkContexts(Object.fromEntries(many), "p")).toThrow("more than 63");
 });

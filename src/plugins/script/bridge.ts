@@ -363,8 +363,8 @@ export class ScriptBridge {
   #timeOut(tracked: Tracked): void {
     tracked.isAnswered = true;
     const { name, requestTimeoutMs } = tracked.opened.plugin;
-    this.#logFailure(failure("ETIMEDOUT", `${name} has not answered in ${requestTimeoutMs} ms`));
-    this.native.explain(tracked.operation, `no answer in ${requestTimeoutMs} ms`, undefined);
+    this.#logFailure(failure("ETIMEDOUT", `${name} did not answer within ${requestTimeoutMs} ms`));
+    this.native.explain(tracked.operation, `no answer within ${requestTimeoutMs} ms`, undefined);
     this.#complete(tracked.operation, readFailure(undefined).errno | KEEPS_SLOT);
   }
 

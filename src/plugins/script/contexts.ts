@@ -31,8 +31,14 @@ export function checkContexts(contexts: Contexts | undefined, path: string): voi
     throw new AsyncnbdError("PLUGIN", `${path}: more than ${MAX_CONTEXTS} metaContexts`);
   for (const [name, { bits = 32, status }] of entries) {
     if (!NAME.test(name))
-      throw new AsyncnbdError("PLUGIN", `${path}: metaContexts: "${name}" is no x-NAMESPACE:LEAF`);
+      throw new AsyncnbdError(
+        "PLUGIN",
+        `${path}: metaContexts: "${name}" is not of the form x-NAMESPACE:LEAF`,
+      );
     if ((bits !== 32 && bits !== 64) || typeof status !== "function")
-      throw new AsyncnbdError("PLUGIN", `${path}: metaContexts: ${name} needs bits and status()`);
+      throw new AsyncnbdError(
+        "PLUGIN",
+        `${path}: metaContexts: ${name} needs status(), and bits must be 32 or 64`,
+      );
   }
 }

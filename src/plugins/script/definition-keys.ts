@@ -54,7 +54,7 @@ export const unknownKeys = (
 ): string[] =>
   keys
     .filter((key) => !known.includes(key) && !key.startsWith("_"))
-    .map((key) => `${what} has no "${key}"${didYouMean(key, known)}`);
+    .map((key) => `${what} has no property "${key}"${didYouMean(key, known)}`);
 
 const isPlain = (definition: object): boolean =>
   Object.getPrototypeOf(definition) === Object.prototype && !("__esModule" in definition);

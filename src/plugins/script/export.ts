@@ -87,7 +87,7 @@ export async function askCapabilities(
   const has = (callback: unknown): boolean => callback !== undefined;
   const canWrite = !readonly && ((await plugin.canWrite?.(handle)) ?? has(plugin.pwrite));
   if (canWrite && !has(plugin.pwrite))
-    throw new AsyncnbdError("PLUGIN", "canWrite says yes, but there is no pwrite");
+    throw new AsyncnbdError("PLUGIN", "canWrite returned true, but there is no pwrite");
   const nativeZero = (await plugin.canZero?.(handle)) ?? has(plugin.zero);
   return {
     sizeBytes,
@@ -122,14 +122,14 @@ const SUPPORTS: readonly unknown[] = ["none", "emulate", "native"] satisfies Sup
 function checkFua(plugin: Plugin, given: Support | undefined): Support {
   if (given === undefined) return plugin.flush === undefined ? "none" : "emulate";
   if (!SUPPORTS.includes(given) || (given === "emulate" && plugin.flush === undefined))
-    throw new AsyncnbdError("PLUGIN", `canFua returned ${given}, which cannot be`);
+    throw new AsyncnbdError("PLUGIN", `canFua returned ${given}, which is not possible`);
   return given;
 }
 
 function checkCache(plugin: Plugin, given: Support | undefined): Support {
   if (given === undefined) return plugin.cache === undefined ? "none" : "native";
   if (!SUPPORTS.includes(given) || (given === "native" && plugin.cache === undefined))
-    throw new AsyncnbdError("PLUGIN", `canCache returned ${given}, which cannot be`);
+    throw new AsyncnbdError("PLUGIN", `canCache returned ${given}, which is not possible`);
   return given;
 }
 
@@ -137,7 +137,7 @@ function checkEmulated(count: number): void {
   if (count >= MAX_EMULATED_BYTES)
     throw failure(
       "EINVAL",
-      `${count} bytes at once are too many for a plugin without zero or cache`,
+      `a request of ${count} bytes is too long for a plugin without zero or cache`,
     );
 }
 
@@ -163,7 +163,7 @@ export class ScriptExport {
 
   onClientGone(): void {
     this.#clientHasGone = true;
-    this.#abort?.abort(failure("ECONNRESET", "the client has gone"));
+    this.#abort?.abort(failure("ECONNRESET", "the client disconnected"));
   }
 
   async close(): Promise<void> {
@@ -300,7 +300,7 @@ export class ScriptExport {
       }
     }
     if ((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0)
-      throw failure("ENOTSUP", "zeroing would not be fast");
+      throw failure("ENOTSUP", "fast zeroing is not supported");
     checkEmulated(count);
     for (let done = 0; done < count; done += PIECE_BYTES) {
       const zeroes = Buffer.alloc(Math.min(PIECE_BYTES, count - done)); // a plugin might keep it

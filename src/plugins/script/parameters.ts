@@ -143,9 +143,9 @@ function inRange(
   const least = spec.type === "integer" ? Number.MIN_SAFE_INTEGER : 0;
   const { minimum = least, maximum = Number.MAX_SAFE_INTEGER } = spec;
   if (!(spec.type === "time" ? Number.isFinite(value) : Number.isSafeInteger(value)))
-    return fail(key, text, `this is not ${wanted}`);
-  if (value < minimum) return fail(key, text, `the least is ${format(spec, minimum)}`);
-  if (value > maximum) return fail(key, text, `the most is ${format(spec, maximum)}`);
+    return fail(key, text, `not ${wanted}`);
+  if (value < minimum) return fail(key, text, `the minimum is ${format(spec, minimum)}`);
+  if (value > maximum) return fail(key, text, `the maximum is ${format(spec, maximum)}`);
   return value;
 }
 
@@ -185,7 +185,10 @@ function checkValue(key: string, spec: ParameterSpec, value: unknown): SingleVal
   if (typeof value === "string") return parseValue(key, spec, value);
   const wanted = ["size", "integer", "time"].includes(spec.type) ? "number" : "boolean";
   if (typeof value !== wanted || (wanted === "boolean" && spec.type !== "bool"))
-    throw new AsyncnbdError("CONFIG", `parameter ${key}: a ${typeof value} is no ${spec.type}`);
+    throw new AsyncnbdError(
+      "CONFIG",
+      `parameter ${key}: expected a ${spec.type}, not a ${typeof value}`,
+    );
   if (typeof value === "number")
     return inRange(key, `${value}`, spec as NumberParameter, value, `a ${spec.type}`);
   return value as boolean;
@@ -261,12 +264,12 @@ export function faultsOf(config: ConfigSpec | undefined): string[] {
     const of = `the parameter ${name}`;
     if (!Object.hasOwn(PLACEHOLDERS, spec.type))
       return [
-        `${of} is of type "${spec.type}", which there is not` +
+        `${of} has the unknown type "${spec.type}"` +
           (didYouMean(String(spec.type), TYPES) || `: use ${TYPES.join(", ")}`),
       ];
     const known = [...SPEC_KEYS, ...(MORE_KEYS[spec.type] ?? [])];
     const odd = Object.keys(spec).filter((key) => !known.includes(key));
-    return odd.map((key) => `${of} has no "${key}"${didYouMean(key, known)}`);
+    return odd.map((key) => `${of} has no property "${key}"${didYouMean(key, known)}`);
   });
 }
 

@@ -113,13 +113,13 @@ function check(definition: Plugin, path: string): void {
   if (!NAME.test(definition.name))
     throw new AsyncnbdError(
       "PLUGIN",
-      `${path}: "${definition.name}" is no name for a plugin: use letters, digits and dashes`,
+      `${path}: "${definition.name}" is not a valid plugin name: use letters, digits and dashes`,
     );
   const { threadModel } = definition;
   if (threadModel !== undefined && !MODELS.includes(threadModel))
     throw new AsyncnbdError(
       "PLUGIN",
-      `${path}: there is no thread model "${threadModel}"; use ${MODELS.join(", ")}`,
+      `${path}: unknown thread model "${threadModel}"; use ${MODELS.join(", ")}`,
     );
 }
 

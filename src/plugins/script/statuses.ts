@@ -50,10 +50,10 @@ class ExtentCollector {
   add({ offset, length, flags }: Status): boolean {
     const { sizeBytes, count, onlyOne } = this.#range;
     if (!(length >= 0) || !(offset <= this.#end))
-      throw new Error(`extents: one begins at ${offset}, where ${this.#end} was due`);
+      throw new Error(`extents: expected an extent at offset ${this.#end}, got ${offset}`);
     const taken = Math.min(offset + length, sizeBytes) - this.#end;
     if (!Number.isInteger(taken))
-      throw new Error(`extents: ${length} bytes from ${offset} on are no whole number of bytes`);
+      throw new Error(`extents: offset ${offset} and length ${length} must be whole numbers`);
     if (taken > 0) {
       this.#end += taken;
       const last = this.collected.at(-1);
@@ -69,7 +69,7 @@ class ExtentCollector {
 
   finish(): CollectedExtents {
     if (this.collected.length === 0)
-      throw new Error(`extents: none for offset ${this.#range.offset}`);
+      throw new Error(`extents: no extent at offset ${this.#range.offset}`);
     return this.collected;
   }
 }

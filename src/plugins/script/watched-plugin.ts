@@ -271,7 +271,7 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
       fresh = await this.#loadVersion();
     } catch (error) {
       const why = error instanceof AsyncnbdError ? error.message : describeThrown(error);
-      addon().logError(`--watch: ${why}\n--watch: the plugin stays what it was`);
+      addon().logError(`--watch: ${why}\n--watch: keeping the old version`);
       return;
     }
     this.#current = fresh;
@@ -279,8 +279,8 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
     const followed = await Promise.all(clients.map((client) => this.#move(client, fresh)));
     const stay = followed.filter((moved) => !moved).length;
     if (old.openExports === 0) await old.end();
-    const rest = stay === 0 ? "" : `; ${stay} clients stay with the old version until they leave`;
-    addon().logWarning(`--watch: ${this.#path} has been loaded again${rest}`);
+    const rest = stay === 0 ? "" : `; ${stay} clients keep the old version until they disconnect`;
+    addon().logWarning(`--watch: reloaded ${this.#path}${rest}`);
   }
 
   async #loadVersion(): Promise<Version> {
@@ -291,7 +291,7 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
     await script.configComplete();
     const version = new Version(script);
     if (version.plugin.threadModel !== this.#current.plugin.threadModel)
-      throw new AsyncnbdError("PLUGIN", "another thread model needs a restart");
+      throw new AsyncnbdError("PLUGIN", "a change of the thread model needs a restart");
     await version.plugin.getReady?.();
     await version.afterFork();
     return version;
