@@ -119,7 +119,7 @@ describe("memory", () => {
     await new Promise((resolve) => setTimeout(resolve, 100));
     client.socket.destroy();
     await eventually("the request to be given up", () =>
-      server.stderr().includes("has not replied") ? true : undefined,
+      server.stderr().includes("did not reply") ? true : undefined,
     );
   });
 
