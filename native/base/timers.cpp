@@ -56,10 +56,12 @@ void Timers::work() {
   for (;;) {
     run_due();
     std::unique_lock lock(mutex_); // under it, the first is looked at again: another may be it now
-    if (heap_.empty())
+    if (heap_.empty()) {
       wake_.wait(lock);
-    else
-      wake_.wait_until(lock, heap_.front()->due_);
+    } else {
+      const Time due = heap_.front()->due_; // a copy: who cancels a timer may destroy it meanwhile
+      wake_.wait_until(lock, due);
+    }
   }
 }
 
