@@ -319,7 +319,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       Napi::Object end = counts_to_js(env, client->connection->counts()).As<Napi::Object>();
       const std::string &lost = client->connection->lost_reason();
       if (!lost.empty())
-        end.Set("lost", lost);
+        end.Set("failure", lost);
       client->connection.reset(); // its descriptors must not wait for a garbage collection
       deferred->Resolve(end);
     });

@@ -6,10 +6,10 @@ import { fileURLToPath } from "node:url";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import type { Addon } from "./types.js";
 
-/** The package's folder: this file is in src/addon/, or part of one in dist/chunks/. */
+/** The package's directory: this file is in src/addon/, or part of one in dist/chunks/. */
 export const packageDirectory = fileURLToPath(new URL("../../", import.meta.url));
 
-/** The folder of nbdkit-plugin.h, for compilers: `cc -I"$(node -p …)"`. */
+/** The directory of nbdkit-plugin.h, for compilers: `cc -I"$(node -p …)"`. */
 export const includeDirectory = join(packageDirectory, "native", "include");
 
 /** ASYNCNBD_BUILD_DIR selects another build, such as one with sanitizers. */

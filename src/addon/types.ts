@@ -188,16 +188,16 @@ export interface NativeSession {
   abort(): void;
 
   /**
-   * A line that begins with "client PEER": a warning, as long as there are few ("was refused: …");
-   * or, with logClients, one for each ("has connected").
+   * A line that begins with "client PEER:". Trouble ("refused: …") is a warning, limited in rate;
+   * an event ("connected") is logged with logClients, else with verbose.
    */
   logTrouble(what: string): void;
   logEvent(what: string): void;
 }
 
 export interface EndOfTransmission extends RequestCounts {
-  /** Why the client was lost, if it did not leave as it should. */
-  readonly lost?: string;
+  /** Why the connection failed, if it did. */
+  readonly failure?: string;
 }
 
 export interface RequestCounts {
@@ -315,7 +315,7 @@ export interface Addon {
   configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2 | 3): void;
   /** To append to; what is returned says why it cannot be. */
   openLog(path: string): string | undefined;
-  /** Whether clients that come and go are told of without verbose, too. */
+  /** Whether to log each connect and disconnect without verbose, too. */
   logClients(wanted: boolean): void;
   logError(text: string): void;
   logWarning(text: string): void;
@@ -358,6 +358,6 @@ export interface Addon {
    * itself, comes within so many milliseconds, whatever hangs.
    */
   armWatchdog(stage: "stopping" | "plugin" | "exit", ms: number, status: number): void;
-  /** Instead of those of the last call: files, and folders that are empty by then. */
+  /** Instead of those of the last call: files, and directories that are empty by then. */
   removeAtForcedEnd(files: readonly MadeFile[]): void;
 }

@@ -49,7 +49,7 @@ export function takeReadiness(): number | undefined {
   return text === undefined ? undefined : Number(text);
 }
 
-/** Leaves the launcher's terminal and folder, before the server's last preparations. */
+/** Leaves the launcher's terminal and directory, before the server's last preparations. */
 export function detach(keepsStderr: boolean): void {
   addon().becomeSessionLeader();
   process.chdir("/");

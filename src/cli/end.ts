@@ -1,4 +1,4 @@
-// Ends the process in bounded time, under the addon's watchdog: whatever hangs, a plugin, a lock or a
+// Ends the process in bounded time under the addon's watchdog, whatever hangs: a plugin, a lock, a
 // thread.
 
 import { addon, loadedAddon } from "../addon/addon.js";

@@ -5,7 +5,7 @@ import { parseConfig } from "../config/parse.js";
 import type { Config } from "../config/schema.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
 import { findProgram } from "../plugins/program.js";
-import { callbacksWaitedFor } from "../plugins/script/runner.js";
+import { pendingCallbacks } from "../plugins/script/runner.js";
 import { checkActivation, takeActivation } from "./activation.js";
 import { launch, takeReadiness } from "./background.js";
 import { bashCompletion } from "./completion.js";
@@ -22,7 +22,7 @@ import {
 } from "./help.js";
 import { takeInheritance } from "./inheritance.js";
 import { OPTIONS } from "./options.js";
-import { configureLog, configurePlugin, loadPlugin, openLog, serve } from "./serve.js";
+import { configureLog, configurePlugin, loadPlugin, openLog, serve } from "./server-process.js";
 
 /** What answers at once and needs no plugin. */
 function plainAnswer({ options, operands }: ParsedLine): string | undefined {
@@ -135,7 +135,7 @@ let isOver = false;
 // Where nothing is left that could go on, Node would end without a word.
 process.once("beforeExit", () => {
   if (isOver) return;
-  const [callback = "a callback of the plugin"] = callbacksWaitedFor();
+  const [callback = "a callback of the plugin"] = pendingCallbacks();
   addon().logError(`${callback} returned a promise that will never settle`);
   process.exit(1);
 });

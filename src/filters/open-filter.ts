@@ -8,8 +8,8 @@ import { unknownKeys } from "../plugins/script/definition-keys.js";
 import { loadExport, resolveScript } from "../plugins/script/load-script.js";
 import { faultsOf } from "../plugins/script/parameters.js";
 import type { FilterChoice } from "./apply-filters.js";
+import { FILTERS } from "./built-in.js";
 import { type Filter, isFilter } from "./filter.js";
-import { FILTERS } from "./named.js";
 
 export { FilteredPlugin } from "./filtered-plugin.js";
 

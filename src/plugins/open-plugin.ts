@@ -21,7 +21,7 @@ export async function openPlugin(name: string, { watch = false } = {}): Promise<
   const script = resolveScript(name);
   if (script === undefined) {
     if ("path" in found) return openC(name, found.path, watch); // which says what is wrong
-    const { FILTERS } = await import("../filters/named.js");
+    const { FILTERS } = await import("../filters/built-in.js");
     const filters = FILTERS.map((filter) => filter.name);
     throw unknownPlugin(name, found.searched, filters);
   }

@@ -32,7 +32,7 @@ function searchPath(): string[] {
 /** Else a path is that of a plugin in TypeScript. */
 export const isSharedObject = (path: string): boolean => /\.so(\.|$)/.test(path);
 
-/** A name without a dot and a slash is short: the file is nbdkit-NAME-plugin.so in a folder. */
+/** A name without a dot and a slash is short: the file is nbdkit-NAME-plugin.so in a directory. */
 export const isShortName = (name: string): boolean => !/[./]/.test(name);
 
 export interface FoundPlugin {
@@ -53,11 +53,11 @@ function isProgram(path: string): boolean {
     const { mode = 0 } = statSync(path, { throwIfNoEntry: false }) ?? {};
     return (mode & constants.S_IFMT) === constants.S_IFREG && (mode & constants.S_IXUSR) !== 0;
   } catch {
-    return false; // a folder that may not be searched, or a name that is too long for a file
+    return false; // a directory that may not be searched, or a name that is too long for a file
   }
 }
 
-/** The file to open; if a short name is found nowhere, the folders that were searched. */
+/** The file to open; if a short name is found nowhere, the directories that were searched. */
 export function resolvePlugin(name: string): FoundPlugin | { searched: string[] } {
   if (!isShortName(name)) return { path: resolve(name), isProgram: false };
   const searched = searchPath();
@@ -68,7 +68,7 @@ export function resolvePlugin(name: string): FoundPlugin | { searched: string[] 
   return { searched };
 }
 
-/** None if there is no such folder, or it cannot be listed. */
+/** None if there is no such directory, or it cannot be listed. */
 function filesIn(directory: string): string[] {
   try {
     return readdirSync(directory);

@@ -37,7 +37,7 @@ export function refuseIfNoPlugin(name: string, path: string): void {
     throw new AsyncnbdError("PLUGIN", `${name} is not a plugin${hint}`);
 }
 
-/** Another command line for disk images, devices, folders and URLs; "" for anything else. */
+/** Another command line for disk images, devices, directories and URLs; "" for anything else. */
 function serveAsDisk(name: string): string {
   const instead = (words: string): string => `; to serve it as a disk: asyncnbd ${words}`;
   if (/^https?:\/\//.test(name)) return instead(`http ${quoted(name)}`);

@@ -12,7 +12,7 @@ export function madeFile(path: string): MadeFile {
   return { path, device: dev, inode: ino };
 }
 
-/** Files, and folders if they are empty by then. */
+/** Files, and directories if they are empty by then. */
 export function removeMade(files: readonly MadeFile[]): void {
   for (const { path, device, inode } of files)
     try {

@@ -1,4 +1,4 @@
-// A folder for a socket that nobody but this user can reach. Servers that were killed leave theirs
+// A directory for a socket that only this user can reach. Servers that were killed leave theirs
 // behind; the next one clears them away.
 
 import {
@@ -32,7 +32,7 @@ const RANDOM_LETTERS = 6;
 
 export interface PrivateDirectory {
   readonly socketPath: string;
-  /** The lock and the folder, in the order in which they can be removed. */
+  /** The lock and the directory, in the order in which they can be removed. */
   readonly made: readonly MadeFile[];
   /** After they have been removed. */
   unlock(): void;
@@ -47,7 +47,7 @@ export function makePrivateDirectory(): PrivateDirectory {
   return { socketPath: join(path, SOCKET), made, unlock: () => closeSync(fd) };
 }
 
-/** In TMPDIR, or in /tmp where the socket's path would be too long or there is no such folder. */
+/** In TMPDIR, or in /tmp where the socket's path would be too long or there is no such directory. */
 function makeDirectory(): string {
   const chosen = resolve(tmpdir()); // programs that are told of it may run elsewhere
   const sample = join(chosen, PREFIX + "X".repeat(RANDOM_LETTERS), SOCKET);
@@ -72,7 +72,7 @@ function makeDirectoryIn(parent: string): string {
   return mkdtempSync(join(parent, PREFIX)); // with mode 0700
 }
 
-/** Removes folders of this user's servers that have been killed. */
+/** Removes directories of this user's servers that have been killed. */
 function clearAbandoned(parent: string): void {
   const pattern = new RegExp(`^${PREFIX}[A-Za-z0-9]{${RANDOM_LETTERS}}$`);
   try {
@@ -90,7 +90,7 @@ function clear(path: string): void {
     open.push(directory);
     const { uid, mtimeMs } = fstatSync(directory);
     if (uid !== process.geteuid?.() || mtimeMs > Date.now() - ABANDONED_AFTER_MS) return;
-    // Through the descriptor, so that all this is one folder whatever happens to the path.
+    // Through the descriptor, so that all this is one directory whatever happens to the path.
     const inside = `/proc/self/fd/${directory}`;
     if (readdirSync(inside).some((name) => name !== SOCKET && name !== LOCK)) return;
     const lock = openSync(join(inside, LOCK), O_RDONLY | O_NOFOLLOW);

@@ -63,7 +63,7 @@ export interface ServeOptions {
   readonly maxConnectionInFlightBytes?: number;
   /** By default none is offered. */
   readonly tls?: ServeTls;
-  /** At once; others wait until one has gone. By default as many as the system has descriptors for. */
+  /** At once; others wait until one leaves. By default as many as the system has descriptors for. */
   readonly maxConnections?: number;
   /** How long requests without an answer delay the end of a connection. By default 30 s. */
   readonly graceMs?: number;
@@ -93,7 +93,7 @@ export interface ServerEvents {
   /** A client has connected, the server's first, second, … one. */
   connection: [number: number];
   disconnection: [number: number];
-  /** A client was lost or could not be accepted. The server goes on; nobody need listen. */
+  /** A connection failed or could not be accepted. The server goes on; a listener is optional. */
   error: [error: AsyncnbdError];
   /** All is over. */
   close: [];

@@ -64,9 +64,9 @@ export class Session implements ClientSession {
       if (outcome.kind === "transmit") {
         this.#exportIsOpen = false; // the connection's to close, from here on
         this.#calls.beforeStart?.();
-        const { lost, ...counts } = await this.#transmit(outcome);
+        const { failure, ...counts } = await this.#transmit(outcome);
         this.#counts = counts;
-        if (lost !== undefined) this.#native.logTrouble(`connection failed: ${lost}`);
+        if (failure !== undefined) this.#native.logTrouble(`connection failed: ${failure}`);
       } else if (outcome.isRefused) {
         this.#native.logTrouble(`refused: ${outcome.reason}`);
       }

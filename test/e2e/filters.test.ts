@@ -4,7 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { OPTIONS } from "../../src/cli/options.js";
-import { FILTERS } from "../../src/filters/named.js";
+import { FILTERS } from "../../src/filters/built-in.js";
 import { runOk } from "../support/command.js";
 import { RawClient } from "../support/raw-client.js";
 import {

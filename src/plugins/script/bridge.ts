@@ -329,8 +329,8 @@ export class ScriptBridge {
   /** Throws nothing, whatever was thrown. */
   #fail(operation: number, error: unknown, tracked?: Tracked): void {
     if (tracked !== undefined && !this.#settle(tracked)) return;
-    const { errno, text, offset, isNews } = readFailure(error);
-    if (isNews) this.#logFailure(error);
+    const { errno, text, offset, shouldBeLogged } = readFailure(error);
+    if (shouldBeLogged) this.#logFailure(error);
     if (text !== "" || offset !== undefined) this.native.explain(operation, text, offset);
     this.#complete(operation, errno);
   }

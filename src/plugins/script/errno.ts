@@ -36,7 +36,7 @@ function errnoOf(code: unknown): number {
   return ERRNOS[code === "ENOTSUP" ? "EOPNOTSUPP" : code] ?? EIO; // one number on Linux
 }
 
-/** Made by failure(), or by the system: it says what is wrong, so where it was thrown adds nothing. */
+/** Made by failure() or by the system: its message says what is wrong, a stack adds nothing. */
 export function isExpected(error: unknown): error is Error {
   const { code } = Object(error) as { code?: unknown };
   return error instanceof Error && typeof code === "string" && Object.hasOwn(ERRNOS, code);
@@ -51,11 +51,11 @@ export interface Failed {
   /** For the client; "": none. */
   readonly text: string;
   readonly offset: number | undefined;
-  /** Whether anybody should hear of it. */
-  readonly isNews: boolean;
+  /** False: it has been logged already, or is no fault. */
+  readonly shouldBeLogged: boolean;
 }
 
-const UNREADABLE: Failed = { errno: EIO, text: "", offset: undefined, isNews: true };
+const UNREADABLE: Failed = { errno: EIO, text: "", offset: undefined, shouldBeLogged: true };
 
 /** Never throws, whatever the error does when it is looked at. */
 export function readFailure(error: unknown): Failed {
@@ -67,7 +67,7 @@ export function readFailure(error: unknown): Failed {
       errno: errnoOf(code),
       text: typeof message === "string" ? message.slice(0, MAX_SENT) : "",
       offset: isOffset ? offset : undefined,
-      isNews: code !== "ENOTSUP" && !isLogged(error),
+      shouldBeLogged: code !== "ENOTSUP" && !isLogged(error),
     };
   } catch {
     return UNREADABLE;

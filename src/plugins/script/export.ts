@@ -20,7 +20,7 @@ import {
   collectStatuses,
   mostExtents,
   type Range,
-} from "./statuses.js";
+} from "./extent-collector.js";
 
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;

@@ -1,4 +1,4 @@
-// Modules under development: Node keeps what it has loaded for ever, so those of one folder get
+// Modules under development: Node keeps what it has loaded for ever, so those of one directory get
 // another address for each version.
 
 import { realpathSync } from "node:fs";
@@ -9,25 +9,25 @@ import { packageDirectory } from "../../addon/addon.js";
 
 /** Runs on a thread of its own, where Node's hooks are ("Customization hooks"). */
 const HOOKS = `
-let folder, ours, version;
-export function initialize(data) { ({ folder, ours, version } = data); }
+let directory, ours, version;
+export function initialize(data) { ({ directory, ours, version } = data); }
 export async function resolve(specifier, context, next) {
   const found = await next(specifier, context);
   const [url] = found.url.split("?");
-  if (!url.startsWith(folder) || url.startsWith(ours) || url.includes("/node_modules/"))
+  if (!url.startsWith(directory) || url.startsWith(ours) || url.includes("/node_modules/"))
     return found;
   return { ...found, url: url + "?version=" + Atomics.load(version, 0) };
 }`;
 
 export class FreshModules {
-  readonly #folder: string;
+  readonly #directory: string;
   readonly #version = new Int32Array(new SharedArrayBuffer(4));
 
-  /** Of a folder and those in it, but for packages that are installed there. */
-  constructor(folder: string) {
-    this.#folder = join(realpathSync(folder), "/");
+  /** Of a directory and those in it, but for packages that are installed there. */
+  constructor(directory: string) {
+    this.#directory = join(realpathSync(directory), "/");
     const data = {
-      folder: pathToFileURL(this.#folder).href,
+      directory: pathToFileURL(this.#directory).href,
       ours: pathToFileURL(join(packageDirectory, "dist/")).href,
       version: this.#version,
     };
@@ -42,6 +42,6 @@ export class FreshModules {
     Atomics.add(this.#version, 0, 1);
     const { cache } = createRequire(import.meta.url);
     for (const path of Object.keys(cache))
-      if (path.startsWith(this.#folder) && !path.includes("/node_modules/")) delete cache[path];
+      if (path.startsWith(this.#directory) && !path.includes("/node_modules/")) delete cache[path];
   }
 }

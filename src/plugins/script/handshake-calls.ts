@@ -36,7 +36,7 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
   readonly #client: ClientInfo;
   #open: ScriptExport | undefined;
   #defaultExport: string | undefined;
-  #said: string | undefined;
+  #lastLogged: string | undefined;
 
   constructor(plugin: Plugin, bridge: ScriptBridge, native: NativeSession, client: ClientInfo) {
     this.#plugin = plugin;
@@ -134,16 +134,16 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
     try {
       return await call();
     } catch (error) {
-      this.#say(error);
+      this.#logOnce(error);
       return null;
     }
   }
 
   /** A client asks twice what has failed: about an export, and then for it. */
-  #say(error: unknown): void {
+  #logOnce(error: unknown): void {
     const text = describeThrown(error);
-    if (text === this.#said || !readFailure(error).isNews) return;
-    this.#said = text;
+    if (text === this.#lastLogged || !readFailure(error).shouldBeLogged) return;
+    this.#lastLogged = text;
     addon().logError(`${this.#plugin.name}: ${text}`);
   }
 }

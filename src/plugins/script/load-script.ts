@@ -71,7 +71,7 @@ async function importModule(path: string, what: string): Promise<Record<string, 
   const options: JitiOptions = {
     alias: { "asyncnbd/middleware": middleware, asyncnbd: own },
     moduleCache: false,
-    fsCache: false, // its own is in a folder that others may write to
+    fsCache: false, // its own is in a directory that others may write to
     interopDefault: false,
     nativeModules: [own, middleware],
   };

@@ -10,10 +10,10 @@ import { describeThrown, isExpected } from "./errno.js";
 import { ScriptHandshakeCalls } from "./handshake-calls.js";
 import { serialized } from "./thread-model.js";
 
-const waitedFor = new Set<string>();
+const pendingNames = new Set<string>();
 
 /** Callbacks that have not settled yet, with their plugins' names. */
-export const callbacksWaitedFor = (): readonly string[] => [...waitedFor];
+export const pendingCallbacks = (): readonly string[] => [...pendingNames];
 
 /** Runs a callback of a plugin; its failure becomes one of the server's. */
 export async function callPlugin(
@@ -22,7 +22,7 @@ export async function callPlugin(
   callback: () => unknown,
 ): Promise<void> {
   const name = `${plugin.name}: ${what}`;
-  waitedFor.add(name);
+  pendingNames.add(name);
   try {
     await callback();
   } catch (error) {
@@ -30,7 +30,7 @@ export async function callPlugin(
     const where = isExpected(error) ? plugin.name : name;
     throw new AsyncnbdError("PLUGIN", `${where}: ${describeThrown(error)}`);
   } finally {
-    waitedFor.delete(name);
+    pendingNames.delete(name);
   }
 }
 

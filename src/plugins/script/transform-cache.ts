@@ -20,11 +20,11 @@ import { dirname, isAbsolute, join } from "node:path";
 /** Each edit adds one; the oldest go. */
 const MAX_FILES = 128;
 
-/** Nothing else in the folder is ours to remove. */
+/** Nothing else in the directory is ours to remove. */
 const OWN_NAME = /^(?:[0-9a-f]{64}\.js|\.[0-9a-f]{16})$/;
 
 /**
- * A folder that nobody else can write to, opened, so that it stays the same whatever happens to its
+ * A directory that nobody else can write to, opened, so that it stays the same whatever happens to its
  * path; undefined: there is none. Nothing is made in the home of somebody else, as root may have it.
  */
 function openDirectory(): number | undefined {

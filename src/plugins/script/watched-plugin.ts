@@ -141,7 +141,7 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
     const modules = new FreshModules(dirname(path));
     let plugin: WatchedPlugin | undefined;
     let isStale = false;
-    // Before the file is read, so that no change is missed. The folder, because editors put a new
+    // Before the file is read, so that no change is missed. The directory, because editors put a new
     // file in the place of the old one.
     const watcher = watch(dirname(path), { persistent: false }, (_event, file) => {
       if (file === null || !EXTENSIONS.has(extname(file))) return;
