@@ -33,3 +33,22 @@ export const environment = () => ({
   node: process.version,
   nbdkit: firstLine("nbdkit", "--version"),
 });
+
+/**
+ * Between which two of the values the true median lies with a probability of 95 % at least,
+ * whatever their distribution: as many lie below it as a coin that is tossed for each shows heads.
+ * @param {readonly number[]} values
+ * @returns {[low: number, high: number]}
+ */
+export function intervalOfMedian(values) {
+  const sorted = [...values].sort((a, b) => a - b);
+  const count = sorted.length;
+  let low = 0;
+  let chance = 2 ** -count; // that exactly `low` values lie below the median
+  for (let below = chance; 2 * below <= 0.05; below += chance) {
+    low++;
+    chance *= (count - low + 1) / low;
+  }
+  const at = (/** @type {number} */ index) => sorted[index] ?? Number.NaN;
+  return [at(Math.max(0, low - 1)), at(count - Math.max(1, low))];
+}

@@ -1,0 +1,96 @@
+// This checkout against another one, both built: what a change has gained or cost, with certainty.
+// Fresh servers in turn, one pair after the other, so that what else the machine does hits both.
+//   npm run bench:pairs -- --other DIRECTORY [--pairs 20] [--seconds 0.5]
+//                          [--servers WORDS] [--loads WORDS]
+
+import { resolve } from "node:path";
+import { pathToFileURL } from "node:url";
+import { parseArgs } from "node:util";
+import { LOADS } from "./sections/throughput.mjs";
+import { fill, lineup, withDisks } from "./support/lineup.mjs";
+import { apply, buildLoad } from "./support/load.mjs";
+import { withServer } from "./support/servers.mjs";
+import { intervalOfMedian, median } from "./support/statistics.mjs";
+
+/** @typedef {import("./support/load.mjs").Load} Load */
+
+const WARM_UP_SECONDS = 0.2;
+const KIB4 = 4 << 10;
+const KIB128 = 128 << 10;
+
+/** What many connections, and clients that understand holes, ask for besides. @type {Record<string, Load>} */
+const MORE_LOADS = {
+  ...Object.fromEntries(
+    [64, 256, 1000].flatMap((connections) =>
+      [1, 32].map((depth) => [
+        `4K read, ${connections} connections × ${depth}`,
+        { bytes: KIB4, depth, connections },
+      ]),
+    ),
+  ),
+  "128K structured read × 16": { bytes: KIB128, depth: 16, structured: true },
+  "1M structured sequential read × 8": {
+    ...{ bytes: 1 << 20, depth: 8 },
+    ...{ sequential: true, structured: true },
+  },
+};
+
+const { values: options } = parseArgs({
+  options: {
+    other: { type: "string" },
+    pairs: { type: "string", default: "20" },
+    seconds: { type: "string", default: "0.5" },
+    servers: { type: "string", default: "asyncnbd memory" },
+    loads: { type: "string", default: "" },
+  },
+});
+if (options.other === undefined) throw new Error("--other=DIRECTORY is missing: a built checkout");
+const pairs = Number(options.pairs);
+const seconds = Number(options.seconds);
+
+/** Any of the words, separated by `|`. @param {string} words @returns {(name: string) => boolean} */
+const containsAny = (words) => (name) => words.split("|").some((word) => name.includes(word));
+
+/** @type {typeof import("./support/lineup.mjs")} */
+const other = await import(pathToFileURL(resolve(options.other, "bench/support/lineup.mjs")).href);
+
+/**
+ * @param {import("./support/lineup.mjs").Participant} participant
+ * @param {Load} load
+ */
+const measure = (participant, load) =>
+  withServer(participant, async (running) => {
+    await fill(participant, running);
+    const times = { warmUpSeconds: WARM_UP_SECONDS, seconds };
+    const measured = await apply(running.where, { ...load, ...times });
+    return measured.requests / measured.seconds;
+  });
+
+buildLoad();
+console.log("| server | load | this / other | 95 % of the median | requests/s | other |");
+console.log("|---|---|---:|---:|---:|---:|");
+await withDisks(async (files) => {
+  const ours = lineup(files);
+  const theirs = other.lineup(files);
+  for (const server of Object.keys(ours).filter(containsAny(options.servers))) {
+    const [one, another] = [ours[server], theirs[server]];
+    if (one === undefined || another === undefined || !server.startsWith("asyncnbd")) continue;
+    for (const [name, load] of Object.entries({ ...LOADS, ...MORE_LOADS })) {
+      if (!containsAny(options.loads)(name)) continue;
+      /** @type {[number, number][]} */
+      const results = [];
+      for (let i = 0; i < pairs; i++) {
+        // Each goes first in every other pair.
+        const first = i % 2 === 0 ? await measure(another, load) : undefined;
+        const mine = await measure(one, load);
+        results.push([mine, first ?? (await measure(another, load))]);
+      }
+      const ratios = results.map(([mine, yours]) => mine / yours);
+      const [low, high] = intervalOfMedian(ratios);
+      const rates = [0, 1].map((i) => Math.round(median(results.map((pair) => pair[i] ?? 0))));
+      console.log(
+        `| ${server} | ${name} | ${median(ratios).toFixed(3)} | ${low.toFixed(3)}–${high.toFixed(3)} | ${rates.join(" | ")} |`,
+      );
+    }
+  }
+});
