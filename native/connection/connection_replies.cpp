@@ -5,6 +5,7 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "connection/reply_encoding.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::connection {

@@ -7,6 +7,8 @@
 #include <string>
 #include <utility>
 
+#include "connection/reply_encoding.hpp"
+
 namespace asyncnbd::connection {
 
 namespace {

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "connection/reply_encoding.hpp"
 #include "connection/request_slabs.hpp"
 #include "connection/thread_cache.hpp"
 #include "host/log.hpp"

@@ -1,5 +1,4 @@
-// See context.hpp. Also nbdkit_set_error, nbdkit_export_name, nbdkit_is_tls, nbdkit_shutdown and
-// nbdkit_disconnect, which are questions to the context and nothing more.
+// See context.hpp.
 #include "host/context.hpp"
 
 #include <algorithm>
@@ -8,8 +7,6 @@
 #include <utility>
 #include <vector>
 
-#include "host/abi.hpp"
-#include "host/log.hpp"
 #include "host/thread_state.hpp"
 
 namespace asyncnbd::host {
@@ -29,11 +26,6 @@ ServerList &server_list() {
 }
 
 } // namespace
-
-ThreadState &thread_state() {
-  static thread_local ThreadState state;
-  return state;
-}
 
 ServerContext::ServerContext(std::function<void()> on_shutdown_requested)
     : stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
@@ -143,53 +135,3 @@ uint64_t error_messages_on_this_thread() {
 }
 
 } // namespace asyncnbd::host
-
-using namespace asyncnbd::host;
-
-extern "C" {
-
-NBDKIT_DLL_PUBLIC void nbdkit_set_error(int err) {
-  if (err != 0)
-    thread_state().error = err;
-}
-
-NBDKIT_DLL_PUBLIC const char *nbdkit_export_name(void) {
-  CallContext *context = current_context();
-  if (context == nullptr || context->export_name == nullptr) {
-    nbdkit_error("nbdkit_export_name: no export is open on this thread");
-    return nullptr;
-  }
-  return context->export_name;
-}
-
-NBDKIT_DLL_PUBLIC int nbdkit_is_tls(void) {
-  CallContext *context = current_context();
-  if (context == nullptr) {
-    nbdkit_error("nbdkit_is_tls: not called from a connection");
-    return -1;
-  }
-  return context->tls;
-}
-
-NBDKIT_DLL_PUBLIC void *asyncnbd_instance(void) {
-  CallContext *context = current_context();
-  return context != nullptr ? context->instance : thread_state().instance;
-}
-
-NBDKIT_DLL_PUBLIC void nbdkit_shutdown(void) {
-  if (CallContext *context = current_context())
-    context->server->request_shutdown();
-  else if (ShutdownWish *wish = thread_state().starting)
-    wish->express();
-  else
-    request_shutdown_everywhere();
-}
-
-NBDKIT_DLL_PUBLIC void nbdkit_disconnect(int force) {
-  if (CallContext *context = current_context())
-    context->disconnect(force != 0);
-  else
-    log_debug("nbdkit_disconnect: not called from a connection, nothing to disconnect");
-}
-
-} // extern "C"

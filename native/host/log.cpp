@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "host/abi.hpp"
+#include "host/context.hpp"
 #include "host/high_fd.hpp"
 #include "host/log_text.hpp"
 #include "host/thread_state.hpp"

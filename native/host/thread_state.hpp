@@ -1,11 +1,13 @@
 // The thread-local half of context.hpp, for the files of this folder alone.
 #pragma once
 
+#include <cstdint>
 #include <string>
 
-#include "host/context.hpp"
-
 namespace asyncnbd::host {
+
+class CallContext;
+class ShutdownWish;
 
 struct ThreadState {
   CallContext *context = nullptr;

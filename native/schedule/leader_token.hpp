@@ -2,20 +2,13 @@
 // slow_call_detector.hpp for how that changes.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+
+#include "schedule/call_words.hpp"
 
 namespace asyncnbd::schedule {
 
 class SlowCallDetector;
-
-// Whether a call is in progress: odd while it is, then the call's number.
-using CallWord = std::atomic<uint64_t>;
-
-inline uint64_t call_in(const CallWord &word) {
-  const uint64_t value = word.load();
-  return (value & 1) != 0 ? value : 0;
-}
 
 // The leader marks its calls into a plugin; while a call lasts, another thread may take the token,
 // which the first one finds out when its call ends. Between calls it cannot be taken.

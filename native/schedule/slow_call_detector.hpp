@@ -5,14 +5,12 @@
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
-#include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <mutex>
 #include <vector>
 
 #include "base/threads.hpp"
-#include "schedule/leader_token.hpp"
+#include "schedule/call_words.hpp"
 
 namespace asyncnbd::schedule {
 
@@ -23,26 +21,6 @@ public:
   // The call has lasted one tick at least, and is reported again at each tick as long as it lasts.
   // On the detector's thread, with its lock held; must neither block nor call the detector.
   virtual void on_slow_call(uint64_t call) = 0;
-};
-
-// The words of all leader tokens, one behind the other, so that the detector passes over a thousand
-// of them without looking for each in all of memory. Each has a cache line of its own, as threads
-// write them. Any thread.
-class CallWords {
-public:
-  CallWord &take();
-  // Its next owner's calls have other numbers.
-  void put(CallWord &word);
-
-private:
-  static constexpr size_t CHUNK = 64;
-  struct alignas(64) Line {
-    CallWord word{2};
-  };
-
-  std::mutex mutex_;
-  std::vector<std::unique_ptr<Line[]>> chunks_;
-  std::vector<CallWord *> free_;
 };
 
 // It ticks fast while calls turn out slow, slowly while all are quick, and sleeps while there are

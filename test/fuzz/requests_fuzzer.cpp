@@ -9,8 +9,8 @@
 #include <unistd.h>
 #include <vector>
 
-#include "connection/encoded_reply.hpp"
 #include "connection/pending_request.hpp"
+#include "connection/reply_encoding.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
 

@@ -8,6 +8,7 @@
 #include <sys/mman.h>
 #include <thread>
 
+#include "connection/reply_encoding.hpp"
 #include "connection/reply_queue.hpp"
 #include "support.hpp"
 

@@ -1,5 +1,5 @@
-// See encoded_reply.hpp.
-#include "connection/encoded_reply.hpp"
+// See reply_encoding.hpp.
+#include "connection/reply_encoding.hpp"
 
 #include <algorithm>
 #include <cerrno>

@@ -1,0 +1,41 @@
+// Where leaders mark that they are in a call, for the slow call detector to look at.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <mutex>
+#include <vector>
+
+namespace asyncnbd::schedule {
+
+// Whether a call is in progress: odd while it is, then the call's number.
+using CallWord = std::atomic<uint64_t>;
+
+inline uint64_t call_in(const CallWord &word) {
+  const uint64_t value = word.load();
+  return (value & 1) != 0 ? value : 0;
+}
+
+// The words of all leader tokens, one behind the other, so that the detector passes over a thousand
+// of them without looking for each in all of memory. Each has a cache line of its own, as threads
+// write them. Any thread.
+class CallWords {
+public:
+  CallWord &take();
+  // Its next owner's calls have other numbers.
+  void put(CallWord &word);
+
+private:
+  static constexpr size_t CHUNK = 64;
+  struct alignas(64) Line {
+    CallWord word{2};
+  };
+
+  std::mutex mutex_;
+  std::vector<std::unique_ptr<Line[]>> chunks_;
+  std::vector<CallWord *> free_;
+};
+
+} // namespace asyncnbd::schedule
