@@ -13,6 +13,7 @@
 #include "connection/reply_encoding.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
+#include "schedule/spinner.hpp"
 
 using namespace asyncnbd;
 using connection::PendingRequest;
@@ -110,8 +111,9 @@ public:
               MAX_PAYLOAD};
     transport_.emplace(sockets_[0], sockets_[0], -1);
     replies_.emplace(*transport_, *this);
-    reader_.emplace(*transport_, *replies_, facts_, *this, *this, stop_, 0,
-                    connection::WhenFull::come_back, style_);
+    reader_.emplace(*transport_, *replies_, facts_, *this, *this, stop_,
+                    schedule::Spinner(clock_, spin_limit_, 0), connection::WhenFull::come_back,
+                    style_);
     MUST(send(sockets_[1], stream, stream_bytes, MSG_DONTWAIT) ==
          static_cast<ssize_t>(stream_bytes));
     shutdown(sockets_[1], SHUT_WR);
@@ -167,7 +169,7 @@ private:
   // backend::Completer
   void complete(backend::Request &completed, int) override {
     auto &request = static_cast<PendingRequest &>(completed);
-    connection::encode_answer(request, facts_.block_bytes);
+    connection::encode_answer(request, facts_.block_bytes, reader_->buffers());
     parser_.expect_simple_data(connection::has_data(request) ? request.length_bytes : 0);
     replies_->push(&request);
   }
@@ -190,7 +192,7 @@ private:
   transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
     return transport_->wait(wanted, timeout_ms);
   }
-  bool waits_elsewhere(bool) override { return false; }
+  bool waits_in_poller(bool) override { return false; }
   void waits_here() override {}
   const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
   uint8_t *place(uint64_t, uint32_t length_bytes) override {
@@ -232,6 +234,8 @@ private:
   int sockets_[2];
   connection::ExportFacts facts_{};
   std::atomic<bool> stop_{false};
+  base::SystemClock clock_;
+  schedule::SpinLimit spin_limit_{1};
   std::optional<transport::Transport> transport_;
   std::optional<connection::ReplyQueue> replies_;
   std::optional<connection::RequestReader> reader_;
