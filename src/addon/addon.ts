@@ -1,4 +1,4 @@
-// The only place that loads the .node file, and where it and what was built with it lie.
+// Loads the .node file, and knows the paths of it and of what was built with it.
 
 import { createRequire } from "node:module";
 import { dirname, join } from "node:path";

@@ -144,11 +144,11 @@ export type BlockSizes = readonly [number, number, number];
  * Plugin calls run on native threads and may take as long as they like.
  */
 export interface NativeSession {
-  /** Exactly that many bytes, at most 64 MiB; null when the client has gone. */
+  /** Exactly that many bytes, at most 64 MiB; null when the client has disconnected. */
   read(bytes: number): Promise<Uint8Array | null>;
-  /** Drops bytes; null when the client has gone. */
+  /** Drops bytes; null when the client has disconnected. */
   skip(bytes: number): Promise<true | null>;
-  /** Sends all; null when the client has gone. */
+  /** Sends all; null when the client has disconnected. */
   write(bytes: Uint8Array): Promise<true | null>;
 
   /** By a number of Addon.loadTls. A string: why it failed. */
@@ -156,7 +156,7 @@ export interface NativeSession {
   /** All is encrypted. */
   readonly isTls: boolean;
 
-  /** False: the plugin turns the client away. */
+  /** False: the plugin rejects the client. */
   preconnect(): Promise<boolean>;
   /** null: the plugin failed, and has logged why. */
   listExports(): Promise<ExportEntry[] | null>;

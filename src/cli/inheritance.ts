@@ -1,7 +1,7 @@
 // What this process has inherited and Node has changed before any of our code ran: signals that were
-// ignored, standard streams that were closed, and descriptors 3 to 9. Of those Node takes the free ones for itself, but plugins may
-// need a number of a single digit, since dash knows no other in `>&9`. So prologue.sh, and the
-// launcher of a server in the background, reserve them before Node starts, and say so.
+// ignored, standard streams that were closed, and descriptors 3 to 9. Node takes the free ones among
+// those, but plugins may need a number of a single digit, since dash knows no other in `>&9`. So
+// prologue.sh, and the launcher of a server in the background, reserve them before Node starts.
 
 import { closeSync, openSync } from "node:fs";
 

@@ -76,7 +76,7 @@ function withProgram(line: ParsedLine): ParsedLine {
   throw new AsyncnbdError("PLUGIN", `cannot execute ${program.path}: ${reason}`);
 }
 
-/** Of -s: there is nobody to serve, though Node has put /dev/null there. */
+/** Refuses -s with closed streams, in whose place Node has opened /dev/null. */
 function refuseClosed(streams: readonly number[]): void {
   const names = ["standard input", "standard output"].filter((_, fd) => streams.includes(fd));
   if (names.length > 0)

@@ -1,4 +1,4 @@
-// --run: a shell command that is told where the server is, and whose end is the server's.
+// --run: a shell command that gets the server's address in variables, and stops it by exiting.
 
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";

@@ -21,7 +21,7 @@ import { StopSignals } from "./signals.js";
 import { UncaughtErrors } from "./uncaught.js";
 import { changeUser } from "./user.js";
 
-/** After an error that nobody has caught: requests get so long, for some may wait for ever now. */
+/** The grace for requests after an uncaught exception, since some may never be answered. */
 const UNCAUGHT_GRACE_MS = 1_000;
 
 const SINKS = { stderr: 0, syslog: 1, none: 2 } as const;

@@ -1,5 +1,5 @@
-// What nobody catches: a timer of a plugin in TypeScript that throws, a promise nobody awaits. It is
-// logged, and ends the server in good order.
+// Uncaught exceptions and unhandled promise rejections, as in a plugin's timer: logs them and stops
+// the server gracefully.
 
 import { addon } from "../addon/addon.js";
 import { AsyncnbdError } from "../errors.js";

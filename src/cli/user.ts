@@ -2,7 +2,7 @@
 
 import { AsyncnbdError, reasonOf } from "../errors.js";
 
-/** A number that is nobody's name is an ID; Node looks names up. */
+/** A number that is no name is an ID; Node looks names up. */
 const nameOrId = (text: string): string | number => (/^\d+$/.test(text) ? Number(text) : text);
 
 export function changeUser(user: string | undefined, group: string | undefined): void {

@@ -1,4 +1,4 @@
-// What a server does where it is not told, on the command line or by a program.
+// Defaults of options, on the command line and of serve().
 
 export const DEFAULT_THREADS = 16; // as nbdkit's
 export const DEFAULT_HANDSHAKE_TIMEOUT_MS = 30_000;

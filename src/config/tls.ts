@@ -1,4 +1,4 @@
-// What the options and serve() say of TLS; server/tls.ts finds and loads the files.
+// TLS settings of the options and of serve(); server/tls.ts finds and loads the files.
 
 import { UsageError } from "../errors.js";
 

@@ -1,4 +1,4 @@
-// From a plugin and names of filters to what a server can serve.
+// Puts filters in front of a plugin.
 
 import type { Middleware } from "../middleware/wrap.js";
 import type { PluginInstance } from "../plugins/plugin-instance.js";

@@ -1,4 +1,4 @@
-// Filters by their names; loaded when there are some.
+// Opens a filter by its name; loaded only if there are filters.
 
 import { addon } from "../addon/addon.js";
 import { didYouMean } from "../config/nearest.js";

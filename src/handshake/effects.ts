@@ -1,4 +1,4 @@
-// What the state machine asks of the world, one effect at a time, and the typed way to ask.
+// The effects that the state machine asks for, one at a time, and typed functions to do so.
 
 import type {
   Agreement,
@@ -63,7 +63,7 @@ export const exportDescription = (): Step<string> => ask({ kind: "exportDescript
 export const blockSizes = (): Step<BlockSizes | null> => ask({ kind: "blockSizes" });
 export const closeExport = (): Step<undefined> => ask({ kind: "closeExport" });
 
-/** Drops what the client sent and nobody wants. */
+/** Reads and drops bytes from the client. */
 export function* skip(bytes: number): Step<void> {
   if (bytes > 0) yield* askClient({ kind: "skip", bytes });
 }

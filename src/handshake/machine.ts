@@ -25,10 +25,10 @@ import { transmissionFlags } from "./transmission-flags.js";
 
 export type { HandshakeSettings } from "./options/option.js";
 
-/** A client has no business to send more options than this. */
+/** No client needs more options than this. */
 const MAX_OPTIONS = 1024;
 
-/** More than any option needs: worth no further patience. */
+/** More than any option needs; a longer one ends the handshake. */
 const MAX_SKIPPED_BYTES = 64 * 2 ** 20;
 
 const GREETING_BYTES = 18;

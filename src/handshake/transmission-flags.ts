@@ -1,4 +1,4 @@
-// What an export can do, as the transmission flags that tell a client.
+// What an export can do, as transmission flags.
 
 import type { Capabilities, ReplyStyle } from "../addon/types.js";
 import {

@@ -123,7 +123,7 @@ const LASTING: readonly unknown[] = ["EINVAL", "EPERM", "EROFS", "ENOTSUP", "EOP
 const mayPass = (thrown: unknown): boolean =>
   !LASTING.includes((Object(thrown) as { code?: unknown }).code);
 
-/** Requests that fail are tried again, unless their client has gone. */
+/** Requests that fail are tried again, unless their client has disconnected. */
 export function retry({
   retries = 5,
   delayMs = 100,

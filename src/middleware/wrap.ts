@@ -1,4 +1,4 @@
-// What all middleware is made with: a plugin in front of another, some of whose callbacks differ.
+// Building blocks of middleware: a plugin in front of another, some of whose callbacks differ.
 
 import { QUESTION_NAMES, REQUEST_NAMES, type RequestName } from "../plugins/script/callbacks.js";
 import { mapStatus } from "../plugins/script/contexts.js";

@@ -1,4 +1,4 @@
-// What a file begins with, to tell what it is.
+// Reads the first bytes of a file, to find out its type.
 
 import { closeSync, openSync, readSync } from "node:fs";
 

@@ -13,7 +13,7 @@ import type { Awaitable, Plugin } from "./script/definition.js";
 
 /** What a handshake asks of a plugin, for one client. */
 export interface HandshakeCalls {
-  /** False: the plugin turns the client away. */
+  /** False: the plugin rejects the client. */
   preconnect(): Promise<boolean>;
   /** null: the plugin failed, and why has been logged. So with the others. */
   listExports(): Promise<ExportEntry[] | null>;

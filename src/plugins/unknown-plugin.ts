@@ -1,5 +1,5 @@
-// What a name that is no plugin's may have been meant to be: another name, a filter, or a disk to
-// serve.
+// Errors for unknown plugin names, with what the user may have meant: another name, a filter, or a
+// disk to serve.
 
 import { type Stats, statSync } from "node:fs";
 import { didYouMean } from "../config/nearest.js";

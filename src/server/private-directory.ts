@@ -78,7 +78,7 @@ function clearAbandoned(parent: string): void {
   try {
     for (const name of readdirSync(parent)) if (pattern.test(name)) clear(join(parent, name));
   } catch {
-    // It cannot be listed: then somebody else has to tidy up.
+    // It cannot be listed, so nothing can be removed.
   }
 }
 
@@ -100,7 +100,7 @@ function clear(path: string): void {
     unlinkSync(join(inside, LOCK));
     rmdirSync(path);
   } catch {
-    // Somebody else was quicker, or it is none of ours.
+    // Another server has removed it already, or it is not one of ours.
   } finally {
     for (const fd of open) closeSync(fd);
   }

@@ -1,4 +1,4 @@
-// The server as a part of any program: serve() and what it returns.
+// The server inside another program: serve() and what it returns.
 
 import { EventEmitter } from "node:events";
 import { fstatSync } from "node:fs";
@@ -99,7 +99,7 @@ export interface ServerEvents {
   close: [];
 }
 
-/** Since the start. Those of clients on `workers` count when the client has gone. */
+/** Since the start. Clients on `workers` are counted when they disconnect. */
 export interface ServerStats extends RequestCounts {
   readonly connections: number;
   readonly totalConnections: number;
@@ -160,7 +160,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     if (options.signal?.aborted) void this.close(); // while it was starting
   }
 
-  /** Serves a client on a connected socket, which it takes over. Resolves when the client has gone. */
+  /** Serves a client on a connected socket, which it takes over, until the client disconnects. */
   async connect(fd: number): Promise<void> {
     this.#refuseIfClosed("connect");
     if (!isSocket(fd))

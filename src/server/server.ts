@@ -65,7 +65,7 @@ export class Server {
   readonly #onShutdownRequested: () => void;
   #sessionCount = 0;
   #isStopping = false;
-  #past = NO_REQUESTS; // of clients that have gone
+  #past = NO_REQUESTS; // of clients that have disconnected
 
   /** onShutdownRequested: the plugin wants the server to stop. */
   constructor(
@@ -103,7 +103,7 @@ export class Server {
     return { ...requests, open: this.#sessions.size, total: this.#sessionCount };
   }
 
-  /** Serves one client on descriptors it takes over. Resolves when the client has gone. */
+  /** Serves one client on descriptors it takes over. Resolves when the client has disconnected. */
   async serve(inFd: number, outFd: number): Promise<void> {
     const number = ++this.#sessionCount;
     const session = this.#newSession({ inFd, outFd, number, readonly: this.#settings.readonly });
@@ -149,7 +149,7 @@ export class Server {
     return false;
   }
 
-  /** Whether there may be new clients. */
+  /** Whether new clients are refused. */
   get isStopping(): boolean {
     return this.#isStopping;
   }
@@ -191,7 +191,7 @@ export class Server {
     for (const listener of this.#listeners) listener.pause();
   }
 
-  /** The next client waits until one has gone. */
+  /** The next client waits until one disconnects. */
   get #isFull(): boolean {
     const { maxConnections } = this.#settings;
     return this.#sessions.size >= (this.#plugin.serializesConnections ? 1 : maxConnections);

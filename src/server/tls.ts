@@ -1,4 +1,4 @@
-// Finds and loads what TLS needs, where nbdkit's users have it.
+// Finds and loads certificates and keys, in nbdkit's places.
 
 import { existsSync } from "node:fs";
 import { homedir } from "node:os";

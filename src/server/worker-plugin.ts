@@ -80,7 +80,7 @@ class PluginThread {
     this.#worker.postMessage(message);
   }
 
-  /** Resolves when the client has gone. */
+  /** Resolves when the client has disconnected. */
   serve(stream: ClientStream, settings: ServerSettings): Promise<RequestCounts> {
     return new Promise((resolve) => {
       this.#clients.set(stream.number, resolve);
@@ -125,7 +125,7 @@ class WorkerSession implements ClientSession {
   readonly #thread: PluginThread;
   readonly #stream: ClientStream;
   readonly #ended: Promise<void>;
-  /** Known when it has gone. */
+  /** Known when the client has disconnected. */
   counts = NO_REQUESTS;
 
   constructor(thread: PluginThread, stream: ClientStream, settings: ServerSettings) {

@@ -1,4 +1,4 @@
-// Runs on a thread of a plugin's: drives its instance of the plugin, and serves its clients.
+// Runs on a worker thread: drives its instance of the plugin, and serves its clients.
 
 import { parentPort, workerData } from "node:worker_threads";
 import { addon } from "../addon/addon.js";

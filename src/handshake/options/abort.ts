@@ -1,4 +1,4 @@
-// NBD_OPT_ABORT: the client does not want to go on.
+// NBD_OPT_ABORT: the client ends the handshake.
 
 import { NBD_REP_ACK } from "../constants.js";
 import { send } from "../effects.js";

@@ -1,4 +1,4 @@
-// NBD_OPT_EXPORT_NAME: choose an export without being told of errors; old clients know no other.
+// NBD_OPT_EXPORT_NAME: choose an export, without error replies; for old clients.
 
 import { MAX_STRING_BYTES } from "../constants.js";
 import { HandshakeEnd, openExport, send } from "../effects.js";

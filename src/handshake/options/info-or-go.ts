@@ -102,7 +102,7 @@ function decode(data: Uint8Array): InfoRequest | undefined {
 interface Description {
   /** Before the acknowledgement. */
   readonly replies: Uint8Array[];
-  /** If the client was told of them: then it must keep to them. */
+  /** If they were announced to the client, which must then keep to them. */
   readonly blockSizes: BlockSizes | undefined;
 }
 

@@ -1,4 +1,4 @@
-// NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT: what NBD_CMD_BLOCK_STATUS can tell.
+// NBD_OPT_LIST_META_CONTEXT and NBD_OPT_SET_META_CONTEXT: what NBD_CMD_BLOCK_STATUS can report.
 
 import type { MetaContextEntry } from "../../addon/types.js";
 import {

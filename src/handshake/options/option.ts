@@ -1,4 +1,4 @@
-// What every option's file has to give, and what they share.
+// The interface of an option handler, and what all of them share.
 
 import type { BlockSizes, OpenedExport, ReplyStyle } from "../../addon/types.js";
 import { MAX_PAYLOAD_BYTES, MAX_STRING_BYTES, NBD_REP_ERR_UNSUP } from "../constants.js";
@@ -90,7 +90,7 @@ export interface OptionHandler {
   answer(negotiation: Negotiation, option: number, data: Uint8Array): Step<Outcome | undefined>;
 }
 
-/** The client is told, and so is the log if it leaves because of that. */
+/** Sends the error, and remembers it for the log in case the client disconnects because of it. */
 export function* refuseOption(
   { refusals }: Negotiation,
   option: number,

@@ -1,5 +1,5 @@
-// The JavaScript half of the way between connections and plugins: takes requests in batches from
-// the native half, calls the plugin, and gives the answers back in batches.
+// The JavaScript half of the bridge between connections and plugins: takes requests in batches from
+// the native half, calls the plugin, and returns the answers in batches.
 
 import { performance } from "node:perf_hooks";
 import { addon } from "../../addon/addon.js";

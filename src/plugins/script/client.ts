@@ -1,9 +1,9 @@
-// What ties a ClientInfo to the client's session, out of sight of plugins.
+// Links a ClientInfo to the client's session, hidden from plugins.
 
 import type { NativeSession } from "../../addon/types.js";
 import type { ClientInfo } from "./definition.js";
 
-/** Under this, what callbacks are told of a client has its session, for C plugins behind others. */
+/** The key of the session in a ClientInfo, for C plugins behind middleware. */
 const SESSION = Symbol("session");
 
 export function withSession(client: ClientInfo, session: NativeSession): ClientInfo {

@@ -1,4 +1,4 @@
-// What a plugin's definition may have, to find slips of its author.
+// The properties that a plugin's definition may have, to find misspelt ones.
 
 import { didYouMean, editDistance, nearestName } from "../../config/nearest.js";
 import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
@@ -46,7 +46,7 @@ export function definitionFaults(definition: Plugin): string[] {
   return [...unknownKeys("a plugin", odd, KEYS), ...contexts, ...faultsOf(definition.config)];
 }
 
-/** In words, but for those that begin with "_": they are the author's affair. */
+/** As messages. Properties that begin with "_" are the author's own. */
 export const unknownKeys = (
   what: string,
   keys: readonly string[],

@@ -5,14 +5,14 @@ import type { ConfigOf, ConfigSpec } from "./parameters.js";
 /** What a callback may return: the value, or a promise of it. */
 export type Awaitable<T> = T | Promise<T>;
 
-/** How many requests a plugin stands at once; nbdkit's names. "parallel" if it is not said. */
+/** How many requests a plugin accepts at once; nbdkit's names. "parallel" by default. */
 export type ThreadModelName =
   | "serialize_connections"
   | "serialize_all_requests"
   | "serialize_requests"
   | "parallel";
 
-/** A client that is being greeted. */
+/** A client, during its handshake and after. */
 export interface ClientInfo {
   /** The server was started read-only. */
   readonly readonly: boolean;
@@ -27,7 +27,7 @@ export interface OpenInfo extends ClientInfo {
 
 /** What comes with every request. */
 export interface RequestInfo {
-  /** Fires when the client has gone and nobody waits for the answer any more. */
+  /** Fires when the client has disconnected, so that the answer is not needed any more. */
   readonly signal: AbortSignal;
 }
 
@@ -154,7 +154,7 @@ export interface PluginDefinition<Spec extends ConfigSpec, Handle> {
   /** Besides base:allocation, by names such as "x-example:dirty". */
   readonly metaContexts?: Readonly<Record<string, MetaContext<Handle>>>;
 
-  /** A client has connected; false or an error turns it away. */
+  /** A client has connected; false or an error rejects it. */
   preconnect?(client: ClientInfo): Awaitable<boolean | undefined>;
   listExports?(client: ClientInfo): Awaitable<readonly ListedExport[]>;
   /** What a client gets that asks for "". By default "" itself. */

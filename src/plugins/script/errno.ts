@@ -1,4 +1,4 @@
-// From what a callback has thrown, which may be anything, to an errno and words for the client.
+// Turns what a callback has thrown, which may be anything, into an errno and a message.
 
 import { constants } from "node:os";
 import { join } from "node:path";
@@ -74,7 +74,7 @@ export function readFailure(error: unknown): Failed {
   }
 }
 
-/** Frames that are no business of who wrote the plugin. */
+/** Stack frames outside the plugin. */
 const OURS: readonly string[] = [
   join(packageDirectory, "dist/"),
   "/node_modules/jiti/",

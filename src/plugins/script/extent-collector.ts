@@ -1,12 +1,12 @@
-// What a plugin in TypeScript says of ranges: its extents, and the statuses of its own metadata
-// contexts, as the numbers that native code takes.
+// Collects what a TypeScript plugin reports about a range, its extents and the statuses of its own
+// metadata contexts, as the numbers that native code takes.
 
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from "./commands.js";
 import type { Extent, Status } from "./definition.js";
 
 /** Of all contexts together, for one request. */
 const MAX_EXTENTS = 2048;
-/** A plugin that says more of one range, such as extents of no length, does not come to an end. */
+/** The limit for one range, against plugins that report empty extents for ever. */
 const MAX_GIVEN = 65_536;
 
 /** A range that is asked about, in bytes. */
@@ -46,7 +46,7 @@ class ExtentCollector {
     this.#end = range.offset;
   }
 
-  /** False: it is enough. Throws if statuses do not follow each other. */
+  /** False: no more are needed. Throws unless each begins where the last one ended. */
   add({ offset, length, flags }: Status): boolean {
     const { sizeBytes, count, onlyOne } = this.#range;
     if (!(length >= 0) || !(offset <= this.#end))
@@ -106,7 +106,7 @@ async function collect<T>(
   return collector.finish();
 }
 
-/** At once; undefined if the plugin takes its time, or what it says makes no sense. */
+/** Without a promise; undefined if the plugin answers asynchronously or wrongly. */
 export function collectAllocationSync(extents: unknown, range: Range): Float64Array | undefined {
   if (typeof extents !== "object" || extents === null || !(Symbol.iterator in extents))
     return undefined;

@@ -1,4 +1,4 @@
-// What the handshake asks a plugin in TypeScript, for one client.
+// Answers the handshake's questions from a TypeScript plugin, for one client.
 
 import { addon } from "../../addon/addon.js";
 import type {

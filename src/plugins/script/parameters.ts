@@ -216,7 +216,7 @@ export class ParameterSet {
     return [...this.#specs.keys()];
   }
 
-  /** `others`: parameters of somebody else's that may have been meant. */
+  /** `others`: parameters of filters or the plugin behind, for "did you mean". */
   set(key: string, value: unknown, others: readonly string[] = []): void {
     const spec = this.#specs.get(key);
     if (spec === undefined) {

@@ -1,4 +1,4 @@
-// A plugin in TypeScript as a server drives it, from its parameters to its end.
+// A TypeScript plugin as a PluginInstance, from its parameters to its end.
 
 import { addon } from "../../addon/addon.js";
 import type { PluginAbout } from "../../addon/types.js";

@@ -1,4 +1,4 @@
-// Keeps what TypeScript was made into, for the next start: making it takes most of a start's time.
+// Caches compiled TypeScript for the next start, since compiling takes most of a start's time.
 
 import { createHash, randomBytes } from "node:crypto";
 import {

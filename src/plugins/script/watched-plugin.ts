@@ -318,7 +318,7 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
 
 const logFailure = (error: unknown): void => addon().logError(`--watch: ${describeThrown(error)}`);
 
-/** What a client has been told of its export. */
+/** What has been announced to a client about its export. */
 function shapeOf({ version, handle }: Opened, info: OpenInfo): Promise<ScriptCapabilities> {
   return askCapabilities(version.plugin, handle, info.readonly);
 }
