@@ -36,10 +36,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
     return false;
   const bool overlapping = (*backend)->thread_model() >= backend::ThreadModel::parallel;
   max_threads_ = overlapping ? settings.max_threads : 1;
-  // A leader whose calls return at once must not stop reading because the client is slow to take
-  // earlier replies: requests that wait in the socket would all begin at the same time later.
-  if ((*backend)->thread_model() == backend::ThreadModel::async)
-    when_full_ = WhenFull::come_back;
+  answers_later_ = (*backend)->thread_model() == backend::ThreadModel::async;
   facts_ = {(*backend)->capabilities().size_bytes,
             settings.flags,
             settings.contexts,
@@ -50,7 +47,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
       settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().has_sparse_reads;
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
-  may_pipe_ = when_full_ == WhenFull::wait && (*transport)->can_move_pages();
+  may_pipe_ = !answers_later_ && (*transport)->can_move_pages();
   stall_timeout_ = settings.stall_timeout.count() > 0 ? settings.stall_timeout : NO_STALL_TIMEOUT;
   memory_.emplace(settings.max_bytes, server_budget_.get(),
                   MemoryAccount::ALLOTTED_BYTES +
@@ -61,7 +58,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   const schedule::Spinner spinner(runtime_.clock, runtime_.spin_limit, settings.spin_us);
   reader_ = std::make_unique<RequestReader>(
       *transport_, *replies_, facts_, static_cast<backend::Completer &>(*this),
-      static_cast<Admission &>(*this), stop_requested_, spinner, when_full_, settings.style);
+      static_cast<Admission &>(*this), stop_requested_, spinner, when_full(), settings.style);
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
@@ -102,7 +99,7 @@ bool Connection::execute(PendingRequest *request) {
       may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_BYTES;
   has_worked_ = true;
   const bool is_to_hand_over =
-      when_full_ == WhenFull::wait && latency_.is_slow() && is_worth_another_thread();
+      !answers_later_ && latency_.is_slow() && is_worth_another_thread();
   uint64_t call = leader_token_.begin_call(); // from here on, another thread may lead
   if (is_to_hand_over)
     hand_over(call);
@@ -112,7 +109,7 @@ bool Connection::execute(PendingRequest *request) {
   }
   if (leader_token_.end_call(call))
     return true;
-  replies_->flush(when_full_ == WhenFull::wait ? WhenFull::wait : WhenFull::pass_on);
+  replies_->flush(answers_later_ ? WhenFull::pass_on : WhenFull::wait);
   return false;
 }
 
@@ -142,8 +139,8 @@ bool Connection::is_worth_sending() const {
 // False if the client does not read what it has asked for, and the server stops.
 bool Connection::send() {
   has_worked_ = false;
-  replies_->flush(when_full_);
-  if (when_full_ == WhenFull::come_back)
+  replies_->flush(when_full());
+  if (answers_later_)
     return true; // what may be in flight is limit enough
   auto has_room = [this] { return replies_->pending_bytes() <= MAX_PENDING_BYTES; };
   return has_room() || wait_until(has_room, false);

@@ -172,6 +172,10 @@ private:
   bool execute(PendingRequest *request);
   void use_sparse_hint(PendingRequest *request);
   static bool may_be_sparse(const PendingRequest &request);
+  // What the leader does when the socket is full. Where its calls return at once, it must not stop
+  // reading because the client is slow to take earlier replies: requests that wait in the socket
+  // would all begin at the same time later.
+  WhenFull when_full() const { return answers_later_ ? WhenFull::come_back : WhenFull::wait; }
   bool is_worth_sending() const;
   bool send();
   bool is_worth_another_thread() const;
@@ -223,7 +227,7 @@ private:
   uint64_t slow_call_ = 0;                      // the detector's
   unsigned slow_call_ticks_ = 0;
   unsigned max_threads_ = 1;
-  WhenFull when_full_ = WhenFull::wait; // for the leader
+  bool answers_later_ = false;
   bool has_worked_ = false; // the leader's: replies that are queued have taken time to make
   std::atomic<unsigned> threads_{0};
   std::atomic<uint32_t> live_{0}; // requests whose replies have not left

@@ -38,7 +38,7 @@ void Connection::lead() {
 }
 
 Connection::Lead Connection::lead_until_handed_over() {
-  replies_->flush(when_full_); // a thread stuck in a call may have left some behind
+  replies_->flush(when_full()); // a thread stuck in a call may have left some behind
   do {
     while (PendingRequest *request = reader_->next()) {
       if (!execute(request))
@@ -164,7 +164,7 @@ bool Connection::is_worth_another_thread() const {
 void Connection::on_slow_call(uint64_t call) {
   // Asynchronous callbacks return at once, unless the system is short of processors; then a
   // thread more is no help.
-  if (when_full_ == WhenFull::come_back) {
+  if (answers_later_) {
     slow_call_ticks_ = call == slow_call_ ? slow_call_ticks_ + 1 : 0;
     slow_call_ = call;
     if (slow_call_ticks_ < ASYNC_SLOW_TICKS)
