@@ -98,8 +98,7 @@ bool Connection::execute(PendingRequest *request) {
   request->may_be_piped =
       may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_BYTES;
   has_worked_ = true;
-  const bool is_to_hand_over =
-      !answers_later_ && latency_.is_slow() && is_worth_another_thread();
+  const bool is_to_hand_over = !answers_later_ && latency_.is_slow() && is_worth_another_thread();
   uint64_t call = leader_token_.begin_call(); // from here on, another thread may lead
   if (is_to_hand_over)
     hand_over(call);

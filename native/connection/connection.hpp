@@ -217,8 +217,7 @@ private:
 
   schedule::LeaderToken leader_token_;
   schedule::CallLatency latency_;
-  std::atomic<schedule::Registration *> registration_{
-      nullptr}; // set by the leader; in the waiting room
+  std::atomic<schedule::Registration *> registration_{nullptr}; // set by the leader
   // The leader's.
   bool can_be_polled_ = true;
   bool keeps_thread_ = false; // until it has idled: others would have had to wait for it
