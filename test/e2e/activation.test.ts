@@ -46,7 +46,7 @@ test.each([
   [["-p", "1"], "--port and socket activation"],
   [["--run", "true"], "--run and socket activation"],
   [["-s"], "--single and socket activation"],
-  [[], "descriptor 3 is no listening socket"],
+  [[], "descriptor 3 is not a listening socket"],
 ])("what cannot be is refused in words: %j", async (options, words) => {
   const command = [...asyncnbd, ...options, "memory", "1M"].map((word) => `'${word}'`).join(" ");
   const { status, stderr } = await run(
