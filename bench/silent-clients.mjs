@@ -1,5 +1,5 @@
 // What clients that fall silent in the middle cost others: an established client's reads of 512
-// bytes, and the server's memory, beside so many of them.
+// bytes, then its write of 16 MiB, and the server's memory, beside so many of them.
 //   node bench/silent-clients.mjs [--command MAIN.js] [--clients 5,17,100,1000] [--seconds 3]
 //        [--attacks header,half,unread] [--backends memory,file,…] ["--options=--max-in-flight=64M"]
 
@@ -30,6 +30,8 @@ const MIB = 2 ** 20;
 const [READ, WRITE] = [0, 1];
 const MEASURE_MS = 1000 * Number(options.seconds);
 const SETTLE_MS = 4000;
+const LARGE_BYTES = 16 * MIB;
+const LARGE_MS = 90_000;
 
 const directory = mkdtempSync(join(tmpdir(), "silent-clients-"));
 const image = join(directory, "image");
@@ -140,6 +142,16 @@ class Established {
     }
     return times;
   }
+
+  /** Milliseconds of a write that needs memory of which others may have all; or Infinity. */
+  async writeLarge() {
+    const start = performance.now();
+    this.socket.write(request(WRITE, 0, LARGE_BYTES));
+    this.socket.write(Buffer.alloc(LARGE_BYTES));
+    return (await this.receive(16, LARGE_MS))
+      ? performance.now() - start
+      : Number.POSITIVE_INFINITY;
+  }
 }
 
 function memoryMib(/** @type {number} */ pid) {
@@ -190,6 +202,7 @@ async function trial(
     for (let i = 0; i < clients; i++) silent.push(await silentClient(path, bytes));
     await sleep(500);
     const times = (await established.measure(MEASURE_MS)).sort((a, b) => a - b);
+    const writeMs = await established.writeLarge();
     clearInterval(watch);
     for (const socket of silent) socket.destroy();
     await sleep(SETTLE_MS);
@@ -197,10 +210,11 @@ async function trial(
     const p99 = times[Math.floor(times.length * 0.99)];
     const maximum = times.at(-1);
     const ms = (/** @type {number} */ value = 0) =>
-      value === Number.POSITIVE_INFINITY ? ">15000" : value.toFixed(1);
+      value === Number.POSITIVE_INFINITY ? "never" : value.toFixed(1);
     console.log(
       `${backend.padEnd(13)} ${attack.padEnd(7)} ${String(clients).padStart(5)}  ` +
         `p99 ${ms(p99).padStart(7)} ms  max ${ms(maximum).padStart(7)} ms  ` +
+        `write ${ms(writeMs).padStart(7)} ms  ` +
         `anon ${before} -> ${peak} -> ${after} MiB  threads ${threads}`,
     );
     established.socket.destroy();
