@@ -146,7 +146,7 @@ private:
   void wait_for_room() override;
   // Stallable
   void on_stall(schedule::Stall stall, std::chrono::milliseconds lasts) override;
-  bool keeps_others_waiting() const override { return memory_->keeps_others_waiting(); }
+  schedule::HeldMemory held_memory() const override { return memory_->held(); }
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
   // SlowCallListener

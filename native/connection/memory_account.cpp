@@ -27,15 +27,23 @@ bool MemoryAccount::take(MemoryCharge &charge, uint64_t bytes, base::MemoryBudge
     allotted_bytes_.fetch_add(bytes);
     return true;
   }
-  const auto source =
-      server_ == nullptr ? base::MemoryBudget::Source::memory : server_->take(bytes, waiter);
+  const auto source = server_ == nullptr ? base::MemoryBudget::Source::memory
+                                         : server_->take(bytes, waiter, total_bytes(charge, bytes));
   is_in_line_ = source == base::MemoryBudget::Source::nothing;
   if (is_in_line_)
     return false;
   charge.has_reserve = source == base::MemoryBudget::Source::reserve;
+  if (charge.has_reserve)
+    has_reserve_.store(true, std::memory_order_relaxed);
   (charge.has_reserve ? charge.reserved_bytes : charge.shared_bytes) += bytes;
   shared_bytes_.fetch_add(bytes);
   return true;
+}
+
+// What the connection holds of the server's memory once this request is complete.
+uint64_t MemoryAccount::total_bytes(const MemoryCharge &charge, uint64_t bytes) const {
+  const uint64_t missing_bytes = charge.full_bytes - std::min(charge.full_bytes, charge.bytes());
+  return shared_bytes_.load(std::memory_order_relaxed) + std::max(bytes, missing_bytes);
 }
 
 void MemoryAccount::leave(base::MemoryBudget::Waiter &waiter) {
@@ -51,10 +59,12 @@ void MemoryAccount::give_back(const MemoryCharge &charge) {
     shared_bytes_.fetch_sub(shared_bytes);
   if (server_ == nullptr)
     return;
+  if (charge.has_reserve) {
+    has_reserve_.store(false, std::memory_order_relaxed);
+    server_->give_back_reserve();
+  }
   if (charge.shared_bytes > 0)
     server_->give_back(charge.shared_bytes);
-  if (charge.has_reserve)
-    server_->give_back_reserve();
 }
 
 void MemoryAccount::add(MemoryCharge &charge, uint64_t bytes) {
@@ -73,8 +83,9 @@ void MemoryAccount::shrink(MemoryCharge &charge, uint64_t bytes) {
   give_back(part);
 }
 
-bool MemoryAccount::keeps_others_waiting() const {
-  return server_ != nullptr && server_->is_short() && shared_bytes_.load() > 0;
+schedule::HeldMemory MemoryAccount::held() const {
+  return {server_, shared_bytes_.load(std::memory_order_relaxed),
+          has_reserve_.load(std::memory_order_relaxed)};
 }
 
 } // namespace asyncnbd::connection

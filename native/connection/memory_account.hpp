@@ -6,6 +6,7 @@
 #include <cstdint>
 
 #include "base/memory_budget.hpp"
+#include "schedule/stall_guard.hpp"
 
 namespace asyncnbd::connection {
 
@@ -15,6 +16,7 @@ struct MemoryCharge {
   uint64_t shared_bytes = 0;
   uint64_t reserved_bytes = 0;
   bool has_reserve = false;
+  uint64_t full_bytes = 0; // that it will come to, as far as that is known; not of a sum
 
   uint64_t bytes() const { return allotted_bytes + shared_bytes + reserved_bytes; }
   void add(const MemoryCharge &other) {
@@ -50,13 +52,15 @@ public:
   // A part of it is not needed after all.
   void shrink(MemoryCharge &charge, uint64_t bytes);
 
-  // Whether others wait for memory of which this connection has some.
-  bool keeps_others_waiting() const;
+  // Of the server's memory. Any thread.
+  schedule::HeldMemory held() const;
 
 private:
   // A client that has not yet taken what it has asked for gets no more than this; with each byte
   // that it takes, its limit grows.
   static constexpr uint64_t FIRST_LIMIT_BYTES = 16 << 20;
+
+  uint64_t total_bytes(const MemoryCharge &charge, uint64_t bytes) const;
 
   const uint64_t limit_bytes_;
   const uint64_t allotment_bytes_;
@@ -64,7 +68,8 @@ private:
   std::atomic<uint64_t> allotted_bytes_{0};
   std::atomic<uint64_t> shared_bytes_{0}; // and of the reserve
   std::atomic<uint64_t> returned_bytes_{0};
-  bool is_in_line_ = false; // whoever takes: at the server's budget
+  std::atomic<bool> has_reserve_{false}; // one of its requests
+  bool is_in_line_ = false;              // whoever takes: at the server's budget
 };
 
 } // namespace asyncnbd::connection

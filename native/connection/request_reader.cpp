@@ -149,6 +149,8 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   const bool is_lent = request->lent.data != nullptr;
   const uint32_t besides_bytes =
       request->error == 0 ? admission_.bytes_besides(header.type, header.length_bytes) : 0;
+  request->charge.full_bytes =
+      MemoryAccount::REQUEST_BYTES + (is_lent ? 0 : data_bytes) + besides_bytes;
   // More of a large payload is admitted when it comes: a client may never send it.
   admitted_bytes_ =
       writes && data_bytes > MAX_EARLY_BYTES ? MemoryAccount::FIRST_BYTES : data_bytes;

@@ -2,6 +2,7 @@
 #include "schedule/stall_guard.hpp"
 
 #include <algorithm>
+#include <map>
 
 namespace asyncnbd::schedule {
 
@@ -11,8 +12,11 @@ using std::chrono::milliseconds;
 
 // A client that moves so much has gone on.
 constexpr uint64_t STEP_BYTES = 128 << 10;
-// The slowest client that keeps others from memory may take so long, whatever its limit.
+// The slowest clients that keep others from memory may take so long, whatever their limit.
 constexpr milliseconds PRESSED_LIMIT{10'000};
+// So may who has the reserve, which is the way on for all others. In that time a lost packet or two
+// have been sent again.
+constexpr milliseconds RESERVE_LIMIT{3000};
 constexpr milliseconds TICK{250};
 
 } // namespace
@@ -25,6 +29,11 @@ base::Time StallMeter::slow_since(base::Time now, uint64_t moved_bytes, uint64_t
     part_ = part;
   }
   return since_;
+}
+
+void StallMeter::restart(base::Time now) {
+  std::lock_guard lock(mutex_);
+  since_ = now;
 }
 
 void StallGuard::add(StallWatch &watch) {
@@ -53,20 +62,32 @@ void StallGuard::on_due() {
     set_timer(now);
 }
 
-// Of those that keep others waiting, one at a time: its memory may be enough.
+// The slowest first: of those that keep others waiting, as many are cut as have what is wanted.
 void StallGuard::look(base::Time now) {
-  StallWatch *slowest = nullptr;
+  std::sort(watches_.begin(), watches_.end(), [](const StallWatch *one, const StallWatch *other) {
+    return one->since_ < other->since_;
+  });
+  std::map<const base::MemoryBudget *, uint64_t> freed_bytes; // or about to be
   for (StallWatch *watch : watches_) {
-    if (watch->is_reported_)
-      continue;
-    if (now - watch->since_ >= watch->limit_)
+    const HeldMemory held = watch->whose_.held_memory();
+    uint64_t &freed = freed_bytes[held.budget];
+    if (!watch->is_reported_ && is_over_limit(*watch, now, held, freed))
       report(*watch, now);
-    else if (now - watch->since_ >= PRESSED_LIMIT && watch->whose_.keeps_others_waiting() &&
-             (slowest == nullptr || watch->since_ < slowest->since_))
-      slowest = watch;
+    if (watch->is_reported_)
+      freed += held.shared_bytes;
   }
-  if (slowest != nullptr)
-    report(*slowest, now);
+}
+
+bool StallGuard::is_over_limit(const StallWatch &watch, base::Time now, const HeldMemory &held,
+                               uint64_t freed_bytes) {
+  const base::Duration lasts = now - watch.since_;
+  if (lasts >= watch.limit_)
+    return true;
+  if (!held.keeps_others_waiting())
+    return false;
+  if (held.has_reserve)
+    return lasts >= RESERVE_LIMIT;
+  return lasts >= PRESSED_LIMIT && freed_bytes < held.budget->wanted_bytes();
 }
 
 void StallGuard::report(StallWatch &watch, base::Time now) {

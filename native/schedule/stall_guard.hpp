@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/memory_budget.hpp"
 #include "base/timers.hpp"
 
 namespace asyncnbd::schedule {
@@ -21,6 +22,8 @@ public:
   // Since when the client, which has moved so many bytes in all by now, has been too slow: it has
   // not moved much since then, nor come to the end of what it does. `part` tells its parts apart.
   base::Time slow_since(base::Time now, uint64_t moved_bytes, uint64_t part);
+  // Until now it was not waited for, but for something else.
+  void restart(base::Time now);
 
 private:
   std::mutex mutex_;
@@ -29,13 +32,24 @@ private:
   uint64_t part_ = UINT64_MAX;
 };
 
+// What a connection has of memory for which others may wait.
+struct HeldMemory {
+  const base::MemoryBudget *budget; // of the server, or nullptr
+  uint64_t shared_bytes;            // and of the reserve
+  bool has_reserve;
+
+  bool keeps_others_waiting() const {
+    return budget != nullptr && shared_bytes > 0 && budget->is_short();
+  }
+};
+
 // Whose client may stall.
 class Stallable {
 public:
   virtual ~Stallable() = default;
   // On the timers' thread, with the guard's lock held; must neither block nor take long.
   virtual void on_stall(Stall stall, std::chrono::milliseconds lasts) = 0;
-  virtual bool keeps_others_waiting() const = 0;
+  virtual HeldMemory held_memory() const = 0;
 };
 
 class StallGuard;
@@ -75,6 +89,8 @@ private:
   void on_due() override;
   void set_timer(base::Time now);
   void look(base::Time now);
+  static bool is_over_limit(const StallWatch &watch, base::Time now, const HeldMemory &held,
+                            uint64_t freed_bytes);
   static void report(StallWatch &watch, base::Time now);
 
   const base::Clock &clock_;

@@ -179,7 +179,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     isAddition: true,
     value: "TIME",
     group: "serve",
-    help: "How long a client may leave a request half-sent, or its replies unread, 300s by default; 0 disables the limit",
+    help: "How long a client may leave a request half-sent, or its replies unread, 300s by default; 0 disables the limit. While others wait for its memory, 10s at most",
   },
   {
     name: "no-sr",

@@ -155,3 +155,15 @@ test("a large write gets its memory when those who hold it have been cut", async
   expect((await client.readReply()).error).toBe(0);
   expect((await client.read(data.length)).equals(data)).toBe(true);
 });
+
+// All of them share what they send, and what the kernel has not taken of it costs nothing.
+test("a large write beside a hundred that stop halfway waits for one of them, not for all", async () => {
+  const server = await startServer(disks.file(SIZE_MIB), { options: ["--max-in-flight=256M"] });
+  const client = await RawClient.open(server.where);
+  const half = Buffer.alloc(32 * MIB);
+  for (let i = 0; i < 100; i++) {
+    const silent = await silence(server, encodeRequest({ type: WRITE, length: 2 * half.length }));
+    silent.socket.write(half);
+  }
+  await write(client, Buffer.alloc(16 * MIB, 9));
+}, 60_000);

@@ -37,16 +37,16 @@ TEST_CASE("what does not fit waits for room, in the order of asking") {
   Waiter first;
   Waiter second;
   Waiter third;
-  CHECK(budget.take(1000, holder) == Source::reserve); // from now on there is only the memory
-  CHECK(budget.take(80, first) == Source::memory);
-  CHECK(budget.take(30, second) == Source::nothing);
-  CHECK(budget.take(10, third) == Source::nothing); // would fit, but its turn has not come
+  CHECK(budget.take(1000, holder, 0) == Source::reserve); // from now on there is only the memory
+  CHECK(budget.take(80, first, 0) == Source::memory);
+  CHECK(budget.take(30, second, 0) == Source::nothing);
+  CHECK(budget.take(10, third, 0) == Source::nothing); // would fit, but its turn has not come
   CHECK(budget.is_short());
   budget.give_back(80);
   CHECK(second.told >= 1);
-  CHECK(budget.take(30, second) == Source::memory);
+  CHECK(budget.take(30, second, 0) == Source::memory);
   CHECK(third.told >= 1);
-  CHECK(budget.take(10, third) == Source::memory);
+  CHECK(budget.take(10, third, 0) == Source::memory);
   CHECK(budget.taken_bytes() == 40);
   CHECK_FALSE(budget.is_short());
 }
@@ -56,13 +56,79 @@ TEST_CASE("the reserve belongs to one at a time, who has waited longest") {
   Waiter waiter;
   Waiter first;
   Waiter second;
-  CHECK(budget.take(100, waiter) == Source::memory);
-  CHECK(budget.take(50, first) == Source::reserve);
-  CHECK(budget.take(1, second) == Source::nothing);
+  CHECK(budget.take(100, waiter, 0) == Source::memory);
+  CHECK(budget.take(50, first, 0) == Source::reserve);
+  CHECK(budget.take(1, second, 0) == Source::nothing);
   budget.give_back_reserve();
   CHECK(second.told >= 1);
-  CHECK(budget.take(1, second) == Source::reserve);
+  CHECK(budget.take(1, second, 0) == Source::reserve);
   CHECK(budget.taken_bytes() == 100);
+}
+
+TEST_CASE("who needs least in all is next, for memory and for the reserve, whoever came first") {
+  MemoryBudget budget(100);
+  Waiter holder;
+  Waiter largest;
+  Waiter large;
+  Waiter small;
+  Waiter newcomer;
+  CHECK(budget.take(1000, holder, 0) == Source::reserve);
+  CHECK(budget.take(100, holder, 0) == Source::memory);
+  CHECK(budget.take(20, largest, 300) == Source::nothing);
+  CHECK(budget.take(10, large, 200) == Source::nothing);
+  CHECK(budget.take(10, small, 100) == Source::nothing);
+  CHECK(budget.wanted_bytes() == 40);
+  const int told = largest.told + large.told + newcomer.told;
+  budget.give_back(20);
+  CHECK(largest.told + large.told + newcomer.told == told);
+  CHECK(small.told >= 1);
+  CHECK(budget.take(20, largest, 300) == Source::nothing);
+  CHECK(budget.take(10, newcomer, 0) == Source::memory);
+  CHECK(budget.take(10, small, 100) == Source::memory);
+  CHECK(large.told >= 1);
+  budget.give_back_reserve();
+  CHECK(budget.take(20, largest, 300) == Source::nothing);
+  CHECK(budget.take(10, large, 200) == Source::reserve);
+  CHECK(budget.wanted_bytes() == 20);
+}
+
+TEST_CASE("the next in line gets the reserve if it is free, though there is memory") {
+  MemoryBudget budget(100);
+  Waiter holder;
+  Waiter first;
+  Waiter second;
+  CHECK(budget.take(1000, holder, 0) == Source::reserve);
+  CHECK(budget.take(100, holder, 0) == Source::memory);
+  CHECK(budget.take(10, first, 0) == Source::nothing);
+  CHECK(budget.take(10, second, 0) == Source::nothing);
+  budget.give_back_reserve();
+  budget.give_back(100);
+  CHECK(budget.take(10, first, 0) == Source::reserve);
+  CHECK(budget.take(10, second, 0) == Source::memory);
+}
+
+// Each of which takes the reserve, gives it back and comes again.
+TEST_CASE("small requests that keep coming do not keep a large one from the reserve") {
+  MemoryBudget budget(100);
+  Waiter holder;
+  Waiter large;
+  Waiter small[2];
+  CHECK(budget.take(1000, holder, 0) == Source::reserve);
+  CHECK(budget.take(100, holder, 0) == Source::memory);
+  CHECK(budget.take(10, large, 90) == Source::nothing);
+  CHECK(budget.take(10, small[0], 0) == Source::nothing);
+  CHECK(budget.take(10, small[1], 0) == Source::nothing);
+  int small_turns = 0;
+  for (;; small_turns++) {
+    REQUIRE(small_turns < 10);
+    budget.give_back_reserve();
+    if (budget.take(10, large, 90) == Source::reserve)
+      break;
+    Waiter &next = small[small_turns % 2];
+    CHECK(budget.take(10, next, 0) == Source::reserve);
+    CHECK(budget.take(10, next, 0) == Source::nothing);
+  }
+  CHECK(small_turns >= 2);
 }
 
 TEST_CASE("who leaves the line makes way for the next") {
@@ -70,13 +136,13 @@ TEST_CASE("who leaves the line makes way for the next") {
   Waiter holder;
   Waiter first;
   Waiter second;
-  CHECK(budget.take(1000, holder) == Source::reserve);
-  CHECK(budget.take(50, first) == Source::memory);
-  CHECK(budget.take(60, first) == Source::nothing);
-  CHECK(budget.take(50, second) == Source::nothing);
+  CHECK(budget.take(1000, holder, 0) == Source::reserve);
+  CHECK(budget.take(50, first, 0) == Source::memory);
+  CHECK(budget.take(60, first, 0) == Source::nothing);
+  CHECK(budget.take(50, second, 0) == Source::nothing);
   budget.leave(first);
   CHECK(second.told >= 1);
-  CHECK(budget.take(50, second) == Source::memory);
+  CHECK(budget.take(50, second, 0) == Source::memory);
 }
 
 TEST_CASE("a connection's first 128 KiB need no room in the server's budget") {
@@ -93,8 +159,8 @@ TEST_CASE("a connection's first 128 KiB need no room in the server's budget") {
   CHECK(reserve.has_reserve);
   CHECK(modest.take(small, MemoryAccount::ALLOTTED_BYTES, waiter));
   CHECK_FALSE(modest.take(more, 1, waiter));
-  CHECK(greedy.keeps_others_waiting());
-  CHECK_FALSE(modest.keeps_others_waiting());
+  CHECK(greedy.held().keeps_others_waiting());
+  CHECK_FALSE(modest.held().keeps_others_waiting());
   modest.give_back(small);
   CHECK(modest.take(more, 1, waiter)); // and nobody stands in line any more
   CHECK_FALSE(server.is_short());
@@ -122,6 +188,30 @@ TEST_CASE("a payload that has got the reserve gets all that it still needs") {
   CHECK(other.take(others, MIB, other_waiter));
   other.give_back(others);
   CHECK(server.taken_bytes() == 0);
+}
+
+TEST_CASE("a request that needs little is before a large one that has got nothing yet") {
+  MemoryBudget server(MIB);
+  Waiter waiter;
+  Waiter large_waiter;
+  Waiter small_waiter;
+  MemoryAccount holder(256 * MIB, &server);
+  MemoryAccount large(256 * MIB, &server);
+  MemoryAccount small(256 * MIB, &server);
+  MemoryCharge all;
+  MemoryCharge reserve;
+  CHECK(holder.take(all, MIB, waiter));
+  CHECK(holder.take(reserve, MIB, waiter));
+  MemoryCharge large_payload;
+  MemoryCharge small_payload;
+  large_payload.full_bytes = 64 * MIB;
+  small_payload.full_bytes = 2 * MIB;
+  CHECK_FALSE(large.take(large_payload, MIB / 4, large_waiter));
+  CHECK_FALSE(small.take(small_payload, MIB / 2, small_waiter));
+  holder.give_back(reserve);
+  CHECK_FALSE(large.take(large_payload, MIB / 4, large_waiter));
+  CHECK(small.take(small_payload, MIB / 2, small_waiter));
+  CHECK(small_payload.has_reserve);
 }
 
 TEST_CASE("a connection has a limit of its own, which a request that is alone may exceed") {
@@ -164,8 +254,8 @@ TEST_CASE("what turns up later counts, without having waited") {
 TEST_CASE("who comes to wait for its own replies makes way for the next in line") {
   MemoryBudget server(2 * MIB);
   Waiter waiter;
-  CHECK(server.take(3 * MIB, waiter) == Source::reserve);
-  CHECK(server.take(MIB, waiter) == Source::memory);
+  CHECK(server.take(3 * MIB, waiter, 0) == Source::reserve);
+  CHECK(server.take(MIB, waiter, 0) == Source::memory);
   MemoryAccount account(4 * MIB, &server);
   MemoryCharge earlier;
   CHECK(account.take(earlier, 512, waiter));
@@ -173,13 +263,13 @@ TEST_CASE("who comes to wait for its own replies makes way for the next in line"
   Waiter second;
   MemoryCharge charge;
   CHECK_FALSE(account.take(charge, 2 * MIB, first));
-  CHECK(server.take(MIB / 2, second) == Source::nothing);
+  CHECK(server.take(MIB / 2, second, 8 * MIB) == Source::nothing);
   account.add(earlier, 5 * MIB); // which is more than its own limit
   CHECK_FALSE(account.take(charge, 2 * MIB, first));
   CHECK(second.told >= 1);
   server.give_back(MIB);
   account.give_back(earlier);
-  CHECK(server.take(MIB / 2, second) == Source::memory);
+  CHECK(server.take(MIB / 2, second, 8 * MIB) == Source::memory);
 }
 
 TEST_CASE("threads that take and give back never exceed it, and none waits for ever") {
@@ -193,10 +283,11 @@ TEST_CASE("threads that take and give back never exceed it, and none waits for e
       Waiter waiter;
       for (uint64_t i = 0; i < 5000; i++) {
         const uint64_t bytes = 1 + (i * 7 + t * 131) % 600;
+        const uint64_t total_bytes = i % 3;
         Source source;
         for (;;) {
           const uint64_t wakes = waiter.wakes;
-          source = budget.take(bytes, waiter);
+          source = budget.take(bytes, waiter, total_bytes);
           if (source != Source::nothing)
             break;
           waiter.wakes.wait(wakes);
