@@ -185,6 +185,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
       deadline_ = clock::now() + grace();
   }
   leader_waits_.store(false);
+  input_meter_.restart(runtime_.clock.now()); // nothing has been received meanwhile
   return met;
 }
 

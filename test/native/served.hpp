@@ -56,11 +56,13 @@ private:
 };
 
 struct Running {
+  explicit Running(schedule::Runtime &runtime = system_runtime())
+      : connection(std::make_shared<connection::Connection>(runtime, server, "test", 1)) {}
+
   World world;
   SocketPair sockets;
   std::shared_ptr<host::ServerContext> server = std::make_shared<host::ServerContext>([] {});
-  std::shared_ptr<connection::Connection> connection =
-      std::make_shared<connection::Connection>(system_runtime(), server, "test", 1);
+  std::shared_ptr<connection::Connection> connection;
 
   std::chrono::milliseconds grace{30000};
   std::chrono::milliseconds stall_timeout{0};
