@@ -27,6 +27,11 @@ ServerList &server_list() {
 
 } // namespace
 
+ThreadState &thread_state() {
+  static thread_local ThreadState state;
+  return state;
+}
+
 ServerContext::ServerContext(std::function<void()> on_shutdown_requested)
     : stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       on_shutdown_requested_(std::move(on_shutdown_requested)) {

@@ -18,6 +18,6 @@ struct ThreadState {
   std::string error_message; // the last, since the error was cleared
 };
 
-ThreadState &thread_state();
+ThreadState &thread_state(); // in context.cpp, whose scopes enter it for each call
 
 } // namespace asyncnbd::host

@@ -2,9 +2,13 @@
 // that is busy for long.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
+#include <fstream>
 #include <memory>
+#include <string>
 #include <thread>
+#include <unistd.h>
 
 #include "idle_poller_simulation.hpp"
 
@@ -16,6 +20,18 @@ namespace {
 // Has the part of the worker been given to another thread, which has yet to run?
 bool has_new_worker(const PollerSimulation &simulation) {
   return simulation.threads.tasks.size() == 1;
+}
+
+// Waits until the system says that it sleeps.
+bool wait_until_blocked(pid_t thread) {
+  const auto deadline = std::chrono::steady_clock::now() + 20s;
+  while (std::chrono::steady_clock::now() < deadline) {
+    std::ifstream file("/proc/self/task/" + std::to_string(thread) + "/stat");
+    std::string line;
+    if (std::getline(file, line) && line.compare(line.rfind(')'), 3, ") S") == 0)
+      return true;
+  }
+  return false;
 }
 
 } // namespace
@@ -126,25 +142,24 @@ TEST_CASE("many short turns are no long one") {
 TEST_CASE("a turn that waits for something is taken from its worker after 2 ms") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
-  std::atomic<bool> has_begun{false};
+  std::atomic<pid_t> thread{0};
   std::atomic<bool> may_go_on{false};
   one.next_turn([&] {
-    has_begun = true;
-    has_begun.notify_all();
+    thread = gettid();
+    thread.notify_all();
     may_go_on.wait(false);
     CHECK(IdlePoller::is_replaced());
   });
   simulation.add_event(one);
   std::thread worker([&] { simulation.work(); });
-  has_begun.wait(false);
+  thread.wait(0);
+  CHECK(wait_until_blocked(thread));
   simulation.runtime.slow_calls.tick();
   simulation.clock.advance(1ms);
   simulation.runtime.slow_calls.tick();
   CHECK(simulation.threads.tasks.empty());
   simulation.clock.advance(1ms);
-  const auto deadline = std::chrono::steady_clock::now() + 20s;
-  while (simulation.threads.tasks.empty() && std::chrono::steady_clock::now() < deadline)
-    simulation.runtime.slow_calls.tick(); // until the system sees it wait
+  simulation.runtime.slow_calls.tick();
   CHECK(has_new_worker(simulation));
   may_go_on = true;
   may_go_on.notify_all();
