@@ -3,14 +3,13 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <deque>
 #include <functional>
-#include <mutex>
 #include <napi.h>
 #include <unordered_map>
 
 #include "addon/plugin_calls.hpp"
+#include "base/mutex.hpp"
 #include "connection/buffers.hpp"
 
 namespace asyncnbd::addon {
@@ -60,8 +59,8 @@ private:
   const std::function<void(Job *)> settle_;
   connection::BufferPool memory_; // of the one client: see buffers.hpp
 
-  std::mutex mutex_; // guards what follows
-  std::condition_variable answered_;
+  base::Mutex<base::LockRank::export_requests> mutex_; // guards what follows
+  base::Condition answered_;
   std::deque<Job *> waiting_;
   unsigned calls_ = 0;
   size_t unanswered_ = 0;

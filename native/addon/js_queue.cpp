@@ -39,11 +39,11 @@ void JsQueue::close(void *queue) {
 }
 
 void JsQueue::post(JsTask task) {
-  auto *boxed = new JsTask(std::move(task));
+  auto boxed = std::make_unique<JsTask>(std::move(task)); // outlives the lock: it may hold anything
   std::lock_guard lock(mutex_);
-  if (function_ == nullptr ||
-      napi_call_threadsafe_function(function_, boxed, napi_tsfn_nonblocking) != napi_ok)
-    delete boxed;
+  if (function_ != nullptr &&
+      napi_call_threadsafe_function(function_, boxed.get(), napi_tsfn_nonblocking) == napi_ok)
+    (void)boxed.release(); // call_js has it
 }
 
 // Node has opened a handle scope and a callback scope around this.

@@ -4,8 +4,9 @@
 
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <napi.h>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::addon {
 
@@ -32,7 +33,7 @@ private:
   static void close(void *queue);
 
   napi_env env_;
-  std::mutex mutex_;
+  base::Mutex<base::LockRank::js_queue> mutex_;
   napi_threadsafe_function function_ = nullptr; // nullptr once the environment is going
   unsigned holds_ = 0;
 };

@@ -2,7 +2,8 @@
 #include "addon/tls_wrap.hpp"
 
 #include <map>
-#include <mutex>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::addon {
 
@@ -10,7 +11,7 @@ namespace {
 
 // One for the process, as its threads serve clients of one server.
 struct Registry {
-  std::mutex mutex;
+  base::Mutex<base::LockRank::tls_contexts> mutex;
   uint32_t last = 0;
   std::map<uint32_t, std::shared_ptr<transport::TlsContext>> contexts;
 };

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <cctype>
 #include <cstring>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 #include "host/log_text.hpp"
@@ -77,7 +77,7 @@ CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) {
 CPlugin::~CPlugin() {
   if (instance_ == nullptr)
     return;
-  static std::mutex mutex;
+  static base::Mutex<base::LockRank::kept_instances> mutex;
   static auto *kept = new std::vector<std::unique_ptr<void, Free>>;
   std::lock_guard lock(mutex);
   kept->push_back(std::move(instance_));
@@ -85,7 +85,7 @@ CPlugin::~CPlugin() {
 
 CPlugin::Failure CPlugin::open() {
   // Several threads may load plugins, and perhaps the same one.
-  static std::mutex opening;
+  static base::Mutex<base::LockRank::plugin_opening> opening;
   std::lock_guard lock(opening);
   Failure failure = open_library();
   if (failure)

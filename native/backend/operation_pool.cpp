@@ -1,12 +1,14 @@
 // See operation_pool.hpp.
 #include "backend/operation_pool.hpp"
 
+#include "base/mutex.hpp"
+
 namespace asyncnbd::backend {
 
 namespace {
 
 struct Spare {
-  std::mutex mutex;
+  base::Mutex<base::LockRank::spare_operations> mutex;
   std::vector<Operation *> operations;
 };
 

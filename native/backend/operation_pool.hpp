@@ -2,10 +2,10 @@
 // at any time, so what a backend no longer needs is kept for others.
 #pragma once
 
-#include <mutex>
 #include <vector>
 
 #include "backend/operation.hpp"
+#include "base/mutex.hpp"
 
 namespace asyncnbd::backend {
 
@@ -29,7 +29,7 @@ public:
   }
 
 private:
-  std::mutex mutex_;
+  base::Mutex<base::LockRank::operations> mutex_;
   std::vector<Operation *> free_;
   std::vector<Operation *> all_;
 };

@@ -4,10 +4,10 @@
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
-#include <condition_variable>
 #include <cstring>
 #include <utility>
 
+#include "base/mutex.hpp"
 #include "host/log.hpp"
 #include "host/reply_batch.hpp"
 #include "wire/wire.hpp"
@@ -51,7 +51,7 @@ bool read_status(const double **numbers, const double *end, std::vector<Extent> 
 
 // Of an event that someone waits for.
 struct ScriptBridge::Waiter {
-  std::condition_variable changed;
+  base::Condition changed;
   bool done = false;
 };
 
@@ -83,7 +83,7 @@ void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
 
 // With a write's data in it, and nothing of anyone else. Unlocked meanwhile.
 ScriptBridge::Slot *ScriptBridge::take_slot(const ScriptBackend &backend, const Request &request,
-                                            std::unique_lock<std::mutex> *lock) {
+                                            Lock *lock) {
   const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
   const SlotPool::Taken taken = slots_.take(length_bytes, backend.slot_owner);
   const uint32_t written_bytes = request.type == wire::NBD_CMD_WRITE ? length_bytes : 0;
@@ -121,7 +121,7 @@ void ScriptBridge::ask(ScriptBackend &backend, uint16_t event) {
 }
 
 // Unlocks, and wakes the script if it sleeps.
-void ScriptBridge::enqueue(uint32_t operation, std::unique_lock<std::mutex> *lock) {
+void ScriptBridge::enqueue(uint32_t operation, Lock *lock) {
   const Operation &queued = operations_[operation];
   const bool moves_data = queued.request != nullptr && has_slot(queued.request->type);
   queue_.push(queued.connection, operation, moves_data ? queued.request->length_bytes : 0);

@@ -7,7 +7,6 @@
 #include <deque>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
@@ -15,6 +14,7 @@
 #include "backend/backend.hpp"
 #include "backend/fair_queue.hpp"
 #include "backend/slot_pool.hpp"
+#include "base/mutex.hpp"
 
 namespace asyncnbd::backend {
 
@@ -104,6 +104,8 @@ public:
 private:
   static constexpr uint32_t NONE = SlotPool::NONE;
   using Slot = SlotPool::Slot;
+  using Mutex = base::Mutex<base::LockRank::script_bridge>;
+  using Lock = std::unique_lock<Mutex>;
 
   friend class ScriptBackend;
   struct Waiter;
@@ -128,9 +130,8 @@ private:
   Request *request_of(uint32_t operation);
   uint32_t add_owner();
   void remove_owner(uint32_t owner);
-  Slot *take_slot(const ScriptBackend &backend, const Request &request,
-                  std::unique_lock<std::mutex> *lock);
-  void enqueue(uint32_t operation, std::unique_lock<std::mutex> *lock);
+  Slot *take_slot(const ScriptBackend &backend, const Request &request, Lock *lock);
+  void enqueue(uint32_t operation, Lock *lock);
   void take_completions(uint32_t count);
   void take_completion(const ScriptBatch::Completion &completion);
   void deliver();
@@ -142,7 +143,7 @@ private:
   std::vector<Done> done_;    // the script's thread's,
   std::vector<Slot *> freed_; // as this is
 
-  std::mutex mutex_; // guards what follows
+  Mutex mutex_; // guards what follows
   bool asleep_ = true;
   bool shut_ = false;
   SlotPool slots_{this};

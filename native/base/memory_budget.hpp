@@ -4,7 +4,8 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <mutex>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::base {
 
@@ -63,7 +64,7 @@ private:
   std::atomic<uint64_t> taken_bytes_{0};
   std::atomic<size_t> waiting_{0};        // the line's length, to be read without the lock
   std::atomic<uint64_t> wanted_bytes_{0}; // by all in line
-  std::mutex mutex_;                      // guards the rest
+  Mutex<LockRank::memory_budget> mutex_;  // guards the rest
   Line line_;
   bool reserve_is_taken_ = false;
   unsigned turn_ = 1; // of the reserve; 0: of who has waited longest

@@ -1,12 +1,11 @@
 // Threads for connections and for plugin calls that may block: made on demand, retired when idle.
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
 #include <deque>
 #include <functional>
-#include <mutex>
 
+#include "base/mutex.hpp"
 #include "base/threads.hpp"
 
 namespace asyncnbd::base {
@@ -24,8 +23,8 @@ public:
 private:
   void work();
 
-  std::mutex mutex_; // guards the rest
-  std::condition_variable wake_;
+  Mutex<LockRank::thread_pool> mutex_; // guards the rest
+  Condition wake_;
   std::deque<std::function<void()>> tasks_;
   size_t idle_ = 0;
 };

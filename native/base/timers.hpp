@@ -1,14 +1,13 @@
 // What is to happen at a time: one thread for all of it, which sleeps until the first is due.
 #pragma once
 
-#include <condition_variable>
 #include <cstddef>
-#include <mutex>
 #include <optional>
 #include <thread>
 #include <vector>
 
 #include "base/clock.hpp"
+#include "base/mutex.hpp"
 #include "base/threads.hpp"
 
 namespace asyncnbd::base {
@@ -67,9 +66,9 @@ private:
 
   const Clock &clock_;
   Threads &threads_;
-  mutable std::mutex mutex_; // guards the rest, and each timer's place and time
-  std::condition_variable wake_;
-  std::condition_variable called_;
+  mutable Mutex<LockRank::timers> mutex_; // guards the rest, and each timer's place and time
+  Condition wake_;
+  Condition called_;
   std::vector<Timer *> heap_;    // the parent of i, at (i - 1) / 2, is not due later
   Timer *running_ = nullptr;     // is called
   std::thread::id running_on_{}; // by this thread

@@ -5,7 +5,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::connection {
 
@@ -67,11 +68,11 @@ private:
   friend struct Buffer;
   void put(Buffer *buffer);
 
-  std::mutex carving_; // comes before the other, and guards these two
+  base::Mutex<base::LockRank::carving> carving_; // guards these two
   Buffer *carved_ = nullptr;
   size_t carved_bytes_ = 0;
 
-  std::mutex mutex_; // guards the rest
+  base::Mutex<base::LockRank::buffers> mutex_; // guards the rest
   Buffer *free_ = nullptr;
   size_t free_bytes_ = 0;
 };

@@ -6,12 +6,12 @@
 #include <chrono>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "base/mutex.hpp"
 #include "connection/check.hpp"
 #include "connection/memory_account.hpp"
 #include "connection/reply_queue.hpp"
@@ -211,7 +211,7 @@ private:
   std::unique_ptr<ReplyQueue> replies_;
   std::unique_ptr<RequestReader> reader_; // the leader's
   std::function<void()> on_closed_;
-  std::mutex losing_;
+  base::Mutex<base::LockRank::lost_reason> losing_;
   std::string lost_reason_;          // guarded by losing_: the first
   std::shared_ptr<Connection> self_; // until finish
 

@@ -4,8 +4,8 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 
+#include "base/mutex.hpp"
 #include "connection/pending_request.hpp"
 
 namespace asyncnbd::connection {
@@ -31,7 +31,7 @@ private:
   // Whether the slab is to be given back.
   bool put(PendingRequest *request);
 
-  std::mutex mutex_;
+  base::Mutex<base::LockRank::request_slabs> mutex_;
   Slab *with_room_ = nullptr;
   size_t empty_slabs_ = 0;
 };

@@ -4,9 +4,9 @@
 #include <array>
 #include <cerrno>
 #include <cinttypes>
-#include <mutex>
 #include <utility>
 
+#include "base/mutex.hpp"
 #include "host/abi.hpp"
 #include "host/log.hpp"
 #include "host/thread_state.hpp"
@@ -35,7 +35,7 @@ using Chunk = std::array<std::atomic<AsyncCall *>, CHUNK>;
 
 // Only grows. Readers take no lock: they may be handed any id at all.
 struct Table {
-  std::mutex growing;
+  base::Mutex<base::LockRank::async_calls> growing;
   uint32_t size = 0;
   std::array<std::atomic<Chunk *>, CHUNKS> chunks{};
 };

@@ -18,7 +18,6 @@
 #include <elf.h>
 #include <link.h>
 #include <map>
-#include <mutex>
 #include <set>
 #include <string>
 #include <string_view>
@@ -26,6 +25,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "base/mutex.hpp"
 #include "host/caller_search.hpp"
 #include "host/copies.hpp"
 
@@ -237,7 +237,7 @@ int look_at(dl_phdr_info *info, size_t, void *data) {
 // Calls nothing that takes the loader's first lock: a thread that has it may be waiting for ours.
 Names scan_objects(Task task, const Places &own) {
   // Libraries may be opened while the process ends.
-  static auto *mutex = new std::mutex;
+  static auto *mutex = new base::Mutex<base::LockRank::bindings>;
   static auto *scan = new Scan;
   std::lock_guard lock(*mutex);
   scan->task = task;

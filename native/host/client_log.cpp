@@ -7,10 +7,10 @@
 #include <cerrno>
 #include <cstdio>
 #include <linux/vm_sockets.h>
-#include <mutex>
 #include <netinet/in.h>
 #include <sys/socket.h>
 
+#include "base/mutex.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::host {
@@ -97,7 +97,7 @@ void log_comings_and_goings(bool wanted) {
 }
 
 void log_trouble(const LoggedClient &client, const std::string &what) {
-  static std::mutex mutex;
+  static base::Mutex<base::LockRank::client_log> mutex;
   static LineLimit limit(BURST_LINES, LINE_INTERVAL);
   LineLimit::Verdict verdict;
   {

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/mutex.hpp"
 #include "host/thread_state.hpp"
 
 namespace asyncnbd::host {
@@ -15,7 +16,7 @@ namespace {
 
 // Never destroyed: plugin threads may still ask while the process exits.
 struct ServerList {
-  std::mutex mutex;
+  base::Mutex<base::LockRank::servers> mutex;
   std::vector<ServerContext *> servers;
   std::vector<ShutdownWish *> wishes;
 };

@@ -7,10 +7,11 @@
 #include <forward_list>
 #include <functional>
 #include <memory>
-#include <mutex>
 #include <optional>
 #include <string>
 #include <string_view>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::host {
 
@@ -73,7 +74,7 @@ public:
   const char *add(std::string_view text);
 
 private:
-  std::mutex mutex_;
+  base::Mutex<base::LockRank::interns> mutex_;
   std::forward_list<std::string> strings_;
 };
 

@@ -2,8 +2,9 @@
 #include "host/copies.hpp"
 
 #include <map>
-#include <mutex>
 #include <set>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::host {
 
@@ -11,7 +12,7 @@ namespace {
 
 // Libraries may be looked for while the process ends.
 struct Copies {
-  std::mutex mutex;
+  base::Mutex<base::LockRank::copies> mutex;
   std::set<std::string> originals; // a plugin may keep what it was given
   std::map<std::string, const char *, std::less<>> by_name;
 };

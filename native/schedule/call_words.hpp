@@ -5,8 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <vector>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::schedule {
 
@@ -33,7 +34,7 @@ private:
     CallWord word{2};
   };
 
-  std::mutex mutex_;
+  base::Mutex<base::LockRank::call_words> mutex_;
   std::vector<std::unique_ptr<Line[]>> chunks_;
   std::vector<CallWord *> free_;
 };

@@ -5,8 +5,8 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
-#include <mutex>
 
+#include "base/mutex.hpp"
 #include "schedule/poll_worker.hpp"
 #include "schedule/poller.hpp"
 #include "schedule/registrations.hpp"
@@ -87,7 +87,8 @@ private:
   std::atomic<bool> is_open_{false};
   std::atomic<unsigned> spin_us_{0};
   std::atomic<int64_t> release_from_ms_{0};
-  std::mutex releasing_; // is held by the one worker that releases memory
+  // Is held by the one worker that releases memory.
+  base::Mutex<base::LockRank::idle_memory> releasing_;
   Registrations registrations_;
   UnfilledWorkers unfilled_workers_;
 };

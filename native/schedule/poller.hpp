@@ -2,8 +2,9 @@
 #pragma once
 
 #include <atomic>
-#include <mutex>
 #include <optional>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::schedule {
 
@@ -55,7 +56,7 @@ public:
 private:
   bool modify(const PolledFds &fds, void *whose, unsigned events);
 
-  std::mutex opening_;
+  base::Mutex<base::LockRank::poller_opening> opening_;
   std::atomic<int> epoll_fd_{-1}; // set once; who sees -1 opens it under the mutex
 };
 

@@ -4,8 +4,8 @@
 #include <atomic>
 #include <cstdint>
 #include <deque>
-#include <mutex>
 
+#include "base/mutex.hpp"
 #include "schedule/poller.hpp"
 
 namespace asyncnbd::schedule {
@@ -61,8 +61,8 @@ public:
 private:
   Registration *at(size_t index);
 
-  std::mutex mutex_;             // guards the rest
-  std::deque<Registration> all_; // which never moves them
+  base::Mutex<base::LockRank::registrations> mutex_; // guards the rest
+  std::deque<Registration> all_;                     // which never moves them
   Registration *free_ = nullptr;
 };
 

@@ -4,11 +4,10 @@
 
 #include <atomic>
 #include <chrono>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <vector>
 
+#include "base/mutex.hpp"
 #include "base/threads.hpp"
 #include "schedule/call_words.hpp"
 
@@ -77,8 +76,8 @@ private:
   base::Threads &threads_;
   CallWords words_;
   std::atomic<bool> asleep_{false};
-  std::mutex mutex_; // guards the rest
-  std::condition_variable wake_;
+  base::Mutex<base::LockRank::slow_calls> mutex_; // guards the rest
+  base::Condition wake_;
   std::vector<Entry> entries_;
   int fast_ticks_left_ = 0;
   int quiet_ticks_ = 0;

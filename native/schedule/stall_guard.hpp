@@ -4,11 +4,11 @@
 
 #include <chrono>
 #include <cstdint>
-#include <mutex>
 #include <vector>
 
 #include "base/clock.hpp"
 #include "base/memory_budget.hpp"
+#include "base/mutex.hpp"
 #include "base/timers.hpp"
 
 namespace asyncnbd::schedule {
@@ -26,7 +26,7 @@ public:
   void restart(base::Time now);
 
 private:
-  std::mutex mutex_;
+  base::Mutex<base::LockRank::stall_meter> mutex_;
   base::Time since_{};
   uint64_t moved_bytes_ = 0;
   uint64_t part_ = UINT64_MAX;
@@ -95,7 +95,7 @@ private:
 
   const base::Clock &clock_;
   base::Timers &timers_;
-  std::mutex mutex_; // guards the rest, and comes before the timers' own
+  base::Mutex<base::LockRank::stall_guard> mutex_; // guards the rest
   std::vector<StallWatch *> watches_;
   bool is_set_ = false; // the timer
 };

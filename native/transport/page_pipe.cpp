@@ -4,12 +4,12 @@
 #include <algorithm>
 #include <cerrno>
 #include <fcntl.h>
-#include <mutex>
 #include <poll.h>
 #include <sys/uio.h>
 #include <unistd.h>
 #include <vector>
 
+#include "base/mutex.hpp"
 #include "transport/sigpipe.hpp"
 
 namespace asyncnbd::transport {
@@ -42,7 +42,7 @@ ssize_t move_pages(int from, off_t *from_offset, int to, off_t *to_offset, size_
 
 // Of the process.
 struct Pipes {
-  std::mutex mutex;
+  base::Mutex<base::LockRank::page_pipes> mutex;
   std::vector<PagePipe *> kept;
   size_t count = 0;
   size_t receiving = 0; // of them

@@ -4,10 +4,10 @@
 #include <atomic>
 #include <cstdint>
 #include <memory>
-#include <mutex>
 #include <openssl/ssl.h>
 #include <string>
 
+#include "base/mutex.hpp"
 #include "transport/secure_stream.hpp"
 #include "transport/tls.hpp"
 
@@ -67,8 +67,8 @@ private:
   SSL *const ssl_;
   std::string error_;
 
-  std::mutex mutex_;   // guards ssl_ and what it has made
-  ByteQueue produced_; // records that have been made
+  base::Mutex<base::LockRank::tls_stream> mutex_; // guards ssl_ and what it has made
+  ByteQueue produced_;                            // records that have been made
 
   std::atomic<bool> has_answers_{false}; // perhaps: receiving has made some
   size_t answer_bytes_ = 0; // the reader's: those that are in produced_, perhaps with others

@@ -5,10 +5,10 @@
 #include <atomic>
 #include <cstddef>
 #include <memory>
-#include <mutex>
 #include <sys/types.h>
 #include <sys/uio.h>
 
+#include "base/mutex.hpp"
 #include "transport/secure_stream.hpp"
 
 namespace asyncnbd::transport {
@@ -114,7 +114,7 @@ private:
   const std::unique_ptr<SecureStream> secure_;
   std::atomic<bool> aborted_{false};
   // Other threads must not touch a descriptor whose number someone else has now.
-  mutable std::mutex closing_;
+  mutable base::Mutex<base::LockRank::transport_end> closing_;
 };
 
 // Whether fd is a socket (as opposed to a pipe, a terminal or a file).

@@ -25,8 +25,8 @@ const NATIVE: Readonly<Record<string, readonly string[]>> = {
   connection: ["backend", "schedule", "host", "transport", "wire", "base"],
   schedule: ["base"], // and nothing of NBD, or of sockets
   backend: ["host", "transport", "wire", "base"], // pipes carry data that a backend need not touch
-  host: ["wire", "include"],
-  transport: [],
+  host: ["wire", "base", "include"],
+  transport: ["base"],
   wire: [],
   base: [],
   include: [],

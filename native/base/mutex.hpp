@@ -1,0 +1,46 @@
+// Locks that have a place in the order of locks, which builds for tests check.
+#pragma once
+
+#include <condition_variable>
+#include <mutex>
+
+#include "base/lock_order.hpp"
+
+namespace asyncnbd::base {
+
+#ifdef ASYNCNBD_CHECK_LOCKS
+
+// For std::lock_guard and std::unique_lock.
+template <LockRank rank> class Mutex {
+public:
+  void lock() {
+    before_lock(rank);
+    mutex_.lock();
+  }
+  // In the order too, though it never waits: what is taken with it held may.
+  bool try_lock() {
+    before_lock(rank);
+    const bool is_locked = mutex_.try_lock();
+    if (!is_locked)
+      before_unlock(rank);
+    return is_locked;
+  }
+  void unlock() {
+    before_unlock(rank);
+    mutex_.unlock();
+  }
+
+private:
+  std::mutex mutex_;
+};
+
+using Condition = std::condition_variable_any;
+
+#else
+
+template <LockRank> using Mutex = std::mutex;
+using Condition = std::condition_variable;
+
+#endif
+
+} // namespace asyncnbd::base

@@ -1,0 +1,127 @@
+// The order of locks: it is noticed when it is not kept, though nothing waits for anything.
+#include <doctest/doctest.h>
+
+#include <chrono>
+#include <csignal>
+#include <cstdlib>
+#include <functional>
+#include <string>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/mutex.hpp"
+
+using asyncnbd::base::Condition;
+using asyncnbd::base::LockRank;
+using asyncnbd::base::Mutex;
+
+namespace {
+
+struct Locks {
+  Mutex<LockRank::stall_guard> first;
+  Mutex<LockRank::buffers> middle;
+  Mutex<LockRank::timers> last;
+};
+
+struct Outcome {
+  int signal = 0; // that has ended it
+  std::string words;
+};
+
+// In a process of its own.
+Outcome outcome_of(const std::function<void(Locks &)> &run) {
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  const pid_t child = fork();
+  REQUIRE(child != -1);
+  if (child == 0) {
+    signal(SIGABRT, SIG_DFL); // doctest would tell of it
+    const rlimit no_core{0, 0};
+    setrlimit(RLIMIT_CORE, &no_core);
+    dup2(ends[1], STDERR_FILENO);
+    Locks locks;
+    run(locks);
+    _exit(0);
+  }
+  close(ends[1]);
+  Outcome outcome;
+  char part[512];
+  for (ssize_t length; (length = read(ends[0], part, sizeof part)) > 0;)
+    outcome.words.append(part, static_cast<size_t>(length));
+  close(ends[0]);
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  outcome.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+  return outcome;
+}
+
+} // namespace
+
+TEST_CASE("locks may be taken in their order, and given back in any") {
+  const Outcome outcome = outcome_of([](Locks &locks) {
+    for (int i = 0; i < 2; i++) {
+      locks.first.lock();
+      locks.middle.lock();
+      locks.first.unlock();
+      locks.last.lock();
+      locks.middle.unlock();
+      locks.last.unlock();
+    }
+    locks.last.lock();
+    locks.last.unlock();
+    locks.first.lock();
+  });
+  CHECK(outcome.signal == 0);
+  CHECK(outcome.words.empty());
+}
+
+TEST_CASE("taking a lock out of order ends the process, and says which locks they are") {
+  const Outcome outcome = outcome_of([](Locks &locks) {
+    locks.middle.lock();
+    locks.last.lock();
+    locks.first.lock();
+  });
+  CHECK(outcome.signal == SIGABRT);
+  CHECK(outcome.words.find("stall_guard") != std::string::npos);
+  CHECK(outcome.words.find("buffers timers") != std::string::npos);
+}
+
+TEST_CASE("two locks of one rank are never held together") {
+  const Outcome outcome = outcome_of([](Locks &locks) {
+    Mutex<LockRank::buffers> another;
+    locks.middle.lock();
+    another.lock();
+  });
+  CHECK(outcome.signal == SIGABRT);
+  CHECK(outcome.words.find("buffers") != std::string::npos);
+}
+
+TEST_CASE("a lock that is only tried keeps the order too, and is held if it was free") {
+  CHECK(outcome_of([](Locks &locks) {
+          locks.middle.lock();
+          (void)locks.first.try_lock();
+        }).signal == SIGABRT);
+  CHECK(outcome_of([](Locks &locks) {
+          if (locks.middle.try_lock())
+            locks.first.lock();
+        }).signal == SIGABRT);
+}
+
+TEST_CASE("who waits for a condition does not hold its lock, and holds it afterwards") {
+  const auto waits_and = [](const std::function<void(Locks &)> &then) {
+    return outcome_of([&](Locks &locks) {
+             Condition never;
+             std::unique_lock lock(locks.middle);
+             never.wait_for(lock, std::chrono::milliseconds(1), [&] { return false; });
+             then(locks);
+           })
+        .signal;
+  };
+  CHECK(waits_and([](Locks &locks) { locks.last.lock(); }) == 0);
+  CHECK(waits_and([](Locks &locks) { locks.first.lock(); }) == SIGABRT);
+}
+
+TEST_CASE("a thread cannot unlock what it does not hold") {
+  CHECK(outcome_of([](Locks &locks) { locks.middle.unlock(); }).signal == SIGABRT);
+}
