@@ -62,6 +62,11 @@ void before_unlock(LockRank rank) {
   held.count--;
 }
 
+void before_wait() {
+  if (held.count > 1)
+    fail("is waited with while others are held", held.ranks[held.count - 1]);
+}
+
 } // namespace asyncnbd::base
 
 #endif

@@ -58,6 +58,8 @@ constexpr size_t LOCK_RANKS = static_cast<size_t>(LockRank::thread_pool) + 1;
 // order is not kept, or if this thread does not hold what it unlocks.
 void before_lock(LockRank rank);
 void before_unlock(LockRank rank);
+// Before a wait for a condition, with its lock: another one that is held would be held meanwhile.
+void before_wait();
 
 #endif
 

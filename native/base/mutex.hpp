@@ -34,7 +34,28 @@ private:
   std::mutex mutex_;
 };
 
-using Condition = std::condition_variable_any;
+class Condition {
+public:
+  void notify_one() { condition_.notify_one(); }
+  void notify_all() { condition_.notify_all(); }
+
+  template <typename Lock, typename... Until> void wait(Lock &lock, Until... until) {
+    before_wait();
+    condition_.wait(lock, until...);
+  }
+  template <typename Lock, typename Duration, typename... Until>
+  auto wait_for(Lock &lock, const Duration &duration, Until... until) {
+    before_wait();
+    return condition_.wait_for(lock, duration, until...);
+  }
+  template <typename Lock, typename Time> auto wait_until(Lock &lock, const Time &time) {
+    before_wait();
+    return condition_.wait_until(lock, time);
+  }
+
+private:
+  std::condition_variable_any condition_;
+};
 
 #else
 

@@ -122,6 +122,16 @@ TEST_CASE("who waits for a condition does not hold its lock, and holds it afterw
   CHECK(waits_and([](Locks &locks) { locks.first.lock(); }) == SIGABRT);
 }
 
+TEST_CASE("nobody waits for a condition with another lock than its own") {
+  const Outcome outcome = outcome_of([](Locks &locks) {
+    Condition never;
+    locks.first.lock();
+    std::unique_lock lock(locks.middle);
+    never.wait_for(lock, std::chrono::milliseconds(1), [] { return false; });
+  });
+  CHECK(outcome.signal == SIGABRT);
+}
+
 TEST_CASE("a thread cannot unlock what it does not hold") {
   CHECK(outcome_of([](Locks &locks) { locks.middle.unlock(); }).signal == SIGABRT);
 }
