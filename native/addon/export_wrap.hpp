@@ -25,7 +25,9 @@ public:
     connection::Buffer *memory = nullptr; // of `data`
     std::shared_ptr<ExportRequests> owner;
     int error = 0;
-    std::atomic<int> holders{1}; // JavaScript; and the plugin, once given up
+    // JavaScript; and the plugin, once given up. Each decrement is a release and an acquire: what
+    // one has done with the job comes before its end by the other.
+    std::atomic<int> holders{1};
   };
   static void let_go(Job *job);
 

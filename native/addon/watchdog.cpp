@@ -33,11 +33,13 @@ constexpr int64_t ONE_STOP_MS = 1000;
 
 std::array<struct sigaction, MAX_SIGNAL + 1> handlers; // JavaScript's
 sem_t changed;
+// By the handler: last_signal first, so that who sees a signal received sees which. JavaScript sets
+// `seen` to what it has found there.
 std::atomic<unsigned> received{0};
 std::atomic<unsigned> seen{0};
 std::atomic<int> last_signal{0};
-std::atomic<int64_t> last_stop_ms{INT64_MIN / 2};
-std::atomic<unsigned> grace_ms{0};
+std::atomic<int64_t> last_stop_ms{INT64_MIN / 2}; // pairs with itself: one of many is the first
+std::atomic<unsigned> grace_ms{0};                // a setting, before the first signal
 
 // How far the end has come, and when it must be over.
 enum class Stage { serving, stopping, plugin, exit };
@@ -47,6 +49,7 @@ constexpr const char *OVERDUE[] = {
     "the process did not exit, possibly because of a plugin's threads or destructors: forcing the "
     "exit"};
 constexpr int64_t NEVER = INT64_MAX;
+// The deadline is set last: its store pairs with the load in watch, which then sees the others.
 std::atomic<Stage> stage{Stage::serving};
 std::atomic<int64_t> deadline_ms{NEVER};
 std::atomic<int> forced_status{1};
@@ -65,7 +68,8 @@ struct MadeFile {
 };
 using MadeFiles = std::vector<MadeFile>;
 
-// Published whole: whoever ends the process takes no lock.
+// Published whole, by a store that pairs with the load in remove_made_files: whoever ends the
+// process takes no lock.
 std::atomic<const MadeFiles *> made_files{nullptr};
 
 int64_t now_ms() {

@@ -95,12 +95,15 @@ private:
   base::Threads &threads_;
   void *handle_ = nullptr;
   Capabilities capabilities_;
+  // Set before the first request, and to -1 once it turns out that it cannot be: they pair with
+  // nothing, who reads an old value tries once more.
   std::atomic<int> read_fd_{-1};  // that can be spliced from
   std::atomic<int> write_fd_{-1}; // and to
 
   OperationPool operations_;
   CallGate own_calls_;
   CallGate *gate_ = nullptr; // held by an asynchronous request in a serializing model
+  // Pairs with nothing: what begins meanwhile, the next give_up_unanswered finds.
   std::atomic<bool> given_up_{false};
 };
 

@@ -78,7 +78,8 @@ public:
   // Of the plugin: to be asked once there is a server, which hears of later ones.
   bool is_shutdown_requested() const { return shutdown_.is_expressed(); }
 
-  // Requests that were given up and to which the plugin may still reply.
+  // Requests that were given up and to which the plugin may still reply. A count: pairs with
+  // nothing.
   std::atomic<unsigned> unanswered_requests{0};
 
 private:

@@ -61,9 +61,10 @@ private:
   void tell_next();
 
   const uint64_t limit_bytes_;
+  // What is taken pairs with the length of the line: see take and give_back.
   std::atomic<uint64_t> taken_bytes_{0};
   std::atomic<size_t> waiting_{0};        // the line's length, to be read without the lock
-  std::atomic<uint64_t> wanted_bytes_{0}; // by all in line
+  std::atomic<uint64_t> wanted_bytes_{0}; // by all in line; an estimate, pairs with nothing
   Mutex<LockRank::memory_budget> mutex_;  // guards the rest
   Line line_;
   bool reserve_is_taken_ = false;

@@ -22,7 +22,7 @@ constexpr size_t CARVED_BYTES = 64 << 10;
 constexpr size_t MAX_PIECE_BYTES = CARVED_BYTES / 4;
 constexpr size_t PIECE_ALIGNMENT = 16;
 
-std::atomic<size_t> all_free_bytes{0};
+std::atomic<size_t> all_free_bytes{0}; // a count, pairs with nothing
 
 } // namespace
 

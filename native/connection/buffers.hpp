@@ -26,7 +26,7 @@ struct Buffer {
   BufferPool *pool;
   Content content = Content::headers;
   Buffer *next_free = nullptr;
-  std::atomic<uint32_t> references{1};
+  std::atomic<uint32_t> references{1}; // see unref and is_exclusive
 
   void ref() { references.fetch_add(1, std::memory_order_relaxed); }
   void unref();

@@ -202,7 +202,7 @@ private:
   bool may_send_holes_ = false;
   bool may_pipe_ = false;
   SparseHint sparse_hint_;
-  std::atomic<int64_t> grace_ms_{0};
+  std::atomic<int64_t> grace_ms_{0};                              // a setting, pairs with nothing
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
   std::shared_ptr<base::MemoryBudget> server_budget_;
   std::optional<MemoryAccount> memory_;
@@ -217,7 +217,9 @@ private:
 
   schedule::LeaderToken leader_token_;
   schedule::CallLatency latency_;
-  std::atomic<schedule::Registration *> registration_{nullptr}; // set by the leader
+  // With the idle poller; set by the leader. Pairs with stop_requested_: see stop. Release, acquire
+  // in on_slow_call: the detector sees what it refers to.
+  std::atomic<schedule::Registration *> registration_{nullptr};
   // The leader's.
   bool can_be_polled_ = true;
   bool keeps_thread_ = false; // until it has idled: others would have had to wait for it
@@ -228,20 +230,23 @@ private:
   unsigned max_threads_ = 1;
   bool answers_later_ = false;
   bool has_worked_ = false; // the leader's: replies that are queued have taken time to make
-  std::atomic<unsigned> threads_{0};
-  std::atomic<uint32_t> live_{0}; // requests whose replies have not left
+  std::atomic<unsigned> threads_{0}; // a count, pairs with nothing
+  // Requests whose replies have not left. Its decrement pairs with the load that finds 0: then
+  // nobody sends any more. Pairs with leader_waits_, too: see wait_until.
+  std::atomic<uint32_t> live_{0};
 
   std::atomic<bool> leader_waits_{false}; // and wants to be woken when replies have left
-  std::atomic<bool> is_sending_{false};   // send_for_slow_thread is at it
-  std::atomic<bool> client_has_left_{false};
+  // send_for_slow_thread is at it. Pairs with nothing: the send right orders what it does.
+  std::atomic<bool> is_sending_{false};
+  std::atomic<bool> client_has_left_{false}; // a hint to plugins, pairs with nothing
   std::chrono::milliseconds stall_timeout_{};
   schedule::StallMeter input_meter_;
   schedule::StallMeter output_meter_;
-  std::atomic<bool> stop_requested_{false};
-  std::atomic<bool> refuse_commands_{false};
-  std::atomic<unsigned> failures_reported_{0};
+  std::atomic<bool> stop_requested_{false};    // pairs with registration_: see stop
+  std::atomic<bool> refuse_commands_{false};   // pairs with nothing: from some request on
+  std::atomic<unsigned> failures_reported_{0}; // a count, pairs with nothing
 
-  // The leader's to change, but for failed_.
+  // The leader's to change, but for failed_. Counts: they pair with nothing.
   std::atomic<uint64_t> requests_{0};
   std::atomic<uint64_t> read_bytes_{0};
   std::atomic<uint64_t> written_bytes_{0};

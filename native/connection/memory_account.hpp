@@ -65,10 +65,13 @@ private:
   const uint64_t limit_bytes_;
   const uint64_t allotment_bytes_;
   base::MemoryBudget *const server_;
+  // Counts. Who gives back changes them before it looks whether the leader waits, which looks at
+  // them after it has said so: see Connection::wait_until. What has been returned is added first,
+  // so that who sees less taken sees it too.
   std::atomic<uint64_t> allotted_bytes_{0};
   std::atomic<uint64_t> shared_bytes_{0}; // and of the reserve
   std::atomic<uint64_t> returned_bytes_{0};
-  std::atomic<bool> has_reserve_{false}; // one of its requests
+  std::atomic<bool> has_reserve_{false}; // one of its requests; an estimate, pairs with nothing
   bool is_in_line_ = false;              // whoever takes: at the server's budget
 };
 

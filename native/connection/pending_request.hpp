@@ -32,7 +32,8 @@ struct PendingRequest : backend::Request {
   bool is_given_up;       // there is someone besides the reply queue who may use it
   PendingRequest *next;   // in the queue, or among the free
   // If it is given up: the reply queue, and the plugin. From the beginning, for the plugin's late
-  // reply may come before give_up has been called.
+  // reply may come before give_up has been called. Each decrement is a release and an acquire: the
+  // last one finds the request as the other has left it.
   std::atomic<uint8_t> holders;
   std::shared_ptr<void> pin; // what it needs to live on, if it is given up
 

@@ -77,10 +77,12 @@ private:
 
   transport::Transport &transport_;
   ReplyListener &listener_;
-  // A stack: pushed one by one, taken whole, so no entry is compared after it was reused.
+  // A stack: pushed one by one, taken whole, so no entry is compared after it was reused. Pairs
+  // with itself and with is_full_: see push.
   std::atomic<PendingRequest *> top_{nullptr};
-  std::atomic<size_t> pending_bytes_{0};
-  // Calls of flush not yet taken care of; who raises it from 0 holds the send right.
+  std::atomic<size_t> pending_bytes_{0}; // an estimate, pairs with nothing
+  // Calls of flush not yet taken care of; who raises it from 0 holds the send right, by an acquire
+  // that pairs with the release of its last owner, who sets it to 0.
   std::atomic<uint32_t> flushes_{0};
   // The socket was full; who would pass the rest on need not try.
   std::atomic<bool> is_full_{false};
@@ -90,6 +92,7 @@ private:
   PendingRequest *last_unsent_ = nullptr;
   size_t sent_bytes_ = 0;              // of the first of them
   PendingRequest *borrowed_ = nullptr; // one of them, or just pushed: see send_borrowed
+  // Changed by who has the send right; for others estimates, which pair with nothing.
   std::atomic<uint64_t> all_sent_bytes_{0};
   std::atomic<uint64_t> times_empty_{0};
   bool broken_ = false; // a send failed: drop what follows

@@ -153,7 +153,7 @@ private:
   size_t output_used_ = 0;
 
   PendingRequest *free_ = nullptr;
-  std::atomic<PendingRequest *> recycled_{nullptr};
+  std::atomic<PendingRequest *> recycled_{nullptr}; // release in recycle, acquire in new_request
 
   uint64_t received_bytes_ = 0; // since the beginning
   uint64_t begun_requests_ = 0;

@@ -18,7 +18,8 @@ void SparseHint::found_data(uint64_t begin, uint64_t end) {
 
 void SparseHint::client_has_asked() {
   uint32_t since = since_hole_.load(std::memory_order_relaxed);
-  while (since < FIRST_ASKS && !since_hole_.compare_exchange_weak(since, FIRST_ASKS)) {
+  while (since < FIRST_ASKS &&
+         !since_hole_.compare_exchange_weak(since, FIRST_ASKS, std::memory_order_relaxed)) {
   }
 }
 

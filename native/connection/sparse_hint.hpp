@@ -28,6 +28,7 @@ private:
   static constexpr uint32_t RARELY = 64;
   static constexpr uint32_t RARELY_IN_DATA = 1024; // other clients may have made a hole
 
+  // Estimates: they pair with nothing, nor with each other.
   std::atomic<uint32_t> since_hole_{0}; // reads
   std::atomic<uint64_t> data_begin_{0};
   std::atomic<uint64_t> data_end_{0};

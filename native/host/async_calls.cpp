@@ -33,7 +33,8 @@ constexpr unsigned MAX_COMPLAINTS = 10;
 
 using Chunk = std::array<std::atomic<AsyncCall *>, CHUNK>;
 
-// Only grows. Readers take no lock: they may be handed any id at all.
+// Only grows. Readers take no lock, as they may be handed any id at all: their acquires, of a chunk
+// and of a call in it, pair with the releases of who has added them.
 struct Table {
   base::Mutex<base::LockRank::async_calls> growing;
   uint32_t size = 0;
@@ -46,7 +47,7 @@ Table &table() {
 }
 
 void complain(const void *conn, uint64_t id) {
-  static std::atomic<unsigned> complaints{0};
+  static std::atomic<unsigned> complaints{0}; // a count, pairs with nothing
   unsigned before = complaints.fetch_add(1, std::memory_order_relaxed);
   if (before >= MAX_COMPLAINTS && !log_is_verbose())
     return;

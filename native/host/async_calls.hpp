@@ -55,7 +55,9 @@ private:
 
   static constexpr uint32_t NO_INDEX = UINT32_MAX;
   // A number that is different for each call of the object, and in the two lowest bits the state.
+  // Release in begin, acquire of whoever ends the call.
   std::atomic<uint64_t> word_{0};
+  // Pairs with nothing: it only rules out replies in another connection's name, word_ the rest.
   std::atomic<const void *> conn_{nullptr};
   uint32_t index_;
 };

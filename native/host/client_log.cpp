@@ -20,7 +20,7 @@ namespace {
 constexpr unsigned BURST_LINES = 20;
 constexpr std::chrono::seconds LINE_INTERVAL{3};
 
-std::atomic<bool> tells_of_all{false};
+std::atomic<bool> tells_of_all{false}; // a setting, pairs with nothing
 
 std::string socket_name(int family, const void *address, uint16_t port) {
   char text[INET6_ADDRSTRLEN];

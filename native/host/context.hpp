@@ -35,7 +35,7 @@ public:
 
 private:
   int stop_fd_;
-  std::atomic<bool> is_stopping_{false};
+  std::atomic<bool> is_stopping_{false}; // pairs with nothing: stop_fd_ tells who waits
   std::function<void()> on_shutdown_requested_;
 };
 
@@ -52,7 +52,7 @@ public:
   bool is_expressed() const { return is_expressed_.load(); }
 
 private:
-  std::atomic<bool> is_expressed_{false};
+  std::atomic<bool> is_expressed_{false}; // pairs with nothing: asked when callbacks have returned
 };
 
 // While a plugin is configured and started, nbdkit_shutdown on this thread is its own wish alone.

@@ -49,7 +49,7 @@ bool promote_own_symbols(std::string *error) {
   return true;
 }
 
-std::atomic<bool> keeps_libraries{false};
+std::atomic<bool> keeps_libraries{false}; // a setting, pairs with nothing
 
 // node's executable has copies of some of libstdc++'s streams, which libstdc++ uses in place of
 // its own. A C++ plugin opened with RTLD_DEEPBIND finds the originals, which nobody has ever

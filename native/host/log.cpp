@@ -25,6 +25,7 @@ std::string &program_name() {
   static std::string *name = new std::string("asyncnbd");
   return *name;
 }
+// Settings: they pair with nothing, a line at the same time goes the old way or the new.
 std::atomic<bool> verbose_lines{false};
 std::atomic<LogSink> error_sink{LogSink::standard_error};
 std::atomic<int> lines_fd{STDERR_FILENO};

@@ -13,7 +13,7 @@
 
 namespace {
 
-std::atomic<bool> stdio_safe{true};
+std::atomic<bool> stdio_safe{true}; // a setting, pairs with nothing
 
 // One line of `stream` without its newline; nothing at all counts as an empty password.
 int read_line(FILE *stream, const char *source, char **password) {

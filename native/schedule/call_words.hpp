@@ -11,7 +11,8 @@
 
 namespace asyncnbd::schedule {
 
-// Whether a call is in progress: odd while it is, then the call's number.
+// Whether a call is in progress: odd while it is, then the call's number. Its store pairs with the
+// detector's sleep (SlowCallDetector::notice), its end with whoever takes the token (LeaderToken).
 using CallWord = std::atomic<uint64_t>;
 
 inline uint64_t call_in(const CallWord &word) {

@@ -57,7 +57,8 @@ private:
   bool modify(const PolledFds &fds, void *whose, unsigned events);
 
   base::Mutex<base::LockRank::poller_opening> opening_;
-  std::atomic<int> epoll_fd_{-1}; // set once; who sees -1 opens it under the mutex
+  // Set once; who sees -1 opens it under the mutex. Pairs with nothing: the number is all.
+  std::atomic<int> epoll_fd_{-1};
 };
 
 } // namespace asyncnbd::schedule

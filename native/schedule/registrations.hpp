@@ -23,7 +23,7 @@ struct Registration {
     waiting,  // whoever makes it busy has the pollable
   };
 
-  std::atomic<State> state{State::unused};
+  std::atomic<State> state{State::unused}; // see the functions
   // Of whoever has the pollable.
   Pollable *pollable = nullptr;
   PolledFds fds;
@@ -40,7 +40,8 @@ struct Registration {
   // For the caller, if nobody has it. The acquire pairs with the release of try_wait: the pollable
   // is as its last owner left it.
   bool claim();
-  // There is something for the pollable. True: the caller has it now; else who has it will look.
+  // There is something for the pollable. True: the caller has it now; else who has it will look,
+  // when its try_wait fails, whose acquire pairs with the release here.
   bool notify();
   // By who has it. False: it was notified, and the caller still has it.
   bool try_wait();

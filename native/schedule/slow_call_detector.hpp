@@ -75,7 +75,7 @@ private:
 
   base::Threads &threads_;
   CallWords words_;
-  std::atomic<bool> asleep_{false};
+  std::atomic<bool> asleep_{false};               // pairs with the words of calls: see notice
   base::Mutex<base::LockRank::slow_calls> mutex_; // guards the rest
   base::Condition wake_;
   std::vector<Entry> entries_;

@@ -10,7 +10,7 @@ namespace asyncnbd::transport {
 
 namespace {
 
-std::atomic<bool> is_handled{false};
+std::atomic<bool> is_handled{false}; // pairs with nothing: who sees it late blocks the signal
 
 sigset_t only_sigpipe() {
   sigset_t set;

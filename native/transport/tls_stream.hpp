@@ -70,10 +70,12 @@ private:
   base::Mutex<base::LockRank::tls_stream> mutex_; // guards ssl_ and what it has made
   ByteQueue produced_;                            // records that have been made
 
-  std::atomic<bool> has_answers_{false}; // perhaps: receiving has made some
+  // Perhaps: receiving has made some. Changed with the lock held; a look without it pairs with
+  // nothing.
+  std::atomic<bool> has_answers_{false};
   size_t answer_bytes_ = 0; // the reader's: those that are in produced_, perhaps with others
 
-  // As much is made into records at once.
+  // As much is made into records at once. An estimate: pairs with nothing.
   std::atomic<size_t> turn_bytes_;
 
   // The reader's.

@@ -181,7 +181,7 @@ ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block, bool
 }
 
 ssize_t Transport::send_pages(const uint8_t *data, size_t length_bytes) {
-  static std::atomic<bool> is_forbidden{false}; // as in a sandbox
+  static std::atomic<bool> is_forbidden{false}; // as in a sandbox; a hint, pairs with nothing
   PagePipe::Owner pipe;
   if (can_move_pages() && !is_aborted() && !is_forbidden.load(std::memory_order_relaxed))
     pipe = PagePipe::take(PagePipe::For::sending);

@@ -112,7 +112,7 @@ private:
   const bool is_socket_;
   const bool is_local_; // a unix socket
   const std::unique_ptr<SecureStream> secure_;
-  std::atomic<bool> aborted_{false};
+  std::atomic<bool> aborted_{false}; // pairs with nothing: the descriptors tell who waits
   // Other threads must not touch a descriptor whose number someone else has now.
   mutable base::Mutex<base::LockRank::transport_end> closing_;
 };
