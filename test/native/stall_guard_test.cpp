@@ -32,9 +32,15 @@ struct Waiter final : MemoryBudget::Waiter {
 struct Client final : Stallable {
   HeldMemory memory{nullptr, 0, false};
   std::optional<std::chrono::milliseconds> cut_after;
+  Stall cut_for{};
+  int cuts = 0;
   std::unique_ptr<StallWatch> watch;
 
-  void on_stall(Stall, std::chrono::milliseconds lasts) override { cut_after = lasts; }
+  void on_stall(Stall stall, std::chrono::milliseconds lasts) override {
+    cut_after = lasts;
+    cut_for = stall;
+    cuts++;
+  }
   HeldMemory held_memory() const override { return memory; }
 };
 
@@ -54,11 +60,12 @@ struct Simulation {
   void stand_in_line(uint64_t bytes) {
     budget.take(bytes, *waiters.emplace_back(std::make_unique<Waiter>()), 0);
   }
-  std::unique_ptr<Client> stalled_client(uint64_t shared_bytes, bool has_reserve = false) {
+  std::unique_ptr<Client> stalled_client(uint64_t shared_bytes, bool has_reserve = false,
+                                         asyncnbd::base::Duration slow_for = 0s) {
     auto client = std::make_unique<Client>();
     client->memory = {&budget, shared_bytes, has_reserve};
-    client->watch =
-        std::make_unique<StallWatch>(guard, *client, Stall::sends_nothing, clock.now(), LIMIT);
+    client->watch = std::make_unique<StallWatch>(guard, *client, Stall::sends_nothing,
+                                                 clock.now() - slow_for, LIMIT);
     return client;
   }
   void pass(asyncnbd::base::Duration time) {
@@ -79,6 +86,111 @@ TEST_CASE("a client that keeps nobody waiting is cut after its limit, and not be
   at.pass(2s);
   REQUIRE(client->cut_after);
   CHECK(*client->cut_after >= LIMIT);
+}
+
+TEST_CASE(
+    "each is cut at its own limit since it has been slow, once, and for what it does not do") {
+  Simulation at;
+  Client sender;
+  Client receiver;
+  const StallWatch sends(at.guard, sender, Stall::sends_nothing, at.clock.now() - 2s, 3s);
+  const StallWatch takes(at.guard, receiver, Stall::takes_nothing, at.clock.now() - 5s, 7s);
+  at.pass(950ms);
+  CHECK(sender.cuts == 0);
+  at.pass(300ms); // it is looked four times a second
+  CHECK(sender.cut_for == Stall::sends_nothing);
+  REQUIRE(sender.cut_after);
+  CHECK(*sender.cut_after >= 3s);
+  CHECK(*sender.cut_after < 3300ms);
+  CHECK(receiver.cuts == 0);
+  at.pass(1h);
+  CHECK(receiver.cut_for == Stall::takes_nothing);
+  REQUIRE(receiver.cut_after);
+  CHECK(*receiver.cut_after < 7300ms);
+  CHECK(sender.cuts == 1);
+  CHECK(receiver.cuts == 1);
+}
+
+TEST_CASE("who goes on is not cut, and while nobody is watched nobody looks") {
+  Simulation at;
+  CHECK(at.timers.size() == 0);
+  const auto first = at.stalled_client(50);
+  const auto second = at.stalled_client(50);
+  CHECK(at.timers.size() == 1);
+  first->watch.reset();
+  at.pass(LIMIT + 1s);
+  CHECK_FALSE(first->cut_after);
+  CHECK(second->cut_after);
+  second->watch.reset();
+  at.pass(1s);
+  CHECK(at.timers.size() == 0);
+  const auto third = at.stalled_client(50);
+  at.pass(LIMIT + 1s);
+  CHECK(third->cut_after);
+}
+
+TEST_CASE("others that are watched all the time do not keep the guard from looking") {
+  Simulation at;
+  Client client;
+  const StallWatch watch(at.guard, client, Stall::sends_nothing, at.clock.now(), 1s);
+  for (int i = 0; i < 30; i++) {
+    at.stalled_client(50); // and goes on
+    at.pass(50ms);
+  }
+  CHECK(client.cut_after);
+}
+
+TEST_CASE("the slowest is cut, and no more where it has all that is wanted") {
+  Simulation at;
+  const auto first = at.stalled_client(50, false, 1s);
+  const auto slowest = at.stalled_client(50, false, 2s);
+  const auto last = at.stalled_client(50);
+  at.stand_in_line(50);
+  at.pass(20s);
+  CHECK_FALSE(first->cut_after);
+  CHECK(slowest->cut_after);
+  CHECK_FALSE(last->cut_after);
+}
+
+TEST_CASE("without a thread nobody is cut, until there is one when another is watched") {
+  Simulation at;
+  at.threads.has_any = false;
+  const auto early = at.stalled_client(50);
+  at.pass(LIMIT + 1s);
+  CHECK_FALSE(early->cut_after);
+  at.threads.has_any = true;
+  const auto late = at.stalled_client(50);
+  at.pass(1s);
+  CHECK(early->cut_after);
+  CHECK_FALSE(late->cut_after);
+}
+
+TEST_CASE("who keeps others waiting is cut after ten seconds, or three if it has the reserve") {
+  for (const bool has_reserve : {false, true}) {
+    Simulation at;
+    const auto client = at.stalled_client(50, has_reserve, 200ms);
+    at.stand_in_line(1);
+    const auto limit = has_reserve ? 3s : 10s;
+    at.pass(limit - 250ms); // the last look is 50 ms too early
+    CHECK_FALSE(client->cut_after);
+    at.pass(250ms);
+    CHECK(client->cut_after);
+  }
+}
+
+TEST_CASE("what one server's clients give back is of no use to those who wait at another") {
+  Simulation at;
+  Simulation other;
+  const auto here = at.stalled_client(50);
+  const auto there = at.stalled_client(50);
+  there->memory.budget = &other.budget;
+  at.stand_in_line(1);
+  at.pass(11s);
+  CHECK(here->cut_after);
+  CHECK_FALSE(there->cut_after);
+  other.stand_in_line(1);
+  at.pass(1s);
+  CHECK(there->cut_after);
 }
 
 TEST_CASE("who has the reserve gives way after three seconds if others wait") {
