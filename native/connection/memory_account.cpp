@@ -40,10 +40,11 @@ bool MemoryAccount::take(MemoryCharge &charge, uint64_t bytes, base::MemoryBudge
   return true;
 }
 
-// What the connection holds of the server's memory once this request is complete.
+// What the connection holds of the server's memory once this request is complete. What it holds
+// already counts twice: a client that takes none of its replies asks for little more each time.
 uint64_t MemoryAccount::total_bytes(const MemoryCharge &charge, uint64_t bytes) const {
   const uint64_t missing_bytes = charge.full_bytes - std::min(charge.full_bytes, charge.bytes());
-  return shared_bytes_.load(std::memory_order_relaxed) + std::max(bytes, missing_bytes);
+  return 2 * shared_bytes_.load(std::memory_order_relaxed) + std::max(bytes, missing_bytes);
 }
 
 void MemoryAccount::leave(base::MemoryBudget::Waiter &waiter) {

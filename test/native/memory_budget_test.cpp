@@ -214,6 +214,31 @@ TEST_CASE("a request that needs little is before a large one that has got nothin
   CHECK(small_payload.has_reserve);
 }
 
+TEST_CASE("a connection that holds much already is behind one whose request needs as much") {
+  MemoryBudget server(14 * MIB);
+  Waiter waiter;
+  Waiter hog_waiter;
+  Waiter other_waiter;
+  MemoryAccount holder(256 * MIB, &server);
+  MemoryAccount hog(256 * MIB, &server);
+  MemoryAccount other(256 * MIB, &server);
+  MemoryCharge reserve;
+  MemoryCharge rest;
+  MemoryCharge unread;
+  CHECK(hog.take(unread, 10 * MIB, hog_waiter));
+  CHECK(holder.take(reserve, 5 * MIB, waiter));
+  CHECK(holder.take(rest, 4 * MIB, waiter));
+  REQUIRE(reserve.has_reserve);
+  MemoryCharge more;
+  MemoryCharge payload;
+  payload.full_bytes = 16 * MIB;
+  CHECK_FALSE(hog.take(more, MIB, hog_waiter));
+  CHECK_FALSE(other.take(payload, MIB, other_waiter));
+  holder.give_back(reserve);
+  CHECK_FALSE(hog.take(more, MIB, hog_waiter));
+  CHECK(other.take(payload, MIB, other_waiter));
+}
+
 TEST_CASE("a connection has a limit of its own, which a request that is alone may exceed") {
   Waiter waiter;
   MemoryAccount account(1000, nullptr);
