@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <utility>
 
@@ -13,6 +14,12 @@
 #include "wire/wire.hpp"
 
 namespace asyncnbd::addon {
+
+namespace {
+
+constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
+
+} // namespace
 
 // ---- requests --------------------------------------------------------------------------------
 
@@ -64,11 +71,12 @@ void ExportRequests::rest() {
 void ExportRequests::close() {
   std::unique_lock lock(mutex_);
   answered_.wait(lock, [this] { return waiting_.empty() && calls_ == 0; });
-  if (unanswered_ > 0) {
+  // Again and again: what goes on in several steps may be between two of them.
+  while (unanswered_ > 0) {
     lock.unlock();
     client_->backend->give_up_unanswered();
     lock.lock();
-    answered_.wait(lock, [this] { return unanswered_ == 0; });
+    answered_.wait_for(lock, GIVE_UP_AGAIN_AFTER, [this] { return unanswered_ == 0; });
   }
   lock.unlock();
   client_->backend->close();
