@@ -61,7 +61,7 @@ private:
   void tell_next();
 
   const uint64_t limit_bytes_;
-  // What is taken pairs with the length of the line: see take and give_back.
+  // What is taken pairs with the length of the line: see join and give_back.
   std::atomic<uint64_t> taken_bytes_{0};
   std::atomic<size_t> waiting_{0};        // the line's length, to be read without the lock
   std::atomic<uint64_t> wanted_bytes_{0}; // by all in line; an estimate, pairs with nothing
