@@ -11,13 +11,6 @@ namespace asyncnbd::addon {
 using backend::ScriptBatch;
 using backend::ScriptBridge;
 
-namespace {
-
-// This thread's environment: what V8 counts does not matter any more.
-thread_local bool environment_ends = false;
-
-} // namespace
-
 Napi::Function ScriptBridgeWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeScriptBridge",
                      {
@@ -54,7 +47,6 @@ ScriptBridgeWrap::~ScriptBridgeWrap() {
 }
 
 void ScriptBridgeWrap::shut(void *bridge) {
-  environment_ends = true;
   static_cast<ScriptBridge *>(bridge)->shut();
 }
 
@@ -140,24 +132,12 @@ Napi::Value ScriptBridgeWrap::slab(const Napi::CallbackInfo &info) {
   return result;
 }
 
-// Memory of the bridge's as an ArrayBuffer that keeps the bridge. V8 counts it, and would collect
-// all its garbage at each 64 MiB more, in vain: it is freed with the bridge alone.
+// Memory of the bridge's as an ArrayBuffer that keeps the bridge.
 Napi::Value ScriptBridgeWrap::share(Napi::Env env, void *memory, size_t bytes) {
-  struct Kept {
-    std::shared_ptr<ScriptBridge> bridge;
-    int64_t bytes;
-  };
-  auto *kept = new Kept{bridge_, static_cast<int64_t>(bytes)};
-  auto buffer = Napi::ArrayBuffer::New(
+  auto *keep = new std::shared_ptr<ScriptBridge>(bridge_);
+  return Napi::ArrayBuffer::New(
       env, memory, bytes,
-      [](Napi::Env env, void *, Kept *kept) {
-        if (!environment_ends) // V8 takes them off
-          Napi::MemoryManagement::AdjustExternalMemory(env, kept->bytes);
-        delete kept;
-      },
-      kept);
-  Napi::MemoryManagement::AdjustExternalMemory(env, -kept->bytes);
-  return buffer;
+      [](Napi::Env, void *, std::shared_ptr<ScriptBridge> *kept) { delete kept; }, keep);
 }
 
 } // namespace asyncnbd::addon

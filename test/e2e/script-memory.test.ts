@@ -1,10 +1,8 @@
 // What requests leave in memory: nobody else's to read, and given back when nobody needs it.
 
-import { execFileSync } from "node:child_process";
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { buildDirectory } from "../../src/addon/addon.js";
 import { MIB } from "../support/fixtures.js";
 import { residentKib } from "../support/process.js";
 import { RawClient } from "../support/raw-client.js";
@@ -115,19 +113,3 @@ test.skipIf(sanitizer !== undefined)(
     await server.stop();
   },
 );
-
-// Slots are in such memory, which grows with what is in flight; the sanitizers would have to be
-// loaded first.
-test.skipIf(sanitizer !== undefined)("memory that V8 cannot free makes it collect nothing", () => {
-  const program = `
-    const { NativeScriptBridge } = require(${JSON.stringify(join(buildDirectory, "asyncnbd.node"))});
-    const bridge = new NativeScriptBridge(() => {});
-    const kept = [];
-    for (let i = 0; i < 10_000; i++) kept.push(bridge.batch()); // 48 KiB each
-    console.log(kept.length);`;
-  const output = execFileSync(process.execPath, ["--trace-gc", "-e", program], {
-    encoding: "utf8",
-  });
-  expect(output).toContain("10000");
-  expect(output).not.toContain("Mark-Compact");
-});
