@@ -82,7 +82,7 @@ void MemoryBudget::join(const Place &place) {
   waiting_.store(line_.size());
 }
 
-void MemoryBudget::remove(Line::iterator place) {
+void MemoryBudget::remove(const Line::iterator &place) {
   wanted_bytes_.fetch_sub(place->wanted_bytes);
   line_.erase(place);
   waiting_.store(line_.size());

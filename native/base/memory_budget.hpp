@@ -57,7 +57,7 @@ private:
   Line::iterator place_of(const Waiter &waiter);
   Line::iterator next();
   void join(const Place &place);
-  void remove(Line::iterator place);
+  void remove(const Line::iterator &place);
   void tell_next();
 
   const uint64_t limit_bytes_;
