@@ -81,8 +81,9 @@ test.each([
   ["both are", "<&- >&-"],
 ])("is an error, as for nbdkit, when %s closed", async (_, closed) => {
   for (const command of [asyncnbd, nbdkit]) {
+    const env = command === nbdkit ? process.env : serverEnvironment();
     const line = `exec ${command.join(" ")} -s memory 1M ${closed}`;
-    const { status, stderr } = await run(["sh", "-c", line], { env: serverEnvironment() });
+    const { status, stderr } = await run(["sh", "-c", line], { env });
     expect([status, stderr.match(/\n/g)?.length]).toEqual([1, 1]);
     expect(stderr).toMatch(/standard (in|out)put|stdin/);
   }
