@@ -5,7 +5,7 @@
 //   find node's functions first. So the libraries' dlopen is one that adds the flag, and looks
 //   where the loader would look for its caller.
 // - Where it is. A copy of a plugin is to find what lies beside the original, so dladdr tells of
-// that.
+//   that.
 // - Variables of which node's executable has a copy, as any executable has of those it uses
 //   (environ, tzname, std::cout). All others use the copy, the C library too; with the flag, a
 //   plugin is bound to the original, which nobody sets: setenv would not show in its environ.
