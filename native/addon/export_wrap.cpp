@@ -31,7 +31,7 @@ ExportRequests::Job *ExportRequests::new_job(size_t data_bytes) {
   if (data_bytes > 0)
     job->data = job->memory->data;
   job->owner = shared_from_this();
-  job->completer = this;
+  job->completers.reset(*this);
   return job.release();
 }
 
@@ -55,7 +55,7 @@ void ExportRequests::work() {
     Job *job = waiting_.front();
     waiting_.pop_front();
     lock.unlock();
-    client_->backend->submit(*job);
+    client_->backend->submit(*job, backend::Caller::may_block);
     lock.lock();
   }
   calls_--;
@@ -108,17 +108,12 @@ void ExportRequests::settle(Job *job, int error) {
 
 void ExportRequests::complete(backend::Request &request, int error) {
   auto *job = static_cast<Job *>(&request);
-  backend::LentData &lent = request.lent;
-  if (lent.data != nullptr && error == 0)
-    std::memcpy(request.data, lent.data, request.length_bytes);
-  if (lent.give_back != nullptr)
-    lent.give_back(lent.opaque);
+  const backend::Answer &answer = request.answer;
+  if (answer.is_elsewhere() && error == 0)
+    std::memcpy(request.data, answer.data, request.length_bytes);
+  if (answer.give_back != nullptr)
+    answer.give_back(answer.opaque);
   settle(job, error);
-}
-
-void ExportRequests::complete_with(backend::Request &request, const uint8_t *data) {
-  std::memcpy(request.data, data, request.length_bytes);
-  settle(static_cast<Job *>(&request), 0);
 }
 
 void ExportRequests::give_up(backend::Request &request, int error) {

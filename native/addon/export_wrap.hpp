@@ -18,7 +18,7 @@ class ExportWrap;
 
 // Requests on their way to the plugin and back. Lives until the last has been let go of, which for
 // one that the plugin never answers is never.
-class ExportRequests final : public backend::Completer,
+class ExportRequests final : public backend::Maker,
                              public std::enable_shared_from_this<ExportRequests> {
 public:
   struct Job : backend::Request {
@@ -48,7 +48,6 @@ public:
 
 private:
   void complete(backend::Request &request, int error) override;
-  void complete_with(backend::Request &request, const uint8_t *data) override;
   void give_up(backend::Request &request, int error) override;
   void release(backend::Request &request) override;
   bool client_has_gone() const override { return false; }

@@ -1,107 +1,13 @@
 // The one contract between connections and what serves them: submit a request; it is completed
-// exactly once, from any thread, before or after submit returns.
+// exactly once, from any thread, before or after submit returns. Layers between the two keep it
+// both ways.
 #pragma once
 
 #include <cstdint>
-#include <memory>
-#include <optional>
-#include <string>
-#include <vector>
 
-#include "backend/sparse.hpp"
-#include "transport/page_pipe.hpp"
+#include "backend/request.hpp"
 
 namespace asyncnbd::backend {
-
-struct Request;
-
-// Who gets the answer of a request.
-class Completer {
-public:
-  virtual ~Completer() = default;
-  // `error` is 0 or an errno; for a read, 0 means that request.data is filled or request.lent
-  // set. Waits for no client, except on a thread that is inside submit.
-  virtual void complete(Request &request, int error) = 0;
-  // Success of a read whose data is here, but only until the function returns.
-  virtual void complete_with(Request &request, const uint8_t *data) = 0;
-
-  // Instead of complete, for a request that someone else may go on using: it and its data stay
-  // in memory until `release`.
-  virtual void give_up(Request &request, int error) = 0;
-  virtual void release(Request &request) = 0;
-
-  // The client cannot be reached any more; completing is as necessary as before.
-  virtual bool client_has_gone() const = 0;
-};
-
-// A read's data in memory of the backend's, which stay there until they are given back.
-struct LentData {
-  const uint8_t *data = nullptr;
-  void (*give_back)(void *opaque) = nullptr; // any thread; nullptr: nobody waits for that
-  void *opaque = nullptr;
-};
-
-// What a NBD_CMD_BLOCK_STATUS asks about one metadata context, and the answer.
-struct ContextStatus {
-  uint32_t id;                 // the client's for it
-  uint32_t context;            // ALLOCATION, or the number of one of the backend's own from 1 on
-  std::vector<Extent> extents; // set by the backend: from the request's offset on, at least one
-
-  static constexpr uint32_t ALLOCATION = 0;
-};
-
-// What is unusual about a request, so that the usual need not be large.
-struct RequestExtras {
-  // Of a NBD_CMD_BLOCK_STATUS: the contexts to ask about.
-  std::vector<ContextStatus> statuses;
-  // Of a read that may have holes, set by the backend unless all of it is data: the parts it
-  // consists of. The data of holes need not be there. With an error at `error_offset`, those
-  // before.
-  std::unique_ptr<std::vector<Run>> runs;
-  // Set by the backend before it completes with an error, if it knows: words for the client, and
-  // where it happened.
-  std::string error_text;
-  std::optional<uint64_t> error_offset;
-};
-
-// A request that has passed the connection's checks: the range lies inside the export and the
-// export offers the command and its flags.
-struct Request {
-  Completer *completer;
-  uint64_t offset;
-  uint64_t length_bytes; // of a read or write, MAX_PAYLOAD_BYTES at most
-  uint16_t type;         // NBD_CMD_*
-  uint16_t flags;        // NBD_CMD_FLAG_*; FUA only on commands that write
-  uint8_t *data;         // length_bytes to fill for a read, to store for a write; else nullptr
-  LentData lent;     // a read's data, to be sent instead of `data`: from `lend` (then there is no
-                     // `data`), or set by the backend before it completes the request
-  bool may_be_piped; // a read's data may be put into `piped` instead of `data`
-  transport::PagePipe::Owner piped; // if a write's data are here, there is no `data`
-  bool may_have_holes;              // of a read: see RequestExtras::runs
-  uint64_t data_until; // of such a read, set by the backend if it has found none: there is data up
-                       // to this offset, behind its end too; 0: nobody knows
-  std::unique_ptr<RequestExtras> extras;
-
-  RequestExtras &make_extras() {
-    if (!extras)
-      extras = std::make_unique<RequestExtras>();
-    return *extras;
-  }
-
-  // Of a read that may have holes: what the extents from its offset on say. False: it has none that
-  // are worth it.
-  bool note_extents(const std::vector<Extent> &extents) {
-    if (auto runs = divide_read(extents, offset, static_cast<uint32_t>(length_bytes))) {
-      make_extras().runs = std::move(runs);
-      return true;
-    }
-    if (!extents.empty())
-      data_until = offset + extents.front().length_bytes;
-    return false;
-  }
-
-  void complete(int error) { completer->complete(*this, error); }
-};
 
 // The values of NBDKIT_FUA_* and NBDKIT_CACHE_*, and for zeroing the same three steps.
 enum class Support : uint8_t { none = 0, emulate = 1, native = 2 };
@@ -139,6 +45,16 @@ enum class ThreadModel : int {
   async = 4, // not nbdkit's: a call may be answered after it has returned
 };
 
+// What Backend::reserve answers.
+struct Reservation {
+  uint8_t *data = nullptr;  // nullptr: there is none
+  bool takes_pages = false; // of a write without: its data had best be in pages
+};
+
+// Whether the thread that submits a request may wait until it is done. Timers, JavaScript and
+// threads that bring replies must not.
+enum class Caller : uint8_t { may_block, must_not_block };
+
 // One export opened for one connection.
 class Backend {
 public:
@@ -147,23 +63,17 @@ public:
   virtual const Capabilities &capabilities() const = 0;
   virtual ThreadModel thread_model() const = 0;
 
-  // Where a read's data lie, if they may be sent from there, until close; else nullptr. Returns
-  // at once; any thread.
-  virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) {
-    (void)offset, (void)length_bytes;
-    return nullptr;
+  // Before the request is submitted: where it is done without a copy. For a read that needs nothing
+  // else, where its data lie: it has been answered then, and is only submitted if it may have
+  // holes. For a write, where its data may be received: they are on the disk before it is
+  // submitted, so who might refuse or change it must not pass a reservation on. Returns at once;
+  // any thread. What it changes of the request it restores.
+  virtual Reservation reserve(Request &request) {
+    (void)request;
+    return {};
   }
-
-  // Where a write's data may be received, to be submitted from there; nullptr: anywhere. `unplace`
-  // if they will not be submitted after all. Return at once; any thread.
-  virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) {
-    (void)offset, (void)length_bytes;
-    return nullptr;
-  }
-  virtual void unplace(uint64_t offset, uint32_t length_bytes) { (void)offset, (void)length_bytes; }
-
-  // Whether the data of a large write had best be `piped`. Any thread.
-  virtual bool takes_pages() const { return false; }
+  // Of a reserved write that will not be submitted after all.
+  virtual void unreserve(Request &request) { (void)request; }
 
   // What such a request takes, from submit to its completion, besides itself and its data: the
   // connection's budget is charged with it.
@@ -172,14 +82,15 @@ public:
     return 0;
   }
 
-  // May block; any thread, but no more at once than thread_model allows.
-  virtual void submit(Request &request) = 0;
+  // Any thread, but no more at once than thread_model allows; not from inside a completion.
+  virtual void submit(Request &request, Caller caller) = 0;
 
   // The client will not see what is in flight answered. After the last submit; must not block.
   virtual void on_client_gone() {}
 
   // After the last submit: gives up what is in flight and waits for an answer from outside,
-  // having logged what that is. Calls that block are not meant.
+  // having logged what that is. Calls that block are not meant. A layer fails what waits in it,
+  // then asks those below.
   virtual void give_up_unanswered() = 0;
 
   // The last call, when no request is outstanding. May block.

@@ -52,7 +52,7 @@ CBackend::CBackend(CPlugin &plugin, host::CallContext &context, base::Threads &t
     gate_ = &own_calls_;
 }
 
-void CBackend::submit(Request &request) {
+void CBackend::submit(Request &request, Caller) {
   if (plugin_.is_async()) {
     submit_async(request);
     return;
@@ -151,12 +151,12 @@ int CBackend::perform(Progress &progress, Operation *operation) {
   case wire::NBD_CMD_READ:
     if (in_pieces)
       return read_run(progress, operation);
-    if (request.lent.data != nullptr || pipe(progress))
+    if (request.answer.data != nullptr || pipe(progress))
       return 0;
     errno = 0; // what splice has left there is not the plugin's
     return read(progress, operation, request.data, request.offset);
   case wire::NBD_CMD_WRITE:
-    return request.piped
+    return request.pages
                ? write_pages(progress)
                : write(progress, operation, request.data, progress.piece_bytes, request.offset);
   case wire::NBD_CMD_FLUSH:
@@ -200,7 +200,7 @@ bool CBackend::has_next_step(Progress &progress, int *error) const {
   if (progress.done_bytes < request.length_bytes && request.type != wire::NBD_CMD_FLUSH) {
     if (progress.step == Step::pieces && request.type == wire::NBD_CMD_READ)
       return skip_hole(progress);
-    if (!request.completer->client_has_gone())
+    if (!request.completers.maker().client_has_gone())
       return true;
     *error = ESHUTDOWN; // of what is left, nobody would know
     return false;
@@ -299,7 +299,7 @@ bool CBackend::fits(const Progress &progress, const host::AsyncReply &reply) con
 int CBackend::on_reply(Operation &operation, const host::AsyncReply &reply) {
   Progress &progress = operation.progress;
   int error = reply.error;
-  int result = progress.request->completer->client_has_gone() ? ESHUTDOWN : 0;
+  int result = progress.request->completers.maker().client_has_gone() ? ESHUTDOWN : 0;
   if (error == 0 && !fits(progress, reply)) {
     error = EIO;
     result = EINVAL;
@@ -317,16 +317,11 @@ int CBackend::on_reply(Operation &operation, const host::AsyncReply &reply) {
   }
   error = hand_over(progress, error);
   Request &request = end_operation(operation);
-  if (!has_data || reply.data == request.data) {
-    if (has_data && reply.release != nullptr)
-      request.lent = {request.data, reply.release, reply.opaque};
-    request.complete(error);
-  } else if (reply.release != nullptr) {
-    request.lent = {reply.data, reply.release, reply.opaque};
-    request.complete(0);
-  } else {
-    request.completer->complete_with(request, reply.data);
-  }
+  if (has_data && reply.release != nullptr)
+    request.answer = {Answer::Kind::lent, reply.data, reply.release, reply.opaque};
+  else if (has_data && reply.data != request.data)
+    request.answer = {Answer::Kind::borrowed, reply.data};
+  request.complete(error);
   return result;
 }
 
@@ -367,7 +362,7 @@ void CBackend::give_up_unanswered() {
                       wire::command_name(request.type), request.offset, request.length_bytes);
     if (gate_ != nullptr)
       gate_->unlock();
-    request.completer->give_up(request, ESHUTDOWN);
+    request.give_up(ESHUTDOWN);
   }
   if (named > MAX_NAMED)
     host::log_error("giving up %u more requests without a reply", named - MAX_NAMED);
@@ -379,7 +374,7 @@ void CBackend::on_late_reply(Operation &operation) {
   operation.progress.extents.reset();
   operations_.put(&operation);
   plugin_.unanswered_requests.fetch_sub(1);
-  request.completer->release(request); // may be the end of this backend
+  request.completers.maker().release(request); // may be the end of this backend
 }
 
 } // namespace asyncnbd::backend

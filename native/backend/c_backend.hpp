@@ -25,11 +25,9 @@ public:
 
   const Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return plugin_.thread_model(); }
-  const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override;
-  uint8_t *place(uint64_t offset, uint32_t length_bytes) override;
-  void unplace(uint64_t offset, uint32_t length_bytes) override;
-  bool takes_pages() const override { return write_fd_.load(std::memory_order_relaxed) != -1; }
-  void submit(Request &request) override;
+  Reservation reserve(Request &request) override;
+  void unreserve(Request &request) override;
+  void submit(Request &request, Caller caller) override;
   void give_up_unanswered() override;
   void close() override;
 
@@ -71,6 +69,8 @@ private:
   // PENDING.
   static constexpr int PENDING = -1;
   template <typename Callback> int start(Operation &operation, Callback callback);
+  uint8_t *lend(uint64_t offset, uint32_t length_bytes);
+  uint8_t *place(uint64_t offset, uint32_t length_bytes);
   int read(const Progress &progress, Operation *operation, uint8_t *data, uint64_t offset);
   bool pipe(const Progress &progress);
   int write_pages(Progress &progress);

@@ -57,14 +57,22 @@ bool CBackend::native_fua(Progress &progress, bool by_async_callback, bool has_f
   return false;
 }
 
-const uint8_t *CBackend::lend(uint64_t offset, uint32_t length_bytes) {
+Reservation CBackend::reserve(Request &request) {
+  const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
+  if (request.type == wire::NBD_CMD_READ)
+    return {lend(request.offset, length_bytes)};
+  return {place(request.offset, length_bytes), write_fd_.load(std::memory_order_relaxed) != -1};
+}
+
+uint8_t *CBackend::lend(uint64_t offset, uint32_t length_bytes) {
   const struct nbdkit_plugin &table = plugin_.table();
   if (table.lend == nullptr)
     return nullptr;
   if (host::log_is_verbose())
     host::log_debug("%s: lend count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
                     length_bytes, offset);
-  return static_cast<const uint8_t *>(table.lend(handle_, length_bytes, offset));
+  // Only to be read: who gets it knows that from the request.
+  return static_cast<uint8_t *>(const_cast<void *>(table.lend(handle_, length_bytes, offset)));
 }
 
 uint8_t *CBackend::place(uint64_t offset, uint32_t length_bytes) {
@@ -77,11 +85,12 @@ uint8_t *CBackend::place(uint64_t offset, uint32_t length_bytes) {
   return static_cast<uint8_t *>(table.place(handle_, length_bytes, offset));
 }
 
-void CBackend::unplace(uint64_t offset, uint32_t length_bytes) {
+void CBackend::unreserve(Request &request) {
+  const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
   if (host::log_is_verbose())
     host::log_debug("%s: unplace count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
-                    length_bytes, offset);
-  plugin_.table().unplace(handle_, length_bytes, offset);
+                    length_bytes, request.offset);
+  plugin_.table().unplace(handle_, length_bytes, request.offset);
 }
 
 // The next piece, of a disk at `offset`, to `data`.
@@ -104,7 +113,7 @@ int CBackend::read(const Progress &progress, Operation *operation, uint8_t *data
 bool CBackend::pipe(const Progress &progress) {
   Request &request = *progress.request;
   const int fd = read_fd_.load(std::memory_order_relaxed);
-  if (!request.may_be_piped || fd == -1)
+  if (!request.may_answer_in_pages || fd == -1)
     return false;
   transport::PagePipe::Owner pages = transport::PagePipe::take(transport::PagePipe::For::sending);
   if (!pages)
@@ -117,7 +126,7 @@ bool CBackend::pipe(const Progress &progress) {
     read_fd_.store(-1, std::memory_order_relaxed);
   if (error != 0)
     return false;
-  request.piped = std::move(pages);
+  request.pages = std::move(pages);
   return true;
 }
 
@@ -144,7 +153,7 @@ int CBackend::write(Progress &progress, Operation *operation, const uint8_t *dat
 // says why it cannot either.
 int CBackend::write_pages(Progress &progress) {
   Request &request = *progress.request;
-  transport::PagePipe::Owner pages = std::move(request.piped); // for others as soon as it is empty
+  transport::PagePipe::Owner pages = std::move(request.pages); // for others as soon as it is empty
   const size_t written =
       pages->write_file(write_fd_.load(std::memory_order_relaxed), request.offset);
   if (host::log_is_verbose())
@@ -280,7 +289,7 @@ int CBackend::read_run(Progress &progress, Operation *operation) {
   for (const Run &run : *request.extras->runs)
     if (run.offset == offset)
       progress.piece_bytes = run.length_bytes;
-  if (request.lent.data != nullptr)
+  if (request.answer.data != nullptr)
     return 0;
   return read(progress, operation, request.data + progress.done_bytes, offset);
 }

@@ -263,7 +263,7 @@ void ScriptBridge::deliver() {
       request->extras->runs.reset(); // which of them have been read, nobody knows
     const bool reads = error == 0 && request->type == wire::NBD_CMD_READ && slot != nullptr;
     if (reads && request->length_bytes > COPY_BYTES) {
-      request->lent = {slot->data, &ScriptBridge::give_back, slot};
+      request->answer = {Answer::Kind::lent, slot->data, &ScriptBridge::give_back, slot};
     } else {
       if (reads)
         memcpy(request->data, slot->data, request->length_bytes);

@@ -163,7 +163,7 @@ public:
   const Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return ThreadModel::async; }
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
-  void submit(Request &request) override { bridge_->submit(*this, request); }
+  void submit(Request &request, Caller) override { bridge_->submit(*this, request); }
   void on_client_gone() override { bridge_->tell(*this, SCRIPT_CLIENT_GONE); }
   void give_up_unanswered() override;
   void close() override { bridge_->ask(*this, SCRIPT_CLOSE); }

@@ -14,6 +14,7 @@ enum class LockRank : uint8_t {
   export_requests,
   tls_contexts,
   // backend; what a plugin does while it is opened may need many of those below
+  chain,
   plugin_opening,
   kept_instances,
   operations,

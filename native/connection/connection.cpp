@@ -57,7 +57,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<ReplyListener &>(*this));
   const schedule::Spinner spinner(runtime_.clock, runtime_.spin_limit, settings.spin_us);
   reader_ = std::make_unique<RequestReader>(
-      *transport_, *replies_, facts_, static_cast<backend::Completer &>(*this),
+      *transport_, *replies_, facts_, static_cast<backend::Maker &>(*this),
       static_cast<Admission &>(*this), stop_requested_, spinner, when_full(), settings.style);
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
@@ -83,19 +83,19 @@ bool Connection::execute(PendingRequest *request) {
   if (int error = refusal(*request)) {
     request->error = error;
     failed_.fetch_add(1, std::memory_order_relaxed);
-    if (request->is_placed)
-      unplace(request->offset, static_cast<uint32_t>(request->length_bytes));
+    if (request->is_reserved && request->type == wire::NBD_CMD_WRITE)
+      unreserve(*request);
     replies_->push(request);
     return true;
   }
   if (may_send_holes_)
     use_sparse_hint(request);
-  if (request->lent.data != nullptr && !request->may_have_holes) {
+  if (request->answer.is_elsewhere() && !request->may_have_holes) {
     latency_.count_none();
     replies_->push(request);
     return true;
   }
-  request->may_be_piped =
+  request->may_answer_in_pages =
       may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_BYTES;
   has_worked_ = true;
   const bool is_to_hand_over = !answers_later_ && latency_.is_slow() && is_worth_another_thread();
@@ -104,12 +104,18 @@ bool Connection::execute(PendingRequest *request) {
     hand_over(call);
   {
     schedule::CallLatency::Timed timed(latency_);
-    backend_->submit(*request);
+    backend_->submit(*request, backend::Caller::may_block);
   }
   if (leader_token_.end_call(call))
     return true;
   replies_->flush(answers_later_ ? WhenFull::pass_on : WhenFull::wait);
   return false;
+}
+
+backend::Reservation Connection::reserve(backend::Request &request) {
+  backend::Reservation reservation = backend_->reserve(request);
+  reservation.takes_pages = reservation.takes_pages && may_pipe_;
+  return reservation;
 }
 
 void Connection::use_sparse_hint(PendingRequest *request) {

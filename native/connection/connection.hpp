@@ -45,7 +45,7 @@ struct TransmissionSettings {
 
 class Connection final : public host::CallContext,
                          public std::enable_shared_from_this<Connection>,
-                         private backend::Completer,
+                         private backend::Maker,
                          public host::BatchMember,
                          public schedule::Receiver,
                          private Admission,
@@ -109,9 +109,8 @@ private:
   // will flush after the call, so completions inside need not.
   static constinit thread_local const Connection *led_;
 
-  // backend::Completer
+  // backend::Maker
   void complete(backend::Request &request, int error) override;
-  void complete_with(backend::Request &request, const uint8_t *data) override;
   void give_up(backend::Request &request, int error) override;
   void release(backend::Request &request) override;
   bool client_has_gone() const override;
@@ -123,16 +122,8 @@ private:
   transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool owes_input) override;
   bool waits_in_poller(bool has_idled) override;
   void waits_here() override;
-  const uint8_t *lend(uint64_t offset, uint32_t length_bytes) override {
-    return backend_->lend(offset, length_bytes);
-  }
-  uint8_t *place(uint64_t offset, uint32_t length_bytes) override {
-    return backend_->place(offset, length_bytes);
-  }
-  void unplace(uint64_t offset, uint32_t length_bytes) override {
-    backend_->unplace(offset, length_bytes);
-  }
-  bool takes_pages() const override { return may_pipe_ && backend_->takes_pages(); }
+  backend::Reservation reserve(backend::Request &request) override;
+  void unreserve(backend::Request &request) override { backend_->unreserve(request); }
   void on_lost(const std::string &reason) override; // ReplyListener's, too
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     const uint32_t reply_bytes = type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
@@ -187,6 +178,7 @@ private:
   std::chrono::milliseconds grace() const;
   void charge_encoded(PendingRequest &request);
   void answer(PendingRequest *request);
+  bool send_borrowed(PendingRequest *request);
   void dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge);
   void watch_client(std::optional<schedule::StallWatch> *watch, schedule::Stall stall,
                     int *timeout_ms);

@@ -1,4 +1,4 @@
-// What becomes of a connection's requests once they are answered: backend::Completer and
+// What becomes of a connection's requests once they are answered: backend::Maker and
 // ReplyListener. See connection.hpp.
 #include "connection/connection.hpp"
 
@@ -12,7 +12,7 @@ namespace asyncnbd::connection {
 
 namespace {
 
-// From here on, sending lent data at once, by a system call of its own, beats a copy.
+// From here on, sending borrowed data at once, by a system call of its own, beats a copy.
 constexpr uint32_t DIRECT_BYTES = 32 << 10;
 // A failing disk fails thousands of times; its log says the same each time.
 constexpr unsigned MAX_FAILURES_REPORTED = 10;
@@ -22,6 +22,8 @@ constexpr unsigned MAX_FAILURES_REPORTED = 10;
 void Connection::complete(backend::Request &completed, int error) {
   auto &request = static_cast<PendingRequest &>(completed);
   request.error = error;
+  if (request.answer.kind == backend::Answer::Kind::borrowed && send_borrowed(&request))
+    return;
   encode_answer(request, facts_.block_bytes, reader_->buffers());
   if (request.encoded || request.type == wire::NBD_CMD_BLOCK_STATUS)
     charge_encoded(request);
@@ -57,16 +59,16 @@ void Connection::answer(PendingRequest *request) {
     replies_->flush(WhenFull::pass_on);
 }
 
-void Connection::complete_with(backend::Request &completed, const uint8_t *data) {
-  auto &request = static_cast<PendingRequest &>(completed);
-  request.error = 0;
-  if (led_ != this && request.length_bytes >= DIRECT_BYTES) {
+// At once, while its owner waits. False: its data have been copied instead.
+bool Connection::send_borrowed(PendingRequest *request) {
+  if (led_ != this && request->length_bytes >= DIRECT_BYTES) {
     std::shared_ptr<Connection> keep = self_;
-    if (replies_->send_borrowed(&request, data))
-      return;
+    if (replies_->send_borrowed(request))
+      return true;
   }
-  memcpy(request.data, data, request.length_bytes);
-  answer(&request);
+  memcpy(request->data, request->answer.data, request->length_bytes);
+  request->answer = {};
+  return false;
 }
 
 void Connection::give_up(backend::Request &completed, int error) {
@@ -112,9 +114,9 @@ void Connection::on_sent(PendingRequest *first, uint32_t count) {
   PendingRequest *last_kept = nullptr;
   MemoryCharge charge;
   for (PendingRequest *request = first; request != nullptr; request = *link) {
-    if (request->lent.give_back != nullptr)
-      request->lent.give_back(request->lent.opaque);
-    request->piped.reset();
+    if (request->answer.give_back != nullptr)
+      request->answer.give_back(request->answer.opaque);
+    request->pages.reset();
     if (request->is_given_up) {
       *link = request->next;
       release(*request);

@@ -20,15 +20,14 @@ constexpr uint32_t EXPECTED_STATUS_BYTES = 64 << 10;
 struct PendingRequest : backend::Request {
   uint64_t cookie;
   int error; // what the backend (or the check before it) said
-  // Where the reply's header is to be; a read's data follows it at once, unless it is lent.
+  // Where the reply's header is to be; a read's data follows it at once, unless its answer is
+  // elsewhere.
   uint8_t *reply;
   EncodedReply::Owner encoded; // instead, if there is more to the reply
   wire::ReplyStyle style;
   Buffer *reply_buffer;   // holds `reply`
   Buffer *payload_buffer; // holds a write's data, or nullptr
   MemoryCharge charge;    // of the connection's memory
-  bool is_placed;         // `data` is where the backend has placed it
-  bool is_borrowed;       // lent by a caller who waits: to be sent or copied before it returns
   bool is_given_up;       // there is someone besides the reply queue who may use it
   PendingRequest *next;   // in the queue, or among the free
   // If it is given up: the reply queue, and the plugin. From the beginning, for the plugin's late

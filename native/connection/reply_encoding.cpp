@@ -166,7 +166,7 @@ void encode_statuses(PendingRequest &request, uint64_t block_bytes, BufferPool &
 
 // The runs of a read before `end`.
 void add_runs(ReplyBuilder &reply, const PendingRequest &request, uint64_t end, bool ends_reply) {
-  const uint8_t *data = request.lent.data != nullptr ? request.lent.data : request.data;
+  const uint8_t *data = request.answer.data != nullptr ? request.answer.data : request.data;
   const std::vector<backend::Run> &runs = *request.extras->runs;
   for (const backend::Run &run : runs) {
     if (run.offset >= end)
@@ -278,7 +278,7 @@ void PendingRequest::reset() {
   charge = {};
   error = 0;
   reply_buffer = payload_buffer = nullptr;
-  is_placed = is_borrowed = is_given_up = false;
+  is_given_up = false;
   holders.store(2, std::memory_order_relaxed);
   style = ReplyStyle::simple;
   encoded.reset();

@@ -24,14 +24,14 @@ constexpr size_t MIN_PAGES_BYTES = 32 << 10;
 
 // Pages that are in a pipe already.
 bool is_piped(const PendingRequest &request) {
-  return request.piped && has_data(request) && !request.encoded;
+  return request.pages && has_data(request) && !request.encoded;
 }
 
 // Memory that is the disk itself: nothing else will ever be there, so it may be referred to even
 // when the reply has left.
 bool is_worth_referring_to(const PendingRequest &request) {
-  return has_data(request) && !request.encoded && request.lent.data != nullptr &&
-         request.lent.give_back == nullptr && !request.is_borrowed &&
+  return has_data(request) && !request.encoded &&
+         request.answer.kind == backend::Answer::Kind::disk &&
          request.length_bytes >= MIN_PAGES_BYTES;
 }
 
@@ -65,13 +65,13 @@ public:
   // Like add, but of data in pages that may be referred to.
   void add_pages(const PendingRequest &request, size_t skipped_bytes) {
     add(request.reply, header_bytes(request), &skipped_bytes);
-    pages_ = {const_cast<uint8_t *>(request.lent.data) + skipped_bytes,
+    pages_ = {const_cast<uint8_t *>(request.answer.data) + skipped_bytes,
               data_bytes(request) - skipped_bytes};
   }
 
   void add_pipe(const PendingRequest &request, size_t skipped_bytes) {
     add(request.reply, header_bytes(request), &skipped_bytes);
-    pipe_ = request.piped.get();
+    pipe_ = request.pages.get();
     piped_bytes_ = data_bytes(request) - skipped_bytes;
   }
 
@@ -82,9 +82,9 @@ public:
         add(static_cast<const uint8_t *>(piece.iov_base), piece.iov_len, &skipped_bytes);
       return;
     }
-    if (has_data(request) && request.lent.data != nullptr) {
+    if (has_data(request) && request.answer.data != nullptr) {
       add(request.reply, header_bytes(request), &skipped_bytes);
-      add(request.lent.data, data_bytes(request), &skipped_bytes);
+      add(request.answer.data, data_bytes(request), &skipped_bytes);
       return;
     }
     add(request.reply, reply_bytes(request), &skipped_bytes);
@@ -124,9 +124,9 @@ namespace {
 bool take_out(PendingRequest *request, size_t sent_bytes) {
   const size_t header = header_bytes(*request);
   const size_t skipped_bytes = sent_bytes > header ? sent_bytes - header : 0;
-  if (!request->piped->take_out(request->data + skipped_bytes))
+  if (!request->pages->take_out(request->data + skipped_bytes))
     return false;
-  request->piped.reset();
+  request->pages.reset();
   return true;
 }
 
@@ -151,12 +151,10 @@ void ReplyQueue::flush(WhenFull when_full) {
     send_while_asked(when_full);
 }
 
-bool ReplyQueue::send_borrowed(PendingRequest *request, const uint8_t *data) {
+bool ReplyQueue::send_borrowed(PendingRequest *request) {
   uint32_t nobody = 0;
   if (is_full_.load() || !flushes_.compare_exchange_strong(nobody, 1, std::memory_order_acq_rel))
     return false;
-  request->lent = {data, nullptr, nullptr};
-  request->is_borrowed = true;
   borrowed_ = request;
   push(request);
   send_while_asked(WhenFull::pass_on);
@@ -190,9 +188,8 @@ void ReplyQueue::keep_borrowed() {
   PendingRequest *request = std::exchange(borrowed_, nullptr);
   if (request == nullptr)
     return;
-  memcpy(request->data, request->lent.data, request->length_bytes);
-  request->lent = {};
-  request->is_borrowed = false;
+  memcpy(request->data, request->answer.data, request->length_bytes);
+  request->answer = {};
 }
 
 void ReplyQueue::take_pushed() {

@@ -52,9 +52,9 @@ public:
   // Replies wait for the leader and room in the socket.
   bool is_full() const { return is_full_.load(); }
 
-  // Sends a read whose data is lent only until this returns, without waiting. False, and nothing
+  // Sends a read whose answer is borrowed, without waiting. False, and nothing
   // is done, if another thread is sending.
-  bool send_borrowed(PendingRequest *request, const uint8_t *data);
+  bool send_borrowed(PendingRequest *request);
 
   // For who sees to it that the client goes on: what it has taken, and how often that was all there
   // was.

@@ -13,7 +13,7 @@ namespace {
 
 // A payload from here on is received where the backend wants it, at the cost of a receive for the
 // next header alone.
-constexpr uint32_t MIN_PLACED_BYTES = 64 << 10;
+constexpr uint32_t MIN_RESERVED_BYTES = 64 << 10;
 // So is it with a payload that stays in the pages it came in. More than this would no longer be in
 // the processor's cache when it is copied from there.
 constexpr uint32_t MIN_PIPED_BYTES = 64 << 10;
@@ -80,12 +80,14 @@ bool RequestReader::take_query(PendingRequest *request, const uint8_t *query, si
 bool RequestReader::receive_payload(PendingRequest *request) {
   request->flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_PAYLOAD_LEN);
   const auto length_bytes = static_cast<uint32_t>(request->length_bytes);
-  const bool goes_in_pages = is_worth_pages(length_bytes);
   if (buffered_bytes() < length_bytes) {
-    if (length_bytes >= MIN_PLACED_BYTES)
-      if (uint8_t *place = admission_.place(request->offset, length_bytes))
-        return receive_in_place(request, place);
-    if (goes_in_pages)
+    if (length_bytes >= MIN_RESERVED_BYTES) {
+      const backend::Reservation reservation = admission_.reserve(*request);
+      takes_pages_ = reservation.takes_pages;
+      if (reservation.data != nullptr)
+        return receive_in_place(request, reservation.data);
+    }
+    if (is_worth_pages(length_bytes))
       return receive_pages(request);
     if (input_->capacity_bytes - begin_ < length_bytes)
       return receive_large_payload(request);
@@ -98,7 +100,7 @@ bool RequestReader::receive_payload(PendingRequest *request) {
   request->payload_buffer = input_;
   request->data = input_->data + begin_;
   begin_ += length_bytes;
-  if (goes_in_pages)
+  if (is_worth_pages(length_bytes))
     expect_large_payload();
   return true;
 }
@@ -111,11 +113,11 @@ void RequestReader::expect_large_payload() {
 // A payload for which the backend has a place.
 bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
   request->data = place;
-  request->is_placed = true;
+  request->is_reserved = true;
   admitted_bytes_ = request->length_bytes; // it is the backend's memory
   if (receive_elsewhere(request))
     return true;
-  admission_.unplace(request->offset, static_cast<uint32_t>(request->length_bytes));
+  admission_.unreserve(*request);
   return false;
 }
 
@@ -139,7 +141,7 @@ bool RequestReader::receive_large_payload(PendingRequest *request,
 }
 
 bool RequestReader::is_worth_pages(uint32_t length_bytes) {
-  if (length_bytes < MIN_PIPED_BYTES || length_bytes > MAX_PIPED_BYTES || !admission_.takes_pages())
+  if (length_bytes < MIN_PIPED_BYTES || length_bytes > MAX_PIPED_BYTES || !takes_pages_)
     return false;
   if (copied_payloads_ == 0)
     return true;
@@ -167,7 +169,7 @@ bool RequestReader::receive_pages(PendingRequest *request) {
       return false;
   }
   expect_large_payload();
-  request->piped = std::move(pages);
+  request->pages = std::move(pages);
   return true;
 }
 
@@ -222,8 +224,8 @@ bool RequestReader::admit_more(PendingRequest *request, size_t position) {
 bool RequestReader::admit_besides(PendingRequest *request, uint64_t bytes) {
   if (bytes == 0 || admission_.admit(request->charge, bytes))
     return true;
-  if (request->is_placed)
-    admission_.unplace(request->offset, static_cast<uint32_t>(request->length_bytes));
+  if (request->is_reserved)
+    admission_.unreserve(*request);
   if (request->payload_buffer != nullptr)
     request->payload_buffer->unref();
   return false;

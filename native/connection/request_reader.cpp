@@ -36,12 +36,12 @@ constexpr auto STOP_GRACE = std::chrono::seconds(1);
 } // namespace
 
 RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
-                             const ExportFacts &facts, backend::Completer &completer,
-                             Admission &admission, const std::atomic<bool> &stop_requested,
-                             schedule::Spinner spinner, WhenFull when_full, wire::ReplyStyle style)
-    : transport_(transport), replies_(replies), facts_(facts), completer_(completer),
-      admission_(admission), stop_requested_(stop_requested), spinner_(spinner),
-      when_full_(when_full), style_(style), receive_limit_bytes_(INPUT_BYTES) {}
+                             const ExportFacts &facts, backend::Maker &maker, Admission &admission,
+                             const std::atomic<bool> &stop_requested, schedule::Spinner spinner,
+                             WhenFull when_full, wire::ReplyStyle style)
+    : transport_(transport), replies_(replies), facts_(facts), maker_(maker), admission_(admission),
+      stop_requested_(stop_requested), spinner_(spinner), when_full_(when_full), style_(style),
+      receive_limit_bytes_(INPUT_BYTES) {}
 
 RequestReader::~RequestReader() {
   if (input_ != nullptr)
@@ -144,22 +144,20 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   const bool reads = request->error == 0 && header.type == wire::NBD_CMD_READ;
   const bool writes = request->error == 0 && header.type == wire::NBD_CMD_WRITE;
   const auto data_bytes = static_cast<uint32_t>(reads || writes ? header.length_bytes : 0);
-  if (reads)
-    request->lent.data = admission_.lend(header.offset, data_bytes);
-  const bool is_lent = request->lent.data != nullptr;
+  const bool is_reserved = reads && reserve_read(request);
   const uint32_t besides_bytes =
       request->error == 0 ? admission_.bytes_besides(header.type, header.length_bytes) : 0;
   request->charge.full_bytes =
-      MemoryAccount::REQUEST_BYTES + (is_lent ? 0 : data_bytes) + besides_bytes;
+      MemoryAccount::REQUEST_BYTES + (is_reserved ? 0 : data_bytes) + besides_bytes;
   // More of a large payload is admitted when it comes: a client may never send it.
   admitted_bytes_ =
       writes && data_bytes > MAX_EARLY_BYTES ? MemoryAccount::FIRST_BYTES : data_bytes;
   if (!admission_.admit(request->charge, MemoryAccount::REQUEST_BYTES +
-                                             (is_lent ? 0 : admitted_bytes_) +
+                                             (is_reserved ? 0 : admitted_bytes_) +
                                              (writes ? 0 : besides_bytes)))
     return withdraw(request);
 
-  bool placed = place_reply(request, reads && !is_lent ? data_bytes : 0);
+  bool placed = place_reply(request, reads && !is_reserved ? data_bytes : 0);
   if (!placed && reads) {
     request->error = ENOMEM;
     placed = place_reply(request, 0);
@@ -185,6 +183,16 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   return withdraw(request);
 }
 
+// False: its data need memory.
+bool RequestReader::reserve_read(PendingRequest *request) {
+  const uint8_t *data = admission_.reserve(*request).data;
+  if (data == nullptr)
+    return false;
+  request->is_reserved = true;
+  request->answer = {backend::Answer::Kind::disk, data};
+  return true;
+}
+
 PendingRequest *RequestReader::withdraw(PendingRequest *request) {
   admission_.withdraw(request->charge);
   recycle(request, request);
@@ -200,7 +208,7 @@ PendingRequest *RequestReader::new_request() {
   else if ((request = RequestSlabs::instance().make()) == nullptr)
     return nullptr;
   request->reset();
-  request->completer = &completer_;
+  request->completers.reset(maker_);
   return request;
 }
 

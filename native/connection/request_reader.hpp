@@ -33,10 +33,8 @@ public:
   // `owes_input`: it has begun a request.
   virtual transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool owes_input) = 0;
   // See backend::Backend.
-  virtual const uint8_t *lend(uint64_t offset, uint32_t length_bytes) = 0;
-  virtual uint8_t *place(uint64_t offset, uint32_t length_bytes) = 0;
-  virtual void unplace(uint64_t offset, uint32_t length_bytes) = 0;
-  virtual bool takes_pages() const = 0;
+  virtual backend::Reservation reserve(backend::Request &request) = 0;
+  virtual void unreserve(backend::Request &request) = 0;
   // Why the connection ends, if not by the client's wish: "it …", of the client.
   virtual void on_lost(const std::string &reason) { (void)reason; }
   virtual uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const = 0;
@@ -48,7 +46,7 @@ public:
   // Before it waits for the client, the reader has all replies sent; if it is to come back when
   // the socket is full, it goes on reading meanwhile.
   RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
-                backend::Completer &completer, Admission &admission,
+                backend::Maker &maker, Admission &admission,
                 const std::atomic<bool> &stop_requested, schedule::Spinner spinner,
                 WhenFull when_full, wire::ReplyStyle style = wire::ReplyStyle::simple);
   ~RequestReader();
@@ -105,6 +103,7 @@ private:
 
   PendingRequest *accept(const wire::RequestHeader &header);
   PendingRequest *new_request();
+  bool reserve_read(PendingRequest *request);
   PendingRequest *withdraw(PendingRequest *request);
   bool place_reply(PendingRequest *request, uint32_t data_bytes);
   void ask_contexts(PendingRequest *request);
@@ -137,7 +136,7 @@ private:
   transport::Transport &transport_;
   ReplyQueue &replies_;
   const ExportFacts &facts_;
-  backend::Completer &completer_;
+  backend::Maker &maker_;
   Admission &admission_;
   const std::atomic<bool> &stop_requested_;
   schedule::Spinner spinner_;
@@ -161,6 +160,7 @@ private:
   size_t held_back_bytes_ = 0;   // received, or tried to, since replies were last sent
   unsigned prompt_payloads_ = 0; // so many are received without holding replies back
   unsigned copied_payloads_ = 0; // so many are received without trying to keep them in pages
+  bool takes_pages_ = false;     // the backend, last time it was asked
   bool expects_input_ = true;    // to be there, when it looks for it
   bool has_to_wait_ = false;
   bool input_is_used_up_ = false;

@@ -93,7 +93,7 @@ private:
   uint64_t simple_data_bytes_ = 0;
 };
 
-class Client final : public backend::Completer,
+class Client final : public backend::Maker,
                      public connection::Admission,
                      public connection::ReplyListener {
 public:
@@ -130,7 +130,7 @@ public:
     }
     MUST(parser_.is_between_replies());
     MUST(admitted_bytes_ == 0);
-    MUST(placed_ == 0);
+    MUST(reserved_ == 0);
   }
 
 private:
@@ -141,12 +141,12 @@ private:
       return;
     MUST(request.type != wire::NBD_CMD_READ && request.type != wire::NBD_CMD_WRITE
              ? request.data == nullptr
-             : (request.data != nullptr) != (request.piped != nullptr) &&
+             : (request.data != nullptr) != (request.pages != nullptr) &&
                    request.length_bytes <= MAX_PAYLOAD);
-    if (request.piped)
-      MUST(request.piped->take_out(disk_.data()));
-    if (request.is_placed)
-      placed_--;
+    if (request.pages)
+      MUST(request.pages->take_out(disk_.data()));
+    if (request.is_reserved)
+      reserved_--;
     if (request.type == wire::NBD_CMD_READ)
       memset(request.data, 1, request.length_bytes);
     if (choice % 5 == 0) {
@@ -166,14 +166,13 @@ private:
       request.note_extents(extents);
   }
 
-  // backend::Completer
+  // backend::Maker
   void complete(backend::Request &completed, int) override {
     auto &request = static_cast<PendingRequest &>(completed);
     connection::encode_answer(request, facts_.block_bytes, reader_->buffers());
     parser_.expect_simple_data(connection::has_data(request) ? request.length_bytes : 0);
     replies_->push(&request);
   }
-  void complete_with(backend::Request &, const uint8_t *) override { abort(); }
   void give_up(backend::Request &, int) override { abort(); }
   void release(backend::Request &) override { abort(); }
   bool client_has_gone() const override { return false; }
@@ -194,16 +193,14 @@ private:
   }
   bool waits_in_poller(bool) override { return false; }
   void waits_here() override {}
-  const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
-  uint8_t *place(uint64_t, uint32_t length_bytes) override {
-    MUST(length_bytes <= MAX_PAYLOAD);
-    if (choices_ % 2 == 0)
-      return nullptr;
-    placed_++;
-    return disk_.data();
+  backend::Reservation reserve(backend::Request &request) override {
+    MUST(request.length_bytes <= MAX_PAYLOAD);
+    if (request.type == wire::NBD_CMD_READ || choices_ % 2 == 0)
+      return {nullptr, choices_ % 3 == 0};
+    reserved_++;
+    return {disk_.data()};
   }
-  void unplace(uint64_t, uint32_t) override { placed_--; }
-  bool takes_pages() const override { return choices_ % 3 == 0; }
+  void unreserve(backend::Request &) override { reserved_--; }
   // connection::ReplyListener
   void on_sent(PendingRequest *first, uint32_t) override {
     PendingRequest *last = first;
@@ -242,7 +239,7 @@ private:
   ReplyParser parser_;
   uint64_t admitted_bytes_ = 0;
   std::vector<uint8_t> disk_ = std::vector<uint8_t>(MAX_PAYLOAD);
-  unsigned placed_ = 0;
+  unsigned reserved_ = 0;
   unsigned choices_;
 };
 

@@ -79,9 +79,9 @@ uint64_t read_large(const Sending &sending, std::vector<uint8_t> *data) {
 void push_piped(Sending &sending, int file, uint64_t count, std::deque<LargeRequest> *requests) {
   for (uint64_t i = 0; i < count; i++) {
     LargeRequest &request = requests->emplace_back(i);
-    request.piped = transport::PagePipe::take(transport::PagePipe::For::sending);
-    REQUIRE(request.piped);
-    REQUIRE(request.piped->put_file(file, i << 20, 1 << 20) == 0);
+    request.pages = transport::PagePipe::take(transport::PagePipe::For::sending);
+    REQUIRE(request.pages);
+    REQUIRE(request.pages->put_file(file, i << 20, 1 << 20) == 0);
     sending.queue.push(&request);
   }
 }
@@ -274,7 +274,9 @@ TEST_CASE("borrowed data is sent or copied before send_borrowed returns") {
     for (uint64_t i = 0; i < COUNT; i++) {
       borrowed = bytes_of(static_cast<uint8_t>(i + 1));
       LargeRequest &request = requests.emplace_back(i);
-      if (!sending.queue.send_borrowed(&request, borrowed.data())) {
+      request.answer = {backend::Answer::Kind::borrowed, borrowed.data()};
+      if (!sending.queue.send_borrowed(&request)) {
+        request.answer = {};
         memcpy(request.data, borrowed.data(), borrowed.size());
         sending.queue.push(&request);
       }
@@ -344,7 +346,7 @@ TEST_CASE("lent data follows its header") {
   Sending sending;
   const std::vector<uint8_t> lent = bytes_of(9);
   LargeRequest request(5);
-  request.lent = {lent.data(), nullptr, nullptr};
+  request.answer = {backend::Answer::Kind::disk, lent.data()};
   OwnRequest after(6, true);
   sending.queue.push(&request);
   sending.queue.push(&after);

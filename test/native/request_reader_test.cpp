@@ -20,9 +20,8 @@ namespace {
 constexpr uint64_t SIZE = UINT64_C(1) << 32;
 constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
 
-class NoCompleter final : public backend::Completer {
+class NoMaker final : public backend::Maker {
   void complete(backend::Request &, int) override {}
-  void complete_with(backend::Request &, const uint8_t *) override {}
   void give_up(backend::Request &, int) override {}
   void release(backend::Request &) override {}
   bool client_has_gone() const override { return false; }
@@ -48,21 +47,19 @@ struct Charging final : connection::Admission {
   }
   bool waits_in_poller(bool) override { return elsewhere; }
   void waits_here() override {}
-  const uint8_t *lend(uint64_t, uint32_t) override { return nullptr; }
-  uint8_t *place(uint64_t, uint32_t length_bytes) override {
-    if (!places)
-      return nullptr;
-    taken.emplace_back(length_bytes);
-    return taken.back().data();
+  backend::Reservation reserve(backend::Request &request) override {
+    if (!reserves || request.type != wire::NBD_CMD_WRITE)
+      return {nullptr, takes_pages};
+    taken.emplace_back(request.length_bytes);
+    return {taken.back().data(), takes_pages};
   }
-  void unplace(uint64_t, uint32_t) override { unplaced++; }
-  bool takes_pages() const override { return takes_them_in_pages; }
+  void unreserve(backend::Request &) override { unreserved++; }
   uint32_t bytes_besides(uint16_t, uint64_t) const override { return besides; }
   bool elsewhere = false;
-  bool places = false;
-  bool takes_them_in_pages = false;
+  bool reserves = false;
+  bool takes_pages = false;
   std::deque<std::vector<uint8_t>> taken;
-  unsigned unplaced = 0;
+  unsigned unreserved = 0;
 };
 
 struct Reading final : connection::ReplyListener {
@@ -73,7 +70,7 @@ struct Reading final : connection::ReplyListener {
   transport::Transport transport{sockets.server, sockets.server, -1};
   connection::ReplyQueue replies{transport, *this};
   connection::ExportFacts facts{SIZE, FLAGS, {}};
-  NoCompleter completer;
+  NoMaker maker;
   std::atomic<bool> stop{false};
   Charging charging;
   base::SystemClock clock;
@@ -81,7 +78,7 @@ struct Reading final : connection::ReplyListener {
   connection::RequestReader reader{transport,
                                    replies,
                                    facts,
-                                   completer,
+                                   maker,
                                    charging,
                                    stop,
                                    {clock, spin_limit, 0},
@@ -132,8 +129,8 @@ std::vector<uint8_t> pattern(size_t bytes, uint8_t seed) {
 // Of a write, wherever it is.
 std::vector<uint8_t> payload_of(PendingRequest *request) {
   std::vector<uint8_t> bytes(request->length_bytes);
-  if (request->piped)
-    REQUIRE(request->piped->take_out(bytes.data()));
+  if (request->pages)
+    REQUIRE(request->pages->take_out(bytes.data()));
   else
     memcpy(bytes.data(), request->data, bytes.size());
   return bytes;
@@ -172,10 +169,10 @@ TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in us
   Reading reading;
   SUBCASE("in buffers") {}
   SUBCASE("where the backend has placed them") {
-    reading.charging.places = true;
+    reading.charging.reserves = true;
   }
   SUBCASE("in pages") {
-    reading.charging.takes_them_in_pages = true;
+    reading.charging.takes_pages = true;
   }
   std::thread client([&] {
     for (size_t i = 0; i < sizes.size(); i++)
@@ -192,13 +189,13 @@ TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in us
     reading.finish(requests[i]);
   }
   client.join();
-  CHECK(reading.charging.taken.empty() == !reading.charging.places);
-  CHECK(reading.charging.unplaced == 0);
+  CHECK(reading.charging.taken.empty() == !reading.charging.reserves);
+  CHECK(reading.charging.unreserved == 0);
 }
 
 TEST_CASE("a large payload stays in pages if it comes in few pieces, and none of it was received") {
   Reading reading;
-  reading.charging.takes_them_in_pages = true;
+  reading.charging.takes_pages = true;
   const auto payload = pattern(200000, 1);
   size_t piece_bytes = 0;
   SUBCASE("few") {
@@ -220,7 +217,7 @@ TEST_CASE("a large payload stays in pages if it comes in few pieces, and none of
   });
   PendingRequest *write = reading.reader.next();
   REQUIRE(write != nullptr);
-  CHECK((write->piped != nullptr) == (piece_bytes > 1000));
+  CHECK((write->pages != nullptr) == (piece_bytes > 1000));
   PendingRequest *flush = reading.reader.next();
   REQUIRE(flush != nullptr);
   CHECK(flush->type == wire::NBD_CMD_FLUSH);
@@ -233,7 +230,7 @@ TEST_CASE("a large payload stays in pages if it comes in few pieces, and none of
 TEST_CASE("a client whose payload is not there yet gets its replies, and can be left") {
   for (Over over : {Over::unix_socket, Over::tcp}) {
     Reading reading(over);
-    reading.charging.takes_them_in_pages = true;
+    reading.charging.takes_pages = true;
     // The time when the reply is sent becomes a message on the socket, which is no input.
     const int times = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
     setsockopt(reading.sockets.server, SOL_SOCKET, SO_TIMESTAMPING, &times, sizeof times);
@@ -269,7 +266,7 @@ TEST_CASE("a client whose payload is not there yet gets its replies, and can be 
 TEST_CASE("what a client sends out of band does not end its payload") {
   for (bool in_pages : {false, true}) {
     Reading reading(Over::tcp);
-    reading.charging.takes_them_in_pages = in_pages;
+    reading.charging.takes_pages = in_pages;
     const auto payload = pattern(100000, 1);
     REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 100000)));
     std::thread client([&] {
@@ -288,7 +285,7 @@ TEST_CASE("what a client sends out of band does not end its payload") {
 
 TEST_CASE("a client that stops in the middle of a payload keeps no pipe") {
   Reading reading;
-  reading.charging.takes_them_in_pages = true;
+  reading.charging.takes_pages = true;
   const auto payload = pattern(100000, 1);
   REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 100000)));
   std::thread client([&] {
@@ -300,14 +297,14 @@ TEST_CASE("a client that stops in the middle of a payload keeps no pipe") {
   PendingRequest *write = reading.reader.next();
   client.join();
   REQUIRE(write != nullptr);
-  CHECK(!write->piped);
+  CHECK(!write->pages);
   CHECK(payload_of(write) == payload);
   reading.finish(write);
 }
 
 TEST_CASE("pages whose payload does not come are given back") {
   Reading reading;
-  reading.charging.takes_them_in_pages = true;
+  reading.charging.takes_pages = true;
   REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 1, 0, 200000)));
   std::thread client([&] {
     reading.wait_until_read();
@@ -370,7 +367,7 @@ TEST_CASE("what the backend takes for a write is charged when its payload has co
 
 TEST_CASE("a place whose payload does not come is given back") {
   Reading reading;
-  reading.charging.places = true;
+  reading.charging.reserves = true;
   auto bytes = write_request(1, 0, pattern(200000, 1));
   bytes.resize(150000);
   std::thread client([&] {
@@ -380,7 +377,7 @@ TEST_CASE("a place whose payload does not come is given back") {
   CHECK(reading.reader.next() == nullptr);
   client.join();
   REQUIRE(reading.charging.taken.size() == 1);
-  CHECK(reading.charging.unplaced == 1);
+  CHECK(reading.charging.unreserved == 1);
   CHECK(reading.charging.charged_bytes == 0);
 }
 
@@ -388,7 +385,7 @@ TEST_CASE("a reply waits for another payload only while that is there, and for n
   constexpr size_t REPLY = wire::SIMPLE_REPLY_BYTES;
   constexpr uint32_t HALF = 64 << 10; // of what replies may wait for
   Reading reading;
-  reading.charging.places = true;
+  reading.charging.reserves = true;
   auto send = [&](const std::vector<uint8_t> &bytes) { send_all(reading.sockets.client, bytes); };
   std::vector<PendingRequest *> requests;
   auto next = [&] {

@@ -18,7 +18,7 @@ namespace wire = asyncnbd::wire;
 
 namespace {
 
-struct Client final : Completer {
+struct Client final : Maker {
   std::atomic<int> completed{0};
   std::atomic<int> failed{0};
 
@@ -26,13 +26,12 @@ struct Client final : Completer {
     completed++;
     failed += error != 0;
     last_error = error;
-    if (request.lent.give_back != nullptr) {
-      memcpy(request.data, request.lent.data, request.length_bytes);
-      request.lent.give_back(request.lent.opaque);
-      request.lent = {};
+    if (request.answer.give_back != nullptr) {
+      memcpy(request.data, request.answer.data, request.length_bytes);
+      request.answer.give_back(request.answer.opaque);
+      request.answer = {};
     }
   }
-  void complete_with(Request &, const uint8_t *) override { FAIL("not this way"); }
   void give_up(Request &, int) override { FAIL("not this way"); }
   void release(Request &) override { FAIL("not this way"); }
   bool client_has_gone() const override { return false; }
@@ -79,7 +78,7 @@ struct Script {
 
 Request request_of(Client &client, uint16_t type, uint64_t offset, std::vector<uint8_t> &data) {
   Request request{};
-  request.completer = &client;
+  request.completers.reset(client);
   request.type = type;
   request.offset = offset;
   request.length_bytes = static_cast<uint32_t>(data.size());
@@ -96,9 +95,9 @@ TEST_CASE("small and large reads and writes carry their data") {
   for (size_t bytes : {1u, 512u, 4096u, 4097u, 65536u, 1u << 20, 64u << 20}) {
     std::vector<uint8_t> data(bytes, 9);
     Request write = request_of(client, wire::NBD_CMD_WRITE, 9, data);
-    backend.submit(write);
+    backend.submit(write, Caller::may_block);
     Request read = request_of(client, wire::NBD_CMD_READ, 5, data);
-    backend.submit(read);
+    backend.submit(read, Caller::may_block);
     while (script.turn() > 0) { // once or twice: a batch ends with a large request
     }
     CHECK(data.front() == 5);
@@ -118,11 +117,11 @@ TEST_CASE("a script that sleeps is woken once, and not while it is awake") {
   for (int i = 0; i < 3; i++)
     requests.push_back(request_of(client, wire::NBD_CMD_READ, 0, data));
   for (Request &request : requests)
-    backend.submit(request);
+    backend.submit(request, Caller::may_block);
   CHECK(script.wakes == 1);
   CHECK(script.turn() == 3);
   CHECK(script.turn() == 0);
-  backend.submit(requests[0]);
+  backend.submit(requests[0], Caller::may_block);
   CHECK(script.wakes == 2);
 }
 
@@ -132,10 +131,10 @@ TEST_CASE("what is given up is answered once, and its slot is kept until the scr
   Client client;
   std::vector<uint8_t> data(4096);
   Request taken = request_of(client, wire::NBD_CMD_READ, 1, data);
-  backend.submit(taken);
+  backend.submit(taken, Caller::may_block);
   REQUIRE(script.turn() == 1);
   Request queued = request_of(client, wire::NBD_CMD_READ, 2, data);
-  backend.submit(queued);
+  backend.submit(queued, Caller::may_block);
   CHECK(script.bridge->give_up(backend) == 2);
   CHECK(client.failed == 2);
   CHECK(client.last_error == ESHUTDOWN);
@@ -149,14 +148,14 @@ TEST_CASE("a bridge that was shut answers everything, and lets nobody wait") {
   Client client;
   std::vector<uint8_t> data(4096);
   Request request = request_of(client, wire::NBD_CMD_READ, 1, data);
-  backend.submit(request);
+  backend.submit(request, Caller::may_block);
   std::thread closer([&] { backend.close(); });
   while (script.wakes == 0)
     std::this_thread::yield();
   script.bridge->shut();
   closer.join();
   CHECK(client.failed == 1);
-  backend.submit(request);
+  backend.submit(request, Caller::may_block);
   CHECK(client.failed == 2);
 }
 
@@ -183,7 +182,7 @@ TEST_CASE("several connections at once: every request is answered once, close co
         }
         const int before = client.completed;
         for (Request &request : requests)
-          backend.submit(request);
+          backend.submit(request, Caller::may_block);
         while (client.completed != before + static_cast<int>(DEPTH))
           std::this_thread::yield();
       }
@@ -211,7 +210,7 @@ TEST_CASE("extents come back from the script, and what makes no sense is an erro
     Request request = request_of(client, wire::NBD_CMD_BLOCK_STATUS, 0, none);
     request.make_extras().statuses.push_back({1, 0, {}});
     const int failed = client.failed;
-    backend.submit(request);
+    backend.submit(request, Caller::may_block);
     while (script.turn() > 0) {
     }
     script.turn();

@@ -37,7 +37,7 @@ public:
   }
   const backend::Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return model_; }
-  void submit(backend::Request &request) override { world_.submit(request); }
+  void submit(backend::Request &request, backend::Caller) override { world_.submit(request); }
   void give_up_unanswered() override {
     if (world_.give_up)
       world_.give_up();

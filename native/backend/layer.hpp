@@ -1,0 +1,36 @@
+// What stands in front of a backend: passes everything on, except what a derived class changes.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "backend/backend.hpp"
+
+namespace asyncnbd::backend {
+
+// Of one connection. A request that a layer wants to see answered, it pushes itself on; see
+// Completer. Reservations are refused: who may pass them on overrides `reserve` and `unreserve`.
+class Layer : public Backend {
+public:
+  explicit Layer(std::unique_ptr<Backend> below) : below_(std::move(below)) {}
+
+  const Capabilities &capabilities() const override { return below_->capabilities(); }
+  ThreadModel thread_model() const override { return below_->thread_model(); }
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
+    return below_->bytes_besides(type, length_bytes);
+  }
+  void submit(Request &request, Caller caller) override { below_->submit(request, caller); }
+  void on_client_gone() override { below_->on_client_gone(); }
+  void give_up_unanswered() override { below_->give_up_unanswered(); }
+  void close() override { below_->close(); }
+  void close_unused() override { below_->close_unused(); }
+
+protected:
+  Backend &below() { return *below_; }
+  const Backend &below() const { return *below_; }
+
+private:
+  const std::unique_ptr<Backend> below_;
+};
+
+} // namespace asyncnbd::backend

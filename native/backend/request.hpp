@@ -1,0 +1,99 @@
+// A request on its way down through the layers of a chain, and back up.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/completers.hpp"
+#include "backend/sparse.hpp"
+#include "transport/page_pipe.hpp"
+
+namespace asyncnbd::backend {
+
+// What a NBD_CMD_BLOCK_STATUS asks about one metadata context, and the answer.
+struct ContextStatus {
+  uint32_t id;                 // the client's for it
+  uint32_t context;            // ALLOCATION, or the number of one of the backend's own from 1 on
+  std::vector<Extent> extents; // set by the backend: from the request's offset on, at least one
+
+  static constexpr uint32_t ALLOCATION = 0;
+};
+
+// What is unusual about a request, so that the usual need not be large.
+struct RequestExtras {
+  // Of a NBD_CMD_BLOCK_STATUS: the contexts to ask about.
+  std::vector<ContextStatus> statuses;
+  // Of a read that may have holes, set by the backend unless all of it is data: the parts it
+  // consists of. The data of holes need not be there. With an error at `error_offset`, those
+  // before.
+  std::unique_ptr<std::vector<Run>> runs;
+  // Set by the backend before it completes with an error, if it knows: words for the client, and
+  // where it happened.
+  std::string error_text;
+  std::optional<uint64_t> error_offset;
+};
+
+// Where the data of a read are that has succeeded, and for how long.
+struct Answer {
+  enum class Kind : uint8_t {
+    filled,   // in the request's `data`
+    disk,     // at `data`, part of the disk until close: may leave as references to its pages
+    lent,     // at `data`, until give_back; to be copied or sent, as it will be used again
+    borrowed, // at `data`, until `complete` returns
+    pages,    // in the request's `pages`
+  };
+  Kind kind = Kind::filled;
+  const uint8_t *data = nullptr;
+  void (*give_back)(void *opaque) = nullptr; // of `lent`: any thread, also after a failure
+  void *opaque = nullptr;
+
+  bool is_elsewhere() const { return data != nullptr; }
+};
+
+// A request that has passed the connection's checks: the range lies inside the export and the
+// export offers the command and its flags.
+struct Request {
+  Completers completers;
+  uint64_t offset;
+  uint64_t length_bytes; // of a read or write, MAX_PAYLOAD_BYTES at most
+  uint16_t type;         // NBD_CMD_*
+  uint16_t flags;        // NBD_CMD_FLAG_*; FUA only on commands that write
+  uint8_t *data;         // length_bytes to fill for a read, to store for a write; else nullptr
+  // A write's data, if they are not at `data`; of a read with `may_answer_in_pages`, the answer.
+  transport::PagePipe::Owner pages;
+  bool may_answer_in_pages; // of a read
+  // Of a write: `data` is where the backend has reserved it. Of a read: `answer` is set already.
+  bool is_reserved;
+  bool may_have_holes; // of a read: see RequestExtras::runs
+  uint64_t data_until; // of such a read, set by the backend if it has found none: there is data up
+                       // to this offset, behind its end too; 0: nobody knows
+  Answer answer;       // of a read: set by the backend before it completes it
+  std::unique_ptr<RequestExtras> extras;
+
+  RequestExtras &make_extras() {
+    if (!extras)
+      extras = std::make_unique<RequestExtras>();
+    return *extras;
+  }
+
+  // Of a read that may have holes: what the extents from its offset on say. False: it has none that
+  // are worth it.
+  bool note_extents(const std::vector<Extent> &extents) {
+    if (auto runs = divide_read(extents, offset, static_cast<uint32_t>(length_bytes))) {
+      make_extras().runs = std::move(runs);
+      return true;
+    }
+    if (!extents.empty())
+      data_until = offset + extents.front().length_bytes;
+    return false;
+  }
+
+  // To whoever is at the top of the completers. The request must not be touched after.
+  void complete(int error) { completers.top().complete(*this, error); }
+  void give_up(int error) { completers.top().give_up(*this, error); }
+};
+
+} // namespace asyncnbd::backend
