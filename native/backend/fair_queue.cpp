@@ -2,6 +2,7 @@
 #include "backend/fair_queue.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace asyncnbd::backend {
 
@@ -12,56 +13,97 @@ void FairQueue::push(uint32_t connection, uint32_t operation, uint64_t data_byte
     flows_.resize(connection + 1);
   links_[operation] = {NONE, static_cast<int64_t>(data_bytes) + OPERATION_BYTES};
   Flow &flow = flows_[connection];
-  (flow.first == NONE ? flow.first : links_[flow.last].next) = operation;
+  const bool has_none = flow.first == NONE;
+  (has_none ? flow.first : links_[flow.last].next) = operation;
   flow.last = operation;
-  if (flow.is_in_line)
+  if (!has_none)
     return;
-  flow.credit_bytes = TURN_BYTES;
-  append(&fresh_, connection);
+  flow.begin = std::max(flow.begin, now_);
+  if (busy_++ == 0) {
+    begin_turn(connection); // unless others come before it is asked for
+    return;
+  }
+  if (turn_ != NONE && turn_bytes_ == 0)
+    join(std::exchange(turn_, NONE));
+  join(connection);
 }
 
 uint32_t FairQueue::pop() {
-  for (;;) {
-    Line *line = fresh_.first != NONE ? &fresh_ : &others_;
-    const uint32_t connection = line->first;
-    if (connection == NONE)
-      return NONE;
-    Flow &flow = flows_[connection];
-    const uint32_t operation = flow.first;
-    if (operation != NONE && flow.credit_bytes >= links_[operation].cost_bytes) {
-      flow.first = links_[operation].next;
-      flow.credit_bytes -= links_[operation].cost_bytes;
-      return operation;
-    }
-    take_first(line);
-    // One that has been first stands in line once more even if it has nothing left: else it would
-    // be first again with its next request, and those that wait never be.
-    if (operation == NONE && line == &others_)
-      continue;
-    flow.credit_bytes = (operation == NONE ? 0 : flow.credit_bytes) + TURN_BYTES;
-    append(&others_, connection);
+  if (turn_bytes_ >= TURN_BYTES && turn_ != NONE) {
+    if (busy_ > 1)
+      join(std::exchange(turn_, NONE));
+    else
+      begin_turn(turn_);
   }
+  if (turn_ == NONE && !choose())
+    return NONE;
+  Flow &flow = flows_[turn_];
+  const uint32_t operation = flow.first;
+  const Link &link = links_[operation];
+  flow.first = link.next;
+  flow.begin += static_cast<Work>(link.cost_bytes);
+  now_ += static_cast<Work>(link.cost_bytes) / busy_;
+  turn_bytes_ += link.cost_bytes;
+  if (flow.first == NONE) {
+    turn_ = NONE;
+    busy_--;
+  }
+  return operation;
 }
 
-void FairQueue::append(Line *line, uint32_t connection) {
-  (line->first == NONE ? line->first : flows_[line->last].next) = connection;
-  line->last = connection;
-  flows_[connection].next = NONE;
-  flows_[connection].is_in_line = true;
+void FairQueue::join(uint32_t connection) {
+  const Work begin = flows_[connection].begin;
+  if (begin > now_)
+    early_.push({begin, connection});
+  else
+    make_ready(connection);
 }
 
-void FairQueue::take_first(Line *line) {
-  Flow &flow = flows_[line->first];
-  line->first = flow.next;
-  flow.is_in_line = false;
+void FairQueue::make_ready(uint32_t connection) {
+  const Flow &flow = flows_[connection];
+  ready_.push({flow.begin + static_cast<Work>(links_[flow.first].cost_bytes), connection});
+}
+
+// False: nothing waits.
+bool FairQueue::choose() {
+  if (ready_.is_empty()) {
+    if (early_.is_empty())
+      return false;
+    now_ = std::max(now_, early_.first().key);
+  }
+  while (!early_.is_empty() && early_.first().key <= now_)
+    make_ready(early_.pop().connection);
+  begin_turn(ready_.pop().connection);
+  return true;
+}
+
+void FairQueue::begin_turn(uint32_t connection) {
+  turn_ = connection;
+  turn_bytes_ = 0;
 }
 
 void FairQueue::trim() {
-  links_ = {};
-  const bool is_idle =
-      std::none_of(flows_.begin(), flows_.end(), [](const Flow &flow) { return flow.is_in_line; });
-  if (is_idle)
-    flows_ = {};
+  *this = {};
+}
+
+// ---- heaps -------------------------------------------------------------------------------------
+
+namespace {
+
+constexpr auto comes_later = [](const auto &one, const auto &other) { return one.key > other.key; };
+
+} // namespace
+
+void FairQueue::Heap::push(const Place &place) {
+  places_.push_back(place);
+  std::push_heap(places_.begin(), places_.end(), comes_later);
+}
+
+FairQueue::Place FairQueue::Heap::pop() {
+  std::pop_heap(places_.begin(), places_.end(), comes_later);
+  const Place place = places_.back();
+  places_.pop_back();
+  return place;
 }
 
 } // namespace asyncnbd::backend

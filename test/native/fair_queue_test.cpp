@@ -55,17 +55,36 @@ TEST_CASE("what one connection asks for stays in order, and is given once") {
   }
 }
 
-TEST_CASE("a small request comes before many large ones, and the next after a small part of them") {
+TEST_CASE("a small request comes before many large ones, and so does each that follows") {
   Queued queued;
   for (uint32_t connection = 0; connection < MANY; connection++)
     for (int i = 0; i < 4; i++)
       queued.push(connection, MIB);
   queued.push(MANY, 512);
   CHECK(queued.pops_until(MANY) == 0);
-  for (int i = 0; i < 20; i++) {
+  // While it has one, the others have as much each.
+  const uint64_t cost = 512 + FairQueue::OPERATION_BYTES;
+  const auto share = static_cast<uint32_t>(cost * (MANY + 1) / MIB);
+  for (int i = 0; i < 1000; i++) {
     queued.push(MANY, 512);
-    CHECK(queued.pops_until(MANY) <= 2 * MANY * FairQueue::TURN_BYTES / MIB);
+    CHECK(queued.pops_until(MANY) <= 2 * (share + 1));
   }
+}
+
+TEST_CASE("one that asks now and then is served at once, whatever it has had before") {
+  Queued queued;
+  for (int i = 0; i < 100; i++) {
+    queued.push(MANY, MIB);
+    CHECK(queued.pops_until(MANY) == 0);
+  }
+  for (uint32_t connection = 0; connection < 10; connection++)
+    queued.push(connection, MIB);
+  for (int i = 0; i < 10; i++) {
+    queued.pops_until(0);
+    queued.push(0, MIB);
+  }
+  queued.push(MANY, 512);
+  CHECK(queued.pops_until(MANY) == 0);
 }
 
 TEST_CASE("a large request is not put off for ever by many small ones") {
