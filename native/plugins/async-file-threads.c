@@ -2,6 +2,7 @@
 
 #define _GNU_SOURCE
 
+#include "async-file-queue.h"
 #include "async-file.h"
 
 #include <errno.h>
@@ -15,8 +16,7 @@
 struct pool {
   pthread_mutex_t lock; /* guards the queue and stopping */
   pthread_cond_t changed;
-  struct task *first;
-  struct task **end;
+  struct task_queue queue;
   bool stopping;
 
   pthread_t *workers;
@@ -50,19 +50,20 @@ static void *work(void *running) {
   struct pool *pool = running;
   pthread_mutex_lock(&pool->lock);
   for (;;) {
-    struct task *task = pool->first;
+    struct task *task = take_task(&pool->queue, true);
     if (task == NULL) {
       if (pool->stopping)
         break;
       pthread_cond_wait(&pool->changed, &pool->lock);
       continue;
     }
-    pool->first = task->next;
-    if (pool->first == NULL)
-      pool->end = &pool->first;
     pthread_mutex_unlock(&pool->lock);
     const int64_t result = call(task);
-    task_done(task, result == -1 ? -errno : result);
+    const int64_t outcome = result == -1 ? -errno : result;
+    pthread_mutex_lock(&pool->lock);
+    end_task(&pool->queue, task);
+    pthread_mutex_unlock(&pool->lock);
+    task_done(task, outcome);
     pthread_mutex_lock(&pool->lock);
   }
   pthread_mutex_unlock(&pool->lock);
@@ -89,7 +90,7 @@ static int start(unsigned threads, void **running) {
     return ENOMEM;
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->changed, NULL);
-  pool->end = &pool->first;
+  pool->queue.max_large_bytes = UINT64_MAX; /* there are no more than threads */
   pool->workers = calloc(threads, sizeof *pool->workers);
   if (pool->workers == NULL) {
     stop(pool);
@@ -109,9 +110,7 @@ static int start(unsigned threads, void **running) {
 static void submit(void *running, struct task *task) {
   struct pool *pool = running;
   pthread_mutex_lock(&pool->lock);
-  task->next = NULL;
-  *pool->end = task;
-  pool->end = &task->next;
+  queue_task(&pool->queue, task);
   pthread_cond_signal(&pool->changed);
   pthread_mutex_unlock(&pool->lock);
 }

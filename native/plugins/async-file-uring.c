@@ -2,6 +2,7 @@
 
 #define _GNU_SOURCE
 
+#include "async-file-queue.h"
 #include "async-file.h"
 
 #include <errno.h>
@@ -16,6 +17,13 @@
 /* More than these may be in flight: the kernel keeps results for which the ring has no room. */
 #define RING_ENTRIES 1024
 #define BATCH 64
+/* A batch ends with the task that makes it so large, for what comes later waits for all of it. */
+#define BATCH_BYTES (1 << 20)
+/* Nor is it all that wait for the kernel to be done: those that come later wait for the reaper to
+ * have passed on what they have read, too. More than a fast disk needs to be busy. */
+#define MAX_LARGE_BYTES (16 << 20)
+/* Whoever submits for others has a client of its own, which waits meanwhile. */
+#define MAX_TURN_BYTES (4 << 20)
 
 /* Between attempts to have the kernel take what it would not take. */
 #define RETRY_NS 100000
@@ -25,8 +33,7 @@
 struct uring {
   struct io_uring ring;
   pthread_mutex_t lock; /* guards what follows, and is held for moments only */
-  struct task *first;
-  struct task **end;
+  struct task_queue queue;
   bool is_submitting; /* a thread has the right to add to the ring; it alone touches that side */
   pthread_t reaper;
 };
@@ -62,16 +69,22 @@ static void prepare(struct io_uring_sqe *sqe, struct task *task) {
   }
 }
 
-/* Up to BATCH tasks; none of them: the caller submits no more. */
-static unsigned take_queued(struct uring *uring, struct task **tasks) {
+/* A batch of tasks; none of them: the caller submits no more. Of large ones it has so many bytes
+ * left in its turn, and leaves some only where the reaper will see the end of another: who waits
+ * there must not be forgotten. */
+static unsigned take_queued(struct uring *uring, struct task **tasks, uint64_t *turn_bytes) {
   unsigned count = 0;
+  uint64_t bytes = 0;
   pthread_mutex_lock(&uring->lock);
-  for (; count < BATCH && uring->first != NULL; count++) {
-    tasks[count] = uring->first;
-    uring->first = tasks[count]->next;
+  while (count < BATCH && bytes < BATCH_BYTES) {
+    struct task *task = take_task(&uring->queue, *turn_bytes > 0 || uring->queue.large_bytes == 0);
+    if (task == NULL)
+      break;
+    tasks[count++] = task;
+    bytes += task->count;
+    if (is_large_task(task))
+      *turn_bytes -= task->count < *turn_bytes ? task->count : *turn_bytes;
   }
-  if (uring->first == NULL)
-    uring->end = &uring->first;
   if (count == 0)
     uring->is_submitting = false;
   pthread_mutex_unlock(&uring->lock);
@@ -92,11 +105,14 @@ static bool submit_ring(struct uring *uring, bool may_wait) {
   return true;
 }
 
-/* By the thread that submits, until the queue is empty. False if the kernel takes no more now. */
+/* By the thread that submits, until nothing may begin any more; large tasks that are left when its
+ * turn is over begin when one of those that it has submitted ends. False if the kernel takes no
+ * more now. */
 static bool submit_queued(struct uring *uring, bool may_wait) {
   struct task *tasks[BATCH];
+  uint64_t turn_bytes = MAX_TURN_BYTES;
   while (submit_ring(uring, may_wait)) {
-    const unsigned count = take_queued(uring, tasks);
+    const unsigned count = take_queued(uring, tasks, &turn_bytes);
     if (count == 0)
       return true;
     for (unsigned i = 0; i < count; i++) { /* the ring is empty, and has room for a batch */
@@ -115,10 +131,8 @@ static bool submit_queued(struct uring *uring, bool may_wait) {
  * has reaped. */
 static void submit(void *running, struct task *task) {
   struct uring *uring = running;
-  task->next = NULL;
   pthread_mutex_lock(&uring->lock);
-  *uring->end = task;
-  uring->end = &task->next;
+  queue_task(&uring->queue, task);
   const bool submits = !uring->is_submitting && !pthread_equal(pthread_self(), uring->reaper);
   if (submits)
     uring->is_submitting = true;
@@ -131,24 +145,55 @@ static void submit(void *running, struct task *task) {
  * more. */
 static bool submit_left(struct uring *uring, bool is_left) {
   pthread_mutex_lock(&uring->lock);
-  const bool submits = !uring->is_submitting && (is_left || uring->first != NULL);
+  const bool submits = !uring->is_submitting && (is_left || has_task_to_begin(&uring->queue));
   if (submits)
     uring->is_submitting = true;
   pthread_mutex_unlock(&uring->lock);
   return !submits || submit_queued(uring, false);
 }
 
-/* NULL stands for the end. */
-static bool finish_tasks(struct task *const *tasks, const int *results, unsigned count) {
-  bool is_end = false;
+/* Tasks that the kernel is done with. */
+struct done {
+  struct task *tasks[BATCH];
+  int results[BATCH];
+  unsigned count;
+};
+
+static void add_done(struct done *done, struct task *task, int result) {
+  done->tasks[done->count] = task;
+  done->results[done->count++] = result;
+}
+
+static void finish_tasks(const struct done *done) {
   nbdkit_async_batch_begin();
-  for (unsigned i = 0; i < count; i++) {
-    if (tasks[i] != NULL)
-      task_done(tasks[i], results[i]);
-    else
-      is_end = true;
-  }
+  for (unsigned i = 0; i < done->count; i++)
+    task_done(done->tasks[i], done->results[i]);
   nbdkit_async_batch_end();
+}
+
+/* What there is, which may be nothing. Small tasks first: what they have read is sent before the
+ * rest. True at the end. */
+static bool finish_reaped(struct uring *uring, bool *is_any) {
+  struct io_uring_cqe *entries[BATCH];
+  struct done small = {.count = 0};
+  struct done large = {.count = 0};
+  bool is_end = false;
+  const unsigned count = io_uring_peek_batch_cqe(&uring->ring, entries, BATCH);
+  pthread_mutex_lock(&uring->lock);
+  for (unsigned i = 0; i < count; i++) {
+    struct task *task = io_uring_cqe_get_data(entries[i]);
+    if (task == NULL) {
+      is_end = true;
+      continue;
+    }
+    add_done(is_large_task(task) ? &large : &small, task, entries[i]->res);
+    end_task(&uring->queue, task);
+  }
+  pthread_mutex_unlock(&uring->lock);
+  io_uring_cq_advance(&uring->ring, count);
+  finish_tasks(&small);
+  finish_tasks(&large);
+  *is_any = count > 0;
   return is_end;
 }
 
@@ -156,20 +201,12 @@ static void *reap(void *running) {
   struct uring *uring = running;
   bool is_left = false;
   for (bool is_end = false; !is_end;) {
-    struct io_uring_cqe *entries[BATCH];
-    struct task *tasks[BATCH];
-    int results[BATCH];
-    if (!is_left && io_uring_wait_cqe(&uring->ring, &entries[0]) < 0)
+    struct io_uring_cqe *entry;
+    if (!is_left && io_uring_wait_cqe(&uring->ring, &entry) < 0)
       continue; /* interrupted */
-    const unsigned count = io_uring_peek_batch_cqe(&uring->ring, entries, BATCH);
-    for (unsigned i = 0; i < count; i++) {
-      tasks[i] = io_uring_cqe_get_data(entries[i]);
-      results[i] = entries[i]->res;
-    }
-    io_uring_cq_advance(&uring->ring, count);
-    if (count > 0)
-      is_end = finish_tasks(tasks, results, count);
-    else if (is_left)
+    bool is_any;
+    is_end = finish_reaped(uring, &is_any);
+    if (!is_any && is_left)
       retry_later();
     is_left = !submit_left(uring, is_left);
   }
@@ -212,7 +249,7 @@ static int start(unsigned threads, void **running) {
   if (uring == NULL)
     return ENOMEM;
   pthread_mutex_init(&uring->lock, NULL);
-  uring->end = &uring->first;
+  uring->queue.max_large_bytes = MAX_LARGE_BYTES;
   const int result = io_uring_queue_init(RING_ENTRIES, &uring->ring, 0);
   if (result < 0) {
     discard(uring);
