@@ -60,6 +60,33 @@ describe.each([
     expect(fio.status).toBe(0);
   });
 
+  // More of the large ones than may be under way.
+  test("answers large and small reads of many clients, each with its own data", async () => {
+    const content = randomBytes(8 << 20);
+    const server = await start(makeFile(content));
+    const reads = Array.from({ length: 32 }, (_, i) => ({
+      type: READ,
+      cookie: BigInt(i),
+      offset: BigInt((i % 8) << 20),
+      length: i % 2 === 0 ? 1 << 20 : 512,
+    }));
+    const ask = async () => {
+      const client = await RawClient.open(server.where);
+      for (const read of reads) client.sendRequest(read);
+      const unanswered = new Set(reads);
+      while (unanswered.size > 0) {
+        const { error, cookie } = await client.readReply();
+        const read = reads[Number(cookie)] as (typeof reads)[number];
+        expect(error).toBe(0);
+        expect(unanswered.delete(read)).toBe(true);
+        const start = Number(read.offset);
+        const expected = content.subarray(start, start + read.length);
+        expect((await client.read(read.length)).equals(expected)).toBe(true);
+      }
+    };
+    await Promise.all(Array.from({ length: 16 }, ask));
+  });
+
   test("serves every command", async () => {
     const file = makeFile(Buffer.alloc(1 << 20, 7));
     const client = await RawClient.connect((await start(file)).socket);
