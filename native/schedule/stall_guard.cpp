@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <map>
+#include <set>
 
 namespace asyncnbd::schedule {
 
@@ -62,19 +63,29 @@ void StallGuard::on_due() {
     set_timer(now);
 }
 
-// The slowest first: of those that keep others waiting, as many are cut as have what is wanted.
+// The slowest first: of those that keep others waiting, as many are cut as have what is wanted. A
+// client may be watched in both directions, but has its memory once.
 void StallGuard::look(base::Time now) {
   std::sort(watches_.begin(), watches_.end(), [](const StallWatch *one, const StallWatch *other) {
     return one->since_ < other->since_;
   });
+  std::set<const Stallable *> leaving;
   std::map<const base::MemoryBudget *, uint64_t> freed_bytes; // or about to be
-  for (StallWatch *watch : watches_) {
-    const HeldMemory held = watch->whose_.held_memory();
-    uint64_t &freed = freed_bytes[held.budget];
-    if (!watch->is_reported_ && is_over_limit(*watch, now, held, freed))
-      report(*watch, now);
+  auto leave = [&](const StallWatch &watch, const HeldMemory &held) {
+    if (leaving.insert(&watch.whose_).second)
+      freed_bytes[held.budget] += held.shared_bytes;
+  };
+  for (const StallWatch *watch : watches_)
     if (watch->is_reported_)
-      freed += held.shared_bytes;
+      leave(*watch, watch->whose_.held_memory());
+  for (StallWatch *watch : watches_) {
+    if (leaving.count(&watch->whose_) > 0)
+      continue;
+    const HeldMemory held = watch->whose_.held_memory();
+    if (!is_over_limit(*watch, now, held, freed_bytes[held.budget]))
+      continue;
+    report(*watch, now);
+    leave(*watch, held);
   }
 }
 

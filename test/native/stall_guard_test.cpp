@@ -230,6 +230,21 @@ TEST_CASE("of clients that keep others waiting, as many are cut as have what is 
   CHECK(third->cut_after);
 }
 
+TEST_CASE("a client that is slow in both directions has its memory once, and is cut once") {
+  Simulation at;
+  const auto slowest = at.stalled_client(50, false, 2s);
+  const StallWatch takes(at.guard, *slowest, Stall::takes_nothing, at.clock.now() - 1s, LIMIT);
+  const auto second = at.stalled_client(50);
+  const auto third = at.stalled_client(50);
+  at.stand_in_line(60);
+  at.pass(11s);
+  CHECK(slowest->cuts == 1);
+  CHECK(slowest->cut_for == Stall::sends_nothing);
+  CHECK(second->cuts + third->cuts == 1);
+  at.pass(11s);
+  CHECK(slowest->cuts == 1);
+}
+
 TEST_CASE("several are cut at once if several wait") {
   Simulation at;
   std::vector<std::unique_ptr<Client>> clients;
