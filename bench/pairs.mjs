@@ -18,7 +18,7 @@ const WARM_UP_SECONDS = 0.2;
 const KIB4 = 4 << 10;
 const KIB128 = 128 << 10;
 
-/** What many connections, and clients that understand holes, ask for besides. @type {Record<string, Load>} */
+/** Of many connections, of clients that understand holes, and writes that are placed. @type {Record<string, Load>} */
 const MORE_LOADS = {
   ...Object.fromEntries(
     [64, 256, 1000].flatMap((connections) =>
@@ -28,6 +28,7 @@ const MORE_LOADS = {
       ]),
     ),
   ),
+  "64K write × 16": { bytes: 64 << 10, depth: 16, readPercent: 0 },
   "128K structured read × 16": { bytes: KIB128, depth: 16, structured: true },
   "1M structured sequential read × 8": {
     ...{ bytes: 1 << 20, depth: 8 },

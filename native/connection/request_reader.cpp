@@ -26,10 +26,6 @@ constexpr size_t MAX_EARLY_BYTES = INPUT_BYTES;
 constexpr size_t REPLY_ALIGNMENT = 16;
 // After this, a connection without traffic gives back what it keeps to be fast.
 constexpr int IDLE_MS = 1000;
-// Replies may be held back while so much of a payload is received, unless within as many payloads
-// the client has been seen to wait for them.
-constexpr size_t MAX_HELD_BACK_BYTES = 128 << 10;
-constexpr unsigned PROMPT_PAYLOADS = 64;
 // How long a stopping server lets a client go on sending what it has begun.
 constexpr auto STOP_GRACE = std::chrono::seconds(1);
 
@@ -306,19 +302,14 @@ ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
   if (!stop_deadline_ && stop_requested_.load(std::memory_order_relaxed))
     stop_deadline_ = std::chrono::steady_clock::now() + STOP_GRACE;
   ssize_t received = -EAGAIN;
-  if (holds_replies_back(room.capacity_bytes, between_requests))
-    received = try_receive(room);
   while (received == -EAGAIN) {
     // All that was asked so far has been answered or is being worked on: let the client know.
     replies_.flush(when_full_);
-    const bool has_held_back = std::exchange(held_back_bytes_, 0) > 0;
     if (!expects_input_ && waits_in_poller(between_requests))
       return -EAGAIN;
     received = receive_and_answer(room);
     if (received != -EAGAIN)
       break;
-    if (between_requests && has_held_back)
-      prompt_payloads_ = PROMPT_PAYLOADS;
     if (waits_in_poller(between_requests))
       return -EAGAIN;
     if (!stop_deadline_ && !replies_.is_full())
@@ -335,32 +326,14 @@ ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
   return received;
 }
 
-// A client in the middle of a large write hardly needs its replies yet: they can leave by twos. One
-// with little in flight does, for it has nothing to send without them.
-bool RequestReader::holds_replies_back(size_t payload_bytes, bool between_requests) {
-  if (between_requests || held_back_bytes_ + payload_bytes > MAX_HELD_BACK_BYTES)
-    return false;
-  if (prompt_payloads_ > 0) {
-    prompt_payloads_--;
-    return false;
-  }
-  held_back_bytes_ += payload_bytes;
-  return true;
-}
-
-ssize_t RequestReader::try_receive(const Room &room) {
+// Before anything is waited for: what came may be no request, but ask for an answer all the same.
+ssize_t RequestReader::receive_and_answer(const Room &room) {
   const ssize_t received = room.pages != nullptr
                                ? transport_.receive_pages(*room.pages, room.capacity_bytes)
                                : transport_.receive(room.data, room.capacity_bytes, room.next);
   received_bytes_ += received > 0 ? static_cast<uint64_t>(received) : 0;
   expects_input_ = !transport_.receives_all_there_is() ||
                    received == static_cast<ssize_t>(room.capacity_bytes + room.next.iov_len);
-  return received;
-}
-
-// Before anything is waited for: what came may be no request, but ask for an answer all the same.
-ssize_t RequestReader::receive_and_answer(const Room &room) {
-  const ssize_t received = try_receive(room);
   if (received == -EAGAIN && transport_.has_answers())
     replies_.flush(when_full_);
   return received;

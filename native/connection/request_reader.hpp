@@ -123,8 +123,6 @@ private:
   bool make_room(size_t bytes);
   bool receive(bool between_requests);
   ssize_t receive_into(const Room &room, bool between_requests);
-  bool holds_replies_back(size_t payload_bytes, bool between_requests);
-  ssize_t try_receive(const Room &room);
   ssize_t receive_and_answer(const Room &room);
   void note_end(ssize_t received, bool between_requests);
   void rest_all_but_input();
@@ -157,8 +155,6 @@ private:
   uint64_t received_bytes_ = 0; // since the beginning
   uint64_t begun_requests_ = 0;
   size_t admitted_bytes_ = 0;    // of the payload that is being received
-  size_t held_back_bytes_ = 0;   // received, or tried to, since replies were last sent
-  unsigned prompt_payloads_ = 0; // so many are received without holding replies back
   unsigned copied_payloads_ = 0; // so many are received without trying to keep them in pages
   bool takes_pages_ = false;     // the backend, last time it was asked
   bool expects_input_ = true;    // to be there, when it looks for it
