@@ -29,7 +29,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("listenVsock", Napi::Function::New(env, listen_vsock));
   exports.Set("guardSignals", Napi::Function::New(env, guard_signals));
   exports.Set("signalSeen", Napi::Function::New(env, signal_seen));
-  exports.Set("armWatchdog", Napi::Function::New(env, watch_end));
+  exports.Set("armWatchdog", Napi::Function::New(env, arm_watchdog));
   exports.Set("removeAtForcedEnd", Napi::Function::New(env, remove_at_forced_end));
   exports.Set("ownProcess", Napi::Function::New(env, own_process));
   define_process_functions(env, exports);

@@ -40,7 +40,7 @@ Napi::Value open_log(const Napi::CallbackInfo &info) {
 }
 
 void log_clients(const Napi::CallbackInfo &info) {
-  host::log_comings_and_goings(info[0].As<Napi::Boolean>());
+  host::set_log_clients(info[0].As<Napi::Boolean>());
 }
 
 void log_error(const Napi::CallbackInfo &info) {

@@ -317,7 +317,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
     queue->post([queue, deferred, client](Napi::Env env) {
       queue->release();
       Napi::Object end = counts_to_js(env, client->connection->counts()).As<Napi::Object>();
-      const std::string &lost = client->connection->lost_reason();
+      const std::string &lost = client->connection->failure_reason();
       if (!lost.empty())
         end.Set("failure", lost);
       client->connection.reset(); // its descriptors must not wait for a garbage collection

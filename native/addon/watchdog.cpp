@@ -17,7 +17,7 @@
 #include <vector>
 
 #include "base/thread_pool.hpp"
-#include "host/last_words.hpp"
+#include "host/emergency_log.hpp"
 
 namespace asyncnbd::addon {
 
@@ -111,7 +111,7 @@ void remove_made_files() {
 
 [[noreturn]] void end_process(const char *reason, int status) {
   remove_made_files();
-  host::last_words(reason);
+  host::log_emergency(reason);
   _exit(status);
 }
 
@@ -186,7 +186,7 @@ Napi::Value signal_seen(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-Napi::Value watch_end(const Napi::CallbackInfo &info) {
+Napi::Value arm_watchdog(const Napi::CallbackInfo &info) {
   const std::string name = info[0].As<Napi::String>();
   start_watching();
   deadline_ms.store(NEVER); // none while the others change

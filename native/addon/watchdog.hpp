@@ -1,4 +1,4 @@
-// Ends the process where JavaScript does not: its thread, locks and the plugin may be stuck.
+// Ends the process where JavaScript does not: its thread or the plugin may hang, with locks held.
 #pragma once
 
 #include <napi.h>
@@ -16,7 +16,7 @@ Napi::Value signal_seen(const Napi::CallbackInfo &info);
 // armWatchdog(stage, ms, status): the server's end has come so far, "stopping", "plugin" (its
 // cleanup and unload) or "exit". Unless the next call of this or the end of the process comes
 // within so many milliseconds, the process ends with that status. On the main thread.
-Napi::Value watch_end(const Napi::CallbackInfo &info);
+Napi::Value arm_watchdog(const Napi::CallbackInfo &info);
 
 // removeAtForcedEnd(files): what to delete then if it is still what the server has made, with
 // { path, device, inode }: sockets, files, and folders that are empty by then. Replaces the last

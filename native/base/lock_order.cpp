@@ -16,7 +16,7 @@ constexpr const char *NAMES[] = {
     "export_requests", "tls_contexts",     "chain",         "plugin_opening", "kept_instances",
     "operations",      "spare_operations", "script_bridge", "idle_memory",    "slow_calls",
     "stall_guard",     "call_words",       "registrations", "poller_opening", "stall_meter",
-    "lost_reason",     "request_slabs",    "carving",       "buffers",        "tls_stream",
+    "failure_reason",  "request_slabs",    "carving",       "buffers",        "tls_stream",
     "page_pipes",      "transport_end",    "servers",       "copies",         "bindings",
     "interns",         "client_log",       "async_calls",   "js_queue",       "memory_budget",
     "timers",          "thread_pool",

@@ -29,7 +29,7 @@ enum class LockRank : uint8_t {
   poller_opening,
   stall_meter,
   // connection
-  lost_reason,
+  failure_reason,
   request_slabs,
   carving,
   buffers,

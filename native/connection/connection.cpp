@@ -76,7 +76,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   return false;
 }
 
-// Submits the request, or answers it with its error. False when the lead is lost.
+// Submits the request, or answers it with its error. False: another thread leads now.
 bool Connection::execute(PendingRequest *request) {
   live_.fetch_add(1, std::memory_order_relaxed);
   count(*request);
@@ -108,7 +108,7 @@ bool Connection::execute(PendingRequest *request) {
   }
   if (leader_token_.end_call(call))
     return true;
-  replies_->flush(answers_later_ ? WhenFull::pass_on : WhenFull::wait);
+  replies_->flush(answers_later_ ? WhenFull::wake_leader : WhenFull::wait);
   return false;
 }
 
@@ -174,7 +174,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
   // Sequentially consistent: either we see what on_sent has done, or it sees that we wait.
   leader_waits_.store(true);
   while (!(met = condition())) {
-    replies_->flush(WhenFull::come_back);
+    replies_->flush(WhenFull::return_early);
     if ((met = condition()))
       break;
     int timeout_ms = -1;
@@ -185,7 +185,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
       timeout_ms = static_cast<int>(left.count());
     }
     const transport::Wait event =
-        wait_watched({.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms,
+        guarded_wait({.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms,
                      false, !deadline_);
     if (event == transport::Wait::stopping || event == transport::Wait::hung_up)
       deadline_ = clock::now() + grace();
@@ -227,10 +227,10 @@ std::chrono::milliseconds Connection::grace() const {
   return std::chrono::milliseconds(grace_ms_.load(std::memory_order_relaxed));
 }
 
-void Connection::on_lost(const std::string &reason) {
-  std::lock_guard lock(losing_);
-  if (lost_reason_.empty())
-    lost_reason_ = reason;
+void Connection::on_failure(const std::string &reason) {
+  std::lock_guard lock(failing_);
+  if (failure_reason_.empty())
+    failure_reason_ = reason;
 }
 
 // ---- the end ---------------------------------------------------------------------------------

@@ -87,7 +87,7 @@ public:
   Counts counts() const;
 
   // Why the client was lost; "" if it left as it should. When all is closed.
-  const std::string &lost_reason() const { return lost_reason_; }
+  const std::string &failure_reason() const { return failure_reason_; }
 
   // Immediate end: nothing more is sent. Any thread, once started.
   void abort();
@@ -115,7 +115,7 @@ private:
   void release(backend::Request &request) override;
   bool client_has_gone() const override;
   // host::BatchMember
-  void send_batch() override { replies_->flush(WhenFull::pass_on); }
+  void send_batch() override { replies_->flush(WhenFull::wake_leader); }
   // Admission
   bool admit(MemoryCharge &charge, uint64_t bytes) override;
   void withdraw(const MemoryCharge &charge) override { memory_->give_back(charge); }
@@ -124,7 +124,7 @@ private:
   void waits_here() override;
   backend::Reservation reserve(backend::Request &request) override;
   void unreserve(backend::Request &request) override { backend_->unreserve(request); }
-  void on_lost(const std::string &reason) override; // ReplyListener's, too
+  void on_failure(const std::string &reason) override; // ReplyListener's, too
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     const uint32_t reply_bytes = type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
     return backend_->bytes_besides(type, length_bytes) + reply_bytes;
@@ -146,15 +146,15 @@ private:
   Turn resume() override;
   void release_idle_memory() override { reader_->release_idle_memory(); }
 
-  // What has become of a thread's lead.
-  enum class Lead {
-    lost,     // taken by another thread
-    given_up, // the connection waits, or is another thread's already: it must not be touched
-    over,     // the connection has ended
+  // Why a thread leads no longer.
+  enum class LeaderExit {
+    replaced, // another thread leads
+    released, // the connection waits, or is another thread's already: it must not be touched
+    finished, // the connection has ended
   };
   static void lead_on_pool(std::shared_ptr<Connection> self);
   void lead();
-  Lead lead_until_handed_over();
+  LeaderExit lead_until_handed_over();
   bool wait_for_client();
   bool is_to_wait_in_poller(bool has_idled);
   void suspend_input();
@@ -166,7 +166,7 @@ private:
   // What the leader does when the socket is full. Where its calls return at once, it must not stop
   // reading because the client is slow to take earlier replies: requests that wait in the socket
   // would all begin at the same time later.
-  WhenFull when_full() const { return answers_later_ ? WhenFull::come_back : WhenFull::wait; }
+  WhenFull when_full() const { return answers_later_ ? WhenFull::return_early : WhenFull::wait; }
   bool is_worth_sending() const;
   bool send();
   bool is_worth_another_thread() const;
@@ -180,9 +180,9 @@ private:
   void answer(PendingRequest *request);
   bool send_borrowed(PendingRequest *request);
   void dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge);
-  void watch_client(std::optional<schedule::StallWatch> *watch, schedule::Stall stall,
-                    int *timeout_ms);
-  transport::Wait wait_watched(transport::Wanted wanted, int timeout_ms, bool owes_input,
+  void guard_wait(std::optional<schedule::GuardedWait> *wait, schedule::Stall stall,
+                  int *timeout_ms);
+  transport::Wait guarded_wait(transport::Wanted wanted, int timeout_ms, bool owes_input,
                                bool heed_hang_up);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);
   void end();
@@ -203,8 +203,8 @@ private:
   std::unique_ptr<ReplyQueue> replies_;
   std::unique_ptr<RequestReader> reader_; // the leader's
   std::function<void()> on_closed_;
-  base::Mutex<base::LockRank::lost_reason> losing_;
-  std::string lost_reason_;          // guarded by losing_: the first
+  base::Mutex<base::LockRank::failure_reason> failing_;
+  std::string failure_reason_;       // guarded by failing_: the first
   std::shared_ptr<Connection> self_; // until finish
 
   schedule::LeaderToken leader_token_;

@@ -56,7 +56,7 @@ void Connection::answer(PendingRequest *request) {
   std::shared_ptr<Connection> keep = self_; // finish cannot have come before
   replies_->push(request);
   if (replies_->pending_bytes() >= FLUSH_BYTES || !host::join_reply_batch(keep))
-    replies_->flush(WhenFull::pass_on);
+    replies_->flush(WhenFull::wake_leader);
 }
 
 // At once, while its owner waits. False: its data have been copied instead.
@@ -100,10 +100,10 @@ void Connection::report_failure(const PendingRequest &request) {
   if (reported >= MAX_FAILURES_REPORTED && !host::log_is_verbose())
     return;
   host::ContextScope scope(this); // names the plugin and the connection in the line
-  const char *told = strerrorname_np(static_cast<int>(sent));
+  const char *name = strerrorname_np(static_cast<int>(sent));
   host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; client was sent %s%s",
                   wire::command_name(request.type), request.offset, request.length_bytes,
-                  strerror(request.error), told != nullptr ? told : "an error",
+                  strerror(request.error), name != nullptr ? name : "an error",
                   reported + 1 == MAX_FAILURES_REPORTED
                       ? "; further failures on this connection are not logged"
                       : "");

@@ -98,12 +98,12 @@ namespace {
 
 // "NBD_REPLY_TYPE_BLOCK_STATUS": with REQ_ONE one extent no longer than asked for; else as many
 // as it takes to cover the range, of which the last one may reach beyond it.
-std::vector<backend::Extent> told_extents(const PendingRequest &request,
-                                          const std::vector<backend::Extent> &extents) {
+std::vector<backend::Extent> reported_extents(const PendingRequest &request,
+                                              const std::vector<backend::Extent> &extents) {
   const bool only_one = (request.flags & NBD_CMD_FLAG_REQ_ONE) != 0;
   const uint64_t limit_bytes =
       request.style == ReplyStyle::extended ? UINT64_MAX : MAX_EXTENT_BYTES;
-  std::vector<backend::Extent> told;
+  std::vector<backend::Extent> reported;
   uint64_t covered_bytes = 0;
   for (const backend::Extent &extent : extents) {
     if (extent.length_bytes == 0)
@@ -111,24 +111,24 @@ std::vector<backend::Extent> told_extents(const PendingRequest &request,
     uint64_t length_bytes = std::min(extent.length_bytes, limit_bytes);
     if (only_one)
       length_bytes = std::min(length_bytes, request.length_bytes);
-    told.push_back({length_bytes, extent.flags});
+    reported.push_back({length_bytes, extent.flags});
     covered_bytes += length_bytes;
     if (only_one || covered_bytes >= request.length_bytes || length_bytes < extent.length_bytes ||
-        told.size() == MAX_EXTENTS)
+        reported.size() == MAX_EXTENTS)
       break;
   }
-  return told;
+  return reported;
 }
 
 void add_status(ReplyBuilder &reply, const PendingRequest &request,
                 const backend::ContextStatus &status, bool is_last) {
-  const std::vector<backend::Extent> told = told_extents(request, status.extents);
-  const auto count = static_cast<uint32_t>(told.size());
+  const std::vector<backend::Extent> reported = reported_extents(request, status.extents);
+  const auto count = static_cast<uint32_t>(reported.size());
   if (request.style == ReplyStyle::extended) {
     reply.chunk(NBD_REPLY_TYPE_BLOCK_STATUS_EXT, 8 + size_t{16} * count, is_last);
     reply.u32(status.id);
     reply.u32(count);
-    for (const backend::Extent &extent : told) {
+    for (const backend::Extent &extent : reported) {
       reply.u64(extent.length_bytes);
       reply.u64(extent.flags);
     }
@@ -136,7 +136,7 @@ void add_status(ReplyBuilder &reply, const PendingRequest &request,
   }
   reply.chunk(NBD_REPLY_TYPE_BLOCK_STATUS, 4 + size_t{8} * count, is_last);
   reply.u32(status.id);
-  for (const backend::Extent &extent : told) {
+  for (const backend::Extent &extent : reported) {
     reply.u32(static_cast<uint32_t>(extent.length_bytes));
     reply.u32(static_cast<uint32_t>(extent.flags)); // contexts with more are not for this style
   }
@@ -207,7 +207,7 @@ void encode_error(PendingRequest &request, BufferPool &memory) {
   reply.text(words);
   if (extras.error_offset)
     reply.u64(*extras.error_offset);
-  request.encoded = reply.finish(memory); // without one, the client is told of the error alone
+  request.encoded = reply.finish(memory); // without one, the client is told the error alone
 }
 
 } // namespace

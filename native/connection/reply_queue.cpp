@@ -143,7 +143,7 @@ void ReplyQueue::push(PendingRequest *request) {
 
 void ReplyQueue::flush(WhenFull when_full) {
   if (is_full_.load()) {
-    if (when_full == WhenFull::pass_on)
+    if (when_full == WhenFull::wake_leader)
       return;
     is_full_.store(false);
   }
@@ -157,7 +157,7 @@ bool ReplyQueue::send_borrowed(PendingRequest *request) {
     return false;
   borrowed_ = request;
   push(request);
-  send_while_asked(WhenFull::pass_on);
+  send_while_asked(WhenFull::wake_leader);
   return true;
 }
 
@@ -179,7 +179,7 @@ void ReplyQueue::stop_sending(WhenFull when_full) {
   keep_borrowed();
   is_full_.store(true);
   flushes_.store(0);
-  if (when_full == WhenFull::pass_on)
+  if (when_full == WhenFull::wake_leader)
     listener_.on_full();
 }
 
@@ -285,7 +285,8 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
     if (sent < 0) {
       broken_ = true;
       if (!transport_.is_aborted())
-        listener_.on_lost(std::string("cannot send replies: ") + strerror(static_cast<int>(-sent)));
+        listener_.on_failure(std::string("cannot send replies: ") +
+                             strerror(static_cast<int>(-sent)));
       transport_.abort(); // nobody listens: wake the reader too
       continue;
     }

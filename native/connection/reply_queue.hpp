@@ -25,16 +25,16 @@ public:
   virtual bool delays_others() const { return false; }
   virtual void before_delay() {}
   // Replies cannot be sent any more. Any thread.
-  virtual void on_lost(const std::string &reason) { (void)reason; }
+  virtual void on_failure(const std::string &reason) { (void)reason; }
   // A send has waited in vain: returns when it is to be tried again.
   virtual void wait_for_room() {}
 };
 
 // What a thread that sends does when the socket is full.
 enum class WhenFull {
-  wait,     // until the client reads
-  pass_on,  // leave the rest to the connection's leader, who is told
-  come_back // it is the leader, and knows by is_full
+  wait,        // until the client reads
+  wake_leader, // leave the rest to the connection's leader, who is woken
+  return_early // it is the leader, and knows by is_full
 };
 
 class ReplyQueue {

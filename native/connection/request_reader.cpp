@@ -77,7 +77,7 @@ void RequestReader::use_thread_cache() {
   }
 }
 
-void RequestReader::rest_all_but_input() {
+void RequestReader::release_all_but_input() {
   destroy(std::exchange(free_, nullptr));
   destroy(recycled_.exchange(nullptr, std::memory_order_acquire));
   if (output_ != nullptr && output_->is_exclusive())
@@ -90,7 +90,7 @@ void RequestReader::release_idle_memory() {
     std::exchange(input_, nullptr)->unref();
     begin_ = end_ = 0;
   }
-  rest_all_but_input();
+  release_all_but_input();
 }
 
 PendingRequest *RequestReader::next() {
@@ -102,7 +102,7 @@ PendingRequest *RequestReader::next() {
     const size_t header_bytes = wire::request_header_bytes(style_);
     if (wire::RequestHeader header; buffered_bytes() >= header_bytes) {
       if (!wire::decode_request(input_->data + begin_, style_, &header)) {
-        admission_.on_lost("expected a request header");
+        admission_.on_failure("expected a request header");
         return nullptr;
       }
       begin_ += header_bytes;
@@ -122,12 +122,12 @@ PendingRequest *RequestReader::next() {
 PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
   const uint64_t payload_bytes = wire::payload_bytes(header, style_);
   if (style_ == wire::ReplyStyle::extended && payload_bytes > wire::MAX_PAYLOAD_BYTES) {
-    admission_.on_lost("a payload of " + std::to_string(payload_bytes) + " bytes is too long");
+    admission_.on_failure("a payload of " + std::to_string(payload_bytes) + " bytes is too long");
     return nullptr;
   }
   PendingRequest *request = new_request();
   if (request == nullptr) {
-    admission_.on_lost("out of memory for requests");
+    admission_.on_failure("out of memory for requests");
     return nullptr;
   }
   request->cookie = header.cookie;
@@ -159,7 +159,7 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
     placed = place_reply(request, 0);
   }
   if (!placed) {
-    admission_.on_lost("out of memory for replies");
+    admission_.on_failure("out of memory for replies");
     return withdraw(request);
   }
   bool is_whole;
@@ -270,7 +270,7 @@ bool RequestReader::make_room(size_t bytes) {
   } else {
     Buffer *fresh = get_for_input(INPUT_BYTES); // requests still use the old one
     if (fresh == nullptr) {
-      admission_.on_lost("out of memory for receiving requests");
+      admission_.on_failure("out of memory for receiving requests");
       return false;
     }
     if (input_ != nullptr) {
@@ -345,12 +345,12 @@ void RequestReader::note_end(ssize_t received, bool between_requests) {
   if (transport_.is_aborted()) // by us
     return;
   if (received < 0)
-    admission_.on_lost(std::string("cannot receive requests: ") +
-                       strerror(static_cast<int>(-received)));
+    admission_.on_failure(std::string("cannot receive requests: ") +
+                          strerror(static_cast<int>(-received)));
   else if (between_requests)
     host::log_debug("client disconnected without NBD_CMD_DISC");
   else
-    admission_.on_lost("disconnected in the middle of a request");
+    admission_.on_failure("disconnected in the middle of a request");
 }
 
 bool RequestReader::waits_in_poller(bool between_requests, bool has_idled) {
@@ -387,7 +387,7 @@ transport::Wait RequestReader::wait_for_client(const Room &room, bool between_re
   const transport::Wait result = admission_.wait(wanted, IDLE_MS, owes_input);
   if (result != transport::Wait::timed_out)
     return result;
-  rest_all_but_input(); // this is in the middle of receiving into that
+  release_all_but_input(); // this is in the middle of receiving into that
   if (room.pages != nullptr || waits_in_poller(between_requests, true))
     return result;
   return admission_.wait(wanted, -1, owes_input);

@@ -36,7 +36,7 @@ public:
   virtual backend::Reservation reserve(backend::Request &request) = 0;
   virtual void unreserve(backend::Request &request) = 0;
   // Why the connection ends, if not by the client's wish: "it …", of the client.
-  virtual void on_lost(const std::string &reason) { (void)reason; }
+  virtual void on_failure(const std::string &reason) { (void)reason; }
   virtual uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const = 0;
 };
 
@@ -125,7 +125,7 @@ private:
   ssize_t receive_into(const Room &room, bool between_requests);
   ssize_t receive_and_answer(const Room &room);
   void note_end(ssize_t received, bool between_requests);
-  void rest_all_but_input();
+  void release_all_but_input();
   bool waits_in_poller(bool between_requests, bool has_idled = false);
   int wait_for_more(const Room &room, bool between_requests);
   transport::Wait wait_for_client(const Room &room, bool between_requests);

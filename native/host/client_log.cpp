@@ -20,7 +20,7 @@ namespace {
 constexpr unsigned BURST_LINES = 20;
 constexpr std::chrono::seconds LINE_INTERVAL{3};
 
-std::atomic<bool> tells_of_all{false}; // a setting, pairs with nothing
+std::atomic<bool> logs_clients{false}; // a setting, pairs with nothing
 
 std::string socket_name(int family, const void *address, uint16_t port) {
   char text[INET6_ADDRSTRLEN];
@@ -92,8 +92,8 @@ LineLimit::Verdict LineLimit::ask(Clock::time_point now) {
   return verdict;
 }
 
-void log_comings_and_goings(bool wanted) {
-  tells_of_all.store(wanted, std::memory_order_relaxed);
+void set_log_clients(bool wanted) {
+  logs_clients.store(wanted, std::memory_order_relaxed);
 }
 
 void log_trouble(const LoggedClient &client, const std::string &what) {
@@ -115,7 +115,7 @@ void log_trouble(const LoggedClient &client, const std::string &what) {
 }
 
 void log_event(const LoggedClient &client, const std::string &what) {
-  if (tells_of_all.load(std::memory_order_relaxed))
+  if (logs_clients.load(std::memory_order_relaxed))
     log_info_of(whose(client), line(client, what));
   else
     log_debug_of(whose(client), line(client, what));

@@ -1,5 +1,5 @@
-// Tells who looks after the server what becomes of its clients: a line for each that is refused or
-// lost, as long as they are few; and with --log-clients, for each that comes or goes.
+// What the log says of clients: a line for each that is refused or whose connection fails, as long
+// as they are few; and with --log-clients, for each that connects or disconnects.
 #pragma once
 
 #include <chrono>
@@ -32,8 +32,8 @@ private:
   uint64_t left_out_ = 0;
 };
 
-// Whether clients that come and go are told of at the default level; else they are with -v.
-void log_comings_and_goings(bool wanted);
+// Whether connects and disconnects are logged at the default level; else they are with -v.
+void set_log_clients(bool wanted);
 
 // `name`: the plugin's, `number`: the connection's, `peer`: of peer_of. Any thread.
 struct LoggedClient {

@@ -37,18 +37,18 @@ void StallMeter::restart(base::Time now) {
   since_ = now;
 }
 
-void StallGuard::add(StallWatch &watch) {
+void StallGuard::add(GuardedWait &wait) {
   std::lock_guard lock(mutex_);
-  watches_.push_back(&watch);
+  waits_.push_back(&wait);
   set_timer(clock_.now());
 }
 
-void StallGuard::remove(StallWatch &watch) {
+void StallGuard::remove(GuardedWait &wait) {
   std::lock_guard lock(mutex_);
-  watches_.erase(std::find(watches_.begin(), watches_.end(), &watch));
+  waits_.erase(std::find(waits_.begin(), waits_.end(), &wait));
 }
 
-// If the system has no thread for it, nobody is cut until the next one is watched.
+// If the system has no thread for it, nobody is cut until the next wait begins.
 void StallGuard::set_timer(base::Time now) {
   if (!is_set_)
     is_set_ = timers_.set(*this, now + TICK);
@@ -59,40 +59,40 @@ void StallGuard::on_due() {
   is_set_ = false;
   const base::Time now = clock_.now();
   look(now);
-  if (!watches_.empty())
+  if (!waits_.empty())
     set_timer(now);
 }
 
 // The slowest first: of those that keep others waiting, as many are cut as have what is wanted. A
-// client may be watched in both directions, but has its memory once.
+// client may be waited for in both directions, but has its memory once.
 void StallGuard::look(base::Time now) {
-  std::sort(watches_.begin(), watches_.end(), [](const StallWatch *one, const StallWatch *other) {
+  std::sort(waits_.begin(), waits_.end(), [](const GuardedWait *one, const GuardedWait *other) {
     return one->since_ < other->since_;
   });
   std::set<const Stallable *> leaving;
   std::map<const base::MemoryBudget *, uint64_t> freed_bytes; // or about to be
-  auto leave = [&](const StallWatch &watch, const HeldMemory &held) {
-    if (leaving.insert(&watch.whose_).second)
+  auto leave = [&](const GuardedWait &wait, const HeldMemory &held) {
+    if (leaving.insert(&wait.whose_).second)
       freed_bytes[held.budget] += held.shared_bytes;
   };
-  for (const StallWatch *watch : watches_)
-    if (watch->is_reported_)
-      leave(*watch, watch->whose_.held_memory());
-  for (StallWatch *watch : watches_) {
-    if (leaving.count(&watch->whose_) > 0)
+  for (const GuardedWait *wait : waits_)
+    if (wait->is_reported_)
+      leave(*wait, wait->whose_.held_memory());
+  for (GuardedWait *wait : waits_) {
+    if (leaving.count(&wait->whose_) > 0)
       continue;
-    const HeldMemory held = watch->whose_.held_memory();
-    if (!is_over_limit(*watch, now, held, freed_bytes[held.budget]))
+    const HeldMemory held = wait->whose_.held_memory();
+    if (!is_over_limit(*wait, now, held, freed_bytes[held.budget]))
       continue;
-    report(*watch, now);
-    leave(*watch, held);
+    report(*wait, now);
+    leave(*wait, held);
   }
 }
 
-bool StallGuard::is_over_limit(const StallWatch &watch, base::Time now, const HeldMemory &held,
+bool StallGuard::is_over_limit(const GuardedWait &wait, base::Time now, const HeldMemory &held,
                                uint64_t freed_bytes) {
-  const base::Duration lasts = now - watch.since_;
-  if (lasts >= watch.limit_)
+  const base::Duration lasts = now - wait.since_;
+  if (lasts >= wait.limit_)
     return true;
   if (!held.keeps_others_waiting())
     return false;
@@ -101,18 +101,18 @@ bool StallGuard::is_over_limit(const StallWatch &watch, base::Time now, const He
   return lasts >= PRESSED_LIMIT && freed_bytes < held.budget->wanted_bytes();
 }
 
-void StallGuard::report(StallWatch &watch, base::Time now) {
-  watch.is_reported_ = true;
-  watch.whose_.on_stall(watch.stall_, std::chrono::duration_cast<milliseconds>(now - watch.since_));
+void StallGuard::report(GuardedWait &wait, base::Time now) {
+  wait.is_reported_ = true;
+  wait.whose_.on_stall(wait.stall_, std::chrono::duration_cast<milliseconds>(now - wait.since_));
 }
 
-StallWatch::StallWatch(StallGuard &guard, Stallable &whose, Stall stall, base::Time since,
-                       milliseconds limit)
+GuardedWait::GuardedWait(StallGuard &guard, Stallable &whose, Stall stall, base::Time since,
+                         milliseconds limit)
     : guard_(guard), whose_(whose), stall_(stall), since_(since), limit_(limit) {
   guard_.add(*this);
 }
 
-StallWatch::~StallWatch() {
+GuardedWait::~GuardedWait() {
   guard_.remove(*this);
 }
 

@@ -56,16 +56,16 @@ class StallGuard;
 
 // As long as it lives, a client is waited for that has been slow since then: it is reported after
 // `limit`, or earlier if others wait for its memory.
-class StallWatch {
+class GuardedWait {
 public:
-  // A client may be slow for so long before anybody need watch.
-  static constexpr std::chrono::milliseconds UNWATCHED{1000};
+  // A client may be slow for so long before anybody need look at it.
+  static constexpr std::chrono::milliseconds UNGUARDED{1000};
 
-  StallWatch(StallGuard &guard, Stallable &whose, Stall stall, base::Time since,
-             std::chrono::milliseconds limit);
-  ~StallWatch();
-  StallWatch(const StallWatch &) = delete;
-  StallWatch &operator=(const StallWatch &) = delete;
+  GuardedWait(StallGuard &guard, Stallable &whose, Stall stall, base::Time since,
+              std::chrono::milliseconds limit);
+  ~GuardedWait();
+  GuardedWait(const GuardedWait &) = delete;
+  GuardedWait &operator=(const GuardedWait &) = delete;
 
 private:
   friend class StallGuard;
@@ -77,26 +77,26 @@ private:
   bool is_reported_ = false;
 };
 
-// Looks at those that are watched, some times a second as long as there are any.
+// Looks at the waits that it guards, some times a second as long as there are any.
 class StallGuard final : private base::Timer {
 public:
   StallGuard(const base::Clock &clock, base::Timers &timers) : clock_(clock), timers_(timers) {}
 
 private:
-  friend class StallWatch;
-  void add(StallWatch &watch);
-  void remove(StallWatch &watch);
+  friend class GuardedWait;
+  void add(GuardedWait &wait);
+  void remove(GuardedWait &wait);
   void on_due() override;
   void set_timer(base::Time now);
   void look(base::Time now);
-  static bool is_over_limit(const StallWatch &watch, base::Time now, const HeldMemory &held,
+  static bool is_over_limit(const GuardedWait &wait, base::Time now, const HeldMemory &held,
                             uint64_t freed_bytes);
-  static void report(StallWatch &watch, base::Time now);
+  static void report(GuardedWait &wait, base::Time now);
 
   const base::Clock &clock_;
   base::Timers &timers_;
   base::Mutex<base::LockRank::stall_guard> mutex_; // guards the rest
-  std::vector<StallWatch *> watches_;
+  std::vector<GuardedWait *> waits_;
   bool is_set_ = false; // the timer
 };
 

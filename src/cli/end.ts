@@ -10,7 +10,7 @@ const BEAT_MS = 1_000;
 /** From the last of our work to the end of the process: handlers of exit and destructors. */
 const EXIT_MS = 5_000;
 
-/** While the server stops, for as long as that takes, JavaScript's thread must not be stuck. */
+/** While the server stops, for as long as that takes, JavaScript's thread must not hang. */
 export async function guardStop<T>(forcedStatus: number, stop: () => Promise<T>): Promise<T> {
   const beat = (): void => addon().armWatchdog("stopping", BLOCKED_MS, forcedStatus);
   beat();

@@ -204,7 +204,7 @@ class ServerProcess {
     const status = command === undefined ? 0 : await guardStop(forcedStatus, () => command.status);
     if (isOver) return this.#uncaught.haveHappened ? 1 : status;
     this.#cleanUp();
-    // Threads that are stuck in the plugin would keep us alive.
+    // Threads that hang in the plugin would keep us alive.
     exitNow(this.#uncaught.haveHappened ? 1 : status || 1);
   }
 

@@ -1,30 +1,22 @@
 // A plugin that has been opened, as the server uses it, whatever language it is written in.
 
-import type {
-  BlockSizes,
-  ExportEntry,
-  MetaContextEntry,
-  NativeServer,
-  NativeSession,
-  OpenedExport,
-  PluginAbout,
-} from "../addon/types.js";
+import type { NativeServer, NativeSession, PluginAbout } from "../addon/types.js";
 import type { Awaitable, Plugin } from "./script/definition.js";
 
 /** What a handshake asks of a plugin, for one client. */
-export interface HandshakeCalls {
-  /** False: the plugin rejects the client. */
-  preconnect(): Promise<boolean>;
-  /** null: the plugin failed, and why has been logged. So with the others. */
-  listExports(): Promise<ExportEntry[] | null>;
-  metaContexts(exportName: string): Promise<MetaContextEntry[] | null>;
-  openExport(name: string): Promise<OpenedExport | null>;
-  exportDescription(): Promise<string>;
-  blockSizes(): Promise<BlockSizes | null>;
-  closeExport(): Promise<void>;
+export type HandshakeCalls = Pick<
+  NativeSession,
+  | "preconnect"
+  | "listExports"
+  | "metaContexts"
+  | "openExport"
+  | "exportDescription"
+  | "blockSizes"
+  | "closeExport"
+> & {
   /** The handshake is over, and the native connection is to have the export. */
   beforeStart?(): void;
-}
+};
 
 /** Descriptors of a client's stream, the same for a socket; and its number, from 1 on. */
 export interface ClientStream {

@@ -105,14 +105,14 @@ describe("a server in a handshake", () => {
 
   test("closes on a client that stalls, and on no other", async () => {
     const server = await startServer(["memory", "1M"], { options: ["--timeout", "300ms"] });
-    const served = await RawClient.connect(server.socket);
-    await served.go();
+    const accepted = await RawClient.connect(server.socket);
+    await accepted.go();
     const silent = await RawClient.connect(server.socket);
     const halfway = await RawClient.connect(server.socket);
     await halfway.greet();
     halfway.send(u64(0x49484156454f5054n));
     await Promise.all([silent.closed(), halfway.closed()]);
-    expect(await served.request({ type: 3 })).toBe(0);
+    expect(await accepted.request({ type: 3 })).toBe(0);
     await server.stop();
   });
 

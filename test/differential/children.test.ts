@@ -16,7 +16,7 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-interface Told {
+interface Outcome {
   readonly status: number;
   readonly stdout: string;
   /** Without the server's own lines. */
@@ -32,7 +32,7 @@ const SIGPIPE_IGNORED = /(?<=^\w+ \w+ \w{12})1(?=\w{3} )/;
 const LOWEST = /(?<=^(?!config|get_ready).*)lowest=\d+|lowest=\d\d+/;
 
 /** As a shell runs it, with $server, $plugin and $log. */
-async function tell(server: readonly string[], line: string, input = ""): Promise<Told> {
+async function outcomeOf(server: readonly string[], line: string, input = ""): Promise<Outcome> {
   const directory = temporaryDirectory();
   const log = join(directory, "log");
   const env = {
@@ -49,7 +49,7 @@ async function tell(server: readonly string[], line: string, input = ""): Promis
   return {
     ...finished,
     stderr: finished.stderr.replace(/^(asyncnbd|nbdkit): .*\n/gm, ""),
-    stages: lines.map((told) => told.replace(SIGPIPE_IGNORED, "0").replace(LOWEST, "")),
+    stages: lines.map((line) => line.replace(SIGPIPE_IGNORED, "0").replace(LOWEST, "")),
   };
 }
 
@@ -77,8 +77,8 @@ describe("programs that a plugin starts are given the same", () => {
     ["with all of 3 to 9", `exec 3<. 4<. 5<. 6<. 7<. 8<. 9<.; ${BACKGROUND}`],
   ])("%s", async (_, line) => {
     const [theirs, ours] = await Promise.all([
-      tell(nbdkit, line, "in"),
-      tell(asyncnbd, line, "in"),
+      outcomeOf(nbdkit, line, "in"),
+      outcomeOf(asyncnbd, line, "in"),
     ]);
     expect(ours).toEqual(theirs);
     expect(ours.stages[0]).toMatch(/^config /);
@@ -91,7 +91,7 @@ describe("a plugin that calls nbdkit_shutdown ends the server, if it does so in"
     // Before it serves, nbdkit writes to its standard input then, which a socket would not stand.
     const alone = `</dev/null $server -f -U sock $plugin log=$log shutdown=${stage}`;
     for (const line of [alone, `${alone} --run 'exit 5'`])
-      expect(await tell(asyncnbd, line)).toEqual(await tell(nbdkit, line));
+      expect(await outcomeOf(asyncnbd, line)).toEqual(await outcomeOf(nbdkit, line));
   });
 });
 

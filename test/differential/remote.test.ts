@@ -17,14 +17,14 @@ import { expectSame, expectSameOutput } from "./both.js";
 const SUM = `nbdinfo --size "$uri"; nbdcopy "$uri" - | cksum`;
 const WRITE = `nbdcopy image "$uri" && ${SUM}`;
 
-const served = (words: string, command = SUM): string =>
+const serve = (words: string, command = SUM): string =>
   `{ server -U - ${words} --run '${command}'; echo "status $?"; }`;
 
 /** Each with a folder of its own; those that create something are written to. */
 async function expectSameOfAll(lines: readonly string[]): Promise<void> {
   const files = { image: patternBytes(MIB), file: "secret\n" };
   const command = (words: string) => (/create=|^nbd/.test(words) ? WRITE : SUM);
-  await Promise.all(lines.map((words) => expectSame(served(words, command(words)), files)));
+  await Promise.all(lines.map((words) => expectSame(serve(words, command(words)), files)));
 }
 
 describe("curl", () => {
@@ -99,12 +99,12 @@ describe("S3", () => {
     store.objects.set("whole", image);
     const to = `S3 endpoint-url=${store.url} access-key=${ACCESS_KEY} secret-key=x bucket=bucket`;
     process.env.AWS_DEFAULT_REGION = "us-east-1";
-    await expectSameOutput(served(`${to} key=whole`));
-    await expectSameOutput(served(`${to.replace(ACCESS_KEY, "nobody")} key=whole`));
+    await expectSameOutput(serve(`${to} key=whole`));
+    await expectSameOutput(serve(`${to.replace(ACCESS_KEY, "nobody")} key=whole`));
     // Each has keys of its own, with the same names.
     const key = 'key="$(basename "$PWD")" size=1M object-size=64K';
     const { stdout } = await expectSameOutput(
-      served(
+      serve(
         `${to} ${key}`,
         `${WRITE}; /usr/bin/python3 -m nbd -u "$uri" -c "h.trim(h.get_size(), 0)"; ${SUM}`,
       ),

@@ -43,7 +43,7 @@ const SIZE = 'nbdinfo --size "$uri"';
 const SUM = `${SIZE}; nbdcopy "$uri" - | cksum`;
 
 /** Words with quotes in them are for the shell to read. */
-const served = (words: string, command = SUM): string =>
+const serve = (words: string, command = SUM): string =>
   `{ server -U - ${words} --run '${command.replaceAll("'", "'\\''")}'; echo "status $?"; }`;
 
 const asks = (python: string): string => `/usr/bin/python3 -m nbd -u "$uri" -c '${python}'`;
@@ -57,26 +57,26 @@ print(sum)`;
 const READ_ZEROES = `pread='head -c "$3" /dev/zero'`;
 
 const refusing = (callback: string): string =>
-  served(
+  serve(
     `eval ${callback}='echo "EPERM not today" >&2; exit 1' get_size='echo 1M' ${READ_ZEROES}`,
     SIZE,
   );
 
 /** What both say word by word, the children's words among it. */
 const SAME: readonly string[] = [
-  served("sh disk.sh key=value", SIZE),
-  served("sh disk.sh", asks('h.pwrite(b"x" * 512, 0)')),
-  served("sh disk.sh", asks("h.trim(512, 0)")),
-  served("sh disk.sh", asks("h.zero(512, 0)")),
-  served("sh disk.sh", asks("h.flush()")),
-  `${served("sh - key=value", SIZE)} < disk.sh`,
+  serve("sh disk.sh key=value", SIZE),
+  serve("sh disk.sh", asks('h.pwrite(b"x" * 512, 0)')),
+  serve("sh disk.sh", asks("h.trim(512, 0)")),
+  serve("sh disk.sh", asks("h.zero(512, 0)")),
+  serve("sh disk.sh", asks("h.flush()")),
+  `${serve("sh - key=value", SIZE)} < disk.sh`,
   "server --dump-plugin sh disk.sh",
-  served(`eval get_size='test -d "$tmpdir" && echo 1M' ${READ_ZEROES}`),
-  served("eval get_size='echo 1M' pread='echo \"EIO no luck\" >&2; exit 1'"),
-  served("eval get_size='echo 1M' pread='echo short'"),
-  served("eval get_size='echo 1M' pread='kill -9 $$'"),
+  serve(`eval get_size='test -d "$tmpdir" && echo 1M' ${READ_ZEROES}`),
+  serve("eval get_size='echo 1M' pread='echo \"EIO no luck\" >&2; exit 1'"),
+  serve("eval get_size='echo 1M' pread='echo short'"),
+  serve("eval get_size='echo 1M' pread='kill -9 $$'"),
   ...["load", "get_ready", "config_complete", "open"].map(refusing),
-  served(
+  serve(
     `eval get_size='echo 1M' ${READ_ZEROES} ${[
       ...["load", "unload", "get_ready", "after_fork", "cleanup", "preconnect"],
       ...["config", "config_complete"],
@@ -85,78 +85,78 @@ const SAME: readonly string[] = [
       .join(" ")} key=value`,
     SIZE,
   ),
-  served(
+  serve(
     `eval block_size='echo 512 512 4096' get_size='echo 1M' ${READ_ZEROES}`,
     asks("print(len(h.pread(1000, 1)), len(h.pread(65536, 0)))"),
   ),
-  served("--log=null eval get_size='echo 1M' pread='echo \"EIO no luck\" >&2; exit 1'", SIZE),
-  served("data '1 2 @100 <disk.img \"abc\"*10'"),
-  served("data '<( echo to-stderr >&2; echo to-stdout )'", 'nbdcopy "$uri" -'),
-  served("data '<( while :; do echo -n .; done )[:400]'", SIZE),
-  served("data '<( grep -E \"^Sig(Blk|Ign|Cgt)\" /proc/self/status )'", 'nbdcopy "$uri" -'),
-  served("data '<( readlink /proc/self/fd/0 | tr -d 0-9 )'", 'nbdcopy "$uri" -'),
-  served("data base64=aGVsbG8= size=1M", `${SUM}; nbdinfo --map "$uri"`),
-  served("data raw=hello allocator=malloc"),
-  served("data '( 1 2'"),
-  served("data '<nosuchfile'"),
-  served("split disk.img more.img", asks(HASH)),
-  served(
+  serve("--log=null eval get_size='echo 1M' pread='echo \"EIO no luck\" >&2; exit 1'", SIZE),
+  serve("data '1 2 @100 <disk.img \"abc\"*10'"),
+  serve("data '<( echo to-stderr >&2; echo to-stdout )'", 'nbdcopy "$uri" -'),
+  serve("data '<( while :; do echo -n .; done )[:400]'", SIZE),
+  serve("data '<( grep -E \"^Sig(Blk|Ign|Cgt)\" /proc/self/status )'", 'nbdcopy "$uri" -'),
+  serve("data '<( readlink /proc/self/fd/0 | tr -d 0-9 )'", 'nbdcopy "$uri" -'),
+  serve("data base64=aGVsbG8= size=1M", `${SUM}; nbdinfo --map "$uri"`),
+  serve("data raw=hello allocator=malloc"),
+  serve("data '( 1 2'"),
+  serve("data '<nosuchfile'"),
+  serve("split disk.img more.img", asks(HASH)),
+  serve(
     "partitioning disk.img more.img mbr-id=0x82",
     `${SIZE}; nbdcopy "$uri" x; sfdisk -d x | tail -2`,
   ),
-  served("partitioning disk.img partition-type=gpt type-guid=home disk.img", SIZE),
-  served("floppy dir label=FLOP", `${SIZE}; nbdcopy "$uri" - | grep -aoE "FLOP|hello|world"`),
-  served("floppy dir size=1K"),
-  served("linuxdisk dir type=ext2 size=+1M label=LIN", SIZE),
-  served("linuxdisk nosuch"),
-  served("iso dir", `${SIZE}; nbdcopy "$uri" - | strings | grep -E "hello|world"`),
-  served(
+  serve("partitioning disk.img partition-type=gpt type-guid=home disk.img", SIZE),
+  serve("floppy dir label=FLOP", `${SIZE}; nbdcopy "$uri" - | grep -aoE "FLOP|hello|world"`),
+  serve("floppy dir size=1K"),
+  serve("linuxdisk dir type=ext2 size=+1M label=LIN", SIZE),
+  serve("linuxdisk nosuch"),
+  serve("iso dir", `${SIZE}; nbdcopy "$uri" - | strings | grep -E "hello|world"`),
+  serve(
     "iso dir params='-V \"A LABEL\"'",
     'nbdcopy "$uri" - | strings | grep -o "A LABEL" | head -1',
   ),
-  served("iso dir prog=nosuch"),
-  served("tmpdisk 1M command='echo hi >&2; echo out; truncate -s $size $disk'"),
-  served("tmpdisk 1M command='truncate -s $more $disk; echo $word' more=2M word=x", SIZE),
-  served("tmpdisk 1M command='echo hi >&2; exit 3'", SIZE),
-  served("tmpdisk 1M command='kill -9 $$'", SIZE),
-  served("tmpdisk 1M type=ext2 label=TMP", 'nbdcopy "$uri" x; e2label x'),
-  served(
+  serve("iso dir prog=nosuch"),
+  serve("tmpdisk 1M command='echo hi >&2; echo out; truncate -s $size $disk'"),
+  serve("tmpdisk 1M command='truncate -s $more $disk; echo $word' more=2M word=x", SIZE),
+  serve("tmpdisk 1M command='echo hi >&2; exit 3'", SIZE),
+  serve("tmpdisk 1M command='kill -9 $$'", SIZE),
+  serve("tmpdisk 1M type=ext2 label=TMP", 'nbdcopy "$uri" x; e2label x'),
+  serve(
     "ondemand dir=dir size=1M command='echo $disk >&2; truncate -s $size $disk'",
     `${SIZE}; ls dir`,
   ),
-  served("cc disk.c CFLAGS='-DSIZE=65536'"),
-  `${served("cc - CFLAGS='-DSIZE=65536'")} < disk.c`,
-  served("cdi name:tag"),
-  served("random 1M seed=3"),
-  served("sparse-random 10M seed=1 percent=20"),
-  served("pattern 1M"),
-  served("full 1M", asks('h.pwrite(b"x" * 512, 0)')),
-  served("-e abc info mode=exportname"),
-  served("-e YWJj info mode=base64exportname"),
-  served("info mode=nosuch"),
-  served("example1"),
-  served("example2 file=disk.img"),
-  served("example2"),
-  served("example3 size=1M"),
-  served("zero"),
-  served("null 1M"),
+  serve("cc disk.c CFLAGS='-DSIZE=65536'"),
+  `${serve("cc - CFLAGS='-DSIZE=65536'")} < disk.c`,
+  serve("cdi name:tag"),
+  serve("random 1M seed=3"),
+  serve("sparse-random 10M seed=1 percent=20"),
+  serve("pattern 1M"),
+  serve("full 1M", asks('h.pwrite(b"x" * 512, 0)')),
+  serve("-e abc info mode=exportname"),
+  serve("-e YWJj info mode=base64exportname"),
+  serve("info mode=nosuch"),
+  serve("example1"),
+  serve("example2 file=disk.img"),
+  serve("example2"),
+  serve("example3 size=1M"),
+  serve("zero"),
+  serve("null 1M"),
 ];
 
 /** Here each server, a compiler, or a client who is cut off has words of its own. */
 const SAME_OUTPUT: readonly string[] = [
   refusing("preconnect"),
-  served("eval get_size='echo 1M; exit 1' pread=true", SIZE),
-  served("partitioning disk.img mbr-id=zebra"),
-  served("iso nosuch"),
-  served("torrent nosuch"),
-  served("tmpdisk 1M command=true", SIZE),
-  served("cc disk.c", SIZE),
-  served("cc broken.c", SIZE),
-  served("cc disk.c CC=nosuch", SIZE),
-  served("floppy nosuch"),
-  served("tmpdisk 4M label=DISK", `${SIZE}; nbdcopy "$uri" x; e2label x`),
-  served("eval bare"),
-  served("eval block_size='echo 3 4 5' get_size='echo 1M'", SIZE),
+  serve("eval get_size='echo 1M; exit 1' pread=true", SIZE),
+  serve("partitioning disk.img mbr-id=zebra"),
+  serve("iso nosuch"),
+  serve("torrent nosuch"),
+  serve("tmpdisk 1M command=true", SIZE),
+  serve("cc disk.c", SIZE),
+  serve("cc broken.c", SIZE),
+  serve("cc disk.c CC=nosuch", SIZE),
+  serve("floppy nosuch"),
+  serve("tmpdisk 4M label=DISK", `${SIZE}; nbdcopy "$uri" x; e2label x`),
+  serve("eval bare"),
+  serve("eval block_size='echo 3 4 5' get_size='echo 1M'", SIZE),
 ];
 
 describe("nbdkit and asyncnbd do the same for", () => {

@@ -1,4 +1,4 @@
-// What the log says of clients: a line for each that is refused or lost, with its name and the
+// What the log says of clients: a line for each that is refused or fails, with its name and the
 // reason, while they are few; nothing of others, unless it is asked for.
 
 import { mkdirSync, writeFileSync } from "node:fs";
@@ -125,7 +125,7 @@ const servers: [string, "tcp" | "unix", () => string[], string[], typeof mistake
 ];
 
 describe.each(servers)("%s", (_name, transport, plugin, more, made) => {
-  test.each(made)("a client that %s is told of", async (_what, reason, misbehave, options = []) => {
+  test.each(made)("a client that %s is logged", async (_what, reason, misbehave, options = []) => {
     const own = options.map((word) => word.replace("KEYS", preSharedKeys("alice")));
     const server = await startServer(plugin(), {
       ...{ transport, options: [...more, ...own], noProbe: true },
@@ -141,7 +141,7 @@ describe.each(servers)("%s", (_name, transport, plugin, more, made) => {
     expect(linesOf(server)).toHaveLength(1);
   });
 
-  test("a client that does nothing wrong, or only looks, is told of on request", async () => {
+  test("a client that does nothing wrong, or only looks, is logged on request", async () => {
     for (const options of [[], ["--log-clients"], ["-v"]]) {
       const server = await startServer(plugin(), {
         ...{ transport, options: [...more, ...options], noProbe: true },
@@ -165,7 +165,7 @@ describe.each(servers)("%s", (_name, transport, plugin, more, made) => {
       );
       const level = options[0] === "-v" ? "debug" : "info";
       expect(all[0]).toMatch(new RegExp(`\\[1\\]: ${level}: client \\S.*: connected$`));
-      const gone = all.filter((said) => said.includes(": disconnected: "));
+      const gone = all.filter((line) => line.includes(": disconnected: "));
       expect(gone[0]).toMatch(/\[1\].*: disconnected: during the handshake$/);
       expect(gone[1]).toMatch(/\[2\].* 1 requests, 0 failed, 512 bytes read, 0 bytes written$/);
       await server.stop();
@@ -173,7 +173,7 @@ describe.each(servers)("%s", (_name, transport, plugin, more, made) => {
   });
 });
 
-test("of many clients that are refused, some are told of, and how many more there were", async () => {
+test("of many clients that are refused, some are logged, and how many more there were", async () => {
   const server = await startServer(directoryPlugin());
   const knock = async () => {
     const client = await RawClient.connect(server.where);
@@ -182,16 +182,16 @@ test("of many clients that are refused, some are told of, and how many more ther
     await client.closed();
   };
   for (let i = 0; i < 100; i++) await knock();
-  const told = () => linesOf(server).filter((said) => said.includes(": refused: "));
+  const refusals = () => linesOf(server).filter((line) => line.includes(": refused: "));
   await eventually("a line that counts those left out", async () => {
     await knock();
-    return /\(and \d+ more messages suppressed\)$/.test(told().at(-1) ?? "") || undefined;
+    return /\(and \d+ more messages suppressed\)$/.test(refusals().at(-1) ?? "") || undefined;
   });
   await server.stop();
-  const leftOut = told().reduce(
-    (sum, said) => sum + Number(/and (\d+) more/.exec(said)?.[1] ?? 0),
+  const leftOut = refusals().reduce(
+    (sum, line) => sum + Number(/and (\d+) more/.exec(line)?.[1] ?? 0),
     0,
   );
-  expect(told().length).toBeLessThan(40);
-  expect(told().length + leftOut).toBeGreaterThan(60);
+  expect(refusals().length).toBeLessThan(40);
+  expect(refusals().length + leftOut).toBeGreaterThan(60);
 });

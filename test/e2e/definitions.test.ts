@@ -15,7 +15,7 @@ const plugin = (body: string): string =>
   module(`export default { name: "disk", getSize: () => 512, pread() {}, ${body} };`);
 
 /** Serves until the command has ended. */
-const served = (path: string, ...words: string[]) =>
+const runOnce = (path: string, ...words: string[]) =>
   runAsyncnbd(["-U", "-", path, ...words, "--run", "true"]);
 
 describe("a definition", () => {
@@ -30,10 +30,10 @@ describe("a definition", () => {
     ],
     ["config: { n: { type: 'bool', minimum: 1 } }", 'the parameter n has no property "minimum"'],
     ["metaContexts: { 'x-a:b': { status: () => [], isOfered() {} } }", 'did you mean "isOffered"?'],
-  ])("with %s is warned of, and served", async (body, words) => {
+  ])("with %s is warned of, and the server starts", async (body, words) => {
     const path = plugin(body);
     const parameters = body.includes("sise") ? ["size=1"] : [];
-    const { status, stderr } = await served(path, ...parameters);
+    const { status, stderr } = await runOnce(path, ...parameters);
     expect(stderr).toContain(`warning: ${path}: `);
     expect(stderr).toContain(words);
     expect(status).toBe(0);
@@ -55,13 +55,13 @@ describe("a definition", () => {
         ),
     ],
   ])("%s is all right", async (_what, make) => {
-    expect(await served(make())).toMatchObject({ status: 0, stderr: "" });
+    expect(await runOnce(make())).toMatchObject({ status: 0, stderr: "" });
   });
 
   test("in a class is warned of where a name is nearly right", async () => {
     const path = module(`export default class { name = "disk"; getSize() { return 512; } pread() {}
       pwrit() {} }`);
-    expect((await served(path)).stderr).toContain('did you mean "pwrite"?');
+    expect((await runOnce(path)).stderr).toContain('did you mean "pwrite"?');
   });
 
   test("of a filter is warned of, too", async () => {
@@ -77,7 +77,7 @@ describe("a definition", () => {
 describe("a parameter that is given twice", () => {
   test("is an error", async () => {
     const path = plugin('config: { file: "path" }');
-    const { status, stderr } = await served(path, "file=a", "file=b");
+    const { status, stderr } = await runOnce(path, "file=a", "file=b");
     expect(status).toBe(1);
     expect(stderr).toContain("plugin disk: parameter file is given more than once");
   });
@@ -98,8 +98,8 @@ describe("a parameter that is given twice", () => {
 
   test("of a list has to be right each time, and there at least once", async () => {
     const path = plugin('config: { n: { type: "integer", list: true } }');
-    expect((await served(path, "n=1", "n=x")).stderr).toContain("n=x: not a whole number");
-    expect((await served(path)).stderr).toContain("needs the parameter n=");
+    expect((await runOnce(path, "n=1", "n=x")).stderr).toContain("n=x: not a whole number");
+    expect((await runOnce(path)).stderr).toContain("needs the parameter n=");
   });
 });
 

@@ -71,7 +71,7 @@ describe("cache", () => {
     import { definePlugin } from "asyncnbd";
     const bytes = Buffer.alloc(${MIB});
     export default definePlugin({
-      name: "told",
+      name: "disk",
       getSize: () => bytes.length,
       pread(_h, buf, offset) {
         this.log.error("read " + buf.length + " at " + offset);
@@ -85,46 +85,46 @@ describe("cache", () => {
       canFua: () => "native",
     });`;
 
-  async function served(...parameters: string[]) {
-    const path = scriptFile("told.ts", disk);
+  async function start(...parameters: string[]) {
+    const path = scriptFile("disk.ts", disk);
     const server = await startServer(["--filter=cache", path, ...parameters]);
     const client = await RawClient.open(server.socket);
-    /** It has said just that, as soon as it has come through the pipe. */
-    const expectTold = async (...expected: string[]): Promise<void> => {
-      const told = () => [...server.stderr().matchAll(/told: (.*)/g)].map(([, what]) => what);
-      await eventually("word of it", () => told().length >= expected.length || undefined);
-      expect(told()).toEqual(expected);
+    /** It has logged just that, as soon as it has come through the pipe. */
+    const expectLogged = async (...expected: string[]): Promise<void> => {
+      const logged = () => [...server.stderr().matchAll(/disk: (.*)/g)].map(([, what]) => what);
+      await eventually("its lines", () => logged().length >= expected.length || undefined);
+      expect(logged()).toEqual(expected);
     };
-    return { server, client, expectTold };
+    return { server, client, expectLogged };
   }
 
   test("reads a block once", async () => {
-    const { server, client, expectTold } = await served("cache-on-read=true");
+    const { server, client, expectLogged } = await start("cache-on-read=true");
     for (const offset of [0, 512, 0, 65_000]) {
       expect(await client.request(read(offset))).toBe(0);
       await client.read(512);
     }
-    await expectTold("read 65536 at 0");
+    await expectLogged("read 65536 at 0");
     await server.stop();
   });
 
   test("writes back at a flush, and at once with FUA", async () => {
-    const { server, client, expectTold } = await served();
+    const { server, client, expectLogged } = await start();
     expect(await client.request(write(0, 1, 65_536))).toBe(0);
-    await expectTold();
+    await expectLogged();
     expect(await client.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
-    await expectTold("write 65536 at 0", "flush");
+    await expectLogged("write 65536 at 0", "flush");
     expect(await client.request(write(131_072, 1, 512, 1))).toBe(0);
-    await expectTold("write 65536 at 0", "flush", "write 512 at 131072 fua");
+    await expectLogged("write 65536 at 0", "flush", "write 512 at 131072 fua");
     await server.stop();
   });
 
   test("writes back when the client leaves, flush or not", async () => {
-    const { server, client, expectTold } = await served();
+    const { server, client, expectLogged } = await start();
     expect(await client.request(write(0, 1, 65_536))).toBe(0);
     client.socket.destroy();
     await server.stop();
-    await expectTold("write 65536 at 0");
+    await expectLogged("write 65536 at 0");
   });
 });
 

@@ -9,7 +9,7 @@ import { RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory } from "../support/server.js";
 
 /** A disk that fails its first two reads, behind the middleware; and a client past its handshake. */
-async function served(middleware: string) {
+async function start(middleware: string) {
   const path = join(temporaryDirectory(), "disk.ts");
   writeFileSync(
     path,
@@ -37,20 +37,20 @@ async function served(middleware: string) {
 }
 
 test("retry hides failures that pass, and this.config is the plugin's", async () => {
-  const { server, client, read } = await served("retry({ delayMs: 1 })(disk)");
+  const { server, client, read } = await start("retry({ delayMs: 1 })(disk)");
   expect(await read()).toBe(0);
   expect(await client.read(512)).toEqual(Buffer.alloc(512, 7));
   await server.stop();
 });
 
 test("retry gives up in the end", async () => {
-  const { server, read } = await served("retry({ retries: 1, delayMs: 1 })(disk)");
+  const { server, read } = await start("retry({ retries: 1, delayMs: 1 })(disk)");
   expect(await read()).toBe(5);
   await server.stop();
 });
 
 test("error fails what it is told to", async () => {
-  const { server, read, write } = await served(
+  const { server, read, write } = await start(
     'error({ code: "ENOSPC", requests: ["pwrite"] })(retry({ delayMs: 1 })(disk))',
   );
   expect(await write()).toBe(28);
@@ -59,13 +59,13 @@ test("error fails what it is told to", async () => {
 });
 
 test("readonly", async () => {
-  const { server } = await served("readonly()(disk)");
+  const { server } = await start("readonly()(disk)");
   expect(await runOk(["nbdinfo", "--no-content", server.uri])).toContain("is_read_only: true");
   await server.stop();
 });
 
 test("log says what came and how it ended", async () => {
-  const { server, read, write } = await served("log((line) => console.error(line))(disk)");
+  const { server, read, write } = await start("log((line) => console.error(line))(disk)");
   expect(await read()).toBe(5);
   expect(await write()).toBe(0);
   const { stderr } = await server.stop();
@@ -74,7 +74,7 @@ test("log says what came and how it ended", async () => {
 });
 
 test("delay and rate let requests through, later", async () => {
-  const { server, write } = await served("delay({ writeMs: 30 })(rate(10_000, 512)(disk))");
+  const { server, write } = await start("delay({ writeMs: 30 })(rate(10_000, 512)(disk))");
   const begun = performance.now();
   for (let i = 0; i < 3; i++) expect(await write()).toBe(0); // two of them above the allowance
   expect(performance.now() - begun).toBeGreaterThan(90);

@@ -158,7 +158,7 @@ test("many requests that are given up take a few lines of the log", async () => 
   expect(stderr.trimEnd().split("\n").length).toBeLessThan(20);
 });
 
-test("a failed open is told of once, with the plugin's own stack alone", async () => {
+test("a failed open is logged once, with the plugin's own stack alone", async () => {
   const path = plugin("open() { throw new Error('shut'); }, pread() {}");
   const { stderr } = await runAsyncnbd([
     "-U",

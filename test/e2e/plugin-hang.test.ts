@@ -1,4 +1,4 @@
-// The end comes whatever a plugin has got stuck in, in a bounded time after the first signal.
+// The end comes whatever a plugin hangs in, in a bounded time after the first signal.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";

@@ -23,7 +23,7 @@ test("callbacks come in nbdkit's order", async () => {
   await server.stop();
   const calls = readFileSync(log, "utf8").trim().split("\n");
   // The first connection is the test's own, to see that the server listens.
-  const served = calls.slice(calls.lastIndexOf("preconnect"));
+  const callsOfClient = calls.slice(calls.lastIndexOf("preconnect"));
   expect(calls.slice(0, 5)).toEqual([
     "config",
     "config_complete",
@@ -31,7 +31,7 @@ test("callbacks come in nbdkit's order", async () => {
     "get_ready",
     "after_fork",
   ]);
-  expect(served.slice(0, 7)).toEqual([
+  expect(callsOfClient.slice(0, 7)).toEqual([
     "preconnect",
     "default_export",
     "open",
@@ -40,7 +40,7 @@ test("callbacks come in nbdkit's order", async () => {
     "can_fua",
     "block_size",
   ]);
-  expect(served.slice(-5, -1)).toEqual(["flush", "close", "cleanup", "unload"]);
+  expect(callsOfClient.slice(-5, -1)).toEqual(["flush", "close", "cleanup", "unload"]);
 });
 
 describe("a plugin of API version 1", () => {

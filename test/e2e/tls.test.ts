@@ -294,13 +294,13 @@ test("--run's command gets a URI with which libnbd finds the files", async () =>
 });
 
 test("a plugin in TypeScript knows whether its client is encrypted, on workers too", async () => {
-  const path = join(temporaryDirectory(), "told.mjs");
+  const path = join(temporaryDirectory(), "private.mjs");
   writeFileSync(
     path,
     `export default {
-      name: "told",
+      name: "private",
       open: ({ tls }) => tls,
-      exportDescription: (tls) => (tls ? "told in private" : "told to all"),
+      exportDescription: (tls) => (tls ? "over TLS" : "in the clear"),
       getSize: () => 512,
       pread(_, buf) { buf.fill(0); },
     };`,
@@ -309,8 +309,8 @@ test("a plugin in TypeScript knows whether its client is encrypted, on workers t
   for (const workers of [[], ["--workers=2"]]) {
     const options = ["--tls=on", `--tls-certificates=${certificates}`, ...workers];
     const server = await startServer([path], { options });
-    expect((await nbdinfo(server.uri)).stdout).toContain("told to all");
-    expect((await nbdinfo(uriFor(server, certificates))).stdout).toContain("told in private");
+    expect((await nbdinfo(server.uri)).stdout).toContain("in the clear");
+    expect((await nbdinfo(uriFor(server, certificates))).stdout).toContain("over TLS");
     await server.stop();
   }
 });

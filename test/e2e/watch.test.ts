@@ -28,16 +28,16 @@ async function watched(file = "disk.ts", options: string[] = []) {
   const path = join(temporaryDirectory(), file);
   writeFileSync(path, version(1));
   const server = await startServer([path, "add=100"], { options: ["--watch", ...options] });
-  let told = 0;
+  let seen = 0;
   /** Replaces the file as editors do, and waits for what the server says of it. */
   const edit = async (text: string): Promise<string> => {
     writeFileSync(`${path}.new`, text);
     renameSync(`${path}.new`, path);
     const lines = await eventually("word of the reload", () => {
       const lines = server.stderr().match(/--watch: .*(reloaded.*|keeping the old version)/g) ?? [];
-      return lines.length > told ? lines : undefined;
+      return lines.length > seen ? lines : undefined;
     });
-    told = lines.length;
+    seen = lines.length;
     return lines.at(-1) as string;
   };
   return { server, edit };

@@ -112,7 +112,7 @@ public:
     transport_.emplace(sockets_[0], sockets_[0], -1);
     replies_.emplace(*transport_, *this);
     reader_.emplace(*transport_, *replies_, facts_, *this, *this, stop_,
-                    schedule::Spinner(clock_, spin_limit_, 0), connection::WhenFull::come_back,
+                    schedule::Spinner(clock_, spin_limit_, 0), connection::WhenFull::return_early,
                     style_);
     MUST(send(sockets_[1], stream, stream_bytes, MSG_DONTWAIT) ==
          static_cast<ssize_t>(stream_bytes));
@@ -125,7 +125,7 @@ public:
     while (PendingRequest *request = reader_->next()) {
       answer(*request);
       request->complete(request->error);
-      replies_->flush(connection::WhenFull::come_back);
+      replies_->flush(connection::WhenFull::return_early);
       drain();
     }
     MUST(parser_.is_between_replies());
@@ -223,7 +223,7 @@ private:
         parser_.take(scrap, static_cast<size_t>(received));
       else if (!replies_->is_full())
         return;
-      replies_->flush(connection::WhenFull::come_back);
+      replies_->flush(connection::WhenFull::return_early);
     }
   }
 

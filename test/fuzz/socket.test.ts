@@ -95,7 +95,7 @@ async function visit(socket: string): Promise<void> {
 }
 
 /** What a client that keeps to the rules gets meanwhile. */
-async function isServed(socket: string): Promise<void> {
+async function expectService(socket: string): Promise<void> {
   const client = await StrictClient.connect(socket, {
     style: lot.of(STYLES),
     contexts: [],
@@ -110,14 +110,14 @@ test(
   `good and broken streams mixed (FUZZ_SEED=${seed})`,
   async () => {
     const server = await startServer(["memory", `${SIZE}`], { options: ["--grace=2"] });
-    await isServed(server.socket);
+    await expectService(server.socket);
     const before = descriptors(server.pid);
     const until = Date.now() + fuzzMs;
     let visits = 0;
     while (Date.now() < until) {
       await Promise.all(Array.from({ length: 8 }, () => visit(server.socket)));
       visits += 8;
-      await isServed(server.socket);
+      await expectService(server.socket);
     }
     console.log(`${visits} broken clients`);
     await eventually("the descriptors are given back", () =>

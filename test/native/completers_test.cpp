@@ -32,7 +32,7 @@ struct Client final : Maker {
 // Moves requests by one byte, and passes on what it is told.
 struct Mover final : Completer {
   Mover(Seen &seen, int number) : seen(seen), number(number) {}
-  void pass_on(Request &request) {
+  void wake_leader(Request &request) {
     request.offset++;
     REQUIRE(request.completers.push(*this, &number));
   }
@@ -67,7 +67,7 @@ TEST_CASE("an answer goes back through all layers in turn, however many they are
     request.completers.reset(client);
     request.offset = 1000;
     for (Mover &mover : movers)
-      mover.pass_on(request);
+      mover.wake_leader(request);
     CHECK(request.offset == 1000 + static_cast<uint64_t>(depth));
     request.complete(0);
     CHECK(request.offset == 1000);
@@ -84,8 +84,8 @@ TEST_CASE("giving up takes the same way") {
   Mover inner(seen, 2);
   Request request{};
   request.completers.reset(client);
-  outer.pass_on(request);
-  inner.pass_on(request);
+  outer.wake_leader(request);
+  inner.wake_leader(request);
   CHECK(&request.completers.maker() == &client);
   request.give_up(5);
   CHECK(seen.order == std::vector<int>{2, 1, -1});

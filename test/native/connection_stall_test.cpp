@@ -6,7 +6,7 @@
 #include <thread>
 
 #include "base/thread_pool.hpp"
-#include "served.hpp"
+#include "running_connection.hpp"
 
 using namespace asyncnbd;
 using namespace std::chrono_literals;
@@ -41,7 +41,7 @@ struct Simulation {
     return *made;
   }
   // Second by second, until the guard of stalled clients has something to look at.
-  bool wait_until_watched() {
+  bool wait_until_guarded() {
     for (int i = 0; i < 1000 && runtime.timers.size() == 0; i++) {
       clock.advance(1s);
       std::this_thread::sleep_for(20ms);
@@ -76,13 +76,13 @@ TEST_CASE("the time in which a client stands in line for memory does not count a
   const int client = running.sockets.client;
   REQUIRE(send_all(client, encode_request(wire::NBD_CMD_WRITE, 1, 0, SIZE)));
   REQUIRE(send_all(client, payload.data(), BEGIN_BYTES));
-  REQUIRE(at.wait_until_watched());
+  REQUIRE(at.wait_until_guarded());
   REQUIRE(send_all(client, payload.data() + BEGIN_BYTES, LINE_BYTES - BEGIN_BYTES));
   while (!running.budget->is_short())
     std::this_thread::sleep_for(1ms);
   at.pass(2h);
   running.budget->give_back_reserve();
-  REQUIRE(at.wait_until_watched());
+  REQUIRE(at.wait_until_guarded());
   at.pass(1s);
   REQUIRE(send_all(client, payload.data() + LINE_BYTES, SIZE - LINE_BYTES));
   Reply reply;

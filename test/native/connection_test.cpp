@@ -7,7 +7,7 @@
 #include <set>
 #include <thread>
 
-#include "served.hpp"
+#include "running_connection.hpp"
 
 using namespace asyncnbd;
 

@@ -8,7 +8,7 @@
 #include <random>
 #include <thread>
 
-#include "served.hpp"
+#include "running_connection.hpp"
 
 using namespace asyncnbd;
 
@@ -284,7 +284,7 @@ TEST_CASE("replies that come later leave while their connection waits, however s
 TEST_CASE("clients come, ask and leave in any order") {
   std::mt19937 random(20240607);
   std::deque<std::unique_ptr<Running>> here;
-  int served = 0;
+  int answered = 0;
   for (int step = 0; step < 4000; step++) {
     const size_t one = random() % (here.size() + 1);
     if (one == here.size() || here.size() < 12) {
@@ -301,10 +301,10 @@ TEST_CASE("clients come, ask and leave in any order") {
       const int count = 1 + static_cast<int>(random() % 40);
       REQUIRE(here[one]->send_reads(1, count));
       CHECK(here[one]->read_replies(count).size() == static_cast<size_t>(count));
-      served += count;
+      answered += count;
     }
   }
-  CHECK(served > 1000);
+  CHECK(answered > 1000);
   for (auto &running : here) {
     running->sockets.close_client();
     CHECK(running->wait_until_over());

@@ -113,7 +113,7 @@ TEST_CASE("the end of a call that has lost the token does not end the call of th
   const uint64_t second = token.begin_call(); // of the new leader
   CHECK_FALSE(token.end_call(first));
   CHECK(token.current_call() == second);
-  // The first thread leads again, as the second is stuck in turn.
+  // The first thread leads again, as the second is in a slow call in turn.
   CHECK(token.take(second));
   const uint64_t third = token.begin_call();
   CHECK_FALSE(token.end_call(second));

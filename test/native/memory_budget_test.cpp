@@ -18,10 +18,10 @@ using Source = MemoryBudget::Source;
 namespace {
 
 struct Waiter final : MemoryBudget::Waiter {
-  std::atomic<int> told{0};
+  std::atomic<int> notified{0};
   std::atomic<uint64_t> wakes{0};
   void on_room() override {
-    told++;
+    notified++;
     wakes++;
     wakes.notify_all();
   }
@@ -43,9 +43,9 @@ TEST_CASE("what does not fit waits for room, in the order of asking") {
   CHECK(budget.take(10, third, 0) == Source::nothing); // would fit, but its turn has not come
   CHECK(budget.is_short());
   budget.give_back(80);
-  CHECK(second.told >= 1);
+  CHECK(second.notified >= 1);
   CHECK(budget.take(30, second, 0) == Source::memory);
-  CHECK(third.told >= 1);
+  CHECK(third.notified >= 1);
   CHECK(budget.take(10, third, 0) == Source::memory);
   CHECK(budget.taken_bytes() == 40);
   CHECK_FALSE(budget.is_short());
@@ -60,7 +60,7 @@ TEST_CASE("the reserve belongs to one at a time, who has waited longest") {
   CHECK(budget.take(50, first, 0) == Source::reserve);
   CHECK(budget.take(1, second, 0) == Source::nothing);
   budget.give_back_reserve();
-  CHECK(second.told >= 1);
+  CHECK(second.notified >= 1);
   CHECK(budget.take(1, second, 0) == Source::reserve);
   CHECK(budget.taken_bytes() == 100);
 }
@@ -78,14 +78,14 @@ TEST_CASE("who needs least in all is next, for memory and for the reserve, whoev
   CHECK(budget.take(10, large, 200) == Source::nothing);
   CHECK(budget.take(10, small, 100) == Source::nothing);
   CHECK(budget.wanted_bytes() == 40);
-  const int told = largest.told + large.told + newcomer.told;
+  const int notified = largest.notified + large.notified + newcomer.notified;
   budget.give_back(20);
-  CHECK(largest.told + large.told + newcomer.told == told);
-  CHECK(small.told >= 1);
+  CHECK(largest.notified + large.notified + newcomer.notified == notified);
+  CHECK(small.notified >= 1);
   CHECK(budget.take(20, largest, 300) == Source::nothing);
   CHECK(budget.take(10, newcomer, 0) == Source::memory);
   CHECK(budget.take(10, small, 100) == Source::memory);
-  CHECK(large.told >= 1);
+  CHECK(large.notified >= 1);
   budget.give_back_reserve();
   CHECK(budget.take(20, largest, 300) == Source::nothing);
   CHECK(budget.take(10, large, 200) == Source::reserve);
@@ -141,7 +141,7 @@ TEST_CASE("who leaves the line makes way for the next") {
   CHECK(budget.take(60, first, 0) == Source::nothing);
   CHECK(budget.take(50, second, 0) == Source::nothing);
   budget.leave(first);
-  CHECK(second.told >= 1);
+  CHECK(second.notified >= 1);
   CHECK(budget.take(50, second, 0) == Source::memory);
 }
 
@@ -184,7 +184,7 @@ TEST_CASE("a payload that has got the reserve gets all that it still needs") {
   CHECK_FALSE(other.take(others, MIB, other_waiter));
   CHECK(one.take(payload, 60 * MIB, waiter));
   one.give_back(payload);
-  CHECK(other_waiter.told >= 1);
+  CHECK(other_waiter.notified >= 1);
   CHECK(other.take(others, MIB, other_waiter));
   other.give_back(others);
   CHECK(server.taken_bytes() == 0);
@@ -291,7 +291,7 @@ TEST_CASE("who comes to wait for its own replies makes way for the next in line"
   CHECK(server.take(MIB / 2, second, 8 * MIB) == Source::nothing);
   account.add(earlier, 5 * MIB); // which is more than its own limit
   CHECK_FALSE(account.take(charge, 2 * MIB, first));
-  CHECK(second.told >= 1);
+  CHECK(second.notified >= 1);
   server.give_back(MIB);
   account.give_back(earlier);
   CHECK(server.take(MIB / 2, second, 8 * MIB) == Source::memory);

@@ -229,7 +229,7 @@ TEST_CASE("a thread that may not block leaves what a full socket does not take, 
     LargeRequest &request = requests.emplace_back(i);
     memset(request.data, static_cast<int>(i), request.length_bytes);
     sending.queue.push(&request);
-    sending.queue.flush(WhenFull::pass_on);
+    sending.queue.flush(WhenFull::wake_leader);
   }
   CHECK(sending.full == 1); // and did not try again and again
   CHECK(sending.sent < COUNT);
@@ -258,7 +258,7 @@ TEST_CASE("who has other things to do sends for one turn, though the client keep
   });
   int turns = 0;
   for (; !is_over || sending.queue.is_full(); turns++)
-    sending.queue.flush(WhenFull::come_back);
+    sending.queue.flush(WhenFull::return_early);
   client.join();
   CHECK(turns > static_cast<int>(COUNT));
   CHECK(sending.full == 0);
@@ -305,11 +305,11 @@ TEST_CASE("data in a pipe follows its header, whoever sends it") {
   push_piped(sending, file, COUNT, &requests);
   SUBCASE("at once") {}
   SUBCASE("one who may not wait, and then another") {
-    sending.queue.flush(WhenFull::pass_on);
+    sending.queue.flush(WhenFull::wake_leader);
     CHECK(sending.sent < COUNT);
   }
   SUBCASE("one who may not wait, when it can") {
-    sending.queue.flush(WhenFull::come_back);
+    sending.queue.flush(WhenFull::return_early);
   }
   std::thread sender([&] { sending.queue.flush(WhenFull::wait); });
   for (uint64_t i = 0; i < COUNT; i++) {

@@ -201,16 +201,16 @@ TEST_CASE("a sender waits until its client has read, for a moment") {
   sending.send(soon, MARKS + 1);
   CHECK(soon->looks == 4);
 
-  Sending stuck;
-  auto never = stuck.reader(5us, NEVER);
-  stuck.send(never, MARKS);
-  const auto before = stuck.clock.time;
-  stuck.send(never, 1);
-  CHECK(stuck.clock.time - before >= 30us);
-  CHECK(stuck.clock.time - before <= 45us);
+  Sending blocked;
+  auto never = blocked.reader(5us, NEVER);
+  blocked.send(never, MARKS);
+  const auto before = blocked.clock.time;
+  blocked.send(never, 1);
+  CHECK(blocked.clock.time - before >= 30us);
+  CHECK(blocked.clock.time - before <= 45us);
   // And the next time again, as it did not take long.
   const int looks = never->looks;
-  stuck.send(never, 1);
+  blocked.send(never, 1);
   CHECK(never->looks > looks);
 }
 

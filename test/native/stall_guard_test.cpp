@@ -13,12 +13,12 @@
 using namespace std::chrono_literals;
 using asyncnbd::base::MemoryBudget;
 using asyncnbd::base::Timers;
+using asyncnbd::schedule::GuardedWait;
 using asyncnbd::schedule::HeldMemory;
 using asyncnbd::schedule::Stall;
 using asyncnbd::schedule::Stallable;
 using asyncnbd::schedule::StallGuard;
 using asyncnbd::schedule::StallMeter;
-using asyncnbd::schedule::StallWatch;
 
 namespace {
 
@@ -34,7 +34,7 @@ struct Client final : Stallable {
   std::optional<std::chrono::milliseconds> cut_after;
   Stall cut_for{};
   int cuts = 0;
-  std::unique_ptr<StallWatch> watch;
+  std::unique_ptr<GuardedWait> wait;
 
   void on_stall(Stall stall, std::chrono::milliseconds lasts) override {
     cut_after = lasts;
@@ -64,7 +64,7 @@ struct Simulation {
                                          asyncnbd::base::Duration slow_for = 0s) {
     auto client = std::make_unique<Client>();
     client->memory = {&budget, shared_bytes, has_reserve};
-    client->watch = std::make_unique<StallWatch>(guard, *client, Stall::sends_nothing,
+    client->wait = std::make_unique<GuardedWait>(guard, *client, Stall::sends_nothing,
                                                  clock.now() - slow_for, LIMIT);
     return client;
   }
@@ -93,8 +93,8 @@ TEST_CASE(
   Simulation at;
   Client sender;
   Client receiver;
-  const StallWatch sends(at.guard, sender, Stall::sends_nothing, at.clock.now() - 2s, 3s);
-  const StallWatch takes(at.guard, receiver, Stall::takes_nothing, at.clock.now() - 5s, 7s);
+  const GuardedWait sends(at.guard, sender, Stall::sends_nothing, at.clock.now() - 2s, 3s);
+  const GuardedWait takes(at.guard, receiver, Stall::takes_nothing, at.clock.now() - 5s, 7s);
   at.pass(950ms);
   CHECK(sender.cuts == 0);
   at.pass(300ms); // it is looked four times a second
@@ -111,17 +111,17 @@ TEST_CASE(
   CHECK(receiver.cuts == 1);
 }
 
-TEST_CASE("who goes on is not cut, and while nobody is watched nobody looks") {
+TEST_CASE("who goes on is not cut, and while nobody is waited for nobody looks") {
   Simulation at;
   CHECK(at.timers.size() == 0);
   const auto first = at.stalled_client(50);
   const auto second = at.stalled_client(50);
   CHECK(at.timers.size() == 1);
-  first->watch.reset();
+  first->wait.reset();
   at.pass(LIMIT + 1s);
   CHECK_FALSE(first->cut_after);
   CHECK(second->cut_after);
-  second->watch.reset();
+  second->wait.reset();
   at.pass(1s);
   CHECK(at.timers.size() == 0);
   const auto third = at.stalled_client(50);
@@ -129,10 +129,10 @@ TEST_CASE("who goes on is not cut, and while nobody is watched nobody looks") {
   CHECK(third->cut_after);
 }
 
-TEST_CASE("others that are watched all the time do not keep the guard from looking") {
+TEST_CASE("others that are waited for all the time do not keep the guard from looking") {
   Simulation at;
   Client client;
-  const StallWatch watch(at.guard, client, Stall::sends_nothing, at.clock.now(), 1s);
+  const GuardedWait wait(at.guard, client, Stall::sends_nothing, at.clock.now(), 1s);
   for (int i = 0; i < 30; i++) {
     at.stalled_client(50); // and goes on
     at.pass(50ms);
@@ -152,7 +152,7 @@ TEST_CASE("the slowest is cut, and no more where it has all that is wanted") {
   CHECK_FALSE(last->cut_after);
 }
 
-TEST_CASE("without a thread nobody is cut, until there is one when another is watched") {
+TEST_CASE("without a thread nobody is cut, until there is one when another is waited for") {
   Simulation at;
   at.threads.has_any = false;
   const auto early = at.stalled_client(50);
@@ -225,7 +225,7 @@ TEST_CASE("of clients that keep others waiting, as many are cut as have what is 
   CHECK(second->cut_after);
   CHECK_FALSE(poor->cut_after);
   CHECK_FALSE(third->cut_after); // what the others had is on its way
-  slowest->watch.reset();        // it has come, and was not enough
+  slowest->wait.reset();         // it has come, and was not enough
   at.pass(1s);
   CHECK(third->cut_after);
 }
@@ -233,7 +233,7 @@ TEST_CASE("of clients that keep others waiting, as many are cut as have what is 
 TEST_CASE("a client that is slow in both directions has its memory once, and is cut once") {
   Simulation at;
   const auto slowest = at.stalled_client(50, false, 2s);
-  const StallWatch takes(at.guard, *slowest, Stall::takes_nothing, at.clock.now() - 1s, LIMIT);
+  const GuardedWait takes(at.guard, *slowest, Stall::takes_nothing, at.clock.now() - 1s, LIMIT);
   const auto second = at.stalled_client(50);
   const auto third = at.stalled_client(50);
   at.stand_in_line(60);

@@ -1,5 +1,5 @@
-// See last_words.hpp. Calls nothing but what a signal handler may.
-#include "host/last_words.hpp"
+// See emergency_log.hpp. Calls nothing but what a signal handler may.
+#include "host/emergency_log.hpp"
 
 #include <algorithm>
 #include <array>
@@ -63,7 +63,7 @@ void send_now(const Line &line) {
 
 } // namespace
 
-void last_words(const char *text) {
+void log_emergency(const char *text) {
   Line line;
   switch (log_sink()) {
   case LogSink::standard_error:

@@ -8,9 +8,9 @@ namespace asyncnbd::connection {
 
 namespace {
 
-// As many times the detector must see an asynchronous callback before it counts as stuck.
+// As many times the detector must see an asynchronous callback before it counts as slow.
 constexpr unsigned ASYNC_SLOW_TICKS = 50;
-// How long a thread that has finished a slow call looks whether the leader is stuck in another.
+// How long a thread that has finished a slow call looks whether the leader is in another.
 constexpr std::chrono::microseconds SLOW_AFTER{20};
 
 } // namespace
@@ -28,34 +28,34 @@ void Connection::lead_on_pool(std::shared_ptr<Connection> self) {
 void Connection::lead() {
   host::ContextScope scope(this); // for log lines; a backend makes its own around its calls
   led_ = this;
-  Lead lead;
+  LeaderExit exit;
   do {
-    lead = lead_until_handed_over();
-  } while (lead == Lead::lost && max_threads_ > 1 && take_over_from_slow_thread());
+    exit = lead_until_handed_over();
+  } while (exit == LeaderExit::replaced && max_threads_ > 1 && take_over_from_slow_thread());
   led_ = nullptr;
-  if (lead != Lead::given_up)
+  if (exit != LeaderExit::released)
     threads_.fetch_sub(1, std::memory_order_relaxed);
 }
 
-Connection::Lead Connection::lead_until_handed_over() {
-  replies_->flush(when_full()); // a thread stuck in a call may have left some behind
+Connection::LeaderExit Connection::lead_until_handed_over() {
+  replies_->flush(when_full()); // a thread in a slow call may have left some behind
   do {
     while (PendingRequest *request = reader_->next()) {
       if (!execute(request))
-        return Lead::lost;
+        return LeaderExit::replaced;
       if (is_long_turn())
         before_delay();
       if (is_worth_sending() && !send()) {
         end();
-        return Lead::over;
+        return LeaderExit::finished;
       }
     }
     if (!reader_->has_to_wait()) {
       end();
-      return Lead::over;
+      return LeaderExit::finished;
     }
   } while (!wait_for_client());
-  return Lead::given_up;
+  return LeaderExit::released;
 }
 
 // ---- waiting for the client without a thread ---------------------------------------------------
@@ -151,7 +151,7 @@ schedule::Pollable::Turn Connection::resume() {
   return {keep, read_bytes_.load(std::memory_order_relaxed) - before_bytes};
 }
 
-// ---- passing the lead on -----------------------------------------------------------------------
+// ---- handing over to another thread -------------------------------------------------------------
 
 // Before a call that will be slow: is there something that another thread could do meanwhile? A
 // client that has other requests in flight will soon send more.
@@ -179,7 +179,7 @@ void Connection::on_slow_call(uint64_t call) {
     send_for_slow_thread();
 }
 
-// Another thread takes the lead, unless the call has ended by the time it runs.
+// Another thread becomes the leader, unless the call has ended by the time it runs.
 void Connection::hand_over(uint64_t call) {
   threads_.fetch_add(1, std::memory_order_relaxed);
   bool running = runtime_.threads.run([self = self_, call]() mutable {
