@@ -6,9 +6,9 @@
 
 namespace asyncnbd::base {
 
-// A thread that holds one may take those below it, and only those: so no two threads ever wait for
-// each other. Who holds what while taking what, and why, is in docs/architecture.md, under "Order
-// of locks". Two locks of one name are never held together.
+// A thread that holds a lock may take only those further down, so that no two threads ever wait for
+// each other. Two locks of one rank are never held together. docs/architecture.md says under "Order
+// of locks" what each guards, and what is called while it is held.
 enum class LockRank : uint8_t {
   // addon
   export_requests,
@@ -55,11 +55,11 @@ constexpr size_t LOCK_RANKS = static_cast<size_t>(LockRank::thread_pool) + 1;
 
 #ifdef ASYNCNBD_CHECK_LOCKS
 
-// Around each lock of the calling thread's. Ends the process, with a line that says why, if the
-// order is not kept, or if this thread does not hold what it unlocks.
+// Called for each lock that the calling thread takes and gives back. Ends the process, with a line
+// that says why, if the order is not kept, or if the thread does not hold what it unlocks.
 void before_lock(LockRank rank);
 void before_unlock(LockRank rank);
-// Before a wait for a condition, with its lock: another one that is held would be held meanwhile.
+// Before a wait for a condition, which gives back its own lock alone: no other may be held.
 void before_wait();
 
 #endif

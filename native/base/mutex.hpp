@@ -1,4 +1,4 @@
-// Locks that have a place in the order of locks, which builds for tests check.
+// Mutexes that have a rank in the order of locks, which builds for tests check.
 #pragma once
 
 #include <condition_variable>

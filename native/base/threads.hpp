@@ -1,4 +1,4 @@
-// Who runs tasks that may block: the thread pool, or a simulation.
+// Runs tasks that may block: the thread pool, or a simulation.
 #pragma once
 
 #include <functional>
@@ -14,7 +14,7 @@ public:
   virtual bool run(std::function<void()> task) = 0;
 
   // As run, for a task that goes on for as long as the process: the thread has this name, of up to
-  // 15 characters, and is nobody's to reuse.
+  // 15 characters, and runs nothing else.
   virtual bool start(const char *name, std::function<void()> task) = 0;
 };
 

@@ -1,4 +1,4 @@
-// What is to happen at a time: one thread for all of it, which sleeps until the first is due.
+// Calls timers when they are due: one thread for all of them, which sleeps until the first is.
 #pragma once
 
 #include <cstddef>
@@ -14,8 +14,8 @@ namespace asyncnbd::base {
 
 class Timers;
 
-// Is called once for each time that it was set. Derive from it; cancel it before the derived part
-// is destroyed.
+// Is called once each time that it is set. Derive from it; cancel it before the derived part is
+// destroyed.
 class Timer {
 public:
   Timer() = default;
@@ -33,8 +33,8 @@ private:
   size_t place_ = NOT_SET; // in the heap
 };
 
-// A binary heap: to set or to cancel one takes some comparisons, whether it is one of ten or of a
-// million. All functions: any thread, unless they say more.
+// A binary heap: setting or cancelling one takes few comparisons, even if there are a million. All
+// functions: any thread, unless they say more.
 class Timers {
 public:
   // Nothing is started before the first timer is set.
@@ -42,8 +42,8 @@ public:
   Timers(const Timers &) = delete;
   Timers &operator=(const Timers &) = delete;
 
-  // Instead of when it was set to before. False if the system gives no thread to wait for it: then
-  // it is not set.
+  // Replaces the time that it was set to before. False if the system gives no thread to wait for
+  // it: then it is not set.
   bool set(Timer &timer, Time due);
 
   // When it returns, the timer is not set and on_due does not run, unless that is what calls it.

@@ -7,17 +7,17 @@ namespace asyncnbd::schedule {
 
 namespace {
 
-// To hand a connection's reading to another thread takes a wake-up, 10 to 50 us. A call that
-// takes longer than that is better begun after the hand-over, a shorter one is over before it.
+// Handing over to another thread takes a wake-up of 10 to 50 us. A call that takes longer is better
+// begun after the hand-over; a shorter one is over before it.
 constexpr std::chrono::microseconds SLOW_FROM{60};
 constexpr std::chrono::microseconds QUICK_UP_TO{25};
 constexpr unsigned TIME_EACH = 16;
 constexpr int CERTAIN = 4; // so many more slow calls than quick ones
 
-// The mean is of about as many calls, and known after as many. One call of a millisecond outweighs
-// forty quick ones: while it lasts, nobody else is served.
+// The mean is of about so many calls, and known after as many. One call of a millisecond counts as
+// much as forty quick ones: while it lasts, its thread serves nobody else.
 constexpr int MEAN_OF = 16;
-// More says nothing more, and would take long to forget.
+// A longer call counts as this one does: else the mean would stay high for too long.
 constexpr std::chrono::nanoseconds LONGEST{1000000};
 
 } // namespace
@@ -35,7 +35,7 @@ CallLatency::Timed::~Timed() {
     latency_->count(latency_->clock_.now() - begin_);
 }
 
-// Two threads may count at once and one of them in vain: there will be other calls.
+// If two threads count at once, one count may be lost, which does not matter to an estimate.
 void CallLatency::count(base::Duration duration) {
   const int64_t ns = std::min<std::chrono::nanoseconds>(duration, LONGEST).count();
   int64_t mean_ns = mean_ns_.load(std::memory_order_relaxed);

@@ -1,5 +1,5 @@
-// Whether the calls of a backend take so long that each is worth a thread from the start, or so
-// short that one thread may make those of many connections.
+// An estimate of how long a backend's calls take: so long that the leader hands over before each,
+// or so short that one thread may make the calls of many connections.
 #pragma once
 
 #include <atomic>
@@ -14,11 +14,11 @@ class CallLatency {
 public:
   explicit CallLatency(const base::Clock &clock) : clock_(clock) {}
 
-  // Slow calls one after the other make it slow, quick ones quick again.
+  // After some slow calls in a row, until there have been as many quick ones.
   bool is_slow() const { return is_slow_.load(std::memory_order_relaxed); }
 
-  // Calls have been seen to return at once, on the average of late: a thread that makes them for
-  // many connections keeps none waiting.
+  // Of late, calls have returned at once on average: a thread that makes them for many connections
+  // keeps none waiting.
   bool is_quick() const { return is_quick_.load(std::memory_order_relaxed); }
 
   // A request that needs no call.
@@ -27,7 +27,7 @@ public:
       count(base::Duration::zero());
   }
 
-  // A call that was perhaps not timed lasts already for a while.
+  // A call, which may not be timed, is in progress and slow already.
   void count_slow_call();
 
   // Around a call. As long as calls are quick, only some are timed: reading the clock is not free.
@@ -47,7 +47,8 @@ private:
   void count(base::Duration duration);
 
   const base::Clock &clock_;
-  // Estimates: each pairs with nothing, and who reads an old value decides a little later.
+  // Estimates: each pairs with nothing, and a thread that reads an old value decides a little
+  // later.
   std::atomic<unsigned> calls_{0};
   std::atomic<int> slow_calls_{0}; // more than quick ones, of late
   std::atomic<bool> is_slow_{false};

@@ -11,8 +11,8 @@
 
 namespace asyncnbd::schedule {
 
-// Whether a call is in progress: odd while it is, then the call's number. Its store pairs with the
-// detector's sleep (SlowCallDetector::notice), its end with whoever takes the token (LeaderToken).
+// Odd while a call is in progress, and then the call's number. The store at its begin pairs with
+// the detector's sleep (SlowCallDetector::notice), the one at its end with LeaderToken::take.
 using CallWord = std::atomic<uint64_t>;
 
 inline uint64_t call_in(const CallWord &word) {
@@ -20,9 +20,8 @@ inline uint64_t call_in(const CallWord &word) {
   return (value & 1) != 0 ? value : 0;
 }
 
-// The words of all leader tokens, one behind the other, so that the detector passes over a thousand
-// of them without looking for each in all of memory. Each has a cache line of its own, as threads
-// write them. Any thread.
+// The words of all leader tokens, side by side in memory, so that the detector reads a thousand of
+// them quickly. Each has a cache line of its own, as different threads write them. Any thread.
 class CallWords {
 public:
   CallWord &take();

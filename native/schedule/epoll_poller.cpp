@@ -7,7 +7,7 @@ namespace asyncnbd::schedule {
 
 namespace {
 
-// Each arrival is told of once, and nothing has to be said to hear of the next.
+// One event for each arrival, without a system call between two of them.
 constexpr unsigned INPUT_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
 } // namespace

@@ -2,30 +2,27 @@
 #include "schedule/idle_poller.hpp"
 
 #include <algorithm>
-#include <chrono>
 
 #include "schedule/pollable.hpp"
-#include "schedule/runtime.hpp"
 
 namespace asyncnbd::schedule {
 
 namespace {
 
-// A pollable that has waited for so long releases memory, and so often it is looked for those.
+// After so long without a turn a pollable releases memory; workers look for those as often.
 constexpr int RELEASE_EVERY_MS = 1000;
-// To release one's takes some microseconds; meanwhile this thread serves nobody.
+// Releasing the memory of one takes some microseconds; meanwhile this thread serves nobody.
 constexpr unsigned MAX_RELEASES_AT_ONCE = 64;
 
 } // namespace
 
-IdlePoller::IdlePoller(Runtime &runtime, Poller &poller, unsigned cores)
-    : runtime_(runtime), poller_(poller), max_workers_(std::max(1u, cores)),
-      unfilled_workers_(*this, runtime.slow_calls) {}
+IdlePoller::IdlePoller(const base::Clock &clock, base::Threads &threads, SlowCallDetector &detector,
+                       SpinLimit &spin_limit, Poller &poller, unsigned cores)
+    : clock_(clock), threads_(threads), detector_(detector), spin_limit_(spin_limit),
+      poller_(poller), max_workers_(std::max(1u, cores)), unfilled_workers_(*this, detector) {}
 
 int64_t IdlePoller::now_ms() const {
-  return std::chrono::duration_cast<std::chrono::milliseconds>(
-             runtime_.clock.now().time_since_epoch())
-      .count();
+  return base::in_ms(clock_.now());
 }
 
 void IdlePoller::candidate_begins(unsigned spin_us) {
@@ -79,8 +76,8 @@ IdlePoller::Wait IdlePoller::wait(Registration &registration) {
   if (registration.input_is_suspended && !poller_.resume_input(registration.fds, &registration))
     return Wait::impossible;
   registration.input_is_suspended = false;
-  // Once: an event for the registration's last pollable must not keep this one from waiting for
-  // ever.
+  // Reset at once: an event for the registration's last pollable must not keep this one from
+  // waiting for ever.
   if (registration.has_ended.exchange(false))
     return Wait::woken;
   return registration.try_wait() ? Wait::begun : Wait::woken;
@@ -106,9 +103,9 @@ void IdlePoller::replace_worker(Registration &registration) {
     worker->replace();
 }
 
-// A thread instead of one that has lost its part.
+// Instead of a worker that has been replaced.
 void IdlePoller::start_worker() {
-  const bool is_started = runtime_.threads.run([this] {
+  const bool is_started = threads_.run([this] {
     work();
     offer_thread();
   });
@@ -130,9 +127,10 @@ void IdlePoller::offer_thread() {
   }
 }
 
-// With a part among the workers.
+// As one of the workers.
 void IdlePoller::work() {
-  PollWorker worker(*this, runtime_, spin_us_.load(std::memory_order_relaxed));
+  PollWorker worker(*this, clock_, detector_, spin_limit_,
+                    spin_us_.load(std::memory_order_relaxed));
   bool is_ours = true;
   while (is_ours) {
     Registration *registration = next_ready(worker);
@@ -147,7 +145,7 @@ void IdlePoller::work() {
   }
 }
 
-// nullptr when nobody has come for long.
+// nullptr if there has been no event for long.
 Registration *IdlePoller::next_ready(PollWorker &worker) {
   std::optional<Poller::Event> event = poller_.wait(0);
   if (!event)
@@ -177,8 +175,8 @@ bool IdlePoller::release_idle_memory(PollWorker &worker) {
   return woken == nullptr || worker.serve(*woken);
 }
 
-// With `releasing_` held. Returns a pollable that has something to do instead, which the caller
-// has.
+// With `releasing_` held. Returns a pollable that turned out to have something to do, and that the
+// caller has now.
 Registration *IdlePoller::release_idle_memory(int64_t now, PollWorker &worker) {
   Registration *woken = nullptr;
   bool are_some_left = false;
@@ -197,14 +195,14 @@ Registration *IdlePoller::release_idle_memory(int64_t now, PollWorker &worker) {
     count++;
     registration.pollable->release_idle_memory();
     registration.released_since_turn_ms = last_turn_ms;
-    // So that it is told of what is there already, should it have overlooked something: a receive
-    // ends early at descriptors that are passed, and at urgent data.
+    // Resuming reports input that is there already, should the pollable have overlooked some: a
+    // receive ends early at descriptors that are passed, and at urgent data.
     registration.input_is_suspended = true;
     if (wait(registration) != Wait::begun)
       woken = &registration;
   });
   worker.set_may_release_memory(are_some_left);
-  // Those that are left come soon, but others that have something to do come between.
+  // The rest are looked at soon, but pollables with something to do are served first.
   release_from_ms_.store(now + (count == MAX_RELEASES_AT_ONCE ? 1 : RELEASE_EVERY_MS));
   return woken;
 }

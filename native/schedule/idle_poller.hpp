@@ -1,12 +1,14 @@
-// Pollables that wait for their clients, all in one poller: so a few threads serve many of them,
-// and one that is idle needs none.
+// Pollables wait for their clients in one poller: a few threads serve many of them, and an idle one
+// needs no thread.
 #pragma once
 
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
 
+#include "base/clock.hpp"
 #include "base/mutex.hpp"
+#include "base/threads.hpp"
 #include "schedule/poll_worker.hpp"
 #include "schedule/poller.hpp"
 #include "schedule/registrations.hpp"
@@ -14,18 +16,18 @@
 namespace asyncnbd::schedule {
 
 class Pollable;
-class Runtime;
 
 // All functions: any thread, unless they say more.
-class IdlePoller {
+class IdlePoller final : private WorkerStarter {
 public:
-  // With as many workers as cores at the most.
-  IdlePoller(Runtime &runtime, Poller &poller, unsigned cores);
+  // Has at most as many workers as cores.
+  IdlePoller(const base::Clock &clock, base::Threads &threads, SlowCallDetector &detector,
+             SpinLimit &spin_limit, Poller &poller, unsigned cores);
   IdlePoller(const IdlePoller &) = delete;
   IdlePoller &operator=(const IdlePoller &) = delete;
 
-  // Counts those that may wait here; the end of one returns how many are left. Workers spin for so
-  // long before they sleep.
+  // Counts those that may wait here; candidate_ends returns how many are left. Workers spin for
+  // spin_us before they sleep.
   void candidate_begins(unsigned spin_us);
   unsigned candidate_ends();
 
@@ -35,48 +37,48 @@ public:
   // Before a pollable waits for the first time. nullptr: it cannot wait here.
   Registration *add(Pollable &pollable, const PolledFds &fds);
 
-  // By who has the pollable: from now on it waits, unless it was woken meanwhile and must look
-  // again, or cannot wait here any more and is to be removed.
+  // By the thread that has the pollable. `begun`: it waits, and is no longer the caller's. `woken`:
+  // it must look again first. `impossible`: it cannot wait here any more, and is to be removed.
   enum class Wait { begun, woken, impossible };
   Wait wait(Registration &registration);
 
-  // By who has the pollable: it does not wait here for a while, so nobody need hear of its input.
+  // By the thread that has the pollable: until it waits again, its input causes no events.
   void suspend_input(Registration &registration);
 
-  // By who has the pollable, which does not come back.
+  // By the thread that has the pollable, which does not wait here any more.
   void remove(Registration &registration);
 
-  // The calling thread has nothing else to do: it serves pollables as long as there are fewer
-  // workers than there should be.
+  // The calling thread has nothing else to do: it becomes a worker if there are too few of them.
   void offer_thread();
 
-  // On the slow call detector's thread: whoever serves this pollable will not be done soon, so
-  // another thread takes its part among the workers.
+  // On the slow call detector's thread: the worker that serves this pollable will not be done soon,
+  // so another thread replaces it.
   static void replace_worker(Registration &registration);
 
   // Of the calling thread: while it is busy with a pollable, others wait for it.
   static bool delays_others();
-  // It was so, but another thread has taken its part since.
+  // It was a worker, but has been replaced in the middle of this turn.
   static bool is_replaced();
-  // It will wait, or be busy for long: others shall not wait with it. Nothing if they do not.
+  // Before the calling thread waits, or is busy for long: another worker replaces it. Does nothing
+  // if it is no worker.
   static void before_delay();
 
 private:
-  friend class PollWorker;
-  friend class UnfilledWorkers;
-
   int64_t now_ms() const;
   void work();
-  void start_worker();
+  void start_worker() override;
   Registration *next_ready(PollWorker &worker);
   bool release_idle_memory(PollWorker &worker);
   Registration *release_idle_memory(int64_t now, PollWorker &worker);
 
-  // The distance keeps it from opening and closing with every client that comes and goes.
+  // They differ, so that it does not open and close with every client that comes and goes.
   static constexpr unsigned OPEN_FROM = 8;
   static constexpr unsigned CLOSED_BELOW = 4;
 
-  Runtime &runtime_;
+  const base::Clock &clock_;
+  base::Threads &threads_;
+  SlowCallDetector &detector_;
+  SpinLimit &spin_limit_;
   Poller &poller_;
   const unsigned max_workers_;
   // These two pair with each other, sequentially consistent: see offer_thread.
@@ -87,7 +89,7 @@ private:
   std::atomic<bool> is_open_{false};
   std::atomic<unsigned> spin_us_{0};
   std::atomic<int64_t> release_from_ms_{0};
-  // Is held by the one worker that releases memory.
+  // Held by the one worker that releases memory.
   base::Mutex<base::LockRank::idle_memory> releasing_;
   Registrations registrations_;
   UnfilledWorkers unfilled_workers_;

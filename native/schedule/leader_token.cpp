@@ -19,8 +19,8 @@ uint64_t LeaderToken::begin_call() {
   return call;
 }
 
-// Release: what this thread did as leader comes before what the next one does, whose acquire is in
-// take; and the other way round for what others did before this thread leads again.
+// Release: the next leader, whose acquire is in take, sees what this thread did as leader. Acquire:
+// if this thread still leads, or leads again later, it sees what others did.
 bool LeaderToken::end_call(uint64_t call) {
   return word_.compare_exchange_strong(call, call + 1, std::memory_order_acq_rel);
 }

@@ -1,5 +1,4 @@
-// Who leads: of the threads that work for one client, the one that reads its requests. See
-// slow_call_detector.hpp for how that changes.
+// Which thread leads: of those that work for one client, the one that reads its requests.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +9,9 @@ namespace asyncnbd::schedule {
 
 class SlowCallDetector;
 
-// The leader marks its calls into a plugin; while a call lasts, another thread may take the token,
-// which the first one finds out when its call ends. Between calls it cannot be taken.
+// The leader marks its calls into a plugin. While a call lasts, another thread may take the token:
+// then that one leads, and the first finds out when its call ends. Between calls the token cannot
+// be taken.
 class LeaderToken {
 public:
   explicit LeaderToken(SlowCallDetector &detector);
@@ -33,7 +33,7 @@ public:
 
 private:
   SlowCallDetector &detector_;
-  CallWord &word_; // lies beside those of others: see CallWords
+  CallWord &word_; // of the detector's CallWords
 };
 
 } // namespace asyncnbd::schedule

@@ -7,17 +7,15 @@
 #include <unistd.h>
 #include <utility>
 
-#include "schedule/idle_poller.hpp"
 #include "schedule/pollable.hpp"
-#include "schedule/runtime.hpp"
 
 namespace asyncnbd::schedule {
 
 namespace {
 
-// A turn that takes longer is of something that waits: other pollables must not wait with it.
+// From here on a turn that is blocked has its worker replaced: others must not wait for it.
 constexpr std::chrono::milliseconds LONG_TURN{2};
-// From here on, even if it does not wait but computes.
+// From here on, a turn that computes has, too.
 constexpr std::chrono::milliseconds ENDLESS_TURN{20};
 
 constinit thread_local PollWorker *worker_of_this_thread = nullptr;
@@ -39,15 +37,16 @@ bool is_blocked(pid_t thread) {
 
 } // namespace
 
-PollWorker::PollWorker(IdlePoller &poller, Runtime &runtime, unsigned spin_us)
-    : turns_(runtime.slow_calls), spinner_(runtime.clock, runtime.spin_limit, spin_us),
-      send_ahead_limit_(runtime.clock), poller_(poller), runtime_(runtime), thread_(gettid()) {
+PollWorker::PollWorker(WorkerStarter &starter, const base::Clock &clock, SlowCallDetector &detector,
+                       SpinLimit &spin_limit, unsigned spin_us)
+    : turns_(detector), spinner_(clock, spin_limit, spin_us), send_ahead_limit_(clock),
+      starter_(starter), clock_(clock), detector_(detector), thread_(gettid()) {
   worker_of_this_thread = this;
-  runtime_.slow_calls.add(this, turns_.word());
+  detector_.add(this, turns_.word());
 }
 
 PollWorker::~PollWorker() {
-  runtime_.slow_calls.remove(this);
+  detector_.remove(this);
   worker_of_this_thread = nullptr;
 }
 
@@ -57,13 +56,13 @@ PollWorker *PollWorker::of_this_thread() {
 
 bool PollWorker::serve(Registration &registration) {
   may_release_memory_ = true;
-  const int64_t now = poller_.now_ms();
+  const int64_t now = base::in_ms(clock_.now());
   turn_began_ms_.store(now, std::memory_order_relaxed);
   registration.last_turn_ms.store(now, std::memory_order_relaxed);
   const uint64_t turn = turns_.begin_call();
   registration.worker.store(this, std::memory_order_release);
   Pollable::Turn done = registration.pollable->resume();
-  PollWorker *self = this; // perhaps no longer: the pollable may be another worker's already
+  PollWorker *self = this; // unless the pollable is another worker's already
   registration.worker.compare_exchange_strong(self, nullptr, std::memory_order_relaxed);
   if (!turns_.end_call(turn))
     return false;
@@ -72,7 +71,7 @@ bool PollWorker::serve(Registration &registration) {
 }
 
 void PollWorker::on_slow_call(uint64_t) {
-  const std::chrono::milliseconds lasts{poller_.now_ms() - turn_began_ms()};
+  const std::chrono::milliseconds lasts{base::in_ms(clock_.now()) - turn_began_ms()};
   if (lasts >= LONG_TURN && (lasts >= ENDLESS_TURN || is_blocked(thread_)))
     replace();
 }
@@ -80,16 +79,17 @@ void PollWorker::on_slow_call(uint64_t) {
 void PollWorker::replace() {
   const uint64_t turn = turns_.current_call();
   if (turn != 0 && turns_.take(turn))
-    poller_.start_worker();
+    starter_.start_worker();
 }
 
-UnfilledWorkers::UnfilledWorkers(IdlePoller &poller, SlowCallDetector &detector) : poller_(poller) {
+UnfilledWorkers::UnfilledWorkers(WorkerStarter &starter, SlowCallDetector &detector)
+    : starter_(starter) {
   detector.add(this, word_);
 }
 
 void UnfilledWorkers::on_slow_call(uint64_t) {
   if (take())
-    poller_.start_worker();
+    starter_.start_worker();
 }
 
 bool UnfilledWorkers::change_by(int change) {

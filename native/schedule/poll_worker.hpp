@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <sys/types.h>
 
+#include "base/clock.hpp"
 #include "schedule/leader_token.hpp"
 #include "schedule/registrations.hpp"
 #include "schedule/send_ahead_limit.hpp"
@@ -13,19 +14,24 @@
 
 namespace asyncnbd::schedule {
 
-class IdlePoller;
-class Runtime;
+// Starts another worker where one has been replaced: the idle poller.
+class WorkerStarter {
+public:
+  virtual ~WorkerStarter() = default;
+  virtual void start_worker() = 0;
+};
 
-// For as long as the thread has a part among the workers. A turn is to the slow call detector what
-// a call into a plugin is to a connection: while one lasts, the part can be taken away.
+// Lives as long as its thread is a worker. To the slow call detector a turn is a call: while it
+// lasts, another thread can take the token, and so replace this worker.
 class PollWorker final : public SlowCallListener {
 public:
-  PollWorker(IdlePoller &poller, Runtime &runtime, unsigned spin_us);
+  PollWorker(WorkerStarter &starter, const base::Clock &clock, SlowCallDetector &detector,
+             SpinLimit &spin_limit, unsigned spin_us);
   ~PollWorker() override;
   PollWorker(const PollWorker &) = delete;
   PollWorker &operator=(const PollWorker &) = delete;
 
-  // A turn of a pollable that the caller has. False: the poller has another worker instead.
+  // Gives a pollable that the caller has a turn. False: this worker has been replaced meanwhile.
   bool serve(Registration &registration);
 
   template <typename IsReady> bool spin(IsReady is_ready) { return spinner_.spin(is_ready); }
@@ -35,16 +41,17 @@ public:
 
   bool has_turn() const { return turns_.current_call() != 0; }
 
-  // Any thread on which this worker cannot end meanwhile. Nothing if it has no turn.
+  // Another thread becomes a worker instead of this one; nothing if it is not in a turn. By its own
+  // thread, or one that keeps it from ending meanwhile.
   void replace();
 
   int64_t turn_began_ms() const { return turn_began_ms_.load(std::memory_order_relaxed); }
 
-  // Whether some may have memory to release, a while from now.
+  // Whether pollables may have memory to release, a while from now.
   bool may_release_memory() const { return may_release_memory_; }
   void set_may_release_memory(bool may) { may_release_memory_ = may; }
 
-  // nullptr if the calling thread is none.
+  // nullptr if the calling thread is no worker.
   static PollWorker *of_this_thread();
 
 private:
@@ -52,8 +59,9 @@ private:
   std::atomic<int64_t> turn_began_ms_{0}; // an estimate, pairs with nothing
   Spinner spinner_;
   SendAheadLimit send_ahead_limit_;
-  IdlePoller &poller_;
-  Runtime &runtime_;
+  WorkerStarter &starter_;
+  const base::Clock &clock_;
+  SlowCallDetector &detector_;
   const pid_t thread_;
   bool may_release_memory_ = true;
 };
@@ -61,7 +69,7 @@ private:
 // Workers that could not be replaced, since the system had no thread: tries again at each tick.
 class UnfilledWorkers final : public SlowCallListener {
 public:
-  UnfilledWorkers(IdlePoller &poller, SlowCallDetector &detector);
+  UnfilledWorkers(WorkerStarter &starter, SlowCallDetector &detector);
 
   void add() { change_by(1); }
   // False: there is none to take.
@@ -73,7 +81,7 @@ public:
 private:
   bool change_by(int change);
 
-  IdlePoller &poller_;
+  WorkerStarter &starter_;
   // To the detector it is a call as long as there are any: twice their number, plus one if that is
   // not 0. A count: pairs with nothing but the detector's loads of it.
   CallWord word_{0};

@@ -18,11 +18,11 @@ public:
     size_t reply_bytes = 0;
   };
 
-  // Its client has sent something, or it was woken. It is the caller's thread's until it waits
-  // again or is removed; then it may be gone.
+  // Its client has sent something, or it was woken. The calling thread has it until it waits again
+  // or is removed; from then on it may be gone.
   virtual Turn resume() = 0;
 
-  // It has waited for long: gives back what it keeps to be fast. Nobody else has it meanwhile.
+  // It has waited for long: gives back what it keeps to be fast. By the thread that has it.
   virtual void release_idle_memory() = 0;
 };
 

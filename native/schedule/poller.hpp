@@ -1,4 +1,4 @@
-// What tells which of many clients has sent something: epoll, or a simulation.
+// Reports which of many clients has sent something: epoll, or a simulation.
 #pragma once
 
 #include <atomic>
@@ -30,7 +30,7 @@ public:
   // From now on there is an event, once, for input that is there already, for each that arrives,
   // for the stream's end and for each wake. False: that cannot be.
   virtual bool add(const PolledFds &fds, void *whose) = 0;
-  // Of wakes only, and perhaps once more of something else.
+  // From now on there are events for wakes only, and perhaps one more for something else.
   virtual bool suspend_input(const PolledFds &fds, void *whose) = 0;
   // As from `add` on.
   virtual bool resume_input(const PolledFds &fds, void *whose) = 0;

@@ -1,4 +1,4 @@
-// The places of those that are registered with an idle poller, and who has each at the moment.
+// What an idle poller knows of each pollable: whether it waits, and which thread has it.
 #pragma once
 
 #include <atomic>
@@ -13,41 +13,43 @@ namespace asyncnbd::schedule {
 class Pollable;
 class PollWorker;
 
-// Never freed, but reused: an event that comes too late finds it unused, or somebody else's, who
-// then looks in vain.
+// Never freed, but reused: an event that comes too late finds it unused, or makes its next pollable
+// look for input in vain.
 struct Registration {
   enum class State : uint8_t {
     unused,
-    busy,     // some thread has the pollable
-    notified, // so it is, and there is something new for it
-    waiting,  // whoever makes it busy has the pollable
+    busy,     // a thread has the pollable
+    notified, // busy, and there is something new for the pollable
+    waiting,  // no thread has it; the one that makes it busy does
   };
 
   std::atomic<State> state{State::unused}; // see the functions
-  // Of whoever has the pollable.
+  // These are for the thread that has the pollable.
   Pollable *pollable = nullptr;
   PolledFds fds;
   bool input_is_suspended = false;
-  // Its client has closed its end. That may have been reported together with the last request, and
-  // who receives that does not see the end behind it. Pairs with nothing: the event comes first.
+  // The client has closed its end. The event may have been the one of its last request, and a
+  // thread that receives the request does not see the end behind it. Pairs with nothing: the event
+  // comes first.
   std::atomic<bool> has_ended{false};
-  // Serves the pollable. Release in PollWorker::serve, acquire in IdlePoller::replace_worker.
+  // The one that serves the pollable. Release in PollWorker::serve, acquire in
+  // IdlePoller::replace_worker.
   std::atomic<PollWorker *> worker{nullptr};
   std::atomic<int64_t> last_turn_ms{0}; // an estimate, pairs with nothing
   int64_t released_since_turn_ms = 0;   // whoever releases idle memory: the last turn then
   Registration *next_free = nullptr;
 
-  // For the caller, if nobody has it. The acquire pairs with the release of try_wait: the pollable
-  // is as its last owner left it.
+  // True: the pollable waited, and the caller has it now. The acquire pairs with the release of
+  // try_wait: the pollable is as its last thread left it.
   bool claim();
-  // There is something for the pollable. True: the caller has it now; else who has it will look,
-  // when its try_wait fails, whose acquire pairs with the release here.
+  // There is something for the pollable. True: the caller has it now. False: the thread that has it
+  // will look, since its try_wait fails, whose acquire pairs with the release here.
   bool notify();
-  // By who has it. False: it was notified, and the caller still has it.
+  // By the thread that has it. False: it was notified, and the caller still has it.
   bool try_wait();
 };
 
-// All there are. Any thread.
+// All registrations of an idle poller. Any thread.
 class Registrations {
 public:
   Registration &take();

@@ -9,7 +9,8 @@ namespace asyncnbd::schedule {
 
 Runtime::Runtime(const base::Clock &clock, base::Threads &threads, Poller &poller, unsigned cores)
     : clock(clock), threads(threads), timers(clock, threads), slow_calls(threads),
-      spin_limit(cores), idle_poller(*this, poller, cores), stall_guard(clock, timers) {}
+      spin_limit(cores), idle_poller(clock, threads, slow_calls, spin_limit, poller, cores),
+      stall_guard(clock, timers) {}
 
 namespace {
 

@@ -1,4 +1,5 @@
-// What all servers of a process share: time, threads, and who is served by which of them when.
+// What all servers of a process share: the clock, threads, timers, and what decides which thread
+// serves which connection.
 #pragma once
 
 #include "base/clock.hpp"

@@ -9,8 +9,8 @@ namespace asyncnbd::schedule {
 
 namespace {
 
-// A client that does not read at all must not keep us. Where others want the core, each time that
-// we let them have it may be some milliseconds.
+// A client that does not read at all must not delay us for longer. Where other threads want the
+// core, each yield may take some milliseconds.
 constexpr std::chrono::microseconds MAX_DELAY{30};
 constexpr std::chrono::microseconds LONG_YIELD{1000};
 constexpr unsigned SKIPS = 16;
@@ -37,7 +37,7 @@ void SendAheadLimit::sent(std::weak_ptr<const Receiver> client, size_t bytes) {
     sched_yield();
     now = clock_.now();
   } while (reader->unread_bytes() > 0 && now < deadline);
-  // It did not read although it had, or others had, all the time that there is.
+  // Other threads had the core for long, and it has not read all the same.
   if (now - deadline > LONG_YIELD && reader->unread_bytes() > 0)
     skips_ = SKIPS;
 }

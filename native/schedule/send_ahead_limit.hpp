@@ -10,11 +10,11 @@
 
 namespace asyncnbd::schedule {
 
-// Who reads replies, and how much of what was sent is still to be read.
+// A client that reads replies.
 class Receiver {
 public:
   virtual ~Receiver() = default;
-  // Any thread. 0 if the client is not on this machine, or has gone.
+  // Sent to it and not yet read; 0 if the client is not on this machine, or has gone. Any thread.
   virtual size_t unread_bytes() const = 0;
 };
 
@@ -23,8 +23,8 @@ class SendAheadLimit {
 public:
   explicit SendAheadLimit(const base::Clock &clock) : clock_(clock) {}
 
-  // So many bytes of replies have been sent to it. Lets others run, for a moment, if clients have
-  // not yet read what was sent some replies ago.
+  // `bytes` of replies have been sent to the client. Lets other threads run for a moment, if the
+  // client of some replies ago has not read them yet.
   void sent(std::weak_ptr<const Receiver> client, size_t bytes);
 
 private:
@@ -36,7 +36,7 @@ private:
   size_t bytes_ = 0; // since the last mark
   std::array<std::weak_ptr<const Receiver>, MARKS> marks_;
   size_t oldest_ = 0;
-  unsigned skips_ = 0; // so many marks more it does not look, for it has been in vain
+  unsigned skips_ = 0; // marks at which it does not wait, because it has waited in vain
 };
 
 } // namespace asyncnbd::schedule

@@ -1,5 +1,5 @@
-// Notices calls that last: one thread that looks, at each of its ticks, whether the call it saw at
-// the one before is still in progress.
+// Notices slow calls: at each tick, its thread looks whether the call that was in progress at the
+// tick before still is.
 #pragma once
 
 #include <atomic>
@@ -13,7 +13,7 @@
 
 namespace asyncnbd::schedule {
 
-// Wants to know of its slow calls, to hand over what the caller does besides.
+// Hears of its slow calls, so that another thread can go on with what the caller does besides.
 class SlowCallListener {
 public:
   virtual ~SlowCallListener() = default;
@@ -22,9 +22,8 @@ public:
   virtual void on_slow_call(uint64_t call) = 0;
 };
 
-// It ticks fast while calls turn out slow, slowly while all are quick, and sleeps while there are
-// none, so that it costs next to nothing where it is not needed. Never destroyed before its thread,
-// which does not end. All functions: any thread, unless they say more.
+// Ticks are short while calls turn out slow and long while all are quick; without calls it sleeps.
+// Never destroyed: its thread does not end. All functions: any thread, unless they say more.
 class SlowCallDetector {
 public:
   explicit SlowCallDetector(base::Threads &threads) : threads_(threads) {}
@@ -33,8 +32,8 @@ public:
 
   CallWords &words() { return words_; }
 
-  // Looks at `calls` from now on. If the system gives no thread, calls are just not noticed until
-  // another one is added.
+  // Looks at `calls` from now on. If the system gives no thread, it tries again at the next add;
+  // until then nothing is noticed.
   void add(SlowCallListener *listener, const CallWord &calls);
   // When it returns, the detector does not touch it any more.
   void remove(SlowCallListener *listener);
@@ -47,8 +46,8 @@ public:
       wake();
   }
 
-  // Looks once, and says how long to wait before the next time. By the detector's thread, or by a
-  // simulation, whose Threads do not run what they are given.
+  // Looks once, and returns how long to wait before the next time. By the detector's thread, or by
+  // a simulation, whose Threads do not run what they are given.
   enum class Pause { fast, slow, until_notice };
   Pause tick();
 

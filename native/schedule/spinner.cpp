@@ -9,7 +9,7 @@ namespace asyncnbd::schedule {
 namespace {
 
 constexpr unsigned MAX_CREDIT = 16;
-// Without credit, every so many chances one is taken, to see whether the client has changed.
+// Without credit it spins once in so many times, to see whether the client has changed.
 constexpr unsigned TRY_AGAIN_AFTER = 16;
 
 } // namespace

@@ -1,5 +1,5 @@
-// Decides whether a thread that has nothing to do should look again and again for a moment before
-// it sleeps: being woken costs more than most requests do.
+// Lets a thread that has nothing to do look again and again for a moment before it sleeps, where
+// that pays: being woken costs more than most requests do.
 #pragma once
 
 #include <atomic>
@@ -9,8 +9,7 @@
 
 namespace asyncnbd::schedule {
 
-// How many threads may spin at once: whoever is to make something ready needs a core too. Any
-// thread.
+// How many threads may spin at once: the thread that they wait for needs a core too. Any thread.
 class SpinLimit {
 public:
   explicit SpinLimit(unsigned cores) : limit_(cores > 1 ? cores - 1 : 0) {}
@@ -31,7 +30,7 @@ public:
   Spinner(const base::Clock &clock, SpinLimit &limit, unsigned budget_us)
       : clock_(clock), limit_(limit), budget_(budget_us) {}
 
-  // Calls `is_ready` until it returns true or the time is up. False at once where spinning has
+  // Calls `is_ready` until it returns true or the time is up. Returns false at once if spinning has
   // not paid lately, or would take the last core from others.
   template <typename IsReady> bool spin(IsReady is_ready) {
     if (!may_spin())
@@ -54,8 +53,8 @@ private:
   const base::Clock &clock_;
   SpinLimit &limit_;
   std::chrono::microseconds budget_;
-  unsigned credit_ = 1;  // failures we can still afford
-  unsigned skipped_ = 0; // chances passed up since the credit was used up
+  unsigned credit_ = 1;  // so many times may spinning fail before it stops
+  unsigned skipped_ = 0; // times that it did not spin since the credit was used up
 };
 
 } // namespace asyncnbd::schedule

@@ -11,12 +11,12 @@ namespace {
 
 using std::chrono::milliseconds;
 
-// A client that moves so much has gone on.
+// A client that moves so much does not stall.
 constexpr uint64_t STEP_BYTES = 128 << 10;
 // The slowest clients that keep others from memory may take so long, whatever their limit.
 constexpr milliseconds PRESSED_LIMIT{10'000};
-// So may who has the reserve, which is the way on for all others. In that time a lost packet or two
-// have been sent again.
+// So long may a client that has the reserve, without which none of the others can go on. A lost
+// packet or two are sent again in less.
 constexpr milliseconds RESERVE_LIMIT{3000};
 constexpr milliseconds TICK{250};
 
@@ -48,7 +48,7 @@ void StallGuard::remove(GuardedWait &wait) {
   waits_.erase(std::find(waits_.begin(), waits_.end(), &wait));
 }
 
-// If the system has no thread for it, nobody is cut until the next wait begins.
+// If the system has no thread for the timer, nothing is reported until the next wait begins.
 void StallGuard::set_timer(base::Time now) {
   if (!is_set_)
     is_set_ = timers_.set(*this, now + TICK);
@@ -63,8 +63,8 @@ void StallGuard::on_due() {
     set_timer(now);
 }
 
-// The slowest first: of those that keep others waiting, as many are cut as have what is wanted. A
-// client may be waited for in both directions, but has its memory once.
+// The slowest first: of those that keep others waiting, no more are reported than have the memory
+// that is wanted. A client may be waited for in both directions, but has its memory once.
 void StallGuard::look(base::Time now) {
   std::sort(waits_.begin(), waits_.end(), [](const GuardedWait *one, const GuardedWait *other) {
     return one->since_ < other->since_;

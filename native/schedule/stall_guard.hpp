@@ -1,5 +1,5 @@
-// Ends connections whose clients do not go on: they have begun a request and do not send the rest,
-// or do not take the replies to what they have asked for.
+// Ends connections whose clients stall: they have begun a request and do not send the rest, or do
+// not take the replies to what they have asked for.
 #pragma once
 
 #include <chrono>
@@ -13,16 +13,16 @@
 
 namespace asyncnbd::schedule {
 
-// What a client is waited for.
+// What we wait for a client to do, and it does not.
 enum class Stall { sends_nothing, takes_nothing };
 
-// Measures one direction of a client that is waited for. Thread-safe.
+// Measures how long a client has been slow in one direction. Thread-safe.
 class StallMeter {
 public:
-  // Since when the client, which has moved so many bytes in all by now, has been too slow: it has
-  // not moved much since then, nor come to the end of what it does. `part` tells its parts apart.
+  // Since when the client has been too slow: since then it has not moved much, nor ended a part of
+  // what it does. `moved_bytes` is what it has moved in all by now, `part` the part's number.
   base::Time slow_since(base::Time now, uint64_t moved_bytes, uint64_t part);
-  // Until now it was not waited for, but for something else.
+  // The connection has waited for something else than its client until now.
   void restart(base::Time now);
 
 private:
@@ -32,7 +32,7 @@ private:
   uint64_t part_ = UINT64_MAX;
 };
 
-// What a connection has of memory for which others may wait.
+// How much a connection has of memory for which others may wait.
 struct HeldMemory {
   const base::MemoryBudget *budget; // of the server, or nullptr
   uint64_t shared_bytes;            // and of the reserve
@@ -54,11 +54,11 @@ public:
 
 class StallGuard;
 
-// As long as it lives, a client is waited for that has been slow since then: it is reported after
-// `limit`, or earlier if others wait for its memory.
+// As long as it lives, a thread waits for a client that has been slow since `since`. The guard
+// reports the client after `limit`, or earlier if others wait for its memory.
 class GuardedWait {
 public:
-  // A client may be slow for so long before anybody need look at it.
+  // A wait that is shorter needs no guard.
   static constexpr std::chrono::milliseconds UNGUARDED{1000};
 
   GuardedWait(StallGuard &guard, Stallable &whose, Stall stall, base::Time since,
@@ -77,7 +77,7 @@ private:
   bool is_reported_ = false;
 };
 
-// Looks at the waits that it guards, some times a second as long as there are any.
+// Looks at all guarded waits several times a second, as long as there are any.
 class StallGuard final : private base::Timer {
 public:
   StallGuard(const base::Clock &clock, base::Timers &timers) : clock_(clock), timers_(timers) {}
