@@ -62,7 +62,7 @@ void ExportRequests::work() {
   answered_.notify_all();
 }
 
-void ExportRequests::rest() {
+void ExportRequests::release_idle_memory() {
   constexpr size_t KEPT_BYTES = 1 << 20;
   if (memory_.free_bytes() > KEPT_BYTES)
     memory_.trim();
@@ -258,7 +258,7 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
   ExportRequests::let_go(job);
   if (!pending_.empty())
     return;
-  requests_->rest();
+  requests_->release_idle_memory();
   Unref();
 }
 

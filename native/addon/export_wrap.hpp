@@ -40,7 +40,7 @@ public:
   // False if the system gives no thread for it.
   bool submit(Job *job);
   // Nothing is in flight: gives back memory, unless it is little.
-  void rest();
+  void release_idle_memory();
   // After the last submit: gives up what is not answered, waits for what blocks, closes. May block.
   void close();
   // The plugin may use the export for ever.

@@ -317,9 +317,9 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
     queue->post([queue, deferred, client](Napi::Env env) {
       queue->release();
       Napi::Object end = counts_to_js(env, client->connection->counts()).As<Napi::Object>();
-      const std::string &lost = client->connection->failure_reason();
-      if (!lost.empty())
-        end.Set("failure", lost);
+      const std::string &failure = client->connection->failure_reason();
+      if (!failure.empty())
+        end.Set("failure", failure);
       client->connection.reset(); // its descriptors must not wait for a garbage collection
       deferred->Resolve(end);
     });

@@ -86,7 +86,7 @@ public:
   };
   Counts counts() const;
 
-  // Why the client was lost; "" if it left as it should. When all is closed.
+  // Why the connection failed; "" if it did not. When all is closed.
   const std::string &failure_reason() const { return failure_reason_; }
 
   // Immediate end: nothing more is sent. Any thread, once started.

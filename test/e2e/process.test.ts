@@ -105,7 +105,7 @@ describe("a TCP server", () => {
   test.each([
     ["-4", "127.0.0.1", "[::1]"],
     ["-6", "[::1]", "127.0.0.1"],
-  ])("with %s listens on one family only", async (option, served, refused) => {
+  ])("with %s listens on one family only", async (option, reachable, refused) => {
     const { stdout } = await runAsyncnbd([
       option,
       "-p",
@@ -113,7 +113,7 @@ describe("a TCP server", () => {
       "memory",
       "1M",
       "--run",
-      `unset LD_PRELOAD; nbdinfo --size "nbd://${served}:$port"; ` +
+      `unset LD_PRELOAD; nbdinfo --size "nbd://${reachable}:$port"; ` +
         `nbdinfo --size "nbd://${refused}:$port" 2>/dev/null || echo refused`,
     ]);
     expect(stdout).toBe("1048576\nrefused\n");
