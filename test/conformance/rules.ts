@@ -515,8 +515,10 @@ export function render(): string {
   const lines = [
     "# What the specification asks, and what sees to it",
     "",
-    "The rules for servers of [the NBD protocol](https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md)",
-    "and of its [extended headers](https://github.com/NetworkBlockDevice/nbd/blob/extension-ext-header/doc/proto.md),",
+    "The rules for servers of",
+    "[the NBD protocol](https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md)",
+    "and of its",
+    "[extended headers](https://github.com/NetworkBlockDevice/nbd/blob/extension-ext-header/doc/proto.md),",
     "under its headings and in our words, with the tests that break if one is broken. A check in",
     "`support/strict-client.ts` is made on every reply of every test that has a strict client.",
     "",
