@@ -93,6 +93,9 @@ public:
   // then asks those below.
   virtual void give_up_unanswered() = 0;
 
+  // The client has sent nothing for long: what is not in use can go. Any thread; must not block.
+  virtual void release_idle_memory() {}
+
   // The last call, when no request is outstanding. May block.
   virtual void close() = 0;
   // Instead of close, if there has been no request: by the thread on which it was made, so it must

@@ -31,6 +31,11 @@ constexpr unsigned MAX_STATUS_PARTS = 256;
 // done. The specification allows to refuse it.
 constexpr uint64_t MAX_EMULATED_BYTES = UINT32_MAX;
 
+OperationSlabs &operation_slabs() {
+  static auto *slabs = new OperationSlabs;
+  return *slabs;
+}
+
 } // namespace
 
 int Operation::on_reply(const host::AsyncReply &reply) {
@@ -43,7 +48,7 @@ void Operation::on_late_reply() {
 
 CBackend::CBackend(CPlugin &plugin, host::CallContext &context, base::Threads &threads)
     : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context),
-      threads_(threads) {
+      threads_(threads), operations_(operation_slabs()) {
   if (!plugin.is_async())
     return;
   if (plugin.thread_model() <= ThreadModel::serialize_all_requests)
@@ -346,16 +351,16 @@ void CBackend::go_on_elsewhere(Operation &operation) {
 
 void CBackend::give_up_unanswered() {
   given_up_.store(true, std::memory_order_relaxed);
-  std::vector<Operation *> unanswered;
+  std::vector<Request *> unanswered;
   operations_.for_each([&unanswered](Operation &operation) {
-    if (operation.give_up())
-      unanswered.push_back(&operation);
+    if (operation.give_up()) // from then on a late reply may end it, once for_each is over
+      unanswered.push_back(operation.progress.request);
   });
   plugin_.unanswered_requests.fetch_add(static_cast<unsigned>(unanswered.size()));
   host::ContextScope scope(&context_);
   unsigned named = 0;
-  for (Operation *operation : unanswered) {
-    Request &request = *operation->progress.request;
+  for (Request *given_up : unanswered) {
+    Request &request = *given_up;
     if (named++ < MAX_NAMED)
       host::log_error("%s offset=%" PRIu64 " count=%" PRIu64
                       ": the plugin did not reply: giving up",

@@ -29,6 +29,7 @@ public:
   void unreserve(Request &request) override;
   void submit(Request &request, Caller caller) override;
   void give_up_unanswered() override;
+  void release_idle_memory() override { operations_.trim(); }
   void close() override;
 
   // Asked only when a client wants to know; before the first request.

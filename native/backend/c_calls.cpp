@@ -42,7 +42,7 @@ template <typename Callback> int CBackend::start(Operation &operation, Callback 
   if (callback(static_cast<void *>(this), reqid) != -1)
     return PENDING;
   const int error = outcome(-1);
-  return operation.fail(reqid) ? error : PENDING; // a plugin that has replied has replied
+  return host::AsyncCall::fail(reqid) ? error : PENDING; // a plugin that has replied has replied
 }
 
 // Whether this callback is to make a write durable. If it should but cannot, a flush is due.

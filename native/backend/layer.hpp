@@ -22,6 +22,7 @@ public:
   void submit(Request &request, Caller caller) override { below_->submit(request, caller); }
   void on_client_gone() override { below_->on_client_gone(); }
   void give_up_unanswered() override { below_->give_up_unanswered(); }
+  void release_idle_memory() override { below_->release_idle_memory(); }
   void close() override { below_->close(); }
   void close_unused() override { below_->close_unused(); }
 

@@ -35,15 +35,23 @@ struct Progress {
   std::unique_ptr<nbdkit_extents, FreeExtents> extents; // what the plugin adds of a block status
 };
 
-// The same for a plugin that may answer later.
-class Operation final : public host::AsyncCall {
+// The same for a plugin that may answer later. No two share a cache line: one is begun while
+// another is replied to.
+class alignas(64) Operation final : public host::AsyncCall {
 public:
   Progress progress;
   CBackend *backend = nullptr;
 
 private:
+  friend class OperationPool;
+
   int on_reply(const host::AsyncReply &reply) override;
   void on_late_reply() override;
+
+  // Of its pool.
+  Operation *next_free_ = nullptr;
+  Operation *next_ = nullptr;
+  Operation *previous_ = nullptr;
 };
 
 } // namespace asyncnbd::backend

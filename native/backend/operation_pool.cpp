@@ -1,61 +1,62 @@
 // See operation_pool.hpp.
 #include "backend/operation_pool.hpp"
 
-#include "base/mutex.hpp"
+#include <utility>
 
 namespace asyncnbd::backend {
 
 namespace {
 
-struct Spare {
-  base::Mutex<base::LockRank::spare_operations> mutex;
-  std::vector<Operation *> operations;
-};
-
-Spare &spare() {
-  static Spare *spare = new Spare;
-  return *spare;
-}
-
-Operation *spare_or_new() {
-  {
-    std::lock_guard lock(spare().mutex);
-    std::vector<Operation *> &operations = spare().operations;
-    if (!operations.empty()) {
-      Operation *operation = operations.back();
-      operations.pop_back();
-      return operation;
-    }
-  }
-  auto *operation = new Operation;
-  // One that cannot be used is lost; so must be what has put 16 million requests in flight.
-  return operation->is_usable() ? operation : nullptr;
-}
+constexpr size_t MAX_FREE = 512; // few clients have more in flight all the time
 
 } // namespace
 
-OperationPool::~OperationPool() {
-  std::lock_guard lock(spare().mutex);
-  std::vector<Operation *> &operations = spare().operations;
-  operations.insert(operations.end(), all_.begin(), all_.end());
-}
-
 Operation *OperationPool::get() {
   std::lock_guard lock(mutex_);
-  if (!free_.empty()) {
-    Operation *operation = free_.back();
-    free_.pop_back();
-    return operation;
+  if (free_ != nullptr) {
+    free_count_--;
+    return std::exchange(free_, free_->next_free_);
   }
-  Operation *operation = spare_or_new();
-  if (operation != nullptr)
-    all_.push_back(operation);
+  Operation *operation = slabs_.make();
+  if (operation == nullptr)
+    return nullptr;
+  if (!operation->is_usable()) {
+    OperationSlabs::destroy(operation);
+    return nullptr;
+  }
+  operation->next_ = std::exchange(all_, operation);
+  if (operation->next_ != nullptr)
+    operation->next_->previous_ = operation;
   return operation;
 }
 
 void OperationPool::put(Operation *operation) {
+  {
+    std::lock_guard lock(mutex_);
+    if (free_count_ < MAX_FREE) {
+      operation->next_free_ = std::exchange(free_, operation);
+      free_count_++;
+      return;
+    }
+    unlink(operation);
+  }
+  OperationSlabs::destroy(operation);
+}
+
+void OperationPool::unlink(Operation *operation) {
+  (operation->previous_ != nullptr ? operation->previous_->next_ : all_) = operation->next_;
+  if (operation->next_ != nullptr)
+    operation->next_->previous_ = operation->previous_;
+}
+
+void OperationPool::trim() {
   std::lock_guard lock(mutex_);
-  free_.push_back(operation);
+  while (free_ != nullptr) {
+    Operation *operation = std::exchange(free_, free_->next_free_);
+    unlink(operation);
+    OperationSlabs::destroy(operation);
+  }
+  free_count_ = 0;
 }
 
 } // namespace asyncnbd::backend

@@ -1,37 +1,47 @@
-// Operations for the requests of one backend. They are never freed, as a plugin may reply to one
-// at any time, so what a backend no longer needs is kept for others.
+// Operations for the requests of one backend: a few that are used again and again, the others as
+// long as a burst lasts.
 #pragma once
 
-#include <vector>
+#include <cstddef>
 
 #include "backend/operation.hpp"
 #include "base/mutex.hpp"
+#include "base/slabs.hpp"
 
 namespace asyncnbd::backend {
 
-// Thread-safe.
+using OperationSlabs = base::SlabsOf<Operation>;
+
+// Thread-safe. Outlives its operations.
 class OperationPool {
 public:
-  OperationPool() = default;
-  ~OperationPool();
+  explicit OperationPool(OperationSlabs &slabs) : slabs_(slabs) {}
+  ~OperationPool() { trim(); }
   OperationPool(const OperationPool &) = delete;
   OperationPool &operator=(const OperationPool &) = delete;
 
-  // nullptr if the process has as many in flight as it can have.
+  // nullptr if memory is short, or if the process has as many in flight as it can have.
   Operation *get();
   void put(Operation *operation);
 
-  // Calls `visit` for each, in use or not, with the pool locked.
+  // Gives back those that are not in use.
+  void trim();
+
+  // Calls `visit` for each, in use or not, with the pool locked: meanwhile none is put.
   template <typename Visit> void for_each(Visit visit) {
     std::lock_guard lock(mutex_);
-    for (Operation *operation : all_)
+    for (Operation *operation = all_; operation != nullptr; operation = operation->next_)
       visit(*operation);
   }
 
 private:
-  base::Mutex<base::LockRank::operations> mutex_;
-  std::vector<Operation *> free_;
-  std::vector<Operation *> all_;
+  void unlink(Operation *operation);
+
+  OperationSlabs &slabs_;
+  base::Mutex<base::LockRank::operations> mutex_; // guards the rest
+  Operation *all_ = nullptr;
+  Operation *free_ = nullptr;
+  size_t free_count_ = 0;
 };
 
 } // namespace asyncnbd::backend

@@ -18,7 +18,6 @@ enum class LockRank : uint8_t {
   plugin_opening,
   kept_instances,
   operations,
-  spare_operations,
   script_bridge,
   // schedule
   idle_memory,
@@ -30,7 +29,6 @@ enum class LockRank : uint8_t {
   stall_meter,
   // connection
   failure_reason,
-  request_slabs,
   carving,
   buffers,
   // transport
@@ -47,6 +45,7 @@ enum class LockRank : uint8_t {
   // addon again: what a server tells JavaScript
   js_queue,
   // base
+  slabs,
   memory_budget,
   timers,
   thread_pool,

@@ -124,6 +124,7 @@ private:
   void waits_here() override;
   backend::Reservation reserve(backend::Request &request) override;
   void unreserve(backend::Request &request) override { backend_->unreserve(request); }
+  bool has_idled() override;
   void on_failure(const std::string &reason) override; // ReplyListener's, too
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     const uint32_t reply_bytes = type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
@@ -144,7 +145,7 @@ private:
   void on_slow_call(uint64_t call) override;
   // Pollable
   Turn resume() override;
-  void release_idle_memory() override { reader_->release_idle_memory(); }
+  bool release_idle_memory() override;
 
   // Why a thread leads no longer.
   enum class LeaderExit {

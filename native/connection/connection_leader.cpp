@@ -78,6 +78,19 @@ void Connection::waits_here() {
   before_delay();
 }
 
+bool Connection::has_idled() {
+  // Before that, those which are over have given back what they had.
+  const bool is_all = live_.load() == 0;
+  backend_->release_idle_memory();
+  return is_all;
+}
+
+bool Connection::release_idle_memory() {
+  const bool is_all = has_idled();
+  reader_->release_idle_memory();
+  return is_all;
+}
+
 // A connection for which others would have had to wait has its own thread until it idles: it would
 // be so again.
 bool Connection::is_to_wait_in_poller(bool has_idled) {

@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "backend/backend.hpp"
+#include "base/slabs.hpp"
 #include "connection/buffers.hpp"
 #include "connection/encoded_reply.hpp"
 #include "connection/memory_account.hpp"
@@ -38,5 +39,15 @@ struct PendingRequest : backend::Request {
 
   void reset();
 };
+
+// One of a process, as threads take requests from one connection to another.
+using RequestSlabs = base::SlabsOf<PendingRequest>;
+
+RequestSlabs &request_slabs();
+
+// Ends a chain of requests that nobody uses.
+inline void destroy(PendingRequest *chain) {
+  RequestSlabs::destroy_chain(chain);
+}
 
 } // namespace asyncnbd::connection

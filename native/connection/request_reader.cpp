@@ -7,7 +7,6 @@
 #include <utility>
 
 #include "connection/reply_encoding.hpp"
-#include "connection/request_slabs.hpp"
 #include "connection/thread_cache.hpp"
 #include "host/log.hpp"
 
@@ -38,6 +37,11 @@ RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replie
     : transport_(transport), replies_(replies), facts_(facts), maker_(maker), admission_(admission),
       stop_requested_(stop_requested), spinner_(spinner), when_full_(when_full), style_(style),
       receive_limit_bytes_(INPUT_BYTES) {}
+
+RequestSlabs &request_slabs() {
+  static auto *slabs = new RequestSlabs;
+  return *slabs;
+}
 
 RequestReader::~RequestReader() {
   if (input_ != nullptr)
@@ -201,7 +205,7 @@ PendingRequest *RequestReader::new_request() {
   PendingRequest *request = free_;
   if (request != nullptr)
     free_ = request->next;
-  else if ((request = RequestSlabs::instance().make()) == nullptr)
+  else if ((request = request_slabs().make()) == nullptr)
     return nullptr;
   request->reset();
   request->completers.reset(maker_);
@@ -384,13 +388,17 @@ transport::Wait RequestReader::wait_for_client(const Room &room, bool between_re
   const transport::Wanted wanted{.input = true, .room = replies_.is_full(), .stop = true};
   admission_.waits_here();
   const bool owes_input = !between_requests;
-  const transport::Wait result = admission_.wait(wanted, IDLE_MS, owes_input);
-  if (result != transport::Wait::timed_out)
-    return result;
-  release_all_but_input(); // this is in the middle of receiving into that
-  if (room.pages != nullptr || waits_in_poller(between_requests, true))
-    return result;
-  return admission_.wait(wanted, -1, owes_input);
+  for (;;) {
+    const transport::Wait result = admission_.wait(wanted, IDLE_MS, owes_input);
+    if (result != transport::Wait::timed_out)
+      return result;
+    const bool is_all = admission_.has_idled();
+    release_all_but_input(); // this is in the middle of receiving into that
+    if (room.pages != nullptr || waits_in_poller(between_requests, true))
+      return result;
+    if (is_all)
+      return admission_.wait(wanted, -1, owes_input);
+  }
 }
 
 } // namespace asyncnbd::connection

@@ -29,6 +29,9 @@ public:
   virtual bool waits_in_poller(bool has_idled) = 0;
   // It will wait for the client here.
   virtual void waits_here() = 0;
+  // It has waited for long: memory that is not in use is to go. False: requests are in flight, so
+  // that there may be more later.
+  virtual bool has_idled() { return true; }
   // As Transport::wait, but may come back earlier, and a client that is too slow is cut.
   // `owes_input`: it has begun a request.
   virtual transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool owes_input) = 0;

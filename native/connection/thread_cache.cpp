@@ -3,8 +3,6 @@
 
 #include <utility>
 
-#include "connection/request_slabs.hpp"
-
 namespace asyncnbd::connection {
 
 ThreadCache::~ThreadCache() {

@@ -2,8 +2,9 @@
 // and how a reply finds it, even one that is late, double or made up.
 #pragma once
 
-#include <atomic>
 #include <cstdint>
+
+#include "host/call_table.hpp"
 
 namespace asyncnbd::host {
 
@@ -18,22 +19,22 @@ struct AsyncReply {
   void *opaque = nullptr;
 };
 
-// One call at a time, any number one after the other. An object is never destroyed, because a
-// plugin may reply to it for ever: so they are pooled and used again.
+// One call at a time, any number one after the other.
 class AsyncCall {
 public:
   AsyncCall();
   AsyncCall(const AsyncCall &) = delete;
   AsyncCall &operator=(const AsyncCall &) = delete;
 
-  // False if there are too many objects for ids to tell apart: do not use this one.
-  bool is_usable() const { return index_ != NO_INDEX; }
+  // False if there are too many objects for ids to tell apart, or no memory for it: do not use it.
+  bool is_usable() const { return record_ != nullptr; }
 
   // A call begins. Returns the id by which, together with `conn`, the plugin will reply.
   uint64_t begin(const void *conn);
 
-  // The call of this id has failed at once. False if the plugin has replied to it all the same.
-  bool fail(uint64_t id);
+  // The call of this id has failed at once. False if the plugin has replied to it all the same:
+  // then the object may be gone.
+  static bool fail(uint64_t id);
 
   // Whoever waits for the reply does so no longer. False if there is nothing to wait for. From
   // now on the only thing that can come of the call is on_late_reply.
@@ -43,23 +44,17 @@ public:
   static int reply(const void *conn, uint64_t id, const AsyncReply &reply);
 
 protected:
-  ~AsyncCall() = default;
+  // When no call is in flight, nor given up without a late reply.
+  ~AsyncCall();
 
 private:
   // Exactly once for each call that was not failed or given up, on the plugin's thread. Returns
-  // 0, or the errno for the plugin. The call is over: begin may come before this returns.
+  // 0, or the errno for the plugin. The call is over: begin may come before this returns, and the
+  // end of the object.
   virtual int on_reply(const AsyncReply &reply) = 0;
   virtual void on_late_reply() = 0;
 
-  static AsyncCall *find(uint64_t id);
-
-  static constexpr uint32_t NO_INDEX = UINT32_MAX;
-  // A number that is different for each call of the object, and in the two lowest bits the state.
-  // Release in begin, acquire of whoever ends the call.
-  std::atomic<uint64_t> word_{0};
-  // Pairs with nothing: it only rules out replies in another connection's name, word_ the rest.
-  std::atomic<const void *> conn_{nullptr};
-  uint32_t index_;
+  CallRecord *const record_;
 };
 
 } // namespace asyncnbd::host

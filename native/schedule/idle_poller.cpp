@@ -193,8 +193,12 @@ Registration *IdlePoller::release_idle_memory(int64_t now, PollWorker &worker) {
     if (!registration.claim())
       return;
     count++;
-    registration.pollable->release_idle_memory();
-    registration.released_since_turn_ms = last_turn_ms;
+    if (registration.pollable->release_idle_memory()) {
+      registration.released_since_turn_ms = last_turn_ms;
+    } else {
+      registration.last_turn_ms.store(now, std::memory_order_relaxed);
+      are_some_left = true;
+    }
     // Resuming reports input that is there already, should the pollable have overlooked some: a
     // receive ends early at descriptors that are passed, and at urgent data.
     registration.input_is_suspended = true;

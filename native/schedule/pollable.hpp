@@ -22,8 +22,9 @@ public:
   // or is removed; from then on it may be gone.
   virtual Turn resume() = 0;
 
-  // It has waited for long: gives back what it keeps to be fast. By the thread that has it.
-  virtual void release_idle_memory() = 0;
+  // It has waited for long: gives back what it keeps to be fast. By the thread that has it. False:
+  // there may be more to give back later, without a turn in between.
+  virtual bool release_idle_memory() = 0;
 };
 
 } // namespace asyncnbd::schedule

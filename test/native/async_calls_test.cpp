@@ -3,7 +3,8 @@
 
 #include <atomic>
 #include <cerrno>
-#include <memory>
+#include <deque>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -11,10 +12,10 @@
 
 using asyncnbd::host::AsyncCall;
 using asyncnbd::host::AsyncReply;
+using asyncnbd::host::calls;
 
 namespace {
 
-// Not destroyed, like every AsyncCall.
 struct Call final : AsyncCall {
   std::atomic<int> replies{0};
   std::atomic<int> late_replies{0};
@@ -29,10 +30,6 @@ private:
   void on_late_reply() override { late_replies++; }
 };
 
-Call &new_call() {
-  return *new Call; // NOLINT: kept reachable by the table of calls
-}
-
 const int conn = 0;
 const int other_conn = 0;
 
@@ -45,7 +42,7 @@ AsyncReply failure(int error) {
 } // namespace
 
 TEST_CASE("one reply is accepted, and only under the conn and id that were given") {
-  Call &call = new_call();
+  Call call;
   const uint64_t id = call.begin(&conn);
   CHECK(AsyncCall::reply(&other_conn, id, {}) == EINVAL);
   CHECK(AsyncCall::reply(nullptr, id, {}) == EINVAL);
@@ -59,7 +56,7 @@ TEST_CASE("one reply is accepted, and only under the conn and id that were given
 }
 
 TEST_CASE("a reply to an earlier call of the same object is refused") {
-  Call &call = new_call();
+  Call call;
   const uint64_t first = call.begin(&conn);
   REQUIRE(AsyncCall::reply(&conn, first, {}) == 0);
   const uint64_t second = call.begin(&conn);
@@ -69,21 +66,21 @@ TEST_CASE("a reply to an earlier call of the same object is refused") {
 }
 
 TEST_CASE("a call that failed at once cannot be replied to, one that was replied to cannot fail") {
-  Call &call = new_call();
+  Call call;
   uint64_t id = call.begin(&conn);
-  CHECK(call.fail(id));
+  CHECK(AsyncCall::fail(id));
   CHECK(AsyncCall::reply(&conn, id, {}) == EINVAL);
   id = call.begin(&conn);
   REQUIRE(AsyncCall::reply(&conn, id, {}) == 0);
-  CHECK_FALSE(call.fail(id));
+  CHECK_FALSE(AsyncCall::fail(id));
   // By then the object may serve another call, which must not be hit.
   const uint64_t next = call.begin(&conn);
-  CHECK_FALSE(call.fail(id));
+  CHECK_FALSE(AsyncCall::fail(id));
   CHECK(AsyncCall::reply(&conn, next, {}) == 0);
 }
 
 TEST_CASE("a call that was given up has one late reply, which is refused") {
-  Call &call = new_call();
+  Call call;
   CHECK_FALSE(call.give_up());
   const uint64_t id = call.begin(&conn);
   CHECK(call.give_up());
@@ -101,7 +98,7 @@ TEST_CASE("lent data is given back whenever a reply is refused") {
   lent.length_bytes = 1;
   lent.release = [](void *counter) { ++*static_cast<int *>(counter); };
   lent.opaque = &given_back;
-  Call &call = new_call();
+  Call call;
   CHECK(AsyncCall::reply(&conn, 12345, lent) == EINVAL);
   CHECK(given_back == 1);
   const uint64_t id = call.begin(&conn);
@@ -113,7 +110,7 @@ TEST_CASE("lent data is given back whenever a reply is refused") {
 TEST_CASE("of replies that race, exactly one wins") {
   constexpr int ROUNDS = 5000;
   constexpr int THREADS = 4;
-  Call &call = new_call();
+  Call call;
   std::atomic<uint64_t> id{0};
   std::atomic<int> accepted{0};
   std::atomic<int> given_up{0};
@@ -140,4 +137,72 @@ TEST_CASE("of replies that race, exactly one wins") {
   CHECK(accepted == call.replies);
   CHECK(given_up == call.late_replies);
   CHECK(accepted + given_up == ROUNDS);
+}
+
+TEST_CASE("many calls that are over give back their memory, and replies to them are refused") {
+  constexpr size_t CALLS = 50'000;
+  constexpr size_t MOST_KEPT_BYTES = 512 << 10;
+  std::set<uint64_t> ids;
+  for (int round = 1; round <= 3; round++) {
+    std::deque<Call> burst(CALLS);
+    std::vector<uint64_t> now;
+    for (Call &call : burst)
+      now.push_back(call.begin(&conn));
+    CHECK(calls().resident_bytes() >= CALLS * sizeof(asyncnbd::host::CallRecord));
+    for (uint64_t id : ids) // those of the calls that had these records before
+      REQUIRE(AsyncCall::reply(&conn, id, {}) == EINVAL);
+    for (uint64_t id : now)
+      REQUIRE(AsyncCall::reply(&conn, id, {}) == 0);
+    ids.insert(now.begin(), now.end());
+    CHECK(ids.size() == round * CALLS); // none has come twice
+    burst.clear();
+    CHECK(calls().resident_bytes() <= MOST_KEPT_BYTES);
+    for (uint64_t id : now)
+      REQUIRE(AsyncCall::reply(&conn, id, {}) == EINVAL);
+  }
+}
+
+TEST_CASE("calls that one among thousands outlives keep their ids apart") {
+  std::deque<Call> burst(20'000);
+  std::set<uint64_t> ids;
+  for (Call &call : burst)
+    ids.insert(call.begin(&conn));
+  const uint64_t id = *std::next(ids.begin(), 12'345);
+  for (uint64_t other : ids)
+    if (other != id)
+      REQUIRE(AsyncCall::reply(&conn, other, {}) == 0);
+  {
+    std::deque<Call> more(20'000);
+    for (Call &call : more) {
+      const uint64_t next = call.begin(&conn);
+      CHECK(ids.count(next) == 0);
+      REQUIRE(AsyncCall::reply(&conn, next, {}) == 0);
+    }
+  }
+  CHECK(AsyncCall::reply(&conn, id, {}) == 0);
+}
+
+TEST_CASE("replies to calls that are over race with memory that is given back, and hit nothing") {
+  std::atomic<uint64_t> stale{0};
+  std::atomic<bool> over{false};
+  std::atomic<int> accepted{0};
+  std::vector<std::thread> threads;
+  for (int i = 0; i < 2; i++)
+    threads.emplace_back([&] {
+      while (!over)
+        accepted += AsyncCall::reply(&conn, stale, {}) == 0 ? 1 : 0;
+    });
+  for (int round = 0; round < 20; round++) {
+    std::deque<Call> burst(10'000);
+    std::vector<uint64_t> ids;
+    for (Call &call : burst)
+      ids.push_back(call.begin(&conn));
+    for (uint64_t id : ids)
+      REQUIRE(AsyncCall::reply(&conn, id, {}) == 0);
+    stale = ids[static_cast<size_t>(round) * 400];
+  }
+  over = true;
+  for (std::thread &thread : threads)
+    thread.join();
+  CHECK(accepted == 0);
 }

@@ -182,6 +182,22 @@ TEST_CASE("who has waited for a second releases memory, once until its next turn
   CHECK(later.released == 1);
 }
 
+TEST_CASE("who has more memory to release later is asked for it each second, without a turn") {
+  PollerSimulation simulation;
+  SimulatedPollable &one = simulation.add_waiting();
+  one.has_more_later = true;
+  for (int seconds = 0; seconds <= 3; seconds++)
+    simulation.poller.steps.push_back([&, seconds] {
+      CHECK(one.released == seconds);
+      one.has_more_later = seconds < 3;
+    });
+  simulation.poller.steps.push_back([&] { simulation.clock.advance(1h); });
+  simulation.poller.steps.push_back([] {});
+  simulation.work();
+  CHECK(one.released == 4);
+  CHECK(simulation.poller.sleeps_ms == std::vector<int>{1000, 1000, 1000, 1000, -1, -1, -1});
+}
+
 TEST_CASE("who has waited for less than a second keeps its memory") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();

@@ -20,6 +20,7 @@ struct SimulatedPollable final : asyncnbd::schedule::Pollable {
   std::function<void()> on_release = [] {};
   int resumed = 0;
   int released = 0;
+  bool has_more_later = false; // to release
 
   Turn resume() override {
     resumed++;
@@ -31,9 +32,10 @@ struct SimulatedPollable final : asyncnbd::schedule::Pollable {
     turns.pop_front();
     return turn();
   }
-  void release_idle_memory() override {
+  bool release_idle_memory() override {
     released++;
     on_release();
+    return !has_more_later;
   }
 
   // As a connection does that has been woken: it looks again, in vain.

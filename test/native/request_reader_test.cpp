@@ -43,8 +43,23 @@ struct Charging final : connection::Admission {
     charged_bytes -= charge.bytes();
   }
   transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
+    waits_ms.push_back(timeout_ms);
+    if (seconds_without_input > 0) {
+      seconds_without_input--;
+      return transport::Wait::timed_out;
+    }
+    std::exchange(then, [] {})();
     return transport->wait(wanted, timeout_ms);
   }
+  bool has_idled() override {
+    idled++;
+    return idled > seconds_in_flight;
+  }
+  unsigned seconds_without_input = 0;
+  unsigned seconds_in_flight = 0; // of those
+  unsigned idled = 0;
+  std::function<void()> then = [] {};
+  std::vector<int> waits_ms;
   bool waits_in_poller(bool) override { return elsewhere; }
   void waits_here() override {}
   backend::Reservation reserve(backend::Request &request) override {
@@ -534,4 +549,18 @@ TEST_CASE("what a thread takes from one client's reader to another's is nothing 
   }
   for (int i = 0; i < 4; i++)
     second.finish(held[static_cast<size_t>(i)]);
+}
+
+TEST_CASE("a reader without input releases memory each second while requests are in flight") {
+  Reading reading;
+  reading.charging.seconds_without_input = 4;
+  reading.charging.seconds_in_flight = 3;
+  reading.charging.then = [&reading] {
+    send_all(reading.sockets.client, encode_request(wire::NBD_CMD_READ, 1, 0, 8));
+  };
+  PendingRequest *request = reading.reader.next();
+  REQUIRE(request != nullptr);
+  CHECK(reading.charging.idled == 4);
+  CHECK(reading.charging.waits_ms == std::vector<int>{1000, 1000, 1000, 1000, -1});
+  reading.finish(request);
 }
