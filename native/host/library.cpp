@@ -20,7 +20,7 @@
 #include "host/abi.hpp"
 #include "host/bindings.hpp"
 #include "host/copies.hpp"
-#include "host/high_fd.hpp"
+#include "base/high_fd.hpp"
 #include "host/log.hpp"
 #include "host/symbol_scope.hpp"
 
@@ -128,7 +128,7 @@ int copy_of(const std::string &path) {
   const int from = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (from == -1)
     return -1;
-  int to = moved_high(memfd_create(path.substr(path.rfind('/') + 1).c_str(), MFD_CLOEXEC));
+  int to = base::moved_high(memfd_create(path.substr(path.rfind('/') + 1).c_str(), MFD_CLOEXEC));
   ssize_t done = to == -1 ? -1 : 1;
   while (done > 0)
     done = sendfile(to, from, nullptr, 1 << 30);

@@ -11,7 +11,7 @@
 
 #include "host/abi.hpp"
 #include "host/context.hpp"
-#include "host/high_fd.hpp"
+#include "base/high_fd.hpp"
 #include "host/log_text.hpp"
 #include "host/thread_state.hpp"
 
@@ -126,7 +126,7 @@ void log_configure(const std::string &program, bool verbose, LogSink sink) {
 
 int log_open_file(const std::string &path) {
   const int kept =
-      moved_high(open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666));
+      base::moved_high(open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666));
   if (kept == -1)
     return errno;
   file_fd.store(kept);
@@ -134,7 +134,7 @@ int log_open_file(const std::string &path) {
 }
 
 void log_keep_stderr() {
-  if (const int kept = high_copy(STDERR_FILENO); kept != -1)
+  if (const int kept = base::high_copy(STDERR_FILENO); kept != -1)
     lines_fd.store(kept);
 }
 

@@ -6,7 +6,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
-namespace asyncnbd::host {
+namespace asyncnbd::base {
 
 // Closed at exec. -1, with errno, on failure.
 inline int high_copy(int fd) {
@@ -25,4 +25,4 @@ inline int moved_high(int fd) {
   return moved;
 }
 
-} // namespace asyncnbd::host
+} // namespace asyncnbd::base
