@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "addon/own_process.hpp"
+#include "base/error_numbers.hpp"
 #include "host/client_log.hpp"
 #include "host/library.hpp"
 #include "host/log.hpp"
@@ -23,7 +24,8 @@ namespace asyncnbd::addon {
 namespace {
 
 void throw_errno(Napi::Env env, const char *what) {
-  Napi::Error::New(env, std::string(what) + ": " + strerror(errno)).ThrowAsJavaScriptException();
+  Napi::Error::New(env, std::string(what) + ": " + base::error_text(errno))
+      .ThrowAsJavaScriptException();
 }
 
 // configureLog(program, verbose, sink): sink is 0 for stderr, 1 for syslog, 2 for nothing.
@@ -36,7 +38,7 @@ void configure_log(const Napi::CallbackInfo &info) {
 Napi::Value open_log(const Napi::CallbackInfo &info) {
   const int error = host::log_open_file(info[0].As<Napi::String>());
   return error == 0 ? info.Env().Undefined()
-                    : Napi::Value(Napi::String::New(info.Env(), strerror(error)));
+                    : Napi::Value(Napi::String::New(info.Env(), base::error_text(error)));
 }
 
 void log_clients(const Napi::CallbackInfo &info) {
@@ -154,7 +156,7 @@ Napi::Value execute(const Napi::CallbackInfo &info) {
   argv.push_back(nullptr);
   share_with_children();
   execv(path.c_str(), argv.data());
-  return Napi::String::New(info.Env(), strerror(errno));
+  return Napi::String::New(info.Env(), base::error_text(errno));
 }
 
 // tryLock(fd): an exclusive lock on an open file, or false if somebody else has one.

@@ -7,6 +7,7 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "base/error_numbers.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::connection {
@@ -199,7 +200,7 @@ int Connection::refusal(const PendingRequest &request) const {
   if (request.error != 0) {
     host::log_debug("refused: %s offset=%" PRIu64 " count=%" PRIu64 " flags=0x%x: %s",
                     wire::command_name(request.type), request.offset, request.length_bytes,
-                    request.flags, strerror(request.error));
+                    request.flags, base::error_text(request.error).c_str());
     return request.error;
   }
   return refuse_commands_.load(std::memory_order_relaxed) ? ESHUTDOWN : 0;

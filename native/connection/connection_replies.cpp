@@ -5,6 +5,7 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "base/error_numbers.hpp"
 #include "connection/reply_encoding.hpp"
 #include "host/log.hpp"
 
@@ -100,13 +101,12 @@ void Connection::report_failure(const PendingRequest &request) {
   if (reported >= MAX_FAILURES_REPORTED && !host::log_is_verbose())
     return;
   host::ContextScope scope(this); // names the plugin and the connection in the line
-  const char *name = strerrorname_np(static_cast<int>(sent));
-  host::log_error("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; client was sent %s%s",
-                  wire::command_name(request.type), request.offset, request.length_bytes,
-                  strerror(request.error), name != nullptr ? name : "an error",
-                  reported + 1 == MAX_FAILURES_REPORTED
-                      ? "; further failures on this connection are not logged"
-                      : "");
+  host::log_error(
+      "%s offset=%" PRIu64 " count=%" PRIu64 ": %s; client was sent %s%s",
+      wire::command_name(request.type), request.offset, request.length_bytes,
+      base::error_text(request.error).c_str(), base::error_name(static_cast<int>(sent)).c_str(),
+      reported + 1 == MAX_FAILURES_REPORTED ? "; further failures on this connection are not logged"
+                                            : "");
 }
 
 void Connection::on_sent(PendingRequest *first, uint32_t count) {

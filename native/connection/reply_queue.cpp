@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "base/error_numbers.hpp"
 #include "connection/reply_encoding.hpp"
 
 namespace asyncnbd::connection {
@@ -286,7 +287,7 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
       broken_ = true;
       if (!transport_.is_aborted())
         listener_.on_failure(std::string("cannot send replies: ") +
-                             strerror(static_cast<int>(-sent)));
+                             base::error_text(static_cast<int>(-sent)));
       transport_.abort(); // nobody listens: wake the reader too
       continue;
     }

@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/error_numbers.hpp"
 #include "connection/reply_encoding.hpp"
 #include "connection/thread_cache.hpp"
 #include "host/log.hpp"
@@ -350,7 +351,7 @@ void RequestReader::note_end(ssize_t received, bool between_requests) {
     return;
   if (received < 0)
     admission_.on_failure(std::string("cannot receive requests: ") +
-                          strerror(static_cast<int>(-received)));
+                          base::error_text(static_cast<int>(-received)));
   else if (between_requests)
     host::log_debug("client disconnected without NBD_CMD_DISC");
   else

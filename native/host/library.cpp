@@ -17,10 +17,11 @@
 #include <unistd.h>
 #include <utility>
 
+#include "base/error_numbers.hpp"
+#include "base/high_fd.hpp"
 #include "host/abi.hpp"
 #include "host/bindings.hpp"
 #include "host/copies.hpp"
-#include "base/high_fd.hpp"
 #include "host/log.hpp"
 #include "host/symbol_scope.hpp"
 
@@ -212,7 +213,7 @@ bool Library::open_copy(const std::string &path, const ElfFacts &facts, std::str
   }
   copy_fd_ = copy_of(path);
   if (copy_fd_ == -1) {
-    *error = already + "it cannot be copied: " + strerror(errno);
+    *error = already + "it cannot be copied: " + base::error_text(errno);
     return false;
   }
   const std::string name = name_of_copy(copy_fd_);

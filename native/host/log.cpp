@@ -5,31 +5,25 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
-#include <fcntl.h>
-#include <syslog.h>
-#include <unistd.h>
 
 #include "host/abi.hpp"
 #include "host/context.hpp"
-#include "base/high_fd.hpp"
 #include "host/log_text.hpp"
 #include "host/thread_state.hpp"
 
 namespace asyncnbd::host {
 
+using base::LogLevel;
+
 namespace {
 
-// Written by log_configure at start-up, before there are other threads, except the sink and the
-// flag: those change when the server goes to the background.
-std::string &program_name() {
-  static std::string *name = new std::string("asyncnbd");
-  return *name;
+// The process's: nbdkit_error has no argument that says whose.
+base::LogWriter &writer() {
+  static auto *writer = new base::LogWriter;
+  return *writer;
 }
-// Settings: they pair with nothing, a line at the same time goes the old way or the new.
-std::atomic<bool> verbose_lines{false};
-std::atomic<LogSink> error_sink{LogSink::standard_error};
-std::atomic<int> lines_fd{STDERR_FILENO};
-std::atomic<int> file_fd{-1};
+
+std::atomic<bool> verbose_lines{false}; // a setting, pairs with nothing
 
 std::string formatted(const char *format, va_list args) {
   char *text = nullptr;
@@ -53,45 +47,15 @@ const char *word_of_client() {
   return context == nullptr ? nullptr : context->export_name;
 }
 
-void write_line(int fd, const char *level, const std::string &whose, const std::string &text) {
-  std::string line = program_name() + ": " + whose + level + ": " + text + "\n";
-  // One write, so that lines of several threads do not mix. There is nowhere to report a failure.
-  (void)!write(fd, line.data(), line.size());
-}
-
-struct Level {
-  const char *name;
-  int syslog_priority;
-};
-constexpr Level ERROR{"error", LOG_ERR};
-constexpr Level WARNING{"warning", LOG_WARNING};
-constexpr Level INFO{"info", LOG_INFO};
-
-void emit(const Level &level, const std::string &whose, const std::string &text) {
-  switch (error_sink.load(std::memory_order_relaxed)) {
-  case LogSink::standard_error:
-    write_line(lines_fd.load(std::memory_order_relaxed), level.name, whose, text);
-    break;
-  case LogSink::file:
-    write_line(file_fd.load(std::memory_order_relaxed), level.name, whose, text);
-    break;
-  case LogSink::syslog:
-    syslog(LOG_DAEMON | level.syslog_priority, "%s%s", whose.c_str(), text.c_str());
-    break;
-  case LogSink::none:
-    break;
-  }
-}
-
 void emit_error(const std::string &text) {
   thread_state().error_messages++;
   thread_state().error_message = without_passwords(text); // which a client may be told
-  emit(ERROR, prefix(), loggable(text, word_of_client()));
+  writer().write(LogLevel::error, prefix(), loggable(text, word_of_client()));
 }
 
 void emit_debug(const std::string &whose, const std::string &text) {
   if (log_is_verbose())
-    write_line(lines_fd.load(std::memory_order_relaxed), "debug", whose, text);
+    writer().write(LogLevel::debug, whose, text);
 }
 
 void verror_keeping_errno(const char *format, va_list args) {
@@ -113,29 +77,16 @@ void vdebug_keeping_errno(const char *format, va_list args) {
 } // namespace
 
 void log_configure(const std::string &program, bool verbose, LogSink sink) {
-  if (program_name() != program)
-    program_name() = program;
   verbose_lines.store(verbose, std::memory_order_relaxed);
-  error_sink.store(sink, std::memory_order_relaxed);
-  // The number is not given back, as another thread may be about to write to it.
-  if (const int kept = lines_fd.exchange(STDERR_FILENO); kept != STDERR_FILENO)
-    dup3(STDERR_FILENO, kept, O_CLOEXEC);
-  if (sink == LogSink::syslog)
-    openlog(program_name().c_str(), LOG_PID, LOG_DAEMON);
+  writer().configure(program, sink);
 }
 
 int log_open_file(const std::string &path) {
-  const int kept =
-      base::moved_high(open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0666));
-  if (kept == -1)
-    return errno;
-  file_fd.store(kept);
-  return 0;
+  return writer().open_file(path);
 }
 
 void log_keep_stderr() {
-  if (const int kept = base::high_copy(STDERR_FILENO); kept != -1)
-    lines_fd.store(kept);
+  writer().keep_stderr();
 }
 
 bool log_is_verbose() {
@@ -143,11 +94,11 @@ bool log_is_verbose() {
 }
 
 int log_file() {
-  return file_fd.load(std::memory_order_relaxed);
+  return writer().file_fd();
 }
 
 LogSink log_sink() {
-  return error_sink.load(std::memory_order_relaxed);
+  return writer().sink();
 }
 
 void log_error(const char *format, ...) {
@@ -169,7 +120,7 @@ void log_error_text(const std::string &text) {
 }
 
 void log_warning_text(const std::string &text) {
-  emit(WARNING, prefix(), loggable(text, word_of_client()));
+  writer().write(LogLevel::warning, prefix(), loggable(text, word_of_client()));
 }
 
 void log_debug_text(const std::string &text) {
@@ -177,11 +128,11 @@ void log_debug_text(const std::string &text) {
 }
 
 void log_warning_of(const std::string &whose, const std::string &text) {
-  emit(WARNING, whose, loggable(text, nullptr));
+  writer().write(LogLevel::warning, whose, loggable(text, nullptr));
 }
 
 void log_info_of(const std::string &whose, const std::string &text) {
-  emit(INFO, whose, loggable(text, nullptr));
+  writer().write(LogLevel::info, whose, loggable(text, nullptr));
 }
 
 void log_debug_of(const std::string &whose, const std::string &text) {

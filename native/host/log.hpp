@@ -6,9 +6,11 @@
 #include <cstdarg>
 #include <string>
 
+#include "base/log_sink.hpp"
+
 namespace asyncnbd::host {
 
-enum class LogSink { standard_error, syslog, none, file };
+using base::LogSink;
 
 // Applies to the whole process; debug lines always go to standard error, as nbdkit's do.
 void log_configure(const std::string &program, bool verbose, LogSink sink);

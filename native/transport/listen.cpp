@@ -15,6 +15,8 @@
 
 #include <linux/vm_sockets.h> // needs what sys/socket.h has
 
+#include "base/error_numbers.hpp"
+
 namespace asyncnbd::transport {
 
 namespace {
@@ -24,7 +26,7 @@ constexpr int PORT_ATTEMPTS = 16;
 constexpr long STALE_LOOK_AGAIN_MS = 20;
 
 std::string errno_text() {
-  return strerror(errno);
+  return base::error_text(errno);
 }
 
 void close_all(std::vector<int> *fds) {
@@ -92,7 +94,7 @@ bool bind_all(const addrinfo *addresses, int *port, Listeners *listeners, bool *
     *port = port_of(fd);
   }
   if (listeners->fds.empty())
-    listeners->error = strerror(bind_errno);
+    listeners->error = base::error_text(bind_errno);
   return !listeners->fds.empty();
 }
 

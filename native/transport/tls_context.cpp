@@ -8,6 +8,8 @@
 
 #include "transport/tls.hpp"
 
+#include "base/error_numbers.hpp"
+
 namespace asyncnbd::transport {
 
 namespace {
@@ -20,12 +22,12 @@ constexpr char PRE_SHARED_CIPHERS[] = "kECDHEPSK:kDHEPSK:kPSK:!eNULL:!3DES:!SEED
 std::string last_reason() {
   const unsigned long code = ERR_peek_last_error();
   const char *reason = ERR_reason_error_string(code);
-  return reason != nullptr ? reason : strerror(errno);
+  return reason != nullptr ? reason : base::error_text(errno);
 }
 
 bool fail(std::string *error, const std::string &what, const std::string &path) {
   *error = what + " " + path + ": " +
-           (access(path.c_str(), R_OK) == 0 ? last_reason() : std::string(strerror(errno)));
+           (access(path.c_str(), R_OK) == 0 ? last_reason() : base::error_text(errno));
   return false;
 }
 
@@ -165,7 +167,7 @@ bool TlsContext::load_revocations(const std::string &path, std::string *error) {
 bool TlsContext::load_keys(const std::string &path, std::string *error) {
   std::ifstream file(path);
   if (!file) {
-    *error = "cannot read the pre-shared keys " + path + ": " + strerror(errno);
+    *error = "cannot read the pre-shared keys " + path + ": " + base::error_text(errno);
     return false;
   }
   std::string line;
