@@ -21,9 +21,10 @@ const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
 };
 
 const NATIVE: Readonly<Record<string, readonly string[]>> = {
-  addon: ["connection", "backend", "schedule", "host", "transport", "wire", "base"],
+  addon: ["connection", "filters", "backend", "schedule", "host", "transport", "wire", "base"],
   connection: ["backend", "schedule", "host", "transport", "wire", "base"],
   schedule: ["base"], // and nothing of NBD, or of sockets
+  filters: ["backend", "transport", "wire", "base"],
   backend: ["host", "transport", "wire", "base"], // pipes carry data that a backend need not touch
   host: ["wire", "base", "include"],
   transport: ["base"],

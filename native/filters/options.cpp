@@ -1,0 +1,57 @@
+// See options.hpp.
+#include "filters/options.hpp"
+
+#include <cmath>
+#include <utility>
+
+namespace asyncnbd::filters {
+
+template <typename Value>
+bool OptionReader::take(const char *name, Value *value, const char *expected) {
+  const auto given = left_.find(name);
+  if (given == left_.end())
+    return false;
+  Value *fitting = std::get_if<Value>(&given->second);
+  if (fitting != nullptr)
+    *value = std::move(*fitting);
+  else
+    complain(name, expected);
+  left_.erase(given);
+  return fitting != nullptr;
+}
+
+bool OptionReader::boolean(const char *name, bool missing) {
+  bool value = missing;
+  take(name, &value, "true or false");
+  return value;
+}
+
+uint64_t OptionReader::number(const char *name, uint64_t missing, uint64_t most) {
+  double value = 0;
+  if (!take(name, &value, "a number"))
+    return missing;
+  if (value >= 0 && value <= static_cast<double>(most) && std::floor(value) == value)
+    return static_cast<uint64_t>(value);
+  const std::string expected = "a whole number up to " + std::to_string(most);
+  complain(name, expected.c_str());
+  return missing;
+}
+
+std::string OptionReader::text(const char *name) {
+  std::string value;
+  take(name, &value, "a string");
+  return value;
+}
+
+void OptionReader::complain(const char *name, const char *expected) {
+  if (error_.empty())
+    error_ = std::string("filter ") + filter_ + ": option " + name + ": expected " + expected;
+}
+
+std::string OptionReader::error() const {
+  if (!error_.empty() || left_.empty())
+    return error_;
+  return std::string("filter ") + filter_ + ": it has no option " + left_.begin()->first;
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,72 @@
+// See readonly.hpp.
+#include "filters/readonly.hpp"
+
+#include <cerrno>
+#include <utility>
+
+#include "backend/layer.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::Capabilities;
+using backend::Request;
+using backend::Reservation;
+
+bool modifies(const Request &request) {
+  return request.type == wire::NBD_CMD_WRITE || request.type == wire::NBD_CMD_TRIM ||
+         request.type == wire::NBD_CMD_WRITE_ZEROES;
+}
+
+class ReadonlyLayer final : public backend::Layer {
+public:
+  explicit ReadonlyLayer(std::unique_ptr<Backend> opened) : Layer(std::move(opened)) {
+    capabilities_ = below().capabilities();
+    capabilities_.can_write = false;
+    capabilities_.can_trim = false;
+    capabilities_.can_fast_zero = false;
+    capabilities_.zero = backend::Support::none;
+    capabilities_.fua = backend::Support::none;
+  }
+
+  const Capabilities &capabilities() const override { return capabilities_; }
+
+  Reservation reserve(Request &request) override {
+    return modifies(request) ? Reservation{} : below().reserve(request);
+  }
+
+  // Clients have been told; this is for what stands in front and did not listen.
+  void submit(Request &request, backend::Caller caller) override {
+    if (modifies(request))
+      request.complete(EROFS);
+    else
+      below().submit(request, caller);
+  }
+
+private:
+  Capabilities capabilities_;
+};
+
+class ReadonlyFilter final : public backend::Filter {
+public:
+  const char *name() const override { return "readonly"; }
+  bool opens_readonly(bool) const override { return true; }
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, backend::DiskState *,
+                                std::string *) override {
+    return std::make_unique<ReadonlyLayer>(std::move(*below));
+  }
+};
+
+} // namespace
+
+std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options, std::string *error) {
+  *error = OptionReader("readonly", options).error();
+  if (!error->empty())
+    return nullptr;
+  return std::make_unique<ReadonlyFilter>();
+}
+
+} // namespace asyncnbd::filters

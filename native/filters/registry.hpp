@@ -1,0 +1,18 @@
+// The filters that come with the server, by name.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/filter.hpp"
+#include "filters/options.hpp"
+
+namespace asyncnbd::filters {
+
+// nullptr, with words for the user in `*error`, if there is no filter of that name, or it does not
+// understand its options. `resources` outlive the filter.
+std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
+                                             const backend::FilterResources &resources,
+                                             std::string *error);
+
+} // namespace asyncnbd::filters

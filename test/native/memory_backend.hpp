@@ -1,0 +1,171 @@
+// A disk in memory for tests of layers, and requests to it.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <cstring>
+#include <functional>
+#include <optional>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "support.hpp"
+#include "wire/constants.hpp"
+
+struct MemoryDisk {
+  explicit MemoryDisk(size_t size_bytes) : bytes(size_bytes) {}
+
+  std::vector<uint8_t> bytes;
+  std::atomic<unsigned> submitted{0};
+  std::atomic<unsigned> reserved{0}; // writes that are neither submitted nor unreserved yet
+  // The error of a request, which is not carried out then.
+  std::function<int(const asyncnbd::backend::Request &)> error_of;
+};
+
+// One client's, of a disk that says of itself that it can do everything. Completes inside submit.
+class MemoryBackend : public asyncnbd::backend::Backend {
+public:
+  using Request = asyncnbd::backend::Request;
+  using Support = asyncnbd::backend::Support;
+
+  explicit MemoryBackend(MemoryDisk &disk) : disk_(disk) {
+    capabilities_.size_bytes = disk.bytes.size();
+    capabilities_.can_write = true;
+    capabilities_.can_flush = true;
+    capabilities_.can_trim = true;
+    capabilities_.can_fast_zero = true;
+    capabilities_.can_multi_conn = true;
+    capabilities_.can_extents = true;
+    capabilities_.zero = Support::native;
+    capabilities_.fua = Support::native;
+    capabilities_.cache = Support::native;
+  }
+
+  const asyncnbd::backend::Capabilities &capabilities() const override { return capabilities_; }
+  asyncnbd::backend::ThreadModel thread_model() const override {
+    return asyncnbd::backend::ThreadModel::parallel;
+  }
+  asyncnbd::backend::Reservation reserve(Request &request) override {
+    if (request.type == asyncnbd::wire::NBD_CMD_WRITE)
+      disk_.reserved++;
+    return {disk_.bytes.data() + request.offset};
+  }
+  void unreserve(Request &) override { disk_.reserved--; }
+  void submit(Request &request, asyncnbd::backend::Caller) override {
+    disk_.submitted++;
+    request.complete(perform(request));
+  }
+  void give_up_unanswered() override {}
+  void close() override {}
+
+protected:
+  int perform(Request &request) {
+    using namespace asyncnbd::wire;
+    uint8_t *place = disk_.bytes.data() + request.offset;
+    if (request.type == NBD_CMD_WRITE && request.is_reserved)
+      disk_.reserved--;
+    if (const int error = disk_.error_of ? disk_.error_of(request) : 0)
+      return error;
+    switch (request.type) {
+    case NBD_CMD_READ:
+      if (!request.is_reserved)
+        memcpy(request.data, place, request.length_bytes);
+      break;
+    case NBD_CMD_WRITE:
+      if (!request.is_reserved)
+        memcpy(place, request.data, request.length_bytes);
+      break;
+    case NBD_CMD_TRIM:
+    case NBD_CMD_WRITE_ZEROES:
+      memset(place, 0, request.length_bytes);
+      break;
+    case NBD_CMD_BLOCK_STATUS:
+      for (asyncnbd::backend::ContextStatus &status : request.extras->statuses)
+        report(request, status.extents);
+      break;
+    }
+    return 0;
+  }
+
+  // Holes are 512 bytes of zeroes.
+  void report(const Request &request, std::vector<asyncnbd::backend::Extent> &extents) const {
+    const uint64_t end = request.offset + request.length_bytes;
+    for (uint64_t at = request.offset; at < end;) {
+      const uint64_t next = std::min(end, (at / 512 + 1) * 512);
+      bool is_zero = true;
+      for (uint64_t i = at; i < next; i++)
+        is_zero = is_zero && disk_.bytes[i] == 0;
+      asyncnbd::backend::append_extent(extents, next - at, is_zero ? 3 : 0);
+      at = next;
+    }
+  }
+
+  MemoryDisk &disk_;
+  asyncnbd::backend::Capabilities capabilities_;
+};
+
+// A request, with memory for its data, that can be waited for.
+struct TestRequest final : asyncnbd::backend::Request, asyncnbd::backend::Maker {
+  TestRequest(uint16_t of_type, uint64_t at, uint64_t bytes, uint8_t fill = 0)
+      : Request{}, content(has_data(of_type) ? bytes : 0, fill) {
+    completers.reset(*this);
+    type = of_type;
+    offset = at;
+    length_bytes = bytes;
+    data = content.empty() ? nullptr : content.data();
+    if (of_type == asyncnbd::wire::NBD_CMD_BLOCK_STATUS)
+      make_extras().statuses.push_back({1, asyncnbd::backend::ContextStatus::ALLOCATION, {}});
+  }
+
+  static bool has_data(uint16_t of_type) {
+    return of_type == asyncnbd::wire::NBD_CMD_READ || of_type == asyncnbd::wire::NBD_CMD_WRITE;
+  }
+
+  void complete(asyncnbd::backend::Request &, int error) override { end(error, false); }
+  void give_up(asyncnbd::backend::Request &, int error) override { end(error, true); }
+  void release(asyncnbd::backend::Request &) override {
+    gate.change([this] { is_released = true; });
+  }
+  bool client_has_gone() const override { return has_gone; }
+
+  // The answer, once it is there.
+  int wait() {
+    if (!gate.wait([this] { return result.has_value(); }))
+      return -1;
+    return *result;
+  }
+  int run(asyncnbd::backend::Backend &backend) {
+    backend.submit(*this, asyncnbd::backend::Caller::may_block);
+    return wait();
+  }
+  bool is_done() {
+    bool done = false;
+    gate.change([&] { done = result.has_value(); });
+    return done;
+  }
+
+  Gate gate;
+  std::vector<uint8_t> content;
+  std::optional<int> result;
+  bool was_given_up = false;
+  bool is_released = false;
+  std::atomic<bool> has_gone{false};
+
+private:
+  void end(int error, bool given_up) {
+    using Kind = asyncnbd::backend::Answer::Kind;
+    if (error == 0 && answer.is_elsewhere() && answer.data != content.data())
+      memcpy(content.data(), answer.data, content.size());
+    if (pages && error == 0)
+      error = pages->take_out(content.data()) ? 0 : EIO;
+    pages.reset();
+    if (answer.kind == Kind::lent && answer.give_back != nullptr)
+      answer.give_back(answer.opaque);
+    gate.change([&] {
+      result = error;
+      was_given_up = given_up;
+    });
+  }
+};
