@@ -19,6 +19,8 @@ enum class LockRank : uint8_t {
   kept_instances,
   operations,
   script_bridge,
+  // filters
+  delayed,
   // schedule
   idle_memory,
   slow_calls,

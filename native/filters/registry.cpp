@@ -1,6 +1,7 @@
 // See registry.hpp.
 #include "filters/registry.hpp"
 
+#include "filters/delay.hpp"
 #include "filters/readonly.hpp"
 
 namespace asyncnbd::filters {
@@ -8,7 +9,8 @@ namespace asyncnbd::filters {
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
                                              const backend::FilterResources &resources,
                                              std::string *error) {
-  (void)resources;
+  if (name == "delay")
+    return make_delay(options, resources, error);
   if (name == "readonly")
     return make_readonly(options, error);
   *error = "there is no filter " + name;

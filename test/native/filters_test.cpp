@@ -2,6 +2,8 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <chrono>
+#include <deque>
 #include <string>
 
 #include "filters/registry.hpp"
@@ -64,4 +66,112 @@ TEST_CASE("behind readonly nothing is written, and reads pass with their reserva
   CHECK(fixture.disk.bytes[4096] == 7);
   CHECK(fixture.disk.submitted == 1);
   layer->close();
+}
+
+namespace {
+
+// A delay in front of the disk, as one client has it.
+struct Delayed : Fixture {
+  std::unique_ptr<Filter> filter;
+  std::unique_ptr<Backend> layer;
+
+  explicit Delayed(const FilterOptions &options) {
+    filter = make("delay", options);
+    REQUIRE(filter);
+    std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(disk);
+    layer = filter->open(&below, false, nullptr, &error);
+  }
+  void pass(std::chrono::milliseconds time) {
+    clock.advance(time);
+    timers.run_due();
+  }
+};
+
+} // namespace
+
+TEST_CASE("a delayed request is passed on when its time has come, not before") {
+  Delayed delayed({{"readMs", 10.0}, {"writeMs", 30.0}});
+  TestRequest read(wire::NBD_CMD_READ, 0, 512);
+  TestRequest write(wire::NBD_CMD_WRITE, 0, 512, 9);
+  CHECK(delayed.layer->reserve(read).data == nullptr);
+  CHECK(delayed.layer->reserve(write).data == nullptr);
+  CHECK(delayed.layer->bytes_besides(wire::NBD_CMD_READ, 512) > 0);
+  delayed.layer->submit(read, Caller::may_block);
+  delayed.layer->submit(write, Caller::may_block);
+  delayed.pass(std::chrono::milliseconds(9));
+  CHECK(delayed.disk.submitted == 0);
+  delayed.pass(std::chrono::milliseconds(1));
+  CHECK(read.wait() == 0);
+  CHECK_FALSE(write.is_done());
+  delayed.pass(std::chrono::milliseconds(20));
+  CHECK(write.wait() == 0);
+  CHECK(delayed.disk.bytes[511] == 9);
+}
+
+TEST_CASE("what is not delayed passes on at once, reservation and all") {
+  Delayed delayed({{"writeMs", 30.0}});
+  TestRequest read(wire::NBD_CMD_READ, 4096, 512);
+  CHECK(delayed.layer->reserve(read).data == &delayed.disk.bytes[4096]);
+  CHECK(delayed.layer->bytes_besides(wire::NBD_CMD_READ, 512) == 0);
+  CHECK(read.run(*delayed.layer) == 0);
+  CHECK(delayed.timers.size() == 0);
+}
+
+TEST_CASE("a fast zero that need not wait is refused at once") {
+  Delayed delayed({{"zeroMs", 30.0}, {"fastZero", false}});
+  TestRequest fast(wire::NBD_CMD_WRITE_ZEROES, 0, 512);
+  fast.flags = wire::NBD_CMD_FLAG_FAST_ZERO;
+  CHECK(fast.run(*delayed.layer) == ENOTSUP);
+  TestRequest slow(wire::NBD_CMD_WRITE_ZEROES, 0, 512);
+  delayed.layer->submit(slow, Caller::may_block);
+  CHECK_FALSE(slow.is_done());
+  delayed.pass(std::chrono::milliseconds(30));
+  CHECK(slow.wait() == 0);
+  // Where zeroing takes no time, there is nothing to refuse.
+  Delayed at_once({{"fastZero", false}});
+  fast.result.reset();
+  CHECK(fast.run(*at_once.layer) == 0);
+}
+
+TEST_CASE("what waits when it is given up, or its client has gone, fails at once and for good") {
+  for (const bool gives_up : {false, true}) {
+    Delayed delayed({{"readMs", 10.0}});
+    TestRequest waiting(wire::NBD_CMD_READ, 0, 512);
+    delayed.layer->submit(waiting, Caller::may_block);
+    if (gives_up)
+      delayed.layer->give_up_unanswered();
+    else
+      delayed.layer->on_client_gone();
+    CHECK(waiting.wait() == ESHUTDOWN);
+    // A layer in front may have had it waiting, too.
+    TestRequest late(wire::NBD_CMD_READ, 0, 512);
+    CHECK(late.run(*delayed.layer) == ESHUTDOWN);
+    CHECK(delayed.timers.size() == 0);
+    CHECK(delayed.disk.submitted == 0);
+  }
+}
+
+TEST_CASE("a thousand requests wait without a thread more") {
+  Delayed delayed({{"readMs", 64.0}});
+  std::deque<TestRequest> requests;
+  for (unsigned round = 0; round < 3; round++) {
+    requests.clear();
+    for (unsigned i = 0; i < 1024; i++)
+      delayed.layer->submit(requests.emplace_back(wire::NBD_CMD_READ, i * 512, 512),
+                            Caller::may_block);
+    CHECK(delayed.timers.size() == 1024);
+    delayed.pass(std::chrono::milliseconds(64));
+    for (TestRequest &request : requests)
+      CHECK(request.wait() == 0);
+  }
+  CHECK(delayed.threads.tasks.empty());
+  CHECK(delayed.threads.started_tasks.size() == 1); // the timers'
+}
+
+TEST_CASE("options that are no whole numbers of milliseconds are refused") {
+  Fixture fixture;
+  CHECK(fixture.make("delay", {{"readMs", -1.0}}) == nullptr);
+  CHECK(fixture.make("delay", {{"readMs", 0.5}}) == nullptr);
+  CHECK(fixture.make("delay", {{"readMs", std::string("10")}}) == nullptr);
+  CHECK(fixture.error.find("readMs") != std::string::npos);
 }
