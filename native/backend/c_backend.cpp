@@ -46,15 +46,9 @@ void Operation::on_late_reply() {
   backend->on_late_reply(*this);
 }
 
-CBackend::CBackend(CPlugin &plugin, host::CallContext &context, base::Threads &threads)
+CBackend::CBackend(CPlugin &plugin, host::CallContext &context)
     : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context),
-      threads_(threads), operations_(operation_slabs()) {
-  if (!plugin.is_async())
-    return;
-  if (plugin.thread_model() <= ThreadModel::serialize_all_requests)
-    gate_ = &plugin.all_calls();
-  else if (plugin.thread_model() == ThreadModel::serialize_requests)
-    gate_ = &own_calls_;
+      operations_(operation_slabs()) {
 }
 
 void CBackend::submit(Request &request, Caller) {
@@ -65,13 +59,11 @@ void CBackend::submit(Request &request, Caller) {
   int error;
   {
     host::ContextScope scope(&context_);
-    auto lock = plugin_.serialize_calls();
     Progress progress;
     progress.request = &request;
     progress.step = first_step(request);
     error = hand_over(progress, run(progress, nullptr));
   }
-  // Outside the lock: the answer may wait for the client's socket.
   request.complete(error);
 }
 
@@ -85,8 +77,6 @@ void CBackend::submit_async(Request &request) {
   operation->progress = {};
   operation->progress.request = &request;
   operation->progress.step = first_step(request);
-  if (gate_ != nullptr)
-    gate_->lock(); // end_operation unlocks it
   host::ContextScope scope(&context_);
   const int error = hand_over(operation->progress, run(operation->progress, operation));
   if (error != PENDING)
@@ -279,8 +269,6 @@ Request &CBackend::end_operation(Operation &operation) {
   operation.progress.scratch.reset();
   operation.progress.extents.reset();
   operations_.put(&operation);
-  if (gate_ != nullptr)
-    gate_->unlock();
   return request;
 }
 
@@ -345,7 +333,7 @@ void CBackend::go_on_elsewhere(Operation &operation) {
     if (error != PENDING)
       end_operation(operation).complete(error);
   };
-  if (!threads_.run(go_on))
+  if (!plugin_.resources().threads.run(go_on))
     go_on();
 }
 
@@ -365,8 +353,6 @@ void CBackend::give_up_unanswered() {
       host::log_error("%s offset=%" PRIu64 " count=%" PRIu64
                       ": the plugin did not reply: giving up",
                       wire::command_name(request.type), request.offset, request.length_bytes);
-    if (gate_ != nullptr)
-      gate_->unlock();
     request.give_up(ESHUTDOWN);
   }
   if (named > MAX_NAMED)

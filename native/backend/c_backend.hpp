@@ -10,7 +10,6 @@
 #include "backend/c_plugin.hpp"
 #include "backend/operation.hpp"
 #include "backend/operation_pool.hpp"
-#include "base/threads.hpp"
 #include "host/context.hpp"
 
 namespace asyncnbd::backend {
@@ -19,9 +18,9 @@ class CBackend final : public Backend {
 public:
   // Calls the plugin's open and every question about capabilities. nullptr on failure, which has
   // been logged. `context` outlives the backend; its export_name must be set.
-  // Steps that may block and are not a client's run on `threads`.
-  static std::unique_ptr<CBackend> open(CPlugin &plugin, host::CallContext &context,
-                                        base::Threads &threads, bool readonly);
+  // Requests take turns, up to `threads` at once where the plugin can take more than one.
+  static std::unique_ptr<Backend> open(CPlugin &plugin, host::CallContext &context,
+                                       unsigned threads, bool readonly);
 
   const Capabilities &capabilities() const override { return capabilities_; }
   ThreadModel thread_model() const override { return plugin_.thread_model(); }
@@ -40,7 +39,7 @@ public:
 private:
   friend class Operation;
 
-  CBackend(CPlugin &plugin, host::CallContext &context, base::Threads &threads);
+  CBackend(CPlugin &plugin, host::CallContext &context);
 
   bool read_capabilities(bool readonly);
   bool read_write_capabilities();
@@ -93,7 +92,6 @@ private:
   CPlugin &plugin_;
   const std::shared_ptr<CPlugin> plugin_is_needed_; // by requests that are never answered
   host::CallContext &context_;
-  base::Threads &threads_;
   void *handle_ = nullptr;
   Capabilities capabilities_;
   // Set before the first request, and to -1 once it turns out that it cannot be: they pair with
@@ -102,8 +100,6 @@ private:
   std::atomic<int> write_fd_{-1}; // and to
 
   OperationPool operations_;
-  CallGate own_calls_;
-  CallGate *gate_ = nullptr; // held by an asynchronous request in a serializing model
   // Pairs with nothing: what begins meanwhile, the next give_up_unanswered finds.
   std::atomic<bool> given_up_{false};
 };

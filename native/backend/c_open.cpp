@@ -3,6 +3,7 @@
 #include <cinttypes>
 
 #include "backend/c_backend.hpp"
+#include "backend/turns.hpp"
 #include "host/log.hpp"
 #include "wire/constants.hpp"
 
@@ -33,8 +34,8 @@ const char *block_size_fault(const BlockSizes &sizes) {
 
 } // namespace
 
-std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &context,
-                                         base::Threads &threads, bool readonly) {
+std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &context,
+                                        unsigned threads, bool readonly) {
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
   host::log_debug("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(), readonly,
@@ -48,7 +49,7 @@ std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &con
     return nullptr;
   }
 
-  std::unique_ptr<CBackend> backend(new CBackend(plugin, context, threads));
+  std::unique_ptr<CBackend> backend(new CBackend(plugin, context));
   backend->handle_ = handle;
   if (backend->read_capabilities(readonly)) {
     if (plugin.table().read_fd != nullptr)
@@ -57,7 +58,10 @@ std::unique_ptr<CBackend> CBackend::open(CPlugin &plugin, host::CallContext &con
     if (plugin.table().write_fd != nullptr && has_flush(plugin.table()) && can.can_write &&
         can.can_flush)
       backend->write_fd_ = plugin.table().write_fd(handle);
-    return backend;
+    std::shared_ptr<TurnQueue> turns = plugin.turns_of_export(threads);
+    if (turns == nullptr)
+      return backend;
+    return std::make_unique<Turns>(std::move(backend), std::move(turns));
   }
   if (plugin.table().close != nullptr)
     plugin.table().close(handle);

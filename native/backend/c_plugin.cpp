@@ -246,10 +246,25 @@ void CPlugin::unload() {
     instance_.reset();
 }
 
-std::unique_lock<CallGate> CPlugin::serialize_calls() {
+std::unique_lock<TurnQueue> CPlugin::serialize_calls() {
   if (thread_model_ <= ThreadModel::serialize_all_requests)
-    return std::unique_lock(all_calls_);
+    return std::unique_lock(*all_calls_);
   return {};
+}
+
+std::shared_ptr<TurnQueue> CPlugin::turns_of_export(unsigned threads) {
+  switch (thread_model_) {
+  case ThreadModel::serialize_connections:
+  case ThreadModel::serialize_all_requests:
+    return all_calls_;
+  case ThreadModel::serialize_requests:
+    return std::make_shared<TurnQueue>(1, resources_);
+  case ThreadModel::parallel:
+    return std::make_shared<TurnQueue>(threads, resources_);
+  case ThreadModel::async:
+    break;
+  }
+  return nullptr;
 }
 
 } // namespace asyncnbd::backend

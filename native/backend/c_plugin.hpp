@@ -12,7 +12,8 @@
 #include <vector>
 
 #include "backend/backend.hpp"
-#include "backend/call_gate.hpp"
+#include "backend/resources.hpp"
+#include "backend/turn_queue.hpp"
 #include "host/abi.hpp"
 #include "host/context.hpp"
 #include "host/library.hpp"
@@ -33,7 +34,8 @@ public:
   // std::nullopt is success.
   using Failure = std::optional<PluginFailure>;
 
-  explicit CPlugin(std::string path) : path_(std::move(path)) {}
+  CPlugin(std::string path, const Resources &resources)
+      : resources_(resources), path_(std::move(path)) {}
   ~CPlugin();
 
   // dlopen, plugin_init and the checks of what it gave; calls nothing else of the plugin.
@@ -70,10 +72,13 @@ public:
   // Whether it was built with our header, and so for what is different here from nbdkit.
   bool is_extended() const { return is_extended_; }
 
-  // Held around every callback of a connection by plugins that want one call at a time; an
-  // unlocked lock for others.
-  std::unique_lock<CallGate> serialize_calls();
-  CallGate &all_calls() { return all_calls_; }
+  // Held around every callback of a client that is no request's by plugins that want one call at a
+  // time; an unlocked lock for others.
+  std::unique_lock<TurnQueue> serialize_calls();
+  // Where the requests of a new export wait for their turn; `threads`: as many calls at once as the
+  // user allows on an export. nullptr: nowhere.
+  std::shared_ptr<TurnQueue> turns_of_export(unsigned threads);
+  const Resources &resources() const { return resources_; }
 
   // Of the plugin: to be asked once there is a server, which hears of later ones.
   bool is_shutdown_requested() const { return shutdown_.is_expressed(); }
@@ -92,6 +97,7 @@ private:
     void operator()(void *memory) const { free(memory); }
   };
 
+  const Resources resources_;
   const std::string path_;
   host::Library library_;
   std::unique_ptr<void, Free> instance_;
@@ -101,7 +107,7 @@ private:
   bool is_extended_ = false;
   ThreadModel max_thread_model_ = ThreadModel::parallel; // what the plugin was built with
   ThreadModel thread_model_ = ThreadModel::parallel;     // what it asked for when started
-  CallGate all_calls_;
+  const std::shared_ptr<TurnQueue> all_calls_ = std::make_shared<TurnQueue>(1, resources_);
   host::ShutdownWish shutdown_;
 };
 

@@ -15,6 +15,7 @@ enum class LockRank : uint8_t {
   tls_contexts,
   // backend; what a plugin does while it is opened may need many of those below
   chain,
+  turns,
   plugin_opening,
   kept_instances,
   operations,

@@ -1,0 +1,83 @@
+// Who may call a plugin, and who waits: as many calls at once as its thread model and --threads
+// allow, in the order in which they were asked for.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <vector>
+
+#include "backend/resources.hpp"
+#include "base/mutex.hpp"
+
+namespace asyncnbd::backend {
+
+struct Request;
+
+// Calls what has waited.
+class TurnTaker {
+public:
+  virtual ~TurnTaker() = default;
+  // With a turn, which it ends. On a worker, where it may block.
+  virtual void take_turn(Request &request) = 0;
+};
+
+// Of one plugin, or of one export. All functions: any thread.
+class TurnQueue final : public std::enable_shared_from_this<TurnQueue>, private base::Timer {
+public:
+  // `most`: turns at once. Workers are threads of the pool that make the calls that have waited;
+  // there is one at first, and more once calls turn out to last.
+  TurnQueue(unsigned most, const Resources &resources) : most_(most), resources_(resources) {}
+  ~TurnQueue() override { resources_.timers.cancel(*this); }
+
+  // Takes a turn, if there is one and nobody waits for it.
+  bool try_begin();
+  void end();
+
+  // Takes a turn, when it comes: for what may block. For std::unique_lock.
+  void lock();
+  void unlock() { end(); }
+
+  // The request's turn will come, on a worker.
+  void wait_for_turn(TurnTaker &taker, Request &request);
+  // What of the taker's still waits, and does no more.
+  std::vector<Request *> withdraw(const TurnTaker &taker);
+  // Returns when no worker is in a call of the taker's. After its last request.
+  void wait_for_workers(const TurnTaker &taker);
+
+private:
+  using Mutex = base::Mutex<base::LockRank::turns>;
+  struct Waiting {
+    TurnTaker *taker; // nullptr: a thread
+    Request *request;
+    bool *is_granted; // of a thread
+  };
+
+  void on_due() override;
+  void look_later();
+  bool take_locked();
+  void serve_waiting();
+  void start_workers();
+  void work();
+
+  const unsigned most_;
+  const Resources resources_;
+  // Calls in progress; and how many wait, changed with the mutex held. Sequentially consistent:
+  // who waits is counted before it looks for a free turn, and who ends a turn looks for who waits
+  // after that, so that one of the two sees the other.
+  std::atomic<unsigned> running_{0};
+  std::atomic<unsigned> waiting_count_{0};
+
+  Mutex mutex_; // guards what follows
+  std::deque<Waiting> waiting_;
+  std::vector<const TurnTaker *> in_workers_; // whose calls workers are in
+  base::Condition changed_;
+  unsigned workers_ = 0;
+  unsigned most_workers_ = 1;
+  uint64_t ended_waits_ = 0; // how often somebody's turn has come
+  uint64_t ended_waits_seen_ = 0;
+  bool is_watched_ = false; // by the timer
+};
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,33 @@
+// The place of thread models: directly above a plugin, lets no more requests through at once than
+// it stands, and never blocks who submits one.
+#pragma once
+
+#include <memory>
+
+#include "backend/layer.hpp"
+#include "backend/turn_queue.hpp"
+
+namespace asyncnbd::backend {
+
+class Turns final : public Layer, private Completer, private TurnTaker {
+public:
+  // `queue`: the plugin's, or this export's.
+  Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue);
+
+  // The plugin is asked by several threads at once, whatever its model.
+  Reservation reserve(Request &request) override { return below().reserve(request); }
+  void unreserve(Request &request) override { below().unreserve(request); }
+  void submit(Request &request, Caller caller) override;
+  void give_up_unanswered() override;
+  void close() override;
+
+private:
+  void complete(Request &request, int error) override;
+  void give_up(Request &request, int error) override;
+  void take_turn(Request &request) override { below().submit(request, Caller::may_block); }
+
+  const std::shared_ptr<TurnQueue> queue_;
+  const bool answers_later_; // so that a call does not block
+};
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,232 @@
+// Turns at a plugin: how many calls there are at once, in which order, and who makes them.
+#include <doctest/doctest.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <functional>
+#include <thread>
+
+#include "backend/turns.hpp"
+#include "simulation.hpp"
+#include "support.hpp"
+#include "system_runtime.hpp"
+
+using namespace asyncnbd;
+using namespace asyncnbd::backend;
+
+namespace {
+
+struct Client final : Maker {
+  void complete(Request &request, int error) override {
+    std::lock_guard lock(mutex);
+    answered.push_back(&request);
+    errors.push_back(error);
+    changed.notify_all();
+  }
+  void give_up(Request &, int) override { FAIL("not this way"); }
+  void release(Request &) override { FAIL("not this way"); }
+  bool client_has_gone() const override { return false; }
+  void wait_for(size_t count) {
+    std::unique_lock lock(mutex);
+    changed.wait(lock, [&] { return answered.size() >= count; });
+  }
+
+  std::mutex mutex;
+  std::condition_variable changed;
+  std::vector<Request *> answered;
+  std::vector<int> errors;
+};
+
+struct Plugin final : Backend {
+  explicit Plugin(std::function<void(Request &)> call, ThreadModel model = ThreadModel::parallel)
+      : call(std::move(call)), model(model) {}
+  const Capabilities &capabilities() const override { return able; }
+  ThreadModel thread_model() const override { return model; }
+  void submit(Request &request, Caller) override { call(request); }
+  void give_up_unanswered() override {}
+  void close() override {}
+
+  std::function<void(Request &)> call;
+  ThreadModel model;
+  Capabilities able;
+};
+
+// Under simulated time and threads.
+struct Simulated {
+  SimulatedClock clock;
+  SimulatedThreads threads;
+  base::Timers timers{clock, threads};
+  Client client;
+  std::vector<Request> requests;
+
+  explicit Simulated(size_t count) : requests(count) {
+    for (Request &request : requests)
+      request.completers.reset(client);
+  }
+  std::shared_ptr<TurnQueue> queue(unsigned most) {
+    return std::make_shared<TurnQueue>(most, Resources{clock, timers, threads});
+  }
+  bool has_answered_in_order(size_t count) const {
+    for (size_t i = 0; i < client.answered.size(); i++)
+      if (client.answered[i] != &requests[i])
+        return false;
+    return client.answered.size() == count;
+  }
+};
+
+} // namespace
+
+TEST_CASE("a caller that may block makes the call itself when nobody waits") {
+  Simulated world(1);
+  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(EIO); }),
+              world.queue(1));
+  turns.submit(world.requests[0], Caller::may_block);
+  CHECK(world.client.errors == std::vector<int>{EIO});
+  CHECK(world.threads.tasks.empty());
+}
+
+TEST_CASE("one worker makes the calls of callers that must not block, in order") {
+  Simulated world(5);
+  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
+              world.queue(4));
+  for (Request &request : world.requests)
+    turns.submit(request, Caller::must_not_block);
+  CHECK(world.client.answered.empty());
+  CHECK(world.threads.tasks.size() == 1);
+  world.threads.run_one();
+  CHECK(world.has_answered_in_order(5));
+}
+
+TEST_CASE("more workers start once the first does not get on, up to the most") {
+  Simulated world(12);
+  int inside = 0;
+  int most_inside = 0;
+  Turns turns(std::make_unique<Plugin>([&](Request &request) {
+                most_inside = std::max(most_inside, ++inside);
+                world.clock.advance(std::chrono::milliseconds(2));
+                world.timers.run_due();
+                world.threads.run_one(); // another worker, while this call lasts
+                inside--;
+                request.complete(0);
+              }),
+              world.queue(3));
+  for (Request &request : world.requests)
+    turns.submit(request, Caller::must_not_block);
+  while (world.threads.run_one()) {
+  }
+  CHECK(world.client.answered.size() == 12);
+  CHECK(most_inside == 3);
+}
+
+TEST_CASE("a turn is free again once the answer of an asynchronous plugin has come") {
+  Simulated world(3);
+  std::vector<Request *> called;
+  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
+                                       ThreadModel::async),
+              world.queue(1));
+  for (Request &request : world.requests)
+    turns.submit(request, Caller::may_block);
+  CHECK(called.size() == 1);
+  CHECK(world.threads.tasks.empty()); // there is no turn to take
+  called[0]->complete(0);
+  CHECK(world.client.answered.size() == 1);
+  CHECK(called.size() == 1); // not from inside the answer: the plugin may hold its locks
+  world.threads.run_one();
+  CHECK(called.size() == 2);
+  called[1]->complete(0);
+  world.threads.run_one();
+  called[2]->complete(0);
+  CHECK(world.has_answered_in_order(3));
+}
+
+TEST_CASE("what waits for its turn is given up at once, and never called") {
+  Simulated world(3);
+  std::vector<Request *> called;
+  auto queue = world.queue(1);
+  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
+                                       ThreadModel::async),
+              queue);
+  Turns other(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
+                                       ThreadModel::async),
+              queue);
+  turns.submit(world.requests[0], Caller::may_block);
+  turns.submit(world.requests[1], Caller::may_block);
+  other.submit(world.requests[2], Caller::may_block);
+  turns.give_up_unanswered();
+  CHECK(world.client.answered == std::vector<Request *>{&world.requests[1]});
+  CHECK(world.client.errors == std::vector<int>{ESHUTDOWN});
+  called[0]->complete(0);
+  world.threads.run_one();
+  REQUIRE(called.size() == 2);
+  CHECK(called[1] == &world.requests[2]);
+  called[1]->complete(0);
+}
+
+TEST_CASE("a request waits until there is a thread for it again") {
+  Simulated world(1);
+  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
+              world.queue(1));
+  auto hold = world.queue(1); // has the timers' thread started
+  world.threads.has_any = true;
+  struct Nothing final : base::Timer {
+    void on_due() override {}
+  } nothing;
+  world.timers.set(nothing, world.clock.now());
+  world.threads.has_any = false;
+  turns.submit(world.requests[0], Caller::must_not_block);
+  CHECK(world.threads.tasks.empty());
+  world.threads.has_any = true;
+  world.clock.advance(std::chrono::milliseconds(1));
+  world.timers.run_due();
+  world.threads.run_one();
+  CHECK(world.client.answered.size() == 1);
+}
+
+TEST_CASE("threads and requests of several exports never exceed the turns of their plugin") {
+  constexpr size_t EXPORTS = 4;
+  constexpr size_t REQUESTS = 2000;
+  schedule::Runtime &runtime = system_runtime();
+  for (const unsigned most : {1u, 3u}) {
+    auto queue = std::make_shared<TurnQueue>(most, Resources{runtime.clock, runtime.timers, runtime.threads});
+    std::atomic<unsigned> inside{0};
+    std::atomic<unsigned> most_inside{0};
+    auto call = [&](Request &request) {
+      const unsigned now = ++inside;
+      unsigned seen = most_inside.load();
+      while (seen < now && !most_inside.compare_exchange_weak(seen, now)) {
+      }
+      inside--;
+      request.complete(0);
+    };
+    Client client;
+    std::vector<std::unique_ptr<Turns>> exports;
+    for (size_t i = 0; i < EXPORTS; i++)
+      exports.push_back(std::make_unique<Turns>(std::make_unique<Plugin>(call), queue));
+    std::vector<Request> requests(EXPORTS * REQUESTS);
+    std::vector<std::thread> threads;
+    for (size_t i = 0; i < EXPORTS; i++)
+      threads.emplace_back([&, i] {
+        for (size_t j = 0; j < REQUESTS; j++) {
+          Request &request = requests[i * REQUESTS + j];
+          request.completers.reset(client);
+          exports[i]->submit(request,
+                             (i + j) % 3 == 0 ? Caller::must_not_block : Caller::may_block);
+        }
+      });
+    threads.emplace_back([&] {
+      for (size_t j = 0; j < REQUESTS; j++) {
+        std::lock_guard turn(*queue);
+        const unsigned now = ++inside;
+        CHECK(now <= most);
+        inside--;
+      }
+    });
+    for (std::thread &thread : threads)
+      thread.join();
+    client.wait_for(requests.size());
+    for (std::unique_ptr<Turns> &one : exports)
+      one->close();
+    CHECK(most_inside.load() <= most);
+    CHECK(client.answered.size() == requests.size());
+  }
+}
