@@ -35,31 +35,12 @@ ExportRequests::Job *ExportRequests::new_job(size_t data_bytes) {
   return job.release();
 }
 
-bool ExportRequests::submit(Job *job) {
-  std::lock_guard lock(mutex_);
-  if (calls_ < max_calls_) {
-    if (runtime().threads.run([self = shared_from_this()] { self->work(); }))
-      calls_++;
-    else if (calls_ == 0)
-      return false; // else another call's thread will come to it
+void ExportRequests::submit(Job *job) {
+  {
+    std::lock_guard lock(mutex_);
+    unanswered_++;
   }
-  waiting_.push_back(job);
-  unanswered_++;
-  return true;
-}
-
-// As one of max_calls_ threads, until nothing waits.
-void ExportRequests::work() {
-  std::unique_lock lock(mutex_);
-  while (!waiting_.empty()) {
-    Job *job = waiting_.front();
-    waiting_.pop_front();
-    lock.unlock();
-    client_->backend->submit(*job, backend::Caller::may_block);
-    lock.lock();
-  }
-  calls_--;
-  answered_.notify_all();
+  client_->backend->submit(*job, backend::Caller::must_not_block);
 }
 
 void ExportRequests::release_idle_memory() {
@@ -70,7 +51,6 @@ void ExportRequests::release_idle_memory() {
 
 void ExportRequests::close() {
   std::unique_lock lock(mutex_);
-  answered_.wait(lock, [this] { return waiting_.empty() && calls_ == 0; });
   // Again and again: what goes on in several steps may be between two of them.
   while (unanswered_ > 0) {
     lock.unlock();
@@ -156,7 +136,7 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   client_->connection->instance = client_->plugin->instance();
   Napi::Object options = info[2].As<Napi::Object>();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
-  threads_ = options.Get("threads").As<Napi::Number>().Uint32Value();
+  client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
 }
 
 Napi::Value ExportWrap::preconnect(const Napi::CallbackInfo &info) {
@@ -203,10 +183,8 @@ Napi::Value extents_to_js(Napi::Env env, const std::vector<backend::Extent> &ext
 Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   if (!requests_) {
-    const bool serializes = client_->backend->thread_model() < backend::ThreadModel::parallel;
     requests_ = std::make_shared<ExportRequests>(
-        client_, serializes ? 1 : threads_,
-        [queue = JsQueue::of(env), this](ExportRequests::Job *job) {
+        client_, [queue = JsQueue::of(env), this](ExportRequests::Job *job) {
           queue->post([this, job](Napi::Env env) { on_settled(env, job); });
         });
   }
@@ -235,10 +213,7 @@ Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   if (pending_.empty())
     Ref();
   pending_.emplace(job, std::move(pending));
-  if (!requests_->submit(job)) {
-    job->error = ENOMEM;
-    on_settled(env, job);
-  }
+  requests_->submit(job);
   return promise;
 }
 

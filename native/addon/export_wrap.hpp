@@ -3,7 +3,6 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <functional>
 #include <napi.h>
 #include <unordered_map>
@@ -32,13 +31,12 @@ public:
   static void let_go(Job *job);
 
   // `settle` is called once a job, on any thread.
-  ExportRequests(SharedPluginClient client, unsigned max_calls, std::function<void(Job *)> settle)
-      : client_(std::move(client)), max_calls_(max_calls), settle_(std::move(settle)) {}
+  ExportRequests(SharedPluginClient client, std::function<void(Job *)> settle)
+      : client_(std::move(client)), settle_(std::move(settle)) {}
 
   // A request with `data` of so many bytes, if any; nullptr: there is no memory for them.
   Job *new_job(size_t data_bytes);
-  // False if the system gives no thread for it.
-  bool submit(Job *job);
+  void submit(Job *job);
   // Nothing is in flight: gives back memory, unless it is little.
   void release_idle_memory();
   // After the last submit: gives up what is not answered, waits for what blocks, closes. May block.
@@ -52,18 +50,14 @@ private:
   void release(backend::Request &request) override;
   bool client_has_gone() const override { return false; }
 
-  void work();
   void settle(Job *job, int error);
 
   const SharedPluginClient client_;
-  const unsigned max_calls_;
   const std::function<void(Job *)> settle_;
   connection::BufferPool memory_; // of the one client: see buffers.hpp
 
   base::Mutex<base::LockRank::export_requests> mutex_; // guards what follows
   base::Condition answered_;
-  std::deque<Job *> waiting_;
-  unsigned calls_ = 0;
   size_t unanswered_ = 0;
   bool has_given_up_ = false;
 };
@@ -93,7 +87,6 @@ private:
 
   const SharedPluginClient client_ = std::make_shared<PluginClient>();
   std::shared_ptr<ExportRequests> requests_;
-  unsigned threads_ = 1;
   // Only JavaScript's thread may touch references, and only this object knows when it is gone.
   std::unordered_map<ExportRequests::Job *, Pending> pending_;
 };

@@ -101,7 +101,7 @@ Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const s
           return std::nullopt;
         context.export_name = context.interns.add(*canonical);
         client->backend =
-            backend::CBackend::open(*client->plugin, context, runtime().threads, client->readonly);
+            backend::CBackend::open(*client->plugin, context, client->threads, client->readonly);
         if (client->backend == nullptr)
           return std::nullopt;
         return canonical;

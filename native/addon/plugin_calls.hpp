@@ -16,7 +16,8 @@ struct PluginClient {
   std::shared_ptr<backend::CPlugin> plugin; // nullptr: the client's plugin is not in C
   std::shared_ptr<connection::Connection> connection;
   bool readonly = false;
-  std::unique_ptr<backend::CBackend> backend; // the open export
+  unsigned threads = 1; // calls of the plugin at once, if it can take more than one
+  std::unique_ptr<backend::Backend> backend; // the open export
 };
 
 using SharedPluginClient = std::shared_ptr<PluginClient>;

@@ -2,6 +2,7 @@
 #include "addon/plugin_wrap.hpp"
 
 #include "addon/own_process.hpp"
+#include "addon/runtime.hpp"
 
 namespace asyncnbd::addon {
 
@@ -48,7 +49,8 @@ Napi::Function PluginWrap::define(Napi::Env env) {
 }
 
 PluginWrap::PluginWrap(const Napi::CallbackInfo &info)
-    : ObjectWrap(info), plugin_(std::make_shared<CPlugin>(info[0].As<Napi::String>())) {}
+    : ObjectWrap(info),
+      plugin_(std::make_shared<CPlugin>(info[0].As<Napi::String>(), resources())) {}
 
 Napi::Value PluginWrap::open(const Napi::CallbackInfo &info) {
   share_with_children();

@@ -8,4 +8,8 @@ schedule::Runtime &runtime() {
   return made;
 }
 
+backend::Resources resources() {
+  return {runtime().clock, runtime().timers, runtime().threads};
+}
+
 } // namespace asyncnbd::addon

@@ -54,8 +54,8 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                      });
 }
 
-// new NativeSession(server, plugin, { inFd, outFd, number, readonly }); owns the descriptors.
-// The plugin is a NativePlugin, or the name of one that runs in JavaScript.
+// new NativeSession(server, plugin, { inFd, outFd, number, readonly, threads }); owns the
+// descriptors. The plugin is a NativePlugin, or the name of one that runs in JavaScript.
 SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   Napi::Env env = info.Env();
   ServerWrap *server = ServerWrap::Unwrap(info[0].As<Napi::Object>());
@@ -67,6 +67,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
     client_->plugin = PluginWrap::Unwrap(info[1].As<Napi::Object>())->plugin();
   budget_ = server->budget();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
+  client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
   client_->connection = std::make_shared<connection::Connection>(
       runtime(), server->context(),
       client_->plugin ? client_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),

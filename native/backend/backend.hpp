@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <string>
 
 #include "backend/request.hpp"
 
@@ -62,6 +63,14 @@ public:
 
   virtual const Capabilities &capabilities() const = 0;
   virtual ThreadModel thread_model() const = 0;
+
+  // For clients; "": none. Before the first request, as is block_sizes; both may block.
+  virtual std::string description() { return {}; }
+  // False: it failed, and why has been logged.
+  virtual bool block_sizes(BlockSizes *sizes) {
+    (void)sizes;
+    return true;
+  }
 
   // Before the request is submitted: where it is done without a copy. For a read that needs nothing
   // else, where its data lie: it has been answered then, and is only submitted if it may have

@@ -48,8 +48,7 @@ void Operation::on_late_reply() {
 
 CBackend::CBackend(CPlugin &plugin, host::CallContext &context)
     : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context),
-      operations_(operation_slabs()) {
-}
+      operations_(operation_slabs()) {}
 
 void CBackend::submit(Request &request, Caller) {
   if (plugin_.is_async()) {

@@ -32,9 +32,9 @@ public:
   void close() override;
 
   // Asked only when a client wants to know; before the first request.
-  std::string description();
+  std::string description() override;
   // False, having logged the reason, if the plugin fails or answers nonsense.
-  bool block_sizes(BlockSizes *sizes);
+  bool block_sizes(BlockSizes *sizes) override;
 
 private:
   friend class Operation;

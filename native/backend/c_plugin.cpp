@@ -258,13 +258,26 @@ std::shared_ptr<TurnQueue> CPlugin::turns_of_export(unsigned threads) {
   case ThreadModel::serialize_all_requests:
     return all_calls_;
   case ThreadModel::serialize_requests:
-    return std::make_shared<TurnQueue>(1, resources_);
+    return std::make_shared<TurnQueue>(1, 1, resources_);
   case ThreadModel::parallel:
-    return std::make_shared<TurnQueue>(threads, resources_);
+    return std::make_shared<TurnQueue>(threads, threads, resources_);
   case ThreadModel::async:
+    if (has_blocking_calls())
+      return std::make_shared<TurnQueue>(UINT32_MAX, threads, resources_);
     break;
   }
   return nullptr;
+}
+
+// Of an asynchronous plugin, for which a synchronous callback stands where it has no other.
+bool CPlugin::has_blocking_calls() const {
+  return (table_.pread != nullptr && table_.async_pread == nullptr) ||
+         (table_.pwrite != nullptr && table_.async_pwrite == nullptr) ||
+         (table_.flush != nullptr && table_.async_flush == nullptr) ||
+         (table_.trim != nullptr && table_.async_trim == nullptr) ||
+         (table_.zero != nullptr && table_.async_zero == nullptr) ||
+         (table_.cache != nullptr && table_.async_cache == nullptr) ||
+         (table_.extents != nullptr && table_.async_extents == nullptr);
 }
 
 } // namespace asyncnbd::backend

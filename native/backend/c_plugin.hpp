@@ -88,6 +88,7 @@ public:
   std::atomic<unsigned> unanswered_requests{0};
 
 private:
+  bool has_blocking_calls() const;
   Failure open_library();
   void read_extension();
   Failure check_table();
@@ -107,7 +108,7 @@ private:
   bool is_extended_ = false;
   ThreadModel max_thread_model_ = ThreadModel::parallel; // what the plugin was built with
   ThreadModel thread_model_ = ThreadModel::parallel;     // what it asked for when started
-  const std::shared_ptr<TurnQueue> all_calls_ = std::make_shared<TurnQueue>(1, resources_);
+  const std::shared_ptr<TurnQueue> all_calls_ = std::make_shared<TurnQueue>(1, 1, resources_);
   host::ShutdownWish shutdown_;
 };
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <memory>
+#include <string>
 #include <utility>
 
 #include "backend/backend.hpp"
@@ -16,6 +17,8 @@ public:
 
   const Capabilities &capabilities() const override { return below_->capabilities(); }
   ThreadModel thread_model() const override { return below_->thread_model(); }
+  std::string description() override { return below_->description(); }
+  bool block_sizes(BlockSizes *sizes) override { return below_->block_sizes(sizes); }
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     return below_->bytes_besides(type, length_bytes);
   }

@@ -79,7 +79,7 @@ void TurnQueue::serve_waiting() {
 
 // Locked.
 void TurnQueue::start_workers() {
-  const auto wanted = std::min<size_t>({most_workers_, most_, waiting_.size()});
+  const auto wanted = std::min<size_t>(wanted_workers_, waiting_.size());
   while (workers_ < wanted && resources_.threads.run([self = shared_from_this()] { self->work(); }))
     workers_++;
 }
@@ -96,11 +96,11 @@ void TurnQueue::on_due() {
   std::lock_guard lock(mutex_);
   is_watched_ = false;
   if (waiting_.empty()) {
-    most_workers_ = 1;
+    wanted_workers_ = 1;
     return;
   }
   if (ended_waits_ - ended_waits_seen_ <= workers_) // no more than one call each
-    most_workers_ = std::min(2 * most_workers_, most_);
+    wanted_workers_ = std::min(2 * wanted_workers_, most_workers_);
   serve_waiting();
 }
 

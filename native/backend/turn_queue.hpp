@@ -27,8 +27,9 @@ public:
 class TurnQueue final : public std::enable_shared_from_this<TurnQueue>, private base::Timer {
 public:
   // `most`: turns at once. Workers are threads of the pool that make the calls that have waited;
-  // there is one at first, and more once calls turn out to last.
-  TurnQueue(unsigned most, const Resources &resources) : most_(most), resources_(resources) {}
+  // there is one at first, and more, up to `most_workers`, once calls turn out to last.
+  TurnQueue(unsigned most, unsigned most_workers, const Resources &resources)
+      : most_(most), most_workers_(most_workers), resources_(resources) {}
   ~TurnQueue() override { resources_.timers.cancel(*this); }
 
   // Takes a turn, if there is one and nobody waits for it.
@@ -62,6 +63,7 @@ private:
   void work();
 
   const unsigned most_;
+  const unsigned most_workers_;
   const Resources resources_;
   // Calls in progress; and how many wait, changed with the mutex held. Sequentially consistent:
   // who waits is counted before it looks for a free turn, and who ends a turn looks for who waits
@@ -74,7 +76,7 @@ private:
   std::vector<const TurnTaker *> in_workers_; // whose calls workers are in
   base::Condition changed_;
   unsigned workers_ = 0;
-  unsigned most_workers_ = 1;
+  unsigned wanted_workers_ = 1;
   uint64_t ended_waits_ = 0; // how often somebody's turn has come
   uint64_t ended_waits_seen_ = 0;
   bool is_watched_ = false; // by the timer

@@ -290,7 +290,7 @@ export interface Addon {
   NativeSession: new (
     server: NativeServer,
     plugin: NativePlugin | string,
-    options: { inFd: number; outFd: number; number: number; readonly: boolean },
+    options: { inFd: number; outFd: number; number: number; readonly: boolean; threads: number },
   ) => NativeSession;
   /** onClient gets a connected descriptor, or -1 and the errno that keeps clients from being
    * accepted for now. */

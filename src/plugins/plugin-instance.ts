@@ -24,6 +24,8 @@ export interface ClientStream {
   readonly outFd: number;
   readonly number: number;
   readonly readonly: boolean;
+  /** Calls of a C plugin in progress at once, if it can take more than one. */
+  readonly threads: number;
 }
 
 /** Methods in the order in which a server calls them; failures are exceptions. */

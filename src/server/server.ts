@@ -106,7 +106,13 @@ export class Server {
   /** Serves one client on descriptors it takes over. Resolves when the client has disconnected. */
   async serve(inFd: number, outFd: number): Promise<void> {
     const number = ++this.#sessionCount;
-    const session = this.#newSession({ inFd, outFd, number, readonly: this.#settings.readonly });
+    const session = this.#newSession({
+      inFd,
+      outFd,
+      number,
+      readonly: this.#settings.readonly,
+      threads: this.#settings.threads,
+    });
     const running = session
       .run()
       .catch((error: unknown) => this.#failed("client connection failed", error))

@@ -33,7 +33,9 @@ std::string torture_plugin() {
 
 // A server without sockets to listen on: each client is one end of a pair.
 struct Server {
-  std::shared_ptr<backend::CPlugin> plugin = std::make_shared<backend::CPlugin>(torture_plugin());
+  std::shared_ptr<backend::CPlugin> plugin = std::make_shared<backend::CPlugin>(
+      torture_plugin(), backend::Resources{system_runtime().clock, system_runtime().timers,
+                                           system_runtime().threads});
   std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
   std::shared_ptr<base::MemoryBudget> budget =
       std::make_shared<base::MemoryBudget>(4 << 20); // so that clients wait for each other
@@ -51,7 +53,7 @@ struct Server {
         std::make_shared<connection::Connection>(system_runtime(), context, "torture", number);
     connection->export_name = "";
     std::unique_ptr<backend::Backend> backend =
-        backend::CBackend::open(*plugin, *connection, system_runtime().threads, false);
+        backend::CBackend::open(*plugin, *connection, 16, false);
     if (backend == nullptr)
       return false;
     auto transport = std::make_unique<transport::Transport>(sockets->server, sockets->server,

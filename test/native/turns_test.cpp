@@ -64,7 +64,7 @@ struct Simulated {
       request.completers.reset(client);
   }
   std::shared_ptr<TurnQueue> queue(unsigned most) {
-    return std::make_shared<TurnQueue>(most, Resources{clock, timers, threads});
+    return std::make_shared<TurnQueue>(most, most, Resources{clock, timers, threads});
   }
   bool has_answered_in_order(size_t count) const {
     for (size_t i = 0; i < client.answered.size(); i++)
@@ -187,7 +187,8 @@ TEST_CASE("threads and requests of several exports never exceed the turns of the
   constexpr size_t REQUESTS = 2000;
   schedule::Runtime &runtime = system_runtime();
   for (const unsigned most : {1u, 3u}) {
-    auto queue = std::make_shared<TurnQueue>(most, Resources{runtime.clock, runtime.timers, runtime.threads});
+    auto queue = std::make_shared<TurnQueue>(
+        most, most, Resources{runtime.clock, runtime.timers, runtime.threads});
     std::atomic<unsigned> inside{0};
     std::atomic<unsigned> most_inside{0};
     auto call = [&](Request &request) {
