@@ -22,6 +22,8 @@ enum class LockRank : uint8_t {
   script_bridge,
   // filters
   delayed,
+  cow_work,
+  cow_operations,
   // schedule
   idle_memory,
   slow_calls,

@@ -1,6 +1,7 @@
 // See registry.hpp.
 #include "filters/registry.hpp"
 
+#include "filters/cow.hpp"
 #include "filters/delay.hpp"
 #include "filters/readonly.hpp"
 
@@ -9,6 +10,8 @@ namespace asyncnbd::filters {
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
                                              const backend::FilterResources &resources,
                                              std::string *error) {
+  if (name == "cow")
+    return make_cow(options, resources, error);
   if (name == "delay")
     return make_delay(options, resources, error);
   if (name == "readonly")

@@ -21,7 +21,7 @@ struct MemoryDisk {
   std::atomic<unsigned> submitted{0};
   std::atomic<unsigned> reserved{0}; // writes that are neither submitted nor unreserved yet
   // The error of a request, which is not carried out then.
-  std::function<int(const asyncnbd::backend::Request &)> error_of;
+  std::function<int(asyncnbd::backend::Request &)> error_of;
 };
 
 // One client's, of a disk that says of itself that it can do everything. Completes inside submit.
@@ -149,6 +149,7 @@ struct TestRequest final : asyncnbd::backend::Request, asyncnbd::backend::Maker 
   Gate gate;
   std::vector<uint8_t> content;
   std::optional<int> result;
+  unsigned ends = 0;
   bool was_given_up = false;
   bool is_released = false;
   std::atomic<bool> has_gone{false};
@@ -165,6 +166,7 @@ private:
       answer.give_back(answer.opaque);
     gate.change([&] {
       result = error;
+      ends++;
       was_given_up = given_up;
     });
   }

@@ -24,7 +24,8 @@ const NATIVE: Readonly<Record<string, readonly string[]>> = {
   addon: ["connection", "filters", "backend", "schedule", "host", "transport", "wire", "base"],
   connection: ["backend", "schedule", "host", "transport", "wire", "base"],
   schedule: ["base"], // and nothing of NBD, or of sockets
-  filters: ["backend", "transport", "wire", "base"],
+  filters: ["store", "backend", "transport", "wire", "base"],
+  store: ["transport", "base"],
   backend: ["host", "transport", "wire", "base"], // pipes carry data that a backend need not touch
   host: ["wire", "base", "include"],
   transport: ["base"],

@@ -1,0 +1,169 @@
+// See cow_layer.hpp.
+#include "filters/cow_layer.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <unistd.h>
+
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::Caller;
+using backend::Request;
+using backend::Reservation;
+using backend::Support;
+
+bool is_zeroing(uint16_t type) {
+  return type == wire::NBD_CMD_TRIM || type == wire::NBD_CMD_WRITE_ZEROES;
+}
+
+} // namespace
+
+CowLayer::CowLayer(std::unique_ptr<Backend> opened, bool is_readonly, const CowSettings &settings,
+                   CowDisk &disk)
+    : Layer(std::move(opened)),
+      capabilities_(capabilities_of(below(), is_readonly)), client_{below(), disk, settings,
+                                                                    capabilities_.size_bytes} {}
+
+backend::Capabilities CowLayer::capabilities_of(const Backend &below, bool is_readonly) {
+  backend::Capabilities all = below.capabilities();
+  all.can_write = !is_readonly;
+  all.can_trim = !is_readonly;
+  all.can_fast_zero = !is_readonly;
+  all.zero = is_readonly ? Support::none : Support::native;
+  all.fua = is_readonly ? Support::none : Support::native;
+  all.can_flush = true;
+  all.can_extents = true;
+  all.has_sparse_reads = false; // they would be asked for in front of what below can answer
+  all.cache = Support::native;
+  // Where connections take turns, a second one of the same client would wait for ever.
+  all.can_multi_conn = below.thread_model() != backend::ThreadModel::serialize_connections;
+  return all;
+}
+
+// What is written in whole blocks need not be fetched.
+bool CowLayer::block_sizes(backend::BlockSizes *sizes) {
+  if (!below().block_sizes(sizes))
+    return false;
+  constexpr uint64_t MAX_PREFERRED_BYTES = 32 << 20; // "Block size constraints"
+  const auto block_bytes =
+      static_cast<uint32_t>(std::min(client_.settings.block_bytes, MAX_PREFERRED_BYTES));
+  if (sizes->minimum == 0)
+    *sizes = {1, block_bytes, UINT32_MAX};
+  else if (sizes->maximum >= block_bytes)
+    sizes->preferred = std::max(sizes->preferred, block_bytes);
+  return true;
+}
+
+bool CowLayer::are_all(const Request &request, CowState *state) const {
+  const uint64_t first = client_.block_of(request.offset);
+  const uint64_t last = client_.block_of(request.offset + request.length_bytes - 1);
+  return client_.disk.run(first, last, state) == last - first + 1;
+}
+
+bool CowLayer::copies(const Request &request) const {
+  if (request.type == wire::NBD_CMD_CACHE)
+    return client_.settings.on_cache;
+  return client_.settings.on_read || (!client_.settings.on_read_path.empty() &&
+                                      access(client_.settings.on_read_path.c_str(), F_OK) == 0);
+}
+
+// What lies below never changes, so a read of it may be answered as late as one likes. A write may
+// not lie on the disk before it is submitted.
+Reservation CowLayer::reserve(Request &request) {
+  if (request.type == wire::NBD_CMD_WRITE)
+    return {nullptr, client_.disk.file->takes_pages()};
+  return passes_on(request) ? below().reserve(request) : Reservation{};
+}
+
+uint32_t CowLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
+  const auto block_bytes = static_cast<uint32_t>(client_.settings.block_bytes);
+  const auto fill = static_cast<uint32_t>(client_.settings.fill_bytes());
+  const uint32_t own = sizeof(CowOperation);
+  switch (type) {
+  case wire::NBD_CMD_WRITE:
+  case wire::NBD_CMD_TRIM:
+  case wire::NBD_CMD_WRITE_ZEROES:
+    return own + block_bytes + below().bytes_besides(wire::NBD_CMD_READ, block_bytes);
+  case wire::NBD_CMD_READ:
+    if (client_.settings.may_copy_reads())
+      return own + fill + below().bytes_besides(type, std::max<uint64_t>(fill, length_bytes));
+    return own + below().bytes_besides(type, length_bytes);
+  case wire::NBD_CMD_CACHE:
+    if (client_.settings.on_cache)
+      return own + fill + below().bytes_besides(wire::NBD_CMD_READ, fill);
+    return below().bytes_besides(type, length_bytes);
+  default:
+    return own + below().bytes_besides(type, length_bytes);
+  }
+}
+
+bool CowLayer::passes_on(const Request &request) const {
+  if (request.type == wire::NBD_CMD_CACHE)
+    return !client_.settings.on_cache && client_.below.capabilities().cache != Support::none;
+  CowState state;
+  return request.type == wire::NBD_CMD_READ && are_all(request, &state) &&
+         state == CowState::below && !copies(request);
+}
+
+void CowLayer::submit(Request &request, Caller caller) {
+  const uint16_t type = request.type;
+  const bool reads = type == wire::NBD_CMD_READ;
+  const bool caches = type == wire::NBD_CMD_CACHE;
+  int error = 0;
+  if (passes_on(request))
+    below().submit(request, caller);
+  else if (caller == Caller::may_block && perform_now(request, &error))
+    request.complete(error);
+  else if (type == wire::NBD_CMD_FLUSH || (caches && !client_.settings.on_cache) ||
+           (reads && request.is_reserved))
+    request.complete(0); // nothing need be durable or is far away, or it has been answered
+  else if ((type == wire::NBD_CMD_WRITE || is_zeroing(type)) && !capabilities_.can_write)
+    request.complete(EROFS);
+  else
+    operations_.get().begin(request, (reads || caches) && copies(request), caller);
+}
+
+// Of blocks that have all been copied. False: it takes more.
+bool CowLayer::perform_now(Request &request, int *error) {
+  const bool reads = request.type == wire::NBD_CMD_READ && !request.is_reserved;
+  const bool writes = request.type == wire::NBD_CMD_WRITE && capabilities_.can_write;
+  CowState state;
+  if ((!reads && !writes) || !are_all(request, &state) || state != CowState::copied)
+    return false;
+  if (reads)
+    *error = read_copied(request);
+  else if (request.pages)
+    *error = client_.disk.file->write_pages(std::move(request.pages), request.length_bytes,
+                                            request.offset);
+  else
+    *error = client_.disk.file->write(request.data, request.length_bytes, request.offset);
+  return true;
+}
+
+int CowLayer::read_copied(Request &request) {
+  if (request.may_answer_in_pages) {
+    request.pages = client_.disk.file->read_pages(request.length_bytes, request.offset);
+    if (request.pages) {
+      request.answer.kind = backend::Answer::Kind::pages;
+      return 0;
+    }
+  }
+  return client_.disk.file->read(request.data, request.length_bytes, request.offset);
+}
+
+void CowLayer::give_up_unanswered() {
+  client_.is_given_up.store(true, std::memory_order_relaxed);
+  auto is_ours = [this](CowTask &task) {
+    return &static_cast<CowOperation &>(task).client() == &client_;
+  };
+  while (CowTask *task = client_.disk.work->withdraw(is_ours))
+    static_cast<CowOperation *>(task)->fail_waiting(ESHUTDOWN);
+  below().give_up_unanswered();
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,39 @@
+// A client's layer of the cow filter: which requests pass on, which are done at once, and which
+// take an operation. See cow.hpp.
+#pragma once
+
+#include <memory>
+
+#include "backend/layer.hpp"
+#include "filters/cow_client.hpp"
+#include "filters/cow_operation.hpp"
+
+namespace asyncnbd::filters {
+
+class CowLayer final : public backend::Layer {
+public:
+  CowLayer(std::unique_ptr<backend::Backend> opened, bool is_readonly, const CowSettings &settings,
+           CowDisk &disk);
+
+  const backend::Capabilities &capabilities() const override { return capabilities_; }
+  bool block_sizes(backend::BlockSizes *sizes) override;
+  backend::Reservation reserve(backend::Request &request) override;
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
+  void submit(backend::Request &request, backend::Caller caller) override;
+  void give_up_unanswered() override;
+
+private:
+  static backend::Capabilities capabilities_of(const backend::Backend &below, bool is_readonly);
+  // Of a request's blocks.
+  bool are_all(const backend::Request &request, CowState *state) const;
+  bool copies(const backend::Request &request) const;
+  bool passes_on(const backend::Request &request) const;
+  bool perform_now(backend::Request &request, int *error);
+  int read_copied(backend::Request &request);
+
+  const backend::Capabilities capabilities_;
+  CowClient client_;
+  CowOperations operations_{client_};
+};
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,109 @@
+// A request behind the cow filter that takes more than one step: what it needs from below is read
+// by requests of its own, one after the other.
+#pragma once
+
+#include <atomic>
+#include <deque>
+#include <memory>
+
+#include "backend/backend.hpp"
+#include "filters/cow_client.hpp"
+
+namespace asyncnbd::filters {
+
+class CowOperations;
+
+// Of a client's pool.
+class CowOperation final : public CowTask, private backend::Maker {
+public:
+  CowOperation(CowClient &client, CowOperations &pool) : client_(client), pool_(pool) {}
+  CowOperation(const CowOperation &) = delete;
+  CowOperation &operator=(const CowOperation &) = delete;
+
+  // Completes the request sooner or later. `copies`: of a read or a request to cache, that it does.
+  void begin(backend::Request &request, bool copies, backend::Caller caller);
+  // Of one that waits for its claim.
+  void fail_waiting(int error);
+
+  const CowClient &client() const { return client_; }
+
+private:
+  enum class Next : uint8_t { child, end };
+
+  void run() override { go_on(backend::Caller::must_not_block); }
+  void go_on(backend::Caller caller);
+  int refusal() const;
+
+  // What is to be done before the next child is submitted, or the request completed.
+  Next step(int *error);
+  Next read_step(int *error);
+  Next status_step(int *error);
+  Next fill_step(int *error);
+  bool is_to_fill(uint64_t block, CowState state) const;
+  bool is_covered_in_part(uint64_t block) const;
+  uint64_t next_candidate(uint64_t block) const;
+  Next begin_fill(uint64_t block, uint64_t count, int *error);
+  int fill_with_zeroes(uint64_t block);
+  int change();
+  int zero();
+  int zero_part(uint64_t block);
+  void finish(int error);
+
+  void make_child(uint16_t type, uint64_t offset, uint64_t length_bytes, uint8_t *data);
+  int take_child();
+  int store_fill();
+  int take_status();
+  void keep_error(backend::Request &child);
+  void finish_given_up();
+  void drop_holder();
+
+  // Of the child.
+  void complete(backend::Request &child, int error) override;
+  void give_up(backend::Request &child, int error) override;
+  void release(backend::Request &child) override;
+  bool client_has_gone() const override;
+
+  bool is_change() const;
+  uint64_t end_offset() const { return request_->offset + request_->length_bytes; }
+
+  friend class CowOperations;
+  CowClient &client_;
+  CowOperations &pool_;
+  CowOperation *next_free_ = nullptr;
+  backend::Request *request_ = nullptr;
+  bool copies_ = false;
+  bool has_claim_ = false;
+  bool is_filling_ = false;
+  uint64_t at_ = 0;        // how far it has come: a block while it fills, else an offset
+  size_t context_ = 0;     // of a block status, the one being answered
+  unsigned children_ = 0;  // for that
+  uint64_t fill_last_ = 0; // the last block that is being filled; `at_` is the first
+  std::unique_ptr<uint8_t[]> fill_;
+
+  bool has_child_ = false;
+  int child_error_ = 0;
+  backend::Request child_{};
+  // Who comes second goes on: the thread that submits the child, or the one that completes it or
+  // gives it up. The release of the first pairs with the acquire of the second.
+  enum class Turn : uint8_t { submitting, submitted, completed, given_up };
+  std::atomic<Turn> turn_{Turn::submitting};
+  // Of a child that is given up: who gives it up, and who may still use it. The last one finds the
+  // operation as the other has left it.
+  std::atomic<uint8_t> holders_{0};
+};
+
+// A client's. Thread-safe.
+class CowOperations {
+public:
+  explicit CowOperations(CowClient &client) : client_(client) {}
+  CowOperation &get();
+  void put(CowOperation &operation);
+
+private:
+  CowClient &client_;
+  base::Mutex<base::LockRank::cow_operations> mutex_; // guards the rest
+  std::deque<CowOperation> all_;
+  CowOperation *free_ = nullptr;
+};
+
+} // namespace asyncnbd::filters

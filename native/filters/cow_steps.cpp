@@ -1,0 +1,240 @@
+// What the operations of cow_operation.hpp do, step by step.
+#include "filters/cow_operation.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+using backend::ContextStatus;
+using backend::Extent;
+
+namespace {
+
+// A block status may tell of less than was asked for.
+constexpr uint64_t MAX_STATUS_BYTES = uint64_t{1} << 40;
+constexpr unsigned MAX_STATUS_CHILDREN = 256;
+
+constexpr uint64_t HOLE_AND_ZERO = 3; // NBD_STATE_*
+
+} // namespace
+
+CowOperation::Next CowOperation::step(int *error) {
+  if (is_filling_) {
+    if (fill_step(error) == Next::child)
+      return Next::child;
+    if (*error != 0)
+      return Next::end;
+    is_filling_ = false;
+    at_ = request_->offset;
+  }
+  if (request_->type == wire::NBD_CMD_READ)
+    return read_step(error);
+  if (request_->type == wire::NBD_CMD_BLOCK_STATUS)
+    return status_step(error);
+  if (is_change())
+    *error = change();
+  return Next::end;
+}
+
+CowOperation::Next CowOperation::read_step(int *error) {
+  CowDisk &disk = client_.disk;
+  while (at_ < end_offset()) {
+    CowState state;
+    const uint64_t block = client_.block_of(at_);
+    const uint64_t blocks = disk.run(block, last, &state);
+    const uint64_t bytes = std::min(end_offset(), client_.end_of(block + blocks - 1)) - at_;
+    uint8_t *data = request_->data + (at_ - request_->offset);
+    if (state == CowState::below) {
+      make_child(wire::NBD_CMD_READ, at_, bytes, data);
+      return Next::child;
+    }
+    if (state == CowState::zero)
+      memset(data, 0, bytes);
+    else if ((*error = disk.file->read(data, bytes, at_)) != 0)
+      return Next::end;
+    at_ += bytes;
+  }
+  return Next::end;
+}
+
+CowOperation::Next CowOperation::status_step(int *) {
+  std::vector<ContextStatus> &statuses = request_->extras->statuses;
+  const uint64_t end = std::min(end_offset(), request_->offset + MAX_STATUS_BYTES);
+  const bool only_one = (request_->flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
+  for (; context_ < statuses.size(); context_++, at_ = request_->offset, children_ = 0) {
+    ContextStatus &status = statuses[context_];
+    if (status.context != ContextStatus::ALLOCATION && status.extents.empty()) {
+      make_child(wire::NBD_CMD_BLOCK_STATUS, at_, end - at_, nullptr);
+      child_.flags = request_->flags;
+      child_.make_extras().statuses.push_back({status.id, status.context, {}});
+      return Next::child;
+    }
+    while (status.context == ContextStatus::ALLOCATION && at_ < end &&
+           !(only_one && !status.extents.empty()) && status.extents.size() < wire::MAX_EXTENTS) {
+      CowState state;
+      const uint64_t block = client_.block_of(at_);
+      const uint64_t blocks = client_.disk.run(block, client_.block_of(end - 1), &state);
+      const uint64_t bytes = std::min(end, client_.end_of(block + blocks - 1)) - at_;
+      if (state == CowState::below && client_.below.capabilities().can_extents) {
+        if (children_++ == MAX_STATUS_CHILDREN)
+          break;
+        make_child(wire::NBD_CMD_BLOCK_STATUS, at_, bytes, nullptr);
+        child_.flags = request_->flags;
+        child_.make_extras().statuses.push_back({status.id, status.context, {}});
+        return Next::child;
+      }
+      append_extent(status.extents, bytes, state == CowState::zero ? HOLE_AND_ZERO : 0);
+      at_ += bytes;
+    }
+  }
+  return Next::end;
+}
+
+int CowOperation::take_status() {
+  ContextStatus &status = request_->extras->statuses[context_];
+  uint64_t left_bytes = child_.length_bytes;
+  for (const Extent &extent : child_.extras->statuses.front().extents) {
+    const uint64_t bytes = std::min(left_bytes, extent.length_bytes); // it may tell of more
+    if (bytes > 0)
+      append_extent(status.extents, bytes, extent.flags);
+    left_bytes -= bytes;
+  }
+  at_ += child_.length_bytes - left_bytes;
+  return left_bytes == child_.length_bytes ? EINVAL : 0;
+}
+
+// ---- blocks that are copied before the request can do its part ---------------------------------
+
+// Goes to the next block that must be copied.
+CowOperation::Next CowOperation::fill_step(int *error) {
+  CowDisk &disk = client_.disk;
+  while (at_ <= last) {
+    CowState state;
+    const uint64_t blocks = disk.run(at_, last, &state);
+    if (copies_ && state != CowState::below) {
+      at_ += blocks;
+      continue;
+    }
+    if (copies_)
+      return begin_fill(
+          at_, std::min(blocks, client_.settings.fill_bytes() / client_.settings.block_bytes),
+          error);
+    if (is_to_fill(at_, state)) {
+      if (state == CowState::below)
+        return begin_fill(at_, 1, error);
+      if ((*error = fill_with_zeroes(at_)) != 0)
+        return Next::end;
+    }
+    at_ = next_candidate(at_);
+  }
+  return Next::end;
+}
+
+// Of a block at the edge of a change, which must not lose the rest of it.
+bool CowOperation::is_to_fill(uint64_t block, CowState state) const {
+  if (state == CowState::copied || !is_covered_in_part(block))
+    return false;
+  return state == CowState::below || request_->type == wire::NBD_CMD_WRITE;
+}
+
+bool CowOperation::is_covered_in_part(uint64_t block) const {
+  return client_.begin_of(block) < request_->offset || client_.end_of(block) > end_offset();
+}
+
+uint64_t CowOperation::next_candidate(uint64_t block) const {
+  return block == last ? last + 1 : last;
+}
+
+CowOperation::Next CowOperation::begin_fill(uint64_t block, uint64_t count, int *error) {
+  if (!fill_)
+    fill_.reset(
+        new (std::nothrow)
+            uint8_t[copies_ ? client_.settings.fill_bytes() : client_.settings.block_bytes]);
+  if (!fill_) {
+    *error = ENOMEM;
+    return Next::end;
+  }
+  fill_last_ = block + count - 1;
+  make_child(wire::NBD_CMD_READ, client_.begin_of(block),
+             client_.end_of(fill_last_) - client_.begin_of(block), fill_.get());
+  return Next::child;
+}
+
+int CowOperation::store_fill() {
+  CowDisk &disk = client_.disk;
+  if (const int error = disk.file->write(fill_.get(), child_.length_bytes, child_.offset))
+    return error;
+  if (!disk.set(at_, fill_last_, CowState::copied))
+    return ENOMEM;
+  at_ = copies_ ? fill_last_ + 1 : next_candidate(at_);
+  return 0;
+}
+
+// What its file has there may be what a write has left that came too late.
+int CowOperation::fill_with_zeroes(uint64_t block) {
+  CowDisk &disk = client_.disk;
+  if (const int error = disk.file->write_zeroes(client_.end_of(block) - client_.begin_of(block),
+                                                client_.begin_of(block)))
+    return error;
+  return disk.set(block, block, CowState::copied) ? 0 : ENOMEM;
+}
+
+// ---- changes, where all blocks at the edges have been copied -----------------------------------
+
+int CowOperation::change() {
+  if (request_->type != wire::NBD_CMD_WRITE)
+    return zero();
+  CowDisk &disk = client_.disk;
+  const uint64_t bytes = request_->length_bytes;
+  if (const int error = request_->pages ? disk.file->write_pages(std::move(request_->pages), bytes,
+                                                                 request_->offset)
+                                        : disk.file->write(request_->data, bytes, request_->offset))
+    return error;
+  return disk.set(first, last, CowState::copied) ? 0 : ENOMEM;
+}
+
+int CowOperation::zero() {
+  CowDisk &disk = client_.disk;
+  const uint64_t whole_first = first + (is_covered_in_part(first) ? 1 : 0);
+  const uint64_t whole_end = last + (is_covered_in_part(last) ? 0 : 1);
+  if (is_covered_in_part(first))
+    if (const int error = zero_part(first))
+      return error;
+  if (last != first && is_covered_in_part(last))
+    if (const int error = zero_part(last))
+      return error;
+  if (whole_first >= whole_end)
+    return 0;
+  const uint64_t offset = client_.begin_of(whole_first);
+  const uint64_t bytes = client_.end_of(whole_end - 1) - offset;
+  if ((request_->flags & wire::NBD_CMD_FLAG_NO_HOLE) != 0 &&
+      request_->type == wire::NBD_CMD_WRITE_ZEROES) {
+    if (const int error = disk.file->write_zeroes(bytes, offset))
+      return error;
+    return disk.set(whole_first, whole_end - 1, CowState::copied) ? 0 : ENOMEM;
+  }
+  if (!disk.set(whole_first, whole_end - 1, CowState::zero))
+    return ENOMEM;
+  disk.file->discard(bytes, offset);
+  return 0;
+}
+
+int CowOperation::zero_part(uint64_t block) {
+  if (client_.disk.state(block) != CowState::copied)
+    return 0; // all zero already
+  const uint64_t begin = std::max(client_.begin_of(block), request_->offset);
+  const uint64_t end = std::min(client_.end_of(block), end_offset());
+  return client_.disk.file->write_zeroes(end - begin, begin);
+}
+
+bool CowOperation::is_change() const {
+  return request_->type == wire::NBD_CMD_WRITE || request_->type == wire::NBD_CMD_TRIM ||
+         request_->type == wire::NBD_CMD_WRITE_ZEROES;
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,178 @@
+// See block_map.hpp.
+#include "store/block_map.hpp"
+
+#include <algorithm>
+#include <new>
+
+namespace asyncnbd::store {
+
+namespace {
+
+constexpr unsigned STATES = 4;
+
+// A word of which all blocks are in this state.
+constexpr uint64_t filled(unsigned state) {
+  return state * UINT64_C(0x5555555555555555);
+}
+
+// The bits of `count` blocks of a word, from `first` on.
+constexpr uint64_t mask(unsigned first, unsigned count) {
+  return (count == 32 ? ~uint64_t{0} : (uint64_t{1} << (2 * count)) - 1) << (2 * first);
+}
+
+// The release pairs with who reads it: what is pointed to has been made before. Whoever comes
+// second uses the first one's.
+template <typename Any> Any *get_or_make(std::atomic<Any *> &place) {
+  Any *there = place.load(std::memory_order_acquire);
+  if (there != nullptr)
+    return there;
+  Any *made = new (std::nothrow) Any();
+  if (made == nullptr || place.compare_exchange_strong(there, made, std::memory_order_acq_rel))
+    return made;
+  delete made;
+  return there;
+}
+
+} // namespace
+
+template <typename Child> BlockMap::Node<Child>::~Node() {
+  for (std::atomic<Child *> &child : children)
+    if (Child *there = child.load(std::memory_order_relaxed))
+      dispose(there);
+}
+
+BlockMap::~BlockMap() {
+  delete root_.load(std::memory_order_relaxed);
+}
+
+bool BlockMap::is_uniform(const Leaf *leaf) {
+  return leaf < uniform(STATES);
+}
+
+unsigned BlockMap::state_of(const Leaf *uniform) {
+  return static_cast<unsigned>(reinterpret_cast<uintptr_t>(uniform));
+}
+
+void BlockMap::dispose(Leaf *leaf) {
+  if (!is_uniform(leaf))
+    delete leaf;
+}
+
+const BlockMap::Leaf *BlockMap::leaf_of(uint64_t block) const {
+  constexpr uint64_t INDEX = (uint64_t{1} << NODE_BITS) - 1;
+  const Root *root = root_.load(std::memory_order_acquire);
+  if (root == nullptr)
+    return uniform(0);
+  const Middle *middle =
+      root->children[block >> (LEAF_BITS + 2 * NODE_BITS) & INDEX].load(std::memory_order_acquire);
+  if (middle == nullptr)
+    return uniform(0);
+  const Lowest *lowest =
+      middle->children[block >> (LEAF_BITS + NODE_BITS) & INDEX].load(std::memory_order_acquire);
+  if (lowest == nullptr)
+    return uniform(0);
+  return lowest->children[block >> LEAF_BITS & INDEX].load(std::memory_order_acquire);
+}
+
+std::atomic<BlockMap::Leaf *> *BlockMap::make_place(uint64_t block) {
+  constexpr uint64_t INDEX = (uint64_t{1} << NODE_BITS) - 1;
+  Root *root = get_or_make(root_);
+  if (root == nullptr)
+    return nullptr;
+  Middle *middle = get_or_make(root->children[block >> (LEAF_BITS + 2 * NODE_BITS) & INDEX]);
+  if (middle == nullptr)
+    return nullptr;
+  Lowest *lowest = get_or_make(middle->children[block >> (LEAF_BITS + NODE_BITS) & INDEX]);
+  return lowest == nullptr ? nullptr : &lowest->children[block >> LEAF_BITS & INDEX];
+}
+
+// A leaf that can be written to, with what the shared one says.
+BlockMap::Leaf *BlockMap::make_own(std::atomic<Leaf *> &place) {
+  Leaf *there = place.load(std::memory_order_acquire);
+  if (!is_uniform(there))
+    return there;
+  Leaf *made = new (std::nothrow) Leaf();
+  if (made == nullptr)
+    return nullptr;
+  do {
+    for (std::atomic<uint64_t> &word : made->words)
+      word.store(filled(state_of(there)), std::memory_order_relaxed);
+    if (place.compare_exchange_strong(there, made, std::memory_order_acq_rel))
+      return made;
+  } while (is_uniform(there));
+  delete made;
+  return there;
+}
+
+unsigned BlockMap::get(uint64_t block) const {
+  const Leaf *leaf = leaf_of(block);
+  if (is_uniform(leaf))
+    return state_of(leaf);
+  const uint64_t in_leaf = block % LEAF_BLOCKS;
+  const uint64_t word = leaf->words[in_leaf / BLOCKS_PER_WORD].load(std::memory_order_acquire);
+  return static_cast<unsigned>(word >> (2 * (in_leaf % BLOCKS_PER_WORD))) & (STATES - 1);
+}
+
+uint64_t BlockMap::run(uint64_t first, uint64_t last, unsigned *state) const {
+  *state = get(first);
+  const uint64_t same = filled(*state);
+  uint64_t block = first;
+  while (block <= last) {
+    const Leaf *leaf = leaf_of(block);
+    const uint64_t end_of_leaf = std::min(last, block | (LEAF_BLOCKS - 1));
+    if (is_uniform(leaf)) {
+      if (state_of(leaf) != *state)
+        break;
+      block = end_of_leaf + 1;
+      continue;
+    }
+    while (block <= end_of_leaf) {
+      const unsigned in_word = block % BLOCKS_PER_WORD;
+      const uint64_t word =
+          leaf->words[block % LEAF_BLOCKS / BLOCKS_PER_WORD].load(std::memory_order_acquire);
+      const uint64_t different = (word ^ same) >> (2 * in_word);
+      const uint64_t equal = different == 0 ? BLOCKS_PER_WORD - in_word
+                                            : static_cast<uint64_t>(__builtin_ctzll(different)) / 2;
+      block += equal;
+      if (different != 0)
+        return std::max<uint64_t>(std::min(block, last + 1) - first, 1); // it may change meanwhile
+    }
+  }
+  return std::max<uint64_t>(std::min(block, last + 1) - first, 1); // it may change meanwhile
+}
+
+bool BlockMap::set(uint64_t first, uint64_t last, unsigned state) {
+  for (uint64_t block = first; block <= last;) {
+    std::atomic<Leaf *> *place = make_place(block);
+    if (place == nullptr)
+      return false;
+    const uint64_t end_of_leaf = std::min(last, block | (LEAF_BLOCKS - 1));
+    Leaf *leaf = place->load(std::memory_order_acquire);
+    // Nobody else has a claim on any of it; one that is not shared stays, for others may read it.
+    const bool is_whole = block % LEAF_BLOCKS == 0 && end_of_leaf % LEAF_BLOCKS == LEAF_BLOCKS - 1;
+    if (is_whole && is_uniform(leaf)) {
+      place->store(uniform(state), std::memory_order_release);
+      block = end_of_leaf + 1;
+      continue;
+    }
+    leaf = make_own(*place);
+    if (leaf == nullptr)
+      return false;
+    while (block <= end_of_leaf) {
+      const auto in_word = static_cast<unsigned>(block % BLOCKS_PER_WORD);
+      const auto count = static_cast<unsigned>(
+          std::min<uint64_t>(BLOCKS_PER_WORD - in_word, end_of_leaf - block + 1));
+      const uint64_t bits = mask(in_word, count);
+      std::atomic<uint64_t> &word = leaf->words[block % LEAF_BLOCKS / BLOCKS_PER_WORD];
+      uint64_t before = word.load(std::memory_order_relaxed);
+      // The release pairs with `get`; neighbours in the word may be others' at the same time.
+      while (!word.compare_exchange_weak(before, (before & ~bits) | (filled(state) & bits),
+                                         std::memory_order_release, std::memory_order_relaxed)) {
+      }
+      block += count;
+    }
+  }
+  return true;
+}
+
+} // namespace asyncnbd::store

@@ -1,0 +1,65 @@
+// What is known of each block of a disk, two bits, and who changes which blocks at the moment. What
+// nobody has touched takes no memory, however large the disk is.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <cstdint>
+
+namespace asyncnbd::store {
+
+// What the states mean, its owner says; all blocks begin in state 0. Any thread, without locks: who
+// sees a state sees what was done before it was set. Who sets the states of the same blocks at the
+// same time as others must hold a claim on them (range_claims.hpp).
+class BlockMap {
+public:
+  // Of blocks of 4 KiB, a disk of 2^63 bytes has so many.
+  static constexpr unsigned BLOCK_BITS = 51;
+
+  BlockMap() = default;
+  ~BlockMap();
+  BlockMap(const BlockMap &) = delete;
+  BlockMap &operator=(const BlockMap &) = delete;
+
+  unsigned get(uint64_t block) const;
+
+  // How many blocks from `first` on, up to `last`, have the state that `first` has.
+  uint64_t run(uint64_t first, uint64_t last, unsigned *state) const;
+
+  // Of all from `first` to `last`. False: there is no memory, and only a part of them is set.
+  [[nodiscard]] bool set(uint64_t first, uint64_t last, unsigned state);
+
+private:
+  static constexpr unsigned LEAF_BITS = 15;
+  static constexpr unsigned NODE_BITS = 12;
+  static constexpr uint64_t LEAF_BLOCKS = uint64_t{1} << LEAF_BITS;
+  static constexpr unsigned BLOCKS_PER_WORD = 32;
+
+  struct Leaf {
+    std::array<std::atomic<uint64_t>, LEAF_BLOCKS / BLOCKS_PER_WORD> words;
+  };
+  template <typename Child> struct Node {
+    std::array<std::atomic<Child *>, size_t{1} << NODE_BITS> children{};
+    ~Node();
+  };
+  using Lowest = Node<Leaf>;
+  using Middle = Node<Lowest>;
+  using Root = Node<Middle>;
+
+  // Where all blocks are in one state, there is no leaf, but a pointer that says so; nullptr: 0.
+  static Leaf *uniform(unsigned state) {
+    return reinterpret_cast<Leaf *>(static_cast<uintptr_t>(state));
+  }
+  static bool is_uniform(const Leaf *leaf);
+  static unsigned state_of(const Leaf *uniform);
+
+  const Leaf *leaf_of(uint64_t block) const;
+  std::atomic<Leaf *> *make_place(uint64_t block);
+  static Leaf *make_own(std::atomic<Leaf *> &place);
+  static void dispose(Leaf *leaf);
+  template <typename Any> static void dispose(Any *node) { delete node; }
+
+  std::atomic<Root *> root_{nullptr};
+};
+
+} // namespace asyncnbd::store

@@ -1,0 +1,125 @@
+// See temporary_file.hpp.
+#include "store/temporary_file.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <fcntl.h>
+#include <linux/falloc.h>
+#include <new>
+#include <unistd.h>
+#include <utility>
+
+#include "base/high_fd.hpp"
+
+namespace asyncnbd::store {
+
+namespace {
+
+// A file system may have no files without a name.
+int open_unnamed(const std::string &directory) {
+  const int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+  if (fd != -1)
+    return fd;
+  std::string name = directory + "/asyncnbd-XXXXXX";
+  const int named = mkostemp(name.data(), O_CLOEXEC);
+  if (named != -1)
+    unlink(name.c_str());
+  return named;
+}
+
+} // namespace
+
+std::unique_ptr<TemporaryFile> TemporaryFile::make(std::string *error) {
+  const char *chosen = getenv("TMPDIR");
+  const std::string directory = chosen != nullptr ? chosen : "/var/tmp";
+  const int fd = base::moved_high(open_unnamed(directory));
+  if (fd == -1) {
+    *error = "cannot make a temporary file in " + directory + ": " + strerror(errno);
+    return nullptr;
+  }
+  return std::unique_ptr<TemporaryFile>(new TemporaryFile(fd));
+}
+
+TemporaryFile::~TemporaryFile() {
+  ::close(fd_);
+}
+
+int TemporaryFile::read(uint8_t *data, size_t length_bytes, uint64_t offset) const {
+  while (length_bytes > 0) {
+    const ssize_t done = pread(fd_, data, length_bytes, static_cast<off_t>(offset));
+    if (done == 0)
+      return EIO; // somebody has cut it off
+    if (done == -1 && errno != EINTR)
+      return errno;
+    const size_t bytes = done == -1 ? 0 : static_cast<size_t>(done);
+    data += bytes;
+    length_bytes -= bytes;
+    offset += bytes;
+  }
+  return 0;
+}
+
+transport::PagePipe::Owner TemporaryFile::read_pages(size_t length_bytes, uint64_t offset) {
+  if (!takes_pages())
+    return nullptr;
+  transport::PagePipe::Owner pages = transport::PagePipe::take(transport::PagePipe::For::sending);
+  if (!pages)
+    return nullptr;
+  const int error = pages->put_file(fd_, offset, length_bytes);
+  if (error == -EINVAL || error == -EPERM || error == -ENOSYS) // the file system's or a sandbox's
+    can_splice_.store(false, std::memory_order_relaxed);
+  return error == 0 ? std::move(pages) : nullptr;
+}
+
+int TemporaryFile::write(const uint8_t *data, size_t length_bytes, uint64_t offset) {
+  while (length_bytes > 0) {
+    const ssize_t done = pwrite(fd_, data, length_bytes, static_cast<off_t>(offset));
+    if (done == -1 && errno != EINTR)
+      return errno == EFBIG || errno == EDQUOT ? ENOSPC : errno;
+    const size_t bytes = done == -1 ? 0 : static_cast<size_t>(done);
+    data += bytes;
+    length_bytes -= bytes;
+    offset += bytes;
+  }
+  return 0;
+}
+
+int TemporaryFile::write_pages(transport::PagePipe::Owner pages, size_t length_bytes,
+                               uint64_t offset) {
+  const size_t written = pages->write_file(fd_, offset);
+  if (written == length_bytes)
+    return 0;
+  const std::unique_ptr<uint8_t[]> rest(new (std::nothrow) uint8_t[length_bytes - written]);
+  if (!rest)
+    return ENOMEM;
+  if (!pages->take_out(rest.get()))
+    return EIO;
+  const int error = write(rest.get(), length_bytes - written, offset + written);
+  if (written == 0 && error == 0) // then it is splice that this file does not do
+    can_splice_.store(false, std::memory_order_relaxed);
+  return error;
+}
+
+int TemporaryFile::write_zeroes(uint64_t length_bytes, uint64_t offset) {
+  static constexpr uint8_t ZEROES[64 << 10] = {};
+  while (length_bytes > 0) {
+    const size_t bytes = std::min<uint64_t>(length_bytes, sizeof ZEROES);
+    if (const int error = write(ZEROES, bytes, offset))
+      return error;
+    length_bytes -= bytes;
+    offset += bytes;
+  }
+  return 0;
+}
+
+void TemporaryFile::discard(uint64_t length_bytes, uint64_t offset) {
+  if (can_punch_.load(std::memory_order_relaxed) &&
+      fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
+                static_cast<off_t>(length_bytes)) == -1 &&
+      (errno == EOPNOTSUPP || errno == EPERM || errno == ENOSYS))
+    can_punch_.store(false, std::memory_order_relaxed);
+}
+
+} // namespace asyncnbd::store

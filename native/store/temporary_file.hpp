@@ -1,0 +1,48 @@
+// A file without a name, for what need not outlive the process.
+#pragma once
+
+#include <atomic>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <string>
+
+#include "transport/page_pipe.hpp"
+
+namespace asyncnbd::store {
+
+// As large as what has been written; what nobody has written, or has been discarded, takes no
+// space. Functions return 0 or an errno. Any thread.
+class TemporaryFile {
+public:
+  // In $TMPDIR, or /var/tmp. nullptr, with words in `*error`, on failure.
+  static std::unique_ptr<TemporaryFile> make(std::string *error);
+  ~TemporaryFile();
+  TemporaryFile(const TemporaryFile &) = delete;
+  TemporaryFile &operator=(const TemporaryFile &) = delete;
+
+  // What has been written, all of it.
+  int read(uint8_t *data, size_t length_bytes, uint64_t offset) const;
+  // As pages; nullptr if that is not possible.
+  transport::PagePipe::Owner read_pages(size_t length_bytes, uint64_t offset);
+
+  int write(const uint8_t *data, size_t length_bytes, uint64_t offset);
+  int write_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
+  // Whether pages are worth it.
+  bool takes_pages() const { return can_splice_.load(std::memory_order_relaxed); }
+
+  int write_zeroes(uint64_t length_bytes, uint64_t offset);
+  // Gives back the space where it can; what is in it then, nobody may rely on.
+  void discard(uint64_t length_bytes, uint64_t offset);
+
+private:
+  explicit TemporaryFile(int fd) : fd_(fd) {}
+
+  const int fd_;
+  // Until it turns out that they cannot be. They pair with nothing: who reads an old value tries
+  // once more.
+  std::atomic<bool> can_splice_{true};
+  std::atomic<bool> can_punch_{true};
+};
+
+} // namespace asyncnbd::store

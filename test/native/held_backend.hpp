@@ -1,0 +1,50 @@
+// An asynchronous plugin as layers see it: keeps what it is asked until a test answers.
+#pragma once
+
+#include <deque>
+#include <mutex>
+
+#include "memory_backend.hpp"
+
+class HeldBackend final : public MemoryBackend {
+public:
+  // Of all clients.
+  struct Held {
+    std::deque<Request *> requests;
+    Gate gate;
+    std::mutex plugins_lock; // a plugin's, in each of its callbacks
+
+    // The next one, once it is there.
+    Request *take() {
+      Request *request = nullptr;
+      REQUIRE(gate.wait([&] { return !requests.empty(); }));
+      gate.change([&] {
+        request = requests.front();
+        requests.pop_front();
+      });
+      return request;
+    }
+  };
+
+  HeldBackend(MemoryDisk &disk, Held &held) : MemoryBackend(disk), held_(held) {}
+
+  asyncnbd::backend::ThreadModel thread_model() const override {
+    return asyncnbd::backend::ThreadModel::async;
+  }
+  asyncnbd::backend::Reservation reserve(Request &) override { return {}; }
+  void submit(Request &request, asyncnbd::backend::Caller) override {
+    const std::lock_guard lock(held_.plugins_lock);
+    held_.gate.change([&] { held_.requests.push_back(&request); });
+  }
+  void answer(Request &request) { request.complete(perform(request)); }
+
+  void give_up_unanswered() override {
+    std::deque<Request *> unanswered;
+    held_.gate.change([&] { unanswered.swap(held_.requests); });
+    for (Request *request : unanswered)
+      request->give_up(ESHUTDOWN);
+  }
+
+private:
+  Held &held_;
+};

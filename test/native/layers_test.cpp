@@ -1,0 +1,279 @@
+// Stacks of layers, hostile ones among them, keep the contract of backend.hpp: random requests of
+// two clients are compared with a simple model, while the disk below fails now and then.
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <deque>
+#include <memory>
+#include <random>
+#include <string>
+#include <vector>
+
+#include "backend/chain.hpp"
+#include "base/thread_pool.hpp"
+#include "filters/registry.hpp"
+#include "hostile_layer.hpp"
+#include "memory_backend.hpp"
+
+using namespace asyncnbd;
+using namespace asyncnbd::backend;
+
+namespace {
+
+constexpr uint64_t SIZE = 20 * 4096 + 300;
+constexpr unsigned ROUNDS = 40;
+#if defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
+constexpr uint32_t SEEDS = 200;
+#else
+constexpr uint32_t SEEDS = 60;
+#endif
+
+// The process's, so never destroyed: threads that have idled end later than a test.
+struct Process {
+  base::SystemClock clock;
+  base::ThreadPool threads;
+  base::Timers timers{clock, threads};
+  FilterResources resources{clock, timers, threads};
+};
+
+Process &process() {
+  static auto *made = new Process;
+  return *made;
+}
+
+struct HostileFilter final : Filter {
+  HostileFilter(uint32_t seed, Faults &faults) : seed(seed), faults(faults) {}
+  const char *name() const override { return "hostile"; }
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, DiskState *,
+                                std::string *) override {
+    auto layer =
+        std::make_unique<HostileLayer>(std::move(*below), seed++, process().threads, faults);
+    layers.push_back(layer.get());
+    return layer;
+  }
+  uint32_t seed;
+  Faults &faults;
+  std::vector<HostileLayer *> layers;
+};
+
+// Two clients of one disk, and what they must see.
+class Simulation {
+public:
+  explicit Simulation(uint32_t seed) : random_(seed) {
+    for (uint64_t i = 0; i < SIZE; i++)
+      disk_.bytes[i] = static_cast<uint8_t>(i / 512 + 1);
+    initial_ = model_ = disk_.bytes;
+    is_known_.assign(SIZE, true);
+    disk_.error_of = [this](Request &request) { return inject(request); };
+    make_chain();
+    for (unsigned i = 0; i < 2; i++) {
+      std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(disk_);
+      std::string error;
+      clients_.push_back(chain_->open(&below, "", false, &error));
+      REQUIRE(clients_.back());
+    }
+  }
+
+  void run() {
+    INFO("stack: " << stack_);
+    for (unsigned round = 0; round < ROUNDS; round++)
+      run_batch(false);
+    fails_ = false;
+    read_all(*clients_[0]);
+    kill(1);
+    fails_ = false;
+    read_all(*clients_[0]);
+    clients_[0]->close();
+    CHECK(faults_.changed_fields == 0);
+    CHECK(faults_.submits_in_completions == 0);
+    CHECK(disk_.reserved == 0);
+    if (has_cow_)
+      CHECK(disk_.bytes == initial_);
+  }
+
+private:
+  unsigned draw(unsigned choices) { return random_() % choices; }
+
+  void make_chain() {
+    std::vector<std::unique_ptr<Filter>> filters;
+    const unsigned layers = 1 + draw(5);
+    for (unsigned i = 0; i < layers; i++) {
+      static const char *const NAMES[] = {"hostile", "hostile", "cow", "delay", "readonly"};
+      const char *name = NAMES[draw(draw(4) == 0 ? 5 : 4)];
+      stack_ += std::string(" ") + name;
+      filters.push_back(make(name));
+    }
+    chain_ = std::make_unique<Chain>(std::move(filters));
+  }
+
+  std::unique_ptr<Filter> make(const std::string &name) {
+    if (name == "hostile") {
+      auto filter = std::make_unique<HostileFilter>(random_(), faults_);
+      hostile_.push_back(filter.get());
+      return filter;
+    }
+    filters::FilterOptions options;
+    if (name == "cow") {
+      has_cow_ = true;
+      options = {{"blockBytes", 4096.0}, {"onRead", draw(3) == 0}, {"onCache", draw(2) == 0}};
+    } else if (name == "delay") {
+      options = {{"readMs", static_cast<double>(draw(2))},
+                 {"writeMs", static_cast<double>(draw(2))}};
+    }
+    std::string error;
+    auto filter = filters::make_filter(name, options, process().resources, &error);
+    REQUIRE(filter);
+    return filter;
+  }
+
+  int inject(Request &request) {
+    const unsigned count = ++injections_;
+    if (!fails_ || (count * 2654435761U >> 16) % 12 != 0)
+      return 0;
+    request.make_extras().error_text = "injected";
+    return EIO;
+  }
+
+  // Some requests at a time, of both clients, to parts that do not overlap: blocks of cow do.
+  void run_batch(bool one_client) {
+    std::deque<TestRequest> requests;
+    std::vector<uint64_t> edges;
+    fails_ = draw(4) == 0;
+    for (unsigned i = 0; i < 12; i++)
+      edges.push_back(draw(3) == 0 ? random_() % (SIZE / 4096) * 4096 : random_() % SIZE);
+    std::sort(edges.begin(), edges.end());
+    edges.erase(std::unique(edges.begin(), edges.end()), edges.end());
+    for (size_t i = 0; i + 1 < edges.size(); i++) {
+      Backend &client = *clients_[one_client ? 1 : draw(2)];
+      submit(client, requests, edges[i], edges[i + 1] - edges[i]);
+    }
+    if (one_client) {
+      clients_[1]->on_client_gone();
+      clients_[1]->give_up_unanswered();
+    }
+    for (TestRequest &request : requests)
+      settle(request);
+  }
+
+  void submit(Backend &client, std::deque<TestRequest> &requests, uint64_t offset, uint64_t bytes) {
+    static constexpr uint16_t TYPES[] = {wire::NBD_CMD_READ,  wire::NBD_CMD_READ,
+                                         wire::NBD_CMD_WRITE, wire::NBD_CMD_WRITE,
+                                         wire::NBD_CMD_TRIM,  wire::NBD_CMD_WRITE_ZEROES,
+                                         wire::NBD_CMD_CACHE, wire::NBD_CMD_BLOCK_STATUS};
+    TestRequest &request =
+        requests.emplace_back(TYPES[draw(8)], offset, bytes, static_cast<uint8_t>(random_()));
+    if (!client.capabilities().can_write && modifies(request))
+      request.type = wire::NBD_CMD_READ, request.content.resize(bytes),
+      request.data = request.content.data();
+    if (TestRequest::has_data(request.type) && draw(2) == 0 && !reserve(client, request))
+      return;
+    client.submit(request, draw(4) == 0 ? Caller::must_not_block : Caller::may_block);
+  }
+
+  // False: it need not be submitted.
+  bool reserve(Backend &client, TestRequest &request) {
+    uint8_t *data = client.reserve(request).data;
+    if (data == nullptr)
+      return true;
+    if (request.type == wire::NBD_CMD_READ) {
+      request.is_reserved = true;
+      request.answer = {Answer::Kind::disk, data};
+      request.complete(request, 0);
+      return false;
+    }
+    memcpy(data, request.data, request.length_bytes);
+    if (draw(4) == 0) { // the client has left with half of its payload sent
+      client.unreserve(request);
+      request.complete(request, ESHUTDOWN);
+      return false;
+    }
+    request.data = data;
+    request.is_reserved = true;
+    return true;
+  }
+
+  static bool modifies(const Request &request) {
+    return request.type == wire::NBD_CMD_WRITE || request.type == wire::NBD_CMD_TRIM ||
+           request.type == wire::NBD_CMD_WRITE_ZEROES;
+  }
+
+  void settle(TestRequest &request) {
+    const int error = request.wait();
+    REQUIRE(error >= 0);
+    CHECK((error == 0 || error == EIO || error == ESHUTDOWN));
+    if (error == EIO)
+      CHECK(request.extras->error_text == "injected");
+    if (request.was_given_up)
+      REQUIRE(request.gate.wait([&] { return request.is_released; }));
+    if (modifies(request))
+      change_model(request, error);
+    else if (error == 0 && request.type == wire::NBD_CMD_READ)
+      compare(request);
+    else if (error == 0 && request.type == wire::NBD_CMD_BLOCK_STATUS)
+      compare_extents(request);
+  }
+
+  void change_model(const TestRequest &request, int error) {
+    for (uint64_t i = 0; i < request.length_bytes; i++) {
+      is_known_[request.offset + i] = error == 0;
+      model_[request.offset + i] =
+          request.type == wire::NBD_CMD_WRITE ? request.content[i] : uint8_t{0};
+    }
+  }
+
+  void compare(const TestRequest &request) {
+    uint64_t wrong = 0;
+    for (uint64_t i = 0; i < request.length_bytes; i++)
+      wrong += is_known_[request.offset + i] && model_[request.offset + i] != request.content[i];
+    CHECK(wrong == 0);
+  }
+
+  // What is called zero reads as zero; all that was asked about has been told of.
+  void compare_extents(const TestRequest &request) {
+    uint64_t at = request.offset;
+    uint64_t wrong = 0;
+    for (const Extent &extent : request.extras->statuses[0].extents)
+      for (uint64_t end = at + extent.length_bytes; at < end && at < SIZE; at++)
+        wrong += (extent.flags & 2) != 0 && is_known_[at] && model_[at] != 0;
+    CHECK(wrong == 0);
+    CHECK(at >= request.offset + request.length_bytes);
+  }
+
+  void read_all(Backend &client) {
+    TestRequest request(wire::NBD_CMD_READ, 0, SIZE);
+    client.submit(request, Caller::may_block);
+    settle(request);
+  }
+
+  // A client whose requests get stuck, and that leaves.
+  void kill(size_t index) {
+    for (HostileFilter *filter : hostile_)
+      filter->layers[index]->hold();
+    run_batch(true);
+    clients_[index]->close();
+    clients_[index].reset();
+  }
+
+  std::mt19937 random_;
+  MemoryDisk disk_{SIZE};
+  std::vector<uint8_t> initial_;
+  std::vector<uint8_t> model_;
+  std::vector<bool> is_known_; // else a change of it has failed
+  std::atomic<bool> fails_{false};
+  std::atomic<unsigned> injections_{0};
+  Faults faults_;
+  std::string stack_;
+  bool has_cow_ = false;
+  std::vector<HostileFilter *> hostile_;
+  std::unique_ptr<Chain> chain_;
+  std::vector<std::unique_ptr<Backend>> clients_;
+};
+
+} // namespace
+
+TEST_CASE("stacks of any layers keep the contract and the data") {
+  for (uint32_t seed = 1; seed <= SEEDS; seed++) {
+    CAPTURE(seed);
+    Simulation(seed).run();
+  }
+}

@@ -1,0 +1,143 @@
+// What only stacks of layers can get wrong, one trap each.
+#include <doctest/doctest.h>
+
+#include <cerrno>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.hpp"
+#include "filters/registry.hpp"
+#include "held_backend.hpp"
+
+using namespace asyncnbd;
+using namespace asyncnbd::backend;
+
+namespace {
+
+struct Process {
+  base::SystemClock clock;
+  base::ThreadPool threads;
+  base::Timers timers{clock, threads};
+  FilterResources resources{clock, timers, threads};
+};
+
+// Never destroyed: threads that have idled end later than a test.
+Process &process() {
+  static auto *made = new Process;
+  return *made;
+}
+
+// Filters in front of a backend, the first one at the top.
+struct Stack {
+  struct Wanted {
+    const char *name;
+    filters::FilterOptions options;
+  };
+  std::deque<std::unique_ptr<Filter>> filters;
+  std::deque<std::unique_ptr<DiskState>> states;
+  std::unique_ptr<Backend> top;
+
+  Stack(std::unique_ptr<Backend> below, std::vector<Wanted> wanted) : top(std::move(below)) {
+    std::string error;
+    for (auto filter = wanted.rbegin(); filter != wanted.rend(); ++filter) {
+      filters.push_back(
+          filters::make_filter(filter->name, filter->options, process().resources, &error));
+      REQUIRE(filters.back());
+      states.push_back(filters.back()->new_disk(top->capabilities(), &error));
+      std::unique_ptr<Backend> behind = std::move(top);
+      top = filters.back()->open(&behind, false, states.back().get(), &error);
+      REQUIRE(top);
+    }
+  }
+};
+
+constexpr uint64_t SIZE = 1 << 20;
+
+} // namespace
+
+TEST_CASE("a read sent before a write of the same bytes has what was there before") {
+  MemoryDisk disk{SIZE};
+  disk.bytes.assign(SIZE, 1);
+  HeldBackend::Held held;
+  HeldBackend answerer(disk, held);
+  Stack stack(std::make_unique<HeldBackend>(disk, held), {{"cow", {}}});
+  TestRequest early(wire::NBD_CMD_READ, 0, 128 << 10);
+  stack.top->submit(early, Caller::may_block);
+  Request *below = held.take();
+  TestRequest write(wire::NBD_CMD_WRITE, 0, 128 << 10, 2);
+  CHECK(write.run(*stack.top) == 0);
+  TestRequest late(wire::NBD_CMD_READ, 0, 128 << 10);
+  CHECK(late.run(*stack.top) == 0);
+  answerer.answer(*below);
+  CHECK(early.wait() == 0);
+  CHECK(early.content == std::vector<uint8_t>(128 << 10, 1));
+  CHECK(late.content == std::vector<uint8_t>(128 << 10, 2));
+}
+
+TEST_CASE("no large write is received on the disk below where a layer may refuse or delay it") {
+  const std::vector<Stack::Wanted> layers = {
+      {"readonly", {}}, {"delay", {{"writeMs", 1000.0}}}, {"cow", {}}};
+  for (const Stack::Wanted &layer : layers)
+    for (const bool is_at_top : {false, true}) {
+      MemoryDisk disk{SIZE};
+      std::vector<Stack::Wanted> wanted = {layer, {"delay", {}}}; // which passes all on
+      if (!is_at_top)
+        std::swap(wanted[0], wanted[1]);
+      Stack stack(std::make_unique<MemoryBackend>(disk), wanted);
+      TestRequest large(wire::NBD_CMD_WRITE, 0, 512 << 10, 9);
+      CHECK(stack.top->reserve(large).data == nullptr);
+      CHECK(disk.reserved == 0);
+    }
+  // The one that does not is passed through.
+  MemoryDisk disk{SIZE};
+  Stack stack(std::make_unique<MemoryBackend>(disk), {{"delay", {}}, {"delay", {}}});
+  TestRequest large(wire::NBD_CMD_WRITE, 0, 512 << 10, 9);
+  CHECK(stack.top->reserve(large).data == disk.bytes.data());
+  stack.top->unreserve(large);
+  CHECK(disk.reserved == 0);
+}
+
+TEST_CASE("what is given up below three layers ends once, and is let go of when the reply comes") {
+  for (const uint16_t type : {wire::NBD_CMD_READ, wire::NBD_CMD_WRITE, wire::NBD_CMD_CACHE}) {
+    MemoryDisk disk{SIZE};
+    HeldBackend::Held held;
+    Stack stack(std::make_unique<HeldBackend>(disk, held),
+                {{"delay", {}}, {"cow", {{"onCache", true}, {"onRead", true}}}, {"delay", {}}});
+    TestRequest request(type, 100, 5000, 9);
+    stack.top->submit(request, Caller::may_block);
+    Request *below = held.take();
+    held.gate.change([&] { held.requests.push_back(below); });
+    stack.top->on_client_gone();
+    stack.top->give_up_unanswered();
+    CHECK(request.wait() == ESHUTDOWN);
+    CHECK(request.was_given_up);
+    CHECK_FALSE(request.is_released);
+    memset(below->data, 0xee, below->length_bytes); // the late reply
+    below->completers.maker().release(*below);
+    CHECK(request.is_released);
+    CHECK(request.ends == 1);
+  }
+}
+
+TEST_CASE("a reply under the lock of a plugin below cow does not submit again") {
+  MemoryDisk disk{SIZE};
+  HeldBackend::Held held;
+  HeldBackend answerer(disk, held);
+  Stack stack(std::make_unique<HeldBackend>(disk, held), {{"cow", {{"blockBytes", 4096.0}}}});
+  TestRequest write(wire::NBD_CMD_WRITE, 10, 4096, 1); // both its blocks are fetched
+  stack.top->submit(write, Caller::may_block);
+  Request *first = held.take();
+  {
+    std::lock_guard lock(held.plugins_lock); // submit takes it: from here, it would never return
+    answerer.answer(*first);
+  }
+  Request *second = held.take();
+  CHECK(second->offset == 4096);
+  {
+    std::lock_guard lock(held.plugins_lock);
+    answerer.answer(*second);
+  }
+  CHECK(write.wait() == 0);
+}
