@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "addon/chain_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/plugin_wrap.hpp"
 #include "addon/runtime.hpp"
@@ -119,6 +120,7 @@ Napi::Function ExportWrap::define(Napi::Env env) {
                          InstanceMethod("listExports", &ExportWrap::list_exports),
                          InstanceMethod("defaultExport", &ExportWrap::default_export),
                          InstanceMethod("openExport", &ExportWrap::open_export),
+                         InstanceMethod("adoptExport", &ExportWrap::adopt_export),
                          InstanceMethod("exportDescription", &ExportWrap::export_description),
                          InstanceMethod("blockSizes", &ExportWrap::block_sizes),
                          InstanceMethod("closeExport", &ExportWrap::close_export),
@@ -127,14 +129,17 @@ Napi::Function ExportWrap::define(Napi::Env env) {
                      });
 }
 
-// new NativeExport(plugin, session, { threads, readonly }): for the session's client, which it
-// keeps.
+// new NativeExport(plugin or undefined, session, { threads, readonly, chain }): for the session's
+// client, which it keeps.
 ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
-  client_->plugin = PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin();
   client_->connection = session->connection();
-  client_->connection->instance = client_->plugin->instance();
+  if (info[0].IsObject()) {
+    client_->plugin = PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin();
+    client_->connection->instance = client_->plugin->instance();
+  }
   Napi::Object options = info[2].As<Napi::Object>();
+  client_->chain = chain_in(options);
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
 }
@@ -153,6 +158,10 @@ Napi::Value ExportWrap::default_export(const Napi::CallbackInfo &info) {
 
 Napi::Value ExportWrap::open_export(const Napi::CallbackInfo &info) {
   return addon::open_export(info.Env(), client_, info[0].As<Napi::String>());
+}
+
+Napi::Value ExportWrap::adopt_export(const Napi::CallbackInfo &info) {
+  return addon::adopt_export(info, client_);
 }
 
 Napi::Value ExportWrap::export_description(const Napi::CallbackInfo &info) {

@@ -1,5 +1,5 @@
-// NativeExport of src/addon/types.ts: a C plugin's export whose requests come from JavaScript, for
-// middleware that stands in front of it.
+// NativeExport of src/addon/types.ts: an export of a C plugin, or one behind native filters, whose
+// requests come from JavaScript, for middleware that stands in front of it.
 #pragma once
 
 #include <atomic>
@@ -77,6 +77,7 @@ private:
   Napi::Value list_exports(const Napi::CallbackInfo &info);
   Napi::Value default_export(const Napi::CallbackInfo &info);
   Napi::Value open_export(const Napi::CallbackInfo &info);
+  Napi::Value adopt_export(const Napi::CallbackInfo &info);
   Napi::Value export_description(const Napi::CallbackInfo &info);
   Napi::Value block_sizes(const Napi::CallbackInfo &info);
   Napi::Value close_export(const Napi::CallbackInfo &info);

@@ -1,6 +1,7 @@
 // The addon's entry: everything src/addon/types.ts declares.
 #include <napi.h>
 
+#include "addon/chain_wrap.hpp"
 #include "addon/export_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/listener_wrap.hpp"
@@ -34,6 +35,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("ownProcess", Napi::Function::New(env, own_process));
   define_process_functions(env, exports);
   define_tls_functions(env, exports);
+  define_chain_functions(env, exports);
   return exports;
 }
 

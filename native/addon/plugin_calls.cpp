@@ -1,11 +1,15 @@
 // See plugin_calls.hpp.
 #include "addon/plugin_calls.hpp"
 
+#include <algorithm>
 #include <optional>
+#include <utility>
 
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
+#include "addon/script_bridge_wrap.hpp"
 #include "backend/c_exports.hpp"
+#include "host/log.hpp"
 
 namespace asyncnbd::addon {
 
@@ -88,31 +92,137 @@ Napi::Value default_export(Napi::Env env, const SharedPluginClient &client) {
       });
 }
 
+namespace {
+
+// The disk whose state the chain is to use: the name, if the plugin lists it as one beside the
+// default. std::nullopt: nobody knows, as the plugin has failed.
+std::optional<std::string> disk_of(PluginClient &client, const std::string &name) {
+  if (!client.chain || !client.chain->keeps_state() || name.empty())
+    return "";
+  backend::CPlugin &plugin = *client.plugin;
+  const auto normal = backend::default_export(plugin, *client.connection, client.readonly);
+  if (!normal || *normal == name)
+    return normal ? std::optional("") : std::nullopt;
+  const auto listed = backend::list_exports(plugin, *client.connection, client.readonly);
+  if (!listed)
+    return std::nullopt;
+  const bool is_listed =
+      std::any_of(listed->begin(), listed->end(),
+                  [&name](const backend::ExportEntry &entry) { return entry.name == name; });
+  return is_listed ? name : "";
+}
+
+// Puts the chain in front of the client's backend. False, with that closed, on failure.
+bool put_chain(PluginClient &client, const std::string &disk) {
+  if (!client.chain)
+    return true;
+  std::string error;
+  client.backend = client.chain->open(&client.backend, disk, client.readonly, &error);
+  if (client.backend == nullptr) {
+    host::log_error("%s", error.c_str());
+    return false;
+  }
+  client.backend->keep(client.chain);
+  return true;
+}
+
+// False: it cannot be opened, which has been logged.
+bool open_backend(PluginClient &client, const std::string &name, const std::string &disk) {
+  connection::Connection &context = *client.connection;
+  context.export_name = context.interns.add(name);
+  const bool is_readonly =
+      client.chain ? client.chain->opens_readonly(client.readonly) : client.readonly;
+  client.backend = backend::CBackend::open(*client.plugin, context, client.threads, is_readonly);
+  return client.backend != nullptr && put_chain(client, disk);
+}
+
+Napi::Value opened_to_js(Napi::Env env, const PluginClient &client, const std::string &name) {
+  Napi::Object result = capabilities_to_js(env, client.backend->capabilities()).As<Napi::Object>();
+  result.Set("name", name);
+  return result;
+}
+
+} // namespace
+
 // openExport(name): { name, …capabilities }, null if it cannot be opened.
 Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const std::string &name) {
   return ask(
       env,
       [client, name]() -> std::optional<std::string> {
-        connection::Connection &context = *client->connection;
         std::optional<std::string> canonical = name;
         if (name.empty())
-          canonical = backend::default_export(*client->plugin, context, client->readonly);
-        if (!canonical)
-          return std::nullopt;
-        context.export_name = context.interns.add(*canonical);
-        client->backend =
-            backend::CBackend::open(*client->plugin, context, client->threads, client->readonly);
-        if (client->backend == nullptr)
+          canonical =
+              backend::default_export(*client->plugin, *client->connection, client->readonly);
+        const std::optional<std::string> disk = disk_of(*client, name);
+        if (!canonical || !disk || !open_backend(*client, *canonical, *disk))
           return std::nullopt;
         return canonical;
       },
       [client](Napi::Env env, const std::optional<std::string> &name) -> Napi::Value {
-        if (!name)
-          return env.Null();
-        Napi::Object result =
-            capabilities_to_js(env, client->backend->capabilities()).As<Napi::Object>();
-        result.Set("name", *name);
-        return result;
+        return name ? opened_to_js(env, *client, *name) : env.Null();
+      });
+}
+
+namespace {
+
+backend::Support support_of(const Napi::Value &word) {
+  const std::string name = word.As<Napi::String>();
+  if (name == "native")
+    return backend::Support::native;
+  return name == "emulate" ? backend::Support::emulate : backend::Support::none;
+}
+
+backend::Capabilities capabilities_of(const Napi::Object &given) {
+  auto can = [&given](const char *key) { return given.Get(key).As<Napi::Boolean>().Value(); };
+  backend::Capabilities capabilities;
+  bool is_exact;
+  capabilities.size_bytes = given.Get("sizeBytes").As<Napi::BigInt>().Uint64Value(&is_exact);
+  capabilities.can_write = can("canWrite");
+  capabilities.can_flush = can("canFlush");
+  capabilities.is_rotational = can("isRotational");
+  capabilities.can_trim = can("canTrim");
+  capabilities.can_fast_zero = can("canFastZero");
+  capabilities.can_multi_conn = can("canMultiConn");
+  capabilities.can_extents = can("canExtents");
+  capabilities.has_sparse_reads = capabilities.can_extents;
+  capabilities.zero = support_of(given.Get("zero"));
+  capabilities.fua = support_of(given.Get("fua"));
+  capabilities.cache = support_of(given.Get("cache"));
+  return capabilities;
+}
+
+// [minimum, preferred, maximum], or null.
+std::optional<backend::BlockSizes> block_sizes_of(const Napi::Value &given) {
+  if (!given.IsArray())
+    return std::nullopt;
+  Napi::Array sizes = given.As<Napi::Array>();
+  auto size = [&sizes](uint32_t i) { return sizes.Get(i).As<Napi::Number>().Uint32Value(); };
+  return backend::BlockSizes{size(0), size(1), size(2)};
+}
+
+} // namespace
+
+Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
+  Napi::Object facts = info[2].As<Napi::Object>();
+  client->backend = std::make_unique<backend::ScriptBackend>(
+      ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>())->bridge(),
+      info[1].As<Napi::Number>().Uint32Value(),
+      backend::ScriptBackend::Facts{capabilities_of(facts.Get("capabilities").As<Napi::Object>()),
+                                    facts.Get("description").As<Napi::String>(),
+                                    block_sizes_of(facts.Get("blockSizes"))});
+  const std::string name = facts.Get("name").As<Napi::String>();
+  if (!client->chain) {
+    Napi::Promise::Deferred deferred(info.Env());
+    deferred.Resolve(opened_to_js(info.Env(), *client, name));
+    return deferred.Promise();
+  }
+  return ask(
+      info.Env(),
+      [client, disk = facts.Get("disk").As<Napi::String>().Utf8Value()] {
+        return put_chain(*client, disk);
+      },
+      [client, name](Napi::Env env, bool is_open) -> Napi::Value {
+        return is_open ? opened_to_js(env, *client, name) : env.Null();
       });
 }
 

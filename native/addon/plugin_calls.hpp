@@ -1,5 +1,6 @@
-// What JavaScript asks a C plugin on behalf of one client. Each function resolves a promise with
-// the answer of a call that runs on a thread of the thread pool, where it may block.
+// What JavaScript asks a plugin and the native filters in front of it on behalf of one client. Each
+// function resolves a promise with the answer of a call that runs on a thread of the thread pool,
+// where it may block.
 #pragma once
 
 #include <memory>
@@ -7,6 +8,7 @@
 #include <string>
 
 #include "backend/c_backend.hpp"
+#include "backend/chain.hpp"
 #include "connection/connection.hpp"
 
 namespace asyncnbd::addon {
@@ -15,9 +17,10 @@ namespace asyncnbd::addon {
 struct PluginClient {
   std::shared_ptr<backend::CPlugin> plugin; // nullptr: the client's plugin is not in C
   std::shared_ptr<connection::Connection> connection;
+  std::shared_ptr<backend::Chain> chain; // nullptr: there are no native filters
   bool readonly = false;
   unsigned threads = 1; // calls of the plugin at once, if it can take more than one
-  std::unique_ptr<backend::Backend> backend; // the open export
+  std::unique_ptr<backend::Backend> backend; // the open export, behind the chain
 };
 
 using SharedPluginClient = std::shared_ptr<PluginClient>;
@@ -26,6 +29,9 @@ Napi::Value preconnect(Napi::Env env, const SharedPluginClient &client);
 Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client);
 Napi::Value default_export(Napi::Env env, const SharedPluginClient &client);
 Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const std::string &name);
+// adoptExport(bridge, connection, { capabilities, description, blockSizes, disk }): of a plugin in
+// JavaScript, which has opened an export. Resolves as open_export; the bridge is asked to close it.
+Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client, const std::string &name);
 Napi::Value export_description(Napi::Env env, const SharedPluginClient &client);
 Napi::Value block_sizes(Napi::Env env, const SharedPluginClient &client);

@@ -3,10 +3,10 @@
 
 #include <unistd.h>
 
+#include "addon/chain_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/plugin_wrap.hpp"
 #include "addon/runtime.hpp"
-#include "addon/script_bridge_wrap.hpp"
 #include "addon/server_wrap.hpp"
 #include "addon/tls_wrap.hpp"
 
@@ -54,7 +54,7 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                      });
 }
 
-// new NativeSession(server, plugin, { inFd, outFd, number, readonly, threads }); owns the
+// new NativeSession(server, plugin, { inFd, outFd, number, readonly, threads, chain }); owns the
 // descriptors. The plugin is a NativePlugin, or the name of one that runs in JavaScript.
 SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   Napi::Env env = info.Env();
@@ -67,7 +67,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
     client_->plugin = PluginWrap::Unwrap(info[1].As<Napi::Object>())->plugin();
   budget_ = server->budget();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
-  client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
+  client_->chain = chain_in(options);
   client_->connection = std::make_shared<connection::Connection>(
       runtime(), server->context(),
       client_->plugin ? client_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
@@ -229,6 +229,10 @@ Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
   return addon::open_export(info.Env(), client_, info[0].As<Napi::String>());
 }
 
+Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
+  return addon::adopt_export(info, client_);
+}
+
 Napi::Value SessionWrap::meta_contexts(const Napi::CallbackInfo &info) {
   return addon::meta_contexts(info.Env(), client_, info[0].As<Napi::String>());
 }
@@ -246,19 +250,6 @@ Napi::Value SessionWrap::close_export(const Napi::CallbackInfo &info) {
 }
 
 // ---- the transmission phase ------------------------------------------------------------------
-
-// adoptExport(bridge, connection, sizeBytes, canExtents): JavaScript has opened an export of its
-// own.
-Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
-  ScriptBridgeWrap *bridge = ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
-  backend::Capabilities capabilities; // the rest was JavaScript's to tell the client
-  capabilities.size_bytes = static_cast<uint64_t>(info[2].As<Napi::Number>().DoubleValue());
-  capabilities.can_extents = info[3].As<Napi::Boolean>();
-  capabilities.has_sparse_reads = capabilities.can_extents;
-  script_backend_ = std::make_unique<backend::ScriptBackend>(
-      bridge->bridge(), info[1].As<Napi::Number>().Uint32Value(), capabilities);
-  return info.Env().Undefined();
-}
 
 namespace {
 
@@ -302,16 +293,14 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       contexts_of(options.Get("contexts").As<Napi::Array>()),
       static_cast<uint32_t>(number("blockBytes")),
       static_cast<uint32_t>(number("maxPayloadBytes")),
-      script_backend_ != nullptr};
+      client_->plugin == nullptr};
   stop_polling();
 
   connection::Connection &connection = *client_->connection;
   auto stream = std::make_unique<transport::Transport>(
       in_fd_, out_fd_, connection.server->stop_fd(), io_->take_secure());
   in_fd_ = out_fd_ = -1;
-  std::unique_ptr<backend::Backend> backend = std::move(script_backend_);
-  if (!backend)
-    backend = std::move(client_->backend);
+  std::unique_ptr<backend::Backend> backend = std::move(client_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
   queue->hold();
   started_ = connection.start(&stream, &backend, settings, [queue, deferred, client = client_] {

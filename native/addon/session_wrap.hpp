@@ -57,7 +57,6 @@ private:
   host::LoggedClient logged_;
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
   std::shared_ptr<base::MemoryBudget> budget_;
-  std::unique_ptr<backend::Backend> script_backend_; // between adoptExport and start
   std::unique_ptr<transport::HandshakeIo> io_;
   std::unique_ptr<FdPoll> in_poll_;
   std::unique_ptr<FdPoll> out_poll_; // the same descriptor's, unless in and out differ

@@ -4,7 +4,9 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
+#include <utility>
 
 #include "backend/request.hpp"
 
@@ -63,7 +65,6 @@ public:
 
   virtual const Capabilities &capabilities() const = 0;
   virtual ThreadModel thread_model() const = 0;
-
   // For clients; "": none. Before the first request, as is block_sizes; both may block.
   virtual std::string description() { return {}; }
   // False: it failed, and why has been logged.
@@ -110,6 +111,12 @@ public:
   // Instead of close, if there has been no request: by the thread on which it was made, so it must
   // not wait for that.
   virtual void close_unused() { close(); }
+
+  // Once: what its layers use of others stays until they are gone.
+  void keep(std::shared_ptr<const void> needed) { needed_ = std::move(needed); }
+
+private:
+  std::shared_ptr<const void> needed_;
 };
 
 } // namespace asyncnbd::backend

@@ -31,9 +31,8 @@ public:
   void release_idle_memory() override { operations_.trim(); }
   void close() override;
 
-  // Asked only when a client wants to know; before the first request.
+  // Asked only when a client wants to know; answers of the plugin's that make no sense are refused.
   std::string description() override;
-  // False, having logged the reason, if the plugin fails or answers nonsense.
   bool block_sizes(BlockSizes *sizes) override;
 
 private:

@@ -1,6 +1,7 @@
 // See chain.hpp.
 #include "backend/chain.hpp"
 
+#include <algorithm>
 #include <utility>
 
 namespace asyncnbd::backend {
@@ -9,6 +10,11 @@ bool Chain::opens_readonly(bool is_readonly) const {
   for (const std::unique_ptr<Filter> &filter : filters_)
     is_readonly = filter->opens_readonly(is_readonly);
   return is_readonly;
+}
+
+bool Chain::keeps_state() const {
+  return std::any_of(filters_.begin(), filters_.end(),
+                     [](const std::unique_ptr<Filter> &filter) { return filter->keeps_state(); });
 }
 
 DiskState *Chain::state_of(const std::string &disk, size_t filter, const Capabilities &below,

@@ -22,6 +22,9 @@ public:
   // How the plugin is to be opened for a client that may be read-only.
   bool opens_readonly(bool is_readonly) const;
 
+  // Whether it matters which disk a client opens.
+  bool keeps_state() const;
+
   // Puts the filters in front of `*below`, an open export of the disk `disk`: a name that the
   // plugin lists, or "" for all others. May block. nullptr, with `*below` closed and words for the
   // user in `*error`, on failure.

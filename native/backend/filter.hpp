@@ -35,6 +35,9 @@ public:
   // Whether what is behind it is to be opened read-only.
   virtual bool opens_readonly(bool is_readonly) const { return is_readonly; }
 
+  // Whether new_disk makes something: clients of one disk must then be told from those of others.
+  virtual bool keeps_state() const { return false; }
+
   // Once a disk, when it is first opened; nullptr if there is nothing to keep, or on failure.
   virtual std::unique_ptr<DiskState> new_disk(const Capabilities &below, std::string *error) {
     (void)below, (void)error;

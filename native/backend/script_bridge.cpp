@@ -379,13 +379,18 @@ bool ScriptBridge::trim() {
 
 // ---- the backend -----------------------------------------------------------------------------
 
-ScriptBackend::ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection,
-                             const Capabilities &capabilities)
+ScriptBackend::ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts facts)
     : connection(connection), slot_owner(bridge->add_owner()), bridge_(std::move(bridge)),
-      capabilities_(capabilities) {}
+      facts_(std::move(facts)) {}
 
 ScriptBackend::~ScriptBackend() {
   bridge_->remove_owner(slot_owner);
+}
+
+bool ScriptBackend::block_sizes(BlockSizes *sizes) {
+  if (facts_.block_sizes)
+    *sizes = *facts_.block_sizes;
+  return facts_.block_sizes.has_value();
 }
 
 uint32_t ScriptBackend::bytes_besides(uint16_t type, uint64_t length_bytes) const {

@@ -156,12 +156,20 @@ private:
 // One export that a script has opened for one connection.
 class ScriptBackend final : public Backend {
 public:
-  ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection,
-                const Capabilities &capabilities);
+  // What the script has said of the export; no block sizes: it failed to.
+  struct Facts {
+    Capabilities capabilities;
+    std::string description;
+    std::optional<BlockSizes> block_sizes = BlockSizes{};
+  };
+
+  ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts facts);
   ~ScriptBackend() override;
 
-  const Capabilities &capabilities() const override { return capabilities_; }
+  const Capabilities &capabilities() const override { return facts_.capabilities; }
   ThreadModel thread_model() const override { return ThreadModel::async; }
+  std::string description() override { return facts_.description; }
+  bool block_sizes(BlockSizes *sizes) override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(Request &request, Caller) override { bridge_->submit(*this, request); }
   void on_client_gone() override { bridge_->tell(*this, SCRIPT_CLIENT_GONE); }
@@ -174,7 +182,7 @@ public:
 
 private:
   const std::shared_ptr<ScriptBridge> bridge_;
-  const Capabilities capabilities_;
+  const Facts facts_;
 };
 
 } // namespace asyncnbd::backend

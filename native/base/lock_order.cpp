@@ -13,13 +13,14 @@ namespace asyncnbd::base {
 namespace {
 
 constexpr const char *NAMES[] = {
-    "export_requests", "tls_contexts",   "chain",         "turns",          "plugin_opening",
-    "kept_instances",  "operations",     "script_bridge", "delayed",        "cow_work",
-    "cow_operations",  "idle_memory",    "slow_calls",    "stall_guard",    "call_words",
-    "registrations",   "poller_opening", "stall_meter",   "failure_reason", "carving",
-    "buffers",         "tls_stream",     "page_pipes",    "transport_end",  "servers",
-    "copies",          "bindings",       "interns",       "client_log",     "async_calls",
-    "js_queue",        "slabs",          "memory_budget", "timers",         "thread_pool",
+    "export_requests", "tls_contexts",   "chains",         "chain",         "turns",
+    "plugin_opening",  "kept_instances", "operations",     "script_bridge", "delayed",
+    "cow_work",        "cow_operations", "idle_memory",    "slow_calls",    "stall_guard",
+    "call_words",      "registrations",  "poller_opening", "stall_meter",   "failure_reason",
+    "carving",         "buffers",        "tls_stream",     "page_pipes",    "transport_end",
+    "servers",         "copies",         "bindings",       "interns",       "client_log",
+    "async_calls",     "js_queue",       "slabs",          "memory_budget", "timers",
+    "thread_pool",
 };
 static_assert(std::size(NAMES) == LOCK_RANKS);
 

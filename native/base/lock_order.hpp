@@ -13,6 +13,7 @@ enum class LockRank : uint8_t {
   // addon
   export_requests,
   tls_contexts,
+  chains,
   // backend; what a plugin does while it is opened may need many of those below
   chain,
   turns,

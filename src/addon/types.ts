@@ -67,8 +67,8 @@ export interface NativeScriptBridge {
 }
 
 /**
- * A C plugin's export for one client, whose requests come from JavaScript. As with NativeSession:
- * await each promise before the next call, but those of `request`.
+ * An export of a C plugin, or one behind native filters, for one client, whose requests come from
+ * JavaScript. As with NativeSession: await each promise before the next call, but those of `request`.
  */
 export interface NativeExport {
   preconnect(): Promise<boolean>;
@@ -79,6 +79,8 @@ export interface NativeExport {
   exportDescription(): Promise<string>;
   blockSizes(): Promise<BlockSizes | null>;
   closeExport(): Promise<void>;
+  /** As NativeSession's. */
+  adoptExport: NativeSession["adoptExport"];
   /**
    * NBD_CMD_* and NBD_CMD_FLAG_*; `data` for a read, which fills it, and a write. Resolves with an
    * errno, 0 for success, or the extents of a block status: lengths and flags by turns.
@@ -115,6 +117,40 @@ export interface Capabilities {
   readonly canCache: boolean;
   /** It knows of holes and zeroes; if not, all counts as data. */
   readonly canExtents: boolean;
+}
+
+/** An export as a plugin in JavaScript has described it. */
+export interface AdoptedExport {
+  readonly name: string;
+  readonly capabilities: ScriptCapabilities;
+  /** For what is in front of it; null: the plugin failed. */
+  readonly description: string;
+  readonly blockSizes: BlockSizes | null;
+  /** Whose state the chain is to use: a name that the plugin lists, or "" for all others. */
+  readonly disk: string;
+}
+
+type Support = "none" | "emulate" | "native";
+
+export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canFua" | "canCache"> {
+  readonly zero: Support;
+  readonly fua: Support;
+  readonly cache: Support;
+}
+
+/** A filter of native/filters/ with its options, which it checks. */
+export interface NativeFilter {
+  readonly name: string;
+  readonly options: Readonly<Record<string, string | number | boolean | undefined>>;
+}
+
+/** A chain of native filters that has been made. */
+export interface ChainFacts {
+  readonly number: number;
+  /** Whether it matters which disk a client opens. */
+  readonly keepsState: boolean;
+  /** Whether the plugin behind is opened read-only for clients that may write. */
+  readonly opensReadonly: boolean;
 }
 
 export interface OpenedExport extends Capabilities {
@@ -168,13 +204,16 @@ export interface NativeSession {
   /** null: the plugin failed, and why has been logged. */
   blockSizes(): Promise<BlockSizes | null>;
   closeExport(): Promise<void>;
-  /** Instead of openExport: JavaScript has opened one. The bridge will be asked to close it. */
+  /**
+   * Instead of openExport: JavaScript has opened one, which closeExport or the end of the connection
+   * has the bridge close. Resolves with what clients are to see of it behind the chain; null: the
+   * chain cannot be opened, why has been logged, and the bridge has been asked to close it.
+   */
   adoptExport(
     bridge: NativeScriptBridge,
     connection: number,
-    sizeBytes: number,
-    canExtents: boolean,
-  ): void;
+    adopted: AdoptedExport,
+  ): Promise<OpenedExport | null>;
 
   /**
    * Serves requests on the open export; resolves when all is closed.
@@ -269,6 +308,13 @@ export interface TlsFiles {
 }
 
 export interface Addon {
+  /**
+   * Clients meet the first filter. A string: what is wrong. Threads that give the same `sharedAs`
+   * share the chain of the first of them; "": it is nobody else's.
+   */
+  makeChain(filters: readonly NativeFilter[], sharedAs: string): ChainFacts | string;
+  /** By each thread that has made it, after its last client: what filters keep of disks is gone. */
+  dropChain(chain: number): void;
   /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */
   loadTls(files: TlsFiles): number | string;
   /** Sessions that have begun keep it. */
@@ -280,17 +326,27 @@ export interface Addon {
     maxInFlightBytes: number,
   ) => NativeServer;
   NativeScriptBridge: new (onWake: () => void) => NativeScriptBridge;
-  /** threads: calls in progress at once, if the plugin can take more than one. */
+  /**
+   * threads: calls in progress at once, if the plugin can take more than one. chain: of makeChain.
+   * Without a plugin, exports are adopted.
+   */
   NativeExport: new (
-    plugin: NativePlugin,
+    plugin: NativePlugin | undefined,
     session: NativeSession,
-    options: { threads: number; readonly: boolean },
+    options: { threads: number; readonly: boolean; chain?: number },
   ) => NativeExport;
   /** Takes the descriptors over, which are the same for a socket. `plugin`: or its name. */
   NativeSession: new (
     server: NativeServer,
     plugin: NativePlugin | string,
-    options: { inFd: number; outFd: number; number: number; readonly: boolean; threads: number },
+    options: {
+      inFd: number;
+      outFd: number;
+      number: number;
+      readonly: boolean;
+      threads: number;
+      chain?: number;
+    },
   ) => NativeSession;
   /** onClient gets a connected descriptor, or -1 and the errno that keeps clients from being
    * accepted for now. */

@@ -22,7 +22,7 @@ import {
 } from "./help.js";
 import { takeInheritance } from "./inheritance.js";
 import { OPTIONS } from "./options.js";
-import { configureLog, configurePlugin, loadPlugin, openLog, serve } from "./server-process.js";
+import { configureLog, loadPlugin, openLog, parametersFor, serve } from "./server-process.js";
 
 /** What answers at once and needs no plugin. */
 function plainAnswer({ options, operands }: ParsedLine): string | undefined {
@@ -52,7 +52,7 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
   } else if (asked.includes("version")) {
     addon().print(versionText() + pluginVersionText(plugin.about));
   } else {
-    configurePlugin(plugin, config.parameters);
+    for (const [key, value] of parametersFor(plugin, config.parameters)) plugin.config(key, value);
     plugin.settleThreadModel();
     await plugin.dump((lines) => addon().print(lines));
   }

@@ -12,6 +12,7 @@ import type { PluginInstance } from "../plugins/plugin-instance.js";
 import { isSharedObject } from "../plugins/resolve.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
 import { openChain } from "../server/open-chain.js";
+import { type Parameter, readyPlugin } from "../server/ready-plugin.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
 import { announceReady, detach } from "./background.js";
@@ -69,10 +70,11 @@ function logEnvironment(): void {
   for (const [name, value] of Object.entries(process.env)) addon().logDebug(`${name}=${value}`);
 }
 
-export function configurePlugin(plugin: PluginInstance, parameters: readonly string[]): void {
+/** Of the words on the command line. */
+export function parametersFor(plugin: PluginInstance, words: readonly string[]): Parameter[] {
   const { magicConfigKey, path } = plugin.about;
-  for (const { key, value } of parseParameters(parameters, magicConfigKey, isSharedObject(path)))
-    plugin.config(key, value);
+  const parameters = parseParameters(words, magicConfigKey, isSharedObject(path));
+  return parameters.map(({ key, value }) => [key, value]);
 }
 
 /**
@@ -84,16 +86,13 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
   const uncaught = new UncaughtErrors();
-  const plugin = await uncaught.unlessUncaught(readyPlugin(config));
+  const plugin = await uncaught.unlessUncaught(startPlugin(config));
   return new ServerProcess(config, plugin, readyFd, uncaught).run();
 }
 
-async function readyPlugin(config: Config): Promise<PluginInstance> {
+async function startPlugin(config: Config): Promise<PluginInstance> {
   const plugin = await loadPlugin(config);
-  configurePlugin(plugin, config.parameters);
-  await plugin.configComplete();
-  plugin.settleThreadModel();
-  await plugin.getReady();
+  await readyPlugin(plugin, parametersFor(plugin, config.parameters));
   return plugin;
 }
 

@@ -42,6 +42,11 @@ const delayFilter = defineFilter({
     "delay-trim": time,
     "delay-extents": time,
     "delay-cache": time,
+    "delay-fast-zero": {
+      type: "bool",
+      default: true,
+      description: "Let fast zeroing wait too; else it is refused, if zeroing waits",
+    },
     "delay-open": time,
     "delay-close": time,
   },
@@ -57,6 +62,7 @@ const delayFilter = defineFilter({
       cacheMs: config["delay-cache"] ?? 0,
       openMs: config["delay-open"],
       closeMs: config["delay-close"],
+      delaysFastZero: config["delay-fast-zero"],
     };
     const said = Object.entries(given).filter(([, value]) => value !== undefined);
     return delay(Object.fromEntries(said));

@@ -21,6 +21,13 @@ export function defineFilter<const Spec extends ConfigSpec = Record<never, never
   return filter;
 }
 
+/** A filter that was found for a user's choice. */
+export interface OpenedFilter {
+  readonly filter: Filter;
+  /** Where it comes from, for people. */
+  readonly origin: string;
+}
+
 export function isFilter(value: unknown): value is Filter {
   const { name, create } = Object(value) as Record<string, unknown>;
   return typeof name === "string" && typeof create === "function";

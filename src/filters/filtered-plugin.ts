@@ -1,30 +1,44 @@
 // A plugin, in C or in TypeScript, with filters in front of it.
 
-import type { PluginAbout } from "../addon/types.js";
+import type { NativeServer, PluginAbout } from "../addon/types.js";
 import type { Middleware } from "../middleware/wrap.js";
-import type { PluginInstance } from "../plugins/plugin-instance.js";
+import { CPlugin } from "../plugins/c-plugin.js";
+import { NativeChain } from "../plugins/native-chain.js";
+import { nativeRunOf } from "../plugins/native-run.js";
+import {
+  type ClientStream,
+  type NewSession,
+  type PluginInstance,
+  partsOf,
+} from "../plugins/plugin-instance.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import { helpOf, ParameterSet } from "../plugins/script/parameters.js";
 import { RunnablePlugin } from "../plugins/script/runner.js";
-import type { Filter } from "./filter.js";
+import type { Filter, OpenedFilter } from "./filter.js";
 
 export class FilteredPlugin extends RunnablePlugin implements PluginInstance {
   readonly about: PluginAbout;
   readonly #behind: PluginInstance;
-  readonly #filters: readonly { filter: Filter; parameters: ParameterSet }[];
+  readonly #filters: readonly (OpenedFilter & { parameters: ParameterSet })[];
   readonly #threads: number;
   #middleware: readonly Middleware[] = [];
+  readonly #isNative: boolean[] = []; // of each filter, once it is in front of something
+  #direct: Direct | undefined;
 
   /** The first filter is the one that clients meet. `threads`: calls of a C plugin at once. */
-  constructor(behind: PluginInstance, filters: readonly Filter[], threads: number) {
+  constructor(behind: PluginInstance, filters: readonly OpenedFilter[], threads: number) {
     super();
     this.#behind = behind;
     this.#threads = threads;
-    this.#filters = filters.map((filter) => ({
+    this.#filters = filters.map(({ filter, origin }) => ({
       filter,
+      origin,
       parameters: new ParameterSet(`filter ${filter.name}`, filter.config),
     }));
-    this.about = aboutOf(behind.about, filters);
+    this.about = aboutOf(
+      behind.about,
+      filters.map(({ filter }) => filter),
+    );
   }
 
   get serializesConnections(): boolean {
@@ -74,11 +88,47 @@ export class FilteredPlugin extends RunnablePlugin implements PluginInstance {
     await this.#behind.dump(write);
   }
 
-  asDefinition(threads: number) {
-    return this.#middleware.reduceRight(
-      (plugin, middleware) => middleware(plugin),
-      this.#behind.asDefinition(threads),
-    );
+  /** Clients meet the first: what it is, and where it comes from. */
+  get parts(): readonly string[] {
+    const filters = this.#filters.map(({ filter, origin }, i) => {
+      const native = this.#isNative[i] ? "native, " : "";
+      return `filter ${filter.name} (${native}${origin})`;
+    });
+    return [...filters, ...partsOf(this.#behind)];
+  }
+
+  asDefinition(threads: number): Plugin {
+    return this.#inFrontOf(this.#behind.asDefinition(threads));
+  }
+
+  /** Where all filters in front of a C plugin are native, no request comes to JavaScript. */
+  override async getReady(): Promise<void> {
+    const behind = this.#behind;
+    if (!(behind instanceof CPlugin)) return super.getReady();
+    const base = behind.asDefinition(this.#threads);
+    const { filters, plugin } = nativeRunOf(this.#inFrontOf(base));
+    if (plugin !== base) return super.getReady();
+    const chain = new NativeChain(filters);
+    chain.make();
+    this.#direct = { plugin: behind, chain };
+    behind.getReady();
+  }
+
+  override async afterFork(): Promise<void> {
+    if (this.#direct === undefined) await super.afterFork();
+    else this.#direct.plugin.afterFork();
+  }
+
+  override newSession(server: NativeServer, stream: ClientStream): NewSession {
+    const direct = this.#direct;
+    if (direct === undefined) return super.newSession(server, stream);
+    return direct.plugin.newSession(server, stream, direct.chain.facts.number);
+  }
+
+  override async end(): Promise<void> {
+    if (this.#direct === undefined) return super.end();
+    this.#direct.chain.drop();
+    await this.#direct.plugin.end();
   }
 
   protected pluginToRun(): Plugin {
@@ -88,6 +138,20 @@ export class FilteredPlugin extends RunnablePlugin implements PluginInstance {
   protected async endUnready(): Promise<void> {
     await this.#behind.end();
   }
+
+  #inFrontOf(plugin: Plugin): Plugin {
+    return this.#middleware.reduceRight((behind, middleware, i) => {
+      const front = middleware(behind);
+      this.#isNative[i] = front !== behind && nativeRunOf(front).filters.length > 0;
+      return front;
+    }, plugin);
+  }
+}
+
+/** A C plugin whose clients native code serves, through filters too. */
+interface Direct {
+  readonly plugin: CPlugin;
+  readonly chain: NativeChain;
 }
 
 function aboutOf(about: PluginAbout, filters: readonly Filter[]): PluginAbout {

@@ -9,7 +9,7 @@ import { loadExport, resolveScript } from "../plugins/script/load-script.js";
 import { faultsOf } from "../plugins/script/parameters.js";
 import type { FilterChoice } from "./apply-filters.js";
 import { FILTERS } from "./built-in.js";
-import { type Filter, isFilter } from "./filter.js";
+import { type Filter, isFilter, type OpenedFilter } from "./filter.js";
 
 export { FilteredPlugin } from "./filtered-plugin.js";
 
@@ -19,14 +19,15 @@ const isFilterOrMiddleware = (value: unknown): value is Filter | Middleware =>
 const filterOf = (found: Filter | Middleware, name: string): Filter =>
   typeof found === "function" ? { name, create: () => found } : found;
 
-export async function openFilter(choice: FilterChoice): Promise<Filter> {
-  return typeof choice === "string" ? openNamed(choice) : filterOf(choice, "middleware");
+export async function openFilter(choice: FilterChoice): Promise<OpenedFilter> {
+  if (typeof choice === "string") return openNamed(choice);
+  return { filter: filterOf(choice, "middleware"), origin: "the program" };
 }
 
 /** One of ours by its name, or a module's export: a filter, or just middleware. */
-async function openNamed(name: string): Promise<Filter> {
+async function openNamed(name: string): Promise<OpenedFilter> {
   const known = FILTERS.find((filter) => filter.name === name);
-  if (known !== undefined) return known;
+  if (known !== undefined) return { filter: known, origin: "built in" };
   const path = resolveScript(name, "asyncnbd-filter-");
   if (path === undefined) {
     const names = FILTERS.map((filter) => filter.name);
@@ -48,5 +49,5 @@ async function openNamed(name: string): Promise<Filter> {
   const faults = unknownKeys("a filter", Object.keys(filter), ["name", "config", "create"]);
   for (const fault of [...faults, ...faultsOf(filter.config)])
     addon().logWarning(`${path}: ${fault}`);
-  return filter;
+  return { filter, origin: path };
 }

@@ -1,8 +1,8 @@
 // Middleware for plugins in TypeScript: functions from a plugin to a plugin.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import type { OpenInfo, Plugin } from "../plugins/script/definition.js";
 import { failure } from "../plugins/script/errno.js";
+import { withNativeFilter } from "../plugins/script/native-front.js";
 import { type Middleware, type RequestName, wrapRequests } from "./wrap.js";
 
 export { type CacheOptions, cache } from "./cache.js";
@@ -12,7 +12,7 @@ export { type Call, type Middleware, type RequestName, wrapRequests } from "./wr
 
 /** The export cannot be written. */
 export function readonly(): Middleware {
-  return (plugin) => Object.assign(Object.create(plugin), { canWrite: () => false });
+  return (plugin) => withNativeFilter(plugin, { name: "readonly", options: {} });
 }
 
 /** In milliseconds; 0 if it is not said. */
@@ -29,37 +29,19 @@ export interface DelayOptions {
   /** Before an export is opened, and before it is closed. */
   readonly openMs?: number;
   readonly closeMs?: number;
+  /** False: where zeroing waits, zeroing that is to be fast is refused at once. By default true. */
+  readonly delaysFastZero?: boolean;
 }
 
 /** Requests wait before they go on; one whose client leaves meanwhile does not go on. */
 export function delay(options: DelayOptions): Middleware {
   const { readMs = 0, writeMs = 0, flushMs = 0, openMs = 0, closeMs = 0 } = options;
-  const delays: Readonly<Record<RequestName, number>> = {
-    pread: readMs,
-    pwrite: writeMs,
-    flush: flushMs,
-    cache: options.cacheMs ?? readMs,
-    extents: options.extentsMs ?? readMs,
-    trim: options.trimMs ?? writeMs,
-    zero: options.zeroMs ?? writeMs,
-  };
-  return (plugin) => {
-    const front = wrapRequests(plugin, async (call) => {
-      const delayMs = delays[call.name];
-      if (delayMs > 0) await sleep(delayMs, undefined, { signal: call.signal });
-      return call.next();
-    });
-    return Object.assign(front, {
-      async open(this: Plugin, info: OpenInfo) {
-        if (openMs > 0) await sleep(openMs);
-        return plugin.open?.call(this, info);
-      },
-      async close(this: Plugin, handle: unknown) {
-        if (closeMs > 0) await sleep(closeMs);
-        await plugin.close?.call(this, handle);
-      },
-    });
-  };
+  const { cacheMs = readMs, extentsMs = readMs, trimMs = writeMs, zeroMs = writeMs } = options;
+  const { delaysFastZero: fastZero = true } = options;
+  const times = { readMs, writeMs, flushMs, cacheMs, extentsMs, trimMs, zeroMs, openMs, closeMs };
+  const wholeMs = Object.entries(times).map(([name, ms]) => [name, Math.ceil(ms)]);
+  const filter = { name: "delay", options: { ...Object.fromEntries(wholeMs), fastZero } };
+  return (plugin) => withNativeFilter(plugin, filter);
 }
 
 export interface ErrorOptions {

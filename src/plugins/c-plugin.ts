@@ -87,8 +87,12 @@ export class CPlugin implements PluginInstance {
     return definitionOf(this, this.#native, threads);
   }
 
-  newSession(server: NativeServer, stream: ClientStream) {
-    const native = new (addon().NativeSession)(server, this.#native, stream);
+  /** `chain`: in front of it, by its number. */
+  newSession(server: NativeServer, stream: ClientStream, chain?: number) {
+    const native = new (addon().NativeSession)(server, this.#native, {
+      ...stream,
+      ...(chain !== undefined && { chain }),
+    });
     return { native, calls: native };
   }
 

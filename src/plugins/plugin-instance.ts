@@ -13,10 +13,7 @@ export type HandshakeCalls = Pick<
   | "exportDescription"
   | "blockSizes"
   | "closeExport"
-> & {
-  /** The handshake is over, and the native connection is to have the export. */
-  beforeStart?(): void;
-};
+>;
 
 /** Descriptors of a client's stream, the same for a socket; and its number, from 1 on. */
 export interface ClientStream {
@@ -28,9 +25,17 @@ export interface ClientStream {
   readonly threads: number;
 }
 
+/** A client's, and what its handshake asks. */
+export interface NewSession {
+  readonly native: NativeSession;
+  readonly calls: HandshakeCalls;
+}
+
 /** Methods in the order in which a server calls them; failures are exceptions. */
 export interface PluginInstance {
   readonly about: PluginAbout;
+  /** What it consists of, if that is more than one thing; for people. */
+  readonly parts?: readonly string[];
   /** False: there is no such flag. */
   setDebugFlag(flag: string, value: number): boolean;
   load(): Awaitable<void>;
@@ -50,10 +55,7 @@ export interface PluginInstance {
   /** The same as callbacks, for middleware; it does not ask for parameters. */
   asDefinition(threads: number): Plugin;
   /** Takes the stream over. */
-  newSession(
-    server: NativeServer,
-    stream: ClientStream,
-  ): { native: NativeSession; calls: HandshakeCalls };
+  newSession(server: NativeServer, stream: ClientStream): NewSession;
   /** It wants the server to stop, and may have said so before there was one. */
   readonly isShutdownRequested?: boolean;
   /** Requests that were given up and to which the plugin may still reply: do not end it. */
@@ -61,3 +63,7 @@ export interface PluginInstance {
   /** Unloads it; no client may be left. */
   end(): Promise<void>;
 }
+
+/** What clients meet, one after the other, and where it comes from. */
+export const partsOf = ({ parts, about }: PluginInstance): readonly string[] =>
+  parts ?? [`plugin ${about.name} (${about.path})`];

@@ -26,6 +26,7 @@ import type { Plugin } from "../plugins/script/definition.js";
 import { ScriptPlugin } from "../plugins/script/script-plugin.js";
 import { abandon, type OpenListeners, openListeners } from "./listen.js";
 import { openChain } from "./open-chain.js";
+import { readyPlugin } from "./ready-plugin.js";
 import { checkCloseOptions, checkServeOptions } from "./serve-options.js";
 import { Server } from "./server.js";
 import { closeTls, NO_TLS, type OpenTls, openTls } from "./tls.js";
@@ -296,11 +297,10 @@ async function startPlugin(
   tls: OpenTls,
 ): Promise<NbdServer> {
   await plugin.load();
-  for (const [key, value] of Object.entries(options.config ?? {}))
-    for (const one of [value].flat() as ConfigValue[]) plugin.config(key, one);
-  await plugin.configComplete();
-  plugin.settleThreadModel();
-  await plugin.getReady();
+  const parameters = Object.entries(options.config ?? {}).flatMap(([key, value]) =>
+    ([value].flat() as ConfigValue[]).map((one) => [key, one] as const),
+  );
+  await readyPlugin(plugin, parameters);
   const listeners = listenersFor(options.listen ?? "private-unix");
   try {
     await plugin.afterFork();

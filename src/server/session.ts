@@ -63,7 +63,6 @@ export class Session implements ClientSession {
       const outcome = await this.#negotiate();
       if (outcome.kind === "transmit") {
         this.#exportIsOpen = false; // the connection's to close, from here on
-        this.#calls.beforeStart?.();
         const { failure, ...counts } = await this.#transmit(outcome);
         this.#counts = counts;
         if (failure !== undefined) this.#native.logTrouble(`connection failed: ${failure}`);

@@ -1,6 +1,7 @@
 // A plugin in TypeScript with an instance on each of several threads, among which its clients are
 // spread; worker.ts is what runs on such a thread.
 
+import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
@@ -16,6 +17,12 @@ import { type ClientSession, NO_REQUESTS } from "./session.js";
 /** The compiled one, wherever this is: a worker can run nothing else. */
 const workerPath = join(packageDirectory, "dist", "server", "worker.js");
 
+/** The threads of one plugin have the same. */
+export interface WorkerSpec extends ChainSpec {
+  /** See shareChains. */
+  readonly group: string;
+}
+
 /** The steps of a plugin's life that a worker is asked for, with their results. */
 export interface WorkerSteps {
   open(): Promise<PluginAbout>;
@@ -23,7 +30,7 @@ export interface WorkerSteps {
   configComplete(
     parameters: readonly (readonly [string, string | number | boolean])[],
   ): Promise<{ readonly threadModel: Plugin["threadModel"] }>;
-  getReady(): Promise<void>;
+  getReady(): Promise<readonly string[]>;
   afterFork(): Promise<void>;
   end(): Promise<void>;
 }
@@ -54,7 +61,7 @@ class PluginThread {
   #step: { resolve: (value: unknown) => void; reject: (error: unknown) => void } | undefined;
   #hasExited = false;
 
-  constructor(workerData: ChainSpec) {
+  constructor(workerData: WorkerSpec) {
     this.#worker = new Worker(workerPath, { workerData });
     this.#worker.on("message", (message: FromWorker) => this.#receive(message));
     this.#worker.on("error", (error) => {
@@ -151,6 +158,7 @@ class WorkerSession implements ClientSession {
 
 export class WorkerPlugin implements ThreadedPlugin {
   readonly about: PluginAbout;
+  parts: readonly string[] = [];
   readonly unansweredRequests = 0;
   readonly #threads: readonly PluginThread[];
   readonly #parameters: [string, string | number | boolean][] = [];
@@ -168,7 +176,8 @@ export class WorkerPlugin implements ThreadedPlugin {
         "CONFIG",
         "workers: give filters by name; functions cannot be passed to other threads",
       );
-    const threads = Array.from({ length: count }, () => new PluginThread(spec));
+    const workerSpec = { ...spec, group: randomUUID() };
+    const threads = Array.from({ length: count }, () => new PluginThread(workerSpec));
     const [about] = await onAll(threads, "open");
     return new WorkerPlugin(threads, about as PluginAbout);
   }
@@ -214,7 +223,8 @@ export class WorkerPlugin implements ThreadedPlugin {
   }
 
   async getReady(): Promise<void> {
-    await onAll(this.#threads, "getReady");
+    const [parts = []] = await onAll(this.#threads, "getReady");
+    this.parts = [`${this.#threads.length} worker threads`, ...parts];
   }
 
   async afterFork(): Promise<void> {

@@ -6,16 +6,16 @@ import type { NativeServer } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import { applyFilters } from "../filters/apply-filters.js";
 import { CPlugin } from "../plugins/c-plugin.js";
+import { shareChains } from "../plugins/native-chain.js";
 import { openPlugin } from "../plugins/open-plugin.js";
-import type { ClientStream, PluginInstance } from "../plugins/plugin-instance.js";
+import { type ClientStream, type PluginInstance, partsOf } from "../plugins/plugin-instance.js";
 import { describeThrown, readFailure } from "../plugins/script/errno.js";
-import type { ChainSpec } from "./open-chain.js";
 import type { ServerSettings } from "./server.js";
 import { Session } from "./session.js";
-import type { FromWorker, StepName, ToWorker, WorkerSteps } from "./worker-plugin.js";
+import type { FromWorker, StepName, ToWorker, WorkerSpec, WorkerSteps } from "./worker-plugin.js";
 
 const port = parentPort as NonNullable<typeof parentPort>;
-const spec = workerData as ChainSpec;
+const spec = workerData as WorkerSpec;
 
 let plugin: PluginInstance;
 let threadModel: ReturnType<PluginInstance["asDefinition"]>["threadModel"];
@@ -26,6 +26,7 @@ const post = (message: FromWorker): void => port.postMessage(message);
 
 const steps: WorkerSteps = {
   async open() {
+    shareChains(spec.group);
     const own = await openPlugin(spec.plugin, { watch: spec.watch });
     if (own instanceof CPlugin)
       throw new AsyncnbdError(
@@ -47,6 +48,7 @@ const steps: WorkerSteps = {
   },
   async getReady() {
     await plugin.getReady();
+    return partsOf(plugin);
   },
   async afterFork() {
     await plugin.afterFork();

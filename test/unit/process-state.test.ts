@@ -10,6 +10,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Variables that live as long as the process or a thread, and are not constant. */
 const KNOWN: Readonly<Record<string, readonly string[]>> = {
+  "addon/chain_wrap.cpp": ["registry"],
   "addon/own_process.cpp": ["once"],
   "addon/runtime.cpp": ["made"],
   "addon/tls_wrap.cpp": ["registry"],

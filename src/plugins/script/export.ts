@@ -1,7 +1,7 @@
 // One export that a plugin in TypeScript has opened for one connection: what it can do, and each
 // command as calls of its callbacks, with those that stand in for what it has not got.
 
-import type { Capabilities } from "../../addon/types.js";
+import type { ScriptCapabilities } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import { adopt, whenSettled } from "./adopt.js";
 import {
@@ -68,13 +68,6 @@ async function allDone(reads: readonly Pending[]): Promise<void> {
   const settled = await Promise.allSettled(reads);
   const failed = settled.find((one) => one.status === "rejected");
   if (failed !== undefined) throw failed.reason;
-}
-
-export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canFua" | "canCache"> {
-  readonly zero: Support;
-  readonly fua: Support;
-  readonly cache: Support;
-  readonly canExtents: boolean;
 }
 
 /** The questions in nbdkit's order, once each. */

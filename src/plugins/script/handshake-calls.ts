@@ -8,37 +8,34 @@ import type {
   NativeSession,
   OpenedExport,
 } from "../../addon/types.js";
+import type { NativeChain } from "../native-chain.js";
 import type { HandshakeCalls } from "../plugin-instance.js";
 import type { ScriptBridge } from "./bridge.js";
 import { withSession } from "./client.js";
 import type { ClientInfo, Plugin } from "./definition.js";
 import { describeThrown, readFailure } from "./errno.js";
-import { askCapabilities, ScriptExport } from "./export.js";
-
-const isPowerOfTwo = (value: number): boolean => Number.isInteger(Math.log2(value));
-
-/** The rules of "Block size constraints". */
-function areBlockSizes([minimum, preferred, maximum]: BlockSizes): boolean {
-  return (
-    isPowerOfTwo(minimum) &&
-    minimum <= 65536 &&
-    isPowerOfTwo(preferred) &&
-    preferred >= Math.max(512, minimum) &&
-    preferred <= Math.min(2 ** 25, maximum) &&
-    (maximum === 2 ** 32 - 1 || (Number.isInteger(maximum / minimum) && maximum < 2 ** 32))
-  );
-}
+import type { ScriptExport } from "./export.js";
+import { askBlockSizes, askDescription, openScriptExport } from "./open-export.js";
 
 export class ScriptHandshakeCalls implements HandshakeCalls {
   readonly #plugin: Plugin;
   readonly #bridge: ScriptBridge;
   readonly #native: NativeSession;
   readonly #client: ClientInfo;
+  readonly #chain: NativeChain | undefined;
   #open: ScriptExport | undefined;
   #defaultExport: string | undefined;
   #lastLogged: string | undefined;
 
-  constructor(plugin: Plugin, bridge: ScriptBridge, native: NativeSession, client: ClientInfo) {
+  /** `chain`: of the native session. */
+  constructor(
+    plugin: Plugin,
+    bridge: ScriptBridge,
+    native: NativeSession,
+    client: ClientInfo,
+    chain: NativeChain | undefined,
+  ) {
+    this.#chain = chain;
     this.#plugin = plugin;
     this.#bridge = bridge;
     this.#native = native;
@@ -79,49 +76,34 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
 
   async openExport(asked: string): Promise<OpenedExport | null> {
     return this.#try(async () => {
-      const name = asked === "" ? await this.#nameOfDefault() : asked;
-      const handle = await this.#plugin.open?.({ ...this.#client, exportName: name });
-      try {
-        const capabilities = await askCapabilities(this.#plugin, handle, this.#client.readonly);
-        this.#open = new ScriptExport(this.#plugin, handle, capabilities);
-      } catch (error) {
-        await this.#plugin.close?.(handle);
-        throw error;
-      }
-      const { zero, fua, cache, ...rest } = this.#open.capabilities;
-      const can = { canZero: zero !== "none", canFua: fua !== "none", canCache: cache !== "none" };
-      return { ...rest, ...can, name };
+      const exportName = asked === "" ? await this.#nameOfDefault() : asked;
+      const info = { ...this.#client, exportName };
+      const native = this.#native;
+      const chain = this.#chain;
+      const { opened, script } = await openScriptExport(
+        this.#plugin,
+        this.#bridge,
+        native,
+        info,
+        chain,
+      );
+      this.#open = script;
+      return opened;
     });
   }
 
   async exportDescription(): Promise<string> {
-    const opened = this.#open as ScriptExport;
-    return (await this.#try(() => this.#plugin.exportDescription?.(opened.handle))) ?? "";
+    if (this.#chain !== undefined) return this.#native.exportDescription();
+    return (await this.#try(() => askDescription(this.#open as ScriptExport))) ?? "";
   }
 
   async blockSizes(): Promise<BlockSizes | null> {
-    const opened = this.#open as ScriptExport;
-    return this.#try(async () => {
-      const size = await this.#plugin.blockSize?.(opened.handle);
-      if (size === undefined) return [0, 0, 0] as const;
-      const sizes = [size.minimum, size.preferred, size.maximum] as const;
-      if (!areBlockSizes(sizes)) throw new Error(`blockSize returned ${sizes.join(", ")}`);
-      return sizes;
-    });
+    if (this.#chain !== undefined) return this.#native.blockSizes();
+    return this.#try(() => askBlockSizes(this.#open as ScriptExport));
   }
 
-  async closeExport(): Promise<void> {
-    const opened = this.#open;
-    this.#open = undefined;
-    await this.#try(() => opened?.close());
-  }
-
-  beforeStart(): void {
-    const opened = this.#open as ScriptExport;
-    this.#open = undefined; // the connection's to close, from here on
-    const { sizeBytes, canExtents } = opened.capabilities;
-    const connection = this.#bridge.register(opened);
-    this.#native.adoptExport(this.#bridge.native, connection, Number(sizeBytes), canExtents);
+  closeExport(): Promise<void> {
+    return this.#native.closeExport();
   }
 
   async #nameOfDefault(): Promise<string> {

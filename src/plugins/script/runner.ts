@@ -3,7 +3,9 @@
 import { addon } from "../../addon/addon.js";
 import type { NativeServer } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
-import type { ClientStream } from "../plugin-instance.js";
+import { NativeChain } from "../native-chain.js";
+import { type NativeRun, nativeRunOf } from "../native-run.js";
+import type { ClientStream, NewSession } from "../plugin-instance.js";
 import { type BridgeOptions, ScriptBridge } from "./bridge.js";
 import type { Plugin } from "./definition.js";
 import { describeThrown, isExpected } from "./errno.js";
@@ -37,14 +39,17 @@ export async function callPlugin(
 class ScriptRunner {
   readonly #plugin: Plugin;
   readonly #bridge: ScriptBridge;
+  readonly #chain: NativeChain | undefined;
   #started = false;
 
-  constructor(plugin: Plugin, options: BridgeOptions) {
+  constructor({ filters, plugin }: NativeRun, options: BridgeOptions) {
     this.#plugin = serialized(plugin);
     this.#bridge = new ScriptBridge(options);
+    this.#chain = filters.length > 0 ? new NativeChain(filters) : undefined;
   }
 
   async getReady(): Promise<void> {
+    this.#chain?.make();
     await callPlugin(this.#plugin, "getReady", () => this.#plugin.getReady?.());
   }
 
@@ -54,18 +59,24 @@ class ScriptRunner {
   }
 
   newSession(server: NativeServer, stream: ClientStream) {
-    const native = new (addon().NativeSession)(server, this.#plugin.name, stream);
+    const chain = this.#chain;
+    const native = new (addon().NativeSession)(server, this.#plugin.name, {
+      ...stream,
+      ...(chain !== undefined && { chain: chain.facts.number }),
+    });
     const client = {
       readonly: stream.readonly,
       get tls() {
         return native.isTls;
       },
     };
-    return { native, calls: new ScriptHandshakeCalls(this.#plugin, this.#bridge, native, client) };
+    const calls = new ScriptHandshakeCalls(this.#plugin, this.#bridge, native, client, chain);
+    return { native, calls };
   }
 
   async end(): Promise<void> {
     const plugin = this.#plugin;
+    this.#chain?.drop();
     if (this.#started) await callPlugin(plugin, "cleanup", () => plugin.cleanup?.());
     await callPlugin(plugin, "unload", () => plugin.unload?.());
   }
@@ -82,7 +93,7 @@ export abstract class RunnablePlugin {
 
   async getReady(): Promise<void> {
     const checkBuffers = process.env.ASYNCNBD_CHECK_BUFFERS === "1";
-    this.#runner = new ScriptRunner(this.pluginToRun(), { checkBuffers });
+    this.#runner = new ScriptRunner(nativeRunOf(this.pluginToRun()), { checkBuffers });
     await this.#runner.getReady();
   }
 
@@ -90,7 +101,7 @@ export abstract class RunnablePlugin {
     await this.#runner?.afterFork();
   }
 
-  newSession(server: NativeServer, stream: ClientStream) {
+  newSession(server: NativeServer, stream: ClientStream): NewSession {
     return (this.#runner as ScriptRunner).newSession(server, stream);
   }
 

@@ -3,11 +3,13 @@
 import { addon } from "../../addon/addon.js";
 import type { PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
+import { nativeRunOf } from "../native-run.js";
 import type { PluginInstance } from "../plugin-instance.js";
 import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import { definitionFaults } from "./definition-keys.js";
 import { asOneMessage } from "./errno.js";
+import { withNativeFilter } from "./native-front.js";
 import {
   type ConfigSpec,
   helpOf,
@@ -30,6 +32,7 @@ export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
   readonly about: PluginAbout;
   readonly unansweredRequests = 0;
   readonly #plugin: Plugin;
+  readonly #front: Plugin; // with the native filters that the module itself has put there
   readonly #parameters: ParameterSet;
   #values: Readonly<Record<string, ParameterValue>> | undefined;
 
@@ -40,8 +43,10 @@ export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
     checkContexts(definition.metaContexts, path);
     this.about = aboutOf(definition, path);
     this.#parameters = new ParameterSet(`plugin ${definition.name}`, definition.config);
-    this.#plugin = this.#instanceOf(definition);
-    for (const fault of definitionFaults(definition)) addon().logWarning(`${path}: ${fault}`);
+    const { filters, plugin } = nativeRunOf(definition);
+    this.#plugin = this.#instanceOf(plugin);
+    this.#front = filters.reduceRight(withNativeFilter, this.#plugin);
+    for (const fault of definitionFaults(plugin)) addon().logWarning(`${path}: ${fault}`);
   }
 
   get serializesConnections(): boolean {
@@ -50,7 +55,7 @@ export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
 
   /** The plugin with its parameters, for middleware. */
   asDefinition(): Plugin {
-    return this.#plugin;
+    return this.#front;
   }
 
   setDebugFlag(): boolean {
@@ -87,7 +92,7 @@ export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
   }
 
   protected pluginToRun(): Plugin {
-    return this.#plugin;
+    return this.#front;
   }
 
   protected async endUnready(): Promise<void> {

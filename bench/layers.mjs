@@ -1,0 +1,121 @@
+// What filters cost: the server behind each of its native filters against nbdkit behind the same one,
+// and against itself without, on `memory`. Fresh servers in turn, so that what else the machine does
+// hits all of them.
+//   npm run bench:layers -- [--rounds 5] [--seconds 0.5] [--filters WORDS] [--loads WORDS]
+
+import { parseArgs } from "node:util";
+import { fill, SIZE_BYTES } from "./support/lineup.mjs";
+import { apply, buildLoad } from "./support/load.mjs";
+import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
+import { environment, median } from "./support/statistics.mjs";
+
+/**
+ * @typedef {import("./support/load.mjs").Load} Load
+ * @typedef {import("./support/lineup.mjs").Participant} Participant
+ */
+
+const WARM_UP_SECONDS = 0.2;
+const KIB4 = 4 << 10;
+const KIB128 = 128 << 10;
+const SIZE = `${SIZE_BYTES}`;
+
+/** @type {Record<string, Load>} */
+const READS = {
+  ...Object.fromEntries(
+    [1, 32, 128].map((depth) => [`4K read × ${depth}`, { bytes: KIB4, depth }]),
+  ),
+  "128K read × 16": { bytes: KIB128, depth: 16 },
+};
+/** @type {Record<string, Load>} */
+const WRITES = {
+  "4K write × 32": { bytes: KIB4, depth: 32, readPercent: 0 },
+  "128K write × 16": { bytes: KIB128, depth: 16, readPercent: 0 },
+};
+
+const DELAYS = ["rdelay=1ms", "wdelay=1ms"];
+const isEmpty = true;
+
+/**
+ * A warm disk has been written to through the filter.
+ * @type {Record<string, { ours: Participant, theirs: Participant, loads: Record<string, Load> }>}
+ */
+const FILTERS = {
+  "cow, warm": {
+    ours: { ...asyncnbd("--filter=cow", "memory", SIZE), isEmpty },
+    theirs: { ...nbdkit("--filter=cow", "memory", SIZE), isEmpty },
+    loads: { ...READS, ...WRITES },
+  },
+  "cow, cold": {
+    ours: asyncnbd("--filter=cow", "memory", SIZE),
+    theirs: nbdkit("--filter=cow", "memory", SIZE),
+    loads: READS,
+  },
+  "delay of 1 ms": {
+    ours: { ...asyncnbd("--filter=delay", "memory", SIZE, ...DELAYS), isEmpty },
+    theirs: { ...nbdkit("--filter=delay", "memory", SIZE, ...DELAYS), isEmpty },
+    loads: { ...READS, ...WRITES },
+  },
+  // nbdkit's is a property of its server, and its disk stays empty.
+  readonly: {
+    ours: asyncnbd("--filter=readonly", "memory", SIZE),
+    theirs: nbdkit("-r", "memory", SIZE),
+    loads: READS,
+  },
+};
+
+const { values: options } = parseArgs({
+  options: {
+    rounds: { type: "string", default: "5" },
+    seconds: { type: "string", default: "0.5" },
+    filters: { type: "string", default: "" },
+    loads: { type: "string", default: "" },
+  },
+});
+const rounds = Number(options.rounds);
+const seconds = Number(options.seconds);
+
+/** Any of the words, separated by `|`. @param {string} words @returns {(name: string) => boolean} */
+const containsAny = (words) => (name) => words.split("|").some((word) => name.includes(word));
+const wantsFilter = containsAny(options.filters);
+const wantsLoad = containsAny(options.loads);
+
+/**
+ * Requests a second.
+ * @param {Participant} participant
+ * @param {Load} load
+ */
+const measure = (participant, load) =>
+  withServer(participant, async (running) => {
+    await fill(participant, running);
+    const measured = await apply(running.where, {
+      ...load,
+      warmUpSeconds: WARM_UP_SECONDS,
+      seconds,
+    });
+    return measured.requests / measured.seconds;
+  });
+
+buildLoad();
+console.log(JSON.stringify(environment()));
+console.log("| filter | load | / nbdkit's | / without | requests/s | nbdkit | without |");
+console.log("|---|---|---:|---:|---:|---:|---:|");
+for (const [filter, { ours, theirs, loads }] of Object.entries(FILTERS)) {
+  if (!wantsFilter(filter)) continue;
+  const bare = { ...asyncnbd("memory", SIZE), isEmpty: ours.isEmpty === true };
+  for (const [name, load] of Object.entries(loads)) {
+    if (!wantsLoad(name)) continue;
+    /** @type {number[][]} */
+    const results = [];
+    for (let round = 0; round < rounds; round++) {
+      const result = [];
+      for (const one of [ours, theirs, bare]) result.push(await measure(one, load));
+      results.push(result);
+    }
+    const of = (/** @type {number} */ i) => results.map((result) => result[i] ?? Number.NaN);
+    const ratios = [1, 2].map((i) =>
+      median(results.map((result) => (result[0] ?? 0) / (result[i] ?? 0))).toFixed(2),
+    );
+    const rates = [0, 1, 2].map((i) => Math.round(median(of(i))));
+    console.log(`| ${filter} | ${name} | ${ratios.join(" | ")} | ${rates.join(" | ")} |`);
+  }
+}

@@ -1,0 +1,18 @@
+// Chains of native filters by number, as JavaScript makes them from the parameters it has parsed:
+// threads that serve clients of one server find the same chain.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+
+#include "backend/chain.hpp"
+
+namespace asyncnbd::addon {
+
+// makeChain, dropChain.
+void define_chain_functions(Napi::Env env, Napi::Object exports);
+
+// The chain of which `options.chain` is the number; nullptr: none.
+std::shared_ptr<backend::Chain> chain_in(const Napi::Object &options);
+
+} // namespace asyncnbd::addon

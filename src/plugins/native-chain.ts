@@ -1,0 +1,46 @@
+// Native filters that stand one in front of the other, and the chain that native code makes of them.
+
+import { addon } from "../addon/addon.js";
+import type { ChainFacts, NativeFilter } from "../addon/types.js";
+import { AsyncnbdError } from "../errors.js";
+
+/** Of the threads that serve clients of one server; "": there is only this one. */
+let group = "";
+let made = 0;
+
+/**
+ * From now on, chains are those of the threads that give the same word: each makes the same chains in
+ * the same order.
+ */
+export function shareChains(word: string): void {
+  group = word;
+}
+
+/** What its filters keep of disks lasts from `make` to `drop`. */
+export class NativeChain {
+  /** Clients meet the first. */
+  readonly filters: readonly NativeFilter[];
+  #facts: ChainFacts | undefined;
+
+  constructor(filters: readonly NativeFilter[]) {
+    this.filters = filters;
+  }
+
+  make(): void {
+    const sharedAs = group === "" ? "" : `${group}/${++made}`;
+    const facts = addon().makeChain(this.filters, sharedAs);
+    if (typeof facts === "string") throw new AsyncnbdError("CONFIG", facts);
+    this.#facts = facts;
+  }
+
+  /** After the last client. */
+  drop(): void {
+    if (this.#facts !== undefined) addon().dropChain(this.#facts.number);
+    this.#facts = undefined;
+  }
+
+  get facts(): ChainFacts {
+    if (this.#facts === undefined) throw new AsyncnbdError("SYSTEM", "a chain was used too early");
+    return this.#facts;
+  }
+}
