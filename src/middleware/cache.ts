@@ -1,6 +1,13 @@
 // Keeps blocks in memory: what has been read or written need not be fetched again.
 
-import type { Plugin, RequestInfo, WriteInfo, ZeroInfo } from "../plugins/script/definition.js";
+import type {
+  OpenInfo,
+  Plugin,
+  RequestInfo,
+  WriteInfo,
+  ZeroInfo,
+} from "../plugins/script/definition.js";
+import { diskOf } from "../plugins/script/open-export.js";
 import { BlockLocks, Blocks, forEachPiece, type Piece } from "./blocks.js";
 import { type Layered, layer, type Middleware } from "./wrap.js";
 
@@ -245,21 +252,20 @@ export function cache(options: CacheOptions = {}): Middleware {
         await plugin.pwrite?.call(self, inner, data, offset, { ...infoOf(request), fua });
       },
     });
-    const stateOf = async (inner: unknown, exportName: string, self: Plugin): Promise<Requests> => {
+    const stateOf = async (inner: unknown, info: OpenInfo, self: Plugin): Promise<Requests> => {
+      const disk = await diskOf(self, info);
       const sizeBytes = Number(await plugin.getSize.call(self, inner));
-      let store = stores.get(exportName);
+      let store = stores.get(disk);
       if (store?.blocks.sizeBytes !== sizeBytes) {
         store = new Store(new Blocks(blockBytes, sizeBytes));
-        stores.set(exportName, store);
+        stores.set(disk, store);
       }
       const { flush, canFlush } = plugin;
       const flushes = flush !== undefined && ((await canFlush?.call(self, inner)) ?? true);
       return new Requests(settled, store, flushes);
     };
-    const front = layer<Requests>(
-      plugin,
-      (inner, { exportName }, self) => stateOf(inner, exportName, self),
-      (handle) => handle.state.writeBackAll(behindOf(handle, { signal: NEVER })),
+    const front = layer<Requests>(plugin, stateOf, (handle) =>
+      handle.state.writeBackAll(behindOf(handle, { signal: NEVER })),
     );
     return Object.assign(front, callbacksOf(plugin, settled, behindOf));
   };

@@ -33,10 +33,10 @@ export async function askBlockSizes({ plugin, handle }: ScriptExport): Promise<B
 export const askDescription = async ({ plugin, handle }: ScriptExport): Promise<string> =>
   (await plugin.exportDescription?.(handle)) ?? "";
 
-/** Whose state the chain is to use: a name that the plugin lists beside its default, or "". */
-async function diskOf(plugin: Plugin, info: OpenInfo, chain: NativeChain | undefined) {
+/** Which disk a client has opened: a name that the plugin lists beside its default, or "". */
+export async function diskOf(plugin: Plugin, info: OpenInfo): Promise<string> {
   const name = info.exportName;
-  if (!chain?.facts.keepsState || name === "") return "";
+  if (name === "") return "";
   if (name === ((await plugin.defaultExport?.(info)) ?? "")) return "";
   const listed = (await plugin.listExports?.(info)) ?? [];
   return listed.some((entry) => (typeof entry === "string" ? entry : entry.name) === name)
@@ -69,7 +69,7 @@ export async function openScriptExport(
   info: OpenInfo,
   chain: NativeChain | undefined,
 ): Promise<{ opened: OpenedExport | null; script: ScriptExport }> {
-  const disk = await diskOf(plugin, info, chain);
+  const disk = chain?.facts.keepsState ? await diskOf(plugin, info) : "";
   const readonly = info.readonly || (chain?.facts.opensReadonly ?? false);
   const handle = await plugin.open?.({ ...info, readonly });
   let script: ScriptExport;

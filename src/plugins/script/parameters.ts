@@ -34,6 +34,8 @@ export interface NumberParameter extends Common {
 
 export interface BooleanParameter extends Common {
   readonly type: "bool";
+  /** The value may be an absolute path instead, and is text then. */
+  readonly orPath?: boolean;
   readonly default?: boolean;
 }
 
@@ -58,7 +60,9 @@ type OneOf<S> = S extends { readonly type: "enum"; readonly values: readonly (in
   : TypeOf<S> extends "size" | "integer" | "time"
     ? number
     : TypeOf<S> extends "bool"
-      ? boolean
+      ? S extends { readonly orPath: true }
+        ? boolean | string
+        : boolean
       : string;
 
 type MayBeMissing<S> = S extends { readonly default: unknown } | { readonly list: true }
@@ -112,7 +116,7 @@ function parseValue(key: string, spec: ParameterSpec, text: string): SingleValue
     case "secret":
       return readSecret(key, text);
     case "bool":
-      return parseBoolean(key, text);
+      return spec.orPath && text.startsWith("/") ? text : parseBoolean(key, text);
     case "enum":
       if (spec.values.includes(text)) return text;
       return fail(key, text, `use ${spec.values.join(", ")}`);
@@ -255,6 +259,7 @@ const MORE_KEYS: Readonly<Record<string, readonly string[]>> = {
   integer: ["minimum", "maximum"],
   time: ["minimum", "maximum"],
   enum: ["values"],
+  bool: ["orPath"],
 };
 
 /** What is wrong with declarations, in words. */
@@ -292,11 +297,17 @@ function format({ type }: ParameterSpec, value: unknown): string {
   return type === "size" ? formatSize(value) : type === "time" ? formatTimeMs(value) : `${value}`;
 }
 
+function valuesOf(spec: ParameterSpec): string {
+  if (spec.type === "enum") return spec.values.join("|");
+  const orPath = spec.type === "bool" && spec.orPath ? "|/PATH" : "";
+  return PLACEHOLDERS[spec.type] + orPath;
+}
+
 /** Lines for --help, one or more a parameter. */
 export function helpOf(config: ConfigSpec | undefined): string | undefined {
   const lines = Object.entries(config ?? {}).map(([key, declared]) => {
     const spec = specOf(declared);
-    const values = spec.type === "enum" ? spec.values.join("|") : PLACEHOLDERS[spec.type];
+    const values = valuesOf(spec);
     const facts = [
       isRequired(spec) ? "required" : "",
       spec.default !== undefined && spec.default !== ""
