@@ -273,7 +273,7 @@ std::vector<connection::MetaContext> contexts_of(const Napi::Array &list) {
 } // namespace
 
 // start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
-// stallTimeoutMs, maxInFlightBytes }): resolves when the connection has closed.
+// stallTimeoutMs, maxInFlightBytes, shortcuts }): resolves when the connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
@@ -293,7 +293,8 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       contexts_of(options.Get("contexts").As<Napi::Array>()),
       static_cast<uint32_t>(number("blockBytes")),
       static_cast<uint32_t>(number("maxPayloadBytes")),
-      client_->plugin == nullptr};
+      client_->plugin == nullptr,
+      options.Get("shortcuts").As<Napi::Boolean>()};
   stop_polling();
 
   connection::Connection &connection = *client_->connection;

@@ -48,7 +48,8 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
       settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().has_sparse_reads;
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
-  may_pipe_ = !answers_later_ && (*transport)->can_move_pages();
+  may_reserve_ = settings.has_shortcuts;
+  may_pipe_ = settings.has_shortcuts && !answers_later_ && (*transport)->can_move_pages();
   stall_timeout_ = settings.stall_timeout.count() > 0 ? settings.stall_timeout : NO_STALL_TIMEOUT;
   memory_.emplace(settings.max_bytes, server_budget_.get(),
                   MemoryAccount::ALLOTTED_BYTES +
@@ -114,6 +115,8 @@ bool Connection::execute(PendingRequest *request) {
 }
 
 backend::Reservation Connection::reserve(backend::Request &request) {
+  if (!may_reserve_)
+    return {};
   backend::Reservation reservation = backend_->reserve(request);
   reservation.takes_pages = reservation.takes_pages && may_pipe_;
   return reservation;

@@ -41,6 +41,7 @@ struct TransmissionSettings {
   uint32_t block_bytes = 1;            // see ExportFacts
   uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
   bool block_sizes_bind = true;
+  bool has_shortcuts = true; // reservations, and data in pages
 };
 
 class Connection final : public host::CallContext,
@@ -194,6 +195,7 @@ private:
   ExportFacts facts_{};
   bool may_send_holes_ = false;
   bool may_pipe_ = false;
+  bool may_reserve_ = true;
   SparseHint sparse_hint_;
   std::atomic<int64_t> grace_ms_{0};                              // a setting, pairs with nothing
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting

@@ -20,6 +20,7 @@ public:
 
   const char *name() const override { return "cow"; }
   bool opens_readonly(bool) const override { return true; }
+  bool keeps_state() const override { return true; }
 
   std::unique_ptr<DiskState> new_disk(const backend::Capabilities &, std::string *error) override {
     std::unique_ptr<store::TemporaryFile> file = store::TemporaryFile::make(error);

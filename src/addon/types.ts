@@ -260,6 +260,8 @@ export interface TransmissionSettings {
   readonly stallTimeoutMs: number;
   /** Of this connection's requests. */
   readonly maxInFlightBytes: number;
+  /** Data may be received and sent where the disk lies, or be handed on as pages. */
+  readonly shortcuts: boolean;
 }
 
 /** How a client is answered; "extended" is also how it asks. */

@@ -42,6 +42,17 @@ export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached
   addon().configureLog("asyncnbd", config.verbose, number);
 }
 
+const RESERVATIONS_FLAG = "asyncnbd.reservations";
+
+/** Debug flags that are no plugin's. */
+const OUR_FLAGS: readonly string[] = ["nbdkit.environ", RESERVATIONS_FLAG];
+
+/** To find faults: whether data may be moved where the disk lies, and as pages. */
+const hasShortcuts = ({ debugFlags }: Pick<Config, "debugFlags">): boolean =>
+  debugFlags.every(
+    ({ plugin, flag, value }) => `${plugin}.${flag}` !== RESERVATIONS_FLAG || value !== 0,
+  );
+
 /** Opens and loads the plugin, its debug flags set before. */
 export async function loadPlugin(
   config: Pick<Config, "plugin" | "filters" | "threads" | "watch" | "workers" | "debugFlags">,
@@ -49,9 +60,8 @@ export async function loadPlugin(
   addon().keepLibraries();
   const plugin = await openChain(config, config.workers);
   for (const { plugin: name, flag, value } of config.debugFlags) {
-    const isOurs = name === "nbdkit" && flag === "environ";
-    if (isOurs && value !== 0) logEnvironment();
-    if (isOurs) continue;
+    if (name === "nbdkit" && flag === "environ" && value !== 0) logEnvironment();
+    if (OUR_FLAGS.includes(`${name}.${flag}`)) continue;
     const { name: loaded } = plugin.about;
     if (name !== loaded)
       addon().logWarning(`--debug=${name}.${flag} was not used: the plugin is ${loaded}`);
@@ -119,7 +129,12 @@ class ServerProcess {
     this.#signals = new StopSignals(() => this.#cleanUp());
     process.once("exit", () => this.#cleanUp()); // a plugin may call process.exit, too
     this.#tls = openTls(config.tls);
-    const settings = { ...config, tls: this.#tls.mode, tlsContext: this.#tls.context };
+    const settings = {
+      ...config,
+      tls: this.#tls.mode,
+      tlsContext: this.#tls.context,
+      shortcuts: hasShortcuts(config),
+    };
     this.#server = new Server(plugin, settings, () => this.#signals.stop());
   }
 

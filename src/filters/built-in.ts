@@ -223,7 +223,11 @@ const cowFilter = defineFilter({
   config: {
     "cow-block-size": { ...block, description: "Size of the blocks that are copied, a power of 2" },
     "cow-on-cache": { type: "bool", description: "Copy blocks that clients ask to cache" },
-    "cow-on-read": { type: "bool", description: "Copy blocks that clients read" },
+    "cow-on-read": {
+      type: "bool",
+      orPath: true,
+      description: "Copy blocks that clients read, or only while this file exists",
+    },
   },
   create: (config) =>
     cow({

@@ -6,7 +6,6 @@ import { withNativeFilter } from "../plugins/script/native-front.js";
 import { type Middleware, type RequestName, wrapRequests } from "./wrap.js";
 
 export { type CacheOptions, cache } from "./cache.js";
-export { type CowOptions, cow } from "./cow.js";
 export { type RequestStats, type Stats, stats } from "./stats.js";
 export { type Call, type Middleware, type RequestName, wrapRequests } from "./wrap.js";
 
@@ -42,6 +41,25 @@ export function delay(options: DelayOptions): Middleware {
   const wholeMs = Object.entries(times).map(([name, ms]) => [name, Math.ceil(ms)]);
   const filter = { name: "delay", options: { ...Object.fromEntries(wholeMs), fastZero } };
   return (plugin) => withNativeFilter(plugin, filter);
+}
+
+export interface CowOptions {
+  /** What is copied at once, in bytes, a power of 2. By default 64 KiB. */
+  readonly blockBytes?: number;
+  /** Copy what is read too, so that it is fetched once; or only while this file exists. By default no. */
+  readonly onRead?: boolean | string;
+  /** Copy what a client asks to be cached; else the plugin may cache it. By default no. */
+  readonly onCache?: boolean;
+}
+
+/**
+ * Clients can write, and see what they have written, but the plugin is never written to: it all
+ * goes to a temporary file ($TMPDIR) which is lost when the server ends.
+ */
+export function cow({ blockBytes, onRead, onCache }: CowOptions = {}): Middleware {
+  const onReadPath = typeof onRead === "string" ? onRead : undefined;
+  const options = { blockBytes, onCache, onReadPath, onRead: onRead === true };
+  return (plugin) => withNativeFilter(plugin, { name: "cow", options });
 }
 
 export interface ErrorOptions {

@@ -146,6 +146,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       tls: this.#tls.mode,
       tlsContext: this.#tls.context,
       metaContexts: true,
+      shortcuts: true,
       oldstyle: false,
       maxConnections: options.maxConnections ?? Number.POSITIVE_INFINITY,
     };

@@ -14,6 +14,8 @@ export interface SessionSettings extends HandshakeSettings {
   readonly graceMs: number;
   readonly stallTimeoutMs: number;
   readonly maxConnectionInFlightBytes: number;
+  /** See TransmissionSettings. */
+  readonly shortcuts: boolean;
 }
 
 /** One client, from its handshake to its end; on this thread or on another. */
@@ -86,14 +88,15 @@ export class Session implements ClientSession {
   }
 
   #transmit(agreed: Outcome & { kind: "transmit" }): Promise<EndOfTransmission> {
-    const { threads, spinUs, graceMs, stallTimeoutMs, maxConnectionInFlightBytes } = this.#settings;
+    const { threads, spinUs, graceMs, stallTimeoutMs, shortcuts } = this.#settings;
     return this.#native.start({
       ...agreed,
       threads,
       spinUs,
       graceMs,
       stallTimeoutMs,
-      maxInFlightBytes: maxConnectionInFlightBytes,
+      maxInFlightBytes: this.#settings.maxConnectionInFlightBytes,
+      shortcuts,
     });
   }
 

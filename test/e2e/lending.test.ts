@@ -66,6 +66,19 @@ describe.each<Style>(["simple", "structured", "extended"])("%s replies", (style)
   });
 });
 
+test("nothing is lent with -D asyncnbd.reservations=0", async () => {
+  const server = await startServer([testPlugin("lender"), "model=parallel"], {
+    options: ["-D", "asyncnbd.reservations=0"],
+  });
+  const client = await RawClient.open(server.socket);
+  for (const [offset, length] of RANGES) {
+    expect(await client.request({ type: 0, offset: BigInt(offset), length })).toBe(0);
+    const data = await client.read(length);
+    expect(data.every((byte) => (byte & COPIED) !== 0)).toBe(true);
+  }
+  await server.stop();
+});
+
 test("a client that goes in the middle of a large reply disturbs nobody", async () => {
   buildLoad();
   const server = await startServer(["memory", "64M"]);

@@ -17,7 +17,7 @@ function diskModule(front = "disk"): string {
   writeFileSync(
     path,
     `import { definePlugin } from "asyncnbd";
-     import { log, readonly } from "asyncnbd/middleware";
+     import { cow, delay, log, readonly } from "asyncnbd/middleware";
      const bytes = Buffer.alloc(${MIB}, 7);
      const disk = definePlugin({
        name: "disk",
@@ -25,7 +25,10 @@ function diskModule(front = "disk"): string {
        exportDescription: () => "seven",
        blockSize: () => ({ minimum: 512, preferred: 4096, maximum: 65536 }),
        pread: (_h, buf, offset) => { bytes.copy(buf, 0, offset); },
-       pwrite: (_h, buf, offset) => { buf.copy(bytes, offset); },
+       pwrite(_h, buf, offset) {
+         console.error("the disk was written to");
+         buf.copy(bytes, offset);
+       },
      });
      const told = log((line) => console.error("told: " + line));
      export default ${front};`,
@@ -89,6 +92,51 @@ describe("readonly", () => {
     await server.stop();
   });
 });
+
+describe("cow", () => {
+  test.each<[string, (own: string) => readonly string[], number]>([
+    ["over C", () => ["--filter=cow", "memory", "1M"], 0],
+    ["over TypeScript", () => ["--filter=cow", diskModule()], 7],
+    ["behind delay", () => ["--filter=delay", "--filter=cow", diskModule(), "rdelay=1ms"], 7],
+    ["over delay", () => ["--filter=cow", "--filter=delay", "memory", "1M", "rdelay=1ms"], 0],
+    ["over middleware over C", (own) => ["--filter=cow", own, "memory", "1M"], 0],
+    ["over middleware over TypeScript", (own) => ["--filter=cow", own, diskModule()], 7],
+    ["behind middleware, over C", (own) => [own, "--filter=cow", "memory", "1M"], 0],
+    ["behind middleware, over TypeScript", (own) => [own, "--filter=cow", diskModule()], 7],
+    [
+      "behind delay and middleware, over delay",
+      (own) => [
+        "--filter=delay",
+        own,
+        "--filter=cow",
+        "--filter=delay",
+        diskModule(),
+        "wdelay=1ms",
+      ],
+      7,
+    ],
+    ["in a module", () => [diskModule("cow()(disk)")], 7],
+    ["in a module, over middleware", () => [diskModule("cow()(told(disk))")], 7],
+    ["in a module, between", () => [diskModule("delay({ readMs: 1 })(told(cow()(disk)))")], 7],
+    ["of a module and of the command", () => ["--filter=cow", diskModule("cow()(disk)")], 7],
+  ])("%s keeps what all clients write, and the disk as it was", async (_name, args, byte) => {
+    const server = await startServer(args(`--filter=${ownFilter()}`));
+    const writer = await RawClient.open(server.socket);
+    const reader = await RawClient.open(server.socket);
+    const payload = Buffer.alloc(100_000, 9);
+    expect(await writer.request({ type: WRITE, offset: 1000n, length: 100_000, payload })).toBe(0);
+    expect(await writer.request({ type: 3 })).toBe(0);
+    const expected = Buffer.concat([Buffer.alloc(1000, byte), payload, Buffer.alloc(1000, byte)]);
+    expect((await read(reader, 0, 102_000)).equals(expected)).toBe(true);
+    expect(await reader.request({ type: 6, offset: 2000n, length: 70_000 })).toBe(0);
+    expect((await read(writer, 1999, 70_002)).equals(zeroesBetween(9, 70_000))).toBe(true);
+    expect(server.stderr()).not.toContain("written to");
+    await server.stop();
+  });
+});
+
+const zeroesBetween = (byte: number, length: number): Buffer =>
+  Buffer.concat([Buffer.of(byte), Buffer.alloc(length), Buffer.of(byte)]);
 
 test("descriptions and block sizes come through a native filter", async () => {
   const server = await startServer(["--filter=readonly", diskModule()]);
