@@ -16,7 +16,7 @@ void RangeClaims::List::remove(Claim &claim) {
 }
 
 bool RangeClaims::List::overlaps(const Claim &claim, const Claim *end) const {
-  for (const Claim *other = first; other != end; other = other->next)
+  for (const Claim *other = first; other != nullptr && other != end; other = other->next)
     if (other->first <= claim.last && claim.first <= other->last)
       return true;
   return false;

@@ -1,0 +1,88 @@
+// Layers behind a connection: what a client that leaves in the middle of a write has changed.
+#include <doctest/doctest.h>
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "backend/layer.hpp"
+#include "connection/connection.hpp"
+#include "filters/registry.hpp"
+#include "memory_backend.hpp"
+#include "support.hpp"
+#include "system_runtime.hpp"
+
+using namespace asyncnbd;
+using namespace asyncnbd::backend;
+
+namespace {
+
+constexpr uint32_t SIZE = 4 << 20;
+constexpr uint32_t LENGTH = 1 << 20;
+
+// A layer as most are: it says nothing of reservations, which refuses them.
+class Plain final : public Layer {
+public:
+  using Layer::Layer;
+};
+
+struct Server {
+  base::Timers &timers = system_runtime().timers;
+  FilterResources resources{system_runtime().clock, timers, system_runtime().threads};
+  std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
+  MemoryDisk disk{SIZE};
+  std::unique_ptr<Filter> filter;
+  std::unique_ptr<DiskState> state;
+  Gate gate;
+  bool is_open = true;
+
+  std::unique_ptr<Backend> open(const std::string &name, const filters::FilterOptions &options) {
+    std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(disk);
+    if (name.empty())
+      return below;
+    if (name == "plain")
+      return std::make_unique<Plain>(std::move(below));
+    std::string error;
+    filter = filters::make_filter(name, options, resources, &error);
+    REQUIRE(filter);
+    state = filter->new_disk(below->capabilities(), &error);
+    return filter->open(&below, false, state.get(), &error);
+  }
+
+  // Half a write, then nothing: how much of the disk has changed?
+  size_t changed_by_half_a_write(const std::string &name, const filters::FilterOptions &options) {
+    SocketPair sockets;
+    std::unique_ptr<Backend> backend = open(name, options);
+    auto connection =
+        std::make_shared<connection::Connection>(system_runtime(), context, "memory", 1);
+    auto transport =
+        std::make_unique<transport::Transport>(sockets.server, sockets.server, context->stop_fd());
+    REQUIRE(connection->start(&transport, &backend,
+                              {wire::NBD_FLAG_HAS_FLAGS, 16, 0, std::chrono::milliseconds(10000),
+                               std::chrono::milliseconds(0), 64 << 20, nullptr},
+                              [this] { gate.change([this] { is_open = false; }); }));
+    std::vector<uint8_t> bytes = encode_request(wire::NBD_CMD_WRITE, 1, 0, LENGTH);
+    bytes.resize(bytes.size() + LENGTH / 2, 9);
+    CHECK(send_all(sockets.client, bytes));
+    sockets.close_client();
+    REQUIRE(gate.wait([this] { return !is_open; }));
+    size_t changed = 0;
+    for (const uint8_t byte : disk.bytes)
+      changed += byte != 0;
+    CHECK(disk.reserved == 0);
+    return changed;
+  }
+};
+
+} // namespace
+
+TEST_CASE(
+    "a client that leaves in the middle of a large write has changed nothing behind a layer") {
+  CHECK(Server().changed_by_half_a_write("plain", {}) == 0);
+  CHECK(Server().changed_by_half_a_write("cow", {}) == 0);
+  CHECK(Server().changed_by_half_a_write("delay", {{"writeMs", 1.0}}) == 0);
+  CHECK(Server().changed_by_half_a_write("readonly", {}) == 0);
+  // As it does where the write is received on the disk itself.
+  CHECK(Server().changed_by_half_a_write("", {}) > 0);
+  CHECK(Server().changed_by_half_a_write("delay", {{"readMs", 1.0}}) > 0);
+}
