@@ -146,3 +146,16 @@ test("descriptions and block sizes come through a native filter", async () => {
   expect(info).toContain("block_size_maximum: 65536");
   await server.stop();
 });
+
+test("-v names the chain and where each part comes from", async () => {
+  const own = ownFilter();
+  const args = ["--filter=cow", `--filter=${own}`, "--filter=stats", "memory", "1M"];
+  const server = await startServer([...args, "statsfile=/dev/null"], { options: ["-v"] });
+  expect(server.stderr()).toMatch(
+    new RegExp(
+      `chain: filter cow \\(native, built in\\) > filter \\S+ \\(${own}\\) > ` +
+        `filter stats \\(built in\\) > plugin memory \\(/\\S+/nbdkit-memory-plugin.so\\)`,
+    ),
+  );
+  await server.stop();
+});

@@ -15,13 +15,17 @@ import { openScriptExport } from "./open-export.js";
 /** Requests that a front has in progress at once on a connection. */
 const THREADS = 16;
 
+/** Some of whose properties may be read-only, or setters. */
+const inFrontOf = (plugin: Plugin, callbacks: object): Plugin =>
+  Object.create(plugin, Object.getOwnPropertyDescriptors(callbacks)) as Plugin;
+
 /** The filter in front of the plugin. */
 export function withNativeFilter(behind: Plugin, filter: NativeFilter): Plugin {
   const { filters, plugin } = nativeRunOf(behind);
   const run = { filters: [filter, ...filters], plugin };
   const chain = new NativeChain(run.filters);
   const front = frontOf(plugin, chain) ?? overBridge(plugin, chain);
-  return Object.assign(Object.create(front), {
+  return inFrontOf(front, {
     ...asRun(run),
     async getReady(this: Plugin) {
       chain.make();
@@ -63,19 +67,21 @@ function overBridge(plugin: Plugin, chain: NativeChain): Plugin {
     }
     return { native, opened: answered(result.opened), inner: result.inner };
   };
-  const front = Object.assign(Object.create(plugin), nativeCallbacks, {
-    open(this: Plugin, info: OpenInfo) {
-      return open(this, info);
-    },
-  });
   // Filters do not look at what only the plugin knows of.
-  if (plugin.metaContexts !== undefined)
-    front.metaContexts = mapStatus(
+  const metaContexts =
+    plugin.metaContexts &&
+    mapStatus(
       plugin.metaContexts,
       ({ status }) =>
         function (this: MetaContext<unknown>, handle: unknown, ...rest) {
           return status.call(this, (handle as Handle).inner, ...rest);
         },
     );
-  return front as Plugin;
+  return inFrontOf(plugin, {
+    ...nativeCallbacks,
+    ...(metaContexts && { metaContexts }),
+    open(this: Plugin, info: OpenInfo) {
+      return open(this, info);
+    },
+  });
 }
