@@ -51,14 +51,12 @@ filters::FilterOptions options_of(const Napi::Object &given) {
 
 // nullptr: `*error` says what is wrong.
 std::shared_ptr<backend::Chain> chain_of(const Napi::Array &list, std::string *error) {
-  schedule::Runtime &process = runtime();
-  const backend::FilterResources resources{process.clock, process.timers, process.threads};
   std::vector<std::unique_ptr<backend::Filter>> filters;
   for (uint32_t i = 0; i < list.Length(); i++) {
     Napi::Object filter = list.Get(i).As<Napi::Object>();
     filters.push_back(filters::make_filter(filter.Get("name").As<Napi::String>(),
                                            options_of(filter.Get("options").As<Napi::Object>()),
-                                           resources, error));
+                                           resources().of_backends, error));
     if (filters.back() == nullptr)
       return nullptr;
   }

@@ -8,6 +8,7 @@
 #include <unordered_map>
 
 #include "addon/plugin_calls.hpp"
+#include "addon/runtime.hpp"
 #include "base/mutex.hpp"
 #include "connection/buffers.hpp"
 
@@ -54,7 +55,7 @@ private:
 
   const SharedPluginClient client_;
   const std::function<void(Job *)> settle_;
-  connection::BufferPool memory_; // of the one client: see buffers.hpp
+  connection::BufferPool memory_{resources().free_memory}; // of the one client: see buffers.hpp
 
   base::Mutex<base::LockRank::export_requests> mutex_; // guards what follows
   base::Condition answered_;

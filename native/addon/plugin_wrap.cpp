@@ -50,7 +50,7 @@ Napi::Function PluginWrap::define(Napi::Env env) {
 
 PluginWrap::PluginWrap(const Napi::CallbackInfo &info)
     : ObjectWrap(info),
-      plugin_(std::make_shared<CPlugin>(info[0].As<Napi::String>(), resources())) {}
+      plugin_(std::make_shared<CPlugin>(info[0].As<Napi::String>(), resources().of_backends)) {}
 
 Napi::Value PluginWrap::open(const Napi::CallbackInfo &info) {
   share_with_children();

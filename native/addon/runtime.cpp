@@ -3,13 +3,31 @@
 
 namespace asyncnbd::addon {
 
+namespace {
+
+// Never destroyed: threads may end after it, and plugins may reply for ever.
+struct Process {
+  connection::Resources resources{schedule::Runtime::make_for_system()};
+  TlsContexts tls_contexts;
+
+  static Process &instance() {
+    static Process &made = *new Process;
+    return made;
+  }
+};
+
+} // namespace
+
 schedule::Runtime &runtime() {
-  static schedule::Runtime &made = schedule::Runtime::make_for_system();
-  return made;
+  return resources().runtime;
 }
 
-backend::Resources resources() {
-  return {runtime().clock, runtime().timers, runtime().threads};
+connection::Resources &resources() {
+  return Process::instance().resources;
+}
+
+TlsContexts &tls_contexts() {
+  return Process::instance().tls_contexts;
 }
 
 } // namespace asyncnbd::addon

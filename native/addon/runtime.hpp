@@ -1,14 +1,15 @@
-// The one runtime of the process: Node loads the addon once, whatever the number of its threads.
+// What there is once in the process, for all threads of JavaScript: Node loads the addon once,
+// whatever their number, and what they give each other are numbers.
 #pragma once
 
-#include "backend/resources.hpp"
-#include "schedule/runtime.hpp"
+#include "addon/tls_contexts.hpp"
+#include "connection/resources.hpp"
 
 namespace asyncnbd::addon {
 
-// Made at the first call. Any thread.
+// All of it is made at the first call of one of these. Any thread.
 schedule::Runtime &runtime();
-// What backends use of it.
-backend::Resources resources();
+connection::Resources &resources();
+TlsContexts &tls_contexts();
 
 } // namespace asyncnbd::addon

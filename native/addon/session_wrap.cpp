@@ -8,7 +8,6 @@
 #include "addon/plugin_wrap.hpp"
 #include "addon/runtime.hpp"
 #include "addon/server_wrap.hpp"
-#include "addon/tls_wrap.hpp"
 
 namespace asyncnbd::addon {
 
@@ -69,7 +68,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->chain = chain_in(options);
   client_->connection = std::make_shared<connection::Connection>(
-      runtime(), server->context(),
+      resources(), server->context(),
       client_->plugin ? client_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   client_->connection->peer_fd = out_fd_;
@@ -120,7 +119,7 @@ Napi::Value SessionWrap::write(const Napi::CallbackInfo &info) {
 // upgradeTls(tls): a number from loadTls.
 Napi::Value SessionWrap::upgrade_tls(const Napi::CallbackInfo &info) {
   std::shared_ptr<transport::TlsContext> context =
-      tls_context(info[0].As<Napi::Number>().Uint32Value());
+      tls_contexts().find(info[0].As<Napi::Number>().Uint32Value());
   std::unique_ptr<transport::SecureStream> secure = context ? context->accept() : nullptr;
   if (!secure) {
     auto deferred = Napi::Promise::Deferred(info.Env());
@@ -299,7 +298,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
 
   connection::Connection &connection = *client_->connection;
   auto stream = std::make_unique<transport::Transport>(
-      in_fd_, out_fd_, connection.server->stop_fd(), io_->take_secure());
+      resources().page_pipes, in_fd_, out_fd_, connection.server->stop_fd(), io_->take_secure());
   in_fd_ = out_fd_ = -1;
   std::unique_ptr<backend::Backend> backend = std::move(client_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);

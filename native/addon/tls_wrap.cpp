@@ -1,25 +1,11 @@
 // See tls_wrap.hpp.
 #include "addon/tls_wrap.hpp"
 
-#include <map>
-
-#include "base/mutex.hpp"
+#include "addon/runtime.hpp"
 
 namespace asyncnbd::addon {
 
 namespace {
-
-// One for the process, as its threads serve clients of one server.
-struct Registry {
-  base::Mutex<base::LockRank::tls_contexts> mutex;
-  uint32_t last = 0;
-  std::map<uint32_t, std::shared_ptr<transport::TlsContext>> contexts;
-};
-
-Registry &registry() {
-  static Registry *registry = new Registry;
-  return *registry;
-}
 
 // loadTls({ caCertificates, certificate, key, revocations, preSharedKeys, verifyPeer, minVersion,
 // maxVersion, ciphers, cipherSuites }): a number; or what is wrong, as a string.
@@ -50,27 +36,15 @@ Napi::Value load_tls(const Napi::CallbackInfo &info) {
   std::shared_ptr<transport::TlsContext> context = transport::TlsContext::load(options, &error);
   if (!context)
     return Napi::String::New(info.Env(), error);
-  Registry &all = registry();
-  std::lock_guard lock(all.mutex);
-  all.contexts[++all.last] = std::move(context);
-  return Napi::Number::New(info.Env(), all.last);
+  return Napi::Number::New(info.Env(), tls_contexts().add(std::move(context)));
 }
 
 Napi::Value drop_tls(const Napi::CallbackInfo &info) {
-  Registry &all = registry();
-  std::lock_guard lock(all.mutex);
-  all.contexts.erase(info[0].As<Napi::Number>().Uint32Value());
+  tls_contexts().drop(info[0].As<Napi::Number>().Uint32Value());
   return info.Env().Undefined();
 }
 
 } // namespace
-
-std::shared_ptr<transport::TlsContext> tls_context(uint32_t number) {
-  Registry &all = registry();
-  std::lock_guard lock(all.mutex);
-  auto found = all.contexts.find(number);
-  return found == all.contexts.end() ? nullptr : found->second;
-}
 
 void define_tls_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("loadTls", Napi::Function::New(env, load_tls));

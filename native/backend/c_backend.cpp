@@ -31,11 +31,6 @@ constexpr unsigned MAX_STATUS_PARTS = 256;
 // done. The specification allows to refuse it.
 constexpr uint64_t MAX_EMULATED_BYTES = UINT32_MAX;
 
-OperationSlabs &operation_slabs() {
-  static auto *slabs = new OperationSlabs;
-  return *slabs;
-}
-
 } // namespace
 
 int Operation::on_reply(const host::AsyncReply &reply) {
@@ -48,7 +43,7 @@ void Operation::on_late_reply() {
 
 CBackend::CBackend(CPlugin &plugin, host::CallContext &context)
     : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context),
-      operations_(operation_slabs()) {}
+      operations_(plugin.resources().operations) {}
 
 void CBackend::submit(Request &request, Caller) {
   if (plugin_.is_async()) {

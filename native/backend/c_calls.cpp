@@ -115,7 +115,8 @@ bool CBackend::pipe(const Progress &progress) {
   const int fd = read_fd_.load(std::memory_order_relaxed);
   if (!request.may_answer_in_pages || fd == -1)
     return false;
-  transport::PagePipe::Owner pages = transport::PagePipe::take(transport::PagePipe::For::sending);
+  transport::PagePipe::Owner pages =
+      plugin_.resources().page_pipes.take(transport::PagePipe::For::sending);
   if (!pages)
     return false;
   const int error = pages->put_file(fd, request.offset, request.length_bytes);

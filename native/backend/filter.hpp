@@ -7,9 +7,7 @@
 #include <string>
 
 #include "backend/backend.hpp"
-#include "base/clock.hpp"
-#include "base/threads.hpp"
-#include "base/timers.hpp"
+#include "backend/resources.hpp"
 
 namespace asyncnbd::backend {
 
@@ -17,13 +15,6 @@ namespace asyncnbd::backend {
 class DiskState {
 public:
   virtual ~DiskState() = default;
-};
-
-// What filters use of the process.
-struct FilterResources {
-  const base::Clock &clock;
-  base::Timers &timers;
-  base::Threads &threads;
 };
 
 // Functions may block. They fail by leaving words for the user in `*error`.

@@ -5,12 +5,10 @@
 #include <cstddef>
 
 #include "backend/operation.hpp"
+#include "backend/resources.hpp"
 #include "base/mutex.hpp"
-#include "base/slabs.hpp"
 
 namespace asyncnbd::backend {
-
-using OperationSlabs = base::SlabsOf<Operation>;
 
 // Thread-safe. Outlives its operations.
 class OperationPool {

@@ -2,16 +2,24 @@
 #pragma once
 
 #include "base/clock.hpp"
+#include "base/slabs.hpp"
 #include "base/threads.hpp"
 #include "base/timers.hpp"
+#include "transport/page_pipe.hpp"
 
 namespace asyncnbd::backend {
 
-// Owned by the runtime, which outlives them all.
+class Operation;
+
+using OperationSlabs = base::SlabsOf<Operation>;
+
+// Owned by who makes backends, and outlives them all.
 struct Resources {
   const base::Clock &clock;
   base::Timers &timers;
   base::Threads &threads;
+  transport::PagePipes &page_pipes;
+  OperationSlabs &operations;
 };
 
 } // namespace asyncnbd::backend

@@ -3,6 +3,8 @@
 
 #include <sys/mman.h>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::base {
 
 namespace {
@@ -32,6 +34,7 @@ Slabs::Slabs(size_t bytes, size_t alignment)
       places_(static_cast<uint32_t>((SLAB_BYTES - first_) / bytes_)) {}
 
 Slabs::~Slabs() {
+  invariant(slabs_ == empty_slabs_, "slabs outlive what lies in them");
   while (empty_ != nullptr)
     munmap(std::exchange(empty_, empty_->next), SLAB_BYTES);
 }

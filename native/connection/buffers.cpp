@@ -22,8 +22,6 @@ constexpr size_t CARVED_BYTES = 64 << 10;
 constexpr size_t MAX_PIECE_BYTES = CARVED_BYTES / 4;
 constexpr size_t PIECE_ALIGNMENT = 16;
 
-std::atomic<size_t> all_free_bytes{0}; // a count, pairs with nothing
-
 } // namespace
 
 void BufferPool::destroy(Buffer *buffer) {
@@ -75,7 +73,7 @@ void BufferPool::trim() {
     destroy(free_);
     free_ = next;
   }
-  all_free_bytes.fetch_sub(free_bytes_, std::memory_order_relaxed);
+  free_of_all_.bytes.fetch_sub(free_bytes_, std::memory_order_relaxed);
   free_bytes_ = 0;
 }
 
@@ -94,7 +92,7 @@ Buffer *BufferPool::get(size_t capacity_bytes, Content content) {
         continue;
       *link = buffer->next_free;
       free_bytes_ -= buffer->capacity_bytes;
-      all_free_bytes.fetch_sub(buffer->capacity_bytes, std::memory_order_relaxed);
+      free_of_all_.bytes.fetch_sub(buffer->capacity_bytes, std::memory_order_relaxed);
       buffer->references.store(1, std::memory_order_relaxed);
       return buffer;
     }
@@ -110,13 +108,13 @@ void BufferPool::put(Buffer *buffer) {
   const size_t bytes = buffer->capacity_bytes;
   // Threads that keep one at the same time may exceed the limit by as many.
   if (bytes <= MAX_KEPT_BYTES &&
-      all_free_bytes.load(std::memory_order_relaxed) + bytes <= MAX_ALL_FREE_BYTES) {
+      free_of_all_.bytes.load(std::memory_order_relaxed) + bytes <= MAX_ALL_FREE_BYTES) {
     std::lock_guard lock(mutex_);
     if (free_bytes_ + bytes <= MAX_FREE_BYTES) {
       buffer->next_free = free_;
       free_ = buffer;
       free_bytes_ += bytes;
-      all_free_bytes.fetch_add(bytes, std::memory_order_relaxed);
+      free_of_all_.bytes.fetch_add(bytes, std::memory_order_relaxed);
       return;
     }
   }

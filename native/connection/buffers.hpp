@@ -12,6 +12,11 @@ namespace asyncnbd::connection {
 
 class BufferPool;
 
+// Shared by pools, which it outlives: how much all of them keep for later.
+struct FreeMemory {
+  std::atomic<size_t> bytes{0}; // a count, pairs with nothing
+};
+
 // What a buffer may have in it, besides zeroes.
 enum class Content : uint8_t {
   headers, // of replies
@@ -38,7 +43,7 @@ struct Buffer {
 // fills less than it says cannot show one client another client's data.
 class BufferPool {
 public:
-  BufferPool() = default;
+  explicit BufferPool(FreeMemory &free_of_all) : free_of_all_(free_of_all) {}
   ~BufferPool();
   BufferPool(const BufferPool &) = delete;
   BufferPool &operator=(const BufferPool &) = delete;
@@ -67,6 +72,8 @@ public:
 private:
   friend struct Buffer;
   void put(Buffer *buffer);
+
+  FreeMemory &free_of_all_;
 
   base::Mutex<base::LockRank::carving> carving_; // guards these two
   Buffer *carved_ = nullptr;

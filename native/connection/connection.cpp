@@ -59,7 +59,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   replies_ = std::make_unique<ReplyQueue>(*transport_, static_cast<ReplyListener &>(*this));
   const schedule::Spinner spinner(runtime_.clock, runtime_.spin_limit, settings.spin_us);
   reader_ = std::make_unique<RequestReader>(
-      *transport_, *replies_, facts_, static_cast<backend::Maker &>(*this),
+      resources_, *transport_, *replies_, facts_, static_cast<backend::Maker &>(*this),
       static_cast<Admission &>(*this), stop_requested_, spinner, when_full(), settings.style);
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
@@ -265,7 +265,7 @@ void Connection::finish() {
   if (schedule::Registration *registration = registration_.exchange(nullptr))
     runtime_.idle_poller.remove(*registration);
   if (runtime_.idle_poller.candidate_ends() == 0)
-    transport::PagePipe::close_kept();
+    resources_.page_pipes.close_kept();
   backend_->close();
   export_name = nullptr;
   transport_->close(reader_->has_unread_input());

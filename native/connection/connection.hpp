@@ -16,12 +16,12 @@
 #include "connection/memory_account.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
+#include "connection/resources.hpp"
 #include "connection/sparse_hint.hpp"
 #include "host/context.hpp"
 #include "host/reply_batch.hpp"
 #include "schedule/call_latency.hpp"
 #include "schedule/pollable.hpp"
-#include "schedule/runtime.hpp"
 #include "transport/transport.hpp"
 
 namespace asyncnbd::connection {
@@ -56,10 +56,10 @@ class Connection final : public host::CallContext,
                          private schedule::Stallable,
                          private schedule::Pollable {
 public:
-  Connection(schedule::Runtime &runtime, std::shared_ptr<host::ServerContext> server,
+  Connection(Resources &resources, std::shared_ptr<host::ServerContext> server,
              std::string plugin_name, uint64_t number)
-      : CallContext(std::move(server), std::move(plugin_name), number), runtime_(runtime),
-        leader_token_(runtime.slow_calls), latency_(runtime.clock) {}
+      : CallContext(std::move(server), std::move(plugin_name), number), resources_(resources),
+        runtime_(resources.runtime), leader_token_(runtime_.slow_calls), latency_(runtime_.clock) {}
 
   // Serves requests until the client leaves, the stream breaks or the server stops, on threads
   // of its own. `on_closed` is called at the very end, on one of them. Takes the transport and
@@ -191,6 +191,7 @@ private:
   void finish();
   void report_failure(const PendingRequest &request);
 
+  Resources &resources_;
   schedule::Runtime &runtime_;
   ExportFacts facts_{};
   bool may_send_holes_ = false;

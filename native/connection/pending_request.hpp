@@ -40,10 +40,8 @@ struct PendingRequest : backend::Request {
   void reset();
 };
 
-// One of a process, as threads take requests from one connection to another.
+// Of all connections, as threads take requests from one to another.
 using RequestSlabs = base::SlabsOf<PendingRequest>;
-
-RequestSlabs &request_slabs();
 
 // Ends a chain of requests that nobody uses.
 inline void destroy(PendingRequest *chain) {

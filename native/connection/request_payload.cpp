@@ -155,7 +155,7 @@ bool RequestReader::receive_pages(PendingRequest *request) {
   const size_t length_bytes = request->length_bytes;
   transport::PagePipe::Owner pages;
   if (buffered_bytes() == 0)
-    pages = transport::PagePipe::take(transport::PagePipe::For::receiving);
+    pages = resources_.page_pipes.take(transport::PagePipe::For::receiving);
   if (!pages)
     return receive_large_payload(request);
   while (pages->arrived_bytes() < length_bytes) {

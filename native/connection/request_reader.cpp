@@ -31,18 +31,13 @@ constexpr auto STOP_GRACE = std::chrono::seconds(1);
 
 } // namespace
 
-RequestReader::RequestReader(transport::Transport &transport, ReplyQueue &replies,
-                             const ExportFacts &facts, backend::Maker &maker, Admission &admission,
-                             const std::atomic<bool> &stop_requested, schedule::Spinner spinner,
-                             WhenFull when_full, wire::ReplyStyle style)
-    : transport_(transport), replies_(replies), facts_(facts), maker_(maker), admission_(admission),
-      stop_requested_(stop_requested), spinner_(spinner), when_full_(when_full), style_(style),
-      receive_limit_bytes_(INPUT_BYTES) {}
-
-RequestSlabs &request_slabs() {
-  static auto *slabs = new RequestSlabs;
-  return *slabs;
-}
+RequestReader::RequestReader(Resources &resources, transport::Transport &transport,
+                             ReplyQueue &replies, const ExportFacts &facts, backend::Maker &maker,
+                             Admission &admission, const std::atomic<bool> &stop_requested,
+                             schedule::Spinner spinner, WhenFull when_full, wire::ReplyStyle style)
+    : resources_(resources), transport_(transport), replies_(replies), facts_(facts), maker_(maker),
+      admission_(admission), stop_requested_(stop_requested), spinner_(spinner),
+      when_full_(when_full), style_(style), receive_limit_bytes_(INPUT_BYTES) {}
 
 RequestReader::~RequestReader() {
   if (input_ != nullptr)
@@ -206,7 +201,7 @@ PendingRequest *RequestReader::new_request() {
   PendingRequest *request = free_;
   if (request != nullptr)
     free_ = request->next;
-  else if ((request = request_slabs().make()) == nullptr)
+  else if ((request = resources_.requests.make()) == nullptr)
     return nullptr;
   request->reset();
   request->completers.reset(maker_);

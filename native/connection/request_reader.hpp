@@ -9,6 +9,7 @@
 
 #include "connection/check.hpp"
 #include "connection/reply_queue.hpp"
+#include "connection/resources.hpp"
 #include "schedule/spinner.hpp"
 #include "transport/transport.hpp"
 #include "wire/wire.hpp"
@@ -48,8 +49,8 @@ class RequestReader {
 public:
   // Before it waits for the client, the reader has all replies sent; if it is to come back when
   // the socket is full, it goes on reading meanwhile.
-  RequestReader(transport::Transport &transport, ReplyQueue &replies, const ExportFacts &facts,
-                backend::Maker &maker, Admission &admission,
+  RequestReader(Resources &resources, transport::Transport &transport, ReplyQueue &replies,
+                const ExportFacts &facts, backend::Maker &maker, Admission &admission,
                 const std::atomic<bool> &stop_requested, schedule::Spinner spinner,
                 WhenFull when_full, wire::ReplyStyle style = wire::ReplyStyle::simple);
   ~RequestReader();
@@ -134,6 +135,7 @@ private:
   transport::Wait wait_for_client(const Room &room, bool between_requests);
   size_t buffered_bytes() const { return end_ - begin_; }
 
+  Resources &resources_;
   transport::Transport &transport_;
   ReplyQueue &replies_;
   const ExportFacts &facts_;
@@ -144,7 +146,7 @@ private:
   const WhenFull when_full_;
   const wire::ReplyStyle style_;
 
-  BufferPool pool_;
+  BufferPool pool_{resources_.free_memory};
   Buffer *input_ = nullptr; // bytes [begin_, end_) are received and not yet parsed
   size_t begin_ = 0;
   size_t end_ = 0;

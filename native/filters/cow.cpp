@@ -15,7 +15,7 @@ using backend::DiskState;
 
 class CowFilter final : public backend::Filter {
 public:
-  CowFilter(CowSettings settings, const backend::FilterResources &resources)
+  CowFilter(CowSettings settings, const backend::Resources &resources)
       : settings_(std::move(settings)), resources_(resources) {}
 
   const char *name() const override { return "cow"; }
@@ -23,7 +23,8 @@ public:
   bool keeps_state() const override { return true; }
 
   std::unique_ptr<DiskState> new_disk(const backend::Capabilities &, std::string *error) override {
-    std::unique_ptr<store::TemporaryFile> file = store::TemporaryFile::make(error);
+    std::unique_ptr<store::TemporaryFile> file =
+        store::TemporaryFile::make(resources_.page_pipes, error);
     if (!file)
       return nullptr;
     return std::make_unique<CowDisk>(std::move(file), resources_.threads);
@@ -37,14 +38,13 @@ public:
 
 private:
   const CowSettings settings_;
-  const backend::FilterResources resources_;
+  const backend::Resources resources_;
 };
 
 } // namespace
 
 std::unique_ptr<backend::Filter> make_cow(const FilterOptions &options,
-                                          const backend::FilterResources &resources,
-                                          std::string *error) {
+                                          const backend::Resources &resources, std::string *error) {
   constexpr uint64_t DEFAULT_BLOCK_BYTES = 64 << 10;
   constexpr uint64_t MIN_BLOCK_BYTES = 4096;
   constexpr uint64_t MAX_BLOCK_BYTES = 64 << 20;

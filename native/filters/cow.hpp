@@ -14,7 +14,6 @@ namespace asyncnbd::filters {
 // words in
 // `*error`, if there is something else, or a value does not fit.
 std::unique_ptr<backend::Filter> make_cow(const FilterOptions &options,
-                                          const backend::FilterResources &resources,
-                                          std::string *error);
+                                          const backend::Resources &resources, std::string *error);
 
 } // namespace asyncnbd::filters

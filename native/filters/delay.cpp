@@ -37,7 +37,7 @@ struct Delays {
 class DelayLayer final : public backend::Layer {
 public:
   DelayLayer(std::unique_ptr<Backend> opened, const Delays &delays,
-             const backend::FilterResources &resources)
+             const backend::Resources &resources)
       : Layer(std::move(opened)), delays_(delays), resources_(resources) {
     capabilities_ = below().capabilities();
     if (delays_.refuses_fast_zero && capabilities_.can_write)
@@ -88,7 +88,7 @@ private:
   void fail_waiting();
 
   const Delays &delays_; // the filter's
-  const backend::FilterResources &resources_;
+  const backend::Resources &resources_;
   Capabilities capabilities_;
   base::Mutex<base::LockRank::delayed> mutex_; // guards the rest
   std::deque<Waiting> all_;
@@ -208,7 +208,7 @@ void DelayLayer::close() {
 
 class DelayFilter final : public backend::Filter {
 public:
-  DelayFilter(const Delays &delays, const backend::FilterResources &resources)
+  DelayFilter(const Delays &delays, const backend::Resources &resources)
       : delays_(delays), resources_(resources) {}
 
   const char *name() const override { return "delay"; }
@@ -221,14 +221,13 @@ public:
 
 private:
   const Delays delays_;
-  const backend::FilterResources resources_;
+  const backend::Resources resources_;
 };
 
 } // namespace
 
-std::unique_ptr<backend::Filter> make_delay(const FilterOptions &options,
-                                            const backend::FilterResources &resources,
-                                            std::string *error) {
+std::unique_ptr<backend::Filter>
+make_delay(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   constexpr uint64_t MOST_MS = UINT32_MAX; // as nbdkit
   OptionReader reader("delay", options);
   auto read = [&](const char *name) { return milliseconds(reader.number(name, 0, MOST_MS)); };

@@ -8,7 +8,7 @@
 namespace asyncnbd::filters {
 
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
-                                             const backend::FilterResources &resources,
+                                             const backend::Resources &resources,
                                              std::string *error) {
   if (name == "cow")
     return make_cow(options, resources, error);

@@ -12,7 +12,7 @@ namespace asyncnbd::filters {
 // nullptr, with words for the user in `*error`, if there is no filter of that name, or it does not
 // understand its options. `resources` outlive the filter.
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
-                                             const backend::FilterResources &resources,
+                                             const backend::Resources &resources,
                                              std::string *error);
 
 } // namespace asyncnbd::filters

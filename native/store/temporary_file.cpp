@@ -31,7 +31,8 @@ int open_unnamed(const std::string &directory) {
 
 } // namespace
 
-std::unique_ptr<TemporaryFile> TemporaryFile::make(std::string *error) {
+std::unique_ptr<TemporaryFile> TemporaryFile::make(transport::PagePipes &pipes,
+                                                   std::string *error) {
   const char *chosen = getenv("TMPDIR");
   const std::string directory = chosen != nullptr ? chosen : "/var/tmp";
   const int fd = base::moved_high(open_unnamed(directory));
@@ -39,7 +40,7 @@ std::unique_ptr<TemporaryFile> TemporaryFile::make(std::string *error) {
     *error = "cannot make a temporary file in " + directory + ": " + strerror(errno);
     return nullptr;
   }
-  return std::unique_ptr<TemporaryFile>(new TemporaryFile(fd));
+  return std::unique_ptr<TemporaryFile>(new TemporaryFile(pipes, fd));
 }
 
 TemporaryFile::~TemporaryFile() {
@@ -64,7 +65,7 @@ int TemporaryFile::read(uint8_t *data, size_t length_bytes, uint64_t offset) con
 transport::PagePipe::Owner TemporaryFile::read_pages(size_t length_bytes, uint64_t offset) {
   if (!takes_pages())
     return nullptr;
-  transport::PagePipe::Owner pages = transport::PagePipe::take(transport::PagePipe::For::sending);
+  transport::PagePipe::Owner pages = pipes_.take(transport::PagePipe::For::sending);
   if (!pages)
     return nullptr;
   const int error = pages->put_file(fd_, offset, length_bytes);

@@ -16,7 +16,7 @@ namespace asyncnbd::store {
 class TemporaryFile {
 public:
   // In $TMPDIR, or /var/tmp. nullptr, with words in `*error`, on failure.
-  static std::unique_ptr<TemporaryFile> make(std::string *error);
+  static std::unique_ptr<TemporaryFile> make(transport::PagePipes &pipes, std::string *error);
   ~TemporaryFile();
   TemporaryFile(const TemporaryFile &) = delete;
   TemporaryFile &operator=(const TemporaryFile &) = delete;
@@ -36,8 +36,9 @@ public:
   void discard(uint64_t length_bytes, uint64_t offset);
 
 private:
-  explicit TemporaryFile(int fd) : fd_(fd) {}
+  TemporaryFile(transport::PagePipes &pipes, int fd) : pipes_(pipes), fd_(fd) {}
 
+  transport::PagePipes &pipes_;
   const int fd_;
   // Until it turns out that they cannot be. They pair with nothing: who reads an old value tries
   // once more.

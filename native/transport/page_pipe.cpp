@@ -7,9 +7,7 @@
 #include <poll.h>
 #include <sys/uio.h>
 #include <unistd.h>
-#include <vector>
 
-#include "base/mutex.hpp"
 #include "transport/sigpipe.hpp"
 
 namespace asyncnbd::transport {
@@ -40,27 +38,13 @@ ssize_t move_pages(int from, off_t *from_offset, int to, off_t *to_offset, size_
   }
 }
 
-// Of the process.
-struct Pipes {
-  base::Mutex<base::LockRank::page_pipes> mutex;
-  std::vector<PagePipe *> kept;
-  size_t count = 0;
-  size_t receiving = 0; // of them
-
-  // Never destroyed: threads may end after it.
-  static Pipes &instance() {
-    static auto *pipes = new Pipes;
-    return *pipes;
-  }
-};
-
 } // namespace
 
-PagePipe *PagePipe::open() {
+PagePipe *PagePipe::open(PagePipes &pipes) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) == -1)
     return nullptr;
-  auto *pipe = new PagePipe(ends[0], ends[1]);
+  auto *pipe = new PagePipe(pipes, ends[0], ends[1]);
   fcntl(pipe->write_end_, F_SETPIPE_SZ, PIPE_BYTES);
   const int room_bytes = fcntl(pipe->write_end_, F_GETPIPE_SZ);
   pipe->pages_ = room_bytes > 0 ? static_cast<size_t>(room_bytes) / page_bytes : 0;
@@ -79,64 +63,69 @@ PagePipe::~PagePipe() {
   ::close(write_end_);
 }
 
-PagePipe::Owner PagePipe::take(For purpose) {
-  Pipes &pipes = Pipes::instance();
-  const size_t receiving = purpose == For::receiving ? 1 : 0;
+PagePipe::Owner PagePipes::take(PagePipe::For purpose) {
+  const size_t receiving = purpose == PagePipe::For::receiving ? 1 : 0;
   PagePipe *pipe = nullptr;
   {
-    std::lock_guard lock(pipes.mutex);
-    const bool is_new = pipes.kept.empty();
-    if ((is_new && pipes.count == MAX_PIPES) || pipes.receiving + receiving > MAX_RECEIVING)
+    std::lock_guard lock(mutex_);
+    const bool is_new = kept_.empty();
+    if ((is_new && count_ == MAX_PIPES) || receiving_ + receiving > MAX_RECEIVING)
       return nullptr;
-    pipes.receiving += receiving;
+    receiving_ += receiving;
     if (is_new) {
-      pipes.count++;
+      count_++;
     } else {
-      pipe = pipes.kept.back();
-      pipes.kept.pop_back();
+      pipe = kept_.back();
+      kept_.pop_back();
     }
   }
   if (pipe == nullptr)
-    pipe = open();
+    pipe = PagePipe::open(*this);
   if (pipe != nullptr) {
     pipe->purpose_ = purpose;
-    return Owner(pipe);
+    return PagePipe::Owner(pipe);
   }
-  std::lock_guard lock(pipes.mutex);
-  pipes.count--;
-  pipes.receiving -= receiving;
+  std::lock_guard lock(mutex_);
+  count_--;
+  receiving_ -= receiving;
   return nullptr;
 }
 
 void PagePipe::Returner::operator()(PagePipe *pipe) const {
   pipe->next_.reset();
-  Pipes &pipes = Pipes::instance();
+  pipe->pipes_.put(pipe);
+}
+
+void PagePipes::put(PagePipe *pipe) {
   {
-    std::lock_guard lock(pipes.mutex);
-    pipes.receiving -= pipe->purpose_ == For::receiving ? 1 : 0;
-    if (pipe->length_bytes_ == 0 && pipes.kept.size() < MAX_KEPT) {
-      pipes.kept.push_back(pipe);
+    std::lock_guard lock(mutex_);
+    receiving_ -= pipe->purpose_ == PagePipe::For::receiving ? 1 : 0;
+    if (pipe->length_bytes_ == 0 && kept_.size() < MAX_KEPT) {
+      kept_.push_back(pipe);
       return;
     }
-    pipes.count--;
+    count_--;
   }
   delete pipe;
 }
 
-void PagePipe::close_kept() {
-  Pipes &pipes = Pipes::instance();
-  std::lock_guard lock(pipes.mutex);
-  for (PagePipe *pipe : pipes.kept)
+void PagePipes::close_kept() {
+  std::lock_guard lock(mutex_);
+  for (PagePipe *pipe : kept_)
     delete pipe;
-  pipes.count -= pipes.kept.size();
-  pipes.kept.clear();
+  count_ -= kept_.size();
+  kept_.clear();
 }
 
 ssize_t PagePipe::put_memory(const uint8_t *data, size_t length_bytes) {
   const iovec memory{const_cast<uint8_t *>(data), length_bytes};
   const ssize_t put = vmsplice(write_end_, &memory, 1, SPLICE_F_NONBLOCK);
-  if (put < 0)
-    return -errno;
+  if (put < 0) {
+    const int error = errno;
+    if (error == EPERM || error == ENOSYS || error == EINVAL)
+      pipes_.can_take_memory_.store(false, std::memory_order_relaxed);
+    return -error;
+  }
   length_bytes_ += static_cast<size_t>(put);
   return put;
 }
@@ -159,7 +148,7 @@ int PagePipe::put_file(int fd, uint64_t offset, size_t length_bytes) {
 bool PagePipe::chain(size_t length_bytes) {
   for (PagePipe *pipe = this; length_bytes > pipe->room_bytes(); pipe = pipe->next_.get()) {
     length_bytes -= pipe->room_bytes();
-    pipe->next_ = take(For::sending);
+    pipe->next_ = pipes_.take(For::sending);
     if (!pipe->next_)
       return false;
   }

@@ -2,10 +2,14 @@
 // file, to a socket; and what has arrived at a socket to a file, with the kernel's one copy.
 #pragma once
 
+#include <atomic>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
 #include <sys/types.h>
+#include <vector>
+
+#include "base/mutex.hpp"
 
 namespace asyncnbd::transport {
 
@@ -14,25 +18,20 @@ inline ssize_t sent_in_all(ssize_t sent_before, ssize_t last) {
   return last >= 0 ? sent_before + last : sent_before > 0 ? sent_before : last;
 }
 
+class PagePipes;
 class SigpipeGuard;
 
 // Pages on their way. What is written to the memory or the file before the peer has received them
 // is received, perhaps in part. One thread at a time.
 class PagePipe {
 public:
-  // Keeps it for the next who needs one.
+  // Gives it back to its PagePipes.
   struct Returner {
     void operator()(PagePipe *pipe) const;
   };
   using Owner = std::unique_ptr<PagePipe, Returner>;
 
   enum class For { sending, receiving };
-
-  // An empty one; nullptr if there are many already, or the system has none left. Clients that do
-  // not send what they have begun get at most half of them. Any thread.
-  static Owner take(For purpose);
-  // Closes those that are kept. Any thread.
-  static void close_kept();
 
   ~PagePipe();
   PagePipe(const PagePipe &) = delete;
@@ -68,20 +67,53 @@ public:
   bool is_empty() const { return length_bytes_ == 0 && !next_; }
 
 private:
-  PagePipe(int read_end, int write_end) : read_end_(read_end), write_end_(write_end) {}
-  static PagePipe *open();
+  friend class PagePipes;
+
+  PagePipe(PagePipes &pipes, int read_end, int write_end)
+      : pipes_(pipes), read_end_(read_end), write_end_(write_end) {}
+  static PagePipe *open(PagePipes &pipes);
   size_t room_bytes() const;
   bool has_room() const;
   bool chain(size_t length_bytes);
   ssize_t send_guarded(SigpipeGuard &guard, int socket, bool more);
   int splice_in(int fd, uint64_t offset, size_t length_bytes);
 
+  PagePipes &pipes_;
   const int read_end_;
   const int write_end_;
   For purpose_ = For::sending;
   size_t pages_ = 0;        // that it has room for
   size_t length_bytes_ = 0; // of what is in it
   Owner next_;              // has what comes after that
+};
+
+// The pipes of a process: few enough to leave descriptors for clients, and kept for the next who
+// needs one. Outlives them. Any thread.
+class PagePipes {
+public:
+  PagePipes() = default;
+  ~PagePipes() { close_kept(); }
+  PagePipes(const PagePipes &) = delete;
+  PagePipes &operator=(const PagePipes &) = delete;
+
+  // An empty one; nullptr if there are many already, or the system has none left. Clients that do
+  // not send what they have begun get at most half of them.
+  PagePipe::Owner take(PagePipe::For purpose);
+  // Closes those that are kept.
+  void close_kept();
+
+  // False once memory could not be put in, as in a sandbox.
+  bool can_take_memory() const { return can_take_memory_.load(std::memory_order_relaxed); }
+
+private:
+  friend class PagePipe;
+  void put(PagePipe *pipe);
+
+  std::atomic<bool> can_take_memory_{true};       // a hint, pairs with nothing
+  base::Mutex<base::LockRank::page_pipes> mutex_; // guards the rest
+  std::vector<PagePipe *> kept_;
+  size_t count_ = 0;
+  size_t receiving_ = 0; // of them
 };
 
 } // namespace asyncnbd::transport

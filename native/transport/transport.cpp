@@ -50,8 +50,9 @@ static void set_send_patience(int socket, int timeout_ms) {
   setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
 }
 
-Transport::Transport(int in_fd, int out_fd, int stop_fd, std::unique_ptr<SecureStream> secure)
-    : in_fd_(in_fd), out_fd_(out_fd), stop_fd_(stop_fd),
+Transport::Transport(PagePipes &pipes, int in_fd, int out_fd, int stop_fd,
+                     std::unique_ptr<SecureStream> secure)
+    : pipes_(pipes), in_fd_(in_fd), out_fd_(out_fd), stop_fd_(stop_fd),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       is_socket_(is_socket(in_fd) && is_socket(out_fd)), is_local_(is_unix_socket(out_fd)),
       secure_(std::move(secure)) {
@@ -181,18 +182,14 @@ ssize_t Transport::send(const iovec *buffers, size_t count, bool may_block, bool
 }
 
 ssize_t Transport::send_pages(const uint8_t *data, size_t length_bytes) {
-  static std::atomic<bool> is_forbidden{false}; // as in a sandbox; a hint, pairs with nothing
   PagePipe::Owner pipe;
-  if (can_move_pages() && !is_aborted() && !is_forbidden.load(std::memory_order_relaxed))
-    pipe = PagePipe::take(PagePipe::For::sending);
+  if (can_move_pages() && !is_aborted() && pipes_.can_take_memory())
+    pipe = pipes_.take(PagePipe::For::sending);
   size_t sent_bytes = 0;
   while (pipe && sent_bytes < length_bytes) {
     const ssize_t put = pipe->put_memory(data + sent_bytes, length_bytes - sent_bytes);
-    if (put <= 0) {
-      if (put == -EPERM || put == -ENOSYS || put == -EINVAL)
-        is_forbidden.store(true, std::memory_order_relaxed);
+    if (put <= 0)
       break;
-    }
     const ssize_t sent = pipe->send(out_fd_, sent_bytes + static_cast<size_t>(put) < length_bytes);
     if (sent < put)
       return sent_in_all(static_cast<ssize_t>(sent_bytes), sent);

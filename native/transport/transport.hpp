@@ -14,6 +14,7 @@
 namespace asyncnbd::transport {
 
 class PagePipe;
+class PagePipes;
 
 enum class Wait { readable, writable, stopping, woken, hung_up, timed_out };
 
@@ -29,7 +30,8 @@ public:
   // Takes ownership of both descriptors, which may be the same socket. `stop_fd` (not owned, may
   // be -1) becomes readable when the server stops. `secure`: what TLS has been negotiated, or
   // nullptr.
-  Transport(int in_fd, int out_fd, int stop_fd, std::unique_ptr<SecureStream> secure = nullptr);
+  Transport(PagePipes &pipes, int in_fd, int out_fd, int stop_fd,
+            std::unique_ptr<SecureStream> secure = nullptr);
   ~Transport() override;
   Transport(const Transport &) = delete;
   Transport &operator=(const Transport &) = delete;
@@ -104,6 +106,7 @@ private:
   bool wait_writable(int timeout_ms) const;
   void drain();
 
+  PagePipes &pipes_;
   int in_fd_;
   int out_fd_;
   const int stop_fd_;

@@ -15,6 +15,8 @@
 #include "connection/request_reader.hpp"
 #include "schedule/spinner.hpp"
 
+#include "../native/system_resources.hpp"
+
 using namespace asyncnbd;
 using connection::PendingRequest;
 
@@ -109,9 +111,9 @@ public:
               {{1, 0}, {7, 1}},
               1u << (settings[1] >> 6) * 4,
               MAX_PAYLOAD};
-    transport_.emplace(sockets_[0], sockets_[0], -1);
+    transport_.emplace(resources_.page_pipes, sockets_[0], sockets_[0], -1);
     replies_.emplace(*transport_, *this);
-    reader_.emplace(*transport_, *replies_, facts_, *this, *this, stop_,
+    reader_.emplace(resources_, *transport_, *replies_, facts_, *this, *this, stop_,
                     schedule::Spinner(clock_, spin_limit_, 0), connection::WhenFull::return_early,
                     style_);
     MUST(send(sockets_[1], stream, stream_bytes, MSG_DONTWAIT) ==
@@ -229,6 +231,7 @@ private:
 
   const wire::ReplyStyle style_;
   int sockets_[2];
+  connection::Resources &resources_ = system_resources();
   connection::ExportFacts facts_{};
   std::atomic<bool> stop_{false};
   base::SystemClock clock_;

@@ -11,7 +11,8 @@
 using namespace asyncnbd::connection;
 
 TEST_CASE("a buffer is as large as asked for, zeroed, and exclusive until it is shared") {
-  BufferPool pool;
+  FreeMemory free_memory;
+  BufferPool pool(free_memory);
   for (size_t bytes : {1, 4096, 270336, 5000000}) {
     Buffer *buffer = pool.get(bytes);
     REQUIRE(buffer != nullptr);
@@ -28,7 +29,8 @@ TEST_CASE("a buffer is as large as asked for, zeroed, and exclusive until it is 
 }
 
 TEST_CASE("a buffer is used again for sizes near its own only") {
-  BufferPool pool;
+  FreeMemory free_memory;
+  BufferPool pool(free_memory);
   Buffer *buffer = pool.get(1 << 20);
   uint8_t *data = buffer->data;
   buffer->unref();
@@ -41,7 +43,8 @@ TEST_CASE("a buffer is used again for sizes near its own only") {
 }
 
 TEST_CASE("threads may share a buffer and drop it in any order") {
-  BufferPool pool;
+  FreeMemory free_memory;
+  BufferPool pool(free_memory);
   for (int round = 0; round < 200; round++) {
     Buffer *buffer = pool.get(65536);
     std::vector<std::thread> threads;
@@ -59,7 +62,8 @@ TEST_CASE("threads may share a buffer and drop it in any order") {
 }
 
 TEST_CASE("pieces share buffers, do not overlap, and keep theirs until the last of them goes") {
-  BufferPool pool;
+  FreeMemory free_memory;
+  BufferPool pool(free_memory);
   std::vector<BufferPool::Piece> pieces;
   for (size_t i = 0; i < 5000; i++) {
     pieces.push_back(pool.carve(1 + i % 300));

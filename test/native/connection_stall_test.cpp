@@ -34,6 +34,7 @@ struct Simulation {
   ThreadsWithoutTimers threads;
   schedule::EpollPoller poller;
   schedule::Runtime runtime{clock, threads, poller, 1};
+  connection::Resources resources{runtime};
 
   // Never destroyed, for its threads are not.
   static Simulation &instance() {
@@ -62,7 +63,7 @@ struct Waiter final : base::MemoryBudget::Waiter {
 
 TEST_CASE("the time in which a client stands in line for memory does not count as its silence") {
   Simulation &at = Simulation::instance();
-  Running running(at.runtime);
+  Running running(at.resources);
   running.stall_timeout = 1h;
   running.budget = std::make_shared<base::MemoryBudget>(1);
   Waiter holder;

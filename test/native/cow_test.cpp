@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "backend/operation_pool.hpp"
 #include "base/thread_pool.hpp"
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
@@ -32,6 +33,8 @@ struct Cow {
   SimulatedClock clock;
   SimulatedThreads no_threads;
   base::Timers timers{clock, no_threads};
+  transport::PagePipes page_pipes;
+  OperationSlabs operations;
   MemoryDisk disk{SIZE};
   std::string error;
   std::unique_ptr<Filter> filter;
@@ -40,7 +43,8 @@ struct Cow {
 
   explicit Cow(filters::FilterOptions options = {}) {
     options["blockBytes"] = static_cast<double>(BLOCK);
-    filter = filters::make_filter("cow", options, {clock, timers, pool()}, &error);
+    filter = filters::make_filter("cow", options, {clock, timers, pool(), page_pipes, operations},
+                                  &error);
     REQUIRE(filter);
     state = filter->new_disk({}, &error);
     REQUIRE(state);

@@ -6,6 +6,7 @@
 #include <deque>
 #include <string>
 
+#include "backend/operation_pool.hpp"
 #include "filters/registry.hpp"
 #include "memory_backend.hpp"
 #include "simulation.hpp"
@@ -20,7 +21,9 @@ struct Fixture {
   SimulatedClock clock;
   SimulatedThreads threads;
   base::Timers timers{clock, threads};
-  FilterResources resources{clock, timers, threads};
+  transport::PagePipes page_pipes;
+  OperationSlabs operations;
+  Resources resources{clock, timers, threads, page_pipes, operations};
   MemoryDisk disk{1 << 20};
   std::string error;
 

@@ -10,7 +10,7 @@
 #include "filters/registry.hpp"
 #include "memory_backend.hpp"
 #include "support.hpp"
-#include "system_runtime.hpp"
+#include "system_resources.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -27,8 +27,7 @@ public:
 };
 
 struct Server {
-  base::Timers &timers = system_runtime().timers;
-  FilterResources resources{system_runtime().clock, timers, system_runtime().threads};
+  connection::Resources &resources = system_resources();
   std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
   MemoryDisk disk{SIZE};
   std::unique_ptr<Filter> filter;
@@ -43,7 +42,7 @@ struct Server {
     if (name == "plain")
       return std::make_unique<Plain>(std::move(below));
     std::string error;
-    filter = filters::make_filter(name, options, resources, &error);
+    filter = filters::make_filter(name, options, resources.of_backends, &error);
     REQUIRE(filter);
     state = filter->new_disk(below->capabilities(), &error);
     return filter->open(&below, false, state.get(), &error);
@@ -53,10 +52,9 @@ struct Server {
   size_t changed_by_half_a_write(const std::string &name, const filters::FilterOptions &options) {
     SocketPair sockets;
     std::unique_ptr<Backend> backend = open(name, options);
-    auto connection =
-        std::make_shared<connection::Connection>(system_runtime(), context, "memory", 1);
-    auto transport =
-        std::make_unique<transport::Transport>(sockets.server, sockets.server, context->stop_fd());
+    auto connection = std::make_shared<connection::Connection>(resources, context, "memory", 1);
+    auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
+                                                            sockets.server, context->stop_fd());
     REQUIRE(connection->start(&transport, &backend,
                               {wire::NBD_FLAG_HAS_FLAGS, 16, 0, std::chrono::milliseconds(10000),
                                std::chrono::milliseconds(0), 64 << 20, nullptr},

@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/chain.hpp"
+#include "backend/operation_pool.hpp"
 #include "base/thread_pool.hpp"
 #include "filters/registry.hpp"
 #include "hostile_layer.hpp"
@@ -33,7 +34,9 @@ struct Process {
   base::SystemClock clock;
   base::ThreadPool threads;
   base::Timers timers{clock, threads};
-  FilterResources resources{clock, timers, threads};
+  transport::PagePipes page_pipes;
+  OperationSlabs operations;
+  Resources resources{clock, timers, threads, page_pipes, operations};
 };
 
 Process &process() {

@@ -15,6 +15,7 @@
 #include "transport/page_pipe.hpp"
 
 using asyncnbd::transport::PagePipe;
+using asyncnbd::transport::PagePipes;
 
 namespace {
 
@@ -44,12 +45,13 @@ size_t open_descriptors() {
 } // namespace
 
 TEST_CASE("any part of a file arrives whole, through as many pipes as that takes") {
+  PagePipes pipes;
   File file;
   SocketPair sockets;
   const std::pair<uint64_t, size_t> parts[] = {{0, 1},       {4095, 2},      {1, 1 << 20},
                                                {0, 1 << 20}, {777, 4 << 20}, {0, FILE_BYTES}};
   for (const auto &[offset, length_bytes] : parts) {
-    PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+    PagePipe::Owner pipe = pipes.take(PagePipe::For::sending);
     REQUIRE(pipe);
     REQUIRE(pipe->put_file(file.fd, offset, length_bytes) == 0);
     std::thread sender([&] { CHECK(pipe->send(sockets.server, false) == ssize_t(length_bytes)); });
@@ -63,8 +65,9 @@ TEST_CASE("any part of a file arrives whole, through as many pipes as that takes
 }
 
 TEST_CASE("what is in pipes can be taken out instead, also what a failed send has left") {
+  PagePipes pipes;
   File file;
-  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+  PagePipe::Owner pipe = pipes.take(PagePipe::For::sending);
   REQUIRE(pipe);
   REQUIRE(pipe->put_file(file.fd, 5, 3 << 20) == 0);
   CHECK(pipe->send(file.fd + 1000, false) == -EBADF);
@@ -75,11 +78,12 @@ TEST_CASE("what is in pipes can be taken out instead, also what a failed send ha
 }
 
 TEST_CASE("a peer that has gone ends no process where SIGPIPE would, and leaves no trace of it") {
+  PagePipes pipes;
   const auto before = signal(SIGPIPE, SIG_DFL);
   File file;
   for (const size_t length_bytes : {size_t{4096}, FILE_BYTES}) {
     SocketPair sockets;
-    PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+    PagePipe::Owner pipe = pipes.take(PagePipe::For::sending);
     REQUIRE(pipe);
     REQUIRE(pipe->put_file(file.fd, 0, length_bytes) == 0);
     shutdown(sockets.client, SHUT_RD);
@@ -95,48 +99,51 @@ TEST_CASE("a peer that has gone ends no process where SIGPIPE would, and leaves 
 }
 
 TEST_CASE("a part that the file does not have is an error, and nobody gets what was had of it") {
+  PagePipes pipes;
   File file;
   for (uint64_t offset : {uint64_t(FILE_BYTES - 5000), uint64_t(FILE_BYTES + 5000)}) {
-    PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+    PagePipe::Owner pipe = pipes.take(PagePipe::For::sending);
     REQUIRE(pipe);
     CHECK(pipe->put_file(file.fd, offset, 10000) == -ENODATA);
-    pipe = PagePipe::take(PagePipe::For::sending);
+    pipe = pipes.take(PagePipe::For::sending);
     REQUIRE(pipe);
     CHECK(pipe->is_empty());
   }
 }
 
 TEST_CASE("there are not more than so many pipes, and those that are kept can be closed") {
+  PagePipes pipes;
   File file;
-  PagePipe::close_kept();
+  pipes.close_kept();
   const size_t before = open_descriptors();
   {
-    std::vector<PagePipe::Owner> pipes;
-    while (PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending))
-      pipes.push_back(std::move(pipe));
-    CHECK(pipes.size() > 10);
-    CHECK(pipes.size() < 1000);
-    CHECK(pipes.front()->put_file(file.fd, 0, 3 << 20) == -ENOBUFS); // in one alone
-    pipes.resize(pipes.size() - 1);
-    CHECK(PagePipe::take(PagePipe::For::sending));
+    std::vector<PagePipe::Owner> taken;
+    while (PagePipe::Owner pipe = pipes.take(PagePipe::For::sending))
+      taken.push_back(std::move(pipe));
+    CHECK(taken.size() > 10);
+    CHECK(taken.size() < 1000);
+    CHECK(taken.front()->put_file(file.fd, 0, 3 << 20) == -ENOBUFS); // in one alone
+    taken.resize(taken.size() - 1);
+    CHECK(pipes.take(PagePipe::For::sending));
   }
   {
-    std::vector<PagePipe::Owner> pipes;
-    while (PagePipe::Owner pipe = PagePipe::take(PagePipe::For::receiving))
-      pipes.push_back(std::move(pipe));
-    CHECK(PagePipe::take(PagePipe::For::sending)); // clients that send slowly do not get them all
-    pipes.pop_back();
-    CHECK(PagePipe::take(PagePipe::For::receiving));
+    std::vector<PagePipe::Owner> taken;
+    while (PagePipe::Owner pipe = pipes.take(PagePipe::For::receiving))
+      taken.push_back(std::move(pipe));
+    CHECK(pipes.take(PagePipe::For::sending)); // clients that send slowly do not get them all
+    taken.pop_back();
+    CHECK(pipes.take(PagePipe::For::receiving));
   }
   CHECK(open_descriptors() > before);
-  PagePipe::close_kept();
+  pipes.close_kept();
   CHECK(open_descriptors() == before);
 }
 
 TEST_CASE("what arrives at a socket gets to its place in a file") {
+  PagePipes pipes;
   File file;
   SocketPair sockets;
-  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::receiving);
+  PagePipe::Owner pipe = pipes.take(PagePipe::For::receiving);
   REQUIRE(pipe);
   CHECK(pipe->put_arrived(sockets.server, 4096) == -EAGAIN);
   const auto sent = content(99, 200000);
@@ -160,8 +167,9 @@ TEST_CASE("what arrives at a socket gets to its place in a file") {
 }
 
 TEST_CASE("a pipe that is full of small pieces says so, and what it has is not lost") {
+  PagePipes pipes;
   SocketPair sockets;
-  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::receiving);
+  PagePipe::Owner pipe = pipes.take(PagePipe::For::receiving);
   REQUIRE(pipe);
   const auto sent = content(0, 200000);
   std::thread client([&] {
@@ -184,12 +192,13 @@ TEST_CASE("a pipe that is full of small pieces says so, and what it has is not l
 }
 
 TEST_CASE("what a file does not take stays in the pipe") {
+  PagePipes pipes;
   constexpr size_t TAKEN = 8192;
   const int file = memfd_create("page_pipe_test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
   REQUIRE(ftruncate(file, TAKEN) == 0);
   REQUIRE(fcntl(file, F_ADD_SEALS, F_SEAL_GROW) == 0);
   SocketPair sockets;
-  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::receiving);
+  PagePipe::Owner pipe = pipes.take(PagePipe::For::receiving);
   REQUIRE(pipe);
   const auto sent = content(0, 3 * TAKEN);
   REQUIRE(send_all(sockets.client, sent));
@@ -203,9 +212,10 @@ TEST_CASE("what a file does not take stays in the pipe") {
 }
 
 TEST_CASE("memory arrives as well, a pipe's fill at a time") {
+  PagePipes pipes;
   const auto memory = content(0, 3 << 20);
   SocketPair sockets;
-  PagePipe::Owner pipe = PagePipe::take(PagePipe::For::sending);
+  PagePipe::Owner pipe = pipes.take(PagePipe::For::sending);
   REQUIRE(pipe);
   std::thread sender([&] {
     for (size_t sent = 0; sent < memory.size();) {

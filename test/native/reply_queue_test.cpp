@@ -20,10 +20,12 @@ namespace {
 
 struct Sending final : connection::ReplyListener {
   SocketPair sockets;
-  transport::Transport transport{sockets.server, sockets.server, -1};
+  transport::PagePipes pipes;
+  transport::Transport transport{pipes, sockets.server, sockets.server, -1};
   connection::ReplyQueue queue{transport, *this};
   std::atomic<uint32_t> sent{0};
-  connection::BufferPool memory; // of replies
+  connection::FreeMemory free_memory;
+  connection::BufferPool memory{free_memory}; // of replies
 
   std::atomic<uint32_t> full{0};
 
@@ -79,7 +81,7 @@ uint64_t read_large(const Sending &sending, std::vector<uint8_t> *data) {
 void push_piped(Sending &sending, int file, uint64_t count, std::deque<LargeRequest> *requests) {
   for (uint64_t i = 0; i < count; i++) {
     LargeRequest &request = requests->emplace_back(i);
-    request.pages = transport::PagePipe::take(transport::PagePipe::For::sending);
+    request.pages = sending.pipes.take(transport::PagePipe::For::sending);
     REQUIRE(request.pages);
     REQUIRE(request.pages->put_file(file, i << 20, 1 << 20) == 0);
     sending.queue.push(&request);

@@ -11,6 +11,7 @@
 
 #include "connection/request_reader.hpp"
 #include "support.hpp"
+#include "system_resources.hpp"
 
 using namespace asyncnbd;
 using connection::PendingRequest;
@@ -82,7 +83,8 @@ struct Reading final : connection::ReplyListener {
     charging.transport = &transport;
   }
   SocketPair sockets;
-  transport::Transport transport{sockets.server, sockets.server, -1};
+  connection::Resources &resources = system_resources();
+  transport::Transport transport{resources.page_pipes, sockets.server, sockets.server, -1};
   connection::ReplyQueue replies{transport, *this};
   connection::ExportFacts facts{SIZE, FLAGS, {}};
   NoMaker maker;
@@ -90,7 +92,8 @@ struct Reading final : connection::ReplyListener {
   Charging charging;
   base::SystemClock clock;
   schedule::SpinLimit spin_limit{1};
-  connection::RequestReader reader{transport,
+  connection::RequestReader reader{resources,
+                                   transport,
                                    replies,
                                    facts,
                                    maker,
@@ -329,7 +332,8 @@ TEST_CASE("pages whose payload does not come are given back") {
   CHECK(reading.reader.next() == nullptr);
   client.join();
   CHECK(reading.charging.charged_bytes == 0);
-  transport::PagePipe::Owner pipe = transport::PagePipe::take(transport::PagePipe::For::sending);
+  transport::PagePipe::Owner pipe =
+      reading.resources.page_pipes.take(transport::PagePipe::For::sending);
   REQUIRE(pipe);
   CHECK(pipe->is_empty());
 }

@@ -8,7 +8,7 @@
 
 #include "connection/connection.hpp"
 #include "support.hpp"
-#include "system_runtime.hpp"
+#include "system_resources.hpp"
 
 namespace asyncnbd {
 
@@ -56,9 +56,11 @@ private:
 };
 
 struct Running {
-  explicit Running(schedule::Runtime &runtime = system_runtime())
-      : connection(std::make_shared<connection::Connection>(runtime, server, "test", 1)) {}
+  explicit Running(connection::Resources &resources = system_resources())
+      : resources(resources),
+        connection(std::make_shared<connection::Connection>(resources, server, "test", 1)) {}
 
+  connection::Resources &resources;
   World world;
   SocketPair sockets;
   std::shared_ptr<host::ServerContext> server = std::make_shared<host::ServerContext>([] {});
@@ -70,8 +72,8 @@ struct Running {
   std::shared_ptr<base::MemoryBudget> budget;
 
   bool start(ThreadModel model, unsigned max_threads = 16) {
-    auto transport =
-        std::make_unique<transport::Transport>(sockets.server, sockets.server, server->stop_fd());
+    auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
+                                                            sockets.server, server->stop_fd());
     std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
     return connection->start(&transport, &backend,
                              {FLAGS, max_threads, 0, grace, stall_timeout, max_bytes, budget},

@@ -13,7 +13,7 @@
 #include "connection/connection.hpp"
 #include "host/log.hpp"
 #include "support.hpp"
-#include "system_runtime.hpp"
+#include "system_resources.hpp"
 
 using namespace asyncnbd;
 
@@ -33,9 +33,9 @@ std::string torture_plugin() {
 
 // A server without sockets to listen on: each client is one end of a pair.
 struct Server {
-  std::shared_ptr<backend::CPlugin> plugin = std::make_shared<backend::CPlugin>(
-      torture_plugin(), backend::Resources{system_runtime().clock, system_runtime().timers,
-                                           system_runtime().threads});
+  connection::Resources &resources = system_resources();
+  std::shared_ptr<backend::CPlugin> plugin =
+      std::make_shared<backend::CPlugin>(torture_plugin(), resources.of_backends);
   std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
   std::shared_ptr<base::MemoryBudget> budget =
       std::make_shared<base::MemoryBudget>(4 << 20); // so that clients wait for each other
@@ -50,14 +50,14 @@ struct Server {
       number = ++count;
     });
     auto connection =
-        std::make_shared<connection::Connection>(system_runtime(), context, "torture", number);
+        std::make_shared<connection::Connection>(resources, context, "torture", number);
     connection->export_name = "";
     std::unique_ptr<backend::Backend> backend =
         backend::CBackend::open(*plugin, *connection, 16, false);
     if (backend == nullptr)
       return false;
-    auto transport = std::make_unique<transport::Transport>(sockets->server, sockets->server,
-                                                            context->stop_fd());
+    auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets->server,
+                                                            sockets->server, context->stop_fd());
     return connection->start(&transport, &backend,
                              {FLAGS, 16, 0, std::chrono::milliseconds(10000),
                               std::chrono::milliseconds(0), 1 << 20, budget},

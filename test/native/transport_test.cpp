@@ -6,13 +6,15 @@
 #include <thread>
 
 #include "support.hpp"
+#include "transport/page_pipe.hpp"
 #include "transport/transport.hpp"
 
 using namespace asyncnbd::transport;
 
 TEST_CASE("a list of buffers arrives whole at a peer that reads little at a time") {
   SocketPair sockets;
-  Transport transport(sockets.server, sockets.server, -1);
+  PagePipes pipes;
+  Transport transport(pipes, sockets.server, sockets.server, -1);
   std::vector<uint8_t> first(3000000, 1);
   std::vector<uint8_t> second(1, 2);
   std::vector<uint8_t> third(2000000, 3);
@@ -46,7 +48,8 @@ TEST_CASE("a list of buffers arrives whole at a peer that reads little at a time
 
 TEST_CASE("abort ends a send and a wait that would last for ever") {
   SocketPair sockets;
-  Transport transport(sockets.server, sockets.server, -1);
+  PagePipes pipes;
+  Transport transport(pipes, sockets.server, sockets.server, -1);
   std::vector<uint8_t> data(64 << 20);
   std::thread sender([&] {
     iovec buffer{data.data(), data.size()};
@@ -68,7 +71,8 @@ TEST_CASE("pipes work as sockets do, and can be aborted too") {
   int out[2];
   REQUIRE(pipe(in) == 0);
   REQUIRE(pipe(out) == 0);
-  Transport transport(in[0], out[1], -1);
+  PagePipes pipes;
+  Transport transport(pipes, in[0], out[1], -1);
   uint8_t byte = 5;
   CHECK(transport.receive(&byte, 1) == -EAGAIN);
   REQUIRE(write(in[1], &byte, 1) == 1);
@@ -88,7 +92,8 @@ TEST_CASE("pipes work as sockets do, and can be aborted too") {
 
 TEST_CASE("a full socket is an answer to a send that may not block") {
   SocketPair sockets;
-  Transport transport(sockets.server, sockets.server, -1);
+  PagePipes pipes;
+  Transport transport(pipes, sockets.server, sockets.server, -1);
   std::vector<uint8_t> data(1 << 20);
   iovec buffer{data.data(), data.size()};
   ssize_t sent;
@@ -103,7 +108,8 @@ TEST_CASE("a full socket is an answer to a send that may not block") {
 
 TEST_CASE("wake ends one wait, a hang-up every one that heeds it") {
   SocketPair sockets;
-  Transport transport(sockets.server, sockets.server, -1);
+  PagePipes pipes;
+  Transport transport(pipes, sockets.server, sockets.server, -1);
   transport.wake();
   CHECK(transport.wait({.stop = true}, -1, true) == Wait::woken);
   CHECK(transport.wait({.stop = true}, 0, true) == Wait::timed_out);
@@ -121,7 +127,8 @@ TEST_CASE("wake ends one wait, a hang-up every one that heeds it") {
 TEST_CASE("a stopping server wakes a wait that heeds it, and no other") {
   SocketPair sockets;
   int stop_fd = eventfd(1, EFD_CLOEXEC);
-  Transport transport(sockets.server, sockets.server, stop_fd);
+  PagePipes pipes;
+  Transport transport(pipes, sockets.server, sockets.server, stop_fd);
   CHECK(transport.wait({.input = true, .stop = true}, -1) == Wait::stopping);
   CHECK(transport.wait({.input = true}, 1) == Wait::timed_out);
   close(stop_fd);
@@ -129,7 +136,8 @@ TEST_CASE("a stopping server wakes a wait that heeds it, and no other") {
 
 TEST_CASE("closing lets the peer read the last reply though its own input is unread") {
   SocketPair sockets;
-  Transport transport(sockets.server, sockets.server, -1);
+  PagePipes pipes;
+  Transport transport(pipes, sockets.server, sockets.server, -1);
   std::vector<uint8_t> unread(100000, 1);
   REQUIRE(send_all(sockets.client, unread));
   uint8_t reply = 42;

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/operation_pool.hpp"
 #include "base/thread_pool.hpp"
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
@@ -20,7 +21,9 @@ struct Process {
   base::SystemClock clock;
   base::ThreadPool threads;
   base::Timers timers{clock, threads};
-  FilterResources resources{clock, timers, threads};
+  transport::PagePipes page_pipes;
+  OperationSlabs operations;
+  Resources resources{clock, timers, threads, page_pipes, operations};
 };
 
 // Never destroyed: threads that have idled end later than a test.

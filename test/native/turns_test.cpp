@@ -9,7 +9,7 @@
 #include "backend/turns.hpp"
 #include "simulation.hpp"
 #include "support.hpp"
-#include "system_runtime.hpp"
+#include "system_resources.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -56,6 +56,9 @@ struct Simulated {
   SimulatedClock clock;
   SimulatedThreads threads;
   base::Timers timers{clock, threads};
+  transport::PagePipes page_pipes;
+  OperationSlabs operations;
+  const Resources resources{clock, timers, threads, page_pipes, operations};
   Client client;
   std::vector<Request> requests;
 
@@ -64,7 +67,7 @@ struct Simulated {
       request.completers.reset(client);
   }
   std::shared_ptr<TurnQueue> queue(unsigned most) {
-    return std::make_shared<TurnQueue>(most, most, Resources{clock, timers, threads});
+    return std::make_shared<TurnQueue>(most, most, resources);
   }
   bool has_answered_in_order(size_t count) const {
     for (size_t i = 0; i < client.answered.size(); i++)
@@ -185,10 +188,8 @@ TEST_CASE("a request waits until there is a thread for it again") {
 TEST_CASE("threads and requests of several exports never exceed the turns of their plugin") {
   constexpr size_t EXPORTS = 4;
   constexpr size_t REQUESTS = 2000;
-  schedule::Runtime &runtime = system_runtime();
   for (const unsigned most : {1u, 3u}) {
-    auto queue = std::make_shared<TurnQueue>(
-        most, most, Resources{runtime.clock, runtime.timers, runtime.threads});
+    auto queue = std::make_shared<TurnQueue>(most, most, system_resources().of_backends);
     std::atomic<unsigned> inside{0};
     std::atomic<unsigned> most_inside{0};
     auto call = [&](Request &request) {

@@ -13,17 +13,13 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "addon/chain_wrap.cpp": ["registry"],
   "addon/own_process.cpp": ["once"],
   "addon/runtime.cpp": ["made"],
-  "addon/tls_wrap.cpp": ["registry"],
   "addon/watchdog.cpp": [
     ...["handlers", "received", "seen", "last_signal", "last_stop_ms", "grace_ms", "stage"],
     ...["deadline_ms", "forced_status", "made_files", "started", "all"],
   ],
-  "backend/c_backend.cpp": ["slabs"],
   "backend/c_plugin.cpp": ["mutex", "kept", "opening"],
   "base/lock_order.cpp": ["held"],
-  "connection/buffers.cpp": ["all_free_bytes"],
   "connection/connection.cpp": ["led_"],
-  "connection/request_reader.cpp": ["slabs"],
   "connection/thread_cache.cpp": ["cache"],
   "host/async_calls.cpp": ["complaints"],
   "host/bindings.cpp": ["mutex", "scan"],
@@ -36,9 +32,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "host/password.cpp": ["stdio_safe"],
   "host/reply_batch.cpp": ["batch"],
   "schedule/poll_worker.cpp": ["worker_of_this_thread"],
-  "transport/page_pipe.cpp": ["pipes"],
   "transport/sigpipe.cpp": ["is_handled"],
-  "transport/transport.cpp": ["is_forbidden"],
 };
 
 const STORED = /^\s*(?:constinit )?(?:static|thread_local)\b(.*)$/;
