@@ -161,7 +161,7 @@ private:
   uint64_t begun_requests_ = 0;
   size_t admitted_bytes_ = 0;    // of the payload that is being received
   unsigned copied_payloads_ = 0; // so many are received without trying to keep them in pages
-  bool takes_pages_ = false;     // the backend, last time it was asked
+  bool takes_pages_ = true;      // the backend, until it says otherwise
   bool expects_input_ = true;    // to be there, when it looks for it
   bool has_to_wait_ = false;
   bool input_is_used_up_ = false;
