@@ -66,6 +66,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
     client_->plugin = PluginWrap::Unwrap(info[1].As<Napi::Object>())->plugin();
   budget_ = server->budget();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
+  client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
   client_->chain = chain_in(options);
   client_->connection = std::make_shared<connection::Connection>(
       resources(), server->context(),

@@ -73,8 +73,9 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
 
   test.concurrent("that leaves the allocator locked", async () => {
     const { status, stderr } = await end("memory", { env: { LD_PRELOAD: lockingAllocator } });
-    expect(stderr).toBe(
-      "asyncnbd: error: the plugin's cleanup or unload did not return: forcing the exit\n",
+    // In its cleanup: who asks for memory next, and when, is left to chance.
+    expect(stderr).toMatch(
+      /^asyncnbd: error: the (plugin's cleanup or unload did not return|JavaScript thread is blocked and the server cannot stop): forcing the exit\n$/,
     );
     expect(status).toBe(128 + TERM);
     expect(sockets()).not.toContain("memory.sock");
