@@ -94,12 +94,12 @@ void ExportRequests::complete(backend::Request &request, int error) {
     std::memcpy(request.data, answer.data, request.length_bytes);
   if (answer.give_back != nullptr)
     answer.give_back(answer.opaque);
+  job->holders = 1; // the plugin has done with it
   settle(job, error);
 }
 
 void ExportRequests::give_up(backend::Request &request, int error) {
   auto *job = static_cast<Job *>(&request);
-  job->holders = 2;
   {
     std::lock_guard lock(mutex_);
     has_given_up_ = true;
@@ -201,14 +201,23 @@ Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   Napi::Value promise = pending.deferred.Promise();
   const auto length_bytes = static_cast<uint64_t>(info[3].As<Napi::Number>().Int64Value());
   const bool has_data = info[4].IsTypedArray();
+  const auto type = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
+  const auto offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
+  const uint64_t size_bytes = client_->backend->capabilities().size_bytes;
+  // Middleware may ask for anything.
+  if (type != wire::NBD_CMD_FLUSH &&
+      (length_bytes == 0 || offset > size_bytes || length_bytes > size_bytes - offset)) {
+    pending.deferred.Resolve(Napi::Number::New(env, length_bytes == 0 ? 0 : EINVAL));
+    return promise;
+  }
   ExportRequests::Job *job = requests_->new_job(has_data ? length_bytes : 0);
   if (job == nullptr) {
     pending.deferred.Resolve(Napi::Number::New(env, ENOMEM));
     return promise;
   }
-  job->type = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
+  job->type = type;
   job->flags = static_cast<uint16_t>(info[1].As<Napi::Number>().Uint32Value());
-  job->offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
+  job->offset = offset;
   job->length_bytes = length_bytes;
   if (job->type == wire::NBD_CMD_BLOCK_STATUS)
     job->make_extras().statuses.push_back({0, backend::ContextStatus::ALLOCATION, {}});

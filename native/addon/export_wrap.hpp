@@ -25,9 +25,10 @@ public:
     connection::Buffer *memory = nullptr; // of `data`
     std::shared_ptr<ExportRequests> owner;
     int error = 0;
-    // JavaScript; and the plugin, once given up. Each decrement is a release and an acquire: what
-    // one has done with the job comes before its end by the other.
-    std::atomic<int> holders{1};
+    // JavaScript; and the plugin, from the beginning: its late reply may come before give_up. Each
+    // decrement is a release and an acquire: what one has done with the job comes before its end by
+    // the other.
+    std::atomic<int> holders{2};
   };
   static void let_go(Job *job);
 

@@ -183,6 +183,7 @@ backend::Capabilities capabilities_of(const Napi::Object &given) {
   capabilities.can_trim = can("canTrim");
   capabilities.can_fast_zero = can("canFastZero");
   capabilities.can_multi_conn = can("canMultiConn");
+  capabilities.serializes_connections = can("serializesConnections");
   capabilities.can_extents = can("canExtents");
   capabilities.has_sparse_reads = capabilities.can_extents;
   capabilities.zero = support_of(given.Get("zero"));

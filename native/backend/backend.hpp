@@ -31,6 +31,7 @@ struct Capabilities {
   bool can_trim = false;
   bool can_fast_zero = false;
   bool can_multi_conn = false;
+  bool serializes_connections = false; // a second one of a client would wait for the first
   bool can_extents = false;
   // Whether extents may be asked for before a read, for what of it need not be read at all.
   bool has_sparse_reads = false;

@@ -154,9 +154,9 @@ bool CBackend::read_capabilities(bool readonly) {
       !ask("can_extents", table.can_extents, has_extents, &capabilities_.can_extents))
     return false;
   capabilities_.has_sparse_reads = capabilities_.can_extents && plugin_.is_extended();
-  // Where connections take turns, a second one of the same client would wait for ever.
-  capabilities_.can_multi_conn =
-      can_multi_conn && plugin_.thread_model() != ThreadModel::serialize_connections;
+  capabilities_.serializes_connections =
+      plugin_.thread_model() == ThreadModel::serialize_connections;
+  capabilities_.can_multi_conn = can_multi_conn && !capabilities_.serializes_connections;
   return true;
 }
 

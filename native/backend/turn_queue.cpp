@@ -9,8 +9,10 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// Workers that have not got on for so long are in calls that last: another one starts.
+// How often it is looked whether workers get on.
 constexpr std::chrono::milliseconds LOOK_AFTER{1};
+// A worker that has made no more calls since the last look is not alone worth what waits.
+constexpr unsigned FEW_CALLS = 16;
 
 } // namespace
 
@@ -73,7 +75,9 @@ void TurnQueue::serve_waiting() {
     ended_waits_++;
     changed_.notify_all();
   }
-  if (!waiting_.empty())
+  const bool may_need_more = workers_ > 0 && wanted_workers_ < most_workers_;
+  const bool has_no_thread = workers_ == 0 && running_.load() < most_;
+  if (!waiting_.empty() && (may_need_more || has_no_thread))
     look_later();
 }
 
@@ -99,7 +103,7 @@ void TurnQueue::on_due() {
     wanted_workers_ = 1;
     return;
   }
-  if (ended_waits_ - ended_waits_seen_ <= workers_) // no more than one call each
+  if (ended_waits_ - ended_waits_seen_ <= uint64_t{FEW_CALLS} * workers_)
     wanted_workers_ = std::min(2 * wanted_workers_, most_workers_);
   serve_waiting();
 }
@@ -119,6 +123,8 @@ void TurnQueue::work() {
     changed_.notify_all();
   }
   workers_--;
+  if (waiting_.empty() && wanted_workers_ > 1)
+    look_later();  // whether that stays so
   serve_waiting(); // what has come since, or is for somebody else
 }
 
@@ -132,6 +138,7 @@ std::vector<Request *> TurnQueue::withdraw(const TurnTaker &taker) {
                                 [&](const Waiting &waiting) { return waiting.taker == &taker; }),
                  waiting_.end());
   waiting_count_.fetch_sub(static_cast<unsigned>(withdrawn.size()));
+  serve_waiting(); // who comes first now may be a thread
   return withdrawn;
 }
 

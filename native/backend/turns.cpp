@@ -4,22 +4,29 @@
 #include <cerrno>
 #include <utility>
 
+#include "wire/constants.hpp"
+
 namespace asyncnbd::backend {
 
 Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue)
-    : Layer(std::move(below)), queue_(std::move(queue)),
-      answers_later_(thread_model() == ThreadModel::async) {}
+    : Layer(std::move(below)), queue_(std::move(queue)) {}
 
 void Turns::submit(Request &request, Caller caller) {
   if (!request.completers.push(*this)) {
-    request.complete(ENOMEM);
+    fail(request, ENOMEM);
     return;
   }
-  const bool may_call = caller == Caller::may_block || answers_later_;
-  if (may_call && queue_->try_begin())
+  if (caller == Caller::may_block && queue_->try_begin())
     below().submit(request, caller);
   else
     queue_->wait_for_turn(*this, request);
+}
+
+// What has not been called.
+void Turns::fail(Request &request, int error) {
+  if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
+    below().unreserve(request);
+  request.complete(error);
 }
 
 // The turn ends first: from then on, this may be gone.
@@ -38,7 +45,7 @@ void Turns::give_up(Request &request, int error) {
 void Turns::give_up_unanswered() {
   for (Request *request : queue_->withdraw(*this)) {
     request->completers.pop(*this);
-    request->complete(ESHUTDOWN);
+    fail(*request, ESHUTDOWN);
   }
   Layer::give_up_unanswered();
 }

@@ -26,8 +26,9 @@ private:
   void give_up(Request &request, int error) override;
   void take_turn(Request &request) override { below().submit(request, Caller::may_block); }
 
+  void fail(Request &request, int error);
+
   const std::shared_ptr<TurnQueue> queue_;
-  const bool answers_later_; // so that a call does not block
 };
 
 } // namespace asyncnbd::backend

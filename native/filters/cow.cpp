@@ -22,18 +22,26 @@ public:
   bool opens_readonly(bool) const override { return true; }
   bool keeps_state() const override { return true; }
 
-  std::unique_ptr<DiskState> new_disk(const backend::Capabilities &, std::string *error) override {
+  std::unique_ptr<DiskState> new_disk(const backend::Capabilities &below,
+                                      std::string *error) override {
     std::unique_ptr<store::TemporaryFile> file =
         store::TemporaryFile::make(resources_.page_pipes, error);
     if (!file)
       return nullptr;
-    return std::make_unique<CowDisk>(std::move(file), resources_.threads);
+    return std::make_unique<CowDisk>(std::move(file), below.size_bytes, resources_.threads);
   }
 
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool is_readonly, DiskState *disk,
-                                std::string *) override {
-    return std::make_unique<CowLayer>(std::move(*below), is_readonly, settings_,
-                                      static_cast<CowDisk &>(*disk));
+                                std::string *error) override {
+    auto &shared = static_cast<CowDisk &>(*disk);
+    const uint64_t size_bytes = (*below)->capabilities().size_bytes;
+    if (size_bytes != shared.size_bytes) {
+      *error = "filter cow: the disk had " + std::to_string(shared.size_bytes) +
+               " bytes when a client opened it first and has " + std::to_string(size_bytes) +
+               " now; restart the server, or have the plugin list exports that are different disks";
+      return nullptr;
+    }
+    return std::make_unique<CowLayer>(std::move(*below), is_readonly, settings_, shared);
   }
 
 private:

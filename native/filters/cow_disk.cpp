@@ -42,7 +42,7 @@ void CowWork::start_workers() {
   for (;;) {
     {
       std::lock_guard lock(mutex_);
-      if (ready_ <= workers_ || workers_ == MAX_WORKERS)
+      if (ready_ <= workers_ - busy_ || workers_ == MAX_WORKERS)
         return;
       workers_++;
     }
@@ -65,8 +65,11 @@ void CowWork::work() {
       }
       first_ = task->next_task;
       ready_--;
+      busy_++;
     }
     task->run();
+    std::lock_guard lock(mutex_);
+    busy_--;
   }
 }
 

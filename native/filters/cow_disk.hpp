@@ -70,14 +70,17 @@ private:
   CowTask *last_ = nullptr;
   size_t ready_ = 0;
   unsigned workers_ = 0;
+  unsigned busy_ = 0; // of them, in a task
 };
 
 // Where a block's content is.
 enum class CowState : unsigned { below = 0, copied = 1, zero = 2 };
 
 struct CowDisk final : backend::DiskState {
-  CowDisk(std::unique_ptr<store::TemporaryFile> temporary, base::Threads &threads)
-      : file(std::move(temporary)), work(std::make_shared<CowWork>(threads)) {}
+  CowDisk(std::unique_ptr<store::TemporaryFile> temporary, uint64_t size_bytes,
+          base::Threads &threads)
+      : size_bytes(size_bytes), file(std::move(temporary)),
+        work(std::make_shared<CowWork>(threads)) {}
 
   uint64_t run(uint64_t first, uint64_t last, CowState *state) const {
     unsigned number;
@@ -90,6 +93,7 @@ struct CowDisk final : backend::DiskState {
     return map.set(first, last, static_cast<unsigned>(state));
   }
 
+  const uint64_t size_bytes; // of what is below: a block at its end is copied up to there
   store::BlockMap map;
   const std::unique_ptr<store::TemporaryFile> file; // blocks are where they are on the disk
   const std::shared_ptr<CowWork> work;

@@ -40,8 +40,7 @@ backend::Capabilities CowLayer::capabilities_of(const Backend &below, bool is_re
   all.can_extents = true;
   all.has_sparse_reads = false; // they would be asked for in front of what below can answer
   all.cache = Support::native;
-  // Where connections take turns, a second one of the same client would wait for ever.
-  all.can_multi_conn = below.thread_model() != backend::ThreadModel::serialize_connections;
+  all.can_multi_conn = !all.serializes_connections;
   return all;
 }
 

@@ -138,7 +138,10 @@ void DelayLayer::submit(Request &request, Caller caller) {
     return;
   }
   if (delays_.of(request.type) == milliseconds(0)) {
-    below().submit(request, caller);
+    // Who is told that answers come later must not be kept by a call.
+    below().submit(request, below().thread_model() == backend::ThreadModel::async
+                                ? caller
+                                : Caller::must_not_block);
     return;
   }
   base::invariant(!request.is_reserved, "a request that will wait has no reservation");

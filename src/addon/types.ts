@@ -136,6 +136,8 @@ export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canF
   readonly zero: Support;
   readonly fua: Support;
   readonly cache: Support;
+  /** A second connection of a client would wait for the first. */
+  readonly serializesConnections: boolean;
 }
 
 /** A filter of native/filters/ with its options, which it checks. */

@@ -41,12 +41,14 @@ struct Cow {
   std::unique_ptr<DiskState> state;
   std::deque<std::unique_ptr<Backend>> clients;
 
-  explicit Cow(filters::FilterOptions options = {}) {
+  explicit Cow(filters::FilterOptions options = {}, uint64_t size_bytes = SIZE) {
     options["blockBytes"] = static_cast<double>(BLOCK);
     filter = filters::make_filter("cow", options, {clock, timers, pool(), page_pipes, operations},
                                   &error);
     REQUIRE(filter);
-    state = filter->new_disk({}, &error);
+    Capabilities below;
+    below.size_bytes = size_bytes;
+    state = filter->new_disk(below, &error);
     REQUIRE(state);
     for (uint64_t i = 0; i < SIZE; i++)
       disk.bytes[i] = original(i);
@@ -282,7 +284,7 @@ TEST_CASE("a change that waits for another client's goes on when that one is giv
 }
 
 TEST_CASE("a disk of the largest size costs nothing, and a full temporary file is an error") {
-  Cow cow;
+  Cow cow({}, INT64_MAX);
   struct Huge final : MemoryBackend {
     explicit Huge(MemoryDisk &disk) : MemoryBackend(disk) {
       capabilities_.size_bytes = INT64_MAX;
@@ -302,4 +304,14 @@ TEST_CASE("a disk of the largest size costs nothing, and a full temporary file i
   CHECK(run(client, wire::NBD_CMD_TRIM, 0, uint64_t{1} << 62) == EINVAL); // it would take minutes
   const int error = write(client, INT64_MAX - 5, 5, 9); // few file systems have files so large
   CHECK((error == 0 || error == ENOSPC || error == EINVAL));
+}
+
+TEST_CASE("a disk that has another size than at first is refused, with words") {
+  Cow cow;
+  cow.connect();
+  MemoryDisk larger{2 * SIZE};
+  std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(larger);
+  CHECK(cow.filter->open(&below, false, cow.state.get(), &cow.error) == nullptr);
+  CHECK(cow.error.find(std::to_string(2 * SIZE)) != std::string::npos);
+  CHECK(below != nullptr);
 }

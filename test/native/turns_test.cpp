@@ -43,12 +43,14 @@ struct Plugin final : Backend {
   const Capabilities &capabilities() const override { return able; }
   ThreadModel thread_model() const override { return model; }
   void submit(Request &request, Caller) override { call(request); }
+  void unreserve(Request &request) override { unreserved.push_back(&request); }
   void give_up_unanswered() override {}
   void close() override {}
 
   std::function<void(Request &)> call;
   ThreadModel model;
   Capabilities able;
+  std::vector<Request *> unreserved;
 };
 
 // Under simulated time and threads.
@@ -140,6 +142,38 @@ TEST_CASE("a turn is free again once the answer of an asynchronous plugin has co
   world.threads.run_one();
   called[2]->complete(0);
   CHECK(world.has_answered_in_order(3));
+}
+
+TEST_CASE(
+    "a plugin that may block and may answer later is called by no thread that must not block") {
+  Simulated world(1);
+  int calls = 0;
+  Turns turns(std::make_unique<Plugin>(
+                  [&](Request &request) {
+                    calls++;
+                    request.complete(0);
+                  },
+                  ThreadModel::async),
+              world.queue(UINT32_MAX));
+  turns.submit(world.requests[0], Caller::must_not_block);
+  CHECK(calls == 0);
+  world.threads.run_one();
+  CHECK(calls == 1);
+}
+
+TEST_CASE("a reserved write that never has its turn is unreserved") {
+  Simulated world(2);
+  auto opened = std::make_unique<Plugin>([](Request &) {}, ThreadModel::async);
+  Plugin &plugin = *opened;
+  Turns turns(std::move(opened), world.queue(1));
+  for (Request &request : world.requests) {
+    request.type = wire::NBD_CMD_WRITE;
+    request.is_reserved = true;
+    turns.submit(request, Caller::may_block);
+  }
+  turns.give_up_unanswered();
+  CHECK(plugin.unreserved == std::vector<Request *>{&world.requests[1]});
+  CHECK(world.client.errors == std::vector<int>{ESHUTDOWN});
 }
 
 TEST_CASE("what waits for its turn is given up at once, and never called") {

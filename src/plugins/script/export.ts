@@ -92,6 +92,7 @@ export async function askCapabilities(
     fua: checkFua(plugin, await plugin.canFua?.(handle)),
     canFlush: ((await plugin.canFlush?.(handle)) ?? true) && has(plugin.flush),
     isRotational: (await plugin.isRotational?.(handle)) ?? false,
+    serializesConnections: plugin.threadModel === "serialize_connections",
     canMultiConn:
       plugin.threadModel !== "serialize_connections" &&
       ((await plugin.canMultiConn?.(handle)) ?? false),
