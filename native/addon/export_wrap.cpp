@@ -16,12 +16,6 @@
 
 namespace asyncnbd::addon {
 
-namespace {
-
-constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
-
-} // namespace
-
 // ---- requests --------------------------------------------------------------------------------
 
 ExportRequests::Job *ExportRequests::new_job(size_t data_bytes) {
@@ -52,12 +46,11 @@ void ExportRequests::release_idle_memory() {
 
 void ExportRequests::close() {
   std::unique_lock lock(mutex_);
-  // Again and again: what goes on in several steps may be between two of them.
   while (unanswered_ > 0) {
     lock.unlock();
     client_->backend->give_up_unanswered();
     lock.lock();
-    answered_.wait_for(lock, GIVE_UP_AGAIN_AFTER, [this] { return unanswered_ == 0; });
+    answered_.wait_for(lock, backend::GIVE_UP_AGAIN_AFTER, [this] { return unanswered_ == 0; });
   }
   lock.unlock();
   client_->backend->close();
@@ -89,11 +82,7 @@ void ExportRequests::settle(Job *job, int error) {
 
 void ExportRequests::complete(backend::Request &request, int error) {
   auto *job = static_cast<Job *>(&request);
-  const backend::Answer &answer = request.answer;
-  if (answer.is_elsewhere() && error == 0)
-    std::memcpy(request.data, answer.data, request.length_bytes);
-  if (answer.give_back != nullptr)
-    answer.give_back(answer.opaque);
+  request.take_answer(error);
   job->holders = 1; // the plugin has done with it
   settle(job, error);
 }
@@ -206,7 +195,7 @@ Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   const uint64_t size_bytes = client_->backend->capabilities().size_bytes;
   // Middleware may ask for anything.
   if (type != wire::NBD_CMD_FLUSH &&
-      (length_bytes == 0 || offset > size_bytes || length_bytes > size_bytes - offset)) {
+      (length_bytes == 0 || !backend::is_inside(offset, length_bytes, size_bytes))) {
     pending.deferred.Resolve(Napi::Number::New(env, length_bytes == 0 ? 0 : EINVAL));
     return promise;
   }

@@ -3,6 +3,7 @@
 // both ways.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -58,6 +59,10 @@ struct Reservation {
 // Whether the thread that submits a request may wait until it is done. Timers, JavaScript and
 // threads that bring replies must not.
 enum class Caller : uint8_t { may_block, must_not_block };
+
+// Requests are given up again and again until none is left, as one that goes on in several steps
+// may be between two of them.
+constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
 
 // One export opened for one connection.
 class Backend {

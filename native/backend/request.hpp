@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
@@ -51,7 +52,17 @@ struct Answer {
   void *opaque = nullptr;
 
   bool is_elsewhere() const { return data != nullptr; }
+  // Once, when nobody looks at them any more.
+  void give_back_data() const {
+    if (give_back != nullptr)
+      give_back(opaque);
+  }
 };
+
+// Written so that nothing can overflow.
+constexpr bool is_inside(uint64_t offset, uint64_t length_bytes, uint64_t size_bytes) {
+  return offset <= size_bytes && length_bytes <= size_bytes - offset;
+}
 
 // A request that has passed the connection's checks: the range lies inside the export and the
 // export offers the command and its flags.
@@ -89,6 +100,14 @@ struct Request {
     if (!extents.empty())
       data_until = offset + extents.front().length_bytes;
     return false;
+  }
+
+  // Of a read that has come back with `error`, whose data its owner wants in `data`.
+  void take_answer(int error) {
+    if (error == 0 && answer.is_elsewhere() && answer.data != data)
+      std::memcpy(data, answer.data, length_bytes);
+    answer.give_back_data();
+    answer = {};
   }
 
   // To whoever is at the top of the completers. The request must not be touched after.

@@ -13,16 +13,11 @@ namespace asyncnbd::base {
 namespace {
 
 constexpr const char *NAMES[] = {
-    "export_requests", "tls_contexts",   "chains",         "chain",         "turns",
-    "plugin_opening",  "kept_instances", "operations",     "script_bridge", "delayed",
-    "cow_work",        "cow_operations", "idle_memory",    "slow_calls",    "stall_guard",
-    "call_words",      "registrations",  "poller_opening", "stall_meter",   "failure_reason",
-    "carving",         "buffers",        "tls_stream",     "page_pipes",    "transport_end",
-    "servers",         "copies",         "bindings",       "interns",       "client_log",
-    "async_calls",     "js_queue",       "slabs",          "memory_budget", "timers",
-    "thread_pool",
+#define RANK(name) #name,
+#include "base/lock_ranks.inc"
+#undef RANK
 };
-static_assert(std::size(NAMES) == LOCK_RANKS);
+constexpr size_t LOCK_RANKS = std::size(NAMES);
 
 // In their order, whatever the order of unlocking. Without a destructor: threads that end still
 // give back memory.

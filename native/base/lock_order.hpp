@@ -1,7 +1,6 @@
 // The order in which locks are taken, by their names, and its check.
 #pragma once
 
-#include <cstddef>
 #include <cstdint>
 
 namespace asyncnbd::base {
@@ -10,53 +9,10 @@ namespace asyncnbd::base {
 // each other. Two locks of one rank are never held together. docs/architecture.md says under "Order
 // of locks" what each guards, and what is called while it is held.
 enum class LockRank : uint8_t {
-  // addon
-  export_requests,
-  tls_contexts,
-  chains,
-  // backend; what a plugin does while it is opened may need many of those below
-  chain,
-  turns,
-  plugin_opening,
-  kept_instances,
-  operations,
-  script_bridge,
-  // filters
-  delayed,
-  cow_work,
-  cow_operations,
-  // schedule
-  idle_memory,
-  slow_calls,
-  stall_guard,
-  call_words,
-  registrations,
-  poller_opening,
-  stall_meter,
-  // connection
-  failure_reason,
-  carving,
-  buffers,
-  // transport
-  tls_stream,
-  page_pipes,
-  transport_end,
-  // host
-  servers,
-  copies,
-  bindings,
-  interns,
-  client_log,
-  async_calls,
-  // addon again: what a server tells JavaScript
-  js_queue,
-  // base
-  slabs,
-  memory_budget,
-  timers,
-  thread_pool,
+#define RANK(name) name,
+#include "base/lock_ranks.inc"
+#undef RANK
 };
-constexpr size_t LOCK_RANKS = static_cast<size_t>(LockRank::thread_pool) + 1;
 
 #ifdef ASYNCNBD_CHECK_LOCKS
 

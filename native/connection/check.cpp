@@ -3,6 +3,8 @@
 
 #include <cerrno>
 
+#include "backend/request.hpp"
+
 namespace asyncnbd::connection {
 
 using namespace wire;
@@ -50,11 +52,6 @@ const CommandRule *rule_of(uint16_t type) {
   default:
     return nullptr;
   }
-}
-
-bool is_inside(const RequestHeader &header, uint64_t size_bytes) {
-  // Written so that nothing can overflow.
-  return header.offset <= size_bytes && header.length_bytes <= size_bytes - header.offset;
 }
 
 // "Block size constraints": an export whose size is no multiple ends in a part of a block.
@@ -112,7 +109,9 @@ int check_request(const RequestHeader &header, ReplyStyle style, const ExportFac
   if (!rule->has_range && (header.offset != 0 || header.length_bytes != 0))
     return EINVAL;
   // A length of zero is left open by the specification; nbdkit counts it as out of range.
-  if (rule->has_range && (!is_inside(header, facts.size_bytes) || header.length_bytes == 0))
+  if (rule->has_range &&
+      (header.length_bytes == 0 ||
+       !backend::is_inside(header.offset, header.length_bytes, facts.size_bytes)))
     return rule->out_of_range;
   if (int error = check_flags(header, *rule, style, facts.transmission_flags))
     return error;

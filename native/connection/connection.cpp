@@ -21,7 +21,6 @@ constexpr size_t MAX_PENDING_BYTES = 8 << 20;
 // Stands for no limit: clients that do not go on are waited for.
 constexpr std::chrono::hours NO_STALL_TIMEOUT{24 * 365 * 100};
 // Between attempts to end what does not end.
-constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
 
 // Reads from here on may be answered with holes.
 constexpr uint32_t MIN_SPARSE_BYTES = 16 << 10;
@@ -249,10 +248,9 @@ void Connection::end() {
   if (!wait_until(is_answered, true)) {
     host::log_error("%" PRIu32 " requests are unanswered after %.1f s", live_.load(),
                     static_cast<double>(grace().count()) / 1000);
-    // Again and again: what goes on in several steps may be between two of them.
     do {
       backend_->give_up_unanswered();
-      deadline_ = std::chrono::steady_clock::now() + GIVE_UP_AGAIN_AFTER;
+      deadline_ = std::chrono::steady_clock::now() + backend::GIVE_UP_AGAIN_AFTER;
     } while (!wait_until(is_answered, true));
   }
   finish();

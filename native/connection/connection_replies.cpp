@@ -67,8 +67,7 @@ bool Connection::send_borrowed(PendingRequest *request) {
     if (replies_->send_borrowed(request))
       return true;
   }
-  memcpy(request->data, request->answer.data, request->length_bytes);
-  request->answer = {};
+  request->take_answer(request->error);
   return false;
 }
 
@@ -114,8 +113,7 @@ void Connection::on_sent(PendingRequest *first, uint32_t count) {
   PendingRequest *last_kept = nullptr;
   MemoryCharge charge;
   for (PendingRequest *request = first; request != nullptr; request = *link) {
-    if (request->answer.give_back != nullptr)
-      request->answer.give_back(request->answer.opaque);
+    request->answer.give_back_data();
     request->pages.reset();
     if (request->is_given_up) {
       *link = request->next;

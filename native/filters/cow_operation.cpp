@@ -115,10 +115,7 @@ void CowOperation::make_child(uint16_t type, uint64_t offset, uint64_t length_by
 }
 
 void CowOperation::complete(Request &child, int error) {
-  if (error == 0 && child.answer.is_elsewhere() && child.answer.data != child.data)
-    memcpy(child.data, child.answer.data, child.length_bytes);
-  if (child.answer.give_back != nullptr)
-    child.answer.give_back(child.answer.opaque);
+  child.take_answer(error);
   if (error != 0)
     keep_error(child);
   child_error_ = error;

@@ -10,11 +10,10 @@
 #include <vector>
 
 #include "backend/chain.hpp"
-#include "backend/operation_pool.hpp"
-#include "base/thread_pool.hpp"
 #include "filters/registry.hpp"
 #include "hostile_layer.hpp"
 #include "memory_backend.hpp"
+#include "system_resources.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -29,28 +28,13 @@ constexpr uint32_t SEEDS = 200;
 constexpr uint32_t SEEDS = 60;
 #endif
 
-// The process's, so never destroyed: threads that have idled end later than a test.
-struct Process {
-  base::SystemClock clock;
-  base::ThreadPool threads;
-  base::Timers timers{clock, threads};
-  transport::PagePipes page_pipes;
-  OperationSlabs operations;
-  Resources resources{clock, timers, threads, page_pipes, operations};
-};
-
-Process &process() {
-  static auto *made = new Process;
-  return *made;
-}
-
 struct HostileFilter final : Filter {
   HostileFilter(uint32_t seed, Faults &faults) : seed(seed), faults(faults) {}
   const char *name() const override { return "hostile"; }
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, DiskState *,
                                 std::string *) override {
-    auto layer =
-        std::make_unique<HostileLayer>(std::move(*below), seed++, process().threads, faults);
+    auto layer = std::make_unique<HostileLayer>(std::move(*below), seed++,
+                                                system_resources().of_backends.threads, faults);
     layers.push_back(layer.get());
     return layer;
   }
@@ -124,7 +108,7 @@ private:
                  {"writeMs", static_cast<double>(draw(2))}};
     }
     std::string error;
-    auto filter = filters::make_filter(name, options, process().resources, &error);
+    auto filter = filters::make_filter(name, options, system_resources().of_backends, &error);
     REQUIRE(filter);
     return filter;
   }

@@ -7,30 +7,14 @@
 #include <string>
 #include <vector>
 
-#include "backend/operation_pool.hpp"
-#include "base/thread_pool.hpp"
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
+#include "system_resources.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
 
 namespace {
-
-struct Process {
-  base::SystemClock clock;
-  base::ThreadPool threads;
-  base::Timers timers{clock, threads};
-  transport::PagePipes page_pipes;
-  OperationSlabs operations;
-  Resources resources{clock, timers, threads, page_pipes, operations};
-};
-
-// Never destroyed: threads that have idled end later than a test.
-Process &process() {
-  static auto *made = new Process;
-  return *made;
-}
 
 // Filters in front of a backend, the first one at the top.
 struct Stack {
@@ -45,8 +29,8 @@ struct Stack {
   Stack(std::unique_ptr<Backend> below, std::vector<Wanted> wanted) : top(std::move(below)) {
     std::string error;
     for (auto filter = wanted.rbegin(); filter != wanted.rend(); ++filter) {
-      filters.push_back(
-          filters::make_filter(filter->name, filter->options, process().resources, &error));
+      filters.push_back(filters::make_filter(filter->name, filter->options,
+                                             system_resources().of_backends, &error));
       REQUIRE(filters.back());
       states.push_back(filters.back()->new_disk(top->capabilities(), &error));
       std::unique_ptr<Backend> behind = std::move(top);
