@@ -1,7 +1,9 @@
 // This checkout against another one, both built: what a change has gained or cost, with certainty.
 // Fresh servers in turn, one pair after the other, so that what else the machine does hits both.
 //   npm run bench:pairs -- --other DIRECTORY [--pairs 20] [--seconds 0.5]
-//                          [--servers WORDS] [--loads WORDS]
+//                          [--servers WORDS] [--loads WORDS] [--processor]
+// With --processor, it is requests in a second of the server's processor time that are compared: what
+// else the machine does changes that less.
 
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
@@ -43,6 +45,7 @@ const { values: options } = parseArgs({
     seconds: { type: "string", default: "0.5" },
     servers: { type: "string", default: "asyncnbd memory" },
     loads: { type: "string", default: "" },
+    processor: { type: "boolean", default: false },
   },
 });
 if (options.other === undefined) throw new Error("--other=DIRECTORY is missing: a built checkout");
@@ -63,8 +66,8 @@ const measure = (participant, load) =>
   withServer(participant, async (running) => {
     await fill(participant, running);
     const times = { warmUpSeconds: WARM_UP_SECONDS, seconds };
-    const measured = await apply(running.where, { ...load, ...times });
-    return measured.requests / measured.seconds;
+    const measured = await apply(running.where, { ...load, ...times, pid: running.pid });
+    return measured.requests / (options.processor ? measured.serverSeconds : measured.seconds);
   });
 
 buildLoad();
