@@ -54,6 +54,8 @@ enum class ThreadModel : int {
 struct Reservation {
   uint8_t *data = nullptr;  // nullptr: there is none
   bool takes_pages = false; // of a write without: its data had best be in pages
+  // Of a write: `data` is no part of the disk, but the memory that bytes_besides has for a copy.
+  bool spares_copy = false;
 };
 
 // Whether the thread that submits a request may wait until it is done. Timers, JavaScript and
@@ -81,9 +83,9 @@ public:
 
   // Before the request is submitted: where it is done without a copy. For a read that needs nothing
   // else, where its data lie: it has been answered then, and is only submitted if it may have
-  // holes. For a write, where its data may be received: they are on the disk before it is
-  // submitted, so who might refuse or change it must not pass a reservation on. Returns at once;
-  // any thread. What it changes of the request it restores.
+  // holes. For a write, where its data may be received: they may be on the disk before it is
+  // submitted, so who might refuse or change it must not pass a reservation on. Returns at once,
+  // and waits for no memory; any thread. What a layer changes of the request it restores.
   virtual Reservation reserve(Request &request) {
     (void)request;
     return {};

@@ -78,6 +78,7 @@ struct Request {
   bool may_answer_in_pages; // of a read
   // Of a write: `data` is where the backend has reserved it. Of a read: `answer` is set already.
   bool is_reserved;
+  void *reservation;   // of such a write: the backend's own, from reserve to submit or unreserve
   bool may_have_holes; // of a read: see RequestExtras::runs
   uint64_t data_until; // of such a read, set by the backend if it has found none: there is data up
                        // to this offset, behind its end too; 0: nobody knows

@@ -24,6 +24,10 @@ constexpr uint32_t SCRIPT_BYTES = 1024;
 // A batch ends with the request that makes it so large: what comes later waits for all of it.
 constexpr uint64_t MAX_BATCH_BYTES = 1 << 20;
 
+// A payload up to here is received in its slot: it has been charged before it comes. Who announces
+// more may never send it, and would keep a slot of which others have used the memory.
+constexpr uint64_t MAX_RESERVED_BYTES = 256 << 10;
+
 bool has_slot(uint16_t type) {
   return type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
 }
@@ -62,9 +66,9 @@ ScriptBridge::ScriptBridge(std::function<void()> wake)
 
 void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
   std::unique_lock lock(mutex_);
-  Slot *slot = nullptr;
+  Slot *slot = take_reserved(request);
   int error = shut_ ? ESHUTDOWN : 0;
-  if (error == 0 && has_slot(request.type)) {
+  if (error == 0 && slot == nullptr && has_slot(request.type)) {
     slot = take_slot(backend, request, &lock);
     if (slot == nullptr)
       error = ENOMEM;
@@ -72,6 +76,8 @@ void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
       error = ESHUTDOWN;
   }
   if (error != 0) {
+    if (slot != nullptr)
+      slots_.put(*slot);
     lock.unlock();
     request.complete(error);
     return;
@@ -79,6 +85,34 @@ void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
   const uint32_t operation = new_operation(backend, &request);
   operations_[operation].slot = slot == nullptr ? NONE : slot->index;
   enqueue(operation, &lock);
+}
+
+uint8_t *ScriptBridge::reserve(const ScriptBackend &backend, Request &request) {
+  const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
+  std::unique_lock lock(mutex_);
+  if (shut_)
+    return nullptr;
+  const SlotPool::Taken taken = slots_.take(length_bytes, backend.slot_owner);
+  lock.unlock();
+  if (taken.slot == nullptr)
+    return nullptr;
+  // What the payload covers is not zeroed: half a payload, nobody sees.
+  if (taken.stale_bytes > length_bytes)
+    memset(taken.slot->data + length_bytes, 0, taken.stale_bytes - length_bytes);
+  request.reservation = taken.slot;
+  return taken.slot->data;
+}
+
+void ScriptBridge::unreserve(Request &request) {
+  auto *slot = static_cast<Slot *>(std::exchange(request.reservation, nullptr));
+  std::lock_guard lock(mutex_);
+  slots_.put_stale(*slot);
+}
+
+// In which the payload is.
+ScriptBridge::Slot *ScriptBridge::take_reserved(Request &request) {
+  const bool has_one = request.is_reserved && request.type == wire::NBD_CMD_WRITE;
+  return has_one ? static_cast<Slot *>(std::exchange(request.reservation, nullptr)) : nullptr;
 }
 
 // With a write's data in it, and nothing of anyone else. Unlocked meanwhile.
@@ -396,6 +430,13 @@ bool ScriptBackend::block_sizes(BlockSizes *sizes) {
 uint32_t ScriptBackend::bytes_besides(uint16_t type, uint64_t length_bytes) const {
   const auto bytes = static_cast<uint32_t>(length_bytes);
   return SCRIPT_BYTES + (has_slot(type) ? SlotPool::slot_bytes(bytes) : 0);
+}
+
+Reservation ScriptBackend::reserve(Request &request) {
+  if (request.type != wire::NBD_CMD_WRITE || request.length_bytes > MAX_RESERVED_BYTES)
+    return {};
+  uint8_t *data = bridge_->reserve(*this, request);
+  return {.data = data, .takes_pages = false, .spares_copy = data != nullptr};
 }
 
 void ScriptBackend::give_up_unanswered() {

@@ -95,6 +95,9 @@ public:
   // ---- any thread
 
   void submit(ScriptBackend &backend, Request &request);
+  // For a write: the slot in which its payload is to be received; nullptr: there is none.
+  uint8_t *reserve(const ScriptBackend &backend, Request &request);
+  void unreserve(Request &request);
   void tell(ScriptBackend &backend, uint16_t event);
   // Waits until the script has dealt with it.
   void ask(ScriptBackend &backend, uint16_t event);
@@ -130,6 +133,7 @@ private:
   Request *request_of(uint32_t operation);
   uint32_t add_owner();
   void remove_owner(uint32_t owner);
+  static Slot *take_reserved(Request &request);
   Slot *take_slot(const ScriptBackend &backend, const Request &request, Lock *lock);
   void enqueue(uint32_t operation, Lock *lock);
   void take_completions(uint32_t count);
@@ -171,6 +175,8 @@ public:
   std::string description() override { return facts_.description; }
   bool block_sizes(BlockSizes *sizes) override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
+  Reservation reserve(Request &request) override;
+  void unreserve(Request &request) override { bridge_->unreserve(request); }
   void submit(Request &request, Caller) override { bridge_->submit(*this, request); }
   void on_client_gone() override { bridge_->tell(*this, SCRIPT_CLIENT_GONE); }
   void give_up_unanswered() override;

@@ -117,6 +117,12 @@ void SlotPool::put(Slot &slot) {
   push(&owner.free[slot.size_class], slot);
 }
 
+void SlotPool::put_stale(Slot &slot) {
+  taken_--;
+  slot.owner = NONE;
+  push_shared(slot);
+}
+
 SlotPool::Slot *SlotPool::pop(uint32_t *list) {
   if (*list == NONE)
     return nullptr;

@@ -24,8 +24,8 @@ public:
     uint32_t slab;
     uint32_t next_free;
     uint32_t used_bytes; // behind them, all is zero
-    uint32_t owner;      // whose data that is,
-    uint32_t generation; // if it is still the same
+    uint32_t owner;      // whose data that is, or NONE: it may be anyone's
+    uint32_t generation; // of that owner
     uint8_t size_class;
   };
 
@@ -53,6 +53,8 @@ public:
   };
   Taken take(uint32_t length_bytes, uint32_t owner);
   void put(Slot &slot);
+  // One of which it is not known whose data are in it.
+  void put_stale(Slot &slot);
 
   // What a slot for so many bytes takes.
   static uint32_t slot_bytes(uint32_t length_bytes);

@@ -85,7 +85,7 @@ bool RequestReader::receive_payload(PendingRequest *request) {
       const backend::Reservation reservation = admission_.reserve(*request);
       takes_pages_ = reservation.takes_pages;
       if (reservation.data != nullptr)
-        return receive_in_place(request, reservation.data);
+        return receive_in_place(request, reservation);
     }
     if (is_worth_pages(length_bytes))
       return receive_pages(request);
@@ -111,10 +111,16 @@ void RequestReader::expect_large_payload() {
 }
 
 // A payload for which the backend has a place.
-bool RequestReader::receive_in_place(PendingRequest *request, uint8_t *place) {
-  request->data = place;
+bool RequestReader::receive_in_place(PendingRequest *request,
+                                     const backend::Reservation &reservation) {
+  request->data = reservation.data;
   request->is_reserved = true;
-  admitted_bytes_ = request->length_bytes; // it is the backend's memory
+  if (reservation.spares_copy) {
+    spared_bytes_ = request->length_bytes;
+    request->charge.full_bytes -= spared_bytes_;
+  } else {
+    admitted_bytes_ = request->length_bytes; // the disk is there anyhow
+  }
   if (receive_elsewhere(request))
     return true;
   admission_.unreserve(*request);

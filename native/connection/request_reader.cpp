@@ -167,8 +167,10 @@ PendingRequest *RequestReader::accept(const wire::RequestHeader &header) {
     ask_contexts(request);
     is_whole = payload_bytes == 0 || receive_query(request, payload_bytes);
   } else if (request->error == 0) {
+    spared_bytes_ = 0;
     is_whole = payload_bytes == 0 || receive_payload(request);
-    if (is_whole && writes && request->error == 0 && !admit_besides(request, besides_bytes))
+    if (is_whole && writes && request->error == 0 &&
+        !admit_besides(request, besides_bytes - spared_bytes_))
       is_whole = false;
   } else {
     is_whole = skip(payload_bytes);

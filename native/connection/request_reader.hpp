@@ -114,7 +114,7 @@ private:
   bool receive_query(PendingRequest *request, uint64_t payload_bytes);
   bool take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes);
   bool receive_payload(PendingRequest *request);
-  bool receive_in_place(PendingRequest *request, uint8_t *place);
+  bool receive_in_place(PendingRequest *request, const backend::Reservation &reservation);
   bool receive_large_payload(PendingRequest *request, transport::PagePipe::Owner begun = nullptr);
   bool is_worth_pages(uint32_t length_bytes);
   bool receive_pages(PendingRequest *request);
@@ -160,6 +160,7 @@ private:
   uint64_t received_bytes_ = 0; // since the beginning
   uint64_t begun_requests_ = 0;
   size_t admitted_bytes_ = 0;    // of the payload that is being received
+  uint64_t spared_bytes_ = 0;    // that its request takes less, as the backend makes no copy
   unsigned copied_payloads_ = 0; // so many are received without trying to keep them in pages
   bool takes_pages_ = true;      // the backend, until it says otherwise
   bool expects_input_ = true;    // to be there, when it looks for it

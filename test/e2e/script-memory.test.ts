@@ -5,7 +5,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MIB } from "../support/fixtures.js";
 import { residentKib } from "../support/process.js";
-import { RawClient } from "../support/raw-client.js";
+import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
   eventually,
   sanitizer,
@@ -113,3 +113,75 @@ test.skipIf(sanitizer !== undefined)(
     await server.stop();
   },
 );
+
+/** A disk in memory that has the number of its writes in the first byte of each read beyond it. */
+const DISK = `
+  data: Buffer.alloc(${MIB}), writes: 0,
+  getSize() { return 2 * ${MIB}; },
+  pread(_handle, buf, offset) {
+    if (offset < ${MIB}) this.data.copy(buf, 0, offset);
+    else buf[0] = this.writes;
+  },
+  async pwrite(_handle, buf, offset) {
+    this.writes++;
+    await null;
+    buf.copy(this.data, offset);
+  }`;
+
+describe.each<[string, string[]]>([
+  ["on the main thread", []],
+  ["on several threads", ["--workers=1"]],
+  ["behind a native filter", ["--filter=delay"]],
+])("large writes that are received where the plugin finds them, %s", (_where, options) => {
+  const LENGTH = 128 * KIB;
+
+  test("arrive whole, however they are cut", async () => {
+    const server = await startServer([plugin(DISK)], { options });
+    const client = await RawClient.open(server.socket);
+    const payloads = Array.from({ length: 8 }, (_, i) => Buffer.alloc(LENGTH, i + 1));
+    for (let round = 0; round < 4; round++) {
+      for (const [i, payload] of payloads.entries()) {
+        payload[LENGTH - 1] = round;
+        client.sendRequest({ type: 1, offset: BigInt(i * LENGTH), payload, cookie: BigInt(i) });
+      }
+      for (let i = 0; i < 8; i++) expect((await client.readReply()).error).toBe(0);
+      const all = await exchange(client, { type: 0, offset: 0n, length: MIB });
+      expect(all.equals(Buffer.concat(payloads))).toBe(true);
+    }
+    await server.stop();
+  });
+
+  test("are nobody's when only a half has come", async () => {
+    const server = await startServer([plugin(DISK)], { options });
+    const poor = await RawClient.open(server.socket);
+    const payload = Buffer.alloc(LENGTH, SECRET);
+    for (let round = 1; round < 4; round++) {
+      const rich = await Promise.all(
+        Array.from({ length: 4 }, () => RawClient.open(server.socket)),
+      );
+      await exchange(rich[0] as RawClient, { type: 1, offset: 0n, payload });
+      for (const client of rich) {
+        client.send(encodeRequest({ type: 1, offset: BigInt(LENGTH), length: LENGTH }));
+        client.send(payload.subarray(0, LENGTH / 2));
+      }
+      for (const client of rich) client.socket.destroy();
+      for (let i = 0; i < 10; i++) {
+        const read = await exchange(poor, { type: 0, offset: BigInt(MIB), length: LENGTH });
+        expect(read[0]).toBe(round);
+        expect(read.subarray(1).every((byte) => byte === 0)).toBe(true);
+      }
+      const unwritten = { type: 0, offset: BigInt(LENGTH), length: LENGTH };
+      expect((await exchange(poor, unwritten)).every((byte) => byte === 0)).toBe(true);
+    }
+    await server.stop();
+  });
+
+  test("do not keep a server that is to end", async () => {
+    const server = await startServer([plugin(DISK)], { options });
+    const client = await RawClient.open(server.socket);
+    client.send(encodeRequest({ type: 1, length: LENGTH }), Buffer.alloc(LENGTH / 2, SECRET));
+    const other = await RawClient.open(server.socket);
+    await exchange(other, { type: 0, offset: 0n, length: 512 });
+    await server.stop();
+  });
+});

@@ -67,13 +67,14 @@ struct Charging final : connection::Admission {
     if (!reserves || request.type != wire::NBD_CMD_WRITE)
       return {nullptr, takes_pages};
     taken.emplace_back(request.length_bytes);
-    return {taken.back().data(), takes_pages};
+    return {taken.back().data(), takes_pages, spares_copy};
   }
   void unreserve(backend::Request &) override { unreserved++; }
   uint32_t bytes_besides(uint16_t, uint64_t) const override { return besides; }
   bool elsewhere = false;
   bool reserves = false;
   bool takes_pages = false;
+  bool spares_copy = false;
   std::deque<std::vector<uint8_t>> taken;
   unsigned unreserved = 0;
 };
@@ -382,6 +383,26 @@ TEST_CASE("what the backend takes for a write is charged when its payload has co
   CHECK(reading.charging.charged_bytes > 1 << 20);
   reading.finish(request);
   CHECK(reading.charging.charged_bytes == 0);
+}
+
+TEST_CASE("a payload that is received in place of the backend's copy is charged once") {
+  Reading reading;
+  reading.charging.reserves = reading.charging.spares_copy = true;
+  // The first one is too large to come along with its header; then the next is not tried.
+  for (const size_t bytes : {size_t{3} << 20, size_t{100} << 10, size_t{256} << 10}) {
+    reading.charging.besides = static_cast<uint32_t>(bytes) + 1000; // a copy, and more
+    std::thread client(
+        [&] { send_all(reading.sockets.client, write_request(1, 0, pattern(bytes, 1))); });
+    PendingRequest *request = reading.reader.next();
+    client.join();
+    REQUIRE(request != nullptr);
+    CHECK(request->is_reserved);
+    CHECK(reading.charging.charged_bytes ==
+          bytes + 1000 + connection::MemoryAccount::REQUEST_BYTES);
+    CHECK(request->charge.bytes() == request->charge.full_bytes);
+    reading.finish(request);
+    CHECK(reading.charging.charged_bytes == 0);
+  }
 }
 
 TEST_CASE("a place whose payload does not come is given back") {

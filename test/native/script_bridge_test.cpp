@@ -1,6 +1,7 @@
 // Requests go over the bridge and come back, each once, whatever both sides do at the same time.
 #include <doctest/doctest.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <cstring>
@@ -106,6 +107,105 @@ TEST_CASE("small and large reads and writes carry their data") {
   CHECK(script.mismatches == 0);
   CHECK(client.completed == 14);
   CHECK(client.failed == 0);
+}
+
+namespace {
+
+// As a connection does it: nullptr if the payload is to come elsewhere.
+uint8_t *reserve(ScriptBackend &backend, Request &request) {
+  const Reservation reservation = backend.reserve(request);
+  CHECK(reservation.spares_copy == (reservation.data != nullptr));
+  request.is_reserved = reservation.data != nullptr;
+  if (request.is_reserved)
+    request.data = reservation.data;
+  return reservation.data;
+}
+
+// What a script may see of a client's request, besides that.
+bool is_zero(const uint8_t *data, size_t bytes) {
+  return std::all_of(data, data + bytes, [](uint8_t byte) { return byte == 0; });
+}
+
+} // namespace
+
+TEST_CASE("what a client has written into a slot is where the script finds it") {
+  Script script;
+  ScriptBackend backend(script.bridge, 7, {});
+  Client client;
+  std::vector<uint8_t> none(100 << 10);
+  for (uint8_t round = 1; round < 4; round++) {
+    Request write = request_of(client, wire::NBD_CMD_WRITE, round, none);
+    uint8_t *place = reserve(backend, write);
+    REQUIRE(place != nullptr);
+    memset(place, round, none.size());
+    backend.submit(write, Caller::may_block);
+    REQUIRE(script.turn() == 1);
+    const ScriptBatch::Submission &submission = script.bridge->batch().submissions[0];
+    const SlotPool::Slab slab = script.bridge->slab_of(submission.slot);
+    CHECK(slab.data + size_t{submission.slot - slab.first_slot} * slab.slot_bytes == place);
+    script.turn();
+  }
+  CHECK(script.mismatches == 0);
+  CHECK(client.completed == 3);
+}
+
+TEST_CASE("half a payload in a slot is nobody's to see") {
+  Script script;
+  Client client;
+  std::vector<uint8_t> data(128 << 10);
+  uint8_t *place = nullptr;
+  ScriptBackend poor(script.bridge, 2, {});
+  {
+    ScriptBackend rich(script.bridge, 1, {});
+    Request write = request_of(client, wire::NBD_CMD_WRITE, 0, data);
+    place = reserve(rich, write);
+    REQUIRE(place != nullptr);
+    memset(place, 'S', data.size());
+    rich.submit(write, Caller::may_block);
+    script.turn();
+    script.turn();
+    Request half = request_of(client, wire::NBD_CMD_WRITE, 0, data);
+    REQUIRE(reserve(rich, half) == place);
+    memset(place, 'H', data.size() / 2);
+    rich.unreserve(half);
+  }
+  SUBCASE("in a read") {
+    Request read = request_of(client, wire::NBD_CMD_READ, 0, data);
+    poor.submit(read, Caller::may_block);
+    CHECK(is_zero(place, data.size()));
+  }
+  SUBCASE("behind a shorter write") {
+    std::vector<uint8_t> shorter(data.size() - 4096, 'P');
+    Request write = request_of(client, wire::NBD_CMD_WRITE, 'P', shorter);
+    REQUIRE(reserve(poor, write) == place);
+    CHECK(is_zero(place + shorter.size(), data.size() - shorter.size()));
+    poor.unreserve(write);
+  }
+  script.turn();
+}
+
+TEST_CASE("large payloads, reads and a script that has gone have no slot in advance") {
+  Script script;
+  ScriptBackend backend(script.bridge, 0, {});
+  Client client;
+  std::vector<uint8_t> large((256 << 10) + 1);
+  std::vector<uint8_t> small(64 << 10);
+  Request long_write = request_of(client, wire::NBD_CMD_WRITE, 0, large);
+  CHECK(reserve(backend, long_write) == nullptr);
+  Request read = request_of(client, wire::NBD_CMD_READ, 0, small);
+  CHECK(reserve(backend, read) == nullptr);
+  Request before = request_of(client, wire::NBD_CMD_WRITE, 0, small);
+  CHECK(reserve(backend, before) != nullptr);
+  Request unwanted = request_of(client, wire::NBD_CMD_WRITE, 0, small);
+  CHECK(reserve(backend, unwanted) != nullptr);
+  script.bridge->shut();
+  Request after = request_of(client, wire::NBD_CMD_WRITE, 0, small);
+  CHECK(reserve(backend, after) == nullptr);
+  backend.unreserve(unwanted);
+  backend.submit(before, Caller::may_block);
+  CHECK(client.last_error == ESHUTDOWN);
+  while (script.bridge->trim()) { // both have come back
+  }
 }
 
 TEST_CASE("a script that sleeps is woken once, and not while it is awake") {

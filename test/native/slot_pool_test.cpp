@@ -83,6 +83,26 @@ TEST_CASE("who comes after an owner is another, though the number is the same") 
     CHECK(is_zero(take(pool, 512, first, &slot), 4096));
 }
 
+TEST_CASE("a slot with data of nobody knows whom is zeroed for everybody") {
+  SlotPool pool(nullptr);
+  const uint32_t rich = pool.add_owner();
+  const uint32_t poor = pool.add_owner();
+  for (const uint32_t next : {rich, poor}) {
+    SlotPool::Slot *slot;
+    memset(take(pool, 128 << 10, rich, &slot), 'S', 128 << 10);
+    pool.put(*slot);
+    pool.remove_owner(rich);
+    REQUIRE(pool.add_owner() == rich); // who is another now
+    const SlotPool::Taken taken = pool.take(128 << 10, rich);
+    REQUIRE(taken.slot == slot);
+    pool.put_stale(*slot);
+    SlotPool::Slot *again;
+    CHECK(is_zero(take(pool, 100 << 10, next, &again), 128 << 10));
+    CHECK(again == slot);
+    pool.put(*again);
+  }
+}
+
 TEST_CASE("what has not been needed since the last look goes back to the system") {
   SlotPool pool(nullptr);
   const uint32_t owner = pool.add_owner();
