@@ -8,25 +8,14 @@ export { AsyncnbdError, type ErrorCode } from "./errors.js";
 export type { FilterChoice } from "./filters/apply-filters.js";
 export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";
 export {
-  type Awaitable,
-  type BlockSize,
-  type ClientInfo,
   definePlugin,
-  type Extent,
-  type ExtentsInfo,
   type ListedExport,
   type MetaContext,
-  type OpenInfo,
   type Plugin,
   type PluginContext,
   type PluginDefinition,
   type PluginLog,
-  type RequestInfo,
-  type Status,
-  type Support,
   type ThreadModelName,
-  type WriteInfo,
-  type ZeroInfo,
 } from "./plugins/script/definition.js";
 export { failure } from "./plugins/script/errno.js";
 export type {
@@ -39,6 +28,19 @@ export type {
   ParameterType,
   TextParameter,
 } from "./plugins/script/parameters.js";
+export type {
+  Awaitable,
+  BlockSize,
+  ClientInfo,
+  Extent,
+  ExtentsInfo,
+  OpenInfo,
+  RequestInfo,
+  Status,
+  Support,
+  WriteInfo,
+  ZeroInfo,
+} from "./plugins/script/requests.js";
 export {
   type ConfigValue,
   type ListenOn,

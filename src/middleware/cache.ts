@@ -1,13 +1,8 @@
 // Keeps blocks in memory: what has been read or written need not be fetched again.
 
-import type {
-  OpenInfo,
-  Plugin,
-  RequestInfo,
-  WriteInfo,
-  ZeroInfo,
-} from "../plugins/script/definition.js";
+import type { Plugin } from "../plugins/script/definition.js";
 import { diskOf } from "../plugins/script/open-export.js";
+import type { OpenInfo, RequestInfo, WriteInfo, ZeroInfo } from "../plugins/script/requests.js";
 import { BlockLocks, Blocks, forEachPiece, type Piece } from "./blocks.js";
 import { type Layered, layer, type Middleware } from "./wrap.js";
 

@@ -2,7 +2,8 @@
 
 import { QUESTION_NAMES, REQUEST_NAMES, type RequestName } from "../plugins/script/callbacks.js";
 import { mapStatus } from "../plugins/script/contexts.js";
-import type { MetaContext, OpenInfo, Plugin } from "../plugins/script/definition.js";
+import type { MetaContext, Plugin } from "../plugins/script/definition.js";
+import type { OpenInfo } from "../plugins/script/requests.js";
 
 /** From a plugin to one that does something more. */
 export type Middleware = (plugin: Plugin) => Plugin;

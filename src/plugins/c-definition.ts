@@ -7,7 +7,8 @@ import type { NativeChain } from "./native-chain.js";
 import { ownFront } from "./native-run.js";
 import type { PluginInstance } from "./plugin-instance.js";
 import { sessionOf } from "./script/client.js";
-import type { ClientInfo, Plugin } from "./script/definition.js";
+import type { Plugin } from "./script/definition.js";
+import type { ClientInfo } from "./script/requests.js";
 
 /**
  * Behind the chain. Native code takes care of the thread model, and of what stands in for missing

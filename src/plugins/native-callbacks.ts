@@ -16,8 +16,8 @@ import {
   NBD_STATE_HOLE,
   NBD_STATE_ZERO,
 } from "./script/commands.js";
-import type { Extent, ExtentsInfo, RequestInfo, Support, WriteInfo } from "./script/definition.js";
 import { loggedFailure } from "./script/errno.js";
+import type { Extent, ExtentsInfo, RequestInfo, Support, WriteInfo } from "./script/requests.js";
 
 const EIO = 5;
 

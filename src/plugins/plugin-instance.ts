@@ -1,7 +1,8 @@
 // A plugin that has been opened, as the server uses it, whatever language it is written in.
 
 import type { NativeServer, NativeSession, PluginAbout } from "../addon/types.js";
-import type { Awaitable, Plugin } from "./script/definition.js";
+import type { Plugin } from "./script/definition.js";
+import type { Awaitable } from "./script/requests.js";
 
 /** What a handshake asks of a plugin, for one client. */
 export type HandshakeCalls = Pick<

@@ -1,7 +1,7 @@
 // Links a ClientInfo to the client's session, hidden from plugins.
 
 import type { NativeSession } from "../../addon/types.js";
-import type { ClientInfo } from "./definition.js";
+import type { ClientInfo } from "./requests.js";
 
 /** The key of the session in a ClientInfo, for C plugins behind middleware. */
 const SESSION = Symbol("session");

@@ -10,7 +10,7 @@ import {
   NBD_CMD_FLAG_NO_HOLE,
   NBD_CMD_FLAG_REQ_ONE,
 } from "./commands.js";
-import type { ExtentsInfo, MetaContext, Plugin, Support, ZeroInfo } from "./definition.js";
+import type { MetaContext, Plugin } from "./definition.js";
 import { failure } from "./errno.js";
 import {
   answerOf,
@@ -21,6 +21,7 @@ import {
   mostExtents,
   type Range,
 } from "./extent-collector.js";
+import type { ExtentsInfo, Support, ZeroInfo } from "./requests.js";
 
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;

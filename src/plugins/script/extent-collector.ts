@@ -2,7 +2,7 @@
 // metadata contexts, as the numbers that native code takes.
 
 import { NBD_STATE_HOLE, NBD_STATE_ZERO } from "./commands.js";
-import type { Extent, Status } from "./definition.js";
+import type { Extent, Status } from "./requests.js";
 
 /** Of all contexts together, for one request. */
 const MAX_EXTENTS = 2048;

@@ -12,10 +12,11 @@ import type { NativeChain } from "../native-chain.js";
 import type { HandshakeCalls } from "../plugin-instance.js";
 import type { ScriptBridge } from "./bridge.js";
 import { withSession } from "./client.js";
-import type { ClientInfo, Plugin } from "./definition.js";
+import type { Plugin } from "./definition.js";
 import { describeThrown, readFailure } from "./errno.js";
 import type { ScriptExport } from "./export.js";
 import { askBlockSizes, askDescription, openScriptExport } from "./open-export.js";
+import type { ClientInfo } from "./requests.js";
 
 export class ScriptHandshakeCalls implements HandshakeCalls {
   readonly #plugin: Plugin;

@@ -9,8 +9,9 @@ import { asRun, frontOf, nativeRunOf } from "../native-run.js";
 import { ScriptBridge } from "./bridge.js";
 import { sessionOf } from "./client.js";
 import { mapStatus } from "./contexts.js";
-import type { MetaContext, OpenInfo, Plugin } from "./definition.js";
+import type { MetaContext, Plugin } from "./definition.js";
 import { openScriptExport } from "./open-export.js";
+import type { OpenInfo } from "./requests.js";
 
 /** Requests that a front has in progress at once on a connection. */
 const THREADS = 16;

@@ -4,8 +4,9 @@
 import type { AdoptedExport, BlockSizes, NativeSession, OpenedExport } from "../../addon/types.js";
 import type { NativeChain } from "../native-chain.js";
 import type { ScriptBridge } from "./bridge.js";
-import type { OpenInfo, Plugin } from "./definition.js";
+import type { Plugin } from "./definition.js";
 import { askCapabilities, ScriptExport } from "./export.js";
+import type { OpenInfo } from "./requests.js";
 
 const isPowerOfTwo = (value: number): boolean => Number.isInteger(Math.log2(value));
 

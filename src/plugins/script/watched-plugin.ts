@@ -9,11 +9,12 @@ import type { ScriptCapabilities } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { PluginInstance } from "../plugin-instance.js";
 import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
-import type { OpenInfo, Plugin } from "./definition.js";
+import type { Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
 import { askCapabilities } from "./export.js";
 import { FreshModules } from "./fresh-modules.js";
 import { EXTENSIONS, loadScript } from "./load-script.js";
+import type { OpenInfo } from "./requests.js";
 import { RunnablePlugin } from "./runner.js";
 import { ScriptPlugin } from "./script-plugin.js";
 
