@@ -113,6 +113,7 @@ Napi::Function ExportWrap::define(Napi::Env env) {
                          InstanceMethod("exportDescription", &ExportWrap::export_description),
                          InstanceMethod("blockSizes", &ExportWrap::block_sizes),
                          InstanceMethod("closeExport", &ExportWrap::close_export),
+                         InstanceMethod("metaContexts", &ExportWrap::meta_contexts),
                          InstanceMethod("request", &ExportWrap::request),
                          InstanceMethod("release", &ExportWrap::release),
                      });
@@ -153,6 +154,10 @@ Napi::Value ExportWrap::adopt_export(const Napi::CallbackInfo &info) {
   return addon::adopt_export(info, client_);
 }
 
+Napi::Value ExportWrap::meta_contexts(const Napi::CallbackInfo &info) {
+  return addon::meta_contexts(info.Env(), client_, info[0].As<Napi::String>());
+}
+
 Napi::Value ExportWrap::export_description(const Napi::CallbackInfo &info) {
   return addon::export_description(info.Env(), client_);
 }
@@ -163,21 +168,39 @@ Napi::Value ExportWrap::block_sizes(const Napi::CallbackInfo &info) {
 
 namespace {
 
-// Lengths and flags by turns.
+// Of each the length, and the lower and the upper half of the flags.
 Napi::Value extents_to_js(Napi::Env env, const std::vector<backend::Extent> &extents) {
-  Napi::Array list = Napi::Array::New(env, 2 * extents.size());
+  Napi::Array list = Napi::Array::New(env, 3 * extents.size());
   for (uint32_t i = 0; i < extents.size(); i++) {
-    list.Set(2 * i, static_cast<double>(extents[i].length_bytes));
-    list.Set(2 * i + 1, static_cast<uint32_t>(extents[i].flags));
+    list.Set(3 * i, static_cast<double>(extents[i].length_bytes));
+    list.Set(3 * i + 1, static_cast<uint32_t>(extents[i].flags));
+    list.Set(3 * i + 2, static_cast<uint32_t>(extents[i].flags >> 32));
   }
   return list;
 }
 
+// { errno, text?, offset? }
+Napi::Value failure_to_js(Napi::Env env, int error, const backend::RequestExtras *extras) {
+  Napi::Object failure = Napi::Object::New(env);
+  failure.Set("errno", error);
+  if (extras != nullptr && !extras->error_text.empty())
+    failure.Set("text", extras->error_text);
+  if (extras != nullptr && extras->error_offset)
+    failure.Set("offset", static_cast<double>(*extras->error_offset));
+  return failure;
+}
+
+uint32_t context_in(const Napi::Value &number) {
+  return number.IsNumber() ? number.As<Napi::Number>().Uint32Value()
+                           : backend::ContextStatus::ALLOCATION;
+}
+
 } // namespace
 
-// request(command, flags, offset, count, buffer or undefined): an errno, 0 for success. A read
-// fills the buffer before it resolves; a write has taken the buffer's bytes when this returns. A
-// block status that succeeds resolves with its extents.
+// request(command, flags, offset, count, buffer or undefined, context or undefined): resolves with
+// undefined for success, else { errno, … }. A read fills the buffer before it resolves; a write has
+// taken the buffer's bytes when this returns. A block status that succeeds resolves with its
+// extents.
 Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   if (!requests_) {
@@ -196,12 +219,13 @@ Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   // Middleware may ask for anything.
   if (type != wire::NBD_CMD_FLUSH &&
       (length_bytes == 0 || !backend::is_inside(offset, length_bytes, size_bytes))) {
-    pending.deferred.Resolve(Napi::Number::New(env, length_bytes == 0 ? 0 : EINVAL));
+    pending.deferred.Resolve(length_bytes == 0 ? env.Undefined()
+                                               : failure_to_js(env, EINVAL, nullptr));
     return promise;
   }
   ExportRequests::Job *job = requests_->new_job(has_data ? length_bytes : 0);
   if (job == nullptr) {
-    pending.deferred.Resolve(Napi::Number::New(env, ENOMEM));
+    pending.deferred.Resolve(failure_to_js(env, ENOMEM, nullptr));
     return promise;
   }
   job->type = type;
@@ -209,7 +233,7 @@ Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   job->offset = offset;
   job->length_bytes = length_bytes;
   if (job->type == wire::NBD_CMD_BLOCK_STATUS)
-    job->make_extras().statuses.push_back({0, backend::ContextStatus::ALLOCATION, {}});
+    job->make_extras().statuses.push_back({0, context_in(info[5]), {}});
   if (has_data) {
     auto buffer = info[4].As<Napi::Uint8Array>();
     if (job->type == wire::NBD_CMD_WRITE)
@@ -233,10 +257,12 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
     // A buffer that was taken away meanwhile has no bytes any more.
     std::memcpy(buffer.Data(), job->data, std::min<size_t>(buffer.ByteLength(), job->length_bytes));
   }
-  if (job->error == 0 && job->type == wire::NBD_CMD_BLOCK_STATUS)
+  if (job->error != 0)
+    pending.deferred.Resolve(failure_to_js(env, job->error, job->extras.get()));
+  else if (job->type == wire::NBD_CMD_BLOCK_STATUS)
     pending.deferred.Resolve(extents_to_js(env, job->extras->statuses.front().extents));
   else
-    pending.deferred.Resolve(Napi::Number::New(env, job->error));
+    pending.deferred.Resolve(env.Undefined());
   ExportRequests::let_go(job);
   if (!pending_.empty())
     return;

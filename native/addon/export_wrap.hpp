@@ -80,6 +80,7 @@ private:
   Napi::Value default_export(const Napi::CallbackInfo &info);
   Napi::Value open_export(const Napi::CallbackInfo &info);
   Napi::Value adopt_export(const Napi::CallbackInfo &info);
+  Napi::Value meta_contexts(const Napi::CallbackInfo &info);
   Napi::Value export_description(const Napi::CallbackInfo &info);
   Napi::Value block_sizes(const Napi::CallbackInfo &info);
   Napi::Value close_export(const Napi::CallbackInfo &info);

@@ -81,9 +81,11 @@ export interface NativeExport {
   closeExport(): Promise<void>;
   /** As NativeSession's. */
   adoptExport: NativeSession["adoptExport"];
+  metaContexts: NativeSession["metaContexts"];
   /**
-   * NBD_CMD_* and NBD_CMD_FLAG_*; `data` for a read, which fills it, and a write. Resolves with an
-   * errno, 0 for success, or the extents of a block status: lengths and flags by turns.
+   * NBD_CMD_* and NBD_CMD_FLAG_*; `data` for a read, which fills it, and a write; `context` for a
+   * block status: its number, 0 for base:allocation. Resolves with undefined for success, or the
+   * extents of a block status: each a length and the lower and the upper half of its flags.
    */
   request(
     command: number,
@@ -91,9 +93,17 @@ export interface NativeExport {
     offset: number,
     count: number,
     data?: Uint8Array,
-  ): Promise<number | number[]>;
+    context?: number,
+  ): Promise<readonly number[] | FailedRequest | undefined>;
   /** The last call, with no export open. */
   release(): void;
+}
+
+/** A request's failure, which has been logged, with words for the client and where it happened. */
+export interface FailedRequest {
+  readonly errno: number;
+  readonly text?: string;
+  readonly offset?: number;
 }
 
 /** What the sessions of one server share. */

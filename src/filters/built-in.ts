@@ -6,11 +6,14 @@ import { parseSize } from "../config/size.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
 import {
   cache,
+  composed,
   cow,
+  defineMiddleware,
   delay,
   error,
   log,
   type Middleware,
+  type MiddlewareDefinition,
   type RequestName,
   rate,
   readonly,
@@ -18,17 +21,12 @@ import {
   type Stats,
   stats,
 } from "../middleware/index.js";
-import type { Plugin } from "../plugins/script/definition.js";
 import { defineFilter, type Filter } from "./filter.js";
 
 const time = { type: "time", required: false, minimum: 0 } as const;
 const file = { type: "path", required: false } as const;
 const text = { type: "string", required: false } as const;
 const block = { type: "size", default: 65536, minimum: 4096, maximum: 2 ** 26 } as const;
-
-const compose = (...all: readonly Middleware[]): Middleware => {
-  return (plugin) => all.reduceRight((behind, middleware) => middleware(behind), plugin);
-};
 
 const delayFilter = defineFilter({
   name: "delay",
@@ -102,7 +100,7 @@ const errorFilter = defineFilter({
     const keyOf = (kind: ErrorKey, what: string): string =>
       config[kind + what] === undefined ? `error${what}` : kind + what;
     const find = (kind: ErrorKey, what: string): string | undefined => config[keyOf(kind, what)];
-    return compose(
+    return composed(
       ...ERROR_KINDS.map((kind) => {
         const key = `error-${kind}` as const;
         const path = find(key, "-file");
@@ -143,22 +141,10 @@ function lineFile(key: string, path: string | undefined, appends: boolean) {
   };
 }
 
-/** The plugin, with something to do before it gets ready and after it has ended. */
-function around(plugin: Plugin, before: () => void, after: () => void): Plugin {
-  return Object.create(plugin, {
-    getReady: {
-      async value(this: Plugin) {
-        before();
-        await plugin.getReady?.call(this);
-      },
-    },
-    unload: {
-      async value(this: Plugin) {
-        await plugin.unload?.call(this);
-        after();
-      },
-    },
-  }) as Plugin;
+/** The middleware, with something to do before the first client and after the last. */
+function around(middleware: Middleware, getReady: () => void, cleanup: () => void): Middleware {
+  const [layer] = middleware.layers as readonly MiddlewareDefinition[];
+  return defineMiddleware({ ...(layer as MiddlewareDefinition), getReady, cleanup });
 }
 
 const timestamp = (): string => new Date().toISOString().replace("T", " ").replace("Z", "");
@@ -172,7 +158,7 @@ const logFilter = defineFilter({
   create: ({ logfile, logappend }) => {
     const lines = lineFile("logfile", logfile, logappend);
     const middleware = log((line) => lines.write(`${timestamp()} ${line}`));
-    return (plugin) => around(middleware(plugin), lines.open, lines.close);
+    return around(middleware, lines.open, lines.close);
   },
 });
 
@@ -296,11 +282,10 @@ const statsFilter = defineFilter({
   create: ({ statsfile, statsappend }) => {
     const lines = lineFile("statsfile", statsfile, statsappend);
     const counters = stats();
-    return (plugin) =>
-      around(counters(plugin), lines.open, () => {
-        lines.write(statsText(counters));
-        lines.close();
-      });
+    return around(counters, lines.open, () => {
+      lines.write(statsText(counters));
+      lines.close();
+    });
   },
 });
 

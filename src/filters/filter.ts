@@ -1,6 +1,6 @@
 // What --filter names: middleware with parameters.
 
-import type { Middleware } from "../middleware/wrap.js";
+import type { Middleware } from "../plugins/script/layer.js";
 import type { ConfigOf, ConfigSpec } from "../plugins/script/parameters.js";
 
 export interface FilterDefinition<Spec extends ConfigSpec> {

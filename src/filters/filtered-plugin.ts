@@ -1,35 +1,27 @@
 // A plugin, in C or in TypeScript, with filters in front of it.
 
 import type { NativeServer, PluginAbout } from "../addon/types.js";
-import type { Middleware } from "../middleware/wrap.js";
-import { CPlugin } from "../plugins/c-plugin.js";
-import { NativeChain } from "../plugins/native-chain.js";
-import { nativeRunOf } from "../plugins/native-run.js";
+import { AsyncnbdError } from "../errors.js";
 import {
   type ClientStream,
   type NewSession,
   type PluginInstance,
   partsOf,
 } from "../plugins/plugin-instance.js";
-import type { Plugin } from "../plugins/script/definition.js";
+import type { ThreadModelName } from "../plugins/script/definition.js";
+import { isMiddleware, isNative, type Layer } from "../plugins/script/layer.js";
 import { helpOf, ParameterSet } from "../plugins/script/parameters.js";
-import { RunnablePlugin } from "../plugins/script/runner.js";
 import type { Filter, OpenedFilter } from "./filter.js";
 
-export class FilteredPlugin extends RunnablePlugin implements PluginInstance {
+export class FilteredPlugin implements PluginInstance {
   readonly about: PluginAbout;
   readonly #behind: PluginInstance;
   readonly #filters: readonly (OpenedFilter & { parameters: ParameterSet })[];
-  readonly #threads: number;
-  #middleware: readonly Middleware[] = [];
-  readonly #isNative: boolean[] = []; // of each filter, once it is in front of something
-  #direct: Direct | undefined;
+  #layers: readonly (readonly Layer[])[] = []; // of each filter, once it is configured
 
-  /** The first filter is the one that clients meet. `threads`: calls of a C plugin at once. */
-  constructor(behind: PluginInstance, filters: readonly OpenedFilter[], threads: number) {
-    super();
+  /** The first filter is the one that clients meet. */
+  constructor(behind: PluginInstance, filters: readonly OpenedFilter[]) {
     this.#behind = behind;
-    this.#threads = threads;
     this.#filters = filters.map(({ filter, origin }) => ({
       filter,
       origin,
@@ -43,6 +35,10 @@ export class FilteredPlugin extends RunnablePlugin implements PluginInstance {
 
   get serializesConnections(): boolean {
     return this.#behind.serializesConnections;
+  }
+
+  get threadModel(): ThreadModelName | undefined {
+    return this.#behind.threadModel;
   }
 
   get isShutdownRequested(): boolean {
@@ -74,9 +70,7 @@ export class FilteredPlugin extends RunnablePlugin implements PluginInstance {
   }
 
   async configComplete(): Promise<void> {
-    this.#middleware = this.#filters.map(({ filter, parameters }) =>
-      filter.create(parameters.values()),
-    );
+    this.#layers = this.#filters.map(({ filter, parameters }) => layersOf(filter, parameters));
     await this.#behind.configComplete();
   }
 
@@ -91,67 +85,37 @@ export class FilteredPlugin extends RunnablePlugin implements PluginInstance {
   /** Clients meet the first: what it is, and where it comes from. */
   get parts(): readonly string[] {
     const filters = this.#filters.map(({ filter, origin }, i) => {
-      const native = this.#isNative[i] ? "native, " : "";
+      const native = this.#layers[i]?.every(isNative) ? "native, " : "";
       return `filter ${filter.name} (${native}${origin})`;
     });
     return [...filters, ...partsOf(this.#behind)];
   }
 
-  asDefinition(threads: number): Plugin {
-    return this.#inFrontOf(this.#behind.asDefinition(threads));
+  async getReady(filters: readonly Layer[] = []): Promise<void> {
+    await this.#behind.getReady([...filters, ...this.#layers.flat()]);
   }
 
-  /** Where all filters in front of a C plugin are native, no request comes to JavaScript. */
-  override async getReady(): Promise<void> {
-    const behind = this.#behind;
-    if (!(behind instanceof CPlugin)) return super.getReady();
-    const base = behind.asDefinition(this.#threads);
-    const { filters, plugin } = nativeRunOf(this.#inFrontOf(base));
-    if (plugin !== base) return super.getReady();
-    const chain = new NativeChain(filters);
-    chain.make();
-    this.#direct = { plugin: behind, chain };
-    behind.getReady();
+  async afterFork(): Promise<void> {
+    await this.#behind.afterFork();
   }
 
-  override async afterFork(): Promise<void> {
-    if (this.#direct === undefined) await super.afterFork();
-    else this.#direct.plugin.afterFork();
+  newSession(server: NativeServer, stream: ClientStream): NewSession {
+    return this.#behind.newSession(server, stream);
   }
 
-  override newSession(server: NativeServer, stream: ClientStream): NewSession {
-    const direct = this.#direct;
-    if (direct === undefined) return super.newSession(server, stream);
-    return direct.plugin.newSession(server, stream, direct.chain.facts.number);
-  }
-
-  override async end(): Promise<void> {
-    if (this.#direct === undefined) return super.end();
-    this.#direct.chain.drop();
-    await this.#direct.plugin.end();
-  }
-
-  protected pluginToRun(): Plugin {
-    return this.asDefinition(this.#threads);
-  }
-
-  protected async endUnready(): Promise<void> {
+  async end(): Promise<void> {
     await this.#behind.end();
-  }
-
-  #inFrontOf(plugin: Plugin): Plugin {
-    return this.#middleware.reduceRight((behind, middleware, i) => {
-      const front = middleware(behind);
-      this.#isNative[i] = front !== behind && nativeRunOf(front).filters.length > 0;
-      return front;
-    }, plugin);
   }
 }
 
-/** A C plugin whose clients native code serves, through filters too. */
-interface Direct {
-  readonly plugin: CPlugin;
-  readonly chain: NativeChain;
+function layersOf(filter: Filter, parameters: ParameterSet): readonly Layer[] {
+  const made: unknown = filter.create(parameters.values());
+  if (!isMiddleware(made))
+    throw new AsyncnbdError(
+      "PLUGIN",
+      `filter ${filter.name}: create returned no middleware: use defineMiddleware`,
+    );
+  return made.layers;
 }
 
 function aboutOf(about: PluginAbout, filters: readonly Filter[]): PluginAbout {

@@ -3,8 +3,8 @@
 import { addon } from "../addon/addon.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
-import type { Middleware } from "../middleware/wrap.js";
 import { unknownKeys } from "../plugins/script/definition-keys.js";
+import { isMiddleware, type Middleware } from "../plugins/script/layer.js";
 import { loadExport, resolveScript } from "../plugins/script/load-script.js";
 import { faultsOf } from "../plugins/script/parameters.js";
 import type { FilterChoice } from "./apply-filters.js";
@@ -14,10 +14,10 @@ import { type Filter, isFilter, type OpenedFilter } from "./filter.js";
 export { FilteredPlugin } from "./filtered-plugin.js";
 
 const isFilterOrMiddleware = (value: unknown): value is Filter | Middleware =>
-  isFilter(value) || typeof value === "function";
+  isFilter(value) || isMiddleware(value);
 
 const filterOf = (found: Filter | Middleware, name: string): Filter =>
-  typeof found === "function" ? { name, create: () => found } : found;
+  isMiddleware(found) ? { name, create: () => found } : found;
 
 export async function openFilter(choice: FilterChoice): Promise<OpenedFilter> {
   if (typeof choice === "string") return openNamed(choice);
@@ -43,7 +43,7 @@ async function openNamed(name: string): Promise<OpenedFilter> {
   if (found === undefined)
     throw new AsyncnbdError(
       "PLUGIN",
-      `${path} exports no filter: export default defineFilter({ name, create })`,
+      `${path} exports no filter: use defineFilter({ name, create }) or defineMiddleware({ name, open })`,
     );
   const filter = filterOf(found, name);
   const faults = unknownKeys("a filter", Object.keys(filter), ["name", "config", "create"]);

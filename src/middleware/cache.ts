@@ -1,10 +1,9 @@
 // Keeps blocks in memory: what has been read or written need not be fetched again.
 
-import type { Plugin } from "../plugins/script/definition.js";
-import { diskOf } from "../plugins/script/open-export.js";
-import type { OpenInfo, RequestInfo, WriteInfo, ZeroInfo } from "../plugins/script/requests.js";
+import type { Middleware, OpenExport } from "../plugins/script/layer.js";
+import type { RequestInfo } from "../plugins/script/requests.js";
 import { BlockLocks, Blocks, forEachPiece, type Piece } from "./blocks.js";
-import { type Layered, layer, type Middleware } from "./wrap.js";
+import { defineMiddleware } from "./define.js";
 
 export interface CacheOptions {
   /**
@@ -98,15 +97,12 @@ type Options = Required<CacheOptions>;
 
 /** What requests do to a store. */
 class Requests {
-  /** Whether the plugin behind has a flush. */
-  readonly flushes: boolean;
   readonly #options: Options;
   readonly #store: Store;
 
-  constructor(options: Options, store: Store, flushes: boolean) {
+  constructor(options: Options, store: Store) {
     this.#options = options;
     this.#store = store;
-    this.flushes = flushes;
   }
 
   async read(buf: Buffer, offset: number, behind: Behind): Promise<void> {
@@ -228,85 +224,82 @@ const pieceOf = (block: number, blocks: Blocks): Piece => ({
   isWhole: true,
 });
 
-type Handle = Layered<Requests>;
+const NEVER = new AbortController().signal;
+
+/** The export behind, for one request. */
+const behindFor = (next: OpenExport, { signal }: RequestInfo): Behind => ({
+  async read(buf, offset) {
+    await next.read(buf, offset, { signal });
+  },
+  async write(data, offset, fua) {
+    await next.write(data, offset, { signal, fua });
+  },
+});
 
 /**
- * Clients share a cache of each export in memory. With "writeback" a plugin that fails a late write
+ * Clients share a cache of each disk in memory. With "writeback" a plugin that fails a late write
  * fails the flush, or the request that needed memory; with "unsafe" written data may be lost.
  */
 export function cache(options: CacheOptions = {}): Middleware {
   const { mode = "writethrough", maxBytes = 2 ** 28, blockBytes = 65536, onRead = true } = options;
-  const settled: Options = { mode, maxBytes, blockBytes, onRead };
-  return (plugin) => {
-    const stores = new Map<string, Store>();
-    const behindOf = ({ inner, self }: Handle, request: RequestInfo): Behind => ({
-      async read(buf, offset) {
-        await plugin.pread.call(self, inner, buf, offset, request);
-      },
-      async write(data, offset, fua) {
-        await plugin.pwrite?.call(self, inner, data, offset, { ...infoOf(request), fua });
-      },
-    });
-    const stateOf = async (inner: unknown, info: OpenInfo, self: Plugin): Promise<Requests> => {
-      const disk = await diskOf(self, info);
-      const sizeBytes = Number(await plugin.getSize.call(self, inner));
-      let store = stores.get(disk);
-      if (store?.blocks.sizeBytes !== sizeBytes) {
-        store = new Store(new Blocks(blockBytes, sizeBytes));
-        stores.set(disk, store);
+  return defineMiddleware({
+    name: "cache",
+    async open(open, info) {
+      const next = await open(info);
+      try {
+        const { sizeBytes } = next.facts;
+        const disk = await info.shared((): { store?: Store } => ({}));
+        if (disk.store?.blocks.sizeBytes !== sizeBytes)
+          disk.store = new Store(new Blocks(blockBytes, sizeBytes));
+        const requests = new Requests({ mode, maxBytes, blockBytes, onRead }, disk.store);
+        return mode === "writethrough"
+          ? cached(next, requests)
+          : writtenBack(next, requests, mode === "unsafe");
+      } catch (error) {
+        await next.close();
+        throw error;
       }
-      const { flush, canFlush } = plugin;
-      const flushes = flush !== undefined && ((await canFlush?.call(self, inner)) ?? true);
-      return new Requests(settled, store, flushes);
-    };
-    const front = layer<Requests>(plugin, stateOf, (handle) =>
-      handle.state.writeBackAll(behindOf(handle, { signal: NEVER })),
-    );
-    return Object.assign(front, callbacksOf(plugin, settled, behindOf));
+    },
+  });
+}
+
+function cached(next: OpenExport, requests: Requests): OpenExport {
+  return {
+    ...next,
+    facts: { ...next.facts, cache: "native" },
+    read: (buf, offset, request) => requests.read(buf, offset, behindFor(next, request)),
+    write: (buf, offset, request) =>
+      requests.write(buf, offset, request.fua, behindFor(next, request)),
+    cache: (count, offset, request) => requests.fetchAll(count, offset, behindFor(next, request)),
+    trim: (count, offset, request) =>
+      requests.behindTheCache(count, offset, behindFor(next, request), async () => {
+        await next.trim(count, offset, request);
+      }),
+    zero: (count, offset, request) =>
+      requests.behindTheCache(count, offset, behindFor(next, request), async () => {
+        await next.zero(count, offset, request);
+      }),
   };
 }
 
-const NEVER = new AbortController().signal;
-
-const infoOf = ({ signal }: RequestInfo): RequestInfo => ({ signal });
-
-function callbacksOf(
-  plugin: Plugin,
-  { mode }: Options,
-  behindOf: (handle: Handle, request: RequestInfo) => Behind,
-): Partial<Plugin> {
-  const { pwrite, flush, trim, zero } = plugin;
+function writtenBack(next: OpenExport, requests: Requests, ignoresFlush: boolean): OpenExport {
+  const { facts, ...front } = cached(next, requests);
+  const fua = facts.fua === "none" ? "emulate" : facts.fua;
   return {
-    canCache: () => "native",
+    ...front,
     // What is written back later is no hole, whatever the plugin knows.
-    ...(mode !== "writethrough" && { canExtents: () => false }),
-    pread: (handle: Handle, buf: Buffer, offset: number, request: RequestInfo) =>
-      handle.state.read(buf, offset, behindOf(handle, request)),
-    cache: (handle: Handle, count: number, offset: number, request: RequestInfo) =>
-      handle.state.fetchAll(count, offset, behindOf(handle, request)),
-    ...(pwrite && {
-      pwrite: (handle: Handle, data: Buffer, offset: number, request: WriteInfo) =>
-        handle.state.write(data, offset, request.fua, behindOf(handle, request)),
-    }),
-    ...(mode !== "writethrough" && {
-      canFlush: () => true,
-      async flush(handle: Handle, request: RequestInfo) {
-        if (mode === "unsafe") return;
-        await handle.state.writeBackAll(behindOf(handle, request));
-        if (handle.state.flushes) await flush?.call(handle.self, handle.inner, request);
-      },
-    }),
-    ...(trim && {
-      trim: (handle: Handle, count: number, offset: number, request: WriteInfo) =>
-        handle.state.behindTheCache(count, offset, behindOf(handle, request), async () => {
-          await trim.call(handle.self, handle.inner, count, offset, request);
-        }),
-    }),
-    ...(zero && {
-      zero: (handle: Handle, count: number, offset: number, request: ZeroInfo) =>
-        handle.state.behindTheCache(count, offset, behindOf(handle, request), async () => {
-          await zero.call(handle.self, handle.inner, count, offset, request);
-        }),
-    }),
+    facts: { ...facts, canExtents: false, canFlush: true, fua },
+    async flush(request) {
+      if (ignoresFlush) return;
+      await requests.writeBackAll(behindFor(next, request));
+      if (next.facts.canFlush) await next.flush(request);
+    },
+    async close() {
+      try {
+        await requests.writeBackAll(behindFor(next, { signal: NEVER }));
+      } finally {
+        await next.close();
+      }
+    },
   };
 }

@@ -1,17 +1,28 @@
-// Middleware for plugins in TypeScript: functions from a plugin to a plugin.
+// Middleware: each of these stands in front of an opened export.
 
 import { setTimeout as sleep } from "node:timers/promises";
 import { failure } from "../plugins/script/errno.js";
-import { withNativeFilter } from "../plugins/script/native-front.js";
-import { type Middleware, type RequestName, wrapRequests } from "./wrap.js";
+import type { Middleware } from "../plugins/script/layer.js";
+import { nativeMiddleware } from "./define.js";
+import { type RequestName, whenEnded, wrapRequests } from "./requests.js";
 
+export type {
+  ExportFacts,
+  Layer,
+  LayerInfo,
+  Middleware,
+  MiddlewareDefinition,
+  OpenExport,
+  OpenNext,
+} from "../plugins/script/layer.js";
 export { type CacheOptions, cache } from "./cache.js";
+export { composed, defineMiddleware } from "./define.js";
+export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
 export { type RequestStats, type Stats, stats } from "./stats.js";
-export { type Call, type Middleware, type RequestName, wrapRequests } from "./wrap.js";
 
 /** The export cannot be written. */
 export function readonly(): Middleware {
-  return (plugin) => withNativeFilter(plugin, { name: "readonly", options: {} });
+  return nativeMiddleware({ name: "readonly", options: {} });
 }
 
 /** In milliseconds; 0 if it is not said. */
@@ -39,8 +50,10 @@ export function delay(options: DelayOptions): Middleware {
   const { delaysFastZero: fastZero = true } = options;
   const times = { readMs, writeMs, flushMs, cacheMs, extentsMs, trimMs, zeroMs, openMs, closeMs };
   const wholeMs = Object.entries(times).map(([name, ms]) => [name, Math.ceil(ms)]);
-  const filter = { name: "delay", options: { ...Object.fromEntries(wholeMs), fastZero } };
-  return (plugin) => withNativeFilter(plugin, filter);
+  return nativeMiddleware({
+    name: "delay",
+    options: { ...Object.fromEntries(wholeMs), fastZero },
+  });
 }
 
 export interface CowOptions {
@@ -59,7 +72,7 @@ export interface CowOptions {
 export function cow({ blockBytes, onRead, onCache }: CowOptions = {}): Middleware {
   const onReadPath = typeof onRead === "string" ? onRead : undefined;
   const options = { blockBytes, onCache, onReadPath, onRead: onRead === true };
-  return (plugin) => withNativeFilter(plugin, { name: "cow", options });
+  return nativeMiddleware({ name: "cow", options });
 }
 
 export interface ErrorOptions {
@@ -76,35 +89,27 @@ export interface ErrorOptions {
 /** Some requests fail before they reach the plugin: to test clients. */
 export function error(options: ErrorOptions = {}): Middleware {
   const { rate = 1, code = "EIO", requests, isActive = () => true } = options;
-  return (plugin) =>
-    wrapRequests(
-      plugin,
-      async (call) => {
-        if (Math.random() < rate && isActive())
-          throw failure(code, `${call.name} was made to fail`);
-        return call.next();
-      },
-      requests,
-    );
+  return wrapRequests(
+    "error",
+    (call) => {
+      if (Math.random() < rate && isActive()) throw failure(code, `${call.name} was made to fail`);
+      return call.next();
+    },
+    requests,
+  );
 }
 
 /** Hands a line for each request to `write`: what it was, how long it took, how it ended. */
 export function log(write: (line: string) => void): Middleware {
   let requests = 0;
-  return (plugin) =>
-    wrapRequests(plugin, async (call) => {
-      const what = `${call.name} id=${++requests} offset=${call.offset} count=${call.count}`;
-      const begun = performance.now();
-      const took = (): string => `${(performance.now() - begun).toFixed(3)} ms`;
-      try {
-        const result = await call.next();
-        write(`${what} ok ${took()}`);
-        return result;
-      } catch (thrown) {
-        write(`${what} failed ${took()}: ${thrown}`);
-        throw thrown;
-      }
+  return wrapRequests("log", (call) => {
+    const what = `${call.name} id=${++requests} offset=${call.offset} count=${call.count}`;
+    const begun = performance.now();
+    return whenEnded(call, (failed) => {
+      const took = `${(performance.now() - begun).toFixed(3)} ms`;
+      write(failed ? `${what} failed ${took}: ${failed.error}` : `${what} ok ${took}`);
     });
+  });
 }
 
 export interface RetryOptions {
@@ -130,34 +135,32 @@ export function retry({
   factor = 2,
   isWorthwhile = mayPass,
 }: RetryOptions = {}): Middleware {
-  return (plugin) =>
-    wrapRequests(plugin, async (call) => {
-      for (let attempt = 0; ; attempt++)
-        try {
-          return await call.next();
-        } catch (thrown) {
-          if (attempt >= retries || call.signal.aborted || !isWorthwhile(thrown)) throw thrown;
-          await sleep(delayMs * factor ** attempt, undefined, { signal: call.signal });
-        }
-    });
+  return wrapRequests("retry", async (call) => {
+    for (let attempt = 0; ; attempt++)
+      try {
+        return await call.next();
+      } catch (thrown) {
+        if (attempt >= retries || call.signal.aborted || !isWorthwhile(thrown)) throw thrown;
+        await sleep(delayMs * factor ** attempt, undefined, { signal: call.signal });
+      }
+  });
 }
 
 /** No more than so many bytes a second are read and written, after a burst of `burstBytes`. */
 export function rate(bytesPerSecond: number, burstBytes = bytesPerSecond / 10): Middleware {
   let allowance = burstBytes;
   let asOf = performance.now();
-  return (plugin) =>
-    wrapRequests(
-      plugin,
-      async (call) => {
-        const now = performance.now();
-        allowance = Math.min(burstBytes, allowance + ((now - asOf) * bytesPerSecond) / 1000);
-        asOf = now;
-        allowance -= call.count; // a debt, which this request and those behind it wait for
-        if (allowance < 0)
-          await sleep((-allowance * 1000) / bytesPerSecond, undefined, { signal: call.signal });
-        return call.next();
-      },
-      ["pread", "pwrite"],
-    );
+  return wrapRequests(
+    "rate",
+    (call) => {
+      const now = performance.now();
+      allowance = Math.min(burstBytes, allowance + ((now - asOf) * bytesPerSecond) / 1000);
+      asOf = now;
+      allowance -= call.count; // a debt, which this request and those behind it wait for
+      if (allowance >= 0) return call.next();
+      const waitMs = (-allowance * 1000) / bytesPerSecond;
+      return sleep(waitMs, undefined, { signal: call.signal }).then(() => call.next());
+    },
+    ["pread", "pwrite"],
+  );
 }

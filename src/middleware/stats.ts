@@ -1,7 +1,8 @@
 // Counts requests, bytes and times.
 
 import { createHistogram, type RecordableHistogram } from "node:perf_hooks";
-import { type Middleware, REQUEST_NAMES, type RequestName, wrapRequests } from "./wrap.js";
+import type { Middleware } from "../plugins/script/layer.js";
+import { REQUEST_NAMES, type RequestName, whenEnded, wrapRequests } from "./requests.js";
 
 /** Of one kind of requests. */
 export interface RequestStats {
@@ -55,20 +56,15 @@ export function stats(): Stats {
     }
     return counter;
   };
-  const middleware: Middleware = (plugin) =>
-    wrapRequests(plugin, async (call) => {
-      const counter = counterOf(call.name);
-      const begun = process.hrtime.bigint();
-      counter.bytes += call.count;
-      try {
-        return await call.next();
-      } catch (error) {
-        counter.failures++;
-        throw error;
-      } finally {
-        counter.record(process.hrtime.bigint() - begun);
-      }
+  const middleware = wrapRequests("stats", (call) => {
+    const counter = counterOf(call.name);
+    const begun = process.hrtime.bigint();
+    counter.bytes += call.count;
+    return whenEnded(call, (failed) => {
+      if (failed !== undefined) counter.failures++;
+      counter.record(process.hrtime.bigint() - begun);
     });
+  });
   const snapshot = (): Partial<Record<RequestName, RequestStats>> =>
     Object.fromEntries(
       REQUEST_NAMES.flatMap((name) => {

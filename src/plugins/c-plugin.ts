@@ -4,9 +4,10 @@ import { addon } from "../addon/addon.js";
 import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
-import { definitionOf } from "./c-definition.js";
-import type { ClientStream, PluginInstance } from "./plugin-instance.js";
-import type { Plugin } from "./script/definition.js";
+import { NativeChain } from "./native-chain.js";
+import type { ClientStream, NewSession, PluginInstance } from "./plugin-instance.js";
+import { isNative, type Layer } from "./script/layer.js";
+import type { ScriptRunner } from "./script/runner.js";
 import { refuseIfNoPlugin } from "./unknown-plugin.js";
 
 function check(failure: Failure): void {
@@ -22,6 +23,8 @@ export class CPlugin implements PluginInstance {
   readonly #native: NativePlugin;
   readonly about: PluginAbout;
   #started = false;
+  #chain: NativeChain | undefined; // in front, if all of it is native
+  #runner: ScriptRunner | undefined; // of what is in front, if not
 
   private constructor(native: NativePlugin) {
     this.#native = native;
@@ -73,8 +76,24 @@ export class CPlugin implements PluginInstance {
     return this.#native.threadModel === 0;
   }
 
-  getReady(): void {
+  /** Where all filters are native, no request comes to JavaScript. */
+  async getReady(filters: readonly Layer[] = []): Promise<void> {
+    if (filters.every(isNative)) {
+      if (filters.length > 0) this.#chain = new NativeChain(filters);
+      this.#chain?.make();
+    } else {
+      this.#runner = await this.#runnerBehind(filters);
+      await this.#runner.getReady();
+    }
     check(this.#native.getReady());
+  }
+
+  async #runnerBehind(filters: readonly Layer[]): Promise<ScriptRunner> {
+    const [{ CSource }, { ScriptRunner }] = await Promise.all([
+      import("./c-source.js"), // only where a C plugin needs it
+      import("./script/runner.js"),
+    ]);
+    return new ScriptRunner(new CSource(this.#native), filters);
   }
 
   afterFork(): void {
@@ -82,16 +101,11 @@ export class CPlugin implements PluginInstance {
     this.#started = true;
   }
 
-  /** The plugin for middleware. `threads`: calls in progress at once on a connection. */
-  asDefinition(threads: number): Plugin {
-    return definitionOf(this, this.#native, threads);
-  }
-
-  /** `chain`: in front of it, by its number. */
-  newSession(server: NativeServer, stream: ClientStream, chain?: number) {
+  newSession(server: NativeServer, stream: ClientStream): NewSession {
+    if (this.#runner !== undefined) return this.#runner.newSession(server, stream);
     const native = new (addon().NativeSession)(server, this.#native, {
       ...stream,
-      ...(chain !== undefined && { chain }),
+      ...(this.#chain !== undefined && { chain: this.#chain.facts.number }),
     });
     return { native, calls: native };
   }
@@ -105,6 +119,11 @@ export class CPlugin implements PluginInstance {
   }
 
   async end(): Promise<void> {
-    this.#native.end(this.#started);
+    this.#chain?.drop();
+    try {
+      await this.#runner?.end();
+    } finally {
+      this.#native.end(this.#started);
+    }
   }
 }

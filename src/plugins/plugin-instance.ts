@@ -1,7 +1,8 @@
 // A plugin that has been opened, as the server uses it, whatever language it is written in.
 
 import type { NativeServer, NativeSession, PluginAbout } from "../addon/types.js";
-import type { Plugin } from "./script/definition.js";
+import type { ThreadModelName } from "./script/definition.js";
+import type { Layer } from "./script/layer.js";
 import type { Awaitable } from "./script/requests.js";
 
 /** What a handshake asks of a plugin, for one client. */
@@ -51,10 +52,11 @@ export interface PluginInstance {
   dump(write: (lines: string) => void): Awaitable<void>;
   /** Only one client is served at a time. */
   readonly serializesConnections: boolean;
-  getReady(): Awaitable<void>;
+  /** Of a plugin in TypeScript. */
+  readonly threadModel?: ThreadModelName | undefined;
+  /** `filters`: from now on in front of it; clients meet the first. */
+  getReady(filters?: readonly Layer[]): Awaitable<void>;
   afterFork(): Awaitable<void>;
-  /** The same as callbacks, for middleware; it does not ask for parameters. */
-  asDefinition(threads: number): Plugin;
   /** Takes the stream over. */
   newSession(server: NativeServer, stream: ClientStream): NewSession;
   /** It wants the server to stop, and may have said so before there was one. */

@@ -10,18 +10,16 @@ export interface ChainSpec {
   readonly plugin: string;
   /** Clients meet the first. */
   readonly filters: readonly FilterChoice[];
-  /** Calls of a C plugin in progress at once on a connection. */
-  readonly threads: number;
   /** Loads a plugin in TypeScript again when its file changes. */
   readonly watch: boolean;
 }
 
 /** `workers`: on so many threads; 0: on this one. */
 export async function openChain(
-  { plugin, filters, threads, watch }: ChainSpec,
+  { plugin, filters, watch }: ChainSpec,
   workers: number,
 ): Promise<PluginInstance> {
-  if (workers === 0) return applyFilters(await openPlugin(plugin, { watch }), filters, threads);
+  if (workers === 0) return applyFilters(await openPlugin(plugin, { watch }), filters);
   const { WorkerPlugin } = await import("./worker-plugin.js"); // only where it is asked for
-  return WorkerPlugin.open({ plugin, filters, threads, watch }, workers);
+  return WorkerPlugin.open({ plugin, filters, watch }, workers);
 }

@@ -12,6 +12,7 @@ import {
 import { didYouMean } from "../config/nearest.js";
 import type { TlsPriority } from "../config/tls.js";
 import { AsyncnbdError } from "../errors.js";
+import { isMiddleware } from "../plugins/script/layer.js";
 import type { ListenOn, ServeOptions, ServeTls } from "./serve.js";
 
 /** Throws if the value, which is not undefined, cannot be used. */
@@ -107,7 +108,7 @@ const filters: Check = (name, value) => {
   if (!Array.isArray(value)) return fail(name, value, "a list of filters");
   for (const [index, filter] of value.entries()) {
     if (typeof filter === "string") notEmpty(`${name}[${index}]`, filter);
-    else if (typeof filter !== "function" && !(isObject(filter) && "create" in filter))
+    else if (!isMiddleware(filter) && !(isObject(filter) && "create" in filter))
       fail(`${name}[${index}]`, filter, "a filter, its name, or middleware");
   }
 };

@@ -235,15 +235,14 @@ function listenOf(where: Exclude<ListenOn, "nothing">): Exclude<Listen, { kind: 
 }
 
 async function pluginFor(options: ServeOptions): Promise<PluginInstance> {
-  const { plugin, filters = [], threads = DEFAULT_THREADS, workers = 0 } = options;
-  if (typeof plugin === "string")
-    return openChain({ plugin, filters, threads, watch: false }, workers);
+  const { plugin, filters = [], workers = 0 } = options;
+  if (typeof plugin === "string") return openChain({ plugin, filters, watch: false }, workers);
   if (workers > 0)
     throw new AsyncnbdError(
       "CONFIG",
       "workers: a plugin object cannot run on several threads; give the path of its module",
     );
-  return applyFilters(new ScriptPlugin(plugin, plugin.name), filters, threads);
+  return applyFilters(new ScriptPlugin(plugin, plugin.name), filters);
 }
 
 /**

@@ -186,13 +186,6 @@ export class WorkerPlugin implements ThreadedPlugin {
     return this.#threadModel === "serialize_connections";
   }
 
-  asDefinition(): never {
-    throw new AsyncnbdError(
-      "PLUGIN",
-      "the filters of a plugin with workers run on its worker threads",
-    );
-  }
-
   setDebugFlag(): boolean {
     return false;
   }

@@ -18,7 +18,6 @@ const port = parentPort as NonNullable<typeof parentPort>;
 const spec = workerData as WorkerSpec;
 
 let plugin: PluginInstance;
-let threadModel: ReturnType<PluginInstance["asDefinition"]>["threadModel"];
 let native: NativeServer | undefined;
 const sessions = new Map<number, Session>();
 
@@ -33,8 +32,7 @@ const steps: WorkerSteps = {
         "CONFIG",
         `${own.about.name} is a C plugin and has threads of its own: remove --workers`,
       );
-    threadModel = own.asDefinition(spec.threads).threadModel;
-    plugin = await applyFilters(own, spec.filters, spec.threads);
+    plugin = await applyFilters(own, spec.filters);
     return plugin.about;
   },
   async load() {
@@ -44,7 +42,7 @@ const steps: WorkerSteps = {
     for (const [key, value] of parameters) plugin.config(key, value);
     await plugin.configComplete();
     plugin.settleThreadModel();
-    return { threadModel };
+    return { threadModel: plugin.threadModel };
   },
   async getReady() {
     await plugin.getReady();

@@ -69,7 +69,7 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/c-plugins.md: static int mine_read_fd": inC,
   "docs/c-plugins.md: static int mine_write_fd": inC,
   "docs/filters.md: $ asyncnbd --filter=cow": { commands: 1 },
-  "docs/filters.md: import { defineFilter }": { module: "office-hours.ts" },
+  "docs/filters.md: import { defineFilter,": { module: "office-hours.ts" },
   "docs/filters.md: $ asyncnbd --filter=./office-hours.ts": { commands: 2 },
   "docs/protocol.md: export default definePlugin": {
     of: "ts",
@@ -86,6 +86,7 @@ declare const it: Record<"changes" | "ages", (offset: number, count: number) => 
   "docs/typescript-plugins.md: import { definePlugin }": { module: "my-disk.ts" },
   "docs/typescript-plugins.md: $ asyncnbd --help": { commands: 1 },
   "docs/typescript-plugins.md: import { serve }": { module: "program.ts" },
+  "docs/typescript-plugins.md: import { defineMiddleware }": { module: "inverted.ts" },
   "docs/typescript-plugins.md: import { delay": {
     ...{ part: 'import myDisk from "./my-disk.js";\n', of: "ts" },
   },

@@ -172,15 +172,21 @@ test("a module of one's own, with parameters", async () => {
   const path = scriptFile(
     "invert.ts",
     `import { defineFilter } from "asyncnbd";
+     import { defineMiddleware } from "asyncnbd/middleware";
      export default defineFilter({
        name: "invert",
        config: { mask: { type: "integer", default: 255 } },
-       create: ({ mask }) => (plugin) => Object.create(plugin, {
-         pread: {
-           async value(handle: unknown, buf: Buffer, offset: number, request: never) {
-             await plugin.pread.call(this, handle, buf, offset, request);
-             for (let i = 0; i < buf.length; i++) buf[i] = (buf[i] as number) ^ mask;
-           },
+       create: ({ mask }) => defineMiddleware({
+         name: "invert",
+         async open(next, info) {
+           const disk = await next(info);
+           return {
+             ...disk,
+             async read(buf, offset, request) {
+               await disk.read(buf, offset, request);
+               for (let i = 0; i < buf.length; i++) buf[i] = (buf[i] as number) ^ mask;
+             },
+           };
          },
        }),
      });`,

@@ -209,7 +209,7 @@ export class ScriptBridge {
     const operation = this.#words[at + OPERATION] as number;
     const opened = this.#exports[this.#words[at + CONNECTION] as number] as ScriptExport;
     const tracked =
-      this.#checkBuffers || opened.plugin.requestTimeoutMs !== undefined
+      this.#checkBuffers || opened.requestTimeoutMs !== undefined
         ? this.#track(opened, at)
         : undefined;
     try {
@@ -353,7 +353,7 @@ export class ScriptBridge {
       copy: undefined,
       isAnswered: false,
     };
-    const timeoutMs = opened.plugin.requestTimeoutMs;
+    const timeoutMs = opened.requestTimeoutMs;
     if (timeoutMs !== undefined && tracked.command < CLIENT_GONE)
       tracked.timer = setTimeout(() => this.#timeOut(tracked), timeoutMs);
     return tracked;
@@ -362,7 +362,7 @@ export class ScriptBridge {
   /** The client gets its answer; the plugin keeps the memory until it has settled the request. */
   #timeOut(tracked: Tracked): void {
     tracked.isAnswered = true;
-    const { name, requestTimeoutMs } = tracked.opened.plugin;
+    const { name, requestTimeoutMs } = tracked.opened;
     this.#logFailure(failure("ETIMEDOUT", `${name} did not answer within ${requestTimeoutMs} ms`));
     this.native.explain(tracked.operation, `no answer within ${requestTimeoutMs} ms`, undefined);
     this.#complete(tracked.operation, readFailure(undefined).errno | KEEPS_SLOT);

@@ -1,7 +1,6 @@
 // The properties that a plugin's definition may have, to find misspelt ones.
 
 import { didYouMean, editDistance, nearestName } from "../../config/nearest.js";
-import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
 import type { MetaContext, Plugin } from "./definition.js";
 import { faultsOf } from "./parameters.js";
 
@@ -26,8 +25,27 @@ const KEYS: readonly string[] = [
   "defaultExport",
   "open",
   "close",
-  ...QUESTION_NAMES,
-  ...REQUEST_NAMES,
+  "exportDescription",
+  "getSize",
+  "blockSize",
+  "canWrite",
+  "canFlush",
+  "canTrim",
+  "canZero",
+  "canFastZero",
+  "canFua",
+  "canCache",
+  "canExtents",
+  "canMultiConn",
+  "isRotational",
+  "pread",
+  "pwrite",
+  "flush",
+  "trim",
+  "zero",
+  "cache",
+  "extents",
+  "middleware",
 ] satisfies readonly (keyof Plugin)[];
 
 const CONTEXT_KEYS = [

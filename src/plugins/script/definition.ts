@@ -1,5 +1,6 @@
 // What a plugin written in TypeScript is made of: definePlugin and its types.
 
+import type { Middleware } from "./layer.js";
 import type { ConfigOf, ConfigSpec } from "./parameters.js";
 import type {
   Awaitable,
@@ -73,6 +74,8 @@ export interface PluginDefinition<Spec extends ConfigSpec, Handle> {
   readonly threadModel?: ThreadModelName;
   /** A request without an answer after so long fails with EIO. By default, none does. */
   readonly requestTimeoutMs?: number;
+  /** In front of the plugin: clients meet the first. */
+  readonly middleware?: readonly Middleware[];
 
   // ---- the server's life
 

@@ -115,10 +115,19 @@ function framesOf(stack: unknown, message: string): string {
 const cut = (text: string, most: number): string =>
   text.length > most ? `${text.slice(0, most)}… (${text.length} characters)` : text;
 
-/** From an errno to what callbacks throw, of a failure that has been logged already. */
-export function loggedFailure(errno: number): Error & { code: string } {
+/** A request's failure that has been logged already, as callbacks throw it. */
+export function loggedFailure({
+  errno,
+  text = "",
+  offset,
+}: {
+  readonly errno: number;
+  readonly text?: string;
+  readonly offset?: number | undefined;
+}): Error & { code: string } {
   const [code = "EIO"] = Object.entries(ERRNOS).find(([, value]) => value === errno) ?? [];
-  const error = failure(code === "EOPNOTSUPP" ? "ENOTSUP" : code, "");
+  const error = failure(code === "EOPNOTSUPP" ? "ENOTSUP" : code, text);
+  if (offset !== undefined) Object.assign(error, { offset });
   logged.add(error);
   return error;
 }

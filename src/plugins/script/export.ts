@@ -1,8 +1,6 @@
-// One export that a plugin in TypeScript has opened for one connection: what it can do, and each
-// command as calls of its callbacks, with those that stand in for what it has not got.
+// One export that JavaScript has opened for one connection, as its bridge calls it: each command as
+// operations of the export, with those that stand in for what it has not got.
 
-import type { ScriptCapabilities } from "../../addon/types.js";
-import { AsyncnbdError } from "../../errors.js";
 import { adopt, whenSettled } from "./adopt.js";
 import {
   NBD_CMD_FLAG_FAST_ZERO,
@@ -10,7 +8,6 @@ import {
   NBD_CMD_FLAG_NO_HOLE,
   NBD_CMD_FLAG_REQ_ONE,
 } from "./commands.js";
-import type { MetaContext, Plugin } from "./definition.js";
 import { failure } from "./errno.js";
 import {
   answerOf,
@@ -21,7 +18,8 @@ import {
   mostExtents,
   type Range,
 } from "./extent-collector.js";
-import type { ExtentsInfo, Support, ZeroInfo } from "./requests.js";
+import type { ExportFacts, OpenExport } from "./layer.js";
+import type { ExtentsInfo, ZeroInfo } from "./requests.js";
 
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;
@@ -71,63 +69,6 @@ async function allDone(reads: readonly Pending[]): Promise<void> {
   if (failed !== undefined) throw failed.reason;
 }
 
-/** The questions in nbdkit's order, once each. */
-export async function askCapabilities(
-  plugin: Plugin,
-  handle: unknown,
-  readonly: boolean,
-): Promise<ScriptCapabilities> {
-  const sizeBytes = checkSize(await plugin.getSize(handle));
-  const has = (callback: unknown): boolean => callback !== undefined;
-  const canWrite = !readonly && ((await plugin.canWrite?.(handle)) ?? has(plugin.pwrite));
-  if (canWrite && !has(plugin.pwrite))
-    throw new AsyncnbdError("PLUGIN", "canWrite returned true, but there is no pwrite");
-  const nativeZero = (await plugin.canZero?.(handle)) ?? has(plugin.zero);
-  return {
-    sizeBytes,
-    canWrite,
-    zero: canWrite ? (nativeZero && has(plugin.zero) ? "native" : "emulate") : "none",
-    // Zeroing by writing can be relied on to refuse a fast zero at once, which is all it takes.
-    canFastZero: (await plugin.canFastZero?.(handle)) ?? !has(plugin.zero),
-    canTrim: ((await plugin.canTrim?.(handle)) ?? true) && has(plugin.trim),
-    fua: checkFua(plugin, await plugin.canFua?.(handle)),
-    canFlush: ((await plugin.canFlush?.(handle)) ?? true) && has(plugin.flush),
-    isRotational: (await plugin.isRotational?.(handle)) ?? false,
-    serializesConnections: plugin.threadModel === "serialize_connections",
-    canMultiConn:
-      plugin.threadModel !== "serialize_connections" &&
-      ((await plugin.canMultiConn?.(handle)) ?? false),
-    cache: checkCache(plugin, await plugin.canCache?.(handle)),
-    canExtents: ((await plugin.canExtents?.(handle)) ?? true) && has(plugin.extents),
-  };
-}
-
-function checkSize(size: number | bigint): bigint {
-  const isSafe = Number.isSafeInteger(Number(size)) && size >= 0;
-  if (!isSafe || typeof size === "string")
-    throw new AsyncnbdError(
-      "PLUGIN",
-      `getSize returned ${size}: a size is a whole number of bytes up to 2^53-1`,
-    );
-  return BigInt(size);
-}
-
-const SUPPORTS: readonly unknown[] = ["none", "emulate", "native"] satisfies Support[];
-
-function checkFua(plugin: Plugin, given: Support | undefined): Support {
-  if (given === undefined) return plugin.flush === undefined ? "none" : "emulate";
-  if (!SUPPORTS.includes(given) || (given === "emulate" && plugin.flush === undefined))
-    throw new AsyncnbdError("PLUGIN", `canFua returned ${given}, which is not possible`);
-  return given;
-}
-
-function checkCache(plugin: Plugin, given: Support | undefined): Support {
-  if (given === undefined) return plugin.cache === undefined ? "none" : "native";
-  if (!SUPPORTS.includes(given) || (given === "native" && plugin.cache === undefined))
-    throw new AsyncnbdError("PLUGIN", `canCache returned ${given}, which is not possible`);
-  return given;
-}
-
 function checkEmulated(count: number): void {
   if (count >= MAX_EMULATED_BYTES)
     throw failure(
@@ -136,17 +77,25 @@ function checkEmulated(count: number): void {
     );
 }
 
+/** Of the plugin. */
+export interface ScriptExportOptions {
+  readonly name: string;
+  readonly requestTimeoutMs: number | undefined;
+}
+
 export class ScriptExport {
-  readonly plugin: Plugin;
-  readonly handle: unknown;
-  readonly capabilities: ScriptCapabilities;
+  readonly name: string;
+  readonly requestTimeoutMs: number | undefined;
+  readonly #opened: OpenExport;
+  readonly #facts: ExportFacts;
   #abort: AbortController | undefined;
   #clientHasGone = false;
 
-  constructor(plugin: Plugin, handle: unknown, capabilities: ScriptCapabilities) {
-    this.plugin = plugin;
-    this.handle = handle;
-    this.capabilities = capabilities;
+  constructor(opened: OpenExport, { name, requestTimeoutMs }: ScriptExportOptions) {
+    this.#opened = opened;
+    this.#facts = opened.facts;
+    this.name = name;
+    this.requestTimeoutMs = requestTimeoutMs;
   }
 
   /** Made when a plugin first asks for it. */
@@ -162,11 +111,11 @@ export class ScriptExport {
   }
 
   async close(): Promise<void> {
-    await this.plugin.close?.(this.handle);
+    await this.#opened.close();
   }
 
   read(buf: Buffer, offset: number): Pending {
-    return adopt(this.plugin.pread(this.handle, buf, offset, new Info(this, 0)));
+    return adopt(this.#opened.read(buf, offset, new Info(this, 0)));
   }
 
   /**
@@ -202,10 +151,10 @@ export class ScriptExport {
 
   /** A lookup that takes as long as the read itself would not pay: then it is never done again. */
   #extentsSync(count: number, offset: number): Float64Array | undefined {
-    if (this.#extentsAreSlow) return undefined;
+    if (this.#extentsAreSlow || !this.#facts.canExtents) return undefined;
     const range = this.#range(count, offset, false);
     try {
-      const given = this.plugin.extents?.(this.handle, count, offset, new Info(this, 0));
+      const given = this.#opened.extents(count, offset, new Info(this, 0));
       const promise = adopt(given);
       const extents = promise === undefined ? collectAllocationSync(given, range) : undefined;
       this.#extentsAreSlow = extents === undefined;
@@ -218,17 +167,17 @@ export class ScriptExport {
 
   write(buf: Buffer, offset: number, flags: number): Pending {
     const native = this.#native(flags);
-    const done = this.plugin.pwrite?.(this.handle, buf, offset, new Info(this, native));
+    const done = this.#opened.write(buf, offset, new Info(this, native));
     return this.#flushed(adopt(done), flags);
   }
 
   flush(): Pending {
-    return adopt(this.plugin.flush?.(this.handle, new Info(this, 0)));
+    return adopt(this.#opened.flush(new Info(this, 0)));
   }
 
   trim(count: number, offset: number, flags: number): Pending {
     const info = new Info(this, this.#native(flags));
-    return this.#flushed(adopt(this.plugin.trim?.(this.handle, count, offset, info)), flags);
+    return this.#flushed(adopt(this.#opened.trim(count, offset, info)), flags);
   }
 
   zero(count: number, offset: number, flags: number): Pending {
@@ -236,8 +185,8 @@ export class ScriptExport {
   }
 
   cache(count: number, offset: number): Pending {
-    if (this.capabilities.cache === "emulate") return this.#cacheByReading(count, offset);
-    return adopt(this.plugin.cache?.(this.handle, count, offset, new Info(this, 0)));
+    if (this.#facts.cache === "emulate") return this.#cacheByReading(count, offset);
+    return adopt(this.#opened.cache(count, offset, new Info(this, 0)));
   }
 
   async blockStatus(
@@ -261,33 +210,33 @@ export class ScriptExport {
   ): Promise<CollectedExtents> {
     const { count, offset } = range;
     if (context === 0) {
-      if (!this.capabilities.canExtents) return [{ length: count, flags: 0 }];
-      const extents = await this.plugin.extents?.(this.handle, count, offset, info);
+      if (!this.#facts.canExtents) return [{ length: count, flags: 0 }];
+      const extents = await this.#opened.extents(count, offset, info);
       return collectAllocation(extents ?? [], range, most);
     }
-    const own = Object.values(this.plugin.metaContexts ?? {})[context - 1] as MetaContext<unknown>;
-    const statuses = await own.status.call(this.plugin, this.handle, count, offset, info);
+    const name = this.#facts.contexts[context - 1] as string;
+    const statuses = await this.#opened.status(name, count, offset, info);
     return collectStatuses(statuses, range, most);
   }
 
   #range(count: number, offset: number, onlyOne: boolean): Range {
-    return { count, offset, sizeBytes: Number(this.capabilities.sizeBytes), onlyOne };
+    return { count, offset, sizeBytes: this.#facts.sizeBytes, onlyOne };
   }
 
   /** The flags for a callback: without FUA unless it sees to that itself. */
   #native(flags: number): number {
-    return this.capabilities.fua === "native" ? flags : flags & ~NBD_CMD_FLAG_FUA;
+    return this.#facts.fua === "native" ? flags : flags & ~NBD_CMD_FLAG_FUA;
   }
 
   #flushed(done: Pending, flags: number): Pending {
-    if ((flags & NBD_CMD_FLAG_FUA) === 0 || this.capabilities.fua === "native") return done;
+    if ((flags & NBD_CMD_FLAG_FUA) === 0 || this.#facts.fua === "native") return done;
     return done === undefined ? this.flush() : whenSettled(done, () => this.flush());
   }
 
   async #zero(count: number, offset: number, flags: number): Promise<void> {
-    if (this.capabilities.zero === "native") {
+    if (this.#facts.zero === "native") {
       try {
-        await this.plugin.zero?.(this.handle, count, offset, new Info(this, flags));
+        await this.#opened.zero(count, offset, new Info(this, flags));
         return;
       } catch (error) {
         const { code } = Object(error) as { code?: unknown };
@@ -300,7 +249,7 @@ export class ScriptExport {
     for (let done = 0; done < count; done += PIECE_BYTES) {
       const zeroes = Buffer.alloc(Math.min(PIECE_BYTES, count - done)); // a plugin might keep it
       const info = new Info(this, flags & NBD_CMD_FLAG_FUA);
-      await this.plugin.pwrite?.(this.handle, zeroes, offset + done, info);
+      await this.#opened.write(zeroes, offset + done, info);
     }
   }
 

@@ -1,114 +1,83 @@
-// Answers the handshake's questions from a TypeScript plugin, for one client.
+// Answers the handshake's questions about exports that JavaScript opens, for one client.
 
 import { addon } from "../../addon/addon.js";
-import type {
-  BlockSizes,
-  ExportEntry,
-  MetaContextEntry,
-  NativeSession,
-  OpenedExport,
-} from "../../addon/types.js";
-import type { NativeChain } from "../native-chain.js";
+import type { BlockSizes, ExportEntry, MetaContextEntry, OpenedExport } from "../../addon/types.js";
+import type { Client, ExportSource } from "../export-source.js";
 import type { HandshakeCalls } from "../plugin-instance.js";
+import { handOver } from "./adopted-export.js";
 import type { ScriptBridge } from "./bridge.js";
-import { withSession } from "./client.js";
-import type { Plugin } from "./definition.js";
+import { type Chain, seenBehind } from "./chain.js";
 import { describeThrown, readFailure } from "./errno.js";
-import type { ScriptExport } from "./export.js";
-import { askBlockSizes, askDescription, openScriptExport } from "./open-export.js";
 import type { ClientInfo } from "./requests.js";
 
 export class ScriptHandshakeCalls implements HandshakeCalls {
-  readonly #plugin: Plugin;
+  readonly #source: ExportSource;
+  readonly #chain: Chain;
   readonly #bridge: ScriptBridge;
-  readonly #native: NativeSession;
-  readonly #client: ClientInfo;
-  readonly #chain: NativeChain | undefined;
-  #open: ScriptExport | undefined;
+  readonly #info: ClientInfo;
+  readonly #client: Client;
   #defaultExport: string | undefined;
   #lastLogged: string | undefined;
 
-  /** `chain`: of the native session. */
+  /** `chain.front`: of the native session. */
   constructor(
-    plugin: Plugin,
+    source: ExportSource,
+    chain: Chain,
     bridge: ScriptBridge,
-    native: NativeSession,
-    client: ClientInfo,
-    chain: NativeChain | undefined,
+    info: ClientInfo,
+    client: Client,
   ) {
+    this.#source = source;
     this.#chain = chain;
-    this.#plugin = plugin;
     this.#bridge = bridge;
-    this.#native = native;
-    this.#client = withSession(client, native);
+    this.#info = info;
+    this.#client = client;
   }
 
   async preconnect(): Promise<boolean> {
-    const welcome = await this.#try(() => this.#plugin.preconnect?.(this.#client));
-    return welcome !== false && welcome !== null;
+    return (await this.#try(() => this.#source.preconnect(this.#info, this.#client))) ?? false;
   }
 
   async listExports(): Promise<ExportEntry[] | null> {
     return this.#try(async () => {
-      const listed = await this.#plugin.listExports?.(this.#client);
-      if (listed === undefined) return [{ name: await this.#nameOfDefault(), description: "" }];
-      return listed.map((entry) =>
-        typeof entry === "string"
-          ? { name: entry, description: "" }
-          : { name: entry.name, description: entry.description ?? "" },
-      );
+      const listed = await this.#source.listExports(this.#info, this.#client);
+      return listed ?? [{ name: await this.#nameOfDefault(), description: "" }];
     });
   }
 
   async metaContexts(asked: string): Promise<MetaContextEntry[] | null> {
-    const own = Object.entries(this.#plugin.metaContexts ?? {});
-    if (own.length === 0) return [];
     return this.#try(async () => {
       const exportName = asked === "" ? await this.#nameOfDefault() : asked;
-      const entries: MetaContextEntry[] = [];
-      for (const [index, [name, context]] of own.entries()) {
-        const info = { ...this.#client, exportName };
-        if ((await context.isOffered?.call(this.#plugin, info)) ?? true)
-          entries.push({ name, bits: context.bits ?? 32, number: index + 1 });
-      }
-      return entries;
+      return this.#source.metaContexts({ ...this.#info, exportName }, this.#client);
     });
   }
 
   async openExport(asked: string): Promise<OpenedExport | null> {
     return this.#try(async () => {
       const exportName = asked === "" ? await this.#nameOfDefault() : asked;
-      const info = { ...this.#client, exportName };
-      const native = this.#native;
-      const chain = this.#chain;
-      const { opened, script } = await openScriptExport(
-        this.#plugin,
-        this.#bridge,
-        native,
-        info,
-        chain,
-      );
-      this.#open = script;
-      return opened;
+      const info = { ...this.#info, exportName };
+      const { front: chain } = this.#chain;
+      const client = this.#client;
+      const opened = await this.#chain.open(seenBehind(chain, info), client);
+      const opening = { source: this.#source, info, client, chain };
+      return handOver(opened, client.session, this.#bridge, opening);
     });
   }
 
-  async exportDescription(): Promise<string> {
-    if (this.#chain !== undefined) return this.#native.exportDescription();
-    return (await this.#try(() => askDescription(this.#open as ScriptExport))) ?? "";
+  exportDescription(): Promise<string> {
+    return this.#client.session.exportDescription();
   }
 
-  async blockSizes(): Promise<BlockSizes | null> {
-    if (this.#chain !== undefined) return this.#native.blockSizes();
-    return this.#try(() => askBlockSizes(this.#open as ScriptExport));
+  blockSizes(): Promise<BlockSizes | null> {
+    return this.#client.session.blockSizes();
   }
 
   closeExport(): Promise<void> {
-    return this.#native.closeExport();
+    return this.#client.session.closeExport();
   }
 
   async #nameOfDefault(): Promise<string> {
-    this.#defaultExport ??= (await this.#plugin.defaultExport?.(this.#client)) ?? "";
+    this.#defaultExport ??= await this.#source.defaultExport(this.#info, this.#client);
     return this.#defaultExport;
   }
 
@@ -127,6 +96,6 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
     const text = describeThrown(error);
     if (text === this.#lastLogged || !readFailure(error).shouldBeLogged) return;
     this.#lastLogged = text;
-    addon().logError(`${this.#plugin.name}: ${text}`);
+    addon().logError(`${this.#source.name}: ${text}`);
   }
 }

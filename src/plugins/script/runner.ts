@@ -1,68 +1,61 @@
-// Serves a plugin in TypeScript whose parameters are settled: from getReady to its end.
+// Serves clients with exports that JavaScript opens, from getReady to the end.
 
 import { addon } from "../../addon/addon.js";
 import type { NativeServer } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
-import { NativeChain } from "../native-chain.js";
-import { type NativeRun, nativeRunOf } from "../native-run.js";
+import type { ExportSource } from "../export-source.js";
 import type { ClientStream, NewSession } from "../plugin-instance.js";
-import { type BridgeOptions, ScriptBridge } from "./bridge.js";
-import type { Plugin } from "./definition.js";
+import { ScriptBridge } from "./bridge.js";
+import { Chain } from "./chain.js";
 import { describeThrown, isExpected } from "./errno.js";
 import { ScriptHandshakeCalls } from "./handshake-calls.js";
-import { serialized } from "./thread-model.js";
+import type { Layer } from "./layer.js";
 
 const pendingNames = new Set<string>();
 
 /** Callbacks that have not settled yet, with their plugins' names. */
 export const pendingCallbacks = (): readonly string[] => [...pendingNames];
 
-/** Runs a callback of a plugin; its failure becomes one of the server's. */
+/** Runs a callback of a plugin of this name; its failure becomes one of the server's. */
 export async function callPlugin(
-  plugin: Plugin,
+  plugin: string,
   what: string,
   callback: () => unknown,
 ): Promise<void> {
-  const name = `${plugin.name}: ${what}`;
+  const name = `${plugin}: ${what}`;
   pendingNames.add(name);
   try {
     await callback();
   } catch (error) {
     if (error instanceof AsyncnbdError) throw error;
-    const where = isExpected(error) ? plugin.name : name;
+    const where = isExpected(error) ? plugin : name;
     throw new AsyncnbdError("PLUGIN", `${where}: ${describeThrown(error)}`);
   } finally {
     pendingNames.delete(name);
   }
 }
 
-class ScriptRunner {
-  readonly #plugin: Plugin;
+export class ScriptRunner {
+  readonly #source: ExportSource;
+  readonly #chain: Chain;
   readonly #bridge: ScriptBridge;
-  readonly #chain: NativeChain | undefined;
-  #started = false;
 
-  constructor({ filters, plugin }: NativeRun, options: BridgeOptions) {
-    this.#plugin = serialized(plugin);
-    this.#bridge = new ScriptBridge(options);
-    this.#chain = filters.length > 0 ? new NativeChain(filters) : undefined;
+  /** Clients meet the first layer. */
+  constructor(source: ExportSource, layers: readonly Layer[]) {
+    this.#source = source;
+    this.#chain = new Chain(layers, source, { hasSessions: true });
+    this.#bridge = new ScriptBridge({ checkBuffers: process.env.ASYNCNBD_CHECK_BUFFERS === "1" });
   }
 
   async getReady(): Promise<void> {
-    this.#chain?.make();
-    await callPlugin(this.#plugin, "getReady", () => this.#plugin.getReady?.());
+    await callPlugin(this.#source.name, "getReady", () => this.#chain.getReady());
   }
 
-  async afterFork(): Promise<void> {
-    await callPlugin(this.#plugin, "afterFork", () => this.#plugin.afterFork?.());
-    this.#started = true;
-  }
-
-  newSession(server: NativeServer, stream: ClientStream) {
-    const chain = this.#chain;
-    const native = new (addon().NativeSession)(server, this.#plugin.name, {
+  newSession(server: NativeServer, stream: ClientStream): NewSession {
+    const { front } = this.#chain;
+    const native = new (addon().NativeSession)(server, this.#source.name, {
       ...stream,
-      ...(chain !== undefined && { chain: chain.facts.number }),
+      ...(front !== undefined && { chain: front.facts.number }),
     });
     const client = {
       readonly: stream.readonly,
@@ -70,42 +63,13 @@ class ScriptRunner {
         return native.isTls;
       },
     };
-    const calls = new ScriptHandshakeCalls(this.#plugin, this.#bridge, native, client, chain);
+    const asking = { session: native, threads: stream.threads };
+    const calls = new ScriptHandshakeCalls(this.#source, this.#chain, this.#bridge, client, asking);
     return { native, calls };
   }
 
+  /** After the last client. */
   async end(): Promise<void> {
-    const plugin = this.#plugin;
-    this.#chain?.drop();
-    if (this.#started) await callPlugin(plugin, "cleanup", () => plugin.cleanup?.());
-    await callPlugin(plugin, "unload", () => plugin.unload?.());
-  }
-}
-
-/** Common to ScriptPlugin and the plugins in front of one: runs the plugin once it is ready. */
-export abstract class RunnablePlugin {
-  #runner: ScriptRunner | undefined;
-
-  /** As clients are to see it. */
-  protected abstract pluginToRun(): Plugin;
-  /** Instead of the runner's end, if it never came so far. */
-  protected abstract endUnready(): Promise<void>;
-
-  async getReady(): Promise<void> {
-    const checkBuffers = process.env.ASYNCNBD_CHECK_BUFFERS === "1";
-    this.#runner = new ScriptRunner(nativeRunOf(this.pluginToRun()), { checkBuffers });
-    await this.#runner.getReady();
-  }
-
-  async afterFork(): Promise<void> {
-    await this.#runner?.afterFork();
-  }
-
-  newSession(server: NativeServer, stream: ClientStream): NewSession {
-    return (this.#runner as ScriptRunner).newSession(server, stream);
-  }
-
-  async end(): Promise<void> {
-    await (this.#runner === undefined ? this.endUnready() : this.#runner.end());
+    await callPlugin(this.#source.name, "cleanup", () => this.#chain.cleanup());
   }
 }

@@ -1,15 +1,15 @@
 // A TypeScript plugin as a PluginInstance, from its parameters to its end.
 
 import { addon } from "../../addon/addon.js";
-import type { PluginAbout } from "../../addon/types.js";
+import type { NativeServer, PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
-import { nativeRunOf } from "../native-run.js";
-import type { PluginInstance } from "../plugin-instance.js";
+import type { ExportSource } from "../export-source.js";
+import type { ClientStream, NewSession, PluginInstance } from "../plugin-instance.js";
 import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import { definitionFaults } from "./definition-keys.js";
 import { asOneMessage } from "./errno.js";
-import { withNativeFilter } from "./native-front.js";
+import { isMiddleware, type Layer } from "./layer.js";
 import {
   type ConfigSpec,
   helpOf,
@@ -17,7 +17,8 @@ import {
   ParameterSet,
   type ParameterValue,
 } from "./parameters.js";
-import { callPlugin, RunnablePlugin } from "./runner.js";
+import { callPlugin, ScriptRunner } from "./runner.js";
+import { ScriptSource } from "./script-source.js";
 
 const NAME = /^[a-zA-Z][a-zA-Z0-9-]*$/;
 
@@ -28,34 +29,36 @@ const MODELS: readonly ThreadModelName[] = [
   "parallel",
 ];
 
-export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
+export class ScriptPlugin implements PluginInstance {
   readonly about: PluginAbout;
   readonly unansweredRequests = 0;
+  /** In front of it, put there by the module itself: clients meet the first. */
+  readonly layers: readonly Layer[];
+  readonly source: ExportSource;
   readonly #plugin: Plugin;
-  readonly #front: Plugin; // with the native filters that the module itself has put there
   readonly #parameters: ParameterSet;
   #values: Readonly<Record<string, ParameterValue>> | undefined;
+  #runner: ScriptRunner | undefined;
+  #started = false;
 
   /** `path`: where the plugin is, for messages. */
   constructor(definition: Plugin, path: string) {
-    super();
     check(definition, path);
     checkContexts(definition.metaContexts, path);
     this.about = aboutOf(definition, path);
     this.#parameters = new ParameterSet(`plugin ${definition.name}`, definition.config);
-    const { filters, plugin } = nativeRunOf(definition);
-    this.#plugin = this.#instanceOf(plugin);
-    this.#front = filters.reduceRight(withNativeFilter, this.#plugin);
-    for (const fault of definitionFaults(plugin)) addon().logWarning(`${path}: ${fault}`);
+    this.#plugin = this.#instanceOf(definition);
+    this.layers = (definition.middleware ?? []).flatMap(({ layers }) => layers);
+    this.source = new ScriptSource(this.#plugin);
+    for (const fault of definitionFaults(definition)) addon().logWarning(`${path}: ${fault}`);
   }
 
   get serializesConnections(): boolean {
     return this.#plugin.threadModel === "serialize_connections";
   }
 
-  /** The plugin with its parameters, for middleware. */
-  asDefinition(): Plugin {
-    return this.#front;
+  get threadModel(): ThreadModelName | undefined {
+    return this.#plugin.threadModel;
   }
 
   setDebugFlag(): boolean {
@@ -63,7 +66,7 @@ export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
   }
 
   async load(): Promise<void> {
-    await callPlugin(this.#plugin, "load", () => this.#plugin.load?.());
+    await callPlugin(this.about.name, "load", () => this.#plugin.load?.());
   }
 
   config(key: string, value: unknown, others?: readonly string[]): void {
@@ -72,7 +75,7 @@ export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
 
   async configComplete(): Promise<void> {
     this.#values = this.#parameters.values();
-    await callPlugin(this.#plugin, "configComplete", () => this.#plugin.configComplete?.());
+    await callPlugin(this.about.name, "configComplete", () => this.#plugin.configComplete?.());
   }
 
   settleThreadModel(): void {}
@@ -91,12 +94,34 @@ export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
     if (help !== undefined) write(help.replace(/^/gm, "# ").concat("\n"));
   }
 
-  protected pluginToRun(): Plugin {
-    return this.#front;
+  async getReady(filters: readonly Layer[] = []): Promise<void> {
+    this.#runner = new ScriptRunner(this.source, [...filters, ...this.layers]);
+    await this.#runner.getReady();
+    await this.readyPlugin();
   }
 
-  protected async endUnready(): Promise<void> {
-    await callPlugin(this.#plugin, "unload", () => this.#plugin.unload?.());
+  async afterFork(): Promise<void> {
+    await callPlugin(this.about.name, "afterFork", () => this.#plugin.afterFork?.());
+    this.#started = true;
+  }
+
+  newSession(server: NativeServer, stream: ClientStream): NewSession {
+    return (this.#runner as ScriptRunner).newSession(server, stream);
+  }
+
+  async end(): Promise<void> {
+    const { name } = this.about;
+    try {
+      await this.#runner?.end();
+    } finally {
+      if (this.#started) await callPlugin(name, "cleanup", () => this.#plugin.cleanup?.());
+      await callPlugin(name, "unload", () => this.#plugin.unload?.());
+    }
+  }
+
+  /** Without what is in front of it. */
+  async readyPlugin(): Promise<void> {
+    await callPlugin(this.about.name, "getReady", () => this.#plugin.getReady?.());
   }
 
   async #dumpPlugin(): Promise<Readonly<Record<string, unknown>>> {
@@ -115,6 +140,12 @@ export class ScriptPlugin extends RunnablePlugin implements PluginInstance {
 }
 
 function check(definition: Plugin, path: string): void {
+  const { middleware = [] } = definition;
+  if (!Array.isArray(middleware) || !middleware.every(isMiddleware))
+    throw new AsyncnbdError(
+      "PLUGIN",
+      `${path}: middleware is no list of what defineMiddleware makes`,
+    );
   if (!NAME.test(definition.name))
     throw new AsyncnbdError(
       "PLUGIN",

@@ -1,8 +1,9 @@
 // Makes a plugin's requests take turns, where its thread model asks for that.
 
-import { REQUEST_NAMES } from "./callbacks.js";
 import { mapStatus } from "./contexts.js";
 import type { Plugin } from "./definition.js";
+
+const REQUEST_NAMES = ["pread", "pwrite", "flush", "trim", "zero", "cache", "extents"] as const;
 
 /** Runs functions one after the other, each when the one before it has settled. */
 class Turns {

@@ -5,73 +5,70 @@ import { existsSync, type FSWatcher, watch } from "node:fs";
 import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { addon } from "../../addon/addon.js";
-import type { ScriptCapabilities } from "../../addon/types.js";
+import type { ExportEntry, MetaContextEntry, NativeServer } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
-import type { PluginInstance } from "../plugin-instance.js";
-import { QUESTION_NAMES, REQUEST_NAMES } from "./callbacks.js";
-import type { Plugin } from "./definition.js";
+import type { Client, ExportSource } from "../export-source.js";
+import type { ClientStream, NewSession, PluginInstance } from "../plugin-instance.js";
+import { Chain } from "./chain.js";
+import type { ThreadModelName } from "./definition.js";
 import { describeThrown } from "./errno.js";
-import { askCapabilities } from "./export.js";
 import { FreshModules } from "./fresh-modules.js";
+import type { Layer, OpenExport } from "./layer.js";
 import { EXTENSIONS, loadScript } from "./load-script.js";
-import type { OpenInfo } from "./requests.js";
-import { RunnablePlugin } from "./runner.js";
+import type { ClientInfo, OpenInfo } from "./requests.js";
+import { ScriptRunner } from "./runner.js";
 import { ScriptPlugin } from "./script-plugin.js";
 
 /** Editors write in several steps. */
 const SETTLE_MS = 100;
 
-const SERVER_CALLBACKS = ["preconnect", "listExports", "defaultExport", "getReady"] as const;
-
-type Callback = (...args: unknown[]) => unknown;
-
 /** One reading of the file. */
 class Version {
   readonly script: ScriptPlugin;
-  readonly plugin: Plugin;
+  /** What the module has put in front of its plugin is made anew with it. */
+  readonly #chain: Chain;
   openExports = 0;
-  #started = false;
   #ended = false;
 
   constructor(script: ScriptPlugin) {
     this.script = script;
-    this.plugin = script.asDefinition();
+    this.#chain = new Chain(script.layers, script.source, { hasSessions: false });
   }
 
-  callback(name: keyof Plugin): Callback | undefined {
-    return this.plugin[name] as Callback | undefined;
+  async getReady(): Promise<void> {
+    await this.#chain.getReady();
+    await this.script.readyPlugin();
   }
 
-  async afterFork(): Promise<void> {
-    await this.plugin.afterFork?.();
-    this.#started = true;
+  open(info: OpenInfo, client: Client): Promise<OpenExport> {
+    return this.#chain.open(info, client);
   }
 
   async end(): Promise<void> {
     if (this.#ended) return;
     this.#ended = true;
-    if (this.#started) await this.plugin.cleanup?.();
-    await this.plugin.unload?.();
+    await this.#chain.cleanup();
+    await this.script.end();
   }
 }
 
 /** An export that one version has open. */
 class Opened {
   readonly version: Version;
-  readonly handle: unknown;
+  readonly export: OpenExport;
   #requests = 0;
   #onIdle: (() => void) | undefined;
 
-  constructor(version: Version, handle: unknown) {
+  constructor(version: Version, opened: OpenExport) {
     this.version = version;
-    this.handle = handle;
+    this.export = opened;
     version.openExports++;
   }
 
-  async request(name: keyof Plugin, rest: readonly unknown[]): Promise<unknown> {
+  async request<T>(call: (opened: OpenExport) => T): Promise<Awaited<T>> {
     this.#requests++;
     try {
-      return await this.version.callback(name)?.call(this.version.plugin, this.handle, ...rest);
+      return await call(this.export);
     } finally {
       if (--this.#requests === 0) this.#onIdle?.();
     }
@@ -84,41 +81,30 @@ class Opened {
         this.#onIdle = resolve;
       });
     try {
-      await this.version.plugin.close?.(this.handle);
+      await this.export.close();
     } finally {
       this.version.openExports--;
     }
   }
 }
 
-/** What clients' handles are: whichever version they are with. */
-interface Client {
+/** A client's export, whichever version it is with. */
+interface Follower {
   readonly info: OpenInfo;
+  readonly client: Client;
   opened: Opened;
   isGone: boolean;
 }
 
-/** What is in front of the object may have a property of its own instead, by assigning it. */
-function defineLive(object: object, name: string, get: () => unknown): void {
-  Object.defineProperty(object, name, {
-    get,
-    set(this: object, value: unknown) {
-      const own = { value, writable: true, enumerable: true, configurable: true };
-      Object.defineProperty(this, name, own);
-    },
-    enumerable: true,
-  });
-}
-
-export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
+export class WatchedPlugin implements PluginInstance, ExportSource {
   readonly unansweredRequests = 0;
   readonly #path: string;
   readonly #modules: FreshModules;
   readonly #parameters: [string, unknown][] = [];
-  readonly #clients = new Set<Client>();
-  readonly #front: Plugin;
+  readonly #followers = new Set<Follower>();
   #current: Version;
   readonly #watcher: FSWatcher;
+  #runner: ScriptRunner | undefined;
   #started = false;
   #hasChanged = false; // before the start
   #timer: NodeJS.Timeout | undefined;
@@ -130,11 +116,9 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
     watcher: FSWatcher,
     modules: FreshModules,
   ) {
-    super();
     this.#path = path;
     this.#modules = modules;
     this.#current = new Version(script);
-    this.#front = this.#makeFront();
     this.#watcher = watcher;
   }
 
@@ -165,8 +149,8 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
     return this.#current.script.serializesConnections;
   }
 
-  asDefinition(): Plugin {
-    return this.#front;
+  get threadModel(): ThreadModelName | undefined {
+    return this.#current.script.threadModel;
   }
 
   setDebugFlag(): boolean {
@@ -192,53 +176,86 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
     await this.#current.script.dump(write);
   }
 
-  protected pluginToRun(): Plugin {
-    return this.#front;
+  async getReady(filters: readonly Layer[] = []): Promise<void> {
+    this.#runner = new ScriptRunner(this, filters);
+    await this.#runner.getReady();
+    await this.#current.getReady();
   }
 
-  protected async endUnready(): Promise<void> {
-    await this.#current.script.end();
+  async afterFork(): Promise<void> {
+    await this.#current.script.afterFork();
+    this.#started = true;
+    if (this.#hasChanged) this.#onChange();
   }
 
-  // ---- the plugin that clients see -----------------------------------------------------------
-
-  /** Has the callbacks that the current version has. */
-  #makeFront(): Plugin {
-    const front = {} as Record<string, unknown>;
-    const define = (name: keyof Plugin, callback: Callback): void => {
-      const get = () => (this.#current.callback(name) === undefined ? undefined : callback);
-      defineLive(front, name, get);
-    };
-    for (const name of SERVER_CALLBACKS)
-      define(name, (...args) => this.#current.callback(name)?.call(this.#current.plugin, ...args));
-    for (const name of [...QUESTION_NAMES, ...REQUEST_NAMES])
-      define(name, (client, ...rest) => (client as Client).opened.request(name, rest));
-    for (const name of ["name", "threadModel", "requestTimeoutMs"] as const)
-      defineLive(front, name, () => this.#current.plugin[name]);
-    return Object.assign(front, {
-      open: (info: OpenInfo) => this.#open(info),
-      close: (client: Client) => this.#close(client),
-      afterFork: async () => {
-        await this.#current.afterFork();
-        this.#started = true;
-        if (this.#hasChanged) this.#onChange();
-      },
-      unload: () => this.#end(),
-    }) as unknown as Plugin;
+  newSession(server: NativeServer, stream: ClientStream): NewSession {
+    return (this.#runner as ScriptRunner).newSession(server, stream);
   }
 
-  async #open(info: OpenInfo): Promise<Client> {
+  async end(): Promise<void> {
+    this.#watcher.close();
+    clearTimeout(this.#timer);
+    await this.#reloading;
+    try {
+      await this.#runner?.end();
+    } finally {
+      await this.#current.end();
+    }
+  }
+
+  // ---- what clients meet ---------------------------------------------------------------------
+
+  get #source(): ExportSource {
+    return this.#current.script.source;
+  }
+
+  get name(): string {
+    return this.#source.name;
+  }
+
+  get requestTimeoutMs(): number | undefined {
+    return this.#source.requestTimeoutMs;
+  }
+
+  async preconnect(info: ClientInfo, client: Client): Promise<boolean> {
+    return this.#source.preconnect(info, client);
+  }
+
+  async listExports(info: ClientInfo, client: Client): Promise<ExportEntry[] | undefined> {
+    return this.#source.listExports(info, client);
+  }
+
+  async defaultExport(info: ClientInfo, client: Client): Promise<string> {
+    return this.#source.defaultExport(info, client);
+  }
+
+  async metaContexts(info: OpenInfo, client: Client): Promise<MetaContextEntry[]> {
+    return this.#source.metaContexts(info, client);
+  }
+
+  async open(info: OpenInfo, client: Client): Promise<OpenExport> {
     const version = this.#current;
-    const opened = new Opened(version, await version.plugin.open?.(info));
-    const client = { info, opened, isGone: false };
-    this.#clients.add(client);
-    return client;
+    const opened = new Opened(version, await version.open(info, client));
+    const follower: Follower = { info, client, opened, isGone: false };
+    this.#followers.add(follower);
+    return {
+      facts: opened.export.facts,
+      read: (...given) => follower.opened.request(({ read }) => read(...given)),
+      write: (...given) => follower.opened.request(({ write }) => write(...given)),
+      flush: (...given) => follower.opened.request(({ flush }) => flush(...given)),
+      trim: (...given) => follower.opened.request(({ trim }) => trim(...given)),
+      zero: (...given) => follower.opened.request(({ zero }) => zero(...given)),
+      cache: (...given) => follower.opened.request(({ cache }) => cache(...given)),
+      extents: (...given) => follower.opened.request(({ extents }) => extents(...given)),
+      status: (...given) => follower.opened.request(({ status }) => status(...given)),
+      close: () => this.#close(follower),
+    };
   }
 
-  async #close(client: Client): Promise<void> {
-    client.isGone = true;
-    this.#clients.delete(client);
-    await this.#leave(client.opened);
+  async #close(follower: Follower): Promise<void> {
+    follower.isGone = true;
+    this.#followers.delete(follower);
+    await this.#leave(follower.opened);
   }
 
   /** The last one to leave an old version ends it. */
@@ -246,13 +263,6 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
     await opened.close();
     const { version } = opened;
     if (version !== this.#current && version.openExports === 0) await version.end();
-  }
-
-  async #end(): Promise<void> {
-    this.#watcher.close();
-    clearTimeout(this.#timer);
-    await this.#reloading;
-    await this.#current.end();
   }
 
   // ---- new versions --------------------------------------------------------------------------
@@ -277,8 +287,8 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
       return;
     }
     this.#current = fresh;
-    const clients = [...this.#clients];
-    const followed = await Promise.all(clients.map((client) => this.#move(client, fresh)));
+    const followers = [...this.#followers];
+    const followed = await Promise.all(followers.map((follower) => this.#move(follower, fresh)));
     const stay = followed.filter((moved) => !moved).length;
     if (old.openExports === 0) await old.end();
     const rest = stay === 0 ? "" : `; ${stay} clients keep the old version until they disconnect`;
@@ -292,35 +302,32 @@ export class WatchedPlugin extends RunnablePlugin implements PluginInstance {
     for (const [key, value] of this.#parameters) script.config(key, value);
     await script.configComplete();
     const version = new Version(script);
-    if (version.plugin.threadModel !== this.#current.plugin.threadModel)
+    if (script.threadModel !== this.threadModel)
       throw new AsyncnbdError("PLUGIN", "a change of the thread model needs a restart");
-    await version.plugin.getReady?.();
-    await version.afterFork();
+    await version.getReady();
+    await script.afterFork();
     return version;
   }
 
   /** False: the export is another one there, and the client must not notice. */
-  async #move(client: Client, version: Version): Promise<boolean> {
+  async #move(follower: Follower, version: Version): Promise<boolean> {
     let opened: Opened | undefined;
     try {
-      opened = new Opened(version, await version.plugin.open?.(client.info));
-      const now = await shapeOf(opened, client.info);
-      const isSame = isDeepStrictEqual(await shapeOf(client.opened, client.info), now);
-      const isLeft = isSame && !client.isGone ? client.opened : opened;
-      if (isLeft !== opened) client.opened = opened;
+      opened = new Opened(version, await version.open(follower.info, follower.client));
+      const isSame = isDeepStrictEqual(shapeOf(follower.opened), shapeOf(opened));
+      const isLeft = isSame && !follower.isGone ? follower.opened : opened;
+      if (isLeft !== opened) follower.opened = opened;
       void this.#leave(isLeft).catch(logFailure);
-      return isLeft !== opened || client.isGone;
+      return isLeft !== opened || follower.isGone;
     } catch (error) {
       logFailure(error);
       if (opened !== undefined) void this.#leave(opened).catch(logFailure);
-      return client.isGone;
+      return follower.isGone;
     }
   }
 }
 
-const logFailure = (error: unknown): void => addon().logError(`--watch: ${describeThrown(error)}`);
+/** What a client relies on. */
+const shapeOf = ({ export: { facts } }: Opened): object => ({ ...facts, description: "" });
 
-/** What has been announced to a client about its export. */
-function shapeOf({ version, handle }: Opened, info: OpenInfo): Promise<ScriptCapabilities> {
-  return askCapabilities(version.plugin, handle, info.readonly);
-}
+const logFailure = (error: unknown): void => addon().logError(`--watch: ${describeThrown(error)}`);

@@ -1,0 +1,81 @@
+// A C plugin as the source of exports, so that middleware can stand in front of it.
+
+import { addon } from "../addon/addon.js";
+import type { ExportEntry, MetaContextEntry, NativeExport, NativePlugin } from "../addon/types.js";
+import type { Client, ExportSource } from "./export-source.js";
+import type { NativeChain } from "./native-chain.js";
+import { answered, exportOfNative } from "./native-export.js";
+import type { OpenExport } from "./script/layer.js";
+import type { ClientInfo, OpenInfo } from "./script/requests.js";
+
+/** Native code takes care of the thread model, and of what stands in for missing callbacks. */
+export class CSource implements ExportSource {
+  readonly name: string;
+  readonly requestTimeoutMs = undefined;
+  readonly serializesConnections: boolean;
+  readonly #native: NativePlugin;
+
+  constructor(native: NativePlugin) {
+    this.name = native.about.name;
+    this.serializesConnections = native.threadModel === 0;
+    this.#native = native;
+  }
+
+  preconnect(client: ClientInfo, asking: Client): Promise<boolean> {
+    return this.#ask(client, asking, (asked) => asked.preconnect());
+  }
+
+  async listExports(client: ClientInfo, asking: Client): Promise<ExportEntry[]> {
+    return answered(await this.#ask(client, asking, (asked) => asked.listExports()));
+  }
+
+  async defaultExport(client: ClientInfo, asking: Client): Promise<string> {
+    return answered(await this.#ask(client, asking, (asked) => asked.defaultExport()));
+  }
+
+  async metaContexts(info: OpenInfo, asking: Client): Promise<MetaContextEntry[]> {
+    const asked = await this.#ask(info, asking, (it) => it.metaContexts(info.exportName));
+    return answered(asked);
+  }
+
+  open(info: OpenInfo, asking: Client): Promise<OpenExport> {
+    return this.#open(info, asking);
+  }
+
+  openBehind = (chain: NativeChain, info: OpenInfo, asking: Client): Promise<OpenExport> =>
+    this.#open(info, asking, chain);
+
+  async #open(info: OpenInfo, asking: Client, chain?: NativeChain): Promise<OpenExport> {
+    const contexts = await this.metaContexts(info, asking);
+    const native = this.#exportFor(info, asking, chain);
+    const opened = await native.openExport(info.exportName);
+    if (opened === null) native.release();
+    return exportOfNative(
+      native,
+      answered(opened),
+      contexts.map(({ name }) => name),
+    );
+  }
+
+  #exportFor(client: ClientInfo, { session, threads }: Client, chain?: NativeChain): NativeExport {
+    return new (addon().NativeExport)(this.#native, session, {
+      threads,
+      readonly: client.readonly,
+      ...(chain !== undefined && { chain: chain.facts.number }),
+    });
+  }
+
+  /** What needs no open export. */
+  async #ask<T>(
+    client: ClientInfo,
+    asking: Client,
+    question: (asked: NativeExport) => Promise<T>,
+  ): Promise<T> {
+    const asked = this.#exportFor(client, asking);
+    try {
+      return await question(asked);
+    } finally {
+      asked.release();
+    }
+  }
+}
