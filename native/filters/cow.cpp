@@ -41,12 +41,14 @@ public:
                " now; restart the server, or have the plugin list exports that are different disks";
       return nullptr;
     }
-    return std::make_unique<CowLayer>(std::move(*below), is_readonly, settings_, shared);
+    return std::make_unique<CowLayer>(std::move(*below), is_readonly, settings_, shared,
+                                      operations_);
   }
 
 private:
   const CowSettings settings_;
   const backend::Resources resources_;
+  CowOperationSlabs operations_;
 };
 
 } // namespace

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <memory>
+#include <vector>
 
 #include "backend/filter.hpp"
 #include "base/mutex.hpp"
@@ -35,20 +36,25 @@ public:
   void release(CowTask &task);
   // Any thread, also inside a completion.
   void run_elsewhere(CowTask &task);
-  // Takes one away that waits for its claim and fulfils the condition; nullptr: there is none.
-  template <typename Condition> CowTask *withdraw(Condition condition) {
-    CowTask *task;
+  // Takes those away that wait for their claim and fulfil the condition.
+  template <typename Condition> std::vector<CowTask *> withdraw(Condition condition) {
+    std::vector<CowTask *> withdrawn;
     {
       std::lock_guard lock(mutex_);
-      store::RangeClaims::Claim *waiting = claims_.find_waiting(
-          [&](store::RangeClaims::Claim &claim) { return condition(as_task(claim)); });
-      if (waiting == nullptr)
-        return nullptr;
-      task = &as_task(*waiting);
-      append_granted(claims_.remove(*waiting));
+      std::vector<CowTask *> found;
+      claims_.for_each_waiting([&](store::RangeClaims::Claim &claim) {
+        if (condition(as_task(claim)))
+          found.push_back(&as_task(claim));
+      });
+      for (CowTask *task : found) {
+        if (task->is_granted) // for another of them has gone
+          continue;
+        append_granted(claims_.remove(*task));
+        withdrawn.push_back(task);
+      }
     }
     start_workers();
-    return task;
+    return withdrawn;
   }
 
 private:

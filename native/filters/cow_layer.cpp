@@ -24,10 +24,11 @@ bool is_zeroing(uint16_t type) {
 } // namespace
 
 CowLayer::CowLayer(std::unique_ptr<Backend> opened, bool is_readonly, const CowSettings &settings,
-                   CowDisk &disk)
+                   CowDisk &disk, CowOperationSlabs &slabs)
     : Layer(std::move(opened)),
       capabilities_(capabilities_of(below(), is_readonly)), client_{below(), disk, settings,
-                                                                    capabilities_.size_bytes} {}
+                                                                    capabilities_.size_bytes},
+      operations_(client_, slabs) {}
 
 backend::Capabilities CowLayer::capabilities_of(const Backend &below, bool is_readonly) {
   backend::Capabilities all = below.capabilities();
@@ -123,8 +124,10 @@ void CowLayer::submit(Request &request, Caller caller) {
     request.complete(0); // nothing need be durable or is far away, or it has been answered
   else if ((type == wire::NBD_CMD_WRITE || is_zeroing(type)) && !capabilities_.can_write)
     request.complete(EROFS);
+  else if (CowOperation *operation = operations_.get())
+    operation->begin(request, (reads || caches) && copies(request), caller);
   else
-    operations_.get().begin(request, (reads || caches) && copies(request), caller);
+    request.complete(ENOMEM);
 }
 
 // Of blocks that have all been copied. False: it takes more.
@@ -160,9 +163,14 @@ void CowLayer::give_up_unanswered() {
   auto is_ours = [this](CowTask &task) {
     return &static_cast<CowOperation &>(task).client() == &client_;
   };
-  while (CowTask *task = client_.disk.work->withdraw(is_ours))
+  for (CowTask *task : client_.disk.work->withdraw(is_ours))
     static_cast<CowOperation *>(task)->fail_waiting(ESHUTDOWN);
   below().give_up_unanswered();
+}
+
+void CowLayer::release_idle_memory() {
+  operations_.trim();
+  below().release_idle_memory();
 }
 
 } // namespace asyncnbd::filters

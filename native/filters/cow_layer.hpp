@@ -13,7 +13,7 @@ namespace asyncnbd::filters {
 class CowLayer final : public backend::Layer {
 public:
   CowLayer(std::unique_ptr<backend::Backend> opened, bool is_readonly, const CowSettings &settings,
-           CowDisk &disk);
+           CowDisk &disk, CowOperationSlabs &slabs);
 
   const backend::Capabilities &capabilities() const override { return capabilities_; }
   bool block_sizes(backend::BlockSizes *sizes) override;
@@ -21,6 +21,7 @@ public:
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(backend::Request &request, backend::Caller caller) override;
   void give_up_unanswered() override;
+  void release_idle_memory() override;
 
 private:
   static backend::Capabilities capabilities_of(const backend::Backend &below, bool is_readonly);
@@ -33,7 +34,7 @@ private:
 
   const backend::Capabilities capabilities_;
   CowClient client_;
-  CowOperations operations_{client_};
+  CowOperations operations_;
 };
 
 } // namespace asyncnbd::filters

@@ -3,10 +3,10 @@
 #pragma once
 
 #include <atomic>
-#include <deque>
 #include <memory>
 
 #include "backend/backend.hpp"
+#include "base/slabs.hpp"
 #include "filters/cow_client.hpp"
 
 namespace asyncnbd::filters {
@@ -92,18 +92,29 @@ private:
   std::atomic<uint8_t> holders_{0};
 };
 
-// A client's. Thread-safe.
+using CowOperationSlabs = base::SlabsOf<CowOperation>;
+
+// A client's: a few that are used again and again, the others as long as a burst lasts.
+// Thread-safe. Outlives its operations.
 class CowOperations {
 public:
-  explicit CowOperations(CowClient &client) : client_(client) {}
-  CowOperation &get();
+  CowOperations(CowClient &client, CowOperationSlabs &slabs) : client_(client), slabs_(slabs) {}
+  ~CowOperations() { trim(); }
+  CowOperations(const CowOperations &) = delete;
+  CowOperations &operator=(const CowOperations &) = delete;
+
+  // nullptr if memory is short.
+  CowOperation *get();
   void put(CowOperation &operation);
+  // Gives back those that are not in use.
+  void trim();
 
 private:
   CowClient &client_;
+  CowOperationSlabs &slabs_;
   base::Mutex<base::LockRank::cow_operations> mutex_; // guards the rest
-  std::deque<CowOperation> all_;
   CowOperation *free_ = nullptr;
+  size_t free_count_ = 0;
 };
 
 } // namespace asyncnbd::filters

@@ -4,7 +4,6 @@
 #include <array>
 #include <cerrno>
 #include <chrono>
-#include <deque>
 #include <thread>
 #include <utility>
 
@@ -34,15 +33,36 @@ struct Delays {
   milliseconds of(uint16_t type) const { return of_command[type]; }
 };
 
+class DelayLayer;
+
+// A request until it is passed on. The same object serves one after the other.
+struct Waiting final : base::Timer {
+  explicit Waiting(DelayLayer &layer) : layer(layer) {}
+  void on_due() override;
+
+  DelayLayer &layer;
+  Request *request = nullptr;  // none
+  Waiting *previous = nullptr; // in the list of those that wait
+  Waiting *next = nullptr;     // or of those that are free
+};
+
+using WaitingSlabs = base::SlabsOf<Waiting>;
+
+constexpr size_t MAX_FREE = 512; // few clients have more in flight all the time
+
 class DelayLayer final : public backend::Layer {
 public:
   DelayLayer(std::unique_ptr<Backend> opened, const Delays &delays,
-             const backend::Resources &resources)
-      : Layer(std::move(opened)), delays_(delays), resources_(resources) {
+             const backend::Resources &resources, WaitingSlabs &slabs)
+      : Layer(std::move(opened)), delays_(delays), resources_(resources), slabs_(slabs) {
     capabilities_ = below().capabilities();
     if (delays_.refuses_fast_zero && capabilities_.can_write)
       capabilities_.can_fast_zero = true;
   }
+
+  ~DelayLayer() override { trim(); }
+  DelayLayer(const DelayLayer &) = delete;
+  DelayLayer &operator=(const DelayLayer &) = delete;
 
   const Capabilities &capabilities() const override { return capabilities_; }
   backend::ThreadModel thread_model() const override { return backend::ThreadModel::async; }
@@ -61,19 +81,13 @@ public:
   void submit(Request &request, Caller caller) override;
   void on_client_gone() override;
   void give_up_unanswered() override;
+  void release_idle_memory() override;
   void close() override;
 
+  // Of one whose time has come.
+  void pass_on(Waiting &waiting);
+
 private:
-  // A request until it is passed on. The same object serves one after the other.
-  struct Waiting final : base::Timer {
-    void on_due() override { layer->pass_on(*this); }
-
-    DelayLayer *layer = nullptr;
-    Request *request = nullptr;  // none
-    Waiting *previous = nullptr; // in the list of those that wait
-    Waiting *next = nullptr;     // or of those that are free
-  };
-
   bool is_passed_on(const Request &request) const {
     return delays_.of(request.type) == milliseconds(0) && !is_refused(request);
   }
@@ -84,15 +98,17 @@ private:
 
   int begin(Request &request);
   Request *end(Waiting &waiting);
-  void pass_on(Waiting &waiting);
+  void put(Waiting &waiting);
+  void trim();
   void fail_waiting();
 
   const Delays &delays_; // the filter's
   const backend::Resources &resources_;
+  WaitingSlabs &slabs_;
   Capabilities capabilities_;
   base::Mutex<base::LockRank::delayed> mutex_; // guards the rest
-  std::deque<Waiting> all_;
   Waiting *free_ = nullptr;
+  size_t free_count_ = 0;
   Waiting *waiting_ = nullptr;
   bool is_over_ = false; // nothing begins to wait any more
   bool client_is_gone_ = false;
@@ -104,14 +120,16 @@ int DelayLayer::begin(Request &request) {
   if (is_over_)
     return ESHUTDOWN;
   if (free_ == nullptr) {
-    free_ = &all_.emplace_back();
-    free_->layer = this;
+    free_ = slabs_.make(*this);
+    if (free_ == nullptr)
+      return ENOMEM;
+    free_count_++;
   }
   // With the lock, so that nobody ends what has not begun.
   if (!resources_.timers.set(*free_, resources_.clock.now() + delays_.of(request.type)))
     return EAGAIN;
-  Waiting *waiting = free_;
-  free_ = waiting->next;
+  Waiting *waiting = std::exchange(free_, free_->next);
+  free_count_--;
   waiting->request = &request;
   waiting->previous = nullptr;
   waiting->next = waiting_;
@@ -132,6 +150,27 @@ Request *DelayLayer::end(Waiting &waiting) {
   return request;
 }
 
+// With the lock. Its timer may still be about to return, and does not look at it any more.
+void DelayLayer::put(Waiting &waiting) {
+  if (free_count_ == MAX_FREE) {
+    WaitingSlabs::destroy(&waiting);
+    return;
+  }
+  waiting.next = std::exchange(free_, &waiting);
+  free_count_++;
+}
+
+void DelayLayer::trim() {
+  std::lock_guard lock(mutex_);
+  WaitingSlabs::destroy_chain(std::exchange(free_, nullptr));
+  free_count_ = 0;
+}
+
+void DelayLayer::release_idle_memory() {
+  trim();
+  below().release_idle_memory();
+}
+
 void DelayLayer::submit(Request &request, Caller caller) {
   if (is_refused(request)) {
     request.complete(ENOTSUP);
@@ -149,6 +188,10 @@ void DelayLayer::submit(Request &request, Caller caller) {
     request.complete(error);
 }
 
+void Waiting::on_due() {
+  layer.pass_on(*this);
+}
+
 // On the timers' thread. Once the request is below, this layer may be gone.
 void DelayLayer::pass_on(Waiting &waiting) {
   Request *request;
@@ -156,7 +199,7 @@ void DelayLayer::pass_on(Waiting &waiting) {
     std::lock_guard lock(mutex_);
     request = end(waiting);
     if (request != nullptr)
-      waiting.next = std::exchange(free_, &waiting);
+      put(waiting);
   }
   if (request != nullptr)
     below().submit(*request, Caller::must_not_block);
@@ -178,7 +221,7 @@ void DelayLayer::fail_waiting() {
     resources_.timers.cancel(*waiting);
     {
       std::lock_guard lock(mutex_);
-      waiting->next = std::exchange(free_, waiting);
+      put(*waiting);
     }
     request->complete(ESHUTDOWN);
   }
@@ -219,12 +262,13 @@ public:
                                 std::string *) override {
     if (delays_.open > milliseconds(0))
       std::this_thread::sleep_for(delays_.open);
-    return std::make_unique<DelayLayer>(std::move(*below), delays_, resources_);
+    return std::make_unique<DelayLayer>(std::move(*below), delays_, resources_, slabs_);
   }
 
 private:
   const Delays delays_;
   const backend::Resources resources_;
+  WaitingSlabs slabs_;
 };
 
 } // namespace

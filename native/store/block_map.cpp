@@ -20,19 +20,6 @@ constexpr uint64_t mask(unsigned first, unsigned count) {
   return (count == 32 ? ~uint64_t{0} : (uint64_t{1} << (2 * count)) - 1) << (2 * first);
 }
 
-// The release pairs with who reads it: what is pointed to has been made before. Whoever comes
-// second uses the first one's.
-template <typename Any> Any *get_or_make(std::atomic<Any *> &place) {
-  Any *there = place.load(std::memory_order_acquire);
-  if (there != nullptr)
-    return there;
-  Any *made = new (std::nothrow) Any();
-  if (made == nullptr || place.compare_exchange_strong(there, made, std::memory_order_acq_rel))
-    return made;
-  delete made;
-  return there;
-}
-
 } // namespace
 
 template <typename Child> BlockMap::Node<Child>::~Node() {
@@ -56,6 +43,32 @@ unsigned BlockMap::state_of(const Leaf *uniform) {
 void BlockMap::dispose(Leaf *leaf) {
   if (!is_uniform(leaf))
     delete leaf;
+}
+
+template <typename Any> Any *BlockMap::make() {
+  if (bytes_.fetch_add(sizeof(Any), std::memory_order_relaxed) + sizeof(Any) <= max_bytes_)
+    if (Any *made = new (std::nothrow) Any())
+      return made;
+  bytes_.fetch_sub(sizeof(Any), std::memory_order_relaxed);
+  return nullptr;
+}
+
+template <typename Any> void BlockMap::unmake(Any *made) {
+  delete made;
+  bytes_.fetch_sub(sizeof(Any), std::memory_order_relaxed);
+}
+
+// The release pairs with who reads it: what is pointed to has been made before. Whoever comes
+// second uses the first one's.
+template <typename Any> Any *BlockMap::get_or_make(std::atomic<Any *> &place) {
+  Any *there = place.load(std::memory_order_acquire);
+  if (there != nullptr)
+    return there;
+  Any *made = make<Any>();
+  if (made == nullptr || place.compare_exchange_strong(there, made, std::memory_order_acq_rel))
+    return made;
+  unmake(made);
+  return there;
 }
 
 const BlockMap::Leaf *BlockMap::leaf_of(uint64_t block) const {
@@ -91,7 +104,7 @@ BlockMap::Leaf *BlockMap::make_own(std::atomic<Leaf *> &place) {
   Leaf *there = place.load(std::memory_order_acquire);
   if (!is_uniform(there))
     return there;
-  Leaf *made = new (std::nothrow) Leaf();
+  Leaf *made = make<Leaf>();
   if (made == nullptr)
     return nullptr;
   do {
@@ -100,7 +113,7 @@ BlockMap::Leaf *BlockMap::make_own(std::atomic<Leaf *> &place) {
     if (place.compare_exchange_strong(there, made, std::memory_order_acq_rel))
       return made;
   } while (is_uniform(there));
-  delete made;
+  unmake(made);
   return there;
 }
 

@@ -16,7 +16,11 @@ public:
   // Of blocks of 4 KiB, a disk of 2^63 bytes has so many.
   static constexpr unsigned BLOCK_BITS = 51;
 
-  BlockMap() = default;
+  // As much as all blocks of 4 KiB of 16 TiB take. Clients of a huge disk could zero a block here
+  // and a block there for ever, which takes nothing but this memory.
+  static constexpr size_t MAX_BYTES = size_t{1} << 30;
+
+  explicit BlockMap(size_t max_bytes = MAX_BYTES) : max_bytes_(max_bytes) {}
   ~BlockMap();
   BlockMap(const BlockMap &) = delete;
   BlockMap &operator=(const BlockMap &) = delete;
@@ -26,7 +30,8 @@ public:
   // How many blocks from `first` on, up to `last`, have the state that `first` has.
   uint64_t run(uint64_t first, uint64_t last, unsigned *state) const;
 
-  // Of all from `first` to `last`. False: there is no memory, and only a part of them is set.
+  // Of all from `first` to `last`. False: there is no memory, or it would be more than it may take,
+  // and only a part of them is set.
   [[nodiscard]] bool set(uint64_t first, uint64_t last, unsigned state);
 
 private:
@@ -55,10 +60,15 @@ private:
 
   const Leaf *leaf_of(uint64_t block) const;
   std::atomic<Leaf *> *make_place(uint64_t block);
-  static Leaf *make_own(std::atomic<Leaf *> &place);
+  Leaf *make_own(std::atomic<Leaf *> &place);
+  template <typename Any> Any *make();
+  template <typename Any> void unmake(Any *made);
+  template <typename Any> Any *get_or_make(std::atomic<Any *> &place);
   static void dispose(Leaf *leaf);
   template <typename Any> static void dispose(Any *node) { delete node; }
 
+  const size_t max_bytes_;
+  std::atomic<size_t> bytes_{0}; // a count, pairs with nothing
   std::atomic<Root *> root_{nullptr};
 };
 

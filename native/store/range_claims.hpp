@@ -5,7 +5,8 @@
 
 namespace asyncnbd::store {
 
-// Not thread-safe: its owner has a lock.
+// Not thread-safe: its owner has a lock, which thousands of claims, all of the same blocks or each
+// of others, do not keep for long: what each takes grows with the logarithm of how many there are.
 class RangeClaims {
 public:
   // Somebody's, and in his memory, from add to remove.
@@ -14,8 +15,27 @@ public:
     uint64_t last;
     bool is_granted;
     Claim *next_granted; // see remove
-    Claim *previous;
-    Claim *next;
+
+  private:
+    friend class RangeClaims;
+    uint64_t number; // in the order in which they came
+
+    // In the tree: by first block and number, and by chance as a heap. Of the claim and those below
+    // it: the last block, the earliest and the latest number.
+    uint64_t chance;
+    Claim *left;
+    Claim *right;
+    uint64_t tree_last;
+    uint64_t tree_earliest;
+    uint64_t tree_latest;
+
+    // Of one that waits: for which earlier one, the latest it overlaps with; others that do.
+    Claim *awaited;
+    Claim *previous_waiting;
+    Claim *next_waiting;
+    // Those that wait for this one.
+    Claim *first_waiting;
+    Claim *last_waiting;
   };
 
   // False: it waits until those that were there before and overlap have gone.
@@ -24,27 +44,30 @@ public:
   // Granted or not. Returns those that are granted now, linked by `next_granted`.
   Claim *remove(Claim &claim);
 
-  // The first that waits and fulfils a condition, or nullptr.
-  template <typename Condition> Claim *find_waiting(Condition condition) const {
-    for (Claim *claim = waiting_.first; claim != nullptr; claim = claim->next)
-      if (condition(*claim))
-        return claim;
-    return nullptr;
-  }
+  // Calls `visit` for each that waits; meanwhile none is added or removed.
+  template <typename Visit> void for_each_waiting(Visit visit) const { visit_tree(root_, visit); }
 
 private:
-  struct List {
-    Claim *first = nullptr;
-    Claim *last = nullptr;
+  template <typename Visit> static void visit_tree(Claim *tree, Visit &visit) {
+    if (tree == nullptr)
+      return;
+    visit_tree(tree->left, visit);
+    if (!tree->is_granted)
+      visit(*tree);
+    visit_tree(tree->right, visit);
+  }
 
-    void append(Claim &claim);
-    void remove(Claim &claim);
-    // With one of those before `end`.
-    bool overlaps(const Claim &claim, const Claim *end) const;
-  };
+  static bool is_before(const Claim &one, const Claim &other);
+  static void measure(Claim &tree);
+  static Claim *join(Claim *lower, Claim *higher);
+  static void split(Claim *tree, const Claim &at, Claim **lower, Claim **higher);
+  static Claim *without(Claim *tree, const Claim &removed);
+  static void find(Claim *tree, const Claim &claim, Claim **found);
+  bool has_to_wait(Claim &claim);
+  static void stop_waiting(Claim &claim);
 
-  List granted_;
-  List waiting_; // first come first
+  Claim *root_ = nullptr;
+  uint64_t added_ = 0;
 };
 
 } // namespace asyncnbd::store

@@ -1,7 +1,9 @@
 // The stores of filters: the map of blocks, and who has a claim on which of them.
 #include <doctest/doctest.h>
 
+#include <memory>
 #include <random>
+#include <set>
 #include <thread>
 #include <vector>
 
@@ -48,6 +50,20 @@ TEST_CASE("a map reaches to the end of the largest disk") {
   CHECK(map.get(0) == 0);
 }
 
+TEST_CASE("a map takes no more memory than it may, and goes on with what it has") {
+  constexpr uint64_t FAR = uint64_t{1} << 30; // blocks between two that are set
+  BlockMap map(1 << 20);
+  uint64_t block = 0;
+  while (map.set(block, block, 2))
+    block += FAR;
+  CHECK(block > 5 * FAR);
+  CHECK(block < 40 * FAR); // each takes 40 KiB, and 32 KiB for each level above
+  CHECK(map.get(block) == 0);
+  CHECK(map.get(block - FAR) == 2);
+  CHECK(map.set(0, 100, 1));
+  CHECK(map.get(100) == 1);
+}
+
 TEST_CASE("threads that set neighbours do not lose each other's states") {
   BlockMap map;
   std::vector<std::thread> threads;
@@ -87,9 +103,79 @@ TEST_CASE("claims that overlap are granted one after the other, in the order the
     CHECK(claims.remove(b) == &c);
   }
   SUBCASE("when one that waits has left") {
-    CHECK(claims.find_waiting([&](RangeClaims::Claim &waiting) { return &waiting == &b; }) == &b);
+    std::vector<RangeClaims::Claim *> waiting;
+    claims.for_each_waiting([&](RangeClaims::Claim &claim) { waiting.push_back(&claim); });
+    CHECK(waiting == std::vector<RangeClaims::Claim *>{&b, &c});
     CHECK(claims.remove(b) == &c);
     CHECK(claims.remove(a) == nullptr);
   }
   CHECK(claims.remove(c) == nullptr);
+}
+
+// The model looks at all pairs.
+TEST_CASE("a claim is granted once no earlier one overlaps, whoever goes first") {
+  std::mt19937 random(1);
+  for (int round = 0; round < 20; round++) {
+    RangeClaims claims;
+    std::vector<std::unique_ptr<RangeClaims::Claim>> there; // in the order they came
+    const uint64_t longest = round % 2 == 0 ? 10 : 100;
+    auto is_due = [&](size_t of) {
+      for (size_t i = 0; i < of; i++)
+        if (there[i]->first <= there[of]->last && there[of]->first <= there[i]->last)
+          return false;
+      return true;
+    };
+    for (int step = 0; step < 600; step++) {
+      if (random() % 100 < (step < 300 ? 60u : 40u)) {
+        there.push_back(std::make_unique<RangeClaims::Claim>());
+        RangeClaims::Claim &added = *there.back();
+        added.first = random() % 100;
+        added.last = added.first + random() % longest;
+        const bool is_granted = claims.add(added);
+        REQUIRE(is_granted == is_due(there.size() - 1));
+      } else if (!there.empty()) {
+        const size_t at = random() % there.size();
+        const std::unique_ptr<RangeClaims::Claim> removed = std::move(there[at]);
+        there.erase(there.begin() + static_cast<ptrdiff_t>(at));
+        std::set<RangeClaims::Claim *> before;
+        for (const auto &claim : there)
+          if (!claim->is_granted)
+            before.insert(claim.get());
+        std::set<RangeClaims::Claim *> granted;
+        for (auto *claim = claims.remove(*removed); claim != nullptr; claim = claim->next_granted) {
+          REQUIRE(before.contains(claim));
+          REQUIRE(granted.insert(claim).second);
+        }
+      }
+      for (size_t i = 0; i < there.size(); i++)
+        REQUIRE(there[i]->is_granted == is_due(i));
+    }
+  }
+}
+
+// Where each took a look at all others, this would take hours.
+TEST_CASE("claims by the hundred thousand do not keep each other") {
+  constexpr size_t CLAIMS = 200'000;
+  RangeClaims claims;
+  std::vector<RangeClaims::Claim> all(CLAIMS);
+  uint64_t apart = 0;
+  SUBCASE("of the same block") {}
+  SUBCASE("of each its own, with one of all at the front") {
+    apart = 1;
+  }
+  RangeClaims::Claim front{};
+  front.last = CLAIMS;
+  REQUIRE(claims.add(front));
+  for (size_t i = 0; i < CLAIMS; i++) {
+    all[i].first = all[i].last = i * apart;
+    CHECK_FALSE(claims.add(all[i]));
+  }
+  size_t granted = 0;
+  for (RangeClaims::Claim *claim = claims.remove(front); claim != nullptr; granted++)
+    claim = claim->next_granted;
+  CHECK(granted == (apart == 0 ? 1 : CLAIMS));
+  for (size_t i = 0; i < CLAIMS; i++) {
+    REQUIRE(all[i].is_granted);
+    claims.remove(all[i]);
+  }
 }
