@@ -1,13 +1,16 @@
 // What filters cost: the server behind each of its native filters against nbdkit behind the same one,
 // and against itself without, on `memory`. Fresh servers in turn, so that what else the machine does
-// hits all of them.
+// hits all of them. Then what a layer that only looks costs in processor time, and how many requests
+// wait at once behind a long delay.
 //   npm run bench:layers -- [--rounds 5] [--seconds 0.5] [--filters WORDS] [--loads WORDS]
+//                           [--pairs 20] [--parts WORDS]
 
+import { readFileSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { fill, SIZE_BYTES } from "./support/lineup.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
 import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
-import { environment, median } from "./support/statistics.mjs";
+import { environment, intervalOfMedian, median } from "./support/statistics.mjs";
 
 /**
  * @typedef {import("./support/load.mjs").Load} Load
@@ -69,6 +72,8 @@ const { values: options } = parseArgs({
     seconds: { type: "string", default: "0.5" },
     filters: { type: "string", default: "" },
     loads: { type: "string", default: "" },
+    pairs: { type: "string", default: "20" },
+    parts: { type: "string", default: "filters|processor|delay" },
   },
 });
 const rounds = Number(options.rounds);
@@ -95,27 +100,93 @@ const measure = (participant, load) =>
     return measured.requests / measured.seconds;
   });
 
-buildLoad();
-console.log(JSON.stringify(environment()));
-console.log("| filter | load | / nbdkit's | / without | requests/s | nbdkit | without |");
-console.log("|---|---|---:|---:|---:|---:|---:|");
-for (const [filter, { ours, theirs, loads }] of Object.entries(FILTERS)) {
-  if (!wantsFilter(filter)) continue;
-  const bare = { ...asyncnbd("memory", SIZE), isEmpty: ours.isEmpty === true };
-  for (const [name, load] of Object.entries(loads)) {
-    if (!wantsLoad(name)) continue;
-    /** @type {number[][]} */
-    const results = [];
-    for (let round = 0; round < rounds; round++) {
-      const result = [];
-      for (const one of [ours, theirs, bare]) result.push(await measure(one, load));
-      results.push(result);
+/**
+ * Processor time of the server for each request, in microseconds. It must not spin while it waits.
+ * @param {Participant} participant
+ * @param {Load} load
+ */
+const processorUs = (participant, load) =>
+  withServer(participant, async ({ where, pid }) => {
+    const times = { warmUpSeconds: WARM_UP_SECONDS, seconds };
+    const measured = await apply(where, { ...load, ...times, pid });
+    return (measured.serverSeconds * 1e6) / measured.requests;
+  });
+
+async function compareFilters() {
+  console.log("| filter | load | / nbdkit's | / without | requests/s | nbdkit | without |");
+  console.log("|---|---|---:|---:|---:|---:|---:|");
+  for (const [filter, { ours, theirs, loads }] of Object.entries(FILTERS)) {
+    if (!wantsFilter(filter)) continue;
+    const bare = { ...asyncnbd("memory", SIZE), isEmpty: ours.isEmpty === true };
+    for (const [name, load] of Object.entries(loads)) {
+      if (!wantsLoad(name)) continue;
+      /** @type {number[][]} */
+      const results = [];
+      for (let round = 0; round < rounds; round++) {
+        const result = [];
+        for (const one of [ours, theirs, bare]) result.push(await measure(one, load));
+        results.push(result);
+      }
+      const of = (/** @type {number} */ i) => results.map((result) => result[i] ?? Number.NaN);
+      const ratios = [1, 2].map((i) =>
+        median(results.map((result) => (result[0] ?? 0) / (result[i] ?? 0))).toFixed(2),
+      );
+      const rates = [0, 1, 2].map((i) => Math.round(median(of(i))));
+      console.log(`| ${filter} | ${name} | ${ratios.join(" | ")} | ${rates.join(" | ")} |`);
     }
-    const of = (/** @type {number} */ i) => results.map((result) => result[i] ?? Number.NaN);
-    const ratios = [1, 2].map((i) =>
-      median(results.map((result) => (result[0] ?? 0) / (result[i] ?? 0))).toFixed(2),
-    );
-    const rates = [0, 1, 2].map((i) => Math.round(median(of(i))));
-    console.log(`| ${filter} | ${name} | ${ratios.join(" | ")} | ${rates.join(" | ")} |`);
   }
 }
+
+async function compareProcessorTime() {
+  console.log("\n| a layer that only looks | / without | 95 % of the median | µs | without |");
+  console.log("|---|---:|---:|---:|---:|");
+  const layer = asyncnbd("--spin=0", "--filter=readonly", "memory", SIZE);
+  const bare = asyncnbd("--spin=0", "-r", "memory", SIZE);
+  for (const [name, load] of Object.entries(READS)) {
+    if (!wantsLoad(name)) continue;
+    /** @type {[number, number][]} */
+    const results = [];
+    for (let i = 0; i < Number(options.pairs); i++) {
+      // Each goes first in every other pair.
+      const first = i % 2 === 0 ? await processorUs(bare, load) : undefined;
+      const behind = await processorUs(layer, load);
+      results.push([behind, first ?? (await processorUs(bare, load))]);
+    }
+    const ratios = results.map(([behind, without]) => behind / without);
+    const [low, high] = intervalOfMedian(ratios);
+    const us = [0, 1].map((i) => median(results.map((pair) => pair[i] ?? 0)).toFixed(2));
+    const interval = `${low.toFixed(3)}–${high.toFixed(3)}`;
+    console.log(`| ${name} | ${median(ratios).toFixed(3)} | ${interval} | ${us.join(" | ")} |`);
+  }
+}
+
+/** @param {number} pid */
+const threads = (pid) =>
+  Number(/^Threads:\s+(\d+)/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"))?.[1]);
+
+async function waitManyAtOnce() {
+  const DELAY_MS = 64;
+  const depth = 1024;
+  console.log(`\n| delay of ${DELAY_MS} ms | of what is possible | threads more than at rest |`);
+  console.log("|---|---:|---:|");
+  const server = asyncnbd("--filter=delay", "memory", SIZE, `rdelay=${DELAY_MS}ms`);
+  for (const [name, bytes] of Object.entries({ "4K read": KIB4, "64K read": KIB4 << 4 }))
+    await withServer(server, async ({ where, pid }) => {
+      const times = { warmUpSeconds: 4 * WARM_UP_SECONDS, seconds: 4 * seconds };
+      await apply(where, { bytes, depth: 1, count: 1 });
+      const atRest = threads(pid);
+      const load = apply(where, { bytes, depth, ...times });
+      await new Promise((resolve) => setTimeout(resolve, 1000 * times.warmUpSeconds));
+      const more = threads(pid) - atRest;
+      const { requests, seconds: lasted } = await load;
+      const part = requests / lasted / ((1000 / DELAY_MS) * depth);
+      console.log(`| ${name} × ${depth} | ${(100 * part).toFixed(1)} % | ${more} |`);
+    });
+}
+
+buildLoad();
+console.log(JSON.stringify(environment()));
+const wantsPart = (/** @type {string} */ name) => options.parts.split("|").includes(name);
+if (wantsPart("filters")) await compareFilters();
+if (wantsPart("processor")) await compareProcessorTime();
+if (wantsPart("delay")) await waitManyAtOnce();
