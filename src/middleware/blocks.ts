@@ -52,6 +52,23 @@ export class BlockLocks {
       if (this.#last.get(block) === settled) this.#last.delete(block);
     }
   }
+
+  /** The same for several blocks at once. */
+  async runAll<T>(blocks: readonly number[], work: () => Promise<T>): Promise<T> {
+    let release = (): void => {};
+    const done = new Promise<void>((resolve) => {
+      release = resolve;
+    });
+    const before = blocks.map((block) => this.#last.get(block));
+    for (const block of blocks) this.#last.set(block, done); // nobody waits for who comes later
+    try {
+      await Promise.all(before);
+      return await work();
+    } finally {
+      release();
+      for (const block of blocks) if (this.#last.get(block) === done) this.#last.delete(block);
+    }
+  }
 }
 
 /** So many pieces of one request are worked on at once. */

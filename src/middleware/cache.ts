@@ -154,16 +154,18 @@ class Requests {
     work: () => Promise<void>,
   ): Promise<void> {
     const { blocks, locks } = this.#store;
-    const remove = (): Promise<void> =>
-      forEachPiece(blocks.pieces(offset, count), (piece) =>
-        locks.run(piece.block, async () => {
-          await this.#store.writeBack(piece.block, behind);
-          this.#store.drop(piece.block);
-        }),
-      );
-    await remove();
-    await work();
-    await remove(); // what has been read meanwhile
+    const pieces = [...blocks.pieces(offset, count)];
+    // Whoever wrote to one of these blocks meanwhile would write back what was there before.
+    await locks.runAll(
+      pieces.map(({ block }) => block),
+      async () => {
+        await forEachPiece(pieces, async ({ block }) => {
+          await this.#store.writeBack(block, behind);
+          this.#store.drop(block);
+        });
+        await work();
+      },
+    );
   }
 
   async fetchAll(count: number, offset: number, behind: Behind): Promise<void> {

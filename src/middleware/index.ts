@@ -8,7 +8,6 @@ import { type RequestName, whenEnded, wrapRequests } from "./requests.js";
 
 export type {
   ExportFacts,
-  Layer,
   LayerInfo,
   Middleware,
   MiddlewareDefinition,

@@ -122,7 +122,10 @@ export const isNative = (layer: Layer): layer is NativeFilter => "options" in la
 /** To be called with a plugin, which it returns with itself in front, or given to serve(). */
 export interface Middleware {
   <Front extends object>(plugin: Front): Front;
-  /** What it consists of: clients meet the first. */
+  /**
+   * What it consists of: clients meet the first.
+   * @internal
+   */
   readonly layers: readonly Layer[];
 }
 
