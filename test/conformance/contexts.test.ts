@@ -44,9 +44,19 @@ function scriptPath(): string {
 
 const OWN = ["x-test:dirty", "x-test:owner"];
 
+const LAYERS = ["--filter=delay", "--filter=log", "--filter=readonly"];
+
 describe.each([
   ["TypeScript", () => startServer([scriptPath()])],
   ["a C plugin with THREAD_MODEL ASYNC", () => startServer([testPlugin("asynccontexts")])],
+  [
+    "a C plugin behind middleware and native filters",
+    () => startServer([...LAYERS, testPlugin("asynccontexts"), "logfile=/dev/null"]),
+  ],
+  [
+    "a plugin in TypeScript behind middleware and native filters",
+    () => startServer([...LAYERS, scriptPath(), "logfile=/dev/null"]),
+  ],
 ])("contexts of %s", (_, start) => {
   const list = async (socket: string, exportName: string, ...queries: string[]) => {
     const client = await RawClient.connect(socket);

@@ -201,6 +201,83 @@ describe("a C plugin's calls for every command, with", () => {
   });
 });
 
+describe("a C plugin's calls for every command, behind", () => {
+  test.each([
+    [["--filter=delay"], ["rdelay=1ms", "wdelay=1ms"]],
+    [["--filter=delay"], ["delay-read=1ms", "delay-write=1ms", "delay-zero=1ms", "delay-trim=1ms"]],
+    [["--filter=delay"], ["delay-cache=1ms", "delay-extents=1ms"]],
+    [
+      ["--filter=delay", "--filter=delay"],
+      ["delay-open=1ms", "delay-close=1ms"],
+    ],
+  ])("%j %j", async (filters, parameters) => {
+    const plugin = (log: string) => [testPlugin("calllog"), `log=${log}`, ...parameters];
+    await compare(plugin, withRequests(go("one")), filters);
+  });
+});
+
+describe("what reaches a C plugin behind", () => {
+  const BLOCK = 65536;
+  const block = (index: number) => ({
+    offset: BigInt(index * BLOCK),
+    length: BLOCK,
+  });
+  const full = Buffer.alloc(BLOCK, 5);
+  /** A block at a time, without zeroes: nbdkit's cow writes those. */
+  const BLOCKS: readonly RequestFields[] = [
+    { type: 0, ...block(0) }, // from below
+    { type: 1, offset: 100n, payload }, // the rest of the block comes from below
+    { type: 0, ...block(0) },
+    { type: 1, ...block(1), payload: full },
+    { type: 0, ...block(1), length: 512 },
+    { type: 1, ...block(2), payload: full, flags: FUA },
+    { type: 3 },
+    { type: 5, ...block(3) },
+    { type: 0, ...block(3) },
+    { type: 0, ...block(4) },
+  ];
+
+  /** Opening, requests and close, without the questions: ours asks them in a row of its own. */
+  const isRequest = (call: string): boolean =>
+    /^(open|close|pread|pwrite|flush|trim|zero|cache|extents) /.test(call);
+
+  const expectSame = async (
+    commands: readonly RequestFields[],
+    parameters: readonly string[],
+    theirs: readonly string[],
+    ours: readonly string[] = theirs,
+  ): Promise<void> => {
+    const log = join(temporaryDirectory(), "log");
+    const plugin = [testPlugin("calllog"), `log=${log}`, ...parameters];
+    const session = withRequests(go("one"), commands);
+    const [one, other] = [
+      await outcomeOf(nbdkit, plugin, log, session, theirs),
+      await outcomeOf(asyncnbd, plugin, log, session, ours),
+    ].map(({ result, calls }) => ({ result, calls: calls.filter(isRequest) }));
+    expect(other).toEqual(one);
+    expect(other?.calls.length).toBeGreaterThan(2);
+  };
+
+  test.each([
+    [["--filter=cow"], []],
+    [["--filter=cow"], ["cow-on-read=true"]],
+    [["--filter=cow"], ["cow-on-read=/nonexistent"]],
+    [["--filter=cow"], ["cow-on-cache=true"]],
+    [["--filter=cow", "--filter=delay"], ["rdelay=1ms"]],
+    [["--filter=delay", "--filter=cow"], ["wdelay=1ms"]],
+  ])("%j %j is the same", async (filters, parameters) => {
+    await expectSame(BLOCKS, parameters, filters);
+  });
+
+  test.each([[[]], [["--filter=delay"]]])(
+    "readonly over %j is the same as with -r",
+    async (filters) => {
+      const reads = WITHOUT_FAST_ZERO.filter(({ type }) => type === 0 || type === 5 || type === 1);
+      await expectSame(reads, [], ["-r", ...filters], ["--filter=readonly", ...filters]);
+    },
+  );
+});
+
 describe("a script's calls, when a client", () => {
   const scripts: readonly [string, (log: string) => readonly string[]][] = [
     [
