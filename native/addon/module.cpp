@@ -12,6 +12,7 @@
 #include "addon/server_wrap.hpp"
 #include "addon/session_wrap.hpp"
 #include "addon/tls_wrap.hpp"
+#include "addon/turns_wrap.hpp"
 #include "addon/watchdog.hpp"
 
 namespace asyncnbd::addon {
@@ -23,6 +24,8 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeServer", ServerWrap::define(env));
   exports.Set("NativeExport", ExportWrap::define(env));
   exports.Set("NativeSession", SessionWrap::define(env));
+  exports.Set("NativeTurns", TurnsWrap::define(env));
+  exports.Set("NativeTurn", TurnWrap::define(env));
   exports.Set("NativeListener", ListenerWrap::define(env));
   exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
   exports.Set("adoptListeners", Napi::Function::New(env, adopt_listeners));

@@ -8,7 +8,9 @@
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
 #include "addon/script_bridge_wrap.hpp"
+#include "addon/turns_wrap.hpp"
 #include "backend/c_exports.hpp"
+#include "backend/turns.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::addon {
@@ -185,7 +187,6 @@ backend::Capabilities capabilities_of(const Napi::Object &given) {
   capabilities.can_multi_conn = can("canMultiConn");
   capabilities.serializes_connections = can("serializesConnections");
   capabilities.can_extents = can("canExtents");
-  capabilities.has_sparse_reads = capabilities.can_extents;
   capabilities.zero = support_of(given.Get("zero"));
   capabilities.fua = support_of(given.Get("fua"));
   capabilities.cache = support_of(given.Get("cache"));
@@ -205,12 +206,19 @@ std::optional<backend::BlockSizes> block_sizes_of(const Napi::Value &given) {
 
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   Napi::Object facts = info[2].As<Napi::Object>();
+  Napi::Value turns = facts.Get("turns");
+  backend::Capabilities capabilities =
+      capabilities_of(facts.Get("capabilities").As<Napi::Object>());
+  // A sparse read is several calls at once.
+  capabilities.has_sparse_reads = capabilities.can_extents && !turns.IsObject();
   client->backend = std::make_unique<backend::ScriptBackend>(
       ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>())->bridge(),
       info[1].As<Napi::Number>().Uint32Value(),
-      backend::ScriptBackend::Facts{capabilities_of(facts.Get("capabilities").As<Napi::Object>()),
-                                    facts.Get("description").As<Napi::String>(),
+      backend::ScriptBackend::Facts{capabilities, facts.Get("description").As<Napi::String>(),
                                     block_sizes_of(facts.Get("blockSizes"))});
+  if (turns.IsObject())
+    client->backend = std::make_unique<backend::Turns>(
+        std::move(client->backend), TurnsWrap::Unwrap(turns.As<Napi::Object>())->queue());
   const std::string name = facts.Get("name").As<Napi::String>();
   if (!client->chain) {
     Napi::Promise::Deferred deferred(info.Env());

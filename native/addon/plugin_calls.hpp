@@ -29,8 +29,9 @@ Napi::Value preconnect(Napi::Env env, const SharedPluginClient &client);
 Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client);
 Napi::Value default_export(Napi::Env env, const SharedPluginClient &client);
 Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const std::string &name);
-// adoptExport(bridge, connection, { capabilities, description, blockSizes, disk }): of a plugin in
-// JavaScript, which has opened an export. Resolves as open_export; the bridge is asked to close it.
+// adoptExport(bridge, connection, { capabilities, description, blockSizes, disk, turns }): of a
+// plugin in JavaScript, which has opened an export. Resolves as open_export; the bridge is asked to
+// close it.
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client, const std::string &name);
 Napi::Value export_description(Napi::Env env, const SharedPluginClient &client);

@@ -9,6 +9,7 @@ namespace {
 struct Process {
   connection::Resources resources{schedule::Runtime::make_for_system()};
   TlsContexts tls_contexts;
+  SharedTurns shared_turns;
 
   static Process &instance() {
     static Process &made = *new Process;
@@ -28,6 +29,10 @@ connection::Resources &resources() {
 
 TlsContexts &tls_contexts() {
   return Process::instance().tls_contexts;
+}
+
+SharedTurns &shared_turns() {
+  return Process::instance().shared_turns;
 }
 
 } // namespace asyncnbd::addon

@@ -37,8 +37,8 @@ void TurnQueue::end() {
   const unsigned running = running_.fetch_sub(1);
   base::invariant(running > 0, "a turn that ends has begun");
   if (waiting_count_.load() > 0) {
-    std::lock_guard lock(mutex_);
-    serve_waiting();
+    Lock lock(mutex_);
+    serve_waiting(lock);
   }
 }
 
@@ -46,22 +46,26 @@ void TurnQueue::lock() {
   if (try_begin())
     return;
   bool is_granted = false;
-  std::unique_lock lock(mutex_);
+  Lock lock(mutex_);
   waiting_.push_back({nullptr, nullptr, &is_granted});
   waiting_count_.fetch_add(1);
-  serve_waiting();
+  serve_waiting(lock);
   changed_.wait(lock, [&] { return is_granted; });
 }
 
-void TurnQueue::wait_for_turn(TurnTaker &taker, Request &request) {
-  std::lock_guard lock(mutex_);
-  waiting_.push_back({&taker, &request, nullptr});
+void TurnQueue::wait_for_turn(TurnTaker &taker, Request *request) {
+  Lock lock(mutex_);
+  waiting_.push_back({&taker, request, nullptr});
   waiting_count_.fetch_add(1);
-  serve_waiting();
+  serve_waiting(lock);
 }
 
 // Locked. Turns that are free go to threads that wait at the front, and to workers.
-void TurnQueue::serve_waiting() {
+void TurnQueue::serve_waiting(Lock &lock) {
+  if (!has_workers()) {
+    call_here(lock);
+    return;
+  }
   while (!waiting_.empty() && running_.load() < most_) {
     if (waiting_.front().taker != nullptr) {
       start_workers();
@@ -69,16 +73,50 @@ void TurnQueue::serve_waiting() {
     }
     if (!take_locked())
       break;
-    *waiting_.front().is_granted = true;
-    waiting_.pop_front();
-    waiting_count_.fetch_sub(1);
-    ended_waits_++;
-    changed_.notify_all();
+    grant_first();
   }
   const bool may_need_more = workers_ > 0 && wanted_workers_ < most_workers_;
   const bool has_no_thread = workers_ == 0 && running_.load() < most_;
   if (!waiting_.empty() && (may_need_more || has_no_thread))
     look_later();
+}
+
+// Locked, with a turn: for the thread at the front.
+void TurnQueue::grant_first() {
+  *waiting_.front().is_granted = true;
+  waiting_.pop_front();
+  waiting_count_.fetch_sub(1);
+  ended_waits_++;
+  changed_.notify_all();
+}
+
+// Locked, with a turn: for the request at the front. Unlocked meanwhile.
+void TurnQueue::call_first(Lock &lock) {
+  const Waiting first = waiting_.front();
+  waiting_.pop_front();
+  waiting_count_.fetch_sub(1);
+  ended_waits_++;
+  called_.push_back(first.taker);
+  lock.unlock();
+  first.taker->take_turn(first.request);
+  lock.lock();
+  called_.erase(std::find(called_.begin(), called_.end(), first.taker));
+  changed_.notify_all();
+}
+
+// Locked. One thread at a time: a call that ends its turn at once, or on another thread, is
+// followed by the next from here, not from inside it.
+void TurnQueue::call_here(Lock &lock) {
+  if (is_calling_here_)
+    return;
+  is_calling_here_ = true;
+  while (!waiting_.empty() && take_locked()) {
+    if (waiting_.front().taker == nullptr)
+      grant_first();
+    else
+      call_first(lock);
+  }
+  is_calling_here_ = false;
 }
 
 // Locked.
@@ -97,7 +135,7 @@ void TurnQueue::look_later() {
 }
 
 void TurnQueue::on_due() {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   is_watched_ = false;
   if (waiting_.empty()) {
     wanted_workers_ = 1;
@@ -105,31 +143,21 @@ void TurnQueue::on_due() {
   }
   if (ended_waits_ - ended_waits_seen_ <= uint64_t{FEW_CALLS} * workers_)
     wanted_workers_ = std::min(2 * wanted_workers_, most_workers_);
-  serve_waiting();
+  serve_waiting(lock);
 }
 
 void TurnQueue::work() {
-  std::unique_lock lock(mutex_);
-  while (!waiting_.empty() && waiting_.front().taker != nullptr && take_locked()) {
-    const Waiting next = waiting_.front();
-    waiting_.pop_front();
-    waiting_count_.fetch_sub(1);
-    ended_waits_++;
-    in_workers_.push_back(next.taker);
-    lock.unlock();
-    next.taker->take_turn(*next.request);
-    lock.lock();
-    in_workers_.erase(std::find(in_workers_.begin(), in_workers_.end(), next.taker));
-    changed_.notify_all();
-  }
+  Lock lock(mutex_);
+  while (!waiting_.empty() && waiting_.front().taker != nullptr && take_locked())
+    call_first(lock);
   workers_--;
   if (waiting_.empty() && wanted_workers_ > 1)
-    look_later();  // whether that stays so
-  serve_waiting(); // what has come since, or is for somebody else
+    look_later();      // whether that stays so
+  serve_waiting(lock); // what has come since, or is for somebody else
 }
 
 std::vector<Request *> TurnQueue::withdraw(const TurnTaker &taker) {
-  std::lock_guard lock(mutex_);
+  Lock lock(mutex_);
   std::vector<Request *> withdrawn;
   for (const Waiting &waiting : waiting_)
     if (waiting.taker == &taker)
@@ -138,15 +166,14 @@ std::vector<Request *> TurnQueue::withdraw(const TurnTaker &taker) {
                                 [&](const Waiting &waiting) { return waiting.taker == &taker; }),
                  waiting_.end());
   waiting_count_.fetch_sub(static_cast<unsigned>(withdrawn.size()));
-  serve_waiting(); // who comes first now may be a thread
+  serve_waiting(lock); // who comes first now may be a thread
   return withdrawn;
 }
 
 void TurnQueue::wait_for_workers(const TurnTaker &taker) {
-  std::unique_lock lock(mutex_);
-  changed_.wait(lock, [&] {
-    return std::find(in_workers_.begin(), in_workers_.end(), &taker) == in_workers_.end();
-  });
+  Lock lock(mutex_);
+  changed_.wait(lock,
+                [&] { return std::find(called_.begin(), called_.end(), &taker) == called_.end(); });
 }
 
 } // namespace asyncnbd::backend

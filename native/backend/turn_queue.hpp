@@ -19,15 +19,18 @@ struct Request;
 class TurnTaker {
 public:
   virtual ~TurnTaker() = default;
-  // With a turn, which it ends. On a worker, where it may block.
-  virtual void take_turn(Request &request) = 0;
+  // With a turn, which is to be ended. `request`: as given to wait_for_turn. On a worker, where it
+  // may block; without workers it must not, nor complete to anybody under whose locks that would
+  // be.
+  virtual void take_turn(Request *request) = 0;
 };
 
 // Of one plugin, or of one export. All functions: any thread.
 class TurnQueue final : public std::enable_shared_from_this<TurnQueue>, private base::Timer {
 public:
   // `most`: turns at once. Workers are threads of the pool that make the calls that have waited;
-  // there is one at first, and more, up to `most_workers`, once calls turn out to last.
+  // there is one at first, and more, up to `most_workers`, once calls turn out to last. If there
+  // are to be none, whoever ends a turn makes the next call: for calls that only queue something.
   TurnQueue(unsigned most, unsigned most_workers, const Resources &resources)
       : most_(most), most_workers_(most_workers), resources_(resources) {}
   ~TurnQueue() override { resources_.timers.cancel(*this); }
@@ -40,15 +43,18 @@ public:
   void lock();
   void unlock() { end(); }
 
-  // The request's turn will come, on a worker.
-  void wait_for_turn(TurnTaker &taker, Request &request);
+  // Without, calls only queue something: whoever has a turn can make one.
+  bool has_workers() const { return most_workers_ > 0; }
+  // The request's turn will come, on a worker. Without workers, perhaps before this returns.
+  void wait_for_turn(TurnTaker &taker, Request *request);
   // What of the taker's still waits, and does no more.
   std::vector<Request *> withdraw(const TurnTaker &taker);
-  // Returns when no worker is in a call of the taker's. After its last request.
+  // Returns when no thread is in take_turn of the taker's. After its last request.
   void wait_for_workers(const TurnTaker &taker);
 
 private:
   using Mutex = base::Mutex<base::LockRank::turns>;
+  using Lock = std::unique_lock<Mutex>;
   struct Waiting {
     TurnTaker *taker; // nullptr: a thread
     Request *request;
@@ -58,7 +64,10 @@ private:
   void on_due() override;
   void look_later();
   bool take_locked();
-  void serve_waiting();
+  void serve_waiting(Lock &lock);
+  void grant_first();
+  void call_first(Lock &lock);
+  void call_here(Lock &lock);
   void start_workers();
   void work();
 
@@ -73,7 +82,8 @@ private:
 
   Mutex mutex_; // guards what follows
   std::deque<Waiting> waiting_;
-  std::vector<const TurnTaker *> in_workers_; // whose calls workers are in
+  std::vector<const TurnTaker *> called_; // whose take_turn threads are in
+  bool is_calling_here_ = false; // a thread that is no worker makes the calls that have waited
   base::Condition changed_;
   unsigned workers_ = 0;
   unsigned wanted_workers_ = 1;

@@ -9,17 +9,19 @@
 namespace asyncnbd::backend {
 
 Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue)
-    : Layer(std::move(below)), queue_(std::move(queue)) {}
+    : Layer(std::move(below)), queue_(std::move(queue)),
+      may_call_(queue_->has_workers() ? Caller::may_block : Caller::must_not_block) {}
 
 void Turns::submit(Request &request, Caller caller) {
   if (!request.completers.push(*this)) {
     fail(request, ENOMEM);
     return;
   }
-  if (caller == Caller::may_block && queue_->try_begin())
+  const bool may_call = caller == Caller::may_block || !queue_->has_workers();
+  if (may_call && queue_->try_begin())
     below().submit(request, caller);
   else
-    queue_->wait_for_turn(*this, request);
+    queue_->wait_for_turn(*this, &request);
 }
 
 // What has not been called.

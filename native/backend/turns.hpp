@@ -1,5 +1,5 @@
-// The place of thread models: directly above a plugin, lets no more requests through at once than
-// it stands, and never blocks who submits one.
+// The place of thread models: directly above a plugin, in whatever language, lets no more requests
+// through at once than it stands, and never blocks who submits one.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,8 @@ namespace asyncnbd::backend {
 
 class Turns final : public Layer, private Completer, private TurnTaker {
 public:
-  // `queue`: the plugin's, or this export's.
+  // `queue`: the plugin's, or this export's. If it has no workers, what is below only queues, and
+  // gets requests from inside the completion of others: that must hold no lock then.
   Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue);
 
   // The plugin is asked by several threads at once, whatever its model.
@@ -24,11 +25,12 @@ public:
 private:
   void complete(Request &request, int error) override;
   void give_up(Request &request, int error) override;
-  void take_turn(Request &request) override { below().submit(request, Caller::may_block); }
+  void take_turn(Request *request) override { below().submit(*request, may_call_); }
 
   void fail(Request &request, int error);
 
   const std::shared_ptr<TurnQueue> queue_;
+  const Caller may_call_; // who takes a turn that somebody has waited for
 };
 
 } // namespace asyncnbd::backend

@@ -106,6 +106,18 @@ export interface FailedRequest {
   readonly offset?: number;
 }
 
+/** A queue for turns, one at a time, at a plugin in JavaScript: of its requests, and of NativeTurn. */
+export type NativeTurns = { readonly [turns]: true };
+declare const turns: unique symbol;
+
+/** A turn that JavaScript asks for itself. */
+export interface NativeTurn {
+  /** Resolves once it has come; with false, if it has ended before. */
+  begun(): Promise<boolean>;
+  /** Of a turn, or of waiting for one. */
+  end(): void;
+}
+
 /** What the sessions of one server share. */
 export interface NativeServer {
   /** Ends plugins' sleeps and wakes connections that wait for requests. */
@@ -138,6 +150,8 @@ export interface AdoptedExport {
   readonly blockSizes: BlockSizes | null;
   /** Whose state the chain is to use: a name that the plugin lists, or "" for all others. */
   readonly disk: string;
+  /** Where its requests wait for each other; undefined: they do not. */
+  readonly turns: NativeTurns | undefined;
 }
 
 type Support = "none" | "emulate" | "native";
@@ -340,6 +354,11 @@ export interface Addon {
     maxInFlightBytes: number,
   ) => NativeServer;
   NativeScriptBridge: new (onWake: () => void) => NativeScriptBridge;
+  /** Threads that give the same `sharedAs` have the same queue; "": it is nobody else's. */
+  NativeTurns: new (
+    sharedAs: string,
+  ) => NativeTurns;
+  NativeTurn: new (turns: NativeTurns) => NativeTurn;
   /**
    * threads: calls in progress at once, if the plugin can take more than one. chain: of makeChain.
    * Without a plugin, exports are adopted.

@@ -3,18 +3,10 @@
 import { addon } from "../addon/addon.js";
 import type { ChainFacts, NativeFilter } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
+import { sharedName } from "./thread-group.js";
 
-/** Of the threads that serve clients of one server; "": there is only this one. */
-let group = "";
+/** By each thread in the same order. */
 let made = 0;
-
-/**
- * From now on, chains are those of the threads that give the same word: each makes the same chains in
- * the same order.
- */
-export function shareChains(word: string): void {
-  group = word;
-}
 
 /** What its filters keep of disks lasts from `make` to `drop`. */
 export class NativeChain {
@@ -27,8 +19,7 @@ export class NativeChain {
   }
 
   make(): void {
-    const sharedAs = group === "" ? "" : `${group}/${++made}`;
-    const facts = addon().makeChain(this.filters, sharedAs);
+    const facts = addon().makeChain(this.filters, sharedName(`chain ${++made}`));
     if (typeof facts === "string") throw new AsyncnbdError("CONFIG", facts);
     this.#facts = facts;
   }

@@ -19,7 +19,7 @@ const workerPath = join(packageDirectory, "dist", "server", "worker.js");
 
 /** The threads of one plugin have the same. */
 export interface WorkerSpec extends ChainSpec {
-  /** See shareChains. */
+  /** See joinThreadGroup. */
   readonly group: string;
 }
 
@@ -201,12 +201,6 @@ export class WorkerPlugin implements ThreadedPlugin {
   async configComplete(): Promise<void> {
     const [first] = await onAll(this.#threads, "configComplete", this.#parameters);
     this.#threadModel = first?.threadModel;
-    if (this.#threadModel !== "serialize_all_requests") return;
-    await terminateAll(this.#threads);
-    throw new AsyncnbdError(
-      "CONFIG",
-      `${this.about.name} serializes all requests: it cannot run on several threads`,
-    );
   }
 
   settleThreadModel(): void {}

@@ -6,10 +6,10 @@ import type { NativeServer } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import { applyFilters } from "../filters/apply-filters.js";
 import { CPlugin } from "../plugins/c-plugin.js";
-import { shareChains } from "../plugins/native-chain.js";
 import { openPlugin } from "../plugins/open-plugin.js";
 import { type ClientStream, type PluginInstance, partsOf } from "../plugins/plugin-instance.js";
 import { describeThrown, readFailure } from "../plugins/script/errno.js";
+import { joinThreadGroup } from "../plugins/thread-group.js";
 import type { ServerSettings } from "./server.js";
 import { Session } from "./session.js";
 import type { FromWorker, StepName, ToWorker, WorkerSpec, WorkerSteps } from "./worker-plugin.js";
@@ -25,7 +25,7 @@ const post = (message: FromWorker): void => port.postMessage(message);
 
 const steps: WorkerSteps = {
   async open() {
-    shareChains(spec.group);
+    joinThreadGroup(spec.group);
     const own = await openPlugin(spec.plugin, { watch: spec.watch });
     if (own instanceof CPlugin)
       throw new AsyncnbdError(

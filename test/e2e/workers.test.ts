@@ -101,7 +101,6 @@ test("what a plugin does not catch ends the process, as on the main thread", asy
 
 test.each([
   [() => ["memory", "1M"], "memory is a C plugin and has threads of its own"],
-  [() => [disk('threadModel: "serialize_all_requests",')], "serializes all requests"],
   [() => [disk(), "limit=x"], "parameter limit=x: not a whole number"],
   [() => [disk("load() { throw new Error('no luck'); },")], "load: Error: no luck"],
   [() => ["/nonexistent.ts"], "cannot open plugin /nonexistent.ts"],

@@ -68,8 +68,9 @@ struct Simulated {
     for (Request &request : requests)
       request.completers.reset(client);
   }
-  std::shared_ptr<TurnQueue> queue(unsigned most) {
-    return std::make_shared<TurnQueue>(most, most, resources);
+  std::shared_ptr<TurnQueue> queue(unsigned most) { return queue(most, most); }
+  std::shared_ptr<TurnQueue> queue(unsigned most, unsigned most_workers) {
+    return std::make_shared<TurnQueue>(most, most_workers, resources);
   }
   bool has_answered_in_order(size_t count) const {
     for (size_t i = 0; i < client.answered.size(); i++)
@@ -217,6 +218,104 @@ TEST_CASE("a request waits until there is a thread for it again") {
   world.timers.run_due();
   world.threads.run_one();
   CHECK(world.client.answered.size() == 1);
+}
+
+TEST_CASE("where calls only queue, whoever ends a turn makes the next call, with no worker") {
+  Simulated world(3);
+  std::vector<Request *> called;
+  auto queue = world.queue(1, 0);
+  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
+                                       ThreadModel::async),
+              queue);
+  for (Request &request : world.requests)
+    turns.submit(request, Caller::must_not_block);
+  REQUIRE(called.size() == 1);
+  called[0]->complete(0);
+  REQUIRE(called.size() == 2);
+  called[1]->complete(EIO);
+  REQUIRE(called.size() == 3);
+  called[2]->complete(0);
+  CHECK(world.has_answered_in_order(3));
+  CHECK(world.client.errors == std::vector<int>{0, EIO, 0});
+  CHECK(world.threads.tasks.empty());
+  CHECK(queue->try_begin());
+}
+
+TEST_CASE("calls that fail at once follow each other, none inside another") {
+  constexpr size_t REQUESTS = 100'000; // too many for the stack
+  Simulated world(REQUESTS);
+  Request *first = nullptr;
+  int inside = 0;
+  int most_inside = 0;
+  Turns turns(std::make_unique<Plugin>(
+                  [&](Request &request) {
+                    if (first == nullptr) {
+                      first = &request;
+                      return;
+                    }
+                    most_inside = std::max(most_inside, ++inside);
+                    request.complete(ESHUTDOWN);
+                    inside--;
+                  },
+                  ThreadModel::async),
+              world.queue(1, 0));
+  for (Request &request : world.requests)
+    turns.submit(request, Caller::must_not_block);
+  CHECK(world.client.answered.empty());
+  first->complete(0);
+  CHECK(world.client.answered.size() == REQUESTS);
+  CHECK(most_inside == 1);
+}
+
+TEST_CASE("an event loop that answers later never gets two requests of one plugin") {
+  constexpr size_t EXPORTS = 3;
+  constexpr size_t REQUESTS = 3000;
+  auto queue = std::make_shared<TurnQueue>(1, 0, system_resources().of_backends);
+  std::mutex mutex;
+  std::vector<Request *> posted; // to the loop
+  std::atomic<int> inside{0};
+  std::atomic<bool> has_overlapped{false};
+  auto call = [&](Request &request) {
+    if (++inside > 1)
+      has_overlapped = true;
+    std::lock_guard lock(mutex);
+    posted.push_back(&request);
+  };
+  Client client;
+  std::vector<std::unique_ptr<Turns>> exports;
+  for (size_t i = 0; i < EXPORTS; i++)
+    exports.push_back(std::make_unique<Turns>(std::make_unique<Plugin>(call), queue));
+  std::vector<Request> requests(EXPORTS * REQUESTS);
+  std::vector<std::thread> threads;
+  for (size_t i = 0; i < EXPORTS; i++)
+    threads.emplace_back([&, i] {
+      for (size_t j = 0; j < REQUESTS; j++) {
+        Request &request = requests[i * REQUESTS + j];
+        request.completers.reset(client);
+        exports[i]->submit(request, j % 2 == 0 ? Caller::must_not_block : Caller::may_block);
+      }
+    });
+  size_t answered = 0;
+  while (answered < requests.size()) {
+    std::vector<Request *> batch;
+    {
+      std::lock_guard lock(mutex);
+      batch.swap(posted);
+    }
+    for (Request *request : batch) {
+      answered++;
+      inside--;
+      request->complete(0);
+    }
+    if (batch.empty())
+      std::this_thread::yield();
+  }
+  for (std::thread &thread : threads)
+    thread.join();
+  for (std::unique_ptr<Turns> &one : exports)
+    one->close();
+  CHECK_FALSE(has_overlapped.load());
+  CHECK(client.answered.size() == requests.size());
 }
 
 TEST_CASE("threads and requests of several exports never exceed the turns of their plugin") {

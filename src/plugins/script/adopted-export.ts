@@ -15,6 +15,7 @@ import type { ScriptBridge } from "./bridge.js";
 import { ScriptExport } from "./export.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
 import type { BlockSize, OpenInfo } from "./requests.js";
+import { turnsOf } from "./turns.js";
 
 /** What is opened, from where, for whom, and behind what. */
 export interface Opening {
@@ -60,12 +61,14 @@ export async function handOver(
       capabilities: capabilitiesOf(facts, opening),
       description: facts.description,
       blockSizes: blockSizesOf(facts.blockSize),
+      turns: turnsOf(opened),
     };
   } catch (error) {
     await opened.close();
     throw error;
   }
   const { name, requestTimeoutMs } = source;
-  const script = new ScriptExport(opened, { name, requestTimeoutMs });
+  const isParallel = adopted.turns === undefined;
+  const script = new ScriptExport(opened, { name, requestTimeoutMs, isParallel });
   return native.adoptExport(bridge.native, bridge.register(script), adopted);
 }

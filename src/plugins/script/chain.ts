@@ -11,6 +11,7 @@ import { handOver } from "./adopted-export.js";
 import { ScriptBridge } from "./bridge.js";
 import { isNative, type Layer, type MiddlewareDefinition, type OpenExport } from "./layer.js";
 import type { OpenInfo } from "./requests.js";
+import { takingTurns } from "./turns.js";
 
 type Open = (info: OpenInfo, client: Client) => Promise<OpenExport>;
 
@@ -28,7 +29,7 @@ class MiddlewareLayer {
   async open(behind: Open, info: OpenInfo, client: Client): Promise<OpenExport> {
     const { name, open } = this.definition;
     const next = async ({ exportName, readonly, tls }: OpenInfo): Promise<OpenExport> =>
-      guardedExport(name, await behind({ exportName, readonly, tls }, client));
+      guardedExport(name, takingTurns(await behind({ exportName, readonly, tls }, client)));
     const shared = async <State>(make: () => State): Promise<State> => {
       const disk = await diskOf(this.#source, info, client);
       if (!this.#shared.has(disk)) this.#shared.set(disk, make());

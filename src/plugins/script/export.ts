@@ -19,7 +19,7 @@ import {
   type Range,
 } from "./extent-collector.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
-import type { ExtentsInfo, ZeroInfo } from "./requests.js";
+import type { Awaitable, ExtentsInfo, ZeroInfo } from "./requests.js";
 
 /** What stands in for zero and cache moves this much at a time. */
 const PIECE_BYTES = 2 ** 20;
@@ -81,6 +81,8 @@ function checkEmulated(count: number): void {
 export interface ScriptExportOptions {
   readonly name: string;
   readonly requestTimeoutMs: number | undefined;
+  /** A request may be several calls at once. */
+  readonly isParallel: boolean;
 }
 
 export class ScriptExport {
@@ -88,10 +90,12 @@ export class ScriptExport {
   readonly requestTimeoutMs: number | undefined;
   readonly #opened: OpenExport;
   readonly #facts: ExportFacts;
+  readonly #isParallel: boolean;
   #abort: AbortController | undefined;
   #clientHasGone = false;
 
-  constructor(opened: OpenExport, { name, requestTimeoutMs }: ScriptExportOptions) {
+  constructor(opened: OpenExport, { name, requestTimeoutMs, isParallel }: ScriptExportOptions) {
+    this.#isParallel = isParallel;
     this.#opened = opened;
     this.#facts = opened.facts;
     this.name = name;
@@ -198,7 +202,11 @@ export class ScriptExport {
     const info = new Info(this, flags);
     const range = this.#range(count, offset, info.reqOne);
     const most = mostExtents(contexts.length);
-    const answers = contexts.map((context) => this.#collect(context, range, most, info));
+    const answers: Awaitable<CollectedExtents>[] = [];
+    for (const context of contexts) {
+      const answer = this.#collect(context, range, most, info);
+      answers.push(this.#isParallel ? answer : await answer);
+    }
     return new StatusAnswer(answerOf(await Promise.all(answers)));
   }
 

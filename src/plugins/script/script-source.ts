@@ -8,13 +8,15 @@ import type { MetaContext, Plugin } from "./definition.js";
 import { describeThrown, failure, readFailure } from "./errno.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
 import type { ClientInfo, OpenInfo, Support } from "./requests.js";
-import { serialized } from "./thread-model.js";
+import { PluginTurns } from "./turns.js";
 
 export class ScriptSource implements ExportSource {
   readonly #plugin: Plugin;
+  readonly #turns: PluginTurns;
 
   constructor(plugin: Plugin) {
-    this.#plugin = serialized(plugin);
+    this.#plugin = plugin;
+    this.#turns = new PluginTurns(plugin.threadModel);
   }
 
   get name(): string {
@@ -30,12 +32,12 @@ export class ScriptSource implements ExportSource {
   }
 
   async preconnect(client: ClientInfo): Promise<boolean> {
-    const welcome: unknown = await this.#plugin.preconnect?.(client);
+    const welcome: unknown = await this.#turns.run(() => this.#plugin.preconnect?.(client));
     return welcome !== false && welcome !== null;
   }
 
   async listExports(client: ClientInfo): Promise<ExportEntry[] | undefined> {
-    const listed = await this.#plugin.listExports?.(client);
+    const listed = await this.#turns.run(() => this.#plugin.listExports?.(client));
     return listed?.map((entry) =>
       typeof entry === "string"
         ? { name: entry, description: "" }
@@ -44,32 +46,44 @@ export class ScriptSource implements ExportSource {
   }
 
   async defaultExport(client: ClientInfo): Promise<string> {
-    return (await this.#plugin.defaultExport?.(client)) ?? "";
+    return (await this.#turns.run(() => this.#plugin.defaultExport?.(client))) ?? "";
   }
 
   async metaContexts(info: OpenInfo): Promise<MetaContextEntry[]> {
     const entries: MetaContextEntry[] = [];
     const own = Object.entries(this.#plugin.metaContexts ?? {});
     for (const [index, [name, context]] of own.entries())
-      if ((await context.isOffered?.call(this.#plugin, info)) ?? true)
+      if ((await this.#turns.run(() => context.isOffered?.call(this.#plugin, info))) ?? true)
         entries.push({ name, bits: context.bits ?? 32, number: index + 1 });
     return entries;
   }
 
-  async open(info: OpenInfo): Promise<OpenExport> {
+  open(info: OpenInfo): Promise<OpenExport> {
+    return this.#turns.run(() => this.#open(info));
+  }
+
+  async #open(info: OpenInfo): Promise<OpenExport> {
     const plugin = this.#plugin;
     const handle = await plugin.open?.(info);
+    const close = () => plugin.close?.(handle);
     try {
-      return exportOf(plugin, handle, await askFacts(plugin, handle, info.readonly));
+      const facts = await askFacts(plugin, handle, info.readonly);
+      const opened = exportOf(plugin, handle, facts, () => this.#turns.run(close));
+      return this.#turns.queued(opened);
     } catch (error) {
-      await plugin.close?.(handle);
+      await close();
       throw error;
     }
   }
 }
 
 /** Its callbacks are looked up at each request: a plugin may change them. */
-function exportOf(plugin: Plugin, handle: unknown, facts: ExportFacts): OpenExport {
+function exportOf(
+  plugin: Plugin,
+  handle: unknown,
+  facts: ExportFacts,
+  close: OpenExport["close"],
+): OpenExport {
   const missing = (callback: string): never => {
     throw failure("ENOTSUP", `${plugin.name} has no ${callback}`);
   };
@@ -96,7 +110,7 @@ function exportOf(plugin: Plugin, handle: unknown, facts: ExportFacts): OpenExpo
         ? missing(name)
         : context.status.call(plugin as never, handle, count, offset, request);
     },
-    close: () => plugin.close?.(handle),
+    close,
   };
 }
 

@@ -18,6 +18,7 @@ import { EXTENSIONS, loadScript } from "./load-script.js";
 import type { ClientInfo, OpenInfo } from "./requests.js";
 import { ScriptRunner } from "./runner.js";
 import { ScriptPlugin } from "./script-plugin.js";
+import { takingTurns } from "./turns.js";
 
 /** Editors write in several steps. */
 const SETTLE_MS = 100;
@@ -61,7 +62,7 @@ class Opened {
 
   constructor(version: Version, opened: OpenExport) {
     this.version = version;
-    this.export = opened;
+    this.export = takingTurns(opened);
     version.openExports++;
   }
 

@@ -1,0 +1,103 @@
+// See turns_wrap.hpp.
+#include "addon/turns_wrap.hpp"
+
+#include <string>
+#include <utility>
+
+#include "addon/js_queue.hpp"
+#include "addon/runtime.hpp"
+
+namespace asyncnbd::addon {
+
+// The queue calls it on any thread; all else happens on JavaScript's.
+class JsTurn final : public backend::TurnTaker, public std::enable_shared_from_this<JsTurn> {
+public:
+  JsTurn(Napi::Env env, std::shared_ptr<backend::TurnQueue> queue)
+      : js_(JsQueue::of(env)), queue_(std::move(queue)), begun_(env) {}
+
+  Napi::Promise promise() const { return begun_.Promise(); }
+
+  void begin(Napi::Env env) {
+    if (queue_->try_begin()) {
+      settle(env, true);
+      return;
+    }
+    js_->hold();
+    queue_->wait_for_turn(*this, nullptr);
+  }
+
+  // Of a turn that has not come, too: true, it will not.
+  bool end() {
+    if (std::exchange(is_over_, true))
+      return false;
+    if (!queue_->withdraw(*this).empty()) {
+      js_->release();
+      return true;
+    }
+    queue_->wait_for_workers(*this);
+    queue_->end();
+    return false;
+  }
+
+  void settle(Napi::Env env, bool has_begun) { begun_.Resolve(Napi::Boolean::New(env, has_begun)); }
+
+private:
+  void take_turn(backend::Request *) override {
+    js_->post([self = shared_from_this()](Napi::Env env) {
+      self->js_->release();
+      self->settle(env, !self->is_over_);
+    });
+  }
+
+  const std::shared_ptr<JsQueue> js_;
+  const std::shared_ptr<backend::TurnQueue> queue_;
+  const Napi::Promise::Deferred begun_;
+  bool is_over_ = false;
+};
+
+Napi::Function TurnsWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeTurns", {});
+}
+
+// new NativeTurns(sharedAs): one turn at a time. There are no workers, as calls only queue
+// something for JavaScript.
+TurnsWrap::TurnsWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
+  const std::string shared_as = info[0].As<Napi::String>();
+  queue_ = std::make_shared<backend::TurnQueue>(1, 0, resources().of_backends);
+  if (!shared_as.empty())
+    queue_ = shared_turns().join(shared_as, std::move(queue_));
+}
+
+Napi::Function TurnWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeTurn",
+                     {
+                         InstanceMethod("begun", &TurnWrap::begun),
+                         InstanceMethod("end", &TurnWrap::end),
+                     });
+}
+
+// new NativeTurn(turns)
+TurnWrap::TurnWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
+  turn_ =
+      std::make_shared<JsTurn>(info.Env(), TurnsWrap::Unwrap(info[0].As<Napi::Object>())->queue());
+  begun_ = Napi::Persistent(turn_->promise());
+  turn_->begin(info.Env());
+}
+
+TurnWrap::~TurnWrap() {
+  turn_->end();
+}
+
+// begun(): resolves once it has come; with false, if it has ended before.
+Napi::Value TurnWrap::begun(const Napi::CallbackInfo &) {
+  return begun_.Value();
+}
+
+// end(): of a turn, or of waiting for one.
+Napi::Value TurnWrap::end(const Napi::CallbackInfo &info) {
+  if (turn_->end())
+    turn_->settle(info.Env(), false);
+  return info.Env().Undefined();
+}
+
+} // namespace asyncnbd::addon
