@@ -44,6 +44,7 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("blockSizes", &SessionWrap::block_sizes),
                          InstanceMethod("closeExport", &SessionWrap::close_export),
                          InstanceMethod("adoptExport", &SessionWrap::adopt_export),
+                         InstanceMethod("watchForEnd", &SessionWrap::watch_for_end),
                          InstanceMethod("start", &SessionWrap::start),
                          InstanceMethod("stop", &SessionWrap::stop),
                          InstanceMethod("counts", &SessionWrap::counts),
@@ -80,7 +81,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   transport::set_nonblocking(in_fd_, true);
   transport::set_nonblocking(out_fd_, true);
   io_ = std::make_unique<transport::HandshakeIo>(in_fd_, out_fd_);
-  in_poll_ = std::make_unique<FdPoll>(env, in_fd_, [this] { advance_io(); });
+  in_poll_ = std::make_unique<FdPoll>(env, in_fd_, [this] { on_input(); });
   bool ok = in_poll_->ok();
   if (out_fd_ != in_fd_) {
     out_poll_ = std::make_unique<FdPoll>(env, out_fd_, [this] { advance_io(); });
@@ -188,6 +189,29 @@ void SessionWrap::advance_io() {
   }
   std::vector<uint8_t> data = io_->take_data();
   settle_io(Napi::Buffer<uint8_t>::Copy(env, data.data(), data.size()));
+}
+
+// watchForEnd(onEnd or undefined): calls it once the client has hung up, though nothing is read.
+Napi::Value SessionWrap::watch_for_end(const Napi::CallbackInfo &info) {
+  on_end_.Reset();
+  if (!in_poll_)
+    return info.Env().Undefined();
+  in_poll_->stop();
+  if (info[0].IsFunction()) {
+    on_end_ = Napi::Persistent(info[0].As<Napi::Function>());
+    in_poll_->start(UV_DISCONNECT);
+  }
+  return info.Env().Undefined();
+}
+
+void SessionWrap::on_input() {
+  if (on_end_.IsEmpty()) {
+    advance_io();
+    return;
+  }
+  in_poll_->stop();
+  Napi::FunctionReference on_end = std::move(on_end_);
+  on_end.Call({});
 }
 
 void SessionWrap::settle_io(Napi::Value value) {

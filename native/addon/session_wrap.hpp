@@ -45,6 +45,9 @@ private:
   Napi::Value log_event(const Napi::CallbackInfo &info);
   Napi::Value abort(const Napi::CallbackInfo &info);
 
+  Napi::Value watch_for_end(const Napi::CallbackInfo &info);
+
+  void on_input();
   Napi::Value begin_io(Napi::Env env);
   void advance_io();
   void settle_io(Napi::Value value);
@@ -64,6 +67,7 @@ private:
   enum class Operation { read, write, tls };
   Operation operation_ = Operation::read; // the pending one; a skip counts as a write
   bool started_ = false;
+  Napi::FunctionReference on_end_; // while nothing is read
 };
 
 } // namespace asyncnbd::addon

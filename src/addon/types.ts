@@ -242,6 +242,12 @@ export interface NativeSession {
   ): Promise<OpenedExport | null>;
 
   /**
+   * While no other promise is pending: calls `onEnd` once the client has hung up, though nothing is
+   * read. With undefined, no longer.
+   */
+  watchForEnd(onEnd: (() => void) | undefined): void;
+
+  /**
    * Serves requests on the open export; resolves when all is closed.
    */
   start(settings: TransmissionSettings & Agreement): Promise<EndOfTransmission>;

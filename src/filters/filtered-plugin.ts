@@ -8,7 +8,6 @@ import {
   type PluginInstance,
   partsOf,
 } from "../plugins/plugin-instance.js";
-import type { ThreadModelName } from "../plugins/script/definition.js";
 import { isMiddleware, isNative, type Layer } from "../plugins/script/layer.js";
 import { helpOf, ParameterSet } from "../plugins/script/parameters.js";
 import type { Filter, OpenedFilter } from "./filter.js";
@@ -35,10 +34,6 @@ export class FilteredPlugin implements PluginInstance {
 
   get serializesConnections(): boolean {
     return this.#behind.serializesConnections;
-  }
-
-  get threadModel(): ThreadModelName | undefined {
-    return this.#behind.threadModel;
   }
 
   get isShutdownRequested(): boolean {

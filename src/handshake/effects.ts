@@ -15,7 +15,8 @@ export type Effect =
   | { readonly kind: "send"; readonly data: Uint8Array } // => true, or null: client gone
   | { readonly kind: "upgradeTls" } // => true, or why it failed; null: client gone
   | { readonly kind: "listExports" } // => ExportEntry[], or null: failed
-  | { readonly kind: "openExport"; readonly name: string } // => OpenedExport, or null: failed
+  // => OpenedExport, or null: failed; undefined: the client has gone while it waited for its turn
+  | { readonly kind: "openExport"; readonly name: string }
   // => MetaContextEntry[], or null: failed
   | { readonly kind: "metaContexts"; readonly exportName: string }
   | { readonly kind: "exportDescription" } // => string
@@ -55,13 +56,18 @@ export const read = (bytes: number): Step<Uint8Array> => askClient({ kind: "read
 export const send = (data: Uint8Array): Step<true> => askClient({ kind: "send", data });
 export const upgradeTls = (): Step<true | string> => askClient({ kind: "upgradeTls" });
 export const listExports = (): Step<ExportEntry[] | null> => ask({ kind: "listExports" });
-export const openExport = (name: string): Step<OpenedExport | null> =>
-  ask({ kind: "openExport", name });
 export const metaContexts = (exportName: string): Step<MetaContextEntry[] | null> =>
   ask({ kind: "metaContexts", exportName });
 export const exportDescription = (): Step<string> => ask({ kind: "exportDescription" });
 export const blockSizes = (): Step<BlockSizes | null> => ask({ kind: "blockSizes" });
 export const closeExport = (): Step<undefined> => ask({ kind: "closeExport" });
+
+export function* openExport(name: string): Step<OpenedExport | null> {
+  const opened = yield* ask<OpenedExport | null | undefined>({ kind: "openExport", name });
+  if (opened === undefined)
+    throw new HandshakeEnd("while it waited for other clients of a plugin that has one", false);
+  return opened;
+}
 
 /** Reads and drops bytes from the client. */
 export function* skip(bytes: number): Step<void> {

@@ -1,7 +1,6 @@
 // A plugin that has been opened, as the server uses it, whatever language it is written in.
 
 import type { NativeServer, NativeSession, PluginAbout } from "../addon/types.js";
-import type { ThreadModelName } from "./script/definition.js";
 import type { Layer } from "./script/layer.js";
 import type { Awaitable } from "./script/requests.js";
 
@@ -50,10 +49,8 @@ export interface PluginInstance {
   settleThreadModel(): void;
   /** --dump-plugin: lines of KEY=VALUE. */
   dump(write: (lines: string) => void): Awaitable<void>;
-  /** Only one client is served at a time. */
+  /** Only one export is open at a time: clients wait for each other. */
   readonly serializesConnections: boolean;
-  /** Of a plugin in TypeScript. */
-  readonly threadModel?: ThreadModelName | undefined;
   /** `filters`: from now on in front of it; clients meet the first. */
   getReady(filters?: readonly Layer[]): Awaitable<void>;
   afterFork(): Awaitable<void>;

@@ -2,9 +2,10 @@
 
 import { constants as osConstants } from "node:os";
 import { addon } from "../addon/addon.js";
-import type { NativeListener, NativeServer, RequestCounts } from "../addon/types.js";
+import type { NativeListener, NativeServer, NativeTurns, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import type { ClientStream, PluginInstance } from "../plugins/plugin-instance.js";
+import { connectionQueueFor } from "./connection-queue.js";
 import { type ClientSession, NO_REQUESTS, Session, type SessionSettings } from "./session.js";
 
 export interface ServerSettings extends SessionSettings {
@@ -59,6 +60,7 @@ export class Server {
   readonly #plugin: PluginInstance;
   readonly #settings: ServerSettings;
   readonly #native: NativeServer;
+  readonly #queue: NativeTurns | undefined;
   readonly #listeners: NativeListener[] = [];
   readonly #sessions = new Map<ClientSession, Promise<void>>();
   readonly #observer: ServerObserver;
@@ -77,6 +79,7 @@ export class Server {
     this.#observer = observer;
     this.#onShutdownRequested = onShutdownRequested;
     this.#plugin = plugin;
+    this.#queue = connectionQueueFor(plugin);
     this.#settings = settings;
     this.#native = new (addon().NativeServer)(onShutdownRequested, settings.maxInFlightBytes);
   }
@@ -163,8 +166,7 @@ export class Server {
   #newSession(stream: ClientStream): ClientSession {
     const plugin = this.#plugin;
     if (isThreaded(plugin)) return plugin.newClientSession(stream, this.#settings);
-    const { native, calls } = plugin.newSession(this.#native, stream);
-    return new Session(native, calls, this.#settings);
+    return new Session(plugin.newSession(this.#native, stream), this.#settings, this.#queue);
   }
 
   async #drain(graceMs: number): Promise<void> {
@@ -199,8 +201,7 @@ export class Server {
 
   /** The next client waits until one disconnects. */
   get #isFull(): boolean {
-    const { maxConnections } = this.#settings;
-    return this.#sessions.size >= (this.#plugin.serializesConnections ? 1 : maxConnections);
+    return this.#sessions.size >= this.#settings.maxConnections;
   }
 
   #resume(): void {

@@ -1,9 +1,16 @@
 // One client: performs what its handshake asks for, then hands it to the native connection.
 
-import type { EndOfTransmission, NativeSession, RequestCounts } from "../addon/types.js";
+import type {
+  EndOfTransmission,
+  NativeSession,
+  NativeTurns,
+  OpenedExport,
+  RequestCounts,
+} from "../addon/types.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
-import type { HandshakeCalls } from "../plugins/plugin-instance.js";
+import type { HandshakeCalls, NewSession } from "../plugins/plugin-instance.js";
+import { ConnectionTurn } from "./connection-queue.js";
 
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
@@ -44,18 +51,48 @@ const tooLate = (limitMs: number): Outcome => ({
   reason: `the handshake took longer than ${limitMs / 1000} s`,
 });
 
+/** Time that a client has, but for what it spends waiting for others. */
+class TimeLimit {
+  readonly #onOver: () => void;
+  #leftMs: number;
+  #begun = 0;
+  #timer: NodeJS.Timeout | undefined;
+
+  constructor(limitMs: number, onOver: () => void) {
+    this.#leftMs = limitMs;
+    this.#onOver = onOver;
+    this.resume();
+  }
+
+  resume(): void {
+    this.#begun = performance.now();
+    this.#timer = setTimeout(this.#onOver, this.#leftMs);
+  }
+
+  pause(): void {
+    clearTimeout(this.#timer);
+    this.#leftMs = Math.max(0, this.#leftMs - (performance.now() - this.#begun));
+  }
+}
+
 export class Session implements ClientSession {
   readonly #native: NativeSession;
   readonly #calls: HandshakeCalls;
   readonly #settings: SessionSettings;
+  readonly #turn: ConnectionTurn;
   #exportIsOpen = false;
   #counts = NO_REQUESTS; // at the end
 
-  /** Takes the native session over. */
-  constructor(native: NativeSession, calls: HandshakeCalls, settings: SessionSettings) {
+  /** Takes the native session over. `queue`: see connectionQueueFor. */
+  constructor(
+    { native, calls }: NewSession,
+    settings: SessionSettings,
+    queue: NativeTurns | undefined,
+  ) {
     this.#native = native;
     this.#calls = calls;
     this.#settings = settings;
+    this.#turn = new ConnectionTurn(queue, native);
   }
 
   /** Rejects only if the system fails us. */
@@ -74,6 +111,7 @@ export class Session implements ClientSession {
       this.#native.logEvent(this.#farewell(outcome));
     } finally {
       if (this.#exportIsOpen) await this.#calls.closeExport();
+      this.#turn.end();
       this.#native.abort();
     }
   }
@@ -102,11 +140,16 @@ export class Session implements ClientSession {
 
   stop(graceMs: number): void {
     if (this.#isTransmitting) this.#native.stop(graceMs);
-    else this.#native.abort();
+    else this.#giveUp();
   }
 
   abort(): void {
+    this.#giveUp();
+  }
+
+  #giveUp(): void {
     this.#native.abort();
+    if (this.#isWaiting) this.#turn.end();
   }
 
   get counts(): RequestCounts {
@@ -114,30 +157,31 @@ export class Session implements ClientSession {
   }
 
   #isTransmitting = false;
+  #isWaiting = false; // for its turn
 
   async #negotiate(): Promise<Outcome> {
     if (!(await this.#calls.preconnect()))
       return { kind: "close", reason: "the plugin rejected the client", isRefused: true };
     const { handshakeTimeoutMs } = this.#settings;
     let isLate = false;
-    const timer = setTimeout(() => {
+    const limit = new TimeLimit(handshakeTimeoutMs, () => {
       isLate = true;
       this.#native.abort();
-    }, handshakeTimeoutMs);
+    });
     try {
       const machine = handshake(this.#settings);
       let step = machine.next();
-      while (!step.done) step = machine.next(await this.#perform(step.value));
+      while (!step.done) step = machine.next(await this.#perform(step.value, limit));
       // Nothing may come between the end of the handshake and the start of the connection.
       this.#isTransmitting = step.value.kind === "transmit";
       if (isLate && !this.#isTransmitting) return tooLate(handshakeTimeoutMs);
       return step.value;
     } finally {
-      clearTimeout(timer);
+      limit.pause();
     }
   }
 
-  async #perform(effect: Effect): Promise<unknown> {
+  async #perform(effect: Effect, limit: TimeLimit): Promise<unknown> {
     switch (effect.kind) {
       case "read":
         return this.#native.read(effect.bytes);
@@ -153,11 +197,8 @@ export class Session implements ClientSession {
         return this.#calls.metaContexts(effect.exportName);
       case "listExports":
         return this.#calls.listExports();
-      case "openExport": {
-        const opened = await this.#calls.openExport(effect.name);
-        this.#exportIsOpen = opened !== null;
-        return opened;
-      }
+      case "openExport":
+        return this.#open(effect.name, limit);
       case "exportDescription":
         return this.#calls.exportDescription();
       case "blockSizes":
@@ -165,7 +206,22 @@ export class Session implements ClientSession {
       case "closeExport":
         await this.#calls.closeExport();
         this.#exportIsOpen = false;
+        this.#turn.end();
         return undefined;
     }
+  }
+
+  /** undefined: the client has left before its turn. */
+  async #open(name: string, limit: TimeLimit): Promise<OpenedExport | null | undefined> {
+    limit.pause();
+    this.#isWaiting = true;
+    const hasTurn = await this.#turn.begin();
+    this.#isWaiting = false;
+    limit.resume();
+    if (!hasTurn) return undefined;
+    const opened = await this.#calls.openExport(name);
+    this.#exportIsOpen = opened !== null;
+    if (opened === null) this.#turn.end();
+    return opened;
   }
 }

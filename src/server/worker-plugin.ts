@@ -9,7 +9,6 @@ import { packageDirectory } from "../addon/addon.js";
 import type { PluginAbout, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { ClientStream } from "../plugins/plugin-instance.js";
-import type { Plugin } from "../plugins/script/definition.js";
 import type { ChainSpec } from "./open-chain.js";
 import type { ServerSettings, ThreadedPlugin } from "./server.js";
 import { type ClientSession, NO_REQUESTS } from "./session.js";
@@ -29,7 +28,7 @@ export interface WorkerSteps {
   load(): Promise<void>;
   configComplete(
     parameters: readonly (readonly [string, string | number | boolean])[],
-  ): Promise<{ readonly threadModel: Plugin["threadModel"] }>;
+  ): Promise<void>;
   getReady(): Promise<readonly string[]>;
   afterFork(): Promise<void>;
   end(): Promise<void>;
@@ -160,9 +159,9 @@ export class WorkerPlugin implements ThreadedPlugin {
   readonly about: PluginAbout;
   parts: readonly string[] = [];
   readonly unansweredRequests = 0;
+  readonly serializesConnections = false; // its threads see to that, all together
   readonly #threads: readonly PluginThread[];
   readonly #parameters: [string, string | number | boolean][] = [];
-  #threadModel: Plugin["threadModel"];
 
   private constructor(threads: readonly PluginThread[], about: PluginAbout) {
     this.#threads = threads;
@@ -182,10 +181,6 @@ export class WorkerPlugin implements ThreadedPlugin {
     return new WorkerPlugin(threads, about as PluginAbout);
   }
 
-  get serializesConnections(): boolean {
-    return this.#threadModel === "serialize_connections";
-  }
-
   setDebugFlag(): boolean {
     return false;
   }
@@ -199,8 +194,7 @@ export class WorkerPlugin implements ThreadedPlugin {
   }
 
   async configComplete(): Promise<void> {
-    const [first] = await onAll(this.#threads, "configComplete", this.#parameters);
-    this.#threadModel = first?.threadModel;
+    await onAll(this.#threads, "configComplete", this.#parameters);
   }
 
   settleThreadModel(): void {}

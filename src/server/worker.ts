@@ -2,7 +2,7 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { addon } from "../addon/addon.js";
-import type { NativeServer } from "../addon/types.js";
+import type { NativeServer, NativeTurns } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import { applyFilters } from "../filters/apply-filters.js";
 import { CPlugin } from "../plugins/c-plugin.js";
@@ -10,6 +10,7 @@ import { openPlugin } from "../plugins/open-plugin.js";
 import { type ClientStream, type PluginInstance, partsOf } from "../plugins/plugin-instance.js";
 import { describeThrown, readFailure } from "../plugins/script/errno.js";
 import { joinThreadGroup } from "../plugins/thread-group.js";
+import { connectionQueueFor } from "./connection-queue.js";
 import type { ServerSettings } from "./server.js";
 import { Session } from "./session.js";
 import type { FromWorker, StepName, ToWorker, WorkerSpec, WorkerSteps } from "./worker-plugin.js";
@@ -19,6 +20,7 @@ const spec = workerData as WorkerSpec;
 
 let plugin: PluginInstance;
 let native: NativeServer | undefined;
+let queue: NativeTurns | undefined;
 const sessions = new Map<number, Session>();
 
 const post = (message: FromWorker): void => port.postMessage(message);
@@ -42,10 +44,10 @@ const steps: WorkerSteps = {
     for (const [key, value] of parameters) plugin.config(key, value);
     await plugin.configComplete();
     plugin.settleThreadModel();
-    return { threadModel: plugin.threadModel };
   },
   async getReady() {
     await plugin.getReady();
+    queue = connectionQueueFor(plugin);
     return partsOf(plugin);
   },
   async afterFork() {
@@ -68,8 +70,7 @@ async function runStep(name: StepName, argument: unknown): Promise<void> {
 
 async function serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
   native ??= new (addon().NativeServer)(() => {}, settings.maxInFlightBytes);
-  const { native: nativeSession, calls } = plugin.newSession(native, stream);
-  const session = new Session(nativeSession, calls, settings);
+  const session = new Session(plugin.newSession(native, stream), settings, queue);
   sessions.set(stream.number, session);
   try {
     await session.run();

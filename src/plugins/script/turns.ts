@@ -43,13 +43,12 @@ export class PluginTurns {
   /** Of one plugin, whose instances on several threads have the same. */
   constructor(model: ThreadModelName = "parallel") {
     this.#model = model;
-    if (model === "serialize_all_requests")
+    if (model === "serialize_all_requests" || model === "serialize_connections")
       this.#all = new (addon().NativeTurns)(sharedName("turns"));
   }
 
   /** The export with its queue. */
   queued(opened: OpenExport): OpenExport {
-    // Of a plugin that has one connection at a time, that one's requests wait for each other.
     if (this.#model !== "parallel") queues.set(opened, this.#all ?? new (addon().NativeTurns)(""));
     return opened;
   }
