@@ -2,10 +2,9 @@
 // by requests of its own, one after the other.
 #pragma once
 
-#include <atomic>
 #include <memory>
 
-#include "backend/backend.hpp"
+#include "backend/stepped_request.hpp"
 #include "base/slabs.hpp"
 #include "filters/cow_client.hpp"
 
@@ -13,12 +12,10 @@ namespace asyncnbd::filters {
 
 class CowOperations;
 
-// Of a client's pool.
-class CowOperation final : public CowTask, private backend::Maker {
+class CowOperation final : public CowTask, private backend::SteppedRequest {
 public:
-  CowOperation(CowClient &client, CowOperations &pool) : client_(client), pool_(pool) {}
-  CowOperation(const CowOperation &) = delete;
-  CowOperation &operator=(const CowOperation &) = delete;
+  CowOperation(CowClient &client, CowOperations &pool)
+      : SteppedRequest(client.below), client_(client), pool_(pool) {}
 
   // Completes the request sooner or later. `copies`: of a read or a request to cache, that it does.
   void begin(backend::Request &request, bool copies, backend::Caller caller);
@@ -28,11 +25,15 @@ public:
   const CowClient &client() const { return client_; }
 
 private:
-  enum class Next : uint8_t { child, end };
-
   void run() override { go_on(backend::Caller::must_not_block); }
   void go_on(backend::Caller caller);
   int refusal() const;
+
+  // On a thread that may block for as long as our own file takes.
+  Next advance(int *error) override;
+  void on_answered_later() override;
+  void before_end(int error) override;
+  void recycle() override;
 
   // What is to be done before the next child is submitted, or the request completed.
   Next step(int *error);
@@ -47,30 +48,17 @@ private:
   int change();
   int zero();
   int zero_part(uint64_t block);
-  void finish(int error);
 
-  void make_child(uint16_t type, uint64_t offset, uint64_t length_bytes, uint8_t *data);
   int take_child();
   int store_fill();
   int take_status();
-  void keep_error(backend::Request &child);
-  void finish_given_up();
-  void drop_holder();
-
-  // Of the child.
-  void complete(backend::Request &child, int error) override;
-  void give_up(backend::Request &child, int error) override;
-  void release(backend::Request &child) override;
-  bool client_has_gone() const override;
 
   bool is_change() const;
-  uint64_t end_offset() const { return request_->offset + request_->length_bytes; }
 
   friend class CowOperations;
   CowClient &client_;
   CowOperations &pool_;
   CowOperation *next_free_ = nullptr;
-  backend::Request *request_ = nullptr;
   bool copies_ = false;
   bool has_claim_ = false;
   bool is_filling_ = false;
@@ -79,17 +67,7 @@ private:
   unsigned children_ = 0;  // for that
   uint64_t fill_last_ = 0; // the last block that is being filled; `at_` is the first
   std::unique_ptr<uint8_t[]> fill_;
-
   bool has_child_ = false;
-  int child_error_ = 0;
-  backend::Request child_{};
-  // Who comes second goes on: the thread that submits the child, or the one that completes it or
-  // gives it up. The release of the first pairs with the acquire of the second.
-  enum class Turn : uint8_t { submitting, submitted, completed, given_up };
-  std::atomic<Turn> turn_{Turn::submitting};
-  // Of a child that is given up: who gives it up, and who may still use it. The last one finds the
-  // operation as the other has left it.
-  std::atomic<uint8_t> holders_{0};
 };
 
 using CowOperationSlabs = base::SlabsOf<CowOperation>;

@@ -30,11 +30,11 @@ CowOperation::Next CowOperation::step(int *error) {
     if (*error != 0)
       return Next::end;
     is_filling_ = false;
-    at_ = request_->offset;
+    at_ = request().offset;
   }
-  if (request_->type == wire::NBD_CMD_READ)
+  if (request().type == wire::NBD_CMD_READ)
     return read_step(error);
-  if (request_->type == wire::NBD_CMD_BLOCK_STATUS)
+  if (request().type == wire::NBD_CMD_BLOCK_STATUS)
     return status_step(error);
   if (is_change())
     *error = change();
@@ -48,9 +48,9 @@ CowOperation::Next CowOperation::read_step(int *error) {
     const uint64_t block = client_.block_of(at_);
     const uint64_t blocks = disk.run(block, last, &state);
     const uint64_t bytes = std::min(end_offset(), client_.end_of(block + blocks - 1)) - at_;
-    uint8_t *data = request_->data + (at_ - request_->offset);
+    uint8_t *data = request().data + (at_ - request().offset);
     if (state == CowState::below) {
-      make_child(wire::NBD_CMD_READ, at_, bytes, data);
+      make_child(wire::NBD_CMD_READ, 0, at_, bytes, data);
       return Next::child;
     }
     if (state == CowState::zero)
@@ -63,15 +63,14 @@ CowOperation::Next CowOperation::read_step(int *error) {
 }
 
 CowOperation::Next CowOperation::status_step(int *) {
-  std::vector<ContextStatus> &statuses = request_->extras->statuses;
-  const uint64_t end = std::min(end_offset(), request_->offset + MAX_STATUS_BYTES);
-  const bool only_one = (request_->flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
-  for (; context_ < statuses.size(); context_++, at_ = request_->offset, children_ = 0) {
+  std::vector<ContextStatus> &statuses = request().extras->statuses;
+  const uint64_t end = std::min(end_offset(), request().offset + MAX_STATUS_BYTES);
+  const bool only_one = (request().flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
+  for (; context_ < statuses.size(); context_++, at_ = request().offset, children_ = 0) {
     ContextStatus &status = statuses[context_];
     if (status.context != ContextStatus::ALLOCATION && status.extents.empty()) {
-      make_child(wire::NBD_CMD_BLOCK_STATUS, at_, end - at_, nullptr);
-      child_.flags = request_->flags;
-      child_.make_extras().statuses.push_back({status.id, status.context, {}});
+      make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, at_, end - at_, nullptr);
+      child().make_extras().statuses.push_back({status.id, status.context, {}});
       return Next::child;
     }
     while (status.context == ContextStatus::ALLOCATION && at_ < end &&
@@ -83,9 +82,8 @@ CowOperation::Next CowOperation::status_step(int *) {
       if (state == CowState::below && client_.below.capabilities().can_extents) {
         if (children_++ == MAX_STATUS_CHILDREN)
           break;
-        make_child(wire::NBD_CMD_BLOCK_STATUS, at_, bytes, nullptr);
-        child_.flags = request_->flags;
-        child_.make_extras().statuses.push_back({status.id, status.context, {}});
+        make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, at_, bytes, nullptr);
+        child().make_extras().statuses.push_back({status.id, status.context, {}});
         return Next::child;
       }
       append_extent(status.extents, bytes, state == CowState::zero ? HOLE_AND_ZERO : 0);
@@ -96,16 +94,16 @@ CowOperation::Next CowOperation::status_step(int *) {
 }
 
 int CowOperation::take_status() {
-  ContextStatus &status = request_->extras->statuses[context_];
-  uint64_t left_bytes = child_.length_bytes;
-  for (const Extent &extent : child_.extras->statuses.front().extents) {
+  ContextStatus &status = request().extras->statuses[context_];
+  uint64_t left_bytes = child().length_bytes;
+  for (const Extent &extent : child().extras->statuses.front().extents) {
     const uint64_t bytes = std::min(left_bytes, extent.length_bytes); // it may tell of more
     if (bytes > 0)
       append_extent(status.extents, bytes, extent.flags);
     left_bytes -= bytes;
   }
-  at_ += child_.length_bytes - left_bytes;
-  return left_bytes == child_.length_bytes ? EINVAL : 0;
+  at_ += child().length_bytes - left_bytes;
+  return left_bytes == child().length_bytes ? EINVAL : 0;
 }
 
 // ---- blocks that are copied before the request can do its part ---------------------------------
@@ -139,11 +137,11 @@ CowOperation::Next CowOperation::fill_step(int *error) {
 bool CowOperation::is_to_fill(uint64_t block, CowState state) const {
   if (state == CowState::copied || !is_covered_in_part(block))
     return false;
-  return state == CowState::below || request_->type == wire::NBD_CMD_WRITE;
+  return state == CowState::below || request().type == wire::NBD_CMD_WRITE;
 }
 
 bool CowOperation::is_covered_in_part(uint64_t block) const {
-  return client_.begin_of(block) < request_->offset || client_.end_of(block) > end_offset();
+  return client_.begin_of(block) < request().offset || client_.end_of(block) > end_offset();
 }
 
 uint64_t CowOperation::next_candidate(uint64_t block) const {
@@ -160,14 +158,14 @@ CowOperation::Next CowOperation::begin_fill(uint64_t block, uint64_t count, int 
     return Next::end;
   }
   fill_last_ = block + count - 1;
-  make_child(wire::NBD_CMD_READ, client_.begin_of(block),
+  make_child(wire::NBD_CMD_READ, 0, client_.begin_of(block),
              client_.end_of(fill_last_) - client_.begin_of(block), fill_.get());
   return Next::child;
 }
 
 int CowOperation::store_fill() {
   CowDisk &disk = client_.disk;
-  if (const int error = disk.file->write(fill_.get(), child_.length_bytes, child_.offset))
+  if (const int error = disk.file->write(fill_.get(), child().length_bytes, child().offset))
     return error;
   if (!disk.set(at_, fill_last_, CowState::copied))
     return ENOMEM;
@@ -187,13 +185,13 @@ int CowOperation::fill_with_zeroes(uint64_t block) {
 // ---- changes, where all blocks at the edges have been copied -----------------------------------
 
 int CowOperation::change() {
-  if (request_->type != wire::NBD_CMD_WRITE)
+  if (request().type != wire::NBD_CMD_WRITE)
     return zero();
   CowDisk &disk = client_.disk;
-  const uint64_t bytes = request_->length_bytes;
-  if (const int error = request_->pages ? disk.file->write_pages(std::move(request_->pages), bytes,
-                                                                 request_->offset)
-                                        : disk.file->write(request_->data, bytes, request_->offset))
+  const uint64_t bytes = request().length_bytes;
+  if (const int error = request().pages ? disk.file->write_pages(std::move(request().pages), bytes,
+                                                                 request().offset)
+                                        : disk.file->write(request().data, bytes, request().offset))
     return error;
   return disk.set(first, last, CowState::copied) ? 0 : ENOMEM;
 }
@@ -212,8 +210,8 @@ int CowOperation::zero() {
     return 0;
   const uint64_t offset = client_.begin_of(whole_first);
   const uint64_t bytes = client_.end_of(whole_end - 1) - offset;
-  if ((request_->flags & wire::NBD_CMD_FLAG_NO_HOLE) != 0 &&
-      request_->type == wire::NBD_CMD_WRITE_ZEROES) {
+  if ((request().flags & wire::NBD_CMD_FLAG_NO_HOLE) != 0 &&
+      request().type == wire::NBD_CMD_WRITE_ZEROES) {
     if (const int error = disk.file->write_zeroes(bytes, offset))
       return error;
     return disk.set(whole_first, whole_end - 1, CowState::copied) ? 0 : ENOMEM;
@@ -227,14 +225,14 @@ int CowOperation::zero() {
 int CowOperation::zero_part(uint64_t block) {
   if (client_.disk.state(block) != CowState::copied)
     return 0; // all zero already
-  const uint64_t begin = std::max(client_.begin_of(block), request_->offset);
+  const uint64_t begin = std::max(client_.begin_of(block), request().offset);
   const uint64_t end = std::min(client_.end_of(block), end_offset());
   return client_.disk.file->write_zeroes(end - begin, begin);
 }
 
 bool CowOperation::is_change() const {
-  return request_->type == wire::NBD_CMD_WRITE || request_->type == wire::NBD_CMD_TRIM ||
-         request_->type == wire::NBD_CMD_WRITE_ZEROES;
+  return request().type == wire::NBD_CMD_WRITE || request().type == wire::NBD_CMD_TRIM ||
+         request().type == wire::NBD_CMD_WRITE_ZEROES;
 }
 
 } // namespace asyncnbd::filters
