@@ -41,6 +41,13 @@ struct Capabilities {
   Support cache = Support::none;
 };
 
+// What a backend leaves to the emulation directly above it.
+struct CallLimits {
+  uint64_t longest_range_bytes = UINT64_MAX; // of a trim, zeroing, cache or block status
+  bool takes_one_context = false;            // in a block status
+  uint32_t without_fua = 0; // bits 1 << NBD_CMD_*: what cannot be durable though `fua` is native
+};
+
 // How many calls a backend stands at once; the numbers are nbdkit's.
 enum class ThreadModel : int {
   serialize_connections = 0,
@@ -73,6 +80,8 @@ public:
 
   virtual const Capabilities &capabilities() const = 0;
   virtual ThreadModel thread_model() const = 0;
+  // A layer above the emulation has none.
+  virtual CallLimits call_limits() const { return {}; }
   // For clients; "": none. Before the first request, as is block_sizes; both may block.
   virtual std::string description() { return {}; }
   // False: it failed, and why has been logged.

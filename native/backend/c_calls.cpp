@@ -1,11 +1,10 @@
 // The data callbacks of c_backend.hpp. Rules and defaults are those of nbdkit-plugin(3).
-#include <algorithm>
 #include <cerrno>
 #include <cinttypes>
 #include <new>
-#include <sys/mman.h>
 
 #include "backend/c_backend.hpp"
+#include "base/invariant.hpp"
 #include "host/log.hpp"
 #include "wire/constants.hpp"
 
@@ -13,13 +12,8 @@ namespace asyncnbd::backend {
 
 namespace {
 
-constexpr uint32_t CACHE_PIECE_BYTES = 1 << 20;
-
-// Zeroes to write where a plugin cannot zero: never written to, so it costs address space only.
-const uint8_t *zeroes() {
-  static const void *area = mmap(nullptr, wire::MAX_PAYLOAD_BYTES, PROT_READ,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return area == MAP_FAILED ? nullptr : static_cast<const uint8_t *>(area);
+bool has_fua(const Request &request) {
+  return (request.flags & wire::NBD_CMD_FLAG_FUA) != 0;
 }
 
 } // namespace
@@ -43,18 +37,6 @@ template <typename Callback> int CBackend::start(Operation &operation, Callback 
     return PENDING;
   const int error = outcome(-1);
   return host::AsyncCall::fail(reqid) ? error : PENDING; // a plugin that has replied has replied
-}
-
-// Whether this callback is to make a write durable. If it should but cannot, a flush is due.
-bool CBackend::native_fua(Progress &progress, bool by_async_callback, bool has_flags) const {
-  if ((progress.request->flags & wire::NBD_CMD_FLAG_FUA) == 0)
-    return false;
-  // Asynchronous callbacks have always had a parameter for it, so obeying it is the default.
-  const bool undeclared = plugin_.table().can_fua == nullptr;
-  if (has_flags && (capabilities_.fua == Support::native || (by_async_callback && undeclared)))
-    return true;
-  progress.needs_flush = true;
-  return false;
 }
 
 Reservation CBackend::reserve(Request &request) {
@@ -93,10 +75,11 @@ void CBackend::unreserve(Request &request) {
   plugin_.table().unplace(handle_, length_bytes, request.offset);
 }
 
-// The next piece, of a disk at `offset`, to `data`.
-int CBackend::read(const Progress &progress, Operation *operation, uint8_t *data, uint64_t offset) {
+int CBackend::read(Request &request, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const uint32_t length_bytes = progress.piece_bytes;
+  uint8_t *data = request.data;
+  const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
+  const uint64_t offset = request.offset;
   if (host::log_is_verbose())
     host::log_debug("%s: pread count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
                     length_bytes, offset);
@@ -110,8 +93,7 @@ int CBackend::read(const Progress &progress, Operation *operation, uint8_t *data
 }
 
 // A read from the plugin's file without the plugin. False: the plugin is to be called.
-bool CBackend::pipe(const Progress &progress) {
-  Request &request = *progress.request;
+bool CBackend::pipe(Request &request) {
   const int fd = read_fd_.load(std::memory_order_relaxed);
   if (!request.may_answer_in_pages || fd == -1)
     return false;
@@ -131,11 +113,11 @@ bool CBackend::pipe(const Progress &progress) {
   return true;
 }
 
-int CBackend::write(Progress &progress, Operation *operation, const uint8_t *data,
+int CBackend::write(const Request &request, Operation *operation, const uint8_t *data,
                     uint32_t length_bytes, uint64_t offset) {
   const struct nbdkit_plugin &table = plugin_.table();
   const bool async = operation != nullptr && table.async_pwrite != nullptr;
-  const bool fua = native_fua(progress, async, async || table.pwrite != nullptr);
+  const bool fua = has_fua(request);
   if (host::log_is_verbose())
     host::log_debug("%s: pwrite count=%" PRIu32 " offset=%" PRIu64 " fua=%d",
                     plugin_.name().c_str(), length_bytes, offset, fua);
@@ -152,29 +134,29 @@ int CBackend::write(Progress &progress, Operation *operation, const uint8_t *dat
 
 // A write to the plugin's file without the plugin, which is called for what that cannot write, and
 // says why it cannot either.
-int CBackend::write_pages(Progress &progress) {
-  Request &request = *progress.request;
+int CBackend::write_pages(Call &call) {
+  Request &request = *call.request;
   transport::PagePipe::Owner pages = std::move(request.pages); // for others as soon as it is empty
   const size_t written =
       pages->write_file(write_fd_.load(std::memory_order_relaxed), request.offset);
   if (host::log_is_verbose())
     host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %zu written",
                     plugin_.name().c_str(), request.length_bytes, request.offset, written);
-  progress.needs_flush = (request.flags & wire::NBD_CMD_FLAG_FUA) != 0;
-  if (written == request.length_bytes)
-    return 0;
-  const auto left = static_cast<uint32_t>(request.length_bytes - written);
-  progress.scratch.reset(new (std::nothrow) uint8_t[left]);
-  if (!progress.scratch)
-    return ENOMEM;
-  if (!pages->take_out(progress.scratch.get()))
-    return EIO;
-  errno = 0; // what splice has left there is not the plugin's
-  const int error =
-      write(progress, nullptr, progress.scratch.get(), left, request.offset + written);
-  if (written == 0 && error == 0) // then it is splice that this file does not do
-    write_fd_.store(-1, std::memory_order_relaxed);
-  return error;
+  if (written < request.length_bytes) {
+    const auto left = static_cast<uint32_t>(request.length_bytes - written);
+    call.rest.reset(new (std::nothrow) uint8_t[left]);
+    if (!call.rest)
+      return ENOMEM;
+    if (!pages->take_out(call.rest.get()))
+      return EIO;
+    errno = 0; // what splice has left there is not the plugin's
+    const int error = write(request, nullptr, call.rest.get(), left, request.offset + written);
+    if (written == 0 && error == 0) // then it is splice that this file does not do
+      write_fd_.store(-1, std::memory_order_relaxed);
+    if (error != 0)
+      return error;
+  }
+  return has_fua(request) ? flush(nullptr) : 0; // the plugin has not seen it all
 }
 
 int CBackend::flush(Operation *operation) {
@@ -192,12 +174,12 @@ int CBackend::flush(Operation *operation) {
   return EINVAL;
 }
 
-int CBackend::trim(Progress &progress, Operation *operation) {
+int CBackend::trim(const Request &request, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const uint32_t count = progress.piece_bytes;
-  const uint64_t offset = progress.request->offset + progress.done_bytes;
+  const auto count = static_cast<uint32_t>(request.length_bytes);
+  const uint64_t offset = request.offset;
   const bool async = operation != nullptr && table.async_trim != nullptr;
-  const bool fua = native_fua(progress, async, async || table.trim != nullptr);
+  const bool fua = has_fua(request);
   if (host::log_is_verbose())
     host::log_debug("%s: trim count=%" PRIu32 " offset=%" PRIu64 " fua=%d", plugin_.name().c_str(),
                     count, offset, fua);
@@ -212,17 +194,16 @@ int CBackend::trim(Progress &progress, Operation *operation) {
   return EINVAL;
 }
 
-int CBackend::zero(Progress &progress, Operation *operation) {
+int CBackend::zero(const Request &request, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const Request &request = *progress.request;
-  const uint32_t count = progress.piece_bytes;
-  const uint64_t offset = request.offset + progress.done_bytes;
+  const auto count = static_cast<uint32_t>(request.length_bytes);
+  const uint64_t offset = request.offset;
   const bool may_trim = (request.flags & wire::NBD_CMD_FLAG_NO_HOLE) == 0;
   const bool fast = (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0;
   const uint32_t flags =
       (may_trim ? NBDKIT_FLAG_MAY_TRIM : 0u) | (fast ? NBDKIT_FLAG_FAST_ZERO : 0u);
   const bool async = operation != nullptr && table.async_zero != nullptr;
-  const bool fua = native_fua(progress, async, async || table.zero != nullptr);
+  const bool fua = has_fua(request);
   if (host::log_is_verbose())
     host::log_debug("%s: zero count=%" PRIu32 " offset=%" PRIu64 " may_trim=%d fua=%d fast=%d",
                     plugin_.name().c_str(), count, offset, may_trim, fua, fast);
@@ -238,10 +219,10 @@ int CBackend::zero(Progress &progress, Operation *operation) {
   return ENOTSUP;
 }
 
-int CBackend::cache(Progress &progress, Operation *operation) {
+int CBackend::cache(const Request &request, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const uint32_t count = progress.piece_bytes;
-  const uint64_t offset = progress.request->offset + progress.done_bytes;
+  const auto count = static_cast<uint32_t>(request.length_bytes);
+  const uint64_t offset = request.offset;
   if (host::log_is_verbose())
     host::log_debug("%s: cache count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(), count,
                     offset);
@@ -253,24 +234,21 @@ int CBackend::cache(Progress &progress, Operation *operation) {
   return table.cache != nullptr ? outcome(table.cache(handle_, count, offset, 0)) : 0;
 }
 
-int CBackend::extents(Progress &progress, Operation *operation) {
+int CBackend::extents(Call &call, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const Request &request = *progress.request;
-  const uint32_t count = progress.piece_bytes; // a client may ask on for what is after this
+  const Request &request = *call.request;
+  const auto count = static_cast<uint32_t>(request.length_bytes);
   const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
   const uint32_t flags = only_one ? NBDKIT_FLAG_REQ_ONE : 0;
-  const uint64_t offset = request.offset + progress.done_bytes;
-  progress.extents.reset(nbdkit_extents_new(offset, capabilities_.size_bytes));
-  nbdkit_extents *list = progress.extents.get();
+  const uint64_t offset = request.offset;
+  call.extents.reset(nbdkit_extents_new(offset, capabilities_.size_bytes));
+  nbdkit_extents *list = call.extents.get();
   if (list == nullptr)
     return EIO;
-  if (request.type == wire::NBD_CMD_BLOCK_STATUS) {
-    const uint32_t context = request.extras->statuses[progress.context].context;
-    if (context != ContextStatus::ALLOCATION)
-      return block_status(progress, operation, context, flags);
-  }
-  if (!capabilities_.can_extents) // then all of it counts as data
-    return nbdkit_add_extent(list, offset, count, 0) == 0 ? 0 : EIO;
+  base::invariant(request.extras->statuses.size() == 1, "one context at a time");
+  const uint32_t context = request.extras->statuses.front().context;
+  if (context != ContextStatus::ALLOCATION)
+    return block_status(call, operation, context, flags);
   if (host::log_is_verbose())
     host::log_debug("%s: extents count=%" PRIu32 " offset=%" PRIu64 " req_one=%d",
                     plugin_.name().c_str(), count, offset, only_one);
@@ -283,50 +261,18 @@ int CBackend::extents(Progress &progress, Operation *operation) {
   return outcome(table.extents(handle_, count, offset, flags, list));
 }
 
-// The run of a read that begins where the last one ended.
-int CBackend::read_run(Progress &progress, Operation *operation) {
-  const Request &request = *progress.request;
-  const uint64_t offset = request.offset + progress.done_bytes;
-  for (const Run &run : *request.extras->runs)
-    if (run.offset == offset)
-      progress.piece_bytes = run.length_bytes;
-  if (request.answer.data != nullptr)
-    return 0;
-  return read(progress, operation, request.data + progress.done_bytes, offset);
-}
-
 // Of a context of the plugin's own, which only an asynchronous plugin has.
-int CBackend::block_status(Progress &progress, Operation *operation, uint32_t context,
-                           uint32_t flags) {
+int CBackend::block_status(Call &call, Operation *operation, uint32_t context, uint32_t flags) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const uint32_t count = progress.piece_bytes;
-  const uint64_t offset = progress.request->offset + progress.done_bytes;
+  const auto count = static_cast<uint32_t>(call.request->length_bytes);
+  const uint64_t offset = call.request->offset;
   if (host::log_is_verbose())
     host::log_debug("%s: block_status context=%" PRIu32 " count=%" PRIu32 " offset=%" PRIu64,
                     plugin_.name().c_str(), context - 1, count, offset);
   return start(*operation, [&](void *conn, uint64_t reqid) {
     return table.async_block_status(conn, reqid, handle_, context - 1, count, offset, flags,
-                                    progress.extents.get());
+                                    call.extents.get());
   });
-}
-
-int CBackend::write_zero_piece(Progress &progress, Operation *operation) {
-  const uint8_t *source = zeroes();
-  if (source == nullptr)
-    return ENOMEM;
-  progress.piece_bytes = std::min(progress.piece_bytes, wire::MAX_PAYLOAD_BYTES);
-  return write(progress, operation, source, progress.piece_bytes,
-               progress.request->offset + progress.done_bytes);
-}
-
-int CBackend::cache_piece(Progress &progress, Operation *operation) {
-  progress.piece_bytes = std::min(progress.piece_bytes, CACHE_PIECE_BYTES);
-  if (!progress.scratch)
-    progress.scratch.reset(new (std::nothrow) uint8_t[progress.piece_bytes]);
-  if (!progress.scratch)
-    return ENOMEM;
-  return read(progress, operation, progress.scratch.get(),
-              progress.request->offset + progress.done_bytes);
 }
 
 } // namespace asyncnbd::backend

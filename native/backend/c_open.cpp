@@ -3,6 +3,8 @@
 #include <cinttypes>
 
 #include "backend/c_backend.hpp"
+#include "backend/emulate.hpp"
+#include "backend/sparse_reads.hpp"
 #include "backend/turns.hpp"
 #include "host/log.hpp"
 #include "wire/constants.hpp"
@@ -15,8 +17,12 @@ bool is_power_of_two(uint32_t value) {
   return value != 0 && (value & (value - 1)) == 0;
 }
 
+bool has_synchronous_flush(const struct nbdkit_plugin &table) {
+  return table.flush != nullptr || table._flush_v1 != nullptr;
+}
+
 bool has_flush(const struct nbdkit_plugin &table) {
-  return table.flush != nullptr || table._flush_v1 != nullptr || table.async_flush != nullptr;
+  return has_synchronous_flush(table) || table.async_flush != nullptr;
 }
 
 // The rules of "Block size constraints", as nbdkit applies them to its plugins.
@@ -30,6 +36,18 @@ const char *block_size_fault(const BlockSizes &sizes) {
   if (sizes.minimum > sizes.preferred || sizes.preferred > sizes.maximum)
     return "minimum, preferred and maximum must be in ascending order";
   return nullptr;
+}
+
+// A request of several calls keeps its turn for all of them, as nbdkit holds its lock.
+std::unique_ptr<Backend> with_layers(CPlugin &plugin, std::unique_ptr<Backend> opened,
+                                     unsigned threads) {
+  base::Threads &pool = plugin.resources().threads;
+  opened = std::make_unique<Emulation>(std::move(opened), pool);
+  if (opened->capabilities().has_sparse_reads)
+    opened = std::make_unique<SparseReads>(std::move(opened), pool);
+  if (std::shared_ptr<TurnQueue> turns = plugin.turns_of_export(threads))
+    opened = std::make_unique<Turns>(std::move(opened), std::move(turns));
+  return opened;
 }
 
 } // namespace
@@ -55,13 +73,10 @@ std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &cont
     if (plugin.table().read_fd != nullptr)
       backend->read_fd_ = plugin.table().read_fd(handle);
     const Capabilities &can = backend->capabilities_;
-    if (plugin.table().write_fd != nullptr && has_flush(plugin.table()) && can.can_write &&
-        can.can_flush)
+    if (plugin.table().write_fd != nullptr && has_synchronous_flush(plugin.table()) &&
+        can.can_write && can.can_flush)
       backend->write_fd_ = plugin.table().write_fd(handle);
-    std::shared_ptr<TurnQueue> turns = plugin.turns_of_export(threads);
-    if (turns == nullptr)
-      return backend;
-    return std::make_unique<Turns>(std::move(backend), std::move(turns));
+    return with_layers(plugin, std::move(backend), threads);
   }
   if (plugin.table().close != nullptr)
     plugin.table().close(handle);
@@ -124,7 +139,26 @@ bool CBackend::read_write_capabilities() {
   if (capabilities_.fua == Support::native && table.pwrite == nullptr &&
       table.async_pwrite == nullptr)
     capabilities_.fua = Support::emulate;
+  read_fua_limits();
   return true;
+}
+
+// Asynchronous callbacks have always had a parameter for it, so obeying it is the default.
+void CBackend::read_fua_limits() {
+  const struct nbdkit_plugin &table = plugin_.table();
+  const bool is_native = capabilities_.fua == Support::native;
+  const bool obeys = is_native || (table.can_fua == nullptr && capabilities_.fua != Support::none);
+  auto note = [&](uint16_t type, bool has_async, bool has_flags) {
+    const bool is_async = has_async && plugin_.is_async();
+    const bool takes_fua = is_async ? obeys : is_native && has_flags;
+    if (takes_fua)
+      capabilities_.fua = Support::native;
+    else
+      without_fua_ |= 1u << type;
+  };
+  note(wire::NBD_CMD_WRITE, table.async_pwrite != nullptr, table.pwrite != nullptr);
+  note(wire::NBD_CMD_TRIM, table.async_trim != nullptr, table.trim != nullptr);
+  note(wire::NBD_CMD_WRITE_ZEROES, table.async_zero != nullptr, table.zero != nullptr);
 }
 
 bool CBackend::read_capabilities(bool readonly) {
@@ -153,7 +187,9 @@ bool CBackend::read_capabilities(bool readonly) {
                    &capabilities_.cache) ||
       !ask("can_extents", table.can_extents, has_extents, &capabilities_.can_extents))
     return false;
-  capabilities_.has_sparse_reads = capabilities_.can_extents && plugin_.is_extended();
+  // A lookup that takes as long as the read itself would not pay.
+  capabilities_.has_sparse_reads =
+      capabilities_.can_extents && plugin_.is_extended() && table.async_extents == nullptr;
   capabilities_.serializes_connections =
       plugin_.thread_model() == ThreadModel::serialize_connections;
   capabilities_.can_multi_conn = can_multi_conn && !capabilities_.serializes_connections;

@@ -1,5 +1,4 @@
-// One request on its way through a plugin's callbacks: first the one for its command, then those
-// that stand in for what the plugin has not got.
+// A request while the plugin has it.
 #pragma once
 
 #include <memory>
@@ -12,26 +11,14 @@ namespace asyncnbd::backend {
 
 class CBackend;
 
-enum class Step : uint8_t {
-  lookup,  // where a read has holes
-  command, // the callback of the request's command
-  pieces,  // zeroing by pwrite or caching by pread, piece by piece; a read without its holes
-  flush,   // FUA, where the plugin has no better
-};
-
 struct FreeExtents {
   void operator()(nbdkit_extents *extents) const { nbdkit_extents_free(extents); }
 };
 
-struct Progress {
+// A request in one of the plugin's callbacks.
+struct Call {
   Request *request = nullptr;
-  Step step = Step::command;
-  bool needs_flush = false;
-  uint64_t done_bytes = 0;            // of the request
-  uint32_t piece_bytes = 0;           // of the one being done
-  size_t context = 0;                 // of a block status, the one being done
-  unsigned parts = 0;                 // of its range, that were asked about
-  std::unique_ptr<uint8_t[]> scratch; // what is read only to be cached, or rest of a write
+  std::unique_ptr<uint8_t[]> rest;                      // of a write, what pages could not take
   std::unique_ptr<nbdkit_extents, FreeExtents> extents; // what the plugin adds of a block status
 };
 
@@ -39,7 +26,7 @@ struct Progress {
 // another is replied to.
 class alignas(64) Operation final : public host::AsyncCall {
 public:
-  Progress progress;
+  Call call;
   CBackend *backend = nullptr;
 
 private:

@@ -6,6 +6,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/completers.hpp"
@@ -109,6 +110,14 @@ struct Request {
       std::memcpy(data, answer.data, length_bytes);
     answer.give_back_data();
     answer = {};
+  }
+
+  // Of a write that is carried out for another one, which keeps the memory: has all of its data.
+  void take_payload(Request &from) {
+    data = from.data;
+    pages = std::move(from.pages);
+    is_reserved = from.is_reserved;
+    reservation = std::exchange(from.reservation, nullptr);
   }
 
   // To whoever is at the top of the completers. The request must not be touched after.

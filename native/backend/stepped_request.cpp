@@ -18,6 +18,7 @@ void SteppedRequest::make_child(uint16_t type, uint16_t flags, uint64_t offset,
   child_.pages.reset();
   child_.may_answer_in_pages = false;
   child_.is_reserved = false;
+  child_.reservation = nullptr;
   child_.may_have_holes = false;
   child_.data_until = 0;
   child_.answer = {};

@@ -2,6 +2,7 @@
 #include "filters/cow_operation.hpp"
 
 #include <cerrno>
+#include <utility>
 
 #include "wire/constants.hpp"
 

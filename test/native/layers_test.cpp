@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "backend/chain.hpp"
+#include "backend/emulate.hpp"
 #include "filters/registry.hpp"
 #include "hostile_layer.hpp"
 #include "memory_backend.hpp"
@@ -43,6 +44,25 @@ struct HostileFilter final : Filter {
   std::vector<HostileLayer *> layers;
 };
 
+struct EmulationFilter final : Filter {
+  const char *name() const override { return "emulation"; }
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, DiskState *,
+                                std::string *) override {
+    return std::make_unique<Emulation>(std::move(*below), system_resources().of_backends.threads);
+  }
+};
+
+// Can only read, write, trim and flush.
+struct PlainBackend final : MemoryBackend {
+  explicit PlainBackend(MemoryDisk &disk) : MemoryBackend(disk) {
+    capabilities_.zero = capabilities_.fua = capabilities_.cache = Support::emulate;
+    capabilities_.can_extents = false;
+  }
+  static bool can(const Request &request) {
+    return request.type <= wire::NBD_CMD_TRIM && (request.flags & wire::NBD_CMD_FLAG_FUA) == 0;
+  }
+};
+
 // Two clients of one disk, and what they must see.
 class Simulation {
 public:
@@ -54,7 +74,11 @@ public:
     disk_.error_of = [this](Request &request) { return inject(request); };
     make_chain();
     for (unsigned i = 0; i < 2; i++) {
-      std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(disk_);
+      std::unique_ptr<Backend> below;
+      if (is_plain_)
+        below = std::make_unique<PlainBackend>(disk_);
+      else
+        below = std::make_unique<MemoryBackend>(disk_);
       std::string error;
       clients_.push_back(chain_->open(&below, "", false, &error));
       REQUIRE(clients_.back());
@@ -73,6 +97,7 @@ public:
     clients_[0]->close();
     CHECK(faults_.changed_fields == 0);
     CHECK(faults_.submits_in_completions == 0);
+    CHECK(beyond_plain_ == 0);
     CHECK(disk_.reserved == 0);
     if (has_cow_)
       CHECK(disk_.bytes == initial_);
@@ -89,6 +114,12 @@ private:
       const char *name = NAMES[draw(draw(4) == 0 ? 5 : 4)];
       stack_ += std::string(" ") + name;
       filters.push_back(make(name));
+    }
+    is_plain_ = draw(2) == 0;
+    if (is_plain_) {
+      stack_ += " emulation hostile";
+      filters.push_back(std::make_unique<EmulationFilter>());
+      filters.push_back(make("hostile"));
     }
     chain_ = std::make_unique<Chain>(std::move(filters));
   }
@@ -114,6 +145,7 @@ private:
   }
 
   int inject(Request &request) {
+    beyond_plain_ += is_plain_ && !PlainBackend::can(request) ? 1 : 0;
     const unsigned count = ++injections_;
     if (!fails_ || (count * 2654435761U >> 16) % 12 != 0)
       return 0;
@@ -152,6 +184,8 @@ private:
     if (!client.capabilities().can_write && modifies(request))
       request.type = wire::NBD_CMD_READ, request.content.resize(bytes),
       request.data = request.content.data();
+    if (modifies(request) && draw(2) == 0)
+      request.flags = wire::NBD_CMD_FLAG_FUA;
     if (TestRequest::has_data(request.type) && draw(2) == 0 && !reserve(client, request))
       return;
     client.submit(request, draw(4) == 0 ? Caller::must_not_block : Caller::may_block);
@@ -251,6 +285,8 @@ private:
   Faults faults_;
   std::string stack_;
   bool has_cow_ = false;
+  bool is_plain_ = false;
+  std::atomic<unsigned> beyond_plain_{0};
   std::vector<HostileFilter *> hostile_;
   std::unique_ptr<Chain> chain_;
   std::vector<std::unique_ptr<Backend>> clients_;

@@ -107,7 +107,7 @@ protected:
 };
 
 // A request, with memory for its data, that can be waited for.
-struct TestRequest final : asyncnbd::backend::Request, asyncnbd::backend::Maker {
+struct TestRequest : asyncnbd::backend::Request, asyncnbd::backend::Maker {
   TestRequest(uint16_t of_type, uint64_t at, uint64_t bytes, uint8_t fill = 0)
       : Request{}, content(has_data(of_type) ? bytes : 0, fill) {
     completers.reset(*this);

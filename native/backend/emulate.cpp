@@ -1,0 +1,341 @@
+// See emulate.hpp. The rules are those of nbdkit-plugin(3).
+#include "backend/emulate.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <new>
+#include <sys/mman.h>
+#include <utility>
+
+#include "wire/constants.hpp"
+
+namespace asyncnbd::backend {
+
+namespace {
+
+// What is read to be cached takes so much at a time, and so do zeroes where they are copied.
+constexpr uint32_t PIECE_BYTES = 1 << 20;
+
+// What stands in for a callback moves data, and a client that asks for so much gets nothing else
+// done. The specification allows to refuse it.
+constexpr uint64_t MAX_EMULATED_BYTES = UINT32_MAX;
+
+// A range that takes more calls than that would keep a thread, or a plugin's lock, for too long;
+// the specification allows to refuse it.
+constexpr uint64_t MAX_PARTS = 65536;
+
+// As many parts of a long range one block status tells of: 512 GiB of a plugin in C.
+constexpr unsigned MAX_STATUS_PARTS = 256;
+
+// Zeroes to write where a plugin cannot zero: never written to, so it costs address space only.
+uint8_t *zeroes() {
+  static void *const area = mmap(nullptr, wire::MAX_PAYLOAD_BYTES, PROT_READ,
+                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  return area == MAP_FAILED ? nullptr : static_cast<uint8_t *>(area);
+}
+
+bool has_flag(const Request &request, uint16_t flag) {
+  return (request.flags & flag) != 0;
+}
+
+} // namespace
+
+// ---- a request of several steps ----------------------------------------------------------------
+
+EmulatedRequest::EmulatedRequest(Emulation &layer, EmulatedRequests &pool)
+    : SteppedRequest(layer.below()), layer_(layer), pool_(pool) {}
+
+void EmulatedRequest::begin(Request &request, Caller caller) {
+  SteppedRequest::begin(request);
+  step_ = first_step();
+  needs_flush_ = false;
+  done_bytes_ = 0;
+  context_ = 0;
+  parts_ = 0;
+  int error = 0;
+  const Next next = make_next(&error);
+  run(next, error, caller);
+}
+
+EmulatedRequest::Step EmulatedRequest::first_step() const {
+  const Capabilities &can = layer_.capabilities();
+  const bool zeroes = request().type == wire::NBD_CMD_WRITE_ZEROES && can.zero != Support::native;
+  const bool caches = request().type == wire::NBD_CMD_CACHE && can.cache == Support::emulate;
+  return zeroes || caches ? Step::pieces : Step::command;
+}
+
+EmulatedRequest::Next EmulatedRequest::make_next(int *error) {
+  if (request().type == wire::NBD_CMD_BLOCK_STATUS)
+    return make_status();
+  const uint64_t offset = request().offset + done_bytes_;
+  const uint64_t left_bytes = request().length_bytes - done_bytes_;
+  if (step_ == Step::pieces)
+    return make_piece(offset, left_bytes, error);
+  if (left_bytes > 0 && (left_bytes - 1) / layer_.part_bytes() >= MAX_PARTS)
+    return refuse(EINVAL, "the range is too long", error);
+  return make_part(offset, left_bytes);
+}
+
+// Of the request's own command: all of it, if the backend can take so much.
+EmulatedRequest::Next EmulatedRequest::make_part(uint64_t offset, uint64_t left_bytes) {
+  const uint16_t type = request().type;
+  const auto flags =
+      static_cast<uint16_t>((request().flags & ~wire::NBD_CMD_FLAG_FUA) | fua_of(type));
+  const bool is_all = left_bytes <= layer_.limits_.longest_range_bytes;
+  make_child(type, flags, offset, is_all ? left_bytes : layer_.part_bytes(), nullptr);
+  if (type == wire::NBD_CMD_WRITE)
+    child().take_payload(request());
+  return Next::child;
+}
+
+// Of what stands in for the command.
+EmulatedRequest::Next EmulatedRequest::make_piece(uint64_t offset, uint64_t left_bytes,
+                                                  int *error) {
+  if (has_flag(request(), wire::NBD_CMD_FLAG_FAST_ZERO))
+    return refuse(ENOTSUP, "fast zeroing is not supported", error);
+  if (left_bytes > MAX_EMULATED_BYTES)
+    return refuse(EINVAL, "the range is too long for a plugin without zero or cache", error);
+  if (request().type == wire::NBD_CMD_WRITE_ZEROES) {
+    uint8_t *source = zeroes(); // the data of a write is only read
+    if (source == nullptr)
+      return refuse(ENOMEM, "", error);
+    make_child(wire::NBD_CMD_WRITE, fua_of(wire::NBD_CMD_WRITE), offset,
+               std::min<uint64_t>(left_bytes, layer_.zero_piece_bytes_), source);
+    return Next::child;
+  }
+  const uint64_t piece_bytes = std::min<uint64_t>(left_bytes, PIECE_BYTES);
+  if (!scratch_)
+    scratch_.reset(new (std::nothrow) uint8_t[piece_bytes]);
+  if (!scratch_)
+    return refuse(ENOMEM, "", error);
+  make_child(wire::NBD_CMD_READ, 0, offset, piece_bytes, scratch_.get());
+  return Next::child;
+}
+
+// One context at a time.
+EmulatedRequest::Next EmulatedRequest::make_status() {
+  std::vector<ContextStatus> &statuses = request().extras->statuses;
+  for (; context_ < statuses.size(); context_++) {
+    ContextStatus &status = statuses[context_];
+    if (status.context == ContextStatus::ALLOCATION && !layer_.capabilities().can_extents) {
+      status.extents = {{request().length_bytes, 0}}; // then all of it counts as data
+      continue;
+    }
+    const uint64_t left_bytes = request().length_bytes - done_bytes_;
+    const bool is_all = left_bytes <= layer_.limits_.longest_range_bytes;
+    make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, request().offset + done_bytes_,
+               is_all ? left_bytes : layer_.part_bytes(), nullptr);
+    child().make_extras().statuses.push_back({status.id, status.context, {}});
+    return Next::child;
+  }
+  return Next::end;
+}
+
+// A backend that has told of all it was asked about can tell of what comes after it.
+void EmulatedRequest::take_status() {
+  ContextStatus &status = request().extras->statuses[context_];
+  uint64_t added_bytes = 0;
+  for (const Extent &extent : child().extras->statuses.front().extents) {
+    append_extent(status.extents, extent.length_bytes, extent.flags);
+    added_bytes += extent.length_bytes;
+  }
+  done_bytes_ += added_bytes;
+  const bool only_one = has_flag(request(), wire::NBD_CMD_FLAG_REQ_ONE);
+  const bool may_ask_on = added_bytes >= child().length_bytes &&
+                          done_bytes_ < request().length_bytes &&
+                          (!only_one || status.extents.size() == 1);
+  if (may_ask_on && ++parts_ < MAX_STATUS_PARTS)
+    return;
+  done_bytes_ = 0;
+  parts_ = 0;
+  context_++;
+}
+
+// For a child of such a command. Where the backend cannot make it durable, a flush is due.
+uint16_t EmulatedRequest::fua_of(uint16_t type) {
+  if (!has_flag(request(), wire::NBD_CMD_FLAG_FUA))
+    return 0;
+  if (layer_.is_made_durable_below(type))
+    return wire::NBD_CMD_FLAG_FUA;
+  needs_flush_ = true;
+  return 0;
+}
+
+EmulatedRequest::Next EmulatedRequest::refuse(int error, const char *words, int *result) {
+  if (*words != '\0')
+    request().make_extras().error_text = words;
+  *result = error;
+  return Next::end;
+}
+
+EmulatedRequest::Next EmulatedRequest::advance(int *error) {
+  const uint16_t type = request().type;
+  const bool was_zero = type == wire::NBD_CMD_WRITE_ZEROES && step_ == Step::command;
+  if (was_zero && *error == ENOTSUP && !has_flag(request(), wire::NBD_CMD_FLAG_FAST_ZERO)) {
+    step_ = Step::pieces;
+    *error = 0;
+  } else if (*error != 0 || step_ == Step::flush) {
+    return Next::end;
+  } else if (type == wire::NBD_CMD_BLOCK_STATUS) {
+    take_status();
+  } else {
+    done_bytes_ += child().length_bytes;
+  }
+  if (layer_.is_given_up_.load(std::memory_order_relaxed)) {
+    *error = ESHUTDOWN;
+    return Next::end;
+  }
+  if (type == wire::NBD_CMD_BLOCK_STATUS || done_bytes_ < request().length_bytes) {
+    if (!request().completers.maker().client_has_gone())
+      return make_next(error);
+    *error = ESHUTDOWN; // of what is left, nobody would know
+    return Next::end;
+  }
+  if (!needs_flush_)
+    return Next::end;
+  step_ = Step::flush;
+  make_child(wire::NBD_CMD_FLUSH, 0, 0, 0, nullptr);
+  return Next::child;
+}
+
+// Whether it is over is known at once; the next call is not made from inside a completion.
+void EmulatedRequest::on_answered_later() {
+  int error = child_error();
+  const Next next = advance(&error);
+  if (next != Next::child) {
+    end(error);
+    return;
+  }
+  auto go_on = [this](Caller caller) {
+    const bool is_over = layer_.is_given_up_.load(std::memory_order_relaxed);
+    run(is_over ? Next::end : Next::child, is_over ? ESHUTDOWN : 0, caller);
+  };
+  if (!layer_.threads_.run([go_on] { go_on(Caller::may_block); }))
+    go_on(Caller::must_not_block);
+}
+
+void EmulatedRequest::before_end(int error) {
+  const bool is_known = error != 0 && done_bytes_ > 0 && done_bytes_ < request().length_bytes;
+  if (is_known && (!request().extras || !request().extras->error_offset))
+    request().make_extras().error_offset = request().offset + done_bytes_;
+}
+
+void EmulatedRequest::recycle() {
+  scratch_.reset();
+  pool_.put(*this);
+}
+
+// ---- the layer ---------------------------------------------------------------------------------
+
+Emulation::Emulation(std::unique_ptr<Backend> below, base::Threads &threads)
+    : Layer(std::move(below)), limits_(this->below().call_limits()),
+      zero_piece_bytes_(zero_piece_bytes_of(this->below())), threads_(threads) {}
+
+// As much as a client could write at once, unless the backend has a copy of it.
+uint32_t Emulation::zero_piece_bytes_of(const Backend &below) {
+  const bool has_copy =
+      below.bytes_besides(wire::NBD_CMD_WRITE, wire::MAX_PAYLOAD_BYTES) >= wire::MAX_PAYLOAD_BYTES;
+  return has_copy ? PIECE_BYTES : wire::MAX_PAYLOAD_BYTES;
+}
+
+uint64_t Emulation::part_bytes() const {
+  return std::bit_floor(limits_.longest_range_bytes); // so the parts stay aligned
+}
+
+bool Emulation::is_made_durable_below(uint16_t type) const {
+  return capabilities().fua == Support::native && (limits_.without_fua & (1u << type)) == 0;
+}
+
+bool Emulation::needs_flush(const Request &request) const {
+  return has_flag(request, wire::NBD_CMD_FLAG_FUA) && !is_made_durable_below(request.type);
+}
+
+bool Emulation::passes_on(const Request &request) const {
+  const bool is_short = request.length_bytes <= limits_.longest_range_bytes;
+  switch (request.type) {
+  case wire::NBD_CMD_WRITE:
+    return !needs_flush(request);
+  case wire::NBD_CMD_TRIM:
+    return is_short && !needs_flush(request);
+  case wire::NBD_CMD_WRITE_ZEROES: // others may turn out to be impossible
+    return is_short && capabilities().zero == Support::native &&
+           has_flag(request, wire::NBD_CMD_FLAG_FAST_ZERO) && !needs_flush(request);
+  case wire::NBD_CMD_CACHE:
+    return is_short && capabilities().cache != Support::emulate;
+  case wire::NBD_CMD_BLOCK_STATUS:
+    return is_short && passes_on_status(request);
+  default:
+    return true;
+  }
+}
+
+bool Emulation::passes_on_status(const Request &request) const {
+  const std::vector<ContextStatus> &statuses = request.extras->statuses;
+  if (limits_.takes_one_context && statuses.size() > 1)
+    return false;
+  return capabilities().can_extents ||
+         std::none_of(statuses.begin(), statuses.end(), [](const ContextStatus &status) {
+           return status.context == ContextStatus::ALLOCATION;
+         });
+}
+
+void Emulation::submit(Request &request, Caller caller) {
+  if (passes_on(request)) {
+    below().submit(request, caller);
+  } else if (EmulatedRequest *emulated = requests_.get()) {
+    emulated->begin(request, caller);
+  } else {
+    if (request.is_reserved)
+      below().unreserve(request);
+    request.complete(ENOMEM);
+  }
+}
+
+// What is below sees what it will be asked to write.
+Reservation Emulation::reserve(Request &request) {
+  const uint16_t flags = request.flags;
+  if (request.type == wire::NBD_CMD_WRITE && needs_flush(request))
+    request.flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_FUA);
+  const Reservation reservation = below().reserve(request);
+  request.flags = flags;
+  return reservation;
+}
+
+uint32_t Emulation::bytes_besides(uint16_t type, uint64_t length_bytes) const {
+  const uint32_t own_bytes = sizeof(EmulatedRequest);
+  const auto part_bytes = std::min<uint64_t>(length_bytes, limits_.longest_range_bytes);
+  const uint32_t command_bytes = below().bytes_besides(type, part_bytes);
+  const auto zero_bytes = std::min<uint64_t>(length_bytes, zero_piece_bytes_);
+  const auto cache_bytes = static_cast<uint32_t>(std::min<uint64_t>(length_bytes, PIECE_BYTES));
+  switch (type) {
+  case wire::NBD_CMD_WRITE: {
+    const bool may_need_flush = capabilities().fua != Support::none && !is_made_durable_below(type);
+    return command_bytes + (may_need_flush ? own_bytes : 0);
+  }
+  case wire::NBD_CMD_WRITE_ZEROES:
+    return own_bytes +
+           std::max(command_bytes, below().bytes_besides(wire::NBD_CMD_WRITE, zero_bytes));
+  case wire::NBD_CMD_CACHE:
+    if (capabilities().cache != Support::emulate)
+      return own_bytes + command_bytes;
+    return own_bytes + cache_bytes + below().bytes_besides(wire::NBD_CMD_READ, cache_bytes);
+  case wire::NBD_CMD_TRIM:
+  case wire::NBD_CMD_BLOCK_STATUS:
+    return own_bytes + command_bytes;
+  default:
+    return command_bytes;
+  }
+}
+
+void Emulation::give_up_unanswered() {
+  is_given_up_.store(true, std::memory_order_relaxed);
+  below().give_up_unanswered();
+}
+
+void Emulation::release_idle_memory() {
+  requests_.trim();
+  below().release_idle_memory();
+}
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,93 @@
+// See sparse_reads.hpp.
+#include "backend/sparse_reads.hpp"
+
+#include <utility>
+
+#include "wire/constants.hpp"
+
+namespace asyncnbd::backend {
+
+SparseRead::SparseRead(SparseReads &layer, SparseReadPool &pool)
+    : SteppedRequest(layer.below()), layer_(layer), pool_(pool) {}
+
+void SparseRead::begin(Request &request, Caller caller) {
+  SteppedRequest::begin(request);
+  is_looking_up_ = true;
+  done_bytes_ = 0;
+  make_child(wire::NBD_CMD_BLOCK_STATUS, 0, request.offset, request.length_bytes, nullptr);
+  child().make_extras().statuses.push_back({0, ContextStatus::ALLOCATION, {}});
+  run(Next::child, 0, caller);
+}
+
+SparseRead::Next SparseRead::advance(int *error) {
+  if (is_looking_up_) {
+    is_looking_up_ = false;
+    if (std::exchange(*error, 0) == 0)
+      request().note_extents(child().extras->statuses.front().extents);
+    return take_lookup();
+  }
+  if (*error != 0)
+    return Next::end;
+  done_bytes_ += child().length_bytes;
+  return make_run();
+}
+
+// Without an answer, all of it is read.
+SparseRead::Next SparseRead::take_lookup() {
+  child().extras.reset(); // what it says of its failure is not the read's
+  if (request().is_reserved)
+    return Next::end;
+  return request().extras && request().extras->runs ? make_run() : Next::pass_on;
+}
+
+// Goes past holes.
+SparseRead::Next SparseRead::make_run() {
+  for (const Run &run : *request().extras->runs) {
+    if (run.offset != request().offset + done_bytes_)
+      continue;
+    if (!run.is_hole) {
+      make_child(wire::NBD_CMD_READ, 0, run.offset, run.length_bytes, request().data + done_bytes_);
+      return Next::child;
+    }
+    done_bytes_ += run.length_bytes;
+  }
+  return Next::end;
+}
+
+void SparseRead::on_answered_later() {
+  auto go_on = [this](Caller caller) {
+    int error = child_error();
+    const Next next = advance(&error);
+    run(next, error, caller);
+  };
+  if (!layer_.threads_.run([go_on] { go_on(Caller::may_block); }))
+    go_on(Caller::must_not_block);
+}
+
+// What has been read before an error can be sent.
+void SparseRead::before_end(int error) {
+  if (error == 0 || !request().extras)
+    return;
+  if (done_bytes_ > 0)
+    request().extras->error_offset = request().offset + done_bytes_;
+  else
+    request().extras->runs.reset();
+}
+
+SparseReads::SparseReads(std::unique_ptr<Backend> below, base::Threads &threads)
+    : Layer(std::move(below)), threads_(threads) {}
+
+void SparseReads::submit(Request &request, Caller caller) {
+  SparseRead *sparse = request.may_have_holes ? reads_.get() : nullptr;
+  if (sparse != nullptr)
+    sparse->begin(request, caller);
+  else
+    below().submit(request, caller);
+}
+
+void SparseReads::release_idle_memory() {
+  reads_.trim();
+  below().release_idle_memory();
+}
+
+} // namespace asyncnbd::backend
