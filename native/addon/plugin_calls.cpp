@@ -10,6 +10,7 @@
 #include "addon/script_bridge_wrap.hpp"
 #include "addon/turns_wrap.hpp"
 #include "backend/c_exports.hpp"
+#include "backend/emulate.hpp"
 #include "backend/turns.hpp"
 #include "host/log.hpp"
 
@@ -211,12 +212,14 @@ Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClien
       capabilities_of(facts.Get("capabilities").As<Napi::Object>());
   // A sparse read is several calls at once.
   capabilities.has_sparse_reads = capabilities.can_extents && !turns.IsObject();
-  client->backend = std::make_unique<backend::ScriptBackend>(
+  auto opened = std::make_unique<backend::ScriptBackend>(
       ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>())->bridge(),
       info[1].As<Napi::Number>().Uint32Value(),
       backend::ScriptBackend::Facts{capabilities, facts.Get("description").As<Napi::String>(),
                                     block_sizes_of(facts.Get("blockSizes"))});
-  if (turns.IsObject())
+  client->backend =
+      std::make_unique<backend::Emulation>(std::move(opened), resources().of_backends.threads);
+  if (turns.IsObject()) // a request of several calls keeps its turn for all of them
     client->backend = std::make_unique<backend::Turns>(
         std::move(client->backend), TurnsWrap::Unwrap(turns.As<Napi::Object>())->queue());
   const std::string name = facts.Get("name").As<Napi::String>();

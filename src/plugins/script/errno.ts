@@ -67,7 +67,7 @@ export function readFailure(error: unknown): Failed {
       errno: errnoOf(code),
       text: typeof message === "string" ? message.slice(0, MAX_SENT) : "",
       offset: isOffset ? offset : undefined,
-      shouldBeLogged: code !== "ENOTSUP" && !isLogged(error),
+      shouldBeLogged: code !== "ENOTSUP" && code !== "EOPNOTSUPP" && !isLogged(error),
     };
   } catch {
     return UNREADABLE;

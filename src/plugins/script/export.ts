@@ -1,5 +1,5 @@
 // One export that JavaScript has opened for one connection, as its bridge calls it: each command as
-// operations of the export, with those that stand in for what it has not got.
+// an operation of the export. Native code sees to what the export has not got.
 
 import { adopt, whenSettled } from "./adopt.js";
 import {
@@ -20,12 +20,6 @@ import {
 } from "./extent-collector.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
 import type { Awaitable, ExtentsInfo, ZeroInfo } from "./requests.js";
-
-/** What stands in for zero and cache moves this much at a time. */
-const PIECE_BYTES = 2 ** 20;
-
-/** A client that wants more of that gets nothing else done; the specification allows to refuse. */
-const MAX_EMULATED_BYTES = 2 ** 32;
 
 /** What a command does; undefined: done already. */
 export type Pending = Promise<unknown> | undefined;
@@ -67,14 +61,6 @@ async function allDone(reads: readonly Pending[]): Promise<void> {
   const settled = await Promise.allSettled(reads);
   const failed = settled.find((one) => one.status === "rejected");
   if (failed !== undefined) throw failed.reason;
-}
-
-function checkEmulated(count: number): void {
-  if (count >= MAX_EMULATED_BYTES)
-    throw failure(
-      "EINVAL",
-      `a request of ${count} bytes is too long for a plugin without zero or cache`,
-    );
 }
 
 /** Of the plugin. */
@@ -170,9 +156,7 @@ export class ScriptExport {
   }
 
   write(buf: Buffer, offset: number, flags: number): Pending {
-    const native = this.#native(flags);
-    const done = this.#opened.write(buf, offset, new Info(this, native));
-    return this.#flushed(adopt(done), flags);
+    return adopt(this.#opened.write(buf, offset, new Info(this, flags)));
   }
 
   flush(): Pending {
@@ -180,16 +164,14 @@ export class ScriptExport {
   }
 
   trim(count: number, offset: number, flags: number): Pending {
-    const info = new Info(this, this.#native(flags));
-    return this.#flushed(adopt(this.#opened.trim(count, offset, info)), flags);
+    return adopt(this.#opened.trim(count, offset, new Info(this, flags)));
   }
 
   zero(count: number, offset: number, flags: number): Pending {
-    return this.#flushed(this.#zero(count, offset, this.#native(flags)), flags);
+    return adopt(this.#opened.zero(count, offset, new Info(this, flags)));
   }
 
   cache(count: number, offset: number): Pending {
-    if (this.#facts.cache === "emulate") return this.#cacheByReading(count, offset);
     return adopt(this.#opened.cache(count, offset, new Info(this, 0)));
   }
 
@@ -218,7 +200,6 @@ export class ScriptExport {
   ): Promise<CollectedExtents> {
     const { count, offset } = range;
     if (context === 0) {
-      if (!this.#facts.canExtents) return [{ length: count, flags: 0 }];
       const extents = await this.#opened.extents(count, offset, info);
       return collectAllocation(extents ?? [], range, most);
     }
@@ -229,42 +210,5 @@ export class ScriptExport {
 
   #range(count: number, offset: number, onlyOne: boolean): Range {
     return { count, offset, sizeBytes: this.#facts.sizeBytes, onlyOne };
-  }
-
-  /** The flags for a callback: without FUA unless it sees to that itself. */
-  #native(flags: number): number {
-    return this.#facts.fua === "native" ? flags : flags & ~NBD_CMD_FLAG_FUA;
-  }
-
-  #flushed(done: Pending, flags: number): Pending {
-    if ((flags & NBD_CMD_FLAG_FUA) === 0 || this.#facts.fua === "native") return done;
-    return done === undefined ? this.flush() : whenSettled(done, () => this.flush());
-  }
-
-  async #zero(count: number, offset: number, flags: number): Promise<void> {
-    if (this.#facts.zero === "native") {
-      try {
-        await this.#opened.zero(count, offset, new Info(this, flags));
-        return;
-      } catch (error) {
-        const { code } = Object(error) as { code?: unknown };
-        if (code !== "ENOTSUP" && code !== "EOPNOTSUPP") throw error;
-      }
-    }
-    if ((flags & NBD_CMD_FLAG_FAST_ZERO) !== 0)
-      throw failure("ENOTSUP", "fast zeroing is not supported");
-    checkEmulated(count);
-    for (let done = 0; done < count; done += PIECE_BYTES) {
-      const zeroes = Buffer.alloc(Math.min(PIECE_BYTES, count - done)); // a plugin might keep it
-      const info = new Info(this, flags & NBD_CMD_FLAG_FUA);
-      await this.#opened.write(zeroes, offset + done, info);
-    }
-  }
-
-  async #cacheByReading(count: number, offset: number): Promise<void> {
-    checkEmulated(count);
-    const scratch = Buffer.alloc(Math.min(PIECE_BYTES, count));
-    for (let done = 0; done < count; done += PIECE_BYTES)
-      await this.read(scratch.subarray(0, Math.min(PIECE_BYTES, count - done)), offset + done);
   }
 }
