@@ -6,8 +6,10 @@
 #include <utility>
 #include <vector>
 
+#include "addon/c_filter_wrap.hpp"
 #include "addon/runtime.hpp"
 #include "base/mutex.hpp"
+#include "cplugin/filter_place.hpp"
 #include "filters/registry.hpp"
 
 namespace asyncnbd::addon {
@@ -51,14 +53,20 @@ filters::FilterOptions options_of(const Napi::Object &given) {
 
 // nullptr: `*error` says what is wrong.
 std::shared_ptr<backend::Chain> chain_of(const Napi::Array &list, std::string *error) {
-  std::vector<std::unique_ptr<backend::Filter>> filters;
+  std::vector<backend::ChainFilter> filters;
   for (uint32_t i = 0; i < list.Length(); i++) {
-    Napi::Object filter = list.Get(i).As<Napi::Object>();
-    filters.push_back(filters::make_filter(filter.Get("name").As<Napi::String>(),
-                                           options_of(filter.Get("options").As<Napi::Object>()),
-                                           resources().of_backends, error));
-    if (filters.back() == nullptr)
+    Napi::Object given = list.Get(i).As<Napi::Object>();
+    backend::ChainFilter filter;
+    if (Napi::Value library = given.Get("library"); library.IsObject())
+      filter.opening =
+          cplugin::make_filter_place(CFilterWrap::Unwrap(library.As<Napi::Object>())->filter());
+    else
+      filter.filter = filters::make_filter(given.Get("name").As<Napi::String>(),
+                                           options_of(given.Get("options").As<Napi::Object>()),
+                                           resources().of_backends, error);
+    if (filter.filter == nullptr && filter.opening == nullptr)
       return nullptr;
+    filters.push_back(std::move(filter));
   }
   return std::make_shared<backend::Chain>(std::move(filters));
 }
@@ -74,9 +82,10 @@ uint32_t join(Registry &all, const std::string &shared_as) {
   return 0;
 }
 
-// makeChain([{ name, options }, …], sharedAs): { number, keepsState, opensReadonly }, or what is
-// wrong, as a string. Clients meet the first filter. Threads that give the same `sharedAs` share
-// the chain of the first of them; "": it is nobody else's.
+// makeChain([{ name, options, library }, …], sharedAs): { number, keepsState, opensReadonly,
+// opensBehind }, or what is wrong, as a string. A library is a NativeCFilter. Clients meet the
+// first filter. Threads that give the same `sharedAs` share the chain of the first of them; "": it
+// is nobody else's.
 Napi::Value make_chain(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   const std::string shared_as = info[1].As<Napi::String>();
@@ -96,6 +105,7 @@ Napi::Value make_chain(const Napi::CallbackInfo &info) {
   facts.Set("number", number);
   facts.Set("keepsState", chain.keeps_state());
   facts.Set("opensReadonly", chain.opens_readonly(false));
+  facts.Set("opensBehind", chain.has_opening_filters());
   return facts;
 }
 

@@ -12,6 +12,7 @@
 #include "addon/plugin_wrap.hpp"
 #include "addon/runtime.hpp"
 #include "addon/session_wrap.hpp"
+#include "backend/c_bottom.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::addon {
@@ -132,6 +133,9 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   client_->chain = chain_in(options);
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
+  if (client_->plugin)
+    client_->bottom =
+        std::make_unique<backend::CBottom>(client_->plugin, *client_->connection, client_->threads);
 }
 
 Napi::Value ExportWrap::preconnect(const Napi::CallbackInfo &info) {

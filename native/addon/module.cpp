@@ -1,6 +1,7 @@
 // The addon's entry: everything src/addon/types.ts declares.
 #include <napi.h>
 
+#include "addon/c_filter_wrap.hpp"
 #include "addon/chain_wrap.hpp"
 #include "addon/export_wrap.hpp"
 #include "addon/js_queue.hpp"
@@ -20,6 +21,7 @@ namespace asyncnbd::addon {
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
   JsQueue::create(env);
   exports.Set("NativePlugin", PluginWrap::define(env));
+  exports.Set("NativeCFilter", CFilterWrap::define(env));
   exports.Set("NativeScriptBridge", ScriptBridgeWrap::define(env));
   exports.Set("NativeServer", ServerWrap::define(env));
   exports.Set("NativeExport", ExportWrap::define(env));

@@ -1,7 +1,6 @@
 // See plugin_calls.hpp.
 #include "addon/plugin_calls.hpp"
 
-#include <algorithm>
 #include <optional>
 #include <utility>
 
@@ -51,23 +50,35 @@ template <typename Call, typename ToJs> Napi::Value ask(Napi::Env env, Call call
   return deferred->Promise();
 }
 
+std::optional<std::vector<backend::ExportEntry>> listed_by(PluginClient &client) {
+  if (!client.chain)
+    return client.bottom->list_exports(client.readonly);
+  const auto lock = client.chain->serialize_calls(*client.bottom);
+  return client.chain->front(*client.bottom).list_exports(client.readonly);
+}
+
+std::optional<std::string> default_of(PluginClient &client) {
+  if (!client.chain)
+    return client.bottom->default_export(client.readonly);
+  const auto lock = client.chain->serialize_calls(*client.bottom);
+  return client.chain->front(*client.bottom).default_export(client.readonly);
+}
+
 } // namespace
 
 Napi::Value preconnect(Napi::Env env, const SharedPluginClient &client) {
   return ask(
       env,
       [client] {
-        return backend::preconnect(*client->plugin, *client->connection, client->readonly);
+        return client->chain ? client->chain->front(*client->bottom).preconnect(client->readonly)
+                             : client->bottom->preconnect(client->readonly);
       },
       [](Napi::Env env, bool welcome) { return Napi::Boolean::New(env, welcome); });
 }
 
 Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client) {
   return ask(
-      env,
-      [client] {
-        return backend::list_exports(*client->plugin, *client->connection, client->readonly);
-      },
+      env, [client] { return listed_by(*client); },
       [](Napi::Env env, const std::optional<std::vector<backend::ExportEntry>> &entries) {
         if (!entries)
           return env.Null();
@@ -84,10 +95,7 @@ Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client) {
 
 Napi::Value default_export(Napi::Env env, const SharedPluginClient &client) {
   return ask(
-      env,
-      [client] {
-        return backend::default_export(*client->plugin, *client->connection, client->readonly);
-      },
+      env, [client] { return default_of(*client); },
       [](Napi::Env env, const std::optional<std::string> &name) -> Napi::Value {
         if (!name)
           return env.Null();
@@ -97,46 +105,22 @@ Napi::Value default_export(Napi::Env env, const SharedPluginClient &client) {
 
 namespace {
 
-// The disk whose state the chain is to use: the name, if the plugin lists it as one beside the
-// default. std::nullopt: nobody knows, as the plugin has failed.
-std::optional<std::string> disk_of(PluginClient &client, const std::string &name) {
-  if (!client.chain || !client.chain->keeps_state() || name.empty())
-    return "";
-  backend::CPlugin &plugin = *client.plugin;
-  const auto normal = backend::default_export(plugin, *client.connection, client.readonly);
-  if (!normal || *normal == name)
-    return normal ? std::optional("") : std::nullopt;
-  const auto listed = backend::list_exports(plugin, *client.connection, client.readonly);
-  if (!listed)
-    return std::nullopt;
-  const bool is_listed =
-      std::any_of(listed->begin(), listed->end(),
-                  [&name](const backend::ExportEntry &entry) { return entry.name == name; });
-  return is_listed ? name : "";
-}
-
-// Puts the chain in front of the client's backend. False, with that closed, on failure.
-bool put_chain(PluginClient &client, const std::string &disk) {
-  if (!client.chain)
-    return true;
-  std::string error;
-  client.backend = client.chain->open(&client.backend, disk, client.readonly, &error);
-  if (client.backend == nullptr) {
-    host::log_error("%s", error.c_str());
-    return false;
+// The client's export, behind the chain. False: it cannot be opened, which has been logged.
+bool open_backend(PluginClient &client, backend::Bottom &bottom, const std::string &name,
+                  const std::string *disk) {
+  if (!client.chain) {
+    client.backend = bottom.open(name, client.readonly);
+    return client.backend != nullptr;
   }
+  const auto lock = client.chain->serialize_calls(bottom);
+  std::string error;
+  client.backend = client.chain->open(bottom, name, client.readonly, disk, &error);
+  if (!error.empty())
+    host::log_error("%s", error.c_str());
+  if (client.backend == nullptr)
+    return false;
   client.backend->keep(client.chain);
   return true;
-}
-
-// False: it cannot be opened, which has been logged.
-bool open_backend(PluginClient &client, const std::string &name, const std::string &disk) {
-  connection::Connection &context = *client.connection;
-  context.export_name = context.interns.add(name);
-  const bool is_readonly =
-      client.chain ? client.chain->opens_readonly(client.readonly) : client.readonly;
-  client.backend = backend::CBackend::open(*client.plugin, context, client.threads, is_readonly);
-  return client.backend != nullptr && put_chain(client, disk);
 }
 
 Napi::Value opened_to_js(Napi::Env env, const PluginClient &client, const std::string &name) {
@@ -152,12 +136,11 @@ Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const s
   return ask(
       env,
       [client, name]() -> std::optional<std::string> {
-        std::optional<std::string> canonical = name;
-        if (name.empty())
-          canonical =
-              backend::default_export(*client->plugin, *client->connection, client->readonly);
-        const std::optional<std::string> disk = disk_of(*client, name);
-        if (!canonical || !disk || !open_backend(*client, *canonical, *disk))
+        const std::optional<std::string> canonical = name.empty() ? default_of(*client) : name;
+        // Filters may know another name for "" than what is behind them.
+        const bool asks_again = client->chain && client->chain->has_opening_filters();
+        if (!canonical ||
+            !open_backend(*client, *client->bottom, asks_again ? name : *canonical, nullptr))
           return std::nullopt;
         return canonical;
       },
@@ -205,6 +188,38 @@ std::optional<backend::BlockSizes> block_sizes_of(const Napi::Value &given) {
 
 } // namespace
 
+namespace {
+
+// What a script has opened already, for native filters that leave opening alone.
+class AdoptedBottom final : public backend::Bottom {
+public:
+  AdoptedBottom(PluginClient &client, std::unique_ptr<backend::Backend> opened)
+      : client_(client), opened_(std::move(opened)) {}
+  ~AdoptedBottom() override {
+    if (opened_ != nullptr) // a filter has failed before it came so far
+      opened_->close_unused();
+  }
+
+  host::CallContext &context() override { return *client_.connection; }
+  const backend::Resources &resources() override { return addon::resources().of_backends; }
+  backend::ThreadModel thread_model() override { return backend::ThreadModel::async; }
+  unsigned threads() override { return client_.threads; }
+  bool preconnect(bool) override { return true; }
+  std::optional<std::vector<backend::ExportEntry>> list_exports(bool) override { return {}; }
+  std::optional<std::string> default_export(bool) override { return ""; }
+  std::unique_ptr<backend::Backend> open(const std::string &, bool) override {
+    if (opened_ == nullptr)
+      host::log_error("the export of a plugin in TypeScript cannot be opened again for a client");
+    return std::move(opened_);
+  }
+
+private:
+  PluginClient &client_;
+  std::unique_ptr<backend::Backend> opened_;
+};
+
+} // namespace
+
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   Napi::Object facts = info[2].As<Napi::Object>();
   Napi::Value turns = facts.Get("turns");
@@ -230,8 +245,9 @@ Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClien
   }
   return ask(
       info.Env(),
-      [client, disk = facts.Get("disk").As<Napi::String>().Utf8Value()] {
-        return put_chain(*client, disk);
+      [client, name, disk = facts.Get("disk").As<Napi::String>().Utf8Value()] {
+        client->bottom = std::make_unique<AdoptedBottom>(*client, std::move(client->backend));
+        return open_backend(*client, *client->bottom, name, &disk);
       },
       [client, name](Napi::Env env, bool is_open) -> Napi::Value {
         return is_open ? opened_to_js(env, *client, name) : env.Null();
@@ -250,6 +266,8 @@ Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client,
   return ask(
       env,
       [client, name] {
+        if (client->chain && client->chain->has_opening_filters()) // which know of none
+          return std::optional(std::vector<backend::ContextEntry>());
         return backend::list_meta_contexts(*client->plugin, *client->connection, client->readonly,
                                            name);
       },

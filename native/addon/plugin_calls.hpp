@@ -7,6 +7,7 @@
 #include <napi.h>
 #include <string>
 
+#include "backend/bottom.hpp"
 #include "backend/c_backend.hpp"
 #include "backend/chain.hpp"
 #include "connection/connection.hpp"
@@ -17,7 +18,8 @@ namespace asyncnbd::addon {
 struct PluginClient {
   std::shared_ptr<backend::CPlugin> plugin; // nullptr: the client's plugin is not in C
   std::shared_ptr<connection::Connection> connection;
-  std::shared_ptr<backend::Chain> chain; // nullptr: there are no native filters
+  std::unique_ptr<backend::Bottom> bottom; // the plugin, in C, as chains meet it
+  std::shared_ptr<backend::Chain> chain;   // nullptr: there are no native filters
   bool readonly = false;
   unsigned threads = 1; // calls of the plugin at once, if it can take more than one
   std::unique_ptr<backend::Backend> backend; // the open export, behind the chain

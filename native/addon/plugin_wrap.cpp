@@ -8,10 +8,7 @@ namespace asyncnbd::addon {
 
 using backend::CPlugin;
 
-namespace {
-
-// undefined for success.
-Napi::Value to_js(Napi::Env env, const CPlugin::Failure &failure) {
+Napi::Value failure_to_js(Napi::Env env, const CPlugin::Failure &failure) {
   if (!failure)
     return env.Undefined();
   Napi::Object object = Napi::Object::New(env);
@@ -24,8 +21,6 @@ void set_if_any(Napi::Object object, const char *key, const char *text) {
   if (text != nullptr)
     object.Set(key, text);
 }
-
-} // namespace
 
 Napi::Function PluginWrap::define(Napi::Env env) {
   return DefineClass(
@@ -54,7 +49,7 @@ PluginWrap::PluginWrap(const Napi::CallbackInfo &info)
 
 Napi::Value PluginWrap::open(const Napi::CallbackInfo &info) {
   share_with_children();
-  return to_js(info.Env(), plugin_->open());
+  return failure_to_js(info.Env(), plugin_->open());
 }
 
 Napi::Value PluginWrap::set_debug_flag(const Napi::CallbackInfo &info) {
@@ -68,12 +63,13 @@ Napi::Value PluginWrap::load(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value PluginWrap::config(const Napi::CallbackInfo &info) {
-  return to_js(info.Env(), plugin_->config(info[0].As<Napi::String>(), info[1].As<Napi::String>()));
+  return failure_to_js(info.Env(),
+                       plugin_->config(info[0].As<Napi::String>(), info[1].As<Napi::String>()));
 }
 
 template <CPlugin::Failure (CPlugin::*step)()>
 Napi::Value PluginWrap::run(const Napi::CallbackInfo &info) {
-  return to_js(info.Env(), (plugin_.get()->*step)());
+  return failure_to_js(info.Env(), (plugin_.get()->*step)());
 }
 
 // dump(write): `write` gets our lines before the plugin prints its own.

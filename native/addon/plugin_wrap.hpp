@@ -8,6 +8,10 @@
 
 namespace asyncnbd::addon {
 
+// undefined for success.
+Napi::Value failure_to_js(Napi::Env env, const backend::CPlugin::Failure &failure);
+void set_if_any(Napi::Object object, const char *key, const char *text);
+
 class PluginWrap : public Napi::ObjectWrap<PluginWrap> {
 public:
   static Napi::Function define(Napi::Env env);

@@ -90,6 +90,12 @@ public:
     return true;
   }
 
+  // Between open and the first use, and between the last request and close; both block. What can
+  // be asked of an export is known once it is prepared. False: it failed, which has been logged,
+  // and what follows is close.
+  virtual bool prepare() { return true; }
+  virtual bool finalize() { return true; }
+
   // Before the request is submitted: where it is done without a copy. For a read that needs nothing
   // else, where its data lie: it has been answered then, and is only submitted if it may have
   // holes. For a write, where its data may be received: they may be on the disk before it is

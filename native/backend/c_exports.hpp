@@ -5,15 +5,11 @@
 #include <string>
 #include <vector>
 
+#include "backend/bottom.hpp"
 #include "backend/c_plugin.hpp"
 #include "host/context.hpp"
 
 namespace asyncnbd::backend {
-
-struct ExportEntry {
-  std::string name;
-  std::string description; // empty: none
-};
 
 // All may block, log their failures, and make `context` the plugin's for the call.
 

@@ -21,17 +21,6 @@ using ExtensionInit = const struct asyncnbd_extension *(*)();
 // Where nbdkit's own fields end, as far as they are known here.
 constexpr size_t NBDKIT_FIELDS_BYTES = offsetof(struct nbdkit_plugin, async_pread);
 
-bool is_alphanumeric(char c) {
-  return isalnum(static_cast<unsigned char>(c)) != 0;
-}
-
-bool is_plugin_name(const char *name) {
-  if (!is_alphanumeric(*name))
-    return false;
-  return std::all_of(name, name + strlen(name),
-                     [](char c) { return is_alphanumeric(c) || c == '-'; });
-}
-
 // What our header has registered besides; nullptr for a plugin built with nbdkit's.
 const struct asyncnbd_extension *extension_of(const host::Library &library) {
   auto init = reinterpret_cast<ExtensionInit>(library.symbol("asyncnbd_plugin_init"));
@@ -51,14 +40,41 @@ bool serves_many(const host::Library &library) {
   return own_fields(extension_of(library)).instance_bytes > 0;
 }
 
-// What a callback that has failed said since there were so many messages; if nothing, `otherwise`.
+bool is_alphanumeric(char c) {
+  return isalnum(static_cast<unsigned char>(c)) != 0;
+}
+
+} // namespace
+
+bool is_plugin_name(const char *name) {
+  if (!is_alphanumeric(*name))
+    return false;
+  return std::all_of(name, name + strlen(name),
+                     [](char c) { return is_alphanumeric(c) || c == '-'; });
+}
+
 CPlugin::Failure failure_after(uint64_t messages, const std::string &otherwise) {
   if (host::error_messages_on_this_thread() == messages)
     return otherwise;
   return PluginFailure(host::take_error_message(), true);
 }
 
-} // namespace
+bool set_debug_variable(const host::Library &library, const std::string &name,
+                        const std::string &flag, int value) {
+  std::string symbol = name + "_debug_" + flag;
+  std::replace_if(
+      symbol.begin(), symbol.end(), [](char c) { return c == '.' || c == '-'; }, '_');
+  auto *variable = static_cast<int *>(library.symbol(symbol));
+  if (variable != nullptr)
+    *variable = value;
+  return variable != nullptr;
+}
+
+void with_plugin_opening(const std::function<void()> &open) {
+  static base::Mutex<base::LockRank::plugin_opening> opening;
+  std::lock_guard lock(opening);
+  open();
+}
 
 // Calls one of the callbacks that take nothing and return 0 or -1.
 CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) {
@@ -84,12 +100,12 @@ CPlugin::~CPlugin() {
 }
 
 CPlugin::Failure CPlugin::open() {
-  // Several threads may load plugins, and perhaps the same one.
-  static base::Mutex<base::LockRank::plugin_opening> opening;
-  std::lock_guard lock(opening);
-  Failure failure = open_library();
-  if (failure)
-    library_.close();
+  Failure failure;
+  with_plugin_opening([&] {
+    failure = open_library();
+    if (failure)
+      library_.close();
+  });
   return failure;
 }
 
@@ -165,13 +181,7 @@ CPlugin::Failure CPlugin::check_table() {
 }
 
 bool CPlugin::set_debug_flag(const std::string &flag, int value) {
-  std::string symbol = name_ + "_debug_" + flag;
-  std::replace_if(
-      symbol.begin(), symbol.end(), [](char c) { return c == '.' || c == '-'; }, '_');
-  auto *variable = static_cast<int *>(library_.symbol(symbol));
-  if (variable != nullptr)
-    *variable = value;
-  return variable != nullptr;
+  return set_debug_variable(library_, name_, flag, value);
 }
 
 void CPlugin::load() {

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdlib>
+#include <functional>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -111,5 +112,17 @@ private:
   const std::shared_ptr<TurnQueue> all_calls_ = std::make_shared<TurnQueue>(1, 1, resources_);
   host::ShutdownWish shutdown_;
 };
+
+// ---- what the shared objects of plugins and filters have in common
+
+// Letters, digits and dashes, no dash first.
+bool is_plugin_name(const char *name);
+// What a callback that has failed said since there were so many messages; if nothing, `otherwise`.
+CPlugin::Failure failure_after(uint64_t messages, const std::string &otherwise);
+// Sets the int NAME_debug_FLAG of a library; false if it has none such.
+bool set_debug_variable(const host::Library &library, const std::string &name,
+                        const std::string &flag, int value);
+// One thread at a time opens a library: several may load plugins, and perhaps the same one.
+void with_plugin_opening(const std::function<void()> &open);
 
 } // namespace asyncnbd::backend

@@ -4,17 +4,171 @@
 #include <algorithm>
 #include <utility>
 
+#include "backend/turns.hpp"
+
 namespace asyncnbd::backend {
 
+Chain::Chain(std::vector<ChainFilter> filters) : filters_(std::move(filters)) {
+  for (size_t i = 0; i < filters_.size(); i++)
+    if (OpeningFilter *filter = opening_at(i))
+      filter->placed({this, i + 1, nullptr});
+}
+
 bool Chain::opens_readonly(bool is_readonly) const {
-  for (const std::unique_ptr<Filter> &filter : filters_)
-    is_readonly = filter->opens_readonly(is_readonly);
+  for (const ChainFilter &filter : filters_)
+    if (filter.filter)
+      is_readonly = filter.filter->opens_readonly(is_readonly);
   return is_readonly;
 }
 
 bool Chain::keeps_state() const {
+  return std::any_of(filters_.begin(), filters_.end(), [](const ChainFilter &filter) {
+    return filter.filter && filter.filter->keeps_state();
+  });
+}
+
+bool Chain::has_opening_filters() const {
   return std::any_of(filters_.begin(), filters_.end(),
-                     [](const std::unique_ptr<Filter> &filter) { return filter->keeps_state(); });
+                     [](const ChainFilter &filter) { return filter.opening != nullptr; });
+}
+
+// ---- what a handshake asks --------------------------------------------------------------------
+
+bool Level::preconnect(bool readonly) const {
+  return chain->preconnect(*this, readonly);
+}
+
+std::optional<std::vector<ExportEntry>> Level::list_exports(bool readonly) const {
+  return chain->list_exports(*this, readonly);
+}
+
+std::optional<std::string> Level::default_export(bool readonly) const {
+  return chain->default_export(*this, readonly);
+}
+
+std::unique_ptr<Backend> Level::open(const std::string &export_name, bool readonly,
+                                     std::string *error) const {
+  return chain->open_level(*this, export_name, readonly, nullptr, error);
+}
+
+bool Level::serializes_connections() const {
+  return chain->least_thread_model(*bottom) == ThreadModel::serialize_connections;
+}
+
+bool Level::opens_behind() const {
+  return chain->opening_at(index) != nullptr;
+}
+
+bool Chain::preconnect(const Level &level, bool readonly) {
+  if (level.index == filters_.size())
+    return level.bottom->preconnect(readonly);
+  OpeningFilter *filter = opening_at(level.index);
+  return filter != nullptr ? filter->preconnect(behind(level), readonly)
+                           : preconnect(behind(level), readonly);
+}
+
+std::optional<std::vector<ExportEntry>> Chain::list_exports(const Level &level, bool readonly) {
+  if (level.index == filters_.size())
+    return level.bottom->list_exports(readonly);
+  OpeningFilter *filter = opening_at(level.index);
+  return filter != nullptr ? filter->list_exports(behind(level), readonly)
+                           : list_exports(behind(level), readonly);
+}
+
+std::optional<std::string> Chain::default_export(const Level &level, bool readonly) {
+  if (level.index == filters_.size())
+    return level.bottom->default_export(readonly);
+  OpeningFilter *filter = opening_at(level.index);
+  return filter != nullptr ? filter->default_export(behind(level), readonly)
+                           : default_export(behind(level), readonly);
+}
+
+// ---- opening ----------------------------------------------------------------------------------
+
+std::unique_ptr<Backend> Chain::open(Bottom &bottom, const std::string &export_name,
+                                     bool is_readonly, const std::string *disk,
+                                     std::string *error) {
+  std::unique_ptr<Backend> opened =
+      open_level(front(bottom), export_name, is_readonly, disk, error);
+  if (opened != nullptr && !opened->prepare()) {
+    opened->close_unused();
+    return nullptr;
+  }
+  return opened;
+}
+
+std::unique_ptr<Backend> Chain::open_level(const Level &level, const std::string &export_name,
+                                           bool is_readonly, const std::string *disk,
+                                           std::string *error) {
+  if (opening_at(level.index) != nullptr)
+    return open_opening(level, export_name, is_readonly, error);
+  if (level.index < filters_.size())
+    return open_native(level, export_name, is_readonly, disk, error);
+  const std::optional<std::string> name = canonical_name(level, export_name, is_readonly, error);
+  return name ? level.bottom->open(*name, is_readonly) : nullptr;
+}
+
+// What is opened for a client that asks for "" has a name; there may be none.
+std::optional<std::string> Chain::canonical_name(const Level &level, const std::string &export_name,
+                                                 bool readonly, std::string *error) {
+  if (!export_name.empty() || !has_opening_filters())
+    return export_name;
+  std::optional<std::string> name = default_export(level, readonly);
+  if (!name)
+    *error = "there is no default export";
+  return name;
+}
+
+std::unique_ptr<Backend> Chain::open_opening(const Level &level, const std::string &export_name,
+                                             bool is_readonly, std::string *error) {
+  const std::optional<std::string> name = canonical_name(level, export_name, is_readonly, error);
+  if (!name)
+    return nullptr;
+  std::unique_ptr<Backend> opened =
+      opening_at(level.index)->open_in_front(behind(level), *name, is_readonly, error);
+  return opened != nullptr ? in_turns(level, std::move(opened)) : nullptr;
+}
+
+std::unique_ptr<Backend> Chain::open_native(const Level &level, const std::string &export_name,
+                                            bool is_readonly, const std::string *disk,
+                                            std::string *error) {
+  Filter &filter = *filters_[level.index].filter;
+  std::optional<std::string> found = disk != nullptr ? std::optional(*disk) : "";
+  if (disk == nullptr && filter.keeps_state())
+    found = disk_of(level, export_name, is_readonly);
+  std::unique_ptr<Backend> opened =
+      found
+          ? open_level(behind(level), export_name, filter.opens_readonly(is_readonly), disk, error)
+          : nullptr;
+  if (opened == nullptr)
+    return nullptr;
+  std::unique_ptr<Backend> layer;
+  if (opened->prepare()) { // for it asks at once what is below
+    DiskState *state = state_of(*found, level.index, opened->capabilities(), error);
+    if (error->empty())
+      layer = filter.open(&opened, is_readonly, state, error);
+  }
+  if (layer == nullptr)
+    opened->close_unused();
+  return layer;
+}
+
+// The name, if it is listed as one beside the default. std::nullopt: nobody knows, as the plugin
+// has failed.
+std::optional<std::string> Chain::disk_of(const Level &level, const std::string &export_name,
+                                          bool readonly) {
+  if (export_name.empty())
+    return "";
+  const auto normal = default_export(level, readonly);
+  if (!normal || *normal == export_name)
+    return normal ? std::optional("") : std::nullopt;
+  const auto listed = list_exports(level, readonly);
+  if (!listed)
+    return std::nullopt;
+  const bool is_listed =
+      std::any_of(listed->begin(), listed->end(),
+                  [&export_name](const ExportEntry &entry) { return entry.name == export_name; });
+  return is_listed ? export_name : "";
 }
 
 DiskState *Chain::state_of(const std::string &disk, size_t filter, const Capabilities &below,
@@ -23,31 +177,54 @@ DiskState *Chain::state_of(const std::string &disk, size_t filter, const Capabil
   std::vector<std::unique_ptr<DiskState>> &states = disks_[disk].states;
   states.resize(filters_.size());
   if (!states[filter])
-    states[filter] = filters_[filter]->new_disk(below, error);
+    states[filter] = filters_[filter].filter->new_disk(below, error);
   return states[filter].get();
 }
 
-std::unique_ptr<Backend> Chain::open(std::unique_ptr<Backend> *below, const std::string &disk,
-                                     bool is_readonly, std::string *error) {
-  // What each of them sees of the client's wish depends on those in front of it.
-  std::vector<bool> readonly(filters_.size());
-  for (size_t i = 0; i < filters_.size(); i++) {
-    readonly[i] = is_readonly;
-    is_readonly = filters_[i]->opens_readonly(is_readonly);
-  }
-  std::unique_ptr<Backend> opened = std::move(*below);
-  for (size_t i = filters_.size(); i-- > 0;) {
-    DiskState *state = state_of(disk, i, opened->capabilities(), error);
-    std::unique_ptr<Backend> layer;
-    if (error->empty())
-      layer = filters_[i]->open(&opened, readonly[i], state, error);
-    if (layer == nullptr) {
-      opened->close();
-      return nullptr;
-    }
-    opened = std::move(layer);
-  }
-  return opened;
+// ---- turns ------------------------------------------------------------------------------------
+
+ThreadModel Chain::least_thread_model(Bottom &bottom) const {
+  ThreadModel least = bottom.thread_model();
+  for (const ChainFilter &filter : filters_)
+    if (filter.opening)
+      least = std::min(least, filter.opening->thread_model());
+  return least;
+}
+
+std::shared_ptr<TurnQueue> Chain::all_calls(Bottom &bottom) {
+  std::lock_guard lock(mutex_);
+  if (all_calls_ == nullptr)
+    all_calls_ = std::make_shared<TurnQueue>(1, 1, bottom.resources());
+  return all_calls_;
+}
+
+std::unique_lock<TurnQueue> Chain::serialize_calls(Bottom &bottom) {
+  if (!has_opening_filters() || least_thread_model(bottom) > ThreadModel::serialize_all_requests)
+    return {};
+  return std::unique_lock(*all_calls(bottom));
+}
+
+// Above the outermost filter whose calls block there are turns of the least thread model of all;
+// above one that is behind others, what must not block is moved to a worker and nothing else.
+// Behind another such filter a call is on a worker already.
+std::unique_ptr<Backend> Chain::in_turns(const Level &level, std::unique_ptr<Backend> opened) {
+  if (level.index > 0 && opening_at(level.index - 1) != nullptr)
+    return opened;
+  bool is_outermost = true;
+  for (size_t i = 0; i < level.index; i++)
+    is_outermost = is_outermost && opening_at(i) == nullptr;
+  Bottom &bottom = *level.bottom;
+  const ThreadModel model = least_thread_model(bottom);
+  std::shared_ptr<TurnQueue> queue;
+  if (is_outermost && model <= ThreadModel::serialize_all_requests)
+    queue = all_calls(bottom);
+  else if (is_outermost && model == ThreadModel::serialize_requests)
+    queue = std::make_shared<TurnQueue>(1, 1, bottom.resources());
+  else
+    queue = std::make_shared<TurnQueue>(is_outermost ? bottom.threads() : UINT32_MAX,
+                                        bottom.threads(), bottom.resources());
+  const bool closes_in_turn = is_outermost && model <= ThreadModel::serialize_all_requests;
+  return std::make_unique<Turns>(std::move(opened), std::move(queue), closes_in_turn);
 }
 
 } // namespace asyncnbd::backend

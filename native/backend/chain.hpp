@@ -3,46 +3,88 @@
 
 #include <map>
 #include <memory>
+#include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "backend/filter.hpp"
+#include "backend/turn_queue.hpp"
 #include "base/mutex.hpp"
 
 namespace asyncnbd::backend {
+
+// One of the two is set.
+struct ChainFilter {
+  std::unique_ptr<Filter> filter;
+  std::unique_ptr<OpeningFilter> opening;
+};
 
 // Lives from before the first client to after the last; shared by all threads that serve it.
 class Chain {
 public:
   // Clients meet the first.
-  explicit Chain(std::vector<std::unique_ptr<Filter>> filters) : filters_(std::move(filters)) {}
+  explicit Chain(std::vector<ChainFilter> filters);
   Chain(const Chain &) = delete;
   Chain &operator=(const Chain &) = delete;
 
-  // How the plugin is to be opened for a client that may be read-only.
+  // How the plugin is to be opened for a client that may be read-only, where no filter opens it.
   bool opens_readonly(bool is_readonly) const;
-
   // Whether it matters which disk a client opens.
   bool keeps_state() const;
+  // Whether there are filters that see more of a client than its requests.
+  bool has_opening_filters() const;
 
-  // Puts the filters in front of `*below`, an open export of the disk `disk`: a name that the
-  // plugin lists, or "" for all others. May block. nullptr, with `*below` closed and words for the
-  // user in `*error`, on failure.
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const std::string &disk,
-                                bool is_readonly, std::string *error);
+  // The chain as a client meets it.
+  Level front(Bottom &bottom) { return {this, 0, &bottom}; }
+
+  // Puts the filters in front of what `bottom` opens. `disk`: whose state filters are to use, a
+  // name that the plugin lists, or "" for all others; nullptr: it is to be found out. May block.
+  // nullptr, with words for the user in `*error` unless they have been logged, on failure.
+  std::unique_ptr<Backend> open(Bottom &bottom, const std::string &export_name, bool is_readonly,
+                                const std::string *disk, std::string *error);
+
+  // Held around what a handshake asks of such filters, if they want one call at a time.
+  std::unique_lock<TurnQueue> serialize_calls(Bottom &bottom);
 
 private:
+  friend struct Level;
+
   struct Disk {
     // By filter. nullptr: not yet, or nothing.
     std::vector<std::unique_ptr<DiskState>> states;
   };
 
+  bool preconnect(const Level &level, bool readonly);
+  std::optional<std::vector<ExportEntry>> list_exports(const Level &level, bool readonly);
+  std::optional<std::string> default_export(const Level &level, bool readonly);
+  std::unique_ptr<Backend> open_level(const Level &level, const std::string &export_name,
+                                      bool is_readonly, const std::string *disk,
+                                      std::string *error);
+  std::unique_ptr<Backend> open_opening(const Level &level, const std::string &export_name,
+                                        bool is_readonly, std::string *error);
+  std::unique_ptr<Backend> open_native(const Level &level, const std::string &export_name,
+                                       bool is_readonly, const std::string *disk,
+                                       std::string *error);
+  std::optional<std::string> canonical_name(const Level &level, const std::string &export_name,
+                                            bool readonly, std::string *error);
+  std::optional<std::string> disk_of(const Level &level, const std::string &export_name,
+                                     bool readonly);
   DiskState *state_of(const std::string &disk, size_t filter, const Capabilities &below,
                       std::string *error);
+  std::unique_ptr<Backend> in_turns(const Level &level, std::unique_ptr<Backend> opened);
+  ThreadModel least_thread_model(Bottom &bottom) const;
+  std::shared_ptr<TurnQueue> all_calls(Bottom &bottom);
 
-  const std::vector<std::unique_ptr<Filter>> filters_;
-  base::Mutex<base::LockRank::chain> mutex_; // guards disks_, also while a state is made
+  Level behind(const Level &level) { return {this, level.index + 1, level.bottom}; }
+  OpeningFilter *opening_at(size_t index) const {
+    return index < filters_.size() ? filters_[index].opening.get() : nullptr;
+  }
+
+  const std::vector<ChainFilter> filters_;
+  base::Mutex<base::LockRank::chain> mutex_; // guards what follows, also while a state is made
   std::map<std::string, Disk> disks_;
+  std::shared_ptr<TurnQueue> all_calls_;
 };
 
 } // namespace asyncnbd::backend

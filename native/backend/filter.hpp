@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backend/backend.hpp"
+#include "backend/level.hpp"
 #include "backend/resources.hpp"
 
 namespace asyncnbd::backend {
@@ -39,6 +40,31 @@ public:
   // `is_readonly`: the client's wish. `disk`: from new_disk, and outlives the layer.
   virtual std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool is_readonly,
                                         DiskState *disk, std::string *error) = 0;
+};
+
+// One that opens what is behind it itself, by another name perhaps, later or again, that sees the
+// handshake too, and of which a call may block.
+class OpeningFilter : public Filter {
+public:
+  // The most that it stands.
+  virtual ThreadModel thread_model() const = 0;
+  // What is behind it where there is no client; before the first.
+  virtual void placed(const Level &behind) = 0;
+
+  // What is opened is yet to be prepared. Nothing need be said of a failure that has been logged.
+  virtual std::unique_ptr<Backend> open_in_front(const Level &behind,
+                                                 const std::string &export_name, bool readonly,
+                                                 std::string *error) = 0;
+  virtual bool preconnect(const Level &behind, bool readonly) = 0;
+  virtual std::optional<std::vector<ExportEntry>> list_exports(const Level &behind,
+                                                               bool readonly) = 0;
+  virtual std::optional<std::string> default_export(const Level &behind, bool readonly) = 0;
+
+private:
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *, bool, DiskState *,
+                                std::string *) final {
+    return nullptr; // never asked
+  }
 };
 
 } // namespace asyncnbd::backend

@@ -19,6 +19,8 @@ public:
   ThreadModel thread_model() const override { return below_->thread_model(); }
   std::string description() override { return below_->description(); }
   bool block_sizes(BlockSizes *sizes) override { return below_->block_sizes(sizes); }
+  bool prepare() override { return below_->prepare(); }
+  bool finalize() override { return below_->finalize(); }
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     return below_->bytes_besides(type, length_bytes);
   }

@@ -8,9 +8,10 @@
 
 namespace asyncnbd::backend {
 
-Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue)
+Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue, bool closes_in_turn)
     : Layer(std::move(below)), queue_(std::move(queue)),
-      may_call_(queue_->has_workers() ? Caller::may_block : Caller::must_not_block) {}
+      may_call_(queue_->has_workers() ? Caller::may_block : Caller::must_not_block),
+      closes_in_turn_(closes_in_turn) {}
 
 void Turns::submit(Request &request, Caller caller) {
   if (!request.completers.push(*this)) {
@@ -54,6 +55,9 @@ void Turns::give_up_unanswered() {
 
 void Turns::close() {
   queue_->wait_for_workers(*this);
+  std::unique_lock<TurnQueue> lock;
+  if (closes_in_turn_)
+    lock = std::unique_lock(*queue_);
   Layer::close();
 }
 

@@ -13,7 +13,9 @@ class Turns final : public Layer, private Completer, private TurnTaker {
 public:
   // `queue`: the plugin's, or this export's. If it has no workers, what is below only queues, and
   // gets requests from inside the completion of others: that must hold no lock then.
-  Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue);
+  // `closes_in_turn`: closing is a call as others are.
+  Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue,
+        bool closes_in_turn = false);
 
   // The plugin is asked by several threads at once, whatever its model.
   Reservation reserve(Request &request) override { return below().reserve(request); }
@@ -31,6 +33,7 @@ private:
 
   const std::shared_ptr<TurnQueue> queue_;
   const Caller may_call_; // who takes a turn that somebody has waited for
+  const bool closes_in_turn_;
 };
 
 } // namespace asyncnbd::backend

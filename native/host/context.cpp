@@ -136,6 +136,11 @@ std::string take_error_message() {
   return std::exchange(thread_state().error_message, {});
 }
 
+void keep_error_message(std::string message) {
+  if (!message.empty())
+    thread_state().error_message = std::move(message);
+}
+
 uint64_t error_messages_on_this_thread() {
   return thread_state().error_messages;
 }

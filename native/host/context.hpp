@@ -6,6 +6,7 @@
 #include <cstdint>
 #include <forward_list>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -101,6 +102,7 @@ public:
   std::string tls_issuer_name;
   InternPool interns;
   std::optional<std::string> default_export; // the plugin's answer, asked once
+  std::map<size_t, std::string> default_exports_in_front; // those of filters, by their places
   const char *export_name = nullptr;         // interned; set by open, cleared by close
   void *instance = nullptr;                  // the plugin's, for asyncnbd_instance
 };
@@ -140,6 +142,8 @@ void clear_current_error();
 
 // The last nbdkit_error message of this thread since current_error was cleared; only once.
 std::string take_error_message();
+// As if nbdkit_error had been called with it, but logs nothing: it has been. "": none.
+void keep_error_message(std::string message);
 
 // Counts the nbdkit_error messages of this thread, to tell whether a callback that failed has
 // said why.

@@ -1,4 +1,5 @@
-/* Constants and server functions a plugin may use; include nbdkit-plugin.h instead of this file.
+/* Constants and server functions that plugins and filters may use; include nbdkit-plugin.h or
+ * nbdkit-filter.h instead of this file.
  *
  * Unless its comment says otherwise, a function here may be called from any thread and from any
  * callback, and a function that fails has already reported why with nbdkit_error.
@@ -7,8 +8,8 @@
 #ifndef NBDKIT_COMMON_H
 #define NBDKIT_COMMON_H
 
-#if !defined(NBDKIT_PLUGIN_H)
-#error "include <nbdkit-plugin.h>, which includes this file"
+#if !defined(NBDKIT_PLUGIN_H) && !defined(NBDKIT_FILTER_H)
+#error "include <nbdkit-plugin.h> or <nbdkit-filter.h>, which includes this file"
 #endif
 
 #include <errno.h>

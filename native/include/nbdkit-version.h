@@ -3,8 +3,8 @@
 #ifndef NBDKIT_VERSION_H
 #define NBDKIT_VERSION_H
 
-#if !defined(NBDKIT_PLUGIN_H)
-#error "include <nbdkit-plugin.h>, which includes this file"
+#if !defined(NBDKIT_PLUGIN_H) && !defined(NBDKIT_FILTER_H)
+#error "include <nbdkit-plugin.h> or <nbdkit-filter.h>, which includes this file"
 #endif
 
 /* The newest nbdkit release whose whole plugin API is declared here. */

@@ -11,6 +11,8 @@ export interface PluginAbout {
   readonly description?: string;
   readonly configHelp?: string;
   readonly magicConfigKey?: string;
+  /** In front of it; clients meet the first. */
+  readonly filters?: readonly PluginAbout[];
 }
 
 /** A C plugin; call the methods in this order. */
@@ -35,6 +37,27 @@ export interface NativePlugin {
   afterFork(): Failure;
   /** unload, and before it cleanup if after_fork was called; no session may be left. May block. */
   end(started: boolean): void;
+}
+
+/** One of nbdkit's filters; call the methods in this order, each once for each of its places. */
+export interface NativeCFilter {
+  open(): Failure;
+  readonly about: PluginAbout;
+  setDebugFlag(flag: string, value: number): boolean;
+  load(): void;
+  /** `next` gets what the filter passes on, at once. False: that failed, and the filter ends. */
+  config(key: string, value: string, next: (key: string, value: string) => boolean): Failure;
+  configComplete(next: () => boolean): Failure;
+  /** NBDKIT_THREAD_MODEL_*: the least of what is behind it. */
+  settleThreadModel(behind: number): Failure;
+  readonly threadModel: number;
+  /** The least of all that there are. */
+  getReady(threadModel: number): Failure;
+  /** Once it is in a chain that has been made. */
+  afterFork(): Failure;
+  /** If after_fork was called. */
+  cleanup(): void;
+  unload(): void;
 }
 
 /** Requests to plugins in JavaScript; src/plugins/script/bridge.ts is its other half. */
@@ -164,10 +187,11 @@ export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canF
   readonly serializesConnections: boolean;
 }
 
-/** A filter of native/filters/ with its options, which it checks. */
+/** A filter of native/filters/ with its options, which it checks; or one of nbdkit's. */
 export interface NativeFilter {
   readonly name: string;
   readonly options: Readonly<Record<string, string | number | boolean | undefined>>;
+  readonly library?: NativeCFilter;
 }
 
 /** A chain of native filters that has been made. */
@@ -177,6 +201,8 @@ export interface ChainFacts {
   readonly keepsState: boolean;
   /** Whether the plugin behind is opened read-only for clients that may write. */
   readonly opensReadonly: boolean;
+  /** Whether filters see handshakes too, and open what is behind them themselves. */
+  readonly opensBehind: boolean;
 }
 
 export interface OpenedExport extends Capabilities {
@@ -354,6 +380,7 @@ export interface Addon {
   /** Sessions that have begun keep it. */
   dropTls(tls: number): void;
   NativePlugin: new (path: string) => NativePlugin;
+  NativeCFilter: new (path: string) => NativeCFilter;
   /** onShutdownRequested: a plugin has called nbdkit_shutdown. maxInFlightBytes: of all sessions. */
   NativeServer: new (
     onShutdownRequested: () => void,

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { includeDirectory, packageDirectory, shippedPluginDirectory } from "../addon/addon.js";
 import type { PluginAbout } from "../addon/types.js";
+import { distributionFilterDirectories } from "../filters/resolve.js";
 import { distributionPluginDirectories, gnuMachine } from "../plugins/resolve.js";
 import { SYSTEM_CERTIFICATES } from "../server/tls.js";
 import { NBDKIT_VERSION, version } from "../version.js";
@@ -67,8 +68,10 @@ export function versionText(): string {
   return `asyncnbd ${version}\n`;
 }
 
+/** As nbdkit: a line for each, in the order in which clients meet them. */
 export function pluginVersionText(about: PluginAbout): string {
-  return `${about.name}${about.version === undefined ? "" : ` ${about.version}`}\n`;
+  const all = [...(about.filters ?? []), about];
+  return all.map(({ name, version = "" }) => `${`${name} ${version}`.trimEnd()}\n`).join("");
 }
 
 /**
@@ -84,7 +87,7 @@ export function dumpConfigText(): string {
     binary,
     bindir: dirname(binary),
     exit_with_parent: "yes",
-    filterdir: join(packageDirectory, "dist", "filters"),
+    filterdir: distributionFilterDirectories().find(existsSync) ?? join(packageDirectory, "dist"),
     host_cpu: gnuMachine(),
     host_os: "linux-gnu",
     includedir: includeDirectory,

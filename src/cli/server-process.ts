@@ -63,11 +63,14 @@ export async function loadPlugin(
     if (name === "nbdkit" && flag === "environ" && value !== 0) logEnvironment();
     if (OUR_FLAGS.includes(`${name}.${flag}`)) continue;
     const { name: loaded } = plugin.about;
-    if (name !== loaded)
+    const isSet =
+      plugin.setFilterDebugFlag?.(name, flag, value) ??
+      (name === loaded ? plugin.setDebugFlag(flag, value) : undefined);
+    if (isSet === undefined)
       addon().logWarning(`--debug=${name}.${flag} was not used: the plugin is ${loaded}`);
-    else if (!plugin.setDebugFlag(flag, value))
+    else if (!isSet)
       addon().logWarning(
-        `--debug=${name}.${flag}: ${loaded} does not contain a global variable called ` +
+        `--debug=${name}.${flag}: ${name} does not contain a global variable called ` +
           `${name}_debug_${flag}`,
       );
   }

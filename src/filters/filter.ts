@@ -2,6 +2,7 @@
 
 import type { Middleware } from "../plugins/script/layer.js";
 import type { ConfigOf, ConfigSpec } from "../plugins/script/parameters.js";
+import type { CFilter } from "./c-filter.js";
 
 export interface FilterDefinition<Spec extends ConfigSpec> {
   readonly name: string;
@@ -26,6 +27,8 @@ export interface OpenedFilter {
   readonly filter: Filter;
   /** Where it comes from, for people. */
   readonly origin: string;
+  /** One of nbdkit's, which looks at parameters itself. */
+  readonly library?: CFilter;
 }
 
 export function isFilter(value: unknown): value is Filter {

@@ -10,30 +10,51 @@ import {
 } from "../plugins/plugin-instance.js";
 import { isMiddleware, isNative, type Layer } from "../plugins/script/layer.js";
 import { helpOf, ParameterSet } from "../plugins/script/parameters.js";
+import type { Awaitable } from "../plugins/script/requests.js";
+import type { CFilter } from "./c-filter.js";
 import type { Filter, OpenedFilter } from "./filter.js";
+
+/** NBDKIT_THREAD_MODEL_PARALLEL, the most that a filter is told. */
+const PARALLEL = 3;
 
 export class FilteredPlugin implements PluginInstance {
   readonly about: PluginAbout;
   readonly #behind: PluginInstance;
   readonly #filters: readonly (OpenedFilter & { parameters: ParameterSet })[];
   #layers: readonly (readonly Layer[])[] = []; // of each filter, once it is configured
+  #isLoaded = false;
+  #isStarted = false;
 
   /** The first filter is the one that clients meet. */
   constructor(behind: PluginInstance, filters: readonly OpenedFilter[]) {
     this.#behind = behind;
-    this.#filters = filters.map(({ filter, origin }) => ({
+    this.#filters = filters.map(({ filter, origin, library }) => ({
       filter,
       origin,
+      ...(library !== undefined && { library }),
       parameters: new ParameterSet(`filter ${filter.name}`, filter.config),
     }));
-    this.about = aboutOf(
-      behind.about,
-      filters.map(({ filter }) => filter),
-    );
+    this.about = aboutOf(behind.about, filters);
   }
 
   get serializesConnections(): boolean {
-    return this.#behind.serializesConnections;
+    return this.#behind.serializesConnections || this.#libraries.some((l) => l.threadModel === 0);
+  }
+
+  /** The least of all. */
+  get callModel(): number {
+    const models = this.#libraries.map((library) => library.threadModel);
+    return Math.min(this.#behind.callModel ?? PARALLEL, ...models);
+  }
+
+  /** Of nbdkit's filters; clients meet the first. */
+  get #libraries(): CFilter[] {
+    return this.#filters.flatMap(({ library }) => library ?? []);
+  }
+
+  setFilterDebugFlag(name: string, flag: string, value: number): boolean | undefined {
+    const library = this.#libraries.find(({ about }) => about.name === name);
+    return library?.setDebugFlag(flag, value);
   }
 
   get isShutdownRequested(): boolean {
@@ -50,27 +71,54 @@ export class FilteredPlugin implements PluginInstance {
 
   async load(): Promise<void> {
     await this.#behind.load();
+    for (const library of this.#libraries.reverse()) library.load();
+    this.#isLoaded = true;
   }
 
   /** The first filter that has such a parameter gets it, else the plugin. */
   config(key: string, value: string | number | boolean): void {
-    const owner = this.#filters.find(({ parameters }) => parameters.has(key));
-    if (owner !== undefined) owner.parameters.set(key, value);
-    else
-      this.#behind.config(
-        key,
-        value,
-        this.#filters.flatMap(({ parameters }) => parameters.names),
-      );
+    this.#configFrom(0, key, value);
+  }
+
+  /** nbdkit's filters know for themselves what is theirs, and may pass on something else. */
+  #configFrom(index: number, key: string, value: string | number | boolean): void {
+    const filter = this.#filters[index];
+    if (filter === undefined) {
+      const others = this.#filters.flatMap(({ parameters }) => parameters.names);
+      this.#behind.config(key, value, others);
+    } else if (filter.library !== undefined) {
+      filter.library.config(key, String(value), (k, v) => this.#configFrom(index + 1, k, v));
+    } else if (filter.parameters.has(key)) {
+      filter.parameters.set(key, value);
+    } else {
+      this.#configFrom(index + 1, key, value);
+    }
   }
 
   async configComplete(): Promise<void> {
     this.#layers = this.#filters.map(({ filter, parameters }) => layersOf(filter, parameters));
-    await this.#behind.configComplete();
+    await this.#completeFrom(0);
+  }
+
+  /** A plugin in TypeScript takes its time, but begins where a filter asks for it. */
+  #completeFrom(index: number): Awaitable<void> {
+    const filter = this.#filters[index];
+    if (filter === undefined) return this.#behind.configComplete();
+    if (filter.library === undefined) return this.#completeFrom(index + 1);
+    let behind: Awaitable<void> | undefined;
+    filter.library.configComplete(() => {
+      behind = this.#completeFrom(index + 1);
+    });
+    return behind;
   }
 
   settleThreadModel(): void {
     this.#behind.settleThreadModel();
+    let least = this.#behind.callModel ?? PARALLEL;
+    for (const library of this.#libraries.reverse()) {
+      library.settleThreadModel(least);
+      least = Math.min(least, library.threadModel);
+    }
   }
 
   async dump(write: (lines: string) => void): Promise<void> {
@@ -88,10 +136,14 @@ export class FilteredPlugin implements PluginInstance {
 
   async getReady(filters: readonly Layer[] = []): Promise<void> {
     await this.#behind.getReady([...filters, ...this.#layers.flat()]);
+    const { callModel } = this;
+    for (const library of this.#libraries.reverse()) library.getReady(callModel);
   }
 
   async afterFork(): Promise<void> {
     await this.#behind.afterFork();
+    for (const library of this.#libraries.reverse()) library.afterFork();
+    this.#isStarted = true;
   }
 
   newSession(server: NativeServer, stream: ClientStream): NewSession {
@@ -99,7 +151,9 @@ export class FilteredPlugin implements PluginInstance {
   }
 
   async end(): Promise<void> {
+    if (this.#isStarted) for (const library of this.#libraries) library.cleanup();
     await this.#behind.end();
+    if (this.#isLoaded) for (const library of this.#libraries.reverse()) library.unload();
   }
 }
 
@@ -113,11 +167,23 @@ function layersOf(filter: Filter, parameters: ParameterSet): readonly Layer[] {
   return made.layers;
 }
 
-function aboutOf(about: PluginAbout, filters: readonly Filter[]): PluginAbout {
-  const helps = filters.map((filter) => {
+/** nbdkit's say what they are even if they have no parameters. */
+function helpOfFilter({ filter, library }: OpenedFilter): string | undefined {
+  if (library === undefined) {
     const help = helpOf(filter.config);
     return help === undefined ? undefined : `filter: ${filter.name}\n${help}`;
+  }
+  const { name, path, longname, description, configHelp } = library.about;
+  const title = longname === undefined ? name : `${name} (${longname})`;
+  const lines = [`filter: ${title}`, `(${path})`, description?.trimEnd(), configHelp?.trimEnd()];
+  return lines.filter((line) => line !== undefined).join("\n");
+}
+
+function aboutOf(about: PluginAbout, opened: readonly OpenedFilter[]): PluginAbout {
+  const texts = [about.configHelp?.trimEnd(), ...opened.map(helpOfFilter)];
+  const configHelp = texts.filter((help) => help !== undefined).join("\n");
+  const filters = opened.map(({ filter, origin, library }) => {
+    return library?.about ?? { name: filter.name, path: origin };
   });
-  const texts = [about.configHelp?.trimEnd(), ...helps].filter((help) => help !== undefined);
-  return texts.length === 0 ? about : { ...about, configHelp: texts.join("\n") };
+  return { ...about, filters, ...(configHelp !== "" && { configHelp }) };
 }

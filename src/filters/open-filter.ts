@@ -9,7 +9,9 @@ import { loadExport, resolveScript } from "../plugins/script/load-script.js";
 import { faultsOf } from "../plugins/script/parameters.js";
 import type { FilterChoice } from "./apply-filters.js";
 import { FILTERS } from "./built-in.js";
+import { CFilter } from "./c-filter.js";
 import { type Filter, isFilter, type OpenedFilter } from "./filter.js";
+import { filterNames, resolveFilter } from "./resolve.js";
 
 export { FilteredPlugin } from "./filtered-plugin.js";
 
@@ -19,24 +21,53 @@ const isFilterOrMiddleware = (value: unknown): value is Filter | Middleware =>
 const filterOf = (found: Filter | Middleware, name: string): Filter =>
   isMiddleware(found) ? { name, create: () => found } : found;
 
-export async function openFilter(choice: FilterChoice): Promise<OpenedFilter> {
-  if (typeof choice === "string") return openNamed(choice);
+/** Whether it is one of nbdkit's, which there can only be once in a process. */
+export const isLibrary = (choice: FilterChoice): boolean =>
+  typeof choice === "string" &&
+  !FILTERS.some((filter) => filter.name === choice) &&
+  resolveFilter(choice) !== undefined;
+
+/** In front of one plugin; the innermost is loaded first. */
+export async function openFilters(choices: readonly FilterChoice[]): Promise<OpenedFilter[]> {
+  const libraries = new Map<string, CFilter>();
+  const opened: OpenedFilter[] = [];
+  for (const choice of [...choices].reverse()) opened.unshift(await openFilter(choice, libraries));
+  return opened;
+}
+
+async function openFilter(
+  choice: FilterChoice,
+  libraries: Map<string, CFilter>,
+): Promise<OpenedFilter> {
+  if (typeof choice === "string") return openNamed(choice, libraries);
   return { filter: filterOf(choice, "middleware"), origin: "the program" };
 }
 
-/** One of ours by its name, or a module's export: a filter, or just middleware. */
-async function openNamed(name: string): Promise<OpenedFilter> {
+/** One that stands at several places is loaded once, and has its variables once. */
+function openLibrary(path: string, libraries: Map<string, CFilter>): OpenedFilter {
+  const library = libraries.get(path) ?? CFilter.open(path);
+  libraries.set(path, library);
+  const filter = { name: library.about.name, create: () => library.middleware };
+  return { filter, origin: path, library };
+}
+
+/**
+ * One of ours by its name; one of nbdkit's by its name or path; or a module's export: a filter, or
+ * just middleware.
+ */
+async function openNamed(name: string, libraries: Map<string, CFilter>): Promise<OpenedFilter> {
   const known = FILTERS.find((filter) => filter.name === name);
   if (known !== undefined) return { filter: known, origin: "built in" };
+  const shared = resolveFilter(name);
+  if (shared !== undefined) return openLibrary(shared, libraries);
   const path = resolveScript(name, "asyncnbd-filter-");
   if (path === undefined) {
-    const names = FILTERS.map((filter) => filter.name);
-    const help = `use ${names.join(", ")}, or a module's path or package`;
+    const names = [...FILTERS.map((filter) => filter.name), ...filterNames()];
+    const all = [...new Set(names)].sort().join(", ");
+    const help = `use ${all}, the path of a filter's .so file, or a module's path or package`;
     throw new AsyncnbdError(
       "PLUGIN",
-      name.endsWith(".so")
-        ? `--filter=${name}: nbdkit's filters in .so files are not supported yet: ${help}`
-        : `there is no filter "${name}"${didYouMean(name, names) || `: ${help}`}`,
+      `there is no filter "${name}"${didYouMean(name, names) || `: ${help}`}`,
     );
   }
   const found = await loadExport(path, "filter", isFilterOrMiddleware);

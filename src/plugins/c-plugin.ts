@@ -72,8 +72,12 @@ export class CPlugin implements PluginInstance {
     this.#native.dump(write);
   }
 
+  get callModel(): number {
+    return this.#native.threadModel;
+  }
+
   get serializesConnections(): boolean {
-    return this.#native.threadModel === 0;
+    return this.callModel === 0;
   }
 
   /** Where all filters are native, no request comes to JavaScript. */

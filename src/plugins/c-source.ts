@@ -46,7 +46,8 @@ export class CSource implements ExportSource {
     this.#open(info, asking, chain);
 
   async #open(info: OpenInfo, asking: Client, chain?: NativeChain): Promise<OpenExport> {
-    const contexts = await this.metaContexts(info, asking);
+    const isBehind = chain?.facts.opensBehind ?? false; // filters that know of none
+    const contexts = isBehind ? [] : await this.metaContexts(info, asking);
     const native = this.#exportFor(info, asking, chain);
     const opened = await native.openExport(info.exportName);
     if (opened === null) native.release();

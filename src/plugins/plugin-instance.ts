@@ -39,6 +39,8 @@ export interface PluginInstance {
   readonly parts?: readonly string[];
   /** False: there is no such flag. */
   setDebugFlag(flag: string, value: number): boolean;
+  /** The same of a filter in front of it; undefined: there is no such filter. */
+  setFilterDebugFlag?(name: string, flag: string, value: number): boolean | undefined;
   load(): Awaitable<void>;
   /**
    * C plugins get text; others may check the type of what a program gives. `others`: parameters of
@@ -49,6 +51,8 @@ export interface PluginInstance {
   settleThreadModel(): void;
   /** --dump-plugin: lines of KEY=VALUE. */
   dump(write: (lines: string) => void): Awaitable<void>;
+  /** NBDKIT_THREAD_MODEL_* of one in C, once it is settled. */
+  readonly callModel?: number;
   /** Only one export is open at a time: clients wait for each other. */
   readonly serializesConnections: boolean;
   /** `filters`: from now on in front of it; clients meet the first. */

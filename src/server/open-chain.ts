@@ -1,6 +1,6 @@
 // Opens a chain, a plugin with its filters, on this thread or on several.
 
-import { applyFilters, type FilterChoice } from "../filters/apply-filters.js";
+import { applyFilters, type FilterChoice, refuseLibraries } from "../filters/apply-filters.js";
 import { openPlugin } from "../plugins/open-plugin.js";
 import type { PluginInstance } from "../plugins/plugin-instance.js";
 
@@ -20,6 +20,7 @@ export async function openChain(
   workers: number,
 ): Promise<PluginInstance> {
   if (workers === 0) return applyFilters(await openPlugin(plugin, { watch }), filters);
+  await refuseLibraries(filters);
   const { WorkerPlugin } = await import("./worker-plugin.js"); // only where it is asked for
   return WorkerPlugin.open({ plugin, filters, watch }, workers);
 }

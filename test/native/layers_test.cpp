@@ -3,6 +3,7 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <cstdlib>
 #include <deque>
 #include <memory>
 #include <random>
@@ -63,6 +64,28 @@ struct PlainBackend final : MemoryBackend {
   }
 };
 
+// A plugin of which nothing but opening is asked.
+class MemoryBottom final : public Bottom {
+public:
+  MemoryBottom(MemoryDisk &disk, bool is_plain) : disk_(disk), is_plain_(is_plain) {}
+  host::CallContext &context() override { std::abort(); }
+  const Resources &resources() override { return system_resources().of_backends; }
+  ThreadModel thread_model() override { return ThreadModel::parallel; }
+  unsigned threads() override { return 1; }
+  bool preconnect(bool) override { return true; }
+  std::optional<std::vector<ExportEntry>> list_exports(bool) override { return {}; }
+  std::optional<std::string> default_export(bool) override { return ""; }
+  std::unique_ptr<Backend> open(const std::string &, bool) override {
+    if (is_plain_)
+      return std::make_unique<PlainBackend>(disk_);
+    return std::make_unique<MemoryBackend>(disk_);
+  }
+
+private:
+  MemoryDisk &disk_;
+  const bool is_plain_;
+};
+
 // Two clients of one disk, and what they must see.
 class Simulation {
 public:
@@ -74,13 +97,10 @@ public:
     disk_.error_of = [this](Request &request) { return inject(request); };
     make_chain();
     for (unsigned i = 0; i < 2; i++) {
-      std::unique_ptr<Backend> below;
-      if (is_plain_)
-        below = std::make_unique<PlainBackend>(disk_);
-      else
-        below = std::make_unique<MemoryBackend>(disk_);
+      MemoryBottom bottom(disk_, is_plain_);
+      const std::string disk;
       std::string error;
-      clients_.push_back(chain_->open(&below, "", false, &error));
+      clients_.push_back(chain_->open(bottom, "", false, &disk, &error));
       REQUIRE(clients_.back());
     }
   }
@@ -107,19 +127,19 @@ private:
   unsigned draw(unsigned choices) { return random_() % choices; }
 
   void make_chain() {
-    std::vector<std::unique_ptr<Filter>> filters;
+    std::vector<ChainFilter> filters;
     const unsigned layers = 1 + draw(5);
     for (unsigned i = 0; i < layers; i++) {
       static const char *const NAMES[] = {"hostile", "hostile", "cow", "delay", "readonly"};
       const char *name = NAMES[draw(draw(4) == 0 ? 5 : 4)];
       stack_ += std::string(" ") + name;
-      filters.push_back(make(name));
+      filters.push_back({make(name), nullptr});
     }
     is_plain_ = draw(2) == 0;
     if (is_plain_) {
       stack_ += " emulation hostile";
-      filters.push_back(std::make_unique<EmulationFilter>());
-      filters.push_back(make("hostile"));
+      filters.push_back({std::make_unique<EmulationFilter>(), nullptr});
+      filters.push_back({make("hostile"), nullptr});
     }
     chain_ = std::make_unique<Chain>(std::move(filters));
   }

@@ -21,10 +21,21 @@ const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
 };
 
 const NATIVE: Readonly<Record<string, readonly string[]>> = {
-  addon: ["connection", "filters", "backend", "schedule", "host", "transport", "wire", "base"],
+  addon: [
+    "connection",
+    "filters",
+    "cplugin",
+    "backend",
+    "schedule",
+    "host",
+    "transport",
+    "wire",
+    "base",
+  ],
   connection: ["backend", "schedule", "host", "transport", "wire", "base"],
   schedule: ["base"], // and nothing of NBD, or of sockets
   filters: ["store", "backend", "transport", "wire", "base"],
+  cplugin: ["backend", "host", "wire", "base"],
   store: ["transport", "base"],
   backend: ["host", "transport", "wire", "base"], // pipes carry data that a backend need not touch
   host: ["wire", "base", "include"],

@@ -17,7 +17,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
     ...["handlers", "received", "seen", "last_signal", "last_stop_ms", "grace_ms", "stage"],
     ...["deadline_ms", "forced_status", "made_files", "started", "all"],
   ],
-  "backend/c_plugin.cpp": ["mutex", "kept", "opening"],
+  "backend/c_plugin.cpp": ["opening", "mutex", "kept"],
   "base/lock_order.cpp": ["held"],
   "connection/connection.cpp": ["led_"],
   "connection/thread_cache.cpp": ["cache"],

@@ -157,7 +157,8 @@ export class Chain {
     } finally {
       if (adopted === null) native.release();
     }
-    return exportOfNative(native, answered(adopted), opened.facts.contexts);
+    const contexts = chain.facts.opensBehind ? [] : opened.facts.contexts;
+    return exportOfNative(native, answered(adopted), contexts);
   }
 }
 

@@ -46,6 +46,7 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
   }
 
   async metaContexts(asked: string): Promise<MetaContextEntry[] | null> {
+    if (this.#chain.front?.facts.opensBehind) return []; // nbdkit's filters know of none
     return this.#try(async () => {
       const exportName = asked === "" ? await this.#nameOfDefault() : asked;
       return this.#source.metaContexts({ ...this.#info, exportName }, this.#client);

@@ -1,0 +1,47 @@
+// What a chain stands in front of, for one client: a plugin, in C or in a script, as a handshake
+// asks it.
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "backend/resources.hpp"
+
+namespace asyncnbd::host {
+class CallContext;
+}
+
+namespace asyncnbd::backend {
+
+struct ExportEntry {
+  std::string name;
+  std::string description; // empty: none
+};
+
+// Lives as long as its client. All may block, and log their failures; `readonly`: the client's
+// wish, or that of a filter.
+class Bottom {
+public:
+  virtual ~Bottom() = default;
+
+  // The client's, which outlives what is opened for it.
+  virtual host::CallContext &context() = 0;
+  virtual const Resources &resources() = 0;
+  virtual ThreadModel thread_model() = 0;
+  // Calls at once that the user allows on an export.
+  virtual unsigned threads() = 0;
+
+  // False: the client is turned away.
+  virtual bool preconnect(bool readonly) = 0;
+  // std::nullopt: the list failed.
+  virtual std::optional<std::vector<ExportEntry>> list_exports(bool readonly) = 0;
+  // What a client gets that asks for "". std::nullopt: there is no default export.
+  virtual std::optional<std::string> default_export(bool readonly) = 0;
+  // nullptr on failure.
+  virtual std::unique_ptr<Backend> open(const std::string &export_name, bool readonly) = 0;
+};
+
+} // namespace asyncnbd::backend

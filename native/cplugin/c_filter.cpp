@@ -1,0 +1,173 @@
+// See c_filter.hpp.
+#include "cplugin/c_filter.hpp"
+
+#include <algorithm>
+
+#include "host/context.hpp"
+#include "host/log.hpp"
+#include "host/log_text.hpp"
+
+namespace asyncnbd::cplugin {
+
+namespace {
+
+using FilterInit = nbdkit_filter *(*)();
+
+// Filters hand on what they were given, so it need not be the pointer that their header says.
+nbdkit_backend *as_backend(const void *next) {
+  return static_cast<nbdkit_backend *>(const_cast<void *>(next));
+}
+
+int call_next_config(nbdkit_backend *nxdata, const char *key, const char *value) {
+  const auto &next = *reinterpret_cast<const CFilter::NextConfig *>(nxdata);
+  return next(key, value) ? 0 : -1;
+}
+
+int call_next_config_complete(nbdkit_backend *nxdata) {
+  const auto &next = *reinterpret_cast<const CFilter::NextConfigComplete *>(nxdata);
+  return next() ? 0 : -1;
+}
+
+} // namespace
+
+CFilter::Failure CFilter::failure_of(const char *callback, uint64_t messages) const {
+  return backend::failure_after(messages, "filter \"" + name_ + "\": " + callback +
+                                              " failed and gave no reason");
+}
+
+CFilter::Failure CFilter::open() {
+  Failure failure;
+  backend::with_plugin_opening([&] {
+    failure = open_library();
+    if (failure)
+      library_.close();
+  });
+  return failure;
+}
+
+CFilter::Failure CFilter::open_library() {
+  std::string reason;
+  const auto serves_one = [](const host::Library &) { return false; };
+  if (!library_.open(path_, serves_one, &reason))
+    return "cannot open filter " + path_ + ": " + reason;
+  auto init = reinterpret_cast<FilterInit>(library_.symbol("filter_init"));
+  if (init == nullptr)
+    return path_ + " is not a filter: it has no function filter_init "
+                   "(is NBDKIT_REGISTER_FILTER missing?)";
+  const nbdkit_filter *registered = init();
+  if (registered == nullptr)
+    return path_ + ": filter_init returned NULL: the filter refused to register";
+  if (registered->_api_version != NBDKIT_FILTER_API_VERSION)
+    return path_ + ": the filter needs API version " + std::to_string(registered->_api_version) +
+           ", this server supports " + std::to_string(NBDKIT_FILTER_API_VERSION);
+  std::optional<FilterTable> table = read_filter(registered);
+  if (!table) {
+    const char *version = registered->_version;
+    return path_ + ": the filter was built for nbdkit " + (version != nullptr ? version : "?") +
+           ", of which the layout of filters is not known; known are " + KNOWN_FILTER_VERSIONS;
+  }
+  table_ = *table;
+  if (table_.callbacks.name == nullptr)
+    return path_ + ": the filter has no name";
+  if (!backend::is_plugin_name(table_.callbacks.name))
+    return path_ + ": the filter's name \"" + table_.callbacks.name +
+           "\" must consist of letters, digits and dashes, and not begin with a dash";
+  name_ = table_.callbacks.name;
+  return std::nullopt;
+}
+
+bool CFilter::set_debug_flag(const std::string &flag, int value) {
+  return backend::set_debug_variable(library_, name_, flag, value);
+}
+
+void CFilter::load() {
+  host::log_debug("%s: load", name_.c_str());
+  host::StartScope starting(&shutdown_);
+  loads_++;
+  if (table_.callbacks.load != nullptr)
+    table_.callbacks.load();
+}
+
+CFilter::Failure CFilter::config(const std::string &key, const std::string &value,
+                                 const NextConfig &next) {
+  host::log_debug("%s: config key=%s, value=%s", name_.c_str(), key.c_str(),
+                  host::loggable_value(key, value).c_str());
+  host::InternPool &interns = host::process_interns();
+  const char *kept_key = interns.add(key);
+  const char *kept_value = interns.add(value);
+  if (table_.callbacks.config == nullptr) {
+    next(kept_key, kept_value);
+    return std::nullopt;
+  }
+  host::StartScope starting(&shutdown_);
+  uint64_t messages = host::error_messages_on_this_thread();
+  if (table_.callbacks.config(call_next_config, as_backend(&next), kept_key, kept_value) != -1)
+    return std::nullopt;
+  return backend::failure_after(messages, "filter \"" + name_ + "\" refused the parameter " + key +
+                                              "=" + host::loggable_value(key, value));
+}
+
+CFilter::Failure CFilter::config_complete(const NextConfigComplete &next) {
+  host::log_debug("%s: config_complete", name_.c_str());
+  if (table_.callbacks.config_complete == nullptr) {
+    next();
+    return std::nullopt;
+  }
+  host::StartScope starting(&shutdown_);
+  uint64_t messages = host::error_messages_on_this_thread();
+  if (table_.callbacks.config_complete(call_next_config_complete, as_backend(&next)) != -1)
+    return std::nullopt;
+  return failure_of("config_complete", messages);
+}
+
+CFilter::Failure CFilter::settle_thread_model(int behind) {
+  if (table_.thread_model == nullptr && table_.thread_model_of == nullptr)
+    return std::nullopt;
+  host::StartScope starting(&shutdown_);
+  uint64_t messages = host::error_messages_on_this_thread();
+  constexpr int most = static_cast<int>(backend::ThreadModel::parallel);
+  const int wanted = table_.thread_model_of != nullptr
+                         ? table_.thread_model_of(std::min(behind, most))
+                         : table_.thread_model();
+  if (wanted < 0)
+    return failure_of("thread_model", messages);
+  thread_model_ = static_cast<backend::ThreadModel>(std::min(wanted, most));
+  return std::nullopt;
+}
+
+CFilter::Failure CFilter::get_ready(int model) {
+  host::log_debug("%s: get_ready thread_model=%d", name_.c_str(), model);
+  host::StartScope starting(&shutdown_);
+  uint64_t messages = host::error_messages_on_this_thread();
+  if (table_.callbacks.get_ready == nullptr || table_.callbacks.get_ready(model) != -1)
+    return std::nullopt;
+  return failure_of("get_ready", messages);
+}
+
+CFilter::Failure CFilter::after_fork() {
+  host::log_debug("%s: after_fork", name_.c_str());
+  host::StartScope starting(&shutdown_);
+  uint64_t messages = host::error_messages_on_this_thread();
+  if (table_.callbacks.after_fork == nullptr || table_.callbacks.after_fork(&behind_) != -1)
+    return std::nullopt;
+  return failure_of("after_fork", messages);
+}
+
+void CFilter::cleanup() {
+  host::log_debug("%s: cleanup", name_.c_str());
+  if (table_.callbacks.cleanup != nullptr)
+    table_.callbacks.cleanup(&behind_);
+}
+
+void CFilter::unload() {
+  if (loads_ > 0) {
+    host::log_debug("%s: unload", name_.c_str());
+    if (table_.callbacks.unload != nullptr)
+      table_.callbacks.unload();
+    loads_--;
+  }
+  if (loads_ == 0)
+    library_.close();
+}
+
+} // namespace asyncnbd::cplugin

@@ -1,0 +1,74 @@
+// The shared object of one of nbdkit's filters, and its life before, beside and after its
+// connections. What happens inside a connection is in filter_layer.hpp.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+
+#include "backend/c_plugin.hpp"
+#include "backend/level.hpp"
+#include "cplugin/filter_abi.hpp"
+#include "host/library.hpp"
+
+// What filters know as what is behind them.
+struct nbdkit_backend {
+  asyncnbd::backend::Level level;
+};
+
+namespace asyncnbd::cplugin {
+
+// May stand at several places of one server's chain, which then share its variables, as in nbdkit:
+// calls outside of connections come once for each. They are made by the thread that starts the
+// server, in the order of the declarations.
+class CFilter {
+public:
+  using Failure = backend::CPlugin::Failure;
+
+  explicit CFilter(std::string path) : path_(std::move(path)) {}
+  CFilter(const CFilter &) = delete;
+  CFilter &operator=(const CFilter &) = delete;
+
+  // dlopen, filter_init and the checks of what it gave; calls nothing else of the filter.
+  Failure open();
+  bool set_debug_flag(const std::string &flag, int value);
+
+  void load();
+  // `next` passes a parameter on to what is behind. False: that has failed, and why is known there;
+  // then nothing that the filter says of it matters.
+  using NextConfig = std::function<bool(const char *key, const char *value)>;
+  Failure config(const std::string &key, const std::string &value, const NextConfig &next);
+  using NextConfigComplete = std::function<bool()>;
+  Failure config_complete(const NextConfigComplete &next);
+  // `behind`: the least of what is behind it.
+  Failure settle_thread_model(int behind);
+  // The most that it stands.
+  backend::ThreadModel thread_model() const { return thread_model_; }
+  // `model`: the least of all that there are.
+  Failure get_ready(int model);
+  // Of what is behind it where there is no client; before after_fork.
+  void placed(const backend::Level &behind) { behind_.level = behind; }
+  Failure after_fork();
+  void cleanup();
+  void unload();
+
+  const nbdkit_filter &table() const { return table_.callbacks; }
+  const std::string &path() const { return path_; }
+  const std::string &name() const { return name_; }
+
+private:
+  Failure open_library();
+  Failure failure_of(const char *callback, uint64_t messages) const;
+
+  const std::string path_;
+  host::Library library_;
+  FilterTable table_{};
+  std::string name_;
+  backend::ThreadModel thread_model_ = backend::ThreadModel::parallel;
+  nbdkit_backend behind_{};
+  unsigned loads_ = 0;
+  host::ShutdownWish shutdown_;
+};
+
+} // namespace asyncnbd::cplugin

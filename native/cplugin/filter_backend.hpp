@@ -1,0 +1,28 @@
+// A backend that is one of nbdkit's filters, as another one directly in front of it calls it.
+#pragma once
+
+#include "backend/backend.hpp"
+#include "cplugin/filter_facts.hpp"
+#include "host/abi.hpp"
+
+namespace asyncnbd::cplugin {
+
+// Functions return 0 or -1, and then *err is an errno. Any thread, but prepare_in_run.
+class FilterBackend : public backend::Backend {
+public:
+  // As prepare, but collects no capabilities, as these are asked one by one.
+  virtual bool prepare_in_run() = 0;
+  virtual int64_t size() = 0;
+  virtual int fact(Fact fact) = 0;
+  virtual int pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) = 0;
+  virtual int pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags,
+                     int *err) = 0;
+  virtual int flush(uint32_t flags, int *err) = 0;
+  virtual int trim(uint32_t count, uint64_t offset, uint32_t flags, int *err) = 0;
+  virtual int zero(uint32_t count, uint64_t offset, uint32_t flags, int *err) = 0;
+  virtual int extents(uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents *extents,
+                      int *err) = 0;
+  virtual int cache(uint32_t count, uint64_t offset, uint32_t flags, int *err) = 0;
+};
+
+} // namespace asyncnbd::cplugin

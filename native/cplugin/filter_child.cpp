@@ -1,0 +1,61 @@
+// See filter_child.hpp.
+#include "cplugin/filter_child.hpp"
+
+#include <new>
+
+namespace asyncnbd::cplugin {
+
+Child *Child::make(size_t data_bytes) {
+  auto child = std::unique_ptr<Child>(new (std::nothrow) Child);
+  if (child != nullptr && data_bytes > 0) {
+    child->memory_.reset(new (std::nothrow) uint8_t[data_bytes]);
+    child->request.data = child->memory_.get();
+    if (child->memory_ == nullptr)
+      return nullptr;
+  }
+  return child.release();
+}
+
+void Child::let_go() {
+  if (holders_.fetch_sub(1) == 1)
+    delete this;
+}
+
+int Child::run(backend::Backend &backend) {
+  backend.submit(request, backend::Caller::may_block);
+  if (!has_ended_here_) {
+    std::unique_lock lock(mutex_);
+    ended_.wait(lock, [this] { return has_ended_; });
+  }
+  return error_;
+}
+
+// Under the lock until all is done: the submitter may free this as soon as it has it.
+void Child::end(int error) {
+  if (pthread_equal(submitter_, pthread_self()) != 0) {
+    error_ = error;
+    has_ended_here_ = true;
+    return;
+  }
+  std::lock_guard lock(mutex_);
+  error_ = error;
+  has_ended_ = true;
+  ended_.notify_one();
+}
+
+void Child::complete(backend::Request &, int error) {
+  request.take_answer(error);
+  end(error);
+}
+
+void Child::give_up(backend::Request &, int error) {
+  is_given_up_ = true;
+  holders_.fetch_add(1); // until the plugin has done with it
+  end(error);
+}
+
+void Child::release(backend::Request &) {
+  let_go();
+}
+
+} // namespace asyncnbd::cplugin

@@ -1,0 +1,119 @@
+// One of nbdkit's filters, open for one client: a layer whose requests the filter serves, on the
+// thread that submits them, which waits.
+#pragma once
+
+#include <array>
+#include <atomic>
+#include <memory>
+#include <string>
+
+#include "backend/level.hpp"
+#include "base/mutex.hpp"
+#include "cplugin/c_filter.hpp"
+#include "cplugin/filter_backend.hpp"
+#include "cplugin/filter_next.hpp"
+#include "host/context.hpp"
+
+namespace asyncnbd::cplugin {
+class FilterLayer;
+}
+
+// What filters know as the open filter itself.
+struct nbdkit_context {
+  asyncnbd::cplugin::FilterLayer *layer;
+};
+
+namespace asyncnbd::cplugin {
+
+class FilterLayer final : public FilterBackend {
+public:
+  // Calls the filter's open, which may open what is behind it. nullptr on failure, with words for
+  // the user in `*error` unless they have been logged.
+  static std::unique_ptr<backend::Backend> open(CFilter &filter, const backend::Level &behind,
+                                                const std::string &export_name, bool readonly,
+                                                std::string *error);
+
+  // ---- for who is in front of it
+
+  const backend::Capabilities &capabilities() const override { return capabilities_; }
+  backend::ThreadModel thread_model() const override { return backend::ThreadModel::parallel; }
+  std::string description() override;
+  bool block_sizes(backend::BlockSizes *sizes) override;
+  bool prepare() override;
+  bool finalize() override;
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
+  void submit(backend::Request &request, backend::Caller caller) override;
+  void on_client_gone() override;
+  void give_up_unanswered() override;
+  void release_idle_memory() override;
+  void close() override;
+
+  // ---- for a filter in front of it
+
+  bool prepare_in_run() override;
+  int64_t size() override;
+  int fact(Fact fact) override;
+  int pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) override;
+  int pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) override;
+  int flush(uint32_t flags, int *err) override;
+  int trim(uint32_t count, uint64_t offset, uint32_t flags, int *err) override;
+  int zero(uint32_t count, uint64_t offset, uint32_t flags, int *err) override;
+  int extents(uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents *extents,
+              int *err) override;
+  int cache(uint32_t count, uint64_t offset, uint32_t flags, int *err) override;
+
+  // ---- for the filter itself
+
+  nbdkit_backend *behind() { return &behind_; }
+  // Returns the one before.
+  Next *set_next(Next *next);
+
+private:
+  FilterLayer(CFilter &filter, const backend::Level &behind, bool readonly);
+
+  static int open_next(nbdkit_context *context, int readonly, const char *exportname);
+  bool call_open(const std::string &export_name, bool readonly, std::string *error);
+  bool collect_capabilities();
+  bool collect_for_writing();
+  bool collect(Fact fact, bool *can);
+  bool collect(Fact fact, backend::Support *support);
+  int ask(Fact fact);
+
+  // filter_requests.cpp
+  int perform(backend::Request &request, uint64_t *done_bytes);
+  int perform_in_pieces(backend::Request &request, uint64_t *done_bytes);
+  int perform_block_status(backend::Request &request);
+  int zero_by_writing(uint32_t count, uint64_t offset, uint32_t flags, int *err);
+  int cache_by_reading(uint32_t count, uint64_t offset, int *err);
+
+  std::shared_ptr<backend::Backend> shared_behind() const;
+  int missing_next(int *err) const;
+
+  const nbdkit_filter &table() const { return filter_.table(); }
+  const char *name() const { return filter_.name().c_str(); }
+
+  CFilter &filter_;
+  host::CallContext &context_;
+  nbdkit_backend behind_;
+  nbdkit_context self_{this};
+  void *handle_ = nullptr;
+  const bool is_readonly_;
+  std::string *open_error_ = nullptr; // while it is opened
+
+  // Of a chain's own thread, or in the only request of its client: see retry.
+  enum class State { open, prepared, failed };
+  State state_ = State::open;
+
+  // Read by any request. Who changes it takes care that there are none, or that they do not mind.
+  std::atomic<Next *> next_{nullptr};
+  mutable base::Mutex<base::LockRank::filter_next> mutex_; // guards what follows
+  std::shared_ptr<backend::Backend> backend_;              // next_'s
+
+  // -1: not asked yet. Pair with nothing: who asks twice gets the same answer.
+  std::atomic<int64_t> size_{-1};
+  std::array<std::atomic<int>, FACTS> facts_;
+
+  backend::Capabilities capabilities_; // once it is prepared
+};
+
+} // namespace asyncnbd::cplugin

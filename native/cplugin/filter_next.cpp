@@ -1,0 +1,300 @@
+// See filter_next.hpp.
+#include "cplugin/filter_next.hpp"
+
+#include <cerrno>
+#include <cinttypes>
+#include <cstring>
+#include <utility>
+
+#include "cplugin/filter_child.hpp"
+#include "host/context.hpp"
+#include "host/log.hpp"
+#include "wire/wire.hpp"
+
+namespace asyncnbd::cplugin {
+
+// What a filter asks for.
+struct Next::Call {
+  uint16_t type; // NBD_CMD_*
+  uint32_t count;
+  uint64_t offset;
+  uint32_t flags; // NBDKIT_FLAG_*
+  uint8_t *data = nullptr;
+  nbdkit_extents *extents = nullptr;
+};
+
+namespace {
+
+// nbdkit asserts these; here only the request fails.
+bool is_allowed(uint16_t type, uint32_t flags, const backend::Capabilities &can) {
+  switch (type) {
+  case wire::NBD_CMD_WRITE:
+    return can.can_write && (flags & ~NBDKIT_FLAG_FUA) == 0;
+  case wire::NBD_CMD_FLUSH:
+    return can.can_flush && flags == 0;
+  case wire::NBD_CMD_TRIM:
+    return can.can_write && can.can_trim && (flags & ~NBDKIT_FLAG_FUA) == 0;
+  case wire::NBD_CMD_WRITE_ZEROES:
+    return can.can_write && can.zero != backend::Support::none &&
+           (flags & ~(NBDKIT_FLAG_FUA | NBDKIT_FLAG_MAY_TRIM | NBDKIT_FLAG_FAST_ZERO)) == 0 &&
+           ((flags & NBDKIT_FLAG_FAST_ZERO) == 0 || can.can_fast_zero);
+  case wire::NBD_CMD_BLOCK_STATUS:
+    return (flags & ~NBDKIT_FLAG_REQ_ONE) == 0;
+  case wire::NBD_CMD_CACHE:
+    return can.cache != backend::Support::none && flags == 0;
+  default:
+    return flags == 0;
+  }
+}
+
+uint16_t wire_flags(uint16_t type, uint32_t flags) {
+  uint16_t result = 0;
+  if ((flags & NBDKIT_FLAG_FUA) != 0)
+    result |= wire::NBD_CMD_FLAG_FUA;
+  if ((flags & NBDKIT_FLAG_REQ_ONE) != 0)
+    result |= wire::NBD_CMD_FLAG_REQ_ONE;
+  if ((flags & NBDKIT_FLAG_FAST_ZERO) != 0)
+    result |= wire::NBD_CMD_FLAG_FAST_ZERO;
+  if (type == wire::NBD_CMD_WRITE_ZEROES && (flags & NBDKIT_FLAG_MAY_TRIM) == 0)
+    result |= wire::NBD_CMD_FLAG_NO_HOLE;
+  return result;
+}
+
+int add_extents(const std::vector<backend::Extent> &found, uint64_t offset,
+                nbdkit_extents *extents) {
+  for (const backend::Extent &extent : found) {
+    if (nbdkit_add_extent(extents, offset, extent.length_bytes,
+                          static_cast<uint32_t>(extent.flags)) == -1)
+      return errno;
+    offset += extent.length_bytes;
+  }
+  return 0;
+}
+
+// ---- nbdkit's table
+
+int ask_prepare(nbdkit_next *next) {
+  return Next::of(next).prepare() ? 0 : -1;
+}
+int ask_finalize(nbdkit_next *next) {
+  return Next::of(next).finalize() ? 0 : -1;
+}
+int64_t ask_size(nbdkit_next *next) {
+  return Next::of(next).size();
+}
+const char *ask_description(nbdkit_next *next) {
+  return Next::of(next).description();
+}
+int ask_block_size(nbdkit_next *next, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
+  return Next::of(next).block_size(minimum, preferred, maximum);
+}
+template <Fact fact> int ask(nbdkit_next *next) {
+  return Next::of(next).fact(fact);
+}
+// Who does not want to know of an error may give no place for it.
+int do_pread(nbdkit_next *next, void *data, uint32_t count, uint64_t offset, uint32_t flags,
+             int *err) {
+  int ignored = 0;
+  return Next::of(next).pread(data, count, offset, flags, err != nullptr ? err : &ignored);
+}
+int do_pwrite(nbdkit_next *next, const void *data, uint32_t count, uint64_t offset, uint32_t flags,
+              int *err) {
+  int ignored = 0;
+  return Next::of(next).pwrite(data, count, offset, flags, err != nullptr ? err : &ignored);
+}
+int do_flush(nbdkit_next *next, uint32_t flags, int *err) {
+  int ignored = 0;
+  return Next::of(next).flush(flags, err != nullptr ? err : &ignored);
+}
+int do_trim(nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
+  int ignored = 0;
+  return Next::of(next).trim(count, offset, flags, err != nullptr ? err : &ignored);
+}
+int do_zero(nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
+  int ignored = 0;
+  return Next::of(next).zero(count, offset, flags, err != nullptr ? err : &ignored);
+}
+int do_extents(nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags,
+               nbdkit_extents *extents, int *err) {
+  int ignored = 0;
+  return Next::of(next).extents(count, offset, flags, extents, err != nullptr ? err : &ignored);
+}
+int do_cache(nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
+  int ignored = 0;
+  return Next::of(next).cache(count, offset, flags, err != nullptr ? err : &ignored);
+}
+
+constexpr nbdkit_next_ops OPERATIONS = {
+    ask_prepare,
+    ask_finalize,
+    ask_size,
+    ask_description,
+    ask_block_size,
+    ask<Fact::can_write>,
+    ask<Fact::can_flush>,
+    ask<Fact::is_rotational>,
+    ask<Fact::can_trim>,
+    ask<Fact::can_zero>,
+    ask<Fact::can_fast_zero>,
+    ask<Fact::can_extents>,
+    ask<Fact::can_fua>,
+    ask<Fact::can_multi_conn>,
+    ask<Fact::can_cache>,
+    do_pread,
+    do_pwrite,
+    do_flush,
+    do_trim,
+    do_zero,
+    do_extents,
+    do_cache,
+};
+
+} // namespace
+
+Next::Next(std::unique_ptr<backend::Backend> opened, bool is_filter)
+    : nbdkit_next_ops(OPERATIONS), backend_(std::move(opened)),
+      layer_(is_filter ? static_cast<FilterBackend *>(backend_.get()) : nullptr),
+      answers_later_(backend_->thread_model() == backend::ThreadModel::async) {}
+
+Next *Next::open(const backend::Level &level, const std::string &export_name, bool readonly,
+                 std::string *error) {
+  std::unique_ptr<backend::Backend> opened = level.open(export_name, readonly, error);
+  return opened != nullptr ? new Next(std::move(opened), level.opens_behind()) : nullptr;
+}
+
+void Next::close() {
+  backend_->close();
+  delete this;
+}
+
+bool Next::prepare() {
+  return layer_ != nullptr ? layer_->prepare_in_run() : backend_->prepare();
+}
+
+bool Next::finalize() {
+  return backend_->finalize();
+}
+
+int64_t Next::size() {
+  return layer_ != nullptr ? layer_->size()
+                           : static_cast<int64_t>(backend_->capabilities().size_bytes);
+}
+
+const char *Next::description() {
+  std::string text = backend_->description();
+  if (text.empty())
+    return nullptr;
+  host::CallContext *context = host::current_context();
+  return (context != nullptr ? context->interns : host::process_interns()).add(text);
+}
+
+int Next::block_size(uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
+  backend::BlockSizes sizes;
+  if (!backend_->block_sizes(&sizes))
+    return -1;
+  *minimum = sizes.minimum;
+  *preferred = sizes.preferred;
+  *maximum = sizes.maximum;
+  return 0;
+}
+
+int Next::fact(Fact fact) {
+  return layer_ != nullptr ? layer_->fact(fact) : fact_of(backend_->capabilities(), fact);
+}
+
+uint32_t Next::bytes_besides(uint16_t type, uint64_t length_bytes) const {
+  const bool has_data = type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
+  const uint32_t copied = answers_later_ && has_data ? static_cast<uint32_t>(length_bytes) : 0;
+  return copied + backend_->bytes_besides(type, length_bytes);
+}
+
+// ---- requests
+
+int Next::run(const Call &call, int *err) {
+  const backend::Capabilities &can = backend_->capabilities();
+  const bool is_flush = call.type == wire::NBD_CMD_FLUSH;
+  const bool is_inside =
+      call.count > 0 && backend::is_inside(call.offset, call.count, can.size_bytes);
+  if (!(is_flush || is_inside) || !is_allowed(call.type, call.flags, can)) {
+    host::log_error("a filter asked for what there is not behind it: %s offset=%" PRIu64
+                    " count=%" PRIu32 " flags=%" PRIu32 " of %" PRIu64 " bytes",
+                    wire::command_name(call.type), call.offset, call.count, call.flags,
+                    can.size_bytes);
+    *err = EINVAL;
+    return -1;
+  }
+  const bool has_data = call.data != nullptr;
+  Child on_stack;
+  Child *child = &on_stack;
+  if (answers_later_ && (child = Child::make(has_data ? call.count : 0)) == nullptr) {
+    *err = ENOMEM;
+    return -1;
+  }
+  backend::Request &request = child->request;
+  request.type = call.type;
+  request.flags = wire_flags(call.type, call.flags);
+  request.offset = call.offset;
+  request.length_bytes = call.count;
+  if (!answers_later_)
+    request.data = call.data;
+  else if (call.type == wire::NBD_CMD_WRITE)
+    memcpy(request.data, call.data, call.count);
+  if (call.extents != nullptr)
+    request.make_extras().statuses.push_back({0, backend::ContextStatus::ALLOCATION, {}});
+
+  int error = child->run(*backend_);
+  // What was given up may still be written to, but nobody touches what was answered.
+  if (error == 0 && answers_later_ && call.type == wire::NBD_CMD_READ)
+    memcpy(call.data, request.data, call.count);
+  if (error == 0 && call.extents != nullptr)
+    error = add_extents(request.extras->statuses.front().extents, call.offset, call.extents);
+  if (error != 0 && !child->is_given_up() && request.extras)
+    host::keep_error_message(std::move(request.extras->error_text));
+  if (child != &on_stack)
+    child->let_go();
+  *err = error;
+  return error == 0 ? 0 : -1;
+}
+
+int Next::pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
+  if (layer_ != nullptr)
+    return layer_->pread(data, count, offset, flags, err);
+  return run({wire::NBD_CMD_READ, count, offset, flags, static_cast<uint8_t *>(data)}, err);
+}
+
+int Next::pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
+  if (layer_ != nullptr)
+    return layer_->pwrite(data, count, offset, flags, err);
+  // Only to be read: who gets it knows that from the request.
+  auto *bytes = static_cast<uint8_t *>(const_cast<void *>(data));
+  return run({wire::NBD_CMD_WRITE, count, offset, flags, bytes}, err);
+}
+
+int Next::flush(uint32_t flags, int *err) {
+  return layer_ != nullptr ? layer_->flush(flags, err)
+                           : run({wire::NBD_CMD_FLUSH, 0, 0, flags}, err);
+}
+
+int Next::trim(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
+  return layer_ != nullptr ? layer_->trim(count, offset, flags, err)
+                           : run({wire::NBD_CMD_TRIM, count, offset, flags}, err);
+}
+
+int Next::zero(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
+  return layer_ != nullptr ? layer_->zero(count, offset, flags, err)
+                           : run({wire::NBD_CMD_WRITE_ZEROES, count, offset, flags}, err);
+}
+
+int Next::extents(uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents *extents,
+                  int *err) {
+  return layer_ != nullptr
+             ? layer_->extents(count, offset, flags, extents, err)
+             : run({wire::NBD_CMD_BLOCK_STATUS, count, offset, flags, nullptr, extents}, err);
+}
+
+int Next::cache(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
+  return layer_ != nullptr ? layer_->cache(count, offset, flags, err)
+                           : run({wire::NBD_CMD_CACHE, count, offset, flags}, err);
+}
+
+} // namespace asyncnbd::cplugin

@@ -1,0 +1,158 @@
+// See filter_place.hpp.
+#include "cplugin/filter_place.hpp"
+
+#include <cstring>
+#include <map>
+#include <utility>
+
+#include "cplugin/filter_layer.hpp"
+#include "host/context.hpp"
+#include "host/exports_list.hpp"
+#include "host/log.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::cplugin {
+
+namespace {
+
+using backend::ExportEntry;
+using backend::Level;
+
+int next_preconnect(nbdkit_backend *nxdata, int readonly) {
+  return nxdata->level.preconnect(readonly != 0) ? 0 : -1;
+}
+
+int next_list_exports(nbdkit_backend *nxdata, int readonly, nbdkit_exports *exports) {
+  const auto listed = nxdata->level.list_exports(readonly != 0);
+  if (!listed)
+    return -1;
+  for (const ExportEntry &entry : *listed) {
+    const char *description = entry.description.empty() ? nullptr : entry.description.c_str();
+    if (nbdkit_add_export(exports, entry.name.c_str(), description) == -1)
+      return -1;
+  }
+  return 0;
+}
+
+// Kept for as long as the client, as filters keep pointers to it.
+const char *next_default_export(nbdkit_backend *nxdata, int readonly) {
+  const auto name = nxdata->level.default_export(readonly != 0);
+  return name ? nxdata->level.bottom->context().interns.add(*name) : nullptr;
+}
+
+class FilterPlace final : public backend::OpeningFilter {
+public:
+  explicit FilterPlace(std::shared_ptr<CFilter> filter) : filter_(std::move(filter)) {}
+
+  const char *name() const override { return filter_->name().c_str(); }
+  backend::ThreadModel thread_model() const override { return filter_->thread_model(); }
+  void placed(const Level &behind) override { filter_->placed(behind); }
+
+  std::unique_ptr<backend::Backend> open_in_front(const Level &behind,
+                                                  const std::string &export_name, bool readonly,
+                                                  std::string *error) override {
+    return FilterLayer::open(*filter_, behind, export_name, readonly, error);
+  }
+  bool preconnect(const Level &behind, bool readonly) override;
+  std::optional<std::vector<ExportEntry>> list_exports(const Level &behind, bool readonly) override;
+  std::optional<std::string> default_export(const Level &behind, bool readonly) override;
+
+private:
+  const std::shared_ptr<CFilter> filter_;
+};
+
+bool FilterPlace::preconnect(const Level &behind, bool readonly) {
+  host::ContextScope scope(&behind.bottom->context());
+  host::log_debug("%s: preconnect", name());
+  nbdkit_backend next{behind};
+  const auto callback = filter_->table().preconnect;
+  return (callback != nullptr ? callback(next_preconnect, &next, readonly)
+                              : next_preconnect(&next, readonly)) != -1;
+}
+
+std::optional<std::vector<ExportEntry>> FilterPlace::list_exports(const Level &behind,
+                                                                  bool readonly) {
+  host::CallContext &context = behind.bottom->context();
+  host::ContextScope scope(&context);
+  host::log_debug("%s: list_exports readonly=%d tls=%d", name(), readonly, context.tls);
+  const auto callback = filter_->table().list_exports;
+  if (callback == nullptr)
+    return behind.list_exports(readonly);
+  nbdkit_backend next{behind};
+  nbdkit_exports exports;
+  if (callback(next_list_exports, &next, readonly, context.tls, &exports) == -1)
+    return std::nullopt;
+  std::vector<ExportEntry> entries;
+  for (const nbdkit_exports::Entry &entry : exports.entries) {
+    std::optional<std::string> listed = entry.name;
+    if (entry.is_default)
+      listed = default_export(behind, readonly);
+    if (listed)
+      entries.push_back({*listed, entry.description.value_or("")});
+  }
+  return entries;
+}
+
+// Asked once a client. A name that is too long is none.
+std::optional<std::string> FilterPlace::default_export(const Level &behind, bool readonly) {
+  host::CallContext &context = behind.bottom->context();
+  if (auto found = context.default_exports_in_front.find(behind.index);
+      found != context.default_exports_in_front.end())
+    return found->second;
+  host::ContextScope scope(&context);
+  host::log_debug("%s: default_export readonly=%d tls=%d", name(), readonly, context.tls);
+  std::optional<std::string> answer;
+  if (const auto callback = filter_->table().default_export) {
+    nbdkit_backend next{behind};
+    const char *text = callback(next_default_export, &next, readonly, context.tls);
+    if (text != nullptr && strlen(text) <= wire::MAX_STRING_BYTES)
+      answer = text;
+  } else {
+    answer = behind.default_export(readonly);
+  }
+  if (answer)
+    context.default_exports_in_front[behind.index] = *answer;
+  return answer;
+}
+
+} // namespace
+
+std::unique_ptr<backend::OpeningFilter> make_filter_place(std::shared_ptr<CFilter> filter) {
+  return std::make_unique<FilterPlace>(std::move(filter));
+}
+
+} // namespace asyncnbd::cplugin
+
+// ---- what filters call
+// ------------------------------------------------------------------------------
+
+using asyncnbd::cplugin::Next;
+
+extern "C" {
+
+NBDKIT_DLL_PUBLIC nbdkit_backend *nbdkit_context_get_backend(nbdkit_context *context) {
+  return context->layer->behind();
+}
+
+NBDKIT_DLL_PUBLIC nbdkit_next *nbdkit_next_context_open(nbdkit_backend *backend, int readonly,
+                                                        const char *exportname, int shared) {
+  if (shared != 0 || backend->level.bottom == nullptr) {
+    nbdkit_error("nbdkit_next_context_open: only for a client that is connected, as yet");
+    return nullptr;
+  }
+  std::string error;
+  Next *next = Next::open(backend->level, exportname, readonly != 0, &error);
+  if (!error.empty())
+    nbdkit_error("%s", error.c_str());
+  return next;
+}
+
+NBDKIT_DLL_PUBLIC void nbdkit_next_context_close(nbdkit_next *next) {
+  Next::of(next).close();
+}
+
+NBDKIT_DLL_PUBLIC nbdkit_next *nbdkit_context_set_next(nbdkit_context *context, nbdkit_next *next) {
+  return context->layer->set_next(next != nullptr ? &Next::of(next) : nullptr);
+}
+
+} // extern "C"
