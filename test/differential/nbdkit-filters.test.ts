@@ -138,7 +138,6 @@ describe("clients see the same behind", () => {
     [`--filter=offset ${memory} 1M offset=4K`],
     [`--filter=partition ${file} disk.mbr partition=2`, partitioned],
     [`--filter=pause ${memory} 1M pause-control=ctl`],
-    [`--filter=protect ${memory} 1M protect=4096-65535`],
     [`--filter=protect ${memory} 1M protect=~0-100000`],
     [`--filter=${path("rate")} ${memory} 1M rate=100M`],
     [`--filter=${path("rate")} ${memory} 1M connection-rate=100M burstiness=1`],

@@ -251,7 +251,7 @@ describe("a C plugin behind a filter", () => {
 });
 
 test.each([
-  [["--filter=nosuch", "memory", "1M"], 'there is no filter "nosuch": use cache, cow'],
+  [["--filter=nosuch", "memory", "1M"], 'there is no filter "nosuch": use '],
   [["--filter=cow", "memory", "1M", "cow-block-size=5000"], "cow-block-size=5000: must be a power"],
   [["--filter=delay", "memory", "1M", "rdelay=never"], "rdelay=never: not a time"],
   [["--filter=error", "memory", "1M", "error-rate=2"], "error-rate=2: use 0% to 100%"],
