@@ -76,8 +76,8 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   client_->connection->peer_fd = out_fd_;
   if (client_->plugin)
-    client_->bottom = std::make_unique<backend::CBottom>(client_->plugin, *client_->connection,
-                                                         client_->threads);
+    client_->bottom =
+        std::make_unique<backend::CBottom>(client_->plugin, *client_->connection, client_->threads);
   client_->connection->instance = client_->plugin ? client_->plugin->instance() : nullptr;
   const connection::Connection &connection = *client_->connection;
   logged_ = {connection.plugin_name, connection.number, host::peer_of(out_fd_)};

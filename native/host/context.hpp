@@ -101,10 +101,10 @@ public:
   std::string tls_peer_name; // of the client's certificate, if it was verified
   std::string tls_issuer_name;
   InternPool interns;
-  std::optional<std::string> default_export; // the plugin's answer, asked once
+  std::optional<std::string> default_export;              // the plugin's answer, asked once
   std::map<size_t, std::string> default_exports_in_front; // those of filters, by their places
-  const char *export_name = nullptr;         // interned; set by open, cleared by close
-  void *instance = nullptr;                  // the plugin's, for asyncnbd_instance
+  const char *export_name = nullptr;                      // interned; set by open, cleared by close
+  void *instance = nullptr;                               // the plugin's, for asyncnbd_instance
 };
 
 // Makes `context` the one that plugin functions called on this thread refer to, until the scope
