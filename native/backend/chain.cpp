@@ -126,7 +126,9 @@ std::unique_ptr<Backend> Chain::open_opening(const Level &level, const std::stri
     return nullptr;
   std::unique_ptr<Backend> opened =
       opening_at(level.index)->open_in_front(behind(level), *name, is_readonly, error);
-  return opened != nullptr ? in_turns(level, std::move(opened)) : nullptr;
+  if (opened != nullptr)
+    opened = in_turns(level, std::move(opened));
+  return opened;
 }
 
 std::unique_ptr<Backend> Chain::open_native(const Level &level, const std::string &export_name,
@@ -204,27 +206,31 @@ std::unique_lock<TurnQueue> Chain::serialize_calls(Bottom &bottom) {
   return std::unique_lock(*all_calls(bottom));
 }
 
-// Above the outermost filter whose calls block there are turns of the least thread model of all;
-// above one that is behind others, what must not block is moved to a worker and nothing else.
-// Behind another such filter a call is on a worker already.
+// Turns of the least thread model of all.
+std::shared_ptr<TurnQueue> Chain::turns_of_all(Bottom &bottom, ThreadModel model) {
+  if (model <= ThreadModel::serialize_all_requests)
+    return all_calls(bottom);
+  const unsigned most = model == ThreadModel::serialize_requests ? 1 : bottom.threads();
+  return std::make_shared<TurnQueue>(most, most, bottom.resources());
+}
+
+// Above the outermost filter whose calls block there are turns of all; above one that is behind
+// others, what must not block is moved to a worker and nothing else. Behind another such filter a
+// call is on a worker already.
 std::unique_ptr<Backend> Chain::in_turns(const Level &level, std::unique_ptr<Backend> opened) {
   if (level.index > 0 && opening_at(level.index - 1) != nullptr)
     return opened;
+  Bottom &bottom = *level.bottom;
   bool is_outermost = true;
   for (size_t i = 0; i < level.index; i++)
     is_outermost = is_outermost && opening_at(i) == nullptr;
-  Bottom &bottom = *level.bottom;
+  if (!is_outermost) {
+    auto workers = std::make_shared<TurnQueue>(UINT32_MAX, bottom.threads(), bottom.resources());
+    return put_in_turns(std::move(opened), std::move(workers), false);
+  }
   const ThreadModel model = least_thread_model(bottom);
-  std::shared_ptr<TurnQueue> queue;
-  if (is_outermost && model <= ThreadModel::serialize_all_requests)
-    queue = all_calls(bottom);
-  else if (is_outermost && model == ThreadModel::serialize_requests)
-    queue = std::make_shared<TurnQueue>(1, 1, bottom.resources());
-  else
-    queue = std::make_shared<TurnQueue>(is_outermost ? bottom.threads() : UINT32_MAX,
-                                        bottom.threads(), bottom.resources());
-  const bool closes_in_turn = is_outermost && model <= ThreadModel::serialize_all_requests;
-  return std::make_unique<Turns>(std::move(opened), std::move(queue), closes_in_turn);
+  const bool closes_in_turn = model <= ThreadModel::serialize_all_requests;
+  return put_in_turns(std::move(opened), turns_of_all(bottom, model), closes_in_turn);
 }
 
 } // namespace asyncnbd::backend

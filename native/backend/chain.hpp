@@ -72,6 +72,7 @@ private:
                                      bool readonly);
   DiskState *state_of(const std::string &disk, size_t filter, const Capabilities &below,
                       std::string *error);
+  std::shared_ptr<TurnQueue> turns_of_all(Bottom &bottom, ThreadModel model);
   std::unique_ptr<Backend> in_turns(const Level &level, std::unique_ptr<Backend> opened);
   ThreadModel least_thread_model(Bottom &bottom) const;
   std::shared_ptr<TurnQueue> all_calls(Bottom &bottom);

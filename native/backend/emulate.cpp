@@ -72,7 +72,7 @@ EmulatedRequest::Next EmulatedRequest::make_next(int *error) {
   const uint64_t left_bytes = request().length_bytes - done_bytes_;
   if (step_ == Step::pieces)
     return make_piece(offset, left_bytes, error);
-  if (left_bytes > 0 && (left_bytes - 1) / layer_.part_bytes() >= MAX_PARTS)
+  if (left_bytes > 0 && (left_bytes - 1) / MAX_PARTS >= layer_.part_bytes())
     return refuse(EINVAL, "the range is too long", error);
   return make_part(offset, left_bytes);
 }

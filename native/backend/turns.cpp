@@ -8,6 +8,11 @@
 
 namespace asyncnbd::backend {
 
+std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
+                                      std::shared_ptr<TurnQueue> queue, bool closes_in_turn) {
+  return std::make_unique<Turns>(std::move(below), std::move(queue), closes_in_turn);
+}
+
 Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue, bool closes_in_turn)
     : Layer(std::move(below)), queue_(std::move(queue)),
       may_call_(queue_->has_workers() ? Caller::may_block : Caller::must_not_block),
