@@ -97,9 +97,9 @@ test.each([
     "a file or directory of this name exists already",
   ],
   [
-    "a filter in a .so file",
+    "a filter's .so file that is not there",
     ["--filter=/usr/lib/nbdkit-cow-filter.so", "memory", "1M"],
-    "nbdkit's filters in .so files are not supported yet: use cache, cow,",
+    "cannot open filter /usr/lib/nbdkit-cow-filter.so: ",
   ],
   ["a value for a plugin without parameters", ["zero", "1M"], 'but "1M" was given'],
 ])("%s", async (_, words, message) => {
