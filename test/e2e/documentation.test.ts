@@ -69,6 +69,8 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/c-plugins.md: static int mine_read_fd": inC,
   "docs/c-plugins.md: static int mine_write_fd": inC,
   "docs/filters.md: $ asyncnbd --filter=cow": { commands: 1 },
+  "docs/filters.md: $ asyncnbd --filter=offset": { commands: 3 },
+  "docs/filters.md: $ cc ": { commands: 4 },
   "docs/filters.md: import { defineFilter,": { module: "office-hours.ts" },
   "docs/filters.md: $ asyncnbd --filter=./office-hours.ts": { commands: 2 },
   "docs/protocol.md: export default definePlugin": {
@@ -199,7 +201,9 @@ async function furnish(sandbox: Sandbox, file: string, authority: Authority): Pr
     for (const [name, text] of modulesOf(from)) writeFileSync(at(name), text);
   if (file === "README.md")
     for (const folder of ["native", "examples"]) symlinkSync(join(root, folder), at(folder));
-  else cpSync(join(root, "examples/ramdisk.c"), at("ramdisk.c"));
+  else
+    for (const example of ["ramdisk.c", "readonly-hours.c"])
+      cpSync(join(root, "examples", example), at(example));
   if (!readFileSync(join(root, file), "utf8").includes("https://example.com/")) return;
   const identity = authority.issue("server", { host: "example.com" });
   const script = join(identity, "web.mjs");
