@@ -22,6 +22,7 @@ Napi::Function CFilterWrap::define(Napi::Env env) {
                          InstanceMethod("cleanup", &CFilterWrap::cleanup),
                          InstanceMethod("unload", &CFilterWrap::unload),
                          InstanceAccessor("about", &CFilterWrap::about, nullptr),
+                         InstanceAccessor("seesClients", &CFilterWrap::sees_clients, nullptr),
                          InstanceAccessor("threadModel", &CFilterWrap::thread_model, nullptr),
                      });
 }
@@ -98,6 +99,13 @@ Napi::Value CFilterWrap::about(const Napi::CallbackInfo &info) {
   set_if_any(about, "description", table.description);
   set_if_any(about, "configHelp", table.config_help);
   return about;
+}
+
+Napi::Value CFilterWrap::sees_clients(const Napi::CallbackInfo &info) {
+  const nbdkit_filter &table = filter_->table();
+  const bool sees = table.preconnect != nullptr || table.list_exports != nullptr ||
+                    table.default_export != nullptr;
+  return Napi::Boolean::New(info.Env(), sees);
 }
 
 Napi::Value CFilterWrap::thread_model(const Napi::CallbackInfo &info) {

@@ -28,6 +28,7 @@ private:
   Napi::Value cleanup(const Napi::CallbackInfo &info);
   Napi::Value unload(const Napi::CallbackInfo &info);
   Napi::Value about(const Napi::CallbackInfo &info);
+  Napi::Value sees_clients(const Napi::CallbackInfo &info);
   Napi::Value thread_model(const Napi::CallbackInfo &info);
 
   std::shared_ptr<cplugin::CFilter> filter_;

@@ -2,12 +2,16 @@
 #include "cplugin/filter_child.hpp"
 
 #include <new>
+#include <utility>
 
 namespace asyncnbd::cplugin {
 
-Child *Child::make(size_t data_bytes) {
+Child *Child::make(size_t data_bytes, std::shared_ptr<backend::Backend> behind) {
   auto child = std::unique_ptr<Child>(new (std::nothrow) Child);
-  if (child != nullptr && data_bytes > 0) {
+  if (child == nullptr)
+    return nullptr;
+  child->behind_ = std::move(behind);
+  if (data_bytes > 0) {
     child->memory_.reset(new (std::nothrow) uint8_t[data_bytes]);
     child->request.data = child->memory_.get();
     if (child->memory_ == nullptr)
@@ -45,15 +49,16 @@ void Child::end(int error) {
 
 void Child::complete(backend::Request &, int error) {
   request.take_answer(error);
+  holders_.fetch_sub(1); // not the last: who waits has not gone yet
   end(error);
 }
 
 void Child::give_up(backend::Request &, int error) {
   is_given_up_ = true;
-  holders_.fetch_add(1); // until the plugin has done with it
   end(error);
 }
 
+// Perhaps the end of what is behind, which has nothing to do after this.
 void Child::release(backend::Request &) {
   let_go();
 }

@@ -22,8 +22,10 @@ public:
   // Submits and waits. An errno or 0; then the answer's data are where the request's are.
   int run(backend::Backend &backend);
 
-  // In memory, with so many bytes of its own for data; nullptr: there is not enough.
-  static Child *make(size_t data_bytes);
+  // In memory, with so many bytes of its own for data; nullptr: there is not enough. `behind`, to
+  // which it is submitted, stays until nobody uses it any more: a plugin may reply when the client
+  // that has given it up is long gone.
+  static Child *make(size_t data_bytes, std::shared_ptr<backend::Backend> behind);
   // By who has run one that was made: it is not used here any more.
   void let_go();
   // Then the plugin may still use the request, and nothing of it may be touched here.
@@ -39,12 +41,14 @@ private:
   void end(int error);
 
   const pthread_t submitter_ = pthread_self();
+  std::shared_ptr<backend::Backend> behind_; // of one that was made
   std::unique_ptr<uint8_t[]> memory_;
   int error_ = 0;
   bool is_given_up_ = false;    // set before it ends
   bool has_ended_here_ = false; // on the submitter's thread, inside submit
-  // Of one that was made: who still uses it. Released and acquired: the last one frees it.
-  std::atomic<int> holders_{1};
+  // Of one that was made: who still uses it, what is behind and who waits for it. Released and
+  // acquired: the last one frees it.
+  std::atomic<int> holders_{2};
 
   base::Mutex<base::LockRank::filter_call> mutex_; // guards has_ended_ and error_ before it
   base::Condition ended_;

@@ -239,12 +239,12 @@ bool FilterLayer::block_sizes(backend::BlockSizes *sizes) {
 }
 
 uint32_t FilterLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
-  const Next *next = next_;
-  return next != nullptr ? next->bytes_besides(type, length_bytes) : 0;
+  // Before any turn: the filter may be closing what is behind it at this moment.
+  const std::shared_ptr<backend::Backend> behind = shared_behind();
+  return behind != nullptr ? Next::bytes_besides(*behind, type, length_bytes) : 0;
 }
 
-// ---- while it is open
-// -----------------------------------------------------------------------------
+// ---- while it is open ---------------------------------------------------------------------------
 
 void FilterLayer::on_client_gone() {
   if (std::shared_ptr<backend::Backend> behind = shared_behind())

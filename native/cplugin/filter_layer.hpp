@@ -81,6 +81,7 @@ private:
 
   // filter_requests.cpp
   int perform(backend::Request &request, uint64_t *done_bytes);
+  uint64_t most_bytes_of(const backend::Request &request);
   int perform_in_pieces(backend::Request &request, uint64_t *done_bytes);
   int perform_block_status(backend::Request &request);
   int zero_by_writing(uint32_t count, uint64_t offset, uint32_t flags, int *err);

@@ -154,7 +154,7 @@ constexpr nbdkit_next_ops OPERATIONS = {
 Next::Next(std::unique_ptr<backend::Backend> opened, bool is_filter)
     : nbdkit_next_ops(OPERATIONS), backend_(std::move(opened)),
       layer_(is_filter ? static_cast<FilterBackend *>(backend_.get()) : nullptr),
-      answers_later_(backend_->thread_model() == backend::ThreadModel::async) {}
+      answers_later_(answers_later(*backend_)) {}
 
 Next *Next::open(const backend::Level &level, const std::string &export_name, bool readonly,
                  std::string *error) {
@@ -202,10 +202,11 @@ int Next::fact(Fact fact) {
   return layer_ != nullptr ? layer_->fact(fact) : fact_of(backend_->capabilities(), fact);
 }
 
-uint32_t Next::bytes_besides(uint16_t type, uint64_t length_bytes) const {
+uint32_t Next::bytes_besides(const backend::Backend &behind, uint16_t type, uint64_t length_bytes) {
   const bool has_data = type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
-  const uint32_t copied = answers_later_ && has_data ? static_cast<uint32_t>(length_bytes) : 0;
-  return copied + backend_->bytes_besides(type, length_bytes);
+  const bool is_copied = has_data && answers_later(behind);
+  const uint32_t copied_bytes = is_copied ? static_cast<uint32_t>(length_bytes) : 0;
+  return copied_bytes + behind.bytes_besides(type, length_bytes);
 }
 
 // ---- requests
@@ -226,7 +227,7 @@ int Next::run(const Call &call, int *err) {
   const bool has_data = call.data != nullptr;
   Child on_stack;
   Child *child = &on_stack;
-  if (answers_later_ && (child = Child::make(has_data ? call.count : 0)) == nullptr) {
+  if (answers_later_ && (child = Child::make(has_data ? call.count : 0, backend_)) == nullptr) {
     *err = ENOMEM;
     return -1;
   }

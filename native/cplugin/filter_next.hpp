@@ -33,8 +33,9 @@ public:
   const char *description();
   int block_size(uint32_t *minimum, uint32_t *preferred, uint32_t *maximum);
   int fact(Fact fact);
-  // What a request of so many bytes takes here besides itself.
-  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const;
+  // What a request of so many bytes to `behind` takes here besides itself.
+  static uint32_t bytes_besides(const backend::Backend &behind, uint16_t type,
+                                uint64_t length_bytes);
 
   int pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err);
   int pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err);
@@ -54,6 +55,9 @@ private:
 
   std::shared_ptr<backend::Backend> backend_;
   FilterBackend *const layer_; // the same, if it is one directly; else nullptr
+  static bool answers_later(const backend::Backend &behind) {
+    return behind.thread_model() == backend::ThreadModel::async;
+  }
   const bool answers_later_;
   std::string description_;
 };

@@ -148,7 +148,8 @@ NBDKIT_DLL_PUBLIC nbdkit_next *nbdkit_next_context_open(nbdkit_backend *backend,
 }
 
 NBDKIT_DLL_PUBLIC void nbdkit_next_context_close(nbdkit_next *next) {
-  Next::of(next).close();
+  if (next != nullptr)
+    Next::of(next).close();
 }
 
 NBDKIT_DLL_PUBLIC nbdkit_next *nbdkit_context_set_next(nbdkit_context *context, nbdkit_next *next) {

@@ -22,6 +22,9 @@ constexpr uint64_t PART_BYTES = uint64_t{1} << 31;
 // refuse it.
 constexpr uint64_t MAX_RANGE_BYTES = PART_BYTES << 16;
 
+// What stands in for a callback moves data: a client that asks for more keeps a turn for too long.
+constexpr uint64_t MAX_EMULATED_BYTES = UINT32_MAX;
+
 constexpr uint32_t CACHE_PIECE_BYTES = 1 << 20;
 
 // Never written to, so it costs address space only.
@@ -91,8 +94,16 @@ int FilterLayer::perform(backend::Request &request, uint64_t *done_bytes) {
   }
 }
 
+uint64_t FilterLayer::most_bytes_of(const backend::Request &request) {
+  const bool zeroes = request.type == wire::NBD_CMD_WRITE_ZEROES &&
+                      fact(Fact::can_zero) != static_cast<int>(backend::Support::native);
+  const bool caches = request.type == wire::NBD_CMD_CACHE &&
+                      fact(Fact::can_cache) != static_cast<int>(backend::Support::native);
+  return zeroes || caches ? MAX_EMULATED_BYTES : MAX_RANGE_BYTES;
+}
+
 int FilterLayer::perform_in_pieces(backend::Request &request, uint64_t *done_bytes) {
-  if (request.length_bytes > MAX_RANGE_BYTES)
+  if (request.length_bytes > most_bytes_of(request))
     return EINVAL;
   while (*done_bytes < request.length_bytes) {
     const uint64_t left = request.length_bytes - *done_bytes;

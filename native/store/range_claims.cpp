@@ -111,7 +111,7 @@ void RangeClaims::stop_waiting(Claim &claim) {
 
 bool RangeClaims::add(Claim &claim) {
   claim.number = added_++;
-  claim.chance = scrambled(claim.number);
+  claim.chance = scrambled(claim.number ^ seed_);
   claim.first_waiting = claim.last_waiting = nullptr;
   claim.is_granted = !has_to_wait(claim);
   Claim *lower;

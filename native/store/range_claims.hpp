@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <random>
 
 namespace asyncnbd::store {
 
@@ -68,6 +69,7 @@ private:
 
   Claim *root_ = nullptr;
   uint64_t added_ = 0;
+  const uint64_t seed_ = std::random_device{}(); // so that no client can make the tree a list
 };
 
 } // namespace asyncnbd::store

@@ -43,6 +43,8 @@ export interface NativePlugin {
 export interface NativeCFilter {
   open(): Failure;
   readonly about: PluginAbout;
+  /** Whether it is asked something before a client opens an export. */
+  readonly seesClients: boolean;
   setDebugFlag(flag: string, value: number): boolean;
   load(): void;
   /** `next` gets what the filter passes on, at once. False: that failed, and the filter ends. */

@@ -59,9 +59,9 @@ export class BlockLocks {
     const done = new Promise<void>((resolve) => {
       release = resolve;
     });
-    const before = blocks.map((block) => this.#last.get(block));
-    for (const block of blocks) this.#last.set(block, done); // nobody waits for who comes later
     try {
+      const before = blocks.map((block) => this.#last.get(block));
+      for (const block of blocks) this.#last.set(block, done); // nobody waits for who comes later
       await Promise.all(before);
       return await work();
     } finally {

@@ -151,10 +151,21 @@ class Requests {
     count: number,
     offset: number,
     behind: Behind,
+    work: (count: number, offset: number) => Promise<void>,
+  ): Promise<void> {
+    const { blocks } = this.#store;
+    for (const window of windowsOf(count, offset, blocks.blockBytes)) {
+      const pieces = [...blocks.pieces(window.offset, window.count)];
+      await this.#withoutThem(pieces, behind, () => work(window.count, window.offset));
+    }
+  }
+
+  async #withoutThem(
+    pieces: readonly Piece[],
+    behind: Behind,
     work: () => Promise<void>,
   ): Promise<void> {
-    const { blocks, locks } = this.#store;
-    const pieces = [...blocks.pieces(offset, count)];
+    const { locks } = this.#store;
     // Whoever wrote to one of these blocks meanwhile would write back what was there before.
     await locks.runAll(
       pieces.map(({ block }) => block),
@@ -170,10 +181,12 @@ class Requests {
 
   async fetchAll(count: number, offset: number, behind: Behind): Promise<void> {
     const { blocks, locks } = this.#store;
-    await forEachPiece(blocks.pieces(offset, count), async ({ block }) => {
-      await locks.run(block, () => this.#store.fetch(block, behind));
-    });
-    await this.#makeRoom(behind);
+    for (const window of windowsOf(count, offset, blocks.blockBytes)) {
+      await forEachPiece(blocks.pieces(window.offset, window.count), async ({ block }) => {
+        await locks.run(block, () => this.#store.fetch(block, behind));
+      });
+      await this.#makeRoom(behind);
+    }
   }
 
   async #writeThrough(
@@ -215,6 +228,23 @@ class Requests {
         this.#store.drop(block);
       });
     }
+  }
+}
+
+/** So many blocks of a long range are worked on at once. */
+const WINDOW_BLOCKS = 1024;
+
+/** Parts of a range that end at blocks' ends. */
+function* windowsOf(
+  count: number,
+  offset: number,
+  blockBytes: number,
+): Generator<{ readonly count: number; readonly offset: number }> {
+  const windowBytes = WINDOW_BLOCKS * blockBytes;
+  for (let at = offset; at < offset + count; ) {
+    const end = Math.min(offset + count, (Math.floor(at / windowBytes) + 1) * windowBytes);
+    yield { offset: at, count: end - at };
+    at = end;
   }
 }
 
@@ -274,12 +304,12 @@ function cached(next: OpenExport, requests: Requests): OpenExport {
       requests.write(buf, offset, request.fua, behindFor(next, request)),
     cache: (count, offset, request) => requests.fetchAll(count, offset, behindFor(next, request)),
     trim: (count, offset, request) =>
-      requests.behindTheCache(count, offset, behindFor(next, request), async () => {
-        await next.trim(count, offset, request);
+      requests.behindTheCache(count, offset, behindFor(next, request), async (part, at) => {
+        await next.trim(part, at, request);
       }),
     zero: (count, offset, request) =>
-      requests.behindTheCache(count, offset, behindFor(next, request), async () => {
-        await next.zero(count, offset, request);
+      requests.behindTheCache(count, offset, behindFor(next, request), async (part, at) => {
+        await next.zero(part, at, request);
       }),
   };
 }

@@ -256,6 +256,10 @@ test.each([
   [["--filter=delay", "memory", "1M", "rdelay=never"], "rdelay=never: not a time"],
   [["--filter=error", "memory", "1M", "error-rate=2"], "error-rate=2: use 0% to 100%"],
   [["--filter=rate", "memory", "1M"], "filter rate needs the parameter rate="],
+  [
+    ["--filter=stats", "--filter=ip", "memory", "1M", "deny=all", "statsfile=/dev/null"],
+    "filter ip: it is asked about clients before they open an export",
+  ],
 ])("%j is refused in words", async (args, words) => {
   const { status, stderr } = await runAsyncnbd(["-U", "-", ...args, "--run", "true"]);
   expect(status).toBe(1);

@@ -2,11 +2,15 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
+#include "backend/layer.hpp"
+#include "cplugin/filter_child.hpp"
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
 #include "system_resources.hpp"
@@ -127,4 +131,43 @@ TEST_CASE("a reply under the lock of a plugin below cow does not submit again") 
     answerer.answer(*second);
   }
   CHECK(write.wait() == 0);
+}
+
+TEST_CASE("what a filter in a .so file has given up is there until the plugin replies") {
+  struct Watched final : Layer {
+    Watched(std::unique_ptr<Backend> below, bool &is_gone)
+        : Layer(std::move(below)), is_gone(is_gone) {}
+    ~Watched() override { is_gone = true; }
+    bool &is_gone;
+  };
+  MemoryDisk disk{SIZE};
+  HeldBackend::Held held;
+  bool is_gone = false;
+  std::shared_ptr<Backend> behind =
+      std::make_shared<Watched>(std::make_unique<HeldBackend>(disk, held), is_gone);
+  int error = 0;
+  std::thread filter([&] {
+    cplugin::Child *child = cplugin::Child::make(4096, behind);
+    child->request.type = wire::NBD_CMD_READ;
+    child->request.length_bytes = 4096;
+    error = child->run(*behind);
+    child->let_go();
+  });
+  Request *request = held.take();
+  bool replies_first = false;
+  SUBCASE("later") {}
+  SUBCASE("before it is told") {
+    replies_first = true;
+  }
+  memset(request->data, 1, 4096); // a late reply
+  if (replies_first)
+    request->completers.maker().release(*request);
+  request->give_up(ESHUTDOWN);
+  filter.join();
+  CHECK(error == ESHUTDOWN);
+  behind.reset(); // its client has gone
+  CHECK(is_gone == replies_first);
+  if (!replies_first)
+    request->completers.maker().release(*request);
+  CHECK(is_gone);
 }

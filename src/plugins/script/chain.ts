@@ -28,14 +28,24 @@ class MiddlewareLayer {
 
   async open(behind: Open, info: OpenInfo, client: Client): Promise<OpenExport> {
     const { name, open } = this.definition;
-    const next = async ({ exportName, readonly, tls }: OpenInfo): Promise<OpenExport> =>
-      guardedExport(name, takingTurns(await behind({ exportName, readonly, tls }, client)));
+    const opened: OpenExport[] = [];
+    const next = async ({ exportName, readonly, tls }: OpenInfo): Promise<OpenExport> => {
+      const it = takingTurns(await behind({ exportName, readonly, tls }, client));
+      opened.push(it);
+      return guardedExport(name, it);
+    };
     const shared = async <State>(make: () => State): Promise<State> => {
       const disk = await diskOf(this.#source, info, client);
       if (!this.#shared.has(disk)) this.#shared.set(disk, make());
       return this.#shared.get(disk) as State;
     };
-    return checkedExport(name, await open.call(this.definition, next, { ...info, shared }));
+    const made = await open.call(this.definition, next, { ...info, shared });
+    try {
+      return checkedExport(name, made);
+    } catch (error) {
+      for (const it of opened) await it.close(); // which middleware thinks is in use
+      throw error;
+    }
   }
 
   forget(): void {

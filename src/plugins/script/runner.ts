@@ -9,7 +9,7 @@ import { ScriptBridge } from "./bridge.js";
 import { Chain } from "./chain.js";
 import { describeThrown, isExpected } from "./errno.js";
 import { ScriptHandshakeCalls } from "./handshake-calls.js";
-import type { Layer } from "./layer.js";
+import { isNative, type Layer } from "./layer.js";
 
 const pendingNames = new Set<string>();
 
@@ -35,6 +35,17 @@ export async function callPlugin(
   }
 }
 
+/** One of nbdkit's that would let in whom it is to keep out: nobody would ask it, as yet. */
+function refuseUnheard(layer: Layer): void {
+  if (isNative(layer) && layer.library?.seesClients)
+    throw new AsyncnbdError(
+      "CONFIG",
+      `filter ${layer.name}: it is asked about clients before they open an export, which is not ` +
+        "possible in front of a plugin in TypeScript or with a filter in TypeScript; use it in " +
+        "front of a plugin in C",
+    );
+}
+
 export class ScriptRunner {
   readonly #source: ExportSource;
   readonly #chain: Chain;
@@ -42,6 +53,7 @@ export class ScriptRunner {
 
   /** Clients meet the first layer. */
   constructor(source: ExportSource, layers: readonly Layer[]) {
+    for (const layer of layers) refuseUnheard(layer);
     this.#source = source;
     this.#chain = new Chain(layers, source, { hasSessions: true });
     this.#bridge = new ScriptBridge({ checkBuffers: process.env.ASYNCNBD_CHECK_BUFFERS === "1" });
