@@ -89,7 +89,7 @@ export function guardedExport(name: string, behind: OpenExport): OpenExport {
   };
   const check = (can: boolean, what: string, count: number, offset: number): void => {
     if (!can) refuse(`the export behind it has no ${what}`);
-    if (!(Number.isInteger(offset) && offset >= 0 && count >= 0))
+    if (!(Number.isInteger(offset) && offset >= 0 && Number.isInteger(count) && count >= 0))
       refuse(`${what} at offset ${offset}, of ${count} bytes`);
     if (!(offset + count <= facts.sizeBytes))
       refuse(`${what} at offset ${offset}, of ${count} bytes, is outside the export`);
