@@ -9,22 +9,24 @@ namespace asyncnbd::addon {
 using cplugin::CFilter;
 
 Napi::Function CFilterWrap::define(Napi::Env env) {
-  return DefineClass(env, "NativeCFilter",
-                     {
-                         InstanceMethod("open", &CFilterWrap::open),
-                         InstanceMethod("setDebugFlag", &CFilterWrap::set_debug_flag),
-                         InstanceMethod("load", &CFilterWrap::load),
-                         InstanceMethod("config", &CFilterWrap::config),
-                         InstanceMethod("configComplete", &CFilterWrap::config_complete),
-                         InstanceMethod("settleThreadModel", &CFilterWrap::settle_thread_model),
-                         InstanceMethod("getReady", &CFilterWrap::get_ready),
-                         InstanceMethod("afterFork", &CFilterWrap::after_fork),
-                         InstanceMethod("cleanup", &CFilterWrap::cleanup),
-                         InstanceMethod("unload", &CFilterWrap::unload),
-                         InstanceAccessor("about", &CFilterWrap::about, nullptr),
-                         InstanceAccessor("seesClients", &CFilterWrap::sees_clients, nullptr),
-                         InstanceAccessor("threadModel", &CFilterWrap::thread_model, nullptr),
-                     });
+  return DefineClass(
+      env, "NativeCFilter",
+      {
+          InstanceMethod("open", &CFilterWrap::open),
+          InstanceMethod("setDebugFlag", &CFilterWrap::set_debug_flag),
+          InstanceMethod("load", &CFilterWrap::load),
+          InstanceMethod("config", &CFilterWrap::config),
+          InstanceMethod("configComplete", &CFilterWrap::config_complete),
+          InstanceMethod("settleThreadModel", &CFilterWrap::settle_thread_model),
+          InstanceMethod("getReady", &CFilterWrap::get_ready),
+          InstanceMethod("afterFork", &CFilterWrap::after_fork),
+          InstanceMethod("cleanup", &CFilterWrap::cleanup),
+          InstanceMethod("unload", &CFilterWrap::unload),
+          InstanceAccessor("about", &CFilterWrap::about, nullptr),
+          InstanceAccessor("seesClients", &CFilterWrap::sees_clients, nullptr),
+          InstanceAccessor("isShutdownRequested", &CFilterWrap::is_shutdown_requested, nullptr),
+          InstanceAccessor("threadModel", &CFilterWrap::thread_model, nullptr),
+      });
 }
 
 CFilterWrap::CFilterWrap(const Napi::CallbackInfo &info)
@@ -106,6 +108,10 @@ Napi::Value CFilterWrap::sees_clients(const Napi::CallbackInfo &info) {
   const bool sees = table.preconnect != nullptr || table.list_exports != nullptr ||
                     table.default_export != nullptr;
   return Napi::Boolean::New(info.Env(), sees);
+}
+
+Napi::Value CFilterWrap::is_shutdown_requested(const Napi::CallbackInfo &info) {
+  return Napi::Boolean::New(info.Env(), filter_->is_shutdown_requested());
 }
 
 Napi::Value CFilterWrap::thread_model(const Napi::CallbackInfo &info) {

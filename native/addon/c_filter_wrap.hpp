@@ -29,6 +29,7 @@ private:
   Napi::Value unload(const Napi::CallbackInfo &info);
   Napi::Value about(const Napi::CallbackInfo &info);
   Napi::Value sees_clients(const Napi::CallbackInfo &info);
+  Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info);
   Napi::Value thread_model(const Napi::CallbackInfo &info);
 
   std::shared_ptr<cplugin::CFilter> filter_;

@@ -1,38 +1,18 @@
 // See chain_wrap.hpp.
 #include "addon/chain_wrap.hpp"
 
-#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
 #include "addon/c_filter_wrap.hpp"
 #include "addon/runtime.hpp"
-#include "base/mutex.hpp"
 #include "cplugin/filter_place.hpp"
 #include "filters/registry.hpp"
 
 namespace asyncnbd::addon {
 
 namespace {
-
-struct Entry {
-  std::shared_ptr<backend::Chain> chain;
-  std::string shared_as; // "": by nobody
-  unsigned holders = 1;
-};
-
-// One for the process, as its threads serve clients of one server.
-struct Registry {
-  base::Mutex<base::LockRank::chains> mutex;
-  uint32_t last = 0;
-  std::map<uint32_t, Entry> chains;
-};
-
-Registry &registry() {
-  static Registry *registry = new Registry;
-  return *registry;
-}
 
 // { name: number, boolean, string or undefined }
 filters::FilterOptions options_of(const Napi::Object &given) {
@@ -71,17 +51,6 @@ std::shared_ptr<backend::Chain> chain_of(const Napi::Array &list, std::string *e
   return std::make_shared<backend::Chain>(std::move(filters));
 }
 
-// The number of the chain that is shared under this name; 0: there is none yet. Locked.
-uint32_t join(Registry &all, const std::string &shared_as) {
-  for (auto &[number, entry] : all.chains) {
-    if (shared_as.empty() || entry.shared_as != shared_as)
-      continue;
-    entry.holders++;
-    return number;
-  }
-  return 0;
-}
-
 // makeChain([{ name, options, library }, …], sharedAs): { number, keepsState, opensReadonly,
 // opensBehind }, or what is wrong, as a string. A library is a NativeCFilter. Clients meet the
 // first filter. Threads that give the same `sharedAs` share the chain of the first of them; "": it
@@ -89,36 +58,23 @@ uint32_t join(Registry &all, const std::string &shared_as) {
 Napi::Value make_chain(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   const std::string shared_as = info[1].As<Napi::String>();
-  Registry &all = registry();
-  std::lock_guard lock(all.mutex);
-  uint32_t number = join(all, shared_as);
-  if (number == 0) {
-    std::string error;
-    std::shared_ptr<backend::Chain> chain = chain_of(info[0].As<Napi::Array>(), &error);
-    if (chain == nullptr)
-      return Napi::String::New(env, error);
-    number = ++all.last;
-    all.chains[number] = {std::move(chain), shared_as};
-  }
-  const backend::Chain &chain = *all.chains[number].chain;
+  std::string error;
+  const uint32_t number =
+      shared_chains().hold(shared_as, [&] { return chain_of(info[0].As<Napi::Array>(), &error); });
+  if (number == 0)
+    return Napi::String::New(env, error);
+  const std::shared_ptr<backend::Chain> chain = shared_chains().find(number);
   Napi::Object facts = Napi::Object::New(env);
   facts.Set("number", number);
-  facts.Set("keepsState", chain.keeps_state());
-  facts.Set("opensReadonly", chain.opens_readonly(false));
-  facts.Set("opensBehind", chain.has_opening_filters());
+  facts.Set("keepsState", chain->keeps_state());
+  facts.Set("opensReadonly", chain->opens_readonly(false));
+  facts.Set("opensBehind", chain->has_opening_filters());
   return facts;
 }
 
 // dropChain(number): once by each thread that has made it, after its last client.
 Napi::Value drop_chain(const Napi::CallbackInfo &info) {
-  std::shared_ptr<backend::Chain> dropped; // whose files are closed without the lock
-  Registry &all = registry();
-  std::lock_guard lock(all.mutex);
-  auto found = all.chains.find(info[0].As<Napi::Number>().Uint32Value());
-  if (found != all.chains.end() && --found->second.holders == 0) {
-    dropped = std::move(found->second.chain);
-    all.chains.erase(found);
-  }
+  shared_chains().drop(info[0].As<Napi::Number>().Uint32Value());
   return info.Env().Undefined();
 }
 
@@ -126,12 +82,8 @@ Napi::Value drop_chain(const Napi::CallbackInfo &info) {
 
 std::shared_ptr<backend::Chain> chain_in(const Napi::Object &options) {
   Napi::Value number = options.Get("chain");
-  if (!number.IsNumber())
-    return nullptr;
-  Registry &all = registry();
-  std::lock_guard lock(all.mutex);
-  auto found = all.chains.find(number.As<Napi::Number>().Uint32Value());
-  return found == all.chains.end() ? nullptr : found->second.chain;
+  return number.IsNumber() ? shared_chains().find(number.As<Napi::Number>().Uint32Value())
+                           : nullptr;
 }
 
 void define_chain_functions(Napi::Env env, Napi::Object exports) {

@@ -186,10 +186,6 @@ std::optional<backend::BlockSizes> block_sizes_of(const Napi::Value &given) {
   return backend::BlockSizes{size(0), size(1), size(2)};
 }
 
-} // namespace
-
-namespace {
-
 // What a script has opened already, for native filters that leave opening alone.
 class AdoptedBottom final : public backend::Bottom {
 public:

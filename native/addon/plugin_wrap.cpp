@@ -72,9 +72,10 @@ Napi::Value PluginWrap::run(const Napi::CallbackInfo &info) {
   return failure_to_js(info.Env(), (plugin_.get()->*step)());
 }
 
-// dump(write): `write` gets our lines before the plugin prints its own.
+// dump(write, model): `write` gets our lines before the plugin prints its own.
 Napi::Value PluginWrap::dump(const Napi::CallbackInfo &info) {
-  info[0].As<Napi::Function>().Call({Napi::String::New(info.Env(), plugin_->describe())});
+  const auto model = static_cast<backend::ThreadModel>(info[1].As<Napi::Number>().Int32Value());
+  info[0].As<Napi::Function>().Call({Napi::String::New(info.Env(), plugin_->describe(model))});
   plugin_->dump_plugin();
   return info.Env().Undefined();
 }

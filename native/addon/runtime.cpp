@@ -10,6 +10,7 @@ struct Process {
   connection::Resources resources{schedule::Runtime::make_for_system()};
   TlsContexts tls_contexts;
   SharedTurns shared_turns;
+  SharedChains shared_chains;
 
   static Process &instance() {
     static Process &made = *new Process;
@@ -33,6 +34,10 @@ TlsContexts &tls_contexts() {
 
 SharedTurns &shared_turns() {
   return Process::instance().shared_turns;
+}
+
+SharedChains &shared_chains() {
+  return Process::instance().shared_chains;
 }
 
 } // namespace asyncnbd::addon

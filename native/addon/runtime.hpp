@@ -2,6 +2,7 @@
 // whatever their number, and what they give each other are numbers.
 #pragma once
 
+#include "addon/shared_chains.hpp"
 #include "addon/shared_turns.hpp"
 #include "addon/tls_contexts.hpp"
 #include "connection/resources.hpp"
@@ -13,5 +14,6 @@ schedule::Runtime &runtime();
 connection::Resources &resources();
 TlsContexts &tls_contexts();
 SharedTurns &shared_turns();
+SharedChains &shared_chains();
 
 } // namespace asyncnbd::addon

@@ -54,8 +54,9 @@ public:
   void cleanup();
   void unload();
 
-  // --dump-plugin: our KEY=VALUE lines, then what the plugin prints on stdout.
-  std::string describe() const;
+  // --dump-plugin: our KEY=VALUE lines, then what the plugin prints on stdout. `model`: the least
+  // of its own and those of the filters in front of it.
+  std::string describe(ThreadModel model) const;
   void dump_plugin() const;
 
   const struct nbdkit_plugin &table() const { return table_; }

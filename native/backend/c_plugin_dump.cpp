@@ -1,4 +1,5 @@
 // --dump-plugin: which callbacks a C plugin has, as KEY=VALUE lines that scripts parse.
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
 
@@ -97,7 +98,7 @@ std::string callbacks(const struct nbdkit_plugin &table) {
 
 } // namespace
 
-std::string CPlugin::describe() const {
+std::string CPlugin::describe(ThreadModel model) const {
   char *resolved = realpath(path_.c_str(), nullptr);
   std::string lines = line("path", resolved != nullptr ? resolved : path_);
   free(resolved);
@@ -107,7 +108,7 @@ std::string CPlugin::describe() const {
   lines += line("api_version", std::to_string(table_._api_version));
   lines += line("struct_size", std::to_string(struct_size_));
   lines += line("max_thread_model", thread_model_name(max_thread_model_));
-  lines += line("thread_model", thread_model_name(thread_model_));
+  lines += line("thread_model", thread_model_name(std::min(model, thread_model_)));
   lines += line("errno_is_preserved", table_.errno_is_preserved != 0 ? "1" : "0");
   if (table_.magic_config_key != nullptr)
     lines += line("magic_config_key", table_.magic_config_key);

@@ -5,21 +5,20 @@
 #include <bit>
 #include <cerrno>
 #include <new>
-#include <sys/mman.h>
 #include <utility>
 
+#include "backend/stand_in.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::backend {
 
 namespace {
 
-// What is read to be cached takes so much at a time, and so do zeroes where they are copied.
-constexpr uint32_t PIECE_BYTES = 1 << 20;
+// What is read to be cached takes so much at a time, as in nbdkit.
+constexpr uint32_t CACHE_PIECE_BYTES = wire::MAX_PAYLOAD_BYTES;
 
-// What stands in for a callback moves data, and a client that asks for so much gets nothing else
-// done. The specification allows to refuse it.
-constexpr uint64_t MAX_EMULATED_BYTES = UINT32_MAX;
+// So much at a time do zeroes where they are copied.
+constexpr uint32_t COPIED_ZERO_BYTES = 1 << 20;
 
 // A range that takes more calls than that would keep a thread, or a plugin's lock, for too long;
 // the specification allows to refuse it.
@@ -27,13 +26,6 @@ constexpr uint64_t MAX_PARTS = 65536;
 
 // As many parts of a long range one block status tells of: 512 GiB of a plugin in C.
 constexpr unsigned MAX_STATUS_PARTS = 256;
-
-// Zeroes to write where a plugin cannot zero: never written to, so it costs address space only.
-uint8_t *zeroes() {
-  static void *const area = mmap(nullptr, wire::MAX_PAYLOAD_BYTES, PROT_READ,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return area == MAP_FAILED ? nullptr : static_cast<uint8_t *>(area);
-}
 
 bool has_flag(const Request &request, uint16_t flag) {
   return (request.flags & flag) != 0;
@@ -94,7 +86,7 @@ EmulatedRequest::Next EmulatedRequest::make_piece(uint64_t offset, uint64_t left
                                                   int *error) {
   if (has_flag(request(), wire::NBD_CMD_FLAG_FAST_ZERO))
     return refuse(ENOTSUP, "fast zeroing is not supported", error);
-  if (left_bytes > MAX_EMULATED_BYTES)
+  if (left_bytes > MAX_STAND_IN_BYTES)
     return refuse(EINVAL, "the range is too long for a plugin without zero or cache", error);
   if (request().type == wire::NBD_CMD_WRITE_ZEROES) {
     uint8_t *source = zeroes(); // the data of a write is only read
@@ -104,7 +96,7 @@ EmulatedRequest::Next EmulatedRequest::make_piece(uint64_t offset, uint64_t left
                std::min<uint64_t>(left_bytes, layer_.zero_piece_bytes_), source);
     return Next::child;
   }
-  const uint64_t piece_bytes = std::min<uint64_t>(left_bytes, PIECE_BYTES);
+  const uint64_t piece_bytes = std::min<uint64_t>(left_bytes, CACHE_PIECE_BYTES);
   if (!scratch_)
     scratch_.reset(new (std::nothrow) uint8_t[piece_bytes]);
   if (!scratch_)
@@ -207,12 +199,11 @@ void EmulatedRequest::on_answered_later() {
     end(error);
     return;
   }
-  auto go_on = [this](Caller caller) {
+  const auto go_on = [this](Caller caller) {
     const bool is_over = layer_.is_given_up_.load(std::memory_order_relaxed);
     run(is_over ? Next::end : Next::child, is_over ? ESHUTDOWN : 0, caller);
   };
-  if (!layer_.threads_.run([go_on] { go_on(Caller::may_block); }))
-    go_on(Caller::must_not_block);
+  go_on_elsewhere(layer_.threads_, go_on);
 }
 
 void EmulatedRequest::before_end(int error) {
@@ -236,7 +227,7 @@ Emulation::Emulation(std::unique_ptr<Backend> below, base::Threads &threads)
 uint32_t Emulation::zero_piece_bytes_of(const Backend &below) {
   const bool has_copy =
       below.bytes_besides(wire::NBD_CMD_WRITE, wire::MAX_PAYLOAD_BYTES) >= wire::MAX_PAYLOAD_BYTES;
-  return has_copy ? PIECE_BYTES : wire::MAX_PAYLOAD_BYTES;
+  return has_copy ? COPIED_ZERO_BYTES : wire::MAX_PAYLOAD_BYTES;
 }
 
 uint64_t Emulation::part_bytes() const {
@@ -307,7 +298,8 @@ uint32_t Emulation::bytes_besides(uint16_t type, uint64_t length_bytes) const {
   const auto part_bytes = std::min<uint64_t>(length_bytes, limits_.longest_range_bytes);
   const uint32_t command_bytes = below().bytes_besides(type, part_bytes);
   const auto zero_bytes = std::min<uint64_t>(length_bytes, zero_piece_bytes_);
-  const auto cache_bytes = static_cast<uint32_t>(std::min<uint64_t>(length_bytes, PIECE_BYTES));
+  const auto cache_bytes =
+      static_cast<uint32_t>(std::min<uint64_t>(length_bytes, CACHE_PIECE_BYTES));
   switch (type) {
   case wire::NBD_CMD_WRITE: {
     const bool may_need_flush = capabilities().fua != Support::none && !is_made_durable_below(type);

@@ -4,22 +4,18 @@
 #include <memory>
 
 #include "backend/backend.hpp"
-#include "host/abi.hpp"
 #include "host/async_calls.hpp"
+#include "host/extents_list.hpp"
 
 namespace asyncnbd::backend {
 
 class CBackend;
 
-struct FreeExtents {
-  void operator()(nbdkit_extents *extents) const { nbdkit_extents_free(extents); }
-};
-
 // A request in one of the plugin's callbacks.
 struct Call {
   Request *request = nullptr;
-  std::unique_ptr<uint8_t[]> rest;                      // of a write, what pages could not take
-  std::unique_ptr<nbdkit_extents, FreeExtents> extents; // what the plugin adds of a block status
+  std::unique_ptr<uint8_t[]> rest; // of a write, what pages could not take
+  host::ExtentsPointer extents;    // what the plugin adds of a block status
 };
 
 // The same for a plugin that may answer later. No two share a cache line: one is begun while

@@ -55,13 +55,12 @@ SparseRead::Next SparseRead::make_run() {
 }
 
 void SparseRead::on_answered_later() {
-  auto go_on = [this](Caller caller) {
+  const auto go_on = [this](Caller caller) {
     int error = child_error();
     const Next next = advance(&error);
     run(next, error, caller);
   };
-  if (!layer_.threads_.run([go_on] { go_on(Caller::may_block); }))
-    go_on(Caller::must_not_block);
+  go_on_elsewhere(layer_.threads_, go_on);
 }
 
 // What has been read before an error can be sent.

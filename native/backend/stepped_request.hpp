@@ -11,6 +11,7 @@
 
 #include "backend/backend.hpp"
 #include "base/mutex.hpp"
+#include "base/threads.hpp"
 
 namespace asyncnbd::backend {
 
@@ -44,6 +45,12 @@ protected:
   // completion, unless nothing is submitted. Once it returns, this may serve another request.
   void run(Next next, int error, Caller caller);
   void end(int error) { run(Next::end, error, Caller::must_not_block); }
+
+  // For on_answered_later: calls `go_on` on another thread; if there is none, here.
+  template <typename GoOn> static void go_on_elsewhere(base::Threads &threads, GoOn go_on) {
+    if (!threads.run([go_on] { go_on(Caller::may_block); }))
+      go_on(Caller::must_not_block);
+  }
 
 private:
   // The child was answered, with `*error`: makes the next one. `*error` is the request's at its

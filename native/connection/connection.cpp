@@ -7,6 +7,7 @@
 #include <cinttypes>
 #include <cstring>
 
+#include "backend/timely_close.hpp"
 #include "base/error_numbers.hpp"
 #include "host/log.hpp"
 
@@ -20,8 +21,6 @@ namespace {
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
 // Stands for no limit: clients that do not go on are waited for.
 constexpr std::chrono::hours NO_STALL_TIMEOUT{24 * 365 * 100};
-// Between attempts to end what does not end.
-
 // Reads from here on may be answered with holes.
 constexpr uint32_t MIN_SPARSE_BYTES = 16 << 10;
 // From here on it is cheaper to have the kernel refer to a file's pages than to copy them.
@@ -264,7 +263,7 @@ void Connection::finish() {
     runtime_.idle_poller.remove(*registration);
   if (runtime_.idle_poller.candidate_ends() == 0)
     resources_.page_pipes.close_kept();
-  backend_->close();
+  backend::close_in_time(*backend_, resources_.of_backends, grace());
   export_name = nullptr;
   transport_->close(reader_->has_unread_input());
   host::log_debug("%s: connection %" PRIu64 " closed", plugin_name.c_str(), number);

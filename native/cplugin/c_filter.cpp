@@ -30,9 +30,17 @@ int call_next_config_complete(nbdkit_backend *nxdata) {
 
 } // namespace
 
-CFilter::Failure CFilter::failure_of(const char *callback, uint64_t messages) const {
-  return backend::failure_after(messages, "filter \"" + name_ + "\": " + callback +
-                                              " failed and gave no reason");
+// `words`: what the user is told where the filter has said nothing.
+template <typename Call> CFilter::Failure CFilter::run(Call call, const std::string &words) {
+  host::StartScope starting(&shutdown_);
+  const uint64_t messages = host::error_messages_on_this_thread();
+  if (call() != -1)
+    return std::nullopt;
+  return backend::failure_after(messages, words);
+}
+
+std::string CFilter::without_reason(const char *callback) const {
+  return "filter \"" + name_ + "\": " + callback + " failed and gave no reason";
 }
 
 CFilter::Failure CFilter::open() {
@@ -99,12 +107,12 @@ CFilter::Failure CFilter::config(const std::string &key, const std::string &valu
     next(kept_key, kept_value);
     return std::nullopt;
   }
-  host::StartScope starting(&shutdown_);
-  uint64_t messages = host::error_messages_on_this_thread();
-  if (table_.callbacks.config(call_next_config, as_backend(&next), kept_key, kept_value) != -1)
-    return std::nullopt;
-  return backend::failure_after(messages, "filter \"" + name_ + "\" refused the parameter " + key +
-                                              "=" + host::loggable_value(key, value));
+  return run(
+      [&] {
+        return table_.callbacks.config(call_next_config, as_backend(&next), kept_key, kept_value);
+      },
+      "filter \"" + name_ + "\" refused the parameter " + key + "=" +
+          host::loggable_value(key, value));
 }
 
 CFilter::Failure CFilter::config_complete(const NextConfigComplete &next) {
@@ -113,44 +121,40 @@ CFilter::Failure CFilter::config_complete(const NextConfigComplete &next) {
     next();
     return std::nullopt;
   }
-  host::StartScope starting(&shutdown_);
-  uint64_t messages = host::error_messages_on_this_thread();
-  if (table_.callbacks.config_complete(call_next_config_complete, as_backend(&next)) != -1)
-    return std::nullopt;
-  return failure_of("config_complete", messages);
+  return run(
+      [&] {
+        return table_.callbacks.config_complete(call_next_config_complete, as_backend(&next));
+      },
+      without_reason("config_complete"));
 }
 
 CFilter::Failure CFilter::settle_thread_model(int behind) {
   if (table_.thread_model == nullptr && table_.thread_model_of == nullptr)
     return std::nullopt;
-  host::StartScope starting(&shutdown_);
-  uint64_t messages = host::error_messages_on_this_thread();
   constexpr int most = static_cast<int>(backend::ThreadModel::parallel);
-  const int wanted = table_.thread_model_of != nullptr
-                         ? table_.thread_model_of(std::min(behind, most))
-                         : table_.thread_model();
-  if (wanted < 0)
-    return failure_of("thread_model", messages);
-  thread_model_ = static_cast<backend::ThreadModel>(std::min(wanted, most));
-  return std::nullopt;
+  const auto ask = [&] {
+    const int wanted = table_.thread_model_of != nullptr
+                           ? table_.thread_model_of(std::min(behind, most))
+                           : table_.thread_model();
+    if (wanted >= 0)
+      thread_model_ = static_cast<backend::ThreadModel>(std::min(wanted, most));
+    return std::max(wanted, -1);
+  };
+  return run(ask, without_reason("thread_model"));
 }
 
 CFilter::Failure CFilter::get_ready(int model) {
   host::log_debug("%s: get_ready thread_model=%d", name_.c_str(), model);
-  host::StartScope starting(&shutdown_);
-  uint64_t messages = host::error_messages_on_this_thread();
-  if (table_.callbacks.get_ready == nullptr || table_.callbacks.get_ready(model) != -1)
-    return std::nullopt;
-  return failure_of("get_ready", messages);
+  const auto callback = table_.callbacks.get_ready;
+  return run([&] { return callback != nullptr ? callback(model) : 0; },
+             without_reason("get_ready"));
 }
 
 CFilter::Failure CFilter::after_fork() {
   host::log_debug("%s: after_fork", name_.c_str());
-  host::StartScope starting(&shutdown_);
-  uint64_t messages = host::error_messages_on_this_thread();
-  if (table_.callbacks.after_fork == nullptr || table_.callbacks.after_fork(&behind_) != -1)
-    return std::nullopt;
-  return failure_of("after_fork", messages);
+  const auto callback = table_.callbacks.after_fork;
+  return run([&] { return callback != nullptr ? callback(&behind_) : 0; },
+             without_reason("after_fork"));
 }
 
 void CFilter::cleanup() {

@@ -53,13 +53,17 @@ public:
   void cleanup();
   void unload();
 
+  // The filter has called nbdkit_shutdown outside of all connections.
+  bool is_shutdown_requested() const { return shutdown_.is_expressed(); }
+
   const nbdkit_filter &table() const { return table_.callbacks; }
   const std::string &path() const { return path_; }
   const std::string &name() const { return name_; }
 
 private:
   Failure open_library();
-  Failure failure_of(const char *callback, uint64_t messages) const;
+  template <typename Call> Failure run(Call call, const std::string &words);
+  std::string without_reason(const char *callback) const;
 
   const std::string path_;
   host::Library library_;

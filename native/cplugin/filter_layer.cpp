@@ -11,7 +11,7 @@
 namespace asyncnbd::cplugin {
 
 FilterLayer::FilterLayer(CFilter &filter, const backend::Level &behind, bool readonly)
-    : filter_(filter), context_(behind.bottom->context()), behind_{behind}, is_readonly_(readonly) {
+    : filter_(filter), context_(behind.bottom->context()), behind_{behind} {
   for (std::atomic<int> &fact : facts_)
     fact = -1;
   if (readonly)

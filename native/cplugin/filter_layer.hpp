@@ -98,8 +98,6 @@ private:
   nbdkit_backend behind_;
   nbdkit_context self_{this};
   void *handle_ = nullptr;
-  const bool is_readonly_;
-  std::string *open_error_ = nullptr; // while it is opened
 
   // Of a chain's own thread, or in the only request of its client: see retry.
   enum class State { open, prepared, failed };

@@ -188,13 +188,20 @@ const char *Next::description() {
   return (context != nullptr ? context->interns : host::process_interns()).add(text);
 }
 
+// Filters ask in each request. Threads that ask at once for the first time get the same answer.
 int Next::block_size(uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
-  backend::BlockSizes sizes;
-  if (!backend_->block_sizes(&sizes))
-    return -1;
-  *minimum = sizes.minimum;
-  *preferred = sizes.preferred;
-  *maximum = sizes.maximum;
+  if (!knows_block_sizes_.load(std::memory_order_acquire)) {
+    backend::BlockSizes sizes;
+    if (!backend_->block_sizes(&sizes))
+      return -1;
+    block_sizes_[0].store(sizes.minimum, std::memory_order_relaxed);
+    block_sizes_[1].store(sizes.preferred, std::memory_order_relaxed);
+    block_sizes_[2].store(sizes.maximum, std::memory_order_relaxed);
+    knows_block_sizes_.store(true, std::memory_order_release);
+  }
+  *minimum = block_sizes_[0].load(std::memory_order_relaxed);
+  *preferred = block_sizes_[1].load(std::memory_order_relaxed);
+  *maximum = block_sizes_[2].load(std::memory_order_relaxed);
   return 0;
 }
 

@@ -2,6 +2,9 @@
 // of any of our backends what they stand for.
 #pragma once
 
+#include <array>
+#include <atomic>
+#include <cstdint>
 #include <memory>
 #include <string>
 
@@ -59,7 +62,9 @@ private:
     return behind.thread_model() == backend::ThreadModel::async;
   }
   const bool answers_later_;
-  std::string description_;
+  // The store pairs with the load of who finds it set, and then sees the sizes.
+  std::atomic<bool> knows_block_sizes_{false};
+  std::array<std::atomic<uint32_t>, 3> block_sizes_{}; // minimum, preferred, maximum
 };
 
 } // namespace asyncnbd::cplugin

@@ -4,8 +4,8 @@
 #include <cinttypes>
 #include <memory>
 #include <new>
-#include <sys/mman.h>
 
+#include "backend/stand_in.hpp"
 #include "cplugin/filter_layer.hpp"
 #include "host/extents_list.hpp"
 #include "host/log.hpp"
@@ -22,17 +22,7 @@ constexpr uint64_t PART_BYTES = uint64_t{1} << 31;
 // refuse it.
 constexpr uint64_t MAX_RANGE_BYTES = PART_BYTES << 16;
 
-// What stands in for a callback moves data: a client that asks for more keeps a turn for too long.
-constexpr uint64_t MAX_EMULATED_BYTES = UINT32_MAX;
-
 constexpr uint32_t CACHE_PIECE_BYTES = 1 << 20;
-
-// Never written to, so it costs address space only.
-const uint8_t *zeroes() {
-  static const void *area = mmap(nullptr, wire::MAX_PAYLOAD_BYTES, PROT_READ,
-                                 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  return area == MAP_FAILED ? nullptr : static_cast<const uint8_t *>(area);
-}
 
 uint32_t nbdkit_flags(const backend::Request &request) {
   uint32_t flags = 0;
@@ -44,10 +34,6 @@ uint32_t nbdkit_flags(const backend::Request &request) {
   }
   return flags;
 }
-
-struct FreeExtents {
-  void operator()(nbdkit_extents *extents) const { nbdkit_extents_free(extents); }
-};
 
 // A filter that fails should have said why.
 int with_error(int result, int *err) {
@@ -99,7 +85,7 @@ uint64_t FilterLayer::most_bytes_of(const backend::Request &request) {
                       fact(Fact::can_zero) != static_cast<int>(backend::Support::native);
   const bool caches = request.type == wire::NBD_CMD_CACHE &&
                       fact(Fact::can_cache) != static_cast<int>(backend::Support::native);
-  return zeroes || caches ? MAX_EMULATED_BYTES : MAX_RANGE_BYTES;
+  return zeroes || caches ? backend::MAX_STAND_IN_BYTES : MAX_RANGE_BYTES;
 }
 
 int FilterLayer::perform_in_pieces(backend::Request &request, uint64_t *done_bytes) {
@@ -133,8 +119,7 @@ int FilterLayer::perform_block_status(backend::Request &request) {
   for (backend::ContextStatus &status : request.extras->statuses) {
     if (status.context != backend::ContextStatus::ALLOCATION)
       return EINVAL;
-    std::unique_ptr<nbdkit_extents, FreeExtents> list(
-        nbdkit_extents_new(request.offset, capabilities_.size_bytes));
+    const host::ExtentsPointer list(nbdkit_extents_new(request.offset, capabilities_.size_bytes));
     if (list == nullptr)
       return EIO;
     int error = 0;
@@ -249,7 +234,7 @@ int FilterLayer::cache(uint32_t count, uint64_t offset, uint32_t flags, int *err
 
 // A flush, where the filter has no better than that, is due with the last piece alone.
 int FilterLayer::zero_by_writing(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  const uint8_t *source = zeroes();
+  const uint8_t *source = backend::zeroes();
   if ((flags & NBDKIT_FLAG_FAST_ZERO) != 0 || source == nullptr) {
     *err = source == nullptr ? ENOMEM : ENOTSUP;
     return -1;

@@ -3,7 +3,10 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <vector>
+
+#include "host/abi.hpp"
 
 struct nbdkit_extents {
   struct Entry {
@@ -18,3 +21,12 @@ struct nbdkit_extents {
   bool any_added;
   std::vector<Entry> list;
 };
+
+namespace asyncnbd::host {
+
+struct FreeExtents {
+  void operator()(nbdkit_extents *extents) const { nbdkit_extents_free(extents); }
+};
+using ExtentsPointer = std::unique_ptr<nbdkit_extents, FreeExtents>;
+
+} // namespace asyncnbd::host

@@ -1,17 +1,13 @@
 // nbdkit_extents_full and nbdkit_extents_aligned, which ask what is behind a filter more than once.
 #include <algorithm>
 #include <cerrno>
-#include <memory>
 
 #include "host/abi.hpp"
 #include "host/extents_list.hpp"
 
 namespace {
 
-struct FreeExtents {
-  void operator()(nbdkit_extents *extents) const { nbdkit_extents_free(extents); }
-};
-using Extents = std::unique_ptr<nbdkit_extents, FreeExtents>;
+using Extents = asyncnbd::host::ExtentsPointer;
 
 // A list for a range, or nullptr and *err.
 Extents list_for(uint64_t offset, uint64_t count, int *err) {

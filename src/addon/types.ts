@@ -31,8 +31,11 @@ export interface NativePlugin {
   readonly isShutdownRequested: boolean;
   /** Requests that were given up and to which the plugin may still reply: do not end it. */
   readonly unansweredRequests: number;
-  /** Hands our lines of --dump-plugin to `write`; the plugin prints its own on stdout after. */
-  dump(write: (lines: string) => void): void;
+  /**
+   * Hands our lines of --dump-plugin to `write`; the plugin prints its own on stdout after.
+   * `threadModel`: the least of all.
+   */
+  dump(write: (lines: string) => void, threadModel: number): void;
   getReady(): Failure;
   afterFork(): Failure;
   /** unload, and before it cleanup if after_fork was called; no session may be left. May block. */
@@ -45,6 +48,8 @@ export interface NativeCFilter {
   readonly about: PluginAbout;
   /** Whether it is asked something before a client opens an export. */
   readonly seesClients: boolean;
+  /** It has called nbdkit_shutdown while it was started. */
+  readonly isShutdownRequested: boolean;
   setDebugFlag(flag: string, value: number): boolean;
   load(): void;
   /** `next` gets what the filter passes on, at once. False: that failed, and the filter ends. */

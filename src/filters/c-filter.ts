@@ -64,6 +64,10 @@ export class CFilter {
     check(this.#native.settleThreadModel(behind));
   }
 
+  get isShutdownRequested(): boolean {
+    return this.#native.isShutdownRequested;
+  }
+
   get threadModel(): number {
     return this.#native.threadModel;
   }

@@ -27,6 +27,8 @@ export interface OpenedFilter {
   readonly filter: Filter;
   /** Where it comes from, for people. */
   readonly origin: string;
+  /** Of one that stands for nbdkit's of that name: programs look for a version of nbdkit. */
+  readonly version?: string;
   /** One of nbdkit's, which looks at parameters itself. */
   readonly library?: CFilter;
 }

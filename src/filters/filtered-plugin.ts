@@ -14,9 +14,6 @@ import type { Awaitable } from "../plugins/script/requests.js";
 import type { CFilter } from "./c-filter.js";
 import type { Filter, OpenedFilter } from "./filter.js";
 
-/** NBDKIT_THREAD_MODEL_PARALLEL, the most that a filter is told. */
-const PARALLEL = 3;
-
 export class FilteredPlugin implements PluginInstance {
   readonly about: PluginAbout;
   readonly #behind: PluginInstance;
@@ -44,7 +41,7 @@ export class FilteredPlugin implements PluginInstance {
   /** The least of all. */
   get callModel(): number {
     const models = this.#libraries.map((library) => library.threadModel);
-    return Math.min(this.#behind.callModel ?? PARALLEL, ...models);
+    return Math.min(this.#behind.callModel, ...models);
   }
 
   /** Of nbdkit's filters; clients meet the first. */
@@ -58,7 +55,10 @@ export class FilteredPlugin implements PluginInstance {
   }
 
   get isShutdownRequested(): boolean {
-    return this.#behind.isShutdownRequested ?? false;
+    return (
+      this.#behind.isShutdownRequested ||
+      this.#libraries.some((library) => library.isShutdownRequested)
+    );
   }
 
   get unansweredRequests(): number {
@@ -106,15 +106,20 @@ export class FilteredPlugin implements PluginInstance {
     if (filter === undefined) return this.#behind.configComplete();
     if (filter.library === undefined) return this.#completeFrom(index + 1);
     let behind: Awaitable<void> | undefined;
-    filter.library.configComplete(() => {
-      behind = this.#completeFrom(index + 1);
-    });
+    try {
+      filter.library.configComplete(() => {
+        behind = this.#completeFrom(index + 1);
+      });
+    } catch (error) {
+      Promise.resolve(behind).catch(() => {}); // the filter's failure is the one to be told
+      throw error;
+    }
     return behind;
   }
 
   settleThreadModel(): void {
     this.#behind.settleThreadModel();
-    let least = this.#behind.callModel ?? PARALLEL;
+    let least = this.#behind.callModel;
     for (const library of this.#libraries.reverse()) {
       library.settleThreadModel(least);
       least = Math.min(least, library.threadModel);
@@ -122,7 +127,7 @@ export class FilteredPlugin implements PluginInstance {
   }
 
   async dump(write: (lines: string) => void): Promise<void> {
-    await this.#behind.dump(write);
+    await this.#behind.dump(write, this.callModel);
   }
 
   /** Clients meet the first: what it is, and where it comes from. */
@@ -182,8 +187,8 @@ function helpOfFilter({ filter, library }: OpenedFilter): string | undefined {
 function aboutOf(about: PluginAbout, opened: readonly OpenedFilter[]): PluginAbout {
   const texts = [about.configHelp?.trimEnd(), ...opened.map(helpOfFilter)];
   const configHelp = texts.filter((help) => help !== undefined).join("\n");
-  const filters = opened.map(({ filter, origin, library }) => {
-    return library?.about ?? { name: filter.name, path: origin };
+  const filters = opened.map(({ filter, origin, version, library }) => {
+    return library?.about ?? { name: filter.name, path: origin, ...(version && { version }) };
   });
   return { ...about, filters, ...(configHelp !== "" && { configHelp }) };
 }

@@ -7,6 +7,7 @@ import { unknownKeys } from "../plugins/script/definition-keys.js";
 import { isMiddleware, type Middleware } from "../plugins/script/layer.js";
 import { loadExport, resolveScript } from "../plugins/script/load-script.js";
 import { faultsOf } from "../plugins/script/parameters.js";
+import { NBDKIT_VERSION } from "../version.js";
 import type { FilterChoice } from "./apply-filters.js";
 import { FILTERS } from "./built-in.js";
 import { CFilter } from "./c-filter.js";
@@ -57,7 +58,7 @@ function openLibrary(path: string, libraries: Map<string, CFilter>): OpenedFilte
  */
 async function openNamed(name: string, libraries: Map<string, CFilter>): Promise<OpenedFilter> {
   const known = FILTERS.find((filter) => filter.name === name);
-  if (known !== undefined) return { filter: known, origin: "built in" };
+  if (known !== undefined) return { filter: known, origin: "built in", version: NBDKIT_VERSION };
   const shared = resolveFilter(name);
   if (shared !== undefined) return openLibrary(shared, libraries);
   const path = resolveScript(name, "asyncnbd-filter-");

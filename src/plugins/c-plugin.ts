@@ -68,8 +68,8 @@ export class CPlugin implements PluginInstance {
     check(this.#native.settleThreadModel());
   }
 
-  dump(write: (lines: string) => void): void {
-    this.#native.dump(write);
+  dump(write: (lines: string) => void, leastModel = this.callModel): void {
+    this.#native.dump(write, leastModel);
   }
 
   get callModel(): number {

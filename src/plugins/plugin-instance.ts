@@ -49,10 +49,10 @@ export interface PluginInstance {
   config(key: string, value: string | number | boolean, others?: readonly string[]): void;
   configComplete(): Awaitable<void>;
   settleThreadModel(): void;
-  /** --dump-plugin: lines of KEY=VALUE. */
-  dump(write: (lines: string) => void): Awaitable<void>;
-  /** NBDKIT_THREAD_MODEL_* of one in C, once it is settled. */
-  readonly callModel?: number;
+  /** --dump-plugin: lines of KEY=VALUE. `leastModel`: of what is in front of it. */
+  dump(write: (lines: string) => void, leastModel?: number): Awaitable<void>;
+  /** NBDKIT_THREAD_MODEL_*, once it is settled. */
+  readonly callModel: number;
   /** Only one export is open at a time: clients wait for each other. */
   readonly serializesConnections: boolean;
   /** `filters`: from now on in front of it; clients meet the first. */

@@ -160,6 +160,7 @@ export class WorkerPlugin implements ThreadedPlugin {
   parts: readonly string[] = [];
   readonly unansweredRequests = 0;
   readonly serializesConnections = false; // its threads see to that, all together
+  readonly callModel = 3; // NBDKIT_THREAD_MODEL_PARALLEL, for the same reason
   readonly #threads: readonly PluginThread[];
   readonly #parameters: [string, string | number | boolean][] = [];
 

@@ -80,12 +80,18 @@ export class ScriptPlugin implements PluginInstance {
 
   settleThreadModel(): void {}
 
-  async dump(write: (lines: string) => void): Promise<void> {
+  /** Plugins in TypeScript are parallel unless they say less. */
+  get callModel(): number {
+    return MODELS.indexOf(this.#plugin.threadModel ?? "parallel");
+  }
+
+  async dump(write: (lines: string) => void, leastModel = this.callModel): Promise<void> {
     const { path, name, longname, version, magicConfigKey } = this.about;
     const facts: Record<string, unknown> = { path, name, version };
     if (magicConfigKey !== undefined) facts.magic_config_key = magicConfigKey;
     facts.language = "javascript";
-    facts.thread_model = facts.max_thread_model = this.#plugin.threadModel ?? "parallel";
+    facts.max_thread_model = MODELS[this.callModel];
+    facts.thread_model = MODELS[Math.min(leastModel, this.callModel)];
     if (longname !== undefined) facts.longname = longname;
     for (const [key, value] of Object.entries(await this.#dumpPlugin())) facts[key] = value;
     const lines = Object.entries(facts).filter(([, value]) => value !== undefined);

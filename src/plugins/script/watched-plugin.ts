@@ -173,8 +173,12 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
 
   settleThreadModel(): void {}
 
-  async dump(write: (lines: string) => void): Promise<void> {
-    await this.#current.script.dump(write);
+  get callModel(): number {
+    return this.#current.script.callModel;
+  }
+
+  async dump(write: (lines: string) => void, leastModel?: number): Promise<void> {
+    await this.#current.script.dump(write, leastModel);
   }
 
   async getReady(filters: readonly Layer[] = []): Promise<void> {

@@ -1,0 +1,42 @@
+// The chains of filters in the process, by numbers that its threads give each other.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+
+#include "backend/chain.hpp"
+#include "base/mutex.hpp"
+
+namespace asyncnbd::addon {
+
+// Any thread.
+class SharedChains {
+public:
+  using Make = std::function<std::shared_ptr<backend::Chain>()>;
+
+  // The number of the chain that others hold under this name, else of what `make` makes; 0 if that
+  // is nullptr. "": nobody else's.
+  uint32_t hold(const std::string &shared_as, const Make &make);
+  // nullptr: there is none of this number.
+  std::shared_ptr<backend::Chain> find(uint32_t number);
+  // Once by each that holds it.
+  void drop(uint32_t number);
+
+private:
+  struct Entry {
+    std::shared_ptr<backend::Chain> chain;
+    std::string shared_as;
+    unsigned holders = 1;
+  };
+
+  uint32_t join(const std::string &shared_as);
+
+  base::Mutex<base::LockRank::chains> mutex_; // guards the rest
+  uint32_t last_ = 0;
+  std::map<uint32_t, Entry> chains_;
+};
+
+} // namespace asyncnbd::addon

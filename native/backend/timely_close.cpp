@@ -1,0 +1,37 @@
+// See timely_close.hpp.
+#include "backend/timely_close.hpp"
+
+namespace asyncnbd::backend {
+
+namespace {
+
+class GiveUpTimer final : public base::Timer {
+public:
+  GiveUpTimer(Backend &backend, const Resources &resources)
+      : backend_(backend), resources_(resources) {}
+  ~GiveUpTimer() override { resources_.timers.cancel(*this); }
+
+  // Without a thread for timers, whoever waits has to wait.
+  void set(std::chrono::milliseconds after) {
+    resources_.timers.set(*this, resources_.clock.now() + after);
+  }
+
+private:
+  void on_due() override {
+    backend_.give_up_unanswered();
+    set(GIVE_UP_AGAIN_AFTER);
+  }
+
+  Backend &backend_;
+  const Resources &resources_;
+};
+
+} // namespace
+
+void close_in_time(Backend &backend, const Resources &resources, std::chrono::milliseconds grace) {
+  GiveUpTimer timer(backend, resources);
+  timer.set(grace);
+  backend.close();
+}
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,16 @@
+// Closes what may wait for an answer that never comes: a filter's own thread reads ahead, say, and
+// the filter's close waits for that thread.
+#pragma once
+
+#include <chrono>
+
+#include "backend/backend.hpp"
+#include "backend/resources.hpp"
+
+namespace asyncnbd::backend {
+
+// Returns once it is closed. After the grace, what is in flight all the same is given up, again and
+// again. May block.
+void close_in_time(Backend &backend, const Resources &resources, std::chrono::milliseconds grace);
+
+} // namespace asyncnbd::backend

@@ -1,0 +1,53 @@
+// nbdkit's filters in front of what nbdkit has not: plugins that answer later, or never, and plugins
+// in TypeScript. What they have in common with nbdkit is compared in test/differential.
+
+import { execFileSync } from "node:child_process";
+import { writeFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { expect, test } from "vitest";
+import {
+  clean,
+  debianPlugin,
+  runAsyncnbd,
+  temporaryDirectory,
+  testPlugin,
+} from "../support/server.js";
+
+const filters = join(dirname(dirname(debianPlugin("memory"))), "filters");
+
+test("a filter's own thread that waits for an answer which never comes is let go", async () => {
+  // It reads on, region by region, until it meets the one that is never answered.
+  const scan = [`--filter=${join(filters, "nbdkit-scan-filter.so")}`, "--grace=1", "-U", "-"];
+  const plugin = [testPlugin("asyncprobe"), "scan-size=65536"];
+  const look = clean('qemu-io -r -f raw -c "sleep 500" "$uri"');
+  const { status, stderr } = await runAsyncnbd([...scan, ...plugin, "--run", look]);
+  expect(stderr).toContain("cache offset=655360 count=65536: the plugin did not reply: giving up");
+  // Its request may still be answered: the plugin is not unloaded, and the server has failed.
+  expect(status).toBe(1);
+});
+
+test("a filter that stops the server as it starts", async () => {
+  const directory = temporaryDirectory();
+  const source = join(directory, "stop.c");
+  const filter = join(directory, "stop.so");
+  writeFileSync(
+    source,
+    `#include <nbdkit-filter.h>
+     static int stop(nbdkit_backend *backend) { (void)backend; nbdkit_shutdown(); return 0; }
+     static struct nbdkit_filter filter = { .name = "stop", .after_fork = stop };
+     NBDKIT_REGISTER_FILTER(filter)`,
+  );
+  const include = join(import.meta.dirname, "../../native/include");
+  execFileSync("gcc", ["-shared", "-fPIC", `-I${include}`, source, "-o", filter]);
+  const args = [`--filter=${filter}`, "-f", "-U", join(directory, "s"), debianPlugin("memory")];
+  expect(await runAsyncnbd([...args, "1M"])).toMatchObject({ status: 0, stderr: "" });
+});
+
+test("a filter limits the thread model of a plugin in TypeScript", async () => {
+  const directory = temporaryDirectory();
+  const plugin = join(directory, "plugin.mjs");
+  writeFileSync(plugin, 'export default { name: "small", getSize: () => 512, pread() {} };');
+  const serialize = [`--filter=${join(filters, "nbdkit-noparallel-filter.so")}`, plugin];
+  const { stdout } = await runAsyncnbd(["--dump-plugin", ...serialize, "serialize=requests"]);
+  expect(stdout).toContain("max_thread_model=parallel\nthread_model=serialize_requests\n");
+});
