@@ -4,8 +4,8 @@ import { constants as osConstants } from "node:os";
 import { addon } from "../addon/addon.js";
 import type { NativeListener, NativeServer, NativeTurns, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
+import { connectionQueueFor } from "../exports/connection-queue.js";
 import type { ClientStream, PluginInstance } from "../plugins/plugin-instance.js";
-import { connectionQueueFor } from "./connection-queue.js";
 import { type ClientSession, NO_REQUESTS, Session, type SessionSettings } from "./session.js";
 
 export interface ServerSettings extends SessionSettings {

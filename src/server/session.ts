@@ -7,10 +7,10 @@ import type {
   OpenedExport,
   RequestCounts,
 } from "../addon/types.js";
+import { ConnectionTurn } from "../exports/connection-queue.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
 import type { HandshakeCalls, NewSession } from "../plugins/plugin-instance.js";
-import { ConnectionTurn } from "./connection-queue.js";
 
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;

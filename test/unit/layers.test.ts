@@ -9,8 +9,9 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Which folders each folder may use, besides itself. */
 const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
-  cli: ["server", "filters", "plugins", "addon", "config", "."],
-  server: ["handshake", "filters", "plugins", "addon", "config", "."],
+  cli: ["server", "exports", "filters", "plugins", "addon", "config", "."],
+  server: ["exports", "handshake", "filters", "plugins", "addon", "config", "."],
+  exports: ["filters", "plugins", "addon", "config", "."],
   handshake: ["addon", "."],
   filters: ["middleware", "plugins", "addon", "config", "."],
   middleware: ["plugins", "."],

@@ -1,7 +1,7 @@
 // The start of a plugin, up to open sockets, the same for the command and for programs.
 
 import { addon } from "../addon/addon.js";
-import { type PluginInstance, partsOf } from "../plugins/plugin-instance.js";
+import { type PluginInstance, partsOf } from "./plugin-instance.js";
 
 export type Parameter = readonly [key: string, value: string | number | boolean];
 
