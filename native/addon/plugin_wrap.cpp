@@ -35,7 +35,8 @@ Napi::Function PluginWrap::define(Napi::Env env) {
           InstanceMethod("getReady", &PluginWrap::run<&CPlugin::get_ready>),
           InstanceMethod("afterFork", &PluginWrap::run<&CPlugin::after_fork>),
           InstanceMethod("dump", &PluginWrap::dump),
-          InstanceMethod("end", &PluginWrap::end),
+          InstanceMethod("cleanup", &PluginWrap::cleanup),
+          InstanceMethod("unload", &PluginWrap::unload),
           InstanceAccessor("about", &PluginWrap::about, nullptr),
           InstanceAccessor("threadModel", &PluginWrap::thread_model, nullptr),
           InstanceAccessor("isShutdownRequested", &PluginWrap::is_shutdown_requested, nullptr),
@@ -80,11 +81,14 @@ Napi::Value PluginWrap::dump(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// end(started): on the thread that has loaded the plugin, as in nbdkit, for interpreters are bound
-// to theirs. It may wait for the plugin's threads.
-Napi::Value PluginWrap::end(const Napi::CallbackInfo &info) {
-  if (info[0].As<Napi::Boolean>())
-    plugin_->cleanup();
+// This and unload: on the thread that has loaded the plugin, as in nbdkit, for interpreters are
+// bound to theirs. They may wait for the plugin's threads.
+Napi::Value PluginWrap::cleanup(const Napi::CallbackInfo &info) {
+  plugin_->cleanup();
+  return info.Env().Undefined();
+}
+
+Napi::Value PluginWrap::unload(const Napi::CallbackInfo &info) {
   plugin_->unload();
   return info.Env().Undefined();
 }

@@ -29,7 +29,8 @@ private:
   Napi::Value config(const Napi::CallbackInfo &info);
   template <Failure (backend::CPlugin::*step)()> Napi::Value run(const Napi::CallbackInfo &info);
   Napi::Value dump(const Napi::CallbackInfo &info);
-  Napi::Value end(const Napi::CallbackInfo &info);
+  Napi::Value cleanup(const Napi::CallbackInfo &info);
+  Napi::Value unload(const Napi::CallbackInfo &info);
   Napi::Value about(const Napi::CallbackInfo &info);
   Napi::Value thread_model(const Napi::CallbackInfo &info);
   Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info);

@@ -38,8 +38,9 @@ export interface NativePlugin {
   dump(write: (lines: string) => void, threadModel: number): void;
   getReady(): Failure;
   afterFork(): Failure;
-  /** unload, and before it cleanup if after_fork was called; no session may be left. May block. */
-  end(started: boolean): void;
+  /** If after_fork was called; no session may be left. This and `unload` may block. */
+  cleanup(): void;
+  unload(): void;
 }
 
 /** One of nbdkit's filters; call the methods in this order, each once for each of its places. */

@@ -4,6 +4,7 @@ import { addon } from "../addon/addon.js";
 import { parseConfig } from "../config/parse.js";
 import type { Config } from "../config/schema.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
+import { Life } from "../plugins/life.js";
 import { findProgram } from "../plugins/program.js";
 import { pendingCallbacks } from "../plugins/script/runner.js";
 import { checkActivation, takeActivation } from "./activation.js";
@@ -22,7 +23,7 @@ import {
 } from "./help.js";
 import { takeInheritance } from "./inheritance.js";
 import { OPTIONS } from "./options.js";
-import { configureLog, loadPlugin, openLog, parametersFor, serve } from "./server-process.js";
+import { configureLog, openLog, openPlugin, parametersFor, serve } from "./server-process.js";
 
 /** What answers at once and needs no plugin. */
 function plainAnswer({ options, operands }: ParsedLine): string | undefined {
@@ -46,7 +47,9 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
   if (asked.length === 0) return false;
   if (asked.includes("dump-plugin") && options.has("single"))
     throw new UsageError("--dump-plugin and --single cannot be used together");
-  const plugin = await loadPlugin({ ...config, workers: 0 });
+  const plugin = await openPlugin({ ...config, workers: 0 });
+  const life = new Life(plugin);
+  await life.load();
   if (asked.includes("help")) {
     addon().print(helpText() + pluginHelpText(plugin.about));
   } else if (asked.includes("version")) {
@@ -56,7 +59,7 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
     plugin.settleThreadModel();
     await plugin.dump((lines) => addon().print(lines));
   }
-  await plugin.end();
+  await life.end();
   return true;
 }
 

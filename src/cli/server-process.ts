@@ -8,7 +8,7 @@ import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
 import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
-import { type Parameter, readyPlugin } from "../plugins/life.js";
+import { Life, type Parameter } from "../plugins/life.js";
 import type { PluginInstance } from "../plugins/plugin-instance.js";
 import { isSharedObject } from "../plugins/resolve.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
@@ -53,8 +53,8 @@ const hasShortcuts = ({ debugFlags }: Pick<Config, "debugFlags">): boolean =>
     ({ plugin, flag, value }) => `${plugin}.${flag}` !== RESERVATIONS_FLAG || value !== 0,
   );
 
-/** Opens and loads the plugin, its debug flags set before. */
-export async function loadPlugin(
+/** Opens the plugin and sets its debug flags. */
+export async function openPlugin(
   config: Pick<Config, "plugin" | "filters" | "threads" | "watch" | "workers" | "debugFlags">,
 ): Promise<PluginInstance> {
   addon().keepLibraries();
@@ -74,7 +74,6 @@ export async function loadPlugin(
           `${name}_debug_${flag}`,
       );
   }
-  await plugin.load();
   return plugin;
 }
 
@@ -99,19 +98,22 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
   const uncaught = new UncaughtErrors();
-  const plugin = await uncaught.unlessUncaught(startPlugin(config));
-  return new ServerProcess(config, plugin, readyFd, uncaught).run();
+  const [plugin, life] = await uncaught.unlessUncaught(startPlugin(config));
+  return new ServerProcess(config, plugin, life, readyFd, uncaught).run();
 }
 
-async function startPlugin(config: Config): Promise<PluginInstance> {
-  const plugin = await loadPlugin(config);
-  await readyPlugin(plugin, parametersFor(plugin, config.parameters));
-  return plugin;
+async function startPlugin(config: Config): Promise<[PluginInstance, Life]> {
+  const plugin = await openPlugin(config);
+  const life = new Life(plugin);
+  await life.load();
+  await life.getReady(parametersFor(plugin, config.parameters));
+  return [plugin, life];
 }
 
 class ServerProcess {
   readonly #config: Config;
   readonly #plugin: PluginInstance;
+  readonly #life: Life;
   readonly #readyFd: number | undefined;
   readonly #server: Server;
   readonly #signals: StopSignals;
@@ -122,12 +124,14 @@ class ServerProcess {
   constructor(
     config: Config,
     plugin: PluginInstance,
+    life: Life,
     readyFd: number | undefined,
     uncaught: UncaughtErrors,
   ) {
     this.#config = config;
     this.#uncaught = uncaught;
     this.#plugin = plugin;
+    this.#life = life;
     this.#readyFd = readyFd;
     this.#signals = new StopSignals(() => this.#cleanUp());
     process.once("exit", () => this.#cleanUp()); // a plugin may call process.exit, too
@@ -194,7 +198,7 @@ class ServerProcess {
     changeUser(config.user, config.group);
     if (this.#readyFd !== undefined) detach(config.verbose);
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
-    await this.#plugin.afterFork();
+    await this.#life.afterFork();
     if (this.#readyFd !== undefined) configureLog(config, true);
     this.#server.listen(this.#listeners?.fds ?? []);
     if (this.#readyFd !== undefined) announceReady(this.#readyFd);
@@ -216,7 +220,7 @@ class ServerProcess {
     const isOver = await guardStop(forcedStatus, () =>
       this.#server.stop(isUncaught ? Math.min(this.#config.graceMs, UNCAUGHT_GRACE_MS) : undefined),
     );
-    if (isOver) await guardPluginEnd(forcedStatus, this.#config.graceMs, () => this.#plugin.end());
+    if (isOver) await guardPluginEnd(forcedStatus, this.#config.graceMs, () => this.#life.end());
     // A signal has ended the server, not the command, whose status is the process's.
     const status = command === undefined ? 0 : await guardStop(forcedStatus, () => command.status);
     if (isOver) return this.#uncaught.haveHappened ? 1 : status;

@@ -19,8 +19,7 @@ export class FilteredPlugin implements PluginInstance {
   readonly #behind: PluginInstance;
   readonly #filters: readonly (OpenedFilter & { parameters: ParameterSet })[];
   #layers: readonly (readonly Layer[])[] = []; // of each filter, once it is configured
-  #isLoaded = false;
-  #isStarted = false;
+  readonly #loaded: CFilter[] = [];
 
   /** The first filter is the one that clients meet. */
   constructor(behind: PluginInstance, filters: readonly OpenedFilter[]) {
@@ -71,8 +70,10 @@ export class FilteredPlugin implements PluginInstance {
 
   async load(): Promise<void> {
     await this.#behind.load();
-    for (const library of this.#libraries.reverse()) library.load();
-    this.#isLoaded = true;
+    for (const library of this.#libraries.reverse()) {
+      library.load();
+      this.#loaded.push(library);
+    }
   }
 
   /** The first filter that has such a parameter gets it, else the plugin. */
@@ -148,17 +149,20 @@ export class FilteredPlugin implements PluginInstance {
   async afterFork(): Promise<void> {
     await this.#behind.afterFork();
     for (const library of this.#libraries.reverse()) library.afterFork();
-    this.#isStarted = true;
   }
 
   newSession(server: NativeServer, stream: ClientStream): NewSession {
     return this.#behind.newSession(server, stream);
   }
 
-  async end(): Promise<void> {
-    if (this.#isStarted) for (const library of this.#libraries) library.cleanup();
-    await this.#behind.end();
-    if (this.#isLoaded) for (const library of this.#libraries.reverse()) library.unload();
+  async cleanup(): Promise<void> {
+    for (const library of this.#libraries) library.cleanup();
+    await this.#behind.cleanup();
+  }
+
+  async unload(): Promise<void> {
+    await this.#behind.unload();
+    for (const library of this.#loaded) library.unload();
   }
 }
 

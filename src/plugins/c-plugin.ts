@@ -22,7 +22,6 @@ const helpKeys = (help = ""): string[] =>
 export class CPlugin implements PluginInstance {
   readonly #native: NativePlugin;
   readonly about: PluginAbout;
-  #started = false;
   #chain: NativeChain | undefined; // in front, if all of it is native
   #runner: ScriptRunner | undefined; // of what is in front, if not
 
@@ -102,7 +101,6 @@ export class CPlugin implements PluginInstance {
 
   afterFork(): void {
     check(this.#native.afterFork());
-    this.#started = true;
   }
 
   newSession(server: NativeServer, stream: ClientStream): NewSession {
@@ -122,12 +120,25 @@ export class CPlugin implements PluginInstance {
     return this.#native.unansweredRequests;
   }
 
-  async end(): Promise<void> {
-    this.#chain?.drop();
+  async cleanup(): Promise<void> {
     try {
-      await this.#runner?.end();
+      await this.#dropLayers();
     } finally {
-      this.#native.end(this.#started);
+      this.#native.cleanup();
     }
+  }
+
+  async unload(): Promise<void> {
+    try {
+      await this.#dropLayers();
+    } finally {
+      this.#native.unload();
+    }
+  }
+
+  /** Once, whichever comes first. */
+  async #dropLayers(): Promise<void> {
+    this.#chain?.drop();
+    await this.#runner?.end();
   }
 }

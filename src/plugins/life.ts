@@ -1,18 +1,75 @@
-// The start of a plugin, up to open sockets, the same for the command and for programs.
+// A plugin's life in nbdkit's order, from load to unload, whoever leads it: the command, a program,
+// a worker, or a file that is watched.
 
-import { addon } from "../addon/addon.js";
-import { type PluginInstance, partsOf } from "./plugin-instance.js";
+import { AsyncnbdError } from "../errors.js";
+import type { Awaitable } from "./script/requests.js";
 
 export type Parameter = readonly [key: string, value: string | number | boolean];
 
-/** From a plugin that is loaded to one that is ready. */
-export async function readyPlugin(
-  plugin: PluginInstance,
-  parameters: readonly Parameter[],
-): Promise<void> {
-  for (const [key, value] of parameters) plugin.config(key, value);
-  await plugin.configComplete();
-  plugin.settleThreadModel();
-  await plugin.getReady();
-  addon().logDebug(`chain: ${partsOf(plugin).join(" > ")}`);
+/** A plugin, and what shares its life in front of it. Failures are exceptions. */
+export interface Living {
+  load(): Awaitable<void>;
+  config(key: string, value: string | number | boolean): void;
+  configComplete(): Awaitable<void>;
+  settleThreadModel(): void;
+  getReady(): Awaitable<void>;
+  afterFork(): Awaitable<void>;
+  /** After the last client, if afterFork has succeeded. */
+  cleanup(): Awaitable<void>;
+  /** The last call, however far it has come. */
+  unload(): Awaitable<void>;
+}
+
+type Stage = "opened" | "loaded" | "ready" | "started" | "over";
+
+export class Life {
+  readonly #living: Living;
+  #stage: Stage;
+
+  /** `stage`: how far somebody else has led it already. */
+  constructor(living: Living, stage: Stage = "opened") {
+    this.#living = living;
+    this.#stage = stage;
+  }
+
+  async load(): Promise<void> {
+    this.#expect("opened");
+    await this.#living.load();
+    this.#stage = "loaded";
+  }
+
+  /** With all of its parameters, in the user's order. */
+  async getReady(parameters: readonly Parameter[]): Promise<void> {
+    this.#expect("loaded");
+    const living = this.#living;
+    for (const [key, value] of parameters) living.config(key, value);
+    await living.configComplete();
+    living.settleThreadModel();
+    await living.getReady();
+    this.#stage = "ready";
+  }
+
+  /** In the process that is to serve, before its first client. */
+  async afterFork(): Promise<void> {
+    this.#expect("ready");
+    await this.#living.afterFork();
+    this.#stage = "started";
+  }
+
+  /** After the last client, or where the start has failed. More than once is once. */
+  async end(): Promise<void> {
+    const hasStarted = this.#stage === "started";
+    if (this.#stage === "over") return;
+    this.#stage = "over";
+    try {
+      if (hasStarted) await this.#living.cleanup();
+    } finally {
+      await this.#living.unload();
+    }
+  }
+
+  #expect(stage: Stage): void {
+    if (this.#stage !== stage)
+      throw new AsyncnbdError("SYSTEM", `a plugin that is ${this.#stage} was to be ${stage}`);
+  }
 }

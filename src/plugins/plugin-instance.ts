@@ -1,6 +1,7 @@
 // A plugin that has been opened, as the server uses it, whatever language it is written in.
 
 import type { NativeServer, NativeSession, PluginAbout } from "../addon/types.js";
+import type { Living } from "./life.js";
 import type { Layer } from "./script/layer.js";
 import type { Awaitable } from "./script/requests.js";
 
@@ -32,8 +33,8 @@ export interface NewSession {
   readonly calls: HandshakeCalls;
 }
 
-/** Methods in the order in which a server calls them; failures are exceptions. */
-export interface PluginInstance {
+/** What happens in its life besides what concerns the server; failures are exceptions. */
+export interface PluginInstance extends Living {
   readonly about: PluginAbout;
   /** What it consists of, if that is more than one thing; for people. */
   readonly parts?: readonly string[];
@@ -41,14 +42,11 @@ export interface PluginInstance {
   setDebugFlag(flag: string, value: number): boolean;
   /** The same of a filter in front of it; undefined: there is no such filter. */
   setFilterDebugFlag?(name: string, flag: string, value: number): boolean | undefined;
-  load(): Awaitable<void>;
   /**
    * C plugins get text; others may check the type of what a program gives. `others`: parameters of
    * what is in front of the plugin, one of which may have been meant.
    */
   config(key: string, value: string | number | boolean, others?: readonly string[]): void;
-  configComplete(): Awaitable<void>;
-  settleThreadModel(): void;
   /** --dump-plugin: lines of KEY=VALUE. `leastModel`: of what is in front of it. */
   dump(write: (lines: string) => void, leastModel?: number): Awaitable<void>;
   /** NBDKIT_THREAD_MODEL_*, once it is settled. */
@@ -57,15 +55,12 @@ export interface PluginInstance {
   readonly serializesConnections: boolean;
   /** `filters`: from now on in front of it; clients meet the first. */
   getReady(filters?: readonly Layer[]): Awaitable<void>;
-  afterFork(): Awaitable<void>;
   /** Takes the stream over. */
   newSession(server: NativeServer, stream: ClientStream): NewSession;
   /** It wants the server to stop, and may have said so before there was one. */
   readonly isShutdownRequested?: boolean;
   /** Requests that were given up and to which the plugin may still reply: do not end it. */
   readonly unansweredRequests: number;
-  /** Unloads it; no client may be left. */
-  end(): Promise<void>;
 }
 
 /** What clients meet, one after the other, and where it comes from. */

@@ -20,7 +20,7 @@ import type { TlsPriority } from "../config/tls.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
 import { applyFilters, type FilterChoice } from "../filters/apply-filters.js";
-import { readyPlugin } from "../plugins/life.js";
+import { Life, type Parameter } from "../plugins/life.js";
 import type { PluginInstance } from "../plugins/plugin-instance.js";
 import { scriptOf } from "../plugins/program.js";
 import type { Plugin } from "../plugins/script/definition.js";
@@ -111,7 +111,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly uri: string | undefined;
   /** Where it listens. */
   readonly endpoint: Endpoint | undefined;
-  readonly #plugin: PluginInstance;
+  readonly #life: Life;
   readonly #server: Server;
   readonly #listeners: OpenListeners | undefined;
   readonly #tls: OpenTls;
@@ -120,12 +120,13 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   /** @internal Use serve(). */
   constructor(
     plugin: PluginInstance,
+    life: Life,
     options: ServeOptions,
     tls: OpenTls,
     listeners: OpenListeners | undefined,
   ) {
     super();
-    this.#plugin = plugin;
+    this.#life = life;
     this.#listeners = listeners;
     this.endpoint = listeners?.endpoint;
     this.#tls = tls;
@@ -209,7 +210,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     const isOver = await this.#server.stop(graceMs);
     this.#listeners?.cleanUp();
     closeTls(this.#tls);
-    if (isOver) await this.#plugin.end();
+    if (isOver) await this.#life.end();
     this.emit("close");
     return isOver;
   }
@@ -282,29 +283,33 @@ function withScript(options: ServeOptions): ServeOptions {
 async function start(given: ServeOptions, tls: OpenTls): Promise<NbdServer> {
   const options = withScript(given);
   const plugin = await pluginFor(options);
+  const life = new Life(plugin);
   try {
-    return await startPlugin(plugin, options, tls);
+    return await startPlugin(plugin, life, options, tls);
   } catch (error) {
     // The program goes on: what the plugin has taken comes back. The first error is the one to tell.
-    await plugin.end().catch(() => {});
+    await life.end().catch(() => {});
     throw error;
   }
 }
 
+const parametersOf = ({ config = {} }: ServeOptions): Parameter[] =>
+  Object.entries(config).flatMap(([key, value]) =>
+    ([value].flat() as ConfigValue[]).map((one) => [key, one] as const),
+  );
+
 async function startPlugin(
   plugin: PluginInstance,
+  life: Life,
   options: ServeOptions,
   tls: OpenTls,
 ): Promise<NbdServer> {
-  await plugin.load();
-  const parameters = Object.entries(options.config ?? {}).flatMap(([key, value]) =>
-    ([value].flat() as ConfigValue[]).map((one) => [key, one] as const),
-  );
-  await readyPlugin(plugin, parameters);
+  await life.load();
+  await life.getReady(parametersOf(options));
   const listeners = listenersFor(options.listen ?? "private-unix");
   try {
-    await plugin.afterFork();
-    return new NbdServer(plugin, options, tls, listeners);
+    await life.afterFork();
+    return new NbdServer(plugin, life, options, tls, listeners);
   } catch (error) {
     if (listeners !== undefined) abandon(listeners);
     throw error;

@@ -5,7 +5,7 @@ import { addon } from "../addon/addon.js";
 import type { NativeListener, NativeServer, NativeTurns, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
 import { connectionQueueFor } from "../exports/connection-queue.js";
-import type { ClientStream, PluginInstance } from "../plugins/plugin-instance.js";
+import { type ClientStream, type PluginInstance, partsOf } from "../plugins/plugin-instance.js";
 import { type ClientSession, NO_REQUESTS, Session, type SessionSettings } from "./session.js";
 
 export interface ServerSettings extends SessionSettings {
@@ -81,6 +81,7 @@ export class Server {
     this.#plugin = plugin;
     this.#queue = connectionQueueFor(plugin);
     this.#settings = settings;
+    addon().logDebug(`chain: ${partsOf(plugin).join(" > ")}`);
     this.#native = new (addon().NativeServer)(onShutdownRequested, settings.maxInFlightBytes);
   }
 

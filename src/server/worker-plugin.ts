@@ -31,7 +31,8 @@ export interface WorkerSteps {
   ): Promise<void>;
   getReady(): Promise<readonly string[]>;
   afterFork(): Promise<void>;
-  end(): Promise<void>;
+  cleanup(): Promise<void>;
+  unload(): Promise<void>;
 }
 export type StepName = keyof WorkerSteps;
 
@@ -227,8 +228,12 @@ export class WorkerPlugin implements ThreadedPlugin {
     return new WorkerSession(thread, stream, { ...settings, maxInFlightBytes });
   }
 
-  async end(): Promise<void> {
-    await onAll(this.#threads, "end");
+  async cleanup(): Promise<void> {
+    await onAll(this.#threads, "cleanup");
+  }
+
+  async unload(): Promise<void> {
+    await onAll(this.#threads, "unload");
     await terminateAll(this.#threads);
   }
 }

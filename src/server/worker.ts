@@ -53,8 +53,11 @@ const steps: WorkerSteps = {
   async afterFork() {
     await plugin.afterFork();
   },
-  async end() {
-    await plugin.end();
+  async cleanup() {
+    await plugin.cleanup();
+  },
+  async unload() {
+    await plugin.unload();
   },
 };
 

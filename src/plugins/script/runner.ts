@@ -80,7 +80,7 @@ export class ScriptRunner {
     return { native, calls };
   }
 
-  /** After the last client. */
+  /** After the last client. More than once is once. */
   async end(): Promise<void> {
     await callPlugin(this.#source.name, "cleanup", () => this.#chain.cleanup());
   }

@@ -39,7 +39,6 @@ export class ScriptPlugin implements PluginInstance {
   readonly #parameters: ParameterSet;
   #values: Readonly<Record<string, ParameterValue>> | undefined;
   #runner: ScriptRunner | undefined;
-  #started = false;
 
   /** `path`: where the plugin is, for messages. */
   constructor(definition: Plugin, path: string) {
@@ -108,20 +107,25 @@ export class ScriptPlugin implements PluginInstance {
 
   async afterFork(): Promise<void> {
     await callPlugin(this.about.name, "afterFork", () => this.#plugin.afterFork?.());
-    this.#started = true;
   }
 
   newSession(server: NativeServer, stream: ClientStream): NewSession {
     return (this.#runner as ScriptRunner).newSession(server, stream);
   }
 
-  async end(): Promise<void> {
-    const { name } = this.about;
+  async cleanup(): Promise<void> {
     try {
       await this.#runner?.end();
     } finally {
-      if (this.#started) await callPlugin(name, "cleanup", () => this.#plugin.cleanup?.());
-      await callPlugin(name, "unload", () => this.#plugin.unload?.());
+      await callPlugin(this.about.name, "cleanup", () => this.#plugin.cleanup?.());
+    }
+  }
+
+  async unload(): Promise<void> {
+    try {
+      await this.#runner?.end(); // where there was no cleanup
+    } finally {
+      await callPlugin(this.about.name, "unload", () => this.#plugin.unload?.());
     }
   }
 

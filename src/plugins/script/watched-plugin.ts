@@ -8,6 +8,7 @@ import { addon } from "../../addon/addon.js";
 import type { ExportEntry, MetaContextEntry, NativeServer } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
+import { Life, type Living, type Parameter } from "../life.js";
 import type { ClientStream, NewSession, PluginInstance } from "../plugin-instance.js";
 import { Chain } from "./chain.js";
 import type { ThreadModelName } from "./definition.js";
@@ -24,16 +25,32 @@ import { takingTurns } from "./turns.js";
 const SETTLE_MS = 100;
 
 /** One reading of the file. */
-class Version {
+class Version implements Living {
+  life = new Life(this);
   readonly script: ScriptPlugin;
   /** What the module has put in front of its plugin is made anew with it. */
   readonly #chain: Chain;
   openExports = 0;
-  #ended = false;
 
   constructor(script: ScriptPlugin) {
     this.script = script;
     this.#chain = new Chain(script.layers, script.source, { hasSessions: false });
+  }
+
+  async load(): Promise<void> {
+    await this.script.load();
+  }
+
+  config(...parameter: Parameters<ScriptPlugin["config"]>): void {
+    this.script.config(...parameter);
+  }
+
+  async configComplete(): Promise<void> {
+    await this.script.configComplete();
+  }
+
+  settleThreadModel(): void {
+    this.script.settleThreadModel();
   }
 
   async getReady(): Promise<void> {
@@ -45,11 +62,24 @@ class Version {
     return this.#chain.open(info, client);
   }
 
-  async end(): Promise<void> {
-    if (this.#ended) return;
-    this.#ended = true;
-    await this.#chain.cleanup();
-    await this.script.end();
+  async afterFork(): Promise<void> {
+    await this.script.afterFork();
+  }
+
+  async cleanup(): Promise<void> {
+    try {
+      await this.#chain.cleanup();
+    } finally {
+      await this.script.cleanup();
+    }
+  }
+
+  async unload(): Promise<void> {
+    try {
+      await this.#chain.cleanup(); // where there was none
+    } finally {
+      await this.script.unload();
+    }
   }
 }
 
@@ -101,7 +131,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   readonly unansweredRequests = 0;
   readonly #path: string;
   readonly #modules: FreshModules;
-  readonly #parameters: [string, unknown][] = [];
+  readonly #parameters: Parameter[] = [];
   readonly #followers = new Set<Follower>();
   #current: Version;
   readonly #watcher: FSWatcher;
@@ -159,19 +189,21 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   }
 
   async load(): Promise<void> {
-    await this.#current.script.load();
+    await this.#current.load();
   }
 
-  config(key: string, value: unknown, others?: readonly string[]): void {
+  config(key: string, value: Parameter[1], others?: readonly string[]): void {
     this.#parameters.push([key, value]);
-    this.#current.script.config(key, value, others);
+    this.#current.config(key, value, others);
   }
 
   async configComplete(): Promise<void> {
-    await this.#current.script.configComplete();
+    await this.#current.configComplete();
   }
 
-  settleThreadModel(): void {}
+  settleThreadModel(): void {
+    this.#current.settleThreadModel();
+  }
 
   get callModel(): number {
     return this.#current.script.callModel;
@@ -188,7 +220,8 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   }
 
   async afterFork(): Promise<void> {
-    await this.#current.script.afterFork();
+    await this.#current.afterFork();
+    this.#current.life = new Life(this.#current, "started");
     this.#started = true;
     if (this.#hasChanged) this.#onChange();
   }
@@ -197,15 +230,29 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     return (this.#runner as ScriptRunner).newSession(server, stream);
   }
 
-  async end(): Promise<void> {
+  /** Of the version that is current then; the others have ended with their last clients. */
+  async cleanup(): Promise<void> {
+    try {
+      await this.#stopWatching();
+    } finally {
+      await this.#current.life.end();
+    }
+  }
+
+  async unload(): Promise<void> {
+    try {
+      await this.#stopWatching();
+    } finally {
+      if (!this.#started) await this.#current.unload();
+    }
+  }
+
+  /** Once, whichever comes first. */
+  async #stopWatching(): Promise<void> {
     this.#watcher.close();
     clearTimeout(this.#timer);
     await this.#reloading;
-    try {
-      await this.#runner?.end();
-    } finally {
-      await this.#current.end();
-    }
+    await this.#runner?.end();
   }
 
   // ---- what clients meet ---------------------------------------------------------------------
@@ -267,7 +314,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   async #leave(opened: Opened): Promise<void> {
     await opened.close();
     const { version } = opened;
-    if (version !== this.#current && version.openExports === 0) await version.end();
+    if (version !== this.#current && version.openExports === 0) await version.life.end();
   }
 
   // ---- new versions --------------------------------------------------------------------------
@@ -295,22 +342,24 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     const followers = [...this.#followers];
     const followed = await Promise.all(followers.map((follower) => this.#move(follower, fresh)));
     const stay = followed.filter((moved) => !moved).length;
-    if (old.openExports === 0) await old.end();
+    if (old.openExports === 0) await old.life.end();
     const rest = stay === 0 ? "" : `; ${stay} clients keep the old version until they disconnect`;
     addon().logWarning(`--watch: reloaded ${this.#path}${rest}`);
   }
 
   async #loadVersion(): Promise<Version> {
     this.#modules.renew();
-    const script = new ScriptPlugin(await loadScript(this.#path), this.#path);
-    await script.load();
-    for (const [key, value] of this.#parameters) script.config(key, value);
-    await script.configComplete();
-    const version = new Version(script);
-    if (script.threadModel !== this.threadModel)
+    const version = new Version(new ScriptPlugin(await loadScript(this.#path), this.#path));
+    if (version.script.threadModel !== this.threadModel)
       throw new AsyncnbdError("PLUGIN", "a change of the thread model needs a restart");
-    await version.getReady();
-    await script.afterFork();
+    try {
+      await version.life.load();
+      await version.life.getReady(this.#parameters);
+      await version.life.afterFork();
+    } catch (error) {
+      await version.life.end().catch(logFailure);
+      throw error;
+    }
     return version;
   }
 
