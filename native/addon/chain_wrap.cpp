@@ -32,7 +32,7 @@ filters::FilterOptions options_of(const Napi::Object &given) {
 }
 
 // nullptr: `*error` says what is wrong.
-std::shared_ptr<backend::Chain> chain_of(const Napi::Array &list, std::string *error) {
+std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *error) {
   std::vector<backend::ChainFilter> filters;
   for (uint32_t i = 0; i < list.Length(); i++) {
     Napi::Object given = list.Get(i).As<Napi::Object>();
@@ -60,7 +60,7 @@ Napi::Value make_chain(const Napi::CallbackInfo &info) {
   const std::string shared_as = info[1].As<Napi::String>();
   std::string error;
   const uint32_t number =
-      shared_chains().hold(shared_as, [&] { return chain_of(info[0].As<Napi::Array>(), &error); });
+      shared_chains().hold(shared_as, [&] { return made_of(info[0].As<Napi::Array>(), &error); });
   if (number == 0)
     return Napi::String::New(env, error);
   const std::shared_ptr<backend::Chain> chain = shared_chains().find(number);
@@ -80,8 +80,7 @@ Napi::Value drop_chain(const Napi::CallbackInfo &info) {
 
 } // namespace
 
-std::shared_ptr<backend::Chain> chain_in(const Napi::Object &options) {
-  Napi::Value number = options.Get("chain");
+std::shared_ptr<backend::Chain> chain_of(const Napi::Value &number) {
   return number.IsNumber() ? shared_chains().find(number.As<Napi::Number>().Uint32Value())
                            : nullptr;
 }

@@ -12,7 +12,7 @@ namespace asyncnbd::addon {
 // makeChain, dropChain.
 void define_chain_functions(Napi::Env env, Napi::Object exports);
 
-// The chain of which `options.chain` is the number; nullptr: none.
-std::shared_ptr<backend::Chain> chain_in(const Napi::Object &options);
+// The chain of this number; nullptr: of none.
+std::shared_ptr<backend::Chain> chain_of(const Napi::Value &number);
 
 } // namespace asyncnbd::addon

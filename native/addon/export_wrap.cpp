@@ -130,7 +130,7 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
     client_->connection->instance = client_->plugin->instance();
   }
   Napi::Object options = info[2].As<Napi::Object>();
-  client_->chain = chain_in(options);
+  client_->chain = chain_of(options.Get("chain"));
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
   if (client_->plugin)

@@ -32,6 +32,7 @@ Napi::Value counts_to_js(Napi::Env env, const connection::Connection::Counts &co
 Napi::Function SessionWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeSession",
                      {
+                         InstanceMethod("enter", &SessionWrap::enter),
                          InstanceMethod("read", &SessionWrap::read),
                          InstanceMethod("skip", &SessionWrap::skip),
                          InstanceMethod("write", &SessionWrap::write),
@@ -55,30 +56,21 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                      });
 }
 
-// new NativeSession(server, plugin, { inFd, outFd, number, readonly, threads, chain }); owns the
-// descriptors. The plugin is a NativePlugin, or the name of one that runs in JavaScript.
+// new NativeSession(server, { inFd, outFd, number, readonly, threads }); owns the descriptors.
 SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   Napi::Env env = info.Env();
   ServerWrap *server = ServerWrap::Unwrap(info[0].As<Napi::Object>());
-  Napi::Object options = info[2].As<Napi::Object>();
+  Napi::Object options = info[1].As<Napi::Object>();
   in_fd_ = options.Get("inFd").As<Napi::Number>();
   out_fd_ = options.Get("outFd").As<Napi::Number>();
 
-  if (info[1].IsObject())
-    client_->plugin = PluginWrap::Unwrap(info[1].As<Napi::Object>())->plugin();
   budget_ = server->budget();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
-  client_->chain = chain_in(options);
   client_->connection = std::make_shared<connection::Connection>(
-      resources(), server->context(),
-      client_->plugin ? client_->plugin->name() : info[1].As<Napi::String>().Utf8Value(),
+      resources(), server->context(), "session",
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   client_->connection->peer_fd = out_fd_;
-  if (client_->plugin)
-    client_->bottom =
-        std::make_unique<backend::CBottom>(client_->plugin, *client_->connection, client_->threads);
-  client_->connection->instance = client_->plugin ? client_->plugin->instance() : nullptr;
   const connection::Connection &connection = *client_->connection;
   logged_ = {connection.plugin_name, connection.number, host::peer_of(out_fd_)};
 
@@ -99,6 +91,26 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
 SessionWrap::~SessionWrap() {
   stop_polling();
   close_fds();
+}
+
+// enter(plugin, chain): at which plugin the client is from now on, a NativePlugin or the name of
+// one that runs in JavaScript, behind the chain of this number, if any.
+Napi::Value SessionWrap::enter(const Napi::CallbackInfo &info) {
+  connection::Connection &connection = *client_->connection;
+  const bool is_native = info[0].IsObject();
+  client_->bottom.reset();
+  client_->plugin = is_native ? PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin() : nullptr;
+  client_->chain = chain_of(info[1]);
+  if (is_native)
+    client_->bottom =
+        std::make_unique<backend::CBottom>(client_->plugin, connection, client_->threads);
+  connection.default_export.reset(); // another plugin's
+  connection.default_exports_in_front.clear();
+  connection.instance = is_native ? client_->plugin->instance() : nullptr;
+  connection.plugin_name =
+      is_native ? client_->plugin->name() : info[0].As<Napi::String>().Utf8Value();
+  logged_.name = connection.plugin_name;
+  return info.Env().Undefined();
 }
 
 // ---- bytes of the handshake ------------------------------------------------------------------

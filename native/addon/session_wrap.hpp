@@ -25,6 +25,7 @@ public:
   const std::shared_ptr<connection::Connection> &connection() const { return client_->connection; }
 
 private:
+  Napi::Value enter(const Napi::CallbackInfo &info);
   Napi::Value read(const Napi::CallbackInfo &info);
   Napi::Value skip(const Napi::CallbackInfo &info);
   Napi::Value write(const Napi::CallbackInfo &info);

@@ -94,9 +94,9 @@ public:
   virtual void disconnect(bool force) = 0;
 
   const std::shared_ptr<ServerContext> server;
-  const std::string plugin_name;
-  const uint64_t number; // this connection's, counted from 1: the N of "memory[N]" in messages
-  int peer_fd = -1;      // to ask for the peer's name; set before the first callback
+  std::string plugin_name; // of whose export the client has named; changes between calls only
+  const uint64_t number;   // this connection's, counted from 1: the N of "memory[N]" in messages
+  int peer_fd = -1;        // to ask for the peer's name; set before the first callback
   bool tls = false;
   std::string tls_peer_name; // of the client's certificate, if it was verified
   std::string tls_issuer_name;

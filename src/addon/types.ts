@@ -240,6 +240,12 @@ export type BlockSizes = readonly [number, number, number];
  * Plugin calls run on native threads and may take as long as they like.
  */
 export interface NativeSession {
+  /**
+   * At which plugin the client is, from now on: a name if it is in JavaScript; and the number of the
+   * chain in front of it. No export may be open, and nothing pending.
+   */
+  enter(plugin: NativePlugin | string, chain: number | undefined): void;
+
   /** Exactly that many bytes, at most 64 MiB; null when the client has disconnected. */
   read(bytes: number): Promise<Uint8Array | null>;
   /** Drops bytes; null when the client has disconnected. */
@@ -409,18 +415,10 @@ export interface Addon {
     session: NativeSession,
     options: { threads: number; readonly: boolean; chain?: number },
   ) => NativeExport;
-  /** Takes the descriptors over, which are the same for a socket. `plugin`: or its name. */
+  /** Takes the descriptors over, which are the same for a socket. */
   NativeSession: new (
     server: NativeServer,
-    plugin: NativePlugin | string,
-    options: {
-      inFd: number;
-      outFd: number;
-      number: number;
-      readonly: boolean;
-      threads: number;
-      chain?: number;
-    },
+    options: { inFd: number; outFd: number; number: number; readonly: boolean; threads: number },
   ) => NativeSession;
   /** onClient gets a connected descriptor, or -1 and the errno that keeps clients from being
    * accepted for now. */

@@ -4,6 +4,7 @@ import { addon } from "../addon/addon.js";
 import { parseConfig } from "../config/parse.js";
 import type { Config } from "../config/schema.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
+import { Chain } from "../exports/chain.js";
 import { Life } from "../plugins/life.js";
 import { findProgram } from "../plugins/program.js";
 import { pendingCallbacks } from "../plugins/script/runner.js";
@@ -23,7 +24,7 @@ import {
 } from "./help.js";
 import { takeInheritance } from "./inheritance.js";
 import { OPTIONS } from "./options.js";
-import { configureLog, openLog, openPlugin, parametersFor, serve } from "./server-process.js";
+import { configureLog, openFlagged, openLog, parametersFor, serve } from "./server-process.js";
 
 /** What answers at once and needs no plugin. */
 function plainAnswer({ options, operands }: ParsedLine): string | undefined {
@@ -47,17 +48,18 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
   if (asked.length === 0) return false;
   if (asked.includes("dump-plugin") && options.has("single"))
     throw new UsageError("--dump-plugin and --single cannot be used together");
-  const plugin = await openPlugin({ ...config, workers: 0 });
-  const life = new Life(plugin);
+  const chain = await openFlagged(config, () => Chain.open(config));
+  const life = new Life(chain);
   await life.load();
   if (asked.includes("help")) {
-    addon().print(helpText() + pluginHelpText(plugin.about));
+    addon().print(helpText() + pluginHelpText(chain.about));
   } else if (asked.includes("version")) {
-    addon().print(versionText() + pluginVersionText(plugin.about));
+    addon().print(versionText() + pluginVersionText(chain.about));
   } else {
-    for (const [key, value] of parametersFor(plugin, config.parameters)) plugin.config(key, value);
-    plugin.settleThreadModel();
-    await plugin.dump((lines) => addon().print(lines));
+    for (const [key, value] of parametersFor(chain.about, config.parameters))
+      chain.config(key, value);
+    chain.settleThreadModel();
+    await chain.dump((lines) => addon().print(lines));
   }
   await life.end();
   return true;

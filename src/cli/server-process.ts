@@ -4,15 +4,15 @@
 import { writeFileSync } from "node:fs";
 import { constants } from "node:os";
 import { addon } from "../addon/addon.js";
+import type { PluginAbout } from "../addon/types.js";
 import { parseParameters } from "../config/parameters.js";
 import type { Config } from "../config/schema.js";
 import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
-import { Life, type Parameter } from "../plugins/life.js";
-import type { PluginInstance } from "../plugins/plugin-instance.js";
+import type { Parameter } from "../plugins/life.js";
 import { isSharedObject } from "../plugins/resolve.js";
 import { type OpenListeners, openListeners } from "../server/listen.js";
-import { openChain } from "../server/open-chain.js";
+import { exportsOf, openExport, type ServedExport } from "../server/open-export.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
 import { announceReady, detach } from "./background.js";
@@ -53,28 +53,35 @@ const hasShortcuts = ({ debugFlags }: Pick<Config, "debugFlags">): boolean =>
     ({ plugin, flag, value }) => `${plugin}.${flag}` !== RESERVATIONS_FLAG || value !== 0,
   );
 
-/** Opens the plugin and sets its debug flags. */
-export async function openPlugin(
-  config: Pick<Config, "plugin" | "filters" | "threads" | "watch" | "workers" | "debugFlags">,
-): Promise<PluginInstance> {
+/** A chain, or an export. */
+interface Flagged {
+  readonly about: PluginAbout;
+  /** See Chain. */
+  setDebugFlag(name: string, flag: string, value: number): boolean | undefined;
+}
+
+/** Opens something and sets its debug flags. */
+export async function openFlagged<Opened extends Flagged>(
+  config: Pick<Config, "debugFlags">,
+  open: () => Promise<Opened>,
+): Promise<Opened> {
   addon().keepLibraries();
-  const plugin = await openChain(config, config.workers);
+  const opened = await open();
   for (const { plugin: name, flag, value } of config.debugFlags) {
     if (name === "nbdkit" && flag === "environ" && value !== 0) logEnvironment();
     if (OUR_FLAGS.includes(`${name}.${flag}`)) continue;
-    const { name: loaded } = plugin.about;
-    const isSet =
-      plugin.setFilterDebugFlag?.(name, flag, value) ??
-      (name === loaded ? plugin.setDebugFlag(flag, value) : undefined);
+    const isSet = opened.setDebugFlag(name, flag, value);
     if (isSet === undefined)
-      addon().logWarning(`--debug=${name}.${flag} was not used: the plugin is ${loaded}`);
+      addon().logWarning(
+        `--debug=${name}.${flag} was not used: the plugin is ${opened.about.name}`,
+      );
     else if (!isSet)
       addon().logWarning(
         `--debug=${name}.${flag}: ${name} does not contain a global variable called ` +
           `${name}_debug_${flag}`,
       );
   }
-  return plugin;
+  return opened;
 }
 
 /** Where the log is verbose. */
@@ -83,8 +90,8 @@ function logEnvironment(): void {
 }
 
 /** Of the words on the command line. */
-export function parametersFor(plugin: PluginInstance, words: readonly string[]): Parameter[] {
-  const { magicConfigKey, path } = plugin.about;
+export function parametersFor(about: PluginAbout, words: readonly string[]): Parameter[] {
+  const { magicConfigKey, path } = about;
   const parameters = parseParameters(words, magicConfigKey, isSharedObject(path));
   return parameters.map(({ key, value }) => [key, value]);
 }
@@ -98,22 +105,20 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
   const uncaught = new UncaughtErrors();
-  const [plugin, life] = await uncaught.unlessUncaught(startPlugin(config));
-  return new ServerProcess(config, plugin, life, readyFd, uncaught).run();
+  const served = await uncaught.unlessUncaught(startExport(config));
+  return new ServerProcess(config, served, readyFd, uncaught).run();
 }
 
-async function startPlugin(config: Config): Promise<[PluginInstance, Life]> {
-  const plugin = await openPlugin(config);
-  const life = new Life(plugin);
-  await life.load();
-  await life.getReady(parametersFor(plugin, config.parameters));
-  return [plugin, life];
+async function startExport(config: Config): Promise<ServedExport> {
+  const served = await openFlagged(config, () => openExport(config, config.workers));
+  await served.load();
+  await served.getReady(parametersFor(served.about, config.parameters));
+  return served;
 }
 
 class ServerProcess {
   readonly #config: Config;
-  readonly #plugin: PluginInstance;
-  readonly #life: Life;
+  readonly #export: ServedExport;
   readonly #readyFd: number | undefined;
   readonly #server: Server;
   readonly #signals: StopSignals;
@@ -123,15 +128,13 @@ class ServerProcess {
 
   constructor(
     config: Config,
-    plugin: PluginInstance,
-    life: Life,
+    served: ServedExport,
     readyFd: number | undefined,
     uncaught: UncaughtErrors,
   ) {
     this.#config = config;
     this.#uncaught = uncaught;
-    this.#plugin = plugin;
-    this.#life = life;
+    this.#export = served;
     this.#readyFd = readyFd;
     this.#signals = new StopSignals(() => this.#cleanUp());
     process.once("exit", () => this.#cleanUp()); // a plugin may call process.exit, too
@@ -142,7 +145,7 @@ class ServerProcess {
       tlsContext: this.#tls.context,
       shortcuts: hasShortcuts(config),
     };
-    this.#server = new Server(plugin, settings, () => this.#signals.stop());
+    this.#server = new Server(exportsOf(served), settings, () => this.#signals.stop());
   }
 
   async run(): Promise<number> {
@@ -188,7 +191,7 @@ class ServerProcess {
     const stdio = isTaken ? addon().copyStdio() : undefined;
     // In the foreground, the authors of plugins in TypeScript see what they print.
     const isPrinted = !isTaken && this.#readyFd === undefined;
-    if (!isPrinted || isSharedObject(this.#plugin.about.path)) addon().silenceStdio();
+    if (!isPrinted || isSharedObject(this.#export.about.path)) addon().silenceStdio();
     return stdio;
   }
 
@@ -198,7 +201,7 @@ class ServerProcess {
     changeUser(config.user, config.group);
     if (this.#readyFd !== undefined) detach(config.verbose);
     if (config.pidFile !== undefined) writePidFile(config.pidFile);
-    await this.#life.afterFork();
+    await this.#export.afterFork();
     if (this.#readyFd !== undefined) configureLog(config, true);
     this.#server.listen(this.#listeners?.fds ?? []);
     if (this.#readyFd !== undefined) announceReady(this.#readyFd);
@@ -220,7 +223,7 @@ class ServerProcess {
     const isOver = await guardStop(forcedStatus, () =>
       this.#server.stop(isUncaught ? Math.min(this.#config.graceMs, UNCAUGHT_GRACE_MS) : undefined),
     );
-    if (isOver) await guardPluginEnd(forcedStatus, this.#config.graceMs, () => this.#life.end());
+    if (isOver) await guardPluginEnd(forcedStatus, this.#config.graceMs, () => this.#export.end());
     // A signal has ended the server, not the command, whose status is the process's.
     const status = command === undefined ? 0 : await guardStop(forcedStatus, () => command.status);
     if (isOver) return this.#uncaught.haveHappened ? 1 : status;

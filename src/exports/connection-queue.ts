@@ -1,16 +1,16 @@
-// Where clients wait for each other whose plugin has one export open at a time
-// (SERIALIZE_CONNECTIONS): each from before it opens one until that is closed.
+// Where clients wait for each other whose export one of them has open at a time
+// (SERIALIZE_CONNECTIONS): each from before it opens the export until that is closed.
 
 import { addon } from "../addon/addon.js";
 import type { NativeSession, NativeTurn, NativeTurns } from "../addon/types.js";
-import type { PluginInstance } from "../plugins/plugin-instance.js";
 import { sharedName } from "../plugins/thread-group.js";
 
-/** For the clients of a plugin, on whichever thread they are; undefined: they need not wait. */
-export function connectionQueueFor(plugin: PluginInstance): NativeTurns | undefined {
-  if (!plugin.serializesConnections) return undefined;
-  return new (addon().NativeTurns)(sharedName("connections"));
-}
+/** By each thread in the same order. */
+let made = 0;
+
+/** For the clients of one export, on whichever thread they are. */
+export const makeConnectionQueue = (): NativeTurns =>
+  new (addon().NativeTurns)(sharedName(`connections ${++made}`));
 
 /** A client's place in such a queue. */
 export class ConnectionTurn {
@@ -18,6 +18,7 @@ export class ConnectionTurn {
   readonly #native: NativeSession;
   #turn: NativeTurn | undefined;
 
+  /** undefined: nobody need wait. */
   constructor(queue: NativeTurns | undefined, native: NativeSession) {
     this.#queue = queue;
     this.#native = native;

@@ -1,7 +1,7 @@
 // What --filter names: middleware with parameters.
 
 import type { Middleware } from "../plugins/script/layer.js";
-import type { ConfigOf, ConfigSpec } from "../plugins/script/parameters.js";
+import type { ConfigOf, ConfigSpec, ParameterSet } from "../plugins/script/parameters.js";
 import type { CFilter } from "./c-filter.js";
 
 export interface FilterDefinition<Spec extends ConfigSpec> {
@@ -28,9 +28,12 @@ export interface OpenedFilter {
   /** Where it comes from, for people. */
   readonly origin: string;
   /** Of one that stands for nbdkit's of that name: programs look for a version of nbdkit. */
-  readonly version?: string;
+  readonly version: string | undefined;
+  /** What this one is given, at its place in the chain. */
+  readonly parameters: ParameterSet;
+  readonly help: string | undefined;
   /** One of nbdkit's, which looks at parameters itself. */
-  readonly library?: CFilter;
+  readonly library: CFilter | undefined;
 }
 
 export function isFilter(value: unknown): value is Filter {

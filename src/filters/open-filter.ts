@@ -6,15 +6,13 @@ import { AsyncnbdError } from "../errors.js";
 import { unknownKeys } from "../plugins/script/definition-keys.js";
 import { isMiddleware, type Middleware } from "../plugins/script/layer.js";
 import { loadExport, resolveScript } from "../plugins/script/load-script.js";
-import { faultsOf } from "../plugins/script/parameters.js";
+import { faultsOf, helpOf, ParameterSet } from "../plugins/script/parameters.js";
 import { NBDKIT_VERSION } from "../version.js";
-import type { FilterChoice } from "./apply-filters.js";
 import { FILTERS } from "./built-in.js";
 import { CFilter } from "./c-filter.js";
+import type { FilterChoice } from "./choice.js";
 import { type Filter, isFilter, type OpenedFilter } from "./filter.js";
 import { filterNames, resolveFilter } from "./resolve.js";
-
-export { FilteredPlugin } from "./filtered-plugin.js";
 
 const isFilterOrMiddleware = (value: unknown): value is Filter | Middleware =>
   isFilter(value) || isMiddleware(value);
@@ -31,9 +29,9 @@ export const isLibrary = (choice: FilterChoice): boolean =>
 /** In front of one plugin; the innermost is loaded first. */
 export async function openFilters(choices: readonly FilterChoice[]): Promise<OpenedFilter[]> {
   const libraries = new Map<string, CFilter>();
-  const opened: OpenedFilter[] = [];
-  for (const choice of [...choices].reverse()) opened.unshift(await openFilter(choice, libraries));
-  return opened;
+  const filters: OpenedFilter[] = [];
+  for (const choice of [...choices].reverse()) filters.unshift(await openFilter(choice, libraries));
+  return filters;
 }
 
 async function openFilter(
@@ -41,7 +39,35 @@ async function openFilter(
   libraries: Map<string, CFilter>,
 ): Promise<OpenedFilter> {
   if (typeof choice === "string") return openNamed(choice, libraries);
-  return { filter: filterOf(choice, "middleware"), origin: "the program" };
+  return opened(filterOf(choice, "middleware"), "the program");
+}
+
+function opened(
+  filter: Filter,
+  origin: string,
+  { library, version }: { library?: CFilter; version?: string } = {},
+): OpenedFilter {
+  return {
+    filter,
+    origin,
+    version,
+    library,
+    parameters: new ParameterSet(`filter ${filter.name}`, filter.config),
+    help: library === undefined ? helpOfOurs(filter) : helpOfLibrary(library),
+  };
+}
+
+function helpOfOurs({ name, config }: Filter): string | undefined {
+  const help = helpOf(config);
+  return help === undefined ? undefined : `filter: ${name}\n${help}`;
+}
+
+/** nbdkit's say what they are even if they have no parameters. */
+function helpOfLibrary({ about }: CFilter): string {
+  const { name, path, longname, description, configHelp } = about;
+  const title = longname === undefined ? name : `${name} (${longname})`;
+  const lines = [`filter: ${title}`, `(${path})`, description?.trimEnd(), configHelp?.trimEnd()];
+  return lines.filter((line) => line !== undefined).join("\n");
 }
 
 /** One that stands at several places is loaded once, and has its variables once. */
@@ -49,7 +75,7 @@ function openLibrary(path: string, libraries: Map<string, CFilter>): OpenedFilte
   const library = libraries.get(path) ?? CFilter.open(path);
   libraries.set(path, library);
   const filter = { name: library.about.name, create: () => library.middleware };
-  return { filter, origin: path, library };
+  return opened(filter, path, { library });
 }
 
 /**
@@ -58,7 +84,7 @@ function openLibrary(path: string, libraries: Map<string, CFilter>): OpenedFilte
  */
 async function openNamed(name: string, libraries: Map<string, CFilter>): Promise<OpenedFilter> {
   const known = FILTERS.find((filter) => filter.name === name);
-  if (known !== undefined) return { filter: known, origin: "built in", version: NBDKIT_VERSION };
+  if (known !== undefined) return opened(known, "built in", { version: NBDKIT_VERSION });
   const shared = resolveFilter(name);
   if (shared !== undefined) return openLibrary(shared, libraries);
   const path = resolveScript(name, "asyncnbd-filter-");
@@ -81,5 +107,5 @@ async function openNamed(name: string, libraries: Map<string, CFilter>): Promise
   const faults = unknownKeys("a filter", Object.keys(filter), ["name", "config", "create"]);
   for (const fault of [...faults, ...faultsOf(filter.config)])
     addon().logWarning(`${path}: ${fault}`);
-  return { filter, origin: path };
+  return opened(filter, path);
 }

@@ -1,11 +1,12 @@
 // A loaded C plugin, whose failures are exceptions.
 
 import { addon } from "../addon/addon.js";
-import type { Failure, NativePlugin, NativeServer, PluginAbout } from "../addon/types.js";
+import type { Failure, NativePlugin, PluginAbout } from "../addon/types.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
+import type { Client } from "./export-source.js";
 import { NativeChain } from "./native-chain.js";
-import type { ClientStream, NewSession, PluginInstance } from "./plugin-instance.js";
+import type { HandshakeCalls, PluginInstance } from "./plugin-instance.js";
 import { isNative, type Layer } from "./script/layer.js";
 import type { ScriptRunner } from "./script/runner.js";
 import { refuseIfNoPlugin } from "./unknown-plugin.js";
@@ -80,7 +81,7 @@ export class CPlugin implements PluginInstance {
   }
 
   /** Where all filters are native, no request comes to JavaScript. */
-  async getReady(filters: readonly Layer[] = []): Promise<void> {
+  async getReady(filters: readonly Layer[]): Promise<void> {
     if (filters.every(isNative)) {
       if (filters.length > 0) this.#chain = new NativeChain(filters);
       this.#chain?.make();
@@ -103,13 +104,10 @@ export class CPlugin implements PluginInstance {
     check(this.#native.afterFork());
   }
 
-  newSession(server: NativeServer, stream: ClientStream): NewSession {
-    if (this.#runner !== undefined) return this.#runner.newSession(server, stream);
-    const native = new (addon().NativeSession)(server, this.#native, {
-      ...stream,
-      ...(this.#chain !== undefined && { chain: this.#chain.facts.number }),
-    });
-    return { native, calls: native };
+  callsFor(client: Client): HandshakeCalls {
+    if (this.#runner !== undefined) return this.#runner.callsFor(client);
+    client.session.enter(this.#native, this.#chain?.facts.number);
+    return client.session;
   }
 
   get isShutdownRequested(): boolean {

@@ -9,6 +9,7 @@ import type { Awaitable, ClientInfo, OpenInfo } from "./script/requests.js";
 /** On whose behalf exports are opened. */
 export interface Client {
   readonly session: NativeSession;
+  readonly readonly: boolean;
   /** Calls of a C plugin in progress at once, if it can take more than one. */
   readonly threads: number;
 }

@@ -19,14 +19,15 @@ import type { Listen } from "../config/schema.js";
 import type { TlsPriority } from "../config/tls.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
-import { applyFilters, type FilterChoice } from "../filters/apply-filters.js";
-import { Life, type Parameter } from "../plugins/life.js";
-import type { PluginInstance } from "../plugins/plugin-instance.js";
+import { Chain } from "../exports/chain.js";
+import { Export } from "../exports/export.js";
+import type { FilterChoice } from "../filters/choice.js";
+import type { Parameter } from "../plugins/life.js";
 import { scriptOf } from "../plugins/program.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import { ScriptPlugin } from "../plugins/script/script-plugin.js";
 import { abandon, type OpenListeners, openListeners } from "./listen.js";
-import { openChain } from "./open-chain.js";
+import { exportsOf, openExport, type ServedExport } from "./open-export.js";
 import { checkCloseOptions, checkServeOptions } from "./serve-options.js";
 import { Server } from "./server.js";
 import { closeTls, NO_TLS, type OpenTls, openTls } from "./tls.js";
@@ -111,7 +112,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly uri: string | undefined;
   /** Where it listens. */
   readonly endpoint: Endpoint | undefined;
-  readonly #life: Life;
+  readonly #export: ServedExport;
   readonly #server: Server;
   readonly #listeners: OpenListeners | undefined;
   readonly #tls: OpenTls;
@@ -119,14 +120,13 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
 
   /** @internal Use serve(). */
   constructor(
-    plugin: PluginInstance,
-    life: Life,
+    served: ServedExport,
     options: ServeOptions,
     tls: OpenTls,
     listeners: OpenListeners | undefined,
   ) {
     super();
-    this.#life = life;
+    this.#export = served;
     this.#listeners = listeners;
     this.endpoint = listeners?.endpoint;
     this.#tls = tls;
@@ -151,7 +151,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
       oldstyle: false,
       maxConnections: options.maxConnections ?? Number.POSITIVE_INFINITY,
     };
-    this.#server = new Server(plugin, settings, () => void this.close(), {
+    this.#server = new Server(exportsOf(served), settings, () => void this.close(), {
       onConnection: (number) => this.emit("connection", number),
       onDisconnection: (number) => this.emit("disconnection", number),
       onError: (error) => {
@@ -210,7 +210,7 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     const isOver = await this.#server.stop(graceMs);
     this.#listeners?.cleanUp();
     closeTls(this.#tls);
-    if (isOver) await this.#life.end();
+    if (isOver) await this.#export.end();
     this.emit("close");
     return isOver;
   }
@@ -235,15 +235,15 @@ function listenOf(where: Exclude<ListenOn, "nothing">): Exclude<Listen, { kind: 
   return { kind: "tcp", host: where.host ?? "", port: String(where.port), family: 0 };
 }
 
-async function pluginFor(options: ServeOptions): Promise<PluginInstance> {
+async function exportFor(options: ServeOptions): Promise<ServedExport> {
   const { plugin, filters = [], workers = 0 } = options;
-  if (typeof plugin === "string") return openChain({ plugin, filters, watch: false }, workers);
+  if (typeof plugin === "string") return openExport({ plugin, filters, watch: false }, workers);
   if (workers > 0)
     throw new AsyncnbdError(
       "CONFIG",
       "workers: a plugin object cannot run on several threads; give the path of its module",
     );
-  return applyFilters(new ScriptPlugin(plugin, plugin.name), filters);
+  return new Export(await Chain.of(new ScriptPlugin(plugin, plugin.name), filters));
 }
 
 /**
@@ -282,13 +282,12 @@ function withScript(options: ServeOptions): ServeOptions {
 
 async function start(given: ServeOptions, tls: OpenTls): Promise<NbdServer> {
   const options = withScript(given);
-  const plugin = await pluginFor(options);
-  const life = new Life(plugin);
+  const served = await exportFor(options);
   try {
-    return await startPlugin(plugin, life, options, tls);
+    return await startExport(served, options, tls);
   } catch (error) {
     // The program goes on: what the plugin has taken comes back. The first error is the one to tell.
-    await life.end().catch(() => {});
+    await served.end().catch(() => {});
     throw error;
   }
 }
@@ -298,18 +297,17 @@ const parametersOf = ({ config = {} }: ServeOptions): Parameter[] =>
     ([value].flat() as ConfigValue[]).map((one) => [key, one] as const),
   );
 
-async function startPlugin(
-  plugin: PluginInstance,
-  life: Life,
+async function startExport(
+  served: ServedExport,
   options: ServeOptions,
   tls: OpenTls,
 ): Promise<NbdServer> {
-  await life.load();
-  await life.getReady(parametersOf(options));
+  await served.load();
+  await served.getReady(parametersOf(options));
   const listeners = listenersFor(options.listen ?? "private-unix");
   try {
-    await life.afterFork();
-    return new NbdServer(plugin, life, options, tls, listeners);
+    await served.afterFork();
+    return new NbdServer(served, options, tls, listeners);
   } catch (error) {
     if (listeners !== undefined) abandon(listeners);
     throw error;

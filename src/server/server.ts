@@ -1,12 +1,18 @@
-// Owns the listening sockets and the sessions of one plugin: start, drain, stop.
+// Owns the listening sockets and the sessions: start, drain, stop.
 
 import { constants as osConstants } from "node:os";
 import { addon } from "../addon/addon.js";
-import type { NativeListener, NativeServer, NativeTurns, RequestCounts } from "../addon/types.js";
+import type { NativeListener, NativeServer, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
-import { connectionQueueFor } from "../exports/connection-queue.js";
-import { type ClientStream, type PluginInstance, partsOf } from "../plugins/plugin-instance.js";
-import { type ClientSession, NO_REQUESTS, Session, type SessionSettings } from "./session.js";
+import { ExportTable } from "../exports/table.js";
+import {
+  type ClientSession,
+  type ClientStream,
+  NO_REQUESTS,
+  Session,
+  type SessionSettings,
+} from "./session.js";
+import type { WorkerExport } from "./worker-export.js";
 
 export interface ServerSettings extends SessionSettings {
   readonly readonly: boolean;
@@ -15,13 +21,8 @@ export interface ServerSettings extends SessionSettings {
   readonly maxConnections: number;
 }
 
-/** A plugin that has threads of its own serves clients there. */
-export interface ThreadedPlugin extends PluginInstance {
-  newClientSession(stream: ClientStream, settings: ServerSettings): ClientSession;
-}
-
-const isThreaded = (plugin: PluginInstance): plugin is ThreadedPlugin =>
-  "newClientSession" in plugin;
+/** What clients are served with: here, or on threads that each have the exports. */
+export type Exports = ExportTable | WorkerExport;
 
 /** What a program may want to hear of. */
 export interface ServerObserver {
@@ -57,10 +58,9 @@ function sum(counts: RequestCounts, { counts: more }: ClientSession): RequestCou
 }
 
 export class Server {
-  readonly #plugin: PluginInstance;
+  readonly #exports: Exports;
   readonly #settings: ServerSettings;
   readonly #native: NativeServer;
-  readonly #queue: NativeTurns | undefined;
   readonly #listeners: NativeListener[] = [];
   readonly #sessions = new Map<ClientSession, Promise<void>>();
   readonly #observer: ServerObserver;
@@ -69,29 +69,28 @@ export class Server {
   #isStopping = false;
   #past = NO_REQUESTS; // of clients that have disconnected
 
-  /** onShutdownRequested: the plugin wants the server to stop. */
+  /** onShutdownRequested: a plugin wants the server to stop. */
   constructor(
-    plugin: PluginInstance,
+    exports: Exports,
     settings: ServerSettings,
     onShutdownRequested: () => void,
     observer: ServerObserver = {},
   ) {
     this.#observer = observer;
     this.#onShutdownRequested = onShutdownRequested;
-    this.#plugin = plugin;
-    this.#queue = connectionQueueFor(plugin);
+    this.#exports = exports;
     this.#settings = settings;
-    addon().logDebug(`chain: ${partsOf(plugin).join(" > ")}`);
+    for (const parts of exports.chains) addon().logDebug(`chain: ${parts.join(" > ")}`);
     this.#native = new (addon().NativeServer)(onShutdownRequested, settings.maxInFlightBytes);
   }
 
   /**
    * Accepts clients from listening sockets, which it takes over. To be called, without any too, once
-   * the plugin has been started.
+   * the exports have been started.
    */
   listen(fds: readonly number[]): void {
     // The caller may not expect to be called back at once.
-    if (this.#plugin.isShutdownRequested) setImmediate(this.#onShutdownRequested);
+    if (this.#exports.isShutdownRequested) setImmediate(this.#onShutdownRequested);
     for (const fd of fds) {
       const listener = new (addon().NativeListener)(fd, (clientFd, errno) =>
         clientFd === -1 ? this.#acceptFailed(errno) : this.#accept(clientFd),
@@ -135,7 +134,7 @@ export class Server {
   /**
    * No new clients; requests that have arrived are answered; everything closes. Resolves with
    * true when that is done, and with false if plugin calls do not return or requests have never
-   * got a reply: then the plugin is still in use and must not be unloaded.
+   * got a reply: then an export is still in use and must not end.
    */
   async stop(graceMs = this.#settings.graceMs): Promise<boolean> {
     try {
@@ -146,7 +145,7 @@ export class Server {
   }
 
   async #stop(graceMs: number): Promise<boolean> {
-    const drained = this.#drain(graceMs).then(() => this.#plugin.unansweredRequests === 0);
+    const drained = this.#drain(graceMs).then(() => this.#exports.drained());
     const drainMs = graceMs + STOP_MARGIN_MS;
     const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
     if (timely) return timely.unused;
@@ -165,9 +164,10 @@ export class Server {
   }
 
   #newSession(stream: ClientStream): ClientSession {
-    const plugin = this.#plugin;
-    if (isThreaded(plugin)) return plugin.newClientSession(stream, this.#settings);
-    return new Session(plugin.newSession(this.#native, stream), this.#settings, this.#queue);
+    const exports = this.#exports;
+    return exports instanceof ExportTable
+      ? new Session(this.#native, exports, stream, this.#settings)
+      : exports.newClientSession(stream, this.#settings);
   }
 
   async #drain(graceMs: number): Promise<void> {

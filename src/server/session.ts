@@ -1,16 +1,17 @@
 // One client: performs what its handshake asks for, then hands it to the native connection.
 
+import { addon } from "../addon/addon.js";
 import type {
   EndOfTransmission,
+  NativeServer,
   NativeSession,
-  NativeTurns,
-  OpenedExport,
   RequestCounts,
 } from "../addon/types.js";
-import { ConnectionTurn } from "../exports/connection-queue.js";
+import type { Clock } from "../exports/export-client.js";
+import type { ExportTable } from "../exports/table.js";
+import { Visit } from "../exports/visit.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
-import type { HandshakeCalls, NewSession } from "../plugins/plugin-instance.js";
 
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
@@ -23,6 +24,16 @@ export interface SessionSettings extends HandshakeSettings {
   readonly maxConnectionInFlightBytes: number;
   /** See TransmissionSettings. */
   readonly shortcuts: boolean;
+}
+
+/** Descriptors of a client's stream, the same for a socket; and its number, from 1 on. */
+export interface ClientStream {
+  readonly inFd: number;
+  readonly outFd: number;
+  readonly number: number;
+  readonly readonly: boolean;
+  /** Calls of a C plugin in progress at once, if it can take more than one. */
+  readonly threads: number;
 }
 
 /** One client, from its handshake to its end; on this thread or on another. */
@@ -52,7 +63,7 @@ const tooLate = (limitMs: number): Outcome => ({
 });
 
 /** Time that a client has, but for what it spends waiting for others. */
-class TimeLimit {
+class TimeLimit implements Clock {
   readonly #onOver: () => void;
   #leftMs: number;
   #begun = 0;
@@ -77,22 +88,22 @@ class TimeLimit {
 
 export class Session implements ClientSession {
   readonly #native: NativeSession;
-  readonly #calls: HandshakeCalls;
+  readonly #visit: Visit;
   readonly #settings: SessionSettings;
-  readonly #turn: ConnectionTurn;
-  #exportIsOpen = false;
+  #isTransmitting = false;
   #counts = NO_REQUESTS; // at the end
 
-  /** Takes the native session over. `queue`: see connectionQueueFor. */
+  /** Takes the stream over. */
   constructor(
-    { native, calls }: NewSession,
+    server: NativeServer,
+    exports: ExportTable,
+    stream: ClientStream,
     settings: SessionSettings,
-    queue: NativeTurns | undefined,
   ) {
-    this.#native = native;
-    this.#calls = calls;
+    this.#native = new (addon().NativeSession)(server, stream);
+    const { readonly, threads } = stream;
+    this.#visit = new Visit(exports, { session: this.#native, readonly, threads });
     this.#settings = settings;
-    this.#turn = new ConnectionTurn(queue, native);
   }
 
   /** Rejects only if the system fails us. */
@@ -101,7 +112,7 @@ export class Session implements ClientSession {
     try {
       const outcome = await this.#negotiate();
       if (outcome.kind === "transmit") {
-        this.#exportIsOpen = false; // the connection's to close, from here on
+        this.#visit.handOver();
         const { failure, ...counts } = await this.#transmit(outcome);
         this.#counts = counts;
         if (failure !== undefined) this.#native.logTrouble(`connection failed: ${failure}`);
@@ -110,8 +121,7 @@ export class Session implements ClientSession {
       }
       this.#native.logEvent(this.#farewell(outcome));
     } finally {
-      if (this.#exportIsOpen) await this.#calls.closeExport();
-      this.#turn.end();
+      await this.#visit.leave();
       this.#native.abort();
     }
   }
@@ -149,18 +159,15 @@ export class Session implements ClientSession {
 
   #giveUp(): void {
     this.#native.abort();
-    if (this.#isWaiting) this.#turn.end();
+    this.#visit.giveUp();
   }
 
   get counts(): RequestCounts {
     return this.#native.counts() ?? this.#counts;
   }
 
-  #isTransmitting = false;
-  #isWaiting = false; // for its turn
-
   async #negotiate(): Promise<Outcome> {
-    if (!(await this.#calls.preconnect()))
+    if (!(await this.#visit.begin()))
       return { kind: "close", reason: "the plugin rejected the client", isRefused: true };
     const { handshakeTimeoutMs } = this.#settings;
     let isLate = false;
@@ -194,34 +201,17 @@ export class Session implements ClientSession {
           ? "it is not configured"
           : this.#native.upgradeTls(this.#settings.tlsContext);
       case "metaContexts":
-        return this.#calls.metaContexts(effect.exportName);
+        return this.#visit.metaContexts(effect.exportName);
       case "listExports":
-        return this.#calls.listExports();
+        return this.#visit.listExports();
       case "openExport":
-        return this.#open(effect.name, limit);
+        return this.#visit.openExport(effect.name, limit);
       case "exportDescription":
-        return this.#calls.exportDescription();
+        return this.#visit.exportDescription();
       case "blockSizes":
-        return this.#calls.blockSizes();
+        return this.#visit.blockSizes();
       case "closeExport":
-        await this.#calls.closeExport();
-        this.#exportIsOpen = false;
-        this.#turn.end();
-        return undefined;
+        return this.#visit.closeExport();
     }
-  }
-
-  /** undefined: the client has left before its turn. */
-  async #open(name: string, limit: TimeLimit): Promise<OpenedExport | null | undefined> {
-    limit.pause();
-    this.#isWaiting = true;
-    const hasTurn = await this.#turn.begin();
-    this.#isWaiting = false;
-    limit.resume();
-    if (!hasTurn) return undefined;
-    const opened = await this.#calls.openExport(name);
-    this.#exportIsOpen = opened !== null;
-    if (opened === null) this.#turn.end();
-    return opened;
   }
 }

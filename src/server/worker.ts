@@ -1,26 +1,26 @@
-// Runs on a worker thread: drives its instance of the plugin, and serves its clients.
+// Runs on a worker thread: leads the life of its instance of an export, and serves its clients.
 
 import { parentPort, workerData } from "node:worker_threads";
 import { addon } from "../addon/addon.js";
-import type { NativeServer, NativeTurns } from "../addon/types.js";
+import type { NativeServer } from "../addon/types.js";
 import { AsyncnbdError, messageOf } from "../errors.js";
-import { connectionQueueFor } from "../exports/connection-queue.js";
-import { applyFilters } from "../filters/apply-filters.js";
+import { Chain } from "../exports/chain.js";
+import { Export } from "../exports/export.js";
+import { ExportTable } from "../exports/table.js";
 import { CPlugin } from "../plugins/c-plugin.js";
 import { openPlugin } from "../plugins/open-plugin.js";
-import { type ClientStream, type PluginInstance, partsOf } from "../plugins/plugin-instance.js";
 import { describeThrown, readFailure } from "../plugins/script/errno.js";
 import { joinThreadGroup } from "../plugins/thread-group.js";
 import type { ServerSettings } from "./server.js";
-import { Session } from "./session.js";
-import type { FromWorker, StepName, ToWorker, WorkerSpec, WorkerSteps } from "./worker-plugin.js";
+import { type ClientStream, Session } from "./session.js";
+import type { FromWorker, StepName, ToWorker, WorkerSpec, WorkerSteps } from "./worker-export.js";
 
 const port = parentPort as NonNullable<typeof parentPort>;
 const spec = workerData as WorkerSpec;
 
-let plugin: PluginInstance;
+let own: Export;
+let exports: ExportTable;
 let native: NativeServer | undefined;
-let queue: NativeTurns | undefined;
 const sessions = new Map<number, Session>();
 
 const post = (message: FromWorker): void => port.postMessage(message);
@@ -28,37 +28,23 @@ const post = (message: FromWorker): void => port.postMessage(message);
 const steps: WorkerSteps = {
   async open() {
     joinThreadGroup(spec.group);
-    const own = await openPlugin(spec.plugin, { watch: spec.watch });
-    if (own instanceof CPlugin)
+    const plugin = await openPlugin(spec.plugin, { watch: spec.watch });
+    if (plugin instanceof CPlugin)
       throw new AsyncnbdError(
         "CONFIG",
-        `${own.about.name} is a C plugin and has threads of its own: remove --workers`,
+        `${plugin.about.name} is a C plugin and has threads of its own: remove --workers`,
       );
-    plugin = await applyFilters(own, spec.filters);
-    return plugin.about;
+    own = new Export(await Chain.of(plugin, spec.filters));
+    exports = ExportTable.of(own);
+    return own.about;
   },
-  async load() {
-    await plugin.load();
+  load: () => own.load(),
+  async getReady(parameters) {
+    await own.getReady(parameters);
+    return own.parts;
   },
-  async configComplete(parameters) {
-    for (const [key, value] of parameters) plugin.config(key, value);
-    await plugin.configComplete();
-    plugin.settleThreadModel();
-  },
-  async getReady() {
-    await plugin.getReady();
-    queue = connectionQueueFor(plugin);
-    return partsOf(plugin);
-  },
-  async afterFork() {
-    await plugin.afterFork();
-  },
-  async cleanup() {
-    await plugin.cleanup();
-  },
-  async unload() {
-    await plugin.unload();
-  },
+  afterFork: () => own.afterFork(),
+  end: () => own.end(),
 };
 
 async function runStep(name: StepName, argument: unknown): Promise<void> {
@@ -73,7 +59,7 @@ async function runStep(name: StepName, argument: unknown): Promise<void> {
 
 async function serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
   native ??= new (addon().NativeServer)(() => {}, settings.maxInFlightBytes);
-  const session = new Session(plugin.newSession(native, stream), settings, queue);
+  const session = new Session(native, exports, stream, settings);
   sessions.set(stream.number, session);
   try {
     await session.run();

@@ -1,10 +1,8 @@
 // Serves clients with exports that JavaScript opens, from getReady to the end.
 
-import { addon } from "../../addon/addon.js";
-import type { NativeServer } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
-import type { ExportSource } from "../export-source.js";
-import type { ClientStream, NewSession } from "../plugin-instance.js";
+import type { Client, ExportSource } from "../export-source.js";
+import type { HandshakeCalls } from "../plugin-instance.js";
 import { ScriptBridge } from "./bridge.js";
 import { Chain } from "./chain.js";
 import { describeThrown, isExpected } from "./errno.js";
@@ -63,21 +61,16 @@ export class ScriptRunner {
     await callPlugin(this.#source.name, "getReady", () => this.#chain.getReady());
   }
 
-  newSession(server: NativeServer, stream: ClientStream): NewSession {
-    const { front } = this.#chain;
-    const native = new (addon().NativeSession)(server, this.#source.name, {
-      ...stream,
-      ...(front !== undefined && { chain: front.facts.number }),
-    });
-    const client = {
-      readonly: stream.readonly,
+  callsFor(client: Client): HandshakeCalls {
+    const { session, readonly } = client;
+    session.enter(this.#source.name, this.#chain.front?.facts.number);
+    const info = {
+      readonly,
       get tls() {
-        return native.isTls;
+        return session.isTls;
       },
     };
-    const asking = { session: native, threads: stream.threads };
-    const calls = new ScriptHandshakeCalls(this.#source, this.#chain, this.#bridge, client, asking);
-    return { native, calls };
+    return new ScriptHandshakeCalls(this.#source, this.#chain, this.#bridge, info, client);
   }
 
   /** After the last client. More than once is once. */

@@ -1,10 +1,10 @@
 // A TypeScript plugin as a PluginInstance, from its parameters to its end.
 
 import { addon } from "../../addon/addon.js";
-import type { NativeServer, PluginAbout } from "../../addon/types.js";
+import type { PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
-import type { ExportSource } from "../export-source.js";
-import type { ClientStream, NewSession, PluginInstance } from "../plugin-instance.js";
+import type { Client, ExportSource } from "../export-source.js";
+import type { HandshakeCalls, PluginInstance } from "../plugin-instance.js";
 import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import { definitionFaults } from "./definition-keys.js";
@@ -99,7 +99,7 @@ export class ScriptPlugin implements PluginInstance {
     if (help !== undefined) write(help.replace(/^/gm, "# ").concat("\n"));
   }
 
-  async getReady(filters: readonly Layer[] = []): Promise<void> {
+  async getReady(filters: readonly Layer[]): Promise<void> {
     this.#runner = new ScriptRunner(this.source, [...filters, ...this.layers]);
     await this.#runner.getReady();
     await this.readyPlugin();
@@ -109,8 +109,8 @@ export class ScriptPlugin implements PluginInstance {
     await callPlugin(this.about.name, "afterFork", () => this.#plugin.afterFork?.());
   }
 
-  newSession(server: NativeServer, stream: ClientStream): NewSession {
-    return (this.#runner as ScriptRunner).newSession(server, stream);
+  callsFor(client: Client): HandshakeCalls {
+    return (this.#runner as ScriptRunner).callsFor(client);
   }
 
   async cleanup(): Promise<void> {

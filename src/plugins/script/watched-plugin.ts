@@ -5,11 +5,11 @@ import { existsSync, type FSWatcher, watch } from "node:fs";
 import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
 import { addon } from "../../addon/addon.js";
-import type { ExportEntry, MetaContextEntry, NativeServer } from "../../addon/types.js";
+import type { ExportEntry, MetaContextEntry } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { Life, type Living, type Parameter } from "../life.js";
-import type { ClientStream, NewSession, PluginInstance } from "../plugin-instance.js";
+import type { HandshakeCalls, PluginInstance } from "../plugin-instance.js";
 import { Chain } from "./chain.js";
 import type { ThreadModelName } from "./definition.js";
 import { describeThrown } from "./errno.js";
@@ -213,7 +213,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     await this.#current.script.dump(write, leastModel);
   }
 
-  async getReady(filters: readonly Layer[] = []): Promise<void> {
+  async getReady(filters: readonly Layer[]): Promise<void> {
     this.#runner = new ScriptRunner(this, filters);
     await this.#runner.getReady();
     await this.#current.getReady();
@@ -226,8 +226,8 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     if (this.#hasChanged) this.#onChange();
   }
 
-  newSession(server: NativeServer, stream: ClientStream): NewSession {
-    return (this.#runner as ScriptRunner).newSession(server, stream);
+  callsFor(client: Client): HandshakeCalls {
+    return (this.#runner as ScriptRunner).callsFor(client);
   }
 
   /** Of the version that is current then; the others have ended with their last clients. */

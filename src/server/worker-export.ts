@@ -1,5 +1,5 @@
-// A plugin in TypeScript with an instance on each of several threads, among which its clients are
-// spread; worker.ts is what runs on such a thread.
+// An export on several threads, each with an instance of its plugin in TypeScript, among which the
+// clients are spread; worker.ts is what runs on such a thread.
 
 import { randomUUID } from "node:crypto";
 import { once } from "node:events";
@@ -8,31 +8,27 @@ import { Worker } from "node:worker_threads";
 import { packageDirectory } from "../addon/addon.js";
 import type { PluginAbout, RequestCounts } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
-import type { ClientStream } from "../plugins/plugin-instance.js";
-import type { ChainSpec } from "./open-chain.js";
-import type { ServerSettings, ThreadedPlugin } from "./server.js";
-import { type ClientSession, NO_REQUESTS } from "./session.js";
+import type { ChainSpec } from "../exports/chain.js";
+import type { Parameter } from "../plugins/life.js";
+import type { ServerSettings } from "./server.js";
+import { type ClientSession, type ClientStream, NO_REQUESTS } from "./session.js";
 
 /** The compiled one, wherever this is: a worker can run nothing else. */
 const workerPath = join(packageDirectory, "dist", "server", "worker.js");
 
-/** The threads of one plugin have the same. */
+/** The threads of one export have the same. */
 export interface WorkerSpec extends ChainSpec {
   /** See joinThreadGroup. */
   readonly group: string;
 }
 
-/** The steps of a plugin's life that a worker is asked for, with their results. */
+/** The steps of an export's life that a worker is asked for, with their results. */
 export interface WorkerSteps {
   open(): Promise<PluginAbout>;
   load(): Promise<void>;
-  configComplete(
-    parameters: readonly (readonly [string, string | number | boolean])[],
-  ): Promise<void>;
-  getReady(): Promise<readonly string[]>;
+  getReady(parameters: readonly Parameter[]): Promise<readonly string[]>;
   afterFork(): Promise<void>;
-  cleanup(): Promise<void>;
-  unload(): Promise<void>;
+  end(): Promise<void>;
 }
 export type StepName = keyof WorkerSteps;
 
@@ -156,14 +152,11 @@ class WorkerSession implements ClientSession {
   }
 }
 
-export class WorkerPlugin implements ThreadedPlugin {
+export class WorkerExport {
   readonly about: PluginAbout;
+  readonly isShutdownRequested = false;
   parts: readonly string[] = [];
-  readonly unansweredRequests = 0;
-  readonly serializesConnections = false; // its threads see to that, all together
-  readonly callModel = 3; // NBDKIT_THREAD_MODEL_PARALLEL, for the same reason
   readonly #threads: readonly PluginThread[];
-  readonly #parameters: [string, string | number | boolean][] = [];
 
   private constructor(threads: readonly PluginThread[], about: PluginAbout) {
     this.#threads = threads;
@@ -171,42 +164,29 @@ export class WorkerPlugin implements ThreadedPlugin {
   }
 
   /** Loads the plugin's module on `count` threads. */
-  static async open(spec: ChainSpec, count: number): Promise<WorkerPlugin> {
-    if (spec.filters.some((filter) => typeof filter !== "string"))
+  static async open({ plugin, filters, watch }: ChainSpec, count: number): Promise<WorkerExport> {
+    if (filters.some((filter) => typeof filter !== "string"))
       throw new AsyncnbdError(
         "CONFIG",
         "workers: give filters by name; functions cannot be passed to other threads",
       );
-    const workerSpec = { ...spec, group: randomUUID() };
+    const workerSpec = { plugin, filters, watch, group: randomUUID() };
     const threads = Array.from({ length: count }, () => new PluginThread(workerSpec));
     const [about] = await onAll(threads, "open");
-    return new WorkerPlugin(threads, about as PluginAbout);
+    return new WorkerExport(threads, about as PluginAbout);
   }
 
-  setDebugFlag(): boolean {
-    return false;
+  /** As for a chain: plugins in TypeScript have no flags. */
+  setDebugFlag(name: string): boolean | undefined {
+    return name === this.about.name ? false : undefined;
   }
 
   async load(): Promise<void> {
     await onAll(this.#threads, "load");
   }
 
-  config(key: string, value: string | number | boolean): void {
-    this.#parameters.push([key, value]);
-  }
-
-  async configComplete(): Promise<void> {
-    await onAll(this.#threads, "configComplete", this.#parameters);
-  }
-
-  settleThreadModel(): void {}
-
-  dump(): never {
-    throw new AsyncnbdError("PLUGIN", "a plugin with workers cannot be described");
-  }
-
-  async getReady(): Promise<void> {
-    const [parts = []] = await onAll(this.#threads, "getReady");
+  async getReady(parameters: readonly Parameter[]): Promise<void> {
+    const [parts = []] = await onAll(this.#threads, "getReady", parameters);
     this.parts = [`${this.#threads.length} worker threads`, ...parts];
   }
 
@@ -214,11 +194,8 @@ export class WorkerPlugin implements ThreadedPlugin {
     await onAll(this.#threads, "afterFork");
   }
 
-  newSession(): never {
-    throw new AsyncnbdError(
-      "SYSTEM",
-      "clients of a plugin with workers are served on its worker threads",
-    );
+  get chains(): (readonly string[])[] {
+    return [this.parts];
   }
 
   /** On the thread that has the fewest. */
@@ -228,12 +205,13 @@ export class WorkerPlugin implements ThreadedPlugin {
     return new WorkerSession(thread, stream, { ...settings, maxInFlightBytes });
   }
 
-  async cleanup(): Promise<void> {
-    await onAll(this.#threads, "cleanup");
+  /** Its threads have no clients any more; plugins in TypeScript leave no request unanswered. */
+  async drained(): Promise<boolean> {
+    return true;
   }
 
-  async unload(): Promise<void> {
-    await onAll(this.#threads, "unload");
+  async end(): Promise<void> {
+    await onAll(this.#threads, "end");
     await terminateAll(this.#threads);
   }
 }

@@ -1,9 +1,8 @@
-// Puts filters in front of a plugin.
+// The filters that a user has chosen; the code that opens them is loaded only if there are some.
 
 import { AsyncnbdError } from "../errors.js";
-import type { PluginInstance } from "../plugins/plugin-instance.js";
 import type { Middleware } from "../plugins/script/layer.js";
-import type { Filter } from "./filter.js";
+import type { Filter, OpenedFilter } from "./filter.js";
 
 /** By its name, a module's path or package; or itself. */
 export type FilterChoice = string | Filter | Middleware;
@@ -17,12 +16,10 @@ export async function refuseLibraries(filters: readonly FilterChoice[]): Promise
     throw new AsyncnbdError("CONFIG", `--filter=${found}: nbdkit's filters cannot be on workers`);
 }
 
-/** The plugin behind the filters, of which clients meet the first. */
-export async function applyFilters(
-  plugin: PluginInstance,
-  filters: readonly FilterChoice[],
-): Promise<PluginInstance> {
-  if (filters.length === 0) return plugin;
-  const { FilteredPlugin, openFilters } = await import("./open-filter.js"); // only when there are some
-  return new FilteredPlugin(plugin, await openFilters(filters));
+/** For one chain. */
+export async function openFilters(
+  choices: readonly FilterChoice[],
+): Promise<readonly OpenedFilter[]> {
+  if (choices.length === 0) return [];
+  return (await import("./open-filter.js")).openFilters(choices);
 }

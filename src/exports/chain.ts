@@ -1,0 +1,206 @@
+// A chain: a plugin, in C or in TypeScript, and the filters in front of it, which share its life.
+
+import type { PluginAbout } from "../addon/types.js";
+import { AsyncnbdError } from "../errors.js";
+import type { CFilter } from "../filters/c-filter.js";
+import { type FilterChoice, openFilters } from "../filters/choice.js";
+import type { OpenedFilter } from "../filters/filter.js";
+import type { Client } from "../plugins/export-source.js";
+import type { Living } from "../plugins/life.js";
+import { openPlugin } from "../plugins/open-plugin.js";
+import type { HandshakeCalls, PluginInstance } from "../plugins/plugin-instance.js";
+import { isMiddleware, isNative, type Layer } from "../plugins/script/layer.js";
+import type { Awaitable } from "../plugins/script/requests.js";
+
+/** What a user chooses. */
+export interface ChainSpec {
+  /** A name, a path or a package. */
+  readonly plugin: string;
+  /** Clients meet the first. */
+  readonly filters: readonly FilterChoice[];
+  /** Loads a plugin in TypeScript again when its file changes. */
+  readonly watch: boolean;
+}
+
+export class Chain implements Living {
+  readonly about: PluginAbout;
+  readonly #plugin: PluginInstance;
+  readonly #filters: readonly OpenedFilter[];
+  #layers: readonly (readonly Layer[])[] = []; // of each filter, once it is configured
+  readonly #loaded: CFilter[] = [];
+
+  private constructor(plugin: PluginInstance, filters: readonly OpenedFilter[]) {
+    this.#plugin = plugin;
+    this.#filters = filters;
+    this.about = filters.length === 0 ? plugin.about : aboutOf(plugin.about, filters);
+  }
+
+  /** Calls nothing of the plugin, nor of its filters, but what makes them known. */
+  static async open({ plugin, filters, watch }: ChainSpec): Promise<Chain> {
+    return Chain.of(await openPlugin(plugin, { watch }), filters);
+  }
+
+  /** Of a plugin that is open. */
+  static async of(plugin: PluginInstance, filters: readonly FilterChoice[]): Promise<Chain> {
+    return new Chain(plugin, await openFilters(filters));
+  }
+
+  /** Of the plugin, or of a filter. False: it has no such flag; undefined: none has this name. */
+  setDebugFlag(name: string, flag: string, value: number): boolean | undefined {
+    const library = this.#libraries.find(({ about }) => about.name === name);
+    if (library !== undefined) return library.setDebugFlag(flag, value);
+    return name === this.about.name ? this.#plugin.setDebugFlag(flag, value) : undefined;
+  }
+
+  // ---- its life ------------------------------------------------------------------------------
+
+  async load(): Promise<void> {
+    await this.#plugin.load();
+    for (const library of this.#libraries.reverse()) {
+      library.load();
+      this.#loaded.push(library);
+    }
+  }
+
+  /** The first filter that has such a parameter gets it, else the plugin. */
+  config(key: string, value: string | number | boolean): void {
+    this.#configFrom(0, key, value);
+  }
+
+  /** nbdkit's filters know for themselves what is theirs, and may pass on something else. */
+  #configFrom(index: number, key: string, value: string | number | boolean): void {
+    const filter = this.#filters[index];
+    if (filter === undefined) {
+      const others = this.#filters.flatMap(({ parameters }) => parameters.names);
+      this.#plugin.config(key, value, others);
+    } else if (filter.library !== undefined) {
+      filter.library.config(key, String(value), (k, v) => this.#configFrom(index + 1, k, v));
+    } else if (filter.parameters.has(key)) {
+      filter.parameters.set(key, value);
+    } else {
+      this.#configFrom(index + 1, key, value);
+    }
+  }
+
+  async configComplete(): Promise<void> {
+    this.#layers = this.#filters.map(layersOf);
+    await this.#completeFrom(0);
+  }
+
+  /** A plugin in TypeScript takes its time, but begins where a filter asks for it. */
+  #completeFrom(index: number): Awaitable<void> {
+    const filter = this.#filters[index];
+    if (filter === undefined) return this.#plugin.configComplete();
+    if (filter.library === undefined) return this.#completeFrom(index + 1);
+    let behind: Awaitable<void> | undefined;
+    try {
+      filter.library.configComplete(() => {
+        behind = this.#completeFrom(index + 1);
+      });
+    } catch (error) {
+      Promise.resolve(behind).catch(() => {}); // the filter's failure is the one to be told
+      throw error;
+    }
+    return behind;
+  }
+
+  settleThreadModel(): void {
+    this.#plugin.settleThreadModel();
+    let least = this.#plugin.callModel;
+    for (const library of this.#libraries.reverse()) {
+      library.settleThreadModel(least);
+      least = Math.min(least, library.threadModel);
+    }
+  }
+
+  async getReady(): Promise<void> {
+    await this.#plugin.getReady(this.#layers.flat());
+    const least = this.#leastModel;
+    for (const library of this.#libraries.reverse()) library.getReady(least);
+  }
+
+  async afterFork(): Promise<void> {
+    await this.#plugin.afterFork();
+    for (const library of this.#libraries.reverse()) library.afterFork();
+  }
+
+  async cleanup(): Promise<void> {
+    for (const library of this.#libraries) library.cleanup();
+    await this.#plugin.cleanup();
+  }
+
+  async unload(): Promise<void> {
+    await this.#plugin.unload();
+    for (const library of this.#loaded) library.unload();
+  }
+
+  // ---- what it is ----------------------------------------------------------------------------
+
+  /** --dump-plugin: lines of KEY=VALUE. */
+  async dump(write: (lines: string) => void): Promise<void> {
+    await this.#plugin.dump(write, this.#leastModel);
+  }
+
+  /** Clients meet the first: what it is, and where it comes from. */
+  get parts(): readonly string[] {
+    const filters = this.#filters.map(({ filter, origin }, i) => {
+      const native = this.#layers[i]?.every(isNative) ? "native, " : "";
+      return `filter ${filter.name} (${native}${origin})`;
+    });
+    const { name, path } = this.#plugin.about;
+    return [...filters, `plugin ${name} (${path})`];
+  }
+
+  /** Only one of its exports is open at a time: clients wait for each other. */
+  get serializesConnections(): boolean {
+    return this.#plugin.serializesConnections || this.#libraries.some((l) => l.threadModel === 0);
+  }
+
+  /** The plugin or a filter wants the server to stop, and may have said so before there was one. */
+  get isShutdownRequested(): boolean {
+    return (
+      (this.#plugin.isShutdownRequested ?? false) ||
+      this.#libraries.some((library) => library.isShutdownRequested)
+    );
+  }
+
+  /** Requests that were given up and to which the plugin may still reply: do not end it. */
+  get unansweredRequests(): number {
+    return this.#plugin.unansweredRequests;
+  }
+
+  /** What the client's handshake asks, from now on until it goes to another chain. */
+  callsFor(client: Client): HandshakeCalls {
+    return this.#plugin.callsFor(client);
+  }
+
+  /** NBDKIT_THREAD_MODEL_*. */
+  get #leastModel(): number {
+    const models = this.#libraries.map((library) => library.threadModel);
+    return Math.min(this.#plugin.callModel, ...models);
+  }
+
+  /** Of nbdkit's filters; clients meet the first. */
+  get #libraries(): CFilter[] {
+    return this.#filters.flatMap(({ library }) => library ?? []);
+  }
+}
+
+function layersOf({ filter, parameters }: OpenedFilter): readonly Layer[] {
+  const made: unknown = filter.create(parameters.values());
+  if (!isMiddleware(made))
+    throw new AsyncnbdError(
+      "PLUGIN",
+      `filter ${filter.name}: create returned no middleware: use defineMiddleware`,
+    );
+  return made.layers;
+}
+
+function aboutOf(about: PluginAbout, opened: readonly OpenedFilter[]): PluginAbout {
+  const texts = [about.configHelp?.trimEnd(), ...opened.map(({ help }) => help)];
+  const configHelp = texts.filter((help) => help !== undefined).join("\n");
+  const filters = opened.map(({ filter, origin, version, library }) => {
+    return library?.about ?? { name: filter.name, path: origin, ...(version && { version }) };
+  });
+  return { ...about, filters, ...(configHelp !== "" && { configHelp }) };
+}
