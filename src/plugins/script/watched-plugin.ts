@@ -8,9 +8,8 @@ import { addon } from "../../addon/addon.js";
 import type { ExportEntry, MetaContextEntry } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
-import { Life, type Living, type Parameter } from "../life.js";
+import { Life, type Parameter } from "../life.js";
 import type { HandshakeCalls, PluginInstance } from "../plugin-instance.js";
-import { Chain } from "./chain.js";
 import type { ThreadModelName } from "./definition.js";
 import { describeThrown } from "./errno.js";
 import { FreshModules } from "./fresh-modules.js";
@@ -19,105 +18,10 @@ import { EXTENSIONS, loadScript } from "./load-script.js";
 import type { ClientInfo, OpenInfo } from "./requests.js";
 import { ScriptRunner } from "./runner.js";
 import { ScriptPlugin } from "./script-plugin.js";
-import { takingTurns } from "./turns.js";
+import { Opened, Version } from "./version.js";
 
 /** Editors write in several steps. */
 const SETTLE_MS = 100;
-
-/** One reading of the file. */
-class Version implements Living {
-  life = new Life(this);
-  readonly script: ScriptPlugin;
-  /** What the module has put in front of its plugin is made anew with it. */
-  readonly #chain: Chain;
-  openExports = 0;
-
-  constructor(script: ScriptPlugin) {
-    this.script = script;
-    this.#chain = new Chain(script.layers, script.source, { hasSessions: false });
-  }
-
-  async load(): Promise<void> {
-    await this.script.load();
-  }
-
-  config(...parameter: Parameters<ScriptPlugin["config"]>): void {
-    this.script.config(...parameter);
-  }
-
-  async configComplete(): Promise<void> {
-    await this.script.configComplete();
-  }
-
-  settleThreadModel(): void {
-    this.script.settleThreadModel();
-  }
-
-  async getReady(): Promise<void> {
-    await this.#chain.getReady();
-    await this.script.readyPlugin();
-  }
-
-  open(info: OpenInfo, client: Client): Promise<OpenExport> {
-    return this.#chain.open(info, client);
-  }
-
-  async afterFork(): Promise<void> {
-    await this.script.afterFork();
-  }
-
-  async cleanup(): Promise<void> {
-    try {
-      await this.#chain.cleanup();
-    } finally {
-      await this.script.cleanup();
-    }
-  }
-
-  async unload(): Promise<void> {
-    try {
-      await this.#chain.cleanup(); // where there was none
-    } finally {
-      await this.script.unload();
-    }
-  }
-}
-
-/** An export that one version has open. */
-class Opened {
-  readonly version: Version;
-  readonly export: OpenExport;
-  #requests = 0;
-  #onIdle: (() => void) | undefined;
-
-  constructor(version: Version, opened: OpenExport) {
-    this.version = version;
-    this.export = takingTurns(opened);
-    version.openExports++;
-  }
-
-  async request<T>(call: (opened: OpenExport) => T): Promise<Awaited<T>> {
-    this.#requests++;
-    try {
-      return await call(this.export);
-    } finally {
-      if (--this.#requests === 0) this.#onIdle?.();
-    }
-  }
-
-  /** When its last request has been answered. */
-  async close(): Promise<void> {
-    if (this.#requests > 0)
-      await new Promise<void>((resolve) => {
-        this.#onIdle = resolve;
-      });
-    try {
-      await this.export.close();
-    } finally {
-      this.version.openExports--;
-    }
-  }
-}
 
 /** A client's export, whichever version it is with. */
 interface Follower {

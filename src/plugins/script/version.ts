@@ -1,0 +1,106 @@
+// One version of a plugin that is watched, with what its module has put in front of it, and the exports
+// that clients have open there.
+
+import type { Client } from "../export-source.js";
+import { Life, type Living } from "../life.js";
+import { Chain } from "./chain.js";
+import type { OpenExport } from "./layer.js";
+import type { OpenInfo } from "./requests.js";
+import type { ScriptPlugin } from "./script-plugin.js";
+import { takingTurns } from "./turns.js";
+
+/** One reading of the file. */
+export class Version implements Living {
+  /** Its own; a first version's is another's to lead, until that has started it. */
+  life = new Life(this);
+  readonly script: ScriptPlugin;
+  /** What the module has put in front of its plugin is made anew with it. */
+  readonly #chain: Chain;
+  openExports = 0;
+
+  constructor(script: ScriptPlugin) {
+    this.script = script;
+    this.#chain = new Chain(script.layers, script.source, { hasSessions: false });
+  }
+
+  async load(): Promise<void> {
+    await this.script.load();
+  }
+
+  config(...parameter: Parameters<ScriptPlugin["config"]>): void {
+    this.script.config(...parameter);
+  }
+
+  async configComplete(): Promise<void> {
+    await this.script.configComplete();
+  }
+
+  settleThreadModel(): void {
+    this.script.settleThreadModel();
+  }
+
+  async getReady(): Promise<void> {
+    await this.#chain.getReady();
+    await this.script.readyPlugin();
+  }
+
+  open(info: OpenInfo, client: Client): Promise<OpenExport> {
+    return this.#chain.open(info, client);
+  }
+
+  async afterFork(): Promise<void> {
+    await this.script.afterFork();
+  }
+
+  async cleanup(): Promise<void> {
+    try {
+      await this.#chain.cleanup();
+    } finally {
+      await this.script.cleanup();
+    }
+  }
+
+  async unload(): Promise<void> {
+    try {
+      await this.#chain.cleanup(); // where there was none
+    } finally {
+      await this.script.unload();
+    }
+  }
+}
+
+/** An export that one version has open. */
+export class Opened {
+  readonly version: Version;
+  readonly export: OpenExport;
+  #requests = 0;
+  #onIdle: (() => void) | undefined;
+
+  constructor(version: Version, opened: OpenExport) {
+    this.version = version;
+    this.export = takingTurns(opened);
+    version.openExports++;
+  }
+
+  async request<T>(call: (opened: OpenExport) => T): Promise<Awaited<T>> {
+    this.#requests++;
+    try {
+      return await call(this.export);
+    } finally {
+      if (--this.#requests === 0) this.#onIdle?.();
+    }
+  }
+
+  /** When its last request has been answered. */
+  async close(): Promise<void> {
+    if (this.#requests > 0)
+      await new Promise<void>((resolve) => {
+        this.#onIdle = resolve;
+      });
+    try {
+      await this.export.close();
+    } finally {
+      this.version.openExports--;
+    }
+  }
+}
