@@ -111,13 +111,18 @@ test("where the size is another, clients stay with the old version until they le
 });
 
 test.each([
-  ["cannot be parsed", "export default {"],
-  ["wants other parameters", version(2).replace('"integer", default: 0', '"enum", values: ["x"]')],
-  ["fails to get ready", version(2, { more: "getReady() { throw new Error('no'); }," })],
-])("a version that %s changes nothing", async (_what, text) => {
+  ["cannot be parsed", "export default {", 0],
+  [
+    "wants other parameters",
+    version(2).replace('"integer", default: 0', '"enum", values: ["x"]'),
+    1,
+  ],
+  ["fails to get ready", version(2, { more: "getReady() { throw new Error('no'); }," }), 1],
+])("a version that %s changes nothing, and is unloaded", async (_what, text, unloaded) => {
   const { server, edit } = await watched();
   const client = await RawClient.open(server.socket);
   expect(await edit(text)).toContain("keeping the old version");
+  expect(server.stderr().match(/unload 2/g) ?? []).toHaveLength(unloaded);
   expect(await byteOf(client)).toBe(101);
   expect(await edit(version(3))).toContain("reloaded");
   expect(await byteOf(client)).toBe(103);
