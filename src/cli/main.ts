@@ -56,8 +56,7 @@ async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promi
   } else if (asked.includes("version")) {
     addon().print(versionText() + pluginVersionText(chain.about));
   } else {
-    for (const [key, value] of parametersFor(chain.about, config.parameters))
-      chain.config(key, value);
+    life.config(parametersFor(chain.about, config.parameters));
     chain.settleThreadModel();
     await chain.dump((lines) => addon().print(lines));
   }

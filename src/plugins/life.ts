@@ -38,11 +38,15 @@ export class Life {
     this.#stage = "loaded";
   }
 
-  /** With all of its parameters, in the user's order. */
-  async getReady(parameters: readonly Parameter[]): Promise<void> {
+  /** All of its parameters, in the user's order. What only describes a plugin goes no further. */
+  config(parameters: readonly Parameter[]): void {
     this.#expect("loaded");
+    for (const [key, value] of parameters) this.#living.config(key, value);
+  }
+
+  async getReady(parameters: readonly Parameter[]): Promise<void> {
+    this.config(parameters);
     const living = this.#living;
-    for (const [key, value] of parameters) living.config(key, value);
     await living.configComplete();
     living.settleThreadModel();
     await living.getReady();
