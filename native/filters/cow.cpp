@@ -34,13 +34,8 @@ public:
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool is_readonly, DiskState *disk,
                                 std::string *error) override {
     auto &shared = static_cast<CowDisk &>(*disk);
-    const uint64_t size_bytes = (*below)->capabilities().size_bytes;
-    if (size_bytes != shared.size_bytes) {
-      *error = "filter cow: the disk had " + std::to_string(shared.size_bytes) +
-               " bytes when a client opened it first and has " + std::to_string(size_bytes) +
-               " now; restart the server, or have the plugin list exports that are different disks";
+    if (!is_same_size("cow", shared.size_bytes, (*below)->capabilities().size_bytes, error))
       return nullptr;
-    }
     return std::make_unique<CowLayer>(std::move(*below), is_readonly, settings_, shared,
                                       operations_);
   }
@@ -55,20 +50,14 @@ private:
 
 std::unique_ptr<backend::Filter> make_cow(const FilterOptions &options,
                                           const backend::Resources &resources, std::string *error) {
-  constexpr uint64_t DEFAULT_BLOCK_BYTES = 64 << 10;
-  constexpr uint64_t MIN_BLOCK_BYTES = 4096;
-  constexpr uint64_t MAX_BLOCK_BYTES = 64 << 20;
   OptionReader reader("cow", options);
   CowSettings settings;
-  settings.block_bytes = reader.number("blockBytes", DEFAULT_BLOCK_BYTES, MAX_BLOCK_BYTES);
+  settings.block_bytes = reader.number("blockBytes", Blocks::DEFAULT_BYTES, Blocks::MAX_BYTES);
   settings.on_cache = reader.boolean("onCache", false);
   settings.on_read = reader.boolean("onRead", false);
   settings.on_read_path = reader.text("onReadPath");
   *error = reader.error();
-  const uint64_t bytes = settings.block_bytes;
-  if (error->empty() && (bytes < MIN_BLOCK_BYTES || (bytes & (bytes - 1)) != 0))
-    *error = "filter cow: a block has a power of two of bytes, 4096 at least";
-  if (!error->empty())
+  if (!error->empty() || !is_block_size("cow", settings.block_bytes, error))
     return nullptr;
   return std::make_unique<CowFilter>(std::move(settings), resources);
 }

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "backend/backend.hpp"
+#include "filters/blocks.hpp"
 #include "filters/cow_disk.hpp"
 
 namespace asyncnbd::filters {
@@ -26,13 +27,8 @@ struct CowClient {
   backend::Backend &below;
   CowDisk &disk;
   const CowSettings &settings;
-  uint64_t size_bytes;
+  const Blocks blocks;
   std::atomic<bool> is_given_up{false}; // pairs with nothing: who comes later is given up below
-
-  uint64_t block_of(uint64_t offset) const { return offset / settings.block_bytes; }
-  uint64_t begin_of(uint64_t block) const { return block * settings.block_bytes; }
-  // The disk's last block may be shorter than others.
-  uint64_t end_of(uint64_t block) const { return std::min(begin_of(block + 1), size_bytes); }
 };
 
 } // namespace asyncnbd::filters

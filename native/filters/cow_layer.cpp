@@ -25,9 +25,8 @@ bool is_zeroing(uint16_t type) {
 
 CowLayer::CowLayer(std::unique_ptr<Backend> opened, bool is_readonly, const CowSettings &settings,
                    CowDisk &disk, CowOperationSlabs &slabs)
-    : Layer(std::move(opened)),
-      capabilities_(capabilities_of(below(), is_readonly)), client_{below(), disk, settings,
-                                                                    capabilities_.size_bytes},
+    : Layer(std::move(opened)), capabilities_(capabilities_of(below(), is_readonly)),
+      client_{below(), disk, settings, {settings.block_bytes, capabilities_.size_bytes}},
       operations_(client_, slabs) {}
 
 backend::Capabilities CowLayer::capabilities_of(const Backend &below, bool is_readonly) {
@@ -45,23 +44,16 @@ backend::Capabilities CowLayer::capabilities_of(const Backend &below, bool is_re
   return all;
 }
 
-// What is written in whole blocks need not be fetched.
 bool CowLayer::block_sizes(backend::BlockSizes *sizes) {
   if (!below().block_sizes(sizes))
     return false;
-  constexpr uint64_t MAX_PREFERRED_BYTES = 32 << 20; // "Block size constraints"
-  const auto block_bytes =
-      static_cast<uint32_t>(std::min(client_.settings.block_bytes, MAX_PREFERRED_BYTES));
-  if (sizes->minimum == 0)
-    *sizes = {1, block_bytes, UINT32_MAX};
-  else if (sizes->maximum >= block_bytes)
-    sizes->preferred = std::max(sizes->preferred, block_bytes);
+  prefer_whole_blocks(sizes, client_.settings.block_bytes);
   return true;
 }
 
 bool CowLayer::are_all(const Request &request, CowState *state) const {
-  const uint64_t first = client_.block_of(request.offset);
-  const uint64_t last = client_.block_of(request.offset + request.length_bytes - 1);
+  const uint64_t first = client_.blocks.block_of(request.offset);
+  const uint64_t last = client_.blocks.block_of(request.offset + request.length_bytes - 1);
   return client_.disk.run(first, last, state) == last - first + 1;
 }
 
@@ -160,10 +152,10 @@ int CowLayer::read_copied(Request &request) {
 
 void CowLayer::give_up_unanswered() {
   client_.is_given_up.store(true, std::memory_order_relaxed);
-  auto is_ours = [this](CowTask &task) {
+  auto is_ours = [this](store::BlockTask &task) {
     return &static_cast<CowOperation &>(task).client() == &client_;
   };
-  for (CowTask *task : client_.disk.work->withdraw(is_ours))
+  for (store::BlockTask *task : client_.disk.work->withdraw(is_ours))
     static_cast<CowOperation *>(task)->fail_waiting(ESHUTDOWN);
   below().give_up_unanswered();
 }

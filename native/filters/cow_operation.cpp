@@ -28,10 +28,9 @@ void CowOperation::begin(Request &request, bool copies, Caller caller) {
   copies_ = copies;
   has_claim_ = false;
   has_child_ = false;
-  context_ = 0;
-  children_ = 0;
-  first = client_.block_of(request.offset);
-  last = client_.block_of(end_offset() - 1);
+  status_.begin(request.offset);
+  first = client_.blocks.block_of(request.offset);
+  last = client_.blocks.block_of(end_offset() - 1);
   if (const int error = refusal()) {
     end(error);
     return;
@@ -99,7 +98,7 @@ void CowOperation::recycle() {
 
 int CowOperation::take_child() {
   if (child().type == wire::NBD_CMD_BLOCK_STATUS)
-    return take_status();
+    return status_.take(request(), child());
   if (is_filling_)
     return store_fill();
   at_ += child().length_bytes;

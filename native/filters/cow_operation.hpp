@@ -6,13 +6,14 @@
 
 #include "backend/stepped_request.hpp"
 #include "base/slabs.hpp"
+#include "filters/block_status.hpp"
 #include "filters/cow_client.hpp"
 
 namespace asyncnbd::filters {
 
 class CowOperations;
 
-class CowOperation final : public CowTask, private backend::SteppedRequest {
+class CowOperation final : public store::BlockTask, private backend::SteppedRequest {
 public:
   CowOperation(CowClient &client, CowOperations &pool)
       : SteppedRequest(client.below), client_(client), pool_(pool) {}
@@ -51,7 +52,6 @@ private:
 
   int take_child();
   int store_fill();
-  int take_status();
 
   bool is_change() const;
 
@@ -62,9 +62,8 @@ private:
   bool copies_ = false;
   bool has_claim_ = false;
   bool is_filling_ = false;
-  uint64_t at_ = 0;        // how far it has come: a block while it fills, else an offset
-  size_t context_ = 0;     // of a block status, the one being answered
-  unsigned children_ = 0;  // for that
+  uint64_t at_ = 0; // how far it has come: a block while it fills, else an offset
+  BlockStatus status_;
   uint64_t fill_last_ = 0; // the last block that is being filled; `at_` is the first
   std::unique_ptr<uint8_t[]> fill_;
   bool has_child_ = false;

@@ -5,19 +5,13 @@
 #include <cerrno>
 #include <cstring>
 #include <new>
+#include <utility>
 
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
 
-using backend::ContextStatus;
-using backend::Extent;
-
 namespace {
-
-// A block status may tell of less than was asked for.
-constexpr uint64_t MAX_STATUS_BYTES = uint64_t{1} << 40;
-constexpr unsigned MAX_STATUS_CHILDREN = 256;
 
 constexpr uint64_t HOLE_AND_ZERO = 3; // NBD_STATE_*
 
@@ -45,9 +39,9 @@ CowOperation::Next CowOperation::read_step(int *error) {
   CowDisk &disk = client_.disk;
   while (at_ < end_offset()) {
     CowState state;
-    const uint64_t block = client_.block_of(at_);
+    const uint64_t block = client_.blocks.block_of(at_);
     const uint64_t blocks = disk.run(block, last, &state);
-    const uint64_t bytes = std::min(end_offset(), client_.end_of(block + blocks - 1)) - at_;
+    const uint64_t bytes = std::min(end_offset(), client_.blocks.end_of(block + blocks - 1)) - at_;
     uint8_t *data = request().data + (at_ - request().offset);
     if (state == CowState::below) {
       make_child(wire::NBD_CMD_READ, 0, at_, bytes, data);
@@ -63,47 +57,20 @@ CowOperation::Next CowOperation::read_step(int *error) {
 }
 
 CowOperation::Next CowOperation::status_step(int *) {
-  std::vector<ContextStatus> &statuses = request().extras->statuses;
-  const uint64_t end = std::min(end_offset(), request().offset + MAX_STATUS_BYTES);
-  const bool only_one = (request().flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
-  for (; context_ < statuses.size(); context_++, at_ = request().offset, children_ = 0) {
-    ContextStatus &status = statuses[context_];
-    if (status.context != ContextStatus::ALLOCATION && status.extents.empty()) {
-      make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, at_, end - at_, nullptr);
-      child().make_extras().statuses.push_back({status.id, status.context, {}});
-      return Next::child;
-    }
-    while (status.context == ContextStatus::ALLOCATION && at_ < end &&
-           !(only_one && !status.extents.empty()) && status.extents.size() < wire::MAX_EXTENTS) {
-      CowState state;
-      const uint64_t block = client_.block_of(at_);
-      const uint64_t blocks = client_.disk.run(block, client_.block_of(end - 1), &state);
-      const uint64_t bytes = std::min(end, client_.end_of(block + blocks - 1)) - at_;
-      if (state == CowState::below && client_.below.capabilities().can_extents) {
-        if (children_++ == MAX_STATUS_CHILDREN)
-          break;
-        make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, at_, bytes, nullptr);
-        child().make_extras().statuses.push_back({status.id, status.context, {}});
-        return Next::child;
-      }
-      append_extent(status.extents, bytes, state == CowState::zero ? HOLE_AND_ZERO : 0);
-      at_ += bytes;
-    }
-  }
-  return Next::end;
-}
-
-int CowOperation::take_status() {
-  ContextStatus &status = request().extras->statuses[context_];
-  uint64_t left_bytes = child().length_bytes;
-  for (const Extent &extent : child().extras->statuses.front().extents) {
-    const uint64_t bytes = std::min(left_bytes, extent.length_bytes); // it may tell of more
-    if (bytes > 0)
-      append_extent(status.extents, bytes, extent.flags);
-    left_bytes -= bytes;
-  }
-  at_ += child().length_bytes - left_bytes;
-  return left_bytes == child().length_bytes ? EINVAL : 0;
+  auto known = [this](uint64_t block, uint64_t last_block) {
+    CowState state;
+    const uint64_t blocks = client_.disk.run(block, last_block, &state);
+    if (state == CowState::below && client_.below.capabilities().can_extents)
+      return BlockStatus::Known{blocks, std::nullopt};
+    return BlockStatus::Known{blocks, state == CowState::zero ? HOLE_AND_ZERO : 0};
+  };
+  auto question = status_.next(request(), client_.blocks, known);
+  if (!question)
+    return Next::end;
+  make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, question->offset, question->length_bytes,
+             nullptr);
+  child().make_extras().statuses.push_back(std::move(question->status));
+  return Next::child;
 }
 
 // ---- blocks that are copied before the request can do its part ---------------------------------
@@ -141,7 +108,8 @@ bool CowOperation::is_to_fill(uint64_t block, CowState state) const {
 }
 
 bool CowOperation::is_covered_in_part(uint64_t block) const {
-  return client_.begin_of(block) < request().offset || client_.end_of(block) > end_offset();
+  return client_.blocks.begin_of(block) < request().offset ||
+         client_.blocks.end_of(block) > end_offset();
 }
 
 uint64_t CowOperation::next_candidate(uint64_t block) const {
@@ -158,8 +126,8 @@ CowOperation::Next CowOperation::begin_fill(uint64_t block, uint64_t count, int 
     return Next::end;
   }
   fill_last_ = block + count - 1;
-  make_child(wire::NBD_CMD_READ, 0, client_.begin_of(block),
-             client_.end_of(fill_last_) - client_.begin_of(block), fill_.get());
+  make_child(wire::NBD_CMD_READ, 0, client_.blocks.begin_of(block),
+             client_.blocks.end_of(fill_last_) - client_.blocks.begin_of(block), fill_.get());
   return Next::child;
 }
 
@@ -176,8 +144,9 @@ int CowOperation::store_fill() {
 // What its file has there may be what a write has left that came too late.
 int CowOperation::fill_with_zeroes(uint64_t block) {
   CowDisk &disk = client_.disk;
-  if (const int error = disk.file->write_zeroes(client_.end_of(block) - client_.begin_of(block),
-                                                client_.begin_of(block)))
+  if (const int error =
+          disk.file->write_zeroes(client_.blocks.end_of(block) - client_.blocks.begin_of(block),
+                                  client_.blocks.begin_of(block)))
     return error;
   return disk.set(block, block, CowState::copied) ? 0 : ENOMEM;
 }
@@ -208,8 +177,8 @@ int CowOperation::zero() {
       return error;
   if (whole_first >= whole_end)
     return 0;
-  const uint64_t offset = client_.begin_of(whole_first);
-  const uint64_t bytes = client_.end_of(whole_end - 1) - offset;
+  const uint64_t offset = client_.blocks.begin_of(whole_first);
+  const uint64_t bytes = client_.blocks.end_of(whole_end - 1) - offset;
   if ((request().flags & wire::NBD_CMD_FLAG_NO_HOLE) != 0 &&
       request().type == wire::NBD_CMD_WRITE_ZEROES) {
     if (const int error = disk.file->write_zeroes(bytes, offset))
@@ -225,8 +194,8 @@ int CowOperation::zero() {
 int CowOperation::zero_part(uint64_t block) {
   if (client_.disk.state(block) != CowState::copied)
     return 0; // all zero already
-  const uint64_t begin = std::max(client_.begin_of(block), request().offset);
-  const uint64_t end = std::min(client_.end_of(block), end_offset());
+  const uint64_t begin = std::max(client_.blocks.begin_of(block), request().offset);
+  const uint64_t end = std::min(client_.blocks.end_of(block), end_offset());
   return client_.disk.file->write_zeroes(end - begin, begin);
 }
 

@@ -1,0 +1,31 @@
+// See blocks.hpp.
+#include "filters/blocks.hpp"
+
+namespace asyncnbd::filters {
+
+void prefer_whole_blocks(backend::BlockSizes *sizes, uint64_t block_bytes) {
+  constexpr uint64_t MAX_PREFERRED_BYTES = 32 << 20; // "Block size constraints"
+  const auto preferred = static_cast<uint32_t>(std::min(block_bytes, MAX_PREFERRED_BYTES));
+  if (sizes->minimum == 0)
+    *sizes = {1, preferred, UINT32_MAX};
+  else if (sizes->maximum >= preferred)
+    sizes->preferred = std::max(sizes->preferred, preferred);
+}
+
+bool is_same_size(const char *filter, uint64_t had_bytes, uint64_t has_bytes, std::string *error) {
+  if (had_bytes == has_bytes)
+    return true;
+  *error = std::string("filter ") + filter + ": the disk had " + std::to_string(had_bytes) +
+           " bytes when a client opened it first and has " + std::to_string(has_bytes) +
+           " now; restart the server, or have the plugin list exports that are different disks";
+  return false;
+}
+
+bool is_block_size(const char *filter, uint64_t bytes, std::string *error) {
+  if (bytes >= Blocks::MIN_BYTES && (bytes & (bytes - 1)) == 0)
+    return true;
+  *error = std::string("filter ") + filter + ": a block has a power of two of bytes, 4096 at least";
+  return false;
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,35 @@
+// The blocks that a filter keeps of a disk.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <string>
+
+#include "backend/backend.hpp"
+
+namespace asyncnbd::filters {
+
+struct Blocks {
+  static constexpr uint64_t DEFAULT_BYTES = 64 << 10;
+  static constexpr uint64_t MIN_BYTES = 4096;
+  static constexpr uint64_t MAX_BYTES = 64 << 20; // what a request can have
+
+  uint64_t block_bytes; // a power of two
+  uint64_t size_bytes;  // of the disk
+
+  uint64_t block_of(uint64_t offset) const { return offset / block_bytes; }
+  uint64_t begin_of(uint64_t block) const { return block * block_bytes; }
+  // The disk's last block may be shorter than others.
+  uint64_t end_of(uint64_t block) const { return std::min(begin_of(block + 1), size_bytes); }
+};
+
+// What is written in whole blocks need not be fetched.
+void prefer_whole_blocks(backend::BlockSizes *sizes, uint64_t block_bytes);
+
+// For a filter that knows blocks of a disk of `had_bytes`. False: `*error` has words for the user.
+bool is_same_size(const char *filter, uint64_t had_bytes, uint64_t has_bytes, std::string *error);
+
+// Likewise, of what its user has chosen.
+bool is_block_size(const char *filter, uint64_t bytes, std::string *error);
+
+} // namespace asyncnbd::filters

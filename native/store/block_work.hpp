@@ -1,0 +1,81 @@
+// Work on the blocks of a disk, for threads that may block: of tasks that change the same blocks,
+// one after the other.
+#pragma once
+
+#include <memory>
+#include <mutex>
+#include <vector>
+
+#include "base/mutex.hpp"
+#include "base/threads.hpp"
+#include "store/range_claims.hpp"
+
+namespace asyncnbd::store {
+
+// Work with a claim on the blocks that it changes.
+struct BlockTask : RangeClaims::Claim {
+  virtual void run() = 0; // may be its end
+
+  BlockTask *next_task = nullptr;
+
+protected:
+  ~BlockTask() = default;
+};
+
+// Who works is shared with its threads: they look at it after their last task, which may have been
+// the last of the disk.
+class BlockWork : public std::enable_shared_from_this<BlockWork> {
+public:
+  explicit BlockWork(base::Threads &threads) : threads_(threads) {}
+
+  // False: the task is run when it gets its claim.
+  bool claim(BlockTask &task);
+  // The same without waiting; false: it has no claim.
+  bool try_claim(RangeClaims::Claim &claim);
+  // Of who has a claim.
+  void release(RangeClaims::Claim &claim);
+  // Any thread, also inside a completion.
+  void run_elsewhere(BlockTask &task);
+  // Takes those away that wait for their claim and fulfil the condition.
+  template <typename Condition> std::vector<BlockTask *> withdraw(Condition condition) {
+    std::vector<BlockTask *> withdrawn;
+    {
+      std::lock_guard lock(mutex_);
+      std::vector<BlockTask *> found;
+      claims_.for_each_waiting([&](RangeClaims::Claim &claim) {
+        if (condition(as_task(claim)))
+          found.push_back(&as_task(claim));
+      });
+      for (BlockTask *task : found) {
+        if (task->is_granted) // for another of them has gone
+          continue;
+        append_granted(claims_.remove(*task));
+        withdrawn.push_back(task);
+      }
+    }
+    start_workers();
+    return withdrawn;
+  }
+
+private:
+  // What is copied is written to a file: more threads would only wait for the same disk.
+  static constexpr unsigned MAX_WORKERS = 4;
+
+  // Those that wait are tasks.
+  static BlockTask &as_task(RangeClaims::Claim &claim) { return static_cast<BlockTask &>(claim); }
+  void append(BlockTask &task);
+  void append_granted(RangeClaims::Claim *first);
+  void start_workers();
+  void work();
+
+  base::Threads &threads_;
+  base::Mutex<base::LockRank::block_work> mutex_; // guards the rest
+  RangeClaims claims_;
+  BlockTask *first_ = nullptr; // that are ready
+  BlockTask *last_ = nullptr;
+  size_t ready_ = 0;
+  unsigned workers_ = 0;
+  unsigned busy_ = 0; // of them, in a task
+};
+
+} // namespace asyncnbd::store
