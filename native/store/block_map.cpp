@@ -20,6 +20,17 @@ constexpr uint64_t mask(unsigned first, unsigned count) {
   return (count == 32 ? ~uint64_t{0} : (uint64_t{1} << (2 * count)) - 1) << (2 * first);
 }
 
+// Both bits of each block of a word that is in one of these states.
+constexpr uint64_t in_states(uint64_t word, unsigned states) {
+  uint64_t found = 0;
+  for (unsigned state = 1; state < STATES; state++) {
+    const uint64_t different = word ^ filled(state);
+    if ((states >> state & 1) != 0)
+      found |= ~(different | different >> 1) & filled(1);
+  }
+  return found | found << 1;
+}
+
 } // namespace
 
 template <typename Child> BlockMap::Node<Child>::~Node() {
@@ -72,18 +83,28 @@ template <typename Any> Any *BlockMap::get_or_make(std::atomic<Any *> &place) {
 }
 
 const BlockMap::Leaf *BlockMap::leaf_of(uint64_t block) const {
+  uint64_t end;
+  return leaf_or_gap(block, &end);
+}
+
+const BlockMap::Leaf *BlockMap::leaf_or_gap(uint64_t block, uint64_t *end) const {
   constexpr uint64_t INDEX = (uint64_t{1} << NODE_BITS) - 1;
+  auto end_of = [block](unsigned bits) { return ((block >> bits) + 1) << bits; };
   const Root *root = root_.load(std::memory_order_acquire);
+  *end = end_of(BLOCK_BITS);
   if (root == nullptr)
     return uniform(0);
   const Middle *middle =
       root->children[block >> (LEAF_BITS + 2 * NODE_BITS) & INDEX].load(std::memory_order_acquire);
+  *end = end_of(LEAF_BITS + 2 * NODE_BITS);
   if (middle == nullptr)
     return uniform(0);
   const Lowest *lowest =
       middle->children[block >> (LEAF_BITS + NODE_BITS) & INDEX].load(std::memory_order_acquire);
+  *end = end_of(LEAF_BITS + NODE_BITS);
   if (lowest == nullptr)
     return uniform(0);
+  *end = end_of(LEAF_BITS);
   return lowest->children[block >> LEAF_BITS & INDEX].load(std::memory_order_acquire);
 }
 
@@ -186,6 +207,69 @@ bool BlockMap::set(uint64_t first, uint64_t last, unsigned state) {
     }
   }
   return true;
+}
+
+bool BlockMap::replace(uint64_t first, uint64_t last, unsigned states, unsigned to) {
+  for (uint64_t block = first; block <= last;) {
+    uint64_t end;
+    const Leaf *found = leaf_or_gap(block, &end);
+    if (!is_uniform(found) || (states >> state_of(found) & 1) != 0) {
+      std::atomic<Leaf *> *place = make_place(block);
+      Leaf *leaf = place == nullptr ? nullptr : make_own(*place);
+      if (leaf == nullptr)
+        return false;
+      replace_in(*leaf, block, std::min(last, end - 1), states, to);
+    }
+    block = end;
+  }
+  return true;
+}
+
+void BlockMap::replace_in(Leaf &leaf, uint64_t first, uint64_t last, unsigned states, unsigned to) {
+  for (uint64_t block = first; block <= last;) {
+    const auto in_word = static_cast<unsigned>(block % BLOCKS_PER_WORD);
+    const auto count =
+        static_cast<unsigned>(std::min<uint64_t>(BLOCKS_PER_WORD - in_word, last - block + 1));
+    std::atomic<uint64_t> &word = leaf.words[block % LEAF_BLOCKS / BLOCKS_PER_WORD];
+    uint64_t before = word.load(std::memory_order_relaxed);
+    uint64_t after;
+    do {
+      const uint64_t bits = in_states(before, states) & mask(in_word, count);
+      after = (before & ~bits) | (filled(to) & bits);
+    } while (!word.compare_exchange_weak(before, after, std::memory_order_acq_rel,
+                                         std::memory_order_relaxed));
+    block += count;
+  }
+}
+
+std::optional<uint64_t> BlockMap::find(uint64_t first, uint64_t last, unsigned states) const {
+  for (uint64_t block = first; block <= last;) {
+    uint64_t end;
+    const Leaf *leaf = leaf_or_gap(block, &end);
+    if (leaf != nullptr)
+      if (const auto found = find_in(leaf, block, std::min(last, end - 1), states))
+        return found;
+    block = end;
+  }
+  return std::nullopt;
+}
+
+std::optional<uint64_t> BlockMap::find_in(const Leaf *leaf, uint64_t first, uint64_t last,
+                                          unsigned states) {
+  if (is_uniform(leaf))
+    return (states >> state_of(leaf) & 1) != 0 ? std::optional(first) : std::nullopt;
+  for (uint64_t block = first; block <= last;) {
+    const auto in_word = static_cast<unsigned>(block % BLOCKS_PER_WORD);
+    const uint64_t word =
+        leaf->words[block % LEAF_BLOCKS / BLOCKS_PER_WORD].load(std::memory_order_acquire);
+    const uint64_t bits = in_states(word, states) >> (2 * in_word);
+    if (bits != 0) {
+      const uint64_t found = block + static_cast<uint64_t>(__builtin_ctzll(bits)) / 2;
+      return found <= last ? std::optional(found) : std::nullopt;
+    }
+    block += BLOCKS_PER_WORD - in_word;
+  }
+  return std::nullopt;
 }
 
 } // namespace asyncnbd::store

@@ -5,6 +5,7 @@
 #include <array>
 #include <atomic>
 #include <cstdint>
+#include <optional>
 
 namespace asyncnbd::store {
 
@@ -34,6 +35,16 @@ public:
   // and only a part of them is set.
   [[nodiscard]] bool set(uint64_t first, uint64_t last, unsigned state);
 
+  // Gives those from `first` to `last` whose state is one of `states`, a set of bits 1 << state
+  // without state 0, another one. Without a claim, too: where others do the same at the same time,
+  // who comes later sees what was done before, also if he changes nothing. False: there is no
+  // memory.
+  [[nodiscard]] bool replace(uint64_t first, uint64_t last, unsigned states, unsigned to);
+
+  // The first from `first` to `last` whose state is one of `states`, as above. What nobody has
+  // touched is skipped, however much it is.
+  std::optional<uint64_t> find(uint64_t first, uint64_t last, unsigned states) const;
+
 private:
   static constexpr unsigned LEAF_BITS = 15;
   static constexpr unsigned NODE_BITS = 12;
@@ -59,6 +70,11 @@ private:
   static unsigned state_of(const Leaf *uniform);
 
   const Leaf *leaf_of(uint64_t block) const;
+  // As leaf_of; where there is nothing, `*end` is the first block that may be elsewhere.
+  const Leaf *leaf_or_gap(uint64_t block, uint64_t *end) const;
+  static void replace_in(Leaf &leaf, uint64_t first, uint64_t last, unsigned states, unsigned to);
+  static std::optional<uint64_t> find_in(const Leaf *leaf, uint64_t first, uint64_t last,
+                                         unsigned states);
   std::atomic<Leaf *> *make_place(uint64_t block);
   Leaf *make_own(std::atomic<Leaf *> &place);
   template <typename Any> Any *make();

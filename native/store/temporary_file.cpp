@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <linux/falloc.h>
 #include <new>
+#include <sys/statvfs.h>
 #include <unistd.h>
 #include <utility>
 
@@ -101,6 +102,11 @@ int TemporaryFile::write_pages(transport::PagePipe::Owner pages, size_t length_b
   if (written == 0 && error == 0) // then it is splice that this file does not do
     can_splice_.store(false, std::memory_order_relaxed);
   return error;
+}
+
+uint64_t TemporaryFile::block_bytes() const {
+  struct statvfs facts;
+  return fstatvfs(fd_, &facts) == 0 ? facts.f_bsize : 1;
 }
 
 int TemporaryFile::write_zeroes(uint64_t length_bytes, uint64_t offset) {

@@ -31,6 +31,9 @@ public:
   // Whether pages are worth it.
   bool takes_pages() const { return can_splice_.load(std::memory_order_relaxed); }
 
+  // Of its file system: less than a block takes as much space.
+  uint64_t block_bytes() const;
+
   int write_zeroes(uint64_t length_bytes, uint64_t offset);
   // Gives back the space where it can; what is in it then, nobody may rely on.
   void discard(uint64_t length_bytes, uint64_t offset);

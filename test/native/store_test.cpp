@@ -50,6 +50,48 @@ TEST_CASE("a map reaches to the end of the largest disk") {
   CHECK(map.get(0) == 0);
 }
 
+TEST_CASE("a map finds states, and replaces them where they are") {
+  constexpr uint64_t BLOCKS = 200'000;
+  BlockMap map;
+  std::vector<uint8_t> model(BLOCKS);
+  std::mt19937 random(2);
+  for (int round = 0; round < 300; round++) {
+    const uint64_t first = random() % BLOCKS;
+    const uint64_t length = random() % 3 == 0 ? random() % 90'000 : random() % 100;
+    const uint64_t last = std::min(BLOCKS - 1, first + length);
+    const unsigned states = random() % 8 * 2;
+    const unsigned to = random() % 4;
+    if (round % 2 == 0) {
+      REQUIRE(map.set(first, last, to));
+    } else {
+      REQUIRE(map.replace(first, last, states, to));
+    }
+    for (uint64_t block = first; block <= last; block++)
+      if (round % 2 == 0 || (states >> model[block] & 1) != 0)
+        model[block] = static_cast<uint8_t>(to);
+    for (int look = 0; look < 20; look++) {
+      const uint64_t from = random() % BLOCKS;
+      const unsigned wanted = random() % 8 * 2;
+      uint64_t found = from;
+      while (found < BLOCKS && (wanted >> model[found] & 1) == 0)
+        found++;
+      const auto answer = map.find(from, BLOCKS - 1, wanted);
+      CHECK(answer.value_or(BLOCKS) == found);
+      CHECK(map.get(from) == model[from]);
+    }
+  }
+}
+
+TEST_CASE("a map of the largest disk is searched at once, as nothing of it is touched") {
+  BlockMap map;
+  const uint64_t last = (uint64_t{1} << BlockMap::BLOCK_BITS) - 1;
+  CHECK_FALSE(map.find(0, last, 14));
+  REQUIRE(map.set(last - 5, last - 5, 2));
+  CHECK(map.find(0, last, 4) == last - 5);
+  CHECK_FALSE(map.find(0, last, 2));
+  CHECK_FALSE(map.find(last - 4, last, 4));
+}
+
 TEST_CASE("a map takes no more memory than it may, and goes on with what it has") {
   constexpr uint64_t FAR = uint64_t{1} << 30; // blocks between two that are set
   BlockMap map(1 << 20);
