@@ -53,6 +53,16 @@ const FILTERS = {
     theirs: nbdkit("--filter=cow", "memory", SIZE),
     loads: READS,
   },
+  "cache, warm": {
+    ours: { ...asyncnbd("--filter=cache", "memory", SIZE), isEmpty },
+    theirs: { ...nbdkit("--filter=cache", "memory", SIZE), isEmpty },
+    loads: { ...READS, ...WRITES },
+  },
+  "cache, cold": {
+    ours: asyncnbd("--filter=cache", "memory", SIZE),
+    theirs: nbdkit("--filter=cache", "memory", SIZE),
+    loads: READS,
+  },
   "delay of 1 ms": {
     ours: { ...asyncnbd("--filter=delay", "memory", SIZE, ...DELAYS), isEmpty },
     theirs: { ...nbdkit("--filter=delay", "memory", SIZE, ...DELAYS), isEmpty },

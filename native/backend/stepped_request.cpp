@@ -25,13 +25,16 @@ void SteppedRequest::make_child(uint16_t type, uint16_t flags, uint64_t offset,
   child_.extras.reset();
 }
 
-// Once a child waits for its answer or the request has been completed, this may be another's.
+// Once a child waits for its answer, the request has been completed or another thread goes on, this
+// may be another's.
 void SteppedRequest::run(Next next, int error, Caller caller) {
   for (; next == Next::child; next = advance(&error)) {
     if (!submit_child(caller))
       return;
     error = child_error_;
   }
+  if (next == Next::elsewhere)
+    return;
   Request &request = *request_;
   Backend &below = below_;
   if (error != 0)

@@ -23,9 +23,9 @@ public:
   SteppedRequest &operator=(const SteppedRequest &) = delete;
 
 protected:
-  // What comes next: a child that has been made, the request's end, or the request itself, which
-  // goes on below as it came.
-  enum class Next : uint8_t { child, end, pass_on };
+  // What comes next: a child that has been made, the request's end, the request itself, which goes
+  // on below as it came, or nothing here: another thread calls `run` again, perhaps already.
+  enum class Next : uint8_t { child, end, pass_on, elsewhere };
 
   explicit SteppedRequest(Backend &below) : below_(below) {}
   ~SteppedRequest() override = default;

@@ -1,6 +1,7 @@
 // See registry.hpp.
 #include "filters/registry.hpp"
 
+#include "filters/cache.hpp"
 #include "filters/cow.hpp"
 #include "filters/delay.hpp"
 #include "filters/readonly.hpp"
@@ -10,6 +11,8 @@ namespace asyncnbd::filters {
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
                                              const backend::Resources &resources,
                                              std::string *error) {
+  if (name == "cache")
+    return make_cache(options, resources, error);
   if (name == "cow")
     return make_cow(options, resources, error);
   if (name == "delay")

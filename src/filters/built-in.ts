@@ -26,6 +26,7 @@ import { defineFilter, type Filter } from "./filter.js";
 const time = { type: "time", required: false, minimum: 0 } as const;
 const file = { type: "path", required: false } as const;
 const text = { type: "string", required: false } as const;
+const percent = { type: "integer", minimum: 1, maximum: 10_000 } as const;
 const block = { type: "size", default: 65536, minimum: 4096, maximum: 2 ** 26 } as const;
 
 const delayFilter = defineFilter({
@@ -238,25 +239,53 @@ const cacheFilter = defineFilter({
       default: "writeback",
       description: "When writes reach the plugin",
     },
-    "cache-max-size": {
-      type: "size",
-      default: 2 ** 28,
-      minimum: 1,
-      description: "Limit of memory",
-    },
     "cache-min-block-size": {
       ...block,
-      description: "Size of the blocks that are cached, a power of 2",
+      description: "Least size of the blocks that are cached, a power of 2",
     },
-    "cache-on-read": { type: "bool", description: "Cache blocks that clients read" },
+    "cache-max-size": {
+      type: "size",
+      required: false,
+      minimum: 2 ** 20,
+      description: "Limit of the space that is used (default none)",
+    },
+    "cache-high-threshold": {
+      ...percent,
+      default: 95,
+      description: "Percentage of it where blocks begin to go",
+    },
+    "cache-low-threshold": {
+      ...percent,
+      default: 80,
+      description: "Percentage of it where they cease to",
+    },
+    "cache-on-read": {
+      type: "bool",
+      orPath: true,
+      description: "Cache blocks that clients read, or only while this file exists",
+    },
   },
-  create: (config) =>
-    cache({
+  create: (config) => {
+    const maxBytes = config["cache-max-size"];
+    const [highPercent, lowPercent] = [
+      config["cache-high-threshold"],
+      config["cache-low-threshold"],
+    ];
+    if (maxBytes !== undefined && lowPercent >= highPercent)
+      throw new AsyncnbdError(
+        "CONFIG",
+        `parameter cache-low-threshold=${lowPercent}: must be less than cache-high-threshold, ` +
+          `which is ${highPercent}`,
+      );
+    return cache({
       mode: config.cache,
-      maxBytes: config["cache-max-size"],
       blockBytes: powerOfTwo("cache-min-block-size", config["cache-min-block-size"]),
+      ...(maxBytes !== undefined && { maxBytes }),
+      highPercent,
+      lowPercent,
       onRead: config["cache-on-read"],
-    }),
+    });
+  },
 });
 
 /** A line for each kind of request that there has been. */

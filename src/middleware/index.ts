@@ -14,7 +14,6 @@ export type {
   OpenExport,
   OpenNext,
 } from "../plugins/script/layer.js";
-export { type CacheOptions, cache } from "./cache.js";
 export { composed, defineMiddleware } from "./define.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
 export { type RequestStats, type Stats, stats } from "./stats.js";
@@ -72,6 +71,38 @@ export function cow({ blockBytes, onRead, onCache }: CowOptions = {}): Middlewar
   const onReadPath = typeof onRead === "string" ? onRead : undefined;
   const options = { blockBytes, onCache, onReadPath, onRead: onRead === true };
   return nativeMiddleware({ name: "cow", options });
+}
+
+export interface CacheOptions {
+  /**
+   * "writethrough": a write is answered when the plugin has it. "writeback": it is answered at
+   * once, and the plugin gets it at a flush, with FUA, or when there is no room. "unsafe": as that,
+   * but flushes and FUA are ignored. By default "writethrough".
+   */
+  readonly mode?: "writethrough" | "writeback" | "unsafe";
+  /** What is fetched and kept at once, a power of 2. By default 64 KiB. */
+  readonly blockBytes?: number;
+  /** Of all blocks of a disk. By default there is no limit but the disk's size. */
+  readonly maxBytes?: number;
+  /** Of that: where blocks that have not been used for long begin to go. By default 95. */
+  readonly highPercent?: number;
+  /** Where they cease to. By default 80. */
+  readonly lowPercent?: number;
+  /** Keep what is read, too; or only while this file exists. By default yes. */
+  readonly onRead?: boolean | string;
+}
+
+/**
+ * Clients share a cache of each disk, in a temporary file ($TMPDIR). With "writeback" a plugin that
+ * fails a late write fails the flush; what nobody has flushed is lost when the server ends.
+ */
+export function cache(options: CacheOptions = {}): Middleware {
+  const { mode = "writethrough", onRead = true, ...others } = options;
+  const onReadPath = typeof onRead === "string" ? onRead : undefined;
+  return nativeMiddleware({
+    name: "cache",
+    options: { ...others, mode, onReadPath, onRead: onRead === true },
+  });
 }
 
 export interface ErrorOptions {

@@ -269,6 +269,43 @@ describe("what reaches a C plugin behind", () => {
     await expectSame(BLOCKS, parameters, filters);
   });
 
+  /** No two side by side that are written back: ours writes those at once. */
+  const SINGLE_BLOCKS: readonly RequestFields[] = [
+    { type: 0, ...block(0) },
+    { type: 1, offset: 100n, payload }, // the rest of the block comes from below
+    { type: 0, ...block(0) },
+    { type: 1, ...block(2), payload: full },
+    { type: 0, ...block(2), length: 512 },
+    { type: 1, ...block(4), payload: full, flags: FUA },
+    { type: 3 },
+    { type: 5, ...block(6) },
+    { type: 0, ...block(6) },
+    { type: 0, ...block(8) },
+    { type: 0, ...block(8) },
+    { type: 4, ...block(2) },
+    { type: 6, ...block(10) },
+    { type: 6, ...block(12), length: 512, flags: FUA },
+    { type: 1, ...block(14), payload: full },
+    { type: 3 },
+    { type: 3 },
+  ];
+
+  test.each([
+    [],
+    ["cache=writeback"],
+    ["cache=writethrough"],
+    ["cache=writethrough", "can_fua=1"],
+    ["cache=unsafe"],
+    ["cache-on-read=true"],
+    ["cache-on-read=/nonexistent"],
+    ["cache-on-read=/"],
+    ["cache-max-size=1M"],
+    ["cache-min-block-size=64K"],
+  ])("a cache is the same with %j %j", async (...given) => {
+    const parameters = given.filter((one): one is string => typeof one === "string");
+    await expectSame(SINGLE_BLOCKS, parameters, ["--filter=cache"]);
+  });
+
   test.each([[[]], [["--filter=delay"]]])(
     "readonly over %j is the same as with -r",
     async (filters) => {

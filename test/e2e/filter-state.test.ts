@@ -132,6 +132,20 @@ test("worker threads share what cow keeps", async () => {
   await server.stop();
 });
 
+test("worker threads share what cache keeps", async () => {
+  const server = await startServer(["--filter=cache", disk(), "cache=unsafe"], {
+    options: ["--workers=2"],
+  });
+  const one = await RawClient.open(server.socket, "one");
+  const other = await RawClient.open(server.socket, "other");
+  await write(one, 0, 5, BLOCK_BYTES);
+  await write(other, BLOCK_BYTES, 6, BLOCK_BYTES);
+  for (const client of [one, other])
+    expect([await byteAt(client, 0), await byteAt(client, BLOCK_BYTES)]).toEqual([5, 6]);
+  expect(namelessFiles(server)).toBe(1);
+  await server.stop();
+});
+
 test("cache keeps one state for all names that clients invent", async () => {
   const server = await startServer(["--filter=cache", "memory", "1M", "cache-on-read=true"]);
   const one = await RawClient.open(server.socket, "one");

@@ -1,6 +1,6 @@
 // --filter: the middleware in front of plugins in C and in TypeScript.
 
-import { readFileSync, writeFileSync } from "node:fs";
+import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { OPTIONS } from "../../src/cli/options.js";
@@ -115,16 +115,60 @@ describe("cache", () => {
     expect(await client.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
     await expectLogged("write 65536 at 0", "flush");
     expect(await client.request(write(131_072, 1, 512, 1))).toBe(0);
-    await expectLogged("write 65536 at 0", "flush", "write 512 at 131072 fua");
+    await expectLogged(
+      ...["write 65536 at 0", "flush", "read 65536 at 131072", "write 65536 at 131072 fua"],
+    );
     await server.stop();
   });
 
-  test("writes back when the client leaves, flush or not", async () => {
+  test("writes back what a client has left when another one flushes, and not at the end", async () => {
     const { server, client, expectLogged } = await start();
     expect(await client.request(write(0, 1, 65_536))).toBe(0);
     client.socket.destroy();
+    await client.closed();
+    const other = await RawClient.open(server.socket);
+    expect(await other.request(write(65_536, 1, 65_536))).toBe(0);
+    expect(await other.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+    expect(await other.request(write(0, 2, 65_536))).toBe(0);
     await server.stop();
-    await expectLogged("write 65536 at 0");
+    await expectLogged("write 131072 at 0", "flush");
+  });
+
+  test("writes back what has to go for want of room", async () => {
+    const { server, client } = await start(
+      "cache-max-size=1M",
+      "cache-high-threshold=25",
+      "cache=unsafe",
+      "cache-low-threshold=20",
+    );
+    for (let block = 0; block < 16; block++)
+      expect(await client.request(write(block * 65_536, block + 1, 65_536))).toBe(0);
+    for (let block = 0; block < 16; block++) {
+      expect(await client.request(read(block * 65_536))).toBe(0);
+      expect(await client.read(512)).toEqual(Buffer.alloc(512, block + 1));
+    }
+    await eventually("write-backs", () => server.stderr().includes("disk: write") || undefined);
+    await server.stop();
+  });
+
+  test("fails flushes until the plugin can be written to again", async () => {
+    const flag = join(temporaryDirectory(), "fail");
+    const server = await startServer(
+      ["--filter=cache", "--filter=error", "memory", "1M"].concat([
+        "error-pwrite=ENOSPC",
+        "error-pwrite-rate=1",
+        `error-pwrite-file=${flag}`,
+      ]),
+    );
+    writeFileSync(flag, "");
+    const client = await RawClient.open(server.socket);
+    expect(await client.request(write(0, 7, 512))).toBe(0);
+    const flush = { type: 3, offset: 0n, length: 0 };
+    expect(await client.request(flush)).toBe(28);
+    expect(await client.request(flush)).toBe(28);
+    rmSync(flag);
+    expect(await client.request(flush)).toBe(0);
+    await server.stop();
   });
 });
 
@@ -253,6 +297,11 @@ describe("a C plugin behind a filter", () => {
 test.each([
   [["--filter=nosuch", "memory", "1M"], 'there is no filter "nosuch": use '],
   [["--filter=cow", "memory", "1M", "cow-block-size=5000"], "cow-block-size=5000: must be a power"],
+  [["--filter=cache", "memory", "1M", "cache-max-size=1K"], "cache-max-size=1K: the minimum is 1M"],
+  [
+    ["--filter=cache", "memory", "1M", "cache-max-size=1M", "cache-low-threshold=95"],
+    "cache-low-threshold=95: must be less than cache-high-threshold, which is 95",
+  ],
   [["--filter=delay", "memory", "1M", "rdelay=never"], "rdelay=never: not a time"],
   [["--filter=error", "memory", "1M", "error-rate=2"], "error-rate=2: use 0% to 100%"],
   [["--filter=rate", "memory", "1M"], "filter rate needs the parameter rate="],

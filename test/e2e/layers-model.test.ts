@@ -64,7 +64,12 @@ function layer(random: Random): [word: string, ...parameters: string[]] {
       return ["--filter=cow", ["cow-on-read=true", "cow-block-size=4K"][random(2)] as string];
     case 3: {
       const mode = ["writeback", "writethrough", "unsafe"][random(3)];
-      return ["--filter=cache", `cache=${mode}`, "cache-min-block-size=8K", "cache-on-read=true"];
+      return ["--filter=cache", `cache=${mode}`, "cache-min-block-size=8K"].concat(
+        ["cache-on-read=true", "cache-on-read=/nonexistent"][random(2)] as string,
+        random(2) === 0
+          ? []
+          : ["cache-max-size=1M", "cache-high-threshold=8", "cache-low-threshold=4"],
+      ) as [string, ...string[]];
     }
     case 4:
       return ["--filter=log", "logfile=/dev/null"];

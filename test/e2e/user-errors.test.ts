@@ -179,7 +179,7 @@ test("times and sizes in help and in messages carry their unit", async () => {
     "retry-delay": "500ms",
     timeout: "30s",
     "max-request": "4M",
-    "cache-max-size": "256M",
+    "cache-min-block-size": "64K",
     "cow-block-size": "64K",
     burstiness: "2s",
   }))

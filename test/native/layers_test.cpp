@@ -130,8 +130,9 @@ private:
     std::vector<ChainFilter> filters;
     const unsigned layers = 1 + draw(5);
     for (unsigned i = 0; i < layers; i++) {
-      static const char *const NAMES[] = {"hostile", "hostile", "cow", "delay", "readonly"};
-      const char *name = NAMES[draw(draw(4) == 0 ? 5 : 4)];
+      static const char *const NAMES[] = {"hostile", "hostile", "cow",
+                                          "cache",   "delay",   "readonly"};
+      const char *name = NAMES[draw(draw(4) == 0 ? 6 : 5)];
       stack_ += std::string(" ") + name;
       filters.push_back({make(name), nullptr});
     }
@@ -154,6 +155,13 @@ private:
     if (name == "cow") {
       has_cow_ = true;
       options = {{"blockBytes", 4096.0}, {"onRead", draw(3) == 0}, {"onCache", draw(2) == 0}};
+    } else if (name == "cache") {
+      static const char *const MODES[] = {"writeback", "writethrough", "unsafe"};
+      has_cache_ = true;
+      options = {{"blockBytes", 4096.0},
+                 {"mode", std::string(MODES[draw(3)])},
+                 {"onRead", draw(2) == 0},
+                 {"maxBytes", draw(2) * 5 * 4096.0}};
     } else if (name == "delay") {
       options = {{"readMs", static_cast<double>(draw(2))},
                  {"writeMs", static_cast<double>(draw(2))}};
@@ -256,10 +264,15 @@ private:
 
   void change_model(const TestRequest &request, int error) {
     for (uint64_t i = 0; i < request.length_bytes; i++) {
-      is_known_[request.offset + i] = error == 0;
+      is_known_[request.offset + i] = error == 0 && !is_trim_seen_late(request);
       model_[request.offset + i] =
           request.type == wire::NBD_CMD_WRITE ? request.content[i] : uint8_t{0};
     }
+  }
+
+  // What is in a cache stays there while it is trimmed below.
+  bool is_trim_seen_late(const TestRequest &request) const {
+    return has_cache_ && request.type == wire::NBD_CMD_TRIM;
   }
 
   void compare(const TestRequest &request) {
@@ -305,6 +318,7 @@ private:
   Faults faults_;
   std::string stack_;
   bool has_cow_ = false;
+  bool has_cache_ = false;
   bool is_plain_ = false;
   std::atomic<unsigned> beyond_plain_{0};
   std::vector<HostileFilter *> hostile_;

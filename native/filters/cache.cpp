@@ -1,0 +1,85 @@
+// See cache.hpp.
+#include "filters/cache.hpp"
+
+#include <bit>
+#include <utility>
+
+#include "filters/cache_disk.hpp"
+#include "filters/cache_layer.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::DiskState;
+
+class CacheFilter final : public backend::Filter {
+public:
+  CacheFilter(CacheSettings settings, const backend::Resources &resources)
+      : settings_(std::move(settings)), resources_(resources) {}
+
+  const char *name() const override { return "cache"; }
+  bool keeps_state() const override { return true; }
+
+  std::unique_ptr<DiskState> new_disk(const backend::Capabilities &below,
+                                      std::string *error) override {
+    std::unique_ptr<store::TemporaryFile> file =
+        store::TemporaryFile::make(resources_.page_pipes, error);
+    if (!file)
+      return nullptr;
+    // Less could not be given back.
+    const uint64_t least_bytes = std::min(std::bit_ceil(file->block_bytes()), Blocks::MAX_BYTES);
+    const Blocks blocks{std::max(settings_.block_bytes, least_bytes), below.size_bytes};
+    return std::make_unique<CacheDisk>(std::move(file), blocks, settings_, resources_.threads);
+  }
+
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, DiskState *disk,
+                                std::string *error) override {
+    auto &shared = static_cast<CacheDisk &>(*disk);
+    if (!is_same_size("cache", shared.blocks.size_bytes, (*below)->capabilities().size_bytes,
+                      error))
+      return nullptr;
+    return std::make_unique<CacheLayer>(std::move(*below), settings_, shared);
+  }
+
+private:
+  const CacheSettings settings_;
+  const backend::Resources resources_;
+};
+
+bool is_mode(const std::string &text, CacheMode *mode, std::string *error) {
+  *mode = text == "writethrough" ? CacheMode::writethrough
+          : text == "unsafe"     ? CacheMode::unsafe
+                                 : CacheMode::writeback;
+  if (*mode != CacheMode::writeback || text == "writeback")
+    return true;
+  *error = "filter cache: option mode: expected writeback, writethrough or unsafe";
+  return false;
+}
+
+} // namespace
+
+std::unique_ptr<backend::Filter>
+make_cache(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
+  constexpr uint64_t MAX_BYTES = uint64_t{1} << 53;
+  constexpr uint64_t MAX_PERCENT = 10'000;
+  constexpr uint64_t DEFAULT_HIGH_PERCENT = 95;
+  constexpr uint64_t DEFAULT_LOW_PERCENT = 80;
+  OptionReader reader("cache", options);
+  CacheSettings settings;
+  const std::string mode = reader.text("mode");
+  settings.block_bytes = reader.number("blockBytes", Blocks::DEFAULT_BYTES, Blocks::MAX_BYTES);
+  settings.max_bytes = reader.number("maxBytes", 0, MAX_BYTES);
+  settings.high_percent = reader.number("highPercent", DEFAULT_HIGH_PERCENT, MAX_PERCENT);
+  settings.low_percent = reader.number("lowPercent", DEFAULT_LOW_PERCENT, MAX_PERCENT);
+  settings.on_read = reader.boolean("onRead", false);
+  settings.on_read_path = reader.text("onReadPath");
+  *error = reader.error();
+  if (!error->empty() || !is_mode(mode, &settings.mode, error) ||
+      !is_block_size("cache", settings.block_bytes, error))
+    return nullptr;
+  return std::make_unique<CacheFilter>(std::move(settings), resources);
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,32 @@
+// What the cache filter's requests need to know of the client whose they are.
+#pragma once
+
+#include <algorithm>
+#include <atomic>
+#include <cstdint>
+
+#include "backend/backend.hpp"
+#include "filters/cache_disk.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+struct CacheClient {
+  backend::Backend &below;
+  CacheDisk &disk;
+  const CacheSettings &settings;
+  std::atomic<bool> is_given_up{false}; // pairs with nothing: who comes later is given up below
+
+  // As many bytes as are fetched or written back at once.
+  uint64_t piece_bytes() const { return std::max<uint64_t>(256 << 10, disk.blocks.block_bytes); }
+  uint64_t piece_blocks() const { return piece_bytes() / disk.blocks.block_bytes; }
+
+  // Of a change: whether it is answered once it is below, where it would not be flushed else.
+  bool writes_through(uint16_t flags) const {
+    if (settings.mode != CacheMode::writeback)
+      return settings.mode == CacheMode::writethrough;
+    return (flags & wire::NBD_CMD_FLAG_FUA) != 0 || !below.capabilities().can_flush;
+  }
+};
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,193 @@
+// See cache_layer.hpp.
+#include "filters/cache_layer.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <unistd.h>
+#include <utility>
+
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::Caller;
+using backend::Request;
+using backend::Reservation;
+using backend::Support;
+
+constexpr unsigned UNWRITTEN = set_of(CacheState::dirty) | set_of(CacheState::writing);
+constexpr unsigned KEPT = UNWRITTEN | set_of(CacheState::clean);
+
+bool has_flag(const Request &request, uint16_t flag) {
+  return (request.flags & flag) != 0;
+}
+
+} // namespace
+
+CacheLayer::CacheLayer(std::unique_ptr<Backend> opened, const CacheSettings &settings,
+                       CacheDisk &disk)
+    : Layer(std::move(opened)),
+      capabilities_(capabilities_of(below(), settings)), client_{below(), disk, settings},
+      operations_(client_) {}
+
+// As nbdkit's filter says; what is zeroed is never faster than what is written.
+backend::Capabilities CacheLayer::capabilities_of(const Backend &below,
+                                                  const CacheSettings &settings) {
+  backend::Capabilities all = below.capabilities();
+  all.has_sparse_reads = false; // they would be asked for in front of what below can answer
+  all.cache = Support::native;
+  all.can_fast_zero = all.zero != Support::none;
+  if (settings.mode == CacheMode::unsafe) {
+    all.can_flush = true;
+    all.fua = Support::native;
+  }
+  if (settings.mode != CacheMode::writethrough)
+    all.can_multi_conn = !all.serializes_connections;
+  return all;
+}
+
+bool CacheLayer::block_sizes(backend::BlockSizes *sizes) {
+  if (!below().block_sizes(sizes))
+    return false;
+  prefer_whole_blocks(sizes, client_.disk.blocks.block_bytes);
+  return true;
+}
+
+bool CacheLayer::has_none(const Request &request, unsigned states) const {
+  const Blocks &blocks = client_.disk.blocks;
+  return !client_.disk.find(blocks.block_of(request.offset),
+                            blocks.block_of(request.offset + request.length_bytes - 1), states);
+}
+
+bool CacheLayer::has_all(const Request &request) const {
+  const Blocks &blocks = client_.disk.blocks;
+  return client_.disk.count_below(blocks.block_of(request.offset),
+                                  blocks.block_of(request.offset + request.length_bytes - 1)) == 0;
+}
+
+bool CacheLayer::keeps(const Request &request) const {
+  const CacheSettings &settings = client_.settings;
+  return request.type == wire::NBD_CMD_READ &&
+         (settings.on_read ||
+          (!settings.on_read_path.empty() && access(settings.on_read_path.c_str(), F_OK) == 0));
+}
+
+// A read that is reserved has been answered with what was below then. A write may not lie on the
+// disk before it is submitted, and where blocks are dropped it may have to be divided.
+Reservation CacheLayer::reserve(Request &request) {
+  if (request.type == wire::NBD_CMD_WRITE)
+    return {nullptr, client_.disk.file->takes_pages() && !client_.disk.room.is_limited()};
+  return request.type == wire::NBD_CMD_READ && passes_on(request) ? below().reserve(request)
+                                                                  : Reservation{};
+}
+
+uint32_t CacheLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
+  const auto piece = static_cast<uint32_t>(client_.piece_bytes());
+  const uint32_t own = sizeof(CacheOperation);
+  const uint32_t written = piece + below().bytes_besides(wire::NBD_CMD_WRITE, piece);
+  const uint32_t fetched = piece + below().bytes_besides(wire::NBD_CMD_READ, piece);
+  switch (type) {
+  case wire::NBD_CMD_WRITE:
+  case wire::NBD_CMD_WRITE_ZEROES:
+  case wire::NBD_CMD_CACHE:
+    return own + std::max(written, fetched);
+  case wire::NBD_CMD_FLUSH:
+    return own + std::max(written, below().bytes_besides(type, 0));
+  case wire::NBD_CMD_READ:
+    if (client_.settings.may_keep_reads())
+      return own + std::max({written, fetched, below().bytes_besides(type, length_bytes)});
+    return own + below().bytes_besides(type, length_bytes);
+  default:
+    return own + below().bytes_besides(type, length_bytes);
+  }
+}
+
+bool CacheLayer::passes_on(const Request &request) const {
+  const bool is_unsafe = client_.settings.mode == CacheMode::unsafe;
+  switch (request.type) {
+  case wire::NBD_CMD_READ:
+    return has_none(request, KEPT) && !keeps(request);
+  case wire::NBD_CMD_BLOCK_STATUS:
+    return has_none(request, UNWRITTEN);
+  case wire::NBD_CMD_TRIM:
+    return !is_unsafe || !has_flag(request, wire::NBD_CMD_FLAG_FUA);
+  case wire::NBD_CMD_FLUSH:
+    return !is_unsafe && !client_.disk.find(0, client_.disk.last_block(), UNWRITTEN);
+  default:
+    return false;
+  }
+}
+
+// What needs nothing to be done.
+bool CacheLayer::is_done(const Request &request, int *error) const {
+  const bool is_fast_zero =
+      request.type == wire::NBD_CMD_WRITE_ZEROES && has_flag(request, wire::NBD_CMD_FLAG_FAST_ZERO);
+  *error = is_fast_zero ? ENOTSUP : 0;
+  return is_fast_zero ||
+         (request.type == wire::NBD_CMD_FLUSH && client_.settings.mode == CacheMode::unsafe) ||
+         (request.type == wire::NBD_CMD_READ && request.is_reserved);
+}
+
+void CacheLayer::submit(Request &request, Caller caller) {
+  int error = 0;
+  if (passes_on(request))
+    below().submit(request, caller);
+  else if (is_done(request, &error) ||
+           (caller == Caller::may_block && perform_now(request, &error)))
+    request.complete(error);
+  else if (CacheOperation *operation = operations_.get())
+    operation->begin(request, keeps(request), caller);
+  else
+    request.complete(ENOMEM);
+}
+
+// Of blocks that are all kept. False: it takes more.
+bool CacheLayer::perform_now(Request &request, int *error) {
+  CacheDisk &disk = client_.disk;
+  if (request.type == wire::NBD_CMD_READ)
+    return read_now(request, error);
+  if (request.type != wire::NBD_CMD_WRITE || disk.room.is_limited() ||
+      client_.writes_through(request.flags) || !has_all(request))
+    return false;
+  *error = disk.write(request.data, std::move(request.pages), request.length_bytes, request.offset);
+  return true;
+}
+
+// The pages of a block that is dropped may be used again, or zeroed.
+bool CacheLayer::read_now(Request &request, int *error) {
+  CacheDisk &disk = client_.disk;
+  const CacheDisk::Reading reading(disk);
+  if (!has_all(request))
+    return false;
+  if (request.may_answer_in_pages && !disk.room.is_limited()) {
+    request.pages = disk.file->read_pages(request.length_bytes, request.offset);
+    if (request.pages) {
+      request.answer.kind = backend::Answer::Kind::pages;
+      return true;
+    }
+  }
+  *error = disk.file->read(request.data, request.length_bytes, request.offset);
+  disk.room.touch(disk.blocks.block_of(request.offset),
+                  disk.blocks.block_of(request.offset + request.length_bytes - 1));
+  return reading.was_undisturbed();
+}
+
+void CacheLayer::give_up_unanswered() {
+  client_.is_given_up.store(true, std::memory_order_relaxed);
+  auto is_ours = [this](store::BlockTask &task) {
+    return &static_cast<CacheOperation &>(task).client() == &client_;
+  };
+  for (store::BlockTask *task : client_.disk.work->withdraw(is_ours))
+    static_cast<CacheOperation *>(task)->fail_waiting(ESHUTDOWN);
+  below().give_up_unanswered();
+}
+
+void CacheLayer::release_idle_memory() {
+  operations_.trim();
+  below().release_idle_memory();
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,124 @@
+// See cache_operation.hpp; cache_steps.cpp has what operations do.
+#include "filters/cache_operation.hpp"
+
+#include <cerrno>
+
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+using backend::Caller;
+using backend::Request;
+
+namespace {
+
+// What a longer request would take, nobody can wait for; the specification allows to refuse it.
+constexpr uint64_t MAX_KEPT_BYTES = UINT32_MAX;
+
+} // namespace
+
+void CacheOperation::begin(Request &request, bool keeps, Caller caller) {
+  SteppedRequest::begin(request);
+  keeps_ = keeps;
+  stage_ = Stage::piece;
+  has_child_ = has_claim_ = has_unused_ = false;
+  first_error_ = 0;
+  at_ = is(wire::NBD_CMD_FLUSH) ? 0 : request.offset;
+  written_.reset();
+  status_.begin(request.offset);
+  if (const int error = refusal())
+    end(error);
+  else if (caller == Caller::may_block)
+    go_on(caller);
+  else
+    disk_.work->run_elsewhere(*this);
+}
+
+int CacheOperation::refusal() const {
+  const bool keeps_range = is(wire::NBD_CMD_CACHE) || is(wire::NBD_CMD_WRITE_ZEROES);
+  return keeps_range && request().length_bytes > MAX_KEPT_BYTES ? EINVAL : 0;
+}
+
+void CacheOperation::fail_waiting(int error) {
+  has_claim_ = false;
+  end(error);
+}
+
+void CacheOperation::go_on(Caller caller) {
+  int error = has_child_ ? child_error() : 0;
+  const Next next = advance(&error);
+  SteppedRequest::run(next, error, caller);
+}
+
+// Where it goes on elsewhere, nothing of it may be touched.
+CacheOperation::Next CacheOperation::advance(int *error) {
+  if (has_child_)
+    *error = take_child(*error);
+  has_child_ = false;
+  if (*error == 0 && client_.is_given_up.load(std::memory_order_relaxed))
+    *error = ESHUTDOWN;
+  return *error == 0 ? step(error) : Next::end;
+}
+
+// Nothing is submitted from here, nor may our own file keep this thread waiting.
+void CacheOperation::on_answered_later() {
+  const bool is_last_read =
+      stage_ == Stage::work && is(wire::NBD_CMD_READ) && at_ + child().length_bytes == end_offset();
+  if (stage_ != Stage::last && !is_last_read) {
+    disk_.work->run_elsewhere(*this);
+    return;
+  }
+  has_child_ = false;
+  end(first_error_ != 0 ? first_error_ : child_error());
+}
+
+// What may yet be written below, nobody else may write before it is.
+void CacheOperation::before_end(int) {
+  if (!has_child_ || !written_)
+    let_go();
+}
+
+void CacheOperation::recycle() {
+  let_go();
+  buffer_.reset();
+  pool_.put(*this);
+}
+
+void CacheOperation::let_go() {
+  if (written_) // nobody knows how far
+    disk_.end_writing(written_->first, written_->last, false);
+  written_.reset();
+  if (has_unused_)
+    disk_.work->release(unused_);
+  if (has_claim_)
+    disk_.work->release(*this);
+  has_unused_ = has_claim_ = false;
+}
+
+// What is written back, all clients have written; and a flush below is for all of it.
+bool CacheOperation::client_has_gone() const {
+  if (written_ || is(wire::NBD_CMD_FLUSH))
+    return false;
+  return request().completers.maker().client_has_gone();
+}
+
+bool CacheOperation::is_change() const {
+  return is(wire::NBD_CMD_WRITE) || is(wire::NBD_CMD_WRITE_ZEROES);
+}
+
+bool CacheOperation::keeps_all() const {
+  return is(wire::NBD_CMD_CACHE) || (is(wire::NBD_CMD_READ) && keeps_);
+}
+
+bool CacheOperation::is_covered_in_part(uint64_t block) const {
+  return disk_.blocks.begin_of(block) < request().offset ||
+         disk_.blocks.end_of(block) > end_offset();
+}
+
+bool CacheOperation::has_buffer() {
+  if (!buffer_)
+    buffer_.reset(new (std::nothrow) uint8_t[client_.piece_bytes()]);
+  return buffer_ != nullptr;
+}
+
+} // namespace asyncnbd::filters

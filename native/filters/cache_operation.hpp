@@ -1,0 +1,107 @@
+// A request behind the cache filter that takes more than one step. It goes through its blocks piece
+// by piece: claims them, makes room for those that it adds, fetches what it needs, does its part,
+// and writes back. What is asked of the disk below are requests of its own, one after the other.
+#pragma once
+
+#include <memory>
+#include <optional>
+
+#include "backend/stepped_request.hpp"
+#include "filters/block_status.hpp"
+#include "filters/cache_client.hpp"
+
+namespace asyncnbd::filters {
+
+class CacheOperation;
+
+// A client's.
+using CacheOperations = backend::SteppedPool<CacheOperation, CacheClient>;
+
+class CacheOperation final : public store::BlockTask, private backend::SteppedRequest {
+public:
+  CacheOperation(CacheClient &client, CacheOperations &pool)
+      : SteppedRequest(client.below), client_(client), disk_(client.disk), pool_(pool) {}
+
+  // Completes the request sooner or later. `keeps`: of a read, that what it fetches is kept.
+  void begin(backend::Request &request, bool keeps, backend::Caller caller);
+  // Of one that waits for its claim.
+  void fail_waiting(int error);
+
+  const CacheClient &client() const { return client_; }
+
+private:
+  enum class Stage : uint8_t { piece, room, fill, work, write_back, last };
+  struct Range {
+    uint64_t first; // block
+    uint64_t last;
+  };
+
+  void run() override { go_on(backend::Caller::must_not_block); }
+  void go_on(backend::Caller caller);
+  int refusal() const;
+
+  // On a thread that may block for as long as our own file takes.
+  Next advance(int *error) override;
+  void on_answered_later() override;
+  void before_end(int error) override;
+  void recycle() override;
+  bool client_has_gone() const override;
+  void let_go();
+
+  // What is to be done before the next child is submitted or the request ends. Each returns nothing
+  // if the stage has changed.
+  using Step = std::optional<Next>;
+  Next step(int *error);
+  Step stage_step(int *error);
+  Step begin_piece();
+  bool find_piece();
+  bool find_dirty_piece();
+  Step make_room(int *error);
+  bool take_unused();
+  void drop_unused();
+  Step fill(int *error);
+  Step begin_fill(uint64_t block, uint64_t count, int *error);
+  Step work(int *error);
+  Step read(int *error);
+  Step change(int *error);
+  Step write_back(int *error);
+  Step end_piece();
+  Step last_step();
+  Next status_step();
+
+  int begin_write(Range range, uint16_t flags);
+  bool has_buffer();
+
+  // What a child has brought.
+  int take_child(int error);
+  int take_room(int error);
+  int take_fill(int error);
+  int take_write_back(int error);
+  int without_keeping(int error);
+
+  bool is(uint16_t type) const { return request().type == type; }
+  bool is_change() const;
+  bool keeps_all() const;
+  bool is_covered_in_part(uint64_t block) const;
+
+  CacheClient &client_;
+  CacheDisk &disk_;
+  CacheOperations &pool_;
+  Stage stage_ = Stage::piece;
+  bool keeps_ = false;
+  bool has_child_ = false;
+  bool has_claim_ = false;
+  bool has_unused_ = false;
+  int first_error_ = 0;              // of a flush, which goes on
+  uint64_t at_ = 0;                  // how far the request has come, an offset; of a flush, a block
+  uint64_t piece_end_ = 0;           // an offset
+  uint64_t cursor_ = 0;              // of the piece: the block that is looked at
+  uint64_t may_drop_ = 0;            // so many more, though there is room
+  Range filled_{};                   // by the child
+  std::optional<Range> written_;     // likewise
+  store::RangeClaims::Claim unused_; // of a block that goes
+  std::unique_ptr<uint8_t[]> buffer_;
+  BlockStatus status_;
+};
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,370 @@
+// What the operations of cache_operation.hpp do, step by step.
+#include "filters/cache_operation.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <utility>
+
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+using backend::Request;
+using backend::Support;
+
+namespace {
+
+constexpr unsigned UNWRITTEN = set_of(CacheState::dirty) | set_of(CacheState::writing);
+
+} // namespace
+
+CacheOperation::Next CacheOperation::step(int *error) {
+  if (is(wire::NBD_CMD_BLOCK_STATUS)) {
+    const Next next = status_step();
+    has_child_ = next == Next::child;
+    return next;
+  }
+  for (;;) {
+    const Step next = stage_step(error);
+    if (!next && *error == 0)
+      continue;
+    if (next == Next::elsewhere)
+      return Next::elsewhere;
+    has_child_ = next == Next::child && *error == 0;
+    return has_child_ ? Next::child : Next::end;
+  }
+}
+
+CacheOperation::Step CacheOperation::stage_step(int *error) {
+  switch (stage_) {
+  case Stage::piece:
+    return begin_piece();
+  case Stage::room:
+    return make_room(error);
+  case Stage::fill:
+    return fill(error);
+  case Stage::work:
+    return work(error);
+  case Stage::write_back:
+    return write_back(error);
+  case Stage::last:
+    *error = first_error_;
+    return Next::end;
+  }
+  return Next::end;
+}
+
+int CacheOperation::take_child(int error) {
+  if (is(wire::NBD_CMD_BLOCK_STATUS))
+    return error != 0 ? error : status_.take(request(), child());
+  switch (stage_) {
+  case Stage::room:
+    return take_room(error);
+  case Stage::fill:
+    return take_fill(error);
+  case Stage::write_back:
+    return take_write_back(error);
+  case Stage::work:
+    at_ += child().length_bytes;
+    return error;
+  default:
+    return first_error_ != 0 ? first_error_ : error;
+  }
+}
+
+CacheOperation::Next CacheOperation::status_step() {
+  auto known = [this](uint64_t block, uint64_t last_block) {
+    CacheState state;
+    const uint64_t blocks = disk_.run(block, last_block, &state);
+    const bool is_below =
+        (set_of(state) & UNWRITTEN) == 0 && client_.below.capabilities().can_extents;
+    return BlockStatus::Known{blocks, is_below ? std::nullopt : std::optional<uint64_t>(0)};
+  };
+  auto question = status_.next(request(), disk_.blocks, known);
+  if (!question)
+    return Next::end;
+  make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, question->offset, question->length_bytes,
+             nullptr);
+  child().make_extras().statuses.push_back(std::move(question->status));
+  return Next::child;
+}
+
+// ---- pieces ------------------------------------------------------------------------------------
+
+CacheOperation::Step CacheOperation::begin_piece() {
+  const bool is_flush = is(wire::NBD_CMD_FLUSH);
+  if (is(wire::NBD_CMD_TRIM) || !(is_flush ? find_dirty_piece() : find_piece()))
+    return last_step();
+  cursor_ = first;
+  may_drop_ = 2 * (last - first + 1);
+  const bool changes = !is(wire::NBD_CMD_READ) || keeps_ || disk_.room.is_limited();
+  stage_ = changes ? is_flush ? Stage::write_back : Stage::room : Stage::work;
+  has_claim_ = changes;
+  if (!changes || disk_.work->claim(*this))
+    return std::nullopt;
+  return Next::elsewhere;
+}
+
+// Data in pages cannot be divided, and there is no need to where nothing is fetched or dropped.
+bool CacheOperation::find_piece() {
+  if (at_ == end_offset())
+    return false;
+  first = disk_.blocks.block_of(at_);
+  const bool is_divided = keeps_all() || is(wire::NBD_CMD_WRITE_ZEROES) || disk_.room.is_limited();
+  piece_end_ = is_divided
+                   ? std::min(end_offset(), disk_.blocks.begin_of(first + client_.piece_blocks()))
+                   : end_offset();
+  last = disk_.blocks.block_of(piece_end_ - 1);
+  return true;
+}
+
+// What others are writing back has to be waited for.
+bool CacheOperation::find_dirty_piece() {
+  const auto found = disk_.find(at_, disk_.last_block(), UNWRITTEN);
+  if (!found)
+    return false;
+  CacheState state;
+  const uint64_t blocks = disk_.run(*found, disk_.last_block(), &state);
+  first = *found;
+  last = first + std::min(blocks, client_.piece_blocks()) - 1;
+  at_ = last + 1;
+  return true;
+}
+
+CacheOperation::Step CacheOperation::end_piece() {
+  if (has_claim_)
+    disk_.work->release(*this);
+  has_claim_ = false;
+  if (!is(wire::NBD_CMD_FLUSH))
+    at_ = piece_end_;
+  stage_ = Stage::piece;
+  return std::nullopt;
+}
+
+CacheOperation::Step CacheOperation::last_step() {
+  stage_ = Stage::last;
+  if (is(wire::NBD_CMD_FLUSH))
+    make_child(wire::NBD_CMD_FLUSH, 0, 0, 0, nullptr);
+  else if (is(wire::NBD_CMD_TRIM))
+    make_child(wire::NBD_CMD_TRIM, static_cast<uint16_t>(request().flags & ~wire::NBD_CMD_FLAG_FUA),
+               request().offset, request().length_bytes, nullptr);
+  else
+    return std::nullopt;
+  return Next::child;
+}
+
+// ---- room for what is kept from now on ---------------------------------------------------------
+
+CacheOperation::Step CacheOperation::make_room(int *error) {
+  const uint64_t below = disk_.room.is_limited() ? disk_.count_below(first, last) : 0;
+  const uint64_t more = keeps_all() || is_change() ? below : 0;
+  if (below == 0)
+    disk_.room.touch(first, last); // used again
+  while (more > 0 && disk_.room.is_short(more) && (may_drop_ > 0 || disk_.room.is_full(more)) &&
+         take_unused()) {
+    may_drop_ -= may_drop_ > 0 ? 1 : 0;
+    if (disk_.state(unused_.first) == CacheState::clean) {
+      drop_unused();
+      continue;
+    }
+    // A flush through another client's handle must not be what it lacks.
+    const backend::Capabilities &can = client_.below.capabilities();
+    const bool is_durable = !can.can_multi_conn && can.fua != Support::none;
+    *error = begin_write({unused_.first, unused_.first}, is_durable ? wire::NBD_CMD_FLAG_FUA : 0);
+    if (*error == 0)
+      return Next::child;
+    *error = take_room(*error);
+    break;
+  }
+  if (more > 0 && *error == 0 && disk_.room.is_full(more))
+    *error = without_keeping(0);
+  if (stage_ == Stage::room)
+    stage_ = Stage::fill;
+  return std::nullopt;
+}
+
+// Who waits for a claim while he has one might wait for ever.
+bool CacheOperation::take_unused() {
+  constexpr unsigned MAX_TRIES = 16;
+  for (unsigned i = 0; i < MAX_TRIES; i++) {
+    const std::optional<uint64_t> found = disk_.find_unused();
+    if (!found)
+      return false;
+    unused_.first = unused_.last = *found;
+    if (!disk_.work->try_claim(unused_))
+      continue;
+    const CacheState state = disk_.state(*found);
+    if (state == CacheState::clean || state == CacheState::dirty) {
+      has_unused_ = true;
+      return true;
+    }
+    disk_.work->release(unused_);
+  }
+  return false;
+}
+
+void CacheOperation::drop_unused() {
+  disk_.drop(unused_.first);
+  has_unused_ = false;
+  disk_.work->release(unused_);
+}
+
+int CacheOperation::take_room(int error) {
+  if (written_)
+    disk_.end_writing(written_->first, written_->last, error == 0);
+  written_.reset();
+  if (error == 0) {
+    drop_unused();
+    return 0;
+  }
+  has_unused_ = false;
+  disk_.work->release(unused_);
+  return without_keeping(error);
+}
+
+// A read can do without.
+int CacheOperation::without_keeping(int error) {
+  if (!is(wire::NBD_CMD_READ))
+    return error;
+  keeps_ = false;
+  stage_ = Stage::work;
+  return 0;
+}
+
+// ---- blocks that are fetched before the request can do its part --------------------------------
+
+CacheOperation::Step CacheOperation::fill(int *error) {
+  while (cursor_ <= last) {
+    CacheState state;
+    const uint64_t blocks = disk_.run(cursor_, last, &state);
+    if (state != CacheState::below)
+      cursor_ += blocks;
+    else if (keeps_all())
+      return begin_fill(cursor_, std::min(blocks, client_.piece_blocks()), error);
+    else if (is_change() && is_covered_in_part(cursor_))
+      return begin_fill(cursor_, 1, error);
+    else // the others of a change are covered, but perhaps for the last
+      cursor_ = cursor_ == last ? last + 1 : last;
+  }
+  stage_ = Stage::work;
+  return std::nullopt;
+}
+
+CacheOperation::Step CacheOperation::begin_fill(uint64_t block, uint64_t count, int *error) {
+  if (!has_buffer()) {
+    *error = ENOMEM;
+    return Next::end;
+  }
+  filled_ = {block, block + count - 1};
+  const uint64_t begin = disk_.blocks.begin_of(block);
+  make_child(wire::NBD_CMD_READ, 0, begin, disk_.blocks.end_of(filled_.last) - begin,
+             buffer_.get());
+  return Next::child;
+}
+
+int CacheOperation::take_fill(int error) {
+  if (error != 0)
+    return error;
+  if (const int failed = disk_.file->write(buffer_.get(), child().length_bytes, child().offset))
+    return without_keeping(failed);
+  if (!disk_.keep(filled_.first, filled_.last, CacheState::clean))
+    return without_keeping(ENOMEM);
+  cursor_ = filled_.last + 1;
+  return 0;
+}
+
+// ---- the request's part ------------------------------------------------------------------------
+
+CacheOperation::Step CacheOperation::work(int *error) {
+  if (is(wire::NBD_CMD_READ))
+    return read(error);
+  if (is_change())
+    return change(error);
+  return end_piece(); // what is to be cached is
+}
+
+CacheOperation::Step CacheOperation::read(int *error) {
+  while (at_ < piece_end_) {
+    CacheState state;
+    const uint64_t block = disk_.blocks.block_of(at_);
+    const uint64_t blocks = disk_.run(block, last, &state);
+    const uint64_t bytes = std::min(piece_end_, disk_.blocks.end_of(block + blocks - 1)) - at_;
+    uint8_t *data = request().data + (at_ - request().offset);
+    if (state == CacheState::below) {
+      make_child(wire::NBD_CMD_READ, 0, at_, bytes, data);
+      return Next::child;
+    }
+    if ((*error = disk_.file->read(data, bytes, at_)) != 0)
+      return Next::end;
+    at_ += bytes;
+  }
+  return end_piece();
+}
+
+// All blocks of which it changes a part are kept.
+CacheOperation::Step CacheOperation::change(int *error) {
+  const uint64_t bytes = piece_end_ - at_;
+  if (is(wire::NBD_CMD_WRITE))
+    *error = disk_.write(request().data + (at_ - request().offset), std::move(request().pages),
+                         bytes, at_);
+  else
+    *error = disk_.write_zeroes(bytes, at_);
+  if (*error == 0 && !disk_.keep(first, last, CacheState::dirty))
+    *error = ENOMEM;
+  if (*error != 0)
+    return Next::end;
+  if (!client_.writes_through(request().flags))
+    return end_piece();
+  cursor_ = first;
+  stage_ = Stage::write_back;
+  return std::nullopt;
+}
+
+// ---- writing back ------------------------------------------------------------------------------
+
+CacheOperation::Step CacheOperation::write_back(int *error) {
+  while (const auto found = disk_.find(cursor_, last, set_of(CacheState::dirty))) {
+    CacheState state;
+    const uint64_t blocks = std::min(disk_.run(*found, last, &state), client_.piece_blocks());
+    const int fua = is_change() ? request().flags & wire::NBD_CMD_FLAG_FUA : 0;
+    const Range range{*found, *found + blocks - 1};
+    cursor_ = range.last + 1;
+    *error = begin_write(range, static_cast<uint16_t>(fua));
+    if (*error == 0)
+      return Next::child;
+    if ((*error = take_write_back(*error)) != 0)
+      return Next::end;
+  }
+  return end_piece();
+}
+
+// Of dirty blocks; they stay that if it fails.
+int CacheOperation::begin_write(Range range, uint16_t flags) {
+  if (!has_buffer() || !disk_.begin_writing(range.first, range.last))
+    return ENOMEM;
+  written_ = range;
+  const uint64_t begin = disk_.blocks.begin_of(range.first);
+  const uint64_t bytes = disk_.blocks.end_of(range.last) - begin;
+  if (const int error = disk_.file->read(buffer_.get(), bytes, begin))
+    return error;
+  make_child(wire::NBD_CMD_WRITE, flags, begin, bytes, buffer_.get());
+  return 0;
+}
+
+// A flush goes on with the others, and fails at its end.
+int CacheOperation::take_write_back(int error) {
+  if (written_)
+    disk_.end_writing(written_->first, written_->last, error == 0);
+  written_.reset();
+  if (error == 0 || !is(wire::NBD_CMD_FLUSH))
+    return error;
+  if (first_error_ == 0) {
+    first_error_ = error;
+    if (has_child_ && child().extras)
+      request().make_extras().error_text = std::move(child().extras->error_text);
+  }
+  return 0;
+}
+
+} // namespace asyncnbd::filters
