@@ -120,6 +120,8 @@ public:
 
   // The client will not see what is in flight answered. After the last submit; must not block.
   virtual void on_client_gone() {}
+  // The server stops: nothing that is here need wait for its time. As on_client_gone.
+  virtual void on_server_stopping() {}
 
   // After the last submit: gives up what is in flight and waits for an answer from outside,
   // having logged what that is. Calls that block are not meant. A layer fails what waits in it,

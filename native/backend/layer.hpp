@@ -26,6 +26,7 @@ public:
   }
   void submit(Request &request, Caller caller) override { below_->submit(request, caller); }
   void on_client_gone() override { below_->on_client_gone(); }
+  void on_server_stopping() override { below_->on_server_stopping(); }
   void give_up_unanswered() override { below_->give_up_unanswered(); }
   void release_idle_memory() override { below_->release_idle_memory(); }
   void close() override { below_->close(); }

@@ -243,6 +243,8 @@ void Connection::end() {
   client_has_left_.store(reader_->client_has_left(), std::memory_order_relaxed);
   if (client_has_left_.load(std::memory_order_relaxed))
     backend_->on_client_gone();
+  if (stop_requested_.load(std::memory_order_relaxed) || server->is_stopping())
+    backend_->on_server_stopping();
   auto is_answered = [this] { return live_.load() == 0; };
   if (!wait_until(is_answered, true)) {
     host::log_error("%" PRIu32 " requests are unanswered after %.1f s", live_.load(),

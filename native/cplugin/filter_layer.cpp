@@ -251,6 +251,11 @@ void FilterLayer::on_client_gone() {
     behind->on_client_gone();
 }
 
+void FilterLayer::on_server_stopping() {
+  if (std::shared_ptr<backend::Backend> behind = shared_behind())
+    behind->on_server_stopping();
+}
+
 // What the filter waits for ends, and the filter goes on by itself.
 void FilterLayer::give_up_unanswered() {
   if (std::shared_ptr<backend::Backend> behind = shared_behind())

@@ -44,6 +44,7 @@ public:
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(backend::Request &request, backend::Caller caller) override;
   void on_client_gone() override;
+  void on_server_stopping() override;
   void give_up_unanswered() override;
   void release_idle_memory() override;
   void close() override;

@@ -80,6 +80,7 @@ public:
 
   void submit(Request &request, Caller caller) override;
   void on_client_gone() override;
+  void on_server_stopping() override;
   void give_up_unanswered() override;
   void release_idle_memory() override;
   void close() override;
@@ -234,6 +235,12 @@ void DelayLayer::on_client_gone() {
   }
   fail_waiting();
   below().on_client_gone();
+}
+
+// As nbdkit's, whose nbdkit_nanosleep ends then.
+void DelayLayer::on_server_stopping() {
+  fail_waiting();
+  below().on_server_stopping();
 }
 
 void DelayLayer::give_up_unanswered() {

@@ -219,6 +219,6 @@ function parseDebugFlag(text: string): DebugFlag {
   const [, plugin, flag, number = ""] = /^([^.=]+)\.([^=]+)=(.*)$/s.exec(text) ?? [];
   const value = parseInteger(number);
   if (plugin === undefined || flag === undefined || !(value >= MIN_INT && value <= MAX_INT))
-    throw new UsageError(`--debug=${text}: expected PLUGIN.FLAG=NUMBER`);
+    throw new UsageError(`--debug=${text}: it must have the format PLUGIN.FLAG=NUMBER`);
   return { plugin, flag, value };
 }

@@ -136,15 +136,14 @@ TEST_CASE("a fast zero that need not wait is refused at once") {
   CHECK(fast.run(*at_once.layer) == 0);
 }
 
-TEST_CASE("what waits when it is given up, or its client has gone, fails at once and for good") {
-  for (const bool gives_up : {false, true}) {
+TEST_CASE("what waits when nobody waits for it any more fails at once and for good") {
+  using End = void (Backend::*)();
+  for (const End end :
+       {&Backend::give_up_unanswered, &Backend::on_client_gone, &Backend::on_server_stopping}) {
     Delayed delayed({{"readMs", 10.0}});
     TestRequest waiting(wire::NBD_CMD_READ, 0, 512);
     delayed.layer->submit(waiting, Caller::may_block);
-    if (gives_up)
-      delayed.layer->give_up_unanswered();
-    else
-      delayed.layer->on_client_gone();
+    ((*delayed.layer).*end)();
     CHECK(waiting.wait() == ESHUTDOWN);
     // A layer in front may have had it waiting, too.
     TestRequest late(wire::NBD_CMD_READ, 0, 512);
