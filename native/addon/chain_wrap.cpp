@@ -51,16 +51,21 @@ std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *er
   return std::make_shared<backend::Chain>(std::move(filters));
 }
 
-// makeChain([{ name, options, library }, …], sharedAs): { number, keepsState, opensReadonly,
-// opensBehind }, or what is wrong, as a string. A library is a NativeCFilter. Clients meet the
-// first filter. Threads that give the same `sharedAs` share the chain of the first of them; "": it
-// is nobody else's.
+// makeChain([{ name, options, library }, …], sharedAs, threadModel): { number, keepsState,
+// opensReadonly, opensBehind }, or what is wrong, as a string. A library is a NativeCFilter.
+// Clients meet the first filter. Threads that give the same `sharedAs` share the chain of the first
+// of them;
+// "": it is nobody else's.
 Napi::Value make_chain(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   const std::string shared_as = info[1].As<Napi::String>();
   std::string error;
-  const uint32_t number =
-      shared_chains().hold(shared_as, [&] { return made_of(info[0].As<Napi::Array>(), &error); });
+  const uint32_t number = shared_chains().hold(shared_as, [&] {
+    std::shared_ptr<backend::Chain> made = made_of(info[0].As<Napi::Array>(), &error);
+    if (made != nullptr)
+      made->get_ready(info[2].As<Napi::Number>().Int32Value());
+    return made;
+  });
   if (number == 0)
     return Napi::String::New(env, error);
   const std::shared_ptr<backend::Chain> chain = shared_chains().find(number);

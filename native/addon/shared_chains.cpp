@@ -35,13 +35,16 @@ std::shared_ptr<backend::Chain> SharedChains::find(uint32_t number) {
 }
 
 void SharedChains::drop(uint32_t number) {
-  std::shared_ptr<backend::Chain> dropped; // whose files are closed without the lock
-  std::lock_guard lock(mutex_);
-  const auto found = chains_.find(number);
-  if (found == chains_.end() || --found->second.holders > 0)
-    return;
-  dropped = std::move(found->second.chain);
-  chains_.erase(found);
+  std::shared_ptr<backend::Chain> dropped; // which ends without the lock
+  {
+    std::lock_guard lock(mutex_);
+    const auto found = chains_.find(number);
+    if (found == chains_.end() || --found->second.holders > 0)
+      return;
+    dropped = std::move(found->second.chain);
+    chains_.erase(found);
+  }
+  dropped->end();
 }
 
 } // namespace asyncnbd::addon

@@ -45,7 +45,8 @@ struct Capabilities {
 struct CallLimits {
   uint64_t longest_range_bytes = UINT64_MAX; // of a trim, zeroing, cache or block status
   bool takes_one_context = false;            // in a block status
-  uint32_t without_fua = 0; // bits 1 << NBD_CMD_*: what cannot be durable though `fua` is native
+  uint32_t without_fua = 0;  // bits 1 << NBD_CMD_*: what cannot be durable though `fua` is native
+  bool emulates_fua = false; // there is another emulation below, which sees to that
 };
 
 // How many calls a backend stands at once; the numbers are nbdkit's.

@@ -14,6 +14,16 @@ Chain::Chain(std::vector<ChainFilter> filters) : filters_(std::move(filters)) {
       filter->placed({this, i + 1, nullptr});
 }
 
+void Chain::get_ready(int thread_model) {
+  for (size_t i = filters_.size(); i > 0; i--)
+    filter_at(i - 1).get_ready(thread_model);
+}
+
+void Chain::end() {
+  for (size_t i = 0; i < filters_.size(); i++)
+    filter_at(i).end();
+}
+
 bool Chain::opens_readonly(bool is_readonly) const {
   for (const ChainFilter &filter : filters_)
     if (filter.filter)
@@ -62,25 +72,19 @@ bool Level::opens_behind() const {
 bool Chain::preconnect(const Level &level, bool readonly) {
   if (level.index == filters_.size())
     return level.bottom->preconnect(readonly);
-  OpeningFilter *filter = opening_at(level.index);
-  return filter != nullptr ? filter->preconnect(behind(level), readonly)
-                           : preconnect(behind(level), readonly);
+  return filter_at(level.index).preconnect(behind(level), readonly);
 }
 
 std::optional<std::vector<ExportEntry>> Chain::list_exports(const Level &level, bool readonly) {
   if (level.index == filters_.size())
     return level.bottom->list_exports(readonly);
-  OpeningFilter *filter = opening_at(level.index);
-  return filter != nullptr ? filter->list_exports(behind(level), readonly)
-                           : list_exports(behind(level), readonly);
+  return filter_at(level.index).list_exports(behind(level), readonly);
 }
 
 std::optional<std::string> Chain::default_export(const Level &level, bool readonly) {
   if (level.index == filters_.size())
     return level.bottom->default_export(readonly);
-  OpeningFilter *filter = opening_at(level.index);
-  return filter != nullptr ? filter->default_export(behind(level), readonly)
-                           : default_export(behind(level), readonly);
+  return filter_at(level.index).default_export(behind(level), readonly);
 }
 
 // ---- opening ----------------------------------------------------------------------------------
@@ -148,7 +152,8 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const std::strin
   if (opened->prepare()) { // for it asks at once what is below
     DiskState *state = state_of(*found, level.index, opened->capabilities(), error);
     if (error->empty())
-      layer = filter.open(&opened, is_readonly, state, error);
+      layer =
+          filter.open(&opened, {level.bottom->context(), export_name, is_readonly}, state, error);
   }
   if (layer == nullptr)
     opened->close_unused();

@@ -28,6 +28,10 @@ public:
   Chain(const Chain &) = delete;
   Chain &operator=(const Chain &) = delete;
 
+  // Once each, before the first client and after the last.
+  void get_ready(int thread_model);
+  void end();
+
   // How the plugin is to be opened for a client that may be read-only, where no filter opens it.
   bool opens_readonly(bool is_readonly) const;
   // Whether it matters which disk a client opens.
@@ -78,6 +82,9 @@ private:
   std::shared_ptr<TurnQueue> all_calls(Bottom &bottom);
 
   Level behind(const Level &level) { return {this, level.index + 1, level.bottom}; }
+  Filter &filter_at(size_t index) const {
+    return filters_[index].opening ? *filters_[index].opening : *filters_[index].filter;
+  }
   OpeningFilter *opening_at(size_t index) const {
     return index < filters_.size() ? filters_[index].opening.get() : nullptr;
   }

@@ -235,7 +235,8 @@ uint64_t Emulation::part_bytes() const {
 }
 
 bool Emulation::is_made_durable_below(uint16_t type) const {
-  return capabilities().fua == Support::native && (limits_.without_fua & (1u << type)) == 0;
+  const bool is_seen_to = limits_.emulates_fua || capabilities().fua == Support::native;
+  return is_seen_to && (limits_.without_fua & (1u << type)) == 0;
 }
 
 bool Emulation::needs_flush(const Request &request) const {

@@ -18,11 +18,34 @@ public:
   virtual ~DiskState() = default;
 };
 
+// A client that opens an export, as a filter meets it.
+struct Opening {
+  host::CallContext &context; // outlives what is opened
+  const std::string &export_name;
+  bool is_readonly; // the client's wish
+};
+
 // Functions may block. They fail by leaving words for the user in `*error`.
 class Filter {
 public:
   virtual ~Filter() = default;
   virtual const char *name() const = 0;
+
+  // Before the first client, the innermost first; with the number of the least thread model of all.
+  virtual void get_ready(int thread_model) { (void)thread_model; }
+  // After the last client.
+  virtual void end() {}
+
+  // What a handshake asks before an export is open.
+  virtual bool preconnect(const Level &behind, bool readonly) {
+    return behind.preconnect(readonly);
+  }
+  virtual std::optional<std::vector<ExportEntry>> list_exports(const Level &behind, bool readonly) {
+    return behind.list_exports(readonly);
+  }
+  virtual std::optional<std::string> default_export(const Level &behind, bool readonly) {
+    return behind.default_export(readonly);
+  }
 
   // Whether what is behind it is to be opened read-only.
   virtual bool opens_readonly(bool is_readonly) const { return is_readonly; }
@@ -37,13 +60,13 @@ public:
   }
 
   // In front of `below`, which is open; nullptr on failure, and then `*below` is untouched.
-  // `is_readonly`: the client's wish. `disk`: from new_disk, and outlives the layer.
-  virtual std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool is_readonly,
+  // `disk`: from new_disk, and outlives the layer.
+  virtual std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const Opening &opening,
                                         DiskState *disk, std::string *error) = 0;
 };
 
-// One that opens what is behind it itself, by another name perhaps, later or again, that sees the
-// handshake too, and of which a call may block.
+// One that opens what is behind it itself, by another name perhaps, later or again, and of which a
+// call may block.
 class OpeningFilter : public Filter {
 public:
   // The most that it stands.
@@ -55,13 +78,13 @@ public:
   virtual std::unique_ptr<Backend> open_in_front(const Level &behind,
                                                  const std::string &export_name, bool readonly,
                                                  std::string *error) = 0;
-  virtual bool preconnect(const Level &behind, bool readonly) = 0;
-  virtual std::optional<std::vector<ExportEntry>> list_exports(const Level &behind,
-                                                               bool readonly) = 0;
-  virtual std::optional<std::string> default_export(const Level &behind, bool readonly) = 0;
+  bool preconnect(const Level &behind, bool readonly) override = 0;
+  std::optional<std::vector<ExportEntry>> list_exports(const Level &behind,
+                                                       bool readonly) override = 0;
+  std::optional<std::string> default_export(const Level &behind, bool readonly) override = 0;
 
 private:
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *, bool, DiskState *,
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *, const Opening &, DiskState *,
                                 std::string *) final {
     return nullptr; // never asked
   }

@@ -3,8 +3,6 @@
 
 #include <utility>
 
-#include "base/thread_end.hpp"
-
 namespace asyncnbd::connection {
 
 ThreadCache::~ThreadCache() {
@@ -35,16 +33,8 @@ void ThreadCache::add(PendingRequest *chain) {
 }
 
 ThreadCache &ThreadCache::of_this_thread() {
-  constinit static thread_local ThreadCache *cache = nullptr;
-  if (cache == nullptr) {
-    static const base::ThreadEnd end([](void *old) {
-      cache = nullptr;
-      delete static_cast<ThreadCache *>(old);
-    });
-    cache = new ThreadCache;
-    end.free_then(cache);
-  }
-  return *cache;
+  thread_local ThreadCache cache;
+  return cache;
 }
 
 } // namespace asyncnbd::connection

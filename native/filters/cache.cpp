@@ -34,8 +34,8 @@ public:
     return std::make_unique<CacheDisk>(std::move(file), blocks, settings_, resources_.threads);
   }
 
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, DiskState *disk,
-                                std::string *error) override {
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+                                DiskState *disk, std::string *error) override {
     auto &shared = static_cast<CacheDisk &>(*disk);
     if (!is_same_size("cache", shared.blocks.size_bytes, (*below)->capabilities().size_bytes,
                       error))

@@ -31,12 +31,12 @@ public:
     return std::make_unique<CowDisk>(std::move(file), below.size_bytes, resources_.threads);
   }
 
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool is_readonly, DiskState *disk,
-                                std::string *error) override {
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
+                                DiskState *disk, std::string *error) override {
     auto &shared = static_cast<CowDisk &>(*disk);
     if (!is_same_size("cow", shared.size_bytes, (*below)->capabilities().size_bytes, error))
       return nullptr;
-    return std::make_unique<CowLayer>(std::move(*below), is_readonly, settings_, shared,
+    return std::make_unique<CowLayer>(std::move(*below), opening.is_readonly, settings_, shared,
                                       operations_);
   }
 

@@ -4,6 +4,8 @@
 #include <cmath>
 #include <utility>
 
+#include "base/error_numbers.hpp"
+
 namespace asyncnbd::filters {
 
 template <typename Value>
@@ -37,8 +39,28 @@ uint64_t OptionReader::number(const char *name, uint64_t missing, uint64_t most)
   return missing;
 }
 
-std::string OptionReader::text(const char *name) {
+double OptionReader::real(const char *name, double missing, double least, double most) {
+  double value = missing;
+  if (!take(name, &value, "a number") || (value >= least && value <= most))
+    return value;
+  const std::string expected =
+      "a number from " + std::to_string(least) + " to " + std::to_string(most);
+  complain(name, expected.c_str());
+  return missing;
+}
+
+int OptionReader::error_number(const char *name, int missing) {
   std::string value;
+  if (!take(name, &value, "the name of an error"))
+    return missing;
+  const int number = base::error_number(value);
+  if (number == 0)
+    complain(name, "the name of an error, such as EIO");
+  return number;
+}
+
+std::string OptionReader::text(const char *name, const char *missing) {
+  std::string value = missing;
   take(name, &value, "a string");
   return value;
 }

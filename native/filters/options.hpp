@@ -20,7 +20,11 @@ public:
   bool boolean(const char *name, bool missing);
   // A whole number between 0 and `most`.
   uint64_t number(const char *name, uint64_t missing, uint64_t most);
-  std::string text(const char *name);
+  // From `least` to `most`.
+  double real(const char *name, double missing, double least, double most);
+  // Given by its name.
+  int error_number(const char *name, int missing);
+  std::string text(const char *name, const char *missing = "");
 
   // Empty if all options were known and right.
   std::string error() const;

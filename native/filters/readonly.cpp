@@ -54,8 +54,8 @@ class ReadonlyFilter final : public backend::Filter {
 public:
   const char *name() const override { return "readonly"; }
   bool opens_readonly(bool) const override { return true; }
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, backend::DiskState *,
-                                std::string *) override {
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+                                backend::DiskState *, std::string *) override {
     return std::make_unique<ReadonlyLayer>(std::move(*below));
   }
 };

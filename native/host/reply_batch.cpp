@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <vector>
 
-#include "base/thread_end.hpp"
 #include "host/abi.hpp"
 
 namespace asyncnbd::host {
@@ -16,27 +15,15 @@ struct Batch {
   std::vector<std::shared_ptr<BatchMember>> members;
 };
 
-Batch &batch_of_this_thread() {
-  constinit static thread_local Batch *batch = nullptr;
-  if (batch == nullptr) {
-    static const base::ThreadEnd end([](void *old) {
-      batch = nullptr;
-      delete static_cast<Batch *>(old);
-    });
-    batch = new Batch;
-    end.free_then(batch);
-  }
-  return *batch;
-}
+thread_local Batch batch;
 
 } // namespace
 
 void begin_reply_batch() {
-  batch_of_this_thread().depth++;
+  batch.depth++;
 }
 
 void end_reply_batch() {
-  Batch &batch = batch_of_this_thread();
   if (batch.depth == 0 || --batch.depth > 0)
     return;
   // Sending may call the plugin, which may begin a batch of its own.
@@ -49,7 +36,6 @@ void end_reply_batch() {
 }
 
 bool join_reply_batch(const std::shared_ptr<BatchMember> &member) {
-  Batch &batch = batch_of_this_thread();
   if (batch.depth == 0)
     return false;
   // The newest first: replies to one client mostly follow each other.

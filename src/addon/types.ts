@@ -384,9 +384,14 @@ export interface TlsFiles {
 export interface Addon {
   /**
    * Clients meet the first filter. A string: what is wrong. Threads that give the same `sharedAs`
-   * share the chain of the first of them; "": it is nobody else's.
+   * share the chain of the first of them; "": it is nobody else's. threadModel:
+   * NBDKIT_THREAD_MODEL_*, the least of all that there are.
    */
-  makeChain(filters: readonly NativeFilter[], sharedAs: string): ChainFacts | string;
+  makeChain(
+    filters: readonly NativeFilter[],
+    sharedAs: string,
+    threadModel: number,
+  ): ChainFacts | string;
   /** By each thread that has made it, after its last client: what filters keep of disks is gone. */
   dropChain(chain: number): void;
   /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */

@@ -1,16 +1,15 @@
 // The filters that come with the server: the middleware under nbdkit's names and parameters.
 
-import { closeSync, existsSync, openSync, writeSync } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 import { addon } from "../addon/addon.js";
 import { parseSize } from "../config/size.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
+import { errorsOf } from "../middleware/errors.js";
 import {
   cache,
-  composed,
   cow,
   defineMiddleware,
   delay,
-  error,
   log,
   type Middleware,
   type MiddlewareDefinition,
@@ -75,8 +74,9 @@ const code = { type: "enum", values: codes, required: false } as const;
 
 /** A probability, or a percentage. */
 function parseRate(key: string, given: string): number {
-  const [, number = "", percent] = /^([\d.]+)(%?)$/.exec(given) ?? [];
-  const value = Number(number === "" ? Number.NaN : number) / (percent === "%" ? 100 : 1);
+  const [, number, percent] =
+    /^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%?)$/i.exec(given) ?? [];
+  const value = Number(number ?? Number.NaN) / (percent === "%" ? 100 : 1);
   if (!(value >= 0 && value <= 1))
     throw new AsyncnbdError("CONFIG", `parameter ${key}=${given}: use 0% to 100%, or 0 to 1`);
   return value;
@@ -101,17 +101,14 @@ const errorFilter = defineFilter({
     const keyOf = (kind: ErrorKey, what: string): string =>
       config[kind + what] === undefined ? `error${what}` : kind + what;
     const find = (kind: ErrorKey, what: string): string | undefined => config[keyOf(kind, what)];
-    return composed(
-      ...ERROR_KINDS.map((kind) => {
-        const key = `error-${kind}` as const;
-        const path = find(key, "-file");
-        return error({
-          requests: [kind],
-          code: find(key, "") ?? "EIO",
-          rate: parseRate(keyOf(key, "-rate"), find(key, "-rate") ?? "0"),
-          ...(path !== undefined && { isActive: () => existsSync(path) }),
-        });
-      }),
+    return errorsOf(
+      Object.fromEntries(
+        ERROR_KINDS.map((kind) => {
+          const key = `error-${kind}` as const;
+          const rate = parseRate(keyOf(key, "-rate"), find(key, "-rate") ?? "0");
+          return [kind, { rate, code: find(key, "") ?? "EIO", file: find(key, "-file") }];
+        }),
+      ),
     );
   },
 });
@@ -148,19 +145,19 @@ function around(middleware: Middleware, getReady: () => void, cleanup: () => voi
   return defineMiddleware({ ...(layer as MiddlewareDefinition), getReady, cleanup });
 }
 
-const timestamp = (): string => new Date().toISOString().replace("T", " ").replace("Z", "");
-
 const logFilter = defineFilter({
   name: "log",
   config: {
-    logfile: { ...file, description: "Write the lines to this file (default the server's log)" },
+    logfile: { ...file, description: "Write the lines to this file" },
     logappend: { type: "bool", description: "Append to the file" },
+    logscript: { ...text, description: "Shell commands to run for each line" },
   },
-  create: ({ logfile, logappend }) => {
-    const lines = lineFile("logfile", logfile, logappend);
-    const middleware = log((line) => lines.write(`${timestamp()} ${line}`));
-    return around(middleware, lines.open, lines.close);
-  },
+  create: ({ logfile, logappend, logscript }) =>
+    log({
+      append: logappend,
+      ...(logfile !== undefined && { file: logfile }),
+      ...(logscript !== undefined && { script: logscript }),
+    }),
 });
 
 /** As nbdkit's: bits a second, with a unit in powers of 1024. */
@@ -171,19 +168,39 @@ function parseBits(key: string, given: string): number {
       "CONFIG",
       `parameter ${key}=${given}: expected a number of bits per second`,
     );
-  return bits / 8;
+  return bits;
+}
+
+/** The number that it begins with, as nbdkit reads it. */
+function parseSeconds(key: string, given: string): number {
+  const seconds = Number.parseFloat(given);
+  if (!(seconds > 0))
+    throw new AsyncnbdError("CONFIG", `parameter ${key}=${given}: expected a number of seconds`);
+  return seconds;
 }
 
 const rateFilter = defineFilter({
   name: "rate",
   config: {
-    rate: { type: "string", description: "Bits per second, for all clients together" },
-    burstiness: { type: "time", default: 2000, minimum: 1, description: "How long a burst may be" },
+    rate: { ...text, description: "Bits per second, for all clients together" },
+    "connection-rate": { ...text, description: "Bits per second, for each client" },
+    "rate-file": { ...file, description: "A file that says the rate from now on, if there is one" },
+    "connection-rate-file": { ...file, description: "The same for each client" },
+    burstiness: { type: "string", default: "2", description: "Seconds of a burst after a rest" },
   },
-  create: (config) => {
-    const bytesPerSecond = parseBits("rate", config.rate);
-    return rate(bytesPerSecond, (bytesPerSecond * config.burstiness) / 1000);
-  },
+  create: (config) =>
+    rate({
+      bits: config.rate === undefined ? 0 : parseBits("rate", config.rate),
+      connectionBits:
+        config["connection-rate"] === undefined
+          ? 0
+          : parseBits("connection-rate", config["connection-rate"]),
+      burstSeconds: parseSeconds("burstiness", config.burstiness),
+      ...(config["rate-file"] !== undefined && { file: config["rate-file"] }),
+      ...(config["connection-rate-file"] !== undefined && {
+        connectionFile: config["connection-rate-file"],
+      }),
+    }),
 });
 
 const retryFilter = defineFilter({

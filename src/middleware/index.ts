@@ -1,10 +1,10 @@
 // Middleware: each of these stands in front of an opened export.
 
 import { setTimeout as sleep } from "node:timers/promises";
-import { failure } from "../plugins/script/errno.js";
 import type { Middleware } from "../plugins/script/layer.js";
 import { nativeMiddleware } from "./define.js";
-import { type RequestName, whenEnded, wrapRequests } from "./requests.js";
+import { errorsOf } from "./errors.js";
+import { REQUEST_NAMES, type RequestName, wrapRequests } from "./requests.js";
 
 export type {
   ExportFacts,
@@ -112,34 +112,28 @@ export interface ErrorOptions {
   readonly code?: string;
   /** Which fail. By default all kinds. */
   readonly requests?: readonly RequestName[];
-  /** Asked at each request; none fails while it says false. */
-  readonly isActive?: () => boolean;
+  /** They fail only while this file exists. */
+  readonly file?: string;
 }
 
 /** Some requests fail before they reach the plugin: to test clients. */
 export function error(options: ErrorOptions = {}): Middleware {
-  const { rate = 1, code = "EIO", requests, isActive = () => true } = options;
-  return wrapRequests(
-    "error",
-    (call) => {
-      if (Math.random() < rate && isActive()) throw failure(code, `${call.name} was made to fail`);
-      return call.next();
-    },
-    requests,
-  );
+  const { rate = 1, code = "EIO", requests = REQUEST_NAMES, file } = options;
+  return errorsOf(Object.fromEntries(requests.map((name) => [name, { rate, code, file }])));
 }
 
-/** Hands a line for each request to `write`: what it was, how long it took, how it ended. */
-export function log(write: (line: string) => void): Middleware {
-  let requests = 0;
-  return wrapRequests("log", (call) => {
-    const what = `${call.name} id=${++requests} offset=${call.offset} count=${call.count}`;
-    const begun = performance.now();
-    return whenEnded(call, (failed) => {
-      const took = `${(performance.now() - begun).toFixed(3)} ms`;
-      write(failed ? `${what} failed ${took}: ${failed.error}` : `${what} ok ${took}`);
-    });
-  });
+export interface LogOptions {
+  /** The path of a file for the lines. */
+  readonly file?: string;
+  /** Append to it. By default it is emptied first. */
+  readonly append?: boolean;
+  /** Commands that a shell runs for each line, with variables: see nbdkit-log-filter(1). */
+  readonly script?: string;
+}
+
+/** What clients do, in the format of nbdkit's log filter. */
+export function log({ file, append: appends, script }: LogOptions): Middleware {
+  return nativeMiddleware({ name: "log", options: { file, appends, script } });
 }
 
 export interface RetryOptions {
@@ -176,21 +170,25 @@ export function retry({
   });
 }
 
-/** No more than so many bytes a second are read and written, after a burst of `burstBytes`. */
-export function rate(bytesPerSecond: number, burstBytes = bytesPerSecond / 10): Middleware {
-  let allowance = burstBytes;
-  let asOf = performance.now();
-  return wrapRequests(
-    "rate",
-    (call) => {
-      const now = performance.now();
-      allowance = Math.min(burstBytes, allowance + ((now - asOf) * bytesPerSecond) / 1000);
-      asOf = now;
-      allowance -= call.count; // a debt, which this request and those behind it wait for
-      if (allowance >= 0) return call.next();
-      const waitMs = (-allowance * 1000) / bytesPerSecond;
-      return sleep(waitMs, undefined, { signal: call.signal }).then(() => call.next());
-    },
-    ["pread", "pwrite"],
-  );
+/** In bits a second; without, there is no such limit. Reads and writes are limited apart. */
+export interface RateOptions {
+  /** For all clients together. */
+  readonly bits?: number;
+  /** For each. */
+  readonly connectionBits?: number;
+  /** Files that, as long as they exist, say how many, such as "10M", in place of these. */
+  readonly file?: string;
+  readonly connectionFile?: string;
+  /** After a rest, what comes in so many seconds may pass at once. By default 2. */
+  readonly burstSeconds?: number;
+}
+
+/**
+ * No more is read, and no more is written: so many bytes a second of all clients, after a burst of
+ * `burstBytes`, or what the options say.
+ */
+export function rate(limit: number | RateOptions, burstBytes?: number): Middleware {
+  if (typeof limit !== "number") return nativeMiddleware({ name: "rate", options: { ...limit } });
+  const burstSeconds = Math.max(0.001, burstBytes === undefined ? 0.1 : burstBytes / limit);
+  return rate({ bits: Math.ceil(limit * 8), burstSeconds });
 }

@@ -84,7 +84,7 @@ export class CPlugin implements PluginInstance {
   async getReady(filters: readonly Layer[]): Promise<void> {
     if (filters.every(isNative)) {
       if (filters.length > 0) this.#chain = new NativeChain(filters);
-      this.#chain?.make();
+      this.#chain?.make(this.callModel);
     } else {
       this.#runner = await this.#runnerBehind(filters);
       await this.#runner.getReady();

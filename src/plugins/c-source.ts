@@ -13,11 +13,13 @@ export class CSource implements ExportSource {
   readonly name: string;
   readonly requestTimeoutMs = undefined;
   readonly serializesConnections: boolean;
+  readonly callModel: number;
   readonly #native: NativePlugin;
 
   constructor(native: NativePlugin) {
     this.name = native.about.name;
-    this.serializesConnections = native.threadModel === 0;
+    this.callModel = native.threadModel;
+    this.serializesConnections = this.callModel === 0;
     this.#native = native;
   }
 

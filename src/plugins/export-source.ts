@@ -21,6 +21,8 @@ export interface ExportSource {
   /** A request without an answer after so long has failed. */
   readonly requestTimeoutMs: number | undefined;
   readonly serializesConnections: boolean;
+  /** NBDKIT_THREAD_MODEL_*. */
+  readonly callModel: number;
   /** False: the client is rejected. */
   preconnect(client: ClientInfo, asking: Client): Awaitable<boolean>;
   /** undefined: nothing but the default. */

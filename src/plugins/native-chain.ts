@@ -5,6 +5,9 @@ import type { ChainFacts, NativeFilter } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import { sharedName } from "./thread-group.js";
 
+/** NBDKIT_THREAD_MODEL_PARALLEL, the most that filters know. */
+export const PARALLEL = 3;
+
 /** By each thread in the same order. */
 let made = 0;
 
@@ -18,8 +21,11 @@ export class NativeChain {
     this.filters = filters;
   }
 
-  make(): void {
-    const facts = addon().makeChain(this.filters, sharedName(`chain ${++made}`));
+  /** `threadModel`: NBDKIT_THREAD_MODEL_* of what is behind. */
+  make(threadModel: number): void {
+    const models = this.filters.map(({ library }) => library?.threadModel ?? PARALLEL);
+    const least = Math.min(threadModel, PARALLEL, ...models);
+    const facts = addon().makeChain(this.filters, sharedName(`chain ${++made}`), least);
     if (typeof facts === "string") throw new AsyncnbdError("CONFIG", facts);
     this.#facts = facts;
   }

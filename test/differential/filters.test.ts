@@ -52,6 +52,28 @@ describe("clients see the same behind", () => {
       .concat(["cache-on-read=false", "cache-on-read=/nonexistent", "cache-on-read=/"])
       .map((parameters) => `--filter=cache ${memory} 1M ${parameters}`),
     `--filter=cache --filter=delay ${memory} 1M wdelay=1ms`,
+    ...[
+      "",
+      "error-rate=0%",
+      "error-rate=100%",
+      "error-rate=1 error=EINVAL",
+      "error-pread-rate=100%",
+    ]
+      .concat(["error-pwrite-rate=1 error-pwrite=ENOSPC", "error-trim-rate=1.0 error-trim=EPERM"])
+      .concat(["error-zero-rate=1e0 error-zero=ENOMEM", "error-cache-rate=1"])
+      .concat(["error-extents-rate=100.0% error-extents=ESHUTDOWN", "error=ENOSPC error-rate=.0"])
+      .concat(["error-rate=100% error-file=/nonexistent", "error-rate=100% error-file=/"])
+      .concat(["error-zero-rate=1 error-zero-file=/ error-file=/nonexistent"])
+      .map((parameters) => `--filter=error memory 1M ${parameters}`),
+    ...[
+      "",
+      "logfile=log",
+      "logfile=log logappend=true",
+      "logscript='echo $act $type $id >> log'",
+    ].map((parameters) => `--filter=log memory 1M ${parameters}`),
+    ...["", "rate=1G", "connection-rate=1G", "rate=1G burstiness=0.5", "rate-file=/nonexistent"]
+      .concat(["rate=1G connection-rate=500M connection-rate-file=/etc/hostname"])
+      .map((parameters) => `--filter=rate memory 1M ${parameters}`),
     "--filter=cow --filter=delay memory 1M rdelay=1ms",
     "--filter=delay --filter=cow memory 1M wdelay=1ms",
   ])("%s", async (words) => {
@@ -89,7 +111,128 @@ test.each([
   "--filter=delay memory 1M rdelay=-1",
   "--filter=delay memory 1M delay-fast-zero=maybe",
   "--filter=delay memory 1M delay-open=x",
+  "--filter=error memory 1M error=EDOM",
+  "--filter=log memory 1M logfile=/nonexistent/log",
+  "--filter=log memory 1M logfile=log logappend=maybe",
+  "--filter=rate memory 1M rate=0",
+  "--filter=rate memory 1M rate=fast",
+  "--filter=rate memory 1M connection-rate=0",
+  "--filter=rate memory 1M rate=1M rate=2M",
+  "--filter=rate memory 1M burstiness=long",
+  "--filter=error memory 1M error-rate=2",
+  "--filter=error memory 1M error-rate=101%",
+  "--filter=error memory 1M error-rate=-1%",
+  "--filter=error memory 1M error-pread-rate=often",
+  "--filter=error memory 1M error-pread-rate=5%5",
 ])("both refuse %s", async (words) => {
   const { status } = await expectSameOutput(`server -U - ${words} --run true`);
   expect(status).toBe(1);
+});
+
+// Zeroing and caching come as what the plugin can serve.
+const SHELL_DISK = `#!/bin/bash
+case $1 in
+  open) truncate -s 1M disk ;;
+  get_size) echo 1M ;;
+  can_write | can_flush | can_fua) [ $1 != can_fua ] || echo emulate ;;
+  can_cache) echo emulate ;;
+  pread) dd if=disk bs=64K iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none ;;
+  pwrite) dd of=disk bs=64K oflag=seek_bytes seek=$4 conv=notrunc status=none ;;
+  flush) ;;
+  *) exit 2 ;;
+esac
+`;
+
+test.each([
+  ["error-pwrite-rate=100%", "zeroing fails as the writes that it is"],
+  ["error-zero-rate=100%", "zeroing does not fail, as it is writes"],
+  ["error-cache-rate=100%", "caching does not fail, as it is reads"],
+  ["error-pread-rate=100%", "caching fails as the reads that it is"],
+  ["error-extents-rate=100%", "extents do not fail where there are none"],
+])("%s: %s", async (parameter) => {
+  const look = `/usr/bin/python3 -m nbd --base-allocation -c '
+import os
+h.connect_uri(os.environ["uri"])
+def tried(what):
+  try: what(); print("done")
+  except nbd.Error as error: print(error.errno)
+tried(lambda: h.pwrite(b"x" * 512, 0, nbd.CMD_FLAG_FUA))
+tried(lambda: h.zero(4096, 0))
+tried(lambda: h.cache(4096, 0))
+tried(lambda: h.block_status(4096, 0, lambda *all: None))
+tried(lambda: h.pread(512, 0))'`;
+  await expectSameOutput(
+    `export look; look=$(cat look); server -U - --filter=error ${debianPlugin("sh")} ./sh ${parameter} --run 'export uri; sh -c "$look"'`,
+    { sh: SHELL_DISK, look },
+  );
+});
+
+/** A client that does everything, and lists exports before. */
+const EVERYTHING = `
+export uri; nbdinfo --list --no-content "$uri" >/dev/null
+/usr/bin/python3 -m nbd --base-allocation -c '
+import os
+h.connect_uri(os.environ["uri"])
+h.pwrite(b"x" * 512, 512)
+h.pwrite(b"x" * 512, 0, nbd.CMD_FLAG_FUA)
+h.pread(1000, 24)
+h.pread_structured(70000, 0, lambda *all: None)
+if h.can_zero(): h.zero(4096, 65536)
+if h.can_zero(): h.zero(4096, 65536, nbd.CMD_FLAG_NO_HOLE)
+if h.can_fast_zero():
+  try: h.zero(4096, 65536, nbd.CMD_FLAG_FAST_ZERO | nbd.CMD_FLAG_FUA)
+  except nbd.Error as error: print(error.errno)
+if h.can_trim(): h.trim(4096, 8192, nbd.CMD_FLAG_FUA)
+if h.can_flush(): h.flush()
+if h.can_cache(): h.cache(4096, 0)
+h.block_status(1 << 20, 0, lambda *all: None)
+h.shutdown()'
+qemu-io -r -f raw -c "read 0 1k" "$uri" >/dev/null
+`;
+
+/** Without times; and without what depends on whether the server forks, and when a client leaves. */
+const LINES = "sed 's/^[^ ]* [^ ]* //' log | grep -v 'Fork\\|Disconnect'";
+
+describe("lines of log are the same", () => {
+  test.each<[string, string]>([
+    ["memory", "memory 1M"],
+    ["a pattern", "pattern 1M"],
+    ["a file", "file disk"],
+    ["data with holes", "data data='@32768 1' size=1M"],
+    ["a plugin that can do little", `${debianPlugin("sh")} ./sh`],
+    ["errors behind", "--filter=error memory 1M error-pread-rate=100% error-extents-rate=100%"],
+  ])("in front of %s", async (_name, words) => {
+    const script = `truncate -s 1M disk; server -U - --filter=log ${words} logfile=log --run '
+${EVERYTHING.replaceAll("'", `'\\''`)}' 2>/dev/null; ${LINES}`;
+    const { stdout } = await expectSameOutput(script, { sh: SHELL_DISK });
+    expect(stdout).toContain("Read id=");
+  });
+
+  test("for a script, with its variables", async () => {
+    const { stdout } = await expectSameOutput(
+      `server -U - --filter=log memory 1M logscript='
+echo "$act $type c=$connection i=$id $offset $count $fua $trim $return $error \${extents[*]}" >> log' --run '
+${EVERYTHING.replaceAll("'", `'\\''`)}'; grep -v 'Fork\\|Disconnect' log | sort`,
+    );
+    expect(stdout).toContain("Read ENTER c=1 i=3 0x18 0x3e8");
+  });
+});
+
+// How long it takes at most depends on the machine; native/filters_test.cpp has both on a clock.
+test.each<[parameters: string, tenths: number]>([
+  ["rate=1M burstiness=0.5", 15],
+  ["connection-rate=1M burstiness=0.5", 15],
+  ["rate=1 burstiness=0.5 rate-file=rate", 20],
+  ["connection-rate=1 burstiness=0.5 connection-rate-file=rate", 20],
+])("%s slows a client down", async (parameters, tenths) => {
+  const writes = [0, 32, 64, 96, 128, 160, 192, 224].map((kib) => `-c "write ${kib}k 32k"`);
+  const { stdout } = await expectSameOutput(
+    `now() { date +%s%N; }
+    begun=$(now)
+    server -U - --filter=rate memory 1M ${parameters} --run '
+      qemu-io -f raw ${writes.join(" ")} "$uri" >/dev/null' || exit 1
+    [ $(( ($(now) - begun) / 100000000 )) -ge ${tenths} ] && echo slow || echo fast`,
+    { rate: "1M\nand this\n" },
+  );
+  expect(stdout).toBe("slow\n");
 });

@@ -71,6 +71,12 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/filters.md: $ asyncnbd --filter=cow": { commands: 1 },
   "docs/filters.md: $ asyncnbd --filter=offset": { commands: 3 },
   "docs/filters.md: $ cc ": { commands: 4 },
+  "docs/filters.md: $ asyncnbd --filter=error": { commands: 5 },
+  "docs/filters.md: $ asyncnbd --filter=log": { commands: 6 },
+  "docs/filters.md: 2026-08-06": {
+    elsewhere: "compared with nbdkit in differential/filters.test.ts",
+  },
+  "docs/filters.md: $ asyncnbd --filter=rate": { commands: 7 },
   "docs/filters.md: import { defineFilter,": { module: "office-hours.ts" },
   "docs/filters.md: $ asyncnbd --filter=./office-hours.ts": { commands: 2 },
   "docs/protocol.md: export default definePlugin": {

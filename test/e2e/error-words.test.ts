@@ -48,8 +48,8 @@ const inTypeScript = (): readonly string[] => [
 const looking = (): string =>
   `--filter=${file(
     "looking.ts",
-    `import { log } from "asyncnbd/middleware";
-     export default log(() => {});`,
+    `import { wrapRequests } from "asyncnbd/middleware";
+     export default wrapRequests("looking", (call) => call.next());`,
   )}`;
 
 const STACKS: readonly [string, () => readonly string[]][] = [

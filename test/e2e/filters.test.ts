@@ -186,9 +186,19 @@ test("filters stand in the order given, and each takes its own parameters", asyn
   expect(await client.request(read(0))).toBe(0);
   await client.read(512);
   await server.stop();
-  const lines = readFileSync(log, "utf8").trim().split("\n");
-  expect(lines).toHaveLength(1); // the write did not come so far
-  expect(lines[0]).toMatch(/^\d{4}-\d\d-\d\d [\d:.]+ pread id=1 offset=0 count=512 ok/);
+  const lines = readFileSync(log, "utf8");
+  expect(lines).toMatch(
+    /^\d{4}-\d\d-\d\d [\d:.]+ connection=1 Read id=1 offset=0x0 count=0x200 \.\.\.$/m,
+  );
+  expect(lines).not.toContain("Write"); // which did not come so far
+});
+
+test("a script of log's that fails is a line of the server's log, and no request fails", async () => {
+  const server = await startServer(["--filter=log", "memory", "1M"].concat("logscript=exit 3"));
+  const client = await RawClient.open(server.socket);
+  expect(await client.request(write(0, 1))).toBe(0);
+  const { stderr } = await server.stop();
+  expect(stderr).toContain("memory[1]: error: logscript: command failed with exit code 3");
 });
 
 test("stats are written at the end", async () => {
@@ -304,7 +314,12 @@ test.each([
   ],
   [["--filter=delay", "memory", "1M", "rdelay=never"], "rdelay=never: not a time"],
   [["--filter=error", "memory", "1M", "error-rate=2"], "error-rate=2: use 0% to 100%"],
-  [["--filter=rate", "memory", "1M"], "filter rate needs the parameter rate="],
+  [["--filter=rate", "memory", "1M", "rate=0"], "rate=0: expected a number of bits"],
+  [["--filter=rate", "memory", "1M", "burstiness=x"], "burstiness=x: expected a number of seconds"],
+  [
+    ["--filter=log", "memory", "1M", "logfile=/nonexistent/log"],
+    "logfile=/nonexistent/log: cannot",
+  ],
   [
     ["--filter=stats", "--filter=ip", "memory", "1M", "deny=all", "statsfile=/dev/null"],
     "filter ip: it is asked about clients before they open an export",

@@ -15,6 +15,7 @@
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
 #include "simulation.hpp"
+#include "test_client.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -38,6 +39,7 @@ struct Cached {
   OperationSlabs operations;
   MemoryDisk disk{SIZE};
   std::string error;
+  TestClient client;
   std::unique_ptr<Filter> filter;
   std::unique_ptr<DiskState> state;
   std::deque<std::unique_ptr<Backend>> clients;
@@ -55,7 +57,7 @@ struct Cached {
       disk.bytes[i] = original(i);
   }
   Backend &connect(std::unique_ptr<Backend> below) {
-    clients.push_back(filter->open(&below, false, state.get(), &error));
+    clients.push_back(filter->open(&below, client.opening(), state.get(), &error));
     return *clients.back();
   }
   Backend &connect() { return connect(std::make_unique<MemoryBackend>(disk)); }
@@ -259,7 +261,7 @@ TEST_CASE("what a client leaves unflushed, another one's flush writes") {
   Backend &other = cached.connect();
   {
     std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(cached.disk);
-    auto leaving = cached.filter->open(&below, false, cached.state.get(), &cached.error);
+    auto leaving = cached.filter->open(&below, cached.client.opening(), cached.state.get(), &cached.error);
     CHECK(write(*leaving, 0, BLOCK, 9) == 0);
     leaving->close();
   }

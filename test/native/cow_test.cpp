@@ -14,6 +14,7 @@
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
 #include "simulation.hpp"
+#include "test_client.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -36,6 +37,7 @@ struct Cow {
   transport::PagePipes page_pipes;
   OperationSlabs operations;
   MemoryDisk disk{SIZE};
+  TestClient client;
   std::string error;
   std::unique_ptr<Filter> filter;
   std::unique_ptr<DiskState> state;
@@ -54,7 +56,7 @@ struct Cow {
       disk.bytes[i] = original(i);
   }
   Backend &connect(std::unique_ptr<Backend> below, bool is_readonly = false) {
-    clients.push_back(filter->open(&below, is_readonly, state.get(), &error));
+    clients.push_back(filter->open(&below, client.opening(is_readonly), state.get(), &error));
     return *clients.back();
   }
   Backend &connect() { return connect(std::make_unique<MemoryBackend>(disk)); }
@@ -311,7 +313,7 @@ TEST_CASE("a disk that has another size than at first is refused, with words") {
   cow.connect();
   MemoryDisk larger{2 * SIZE};
   std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(larger);
-  CHECK(cow.filter->open(&below, false, cow.state.get(), &cow.error) == nullptr);
+  CHECK(cow.filter->open(&below, cow.client.opening(), cow.state.get(), &cow.error) == nullptr);
   CHECK(cow.error.find(std::to_string(2 * SIZE)) != std::string::npos);
   CHECK(below != nullptr);
 }

@@ -10,6 +10,7 @@
 #include "filters/registry.hpp"
 #include "memory_backend.hpp"
 #include "simulation.hpp"
+#include "test_client.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -25,11 +26,16 @@ struct Fixture {
   OperationSlabs operations;
   Resources resources{clock, timers, threads, page_pipes, operations};
   MemoryDisk disk{1 << 20};
+  TestClient client;
   std::string error;
 
   std::unique_ptr<Filter> make(const char *name, const FilterOptions &options = {}) {
     error.clear();
     return filters::make_filter(name, options, resources, &error);
+  }
+  std::unique_ptr<Backend> open(Filter &filter) {
+    std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(disk);
+    return filter.open(&below, client.opening(), nullptr, &error);
   }
 };
 
@@ -48,8 +54,7 @@ TEST_CASE("behind readonly nothing is written, and reads pass with their reserva
   auto filter = fixture.make("readonly");
   REQUIRE(filter);
   CHECK(filter->opens_readonly(false));
-  std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(fixture.disk);
-  auto layer = filter->open(&below, false, nullptr, &fixture.error);
+  auto layer = fixture.open(*filter);
   REQUIRE(layer);
   CHECK_FALSE(layer->capabilities().can_write);
   CHECK_FALSE(layer->capabilities().can_trim);
@@ -81,8 +86,7 @@ struct Delayed : Fixture {
   explicit Delayed(const FilterOptions &options) {
     filter = make("delay", options);
     REQUIRE(filter);
-    std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(disk);
-    layer = filter->open(&below, false, nullptr, &error);
+    layer = open(*filter);
   }
   void pass(std::chrono::milliseconds time) {
     clock.advance(time);
@@ -176,4 +180,145 @@ TEST_CASE("options that are no whole numbers of milliseconds are refused") {
   CHECK(fixture.make("delay", {{"readMs", 0.5}}) == nullptr);
   CHECK(fixture.make("delay", {{"readMs", std::string("10")}}) == nullptr);
   CHECK(fixture.error.find("readMs") != std::string::npos);
+}
+
+TEST_CASE(
+    "what is to fail fails before it is below, with its error, its words and no reservation") {
+  Fixture fixture;
+  auto filter = fixture.make("error", {{"pwriteRate", 1.0}, {"pwriteCode", std::string("ENOSPC")}});
+  REQUIRE(filter);
+  auto layer = fixture.open(*filter);
+  TestRequest write(wire::NBD_CMD_WRITE, 0, 512, 9);
+  CHECK(layer->reserve(write).data == nullptr);
+  CHECK(write.run(*layer) == ENOSPC);
+  CHECK(write.extras->error_text == "injecting ENOSPC error into pwrite");
+  CHECK(fixture.disk.submitted == 0);
+  // Others pass on as they are.
+  TestRequest read(wire::NBD_CMD_READ, 4096, 512);
+  CHECK(layer->reserve(read).data == &fixture.disk.bytes[4096]);
+  CHECK(read.run(*layer) == 0);
+}
+
+TEST_CASE("about as many requests fail as are to, in no order") {
+  Fixture fixture;
+  auto filter = fixture.make("error", {{"preadRate", 0.25}});
+  auto layer = fixture.open(*filter);
+  constexpr unsigned TRIES = 4000;
+  unsigned failed = 0;
+  unsigned changes = 0;
+  int last = 0;
+  for (unsigned i = 0; i < TRIES; i++) {
+    TestRequest read(wire::NBD_CMD_READ, 0, 1);
+    const int error = read.run(*layer);
+    failed += error == EIO;
+    changes += error != last;
+    last = error;
+  }
+  CHECK(failed > TRIES / 5); // six standard deviations off
+  CHECK(failed < TRIES * 3 / 10);
+  CHECK(changes > TRIES / 4); // 3/8 of them, were each thrown for itself
+}
+
+TEST_CASE("where nothing can fail, there is no layer") {
+  Fixture fixture;
+  auto filter = fixture.make("error", {{"preadRate", 0.0}, {"pwriteCode", std::string("EPERM")}});
+  std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(fixture.disk);
+  Backend *const was_below = below.get();
+  auto layer = filter->open(&below, fixture.client.opening(), nullptr, &fixture.error);
+  CHECK(layer.get() == was_below);
+}
+
+TEST_CASE("rates and codes that are none are refused") {
+  Fixture fixture;
+  CHECK(fixture.make("error", {{"preadRate", 1.5}}) == nullptr);
+  CHECK(fixture.make("error", {{"preadCode", std::string("EFROBNICATE")}}) == nullptr);
+  CHECK(fixture.error.find("preadCode") != std::string::npos);
+}
+
+namespace {
+
+// A rate in front of the disk, as clients have it.
+struct Slow : Fixture {
+  std::unique_ptr<Filter> filter;
+  std::unique_ptr<Backend> layer;
+  std::unique_ptr<Backend> other;
+
+  explicit Slow(const FilterOptions &options) {
+    filter = make("rate", options);
+    REQUIRE(filter);
+    layer = open(*filter);
+    other = open(*filter);
+  }
+  void pass(std::chrono::milliseconds time) {
+    clock.advance(time);
+    timers.run_due();
+  }
+};
+
+constexpr double BITS = 8 * 1000 * 100; // 100 bytes a millisecond
+
+} // namespace
+
+TEST_CASE("what is more than a burst waits until the bits have come, without a thread") {
+  Slow slow({{"bits", BITS}, {"burstSeconds", 0.01}}); // 1000 bytes
+  TestRequest burst(wire::NBD_CMD_WRITE, 0, 1000, 9);
+  CHECK(slow.layer->reserve(burst).data == nullptr);
+  CHECK(burst.run(*slow.layer) == 0);
+  TestRequest waiting(wire::NBD_CMD_WRITE, 0, 500, 8);
+  slow.layer->submit(waiting, Caller::may_block);
+  slow.pass(std::chrono::milliseconds(4));
+  CHECK_FALSE(waiting.is_done());
+  CHECK(slow.disk.bytes[0] == 9);
+  slow.pass(std::chrono::milliseconds(1));
+  CHECK(waiting.wait() == 0);
+  CHECK(slow.disk.bytes[0] == 8);
+  CHECK(slow.threads.tasks.empty());
+  // Reads have bits of their own, and all else needs none.
+  TestRequest read(wire::NBD_CMD_READ, 0, 1000);
+  CHECK(read.run(*slow.layer) == 0);
+  TestRequest trim(wire::NBD_CMD_TRIM, 0, 1 << 20);
+  CHECK(trim.run(*slow.layer) == 0);
+}
+
+TEST_CASE("a request of more bits than a burst has takes as long as they take to come") {
+  Slow slow({{"bits", BITS}, {"burstSeconds", 0.01}});
+  TestRequest large(wire::NBD_CMD_READ, 0, 1000 + 10000);
+  slow.layer->submit(large, Caller::may_block);
+  for (unsigned i = 0; i < 99; i++)
+    slow.pass(std::chrono::milliseconds(1));
+  CHECK_FALSE(large.is_done());
+  slow.pass(std::chrono::milliseconds(2)); // one for fractions of a bit
+  CHECK(large.wait() == 0);
+}
+
+TEST_CASE("all clients share one rate, and each has one of its own") {
+  Slow shared({{"bits", BITS}, {"burstSeconds", 0.01}});
+  TestRequest first(wire::NBD_CMD_READ, 0, 1000);
+  CHECK(first.run(*shared.layer) == 0);
+  TestRequest second(wire::NBD_CMD_READ, 0, 1000);
+  shared.other->submit(second, Caller::may_block);
+  CHECK_FALSE(second.is_done());
+  shared.pass(std::chrono::milliseconds(11));
+  CHECK(second.wait() == 0);
+
+  Slow own({{"connectionBits", BITS}, {"burstSeconds", 0.01}});
+  TestRequest of_one(wire::NBD_CMD_READ, 0, 1000);
+  TestRequest of_other(wire::NBD_CMD_READ, 0, 1000);
+  CHECK(of_one.run(*own.layer) == 0);
+  CHECK(of_other.run(*own.other) == 0);
+  TestRequest more(wire::NBD_CMD_READ, 0, 1);
+  own.layer->submit(more, Caller::may_block);
+  CHECK_FALSE(more.is_done());
+  own.layer->give_up_unanswered();
+  CHECK(more.wait() == ESHUTDOWN);
+}
+
+TEST_CASE("without a limit there is no layer, and wrong limits are refused") {
+  Fixture fixture;
+  auto filter = fixture.make("rate", {{"burstSeconds", 2.0}});
+  std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(fixture.disk);
+  Backend *const was_below = below.get();
+  CHECK(filter->open(&below, fixture.client.opening(), nullptr, &fixture.error).get() == was_below);
+  CHECK(fixture.make("rate", {{"bits", -1.0}}) == nullptr);
+  CHECK(fixture.make("rate", {{"burstSeconds", 0.0}}) == nullptr);
 }

@@ -11,6 +11,7 @@
 #include "memory_backend.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
+#include "test_client.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -30,6 +31,7 @@ struct Server {
   connection::Resources &resources = system_resources();
   std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
   MemoryDisk disk{SIZE};
+  TestClient client;
   std::unique_ptr<Filter> filter;
   std::unique_ptr<DiskState> state;
   Gate gate;
@@ -45,7 +47,7 @@ struct Server {
     filter = filters::make_filter(name, options, resources.of_backends, &error);
     REQUIRE(filter);
     state = filter->new_disk(below->capabilities(), &error);
-    return filter->open(&below, false, state.get(), &error);
+    return filter->open(&below, client.opening(), state.get(), &error);
   }
 
   // Half a write, then nothing: how much of the disk has changed?
@@ -80,7 +82,10 @@ TEST_CASE(
   CHECK(Server().changed_by_half_a_write("cow", {}) == 0);
   CHECK(Server().changed_by_half_a_write("delay", {{"writeMs", 1.0}}) == 0);
   CHECK(Server().changed_by_half_a_write("readonly", {}) == 0);
+  CHECK(Server().changed_by_half_a_write("error", {{"pwriteRate", 0.5}}) == 0);
+  CHECK(Server().changed_by_half_a_write("rate", {{"bits", 1e9}}) == 0);
   // As it does where the write is received on the disk itself.
   CHECK(Server().changed_by_half_a_write("", {}) > 0);
   CHECK(Server().changed_by_half_a_write("delay", {{"readMs", 1.0}}) > 0);
+  CHECK(Server().changed_by_half_a_write("error", {{"preadRate", 0.5}}) > 0);
 }

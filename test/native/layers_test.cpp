@@ -13,9 +13,11 @@
 #include "backend/chain.hpp"
 #include "backend/emulate.hpp"
 #include "filters/registry.hpp"
+#include "host/log.hpp"
 #include "hostile_layer.hpp"
 #include "memory_backend.hpp"
 #include "system_resources.hpp"
+#include "test_client.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -33,7 +35,7 @@ constexpr uint32_t SEEDS = 60;
 struct HostileFilter final : Filter {
   HostileFilter(uint32_t seed, Faults &faults) : seed(seed), faults(faults) {}
   const char *name() const override { return "hostile"; }
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, DiskState *,
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const Opening &, DiskState *,
                                 std::string *) override {
     auto layer = std::make_unique<HostileLayer>(std::move(*below), seed++,
                                                 system_resources().of_backends.threads, faults);
@@ -47,7 +49,7 @@ struct HostileFilter final : Filter {
 
 struct EmulationFilter final : Filter {
   const char *name() const override { return "emulation"; }
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, bool, DiskState *,
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const Opening &, DiskState *,
                                 std::string *) override {
     return std::make_unique<Emulation>(std::move(*below), system_resources().of_backends.threads);
   }
@@ -67,8 +69,9 @@ struct PlainBackend final : MemoryBackend {
 // A plugin of which nothing but opening is asked.
 class MemoryBottom final : public Bottom {
 public:
-  MemoryBottom(MemoryDisk &disk, bool is_plain) : disk_(disk), is_plain_(is_plain) {}
-  host::CallContext &context() override { std::abort(); }
+  MemoryBottom(MemoryDisk &disk, bool is_plain, TestClient &client)
+      : disk_(disk), is_plain_(is_plain), client_(client) {}
+  host::CallContext &context() override { return client_; }
   const Resources &resources() override { return system_resources().of_backends; }
   ThreadModel thread_model() override { return ThreadModel::parallel; }
   unsigned threads() override { return 1; }
@@ -84,6 +87,7 @@ public:
 private:
   MemoryDisk &disk_;
   const bool is_plain_;
+  TestClient &client_;
 };
 
 // Two clients of one disk, and what they must see.
@@ -97,7 +101,7 @@ public:
     disk_.error_of = [this](Request &request) { return inject(request); };
     make_chain();
     for (unsigned i = 0; i < 2; i++) {
-      MemoryBottom bottom(disk_, is_plain_);
+      MemoryBottom bottom(disk_, is_plain_, client_);
       const std::string disk;
       std::string error;
       clients_.push_back(chain_->open(bottom, "", false, &disk, &error));
@@ -130,9 +134,9 @@ private:
     std::vector<ChainFilter> filters;
     const unsigned layers = 1 + draw(5);
     for (unsigned i = 0; i < layers; i++) {
-      static const char *const NAMES[] = {"hostile", "hostile", "cow",
-                                          "cache",   "delay",   "readonly"};
-      const char *name = NAMES[draw(draw(4) == 0 ? 6 : 5)];
+      static const char *const NAMES[] = {"hostile", "hostile", "cow",  "cache",   "delay",
+                                          "error",   "log",     "rate", "readonly"};
+      const char *name = NAMES[draw(draw(4) == 0 ? 9 : 8)];
       stack_ += std::string(" ") + name;
       filters.push_back({make(name), nullptr});
     }
@@ -165,6 +169,14 @@ private:
     } else if (name == "delay") {
       options = {{"readMs", static_cast<double>(draw(2))},
                  {"writeMs", static_cast<double>(draw(2))}};
+    } else if (name == "error") {
+      options = {{"pwriteRate", 0.2}, {"zeroRate", 0.2}};
+    } else if (name == "log") {
+      options = {{"file", std::string("/dev/null")}};
+      if (draw(20) == 0) // they take their time
+        options["script"] = std::string(":");
+    } else if (name == "rate") {
+      options = {{"bits", 1e9}, {"connectionBits", 2e9}, {"burstSeconds", 0.001}};
     }
     std::string error;
     auto filter = filters::make_filter(name, options, system_resources().of_backends, &error);
@@ -251,7 +263,7 @@ private:
     REQUIRE(error >= 0);
     CHECK((error == 0 || error == EIO || error == ESHUTDOWN));
     if (error == EIO)
-      CHECK(request.extras->error_text == "injected");
+      CHECK(request.extras->error_text.starts_with("inject")); // by the disk, or by a filter
     if (request.was_given_up)
       REQUIRE(request.gate.wait([&] { return request.is_released; }));
     if (modifies(request))
@@ -310,6 +322,7 @@ private:
 
   std::mt19937 random_;
   MemoryDisk disk_{SIZE};
+  TestClient client_;
   std::vector<uint8_t> initial_;
   std::vector<uint8_t> model_;
   std::vector<bool> is_known_; // else a change of it has failed
@@ -329,6 +342,7 @@ private:
 } // namespace
 
 TEST_CASE("stacks of any layers keep the contract and the data") {
+  host::log_configure("test", false, host::LogSink::none); // requests are made to fail
   for (uint32_t seed = 1; seed <= SEEDS; seed++) {
     CAPTURE(seed);
     Simulation(seed).run();

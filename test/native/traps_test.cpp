@@ -14,6 +14,7 @@
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
 #include "system_resources.hpp"
+#include "test_client.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
@@ -26,6 +27,7 @@ struct Stack {
     const char *name;
     filters::FilterOptions options;
   };
+  TestClient client;
   std::deque<std::unique_ptr<Filter>> filters;
   std::deque<std::unique_ptr<DiskState>> states;
   std::unique_ptr<Backend> top;
@@ -38,7 +40,7 @@ struct Stack {
       REQUIRE(filters.back());
       states.push_back(filters.back()->new_disk(top->capabilities(), &error));
       std::unique_ptr<Backend> behind = std::move(top);
-      top = filters.back()->open(&behind, false, states.back().get(), &error);
+      top = filters.back()->open(&behind, client.opening(), states.back().get(), &error);
       REQUIRE(top);
     }
   }

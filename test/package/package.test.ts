@@ -86,8 +86,7 @@ test("a program embeds it, typed", async () => {
     import { AsyncnbdError, definePlugin, serve, version, type NbdServer } from "asyncnbd";
     import { log, type Middleware } from "asyncnbd/middleware";
     import disk from "./disk.js";
-    const lines: string[] = [];
-    const middleware: Middleware = log((line) => lines.push(line));
+    const middleware: Middleware = log({ file: "lines" });
     const server: NbdServer = await serve({ plugin: middleware(disk), config: { byte: 3 } });
     console.log(server.uri !== undefined, version, AsyncnbdError.name);
     await server.close({ graceMs: 100 });

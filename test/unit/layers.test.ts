@@ -35,7 +35,7 @@ const NATIVE: Readonly<Record<string, readonly string[]>> = {
   ],
   connection: ["backend", "schedule", "host", "transport", "wire", "base"],
   schedule: ["base"], // and nothing of NBD, or of sockets
-  filters: ["store", "backend", "transport", "wire", "base"],
+  filters: ["store", "backend", "host", "transport", "wire", "base"],
   cplugin: ["backend", "host", "wire", "base"],
   store: ["transport", "base"],
   backend: ["host", "transport", "wire", "base"], // pipes carry data that a backend need not touch

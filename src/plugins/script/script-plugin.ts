@@ -18,16 +18,9 @@ import {
   type ParameterValue,
 } from "./parameters.js";
 import { callPlugin, ScriptRunner } from "./runner.js";
-import { ScriptSource } from "./script-source.js";
+import { ScriptSource, THREAD_MODELS } from "./script-source.js";
 
 const NAME = /^[a-zA-Z][a-zA-Z0-9-]*$/;
-
-const MODELS: readonly ThreadModelName[] = [
-  "serialize_connections",
-  "serialize_all_requests",
-  "serialize_requests",
-  "parallel",
-];
 
 export class ScriptPlugin implements PluginInstance {
   readonly about: PluginAbout;
@@ -81,7 +74,7 @@ export class ScriptPlugin implements PluginInstance {
 
   /** Plugins in TypeScript are parallel unless they say less. */
   get callModel(): number {
-    return MODELS.indexOf(this.#plugin.threadModel ?? "parallel");
+    return this.source.callModel;
   }
 
   async dump(write: (lines: string) => void, leastModel = this.callModel): Promise<void> {
@@ -89,8 +82,8 @@ export class ScriptPlugin implements PluginInstance {
     const facts: Record<string, unknown> = { path, name, version };
     if (magicConfigKey !== undefined) facts.magic_config_key = magicConfigKey;
     facts.language = "javascript";
-    facts.max_thread_model = MODELS[this.callModel];
-    facts.thread_model = MODELS[Math.min(leastModel, this.callModel)];
+    facts.max_thread_model = THREAD_MODELS[this.callModel];
+    facts.thread_model = THREAD_MODELS[Math.min(leastModel, this.callModel)];
     if (longname !== undefined) facts.longname = longname;
     for (const [key, value] of Object.entries(await this.#dumpPlugin())) facts[key] = value;
     const lines = Object.entries(facts).filter(([, value]) => value !== undefined);
@@ -162,10 +155,10 @@ function check(definition: Plugin, path: string): void {
       `${path}: "${definition.name}" is not a valid plugin name: use letters, digits and dashes`,
     );
   const { threadModel } = definition;
-  if (threadModel !== undefined && !MODELS.includes(threadModel))
+  if (threadModel !== undefined && !THREAD_MODELS.includes(threadModel))
     throw new AsyncnbdError(
       "PLUGIN",
-      `${path}: unknown thread model "${threadModel}"; use ${MODELS.join(", ")}`,
+      `${path}: unknown thread model "${threadModel}"; use ${THREAD_MODELS.join(", ")}`,
     );
 }
 

@@ -4,11 +4,19 @@ import { addon } from "../../addon/addon.js";
 import type { ExportEntry, MetaContextEntry } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { ExportSource } from "../export-source.js";
-import type { MetaContext, Plugin } from "./definition.js";
+import type { MetaContext, Plugin, ThreadModelName } from "./definition.js";
 import { describeThrown, failure, readFailure } from "./errno.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
 import type { ClientInfo, OpenInfo, Support } from "./requests.js";
 import { PluginTurns } from "./turns.js";
+
+/** By their numbers, NBDKIT_THREAD_MODEL_*. */
+export const THREAD_MODELS: readonly ThreadModelName[] = [
+  "serialize_connections",
+  "serialize_all_requests",
+  "serialize_requests",
+  "parallel",
+];
 
 export class ScriptSource implements ExportSource {
   readonly #plugin: Plugin;
@@ -29,6 +37,10 @@ export class ScriptSource implements ExportSource {
 
   get serializesConnections(): boolean {
     return this.#plugin.threadModel === "serialize_connections";
+  }
+
+  get callModel(): number {
+    return THREAD_MODELS.indexOf(this.#plugin.threadModel ?? "parallel");
   }
 
   async preconnect(client: ClientInfo): Promise<boolean> {

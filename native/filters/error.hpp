@@ -1,0 +1,19 @@
+// Requests fail, now and then or always, before they reach what is behind: to test clients.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/filter.hpp"
+#include "filters/options.hpp"
+
+namespace asyncnbd::filters {
+
+// Options, for each of pread, pwrite, flush, trim, cache, zero and extents, as in preadCode: …Code,
+// the name of an error, by default EIO; …Rate, how many of them fail, from 0 (by default) to 1;
+// …File: they fail only while this file exists. nullptr, with words in `*error`, if there is
+// something else, or a value does not fit.
+std::unique_ptr<backend::Filter>
+make_error(const FilterOptions &options, const backend::Resources &resources, std::string *error);
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,27 @@
+// Requests in the words of the log filter's lines.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "backend/backend.hpp"
+#include "backend/bottom.hpp"
+#include "backend/request.hpp"
+
+namespace asyncnbd::filters {
+
+// "Read".
+const char *log_action(uint16_t type);
+// "offset=0x0 count=0x200".
+std::string log_arguments(const backend::Request &request);
+// "return=0", "return=-1 error=EIO", with extents before that where there are some.
+std::string log_result(const backend::Request &request, int error);
+std::string log_result(int error);
+// `exports=("" other) return=0`.
+std::string log_exports(const std::vector<backend::ExportEntry> &exports);
+// What a client is told of an export.
+std::string log_facts(const std::string &export_name, bool is_tls,
+                      const backend::Capabilities &capabilities, const backend::BlockSizes &sizes);
+
+} // namespace asyncnbd::filters

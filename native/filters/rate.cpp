@@ -1,0 +1,219 @@
+// See rate.hpp.
+#include "filters/rate.hpp"
+
+#include <array>
+#include <cinttypes>
+#include <fcntl.h>
+#include <unistd.h>
+#include <utility>
+
+#include "backend/emulate.hpp"
+#include "base/invariant.hpp"
+#include "filters/commands.hpp"
+#include "filters/rate_bucket.hpp"
+#include "filters/waiting.hpp"
+#include "host/abi.hpp"
+#include "host/context.hpp"
+#include "host/log.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::Caller;
+using backend::Request;
+using backend::Reservation;
+
+struct RateSettings {
+  uint64_t bits = 0; // a second; 0: no limit
+  uint64_t connection_bits = 0;
+  std::string file; // "": none
+  std::string connection_file;
+  double burst_seconds = 2;
+
+  bool limits_any() const {
+    return bits != 0 || connection_bits != 0 || !file.empty() || !connection_file.empty();
+  }
+};
+
+bool is_limited(uint16_t type) {
+  return type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
+}
+
+// For reads and for writes.
+struct Buckets {
+  Buckets(uint64_t rate, double burst_seconds, base::Time now)
+      : read(rate, burst_seconds, now), write(rate, burst_seconds, now) {}
+  RateBucket &of(const Request &request) {
+    return request.type == wire::NBD_CMD_READ ? read : write;
+  }
+
+  RateBucket read;
+  RateBucket write;
+};
+
+// The first line of a file that may be there; "": it is not.
+std::string first_line(const std::string &path) {
+  const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // it may be a FIFO
+  if (fd == -1)
+    return {};
+  std::array<char, 64> text; // more than a size takes
+  const ssize_t bytes = read(fd, text.data(), text.size());
+  close(fd);
+  if (bytes <= 0)
+    return {};
+  const std::string line(text.data(), static_cast<size_t>(bytes));
+  return line.substr(0, line.find('\n'));
+}
+
+// The context is the client's. What is no rate is complained about, and changes nothing.
+void adjust(const std::string &file, RateBucket &bucket) {
+  const std::string line = file.empty() ? "" : first_line(file);
+  const int64_t rate = line.empty() ? -1 : nbdkit_parse_size(line.c_str());
+  if (rate == -1)
+    return;
+  const uint64_t before = bucket.set_rate(static_cast<uint64_t>(rate));
+  if (before != static_cast<uint64_t>(rate))
+    host::log_debug("rate adjusted from %" PRIu64 " to %" PRIi64, before, rate);
+}
+
+// How far a request has come: it passes the limit of all clients, then that of its own.
+struct Progress {
+  uint64_t bits_left = 0;
+  bool is_past_first = false;
+};
+using SlowRequests = WaitingRequests<Progress>;
+
+class RateLayer final : public backend::Layer, private WaitOwner<Progress> {
+public:
+  RateLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
+            const RateSettings &settings, Buckets &of_all, const backend::Resources &resources,
+            SlowRequests::Slabs &slabs)
+      : Layer(std::move(opened)), context_(context), settings_(settings), of_all_(of_all),
+        own_(settings.connection_bits, settings.burst_seconds, resources.clock.now()),
+        clock_(resources.clock), waiting_(*this, resources, slabs) {}
+
+  backend::ThreadModel thread_model() const override { return backend::ThreadModel::async; }
+  backend::CallLimits call_limits() const override { return AS_IF_BELOW; }
+
+  // What may have to wait must not have been done before.
+  Reservation reserve(Request &request) override {
+    return is_limited(request.type) ? Reservation{} : below().reserve(request);
+  }
+
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
+    return below().bytes_besides(type, length_bytes) + (is_limited(type) ? SlowRequests::BYTES : 0);
+  }
+
+  void submit(Request &request, Caller caller) override;
+  void on_client_gone() override {
+    waiting_.fail_all();
+    below().on_client_gone();
+  }
+  void give_up_unanswered() override {
+    waiting_.fail_all();
+    below().give_up_unanswered();
+  }
+  void release_idle_memory() override {
+    waiting_.trim();
+    below().release_idle_memory();
+  }
+
+private:
+  static Progress begun(const Request &request, bool is_past_first) {
+    return {request.length_bytes * 8, is_past_first};
+  }
+  void on_time(Request &request, Progress progress) override {
+    go_on(request, progress, Caller::must_not_block);
+  }
+  void go_on(Request &request, Progress progress, Caller caller);
+
+  host::CallContext &context_;
+  const RateSettings &settings_; // the filter's
+  Buckets &of_all_;              // too
+  Buckets own_;
+  const base::Clock &clock_;
+  SlowRequests waiting_;
+};
+
+// Who is told that answers come later must not be kept by a call.
+void RateLayer::submit(Request &request, Caller caller) {
+  if (below().thread_model() != backend::ThreadModel::async)
+    caller = Caller::must_not_block;
+  if (!is_limited(request.type)) {
+    below().submit(request, caller);
+    return;
+  }
+  base::invariant(!request.is_reserved, "a request that may wait has no reservation");
+  {
+    host::ContextScope scope(&context_);
+    adjust(settings_.file, of_all_.of(request));
+    adjust(settings_.connection_file, own_.of(request));
+  }
+  go_on(request, begun(request, false), caller);
+}
+
+void RateLayer::go_on(Request &request, Progress progress, Caller caller) {
+  for (;;) {
+    RateBucket &bucket = progress.is_past_first ? own_.of(request) : of_all_.of(request);
+    base::Duration wait{};
+    progress.bits_left = bucket.take(progress.bits_left, clock_.now(), &wait);
+    if (progress.bits_left > 0) {
+      if (const int error = waiting_.begin(request, progress, wait))
+        request.complete(error);
+      return;
+    }
+    if (progress.is_past_first)
+      break;
+    progress = begun(request, true);
+  }
+  below().submit(request, caller);
+}
+
+class RateFilter final : public backend::Filter {
+public:
+  RateFilter(RateSettings settings, const backend::Resources &resources)
+      : settings_(std::move(settings)), resources_(resources),
+        of_all_(settings_.bits, settings_.burst_seconds, resources.clock.now()) {}
+
+  const char *name() const override { return "rate"; }
+
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
+                                backend::DiskState *, std::string *) override {
+    if (!settings_.limits_any())
+      return std::move(*below);
+    auto layer = std::make_unique<RateLayer>(std::move(*below), opening.context, settings_, of_all_,
+                                             resources_, slabs_);
+    return std::make_unique<backend::Emulation>(std::move(layer), resources_.threads);
+  }
+
+private:
+  const RateSettings settings_;
+  const backend::Resources resources_;
+  Buckets of_all_;
+  SlowRequests::Slabs slabs_;
+};
+
+} // namespace
+
+std::unique_ptr<backend::Filter>
+make_rate(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
+  constexpr uint64_t MOST_BITS = uint64_t{1} << 53;
+  constexpr double SHORTEST_BURST = 0.001; // else there would be nothing but waiting
+  constexpr double LONGEST_BURST = 1e9;
+  OptionReader reader("rate", options);
+  RateSettings settings;
+  settings.bits = reader.number("bits", 0, MOST_BITS);
+  settings.connection_bits = reader.number("connectionBits", 0, MOST_BITS);
+  settings.file = reader.text("file");
+  settings.connection_file = reader.text("connectionFile");
+  settings.burst_seconds =
+      reader.real("burstSeconds", settings.burst_seconds, SHORTEST_BURST, LONGEST_BURST);
+  *error = reader.error();
+  if (!error->empty())
+    return nullptr;
+  return std::make_unique<RateFilter>(std::move(settings), resources);
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,63 @@
+// See rate_bucket.hpp.
+#include "filters/rate_bucket.hpp"
+
+#include <algorithm>
+#include <chrono>
+#include <limits>
+#include <utility>
+
+namespace asyncnbd::filters {
+
+namespace {
+
+constexpr uint64_t PER_SECOND = 1'000'000'000; // nanoseconds
+
+// Of products of two numbers, which may be larger than one number can be.
+uint64_t multiply_divide(uint64_t a, uint64_t b, uint64_t divisor) {
+  const unsigned __int128 result = static_cast<unsigned __int128>(a) * b / divisor;
+  return static_cast<uint64_t>(
+      std::min<unsigned __int128>(result, std::numeric_limits<int64_t>::max()));
+}
+
+} // namespace
+
+RateBucket::RateBucket(uint64_t rate, double capacity_seconds, base::Time now)
+    : capacity_seconds_(capacity_seconds), rate_(rate), level_(capacity()), as_of_(now) {}
+
+uint64_t RateBucket::capacity() const {
+  constexpr double MOST = 0x1p63;
+  return static_cast<uint64_t>(std::min(static_cast<double>(rate_) * capacity_seconds_, MOST));
+}
+
+uint64_t RateBucket::take(uint64_t bits, base::Time now, base::Duration *wait) {
+  std::lock_guard lock(mutex_);
+  if (rate_ == 0)
+    return 0;
+  const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(now - as_of_).count();
+  if (passed > 0) {
+    const uint64_t added = multiply_divide(rate_, static_cast<uint64_t>(passed), PER_SECOND);
+    const uint64_t room = capacity() - level_;
+    level_ += std::min(added, room);
+    // What is not yet a whole bit counts the next time.
+    as_of_ = added < room ? as_of_ + time_of(added) : now;
+  }
+  const uint64_t taken = std::min(bits, level_);
+  level_ -= taken;
+  bits -= taken;
+  if (bits > 0) // it will not hold more
+    *wait = time_of(std::min(bits, std::max<uint64_t>(capacity(), 1)));
+  return bits;
+}
+
+base::Duration RateBucket::time_of(uint64_t bits) const {
+  return std::chrono::nanoseconds(multiply_divide(bits, PER_SECOND, rate_));
+}
+
+uint64_t RateBucket::set_rate(uint64_t rate) {
+  std::lock_guard lock(mutex_);
+  const uint64_t before = std::exchange(rate_, rate);
+  level_ = std::min(level_, capacity());
+  return before;
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,155 @@
+// Requests of one client that wait in a layer until their time has come, without a thread.
+#pragma once
+
+#include <cerrno>
+#include <chrono>
+#include <cstddef>
+#include <utility>
+
+#include "backend/request.hpp"
+#include "backend/resources.hpp"
+#include "base/mutex.hpp"
+#include "base/slabs.hpp"
+#include "base/timers.hpp"
+
+namespace asyncnbd::filters {
+
+// Whose requests wait. `State`: what it keeps of each meanwhile.
+template <typename State> class WaitOwner {
+public:
+  // Of one whose time has come; on the timers' thread, so it must not block.
+  virtual void on_time(backend::Request &request, State state) = 0;
+
+protected:
+  ~WaitOwner() = default;
+};
+
+template <typename State> class WaitingRequests {
+  // The same object serves one request after the other.
+  struct Waiting final : base::Timer {
+    explicit Waiting(WaitingRequests &all) : all(all) {}
+    void on_due() override { all.on_due(*this); }
+
+    WaitingRequests &all;
+    backend::Request *request = nullptr; // none
+    State state{};
+    Waiting *previous = nullptr; // in the list of those that wait
+    Waiting *next = nullptr;     // or of those that are free
+  };
+
+public:
+  using Slabs = base::SlabsOf<Waiting>;
+  static constexpr uint32_t BYTES = sizeof(Waiting); // that one takes
+
+  WaitingRequests(WaitOwner<State> &owner, const backend::Resources &resources, Slabs &slabs)
+      : owner_(owner), resources_(resources), slabs_(slabs) {}
+  ~WaitingRequests() { trim(); }
+  WaitingRequests(const WaitingRequests &) = delete;
+  WaitingRequests &operator=(const WaitingRequests &) = delete;
+
+  // Has the request wait. Returns 0, and then it may be over already, or an error.
+  int begin(backend::Request &request, State state, base::Duration time) {
+    std::lock_guard lock(mutex_);
+    if (is_over_)
+      return ESHUTDOWN;
+    if (free_ == nullptr) {
+      free_ = slabs_.make(*this);
+      if (free_ == nullptr)
+        return ENOMEM;
+      free_count_++;
+    }
+    // With the lock, so that nobody ends what has not begun.
+    if (!resources_.timers.set(*free_, resources_.clock.now() + time))
+      return EAGAIN;
+    Waiting *waiting = std::exchange(free_, free_->next);
+    free_count_--;
+    waiting->request = &request;
+    waiting->state = state;
+    waiting->previous = nullptr;
+    waiting->next = waiting_;
+    if (waiting_ != nullptr)
+      waiting_->previous = waiting;
+    waiting_ = waiting;
+    return 0;
+  }
+
+  // Those that wait, and those to come.
+  void fail_all() {
+    for (;;) {
+      Waiting *waiting;
+      backend::Request *request;
+      {
+        std::lock_guard lock(mutex_);
+        is_over_ = true;
+        waiting = waiting_;
+        if (waiting == nullptr)
+          return;
+        request = end(*waiting);
+      }
+      // Without the lock, for the timer may be about to take it. It finds no request.
+      resources_.timers.cancel(*waiting);
+      {
+        std::lock_guard lock(mutex_);
+        put(*waiting);
+      }
+      request->complete(ESHUTDOWN);
+    }
+  }
+
+  // Gives back what is not in use.
+  void trim() {
+    std::lock_guard lock(mutex_);
+    Slabs::destroy_chain(std::exchange(free_, nullptr));
+    free_count_ = 0;
+  }
+
+private:
+  static constexpr size_t MAX_FREE = 512; // few clients have more in flight all the time
+
+  // On the timers' thread.
+  void on_due(Waiting &waiting) {
+    backend::Request *request;
+    State state;
+    {
+      std::lock_guard lock(mutex_);
+      state = waiting.state;
+      request = end(waiting);
+      if (request != nullptr)
+        put(waiting);
+    }
+    if (request != nullptr)
+      owner_.on_time(*request, state); // after which it may be gone
+  }
+
+  // With the lock. Whoever gets the request sees to it; nullptr: another thread has got it.
+  backend::Request *end(Waiting &waiting) {
+    backend::Request *request = std::exchange(waiting.request, nullptr);
+    if (request == nullptr)
+      return nullptr;
+    (waiting.previous == nullptr ? waiting_ : waiting.previous->next) = waiting.next;
+    if (waiting.next != nullptr)
+      waiting.next->previous = waiting.previous;
+    return request;
+  }
+
+  // With the lock. Its timer may still be about to return, and does not look at it any more.
+  void put(Waiting &waiting) {
+    if (free_count_ == MAX_FREE) {
+      Slabs::destroy(&waiting);
+      return;
+    }
+    waiting.next = std::exchange(free_, &waiting);
+    free_count_++;
+  }
+
+  WaitOwner<State> &owner_;
+  const backend::Resources &resources_;
+  Slabs &slabs_;
+  base::Mutex<base::LockRank::waiting> mutex_; // guards the rest
+  Waiting *free_ = nullptr;
+  size_t free_count_ = 0;
+  Waiting *waiting_ = nullptr;
+  bool is_over_ = false; // nothing begins to wait any more
+};
+
+} // namespace asyncnbd::filters
