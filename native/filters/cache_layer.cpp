@@ -115,7 +115,8 @@ bool CacheLayer::passes_on(const Request &request) const {
   case wire::NBD_CMD_TRIM:
     return !is_unsafe || !has_flag(request, wire::NBD_CMD_FLAG_FUA);
   case wire::NBD_CMD_FLUSH:
-    return !is_unsafe && !client_.disk.find(0, client_.disk.last_block(), UNWRITTEN);
+    return !is_unsafe && (!client_.below.capabilities().can_write || // it has written nothing
+                          !client_.disk.find(0, client_.disk.last_block(), UNWRITTEN));
   default:
     return false;
   }

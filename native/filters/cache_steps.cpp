@@ -157,6 +157,7 @@ CacheOperation::Step CacheOperation::last_step() {
 // ---- room for what is kept from now on ---------------------------------------------------------
 
 CacheOperation::Step CacheOperation::make_room(int *error) {
+  const backend::Capabilities &can = client_.below.capabilities();
   const uint64_t below = disk_.room.is_limited() ? disk_.count_below(first, last) : 0;
   const uint64_t more = keeps_all() || is_change() ? below : 0;
   if (below == 0)
@@ -168,8 +169,11 @@ CacheOperation::Step CacheOperation::make_room(int *error) {
       drop_unused();
       continue;
     }
+    if (!can.can_write) {
+      *error = take_room(EROFS);
+      break;
+    }
     // A flush through another client's handle must not be what it lacks.
-    const backend::Capabilities &can = client_.below.capabilities();
     const bool is_durable = !can.can_multi_conn && can.fua != Support::none;
     *error = begin_write({unused_.first, unused_.first}, is_durable ? wire::NBD_CMD_FLAG_FUA : 0);
     if (*error == 0)

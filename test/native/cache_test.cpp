@@ -3,10 +3,12 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
+#include <csignal>
 #include <deque>
 #include <memory>
 #include <random>
 #include <string>
+#include <sys/resource.h>
 #include <thread>
 #include <vector>
 
@@ -270,6 +272,26 @@ TEST_CASE("what a client leaves unflushed, another one's flush writes") {
   CHECK(cached.disk.bytes[0] == 9);
 }
 
+TEST_CASE("a client that may not write leaves to others what they have written") {
+  Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 4.0 * BLOCK}, {"onRead", true}});
+  Backend &writer = cached.connect();
+  Backend &reader = cached.connect(std::make_unique<LesserBackend>(
+      cached.disk, [](Capabilities &can) { can.can_write = false; }));
+  for (uint64_t block = 0; block < 3; block++)
+    CHECK(write(writer, block * BLOCK, BLOCK, 9) == 0);
+  std::atomic<unsigned> writes{0};
+  cached.disk.error_of = [&writes](const Request &request) {
+    writes += request.type == wire::NBD_CMD_WRITE ? 1 : 0;
+    return 0;
+  };
+  CHECK(flush(reader) == 0);
+  for (uint64_t block = 0; block < 16; block++)
+    CHECK(read(reader, block * BLOCK, 1)[0] == (block < 3 ? 9 : Cached::original(block * BLOCK)));
+  CHECK(writes == 0);
+  CHECK(flush(writer) == 0);
+  CHECK(cached.disk.bytes[2 * BLOCK] == 9);
+}
+
 TEST_CASE("a flush waits for what another client writes back, and a change meanwhile is not lost") {
   Cached cached(WRITEBACK);
   HeldBackend::Held held_one;
@@ -378,6 +400,33 @@ TEST_CASE("where no room can be made writes fail, reads do not, and nothing is l
   cached.disk.error_of = nullptr;
   CHECK(flush(client) == 0);
   CHECK(cached.disk.bytes[(written - 1) * BLOCK] == 9);
+}
+
+TEST_CASE("where its file has no space, what needs some fails, and nothing else") {
+  struct Limit {
+    rlimit before{};
+    Limit() {
+      signal(SIGXFSZ, SIG_IGN);
+      getrlimit(RLIMIT_FSIZE, &before);
+      const rlimit limit{32 * BLOCK, before.rlim_max};
+      setrlimit(RLIMIT_FSIZE, &limit);
+    }
+    ~Limit() { setrlimit(RLIMIT_FSIZE, &before); }
+  };
+  Cached cached({{"mode", std::string("writeback")}, {"onRead", true}});
+  Backend &client = cached.connect();
+  const Limit limit;
+  CHECK(write(client, BLOCK, BLOCK, 9) == 0);
+  CHECK(write(client, 40 * BLOCK, BLOCK, 9) == ENOSPC);
+  CHECK(write(client, 30 * BLOCK + 5, 4 * BLOCK, 9) == ENOSPC);
+  CHECK(run(client, wire::NBD_CMD_CACHE, 41 * BLOCK, BLOCK) == ENOSPC);
+  CHECK(read(client, 40 * BLOCK, BLOCK) ==
+        std::vector<uint8_t>(cached.disk.bytes.begin() + 40 * BLOCK,
+                             cached.disk.bytes.begin() + 41 * BLOCK));
+  CHECK(read(client, BLOCK, 1)[0] == 9);
+  CHECK(flush(client) == 0);
+  CHECK(cached.disk.bytes[BLOCK] == 9);
+  CHECK(cached.disk.bytes[40 * BLOCK] == Cached::original(40 * BLOCK));
 }
 
 // Each thread has every fourth sector: all blocks are all threads'.
