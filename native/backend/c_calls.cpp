@@ -147,7 +147,7 @@ int CBackend::write_pages(Call &call) {
     call.rest.reset(new (std::nothrow) uint8_t[left]);
     if (!call.rest)
       return ENOMEM;
-    if (!pages->take_out(call.rest.get()))
+    if (pages->take_out(call.rest.get()) != left)
       return EIO;
     errno = 0; // what splice has left there is not the plugin's
     const int error = write(request, nullptr, call.rest.get(), left, request.offset + written);

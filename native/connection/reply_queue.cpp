@@ -125,7 +125,8 @@ namespace {
 bool take_out(PendingRequest *request, size_t sent_bytes) {
   const size_t header = header_bytes(*request);
   const size_t skipped_bytes = sent_bytes > header ? sent_bytes - header : 0;
-  if (!request->pages->take_out(request->data + skipped_bytes))
+  request->pages->take_out(request->data + skipped_bytes);
+  if (!request->pages->is_empty())
     return false;
   request->pages.reset();
   return true;

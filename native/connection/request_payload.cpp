@@ -138,7 +138,7 @@ bool RequestReader::receive_large_payload(PendingRequest *request,
   }
   request->payload_buffer = payload;
   request->data = payload->data;
-  const bool is_begun = !begun || begun->take_out(payload->data);
+  const bool is_begun = !begun || begun->take_out(payload->data) == begun_bytes;
   begun.reset();
   if (is_begun && receive_elsewhere(request, begun_bytes))
     return true;

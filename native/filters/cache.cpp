@@ -25,7 +25,7 @@ public:
   std::unique_ptr<DiskState> new_disk(const backend::Capabilities &below,
                                       std::string *error) override {
     std::unique_ptr<store::TemporaryFile> file =
-        store::TemporaryFile::make(resources_.page_pipes, error);
+        store::TemporaryFile::make(resources_.page_pipes, resources_.clock, error);
     if (!file)
       return nullptr;
     // Less could not be given back.

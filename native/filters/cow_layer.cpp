@@ -132,10 +132,10 @@ bool CowLayer::perform_now(Request &request, int *error) {
   if (reads)
     *error = read_copied(request);
   else if (request.pages)
-    *error = client_.disk.file->write_pages(std::move(request.pages), request.length_bytes,
-                                            request.offset);
+    *error = client_.disk.file->overwrite_pages(std::move(request.pages), request.length_bytes,
+                                                request.offset);
   else
-    *error = client_.disk.file->write(request.data, request.length_bytes, request.offset);
+    *error = client_.disk.file->overwrite(request.data, request.length_bytes, request.offset);
   return true;
 }
 

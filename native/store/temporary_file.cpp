@@ -33,7 +33,7 @@ int open_unnamed(const std::string &directory) {
 } // namespace
 
 std::unique_ptr<TemporaryFile> TemporaryFile::make(transport::PagePipes &pipes,
-                                                   std::string *error) {
+                                                   const base::Clock &clock, std::string *error) {
   const char *chosen = getenv("TMPDIR");
   const std::string directory = chosen != nullptr ? chosen : "/var/tmp";
   const int fd = base::moved_high(open_unnamed(directory));
@@ -41,7 +41,7 @@ std::unique_ptr<TemporaryFile> TemporaryFile::make(transport::PagePipes &pipes,
     *error = "cannot make a temporary file in " + directory + ": " + strerror(errno);
     return nullptr;
   }
-  return std::unique_ptr<TemporaryFile>(new TemporaryFile(pipes, fd));
+  return std::unique_ptr<TemporaryFile>(new TemporaryFile(pipes, clock, fd));
 }
 
 TemporaryFile::~TemporaryFile() {
@@ -93,12 +93,7 @@ int TemporaryFile::write_pages(transport::PagePipe::Owner pages, size_t length_b
   const size_t written = pages->write_file(fd_, offset);
   if (written == length_bytes)
     return 0;
-  const std::unique_ptr<uint8_t[]> rest(new (std::nothrow) uint8_t[length_bytes - written]);
-  if (!rest)
-    return ENOMEM;
-  if (!pages->take_out(rest.get()))
-    return EIO;
-  const int error = write(rest.get(), length_bytes - written, offset + written);
+  const int error = write_rest(*pages, length_bytes - written, offset + written);
   if (written == 0 && error == 0) // then it is splice that this file does not do
     can_splice_.store(false, std::memory_order_relaxed);
   return error;
@@ -107,6 +102,32 @@ int TemporaryFile::write_pages(transport::PagePipe::Owner pages, size_t length_b
 uint64_t TemporaryFile::block_bytes() const {
   struct statvfs facts;
   return fstatvfs(fd_, &facts) == 0 ? facts.f_bsize : 1;
+}
+
+// What the pages have left, by a copy: it fails with an error that says why.
+int TemporaryFile::write_rest(transport::PagePipe &pages, size_t length_bytes, uint64_t offset) {
+  const std::unique_ptr<uint8_t[]> rest(new (std::nothrow) uint8_t[length_bytes]);
+  if (!rest)
+    return ENOMEM;
+  if (pages.take_out(rest.get()) != length_bytes)
+    return EIO;
+  return write(rest.get(), length_bytes, offset);
+}
+
+int TemporaryFile::overwrite(const uint8_t *data, size_t length_bytes, uint64_t offset) {
+  uint8_t *const memory = windows_.about_to_write(offset, length_bytes);
+  const bool is_written = memory != nullptr && copy_guarded(memory, data, length_bytes);
+  return is_written ? 0 : write(data, length_bytes, offset);
+}
+
+// The system copies, and where it cannot there is no signal, but an error.
+int TemporaryFile::overwrite_pages(transport::PagePipe::Owner pages, size_t length_bytes,
+                                   uint64_t offset) {
+  uint8_t *const memory = windows_.about_to_write(offset, length_bytes);
+  if (memory == nullptr)
+    return write_pages(std::move(pages), length_bytes, offset);
+  const size_t written = pages->take_out(memory);
+  return written == length_bytes ? 0 : write_rest(*pages, length_bytes - written, offset + written);
 }
 
 int TemporaryFile::write_zeroes(uint64_t length_bytes, uint64_t offset) {

@@ -7,6 +7,8 @@
 #include <memory>
 #include <string>
 
+#include "base/clock.hpp"
+#include "store/file_windows.hpp"
 #include "transport/page_pipe.hpp"
 
 namespace asyncnbd::store {
@@ -16,7 +18,8 @@ namespace asyncnbd::store {
 class TemporaryFile {
 public:
   // In $TMPDIR, or /var/tmp. nullptr, with words in `*error`, on failure.
-  static std::unique_ptr<TemporaryFile> make(transport::PagePipes &pipes, std::string *error);
+  static std::unique_ptr<TemporaryFile> make(transport::PagePipes &pipes, const base::Clock &clock,
+                                             std::string *error);
   ~TemporaryFile();
   TemporaryFile(const TemporaryFile &) = delete;
   TemporaryFile &operator=(const TemporaryFile &) = delete;
@@ -28,6 +31,9 @@ public:
 
   int write(const uint8_t *data, size_t length_bytes, uint64_t offset);
   int write_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
+  // The same, of what has been written before, all of it: quicker if that was a moment ago.
+  int overwrite(const uint8_t *data, size_t length_bytes, uint64_t offset);
+  int overwrite_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
   // Whether pages are worth it.
   bool takes_pages() const { return can_splice_.load(std::memory_order_relaxed); }
 
@@ -39,10 +45,13 @@ public:
   void discard(uint64_t length_bytes, uint64_t offset);
 
 private:
-  TemporaryFile(transport::PagePipes &pipes, int fd) : pipes_(pipes), fd_(fd) {}
+  TemporaryFile(transport::PagePipes &pipes, const base::Clock &clock, int fd)
+      : pipes_(pipes), fd_(fd), windows_(fd, clock) {}
+  int write_rest(transport::PagePipe &pages, size_t length_bytes, uint64_t offset);
 
   transport::PagePipes &pipes_;
   const int fd_;
+  FileWindows windows_;
   // Until it turns out that they cannot be. They pair with nothing: who reads an old value tries
   // once more.
   std::atomic<bool> can_splice_{true};

@@ -220,19 +220,20 @@ ssize_t PagePipe::send_guarded(SigpipeGuard &guard, int socket, bool more) {
   return sent_in_all(sent, rest);
 }
 
-bool PagePipe::take_out(uint8_t *data) {
+size_t PagePipe::take_out(uint8_t *data) {
+  size_t taken_bytes = 0;
   for (PagePipe *pipe = this; pipe != nullptr; pipe = pipe->next_.get())
     while (pipe->length_bytes_ > 0) {
-      const ssize_t taken = read(pipe->read_end_, data, pipe->length_bytes_);
+      const ssize_t taken = read(pipe->read_end_, data + taken_bytes, pipe->length_bytes_);
       if (taken < 0 && errno == EINTR)
         continue;
       if (taken <= 0)
-        return false;
-      data += taken;
+        return taken_bytes;
+      taken_bytes += static_cast<size_t>(taken);
       pipe->length_bytes_ -= static_cast<size_t>(taken);
     }
   next_.reset();
-  return true;
+  return taken_bytes;
 }
 
 } // namespace asyncnbd::transport

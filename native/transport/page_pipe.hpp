@@ -61,8 +61,9 @@ public:
   // Returns the number of bytes or a negative errno.
   ssize_t send(int socket, bool more);
 
-  // Takes out what is in it, by a copy. False if that cannot be read.
-  bool take_out(uint8_t *data);
+  // Takes out what is in it, by a copy. Returns the number of bytes, all of them or those before
+  // what cannot be read, or cannot be copied there, which are still in it.
+  size_t take_out(uint8_t *data);
 
   bool is_empty() const { return length_bytes_ == 0 && !next_; }
 

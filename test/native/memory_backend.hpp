@@ -160,7 +160,7 @@ private:
     if (error == 0 && answer.is_elsewhere() && answer.data != content.data())
       memcpy(content.data(), answer.data, content.size());
     if (pages && error == 0)
-      error = pages->take_out(content.data()) ? 0 : EIO;
+      error = pages->take_out(content.data()) == content.size() ? 0 : EIO;
     pages.reset();
     if (answer.kind == Kind::lent && answer.give_back != nullptr)
       answer.give_back(answer.opaque);

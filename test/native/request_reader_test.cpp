@@ -149,7 +149,7 @@ std::vector<uint8_t> pattern(size_t bytes, uint8_t seed) {
 std::vector<uint8_t> payload_of(PendingRequest *request) {
   std::vector<uint8_t> bytes(request->length_bytes);
   if (request->pages)
-    REQUIRE(request->pages->take_out(bytes.data()));
+    REQUIRE(request->pages->take_out(bytes.data()) == bytes.size());
   else
     memcpy(bytes.data(), request->data, bytes.size());
   return bytes;

@@ -31,18 +31,19 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "host/password.cpp": ["stdio_safe"],
   "host/reply_batch.cpp": ["batch"],
   "schedule/poll_worker.cpp": ["worker_of_this_thread"],
+  "store/guarded_copy.cpp": ["escape", "mutex", "users", "previous"],
   "transport/sigpipe.cpp": ["is_handled"],
 };
 
 const STORED = /^\s*(?:constinit )?(?:static|thread_local)\b(.*)$/;
 const AT_NAMESPACE_SCOPE =
-  /^(?:inline )?(?:std::|base::|host::|bool |int |unsigned |size_t |u?int\d+_t |char )[^()]*;/;
+  /^(?:inline )?(?:std::|base::|host::|bool |int |unsigned |size_t |u?int\d+_t |char |struct \w+ )[^()]*;/;
 const IS_CONSTANT = /\b(?:constexpr|static_assert|static_cast)\b|^\s*(?:static )?const\b|\*const /;
 
 /** The names of such variables in a source file. A function ends in a parameter list instead. */
 function variables(text: string): string[] {
   return text.split("\n").flatMap((line) => {
-    const code = line.replace(/\s*\/\/.*$/, "");
+    const code = line.replace(/\s*\/\/.*$/, "").replace(/ ?\[\[.*?\]\]/, "");
     if (IS_CONSTANT.test(code) || !(STORED.test(code) || AT_NAMESPACE_SCOPE.test(code))) return [];
     const left = code.replace(/<[^=;]*>/g, "").replace(/ = .*$/, "");
     const made = /(\w+)(?:\{[^{}]*\}?|\([A-Z0-9_, ]+\))?;?$/.exec(left); // arguments are constants

@@ -1,0 +1,103 @@
+// See file_windows.hpp.
+#include "store/file_windows.hpp"
+
+#include <linux/magic.h>
+#include <memory>
+#include <new>
+#include <sys/mman.h>
+#include <sys/vfs.h>
+
+#ifndef XFS_SUPER_MAGIC
+#define XFS_SUPER_MAGIC 0x58465342
+#endif
+
+namespace asyncnbd::store {
+
+FileWindows::FileWindows(int fd, const base::Clock &clock)
+    : fd_(fd), clock_(clock), can_map_(is_suitable(fd)) {}
+
+FileWindows::~FileWindows() {
+  for (std::atomic<Window *> &window : windows_)
+    unmake(window.load(std::memory_order_relaxed));
+}
+
+// Where a mapping and system calls see the same, and the first write to a page costs little.
+bool FileWindows::is_suitable(int fd) {
+  struct statfs fs;
+  if (fstatfs(fd, &fs) == -1)
+    return false;
+  switch (static_cast<unsigned long>(fs.f_type)) {
+  case TMPFS_MAGIC:
+  case EXT4_SUPER_MAGIC:
+  case XFS_SUPER_MAGIC:
+  case OVERLAYFS_SUPER_MAGIC:
+    return true;
+  default:
+    return false;
+  }
+}
+
+uint8_t *FileWindows::about_to_write(uint64_t offset, size_t length_bytes) {
+  const uint64_t index = offset / WINDOW_BYTES;
+  const uint64_t begin = offset % WINDOW_BYTES;
+  if (!can_map_.load(std::memory_order_relaxed) || index >= MAX_WINDOWS ||
+      length_bytes > WINDOW_BYTES - begin)
+    return nullptr;
+  Window *found = window(index);
+  if (found == nullptr)
+    return nullptr;
+  constexpr uint64_t PERIODS = UINT8_MAX; // as many different ones, and one for none
+  const uint64_t periods = static_cast<uint64_t>(clock_.now().time_since_epoch() / LATELY);
+  const auto now = static_cast<uint8_t>(1 + periods % PERIODS);
+  const auto before = static_cast<uint8_t>(1 + (periods + PERIODS - 1) % PERIODS);
+  bool is_recent = true;
+  for (uint64_t unit = begin / UNIT_BYTES; unit <= (begin + length_bytes - 1) / UNIT_BYTES;
+       unit++) {
+    const uint8_t last = found->written[unit].load(std::memory_order_relaxed);
+    is_recent = is_recent && (last == now || last == before);
+    if (last != now)
+      found->written[unit].store(now, std::memory_order_relaxed);
+  }
+  return is_recent ? found->memory + begin : nullptr;
+}
+
+// The release of who makes it pairs with the acquire of who finds it.
+FileWindows::Window *FileWindows::window(size_t index) {
+  std::atomic<Window *> &place = windows_[index];
+  Window *there = place.load(std::memory_order_acquire);
+  if (there != nullptr)
+    return there;
+  Window *made = make(index);
+  if (made == nullptr)
+    can_map_.store(false, std::memory_order_relaxed);
+  else if (place.compare_exchange_strong(there, made, std::memory_order_acq_rel))
+    return made;
+  unmake(made);
+  return there;
+}
+
+FileWindows::Window *FileWindows::make(size_t index) const {
+  auto made = std::unique_ptr<Window>(new (std::nothrow) Window{});
+  if (!made)
+    return nullptr;
+  // Under mlockall(2), memory that can be written would be filled at once.
+  void *memory = mmap(nullptr, WINDOW_BYTES, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd_,
+                      static_cast<off_t>(index * WINDOW_BYTES));
+  if (memory == MAP_FAILED)
+    return nullptr;
+  made->memory = static_cast<uint8_t *>(memory);
+  if (munlock(memory, WINDOW_BYTES) == 0 &&
+      mprotect(memory, WINDOW_BYTES, PROT_READ | PROT_WRITE) == 0)
+    return made.release();
+  unmake(made.release());
+  return nullptr;
+}
+
+void FileWindows::unmake(Window *window) {
+  if (window == nullptr)
+    return;
+  munmap(window->memory, WINDOW_BYTES);
+  delete window;
+}
+
+} // namespace asyncnbd::store

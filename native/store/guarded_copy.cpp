@@ -1,0 +1,70 @@
+// See guarded_copy.hpp. A disk that is full or fails raises SIGBUS where memory of its file is
+// touched. The handler takes the thread back to where its copy began.
+#include "store/guarded_copy.hpp"
+
+#include <csetjmp>
+#include <csignal>
+#include <cstring>
+#include <mutex>
+
+#include "base/mutex.hpp"
+
+namespace asyncnbd::store {
+
+namespace {
+
+// Of a thread that copies. Not allocated when first used: that may be in the handler.
+thread_local sigjmp_buf *volatile escape [[gnu::tls_model("initial-exec")]] = nullptr;
+
+base::Mutex<base::LockRank::sigbus> mutex; // guards the rest, which the handler only reads
+unsigned users = 0;
+struct sigaction previous;
+
+void on_sigbus(int number, siginfo_t *info, void *context) {
+  if (escape != nullptr)
+    siglongjmp(*escape, 1);
+  if ((previous.sa_flags & SA_SIGINFO) != 0)
+    previous.sa_sigaction(number, info, context);
+  else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
+    previous.sa_handler(number);
+  else
+    sigaction(SIGBUS, &previous, nullptr); // what has raised it will raise it again
+}
+
+} // namespace
+
+SigbusHandler::SigbusHandler() {
+  std::lock_guard lock(mutex);
+  if (users++ > 0)
+    return;
+  struct sigaction action {};
+  action.sa_sigaction = on_sigbus;
+  action.sa_flags = SA_SIGINFO | SA_NODEFER;
+  sigemptyset(&action.sa_mask);
+  sigaction(SIGBUS, &action, &previous);
+}
+
+// A plugin that has come later goes on calling ours.
+SigbusHandler::~SigbusHandler() {
+  std::lock_guard lock(mutex);
+  struct sigaction current {};
+  if (--users == 0 && sigaction(SIGBUS, nullptr, &current) == 0 &&
+      current.sa_sigaction == on_sigbus)
+    sigaction(SIGBUS, &previous, nullptr);
+}
+
+bool copy_guarded(uint8_t *to, const uint8_t *from, size_t length_bytes) {
+  sigjmp_buf here;
+  if (sigsetjmp(here, 0) != 0) {
+    escape = nullptr;
+    return false;
+  }
+  escape = &here;
+  std::atomic_signal_fence(std::memory_order_seq_cst); // the copy stays between the two
+  memcpy(to, from, length_bytes);
+  std::atomic_signal_fence(std::memory_order_seq_cst);
+  escape = nullptr;
+  return true;
+}
+
+} // namespace asyncnbd::store
