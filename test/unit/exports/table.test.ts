@@ -12,7 +12,6 @@ import { ScriptPlugin } from "../../../src/plugins/script/script-plugin.js";
 import { openListeners } from "../../../src/server/listen.js";
 import { Server } from "../../../src/server/server.js";
 import { goData, RawClient } from "../../support/raw-client.js";
-import { testPlugin } from "../../support/server.js";
 
 const NBD_OPT_LIST = 3;
 const NBD_OPT_INFO = 6;
@@ -173,7 +172,7 @@ test("of several, one may reject a client that another lets in", async () => {
 test("a client may look at several, in C and in TypeScript, before it takes one", async () => {
   const memory = async (size: string) => {
     const opened = new Export(
-      await Chain.open({ plugin: testPlugin("memory"), filters: ["cow"], watch: false }),
+      await Chain.open({ plugin: "memory", filters: ["cow"], watch: false }),
     );
     await opened.load();
     await opened.getReady([["size", size]]);
