@@ -263,7 +263,8 @@ TEST_CASE("what a client leaves unflushed, another one's flush writes") {
   Backend &other = cached.connect();
   {
     std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(cached.disk);
-    auto leaving = cached.filter->open(&below, cached.client.opening(), cached.state.get(), &cached.error);
+    auto leaving =
+        cached.filter->open(&below, cached.client.opening(), cached.state.get(), &cached.error);
     CHECK(write(*leaving, 0, BLOCK, 9) == 0);
     leaving->close();
   }
