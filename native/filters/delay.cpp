@@ -111,7 +111,7 @@ void DelayLayer::on_client_gone() {
 
 // As nbdkit's, whose nbdkit_nanosleep ends then.
 void DelayLayer::on_server_stopping() {
-  fail_waiting();
+  waiting_.fail_all();
   below().on_server_stopping();
 }
 

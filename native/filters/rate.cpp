@@ -111,6 +111,10 @@ public:
     waiting_.fail_all();
     below().on_client_gone();
   }
+  void on_server_stopping() override {
+    waiting_.fail_all();
+    below().on_server_stopping();
+  }
   void give_up_unanswered() override {
     waiting_.fail_all();
     below().give_up_unanswered();
