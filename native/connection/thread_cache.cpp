@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "base/thread_end.hpp"
+
 namespace asyncnbd::connection {
 
 ThreadCache::~ThreadCache() {
@@ -33,8 +35,16 @@ void ThreadCache::add(PendingRequest *chain) {
 }
 
 ThreadCache &ThreadCache::of_this_thread() {
-  thread_local ThreadCache cache;
-  return cache;
+  constinit static thread_local ThreadCache *cache = nullptr;
+  if (cache == nullptr) {
+    static const base::ThreadEnd end([](void *old) {
+      cache = nullptr;
+      delete static_cast<ThreadCache *>(old);
+    });
+    cache = new ThreadCache;
+    end.free_then(cache);
+  }
+  return *cache;
 }
 
 } // namespace asyncnbd::connection

@@ -25,7 +25,7 @@ std::unique_ptr<backend::Backend> FilterLayer::open(CFilter &filter, const backe
   if (layer->call_open(export_name, readonly, error))
     return layer;
   if (Next *opened = layer->set_next(nullptr))
-    opened->close();
+    layer->close_before(opened);
   return nullptr;
 }
 
@@ -38,7 +38,7 @@ int FilterLayer::open_next(nbdkit_context *context, int readonly, const char *ex
   if (next == nullptr)
     return -1;
   if (Next *before = layer.set_next(next)) // nbdkit stops here
-    before->close();
+    layer.close_before(before);
   return 0;
 }
 
@@ -61,6 +61,17 @@ Next *FilterLayer::set_next(Next *next) {
   std::lock_guard lock(mutex_);
   backend_ = next != nullptr ? next->backend() : nullptr;
   return next_.exchange(next);
+}
+
+void FilterLayer::close_before(Next *before) {
+  std::shared_ptr<backend::Backend> closed; // goes without the lock
+  {
+    std::lock_guard lock(mutex_);
+    closing_ = before->backend();
+  }
+  before->close();
+  std::lock_guard lock(mutex_);
+  closed = std::move(closing_);
 }
 
 std::shared_ptr<backend::Backend> FilterLayer::shared_behind() const {
@@ -120,7 +131,7 @@ void FilterLayer::close() {
   handle_ = nullptr;
   set_next(nullptr);
   if (next != nullptr)
-    next->close();
+    close_before(next);
 }
 
 // ---- what it can do -----------------------------------------------------------------------------
@@ -258,8 +269,16 @@ void FilterLayer::on_server_stopping() {
 
 // What the filter waits for ends, and the filter goes on by itself.
 void FilterLayer::give_up_unanswered() {
-  if (std::shared_ptr<backend::Backend> behind = shared_behind())
-    behind->give_up_unanswered();
+  std::shared_ptr<backend::Backend> behind;
+  std::shared_ptr<backend::Backend> closing;
+  {
+    std::lock_guard lock(mutex_);
+    behind = backend_;
+    closing = closing_;
+  }
+  for (const std::shared_ptr<backend::Backend> &each : {behind, closing})
+    if (each != nullptr)
+      each->give_up_unanswered();
 }
 
 void FilterLayer::release_idle_memory() {

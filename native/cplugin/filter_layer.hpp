@@ -68,6 +68,8 @@ public:
   nbdkit_backend *behind() { return &behind_; }
   // Returns the one before.
   Next *set_next(Next *next);
+  // Closes one that is not next_ any more; what is in flight there can be given up meanwhile.
+  void close_before(Next *before);
 
 private:
   FilterLayer(CFilter &filter, const backend::Level &behind, bool readonly);
@@ -108,6 +110,7 @@ private:
   std::atomic<Next *> next_{nullptr};
   mutable base::Mutex<base::LockRank::filter_next> mutex_; // guards what follows
   std::shared_ptr<backend::Backend> backend_;              // next_'s
+  std::shared_ptr<backend::Backend> closing_;              // what was, while it is closed
 
   // -1: not asked yet. Pair with nothing: who asks twice gets the same answer.
   std::atomic<int64_t> size_{-1};

@@ -128,8 +128,8 @@ std::unique_ptr<backend::Filter>
 make_error(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   OptionReader reader("error", options);
   Injections injections;
-  for (uint16_t type = 0; type < injections.size(); type++) {
-    const std::string kind = callback_name(type);
+  for (size_t type = 0; type < injections.size(); type++) {
+    const std::string kind = callback_name(static_cast<uint16_t>(type));
     if (kind.empty())
       continue;
     Injection &injection = injections[type];

@@ -79,8 +79,9 @@ std::unique_ptr<LogOutput> LogOutput::open(const std::string &file, bool appends
                                            const std::string &script, std::string *error) {
   int fd = -1;
   if (!file.empty()) {
-    fd =
-        ::open(file.c_str(), O_CLOEXEC | O_WRONLY | O_CREAT | (appends ? O_APPEND : O_TRUNC), 0666);
+    // Appending, since another may write to it, or cut it off.
+    fd = ::open(file.c_str(), O_CLOEXEC | O_WRONLY | O_CREAT | O_APPEND | (appends ? 0 : O_TRUNC),
+                0666);
     if (fd == -1) {
       *error = "logfile=" + file + ": cannot open the file: " + base::error_text(errno);
       return nullptr;

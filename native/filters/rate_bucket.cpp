@@ -24,9 +24,11 @@ uint64_t multiply_divide(uint64_t a, uint64_t b, uint64_t divisor) {
 RateBucket::RateBucket(uint64_t rate, double capacity_seconds, base::Time now)
     : capacity_seconds_(capacity_seconds), rate_(rate), level_(capacity()), as_of_(now) {}
 
+// A bit at least, or nothing would ever be taken.
 uint64_t RateBucket::capacity() const {
   constexpr double MOST = 0x1p63;
-  return static_cast<uint64_t>(std::min(static_cast<double>(rate_) * capacity_seconds_, MOST));
+  const double bits = static_cast<double>(rate_) * capacity_seconds_;
+  return static_cast<uint64_t>(std::clamp(bits, 1.0, MOST));
 }
 
 uint64_t RateBucket::take(uint64_t bits, base::Time now, base::Duration *wait) {

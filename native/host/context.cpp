@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "base/mutex.hpp"
+#include "base/thread_end.hpp"
 #include "host/thread_state.hpp"
 
 namespace asyncnbd::host {
@@ -29,8 +30,16 @@ ServerList &server_list() {
 } // namespace
 
 ThreadState &thread_state() {
-  static thread_local ThreadState state;
-  return state;
+  constinit static thread_local ThreadState *state = nullptr;
+  if (state == nullptr) {
+    static const base::ThreadEnd end([](void *old) {
+      state = nullptr;
+      delete static_cast<ThreadState *>(old);
+    });
+    state = new ThreadState;
+    end.free_then(state);
+  }
+  return *state;
 }
 
 ServerContext::ServerContext(std::function<void()> on_shutdown_requested)

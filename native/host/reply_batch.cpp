@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <vector>
 
+#include "base/thread_end.hpp"
 #include "host/abi.hpp"
 
 namespace asyncnbd::host {
@@ -15,15 +16,27 @@ struct Batch {
   std::vector<std::shared_ptr<BatchMember>> members;
 };
 
-thread_local Batch batch;
+Batch &batch_of_this_thread() {
+  constinit static thread_local Batch *batch = nullptr;
+  if (batch == nullptr) {
+    static const base::ThreadEnd end([](void *old) {
+      batch = nullptr;
+      delete static_cast<Batch *>(old);
+    });
+    batch = new Batch;
+    end.free_then(batch);
+  }
+  return *batch;
+}
 
 } // namespace
 
 void begin_reply_batch() {
-  batch.depth++;
+  batch_of_this_thread().depth++;
 }
 
 void end_reply_batch() {
+  Batch &batch = batch_of_this_thread();
   if (batch.depth == 0 || --batch.depth > 0)
     return;
   // Sending may call the plugin, which may begin a batch of its own.
@@ -36,6 +49,7 @@ void end_reply_batch() {
 }
 
 bool join_reply_batch(const std::shared_ptr<BatchMember> &member) {
+  Batch &batch = batch_of_this_thread();
   if (batch.depth == 0)
     return false;
   // The newest first: replies to one client mostly follow each other.

@@ -73,7 +73,8 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context) {
 static bool handle_sigbus(void) {
   if (handles_sigbus)
     return true;
-  struct sigaction action = {.sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO | SA_NODEFER};
+  struct sigaction action = {.sa_sigaction = on_sigbus,
+                             .sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK};
   sigemptyset(&action.sa_mask);
   handles_sigbus = sigaction(SIGBUS, &action, &previous_action) == 0;
   return handles_sigbus;

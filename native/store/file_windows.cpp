@@ -14,7 +14,10 @@
 namespace asyncnbd::store {
 
 FileWindows::FileWindows(int fd, const base::Clock &clock)
-    : fd_(fd), clock_(clock), can_map_(is_suitable(fd)) {}
+    : fd_(fd), clock_(clock), can_map_(is_suitable(fd)) {
+  if (can_map_)
+    handle_sigbus();
+}
 
 FileWindows::~FileWindows() {
   for (std::atomic<Window *> &window : windows_)
@@ -86,6 +89,7 @@ FileWindows::Window *FileWindows::make(size_t index) const {
   if (memory == MAP_FAILED)
     return nullptr;
   made->memory = static_cast<uint8_t *>(memory);
+  madvise(memory, WINDOW_BYTES, MADV_DONTDUMP); // clients' data has no place in a core file
   if (munlock(memory, WINDOW_BYTES) == 0 &&
       mprotect(memory, WINDOW_BYTES, PROT_READ | PROT_WRITE) == 0)
     return made.release();

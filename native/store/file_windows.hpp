@@ -48,7 +48,6 @@ private:
 
   const int fd_;
   const base::Clock &clock_;
-  const SigbusHandler sigbus_;
   // Until it turns out that there can be none. Pairs with nothing.
   std::atomic<bool> can_map_;
   std::array<std::atomic<Window *>, MAX_WINDOWS> windows_{};

@@ -2,12 +2,10 @@
 // touched. The handler takes the thread back to where its copy began.
 #include "store/guarded_copy.hpp"
 
+#include <atomic>
 #include <csetjmp>
 #include <csignal>
 #include <cstring>
-#include <mutex>
-
-#include "base/mutex.hpp"
 
 namespace asyncnbd::store {
 
@@ -16,9 +14,7 @@ namespace {
 // Of a thread that copies. Not allocated when first used: that may be in the handler.
 thread_local sigjmp_buf *volatile escape [[gnu::tls_model("initial-exec")]] = nullptr;
 
-base::Mutex<base::LockRank::sigbus> mutex; // guards the rest, which the handler only reads
-unsigned users = 0;
-struct sigaction previous;
+struct sigaction previous; // set once, before the handler is called
 
 void on_sigbus(int number, siginfo_t *info, void *context) {
   if (escape != nullptr)
@@ -33,24 +29,16 @@ void on_sigbus(int number, siginfo_t *info, void *context) {
 
 } // namespace
 
-SigbusHandler::SigbusHandler() {
-  std::lock_guard lock(mutex);
-  if (users++ > 0)
-    return;
-  struct sigaction action {};
-  action.sa_sigaction = on_sigbus;
-  action.sa_flags = SA_SIGINFO | SA_NODEFER;
-  sigemptyset(&action.sa_mask);
-  sigaction(SIGBUS, &action, &previous);
-}
-
-// A plugin that has come later goes on calling ours.
-SigbusHandler::~SigbusHandler() {
-  std::lock_guard lock(mutex);
-  struct sigaction current {};
-  if (--users == 0 && sigaction(SIGBUS, nullptr, &current) == 0 &&
-      current.sa_sigaction == on_sigbus)
-    sigaction(SIGBUS, &previous, nullptr);
+// On a signal's own stack, if there is one: threads of Go and others need that.
+void handle_sigbus() {
+  static const bool is_handled = [] {
+    struct sigaction action {};
+    action.sa_sigaction = on_sigbus;
+    action.sa_flags = SA_SIGINFO | SA_NODEFER | SA_ONSTACK;
+    sigemptyset(&action.sa_mask);
+    return sigaction(SIGBUS, &action, &previous) == 0;
+  }();
+  (void)is_handled;
 }
 
 bool copy_guarded(uint8_t *to, const uint8_t *from, size_t length_bytes) {

@@ -6,16 +6,11 @@
 
 namespace asyncnbd::store {
 
-// While one lives, SIGBUS is ours, and then whose it was before. Any thread.
-class SigbusHandler {
-public:
-  SigbusHandler();
-  ~SigbusHandler();
-  SigbusHandler(const SigbusHandler &) = delete;
-  SigbusHandler &operator=(const SigbusHandler &) = delete;
-};
+// From now on SIGBUS is ours, which goes on to whose it was before. For the rest of the process:
+// handlers that come and go would lose each other. Any thread.
+void handle_sigbus();
 
-// False: a part of it, nobody knows which, has not been copied. Only while a SigbusHandler lives.
+// False: a part of it, nobody knows which, has not been copied. Only once SIGBUS is handled.
 bool copy_guarded(uint8_t *to, const uint8_t *from, size_t length_bytes);
 
 } // namespace asyncnbd::store

@@ -121,7 +121,17 @@ export class Chain implements Living {
 
   async afterFork(): Promise<void> {
     await this.#plugin.afterFork();
-    for (const library of this.#libraries.reverse()) library.afterFork();
+    const started: CFilter[] = [];
+    try {
+      for (const library of this.#libraries.reverse()) {
+        library.afterFork();
+        started.unshift(library);
+      }
+    } catch (error) {
+      for (const library of started) library.cleanup();
+      await this.#plugin.cleanup();
+      throw error;
+    }
   }
 
   async cleanup(): Promise<void> {

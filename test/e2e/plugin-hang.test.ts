@@ -44,10 +44,10 @@ const STOP = "kill $PPID; while nbdinfo --size $uri >/dev/null 2>&1; do :; done"
 const sockets = (): string[] => readdirSync(directory).filter((name) => name.endsWith(".sock"));
 
 /** Serves until the command of --run sends the signal. */
-async function end(hang: string, { env = {} } = {}): Promise<Finished> {
+async function end(hang: string, { env = {}, command = STOP } = {}): Promise<Finished> {
   const socket = join(directory, `${hang}.sock`);
   const plugin = [testPlugin("lifecycle"), `hang=${hang}`, `library=${blockingLibrary}`];
-  const args = ["--grace=1", "-U", socket, ...plugin, "--run", STOP];
+  const args = ["--grace=1", "-U", socket, ...plugin, "--run", command];
   return runAsyncnbd(args, { env });
 }
 
@@ -65,7 +65,10 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     ["a destructor that waits for a thread", "destructor"],
     ["a thread that holds the loader's lock", "loader"],
   ])("with %s has served well", async (_, hang) => {
-    const { status, stderr } = await end(hang);
+    const { status, stdout, stderr } = await end(hang, {
+      command: `timeout 20 nbdinfo --size $uri; ${STOP}`,
+    });
+    expect(stdout).toBe("4096\n");
     expect(stderr).toBe(
       "asyncnbd: error: the process did not exit, possibly because of a plugin's threads or " +
         "destructors: forcing the exit\n",

@@ -152,21 +152,6 @@ TEST_CASE("a copy to memory that is not there fails, and the next one does not")
   CHECK(read == data);
 }
 
-TEST_CASE("who had SIGBUS before has it again once there are no files") {
-  struct sigaction before {};
-  struct sigaction meanwhile {};
-  struct sigaction after {};
-  sigaction(SIGBUS, nullptr, &before);
-  {
-    const store::SigbusHandler handler;
-    const store::SigbusHandler another;
-    sigaction(SIGBUS, nullptr, &meanwhile);
-  }
-  sigaction(SIGBUS, nullptr, &after);
-  CHECK((meanwhile.sa_sigaction != before.sa_sigaction));
-  CHECK((after.sa_sigaction == before.sa_sigaction));
-}
-
 TEST_CASE("what is written again and again is what is read") {
   for (const bool in_pages : {false, true}) {
     File disk;

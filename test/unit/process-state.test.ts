@@ -31,7 +31,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "host/password.cpp": ["stdio_safe"],
   "host/reply_batch.cpp": ["batch"],
   "schedule/poll_worker.cpp": ["worker_of_this_thread"],
-  "store/guarded_copy.cpp": ["escape", "mutex", "users", "previous"],
+  "store/guarded_copy.cpp": ["escape", "previous"],
   "transport/sigpipe.cpp": ["is_handled"],
 };
 

@@ -1,0 +1,31 @@
+// Has a function called at the end of threads. Objects that are thread_local and have destructors
+// would do the same under a lock of the loader's, which a plugin holds for as long as a library of
+// its own takes to load, in whatever thread: until then no thread of ours could begin its work.
+#pragma once
+
+#include <pthread.h>
+
+namespace asyncnbd::base {
+
+// One for the process, for each kind of object; never destroyed. Any thread.
+class ThreadEnd {
+public:
+  // `free` must forget the object, too: destructors after it may need another.
+  explicit ThreadEnd(void (*free)(void *object)) {
+    is_made_ = pthread_key_create(&key_, free) == 0;
+  }
+  ThreadEnd(const ThreadEnd &) = delete;
+  ThreadEnd &operator=(const ThreadEnd &) = delete;
+
+  // At the end of this thread. Where the system has no room for that, the object stays.
+  void free_then(void *object) const {
+    if (is_made_)
+      pthread_setspecific(key_, object);
+  }
+
+private:
+  pthread_key_t key_{};
+  bool is_made_ = false;
+};
+
+} // namespace asyncnbd::base
