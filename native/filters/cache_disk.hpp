@@ -109,9 +109,9 @@ public:
   public:
     explicit Reading(const CacheDisk &disk)
         : disk_(disk), dropped_(disk.dropped_.load(std::memory_order_acquire)) {}
+    // Adds nothing: what has been read before stays before it, which a load alone would not do.
     bool was_undisturbed() const {
-      std::atomic_thread_fence(std::memory_order_seq_cst);
-      return disk_.dropping_.load(std::memory_order_relaxed) == dropped_;
+      return disk_.dropping_.fetch_add(0, std::memory_order_acq_rel) == dropped_;
     }
 
   private:
@@ -129,7 +129,7 @@ private:
 
   store::BlockMap map_;
   // How many drops have begun, and how many are over: see Reading.
-  std::atomic<uint64_t> dropping_{0};
+  mutable std::atomic<uint64_t> dropping_{0};
   std::atomic<uint64_t> dropped_{0};
 };
 
