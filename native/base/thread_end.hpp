@@ -4,13 +4,13 @@
 #pragma once
 
 #include <pthread.h>
+#include <utility>
 
 namespace asyncnbd::base {
 
 // One for the process, for each kind of object; never destroyed. Any thread.
 class ThreadEnd {
 public:
-  // `free` must forget the object, too: destructors after it may need another.
   explicit ThreadEnd(void (*free)(void *object)) {
     is_made_ = pthread_key_create(&key_, free) == 0;
   }
@@ -27,5 +27,16 @@ private:
   pthread_key_t key_{};
   bool is_made_ = false;
 };
+
+// Makes what a variable of this thread's, which is thread_local and nullptr, is to have until the
+// thread ends. One variable for each type.
+template <typename T> T &make_for_thread(T *&variable) {
+  // Forgotten first: destructors after it may need another.
+  static const ThreadEnd end(
+      [](void *of) { delete std::exchange(*static_cast<T **>(of), nullptr); });
+  variable = new T;
+  end.free_then(&variable);
+  return *variable;
+}
 
 } // namespace asyncnbd::base

@@ -36,15 +36,7 @@ void ThreadCache::add(PendingRequest *chain) {
 
 ThreadCache &ThreadCache::of_this_thread() {
   constinit static thread_local ThreadCache *cache = nullptr;
-  if (cache == nullptr) {
-    static const base::ThreadEnd end([](void *old) {
-      cache = nullptr;
-      delete static_cast<ThreadCache *>(old);
-    });
-    cache = new ThreadCache;
-    end.free_then(cache);
-  }
-  return *cache;
+  return cache != nullptr ? *cache : base::make_for_thread(cache);
 }
 
 } // namespace asyncnbd::connection

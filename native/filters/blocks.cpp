@@ -1,7 +1,28 @@
 // See blocks.hpp.
 #include "filters/blocks.hpp"
 
+#include <unistd.h>
+
 namespace asyncnbd::filters {
+
+KeepsReads KeepsReads::of(OptionReader &reader) {
+  return {reader.boolean("onRead", false), reader.text("onReadPath")};
+}
+
+bool KeepsReads::is_now() const {
+  return always || (!path.empty() && access(path.c_str(), F_OK) == 0);
+}
+
+int read_file(store::TemporaryFile &file, backend::Request &request, bool may_be_pages) {
+  if (may_be_pages && request.may_answer_in_pages) {
+    request.pages = file.read_pages(request.length_bytes, request.offset);
+    if (request.pages) {
+      request.answer.kind = backend::Answer::Kind::pages;
+      return 0;
+    }
+  }
+  return file.read(request.data, request.length_bytes, request.offset);
+}
 
 void prefer_whole_blocks(backend::BlockSizes *sizes, uint64_t block_bytes) {
   constexpr uint64_t MAX_PREFERRED_BYTES = 32 << 20; // "Block size constraints"

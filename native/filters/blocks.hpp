@@ -6,6 +6,8 @@
 #include <string>
 
 #include "backend/backend.hpp"
+#include "filters/options.hpp"
+#include "store/temporary_file.hpp"
 
 namespace asyncnbd::filters {
 
@@ -22,6 +24,20 @@ struct Blocks {
   // The disk's last block may be shorter than others.
   uint64_t end_of(uint64_t block) const { return std::min(begin_of(block + 1), size_bytes); }
 };
+
+// Whether a filter keeps what is read: always, never, or while a file exists.
+struct KeepsReads {
+  bool always;
+  std::string path; // of the file; "": none
+
+  // Of the options onRead and onReadPath.
+  static KeepsReads of(OptionReader &reader);
+  bool may_be() const { return always || !path.empty(); }
+  bool is_now() const;
+};
+
+// Answers a read with what the file has there: with pages if that may be, else by a copy. An errno.
+int read_file(store::TemporaryFile &file, backend::Request &request, bool may_be_pages);
 
 // What is written in whole blocks need not be fetched.
 void prefer_whole_blocks(backend::BlockSizes *sizes, uint64_t block_bytes);

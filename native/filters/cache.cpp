@@ -73,8 +73,7 @@ make_cache(const FilterOptions &options, const backend::Resources &resources, st
   settings.max_bytes = reader.number("maxBytes", 0, MAX_BYTES);
   settings.high_percent = reader.number("highPercent", DEFAULT_HIGH_PERCENT, MAX_PERCENT);
   settings.low_percent = reader.number("lowPercent", DEFAULT_LOW_PERCENT, MAX_PERCENT);
-  settings.on_read = reader.boolean("onRead", false);
-  settings.on_read_path = reader.text("onReadPath");
+  settings.on_read = KeepsReads::of(reader);
   *error = reader.error();
   if (!error->empty() || !is_mode(mode, &settings.mode, error) ||
       !is_block_size("cache", settings.block_bytes, error))

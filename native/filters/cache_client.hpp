@@ -2,20 +2,17 @@
 #pragma once
 
 #include <algorithm>
-#include <atomic>
 #include <cstdint>
 
-#include "backend/backend.hpp"
+#include "filters/block_operation.hpp"
 #include "filters/cache_disk.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
 
-struct CacheClient {
-  backend::Backend &below;
+struct CacheClient : BlockClient {
   CacheDisk &disk;
   const CacheSettings &settings;
-  std::atomic<bool> is_given_up{false}; // pairs with nothing: who comes later is given up below
 
   // As many bytes as are fetched or written back at once.
   uint64_t piece_bytes() const { return std::max<uint64_t>(256 << 10, disk.blocks.block_bytes); }

@@ -26,10 +26,7 @@ struct CacheSettings {
   uint64_t max_bytes; // 0: no limit
   uint64_t high_percent;
   uint64_t low_percent;
-  bool on_read;
-  std::string on_read_path;
-
-  bool may_keep_reads() const { return on_read || !on_read_path.empty(); }
+  KeepsReads on_read;
 };
 
 // Of a block that is kept: the same as below, or not yet written there, or what was there when its
@@ -41,6 +38,9 @@ enum class CacheState : unsigned { below = 0, clean = 1, dirty = 2, writing = 3 
 constexpr unsigned set_of(CacheState state) {
   return 1u << static_cast<unsigned>(state);
 }
+
+// What the disk below does not have yet.
+constexpr unsigned UNWRITTEN = set_of(CacheState::dirty) | set_of(CacheState::writing);
 
 // How many blocks there may be, and which have not been used for long. Any thread.
 class CacheRoom {

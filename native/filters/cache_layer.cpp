@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <unistd.h>
 #include <utility>
 
 #include "wire/constants.hpp"
@@ -18,7 +17,6 @@ using backend::Request;
 using backend::Reservation;
 using backend::Support;
 
-constexpr unsigned UNWRITTEN = set_of(CacheState::dirty) | set_of(CacheState::writing);
 constexpr unsigned KEPT = UNWRITTEN | set_of(CacheState::clean);
 
 bool has_flag(const Request &request, uint16_t flag) {
@@ -30,7 +28,7 @@ bool has_flag(const Request &request, uint16_t flag) {
 CacheLayer::CacheLayer(std::unique_ptr<Backend> opened, const CacheSettings &settings,
                        CacheDisk &disk)
     : Layer(std::move(opened)),
-      capabilities_(capabilities_of(below(), settings)), client_{below(), disk, settings},
+      capabilities_(capabilities_of(below(), settings)), client_{{below()}, disk, settings},
       operations_(client_) {}
 
 // As nbdkit's filter says; what is zeroed is never faster than what is written.
@@ -69,10 +67,7 @@ bool CacheLayer::has_all(const Request &request) const {
 }
 
 bool CacheLayer::keeps(const Request &request) const {
-  const CacheSettings &settings = client_.settings;
-  return request.type == wire::NBD_CMD_READ &&
-         (settings.on_read ||
-          (!settings.on_read_path.empty() && access(settings.on_read_path.c_str(), F_OK) == 0));
+  return request.type == wire::NBD_CMD_READ && client_.settings.on_read.is_now();
 }
 
 // A read that is reserved has been answered with what was below then. A write may not lie on the
@@ -97,7 +92,7 @@ uint32_t CacheLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
   case wire::NBD_CMD_FLUSH:
     return own + std::max(written, below().bytes_besides(type, 0));
   case wire::NBD_CMD_READ:
-    if (client_.settings.may_keep_reads())
+    if (client_.settings.on_read.may_be())
       return own + std::max({written, fetched, below().bytes_besides(type, length_bytes)});
     return own + below().bytes_besides(type, length_bytes);
   default:
@@ -163,26 +158,16 @@ bool CacheLayer::read_now(Request &request, int *error) {
   const CacheDisk::Reading reading(disk);
   if (!has_all(request))
     return false;
-  if (request.may_answer_in_pages && !disk.room.is_limited()) {
-    request.pages = disk.file->read_pages(request.length_bytes, request.offset);
-    if (request.pages) {
-      request.answer.kind = backend::Answer::Kind::pages;
-      return true;
-    }
-  }
-  *error = disk.file->read(request.data, request.length_bytes, request.offset);
+  *error = read_file(*disk.file, request, !disk.room.is_limited());
+  if (request.pages) // which are nobody's to disturb: without a limit, none is dropped
+    return true;
   disk.room.touch(disk.blocks.block_of(request.offset),
                   disk.blocks.block_of(request.offset + request.length_bytes - 1));
   return reading.was_undisturbed();
 }
 
 void CacheLayer::give_up_unanswered() {
-  client_.is_given_up.store(true, std::memory_order_relaxed);
-  auto is_ours = [this](store::BlockTask &task) {
-    return &static_cast<CacheOperation &>(task).client() == &client_;
-  };
-  for (store::BlockTask *task : client_.disk.work->withdraw(is_ours))
-    static_cast<CacheOperation *>(task)->fail_waiting(ESHUTDOWN);
+  BlockOperation::give_up(client_, *client_.disk.work);
   below().give_up_unanswered();
 }
 

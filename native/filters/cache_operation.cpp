@@ -39,17 +39,6 @@ int CacheOperation::refusal() const {
   return keeps_range && request().length_bytes > MAX_KEPT_BYTES ? EINVAL : 0;
 }
 
-void CacheOperation::fail_waiting(int error) {
-  has_claim_ = false;
-  end(error);
-}
-
-void CacheOperation::go_on(Caller caller) {
-  int error = has_child_ ? child_error() : 0;
-  const Next next = advance(&error);
-  SteppedRequest::run(next, error, caller);
-}
-
 // Where it goes on elsewhere, nothing of it may be touched.
 CacheOperation::Next CacheOperation::advance(int *error) {
   if (has_child_)

@@ -6,8 +6,7 @@
 #include <memory>
 #include <optional>
 
-#include "backend/stepped_request.hpp"
-#include "filters/block_status.hpp"
+#include "filters/block_operation.hpp"
 #include "filters/cache_client.hpp"
 
 namespace asyncnbd::filters {
@@ -17,17 +16,13 @@ class CacheOperation;
 // A client's.
 using CacheOperations = backend::SteppedPool<CacheOperation, CacheClient>;
 
-class CacheOperation final : public store::BlockTask, private backend::SteppedRequest {
+class CacheOperation final : public BlockOperation {
 public:
   CacheOperation(CacheClient &client, CacheOperations &pool)
-      : SteppedRequest(client.below), client_(client), disk_(client.disk), pool_(pool) {}
+      : BlockOperation(client), client_(client), disk_(client.disk), pool_(pool) {}
 
   // Completes the request sooner or later. `keeps`: of a read, that what it fetches is kept.
   void begin(backend::Request &request, bool keeps, backend::Caller caller);
-  // Of one that waits for its claim.
-  void fail_waiting(int error);
-
-  const CacheClient &client() const { return client_; }
 
 private:
   enum class Stage : uint8_t { piece, room, fill, work, write_back, last };
@@ -36,8 +31,6 @@ private:
     uint64_t last;
   };
 
-  void run() override { go_on(backend::Caller::must_not_block); }
-  void go_on(backend::Caller caller);
   int refusal() const;
 
   // On a thread that may block for as long as our own file takes.
@@ -89,8 +82,6 @@ private:
   CacheOperations &pool_;
   Stage stage_ = Stage::piece;
   bool keeps_ = false;
-  bool has_child_ = false;
-  bool has_claim_ = false;
   bool has_unused_ = false;
   int first_error_ = 0;              // of a flush, which goes on
   uint64_t at_ = 0;                  // how far the request has come, an offset; of a flush, a block
@@ -101,7 +92,6 @@ private:
   std::optional<Range> written_;     // likewise
   store::RangeClaims::Claim unused_; // of a block that goes
   std::unique_ptr<uint8_t[]> buffer_;
-  BlockStatus status_;
 };
 
 } // namespace asyncnbd::filters

@@ -13,12 +13,6 @@ namespace asyncnbd::filters {
 using backend::Request;
 using backend::Support;
 
-namespace {
-
-constexpr unsigned UNWRITTEN = set_of(CacheState::dirty) | set_of(CacheState::writing);
-
-} // namespace
-
 CacheOperation::Next CacheOperation::step(int *error) {
   if (is(wire::NBD_CMD_BLOCK_STATUS)) {
     const Next next = status_step();
@@ -81,13 +75,7 @@ CacheOperation::Next CacheOperation::status_step() {
         (set_of(state) & UNWRITTEN) == 0 && client_.below.capabilities().can_extents;
     return BlockStatus::Known{blocks, is_below ? std::nullopt : std::optional<uint64_t>(0)};
   };
-  auto question = status_.next(request(), disk_.blocks, known);
-  if (!question)
-    return Next::end;
-  make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, question->offset, question->length_bytes,
-             nullptr);
-  child().make_extras().statuses.push_back(std::move(question->status));
-  return Next::child;
+  return ask_status(disk_.blocks, known);
 }
 
 // ---- pieces ------------------------------------------------------------------------------------

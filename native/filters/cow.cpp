@@ -54,8 +54,7 @@ std::unique_ptr<backend::Filter> make_cow(const FilterOptions &options,
   CowSettings settings;
   settings.block_bytes = reader.number("blockBytes", Blocks::DEFAULT_BYTES, Blocks::MAX_BYTES);
   settings.on_cache = reader.boolean("onCache", false);
-  settings.on_read = reader.boolean("onRead", false);
-  settings.on_read_path = reader.text("onReadPath");
+  settings.on_read = KeepsReads::of(reader);
   *error = reader.error();
   if (!error->empty() || !is_block_size("cow", settings.block_bytes, error))
     return nullptr;

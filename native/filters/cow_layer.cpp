@@ -3,7 +3,6 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <unistd.h>
 
 #include "wire/constants.hpp"
 
@@ -26,7 +25,7 @@ bool is_zeroing(uint16_t type) {
 CowLayer::CowLayer(std::unique_ptr<Backend> opened, bool is_readonly, const CowSettings &settings,
                    CowDisk &disk, CowOperationSlabs &slabs)
     : Layer(std::move(opened)), capabilities_(capabilities_of(below(), is_readonly)),
-      client_{below(), disk, settings, {settings.block_bytes, capabilities_.size_bytes}},
+      client_{{below()}, disk, settings, {settings.block_bytes, capabilities_.size_bytes}},
       operations_(client_, slabs) {}
 
 backend::Capabilities CowLayer::capabilities_of(const Backend &below, bool is_readonly) {
@@ -60,8 +59,7 @@ bool CowLayer::are_all(const Request &request, CowState *state) const {
 bool CowLayer::copies(const Request &request) const {
   if (request.type == wire::NBD_CMD_CACHE)
     return client_.settings.on_cache;
-  return client_.settings.on_read || (!client_.settings.on_read_path.empty() &&
-                                      access(client_.settings.on_read_path.c_str(), F_OK) == 0);
+  return client_.settings.on_read.is_now();
 }
 
 // What lies below never changes, so a read of it may be answered as late as one likes. A write may
@@ -82,7 +80,7 @@ uint32_t CowLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
   case wire::NBD_CMD_WRITE_ZEROES:
     return own + block_bytes + below().bytes_besides(wire::NBD_CMD_READ, block_bytes);
   case wire::NBD_CMD_READ:
-    if (client_.settings.may_copy_reads())
+    if (client_.settings.on_read.may_be())
       return own + fill + below().bytes_besides(type, std::max<uint64_t>(fill, length_bytes));
     return own + below().bytes_besides(type, length_bytes);
   case wire::NBD_CMD_CACHE:
@@ -130,7 +128,7 @@ bool CowLayer::perform_now(Request &request, int *error) {
   if ((!reads && !writes) || !are_all(request, &state) || state != CowState::copied)
     return false;
   if (reads)
-    *error = read_copied(request);
+    *error = read_file(*client_.disk.file, request, true);
   else if (request.pages)
     *error = client_.disk.file->overwrite_pages(std::move(request.pages), request.length_bytes,
                                                 request.offset);
@@ -139,24 +137,8 @@ bool CowLayer::perform_now(Request &request, int *error) {
   return true;
 }
 
-int CowLayer::read_copied(Request &request) {
-  if (request.may_answer_in_pages) {
-    request.pages = client_.disk.file->read_pages(request.length_bytes, request.offset);
-    if (request.pages) {
-      request.answer.kind = backend::Answer::Kind::pages;
-      return 0;
-    }
-  }
-  return client_.disk.file->read(request.data, request.length_bytes, request.offset);
-}
-
 void CowLayer::give_up_unanswered() {
-  client_.is_given_up.store(true, std::memory_order_relaxed);
-  auto is_ours = [this](store::BlockTask &task) {
-    return &static_cast<CowOperation &>(task).client() == &client_;
-  };
-  for (store::BlockTask *task : client_.disk.work->withdraw(is_ours))
-    static_cast<CowOperation *>(task)->fail_waiting(ESHUTDOWN);
+  BlockOperation::give_up(client_, *client_.disk.work);
   below().give_up_unanswered();
 }
 

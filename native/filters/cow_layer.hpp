@@ -30,7 +30,6 @@ private:
   bool copies(const backend::Request &request) const;
   bool passes_on(const backend::Request &request) const;
   bool perform_now(backend::Request &request, int *error);
-  int read_copied(backend::Request &request);
 
   const backend::Capabilities capabilities_;
   CowClient client_;

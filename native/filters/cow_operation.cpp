@@ -55,17 +55,6 @@ int CowOperation::refusal() const {
   return zeroes && request().length_bytes > MAX_ZEROED_BYTES ? EINVAL : 0;
 }
 
-void CowOperation::fail_waiting(int error) {
-  has_claim_ = false;
-  end(error);
-}
-
-void CowOperation::go_on(Caller caller) {
-  int error = has_child_ ? child_error() : 0;
-  const Next next = advance(&error);
-  SteppedRequest::run(next, error, caller);
-}
-
 CowOperation::Next CowOperation::advance(int *error) {
   if (has_child_ && *error == 0)
     *error = take_child();

@@ -4,30 +4,23 @@
 
 #include <memory>
 
-#include "backend/stepped_request.hpp"
 #include "base/slabs.hpp"
-#include "filters/block_status.hpp"
+#include "filters/block_operation.hpp"
 #include "filters/cow_client.hpp"
 
 namespace asyncnbd::filters {
 
 class CowOperations;
 
-class CowOperation final : public store::BlockTask, private backend::SteppedRequest {
+class CowOperation final : public BlockOperation {
 public:
   CowOperation(CowClient &client, CowOperations &pool)
-      : SteppedRequest(client.below), client_(client), pool_(pool) {}
+      : BlockOperation(client), client_(client), pool_(pool) {}
 
   // Completes the request sooner or later. `copies`: of a read or a request to cache, that it does.
   void begin(backend::Request &request, bool copies, backend::Caller caller);
-  // Of one that waits for its claim.
-  void fail_waiting(int error);
-
-  const CowClient &client() const { return client_; }
 
 private:
-  void run() override { go_on(backend::Caller::must_not_block); }
-  void go_on(backend::Caller caller);
   int refusal() const;
 
   // On a thread that may block for as long as our own file takes.
@@ -60,13 +53,10 @@ private:
   CowOperations &pool_;
   CowOperation *next_free_ = nullptr;
   bool copies_ = false;
-  bool has_claim_ = false;
   bool is_filling_ = false;
-  uint64_t at_ = 0; // how far it has come: a block while it fills, else an offset
-  BlockStatus status_;
+  uint64_t at_ = 0;        // how far it has come: a block while it fills, else an offset
   uint64_t fill_last_ = 0; // the last block that is being filled; `at_` is the first
   std::unique_ptr<uint8_t[]> fill_;
-  bool has_child_ = false;
 };
 
 using CowOperationSlabs = base::SlabsOf<CowOperation>;

@@ -64,13 +64,7 @@ CowOperation::Next CowOperation::status_step(int *) {
       return BlockStatus::Known{blocks, std::nullopt};
     return BlockStatus::Known{blocks, state == CowState::zero ? HOLE_AND_ZERO : 0};
   };
-  auto question = status_.next(request(), client_.blocks, known);
-  if (!question)
-    return Next::end;
-  make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, question->offset, question->length_bytes,
-             nullptr);
-  child().make_extras().statuses.push_back(std::move(question->status));
-  return Next::child;
+  return ask_status(client_.blocks, known);
 }
 
 // ---- blocks that are copied before the request can do its part ---------------------------------

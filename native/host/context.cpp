@@ -31,15 +31,7 @@ ServerList &server_list() {
 
 ThreadState &thread_state() {
   constinit static thread_local ThreadState *state = nullptr;
-  if (state == nullptr) {
-    static const base::ThreadEnd end([](void *old) {
-      state = nullptr;
-      delete static_cast<ThreadState *>(old);
-    });
-    state = new ThreadState;
-    end.free_then(state);
-  }
-  return *state;
+  return state != nullptr ? *state : base::make_for_thread(state);
 }
 
 ServerContext::ServerContext(std::function<void()> on_shutdown_requested)

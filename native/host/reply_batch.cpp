@@ -18,15 +18,7 @@ struct Batch {
 
 Batch &batch_of_this_thread() {
   constinit static thread_local Batch *batch = nullptr;
-  if (batch == nullptr) {
-    static const base::ThreadEnd end([](void *old) {
-      batch = nullptr;
-      delete static_cast<Batch *>(old);
-    });
-    batch = new Batch;
-    end.free_then(batch);
-  }
-  return *batch;
+  return batch != nullptr ? *batch : base::make_for_thread(batch);
 }
 
 } // namespace

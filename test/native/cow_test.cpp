@@ -2,66 +2,26 @@
 #include <doctest/doctest.h>
 
 #include <cerrno>
-#include <deque>
 #include <filesystem>
 #include <memory>
 #include <string>
 #include <unistd.h>
 #include <vector>
 
-#include "backend/operation_pool.hpp"
-#include "base/thread_pool.hpp"
-#include "filters/registry.hpp"
+#include "block_filter.hpp"
 #include "held_backend.hpp"
-#include "simulation.hpp"
-#include "test_client.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
 
 namespace {
 
-constexpr uint64_t BLOCK = 4096;
 constexpr uint64_t SIZE = 16 * BLOCK + 700; // the last block is short
 
-// Threads of the pool's, for all tests: they end when they have idled.
-base::ThreadPool &pool() {
-  static auto *threads = new base::ThreadPool;
-  return *threads;
-}
+struct Cow : BlockFilter {
+  explicit Cow(filters::FilterOptions options = {}, uint64_t size_bytes = SIZE)
+      : BlockFilter("cow", std::move(options), SIZE, size_bytes) {}
 
-struct Cow {
-  SimulatedClock clock;
-  SimulatedThreads no_threads;
-  base::Timers timers{clock, no_threads};
-  transport::PagePipes page_pipes;
-  OperationSlabs operations;
-  MemoryDisk disk{SIZE};
-  TestClient client;
-  std::string error;
-  std::unique_ptr<Filter> filter;
-  std::unique_ptr<DiskState> state;
-  std::deque<std::unique_ptr<Backend>> clients;
-
-  explicit Cow(filters::FilterOptions options = {}, uint64_t size_bytes = SIZE) {
-    options["blockBytes"] = static_cast<double>(BLOCK);
-    filter = filters::make_filter("cow", options, {clock, timers, pool(), page_pipes, operations},
-                                  &error);
-    REQUIRE(filter);
-    Capabilities below;
-    below.size_bytes = size_bytes;
-    state = filter->new_disk(below, &error);
-    REQUIRE(state);
-    for (uint64_t i = 0; i < SIZE; i++)
-      disk.bytes[i] = original(i);
-  }
-  Backend &connect(std::unique_ptr<Backend> below, bool is_readonly = false) {
-    clients.push_back(filter->open(&below, client.opening(is_readonly), state.get(), &error));
-    return *clients.back();
-  }
-  Backend &connect() { return connect(std::make_unique<MemoryBackend>(disk)); }
-
-  static uint8_t original(uint64_t at) { return static_cast<uint8_t>(1 + at / 512); }
   // Nothing has been written below.
   bool is_untouched() const {
     for (uint64_t i = 0; i < SIZE; i++)
@@ -70,22 +30,6 @@ struct Cow {
     return true;
   }
 };
-
-std::vector<uint8_t> read(Backend &client, uint64_t offset, uint64_t bytes) {
-  TestRequest request(wire::NBD_CMD_READ, offset, bytes);
-  CHECK(request.run(client) == 0);
-  return request.content;
-}
-
-int write(Backend &client, uint64_t offset, uint64_t bytes, uint8_t fill) {
-  return TestRequest(wire::NBD_CMD_WRITE, offset, bytes, fill).run(client);
-}
-
-int run(Backend &client, uint16_t type, uint64_t offset, uint64_t bytes, uint16_t flags = 0) {
-  TestRequest request(type, offset, bytes);
-  request.flags = flags;
-  return request.run(client);
-}
 
 std::vector<std::pair<uint64_t, uint64_t>> extents(Backend &client, uint64_t offset, uint64_t bytes,
                                                    uint16_t flags = 0) {

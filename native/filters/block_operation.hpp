@@ -1,0 +1,56 @@
+// What the operations of filters have in common that keep blocks of a disk in a file of their own:
+// a request of several steps, which may wait for its claim on blocks, and its client.
+#pragma once
+
+#include <atomic>
+#include <utility>
+
+#include "backend/stepped_request.hpp"
+#include "filters/block_status.hpp"
+#include "filters/blocks.hpp"
+#include "store/block_work.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+// Of one client.
+struct BlockClient {
+  backend::Backend &below;
+  std::atomic<bool> is_given_up{false}; // pairs with nothing: who comes later is given up below
+};
+
+class BlockOperation : public store::BlockTask, protected backend::SteppedRequest {
+public:
+  // Those of the client that wait for their claims fail, and others at their next step.
+  static void give_up(BlockClient &client, store::BlockWork &work);
+
+protected:
+  explicit BlockOperation(BlockClient &client)
+      : SteppedRequest(client.below), block_client_(client) {}
+  ~BlockOperation() override = default;
+
+  void go_on(backend::Caller caller);
+
+  // The next question of a block status to what is below, or its end. `known`: see BlockStatus.
+  template <typename Function> Next ask_status(const Blocks &blocks, Function known) {
+    auto question = status_.next(request(), blocks, known);
+    if (!question)
+      return Next::end;
+    make_child(wire::NBD_CMD_BLOCK_STATUS, request().flags, question->offset,
+               question->length_bytes, nullptr);
+    child().make_extras().statuses.push_back(std::move(question->status));
+    return Next::child;
+  }
+
+  bool has_child_ = false;
+  bool has_claim_ = false;
+  BlockStatus status_;
+
+private:
+  Next advance(int *error) override = 0;
+  void run() override { go_on(backend::Caller::must_not_block); }
+
+  BlockClient &block_client_;
+};
+
+} // namespace asyncnbd::filters
