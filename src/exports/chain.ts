@@ -28,6 +28,7 @@ export class Chain implements Living {
   readonly #filters: readonly OpenedFilter[];
   #layers: readonly (readonly Layer[])[] = []; // of each filter, once it is configured
   readonly #loaded: CFilter[] = [];
+  readonly #started: CFilter[] = []; // clients meet the first
 
   private constructor(plugin: PluginInstance, filters: readonly OpenedFilter[]) {
     this.#plugin = plugin;
@@ -121,21 +122,19 @@ export class Chain implements Living {
 
   async afterFork(): Promise<void> {
     await this.#plugin.afterFork();
-    const started: CFilter[] = [];
     try {
       for (const library of this.#libraries.reverse()) {
         library.afterFork();
-        started.unshift(library);
+        this.#started.unshift(library);
       }
     } catch (error) {
-      for (const library of started) library.cleanup();
-      await this.#plugin.cleanup();
+      await this.cleanup();
       throw error;
     }
   }
 
   async cleanup(): Promise<void> {
-    for (const library of this.#libraries) library.cleanup();
+    for (const library of this.#started) library.cleanup();
     await this.#plugin.cleanup();
   }
 
