@@ -26,7 +26,13 @@
       "cflags_cc!": ["-std=gnu++17"],
       "cflags_cc": ["-std=gnu++20", "-fno-exceptions"],
       "cflags": ["-fvisibility=hidden", "-pthread"],
-      "ldflags": ["-Wl,--version-script=<(module_root_dir)/native/addon/exports.map", "-pthread"]
+      # Threads of ours, and what they free at their end, outlive a worker of Node's that was the only
+      # one to load this.
+      "ldflags": [
+        "-Wl,--version-script=<(module_root_dir)/native/addon/exports.map",
+        "-Wl,-z,nodelete",
+        "-pthread",
+      ]
     },
     {
       "target_name": "nbdkit-async-file-plugin",

@@ -1,6 +1,7 @@
 // Has a function called at the end of threads. Objects that are thread_local and have destructors
 // would do the same under a lock of the loader's, which a plugin holds for as long as a library of
 // its own takes to load, in whatever thread: until then no thread of ours could begin its work.
+// Those would keep this code from being unloaded, too; that is up to the linker (-z nodelete).
 #pragma once
 
 #include <pthread.h>
