@@ -188,6 +188,7 @@ if h.can_cache(): h.cache(4096, 0)
 h.block_status(1 << 20, 0, lambda *all: None)
 h.shutdown()'
 qemu-io -r -f raw -c "read 0 1k" "$uri" >/dev/null
+sleep 0.5 # before the server ends, and with it what nbdkit has still to say of the read
 `;
 
 /** Without times; and without what depends on whether the server forks, and when a client leaves. */

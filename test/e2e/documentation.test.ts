@@ -95,7 +95,7 @@ declare const it: Record<"changes" | "ages", (offset: number, count: number) => 
   "docs/typescript-plugins.md: $ asyncnbd --help": { commands: 1 },
   "docs/typescript-plugins.md: import { serve }": { module: "program.ts" },
   "docs/typescript-plugins.md: import { defineMiddleware }": { module: "inverted.ts" },
-  "docs/typescript-plugins.md: import { delay": {
+  "docs/typescript-plugins.md: import { log, retry }": {
     ...{ part: 'import myDisk from "./my-disk.js";\n', of: "ts" },
   },
 };
