@@ -119,9 +119,9 @@ public:
   // Any thread, but no more at once than thread_model allows; not from inside a completion.
   virtual void submit(Request &request, Caller caller) = 0;
 
-  // The client will not see what is in flight answered. After the last submit; must not block.
+  // The client will not see what is in flight answered, nor what is yet submitted. Must not block.
   virtual void on_client_gone() {}
-  // The server stops: nothing that is here need wait for its time. As on_client_gone.
+  // The server stops: nothing need wait for its time, now or later. Must not block.
   virtual void on_server_stopping() {}
 
   // After the last submit: gives up what is in flight and waits for an answer from outside,

@@ -6,6 +6,7 @@
 #include <chrono>
 #include <cinttypes>
 #include <cstring>
+#include <utility>
 
 #include "backend/timely_close.hpp"
 #include "base/error_numbers.hpp"
@@ -189,8 +190,10 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
     const transport::Wait event =
         guarded_wait({.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms,
                      false, !deadline_);
-    if (event == transport::Wait::stopping || event == transport::Wait::hung_up)
-      deadline_ = clock::now() + grace();
+    if (event != transport::Wait::stopping && event != transport::Wait::hung_up)
+      continue;
+    deadline_ = clock::now() + grace();
+    tell_backend(event == transport::Wait::hung_up, event == transport::Wait::stopping);
   }
   leader_waits_.store(false);
   input_meter_.restart(runtime_.clock.now()); // nothing has been received meanwhile
@@ -237,14 +240,20 @@ void Connection::on_failure(const std::string &reason) {
 
 // ---- the end ---------------------------------------------------------------------------------
 
+// By the leader, as soon as it is seen: the answers that are waited for may be those of requests
+// that layers have wait for their time.
+void Connection::tell_backend(bool client_has_gone, bool server_stops) {
+  if (client_has_gone && !client_has_left_.exchange(true, std::memory_order_relaxed))
+    backend_->on_client_gone();
+  if (server_stops && !std::exchange(knows_of_stop_, true))
+    backend_->on_server_stopping();
+}
+
 // Nothing more is read. What is in flight gets its replies, or is given up.
 void Connection::end() {
   before_delay(); // the plugin may take its time to close, and the client to read its last replies
-  client_has_left_.store(reader_->client_has_left(), std::memory_order_relaxed);
-  if (client_has_left_.load(std::memory_order_relaxed))
-    backend_->on_client_gone();
-  if (stop_requested_.load(std::memory_order_relaxed) || server->is_stopping())
-    backend_->on_server_stopping();
+  tell_backend(reader_->client_has_left(),
+               stop_requested_.load(std::memory_order_relaxed) || server->is_stopping());
   auto is_answered = [this] { return live_.load() == 0; };
   if (!wait_until(is_answered, true)) {
     host::log_error("%" PRIu32 " requests are unanswered after %.1f s", live_.load(),

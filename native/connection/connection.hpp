@@ -187,6 +187,7 @@ private:
   transport::Wait guarded_wait(transport::Wanted wanted, int timeout_ms, bool owes_input,
                                bool heed_hang_up);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);
+  void tell_backend(bool client_has_gone, bool server_stops);
   void end();
   void finish();
   void report_failure(const PendingRequest &request);
@@ -223,6 +224,7 @@ private:
   uint64_t turn_ends_at_bytes_ = UINT64_MAX;    // read and written
   uint64_t slow_call_ = 0;                      // the detector's
   unsigned slow_call_ticks_ = 0;
+  bool knows_of_stop_ = false; // the backend
   unsigned max_threads_ = 1;
   bool answers_later_ = false;
   bool has_worked_ = false; // the leader's: replies that are queued have taken time to make

@@ -3,6 +3,7 @@
 
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "backend/layer.hpp"
@@ -50,6 +51,33 @@ struct Server {
     return filter->open(&below, client.opening(), state.get(), &error);
   }
 
+  // Reads that wait for longer than any test, and are more than the connection has memory for.
+  bool ends_at_once(bool by_client) {
+    constexpr std::chrono::hours LONG{1};
+    SocketPair sockets;
+    std::unique_ptr<Backend> backend =
+        open("delay", {{"readMs", std::chrono::duration<double, std::milli>(LONG).count()}});
+    auto connection = std::make_shared<connection::Connection>(resources, context, "memory", 1);
+    auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
+                                                            sockets.server, context->stop_fd());
+    REQUIRE(connection->start(
+        &transport, &backend,
+        {wire::NBD_FLAG_HAS_FLAGS, 16, 0, LONG, std::chrono::milliseconds(0), 64 << 10, nullptr},
+        [this] { gate.change([this] { is_open = false; }); }));
+    for (uint64_t cookie = 1; cookie <= 8; cookie++)
+      CHECK(send_all(sockets.client, encode_request(wire::NBD_CMD_READ, cookie, 0, 64 << 10)));
+    if (by_client)
+      sockets.close_client();
+    else
+      context->announce_stop();
+    const bool has_ended = gate.wait([this] { return !is_open; });
+    const std::weak_ptr<connection::Connection> last = connection;
+    connection.reset();
+    while (has_ended && !last.expired()) // its threads leave it after that
+      std::this_thread::yield();
+    return has_ended;
+  }
+
   // Half a write, then nothing: how much of the disk has changed?
   size_t changed_by_half_a_write(const std::string &name, const filters::FilterOptions &options) {
     SocketPair sockets;
@@ -88,4 +116,10 @@ TEST_CASE(
   CHECK(Server().changed_by_half_a_write("", {}) > 0);
   CHECK(Server().changed_by_half_a_write("delay", {{"readMs", 1.0}}) > 0);
   CHECK(Server().changed_by_half_a_write("error", {{"preadRate", 0.5}}) > 0);
+}
+
+TEST_CASE("what waits for its time ends with its client or the server, though the next has to wait "
+          "for memory") {
+  CHECK(Server().ends_at_once(true));
+  CHECK(Server().ends_at_once(false));
 }
