@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "addon/c_filter_wrap.hpp"
+#include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
 #include "cplugin/filter_place.hpp"
 #include "filters/registry.hpp"
@@ -51,30 +52,46 @@ std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *er
   return std::make_shared<backend::Chain>(std::move(filters));
 }
 
-// makeChain([{ name, options, library }, …], sharedAs, threadModel): { number, keepsState,
-// opensReadonly, opensBehind }, or what is wrong, as a string. A library is a NativeCFilter.
-// Clients meet the first filter. Threads that give the same `sharedAs` share the chain of the first
-// of them;
-// "": it is nobody else's.
+// makeChain([{ name, options, library }, …], sharedAs): { number, isNew, keepsState, opensReadonly,
+// opensBehind }, or what is wrong, as a string. A library is a NativeCFilter. Clients meet the
+// first filter. Threads that give the same `sharedAs` share the chain of the first of them, for
+// whom it is new; "": it is nobody else's.
 Napi::Value make_chain(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   const std::string shared_as = info[1].As<Napi::String>();
   std::string error;
+  bool is_new = false;
   const uint32_t number = shared_chains().hold(shared_as, [&] {
-    std::shared_ptr<backend::Chain> made = made_of(info[0].As<Napi::Array>(), &error);
-    if (made != nullptr)
-      made->get_ready(info[2].As<Napi::Number>().Int32Value());
-    return made;
+    is_new = true;
+    return made_of(info[0].As<Napi::Array>(), &error);
   });
   if (number == 0)
     return Napi::String::New(env, error);
   const std::shared_ptr<backend::Chain> chain = shared_chains().find(number);
   Napi::Object facts = Napi::Object::New(env);
   facts.Set("number", number);
+  facts.Set("isNew", is_new);
   facts.Set("keepsState", chain->keeps_state());
   facts.Set("opensReadonly", chain->opens_readonly(false));
   facts.Set("opensBehind", chain->has_opening_filters());
   return facts;
+}
+
+// readyChain(number, threadModel): a promise. By whom it is new for, once what is behind it is
+// ready, and before its first client; its filters may take their time.
+Napi::Value ready_chain(const Napi::CallbackInfo &info) {
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
+  const std::shared_ptr<backend::Chain> chain = chain_of(info[0]);
+  const int thread_model = info[1].As<Napi::Number>().Int32Value();
+  run_blocking(
+      info.Env(), [chain, thread_model] { chain->get_ready(thread_model); },
+      [deferred](Napi::Env env, bool ran) {
+        if (ran)
+          deferred->Resolve(env.Undefined());
+        else
+          deferred->Reject(Napi::Error::New(env, "cannot start a thread for a filter").Value());
+      });
+  return deferred->Promise();
 }
 
 // dropChain(number): once by each thread that has made it, after its last client.
@@ -92,6 +109,7 @@ std::shared_ptr<backend::Chain> chain_of(const Napi::Value &number) {
 
 void define_chain_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("makeChain", Napi::Function::New(env, make_chain));
+  exports.Set("readyChain", Napi::Function::New(env, ready_chain));
   exports.Set("dropChain", Napi::Function::New(env, drop_chain));
 }
 

@@ -9,7 +9,7 @@
 
 namespace asyncnbd::addon {
 
-// makeChain, dropChain.
+// makeChain, readyChain, dropChain.
 void define_chain_functions(Napi::Env env, Napi::Object exports);
 
 // The chain of this number; nullptr: of none.

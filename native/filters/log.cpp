@@ -1,16 +1,21 @@
-// See log.hpp; log_words.cpp has what lines say, log_output.cpp where they go.
+// See log.hpp; log_words.cpp has what lines say, log_queue.cpp who writes them, log_output.cpp
+// where they go.
 #include "filters/log.hpp"
 
 #include <atomic>
 #include <cerrno>
-#include <functional>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <set>
 #include <utility>
 
 #include "backend/emulate.hpp"
 #include "filters/commands.hpp"
-#include "filters/log_output.hpp"
+#include "filters/log_queue.hpp"
 #include "filters/log_words.hpp"
 #include "host/context.hpp"
+#include "host/log.hpp"
 
 namespace asyncnbd::filters {
 
@@ -23,15 +28,27 @@ using backend::Request;
 using backend::Reservation;
 using Kind = LogEvent::Kind;
 
+// A request whose line is yet to be written. Who gets the request, sees to it.
+struct WaitingRequest {
+  Request *take() { return request.exchange(nullptr, std::memory_order_acq_rel); }
+
+  std::atomic<Request *> request; // nullptr: somebody has it
+  const uint64_t id;
+  const std::optional<int> error; // that it is answered with; none: it goes on below
+};
+
 // One client's. The state of a request is its number.
 class LogLayer final : public backend::Layer, private backend::Completer {
 public:
   LogLayer(std::unique_ptr<Backend> opened, const backend::Opening &opening, uint64_t number,
-           LogOutput &output, base::Threads &threads)
+           LogQueue &lines)
       : Layer(std::move(opened)), context_(opening.context), export_name_(opening.export_name),
-        number_(number), output_(output), threads_(threads) {}
+        number_(number), lines_(lines) {}
 
   backend::CallLimits call_limits() const override { return AS_IF_BELOW; }
+  backend::ThreadModel thread_model() const override {
+    return lines_.is_slow() ? backend::ThreadModel::async : below().thread_model();
+  }
 
   // A read that is answered ahead would not be seen.
   Reservation reserve(Request &request) override {
@@ -39,39 +56,50 @@ public:
   }
   void unreserve(Request &request) override { below().unreserve(request); }
 
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
+    constexpr uint32_t LINE_BYTES = 1024;
+    return below().bytes_besides(type, length_bytes) + (lines_.is_slow() ? LINE_BYTES : 0);
+  }
+
   bool prepare() override;
   bool finalize() override;
   void submit(Request &request, Caller caller) override;
+  void give_up_unanswered() override;
   void close() override;
   void close_unused() override;
 
 private:
+  using Waiting = std::shared_ptr<WaitingRequest>;
+
   void complete(Request &request, int error) override;
   void give_up(Request &request, int error) override;
 
   uint64_t pop(Request &request) {
     return reinterpret_cast<uintptr_t>(request.completers.pop(*this));
   }
-  void enter(const Request &request, uint64_t id) {
-    write({Kind::enter, log_action(request.type), number_, id, log_arguments(request)});
+  LogEvent enter(const Request &request, uint64_t id) const {
+    return {Kind::enter, log_action(request.type), number_, id, log_arguments(request)};
   }
-  void leave(const Request &request, uint64_t id, int error) {
-    write({Kind::leave, log_action(request.type), number_, id, log_result(request, error)});
+  LogEvent leave(const Request &request, uint64_t id, int error) const {
+    return {Kind::leave, log_action(request.type), number_, id, log_result(request, error)};
   }
-  void write(const LogEvent &event) {
+  void write(LogEvent event) {
     host::ContextScope scope(&context_);
-    output_.write(event);
+    lines_.write(std::move(event));
   }
-  void say_goodbye();
-  void run_elsewhere(const std::function<void()> &task);
+  std::optional<LogEvent> goodbye();
+  void refuse(Request &request, int error);
+  void wait_for_line(LogEvent event, Request &request, uint64_t id, std::optional<int> error);
+  void go_on(WaitingRequest &waiting, Request &request, const std::string &failure);
 
   host::CallContext &context_;
   const std::string export_name_;
   const uint64_t number_;
-  LogOutput &output_;
-  base::Threads &threads_;
-  std::atomic<uint64_t> requests_{0}; // pairs with nothing
-  bool is_connected_ = false;         // before the first request and after the last
+  LogQueue &lines_;
+  std::atomic<uint64_t> requests_{0};              // pairs with nothing
+  bool is_connected_ = false;                      // before the first request and after the last
+  base::Mutex<base::LockRank::log_waiting> mutex_; // guards what follows
+  std::set<Waiting> waiting_;
 };
 
 bool LogLayer::prepare() {
@@ -88,89 +116,151 @@ bool LogLayer::prepare() {
   return true;
 }
 
-void LogLayer::say_goodbye() {
+// Once.
+std::optional<LogEvent> LogLayer::goodbye() {
   if (!std::exchange(is_connected_, false))
-    return;
-  write({Kind::print, "Disconnect", number_, 0, "transactions=" + std::to_string(requests_)});
+    return std::nullopt;
+  return LogEvent{Kind::print, "Disconnect", number_, 0,
+                  "transactions=" + std::to_string(requests_)};
 }
 
 bool LogLayer::finalize() {
-  say_goodbye();
+  if (auto event = goodbye())
+    write(std::move(*event));
   return below().finalize();
 }
 
 void LogLayer::close() {
-  say_goodbye();
+  if (auto event = goodbye())
+    write(std::move(*event));
   below().close();
 }
 
 void LogLayer::close_unused() {
-  say_goodbye();
+  if (auto event = goodbye()) {
+    if (lines_.is_slow())
+      lines_.add_unawaited(std::move(*event));
+    else
+      write(std::move(*event));
+  }
   below().close_unused();
-}
-
-// Who may not wait for a script has others do so.
-void LogLayer::run_elsewhere(const std::function<void()> &task) {
-  if (!threads_.run(task))
-    task(); // better so than never: the system is out of threads
 }
 
 void LogLayer::submit(Request &request, Caller caller) {
   const uint64_t id = requests_.fetch_add(1, std::memory_order_relaxed) + 1;
   if (!request.completers.push(*this, reinterpret_cast<void *>(static_cast<uintptr_t>(id)))) {
-    if (request.is_reserved)
-      below().unreserve(request);
-    request.complete(ENOMEM);
+    refuse(request, ENOMEM);
     return;
   }
-  if (output_.has_script() && caller == Caller::must_not_block) {
-    run_elsewhere([this, &request, id] {
-      enter(request, id);
-      below().submit(request, Caller::must_not_block);
-    });
+  if (lines_.is_slow()) {
+    wait_for_line(enter(request, id), request, id, std::nullopt);
     return;
   }
-  enter(request, id);
+  write(enter(request, id));
   below().submit(request, caller);
+}
+
+void LogLayer::refuse(Request &request, int error) {
+  if (request.is_reserved)
+    below().unreserve(request);
+  request.complete(error);
 }
 
 void LogLayer::complete(Request &request, int error) {
   const uint64_t id = pop(request);
-  if (!output_.has_script()) {
-    leave(request, id, error);
+  if (!lines_.is_slow()) {
+    write(leave(request, id, error));
     request.complete(error);
     return;
   }
   if (request.answer.kind == backend::Answer::Kind::borrowed)
     request.take_answer(error); // it is gone when this returns
-  run_elsewhere([this, &request, id, error] {
-    leave(request, id, error);
-    request.complete(error);
+  wait_for_line(leave(request, id, error), request, id, error);
+}
+
+// What is given up waits for nothing.
+void LogLayer::give_up(Request &request, int error) {
+  LogEvent event = leave(request, pop(request), error);
+  if (lines_.is_slow())
+    lines_.add_unawaited(std::move(event));
+  else
+    write(std::move(event));
+  request.give_up(error);
+}
+
+// ---- requests that wait for their lines ---------------------------------------------------------
+
+// As long as nobody has taken the request, it is outstanding, and the layer there. Another thread
+// may take it as soon as it is in the set.
+void LogLayer::wait_for_line(LogEvent event, Request &request, uint64_t id,
+                             std::optional<int> error) {
+  LogQueue &lines = lines_;
+  auto waiting = Waiting(new WaitingRequest{{&request}, id, error});
+  {
+    std::lock_guard lock(mutex_);
+    waiting_.insert(waiting);
+  }
+  lines.add(std::move(event), [this, waiting](const std::string &failure) {
+    Request *taken = waiting->take();
+    if (taken == nullptr)
+      return;
+    {
+      std::lock_guard lock(mutex_);
+      waiting_.erase(waiting);
+    }
+    go_on(*waiting, *taken, failure);
   });
 }
 
-void LogLayer::give_up(Request &request, int error) {
-  leave(request, pop(request), error);
-  request.give_up(error);
+void LogLayer::go_on(WaitingRequest &waiting, Request &request, const std::string &failure) {
+  if (!failure.empty()) {
+    host::ContextScope scope(&context_);
+    host::log_error("%s", failure.c_str());
+  }
+  if (waiting.error)
+    request.complete(*waiting.error);
+  else
+    below().submit(request, Caller::must_not_block);
+}
+
+void LogLayer::give_up_unanswered() {
+  std::set<Waiting> all;
+  {
+    std::lock_guard lock(mutex_);
+    all.swap(waiting_);
+  }
+  for (const Waiting &waiting : all) {
+    Request *request = waiting->take();
+    if (request == nullptr)
+      continue;
+    if (waiting->error) {
+      request->complete(*waiting->error);
+      continue;
+    }
+    pop(*request);
+    lines_.add_unawaited(leave(*request, waiting->id, ESHUTDOWN));
+    refuse(*request, ESHUTDOWN);
+  }
+  below().give_up_unanswered();
 }
 
 class LogFilter final : public backend::Filter {
 public:
   LogFilter(std::unique_ptr<LogOutput> output, base::Threads &threads)
-      : output_(std::move(output)), threads_(threads) {}
+      : lines_(std::make_shared<LogQueue>(std::move(output), threads)), threads_(threads) {}
 
   const char *name() const override { return "log"; }
 
   void get_ready(int thread_model) override {
-    output_->write({Kind::print, "Ready", 0, 0, "thread_model=" + std::to_string(thread_model)});
+    lines_->write({Kind::print, "Ready", 0, 0, "thread_model=" + std::to_string(thread_model)});
   }
 
   bool preconnect(const Level &behind, bool readonly) override {
     host::ContextScope scope(&behind.bottom->context());
     const uint64_t id = ++preconnects_;
-    output_->write({Kind::enter, "Preconnect", 0, id, "readonly=" + std::to_string(readonly)});
+    lines_->write({Kind::enter, "Preconnect", 0, id, "readonly=" + std::to_string(readonly)});
     const bool is_welcome = behind.preconnect(readonly);
-    output_->write({Kind::leave, "Preconnect", 0, id, log_result(is_welcome ? 0 : EINVAL)});
+    lines_->write({Kind::leave, "Preconnect", 0, id, log_result(is_welcome ? 0 : EINVAL)});
     return is_welcome;
   }
 
@@ -179,26 +269,24 @@ public:
     host::CallContext &context = behind.bottom->context();
     host::ContextScope scope(&context);
     const uint64_t id = ++lists_;
-    output_->write(
-        {Kind::enter, "ListExports", 0, id,
-         "readonly=" + std::to_string(readonly) + " tls=" + std::to_string(context.tls)});
+    lines_->write({Kind::enter, "ListExports", 0, id,
+                   "readonly=" + std::to_string(readonly) + " tls=" + std::to_string(context.tls)});
     auto listed = behind.list_exports(readonly);
-    output_->write(
+    lines_->write(
         {Kind::leave, "ListExports", 0, id, listed ? log_exports(*listed) : log_result(EINVAL)});
     return listed;
   }
 
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 backend::DiskState *, std::string *) override {
-    if (!output_->is_active())
+    if (!lines_->is_active())
       return std::move(*below);
-    auto layer =
-        std::make_unique<LogLayer>(std::move(*below), opening, ++connections_, *output_, threads_);
+    auto layer = std::make_unique<LogLayer>(std::move(*below), opening, ++connections_, *lines_);
     return std::make_unique<backend::Emulation>(std::move(layer), threads_);
   }
 
 private:
-  const std::unique_ptr<LogOutput> output_;
+  const std::shared_ptr<LogQueue> lines_;
   base::Threads &threads_;
   // They pair with nothing.
   std::atomic<uint64_t> preconnects_{0};

@@ -10,11 +10,11 @@
 #include <signal.h>
 #include <spawn.h>
 #include <string_view>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/error_numbers.hpp"
-#include "host/log.hpp"
 #include "host/log_text.hpp"
 
 namespace asyncnbd::filters {
@@ -34,8 +34,8 @@ std::string timestamp() {
   return text.data();
 }
 
-// The shell's exit status as waitpid has it; -1: it could not be started, which has been logged.
-int run_shell(const std::string &commands) {
+// The shell's exit status as waitpid has it; -1: it could not be started, and `*failure` says why.
+int run_shell(const std::string &commands, std::string *failure) {
   const char *const arguments[] = {"sh", "-c", commands.c_str(), nullptr};
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
@@ -52,7 +52,7 @@ int run_shell(const std::string &commands) {
                           environ);
   posix_spawnattr_destroy(&attributes);
   if (error != 0) {
-    host::log_error("logscript: cannot start the shell: %s", base::error_text(error).c_str());
+    *failure = "logscript: cannot start the shell: " + base::error_text(error);
     return -1;
   }
   int status = 0;
@@ -87,7 +87,9 @@ std::unique_ptr<LogOutput> LogOutput::open(const std::string &file, bool appends
       return nullptr;
     }
   }
-  return std::unique_ptr<LogOutput>(new LogOutput(fd, script));
+  struct stat status {};
+  const bool is_regular = fd == -1 || (fstat(fd, &status) == 0 && S_ISREG(status.st_mode));
+  return std::unique_ptr<LogOutput>(new LogOutput(fd, is_regular, script));
 }
 
 LogOutput::~LogOutput() {
@@ -95,11 +97,10 @@ LogOutput::~LogOutput() {
     ::close(fd_);
 }
 
-void LogOutput::write(const LogEvent &event) {
+std::string LogOutput::write(const LogEvent &event) {
   if (fd_ != -1)
     write_line(event);
-  if (has_script())
-    run_script(event);
+  return has_script() ? run_script(event) : std::string();
 }
 
 void LogOutput::write_line(const LogEvent &event) {
@@ -122,7 +123,7 @@ void LogOutput::write_line(const LogEvent &event) {
   }
 }
 
-void LogOutput::run_script(const LogEvent &event) const {
+std::string LogOutput::run_script(const LogEvent &event) const {
   std::string commands = std::string("act=") + event.action + "\n";
   if (event.connection != 0)
     commands += "connection=" + std::to_string(event.connection) + "\n";
@@ -130,11 +131,15 @@ void LogOutput::run_script(const LogEvent &event) const {
   if (event.id != 0)
     commands += "id=" + std::to_string(event.id) + "\n";
   commands += event.text + "\n" + script_;
-  const int status = run_shell(commands);
+  std::string failure;
+  const int status = run_shell(commands, &failure);
+  if (status == -1)
+    return failure;
   if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
-    host::log_error("logscript: command failed with exit code %d", WEXITSTATUS(status));
-  else if (WIFSIGNALED(status))
-    host::log_error("logscript: command was killed by signal %d", WTERMSIG(status));
+    return "logscript: command failed with exit code " + std::to_string(WEXITSTATUS(status));
+  if (WIFSIGNALED(status))
+    return "logscript: command was killed by signal " + std::to_string(WTERMSIG(status));
+  return {};
 }
 
 std::string shell_quoted(const std::string &text) {

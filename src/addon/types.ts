@@ -205,6 +205,8 @@ export interface NativeFilter {
 /** A chain of native filters that has been made. */
 export interface ChainFacts {
   readonly number: number;
+  /** Not made by another thread before. */
+  readonly isNew: boolean;
   /** Whether it matters which disk a client opens. */
   readonly keepsState: boolean;
   /** Whether the plugin behind is opened read-only for clients that may write. */
@@ -384,14 +386,14 @@ export interface TlsFiles {
 export interface Addon {
   /**
    * Clients meet the first filter. A string: what is wrong. Threads that give the same `sharedAs`
-   * share the chain of the first of them; "": it is nobody else's. threadModel:
+   * share the chain of the first of them; "": it is nobody else's.
+   */
+  makeChain(filters: readonly NativeFilter[], sharedAs: string): ChainFacts | string;
+  /**
+   * By whom the chain is new for, once what is behind it is ready. threadModel:
    * NBDKIT_THREAD_MODEL_*, the least of all that there are.
    */
-  makeChain(
-    filters: readonly NativeFilter[],
-    sharedAs: string,
-    threadModel: number,
-  ): ChainFacts | string;
+  readyChain(chain: number, threadModel: number): Promise<void>;
   /** By each thread that has made it, after its last client: what filters keep of disks is gone. */
   dropChain(chain: number): void;
   /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */

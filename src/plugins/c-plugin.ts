@@ -82,14 +82,14 @@ export class CPlugin implements PluginInstance {
 
   /** Where all filters are native, no request comes to JavaScript. */
   async getReady(filters: readonly Layer[]): Promise<void> {
+    check(this.#native.getReady());
     if (filters.every(isNative)) {
       if (filters.length > 0) this.#chain = new NativeChain(filters);
-      this.#chain?.make(this.callModel);
+      await this.#chain?.getReady(this.callModel);
     } else {
       this.#runner = await this.#runnerBehind(filters);
       await this.#runner.getReady();
     }
-    check(this.#native.getReady());
   }
 
   async #runnerBehind(filters: readonly Layer[]): Promise<ScriptRunner> {

@@ -11,7 +11,7 @@ export const PARALLEL = 3;
 /** By each thread in the same order. */
 let made = 0;
 
-/** What its filters keep of disks lasts from `make` to `drop`. */
+/** What its filters keep of disks lasts from `getReady` to `drop`. */
 export class NativeChain {
   /** Clients meet the first. */
   readonly filters: readonly NativeFilter[];
@@ -21,13 +21,14 @@ export class NativeChain {
     this.filters = filters;
   }
 
-  /** `threadModel`: NBDKIT_THREAD_MODEL_* of what is behind. */
-  make(threadModel: number): void {
+  /** After what is behind it. `threadModel`: NBDKIT_THREAD_MODEL_* of that. */
+  async getReady(threadModel: number): Promise<void> {
     const models = this.filters.map(({ library }) => library?.threadModel ?? PARALLEL);
     const least = Math.min(threadModel, PARALLEL, ...models);
-    const facts = addon().makeChain(this.filters, sharedName(`chain ${++made}`), least);
+    const facts = addon().makeChain(this.filters, sharedName(`chain ${++made}`));
     if (typeof facts === "string") throw new AsyncnbdError("CONFIG", facts);
     this.#facts = facts;
+    if (facts.isNew) await addon().readyChain(facts.number, least);
   }
 
   /** After the last client. */

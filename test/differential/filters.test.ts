@@ -219,6 +219,16 @@ ${EVERYTHING.replaceAll("'", `'\\''`)}'; grep -v 'Fork\\|Disconnect' log | sort`
   });
 });
 
+test("log is ready after the plugin", async () => {
+  const noted = SHELL_DISK.replace("open)", 'get_ready) echo "plugin ready" >> acts ;;\n  open)');
+  const { stdout } = await expectSameOutput(
+    `server -U - --filter=log ${debianPlugin("sh")} ./sh logscript='echo $act >> acts' --run true
+    grep -i ready acts`,
+    { sh: noted },
+  );
+  expect(stdout).toBe("plugin ready\nReady\n");
+});
+
 // How long it takes at most depends on the machine; native/filters_test.cpp has both on a clock.
 test.each<[parameters: string, tenths: number]>([
   ["rate=1M burstiness=0.5", 15],

@@ -102,7 +102,7 @@ export class Chain {
   /** The first is made ready last: it is the first that can get a request. */
   async getReady(): Promise<void> {
     for (const run of this.#runs.toReversed()) {
-      if (run instanceof NativeChain) run.make(this.#source.callModel);
+      if (run instanceof NativeChain) await run.getReady(this.#source.callModel);
       else await run.definition.getReady?.();
       this.#ready.unshift(run);
     }

@@ -94,8 +94,8 @@ export class ScriptPlugin implements PluginInstance {
 
   async getReady(filters: readonly Layer[]): Promise<void> {
     this.#runner = new ScriptRunner(this.source, [...filters, ...this.layers]);
-    await this.#runner.getReady();
     await this.readyPlugin();
+    await this.#runner.getReady();
   }
 
   async afterFork(): Promise<void> {

@@ -40,8 +40,8 @@ export class Version implements Living {
   }
 
   async getReady(): Promise<void> {
-    await this.#chain.getReady();
     await this.script.readyPlugin();
+    await this.#chain.getReady();
   }
 
   open(info: OpenInfo, client: Client): Promise<OpenExport> {

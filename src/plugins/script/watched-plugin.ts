@@ -119,8 +119,8 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
 
   async getReady(filters: readonly Layer[]): Promise<void> {
     this.#runner = new ScriptRunner(this, filters);
-    await this.#runner.getReady();
     await this.#current.getReady();
+    await this.#runner.getReady();
   }
 
   async afterFork(): Promise<void> {
