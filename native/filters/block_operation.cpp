@@ -17,6 +17,15 @@ void BlockOperation::give_up(BlockClient &client, store::BlockWork &work) {
   }
 }
 
+bool BlockOperation::is_to_stop() const {
+  if (block_client_.is_given_up.load(std::memory_order_relaxed))
+    return true;
+  const uint16_t type = request().type;
+  return (type == wire::NBD_CMD_WRITE_ZEROES || type == wire::NBD_CMD_TRIM ||
+          type == wire::NBD_CMD_CACHE) &&
+         request().completers.maker().client_has_gone();
+}
+
 void BlockOperation::go_on(backend::Caller caller) {
   int error = has_child_ ? child_error() : 0;
   const Next next = advance(&error);

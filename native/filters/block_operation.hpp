@@ -31,6 +31,20 @@ protected:
 
   void go_on(backend::Caller caller);
 
+  // Of who has a thread, and goes on at once: whether it has done so much, with these bytes, that
+  // others who wait for a thread come first.
+  bool is_long_work(uint64_t bytes) {
+    constexpr uint64_t MAX_BYTES_AT_ONCE = 64 << 20;
+    worked_bytes_ += bytes;
+    if (worked_bytes_ < MAX_BYTES_AT_ONCE)
+      return false;
+    worked_bytes_ = 0;
+    return true;
+  }
+
+  // Given up, or a long request of a client that has gone: the rest of it is not done.
+  bool is_to_stop() const;
+
   // The next question of a block status to what is below, or its end. `known`: see BlockStatus.
   template <typename Function> Next ask_status(const Blocks &blocks, Function known) {
     auto question = status_.next(request(), blocks, known);
@@ -44,6 +58,7 @@ protected:
 
   bool has_child_ = false;
   bool has_claim_ = false;
+  uint64_t worked_bytes_ = 0; // see is_long_work
   BlockStatus status_;
 
 private:

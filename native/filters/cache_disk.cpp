@@ -51,10 +51,10 @@ void CacheRoom::touch(uint64_t first, uint64_t last) {
 
 // The hand goes round, as that of a clock: at its second visit, each is untouched.
 std::optional<uint64_t> CacheRoom::find_unused(const store::BlockMap &states) {
-  constexpr unsigned GOING = set_of(CacheState::clean) | set_of(CacheState::dirty);
+  constexpr unsigned KEPT = set_of(CacheState::clean) | UNWRITTEN;
   std::lock_guard lock(mutex_);
   for (unsigned rounds = 0; rounds < 3;) {
-    const std::optional<uint64_t> found = states.find(hand_, last_block_, GOING);
+    const std::optional<uint64_t> found = states.find(hand_, last_block_, KEPT);
     if (!found) {
       hand_ = 0;
       rounds++;

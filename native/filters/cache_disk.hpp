@@ -30,16 +30,18 @@ struct CacheSettings {
 };
 
 // Of a block that is kept: the same as below, or not yet written there, or what was there when its
-// writing back has begun is being written. Who writes to the file without a claim says `dirty`
-// after it, and who writes back says `writing` before he reads: so no change is taken for written
-// back.
+// writing back has begun is being written, or has been and is not known to be durable. Who writes
+// to the file without a claim says `dirty` after it, and who writes back says `writing` before he
+// reads: so no change is taken for written back. Of a block that is `writing`, and on which nobody
+// has a claim, a flush has written what its own flush below is to make durable; where that has
+// failed, it stays `writing`, and the next one writes it again.
 enum class CacheState : unsigned { below = 0, clean = 1, dirty = 2, writing = 3 };
 
 constexpr unsigned set_of(CacheState state) {
   return 1u << static_cast<unsigned>(state);
 }
 
-// What the disk below does not have yet.
+// What the disk below does not have yet, or may lose.
 constexpr unsigned UNWRITTEN = set_of(CacheState::dirty) | set_of(CacheState::writing);
 
 // How many blocks there may be, and which have not been used for long. Any thread.
@@ -78,7 +80,8 @@ public:
   CacheDisk(std::unique_ptr<store::TemporaryFile> temporary, const Blocks &of_disk,
             const CacheSettings &settings, base::Threads &threads)
       : blocks(of_disk), file(std::move(temporary)),
-        work(std::make_shared<store::BlockWork>(threads)), room(settings, of_disk) {}
+        work(std::make_shared<store::BlockWork>(threads)),
+        flush_turns(std::make_shared<store::BlockWork>(threads)), room(settings, of_disk) {}
 
   uint64_t last_block() const { return blocks.block_of(blocks.size_bytes - 1); }
   CacheState state(uint64_t block) const { return static_cast<CacheState>(map_.get(block)); }
@@ -94,6 +97,7 @@ public:
   [[nodiscard]] bool keep(uint64_t first, uint64_t last, CacheState state);
   // From `dirty`.
   [[nodiscard]] bool begin_writing(uint64_t first, uint64_t last);
+  // Of what is still `writing`: it is below, or it is not.
   void end_writing(uint64_t first, uint64_t last, bool is_written);
   // A clean one.
   void drop(uint64_t block);
@@ -122,6 +126,8 @@ public:
   const Blocks blocks;
   const std::unique_ptr<store::TemporaryFile> file; // blocks are where they are on the disk
   const std::shared_ptr<store::BlockWork> work;
+  // Flushes that write back, one after the other: all have the same claim.
+  const std::shared_ptr<store::BlockWork> flush_turns;
   CacheRoom room;
 
 private:

@@ -84,16 +84,17 @@ uint32_t CacheLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
   const uint32_t own = sizeof(CacheOperation);
   const uint32_t written = piece + below().bytes_besides(wire::NBD_CMD_WRITE, piece);
   const uint32_t fetched = piece + below().bytes_besides(wire::NBD_CMD_READ, piece);
+  const uint32_t flushed = below().bytes_besides(wire::NBD_CMD_FLUSH, 0);
   switch (type) {
   case wire::NBD_CMD_WRITE:
   case wire::NBD_CMD_WRITE_ZEROES:
   case wire::NBD_CMD_CACHE:
-    return own + std::max(written, fetched);
+    return own + std::max({written, fetched, flushed});
   case wire::NBD_CMD_FLUSH:
-    return own + std::max(written, below().bytes_besides(type, 0));
+    return own + std::max(written, flushed);
   case wire::NBD_CMD_READ:
     if (client_.settings.on_read.may_be())
-      return own + std::max({written, fetched, below().bytes_besides(type, length_bytes)});
+      return own + std::max({written, fetched, flushed, below().bytes_besides(type, length_bytes)});
     return own + below().bytes_besides(type, length_bytes);
   default:
     return own + below().bytes_besides(type, length_bytes);
@@ -167,7 +168,7 @@ bool CacheLayer::read_now(Request &request, int *error) {
 }
 
 void CacheLayer::give_up_unanswered() {
-  BlockOperation::give_up(client_, *client_.disk.work);
+  CacheOperation::give_up(client_);
   below().give_up_unanswered();
 }
 

@@ -20,9 +20,10 @@ constexpr uint64_t MAX_KEPT_BYTES = UINT32_MAX;
 void CacheOperation::begin(Request &request, bool keeps, Caller caller) {
   SteppedRequest::begin(request);
   keeps_ = keeps;
-  stage_ = Stage::piece;
-  has_child_ = has_claim_ = has_unused_ = false;
+  stage_ = is(wire::NBD_CMD_FLUSH) ? Stage::turn : Stage::piece;
+  has_child_ = has_claim_ = has_unused_ = has_turn_ = has_written_ = false;
   first_error_ = 0;
+  worked_bytes_ = 0;
   at_ = is(wire::NBD_CMD_FLUSH) ? 0 : request.offset;
   written_.reset();
   status_.begin(request.offset);
@@ -44,7 +45,7 @@ CacheOperation::Next CacheOperation::advance(int *error) {
   if (has_child_)
     *error = take_child(*error);
   has_child_ = false;
-  if (*error == 0 && client_.is_given_up.load(std::memory_order_relaxed))
+  if (*error == 0 && is_to_stop())
     *error = ESHUTDOWN;
   return *error == 0 ? step(error) : Next::end;
 }
@@ -53,7 +54,7 @@ CacheOperation::Next CacheOperation::advance(int *error) {
 void CacheOperation::on_answered_later() {
   const bool is_last_read =
       stage_ == Stage::work && is(wire::NBD_CMD_READ) && at_ + child().length_bytes == end_offset();
-  if (stage_ != Stage::last && !is_last_read) {
+  if ((stage_ != Stage::last || has_written_) && !is_last_read) {
     disk_.work->run_elsewhere(*this);
     return;
   }
@@ -63,6 +64,7 @@ void CacheOperation::on_answered_later() {
 
 // What may yet be written below, nobody else may write before it is.
 void CacheOperation::before_end(int) {
+  end_turn();
   if (!has_child_ || !written_)
     let_go();
 }
@@ -82,6 +84,24 @@ void CacheOperation::let_go() {
   if (has_claim_)
     disk_.work->release(*this);
   has_unused_ = has_claim_ = false;
+}
+
+void CacheOperation::end_turn() {
+  if (has_turn_)
+    disk_.flush_turns->release(turn_);
+  has_turn_ = false;
+}
+
+void CacheOperation::give_up(CacheClient &client) {
+  BlockOperation::give_up(client, *client.disk.work);
+  const auto is_of_client = [&client](store::BlockTask &task) {
+    return &static_cast<Turn &>(task).operation.client_ == &client;
+  };
+  for (store::BlockTask *task : client.disk.flush_turns->withdraw(is_of_client)) {
+    CacheOperation &waiting = static_cast<Turn &>(*task).operation;
+    waiting.has_turn_ = false;
+    waiting.end(ESHUTDOWN);
+  }
 }
 
 // What is written back, all clients have written; and a flush below is for all of it.

@@ -1,10 +1,13 @@
 // A request behind the cache filter that takes more than one step. It goes through its blocks piece
 // by piece: claims them, makes room for those that it adds, fetches what it needs, does its part,
-// and writes back. What is asked of the disk below are requests of its own, one after the other.
+// and writes back. A flush waits for its turn first, and once it has flushed below, goes through
+// what it has written back once more. What is asked of the disk below are requests of its own, one
+// after the other.
 #pragma once
 
 #include <memory>
 #include <optional>
+#include <string>
 
 #include "filters/block_operation.hpp"
 #include "filters/cache_client.hpp"
@@ -19,16 +22,26 @@ using CacheOperations = backend::SteppedPool<CacheOperation, CacheClient>;
 class CacheOperation final : public BlockOperation {
 public:
   CacheOperation(CacheClient &client, CacheOperations &pool)
-      : BlockOperation(client), client_(client), disk_(client.disk), pool_(pool) {}
+      : BlockOperation(client), client_(client), disk_(client.disk), pool_(pool), turn_(*this) {}
+
+  // Those of the client that wait fail, and others at their next step.
+  static void give_up(CacheClient &client);
 
   // Completes the request sooner or later. `keeps`: of a read, that what it fetches is kept.
   void begin(backend::Request &request, bool keeps, backend::Caller caller);
 
 private:
-  enum class Stage : uint8_t { piece, room, fill, work, write_back, last };
+  enum class Stage : uint8_t { turn, piece, room, fill, work, write_back, last, settle };
   struct Range {
     uint64_t first; // block
     uint64_t last;
+  };
+  // Of a flush that writes back. Who has it waits for claims, so nobody waits for it with a claim.
+  struct Turn final : store::BlockTask {
+    explicit Turn(CacheOperation &of) : operation(of) { first = last = 0; }
+    void run() override { operation.disk_.work->run_elsewhere(operation); }
+
+    CacheOperation &operation;
   };
 
   int refusal() const;
@@ -40,18 +53,23 @@ private:
   void recycle() override;
   bool client_has_gone() const override;
   void let_go();
+  void end_turn();
 
   // What is to be done before the next child is submitted or the request ends. Each returns nothing
   // if the stage has changed.
   using Step = std::optional<Next>;
   Next step(int *error);
   Step stage_step(int *error);
+  Step take_turn();
   Step begin_piece();
+  Step claim_piece();
   bool find_piece();
-  bool find_dirty_piece();
+  bool find_piece_of(unsigned states);
   Step make_room(int *error);
   bool take_unused();
+  int begin_room_write();
   void drop_unused();
+  void keep_unused(int error);
   Step fill(int *error);
   Step begin_fill(uint64_t block, uint64_t count, int *error);
   Step work(int *error);
@@ -60,6 +78,8 @@ private:
   Step write_back(int *error);
   Step end_piece();
   Step last_step();
+  Step after_last_step(int *error);
+  Step settle(int *error);
   Next status_step();
 
   int begin_write(Range range, uint16_t flags);
@@ -71,6 +91,7 @@ private:
   int take_fill(int error);
   int take_write_back(int error);
   int without_keeping(int error);
+  int without_room();
 
   bool is(uint16_t type) const { return request().type == type; }
   bool is_change() const;
@@ -83,14 +104,20 @@ private:
   Stage stage_ = Stage::piece;
   bool keeps_ = false;
   bool has_unused_ = false;
+  bool has_turn_ = false;
+  bool has_written_ = false;         // of a flush: something that its flush below is for
   int first_error_ = 0;              // of a flush, which goes on
+  int room_error_ = 0;               // why a block could not go
+  std::string room_words_;           // and what the client is told of that
   uint64_t at_ = 0;                  // how far the request has come, an offset; of a flush, a block
   uint64_t piece_end_ = 0;           // an offset
   uint64_t cursor_ = 0;              // of the piece: the block that is looked at
   uint64_t may_drop_ = 0;            // so many more, though there is room
+  unsigned room_failures_ = 0;       // of the piece: blocks that could not go
   Range filled_{};                   // by the child
   std::optional<Range> written_;     // likewise
-  store::RangeClaims::Claim unused_; // of a block that goes
+  store::RangeClaims::Claim unused_; // its first block goes, others are written back with it
+  Turn turn_;
   std::unique_ptr<uint8_t[]> buffer_;
 };
 

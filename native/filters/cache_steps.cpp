@@ -32,6 +32,8 @@ CacheOperation::Next CacheOperation::step(int *error) {
 
 CacheOperation::Step CacheOperation::stage_step(int *error) {
   switch (stage_) {
+  case Stage::turn:
+    return take_turn();
   case Stage::piece:
     return begin_piece();
   case Stage::room:
@@ -43,8 +45,9 @@ CacheOperation::Step CacheOperation::stage_step(int *error) {
   case Stage::write_back:
     return write_back(error);
   case Stage::last:
-    *error = first_error_;
-    return Next::end;
+    return after_last_step(error);
+  case Stage::settle:
+    return settle(error);
   }
   return Next::end;
 }
@@ -63,7 +66,7 @@ int CacheOperation::take_child(int error) {
     at_ += child().length_bytes;
     return error;
   default:
-    return first_error_ != 0 ? first_error_ : error;
+    return error != 0 && first_error_ != 0 ? first_error_ : error;
   }
 }
 
@@ -80,16 +83,33 @@ CacheOperation::Next CacheOperation::status_step() {
 
 // ---- pieces ------------------------------------------------------------------------------------
 
+// What one flush has written back, only its own flush below makes durable, at least where a
+// plugin's flush is for one client alone: another one has to see how that ends.
+CacheOperation::Step CacheOperation::take_turn() {
+  stage_ = Stage::piece;
+  has_turn_ = true;
+  if (disk_.flush_turns->claim(turn_))
+    return std::nullopt;
+  return Next::elsewhere;
+}
+
 CacheOperation::Step CacheOperation::begin_piece() {
   const bool is_flush = is(wire::NBD_CMD_FLUSH);
-  if (is(wire::NBD_CMD_TRIM) || !(is_flush ? find_dirty_piece() : find_piece()))
+  // What others are writing back has to be waited for.
+  if (is(wire::NBD_CMD_TRIM) || !(is_flush ? find_piece_of(UNWRITTEN) : find_piece()))
     return last_step();
   cursor_ = first;
   may_drop_ = 2 * (last - first + 1);
+  room_failures_ = 0;
+  room_error_ = 0;
   const bool changes = !is(wire::NBD_CMD_READ) || keeps_ || disk_.room.is_limited();
   stage_ = changes ? is_flush ? Stage::write_back : Stage::room : Stage::work;
-  has_claim_ = changes;
-  if (!changes || disk_.work->claim(*this))
+  return changes ? claim_piece() : std::nullopt;
+}
+
+CacheOperation::Step CacheOperation::claim_piece() {
+  has_claim_ = true;
+  if (disk_.work->claim(*this))
     return std::nullopt;
   return Next::elsewhere;
 }
@@ -107,9 +127,9 @@ bool CacheOperation::find_piece() {
   return true;
 }
 
-// What others are writing back has to be waited for.
-bool CacheOperation::find_dirty_piece() {
-  const auto found = disk_.find(at_, disk_.last_block(), UNWRITTEN);
+// Of the disk: the next blocks in one of these states.
+bool CacheOperation::find_piece_of(unsigned states) {
+  const auto found = disk_.find(at_, disk_.last_block(), states);
   if (!found)
     return false;
   CacheState state;
@@ -124,14 +144,21 @@ CacheOperation::Step CacheOperation::end_piece() {
   if (has_claim_)
     disk_.work->release(*this);
   has_claim_ = false;
-  if (!is(wire::NBD_CMD_FLUSH))
-    at_ = piece_end_;
   stage_ = Stage::piece;
-  return std::nullopt;
+  if (is(wire::NBD_CMD_FLUSH))
+    return std::nullopt;
+  const uint64_t bytes = piece_end_ - at_;
+  at_ = piece_end_;
+  if (at_ == end_offset() || !is_long_work(bytes))
+    return std::nullopt;
+  disk_.work->run_elsewhere(*this);
+  return Next::elsewhere;
 }
 
 CacheOperation::Step CacheOperation::last_step() {
   stage_ = Stage::last;
+  if (!has_written_)
+    end_turn(); // there is nothing that others would have to wait for
   if (is(wire::NBD_CMD_FLUSH))
     make_child(wire::NBD_CMD_FLUSH, 0, 0, 0, nullptr);
   else if (is(wire::NBD_CMD_TRIM))
@@ -142,37 +169,55 @@ CacheOperation::Step CacheOperation::last_step() {
   return Next::child;
 }
 
+CacheOperation::Step CacheOperation::after_last_step(int *error) {
+  if (has_written_) {
+    stage_ = Stage::settle;
+    at_ = 0;
+    return std::nullopt;
+  }
+  *error = first_error_;
+  return Next::end;
+}
+
+// Its flush below has succeeded, and it has its turn: what is `writing`, with nobody at it, it has
+// written itself before that.
+CacheOperation::Step CacheOperation::settle(int *error) {
+  if (has_claim_) {
+    disk_.end_writing(first, last, true);
+    disk_.work->release(*this);
+    has_claim_ = false;
+  }
+  if (find_piece_of(set_of(CacheState::writing)))
+    return claim_piece();
+  *error = first_error_;
+  return Next::end;
+}
+
 // ---- room for what is kept from now on ---------------------------------------------------------
 
 CacheOperation::Step CacheOperation::make_room(int *error) {
-  const backend::Capabilities &can = client_.below.capabilities();
+  constexpr unsigned MAX_FAILURES = 64;
+  if (written_) { // and is not durable yet
+    make_child(wire::NBD_CMD_FLUSH, 0, 0, 0, nullptr);
+    return Next::child;
+  }
   const uint64_t below = disk_.room.is_limited() ? disk_.count_below(first, last) : 0;
   const uint64_t more = keeps_all() || is_change() ? below : 0;
   if (below == 0)
     disk_.room.touch(first, last); // used again
   while (more > 0 && disk_.room.is_short(more) && (may_drop_ > 0 || disk_.room.is_full(more)) &&
-         take_unused()) {
+         room_failures_ < MAX_FAILURES && take_unused()) {
     may_drop_ -= may_drop_ > 0 ? 1 : 0;
-    if (disk_.state(unused_.first) == CacheState::clean) {
+    if (disk_.state(unused_.first) == CacheState::clean)
       drop_unused();
-      continue;
-    }
-    if (!can.can_write) {
-      *error = take_room(EROFS);
-      break;
-    }
-    // A flush through another client's handle must not be what it lacks.
-    const bool is_durable = !can.can_multi_conn && can.fua != Support::none;
-    *error = begin_write({unused_.first, unused_.first}, is_durable ? wire::NBD_CMD_FLAG_FUA : 0);
-    if (*error == 0)
+    else if (const int failed = begin_room_write())
+      keep_unused(failed);
+    else
       return Next::child;
-    *error = take_room(*error);
-    break;
   }
-  if (more > 0 && *error == 0 && disk_.room.is_full(more))
-    *error = without_keeping(0);
-  if (stage_ == Stage::room)
-    stage_ = Stage::fill;
+  stage_ = Stage::fill;
+  if (more > 0 && disk_.room.is_full(more))
+    *error = without_room();
   return std::nullopt;
 }
 
@@ -183,11 +228,17 @@ bool CacheOperation::take_unused() {
     const std::optional<uint64_t> found = disk_.find_unused();
     if (!found)
       return false;
-    unused_.first = unused_.last = *found;
-    if (!disk_.work->try_claim(unused_))
-      continue;
-    const CacheState state = disk_.state(*found);
-    if (state == CacheState::clean || state == CacheState::dirty) {
+    CacheState state;
+    const uint64_t end = std::min(disk_.last_block(), *found + client_.piece_blocks() - 1);
+    const uint64_t blocks = disk_.run(*found, end, &state);
+    unused_.first = *found;
+    unused_.last = *found + (state == CacheState::clean ? 1 : blocks) - 1;
+    if (!disk_.work->try_claim(unused_)) {
+      unused_.last = *found; // the others are somebody's, perhaps
+      if (!disk_.work->try_claim(unused_))
+        continue;
+    }
+    if (disk_.state(*found) != CacheState::below) {
       has_unused_ = true;
       return true;
     }
@@ -196,29 +247,63 @@ bool CacheOperation::take_unused() {
   return false;
 }
 
+// Or an error: the block cannot be written back.
+int CacheOperation::begin_room_write() {
+  if (!client_.below.capabilities().can_write)
+    return EROFS;
+  CacheState state;
+  const uint64_t blocks = disk_.run(unused_.first, unused_.last, &state);
+  return begin_write({unused_.first, unused_.first + blocks - 1}, client_.flags_for_room());
+}
+
 void CacheOperation::drop_unused() {
   disk_.drop(unused_.first);
   has_unused_ = false;
   disk_.work->release(unused_);
 }
 
-int CacheOperation::take_room(int error) {
+// Another one may go instead; the hand comes back to this one later than to others.
+void CacheOperation::keep_unused(int error) {
   if (written_)
-    disk_.end_writing(written_->first, written_->last, error == 0);
+    disk_.end_writing(written_->first, written_->last, false);
   written_.reset();
-  if (error == 0) {
-    drop_unused();
-    return 0;
-  }
+  disk_.room.touch(unused_.first, unused_.first);
+  room_failures_++;
+  room_error_ = error;
   has_unused_ = false;
   disk_.work->release(unused_);
-  return without_keeping(error);
+}
+
+int CacheOperation::take_room(int error) {
+  if (error == 0 && child().type == wire::NBD_CMD_WRITE && client_.flushes_for_room())
+    return 0; // it is flushed next
+  if (error != 0) {
+    room_words_ = child().extras ? std::move(child().extras->error_text) : std::string();
+    keep_unused(error);
+    return 0;
+  }
+  disk_.end_writing(written_->first, written_->last, true);
+  written_.reset();
+  drop_unused();
+  return 0;
 }
 
 // A read can do without.
 int CacheOperation::without_keeping(int error) {
   if (!is(wire::NBD_CMD_READ))
     return error;
+  keeps_ = false;
+  stage_ = Stage::work;
+  return 0;
+}
+
+// So can what is only to be cached. A change goes beyond the limit where blocks are only in use.
+int CacheOperation::without_room() {
+  if (is_change()) {
+    if (room_error_ != 0)
+      request().make_extras().error_text = std::move(room_words_);
+    return room_error_;
+  }
   keeps_ = false;
   stage_ = Stage::work;
   return 0;
@@ -316,7 +401,7 @@ CacheOperation::Step CacheOperation::change(int *error) {
 // ---- writing back ------------------------------------------------------------------------------
 
 CacheOperation::Step CacheOperation::write_back(int *error) {
-  while (const auto found = disk_.find(cursor_, last, set_of(CacheState::dirty))) {
+  while (const auto found = disk_.find(cursor_, last, UNWRITTEN)) {
     CacheState state;
     const uint64_t blocks = std::min(disk_.run(*found, last, &state), client_.piece_blocks());
     const int fua = is_change() ? request().flags & wire::NBD_CMD_FLAG_FUA : 0;
@@ -331,11 +416,13 @@ CacheOperation::Step CacheOperation::write_back(int *error) {
   return end_piece();
 }
 
-// Of dirty blocks; they stay that if it fails.
+// Of blocks that are claimed. Whether it succeeds or not, `written_` says what has to end.
 int CacheOperation::begin_write(Range range, uint16_t flags) {
-  if (!has_buffer() || !disk_.begin_writing(range.first, range.last))
+  if (!has_buffer())
     return ENOMEM;
   written_ = range;
+  if (!disk_.begin_writing(range.first, range.last))
+    return ENOMEM;
   const uint64_t begin = disk_.blocks.begin_of(range.first);
   const uint64_t bytes = disk_.blocks.end_of(range.last) - begin;
   if (const int error = disk_.file->read(buffer_.get(), bytes, begin))
@@ -344,12 +431,15 @@ int CacheOperation::begin_write(Range range, uint16_t flags) {
   return 0;
 }
 
-// A flush goes on with the others, and fails at its end.
+// A flush goes on with the others, and fails at its end. What it has written stays `writing` until
+// that is flushed, too.
 int CacheOperation::take_write_back(int error) {
-  if (written_)
+  const bool is_flush = is(wire::NBD_CMD_FLUSH);
+  if (written_ && (error != 0 || !is_flush))
     disk_.end_writing(written_->first, written_->last, error == 0);
   written_.reset();
-  if (error == 0 || !is(wire::NBD_CMD_FLUSH))
+  has_written_ = has_written_ || (error == 0 && is_flush);
+  if (error == 0 || !is_flush)
     return error;
   if (first_error_ == 0) {
     first_error_ = error;

@@ -28,6 +28,7 @@ void CowOperation::begin(Request &request, bool copies, Caller caller) {
   copies_ = copies;
   has_claim_ = false;
   has_child_ = false;
+  worked_bytes_ = 0;
   status_.begin(request.offset);
   first = client_.blocks.block_of(request.offset);
   last = client_.blocks.block_of(end_offset() - 1);
@@ -58,10 +59,12 @@ int CowOperation::refusal() const {
 CowOperation::Next CowOperation::advance(int *error) {
   if (has_child_ && *error == 0)
     *error = take_child();
-  if (*error == 0 && client_.is_given_up.load(std::memory_order_relaxed))
+  has_child_ = false;
+  if (*error == 0 && is_to_stop())
     *error = ESHUTDOWN;
   const Next next = *error == 0 ? step(error) : Next::end;
-  has_child_ = next == Next::child;
+  if (next == Next::child) // else nothing of it may be touched: it may go on elsewhere
+    has_child_ = true;
   return next;
 }
 

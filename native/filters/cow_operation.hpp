@@ -39,8 +39,11 @@ private:
   uint64_t next_candidate(uint64_t block) const;
   Next begin_fill(uint64_t block, uint64_t count, int *error);
   int fill_with_zeroes(uint64_t block);
-  int change();
-  int zero();
+  int write();
+  bool keeps_space() const; // of zeroing
+  Next zero_step(int *error);
+  int zero(uint64_t end);
+  int zero_whole(uint64_t first_block, uint64_t end_block);
   int zero_part(uint64_t block);
 
   int take_child();

@@ -30,8 +30,10 @@ CowOperation::Next CowOperation::step(int *error) {
     return read_step(error);
   if (request().type == wire::NBD_CMD_BLOCK_STATUS)
     return status_step(error);
-  if (is_change())
-    *error = change();
+  if (request().type == wire::NBD_CMD_WRITE)
+    *error = write();
+  else if (is_change())
+    return zero_step(error);
   return Next::end;
 }
 
@@ -147,9 +149,7 @@ int CowOperation::fill_with_zeroes(uint64_t block) {
 
 // ---- changes, where all blocks at the edges have been copied -----------------------------------
 
-int CowOperation::change() {
-  if (request().type != wire::NBD_CMD_WRITE)
-    return zero();
+int CowOperation::write() {
   CowDisk &disk = client_.disk;
   const uint64_t bytes = request().length_bytes;
   if (const int error = request().pages ? disk.file->write_pages(std::move(request().pages), bytes,
@@ -159,27 +159,58 @@ int CowOperation::change() {
   return disk.set(first, last, CowState::copied) ? 0 : ENOMEM;
 }
 
-int CowOperation::zero() {
-  CowDisk &disk = client_.disk;
-  const uint64_t whole_first = first + (is_covered_in_part(first) ? 1 : 0);
-  const uint64_t whole_end = last + (is_covered_in_part(last) ? 0 : 1);
-  if (is_covered_in_part(first))
-    if (const int error = zero_part(first))
+bool CowOperation::keeps_space() const {
+  return request().type == wire::NBD_CMD_WRITE_ZEROES &&
+         (request().flags & wire::NBD_CMD_FLAG_NO_HOLE) != 0;
+}
+
+// What is written takes longer than what becomes a hole.
+CowOperation::Next CowOperation::zero_step(int *error) {
+  constexpr uint64_t HOLES_BYTES = uint64_t{16} << 30;
+  while (at_ < end_offset()) {
+    const uint64_t most_bytes = keeps_space() ? client_.settings.fill_bytes() : HOLES_BYTES;
+    const uint64_t blocks = most_bytes / client_.blocks.block_bytes;
+    const uint64_t end =
+        std::min(end_offset(), client_.blocks.begin_of(client_.blocks.block_of(at_) + blocks));
+    if ((*error = zero(end)) != 0)
+      return Next::end;
+    const uint64_t bytes = end - at_;
+    at_ = end;
+    if (at_ < end_offset() && is_long_work(bytes)) {
+      client_.disk.work->run_elsewhere(*this);
+      return Next::elsewhere;
+    }
+  }
+  return Next::end;
+}
+
+// From where it has come to, which is the request's begin or a block's, up to `end`, likewise.
+int CowOperation::zero(uint64_t end) {
+  const uint64_t first_block = client_.blocks.block_of(at_);
+  const uint64_t last_block = client_.blocks.block_of(end - 1);
+  const bool has_head = is_covered_in_part(first_block);
+  const bool has_tail = last_block != first_block && is_covered_in_part(last_block);
+  if (has_head)
+    if (const int error = zero_part(first_block))
       return error;
-  if (last != first && is_covered_in_part(last))
-    if (const int error = zero_part(last))
+  if (has_tail)
+    if (const int error = zero_part(last_block))
       return error;
-  if (whole_first >= whole_end)
+  return zero_whole(first_block + (has_head ? 1 : 0), last_block + (has_tail ? 0 : 1));
+}
+
+int CowOperation::zero_whole(uint64_t first_block, uint64_t end_block) {
+  if (first_block >= end_block)
     return 0;
-  const uint64_t offset = client_.blocks.begin_of(whole_first);
-  const uint64_t bytes = client_.blocks.end_of(whole_end - 1) - offset;
-  if ((request().flags & wire::NBD_CMD_FLAG_NO_HOLE) != 0 &&
-      request().type == wire::NBD_CMD_WRITE_ZEROES) {
+  CowDisk &disk = client_.disk;
+  const uint64_t offset = client_.blocks.begin_of(first_block);
+  const uint64_t bytes = client_.blocks.end_of(end_block - 1) - offset;
+  if (keeps_space()) {
     if (const int error = disk.file->write_zeroes(bytes, offset))
       return error;
-    return disk.set(whole_first, whole_end - 1, CowState::copied) ? 0 : ENOMEM;
+    return disk.set(first_block, end_block - 1, CowState::copied) ? 0 : ENOMEM;
   }
-  if (!disk.set(whole_first, whole_end - 1, CowState::zero))
+  if (!disk.set(first_block, end_block - 1, CowState::zero))
     return ENOMEM;
   disk.file->discard(bytes, offset);
   return 0;

@@ -33,11 +33,36 @@ int flush(Backend &client) {
 }
 
 // One that lacks what a test takes away.
-struct LesserBackend final : MemoryBackend {
+struct LesserBackend : MemoryBackend {
   LesserBackend(MemoryDisk &disk, void (*change)(Capabilities &)) : MemoryBackend(disk) {
     change(capabilities_);
   }
 };
+
+using Calls = std::vector<std::string>;
+
+// One that notes how it is written to and flushed: "write 3+2 fua" of blocks.
+struct NotedBackend final : LesserBackend {
+  NotedBackend(
+      MemoryDisk &disk, Calls &noted, void (*change)(Capabilities &) = [](Capabilities &) {})
+      : LesserBackend(disk, change), calls(noted) {}
+
+  void submit(Request &request, Caller caller) override {
+    if (request.type == wire::NBD_CMD_FLUSH)
+      calls.emplace_back("flush");
+    else if (request.type == wire::NBD_CMD_WRITE)
+      calls.push_back("write " + std::to_string(request.offset / BLOCK) + "+" +
+                      std::to_string(request.length_bytes / BLOCK) +
+                      ((request.flags & wire::NBD_CMD_FLAG_FUA) != 0 ? " fua" : ""));
+    LesserBackend::submit(request, caller);
+  }
+
+  Calls &calls;
+};
+
+int fail_flushes(const Request &request) {
+  return request.type == wire::NBD_CMD_FLUSH ? EIO : 0;
+}
 
 } // namespace
 
@@ -95,7 +120,6 @@ TEST_CASE("a write gets below when it is flushed, durable, or at once, as the mo
     CHECK(run(client, wire::NBD_CMD_WRITE_ZEROES, 0, 1, wire::NBD_CMD_FLAG_FUA) == 0);
     return calls;
   };
-  using Calls = std::vector<std::string>;
   CHECK(calls_of("writeback") == Calls{"flush", "1 4096 8192 0", "3 0 0 0", "durable",
                                        "1 262144 700 1", "0 0 4096 0", "1 0 4096 1"});
   CHECK(calls_of("writethrough") == Calls{"1 4096 8192 0", "flush", "3 0 0 0", "durable",
@@ -264,6 +288,130 @@ TEST_CASE("a flush waits for what another client writes back, and a change meanw
   CHECK(cached.disk.bytes[10] == 1);
 }
 
+TEST_CASE("what a flush below has failed to make durable is written back again, and flushed") {
+  Cached cached(WRITEBACK);
+  Calls calls;
+  Backend &client = cached.connect(std::make_unique<NotedBackend>(cached.disk, calls));
+  CHECK(write(client, BLOCK, 2 * BLOCK, 7) == 0);
+  CHECK(write(client, 9 * BLOCK, BLOCK, 7) == 0);
+  cached.disk.error_of = fail_flushes;
+  for (int i = 0; i < 2; i++) {
+    CHECK(flush(client) == EIO);
+    CHECK(calls == Calls{"write 1+2", "write 9+1", "flush"});
+    calls.clear();
+  }
+  cached.disk.error_of = nullptr;
+  CHECK(write(client, 2 * BLOCK + 5, 1, 8) == 0);
+  CHECK(flush(client) == 0);
+  CHECK(calls == Calls{"write 1+1", "write 2+1", "write 9+1", "flush"});
+  CHECK(cached.disk.bytes[2 * BLOCK + 5] == 8);
+  calls.clear();
+  CHECK(flush(client) == 0);
+  CHECK(calls == Calls{"flush"});
+}
+
+TEST_CASE("one block that cannot be written back does not have others written again") {
+  Cached cached(WRITEBACK);
+  Calls calls;
+  Backend &client = cached.connect(std::make_unique<NotedBackend>(cached.disk, calls));
+  CHECK(write(client, BLOCK, BLOCK, 7) == 0);
+  CHECK(write(client, 9 * BLOCK, BLOCK, 7) == 0);
+  cached.disk.error_of = [](const Request &request) {
+    return request.type == wire::NBD_CMD_WRITE && request.offset == BLOCK ? EIO : 0;
+  };
+  CHECK(flush(client) == EIO);
+  calls.clear();
+  CHECK(flush(client) == EIO);
+  CHECK(calls == Calls{"write 1+1", "flush"});
+}
+
+TEST_CASE("a flush succeeds only once what another client's has written back is durable") {
+  for (const bool can_multi_conn : {true, false})
+    for (const int outcome : {0, EIO}) {
+      CAPTURE(can_multi_conn);
+      CAPTURE(outcome);
+      Cached cached(WRITEBACK);
+      HeldBackend::Held held_one;
+      HeldBackend::Held held_other;
+      HeldBackend answerer(cached.disk, held_one);
+      Backend &one =
+          cached.connect(std::make_unique<HeldBackend>(cached.disk, held_one, can_multi_conn));
+      Backend &other =
+          cached.connect(std::make_unique<HeldBackend>(cached.disk, held_other, can_multi_conn));
+      CHECK(write(one, 0, BLOCK, 1) == 0);
+      TestRequest first(wire::NBD_CMD_FLUSH, 0, 0);
+      TestRequest second(wire::NBD_CMD_FLUSH, 0, 0);
+      one.submit(first, Caller::may_block);
+      answerer.answer(*held_one.take());
+      Request *below = held_one.take();
+      CHECK(below->type == wire::NBD_CMD_FLUSH);
+      other.submit(second, Caller::may_block);
+      CHECK_FALSE(second.is_done());
+      CHECK(held_other.requests.empty());
+      below->complete(outcome);
+      CHECK(first.wait() == outcome);
+      Request *next = held_other.take();
+      if (outcome != 0) {
+        CHECK(next->type == wire::NBD_CMD_WRITE);
+        answerer.answer(*next);
+        next = held_other.take();
+      }
+      CHECK(next->type == wire::NBD_CMD_FLUSH);
+      answerer.answer(*next);
+      CHECK(second.wait() == 0);
+    }
+}
+
+TEST_CASE("what is written while it is flushed below is written back by the next flush") {
+  Cached cached(WRITEBACK);
+  HeldBackend::Held held;
+  HeldBackend answerer(cached.disk, held);
+  Backend &client = cached.connect(std::make_unique<HeldBackend>(cached.disk, held));
+  CHECK(write(client, 0, 2 * BLOCK, 1) == 0);
+  TestRequest first(wire::NBD_CMD_FLUSH, 0, 0);
+  client.submit(first, Caller::may_block);
+  answerer.answer(*held.take());
+  Request *below = held.take();
+  CHECK(write(client, BLOCK, 10, 2) == 0);
+  answerer.answer(*below);
+  CHECK(first.wait() == 0);
+  TestRequest second(wire::NBD_CMD_FLUSH, 0, 0);
+  client.submit(second, Caller::may_block);
+  Request *again = held.take();
+  CHECK(again->type == wire::NBD_CMD_WRITE);
+  CHECK(again->offset == BLOCK);
+  CHECK(again->length_bytes == BLOCK);
+  answerer.answer(*again);
+  answerer.answer(*held.take());
+  CHECK(second.wait() == 0);
+  CHECK(cached.disk.bytes[BLOCK] == 2);
+}
+
+TEST_CASE("a flush that waits for another client's is given up at once, and others go on") {
+  Cached cached(WRITEBACK);
+  HeldBackend::Held held;
+  HeldBackend answerer(cached.disk, held);
+  Backend &one = cached.connect(std::make_unique<HeldBackend>(cached.disk, held));
+  Backend &other = cached.connect();
+  Backend &third = cached.connect();
+  CHECK(write(one, 0, BLOCK, 1) == 0);
+  TestRequest first(wire::NBD_CMD_FLUSH, 0, 0);
+  TestRequest waiting(wire::NBD_CMD_FLUSH, 0, 0);
+  TestRequest behind(wire::NBD_CMD_FLUSH, 0, 0);
+  one.submit(first, Caller::may_block);
+  Request *writing = held.take();
+  other.submit(waiting, Caller::may_block);
+  third.submit(behind, Caller::may_block);
+  other.give_up_unanswered();
+  CHECK(waiting.wait() == ESHUTDOWN);
+  CHECK_FALSE(waiting.was_given_up);
+  CHECK_FALSE(behind.is_done());
+  answerer.answer(*writing);
+  answerer.answer(*held.take());
+  CHECK(first.wait() == 0);
+  CHECK(behind.wait() == 0);
+}
+
 TEST_CASE("a write-back that is given up keeps others away until it is over, and is done again") {
   Cached cached(WRITEBACK);
   HeldBackend::Held held_one;
@@ -309,6 +457,57 @@ TEST_CASE(
   }
   CHECK(below >= 64 - 16);
   CHECK(below < 64);
+}
+
+TEST_CASE("what goes for want of room is durable before it goes, where that can be") {
+  auto calls_of = [](const char *mode, void (*change)(Capabilities &)) {
+    Calls calls;
+    Cached cached({{"mode", std::string(mode)}, {"maxBytes", 4.0 * BLOCK}});
+    Backend &client = cached.connect(std::make_unique<NotedBackend>(cached.disk, calls, change));
+    for (uint64_t block = 0; block < 8; block += 2)
+      CHECK(write(client, block * BLOCK, BLOCK, 9) == 0);
+    calls.resize(std::min<size_t>(calls.size(), 2));
+    return calls;
+  };
+  auto all = [](Capabilities &) {};
+  auto no_fua = [](Capabilities &can) { can.fua = Support::none; };
+  CHECK(calls_of("writeback", all)[0] == "write 0+1 fua");
+  CHECK(calls_of("writeback", no_fua) == Calls{"write 0+1", "flush"});
+  CHECK(calls_of("unsafe", all)[0] == "write 0+1");
+}
+
+TEST_CASE("what cannot be written back stays, and others go for those who write") {
+  Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 8.0 * BLOCK}});
+  Backend &client = cached.connect();
+  cached.disk.error_of = [](const Request &request) {
+    const bool is_bad =
+        request.offset <= 3 * BLOCK && request.offset + request.length_bytes > BLOCK;
+    return request.type == wire::NBD_CMD_WRITE && is_bad ? EIO : 0;
+  };
+  for (uint64_t block = 0; block < 64; block++)
+    CHECK(write(client, block * BLOCK, BLOCK, static_cast<uint8_t>(100 + block)) == 0);
+  for (uint64_t block = 0; block < 64; block++)
+    CHECK(read(client, block * BLOCK, 1)[0] == 100 + block);
+  CHECK(flush(client) == EIO);
+  cached.disk.error_of = nullptr;
+  CHECK(flush(client) == 0);
+  for (uint64_t block = 0; block < 64; block++)
+    CHECK(cached.disk.bytes[block * BLOCK] == 100 + block);
+}
+
+TEST_CASE("what a client asks to be cached that may not write needs no room") {
+  Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 4.0 * BLOCK}});
+  Backend &writer = cached.connect();
+  Backend &reader = cached.connect(std::make_unique<LesserBackend>(
+      cached.disk, [](Capabilities &can) { can.can_write = false; }));
+  for (uint64_t block = 0; block < 4; block++)
+    CHECK(write(writer, block * BLOCK, BLOCK, 9) == 0);
+  for (const uint64_t blocks : {1, 3, 8})
+    CHECK(run(reader, wire::NBD_CMD_CACHE, 20 * BLOCK, blocks * BLOCK) == 0);
+  for (uint64_t block = 0; block < 32; block++)
+    CHECK(read(reader, block * BLOCK, 1)[0] == (block < 4 ? 9 : Cached::original(block * BLOCK)));
+  CHECK(flush(writer) == 0);
+  CHECK(cached.disk.bytes[3 * BLOCK] == 9);
 }
 
 TEST_CASE("what is used stays, what is not goes") {

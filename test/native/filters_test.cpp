@@ -4,10 +4,14 @@
 #include <cerrno>
 #include <chrono>
 #include <deque>
+#include <fcntl.h>
 #include <string>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "backend/operation_pool.hpp"
 #include "filters/registry.hpp"
+#include "held_backend.hpp"
 #include "memory_backend.hpp"
 #include "simulation.hpp"
 #include "test_client.hpp"
@@ -321,4 +325,142 @@ TEST_CASE("without a limit there is no layer, and wrong limits are refused") {
   CHECK(filter->open(&below, fixture.client.opening(), nullptr, &fixture.error).get() == was_below);
   CHECK(fixture.make("rate", {{"bits", -1.0}}) == nullptr);
   CHECK(fixture.make("rate", {{"burstSeconds", 0.0}}) == nullptr);
+}
+
+// ---- work that takes long
+// ------------------------------------------------------------------------
+
+namespace {
+
+constexpr uint64_t HUGE_BYTES = uint64_t{1} << 30;
+
+// Comes after another one, and is perhaps answered before it.
+struct LaterRequest final : TestRequest {
+  explicit LaterRequest(TestRequest &earlier)
+      : TestRequest(wire::NBD_CMD_WRITE, HUGE_BYTES - (64 << 10), 64 << 10, 7), other(earlier) {}
+  void complete(Request &request, int error) override {
+    was_first = !other.is_done();
+    TestRequest::complete(request, error);
+  }
+
+  TestRequest &other;
+  bool was_first = false;
+};
+
+// Says that it is larger than the memory it has: nothing is asked of it.
+struct HugeBackend final : MemoryBackend {
+  explicit HugeBackend(MemoryDisk &disk) : MemoryBackend(disk) {
+    capabilities_.size_bytes = HUGE_BYTES;
+  }
+};
+
+} // namespace
+
+TEST_CASE("a long zeroing leaves its thread to others, and ends with its client") {
+  for (const char *name : {"cow", "cache"})
+    for (const bool has_gone : {false, true}) {
+      CAPTURE(name);
+      Fixture fixture;
+      auto filter = fixture.make(name, std::string(name) == "cow"
+                                           ? FilterOptions{}
+                                           : FilterOptions{{"mode", std::string("writeback")}});
+      REQUIRE(filter);
+      std::unique_ptr<Backend> below = std::make_unique<HugeBackend>(fixture.disk);
+      auto state = filter->new_disk(below->capabilities(), &fixture.error);
+      REQUIRE(state);
+      auto layer = filter->open(&below, fixture.client.opening(), state.get(), &fixture.error);
+      REQUIRE(layer);
+      TestRequest zeroing(wire::NBD_CMD_WRITE_ZEROES, 0, 256 << 20);
+      zeroing.flags = wire::NBD_CMD_FLAG_NO_HOLE;
+      layer->submit(zeroing, Caller::may_block);
+      CHECK_FALSE(zeroing.is_done());
+      LaterRequest write(zeroing);
+      layer->submit(write, Caller::must_not_block);
+      zeroing.has_gone = has_gone;
+      while (fixture.threads.run_one()) {
+      }
+      CHECK(zeroing.wait() == (has_gone ? ESHUTDOWN : 0));
+      CHECK(write.wait() == 0);
+      CHECK(write.was_first != has_gone);
+      layer->close();
+    }
+}
+
+TEST_CASE("scripts run a few at once, and each request waits for its own") {
+  Fixture fixture;
+  auto filter = fixture.make("log", {{"script", std::string("true")}});
+  REQUIRE(filter);
+  auto layer = fixture.open(*filter);
+  std::deque<TestRequest> reads;
+  for (int i = 0; i < 24; i++)
+    layer->submit(reads.emplace_back(wire::NBD_CMD_READ, 0, 512), Caller::may_block);
+  CHECK(fixture.threads.tasks.size() == 16);
+  CHECK(fixture.disk.submitted == 0);
+  while (fixture.threads.run_one()) {
+  }
+  for (TestRequest &read : reads)
+    CHECK(read.wait() == 0);
+  layer->close();
+}
+
+namespace {
+
+// A pipe in a directory of its own.
+struct NamedPipe {
+  std::string directory = "/tmp/asyncnbd-test-XXXXXX";
+  std::string path;
+  int fd = -1;
+
+  NamedPipe() {
+    REQUIRE(mkdtemp(directory.data()) != nullptr);
+    path = directory + "/pipe";
+    REQUIRE(mkfifo(path.c_str(), 0600) == 0);
+    fd = open(path.c_str(), O_RDWR | O_NONBLOCK | O_CLOEXEC);
+    REQUIRE(fd != -1);
+  }
+  ~NamedPipe() {
+    close(fd);
+    unlink(path.c_str());
+    rmdir(directory.c_str());
+  }
+  std::string read_all() const {
+    std::string text(4096, 0);
+    const ssize_t bytes = read(fd, text.data(), text.size());
+    text.resize(bytes < 0 ? 0 : static_cast<size_t>(bytes));
+    return text;
+  }
+};
+
+} // namespace
+
+TEST_CASE("nobody but its own thread waits for who reads a log that is a pipe") {
+  Fixture fixture;
+  const NamedPipe pipe;
+  auto filter = fixture.make("log", {{"file", pipe.path}});
+  REQUIRE(filter);
+  HeldBackend::Held held;
+  std::unique_ptr<Backend> below = std::make_unique<HeldBackend>(fixture.disk, held);
+  auto layer = filter->open(&below, fixture.client.opening(), nullptr, &fixture.error);
+
+  TestRequest early(wire::NBD_CMD_READ, 0, 512); // its first line is not written yet
+  layer->submit(early, Caller::may_block);
+  CHECK(held.requests.empty());
+  layer->give_up_unanswered();
+  CHECK(early.wait() == ESHUTDOWN);
+
+  TestRequest late(wire::NBD_CMD_READ, 512, 512); // it is below
+  layer->submit(late, Caller::may_block);
+  CHECK(pipe.read_all().empty());
+  while (fixture.threads.run_one()) {
+  }
+  CHECK(held.requests.size() == 1);
+  CHECK(pipe.read_all().find("Read id=2 offset=0x200") != std::string::npos);
+  layer->give_up_unanswered();
+  CHECK(late.wait() == ESHUTDOWN);
+  CHECK(late.was_given_up);
+  CHECK(pipe.read_all().empty());
+  while (fixture.threads.run_one()) {
+  }
+  CHECK(pipe.read_all().find("...Read id=2 return=-1 error=ESHUTDOWN") != std::string::npos);
+  layer->close();
 }

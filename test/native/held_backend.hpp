@@ -26,7 +26,11 @@ public:
     }
   };
 
-  HeldBackend(MemoryDisk &disk, Held &held) : MemoryBackend(disk), held_(held) {}
+  // `can_multi_conn`: whether a flush is for what all clients have written.
+  HeldBackend(MemoryDisk &disk, Held &held, bool can_multi_conn = true)
+      : MemoryBackend(disk), held_(held) {
+    capabilities_.can_multi_conn = can_multi_conn;
+  }
 
   asyncnbd::backend::ThreadModel thread_model() const override {
     return asyncnbd::backend::ThreadModel::async;
