@@ -111,8 +111,6 @@ Napi::Function ExportWrap::define(Napi::Env env) {
                          InstanceMethod("defaultExport", &ExportWrap::default_export),
                          InstanceMethod("openExport", &ExportWrap::open_export),
                          InstanceMethod("adoptExport", &ExportWrap::adopt_export),
-                         InstanceMethod("exportDescription", &ExportWrap::export_description),
-                         InstanceMethod("blockSizes", &ExportWrap::block_sizes),
                          InstanceMethod("closeExport", &ExportWrap::close_export),
                          InstanceMethod("metaContexts", &ExportWrap::meta_contexts),
                          InstanceMethod("request", &ExportWrap::request),
@@ -151,7 +149,7 @@ Napi::Value ExportWrap::default_export(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value ExportWrap::open_export(const Napi::CallbackInfo &info) {
-  return addon::open_export(info.Env(), client_, info[0].As<Napi::String>());
+  return addon::open_export(info, client_);
 }
 
 Napi::Value ExportWrap::adopt_export(const Napi::CallbackInfo &info) {
@@ -160,14 +158,6 @@ Napi::Value ExportWrap::adopt_export(const Napi::CallbackInfo &info) {
 
 Napi::Value ExportWrap::meta_contexts(const Napi::CallbackInfo &info) {
   return addon::meta_contexts(info.Env(), client_, info[0].As<Napi::String>());
-}
-
-Napi::Value ExportWrap::export_description(const Napi::CallbackInfo &info) {
-  return addon::export_description(info.Env(), client_);
-}
-
-Napi::Value ExportWrap::block_sizes(const Napi::CallbackInfo &info) {
-  return addon::block_sizes(info.Env(), client_);
 }
 
 namespace {
@@ -219,7 +209,7 @@ Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   const bool has_data = info[4].IsTypedArray();
   const auto type = static_cast<uint16_t>(info[0].As<Napi::Number>().Uint32Value());
   const auto offset = static_cast<uint64_t>(info[2].As<Napi::Number>().Int64Value());
-  const uint64_t size_bytes = client_->backend->capabilities().size_bytes;
+  const uint64_t size_bytes = client_->backend->facts().size_bytes;
   // Middleware may ask for anything.
   if (type != wire::NBD_CMD_FLUSH &&
       (length_bytes == 0 || !backend::is_inside(offset, length_bytes, size_bytes))) {

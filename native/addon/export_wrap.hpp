@@ -81,8 +81,6 @@ private:
   Napi::Value open_export(const Napi::CallbackInfo &info);
   Napi::Value adopt_export(const Napi::CallbackInfo &info);
   Napi::Value meta_contexts(const Napi::CallbackInfo &info);
-  Napi::Value export_description(const Napi::CallbackInfo &info);
-  Napi::Value block_sizes(const Napi::CallbackInfo &info);
   Napi::Value close_export(const Napi::CallbackInfo &info);
   Napi::Value request(const Napi::CallbackInfo &info);
   Napi::Value release(const Napi::CallbackInfo &info);

@@ -17,19 +17,31 @@ namespace asyncnbd::addon {
 
 namespace {
 
-Napi::Value capabilities_to_js(Napi::Env env, const backend::Capabilities &capabilities) {
+Napi::Value block_sizes_to_js(Napi::Env env, const std::optional<backend::BlockSizes> &sizes) {
+  if (!sizes)
+    return env.Null();
+  Napi::Array array = Napi::Array::New(env, 3);
+  array.Set(0u, sizes->minimum);
+  array.Set(1u, sizes->preferred);
+  array.Set(2u, sizes->maximum);
+  return array;
+}
+
+Napi::Object facts_to_js(Napi::Env env, const backend::Facts &facts) {
   Napi::Object object = Napi::Object::New(env);
-  object.Set("sizeBytes", Napi::BigInt::New(env, capabilities.size_bytes));
-  object.Set("canWrite", capabilities.can_write);
-  object.Set("canFlush", capabilities.can_flush);
-  object.Set("isRotational", capabilities.is_rotational);
-  object.Set("canTrim", capabilities.can_trim);
-  object.Set("canZero", capabilities.zero != backend::Support::none);
-  object.Set("canFastZero", capabilities.can_fast_zero);
-  object.Set("canFua", capabilities.fua != backend::Support::none);
-  object.Set("canMultiConn", capabilities.can_multi_conn);
-  object.Set("canCache", capabilities.cache != backend::Support::none);
-  object.Set("canExtents", capabilities.can_extents);
+  object.Set("sizeBytes", Napi::BigInt::New(env, facts.size_bytes));
+  object.Set("canWrite", facts.can_write);
+  object.Set("canFlush", facts.can_flush);
+  object.Set("isRotational", facts.is_rotational);
+  object.Set("canTrim", facts.can_trim);
+  object.Set("canZero", facts.zero != backend::Support::none);
+  object.Set("canFastZero", facts.can_fast_zero);
+  object.Set("canFua", facts.fua != backend::Support::none);
+  object.Set("canMultiConn", facts.can_multi_conn);
+  object.Set("canCache", facts.cache != backend::Support::none);
+  object.Set("canExtents", facts.can_extents);
+  object.Set("description", facts.description);
+  object.Set("blockSizes", block_sizes_to_js(env, facts.block_sizes));
   return object;
 }
 
@@ -105,42 +117,56 @@ Napi::Value default_export(Napi::Env env, const SharedPluginClient &client) {
 
 namespace {
 
-// The client's export, behind the chain. False: it cannot be opened, which has been logged.
+// The client's export, behind the chain, prepared. False: it cannot be opened, which has been
+// logged.
 bool open_backend(PluginClient &client, backend::Bottom &bottom, const std::string &name,
-                  const std::string *disk) {
-  if (!client.chain) {
-    client.backend = bottom.open(name, client.readonly);
-    return client.backend != nullptr;
-  }
-  const auto lock = client.chain->serialize_calls(bottom);
+                  const std::string *disk, const backend::Wanted &wanted) {
   std::string error;
-  client.backend = client.chain->open(bottom, name, client.readonly, disk, &error);
+  if (client.chain) {
+    const auto lock = client.chain->serialize_calls(bottom);
+    client.backend = client.chain->open(bottom, {name, client.readonly, disk, wanted}, &error);
+  } else {
+    client.backend = bottom.open(name, client.readonly);
+    if (client.backend != nullptr && !client.backend->prepare(wanted, &error)) {
+      client.backend->close_unused();
+      client.backend.reset();
+    }
+  }
   if (!error.empty())
     host::log_error("%s", error.c_str());
   if (client.backend == nullptr)
     return false;
-  client.backend->keep(client.chain);
+  if (client.chain)
+    client.backend->keep(client.chain);
   return true;
 }
 
 Napi::Value opened_to_js(Napi::Env env, const PluginClient &client, const std::string &name) {
-  Napi::Object result = capabilities_to_js(env, client.backend->capabilities()).As<Napi::Object>();
+  Napi::Object result = facts_to_js(env, client.backend->facts());
   result.Set("name", name);
   return result;
 }
 
+// { description, blockSizes }
+backend::Wanted wanted_of(const Napi::Value &given) {
+  Napi::Object wanted = given.As<Napi::Object>();
+  return {wanted.Get("description").As<Napi::Boolean>().Value(),
+          wanted.Get("blockSizes").As<Napi::Boolean>().Value()};
+}
+
 } // namespace
 
-// openExport(name): { name, …capabilities }, null if it cannot be opened.
-Napi::Value open_export(Napi::Env env, const SharedPluginClient &client, const std::string &name) {
+// openExport(name, wanted): { name, …facts }, null if it cannot be opened.
+Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
+  const std::string name = info[0].As<Napi::String>();
   return ask(
-      env,
-      [client, name]() -> std::optional<std::string> {
+      info.Env(),
+      [client, name, wanted = wanted_of(info[1])]() -> std::optional<std::string> {
         const std::optional<std::string> canonical = name.empty() ? default_of(*client) : name;
         // Filters may know another name for "" than what is behind them.
         const bool asks_again = client->chain && client->chain->has_opening_filters();
-        if (!canonical ||
-            !open_backend(*client, *client->bottom, asks_again ? name : *canonical, nullptr))
+        if (!canonical || !open_backend(*client, *client->bottom, asks_again ? name : *canonical,
+                                        nullptr, wanted))
           return std::nullopt;
         return canonical;
       },
@@ -158,32 +184,28 @@ backend::Support support_of(const Napi::Value &word) {
   return name == "emulate" ? backend::Support::emulate : backend::Support::none;
 }
 
-backend::Capabilities capabilities_of(const Napi::Object &given) {
+void take_capabilities(const Napi::Object &given, backend::Facts *facts) {
   auto can = [&given](const char *key) { return given.Get(key).As<Napi::Boolean>().Value(); };
-  backend::Capabilities capabilities;
   bool is_exact;
-  capabilities.size_bytes = given.Get("sizeBytes").As<Napi::BigInt>().Uint64Value(&is_exact);
-  capabilities.can_write = can("canWrite");
-  capabilities.can_flush = can("canFlush");
-  capabilities.is_rotational = can("isRotational");
-  capabilities.can_trim = can("canTrim");
-  capabilities.can_fast_zero = can("canFastZero");
-  capabilities.can_multi_conn = can("canMultiConn");
-  capabilities.serializes_connections = can("serializesConnections");
-  capabilities.can_extents = can("canExtents");
-  capabilities.zero = support_of(given.Get("zero"));
-  capabilities.fua = support_of(given.Get("fua"));
-  capabilities.cache = support_of(given.Get("cache"));
-  return capabilities;
+  facts->size_bytes = given.Get("sizeBytes").As<Napi::BigInt>().Uint64Value(&is_exact);
+  facts->can_write = can("canWrite");
+  facts->can_flush = can("canFlush");
+  facts->is_rotational = can("isRotational");
+  facts->can_trim = can("canTrim");
+  facts->can_fast_zero = can("canFastZero");
+  facts->can_multi_conn = can("canMultiConn");
+  facts->serializes_connections = can("serializesConnections");
+  facts->can_extents = can("canExtents");
+  facts->zero = support_of(given.Get("zero"));
+  facts->fua = support_of(given.Get("fua"));
+  facts->cache = support_of(given.Get("cache"));
 }
 
-// [minimum, preferred, maximum], or null.
-std::optional<backend::BlockSizes> block_sizes_of(const Napi::Value &given) {
-  if (!given.IsArray())
-    return std::nullopt;
+// [minimum, preferred, maximum]
+backend::BlockSizes block_sizes_of(const Napi::Value &given) {
   Napi::Array sizes = given.As<Napi::Array>();
   auto size = [&sizes](uint32_t i) { return sizes.Get(i).As<Napi::Number>().Uint32Value(); };
-  return backend::BlockSizes{size(0), size(1), size(2)};
+  return {size(0), size(1), size(2)};
 }
 
 // What a script has opened already, for native filters that leave opening alone.
@@ -192,7 +214,7 @@ public:
   AdoptedBottom(PluginClient &client, std::unique_ptr<backend::Backend> opened)
       : client_(client), opened_(std::move(opened)) {}
   ~AdoptedBottom() override {
-    if (opened_ != nullptr) // a filter has failed before it came so far
+    if (opened_ != nullptr) // something has failed before it came so far
       opened_->close_unused();
   }
 
@@ -219,41 +241,31 @@ private:
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   Napi::Object facts = info[2].As<Napi::Object>();
   Napi::Value turns = facts.Get("turns");
-  backend::Capabilities capabilities =
-      capabilities_of(facts.Get("capabilities").As<Napi::Object>());
+  backend::Facts told;
+  take_capabilities(facts.Get("capabilities").As<Napi::Object>(), &told);
+  told.description = facts.Get("description").As<Napi::String>();
+  told.block_sizes = block_sizes_of(facts.Get("blockSizes"));
   // A sparse read is several calls at once.
-  capabilities.has_sparse_reads = capabilities.can_extents && !turns.IsObject();
+  told.has_sparse_reads = told.can_extents && !turns.IsObject();
   auto opened = std::make_unique<backend::ScriptBackend>(
       ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>())->bridge(),
-      info[1].As<Napi::Number>().Uint32Value(),
-      backend::ScriptBackend::Facts{capabilities, facts.Get("description").As<Napi::String>(),
-                                    block_sizes_of(facts.Get("blockSizes"))});
-  client->backend =
+      info[1].As<Napi::Number>().Uint32Value(), std::move(told));
+  std::unique_ptr<backend::Backend> stack =
       std::make_unique<backend::Emulation>(std::move(opened), resources().of_backends.threads);
   if (turns.IsObject()) // a request of several calls keeps its turn for all of them
-    client->backend = std::make_unique<backend::Turns>(
-        std::move(client->backend), TurnsWrap::Unwrap(turns.As<Napi::Object>())->queue());
+    stack = std::make_unique<backend::Turns>(std::move(stack),
+                                             TurnsWrap::Unwrap(turns.As<Napi::Object>())->queue());
+  client->bottom = std::make_unique<AdoptedBottom>(*client, std::move(stack));
   const std::string name = facts.Get("name").As<Napi::String>();
-  if (!client->chain) {
-    Napi::Promise::Deferred deferred(info.Env());
-    deferred.Resolve(opened_to_js(info.Env(), *client, name));
-    return deferred.Promise();
-  }
   return ask(
       info.Env(),
-      [client, name, disk = facts.Get("disk").As<Napi::String>().Utf8Value()] {
-        client->bottom = std::make_unique<AdoptedBottom>(*client, std::move(client->backend));
-        return open_backend(*client, *client->bottom, name, &disk);
+      [client, name, disk = facts.Get("disk").As<Napi::String>().Utf8Value(),
+       wanted = wanted_of(info[3])] {
+        return open_backend(*client, *client->bottom, name, &disk, wanted);
       },
       [client, name](Napi::Env env, bool is_open) -> Napi::Value {
         return is_open ? opened_to_js(env, *client, name) : env.Null();
       });
-}
-
-Napi::Value export_description(Napi::Env env, const SharedPluginClient &client) {
-  return ask(
-      env, [client] { return client->backend->description(); },
-      [](Napi::Env env, const std::string &text) { return Napi::String::New(env, text); });
 }
 
 // metaContexts(name): [{ name, bits, number }, …], null if the plugin failed.
@@ -279,27 +291,6 @@ Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client,
           list.Set(i, entry);
         }
         return Napi::Value(list);
-      });
-}
-
-// blockSizes(): [minimum, preferred, maximum] in bytes, null if the plugin failed.
-Napi::Value block_sizes(Napi::Env env, const SharedPluginClient &client) {
-  return ask(
-      env,
-      [client]() -> std::optional<backend::BlockSizes> {
-        backend::BlockSizes sizes;
-        if (!client->backend->block_sizes(&sizes))
-          return std::nullopt;
-        return sizes;
-      },
-      [](Napi::Env env, const std::optional<backend::BlockSizes> &sizes) -> Napi::Value {
-        if (!sizes)
-          return env.Null();
-        Napi::Array array = Napi::Array::New(env, 3);
-        array.Set(0u, sizes->minimum);
-        array.Set(1u, sizes->preferred);
-        array.Set(2u, sizes->maximum);
-        return array;
       });
 }
 

@@ -42,8 +42,6 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("listExports", &SessionWrap::list_exports),
                          InstanceMethod("openExport", &SessionWrap::open_export),
                          InstanceMethod("metaContexts", &SessionWrap::meta_contexts),
-                         InstanceMethod("exportDescription", &SessionWrap::export_description),
-                         InstanceMethod("blockSizes", &SessionWrap::block_sizes),
                          InstanceMethod("closeExport", &SessionWrap::close_export),
                          InstanceMethod("adoptExport", &SessionWrap::adopt_export),
                          InstanceMethod("watchForEnd", &SessionWrap::watch_for_end),
@@ -266,7 +264,7 @@ Napi::Value SessionWrap::list_exports(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
-  return addon::open_export(info.Env(), client_, info[0].As<Napi::String>());
+  return addon::open_export(info, client_);
 }
 
 Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
@@ -275,14 +273,6 @@ Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
 
 Napi::Value SessionWrap::meta_contexts(const Napi::CallbackInfo &info) {
   return addon::meta_contexts(info.Env(), client_, info[0].As<Napi::String>());
-}
-
-Napi::Value SessionWrap::export_description(const Napi::CallbackInfo &info) {
-  return addon::export_description(info.Env(), client_);
-}
-
-Napi::Value SessionWrap::block_sizes(const Napi::CallbackInfo &info) {
-  return addon::block_sizes(info.Env(), client_);
 }
 
 Napi::Value SessionWrap::close_export(const Napi::CallbackInfo &info) {

@@ -35,8 +35,6 @@ private:
   Napi::Value list_exports(const Napi::CallbackInfo &info);
   Napi::Value open_export(const Napi::CallbackInfo &info);
   Napi::Value meta_contexts(const Napi::CallbackInfo &info);
-  Napi::Value export_description(const Napi::CallbackInfo &info);
-  Napi::Value block_sizes(const Napi::CallbackInfo &info);
   Napi::Value close_export(const Napi::CallbackInfo &info);
   Napi::Value adopt_export(const Napi::CallbackInfo &info);
   Napi::Value start(const Napi::CallbackInfo &info);

@@ -3,60 +3,18 @@
 // both ways.
 #pragma once
 
+#include <atomic>
 #include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <utility>
 
+#include "backend/facts.hpp"
 #include "backend/request.hpp"
+#include "base/invariant.hpp"
 
 namespace asyncnbd::backend {
-
-// The values of NBDKIT_FUA_* and NBDKIT_CACHE_*, and for zeroing the same three steps.
-enum class Support : uint8_t { none = 0, emulate = 1, native = 2 };
-
-// Block sizes in bytes ("Block size constraints"); all 0 when the export has none to tell.
-struct BlockSizes {
-  uint32_t minimum = 0;
-  uint32_t preferred = 0;
-  uint32_t maximum = 0;
-};
-
-// What an open export can do. Fixed from open to close.
-struct Capabilities {
-  uint64_t size_bytes = 0;
-  bool can_write = false;
-  bool can_flush = false;
-  bool is_rotational = false;
-  bool can_trim = false;
-  bool can_fast_zero = false;
-  bool can_multi_conn = false;
-  bool serializes_connections = false; // a second one of a client would wait for the first
-  bool can_extents = false;
-  // Whether extents may be asked for before a read, for what of it need not be read at all.
-  bool has_sparse_reads = false;
-  Support zero = Support::none;
-  Support fua = Support::none;
-  Support cache = Support::none;
-};
-
-// What a backend leaves to the emulation directly above it.
-struct CallLimits {
-  uint64_t longest_range_bytes = UINT64_MAX; // of a trim, zeroing, cache or block status
-  bool takes_one_context = false;            // in a block status
-  uint32_t without_fua = 0;  // bits 1 << NBD_CMD_*: what cannot be durable though `fua` is native
-  bool emulates_fua = false; // there is another emulation below, which sees to that
-};
-
-// How many calls a backend stands at once; the numbers are nbdkit's.
-enum class ThreadModel : int {
-  serialize_connections = 0,
-  serialize_all_requests = 1,
-  serialize_requests = 2,
-  parallel = 3,
-  async = 4, // not nbdkit's: a call may be answered after it has returned
-};
 
 // What Backend::reserve answers.
 struct Reservation {
@@ -79,22 +37,17 @@ class Backend {
 public:
   virtual ~Backend() = default;
 
-  virtual const Capabilities &capabilities() const = 0;
-  virtual ThreadModel thread_model() const = 0;
-  // A layer above the emulation has none.
-  virtual CallLimits call_limits() const { return {}; }
-  // For clients; "": none. Before the first request, as is block_sizes; both may block.
-  virtual std::string description() { return {}; }
-  // False: it failed, and why has been logged.
-  virtual bool block_sizes(BlockSizes *sizes) {
-    (void)sizes;
-    return true;
+  // Between open and the first use; a second time, it does nothing. Blocks, so not on JavaScript's
+  // thread. False: it failed, with words for the user in `*error` unless they have been logged, and
+  // what follows is close.
+  bool prepare(const Wanted &wanted, std::string *error);
+  bool is_prepared() const { return is_prepared_.load(std::memory_order_acquire); }
+  // Of a backend that is prepared.
+  const Facts &facts() const {
+    base::invariant(is_prepared(), "facts of a backend are asked for once it is prepared");
+    return facts_;
   }
-
-  // Between open and the first use, and between the last request and close; both block. What can
-  // be asked of an export is known once it is prepared. False: it failed, which has been logged,
-  // and what follows is close.
-  virtual bool prepare() { return true; }
+  // Between the last request and close; blocks. False: it failed, which has been logged.
   virtual bool finalize() { return true; }
 
   // Before the request is submitted: where it is done without a copy. For a read that needs nothing
@@ -116,7 +69,7 @@ public:
     return 0;
   }
 
-  // Any thread, but no more at once than thread_model allows; not from inside a completion.
+  // Any thread, but no more at once than the thread model allows; not from inside a completion.
   virtual void submit(Request &request, Caller caller) = 0;
 
   // The client will not see what is in flight answered, nor what is yet submitted. Must not block.
@@ -141,8 +94,28 @@ public:
   // Once: what its layers use of others stays until they are gone.
   void keep(std::shared_ptr<const void> needed) { needed_ = std::move(needed); }
 
+protected:
+  // What prepare does; once.
+  virtual bool collect(const Wanted &wanted, Facts *facts, std::string *error) = 0;
+
 private:
   std::shared_ptr<const void> needed_;
+  Facts facts_;
+  Wanted wanted_; // by who has prepared it
+  // The release pairs with the acquire of who finds it set, and then reads the facts.
+  std::atomic<bool> is_prepared_{false};
 };
+
+inline bool Backend::prepare(const Wanted &wanted, std::string *error) {
+  if (is_prepared()) {
+    base::invariant(wanted_.includes(wanted), "a backend is prepared for all that is wanted of it");
+    return true;
+  }
+  if (!collect(wanted, &facts_, error))
+    return false;
+  wanted_ = wanted;
+  is_prepared_.store(true, std::memory_order_release);
+  return true;
+}
 
 } // namespace asyncnbd::backend

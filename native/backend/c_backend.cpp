@@ -28,9 +28,9 @@ void Operation::on_late_reply() {
   backend->on_late_reply(*this);
 }
 
-CBackend::CBackend(CPlugin &plugin, host::CallContext &context)
+CBackend::CBackend(CPlugin &plugin, host::CallContext &context, bool readonly)
     : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context),
-      operations_(plugin.resources().operations) {}
+      readonly_(readonly), operations_(plugin.resources().operations) {}
 
 void CBackend::submit(Request &request, Caller) {
   if (plugin_.is_async()) {

@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "backend/backend.hpp"
@@ -16,16 +17,13 @@ namespace asyncnbd::backend {
 
 class CBackend final : public Backend {
 public:
-  // Calls the plugin's open and every question about capabilities. nullptr on failure, which has
-  // been logged. `context` outlives the backend; its export_name must be set.
+  // Calls the plugin's open. nullptr on failure, which has been logged. `context` outlives the
+  // backend; its export_name must be set.
   // What is returned has in front of it what every plugin in C needs: emulation, reads without
   // holes, and turns, up to `threads` at once where the plugin can take more than one.
   static std::unique_ptr<Backend> open(CPlugin &plugin, host::CallContext &context,
                                        unsigned threads, bool readonly);
 
-  const Capabilities &capabilities() const override { return capabilities_; }
-  ThreadModel thread_model() const override { return plugin_.thread_model(); }
-  CallLimits call_limits() const override { return {UINT32_MAX, true, without_fua_}; }
   Reservation reserve(Request &request) override;
   void unreserve(Request &request) override;
   void submit(Request &request, Caller caller) override;
@@ -33,18 +31,19 @@ public:
   void release_idle_memory() override { operations_.trim(); }
   void close() override;
 
-  // Asked only when a client wants to know; answers of the plugin's that make no sense are refused.
-  std::string description() override;
-  bool block_sizes(BlockSizes *sizes) override;
-
 private:
   friend class Operation;
 
-  CBackend(CPlugin &plugin, host::CallContext &context);
+  CBackend(CPlugin &plugin, host::CallContext &context, bool readonly);
 
-  bool read_capabilities(bool readonly);
-  bool read_write_capabilities();
-  void read_fua_limits();
+  // Asks the plugin; answers that make no sense are refused, and that has been logged.
+  bool collect(const Wanted &wanted, Facts *facts, std::string *error) override;
+  bool ask_all(Facts *facts);
+  bool ask_of_writing(Facts *facts);
+  void settle_fua(Facts *facts);
+  void ask_for_descriptors(const Facts &facts);
+  std::string ask_description();
+  std::optional<BlockSizes> ask_block_sizes();
   bool ask(const char *question, int (*callback)(void *), bool if_missing, bool *answer);
   bool ask_support(const char *question, int (*callback)(void *), Support if_missing,
                    Support *answer);
@@ -82,9 +81,8 @@ private:
   CPlugin &plugin_;
   const std::shared_ptr<CPlugin> plugin_is_needed_; // by requests that are never answered
   host::CallContext &context_;
+  const bool readonly_;
   void *handle_ = nullptr;
-  Capabilities capabilities_;
-  uint32_t without_fua_ = 0; // see CallLimits
   // Set before the first request, and to -1 once it turns out that it cannot be: they pair with
   // nothing, who reads an old value tries once more.
   std::atomic<int> read_fd_{-1};  // that can be spliced from

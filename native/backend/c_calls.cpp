@@ -241,7 +241,7 @@ int CBackend::extents(Call &call, Operation *operation) {
   const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
   const uint32_t flags = only_one ? NBDKIT_FLAG_REQ_ONE : 0;
   const uint64_t offset = request.offset;
-  call.extents.reset(nbdkit_extents_new(offset, capabilities_.size_bytes));
+  call.extents.reset(nbdkit_extents_new(offset, facts().size_bytes));
   nbdkit_extents *list = call.extents.get();
   if (list == nullptr)
     return EIO;

@@ -38,12 +38,17 @@ const char *block_size_fault(const BlockSizes &sizes) {
   return nullptr;
 }
 
+// A lookup that takes as long as the read itself would not pay.
+bool may_have_sparse_reads(const CPlugin &plugin) {
+  return plugin.is_extended() && plugin.table().async_extents == nullptr;
+}
+
 // A request of several calls keeps its turn for all of them, as nbdkit holds its lock.
 std::unique_ptr<Backend> with_layers(CPlugin &plugin, std::unique_ptr<Backend> opened,
                                      unsigned threads) {
   base::Threads &pool = plugin.resources().threads;
   opened = std::make_unique<Emulation>(std::move(opened), pool);
-  if (opened->capabilities().has_sparse_reads)
+  if (may_have_sparse_reads(plugin))
     opened = std::make_unique<SparseReads>(std::move(opened), pool);
   if (std::shared_ptr<TurnQueue> turns = plugin.turns_of_export(threads))
     opened = std::make_unique<Turns>(std::move(opened), std::move(turns));
@@ -66,21 +71,9 @@ std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &cont
                       context.export_name);
     return nullptr;
   }
-
-  std::unique_ptr<CBackend> backend(new CBackend(plugin, context));
+  std::unique_ptr<CBackend> backend(new CBackend(plugin, context, readonly));
   backend->handle_ = handle;
-  if (backend->read_capabilities(readonly)) {
-    if (plugin.table().read_fd != nullptr)
-      backend->read_fd_ = plugin.table().read_fd(handle);
-    const Capabilities &can = backend->capabilities_;
-    if (plugin.table().write_fd != nullptr && has_synchronous_flush(plugin.table()) &&
-        can.can_write && can.can_flush)
-      backend->write_fd_ = plugin.table().write_fd(handle);
-    return with_layers(plugin, std::move(backend), threads);
-  }
-  if (plugin.table().close != nullptr)
-    plugin.table().close(handle);
-  return nullptr;
+  return with_layers(plugin, std::move(backend), threads);
 }
 
 void CBackend::close() {
@@ -116,52 +109,51 @@ bool CBackend::ask_support(const char *question, int (*callback)(void *), Suppor
 }
 
 // What only matters when the export can be written; asked between can_write and can_flush.
-bool CBackend::read_write_capabilities() {
+bool CBackend::ask_of_writing(Facts *facts) {
   const struct nbdkit_plugin &table = plugin_.table();
   bool can_zero;
   const bool has_zero =
       table.zero != nullptr || table._zero_v1 != nullptr || table.async_zero != nullptr;
   if (!ask("can_zero", table.can_zero, has_zero, &can_zero))
     return false;
-  capabilities_.zero = can_zero ? Support::native : Support::emulate;
+  facts->zero = can_zero ? Support::native : Support::emulate;
   // Zeroing by writing can be relied on to refuse a fast zero at once, which is all it takes.
   bool always_refuses = (table.zero == nullptr && table.async_zero == nullptr) || !can_zero;
-  if (!ask("can_fast_zero", table.can_fast_zero, always_refuses, &capabilities_.can_fast_zero) ||
+  if (!ask("can_fast_zero", table.can_fast_zero, always_refuses, &facts->can_fast_zero) ||
       !ask("can_trim", table.can_trim,
            table.trim != nullptr || table._trim_v1 != nullptr || table.async_trim != nullptr,
-           &capabilities_.can_trim))
+           &facts->can_trim))
     return false;
 
   if (!ask_support("can_fua", table.can_fua, has_flush(table) ? Support::emulate : Support::none,
-                   &capabilities_.fua))
+                   &facts->fua))
     return false;
   // Version 1 callbacks have no flags to carry FUA.
-  if (capabilities_.fua == Support::native && table.pwrite == nullptr &&
-      table.async_pwrite == nullptr)
-    capabilities_.fua = Support::emulate;
-  read_fua_limits();
+  if (facts->fua == Support::native && table.pwrite == nullptr && table.async_pwrite == nullptr)
+    facts->fua = Support::emulate;
+  settle_fua(facts);
   return true;
 }
 
 // Asynchronous callbacks have always had a parameter for it, so obeying it is the default.
-void CBackend::read_fua_limits() {
+void CBackend::settle_fua(Facts *facts) {
   const struct nbdkit_plugin &table = plugin_.table();
-  const bool is_native = capabilities_.fua == Support::native;
-  const bool obeys = is_native || (table.can_fua == nullptr && capabilities_.fua != Support::none);
+  const bool is_native = facts->fua == Support::native;
+  const bool obeys = is_native || (table.can_fua == nullptr && facts->fua != Support::none);
   auto note = [&](uint16_t type, bool has_async, bool has_flags) {
     const bool is_async = has_async && plugin_.is_async();
     const bool takes_fua = is_async ? obeys : is_native && has_flags;
     if (takes_fua)
-      capabilities_.fua = Support::native;
+      facts->fua = Support::native;
     else
-      without_fua_ |= 1u << type;
+      facts->call_limits.without_fua |= 1u << type;
   };
   note(wire::NBD_CMD_WRITE, table.async_pwrite != nullptr, table.pwrite != nullptr);
   note(wire::NBD_CMD_TRIM, table.async_trim != nullptr, table.trim != nullptr);
   note(wire::NBD_CMD_WRITE_ZEROES, table.async_zero != nullptr, table.zero != nullptr);
 }
 
-bool CBackend::read_capabilities(bool readonly) {
+bool CBackend::ask_all(Facts *facts) {
   const struct nbdkit_plugin &table = plugin_.table();
   int64_t size = table.get_size(handle_);
   host::log_debug("%s: get_size: %" PRIi64, plugin_.name().c_str(), size);
@@ -169,60 +161,76 @@ bool CBackend::read_capabilities(bool readonly) {
     host::log_error("get_size returned %" PRIi64 ", the export cannot be opened", size);
     return false;
   }
-  capabilities_.size_bytes = static_cast<uint64_t>(size);
+  facts->size_bytes = static_cast<uint64_t>(size);
 
   const bool has_pwrite =
       table.pwrite != nullptr || table._pwrite_v1 != nullptr || table.async_pwrite != nullptr;
   const bool has_cache = table.cache != nullptr || table.async_cache != nullptr;
   const bool has_extents = table.extents != nullptr || table.async_extents != nullptr;
-  if (!readonly && !ask("can_write", table.can_write, has_pwrite, &capabilities_.can_write))
+  if (!readonly_ && !ask("can_write", table.can_write, has_pwrite, &facts->can_write))
     return false;
-  if (capabilities_.can_write && !read_write_capabilities())
+  if (facts->can_write && !ask_of_writing(facts))
     return false;
-  bool can_multi_conn;
-  if (!ask("can_flush", table.can_flush, has_flush(table), &capabilities_.can_flush) ||
-      !ask("is_rotational", table.is_rotational, false, &capabilities_.is_rotational) ||
-      !ask("can_multi_conn", table.can_multi_conn, false, &can_multi_conn) ||
-      !ask_support("can_cache", table.can_cache, has_cache ? Support::native : Support::none,
-                   &capabilities_.cache) ||
-      !ask("can_extents", table.can_extents, has_extents, &capabilities_.can_extents))
+  return ask("can_flush", table.can_flush, has_flush(table), &facts->can_flush) &&
+         ask("is_rotational", table.is_rotational, false, &facts->is_rotational) &&
+         ask("can_multi_conn", table.can_multi_conn, false, &facts->can_multi_conn) &&
+         ask_support("can_cache", table.can_cache, has_cache ? Support::native : Support::none,
+                     &facts->cache) &&
+         ask("can_extents", table.can_extents, has_extents, &facts->can_extents);
+}
+
+bool CBackend::collect(const Wanted &wanted, Facts *facts, std::string *) {
+  host::ContextScope scope(&context_);
+  auto lock = plugin_.serialize_calls();
+  facts->thread_model = plugin_.thread_model();
+  facts->call_limits.longest_range_bytes = UINT32_MAX;
+  facts->call_limits.takes_one_context = true;
+  if (!ask_all(facts))
     return false;
-  // A lookup that takes as long as the read itself would not pay.
-  capabilities_.has_sparse_reads =
-      capabilities_.can_extents && plugin_.is_extended() && table.async_extents == nullptr;
-  capabilities_.serializes_connections =
-      plugin_.thread_model() == ThreadModel::serialize_connections;
-  capabilities_.can_multi_conn = can_multi_conn && !capabilities_.serializes_connections;
+  facts->has_sparse_reads = facts->can_extents && may_have_sparse_reads(plugin_);
+  facts->serializes_connections = plugin_.thread_model() == ThreadModel::serialize_connections;
+  facts->can_multi_conn = facts->can_multi_conn && !facts->serializes_connections;
+  ask_for_descriptors(*facts);
+  if (wanted.description)
+    facts->description = ask_description();
+  if (wanted.block_sizes)
+    facts->block_sizes = ask_block_sizes();
   return true;
 }
 
-std::string CBackend::description() {
-  host::ContextScope scope(&context_);
-  auto lock = plugin_.serialize_calls();
+void CBackend::ask_for_descriptors(const Facts &facts) {
+  const struct nbdkit_plugin &table = plugin_.table();
+  if (table.read_fd != nullptr)
+    read_fd_ = table.read_fd(handle_);
+  if (table.write_fd != nullptr && has_synchronous_flush(table) && facts.can_write &&
+      facts.can_flush)
+    write_fd_ = table.write_fd(handle_);
+}
+
+std::string CBackend::ask_description() {
   if (plugin_.table().export_description == nullptr)
     return {};
   const char *text = plugin_.table().export_description(handle_);
   return text != nullptr ? text : "";
 }
 
-bool CBackend::block_sizes(BlockSizes *sizes) {
-  host::ContextScope scope(&context_);
-  auto lock = plugin_.serialize_calls();
+std::optional<BlockSizes> CBackend::ask_block_sizes() {
+  BlockSizes sizes;
   if (plugin_.table().block_size == nullptr)
-    return true;
-  if (plugin_.table().block_size(handle_, &sizes->minimum, &sizes->preferred, &sizes->maximum) ==
-      -1) {
+    return sizes;
+  if (plugin_.table().block_size(handle_, &sizes.minimum, &sizes.preferred, &sizes.maximum) == -1) {
     host::log_error("block_size failed");
-    return false;
+    return std::nullopt;
   }
-  if (sizes->minimum == 0 && sizes->preferred == 0 && sizes->maximum == 0)
-    return true;
-  const char *fault = block_size_fault(*sizes);
-  if (fault != nullptr)
-    host::log_error("block_size gave minimum %" PRIu32 ", preferred %" PRIu32 ", maximum %" PRIu32
-                    " bytes: %s",
-                    sizes->minimum, sizes->preferred, sizes->maximum, fault);
-  return fault == nullptr;
+  if (sizes.minimum == 0 && sizes.preferred == 0 && sizes.maximum == 0)
+    return sizes;
+  const char *fault = block_size_fault(sizes);
+  if (fault == nullptr)
+    return sizes;
+  host::log_error("block_size gave minimum %" PRIu32 ", preferred %" PRIu32 ", maximum %" PRIu32
+                  " bytes: %s",
+                  sizes.minimum, sizes.preferred, sizes.maximum, fault);
+  return std::nullopt;
 }
 
 } // namespace asyncnbd::backend

@@ -58,7 +58,7 @@ std::optional<std::string> Level::default_export(bool readonly) const {
 
 std::unique_ptr<Backend> Level::open(const std::string &export_name, bool readonly,
                                      std::string *error) const {
-  return chain->open_level(*this, export_name, readonly, nullptr, error);
+  return chain->open_level(*this, {export_name, readonly, nullptr, WANTS_ALL}, error);
 }
 
 bool Level::serializes_connections() const {
@@ -89,27 +89,24 @@ std::optional<std::string> Chain::default_export(const Level &level, bool readon
 
 // ---- opening ----------------------------------------------------------------------------------
 
-std::unique_ptr<Backend> Chain::open(Bottom &bottom, const std::string &export_name,
-                                     bool is_readonly, const std::string *disk,
-                                     std::string *error) {
-  std::unique_ptr<Backend> opened =
-      open_level(front(bottom), export_name, is_readonly, disk, error);
-  if (opened != nullptr && !opened->prepare()) {
+std::unique_ptr<Backend> Chain::open(Bottom &bottom, const Asked &asked, std::string *error) {
+  std::unique_ptr<Backend> opened = open_level(front(bottom), asked, error);
+  if (opened != nullptr && !opened->prepare(asked.wanted, error)) {
     opened->close_unused();
     return nullptr;
   }
   return opened;
 }
 
-std::unique_ptr<Backend> Chain::open_level(const Level &level, const std::string &export_name,
-                                           bool is_readonly, const std::string *disk,
+std::unique_ptr<Backend> Chain::open_level(const Level &level, const Asked &asked,
                                            std::string *error) {
   if (opening_at(level.index) != nullptr)
-    return open_opening(level, export_name, is_readonly, error);
+    return open_opening(level, asked, error);
   if (level.index < filters_.size())
-    return open_native(level, export_name, is_readonly, disk, error);
-  const std::optional<std::string> name = canonical_name(level, export_name, is_readonly, error);
-  return name ? level.bottom->open(*name, is_readonly) : nullptr;
+    return open_native(level, asked, error);
+  const std::optional<std::string> name =
+      canonical_name(level, asked.export_name, asked.is_readonly, error);
+  return name ? level.bottom->open(*name, asked.is_readonly) : nullptr;
 }
 
 // What is opened for a client that asks for "" has a name; there may be none.
@@ -123,37 +120,38 @@ std::optional<std::string> Chain::canonical_name(const Level &level, const std::
   return name;
 }
 
-std::unique_ptr<Backend> Chain::open_opening(const Level &level, const std::string &export_name,
-                                             bool is_readonly, std::string *error) {
-  const std::optional<std::string> name = canonical_name(level, export_name, is_readonly, error);
+std::unique_ptr<Backend> Chain::open_opening(const Level &level, const Asked &asked,
+                                             std::string *error) {
+  const std::optional<std::string> name =
+      canonical_name(level, asked.export_name, asked.is_readonly, error);
   if (!name)
     return nullptr;
   std::unique_ptr<Backend> opened =
-      opening_at(level.index)->open_in_front(behind(level), *name, is_readonly, error);
+      opening_at(level.index)->open_in_front(behind(level), *name, asked.is_readonly, error);
   if (opened != nullptr)
     opened = in_turns(level, std::move(opened));
   return opened;
 }
 
-std::unique_ptr<Backend> Chain::open_native(const Level &level, const std::string &export_name,
-                                            bool is_readonly, const std::string *disk,
+std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &asked,
                                             std::string *error) {
   Filter &filter = *filters_[level.index].filter;
-  std::optional<std::string> found = disk != nullptr ? std::optional(*disk) : "";
-  if (disk == nullptr && filter.keeps_state())
-    found = disk_of(level, export_name, is_readonly);
-  std::unique_ptr<Backend> opened =
-      found
-          ? open_level(behind(level), export_name, filter.opens_readonly(is_readonly), disk, error)
-          : nullptr;
+  std::optional<std::string> disk = asked.disk != nullptr ? std::optional(*asked.disk) : "";
+  if (asked.disk == nullptr && filter.keeps_state())
+    disk = disk_of(level, asked.export_name, asked.is_readonly);
+  if (!disk)
+    return nullptr;
+  const Asked of_below{asked.export_name, filter.opens_readonly(asked.is_readonly), asked.disk,
+                       filter.wanted_of_below(asked.wanted)};
+  std::unique_ptr<Backend> opened = open_level(behind(level), of_below, error);
   if (opened == nullptr)
     return nullptr;
   std::unique_ptr<Backend> layer;
-  if (opened->prepare()) { // for it asks at once what is below
-    DiskState *state = state_of(*found, level.index, opened->capabilities(), error);
+  if (opened->prepare(of_below.wanted, error)) { // for its state may depend on what is below
+    DiskState *state = state_of(*disk, level.index, opened->facts(), error);
     if (error->empty())
-      layer =
-          filter.open(&opened, {level.bottom->context(), export_name, is_readonly}, state, error);
+      layer = filter.open(&opened, {level.bottom->context(), asked.export_name, asked.is_readonly},
+                          state, error);
   }
   if (layer == nullptr)
     opened->close_unused();
@@ -178,7 +176,7 @@ std::optional<std::string> Chain::disk_of(const Level &level, const std::string 
   return is_listed ? export_name : "";
 }
 
-DiskState *Chain::state_of(const std::string &disk, size_t filter, const Capabilities &below,
+DiskState *Chain::state_of(const std::string &disk, size_t filter, const Facts &below,
                            std::string *error) {
   std::lock_guard lock(mutex_);
   std::vector<std::unique_ptr<DiskState>> &states = disks_[disk].states;

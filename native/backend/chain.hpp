@@ -42,11 +42,19 @@ public:
   // The chain as a client meets it.
   Level front(Bottom &bottom) { return {this, 0, &bottom}; }
 
-  // Puts the filters in front of what `bottom` opens. `disk`: whose state filters are to use, a
-  // name that the plugin lists, or "" for all others; nullptr: it is to be found out. May block.
-  // nullptr, with words for the user in `*error` unless they have been logged, on failure.
-  std::unique_ptr<Backend> open(Bottom &bottom, const std::string &export_name, bool is_readonly,
-                                const std::string *disk, std::string *error);
+  // What is to be opened.
+  struct Asked {
+    const std::string &export_name;
+    bool is_readonly;
+    // Whose state filters are to use, a name that the plugin lists, or "" for all others; nullptr:
+    // it is to be found out.
+    const std::string *disk = nullptr;
+    Wanted wanted;
+  };
+
+  // Puts the filters in front of what `bottom` opens, and prepares all of it. May block. nullptr,
+  // with words for the user in `*error` unless they have been logged, on failure.
+  std::unique_ptr<Backend> open(Bottom &bottom, const Asked &asked, std::string *error);
 
   // Held around what a handshake asks of such filters, if they want one call at a time.
   std::unique_lock<TurnQueue> serialize_calls(Bottom &bottom);
@@ -62,19 +70,14 @@ private:
   bool preconnect(const Level &level, bool readonly);
   std::optional<std::vector<ExportEntry>> list_exports(const Level &level, bool readonly);
   std::optional<std::string> default_export(const Level &level, bool readonly);
-  std::unique_ptr<Backend> open_level(const Level &level, const std::string &export_name,
-                                      bool is_readonly, const std::string *disk,
-                                      std::string *error);
-  std::unique_ptr<Backend> open_opening(const Level &level, const std::string &export_name,
-                                        bool is_readonly, std::string *error);
-  std::unique_ptr<Backend> open_native(const Level &level, const std::string &export_name,
-                                       bool is_readonly, const std::string *disk,
-                                       std::string *error);
+  std::unique_ptr<Backend> open_level(const Level &level, const Asked &asked, std::string *error);
+  std::unique_ptr<Backend> open_opening(const Level &level, const Asked &asked, std::string *error);
+  std::unique_ptr<Backend> open_native(const Level &level, const Asked &asked, std::string *error);
   std::optional<std::string> canonical_name(const Level &level, const std::string &export_name,
                                             bool readonly, std::string *error);
   std::optional<std::string> disk_of(const Level &level, const std::string &export_name,
                                      bool readonly);
-  DiskState *state_of(const std::string &disk, size_t filter, const Capabilities &below,
+  DiskState *state_of(const std::string &disk, size_t filter, const Facts &below,
                       std::string *error);
   std::shared_ptr<TurnQueue> turns_of_all(Bottom &bottom, ThreadModel model);
   std::unique_ptr<Backend> in_turns(const Level &level, std::unique_ptr<Backend> opened);

@@ -51,7 +51,7 @@ void EmulatedRequest::begin(Request &request, Caller caller) {
 }
 
 EmulatedRequest::Step EmulatedRequest::first_step() const {
-  const Capabilities &can = layer_.capabilities();
+  const Facts &can = layer_.facts();
   const bool zeroes = request().type == wire::NBD_CMD_WRITE_ZEROES && can.zero != Support::native;
   const bool caches = request().type == wire::NBD_CMD_CACHE && can.cache == Support::emulate;
   return zeroes || caches ? Step::pieces : Step::command;
@@ -110,7 +110,7 @@ EmulatedRequest::Next EmulatedRequest::make_status() {
   std::vector<ContextStatus> &statuses = request().extras->statuses;
   for (; context_ < statuses.size(); context_++) {
     ContextStatus &status = statuses[context_];
-    if (status.context == ContextStatus::ALLOCATION && !layer_.capabilities().can_extents) {
+    if (status.context == ContextStatus::ALLOCATION && !layer_.facts().can_extents) {
       status.extents = {{request().length_bytes, 0}}; // then all of it counts as data
       continue;
     }
@@ -220,8 +220,15 @@ void EmulatedRequest::recycle() {
 // ---- the layer ---------------------------------------------------------------------------------
 
 Emulation::Emulation(std::unique_ptr<Backend> below, base::Threads &threads)
-    : Layer(std::move(below)), limits_(this->below().call_limits()),
-      zero_piece_bytes_(zero_piece_bytes_of(this->below())), threads_(threads) {}
+    : Layer(std::move(below)), threads_(threads) {}
+
+bool Emulation::collect(const Wanted &wanted, Facts *facts, std::string *error) {
+  if (!Layer::collect(wanted, facts, error))
+    return false;
+  limits_ = below().facts().call_limits;
+  zero_piece_bytes_ = zero_piece_bytes_of(below());
+  return true;
+}
 
 // As much as a client could write at once, unless the backend has a copy of it.
 uint32_t Emulation::zero_piece_bytes_of(const Backend &below) {
@@ -235,7 +242,7 @@ uint64_t Emulation::part_bytes() const {
 }
 
 bool Emulation::is_made_durable_below(uint16_t type) const {
-  const bool is_seen_to = limits_.emulates_fua || capabilities().fua == Support::native;
+  const bool is_seen_to = limits_.emulates_fua || facts().fua == Support::native;
   return is_seen_to && (limits_.without_fua & (1u << type)) == 0;
 }
 
@@ -251,10 +258,10 @@ bool Emulation::passes_on(const Request &request) const {
   case wire::NBD_CMD_TRIM:
     return is_short && !needs_flush(request);
   case wire::NBD_CMD_WRITE_ZEROES: // others may turn out to be impossible
-    return is_short && capabilities().zero == Support::native &&
+    return is_short && facts().zero == Support::native &&
            has_flag(request, wire::NBD_CMD_FLAG_FAST_ZERO) && !needs_flush(request);
   case wire::NBD_CMD_CACHE:
-    return is_short && capabilities().cache != Support::emulate;
+    return is_short && facts().cache != Support::emulate;
   case wire::NBD_CMD_BLOCK_STATUS:
     return is_short && passes_on_status(request);
   default:
@@ -266,7 +273,7 @@ bool Emulation::passes_on_status(const Request &request) const {
   const std::vector<ContextStatus> &statuses = request.extras->statuses;
   if (limits_.takes_one_context && statuses.size() > 1)
     return false;
-  return capabilities().can_extents ||
+  return facts().can_extents ||
          std::none_of(statuses.begin(), statuses.end(), [](const ContextStatus &status) {
            return status.context == ContextStatus::ALLOCATION;
          });
@@ -303,14 +310,14 @@ uint32_t Emulation::bytes_besides(uint16_t type, uint64_t length_bytes) const {
       static_cast<uint32_t>(std::min<uint64_t>(length_bytes, CACHE_PIECE_BYTES));
   switch (type) {
   case wire::NBD_CMD_WRITE: {
-    const bool may_need_flush = capabilities().fua != Support::none && !is_made_durable_below(type);
+    const bool may_need_flush = facts().fua != Support::none && !is_made_durable_below(type);
     return command_bytes + (may_need_flush ? own_bytes : 0);
   }
   case wire::NBD_CMD_WRITE_ZEROES:
     return own_bytes +
            std::max(command_bytes, below().bytes_besides(wire::NBD_CMD_WRITE, zero_bytes));
   case wire::NBD_CMD_CACHE:
-    if (capabilities().cache != Support::emulate)
+    if (facts().cache != Support::emulate)
       return own_bytes + command_bytes;
     return own_bytes + cache_bytes + below().bytes_besides(wire::NBD_CMD_READ, cache_bytes);
   case wire::NBD_CMD_TRIM:

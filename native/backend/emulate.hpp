@@ -52,7 +52,7 @@ private:
   std::unique_ptr<uint8_t[]> scratch_; // what is read only to be cached
 };
 
-// One client's. What it passes up of the capabilities is what the backend says: `emulate` there
+// One client's. What it passes up of the facts is what the backend says: `emulate` there
 // means that this does it. Only the end of a chain makes flags for clients of that.
 class Emulation final : public Layer {
 public:
@@ -70,6 +70,7 @@ public:
 private:
   friend class EmulatedRequest;
 
+  bool collect(const Wanted &wanted, Facts *facts, std::string *error) override;
   bool passes_on(const Request &request) const;
   bool passes_on_status(const Request &request) const;
   bool is_made_durable_below(uint16_t type) const;
@@ -77,8 +78,8 @@ private:
   uint64_t part_bytes() const;
   static uint32_t zero_piece_bytes_of(const Backend &below);
 
-  const CallLimits limits_;
-  const uint32_t zero_piece_bytes_;
+  CallLimits limits_; // of what is below
+  uint32_t zero_piece_bytes_ = 0;
   base::Threads &threads_;
   EmulatedRequests requests_{*this};
   // Pairs with nothing: what begins meanwhile, those below find.

@@ -53,14 +53,17 @@ public:
   // Whether new_disk makes something: clients of one disk must then be told from those of others.
   virtual bool keeps_state() const { return false; }
 
+  // What it needs to know of what is behind it, if `wanted` is asked of it.
+  virtual Wanted wanted_of_below(const Wanted &wanted) const { return wanted; }
+
   // Once a disk, when it is first opened; nullptr if there is nothing to keep, or on failure.
-  virtual std::unique_ptr<DiskState> new_disk(const Capabilities &below, std::string *error) {
+  virtual std::unique_ptr<DiskState> new_disk(const Facts &below, std::string *error) {
     (void)below, (void)error;
     return nullptr;
   }
 
-  // In front of `below`, which is open; nullptr on failure, and then `*below` is untouched.
-  // `disk`: from new_disk, and outlives the layer.
+  // In front of `below`, which is open and prepared; nullptr on failure, and then `*below` is
+  // untouched. `disk`: from new_disk, and outlives the layer.
   virtual std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const Opening &opening,
                                         DiskState *disk, std::string *error) = 0;
 };

@@ -15,11 +15,6 @@ class Layer : public Backend {
 public:
   explicit Layer(std::unique_ptr<Backend> below) : below_(std::move(below)) {}
 
-  const Capabilities &capabilities() const override { return below_->capabilities(); }
-  ThreadModel thread_model() const override { return below_->thread_model(); }
-  std::string description() override { return below_->description(); }
-  bool block_sizes(BlockSizes *sizes) override { return below_->block_sizes(sizes); }
-  bool prepare() override { return below_->prepare(); }
   bool finalize() override { return below_->finalize(); }
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     return below_->bytes_besides(type, length_bytes);
@@ -33,6 +28,15 @@ public:
   void close_unused() override { below_->close_unused(); }
 
 protected:
+  // What a derived class knows better, it changes in `*facts` after this.
+  bool collect(const Wanted &wanted, Facts *facts, std::string *error) override {
+    if (!below_->prepare(wanted, error))
+      return false;
+    *facts = below_->facts();
+    facts->call_limits = {};
+    return true;
+  }
+
   Backend &below() { return *below_; }
   const Backend &below() const { return *below_; }
 

@@ -413,18 +413,18 @@ bool ScriptBridge::trim() {
 
 // ---- the backend -----------------------------------------------------------------------------
 
-ScriptBackend::ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts facts)
+ScriptBackend::ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts told)
     : connection(connection), slot_owner(bridge->add_owner()), bridge_(std::move(bridge)),
-      facts_(std::move(facts)) {}
+      told_(std::move(told)) {}
 
 ScriptBackend::~ScriptBackend() {
   bridge_->remove_owner(slot_owner);
 }
 
-bool ScriptBackend::block_sizes(BlockSizes *sizes) {
-  if (facts_.block_sizes)
-    *sizes = *facts_.block_sizes;
-  return facts_.block_sizes.has_value();
+bool ScriptBackend::collect(const Wanted &, Facts *facts, std::string *) {
+  *facts = told_;
+  facts->thread_model = ThreadModel::async;
+  return true;
 }
 
 uint32_t ScriptBackend::bytes_besides(uint16_t type, uint64_t length_bytes) const {

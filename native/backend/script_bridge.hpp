@@ -160,20 +160,10 @@ private:
 // One export that a script has opened for one connection.
 class ScriptBackend final : public Backend {
 public:
-  // What the script has said of the export; no block sizes: it failed to.
-  struct Facts {
-    Capabilities capabilities;
-    std::string description;
-    std::optional<BlockSizes> block_sizes = BlockSizes{};
-  };
-
-  ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts facts);
+  // `told`: what the script has said of the export.
+  ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts told);
   ~ScriptBackend() override;
 
-  const Capabilities &capabilities() const override { return facts_.capabilities; }
-  ThreadModel thread_model() const override { return ThreadModel::async; }
-  std::string description() override { return facts_.description; }
-  bool block_sizes(BlockSizes *sizes) override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   Reservation reserve(Request &request) override;
   void unreserve(Request &request) override { bridge_->unreserve(request); }
@@ -187,8 +177,10 @@ public:
   const uint32_t slot_owner; // the bridge's
 
 private:
+  bool collect(const Wanted &wanted, Facts *facts, std::string *error) override;
+
   const std::shared_ptr<ScriptBridge> bridge_;
-  const Facts facts_;
+  const Facts told_;
 };
 
 } // namespace asyncnbd::backend

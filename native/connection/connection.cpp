@@ -34,17 +34,14 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
                        const TransmissionSettings &settings, std::function<void()> on_closed) {
   if (!(*transport)->is_usable())
     return false;
-  const bool overlapping = (*backend)->thread_model() >= backend::ThreadModel::parallel;
+  const backend::Facts &facts = (*backend)->facts();
+  const bool overlapping = facts.thread_model >= backend::ThreadModel::parallel;
   max_threads_ = overlapping ? settings.max_threads : 1;
-  answers_later_ = (*backend)->thread_model() == backend::ThreadModel::async;
-  facts_ = {(*backend)->capabilities().size_bytes,
-            settings.flags,
-            settings.contexts,
-            settings.block_bytes,
-            settings.max_payload_bytes,
-            settings.block_sizes_bind};
-  may_send_holes_ =
-      settings.style != wire::ReplyStyle::simple && (*backend)->capabilities().has_sparse_reads;
+  answers_later_ = facts.answers_later();
+  facts_ = {facts.size_bytes,           settings.flags,
+            settings.contexts,          settings.block_bytes,
+            settings.max_payload_bytes, settings.block_sizes_bind};
+  may_send_holes_ = settings.style != wire::ReplyStyle::simple && facts.has_sparse_reads;
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
   may_reserve_ = settings.has_shortcuts;

@@ -2,18 +2,13 @@
 #pragma once
 
 #include "backend/backend.hpp"
-#include "cplugin/filter_facts.hpp"
 #include "host/abi.hpp"
 
 namespace asyncnbd::cplugin {
 
-// Functions return 0 or -1, and then *err is an errno. Any thread, but prepare_in_run.
+// Functions return 0 or -1, and then *err is an errno. Any thread, once it is prepared.
 class FilterBackend : public backend::Backend {
 public:
-  // As prepare, but collects no capabilities, as these are asked one by one.
-  virtual bool prepare_in_run() = 0;
-  virtual int64_t size() = 0;
-  virtual int fact(Fact fact) = 0;
   virtual int pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) = 0;
   virtual int pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags,
                      int *err) = 0;

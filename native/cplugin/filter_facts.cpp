@@ -14,7 +14,7 @@ struct Entry {
   Callback nbdkit_filter::*callback;
 };
 
-constexpr std::array<Entry, FACTS> ENTRIES = {{
+constexpr std::array<Entry, static_cast<size_t>(Fact::can_cache) + 1> ENTRIES = {{
     {"can_write", &nbdkit_filter::can_write},
     {"can_flush", &nbdkit_filter::can_flush},
     {"is_rotational", &nbdkit_filter::is_rotational},
@@ -41,7 +41,7 @@ Callback fact_callback(const nbdkit_filter &table, Fact fact) {
   return table.*entry_of(fact).callback;
 }
 
-int fact_of(const backend::Capabilities &can, Fact fact) {
+int fact_of(const backend::Facts &can, Fact fact) {
   switch (fact) {
   case Fact::can_write:
     return can.can_write;

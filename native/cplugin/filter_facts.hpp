@@ -21,11 +21,9 @@ enum class Fact : uint8_t {
   can_multi_conn,
   can_cache,
 };
-constexpr size_t FACTS = static_cast<size_t>(Fact::can_cache) + 1;
 
 const char *fact_name(Fact fact);
-// -1: it failed to answer, which has been logged.
-int fact_of(const backend::Capabilities &capabilities, Fact fact);
+int fact_of(const backend::Facts &facts, Fact fact);
 // The callback of the fact, nullptr if there is none.
 int (*fact_callback(const nbdkit_filter &table, Fact fact))(nbdkit_next *next, void *handle);
 

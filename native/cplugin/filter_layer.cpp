@@ -11,12 +11,7 @@
 namespace asyncnbd::cplugin {
 
 FilterLayer::FilterLayer(CFilter &filter, const backend::Level &behind, bool readonly)
-    : filter_(filter), context_(behind.bottom->context()), behind_{behind} {
-  for (std::atomic<int> &fact : facts_)
-    fact = -1;
-  if (readonly)
-    facts_[static_cast<size_t>(Fact::can_write)] = 0;
-}
+    : filter_(filter), context_(behind.bottom->context()), behind_{behind}, readonly_(readonly) {}
 
 std::unique_ptr<backend::Backend> FilterLayer::open(CFilter &filter, const backend::Level &behind,
                                                     const std::string &export_name, bool readonly,
@@ -80,26 +75,27 @@ std::shared_ptr<backend::Backend> FilterLayer::shared_behind() const {
 }
 
 // Inner to outer; a filter may have opened nothing.
-bool FilterLayer::prepare_in_run() {
-  if (state_ != State::open)
-    return state_ == State::prepared;
+bool FilterLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
+                          std::string *error) {
   Next *next = next_;
-  if (next != nullptr && !next->prepare())
+  if (next != nullptr && !next->prepare(error))
     return false;
   host::ContextScope scope(&context_);
-  const bool readonly = facts_[static_cast<size_t>(Fact::can_write)] == 0;
-  host::log_debug("%s: prepare readonly=%d", name(), readonly);
-  if (table().prepare != nullptr && table().prepare(next, handle_, readonly) == -1)
+  if (!prepare_itself() || !ask_all(facts))
     return false;
-  state_ = State::prepared;
+  if (wanted.description)
+    facts->description = ask_description();
+  if (wanted.block_sizes)
+    facts->block_sizes = ask_block_sizes();
   return true;
 }
 
-bool FilterLayer::prepare() {
-  if (!prepare_in_run())
+bool FilterLayer::prepare_itself() {
+  host::log_debug("%s: prepare readonly=%d", name(), readonly_);
+  if (table().prepare != nullptr && table().prepare(next_, handle_, readonly_) == -1)
     return false;
-  host::ContextScope scope(&context_);
-  return collect_capabilities();
+  state_ = State::prepared;
+  return true;
 }
 
 // Outer to inner, until one fails.
@@ -136,36 +132,12 @@ void FilterLayer::close() {
 
 // ---- what it can do -----------------------------------------------------------------------------
 
-int64_t FilterLayer::size() {
-  int64_t size = size_;
-  if (size != -1)
-    return size;
+int64_t FilterLayer::ask_size() {
   host::log_debug("%s: get_size", name());
   Next *next = next_;
   if (table().get_size != nullptr)
-    size = table().get_size(next, handle_);
-  else if (next != nullptr)
-    size = next->size();
-  size_ = size;
-  return size;
-}
-
-int FilterLayer::fact(Fact fact) {
-  std::atomic<int> &known = facts_[static_cast<size_t>(fact)];
-  if (known != -1)
-    return known;
-  // What changes the disk is not asked of one that is not written to.
-  const bool needs_write = fact == Fact::can_trim || fact == Fact::can_zero ||
-                           fact == Fact::can_fast_zero || fact == Fact::can_fua;
-  int answer = 1;
-  if (fact == Fact::can_fast_zero)
-    answer = this->fact(Fact::can_zero) > 0 ? 1 : 0;
-  else if (needs_write)
-    answer = this->fact(Fact::can_write);
-  if (answer == 1)
-    answer = ask(fact);
-  known = answer;
-  return answer;
+    return table().get_size(next, handle_);
+  return next != nullptr ? next->size() : -1;
 }
 
 int FilterLayer::ask(Fact fact) {
@@ -176,8 +148,8 @@ int FilterLayer::ask(Fact fact) {
   return next != nullptr ? next->fact(fact) : -1;
 }
 
-bool FilterLayer::collect(Fact fact, bool *can) {
-  const int answer = this->fact(fact);
+bool FilterLayer::ask(Fact fact, bool *can) {
+  const int answer = ask(fact);
   *can = answer > 0;
   if (answer == -1)
     host::log_error("filter \"%s\": %s failed, the export cannot be opened", name(),
@@ -185,8 +157,8 @@ bool FilterLayer::collect(Fact fact, bool *can) {
   return answer != -1;
 }
 
-bool FilterLayer::collect(Fact fact, backend::Support *support) {
-  const int answer = this->fact(fact);
+bool FilterLayer::ask(Fact fact, backend::Support *support) {
+  const int answer = ask(fact);
   const bool is_known = answer >= 0 && answer <= static_cast<int>(backend::Support::native);
   if (is_known)
     *support = static_cast<backend::Support>(answer);
@@ -196,38 +168,38 @@ bool FilterLayer::collect(Fact fact, backend::Support *support) {
   return is_known;
 }
 
-bool FilterLayer::collect_for_writing() {
-  return collect(Fact::can_zero, &capabilities_.zero) &&
-         collect(Fact::can_fast_zero, &capabilities_.can_fast_zero) &&
-         collect(Fact::can_trim, &capabilities_.can_trim) &&
-         collect(Fact::can_fua, &capabilities_.fua);
+// What changes the disk is not asked of one that is not written to.
+bool FilterLayer::ask_of_writing(backend::Facts *facts) {
+  if (!ask(Fact::can_zero, &facts->zero))
+    return false;
+  if (facts->zero != backend::Support::none && !ask(Fact::can_fast_zero, &facts->can_fast_zero))
+    return false;
+  return ask(Fact::can_trim, &facts->can_trim) && ask(Fact::can_fua, &facts->fua);
 }
 
-bool FilterLayer::collect_capabilities() {
-  const int64_t size = this->size();
+bool FilterLayer::ask_all(backend::Facts *facts) {
+  const int64_t size = ask_size();
   if (size < 0) {
     host::log_error("filter \"%s\": get_size returned %" PRIi64 ", the export cannot be opened",
                     name(), size);
     return false;
   }
-  capabilities_.size_bytes = static_cast<uint64_t>(size);
-  if (!collect(Fact::can_write, &capabilities_.can_write) ||
-      (capabilities_.can_write && !collect_for_writing()))
+  facts->size_bytes = static_cast<uint64_t>(size);
+  if ((!readonly_ && !ask(Fact::can_write, &facts->can_write)) ||
+      (facts->can_write && !ask_of_writing(facts)))
     return false;
-  capabilities_.serializes_connections = behind_.level.serializes_connections();
+  facts->serializes_connections = behind_.level.serializes_connections();
   bool can_multi_conn;
-  if (!collect(Fact::can_flush, &capabilities_.can_flush) ||
-      !collect(Fact::is_rotational, &capabilities_.is_rotational) ||
-      !collect(Fact::can_multi_conn, &can_multi_conn) ||
-      !collect(Fact::can_cache, &capabilities_.cache) ||
-      !collect(Fact::can_extents, &capabilities_.can_extents))
+  if (!ask(Fact::can_flush, &facts->can_flush) ||
+      !ask(Fact::is_rotational, &facts->is_rotational) ||
+      !ask(Fact::can_multi_conn, &can_multi_conn) || !ask(Fact::can_cache, &facts->cache) ||
+      !ask(Fact::can_extents, &facts->can_extents))
     return false;
-  capabilities_.can_multi_conn = can_multi_conn && !capabilities_.serializes_connections;
+  facts->can_multi_conn = can_multi_conn && !facts->serializes_connections;
   return true;
 }
 
-std::string FilterLayer::description() {
-  host::ContextScope scope(&context_);
+std::string FilterLayer::ask_description() {
   host::log_debug("%s: export_description", name());
   Next *next = next_;
   const char *text = nullptr;
@@ -238,21 +210,24 @@ std::string FilterLayer::description() {
   return text != nullptr ? text : "";
 }
 
-bool FilterLayer::block_sizes(backend::BlockSizes *sizes) {
-  host::ContextScope scope(&context_);
+std::optional<backend::BlockSizes> FilterLayer::ask_block_sizes() {
   host::log_debug("%s: block_size", name());
   Next *next = next_;
+  backend::BlockSizes sizes;
+  int result = 0;
   if (table().block_size != nullptr)
-    return table().block_size(next, handle_, &sizes->minimum, &sizes->preferred, &sizes->maximum) !=
-           -1;
-  return next == nullptr ||
-         next->block_size(&sizes->minimum, &sizes->preferred, &sizes->maximum) != -1;
+    result = table().block_size(next, handle_, &sizes.minimum, &sizes.preferred, &sizes.maximum);
+  else if (next != nullptr)
+    result = next->block_size(&sizes.minimum, &sizes.preferred, &sizes.maximum);
+  return result == -1 ? std::nullopt : std::optional(sizes);
 }
 
 uint32_t FilterLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
-  // Before any turn: the filter may be closing what is behind it at this moment.
+  // Before any turn: the filter may be opening or closing what is behind it at this moment.
   const std::shared_ptr<backend::Backend> behind = shared_behind();
-  return behind != nullptr ? Next::bytes_besides(*behind, type, length_bytes) : 0;
+  return behind != nullptr && behind->is_prepared()
+             ? Next::bytes_besides(*behind, type, length_bytes)
+             : 0;
 }
 
 // ---- while it is open ---------------------------------------------------------------------------

@@ -2,9 +2,9 @@
 // thread that submits them, which waits.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "backend/level.hpp"
@@ -35,11 +35,6 @@ public:
 
   // ---- for who is in front of it
 
-  const backend::Capabilities &capabilities() const override { return capabilities_; }
-  backend::ThreadModel thread_model() const override { return backend::ThreadModel::parallel; }
-  std::string description() override;
-  bool block_sizes(backend::BlockSizes *sizes) override;
-  bool prepare() override;
   bool finalize() override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(backend::Request &request, backend::Caller caller) override;
@@ -51,9 +46,6 @@ public:
 
   // ---- for a filter in front of it
 
-  bool prepare_in_run() override;
-  int64_t size() override;
-  int fact(Fact fact) override;
   int pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) override;
   int pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) override;
   int flush(uint32_t flags, int *err) override;
@@ -76,11 +68,17 @@ private:
 
   static int open_next(nbdkit_context *context, int readonly, const char *exportname);
   bool call_open(const std::string &export_name, bool readonly, std::string *error);
-  bool collect_capabilities();
-  bool collect_for_writing();
-  bool collect(Fact fact, bool *can);
-  bool collect(Fact fact, backend::Support *support);
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
+  bool prepare_itself();
+  // Ask the filter, or what is behind it.
+  bool ask_all(backend::Facts *facts);
+  bool ask_of_writing(backend::Facts *facts);
+  bool ask(Fact fact, bool *can);
+  bool ask(Fact fact, backend::Support *support);
   int ask(Fact fact);
+  int64_t ask_size();
+  std::string ask_description();
+  std::optional<backend::BlockSizes> ask_block_sizes();
 
   // filter_requests.cpp
   int perform(backend::Request &request, uint64_t *done_bytes);
@@ -100,6 +98,7 @@ private:
   host::CallContext &context_;
   nbdkit_backend behind_;
   nbdkit_context self_{this};
+  const bool readonly_;
   void *handle_ = nullptr;
 
   // Of a chain's own thread, or in the only request of its client: see retry.
@@ -111,12 +110,6 @@ private:
   mutable base::Mutex<base::LockRank::filter_next> mutex_; // guards what follows
   std::shared_ptr<backend::Backend> backend_;              // next_'s
   std::shared_ptr<backend::Backend> closing_;              // what was, while it is closed
-
-  // -1: not asked yet. Pair with nothing: who asks twice gets the same answer.
-  std::atomic<int64_t> size_{-1};
-  std::array<std::atomic<int>, FACTS> facts_;
-
-  backend::Capabilities capabilities_; // once it is prepared
 };
 
 } // namespace asyncnbd::cplugin

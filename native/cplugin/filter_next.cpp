@@ -26,7 +26,7 @@ struct Next::Call {
 namespace {
 
 // nbdkit asserts these; here only the request fails.
-bool is_allowed(uint16_t type, uint32_t flags, const backend::Capabilities &can) {
+bool is_allowed(uint16_t type, uint32_t flags, const backend::Facts &can) {
   switch (type) {
   case wire::NBD_CMD_WRITE:
     return can.can_write && (flags & ~NBDKIT_FLAG_FUA) == 0;
@@ -74,7 +74,11 @@ int add_extents(const std::vector<backend::Extent> &found, uint64_t offset,
 // ---- nbdkit's table
 
 int ask_prepare(nbdkit_next *next) {
-  return Next::of(next).prepare() ? 0 : -1;
+  std::string error;
+  const bool is_prepared = Next::of(next).prepare(&error);
+  if (!error.empty())
+    host::log_error("%s", error.c_str());
+  return is_prepared ? 0 : -1;
 }
 int ask_finalize(nbdkit_next *next) {
   return Next::of(next).finalize() ? 0 : -1;
@@ -153,8 +157,7 @@ constexpr nbdkit_next_ops OPERATIONS = {
 
 Next::Next(std::unique_ptr<backend::Backend> opened, bool is_filter)
     : nbdkit_next_ops(OPERATIONS), backend_(std::move(opened)),
-      layer_(is_filter ? static_cast<FilterBackend *>(backend_.get()) : nullptr),
-      answers_later_(answers_later(*backend_)) {}
+      layer_(is_filter ? static_cast<FilterBackend *>(backend_.get()) : nullptr) {}
 
 Next *Next::open(const backend::Level &level, const std::string &export_name, bool readonly,
                  std::string *error) {
@@ -167,59 +170,71 @@ void Next::close() {
   delete this;
 }
 
-bool Next::prepare() {
-  return layer_ != nullptr ? layer_->prepare_in_run() : backend_->prepare();
+// A filter may ask for anything at any time, also in a request.
+bool Next::prepare(std::string *error) {
+  return backend_->prepare(backend::WANTS_ALL, error);
 }
 
 bool Next::finalize() {
   return backend_->finalize();
 }
 
+// nbdkit asserts it.
+bool Next::is_usable() const {
+  const bool is_prepared = backend_->is_prepared();
+  if (!is_prepared)
+    host::log_error("a filter uses what is behind it without having prepared it");
+  return is_prepared;
+}
+
 int64_t Next::size() {
-  return layer_ != nullptr ? layer_->size()
-                           : static_cast<int64_t>(backend_->capabilities().size_bytes);
+  return is_usable() ? static_cast<int64_t>(backend_->facts().size_bytes) : -1;
 }
 
 const char *Next::description() {
-  std::string text = backend_->description();
-  if (text.empty())
+  if (!is_usable() || backend_->facts().description.empty())
     return nullptr;
   host::CallContext *context = host::current_context();
-  return (context != nullptr ? context->interns : host::process_interns()).add(text);
+  return (context != nullptr ? context->interns : host::process_interns())
+      .add(backend_->facts().description);
 }
 
-// Filters ask in each request. Threads that ask at once for the first time get the same answer.
 int Next::block_size(uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
-  if (!knows_block_sizes_.load(std::memory_order_acquire)) {
-    backend::BlockSizes sizes;
-    if (!backend_->block_sizes(&sizes))
-      return -1;
-    block_sizes_[0].store(sizes.minimum, std::memory_order_relaxed);
-    block_sizes_[1].store(sizes.preferred, std::memory_order_relaxed);
-    block_sizes_[2].store(sizes.maximum, std::memory_order_relaxed);
-    knows_block_sizes_.store(true, std::memory_order_release);
-  }
-  *minimum = block_sizes_[0].load(std::memory_order_relaxed);
-  *preferred = block_sizes_[1].load(std::memory_order_relaxed);
-  *maximum = block_sizes_[2].load(std::memory_order_relaxed);
+  if (!is_usable())
+    return -1;
+  const std::optional<backend::BlockSizes> &sizes = backend_->facts().block_sizes;
+  if (!sizes)
+    return -1;
+  *minimum = sizes->minimum;
+  *preferred = sizes->preferred;
+  *maximum = sizes->maximum;
   return 0;
 }
 
 int Next::fact(Fact fact) {
-  return layer_ != nullptr ? layer_->fact(fact) : fact_of(backend_->capabilities(), fact);
+  return is_usable() ? fact_of(backend_->facts(), fact) : -1;
 }
 
 uint32_t Next::bytes_besides(const backend::Backend &behind, uint16_t type, uint64_t length_bytes) {
   const bool has_data = type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
-  const bool is_copied = has_data && answers_later(behind);
+  const bool is_copied = has_data && behind.facts().answers_later();
   const uint32_t copied_bytes = is_copied ? static_cast<uint32_t>(length_bytes) : 0;
   return copied_bytes + behind.bytes_besides(type, length_bytes);
 }
 
 // ---- requests
 
+FilterBackend *Next::filter() const {
+  return backend_->is_prepared() ? layer_ : nullptr;
+}
+
 int Next::run(const Call &call, int *err) {
-  const backend::Capabilities &can = backend_->capabilities();
+  if (!is_usable()) {
+    *err = EIO;
+    return -1;
+  }
+  const backend::Facts &can = backend_->facts();
+  const bool answers_later = can.answers_later();
   const bool is_flush = call.type == wire::NBD_CMD_FLUSH;
   const bool is_inside =
       call.count > 0 && backend::is_inside(call.offset, call.count, can.size_bytes);
@@ -234,7 +249,7 @@ int Next::run(const Call &call, int *err) {
   const bool has_data = call.data != nullptr;
   Child on_stack;
   Child *child = &on_stack;
-  if (answers_later_ && (child = Child::make(has_data ? call.count : 0, backend_)) == nullptr) {
+  if (answers_later && (child = Child::make(has_data ? call.count : 0, backend_)) == nullptr) {
     *err = ENOMEM;
     return -1;
   }
@@ -243,7 +258,7 @@ int Next::run(const Call &call, int *err) {
   request.flags = wire_flags(call.type, call.flags);
   request.offset = call.offset;
   request.length_bytes = call.count;
-  if (!answers_later_)
+  if (!answers_later)
     request.data = call.data;
   else if (call.type == wire::NBD_CMD_WRITE)
     memcpy(request.data, call.data, call.count);
@@ -252,7 +267,7 @@ int Next::run(const Call &call, int *err) {
 
   int error = child->run(*backend_);
   // What was given up may still be written to, but nobody touches what was answered.
-  if (error == 0 && answers_later_ && call.type == wire::NBD_CMD_READ)
+  if (error == 0 && answers_later && call.type == wire::NBD_CMD_READ)
     memcpy(call.data, request.data, call.count);
   if (error == 0 && call.extents != nullptr)
     error = add_extents(request.extras->statuses.front().extents, call.offset, call.extents);
@@ -265,43 +280,48 @@ int Next::run(const Call &call, int *err) {
 }
 
 int Next::pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  if (layer_ != nullptr)
-    return layer_->pread(data, count, offset, flags, err);
+  if (FilterBackend *direct = filter())
+    return direct->pread(data, count, offset, flags, err);
   return run({wire::NBD_CMD_READ, count, offset, flags, static_cast<uint8_t *>(data)}, err);
 }
 
 int Next::pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  if (layer_ != nullptr)
-    return layer_->pwrite(data, count, offset, flags, err);
+  if (FilterBackend *direct = filter())
+    return direct->pwrite(data, count, offset, flags, err);
   // Only to be read: who gets it knows that from the request.
   auto *bytes = static_cast<uint8_t *>(const_cast<void *>(data));
   return run({wire::NBD_CMD_WRITE, count, offset, flags, bytes}, err);
 }
 
 int Next::flush(uint32_t flags, int *err) {
-  return layer_ != nullptr ? layer_->flush(flags, err)
+  FilterBackend *direct = filter();
+  return direct != nullptr ? direct->flush(flags, err)
                            : run({wire::NBD_CMD_FLUSH, 0, 0, flags}, err);
 }
 
 int Next::trim(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  return layer_ != nullptr ? layer_->trim(count, offset, flags, err)
+  FilterBackend *direct = filter();
+  return direct != nullptr ? direct->trim(count, offset, flags, err)
                            : run({wire::NBD_CMD_TRIM, count, offset, flags}, err);
 }
 
 int Next::zero(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  return layer_ != nullptr ? layer_->zero(count, offset, flags, err)
+  FilterBackend *direct = filter();
+  return direct != nullptr ? direct->zero(count, offset, flags, err)
                            : run({wire::NBD_CMD_WRITE_ZEROES, count, offset, flags}, err);
 }
 
 int Next::extents(uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents *extents,
                   int *err) {
-  return layer_ != nullptr
-             ? layer_->extents(count, offset, flags, extents, err)
+  FilterBackend *direct = filter();
+  return direct != nullptr
+             ? direct->extents(count, offset, flags, extents, err)
              : run({wire::NBD_CMD_BLOCK_STATUS, count, offset, flags, nullptr, extents}, err);
 }
 
 int Next::cache(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  return layer_ != nullptr ? layer_->cache(count, offset, flags, err)
+  FilterBackend *direct = filter();
+  return direct != nullptr ? direct->cache(count, offset, flags, err)
                            : run({wire::NBD_CMD_CACHE, count, offset, flags}, err);
 }
 

@@ -2,8 +2,6 @@
 // of any of our backends what they stand for.
 #pragma once
 
-#include <array>
-#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -30,7 +28,7 @@ public:
   // Shared with those who give up what is in flight there.
   const std::shared_ptr<backend::Backend> &backend() const { return backend_; }
 
-  bool prepare();
+  bool prepare(std::string *error);
   bool finalize();
   int64_t size();
   const char *description();
@@ -54,17 +52,14 @@ private:
   Next(std::unique_ptr<backend::Backend> opened, bool is_filter);
   ~Next() = default;
 
+  // False, which has been logged: it has not been prepared, and nothing may be asked of it.
+  bool is_usable() const;
+  // The filter behind, if it is one directly and can be called.
+  FilterBackend *filter() const;
   int run(const Call &call, int *err);
 
   std::shared_ptr<backend::Backend> backend_;
   FilterBackend *const layer_; // the same, if it is one directly; else nullptr
-  static bool answers_later(const backend::Backend &behind) {
-    return behind.thread_model() == backend::ThreadModel::async;
-  }
-  const bool answers_later_;
-  // The store pairs with the load of who finds it set, and then sees the sizes.
-  std::atomic<bool> knows_block_sizes_{false};
-  std::array<std::atomic<uint32_t>, 3> block_sizes_{}; // minimum, preferred, maximum
 };
 
 } // namespace asyncnbd::cplugin

@@ -81,10 +81,10 @@ int FilterLayer::perform(backend::Request &request, uint64_t *done_bytes) {
 }
 
 uint64_t FilterLayer::most_bytes_of(const backend::Request &request) {
-  const bool zeroes = request.type == wire::NBD_CMD_WRITE_ZEROES &&
-                      fact(Fact::can_zero) != static_cast<int>(backend::Support::native);
-  const bool caches = request.type == wire::NBD_CMD_CACHE &&
-                      fact(Fact::can_cache) != static_cast<int>(backend::Support::native);
+  const bool zeroes =
+      request.type == wire::NBD_CMD_WRITE_ZEROES && facts().zero != backend::Support::native;
+  const bool caches =
+      request.type == wire::NBD_CMD_CACHE && facts().cache != backend::Support::native;
   return zeroes || caches ? backend::MAX_STAND_IN_BYTES : MAX_RANGE_BYTES;
 }
 
@@ -119,7 +119,7 @@ int FilterLayer::perform_block_status(backend::Request &request) {
   for (backend::ContextStatus &status : request.extras->statuses) {
     if (status.context != backend::ContextStatus::ALLOCATION)
       return EINVAL;
-    const host::ExtentsPointer list(nbdkit_extents_new(request.offset, capabilities_.size_bytes));
+    const host::ExtentsPointer list(nbdkit_extents_new(request.offset, facts().size_bytes));
     if (list == nullptr)
       return EIO;
     int error = 0;
@@ -192,7 +192,7 @@ int FilterLayer::zero(uint32_t count, uint64_t offset, uint32_t flags, int *err)
                     name(), count, offset, (flags & NBDKIT_FLAG_MAY_TRIM) != 0,
                     (flags & NBDKIT_FLAG_FUA) != 0, (flags & NBDKIT_FLAG_FAST_ZERO) != 0);
   *err = 0;
-  if (fact(Fact::can_zero) != NBDKIT_ZERO_NATIVE)
+  if (facts().zero != backend::Support::native)
     return zero_by_writing(count, offset, flags, err);
   Next *next = next_;
   if (table().zero != nullptr)
@@ -206,7 +206,7 @@ int FilterLayer::extents(uint32_t count, uint64_t offset, uint32_t flags, nbdkit
     host::log_debug("%s: extents count=%" PRIu32 " offset=%" PRIu64 " req_one=%d", name(), count,
                     offset, (flags & NBDKIT_FLAG_REQ_ONE) != 0);
   *err = 0;
-  if (fact(Fact::can_extents) != 1) { // then all of it counts as data
+  if (!facts().can_extents) { // then all of it counts as data
     const int result = nbdkit_add_extent(extents, offset, count, 0);
     *err = result == -1 ? errno : 0;
     return result;
@@ -221,7 +221,7 @@ int FilterLayer::cache(uint32_t count, uint64_t offset, uint32_t flags, int *err
   if (host::log_is_verbose())
     host::log_debug("%s: cache count=%" PRIu32 " offset=%" PRIu64, name(), count, offset);
   *err = 0;
-  if (fact(Fact::can_cache) == NBDKIT_CACHE_EMULATE)
+  if (facts().cache == backend::Support::emulate)
     return cache_by_reading(count, offset, err);
   Next *next = next_;
   if (table().cache != nullptr)
@@ -240,7 +240,7 @@ int FilterLayer::zero_by_writing(uint32_t count, uint64_t offset, uint32_t flags
     return -1;
   }
   const bool fua = (flags & NBDKIT_FLAG_FUA) != 0;
-  const bool flushes = fua && fact(Fact::can_fua) == NBDKIT_FUA_EMULATE;
+  const bool flushes = fua && facts().fua == backend::Support::emulate;
   while (count > 0) {
     const uint32_t piece = std::min(count, wire::MAX_PAYLOAD_BYTES);
     const bool is_durable = fua && (!flushes || piece == count);

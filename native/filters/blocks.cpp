@@ -24,9 +24,12 @@ int read_file(store::TemporaryFile &file, backend::Request &request, bool may_be
   return file.read(request.data, request.length_bytes, request.offset);
 }
 
-void prefer_whole_blocks(backend::BlockSizes *sizes, uint64_t block_bytes) {
+void prefer_whole_blocks(backend::Facts *facts, uint64_t block_bytes) {
   constexpr uint64_t MAX_PREFERRED_BYTES = 32 << 20; // "Block size constraints"
   const auto preferred = static_cast<uint32_t>(std::min(block_bytes, MAX_PREFERRED_BYTES));
+  std::optional<backend::BlockSizes> &sizes = facts->block_sizes;
+  if (!sizes)
+    return;
   if (sizes->minimum == 0)
     *sizes = {1, preferred, UINT32_MAX};
   else if (sizes->maximum >= preferred)

@@ -40,7 +40,7 @@ struct KeepsReads {
 int read_file(store::TemporaryFile &file, backend::Request &request, bool may_be_pages);
 
 // What is written in whole blocks need not be fetched.
-void prefer_whole_blocks(backend::BlockSizes *sizes, uint64_t block_bytes);
+void prefer_whole_blocks(backend::Facts *facts, uint64_t block_bytes);
 
 // For a filter that knows blocks of a disk of `had_bytes`. False: `*error` has words for the user.
 bool is_same_size(const char *filter, uint64_t had_bytes, uint64_t has_bytes, std::string *error);

@@ -22,8 +22,7 @@ public:
   const char *name() const override { return "cache"; }
   bool keeps_state() const override { return true; }
 
-  std::unique_ptr<DiskState> new_disk(const backend::Capabilities &below,
-                                      std::string *error) override {
+  std::unique_ptr<DiskState> new_disk(const backend::Facts &below, std::string *error) override {
     std::unique_ptr<store::TemporaryFile> file =
         store::TemporaryFile::make(resources_.page_pipes, resources_.clock, error);
     if (!file)
@@ -37,8 +36,7 @@ public:
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
                                 DiskState *disk, std::string *error) override {
     auto &shared = static_cast<CacheDisk &>(*disk);
-    if (!is_same_size("cache", shared.blocks.size_bytes, (*below)->capabilities().size_bytes,
-                      error))
+    if (!is_same_size("cache", shared.blocks.size_bytes, (*below)->facts().size_bytes, error))
       return nullptr;
     return std::make_unique<CacheLayer>(std::move(*below), settings_, shared);
   }

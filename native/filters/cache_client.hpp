@@ -22,18 +22,17 @@ struct CacheClient : BlockClient {
   bool writes_through(uint16_t flags) const {
     if (settings.mode != CacheMode::writeback)
       return settings.mode == CacheMode::writethrough;
-    return (flags & wire::NBD_CMD_FLAG_FUA) != 0 || !below.capabilities().can_flush;
+    return (flags & wire::NBD_CMD_FLAG_FUA) != 0 || !below.facts().can_flush;
   }
 
   // What goes for want of room nobody can write again: it is made durable first, where that can be.
   uint16_t flags_for_room() const {
     const bool is_durable =
-        settings.mode != CacheMode::unsafe && below.capabilities().fua != backend::Support::none;
+        settings.mode != CacheMode::unsafe && below.facts().fua != backend::Support::none;
     return is_durable ? wire::NBD_CMD_FLAG_FUA : 0;
   }
   bool flushes_for_room() const {
-    return settings.mode != CacheMode::unsafe && flags_for_room() == 0 &&
-           below.capabilities().can_flush;
+    return settings.mode != CacheMode::unsafe && flags_for_room() == 0 && below.facts().can_flush;
   }
 };
 

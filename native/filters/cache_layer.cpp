@@ -27,30 +27,23 @@ bool has_flag(const Request &request, uint16_t flag) {
 
 CacheLayer::CacheLayer(std::unique_ptr<Backend> opened, const CacheSettings &settings,
                        CacheDisk &disk)
-    : Layer(std::move(opened)),
-      capabilities_(capabilities_of(below(), settings)), client_{{below()}, disk, settings},
-      operations_(client_) {}
+    : Layer(std::move(opened)), client_{{below()}, disk, settings}, operations_(client_) {}
 
 // As nbdkit's filter says; what is zeroed is never faster than what is written.
-backend::Capabilities CacheLayer::capabilities_of(const Backend &below,
-                                                  const CacheSettings &settings) {
-  backend::Capabilities all = below.capabilities();
-  all.has_sparse_reads = false; // they would be asked for in front of what below can answer
-  all.cache = Support::native;
-  all.can_fast_zero = all.zero != Support::none;
-  if (settings.mode == CacheMode::unsafe) {
-    all.can_flush = true;
-    all.fua = Support::native;
-  }
-  if (settings.mode != CacheMode::writethrough)
-    all.can_multi_conn = !all.serializes_connections;
-  return all;
-}
-
-bool CacheLayer::block_sizes(backend::BlockSizes *sizes) {
-  if (!below().block_sizes(sizes))
+bool CacheLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
+  if (!Layer::collect(wanted, facts, error))
     return false;
-  prefer_whole_blocks(sizes, client_.disk.blocks.block_bytes);
+  const CacheMode mode = client_.settings.mode;
+  facts->has_sparse_reads = false; // they would be asked for in front of what below can answer
+  facts->cache = Support::native;
+  facts->can_fast_zero = facts->zero != Support::none;
+  if (mode == CacheMode::unsafe) {
+    facts->can_flush = true;
+    facts->fua = Support::native;
+  }
+  if (mode != CacheMode::writethrough)
+    facts->can_multi_conn = !facts->serializes_connections;
+  prefer_whole_blocks(facts, client_.disk.blocks.block_bytes);
   return true;
 }
 
@@ -111,7 +104,7 @@ bool CacheLayer::passes_on(const Request &request) const {
   case wire::NBD_CMD_TRIM:
     return !is_unsafe || !has_flag(request, wire::NBD_CMD_FLAG_FUA);
   case wire::NBD_CMD_FLUSH:
-    return !is_unsafe && (!client_.below.capabilities().can_write || // it has written nothing
+    return !is_unsafe && (!client_.below.facts().can_write || // it has written nothing
                           !client_.disk.find(0, client_.disk.last_block(), UNWRITTEN));
   default:
     return false;

@@ -15,8 +15,6 @@ public:
   CacheLayer(std::unique_ptr<backend::Backend> opened, const CacheSettings &settings,
              CacheDisk &disk);
 
-  const backend::Capabilities &capabilities() const override { return capabilities_; }
-  bool block_sizes(backend::BlockSizes *sizes) override;
   backend::Reservation reserve(backend::Request &request) override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(backend::Request &request, backend::Caller caller) override;
@@ -24,8 +22,7 @@ public:
   void release_idle_memory() override;
 
 private:
-  static backend::Capabilities capabilities_of(const backend::Backend &below,
-                                               const CacheSettings &settings);
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
   bool has_none(const backend::Request &request, unsigned states) const;
   bool has_all(const backend::Request &request) const;
   bool keeps(const backend::Request &request) const;
@@ -34,7 +31,6 @@ private:
   bool perform_now(backend::Request &request, int *error);
   bool read_now(backend::Request &request, int *error);
 
-  const backend::Capabilities capabilities_;
   CacheClient client_;
   CacheOperations operations_;
 };

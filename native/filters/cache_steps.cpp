@@ -74,8 +74,7 @@ CacheOperation::Next CacheOperation::status_step() {
   auto known = [this](uint64_t block, uint64_t last_block) {
     CacheState state;
     const uint64_t blocks = disk_.run(block, last_block, &state);
-    const bool is_below =
-        (set_of(state) & UNWRITTEN) == 0 && client_.below.capabilities().can_extents;
+    const bool is_below = (set_of(state) & UNWRITTEN) == 0 && client_.below.facts().can_extents;
     return BlockStatus::Known{blocks, is_below ? std::nullopt : std::optional<uint64_t>(0)};
   };
   return ask_status(disk_.blocks, known);
@@ -249,7 +248,7 @@ bool CacheOperation::take_unused() {
 
 // Or an error: the block cannot be written back.
 int CacheOperation::begin_room_write() {
-  if (!client_.below.capabilities().can_write)
+  if (!client_.below.facts().can_write)
     return EROFS;
   CacheState state;
   const uint64_t blocks = disk_.run(unused_.first, unused_.last, &state);

@@ -22,8 +22,7 @@ public:
   bool opens_readonly(bool) const override { return true; }
   bool keeps_state() const override { return true; }
 
-  std::unique_ptr<DiskState> new_disk(const backend::Capabilities &below,
-                                      std::string *error) override {
+  std::unique_ptr<DiskState> new_disk(const backend::Facts &below, std::string *error) override {
     std::unique_ptr<store::TemporaryFile> file =
         store::TemporaryFile::make(resources_.page_pipes, resources_.clock, error);
     if (!file)
@@ -34,7 +33,7 @@ public:
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 DiskState *disk, std::string *error) override {
     auto &shared = static_cast<CowDisk &>(*disk);
-    if (!is_same_size("cow", shared.size_bytes, (*below)->capabilities().size_bytes, error))
+    if (!is_same_size("cow", shared.size_bytes, (*below)->facts().size_bytes, error))
       return nullptr;
     return std::make_unique<CowLayer>(std::move(*below), opening.is_readonly, settings_, shared,
                                       operations_);

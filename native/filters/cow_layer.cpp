@@ -24,29 +24,27 @@ bool is_zeroing(uint16_t type) {
 
 CowLayer::CowLayer(std::unique_ptr<Backend> opened, bool is_readonly, const CowSettings &settings,
                    CowDisk &disk, CowOperationSlabs &slabs)
-    : Layer(std::move(opened)), capabilities_(capabilities_of(below(), is_readonly)),
-      client_{{below()}, disk, settings, {settings.block_bytes, capabilities_.size_bytes}},
+    : Layer(std::move(opened)),
+      is_readonly_(is_readonly), client_{{below()},
+                                         disk,
+                                         settings,
+                                         {settings.block_bytes, disk.size_bytes}},
       operations_(client_, slabs) {}
 
-backend::Capabilities CowLayer::capabilities_of(const Backend &below, bool is_readonly) {
-  backend::Capabilities all = below.capabilities();
-  all.can_write = !is_readonly;
-  all.can_trim = !is_readonly;
-  all.can_fast_zero = !is_readonly;
-  all.zero = is_readonly ? Support::none : Support::native;
-  all.fua = is_readonly ? Support::none : Support::native;
-  all.can_flush = true;
-  all.can_extents = true;
-  all.has_sparse_reads = false; // they would be asked for in front of what below can answer
-  all.cache = Support::native;
-  all.can_multi_conn = !all.serializes_connections;
-  return all;
-}
-
-bool CowLayer::block_sizes(backend::BlockSizes *sizes) {
-  if (!below().block_sizes(sizes))
+bool CowLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
+  if (!Layer::collect(wanted, facts, error))
     return false;
-  prefer_whole_blocks(sizes, client_.settings.block_bytes);
+  facts->can_write = !is_readonly_;
+  facts->can_trim = !is_readonly_;
+  facts->can_fast_zero = !is_readonly_;
+  facts->zero = is_readonly_ ? Support::none : Support::native;
+  facts->fua = is_readonly_ ? Support::none : Support::native;
+  facts->can_flush = true;
+  facts->can_extents = true;
+  facts->has_sparse_reads = false; // they would be asked for in front of what below can answer
+  facts->cache = Support::native;
+  facts->can_multi_conn = !facts->serializes_connections;
+  prefer_whole_blocks(facts, client_.settings.block_bytes);
   return true;
 }
 
@@ -94,7 +92,7 @@ uint32_t CowLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
 
 bool CowLayer::passes_on(const Request &request) const {
   if (request.type == wire::NBD_CMD_CACHE)
-    return !client_.settings.on_cache && client_.below.capabilities().cache != Support::none;
+    return !client_.settings.on_cache && client_.below.facts().cache != Support::none;
   CowState state;
   return request.type == wire::NBD_CMD_READ && are_all(request, &state) &&
          state == CowState::below && !copies(request);
@@ -112,7 +110,7 @@ void CowLayer::submit(Request &request, Caller caller) {
   else if (type == wire::NBD_CMD_FLUSH || (caches && !client_.settings.on_cache) ||
            (reads && request.is_reserved))
     request.complete(0); // nothing need be durable or is far away, or it has been answered
-  else if ((type == wire::NBD_CMD_WRITE || is_zeroing(type)) && !capabilities_.can_write)
+  else if ((type == wire::NBD_CMD_WRITE || is_zeroing(type)) && is_readonly_)
     request.complete(EROFS);
   else if (CowOperation *operation = operations_.get())
     operation->begin(request, (reads || caches) && copies(request), caller);
@@ -123,7 +121,7 @@ void CowLayer::submit(Request &request, Caller caller) {
 // Of blocks that have all been copied. False: it takes more.
 bool CowLayer::perform_now(Request &request, int *error) {
   const bool reads = request.type == wire::NBD_CMD_READ && !request.is_reserved;
-  const bool writes = request.type == wire::NBD_CMD_WRITE && capabilities_.can_write;
+  const bool writes = request.type == wire::NBD_CMD_WRITE && !is_readonly_;
   CowState state;
   if ((!reads && !writes) || !are_all(request, &state) || state != CowState::copied)
     return false;

@@ -15,8 +15,6 @@ public:
   CowLayer(std::unique_ptr<backend::Backend> opened, bool is_readonly, const CowSettings &settings,
            CowDisk &disk, CowOperationSlabs &slabs);
 
-  const backend::Capabilities &capabilities() const override { return capabilities_; }
-  bool block_sizes(backend::BlockSizes *sizes) override;
   backend::Reservation reserve(backend::Request &request) override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(backend::Request &request, backend::Caller caller) override;
@@ -24,14 +22,14 @@ public:
   void release_idle_memory() override;
 
 private:
-  static backend::Capabilities capabilities_of(const backend::Backend &below, bool is_readonly);
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
   // Of a request's blocks.
   bool are_all(const backend::Request &request, CowState *state) const;
   bool copies(const backend::Request &request) const;
   bool passes_on(const backend::Request &request) const;
   bool perform_now(backend::Request &request, int *error);
 
-  const backend::Capabilities capabilities_;
+  const bool is_readonly_;
   CowClient client_;
   CowOperations operations_;
 };

@@ -62,7 +62,7 @@ CowOperation::Next CowOperation::status_step(int *) {
   auto known = [this](uint64_t block, uint64_t last_block) {
     CowState state;
     const uint64_t blocks = client_.disk.run(block, last_block, &state);
-    if (state == CowState::below && client_.below.capabilities().can_extents)
+    if (state == CowState::below && client_.below.facts().can_extents)
       return BlockStatus::Known{blocks, std::nullopt};
     return BlockStatus::Known{blocks, state == CowState::zero ? HOLE_AND_ZERO : 0};
   };

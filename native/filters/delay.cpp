@@ -19,7 +19,6 @@ namespace {
 
 using backend::Backend;
 using backend::Caller;
-using backend::Capabilities;
 using backend::Request;
 using backend::Reservation;
 using std::chrono::milliseconds;
@@ -41,14 +40,7 @@ class DelayLayer final : public backend::Layer, private WaitOwner<Nothing> {
 public:
   DelayLayer(std::unique_ptr<Backend> opened, const Delays &delays,
              const backend::Resources &resources, DelayedRequests::Slabs &slabs)
-      : Layer(std::move(opened)), delays_(delays), waiting_(*this, resources, slabs) {
-    capabilities_ = below().capabilities();
-    if (delays_.refuses_fast_zero && capabilities_.can_write)
-      capabilities_.can_fast_zero = true;
-  }
-
-  const Capabilities &capabilities() const override { return capabilities_; }
-  backend::ThreadModel thread_model() const override { return backend::ThreadModel::async; }
+      : Layer(std::move(opened)), delays_(delays), waiting_(*this, resources, slabs) {}
 
   // What is not delayed passes on as it is.
   Reservation reserve(Request &request) override {
@@ -69,6 +61,13 @@ public:
   void close() override;
 
 private:
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
+    if (!Layer::collect(wanted, facts, error))
+      return false;
+    facts->thread_model = backend::ThreadModel::async;
+    facts->can_fast_zero = facts->can_fast_zero || (delays_.refuses_fast_zero && facts->can_write);
+    return true;
+  }
   bool is_passed_on(const Request &request) const {
     return delays_.of(request.type) == milliseconds(0) && !is_refused(request);
   }
@@ -81,7 +80,6 @@ private:
   }
 
   const Delays &delays_; // the filter's
-  Capabilities capabilities_;
   DelayedRequests waiting_;
   std::atomic<bool> client_is_gone_{false}; // pairs with nothing: close comes after it
 };
@@ -93,9 +91,7 @@ void DelayLayer::submit(Request &request, Caller caller) {
   }
   if (delays_.of(request.type) == milliseconds(0)) {
     // Who is told that answers come later must not be kept by a call.
-    below().submit(request, below().thread_model() == backend::ThreadModel::async
-                                ? caller
-                                : Caller::must_not_block);
+    below().submit(request, below().facts().answers_later() ? caller : Caller::must_not_block);
     return;
   }
   base::invariant(!request.is_reserved, "a request that will wait has no reservation");

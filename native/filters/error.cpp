@@ -56,8 +56,6 @@ public:
              const Injections &injections, Dice &dice)
       : Layer(std::move(opened)), context_(context), injections_(injections), dice_(dice) {}
 
-  backend::CallLimits call_limits() const override { return AS_IF_BELOW; }
-
   // What may fail must not have been done before.
   Reservation reserve(Request &request) override {
     return injections_[request.type].rate > 0 ? Reservation{} : below().reserve(request);
@@ -73,6 +71,12 @@ public:
   }
 
 private:
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
+    if (!Layer::collect(wanted, facts, error))
+      return false;
+    facts->call_limits = AS_IF_BELOW;
+    return true;
+  }
   bool is_due(const Injection &injection) {
     if (!injection.file.empty() && access(injection.file.c_str(), F_OK) == -1)
       return false;

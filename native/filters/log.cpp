@@ -37,6 +37,12 @@ struct WaitingRequest {
   const std::optional<int> error; // that it is answered with; none: it goes on below
 };
 
+// Which are in the line about a client that connects.
+backend::Wanted with_block_sizes(backend::Wanted wanted) {
+  wanted.block_sizes = true;
+  return wanted;
+}
+
 // One client's. The state of a request is its number.
 class LogLayer final : public backend::Layer, private backend::Completer {
 public:
@@ -44,11 +50,6 @@ public:
            LogQueue &lines)
       : Layer(std::move(opened)), context_(opening.context), export_name_(opening.export_name),
         number_(number), lines_(lines) {}
-
-  backend::CallLimits call_limits() const override { return AS_IF_BELOW; }
-  backend::ThreadModel thread_model() const override {
-    return lines_.is_slow() ? backend::ThreadModel::async : below().thread_model();
-  }
 
   // A read that is answered ahead would not be seen.
   Reservation reserve(Request &request) override {
@@ -61,7 +62,6 @@ public:
     return below().bytes_besides(type, length_bytes) + (lines_.is_slow() ? LINE_BYTES : 0);
   }
 
-  bool prepare() override;
   bool finalize() override;
   void submit(Request &request, Caller caller) override;
   void give_up_unanswered() override;
@@ -71,6 +71,7 @@ public:
 private:
   using Waiting = std::shared_ptr<WaitingRequest>;
 
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
   void complete(Request &request, int error) override;
   void give_up(Request &request, int error) override;
 
@@ -102,17 +103,14 @@ private:
   std::set<Waiting> waiting_;
 };
 
-bool LogLayer::prepare() {
-  if (!below().prepare())
+bool LogLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
+  if (!Layer::collect(with_block_sizes(wanted), facts, error) || !facts->block_sizes)
     return false;
-  if (is_connected_)
-    return true;
-  backend::BlockSizes sizes;
-  if (!below().block_sizes(&sizes))
-    return false;
+  facts->call_limits = AS_IF_BELOW;
+  if (lines_.is_slow())
+    facts->thread_model = backend::ThreadModel::async;
   is_connected_ = true;
-  write({Kind::print, "Connect", number_, 0,
-         log_facts(export_name_, context_.tls, below().capabilities(), sizes)});
+  write({Kind::print, "Connect", number_, 0, log_facts(export_name_, context_.tls, *facts)});
   return true;
 }
 
@@ -250,6 +248,9 @@ public:
       : lines_(std::make_shared<LogQueue>(std::move(output), threads)), threads_(threads) {}
 
   const char *name() const override { return "log"; }
+  backend::Wanted wanted_of_below(const backend::Wanted &wanted) const override {
+    return lines_->is_active() ? with_block_sizes(wanted) : wanted;
+  }
 
   void get_ready(int thread_model) override {
     lines_->write({Kind::print, "Ready", 0, 0, "thread_model=" + std::to_string(thread_model)});

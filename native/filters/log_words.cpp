@@ -132,18 +132,17 @@ std::string log_exports(const std::vector<backend::ExportEntry> &exports) {
   return text + ") return=0";
 }
 
-std::string log_facts(const std::string &export_name, bool is_tls,
-                      const backend::Capabilities &capabilities, const backend::BlockSizes &sizes) {
+std::string log_facts(const std::string &export_name, bool is_tls, const backend::Facts &facts) {
+  const backend::BlockSizes sizes = facts.block_sizes.value_or(backend::BlockSizes{});
   return "export=" + shell_quoted(export_name) +
          formatted(" tls=%d size=0x%" PRIx64 " minsize=0x%" PRIx32 " prefsize=0x%" PRIx32
                    " maxsize=0x%" PRIx32,
-                   is_tls, capabilities.size_bytes, sizes.minimum, sizes.preferred, sizes.maximum) +
+                   is_tls, facts.size_bytes, sizes.minimum, sizes.preferred, sizes.maximum) +
          formatted(" write=%d flush=%d rotational=%d trim=%d zero=%d fua=%d extents=%d cache=%d "
                    "fast_zero=%d",
-                   capabilities.can_write, capabilities.can_flush, capabilities.is_rotational,
-                   capabilities.can_trim, static_cast<int>(capabilities.zero),
-                   static_cast<int>(capabilities.fua), capabilities.can_extents,
-                   static_cast<int>(capabilities.cache), capabilities.can_fast_zero);
+                   facts.can_write, facts.can_flush, facts.is_rotational, facts.can_trim,
+                   static_cast<int>(facts.zero), static_cast<int>(facts.fua), facts.can_extents,
+                   static_cast<int>(facts.cache), facts.can_fast_zero);
 }
 
 } // namespace asyncnbd::filters

@@ -21,7 +21,6 @@ std::string log_result(int error);
 // `exports=("" other) return=0`.
 std::string log_exports(const std::vector<backend::ExportEntry> &exports);
 // What a client is told of an export.
-std::string log_facts(const std::string &export_name, bool is_tls,
-                      const backend::Capabilities &capabilities, const backend::BlockSizes &sizes);
+std::string log_facts(const std::string &export_name, bool is_tls, const backend::Facts &facts);
 
 } // namespace asyncnbd::filters

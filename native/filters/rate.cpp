@@ -94,9 +94,6 @@ public:
         own_(settings.connection_bits, settings.burst_seconds, resources.clock.now()),
         clock_(resources.clock), waiting_(*this, resources, slabs) {}
 
-  backend::ThreadModel thread_model() const override { return backend::ThreadModel::async; }
-  backend::CallLimits call_limits() const override { return AS_IF_BELOW; }
-
   // What may have to wait must not have been done before.
   Reservation reserve(Request &request) override {
     return is_limited(request.type) ? Reservation{} : below().reserve(request);
@@ -125,6 +122,13 @@ public:
   }
 
 private:
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
+    if (!Layer::collect(wanted, facts, error))
+      return false;
+    facts->thread_model = backend::ThreadModel::async;
+    facts->call_limits = AS_IF_BELOW;
+    return true;
+  }
   static Progress begun(const Request &request, bool is_past_first) {
     return {request.length_bytes * 8, is_past_first};
   }
@@ -143,7 +147,7 @@ private:
 
 // Who is told that answers come later must not be kept by a call.
 void RateLayer::submit(Request &request, Caller caller) {
-  if (below().thread_model() != backend::ThreadModel::async)
+  if (!below().facts().answers_later())
     caller = Caller::must_not_block;
   if (!is_limited(request.type)) {
     below().submit(request, caller);

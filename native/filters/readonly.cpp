@@ -12,7 +12,6 @@ namespace asyncnbd::filters {
 namespace {
 
 using backend::Backend;
-using backend::Capabilities;
 using backend::Request;
 using backend::Reservation;
 
@@ -23,16 +22,7 @@ bool modifies(const Request &request) {
 
 class ReadonlyLayer final : public backend::Layer {
 public:
-  explicit ReadonlyLayer(std::unique_ptr<Backend> opened) : Layer(std::move(opened)) {
-    capabilities_ = below().capabilities();
-    capabilities_.can_write = false;
-    capabilities_.can_trim = false;
-    capabilities_.can_fast_zero = false;
-    capabilities_.zero = backend::Support::none;
-    capabilities_.fua = backend::Support::none;
-  }
-
-  const Capabilities &capabilities() const override { return capabilities_; }
+  using Layer::Layer;
 
   Reservation reserve(Request &request) override {
     return modifies(request) ? Reservation{} : below().reserve(request);
@@ -47,7 +37,16 @@ public:
   }
 
 private:
-  Capabilities capabilities_;
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
+    if (!Layer::collect(wanted, facts, error))
+      return false;
+    facts->can_write = false;
+    facts->can_trim = false;
+    facts->can_fast_zero = false;
+    facts->zero = backend::Support::none;
+    facts->fua = backend::Support::none;
+    return true;
+  }
 };
 
 class ReadonlyFilter final : public backend::Filter {

@@ -106,9 +106,7 @@ export interface NativeExport {
   listExports(): Promise<ExportEntry[] | null>;
   /** null: there is none. */
   defaultExport(): Promise<string | null>;
-  openExport(name: string): Promise<OpenedExport | null>;
-  exportDescription(): Promise<string>;
-  blockSizes(): Promise<BlockSizes | null>;
+  openExport(name: string, wanted: WantedFacts): Promise<OpenedExport | null>;
   closeExport(): Promise<void>;
   /** As NativeSession's. */
   adoptExport: NativeSession["adoptExport"];
@@ -176,9 +174,9 @@ export interface Capabilities {
 export interface AdoptedExport {
   readonly name: string;
   readonly capabilities: ScriptCapabilities;
-  /** For what is in front of it; null: the plugin failed. */
+  /** For what is in front of it. */
   readonly description: string;
-  readonly blockSizes: BlockSizes | null;
+  readonly blockSizes: BlockSizes;
   /** Whose state the chain is to use: a name that the plugin lists, or "" for all others. */
   readonly disk: string;
   /** Where its requests wait for each other; undefined: they do not. */
@@ -215,9 +213,20 @@ export interface ChainFacts {
   readonly opensBehind: boolean;
 }
 
+/** What a plugin in C is asked only if somebody wants to know it, as by nbdkit. */
+export interface WantedFacts {
+  readonly description: boolean;
+  readonly blockSizes: boolean;
+}
+
+/** All that is known of it, as long as it is open. */
 export interface OpenedExport extends Capabilities {
   /** The name the export has when the client asked for the default one with "". */
   readonly name: string;
+  /** "": there is none, or nobody wanted it. */
+  readonly description: string;
+  /** If wanted; null: the plugin failed to tell, and why has been logged. */
+  readonly blockSizes: BlockSizes | null;
 }
 
 export interface ExportEntry {
@@ -267,10 +276,7 @@ export interface NativeSession {
   /** null: the plugin failed, and has logged why. */
   metaContexts(exportName: string): Promise<MetaContextEntry[] | null>;
   /** null: it cannot be opened, and why has been logged. */
-  openExport(name: string): Promise<OpenedExport | null>;
-  exportDescription(): Promise<string>;
-  /** null: the plugin failed, and why has been logged. */
-  blockSizes(): Promise<BlockSizes | null>;
+  openExport(name: string, wanted: WantedFacts): Promise<OpenedExport | null>;
   closeExport(): Promise<void>;
   /**
    * Instead of openExport: JavaScript has opened one, which closeExport or the end of the connection
@@ -281,6 +287,7 @@ export interface NativeSession {
     bridge: NativeScriptBridge,
     connection: number,
     adopted: AdoptedExport,
+    wanted: WantedFacts,
   ): Promise<OpenedExport | null>;
 
   /**

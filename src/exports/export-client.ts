@@ -1,7 +1,7 @@
 // One client at one export: whether it is let in, its turn to open the export, and whether it has it
 // open. Its session calls, one thing at a time.
 
-import type { NativeTurns, OpenedExport } from "../addon/types.js";
+import type { NativeTurns, OpenedExport, WantedFacts } from "../addon/types.js";
 import type { Client } from "../plugins/export-source.js";
 import type { HandshakeCalls } from "../plugins/plugin-instance.js";
 import { ConnectionTurn } from "./connection-queue.js";
@@ -39,14 +39,18 @@ export class ExportClient {
   }
 
   /** In its turn. null: it failed; undefined: the client has left before. */
-  async open(name: string, clock: Clock): Promise<OpenedExport | null | undefined> {
+  async open(
+    name: string,
+    wanted: WantedFacts,
+    clock: Clock,
+  ): Promise<OpenedExport | null | undefined> {
     clock.pause();
     this.#isWaiting = true;
     const hasTurn = await this.#turn.begin();
     this.#isWaiting = false;
     clock.resume();
     if (!hasTurn) return undefined;
-    const opened = await this.calls.openExport(name);
+    const opened = await this.calls.openExport(name, wanted);
     this.#isOpen = opened !== null;
     if (opened === null) this.#turn.end();
     return opened;

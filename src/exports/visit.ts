@@ -1,7 +1,7 @@
 // One client at the table of exports, from its accept to its end: answers what its handshake asks by
 // the export that it names. Where there is one for all names, the client is at it from the beginning.
 
-import type { BlockSizes, ExportEntry, MetaContextEntry, OpenedExport } from "../addon/types.js";
+import type { ExportEntry, MetaContextEntry, OpenedExport, WantedFacts } from "../addon/types.js";
 import type { Client } from "../plugins/export-source.js";
 import type { Export } from "./export.js";
 import type { Clock, ExportClient } from "./export-client.js";
@@ -41,18 +41,13 @@ export class Visit {
   }
 
   /** null as for metaContexts; undefined: the client has left before its turn. */
-  async openExport(asked: string, clock: Clock): Promise<OpenedExport | null | undefined> {
+  async openExport(
+    asked: string,
+    wanted: WantedFacts,
+    clock: Clock,
+  ): Promise<OpenedExport | null | undefined> {
     const name = await this.#enter(asked);
-    return name === undefined ? null : this.#here.open(name, clock);
-  }
-
-  /** This and what follows: of the export that is open. */
-  exportDescription(): Promise<string> {
-    return this.#here.calls.exportDescription();
-  }
-
-  blockSizes(): Promise<BlockSizes | null> {
-    return this.#here.calls.blockSizes();
+    return name === undefined ? null : this.#here.open(name, wanted, clock);
   }
 
   closeExport(): Promise<void> {

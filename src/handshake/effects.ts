@@ -2,10 +2,10 @@
 
 import type {
   Agreement,
-  BlockSizes,
   ExportEntry,
   MetaContextEntry,
   OpenedExport,
+  WantedFacts,
 } from "../addon/types.js";
 
 /** Performed by whoever runs the machine, which gets the result back as the type after =>. */
@@ -16,11 +16,9 @@ export type Effect =
   | { readonly kind: "upgradeTls" } // => true, or why it failed; null: client gone
   | { readonly kind: "listExports" } // => ExportEntry[], or null: failed
   // => OpenedExport, or null: failed; undefined: the client has gone while it waited for its turn
-  | { readonly kind: "openExport"; readonly name: string }
+  | { readonly kind: "openExport"; readonly name: string; readonly wanted: WantedFacts }
   // => MetaContextEntry[], or null: failed
   | { readonly kind: "metaContexts"; readonly exportName: string }
-  | { readonly kind: "exportDescription" } // => string
-  | { readonly kind: "blockSizes" } // => BlockSizes, or null: failed
   | { readonly kind: "closeExport" }; // => undefined
 
 /** How a handshake ends. */
@@ -58,12 +56,13 @@ export const upgradeTls = (): Step<true | string> => askClient({ kind: "upgradeT
 export const listExports = (): Step<ExportEntry[] | null> => ask({ kind: "listExports" });
 export const metaContexts = (exportName: string): Step<MetaContextEntry[] | null> =>
   ask({ kind: "metaContexts", exportName });
-export const exportDescription = (): Step<string> => ask({ kind: "exportDescription" });
-export const blockSizes = (): Step<BlockSizes | null> => ask({ kind: "blockSizes" });
 export const closeExport = (): Step<undefined> => ask({ kind: "closeExport" });
 
-export function* openExport(name: string): Step<OpenedExport | null> {
-  const opened = yield* ask<OpenedExport | null | undefined>({ kind: "openExport", name });
+const NOTHING_WANTED: WantedFacts = { description: false, blockSizes: false };
+
+/** `wanted`: what the client has asked for. */
+export function* openExport(name: string, wanted = NOTHING_WANTED): Step<OpenedExport | null> {
+  const opened = yield* ask<OpenedExport | null | undefined>({ kind: "openExport", name, wanted });
   if (opened === undefined)
     throw new HandshakeEnd("while it waited for other clients of a plugin that has one", false);
   return opened;

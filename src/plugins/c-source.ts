@@ -4,7 +4,7 @@ import { addon } from "../addon/addon.js";
 import type { ExportEntry, MetaContextEntry, NativeExport, NativePlugin } from "../addon/types.js";
 import type { Client, ExportSource } from "./export-source.js";
 import type { NativeChain } from "./native-chain.js";
-import { answered, exportOfNative } from "./native-export.js";
+import { answered, exportOfNative, WANTS_ALL } from "./native-export.js";
 import type { OpenExport } from "./script/layer.js";
 import type { ClientInfo, OpenInfo } from "./script/requests.js";
 
@@ -51,7 +51,7 @@ export class CSource implements ExportSource {
     const isBehind = chain?.facts.opensBehind ?? false; // filters that know of none
     const contexts = isBehind ? [] : await this.metaContexts(info, asking);
     const native = this.#exportFor(info, asking, chain);
-    const opened = await native.openExport(info.exportName);
+    const opened = await native.openExport(info.exportName, WANTS_ALL);
     if (opened === null) native.release();
     return exportOfNative(
       native,

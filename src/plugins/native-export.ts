@@ -1,6 +1,6 @@
 // An export that native code has opened, for middleware in front of it.
 
-import type { NativeExport, OpenedExport } from "../addon/types.js";
+import type { NativeExport, OpenedExport, WantedFacts } from "../addon/types.js";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -22,6 +22,9 @@ import type { BlockSize, Extent, ExtentsInfo, Status, Support } from "./script/r
 
 const EIO = 5;
 
+/** Middleware has all facts before it. */
+export const WANTS_ALL: WantedFacts = { description: true, blockSizes: true };
+
 /** The answer of a call that has logged its failure. */
 export function answered<T>(answer: T | null): T {
   if (answer === null) throw loggedFailure({ errno: EIO });
@@ -31,17 +34,13 @@ export function answered<T>(answer: T | null): T {
 /** Native code does what the plugin cannot, so that it need not be done in front of it. */
 const support = (can: boolean): Support => (can ? "native" : "none");
 
-async function blockSizeOf(native: NativeExport): Promise<BlockSize | undefined> {
-  const [minimum, preferred, maximum] = answered(await native.blockSizes());
+function blockSizeOf(opened: OpenedExport): BlockSize | undefined {
+  const [minimum, preferred, maximum] = answered(opened.blockSizes);
   return minimum === 0 ? undefined : { minimum, preferred, maximum };
 }
 
-async function factsOf(
-  native: NativeExport,
-  opened: OpenedExport,
-  contexts: readonly string[],
-): Promise<ExportFacts> {
-  return Object.freeze({
+const factsOf = (opened: OpenedExport, contexts: readonly string[]): ExportFacts =>
+  Object.freeze({
     sizeBytes: Number(opened.sizeBytes),
     canWrite: opened.canWrite,
     canFlush: opened.canFlush,
@@ -53,11 +52,10 @@ async function factsOf(
     zero: support(opened.canZero),
     fua: support(opened.canFua),
     cache: support(opened.canCache),
-    description: await native.exportDescription(),
-    blockSize: await blockSizeOf(native),
+    description: opened.description,
+    blockSize: blockSizeOf(opened),
     contexts,
   });
-}
 
 async function closeNative(native: NativeExport): Promise<void> {
   await native.closeExport();
@@ -129,7 +127,7 @@ export async function exportOfNative(
 ): Promise<OpenExport> {
   let facts: ExportFacts;
   try {
-    facts = await factsOf(native, opened, contexts);
+    facts = factsOf(opened, contexts);
   } catch (error) {
     await closeNative(native);
     throw error;

@@ -9,13 +9,7 @@ import type { Awaitable } from "./script/requests.js";
 /** What a handshake asks of a plugin, for one client. */
 export type HandshakeCalls = Pick<
   NativeSession,
-  | "preconnect"
-  | "listExports"
-  | "metaContexts"
-  | "openExport"
-  | "exportDescription"
-  | "blockSizes"
-  | "closeExport"
+  "preconnect" | "listExports" | "metaContexts" | "openExport" | "closeExport"
 >;
 
 /** What happens in its life besides what concerns the server; failures are exceptions. */

@@ -205,11 +205,7 @@ export class Session implements ClientSession {
       case "listExports":
         return this.#visit.listExports();
       case "openExport":
-        return this.#visit.openExport(effect.name, limit);
-      case "exportDescription":
-        return this.#visit.exportDescription();
-      case "blockSizes":
-        return this.#visit.blockSizes();
+        return this.#visit.openExport(effect.name, effect.wanted, limit);
       case "closeExport":
         return this.#visit.closeExport();
     }

@@ -216,6 +216,13 @@ describe("a C plugin's calls for every command, behind", () => {
   });
 });
 
+describe("a C plugin's calls behind a filter, when a client", () => {
+  test.each(SESSIONS.filter(([name]) => name.includes("information")))("%s", async (_, session) => {
+    const plugin = (log: string) => [testPlugin("calllog"), `log=${log}`, "rdelay=1ms"];
+    await compare(plugin, session, ["--filter=delay"]);
+  });
+});
+
 describe("what reaches a C plugin behind", () => {
   const BLOCK = 65536;
   const block = (index: number) => ({

@@ -40,7 +40,7 @@ struct BlockFilter {
     filter = asyncnbd::filters::make_filter(
         name, options, {clock, timers, pool(), page_pipes, operations}, &error);
     REQUIRE(filter);
-    asyncnbd::backend::Capabilities below;
+    asyncnbd::backend::Facts below;
     below.size_bytes = told_bytes;
     state = filter->new_disk(below, &error);
     REQUIRE(state);
@@ -49,7 +49,9 @@ struct BlockFilter {
   }
   asyncnbd::backend::Backend &connect(std::unique_ptr<asyncnbd::backend::Backend> below,
                                       bool is_readonly = false) {
+    prepare(*below);
     clients.push_back(filter->open(&below, client.opening(is_readonly), state.get(), &error));
+    prepare(*clients.back());
     return *clients.back();
   }
   asyncnbd::backend::Backend &connect() { return connect(std::make_unique<MemoryBackend>(disk)); }

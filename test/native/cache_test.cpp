@@ -34,9 +34,7 @@ int flush(Backend &client) {
 
 // One that lacks what a test takes away.
 struct LesserBackend : MemoryBackend {
-  LesserBackend(MemoryDisk &disk, void (*change)(Capabilities &)) : MemoryBackend(disk) {
-    change(capabilities_);
-  }
+  LesserBackend(MemoryDisk &disk, void (*change)(Facts &)) : MemoryBackend(disk) { change(told_); }
 };
 
 using Calls = std::vector<std::string>;
@@ -44,7 +42,7 @@ using Calls = std::vector<std::string>;
 // One that notes how it is written to and flushed: "write 3+2 fua" of blocks.
 struct NotedBackend final : LesserBackend {
   NotedBackend(
-      MemoryDisk &disk, Calls &noted, void (*change)(Capabilities &) = [](Capabilities &) {})
+      MemoryDisk &disk, Calls &noted, void (*change)(Facts &) = [](Facts &) {})
       : LesserBackend(disk, change), calls(noted) {}
 
   void submit(Request &request, Caller caller) override {
@@ -129,9 +127,9 @@ TEST_CASE("a write gets below when it is flushed, durable, or at once, as the mo
 
 TEST_CASE("where nobody could flush, writes go through") {
   Cached cached(WRITEBACK);
-  Backend &client = cached.connect(std::make_unique<LesserBackend>(
-      cached.disk, [](Capabilities &can) { can.can_flush = false; }));
-  CHECK_FALSE(client.capabilities().can_flush);
+  Backend &client = cached.connect(
+      std::make_unique<LesserBackend>(cached.disk, [](Facts &can) { can.can_flush = false; }));
+  CHECK_FALSE(client.facts().can_flush);
   CHECK(write(client, 5, 10, 9) == 0);
   CHECK(cached.disk.bytes[5] == 9);
 }
@@ -141,14 +139,14 @@ TEST_CASE("it says of itself what nbdkit's filter says") {
     Cached cached({{"mode", std::string(mode)}});
     return cached
         .connect(std::make_unique<LesserBackend>(cached.disk,
-                                                 [](Capabilities &below) {
+                                                 [](Facts &below) {
                                                    below.can_multi_conn = below.can_flush = false;
                                                    below.fua = below.cache = Support::none;
                                                  }))
-        .capabilities();
+        .facts();
   };
   for (const char *mode : {"writeback", "writethrough", "unsafe"}) {
-    const Capabilities all = can(mode);
+    const Facts all = can(mode);
     CHECK(all.cache == Support::native);
     CHECK(all.can_multi_conn == (std::string(mode) != "writethrough"));
     CHECK(all.can_flush == (std::string(mode) == "unsafe"));
@@ -156,7 +154,7 @@ TEST_CASE("it says of itself what nbdkit's filter says") {
   }
   Cached cached(WRITEBACK);
   Backend &client = cached.connect();
-  CHECK(client.capabilities().can_fast_zero);
+  CHECK(client.facts().can_fast_zero);
   CHECK(run(client, wire::NBD_CMD_WRITE_ZEROES, 0, BLOCK, wire::NBD_CMD_FLAG_FAST_ZERO) == ENOTSUP);
 }
 
@@ -228,8 +226,10 @@ TEST_CASE("what a client leaves unflushed, another one's flush writes") {
   Backend &other = cached.connect();
   {
     std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(cached.disk);
+    prepare(*below);
     auto leaving =
         cached.filter->open(&below, cached.client.opening(), cached.state.get(), &cached.error);
+    prepare(*leaving);
     CHECK(write(*leaving, 0, BLOCK, 9) == 0);
     leaving->close();
   }
@@ -241,8 +241,8 @@ TEST_CASE("what a client leaves unflushed, another one's flush writes") {
 TEST_CASE("a client that may not write leaves to others what they have written") {
   Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 4.0 * BLOCK}, {"onRead", true}});
   Backend &writer = cached.connect();
-  Backend &reader = cached.connect(std::make_unique<LesserBackend>(
-      cached.disk, [](Capabilities &can) { can.can_write = false; }));
+  Backend &reader = cached.connect(
+      std::make_unique<LesserBackend>(cached.disk, [](Facts &can) { can.can_write = false; }));
   for (uint64_t block = 0; block < 3; block++)
     CHECK(write(writer, block * BLOCK, BLOCK, 9) == 0);
   std::atomic<unsigned> writes{0};
@@ -460,7 +460,7 @@ TEST_CASE(
 }
 
 TEST_CASE("what goes for want of room is durable before it goes, where that can be") {
-  auto calls_of = [](const char *mode, void (*change)(Capabilities &)) {
+  auto calls_of = [](const char *mode, void (*change)(Facts &)) {
     Calls calls;
     Cached cached({{"mode", std::string(mode)}, {"maxBytes", 4.0 * BLOCK}});
     Backend &client = cached.connect(std::make_unique<NotedBackend>(cached.disk, calls, change));
@@ -469,8 +469,8 @@ TEST_CASE("what goes for want of room is durable before it goes, where that can 
     calls.resize(std::min<size_t>(calls.size(), 2));
     return calls;
   };
-  auto all = [](Capabilities &) {};
-  auto no_fua = [](Capabilities &can) { can.fua = Support::none; };
+  auto all = [](Facts &) {};
+  auto no_fua = [](Facts &can) { can.fua = Support::none; };
   CHECK(calls_of("writeback", all)[0] == "write 0+1 fua");
   CHECK(calls_of("writeback", no_fua) == Calls{"write 0+1", "flush"});
   CHECK(calls_of("unsafe", all)[0] == "write 0+1");
@@ -498,8 +498,8 @@ TEST_CASE("what cannot be written back stays, and others go for those who write"
 TEST_CASE("what a client asks to be cached that may not write needs no room") {
   Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 4.0 * BLOCK}});
   Backend &writer = cached.connect();
-  Backend &reader = cached.connect(std::make_unique<LesserBackend>(
-      cached.disk, [](Capabilities &can) { can.can_write = false; }));
+  Backend &reader = cached.connect(
+      std::make_unique<LesserBackend>(cached.disk, [](Facts &can) { can.can_write = false; }));
   for (uint64_t block = 0; block < 4; block++)
     CHECK(write(writer, block * BLOCK, BLOCK, 9) == 0);
   for (const uint64_t blocks : {1, 3, 8})

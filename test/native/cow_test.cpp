@@ -48,8 +48,8 @@ TEST_CASE("what a client writes all clients see, and the disk below stays as it 
   Cow cow;
   Backend &writer = cow.connect();
   Backend &reader = cow.connect();
-  CHECK(writer.capabilities().can_write);
-  CHECK(writer.capabilities().fua == Support::native);
+  CHECK(writer.facts().can_write);
+  CHECK(writer.facts().fua == Support::native);
   CHECK(cow.filter->opens_readonly(false));
   std::vector<uint8_t> model = cow.disk.bytes;
   auto expect_all = [&] { CHECK(read(reader, 0, SIZE) == model); };
@@ -169,7 +169,7 @@ TEST_CASE("an error below fails the request alone, with its words and its place"
 TEST_CASE("a client that may only read cannot change the copy either") {
   Cow cow;
   Backend &client = cow.connect(std::make_unique<MemoryBackend>(cow.disk), true);
-  CHECK_FALSE(client.capabilities().can_write);
+  CHECK_FALSE(client.facts().can_write);
   CHECK(write(client, 0, BLOCK, 9) == EROFS);
   CHECK(run(client, wire::NBD_CMD_TRIM, 0, BLOCK) == EROFS);
   CHECK(read(client, 0, 1)[0] == Cow::original(0));
@@ -233,8 +233,8 @@ TEST_CASE("a disk of the largest size costs nothing, and a full temporary file i
   Cow cow({}, INT64_MAX);
   struct Huge final : MemoryBackend {
     explicit Huge(MemoryDisk &disk) : MemoryBackend(disk) {
-      capabilities_.size_bytes = INT64_MAX;
-      capabilities_.can_extents = false;
+      told_.size_bytes = INT64_MAX;
+      told_.can_extents = false;
     }
     void submit(Request &request, Caller) override {
       if (request.data != nullptr)
@@ -257,6 +257,7 @@ TEST_CASE("a disk that has another size than at first is refused, with words") {
   cow.connect();
   MemoryDisk larger{2 * SIZE};
   std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(larger);
+  prepare(*below);
   CHECK(cow.filter->open(&below, cow.client.opening(), cow.state.get(), &cow.error) == nullptr);
   CHECK(cow.error.find(std::to_string(2 * SIZE)) != std::string::npos);
   CHECK(below != nullptr);

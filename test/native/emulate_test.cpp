@@ -333,9 +333,10 @@ TEST_CASE("one emulation above another does the same") {
   world.disk.can_extents = false;
   world.open();
   Emulation upper(std::move(world.layer), world.threads);
-  CHECK(upper.capabilities().zero == Support::emulate);
-  CHECK(upper.capabilities().fua == Support::emulate);
-  CHECK(upper.capabilities().cache == Support::emulate);
+  prepare(upper);
+  CHECK(upper.facts().zero == Support::emulate);
+  CHECK(upper.facts().fua == Support::emulate);
+  CHECK(upper.facts().cache == Support::emulate);
   FlaggedRequest zeroes(wire::NBD_CMD_WRITE_ZEROES, wire::NBD_CMD_FLAG_FUA);
   FlaggedRequest cache(wire::NBD_CMD_CACHE, 0);
   FlaggedRequest status(wire::NBD_CMD_BLOCK_STATUS, 0);

@@ -39,7 +39,11 @@ struct Fixture {
   }
   std::unique_ptr<Backend> open(Filter &filter) {
     std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(disk);
-    return filter.open(&below, client.opening(), nullptr, &error);
+    prepare(*below);
+    std::unique_ptr<Backend> layer = filter.open(&below, client.opening(), nullptr, &error);
+    REQUIRE(layer);
+    prepare(*layer);
+    return layer;
   }
 };
 
@@ -60,10 +64,10 @@ TEST_CASE("behind readonly nothing is written, and reads pass with their reserva
   CHECK(filter->opens_readonly(false));
   auto layer = fixture.open(*filter);
   REQUIRE(layer);
-  CHECK_FALSE(layer->capabilities().can_write);
-  CHECK_FALSE(layer->capabilities().can_trim);
-  CHECK(layer->capabilities().zero == Support::none);
-  CHECK(layer->capabilities().size_bytes == fixture.disk.bytes.size());
+  CHECK_FALSE(layer->facts().can_write);
+  CHECK_FALSE(layer->facts().can_trim);
+  CHECK(layer->facts().zero == Support::none);
+  CHECK(layer->facts().size_bytes == fixture.disk.bytes.size());
 
   fixture.disk.bytes[4096] = 7;
   TestRequest read(wire::NBD_CMD_READ, 4096, 512);
@@ -349,9 +353,7 @@ struct LaterRequest final : TestRequest {
 
 // Says that it is larger than the memory it has: nothing is asked of it.
 struct HugeBackend final : MemoryBackend {
-  explicit HugeBackend(MemoryDisk &disk) : MemoryBackend(disk) {
-    capabilities_.size_bytes = HUGE_BYTES;
-  }
+  explicit HugeBackend(MemoryDisk &disk) : MemoryBackend(disk) { told_.size_bytes = HUGE_BYTES; }
 };
 
 } // namespace
@@ -366,10 +368,12 @@ TEST_CASE("a long zeroing leaves its thread to others, and ends with its client"
                                            : FilterOptions{{"mode", std::string("writeback")}});
       REQUIRE(filter);
       std::unique_ptr<Backend> below = std::make_unique<HugeBackend>(fixture.disk);
-      auto state = filter->new_disk(below->capabilities(), &fixture.error);
+      prepare(*below);
+      auto state = filter->new_disk(below->facts(), &fixture.error);
       REQUIRE(state);
       auto layer = filter->open(&below, fixture.client.opening(), state.get(), &fixture.error);
       REQUIRE(layer);
+      prepare(*layer);
       TestRequest zeroing(wire::NBD_CMD_WRITE_ZEROES, 0, 256 << 20);
       zeroing.flags = wire::NBD_CMD_FLAG_NO_HOLE;
       layer->submit(zeroing, Caller::may_block);

@@ -29,12 +29,10 @@ public:
   // `can_multi_conn`: whether a flush is for what all clients have written.
   HeldBackend(MemoryDisk &disk, Held &held, bool can_multi_conn = true)
       : MemoryBackend(disk), held_(held) {
-    capabilities_.can_multi_conn = can_multi_conn;
+    told_.can_multi_conn = can_multi_conn;
+    told_.thread_model = asyncnbd::backend::ThreadModel::async;
   }
 
-  asyncnbd::backend::ThreadModel thread_model() const override {
-    return asyncnbd::backend::ThreadModel::async;
-  }
   asyncnbd::backend::Reservation reserve(Request &) override { return {}; }
   void submit(Request &request, asyncnbd::backend::Caller) override {
     const std::lock_guard lock(held_.plugins_lock);

@@ -37,10 +37,6 @@ public:
                asyncnbd::base::Threads &threads, Faults &faults)
       : Layer(std::move(opened)), threads_(threads), faults_(faults), random_(seed) {}
 
-  asyncnbd::backend::ThreadModel thread_model() const override {
-    return asyncnbd::backend::ThreadModel::async;
-  }
-
   // From now on requests stay here, until they are given up.
   void hold() {
     std::lock_guard lock(mutex_);
@@ -91,6 +87,13 @@ public:
   }
 
 private:
+  bool collect(const asyncnbd::backend::Wanted &wanted, asyncnbd::backend::Facts *facts,
+               std::string *error) override {
+    if (!Layer::collect(wanted, facts, error))
+      return false;
+    facts->thread_model = asyncnbd::backend::ThreadModel::async;
+    return true;
+  }
   struct Fields {
     explicit Fields(const Request &request)
         : offset(request.offset), length_bytes(request.length_bytes), type(request.type),

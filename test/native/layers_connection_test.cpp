@@ -47,7 +47,8 @@ struct Server {
     std::string error;
     filter = filters::make_filter(name, options, resources.of_backends, &error);
     REQUIRE(filter);
-    state = filter->new_disk(below->capabilities(), &error);
+    prepare(*below);
+    state = filter->new_disk(below->facts(), &error);
     return filter->open(&below, client.opening(), state.get(), &error);
   }
 
@@ -57,6 +58,7 @@ struct Server {
     SocketPair sockets;
     std::unique_ptr<Backend> backend =
         open("delay", {{"readMs", std::chrono::duration<double, std::milli>(LONG).count()}});
+    prepare(*backend);
     auto connection = std::make_shared<connection::Connection>(resources, context, "memory", 1);
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
                                                             sockets.server, context->stop_fd());
@@ -82,6 +84,7 @@ struct Server {
   size_t changed_by_half_a_write(const std::string &name, const filters::FilterOptions &options) {
     SocketPair sockets;
     std::unique_ptr<Backend> backend = open(name, options);
+    prepare(*backend);
     auto connection = std::make_shared<connection::Connection>(resources, context, "memory", 1);
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
                                                             sockets.server, context->stop_fd());

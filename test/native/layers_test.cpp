@@ -58,8 +58,8 @@ struct EmulationFilter final : Filter {
 // Can only read, write, trim and flush.
 struct PlainBackend final : MemoryBackend {
   explicit PlainBackend(MemoryDisk &disk) : MemoryBackend(disk) {
-    capabilities_.zero = capabilities_.fua = capabilities_.cache = Support::emulate;
-    capabilities_.can_extents = false;
+    told_.zero = told_.fua = told_.cache = Support::emulate;
+    told_.can_extents = false;
   }
   static bool can(const Request &request) {
     return request.type <= wire::NBD_CMD_TRIM && (request.flags & wire::NBD_CMD_FLAG_FUA) == 0;
@@ -104,7 +104,7 @@ public:
       MemoryBottom bottom(disk_, is_plain_, client_);
       const std::string disk;
       std::string error;
-      clients_.push_back(chain_->open(bottom, "", false, &disk, &error));
+      clients_.push_back(chain_->open(bottom, {"", false, &disk, {}}, &error));
       REQUIRE(clients_.back());
     }
   }
@@ -221,7 +221,7 @@ private:
                                          wire::NBD_CMD_CACHE, wire::NBD_CMD_BLOCK_STATUS};
     TestRequest &request =
         requests.emplace_back(TYPES[draw(8)], offset, bytes, static_cast<uint8_t>(random_()));
-    if (!client.capabilities().can_write && modifies(request))
+    if (!client.facts().can_write && modifies(request))
       request.type = wire::NBD_CMD_READ, request.content.resize(bytes),
       request.data = request.content.data();
     if (modifies(request) && draw(2) == 0)

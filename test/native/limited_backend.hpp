@@ -17,7 +17,7 @@ enum class Answers { inside_submit, later, on_other_threads };
 struct LimitedDisk : MemoryDisk {
   using MemoryDisk::MemoryDisk;
 
-  // The capabilities of who opens it next.
+  // What it says of itself to who opens it next.
   asyncnbd::backend::Support zero = asyncnbd::backend::Support::native;
   asyncnbd::backend::Support fua = asyncnbd::backend::Support::native;
   asyncnbd::backend::Support cache = asyncnbd::backend::Support::native;
@@ -37,13 +37,13 @@ class LimitedBackend final : public MemoryBackend {
 public:
   LimitedBackend(LimitedDisk &disk, Answers answers, asyncnbd::base::Threads &threads)
       : MemoryBackend(disk), limited_(disk), answers_(answers), threads_(threads) {
-    capabilities_.zero = disk.zero;
-    capabilities_.fua = disk.fua;
-    capabilities_.cache = disk.cache;
-    capabilities_.can_extents = disk.can_extents;
+    told_.zero = disk.zero;
+    told_.fua = disk.fua;
+    told_.cache = disk.cache;
+    told_.can_extents = disk.can_extents;
+    told_.call_limits = disk.limits;
   }
 
-  asyncnbd::backend::CallLimits call_limits() const override { return limited_.limits; }
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     return limited_.copies_writes && type == asyncnbd::wire::NBD_CMD_WRITE
                ? static_cast<uint32_t>(length_bytes)
@@ -119,6 +119,7 @@ template <typename LayerUnderTest> struct LimitedWorld {
     auto opened = std::make_unique<LimitedBackend>(disk, answers, of_layer);
     backend = opened.get();
     layer = std::make_unique<LayerUnderTest>(std::move(opened), of_layer);
+    prepare(*layer);
   }
 
   // The request's outcome, with what is held answered and tasks run until there is nothing to do.

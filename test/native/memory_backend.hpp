@@ -8,9 +8,11 @@
 #include <cstring>
 #include <functional>
 #include <optional>
+#include <string>
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "prepare.hpp"
 #include "support.hpp"
 #include "wire/constants.hpp"
 
@@ -50,22 +52,18 @@ public:
   using Support = asyncnbd::backend::Support;
 
   explicit MemoryBackend(MemoryDisk &disk) : disk_(disk) {
-    capabilities_.size_bytes = disk.bytes.size();
-    capabilities_.can_write = true;
-    capabilities_.can_flush = true;
-    capabilities_.can_trim = true;
-    capabilities_.can_fast_zero = true;
-    capabilities_.can_multi_conn = true;
-    capabilities_.can_extents = true;
-    capabilities_.zero = Support::native;
-    capabilities_.fua = Support::native;
-    capabilities_.cache = Support::native;
+    told_.size_bytes = disk.bytes.size();
+    told_.can_write = true;
+    told_.can_flush = true;
+    told_.can_trim = true;
+    told_.can_fast_zero = true;
+    told_.can_multi_conn = true;
+    told_.can_extents = true;
+    told_.zero = Support::native;
+    told_.fua = Support::native;
+    told_.cache = Support::native;
   }
 
-  const asyncnbd::backend::Capabilities &capabilities() const override { return capabilities_; }
-  asyncnbd::backend::ThreadModel thread_model() const override {
-    return asyncnbd::backend::ThreadModel::parallel;
-  }
   asyncnbd::backend::Reservation reserve(Request &request) override {
     if (request.type == asyncnbd::wire::NBD_CMD_WRITE)
       disk_.reserved++;
@@ -80,6 +78,11 @@ public:
   void close() override {}
 
 protected:
+  bool collect(const asyncnbd::backend::Wanted &, asyncnbd::backend::Facts *facts,
+               std::string *) override {
+    *facts = told_;
+    return true;
+  }
   int perform(Request &request) {
     using namespace asyncnbd::wire;
     uint8_t *place = disk_.bytes.data() + request.offset;
@@ -122,7 +125,7 @@ protected:
   }
 
   MemoryDisk &disk_;
-  asyncnbd::backend::Capabilities capabilities_;
+  asyncnbd::backend::Facts told_;
 };
 
 // A request, with memory for its data, that can be waited for.

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "connection/connection.hpp"
+#include "prepare.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
 
@@ -32,11 +33,7 @@ struct World {
 
 class TestBackend final : public backend::Backend {
 public:
-  TestBackend(World &world, ThreadModel model) : world_(world), model_(model) {
-    capabilities_.size_bytes = SIZE;
-  }
-  const backend::Capabilities &capabilities() const override { return capabilities_; }
-  ThreadModel thread_model() const override { return model_; }
+  TestBackend(World &world, ThreadModel model) : world_(world), model_(model) {}
   void submit(backend::Request &request, backend::Caller) override { world_.submit(request); }
   void give_up_unanswered() override {
     if (world_.give_up)
@@ -50,9 +47,14 @@ public:
   }
 
 private:
+  bool collect(const backend::Wanted &, backend::Facts *facts, std::string *) override {
+    facts->size_bytes = SIZE;
+    facts->thread_model = model_;
+    return true;
+  }
+
   World &world_;
   ThreadModel model_;
-  backend::Capabilities capabilities_;
 };
 
 struct Running {
@@ -75,6 +77,7 @@ struct Running {
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
                                                             sockets.server, server->stop_fd());
     std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
+    prepare(*backend);
     return connection->start(&transport, &backend,
                              {FLAGS, max_threads, 0, grace, stall_timeout, max_bytes, budget},
                              [this] { world.gate.change([this] { world.over = true; }); });

@@ -54,7 +54,8 @@ struct Server {
     connection->export_name = "";
     std::unique_ptr<backend::Backend> backend =
         backend::CBackend::open(*plugin, *connection, 16, false);
-    if (backend == nullptr)
+    std::string error;
+    if (backend == nullptr || !backend->prepare({}, &error))
       return false;
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets->server,
                                                             sockets->server, context->stop_fd());

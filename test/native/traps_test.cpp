@@ -23,7 +23,7 @@ namespace {
 
 // Filters in front of a backend, the first one at the top.
 struct Stack {
-  struct Wanted {
+  struct Named {
     const char *name;
     filters::FilterOptions options;
   };
@@ -32,16 +32,18 @@ struct Stack {
   std::deque<std::unique_ptr<DiskState>> states;
   std::unique_ptr<Backend> top;
 
-  Stack(std::unique_ptr<Backend> below, std::vector<Wanted> wanted) : top(std::move(below)) {
+  Stack(std::unique_ptr<Backend> below, std::vector<Named> wanted) : top(std::move(below)) {
     std::string error;
+    prepare(*top);
     for (auto filter = wanted.rbegin(); filter != wanted.rend(); ++filter) {
       filters.push_back(filters::make_filter(filter->name, filter->options,
                                              system_resources().of_backends, &error));
       REQUIRE(filters.back());
-      states.push_back(filters.back()->new_disk(top->capabilities(), &error));
+      states.push_back(filters.back()->new_disk(top->facts(), &error));
       std::unique_ptr<Backend> behind = std::move(top);
       top = filters.back()->open(&behind, client.opening(), states.back().get(), &error);
       REQUIRE(top);
+      prepare(*top);
     }
   }
 };
@@ -70,12 +72,12 @@ TEST_CASE("a read sent before a write of the same bytes has what was there befor
 }
 
 TEST_CASE("no large write is received on the disk below where a layer may refuse or delay it") {
-  const std::vector<Stack::Wanted> layers = {
+  const std::vector<Stack::Named> layers = {
       {"readonly", {}}, {"delay", {{"writeMs", 1000.0}}}, {"cow", {}}};
-  for (const Stack::Wanted &layer : layers)
+  for (const Stack::Named &layer : layers)
     for (const bool is_at_top : {false, true}) {
       MemoryDisk disk{SIZE};
-      std::vector<Stack::Wanted> wanted = {layer, {"delay", {}}}; // which passes all on
+      std::vector<Stack::Named> wanted = {layer, {"delay", {}}}; // which passes all on
       if (!is_at_top)
         std::swap(wanted[0], wanted[1]);
       Stack stack(std::make_unique<MemoryBackend>(disk), wanted);

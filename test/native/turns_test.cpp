@@ -40,8 +40,10 @@ struct Client final : Maker {
 struct Plugin final : Backend {
   explicit Plugin(std::function<void(Request &)> call, ThreadModel model = ThreadModel::parallel)
       : call(std::move(call)), model(model) {}
-  const Capabilities &capabilities() const override { return able; }
-  ThreadModel thread_model() const override { return model; }
+  bool collect(const Wanted &, Facts *facts, std::string *) override {
+    facts->thread_model = model;
+    return true;
+  }
   void submit(Request &request, Caller) override { call(request); }
   void unreserve(Request &request) override { unreserved.push_back(&request); }
   void give_up_unanswered() override {}
@@ -49,7 +51,6 @@ struct Plugin final : Backend {
 
   std::function<void(Request &)> call;
   ThreadModel model;
-  Capabilities able;
   std::vector<Request *> unreserved;
 };
 

@@ -1,6 +1,6 @@
 // The handshake's state machine, run on bytes from memory.
 
-import type { MetaContextEntry, OpenedExport } from "../../src/addon/types.js";
+import type { MetaContextEntry, OpenedExport, WantedFacts } from "../../src/addon/types.js";
 import type { Effect, Outcome } from "../../src/handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../../src/handshake/machine.js";
 import { IHAVEOPT, u32, u64 } from "./raw-client.js";
@@ -18,6 +18,8 @@ const EXPORT: OpenedExport = {
   canMultiConn: true,
   canCache: false,
   canExtents: false,
+  description: "",
+  blockSizes: [0, 0, 0],
 };
 
 export interface World {
@@ -34,6 +36,16 @@ export interface Run {
   readonly sent: Buffer;
   readonly effects: readonly Effect[];
   readonly unread: Buffer;
+}
+
+/** With what is wanted, and no more. */
+function opened({ opens, description, sizes }: World, wanted: WantedFacts): OpenedExport | null {
+  if (opens !== undefined) return opens;
+  return {
+    ...EXPORT,
+    ...(wanted.description && description !== undefined && { description }),
+    ...(wanted.blockSizes && sizes !== undefined && { blockSizes: sizes }),
+  };
 }
 
 /** Runs the machine on `input`, after which the client has gone. */
@@ -73,15 +85,11 @@ export function negotiate(
       case "listExports":
         return world.exports === undefined ? [{ name: "", description: "" }] : world.exports;
       case "openExport":
-        return world.opens === undefined ? EXPORT : world.opens;
+        return opened(world, effect.wanted);
       case "metaContexts":
         return world.contexts === undefined ? [] : world.contexts;
       case "upgradeTls": // what follows counts as decrypted
         return world.tlsFails ? null : true;
-      case "exportDescription":
-        return world.description ?? "";
-      case "blockSizes":
-        return world.sizes === undefined ? [0, 0, 0] : world.sizes;
       case "closeExport":
         return undefined;
     }

@@ -12,14 +12,7 @@ import {
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_UNKNOWN,
 } from "../constants.js";
-import {
-  blockSizes,
-  closeExport,
-  exportDescription,
-  openExport,
-  type Step,
-  send,
-} from "../effects.js";
+import { closeExport, openExport, send } from "../effects.js";
 import { blockSizeInfo, descriptionInfo, exportInfo, nameInfo, optionReply } from "../replies.js";
 import {
   decodeName,
@@ -54,7 +47,10 @@ export const infoOrGo: OptionHandler = {
       );
       return undefined;
     }
-    const opened = yield* openExport(request.name);
+    const opened = yield* openExport(request.name, {
+      description: request.infos.has(NBD_INFO_DESCRIPTION),
+      blockSizes: request.infos.has(NBD_INFO_BLOCK_SIZE),
+    });
     if (opened === null) {
       yield* refuseOption(
         negotiation,
@@ -65,7 +61,7 @@ export const infoOrGo: OptionHandler = {
       return undefined;
     }
     const flags = flagsFor(negotiation, request.name, opened);
-    const described = yield* describe(option, request, opened, flags);
+    const described = describe(option, request, opened, flags);
     if (described === undefined) {
       yield* closeExport();
       yield* refuseOption(
@@ -107,22 +103,22 @@ interface Description {
 }
 
 /** undefined if the plugin cannot answer. */
-function* describe(
+function describe(
   option: number,
   { infos }: InfoRequest,
   opened: OpenedExport,
   flags: number,
-): Step<Description | undefined> {
+): Description | undefined {
   const replies = [exportInfo(option, opened.sizeBytes, flags)];
   if (infos.has(NBD_INFO_NAME)) replies.push(nameInfo(option, opened.name));
   if (infos.has(NBD_INFO_DESCRIPTION)) {
-    const description = yield* exportDescription();
+    const { description } = opened;
     if (description !== "" && Buffer.byteLength(description) <= MAX_STRING_BYTES)
       replies.push(descriptionInfo(option, description));
   }
   let announced: BlockSizes | undefined;
   if (infos.has(NBD_INFO_BLOCK_SIZE)) {
-    const sizes = yield* blockSizes();
+    const { blockSizes: sizes } = opened;
     if (sizes === null) return undefined;
     announced = sizes[0] === 0 ? DEFAULT_BLOCK_SIZES : sizes;
     replies.push(blockSizeInfo(option, announced));

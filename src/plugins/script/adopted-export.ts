@@ -7,6 +7,7 @@ import type {
   NativeSession,
   OpenedExport,
   ScriptCapabilities,
+  WantedFacts,
 } from "../../addon/types.js";
 import { checkFacts } from "../checked-export.js";
 import { type Client, diskOf, type ExportSource } from "../export-source.js";
@@ -49,6 +50,7 @@ export async function handOver(
   native: Pick<NativeSession, "adoptExport">,
   bridge: ScriptBridge,
   opening: Opening,
+  wanted: WantedFacts,
 ): Promise<OpenedExport | null> {
   const { source, info, client, chain } = opening;
   const { facts } = opened;
@@ -70,5 +72,5 @@ export async function handOver(
   const { name, requestTimeoutMs } = source;
   const isParallel = adopted.turns === undefined;
   const script = new ScriptExport(opened, { name, requestTimeoutMs, isParallel });
-  return native.adoptExport(bridge.native, bridge.register(script), adopted);
+  return native.adoptExport(bridge.native, bridge.register(script), adopted, wanted);
 }

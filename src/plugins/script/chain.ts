@@ -6,7 +6,7 @@ import type { NativeFilter, OpenedExport } from "../../addon/types.js";
 import { checkedExport, guardedExport } from "../checked-export.js";
 import { type Client, diskOf, type ExportSource } from "../export-source.js";
 import { NativeChain } from "../native-chain.js";
-import { answered, exportOfNative } from "../native-export.js";
+import { answered, exportOfNative, WANTS_ALL } from "../native-export.js";
 import { handOver } from "./adopted-export.js";
 import { ScriptBridge } from "./bridge.js";
 import { isNative, type Layer, type MiddlewareDefinition, type OpenExport } from "./layer.js";
@@ -163,7 +163,7 @@ export class Chain {
     let adopted: OpenedExport | null = null;
     try {
       const opening = { source: this.#source, info, client, chain };
-      adopted = await handOver(opened, native, this.#bridge, opening);
+      adopted = await handOver(opened, native, this.#bridge, opening, WANTS_ALL);
     } finally {
       if (adopted === null) native.release();
     }

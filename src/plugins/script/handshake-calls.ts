@@ -1,7 +1,12 @@
 // Answers the handshake's questions about exports that JavaScript opens, for one client.
 
 import { addon } from "../../addon/addon.js";
-import type { BlockSizes, ExportEntry, MetaContextEntry, OpenedExport } from "../../addon/types.js";
+import type {
+  ExportEntry,
+  MetaContextEntry,
+  OpenedExport,
+  WantedFacts,
+} from "../../addon/types.js";
 import type { Client, ExportSource } from "../export-source.js";
 import type { HandshakeCalls } from "../plugin-instance.js";
 import { handOver } from "./adopted-export.js";
@@ -53,7 +58,7 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
     });
   }
 
-  async openExport(asked: string): Promise<OpenedExport | null> {
+  async openExport(asked: string, wanted: WantedFacts): Promise<OpenedExport | null> {
     return this.#try(async () => {
       const exportName = asked === "" ? await this.#nameOfDefault() : asked;
       const info = { ...this.#info, exportName };
@@ -61,16 +66,8 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
       const client = this.#client;
       const opened = await this.#chain.open(seenBehind(chain, info), client);
       const opening = { source: this.#source, info, client, chain };
-      return handOver(opened, client.session, this.#bridge, opening);
+      return handOver(opened, client.session, this.#bridge, opening, wanted);
     });
-  }
-
-  exportDescription(): Promise<string> {
-    return this.#client.session.exportDescription();
-  }
-
-  blockSizes(): Promise<BlockSizes | null> {
-    return this.#client.session.blockSizes();
   }
 
   closeExport(): Promise<void> {
