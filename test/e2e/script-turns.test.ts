@@ -158,6 +158,57 @@ test("a block status of several contexts makes one call at a time", async () => 
   expect(overlapIn(log).calls).toBe(1);
 });
 
+describe("a call that is never answered has its turn", () => {
+  /** Of which the first block cannot be read. */
+  function hanging(more = ""): string {
+    const path = join(temporaryDirectory(), "hanging.ts");
+    writeFileSync(
+      path,
+      `import { definePlugin } from "asyncnbd";
+       export default definePlugin({
+         name: "hanging", threadModel: "serialize_all_requests", ${more}
+         getSize: () => 4096,
+         pread: (handle, buf, offset) => offset === 0 ? new Promise(() => {}) : undefined,
+       });`,
+    );
+    return path;
+  }
+
+  async function readsLast(client: RawClient): Promise<void> {
+    expect(await client.request({ type: READ, offset: 2048n, length: 512 })).toBe(0);
+    await client.read(512);
+  }
+
+  test.each([
+    ["alone", []],
+    ["behind middleware", ["--filter=stats", "statsfile=/dev/null"]],
+    ["watched", ["--watch"]],
+  ])("%s, until its client has gone", async (_where, args) => {
+    const server = await startServer([hanging(), ...args], { options: ["--grace=100ms"] });
+    const stuck = await RawClient.open(server.socket);
+    stuck.sendRequest({ type: READ, offset: 0n, length: 512 });
+    stuck.sendRequest({ type: READ, offset: 2048n, length: 512 });
+    stuck.socket.destroy();
+    const client = await RawClient.open(server.socket);
+    await readsLast(client);
+    client.socket.destroy();
+    await server.stop();
+  });
+
+  test.each([
+    ["alone", []],
+    ["behind middleware", ["--filter=stats", "statsfile=/dev/null"]],
+    ["watched", ["--watch"]],
+  ])("%s, until its time is over", async (_where, args) => {
+    const server = await startServer([hanging("requestTimeoutMs: 100,"), ...args]);
+    const client = await RawClient.open(server.socket);
+    expect(await client.request({ type: READ, offset: 0n, length: 512 })).not.toBe(0);
+    await readsLast(client);
+    client.socket.destroy();
+    await server.stop();
+  });
+});
+
 test("a C plugin that serializes a client's requests gets one at a time from a filter's timers", async () => {
   const log = join(temporaryDirectory(), "log");
   const server = await startServer([

@@ -30,7 +30,10 @@ class MiddlewareLayer {
     const { name, open } = this.definition;
     const opened: OpenExport[] = [];
     const next = async ({ exportName, readonly, tls }: OpenInfo): Promise<OpenExport> => {
-      const it = takingTurns(await behind({ exportName, readonly, tls }, client));
+      const it = takingTurns(
+        await behind({ exportName, readonly, tls }, client),
+        this.#source.requestTimeoutMs,
+      );
       opened.push(it);
       return guardedExport(name, it);
     };

@@ -2,9 +2,10 @@
 // native queue, whether native code makes a call, or JavaScript does for middleware and handshakes.
 
 import { addon } from "../../addon/addon.js";
-import type { NativeTurns } from "../../addon/types.js";
+import type { NativeTurn, NativeTurns } from "../../addon/types.js";
 import { sharedName } from "../thread-group.js";
 import type { ThreadModelName } from "./definition.js";
+import { failure } from "./errno.js";
 import { OPERATIONS, type OpenExport } from "./layer.js";
 
 /** Exports whose operations are to take turns, unless native code sees to that. */
@@ -13,26 +14,45 @@ const queues = new WeakMap<OpenExport, NativeTurns>();
 /** Where the requests of an export as its plugin has opened it wait; undefined: nowhere. */
 export const turnsOf = (opened: OpenExport): NativeTurns | undefined => queues.get(opened);
 
-async function inTurn<T>(queue: NativeTurns, call: () => T | Promise<T>): Promise<T> {
+/** `held` has the turn, until it ends here or whoever has given up the call ends it. */
+async function inTurn<T>(
+  queue: NativeTurns,
+  call: () => T | Promise<T>,
+  held = new Set<NativeTurn>(),
+  timeoutMs?: number,
+): Promise<T> {
   const turn = new (addon().NativeTurn)(queue);
-  await turn.begun();
+  held.add(turn);
+  let timer: NodeJS.Timeout | undefined;
   try {
+    if (!(await turn.begun())) throw failure("ESHUTDOWN", "the export is closed");
+    if (timeoutMs !== undefined) timer = setTimeout(() => turn.end(), timeoutMs);
     return await call();
   } finally {
+    clearTimeout(timer);
+    held.delete(turn);
     turn.end();
   }
 }
 
-/** The export for JavaScript, which may call it at any time. */
-export function takingTurns(opened: OpenExport): OpenExport {
+/**
+ * The export for JavaScript, which may call it at any time. A call that has not been answered when
+ * the export is closed, or after `timeoutMs`, has been given up: others have their turn then.
+ */
+export function takingTurns(opened: OpenExport, timeoutMs?: number): OpenExport {
   const queue = queues.get(opened);
   if (queue === undefined) return opened;
+  const held = new Set<NativeTurn>();
   const front: Record<string, unknown> = { ...opened };
   for (const name of OPERATIONS) {
-    if (name === "close") continue; // which has nothing to wait for, or does so itself
+    if (name === "close") continue;
     const operation = opened[name] as (...args: unknown[]) => unknown;
-    front[name] = (...args: unknown[]) => inTurn(queue, () => operation(...args));
+    front[name] = (...args: unknown[]) => inTurn(queue, () => operation(...args), held, timeoutMs);
   }
+  front.close = () => {
+    for (const turn of held) turn.end();
+    return opened.close(); // which has nothing to wait for, or does so itself
+  };
   return front as unknown as OpenExport;
 }
 

@@ -75,10 +75,11 @@ export class Opened {
   readonly export: OpenExport;
   #requests = 0;
   #onIdle: (() => void) | undefined;
+  #isGivenUp = false;
 
   constructor(version: Version, opened: OpenExport) {
     this.version = version;
-    this.export = takingTurns(opened);
+    this.export = takingTurns(opened, version.script.source.requestTimeoutMs);
     version.openExports++;
   }
 
@@ -91,9 +92,15 @@ export class Opened {
     }
   }
 
-  /** When its last request has been answered. */
+  /** Nobody waits any more for requests that have not been answered. */
+  giveUp(): void {
+    this.#isGivenUp = true;
+    this.#onIdle?.();
+  }
+
+  /** When its last request has been answered, or given up. */
   async close(): Promise<void> {
-    if (this.#requests > 0)
+    if (this.#requests > 0 && !this.#isGivenUp)
       await new Promise<void>((resolve) => {
         this.#onIdle = resolve;
       });

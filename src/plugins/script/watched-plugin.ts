@@ -211,6 +211,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   async #close(follower: Follower): Promise<void> {
     follower.isGone = true;
     this.#followers.delete(follower);
+    follower.opened.giveUp(); // native code has, what has not been answered
     await this.#leave(follower.opened);
   }
 
