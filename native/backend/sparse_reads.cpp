@@ -1,6 +1,7 @@
 // See sparse_reads.hpp.
 #include "backend/sparse_reads.hpp"
 
+#include <algorithm>
 #include <utility>
 
 #include "wire/constants.hpp"
@@ -75,6 +76,15 @@ void SparseRead::before_end(int error) {
 
 SparseReads::SparseReads(std::unique_ptr<Backend> below, base::Threads &threads)
     : Layer(std::move(below)), threads_(threads) {}
+
+// The lookup has ended before anything is read.
+uint32_t SparseReads::bytes_besides(uint16_t type, uint64_t length_bytes) const {
+  const uint32_t bytes = below().bytes_besides(type, length_bytes);
+  if (type != wire::NBD_CMD_READ || length_bytes < MIN_SPARSE_BYTES || !facts().has_sparse_reads)
+    return bytes;
+  return static_cast<uint32_t>(sizeof(SparseRead)) +
+         std::max(bytes, below().bytes_besides(wire::NBD_CMD_BLOCK_STATUS, length_bytes));
+}
 
 void SparseReads::submit(Request &request, Caller caller) {
   SparseRead *sparse = request.may_have_holes ? reads_.get() : nullptr;

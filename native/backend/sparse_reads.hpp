@@ -10,6 +10,9 @@
 
 namespace asyncnbd::backend {
 
+// Shorter reads are not worth a lookup.
+constexpr uint64_t MIN_SPARSE_BYTES = 16 << 10;
+
 class SparseReads;
 class SparseRead;
 
@@ -45,6 +48,7 @@ public:
 
   Reservation reserve(Request &request) override { return below().reserve(request); }
   void unreserve(Request &request) override { below().unreserve(request); }
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(Request &request, Caller caller) override;
   void release_idle_memory() override;
 

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <utility>
 
+#include "backend/sparse_reads.hpp"
 #include "backend/timely_close.hpp"
 #include "base/error_numbers.hpp"
 #include "host/log.hpp"
@@ -22,8 +23,6 @@ namespace {
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
 // Stands for no limit: clients that do not go on are waited for.
 constexpr std::chrono::hours NO_STALL_TIMEOUT{24 * 365 * 100};
-// Reads from here on may be answered with holes.
-constexpr uint32_t MIN_SPARSE_BYTES = 16 << 10;
 // From here on it is cheaper to have the kernel refer to a file's pages than to copy them.
 constexpr uint32_t MIN_PIPED_BYTES = 16 << 10;
 
@@ -128,7 +127,7 @@ void Connection::use_sparse_hint(PendingRequest *request) {
 }
 
 bool Connection::may_be_sparse(const PendingRequest &request) {
-  return request.type == wire::NBD_CMD_READ && request.length_bytes >= MIN_SPARSE_BYTES &&
+  return request.type == wire::NBD_CMD_READ && request.length_bytes >= backend::MIN_SPARSE_BYTES &&
          (request.flags & wire::NBD_CMD_FLAG_DF) == 0;
 }
 

@@ -35,14 +35,12 @@ public:
     auto &shared = static_cast<CowDisk &>(*disk);
     if (!is_same_size("cow", shared.size_bytes, (*below)->facts().size_bytes, error))
       return nullptr;
-    return std::make_unique<CowLayer>(std::move(*below), opening.is_readonly, settings_, shared,
-                                      operations_);
+    return std::make_unique<CowLayer>(std::move(*below), opening.is_readonly, settings_, shared);
   }
 
 private:
   const CowSettings settings_;
   const backend::Resources resources_;
-  CowOperationSlabs operations_;
 };
 
 } // namespace

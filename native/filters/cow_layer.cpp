@@ -23,13 +23,13 @@ bool is_zeroing(uint16_t type) {
 } // namespace
 
 CowLayer::CowLayer(std::unique_ptr<Backend> opened, bool is_readonly, const CowSettings &settings,
-                   CowDisk &disk, CowOperationSlabs &slabs)
+                   CowDisk &disk)
     : Layer(std::move(opened)),
       is_readonly_(is_readonly), client_{{below()},
                                          disk,
                                          settings,
                                          {settings.block_bytes, disk.size_bytes}},
-      operations_(client_, slabs) {}
+      operations_(client_) {}
 
 bool CowLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
   if (!Layer::collect(wanted, facts, error))

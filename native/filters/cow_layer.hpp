@@ -13,7 +13,7 @@ namespace asyncnbd::filters {
 class CowLayer final : public backend::Layer {
 public:
   CowLayer(std::unique_ptr<backend::Backend> opened, bool is_readonly, const CowSettings &settings,
-           CowDisk &disk, CowOperationSlabs &slabs);
+           CowDisk &disk);
 
   backend::Reservation reserve(backend::Request &request) override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;

@@ -17,11 +17,7 @@ namespace {
 constexpr uint64_t MAX_COPIED_BYTES = UINT32_MAX;
 constexpr uint64_t MAX_ZEROED_BYTES = uint64_t{1} << 47;
 
-constexpr size_t MAX_FREE = 512; // few clients have more in flight all the time
-
 } // namespace
-
-// ---- from begin to end -------------------------------------------------------------------------
 
 void CowOperation::begin(Request &request, bool copies, Caller caller) {
   SteppedRequest::begin(request);
@@ -95,35 +91,6 @@ int CowOperation::take_child() {
     return store_fill();
   at_ += child().length_bytes;
   return 0;
-}
-
-// ---- the pool ----------------------------------------------------------------------------------
-
-CowOperation *CowOperations::get() {
-  std::lock_guard lock(mutex_);
-  if (free_ == nullptr)
-    return slabs_.make(client_, *this);
-  free_count_--;
-  return std::exchange(free_, free_->next_free_);
-}
-
-void CowOperations::put(CowOperation &operation) {
-  {
-    std::lock_guard lock(mutex_);
-    if (free_count_ < MAX_FREE) {
-      operation.next_free_ = std::exchange(free_, &operation);
-      free_count_++;
-      return;
-    }
-  }
-  CowOperationSlabs::destroy(&operation);
-}
-
-void CowOperations::trim() {
-  std::lock_guard lock(mutex_);
-  while (free_ != nullptr)
-    CowOperationSlabs::destroy(std::exchange(free_, free_->next_free_));
-  free_count_ = 0;
 }
 
 } // namespace asyncnbd::filters

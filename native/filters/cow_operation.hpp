@@ -4,13 +4,15 @@
 
 #include <memory>
 
-#include "base/slabs.hpp"
 #include "filters/block_operation.hpp"
 #include "filters/cow_client.hpp"
 
 namespace asyncnbd::filters {
 
-class CowOperations;
+class CowOperation;
+
+// A client's.
+using CowOperations = backend::SteppedPool<CowOperation, CowClient>;
 
 class CowOperation final : public BlockOperation {
 public:
@@ -51,40 +53,13 @@ private:
 
   bool is_change() const;
 
-  friend class CowOperations;
   CowClient &client_;
   CowOperations &pool_;
-  CowOperation *next_free_ = nullptr;
   bool copies_ = false;
   bool is_filling_ = false;
   uint64_t at_ = 0;        // how far it has come: a block while it fills, else an offset
   uint64_t fill_last_ = 0; // the last block that is being filled; `at_` is the first
   std::unique_ptr<uint8_t[]> fill_;
-};
-
-using CowOperationSlabs = base::SlabsOf<CowOperation>;
-
-// A client's: a few that are used again and again, the others as long as a burst lasts.
-// Thread-safe. Outlives its operations.
-class CowOperations {
-public:
-  CowOperations(CowClient &client, CowOperationSlabs &slabs) : client_(client), slabs_(slabs) {}
-  ~CowOperations() { trim(); }
-  CowOperations(const CowOperations &) = delete;
-  CowOperations &operator=(const CowOperations &) = delete;
-
-  // nullptr if memory is short.
-  CowOperation *get();
-  void put(CowOperation &operation);
-  // Gives back those that are not in use.
-  void trim();
-
-private:
-  CowClient &client_;
-  CowOperationSlabs &slabs_;
-  base::Mutex<base::LockRank::cow_operations> mutex_; // guards the rest
-  CowOperation *free_ = nullptr;
-  size_t free_count_ = 0;
 };
 
 } // namespace asyncnbd::filters

@@ -59,6 +59,7 @@ public:
     told_.can_fast_zero = true;
     told_.can_multi_conn = true;
     told_.can_extents = true;
+    told_.has_sparse_reads = true;
     told_.zero = Support::native;
     told_.fua = Support::native;
     told_.cache = Support::native;

@@ -120,3 +120,10 @@ TEST_CASE("a read that is given up between its parts is released after the late 
   part->completers.maker().release(*part);
   CHECK(request.is_released);
 }
+
+TEST_CASE("what a read without holes takes besides its data is charged") {
+  World world;
+  CHECK(world.layer->bytes_besides(wire::NBD_CMD_READ, MIN_SPARSE_BYTES) >= sizeof(SparseRead));
+  CHECK(world.layer->bytes_besides(wire::NBD_CMD_READ, MIN_SPARSE_BYTES - 1) == 0);
+  CHECK(world.layer->bytes_besides(wire::NBD_CMD_WRITE, SIZE) == 0);
+}
