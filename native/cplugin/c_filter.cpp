@@ -153,14 +153,24 @@ CFilter::Failure CFilter::get_ready(int model) {
 CFilter::Failure CFilter::after_fork() {
   host::log_debug("%s: after_fork", name_.c_str());
   const auto callback = table_.callbacks.after_fork;
-  return run([&] { return callback != nullptr ? callback(&behind_) : 0; },
-             without_reason("after_fork"));
+  nbdkit_backend *behind = innermost(started_);
+  Failure failure =
+      run([&] { return callback != nullptr ? callback(behind) : 0; }, without_reason("after_fork"));
+  if (!failure)
+    started_++;
+  return failure;
+}
+
+nbdkit_backend *CFilter::innermost(size_t number) {
+  return number < places_.size() ? &places_[places_.size() - 1 - number] : &nowhere_;
 }
 
 void CFilter::cleanup() {
   host::log_debug("%s: cleanup", name_.c_str());
+  if (started_ > 0)
+    started_--;
   if (table_.callbacks.cleanup != nullptr)
-    table_.callbacks.cleanup(&behind_);
+    table_.callbacks.cleanup(innermost(started_));
 }
 
 void CFilter::unload() {

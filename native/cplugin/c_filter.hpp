@@ -2,6 +2,8 @@
 // connections. What happens inside a connection is in filter_layer.hpp.
 #pragma once
 
+#include <cstddef>
+#include <deque>
 #include <functional>
 #include <memory>
 #include <optional>
@@ -47,8 +49,10 @@ public:
   backend::ThreadModel thread_model() const { return thread_model_; }
   // `model`: the least of all that there are.
   Failure get_ready(int model);
-  // Of what is behind it where there is no client; before after_fork.
-  void placed(const backend::Level &behind) { behind_.level = behind; }
+  // What is behind one of its places where there is no client; before after_fork, the outermost
+  // place first.
+  void placed(const backend::Level &behind) { places_.push_back({behind}); }
+  // For the innermost place first; cleanup for the outermost that has been started.
   Failure after_fork();
   void cleanup();
   void unload();
@@ -70,7 +74,11 @@ private:
   FilterTable table_{};
   std::string name_;
   backend::ThreadModel thread_model_ = backend::ThreadModel::parallel;
-  nbdkit_backend behind_{};
+  nbdkit_backend *innermost(size_t number);
+
+  std::deque<nbdkit_backend> places_; // of which filters keep the addresses
+  nbdkit_backend nowhere_{};          // in a chain that another thread has made
+  size_t started_ = 0;
   unsigned loads_ = 0;
   host::ShutdownWish shutdown_;
 };

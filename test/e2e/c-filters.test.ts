@@ -28,21 +28,47 @@ test("a filter's own thread that waits for an answer which never comes is let go
   expect(status).toBe(1);
 });
 
-test("a filter that stops the server as it starts", async () => {
+/** A filter of these words in C. */
+function compiled(name: string, words: string): string {
   const directory = temporaryDirectory();
-  const source = join(directory, "stop.c");
-  const filter = join(directory, "stop.so");
+  const source = join(directory, `${name}.c`);
+  const filter = join(directory, `${name}.so`);
   writeFileSync(
     source,
     `#include <nbdkit-filter.h>
-     static int stop(nbdkit_backend *backend) { (void)backend; nbdkit_shutdown(); return 0; }
-     static struct nbdkit_filter filter = { .name = "stop", .after_fork = stop };
+     ${words}
      NBDKIT_REGISTER_FILTER(filter)`,
   );
   const include = join(import.meta.dirname, "../../native/include");
   execFileSync("gcc", ["-shared", "-fPIC", `-I${include}`, source, "-o", filter]);
-  const args = [`--filter=${filter}`, "-f", "-U", join(directory, "s"), debianPlugin("memory")];
+  return filter;
+}
+
+test("a filter that stops the server as it starts", async () => {
+  const filter = compiled(
+    "stop",
+    `static int stop(nbdkit_backend *backend) { (void)backend; nbdkit_shutdown(); return 0; }
+     static struct nbdkit_filter filter = { .name = "stop", .after_fork = stop };`,
+  );
+  const socket = join(temporaryDirectory(), "s");
+  const args = [`--filter=${filter}`, "-f", "-U", socket, debianPlugin("memory")];
   expect(await runAsyncnbd([...args, "1M"])).toMatchObject({ status: 0, stderr: "" });
+});
+
+test("a filter that stands twice in a chain knows its places apart", async () => {
+  const filter = compiled(
+    "twice",
+    `#include <stdio.h>
+     static int start(nbdkit_backend *b) { fprintf(stderr, "start %p\\n", (void *)b); return 0; }
+     static void end(nbdkit_backend *b) { fprintf(stderr, "end %p\\n", (void *)b); }
+     static struct nbdkit_filter filter = { .name = "twice", .after_fork = start, .cleanup = end };`,
+  );
+  const args = [`--filter=${filter}`, `--filter=${filter}`, "-U", "-", debianPlugin("memory")];
+  const { stderr } = await runAsyncnbd([...args, "1M", "--run", "true"]);
+  const of = (what: string) =>
+    stderr.split("\n").flatMap((line) => (line.startsWith(what) ? [line.split(" ")[1]] : []));
+  expect(new Set(of("start")).size).toBe(2);
+  expect(of("end")).toEqual(of("start").reverse());
 });
 
 test("a filter limits the thread model of a plugin in TypeScript", async () => {
