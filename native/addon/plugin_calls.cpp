@@ -199,6 +199,7 @@ void take_capabilities(const Napi::Object &given, backend::Facts *facts) {
   facts->zero = support_of(given.Get("zero"));
   facts->fua = support_of(given.Get("fua"));
   facts->cache = support_of(given.Get("cache"));
+  facts->block_sizes_bind = can("blockSizesBind");
 }
 
 // [minimum, preferred, maximum]

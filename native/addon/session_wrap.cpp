@@ -323,7 +323,6 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       contexts_of(options.Get("contexts").As<Napi::Array>()),
       static_cast<uint32_t>(number("blockBytes")),
       static_cast<uint32_t>(number("maxPayloadBytes")),
-      client_->plugin == nullptr,
       options.Get("shortcuts").As<Napi::Boolean>()};
   stop_polling();
 

@@ -14,9 +14,6 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// What is read to be cached takes so much at a time, as in nbdkit.
-constexpr uint32_t CACHE_PIECE_BYTES = wire::MAX_PAYLOAD_BYTES;
-
 // So much at a time do zeroes where they are copied.
 constexpr uint32_t COPIED_ZERO_BYTES = 1 << 20;
 
@@ -96,7 +93,7 @@ EmulatedRequest::Next EmulatedRequest::make_piece(uint64_t offset, uint64_t left
                std::min<uint64_t>(left_bytes, layer_.zero_piece_bytes_), source);
     return Next::child;
   }
-  const uint64_t piece_bytes = std::min<uint64_t>(left_bytes, CACHE_PIECE_BYTES);
+  const uint64_t piece_bytes = std::min<uint64_t>(left_bytes, layer_.piece_bytes_);
   if (!scratch_)
     scratch_.reset(new (std::nothrow) uint8_t[piece_bytes]);
   if (!scratch_)
@@ -226,15 +223,15 @@ bool Emulation::collect(const Wanted &wanted, Facts *facts, std::string *error) 
   if (!Layer::collect(wanted, facts, error))
     return false;
   limits_ = below().facts().call_limits;
-  zero_piece_bytes_ = zero_piece_bytes_of(below());
+  // As much as a client could write at once, in whole blocks.
+  const bool has_most =
+      facts->block_sizes_bind && facts->block_sizes && facts->block_sizes->maximum > 0;
+  piece_bytes_ = std::min(wire::MAX_PAYLOAD_BYTES,
+                          has_most ? std::bit_floor(facts->block_sizes->maximum) : UINT32_MAX);
+  const bool has_copy = below().bytes_besides(wire::NBD_CMD_WRITE, wire::MAX_PAYLOAD_BYTES) >=
+                        wire::MAX_PAYLOAD_BYTES;
+  zero_piece_bytes_ = has_copy ? std::min(piece_bytes_, COPIED_ZERO_BYTES) : piece_bytes_;
   return true;
-}
-
-// As much as a client could write at once, unless the backend has a copy of it.
-uint32_t Emulation::zero_piece_bytes_of(const Backend &below) {
-  const bool has_copy =
-      below.bytes_besides(wire::NBD_CMD_WRITE, wire::MAX_PAYLOAD_BYTES) >= wire::MAX_PAYLOAD_BYTES;
-  return has_copy ? COPIED_ZERO_BYTES : wire::MAX_PAYLOAD_BYTES;
 }
 
 uint64_t Emulation::part_bytes() const {
@@ -306,8 +303,7 @@ uint32_t Emulation::bytes_besides(uint16_t type, uint64_t length_bytes) const {
   const auto part_bytes = std::min<uint64_t>(length_bytes, limits_.longest_range_bytes);
   const uint32_t command_bytes = below().bytes_besides(type, part_bytes);
   const auto zero_bytes = std::min<uint64_t>(length_bytes, zero_piece_bytes_);
-  const auto cache_bytes =
-      static_cast<uint32_t>(std::min<uint64_t>(length_bytes, CACHE_PIECE_BYTES));
+  const auto cache_bytes = static_cast<uint32_t>(std::min<uint64_t>(length_bytes, piece_bytes_));
   switch (type) {
   case wire::NBD_CMD_WRITE: {
     const bool may_need_flush = facts().fua != Support::none && !is_made_durable_below(type);

@@ -76,9 +76,9 @@ private:
   bool is_made_durable_below(uint16_t type) const;
   bool needs_flush(const Request &request) const;
   uint64_t part_bytes() const;
-  static uint32_t zero_piece_bytes_of(const Backend &below);
 
-  CallLimits limits_; // of what is below
+  CallLimits limits_;        // of what is below
+  uint32_t piece_bytes_ = 0; // of what is read or written instead of another command
   uint32_t zero_piece_bytes_ = 0;
   base::Threads &threads_;
   EmulatedRequests requests_{*this};

@@ -54,6 +54,8 @@ struct Facts {
   // For clients; what nobody wanted to know is empty.
   std::string description;
   std::optional<BlockSizes> block_sizes = BlockSizes{}; // std::nullopt: the plugin failed to tell
+  // Requests of who was told of them must keep to them. Plugins in C get all, as from nbdkit.
+  bool block_sizes_bind = false;
 
   // Requests may be answered after submit has returned, whatever it was told of its caller.
   bool answers_later() const { return thread_model == ThreadModel::async; }

@@ -39,7 +39,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   answers_later_ = facts.answers_later();
   facts_ = {facts.size_bytes,           settings.flags,
             settings.contexts,          settings.block_bytes,
-            settings.max_payload_bytes, settings.block_sizes_bind};
+            settings.max_payload_bytes, facts.block_sizes_bind};
   may_send_holes_ = settings.style != wire::ReplyStyle::simple && facts.has_sparse_reads;
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;

@@ -40,7 +40,6 @@ struct TransmissionSettings {
   std::vector<MetaContext> contexts{}; // negotiated
   uint32_t block_bytes = 1;            // see ExportFacts
   uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
-  bool block_sizes_bind = true;
   bool has_shortcuts = true; // reservations, and data in pages
 };
 

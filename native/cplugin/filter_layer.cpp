@@ -87,6 +87,9 @@ bool FilterLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
     facts->description = ask_description();
   if (wanted.block_sizes)
     facts->block_sizes = ask_block_sizes();
+  const std::shared_ptr<backend::Backend> behind = shared_behind();
+  facts->block_sizes_bind =
+      behind != nullptr && behind->is_prepared() && behind->facts().block_sizes_bind;
   return true;
 }
 

@@ -191,6 +191,8 @@ export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canF
   readonly cache: Support;
   /** A second connection of a client would wait for the first. */
   readonly serializesConnections: boolean;
+  /** Clients that were told of block sizes must keep to them. */
+  readonly blockSizesBind: boolean;
 }
 
 /** A filter of native/filters/ with its options, which it checks; or one of nbdkit's. */

@@ -12,6 +12,7 @@ import type { ClientInfo, OpenInfo } from "./script/requests.js";
 export class CSource implements ExportSource {
   readonly name: string;
   readonly requestTimeoutMs = undefined;
+  readonly blockSizesBind = false; // as with nbdkit
   readonly serializesConnections: boolean;
   readonly callModel: number;
   readonly #native: NativePlugin;

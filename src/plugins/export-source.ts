@@ -21,6 +21,8 @@ export interface ExportSource {
   /** A request without an answer after so long has failed. */
   readonly requestTimeoutMs: number | undefined;
   readonly serializesConnections: boolean;
+  /** Clients that were told of block sizes must keep to them. */
+  readonly blockSizesBind: boolean;
   /** NBDKIT_THREAD_MODEL_*. */
   readonly callModel: number;
   /** False: the client is rejected. */

@@ -253,13 +253,14 @@ describe("what reaches a C plugin behind", () => {
     parameters: readonly string[],
     theirs: readonly string[],
     ours: readonly string[] = theirs,
+    session: Session = go("one"),
   ): Promise<void> => {
     const log = join(temporaryDirectory(), "log");
     const plugin = [testPlugin("calllog"), `log=${log}`, ...parameters];
-    const session = withRequests(go("one"), commands);
+    const asking = withRequests(session, commands);
     const [one, other] = [
-      await outcomeOf(nbdkit, plugin, log, session, theirs),
-      await outcomeOf(asyncnbd, plugin, log, session, ours),
+      await outcomeOf(nbdkit, plugin, log, asking, theirs),
+      await outcomeOf(asyncnbd, plugin, log, asking, ours),
     ].map(({ result, calls }) => ({ result, calls: calls.filter(isRequest) }));
     expect(other).toEqual(one);
     expect(other?.calls.length).toBeGreaterThan(2);
@@ -275,6 +276,28 @@ describe("what reaches a C plugin behind", () => {
   ])("%j %j is the same", async (filters, parameters) => {
     await expectSame(BLOCKS, parameters, filters);
   });
+
+  /** Not multiples of 4096 bytes, and longer than 32 MiB. */
+  const ODD: readonly RequestFields[] = [
+    { type: 0, offset: 1n, length: 1000 },
+    { type: 1, offset: 513n, payload },
+    { type: 4, offset: 7n, length: 5000 },
+    { type: 5, offset: 9n, length: 9 },
+    { type: 6, offset: 11n, length: 4096 },
+    { type: 0, offset: 0n, length: 33 * MIB },
+  ];
+
+  test.each([
+    [[], []],
+    [["--filter=delay"], ["rdelay=1ms"]],
+    [["--filter=stats"], ["statsfile=/dev/null"]],
+  ])(
+    "%j %j is what does not keep to the block sizes that the client was told of",
+    async (filters, parameters) => {
+      const told = go("one", INFO_BLOCK_SIZE);
+      await expectSame(ODD, ["block_size=4096", ...parameters], filters, filters, told);
+    },
+  );
 
   /** No two side by side that are written back: ours writes those at once. */
   const SINGLE_BLOCKS: readonly RequestFields[] = [

@@ -85,6 +85,19 @@ TEST_CASE("zeroes that nobody copies are written in one call of up to 64 MiB") {
   CHECK(world.disk.calls == Calls{"write 0+67108864", "write 67108864+1048576"});
 }
 
+TEST_CASE("what stands in for a command keeps to block sizes that bind") {
+  World world(SIZE);
+  world.disk.zero = world.disk.cache = Support::emulate;
+  world.disk.binding_sizes = {4096, 4096, 3 * MIB / 2};
+  world.open();
+  FlaggedRequest zeroes(wire::NBD_CMD_WRITE_ZEROES, 0, 4096, 2 * MIB);
+  FlaggedRequest cache(wire::NBD_CMD_CACHE, 0, 4096, 2 * MIB);
+  CHECK(world.run(zeroes) == 0);
+  CHECK(world.run(cache) == 0);
+  CHECK(world.disk.calls == Calls{"write 4096+1048576", "write 1052672+1048576",
+                                  "read 4096+1048576", "read 1052672+1048576"});
+}
+
 TEST_CASE("a zeroing that a backend refuses is done by writing") {
   for (const Answers answers : ALL_WAYS) {
     World world(SIZE, answers);

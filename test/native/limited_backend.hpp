@@ -23,6 +23,7 @@ struct LimitedDisk : MemoryDisk {
   asyncnbd::backend::Support cache = asyncnbd::backend::Support::native;
   bool can_extents = true;
   asyncnbd::backend::CallLimits limits;
+  asyncnbd::backend::BlockSizes binding_sizes;
   bool copies_writes = false;
 
   std::vector<std::string> calls;
@@ -42,6 +43,8 @@ public:
     told_.cache = disk.cache;
     told_.can_extents = disk.can_extents;
     told_.call_limits = disk.limits;
+    told_.block_sizes = disk.binding_sizes;
+    told_.block_sizes_bind = disk.binding_sizes.maximum > 0;
   }
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {

@@ -1,7 +1,8 @@
 /* A plugin with every callback of nbdkit 1.32, each of which logs its call with all arguments, to
  * compare servers call by call.
  *
- * log=FILE; ANSWER=N for what a question like can_fua or thread_model answers; errno=N makes zero
+ * log=FILE; ANSWER=N for what a question like can_fua or thread_model answers
+ * (block_size: the minimum); errno=N makes zero
  * fail so.
  */
 
@@ -32,6 +33,7 @@ static struct {
     {"can_multi_conn", 1}, {"can_extents", 1},     {"can_cache", NBDKIT_CACHE_NATIVE},
     {"can_fast_zero", 1},  {"preconnect", 0},      {"thread_model", NBDKIT_THREAD_MODEL_PARALLEL},
     {"get_ready", 0},      {"config_complete", 0}, {"after_fork", 0},
+    {"block_size", 1},
 };
 
 static void note(const char *format, ...) __attribute__((format(printf, 1, 2)));
@@ -151,7 +153,7 @@ static const char *log_export_description(void *handle) {
 
 static int log_block_size(void *handle, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
   note("block_size %s", (const char *)handle);
-  *minimum = 1;
+  *minimum = (uint32_t)*answer_to("block_size");
   *preferred = 4096;
   *maximum = 32 << 20;
   return 0;

@@ -38,6 +38,7 @@ function capabilitiesOf(facts: ExportFacts, { source, info }: Opening): ScriptCa
     sizeBytes: BigInt(facts.sizeBytes),
     zero: canWrite ? facts.zero : "none",
     serializesConnections: source.serializesConnections,
+    blockSizesBind: source.blockSizesBind,
   };
 }
 

@@ -19,6 +19,7 @@ export const THREAD_MODELS: readonly ThreadModelName[] = [
 ];
 
 export class ScriptSource implements ExportSource {
+  readonly blockSizesBind = true;
   readonly #plugin: Plugin;
   readonly #turns: PluginTurns;
 

@@ -32,6 +32,7 @@ interface Follower {
 }
 
 export class WatchedPlugin implements PluginInstance, ExportSource {
+  readonly blockSizesBind = true;
   readonly unansweredRequests = 0;
   readonly #path: string;
   readonly #modules: FreshModules;
