@@ -22,6 +22,9 @@ struct Reservation {
   bool takes_pages = false; // of a write without: its data had best be in pages
   // Of a write: `data` is no part of the disk, but the memory that bytes_besides has for a copy.
   bool spares_copy = false;
+  // Of a write: `data` is memory of a file, for the system alone to write to. Whoever else touches
+  // it may be killed by SIGBUS.
+  bool is_file = false;
 };
 
 // Whether the thread that submits a request may wait until it is done. Timers, JavaScript and

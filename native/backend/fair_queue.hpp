@@ -17,8 +17,9 @@ class FairQueue {
 public:
   static constexpr uint32_t NONE = UINT32_MAX;
 
-  // What a connection gets at once, to make use of having its replies leave together.
-  static constexpr int64_t TURN_BYTES = 32 << 10;
+  // What a connection gets at once, so that its replies leave together: 32 requests of 4 KiB.
+  // Others wait for less than for one of the large requests that may come before theirs anyhow.
+  static constexpr int64_t TURN_BYTES = 256 << 10;
   // What an operation costs besides its data.
   static constexpr int64_t OPERATION_BYTES = 4 << 10;
 

@@ -11,8 +11,13 @@ namespace {
 
 // How often it is looked whether workers get on.
 constexpr std::chrono::milliseconds LOOK_AFTER{1};
-// A worker that has made no more calls since the last look is not alone worth what waits.
+// A worker that has made more calls since the last look is worth what waits.
 constexpr unsigned FEW_CALLS = 16;
+// Of the workers, how many must be seen inside calls, on average: where it is the sending of
+// answers that takes their time, more of them would only wait for each other.
+constexpr unsigned ALL_INSIDE = 256;
+constexpr unsigned MANY_INSIDE = ALL_INSIDE * 3 / 4;
+constexpr unsigned LOOKS_AVERAGED = 8;
 
 } // namespace
 
@@ -139,11 +144,25 @@ void TurnQueue::on_due() {
   is_watched_ = false;
   if (waiting_.empty()) {
     wanted_workers_ = 1;
+    inside_calls_ = 0;
     return;
   }
-  if (ended_waits_ - ended_waits_seen_ <= uint64_t{FEW_CALLS} * workers_)
+  if (do_calls_last())
     wanted_workers_ = std::min(2 * wanted_workers_, most_workers_);
   serve_waiting(lock);
+}
+
+// Locked.
+bool TurnQueue::do_calls_last() {
+  if (workers_ == 0)
+    return false;
+  const uint64_t begun = ended_waits_ - ended_waits_seen_;
+  const unsigned inside = std::min(running_.load(), workers_);
+  inside_calls_ += (ALL_INSIDE * inside / workers_) / LOOKS_AVERAGED;
+  inside_calls_ -= inside_calls_ / LOOKS_AVERAGED;
+  if (begun <= workers_ && inside == workers_)
+    return true; // that is plain at once
+  return begun <= uint64_t{FEW_CALLS} * workers_ && inside_calls_ >= MANY_INSIDE;
 }
 
 void TurnQueue::work() {

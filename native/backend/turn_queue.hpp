@@ -63,6 +63,7 @@ private:
 
   void on_due() override;
   void look_later();
+  bool do_calls_last();
   bool take_locked();
   void serve_waiting(Lock &lock);
   void grant_first();
@@ -89,7 +90,8 @@ private:
   unsigned wanted_workers_ = 1;
   uint64_t ended_waits_ = 0; // how often somebody's turn has come
   uint64_t ended_waits_seen_ = 0;
-  bool is_watched_ = false; // by the timer
+  unsigned inside_calls_ = 0; // of the workers, in 256ths, averaged over what the timer has seen
+  bool is_watched_ = false;   // by the timer
 };
 
 } // namespace asyncnbd::backend

@@ -44,7 +44,8 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   set_grace(settings.grace);
   server_budget_ = settings.server_budget;
   may_reserve_ = settings.has_shortcuts;
-  may_pipe_ = settings.has_shortcuts && !answers_later_ && (*transport)->can_move_pages();
+  system_receives_ = (*transport)->can_move_pages();
+  may_pipe_ = settings.has_shortcuts && !answers_later_ && system_receives_;
   stall_timeout_ = settings.stall_timeout.count() > 0 ? settings.stall_timeout : NO_STALL_TIMEOUT;
   memory_.emplace(settings.max_bytes, server_budget_.get(),
                   MemoryAccount::ALLOTTED_BYTES +
@@ -114,7 +115,10 @@ backend::Reservation Connection::reserve(backend::Request &request) {
     return {};
   backend::Reservation reservation = backend_->reserve(request);
   reservation.takes_pages = reservation.takes_pages && may_pipe_;
-  return reservation;
+  if (!reservation.is_file || system_receives_)
+    return reservation;
+  backend_->unreserve(request); // what has been encrypted, the system does not write
+  return {};
 }
 
 void Connection::use_sparse_hint(PendingRequest *request) {

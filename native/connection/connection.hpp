@@ -196,6 +196,7 @@ private:
   ExportFacts facts_{};
   bool may_send_holes_ = false;
   bool may_pipe_ = false;
+  bool system_receives_ = false; // into any memory, and nobody before it
   bool may_reserve_ = true;
   SparseHint sparse_hint_;
   std::atomic<int64_t> grace_ms_{0};                              // a setting, pairs with nothing

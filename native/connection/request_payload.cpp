@@ -84,7 +84,9 @@ bool RequestReader::receive_payload(PendingRequest *request) {
     if (length_bytes >= MIN_RESERVED_BYTES) {
       const backend::Reservation reservation = admission_.reserve(*request);
       takes_pages_ = reservation.takes_pages;
-      if (reservation.data != nullptr)
+      if (reservation.is_file && buffered_bytes() > 0)
+        admission_.unreserve(*request); // what has come would have to be copied there
+      else if (reservation.data != nullptr)
         return receive_in_place(request, reservation);
     }
     if (is_worth_pages(length_bytes))

@@ -60,12 +60,33 @@ bool CowLayer::copies(const Request &request) const {
   return client_.settings.on_read.is_now();
 }
 
-// What lies below never changes, so a read of it may be answered as late as one likes. A write may
-// not lie on the disk before it is submitted.
+// What lies below never changes, so a read of it may be answered as late as one likes.
 Reservation CowLayer::reserve(Request &request) {
-  if (request.type == wire::NBD_CMD_WRITE)
-    return {nullptr, client_.disk.file->takes_pages()};
-  return passes_on(request) ? below().reserve(request) : Reservation{};
+  if (request.type != wire::NBD_CMD_WRITE)
+    return passes_on(request) ? below().reserve(request) : Reservation{};
+  if (uint8_t *data = begin_receiving(request))
+    return {.data = data, .is_file = true};
+  return {.takes_pages = client_.disk.file->takes_pages()};
+}
+
+void CowLayer::unreserve(Request &request) {
+  client_.disk.file->end_receiving(request.length_bytes, request.offset);
+}
+
+// Of blocks that have all been copied; others change with a claim on them. Who zeroes them
+// meanwhile is as if he had come later.
+uint8_t *CowLayer::begin_receiving(const Request &request) {
+  if (!facts().can_write)
+    return nullptr;
+  uint8_t *data = client_.disk.file->begin_receiving(request.length_bytes, request.offset);
+  if (data == nullptr)
+    return nullptr;
+  CowState state;
+  // After the beginning: who zeroes a block first says so, and then gives its space back.
+  if (are_all(request, &state) && state == CowState::copied)
+    return data;
+  client_.disk.file->end_receiving(request.length_bytes, request.offset);
+  return nullptr;
 }
 
 uint32_t CowLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
@@ -103,7 +124,10 @@ void CowLayer::submit(Request &request, Caller caller) {
   const bool reads = type == wire::NBD_CMD_READ;
   const bool caches = type == wire::NBD_CMD_CACHE;
   int error = 0;
-  if (passes_on(request))
+  if (type == wire::NBD_CMD_WRITE && request.is_reserved) {
+    unreserve(request); // it has been received
+    request.complete(0);
+  } else if (passes_on(request))
     below().submit(request, caller);
   else if (caller == Caller::may_block && perform_now(request, &error))
     request.complete(error);
@@ -128,8 +152,8 @@ bool CowLayer::perform_now(Request &request, int *error) {
   if (reads)
     *error = read_file(*client_.disk.file, request, true);
   else if (request.pages)
-    *error = client_.disk.file->overwrite_pages(std::move(request.pages), request.length_bytes,
-                                                request.offset);
+    *error = client_.disk.file->write_pages(std::move(request.pages), request.length_bytes,
+                                            request.offset);
   else
     *error = client_.disk.file->overwrite(request.data, request.length_bytes, request.offset);
   return true;

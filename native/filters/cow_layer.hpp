@@ -16,6 +16,7 @@ public:
            CowDisk &disk);
 
   backend::Reservation reserve(backend::Request &request) override;
+  void unreserve(backend::Request &request) override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(backend::Request &request, backend::Caller caller) override;
   void give_up_unanswered() override;
@@ -26,6 +27,7 @@ private:
   // Of a request's blocks.
   bool are_all(const backend::Request &request, CowState *state) const;
   bool copies(const backend::Request &request) const;
+  uint8_t *begin_receiving(const backend::Request &request);
   bool passes_on(const backend::Request &request) const;
   bool perform_now(backend::Request &request, int *error);
 

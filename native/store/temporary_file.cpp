@@ -6,6 +6,7 @@
 #include <cstdlib>
 #include <cstring>
 #include <fcntl.h>
+#include <iterator>
 #include <linux/falloc.h>
 #include <new>
 #include <sys/statvfs.h>
@@ -13,6 +14,7 @@
 #include <utility>
 
 #include "base/high_fd.hpp"
+#include "base/invariant.hpp"
 
 namespace asyncnbd::store {
 
@@ -120,14 +122,38 @@ int TemporaryFile::overwrite(const uint8_t *data, size_t length_bytes, uint64_t 
   return is_written ? 0 : write(data, length_bytes, offset);
 }
 
-// The system copies, and where it cannot there is no signal, but an error.
-int TemporaryFile::overwrite_pages(transport::PagePipe::Owner pages, size_t length_bytes,
-                                   uint64_t offset) {
+uint8_t *TemporaryFile::begin_receiving(size_t length_bytes, uint64_t offset) {
   uint8_t *const memory = windows_.about_to_write(offset, length_bytes);
-  if (memory == nullptr)
-    return write_pages(std::move(pages), length_bytes, offset);
-  const size_t written = pages->take_out(memory);
-  return written == length_bytes ? 0 : write_rest(*pages, length_bytes - written, offset + written);
+  if (memory != nullptr) {
+    std::lock_guard lock(mutex_);
+    receiving_.push_back({offset, offset + length_bytes});
+  }
+  return memory;
+}
+
+void TemporaryFile::end_receiving(size_t length_bytes, uint64_t offset) {
+  std::lock_guard lock(mutex_);
+  const auto found = std::find_if(
+      receiving_.begin(), receiving_.end(), [offset, length_bytes](const Range &range) {
+        return range.begin == offset && range.end == offset + length_bytes;
+      });
+  base::invariant(found != receiving_.end(), "what ends has begun");
+  *found = receiving_.back();
+  receiving_.pop_back();
+}
+
+// In their order.
+std::vector<TemporaryFile::Range> TemporaryFile::receiving(uint64_t begin, uint64_t end) {
+  std::vector<Range> found;
+  {
+    std::lock_guard lock(mutex_);
+    std::copy_if(
+        receiving_.begin(), receiving_.end(), std::back_inserter(found),
+        [begin, end](const Range &range) { return range.begin < end && begin < range.end; });
+  }
+  std::sort(found.begin(), found.end(),
+            [](const Range &a, const Range &b) { return a.begin < b.begin; });
+  return found;
 }
 
 int TemporaryFile::write_zeroes(uint64_t length_bytes, uint64_t offset) {
@@ -143,6 +169,17 @@ int TemporaryFile::write_zeroes(uint64_t length_bytes, uint64_t offset) {
 }
 
 void TemporaryFile::discard(uint64_t length_bytes, uint64_t offset) {
+  const uint64_t end = offset + length_bytes;
+  for (const Range &range : receiving(offset, end)) {
+    if (range.begin > offset)
+      punch(range.begin - offset, offset);
+    offset = std::max(offset, range.end);
+  }
+  if (offset < end)
+    punch(end - offset, offset);
+}
+
+void TemporaryFile::punch(uint64_t length_bytes, uint64_t offset) {
   if (can_punch_.load(std::memory_order_relaxed) &&
       fallocate(fd_, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, static_cast<off_t>(offset),
                 static_cast<off_t>(length_bytes)) == -1 &&

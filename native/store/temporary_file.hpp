@@ -6,8 +6,10 @@
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "base/clock.hpp"
+#include "base/mutex.hpp"
 #include "store/file_windows.hpp"
 #include "transport/page_pipe.hpp"
 
@@ -33,7 +35,12 @@ public:
   int write_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
   // The same, of what has been written before, all of it: quicker if that was a moment ago.
   int overwrite(const uint8_t *data, size_t length_bytes, uint64_t offset);
-  int overwrite_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
+  // In place of overwrite: where that may be received, which is nullptr unless it was written a
+  // moment ago. For the system alone to write to: touching it may raise SIGBUS. Ended by
+  // end_receiving of the same range; until then what is discarded of it keeps its space, so that
+  // there is room for what comes.
+  uint8_t *begin_receiving(size_t length_bytes, uint64_t offset);
+  void end_receiving(size_t length_bytes, uint64_t offset);
   // Whether pages are worth it.
   bool takes_pages() const { return can_splice_.load(std::memory_order_relaxed); }
 
@@ -45,9 +52,16 @@ public:
   void discard(uint64_t length_bytes, uint64_t offset);
 
 private:
+  struct Range {
+    uint64_t begin;
+    uint64_t end;
+  };
+
   TemporaryFile(transport::PagePipes &pipes, const base::Clock &clock, int fd)
       : pipes_(pipes), fd_(fd), windows_(fd, clock) {}
   int write_rest(transport::PagePipe &pages, size_t length_bytes, uint64_t offset);
+  std::vector<Range> receiving(uint64_t begin, uint64_t end);
+  void punch(uint64_t length_bytes, uint64_t offset);
 
   transport::PagePipes &pipes_;
   const int fd_;
@@ -56,6 +70,9 @@ private:
   // once more.
   std::atomic<bool> can_splice_{true};
   std::atomic<bool> can_punch_{true};
+
+  base::Mutex<base::LockRank::temporary_file> mutex_; // guards the rest
+  std::vector<Range> receiving_;                      // one of a client at the most
 };
 
 } // namespace asyncnbd::store

@@ -104,6 +104,50 @@ TEST_CASE("a read of what nobody has written passes on with its reservation, oth
   CHECK(client.reserve(below).data == nullptr);
 }
 
+TEST_CASE("what was written a moment ago is received where it lies") {
+  Cow cow;
+  Backend &client = cow.connect();
+  TestRequest request(wire::NBD_CMD_WRITE, BLOCK, 2 * BLOCK, 33);
+  auto begin = [&](uint8_t fill) {
+    const asyncnbd::backend::Reservation reservation = client.reserve(request);
+    if (reservation.data != nullptr) {
+      CHECK(reservation.is_file);
+      request.is_reserved = true;
+      memset(reservation.data, fill, 2 * BLOCK);
+    }
+    return reservation.data != nullptr;
+  };
+  const std::vector<uint8_t> zeroes(2 * BLOCK);
+  CHECK_FALSE(begin(1)); // it would change what lies below
+  CHECK(write(client, BLOCK, 2 * BLOCK, 44) == 0);
+  CHECK(begin(55));
+  CHECK(request.run(client) == 0);
+  CHECK(read(client, BLOCK, 2 * BLOCK) == std::vector<uint8_t>(2 * BLOCK, 55));
+  // Who zeroes what is being received comes later.
+  CHECK(begin(66));
+  CHECK(run(cow.connect(), wire::NBD_CMD_TRIM, 0, 4 * BLOCK) == 0);
+  CHECK(request.run(client) == 0);
+  CHECK(read(client, BLOCK, 2 * BLOCK) == zeroes);
+  CHECK_FALSE(begin(77));
+  // What it has left in the file, nobody sees.
+  CHECK(write(client, BLOCK + 10, 1, 88) == 0);
+  std::vector<uint8_t> model = zeroes;
+  model[10] = 88;
+  CHECK(read(client, BLOCK, 2 * BLOCK) == model);
+  // A payload that does not come as a whole leaves nothing behind that counts.
+  CHECK(write(client, BLOCK, 2 * BLOCK, 99) == 0);
+  CHECK(begin(11));
+  client.unreserve(request);
+  CHECK(write(client, BLOCK, 2 * BLOCK, 99) == 0);
+  CHECK(begin(22));
+  client.unreserve(request);
+  cow.clock.advance(std::chrono::seconds(10));
+  CHECK_FALSE(begin(33)); // that was long ago
+  CHECK_FALSE(
+      cow.connect(std::make_unique<MemoryBackend>(cow.disk), true).reserve(request).is_file);
+  CHECK(cow.is_untouched());
+}
+
 TEST_CASE("extents tell of what was written, of what was zeroed, and else of the disk below") {
   Cow cow;
   memset(cow.disk.bytes.data() + 8 * BLOCK, 0, 2 * BLOCK);

@@ -10,7 +10,7 @@
 #include <string>
 #include <sys/mman.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 #include <vector>
 
@@ -21,7 +21,6 @@
 
 using namespace asyncnbd;
 using store::FileWindows;
-using transport::PagePipe;
 
 namespace {
 
@@ -63,25 +62,6 @@ struct File {
     std::vector<uint8_t> content(bytes);
     CHECK(file->read(content.data(), bytes, offset) == 0);
     return content;
-  }
-  // By any of the ways in which a payload may come.
-  int overwrite(uint64_t offset, const std::vector<uint8_t> &content, bool in_pages) {
-    if (!in_pages)
-      return file->overwrite(content.data(), content.size(), offset);
-    return file->overwrite_pages(pages(content), content.size(), offset);
-  }
-  PagePipe::Owner pages(const std::vector<uint8_t> &content) {
-    int ends[2];
-    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
-    REQUIRE(send(ends[0], content.data(), content.size(), 0) ==
-            static_cast<ssize_t>(content.size()));
-    PagePipe::Owner pipe = pipes.take(PagePipe::For::receiving);
-    REQUIRE(pipe);
-    while (pipe->arrived_bytes() < content.size())
-      REQUIRE(pipe->put_arrived(ends[1], content.size() - pipe->arrived_bytes()) > 0);
-    close(ends[0]);
-    close(ends[1]);
-    return pipe;
   }
 };
 
@@ -161,46 +141,64 @@ TEST_CASE("a copy to memory that is not there fails, and the next one does not" 
 }
 
 TEST_CASE("what is written again and again is what is read") {
-  for (const bool in_pages : {false, true}) {
-    File disk;
-    std::vector<uint8_t> model = content(4 * UNIT, 1);
-    REQUIRE(disk.file->write(model.data(), model.size(), 0) == 0);
-    for (uint8_t i = 1; i < 40; i++) {
-      const uint64_t offset = (i * 977) % (3 * UNIT);
-      const std::vector<uint8_t> data = content(1 + (i * 4099) % UNIT, i);
-      REQUIRE(disk.overwrite(offset, data, in_pages) == 0);
-      std::copy(data.begin(), data.end(), model.begin() + static_cast<ptrdiff_t>(offset));
-      REQUIRE(disk.read(0, model.size()) == model);
-    }
+  File disk;
+  std::vector<uint8_t> model = content(4 * UNIT, 1);
+  REQUIRE(disk.file->write(model.data(), model.size(), 0) == 0);
+  for (uint8_t i = 1; i < 40; i++) {
+    const uint64_t offset = (i * 977) % (3 * UNIT);
+    const std::vector<uint8_t> data = content(1 + (i * 4099) % UNIT, i);
+    REQUIRE(disk.file->overwrite(data.data(), data.size(), offset) == 0);
+    std::copy(data.begin(), data.end(), model.begin() + static_cast<ptrdiff_t>(offset));
+    REQUIRE(disk.read(0, model.size()) == model);
   }
 }
 
 TEST_CASE("where the memory of the file is gone, what is written is written all the same" *
           doctest::skip(IS_WATCHED)) {
-  for (const bool in_pages : {false, true}) {
-    File disk;
-    const std::vector<uint8_t> data = content(UNIT, 9);
-    REQUIRE(disk.overwrite(0, data, in_pages) == 0);
-    REQUIRE(ftruncate(disk.fd, UNIT / 2) == 0);
-    CHECK(disk.overwrite(0, data, in_pages) == 0);
-    CHECK(disk.read(0, UNIT) == data);
-  }
+  File disk;
+  const std::vector<uint8_t> data = content(UNIT, 9);
+  REQUIRE(disk.file->overwrite(data.data(), data.size(), 0) == 0);
+  REQUIRE(ftruncate(disk.fd, UNIT / 2) == 0);
+  CHECK(disk.file->overwrite(data.data(), data.size(), 0) == 0);
+  CHECK(disk.read(0, UNIT) == data);
 }
 
 TEST_CASE("and where there is no room for it, that is the error" * doctest::skip(IS_WATCHED)) {
   signal(SIGXFSZ, SIG_IGN);
-  for (const bool in_pages : {false, true}) {
-    File disk;
-    const std::vector<uint8_t> data = content(UNIT, 9);
-    REQUIRE(disk.overwrite(0, data, in_pages) == 0);
-    REQUIRE(ftruncate(disk.fd, UNIT / 2) == 0);
-    rlimit before{};
-    REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
-    const rlimit full{UNIT / 2, before.rlim_max};
-    REQUIRE(setrlimit(RLIMIT_FSIZE, &full) == 0);
-    const int error = disk.overwrite(0, data, in_pages);
-    setrlimit(RLIMIT_FSIZE, &before);
-    CHECK(error == ENOSPC);
-  }
+  File disk;
+  const std::vector<uint8_t> data = content(UNIT, 9);
+  REQUIRE(disk.file->overwrite(data.data(), data.size(), 0) == 0);
+  REQUIRE(ftruncate(disk.fd, UNIT / 2) == 0);
+  rlimit before{};
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const rlimit full{UNIT / 2, before.rlim_max};
+  REQUIRE(setrlimit(RLIMIT_FSIZE, &full) == 0);
+  const int error = disk.file->overwrite(data.data(), data.size(), 0);
+  setrlimit(RLIMIT_FSIZE, &before);
+  CHECK(error == ENOSPC);
   signal(SIGXFSZ, SIG_DFL);
+}
+
+TEST_CASE("what is being received keeps its space, and what is beside it does not") {
+  File disk;
+  const std::vector<uint8_t> data = content(3 * UNIT, 9);
+  REQUIRE(disk.file->write(data.data(), data.size(), 0) == 0);
+  CHECK(disk.file->begin_receiving(UNIT, UNIT) == nullptr); // written, but nobody knows when
+  uint8_t *const memory = disk.file->begin_receiving(UNIT, UNIT);
+  REQUIRE(memory != nullptr);
+  auto blocks = [&] {
+    struct stat facts {};
+    REQUIRE(fstat(disk.fd, &facts) == 0);
+    return static_cast<size_t>(facts.st_blocks) * 512;
+  };
+  const size_t before = blocks();
+  disk.file->discard(3 * UNIT, 0);
+  CHECK(blocks() == before - 2 * UNIT);
+  memory[7] = 77;
+  CHECK(disk.read(UNIT + 7, 1) == std::vector<uint8_t>{77});
+  CHECK(disk.read(0, UNIT) == std::vector<uint8_t>(UNIT, 0));
+  CHECK(disk.read(2 * UNIT, UNIT) == std::vector<uint8_t>(UNIT, 0));
+  disk.file->end_receiving(UNIT, UNIT);
+  disk.file->discard(3 * UNIT, 0);
+  CHECK(blocks() == before - 3 * UNIT);
 }

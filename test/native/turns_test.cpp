@@ -18,6 +18,7 @@ namespace {
 
 struct Client final : Maker {
   void complete(Request &request, int error) override {
+    on_answer();
     std::lock_guard lock(mutex);
     answered.push_back(&request);
     errors.push_back(error);
@@ -31,6 +32,7 @@ struct Client final : Maker {
     changed.wait(lock, [&] { return answered.size() >= count; });
   }
 
+  std::function<void()> on_answer = [] {};
   std::mutex mutex;
   std::condition_variable changed;
   std::vector<Request *> answered;
@@ -123,6 +125,23 @@ TEST_CASE("more workers start once the first does not get on, up to the most") {
   }
   CHECK(world.client.answered.size() == 12);
   CHECK(most_inside == 3);
+}
+
+TEST_CASE("a worker whose time goes into answers is not joined by others") {
+  Simulated world(100);
+  size_t started = 0;
+  world.client.on_answer = [&] {
+    world.clock.advance(std::chrono::milliseconds(2));
+    world.timers.run_due();
+    started += world.threads.tasks.size();
+  };
+  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
+              world.queue(16));
+  for (Request &request : world.requests)
+    turns.submit(request, Caller::must_not_block);
+  world.threads.run_one();
+  CHECK(world.has_answered_in_order(100));
+  CHECK(started == 0);
 }
 
 TEST_CASE("a turn is free again once the answer of an asynchronous plugin has come") {
