@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "addon/c_filter_wrap.hpp"
+#include "addon/counters_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
 #include "cplugin/filter_place.hpp"
@@ -15,7 +16,7 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// { name: number, boolean, string or undefined }
+// { name: number, boolean, string, NativeCounters or undefined }
 filters::FilterOptions options_of(const Napi::Object &given) {
   filters::FilterOptions options;
   Napi::Array keys = given.GetPropertyNames();
@@ -28,6 +29,8 @@ filters::FilterOptions options_of(const Napi::Object &given) {
       options[key] = value.As<Napi::Boolean>().Value();
     else if (value.IsString())
       options[key] = value.As<Napi::String>().Utf8Value();
+    else if (value.IsObject())
+      options[key] = CountersWrap::Unwrap(value.As<Napi::Object>())->counters();
   }
   return options;
 }

@@ -3,6 +3,7 @@
 
 #include "addon/c_filter_wrap.hpp"
 #include "addon/chain_wrap.hpp"
+#include "addon/counters_wrap.hpp"
 #include "addon/export_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/listener_wrap.hpp"
@@ -28,6 +29,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeSession", SessionWrap::define(env));
   exports.Set("NativeTurns", TurnsWrap::define(env));
   exports.Set("NativeTurn", TurnWrap::define(env));
+  exports.Set("NativeCounters", CountersWrap::define(env));
   exports.Set("NativeListener", ListenerWrap::define(env));
   exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
   exports.Set("adoptListeners", Napi::Function::New(env, adopt_listeners));

@@ -9,7 +9,8 @@ namespace {
 struct Process {
   connection::Resources resources{schedule::Runtime::make_for_system()};
   TlsContexts tls_contexts;
-  SharedTurns shared_turns;
+  SharedByName<backend::TurnQueue> shared_turns;
+  SharedByName<filters::RequestCounters> shared_counters;
   SharedChains shared_chains;
 
   static Process &instance() {
@@ -32,8 +33,12 @@ TlsContexts &tls_contexts() {
   return Process::instance().tls_contexts;
 }
 
-SharedTurns &shared_turns() {
+SharedByName<backend::TurnQueue> &shared_turns() {
   return Process::instance().shared_turns;
+}
+
+SharedByName<filters::RequestCounters> &shared_counters() {
+  return Process::instance().shared_counters;
 }
 
 SharedChains &shared_chains() {

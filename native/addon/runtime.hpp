@@ -2,10 +2,12 @@
 // whatever their number, and what they give each other are numbers.
 #pragma once
 
+#include "addon/shared_by_name.hpp"
 #include "addon/shared_chains.hpp"
-#include "addon/shared_turns.hpp"
 #include "addon/tls_contexts.hpp"
+#include "backend/turn_queue.hpp"
 #include "connection/resources.hpp"
+#include "filters/request_counters.hpp"
 
 namespace asyncnbd::addon {
 
@@ -13,7 +15,8 @@ namespace asyncnbd::addon {
 schedule::Runtime &runtime();
 connection::Resources &resources();
 TlsContexts &tls_contexts();
-SharedTurns &shared_turns();
+SharedByName<backend::TurnQueue> &shared_turns();
+SharedByName<filters::RequestCounters> &shared_counters();
 SharedChains &shared_chains();
 
 } // namespace asyncnbd::addon

@@ -62,10 +62,8 @@ Napi::Function TurnsWrap::define(Napi::Env env) {
 // new NativeTurns(sharedAs): one turn at a time. There are no workers, as calls only queue
 // something for JavaScript.
 TurnsWrap::TurnsWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
-  const std::string shared_as = info[0].As<Napi::String>();
-  queue_ = std::make_shared<backend::TurnQueue>(1, 0, resources().of_backends);
-  if (!shared_as.empty())
-    queue_ = shared_turns().join(shared_as, std::move(queue_));
+  queue_ = shared_turns().join(info[0].As<Napi::String>(),
+                               std::make_shared<backend::TurnQueue>(1, 0, resources().of_backends));
 }
 
 Napi::Function TurnWrap::define(Napi::Env env) {

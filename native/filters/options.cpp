@@ -1,6 +1,7 @@
 // See options.hpp.
 #include "filters/options.hpp"
 
+#include <algorithm>
 #include <cmath>
 #include <utility>
 
@@ -39,6 +40,12 @@ uint64_t OptionReader::number(const char *name, uint64_t missing, uint64_t most)
   return missing;
 }
 
+std::optional<uint64_t> OptionReader::optional_number(const char *name, uint64_t most) {
+  if (left_.find(name) == left_.end())
+    return std::nullopt;
+  return number(name, 0, most);
+}
+
 double OptionReader::real(const char *name, double missing, double least, double most) {
   double value = missing;
   if (!take(name, &value, "a number") || (value >= least && value <= most))
@@ -62,6 +69,24 @@ int OptionReader::error_number(const char *name, int missing) {
 std::string OptionReader::text(const char *name, const char *missing) {
   std::string value = missing;
   take(name, &value, "a string");
+  return value;
+}
+
+size_t OptionReader::index_of(const char *name, std::initializer_list<const char *> words) {
+  const std::string value = text(name, *words.begin());
+  const auto found = std::find(words.begin(), words.end(), value);
+  if (found != words.end())
+    return static_cast<size_t>(found - words.begin());
+  std::string expected = "one of";
+  for (const char *word : words)
+    expected += std::string(" ") + word;
+  complain(name, expected.c_str());
+  return 0;
+}
+
+std::shared_ptr<RequestCounters> OptionReader::counters(const char *name) {
+  std::shared_ptr<RequestCounters> value;
+  take(name, &value, "counters");
   return value;
 }
 

@@ -1,14 +1,20 @@
 // What a filter is configured with: values by name, as JavaScript has parsed them.
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
+#include <initializer_list>
 #include <map>
+#include <memory>
+#include <optional>
 #include <string>
 #include <variant>
 
 namespace asyncnbd::filters {
 
-using FilterOption = std::variant<bool, double, std::string>;
+class RequestCounters;
+
+using FilterOption = std::variant<bool, double, std::string, std::shared_ptr<RequestCounters>>;
 using FilterOptions = std::map<std::string, FilterOption>;
 
 // Takes options one after the other; what is wrong with them, `error` says at the end.
@@ -20,18 +26,29 @@ public:
   bool boolean(const char *name, bool missing);
   // A whole number between 0 and `most`.
   uint64_t number(const char *name, uint64_t missing, uint64_t most);
+  // The same; std::nullopt: it is missing.
+  std::optional<uint64_t> optional_number(const char *name, uint64_t most);
   // From `least` to `most`.
   double real(const char *name, double missing, double least, double most);
   // Given by its name.
   int error_number(const char *name, int missing);
   std::string text(const char *name, const char *missing = "");
+  // One of these words, as an enumeration that has them in the same order; missing, the first.
+  template <typename Enum>
+  Enum choice(const char *name, std::initializer_list<const char *> words) {
+    return static_cast<Enum>(index_of(name, words));
+  }
+  // nullptr: none are given.
+  std::shared_ptr<RequestCounters> counters(const char *name);
 
+  // Of an option whose value does not fit.
+  void complain(const char *name, const char *expected);
   // Empty if all options were known and right.
   std::string error() const;
 
 private:
+  size_t index_of(const char *name, std::initializer_list<const char *> words);
   template <typename Value> bool take(const char *name, Value *value, const char *expected);
-  void complain(const char *name, const char *expected);
 
   const char *const filter_;
   FilterOptions left_;

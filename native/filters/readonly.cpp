@@ -61,7 +61,8 @@ public:
 
 } // namespace
 
-std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options, std::string *error) {
+std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options,
+                                               const backend::Resources &, std::string *error) {
   *error = OptionReader("readonly", options).error();
   if (!error->empty())
     return nullptr;

@@ -10,6 +10,7 @@
 namespace asyncnbd::filters {
 
 // Without options. nullptr, with words in `*error`, if there are any.
-std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options, std::string *error);
+std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options,
+                                               const backend::Resources &, std::string *error);
 
 } // namespace asyncnbd::filters

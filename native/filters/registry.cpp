@@ -1,33 +1,64 @@
 // See registry.hpp.
 #include "filters/registry.hpp"
 
+#include <algorithm>
+#include <array>
+
 #include "filters/cache.hpp"
 #include "filters/cow.hpp"
 #include "filters/delay.hpp"
 #include "filters/error.hpp"
+#include "filters/exitlast.hpp"
+#include "filters/fua.hpp"
+#include "filters/limit.hpp"
 #include "filters/log.hpp"
+#include "filters/nocache.hpp"
+#include "filters/noextents.hpp"
+#include "filters/nozero.hpp"
+#include "filters/offset.hpp"
 #include "filters/rate.hpp"
 #include "filters/readonly.hpp"
+#include "filters/stats.hpp"
+#include "filters/truncate.hpp"
 
 namespace asyncnbd::filters {
+
+namespace {
+
+struct Entry {
+  const char *name;
+  std::unique_ptr<backend::Filter> (*make)(const FilterOptions &, const backend::Resources &,
+                                           std::string *);
+};
+
+constexpr auto ENTRIES = std::to_array<Entry>({
+    {"cache", make_cache},
+    {"cow", make_cow},
+    {"delay", make_delay},
+    {"error", make_error},
+    {"exitlast", make_exitlast},
+    {"fua", make_fua},
+    {"limit", make_limit},
+    {"log", make_log},
+    {"nocache", make_nocache},
+    {"noextents", make_noextents},
+    {"nozero", make_nozero},
+    {"offset", make_offset},
+    {"rate", make_rate},
+    {"readonly", make_readonly},
+    {"stats", make_stats},
+    {"truncate", make_truncate},
+});
+
+} // namespace
 
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
                                              const backend::Resources &resources,
                                              std::string *error) {
-  if (name == "cache")
-    return make_cache(options, resources, error);
-  if (name == "cow")
-    return make_cow(options, resources, error);
-  if (name == "delay")
-    return make_delay(options, resources, error);
-  if (name == "error")
-    return make_error(options, resources, error);
-  if (name == "log")
-    return make_log(options, resources, error);
-  if (name == "rate")
-    return make_rate(options, resources, error);
-  if (name == "readonly")
-    return make_readonly(options, error);
+  const auto *found = std::find_if(ENTRIES.begin(), ENTRIES.end(),
+                                   [&name](const Entry &entry) { return name == entry.name; });
+  if (found != ENTRIES.end())
+    return found->make(options, resources, error);
   *error = "there is no filter " + name;
   return nullptr;
 }

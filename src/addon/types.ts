@@ -198,8 +198,31 @@ export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canF
 /** A filter of native/filters/ with its options, which it checks; or one of nbdkit's. */
 export interface NativeFilter {
   readonly name: string;
-  readonly options: Readonly<Record<string, string | number | boolean | undefined>>;
+  readonly options: Readonly<
+    Record<string, string | number | boolean | NativeCounters | undefined>
+  >;
   readonly library?: NativeCFilter;
+}
+
+/** What a stats filter counts, if it is given this. */
+export interface NativeCounters {
+  /** By the command's number, NBD_CMD_*. */
+  of(command: number): RequestStats;
+}
+
+/** Of one kind of requests. */
+export interface RequestStats {
+  readonly requests: number;
+  /** Of them. */
+  readonly failures: number;
+  /** Of those that have not failed. */
+  readonly bytes: number;
+  /** From the request's arrival at the middleware to its answer. */
+  readonly meanMs: number;
+  /** These two up to an eighth too long. */
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
 }
 
 /** A chain of native filters that has been made. */
@@ -422,6 +445,10 @@ export interface Addon {
     sharedAs: string,
   ) => NativeTurns;
   NativeTurn: new (turns: NativeTurns) => NativeTurn;
+  /** As NativeTurns. */
+  NativeCounters: new (
+    sharedAs: string,
+  ) => NativeCounters;
   /**
    * threads: calls in progress at once, if the plugin can take more than one. chain: of makeChain.
    * Without a plugin, exports are adopted.

@@ -1,25 +1,13 @@
 // The filters that come with the server: the middleware under nbdkit's names and parameters.
 
-import { closeSync, openSync, writeSync } from "node:fs";
-import { addon } from "../addon/addon.js";
 import { parseSize } from "../config/size.js";
-import { AsyncnbdError, reasonOf } from "../errors.js";
+import { AsyncnbdError } from "../errors.js";
+import { nativeMiddleware } from "../middleware/define.js";
 import { errorsOf } from "../middleware/errors.js";
-import {
-  cache,
-  cow,
-  defineMiddleware,
-  delay,
-  log,
-  type Middleware,
-  type MiddlewareDefinition,
-  type RequestName,
-  rate,
-  readonly,
-  retry,
-  type Stats,
-  stats,
-} from "../middleware/index.js";
+import { cache, cow, delay, log, rate, readonly, retry } from "../middleware/index.js";
+import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
+import { CLIENT_FILTERS } from "./built-in/clients.js";
+import { RANGE_FILTERS } from "./built-in/ranges.js";
 import { defineFilter, type Filter } from "./filter.js";
 
 const time = { type: "time", required: false, minimum: 0 } as const;
@@ -112,38 +100,6 @@ const errorFilter = defineFilter({
     );
   },
 });
-
-/** A file of lines, opened when the server gets ready and closed at its end. */
-function lineFile(key: string, path: string | undefined, appends: boolean) {
-  let fd: number | undefined;
-  return {
-    write(line: string): void {
-      if (fd === undefined) addon().logError(line);
-      else writeSync(fd, `${line}\n`);
-    },
-    open(): void {
-      if (path === undefined) return;
-      try {
-        fd = openSync(path, appends ? "a" : "w", 0o644);
-      } catch (reason) {
-        throw new AsyncnbdError(
-          "CONFIG",
-          `parameter ${key}=${path}: cannot open the file: ${reasonOf(reason)}`,
-        );
-      }
-    },
-    close(): void {
-      if (fd !== undefined) closeSync(fd);
-      fd = undefined;
-    },
-  };
-}
-
-/** The middleware, with something to do before the first client and after the last. */
-function around(middleware: Middleware, getReady: () => void, cleanup: () => void): Middleware {
-  const [layer] = middleware.layers as readonly MiddlewareDefinition[];
-  return defineMiddleware({ ...(layer as MiddlewareDefinition), getReady, cleanup });
-}
 
 const logFilter = defineFilter({
   name: "log",
@@ -305,39 +261,32 @@ const cacheFilter = defineFilter({
   },
 });
 
-/** A line for each kind of request that there has been. */
-function statsText(counters: Stats): string {
-  const lines = Object.entries(counters.snapshot()).map(([name, s]) => {
-    const mebibytes = (s.bytes / 2 ** 20).toFixed(1);
-    const times = [s.meanMs, s.p50Ms, s.p99Ms, s.maxMs].map((ms) => ms.toFixed(3));
-    const [mean, p50, p99, max] = times;
-    return (
-      `${name as RequestName}: ${s.requests} ops, ${s.failures} failed, ${mebibytes} MiB, ` +
-      `mean ${mean} ms, p50 ${p50} ms, p99 ${p99} ms, max ${max} ms`
-    );
-  });
-  return lines.join("\n");
-}
-
 const statsFilter = defineFilter({
   name: "stats",
   config: {
     statsfile: { type: "path", description: "Write statistics to this file when the server ends" },
     statsappend: { type: "bool", description: "Append to the file" },
+    statsthreshold: {
+      type: "integer",
+      default: 95,
+      minimum: 0,
+      maximum: 100,
+      description: "Percentage of the requests whose sizes and alignments are told; 0: of none",
+    },
   },
-  create: ({ statsfile, statsappend }) => {
-    const lines = lineFile("statsfile", statsfile, statsappend);
-    const counters = stats();
-    return around(counters, lines.open, () => {
-      lines.write(statsText(counters));
-      lines.close();
-    });
-  },
+  create: ({ statsfile, statsappend, statsthreshold }) =>
+    nativeMiddleware({
+      name: "stats",
+      options: { file: statsfile, appends: statsappend, percent: statsthreshold },
+    }),
 });
 
 const readonlyFilter = defineFilter({ name: "readonly", create: () => readonly() });
 
 export const FILTERS: readonly Filter[] = [
+  ...CAPABILITY_FILTERS,
+  ...CLIENT_FILTERS,
+  ...RANGE_FILTERS,
   cacheFilter,
   cowFilter,
   delayFilter,
@@ -347,4 +296,4 @@ export const FILTERS: readonly Filter[] = [
   readonlyFilter,
   retryFilter,
   statsFilter,
-];
+].sort((one, other) => (one.name < other.name ? -1 : 1));

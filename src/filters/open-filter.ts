@@ -30,8 +30,19 @@ export const isLibrary = (choice: FilterChoice): boolean =>
 export async function openFilters(choices: readonly FilterChoice[]): Promise<OpenedFilter[]> {
   const libraries = new Map<string, CFilter>();
   const filters: OpenedFilter[] = [];
-  for (const choice of [...choices].reverse()) filters.unshift(await openFilter(choice, libraries));
+  for (const choice of [...choices].reverse()) {
+    const opened = await openFilter(choice, libraries);
+    filters.unshift({ ...opened, parameters: parametersOf(opened, filters) });
+  }
   return filters;
+}
+
+/** One of nbdkit's names that stands at several places has its parameters once. */
+function parametersOf(opened: OpenedFilter, others: readonly OpenedFilter[]): ParameterSet {
+  const same = others.find(
+    ({ filter, version }) => version !== undefined && filter === opened.filter,
+  );
+  return (same ?? opened).parameters;
 }
 
 async function openFilter(

@@ -6,6 +6,7 @@ import { nativeMiddleware } from "./define.js";
 import { errorsOf } from "./errors.js";
 import { REQUEST_NAMES, type RequestName, wrapRequests } from "./requests.js";
 
+export type { RequestStats } from "../plugins/request-counters.js";
 export type {
   ExportFacts,
   LayerInfo,
@@ -14,9 +15,20 @@ export type {
   OpenExport,
   OpenNext,
 } from "../plugins/script/layer.js";
+export {
+  type FuaOptions,
+  fua,
+  type NocacheOptions,
+  type NozeroOptions,
+  nocache,
+  noextents,
+  nozero,
+} from "./capabilities.js";
+export { exitlast, limit } from "./clients.js";
 export { composed, defineMiddleware } from "./define.js";
+export { type OffsetOptions, offset, type TruncateOptions, truncate } from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
-export { type RequestStats, type Stats, stats } from "./stats.js";
+export { type Stats, stats } from "./stats.js";
 
 /** The export cannot be written. */
 export function readonly(): Middleware {

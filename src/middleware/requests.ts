@@ -1,6 +1,5 @@
 // Middleware that sees each request, whichever it is.
 
-import { adopt, whenSettled } from "../plugins/script/adopt.js";
 import type { Middleware, OpenExport } from "../plugins/script/layer.js";
 import type { RequestInfo } from "../plugins/script/requests.js";
 import { defineMiddleware } from "./define.js";
@@ -85,35 +84,4 @@ export function wrapRequests(
       return Object.assign({ ...behind }, ...names.map((request) => operations[request]));
     },
   });
-}
-
-/** Lets a request go on, and says when it has ended: at once, if it is done at once. */
-export function whenEnded(
-  call: Call,
-  ended: (failure: { readonly error: unknown } | undefined) => void,
-): unknown {
-  let result: unknown;
-  let pending: Promise<unknown> | undefined;
-  try {
-    result = call.next();
-    pending = adopt(result);
-  } catch (error) {
-    ended({ error });
-    throw error;
-  }
-  if (pending === undefined) {
-    ended(undefined);
-    return result;
-  }
-  return whenSettled(
-    pending,
-    (value) => {
-      ended(undefined);
-      return value;
-    },
-    (error) => {
-      ended({ error });
-      throw error;
-    },
-  );
 }

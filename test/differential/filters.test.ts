@@ -119,6 +119,11 @@ test.each([
   "--filter=rate memory 1M connection-rate=0",
   "--filter=rate memory 1M rate=1M rate=2M",
   "--filter=rate memory 1M burstiness=long",
+  "--filter=stats memory 1M",
+  "--filter=stats memory 1M statsfile=/nonexistent/stats",
+  "--filter=stats memory 1M statsfile=st statsappend=maybe",
+  "--filter=stats memory 1M statsfile=st statsthreshold=101",
+  "--filter=stats memory 1M statsfile=st statsthreshold=-1",
   "--filter=error memory 1M error-rate=2",
   "--filter=error memory 1M error-rate=101%",
   "--filter=error memory 1M error-rate=-1%",
@@ -227,6 +232,49 @@ test("log is ready after the plugin", async () => {
     { sh: noted },
   );
   expect(stdout).toBe("plugin ready\nReady\n");
+});
+
+/** In the file of stats: without times and rates; and the sum of other sizes, which nbdkit has not got. */
+const STATS =
+  "sed -E 's/[0-9.]+ s, /S s, /; s@([0-9.]+ (bytes|[KMG]iB)|.n/a.)/s@R/s@g; /other sizes/s/reqs.*//' st";
+
+describe("stats are the same", () => {
+  test.each<[string, string]>([
+    ["memory", "memory 1M statsfile=st"],
+    ["memory, without sizes", "memory 1M statsfile=st statsthreshold=0"],
+    ["memory, with all sizes", "memory 1M statsfile=st statsthreshold=100"],
+    ["memory, with the most frequent size", "memory 1M statsfile=st statsthreshold=20"],
+    ["a file that has been there", "memory 1M statsfile=st statsappend=true"],
+    ["a plugin that can do little", `${debianPlugin("sh")} ./sh statsfile=st`],
+    ["errors behind", "--filter=error memory 1M error-pwrite-rate=100% statsfile=st"],
+  ])("in front of %s", async (_name, words) => {
+    const client = `/usr/bin/python3 -m nbd --base-allocation -c '
+import os
+h.connect_uri(os.environ["uri"])
+def tried(what):
+  try: what()
+  except nbd.Error: pass
+# No two sizes of one kind as often as each other: nbdkit forgets one of them.
+for i in range(20): h.pread(4096, i * 4096)
+for i in range(5): h.pread(1000, 24 + i)
+for i in range(2): h.pread(70000, 65536 * (i + 1))
+h.pread(1, 0)
+for i in range(9): tried(lambda: h.pwrite(b"x" * 512, i * 512))
+tried(lambda: h.pwrite(b"x" * 65536, 0, nbd.CMD_FLAG_FUA))
+for i in range(4): tried(lambda: h.zero(4096, 65536))
+for i in range(2): tried(lambda: h.zero(100, 1))
+if h.can_trim(): h.trim(4096, 8192)
+for i in range(2): h.flush()
+if h.can_cache(): h.cache(4096, 0)
+h.block_status(1 << 20, 0, lambda *all: None)
+h.shutdown()'`;
+    const { stdout } = await expectSameOutput(
+      `echo before >st; export client; client=$(cat client); server -U - --filter=stats ${words} --run 'export uri; sh -c "$client"' 2>/dev/null; ${STATS}`,
+      { sh: SHELL_DISK, client },
+    );
+    expect(stdout).toMatch(/^total: \d+ ops, S s, /m);
+    expect(stdout).toMatch(/^read: 2[89] ops, /m);
+  });
 });
 
 // How long it takes at most depends on the machine; native/filters_test.cpp has both on a clock.

@@ -1,4 +1,4 @@
-// nbdkit's own filters, unmodified, in both servers: for each of them, with as many of its
+// nbdkit's filters, unmodified or native, in both servers: for each of them, with as many of its
 // parameters as can be, clients see the same facts, extents, data and errors.
 
 import { execFileSync } from "node:child_process";
@@ -138,6 +138,8 @@ describe("clients see the same behind", () => {
     [`--filter=nozero ${memory} 1M zeromode=emulate fastzeromode=ignore`],
     [`--filter=offset ${memory} 2M offset=512K range=1M`],
     [`--filter=offset ${memory} 1M offset=4K`],
+    [`--filter=offset ${memory} 2M offset=4K range=4K offset=512K range=1M`],
+    [`--filter=nozero ${memory} 1M zeromode=plugin zeromode=emulate`],
     [`--filter=partition ${file} disk.mbr partition=2`, partitioned],
     [`--filter=pause ${memory} 1M pause-control=ctl`],
     [`--filter=protect ${memory} 1M protect=~0-100000`],

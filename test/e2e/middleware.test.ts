@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { RawClient } from "../support/raw-client.js";
-import { startServer, temporaryDirectory } from "../support/server.js";
+import { eventually, startServer, temporaryDirectory } from "../support/server.js";
 
 /** A disk that fails its first two reads, behind the middleware; and a client past its handshake. */
 async function start(middleware: string) {
@@ -86,5 +86,40 @@ test("delay and rate let requests through, later", async () => {
   const begun = performance.now();
   for (let i = 0; i < 3; i++) expect(await write()).toBe(0); // two of them above the allowance
   expect(performance.now() - begun).toBeGreaterThan(90);
+  await server.stop();
+});
+
+test("stats counts what clients do, and can be looked at", async () => {
+  const path = join(temporaryDirectory(), "stats.ts");
+  writeFileSync(
+    path,
+    `import { definePlugin, failure } from "asyncnbd";
+     import { error, stats } from "asyncnbd/middleware";
+     const counted = stats();
+     export default counted(error({ requests: ["pwrite"] })(definePlugin({
+       name: "disk",
+       getSize: () => ${MIB},
+       async pread(_h, buf) { buf.fill(1); },
+       async pwrite() {},
+       close() { console.error(JSON.stringify(counted.snapshot())); },
+     })));`,
+  );
+  const server = await startServer([path]);
+  const client = await RawClient.open(server.socket);
+  for (let i = 0; i < 3; i++) {
+    expect(await client.request({ type: 0, offset: 0n, length: 512 })).toBe(0);
+    await client.read(512);
+  }
+  const payload = Buffer.alloc(512);
+  expect(await client.request({ type: 1, offset: 0n, length: 512, payload })).toBe(5);
+  client.socket.destroy();
+  const words = await eventually("the snapshot", () => /^\{.*\}$/m.exec(server.stderr())?.[0]);
+  const { pread, pwrite, ...others } = JSON.parse(words);
+  expect(pread).toMatchObject({ requests: 3, failures: 0, bytes: 1536 });
+  expect(pread.meanMs).toBeGreaterThan(0);
+  expect(pread.p50Ms).toBeLessThanOrEqual(pread.p99Ms);
+  expect(pread.p99Ms).toBeLessThanOrEqual(pread.maxMs);
+  expect(pwrite).toMatchObject({ requests: 1, failures: 1, bytes: 0 });
+  expect(others).toEqual({});
   await server.stop();
 });

@@ -23,7 +23,8 @@ function diskModule(front = "disk"): string {
   writeFileSync(
     path,
     `import { definePlugin } from "asyncnbd";
-     import { cow, delay, log, readonly, wrapRequests } from "asyncnbd/middleware";
+     import { cow, delay, fua, limit, log, nocache, noextents, nozero, offset, readonly, truncate,
+       wrapRequests } from "asyncnbd/middleware";
      const bytes = Buffer.alloc(${MIB}, 7);
      const disk = definePlugin({
        name: "disk",
@@ -52,6 +53,14 @@ function ownFilter(): string {
   );
   return path;
 }
+
+/** What clients meet first comes first. */
+const FILTERS_OF_A_PART = [
+  ...["fua", "nozero", "truncate", "offset", "limit", "nocache", "noextents"].map(
+    (name) => `--filter=${name}`,
+  ),
+];
+const PART = ["fuamode=discard", "zeromode=emulate", "truncate=8192", "offset=1000", "range=4096"];
 
 const read = async (client: RawClient, offset = 0, length = 512): Promise<Buffer> => {
   expect(await client.request({ type: 0, offset: BigInt(offset), length })).toBe(0);
@@ -160,8 +169,35 @@ test("-v names the chain and where each part comes from", async () => {
   expect(server.stderr()).toMatch(
     new RegExp(
       `chain: filter cow \\(native, built in\\) > filter \\S+ \\(${own}\\) > ` +
-        `filter stats \\(built in\\) > plugin memory \\(/\\S+/nbdkit-memory-plugin.so\\)`,
+        `filter stats \\(native, built in\\) > plugin memory \\(/\\S+/nbdkit-memory-plugin.so\\)`,
     ),
   );
+  await server.stop();
+});
+
+test.each<[string, (own: string) => readonly string[]]>([
+  ["in front of a plugin in TypeScript", () => [...FILTERS_OF_A_PART, diskModule(), ...PART]],
+  ["with middleware between", (own) => [...FILTERS_OF_A_PART, own, diskModule(), ...PART]],
+  [
+    "made by a module",
+    () => [
+      diskModule(
+        "fua({ mode: 'discard' })(nozero({ mode: 'emulate' })(truncate({ size: 8192 })(" +
+          "offset({ offset: 1000, range: 4096 })(limit(2)(nocache()(noextents()(disk)))))))",
+      ),
+    ],
+  ],
+])("a part with a hole behind it, zeroed by writing, %s", async (_name, args) => {
+  const server = await startServer(args(`--filter=${ownFilter()}`));
+  const client = await RawClient.connect(server.socket);
+  const { sizeBytes, flags } = await client.go();
+  expect(sizeBytes).toBe(8192n);
+  expect(flags & (1 << 10)).toBe(0); // no caching
+  expect(await client.request({ type: 6, offset: 0n, length: 512 })).toBe(0);
+  expect(server.stderr()).toContain("the disk was written to");
+  const expected = Buffer.concat([Buffer.alloc(512), Buffer.alloc(3584, 7), Buffer.alloc(4096)]);
+  expect((await read(client, 0, 8192)).equals(expected)).toBe(true);
+  const behind = { type: WRITE, offset: 4096n, length: 512, payload: seven };
+  expect(await client.request(behind)).toBe(28); // ENOSPC
   await server.stop();
 });

@@ -4,6 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MIB } from "../support/fixtures.js";
+import { passingFilter } from "../support/passing-filter.js";
 import { residentKib } from "../support/process.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
@@ -38,17 +39,15 @@ async function exchange(client: RawClient, fields: Parameters<RawClient["request
 describe.each<[string, () => string[], string[]]>([
   ["a plugin in TypeScript", () => [plugin(partly())], []],
   ["one that takes its time", () => [plugin(partly("await null;"))], []],
-  ["one behind a filter", () => [plugin(partly())], ["--filter=stats"]],
+  ["one behind a filter", () => [plugin(partly())], [passingFilter()]],
   ["one on several threads", () => [plugin(partly())], ["--workers=1"]],
   ["a plugin in C", () => [testPlugin("partfill")], []],
-  ["a plugin in C behind a filter", () => [testPlugin("partfill")], ["--filter=stats"]],
+  ["a plugin in C behind a filter", () => [testPlugin("partfill")], [passingFilter()]],
 ])("what %s leaves out of a read", (_what, make, filters) => {
-  const statistics = filters.includes("--filter=stats") ? ["statsfile=/dev/null"] : [];
-
   test.each([512, 4 * KIB, 32 * KIB, 200 * KIB])(
     "is nothing that another client has read or written, in %d bytes",
     async (length) => {
-      const server = await startServer([...make(), ...statistics], { options: filters });
+      const server = await startServer(make(), { options: filters });
       const rich = await RawClient.open(server.socket);
       const poor = await RawClient.open(server.socket);
       const payload = Buffer.alloc(length, SECRET);

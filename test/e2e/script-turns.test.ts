@@ -4,6 +4,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { passingFilter } from "../support/passing-filter.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory, testPlugin } from "../support/server.js";
 
@@ -97,12 +98,8 @@ const PLACES: [where: string, args: string[], options: string[]][] = [
   ["alone", [], []],
   ["on two threads", [], ["--workers=2"]],
   ["behind a filter that submits from timers", ["--filter=delay", "rdelay=2ms", "wdelay=2ms"], []],
-  ["behind middleware", ["--filter=stats", "statsfile=/dev/null"], []],
-  [
-    "behind middleware and a native filter",
-    ["--filter=stats", "--filter=cow", "statsfile=/dev/null"],
-    [],
-  ],
+  ["behind middleware", [passingFilter()], []],
+  ["behind middleware and a native filter", [passingFilter(), "--filter=cow"], []],
   ["behind a filter, on two threads", ["--filter=delay", "rdelay=2ms"], ["--workers=2"]],
 ];
 

@@ -59,7 +59,7 @@ describe("http with", () => {
 test.each([
   ["log", "logfile=/nonexistent/log", "No such file or directory"],
   ["log", "logfile=/proc", "Is a directory"],
-  ["stats", "statsfile=/nonexistent/stats", "no such file or directory"],
+  ["stats", "statsfile=/nonexistent/stats", "No such file or directory"],
 ])("the filter %s with %s", async (filter, parameter, reason) => {
   const line = await mistake(`--filter=${filter}`, "memory", "1M", parameter);
   expect(line).toContain(`${parameter}: cannot open the file: ${reason}\n`);

@@ -16,6 +16,8 @@ interface Common {
   readonly magic?: boolean;
   /** It may be given more than once: its value is an array, empty if it is not required. */
   readonly list?: boolean;
+  /** It may be given more than once: the last value counts. */
+  readonly lastCounts?: boolean;
 }
 
 export interface TextParameter extends Common {
@@ -232,7 +234,8 @@ export class ParameterSet {
       );
     }
     const given = this.#values.get(key);
-    if (given === undefined) this.#values.set(key, [checkValue(key, spec, value)]);
+    if (given === undefined || spec.lastCounts)
+      this.#values.set(key, [checkValue(key, spec, value)]);
     else if (spec.list) given.push(checkValue(key, spec, value));
     else
       throw new AsyncnbdError("CONFIG", `${this.#owner}: parameter ${key} is given more than once`);
@@ -253,7 +256,9 @@ export class ParameterSet {
 }
 
 /** By the keys of a declaration's long form. */
-const SPEC_KEYS = ["type", "description", "required", "magic", "list", "default"];
+const SPEC_KEYS = [
+  ...["type", "description", "required", "magic", "list", "lastCounts", "default"],
+];
 const MORE_KEYS: Readonly<Record<string, readonly string[]>> = {
   size: ["minimum", "maximum"],
   integer: ["minimum", "maximum"],

@@ -1,0 +1,42 @@
+// See counters_wrap.hpp.
+#include "addon/counters_wrap.hpp"
+
+#include <string>
+
+#include "addon/runtime.hpp"
+
+namespace asyncnbd::addon {
+
+Napi::Function CountersWrap::define(Napi::Env env) {
+  return DefineClass(env, "NativeCounters", {InstanceMethod("of", &CountersWrap::of)});
+}
+
+// new NativeCounters(sharedAs)
+CountersWrap::CountersWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
+  counters_ = shared_counters().join(info[0].As<Napi::String>(),
+                                     std::make_shared<filters::RequestCounters>());
+}
+
+// of(command): { requests, failures, bytes, meanMs, p50Ms, p99Ms, maxMs }
+Napi::Value CountersWrap::of(const Napi::CallbackInfo &info) {
+  const uint32_t type = info[0].As<Napi::Number>().Uint32Value();
+  Napi::Object result = Napi::Object::New(info.Env());
+  if (type >= filters::RequestCounters::KINDS)
+    return result;
+  const filters::KindCounts counts = counters_->of(static_cast<uint16_t>(type));
+  auto set = [&result](const char *key, uint64_t number) {
+    result.Set(key, static_cast<double>(number));
+  };
+  auto set_ms = [&result](const char *key, double ns) { result.Set(key, ns / 1e6); };
+  set("requests", counts.requests());
+  set("failures", counts.failed);
+  set("bytes", counts.bytes);
+  const auto all_ns = static_cast<double>(counts.done_ns + counts.failed_ns);
+  set_ms("meanMs", counts.requests() == 0 ? 0 : all_ns / static_cast<double>(counts.requests()));
+  set_ms("p50Ms", static_cast<double>(counts.percentile_ns(50)));
+  set_ms("p99Ms", static_cast<double>(counts.percentile_ns(99)));
+  set_ms("maxMs", static_cast<double>(counts.longest_ns));
+  return result;
+}
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,24 @@
+// NativeCounters of src/addon/types.ts: what the stats filter counts, for JavaScript that looks.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+
+#include "filters/request_counters.hpp"
+
+namespace asyncnbd::addon {
+
+class CountersWrap : public Napi::ObjectWrap<CountersWrap> {
+public:
+  static Napi::Function define(Napi::Env env);
+  explicit CountersWrap(const Napi::CallbackInfo &info);
+
+  const std::shared_ptr<filters::RequestCounters> &counters() const { return counters_; }
+
+private:
+  Napi::Value of(const Napi::CallbackInfo &info);
+
+  std::shared_ptr<filters::RequestCounters> counters_;
+};
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,71 @@
+// See altered.hpp.
+#include "filters/altered.hpp"
+
+#include <cerrno>
+
+namespace asyncnbd::filters {
+
+using backend::Request;
+using backend::Support;
+
+// An export that is not written to can do nothing that writes.
+bool AlteredLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
+                           std::string *error) {
+  if (!Layer::collect(wanted, facts, error))
+    return false;
+  facts->call_limits = AS_IF_BELOW;
+  if (!alter(facts, error))
+    return false;
+  if (!facts->can_write) {
+    facts->can_trim = false;
+    facts->zero = Support::none;
+    facts->fua = Support::none;
+  }
+  if (facts->zero == Support::none)
+    facts->can_fast_zero = false;
+  return true;
+}
+
+// What is below sees what it will be asked.
+backend::Reservation AlteredLayer::reserve(Request &request) {
+  const uint16_t flags = request.flags;
+  request.flags = flags_below(request);
+  const backend::Reservation reservation = below().reserve(request);
+  request.flags = flags;
+  return reservation;
+}
+
+void AlteredLayer::submit(Request &request, backend::Caller caller) {
+  const uint16_t flags = flags_below(request);
+  if (flags != request.flags) {
+    if (!request.completers.push(*this, reinterpret_cast<void *>(uintptr_t{request.flags}))) {
+      if (request.is_reserved)
+        below().unreserve(request);
+      request.complete(ENOMEM);
+      return;
+    }
+    request.flags = flags;
+  }
+  below().submit(request, caller);
+}
+
+void AlteredLayer::restore(Request &request) {
+  request.flags = static_cast<uint16_t>(reinterpret_cast<uintptr_t>(request.completers.pop(*this)));
+}
+
+void AlteredLayer::complete(Request &request, int error) {
+  restore(request);
+  request.complete(error);
+}
+
+void AlteredLayer::give_up(Request &request, int error) {
+  restore(request);
+  request.give_up(error);
+}
+
+std::unique_ptr<backend::Backend> emulated(std::unique_ptr<backend::Backend> layer,
+                                           base::Threads &threads) {
+  return std::make_unique<backend::Emulation>(std::move(layer), threads);
+}
+
+} // namespace asyncnbd::filters

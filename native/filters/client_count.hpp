@@ -1,0 +1,46 @@
+// A layer that does nothing but know how long its client is there.
+#pragma once
+
+#include <memory>
+#include <utility>
+
+#include "backend/layer.hpp"
+#include "backend/request.hpp"
+
+namespace asyncnbd::filters {
+
+// Who counts clients.
+class ClientCounter {
+public:
+  // Once for each layer, when its client has left.
+  virtual void on_client_left(host::CallContext &context) = 0;
+
+protected:
+  ~ClientCounter() = default;
+};
+
+class CountedLayer final : public backend::Layer {
+public:
+  CountedLayer(std::unique_ptr<backend::Backend> opened, ClientCounter &counter,
+               host::CallContext &context)
+      : Layer(std::move(opened)), counter_(counter), context_(context) {}
+
+  backend::Reservation reserve(backend::Request &request) override {
+    return below().reserve(request);
+  }
+  void unreserve(backend::Request &request) override { below().unreserve(request); }
+  void close() override {
+    below().close();
+    counter_.on_client_left(context_);
+  }
+  void close_unused() override {
+    below().close_unused();
+    counter_.on_client_left(context_);
+  }
+
+private:
+  ClientCounter &counter_;
+  host::CallContext &context_;
+};
+
+} // namespace asyncnbd::filters

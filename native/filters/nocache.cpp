@@ -1,0 +1,69 @@
+// See nocache.hpp.
+#include "filters/nocache.hpp"
+
+#include <utility>
+
+#include "filters/altered.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::Request;
+using backend::Support;
+
+enum class Mode : uint8_t { none, emulate, nop };
+
+class NocacheLayer final : public AlteredLayer {
+public:
+  NocacheLayer(std::unique_ptr<Backend> opened, Mode mode)
+      : AlteredLayer(std::move(opened)), mode_(mode) {}
+
+  void submit(Request &request, backend::Caller caller) override {
+    if (mode_ == Mode::nop && request.type == wire::NBD_CMD_CACHE)
+      request.complete(0);
+    else
+      AlteredLayer::submit(request, caller);
+  }
+
+private:
+  bool alter(backend::Facts *facts, std::string *) const override {
+    facts->cache = mode_ == Mode::none      ? Support::none
+                   : mode_ == Mode::emulate ? Support::emulate
+                                            : Support::native;
+    return true;
+  }
+
+  const Mode mode_;
+};
+
+class NocacheFilter final : public backend::Filter {
+public:
+  NocacheFilter(Mode mode, base::Threads &threads) : mode_(mode), threads_(threads) {}
+
+  const char *name() const override { return "nocache"; }
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+                                backend::DiskState *, std::string *) override {
+    return emulated(std::make_unique<NocacheLayer>(std::move(*below), mode_), threads_);
+  }
+
+private:
+  const Mode mode_;
+  base::Threads &threads_;
+};
+
+} // namespace
+
+std::unique_ptr<backend::Filter> make_nocache(const FilterOptions &options,
+                                              const backend::Resources &resources,
+                                              std::string *error) {
+  OptionReader reader("nocache", options);
+  const auto mode = reader.choice<Mode>("mode", {"none", "emulate", "nop"});
+  *error = reader.error();
+  if (!error->empty())
+    return nullptr;
+  return std::make_unique<NocacheFilter>(mode, resources.threads);
+}
+
+} // namespace asyncnbd::filters

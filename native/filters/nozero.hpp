@@ -1,0 +1,17 @@
+// What becomes of requests to zero.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/filter.hpp"
+#include "filters/options.hpp"
+
+namespace asyncnbd::filters {
+
+// Options: mode, "none" (by default), "emulate", "notrim" or "plugin"; fast, "default", "none",
+// "slow" or "ignore". nullptr, with words in `*error`, if there is something else.
+std::unique_ptr<backend::Filter>
+make_nozero(const FilterOptions &options, const backend::Resources &resources, std::string *error);
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,62 @@
+// Filters that change what clients may ask of an export, under nbdkit's names and parameters.
+
+import { fua, nocache, noextents, nozero } from "../../middleware/index.js";
+import { defineFilter, type Filter } from "../filter.js";
+
+const nozeroFilter = defineFilter({
+  name: "nozero",
+  config: {
+    zeromode: {
+      type: "enum",
+      values: ["none", "emulate", "notrim", "plugin"],
+      default: "none",
+      lastCounts: true,
+      description: "What zeroing is",
+    },
+    fastzeromode: {
+      type: "enum",
+      values: ["default", "none", "slow", "ignore"],
+      default: "default",
+      lastCounts: true,
+      description: "What zeroing is that is to be fast",
+    },
+  },
+  create: ({ zeromode, fastzeromode }) => nozero({ mode: zeromode, fast: fastzeromode }),
+});
+
+const noextentsFilter = defineFilter({ name: "noextents", create: () => noextents() });
+
+const nocacheFilter = defineFilter({
+  name: "nocache",
+  config: {
+    cachemode: {
+      type: "enum",
+      values: ["none", "emulate", "nop", "no-op"],
+      default: "none",
+      lastCounts: true,
+      description: "What caching is",
+    },
+  },
+  create: ({ cachemode }) => nocache({ mode: cachemode === "no-op" ? "nop" : cachemode }),
+});
+
+const fuaFilter = defineFilter({
+  name: "fua",
+  config: {
+    fuamode: {
+      type: "enum",
+      values: ["none", "emulate", "native", "force", "pass", "discard"],
+      default: "none",
+      lastCounts: true,
+      description: "What durable writes are",
+    },
+  },
+  create: ({ fuamode }) => fua({ mode: fuamode }),
+});
+
+export const CAPABILITY_FILTERS: readonly Filter[] = [
+  fuaFilter,
+  nocacheFilter,
+  noextentsFilter,
+  nozeroFilter,
+];

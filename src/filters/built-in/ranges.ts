@@ -1,0 +1,41 @@
+// Filters that show an export as another part of itself, under nbdkit's names and parameters.
+
+import { AsyncnbdError } from "../../errors.js";
+import { offset, truncate } from "../../middleware/index.js";
+import { defineFilter, type Filter } from "../filter.js";
+
+const size = { type: "size", required: false, lastCounts: true } as const;
+const unit = { ...size, minimum: 1, maximum: 2 ** 32 - 1 } as const;
+
+const offsetFilter = defineFilter({
+  name: "offset",
+  config: {
+    offset: { ...size, description: "Where the part begins (default 0)" },
+    range: { ...size, description: "Its length (default all that is left)" },
+  },
+  create: ({ offset: begin, range }) =>
+    offset({ offset: begin ?? 0, ...(range !== undefined && { range }) }),
+});
+
+function powerOfTwo(key: string, value: number | undefined): number {
+  if (value !== undefined && !Number.isInteger(Math.log2(value)))
+    throw new AsyncnbdError("CONFIG", `parameter ${key}=${value}: must be a power of two`);
+  return value ?? 1;
+}
+
+const truncateFilter = defineFilter({
+  name: "truncate",
+  config: {
+    truncate: { ...size, description: "The size (default the plugin's)" },
+    "round-up": { ...unit, description: "Make it a multiple of this, a power of 2, and larger" },
+    "round-down": { ...unit, description: "Make it a multiple of this, a power of 2, and smaller" },
+  },
+  create: (config) =>
+    truncate({
+      ...(config.truncate !== undefined && { size: config.truncate }),
+      roundUp: powerOfTwo("round-up", config["round-up"]),
+      roundDown: powerOfTwo("round-down", config["round-down"]),
+    }),
+});
+
+export const RANGE_FILTERS: readonly Filter[] = [offsetFilter, truncateFilter];

@@ -1,0 +1,32 @@
+// The native filters that show an export as another part of itself, or as larger.
+
+import type { Middleware } from "../plugins/script/layer.js";
+import { nativeMiddleware } from "./define.js";
+
+export interface OffsetOptions {
+  /** Where the part begins, in bytes. By default 0. */
+  readonly offset?: number;
+  /** Its length. By default all that is left. */
+  readonly range?: number;
+}
+
+/** Clients see a part of the export, as all there is. */
+export function offset(options: OffsetOptions): Middleware {
+  return nativeMiddleware({ name: "offset", options: { ...options } });
+}
+
+export interface TruncateOptions {
+  /** In bytes. By default the export's own. */
+  readonly size?: number;
+  /** A power of two, to a multiple of which the size is made larger; then `roundDown`, to make it smaller. */
+  readonly roundUp?: number;
+  readonly roundDown?: number;
+}
+
+/**
+ * The export has another size. What is behind the end of the plugin's disk reads as zeroes, and only
+ * zeroes can be written there.
+ */
+export function truncate(options: TruncateOptions): Middleware {
+  return nativeMiddleware({ name: "truncate", options: { ...options } });
+}
