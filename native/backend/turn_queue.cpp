@@ -158,8 +158,8 @@ bool TurnQueue::do_calls_last() {
     return false;
   const uint64_t begun = ended_waits_ - ended_waits_seen_;
   const unsigned inside = std::min(running_.load(), workers_);
-  inside_calls_ += (ALL_INSIDE * inside / workers_) / LOOKS_AVERAGED;
-  inside_calls_ -= inside_calls_ / LOOKS_AVERAGED;
+  inside_calls_ =
+      (inside_calls_ * (LOOKS_AVERAGED - 1) + ALL_INSIDE * inside / workers_) / LOOKS_AVERAGED;
   if (begun <= workers_ && inside == workers_)
     return true; // that is plain at once
   return begun <= uint64_t{FEW_CALLS} * workers_ && inside_calls_ >= MANY_INSIDE;

@@ -84,6 +84,7 @@ bool RequestReader::receive_payload(PendingRequest *request) {
     if (length_bytes >= MIN_RESERVED_BYTES) {
       const backend::Reservation reservation = admission_.reserve(*request);
       takes_pages_ = reservation.takes_pages;
+      has_place_ = reservation.is_file;
       if (reservation.is_file && buffered_bytes() > 0)
         admission_.unreserve(*request); // what has come would have to be copied there
       else if (reservation.data != nullptr)
@@ -102,7 +103,7 @@ bool RequestReader::receive_payload(PendingRequest *request) {
   request->payload_buffer = input_;
   request->data = input_->data + begin_;
   begin_ += length_bytes;
-  if (is_worth_pages(length_bytes))
+  if (is_worth_pages(length_bytes) || (has_place_ && length_bytes >= MIN_RESERVED_BYTES))
     expect_large_payload();
   return true;
 }
@@ -125,8 +126,18 @@ bool RequestReader::receive_in_place(PendingRequest *request,
   }
   if (receive_elsewhere(request))
     return true;
-  admission_.unreserve(*request);
+  if (request->is_reserved)
+    admission_.unreserve(*request);
   return false;
+}
+
+// The memory of a file, of which the system has none just now.
+bool RequestReader::skip_without_place(PendingRequest *request, uint64_t bytes) {
+  admission_.unreserve(*request);
+  request->is_reserved = false;
+  request->data = nullptr;
+  request->error = EIO;
+  return skip(bytes);
 }
 
 // A payload that cannot lie in the input buffer; its beginning may be in pages.
@@ -209,6 +220,8 @@ bool RequestReader::receive_elsewhere(PendingRequest *request, size_t position) 
     const size_t end = is_last ? length_bytes : admitted_bytes_;
     const ssize_t received =
         receive_into({place + position, end - position, is_last ? next : iovec{}}, false);
+    if (received == -EFAULT && request->is_reserved)
+      return skip_without_place(request, length_bytes - position);
     if (received <= 0)
       return false;
     position += static_cast<size_t>(received);

@@ -323,7 +323,8 @@ ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
       if (const int reason = wait_for_more(room, between_requests))
         return reason;
   }
-  if (received <= 0 && received != -ENOBUFS) // which only a pipe has
+  // The one only a pipe has, the other only the memory of a file.
+  if (received <= 0 && received != -ENOBUFS && received != -EFAULT)
     note_end(received, between_requests);
   return received;
 }

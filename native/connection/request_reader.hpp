@@ -115,6 +115,7 @@ private:
   bool take_query(PendingRequest *request, const uint8_t *query, size_t length_bytes);
   bool receive_payload(PendingRequest *request);
   bool receive_in_place(PendingRequest *request, const backend::Reservation &reservation);
+  bool skip_without_place(PendingRequest *request, uint64_t bytes);
   bool receive_large_payload(PendingRequest *request, transport::PagePipe::Owner begun = nullptr);
   bool is_worth_pages(uint32_t length_bytes);
   bool receive_pages(PendingRequest *request);
@@ -163,6 +164,7 @@ private:
   uint64_t spared_bytes_ = 0;    // that its request takes less, as the backend makes no copy
   unsigned copied_payloads_ = 0; // so many are received without trying to keep them in pages
   bool takes_pages_ = true;      // the backend, until it says otherwise
+  bool has_place_ = false;       // the backend for payloads, as it has said of the last one
   bool expects_input_ = true;    // to be there, when it looks for it
   bool has_to_wait_ = false;
   bool input_is_used_up_ = false;

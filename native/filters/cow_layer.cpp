@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 
+#include "base/invariant.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -69,7 +70,9 @@ Reservation CowLayer::reserve(Request &request) {
   return {.takes_pages = client_.disk.file->takes_pages()};
 }
 
+// Reads of what has been copied have none.
 void CowLayer::unreserve(Request &request) {
+  base::invariant(request.type == wire::NBD_CMD_WRITE, "only writes are unreserved");
   client_.disk.file->end_receiving(request.length_bytes, request.offset);
 }
 
@@ -152,8 +155,8 @@ bool CowLayer::perform_now(Request &request, int *error) {
   if (reads)
     *error = read_file(*client_.disk.file, request, true);
   else if (request.pages)
-    *error = client_.disk.file->write_pages(std::move(request.pages), request.length_bytes,
-                                            request.offset);
+    *error = client_.disk.file->overwrite_pages(std::move(request.pages), request.length_bytes,
+                                                request.offset);
   else
     *error = client_.disk.file->overwrite(request.data, request.length_bytes, request.offset);
   return true;

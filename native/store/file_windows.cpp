@@ -41,6 +41,14 @@ bool FileWindows::is_suitable(int fd) {
 }
 
 uint8_t *FileWindows::about_to_write(uint64_t offset, size_t length_bytes) {
+  return memory_of(offset, length_bytes, true);
+}
+
+uint8_t *FileWindows::about_to_overwrite(uint64_t offset, size_t length_bytes) {
+  return memory_of(offset, length_bytes, false);
+}
+
+uint8_t *FileWindows::memory_of(uint64_t offset, size_t length_bytes, bool is_written_anyhow) {
   const uint64_t index = offset / WINDOW_BYTES;
   const uint64_t begin = offset % WINDOW_BYTES;
   if (!can_map_.load(std::memory_order_relaxed) || index >= MAX_WINDOWS ||
@@ -53,14 +61,17 @@ uint8_t *FileWindows::about_to_write(uint64_t offset, size_t length_bytes) {
   const uint64_t periods = static_cast<uint64_t>(clock_.now().time_since_epoch() / LATELY);
   const auto now = static_cast<uint8_t>(1 + periods % PERIODS);
   const auto before = static_cast<uint8_t>(1 + (periods + PERIODS - 1) % PERIODS);
+  const uint64_t first = begin / UNIT_BYTES;
+  const uint64_t last = (begin + length_bytes - 1) / UNIT_BYTES;
   bool is_recent = true;
-  for (uint64_t unit = begin / UNIT_BYTES; unit <= (begin + length_bytes - 1) / UNIT_BYTES;
-       unit++) {
-    const uint8_t last = found->written[unit].load(std::memory_order_relaxed);
-    is_recent = is_recent && (last == now || last == before);
-    if (last != now)
-      found->written[unit].store(now, std::memory_order_relaxed);
+  for (uint64_t unit = first; unit <= last; unit++) {
+    const uint8_t period = found->written[unit].load(std::memory_order_relaxed);
+    is_recent = is_recent && (period == now || period == before);
   }
+  if (is_recent || is_written_anyhow)
+    for (uint64_t unit = first; unit <= last; unit++)
+      if (found->written[unit].load(std::memory_order_relaxed) != now)
+        found->written[unit].store(now, std::memory_order_relaxed);
   return is_recent ? found->memory + begin : nullptr;
 }
 

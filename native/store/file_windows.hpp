@@ -30,6 +30,8 @@ public:
   // be read from the disk first, and the first write after it has gone there takes a page fault for
   // each page. Touching the memory may raise SIGBUS.
   uint8_t *about_to_write(uint64_t offset, size_t length_bytes);
+  // The same, but where that is nullptr it is not written: who writes it otherwise says so.
+  uint8_t *about_to_overwrite(uint64_t offset, size_t length_bytes);
 
 private:
   static constexpr size_t MAX_WINDOWS = 1024;
@@ -42,6 +44,7 @@ private:
   };
 
   static bool is_suitable(int fd);
+  uint8_t *memory_of(uint64_t offset, size_t length_bytes, bool is_written_anyhow);
   Window *window(size_t index);
   Window *make(size_t index) const;
   static void unmake(Window *window);

@@ -122,8 +122,14 @@ int TemporaryFile::overwrite(const uint8_t *data, size_t length_bytes, uint64_t 
   return is_written ? 0 : write(data, length_bytes, offset);
 }
 
+int TemporaryFile::overwrite_pages(transport::PagePipe::Owner pages, size_t length_bytes,
+                                   uint64_t offset) {
+  windows_.about_to_write(offset, length_bytes);
+  return write_pages(std::move(pages), length_bytes, offset);
+}
+
 uint8_t *TemporaryFile::begin_receiving(size_t length_bytes, uint64_t offset) {
-  uint8_t *const memory = windows_.about_to_write(offset, length_bytes);
+  uint8_t *const memory = windows_.about_to_overwrite(offset, length_bytes);
   if (memory != nullptr) {
     std::lock_guard lock(mutex_);
     receiving_.push_back({offset, offset + length_bytes});

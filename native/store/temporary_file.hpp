@@ -35,9 +35,10 @@ public:
   int write_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
   // The same, of what has been written before, all of it: quicker if that was a moment ago.
   int overwrite(const uint8_t *data, size_t length_bytes, uint64_t offset);
-  // In place of overwrite: where that may be received, which is nullptr unless it was written a
-  // moment ago. For the system alone to write to: touching it may raise SIGBUS. Ended by
-  // end_receiving of the same range; until then what is discarded of it keeps its space, so that
+  int overwrite_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
+  // Before one of these two: where that may be received in their place, which is nullptr unless it
+  // was written a moment ago. For the system alone to write to: touching it may raise SIGBUS. Ended
+  // by end_receiving of the same range; until then what is discarded of it keeps its space, so that
   // there is room for what comes.
   uint8_t *begin_receiving(size_t length_bytes, uint64_t offset);
   void end_receiving(size_t length_bytes, uint64_t offset);

@@ -5,6 +5,7 @@
 #include <atomic>
 #include <memory>
 #include <set>
+#include <sys/mman.h>
 #include <thread>
 
 #include "running_connection.hpp"
@@ -213,6 +214,51 @@ TEST_CASE("replies that are ready do not wait for a slow call behind them") {
   CHECK(running.read_replies(3).size() == 3);
   running.sockets.close_client();
   CHECK(running.wait_until_over());
+}
+
+TEST_CASE("a write whose place has no memory fails alone, and the rest of its payload is skipped") {
+  constexpr size_t BYTES = 512 << 10; // more than comes along with a header
+  Running running;
+  void *nowhere =
+      mmap(nullptr, BYTES, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  REQUIRE(nowhere != MAP_FAILED);
+  int reserved = 0;
+  running.world.reserve = [&](backend::Request &request) {
+    if (request.type != wire::NBD_CMD_WRITE)
+      return backend::Reservation{};
+    reserved++;
+    return backend::Reservation{.data = static_cast<uint8_t *>(nowhere), .is_file = true};
+  };
+  running.world.submit = [&](backend::Request &request) {
+    CHECK_FALSE(request.is_reserved);
+    request.complete(0);
+  };
+  REQUIRE(running.start(ThreadModel::parallel));
+  // What comes along with a header would have to be copied: so the first is received elsewhere, and
+  // each that follows one of which the rest was skipped.
+  constexpr uint64_t WRITES = 4;
+  std::vector<uint8_t> payload(BYTES, 7);
+  std::thread client([&] {
+    for (uint64_t cookie = 0; cookie < WRITES; cookie++) {
+      std::vector<uint8_t> bytes = encode_request(wire::NBD_CMD_WRITE, cookie, 0, BYTES);
+      bytes.insert(bytes.end(), payload.begin(), payload.end());
+      send_all(running.sockets.client, bytes);
+    }
+    running.send_reads(WRITES, 1);
+  });
+  for (uint64_t cookie = 0; cookie < WRITES; cookie++) {
+    Reply reply;
+    REQUIRE(read_reply(running.sockets.client, &reply));
+    CHECK(reply.cookie == cookie);
+    CHECK(reply.error == (cookie % 2 == 0 ? 0 : wire::NBD_EIO));
+  }
+  CHECK(running.read_replies(1) == std::vector<uint64_t>{WRITES});
+  client.join();
+  CHECK(reserved == WRITES);
+  CHECK(running.world.unreserved == WRITES);
+  running.sockets.close_client();
+  CHECK(running.wait_until_over());
+  munmap(nowhere, BYTES);
 }
 
 TEST_CASE("a connection that nobody else holds lives until its last completion is over") {

@@ -120,6 +120,8 @@ TEST_CASE("what was written a moment ago is received where it lies") {
   const std::vector<uint8_t> zeroes(2 * BLOCK);
   CHECK_FALSE(begin(1)); // it would change what lies below
   CHECK(write(client, BLOCK, 2 * BLOCK, 44) == 0);
+  CHECK_FALSE(begin(2)); // whether it was a moment ago, only overwriting notes
+  CHECK(write(client, BLOCK, 2 * BLOCK, 44) == 0);
   CHECK(begin(55));
   CHECK(request.run(client) == 0);
   CHECK(read(client, BLOCK, 2 * BLOCK) == std::vector<uint8_t>(2 * BLOCK, 55));

@@ -23,6 +23,8 @@ struct World {
   Gate gate;
   std::function<void(backend::Request &)> submit;
   std::function<void()> give_up;
+  std::function<backend::Reservation(backend::Request &)> reserve; // or there are none
+  int unreserved = 0;
   int inside = 0;
   int most_inside = 0;
   int completed = 0;
@@ -35,6 +37,10 @@ class TestBackend final : public backend::Backend {
 public:
   TestBackend(World &world, ThreadModel model) : world_(world), model_(model) {}
   void submit(backend::Request &request, backend::Caller) override { world_.submit(request); }
+  backend::Reservation reserve(backend::Request &request) override {
+    return world_.reserve ? world_.reserve(request) : backend::Reservation{};
+  }
+  void unreserve(backend::Request &) override { world_.unreserved++; }
   void give_up_unanswered() override {
     if (world_.give_up)
       world_.give_up();
