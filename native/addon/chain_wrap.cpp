@@ -16,8 +16,10 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// { name: number, boolean, string, NativeCounters or undefined }
-filters::FilterOptions options_of(const Napi::Object &given) {
+// { name: number, boolean, string, NativeCounters or undefined }. Of anything else, users of
+// middleware are told in `*error`.
+filters::FilterOptions options_of(const Napi::Object &given, const std::string &filter,
+                                  std::string *error) {
   filters::FilterOptions options;
   Napi::Array keys = given.GetPropertyNames();
   for (uint32_t i = 0; i < keys.Length(); i++) {
@@ -29,13 +31,26 @@ filters::FilterOptions options_of(const Napi::Object &given) {
       options[key] = value.As<Napi::Boolean>().Value();
     else if (value.IsString())
       options[key] = value.As<Napi::String>().Utf8Value();
-    else if (value.IsObject())
-      options[key] = CountersWrap::Unwrap(value.As<Napi::Object>())->counters();
+    else if (CountersWrap *counters = CountersWrap::of_value(value))
+      options[key] = counters->counters();
+    else if (!value.IsUndefined())
+      *error =
+          "filter " + filter + ", option " + key + ": expected a number, a boolean or a string";
   }
   return options;
 }
 
 // nullptr: `*error` says what is wrong.
+std::unique_ptr<backend::Filter> native_filter(const Napi::Object &given, std::string *error) {
+  const std::string name = given.Get("name").As<Napi::String>();
+  const filters::FilterOptions options =
+      options_of(given.Get("options").As<Napi::Object>(), name, error);
+  if (!error->empty())
+    return nullptr;
+  return filters::make_filter(name, options, resources().of_backends, error);
+}
+
+// The same.
 std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *error) {
   std::vector<backend::ChainFilter> filters;
   for (uint32_t i = 0; i < list.Length(); i++) {
@@ -45,9 +60,7 @@ std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *er
       filter.opening =
           cplugin::make_filter_place(CFilterWrap::Unwrap(library.As<Napi::Object>())->filter());
     else
-      filter.filter = filters::make_filter(given.Get("name").As<Napi::String>(),
-                                           options_of(given.Get("options").As<Napi::Object>()),
-                                           resources().of_backends, error);
+      filter.filter = native_filter(given, error);
     if (filter.filter == nullptr && filter.opening == nullptr)
       return nullptr;
     filters.push_back(std::move(filter));

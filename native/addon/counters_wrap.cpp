@@ -7,14 +7,27 @@
 
 namespace asyncnbd::addon {
 
+namespace {
+
+// By which objects of this class are told from others, which users may give for one.
+constexpr napi_type_tag TAG{0x6d8f0a2b51c94e37, 0x9a47e1d3c05b28f6};
+
+} // namespace
+
 Napi::Function CountersWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeCounters", {InstanceMethod("of", &CountersWrap::of)});
 }
 
 // new NativeCounters(sharedAs)
 CountersWrap::CountersWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
+  info.This().As<Napi::Object>().TypeTag(&TAG);
   counters_ = shared_counters().join(info[0].As<Napi::String>(),
                                      std::make_shared<filters::RequestCounters>());
+}
+
+CountersWrap *CountersWrap::of_value(const Napi::Value &value) {
+  const bool is_one = value.IsObject() && value.As<Napi::Object>().CheckTypeTag(&TAG);
+  return is_one ? Unwrap(value.As<Napi::Object>()) : nullptr;
 }
 
 // of(command): { requests, failures, bytes, meanMs, p50Ms, p99Ms, maxMs }

@@ -12,6 +12,8 @@ class CountersWrap : public Napi::ObjectWrap<CountersWrap> {
 public:
   static Napi::Function define(Napi::Env env);
   explicit CountersWrap(const Napi::CallbackInfo &info);
+  // nullptr: the value is none.
+  static CountersWrap *of_value(const Napi::Value &value);
 
   const std::shared_ptr<filters::RequestCounters> &counters() const { return counters_; }
 

@@ -39,7 +39,7 @@ void AlteredLayer::submit(Request &request, backend::Caller caller) {
   const uint16_t flags = flags_below(request);
   if (flags != request.flags) {
     if (!request.completers.push(*this, reinterpret_cast<void *>(uintptr_t{request.flags}))) {
-      if (request.is_reserved)
+      if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
         below().unreserve(request);
       request.complete(ENOMEM);
       return;

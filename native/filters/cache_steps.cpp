@@ -417,9 +417,9 @@ CacheOperation::Step CacheOperation::write_back(int *error) {
 
 // Of blocks that are claimed. Whether it succeeds or not, `written_` says what has to end.
 int CacheOperation::begin_write(Range range, uint16_t flags) {
+  written_ = range; // also of what fails: an earlier flush may have left it `writing`
   if (!has_buffer())
     return ENOMEM;
-  written_ = range;
   if (!disk_.begin_writing(range.first, range.last))
     return ENOMEM;
   const uint64_t begin = disk_.blocks.begin_of(range.first);

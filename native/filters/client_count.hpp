@@ -30,12 +30,12 @@ public:
   }
   void unreserve(backend::Request &request) override { below().unreserve(request); }
   void close() override {
+    counter_.on_client_left(context_); // first, as under nbdkit: the plugin's close may take long
     below().close();
-    counter_.on_client_left(context_);
   }
   void close_unused() override {
-    below().close_unused();
     counter_.on_client_left(context_);
+    below().close_unused();
   }
 
 private:

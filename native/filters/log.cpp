@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <cerrno>
+#include <future>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -37,6 +38,17 @@ struct WaitingRequest {
   const std::optional<int> error; // that it is answered with; none: it goes on below
 };
 
+// The end of a client that waits for its last line. The first to end it does.
+struct Ending {
+  std::promise<std::string> failure;
+  std::atomic<bool> is_over{false};
+
+  void end(const std::string &why) {
+    if (!is_over.exchange(true))
+      failure.set_value(why);
+  }
+};
+
 // Which are in the line about a client that connects.
 backend::Wanted with_block_sizes(backend::Wanted wanted) {
   wanted.block_sizes = true;
@@ -51,9 +63,10 @@ public:
       : Layer(std::move(opened)), context_(opening.context), export_name_(opening.export_name),
         number_(number), lines_(lines) {}
 
-  // A read that is answered ahead would not be seen.
+  // A read that is answered ahead would not be seen, and a write that waits for its line may fail.
   Reservation reserve(Request &request) override {
-    return request.type == wire::NBD_CMD_WRITE ? below().reserve(request) : Reservation{};
+    const bool passes = request.type == wire::NBD_CMD_WRITE && !lines_.is_slow();
+    return passes ? below().reserve(request) : Reservation{};
   }
   void unreserve(Request &request) override { below().unreserve(request); }
 
@@ -89,6 +102,7 @@ private:
     lines_.write(std::move(event));
   }
   std::optional<LogEvent> goodbye();
+  void write_goodbye();
   void refuse(Request &request, int error);
   void wait_for_line(LogEvent event, Request &request, uint64_t id, std::optional<int> error);
   void go_on(WaitingRequest &waiting, Request &request, const std::string &failure);
@@ -101,6 +115,8 @@ private:
   bool is_connected_ = false;                      // before the first request and after the last
   base::Mutex<base::LockRank::log_waiting> mutex_; // guards what follows
   std::set<Waiting> waiting_;
+  bool is_given_up_ = false;
+  std::shared_ptr<Ending> ending_; // while it is waited for
 };
 
 bool LogLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
@@ -122,15 +138,35 @@ std::optional<LogEvent> LogLayer::goodbye() {
                   "transactions=" + std::to_string(requests_)};
 }
 
-bool LogLayer::finalize() {
-  if (auto event = goodbye())
+// Until it is written, or given up: a script or a pipe may hang for ever.
+void LogLayer::write_goodbye() {
+  std::optional<LogEvent> event = goodbye();
+  if (!event)
+    return;
+  if (!lines_.is_slow()) {
     write(std::move(*event));
+    return;
+  }
+  const auto ending = std::make_shared<Ending>();
+  {
+    std::lock_guard lock(mutex_);
+    ending_ = ending;
+    if (is_given_up_)
+      ending->end({});
+  }
+  lines_.add(std::move(*event), [ending](const std::string &failure) { ending->end(failure); });
+  const std::string failure = ending->failure.get_future().get();
+  if (!failure.empty())
+    host::log_error("%s", failure.c_str());
+}
+
+bool LogLayer::finalize() {
+  write_goodbye();
   return below().finalize();
 }
 
 void LogLayer::close() {
-  if (auto event = goodbye())
-    write(std::move(*event));
+  write_goodbye();
   below().close();
 }
 
@@ -226,6 +262,9 @@ void LogLayer::give_up_unanswered() {
   {
     std::lock_guard lock(mutex_);
     all.swap(waiting_);
+    is_given_up_ = true;
+    if (ending_)
+      ending_->end({});
   }
   for (const Waiting &waiting : all) {
     Request *request = waiting->take();

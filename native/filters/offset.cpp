@@ -36,7 +36,7 @@ public:
 
   void submit(Request &request, backend::Caller caller) override {
     if (!request.completers.push(*this)) {
-      if (request.is_reserved)
+      if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
         unreserve(request);
       request.complete(ENOMEM);
       return;

@@ -10,8 +10,6 @@
 
 #include "backend/emulate.hpp"
 #include "filters/commands.hpp"
-#include "host/context.hpp"
-#include "host/log.hpp"
 
 namespace asyncnbd::filters {
 
@@ -38,9 +36,8 @@ struct TruncateSettings {
 // such a request is its whole length.
 class TruncateLayer final : public backend::Layer, private backend::Completer {
 public:
-  TruncateLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
-                const TruncateSettings &settings)
-      : Layer(std::move(opened)), context_(context), settings_(settings) {}
+  TruncateLayer(std::unique_ptr<Backend> opened, const TruncateSettings &settings)
+      : Layer(std::move(opened)), settings_(settings) {}
 
   Reservation reserve(Request &request) override {
     return is_all_there(request) ? below().reserve(request) : Reservation{};
@@ -61,7 +58,6 @@ private:
   void restore(Request &request);
   void cut_extents(Request &request) const;
 
-  host::CallContext &context_;
   const TruncateSettings settings_;
   uint64_t real_bytes_ = 0; // of what is below
 };
@@ -127,10 +123,9 @@ int TruncateLayer::finish(Request &request, uint64_t offset) {
     std::memset(request.data + done_bytes, 0, rest_bytes);
   } else if (request.type == wire::NBD_CMD_WRITE &&
              !is_zero(request.data + done_bytes, rest_bytes)) {
-    host::ContextScope scope(&context_);
-    host::log_error("truncate: a write behind the end of the plugin's disk, at %llu, is not zeroes",
-                    static_cast<unsigned long long>(real_bytes_));
-    request.make_extras().error_text = host::take_error_message();
+    request.make_extras().error_text =
+        "truncate: a write behind the end of the plugin's disk, at " + std::to_string(real_bytes_) +
+        ", is not zeroes";
     return ENOSPC;
   } else if (request.type == wire::NBD_CMD_BLOCK_STATUS) {
     constexpr uint64_t HOLE_AND_ZERO = 3; // NBD_STATE_HOLE, NBD_STATE_ZERO
@@ -183,9 +178,9 @@ public:
 
   const char *name() const override { return "truncate"; }
 
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
                                 backend::DiskState *, std::string *) override {
-    auto layer = std::make_unique<TruncateLayer>(std::move(*below), opening.context, settings_);
+    auto layer = std::make_unique<TruncateLayer>(std::move(*below), settings_);
     return std::make_unique<backend::Emulation>(std::move(layer), threads_);
   }
 

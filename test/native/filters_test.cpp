@@ -1,12 +1,14 @@
 // Each native filter by itself, in front of a disk in memory.
 #include <doctest/doctest.h>
 
+#include <atomic>
 #include <cerrno>
 #include <chrono>
 #include <deque>
 #include <fcntl.h>
 #include <string>
 #include <sys/stat.h>
+#include <thread>
 #include <unistd.h>
 
 #include "backend/operation_pool.hpp"
@@ -15,6 +17,7 @@
 #include "filters/stats_text.hpp"
 #include "held_backend.hpp"
 #include "memory_backend.hpp"
+#include "prepare.hpp"
 #include "simulation.hpp"
 #include "test_client.hpp"
 
@@ -471,6 +474,33 @@ TEST_CASE("nobody but its own thread waits for who reads a log that is a pipe") 
   }
   CHECK(pipe.read_all().find("...Read id=2 return=-1 error=ESHUTDOWN") != std::string::npos);
   layer->close();
+}
+
+TEST_CASE("a client whose last line is not written is closed once that is given up") {
+  Fixture fixture;
+  const NamedPipe pipe;
+  auto filter = fixture.make("log", {{"file", pipe.path}});
+  REQUIRE(filter);
+  std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(fixture.disk);
+  auto layer = filter->open(&below, fixture.client.opening(), nullptr, &fixture.error);
+  fixture.threads.has_any = false; // who says that it connects writes that itself
+  prepare(*layer);
+  CHECK(pipe.read_all().find("Connect") != std::string::npos);
+  fixture.threads.has_any = true; // but they do not run
+  std::atomic<bool> is_closed{false};
+  std::thread closing([&] {
+    layer->close();
+    is_closed = true;
+  });
+  while (!is_closed) {
+    layer->give_up_unanswered();
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  }
+  closing.join();
+  CHECK(pipe.read_all().empty());
+  while (fixture.threads.run_one()) {
+  }
+  CHECK(pipe.read_all().find("Disconnect") != std::string::npos);
 }
 
 namespace {
