@@ -28,7 +28,13 @@ export class NativeChain {
     const facts = addon().makeChain(this.filters, sharedName(`chain ${++made}`));
     if (typeof facts === "string") throw new AsyncnbdError("CONFIG", facts);
     this.#facts = facts;
-    if (facts.isNew) await addon().readyChain(facts.number, least);
+    if (!facts.isNew) return;
+    try {
+      await addon().readyChain(facts.number, least);
+    } catch (error) {
+      this.drop();
+      throw error;
+    }
   }
 
   /** After the last client. */

@@ -6,7 +6,7 @@ import { expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { RawClient } from "../support/raw-client.js";
-import { eventually, startServer, temporaryDirectory } from "../support/server.js";
+import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
 /** A disk that fails its first two reads, behind the middleware; and a client past its handshake. */
 async function start(middleware: string) {
@@ -122,4 +122,26 @@ test("stats counts what clients do, and can be looked at", async () => {
   expect(pwrite).toMatchObject({ requests: 1, failures: 1, bytes: 0 });
   expect(others).toEqual({});
   await server.stop();
+});
+
+test.each([
+  ["log", "file", "new URL('file:///tmp/x')"],
+  ["log", "file", "process"],
+  ["offset", "offset", "4096n"],
+  ["fua", "mode", "['force']"],
+])("a value that an option of %s cannot have is an error: %s: %s", async (name, key, value) => {
+  const path = join(temporaryDirectory(), "wrong.ts");
+  writeFileSync(
+    path,
+    `import { definePlugin } from "asyncnbd";
+     import { ${name} } from "asyncnbd/middleware";
+     export default ${name}({ ${key}: ${value} } as never)(definePlugin({
+       name: "disk", getSize: () => ${MIB}, pread() {},
+     }));`,
+  );
+  const { status, stderr } = await runAsyncnbd([path, "--run", "true"]);
+  expect(status).toBe(1);
+  expect(stderr).toContain(
+    `filter ${name}, option ${key}: expected a number, a boolean or a string\n`,
+  );
 });

@@ -25,7 +25,9 @@ async function inTurn<T>(
   held.add(turn);
   let timer: NodeJS.Timeout | undefined;
   try {
-    if (!(await turn.begun())) throw failure("ESHUTDOWN", "the export is closed");
+    // The export may have been closed between the turn's beginning and this.
+    if (!(await turn.begun()) || !held.has(turn))
+      throw failure("ESHUTDOWN", "the export is closed");
     if (timeoutMs !== undefined) timer = setTimeout(() => turn.end(), timeoutMs);
     return await call();
   } finally {
@@ -51,6 +53,7 @@ export function takingTurns(opened: OpenExport, timeoutMs?: number): OpenExport 
   }
   front.close = () => {
     for (const turn of held) turn.end();
+    held.clear();
     return opened.close(); // which has nothing to wait for, or does so itself
   };
   return front as unknown as OpenExport;
