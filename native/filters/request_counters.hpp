@@ -17,7 +17,7 @@
 namespace asyncnbd::filters {
 
 // Of times in nanoseconds: eight for each power of two.
-constexpr size_t LATENCY_BUCKETS = 62 * 8;
+constexpr size_t LATENCY_BUCKETS = size_t{62} * 8;
 // By the zero bits at the end of an offset, which is a multiple of anything if it is 0.
 constexpr size_t ALIGNMENTS = 65;
 
