@@ -78,7 +78,8 @@ test("nbdcopy gets the file, over few connections that are used again", async ()
   await runOk(["nbdcopy", "--request-size=65536", server.uri, copy]);
   await server.stop();
   expect(readFileSync(copy).equals(content)).toBe(true);
-  expect(sockets.size).toBeLessThanOrEqual(6);
+  // Four, and those in the place of some that one of the two sides has found idle.
+  expect(sockets.size).toBeLessThan(16);
   // 129 reads of 64 KiB, of which many came together.
   expect(ranges.length).toBeLessThan(100);
 });
