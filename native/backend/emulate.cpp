@@ -282,9 +282,7 @@ void Emulation::submit(Request &request, Caller caller) {
   } else if (EmulatedRequest *emulated = requests_.get()) {
     emulated->begin(request, caller);
   } else {
-    if (request.is_reserved)
-      below().unreserve(request);
-    request.complete(ENOMEM);
+    refuse(request, ENOMEM);
   }
 }
 

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "backend/backend.hpp"
+#include "wire/constants.hpp"
 
 namespace asyncnbd::backend {
 
@@ -35,6 +36,13 @@ protected:
     *facts = below_->facts();
     facts->call_limits = {};
     return true;
+  }
+
+  // Answers a request that will not be submitted below.
+  void refuse(Request &request, int error) {
+    if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
+      unreserve(request);
+    request.complete(error);
   }
 
   Backend &below() { return *below_; }

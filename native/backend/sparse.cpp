@@ -36,6 +36,15 @@ void append_extent(std::vector<Extent> &extents, uint64_t length_bytes, uint64_t
     extents.push_back({length_bytes, flags});
 }
 
+void cut_extents(std::vector<Extent> &extents, uint64_t length_bytes) {
+  for (Extent &extent : extents) {
+    extent.length_bytes = std::min(extent.length_bytes, length_bytes);
+    length_bytes -= extent.length_bytes;
+  }
+  while (!extents.empty() && extents.back().length_bytes == 0)
+    extents.pop_back();
+}
+
 std::unique_ptr<std::vector<Run>> divide_read(const std::vector<Extent> &extents, uint64_t offset,
                                               uint32_t length_bytes) {
   const uint64_t end = offset + length_bytes;

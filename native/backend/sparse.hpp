@@ -14,6 +14,9 @@ struct Extent {
   uint64_t flags;
 };
 
+// Flags of base:allocation: nothing is allocated, and it reads as zeroes.
+constexpr uint64_t HOLE_AND_ZERO = 3; // NBD_STATE_HOLE, NBD_STATE_ZERO
+
 // A part of a read.
 struct Run {
   uint64_t offset;
@@ -23,6 +26,9 @@ struct Run {
 
 // Adds a run, or makes the last one longer if it is of the same kind.
 void append_extent(std::vector<Extent> &extents, uint64_t length_bytes, uint64_t flags);
+
+// Leaves those that begin within so many bytes, the last of them cut there.
+void cut_extents(std::vector<Extent> &extents, uint64_t length_bytes);
 
 // Divides a read by `extents`, which begin at its offset. Of holes only those count that are
 // worth a chunk of their own, and only the first few. nullptr if there are none.

@@ -4,8 +4,6 @@
 #include <cerrno>
 #include <utility>
 
-#include "wire/constants.hpp"
-
 namespace asyncnbd::backend {
 
 std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
@@ -20,7 +18,7 @@ Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue, b
 
 void Turns::submit(Request &request, Caller caller) {
   if (!request.completers.push(*this)) {
-    fail(request, ENOMEM);
+    refuse(request, ENOMEM);
     return;
   }
   const bool may_call = caller == Caller::may_block || !queue_->has_workers();
@@ -28,13 +26,6 @@ void Turns::submit(Request &request, Caller caller) {
     below().submit(request, caller);
   else
     queue_->wait_for_turn(*this, &request);
-}
-
-// What has not been called.
-void Turns::fail(Request &request, int error) {
-  if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
-    below().unreserve(request);
-  request.complete(error);
 }
 
 // The turn ends first: from then on, this may be gone.
@@ -53,7 +44,7 @@ void Turns::give_up(Request &request, int error) {
 void Turns::give_up_unanswered() {
   for (Request *request : queue_->withdraw(*this)) {
     request->completers.pop(*this);
-    fail(*request, ESHUTDOWN);
+    refuse(*request, ESHUTDOWN);
   }
   Layer::give_up_unanswered();
 }

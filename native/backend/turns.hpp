@@ -29,8 +29,6 @@ private:
   void give_up(Request &request, int error) override;
   void take_turn(Request *request) override { below().submit(*request, may_call_); }
 
-  void fail(Request &request, int error);
-
   const std::shared_ptr<TurnQueue> queue_;
   const Caller may_call_; // who takes a turn that somebody has waited for
   const bool closes_in_turn_;

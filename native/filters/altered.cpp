@@ -11,9 +11,8 @@ using backend::Support;
 // An export that is not written to can do nothing that writes.
 bool AlteredLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
                            std::string *error) {
-  if (!Layer::collect(wanted, facts, error))
+  if (!EmulatedLayer::collect(wanted, facts, error))
     return false;
-  facts->call_limits = AS_IF_BELOW;
   if (!alter(facts, error))
     return false;
   if (!facts->can_write) {
@@ -39,9 +38,7 @@ void AlteredLayer::submit(Request &request, backend::Caller caller) {
   const uint16_t flags = flags_below(request);
   if (flags != request.flags) {
     if (!request.completers.push(*this, reinterpret_cast<void *>(uintptr_t{request.flags}))) {
-      if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
-        below().unreserve(request);
-      request.complete(ENOMEM);
+      refuse(request, ENOMEM);
       return;
     }
     request.flags = flags;
@@ -61,11 +58,6 @@ void AlteredLayer::complete(Request &request, int error) {
 void AlteredLayer::give_up(Request &request, int error) {
   restore(request);
   request.give_up(error);
-}
-
-std::unique_ptr<backend::Backend> emulated(std::unique_ptr<backend::Backend> layer,
-                                           base::Threads &threads) {
-  return std::make_unique<backend::Emulation>(std::move(layer), threads);
 }
 
 } // namespace asyncnbd::filters

@@ -6,17 +6,15 @@
 #include <memory>
 #include <string>
 
-#include "backend/emulate.hpp"
-#include "backend/layer.hpp"
-#include "filters/commands.hpp"
+#include "filters/emulated_layer.hpp"
 
 namespace asyncnbd::filters {
 
 // Passes on every request, and every reservation: a derived class that refuses some must say so in
 // `reserve`, too.
-class AlteredLayer : public backend::Layer, private backend::Completer {
+class AlteredLayer : public EmulatedLayer, private backend::Completer {
 public:
-  using Layer::Layer;
+  using EmulatedLayer::EmulatedLayer;
 
   backend::Reservation reserve(backend::Request &request) override;
   void unreserve(backend::Request &request) final { below().unreserve(request); }
@@ -34,9 +32,5 @@ private:
   void give_up(backend::Request &request, int error) override;
   void restore(backend::Request &request);
 };
-
-// With what does the rest.
-std::unique_ptr<backend::Backend> emulated(std::unique_ptr<backend::Backend> layer,
-                                           base::Threads &threads);
 
 } // namespace asyncnbd::filters

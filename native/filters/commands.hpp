@@ -3,7 +3,6 @@
 
 #include <cstdint>
 
-#include "backend/backend.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -30,12 +29,10 @@ constexpr const char *callback_name(uint16_t type) {
   }
 }
 
-// Of a layer with an emulation in front of it: it sees zeroing, caching and extents as what is
-// below can serve them, as nbdkit's filters do, and leaves durable writes to what is there.
-constexpr backend::CallLimits AS_IF_BELOW = [] {
-  backend::CallLimits limits;
-  limits.emulates_fua = true;
-  return limits;
-}();
+// Whether a client that may only read may not ask for it.
+constexpr bool is_change(uint16_t type) {
+  return type == wire::NBD_CMD_WRITE || type == wire::NBD_CMD_TRIM ||
+         type == wire::NBD_CMD_WRITE_ZEROES;
+}
 
 } // namespace asyncnbd::filters

@@ -5,7 +5,7 @@
 #include <cerrno>
 
 #include "base/invariant.hpp"
-#include "wire/constants.hpp"
+#include "filters/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -16,10 +16,6 @@ using backend::Caller;
 using backend::Request;
 using backend::Reservation;
 using backend::Support;
-
-bool is_zeroing(uint16_t type) {
-  return type == wire::NBD_CMD_TRIM || type == wire::NBD_CMD_WRITE_ZEROES;
-}
 
 } // namespace
 
@@ -79,7 +75,7 @@ void CowLayer::unreserve(Request &request) {
 // Of blocks that have all been copied; others change with a claim on them. Who zeroes them
 // meanwhile is as if he had come later.
 uint8_t *CowLayer::begin_receiving(const Request &request) {
-  if (!facts().can_write)
+  if (is_readonly_)
     return nullptr;
   uint8_t *data = client_.disk.file->begin_receiving(request.length_bytes, request.offset);
   if (data == nullptr)
@@ -137,7 +133,7 @@ void CowLayer::submit(Request &request, Caller caller) {
   else if (type == wire::NBD_CMD_FLUSH || (caches && !client_.settings.on_cache) ||
            (reads && request.is_reserved))
     request.complete(0); // nothing need be durable or is far away, or it has been answered
-  else if ((type == wire::NBD_CMD_WRITE || is_zeroing(type)) && is_readonly_)
+  else if (is_change(type) && is_readonly_)
     request.complete(EROFS);
   else if (CowOperation *operation = operations_.get())
     operation->begin(request, (reads || caches) && copies(request), caller);

@@ -51,8 +51,6 @@ private:
   int take_child();
   int store_fill();
 
-  bool is_change() const;
-
   CowClient &client_;
   CowOperations &pool_;
   bool copies_ = false;

@@ -7,15 +7,10 @@
 #include <new>
 #include <utility>
 
-#include "wire/constants.hpp"
+#include "backend/sparse.hpp"
+#include "filters/commands.hpp"
 
 namespace asyncnbd::filters {
-
-namespace {
-
-constexpr uint64_t HOLE_AND_ZERO = 3; // NBD_STATE_*
-
-} // namespace
 
 CowOperation::Next CowOperation::step(int *error) {
   if (is_filling_) {
@@ -32,7 +27,7 @@ CowOperation::Next CowOperation::step(int *error) {
     return status_step(error);
   if (request().type == wire::NBD_CMD_WRITE)
     *error = write();
-  else if (is_change())
+  else if (is_change(request().type))
     return zero_step(error);
   return Next::end;
 }
@@ -64,7 +59,7 @@ CowOperation::Next CowOperation::status_step(int *) {
     const uint64_t blocks = client_.disk.run(block, last_block, &state);
     if (state == CowState::below && client_.below.facts().can_extents)
       return BlockStatus::Known{blocks, std::nullopt};
-    return BlockStatus::Known{blocks, state == CowState::zero ? HOLE_AND_ZERO : 0};
+    return BlockStatus::Known{blocks, state == CowState::zero ? backend::HOLE_AND_ZERO : 0};
   };
   return ask_status(client_.blocks, known);
 }
@@ -222,11 +217,6 @@ int CowOperation::zero_part(uint64_t block) {
   const uint64_t begin = std::max(client_.blocks.begin_of(block), request().offset);
   const uint64_t end = std::min(client_.blocks.end_of(block), end_offset());
   return client_.disk.file->write_zeroes(end - begin, begin);
-}
-
-bool CowOperation::is_change() const {
-  return request().type == wire::NBD_CMD_WRITE || request().type == wire::NBD_CMD_TRIM ||
-         request().type == wire::NBD_CMD_WRITE_ZEROES;
 }
 
 } // namespace asyncnbd::filters

@@ -13,6 +13,7 @@
 #include "base/error_numbers.hpp"
 #include "base/invariant.hpp"
 #include "filters/commands.hpp"
+#include "filters/emulated_layer.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 
@@ -50,11 +51,11 @@ private:
   std::atomic<uint64_t> state_; // pairs with nothing
 };
 
-class ErrorLayer final : public backend::Layer {
+class ErrorLayer final : public EmulatedLayer {
 public:
   ErrorLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
              const Injections &injections, Dice &dice)
-      : Layer(std::move(opened)), context_(context), injections_(injections), dice_(dice) {}
+      : EmulatedLayer(std::move(opened)), context_(context), injections_(injections), dice_(dice) {}
 
   // What may fail must not have been done before.
   Reservation reserve(Request &request) override {
@@ -71,12 +72,6 @@ public:
   }
 
 private:
-  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!Layer::collect(wanted, facts, error))
-      return false;
-    facts->call_limits = AS_IF_BELOW;
-    return true;
-  }
   bool is_due(const Injection &injection) {
     if (!injection.file.empty() && access(injection.file.c_str(), F_OK) == -1)
       return false;
@@ -117,7 +112,7 @@ public:
       return std::move(*below);
     auto layer =
         std::make_unique<ErrorLayer>(std::move(*below), opening.context, injections_, dice_);
-    return std::make_unique<backend::Emulation>(std::move(layer), threads_);
+    return emulated(std::move(layer), threads_);
   }
 
 private:

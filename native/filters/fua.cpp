@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "filters/altered.hpp"
+#include "filters/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -14,11 +15,6 @@ using backend::Request;
 using backend::Support;
 
 enum class Mode : uint8_t { none, emulate, native, force, pass, discard };
-
-bool writes(const Request &request) {
-  return request.type == wire::NBD_CMD_WRITE || request.type == wire::NBD_CMD_TRIM ||
-         request.type == wire::NBD_CMD_WRITE_ZEROES;
-}
 
 class FuaLayer final : public AlteredLayer {
 public:
@@ -62,7 +58,7 @@ private:
 
   uint16_t flags_below(const Request &request) const override {
     unsigned flags = request.flags;
-    if (mode_ == Mode::force && writes(request))
+    if (mode_ == Mode::force && is_change(request.type))
       flags |= wire::NBD_CMD_FLAG_FUA;
     if (mode_ == Mode::discard)
       flags &= ~unsigned{wire::NBD_CMD_FLAG_FUA};

@@ -12,7 +12,7 @@
 #include <utility>
 
 #include "backend/emulate.hpp"
-#include "filters/commands.hpp"
+#include "filters/emulated_layer.hpp"
 #include "filters/log_queue.hpp"
 #include "filters/log_words.hpp"
 #include "host/context.hpp"
@@ -56,12 +56,12 @@ backend::Wanted with_block_sizes(backend::Wanted wanted) {
 }
 
 // One client's. The state of a request is its number.
-class LogLayer final : public backend::Layer, private backend::Completer {
+class LogLayer final : public EmulatedLayer, private backend::Completer {
 public:
   LogLayer(std::unique_ptr<Backend> opened, const backend::Opening &opening, uint64_t number,
            LogQueue &lines)
-      : Layer(std::move(opened)), context_(opening.context), export_name_(opening.export_name),
-        number_(number), lines_(lines) {}
+      : EmulatedLayer(std::move(opened)), context_(opening.context),
+        export_name_(opening.export_name), number_(number), lines_(lines) {}
 
   // A read that is answered ahead would not be seen, and a write that waits for its line may fail.
   Reservation reserve(Request &request) override {
@@ -103,7 +103,6 @@ private:
   }
   std::optional<LogEvent> goodbye();
   void write_goodbye();
-  void refuse(Request &request, int error);
   void wait_for_line(LogEvent event, Request &request, uint64_t id, std::optional<int> error);
   void go_on(WaitingRequest &waiting, Request &request, const std::string &failure);
 
@@ -120,9 +119,8 @@ private:
 };
 
 bool LogLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
-  if (!Layer::collect(with_block_sizes(wanted), facts, error) || !facts->block_sizes)
+  if (!EmulatedLayer::collect(with_block_sizes(wanted), facts, error) || !facts->block_sizes)
     return false;
-  facts->call_limits = AS_IF_BELOW;
   if (lines_.is_slow())
     facts->thread_model = backend::ThreadModel::async;
   is_connected_ = true;
@@ -192,12 +190,6 @@ void LogLayer::submit(Request &request, Caller caller) {
   }
   write(enter(request, id));
   below().submit(request, caller);
-}
-
-void LogLayer::refuse(Request &request, int error) {
-  if (request.is_reserved)
-    below().unreserve(request);
-  request.complete(error);
 }
 
 void LogLayer::complete(Request &request, int error) {
@@ -322,7 +314,7 @@ public:
     if (!lines_->is_active())
       return std::move(*below);
     auto layer = std::make_unique<LogLayer>(std::move(*below), opening, ++connections_, *lines_);
-    return std::make_unique<backend::Emulation>(std::move(layer), threads_);
+    return emulated(std::move(layer), threads_);
   }
 
 private:

@@ -1,12 +1,12 @@
 // See offset.hpp.
 #include "filters/offset.hpp"
 
-#include <algorithm>
 #include <cerrno>
 #include <optional>
 #include <utility>
 
 #include "backend/layer.hpp"
+#include "backend/sparse.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -36,9 +36,7 @@ public:
 
   void submit(Request &request, backend::Caller caller) override {
     if (!request.completers.push(*this)) {
-      if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
-        unreserve(request);
-      request.complete(ENOMEM);
+      refuse(request, ENOMEM);
       return;
     }
     move(request, offset_);
@@ -64,8 +62,10 @@ private:
   void complete(Request &request, int error) override {
     request.completers.pop(*this);
     move(request, -offset_);
+    // What is behind the part is none of its clients' business.
     if (request.type == wire::NBD_CMD_BLOCK_STATUS)
-      cut_extents(request);
+      for (backend::ContextStatus &status : request.extras->statuses)
+        backend::cut_extents(status.extents, facts().size_bytes - request.offset);
     request.complete(error);
   }
   void give_up(Request &request, int error) override {
@@ -86,19 +86,6 @@ private:
     if (request.extras->runs)
       for (backend::Run &run : *request.extras->runs)
         run.offset += by;
-  }
-
-  // What is behind the part is none of its clients' business.
-  void cut_extents(Request &request) const {
-    for (backend::ContextStatus &status : request.extras->statuses) {
-      uint64_t left_bytes = facts().size_bytes - request.offset;
-      for (backend::Extent &extent : status.extents) {
-        extent.length_bytes = std::min(extent.length_bytes, left_bytes);
-        left_bytes -= extent.length_bytes;
-      }
-      while (!status.extents.empty() && status.extents.back().length_bytes == 0)
-        status.extents.pop_back();
-    }
   }
 
   const uint64_t offset_;

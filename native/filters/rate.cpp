@@ -9,7 +9,7 @@
 
 #include "backend/emulate.hpp"
 #include "base/invariant.hpp"
-#include "filters/commands.hpp"
+#include "filters/emulated_layer.hpp"
 #include "filters/rate_bucket.hpp"
 #include "filters/waiting.hpp"
 #include "host/abi.hpp"
@@ -85,12 +85,12 @@ struct Progress {
 };
 using SlowRequests = WaitingRequests<Progress>;
 
-class RateLayer final : public backend::Layer, private WaitOwner<Progress> {
+class RateLayer final : public EmulatedLayer, private WaitOwner<Progress> {
 public:
   RateLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
             const RateSettings &settings, Buckets &of_all, const backend::Resources &resources,
             SlowRequests::Slabs &slabs)
-      : Layer(std::move(opened)), context_(context), settings_(settings), of_all_(of_all),
+      : EmulatedLayer(std::move(opened)), context_(context), settings_(settings), of_all_(of_all),
         own_(settings.connection_bits, settings.burst_seconds, resources.clock.now()),
         clock_(resources.clock), waiting_(*this, resources, slabs) {}
 
@@ -123,10 +123,9 @@ public:
 
 private:
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!Layer::collect(wanted, facts, error))
+    if (!EmulatedLayer::collect(wanted, facts, error))
       return false;
     facts->thread_model = backend::ThreadModel::async;
-    facts->call_limits = AS_IF_BELOW;
     return true;
   }
   static Progress begun(const Request &request, bool is_past_first) {
@@ -193,7 +192,7 @@ public:
       return std::move(*below);
     auto layer = std::make_unique<RateLayer>(std::move(*below), opening.context, settings_, of_all_,
                                              resources_, slabs_);
-    return std::make_unique<backend::Emulation>(std::move(layer), resources_.threads);
+    return emulated(std::move(layer), resources_.threads);
   }
 
 private:

@@ -5,7 +5,7 @@
 #include <utility>
 
 #include "backend/layer.hpp"
-#include "wire/constants.hpp"
+#include "filters/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -15,22 +15,17 @@ using backend::Backend;
 using backend::Request;
 using backend::Reservation;
 
-bool modifies(const Request &request) {
-  return request.type == wire::NBD_CMD_WRITE || request.type == wire::NBD_CMD_TRIM ||
-         request.type == wire::NBD_CMD_WRITE_ZEROES;
-}
-
 class ReadonlyLayer final : public backend::Layer {
 public:
   using Layer::Layer;
 
   Reservation reserve(Request &request) override {
-    return modifies(request) ? Reservation{} : below().reserve(request);
+    return is_change(request.type) ? Reservation{} : below().reserve(request);
   }
 
   // Clients have been told; this is for what stands in front and did not listen.
   void submit(Request &request, backend::Caller caller) override {
-    if (modifies(request))
+    if (is_change(request.type))
       request.complete(EROFS);
     else
       below().submit(request, caller);

@@ -9,7 +9,7 @@
 
 #include "backend/emulate.hpp"
 #include "base/error_numbers.hpp"
-#include "filters/commands.hpp"
+#include "filters/emulated_layer.hpp"
 #include "filters/request_counters.hpp"
 #include "filters/stats_text.hpp"
 #include "host/log.hpp"
@@ -24,10 +24,10 @@ using backend::Request;
 using backend::Reservation;
 
 // One client's. The state of a request is the time at which it came.
-class StatsLayer final : public backend::Layer, private backend::Completer {
+class StatsLayer final : public EmulatedLayer, private backend::Completer {
 public:
   StatsLayer(std::unique_ptr<Backend> opened, RequestCounters &counters, const base::Clock &clock)
-      : Layer(std::move(opened)), counters_(counters), clock_(clock),
+      : EmulatedLayer(std::move(opened)), counters_(counters), clock_(clock),
         place_(counters.next_place()) {}
 
   // A read with a reservation has been answered, whether it is submitted or not.
@@ -45,13 +45,6 @@ public:
   void submit(Request &request, Caller caller) override;
 
 private:
-  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!Layer::collect(wanted, facts, error))
-      return false;
-    facts->call_limits = AS_IF_BELOW;
-    return true;
-  }
-
   void complete(Request &request, int error) override {
     record(request, error);
     request.complete(error);
@@ -80,9 +73,7 @@ void StatsLayer::submit(Request &request, Caller caller) {
   const base::Duration now = clock_.now().time_since_epoch();
   if (!request.completers.push(*this,
                                reinterpret_cast<void *>(static_cast<intptr_t>(now.count())))) {
-    if (request.is_reserved)
-      below().unreserve(request);
-    request.complete(ENOMEM);
+    refuse(request, ENOMEM);
     return;
   }
   below().submit(request, caller);
@@ -151,8 +142,7 @@ public:
 
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
                                 backend::DiskState *, std::string *) override {
-    auto layer = std::make_unique<StatsLayer>(std::move(*below), *counters_, clock_);
-    return std::make_unique<backend::Emulation>(std::move(layer), threads_);
+    return emulated(std::make_unique<StatsLayer>(std::move(*below), *counters_, clock_), threads_);
   }
 
 private:

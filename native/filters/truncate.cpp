@@ -2,14 +2,13 @@
 #include "filters/truncate.hpp"
 
 #include <algorithm>
-#include <array>
 #include <cerrno>
 #include <cstring>
 #include <optional>
 #include <utility>
 
-#include "backend/emulate.hpp"
-#include "filters/commands.hpp"
+#include "backend/sparse.hpp"
+#include "filters/emulated_layer.hpp"
 
 namespace asyncnbd::filters {
 
@@ -34,10 +33,10 @@ struct TruncateSettings {
 
 // What lies below passes as it is; of a request across the end, only what is there. The state of
 // such a request is its whole length.
-class TruncateLayer final : public backend::Layer, private backend::Completer {
+class TruncateLayer final : public EmulatedLayer, private backend::Completer {
 public:
   TruncateLayer(std::unique_ptr<Backend> opened, const TruncateSettings &settings)
-      : Layer(std::move(opened)), settings_(settings) {}
+      : EmulatedLayer(std::move(opened)), settings_(settings) {}
 
   Reservation reserve(Request &request) override {
     return is_all_there(request) ? below().reserve(request) : Reservation{};
@@ -64,7 +63,7 @@ private:
 
 bool TruncateLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
                             std::string *error) {
-  if (!Layer::collect(wanted, facts, error))
+  if (!EmulatedLayer::collect(wanted, facts, error))
     return false;
   real_bytes_ = facts->size_bytes;
   uint64_t size_bytes = settings_.size.value_or(real_bytes_);
@@ -77,7 +76,6 @@ bool TruncateLayer::collect(const backend::Wanted &wanted, backend::Facts *facts
   facts->size_bytes = size_bytes & ~(settings_.round_down - 1);
   facts->can_extents = true;
   facts->can_fast_zero = facts->zero != Support::none;
-  facts->call_limits = AS_IF_BELOW;
   return true;
 }
 
@@ -128,10 +126,10 @@ int TruncateLayer::finish(Request &request, uint64_t offset) {
         ", is not zeroes";
     return ENOSPC;
   } else if (request.type == wire::NBD_CMD_BLOCK_STATUS) {
-    constexpr uint64_t HOLE_AND_ZERO = 3; // NBD_STATE_HOLE, NBD_STATE_ZERO
     for (backend::ContextStatus &status : request.extras->statuses)
-      status.extents = {{facts().size_bytes - request.offset,
-                         status.context == backend::ContextStatus::ALLOCATION ? HOLE_AND_ZERO : 0}};
+      status.extents = {
+          {facts().size_bytes - request.offset,
+           status.context == backend::ContextStatus::ALLOCATION ? backend::HOLE_AND_ZERO : 0}};
   }
   return 0;
 }
@@ -160,15 +158,8 @@ void TruncateLayer::give_up(Request &request, int error) {
 // Clients ask again about the rest.
 void TruncateLayer::cut_extents(Request &request) const {
   const uint64_t end = std::min(real_bytes_, facts().size_bytes);
-  for (backend::ContextStatus &status : request.extras->statuses) {
-    uint64_t left_bytes = end - request.offset;
-    for (backend::Extent &extent : status.extents) {
-      extent.length_bytes = std::min(extent.length_bytes, left_bytes);
-      left_bytes -= extent.length_bytes;
-    }
-    while (!status.extents.empty() && status.extents.back().length_bytes == 0)
-      status.extents.pop_back();
-  }
+  for (backend::ContextStatus &status : request.extras->statuses)
+    backend::cut_extents(status.extents, end - request.offset);
 }
 
 class TruncateFilter final : public backend::Filter {
@@ -180,8 +171,7 @@ public:
 
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
                                 backend::DiskState *, std::string *) override {
-    auto layer = std::make_unique<TruncateLayer>(std::move(*below), settings_);
-    return std::make_unique<backend::Emulation>(std::move(layer), threads_);
+    return emulated(std::make_unique<TruncateLayer>(std::move(*below), settings_), threads_);
   }
 
 private:

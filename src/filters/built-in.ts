@@ -7,6 +7,7 @@ import { errorsOf } from "../middleware/errors.js";
 import { cache, cow, delay, log, rate, readonly, retry } from "../middleware/index.js";
 import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
 import { CLIENT_FILTERS } from "./built-in/clients.js";
+import { powerOfTwo } from "./built-in/power-of-two.js";
 import { RANGE_FILTERS } from "./built-in/ranges.js";
 import { defineFilter, type Filter } from "./filter.js";
 
@@ -196,12 +197,6 @@ const cowFilter = defineFilter({
       onRead: config["cow-on-read"],
     }),
 });
-
-function powerOfTwo(key: string, value: number): number {
-  if (!Number.isInteger(Math.log2(value)))
-    throw new AsyncnbdError("CONFIG", `parameter ${key}=${value}: must be a power of two`);
-  return value;
-}
 
 const cacheFilter = defineFilter({
   name: "cache",

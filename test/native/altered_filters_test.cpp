@@ -6,11 +6,10 @@
 #include <string>
 #include <vector>
 
-#include "backend/operation_pool.hpp"
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
 #include "memory_backend.hpp"
-#include "simulation.hpp"
+#include "simulated_resources.hpp"
 #include "test_client.hpp"
 
 using namespace asyncnbd;
@@ -21,7 +20,7 @@ using filters::FilterOptions;
 namespace {
 
 // A filter in front of the disk, and what comes there: command, flags, offset and length.
-struct Front {
+struct Front : SimulatedResources {
   struct Call {
     uint16_t type;
     uint16_t flags;
@@ -30,12 +29,6 @@ struct Front {
     bool operator==(const Call &) const = default;
   };
 
-  SimulatedClock clock;
-  SimulatedThreads threads;
-  base::Timers timers{clock, threads};
-  transport::PagePipes page_pipes;
-  OperationSlabs operations;
-  Resources resources{clock, timers, threads, page_pipes, operations};
   MemoryDisk disk{1 << 20};
   TestClient client;
   std::string error;

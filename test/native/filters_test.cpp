@@ -11,14 +11,13 @@
 #include <thread>
 #include <unistd.h>
 
-#include "backend/operation_pool.hpp"
 #include "filters/registry.hpp"
 #include "filters/request_counters.hpp"
 #include "filters/stats_text.hpp"
 #include "held_backend.hpp"
 #include "memory_backend.hpp"
 #include "prepare.hpp"
-#include "simulation.hpp"
+#include "simulated_resources.hpp"
 #include "test_client.hpp"
 
 using namespace asyncnbd;
@@ -27,13 +26,7 @@ using filters::FilterOptions;
 
 namespace {
 
-struct Fixture {
-  SimulatedClock clock;
-  SimulatedThreads threads;
-  base::Timers timers{clock, threads};
-  transport::PagePipes page_pipes;
-  OperationSlabs operations;
-  Resources resources{clock, timers, threads, page_pipes, operations};
+struct Fixture : SimulatedResources {
   MemoryDisk disk{1 << 20};
   TestClient client;
   std::string error;

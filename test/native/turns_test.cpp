@@ -7,7 +7,7 @@
 #include <thread>
 
 #include "backend/turns.hpp"
-#include "simulation.hpp"
+#include "simulated_resources.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
 
@@ -57,13 +57,7 @@ struct Plugin final : Backend {
 };
 
 // Under simulated time and threads.
-struct Simulated {
-  SimulatedClock clock;
-  SimulatedThreads threads;
-  base::Timers timers{clock, threads};
-  transport::PagePipes page_pipes;
-  OperationSlabs operations;
-  const Resources resources{clock, timers, threads, page_pipes, operations};
+struct Simulated : SimulatedResources {
   Client client;
   std::vector<Request> requests;
 

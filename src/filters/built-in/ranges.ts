@@ -1,8 +1,8 @@
 // Filters that show an export as another part of itself, under nbdkit's names and parameters.
 
-import { AsyncnbdError } from "../../errors.js";
 import { offset, truncate } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
+import { powerOfTwo } from "./power-of-two.js";
 
 const size = { type: "size", required: false, lastCounts: true } as const;
 const unit = { ...size, minimum: 1, maximum: 2 ** 32 - 1 } as const;
@@ -17,12 +17,6 @@ const offsetFilter = defineFilter({
     offset({ offset: begin ?? 0, ...(range !== undefined && { range }) }),
 });
 
-function powerOfTwo(key: string, value: number | undefined): number {
-  if (value !== undefined && !Number.isInteger(Math.log2(value)))
-    throw new AsyncnbdError("CONFIG", `parameter ${key}=${value}: must be a power of two`);
-  return value ?? 1;
-}
-
 const truncateFilter = defineFilter({
   name: "truncate",
   config: {
@@ -33,8 +27,8 @@ const truncateFilter = defineFilter({
   create: (config) =>
     truncate({
       ...(config.truncate !== undefined && { size: config.truncate }),
-      roundUp: powerOfTwo("round-up", config["round-up"]),
-      roundDown: powerOfTwo("round-down", config["round-down"]),
+      roundUp: powerOfTwo("round-up", config["round-up"] ?? 1),
+      roundDown: powerOfTwo("round-down", config["round-down"] ?? 1),
     }),
 });
 
