@@ -70,6 +70,7 @@
       "product_dir": "<(PRODUCT_DIR)",
       "sources": [
         "native/plugins/file.c",
+        "native/plugins/file-eviction.c",
         "native/plugins/file-mapping.c",
         "native/plugins/file-ranges.c"
       ],

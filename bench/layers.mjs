@@ -5,11 +5,11 @@
 //   npm run bench:layers -- [--rounds 5] [--seconds 0.5] [--filters WORDS] [--loads WORDS]
 //                           [--pairs 20] [--parts WORDS]
 
-import { readFileSync } from "node:fs";
+import { readFileSync, rmSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { fill, SIZE_BYTES } from "./support/lineup.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
-import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
+import { asyncnbd, nbdkit, nbdkitFilter, withServer } from "./support/servers.mjs";
 import { environment, intervalOfMedian, median } from "./support/statistics.mjs";
 
 /**
@@ -37,6 +37,30 @@ const WRITES = {
 
 const DELAYS = ["rdelay=1ms", "wdelay=1ms"];
 const isEmpty = true;
+// On tmpfs, as nbdkit's log writes each line before the reply leaves.
+const LOG_FILE = "/dev/shm/asyncnbd-bench.log";
+
+/**
+ * The same filter of both, with the same parameters.
+ * @param {string} name
+ * @param {...string} words
+ */
+const both = (name, ...words) => ({
+  ours: asyncnbd(`--filter=${name}`, "memory", SIZE, ...words),
+  theirs: nbdkit(`--filter=${name}`, "memory", SIZE, ...words),
+  loads: { ...READS, ...WRITES },
+});
+
+/**
+ * nbdkit's own filter, in this server and in nbdkit.
+ * @param {string} name
+ * @param {...string} words
+ */
+const unmodified = (name, ...words) => ({
+  ours: asyncnbd(`--filter=${nbdkitFilter(name)}`, "memory", SIZE, ...words),
+  theirs: nbdkit(`--filter=${name}`, "memory", SIZE, ...words),
+  loads: READS,
+});
 
 /**
  * A warm disk has been written to through the filter.
@@ -74,6 +98,17 @@ const FILTERS = {
     theirs: nbdkit("-r", "memory", SIZE),
     loads: READS,
   },
+  rate: both("rate", "rate=100G"),
+  error: both("error", "error-rate=0%"),
+  log: both("log", `logfile=${LOG_FILE}`),
+  stats: both("stats", "statsfile=/dev/null"),
+  offset: both("offset", "offset=4096"),
+  nozero: both("nozero"),
+  "nbdkit's offset": unmodified("offset", "offset=4096"),
+  "nbdkit's cow": unmodified("cow"),
+  "nbdkit's nozero": unmodified("nozero"),
+  "nbdkit's cache": unmodified("cache"),
+  "nbdkit's blocksize": unmodified("blocksize", "minblock=4096"),
 };
 
 const { values: options } = parseArgs({
@@ -198,5 +233,6 @@ buildLoad();
 console.log(JSON.stringify(environment()));
 const wantsPart = (/** @type {string} */ name) => options.parts.split("|").includes(name);
 if (wantsPart("filters")) await compareFilters();
+rmSync(LOG_FILE, { force: true });
 if (wantsPart("processor")) await compareProcessorTime();
 if (wantsPart("delay")) await waitManyAtOnce();

@@ -50,6 +50,12 @@ export const nbdkit = (...args) => ({
   command: (/** @type {Place} */ place) => ["nbdkit", ...args, ...listenLikeNbdkit(place)],
 });
 
+/** The file of one of nbdkit's filters. @param {string} name */
+export function nbdkitFilter(name) {
+  const config = execFileSync("nbdkit", ["--dump-config"], { encoding: "utf8" });
+  return join(/^filterdir=(.*)$/m.exec(config)?.[1] ?? "", `nbdkit-${name}-filter.so`);
+}
+
 /** As many clients as the benchmarks have. @param {string} file */
 export const qemuNbd = (file) => ({
   command: (/** @type {Place} */ { where }) => [

@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <linux/fs.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
@@ -18,10 +19,15 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
+/* Which of the parameters that say what to serve was given. */
+enum source { SOURCE_NONE, SOURCE_FILE, SOURCE_DIRECTORY, SOURCE_FD, SOURCE_DIRECTORY_FD };
+
 struct settings {
-  char *file_path;
-  char *directory_path;
+  enum source source;
+  char *path; /* of the file or the directory; of a descriptor, what it is called in messages */
+  int fd;     /* of the two by descriptor: the user's, which stays open */
   int access_advice; /* POSIX_FADV_* */
+  bool evicts;       /* cache=none */
 };
 
 static struct settings only_settings; /* under nbdkit */
@@ -47,52 +53,91 @@ static int parse_advice(const char *value) {
   return -1;
 }
 
-static int set_path(char **path, const char *value) {
-  free(*path);
-  *path = nbdkit_realpath(value);
-  return *path == NULL ? -1 : 0;
+/* From one of those parameters. Given twice, the last counts, as under nbdkit. */
+static int set_source(enum source source, char *path) {
+  struct settings *settings = this_settings();
+  if (path == NULL)
+    return -1;
+  if (settings->source != SOURCE_NONE && settings->source != source) {
+    nbdkit_error("file=, dir=, fd= and dirfd= exclude each other: give one of them");
+    free(path);
+    return -1;
+  }
+  free(settings->path);
+  settings->source = source;
+  settings->path = path;
+  return 0;
+}
+
+static int set_fd(enum source source, const char *key, const char *value) {
+  struct settings *settings = this_settings();
+  int fd = -1;
+  if (nbdkit_parse_int(key, value, &fd) == -1)
+    return -1;
+  if (fd <= STDERR_FILENO) {
+    nbdkit_error("%s=%s: must be an open descriptor above those of the standard streams", key,
+                 value);
+    return -1;
+  }
+  char name[sizeof "descriptor " + 3 * sizeof fd];
+  snprintf(name, sizeof name, "descriptor %d", fd);
+  settings->fd = fd;
+  return set_source(source, strdup(name));
+}
+
+static int set_cache(const char *value) {
+  struct settings *settings = this_settings();
+  settings->evicts = strcmp(value, "none") == 0;
+  if (settings->evicts || strcmp(value, "default") == 0)
+    return 0;
+  nbdkit_error("cache=%s: use default or none", value);
+  return -1;
 }
 
 static int file_config(const char *key, const char *value) {
-  struct settings *settings = this_settings();
   if (strcmp(key, "file") == 0)
-    return set_path(&settings->file_path, value);
+    return set_source(SOURCE_FILE, nbdkit_realpath(value));
   if (strcmp(key, "dir") == 0 || strcmp(key, "directory") == 0)
-    return set_path(&settings->directory_path, value);
+    return set_source(SOURCE_DIRECTORY, nbdkit_realpath(value));
+  if (strcmp(key, "fd") == 0)
+    return set_fd(SOURCE_FD, key, value);
+  if (strcmp(key, "dirfd") == 0)
+    return set_fd(SOURCE_DIRECTORY_FD, key, value);
   if (strcmp(key, "fadvise") == 0)
     return parse_advice(value);
-  if (strcmp(key, "cache") == 0 && strcmp(value, "default") == 0)
-    return 0;
-  if (strcmp(key, "cache") == 0) {
-    nbdkit_error("cache=%s: this file plugin has the default cache mode only", value);
-    return -1;
-  }
+  if (strcmp(key, "cache") == 0)
+    return set_cache(value);
   nbdkit_error("unknown parameter '%s'", key);
   return -1;
 }
 
+static bool is_directory(const struct settings *settings) {
+  return settings->source == SOURCE_DIRECTORY || settings->source == SOURCE_DIRECTORY_FD;
+}
+
+static bool is_by_fd(const struct settings *settings) {
+  return settings->source == SOURCE_FD || settings->source == SOURCE_DIRECTORY_FD;
+}
+
 static int file_config_complete(void) {
-  struct settings *settings = this_settings();
-  if (settings->file_path == NULL && settings->directory_path == NULL) {
+  const struct settings *settings = this_settings();
+  if (settings->source == SOURCE_NONE) {
     nbdkit_error("you must supply [file=]<FILENAME> or dir=<DIRNAME> on the command line");
     return -1;
   }
-  if (settings->file_path != NULL && settings->directory_path != NULL) {
-    nbdkit_error("file=<FILENAME> and dir=<DIRNAME> exclude each other");
-    return -1;
-  }
   struct stat status;
-  const char *path = settings->file_path != NULL ? settings->file_path : settings->directory_path;
-  if (stat(path, &status) == -1) {
-    nbdkit_error("%s: %m", path);
+  const int failed =
+      is_by_fd(settings) ? fstat(settings->fd, &status) : stat(settings->path, &status);
+  if (failed) {
+    nbdkit_error("%s: %m", settings->path);
     return -1;
   }
-  if (settings->file_path != NULL && !S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
-    nbdkit_error("%s is neither a regular file nor a block device", path);
+  if (is_directory(settings) && !S_ISDIR(status.st_mode)) {
+    nbdkit_error("%s is not a directory", settings->path);
     return -1;
   }
-  if (settings->directory_path != NULL && !S_ISDIR(status.st_mode)) {
-    nbdkit_error("%s is not a directory", path);
+  if (!is_directory(settings) && !S_ISREG(status.st_mode) && !S_ISBLK(status.st_mode)) {
+    nbdkit_error("%s is neither a regular file nor a block device", settings->path);
     return -1;
   }
   return 0;
@@ -101,8 +146,18 @@ static int file_config_complete(void) {
 static void file_unload(void) {
   struct settings *settings = this_settings();
   file_mapping_unload();
-  free(settings->file_path);
-  free(settings->directory_path);
+  free(settings->path);
+}
+
+/* A descriptor of the directory to be closed, or -1 after an error. */
+static int open_directory(const struct settings *settings) {
+  /* By its name and not a duplicate, which would share the user's position in it. */
+  int fd = settings->source == SOURCE_DIRECTORY_FD
+               ? openat(settings->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+               : open(settings->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  if (fd == -1)
+    nbdkit_error("cannot open %s: %m", settings->path);
+  return fd;
 }
 
 static bool is_servable(int directory_fd, const char *name) {
@@ -112,22 +167,26 @@ static bool is_servable(int directory_fd, const char *name) {
 }
 
 static int file_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports) {
-  struct settings *settings = this_settings();
+  const struct settings *settings = this_settings();
   (void)readonly, (void)is_tls;
-  if (settings->directory_path == NULL)
+  if (!is_directory(settings))
     return nbdkit_add_export(exports, "", NULL);
-  DIR *directory = opendir(settings->directory_path);
+  const int fd = open_directory(settings);
+  if (fd == -1)
+    return -1;
+  DIR *directory = fdopendir(fd);
   if (directory == NULL) {
-    nbdkit_error("cannot list %s: %m", settings->directory_path);
+    nbdkit_error("cannot list %s: %m", settings->path);
+    close(fd);
     return -1;
   }
   int result = 0;
   struct dirent *entry;
   while (result == 0 && (errno = 0, entry = readdir(directory)) != NULL)
-    if (is_servable(dirfd(directory), entry->d_name))
+    if (is_servable(fd, entry->d_name))
       result = nbdkit_add_export(exports, entry->d_name, NULL);
   if (result == 0 && errno != 0) {
-    nbdkit_error("cannot list %s: %m", settings->directory_path);
+    nbdkit_error("cannot list %s: %m", settings->path);
     result = -1;
   }
   closedir(directory);
@@ -151,31 +210,46 @@ static int open_disk(int directory_fd, const char *name, bool readonly, bool *wr
 
 /* The export's name chooses the file, which must lie in the directory itself. */
 static int open_in_directory(bool readonly, bool *writable) {
-  struct settings *settings = this_settings();
+  const struct settings *settings = this_settings();
   const char *name = nbdkit_export_name();
   if (name == NULL)
     return -1;
   if (*name == '\0' || strchr(name, '/') != NULL || strcmp(name, ".") == 0 ||
       strcmp(name, "..") == 0) {
-    nbdkit_error("export \"%s\": the name must be that of a file in %s", name,
-                 settings->directory_path);
+    nbdkit_error("export \"%s\": the name must be that of a file in %s", name, settings->path);
     errno = ENOENT;
     return -1;
   }
-  int directory_fd = open(settings->directory_path, O_PATH | O_DIRECTORY | O_CLOEXEC);
-  if (directory_fd == -1) {
-    nbdkit_error("cannot open %s: %m", settings->directory_path);
+  const int directory_fd = open_directory(settings);
+  if (directory_fd == -1)
     return -1;
-  }
   /* Opening a pipe could wait for ever. */
   int fd = -1;
   if (is_servable(directory_fd, name))
     fd = open_disk(directory_fd, name, readonly, writable);
   else
-    nbdkit_error("export \"%s\": no such file or block device in %s", name,
-                 settings->directory_path);
+    nbdkit_error("export \"%s\": no such file or block device in %s", name, settings->path);
   close(directory_fd);
   return fd;
+}
+
+/* Of the user's descriptor, and as writable as that is. */
+static int duplicate(const struct settings *settings, bool readonly, bool *writable) {
+  const int flags = fcntl(settings->fd, F_GETFL);
+  const int fd = flags == -1 ? -1 : fcntl(settings->fd, F_DUPFD_CLOEXEC, 0);
+  if (fd == -1)
+    nbdkit_error("cannot use %s: %m", settings->path);
+  *writable = !readonly && (flags & O_ACCMODE) == O_RDWR;
+  return fd;
+}
+
+static int open_source(bool readonly, bool *writable) {
+  const struct settings *settings = this_settings();
+  if (is_directory(settings))
+    return open_in_directory(readonly, writable);
+  if (settings->source == SOURCE_FD)
+    return duplicate(settings, readonly, writable);
+  return open_disk(AT_FDCWD, settings->path, readonly, writable);
 }
 
 static int examine_block_device(struct handle *handle) {
@@ -192,15 +266,13 @@ static int examine_block_device(struct handle *handle) {
 }
 
 static void *file_open(int readonly) {
-  struct settings *settings = this_settings();
+  const struct settings *settings = this_settings();
   struct handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) {
     nbdkit_error("no memory to open a file");
     return NULL;
   }
-  handle->fd = settings->directory_path != NULL
-                   ? open_in_directory(readonly, &handle->writable)
-                   : open_disk(AT_FDCWD, settings->file_path, readonly, &handle->writable);
+  handle->fd = open_source(readonly, &handle->writable);
   if (handle->fd == -1) {
     free(handle);
     return NULL;
@@ -219,7 +291,11 @@ static void *file_open(int readonly) {
   handle->can_zero_out = handle->is_block_device;
   if (settings->access_advice != POSIX_FADV_NORMAL)
     posix_fadvise(handle->fd, 0, 0, settings->access_advice); /* a hint: failure means nothing */
-  handle->mapping = file_mapping_get(handle->fd, settings->access_advice);
+  handle->evicts = settings->evicts;
+  if (handle->evicts)
+    file_eviction_begin(&handle->eviction);
+  else
+    handle->mapping = file_mapping_get(handle->fd, settings->access_advice);
   return handle;
 
 failed:
@@ -231,6 +307,8 @@ failed:
 static void file_close(void *opaque) {
   struct handle *handle = opaque;
   file_mapping_release(handle->mapping);
+  if (handle->evicts)
+    file_eviction_end(&handle->eviction, handle->fd);
   close(handle->fd);
   free(handle);
 }
@@ -292,17 +370,23 @@ static int file_pread(void *opaque, void *buf, uint32_t count, uint64_t offset, 
     to += done;
     offset += (uint64_t)done;
   }
-  file_mapping_note_read(handle->mapping, count, end - count);
+  if (handle->evicts)
+    file_eviction_read(handle->fd, count, end - count);
+  else
+    file_mapping_note_read(handle->mapping, count, end - count);
   return 0;
 }
 
 static int file_flush(void *opaque, uint32_t flags) {
   (void)flags;
-  const struct handle *handle = opaque;
-  if (fdatasync(handle->fd) == 0)
-    return 0;
-  nbdkit_error("fdatasync: %m");
-  return -1;
+  struct handle *handle = opaque;
+  if (fdatasync(handle->fd) == -1) {
+    nbdkit_error("fdatasync: %m");
+    return -1;
+  }
+  if (handle->evicts)
+    file_eviction_flush(&handle->eviction, handle->fd);
+  return 0;
 }
 
 int file_finish(struct handle *handle, uint32_t flags) {
@@ -320,6 +404,8 @@ int file_pwrite(void *opaque, const void *buf, uint32_t count, uint64_t offset, 
       nbdkit_error("pwrite: %m");
       return -1;
     }
+    if (handle->evicts)
+      file_eviction_write(&handle->eviction, handle->fd, (uint32_t)done, offset);
     from += done;
     count -= (uint32_t)done;
     offset += (uint64_t)done;
@@ -338,9 +424,10 @@ static int file_cache(void *opaque, uint32_t count, uint64_t offset, uint32_t fl
   return -1;
 }
 
+/* Who does not call pread or pwrite would leave what it moves in the page cache. */
 static int file_fd(void *opaque) {
   const struct handle *handle = opaque;
-  return handle->fd;
+  return handle->evicts ? -1 : handle->fd;
 }
 
 static struct nbdkit_plugin plugin = {
@@ -354,6 +441,8 @@ static struct nbdkit_plugin plugin = {
     .config_complete = file_config_complete,
     .config_help = "[file=]<FILENAME>     The file or block device to serve.\n"
                    "dir=<DIRNAME>         Serve the files of a directory, as exports.\n"
+                   "fd=<FD>, dirfd=<FD>   The same, of a descriptor that is open.\n"
+                   "cache=default|none    Whether to keep in the page cache what has been used.\n"
                    "fadvise=normal|random|sequential\n"
                    "                      How clients will read, normal by default.",
     .magic_config_key = "file",

@@ -9,11 +9,14 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "file-eviction.h"
 #include "file-mapping.h"
 
 struct handle {
   int fd;
   struct file_mapping *mapping; /* or NULL */
+  bool evicts;
+  struct file_eviction eviction; /* if it evicts */
   bool is_block_device;
   bool writable;
   unsigned sector_bytes; /* of a block device: the least that it can trim or zero by itself */

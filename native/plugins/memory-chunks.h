@@ -55,6 +55,8 @@ struct middle {
 
 struct disk {
   int64_t size_bytes;
+  bool is_allocated; /* all of it, before the first client: nothing of it is a hole */
+  bool is_locked;    /* and never swapped */
   _Atomic(struct middle *) top[TOP_ENTRIES];
   pthread_mutex_t arena_lock;
   struct arena *newest_arena;

@@ -2,8 +2,10 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/sysinfo.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -24,18 +26,34 @@ static void memory_load(void) {
   pthread_mutex_init(&disk->arena_lock, NULL);
 }
 
+static int parse_allocator(const char *value) {
+  static const char lock_prefix[] = "malloc,mlock=";
+  struct disk *disk = this_disk();
+  disk->is_locked = false;
+  disk->is_allocated = strncmp(value, "malloc", strlen("malloc")) == 0;
+  if (strcmp(value, "sparse") == 0 || strcmp(value, "malloc") == 0)
+    return 0;
+  if (strncmp(value, lock_prefix, strlen(lock_prefix)) == 0) {
+    const int locks = nbdkit_parse_bool(value + strlen(lock_prefix));
+    disk->is_locked = locks == 1;
+    return locks == -1 ? -1 : 0;
+  }
+  if (strcmp(value, "zstd") == 0)
+    nbdkit_error("allocator=zstd: this memory plugin has sparse and malloc only, but nbdkit's, if "
+                 "named by its path, has it");
+  else
+    nbdkit_error("allocator=%s: use sparse, malloc or malloc,mlock=true", value);
+  return -1;
+}
+
 static int memory_config(const char *key, const char *value) {
   if (strcmp(key, "size") == 0) {
     struct disk *disk = this_disk();
     disk->size_bytes = nbdkit_parse_size(value);
     return disk->size_bytes == -1 ? -1 : 0;
   }
-  if (strcmp(key, "allocator") == 0) {
-    if (strcmp(value, "sparse") == 0)
-      return 0;
-    nbdkit_error("allocator=%s: this memory plugin has the sparse allocator only", value);
-    return -1;
-  }
+  if (strcmp(key, "allocator") == 0)
+    return parse_allocator(value);
   nbdkit_error("unknown parameter '%s'", key);
   return -1;
 }
@@ -88,14 +106,53 @@ static int memory_can_fast_zero(void *handle) {
   return 1;
 }
 
+/* Whether the system could have so much memory at all. */
+static bool fits_into_memory(uint64_t size_bytes) {
+  struct sysinfo info;
+  return sysinfo(&info) == -1 ||
+         size_bytes <= ((uint64_t)info.totalram + info.totalswap) * info.mem_unit;
+}
+
+/* Takes the memory of all of the disk. */
+static int allocate(struct disk *disk) {
+  const uint64_t size = (uint64_t)disk->size_bytes;
+  if (!fits_into_memory(size)) {
+    nbdkit_error("allocator=malloc: a disk of %" PRIu64 " bytes does not fit into memory; without "
+                 "it, only what is written takes memory",
+                 size);
+    return -1;
+  }
+  for (uint64_t offset = 0; offset < size; offset += CHUNK_BYTES) {
+    const size_t piece = (size_t)(size - offset < CHUNK_BYTES ? size - offset : CHUNK_BYTES);
+    struct chunk *chunk = memory_make_chunk(disk, offset);
+    if (chunk == NULL) {
+      nbdkit_error("allocator=malloc: no memory for a disk of %" PRIu64 " bytes", size);
+      return -1;
+    }
+    if (piece == CHUNK_BYTES)
+      memory_make_huge(chunk);
+    memset(memory_of(chunk), 0, piece); /* which the kernel has no memory for before */
+    if (disk->is_locked && mlock(memory_of(chunk), piece) == -1) {
+      nbdkit_error("mlock=true: cannot lock %" PRIu64 " bytes of memory: %m; see ulimit -l", size);
+      return -1;
+    }
+  }
+  return 0;
+}
+
 static int memory_get_ready(void) {
   struct disk *disk = this_disk();
   disk->zeroes =
       mmap(NULL, CHUNK_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-  if (disk->zeroes != MAP_FAILED)
-    return 0;
-  nbdkit_error("no memory for zeroes: %m");
-  return -1;
+  if (disk->zeroes == MAP_FAILED) {
+    nbdkit_error("no memory for zeroes: %m");
+    return -1;
+  }
+  return disk->is_allocated ? allocate(disk) : 0;
+}
+
+static void memory_dump_plugin(void) {
+  printf("mlock=yes\nzstd=no\n");
 }
 
 /* Chunks that were made one after the other lie side by side. */
@@ -209,7 +266,9 @@ static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
     struct chunk *chunk = find_chunk(disk, offset);
-    if (chunk != NULL)
+    if (chunk != NULL && disk->is_allocated) /* and is to remain so */
+      memset(memory_of(chunk) + offset % CHUNK_BYTES, 0, piece);
+    else if (chunk != NULL)
       memory_release(chunk, offset % CHUNK_BYTES, piece);
     offset += piece;
     count -= piece;
@@ -228,6 +287,8 @@ static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_
   struct disk *disk = handle;
   const uint64_t size = (uint64_t)disk->size_bytes;
   const uint64_t end = offset + count < size ? offset + count : size;
+  if (disk->is_allocated)
+    return nbdkit_add_extent(extents, offset, end - offset, 0);
   while (offset < end) {
     const uint64_t begin = offset;
     const bool is_data = memory_is_written(disk, offset);
@@ -254,8 +315,13 @@ static struct nbdkit_plugin plugin = {
     .unload = memory_unload,
     .config = memory_config,
     .config_complete = memory_config_complete,
-    .config_help = "size=<SIZE>             (required) Size of the disk, up to 2^63-1 bytes.",
+    .config_help =
+        "size=<SIZE>             (required) Size of the disk, up to 2^63-1 bytes.\n"
+        "allocator=sparse        Only what is written takes memory (default).\n"
+        "allocator=malloc[,mlock=true]\n"
+        "                        All of it does, from the start; locked, it is never swapped.",
     .magic_config_key = "size",
+    .dump_plugin = memory_dump_plugin,
     .get_ready = memory_get_ready,
     .open = memory_open,
     .get_size = memory_get_size,

@@ -12,7 +12,7 @@ import {
   writeSync,
 } from "node:fs";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { apply, buildLoad } from "../../bench/support/load.mjs";
 import { runOk } from "../support/command.js";
@@ -31,6 +31,7 @@ import { StrictClient, type Style } from "../support/strict-client.js";
 
 const READ = 0;
 const WRITE = 1;
+const FLUSH = 3;
 const TRIM = 4;
 const WRITE_ZEROES = 6;
 const FUA = 1;
@@ -111,6 +112,44 @@ describe("the memory plugin", () => {
     }
     expect((await readAt(client, 0n, 4 * MIB)).equals(expected)).toBe(true);
     await server.stop();
+  });
+
+  test("has all of its memory from the start with allocator=malloc, and no holes", async () => {
+    const sparse = await startServer(["memory", "64M"]);
+    const server = await startServer(["memory", "67108865", "allocator=malloc"]);
+    const heldKib = residentKib(server.pid);
+    expect(heldKib - residentKib(sparse.pid)).toBeGreaterThan(60 << 10);
+    const client = await connect(server.socket);
+    expect(await client.request({ type: WRITE, payload: patternBytes(4 * MIB) })).toBe(0);
+    expect(await client.request({ type: TRIM, length: 2 * MIB })).toBe(0);
+    expect((await readAt(client, 0n, 2 * MIB)).equals(Buffer.alloc(2 * MIB))).toBe(true);
+    expect(residentKib(server.pid)).toBeGreaterThan(heldKib - 1024);
+    expect((await runOk(["nbdinfo", "--map", server.uri])).trim()).toMatch(
+      /^0\s+67108865\s+0\s+data$/,
+    );
+    await Promise.all([server.stop(), sparse.stop()]);
+  });
+
+  test("locks its memory with allocator=malloc,mlock=true", async () => {
+    const server = await startServer(["memory", "40K", "allocator=malloc,mlock=true"]);
+    expect(readFileSync(`/proc/${server.pid}/status`, "utf8")).toMatch(/^VmLck:\s+40 kB$/m);
+    const client = await connect(server.socket);
+    expect(await client.request({ type: WRITE, payload: patternBytes(40 << 10) })).toBe(0);
+    expect(await client.request({ type: WRITE_ZEROES, offset: 4096n, length: 8192 })).toBe(0);
+    const due = patternBytes(40 << 10).fill(0, 4096, 4096 + 8192);
+    expect((await readAt(client, 0n, 40 << 10)).equals(due)).toBe(true);
+    await server.stop();
+  });
+
+  test.each([
+    [["9223372036854775807", "allocator=malloc"], "does not fit into memory"],
+    [["1M", "allocator=zstd"], "nbdkit's, if named by its path, has it"],
+    [["1M", "allocator=malloc,mlock=maybe"], "maybe"],
+    [["1M", "allocator=mallocs"], "use sparse, malloc or malloc,mlock=true"],
+  ])("%j is refused", async (words, why) => {
+    const { status, stderr } = await runAsyncnbd(["-f", "-U", "-", "memory", ...words]);
+    expect(stderr).toContain(why);
+    expect(status).toBe(1);
   });
 });
 
@@ -345,5 +384,71 @@ describe("the file plugin", () => {
     const client = await connect(server.socket);
     expect((await readAt(client, 0n, MIB)).equals(patternBytes(MIB))).toBe(true);
     await server.stop();
+  });
+
+  test.each<"fd" | "dirfd">(["fd", "dirfd"])("serves an open descriptor: %s=", async (key) => {
+    const disk = makeDisk(MIB);
+    const served = key === "fd" ? disk : dirname(disk);
+    const script = `set -e
+      ${key === "fd" ? 'exec 7<>"$1"' : 'exec 7<"$1"'}
+      shift
+      exec "$@"`;
+    const check = `set -e
+      uri=$(echo "$uri" | sed 's,://,:///${key === "fd" ? "" : "disk.img"},')
+      nbdcopy "$uri" - | cmp - ${disk}
+      nbdcopy "$uri" - | cmp - ${disk}
+      /usr/bin/python3 -m nbd -u "$uri" -c 'h.pwrite(b"written", 5)'`;
+    const server = [...asyncnbd, "-U", "-", "file", `${key}=7`, "--run", check];
+    await runOk(["bash", "-c", script, "bash", served, ...server]);
+    expect(readFileSync(disk).toString("latin1", 5, 12)).toBe("written");
+  });
+
+  test("what is open only for reading cannot be written by fd=", async () => {
+    const words = [...asyncnbd, "-U", "-", "file", "fd=7", "--run", 'nbdinfo --json "$uri"'];
+    const info = await runOk(["bash", "-c", 'exec 7<"$0" "$@"', makeDisk(MIB), ...words]);
+    expect(JSON.parse(info).exports[0].is_read_only).toBe(true);
+  });
+
+  test.each([
+    [["fd=7"], "descriptor 7: Bad file descriptor"],
+    [["dirfd=x"], "dirfd"],
+    [["fd=2"], "above those of the standard streams"],
+    [["disk.img", "dir=."], "exclude each other"],
+    [["disk.img", "cache=writeback"], "use default or none"],
+  ])("%j is refused", async (words, why) => {
+    const cwd = dirname(makeDisk(512));
+    const { status, stderr } = await runAsyncnbd(["-f", "-U", "-", "file", ...words], { cwd });
+    expect(stderr).toContain(why);
+    expect(status).toBe(1);
+  });
+
+  test("leaves nothing in the page cache with cache=none", async () => {
+    const cachedBytes = async (file: string): Promise<number> =>
+      Number(await runOk(["fincore", "--bytes", "--noheadings", "--output", "RES", file]));
+    const length = 16 * MIB;
+    const data = patternBytes(length, 3);
+    for (const mode of ["default", "none"]) {
+      const disk = makeDisk(0); // written by us, it would be in the cache in pieces of another size
+      truncateSync(disk, length);
+      const server = await startServer(["file", disk, `cache=${mode}`]);
+      const client = await connect(server.socket);
+      const share = async (): Promise<string> =>
+        (await cachedBytes(disk)) < length / 8 ? "little" : "much";
+      for (let at = 0; at < length; at += MIB)
+        await client.request({
+          type: WRITE,
+          offset: BigInt(at),
+          payload: data.subarray(at, at + MIB),
+        });
+      expect(await client.request({ type: FLUSH })).toBe(0);
+      expect(await share(), mode).toBe(mode === "none" ? "little" : "much");
+      for (let at = 0; at < length; at += MIB)
+        expect((await readAt(client, BigInt(at), MIB)).equals(data.subarray(at, at + MIB))).toBe(
+          true,
+        );
+      await server.stop();
+      expect(await share(), mode).toBe(mode === "none" ? "little" : "much");
+      expect(readFileSync(disk).equals(data)).toBe(true);
+    }
   });
 });
