@@ -100,11 +100,11 @@ bool CBackend::ask_support(const char *question, int (*callback)(void *), Suppor
                            Support *answer) {
   int given = callback != nullptr ? callback(handle_) : static_cast<int>(if_missing);
   host::log_debug("%s: %s: %d", plugin_.name().c_str(), question, given);
-  if (given < 0 || given > static_cast<int>(Support::native)) {
+  if (given < 0) {
     host::log_error("%s returned %d, the export cannot be opened", question, given);
     return false;
   }
-  *answer = static_cast<Support>(given);
+  *answer = support_of(given);
   return true;
 }
 

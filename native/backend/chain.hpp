@@ -70,6 +70,7 @@ private:
   bool preconnect(const Level &level, bool readonly);
   std::optional<std::vector<ExportEntry>> list_exports(const Level &level, bool readonly);
   std::optional<std::string> default_export(const Level &level, bool readonly);
+  bool takes_several(Bottom &bottom) const;
   std::unique_ptr<Backend> open_level(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_opening(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_native(const Level &level, const Asked &asked, std::string *error);

@@ -1,6 +1,7 @@
 // What is known of an open export: gathered once while it is prepared, the same until it is closed.
 #pragma once
 
+#include <algorithm>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -9,6 +10,12 @@ namespace asyncnbd::backend {
 
 // The values of NBDKIT_FUA_* and NBDKIT_CACHE_*, and for zeroing the same three steps.
 enum class Support : uint8_t { none = 0, emulate = 1, native = 2 };
+
+// Of what a plugin or one of nbdkit's filters has answered, which is not negative. More than it may
+// be counts as native, as under nbdkit.
+constexpr Support support_of(int answer) {
+  return static_cast<Support>(std::min(answer, static_cast<int>(Support::native)));
+}
 
 // Block sizes in bytes ("Block size constraints"); all 0 when the export has none to tell.
 struct BlockSizes {

@@ -7,6 +7,13 @@
 #include "host/log.hpp"
 #include "host/log_text.hpp"
 
+asyncnbd::backend::Level nbdkit_backend::level() const {
+  asyncnbd::backend::Level level = place;
+  if (const asyncnbd::host::CallContext *client = asyncnbd::host::current_context())
+    level.bottom = client->bottom;
+  return level;
+}
+
 namespace asyncnbd::cplugin {
 
 namespace {

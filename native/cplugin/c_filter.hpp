@@ -14,9 +14,13 @@
 #include "cplugin/filter_abi.hpp"
 #include "host/library.hpp"
 
-// What filters know as what is behind them.
+// What filters know as what is behind them: the same from their start to the server's end,
+// whichever client it is for.
 struct nbdkit_backend {
-  asyncnbd::backend::Level level;
+  // For the client whose call is in progress on this thread; without a `bottom` if there is none.
+  asyncnbd::backend::Level level() const;
+
+  asyncnbd::backend::Level place; // without a `bottom`
 };
 
 namespace asyncnbd::cplugin {
@@ -49,9 +53,8 @@ public:
   backend::ThreadModel thread_model() const { return thread_model_; }
   // `model`: the least of all that there are.
   Failure get_ready(int model);
-  // What is behind one of its places where there is no client; before after_fork, the outermost
-  // place first.
-  void placed(const backend::Level &behind) { places_.push_back({behind}); }
+  // What is behind one of its places, of no client; before after_fork, the outermost place first.
+  nbdkit_backend &placed(const backend::Level &behind) { return places_.emplace_back(behind); }
   // For the innermost place first; cleanup for the outermost that has been started.
   Failure after_fork();
   void cleanup();

@@ -10,13 +10,16 @@
 
 namespace asyncnbd::cplugin {
 
-FilterLayer::FilterLayer(CFilter &filter, const backend::Level &behind, bool readonly)
-    : filter_(filter), context_(behind.bottom->context()), behind_{behind}, readonly_(readonly) {}
+FilterLayer::FilterLayer(CFilter &filter, nbdkit_backend &place, const backend::Level &behind,
+                         bool readonly)
+    : filter_(filter), context_(behind.bottom->context()), place_(place), behind_(behind),
+      readonly_(readonly) {}
 
-std::unique_ptr<backend::Backend> FilterLayer::open(CFilter &filter, const backend::Level &behind,
+std::unique_ptr<backend::Backend> FilterLayer::open(CFilter &filter, nbdkit_backend &place,
+                                                    const backend::Level &behind,
                                                     const std::string &export_name, bool readonly,
                                                     std::string *error) {
-  auto layer = std::unique_ptr<FilterLayer>(new FilterLayer(filter, behind, readonly));
+  auto layer = std::unique_ptr<FilterLayer>(new FilterLayer(filter, place, behind, readonly));
   if (layer->call_open(export_name, readonly, error))
     return layer;
   if (Next *opened = layer->set_next(nullptr))
@@ -27,7 +30,7 @@ std::unique_ptr<backend::Backend> FilterLayer::open(CFilter &filter, const backe
 int FilterLayer::open_next(nbdkit_context *context, int readonly, const char *exportname) {
   FilterLayer &layer = *context->layer;
   std::string error;
-  Next *next = Next::open(layer.behind_.level, exportname, readonly != 0, &error);
+  Next *next = Next::open(layer.behind_, exportname, readonly != 0, &error);
   if (!error.empty())
     host::log_error("%s", error.c_str());
   if (next == nullptr)
@@ -162,13 +165,12 @@ bool FilterLayer::ask(Fact fact, bool *can) {
 
 bool FilterLayer::ask(Fact fact, backend::Support *support) {
   const int answer = ask(fact);
-  const bool is_known = answer >= 0 && answer <= static_cast<int>(backend::Support::native);
-  if (is_known)
-    *support = static_cast<backend::Support>(answer);
+  if (answer >= 0)
+    *support = backend::support_of(answer);
   else
     host::log_error("filter \"%s\": %s returned %d, the export cannot be opened", name(),
                     fact_name(fact), answer);
-  return is_known;
+  return answer >= 0;
 }
 
 // What changes the disk is not asked of one that is not written to.
@@ -191,7 +193,7 @@ bool FilterLayer::ask_all(backend::Facts *facts) {
   if ((!readonly_ && !ask(Fact::can_write, &facts->can_write)) ||
       (facts->can_write && !ask_of_writing(facts)))
     return false;
-  facts->serializes_connections = behind_.level.serializes_connections();
+  facts->serializes_connections = behind_.serializes_connections();
   bool can_multi_conn;
   if (!ask(Fact::can_flush, &facts->can_flush) ||
       !ask(Fact::is_rotational, &facts->is_rotational) ||

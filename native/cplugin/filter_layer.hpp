@@ -29,7 +29,8 @@ class FilterLayer final : public FilterBackend {
 public:
   // Calls the filter's open, which may open what is behind it. nullptr on failure, with words for
   // the user in `*error` unless they have been logged.
-  static std::unique_ptr<backend::Backend> open(CFilter &filter, const backend::Level &behind,
+  static std::unique_ptr<backend::Backend> open(CFilter &filter, nbdkit_backend &place,
+                                                const backend::Level &behind,
                                                 const std::string &export_name, bool readonly,
                                                 std::string *error);
 
@@ -57,14 +58,14 @@ public:
 
   // ---- for the filter itself
 
-  nbdkit_backend *behind() { return &behind_; }
+  nbdkit_backend &backend() { return place_; }
   // Returns the one before.
   Next *set_next(Next *next);
   // Closes one that is not next_ any more; what is in flight there can be given up meanwhile.
   void close_before(Next *before);
 
 private:
-  FilterLayer(CFilter &filter, const backend::Level &behind, bool readonly);
+  FilterLayer(CFilter &filter, nbdkit_backend &place, const backend::Level &behind, bool readonly);
 
   static int open_next(nbdkit_context *context, int readonly, const char *exportname);
   bool call_open(const std::string &export_name, bool readonly, std::string *error);
@@ -96,7 +97,8 @@ private:
 
   CFilter &filter_;
   host::CallContext &context_;
-  nbdkit_backend behind_;
+  nbdkit_backend &place_;
+  const backend::Level behind_;
   nbdkit_context self_{this};
   const bool readonly_;
   void *handle_ = nullptr;

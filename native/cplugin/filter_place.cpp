@@ -18,12 +18,24 @@ namespace {
 using backend::ExportEntry;
 using backend::Level;
 
+// A filter may call what it was given only in the call that gave it.
+bool is_in_call(const Level &level) {
+  if (level.bottom != nullptr)
+    return true;
+  nbdkit_error("a filter asks what is behind it outside of its client's call");
+  return false;
+}
+
 int next_preconnect(nbdkit_backend *nxdata, int readonly) {
-  return nxdata->level.preconnect(readonly != 0) ? 0 : -1;
+  const Level level = nxdata->level();
+  return is_in_call(level) && level.preconnect(readonly != 0) ? 0 : -1;
 }
 
 int next_list_exports(nbdkit_backend *nxdata, int readonly, nbdkit_exports *exports) {
-  const auto listed = nxdata->level.list_exports(readonly != 0);
+  const Level level = nxdata->level();
+  if (!is_in_call(level))
+    return -1;
+  const auto listed = level.list_exports(readonly != 0);
   if (!listed)
     return -1;
   for (const ExportEntry &entry : *listed) {
@@ -36,8 +48,18 @@ int next_list_exports(nbdkit_backend *nxdata, int readonly, nbdkit_exports *expo
 
 // Kept for as long as the client, as filters keep pointers to it.
 const char *next_default_export(nbdkit_backend *nxdata, int readonly) {
-  const auto name = nxdata->level.default_export(readonly != 0);
-  return name ? nxdata->level.bottom->context().interns.add(*name) : nullptr;
+  const Level level = nxdata->level();
+  if (!is_in_call(level))
+    return nullptr;
+  const auto name = level.default_export(readonly != 0);
+  return name ? level.bottom->context().interns.add(*name) : nullptr;
+}
+
+// The client's, which knows what its chain stands on from now on.
+host::CallContext &context_of(const Level &behind) {
+  host::CallContext &context = behind.bottom->context();
+  context.bottom = behind.bottom;
+  return context;
 }
 
 class FilterPlace final : public backend::OpeningFilter {
@@ -46,12 +68,13 @@ public:
 
   const char *name() const override { return filter_->name().c_str(); }
   backend::ThreadModel thread_model() const override { return filter_->thread_model(); }
-  void placed(const Level &behind) override { filter_->placed(behind); }
+  void placed(const Level &behind) override { backend_ = &filter_->placed(behind); }
 
   std::unique_ptr<backend::Backend> open_in_front(const Level &behind,
                                                   const std::string &export_name, bool readonly,
                                                   std::string *error) override {
-    return FilterLayer::open(*filter_, behind, export_name, readonly, error);
+    context_of(behind);
+    return FilterLayer::open(*filter_, *backend_, behind, export_name, readonly, error);
   }
   bool preconnect(const Level &behind, bool readonly) override;
   std::optional<std::vector<ExportEntry>> list_exports(const Level &behind, bool readonly) override;
@@ -59,28 +82,27 @@ public:
 
 private:
   const std::shared_ptr<CFilter> filter_;
+  nbdkit_backend *backend_ = nullptr; // of its place, which is set before it is used
 };
 
 bool FilterPlace::preconnect(const Level &behind, bool readonly) {
-  host::ContextScope scope(&behind.bottom->context());
+  host::ContextScope scope(&context_of(behind));
   host::log_debug("%s: preconnect", name());
-  nbdkit_backend next{behind};
   const auto callback = filter_->table().preconnect;
-  return (callback != nullptr ? callback(next_preconnect, &next, readonly)
-                              : next_preconnect(&next, readonly)) != -1;
+  return (callback != nullptr ? callback(next_preconnect, backend_, readonly)
+                              : next_preconnect(backend_, readonly)) != -1;
 }
 
 std::optional<std::vector<ExportEntry>> FilterPlace::list_exports(const Level &behind,
                                                                   bool readonly) {
-  host::CallContext &context = behind.bottom->context();
+  host::CallContext &context = context_of(behind);
   host::ContextScope scope(&context);
   host::log_debug("%s: list_exports readonly=%d tls=%d", name(), readonly, context.tls);
   const auto callback = filter_->table().list_exports;
   if (callback == nullptr)
     return behind.list_exports(readonly);
-  nbdkit_backend next{behind};
   nbdkit_exports exports;
-  if (callback(next_list_exports, &next, readonly, context.tls, &exports) == -1)
+  if (callback(next_list_exports, backend_, readonly, context.tls, &exports) == -1)
     return std::nullopt;
   std::vector<ExportEntry> entries;
   for (const nbdkit_exports::Entry &entry : exports.entries) {
@@ -95,7 +117,7 @@ std::optional<std::vector<ExportEntry>> FilterPlace::list_exports(const Level &b
 
 // Asked once a client. A name that is too long is none.
 std::optional<std::string> FilterPlace::default_export(const Level &behind, bool readonly) {
-  host::CallContext &context = behind.bottom->context();
+  host::CallContext &context = context_of(behind);
   if (auto found = context.default_exports_in_front.find(behind.index);
       found != context.default_exports_in_front.end())
     return found->second;
@@ -103,8 +125,7 @@ std::optional<std::string> FilterPlace::default_export(const Level &behind, bool
   host::log_debug("%s: default_export readonly=%d tls=%d", name(), readonly, context.tls);
   std::optional<std::string> answer;
   if (const auto callback = filter_->table().default_export) {
-    nbdkit_backend next{behind};
-    const char *text = callback(next_default_export, &next, readonly, context.tls);
+    const char *text = callback(next_default_export, backend_, readonly, context.tls);
     if (text != nullptr && strlen(text) <= wire::MAX_STRING_BYTES)
       answer = text;
   } else {
@@ -131,17 +152,18 @@ using asyncnbd::cplugin::Next;
 extern "C" {
 
 NBDKIT_DLL_PUBLIC nbdkit_backend *nbdkit_context_get_backend(nbdkit_context *context) {
-  return context->layer->behind();
+  return &context->layer->backend();
 }
 
 NBDKIT_DLL_PUBLIC nbdkit_next *nbdkit_next_context_open(nbdkit_backend *backend, int readonly,
                                                         const char *exportname, int shared) {
-  if (shared != 0 || backend->level.bottom == nullptr) {
+  const asyncnbd::backend::Level level = backend->level();
+  if (shared != 0 || level.bottom == nullptr) {
     nbdkit_error("nbdkit_next_context_open: only for a client that is connected, as yet");
     return nullptr;
   }
   std::string error;
-  Next *next = Next::open(backend->level, exportname, readonly != 0, &error);
+  Next *next = Next::open(level, exportname, readonly != 0, &error);
   if (!error.empty())
     nbdkit_error("%s", error.c_str());
   return next;

@@ -16,15 +16,15 @@ using backend::DiskState;
 
 class CacheFilter final : public backend::Filter {
 public:
-  CacheFilter(CacheSettings settings, const backend::Resources &resources)
-      : settings_(std::move(settings)), resources_(resources) {}
+  CacheFilter(CacheSettings settings, std::string directory, const backend::Resources &resources)
+      : settings_(std::move(settings)), directory_(std::move(directory)), resources_(resources) {}
 
   const char *name() const override { return "cache"; }
   bool keeps_state() const override { return true; }
 
   std::unique_ptr<DiskState> new_disk(const backend::Facts &below, std::string *error) override {
     std::unique_ptr<store::TemporaryFile> file =
-        store::TemporaryFile::make(resources_.page_pipes, resources_.clock, error);
+        store::TemporaryFile::make(directory_, resources_.page_pipes, resources_.clock, error);
     if (!file)
       return nullptr;
     // Less could not be given back.
@@ -43,6 +43,7 @@ public:
 
 private:
   const CacheSettings settings_;
+  const std::string directory_; // of temporary files
   const backend::Resources resources_;
 };
 
@@ -76,7 +77,10 @@ make_cache(const FilterOptions &options, const backend::Resources &resources, st
   if (!error->empty() || !is_mode(mode, &settings.mode, error) ||
       !is_block_size("cache", settings.block_bytes, error))
     return nullptr;
-  return std::make_unique<CacheFilter>(std::move(settings), resources);
+  std::string directory = store::TemporaryFile::directory(error);
+  if (directory.empty())
+    return nullptr;
+  return std::make_unique<CacheFilter>(std::move(settings), std::move(directory), resources);
 }
 
 } // namespace asyncnbd::filters

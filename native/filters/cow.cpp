@@ -15,8 +15,8 @@ using backend::DiskState;
 
 class CowFilter final : public backend::Filter {
 public:
-  CowFilter(CowSettings settings, const backend::Resources &resources)
-      : settings_(std::move(settings)), resources_(resources) {}
+  CowFilter(CowSettings settings, std::string directory, const backend::Resources &resources)
+      : settings_(std::move(settings)), directory_(std::move(directory)), resources_(resources) {}
 
   const char *name() const override { return "cow"; }
   bool opens_readonly(bool) const override { return true; }
@@ -24,7 +24,7 @@ public:
 
   std::unique_ptr<DiskState> new_disk(const backend::Facts &below, std::string *error) override {
     std::unique_ptr<store::TemporaryFile> file =
-        store::TemporaryFile::make(resources_.page_pipes, resources_.clock, error);
+        store::TemporaryFile::make(directory_, resources_.page_pipes, resources_.clock, error);
     if (!file)
       return nullptr;
     return std::make_unique<CowDisk>(std::move(file), below.size_bytes, resources_.threads);
@@ -40,6 +40,7 @@ public:
 
 private:
   const CowSettings settings_;
+  const std::string directory_; // of temporary files
   const backend::Resources resources_;
 };
 
@@ -55,7 +56,10 @@ std::unique_ptr<backend::Filter> make_cow(const FilterOptions &options,
   *error = reader.error();
   if (!error->empty() || !is_block_size("cow", settings.block_bytes, error))
     return nullptr;
-  return std::make_unique<CowFilter>(std::move(settings), resources);
+  std::string directory = store::TemporaryFile::directory(error);
+  if (directory.empty())
+    return nullptr;
+  return std::make_unique<CowFilter>(std::move(settings), std::move(directory), resources);
 }
 
 } // namespace asyncnbd::filters

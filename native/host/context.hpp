@@ -14,6 +14,10 @@
 
 #include "base/mutex.hpp"
 
+namespace asyncnbd::backend {
+class Bottom;
+}
+
 namespace asyncnbd::host {
 
 // One server's face to its plugins. Thread-safe.
@@ -103,6 +107,7 @@ public:
   InternPool interns;
   std::optional<std::string> default_export;              // the plugin's answer, asked once
   std::map<size_t, std::string> default_exports_in_front; // those of filters, by their places
+  backend::Bottom *bottom = nullptr; // what its chain stands on, for nbdkit's filters
   const char *export_name = nullptr;                      // interned; set by open, cleared by close
   void *instance = nullptr;                               // the plugin's, for asyncnbd_instance
 };

@@ -34,10 +34,20 @@ int open_unnamed(const std::string &directory) {
 
 } // namespace
 
-std::unique_ptr<TemporaryFile> TemporaryFile::make(transport::PagePipes &pipes,
-                                                   const base::Clock &clock, std::string *error) {
+std::string TemporaryFile::directory(std::string *error) {
   const char *chosen = getenv("TMPDIR");
-  const std::string directory = chosen != nullptr ? chosen : "/var/tmp";
+  const char *name = chosen != nullptr ? chosen : "/var/tmp";
+  const std::unique_ptr<char, decltype(&free)> absolute(realpath(name, nullptr), &free);
+  if (absolute)
+    return absolute.get();
+  *error = std::string("cannot make temporary files in ") + name + ": " + strerror(errno) +
+           (chosen != nullptr ? "; set TMPDIR to another directory" : "; set TMPDIR to one");
+  return "";
+}
+
+std::unique_ptr<TemporaryFile> TemporaryFile::make(const std::string &directory,
+                                                   transport::PagePipes &pipes,
+                                                   const base::Clock &clock, std::string *error) {
   const int fd = base::moved_high(open_unnamed(directory));
   if (fd == -1) {
     *error = "cannot make a temporary file in " + directory + ": " + strerror(errno);

@@ -19,8 +19,14 @@ namespace asyncnbd::store {
 // space. Functions return 0 or an errno. Any thread.
 class TemporaryFile {
 public:
-  // In $TMPDIR, or /var/tmp. nullptr, with words in `*error`, on failure.
-  static std::unique_ptr<TemporaryFile> make(transport::PagePipes &pipes, const base::Clock &clock,
+  // $TMPDIR, or /var/tmp: its name from the root, as the process may go elsewhere. "", with words
+  // in
+  // `*error`, if there is no such directory.
+  static std::string directory(std::string *error);
+
+  // In that directory. nullptr, with words in `*error`, on failure.
+  static std::unique_ptr<TemporaryFile> make(const std::string &directory,
+                                             transport::PagePipes &pipes, const base::Clock &clock,
                                              std::string *error);
   ~TemporaryFile();
   TemporaryFile(const TemporaryFile &) = delete;

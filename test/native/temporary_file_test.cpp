@@ -51,7 +51,8 @@ struct File {
 
   File() {
     const std::set<int> before = open_files();
-    file = store::TemporaryFile::make(pipes, clock, &error);
+    file =
+        store::TemporaryFile::make(store::TemporaryFile::directory(&error), pipes, clock, &error);
     REQUIRE(file);
     for (const int opened : open_files())
       if (before.count(opened) == 0 && lseek(opened, 0, SEEK_END) == 0)
