@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <array>
 
+#include "filters/blocksize.hpp"
 #include "filters/cache.hpp"
 #include "filters/cow.hpp"
 #include "filters/delay.hpp"
@@ -32,6 +33,7 @@ struct Entry {
 };
 
 constexpr auto ENTRIES = std::to_array<Entry>({
+    {"blocksize", make_blocksize},
     {"cache", make_cache},
     {"cow", make_cow},
     {"delay", make_delay},

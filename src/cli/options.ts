@@ -116,6 +116,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     name: "filter",
     value: "FILTER",
     completes: [
+      "blocksize",
       "cache",
       "cow",
       "delay",

@@ -15,6 +15,7 @@ export type {
   OpenExport,
   OpenNext,
 } from "../plugins/script/layer.js";
+export { type BlocksizeOptions, blocksize } from "./blocks.js";
 export {
   type FuaOptions,
   fua,
@@ -26,7 +27,12 @@ export {
 } from "./capabilities.js";
 export { exitlast, limit } from "./clients.js";
 export { composed, defineMiddleware } from "./define.js";
-export { type OffsetOptions, offset, type TruncateOptions, truncate } from "./ranges.js";
+export {
+  type OffsetOptions,
+  offset,
+  type TruncateOptions,
+  truncate,
+} from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
 export { type Stats, stats } from "./stats.js";
 
