@@ -6,6 +6,7 @@
 
 #include "filters/blocksize.hpp"
 #include "filters/cache.hpp"
+#include "filters/cacheextents.hpp"
 #include "filters/cow.hpp"
 #include "filters/delay.hpp"
 #include "filters/error.hpp"
@@ -35,6 +36,7 @@ struct Entry {
 constexpr auto ENTRIES = std::to_array<Entry>({
     {"blocksize", make_blocksize},
     {"cache", make_cache},
+    {"cacheextents", make_cacheextents},
     {"cow", make_cow},
     {"delay", make_delay},
     {"error", make_error},

@@ -118,6 +118,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     completes: [
       "blocksize",
       "cache",
+      "cacheextents",
       "cow",
       "delay",
       "error",

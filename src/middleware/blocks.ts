@@ -20,3 +20,8 @@ export interface BlocksizeOptions {
 export function blocksize(options: BlocksizeOptions = {}): Middleware {
   return nativeMiddleware({ name: "blocksize", options: { ...options } });
 }
+
+/** The plugin's last answer about extents is kept until somebody writes. */
+export function cacheextents(): Middleware {
+  return nativeMiddleware({ name: "cacheextents", options: {} });
+}

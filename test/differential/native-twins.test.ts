@@ -97,6 +97,7 @@ async function seenWith(filter: string, parameters: readonly string[], seed: num
 /** What a plugin answers that makes a difference. */
 const PLUGINS: Readonly<Record<string, readonly string[]>> = {
   blocksize: ["", "can_fua=1", "can_zero=0", "can_fast_zero=0", "can_cache=1", "block_size=4096"],
+  cacheextents: ["", "can_extents=0"],
   fua: ["", "can_fua=1", "can_zero=0"],
   limit: [""],
   nocache: ["", "can_cache=0", "can_cache=1"],
@@ -114,6 +115,7 @@ describe.each<[name: string, parameters: readonly string[]]>([
   ["blocksize", ["minblock=64K", "maxdata=64K", "maxlen=64K"]],
   ["blocksize", ["maxdata=10000"]],
   ["blocksize", ["maxlen=5000"]],
+  ["cacheextents", []],
   ["fua", ["fuamode=emulate"]],
   ["fua", ["fuamode=native"]],
   ["fua", ["fuamode=force"]],

@@ -1,7 +1,7 @@
 // Filters that make requests fit the plugin, or ask it ahead, under nbdkit's names and parameters.
 
 import { AsyncnbdError } from "../../errors.js";
-import { blocksize } from "../../middleware/index.js";
+import { blocksize, cacheextents } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
 import { powerOfTwo } from "./power-of-two.js";
 
@@ -43,4 +43,6 @@ const blocksizeFilter = defineFilter({
     }),
 });
 
-export const BLOCK_FILTERS: readonly Filter[] = [blocksizeFilter];
+const cacheextentsFilter = defineFilter({ name: "cacheextents", create: () => cacheextents() });
+
+export const BLOCK_FILTERS: readonly Filter[] = [blocksizeFilter, cacheextentsFilter];
