@@ -11,6 +11,7 @@
 #include "filters/delay.hpp"
 #include "filters/error.hpp"
 #include "filters/exitlast.hpp"
+#include "filters/extentlist.hpp"
 #include "filters/fua.hpp"
 #include "filters/limit.hpp"
 #include "filters/log.hpp"
@@ -41,6 +42,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"delay", make_delay},
     {"error", make_error},
     {"exitlast", make_exitlast},
+    {"extentlist", make_extentlist},
     {"fua", make_fua},
     {"limit", make_limit},
     {"log", make_log},

@@ -123,6 +123,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "delay",
       "error",
       "exitlast",
+      "extentlist",
       "fua",
       "limit",
       "log",

@@ -17,6 +17,7 @@ export type {
 } from "../plugins/script/layer.js";
 export { type BlocksizeOptions, blocksize, cacheextents } from "./blocks.js";
 export {
+  extentlist,
   type FuaOptions,
   fua,
   type NocacheOptions,
