@@ -19,6 +19,7 @@
 #include "filters/noextents.hpp"
 #include "filters/nozero.hpp"
 #include "filters/offset.hpp"
+#include "filters/partition.hpp"
 #include "filters/rate.hpp"
 #include "filters/readonly.hpp"
 #include "filters/stats.hpp"
@@ -50,6 +51,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"noextents", make_noextents},
     {"nozero", make_nozero},
     {"offset", make_offset},
+    {"partition", make_partition},
     {"rate", make_rate},
     {"readonly", make_readonly},
     {"stats", make_stats},

@@ -131,6 +131,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "noextents",
       "nozero",
       "offset",
+      "partition",
       "rate",
       "readonly",
       "retry",

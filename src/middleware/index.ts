@@ -31,6 +31,8 @@ export { composed, defineMiddleware } from "./define.js";
 export {
   type OffsetOptions,
   offset,
+  type PartitionOptions,
+  partition,
   type TruncateOptions,
   truncate,
 } from "./ranges.js";
