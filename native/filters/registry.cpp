@@ -21,6 +21,7 @@
 #include "filters/offset.hpp"
 #include "filters/partition.hpp"
 #include "filters/rate.hpp"
+#include "filters/readahead.hpp"
 #include "filters/readonly.hpp"
 #include "filters/stats.hpp"
 #include "filters/truncate.hpp"
@@ -53,6 +54,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"offset", make_offset},
     {"partition", make_partition},
     {"rate", make_rate},
+    {"readahead", make_readahead},
     {"readonly", make_readonly},
     {"stats", make_stats},
     {"truncate", make_truncate},

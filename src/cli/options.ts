@@ -133,6 +133,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "offset",
       "partition",
       "rate",
+      "readahead",
       "readonly",
       "retry",
       "stats",

@@ -25,3 +25,11 @@ export function blocksize(options: BlocksizeOptions = {}): Middleware {
 export function cacheextents(): Middleware {
   return nativeMiddleware({ name: "cacheextents", options: {} });
 }
+
+/**
+ * Where a client reads one part after the other, what is behind is asked to cache the next ones: the
+ * plugin, if it can, or `cache()`.
+ */
+export function readahead(): Middleware {
+  return nativeMiddleware({ name: "readahead", options: {} });
+}

@@ -15,7 +15,7 @@ export type {
   OpenExport,
   OpenNext,
 } from "../plugins/script/layer.js";
-export { type BlocksizeOptions, blocksize, cacheextents } from "./blocks.js";
+export { type BlocksizeOptions, blocksize, cacheextents, readahead } from "./blocks.js";
 export {
   extentlist,
   type FuaOptions,

@@ -129,6 +129,8 @@ describe("a client sees the same behind", () => {
       "",
     ].map((parameters) => `--filter=blocksize ${data} ${parameters}`),
     `--filter=cacheextents ${data}`,
+    `--filter=readahead ${data}`,
+    `--filter=readahead --filter=cache ${data}`,
   ])("%s", async (words) => {
     const text = looking(words).replace("md5sum disk.img", "");
     // What cannot be read ahead of, the two say in words of their own.
@@ -153,6 +155,7 @@ describe("parameters that are wrong end with the same status", () => {
     "--filter=partition null partition=1 partition=2",
     "--filter=extentlist null extentlist=a extentlist=b",
     "--filter=cacheextents null",
+    "--filter=readahead null",
   ])("%s", async (words) => {
     await expectSameOutput(`server -U - ${words} --run true; echo "status $?"`);
   });

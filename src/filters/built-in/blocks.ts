@@ -1,7 +1,7 @@
 // Filters that make requests fit the plugin, or ask it ahead, under nbdkit's names and parameters.
 
 import { AsyncnbdError } from "../../errors.js";
-import { blocksize, cacheextents } from "../../middleware/index.js";
+import { blocksize, cacheextents, readahead } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
 import { powerOfTwo } from "./power-of-two.js";
 
@@ -45,4 +45,10 @@ const blocksizeFilter = defineFilter({
 
 const cacheextentsFilter = defineFilter({ name: "cacheextents", create: () => cacheextents() });
 
-export const BLOCK_FILTERS: readonly Filter[] = [blocksizeFilter, cacheextentsFilter];
+const readaheadFilter = defineFilter({ name: "readahead", create: () => readahead() });
+
+export const BLOCK_FILTERS: readonly Filter[] = [
+  blocksizeFilter,
+  cacheextentsFilter,
+  readaheadFilter,
+];
