@@ -4,11 +4,14 @@
 #include <algorithm>
 #include <array>
 
+#include "filters/blocksize.hpp"
 #include "filters/cache.hpp"
+#include "filters/cacheextents.hpp"
 #include "filters/cow.hpp"
 #include "filters/delay.hpp"
 #include "filters/error.hpp"
 #include "filters/exitlast.hpp"
+#include "filters/extentlist.hpp"
 #include "filters/fua.hpp"
 #include "filters/limit.hpp"
 #include "filters/log.hpp"
@@ -16,7 +19,9 @@
 #include "filters/noextents.hpp"
 #include "filters/nozero.hpp"
 #include "filters/offset.hpp"
+#include "filters/partition.hpp"
 #include "filters/rate.hpp"
+#include "filters/readahead.hpp"
 #include "filters/readonly.hpp"
 #include "filters/stats.hpp"
 #include "filters/truncate.hpp"
@@ -32,11 +37,14 @@ struct Entry {
 };
 
 constexpr auto ENTRIES = std::to_array<Entry>({
+    {"blocksize", make_blocksize},
     {"cache", make_cache},
+    {"cacheextents", make_cacheextents},
     {"cow", make_cow},
     {"delay", make_delay},
     {"error", make_error},
     {"exitlast", make_exitlast},
+    {"extentlist", make_extentlist},
     {"fua", make_fua},
     {"limit", make_limit},
     {"log", make_log},
@@ -44,7 +52,9 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"noextents", make_noextents},
     {"nozero", make_nozero},
     {"offset", make_offset},
+    {"partition", make_partition},
     {"rate", make_rate},
+    {"readahead", make_readahead},
     {"readonly", make_readonly},
     {"stats", make_stats},
     {"truncate", make_truncate},

@@ -5,6 +5,7 @@ import { AsyncnbdError } from "../errors.js";
 import { nativeMiddleware } from "../middleware/define.js";
 import { errorsOf } from "../middleware/errors.js";
 import { cache, cow, delay, log, rate, readonly, retry } from "../middleware/index.js";
+import { BLOCK_FILTERS } from "./built-in/blocks.js";
 import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
 import { CLIENT_FILTERS } from "./built-in/clients.js";
 import { powerOfTwo } from "./built-in/power-of-two.js";
@@ -279,6 +280,7 @@ const statsFilter = defineFilter({
 const readonlyFilter = defineFilter({ name: "readonly", create: () => readonly() });
 
 export const FILTERS: readonly Filter[] = [
+  ...BLOCK_FILTERS,
   ...CAPABILITY_FILTERS,
   ...CLIENT_FILTERS,
   ...RANGE_FILTERS,

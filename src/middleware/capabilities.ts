@@ -26,6 +26,11 @@ export function noextents(): Middleware {
   return nativeMiddleware({ name: "noextents", options: {} });
 }
 
+/** Clients are told the extents that a file lists, as nbdkit-extentlist-filter(1) says. */
+export function extentlist(file: string): Middleware {
+  return nativeMiddleware({ name: "extentlist", options: { file } });
+}
+
 export interface NocacheOptions {
   /**
    * "none": clients cannot ask for caching. "emulate": caching is reading. "nop": it does nothing.

@@ -15,7 +15,9 @@ export type {
   OpenExport,
   OpenNext,
 } from "../plugins/script/layer.js";
+export { type BlocksizeOptions, blocksize, cacheextents, readahead } from "./blocks.js";
 export {
+  extentlist,
   type FuaOptions,
   fua,
   type NocacheOptions,
@@ -26,7 +28,14 @@ export {
 } from "./capabilities.js";
 export { exitlast, limit } from "./clients.js";
 export { composed, defineMiddleware } from "./define.js";
-export { type OffsetOptions, offset, type TruncateOptions, truncate } from "./ranges.js";
+export {
+  type OffsetOptions,
+  offset,
+  type PartitionOptions,
+  partition,
+  type TruncateOptions,
+  truncate,
+} from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
 export { type Stats, stats } from "./stats.js";
 

@@ -15,6 +15,19 @@ export function offset(options: OffsetOptions): Middleware {
   return nativeMiddleware({ name: "offset", options: { ...options } });
 }
 
+export interface PartitionOptions {
+  /** The size of the disk's sectors. By default 512. */
+  readonly sectorBytes?: 512 | 4096;
+}
+
+/**
+ * Clients see one partition of a disk with an MBR or a GPT, counted from 1; of an MBR, logical ones
+ * from 5.
+ */
+export function partition(number: number, { sectorBytes }: PartitionOptions = {}): Middleware {
+  return nativeMiddleware({ name: "partition", options: { number, sectorBytes } });
+}
+
 export interface TruncateOptions {
   /** In bytes. By default the export's own. */
   readonly size?: number;

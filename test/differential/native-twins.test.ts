@@ -96,6 +96,8 @@ async function seenWith(filter: string, parameters: readonly string[], seed: num
 
 /** What a plugin answers that makes a difference. */
 const PLUGINS: Readonly<Record<string, readonly string[]>> = {
+  blocksize: ["", "can_fua=1", "can_zero=0", "can_fast_zero=0", "can_cache=1", "block_size=4096"],
+  cacheextents: ["", "can_extents=0"],
   fua: ["", "can_fua=1", "can_zero=0"],
   limit: [""],
   nocache: ["", "can_cache=0", "can_cache=1"],
@@ -106,6 +108,14 @@ const PLUGINS: Readonly<Record<string, readonly string[]>> = {
 };
 
 describe.each<[name: string, parameters: readonly string[]]>([
+  ["blocksize", []],
+  ["blocksize", ["minblock=512"]],
+  ["blocksize", ["minblock=4K", "maxdata=8K"]],
+  ["blocksize", ["minblock=1K", "maxlen=16K"]],
+  ["blocksize", ["minblock=64K", "maxdata=64K", "maxlen=64K"]],
+  ["blocksize", ["maxdata=10000"]],
+  ["blocksize", ["maxlen=5000"]],
+  ["cacheextents", []],
   ["fua", ["fuamode=emulate"]],
   ["fua", ["fuamode=native"]],
   ["fua", ["fuamode=force"]],

@@ -23,8 +23,8 @@ function diskModule(front = "disk"): string {
   writeFileSync(
     path,
     `import { definePlugin } from "asyncnbd";
-     import { cow, delay, fua, limit, log, nocache, noextents, nozero, offset, readonly, truncate,
-       wrapRequests } from "asyncnbd/middleware";
+     import { blocksize, cacheextents, cow, delay, fua, limit, log, nocache, noextents, nozero, offset,
+       partition, readahead, readonly, truncate, wrapRequests } from "asyncnbd/middleware";
      const bytes = Buffer.alloc(${MIB}, 7);
      const disk = definePlugin({
        name: "disk",
@@ -199,5 +199,40 @@ test.each<[string, (own: string) => readonly string[]]>([
   expect((await read(client, 0, 8192)).equals(expected)).toBe(true);
   const behind = { type: WRITE, offset: 4096n, length: 512, payload: seven };
   expect(await client.request(behind)).toBe(28); // ENOSPC
+  await server.stop();
+});
+
+/** Has the disk of diskModule begin with an MBR, and shows one of its partitions. */
+const MBR = `bytes.writeUInt8(0x83, 450), bytes.writeUInt32LE(8, 454), bytes.writeUInt32LE(16, 458),
+  bytes.writeUInt16LE(0xaa55, 510)`;
+
+test.each<[string, (own: string) => readonly string[]]>([
+  ["in front of a plugin in TypeScript", () => ["--filter=blocksize", diskModule()]],
+  ["over middleware", (own) => ["--filter=blocksize", own, diskModule()]],
+  ["behind middleware", (own) => [own, "--filter=blocksize", diskModule()]],
+  ["made by a module", () => [diskModule("cacheextents()(readahead()(blocksize()(disk)))")]],
+])("parts of blocks can be read and written with blocksize %s", async (_name, args) => {
+  const server = await startServer(args(`--filter=${ownFilter()}`));
+  const client = await RawClient.connect(server.socket);
+  await client.go();
+  const payload = Buffer.alloc(70_001, 3);
+  expect(await client.request({ type: WRITE, offset: 511n, length: 70_001, payload })).toBe(0);
+  const expected = Buffer.concat([Buffer.alloc(510, 7), payload, Buffer.alloc(1000, 7)]);
+  expect((await read(client, 1, expected.length)).equals(expected)).toBe(true);
+  await server.stop();
+});
+
+test.each<[string, () => readonly string[]]>([
+  [
+    "in front of a plugin in TypeScript",
+    () => ["--filter=partition", diskModule(`(${MBR}, disk)`), "partition=1"],
+  ],
+  ["made by a module", () => [diskModule(`(${MBR}, partition(1)(disk))`)]],
+])("a partition is found %s", async (_name, args) => {
+  const server = await startServer(args());
+  const client = await RawClient.connect(server.socket);
+  const { sizeBytes } = await client.go();
+  expect(sizeBytes).toBe(8192n);
+  expect(await read(client)).toEqual(seven);
   await server.stop();
 });

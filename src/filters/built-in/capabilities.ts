@@ -1,6 +1,6 @@
 // Filters that change what clients may ask of an export, under nbdkit's names and parameters.
 
-import { fua, nocache, noextents, nozero } from "../../middleware/index.js";
+import { extentlist, fua, nocache, noextents, nozero } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
 
 const nozeroFilter = defineFilter({
@@ -25,6 +25,12 @@ const nozeroFilter = defineFilter({
 });
 
 const noextentsFilter = defineFilter({ name: "noextents", create: () => noextents() });
+
+const extentlistFilter = defineFilter({
+  name: "extentlist",
+  config: { extentlist: { type: "path", description: "A file that lists the extents" } },
+  create: (config) => extentlist(config.extentlist),
+});
 
 const nocacheFilter = defineFilter({
   name: "nocache",
@@ -55,6 +61,7 @@ const fuaFilter = defineFilter({
 });
 
 export const CAPABILITY_FILTERS: readonly Filter[] = [
+  extentlistFilter,
   fuaFilter,
   nocacheFilter,
   noextentsFilter,

@@ -1,6 +1,7 @@
 // Filters that show an export as another part of itself, under nbdkit's names and parameters.
 
-import { offset, truncate } from "../../middleware/index.js";
+import { AsyncnbdError } from "../../errors.js";
+import { offset, partition, truncate } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
 import { powerOfTwo } from "./power-of-two.js";
 
@@ -15,6 +16,32 @@ const offsetFilter = defineFilter({
   },
   create: ({ offset: begin, range }) =>
     offset({ offset: begin ?? 0, ...(range !== undefined && { range }) }),
+});
+
+function sectorBytes(value: number): 512 | 4096 {
+  if (value === 512 || value === 4096) return value;
+  throw new AsyncnbdError("CONFIG", `parameter partition-sectorsize=${value}: use 512 or 4096`);
+}
+
+const partitionFilter = defineFilter({
+  name: "partition",
+  config: {
+    partition: {
+      type: "integer",
+      minimum: 1,
+      maximum: 2 ** 32 - 1,
+      lastCounts: true,
+      description: "Number of the partition; of an MBR, logical ones from 5 on",
+    },
+    "partition-sectorsize": {
+      type: "size",
+      default: 512,
+      lastCounts: true,
+      description: "Size of the disk's sectors, 512 or 4096",
+    },
+  },
+  create: (config) =>
+    partition(config.partition, { sectorBytes: sectorBytes(config["partition-sectorsize"]) }),
 });
 
 const truncateFilter = defineFilter({
@@ -32,4 +59,4 @@ const truncateFilter = defineFilter({
     }),
 });
 
-export const RANGE_FILTERS: readonly Filter[] = [offsetFilter, truncateFilter];
+export const RANGE_FILTERS: readonly Filter[] = [offsetFilter, partitionFilter, truncateFilter];

@@ -1,0 +1,182 @@
+// See cacheextents.hpp.
+#include "filters/cacheextents.hpp"
+
+#include <algorithm>
+#include <atomic>
+#include <cerrno>
+#include <cstdint>
+#include <utility>
+#include <vector>
+
+#include "backend/layer.hpp"
+#include "backend/sparse.hpp"
+#include "filters/commands.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::ContextStatus;
+using backend::Extent;
+using backend::Request;
+using backend::Reservation;
+
+// Of one disk, for all its clients. Nobody waits here: who finds it in use asks below, and keeps
+// nothing.
+class KeptExtents final : public backend::DiskState {
+public:
+  // Before a change and after it: what was answered before counts no more, nor what is answered
+  // meanwhile.
+  void on_change() { changes_.fetch_add(1, std::memory_order_acq_rel); }
+  uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
+
+  // From `offset` on; false: they are not kept.
+  bool get(uint64_t offset, std::vector<Extent> *extents) {
+    const Turn turn(*this);
+    if (!turn.is_mine || changes_at_ != changes() || offset < begin_ || offset >= end_)
+      return false;
+    uint64_t before_bytes = offset - begin_;
+    for (const Extent &extent : kept_) {
+      const uint64_t left_out = std::min(before_bytes, extent.length_bytes);
+      before_bytes -= left_out;
+      append_extent(*extents, extent.length_bytes - left_out, extent.flags);
+    }
+    return true;
+  }
+
+  // `changes`: how many there were before they were asked for.
+  void keep(uint64_t changes, uint64_t offset, const std::vector<Extent> &extents) {
+    const Turn turn(*this);
+    if (!turn.is_mine)
+      return;
+    changes_at_ = changes;
+    begin_ = end_ = offset;
+    kept_ = extents;
+    for (const Extent &extent : extents)
+      end_ += extent.length_bytes;
+  }
+
+private:
+  // The acquire pairs with the release of who had it before.
+  struct Turn {
+    explicit Turn(KeptExtents &of)
+        : kept(of), is_mine(!of.is_in_use_.test_and_set(std::memory_order_acquire)) {}
+    ~Turn() {
+      if (is_mine)
+        kept.is_in_use_.clear(std::memory_order_release);
+    }
+    Turn(const Turn &) = delete;
+    Turn &operator=(const Turn &) = delete;
+
+    KeptExtents &kept;
+    const bool is_mine;
+  };
+
+  std::atomic<uint64_t> changes_{0}; // of the disk: each counts twice
+  std::atomic_flag is_in_use_;       // guards the rest
+  uint64_t changes_at_ = 0;          // see keep
+  uint64_t begin_ = 0;
+  uint64_t end_ = 0;
+  std::vector<Extent> kept_;
+};
+
+// The state of a block status on its way is how many changes there were, and whether its client has
+// asked for one extent alone.
+class CacheextentsLayer final : public backend::Layer, private backend::Completer {
+public:
+  CacheextentsLayer(std::unique_ptr<Backend> opened, KeptExtents &kept)
+      : Layer(std::move(opened)), kept_(kept) {}
+
+  Reservation reserve(Request &request) override { return below().reserve(request); }
+  void unreserve(Request &request) override { below().unreserve(request); }
+
+  void submit(Request &request, backend::Caller caller) override {
+    if (is_change(request.type))
+      submit_change(request, caller);
+    else if (!is_kept_kind(request))
+      below().submit(request, caller);
+    else if (kept_.get(request.offset, &request.extras->statuses.front().extents))
+      request.complete(0);
+    else
+      submit_status(request, caller);
+  }
+
+private:
+  // Of other contexts nothing is kept.
+  static bool is_kept_kind(const Request &request) {
+    return request.type == wire::NBD_CMD_BLOCK_STATUS && request.extras->statuses.size() == 1 &&
+           request.extras->statuses.front().context == ContextStatus::ALLOCATION;
+  }
+
+  void submit_change(Request &request, backend::Caller caller) {
+    kept_.on_change();
+    if (request.completers.push(*this))
+      below().submit(request, caller);
+    else
+      refuse(request, ENOMEM);
+  }
+
+  // Below is to tell as much as it likes.
+  void submit_status(Request &request, backend::Caller caller) {
+    const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
+    const auto state = static_cast<uintptr_t>(kept_.changes() << 1 | (only_one ? 1 : 0));
+    if (!request.completers.push(*this, reinterpret_cast<void *>(state))) {
+      refuse(request, ENOMEM);
+      return;
+    }
+    request.flags &= static_cast<uint16_t>(~wire::NBD_CMD_FLAG_REQ_ONE);
+    below().submit(request, caller);
+  }
+
+  void complete(Request &request, int error) override {
+    const uint64_t changes = restore(request);
+    if (request.type == wire::NBD_CMD_BLOCK_STATUS && error == 0)
+      kept_.keep(changes, request.offset, request.extras->statuses.front().extents);
+    request.complete(error);
+  }
+  void give_up(Request &request, int error) override {
+    restore(request);
+    request.give_up(error);
+  }
+
+  // Returns how many changes there were.
+  uint64_t restore(Request &request) {
+    const auto state = reinterpret_cast<uintptr_t>(request.completers.pop(*this));
+    if (is_change(request.type))
+      kept_.on_change();
+    else if ((state & 1) != 0)
+      request.flags |= wire::NBD_CMD_FLAG_REQ_ONE;
+    return state >> 1;
+  }
+
+  KeptExtents &kept_;
+};
+
+class CacheextentsFilter final : public backend::Filter {
+public:
+  const char *name() const override { return "cacheextents"; }
+  bool keeps_state() const override { return true; }
+
+  std::unique_ptr<backend::DiskState> new_disk(const backend::Facts &, std::string *) override {
+    return std::make_unique<KeptExtents>();
+  }
+
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+                                backend::DiskState *disk, std::string *) override {
+    return std::make_unique<CacheextentsLayer>(std::move(*below),
+                                               static_cast<KeptExtents &>(*disk));
+  }
+};
+
+} // namespace
+
+std::unique_ptr<backend::Filter> make_cacheextents(const FilterOptions &options,
+                                                   const backend::Resources &, std::string *error) {
+  *error = OptionReader("cacheextents", options).error();
+  if (!error->empty())
+    return nullptr;
+  return std::make_unique<CacheextentsFilter>();
+}
+
+} // namespace asyncnbd::filters

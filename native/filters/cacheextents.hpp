@@ -1,0 +1,17 @@
+// Keeps the last answer about extents, for plugins that take long to find it.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include "backend/filter.hpp"
+#include "filters/options.hpp"
+
+namespace asyncnbd::filters {
+
+// Without options. nullptr, with words in `*error`, if there are any.
+std::unique_ptr<backend::Filter> make_cacheextents(const FilterOptions &options,
+                                                   const backend::Resources &resources,
+                                                   std::string *error);
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,130 @@
+// See extentlist.hpp.
+#include "filters/extentlist.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <utility>
+#include <vector>
+
+#include "backend/layer.hpp"
+#include "backend/sparse.hpp"
+#include "filters/extent_file.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::ContextStatus;
+using backend::Request;
+using backend::Reservation;
+
+class ExtentlistLayer final : public backend::Layer, private backend::Completer {
+public:
+  ExtentlistLayer(std::unique_ptr<Backend> opened, const std::vector<ListedExtent> &listed)
+      : Layer(std::move(opened)), listed_(listed) {}
+
+  Reservation reserve(Request &request) override { return below().reserve(request); }
+  void unreserve(Request &request) override { below().unreserve(request); }
+
+  // Of other contexts the plugin tells.
+  void submit(Request &request, backend::Caller caller) override {
+    const bool is_status = request.type == wire::NBD_CMD_BLOCK_STATUS;
+    if (is_status && has_no_other(request)) {
+      tell(request);
+      request.complete(0);
+    } else if (is_status && !request.completers.push(*this)) {
+      refuse(request, ENOMEM);
+    } else {
+      below().submit(request, caller);
+    }
+  }
+
+private:
+  // Reads have the plugin's data, and no holes but its own.
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
+    if (!Layer::collect(wanted, facts, error))
+      return false;
+    facts->can_extents = true;
+    facts->has_sparse_reads = false; // it would ask here
+    return true;
+  }
+
+  static bool has_no_other(const Request &request) {
+    return std::all_of(
+        request.extras->statuses.begin(), request.extras->statuses.end(),
+        [](const ContextStatus &status) { return status.context == ContextStatus::ALLOCATION; });
+  }
+
+  void tell(Request &request) const {
+    for (ContextStatus &status : request.extras->statuses)
+      if (status.context == ContextStatus::ALLOCATION)
+        tell(request, status);
+  }
+
+  // The last extent may reach beyond what was asked about.
+  void tell(const Request &request, ContextStatus &status) const {
+    const uint64_t end = request.offset + request.length_bytes;
+    status.extents.clear();
+    auto extent = std::upper_bound(
+        listed_.begin(), listed_.end(), request.offset,
+        [](uint64_t offset, const ListedExtent &listed) { return offset < listed.offset; });
+    extent--; // the first begins at 0
+    for (uint64_t at = request.offset;
+         extent != listed_.end() && at < end && status.extents.size() < wire::MAX_EXTENTS;
+         extent++) {
+      const uint64_t extent_end = extent->offset + extent->length_bytes;
+      append_extent(status.extents, extent_end - at, extent->flags);
+      at = extent_end;
+    }
+    backend::cut_extents(status.extents, facts().size_bytes - request.offset);
+  }
+
+  void complete(Request &request, int error) override {
+    request.completers.pop(*this);
+    if (error == 0)
+      tell(request);
+    request.complete(error);
+  }
+  void give_up(Request &request, int error) override {
+    request.completers.pop(*this);
+    request.give_up(error);
+  }
+
+  const std::vector<ListedExtent> &listed_; // the filter's
+};
+
+class ExtentlistFilter final : public backend::Filter {
+public:
+  explicit ExtentlistFilter(std::vector<ListedExtent> listed) : listed_(std::move(listed)) {}
+
+  const char *name() const override { return "extentlist"; }
+
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+                                backend::DiskState *, std::string *) override {
+    return std::make_unique<ExtentlistLayer>(std::move(*below), listed_);
+  }
+
+private:
+  const std::vector<ListedExtent> listed_;
+};
+
+} // namespace
+
+std::unique_ptr<backend::Filter> make_extentlist(const FilterOptions &options,
+                                                 const backend::Resources &, std::string *error) {
+  OptionReader reader("extentlist", options);
+  const std::string path = reader.text("file");
+  if (path.empty())
+    reader.complain("file", "the path of a list of extents");
+  *error = reader.error();
+  if (!error->empty())
+    return nullptr;
+  auto listed = read_extent_file(path, error);
+  if (!listed)
+    return nullptr;
+  return std::make_unique<ExtentlistFilter>(std::move(*listed));
+}
+
+} // namespace asyncnbd::filters

@@ -1,0 +1,76 @@
+// See moved_layer.hpp.
+#include "filters/moved_layer.hpp"
+
+#include <cerrno>
+
+#include "backend/sparse.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+using backend::Request;
+using backend::Reservation;
+
+bool MovedLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
+  if (!Layer::collect(wanted, facts, error))
+    return false;
+  const std::optional<DiskPart> part = find_part(*facts, error);
+  if (!part)
+    return false;
+  offset_ = part->offset;
+  facts->size_bytes = part->length;
+  return true;
+}
+
+Reservation MovedLayer::reserve(Request &request) {
+  move(request, offset_);
+  const Reservation reservation = below().reserve(request);
+  move(request, -offset_);
+  return reservation;
+}
+
+void MovedLayer::unreserve(Request &request) {
+  move(request, offset_);
+  below().unreserve(request);
+  move(request, -offset_);
+}
+
+void MovedLayer::submit(Request &request, backend::Caller caller) {
+  if (!request.completers.push(*this)) {
+    refuse(request, ENOMEM);
+    return;
+  }
+  move(request, offset_);
+  below().submit(request, caller);
+}
+
+void MovedLayer::complete(Request &request, int error) {
+  request.completers.pop(*this);
+  move(request, -offset_);
+  // What is behind the part is none of its clients' business.
+  if (request.type == wire::NBD_CMD_BLOCK_STATUS)
+    for (backend::ContextStatus &status : request.extras->statuses)
+      backend::cut_extents(status.extents, facts().size_bytes - request.offset);
+  request.complete(error);
+}
+
+void MovedLayer::give_up(Request &request, int error) {
+  request.completers.pop(*this);
+  move(request, -offset_);
+  request.give_up(error);
+}
+
+void MovedLayer::move(Request &request, uint64_t by) {
+  request.offset += by;
+  if (request.data_until > 0)
+    request.data_until += by;
+  if (!request.extras)
+    return;
+  if (request.extras->error_offset)
+    *request.extras->error_offset += by;
+  if (request.extras->runs)
+    for (backend::Run &run : *request.extras->runs)
+      run.offset += by;
+}
+
+} // namespace asyncnbd::filters

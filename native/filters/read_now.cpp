@@ -1,0 +1,65 @@
+// See read_now.hpp.
+#include "filters/read_now.hpp"
+
+#include <cerrno>
+#include <future>
+#include <memory>
+#include <utility>
+
+#include "backend/request.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Request;
+
+// Of two owners, who waits for it and what is below, the last one to go ends it: what is given up
+// may be used on.
+class Read final : public backend::Maker {
+public:
+  explicit Read(size_t length_bytes) : data(length_bytes) {}
+
+  // An errno.
+  static int run(const std::shared_ptr<Read> &read, backend::Backend &below, uint64_t offset) {
+    Request &request = read->request_;
+    request.completers.reset(*read);
+    request.type = wire::NBD_CMD_READ;
+    request.offset = offset;
+    request.length_bytes = read->data.size();
+    request.data = read->data.data();
+    read->self_ = read;
+    std::future<int> outcome = read->outcome_.get_future();
+    below.submit(request, backend::Caller::may_block);
+    return outcome.get();
+  }
+
+  std::vector<uint8_t> data;
+
+private:
+  void complete(Request &request, int error) override {
+    request.take_answer(error);
+    const std::shared_ptr<Read> keep = std::move(self_); // until this has returned
+    outcome_.set_value(error);
+  }
+  void give_up(Request &, int error) override { outcome_.set_value(error); }
+  void release(Request &) override { const std::shared_ptr<Read> keep = std::move(self_); }
+  bool client_has_gone() const override { return false; }
+
+  Request request_{};
+  std::shared_ptr<Read> self_; // while it is below
+  std::promise<int> outcome_;
+};
+
+} // namespace
+
+int read_now(backend::Backend &below, uint64_t offset, std::vector<uint8_t> *bytes) {
+  const auto read = std::make_shared<Read>(bytes->size());
+  const int error = Read::run(read, below, offset);
+  if (error == 0)
+    *bytes = read->data;
+  return error;
+}
+
+} // namespace asyncnbd::filters
