@@ -18,6 +18,7 @@
 #include "filters/offset.hpp"
 #include "filters/rate.hpp"
 #include "filters/readonly.hpp"
+#include "filters/retry.hpp"
 #include "filters/stats.hpp"
 #include "filters/truncate.hpp"
 
@@ -46,6 +47,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"offset", make_offset},
     {"rate", make_rate},
     {"readonly", make_readonly},
+    {"retry", make_retry},
     {"stats", make_stats},
     {"truncate", make_truncate},
 });
