@@ -19,6 +19,7 @@
 #include "filters/rate.hpp"
 #include "filters/readonly.hpp"
 #include "filters/retry.hpp"
+#include "filters/retry_request.hpp"
 #include "filters/stats.hpp"
 #include "filters/truncate.hpp"
 
@@ -48,6 +49,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"rate", make_rate},
     {"readonly", make_readonly},
     {"retry", make_retry},
+    {"retry-request", make_retry_request},
     {"stats", make_stats},
     {"truncate", make_truncate},
 });

@@ -131,6 +131,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "rate",
       "readonly",
       "retry",
+      "retry-request",
       "stats",
       "truncate",
     ],

@@ -27,7 +27,7 @@ export { exitlast, limit } from "./clients.js";
 export { composed, defineMiddleware } from "./define.js";
 export { type OffsetOptions, offset, type TruncateOptions, truncate } from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
-export { type RetryOptions, retry } from "./retry.js";
+export { type RetryOptions, type RetryRequestOptions, retry, retryRequest } from "./retry.js";
 export { type Stats, stats } from "./stats.js";
 
 /** The export cannot be written. */

@@ -1,4 +1,4 @@
-// The native filter that tries again what has failed.
+// The native filters that try again what has failed.
 
 import type { Middleware } from "../plugins/script/layer.js";
 import { nativeMiddleware } from "./define.js";
@@ -21,4 +21,19 @@ export interface RetryOptions {
 export function retry({ delayMs = 100, ...others }: RetryOptions = {}): Middleware {
   const options = { ...others, delayMs: Math.ceil(delayMs) };
   return nativeMiddleware({ name: "retry", options });
+}
+
+export interface RetryRequestOptions {
+  /** After the first try. By default 2. */
+  readonly retries?: number;
+  /** Before each of them, in milliseconds. By default 2000. */
+  readonly delayMs?: number;
+  /** Opening is tried again, too. By default true. */
+  readonly opens?: boolean;
+}
+
+/** Requests that fail are tried again as they are; the export stays open. */
+export function retryRequest({ delayMs = 2000, ...others }: RetryRequestOptions = {}): Middleware {
+  const options = { ...others, delayMs: Math.ceil(delayMs) };
+  return nativeMiddleware({ name: "retry-request", options });
 }

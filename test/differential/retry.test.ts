@@ -1,4 +1,4 @@
-// retry beside nbdkit's, in nbdkit: a plugin that is a script fails as nbdkit's own
+// retry and retry-request beside nbdkit's, in nbdkit: a plugin that is a script fails as nbdkit's own
 // tests have it fail. Clients get the same answers, and the plugin the same calls, after the same
 // times.
 
@@ -228,11 +228,58 @@ esac
   });
 });
 
+describe("retry-request", () => {
+  const retry = (...words: string[]) => [
+    "--filter=retry-request",
+    "retry-request-delay=1",
+    ...words,
+  ];
+
+  test("requests are tried again on what is open", async () => {
+    const { errors } = await expectSame(
+      retry(),
+      "case $1 in pread|pwrite|zero|trim|cache|flush) [ $n -le 2 ] && fail $1 ;; esac",
+      [read(0), at(WRITE, 0, 512, FUA), at(ZERO, 0), at(TRIM, 0), at(CACHE, 0), flush],
+    );
+    expect(errors).toEqual([0, 0, 0, 0, 0, 0]);
+  });
+
+  test("so often, and no more", async () => {
+    const { errors } = await expectSame(
+      retry("retry-request-retries=1"),
+      "[ $1 = pread ] && [ $n -le 2 ] && fail pread",
+      [read(0), read(0)],
+    );
+    expect(errors).toEqual([5, 0]);
+  });
+
+  test("what cannot be opened is tried again", async () => {
+    const { waits } = await expectSame(retry(), "[ $1 = open ] && [ $n -le 2 ] && fail open", [
+      read(0),
+    ]);
+    expect(waits.map(Math.floor)).toEqual([1, 1]);
+  });
+
+  test("unless it is not to be", async () => {
+    for (const command of [nbdkit, asyncnbd])
+      await expect(
+        seenWith(
+          command,
+          retry("retry-request-open=false"),
+          "[ $1 = open ] && [ $n -le 2 ] && fail open",
+          [],
+        ),
+      ).rejects.toThrow();
+  });
+});
+
 test("wrong parameters are refused", async () => {
   for (const [filter, ...words] of [
     ["retry", "retry-delay=0"],
     ["retry", "retries=-1"],
     ["retry", "retry-exponential=perhaps"],
+    ["retry-request", "retry-request-delay=0"],
+    ["retry-request", "retry-request-retries=1001"],
   ])
     for (const command of [nbdkit, asyncnbd]) {
       const argv = [...command, "-U", "-", `--filter=${filter}`, "memory", "1M", ...words];

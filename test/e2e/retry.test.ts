@@ -98,9 +98,9 @@ describe.each([
   });
 });
 
-test("middleware in front", async () => {
-  const words = [passingFilter(), "--filter=retry", passingFilter()];
-  const own = ["retry-delay=1ms"];
+test("middleware in front, and two of them", async () => {
+  const words = [passingFilter(), "--filter=retry", passingFilter(), "--filter=retry-request"];
+  const own = ["retry-delay=1ms", "retry-request-delay=1ms"];
   const server = await start([...words, disk(""), ...own]);
   const client = await RawClient.open(server.socket);
   expect(await client.request(read)).toBe(0);
@@ -240,9 +240,11 @@ esac
 `,
     { mode: 0o755 },
   );
-  const server = await start([...retrying, debianPlugin("sh"), script]);
-  const client = await RawClient.connect(server.socket);
-  expect((await client.go()).sizeBytes).toBe(1n << 20n);
-  client.socket.end();
-  await server.stop();
+  for (const own of [retrying, ["--filter=retry-request", "retry-request-delay=1ms"]]) {
+    const server = await start([...own, debianPlugin("sh"), script]);
+    const client = await RawClient.connect(server.socket);
+    expect((await client.go()).sizeBytes).toBe(1n << 20n);
+    client.socket.end();
+    await server.stop();
+  }
 });

@@ -1,4 +1,4 @@
-// The filter retry, by itself, in front of a disk in memory.
+// The filters retry and retry-request, by themselves, in front of a disk in memory.
 #include <doctest/doctest.h>
 
 #include <cerrno>
@@ -318,7 +318,7 @@ TEST_CASE("with readonly, nothing is written once a request has failed") {
 TEST_CASE(
     "a request that waits for another try when nobody waits for it fails with its own error") {
   using End = void (Backend::*)();
-  for (const char *name : {"retry"})
+  for (const char *name : {"retry", "retry-request"})
     for (const End end :
          {&Backend::give_up_unanswered, &Backend::on_client_gone, &Backend::on_server_stopping}) {
       Reopened disk(name, {{"delayMs", 10.0}});
@@ -394,6 +394,27 @@ TEST_CASE("without a thread to open on, it is one more failure") {
   CHECK(other.run(*disk.layer) == 0);
 }
 
+TEST_CASE("retry-request tries again on what is open, after the same time") {
+  Reopened disk("retry-request", {{"delayMs", 10.0}});
+  disk.open();
+  disk.fail_next(2);
+  TestRequest status(wire::NBD_CMD_BLOCK_STATUS, 0, 4096);
+  disk.layer->submit(status, Caller::may_block);
+  disk.pass(milliseconds(10));
+  CHECK_FALSE(status.is_done());
+  disk.pass(milliseconds(10));
+  CHECK(status.wait() == 0);
+  CHECK_FALSE(status.extras->statuses.front().extents.empty());
+  CHECK(disk.reopenings == 0);
+  disk.fail_next(3, ENOSPC);
+  TestRequest write(wire::NBD_CMD_WRITE, 0, 512);
+  CHECK(disk.layer->reserve(write).data == nullptr);
+  disk.layer->submit(write, Caller::may_block);
+  disk.pass(milliseconds(10));
+  disk.pass(milliseconds(10));
+  CHECK(write.wait() == ENOSPC);
+}
+
 TEST_CASE("what cannot be opened is tried again, unless it is not to") {
   struct Tried {
     const char *filter;
@@ -401,6 +422,8 @@ TEST_CASE("what cannot be opened is tried again, unless it is not to") {
     unsigned tries;
   };
   const Tried cases[] = {
+      {"retry-request", {{"delayMs", 1.0}, {"retries", 2.0}}, 3},
+      {"retry-request", {{"delayMs", 1.0}, {"retries", 2.0}, {"opens", false}}, 1},
       {"retry", {{"delayMs", 1.0}, {"retries", 3.0}, {"readonly", true}}, 4},
   };
   for (const Tried &tried : cases) {

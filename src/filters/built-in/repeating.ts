@@ -1,6 +1,6 @@
-// The filter that tries again what has failed, under nbdkit's name and parameters.
+// Filters that try again what has failed, under nbdkit's names and parameters.
 
-import { retry } from "../../middleware/index.js";
+import { retry, retryRequest } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
 
 const delay = {
@@ -44,4 +44,31 @@ const retryFilter = defineFilter({
     }),
 });
 
-export const REPEATING_FILTERS: readonly Filter[] = [retryFilter];
+const retryRequestFilter = defineFilter({
+  name: "retry-request",
+  config: {
+    "retry-request-retries": {
+      type: "integer",
+      default: 2,
+      minimum: 0,
+      maximum: 1000,
+      lastCounts: true,
+      description: "How often one request is tried again",
+    },
+    "retry-request-delay": { ...delay, description: "Before each retry" },
+    "retry-request-open": {
+      type: "bool",
+      default: true,
+      lastCounts: true,
+      description: "Try again to open the plugin, too",
+    },
+  },
+  create: (config) =>
+    retryRequest({
+      retries: config["retry-request-retries"],
+      delayMs: config["retry-request-delay"],
+      opens: config["retry-request-open"],
+    }),
+});
+
+export const REPEATING_FILTERS: readonly Filter[] = [retryFilter, retryRequestFilter];
