@@ -39,6 +39,7 @@ writeFileSync(image, "");
 truncateSync(image, 1024 * MIB);
 const example = (/** @type {string} */ name) =>
   fileURLToPath(new URL(`../examples/${name}`, import.meta.url));
+const pass = fileURLToPath(new URL("../test/support/pass.ts", import.meta.url));
 
 /** @type {Record<string, string[]>} */
 const backends = {
@@ -47,7 +48,7 @@ const backends = {
   "async-file": ["async-file", image],
   "delay-memory": ["delay-memory", "1G", "delay=1ms"],
   "ram.ts": [example("ram.ts"), "size=1G"],
-  filter: ["--filter=retry", "memory", "1G"],
+  filter: [`--filter=${pass}`, "memory", "1G"],
 };
 
 function request(

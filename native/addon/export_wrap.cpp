@@ -123,6 +123,10 @@ Napi::Function ExportWrap::define(Napi::Env env) {
 ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
   client_->connection = session->connection();
+  if (!client_->connection) {
+    Napi::Error::New(info.Env(), "the client has disconnected").ThrowAsJavaScriptException();
+    return;
+  }
   if (info[0].IsObject()) {
     client_->plugin = PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin();
     client_->connection->instance = client_->plugin->instance();

@@ -7,10 +7,8 @@
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
 #include "addon/script_bridge_wrap.hpp"
-#include "addon/turns_wrap.hpp"
+#include "addon/script_opening.hpp"
 #include "backend/c_exports.hpp"
-#include "backend/emulate.hpp"
-#include "backend/turns.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::addon {
@@ -177,43 +175,12 @@ Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient
 
 namespace {
 
-backend::Support support_of(const Napi::Value &word) {
-  const std::string name = word.As<Napi::String>();
-  if (name == "native")
-    return backend::Support::native;
-  return name == "emulate" ? backend::Support::emulate : backend::Support::none;
-}
-
-void take_capabilities(const Napi::Object &given, backend::Facts *facts) {
-  auto can = [&given](const char *key) { return given.Get(key).As<Napi::Boolean>().Value(); };
-  bool is_exact;
-  facts->size_bytes = given.Get("sizeBytes").As<Napi::BigInt>().Uint64Value(&is_exact);
-  facts->can_write = can("canWrite");
-  facts->can_flush = can("canFlush");
-  facts->is_rotational = can("isRotational");
-  facts->can_trim = can("canTrim");
-  facts->can_fast_zero = can("canFastZero");
-  facts->can_multi_conn = can("canMultiConn");
-  facts->serializes_connections = can("serializesConnections");
-  facts->can_extents = can("canExtents");
-  facts->zero = support_of(given.Get("zero"));
-  facts->fua = support_of(given.Get("fua"));
-  facts->cache = support_of(given.Get("cache"));
-  facts->block_sizes_bind = can("blockSizesBind");
-}
-
-// [minimum, preferred, maximum]
-backend::BlockSizes block_sizes_of(const Napi::Value &given) {
-  Napi::Array sizes = given.As<Napi::Array>();
-  auto size = [&sizes](uint32_t i) { return sizes.Get(i).As<Napi::Number>().Uint32Value(); };
-  return {size(0), size(1), size(2)};
-}
-
 // What a script has opened already, for native filters that leave opening alone.
 class AdoptedBottom final : public backend::Bottom {
 public:
-  AdoptedBottom(PluginClient &client, std::unique_ptr<backend::Backend> opened)
-      : client_(client), opened_(std::move(opened)) {}
+  AdoptedBottom(PluginClient &client, std::unique_ptr<backend::Backend> opened,
+                const Napi::Function &opens_again, std::shared_ptr<backend::ScriptBridge> bridge)
+      : client_(client), opened_(std::move(opened)), opening_(opens_again, std::move(bridge)) {}
   ~AdoptedBottom() override {
     if (opened_ != nullptr) // something has failed before it came so far
       opened_->close_unused();
@@ -226,37 +193,26 @@ public:
   bool preconnect(bool) override { return true; }
   std::optional<std::vector<backend::ExportEntry>> list_exports(bool) override { return {}; }
   std::optional<std::string> default_export(bool) override { return ""; }
-  std::unique_ptr<backend::Backend> open(const std::string &, bool) override {
-    if (opened_ == nullptr)
-      host::log_error("the export of a plugin in TypeScript cannot be opened again for a client");
-    return std::move(opened_);
+  std::unique_ptr<backend::Backend> open(const std::string &, bool readonly) override {
+    return opened_ != nullptr ? std::move(opened_) : opening_.open(readonly);
   }
+  void give_up_opening() override { opening_.give_up(); }
 
 private:
   PluginClient &client_;
-  std::unique_ptr<backend::Backend> opened_;
+  std::unique_ptr<backend::Backend> opened_; // nullptr once it has been handed out
+  ScriptOpening opening_;
 };
 
 } // namespace
 
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   Napi::Object facts = info[2].As<Napi::Object>();
-  Napi::Value turns = facts.Get("turns");
-  backend::Facts told;
-  take_capabilities(facts.Get("capabilities").As<Napi::Object>(), &told);
-  told.description = facts.Get("description").As<Napi::String>();
-  told.block_sizes = block_sizes_of(facts.Get("blockSizes"));
-  // A sparse read is several calls at once.
-  told.has_sparse_reads = told.can_extents && !turns.IsObject();
-  auto opened = std::make_unique<backend::ScriptBackend>(
-      ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>())->bridge(),
-      info[1].As<Napi::Number>().Uint32Value(), std::move(told));
-  std::unique_ptr<backend::Backend> stack =
-      std::make_unique<backend::Emulation>(std::move(opened), resources().of_backends.threads);
-  if (turns.IsObject()) // a request of several calls keeps its turn for all of them
-    stack = std::make_unique<backend::Turns>(std::move(stack),
-                                             TurnsWrap::Unwrap(turns.As<Napi::Object>())->queue());
-  client->bottom = std::make_unique<AdoptedBottom>(*client, std::move(stack));
+  const std::shared_ptr<backend::ScriptBridge> &bridge =
+      ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>())->bridge();
+  client->bottom = std::make_unique<AdoptedBottom>(
+      *client, backend_of_script(bridge, info[1].As<Napi::Number>(), facts),
+      facts.Get("openAgain").As<Napi::Function>(), bridge);
   const std::string name = facts.Get("name").As<Napi::String>();
   return ask(
       info.Env(),

@@ -31,9 +31,9 @@ Napi::Value preconnect(Napi::Env env, const SharedPluginClient &client);
 Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client);
 Napi::Value default_export(Napi::Env env, const SharedPluginClient &client);
 Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
-// adoptExport(bridge, connection, { capabilities, description, blockSizes, disk, turns }, wanted):
-// of a plugin in JavaScript, which has opened an export. Resolves as open_export; the bridge is
-// asked to close it.
+// adoptExport(bridge, connection, { name, disk, openAgain, and what script_opening.hpp describes },
+// wanted): of a plugin in JavaScript, which has opened an export. Resolves as open_export; the
+// bridge is asked to close it.
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client, const std::string &name);
 Napi::Value close_export(Napi::Env env, const SharedPluginClient &client);

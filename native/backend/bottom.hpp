@@ -40,8 +40,10 @@ public:
   virtual std::optional<std::vector<ExportEntry>> list_exports(bool readonly) = 0;
   // What a client gets that asks for "". std::nullopt: there is no default export.
   virtual std::optional<std::string> default_export(bool readonly) = 0;
-  // nullptr on failure.
+  // nullptr on failure. Again once what it has opened is closed.
   virtual std::unique_ptr<Backend> open(const std::string &export_name, bool readonly) = 0;
+  // Nobody waits for what is being opened any more, or will be. Any thread; must not block.
+  virtual void give_up_opening() {}
 };
 
 } // namespace asyncnbd::backend

@@ -150,18 +150,20 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &ask
     disk = disk_of(level, asked.export_name, asked.is_readonly);
   if (!disk)
     return nullptr;
-  const Asked of_below{asked.export_name, filter.opens_readonly(asked.is_readonly), asked.disk,
-                       filter.wanted_of_below(asked.wanted)};
-  std::unique_ptr<Backend> opened = open_level(behind(level), of_below, error);
+  const OpenBehind open = opener_behind(level, asked);
+  host::CallContext &context = level.bottom->context();
+  std::unique_ptr<Backend> opened =
+      filter.open_behind(open, context, filter.opens_readonly(asked.is_readonly), error);
   if (opened == nullptr)
     return nullptr;
   std::unique_ptr<Backend> layer;
-  if (opened->prepare(of_below.wanted, error)) { // for its state may depend on what is below
-    DiskState *state = state_of(*disk, level.index, opened->facts(), error);
-    if (error->empty())
-      layer = filter.open(&opened, {level.bottom->context(), asked.export_name, asked.is_readonly},
-                          state, error);
-  }
+  // Its state may depend on what is below.
+  DiskState *state = state_of(*disk, level.index, opened->facts(), error);
+  if (error->empty())
+    layer = filter.open(&opened,
+                        {context, asked.export_name, asked.is_readonly, opener_again(level, open),
+                         [bottom = level.bottom] { bottom->give_up_opening(); }},
+                        state, error);
   if (layer == nullptr)
     opened->close_unused();
   return layer;
@@ -233,10 +235,7 @@ std::unique_ptr<Backend> Chain::in_turns(const Level &level, std::unique_ptr<Bac
   if (level.index > 0 && opening_at(level.index - 1) != nullptr)
     return opened;
   Bottom &bottom = *level.bottom;
-  bool is_outermost = true;
-  for (size_t i = 0; i < level.index; i++)
-    is_outermost = is_outermost && opening_at(i) == nullptr;
-  if (!is_outermost) {
+  if (is_behind_opening_filter(level)) {
     auto workers = std::make_shared<TurnQueue>(UINT32_MAX, bottom.threads(), bottom.resources());
     return put_in_turns(std::move(opened), std::move(workers), false);
   }

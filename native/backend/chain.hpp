@@ -74,6 +74,9 @@ private:
   std::unique_ptr<Backend> open_level(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_opening(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_native(const Level &level, const Asked &asked, std::string *error);
+  OpenBehind opener_behind(const Level &level, const Asked &asked);
+  OpenBehind opener_again(const Level &level, const OpenBehind &open);
+  bool is_behind_opening_filter(const Level &level) const;
   std::optional<std::string> canonical_name(const Level &level, const std::string &export_name,
                                             bool readonly, std::string *error);
   std::optional<std::string> disk_of(const Level &level, const std::string &export_name,

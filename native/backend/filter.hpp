@@ -3,6 +3,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -18,11 +19,20 @@ public:
   virtual ~DiskState() = default;
 };
 
+// Opens what is behind a filter for its client, and prepares it; nullptr on failure, with words for
+// the user in `*error` unless they have been logged. May block.
+using OpenBehind = std::function<std::unique_ptr<Backend>(bool readonly, std::string *error)>;
+
 // A client that opens an export, as a filter meets it.
 struct Opening {
   host::CallContext &context; // outlives what is opened
   const std::string &export_name;
   bool is_readonly; // the client's wish
+  // Opens again what is behind, once that has been closed.
+  OpenBehind open_again{};
+  // Nobody waits for that any more, now or later: it fails soon, unless it is in a call that
+  // blocks.
+  std::function<void()> give_up_opening{};
 };
 
 // Functions may block. They fail by leaving words for the user in `*error`.
@@ -49,6 +59,13 @@ public:
 
   // Whether what is behind it is to be opened read-only.
   virtual bool opens_readonly(bool is_readonly) const { return is_readonly; }
+
+  // Opens what is behind it, perhaps not at the first try; `readonly`: as it is to be opened.
+  virtual std::unique_ptr<Backend> open_behind(const OpenBehind &open, host::CallContext &context,
+                                               bool readonly, std::string *error) {
+    (void)context;
+    return open(readonly, error);
+  }
 
   // Whether new_disk makes something: clients of one disk must then be told from those of others.
   virtual bool keeps_state() const { return false; }

@@ -23,6 +23,8 @@
 #include "filters/rate.hpp"
 #include "filters/readahead.hpp"
 #include "filters/readonly.hpp"
+#include "filters/retry.hpp"
+#include "filters/retry_request.hpp"
 #include "filters/stats.hpp"
 #include "filters/truncate.hpp"
 
@@ -56,6 +58,8 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"rate", make_rate},
     {"readahead", make_readahead},
     {"readonly", make_readonly},
+    {"retry", make_retry},
+    {"retry-request", make_retry_request},
     {"stats", make_stats},
     {"truncate", make_truncate},
 });

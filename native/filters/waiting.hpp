@@ -19,6 +19,11 @@ template <typename State> class WaitOwner {
 public:
   // Of one whose time has come; on the timers' thread, so it must not block.
   virtual void on_time(backend::Request &request, State state) = 0;
+  // Of one whose time will not come: nobody waits for it any more.
+  virtual void on_over(backend::Request &request, State state) {
+    (void)state;
+    request.complete(ESHUTDOWN);
+  }
 
 protected:
   ~WaitOwner() = default;
@@ -78,12 +83,14 @@ public:
     for (;;) {
       Waiting *waiting;
       backend::Request *request;
+      State state;
       {
         std::lock_guard lock(mutex_);
         is_over_ = true;
         waiting = waiting_;
         if (waiting == nullptr)
           return;
+        state = waiting->state;
         request = end(*waiting);
       }
       // Without the lock, for the timer may be about to take it. It finds no request.
@@ -92,7 +99,7 @@ public:
         std::lock_guard lock(mutex_);
         put(*waiting);
       }
-      request->complete(ESHUTDOWN);
+      owner_.on_over(*request, state);
     }
   }
 

@@ -171,16 +171,27 @@ export interface Capabilities {
 }
 
 /** An export as a plugin in JavaScript has described it. */
-export interface AdoptedExport {
-  readonly name: string;
+export interface DescribedExport {
   readonly capabilities: ScriptCapabilities;
   /** For what is in front of it. */
   readonly description: string;
   readonly blockSizes: BlockSizes;
-  /** Whose state the chain is to use: a name that the plugin lists, or "" for all others. */
-  readonly disk: string;
   /** Where its requests wait for each other; undefined: they do not. */
   readonly turns: NativeTurns | undefined;
+}
+
+export interface AdoptedExport extends DescribedExport {
+  readonly name: string;
+  /** Whose state the chain is to use: a name that the plugin lists, or "" for all others. */
+  readonly disk: string;
+  /**
+   * Opens it anew, for a native filter that has had the bridge close it. Calls `done` with its number
+   * as a connection of the bridge, or without, if it cannot be opened, which has been logged.
+   */
+  readonly openAgain: (
+    readonly: boolean,
+    done: (connection?: number, described?: DescribedExport) => void,
+  ) => void;
 }
 
 type Support = "none" | "emulate" | "native";

@@ -136,6 +136,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "readahead",
       "readonly",
       "retry",
+      "retry-request",
       "stats",
       "truncate",
     ],

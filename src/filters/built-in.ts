@@ -4,12 +4,13 @@ import { parseSize } from "../config/size.js";
 import { AsyncnbdError } from "../errors.js";
 import { nativeMiddleware } from "../middleware/define.js";
 import { errorsOf } from "../middleware/errors.js";
-import { cache, cow, delay, log, rate, readonly, retry } from "../middleware/index.js";
+import { cache, cow, delay, log, rate, readonly } from "../middleware/index.js";
 import { BLOCK_FILTERS } from "./built-in/blocks.js";
 import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
 import { CLIENT_FILTERS } from "./built-in/clients.js";
 import { powerOfTwo } from "./built-in/power-of-two.js";
 import { RANGE_FILTERS } from "./built-in/ranges.js";
+import { REPEATING_FILTERS } from "./built-in/repeating.js";
 import { defineFilter, type Filter } from "./filter.js";
 
 const time = { type: "time", required: false, minimum: 0 } as const;
@@ -161,25 +162,6 @@ const rateFilter = defineFilter({
     }),
 });
 
-const retryFilter = defineFilter({
-  name: "retry",
-  config: {
-    retries: { type: "integer", default: 5, minimum: 0 },
-    "retry-delay": { type: "time", default: 2000, minimum: 0 },
-    "retry-exponential": {
-      type: "bool",
-      default: true,
-      description: "Double the delay after each retry",
-    },
-  },
-  create: (config) =>
-    retry({
-      retries: config.retries,
-      delayMs: config["retry-delay"],
-      factor: config["retry-exponential"] ? 2 : 1,
-    }),
-});
-
 const cowFilter = defineFilter({
   name: "cow",
   config: {
@@ -284,6 +266,7 @@ export const FILTERS: readonly Filter[] = [
   ...CAPABILITY_FILTERS,
   ...CLIENT_FILTERS,
   ...RANGE_FILTERS,
+  ...REPEATING_FILTERS,
   cacheFilter,
   cowFilter,
   delayFilter,
@@ -291,6 +274,5 @@ export const FILTERS: readonly Filter[] = [
   logFilter,
   rateFilter,
   readonlyFilter,
-  retryFilter,
   statsFilter,
 ].sort((one, other) => (one.name < other.name ? -1 : 1));

@@ -1,10 +1,9 @@
 // Middleware: each of these stands in front of an opened export.
 
-import { setTimeout as sleep } from "node:timers/promises";
 import type { Middleware } from "../plugins/script/layer.js";
 import { nativeMiddleware } from "./define.js";
 import { errorsOf } from "./errors.js";
-import { REQUEST_NAMES, type RequestName, wrapRequests } from "./requests.js";
+import { REQUEST_NAMES, type RequestName } from "./requests.js";
 
 export type { RequestStats } from "../plugins/request-counters.js";
 export type {
@@ -37,6 +36,7 @@ export {
   truncate,
 } from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
+export { type RetryOptions, type RetryRequestOptions, retry, retryRequest } from "./retry.js";
 export { type Stats, stats } from "./stats.js";
 
 /** The export cannot be written. */
@@ -155,40 +155,6 @@ export interface LogOptions {
 /** What clients do, in the format of nbdkit's log filter. */
 export function log({ file, append: appends, script }: LogOptions): Middleware {
   return nativeMiddleware({ name: "log", options: { file, appends, script } });
-}
-
-export interface RetryOptions {
-  /** After the first. By default 5. */
-  readonly retries?: number;
-  /** Before the first of them. By default 100. */
-  readonly delayMs?: number;
-  /** Each time so much longer than the time before. By default 2. */
-  readonly factor?: number;
-  /** By default: not if the error has a code that a repetition would not change. */
-  readonly isWorthwhile?: (error: unknown) => boolean;
-}
-
-const LASTING: readonly unknown[] = ["EINVAL", "EPERM", "EROFS", "ENOTSUP", "EOPNOTSUPP"];
-
-const mayPass = (thrown: unknown): boolean =>
-  !LASTING.includes((Object(thrown) as { code?: unknown }).code);
-
-/** Requests that fail are tried again, unless their client has disconnected. */
-export function retry({
-  retries = 5,
-  delayMs = 100,
-  factor = 2,
-  isWorthwhile = mayPass,
-}: RetryOptions = {}): Middleware {
-  return wrapRequests("retry", async (call) => {
-    for (let attempt = 0; ; attempt++)
-      try {
-        return await call.next();
-      } catch (thrown) {
-        if (attempt >= retries || call.signal.aborted || !isWorthwhile(thrown)) throw thrown;
-        await sleep(delayMs * factor ** attempt, undefined, { signal: call.signal });
-      }
-  });
 }
 
 /** In bits a second; without, there is no such limit. Reads and writes are limited apart. */

@@ -4,6 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
+import { passingFilter } from "./passing-filter.js";
 import type { RawClient } from "./raw-client.js";
 import { temporaryDirectory } from "./server.js";
 
@@ -26,7 +27,7 @@ export const disks = {
   "delay-memory": (sizeMib) => ["delay-memory", `${sizeMib}M`, "delay=1ms"],
   "a plugin in TypeScript": (sizeMib) => [ram, `size=${sizeMib}M`],
   "a plugin behind a filter": (sizeMib) => ["--filter=readonly", "memory", `${sizeMib}M`],
-  "a plugin behind a filter, to write on": (sizeMib) => ["--filter=retry", "memory", `${sizeMib}M`],
+  "a plugin behind a filter, to write on": (sizeMib) => [passingFilter(), "memory", `${sizeMib}M`],
 } satisfies Record<string, (sizeMib: number) => readonly string[]>;
 
 export type DiskKind = keyof typeof disks;

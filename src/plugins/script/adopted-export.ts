@@ -1,9 +1,11 @@
 // Hands an export that JavaScript has opened to native code, which puts native filters in front of it
 // if there are any, and sends its requests over the bridge.
 
+import { addon } from "../../addon/addon.js";
 import type {
   AdoptedExport,
   BlockSizes,
+  DescribedExport,
   NativeSession,
   OpenedExport,
   ScriptCapabilities,
@@ -13,6 +15,7 @@ import { checkFacts } from "../checked-export.js";
 import { type Client, diskOf, type ExportSource } from "../export-source.js";
 import type { NativeChain } from "../native-chain.js";
 import type { ScriptBridge } from "./bridge.js";
+import { describeThrown, readFailure } from "./errno.js";
 import { ScriptExport } from "./export.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
 import type { BlockSize, OpenInfo } from "./requests.js";
@@ -24,14 +27,20 @@ export interface Opening {
   readonly info: OpenInfo;
   readonly client: Client;
   readonly chain: NativeChain | undefined;
+  /** Opens what is behind the chain. */
+  readonly open: (info: OpenInfo, client: Client) => Promise<OpenExport>;
 }
 
 const blockSizesOf = (size: BlockSize | undefined): BlockSizes =>
   size === undefined ? [0, 0, 0] : [size.minimum, size.preferred, size.maximum];
 
-function capabilitiesOf(facts: ExportFacts, { source, info }: Opening): ScriptCapabilities {
+function capabilitiesOf(
+  facts: ExportFacts,
+  source: ExportSource,
+  readonly: boolean,
+): ScriptCapabilities {
   const { blockSize, description, contexts, ...others } = facts;
-  const canWrite = facts.canWrite && !info.readonly; // whatever middleware says
+  const canWrite = facts.canWrite && !readonly; // whatever middleware says
   return {
     ...others,
     canWrite,
@@ -41,6 +50,52 @@ function capabilitiesOf(facts: ExportFacts, { source, info }: Opening): ScriptCa
     blockSizesBind: source.blockSizesBind,
   };
 }
+
+/** Throws if what the plugin says of it makes no sense. */
+function described(opened: OpenExport, source: ExportSource, readonly: boolean): DescribedExport {
+  const { facts } = opened;
+  checkFacts(source.name, facts);
+  return {
+    capabilities: capabilitiesOf(facts, source, readonly),
+    description: facts.description,
+    blockSizes: blockSizesOf(facts.blockSize),
+    turns: turnsOf(opened),
+  };
+}
+
+/** From now on the bridge serves it; returns its number there. */
+function register(
+  bridge: ScriptBridge,
+  opened: OpenExport,
+  { name, requestTimeoutMs }: ExportSource,
+): number {
+  const isParallel = turnsOf(opened) === undefined;
+  return bridge.register(new ScriptExport(opened, { name, requestTimeoutMs, isParallel }));
+}
+
+/** Closes it if `use` fails. */
+async function closedOnFailure<T>(opened: OpenExport, use: () => T | Promise<T>): Promise<T> {
+  try {
+    return await use();
+  } catch (error) {
+    await opened.close();
+    throw error;
+  }
+}
+
+const openerAgain =
+  (bridge: ScriptBridge, { source, info, client, open }: Opening): AdoptedExport["openAgain"] =>
+  async (readonly, done) => {
+    try {
+      const opened = await open({ ...info, readonly }, client);
+      const it = await closedOnFailure(opened, () => described(opened, source, readonly));
+      done(register(bridge, opened, source), it);
+    } catch (error) {
+      if (readFailure(error).shouldBeLogged)
+        addon().logError(`${source.name}: ${describeThrown(error)}`);
+      done();
+    }
+  };
 
 /**
  * Takes the export over: it is closed by the bridge, or here on failure. Rejects if the plugin fails.
@@ -54,24 +109,12 @@ export async function handOver(
   wanted: WantedFacts,
 ): Promise<OpenedExport | null> {
   const { source, info, client, chain } = opening;
-  const { facts } = opened;
-  let adopted: AdoptedExport;
-  try {
-    checkFacts(source.name, facts);
-    adopted = {
-      name: info.exportName,
-      disk: chain?.facts.keepsState ? await diskOf(source, info, client) : "",
-      capabilities: capabilitiesOf(facts, opening),
-      description: facts.description,
-      blockSizes: blockSizesOf(facts.blockSize),
-      turns: turnsOf(opened),
-    };
-  } catch (error) {
-    await opened.close();
-    throw error;
-  }
-  const { name, requestTimeoutMs } = source;
-  const isParallel = adopted.turns === undefined;
-  const script = new ScriptExport(opened, { name, requestTimeoutMs, isParallel });
-  return native.adoptExport(bridge.native, bridge.register(script), adopted, wanted);
+  const adopted = await closedOnFailure(opened, async () => ({
+    ...described(opened, source, info.readonly),
+    name: info.exportName,
+    disk: chain?.facts.keepsState ? await diskOf(source, info, client) : "",
+    openAgain: openerAgain(bridge, opening),
+  }));
+  const connection = register(bridge, opened, source);
+  return native.adoptExport(bridge.native, connection, adopted, wanted);
 }

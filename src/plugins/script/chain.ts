@@ -165,7 +165,7 @@ export class Chain {
     });
     let adopted: OpenedExport | null = null;
     try {
-      const opening = { source: this.#source, info, client, chain };
+      const opening = { source: this.#source, info, client, chain, open: behind };
       adopted = await handOver(opened, native, this.#bridge, opening, WANTS_ALL);
     } finally {
       if (adopted === null) native.release();

@@ -117,8 +117,9 @@ export class ScriptExport {
     offset: number,
     divide: (extents: Float64Array) => Float64Array | undefined,
   ): Pending {
-    const extents = this.#extentsSync(buf.length, offset);
+    const { extents, late } = this.#extentsNow(buf.length, offset);
     const runs = extents === undefined ? undefined : divide(extents);
+    if (late !== undefined) return allDone([this.#readOrReject(buf, offset), late]);
     if (runs === undefined) return this.read(buf, offset);
     const reads: Pending[] = [];
     for (let i = 0; i < runs.length; i += 2) {
@@ -139,19 +140,25 @@ export class ScriptExport {
 
   #extentsAreSlow = false;
 
-  /** A lookup that takes as long as the read itself would not pay: then it is never done again. */
-  #extentsSync(count: number, offset: number): Float64Array | undefined {
-    if (this.#extentsAreSlow || !this.#facts.canExtents) return undefined;
+  /**
+   * A lookup that takes as long as the read itself would not pay: then it is never done again. `late`
+   * is that one's end: the plugin is at it until then, so the read is not over.
+   */
+  #extentsNow(count: number, offset: number): { extents?: Float64Array; late?: Promise<void> } {
+    if (this.#extentsAreSlow || !this.#facts.canExtents) return {};
     const range = this.#range(count, offset, false);
     try {
       const given = this.#opened.extents(count, offset, new Info(this, 0));
       const promise = adopt(given);
-      const extents = promise === undefined ? collectAllocationSync(given, range) : undefined;
+      if (promise !== undefined) {
+        this.#extentsAreSlow = true;
+        return { late: whenSettled(promise, ignore, ignore) };
+      }
+      const extents = collectAllocationSync(given, range);
       this.#extentsAreSlow = extents === undefined;
-      if (promise !== undefined) void whenSettled(promise, ignore, ignore);
-      return extents;
+      return extents === undefined ? {} : { extents };
     } catch {
-      return undefined; // the read will tell
+      return {}; // the read will tell
     }
   }
 

@@ -65,7 +65,7 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
       const { front: chain } = this.#chain;
       const client = this.#client;
       const opened = await this.#chain.open(seenBehind(chain, info), client);
-      const opening = { source: this.#source, info, client, chain };
+      const opening = { source: this.#source, info, client, chain, open: this.#chain.open };
       return handOver(opened, client.session, this.#bridge, opening, wanted);
     });
   }

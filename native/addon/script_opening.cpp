@@ -1,0 +1,144 @@
+// See script_opening.hpp.
+#include "addon/script_opening.hpp"
+
+#include <string>
+#include <utility>
+
+#include "addon/js_queue.hpp"
+#include "addon/runtime.hpp"
+#include "addon/turns_wrap.hpp"
+#include "backend/emulate.hpp"
+#include "backend/turns.hpp"
+#include "base/mutex.hpp"
+
+namespace asyncnbd::addon {
+
+namespace {
+
+backend::Support support_of(const Napi::Value &word) {
+  const std::string name = word.As<Napi::String>();
+  if (name == "native")
+    return backend::Support::native;
+  return name == "emulate" ? backend::Support::emulate : backend::Support::none;
+}
+
+void take_capabilities(const Napi::Object &given, backend::Facts *facts) {
+  auto can = [&given](const char *key) { return given.Get(key).As<Napi::Boolean>().Value(); };
+  bool is_exact;
+  facts->size_bytes = given.Get("sizeBytes").As<Napi::BigInt>().Uint64Value(&is_exact);
+  facts->can_write = can("canWrite");
+  facts->can_flush = can("canFlush");
+  facts->is_rotational = can("isRotational");
+  facts->can_trim = can("canTrim");
+  facts->can_fast_zero = can("canFastZero");
+  facts->can_multi_conn = can("canMultiConn");
+  facts->serializes_connections = can("serializesConnections");
+  facts->can_extents = can("canExtents");
+  facts->zero = support_of(given.Get("zero"));
+  facts->fua = support_of(given.Get("fua"));
+  facts->cache = support_of(given.Get("cache"));
+  facts->block_sizes_bind = can("blockSizesBind");
+}
+
+// [minimum, preferred, maximum]
+backend::BlockSizes block_sizes_of(const Napi::Value &given) {
+  Napi::Array sizes = given.As<Napi::Array>();
+  auto size = [&sizes](uint32_t i) { return sizes.Get(i).As<Napi::Number>().Uint32Value(); };
+  return {size(0), size(1), size(2)};
+}
+
+} // namespace
+
+std::unique_ptr<backend::Backend>
+backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t connection,
+                  const Napi::Object &described) {
+  Napi::Value turns = described.Get("turns");
+  backend::Facts told;
+  take_capabilities(described.Get("capabilities").As<Napi::Object>(), &told);
+  told.description = described.Get("description").As<Napi::String>();
+  told.block_sizes = block_sizes_of(described.Get("blockSizes"));
+  // A sparse read is several calls at once.
+  told.has_sparse_reads = told.can_extents && !turns.IsObject();
+  auto opened = std::make_unique<backend::ScriptBackend>(bridge, connection, std::move(told));
+  std::unique_ptr<backend::Backend> stack =
+      std::make_unique<backend::Emulation>(std::move(opened), resources().of_backends.threads);
+  if (turns.IsObject()) // a request of several calls keeps its turn for all of them
+    stack = std::make_unique<backend::Turns>(std::move(stack),
+                                             TurnsWrap::Unwrap(turns.As<Napi::Object>())->queue());
+  return stack;
+}
+
+// Stays for what the script still does when nobody waits for it.
+struct ScriptOpening::Shared {
+  Shared(const Napi::Function &function, std::shared_ptr<backend::ScriptBridge> of_script)
+      : queue(JsQueue::of(function.Env())), open(new Napi::FunctionReference),
+        bridge(std::move(of_script)) {
+    *open = Napi::Persistent(function);
+  }
+  // On any thread; the reference goes on its own, or with its environment.
+  ~Shared() {
+    queue->post([reference = open](Napi::Env) { delete reference; });
+  }
+  Shared(const Shared &) = delete;
+  Shared &operator=(const Shared &) = delete;
+
+  // By the script, once for each time that it is asked.
+  void answer(std::unique_ptr<backend::Backend> given) {
+    {
+      std::lock_guard lock(mutex);
+      if (!is_given_up) {
+        opened = std::move(given);
+        is_answered = true;
+        changed.notify_one();
+      }
+    }
+    if (given != nullptr)
+      given->close_unused();
+  }
+
+  const std::shared_ptr<JsQueue> queue;
+  Napi::FunctionReference *const open;
+  const std::shared_ptr<backend::ScriptBridge> bridge;
+
+  base::Mutex<base::LockRank::script_opening> mutex; // guards what follows
+  base::Condition changed;
+  bool is_answered = false;
+  bool is_given_up = false;
+  std::unique_ptr<backend::Backend> opened;
+};
+
+ScriptOpening::ScriptOpening(const Napi::Function &open,
+                             std::shared_ptr<backend::ScriptBridge> bridge)
+    : shared_(std::make_shared<Shared>(open, std::move(bridge))) {}
+
+std::unique_ptr<backend::Backend> ScriptOpening::open(bool readonly) {
+  {
+    std::lock_guard lock(shared_->mutex);
+    shared_->is_answered = false;
+  }
+  shared_->queue->post([shared = shared_, readonly](Napi::Env env) {
+    {
+      std::lock_guard lock(shared->mutex);
+      if (shared->is_given_up)
+        return;
+    }
+    auto done = [shared](const Napi::CallbackInfo &info) {
+      shared->answer(info[0].IsNumber()
+                         ? backend_of_script(shared->bridge, info[0].As<Napi::Number>(),
+                                             info[1].As<Napi::Object>())
+                         : nullptr);
+    };
+    shared->open->Call({Napi::Boolean::New(env, readonly), Napi::Function::New(env, done)});
+  });
+  std::unique_lock lock(shared_->mutex);
+  shared_->changed.wait(lock, [this] { return shared_->is_answered || shared_->is_given_up; });
+  return std::move(shared_->opened);
+}
+
+void ScriptOpening::give_up() {
+  std::lock_guard lock(shared_->mutex);
+  shared_->is_given_up = true;
+  shared_->changed.notify_one();
+}
+
+} // namespace asyncnbd::addon

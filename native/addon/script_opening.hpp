@@ -1,0 +1,39 @@
+// Exports that a script opens for a client, and again for a native filter in front that asks for
+// it.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+
+#include "backend/script_bridge.hpp"
+
+namespace asyncnbd::addon {
+
+// What requests to such an export go through. `connection`: the script's number for it;
+// `described`: { capabilities, description, blockSizes, turns }. JavaScript's thread.
+std::unique_ptr<backend::Backend>
+backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t connection,
+                  const Napi::Object &described);
+
+// Has one opened again, one time after the other.
+class ScriptOpening {
+public:
+  // By JavaScript's thread. `open(readonly, done)` calls done(connection, described), or done() if
+  // it cannot be opened, which has been logged then.
+  ScriptOpening(const Napi::Function &open, std::shared_ptr<backend::ScriptBridge> bridge);
+  ScriptOpening(const ScriptOpening &) = delete;
+  ScriptOpening &operator=(const ScriptOpening &) = delete;
+
+  // Waits for the script, so not on its thread. nullptr on failure.
+  std::unique_ptr<backend::Backend> open(bool readonly);
+  // Nobody waits any more, now or later. What the script opens all the same, it is to close. Any
+  // thread.
+  void give_up();
+
+private:
+  struct Shared;
+
+  const std::shared_ptr<Shared> shared_;
+};
+
+} // namespace asyncnbd::addon

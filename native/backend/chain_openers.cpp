@@ -1,0 +1,42 @@
+// What chain.hpp gives filters to open what is behind them, once or again. Apart from chain.cpp, as
+// clang's analyzer would see a leak there.
+#include "backend/chain.hpp"
+
+#include <optional>
+#include <utility>
+
+namespace asyncnbd::backend {
+
+// Keeps what it needs of what was asked.
+OpenBehind Chain::opener_behind(const Level &level, const Asked &asked) {
+  return [this, place = behind(level), name = asked.export_name,
+          wanted = filter_at(level.index).wanted_of_below(asked.wanted),
+          disk = asked.disk != nullptr ? std::optional(*asked.disk) : std::nullopt](
+             bool readonly, std::string *error) -> std::unique_ptr<Backend> {
+    std::unique_ptr<Backend> opened =
+        open_level(place, {name, readonly, disk ? &*disk : nullptr, wanted}, error);
+    if (opened == nullptr || opened->prepare(wanted, error))
+      return opened;
+    opened->close_unused();
+    return nullptr;
+  };
+}
+
+// With the turn that filters want around an opening. Who is behind one of these is called in it.
+OpenBehind Chain::opener_again(const Level &level, const OpenBehind &open) {
+  if (is_behind_opening_filter(level))
+    return open;
+  return [this, bottom = level.bottom, open](bool readonly, std::string *error) {
+    const auto lock = serialize_calls(*bottom);
+    return open(readonly, error);
+  };
+}
+
+bool Chain::is_behind_opening_filter(const Level &level) const {
+  for (size_t i = 0; i < level.index; i++)
+    if (opening_at(i) != nullptr)
+      return true;
+  return false;
+}
+
+} // namespace asyncnbd::backend

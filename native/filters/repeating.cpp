@@ -1,0 +1,67 @@
+// See repeating.hpp.
+#include "filters/repeating.hpp"
+
+#include <algorithm>
+
+#include "host/abi.hpp"
+#include "host/context.hpp"
+#include "host/log.hpp"
+
+namespace asyncnbd::filters {
+
+using std::chrono::milliseconds;
+
+milliseconds Repetition::delay_before(uint32_t retry) const {
+  constexpr uint32_t MOST_DOUBLINGS = 20;
+  constexpr milliseconds LONGEST{MAX_REPETITION_MS};
+  const int64_t factor = is_exponential ? int64_t{1} << std::min(retry, MOST_DOUBLINGS) : 1;
+  return std::min(delay * factor, LONGEST);
+}
+
+void forget_answer(backend::Request &request) {
+  request.answer.give_back_data();
+  request.answer = {};
+  request.data_until = 0;
+  request.pages.reset(); // of a read: the data of a write are in memory, as it is not reserved
+  if (!request.extras)
+    return;
+  request.extras->runs.reset();
+  request.extras->error_text.clear();
+  request.extras->error_offset.reset();
+  for (backend::ContextStatus &status : request.extras->statuses)
+    status.extents.clear();
+}
+
+namespace {
+
+// False: it has ended before its time. The context is the client's.
+bool sleep_for(milliseconds time) {
+  constexpr unsigned MS_A_SECOND = 1000;
+  constexpr unsigned NS_A_MS = 1'000'000;
+  const auto ms = static_cast<uint64_t>(time.count());
+  return nbdkit_nanosleep(static_cast<unsigned>(ms / MS_A_SECOND),
+                          static_cast<unsigned>(ms % MS_A_SECOND) * NS_A_MS) == 0;
+}
+
+} // namespace
+
+std::unique_ptr<backend::Backend> open_repeatedly(const OpenOnce &open,
+                                                  const Repetition &repetition,
+                                                  host::CallContext &context, std::string *error) {
+  for (uint32_t retry = 0;; retry++) {
+    std::unique_ptr<backend::Backend> opened = open(retry, error);
+    if (opened != nullptr || retry == repetition.retries)
+      return opened;
+    host::ContextScope scope(&context);
+    if (!error->empty())
+      host::log_error("%s", error->c_str());
+    error->clear();
+    const milliseconds delay = repetition.delay_before(retry);
+    host::log_debug("retry %u: waiting %lld ms before opening again", retry + 1,
+                    static_cast<long long>(delay.count()));
+    if (!sleep_for(delay))
+      return nullptr;
+  }
+}
+
+} // namespace asyncnbd::filters

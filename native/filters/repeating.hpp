@@ -1,0 +1,37 @@
+// What filters share that try again what has failed.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "backend/filter.hpp"
+#include "backend/request.hpp"
+
+namespace asyncnbd::filters {
+
+constexpr uint64_t MAX_REPETITION_MS = UINT32_MAX; // between two tries
+
+// How often something is tried again, and how long that waits.
+struct Repetition {
+  uint32_t retries = 0; // after the first try
+  std::chrono::milliseconds delay{0};
+  bool is_exponential = false; // each time twice as long as the time before
+
+  std::chrono::milliseconds delay_before(uint32_t retry) const; // counted from 0
+};
+
+// What a try that has failed has left in a request.
+void forget_answer(backend::Request &request);
+
+// Opens what is behind a filter; the waits end when the client leaves or the server stops. `open`
+// gets the number of the try.
+using OpenOnce =
+    std::function<std::unique_ptr<backend::Backend>(uint32_t retry, std::string *error)>;
+std::unique_ptr<backend::Backend> open_repeatedly(const OpenOnce &open,
+                                                  const Repetition &repetition,
+                                                  host::CallContext &context, std::string *error);
+
+} // namespace asyncnbd::filters

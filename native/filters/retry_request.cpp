@@ -1,0 +1,175 @@
+// See retry_request.hpp.
+#include "filters/retry_request.hpp"
+
+#include <cerrno>
+#include <utility>
+
+#include "filters/commands.hpp"
+#include "filters/emulated_layer.hpp"
+#include "filters/repeating.hpp"
+#include "filters/waiting.hpp"
+#include "host/context.hpp"
+#include "host/log.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::Caller;
+using backend::Request;
+
+// Of a request that waits: how often it has failed, and how the last time.
+struct FailedTry {
+  uint32_t failures = 0;
+  int error = 0;
+};
+using FailedRequests = WaitingRequests<FailedTry>;
+
+// One client's.
+class RetryRequestLayer final : public EmulatedLayer,
+                                private backend::Completer,
+                                private WaitOwner<FailedTry> {
+public:
+  RetryRequestLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
+                    const Repetition &repetition, const backend::Resources &resources,
+                    FailedRequests::Slabs &slabs)
+      : EmulatedLayer(std::move(opened)), context_(context), repetition_(repetition),
+        waiting_(*this, resources, slabs) {}
+
+  uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
+    return below().bytes_besides(type, length_bytes) + FailedRequests::BYTES;
+  }
+
+  // A read that is reserved has succeeded. A write's place may be used only once.
+  backend::Reservation reserve(Request &request) override {
+    return request.type == wire::NBD_CMD_READ ? below().reserve(request) : backend::Reservation{};
+  }
+
+  void submit(Request &request, Caller caller) override {
+    // Who is told that answers come later must not be kept by a call.
+    if (!below().facts().answers_later())
+      caller = Caller::must_not_block;
+    if (request.is_reserved)
+      below().submit(request, caller);
+    else
+      try_once(request, 0, caller);
+  }
+  void on_client_gone() override {
+    waiting_.fail_all();
+    below().on_client_gone();
+  }
+  void on_server_stopping() override {
+    waiting_.fail_all();
+    below().on_server_stopping();
+  }
+  void give_up_unanswered() override {
+    waiting_.fail_all();
+    below().give_up_unanswered();
+  }
+  void release_idle_memory() override {
+    waiting_.trim();
+    below().release_idle_memory();
+  }
+
+private:
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
+    if (!EmulatedLayer::collect(wanted, facts, error))
+      return false;
+    facts->thread_model = backend::ThreadModel::async;
+    return true;
+  }
+
+  // The state of a request is how often it has failed.
+  void try_once(Request &request, uint32_t failures, Caller caller) {
+    if (request.completers.push(*this, reinterpret_cast<void *>(uintptr_t{failures})))
+      below().submit(request, caller);
+    else
+      request.complete(ENOMEM);
+  }
+  uint32_t pop(Request &request) {
+    return static_cast<uint32_t>(reinterpret_cast<uintptr_t>(request.completers.pop(*this)));
+  }
+
+  void complete(Request &request, int error) override;
+  void give_up(Request &request, int error) override {
+    pop(request);
+    request.give_up(error);
+  }
+  void on_time(Request &request, FailedTry failed) override {
+    forget_answer(request);
+    try_once(request, failed.failures, Caller::must_not_block);
+  }
+  void on_over(Request &request, FailedTry failed) override { request.complete(failed.error); }
+
+  host::CallContext &context_;
+  const Repetition &repetition_; // the filter's
+  FailedRequests waiting_;
+};
+
+void RetryRequestLayer::complete(Request &request, int error) {
+  const uint32_t failures = pop(request);
+  if (error != 0 && failures < repetition_.retries) {
+    {
+      host::ContextScope scope(&context_);
+      host::log_debug("retry %u: waiting %lld ms before retrying %s", failures + 1,
+                      static_cast<long long>(repetition_.delay.count()),
+                      callback_name(request.type));
+    }
+    if (waiting_.begin(request, {failures + 1, error}, repetition_.delay) == 0)
+      return;
+  }
+  request.complete(error);
+}
+
+class RetryRequestFilter final : public backend::Filter {
+public:
+  RetryRequestFilter(const Repetition &repetition, bool opens, const backend::Resources &resources)
+      : repetition_(repetition), opens_(opens), resources_(resources) {}
+
+  const char *name() const override { return "retry-request"; }
+
+  std::unique_ptr<Backend> open_behind(const backend::OpenBehind &open, host::CallContext &context,
+                                       bool readonly, std::string *error) override {
+    if (!opens_)
+      return open(readonly, error);
+    const auto open_once = [&](uint32_t, std::string *words) { return open(readonly, words); };
+    return open_repeatedly(open_once, repetition_, context, error);
+  }
+
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
+                                backend::DiskState *, std::string *) override {
+    auto layer = std::make_unique<RetryRequestLayer>(std::move(*below), opening.context,
+                                                     repetition_, resources_, slabs_);
+    return emulated(std::move(layer), resources_.threads);
+  }
+
+private:
+  const Repetition repetition_;
+  const bool opens_;
+  const backend::Resources resources_;
+  FailedRequests::Slabs slabs_;
+};
+
+} // namespace
+
+std::unique_ptr<backend::Filter> make_retry_request(const FilterOptions &options,
+                                                    const backend::Resources &resources,
+                                                    std::string *error) {
+  constexpr uint64_t DEFAULT_RETRIES = 2;
+  constexpr uint64_t MOST_RETRIES = 1000; // as nbdkit
+  constexpr uint64_t DEFAULT_MS = 2000;
+  OptionReader reader("retry-request", options);
+  Repetition repetition;
+  repetition.retries =
+      static_cast<uint32_t>(reader.number("retries", DEFAULT_RETRIES, MOST_RETRIES));
+  repetition.delay =
+      std::chrono::milliseconds(reader.number("delayMs", DEFAULT_MS, MAX_REPETITION_MS));
+  const bool opens = reader.boolean("opens", true);
+  *error = reader.error();
+  if (!error->empty())
+    return nullptr;
+  return std::make_unique<RetryRequestFilter>(repetition, opens, resources);
+}
+
+} // namespace asyncnbd::filters
