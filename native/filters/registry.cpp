@@ -12,6 +12,7 @@
 #include "filters/fua.hpp"
 #include "filters/limit.hpp"
 #include "filters/log.hpp"
+#include "filters/multi_conn.hpp"
 #include "filters/nocache.hpp"
 #include "filters/noextents.hpp"
 #include "filters/nozero.hpp"
@@ -40,6 +41,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"fua", make_fua},
     {"limit", make_limit},
     {"log", make_log},
+    {"multi-conn", make_multi_conn},
     {"nocache", make_nocache},
     {"noextents", make_noextents},
     {"nozero", make_nozero},

@@ -124,6 +124,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "fua",
       "limit",
       "log",
+      "multi-conn",
       "nocache",
       "noextents",
       "nozero",

@@ -1,0 +1,81 @@
+// Native filters that decide who is let in, to what, and for how long, against nbdkit with its own:
+// the same clients see the same, and both servers end alike.
+
+import { describe, expect, test } from "vitest";
+import { debianPlugin } from "../support/server.js";
+import { expectSameOutput } from "./both.js";
+
+const memory = debianPlugin("memory");
+const file = debianPlugin("file");
+
+/** Runs `look` with the server's URI. */
+const looking = (words: string, look: string): string =>
+  `server -U - ${words} --run '${look.replaceAll("'", `'\\''`)}'`;
+
+describe("multi-conn", () => {
+  const look = `nbdinfo --no-content "$uri" 2>&1 | grep "can_multi_conn\\|can_fua\\|can_flush\\|export="; echo $?`;
+  const shell = (answers: string) => ({
+    sh: `#!/bin/bash
+case $1 in
+  get_size) echo 1M ;;
+  pread) head -c $3 /dev/zero ;;
+  can_write) ;;
+  pwrite) cat >/dev/null ;;
+  ${answers}
+  *) exit 2 ;;
+esac
+`,
+  });
+  const plugins: [string, string][] = [
+    ["can flush", "can_flush | flush) ;;"],
+    ["has FUA", "can_flush | flush) ;; can_fua) echo native ;;"],
+    ["has multi-conn", "can_flush | flush | can_multi_conn) ;;"],
+    ["cannot flush", ""],
+    ["serializes connections", "thread_model) echo serialize_connections ;; can_flush | flush) ;;"],
+  ];
+  test.each(
+    ["auto", "emulate", "plugin", "disable", "unsafe"].flatMap((mode) =>
+      plugins.map(([name, answers]) => [mode, name, answers] as const),
+    ),
+  )("mode %s with a plugin that %s", async (mode, _name, answers) => {
+    const words = `--filter=multi-conn ${debianPlugin("sh")} ./sh multi-conn-mode=${mode}`;
+    await expectSameOutput(looking(words, look), shell(answers));
+  });
+
+  test.each(
+    ["connection", "conn", "fast", "off"].flatMap((track) => [
+      [track, "multi-conn-exportname=false"],
+      [track, "multi-conn-export-name=true"],
+    ]),
+  )("two clients that write and flush by turns, tracked by %s, %s", async (track, byName) => {
+    const plugin = shell(
+      `open) echo open-$3 >> calls; echo $3 ;; can_flush) ;; flush) echo flush-$2 >> calls ;;`,
+    );
+    const words = `--filter=multi-conn ${debianPlugin("sh")} ./sh`;
+    const look = `/usr/bin/python3 -c '
+import nbd, sys
+one, other = nbd.NBD(), nbd.NBD()
+for name, h in (("a", one), ("b", other)):
+    h.set_export_name(name)
+    h.connect_unix(sys.argv[1])
+data = bytes(512)
+known = 0
+for step in "fF wf wF Wf rf WRrfF wWfF f wuf Wuf":
+    h = one if step.islower() else other
+    kind = step.lower()
+    if kind == "w": h.pwrite(data, 0)
+    if kind == "r": h.pread(512, 0)
+    if kind == "u": h.pwrite(data, 0, nbd.CMD_FLAG_FUA)
+    if kind == "f": h.flush()
+    calls = open("calls").read().split()
+    print(step, sorted(calls[known:]))
+    known = len(calls)
+one.shutdown(); other.shutdown()
+' "$unixsocket"`;
+    const { stdout } = await expectSameOutput(
+      looking(`${words} multi-conn-track-dirty=${track} ${byName}`, look),
+      plugin,
+    );
+    expect(stdout).toContain("flush-b");
+  });
+});

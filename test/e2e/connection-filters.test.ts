@@ -1,0 +1,80 @@
+// Native filters that decide who is let in and how much is done at once, in front of plugins in
+// TypeScript: on the command line, behind middleware, and made by a module.
+
+import { writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { RawClient } from "../support/raw-client.js";
+import { runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+
+const [READ, WRITE, FLUSH] = [0, 1, 3];
+
+/** A module with a disk whose reads take 20 ms, and which says how many there are at once. */
+function diskModule(front = "disk"): string {
+  const path = join(temporaryDirectory(), "disk.ts");
+  writeFileSync(
+    path,
+    `import { definePlugin } from "asyncnbd";
+     import * as filters from "asyncnbd/middleware";
+     const bytes = Buffer.alloc(65536);
+     let reading = 0;
+     const disk = definePlugin({
+       name: "disk",
+       getSize: () => bytes.length,
+       async pread(_h, buf, offset) {
+         console.error("reading " + ++reading);
+         await new Promise((resolve) => setTimeout(resolve, 20));
+         bytes.copy(buf, 0, offset);
+         reading--;
+       },
+       pwrite(_h, buf, offset) { buf.copy(bytes, offset); },
+       flush() { console.error("flush"); },
+     });
+     export default ${front};`,
+  );
+  return path;
+}
+
+/** Middleware that does nothing, as a filter of the command line. */
+function ownFilter(): string {
+  const path = join(temporaryDirectory(), "own.ts");
+  writeFileSync(
+    path,
+    `import { wrapRequests } from "asyncnbd/middleware";
+     export default wrapRequests("own", (call) => call.next());`,
+  );
+  return `--filter=${path}`;
+}
+
+/** Where a filter may stand that a module makes by `made`. */
+const places = (name: string, made: string, words: readonly string[]) =>
+  [
+    ["on the command line", () => [`--filter=${name}`, diskModule(), ...words]],
+    ["behind middleware", () => [ownFilter(), `--filter=${name}`, diskModule(), ...words]],
+    ["in front of middleware", () => [`--filter=${name}`, ownFilter(), diskModule(), ...words]],
+    ["made by a module", () => [diskModule(`filters.${made}(disk)`)]],
+  ] satisfies [string, () => readonly string[]][];
+
+const isRefused = async (socket: string): Promise<boolean> => {
+  const client = await RawClient.connect(socket);
+  return client.go().then(
+    () => false,
+    () => true,
+  );
+};
+
+test.each(places("multi-conn", 'multiConn({ mode: "emulate" })', ["multi-conn-mode=emulate"]))(
+  "multi-conn %s flushes what another connection has written, once",
+  async (_place, args) => {
+    const server = await startServer(args());
+    const [one, other] = [await RawClient.open(server.socket), await RawClient.open(server.socket)];
+    const payload = Buffer.alloc(512, 1);
+    expect(await other.request({ type: WRITE, offset: 0n, length: 512, payload })).toBe(0);
+    expect(await one.request({ type: FLUSH })).toBe(0);
+    expect(await one.request({ type: FLUSH })).toBe(0);
+    expect(await other.request({ type: FLUSH })).toBe(0);
+    const { stderr } = await server.stop();
+    expect(stderr.match(/flush/g)).toHaveLength(1);
+  },
+);
