@@ -17,6 +17,7 @@
 #include "filters/noextents.hpp"
 #include "filters/nozero.hpp"
 #include "filters/offset.hpp"
+#include "filters/protect.hpp"
 #include "filters/rate.hpp"
 #include "filters/readonly.hpp"
 #include "filters/stats.hpp"
@@ -46,6 +47,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"noextents", make_noextents},
     {"nozero", make_nozero},
     {"offset", make_offset},
+    {"protect", make_protect},
     {"rate", make_rate},
     {"readonly", make_readonly},
     {"stats", make_stats},

@@ -129,6 +129,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "noextents",
       "nozero",
       "offset",
+      "protect",
       "rate",
       "readonly",
       "retry",

@@ -27,7 +27,7 @@ export {
 export { exitlast, limit } from "./clients.js";
 export { composed, defineMiddleware } from "./define.js";
 export { type MultiConnOptions, multiConn } from "./multi-conn.js";
-export { type OffsetOptions, offset, type TruncateOptions, truncate } from "./ranges.js";
+export { type OffsetOptions, offset, protect, type TruncateOptions, truncate } from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
 export { type Stats, stats } from "./stats.js";
 

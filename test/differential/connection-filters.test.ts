@@ -79,3 +79,28 @@ one.shutdown(); other.shutdown()
     expect(stdout).toContain("flush-b");
   });
 });
+
+describe("protect", () => {
+  const look = `io() { qemu-io -f raw "$@" "$uri" 2>&1 | grep -v "ops;\\|/sec\\|server reported" | sed "s/^qemu-io: .*: //"; }
+for at in 0 511 512 1000 1024 1535 1536 4095; do
+  io -c "write -P 1 $at 1" -c "write -P 0 $at 1" -c "write -P 1 $at 600" -c "write -P 0 $at 600"
+done
+nbdcopy "$uri" - | md5sum`;
+  test.each([
+    "protect=512-1023",
+    "protect=-511 protect=1024-",
+    "protect=~512-1023",
+    "protect=0x200-0x3ff protect=600-1100",
+    "protect=1-1 protect=2-2 protect=4000-",
+    "",
+  ])("%s", async (parameters) => {
+    await expectSameOutput(looking(`--filter=protect ${memory} 4K ${parameters}`, look));
+  });
+
+  test.each(["9-1", "5", "a-b", "0-x", "~", ""])("both refuse protect=%s", async (range) => {
+    const { status } = await expectSameOutput(
+      `server -U - --filter=protect ${memory} 4K 'protect=${range}' --run true`,
+    );
+    expect(status).toBe(1);
+  });
+});

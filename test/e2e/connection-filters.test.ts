@@ -78,3 +78,23 @@ test.each(places("multi-conn", 'multiConn({ mode: "emulate" })', ["multi-conn-mo
     expect(stderr.match(/flush/g)).toHaveLength(1);
   },
 );
+
+test.each(places("protect", 'protect("512-1023")', ["protect=512-1023"]))(
+  "protect %s refuses a change of a protected part, and nothing else",
+  async (_place, args) => {
+    const server = await startServer(args());
+    const client = await RawClient.open(server.socket);
+    const write = (offset: number, byte: number) =>
+      client.request({
+        type: WRITE,
+        offset: BigInt(offset),
+        length: 512,
+        payload: Buffer.alloc(512, byte),
+      });
+    expect(await write(0, 1)).toBe(0);
+    expect(await write(100, 1)).toBe(1); // EPERM
+    expect(await write(512, 0)).toBe(0);
+    expect(await write(1024, 1)).toBe(0);
+    await server.stop();
+  },
+);

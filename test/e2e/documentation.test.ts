@@ -79,6 +79,7 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   },
   "docs/filters.md: $ asyncnbd --filter=rate": { commands: 7 },
   "docs/filters.md: $ asyncnbd --filter=stats": { commands: 9 },
+  "docs/filters.md: $ asyncnbd --filter=protect": { commands: 11 },
   "docs/filters.md: import { defineFilter,": { module: "office-hours.ts" },
   "docs/filters.md: $ asyncnbd --filter=./office-hours.ts": { commands: 2 },
   "docs/protocol.md: export default definePlugin": {

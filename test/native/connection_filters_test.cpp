@@ -9,6 +9,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "filters/protect_ranges.hpp"
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
 #include "memory_backend.hpp"
@@ -193,5 +194,52 @@ TEST_CASE("a clean disk that the plugin keeps consistent itself is not flushed")
   CHECK(flush(*layer) == 0);
   CHECK(front.disk.submitted == 2);
   layer->close();
+}
+
+// ---- protect ------------------------------------------------------------------------------------
+
+TEST_CASE("a protected part takes what it has already, and nothing else") {
+  Front front("protect", {{"ranges", std::vector<std::string>{"512-1023"}}});
+  auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+  CHECK(write(*layer, 0, 512, 7) == 0);
+  CHECK(write(*layer, 1024, 512, 7) == 0);
+  CHECK(write(*layer, 600, 8, 0) == 0);
+  CHECK(write(*layer, 512, 8, 0) == 0);
+  CHECK(write(*layer, 1000, 100, 0) == 0);
+  CHECK(write(*layer, 600, 8, 1) == EPERM);
+  CHECK(write(*layer, 0, 2048, 1) == EPERM);
+  CHECK(front.disk.bytes[0] == 7);
+  CHECK(TestRequest(NBD_CMD_TRIM, 0, 2048).run(*layer) == 0);
+  front.disk.bytes[1023] = 1;
+  CHECK(TestRequest(NBD_CMD_WRITE_ZEROES, 0, 2048).run(*layer) == EPERM);
+  layer->close();
+}
+
+TEST_CASE("data are received in place where nothing is protected, and nowhere else") {
+  Front front("protect", {{"ranges", std::vector<std::string>{"512-1023"}}});
+  auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+  TestRequest free_write(NBD_CMD_WRITE, 0, 512, 1);
+  CHECK(layer->reserve(free_write).data != nullptr);
+  layer->unreserve(free_write);
+  TestRequest protected_write(NBD_CMD_WRITE, 1, 512, 1);
+  CHECK(layer->reserve(protected_write).data == nullptr);
+  TestRequest read(NBD_CMD_READ, 600, 8);
+  CHECK(layer->reserve(read).data != nullptr);
+  layer->close();
+}
+
+TEST_CASE("ranges join, and may be all but one") {
+  std::string error;
+  const auto ranges = filters::protected_ranges({"100-199", "0-50", "150-160", "~0-0x3ff"}, &error);
+  CHECK(error.empty());
+  REQUIRE(ranges.size() == 3);
+  CHECK(ranges[1].end == 200);
+  CHECK(ranges[2].begin == 1024);
+  for (const char *wrong : {"", "5", "9-1", "a-b", "0-1 5-6", "-1-5"}) {
+    CAPTURE(wrong);
+    error.clear();
+    filters::protected_ranges({wrong}, &error);
+    CHECK_FALSE(error.empty());
+  }
 }
 

@@ -1,6 +1,6 @@
-// Filters that show an export as another part of itself, under nbdkit's names and parameters.
+// Filters that show an export as another part of itself, or protect parts, under nbdkit's names and parameters.
 
-import { offset, truncate } from "../../middleware/index.js";
+import { offset, protect, truncate } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
 import { powerOfTwo } from "./power-of-two.js";
 
@@ -32,4 +32,17 @@ const truncateFilter = defineFilter({
     }),
 });
 
-export const RANGE_FILTERS: readonly Filter[] = [offsetFilter, truncateFilter];
+const protectFilter = defineFilter({
+  name: "protect",
+  config: {
+    protect: {
+      type: "string",
+      list: true,
+      required: false,
+      description: "FIRST-LAST, bytes that cannot change; ~FIRST-LAST: all but those",
+    },
+  },
+  create: (config) => protect(...config.protect),
+});
+
+export const RANGE_FILTERS: readonly Filter[] = [offsetFilter, protectFilter, truncateFilter];
