@@ -10,6 +10,7 @@
 #include "filters/error.hpp"
 #include "filters/exitlast.hpp"
 #include "filters/fua.hpp"
+#include "filters/ip.hpp"
 #include "filters/limit.hpp"
 #include "filters/log.hpp"
 #include "filters/multi_conn.hpp"
@@ -40,6 +41,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"error", make_error},
     {"exitlast", make_exitlast},
     {"fua", make_fua},
+    {"ip", make_ip},
     {"limit", make_limit},
     {"log", make_log},
     {"multi-conn", make_multi_conn},

@@ -122,6 +122,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "error",
       "exitlast",
       "fua",
+      "ip",
       "limit",
       "log",
       "multi-conn",

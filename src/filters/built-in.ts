@@ -7,6 +7,7 @@ import { errorsOf } from "../middleware/errors.js";
 import { cache, cow, delay, log, rate, readonly, retry } from "../middleware/index.js";
 import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
 import { CLIENT_FILTERS } from "./built-in/clients.js";
+import { ipFilter } from "./built-in/ip.js";
 import { multiConnFilter } from "./built-in/multi-conn.js";
 import { powerOfTwo } from "./built-in/power-of-two.js";
 import { RANGE_FILTERS } from "./built-in/ranges.js";
@@ -287,6 +288,7 @@ export const FILTERS: readonly Filter[] = [
   cowFilter,
   delayFilter,
   errorFilter,
+  ipFilter,
   logFilter,
   multiConnFilter,
   rateFilter,

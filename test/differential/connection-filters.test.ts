@@ -104,3 +104,62 @@ nbdcopy "$uri" - | md5sum`;
     expect(status).toBe(1);
   });
 });
+
+describe("ip", () => {
+  const look = 'nbdinfo --size "$uri" 2>/dev/null; echo $?';
+  test.each([
+    "",
+    "allow=all",
+    "deny=all",
+    "allow=anyunix deny=all",
+    "allow=ANYUNIX deny=Any",
+    "allow=anyipv4 deny=all",
+    "allow=uid:$(id -u) deny=all",
+    "allow=gid:$(id -g) deny=anyunix",
+    "allow=uid:12345 deny=all",
+    "deny=uid:$(id -u)",
+    "deny=anyipv4,anyipv6",
+    "deny=pid:1",
+    "allow=pid:1 deny=allunix",
+    "allow= deny=any",
+    "allow=any, deny=any",
+    "deny=all allow=pid:1 allow=anyunix",
+  ])("over a unix socket, %s", async (rules) => {
+    await expectSameOutput(looking(`--filter=ip ${memory} 1M ${rules}`, look));
+  });
+
+  // Debian's nbdkit was built without rules for addresses; see e2e/connection-filters.test.ts.
+  test.each([
+    ["127.0.0.1", "allow=anyipv4 deny=all"],
+    ["127.0.0.1", "deny=allipv4"],
+    ["127.0.0.1", "deny=anyipv6,anyunix,anyvsock"],
+    ["127.0.0.1", "deny=uid:0,gid:0,pid:1"],
+    ["::1", "deny=anyipv4"],
+    ["::1", "deny=allipv6"],
+  ])("over TCP from %s, %s", async (address, rules) => {
+    const host = address.includes(":") ? `[${address}]` : address;
+    await expectSameOutput(`
+port=$((20000 + RANDOM))
+server -f -i ${address} -p $port -P pid --filter=ip ${memory} 1M ${rules} &
+until [ -s pid ]; do sleep 0.05; done
+nbdinfo --size nbd://${host}:$port 2>/dev/null; echo $?
+kill $(cat pid); wait`);
+  });
+
+  test.each([
+    "allow=anything",
+    "allow=1.2.3",
+    "allow=1.2.3.4/33",
+    "allow=1.2.3.4/x",
+    "allow=::1/129",
+    "allow=pid:0",
+    "deny=uid:-1",
+    "deny=,all",
+    "deny=vsock-cid:4294967296",
+  ])("both refuse %s", async (rules) => {
+    const { status } = await expectSameOutput(
+      `server -U - --filter=ip ${memory} 1M ${rules} --run true`,
+    );
+    expect(status).toBe(1);
+  });
+});

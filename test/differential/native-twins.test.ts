@@ -106,6 +106,7 @@ async function seenWith(
 /** What a plugin answers that makes a difference. */
 const PLUGINS: Readonly<Record<string, readonly string[]>> = {
   fua: ["", "can_fua=1", "can_zero=0"],
+  ip: [""],
   limit: [""],
   "multi-conn": ["", "can_fua=1", "can_zero=0", "can_multi_conn=1"],
   nocache: ["", "can_cache=0", "can_cache=1"],
@@ -128,6 +129,7 @@ describe.each<[name: string, parameters: readonly string[]]>([
   ["fua", ["fuamode=pass"]],
   ["fua", ["fuamode=discard"]],
   ["fua", []],
+  ["ip", ["allow=anyunix", "deny=all"]],
   ["limit", ["limit=3"]],
   ...["auto", "emulate", "plugin", "disable", "unsafe"].flatMap((mode) =>
     ["connection", "fast", "off"].map((track): [string, readonly string[]] => [

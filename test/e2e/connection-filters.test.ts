@@ -64,6 +64,47 @@ const isRefused = async (socket: string): Promise<boolean> => {
   );
 };
 
+describe("ip", () => {
+  test.each(places("ip", 'ip({ deny: ["anyunix"] })', ["deny=anyunix"]))(
+    "%s, refuses whom a rule fits",
+    async (_place, args) => {
+      const server = await startServer(args());
+      expect(await isRefused(server.socket)).toBe(true);
+      await server.stop();
+    },
+  );
+
+  test.each(
+    places("ip", 'ip({ allow: ["uid:" + process.getuid()], deny: ["all"] })', [
+      `allow=uid:${process.getuid?.()}`,
+      "deny=all",
+    ]),
+  )("%s, lets in whom a rule allows", async (_place, args) => {
+    const server = await startServer(args());
+    expect(await isRefused(server.socket)).toBe(false);
+    await server.stop();
+  });
+
+  test.each([
+    ["allow=127.0.0.1 deny=all", true],
+    ["allow=127.0.0.0/8,::1 deny=all", true],
+    ["allow=128.0.0.0/1 deny=all", false],
+    ["deny=127.0.0.1/32", false],
+    ["deny=126.0.0.0/8", true],
+  ])("rules for addresses: %s", async (rules, isLetIn) => {
+    const server = await startServer(["--filter=ip", "memory", "1M", ...rules.split(" ")], {
+      transport: "tcp",
+    });
+    const client = await RawClient.connect(server.where);
+    const opened = client.go().then(
+      () => true,
+      () => false,
+    );
+    expect(await opened).toBe(isLetIn);
+    await server.stop();
+  });
+});
+
 test.each(places("multi-conn", 'multiConn({ mode: "emulate" })', ["multi-conn-mode=emulate"]))(
   "multi-conn %s flushes what another connection has written, once",
   async (_place, args) => {

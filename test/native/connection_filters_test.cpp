@@ -2,6 +2,7 @@
 // memory, or of one that answers when it is told to.
 #include <doctest/doctest.h>
 
+#include <arpa/inet.h>
 #include <cerrno>
 #include <fcntl.h>
 #include <string>
@@ -9,6 +10,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "filters/ip_rules.hpp"
 #include "filters/protect_ranges.hpp"
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
@@ -240,6 +242,56 @@ TEST_CASE("ranges join, and may be all but one") {
     error.clear();
     filters::protected_ranges({wrong}, &error);
     CHECK_FALSE(error.empty());
+  }
+}
+
+// ---- ip -----------------------------------------------------------------------------------------
+
+namespace {
+
+filters::Peer peer_at(const char *address) {
+  filters::Peer peer;
+  auto *in = reinterpret_cast<sockaddr_in *>(&peer.address);
+  auto *in6 = reinterpret_cast<sockaddr_in6 *>(&peer.address);
+  if (inet_pton(AF_INET, address, &in->sin_addr) == 1)
+    peer.address.ss_family = AF_INET;
+  else if (inet_pton(AF_INET6, address, &in6->sin6_addr) == 1)
+    peer.address.ss_family = AF_INET6;
+  return peer;
+}
+
+bool fits(const std::string &rule, const filters::Peer &peer) {
+  std::string error;
+  const std::vector<filters::IpRule> rules = filters::ip_rules("allow", {rule}, &error);
+  REQUIRE_MESSAGE(error.empty(), error);
+  REQUIRE(rules.size() == 1);
+  return rules[0].fits(peer);
+}
+
+} // namespace
+
+TEST_CASE("rules fit addresses by their first bits") {
+  const filters::Peer v4 = peer_at("192.168.7.9");
+  CHECK(fits("192.168.0.0/16", v4));
+  CHECK(fits("192.168.7.8/31", v4));
+  CHECK_FALSE(fits("192.168.7.8", v4));
+  CHECK(fits("0.0.0.0/0", v4));
+  CHECK(fits("AnyIPv4", v4));
+  CHECK_FALSE(fits("anyipv6", v4));
+  const filters::Peer v6 = peer_at("fe80::1");
+  CHECK(fits("fe80::/10", v6));
+  CHECK(fits("FE80::1", v6));
+  CHECK_FALSE(fits("fe80::2/127", peer_at("fe80::5")));
+  CHECK_FALSE(fits("192.168.0.0/0", v6));
+}
+
+TEST_CASE("rules that are none are refused with what there is") {
+  for (const char *wrong : {"anyipv5", "1.2.3", "1.2.3.4/33", "::1/129", "pid:0", "uid:-1", "uid:x",
+                            ",", "a,b", "vsock-cid:4294967296"}) {
+    CAPTURE(wrong);
+    std::string error;
+    filters::ip_rules("deny", {wrong}, &error);
+    CHECK(error.find("deny=") != std::string::npos);
   }
 }
 
