@@ -16,6 +16,7 @@
 #include "filters/multi_conn.hpp"
 #include "filters/nocache.hpp"
 #include "filters/noextents.hpp"
+#include "filters/noparallel.hpp"
 #include "filters/nozero.hpp"
 #include "filters/offset.hpp"
 #include "filters/protect.hpp"
@@ -47,6 +48,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"multi-conn", make_multi_conn},
     {"nocache", make_nocache},
     {"noextents", make_noextents},
+    {"noparallel", make_noparallel},
     {"nozero", make_nozero},
     {"offset", make_offset},
     {"protect", make_protect},

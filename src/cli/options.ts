@@ -128,6 +128,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "multi-conn",
       "nocache",
       "noextents",
+      "noparallel",
       "nozero",
       "offset",
       "protect",

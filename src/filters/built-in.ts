@@ -9,6 +9,7 @@ import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
 import { CLIENT_FILTERS } from "./built-in/clients.js";
 import { ipFilter } from "./built-in/ip.js";
 import { multiConnFilter } from "./built-in/multi-conn.js";
+import { noparallelFilter } from "./built-in/noparallel.js";
 import { powerOfTwo } from "./built-in/power-of-two.js";
 import { RANGE_FILTERS } from "./built-in/ranges.js";
 import { defineFilter, type Filter } from "./filter.js";
@@ -291,6 +292,7 @@ export const FILTERS: readonly Filter[] = [
   ipFilter,
   logFilter,
   multiConnFilter,
+  noparallelFilter,
   rateFilter,
   readonlyFilter,
   retryFilter,

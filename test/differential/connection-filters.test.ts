@@ -163,3 +163,49 @@ kill $(cat pid); wait`);
     expect(status).toBe(1);
   });
 });
+
+describe("noparallel", () => {
+  // Four reads of 150 ms each, by two clients.
+  const look = `/usr/bin/python3 -c '
+import nbd, sys, time
+def clients(count):
+    for _ in range(count):
+        h = nbd.NBD()
+        h.connect_unix(sys.argv[1])
+        yield h
+count = int(sys.argv[2])
+open_clients = list(clients(count))
+start = time.monotonic()
+pending = [(h, h.aio_pread(nbd.Buffer(512), 0)) for h in open_clients for _ in range(4 // count)]
+while pending:
+    for h, _ in pending: h.poll(10)
+    pending = [(h, c) for h, c in pending if not h.aio_command_completed(c)]
+print(round((time.monotonic() - start) / 0.15))
+' "$unixsocket"`;
+  test.each(
+    ["requests", "all-requests", "all_requests"].flatMap((mode) => [
+      [mode, 1],
+      [mode, 2],
+    ]),
+  )("serialize=%s, %d clients", async (mode, clients) => {
+    const words = `--filter=noparallel --filter=delay ${memory} 1M rdelay=150ms serialize=${mode}`;
+    await expectSameOutput(looking(words, `${look} ${clients}`));
+  });
+
+  test("a filter in front waits too", async () => {
+    const words = `--filter=delay --filter=noparallel ${memory} 1M rdelay=150ms`;
+    const { stdout } = await expectSameOutput(looking(words, `${look} 1`));
+    expect(stdout).toBe("4\n");
+  });
+
+  test.each(["requests", "all-requests", "connections"])(
+    "--dump-plugin and what clients are told, serialize=%s",
+    async (mode) => {
+      const words = `--filter=noparallel ${memory} serialise=${mode}`;
+      await expectSameOutput(`server --dump-plugin ${words} | grep thread_model`);
+      await expectSameOutput(
+        looking(`${words} 1M`, 'nbdinfo --no-content "$uri" | grep can_multi_conn'),
+      );
+    },
+  );
+});

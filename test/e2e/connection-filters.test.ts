@@ -105,6 +105,55 @@ describe("ip", () => {
   });
 });
 
+/** Sends reads from each client, and returns the most that the disk has seen at once. */
+async function readsAtOnce(args: readonly string[], clientCount: number): Promise<number> {
+  const server = await startServer(args);
+  const opening = Array.from({ length: clientCount }, () => RawClient.open(server.socket));
+  for (const client of await Promise.all(opening)) {
+    for (let i = 0; i < 4; i++) client.sendRequest({ type: READ, offset: 0n, length: 512 });
+  }
+  for (const client of await Promise.all(opening)) await client.read(4 * (16 + 512));
+  const { stderr } = await server.stop();
+  return Math.max(...[...stderr.matchAll(/reading (\d+)/g)].map(([, count]) => Number(count)));
+}
+
+describe("noparallel", () => {
+  test("without it, reads are done at once", async () => {
+    expect(await readsAtOnce([diskModule()], 1)).toBe(4);
+  });
+
+  test.each(places("noparallel", "noparallel()", []))(
+    "%s, has one read of a client at a time",
+    async (_place, args) => {
+      expect(await readsAtOnce(args(), 1)).toBe(1);
+      expect(await readsAtOnce(args(), 2)).toBe(2);
+    },
+  );
+
+  test.each(
+    places("noparallel", 'noparallel({ serialize: "all-requests" })', ["serialize=all-requests"]),
+  )("%s, has one read of all clients at a time", async (_place, args) => {
+    expect(await readsAtOnce(args(), 3)).toBe(1);
+  });
+
+  test.each(
+    places("noparallel", 'noparallel({ serialize: "connections" })', ["serialize=connections"]),
+  )("%s, has one client at a time", async (_place, args) => {
+    const server = await startServer(args());
+    const first = await RawClient.open(server.socket);
+    const second = await RawClient.connect(server.socket);
+    let isSecondOpen = false;
+    const opened = second.go().then(() => {
+      isSecondOpen = true;
+    });
+    expect(await first.request({ type: FLUSH })).toBe(0);
+    expect(isSecondOpen).toBe(false);
+    first.socket.end();
+    await opened;
+    await server.stop();
+  });
+});
+
 test.each(places("multi-conn", 'multiConn({ mode: "emulate" })', ["multi-conn-mode=emulate"]))(
   "multi-conn %s flushes what another connection has written, once",
   async (_place, args) => {

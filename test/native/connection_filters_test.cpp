@@ -295,3 +295,14 @@ TEST_CASE("rules that are none are refused with what there is") {
   }
 }
 
+// ---- noparallel ---------------------------------------------------------------------------------
+
+TEST_CASE("a filter for one client at a time says that more connections are of no use") {
+  Front front("noparallel", {{"serialize", "connections"}});
+  CHECK(front.filter->thread_model() == ThreadModel::serialize_connections);
+  auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+  CHECK(layer->facts().serializes_connections);
+  CHECK_FALSE(layer->facts().can_multi_conn);
+  layer->close();
+}
+
