@@ -9,6 +9,7 @@
 #include "filters/delay.hpp"
 #include "filters/error.hpp"
 #include "filters/exitlast.hpp"
+#include "filters/exportname.hpp"
 #include "filters/fua.hpp"
 #include "filters/ip.hpp"
 #include "filters/limit.hpp"
@@ -41,6 +42,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"delay", make_delay},
     {"error", make_error},
     {"exitlast", make_exitlast},
+    {"exportname", make_exportname},
     {"fua", make_fua},
     {"ip", make_ip},
     {"limit", make_limit},

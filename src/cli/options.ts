@@ -121,6 +121,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "delay",
       "error",
       "exitlast",
+      "exportname",
       "fua",
       "ip",
       "limit",

@@ -209,3 +209,59 @@ print(round((time.monotonic() - start) / 0.15))
     },
   );
 });
+
+describe("exportname", () => {
+  const look = `
+nbdinfo --list --no-content "$uri" 2>&1 | grep "export=\\|description"
+for name in "" one two none; do
+  nbdinfo --no-content "nbd+unix:///$name?socket=$unixsocket" 2>/dev/null | grep "export=\\|export-size\\|description"
+done`;
+  const files = { one: "1".repeat(512), two: "2".repeat(1024) };
+  test.each([
+    "",
+    "default-export=two",
+    "default_export=none",
+    "exportname-list=error",
+    "exportname-list=empty",
+    "exportname-list=default-only",
+    "exportname-list=defaultonly default-export=two",
+    "exportname-list=explicit",
+    "exportname-list=explicit exportname=two exportname=one exportname=two",
+    "exportname_list=keep exportname_strict=true",
+    "exportname-strict=true exportname=one",
+    "exportname-strict=true exportname=one default-export=one",
+    "exportname-strict=true exportname= exportname=one default-export=one",
+    "exportname-strict=true exportname= exportname=two exportname-list=explicit default-export=two",
+    "exportname-list=defaultonly exportname-strict=true exportname=two",
+    "exportdesc=none",
+    "exportdesc=keep default-export=one",
+    "exportdesc=fixed:words default-export=one",
+    "exportdesc=fixed:",
+    `exportdesc="script:echo \\"of \\$name\\"" default-export=two`,
+    `exportdesc="script:printf x\\"\\\\n\\"y; exit 3" exportname-list=explicit exportname=a\\"b\\$c`,
+    `exportdesc="script:exit 1"`,
+    `exportdesc="script:head -c 10000 /dev/zero | tr '\\\\0' x"`,
+  ])("%s", async (parameters) => {
+    const words = `--filter=exportname ${file} dir=. ${parameters}`;
+    await expectSameOutput(looking(words, look), files);
+  });
+
+  test("in front of one of nbdkit's filters, and behind it", async () => {
+    const parameters = "default-export=two exportname-strict=true exportname= exportname=two";
+    for (const chain of ["exportname --filter=swab", "swab --filter=exportname"])
+      await expectSameOutput(
+        looking(`--filter=${chain} ${file} dir=. swab-bits=8 ${parameters}`, look),
+        files,
+      );
+  });
+
+  test.each(["exportname-list=some", "exportdesc=words", "exportname-strict=perhaps"])(
+    "both refuse %s",
+    async (parameters) => {
+      const { status } = await expectSameOutput(
+        `server -U - --filter=exportname ${memory} 1M ${parameters} --run true`,
+      );
+      expect(status).toBe(1);
+    },
+  );
+});

@@ -105,6 +105,7 @@ async function seenWith(
 
 /** What a plugin answers that makes a difference. */
 const PLUGINS: Readonly<Record<string, readonly string[]>> = {
+  exportname: [""],
   fua: ["", "can_fua=1", "can_zero=0"],
   ip: [""],
   limit: [""],
@@ -130,6 +131,7 @@ describe.each<[name: string, parameters: readonly string[]]>([
   ["fua", ["fuamode=pass"]],
   ["fua", ["fuamode=discard"]],
   ["fua", []],
+  ["exportname", ["exportdesc=fixed:words"]],
   ["ip", ["allow=anyunix", "deny=all"]],
   ["limit", ["limit=3"]],
   ...["auto", "emulate", "plugin", "disable", "unsafe"].flatMap((mode) =>

@@ -188,3 +188,10 @@ test.each(places("protect", 'protect("512-1023")', ["protect=512-1023"]))(
     await server.stop();
   },
 );
+
+test("exportname is refused where nobody would ask it", async () => {
+  const args = ["-U", "-", "--filter=exportname", diskModule(), "--run", "true"];
+  const { status, stderr } = await runAsyncnbd(args);
+  expect(status).toBe(1);
+  expect(stderr).toContain("filter exportname: it is asked about clients");
+});

@@ -295,6 +295,27 @@ TEST_CASE("rules that are none are refused with what there is") {
   }
 }
 
+// ---- exportname ---------------------------------------------------------------------------------
+
+TEST_CASE("only names that are given are admitted, if it is strict") {
+  Front front("exportname", {{"strict", true}, {"names", std::vector<std::string>{"a"}}});
+  const std::string a = "a";
+  const std::string b = "b";
+  CHECK(front.filter->admits({front.client, a, false}, &front.error));
+  CHECK_FALSE(front.filter->admits({front.client, b, false}, &front.error));
+  CHECK(front.error.find("\"b\"") != std::string::npos);
+}
+
+TEST_CASE("a description is fixed, or a script tells it of the name") {
+  for (const auto &[word, expected] : std::vector<std::pair<std::string, std::string>>{
+           {"fixed:words", "words"}, {"none", ""}, {"script:echo \"<$name>\"; exit 1", "<>"}}) {
+    Front front("exportname", {{"description", word}});
+    auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+    CHECK(layer->facts().description == expected);
+    layer->close();
+  }
+}
+
 // ---- noparallel ---------------------------------------------------------------------------------
 
 TEST_CASE("a filter for one client at a time says that more connections are of no use") {
