@@ -9,6 +9,7 @@
 #include "filters/delay.hpp"
 #include "filters/error.hpp"
 #include "filters/exitlast.hpp"
+#include "filters/exitwhen.hpp"
 #include "filters/exportname.hpp"
 #include "filters/fua.hpp"
 #include "filters/ip.hpp"
@@ -42,6 +43,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"delay", make_delay},
     {"error", make_error},
     {"exitlast", make_exitlast},
+    {"exitwhen", make_exitwhen},
     {"exportname", make_exportname},
     {"fua", make_fua},
     {"ip", make_ip},

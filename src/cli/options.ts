@@ -121,6 +121,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "delay",
       "error",
       "exitlast",
+      "exitwhen",
       "exportname",
       "fua",
       "ip",

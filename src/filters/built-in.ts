@@ -7,6 +7,7 @@ import { errorsOf } from "../middleware/errors.js";
 import { cache, cow, delay, log, rate, readonly, retry } from "../middleware/index.js";
 import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
 import { CLIENT_FILTERS } from "./built-in/clients.js";
+import { exitwhenFilter } from "./built-in/exitwhen.js";
 import { exportnameFilter } from "./built-in/exportname.js";
 import { ipFilter } from "./built-in/ip.js";
 import { multiConnFilter } from "./built-in/multi-conn.js";
@@ -290,6 +291,7 @@ export const FILTERS: readonly Filter[] = [
   cowFilter,
   delayFilter,
   errorFilter,
+  exitwhenFilter,
   exportnameFilter,
   ipFilter,
   logFilter,

@@ -26,6 +26,7 @@ export {
 } from "./capabilities.js";
 export { exitlast, limit } from "./clients.js";
 export { composed, defineMiddleware } from "./define.js";
+export { type ExitwhenOptions, exitwhen } from "./exitwhen.js";
 export { type ExportnameOptions, exportname } from "./exportname.js";
 export { type IpOptions, ip } from "./ip.js";
 export { type MultiConnOptions, multiConn } from "./multi-conn.js";

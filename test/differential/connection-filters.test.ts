@@ -265,3 +265,79 @@ done`;
     },
   );
 });
+
+describe("exitwhen", () => {
+  const start = (words: string): string => `
+server -f -U s --filter=exitwhen ${memory} 1M exit-when-poll=1 ${words} & server=$!
+until [ -S s ]; do sleep 0.05; done`;
+  test.each([
+    ["a file is made", "exit-when-file-created=now", "touch now"],
+    ["a file is removed", "exit-when-file-deleted=there", "rm there"],
+    ["a script says so", `exit-when-script='test ! -e now || exit 88'`, "touch now"],
+    ["one of several happens", "exit-when-file-created=a exit-when-file-created=b", "touch b"],
+  ])("the server ends when %s", async (_what, words, event) => {
+    const { stdout } = await expectSameOutput(
+      `${start(words)}\nsleep 0.3; kill -0 $server && echo runs; ${event}; wait $server; echo $?`,
+      { there: "" },
+    );
+    expect(stdout).toBe("runs\n0\n");
+  });
+
+  test.each(["exit-when-process-exits", "exit-when-pid-exits"])(
+    "the server ends when a process has: %s",
+    async (parameter) => {
+      await expectSameOutput(
+        `sleep 100 & sleeper=$!\n${start(`${parameter}=$sleeper`)}
+kill $sleeper; wait $server; echo $?`,
+      );
+    },
+  );
+
+  test.each(["exit-when-pipe-closed", "exit-when-fd-closed"])(
+    "the server ends when a pipe is closed: %s",
+    async (parameter) => {
+      await expectSameOutput(
+        `mkfifo p; sleep 100 > p & sleeper=$!\n${start(`${parameter}=7 7< p`)}
+kill $sleeper; wait $server; echo $?`,
+      );
+    },
+  );
+
+  test("a client keeps the server until it leaves, and others are refused", async () => {
+    const { stdout } = await expectSameOutput(
+      `${start("exit-when-file-created=now")}
+/usr/bin/python3 -c '
+import nbd, time
+h = nbd.NBD()
+h.connect_unix("s")
+open("now", "w")
+time.sleep(1.5)
+print(len(h.pread(512, 0)))
+try:
+    nbd.NBD().connect_unix("s")
+    print("let in")
+except nbd.Error:
+    print("refused")
+h.shutdown()
+'
+wait $server; echo $?`,
+    );
+    expect(stdout).toBe("512\nrefused\n0\n");
+  });
+
+  test("what has happened before ends the server at once", async () => {
+    await expectSameOutput(
+      `server -f -U s --filter=exitwhen ${memory} 1M exit-when-file-created=. ; echo $?`,
+    );
+  });
+
+  test.each(["exit-when-process-exits=999999999", "exit-when-poll=x", "exit-when-pipe-closed=x"])(
+    "both refuse %s",
+    async (parameters) => {
+      const { status } = await expectSameOutput(
+        `server -U - --filter=exitwhen ${memory} 1M ${parameters} --run true`,
+      );
+      expect(status).toBe(1);
+    },
+  );
+});

@@ -105,6 +105,7 @@ async function seenWith(
 
 /** What a plugin answers that makes a difference. */
 const PLUGINS: Readonly<Record<string, readonly string[]>> = {
+  exitwhen: [""],
   exportname: [""],
   fua: ["", "can_fua=1", "can_zero=0"],
   ip: [""],
@@ -131,6 +132,7 @@ describe.each<[name: string, parameters: readonly string[]]>([
   ["fua", ["fuamode=pass"]],
   ["fua", ["fuamode=discard"]],
   ["fua", []],
+  ["exitwhen", ["exit-when-file-created=/nonexistent"]],
   ["exportname", ["exportdesc=fixed:words"]],
   ["ip", ["allow=anyunix", "deny=all"]],
   ["limit", ["limit=3"]],

@@ -189,6 +189,14 @@ test.each(places("protect", 'protect("512-1023")', ["protect=512-1023"]))(
   },
 );
 
+test.each(places("exitwhen", 'exitwhen({ filesCreated: ["/"] })', ["exit-when-file-created=/"]))(
+  "exitwhen %s ends the server if it has happened already",
+  async (_place, args) => {
+    const { status } = await runAsyncnbd(["-U", join(temporaryDirectory(), "s"), "-f", ...args()]);
+    expect(status).toBe(0);
+  },
+);
+
 test("exportname is refused where nobody would ask it", async () => {
   const args = ["-U", "-", "--filter=exportname", diskModule(), "--run", "true"];
   const { status, stderr } = await runAsyncnbd(args);

@@ -10,6 +10,7 @@
 #include <unistd.h>
 #include <vector>
 
+#include "filters/exit_events.hpp"
 #include "filters/ip_rules.hpp"
 #include "filters/protect_ranges.hpp"
 #include "filters/registry.hpp"
@@ -293,6 +294,29 @@ TEST_CASE("rules that are none are refused with what there is") {
     filters::ip_rules("deny", {wrong}, &error);
     CHECK(error.find("deny=") != std::string::npos);
   }
+}
+
+// ---- exitwhen -----------------------------------------------------------------------------------
+
+TEST_CASE("a pipe, a process, a file and a script tell when it is time to end") {
+  std::string error;
+  const auto happened = [&](filters::ExitEventNames names) {
+    const auto events = filters::ExitEvents::open(std::move(names), &error);
+    REQUIRE_MESSAGE(events, error);
+    return events->what_has_happened();
+  };
+  CHECK(happened({{"/nonexistent"}, {"/"}, {}, {"1"}, {"exit 0"}}) == "");
+  CHECK(happened({{"/"}, {}, {}, {}, {}}) == "/ has been created");
+  CHECK(happened({{}, {"/nonexistent"}, {}, {}, {}}) == "/nonexistent has been deleted");
+  CHECK(happened({{}, {}, {}, {}, {"exit 88"}}) == "a script says so");
+  int ends[2];
+  REQUIRE(pipe(ends) == 0);
+  CHECK(happened({{}, {}, {std::to_string(ends[0])}, {}, {}}) == "");
+  ::close(ends[1]);
+  CHECK(happened({{}, {}, {std::to_string(ends[0])}, {}, {}}) != "");
+  ::close(ends[0]);
+  CHECK(filters::ExitEvents::open({{}, {}, {std::to_string(ends[0])}, {}, {}}, &error) == nullptr);
+  CHECK(filters::ExitEvents::open({{}, {}, {}, {"0"}, {}}, &error) == nullptr);
 }
 
 // ---- exportname ---------------------------------------------------------------------------------
