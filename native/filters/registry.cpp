@@ -21,6 +21,7 @@
 #include "filters/noparallel.hpp"
 #include "filters/nozero.hpp"
 #include "filters/offset.hpp"
+#include "filters/pause.hpp"
 #include "filters/protect.hpp"
 #include "filters/rate.hpp"
 #include "filters/readonly.hpp"
@@ -55,6 +56,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"noparallel", make_noparallel},
     {"nozero", make_nozero},
     {"offset", make_offset},
+    {"pause", make_pause},
     {"protect", make_protect},
     {"rate", make_rate},
     {"readonly", make_readonly},

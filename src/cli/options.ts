@@ -133,6 +133,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "noparallel",
       "nozero",
       "offset",
+      "pause",
       "protect",
       "rate",
       "readonly",

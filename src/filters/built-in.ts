@@ -12,6 +12,7 @@ import { exportnameFilter } from "./built-in/exportname.js";
 import { ipFilter } from "./built-in/ip.js";
 import { multiConnFilter } from "./built-in/multi-conn.js";
 import { noparallelFilter } from "./built-in/noparallel.js";
+import { pauseFilter } from "./built-in/pause.js";
 import { powerOfTwo } from "./built-in/power-of-two.js";
 import { RANGE_FILTERS } from "./built-in/ranges.js";
 import { defineFilter, type Filter } from "./filter.js";
@@ -297,6 +298,7 @@ export const FILTERS: readonly Filter[] = [
   logFilter,
   multiConnFilter,
   noparallelFilter,
+  pauseFilter,
   rateFilter,
   readonlyFilter,
   retryFilter,

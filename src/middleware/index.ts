@@ -31,6 +31,7 @@ export { type ExportnameOptions, exportname } from "./exportname.js";
 export { type IpOptions, ip } from "./ip.js";
 export { type MultiConnOptions, multiConn } from "./multi-conn.js";
 export { type NoparallelOptions, noparallel } from "./noparallel.js";
+export { pause } from "./pause.js";
 export { type OffsetOptions, offset, protect, type TruncateOptions, truncate } from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
 export { type Stats, stats } from "./stats.js";

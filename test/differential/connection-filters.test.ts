@@ -341,3 +341,43 @@ wait $server; echo $?`,
     },
   );
 });
+
+describe("pause", () => {
+  test("requests wait, and the operator is answered", async () => {
+    const { stdout } = await expectSameOutput(`
+server -f -U s -P pid --filter=pause ${memory} 1M pause-control=control &
+until [ -s pid ]; do sleep 0.05; done
+/usr/bin/python3 -c '
+import nbd, socket, time
+control = socket.socket(socket.AF_UNIX)
+control.connect("control")
+def say(text):
+    control.sendall(text.encode())
+    return control.recv(100)
+h = nbd.NBD()
+h.connect_unix("s")
+print(say("p"), say("p"), say(" \\n\\tx"))
+requests = [h.aio_pread(nbd.Buffer(512), 0), h.aio_pwrite(nbd.Buffer(512), 0), h.aio_trim(512, 0)]
+flush = h.aio_flush()
+end = time.monotonic() + 0.5
+while time.monotonic() < end: h.poll(50)
+print([h.aio_command_completed(c) for c in requests], h.aio_command_completed(flush))
+print(say("r"), say("r"))
+while h.aio_in_flight() > 0: h.poll(-1)
+print([h.aio_command_completed(c) for c in requests])
+h.shutdown()
+'
+kill $(cat pid); wait; test -e control; echo $?`);
+    expect(stdout).toContain("[False, False, False] True");
+  });
+
+  test.each(["", "pause-control=/nonexistent/control", `pause-control=/tmp/${"x".repeat(200)}`])(
+    "both refuse %s",
+    async (parameters) => {
+      const { status } = await expectSameOutput(
+        `server -U - --filter=pause ${memory} 1M ${parameters} --run true`,
+      );
+      expect(status).toBe(1);
+    },
+  );
+});

@@ -116,6 +116,7 @@ const PLUGINS: Readonly<Record<string, readonly string[]>> = {
   noparallel: [""],
   nozero: ["", "can_zero=0", "can_fast_zero=0"],
   offset: ["", "can_zero=0"],
+  pause: ["", "can_zero=0"],
   protect: ["", "can_fua=1"],
   truncate: ["", "can_fast_zero=0", "can_zero=0", "can_extents=0"],
 };
@@ -145,6 +146,7 @@ describe.each<[name: string, parameters: readonly string[]]>([
   ["noparallel", []],
   ["noparallel", ["serialize=all-requests"]],
   ["noparallel", ["serialize=connections"]],
+  ["pause", [`pause-control=/tmp/asyncnbd-twins-${process.pid}`]],
   ["protect", ["protect=100-70000"]],
   ["protect", ["protect=~1000-200000"]],
   ["nocache", []],

@@ -189,6 +189,33 @@ test.each(places("protect", 'protect("512-1023")', ["protect=512-1023"]))(
   },
 );
 
+test.each(places("pause", 'pause(process.env.CONTROL ?? "")', []))(
+  "pause %s has requests wait",
+  async (_place, args) => {
+    const control = join(temporaryDirectory(), "control");
+    const words = args();
+    const isModule = words.length === 1;
+    const server = await startServer(isModule ? words : [...words, `pause-control=${control}`], {
+      env: { CONTROL: control },
+    });
+    const client = await RawClient.open(server.socket);
+    const operator = connect(control);
+    const answer = (command: string) =>
+      new Promise<string>((resolve) => {
+        operator.once("data", (data) => resolve(String(data)));
+        operator.write(command);
+      });
+    expect(await answer("p")).toBe("P");
+    client.sendRequest({ type: READ, offset: 0n, length: 512 });
+    expect(await answer("?")).toBe("X");
+    expect(server.stderr()).not.toContain("reading");
+    expect(await answer("r")).toBe("R");
+    await client.read(16 + 512);
+    operator.destroy();
+    await server.stop();
+  },
+);
+
 test.each(places("exitwhen", 'exitwhen({ filesCreated: ["/"] })', ["exit-when-file-created=/"]))(
   "exitwhen %s ends the server if it has happened already",
   async (_place, args) => {

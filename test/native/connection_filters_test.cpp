@@ -7,6 +7,8 @@
 #include <fcntl.h>
 #include <string>
 #include <sys/socket.h>
+#include <sys/un.h>
+#include <thread>
 #include <unistd.h>
 #include <vector>
 
@@ -317,6 +319,98 @@ TEST_CASE("a pipe, a process, a file and a script tell when it is time to end") 
   ::close(ends[0]);
   CHECK(filters::ExitEvents::open({{}, {}, {std::to_string(ends[0])}, {}, {}}, &error) == nullptr);
   CHECK(filters::ExitEvents::open({{}, {}, {}, {"0"}, {}}, &error) == nullptr);
+}
+
+// ---- pause --------------------------------------------------------------------------------------
+
+namespace {
+
+struct PausedFront : Front {
+  std::string path;
+  int operator_fd = -1;
+
+  explicit PausedFront(const std::string &path) : Front("pause", {{"control", path}}), path(path) {
+    filter->get_ready(0);
+    thread = std::thread([task = threads.tasks.front()] { task(); });
+    threads.tasks.clear();
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    path.copy(address.sun_path, sizeof address.sun_path - 1);
+    operator_fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    REQUIRE(connect(operator_fd, reinterpret_cast<sockaddr *>(&address), sizeof address) == 0);
+  }
+  ~PausedFront() {
+    filter->end();
+    ::close(operator_fd);
+    thread.join();
+  }
+
+  void say(char command) { REQUIRE(::send(operator_fd, &command, 1, 0) == 1); }
+  char hear() {
+    char answer = 0;
+    return ::recv(operator_fd, &answer, 1, 0) == 1 ? answer : '\0';
+  }
+
+  std::thread thread;
+};
+
+std::string socket_path() {
+  return "/tmp/asyncnbd-pause-test-" + std::to_string(getpid());
+}
+
+} // namespace
+
+TEST_CASE("paused requests wait until they may go on, and flushes pass") {
+  PausedFront front(socket_path());
+  auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+  REQUIRE(layer);
+  front.say('p');
+  CHECK(front.hear() == 'P');
+  TestRequest write(NBD_CMD_WRITE, 0, 512, 1);
+  layer->submit(write, Caller::may_block);
+  CHECK_FALSE(write.is_done());
+  CHECK(flush(*layer) == 0);
+  TestRequest read(NBD_CMD_READ, 0, 512);
+  CHECK(layer->reserve(read).data == nullptr);
+  front.say('r');
+  CHECK(front.hear() == 'R');
+  while (front.threads.run_one())
+    ;
+  CHECK(write.wait() == 0);
+  front.say('?');
+  CHECK(front.hear() == 'X');
+  layer->close();
+}
+
+TEST_CASE("a pause is answered when the requests in progress are") {
+  PausedFront front(socket_path());
+  HeldBackend::Held held;
+  auto plugin = std::make_unique<HeldBackend>(front.disk, held);
+  HeldBackend &answering = *plugin;
+  auto layer = front.open_on(std::move(plugin));
+  TestRequest write(NBD_CMD_WRITE, 0, 512, 1);
+  layer->submit(write, Caller::may_block);
+  Request *below = held.take();
+  front.say('p');
+  char answer = 0;
+  CHECK(::recv(front.operator_fd, &answer, 1, MSG_DONTWAIT) == -1);
+  answering.answer(*below);
+  CHECK(front.hear() == 'P');
+  CHECK(write.wait() == 0);
+  layer->close();
+}
+
+TEST_CASE("what waits fails when its client leaves") {
+  PausedFront front(socket_path());
+  auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+  front.say('p');
+  CHECK(front.hear() == 'P');
+  TestRequest write(NBD_CMD_WRITE, 0, 512, 1);
+  layer->submit(write, Caller::may_block);
+  layer->on_client_gone();
+  CHECK(write.wait() == ESHUTDOWN);
+  CHECK(front.disk.submitted == 0);
+  layer->close();
 }
 
 // ---- exportname ---------------------------------------------------------------------------------
