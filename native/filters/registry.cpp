@@ -26,6 +26,7 @@
 #include "filters/rate.hpp"
 #include "filters/readonly.hpp"
 #include "filters/stats.hpp"
+#include "filters/time_limit.hpp"
 #include "filters/truncate.hpp"
 
 namespace asyncnbd::filters {
@@ -61,6 +62,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"rate", make_rate},
     {"readonly", make_readonly},
     {"stats", make_stats},
+    {"time-limit", make_time_limit},
     {"truncate", make_truncate},
 });
 

@@ -139,6 +139,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "readonly",
       "retry",
       "stats",
+      "time-limit",
       "truncate",
     ],
     group: "serve",

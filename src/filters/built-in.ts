@@ -15,6 +15,7 @@ import { noparallelFilter } from "./built-in/noparallel.js";
 import { pauseFilter } from "./built-in/pause.js";
 import { powerOfTwo } from "./built-in/power-of-two.js";
 import { RANGE_FILTERS } from "./built-in/ranges.js";
+import { timeLimitFilter } from "./built-in/time-limit.js";
 import { defineFilter, type Filter } from "./filter.js";
 
 const time = { type: "time", required: false, minimum: 0 } as const;
@@ -303,4 +304,5 @@ export const FILTERS: readonly Filter[] = [
   readonlyFilter,
   retryFilter,
   statsFilter,
+  timeLimitFilter,
 ].sort((one, other) => (one.name < other.name ? -1 : 1));

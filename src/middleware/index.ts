@@ -35,6 +35,7 @@ export { pause } from "./pause.js";
 export { type OffsetOptions, offset, protect, type TruncateOptions, truncate } from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
 export { type Stats, stats } from "./stats.js";
+export { timeLimit } from "./time-limit.js";
 
 /** The export cannot be written. */
 export function readonly(): Middleware {

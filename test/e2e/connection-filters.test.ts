@@ -224,6 +224,17 @@ test.each(places("exitwhen", 'exitwhen({ filesCreated: ["/"] })', ["exit-when-fi
   },
 );
 
+test.each(places("time-limit", "timeLimit(200)", ["time-limit=200ms"]))(
+  "time-limit %s disconnects a client that is there for too long",
+  async (_place, args) => {
+    const server = await startServer(args());
+    const client = await RawClient.open(server.socket);
+    await client.closed();
+    const { stderr } = await server.stop();
+    expect(stderr).toContain("time-limit");
+  },
+);
+
 test("exportname is refused where nobody would ask it", async () => {
   const args = ["-U", "-", "--filter=exportname", diskModule(), "--run", "true"];
   const { status, stderr } = await runAsyncnbd(args);

@@ -445,3 +445,35 @@ TEST_CASE("a filter for one client at a time says that more connections are of n
   layer->close();
 }
 
+// ---- time-limit ---------------------------------------------------------------------------------
+
+namespace {
+
+struct CuttableClient final : host::CallContext {
+  CuttableClient() : CallContext(std::make_shared<host::ServerContext>([] {}), "memory", 1) {}
+  void disconnect(bool force) override { is_cut = force; }
+  bool is_cut = false;
+};
+
+} // namespace
+
+TEST_CASE("a client that is there for too long is cut off, and no other") {
+  Front front("time-limit", {{"timeMs", 1000.0}});
+  CuttableClient client;
+  const std::string name;
+  std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(front.disk);
+  REQUIRE(below->prepare(WANTS_ALL, &front.error));
+  auto layer = front.filter->open(&below, {client, name, false}, nullptr, &front.error);
+  REQUIRE(layer);
+  front.clock.advance(std::chrono::milliseconds(999));
+  front.timers.run_due();
+  CHECK_FALSE(client.is_cut);
+  front.clock.advance(std::chrono::milliseconds(1));
+  front.timers.run_due();
+  CHECK(client.is_cut);
+  layer->close();
+  client.is_cut = false;
+  front.clock.advance(std::chrono::hours(1));
+  front.timers.run_due();
+  CHECK_FALSE(client.is_cut);
+}
