@@ -16,8 +16,15 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// { name: number, boolean, string, NativeCounters or undefined }. Of anything else, users of
-// middleware are told in `*error`.
+std::vector<std::string> strings_of(const Napi::Array &given) {
+  std::vector<std::string> strings;
+  for (uint32_t i = 0; i < given.Length(); i++)
+    strings.push_back(given.Get(i).ToString());
+  return strings;
+}
+
+// { name: number, boolean, string, array of strings, NativeCounters or undefined }. Of anything
+// else, users of middleware are told in `*error`.
 filters::FilterOptions options_of(const Napi::Object &given, const std::string &filter,
                                   std::string *error) {
   filters::FilterOptions options;
@@ -31,6 +38,8 @@ filters::FilterOptions options_of(const Napi::Object &given, const std::string &
       options[key] = value.As<Napi::Boolean>().Value();
     else if (value.IsString())
       options[key] = value.As<Napi::String>().Utf8Value();
+    else if (value.IsArray())
+      options[key] = strings_of(value.As<Napi::Array>());
     else if (CountersWrap *counters = CountersWrap::of_value(value))
       options[key] = counters->counters();
     else if (!value.IsUndefined())
@@ -110,6 +119,12 @@ Napi::Value ready_chain(const Napi::CallbackInfo &info) {
   return deferred->Promise();
 }
 
+// isShutdownRequested(number): whether one of its filters has asked for the server's end.
+Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info) {
+  const std::shared_ptr<backend::Chain> chain = chain_of(info[0]);
+  return Napi::Boolean::New(info.Env(), chain != nullptr && chain->is_shutdown_requested());
+}
+
 // dropChain(number): once by each thread that has made it, after its last client.
 Napi::Value drop_chain(const Napi::CallbackInfo &info) {
   shared_chains().drop(info[0].As<Napi::Number>().Uint32Value());
@@ -126,6 +141,7 @@ std::shared_ptr<backend::Chain> chain_of(const Napi::Value &number) {
 void define_chain_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("makeChain", Napi::Function::New(env, make_chain));
   exports.Set("readyChain", Napi::Function::New(env, ready_chain));
+  exports.Set("isShutdownRequested", Napi::Function::New(env, is_shutdown_requested));
   exports.Set("dropChain", Napi::Function::New(env, drop_chain));
 }
 

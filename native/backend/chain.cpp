@@ -15,6 +15,7 @@ Chain::Chain(std::vector<ChainFilter> filters) : filters_(std::move(filters)) {
 }
 
 void Chain::get_ready(int thread_model) {
+  const host::StartScope scope(&shutdown_wish_);
   for (size_t i = filters_.size(); i > 0; i--)
     filter_at(i - 1).get_ready(thread_model);
 }
@@ -109,13 +110,18 @@ bool Chain::takes_several(Bottom &bottom) const {
 
 std::unique_ptr<Backend> Chain::open_level(const Level &level, const Asked &asked,
                                            std::string *error) {
-  if (opening_at(level.index) != nullptr)
-    return open_opening(level, asked, error);
-  if (level.index < filters_.size())
-    return open_native(level, asked, error);
   const std::optional<std::string> name =
       canonical_name(level, asked.export_name, asked.is_readonly, error);
-  return name ? level.bottom->open(*name, asked.is_readonly) : nullptr;
+  if (!name)
+    return nullptr;
+  if (level.index == filters_.size())
+    return level.bottom->open(*name, asked.is_readonly);
+  std::unique_ptr<Backend> opened;
+  if (OpeningFilter *filter = opening_at(level.index))
+    opened = filter->open_in_front(behind(level), *name, asked.is_readonly, error);
+  else
+    opened = open_native(level, {*name, asked.is_readonly, asked.disk, asked.wanted}, error);
+  return opened != nullptr ? in_turns(level, std::move(opened)) : nullptr;
 }
 
 // What is opened for a client that asks for "" has a name; there may be none.
@@ -129,29 +135,20 @@ std::optional<std::string> Chain::canonical_name(const Level &level, const std::
   return name;
 }
 
-std::unique_ptr<Backend> Chain::open_opening(const Level &level, const Asked &asked,
-                                             std::string *error) {
-  const std::optional<std::string> name =
-      canonical_name(level, asked.export_name, asked.is_readonly, error);
-  if (!name)
-    return nullptr;
-  std::unique_ptr<Backend> opened =
-      opening_at(level.index)->open_in_front(behind(level), *name, asked.is_readonly, error);
-  if (opened != nullptr)
-    opened = in_turns(level, std::move(opened));
-  return opened;
-}
-
 std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &asked,
                                             std::string *error) {
   Filter &filter = *filters_[level.index].filter;
+  host::CallContext &context = level.bottom->context();
+  const OpenBehind open = opener_behind(level, asked);
+  const Opening opening{context, asked.export_name, asked.is_readonly, opener_again(level, open),
+                        [bottom = level.bottom] { bottom->give_up_opening(); }};
+  if (!filter.admits(opening, error))
+    return nullptr;
   std::optional<std::string> disk = asked.disk != nullptr ? std::optional(*asked.disk) : "";
   if (asked.disk == nullptr && filter.keeps_state())
     disk = disk_of(level, asked.export_name, asked.is_readonly);
   if (!disk)
     return nullptr;
-  const OpenBehind open = opener_behind(level, asked);
-  host::CallContext &context = level.bottom->context();
   std::unique_ptr<Backend> opened =
       filter.open_behind(open, context, filter.opens_readonly(asked.is_readonly), error);
   if (opened == nullptr)
@@ -160,21 +157,20 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &ask
   // Its state may depend on what is below.
   DiskState *state = state_of(*disk, level.index, opened->facts(), error);
   if (error->empty())
-    layer = filter.open(&opened,
-                        {context, asked.export_name, asked.is_readonly, opener_again(level, open),
-                         [bottom = level.bottom] { bottom->give_up_opening(); }},
-                        state, error);
+    layer = filter.open(&opened, opening, state, error);
   if (layer == nullptr)
     opened->close_unused();
   return layer;
 }
 
 // The name, if it is listed as one beside the default. std::nullopt: nobody knows, as the plugin
-// has failed.
-std::optional<std::string> Chain::disk_of(const Level &level, const std::string &export_name,
+// has failed. What native filters tell clients of names does not matter.
+std::optional<std::string> Chain::disk_of(Level level, const std::string &export_name,
                                           bool readonly) {
   if (export_name.empty())
     return "";
+  while (level.index < filters_.size() && opening_at(level.index) == nullptr)
+    level.index++;
   const auto normal = default_export(level, readonly);
   if (!normal || *normal == export_name)
     return normal ? std::optional("") : std::nullopt;
@@ -201,9 +197,8 @@ DiskState *Chain::state_of(const std::string &disk, size_t filter, const Facts &
 
 ThreadModel Chain::least_thread_model(Bottom &bottom) const {
   ThreadModel least = bottom.thread_model();
-  for (const ChainFilter &filter : filters_)
-    if (filter.opening)
-      least = std::min(least, filter.opening->thread_model());
+  for (size_t i = 0; i < filters_.size(); i++)
+    least = std::min(least, filter_at(i).thread_model());
   return least;
 }
 
@@ -215,7 +210,8 @@ std::shared_ptr<TurnQueue> Chain::all_calls(Bottom &bottom) {
 }
 
 std::unique_lock<TurnQueue> Chain::serialize_calls(Bottom &bottom) {
-  if (!has_opening_filters() || least_thread_model(bottom) > ThreadModel::serialize_all_requests)
+  if (place_of_turns() == filters_.size() ||
+      least_thread_model(bottom) > ThreadModel::serialize_all_requests)
     return {};
   return std::unique_lock(*all_calls(bottom));
 }
@@ -228,14 +224,28 @@ std::shared_ptr<TurnQueue> Chain::turns_of_all(Bottom &bottom, ThreadModel model
   return std::make_shared<TurnQueue>(most, most, bottom.resources());
 }
 
-// Above the outermost filter whose calls block there are turns of all; above one that is behind
-// others, what must not block is moved to a worker and nothing else. Behind another such filter a
-// call is on a worker already.
+// Where turns of all stand: in front of the outermost filter whose calls block; in front of all, if
+// one of the others limits how many calls there are. As many as there are filters: nowhere, as
+// the plugin sees to its own.
+size_t Chain::place_of_turns() const {
+  size_t outermost = filters_.size();
+  for (size_t i = filters_.size(); i > 0; i--) {
+    if (opening_at(i - 1) != nullptr)
+      outermost = i - 1;
+    else if (filter_at(i - 1).thread_model() < ThreadModel::async)
+      return 0;
+  }
+  return outermost;
+}
+
+// In front of a filter whose calls block, and where there are no turns of all, what must not block
+// is moved to a worker and nothing else. Behind another such filter a call is on a worker already.
 std::unique_ptr<Backend> Chain::in_turns(const Level &level, std::unique_ptr<Backend> opened) {
-  if (level.index > 0 && opening_at(level.index - 1) != nullptr)
-    return opened;
   Bottom &bottom = *level.bottom;
-  if (is_behind_opening_filter(level)) {
+  if (level.index != place_of_turns()) {
+    if (opening_at(level.index) == nullptr ||
+        (level.index > 0 && opening_at(level.index - 1) != nullptr))
+      return opened;
     auto workers = std::make_shared<TurnQueue>(UINT32_MAX, bottom.threads(), bottom.resources());
     return put_in_turns(std::move(opened), std::move(workers), false);
   }

@@ -11,6 +11,7 @@
 #include "backend/filter.hpp"
 #include "backend/turn_queue.hpp"
 #include "base/mutex.hpp"
+#include "host/context.hpp"
 
 namespace asyncnbd::backend {
 
@@ -56,7 +57,11 @@ public:
   // with words for the user in `*error` unless they have been logged, on failure.
   std::unique_ptr<Backend> open(Bottom &bottom, const Asked &asked, std::string *error);
 
-  // Held around what a handshake asks of such filters, if they want one call at a time.
+  // Whether the plugin or a filter has asked for the server's end before there was one.
+  bool is_shutdown_requested() const { return shutdown_wish_.is_expressed(); }
+
+  // Held around what a handshake asks of filters, if the least thread model is that of one of them
+  // and wants one call at a time.
   std::unique_lock<TurnQueue> serialize_calls(Bottom &bottom);
 
 private:
@@ -72,19 +77,17 @@ private:
   std::optional<std::string> default_export(const Level &level, bool readonly);
   bool takes_several(Bottom &bottom) const;
   std::unique_ptr<Backend> open_level(const Level &level, const Asked &asked, std::string *error);
-  std::unique_ptr<Backend> open_opening(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_native(const Level &level, const Asked &asked, std::string *error);
   OpenBehind opener_behind(const Level &level, const Asked &asked);
   OpenBehind opener_again(const Level &level, const OpenBehind &open);
-  bool is_behind_opening_filter(const Level &level) const;
   std::optional<std::string> canonical_name(const Level &level, const std::string &export_name,
                                             bool readonly, std::string *error);
-  std::optional<std::string> disk_of(const Level &level, const std::string &export_name,
-                                     bool readonly);
+  std::optional<std::string> disk_of(Level level, const std::string &export_name, bool readonly);
   DiskState *state_of(const std::string &disk, size_t filter, const Facts &below,
                       std::string *error);
   std::shared_ptr<TurnQueue> turns_of_all(Bottom &bottom, ThreadModel model);
   std::unique_ptr<Backend> in_turns(const Level &level, std::unique_ptr<Backend> opened);
+  size_t place_of_turns() const;
   ThreadModel least_thread_model(Bottom &bottom) const;
   std::shared_ptr<TurnQueue> all_calls(Bottom &bottom);
 
@@ -97,6 +100,7 @@ private:
   }
 
   const std::vector<ChainFilter> filters_;
+  host::ShutdownWish shutdown_wish_;
   base::Mutex<base::LockRank::chain> mutex_; // guards what follows, also while a state is made
   std::map<std::string, Disk> disks_;
   std::shared_ptr<TurnQueue> all_calls_;

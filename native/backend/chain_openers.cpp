@@ -22,21 +22,14 @@ OpenBehind Chain::opener_behind(const Level &level, const Asked &asked) {
   };
 }
 
-// With the turn that filters want around an opening. Who is behind one of these is called in it.
+// With the turn that filters want around an opening. Who is behind turns of all has it already.
 OpenBehind Chain::opener_again(const Level &level, const OpenBehind &open) {
-  if (is_behind_opening_filter(level))
+  if (level.index >= place_of_turns())
     return open;
   return [this, bottom = level.bottom, open](bool readonly, std::string *error) {
     const auto lock = serialize_calls(*bottom);
     return open(readonly, error);
   };
-}
-
-bool Chain::is_behind_opening_filter(const Level &level) const {
-  for (size_t i = 0; i < level.index; i++)
-    if (opening_at(i) != nullptr)
-      return true;
-  return false;
 }
 
 } // namespace asyncnbd::backend

@@ -41,6 +41,9 @@ public:
   virtual ~Filter() = default;
   virtual const char *name() const = 0;
 
+  // The most that it stands, of all that is in the chain.
+  virtual ThreadModel thread_model() const { return ThreadModel::async; }
+
   // Before the first client, the innermost first; with the number of the least thread model of all.
   virtual void get_ready(int thread_model) { (void)thread_model; }
   // After the last client.
@@ -55,6 +58,12 @@ public:
   }
   virtual std::optional<std::string> default_export(const Level &behind, bool readonly) {
     return behind.default_export(readonly);
+  }
+
+  // Before anything behind it is opened. False: the client may not open this export.
+  virtual bool admits(const Opening &opening, std::string *error) {
+    (void)opening, (void)error;
+    return true;
   }
 
   // Whether what is behind it is to be opened read-only.
@@ -89,8 +98,7 @@ public:
 // call may block.
 class OpeningFilter : public Filter {
 public:
-  // The most that it stands.
-  virtual ThreadModel thread_model() const = 0;
+  ThreadModel thread_model() const override = 0;
   // What is behind it where there is no client; before the first.
   virtual void placed(const Level &behind) = 0;
 

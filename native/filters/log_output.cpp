@@ -7,14 +7,13 @@
 #include <cstdio>
 #include <ctime>
 #include <fcntl.h>
-#include <signal.h>
-#include <spawn.h>
 #include <string_view>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include "base/error_numbers.hpp"
+#include "filters/shell.hpp"
 #include "host/log_text.hpp"
 
 namespace asyncnbd::filters {
@@ -32,34 +31,6 @@ std::string timestamp() {
   std::array<char, 64> text{};
   snprintf(text.data(), text.size(), "%s.%06ld", day.data(), now.tv_nsec / 1000);
   return text.data();
-}
-
-// The shell's exit status as waitpid has it; -1: it could not be started, and `*failure` says why.
-int run_shell(const std::string &commands, std::string *failure) {
-  const char *const arguments[] = {"sh", "-c", commands.c_str(), nullptr};
-  posix_spawnattr_t attributes;
-  posix_spawnattr_init(&attributes);
-  sigset_t none; // blocked: what this thread blocks is its own affair
-  sigemptyset(&none);
-  posix_spawnattr_setsigmask(&attributes, &none);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
-  // Bash where there is one, as with nbdkit: lists come as its arrays.
-  pid_t pid = -1;
-  int error = ENOENT;
-  for (const char *shell : {"/bin/bash", "/bin/sh"})
-    if (error == ENOENT)
-      error = posix_spawn(&pid, shell, nullptr, &attributes, const_cast<char *const *>(arguments),
-                          environ);
-  posix_spawnattr_destroy(&attributes);
-  if (error != 0) {
-    *failure = "logscript: cannot start the shell: " + base::error_text(error);
-    return -1;
-  }
-  int status = 0;
-  while (waitpid(pid, &status, 0) == -1)
-    if (errno != EINTR)
-      return -1;
-  return status;
 }
 
 const char *word_of(LogEvent::Kind kind) {
@@ -132,28 +103,14 @@ std::string LogOutput::run_script(const LogEvent &event) const {
     commands += "id=" + std::to_string(event.id) + "\n";
   commands += event.text + "\n" + script_;
   std::string failure;
-  const int status = run_shell(commands, &failure);
+  const int status = run_shell(Shell::bash_if_any, commands, &failure);
   if (status == -1)
-    return failure;
+    return "logscript: " + failure;
   if (WIFEXITED(status) && WEXITSTATUS(status) != 0)
     return "logscript: command failed with exit code " + std::to_string(WEXITSTATUS(status));
   if (WIFSIGNALED(status))
     return "logscript: command was killed by signal " + std::to_string(WTERMSIG(status));
   return {};
-}
-
-std::string shell_quoted(const std::string &text) {
-  constexpr const char *SAFE =
-      "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_=,:/";
-  if (!text.empty() && text.find_first_not_of(SAFE) == std::string::npos)
-    return text;
-  std::string quoted = "\"";
-  for (const char c : text) {
-    if (c == '$' || c == '`' || c == '\\' || c == '"')
-      quoted += '\\';
-    quoted += c;
-  }
-  return quoted + "\"";
 }
 
 } // namespace asyncnbd::filters

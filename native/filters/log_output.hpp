@@ -53,7 +53,4 @@ private:
   base::Mutex<base::LockRank::log_lines> mutex_; // around each line
 };
 
-// As the shell reads it.
-std::string shell_quoted(const std::string &text);
-
 } // namespace asyncnbd::filters

@@ -8,7 +8,7 @@
 #include <cstdarg>
 #include <cstdio>
 
-#include "filters/log_output.hpp"
+#include "filters/shell.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {

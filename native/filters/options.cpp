@@ -72,6 +72,12 @@ std::string OptionReader::text(const char *name, const char *missing) {
   return value;
 }
 
+std::vector<std::string> OptionReader::list(const char *name) {
+  std::vector<std::string> value;
+  take(name, &value, "a list of strings");
+  return value;
+}
+
 size_t OptionReader::index_of(const char *name, std::initializer_list<const char *> words) {
   const std::string value = text(name, *words.begin());
   const auto found = std::find(words.begin(), words.end(), value);

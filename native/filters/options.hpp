@@ -9,12 +9,14 @@
 #include <optional>
 #include <string>
 #include <variant>
+#include <vector>
 
 namespace asyncnbd::filters {
 
 class RequestCounters;
 
-using FilterOption = std::variant<bool, double, std::string, std::shared_ptr<RequestCounters>>;
+using FilterOption = std::variant<bool, double, std::string, std::vector<std::string>,
+                                  std::shared_ptr<RequestCounters>>;
 using FilterOptions = std::map<std::string, FilterOption>;
 
 // Takes options one after the other; what is wrong with them, `error` says at the end.
@@ -33,6 +35,8 @@ public:
   // Given by its name.
   int error_number(const char *name, int missing);
   std::string text(const char *name, const char *missing = "");
+  // Empty if it is missing.
+  std::vector<std::string> list(const char *name);
   // One of these words, as an enumeration that has them in the same order; missing, the first.
   template <typename Enum>
   Enum choice(const char *name, std::initializer_list<const char *> words) {

@@ -210,9 +210,13 @@ export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canF
 export interface NativeFilter {
   readonly name: string;
   readonly options: Readonly<
-    Record<string, string | number | boolean | NativeCounters | undefined>
+    Record<string, string | number | boolean | readonly string[] | NativeCounters | undefined>
   >;
   readonly library?: NativeCFilter;
+  /** NBDKIT_THREAD_MODEL_*, the most that it stands of all in the chain; undefined: any. */
+  readonly threadModel?: number;
+  /** It has to be asked about clients before they open an export. */
+  readonly seesClients?: boolean;
 }
 
 /** What a stats filter counts, if it is given this. */
@@ -437,6 +441,8 @@ export interface Addon {
    * NBDKIT_THREAD_MODEL_*, the least of all that there are.
    */
   readyChain(chain: number, threadModel: number): Promise<void>;
+  /** Whether one of its filters has asked for the server's end. */
+  isShutdownRequested(chain: number): boolean;
   /** By each thread that has made it, after its last client: what filters keep of disks is gone. */
   dropChain(chain: number): void;
   /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */

@@ -7,6 +7,7 @@ import { type FilterChoice, openFilters } from "../filters/choice.js";
 import type { OpenedFilter } from "../filters/filter.js";
 import type { Client } from "../plugins/export-source.js";
 import type { Living } from "../plugins/life.js";
+import { modelOf, PARALLEL } from "../plugins/native-chain.js";
 import { openPlugin } from "../plugins/open-plugin.js";
 import type { HandshakeCalls, PluginInstance } from "../plugins/plugin-instance.js";
 import { isMiddleware, isNative, type Layer } from "../plugins/script/layer.js";
@@ -162,7 +163,7 @@ export class Chain implements Living {
 
   /** Only one of its exports is open at a time: clients wait for each other. */
   get serializesConnections(): boolean {
-    return this.#plugin.serializesConnections || this.#libraries.some((l) => l.threadModel === 0);
+    return this.#plugin.serializesConnections || this.#filterModels.includes(0);
   }
 
   /** The plugin or a filter wants the server to stop, and may have said so before there was one. */
@@ -185,8 +186,16 @@ export class Chain implements Living {
 
   /** NBDKIT_THREAD_MODEL_*. */
   get #leastModel(): number {
-    const models = this.#libraries.map((library) => library.threadModel);
-    return Math.min(this.#plugin.callModel, ...models);
+    return Math.min(this.#plugin.callModel, ...this.#filterModels);
+  }
+
+  /** Before all is configured, as for --dump-plugin, not of filters that do not tell theirs. */
+  get #filterModels(): number[] {
+    const told = this.#filters.map(
+      ({ filter, library, parameters }) =>
+        library?.threadModel ?? filter.threadModel?.(parameters.values(false)) ?? PARALLEL,
+    );
+    return [...told, ...this.#layers.flat().filter(isNative).map(modelOf)];
   }
 
   /** Of nbdkit's filters; clients meet the first. */

@@ -8,9 +8,16 @@ import { cache, cow, delay, log, rate, readonly } from "../middleware/index.js";
 import { BLOCK_FILTERS } from "./built-in/blocks.js";
 import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
 import { CLIENT_FILTERS } from "./built-in/clients.js";
+import { exitwhenFilter } from "./built-in/exitwhen.js";
+import { exportnameFilter } from "./built-in/exportname.js";
+import { ipFilter } from "./built-in/ip.js";
+import { multiConnFilter } from "./built-in/multi-conn.js";
+import { noparallelFilter } from "./built-in/noparallel.js";
+import { pauseFilter } from "./built-in/pause.js";
 import { powerOfTwo } from "./built-in/power-of-two.js";
 import { RANGE_FILTERS } from "./built-in/ranges.js";
 import { REPEATING_FILTERS } from "./built-in/repeating.js";
+import { timeLimitFilter } from "./built-in/time-limit.js";
 import { defineFilter, type Filter } from "./filter.js";
 
 const time = { type: "time", required: false, minimum: 0 } as const;
@@ -271,8 +278,15 @@ export const FILTERS: readonly Filter[] = [
   cowFilter,
   delayFilter,
   errorFilter,
+  exitwhenFilter,
+  exportnameFilter,
+  ipFilter,
   logFilter,
+  multiConnFilter,
+  noparallelFilter,
+  pauseFilter,
   rateFilter,
   readonlyFilter,
   statsFilter,
+  timeLimitFilter,
 ].sort((one, other) => (one.name < other.name ? -1 : 1));

@@ -8,6 +8,8 @@ export interface FilterDefinition<Spec extends ConfigSpec> {
   readonly name: string;
   /** Its parameters on the command line, beside the plugin's. */
   readonly config?: Spec;
+  /** NBDKIT_THREAD_MODEL_*, the most that it stands of all in the chain; by default any. */
+  readonly threadModel?: (config: ConfigOf<Spec>) => number;
   /** Makes the middleware of checked parameters. */
   readonly create: (config: ConfigOf<Spec>) => Middleware;
 }

@@ -115,7 +115,12 @@ async function openNamed(name: string, libraries: Map<string, CFilter>): Promise
       `${path} exports no filter: use defineFilter({ name, create }) or defineMiddleware({ name, open })`,
     );
   const filter = filterOf(found, name);
-  const faults = unknownKeys("a filter", Object.keys(filter), ["name", "config", "create"]);
+  const faults = unknownKeys("a filter", Object.keys(filter), [
+    "name",
+    "config",
+    "threadModel",
+    "create",
+  ]);
   for (const fault of [...faults, ...faultsOf(filter.config)])
     addon().logWarning(`${path}: ${fault}`);
   return opened(filter, path);

@@ -27,17 +27,25 @@ export {
 } from "./capabilities.js";
 export { exitlast, limit } from "./clients.js";
 export { composed, defineMiddleware } from "./define.js";
+export { type ExitwhenOptions, exitwhen } from "./exitwhen.js";
+export { type ExportnameOptions, exportname } from "./exportname.js";
+export { type IpOptions, ip } from "./ip.js";
+export { type MultiConnOptions, multiConn } from "./multi-conn.js";
+export { type NoparallelOptions, noparallel } from "./noparallel.js";
+export { pause } from "./pause.js";
 export {
   type OffsetOptions,
   offset,
   type PartitionOptions,
   partition,
+  protect,
   type TruncateOptions,
   truncate,
 } from "./ranges.js";
 export { type Around, type Call, type RequestName, wrapRequests } from "./requests.js";
 export { type RetryOptions, type RetryRequestOptions, retry, retryRequest } from "./retry.js";
 export { type Stats, stats } from "./stats.js";
+export { timeLimit } from "./time-limit.js";
 
 /** The export cannot be written. */
 export function readonly(): Middleware {

@@ -1,4 +1,4 @@
-// The native filters that show an export as another part of itself, or as larger.
+// The native filters that show an export as another part of itself, or as larger, or protect parts.
 
 import type { Middleware } from "../plugins/script/layer.js";
 import { nativeMiddleware } from "./define.js";
@@ -42,4 +42,12 @@ export interface TruncateOptions {
  */
 export function truncate(options: TruncateOptions): Middleware {
   return nativeMiddleware({ name: "truncate", options: { ...options } });
+}
+
+/**
+ * Writes that would change these parts of the export fail. A part is "FIRST-LAST", in bytes, either
+ * of which may be missing; or "~FIRST-LAST", which is all but that.
+ */
+export function protect(...ranges: readonly string[]): Middleware {
+  return nativeMiddleware({ name: "protect", options: { ranges } });
 }

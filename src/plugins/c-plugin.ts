@@ -111,7 +111,8 @@ export class CPlugin implements PluginInstance {
   }
 
   get isShutdownRequested(): boolean {
-    return this.#native.isShutdownRequested;
+    const inFront = this.#chain ?? this.#runner;
+    return this.#native.isShutdownRequested || (inFront?.isShutdownRequested ?? false);
   }
 
   get unansweredRequests(): number {

@@ -8,6 +8,10 @@ import { sharedName } from "./thread-group.js";
 /** NBDKIT_THREAD_MODEL_PARALLEL, the most that filters know. */
 export const PARALLEL = 3;
 
+/** NBDKIT_THREAD_MODEL_*, the most that the filter stands. */
+export const modelOf = ({ library, threadModel = PARALLEL }: NativeFilter): number =>
+  library?.threadModel ?? threadModel;
+
 /** By each thread in the same order. */
 let made = 0;
 
@@ -23,8 +27,7 @@ export class NativeChain {
 
   /** After what is behind it. `threadModel`: NBDKIT_THREAD_MODEL_* of that. */
   async getReady(threadModel: number): Promise<void> {
-    const models = this.filters.map(({ library }) => library?.threadModel ?? PARALLEL);
-    const least = Math.min(threadModel, PARALLEL, ...models);
+    const least = Math.min(threadModel, PARALLEL, ...this.filters.map(modelOf));
     const facts = addon().makeChain(this.filters, sharedName(`chain ${++made}`));
     if (typeof facts === "string") throw new AsyncnbdError("CONFIG", facts);
     this.#facts = facts;
@@ -41,6 +44,11 @@ export class NativeChain {
   drop(): void {
     if (this.#facts !== undefined) addon().dropChain(this.#facts.number);
     this.#facts = undefined;
+  }
+
+  /** A filter wants the server to stop, and may have said so before there was one. */
+  get isShutdownRequested(): boolean {
+    return this.#facts !== undefined && addon().isShutdownRequested(this.#facts.number);
   }
 
   get facts(): ChainFacts {

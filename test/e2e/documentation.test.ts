@@ -84,6 +84,8 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/filters.md: $ printf": { commands: 11 },
   "docs/filters.md: $ asyncnbd --filter=partition": { commands: 12 },
   "docs/filters.md: $ asyncnbd --filter=readahead": { commands: 13 },
+  "docs/filters.md: $ asyncnbd --filter=ip": { commands: 10 },
+  "docs/filters.md: $ asyncnbd --filter=protect": { commands: 11 },
   "docs/filters.md: import { defineFilter,": { module: "office-hours.ts" },
   "docs/filters.md: $ asyncnbd --filter=./office-hours.ts": { commands: 2 },
   "docs/protocol.md: export default definePlugin": {

@@ -1,7 +1,7 @@
-// Filters that show an export as another part of itself, under nbdkit's names and parameters.
+// Filters that show an export as another part of itself, or protect parts, under nbdkit's names and parameters.
 
 import { AsyncnbdError } from "../../errors.js";
-import { offset, partition, truncate } from "../../middleware/index.js";
+import { offset, partition, protect, truncate } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
 import { powerOfTwo } from "./power-of-two.js";
 
@@ -59,4 +59,22 @@ const truncateFilter = defineFilter({
     }),
 });
 
-export const RANGE_FILTERS: readonly Filter[] = [offsetFilter, partitionFilter, truncateFilter];
+const protectFilter = defineFilter({
+  name: "protect",
+  config: {
+    protect: {
+      type: "string",
+      list: true,
+      required: false,
+      description: "FIRST-LAST, bytes that cannot change; ~FIRST-LAST: all but those",
+    },
+  },
+  create: (config) => protect(...config.protect),
+});
+
+export const RANGE_FILTERS: readonly Filter[] = [
+  offsetFilter,
+  partitionFilter,
+  protectFilter,
+  truncateFilter,
+];

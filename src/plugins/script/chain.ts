@@ -111,6 +111,10 @@ export class Chain {
     }
   }
 
+  get isShutdownRequested(): boolean {
+    return this.#runs.some((run) => run instanceof NativeChain && run.isShutdownRequested);
+  }
+
   /** After the last client. */
   async cleanup(): Promise<void> {
     const failures: unknown[] = [];

@@ -18,6 +18,8 @@ interface Common {
   readonly list?: boolean;
   /** It may be given more than once: the last value counts. */
   readonly lastCounts?: boolean;
+  /** Other names for it, which the help does not show. */
+  readonly aliases?: readonly string[];
 }
 
 export interface TextParameter extends Common {
@@ -203,6 +205,7 @@ function checkValue(key: string, spec: ParameterSpec, value: unknown): SingleVal
 /** Collects parameters as they are given, and says what is wrong or missing. */
 export class ParameterSet {
   readonly #specs: ReadonlyMap<string, ParameterSpec>;
+  readonly #aliases = new Map<string, string>();
   readonly #owner: string;
   readonly #values = new Map<string, SingleValue[]>();
 
@@ -212,10 +215,16 @@ export class ParameterSet {
     this.#specs = new Map(
       Object.entries(config ?? {}).map(([key, declared]) => [key, specOf(declared)]),
     );
+    for (const [key, { aliases = [] }] of this.#specs)
+      for (const alias of aliases) this.#aliases.set(alias, key);
   }
 
   has(key: string): boolean {
-    return this.#specs.has(key);
+    return this.#specs.has(this.#nameOf(key));
+  }
+
+  #nameOf(key: string): string {
+    return this.#aliases.get(key) ?? key;
   }
 
   get names(): readonly string[] {
@@ -224,7 +233,8 @@ export class ParameterSet {
 
   /** `others`: parameters of filters or the plugin behind, for "did you mean". */
   set(key: string, value: unknown, others: readonly string[] = []): void {
-    const spec = this.#specs.get(key);
+    const name = this.#nameOf(key);
+    const spec = this.#specs.get(name);
     if (spec === undefined) {
       const hint = didYouMean(key, [...this.names, ...others]);
       throw new AsyncnbdError(
@@ -233,9 +243,9 @@ export class ParameterSet {
           (hint || `; it has ${this.names.join(", ") || "none"}`),
       );
     }
-    const given = this.#values.get(key);
+    const given = this.#values.get(name);
     if (given === undefined || spec.lastCounts)
-      this.#values.set(key, [checkValue(key, spec, value)]);
+      this.#values.set(name, [checkValue(key, spec, value)]);
     else if (spec.list) given.push(checkValue(key, spec, value));
     else
       throw new AsyncnbdError("CONFIG", `${this.#owner}: parameter ${key} is given more than once`);
@@ -257,7 +267,7 @@ export class ParameterSet {
 
 /** By the keys of a declaration's long form. */
 const SPEC_KEYS = [
-  ...["type", "description", "required", "magic", "list", "lastCounts", "default"],
+  ...["type", "description", "required", "magic", "list", "lastCounts", "aliases", "default"],
 ];
 const MORE_KEYS: Readonly<Record<string, readonly string[]>> = {
   size: ["minimum", "maximum"],

@@ -33,9 +33,9 @@ export async function callPlugin(
   }
 }
 
-/** One of nbdkit's that would let in whom it is to keep out: nobody would ask it, as yet. */
+/** One that would let in whom it is to keep out: nobody would ask it, as yet. */
 function refuseUnheard(layer: Layer): void {
-  if (isNative(layer) && layer.library?.seesClients)
+  if (isNative(layer) && (layer.seesClients || layer.library?.seesClients))
     throw new AsyncnbdError(
       "CONFIG",
       `filter ${layer.name}: it is asked about clients before they open an export, which is not ` +
@@ -71,6 +71,11 @@ export class ScriptRunner {
       },
     };
     return new ScriptHandshakeCalls(this.#source, this.#chain, this.#bridge, info, client);
+  }
+
+  /** A native filter wants the server to stop, and may have said so before there was one. */
+  get isShutdownRequested(): boolean {
+    return this.#chain.isShutdownRequested;
   }
 
   /** After the last client. More than once is once. */

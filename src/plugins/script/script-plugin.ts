@@ -4,12 +4,13 @@ import { addon } from "../../addon/addon.js";
 import type { PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
+import { modelOf } from "../native-chain.js";
 import type { HandshakeCalls, PluginInstance } from "../plugin-instance.js";
 import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import { definitionFaults } from "./definition-keys.js";
 import { asOneMessage } from "./errno.js";
-import { isMiddleware, type Layer } from "./layer.js";
+import { isMiddleware, isNative, type Layer } from "./layer.js";
 import {
   type ConfigSpec,
   helpOf,
@@ -46,7 +47,12 @@ export class ScriptPlugin implements PluginInstance {
   }
 
   get serializesConnections(): boolean {
-    return this.#plugin.threadModel === "serialize_connections";
+    const models = this.layers.filter(isNative).map(modelOf);
+    return this.#plugin.threadModel === "serialize_connections" || models.includes(0);
+  }
+
+  get isShutdownRequested(): boolean {
+    return this.#runner?.isShutdownRequested ?? false;
   }
 
   get threadModel(): ThreadModelName | undefined {

@@ -85,6 +85,10 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     return this.#current.script.serializesConnections;
   }
 
+  get isShutdownRequested(): boolean {
+    return this.#current.script.isShutdownRequested;
+  }
+
   get threadModel(): ThreadModelName | undefined {
     return this.#current.script.threadModel;
   }

@@ -1,0 +1,117 @@
+// See ip.hpp; ip_rules.hpp has the rules.
+#include "filters/ip.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <netinet/in.h>
+#include <utility>
+#include <vector>
+
+#include "filters/ip_rules.hpp"
+#include "host/abi.hpp"
+#include "host/client_log.hpp"
+#include "host/context.hpp"
+#include "host/log.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+
+// The address of IPv4 that one of IPv6 may stand for, where a socket takes clients of both.
+void unmap(sockaddr_storage *address) {
+  if (address->ss_family != AF_INET6)
+    return;
+  sockaddr_in6 in6{};
+  std::memcpy(&in6, address, sizeof in6);
+  if (!IN6_IS_ADDR_V4MAPPED(&in6.sin6_addr))
+    return;
+  sockaddr_in in{};
+  in.sin_family = AF_INET;
+  in.sin_port = in6.sin6_port;
+  std::memcpy(&in.sin_addr, &in6.sin6_addr.s6_addr[12], sizeof in.sin_addr);
+  std::memcpy(address, &in, sizeof in);
+}
+
+class IpFilter final : public backend::Filter {
+public:
+  IpFilter(std::vector<IpRule> allow, std::vector<IpRule> deny)
+      : allow_(std::move(allow)), deny_(std::move(deny)) {}
+
+  const char *name() const override { return "ip"; }
+
+  bool preconnect(const backend::Level &behind, bool readonly) override {
+    if (is_welcome(behind.bottom->context()))
+      return behind.preconnect(readonly);
+    host::ContextScope scope(&behind.bottom->context());
+    host::log_error("%s", refusal(behind.bottom->context()).c_str());
+    return false;
+  }
+
+  // Where nobody has asked before.
+  bool admits(const backend::Opening &opening, std::string *error) override {
+    if (is_welcome(opening.context))
+      return true;
+    *error = refusal(opening.context);
+    return false;
+  }
+
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+                                backend::DiskState *, std::string *) override {
+    return std::move(*below);
+  }
+
+private:
+  static std::string refusal(const host::CallContext &context) {
+    return "filter ip: the client is refused for where it comes from: " +
+           host::peer_of(context.peer_fd);
+  }
+
+  // If nobody knows where it comes from, it is not let in.
+  bool is_welcome(host::CallContext &context) const {
+    host::ContextScope scope(&context);
+    Peer peer;
+    socklen_t length = sizeof peer.address;
+    if (nbdkit_peer_name(reinterpret_cast<sockaddr *>(&peer.address), &length) == -1)
+      return false;
+    unmap(&peer.address);
+    if (peer.address.ss_family == AF_UNIX) {
+      peer.process = known(needs(IpRule::Kind::process), nbdkit_peer_pid);
+      peer.user = known(needs(IpRule::Kind::user), nbdkit_peer_uid);
+      peer.group = known(needs(IpRule::Kind::group), nbdkit_peer_gid);
+    }
+    const auto fits = [&peer](const IpRule &rule) { return rule.fits(peer); };
+    return std::any_of(allow_.begin(), allow_.end(), fits) ||
+           std::none_of(deny_.begin(), deny_.end(), fits);
+  }
+
+  static int64_t known(bool is_needed, int64_t (*ask)()) { return is_needed ? ask() : -1; }
+  bool needs(IpRule::Kind kind) const {
+    const auto is_it = [kind](const IpRule &rule) { return rule.kind == kind; };
+    return std::any_of(allow_.begin(), allow_.end(), is_it) ||
+           std::any_of(deny_.begin(), deny_.end(), is_it);
+  }
+
+  const std::vector<IpRule> allow_;
+  const std::vector<IpRule> deny_;
+};
+
+} // namespace
+
+std::unique_ptr<backend::Filter> make_ip(const FilterOptions &options, const backend::Resources &,
+                                         std::string *error) {
+  OptionReader reader("ip", options);
+  const std::vector<std::string> allow = reader.list("allow");
+  const std::vector<std::string> deny = reader.list("deny");
+  *error = reader.error();
+  if (!error->empty())
+    return nullptr;
+  std::vector<IpRule> allowed = ip_rules("allow", allow, error);
+  std::vector<IpRule> denied = ip_rules("deny", deny, error);
+  if (!error->empty())
+    return nullptr;
+  return std::make_unique<IpFilter>(std::move(allowed), std::move(denied));
+}
+
+} // namespace asyncnbd::filters

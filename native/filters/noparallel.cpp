@@ -1,0 +1,72 @@
+// See noparallel.hpp. Who waits for whom, the chain sees to, by the thread model.
+#include "filters/noparallel.hpp"
+
+#include <utility>
+
+#include "backend/layer.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+using backend::ThreadModel;
+
+// Of one client at a time, for whom further connections would be of no use.
+class SingleClientLayer final : public backend::Layer {
+public:
+  using Layer::Layer;
+
+  backend::Reservation reserve(backend::Request &request) override {
+    return below().reserve(request);
+  }
+  void unreserve(backend::Request &request) override { below().unreserve(request); }
+
+private:
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
+    if (!Layer::collect(wanted, facts, error))
+      return false;
+    facts->serializes_connections = true;
+    facts->can_multi_conn = false;
+    return true;
+  }
+};
+
+class NoparallelFilter final : public backend::Filter {
+public:
+  explicit NoparallelFilter(ThreadModel model) : model_(model) {}
+
+  const char *name() const override { return "noparallel"; }
+  ThreadModel thread_model() const override { return model_; }
+
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+                                backend::DiskState *, std::string *) override {
+    if (model_ == ThreadModel::serialize_connections)
+      return std::make_unique<SingleClientLayer>(std::move(*below));
+    return std::move(*below);
+  }
+
+private:
+  const ThreadModel model_;
+};
+
+} // namespace
+
+std::unique_ptr<backend::Filter> make_noparallel(const FilterOptions &options,
+                                                 const backend::Resources &, std::string *error) {
+  enum class Serialize : uint8_t { requests, all_requests, connections };
+  OptionReader reader("noparallel", options);
+  const auto serialize =
+      reader.choice<Serialize>("serialize", {"requests", "all-requests", "connections"});
+  *error = reader.error();
+  if (!error->empty())
+    return nullptr;
+  ThreadModel model = ThreadModel::serialize_requests;
+  if (serialize == Serialize::all_requests)
+    model = ThreadModel::serialize_all_requests;
+  if (serialize == Serialize::connections)
+    model = ThreadModel::serialize_connections;
+  return std::make_unique<NoparallelFilter>(model);
+}
+
+} // namespace asyncnbd::filters

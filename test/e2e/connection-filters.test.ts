@@ -1,0 +1,243 @@
+// Native filters that decide who is let in and how much is done at once, in front of plugins in
+// TypeScript: on the command line, behind middleware, and made by a module.
+
+import { writeFileSync } from "node:fs";
+import { connect } from "node:net";
+import { join } from "node:path";
+import { describe, expect, test } from "vitest";
+import { RawClient } from "../support/raw-client.js";
+import { runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+
+const [READ, WRITE, FLUSH] = [0, 1, 3];
+
+/** A module with a disk whose reads take 20 ms, and which says how many there are at once. */
+function diskModule(front = "disk"): string {
+  const path = join(temporaryDirectory(), "disk.ts");
+  writeFileSync(
+    path,
+    `import { definePlugin } from "asyncnbd";
+     import * as filters from "asyncnbd/middleware";
+     const bytes = Buffer.alloc(65536);
+     let reading = 0;
+     const disk = definePlugin({
+       name: "disk",
+       getSize: () => bytes.length,
+       async pread(_h, buf, offset) {
+         console.error("reading " + ++reading);
+         await new Promise((resolve) => setTimeout(resolve, 20));
+         bytes.copy(buf, 0, offset);
+         reading--;
+       },
+       pwrite(_h, buf, offset) { buf.copy(bytes, offset); },
+       flush() { console.error("flush"); },
+     });
+     export default ${front};`,
+  );
+  return path;
+}
+
+/** Middleware that does nothing, as a filter of the command line. */
+function ownFilter(): string {
+  const path = join(temporaryDirectory(), "own.ts");
+  writeFileSync(
+    path,
+    `import { wrapRequests } from "asyncnbd/middleware";
+     export default wrapRequests("own", (call) => call.next());`,
+  );
+  return `--filter=${path}`;
+}
+
+/** Where a filter may stand that a module makes by `made`. */
+const places = (name: string, made: string, words: readonly string[]) =>
+  [
+    ["on the command line", () => [`--filter=${name}`, diskModule(), ...words]],
+    ["behind middleware", () => [ownFilter(), `--filter=${name}`, diskModule(), ...words]],
+    ["in front of middleware", () => [`--filter=${name}`, ownFilter(), diskModule(), ...words]],
+    ["made by a module", () => [diskModule(`filters.${made}(disk)`)]],
+  ] satisfies [string, () => readonly string[]][];
+
+const isRefused = async (socket: string): Promise<boolean> => {
+  const client = await RawClient.connect(socket);
+  return client.go().then(
+    () => false,
+    () => true,
+  );
+};
+
+describe("ip", () => {
+  test.each(places("ip", 'ip({ deny: ["anyunix"] })', ["deny=anyunix"]))(
+    "%s, refuses whom a rule fits",
+    async (_place, args) => {
+      const server = await startServer(args());
+      expect(await isRefused(server.socket)).toBe(true);
+      await server.stop();
+    },
+  );
+
+  test.each(
+    places("ip", 'ip({ allow: ["uid:" + process.getuid()], deny: ["all"] })', [
+      `allow=uid:${process.getuid?.()}`,
+      "deny=all",
+    ]),
+  )("%s, lets in whom a rule allows", async (_place, args) => {
+    const server = await startServer(args());
+    expect(await isRefused(server.socket)).toBe(false);
+    await server.stop();
+  });
+
+  test.each([
+    ["allow=127.0.0.1 deny=all", true],
+    ["allow=127.0.0.0/8,::1 deny=all", true],
+    ["allow=128.0.0.0/1 deny=all", false],
+    ["deny=127.0.0.1/32", false],
+    ["deny=126.0.0.0/8", true],
+  ])("rules for addresses: %s", async (rules, isLetIn) => {
+    const server = await startServer(["--filter=ip", "memory", "1M", ...rules.split(" ")], {
+      transport: "tcp",
+    });
+    const client = await RawClient.connect(server.where);
+    const opened = client.go().then(
+      () => true,
+      () => false,
+    );
+    expect(await opened).toBe(isLetIn);
+    await server.stop();
+  });
+});
+
+/** Sends reads from each client, and returns the most that the disk has seen at once. */
+async function readsAtOnce(args: readonly string[], clientCount: number): Promise<number> {
+  const server = await startServer(args);
+  const opening = Array.from({ length: clientCount }, () => RawClient.open(server.socket));
+  for (const client of await Promise.all(opening)) {
+    for (let i = 0; i < 4; i++) client.sendRequest({ type: READ, offset: 0n, length: 512 });
+  }
+  for (const client of await Promise.all(opening)) await client.read(4 * (16 + 512));
+  const { stderr } = await server.stop();
+  return Math.max(...[...stderr.matchAll(/reading (\d+)/g)].map(([, count]) => Number(count)));
+}
+
+describe("noparallel", () => {
+  test("without it, reads are done at once", async () => {
+    expect(await readsAtOnce([diskModule()], 1)).toBe(4);
+  });
+
+  test.each(places("noparallel", "noparallel()", []))(
+    "%s, has one read of a client at a time",
+    async (_place, args) => {
+      expect(await readsAtOnce(args(), 1)).toBe(1);
+      expect(await readsAtOnce(args(), 2)).toBe(2);
+    },
+  );
+
+  test.each(
+    places("noparallel", 'noparallel({ serialize: "all-requests" })', ["serialize=all-requests"]),
+  )("%s, has one read of all clients at a time", async (_place, args) => {
+    expect(await readsAtOnce(args(), 3)).toBe(1);
+  });
+
+  test.each(
+    places("noparallel", 'noparallel({ serialize: "connections" })', ["serialize=connections"]),
+  )("%s, has one client at a time", async (_place, args) => {
+    const server = await startServer(args());
+    const first = await RawClient.open(server.socket);
+    const second = await RawClient.connect(server.socket);
+    let isSecondOpen = false;
+    const opened = second.go().then(() => {
+      isSecondOpen = true;
+    });
+    expect(await first.request({ type: FLUSH })).toBe(0);
+    expect(isSecondOpen).toBe(false);
+    first.socket.end();
+    await opened;
+    await server.stop();
+  });
+});
+
+test.each(places("multi-conn", 'multiConn({ mode: "emulate" })', ["multi-conn-mode=emulate"]))(
+  "multi-conn %s flushes what another connection has written, once",
+  async (_place, args) => {
+    const server = await startServer(args());
+    const [one, other] = [await RawClient.open(server.socket), await RawClient.open(server.socket)];
+    const payload = Buffer.alloc(512, 1);
+    expect(await other.request({ type: WRITE, offset: 0n, length: 512, payload })).toBe(0);
+    expect(await one.request({ type: FLUSH })).toBe(0);
+    expect(await one.request({ type: FLUSH })).toBe(0);
+    expect(await other.request({ type: FLUSH })).toBe(0);
+    const { stderr } = await server.stop();
+    expect(stderr.match(/flush/g)).toHaveLength(1);
+  },
+);
+
+test.each(places("protect", 'protect("512-1023")', ["protect=512-1023"]))(
+  "protect %s refuses a change of a protected part, and nothing else",
+  async (_place, args) => {
+    const server = await startServer(args());
+    const client = await RawClient.open(server.socket);
+    const write = (offset: number, byte: number) =>
+      client.request({
+        type: WRITE,
+        offset: BigInt(offset),
+        length: 512,
+        payload: Buffer.alloc(512, byte),
+      });
+    expect(await write(0, 1)).toBe(0);
+    expect(await write(100, 1)).toBe(1); // EPERM
+    expect(await write(512, 0)).toBe(0);
+    expect(await write(1024, 1)).toBe(0);
+    await server.stop();
+  },
+);
+
+test.each(places("pause", 'pause(process.env.CONTROL ?? "")', []))(
+  "pause %s has requests wait",
+  async (_place, args) => {
+    const control = join(temporaryDirectory(), "control");
+    const words = args();
+    const isModule = words.length === 1;
+    const server = await startServer(isModule ? words : [...words, `pause-control=${control}`], {
+      env: { CONTROL: control },
+    });
+    const client = await RawClient.open(server.socket);
+    const operator = connect(control);
+    const answer = (command: string) =>
+      new Promise<string>((resolve) => {
+        operator.once("data", (data) => resolve(String(data)));
+        operator.write(command);
+      });
+    expect(await answer("p")).toBe("P");
+    client.sendRequest({ type: READ, offset: 0n, length: 512 });
+    expect(await answer("?")).toBe("X");
+    expect(server.stderr()).not.toContain("reading");
+    expect(await answer("r")).toBe("R");
+    await client.read(16 + 512);
+    operator.destroy();
+    await server.stop();
+  },
+);
+
+test.each(places("exitwhen", 'exitwhen({ filesCreated: ["/"] })', ["exit-when-file-created=/"]))(
+  "exitwhen %s ends the server if it has happened already",
+  async (_place, args) => {
+    const { status } = await runAsyncnbd(["-U", join(temporaryDirectory(), "s"), "-f", ...args()]);
+    expect(status).toBe(0);
+  },
+);
+
+test.each(places("time-limit", "timeLimit(200)", ["time-limit=200ms"]))(
+  "time-limit %s disconnects a client that is there for too long",
+  async (_place, args) => {
+    const server = await startServer(args());
+    const client = await RawClient.open(server.socket);
+    await client.closed();
+    const { stderr } = await server.stop();
+    expect(stderr).toContain("time-limit");
+  },
+);
+
+test("exportname is refused where nobody would ask it", async () => {
+  const args = ["-U", "-", "--filter=exportname", diskModule(), "--run", "true"];
+  const { status, stderr } = await runAsyncnbd(args);
+  expect(status).toBe(1);
+  expect(stderr).toContain("filter exportname: it is asked about clients");
+});
