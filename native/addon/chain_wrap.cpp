@@ -23,7 +23,14 @@ std::vector<std::string> strings_of(const Napi::Array &given) {
   return strings;
 }
 
-// { name: number, boolean, string, array of strings, NativeCounters or undefined }. Of anything
+// Of a bigint; false: it does not fit.
+bool is_uint64(const Napi::Value &given, uint64_t *value) {
+  bool is_exact = false;
+  *value = given.As<Napi::BigInt>().Uint64Value(&is_exact);
+  return is_exact;
+}
+
+// { name: number, bigint, boolean, string, array of strings, NativeCounters or undefined }. Of anything
 // else, users of middleware are told in `*error`.
 filters::FilterOptions options_of(const Napi::Object &given, const std::string &filter,
                                   std::string *error) {
@@ -32,7 +39,10 @@ filters::FilterOptions options_of(const Napi::Object &given, const std::string &
   for (uint32_t i = 0; i < keys.Length(); i++) {
     const std::string key = keys.Get(i).As<Napi::String>();
     Napi::Value value = given.Get(key);
-    if (value.IsNumber())
+    uint64_t whole = 0;
+    if (value.IsBigInt() && is_uint64(value, &whole))
+      options[key] = whole;
+    else if (value.IsNumber())
       options[key] = value.As<Napi::Number>().DoubleValue();
     else if (value.IsBoolean())
       options[key] = value.As<Napi::Boolean>().Value();

@@ -93,8 +93,8 @@ std::optional<std::string> Chain::default_export(const Level &level, bool readon
 std::unique_ptr<Backend> Chain::open(Bottom &bottom, const Asked &asked, std::string *error) {
   std::unique_ptr<Backend> opened = open_level(front(bottom), asked, error);
   if (opened != nullptr && bottom.threads() == 1 && takes_several(bottom))
-    opened = put_in_turns(std::move(opened),
-                          std::make_shared<TurnQueue>(1, 1, bottom.resources()), false);
+    opened = put_in_turns(std::move(opened), std::make_shared<TurnQueue>(1, 1, bottom.resources()),
+                          false);
   if (opened != nullptr && !opened->prepare(asked.wanted, error)) {
     opened->close_unused();
     return nullptr;

@@ -6,9 +6,19 @@
 
 namespace asyncnbd::backend {
 
+namespace {
+
+class TurnsOfChain final : public Turns {
+public:
+  using Turns::Turns;
+  Reservation reserve(Request &) override { return {}; }
+};
+
+} // namespace
+
 std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
                                       std::shared_ptr<TurnQueue> queue, bool closes_in_turn) {
-  return std::make_unique<Turns>(std::move(below), std::move(queue), closes_in_turn);
+  return std::make_unique<TurnsOfChain>(std::move(below), std::move(queue), closes_in_turn);
 }
 
 Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue, bool closes_in_turn)

@@ -9,7 +9,7 @@
 
 namespace asyncnbd::backend {
 
-class Turns final : public Layer, private Completer, private TurnTaker {
+class Turns : public Layer, private Completer, private TurnTaker {
 public:
   // `queue`: the plugin's, or this export's. If it has no workers, what is below only queues, and
   // gets requests from inside the completion of others: that must hold no lock then.
@@ -34,8 +34,9 @@ private:
   const bool closes_in_turn_;
 };
 
-// In a file of its own: where the class is made is too much for clang's analyzer, which then sees a
-// leak.
+// For a whole chain: no data move before their request has its turn, as they would overtake what
+// waits in a layer. In a file of its own: where the class is made is too much for clang's analyzer,
+// which then sees a leak.
 std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
                                       std::shared_ptr<TurnQueue> queue, bool closes_in_turn);
 

@@ -30,11 +30,19 @@ bool OptionReader::boolean(const char *name, bool missing) {
 }
 
 uint64_t OptionReader::number(const char *name, uint64_t missing, uint64_t most) {
-  double value = 0;
-  if (!take(name, &value, "a number"))
-    return missing;
-  if (value >= 0 && value <= static_cast<double>(most) && std::floor(value) == value)
-    return static_cast<uint64_t>(value);
+  const auto given = left_.find(name);
+  if (given != left_.end() && std::holds_alternative<uint64_t>(given->second)) {
+    const uint64_t whole = std::get<uint64_t>(given->second);
+    left_.erase(given);
+    if (whole <= most)
+      return whole;
+  } else {
+    double value = 0;
+    if (!take(name, &value, "a number"))
+      return missing;
+    if (value >= 0 && value <= static_cast<double>(most) && std::floor(value) == value)
+      return static_cast<uint64_t>(value);
+  }
   const std::string expected = "a whole number up to " + std::to_string(most);
   complain(name, expected.c_str());
   return missing;

@@ -15,7 +15,8 @@ namespace asyncnbd::filters {
 
 class RequestCounters;
 
-using FilterOption = std::variant<bool, double, std::string, std::vector<std::string>,
+// A whole number that a double does not hold comes as an integer.
+using FilterOption = std::variant<bool, double, uint64_t, std::string, std::vector<std::string>,
                                   std::shared_ptr<RequestCounters>>;
 using FilterOptions = std::map<std::string, FilterOption>;
 

@@ -210,7 +210,10 @@ export interface ScriptCapabilities extends Omit<Capabilities, "canZero" | "canF
 export interface NativeFilter {
   readonly name: string;
   readonly options: Readonly<
-    Record<string, string | number | boolean | readonly string[] | NativeCounters | undefined>
+    Record<
+      string,
+      string | number | bigint | boolean | readonly string[] | NativeCounters | undefined
+    >
   >;
   readonly library?: NativeCFilter;
   /** NBDKIT_THREAD_MODEL_*, the most that it stands of all in the chain; undefined: any. */

@@ -2,12 +2,17 @@
 
 const SIZE = /^(\d+)([bkmgtpes]?)$/i;
 
-/** Bytes: a number with one of b k m g t p e (powers of 1024) or s (512 bytes); NaN if it is none. */
-export function parseSize(text: string): number {
-  const match = SIZE.exec(text);
-  const unit = (match?.[2] ?? "").toLowerCase();
-  return Number(match?.[1]) * (unit === "s" ? 512 : 1024 ** Math.max(0, "bkmgtpe".indexOf(unit)));
+/** Bytes: a number with one of b k m g t p e (powers of 1024) or s (512 bytes); undefined if it is none. */
+export function parseExactSize(text: string): bigint | undefined {
+  const [, number, letter = ""] = SIZE.exec(text) ?? [];
+  if (number === undefined) return undefined;
+  const unit = letter.toLowerCase();
+  const power = BigInt(Math.max(0, "bkmgtpe".indexOf(unit)));
+  return BigInt(number) * (unit === "s" ? 512n : 1024n ** power);
 }
+
+/** The same as a number, which is not exact from 2^53 on; NaN if it is none. */
+export const parseSize = (text: string): number => Number(parseExactSize(text) ?? Number.NaN);
 
 /** The shortest way to write it: 4194304 is 4M. */
 export function formatSize(bytes: number): string {

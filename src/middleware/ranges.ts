@@ -5,9 +5,9 @@ import { nativeMiddleware } from "./define.js";
 
 export interface OffsetOptions {
   /** Where the part begins, in bytes. By default 0. */
-  readonly offset?: number;
+  readonly offset?: number | bigint;
   /** Its length. By default all that is left. */
-  readonly range?: number;
+  readonly range?: number | bigint;
 }
 
 /** Clients see a part of the export, as all there is. */
@@ -30,7 +30,7 @@ export function partition(number: number, { sectorBytes }: PartitionOptions = {}
 
 export interface TruncateOptions {
   /** In bytes. By default the export's own. */
-  readonly size?: number;
+  readonly size?: number | bigint;
   /** A power of two, to a multiple of which the size is made larger; then `roundDown`, to make it smaller. */
   readonly roundUp?: number;
   readonly roundDown?: number;

@@ -138,6 +138,7 @@ describe("clients see the same behind", () => {
     [`--filter=nozero ${memory} 1M zeromode=emulate fastzeromode=ignore`],
     [`--filter=offset ${memory} 2M offset=512K range=1M`],
     [`--filter=offset ${memory} 1M offset=4K`],
+    [`--filter=offset ${memory} 7E offset=8070450532247927809 range=100000`],
     [`--filter=offset ${memory} 2M offset=4K range=4K offset=512K range=1M`],
     [`--filter=nozero ${memory} 1M zeromode=plugin zeromode=emulate`],
     [`--filter=partition ${file} disk.mbr partition=2`, partitioned],

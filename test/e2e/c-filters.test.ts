@@ -71,6 +71,52 @@ test("a filter that stands twice in a chain knows its places apart", async () =>
   expect(of("end")).toEqual(of("start").reverse());
 });
 
+test("a filter knows what is behind it by one address in all of its calls", async () => {
+  const filter = compiled(
+    "address",
+    `#include <stdio.h>
+     static nbdkit_backend *behind;
+     static void same(const char *call, nbdkit_backend *b) {
+       fprintf(stderr, "%s: %s\\n", call, b == behind ? "the same" : "another");
+     }
+     static int start(nbdkit_backend *b) { behind = b; return 0; }
+     static void end(nbdkit_backend *b) { same("cleanup", b); }
+     static int before(nbdkit_next_preconnect *next, nbdkit_backend *b, int readonly) {
+       same("preconnect", b);
+       return next(b, readonly);
+     }
+     static int list(nbdkit_next_list_exports *next, nbdkit_backend *b, int readonly, int tls,
+                     struct nbdkit_exports *exports) {
+       same("list_exports", b);
+       return next(b, readonly, exports);
+     }
+     static const char *named(nbdkit_next_default_export *next, nbdkit_backend *b, int readonly,
+                              int tls) {
+       same("default_export", b);
+       return next(b, readonly);
+     }
+     static void *enter(nbdkit_next_open *next, nbdkit_context *context, int readonly,
+                        const char *name, int tls) {
+       same("open", nbdkit_context_get_backend(context));
+       nbdkit_next *opened = nbdkit_next_context_open(behind, readonly, name, 0);
+       if (opened == NULL) return NULL;
+       nbdkit_context_set_next(context, opened);
+       return NBDKIT_HANDLE_NOT_NEEDED;
+     }
+     static struct nbdkit_filter filter = {
+       .name = "address", .after_fork = start, .cleanup = end, .preconnect = before,
+       .list_exports = list, .default_export = named, .open = enter,
+     };`,
+  );
+  const args = [`--filter=${filter}`, "-U", "-", debianPlugin("memory"), "1M"];
+  const command = clean('nbdinfo --list "$uri" && nbdcopy "$uri" null:');
+  const { status, stderr } = await runAsyncnbd([...args, "--run", command]);
+  expect(stderr).not.toContain("another");
+  for (const call of ["preconnect", "list_exports", "default_export", "open", "cleanup"])
+    expect(stderr).toContain(`${call}: the same`);
+  expect(status).toBe(0);
+});
+
 test("a filter limits the thread model of a plugin in TypeScript", async () => {
   const directory = temporaryDirectory();
   const plugin = join(directory, "plugin.mjs");

@@ -127,8 +127,8 @@ test("stats counts what clients do, and can be looked at", async () => {
 test.each([
   ["log", "file", "new URL('file:///tmp/x')"],
   ["log", "file", "process"],
-  ["offset", "offset", "4096n"],
-  ["fua", "mode", "['force']"],
+  ["offset", "offset", "-4096n"],
+  ["fua", "mode", "{}"],
 ])("a value that an option of %s cannot have is an error: %s: %s", async (name, key, value) => {
   const path = join(temporaryDirectory(), "wrong.ts");
   writeFileSync(

@@ -1,13 +1,14 @@
 // Native filters and middleware in one chain, in any order, in front of plugins in C and TypeScript.
 
-import { writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { RawClient } from "../support/raw-client.js";
-import { eventually, startServer, temporaryDirectory } from "../support/server.js";
+import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
+const READ = 0;
 const WRITE = 1;
 const READ_ONLY_FLAG = 1 << 1;
 
@@ -53,6 +54,46 @@ function ownFilter(): string {
   );
   return path;
 }
+
+test("--threads=1 answers in order, whatever waits without a thread", async () => {
+  const args = ["--filter=delay", "memory", "1M", "rdelay=0", "wdelay=300ms"];
+  const server = await startServer(args, { options: ["--threads=1"] });
+  const client = await RawClient.connect(server.socket);
+  await client.go();
+  const count = 8;
+  for (let i = 0; i < count; i++)
+    client.sendRequest(
+      i === 0
+        ? { type: WRITE, cookie: 0n, payload: Buffer.alloc(512, 9) }
+        : { type: READ, cookie: BigInt(i), length: 512 },
+    );
+  for (let i = 0; i < count; i++) {
+    expect(await client.readReply()).toEqual({ error: 0, cookie: BigInt(i) });
+    if (i > 0) expect((await client.read(512)).equals(Buffer.alloc(512, 9))).toBe(true);
+  }
+  await server.stop();
+});
+
+test.each(["cow", "cache"])("%s finds a relative TMPDIR from the background", async (filter) => {
+  const cwd = temporaryDirectory();
+  mkdirSync(join(cwd, "here"));
+  const args = ["-U", "sock", "-P", "pid", `--filter=${filter}`, "memory", "1M"];
+  const started = await runAsyncnbd(args, { cwd, env: { TMPDIR: "here" } });
+  expect(started).toMatchObject({ status: 0, stderr: "" });
+  const client = await RawClient.connect(join(cwd, "sock"));
+  await client.go();
+  expect(await client.request({ type: WRITE, payload: Buffer.alloc(512, 1) })).toBe(0);
+  process.kill(Number(readFileSync(join(cwd, "pid"), "utf8")));
+});
+
+test("cow says at the start that there is nowhere to put blocks", async () => {
+  const args = ["-f", "-U", "-", "--filter=cow", "memory", "1M", "--run", "true"];
+  const { status, stderr } = await runAsyncnbd(args, { env: { TMPDIR: "/nonexistent" } });
+  expect(stderr).toContain(
+    "cannot make temporary files in /nonexistent: No such file or directory",
+  );
+  expect(status).toBe(1);
+});
 
 /** What clients meet first comes first. */
 const FILTERS_OF_A_PART = [

@@ -1,12 +1,25 @@
 // Filters that show an export as another part of itself, or protect parts, under nbdkit's names and parameters.
 
+import { parseExactSize } from "../../config/size.js";
 import { AsyncnbdError } from "../../errors.js";
 import { offset, partition, protect, truncate } from "../../middleware/index.js";
 import { defineFilter, type Filter } from "../filter.js";
 import { powerOfTwo } from "./power-of-two.js";
 
-const size = { type: "size", required: false, lastCounts: true } as const;
-const unit = { ...size, minimum: 1, maximum: 2 ** 32 - 1 } as const;
+const size = { type: "string", required: false, lastCounts: true } as const;
+const unit = { ...size, type: "size", minimum: 1, maximum: 2 ** 32 - 1 } as const;
+const MOST_BYTES = 2n ** 63n - 1n;
+
+/** Of a disk as large as there are, which a number does not hold. */
+function sizeOf(key: string, given: string): bigint {
+  const bytes = parseExactSize(given);
+  if (bytes === undefined || bytes > MOST_BYTES)
+    throw new AsyncnbdError(
+      "CONFIG",
+      `parameter ${key}=${given}: not a size: use a number and k, m, g, t, p or e, up to 2^63-1`,
+    );
+  return bytes;
+}
 
 const offsetFilter = defineFilter({
   name: "offset",
@@ -15,7 +28,10 @@ const offsetFilter = defineFilter({
     range: { ...size, description: "Its length (default all that is left)" },
   },
   create: ({ offset: begin, range }) =>
-    offset({ offset: begin ?? 0, ...(range !== undefined && { range }) }),
+    offset({
+      ...(begin !== undefined && { offset: sizeOf("offset", begin) }),
+      ...(range !== undefined && { range: sizeOf("range", range) }),
+    }),
 });
 
 function sectorBytes(value: number): 512 | 4096 {
@@ -53,7 +69,7 @@ const truncateFilter = defineFilter({
   },
   create: (config) =>
     truncate({
-      ...(config.truncate !== undefined && { size: config.truncate }),
+      ...(config.truncate !== undefined && { size: sizeOf("truncate", config.truncate) }),
       roundUp: powerOfTwo("round-up", config["round-up"] ?? 1),
       roundDown: powerOfTwo("round-down", config["round-down"] ?? 1),
     }),
