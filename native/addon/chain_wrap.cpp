@@ -30,8 +30,8 @@ bool is_uint64(const Napi::Value &given, uint64_t *value) {
   return is_exact;
 }
 
-// { name: number, bigint, boolean, string, array of strings, NativeCounters or undefined }. Of anything
-// else, users of middleware are told in `*error`.
+// { name: number, bigint, boolean, string, array of strings, NativeCounters or undefined }. Of
+// anything else, users of middleware are told in `*error`.
 filters::FilterOptions options_of(const Napi::Object &given, const std::string &filter,
                                   std::string *error) {
   filters::FilterOptions options;

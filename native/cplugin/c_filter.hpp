@@ -54,7 +54,9 @@ public:
   // `model`: the least of all that there are.
   Failure get_ready(int model);
   // What is behind one of its places, of no client; before after_fork, the outermost place first.
-  nbdkit_backend &placed(const backend::Level &behind) { return places_.emplace_back(behind); }
+  nbdkit_backend &placed(const backend::Level &behind) {
+    return places_.emplace_back(nbdkit_backend{behind});
+  }
   // For the innermost place first; cleanup for the outermost that has been started.
   Failure after_fork();
   void cleanup();
