@@ -121,14 +121,9 @@ bool open_backend(PluginClient &client, backend::Bottom &bottom, const std::stri
                   const std::string *disk, const backend::Wanted &wanted) {
   std::string error;
   if (client.chain) {
-    const auto lock = client.chain->serialize_calls(bottom);
     client.backend = client.chain->open(bottom, {name, client.readonly, disk, wanted}, &error);
   } else {
-    client.backend = bottom.open(name, client.readonly);
-    if (client.backend != nullptr && !client.backend->prepare(wanted, &error)) {
-      client.backend->close_unused();
-      client.backend.reset();
-    }
+    client.backend = backend::open_without_filters(bottom, name, client.readonly, wanted, &error);
   }
   if (!error.empty())
     host::log_error("%s", error.c_str());
@@ -193,7 +188,8 @@ public:
   bool preconnect(bool) override { return true; }
   std::optional<std::vector<backend::ExportEntry>> list_exports(bool) override { return {}; }
   std::optional<std::string> default_export(bool) override { return ""; }
-  std::unique_ptr<backend::Backend> open(const std::string &, bool readonly) override {
+  std::unique_ptr<backend::Backend> open(const std::string &, bool readonly,
+                                         backend::Submitter) override {
     return opened_ != nullptr ? std::move(opened_) : opening_.open(readonly);
   }
   void give_up_opening() override { opening_.give_up(); }

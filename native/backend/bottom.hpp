@@ -2,6 +2,7 @@
 // asks it.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <optional>
 #include <string>
@@ -20,6 +21,10 @@ struct ExportEntry {
   std::string name;
   std::string description; // empty: none
 };
+
+// Who submits requests to what a bottom opens: the connection's leader, which makes no more calls
+// at once than the client has threads; or layers, and then who knows.
+enum class Submitter : uint8_t { leader, layers };
 
 // Lives as long as its client. All may block, and log their failures; `readonly`: the client's
 // wish, or that of a filter.
@@ -41,7 +46,8 @@ public:
   // What a client gets that asks for "". std::nullopt: there is no default export.
   virtual std::optional<std::string> default_export(bool readonly) = 0;
   // nullptr on failure. Again once what it has opened is closed.
-  virtual std::unique_ptr<Backend> open(const std::string &export_name, bool readonly) = 0;
+  virtual std::unique_ptr<Backend> open(const std::string &export_name, bool readonly,
+                                        Submitter submitter) = 0;
   // Nobody waits for what is being opened any more, or will be. Any thread; must not block.
   virtual void give_up_opening() {}
 };

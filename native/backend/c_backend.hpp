@@ -8,6 +8,7 @@
 #include <string>
 
 #include "backend/backend.hpp"
+#include "backend/bottom.hpp"
 #include "backend/c_plugin.hpp"
 #include "backend/operation.hpp"
 #include "backend/operation_pool.hpp"
@@ -22,7 +23,7 @@ public:
   // What is returned has in front of it what every plugin in C needs: emulation, reads without
   // holes, and turns, up to `threads` at once where the plugin can take more than one.
   static std::unique_ptr<Backend> open(CPlugin &plugin, host::CallContext &context,
-                                       unsigned threads, bool readonly);
+                                       unsigned threads, bool readonly, Submitter submitter);
 
   Reservation reserve(Request &request) override;
   void unreserve(Request &request) override;

@@ -18,9 +18,10 @@ std::optional<std::string> CBottom::default_export(bool readonly) {
   return backend::default_export(*plugin_, context_, readonly);
 }
 
-std::unique_ptr<Backend> CBottom::open(const std::string &export_name, bool readonly) {
+std::unique_ptr<Backend> CBottom::open(const std::string &export_name, bool readonly,
+                                       Submitter submitter) {
   context_.export_name = context_.interns.add(export_name);
-  return CBackend::open(*plugin_, context_, threads_, readonly);
+  return CBackend::open(*plugin_, context_, threads_, readonly, submitter);
 }
 
 } // namespace asyncnbd::backend

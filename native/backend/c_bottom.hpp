@@ -22,7 +22,8 @@ public:
   bool preconnect(bool readonly) override;
   std::optional<std::vector<ExportEntry>> list_exports(bool readonly) override;
   std::optional<std::string> default_export(bool readonly) override;
-  std::unique_ptr<Backend> open(const std::string &export_name, bool readonly) override;
+  std::unique_ptr<Backend> open(const std::string &export_name, bool readonly,
+                                Submitter submitter) override;
 
 private:
   const std::shared_ptr<CPlugin> plugin_;

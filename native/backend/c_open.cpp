@@ -43,13 +43,16 @@ bool may_have_sparse_reads(const CPlugin &plugin) {
   return plugin.is_extended() && plugin.table().async_extents == nullptr;
 }
 
-// A request of several calls keeps its turn for all of them, as nbdkit holds its lock.
+// A request of several calls keeps its turn for all of them, as nbdkit holds its lock. Where the
+// leader makes no more calls than a plugin of parallel ones stands, turns would only cost time.
 std::unique_ptr<Backend> with_layers(CPlugin &plugin, std::unique_ptr<Backend> opened,
-                                     unsigned threads) {
+                                     unsigned threads, Submitter submitter) {
   base::Threads &pool = plugin.resources().threads;
   opened = std::make_unique<Emulation>(std::move(opened), pool);
   if (may_have_sparse_reads(plugin))
     opened = std::make_unique<SparseReads>(std::move(opened), pool);
+  if (submitter == Submitter::leader && plugin.thread_model() == ThreadModel::parallel)
+    return opened;
   if (std::shared_ptr<TurnQueue> turns = plugin.turns_of_export(threads))
     opened = std::make_unique<Turns>(std::move(opened), std::move(turns));
   return opened;
@@ -58,7 +61,7 @@ std::unique_ptr<Backend> with_layers(CPlugin &plugin, std::unique_ptr<Backend> o
 } // namespace
 
 std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &context,
-                                        unsigned threads, bool readonly) {
+                                        unsigned threads, bool readonly, Submitter submitter) {
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
   host::log_debug("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(), readonly,
@@ -73,7 +76,7 @@ std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &cont
   }
   std::unique_ptr<CBackend> backend(new CBackend(plugin, context, readonly));
   backend->handle_ = handle;
-  return with_layers(plugin, std::move(backend), threads);
+  return with_layers(plugin, std::move(backend), threads, submitter);
 }
 
 void CBackend::close() {

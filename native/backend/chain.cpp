@@ -8,6 +8,25 @@
 
 namespace asyncnbd::backend {
 
+namespace {
+
+// Where requests can be in progress without a thread, allowing one thread is not enough for what it
+// is for: that a client is answered in order.
+std::unique_ptr<Backend> in_order(Bottom &bottom, std::unique_ptr<Backend> opened) {
+  return put_in_turns(std::move(opened), std::make_shared<TurnQueue>(1, 1, bottom.resources()),
+                      false);
+}
+
+std::unique_ptr<Backend> prepared(std::unique_ptr<Backend> opened, const Wanted &wanted,
+                                  std::string *error) {
+  if (opened == nullptr || opened->prepare(wanted, error))
+    return opened;
+  opened->close_unused();
+  return nullptr;
+}
+
+} // namespace
+
 Chain::Chain(std::vector<ChainFilter> filters) : filters_(std::move(filters)) {
   for (size_t i = 0; i < filters_.size(); i++)
     if (OpeningFilter *filter = opening_at(i))
@@ -92,30 +111,29 @@ std::optional<std::string> Chain::default_export(const Level &level, bool readon
 
 std::unique_ptr<Backend> Chain::open(Bottom &bottom, const Asked &asked, std::string *error) {
   std::unique_ptr<Backend> opened = open_level(front(bottom), asked, error);
-  if (opened != nullptr && bottom.threads() == 1 && takes_several(bottom))
-    opened = put_in_turns(std::move(opened), std::make_shared<TurnQueue>(1, 1, bottom.resources()),
-                          false);
-  if (opened != nullptr && !opened->prepare(asked.wanted, error)) {
-    opened->close_unused();
-    return nullptr;
-  }
-  return opened;
+  if (opened != nullptr && bottom.threads() == 1)
+    opened = in_order(bottom, std::move(opened));
+  return prepared(std::move(opened), asked.wanted, error);
 }
 
-// Whether requests can be in progress without a thread. Then allowing one thread is not enough for
-// what it is for: that a client is answered in order.
-bool Chain::takes_several(Bottom &bottom) const {
-  return !filters_.empty() || bottom.thread_model() == ThreadModel::async;
+std::unique_ptr<Backend> open_without_filters(Bottom &bottom, const std::string &export_name,
+                                              bool readonly, const Wanted &wanted,
+                                              std::string *error) {
+  std::unique_ptr<Backend> opened = bottom.open(export_name, readonly, Submitter::leader);
+  if (opened != nullptr && bottom.threads() == 1 && bottom.thread_model() == ThreadModel::async)
+    opened = in_order(bottom, std::move(opened));
+  return prepared(std::move(opened), wanted, error);
 }
 
 std::unique_ptr<Backend> Chain::open_level(const Level &level, const Asked &asked,
                                            std::string *error) {
+  const auto lock = turn_of_call(level);
   const std::optional<std::string> name =
       canonical_name(level, asked.export_name, asked.is_readonly, error);
   if (!name)
     return nullptr;
   if (level.index == filters_.size())
-    return level.bottom->open(*name, asked.is_readonly);
+    return level.bottom->open(*name, asked.is_readonly, Submitter::layers);
   std::unique_ptr<Backend> opened;
   if (OpeningFilter *filter = opening_at(level.index))
     opened = filter->open_in_front(behind(level), *name, asked.is_readonly, error);
@@ -129,6 +147,7 @@ std::optional<std::string> Chain::canonical_name(const Level &level, const std::
                                                  bool readonly, std::string *error) {
   if (!export_name.empty() || !has_opening_filters())
     return export_name;
+  const auto lock = turn_of_question(level);
   std::optional<std::string> name = default_export(level, readonly);
   if (!name)
     *error = "there is no default export";
@@ -140,7 +159,7 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &ask
   Filter &filter = *filters_[level.index].filter;
   host::CallContext &context = level.bottom->context();
   const OpenBehind open = opener_behind(level, asked);
-  const Opening opening{context, asked.export_name, asked.is_readonly, opener_again(level, open),
+  const Opening opening{context, asked.export_name, asked.is_readonly, open,
                         [bottom = level.bottom] { bottom->give_up_opening(); }};
   if (!filter.admits(opening, error))
     return nullptr;
@@ -169,6 +188,7 @@ std::optional<std::string> Chain::disk_of(Level level, const std::string &export
                                           bool readonly) {
   if (export_name.empty())
     return "";
+  const auto lock = turn_of_question(level);
   while (level.index < filters_.size() && opening_at(level.index) == nullptr)
     level.index++;
   const auto normal = default_export(level, readonly);
@@ -216,6 +236,21 @@ std::unique_lock<TurnQueue> Chain::serialize_calls(Bottom &bottom) {
   return std::unique_lock(*all_calls(bottom));
 }
 
+// While what stands at that place is opened, with all that is behind it. Not held by who opens what
+// is in front of it: layers there may wait, or send requests.
+std::unique_lock<TurnQueue> Chain::turn_of_call(const Level &level) {
+  if (level.index != place_of_turns())
+    return {};
+  return serialize_calls(*level.bottom);
+}
+
+// While what stands there is asked, in the course of an opening. Behind turns, that has the turn.
+std::unique_lock<TurnQueue> Chain::turn_of_question(const Level &level) {
+  if (level.index >= place_of_turns())
+    return {};
+  return serialize_calls(*level.bottom);
+}
+
 // Turns of the least thread model of all.
 std::shared_ptr<TurnQueue> Chain::turns_of_all(Bottom &bottom, ThreadModel model) {
   if (model <= ThreadModel::serialize_all_requests)
@@ -250,8 +285,8 @@ std::unique_ptr<Backend> Chain::in_turns(const Level &level, std::unique_ptr<Bac
     return put_in_turns(std::move(opened), std::move(workers), false);
   }
   const ThreadModel model = least_thread_model(bottom);
-  const bool closes_in_turn = model <= ThreadModel::serialize_all_requests;
-  return put_in_turns(std::move(opened), turns_of_all(bottom, model), closes_in_turn);
+  const bool calls_in_turn = model <= ThreadModel::serialize_all_requests;
+  return put_in_turns(std::move(opened), turns_of_all(bottom, model), calls_in_turn);
 }
 
 } // namespace asyncnbd::backend

@@ -75,11 +75,9 @@ private:
   bool preconnect(const Level &level, bool readonly);
   std::optional<std::vector<ExportEntry>> list_exports(const Level &level, bool readonly);
   std::optional<std::string> default_export(const Level &level, bool readonly);
-  bool takes_several(Bottom &bottom) const;
   std::unique_ptr<Backend> open_level(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_native(const Level &level, const Asked &asked, std::string *error);
   OpenBehind opener_behind(const Level &level, const Asked &asked);
-  OpenBehind opener_again(const Level &level, const OpenBehind &open);
   std::optional<std::string> canonical_name(const Level &level, const std::string &export_name,
                                             bool readonly, std::string *error);
   std::optional<std::string> disk_of(Level level, const std::string &export_name, bool readonly);
@@ -90,6 +88,8 @@ private:
   size_t place_of_turns() const;
   ThreadModel least_thread_model(Bottom &bottom) const;
   std::shared_ptr<TurnQueue> all_calls(Bottom &bottom);
+  std::unique_lock<TurnQueue> turn_of_call(const Level &level);
+  std::unique_lock<TurnQueue> turn_of_question(const Level &level);
 
   Level behind(const Level &level) { return {this, level.index + 1, level.bottom}; }
   Filter &filter_at(size_t index) const {
@@ -105,5 +105,10 @@ private:
   std::map<std::string, Disk> disks_;
   std::shared_ptr<TurnQueue> all_calls_;
 };
+
+// The same as Chain::open, where there are none.
+std::unique_ptr<Backend> open_without_filters(Bottom &bottom, const std::string &export_name,
+                                              bool readonly, const Wanted &wanted,
+                                              std::string *error);
 
 } // namespace asyncnbd::backend

@@ -22,14 +22,4 @@ OpenBehind Chain::opener_behind(const Level &level, const Asked &asked) {
   };
 }
 
-// With the turn that filters want around an opening. Who is behind turns of all has it already.
-OpenBehind Chain::opener_again(const Level &level, const OpenBehind &open) {
-  if (level.index >= place_of_turns())
-    return open;
-  return [this, bottom = level.bottom, open](bool readonly, std::string *error) {
-    const auto lock = serialize_calls(*bottom);
-    return open(readonly, error);
-  };
-}
-
 } // namespace asyncnbd::backend

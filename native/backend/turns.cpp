@@ -12,19 +12,25 @@ class TurnsOfChain final : public Turns {
 public:
   using Turns::Turns;
   Reservation reserve(Request &) override { return {}; }
+
+private:
+  bool collect(const Wanted &wanted, Facts *facts, std::string *error) override {
+    const std::unique_lock<TurnQueue> lock = turn_of_call();
+    return Layer::collect(wanted, facts, error);
+  }
 };
 
 } // namespace
 
 std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
-                                      std::shared_ptr<TurnQueue> queue, bool closes_in_turn) {
-  return std::make_unique<TurnsOfChain>(std::move(below), std::move(queue), closes_in_turn);
+                                      std::shared_ptr<TurnQueue> queue, bool calls_in_turn) {
+  return std::make_unique<TurnsOfChain>(std::move(below), std::move(queue), calls_in_turn);
 }
 
-Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue, bool closes_in_turn)
+Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue, bool calls_in_turn)
     : Layer(std::move(below)), queue_(std::move(queue)),
       may_call_(queue_->has_workers() ? Caller::may_block : Caller::must_not_block),
-      closes_in_turn_(closes_in_turn) {}
+      calls_in_turn_(calls_in_turn) {}
 
 void Turns::submit(Request &request, Caller caller) {
   if (!request.completers.push(*this)) {
@@ -61,10 +67,12 @@ void Turns::give_up_unanswered() {
 
 void Turns::close() {
   queue_->wait_for_workers(*this);
-  std::unique_lock<TurnQueue> lock;
-  if (closes_in_turn_)
-    lock = std::unique_lock(*queue_);
+  const std::unique_lock<TurnQueue> lock = turn_of_call();
   Layer::close();
+}
+
+std::unique_lock<TurnQueue> Turns::turn_of_call() {
+  return calls_in_turn_ ? std::unique_lock(*queue_) : std::unique_lock<TurnQueue>();
 }
 
 } // namespace asyncnbd::backend

@@ -13,9 +13,9 @@ class Turns : public Layer, private Completer, private TurnTaker {
 public:
   // `queue`: the plugin's, or this export's. If it has no workers, what is below only queues, and
   // gets requests from inside the completion of others: that must hold no lock then.
-  // `closes_in_turn`: closing is a call as others are.
+  // `calls_in_turn`: closing is a call as others are; and preparing, for a whole chain.
   Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue,
-        bool closes_in_turn = false);
+        bool calls_in_turn = false);
 
   // The plugin is asked by several threads at once, whatever its model.
   Reservation reserve(Request &request) override { return below().reserve(request); }
@@ -24,6 +24,10 @@ public:
   void give_up_unanswered() override;
   void close() override;
 
+protected:
+  // For a call that is no request, if such calls take turns.
+  std::unique_lock<TurnQueue> turn_of_call();
+
 private:
   void complete(Request &request, int error) override;
   void give_up(Request &request, int error) override;
@@ -31,13 +35,13 @@ private:
 
   const std::shared_ptr<TurnQueue> queue_;
   const Caller may_call_; // who takes a turn that somebody has waited for
-  const bool closes_in_turn_;
+  const bool calls_in_turn_;
 };
 
 // For a whole chain: no data move before their request has its turn, as they would overtake what
 // waits in a layer. In a file of its own: where the class is made is too much for clang's analyzer,
 // which then sees a leak.
 std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
-                                      std::shared_ptr<TurnQueue> queue, bool closes_in_turn);
+                                      std::shared_ptr<TurnQueue> queue, bool calls_in_turn);
 
 } // namespace asyncnbd::backend

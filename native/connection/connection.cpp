@@ -63,9 +63,13 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   can_be_polled_ = transport_->can_be_polled();
   runtime_.idle_poller.candidate_begins(settings.spin_us);
   runtime_.slow_calls.add(this, leader_token_.word());
+  started_.store(transport_.get());
+  if (is_cut_.load())
+    transport_->abort();
   if (runtime_.threads.run([self = self_]() mutable { lead_on_pool(std::move(self)); }))
     return true;
 
+  started_.store(nullptr);
   runtime_.slow_calls.remove(this);
   runtime_.idle_poller.candidate_ends();
   *transport = std::move(transport_);
@@ -297,8 +301,11 @@ void Connection::abort() {
 
 void Connection::disconnect(bool force) {
   refuse_commands_.store(true, std::memory_order_relaxed);
-  if (force && transport_ != nullptr)
-    transport_->abort();
+  if (!force)
+    return;
+  is_cut_.store(true);
+  if (transport::Transport *started = started_.load())
+    started->abort();
 }
 
 } // namespace asyncnbd::connection

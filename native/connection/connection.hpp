@@ -204,6 +204,10 @@ private:
   std::shared_ptr<base::MemoryBudget> server_budget_;
   std::optional<MemoryAccount> memory_;
   std::unique_ptr<transport::Transport> transport_;
+  // Of disconnect, which any thread may call from the handshake on: sequentially consistent, so
+  // that it sees the transport, or the start sees that it is to be cut.
+  std::atomic<transport::Transport *> started_{nullptr};
+  std::atomic<bool> is_cut_{false};
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<ReplyQueue> replies_;
   std::unique_ptr<RequestReader> reader_; // the leader's

@@ -58,7 +58,8 @@ const char *next_default_export(nbdkit_backend *nxdata, int readonly) {
 // The client's, which knows what its chain stands on from now on.
 host::CallContext &context_of(const Level &behind) {
   host::CallContext &context = behind.bottom->context();
-  context.bottom = behind.bottom;
+  if (context.bottom != behind.bottom) // other threads may read it, once there are requests
+    context.bottom = behind.bottom;
   return context;
 }
 

@@ -52,6 +52,12 @@ public:
   }
   bool is_ending() const { return is_ending_.load(); }
 
+  // By a thread of its own.
+  void look_now() {
+    if (!resources_.threads.run([watch = shared_from_this()] { watch->end_if_it_is_time(); }))
+      end_if_it_is_time();
+  }
+
   void client_comes() { clients_++; }
   // True: that was the last.
   bool client_leaves() { return --clients_ == 0; }
@@ -63,11 +69,15 @@ private:
   }
 
   void look() {
-    if (clients_ == 0 && is_time_to_end() && !is_over()) {
-      host::log_debug("exitwhen: the server ends");
-      nbdkit_shutdown();
-    }
+    end_if_it_is_time();
     look_in(interval_);
+  }
+
+  void end_if_it_is_time() {
+    if (clients_ > 0 || !is_time_to_end() || is_over())
+      return;
+    host::log_debug("exitwhen: the server ends");
+    nbdkit_shutdown();
   }
 
   bool is_over() {
@@ -131,13 +141,10 @@ private:
   static constexpr const char *REFUSAL =
       "filter exitwhen: the client is refused, as the server is about to end";
 
+  // The client does not wait for scripts.
   void on_client_left(host::CallContext &context) override {
-    host::ContextScope scope(&context);
-    const bool is_time_to_end = watch_->is_time_to_end();
-    if (!watch_->client_leaves() || !is_time_to_end)
-      return;
-    host::log_debug("exitwhen: the last client has left, and the server ends");
-    nbdkit_shutdown();
+    if (watch_->client_leaves() && !context.server->is_stopping())
+      watch_->look_now();
   }
 
   const std::shared_ptr<Watch> watch_;

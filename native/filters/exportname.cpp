@@ -124,6 +124,9 @@ public:
           "those that exportname= names");
       return std::nullopt;
     }
+    // What is behind may know a name that is not allowed; "" is, as it is not refused.
+    if (settings_.is_strict)
+      return settings_.default_export.value_or("");
     return settings_.default_export ? settings_.default_export : behind.default_export(readonly);
   }
 

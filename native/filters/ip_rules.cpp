@@ -69,6 +69,22 @@ bool parse_any(const std::string &word, IpRule *rule) {
   return rule->family != AF_UNSPEC;
 }
 
+// What stands for addresses of IPv4 is a rule for those, as which such clients count. False: it
+// stands for others, too.
+bool unmap(IpRule *rule) {
+  constexpr std::array<uint8_t, 12> MAPPED = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
+  if (rule->family != AF_INET6 ||
+      std::memcmp(rule->address.data(), MAPPED.data(), MAPPED.size()) != 0)
+    return true;
+  constexpr unsigned MAPPED_BITS = 8 * MAPPED.size();
+  if (rule->prefix_bits < MAPPED_BITS)
+    return false;
+  rule->family = AF_INET;
+  rule->prefix_bits -= MAPPED_BITS;
+  std::memmove(rule->address.data(), rule->address.data() + MAPPED.size(), 4);
+  return true;
+}
+
 bool parse_address(const std::string &word, IpRule *rule) {
   const size_t slash = word.find('/');
   const std::string address = word.substr(0, slash);
@@ -83,7 +99,7 @@ bool parse_address(const std::string &word, IpRule *rule) {
   const std::optional<int64_t> bits =
       slash == std::string::npos ? most_bits : number_of(word.substr(slash + 1), 0, most_bits);
   rule->prefix_bits = static_cast<unsigned>(bits.value_or(0));
-  return bits.has_value();
+  return bits.has_value() && unmap(rule);
 }
 
 bool parse_rule(const std::string &word, IpRule *rule) {

@@ -2,6 +2,7 @@
 #include "filters/pause.hpp"
 
 #include <algorithm>
+#include <atomic>
 #include <cerrno>
 #include <deque>
 #include <mutex>
@@ -33,7 +34,7 @@ protected:
 
 // Of all clients: counts the requests that are in progress, and keeps those that come while it is
 // closed.
-class Gate final : public Pausable {
+class Gate final : public Pausable, public std::enable_shared_from_this<Gate> {
 public:
   explicit Gate(base::Threads &threads) : threads_(threads) {}
 
@@ -52,19 +53,17 @@ public:
 
   void leave() {
     std::lock_guard lock(mutex_);
-    if (--inside_ == 0)
-      empty_.notify_all();
+    leave_locked(1);
   }
 
   // Those that wait do so no more.
   std::vector<Request *> withdraw(const Waiter &waiter) {
     std::vector<Request *> withdrawn;
     std::lock_guard lock(mutex_);
-    const auto is_its = [&](const Waiting &one) { return one.waiter == &waiter; };
-    for (const Waiting &one : waiting_)
-      if (is_its(one))
-        withdrawn.push_back(one.request);
-    waiting_.erase(std::remove_if(waiting_.begin(), waiting_.end(), is_its), waiting_.end());
+    take_out(waiter, &waiting_, &withdrawn);
+    const size_t waited = withdrawn.size();
+    take_out(waiter, &let_in_, &withdrawn);
+    leave_locked(withdrawn.size() - waited);
     return withdrawn;
   }
 
@@ -93,6 +92,23 @@ private:
     Request *request;
   };
 
+  static void take_out(const Waiter &waiter, std::deque<Waiting> *from,
+                       std::vector<Request *> *requests) {
+    const auto is_its = [&](const Waiting &one) { return one.waiter == &waiter; };
+    for (const Waiting &one : *from)
+      if (is_its(one))
+        requests->push_back(one.request);
+    from->erase(std::remove_if(from->begin(), from->end(), is_its), from->end());
+  }
+
+  void leave_locked(size_t count) {
+    inside_ -= count;
+    if (inside_ == 0)
+      empty_.notify_all();
+  }
+
+  void go_on();
+
   base::Threads &threads_;
   base::Mutex<base::LockRank::pause> mutex_; // guards the rest
   base::Condition empty_;
@@ -100,21 +116,39 @@ private:
   bool is_over_ = false;
   uint64_t inside_ = 0;
   std::deque<Waiting> waiting_;
+  std::deque<Waiting> let_in_; // and counted as inside, but yet to go on
 };
 
 void Gate::resume() {
-  std::deque<Waiting> let_in;
+  constexpr size_t MOST_AT_ONCE = 16; // a call may take long
+  size_t count;
   {
     std::lock_guard lock(mutex_);
     is_closed_ = false;
-    let_in.swap(waiting_);
-    inside_ += let_in.size();
+    count = waiting_.size();
+    let_in_.insert(let_in_.end(), waiting_.begin(), waiting_.end());
+    waiting_.clear();
+    inside_ += count;
   }
-  host::log_debug("pause: %zu requests go on", let_in.size());
-  // Each by itself, as a call may take long.
-  for (const Waiting &one : let_in)
-    if (!threads_.run([one] { one.waiter->go_on(*one.request); }))
-      one.waiter->go_on(*one.request);
+  host::log_debug("pause: %zu requests go on", count);
+  for (size_t i = 0; i < std::min(count, MOST_AT_ONCE); i++)
+    if (!threads_.run([gate = shared_from_this()] { gate->go_on(); }))
+      go_on();
+}
+
+// Until all of them have gone on.
+void Gate::go_on() {
+  for (;;) {
+    Waiting next{};
+    {
+      std::lock_guard lock(mutex_);
+      if (let_in_.empty())
+        return;
+      next = let_in_.front();
+      let_in_.pop_front();
+    }
+    next.waiter->go_on(*next.request);
+  }
 }
 
 // A flush passes, as with nbdkit: it changes nothing. What is answered at once would not wait, so
@@ -137,6 +171,8 @@ public:
       refuse(request, ENOMEM);
     else if (gate_->enter(*this, request))
       below().submit(request, caller);
+    else if (is_over_)
+      fail_waiting();
   }
 
   void on_client_gone() override {
@@ -160,7 +196,9 @@ private:
       below().submit(request, Caller::may_block);
   }
 
+  // Those that come later, too.
   void fail_waiting() {
+    is_over_ = true;
     for (Request *request : gate_->withdraw(*this)) {
       request->completers.pop(*this);
       request->complete(ESHUTDOWN);
@@ -180,6 +218,9 @@ private:
   void leave() { gate_->leave(); }
 
   const std::shared_ptr<Gate> gate_;
+  // Set before those that wait are taken out, read after one has begun to: pairs with the gate's
+  // mutex.
+  std::atomic<bool> is_over_{false};
 };
 
 class PauseFilter final : public backend::Filter {

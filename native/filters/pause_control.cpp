@@ -124,7 +124,7 @@ bool PauseControl::answer(int client) {
     pausable_->resume();
     answer = 'R';
   }
-  return ::send(client, &answer, 1, MSG_NOSIGNAL) == 1;
+  return ::send(client, &answer, 1, MSG_NOSIGNAL | MSG_DONTWAIT) == 1; // who does not read is gone
 }
 
 } // namespace asyncnbd::filters

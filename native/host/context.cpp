@@ -91,7 +91,8 @@ void request_shutdown_everywhere() {
 
 const char *InternPool::add(std::string_view text) {
   std::lock_guard lock(mutex_);
-  return strings_.emplace_front(text).c_str();
+  const auto found = strings_.find(text);
+  return (found != strings_.end() ? found : strings_.emplace(text).first)->c_str();
 }
 
 InternPool &process_interns() {

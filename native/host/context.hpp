@@ -4,11 +4,11 @@
 
 #include <atomic>
 #include <cstdint>
-#include <forward_list>
 #include <functional>
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -74,13 +74,14 @@ public:
 void request_shutdown_everywhere();
 
 // Strings kept at a fixed address until the pool dies. Thread-safe.
+// Equal ones are kept once.
 class InternPool {
 public:
   const char *add(std::string_view text);
 
 private:
   base::Mutex<base::LockRank::interns> mutex_;
-  std::forward_list<std::string> strings_;
+  std::set<std::string, std::less<>> strings_;
 };
 
 // Strings that live as long as the process: parameter keys and values, and what plugins intern

@@ -384,9 +384,12 @@ static int file_flush(void *opaque, uint32_t flags) {
     nbdkit_error("fdatasync: %m");
     return -1;
   }
-  if (handle->evicts)
-    file_eviction_flush(&handle->eviction, handle->fd);
-  return 0;
+  const int error = handle->evicts ? file_eviction_flush(&handle->eviction, handle->fd) : 0;
+  if (error == 0)
+    return 0;
+  errno = error;
+  nbdkit_error("what was written before could not be written out: %m");
+  return -1;
 }
 
 int file_finish(struct handle *handle, uint32_t flags) {

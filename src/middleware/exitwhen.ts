@@ -18,7 +18,10 @@ export interface ExitwhenOptions {
   readonly pollMs?: number;
 }
 
-/** The server ends when something has happened, and no client is there any more. */
+/**
+ * The server ends when something has happened, and no client is there any more. So do all other servers
+ * of the process.
+ */
 export function exitwhen(options: ExitwhenOptions): Middleware {
   const { pipesClosed = [], processesExit = [], pollMs = 60_000, ...others } = options;
   return nativeMiddleware({

@@ -165,7 +165,8 @@ kill $(cat pid); wait`);
 });
 
 describe("noparallel", () => {
-  // Four reads of 150 ms each, by two clients.
+  // Four reads of 150 ms each, by one or two clients; of three times the least, as others may have the
+  // processor.
   const look = `/usr/bin/python3 -c '
 import nbd, sys, time
 def clients(count):
@@ -175,12 +176,14 @@ def clients(count):
         yield h
 count = int(sys.argv[2])
 open_clients = list(clients(count))
-start = time.monotonic()
-pending = [(h, h.aio_pread(nbd.Buffer(512), 0)) for h in open_clients for _ in range(4 // count)]
-while pending:
-    for h, _ in pending: h.poll(10)
-    pending = [(h, c) for h, c in pending if not h.aio_command_completed(c)]
-print(round((time.monotonic() - start) / 0.15))
+def elapsed():
+    start = time.monotonic()
+    pending = [(h, h.aio_pread(nbd.Buffer(512), 0)) for h in open_clients for _ in range(4 // count)]
+    while pending:
+        for h, _ in pending: h.poll(10)
+        pending = [(h, c) for h, c in pending if not h.aio_command_completed(c)]
+    return time.monotonic() - start
+print(round(min(elapsed() for _ in range(3)) / 0.15))
 ' "$unixsocket"`;
   test.each(
     ["requests", "all-requests", "all_requests"].flatMap((mode) => [
@@ -245,6 +248,24 @@ done`;
     const words = `--filter=exportname ${file} dir=. ${parameters}`;
     await expectSameOutput(looking(words, look), files);
   });
+
+  test.each(["exportname-strict=true exportname=", "exportname-strict=true exportname=one", ""])(
+    "a plugin with a default of its own, %s",
+    async (parameters) => {
+      const script = `case $1 in
+        default_export) echo two ;;
+        list_exports) printf '%s\\n' INTERLEAVED one first two second ;;
+        open) echo "$3" ;;
+        get_size) case $2 in "") echo 512 ;; one) echo 1024 ;; *) echo 2048 ;; esac ;;
+        pread) head -c "$3" /dev/zero ;;
+        *) exit 2 ;;
+      esac`;
+      const sh = debianPlugin("sh");
+      await expectSameOutput(looking(`--filter=exportname ${sh} disk.sh ${parameters}`, look), {
+        "disk.sh": script,
+      });
+    },
+  );
 
   test("in front of one of nbdkit's filters, and behind it", async () => {
     const parameters = "default-export=two exportname-strict=true exportname= exportname=two";

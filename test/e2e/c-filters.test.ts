@@ -117,6 +117,24 @@ test("a filter knows what is behind it by one address in all of its calls", asyn
   expect(status).toBe(0);
 });
 
+test("what is in front of a filter may read while it opens, whatever the thread model", async () => {
+  const disk = join(temporaryDirectory(), "disk.img");
+  const table = Buffer.alloc(8 * 512);
+  table.set([0, 0, 0, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0], 446); // seven sectors from the first
+  table.set([0x55, 0xaa], 510);
+  writeFileSync(disk, table.fill(7, 512));
+  const plugin = [
+    debianPlugin("eval"),
+    "thread_model=echo serialize_all_requests",
+    `get_size=stat -c %s ${disk}`,
+    `pread=dd if=${disk} iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none`,
+  ];
+  const chain = ["--filter=partition", `--filter=${filters}/nbdkit-nocache-filter.so`];
+  const command = clean('nbdinfo --size "$uri"; nbdcopy "$uri" - | tr -d "\\007" | wc -c');
+  const args = ["-U", "-", ...chain, ...plugin, "partition=1", "--run", command];
+  expect(await runAsyncnbd(args)).toMatchObject({ status: 0, stdout: "3584\n0\n" });
+});
+
 test("a filter limits the thread model of a plugin in TypeScript", async () => {
   const directory = temporaryDirectory();
   const plugin = join(directory, "plugin.mjs");

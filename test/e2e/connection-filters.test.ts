@@ -147,6 +147,7 @@ describe("noparallel", () => {
       isSecondOpen = true;
     });
     expect(await first.request({ type: FLUSH })).toBe(0);
+    await new Promise((resolve) => setTimeout(resolve, 300)); // in which it would have opened
     expect(isSecondOpen).toBe(false);
     first.socket.end();
     await opened;

@@ -288,8 +288,17 @@ TEST_CASE("rules fit addresses by their first bits") {
   CHECK_FALSE(fits("192.168.0.0/0", v6));
 }
 
+TEST_CASE("rules of what stands for IPv4 are rules for IPv4") {
+  const filters::Peer v4 = peer_at("10.1.2.3");
+  CHECK(fits("::ffff:10.0.0.0/104", v4));
+  CHECK(fits("::ffff:10.1.2.3", v4));
+  CHECK_FALSE(fits("::ffff:10.1.2.4", v4));
+  CHECK(fits("::ffff:0:0/96", v4));
+  CHECK_FALSE(fits("::ffff:0:0/96", peer_at("fe80::1")));
+}
+
 TEST_CASE("rules that are none are refused with what there is") {
-  for (const char *wrong : {"anyipv5", "1.2.3", "1.2.3.4/33", "::1/129", "pid:0", "uid:-1", "uid:x",
+  for (const char *wrong : {"anyipv5", "1.2.3", "1.2.3.4/33", "::1/129", "::ffff:0:0/95", "pid:0", "uid:-1", "uid:x",
                             ",", "a,b", "vsock-cid:4294967296"}) {
     CAPTURE(wrong);
     std::string error;

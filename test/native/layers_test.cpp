@@ -74,11 +74,11 @@ public:
   host::CallContext &context() override { return client_; }
   const Resources &resources() override { return system_resources().of_backends; }
   ThreadModel thread_model() override { return ThreadModel::parallel; }
-  unsigned threads() override { return 1; }
+  unsigned threads() override { return 16; }
   bool preconnect(bool) override { return true; }
   std::optional<std::vector<ExportEntry>> list_exports(bool) override { return {}; }
   std::optional<std::string> default_export(bool) override { return ""; }
-  std::unique_ptr<Backend> open(const std::string &, bool) override {
+  std::unique_ptr<Backend> open(const std::string &, bool, Submitter) override {
     if (is_plain_)
       return std::make_unique<PlainBackend>(disk_);
     return std::make_unique<MemoryBackend>(disk_);

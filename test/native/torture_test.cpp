@@ -53,7 +53,7 @@ struct Server {
         std::make_shared<connection::Connection>(resources, context, "torture", number);
     connection->export_name = "";
     std::unique_ptr<backend::Backend> backend =
-        backend::CBackend::open(*plugin, *connection, 16, false);
+        backend::CBackend::open(*plugin, *connection, 16, false, backend::Submitter::leader);
     std::string error;
     if (backend == nullptr || !backend->prepare({}, &error))
       return false;
