@@ -145,7 +145,8 @@ std::unique_ptr<Backend> Chain::open_level(const Level &level, const Asked &aske
 // What is opened for a client that asks for "" has a name; there may be none.
 std::optional<std::string> Chain::canonical_name(const Level &level, const std::string &export_name,
                                                  bool readonly, std::string *error) {
-  if (!export_name.empty() || !has_opening_filters())
+  const bool is_plugin = level.index == filters_.size();
+  if (!export_name.empty() || (!is_plugin && !has_opening_filters()))
     return export_name;
   const auto lock = turn_of_question(level);
   std::optional<std::string> name = default_export(level, readonly);
