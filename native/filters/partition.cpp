@@ -29,6 +29,7 @@ private:
     return true;
   }
 
+  const char *filter_name() const override { return "partition"; }
   std::optional<DiskPart> find_part(const backend::Facts &below_facts,
                                     std::string *error) override {
     PartitionTable table(below_facts.size_bytes, sector_bytes_,

@@ -1,7 +1,9 @@
 // See read_now.hpp.
 #include "filters/read_now.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <future>
 #include <memory>
 #include <utility>
@@ -54,11 +56,17 @@ private:
 
 } // namespace
 
+// With all of the blocks that it is in, where what is below takes nothing else.
 int read_now(backend::Backend &below, uint64_t offset, std::vector<uint8_t> *bytes) {
-  const auto read = std::make_shared<Read>(bytes->size());
-  const int error = Read::run(read, below, offset);
+  const backend::Facts &facts = below.facts();
+  const bool takes_blocks = facts.block_sizes_bind && facts.block_sizes;
+  const uint64_t block = takes_blocks ? std::max(facts.block_sizes->minimum, 1U) : 1;
+  const uint64_t begin = offset / block * block;
+  const uint64_t end = (offset + bytes->size() + block - 1) / block * block;
+  const auto read = std::make_shared<Read>(std::min(end, facts.size_bytes) - begin);
+  const int error = Read::run(read, below, begin);
   if (error == 0)
-    *bytes = read->data;
+    std::memcpy(bytes->data(), read->data.data() + (offset - begin), bytes->size());
   return error;
 }
 
