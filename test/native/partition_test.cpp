@@ -6,6 +6,8 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "filter_front.hpp"
 
@@ -80,6 +82,32 @@ public:
 
 private:
   const uint32_t block_;
+};
+
+// Of a plugin that does not answer, or only when the server stops.
+class SilentBackend final : public MemoryBackend {
+public:
+  struct State {
+    Gate gate;
+    Request *asked = nullptr;
+    bool is_alive = true;
+  };
+
+  SilentBackend(MemoryDisk &disk, State &state, bool answers_at_stop)
+      : MemoryBackend(disk), state_(state), answers_at_stop_(answers_at_stop) {}
+  ~SilentBackend() override { state_.is_alive = false; }
+  void submit(Request &request, Caller) override {
+    state_.gate.change([&] { state_.asked = &request; });
+  }
+  void on_server_stopping() override {
+    if (answers_at_stop_)
+      state_.asked->complete(EIO);
+  }
+  void give_up_unanswered() override { state_.asked->give_up(ESHUTDOWN); }
+
+private:
+  State &state_;
+  const bool answers_at_stop_;
 };
 
 } // namespace
@@ -206,4 +234,24 @@ TEST_CASE("a part that is not of whole blocks is refused, with what helps") {
   old.add(0, 0, 0x83, 63, 100);
   CHECK(old.try_connect(std::make_unique<BlockBackend>(old.disk)) == nullptr);
   CHECK(old.try_connect(std::make_unique<MemoryBackend>(old.disk)) != nullptr);
+}
+
+TEST_CASE("a table that is being read does not hold up a server that stops") {
+  for (const bool answers_at_stop : {true, false}) {
+    Partitioned front(1);
+    front.add_mbr();
+    SilentBackend::State below;
+    std::thread stopping([&] {
+      CHECK(below.gate.wait([&] { return below.asked != nullptr; }));
+      front.client.server->announce_stop();
+    });
+    auto opened = std::make_unique<SilentBackend>(front.disk, below, answers_at_stop);
+    CHECK(front.try_connect(std::move(opened)) == nullptr);
+    stopping.join();
+    CHECK(front.error.find("cannot read the partition table") != std::string::npos);
+    CHECK(below.is_alive == !answers_at_stop);
+    if (!answers_at_stop) // its late reply
+      below.asked->completers.maker().release(*below.asked);
+    CHECK_FALSE(below.is_alive);
+  }
 }
