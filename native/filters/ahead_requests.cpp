@@ -2,7 +2,9 @@
 #include "filters/ahead_requests.hpp"
 
 #include <algorithm>
+#include <chrono>
 #include <new>
+#include <thread>
 #include <utility>
 
 #include "wire/constants.hpp"
@@ -55,6 +57,7 @@ AheadRequests::AheadRequest *AheadRequests::find_unused() {
 void AheadRequests::submit(AheadRequest &ahead, uint64_t begin, uint64_t end) {
   ahead.is_in_use.store(true, std::memory_order_relaxed);
   ahead.owner = shared_from_this();
+  ahead.holders.store(2, std::memory_order_relaxed);
   in_flight_.fetch_add(1, std::memory_order_relaxed);
   of_all_->fetch_add(1, std::memory_order_relaxed);
   ahead.request.completers.reset(ahead);
@@ -71,6 +74,24 @@ void AheadRequests::wait_until_over() {
     in_flight_.wait(left, std::memory_order_acquire);
 }
 
+void AheadRequests::end_in_time() {
+  using std::chrono::milliseconds;
+  constexpr milliseconds GRACE{2000};
+  constexpr milliseconds STEP{10};
+  stop();
+  milliseconds left = GRACE;
+  while (in_flight_.load(std::memory_order_acquire) > 0) {
+    if (left == GRACE)
+      below_->on_client_gone();
+    if (left <= milliseconds{0}) {
+      below_->give_up_unanswered();
+      left = backend::GIVE_UP_AGAIN_AFTER;
+    }
+    std::this_thread::sleep_for(STEP);
+    left -= STEP;
+  }
+}
+
 // Nobody is to hear of errors: who reads there will see.
 void AheadRequests::AheadRequest::complete(Request &, int) {
   const std::shared_ptr<AheadRequests> keep = owner;
@@ -78,8 +99,14 @@ void AheadRequests::AheadRequest::complete(Request &, int) {
   keep->on_end();
 }
 
-void AheadRequests::AheadRequest::release(Request &) {
-  let_go();
+void AheadRequests::AheadRequest::give_up(Request &, int) {
+  owner->on_end();
+  drop_holder();
+}
+
+void AheadRequests::AheadRequest::drop_holder() {
+  if (holders.fetch_sub(1, std::memory_order_acq_rel) == 1)
+    let_go();
 }
 
 // After which it may be used again, or be gone with all others.

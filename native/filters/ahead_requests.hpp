@@ -29,6 +29,8 @@ public:
   void stop() { is_over_.store(true, std::memory_order_relaxed); }
   // Until all has been answered or given up. After the last read; blocks.
   void wait_until_over();
+  // The same where nobody else gives up what is not answered: this does, in time.
+  void end_in_time();
 
 private:
   static constexpr uint64_t MAX_BYTES = 256 << 10; // of one request
@@ -37,13 +39,17 @@ private:
 
   struct AheadRequest final : backend::Maker {
     void complete(backend::Request &completed, int error) override;
-    void give_up(backend::Request &, int) override { owner->on_end(); }
-    void release(backend::Request &released) override;
+    void give_up(backend::Request &given_up, int error) override;
+    void release(backend::Request &) override { drop_holder(); }
     bool client_has_gone() const override { return owner->is_over_.load(); }
+    void drop_holder();
     void let_go();
 
     backend::Request request{};
     std::shared_ptr<AheadRequests> owner; // and what is below, while that may use it
+    // Of one that is given up: who gives it up, and who may still use it, whose late reply may come
+    // before give_up. The last one finds this as the other has left it.
+    std::atomic<uint8_t> holders{0};
     // The release of its end pairs with the acquire of who uses it next.
     std::atomic<bool> is_in_use{false};
   };

@@ -13,8 +13,8 @@
 namespace asyncnbd::filters {
 
 // Changes claim the bytes of their blocks. Until a client changes a part of a block there is
-// nothing to lose: changes of whole blocks are only counted, all under one claim, and may be
-// received where they lie. From then on each has a claim of its own. Any thread.
+// nothing to lose: changes of whole blocks are only counted, all under one claim. From then on each
+// has a claim of its own. Nobody counts or claims before all of a change has come. Any thread.
 class BlocksizeDisk final : public backend::DiskState {
 public:
   explicit BlocksizeDisk(base::Threads &threads)

@@ -83,12 +83,13 @@ bool BlocksizeLayer::is_counted(const Request &request) const {
   return client_.limits.block > 1 && is_change(request.type);
 }
 
-// Data that are received where they lie have to be counted before.
+// What changes the disk before it is submitted would have to be counted for as long as its client
+// takes to send it, and others would wait for that.
 Reservation BlocksizeLayer::reserve(Request &request) {
   if (!is_whole(request))
     return {};
   const Reservation reservation = below().reserve(request);
-  if (reservation.data == nullptr || !is_counted(request) || client_.disk.begin_counted())
+  if (reservation.data == nullptr || reservation.spares_copy || !is_counted(request))
     return reservation;
   below().unreserve(request);
   return {};
@@ -96,8 +97,6 @@ Reservation BlocksizeLayer::reserve(Request &request) {
 
 void BlocksizeLayer::unreserve(Request &request) {
   below().unreserve(request);
-  if (is_counted(request))
-    client_.disk.end_counted();
 }
 
 uint32_t BlocksizeLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
@@ -129,14 +128,14 @@ void BlocksizeLayer::submit(Request &request, Caller caller) {
   const bool passes = is_whole(request);
   if (passes && !is_counted(request))
     below().submit(request, caller);
-  else if (passes && (request.is_reserved || client_.disk.begin_counted()))
+  else if (passes && client_.disk.begin_counted())
     submit_counted(request, caller);
   else if (is_fast_zero && !passes)
     request.complete(ENOTSUP);
   else if (BlocksizeOperation *operation = operations_.get())
     operation->begin(request, caller);
   else
-    request.complete(ENOMEM);
+    refuse(request, ENOMEM);
 }
 
 void BlocksizeLayer::submit_counted(Request &request, Caller caller) {
@@ -144,10 +143,8 @@ void BlocksizeLayer::submit_counted(Request &request, Caller caller) {
     below().submit(request, caller);
     return;
   }
-  if (request.is_reserved)
-    below().unreserve(request);
   client_.disk.end_counted();
-  request.complete(ENOMEM);
+  refuse(request, ENOMEM);
 }
 
 void BlocksizeLayer::complete(Request &request, int error) {

@@ -29,6 +29,7 @@ void BlocksizeOperation::begin(Request &request, Caller caller) {
   SteppedRequest::begin(request);
   stage_ = Stage::piece;
   has_child_ = has_claim_ = is_counted_ = has_made_child_ = false;
+  has_reservation_ = request.type == wire::NBD_CMD_WRITE && request.is_reserved;
   context_ = 0;
   known_.clear();
   needs_flush_ = (request.flags & wire::NBD_CMD_FLAG_FUA) != 0 &&
@@ -125,6 +126,7 @@ BlocksizeOperation::Next BlocksizeOperation::make_piece() {
   if (type == wire::NBD_CMD_WRITE && piece_bytes_ == request().length_bytes) {
     make_child(type, flags_of(type), at_, piece_bytes_, nullptr);
     child().take_payload(request()); // in pages, perhaps
+    has_reservation_ = false;
   } else {
     make_child(type, flags_of(type), at_, piece_bytes_, has_data ? data_here() : nullptr);
   }
@@ -212,6 +214,8 @@ void BlocksizeOperation::before_end(int error) {
   const bool is_known = error != 0 && at_ > request().offset && at_ < end_offset();
   if (is_known && (!request().extras || !request().extras->error_offset))
     request().make_extras().error_offset = at_;
+  if (has_reservation_)
+    client_.below.unreserve(request());
   if (has_claim_)
     client_.disk.work->release(*this);
   if (is_counted_)

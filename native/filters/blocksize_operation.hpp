@@ -57,7 +57,8 @@ private:
   BlocksizeOperations &pool_;
   Stage stage_ = Stage::piece;
   bool is_counted_ = false;
-  bool has_made_child_ = false; // for `run` to submit
+  bool has_reservation_ = false; // the request's, which has not gone below yet
+  bool has_made_child_ = false;  // for `run` to submit
   bool needs_flush_ = false;
   uint64_t at_ = 0; // how far it has come
   uint64_t end_ = 0;

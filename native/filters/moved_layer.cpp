@@ -15,11 +15,30 @@ bool MovedLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, s
   if (!Layer::collect(wanted, facts, error))
     return false;
   const std::optional<DiskPart> part = find_part(*facts, error);
-  if (!part)
+  if (!part || !keeps_blocks(*part, *facts, error))
     return false;
   offset_ = part->offset;
   facts->size_bytes = part->length;
   return true;
+}
+
+// What clients send in whole blocks of the part has to be whole blocks below, where that is
+// promised.
+bool MovedLayer::keeps_blocks(const DiskPart &part, const backend::Facts &below,
+                              std::string *error) const {
+  if (!below.block_sizes_bind || !below.block_sizes || below.block_sizes->minimum <= 1)
+    return true;
+  const uint32_t block = below.block_sizes->minimum;
+  const uint64_t end = part.offset + part.length;
+  const bool begins_well = part.offset % block == 0;
+  if (begins_well && (end % block == 0 || end == below.size_bytes))
+    return true;
+  *error = std::string("filter ") + filter_name() + ": the part " +
+           (begins_well ? "ends at " + std::to_string(end)
+                        : "begins at " + std::to_string(part.offset)) +
+           ", which is no multiple of the block size of what is behind it, " +
+           std::to_string(block) + ": put --filter=blocksize after --filter=" + filter_name();
+  return false;
 }
 
 Reservation MovedLayer::reserve(Request &request) {

@@ -29,9 +29,12 @@ protected:
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
 
 private:
+  virtual const char *filter_name() const = 0;
   // Where the part is; once, below is prepared, and this may wait for what it reads there.
   // std::nullopt, with words in `*error`: there is none.
   virtual std::optional<DiskPart> find_part(const backend::Facts &below, std::string *error) = 0;
+
+  bool keeps_blocks(const DiskPart &part, const backend::Facts &below, std::string *error) const;
 
   void complete(backend::Request &request, int error) override;
   void give_up(backend::Request &request, int error) override;

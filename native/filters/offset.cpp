@@ -19,6 +19,7 @@ public:
       : MovedLayer(std::move(opened)), offset_(offset), range_(range) {}
 
 private:
+  const char *filter_name() const override { return "offset"; }
   std::optional<DiskPart> find_part(const backend::Facts &below, std::string *error) override {
     if (backend::is_inside(offset_, range_.value_or(0), below.size_bytes))
       return DiskPart{offset_, range_.value_or(below.size_bytes - offset_)};

@@ -7,6 +7,7 @@
 #include "filters/moved_layer.hpp"
 #include "filters/partition_table.hpp"
 #include "filters/read_now.hpp"
+#include "filters/shared_backend.hpp"
 
 namespace asyncnbd::filters {
 
@@ -16,8 +17,10 @@ using backend::Backend;
 
 class PartitionLayer final : public MovedLayer {
 public:
-  PartitionLayer(std::unique_ptr<Backend> opened, uint32_t number, uint64_t sector_bytes)
-      : MovedLayer(std::move(opened)), number_(number), sector_bytes_(sector_bytes) {}
+  PartitionLayer(const std::shared_ptr<Backend> &opened, const host::CallContext &context,
+                 uint32_t number, uint64_t sector_bytes)
+      : MovedLayer(std::make_unique<SharedBackend>(opened)), opened_(opened), context_(context),
+        number_(number), sector_bytes_(sector_bytes) {}
 
 private:
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
@@ -29,11 +32,12 @@ private:
     return true;
   }
 
+  const char *filter_name() const override { return "partition"; }
   std::optional<DiskPart> find_part(const backend::Facts &below_facts,
                                     std::string *error) override {
     PartitionTable table(below_facts.size_bytes, sector_bytes_,
                          [this](uint64_t offset, std::vector<uint8_t> *bytes) {
-                           return read_now(below(), offset, bytes);
+                           return read_now(opened_, context_, offset, bytes);
                          });
     const std::optional<Partition> found = table.find(number_);
     if (!found) {
@@ -44,6 +48,8 @@ private:
     return DiskPart{found->offset, found->length};
   }
 
+  const std::shared_ptr<Backend> opened_;
+  const host::CallContext &context_;
   const uint32_t number_;
   const uint64_t sector_bytes_;
   const char *table_ = "";
@@ -56,9 +62,10 @@ public:
 
   const char *name() const override { return "partition"; }
 
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 backend::DiskState *, std::string *) override {
-    return std::make_unique<PartitionLayer>(std::move(*below), number_, sector_bytes_);
+    const std::shared_ptr<Backend> opened = std::move(*below);
+    return std::make_unique<PartitionLayer>(opened, opening.context, number_, sector_bytes_);
   }
 
 private:

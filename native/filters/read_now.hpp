@@ -2,15 +2,18 @@
 #pragma once
 
 #include <cstdint>
-#include <string>
+#include <memory>
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "host/context.hpp"
 
 namespace asyncnbd::filters {
 
 // Of a backend that is prepared and has so much; may block. `bytes`: filled with its data. Returns
-// an errno.
-int read_now(backend::Backend &below, uint64_t offset, std::vector<uint8_t> *bytes);
+// an errno. The client does not have the backend yet: should the server stop meanwhile, this tells
+// it, and gives up in time.
+int read_now(const std::shared_ptr<backend::Backend> &below, const host::CallContext &context,
+             uint64_t offset, std::vector<uint8_t> *bytes);
 
 } // namespace asyncnbd::filters

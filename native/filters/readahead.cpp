@@ -54,6 +54,11 @@ public:
     ahead_->wait_until_over();
     below().close();
   }
+  // Who stands in front may have read while it was opened.
+  void close_unused() override {
+    ahead_->end_in_time();
+    below().close_unused();
+  }
 
 private:
   const std::shared_ptr<AheadRequests> ahead_;

@@ -8,6 +8,7 @@
 #include <memory>
 #include <random>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "filter_front.hpp"
@@ -27,6 +28,7 @@ struct Below {
   bool answers_on_threads = false;
   Support fua = Support::native;
   BlockSizes sizes{};
+  bool spares_copy = false; // reserves memory of its own for what is written
 };
 
 class BelowBackend final : public MemoryBackend {
@@ -35,14 +37,37 @@ public:
     told_.fua = how.fua;
     told_.block_sizes = how.sizes;
   }
-  void submit(Request &request, Caller caller) override {
+  Reservation reserve(Request &request) override {
+    if (!how_.spares_copy || request.type != NBD_CMD_WRITE)
+      return MemoryBackend::reserve(request);
+    disk_.reserved++;
+    auto *memory = new uint8_t[request.length_bytes];
+    request.reservation = memory;
+    return {.data = memory, .takes_pages = false, .spares_copy = true};
+  }
+  void unreserve(Request &request) override {
+    delete[] static_cast<uint8_t *>(std::exchange(request.reservation, nullptr));
+    MemoryBackend::unreserve(request);
+  }
+  void submit(Request &request, Caller) override {
     if (how_.answers_on_threads)
-      FilterFront::pool().run([this, &request] { request.complete(perform(request)); });
+      FilterFront::pool().run([this, &request] { request.complete(carry_out(request)); });
     else
-      MemoryBackend::submit(request, caller);
+      request.complete(carry_out(request));
   }
 
 private:
+  int carry_out(Request &request) {
+    const bool is_spared = request.type == NBD_CMD_WRITE && request.reservation != nullptr;
+    if (!is_spared)
+      return perform(request);
+    request.is_reserved = false; // its data are not on the disk yet
+    const int error = perform(request);
+    request.is_reserved = true;
+    unreserve(request);
+    return error;
+  }
+
   const Below how_;
 };
 
@@ -216,6 +241,7 @@ TEST_CASE("random requests change what they are about, whatever is in progress b
   const Below now{};
   const Below later{.answers_on_threads = true};
   const Below flushes{.answers_on_threads = true, .fua = Support::emulate};
+  const Below spares{.answers_on_threads = true, .spares_copy = true};
   for (const ModelCase &given : {
            ModelCase{1, 1000, 3000, later, false},
            ModelCase{512, 4096, 8192, now, false},
@@ -223,6 +249,7 @@ TEST_CASE("random requests change what they are about, whatever is in progress b
            ModelCase{512, 4096, 8192, flushes, true},
            ModelCase{4096, 8192, 4096, later, true},
            ModelCase{4096, 65536, 65536, later, false},
+           ModelCase{512, 65536, 65536, spares, true},
        }) {
     Model model(given, static_cast<unsigned>(given.block + given.max_data));
     for (int round = 0; round < 200; round++)
@@ -273,39 +300,65 @@ TEST_CASE("options that contradict each other are refused") {
     CHECK(Blocksize(given).filter == nullptr);
 }
 
-TEST_CASE("whole blocks are received where they lie until a client writes a part of one") {
-  Blocksize front(options(BLOCK));
-  Backend &client = front.connect();
-  TestRequest whole(NBD_CMD_WRITE, BLOCK, 2 * BLOCK, 7);
-  REQUIRE(client.reserve(whole).data == &front.disk.bytes[BLOCK]);
-  client.unreserve(whole);
-  CHECK(front.disk.reserved == 0);
-  TestRequest part(NBD_CMD_WRITE, BLOCK + 1, BLOCK, 7);
-  CHECK(client.reserve(part).data == nullptr);
-  CHECK(part.run(client) == 0);
-  CHECK(client.reserve(whole).data == nullptr);
-  CHECK(front.disk.reserved == 0);
-  TestRequest read(NBD_CMD_READ, BLOCK, BLOCK);
-  CHECK(client.reserve(read).data == &front.disk.bytes[BLOCK]);
+TEST_CASE("nothing is received on the disk where it could come between parts of blocks") {
+  for (const uint64_t block : {uint64_t{1}, BLOCK}) {
+    Blocksize front(options(static_cast<double>(block)));
+    Backend &client = front.connect();
+    TestRequest write(NBD_CMD_WRITE, BLOCK, 2 * BLOCK, 7);
+    const uint8_t *place = client.reserve(write).data;
+    CHECK(place == (block == 1 ? &front.disk.bytes[BLOCK] : nullptr));
+    if (place != nullptr)
+      client.unreserve(write);
+    CHECK(front.disk.reserved == 0);
+    TestRequest read(NBD_CMD_READ, BLOCK, BLOCK);
+    CHECK(client.reserve(read).data == &front.disk.bytes[BLOCK]);
+  }
 }
 
-TEST_CASE("a part of a block is written once what is being received there has come") {
+TEST_CASE("nobody waits for a client that stops in the middle of what it writes") {
   Blocksize front(options(BLOCK));
-  Backend &receiver = front.connect();
-  Backend &writer = front.connect();
+  Backend &stopped = front.connect_to({.spares_copy = true});
+  Backend &writer = front.connect_to({.spares_copy = true});
   TestRequest whole(NBD_CMD_WRITE, 0, 2 * BLOCK, 7);
-  uint8_t *place = receiver.reserve(whole).data;
-  REQUIRE(place != nullptr);
-  whole.is_reserved = true;
-  TestRequest part(NBD_CMD_WRITE, 10, 20, 9);
-  writer.submit(part, Caller::may_block);
-  CHECK_FALSE(part.is_done());
-  std::memset(place, 7, 2 * BLOCK);
-  CHECK(whole.run(receiver) == 0);
-  CHECK(part.wait() == 0);
-  CHECK(front.disk.bytes[9] == 7);
+  uint8_t *memory = stopped.reserve(whole).data;
+  REQUIRE(memory != nullptr);
+  CHECK(run(writer, NBD_CMD_WRITE, 10, 20, 0, 9) == 0);
+  CHECK(run(writer, NBD_CMD_WRITE, 0, BLOCK, 0, 8) == 0);
+  CHECK(run(writer, NBD_CMD_WRITE, 10, 20, 0, 9) == 0);
+  CHECK(front.disk.bytes[9] == 8);
   CHECK(front.disk.bytes[10] == 9);
-  CHECK(front.disk.bytes[30] == 7);
+
+  // And if it goes on after all, it is as if it had begun now.
+  std::memset(memory, 7, 2 * BLOCK);
+  whole.is_reserved = true;
+  whole.data = memory;
+  CHECK(whole.run(stopped) == 0);
+  CHECK(front.disk.bytes[10] == 7);
+  CHECK(front.disk.reserved == 0);
+}
+
+TEST_CASE("a client that waits for its turn and is given up leaves no reservation behind") {
+  MemoryDisk disk{SIZE};
+  HeldBackend::Held held;
+  Blocksize front(options(BLOCK));
+  auto opened = std::make_unique<HeldBackend>(disk, held);
+  HeldBackend &holding = *opened;
+  Backend &first = front.connect(std::move(opened));
+  Backend &second = front.connect_to({.spares_copy = true});
+  TestRequest part(NBD_CMD_WRITE, 1, 1, 7);
+  first.submit(part, Caller::may_block);
+  TestRequest whole(NBD_CMD_WRITE, 0, BLOCK, 8);
+  whole.data = second.reserve(whole).data;
+  REQUIRE(whole.data != nullptr);
+  whole.is_reserved = true;
+  second.submit(whole, Caller::may_block);
+  CHECK_FALSE(whole.is_done());
+  second.give_up_unanswered();
+  CHECK(whole.wait() == ESHUTDOWN);
+  CHECK(front.disk.reserved == 0);
+  holding.answer(*held.take());
+  holding.answer(*held.take());
+  CHECK(part.wait() == 0);
 }
 
 TEST_CASE("changes of the same block wait for each other, and not for other blocks") {

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <memory>
 #include <string>
+#include <thread>
+#include <utility>
 
 #include "filter_front.hpp"
 
@@ -62,6 +64,50 @@ struct Partitioned : FilterFront {
     CHECK_MESSAGE(error.find(words) != std::string::npos, error);
     return refused;
   }
+};
+
+// Of a plugin that gets whole blocks only.
+class BlockBackend final : public MemoryBackend {
+public:
+  explicit BlockBackend(MemoryDisk &disk, uint32_t block = 4096)
+      : MemoryBackend(disk), block_(block) {
+    told_.block_sizes = {block, block, UINT32_MAX};
+    told_.block_sizes_bind = true;
+  }
+  void submit(Request &request, Caller caller) override {
+    CHECK(request.offset % block_ == 0);
+    CHECK(request.length_bytes % block_ == 0);
+    MemoryBackend::submit(request, caller);
+  }
+
+private:
+  const uint32_t block_;
+};
+
+// Of a plugin that does not answer, or only when the server stops.
+class SilentBackend final : public MemoryBackend {
+public:
+  struct State {
+    Gate gate;
+    Request *asked = nullptr;
+    bool is_alive = true;
+  };
+
+  SilentBackend(MemoryDisk &disk, State &state, bool answers_at_stop)
+      : MemoryBackend(disk), state_(state), answers_at_stop_(answers_at_stop) {}
+  ~SilentBackend() override { state_.is_alive = false; }
+  void submit(Request &request, Caller) override {
+    state_.gate.change([&] { state_.asked = &request; });
+  }
+  void on_server_stopping() override {
+    if (answers_at_stop_)
+      state_.asked->complete(EIO);
+  }
+  void give_up_unanswered() override { state_.asked->give_up(ESHUTDOWN); }
+
+private:
+  State &state_;
+  const bool answers_at_stop_;
 };
 
 } // namespace
@@ -156,4 +202,56 @@ TEST_CASE("a table that cannot be read refuses the client, with why") {
 TEST_CASE("numbers and sectors that there are not are refused") {
   CHECK(Partitioned(0).filter == nullptr);
   CHECK(Partitioned(1, 1024).filter == nullptr);
+}
+
+TEST_CASE("a plugin of whole blocks is asked for nothing else, with the table and after it") {
+  Partitioned mbr(6);
+  mbr.add_mbr();
+  mbr.add(1100, 0, 0x83, 12, 32); // from sector 1112 on
+  CHECK(mbr.connect(std::make_unique<BlockBackend>(mbr.disk)).facts().size_bytes == 32 * 512);
+  Partitioned gpt(2);
+  gpt.add_gpt(40, 63);
+  Backend &client = gpt.connect(std::make_unique<BlockBackend>(gpt.disk));
+  CHECK(client.facts().size_bytes == 24 * 512);
+  CHECK(run(client, NBD_CMD_WRITE, 4096, 4096, 0, 9) == 0);
+  CHECK(gpt.disk.bytes[40 * 512 + 4096] == 9);
+}
+
+TEST_CASE("a part that is not of whole blocks is refused, with what helps") {
+  const auto words = [](const filters::FilterOptions &options) {
+    FilterFront front("offset", options, SIZE);
+    return front.try_connect(std::make_unique<BlockBackend>(front.disk)) == nullptr ? front.error
+                                                                                    : "";
+  };
+  CHECK(words({{"offset", 63 * 512.0}}) ==
+        "filter offset: the part begins at 32256, which is no multiple of the block size of what "
+        "is behind it, 4096: put --filter=blocksize after --filter=offset");
+  CHECK(words({{"offset", 4096.0}, {"range", 512.0}}).find("ends at 4608,") != std::string::npos);
+  CHECK(words({{"offset", 4096.0}}).empty());
+  FilterFront odd("offset", {{"offset", 4096.0}}, SIZE + 512); // ends with the disk
+  CHECK(odd.try_connect(std::make_unique<BlockBackend>(odd.disk)) != nullptr);
+  Partitioned old(1);
+  old.add(0, 0, 0x83, 63, 100);
+  CHECK(old.try_connect(std::make_unique<BlockBackend>(old.disk)) == nullptr);
+  CHECK(old.try_connect(std::make_unique<MemoryBackend>(old.disk)) != nullptr);
+}
+
+TEST_CASE("a table that is being read does not hold up a server that stops") {
+  for (const bool answers_at_stop : {true, false}) {
+    Partitioned front(1);
+    front.add_mbr();
+    SilentBackend::State below;
+    std::thread stopping([&] {
+      CHECK(below.gate.wait([&] { return below.asked != nullptr; }));
+      front.client.server->announce_stop();
+    });
+    auto opened = std::make_unique<SilentBackend>(front.disk, below, answers_at_stop);
+    CHECK(front.try_connect(std::move(opened)) == nullptr);
+    stopping.join();
+    CHECK(front.error.find("cannot read the partition table") != std::string::npos);
+    CHECK(below.is_alive == !answers_at_stop);
+    if (!answers_at_stop) // its late reply
+      below.asked->completers.maker().release(*below.asked);
+    CHECK_FALSE(below.is_alive);
+  }
 }

@@ -180,6 +180,36 @@ TEST_CASE("the end of a client waits for what it has in flight, which is given u
     request->completers.maker().release(*request);
 }
 
+TEST_CASE("a late reply may come before its request is given up") {
+  Readahead front;
+  Backend &client = front.open();
+  for (uint64_t at = 0; at < MIB; at += 256 * KIB)
+    CHECK(run(client, NBD_CMD_READ, at, 256 * KIB) == 0);
+  std::vector<Request *> late;
+  late.swap(front.held);
+  REQUIRE(!late.empty());
+  for (Request *request : late)
+    request->completers.maker().release(*request);
+  for (Request *request : late)
+    request->give_up(ESHUTDOWN);
+  client.close(); // does not wait any more
+  front.clients.clear();
+}
+
+TEST_CASE("what is closed unused waits for what it has in flight, and gives it up in time") {
+  Readahead front;
+  Backend &client = front.open();
+  for (uint64_t at = 0; at < MIB; at += 256 * KIB)
+    CHECK(run(client, NBD_CMD_READ, at, 256 * KIB) == 0);
+  const std::vector<Request *> asked = front.held;
+  REQUIRE(!asked.empty());
+  client.close_unused();
+  CHECK(front.held.empty()); // given up
+  front.clients.clear();
+  for (Request *request : asked)
+    request->completers.maker().release(*request);
+}
+
 TEST_CASE("where what is below cannot cache nothing is asked of it") {
   Readahead front;
   for (const Support cache : {Support::none, Support::emulate}) {
