@@ -138,20 +138,10 @@ void RetryLayer::give_up(Request &request, int error) {
 // It is not in flight. After this it may be anyone's.
 void RetryLayer::fail(Attempt attempt, Request &request) {
   const Repetition &repetition = settings_.repetition;
-  if (attempt.retries < repetition.retries) {
-    const std::chrono::milliseconds delay = repetition.delay_before(attempt.retries);
-    {
-      host::ContextScope scope(&context_);
-      host::log_debug("%s failed: original errno = %d", callback_name(request.type), attempt.error);
-      host::log_debug("retry %u: waiting %lld ms before retrying", attempt.retries + 1,
-                      static_cast<long long>(delay.count()));
-    }
-    if (waiting_.begin(request, attempt, delay) == 0)
-      return;
-  } else {
-    host::ContextScope scope(&context_);
-    host::log_debug("could not recover after %u retries", repetition.retries);
-  }
+  log_failure(context_, request, attempt.error, attempt.retries, repetition);
+  if (attempt.retries < repetition.retries &&
+      waiting_.begin(request, attempt, repetition.delay_before(attempt.retries)) == 0)
+    return;
   request.complete(attempt.error);
 }
 
@@ -454,7 +444,7 @@ void RetryLayer::close() {
   }
   {
     host::ContextScope scope(&context_);
-    host::log_debug("reopens needed: %u", reopenings);
+    host::log_debug("opening anew what is behind was tried %u times", reopenings);
   }
   if (behind != nullptr)
     behind->close();
