@@ -2,10 +2,13 @@
 #include "filters/repeating.hpp"
 
 #include <algorithm>
+#include <cinttypes>
 
+#include "base/error_numbers.hpp"
 #include "host/abi.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/wire.hpp"
 
 namespace asyncnbd::filters {
 
@@ -30,6 +33,23 @@ void forget_answer(backend::Request &request) {
   request.extras->error_offset.reset();
   for (backend::ContextStatus &status : request.extras->statuses)
     status.extents.clear();
+}
+
+void log_failure(host::CallContext &context, const backend::Request &request, int error,
+                 uint32_t retries, const Repetition &repetition) {
+  host::ContextScope scope(&context);
+  const char *command = wire::command_name(request.type);
+  const std::string text = base::error_text(error);
+  if (retries < repetition.retries)
+    host::log_debug("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; it is tried again (%" PRIu32
+                    " of %" PRIu32 " times) in %lld ms",
+                    command, request.offset, request.length_bytes, text.c_str(), retries + 1,
+                    repetition.retries,
+                    static_cast<long long>(repetition.delay_before(retries).count()));
+  else
+    host::log_debug("%s offset=%" PRIu64 " count=%" PRIu64 ": %s; the last of %" PRIu64 " tries",
+                    command, request.offset, request.length_bytes, text.c_str(),
+                    uint64_t{retries} + 1);
 }
 
 namespace {
@@ -57,8 +77,9 @@ std::unique_ptr<backend::Backend> open_repeatedly(const OpenOnce &open,
       host::log_error("%s", error->c_str());
     error->clear();
     const milliseconds delay = repetition.delay_before(retry);
-    host::log_debug("retry %u: waiting %lld ms before opening again", retry + 1,
-                    static_cast<long long>(delay.count()));
+    host::log_debug("the export cannot be opened; it is tried again (%" PRIu32 " of %" PRIu32
+                    " times) in %lld ms",
+                    retry + 1, repetition.retries, static_cast<long long>(delay.count()));
     if (!sleep_for(delay))
       return nullptr;
   }

@@ -26,6 +26,11 @@ struct Repetition {
 // What a try that has failed has left in a request.
 void forget_answer(backend::Request &request);
 
+// Has the log of debugging tell that a request of this client has failed, and what is done about
+// it. `retries`: those that it has had.
+void log_failure(host::CallContext &context, const backend::Request &request, int error,
+                 uint32_t retries, const Repetition &repetition);
+
 // Opens what is behind a filter; the waits end when the client leaves or the server stops. `open`
 // gets the number of the try.
 using OpenOnce =

@@ -138,20 +138,10 @@ void RetryLayer::give_up(Request &request, int error) {
 // It is not in flight. After this it may be anyone's.
 void RetryLayer::fail(Attempt attempt, Request &request) {
   const Repetition &repetition = settings_.repetition;
-  if (attempt.retries < repetition.retries) {
-    const std::chrono::milliseconds delay = repetition.delay_before(attempt.retries);
-    {
-      host::ContextScope scope(&context_);
-      host::log_debug("%s failed: original errno = %d", callback_name(request.type), attempt.error);
-      host::log_debug("retry %u: waiting %lld ms before retrying", attempt.retries + 1,
-                      static_cast<long long>(delay.count()));
-    }
-    if (waiting_.begin(request, attempt, delay) == 0)
-      return;
-  } else {
-    host::ContextScope scope(&context_);
-    host::log_debug("could not recover after %u retries", repetition.retries);
-  }
+  log_failure(context_, request, attempt.error, attempt.retries, repetition);
+  if (attempt.retries < repetition.retries &&
+      waiting_.begin(request, attempt, repetition.delay_before(attempt.retries)) == 0)
+    return;
   request.complete(attempt.error);
 }
 
@@ -298,7 +288,11 @@ void RetryLayer::reopen() {
     opened = open_behind();
   const bool is_open = opened != nullptr;
   HeldRequest *list = end_reopening(std::move(opened), is_tried);
-  if (is_open)
+  if (list == nullptr)
+    return;
+  if (is_over())
+    answer_all(list);
+  else if (is_open)
     go_all(list);
   else
     fail_all(list, ESHUTDOWN);
@@ -379,15 +373,23 @@ void RetryLayer::tell_late() {
 
 // ---- the end ------------------------------------------------------------------------------------
 
-void RetryLayer::end_waiting() {
-  HeldRequest *list;
+// What is being closed or opened is in use until that ends, and so the requests are that are held
+// for it: once they are answered, other clients may have their turns. Only who gives up does not
+// wait for it.
+void RetryLayer::end_waiting(bool gives_up) {
+  HeldRequest *list = nullptr;
+  bool is_reopening;
   {
     std::lock_guard lock(mutex_);
     is_over_ = true;
+    is_reopening = state_ == State::reopening;
     if (state_ == State::draining)
       state_ = behind_ != nullptr ? State::open : State::broken;
-    list = take_held();
+    if (!is_reopening || gives_up)
+      list = take_held();
   }
+  if (is_reopening || gives_up)
+    give_up_opening_();
   waiting_.fail_all();
   answer_all(list);
 }
@@ -397,7 +399,7 @@ void RetryLayer::on_client_gone() {
     std::lock_guard lock(mutex_);
     client_is_gone_ = true;
   }
-  end_waiting();
+  end_waiting(false);
   if (const std::shared_ptr<Backend> behind = begin_use()) {
     behind->on_client_gone();
     end_use();
@@ -409,7 +411,7 @@ void RetryLayer::on_server_stopping() {
     std::lock_guard lock(mutex_);
     server_stops_ = true;
   }
-  end_waiting();
+  end_waiting(false);
   if (const std::shared_ptr<Backend> behind = begin_use()) {
     behind->on_server_stopping();
     end_use();
@@ -418,8 +420,7 @@ void RetryLayer::on_server_stopping() {
 
 // Also of what is just being closed, which may wait for that.
 void RetryLayer::give_up_unanswered() {
-  end_waiting();
-  give_up_opening_();
+  end_waiting(true);
   if (const std::shared_ptr<Backend> behind = this->behind())
     behind->give_up_unanswered();
 }
@@ -432,29 +433,41 @@ void RetryLayer::release_idle_memory() {
   }
 }
 
+// Once no thread is in a call of what is behind, nor will be: no request is outstanding. Those that
+// are given up are never answered, but threads return. nullptr: it is closed.
+std::shared_ptr<Backend> RetryLayer::behind_at_rest() {
+  std::unique_lock lock(mutex_);
+  if (state_ == State::reopening) { // for a request that was given up
+    lock.unlock();
+    give_up_opening_();
+    lock.lock();
+  }
+  changed_.wait(lock, [this] { return users_ == 0 && state_ != State::reopening; });
+  return behind_;
+}
+
 bool RetryLayer::finalize() {
-  const std::shared_ptr<Backend> behind = this->behind();
+  const std::shared_ptr<Backend> behind = behind_at_rest();
   return behind == nullptr || behind->finalize();
 }
 
-// Requests that are given up are never answered; threads return.
+// Who reads while it opens has made requests. All of them are answered, so what is waited for is
+// the return of a call that must not block.
+void RetryLayer::close_unused() {
+  if (const std::shared_ptr<Backend> behind = behind_at_rest())
+    behind->close_unused();
+}
+
 void RetryLayer::close() {
-  std::shared_ptr<Backend> behind;
+  const std::shared_ptr<Backend> behind = behind_at_rest();
   unsigned reopenings;
   {
-    std::unique_lock lock(mutex_);
-    if (state_ == State::reopening) {
-      lock.unlock();
-      give_up_opening_();
-      lock.lock();
-    }
-    changed_.wait(lock, [this] { return users_ == 0 && state_ != State::reopening; });
-    behind = behind_;
+    std::lock_guard lock(mutex_);
     reopenings = reopenings_;
   }
   {
     host::ContextScope scope(&context_);
-    host::log_debug("reopens needed: %u", reopenings);
+    host::log_debug("opening anew what is behind was tried %u times", reopenings);
   }
   if (behind != nullptr)
     behind->close();

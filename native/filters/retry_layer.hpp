@@ -59,7 +59,7 @@ public:
   void give_up_unanswered() override;
   void release_idle_memory() override;
   void close() override;
-  void close_unused() override { behind_->close_unused(); }
+  void close_unused() override;
 
 private:
   enum class State : uint8_t {
@@ -113,7 +113,8 @@ private:
   std::shared_ptr<backend::Backend> open_behind();
   HeldRequest *end_reopening(std::shared_ptr<backend::Backend> opened, bool is_tried);
   void tell_late();
-  void end_waiting();
+  void end_waiting(bool gives_up);
+  std::shared_ptr<backend::Backend> behind_at_rest();
 
   host::CallContext &context_;
   const bool is_readonly_;

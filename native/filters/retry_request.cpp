@@ -4,12 +4,9 @@
 #include <cerrno>
 #include <utility>
 
-#include "filters/commands.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/repeating.hpp"
 #include "filters/waiting.hpp"
-#include "host/context.hpp"
-#include "host/log.hpp"
 
 namespace asyncnbd::filters {
 
@@ -109,16 +106,11 @@ private:
 
 void RetryRequestLayer::complete(Request &request, int error) {
   const uint32_t failures = pop(request);
-  if (error != 0 && failures < repetition_.retries) {
-    {
-      host::ContextScope scope(&context_);
-      host::log_debug("retry %u: waiting %lld ms before retrying %s", failures + 1,
-                      static_cast<long long>(repetition_.delay.count()),
-                      callback_name(request.type));
-    }
-    if (waiting_.begin(request, {failures + 1, error}, repetition_.delay) == 0)
-      return;
-  }
+  if (error != 0)
+    log_failure(context_, request, error, failures, repetition_);
+  if (error != 0 && failures < repetition_.retries &&
+      waiting_.begin(request, {failures + 1, error}, repetition_.delay) == 0)
+    return;
   request.complete(error);
 }
 

@@ -16,7 +16,8 @@ export interface RetryOptions {
 
 /**
  * When a request fails, what is behind is closed and opened anew, and the request is tried again,
- * unless the client has disconnected. So is an export that cannot be opened.
+ * unless the client has disconnected. So is an export that cannot be opened, except one of a plugin
+ * in TypeScript: what that cannot open at first is an error at once.
  */
 export function retry({ delayMs = 100, ...others }: RetryOptions = {}): Middleware {
   const options = { ...others, delayMs: Math.ceil(delayMs) };

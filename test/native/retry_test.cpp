@@ -6,6 +6,7 @@
 #include <deque>
 #include <functional>
 #include <string>
+#include <thread>
 
 #include "filters/registry.hpp"
 #include "held_backend.hpp"
@@ -31,6 +32,9 @@ struct Reopened : SimulatedResources {
   std::unique_ptr<Backend> layer;
   std::function<void(Facts &)> change = [](Facts &) {}; // of the next that is opened
   std::function<void()> while_opening = [] {};
+  std::function<void()> while_closing = [] {};
+  std::function<void()> after_answer = [] {}; // inside submit
+  unsigned finalized = 0;
   unsigned open_now = 0;
   unsigned reopenings = 0;
   unsigned refused = 0; // so many more are not opened
@@ -60,8 +64,12 @@ struct Reopened : SimulatedResources {
         request.answer = {Answer::Kind::lent, all.lent.data(), [](void *) { given_back++; },
                           nullptr};
       request.complete(error);
+      all.after_answer();
     }
-    bool finalize() override { return all.can_finalize; }
+    bool finalize() override {
+      all.finalized++;
+      return all.can_finalize;
+    }
     void on_client_gone() override { all.told_of_client++; }
     void give_up_unanswered() override {
       std::deque<Request *> unanswered;
@@ -69,7 +77,10 @@ struct Reopened : SimulatedResources {
       for (Request *request : unanswered)
         request->give_up(ESHUTDOWN);
     }
-    void close() override { all.open_now--; }
+    void close() override {
+      all.while_closing();
+      all.open_now--;
+    }
     Reopened &all;
   };
 
@@ -360,25 +371,113 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "who leaves while it is being opened is answered at once, and what is opened hears of it") {
+    "who leaves while it is being opened is answered after that, and what is opened hears of it") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.open();
   disk.fail_next(1);
   TestRequest read(wire::NBD_CMD_READ, 0, 512);
-  int answer = 0;
   disk.while_opening = [&] {
     disk.layer->on_client_gone();
-    answer = read.is_done() ? *read.result : -1;
+    CHECK(disk.was_given_up);
+    CHECK_FALSE(read.is_done()); // others would have their turns
     TestRequest late(wire::NBD_CMD_READ, 0, 512);
     CHECK(late.run(*disk.layer) == ESHUTDOWN);
   };
   disk.layer->submit(read, Caller::may_block);
   disk.pass(milliseconds(10));
-  CHECK(answer == EIO);
+  CHECK(read.wait() == EIO);
+  CHECK(disk.disk.submitted == 1);
   CHECK(disk.reopenings == 1);
   CHECK(disk.told_of_client == 1);
   TestRequest last(wire::NBD_CMD_READ, 0, 512);
   CHECK(last.run(*disk.layer) == 0);
+}
+
+TEST_CASE("the server stops while it is being opened in vain") {
+  Reopened disk("retry", {{"delayMs", 10.0}});
+  disk.open();
+  disk.fail_next(1);
+  disk.refused = 1;
+  TestRequest read(wire::NBD_CMD_READ, 0, 512);
+  disk.while_opening = [&] {
+    disk.layer->on_server_stopping();
+    CHECK_FALSE(read.is_done());
+  };
+  disk.layer->submit(read, Caller::may_block);
+  disk.pass(milliseconds(10));
+  CHECK(read.wait() == EIO);
+  CHECK(disk.timers.size() == 0);
+}
+
+TEST_CASE("who gives up while it is being closed is answered at once, and its end waits for that") {
+  Reopened disk("retry", {{"delayMs", 10.0}});
+  disk.open();
+  disk.fail_next(1);
+  Gate gate;
+  bool is_closing = false;
+  bool may_close = false;
+  bool has_finalized = false;
+  disk.while_closing = [&] {
+    gate.change([&] { is_closing = true; });
+    CHECK(gate.wait([&] { return may_close; }));
+  };
+  TestRequest read(wire::NBD_CMD_READ, 0, 512);
+  disk.layer->submit(read, Caller::may_block);
+  std::thread pool([&] { disk.pass(milliseconds(10)); });
+  CHECK(gate.wait([&] { return is_closing; }));
+  disk.layer->give_up_unanswered();
+  CHECK(read.wait() == EIO);
+  std::thread end([&] {
+    CHECK(disk.layer->finalize());
+    gate.change([&] { has_finalized = true; });
+  });
+  CHECK_FALSE(gate.wait([&] { return has_finalized; }, milliseconds(20)));
+  gate.change([&] { may_close = true; });
+  pool.join();
+  end.join();
+  CHECK(disk.finalized == 1);
+  CHECK(disk.open_now == 0);
+  CHECK(disk.reopenings == 0);
+}
+
+TEST_CASE("reads while a filter in front opens may end with nothing open behind, or another") {
+  for (const unsigned refused : {0U, 100U}) {
+    Reopened disk("retry", {{"delayMs", 10.0}, {"retries", 2.0}, {"exponential", false}});
+    disk.open();
+    disk.fail_next(1);
+    disk.refused = refused;
+    TestRequest table(wire::NBD_CMD_READ, 0, 512);
+    disk.layer->submit(table, Caller::may_block);
+    disk.pass(milliseconds(10));
+    disk.pass(milliseconds(10));
+    CHECK(table.wait() == (refused > 0 ? ESHUTDOWN : 0));
+    CHECK(disk.open_now == (refused > 0 ? 0 : 1));
+    disk.layer->close_unused();
+    CHECK(disk.open_now == 0);
+    disk.layer.reset();
+  }
+}
+
+TEST_CASE("what has been read while it opens is not closed inside the call that has answered") {
+  Reopened disk("retry", {{"delayMs", 10.0}});
+  disk.open();
+  Gate gate;
+  bool may_return = false;
+  bool is_closed = false;
+  disk.after_answer = [&] { CHECK(gate.wait([&] { return may_return; })); };
+  TestRequest table(wire::NBD_CMD_READ, 0, 512);
+  std::thread reader([&] { disk.layer->submit(table, Caller::may_block); });
+  CHECK(table.wait() == 0);
+  std::thread opener([&] {
+    disk.layer->close_unused();
+    gate.change([&] { is_closed = true; });
+  });
+  CHECK_FALSE(gate.wait([&] { return is_closed; }, milliseconds(20)));
+  gate.change([&] { may_return = true; });
+  reader.join();
+  opener.join();
+  CHECK(disk.open_now == 0);
+  disk.layer.reset();
 }
 
 TEST_CASE("without a thread to open on, it is one more failure") {
