@@ -137,14 +137,16 @@ bool MultiConnLayer::is_noted(const Request &request) const {
 
 // When it is done: a flush that has begun before need not include it.
 void MultiConnLayer::note(const Request &request) {
-  const uint64_t time = members_->tick();
-  if (request.type == wire::NBD_CMD_READ || request.type == wire::NBD_CMD_CACHE) {
-    member_->read.raise(time);
-    return;
-  }
-  if (track_ == TrackDirty::connection)
-    member_->written.raise(time);
-  group_->written.raise(time);
+  const bool is_read = request.type == wire::NBD_CMD_READ || request.type == wire::NBD_CMD_CACHE;
+  members_->tick([this, is_read](uint64_t time) {
+    if (is_read) {
+      member_->read.raise(time);
+      return;
+    }
+    if (track_ == TrackDirty::connection)
+      member_->written.raise(time);
+    group_->written.raise(time);
+  });
 }
 
 Reservation MultiConnLayer::reserve(Request &request) {

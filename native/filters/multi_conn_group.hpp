@@ -69,8 +69,19 @@ public:
   // All of the group have been flushed by a flush that began at `time`.
   void note_flushed(Group &group, uint64_t time);
 
+  // When a flush begins: what has happened until then has been raised.
   uint64_t now() const { return clock_.load(std::memory_order_acquire); }
-  uint64_t tick() { return clock_.fetch_add(1, std::memory_order_acq_rel) + 1; }
+
+  // Something has happened. `raise(time)` raises what depends on it, perhaps several times: it does
+  // so before the clock shows that time, so a flush that begins then, or later, finds it raised.
+  // One that has begun before has an earlier time, and covers none of the last call's.
+  template <typename Raise> void tick(const Raise &raise) {
+    uint64_t now = clock_.load(std::memory_order_acquire);
+    do
+      raise(now + 1);
+    while (!clock_.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel,
+                                         std::memory_order_acquire));
+  }
 
   using Mutex = base::Mutex<base::LockRank::multi_conn>;
   Mutex &mutex() { return mutex_; }

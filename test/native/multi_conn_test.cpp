@@ -158,3 +158,36 @@ TEST_CASE("a clean disk that the plugin keeps consistent itself is not flushed")
   CHECK(front.disk.submitted == 2);
   layer->close();
 }
+
+// ---- the order of what happens ------------------------------------------------------------------
+
+TEST_CASE("a flush that begins before something has been raised does not cover it") {
+  filters::Members members;
+  filters::LastTime written;
+  filters::LastTime flushed;
+  members.tick([&](uint64_t time) {
+    CHECK_FALSE(written.is_after(flushed)); // so that flush is not needed
+    flushed.raise(members.now());
+    written.raise(time);
+  });
+  CHECK(written.is_after(flushed));
+  flushed.raise(members.now());
+  CHECK_FALSE(written.is_after(flushed));
+}
+
+TEST_CASE("what is overtaken by a flush is raised once more") {
+  filters::Members members;
+  filters::LastTime written;
+  filters::LastTime flushed;
+  unsigned raised = 0;
+  members.tick([&](uint64_t time) {
+    written.raise(time);
+    if (raised++ > 0)
+      return;
+    members.tick([](uint64_t) {}); // another's
+    flushed.raise(members.now());
+    CHECK_FALSE(written.is_after(flushed));
+  });
+  CHECK(raised == 2);
+  CHECK(written.is_after(flushed));
+}
