@@ -1,8 +1,11 @@
 // The filter multi-conn: several clients in front of plugins that answer when they are told to.
 #include <doctest/doctest.h>
 
+#include <array>
+#include <atomic>
 #include <cerrno>
 #include <chrono>
+#include <cstring>
 #include <deque>
 #include <memory>
 #include <thread>
@@ -159,6 +162,212 @@ TEST_CASE("a clean disk that the plugin keeps consistent itself is not flushed")
   layer->close();
 }
 
+// ---- who leaves, and who is given up ------------------------------------------------------------
+
+namespace {
+
+// One that has written, of several. Its plugin keeps what it is asked until a test answers.
+struct HeldClient {
+  HeldBackend::Held held;
+  HeldBackend *plugin = nullptr;
+  std::unique_ptr<Backend> front;
+
+  void connect(Front &filter) {
+    auto below = std::make_unique<HeldBackend>(filter.disk, held, false);
+    plugin = below.get();
+    front = filter.open_on(std::move(below));
+    REQUIRE(front);
+  }
+  void write() {
+    TestRequest request(NBD_CMD_WRITE, 0, 512, 1);
+    front->submit(request, Caller::may_block);
+    answer();
+    CHECK(request.wait() == 0);
+  }
+  void answer() { plugin->answer(*held.take()); }
+  Request *unanswered() {
+    Request *request = held.take();
+    held.gate.change([&] { held.requests.push_front(request); });
+    return request;
+  }
+};
+
+// The first one flushes; the others have written.
+struct SeveralClients : Front {
+  std::deque<HeldClient> clients;
+  TestRequest flush{NBD_CMD_FLUSH, 0, 0};
+
+  explicit SeveralClients(size_t count, const FilterOptions &options = {})
+      : Front("multi-conn", options), clients(count) {
+    for (HeldClient &client : clients)
+      client.connect(*this);
+    for (size_t i = 1; i < count; i++)
+      clients[i].write();
+  }
+  HeldClient &operator[](size_t i) { return clients[i]; }
+  void begin_flush() { clients[0].front->submit(flush, Caller::may_block); }
+  void run_all() {
+    while (threads.run_one())
+      ;
+  }
+};
+
+// As a server closes: after a while, what it waits for is given up.
+void close_and_give_up(Backend &client) {
+  Gate gate;
+  bool is_closed = false;
+  std::thread closing([&] {
+    client.close();
+    gate.change([&] { is_closed = true; });
+  });
+  CHECK_FALSE(gate.wait([&] { return is_closed; }, std::chrono::milliseconds(20)));
+  client.give_up_unanswered();
+  REQUIRE(gate.wait([&] { return is_closed; }));
+  closing.join();
+}
+
+// Nobody uses it any more: what it has kept goes.
+void release(Request *given_up) {
+  given_up->completers.maker().release(*given_up);
+}
+
+} // namespace
+
+TEST_CASE("a flush that is never answered keeps nobody from closing") {
+  SeveralClients clients(2);
+  clients.begin_flush();
+  Request *child = clients[1].unanswered();
+  clients[0].front->give_up_unanswered();
+  CHECK(clients.flush.wait() == ESHUTDOWN);
+  clients[0].front->close();
+  clients[0].front.reset();
+  close_and_give_up(*clients[1].front);
+  clients[1].front.reset();
+  clients.run_all();
+  release(child);
+}
+
+TEST_CASE("a flush that is never answered is given up by the connection that it is on, too") {
+  SeveralClients clients(2);
+  clients.begin_flush();
+  Request *child = clients[1].unanswered();
+  close_and_give_up(*clients[1].front);
+  clients[1].front.reset();
+  clients.run_all();
+  CHECK(clients.flush.wait() == ESHUTDOWN);
+  release(child);
+  clients[0].front->close();
+}
+
+TEST_CASE("a third connection that would be flushed next closes without") {
+  SeveralClients clients(3);
+  clients.begin_flush();
+  Request *child = clients[1].unanswered();
+  SUBCASE("at once, if nobody waits for the flush any more") {
+    clients[0].front->give_up_unanswered();
+    CHECK(clients.flush.wait() == ESHUTDOWN);
+    clients[2].front->close();
+    clients[2].front.reset();
+    close_and_give_up(*clients[1].front);
+    release(child);
+  }
+  SUBCASE("when it is given up, and the flush fails") {
+    close_and_give_up(*clients[2].front);
+    clients[2].front.reset();
+    CHECK_FALSE(clients.flush.is_done());
+    clients[1].answer();
+    clients.run_all();
+    CHECK(clients.flush.wait() == ESHUTDOWN);
+    clients[1].front->close();
+  }
+  clients.run_all();
+  clients[0].front->close();
+}
+
+TEST_CASE("a connection that has been flushed closes while others are being flushed") {
+  SeveralClients clients(3);
+  clients.begin_flush();
+  clients[1].answer();
+  clients.run_all();
+  Request *child = clients[2].unanswered();
+  CHECK(child->type == NBD_CMD_FLUSH);
+  clients[1].front->close();
+  clients[1].front.reset();
+  clients[2].answer();
+  clients.run_all();
+  CHECK(clients.flush.wait() == 0);
+  clients[2].front->close();
+  clients[0].front->close();
+}
+
+TEST_CASE("a connection that ends unused waits for no answer, and no flush fails for it") {
+  SeveralClients clients(2, FilterOptions{{"trackDirty", "off"}});
+  HeldClient unused;
+  unused.connect(clients);
+  clients.begin_flush();
+  Request *child = nullptr;
+  SUBCASE("while it is being flushed") {
+    clients[1].answer();
+    clients.run_all();
+    child = unused.unanswered();
+    unused.front->close_unused();
+    unused.front.reset();
+  }
+  SUBCASE("before") {
+    unused.front->close_unused();
+    unused.front.reset();
+    clients[1].answer();
+  }
+  clients.run_all();
+  clients[0].answer();
+  CHECK(clients.flush.wait() == 0);
+  if (child != nullptr)
+    release(child);
+  clients[0].front->close();
+  clients[1].front->close();
+}
+
+TEST_CASE("a plugin hears of a client that leaves when no flush for another is in it") {
+  SeveralClients clients(3);
+  clients.begin_flush();
+  Request *child = clients[1].unanswered();
+  clients[1].front->on_client_gone();
+  clients[2].front->on_client_gone();
+  CHECK(clients[1].held.clients_gone == 0);
+  CHECK(clients[2].held.clients_gone == 0);
+  SUBCASE("as it has been answered") {
+    clients[1].answer();
+    CHECK(clients[1].held.clients_gone == 1);
+    clients.run_all();
+    CHECK(clients[2].held.clients_gone == 0);
+    clients[2].answer();
+    clients.run_all();
+    CHECK(clients.flush.wait() == 0);
+    clients[1].front->close();
+    child = nullptr;
+  }
+  SUBCASE("as nobody waits for it any more") {
+    clients[0].front->give_up_unanswered();
+    CHECK(clients[2].held.clients_gone == 1);
+    CHECK(clients[1].held.clients_gone == 0);
+    close_and_give_up(*clients[1].front);
+  }
+  SUBCASE("as it is given up") {
+    close_and_give_up(*clients[1].front);
+    clients.run_all();
+    CHECK(clients.flush.wait() == ESHUTDOWN);
+  }
+  CHECK(clients[1].held.clients_gone == 1);
+  CHECK(clients[2].held.clients_gone == 1);
+  clients.run_all();
+  if (child != nullptr)
+    release(child);
+  clients[2].front->close();
+  clients[0].front->on_client_gone();
+  CHECK(clients[0].held.clients_gone == 1);
+  clients[0].front->close();
+}
+
 // ---- the order of what happens ------------------------------------------------------------------
 
 TEST_CASE("a flush that begins before something has been raised does not cover it") {
@@ -190,4 +399,82 @@ TEST_CASE("what is overtaken by a flush is raised once more") {
   });
   CHECK(raised == 2);
   CHECK(written.is_after(flushed));
+}
+
+// ---- all at once --------------------------------------------------------------------------------
+
+namespace {
+
+constexpr size_t WRITERS = 6;
+using Versions = std::array<std::atomic<uint64_t>, WRITERS>; // of what each has written
+
+// A connection of a plugin with a cache of its own, which a flush of it alone writes out.
+class CachingBackend final : public MemoryBackend {
+public:
+  CachingBackend(MemoryDisk &disk, Versions &durable) : MemoryBackend(disk), durable_(durable) {
+    told_.can_multi_conn = false;
+  }
+
+  Reservation reserve(Request &) override { return {}; }
+  void submit(Request &request, Caller) override {
+    uint64_t version;
+    if (request.type == NBD_CMD_WRITE) {
+      memcpy(&version, request.data, sizeof version);
+      cached_[request.offset].store(version);
+    }
+    for (size_t i = 0; request.type == NBD_CMD_FLUSH && i < WRITERS; i++)
+      raise(durable_[i], cached_[i].load());
+    request.complete(0);
+  }
+
+private:
+  static void raise(std::atomic<uint64_t> &version, uint64_t to) {
+    uint64_t known = version.load();
+    while (known < to && !version.compare_exchange_weak(known, to))
+      ;
+  }
+
+  Versions &durable_;
+  Versions cached_{};
+};
+
+// Writes and flushes: how often something was not durable then that had been answered before.
+unsigned write_and_flush(Backend &client, size_t writer, Versions &answered, Versions &durable) {
+  unsigned lost = 0;
+  for (uint64_t version = 1; version <= 2000; version++) {
+    TestRequest write(NBD_CMD_WRITE, writer, sizeof version);
+    memcpy(write.data, &version, sizeof version);
+    CHECK(write.run(client) == 0);
+    answered[writer] = version;
+    std::array<uint64_t, WRITERS> before{};
+    for (size_t i = 0; i < WRITERS; i++)
+      before[i] = answered[i];
+    CHECK(flush(client) == 0);
+    for (size_t i = 0; i < WRITERS; i++)
+      lost += before[i] > durable[i] ? 1 : 0;
+  }
+  return lost;
+}
+
+} // namespace
+
+TEST_CASE("what is answered before a flush begins is flushed, whatever others do") {
+  for (const char *track : {"connection", "fast"}) {
+    Front front("multi-conn", {{"trackDirty", track}});
+    Versions answered{};
+    Versions durable{};
+    std::vector<std::unique_ptr<Backend>> clients;
+    for (size_t i = 0; i < WRITERS / 2; i++)
+      clients.push_back(front.open_on(std::make_unique<CachingBackend>(front.disk, durable)));
+    std::atomic<unsigned> lost{0};
+    std::vector<std::thread> writers;
+    for (size_t i = 0; i < WRITERS; i++) // two for each client, which flushes while it writes
+      writers.emplace_back(
+          [&, i] { lost += write_and_flush(*clients[i % clients.size()], i, answered, durable); });
+    for (std::thread &writer : writers)
+      writer.join();
+    CHECK(lost == 0);
+    for (auto &client : clients)
+      client->close();
+  }
 }
