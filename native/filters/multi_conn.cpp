@@ -3,6 +3,8 @@
 #include "filters/multi_conn.hpp"
 
 #include <cerrno>
+#include <chrono>
+#include <memory>
 #include <new>
 #include <utility>
 
@@ -10,6 +12,7 @@
 #include "filters/emulated_layer.hpp"
 #include "filters/multi_conn_flush.hpp"
 #include "filters/multi_conn_group.hpp"
+#include "filters/shared_backend.hpp"
 
 namespace asyncnbd::filters {
 
@@ -35,14 +38,15 @@ struct Shared {
 // began; other requests have none.
 class MultiConnLayer final : public EmulatedLayer, private backend::Completer, private FlushOwner {
 public:
-  MultiConnLayer(std::unique_ptr<Backend> opened, const Shared &shared, Mode mode, std::string name,
-                 base::Threads &threads)
+  // `for_others`: what is below, if it emulates.
+  MultiConnLayer(std::unique_ptr<Backend> opened, std::shared_ptr<Backend> for_others,
+                 const Shared &shared, Mode mode, std::string name, base::Threads &threads)
       : EmulatedLayer(std::move(opened)), mode_(mode), track_(shared.track),
         emulates_(mode == Mode::emulate), name_(std::move(name)), members_(shared.members),
-        threads_(threads) {}
+        threads_(threads), member_(std::make_shared<Member>(std::move(for_others))) {}
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
-    const uint32_t own_bytes = type == wire::NBD_CMD_FLUSH && emulates_ ? sizeof(FlushOthers) : 0;
+    const uint32_t own_bytes = type == wire::NBD_CMD_FLUSH && emulates_ ? FlushOthers::bytes() : 0;
     return own_bytes + below().bytes_besides(type, length_bytes);
   }
 
@@ -50,6 +54,7 @@ public:
   Reservation reserve(Request &request) override;
   void unreserve(Request &request) override { below().unreserve(request); }
   void submit(Request &request, Caller caller) override;
+  void on_client_gone() override;
   void give_up_unanswered() override;
   void close() override;
   void close_unused() override;
@@ -76,8 +81,9 @@ private:
   const std::string name_;
   const std::shared_ptr<Members> members_;
   base::Threads &threads_;
-  SharedMember member_; // once it is prepared, until it leaves; so is the group
-  SharedGroup group_;
+  const SharedMember member_;
+  SharedGroup group_;      // once it is prepared
+  bool is_member_ = false; // from then on, until it leaves
 };
 
 bool MultiConnLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
@@ -92,16 +98,15 @@ bool MultiConnLayer::collect(const backend::Wanted &wanted, backend::Facts *fact
       facts->fua = Support::emulate;
     facts->call_limits.emulates_fua = false;
   }
-  member_ = std::make_shared<Member>(below());
   group_ = members_->join(name_, member_);
+  is_member_ = true;
   return true;
 }
 
 // Others may be flushing what is below.
 void MultiConnLayer::leave() {
-  if (member_ != nullptr)
+  if (std::exchange(is_member_, false))
     members_->leave(group_, member_);
-  member_ = nullptr;
 }
 
 bool MultiConnLayer::finalize() {
@@ -114,8 +119,16 @@ void MultiConnLayer::close() {
   below().close();
 }
 
+// On JavaScript's thread, maybe, which a flush that waits for an answer may need: that is given up.
+// A flush that goes without it misses nothing.
 void MultiConnLayer::close_unused() {
-  leave();
+  if (std::exchange(is_member_, false)) {
+    bool has_left = members_->leave_unused(group_, member_, std::chrono::milliseconds(0));
+    while (!has_left) {
+      below().give_up_unanswered();
+      has_left = members_->leave_unused(group_, member_, backend::GIVE_UP_AGAIN_AFTER);
+    }
+  }
   below().close_unused();
 }
 
@@ -137,14 +150,16 @@ bool MultiConnLayer::is_noted(const Request &request) const {
 
 // When it is done: a flush that has begun before need not include it.
 void MultiConnLayer::note(const Request &request) {
-  const uint64_t time = members_->tick();
-  if (request.type == wire::NBD_CMD_READ || request.type == wire::NBD_CMD_CACHE) {
-    member_->read.raise(time);
-    return;
-  }
-  if (track_ == TrackDirty::connection)
-    member_->written.raise(time);
-  group_->written.raise(time);
+  const bool is_read = request.type == wire::NBD_CMD_READ || request.type == wire::NBD_CMD_CACHE;
+  members_->tick([this, is_read](uint64_t time) {
+    if (is_read) {
+      member_->read.raise(time);
+      return;
+    }
+    if (track_ == TrackDirty::connection)
+      member_->written.raise(time);
+    group_->written.raise(time);
+  });
 }
 
 Reservation MultiConnLayer::reserve(Request &request) {
@@ -180,7 +195,7 @@ void MultiConnLayer::submit_flush(Request &request, Caller caller) {
     flush->begin(caller);
     return;
   }
-  members_->let_go(others);
+  members_->forget(others);
   refuse(request, ENOMEM);
 }
 
@@ -236,8 +251,16 @@ void MultiConnLayer::give_up(Request &request, int error) {
   request.give_up(error);
 }
 
+// A flush for another may be in what is below, whose answer its client still waits for.
+void MultiConnLayer::on_client_gone() {
+  if (!members_->tell_gone_later(*member_))
+    below().on_client_gone();
+}
+
 void MultiConnLayer::give_up_unanswered() {
   FlushOthers::abandon_all(*this, *members_);
+  if (members_->give_up(*member_))
+    below().on_client_gone();
   below().give_up_unanswered();
 }
 
@@ -265,8 +288,13 @@ public:
                "flush, and this export cannot; use multi-conn-mode=disable";
       return nullptr;
     }
+    std::shared_ptr<Backend> for_others;
+    if (mode == Mode::emulate) {
+      for_others = std::move(*below);
+      *below = std::make_unique<SharedBackend>(for_others);
+    }
     return emulated(std::make_unique<MultiConnLayer>(
-                        std::move(*below), shared_, mode,
+                        std::move(*below), std::move(for_others), shared_, mode,
                         shared_.by_export_name ? opening.export_name : "", threads_),
                     threads_);
   }

@@ -4,20 +4,65 @@
 #include <algorithm>
 #include <cerrno>
 #include <mutex>
+#include <new>
 #include <utility>
 
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
 
+using backend::Backend;
 using backend::Caller;
 using backend::Request;
 
+// ---- of one -------------------------------------------------------------------------------------
+
+ChildFlush::ChildFlush(FlushOthers &flush, std::shared_ptr<Backend> below)
+    : flush_(flush), below_(std::move(below)) {
+  request_.completers.reset(*this);
+  request_.type = wire::NBD_CMD_FLUSH;
+}
+
+bool ChildFlush::submit(Caller caller) {
+  below_->submit(request_, caller);
+  return turn_.exchange(Turn::submitted, std::memory_order_acq_rel) == Turn::ended;
+}
+
+void ChildFlush::give_up(Request &, int error) {
+  is_given_up_ = true;
+  end(error);
+}
+
+void ChildFlush::end(int error) {
+  error_ = error;
+  if (turn_.exchange(Turn::ended, std::memory_order_acq_rel) == Turn::submitted)
+    flush_.on_child_ended(*this);
+}
+
+int ChildFlush::take_end(std::string *error_text) {
+  const int error = error_;
+  if (is_given_up_) { // what is below may be using the request
+    drop_holder();
+    return error;
+  }
+  if (request_.extras)
+    *error_text = std::move(request_.extras->error_text);
+  delete this;
+  return error;
+}
+
+void ChildFlush::drop_holder() {
+  if (holders_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+    delete this;
+}
+
+// ---- of all -------------------------------------------------------------------------------------
+
 FlushOthers::FlushOthers(FlushOwner &owner, std::shared_ptr<Members> members,
-                         std::vector<SharedMember> others, Request &request, uint64_t time,
+                         const std::vector<SharedMember> &others, Request &request, uint64_t time,
                          base::Threads &threads)
-    : owner_(owner), members_(std::move(members)), others_(std::move(others)), request_(&request),
-      time_(time), threads_(threads) {}
+    : owner_(owner), members_(std::move(members)), time_(time), threads_(threads),
+      to_come_(others.rbegin(), others.rend()), request_(&request) {}
 
 void FlushOthers::begin(Caller caller) {
   {
@@ -29,101 +74,91 @@ void FlushOthers::begin(Caller caller) {
 
 // Once a child waits for its answer, this may be gone.
 void FlushOthers::run(Caller caller) {
-  while (next_ < others_.size()) {
-    if (!submit_next(caller))
+  std::shared_ptr<Backend> below;
+  while (error_ == 0 && take_next(&below)) {
+    if (below == nullptr) {
+      end_one(ESHUTDOWN);
+      continue;
+    }
+    auto *child = new (std::nothrow) ChildFlush(*this, std::move(below));
+    if (child == nullptr) {
+      end_one(ENOMEM);
+      continue;
+    }
+    if (!child->submit(caller))
       return;
-    if (child_error_ != 0)
-      break;
-    others_[next_++]->flushed.raise(time_);
+    end_one(child->take_end(&error_text_));
   }
-  end(child_error_, caller);
+  end(caller);
 }
 
-// False: whoever answers it goes on.
-bool FlushOthers::submit_next(Caller caller) {
-  child_.completers.reset(*this);
-  child_.type = wire::NBD_CMD_FLUSH;
-  child_.extras.reset();
-  turn_.store(Turn::submitting, std::memory_order_relaxed);
-  holders_.store(2, std::memory_order_relaxed);
-  others_[next_]->below.submit(child_, caller);
-  const Turn turn = turn_.exchange(Turn::submitted, std::memory_order_acq_rel);
-  if (turn == Turn::given_up)
-    end_given_up();
-  return turn == Turn::completed;
-}
-
-// nullptr: it has been answered.
-Request *FlushOthers::claim() {
+// False: there is none, or nobody waits for it any more. `*below` is nullptr if that is given up.
+bool FlushOthers::take_next(std::shared_ptr<Backend> *below) {
   std::lock_guard lock(members_->mutex());
-  if (request_ != nullptr)
-    owner_.flushing.erase(std::find(owner_.flushing.begin(), owner_.flushing.end(), this));
-  return std::exchange(request_, nullptr);
+  if (to_come_.empty())
+    return false;
+  member_ = std::move(to_come_.back());
+  to_come_.pop_back();
+  Members::use(*member_);
+  *below = member_->below;
+  return true;
 }
 
-void FlushOthers::end(int error, Caller caller) {
-  Request *request = claim();
-  members_->let_go(others_);
-  if (request != nullptr && error != 0 && child_.extras)
-    request->make_extras().error_text = std::move(child_.extras->error_text);
-  FlushOwner &owner = owner_;
-  const uint64_t time = time_;
-  delete this;
-  if (request == nullptr)
-    return;
-  if (error != 0)
-    request->complete(error);
-  else
-    owner.on_others_flushed(*request, time, caller);
+// One that leaves unused has nothing that could be lost.
+void FlushOthers::end_one(int error) {
+  if (error == 0)
+    member_->flushed.raise(time_);
+  else if (!members_->is_unused(*member_))
+    error_ = error;
+  members_->let_go(*member_);
+  member_.reset();
 }
 
-void FlushOthers::complete(Request &, int error) {
-  child_error_ = error;
-  if (turn_.exchange(Turn::completed, std::memory_order_acq_rel) != Turn::submitted)
-    return;
-  if (error != 0) {
-    end(error, Caller::must_not_block);
-    return;
-  }
-  others_[next_++]->flushed.raise(time_);
-  if (!threads_.run([this] { run(Caller::may_block); }))
+void FlushOthers::on_child_ended(ChildFlush &child) {
+  end_one(child.take_end(&error_text_));
+  if (error_ != 0)
+    end(Caller::must_not_block);
+  else if (!threads_.run([this] { run(Caller::may_block); }))
     run(Caller::must_not_block);
 }
 
-void FlushOthers::give_up(Request &, int) {
-  if (turn_.exchange(Turn::given_up, std::memory_order_acq_rel) == Turn::submitted)
-    end_given_up();
-}
-
-// What is below may still use the child, so this stays.
-void FlushOthers::end_given_up() {
-  Request *request = claim();
-  drop_holder();
-  if (request != nullptr)
-    request->complete(ESHUTDOWN);
-}
-
-void FlushOthers::release(Request &) {
-  drop_holder();
-}
-
-void FlushOthers::drop_holder() {
-  if (holders_.fetch_sub(1, std::memory_order_acq_rel) > 1)
+void FlushOthers::end(Caller caller) {
+  Request *request;
+  std::vector<SharedMember> left;
+  {
+    std::lock_guard lock(members_->mutex());
+    request = std::exchange(request_, nullptr);
+    left.swap(to_come_);
+    if (request != nullptr)
+      owner_.flushing.erase(std::find(owner_.flushing.begin(), owner_.flushing.end(), this));
+  }
+  members_->forget(left);
+  const std::unique_ptr<FlushOthers> ended(this);
+  if (request == nullptr)
     return;
-  members_->let_go(others_);
-  delete this;
+  if (error_ == 0) {
+    owner_.on_others_flushed(*request, time_, caller);
+    return;
+  }
+  if (!error_text_.empty())
+    request->make_extras().error_text = std::move(error_text_);
+  request->complete(error_);
 }
 
 void FlushOthers::abandon_all(FlushOwner &owner, Members &members) {
   for (;;) {
     Request *request;
+    std::vector<SharedMember> left;
     {
       std::lock_guard lock(members.mutex());
       if (owner.flushing.empty())
         return;
-      request = std::exchange(owner.flushing.back()->request_, nullptr);
+      FlushOthers &flush = *owner.flushing.back();
       owner.flushing.pop_back();
+      request = std::exchange(flush.request_, nullptr);
+      left.swap(flush.to_come_);
     }
+    members.forget(left);
     request->complete(ESHUTDOWN);
   }
 }

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <mutex>
+#include <utility>
 
 namespace asyncnbd::filters {
 
@@ -19,14 +20,44 @@ SharedGroup Members::join(const std::string &name, const SharedMember &member) {
   return *found;
 }
 
-void Members::leave(const SharedGroup &group, const SharedMember &member) {
-  std::unique_lock lock(mutex_);
+// With the lock.
+void Members::unlink(const SharedGroup &group, const SharedMember &member) {
   auto &members = group->members;
   members.erase(std::remove(members.begin(), members.end(), member), members.end());
   if (members.empty())
     groups_.erase(std::remove(groups_.begin(), groups_.end(), group), groups_.end());
-  while (member->users > 0)
+}
+
+void Members::leave(const SharedGroup &group, const SharedMember &member) {
+  std::unique_lock lock(mutex_);
+  unlink(group, member);
+  while (member->users > 0 || (member->awaited > 0 && member->below != nullptr))
     changed_.wait(lock);
+  member->below.reset();
+}
+
+bool Members::leave_unused(const SharedGroup &group, const SharedMember &member,
+                           std::chrono::milliseconds patience) {
+  std::unique_lock lock(mutex_);
+  unlink(group, member);
+  member->is_unused = true;
+  member->is_client_gone = false;
+  member->below.reset();
+  changed_.wait_for(lock, patience, [&member] { return member->users == 0; });
+  return member->users == 0;
+}
+
+bool Members::give_up(Member &member) {
+  std::lock_guard lock(mutex_);
+  member.below.reset(); // the layer has it too
+  changed_.notify_all();
+  return std::exchange(member.is_client_gone, false);
+}
+
+bool Members::tell_gone_later(Member &member) {
+  std::lock_guard lock(mutex_);
+  member.is_client_gone = member.below != nullptr && member.awaited + member.users > 0;
+  return member.is_client_gone;
 }
 
 std::vector<SharedMember> Members::hold_others(const Group &group, const Member &member,
@@ -36,17 +67,45 @@ std::vector<SharedMember> Members::hold_others(const Group &group, const Member 
   for (const SharedMember &other : group.members) {
     if (other.get() == &member || !needs_flush(group, *other, track))
       continue;
-    other->users++;
+    other->awaited++;
     held.push_back(other);
   }
   return held;
 }
 
-void Members::let_go(const std::vector<SharedMember> &held) {
-  std::lock_guard lock(mutex_);
-  for (const SharedMember &member : held)
-    member->users--;
+void Members::use(Member &member) {
+  member.awaited--;
+  member.users++;
+}
+
+// What is below stays as long as there are users, and is not gone by what this thread has of it.
+void Members::let_go(Member &member) {
+  std::unique_lock lock(mutex_);
+  if (member.is_client_gone && member.awaited + member.users == 1) {
+    member.is_client_gone = false;
+    std::shared_ptr<backend::Backend> below = member.below;
+    lock.unlock();
+    below->on_client_gone();
+    below.reset();
+    lock.lock();
+  }
+  member.users--;
   changed_.notify_all();
+}
+
+void Members::forget(const std::vector<SharedMember> &awaited) {
+  for (const SharedMember &member : awaited) {
+    {
+      std::lock_guard lock(mutex_);
+      use(*member);
+    }
+    let_go(*member);
+  }
+}
+
+bool Members::is_unused(const Member &member) {
+  std::lock_guard lock(mutex_);
+  return member.is_unused;
 }
 
 void Members::note_flushed(Group &group, uint64_t time) {

@@ -2,9 +2,11 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <memory>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "backend/backend.hpp"
@@ -35,13 +37,18 @@ private:
 
 // A client.
 struct Member {
-  explicit Member(backend::Backend &below) : below(below) {}
+  explicit Member(std::shared_ptr<backend::Backend> below) : below(std::move(below)) {}
 
-  backend::Backend &below; // until it has left
   LastTime read;
   LastTime written;
   LastTime flushed;
-  unsigned users = 0; // who flush it for others, with the lock of Members
+
+  // With the lock of Members:
+  std::shared_ptr<backend::Backend> below; // nullptr: no flush for others may begin there
+  unsigned awaited = 0;                    // flushes for others that have not come to it yet
+  unsigned users = 0;                      // those that are in it
+  bool is_unused = false;                  // it leaves without having been used
+  bool is_client_gone = false;             // which what is below is told once nobody flushes it
 };
 
 using SharedMember = std::shared_ptr<Member>;
@@ -59,23 +66,49 @@ using SharedGroup = std::shared_ptr<Group>;
 class Members {
 public:
   SharedGroup join(const std::string &name, const SharedMember &member);
-  // Waits for those that flush it. After the client's last request.
+  // Waits for those that flush it, or will, unless it is given up. After the client's last request.
   void leave(const SharedGroup &group, const SharedMember &member);
+  // Of one that has not been used, again and again: waits for those that are in it, and not for
+  // long. False: some are left.
+  bool leave_unused(const SharedGroup &group, const SharedMember &member,
+                    std::chrono::milliseconds patience);
+  // It waits no more for those that have not come to it yet, which fail. True: what is below has
+  // still to be told that the client is gone.
+  bool give_up(Member &member);
+  // False: nobody flushes it. Else what is below is told when that is over.
+  bool tell_gone_later(Member &member);
 
-  // Those beside `member` that a flush has to include. They stay until they are let go.
+  // Those beside `member` that a flush has to include. They are awaited until they are used, and
+  // used until they are let go; or are forgotten.
   std::vector<SharedMember> hold_others(const Group &group, const Member &member, TrackDirty track);
-  void let_go(const std::vector<SharedMember> &held);
+  static void use(Member &member); // with the lock
+  void let_go(Member &member);     // may be inside a completion
+  void forget(const std::vector<SharedMember> &awaited);
+  bool is_unused(const Member &member);
 
   // All of the group have been flushed by a flush that began at `time`.
   void note_flushed(Group &group, uint64_t time);
 
+  // When a flush begins: what has happened until then has been raised.
   uint64_t now() const { return clock_.load(std::memory_order_acquire); }
-  uint64_t tick() { return clock_.fetch_add(1, std::memory_order_acq_rel) + 1; }
+
+  // Something has happened. `raise(time)` raises what depends on it, perhaps several times: it does
+  // so before the clock shows that time, so a flush that begins then, or later, finds it raised.
+  // One that has begun before has an earlier time, and covers none of the last call's.
+  template <typename Raise> void tick(const Raise &raise) {
+    uint64_t now = clock_.load(std::memory_order_acquire);
+    do
+      raise(now + 1);
+    while (!clock_.compare_exchange_weak(now, now + 1, std::memory_order_acq_rel,
+                                         std::memory_order_acquire));
+  }
 
   using Mutex = base::Mutex<base::LockRank::multi_conn>;
   Mutex &mutex() { return mutex_; }
 
 private:
+  void unlink(const SharedGroup &group, const SharedMember &member);
+
   // Release pairs with the acquire of a flush: what was done before a time has been done then.
   std::atomic<uint64_t> clock_{0};
   Mutex mutex_; // guards the groups, and who flushes what for whom

@@ -13,6 +13,7 @@ public:
     std::deque<Request *> requests;
     Gate gate;
     std::mutex plugins_lock; // a plugin's, in each of its callbacks
+    std::atomic<unsigned> clients_gone{0};
 
     // The next one, once it is there.
     Request *take() {
@@ -38,6 +39,7 @@ public:
     const std::lock_guard lock(held_.plugins_lock);
     held_.gate.change([&] { held_.requests.push_back(&request); });
   }
+  void on_client_gone() override { held_.clients_gone++; }
   void answer(Request &request) { request.complete(perform(request)); }
 
   void give_up_unanswered() override {

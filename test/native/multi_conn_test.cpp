@@ -1,0 +1,480 @@
+// The filter multi-conn: several clients in front of plugins that answer when they are told to.
+#include <doctest/doctest.h>
+
+#include <array>
+#include <atomic>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <deque>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include "filters/multi_conn_group.hpp"
+#include "held_backend.hpp"
+#include "memory_backend.hpp"
+#include "simulated_front.hpp"
+
+using namespace asyncnbd;
+using namespace asyncnbd::backend;
+using namespace asyncnbd::wire;
+using filters::FilterOptions;
+using Front = SimulatedFront;
+
+namespace {
+
+// Two clients of a filter in front of plugins whose flushes are for one client alone.
+struct TwoClients : Front {
+  HeldBackend::Held first_held;
+  HeldBackend::Held second_held;
+  HeldBackend *first_plugin = nullptr;
+  HeldBackend *second_plugin = nullptr;
+  std::unique_ptr<Backend> first;
+  std::unique_ptr<Backend> second;
+
+  explicit TwoClients(const FilterOptions &options = {}) : Front("multi-conn", options) {
+    auto one = std::make_unique<HeldBackend>(disk, first_held, false);
+    auto other = std::make_unique<HeldBackend>(disk, second_held, false);
+    first_plugin = one.get();
+    second_plugin = other.get();
+    first = open_on(std::move(one));
+    second = open_on(std::move(other));
+    REQUIRE(first);
+    REQUIRE(second);
+  }
+
+  void write_by_second() {
+    TestRequest write(NBD_CMD_WRITE, 0, 512, 1);
+    second->submit(write, Caller::may_block);
+    second_plugin->answer(*second_held.take());
+    CHECK(write.wait() == 0);
+  }
+  void close() {
+    first->close();
+    second->close();
+  }
+};
+
+} // namespace
+
+TEST_CASE("a flush of one connection is one of another that has written, and then of none") {
+  TwoClients clients;
+  CHECK(clients.first->facts().can_multi_conn);
+  clients.write_by_second();
+  TestRequest flush(NBD_CMD_FLUSH, 0, 0);
+  clients.first->submit(flush, Caller::may_block);
+  CHECK(clients.first_held.requests.empty()); // it has done nothing
+  Request *child = clients.second_held.take();
+  CHECK(child->type == NBD_CMD_FLUSH);
+  clients.second_plugin->answer(*child);
+  while (clients.threads.run_one())
+    ;
+  CHECK(flush.wait() == 0);
+  TestRequest again(NBD_CMD_FLUSH, 0, 0);
+  CHECK(again.run(*clients.first) == 0);
+  CHECK(clients.second_held.requests.empty());
+  clients.close();
+}
+
+TEST_CASE("a flush that another connection fails is a failed flush, and the next one tries again") {
+  TwoClients clients;
+  clients.write_by_second();
+  for (const int error : {EIO, 0}) {
+    clients.disk.error_of = [error](Request &) { return error; };
+    TestRequest flush(NBD_CMD_FLUSH, 0, 0);
+    clients.first->submit(flush, Caller::may_block);
+    clients.second_plugin->answer(*clients.second_held.take());
+    while (clients.threads.run_one())
+      ;
+    CHECK(flush.wait() == error);
+  }
+  clients.close();
+}
+
+TEST_CASE("a client that is given up while another's connection is flushed for it is answered") {
+  TwoClients clients;
+  clients.write_by_second();
+  TestRequest flush(NBD_CMD_FLUSH, 0, 0);
+  clients.first->submit(flush, Caller::may_block);
+  Request *child = clients.second_held.take();
+  clients.first->give_up_unanswered();
+  CHECK(flush.wait() == ESHUTDOWN);
+  clients.first->close();
+  clients.first.reset();
+  clients.second_plugin->answer(*child);
+  while (clients.threads.run_one())
+    ;
+  clients.second->close();
+}
+
+TEST_CASE("a flush fails whose child is given up with the connection that it is on") {
+  TwoClients clients;
+  clients.write_by_second();
+  TestRequest flush(NBD_CMD_FLUSH, 0, 0);
+  clients.first->submit(flush, Caller::may_block);
+  Request *child = clients.second_held.take();
+  child->give_up(ESHUTDOWN);
+  CHECK(flush.wait() == ESHUTDOWN);
+  child->completers.maker().release(*child);
+  clients.close();
+}
+
+TEST_CASE("with all connections in doubt each flush is one of all") {
+  TwoClients clients(FilterOptions{{"trackDirty", "off"}});
+  TestRequest flush(NBD_CMD_FLUSH, 0, 0);
+  clients.first->submit(flush, Caller::may_block);
+  clients.second_plugin->answer(*clients.second_held.take());
+  while (clients.threads.run_one())
+    ;
+  clients.first_plugin->answer(*clients.first_held.take());
+  CHECK(flush.wait() == 0);
+  clients.close();
+}
+
+TEST_CASE("an emulated durable write is a flush of all after it") {
+  Front front("multi-conn", {{"mode", "emulate"}});
+  std::vector<uint16_t> calls;
+  front.disk.error_of = [&](Request &request) {
+    CHECK((request.flags & NBD_CMD_FLAG_FUA) == 0);
+    calls.push_back(request.type);
+    return 0;
+  };
+  auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+  CHECK(layer->facts().fua == Support::emulate);
+  TestRequest durable(NBD_CMD_WRITE, 0, 512, 1);
+  durable.flags = NBD_CMD_FLAG_FUA;
+  CHECK(durable.run(*layer) == 0);
+  CHECK(calls == std::vector<uint16_t>{NBD_CMD_WRITE, NBD_CMD_FLUSH});
+  layer->close();
+}
+
+TEST_CASE("a clean disk that the plugin keeps consistent itself is not flushed") {
+  Front front("multi-conn");
+  auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+  CHECK(flush(*layer) == 0);
+  CHECK(front.disk.submitted == 0);
+  CHECK(write(*layer, 0, 512, 1) == 0);
+  CHECK(flush(*layer) == 0);
+  CHECK(front.disk.submitted == 2);
+  CHECK(flush(*layer) == 0);
+  CHECK(front.disk.submitted == 2);
+  layer->close();
+}
+
+// ---- who leaves, and who is given up ------------------------------------------------------------
+
+namespace {
+
+// One that has written, of several. Its plugin keeps what it is asked until a test answers.
+struct HeldClient {
+  HeldBackend::Held held;
+  HeldBackend *plugin = nullptr;
+  std::unique_ptr<Backend> front;
+
+  void connect(Front &filter) {
+    auto below = std::make_unique<HeldBackend>(filter.disk, held, false);
+    plugin = below.get();
+    front = filter.open_on(std::move(below));
+    REQUIRE(front);
+  }
+  void write() {
+    TestRequest request(NBD_CMD_WRITE, 0, 512, 1);
+    front->submit(request, Caller::may_block);
+    answer();
+    CHECK(request.wait() == 0);
+  }
+  void answer() { plugin->answer(*held.take()); }
+  Request *unanswered() {
+    Request *request = held.take();
+    held.gate.change([&] { held.requests.push_front(request); });
+    return request;
+  }
+};
+
+// The first one flushes; the others have written.
+struct SeveralClients : Front {
+  std::deque<HeldClient> clients;
+  TestRequest flush{NBD_CMD_FLUSH, 0, 0};
+
+  explicit SeveralClients(size_t count, const FilterOptions &options = {})
+      : Front("multi-conn", options), clients(count) {
+    for (HeldClient &client : clients)
+      client.connect(*this);
+    for (size_t i = 1; i < count; i++)
+      clients[i].write();
+  }
+  HeldClient &operator[](size_t i) { return clients[i]; }
+  void begin_flush() { clients[0].front->submit(flush, Caller::may_block); }
+  void run_all() {
+    while (threads.run_one())
+      ;
+  }
+};
+
+// As a server closes: after a while, what it waits for is given up.
+void close_and_give_up(Backend &client) {
+  Gate gate;
+  bool is_closed = false;
+  std::thread closing([&] {
+    client.close();
+    gate.change([&] { is_closed = true; });
+  });
+  CHECK_FALSE(gate.wait([&] { return is_closed; }, std::chrono::milliseconds(20)));
+  client.give_up_unanswered();
+  REQUIRE(gate.wait([&] { return is_closed; }));
+  closing.join();
+}
+
+// Nobody uses it any more: what it has kept goes.
+void release(Request *given_up) {
+  given_up->completers.maker().release(*given_up);
+}
+
+} // namespace
+
+TEST_CASE("a flush that is never answered keeps nobody from closing") {
+  SeveralClients clients(2);
+  clients.begin_flush();
+  Request *child = clients[1].unanswered();
+  clients[0].front->give_up_unanswered();
+  CHECK(clients.flush.wait() == ESHUTDOWN);
+  clients[0].front->close();
+  clients[0].front.reset();
+  close_and_give_up(*clients[1].front);
+  clients[1].front.reset();
+  clients.run_all();
+  release(child);
+}
+
+TEST_CASE("a flush that is never answered is given up by the connection that it is on, too") {
+  SeveralClients clients(2);
+  clients.begin_flush();
+  Request *child = clients[1].unanswered();
+  close_and_give_up(*clients[1].front);
+  clients[1].front.reset();
+  clients.run_all();
+  CHECK(clients.flush.wait() == ESHUTDOWN);
+  release(child);
+  clients[0].front->close();
+}
+
+TEST_CASE("a third connection that would be flushed next closes without") {
+  SeveralClients clients(3);
+  clients.begin_flush();
+  Request *child = clients[1].unanswered();
+  SUBCASE("at once, if nobody waits for the flush any more") {
+    clients[0].front->give_up_unanswered();
+    CHECK(clients.flush.wait() == ESHUTDOWN);
+    clients[2].front->close();
+    clients[2].front.reset();
+    close_and_give_up(*clients[1].front);
+    release(child);
+  }
+  SUBCASE("when it is given up, and the flush fails") {
+    close_and_give_up(*clients[2].front);
+    clients[2].front.reset();
+    CHECK_FALSE(clients.flush.is_done());
+    clients[1].answer();
+    clients.run_all();
+    CHECK(clients.flush.wait() == ESHUTDOWN);
+    clients[1].front->close();
+  }
+  clients.run_all();
+  clients[0].front->close();
+}
+
+TEST_CASE("a connection that has been flushed closes while others are being flushed") {
+  SeveralClients clients(3);
+  clients.begin_flush();
+  clients[1].answer();
+  clients.run_all();
+  Request *child = clients[2].unanswered();
+  CHECK(child->type == NBD_CMD_FLUSH);
+  clients[1].front->close();
+  clients[1].front.reset();
+  clients[2].answer();
+  clients.run_all();
+  CHECK(clients.flush.wait() == 0);
+  clients[2].front->close();
+  clients[0].front->close();
+}
+
+TEST_CASE("a connection that ends unused waits for no answer, and no flush fails for it") {
+  SeveralClients clients(2, FilterOptions{{"trackDirty", "off"}});
+  HeldClient unused;
+  unused.connect(clients);
+  clients.begin_flush();
+  Request *child = nullptr;
+  SUBCASE("while it is being flushed") {
+    clients[1].answer();
+    clients.run_all();
+    child = unused.unanswered();
+    unused.front->close_unused();
+    unused.front.reset();
+  }
+  SUBCASE("before") {
+    unused.front->close_unused();
+    unused.front.reset();
+    clients[1].answer();
+  }
+  clients.run_all();
+  clients[0].answer();
+  CHECK(clients.flush.wait() == 0);
+  if (child != nullptr)
+    release(child);
+  clients[0].front->close();
+  clients[1].front->close();
+}
+
+TEST_CASE("a plugin hears of a client that leaves when no flush for another is in it") {
+  SeveralClients clients(3);
+  clients.begin_flush();
+  Request *child = clients[1].unanswered();
+  clients[1].front->on_client_gone();
+  clients[2].front->on_client_gone();
+  CHECK(clients[1].held.clients_gone == 0);
+  CHECK(clients[2].held.clients_gone == 0);
+  SUBCASE("as it has been answered") {
+    clients[1].answer();
+    CHECK(clients[1].held.clients_gone == 1);
+    clients.run_all();
+    CHECK(clients[2].held.clients_gone == 0);
+    clients[2].answer();
+    clients.run_all();
+    CHECK(clients.flush.wait() == 0);
+    clients[1].front->close();
+    child = nullptr;
+  }
+  SUBCASE("as nobody waits for it any more") {
+    clients[0].front->give_up_unanswered();
+    CHECK(clients[2].held.clients_gone == 1);
+    CHECK(clients[1].held.clients_gone == 0);
+    close_and_give_up(*clients[1].front);
+  }
+  SUBCASE("as it is given up") {
+    close_and_give_up(*clients[1].front);
+    clients.run_all();
+    CHECK(clients.flush.wait() == ESHUTDOWN);
+  }
+  CHECK(clients[1].held.clients_gone == 1);
+  CHECK(clients[2].held.clients_gone == 1);
+  clients.run_all();
+  if (child != nullptr)
+    release(child);
+  clients[2].front->close();
+  clients[0].front->on_client_gone();
+  CHECK(clients[0].held.clients_gone == 1);
+  clients[0].front->close();
+}
+
+// ---- the order of what happens ------------------------------------------------------------------
+
+TEST_CASE("a flush that begins before something has been raised does not cover it") {
+  filters::Members members;
+  filters::LastTime written;
+  filters::LastTime flushed;
+  members.tick([&](uint64_t time) {
+    CHECK_FALSE(written.is_after(flushed)); // so that flush is not needed
+    flushed.raise(members.now());
+    written.raise(time);
+  });
+  CHECK(written.is_after(flushed));
+  flushed.raise(members.now());
+  CHECK_FALSE(written.is_after(flushed));
+}
+
+TEST_CASE("what is overtaken by a flush is raised once more") {
+  filters::Members members;
+  filters::LastTime written;
+  filters::LastTime flushed;
+  unsigned raised = 0;
+  members.tick([&](uint64_t time) {
+    written.raise(time);
+    if (raised++ > 0)
+      return;
+    members.tick([](uint64_t) {}); // another's
+    flushed.raise(members.now());
+    CHECK_FALSE(written.is_after(flushed));
+  });
+  CHECK(raised == 2);
+  CHECK(written.is_after(flushed));
+}
+
+// ---- all at once --------------------------------------------------------------------------------
+
+namespace {
+
+constexpr size_t WRITERS = 6;
+using Versions = std::array<std::atomic<uint64_t>, WRITERS>; // of what each has written
+
+// A connection of a plugin with a cache of its own, which a flush of it alone writes out.
+class CachingBackend final : public MemoryBackend {
+public:
+  CachingBackend(MemoryDisk &disk, Versions &durable) : MemoryBackend(disk), durable_(durable) {
+    told_.can_multi_conn = false;
+  }
+
+  Reservation reserve(Request &) override { return {}; }
+  void submit(Request &request, Caller) override {
+    uint64_t version;
+    if (request.type == NBD_CMD_WRITE) {
+      memcpy(&version, request.data, sizeof version);
+      cached_[request.offset].store(version);
+    }
+    for (size_t i = 0; request.type == NBD_CMD_FLUSH && i < WRITERS; i++)
+      raise(durable_[i], cached_[i].load());
+    request.complete(0);
+  }
+
+private:
+  static void raise(std::atomic<uint64_t> &version, uint64_t to) {
+    uint64_t known = version.load();
+    while (known < to && !version.compare_exchange_weak(known, to))
+      ;
+  }
+
+  Versions &durable_;
+  Versions cached_{};
+};
+
+// Writes and flushes: how often something was not durable then that had been answered before.
+unsigned write_and_flush(Backend &client, size_t writer, Versions &answered, Versions &durable) {
+  unsigned lost = 0;
+  for (uint64_t version = 1; version <= 2000; version++) {
+    TestRequest write(NBD_CMD_WRITE, writer, sizeof version);
+    memcpy(write.data, &version, sizeof version);
+    CHECK(write.run(client) == 0);
+    answered[writer] = version;
+    std::array<uint64_t, WRITERS> before{};
+    for (size_t i = 0; i < WRITERS; i++)
+      before[i] = answered[i];
+    CHECK(flush(client) == 0);
+    for (size_t i = 0; i < WRITERS; i++)
+      lost += before[i] > durable[i] ? 1 : 0;
+  }
+  return lost;
+}
+
+} // namespace
+
+TEST_CASE("what is answered before a flush begins is flushed, whatever others do") {
+  for (const char *track : {"connection", "fast"}) {
+    Front front("multi-conn", {{"trackDirty", track}});
+    Versions answered{};
+    Versions durable{};
+    std::vector<std::unique_ptr<Backend>> clients;
+    for (size_t i = 0; i < WRITERS / 2; i++)
+      clients.push_back(front.open_on(std::make_unique<CachingBackend>(front.disk, durable)));
+    std::atomic<unsigned> lost{0};
+    std::vector<std::thread> writers;
+    for (size_t i = 0; i < WRITERS; i++) // two for each client, which flushes while it writes
+      writers.emplace_back(
+          [&, i] { lost += write_and_flush(*clients[i % clients.size()], i, answered, durable); });
+    for (std::thread &writer : writers)
+      writer.join();
+    CHECK(lost == 0);
+    for (auto &client : clients)
+      client->close();
+  }
+}
