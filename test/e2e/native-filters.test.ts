@@ -101,7 +101,7 @@ const FILTERS_OF_A_PART = [
     (name) => `--filter=${name}`,
   ),
 ];
-const PART = ["fuamode=discard", "zeromode=emulate", "truncate=8192", "offset=1000", "range=4096"];
+const PART = ["fuamode=discard", "zeromode=emulate", "truncate=8192", "offset=1024", "range=4096"];
 
 const read = async (client: RawClient, offset = 0, length = 512): Promise<Buffer> => {
   expect(await client.request({ type: 0, offset: BigInt(offset), length })).toBe(0);
@@ -224,7 +224,7 @@ test.each<[string, (own: string) => readonly string[]]>([
     () => [
       diskModule(
         "fua({ mode: 'discard' })(nozero({ mode: 'emulate' })(truncate({ size: 8192 })(" +
-          "offset({ offset: 1000, range: 4096 })(limit(2)(nocache()(noextents()(disk)))))))",
+          "offset({ offset: 1024, range: 4096 })(limit(2)(nocache()(noextents()(disk)))))))",
       ),
     ],
   ],

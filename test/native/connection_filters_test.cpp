@@ -124,8 +124,8 @@ TEST_CASE("rules of what stands for IPv4 are rules for IPv4") {
 }
 
 TEST_CASE("rules that are none are refused with what there is") {
-  for (const char *wrong : {"anyipv5", "1.2.3", "1.2.3.4/33", "::1/129", "::ffff:0:0/95", "pid:0", "uid:-1", "uid:x",
-                            ",", "a,b", "vsock-cid:4294967296"}) {
+  for (const char *wrong : {"anyipv5", "1.2.3", "1.2.3.4/33", "::1/129", "::ffff:0:0/95", "pid:0",
+                            "uid:-1", "uid:x", ",", "a,b", "vsock-cid:4294967296"}) {
     CAPTURE(wrong);
     std::string error;
     filters::ip_rules("deny", {wrong}, &error);
