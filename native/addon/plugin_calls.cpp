@@ -173,9 +173,11 @@ namespace {
 // What a script has opened already, for native filters that leave opening alone.
 class AdoptedBottom final : public backend::Bottom {
 public:
-  AdoptedBottom(PluginClient &client, std::unique_ptr<backend::Backend> opened,
-                const Napi::Function &opens_again, std::shared_ptr<backend::ScriptBridge> bridge)
-      : client_(client), opened_(std::move(opened)), opening_(opens_again, std::move(bridge)) {}
+  AdoptedBottom(PluginClient &client, std::unique_ptr<backend::Backend> opened, Napi::Env env,
+                std::weak_ptr<Napi::FunctionReference> opens_again,
+                std::shared_ptr<backend::ScriptBridge> bridge)
+      : client_(client), opened_(std::move(opened)),
+        opening_(env, std::move(opens_again), std::move(bridge)) {}
   ~AdoptedBottom() override {
     if (opened_ != nullptr) // something has failed before it came so far
       opened_->close_unused();
@@ -202,13 +204,16 @@ private:
 
 } // namespace
 
-Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
+Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client,
+                         std::shared_ptr<Napi::FunctionReference> *opens_again) {
   Napi::Object facts = info[2].As<Napi::Object>();
   const std::shared_ptr<backend::ScriptBridge> &bridge =
       ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>())->bridge();
+  *opens_again = std::make_shared<Napi::FunctionReference>(
+      Napi::Persistent(facts.Get("openAgain").As<Napi::Function>()));
   client->bottom = std::make_unique<AdoptedBottom>(
-      *client, backend_of_script(bridge, info[1].As<Napi::Number>(), facts),
-      facts.Get("openAgain").As<Napi::Function>(), bridge);
+      *client, backend_of_script(bridge, info[1].As<Napi::Number>(), facts), info.Env(),
+      *opens_again, bridge);
   const std::string name = facts.Get("name").As<Napi::String>();
   return ask(
       info.Env(),

@@ -34,7 +34,9 @@ Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient
 // adoptExport(bridge, connection, { name, disk, openAgain, and what script_opening.hpp describes },
 // wanted): of a plugin in JavaScript, which has opened an export. Resolves as open_export; the
 // bridge is asked to close it.
-Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
+// `opens_again`: the caller's, for as long as the client.
+Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client,
+                         std::shared_ptr<Napi::FunctionReference> *opens_again);
 Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client, const std::string &name);
 Napi::Value close_export(Napi::Env env, const SharedPluginClient &client);
 

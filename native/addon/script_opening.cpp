@@ -70,14 +70,15 @@ backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t
 
 // Stays for what the script still does when nobody waits for it.
 struct ScriptOpening::Shared {
-  Shared(const Napi::Function &function, std::shared_ptr<backend::ScriptBridge> of_script)
-      : queue(JsQueue::of(function.Env())), open(new Napi::FunctionReference),
-        bridge(std::move(of_script)) {
-    *open = Napi::Persistent(function);
-  }
-  // On any thread; the reference goes on its own, or with its environment.
+  Shared(Napi::Env env, std::weak_ptr<Napi::FunctionReference> function,
+         std::shared_ptr<backend::ScriptBridge> of_script)
+      : queue(JsQueue::of(env)), open(std::move(function)), bridge(std::move(of_script)) {}
+  // On any thread.
   ~Shared() {
-    queue->post([reference = open](Napi::Env) { delete reference; });
+    queue->post([function = open](Napi::Env) {
+      if (const auto kept = function.lock())
+        kept->Reset();
+    });
   }
   Shared(const Shared &) = delete;
   Shared &operator=(const Shared &) = delete;
@@ -97,7 +98,7 @@ struct ScriptOpening::Shared {
   }
 
   const std::shared_ptr<JsQueue> queue;
-  Napi::FunctionReference *const open;
+  const std::weak_ptr<Napi::FunctionReference> open;
   const std::shared_ptr<backend::ScriptBridge> bridge;
 
   base::Mutex<base::LockRank::script_opening> mutex; // guards what follows
@@ -107,9 +108,9 @@ struct ScriptOpening::Shared {
   std::unique_ptr<backend::Backend> opened;
 };
 
-ScriptOpening::ScriptOpening(const Napi::Function &open,
+ScriptOpening::ScriptOpening(Napi::Env env, std::weak_ptr<Napi::FunctionReference> open,
                              std::shared_ptr<backend::ScriptBridge> bridge)
-    : shared_(std::make_shared<Shared>(open, std::move(bridge))) {}
+    : shared_(std::make_shared<Shared>(env, std::move(open), std::move(bridge))) {}
 
 std::unique_ptr<backend::Backend> ScriptOpening::open(bool readonly) {
   {
@@ -128,7 +129,11 @@ std::unique_ptr<backend::Backend> ScriptOpening::open(bool readonly) {
                                              info[1].As<Napi::Object>())
                          : nullptr);
     };
-    shared->open->Call({Napi::Boolean::New(env, readonly), Napi::Function::New(env, done)});
+    const auto open = shared->open.lock();
+    if (open == nullptr)
+      shared->answer(nullptr);
+    else
+      open->Call({Napi::Boolean::New(env, readonly), Napi::Function::New(env, done)});
   });
   std::unique_lock lock(shared_->mutex);
   shared_->changed.wait(lock, [this] { return shared_->is_answered || shared_->is_given_up; });

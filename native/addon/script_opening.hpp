@@ -19,8 +19,10 @@ backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t
 class ScriptOpening {
 public:
   // By JavaScript's thread. `open(readonly, done)` calls done(connection, described), or done() if
-  // it cannot be opened, which has been logged then.
-  ScriptOpening(const Napi::Function &open, std::shared_ptr<backend::ScriptBridge> bridge);
+  // it cannot be opened, which has been logged then. It is let go with this; its owner, an object
+  // of JavaScript's, takes care that it goes with the environment at the latest.
+  ScriptOpening(Napi::Env env, std::weak_ptr<Napi::FunctionReference> open,
+                std::shared_ptr<backend::ScriptBridge> bridge);
   ScriptOpening(const ScriptOpening &) = delete;
   ScriptOpening &operator=(const ScriptOpening &) = delete;
 

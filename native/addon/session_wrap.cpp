@@ -268,7 +268,7 @@ Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
-  return addon::adopt_export(info, client_);
+  return addon::adopt_export(info, client_, &opens_again_);
 }
 
 Napi::Value SessionWrap::meta_contexts(const Napi::CallbackInfo &info) {
