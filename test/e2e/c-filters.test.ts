@@ -9,6 +9,7 @@ import {
   clean,
   debianPlugin,
   runAsyncnbd,
+  sanitizer,
   temporaryDirectory,
   testPlugin,
 } from "../support/server.js";
@@ -117,7 +118,8 @@ test("a filter knows what is behind it by one address in all of its calls", asyn
   expect(status).toBe(0);
 });
 
-test("what is in front of a filter may read while it opens, whatever the thread model", async () => {
+// The plugin's programs do not run with a sanitizer's library.
+test.skipIf(sanitizer)("what is in front of a filter may read while it opens", async () => {
   const disk = join(temporaryDirectory(), "disk.img");
   const table = Buffer.alloc(8 * 512);
   table.set([0, 0, 0, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0], 446); // seven sectors from the first
