@@ -4,49 +4,82 @@
  * write: so a write only begins that, and is waited for and evicted some writes later.
  */
 
+#ifndef _GNU_SOURCE
 #define _GNU_SOURCE /* sync_file_range */
+#endif
 
 #include "file-eviction.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <unistd.h>
 
-void file_eviction_begin(struct file_eviction *eviction) {
+void file_eviction_errors_begin(struct file_eviction_errors *errors) {
+  pthread_rwlockattr_t attributes;
+  pthread_rwlockattr_init(&attributes);
+  /* Else a flush would wait for as long as there are writes. */
+  pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
+  pthread_rwlock_init(&errors->lock, &attributes);
+  pthread_rwlockattr_destroy(&attributes);
+}
+
+void file_eviction_errors_end(struct file_eviction_errors *errors) {
+  pthread_rwlock_destroy(&errors->lock);
+}
+
+void file_eviction_begin(struct file_eviction *eviction, struct file_eviction_errors *shared) {
   pthread_mutex_init(&eviction->lock, NULL);
+  file_eviction_errors_begin(&eviction->own_errors);
+  eviction->errors = shared != NULL ? shared : &eviction->own_errors;
+  eviction->errors_seen = atomic_load(&eviction->errors->count);
 }
 
-/* As far as it has been written out. */
-void file_eviction_end(struct file_eviction *eviction, int fd) {
-  file_eviction_flush(eviction, fd); /* nobody is left to be told */
-  pthread_mutex_destroy(&eviction->lock);
-}
-
-int file_eviction_flush(struct file_eviction *eviction, int fd) {
-  pthread_mutex_lock(&eviction->lock);
-  const int error = eviction->error;
-  eviction->error = 0;
+/* Locked. */
+static void evict_all(struct file_eviction *eviction, int fd) {
   for (unsigned i = 0; i < EVICTION_WRITES; i++)
     if (eviction->writes[i].count > 0) {
       file_eviction_read(fd, eviction->writes[i].count, eviction->writes[i].offset);
       eviction->writes[i].count = 0;
     }
+}
+
+/* As far as it has been written out. */
+void file_eviction_end(struct file_eviction *eviction, int fd) {
+  evict_all(eviction, fd);
+  file_eviction_errors_end(&eviction->own_errors);
+  pthread_mutex_destroy(&eviction->lock);
+}
+
+static void keep_error(struct file_eviction_errors *errors, int error) {
+  atomic_store(&errors->newest, error);
+  atomic_fetch_add(&errors->count, 1);
+}
+
+int file_eviction_flush(struct file_eviction *eviction, int fd) {
+  struct file_eviction_errors *errors = eviction->errors;
+  if (fdatasync(fd) == -1)
+    keep_error(errors, errno);
+  /* Somebody may have been told before of what fdatasync has not been told then, and is yet to keep
+   * it. */
+  pthread_rwlock_wrlock(&errors->lock);
+  const unsigned count = atomic_load(&errors->count);
+  pthread_rwlock_unlock(&errors->lock);
+  pthread_mutex_lock(&eviction->lock);
+  const int error = count != eviction->errors_seen ? atomic_load(&errors->newest) : 0;
+  eviction->errors_seen = count;
+  evict_all(eviction, fd);
   pthread_mutex_unlock(&eviction->lock);
   return error;
 }
 
-static void keep_error(struct file_eviction *eviction, int error) {
-  pthread_mutex_lock(&eviction->lock);
-  if (eviction->error == 0)
-    eviction->error = error;
-  pthread_mutex_unlock(&eviction->lock);
-}
-
 /* Files that cannot do that say so at once, and are written out by the system in its own time. */
-static void write_out(struct file_eviction *eviction, int fd, uint32_t count, uint64_t offset,
+static void write_out(struct file_eviction_errors *errors, int fd, uint32_t count, uint64_t offset,
                       unsigned flags) {
+  pthread_rwlock_rdlock(&errors->lock);
   if (sync_file_range(fd, (off_t)offset, (off_t)count, flags) == -1 && errno != ESPIPE &&
       errno != EINVAL && errno != ENOSYS && errno != EINTR)
-    keep_error(eviction, errno);
+    keep_error(errors, errno);
+  pthread_rwlock_unlock(&errors->lock);
 }
 
 void file_eviction_read(int fd, uint32_t count, uint64_t offset) {
@@ -54,7 +87,7 @@ void file_eviction_read(int fd, uint32_t count, uint64_t offset) {
 }
 
 void file_eviction_write(struct file_eviction *eviction, int fd, uint32_t count, uint64_t offset) {
-  write_out(eviction, fd, count, offset, SYNC_FILE_RANGE_WRITE);
+  write_out(eviction->errors, fd, count, offset, SYNC_FILE_RANGE_WRITE);
   pthread_mutex_lock(&eviction->lock);
   const uint64_t old_offset = eviction->writes[eviction->oldest].offset;
   const uint32_t old_count = eviction->writes[eviction->oldest].count;
@@ -65,7 +98,7 @@ void file_eviction_write(struct file_eviction *eviction, int fd, uint32_t count,
   if (old_count == 0)
     return;
   /* Without the lock: others need not wait for the disk. */
-  write_out(eviction, fd, old_count, old_offset,
+  write_out(eviction->errors, fd, old_count, old_offset,
             SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   file_eviction_read(fd, old_count, old_offset);
 }

@@ -26,8 +26,9 @@ struct settings {
   enum source source;
   char *path; /* of the file or the directory; of a descriptor, what it is called in messages */
   int fd;     /* of the two by descriptor: the user's, which stays open */
-  int access_advice; /* POSIX_FADV_* */
-  bool evicts;       /* cache=none */
+  int access_advice;                            /* POSIX_FADV_* */
+  bool evicts;                                  /* cache=none */
+  struct file_eviction_errors *eviction_errors; /* if it evicts and all handles share one file */
 };
 
 static struct settings only_settings; /* under nbdkit */
@@ -119,6 +120,17 @@ static bool is_by_fd(const struct settings *settings) {
   return settings->source == SOURCE_FD || settings->source == SOURCE_DIRECTORY_FD;
 }
 
+static int share_errors(void) {
+  struct settings *settings = this_settings();
+  settings->eviction_errors = calloc(1, sizeof *settings->eviction_errors);
+  if (settings->eviction_errors == NULL) {
+    nbdkit_error("no memory for cache=none");
+    return -1;
+  }
+  file_eviction_errors_begin(settings->eviction_errors);
+  return 0;
+}
+
 static int file_config_complete(void) {
   const struct settings *settings = this_settings();
   if (settings->source == SOURCE_NONE) {
@@ -140,12 +152,15 @@ static int file_config_complete(void) {
     nbdkit_error("%s is neither a regular file nor a block device", settings->path);
     return -1;
   }
-  return 0;
+  return settings->evicts && settings->source == SOURCE_FD ? share_errors() : 0;
 }
 
 static void file_unload(void) {
   struct settings *settings = this_settings();
   file_mapping_unload();
+  if (settings->eviction_errors != NULL)
+    file_eviction_errors_end(settings->eviction_errors);
+  free(settings->eviction_errors);
   free(settings->path);
 }
 
@@ -293,7 +308,7 @@ static void *file_open(int readonly) {
     posix_fadvise(handle->fd, 0, 0, settings->access_advice); /* a hint: failure means nothing */
   handle->evicts = settings->evicts;
   if (handle->evicts)
-    file_eviction_begin(&handle->eviction);
+    file_eviction_begin(&handle->eviction, settings->eviction_errors);
   else
     handle->mapping = file_mapping_get(handle->fd, settings->access_advice);
   return handle;
@@ -380,15 +395,17 @@ static int file_pread(void *opaque, void *buf, uint32_t count, uint64_t offset, 
 static int file_flush(void *opaque, uint32_t flags) {
   (void)flags;
   struct handle *handle = opaque;
-  if (fdatasync(handle->fd) == -1) {
+  if (!handle->evicts) {
+    if (fdatasync(handle->fd) == 0)
+      return 0;
     nbdkit_error("fdatasync: %m");
     return -1;
   }
-  const int error = handle->evicts ? file_eviction_flush(&handle->eviction, handle->fd) : 0;
+  const int error = file_eviction_flush(&handle->eviction, handle->fd);
   if (error == 0)
     return 0;
   errno = error;
-  nbdkit_error("what was written before could not be written out: %m");
+  nbdkit_error("what has been written could not be written out: %m");
   return -1;
 }
 
