@@ -65,10 +65,25 @@ void Turns::give_up_unanswered() {
   Layer::give_up_unanswered();
 }
 
+bool Turns::finalize() {
+  const std::unique_lock<TurnQueue> lock = turn_of_last_call();
+  return Layer::finalize();
+}
+
 void Turns::close() {
-  queue_->wait_for_workers(*this);
-  const std::unique_lock<TurnQueue> lock = turn_of_call();
+  const std::unique_lock<TurnQueue> lock = turn_of_last_call();
   Layer::close();
+}
+
+// Who reads while it opens has made requests.
+void Turns::close_unused() {
+  const std::unique_lock<TurnQueue> lock = turn_of_last_call();
+  Layer::close_unused();
+}
+
+std::unique_lock<TurnQueue> Turns::turn_of_last_call() {
+  queue_->wait_for_workers(*this);
+  return turn_of_call();
 }
 
 std::unique_lock<TurnQueue> Turns::turn_of_call() {

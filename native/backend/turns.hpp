@@ -13,7 +13,8 @@ class Turns : public Layer, private Completer, private TurnTaker {
 public:
   // `queue`: the plugin's, or this export's. If it has no workers, what is below only queues, and
   // gets requests from inside the completion of others: that must hold no lock then.
-  // `calls_in_turn`: closing is a call as others are; and preparing, for a whole chain.
+  // `calls_in_turn`: finalizing and closing are calls as others are; and preparing, for a whole
+  // chain.
   Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue,
         bool calls_in_turn = false);
 
@@ -22,11 +23,15 @@ public:
   void unreserve(Request &request) override { below().unreserve(request); }
   void submit(Request &request, Caller caller) override;
   void give_up_unanswered() override;
+  bool finalize() override;
   void close() override;
+  void close_unused() override;
 
 protected:
   // For a call that is no request, if such calls take turns.
   std::unique_lock<TurnQueue> turn_of_call();
+  // For one after the last request, whose worker may be on its way out yet.
+  std::unique_lock<TurnQueue> turn_of_last_call();
 
 private:
   void complete(Request &request, int error) override;

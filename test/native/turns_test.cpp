@@ -48,12 +48,18 @@ struct Plugin final : Backend {
   }
   void submit(Request &request, Caller) override { call(request); }
   void unreserve(Request &request) override { unreserved.push_back(&request); }
+  bool finalize() override {
+    last_calls += "finalize ";
+    return true;
+  }
   void give_up_unanswered() override {}
-  void close() override {}
+  void close() override { last_calls += "close "; }
+  void close_unused() override { last_calls += "close_unused "; }
 
   std::function<void(Request &)> call;
   ThreadModel model;
   std::vector<Request *> unreserved;
+  std::string last_calls;
 };
 
 // Under simulated time and threads.
@@ -377,5 +383,28 @@ TEST_CASE("threads and requests of several exports never exceed the turns of the
       one->close();
     CHECK(most_inside.load() <= most);
     CHECK(client.answered.size() == requests.size());
+  }
+}
+
+TEST_CASE("the last calls wait for their turn, where calls take turns") {
+  const std::vector<std::pair<std::function<void(Turns &)>, std::string>> calls = {
+      {[](Turns &turns) { turns.finalize(); }, "finalize "},
+      {[](Turns &turns) { turns.close(); }, "close "},
+      {[](Turns &turns) { turns.close_unused(); }, "close_unused "}};
+  for (const auto &[call, name] : calls) {
+    CAPTURE(name);
+    Simulated world(0);
+    auto queue = world.queue(1);
+    auto below = std::make_unique<Plugin>([](Request &) {});
+    Plugin &plugin = *below;
+    Turns turns(std::move(below), queue, true);
+    queue->lock();
+    std::thread caller([&turns, &call = call] { call(turns); });
+    std::this_thread::sleep_for(std::chrono::milliseconds(20)); // in which it could go wrong
+    const std::string early = plugin.last_calls;
+    queue->unlock();
+    caller.join();
+    CHECK(early.empty());
+    CHECK(plugin.last_calls == name);
   }
 }
