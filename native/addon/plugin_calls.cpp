@@ -127,11 +127,7 @@ bool open_backend(PluginClient &client, backend::Bottom &bottom, const std::stri
   }
   if (!error.empty())
     host::log_error("%s", error.c_str());
-  if (client.backend == nullptr)
-    return false;
-  if (client.chain)
-    client.backend->keep(client.chain);
-  return true;
+  return client.backend != nullptr;
 }
 
 Napi::Value opened_to_js(Napi::Env env, const PluginClient &client, const std::string &name) {

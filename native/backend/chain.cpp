@@ -132,13 +132,23 @@ std::unique_ptr<Backend> Chain::open_level(const Level &level, const Asked &aske
       canonical_name(level, asked.export_name, asked.is_readonly, error);
   if (!name)
     return nullptr;
+  std::unique_ptr<Backend> opened =
+      open_at(level, {*name, asked.is_readonly, asked.disk, asked.wanted}, error);
+  // What is given up may be answered when the server has ended, on its way through filters' layers.
+  if (opened != nullptr)
+    opened->keep(shared_from_this());
+  return opened;
+}
+
+std::unique_ptr<Backend> Chain::open_at(const Level &level, const Asked &asked,
+                                        std::string *error) {
   if (level.index == filters_.size())
-    return level.bottom->open(*name, asked.is_readonly, Submitter::layers);
+    return level.bottom->open(asked.export_name, asked.is_readonly, Submitter::layers);
   std::unique_ptr<Backend> opened;
   if (OpeningFilter *filter = opening_at(level.index))
-    opened = filter->open_in_front(behind(level), *name, asked.is_readonly, error);
+    opened = filter->open_in_front(behind(level), asked.export_name, asked.is_readonly, error);
   else
-    opened = open_native(level, {*name, asked.is_readonly, asked.disk, asked.wanted}, error);
+    opened = open_native(level, asked, error);
   return opened != nullptr ? in_turns(level, std::move(opened)) : nullptr;
 }
 

@@ -21,10 +21,11 @@ struct ChainFilter {
   std::unique_ptr<OpeningFilter> opening;
 };
 
-// Lives from before the first client to after the last; shared by all threads that serve it.
-class Chain {
+// Lives from before the first client to after the last, and as long as anything that it has opened;
+// shared by all threads that serve it.
+class Chain : public std::enable_shared_from_this<Chain> {
 public:
-  // Clients meet the first.
+  // Clients meet the first. In a shared_ptr.
   explicit Chain(std::vector<ChainFilter> filters);
   Chain(const Chain &) = delete;
   Chain &operator=(const Chain &) = delete;
@@ -76,6 +77,7 @@ private:
   std::optional<std::vector<ExportEntry>> list_exports(const Level &level, bool readonly);
   std::optional<std::string> default_export(const Level &level, bool readonly);
   std::unique_ptr<Backend> open_level(const Level &level, const Asked &asked, std::string *error);
+  std::unique_ptr<Backend> open_at(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_native(const Level &level, const Asked &asked, std::string *error);
   OpenBehind opener_behind(const Level &level, const Asked &asked);
   std::optional<std::string> canonical_name(const Level &level, const std::string &export_name,
