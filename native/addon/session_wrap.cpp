@@ -300,6 +300,20 @@ std::vector<connection::MetaContext> contexts_of(const Napi::Array &list) {
   return contexts;
 }
 
+// What has been opened is closed by a thread that may wait, if there is one.
+void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
+                  const SharedPluginClient &client,
+                  const std::shared_ptr<Napi::Promise::Deferred> &deferred) {
+  run_blocking(
+      env, [client, backend] { backend->close_unused(); },
+      [client, backend, deferred](Napi::Env env, bool ran) {
+        if (!ran)
+          backend->close_unused();
+        deferred->Reject(
+            Napi::Error::New(env, "no thread or descriptor is left for the client").Value());
+      });
+}
+
 } // namespace
 
 // start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
@@ -346,9 +360,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   });
   if (!started_) {
     queue->release();
-    backend->close_unused();
-    deferred->Reject(
-        Napi::Error::New(env, "no thread or descriptor is left for the client").Value());
+    refuse_start(env, std::move(backend), client_, deferred);
   }
   return deferred->Promise();
 }
