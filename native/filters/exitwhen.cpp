@@ -73,8 +73,9 @@ private:
     look_in(interval_);
   }
 
+  // While scripts ran, a client may have come.
   void end_if_it_is_time() {
-    if (clients_ > 0 || !is_time_to_end() || is_over())
+    if (clients_ > 0 || !is_time_to_end() || clients_ > 0 || is_over())
       return;
     host::log_debug("exitwhen: the server ends");
     nbdkit_shutdown();

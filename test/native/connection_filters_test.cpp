@@ -4,6 +4,7 @@
 
 #include <arpa/inet.h>
 #include <cerrno>
+#include <chrono>
 #include <fcntl.h>
 #include <string>
 #include <sys/socket.h>
@@ -154,6 +155,36 @@ TEST_CASE("a pipe, a process, a file and a script tell when it is time to end") 
   ::close(ends[0]);
   CHECK(filters::ExitEvents::open({{}, {}, {std::to_string(ends[0])}, {}, {}}, &error) == nullptr);
   CHECK(filters::ExitEvents::open({{}, {}, {}, {"0"}, {}}, &error) == nullptr);
+}
+
+TEST_CASE("a client that comes while a script is asked whether to end keeps the server") {
+  const std::string path = "/tmp/asyncnbd-exitwhen-test-" + std::to_string(getpid());
+  const std::string script = "[ -e " + path + ".1 ] || exit 0; touch " + path +
+                             ".2; while [ ! -e " + path + ".3 ]; do sleep 0.01; done; exit 88";
+  const auto make = [&](const char *suffix) {
+    ::close(::open((path + suffix).c_str(), O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+  };
+  Front front("exitwhen", {{"scripts", std::vector<std::string>{script}}});
+  front.filter->get_ready(0);
+  make(".1");
+  front.timers.run_due();
+  host::ShutdownWish wish;
+  std::thread looking([&] {
+    const host::StartScope scope(&wish);
+    front.threads.run_one();
+  });
+  while (access((path + ".2").c_str(), F_OK) == -1)
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+  auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
+  make(".3");
+  looking.join();
+  CHECK_FALSE(wish.is_expressed());
+  const std::string name;
+  CHECK_FALSE(front.filter->admits({front.client, name, false}, &front.error)); // but is the last
+  layer->close();
+  front.filter->end();
+  for (const char *suffix : {".1", ".2", ".3"})
+    unlink((path + suffix).c_str());
 }
 
 // ---- pause --------------------------------------------------------------------------------------
