@@ -6,6 +6,7 @@
 #include <cstring>
 #include <future>
 #include <memory>
+#include <poll.h>
 #include <utility>
 
 #include "backend/request.hpp"
@@ -18,8 +19,8 @@ namespace {
 using backend::Request;
 using std::chrono::milliseconds;
 
-// Of two owners, who waits for it and what is below, the last one to go ends it: what is given up
-// may be used on.
+// Who waits for it, who answers and what is below own it; the last one to go ends it. What is given
+// up may be used on.
 class Read final : public backend::Maker {
 public:
   Read(std::shared_ptr<backend::Backend> below, size_t length_bytes)
@@ -34,26 +35,40 @@ public:
     request.offset = offset;
     request.length_bytes = read->data.size();
     request.data = read->data.data();
-    read->self_ = read;
+    read->unanswered_ = read;
+    read->in_use_ = read;
     std::future<int> outcome = read->outcome_.get_future();
     read->below_->submit(request, backend::Caller::may_block);
-    return read->wait(outcome, *context.server);
+    return read->wait(outcome, context);
   }
 
   std::vector<uint8_t> data;
 
 private:
-  int wait(std::future<int> &outcome, const host::ServerContext &server) {
+  int wait(std::future<int> &outcome, const host::CallContext &context) {
     constexpr milliseconds LOOK_AGAIN_AFTER{50};
-    while (outcome.wait_for(LOOK_AGAIN_AFTER) != std::future_status::ready)
-      if (server.is_stopping())
+    const int peer_fd = context.peer_fd;
+    while (outcome.wait_for(LOOK_AGAIN_AFTER) != std::future_status::ready) {
+      if (context.server->is_stopping()) {
+        below_->on_server_stopping();
         return end(outcome);
+      }
+      if (has_hung_up(peer_fd)) {
+        below_->on_client_gone();
+        return end(outcome);
+      }
+    }
     return outcome.get();
+  }
+
+  // -1, as there may be no client: no.
+  static bool has_hung_up(int fd) {
+    pollfd look{fd, POLLRDHUP, 0};
+    return fd != -1 && ::poll(&look, 1, 0) == 1;
   }
 
   int end(std::future<int> &outcome) {
     constexpr milliseconds GRACE{2000};
-    below_->on_server_stopping();
     milliseconds next = GRACE;
     while (outcome.wait_for(next) != std::future_status::ready) {
       below_->give_up_unanswered();
@@ -64,17 +79,22 @@ private:
 
   void complete(Request &request, int error) override {
     request.take_answer(error);
-    const std::shared_ptr<Read> keep = std::move(self_); // until this has returned
+    const std::shared_ptr<Read> used = std::move(in_use_); // until this has returned
+    const std::shared_ptr<Read> answered = std::move(unanswered_);
     outcome_.set_value(error);
   }
-  // On the thread that waits.
-  void give_up(Request &, int error) override { outcome_.set_value(error); }
-  void release(Request &) override { const std::shared_ptr<Read> keep = std::move(self_); }
+  // Another thread may release it meanwhile.
+  void give_up(Request &, int error) override {
+    const std::shared_ptr<Read> answered = std::move(unanswered_);
+    outcome_.set_value(error);
+  }
+  void release(Request &) override { const std::shared_ptr<Read> used = std::move(in_use_); }
   bool client_has_gone() const override { return false; }
 
   const std::shared_ptr<backend::Backend> below_; // which may use what has been given up
   Request request_{};
-  std::shared_ptr<Read> self_; // while it is below
+  std::shared_ptr<Read> unanswered_; // until it has been answered or given up
+  std::shared_ptr<Read> in_use_;     // until nobody below uses it
   std::promise<int> outcome_;
 };
 

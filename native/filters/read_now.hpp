@@ -11,8 +11,8 @@
 namespace asyncnbd::filters {
 
 // Of a backend that is prepared and has so much; may block. `bytes`: filled with its data. Returns
-// an errno. The client does not have the backend yet: should the server stop meanwhile, this tells
-// it, and gives up in time.
+// an errno. The client does not have the backend yet: should it hang up or the server stop
+// meanwhile, this tells what is below, and gives up in time.
 int read_now(const std::shared_ptr<backend::Backend> &below, const host::CallContext &context,
              uint64_t offset, std::vector<uint8_t> *bytes);
 

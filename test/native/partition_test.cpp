@@ -4,9 +4,12 @@
 
 #include <cerrno>
 #include <cstring>
+#include <functional>
 #include <memory>
 #include <string>
+#include <sys/socket.h>
 #include <thread>
+#include <unistd.h>
 #include <utility>
 
 #include "filter_front.hpp"
@@ -84,7 +87,7 @@ private:
   const uint32_t block_;
 };
 
-// Of a plugin that does not answer, or only when the server stops.
+// Of a plugin that does not answer, or only when nobody waits for it any more.
 class SilentBackend final : public MemoryBackend {
 public:
   struct State {
@@ -93,21 +96,24 @@ public:
     bool is_alive = true;
   };
 
-  SilentBackend(MemoryDisk &disk, State &state, bool answers_at_stop)
-      : MemoryBackend(disk), state_(state), answers_at_stop_(answers_at_stop) {}
+  SilentBackend(MemoryDisk &disk, State &state, bool answers_when_told)
+      : MemoryBackend(disk), state_(state), answers_when_told_(answers_when_told) {}
   ~SilentBackend() override { state_.is_alive = false; }
   void submit(Request &request, Caller) override {
     state_.gate.change([&] { state_.asked = &request; });
   }
-  void on_server_stopping() override {
-    if (answers_at_stop_)
-      state_.asked->complete(EIO);
-  }
+  void on_client_gone() override { be_told(); }
+  void on_server_stopping() override { be_told(); }
   void give_up_unanswered() override { state_.asked->give_up(ESHUTDOWN); }
 
 private:
+  void be_told() {
+    if (answers_when_told_)
+      state_.asked->complete(EIO);
+  }
+
   State &state_;
-  const bool answers_at_stop_;
+  const bool answers_when_told_;
 };
 
 } // namespace
@@ -236,22 +242,42 @@ TEST_CASE("a part that is not of whole blocks is refused, with what helps") {
   CHECK(old.try_connect(std::make_unique<MemoryBackend>(old.disk)) != nullptr);
 }
 
+namespace {
+
+// A client is being refused, as what it waits for does not come: `leave` is called meanwhile.
+void check_refusal(Partitioned &front, bool answers_when_told, const std::function<void()> &leave) {
+  front.add_mbr();
+  SilentBackend::State below;
+  std::thread leaving([&] {
+    CHECK(below.gate.wait([&] { return below.asked != nullptr; }));
+    leave();
+  });
+  auto opened = std::make_unique<SilentBackend>(front.disk, below, answers_when_told);
+  CHECK(front.try_connect(std::move(opened)) == nullptr);
+  leaving.join();
+  CHECK(front.error.find("cannot read the partition table") != std::string::npos);
+  CHECK(below.is_alive == !answers_when_told);
+  if (!answers_when_told) // its late reply
+    below.asked->completers.maker().release(*below.asked);
+  CHECK_FALSE(below.is_alive);
+}
+
+} // namespace
+
 TEST_CASE("a table that is being read does not hold up a server that stops") {
-  for (const bool answers_at_stop : {true, false}) {
+  for (const bool answers_when_told : {true, false}) {
     Partitioned front(1);
-    front.add_mbr();
-    SilentBackend::State below;
-    std::thread stopping([&] {
-      CHECK(below.gate.wait([&] { return below.asked != nullptr; }));
-      front.client.server->announce_stop();
-    });
-    auto opened = std::make_unique<SilentBackend>(front.disk, below, answers_at_stop);
-    CHECK(front.try_connect(std::move(opened)) == nullptr);
-    stopping.join();
-    CHECK(front.error.find("cannot read the partition table") != std::string::npos);
-    CHECK(below.is_alive == !answers_at_stop);
-    if (!answers_at_stop) // its late reply
-      below.asked->completers.maker().release(*below.asked);
-    CHECK_FALSE(below.is_alive);
+    check_refusal(front, answers_when_told, [&] { front.client.server->announce_stop(); });
+  }
+}
+
+TEST_CASE("nobody waits for a table whose client has hung up") {
+  for (const bool answers_when_told : {true, false}) {
+    int ends[2];
+    REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);
+    Partitioned front(1);
+    front.client.peer_fd = ends[0];
+    check_refusal(front, answers_when_told, [&] { ::close(ends[1]); });
+    ::close(ends[0]);
   }
 }
