@@ -6,6 +6,7 @@
 #include <chrono>
 #include <deque>
 #include <functional>
+#include <mutex>
 #include <optional>
 #include <set>
 #include <utility>
@@ -23,11 +24,13 @@ struct SimulatedClock final : asyncnbd::base::Clock {
 };
 
 struct SimulatedThreads final : asyncnbd::base::Threads {
-  bool has_any = true;                             // else the system is out of threads
+  bool has_any = true; // else the system is out of threads
+  std::mutex mutex;    // guards what follows while there are other threads, which give tasks
   std::deque<std::function<void()>> tasks;         // that have been given to run, and did not yet
   std::deque<std::function<void()>> started_tasks; // those that go on for ever: never run here
 
   bool run(std::function<void()> task) override {
+    std::lock_guard lock(mutex);
     if (has_any)
       tasks.push_back(std::move(task));
     return has_any;
@@ -41,10 +44,14 @@ struct SimulatedThreads final : asyncnbd::base::Threads {
 
   // False if there is none.
   bool run_one() {
-    if (tasks.empty())
-      return false;
-    std::function<void()> task = std::move(tasks.front());
-    tasks.pop_front();
+    std::function<void()> task;
+    {
+      std::lock_guard lock(mutex);
+      if (tasks.empty())
+        return false;
+      task = std::move(tasks.front());
+      tasks.pop_front();
+    }
     task();
     return true;
   }
