@@ -1,6 +1,8 @@
 // Listening on a vsock port, where the kernel has them; clients would be in a virtual machine.
 
 import { spawn } from "node:child_process";
+import { existsSync } from "node:fs";
+import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
 import { run } from "../support/command.js";
 import {
@@ -8,6 +10,7 @@ import {
   eventually,
   runAsyncnbd,
   serverEnvironment,
+  temporaryDirectory,
   testPlugin,
 } from "../support/server.js";
 
@@ -34,14 +37,16 @@ except OSError as e:
 const hasVsock = (await stateOfPort()) === "free";
 
 test.skipIf(!hasVsock)("--vsock listens, and tells --run's command where", async () => {
-  const argv = [...asyncnbd, "-f", "--vsock", "-p", String(PORT), testPlugin("null")];
+  const pidFile = join(temporaryDirectory(), "pid");
+  const options = ["-f", "--vsock", "-p", String(PORT), "-P", pidFile];
+  const argv = [...asyncnbd, ...options, testPlugin("null")];
   const server = spawn(argv[0] as string, argv.slice(1), { env: serverEnvironment() });
   onTestFinished(() => {
     server.kill("SIGKILL");
   });
-  await eventually("the server listens", async () =>
-    (await stateOfPort()) === "taken" ? true : undefined,
-  );
+  // Not by asking for the port again and again: that takes it for a moment, perhaps from the server.
+  await eventually("the server listens", () => existsSync(pidFile) || undefined);
+  expect(await stateOfPort()).toBe("taken");
   server.kill("SIGTERM");
   await eventually("the port is free again", async () =>
     (await stateOfPort()) === "free" ? true : undefined,
