@@ -17,14 +17,6 @@ std::unique_ptr<Backend> in_order(Bottom &bottom, std::unique_ptr<Backend> opene
                       false);
 }
 
-std::unique_ptr<Backend> prepared(std::unique_ptr<Backend> opened, const Wanted &wanted,
-                                  std::string *error) {
-  if (opened == nullptr || opened->prepare(wanted, error))
-    return opened;
-  opened->close_unused();
-  return nullptr;
-}
-
 } // namespace
 
 Chain::Chain(std::vector<ChainFilter> filters) : filters_(std::move(filters)) {

@@ -108,6 +108,11 @@ private:
   std::shared_ptr<TurnQueue> all_calls_;
 };
 
+// What has been opened, if anything, or nullptr: then it is closed, with words for the user in
+// `*error` unless they have been logged. May block.
+std::unique_ptr<Backend> prepared(std::unique_ptr<Backend> opened, const Wanted &wanted,
+                                  std::string *error);
+
 // The same as Chain::open, where there are none.
 std::unique_ptr<Backend> open_without_filters(Bottom &bottom, const std::string &export_name,
                                               bool readonly, const Wanted &wanted,

@@ -7,18 +7,22 @@
 
 namespace asyncnbd::backend {
 
+std::unique_ptr<Backend> prepared(std::unique_ptr<Backend> opened, const Wanted &wanted,
+                                  std::string *error) {
+  if (opened == nullptr || opened->prepare(wanted, error))
+    return opened;
+  opened->close_unused();
+  return nullptr;
+}
+
 // Keeps what it needs of what was asked.
 OpenBehind Chain::opener_behind(const Level &level, const Asked &asked) {
   return [this, place = behind(level), name = asked.export_name,
           wanted = filter_at(level.index).wanted_of_below(asked.wanted),
           disk = asked.disk != nullptr ? std::optional(*asked.disk) : std::nullopt](
              bool readonly, std::string *error) -> std::unique_ptr<Backend> {
-    std::unique_ptr<Backend> opened =
-        open_level(place, {name, readonly, disk ? &*disk : nullptr, wanted}, error);
-    if (opened == nullptr || opened->prepare(wanted, error))
-      return opened;
-    opened->close_unused();
-    return nullptr;
+    return prepared(open_level(place, {name, readonly, disk ? &*disk : nullptr, wanted}, error),
+                    wanted, error);
   };
 }
 
