@@ -34,13 +34,14 @@ struct Delays {
 };
 
 struct Nothing {};
-using DelayedRequests = WaitingRequests<Nothing>;
+using Waiting = WaitingLayer<backend::Layer, Nothing>;
+using DelayedRequests = Waiting::Waiting;
 
-class DelayLayer final : public backend::Layer, private WaitOwner<Nothing> {
+class DelayLayer final : public Waiting {
 public:
   DelayLayer(std::unique_ptr<Backend> opened, const Delays &delays,
              const backend::Resources &resources, DelayedRequests::Slabs &slabs)
-      : Layer(std::move(opened)), delays_(delays), waiting_(*this, resources, slabs) {}
+      : WaitingLayer(std::move(opened), resources, slabs), delays_(delays) {}
 
   // What is not delayed passes on as it is.
   Reservation reserve(Request &request) override {
@@ -54,17 +55,16 @@ public:
   }
 
   void submit(Request &request, Caller caller) override;
-  void on_client_gone() override;
-  void on_server_stopping() override;
-  void give_up_unanswered() override;
-  void release_idle_memory() override;
+  void on_client_gone() override {
+    client_is_gone_.store(true, std::memory_order_relaxed);
+    WaitingLayer::on_client_gone();
+  }
   void close() override;
 
 private:
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!Layer::collect(wanted, facts, error))
+    if (!WaitingLayer::collect(wanted, facts, error))
       return false;
-    facts->thread_model = backend::ThreadModel::async;
     facts->can_fast_zero = facts->can_fast_zero || (delays_.refuses_fast_zero && facts->can_write);
     return true;
   }
@@ -79,8 +79,7 @@ private:
     below().submit(request, Caller::must_not_block);
   }
 
-  const Delays &delays_; // the filter's
-  DelayedRequests waiting_;
+  const Delays &delays_;                    // the filter's
   std::atomic<bool> client_is_gone_{false}; // pairs with nothing: close comes after it
 };
 
@@ -95,30 +94,8 @@ void DelayLayer::submit(Request &request, Caller caller) {
     return;
   }
   base::invariant(!request.is_reserved, "a request that will wait has no reservation");
-  if (const int error = waiting_.begin(request, {}, delays_.of(request.type)))
+  if (const int error = waiting().begin(request, {}, delays_.of(request.type)))
     request.complete(error);
-}
-
-void DelayLayer::on_client_gone() {
-  client_is_gone_.store(true, std::memory_order_relaxed);
-  waiting_.fail_all();
-  below().on_client_gone();
-}
-
-// As nbdkit's, whose nbdkit_nanosleep ends then.
-void DelayLayer::on_server_stopping() {
-  waiting_.fail_all();
-  below().on_server_stopping();
-}
-
-void DelayLayer::give_up_unanswered() {
-  waiting_.fail_all();
-  below().give_up_unanswered();
-}
-
-void DelayLayer::release_idle_memory() {
-  waiting_.trim();
-  below().release_idle_memory();
 }
 
 void DelayLayer::close() {

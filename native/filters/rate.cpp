@@ -83,16 +83,18 @@ struct Progress {
   uint64_t bits_left = 0;
   bool is_past_first = false;
 };
-using SlowRequests = WaitingRequests<Progress>;
+using Waiting = WaitingLayer<EmulatedLayer, Progress>;
+using SlowRequests = Waiting::Waiting;
 
-class RateLayer final : public EmulatedLayer, private WaitOwner<Progress> {
+class RateLayer final : public Waiting {
 public:
   RateLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
             const RateSettings &settings, Buckets &of_all, const backend::Resources &resources,
             SlowRequests::Slabs &slabs)
-      : EmulatedLayer(std::move(opened)), context_(context), settings_(settings), of_all_(of_all),
+      : WaitingLayer(std::move(opened), resources, slabs), context_(context), settings_(settings),
+        of_all_(of_all),
         own_(settings.connection_bits, settings.burst_seconds, resources.clock.now()),
-        clock_(resources.clock), waiting_(*this, resources, slabs) {}
+        clock_(resources.clock) {}
 
   // What may have to wait must not have been done before.
   Reservation reserve(Request &request) override {
@@ -104,30 +106,8 @@ public:
   }
 
   void submit(Request &request, Caller caller) override;
-  void on_client_gone() override {
-    waiting_.fail_all();
-    below().on_client_gone();
-  }
-  void on_server_stopping() override {
-    waiting_.fail_all();
-    below().on_server_stopping();
-  }
-  void give_up_unanswered() override {
-    waiting_.fail_all();
-    below().give_up_unanswered();
-  }
-  void release_idle_memory() override {
-    waiting_.trim();
-    below().release_idle_memory();
-  }
 
 private:
-  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!EmulatedLayer::collect(wanted, facts, error))
-      return false;
-    facts->thread_model = backend::ThreadModel::async;
-    return true;
-  }
   static Progress begun(const Request &request, bool is_past_first) {
     return {request.length_bytes * 8, is_past_first};
   }
@@ -141,7 +121,6 @@ private:
   Buckets &of_all_;              // too
   Buckets own_;
   const base::Clock &clock_;
-  SlowRequests waiting_;
 };
 
 // Who is told that answers come later must not be kept by a call.
@@ -167,7 +146,7 @@ void RateLayer::go_on(Request &request, Progress progress, Caller caller) {
     base::Duration wait{};
     progress.bits_left = bucket.take(progress.bits_left, clock_.now(), &wait);
     if (progress.bits_left > 0) {
-      if (const int error = waiting_.begin(request, progress, wait))
+      if (const int error = waiting().begin(request, progress, wait))
         request.complete(error);
       return;
     }

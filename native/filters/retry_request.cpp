@@ -21,18 +21,17 @@ struct FailedTry {
   uint32_t failures = 0;
   int error = 0;
 };
-using FailedRequests = WaitingRequests<FailedTry>;
+using Waiting = WaitingLayer<EmulatedLayer, FailedTry>;
+using FailedRequests = Waiting::Waiting;
 
 // One client's.
-class RetryRequestLayer final : public EmulatedLayer,
-                                private backend::Completer,
-                                private WaitOwner<FailedTry> {
+class RetryRequestLayer final : public Waiting, private backend::Completer {
 public:
   RetryRequestLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
                     const Repetition &repetition, const backend::Resources &resources,
                     FailedRequests::Slabs &slabs)
-      : EmulatedLayer(std::move(opened)), context_(context), repetition_(repetition),
-        waiting_(*this, resources, slabs) {}
+      : WaitingLayer(std::move(opened), resources, slabs), context_(context),
+        repetition_(repetition) {}
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     return below().bytes_besides(type, length_bytes) + FailedRequests::BYTES;
@@ -52,31 +51,8 @@ public:
     else
       try_once(request, 0, caller);
   }
-  void on_client_gone() override {
-    waiting_.fail_all();
-    below().on_client_gone();
-  }
-  void on_server_stopping() override {
-    waiting_.fail_all();
-    below().on_server_stopping();
-  }
-  void give_up_unanswered() override {
-    waiting_.fail_all();
-    below().give_up_unanswered();
-  }
-  void release_idle_memory() override {
-    waiting_.trim();
-    below().release_idle_memory();
-  }
 
 private:
-  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!EmulatedLayer::collect(wanted, facts, error))
-      return false;
-    facts->thread_model = backend::ThreadModel::async;
-    return true;
-  }
-
   // The state of a request is how often it has failed.
   void try_once(Request &request, uint32_t failures, Caller caller) {
     if (request.completers.push(*this, reinterpret_cast<void *>(uintptr_t{failures})))
@@ -101,7 +77,6 @@ private:
 
   host::CallContext &context_;
   const Repetition &repetition_; // the filter's
-  FailedRequests waiting_;
 };
 
 void RetryRequestLayer::complete(Request &request, int error) {
@@ -109,7 +84,7 @@ void RetryRequestLayer::complete(Request &request, int error) {
   if (error != 0)
     log_failure(context_, request, error, failures, repetition_);
   if (error != 0 && failures < repetition_.retries &&
-      waiting_.begin(request, {failures + 1, error}, repetition_.delay) == 0)
+      waiting().begin(request, {failures + 1, error}, repetition_.delay) == 0)
     return;
   request.complete(error);
 }

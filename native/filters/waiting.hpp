@@ -1,12 +1,15 @@
-// Requests of one client that wait in a layer until their time has come, without a thread.
+// Requests of one client that wait in a layer until their time has come, without a thread; and what
+// such layers share.
 #pragma once
 
 #include <cerrno>
 #include <chrono>
 #include <cstddef>
+#include <memory>
+#include <string>
 #include <utility>
 
-#include "backend/request.hpp"
+#include "backend/backend.hpp"
 #include "backend/resources.hpp"
 #include "base/mutex.hpp"
 #include "base/slabs.hpp"
@@ -157,6 +160,47 @@ private:
   size_t free_count_ = 0;
   Waiting *waiting_ = nullptr;
   bool is_over_ = false; // nothing begins to wait any more
+};
+
+// A layer in which requests wait: not for longer than there is somebody who waits for them, nor
+// when the server stops, as with nbdkit's filters, whose nbdkit_nanosleep ends then.
+template <typename Base, typename State>
+class WaitingLayer : public Base, protected WaitOwner<State> {
+public:
+  using Waiting = WaitingRequests<State>;
+
+  WaitingLayer(std::unique_ptr<backend::Backend> opened, const backend::Resources &resources,
+               typename Waiting::Slabs &slabs)
+      : Base(std::move(opened)), waiting_(*this, resources, slabs) {}
+
+  void on_client_gone() override {
+    waiting_.fail_all();
+    this->below().on_client_gone();
+  }
+  void on_server_stopping() override {
+    waiting_.fail_all();
+    this->below().on_server_stopping();
+  }
+  void give_up_unanswered() override {
+    waiting_.fail_all();
+    this->below().give_up_unanswered();
+  }
+  void release_idle_memory() override {
+    waiting_.trim();
+    this->below().release_idle_memory();
+  }
+
+protected:
+  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
+    if (!Base::collect(wanted, facts, error))
+      return false;
+    facts->thread_model = backend::ThreadModel::async;
+    return true;
+  }
+  Waiting &waiting() { return waiting_; }
+
+private:
+  Waiting waiting_;
 };
 
 } // namespace asyncnbd::filters
