@@ -11,7 +11,8 @@
 namespace asyncnbd::backend {
 
 // Of one connection. A request that a layer wants to see answered, it pushes itself on; see
-// Completer. Reservations are refused: who may pass them on overrides `reserve` and `unreserve`.
+// Completer. Reservations are refused: who may pass them on always is a PassingLayer, and who may
+// at times overrides `reserve` and `unreserve`.
 class Layer : public Backend {
 public:
   explicit Layer(std::unique_ptr<Backend> below) : below_(std::move(below)) {}
@@ -50,6 +51,15 @@ protected:
 
 private:
   const std::unique_ptr<Backend> below_;
+};
+
+// Passes reservations on, too.
+class PassingLayer : public Layer {
+public:
+  using Layer::Layer;
+
+  Reservation reserve(Request &request) override { return below().reserve(request); }
+  void unreserve(Request &request) override { below().unreserve(request); }
 };
 
 } // namespace asyncnbd::backend

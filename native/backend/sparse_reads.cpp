@@ -75,7 +75,7 @@ void SparseRead::before_end(int error) {
 }
 
 SparseReads::SparseReads(std::unique_ptr<Backend> below, base::Threads &threads)
-    : Layer(std::move(below)), threads_(threads) {}
+    : PassingLayer(std::move(below)), threads_(threads) {}
 
 // The lookup has ended before anything is read.
 uint32_t SparseReads::bytes_besides(uint16_t type, uint64_t length_bytes) const {

@@ -41,13 +41,11 @@ private:
 };
 
 // One client's.
-class SparseReads final : public Layer {
+class SparseReads final : public PassingLayer {
 public:
   // `threads`: where reads go on that were answered later.
   SparseReads(std::unique_ptr<Backend> below, base::Threads &threads);
 
-  Reservation reserve(Request &request) override { return below().reserve(request); }
-  void unreserve(Request &request) override { below().unreserve(request); }
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(Request &request, Caller caller) override;
   void release_idle_memory() override;

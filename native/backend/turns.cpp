@@ -16,7 +16,7 @@ public:
 private:
   bool collect(const Wanted &wanted, Facts *facts, std::string *error) override {
     const std::unique_lock<TurnQueue> lock = turn_of_call();
-    return Layer::collect(wanted, facts, error);
+    return PassingLayer::collect(wanted, facts, error);
   }
 };
 
@@ -28,7 +28,7 @@ std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
 }
 
 Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue, bool calls_in_turn)
-    : Layer(std::move(below)), queue_(std::move(queue)),
+    : PassingLayer(std::move(below)), queue_(std::move(queue)),
       may_call_(queue_->has_workers() ? Caller::may_block : Caller::must_not_block),
       calls_in_turn_(calls_in_turn) {}
 
@@ -62,23 +62,23 @@ void Turns::give_up_unanswered() {
     request->completers.pop(*this);
     refuse(*request, ESHUTDOWN);
   }
-  Layer::give_up_unanswered();
+  PassingLayer::give_up_unanswered();
 }
 
 bool Turns::finalize() {
   const std::unique_lock<TurnQueue> lock = turn_of_last_call();
-  return Layer::finalize();
+  return PassingLayer::finalize();
 }
 
 void Turns::close() {
   const std::unique_lock<TurnQueue> lock = turn_of_last_call();
-  Layer::close();
+  PassingLayer::close();
 }
 
 // Who reads while it opens has made requests.
 void Turns::close_unused() {
   const std::unique_lock<TurnQueue> lock = turn_of_last_call();
-  Layer::close_unused();
+  PassingLayer::close_unused();
 }
 
 std::unique_lock<TurnQueue> Turns::turn_of_last_call() {

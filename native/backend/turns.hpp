@@ -9,7 +9,7 @@
 
 namespace asyncnbd::backend {
 
-class Turns : public Layer, private Completer, private TurnTaker {
+class Turns : public PassingLayer, private Completer, private TurnTaker {
 public:
   // `queue`: the plugin's, or this export's. If it has no workers, what is below only queues, and
   // gets requests from inside the completion of others: that must hold no lock then.
@@ -19,8 +19,6 @@ public:
         bool calls_in_turn = false);
 
   // The plugin is asked by several threads at once, whatever its model.
-  Reservation reserve(Request &request) override { return below().reserve(request); }
-  void unreserve(Request &request) override { below().unreserve(request); }
   void submit(Request &request, Caller caller) override;
   void give_up_unanswered() override;
   bool finalize() override;

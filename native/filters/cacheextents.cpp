@@ -83,13 +83,10 @@ private:
 
 // The state of a block status on its way is how many changes there were, and whether its client has
 // asked for one extent alone.
-class CacheextentsLayer final : public backend::Layer, private backend::Completer {
+class CacheextentsLayer final : public backend::PassingLayer, private backend::Completer {
 public:
   CacheextentsLayer(std::unique_ptr<Backend> opened, KeptExtents &kept)
-      : Layer(std::move(opened)), kept_(kept) {}
-
-  Reservation reserve(Request &request) override { return below().reserve(request); }
-  void unreserve(Request &request) override { below().unreserve(request); }
+      : PassingLayer(std::move(opened)), kept_(kept) {}
 
   void submit(Request &request, backend::Caller caller) override {
     if (is_change(request.type))

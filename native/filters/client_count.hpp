@@ -19,16 +19,12 @@ protected:
   ~ClientCounter() = default;
 };
 
-class CountedLayer final : public backend::Layer {
+class CountedLayer final : public backend::PassingLayer {
 public:
   CountedLayer(std::unique_ptr<backend::Backend> opened, ClientCounter &counter,
                host::CallContext &context)
-      : Layer(std::move(opened)), counter_(counter), context_(context) {}
+      : PassingLayer(std::move(opened)), counter_(counter), context_(context) {}
 
-  backend::Reservation reserve(backend::Request &request) override {
-    return below().reserve(request);
-  }
-  void unreserve(backend::Request &request) override { below().unreserve(request); }
   void close() override {
     counter_.on_client_left(context_); // first, as under nbdkit: the plugin's close may take long
     below().close();

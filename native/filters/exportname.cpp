@@ -70,21 +70,16 @@ private:
   std::string text_; // or commands; "" for none
 };
 
-class DescribedLayer final : public backend::Layer {
+class DescribedLayer final : public backend::PassingLayer {
 public:
   DescribedLayer(std::unique_ptr<Backend> opened, const Description &description, std::string name)
-      : Layer(std::move(opened)), description_(description), name_(std::move(name)) {}
-
-  backend::Reservation reserve(backend::Request &request) override {
-    return below().reserve(request);
-  }
-  void unreserve(backend::Request &request) override { below().unreserve(request); }
+      : PassingLayer(std::move(opened)), description_(description), name_(std::move(name)) {}
 
 private:
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
     backend::Wanted of_below = wanted;
     of_below.description = false;
-    if (!Layer::collect(of_below, facts, error))
+    if (!PassingLayer::collect(of_below, facts, error))
       return false;
     if (wanted.description)
       facts->description = description_.of(name_);

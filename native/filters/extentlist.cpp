@@ -20,13 +20,10 @@ using backend::ContextStatus;
 using backend::Request;
 using backend::Reservation;
 
-class ExtentlistLayer final : public backend::Layer, private backend::Completer {
+class ExtentlistLayer final : public backend::PassingLayer, private backend::Completer {
 public:
   ExtentlistLayer(std::unique_ptr<Backend> opened, const std::vector<ListedExtent> &listed)
-      : Layer(std::move(opened)), listed_(listed) {}
-
-  Reservation reserve(Request &request) override { return below().reserve(request); }
-  void unreserve(Request &request) override { below().unreserve(request); }
+      : PassingLayer(std::move(opened)), listed_(listed) {}
 
   // Of other contexts the plugin tells.
   void submit(Request &request, backend::Caller caller) override {
@@ -44,7 +41,7 @@ public:
 private:
   // Reads have the plugin's data, and no holes but its own.
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!Layer::collect(wanted, facts, error))
+    if (!PassingLayer::collect(wanted, facts, error))
       return false;
     facts->can_extents = true;
     facts->has_sparse_reads = false; // it would ask here

@@ -13,18 +13,13 @@ using backend::Backend;
 using backend::ThreadModel;
 
 // Of one client at a time, for whom further connections would be of no use.
-class SingleClientLayer final : public backend::Layer {
+class SingleClientLayer final : public backend::PassingLayer {
 public:
-  using Layer::Layer;
-
-  backend::Reservation reserve(backend::Request &request) override {
-    return below().reserve(request);
-  }
-  void unreserve(backend::Request &request) override { below().unreserve(request); }
+  using PassingLayer::PassingLayer;
 
 private:
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!Layer::collect(wanted, facts, error))
+    if (!PassingLayer::collect(wanted, facts, error))
       return false;
     facts->serializes_connections = true;
     facts->can_multi_conn = false;

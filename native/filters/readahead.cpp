@@ -20,17 +20,14 @@ using backend::Request;
 using backend::Reservation;
 using backend::ThreadModel;
 
-class ReadaheadLayer final : public backend::Layer {
+class ReadaheadLayer final : public backend::PassingLayer {
 public:
   ReadaheadLayer(const std::shared_ptr<Backend> &opened,
                  std::shared_ptr<std::atomic<uint32_t>> of_all)
-      : Layer(std::make_unique<SharedBackend>(opened)),
+      : PassingLayer(std::make_unique<SharedBackend>(opened)),
         ahead_(std::make_shared<AheadRequests>(opened, std::move(of_all))) {}
 
   // What can be read at once need not be read ahead.
-  Reservation reserve(Request &request) override { return below().reserve(request); }
-  void unreserve(Request &request) override { below().unreserve(request); }
-
   // What is ahead first, for this thread may wait until the read is done.
   void submit(Request &request, backend::Caller caller) override {
     if (request.type == wire::NBD_CMD_READ && !request.is_reserved)

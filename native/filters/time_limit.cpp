@@ -17,20 +17,16 @@ namespace {
 using backend::Backend;
 using std::chrono::milliseconds;
 
-class TimedLayer final : public backend::Layer, private base::Timer {
+class TimedLayer final : public backend::PassingLayer, private base::Timer {
 public:
   TimedLayer(std::unique_ptr<Backend> opened, host::CallContext &context, milliseconds limit,
              const backend::Resources &resources)
-      : Layer(std::move(opened)), context_(context), limit_(limit), resources_(resources) {}
+      : PassingLayer(std::move(opened)), context_(context), limit_(limit), resources_(resources) {}
   ~TimedLayer() override { resources_.timers.cancel(*this); }
 
   // False: the system gives no thread for it.
   bool begin() { return resources_.timers.set(*this, resources_.clock.now() + limit_); }
 
-  backend::Reservation reserve(backend::Request &request) override {
-    return below().reserve(request);
-  }
-  void unreserve(backend::Request &request) override { below().unreserve(request); }
   void close() override {
     resources_.timers.cancel(*this);
     below().close();
