@@ -5,6 +5,7 @@ import { writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { passingFilter } from "../support/passing-filter.js";
 import { RawClient } from "../support/raw-client.js";
 import { runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
@@ -36,23 +37,12 @@ function diskModule(front = "disk"): string {
   return path;
 }
 
-/** Middleware that does nothing, as a filter of the command line. */
-function ownFilter(): string {
-  const path = join(temporaryDirectory(), "own.ts");
-  writeFileSync(
-    path,
-    `import { wrapRequests } from "asyncnbd/middleware";
-     export default wrapRequests("own", (call) => call.next());`,
-  );
-  return `--filter=${path}`;
-}
-
 /** Where a filter may stand that a module makes by `made`. */
 const places = (name: string, made: string, words: readonly string[]) =>
   [
     ["on the command line", () => [`--filter=${name}`, diskModule(), ...words]],
-    ["behind middleware", () => [ownFilter(), `--filter=${name}`, diskModule(), ...words]],
-    ["in front of middleware", () => [`--filter=${name}`, ownFilter(), diskModule(), ...words]],
+    ["behind middleware", () => [passingFilter(), `--filter=${name}`, diskModule(), ...words]],
+    ["in front of middleware", () => [`--filter=${name}`, passingFilter(), diskModule(), ...words]],
     ["made by a module", () => [diskModule(`filters.${made}(disk)`)]],
   ] satisfies [string, () => readonly string[]][];
 

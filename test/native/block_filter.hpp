@@ -10,21 +10,14 @@
 #include <utility>
 #include <vector>
 
-#include "backend/operation_pool.hpp"
-#include "base/thread_pool.hpp"
 #include "filters/registry.hpp"
 #include "memory_backend.hpp"
-#include "simulation.hpp"
+#include "pooled_resources.hpp"
 #include "test_client.hpp"
 
 constexpr uint64_t BLOCK = 4096;
 
-struct BlockFilter {
-  SimulatedClock clock;
-  SimulatedThreads no_threads;
-  asyncnbd::base::Timers timers{clock, no_threads};
-  asyncnbd::transport::PagePipes page_pipes;
-  asyncnbd::backend::OperationSlabs operations;
+struct BlockFilter : PooledResources {
   MemoryDisk disk;
   TestClient client;
   std::string error;
@@ -37,8 +30,7 @@ struct BlockFilter {
               uint64_t size_bytes, uint64_t told_bytes)
       : disk(size_bytes) {
     options["blockBytes"] = static_cast<double>(BLOCK);
-    filter = asyncnbd::filters::make_filter(
-        name, options, {clock, timers, pool(), page_pipes, operations}, &error);
+    filter = asyncnbd::filters::make_filter(name, options, resources, &error);
     REQUIRE(filter);
     asyncnbd::backend::Facts below;
     below.size_bytes = told_bytes;
@@ -59,11 +51,6 @@ struct BlockFilter {
   static uint8_t original(uint64_t at) { return static_cast<uint8_t>(1 + at / 512); }
 
 private:
-  // For all tests: its threads end when they have idled.
-  static asyncnbd::base::ThreadPool &pool() {
-    static auto *threads = new asyncnbd::base::ThreadPool;
-    return *threads;
-  }
 };
 
 inline std::vector<uint8_t> read(asyncnbd::backend::Backend &client, uint64_t offset,

@@ -9,20 +9,12 @@
 #include <string>
 #include <utility>
 
-#include "backend/operation_pool.hpp"
-#include "base/thread_pool.hpp"
 #include "filters/registry.hpp"
 #include "memory_backend.hpp"
-#include "simulation.hpp"
+#include "pooled_resources.hpp"
 #include "test_client.hpp"
 
-struct FilterFront {
-  SimulatedClock clock;
-  SimulatedThreads no_threads;
-  asyncnbd::base::Timers timers{clock, no_threads};
-  asyncnbd::transport::PagePipes page_pipes;
-  asyncnbd::backend::OperationSlabs operations;
-  const asyncnbd::backend::Resources resources{clock, timers, pool(), page_pipes, operations};
+struct FilterFront : PooledResources {
   MemoryDisk disk;
   TestClient client;
   std::string error;
@@ -54,12 +46,6 @@ struct FilterFront {
     return *connected;
   }
   asyncnbd::backend::Backend &connect() { return connect(std::make_unique<MemoryBackend>(disk)); }
-
-  // The process's, so never destroyed: threads that have idled end later than a test.
-  static asyncnbd::base::ThreadPool &pool() {
-    static auto *threads = new asyncnbd::base::ThreadPool;
-    return *threads;
-  }
 };
 
 // The error of a request with these flags.
