@@ -85,11 +85,13 @@ private:
   std::optional<std::string> disk_of(Level level, const std::string &export_name, bool readonly);
   DiskState *state_of(const std::string &disk, size_t filter, const Facts &below,
                       std::string *error);
-  std::shared_ptr<TurnQueue> turns_of_all(Bottom &bottom, ThreadModel model);
+  std::shared_ptr<TurnQueue> turns_at(size_t index, Bottom &bottom, ThreadModel model);
   std::unique_ptr<Backend> in_turns(const Level &level, std::unique_ptr<Backend> opened);
   size_t place_of_turns() const;
+  bool has_turns(size_t index) const;
   ThreadModel least_thread_model(Bottom &bottom) const;
-  std::shared_ptr<TurnQueue> all_calls(Bottom &bottom);
+  std::shared_ptr<TurnQueue> all_calls_at(size_t index, Bottom &bottom);
+  std::unique_lock<TurnQueue> serialize_calls_at(size_t index, Bottom &bottom);
   std::unique_lock<TurnQueue> turn_of_call(const Level &level);
   std::unique_lock<TurnQueue> turn_of_question(const Level &level);
 
@@ -105,7 +107,7 @@ private:
   host::ShutdownWish shutdown_wish_;
   base::Mutex<base::LockRank::chain> mutex_; // guards what follows, also while a state is made
   std::map<std::string, Disk> disks_;
-  std::shared_ptr<TurnQueue> all_calls_;
+  std::map<size_t, std::shared_ptr<TurnQueue>> all_calls_; // by place
 };
 
 // The same as Chain::open, where there are none.
