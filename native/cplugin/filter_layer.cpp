@@ -23,7 +23,7 @@ std::unique_ptr<backend::Backend> FilterLayer::open(CFilter &filter, nbdkit_back
   if (layer->call_open(export_name, readonly, error))
     return layer;
   if (Next *opened = layer->set_next(nullptr))
-    layer->close_before(opened);
+    layer->close_before(opened, &Next::close_unused);
   return nullptr;
 }
 
@@ -36,7 +36,7 @@ int FilterLayer::open_next(nbdkit_context *context, int readonly, const char *ex
   if (next == nullptr)
     return -1;
   if (Next *before = layer.set_next(next)) // nbdkit stops here
-    layer.close_before(before);
+    layer.close_before(before, &Next::close_unused);
   return 0;
 }
 
@@ -61,13 +61,13 @@ Next *FilterLayer::set_next(Next *next) {
   return next_.exchange(next);
 }
 
-void FilterLayer::close_before(Next *before) {
+void FilterLayer::close_before(Next *before, Close close) {
   std::shared_ptr<backend::Backend> closed; // goes without the lock
   {
     std::lock_guard lock(mutex_);
     closing_ = before->backend();
   }
-  before->close();
+  (before->*close)();
   std::lock_guard lock(mutex_);
   closed = std::move(closing_);
 }
@@ -108,22 +108,22 @@ bool FilterLayer::prepare_itself() {
 bool FilterLayer::finalize() {
   if (state_ == State::failed)
     return false;
-  Next *next = next_;
   if (state_ == State::prepared) {
     host::ContextScope scope(&context_);
     host::log_debug("%s: finalize", name());
     state_ = State::open;
-    if (table().finalize != nullptr && table().finalize(next, handle_) == -1) {
+    if (table().finalize != nullptr && table().finalize(next_, handle_) == -1) {
       state_ = State::failed;
       return false;
     }
   }
+  Next *next = next_; // the filter may have taken it away
   return next == nullptr || next->finalize();
 }
 
-void FilterLayer::close() {
+// As under nbdkit, a filter is closed in any case, and finalized before if it has been prepared.
+void FilterLayer::close_with(Close close) {
   finalize();
-  Next *next = next_;
   {
     host::ContextScope scope(&context_);
     host::log_debug("%s: close", name());
@@ -131,9 +131,8 @@ void FilterLayer::close() {
       table().close(handle_);
   }
   handle_ = nullptr;
-  set_next(nullptr);
-  if (next != nullptr)
-    close_before(next);
+  if (Next *next = set_next(nullptr))
+    close_before(next, close);
 }
 
 // ---- what it can do -----------------------------------------------------------------------------

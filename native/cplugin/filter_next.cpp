@@ -170,6 +170,11 @@ void Next::close() {
   delete this;
 }
 
+void Next::close_unused() {
+  backend_->close_unused();
+  delete this;
+}
+
 // A filter may ask for anything at any time, also in a request.
 bool Next::prepare(std::string *error) {
   return backend_->prepare(backend::WANTS_ALL, error);

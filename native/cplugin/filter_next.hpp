@@ -22,8 +22,9 @@ public:
   static Next *open(const backend::Level &level, const std::string &export_name, bool readonly,
                     std::string *error);
   static Next &of(nbdkit_next *next) { return *static_cast<Next *>(next); }
-  // The last call.
+  // The last call: one of these.
   void close();
+  void close_unused(); // where no client has made a request
 
   // Shared with those who give up what is in flight there.
   const std::shared_ptr<backend::Backend> &backend() const { return backend_; }
