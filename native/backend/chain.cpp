@@ -57,6 +57,12 @@ bool Chain::keeps_state() const {
   });
 }
 
+bool Chain::opens_for_all() const {
+  return std::any_of(filters_.begin(), filters_.end(), [](const ChainFilter &filter) {
+    return filter.filter && filter.filter->opens_for_all();
+  });
+}
+
 bool Chain::has_opening_filters() const {
   return std::any_of(filters_.begin(), filters_.end(),
                      [](const ChainFilter &filter) { return filter.opening != nullptr; });
@@ -169,7 +175,8 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &ask
                                             std::string *error) {
   Filter &filter = *filters_[level.index].filter;
   host::CallContext &context = level.bottom->context();
-  const OpenBehind open = opener_behind(level, asked);
+  const OpenBehind open =
+      filter.opens_for_all() ? opener_for_all(level, asked) : opener_behind(level, asked);
   const Opening opening{context, asked.export_name, asked.is_readonly, open,
                         [bottom = level.bottom] { bottom->give_up_opening(); }};
   if (!filter.admits(opening, error))
@@ -180,7 +187,7 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &ask
   if (!disk)
     return nullptr;
   std::unique_ptr<Backend> opened =
-      filter.open_behind(open, context, filter.opens_readonly(asked.is_readonly), error);
+      filter.open_behind(open, opening, filter.opens_readonly(asked.is_readonly), error);
   if (opened == nullptr)
     return nullptr;
   std::unique_ptr<Backend> layer;

@@ -38,6 +38,8 @@ public:
   bool opens_readonly(bool is_readonly) const;
   // Whether it matters which disk a client opens.
   bool keeps_state() const;
+  // Whether a filter has something opened that is no client's.
+  bool opens_for_all() const;
   // Whether there are filters that see more of a client than its requests.
   bool has_opening_filters() const;
 
@@ -80,6 +82,7 @@ private:
   std::unique_ptr<Backend> open_at(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_native(const Level &level, const Asked &asked, std::string *error);
   OpenBehind opener_behind(const Level &level, const Asked &asked);
+  OpenBehind opener_for_all(const Level &level, const Asked &asked);
   std::optional<std::string> canonical_name(const Level &level, const std::string &export_name,
                                             bool readonly, std::string *error);
   std::optional<std::string> disk_of(Level level, const std::string &export_name, bool readonly);

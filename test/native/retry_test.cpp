@@ -537,7 +537,7 @@ TEST_CASE("what cannot be opened is tried again, unless it is not to") {
       return nullptr;
     };
     std::string error;
-    CHECK(disk.filter->open_behind(open, disk.client, false, &error) == nullptr);
+    CHECK(disk.filter->open_behind(open, disk.client.opening(), false, &error) == nullptr);
     CHECK(tries == tried.tries);
     CHECK(was_readonly == (std::string("retry") == tried.filter));
     CHECK(error == "not yet");
