@@ -30,7 +30,7 @@ std::unique_ptr<backend::Backend> FilterLayer::open(CFilter &filter, nbdkit_back
 int FilterLayer::open_next(nbdkit_context *context, int readonly, const char *exportname) {
   FilterLayer &layer = *context->layer;
   std::string error;
-  Next *next = Next::open(layer.behind_, exportname, readonly != 0, &error);
+  Next *next = Next::open(layer.behind_, exportname, readonly != 0, nullptr, &error);
   if (!error.empty())
     host::log_error("%s", error.c_str());
   if (next == nullptr)
@@ -58,6 +58,7 @@ bool FilterLayer::call_open(const std::string &export_name, bool readonly, std::
 Next *FilterLayer::set_next(Next *next) {
   std::lock_guard lock(mutex_);
   backend_ = next != nullptr ? next->backend() : nullptr;
+  is_of_all_ = next != nullptr && next->is_of_no_client();
   return next_.exchange(next);
 }
 
@@ -236,23 +237,32 @@ uint32_t FilterLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const 
 
 // ---- while it is open ---------------------------------------------------------------------------
 
+// What is behind it, unless other clients have it, too.
+std::shared_ptr<backend::Backend> FilterLayer::own_behind() const {
+  std::lock_guard lock(mutex_);
+  return is_of_all_ ? nullptr : backend_;
+}
+
 void FilterLayer::on_client_gone() {
-  if (std::shared_ptr<backend::Backend> behind = shared_behind())
+  if (std::shared_ptr<backend::Backend> behind = own_behind())
     behind->on_client_gone();
 }
 
 void FilterLayer::on_server_stopping() {
+  is_stopping_.store(true, std::memory_order_relaxed);
   if (std::shared_ptr<backend::Backend> behind = shared_behind())
     behind->on_server_stopping();
 }
 
-// What the filter waits for ends, and the filter goes on by itself.
+// What the filter waits for ends, and the filter goes on by itself. What other clients wait for is
+// only given up when the server stops for all of them.
 void FilterLayer::give_up_unanswered() {
   std::shared_ptr<backend::Backend> behind;
   std::shared_ptr<backend::Backend> closing;
   {
     std::lock_guard lock(mutex_);
-    behind = backend_;
+    if (!is_of_all_ || is_stopping_.load(std::memory_order_relaxed))
+      behind = backend_;
     closing = closing_;
   }
   for (const std::shared_ptr<backend::Backend> &each : {behind, closing})

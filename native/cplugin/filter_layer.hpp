@@ -93,6 +93,7 @@ private:
   int cache_by_reading(uint32_t count, uint64_t offset, int *err);
 
   std::shared_ptr<backend::Backend> shared_behind() const;
+  std::shared_ptr<backend::Backend> own_behind() const;
   int missing_next(int *err) const;
 
   const nbdkit_filter &table() const { return filter_.table(); }
@@ -112,8 +113,10 @@ private:
 
   // Read by any request. Who changes it takes care that there are none, or that they do not mind.
   std::atomic<Next *> next_{nullptr};
+  std::atomic<bool> is_stopping_{false}; // pairs with nothing: giving up is tried again
   mutable base::Mutex<base::LockRank::filter_next> mutex_; // guards what follows
   std::shared_ptr<backend::Backend> backend_;              // next_'s
+  bool is_of_all_ = false;                                 // it is no client's
   std::shared_ptr<backend::Backend> closing_;              // what was, while it is closed
 };
 
