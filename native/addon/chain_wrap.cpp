@@ -88,9 +88,9 @@ std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *er
 }
 
 // makeChain([{ name, options, library }, …], sharedAs): { number, isNew, keepsState, opensReadonly,
-// opensBehind }, or what is wrong, as a string. A library is a NativeCFilter. Clients meet the
-// first filter. Threads that give the same `sharedAs` share the chain of the first of them, for
-// whom it is new; "": it is nobody else's.
+// opensBehind, opensForAll }, or what is wrong, as a string. A library is a NativeCFilter. Clients
+// meet the first filter. Threads that give the same `sharedAs` share the chain of the first of
+// them, for whom it is new; "": it is nobody else's.
 Napi::Value make_chain(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   const std::string shared_as = info[1].As<Napi::String>();
@@ -109,6 +109,7 @@ Napi::Value make_chain(const Napi::CallbackInfo &info) {
   facts.Set("keepsState", chain->keeps_state());
   facts.Set("opensReadonly", chain->opens_readonly(false));
   facts.Set("opensBehind", chain->has_opening_filters());
+  facts.Set("opensForAll", chain->opens_for_all());
   return facts;
 }
 
@@ -135,10 +136,25 @@ Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info) {
   return Napi::Boolean::New(info.Env(), chain != nullptr && chain->is_shutdown_requested());
 }
 
-// dropChain(number): once by each thread that has made it, after its last client.
+// dropChain(number): a promise. Once by each thread that has made it, after its last client; its
+// filters may take their time.
 Napi::Value drop_chain(const Napi::CallbackInfo &info) {
-  shared_chains().drop(info[0].As<Napi::Number>().Uint32Value());
-  return info.Env().Undefined();
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
+  const std::shared_ptr<backend::Chain> dropped =
+      shared_chains().drop(info[0].As<Napi::Number>().Uint32Value());
+  if (dropped == nullptr) { // others have it
+    deferred->Resolve(info.Env().Undefined());
+    return deferred->Promise();
+  }
+  run_blocking(
+      info.Env(), [dropped] { dropped->end(); },
+      [deferred](Napi::Env env, bool ran) {
+        if (ran)
+          deferred->Resolve(env.Undefined());
+        else
+          deferred->Reject(Napi::Error::New(env, "cannot start a thread to end a filter").Value());
+      });
+  return deferred->Promise();
 }
 
 } // namespace

@@ -10,6 +10,7 @@
 #include "addon/script_opening.hpp"
 #include "backend/c_exports.hpp"
 #include "host/log.hpp"
+#include "host/no_client.hpp"
 
 namespace asyncnbd::addon {
 
@@ -166,50 +167,81 @@ Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient
 
 namespace {
 
-// What a script has opened already, for native filters that leave opening alone.
+// What a script has opened already, or opens when it is needed, for native filters that leave
+// opening alone.
 class AdoptedBottom final : public backend::Bottom {
 public:
-  AdoptedBottom(PluginClient &client, std::unique_ptr<backend::Backend> opened, Napi::Env env,
-                std::weak_ptr<Napi::FunctionReference> opens_again,
-                std::shared_ptr<backend::ScriptBridge> bridge)
-      : client_(client), opened_(std::move(opened)),
-        opening_(env, std::move(opens_again), std::move(bridge)) {}
+  // `opened`: or nullptr. `of_no_client`: or nullptr.
+  AdoptedBottom(host::CallContext &context, unsigned threads,
+                std::unique_ptr<backend::Backend> opened, std::unique_ptr<ScriptOpening> opening,
+                std::shared_ptr<Bottom> of_no_client)
+      : context_(context), threads_(threads), opened_(std::move(opened)),
+        opening_(std::move(opening)), of_no_client_(std::move(of_no_client)) {}
   ~AdoptedBottom() override {
     if (opened_ != nullptr) // something has failed before it came so far
       opened_->close_unused();
   }
 
-  host::CallContext &context() override { return *client_.connection; }
+  host::CallContext &context() override { return context_; }
   const backend::Resources &resources() override { return addon::resources().of_backends; }
   backend::ThreadModel thread_model() override { return backend::ThreadModel::async; }
-  unsigned threads() override { return client_.threads; }
+  unsigned threads() override { return threads_; }
   bool preconnect(bool) override { return true; }
   std::optional<std::vector<backend::ExportEntry>> list_exports(bool) override { return {}; }
   std::optional<std::string> default_export(bool) override { return ""; }
   std::unique_ptr<backend::Backend> open(const std::string &, bool readonly,
                                          backend::Submitter) override {
-    return opened_ != nullptr ? std::move(opened_) : opening_.open(readonly);
+    return opened_ != nullptr ? std::move(opened_) : opening_->open(readonly);
   }
-  void give_up_opening() override { opening_.give_up(); }
+  std::shared_ptr<Bottom> of_no_client() override { return of_no_client_; }
+  void give_up_opening() override { opening_->give_up(); }
 
 private:
-  PluginClient &client_;
+  host::CallContext &context_;
+  const unsigned threads_;
   std::unique_ptr<backend::Backend> opened_; // nullptr once it has been handed out
-  ScriptOpening opening_;
+  const std::unique_ptr<ScriptOpening> opening_;
+  const std::shared_ptr<Bottom> of_no_client_;
 };
+
+// For what a filter has opened for all clients.
+std::shared_ptr<backend::Bottom> bottom_of_no_client(const PluginClient &client,
+                                                     std::unique_ptr<ScriptOpening> opening) {
+  struct OfNoClient {
+    OfNoClient(const PluginClient &client, std::unique_ptr<ScriptOpening> opening)
+        : context(*client.connection),
+          bottom(context, client.threads, nullptr, std::move(opening), nullptr) {}
+    host::NoClient context;
+    AdoptedBottom bottom;
+  };
+  auto made = std::make_shared<OfNoClient>(client, std::move(opening));
+  return {made, &made->bottom};
+}
 
 } // namespace
 
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client,
                          std::shared_ptr<Napi::FunctionReference> *opens_again) {
   Napi::Object facts = info[2].As<Napi::Object>();
-  const std::shared_ptr<backend::ScriptBridge> &bridge =
-      ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>())->bridge();
-  *opens_again = std::make_shared<Napi::FunctionReference>(
-      Napi::Persistent(facts.Get("openAgain").As<Napi::Function>()));
+  ScriptBridgeWrap &script = *ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
+  const auto made = [&] {
+    return std::make_shared<Napi::FunctionReference>(
+        Napi::Persistent(facts.Get("openAgain").As<Napi::Function>()));
+  };
+  *opens_again = made();
+  std::shared_ptr<backend::Bottom> of_no_client;
+  if (client->chain && client->chain->opens_for_all()) {
+    const std::shared_ptr<KeptFunctions> &kept = script.kept();
+    kept->push_back(made());
+    of_no_client = bottom_of_no_client(
+        *client, std::make_unique<ScriptOpening>(info.Env(), kept->back(), script.bridge(), kept));
+  }
   client->bottom = std::make_unique<AdoptedBottom>(
-      *client, backend_of_script(bridge, info[1].As<Napi::Number>(), facts), info.Env(),
-      *opens_again, bridge);
+      *client->connection, client->threads,
+      info[1].IsNumber() ? backend_of_script(script.bridge(), info[1].As<Napi::Number>(), facts)
+                         : nullptr,
+      std::make_unique<ScriptOpening>(info.Env(), *opens_again, script.bridge(), nullptr),
+      std::move(of_no_client));
   const std::string name = facts.Get("name").As<Napi::String>();
   return ask(
       info.Env(),

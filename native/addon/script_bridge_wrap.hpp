@@ -4,6 +4,7 @@
 #include <memory>
 #include <napi.h>
 
+#include "addon/script_opening.hpp"
 #include "backend/script_bridge.hpp"
 
 namespace asyncnbd::addon {
@@ -15,6 +16,8 @@ public:
   ~ScriptBridgeWrap() override;
 
   const std::shared_ptr<backend::ScriptBridge> &bridge() const { return bridge_; }
+  // That open exports again which belong to no client.
+  const std::shared_ptr<KeptFunctions> &kept() const { return kept_; }
 
 private:
   Napi::Value exchange(const Napi::CallbackInfo &info);
@@ -31,6 +34,7 @@ private:
 
   std::shared_ptr<Napi::FunctionReference> on_wake_;
   std::shared_ptr<backend::ScriptBridge> bridge_;
+  const std::shared_ptr<KeptFunctions> kept_ = std::make_shared<KeptFunctions>();
 };
 
 } // namespace asyncnbd::addon

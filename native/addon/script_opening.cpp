@@ -1,6 +1,7 @@
 // See script_opening.hpp.
 #include "addon/script_opening.hpp"
 
+#include <algorithm>
 #include <string>
 #include <utility>
 
@@ -71,13 +72,18 @@ backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t
 // Stays for what the script still does when nobody waits for it.
 struct ScriptOpening::Shared {
   Shared(Napi::Env env, std::weak_ptr<Napi::FunctionReference> function,
-         std::shared_ptr<backend::ScriptBridge> of_script)
-      : queue(JsQueue::of(env)), open(std::move(function)), bridge(std::move(of_script)) {}
+         std::shared_ptr<backend::ScriptBridge> of_script, std::weak_ptr<KeptFunctions> of_keeper)
+      : queue(JsQueue::of(env)), open(std::move(function)), bridge(std::move(of_script)),
+        keeper(std::move(of_keeper)) {}
   // On any thread.
   ~Shared() {
-    queue->post([function = open](Napi::Env) {
-      if (const auto kept = function.lock())
-        kept->Reset();
+    queue->post([function = open, keeper = keeper](Napi::Env) {
+      const auto dropped = function.lock();
+      if (dropped == nullptr)
+        return;
+      dropped->Reset();
+      if (const auto kept = keeper.lock())
+        kept->erase(std::remove(kept->begin(), kept->end(), dropped), kept->end());
     });
   }
   Shared(const Shared &) = delete;
@@ -100,6 +106,7 @@ struct ScriptOpening::Shared {
   const std::shared_ptr<JsQueue> queue;
   const std::weak_ptr<Napi::FunctionReference> open;
   const std::shared_ptr<backend::ScriptBridge> bridge;
+  const std::weak_ptr<KeptFunctions> keeper;
 
   base::Mutex<base::LockRank::script_opening> mutex; // guards what follows
   base::Condition changed;
@@ -109,8 +116,9 @@ struct ScriptOpening::Shared {
 };
 
 ScriptOpening::ScriptOpening(Napi::Env env, std::weak_ptr<Napi::FunctionReference> open,
-                             std::shared_ptr<backend::ScriptBridge> bridge)
-    : shared_(std::make_shared<Shared>(env, std::move(open), std::move(bridge))) {}
+                             std::shared_ptr<backend::ScriptBridge> bridge,
+                             const std::shared_ptr<KeptFunctions> &keeper)
+    : shared_(std::make_shared<Shared>(env, std::move(open), std::move(bridge), keeper)) {}
 
 std::unique_ptr<backend::Backend> ScriptOpening::open(bool readonly) {
   {

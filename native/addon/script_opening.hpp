@@ -4,6 +4,7 @@
 
 #include <memory>
 #include <napi.h>
+#include <vector>
 
 #include "backend/script_bridge.hpp"
 
@@ -15,14 +16,20 @@ std::unique_ptr<backend::Backend>
 backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t connection,
                   const Napi::Object &described);
 
+// Functions that may be needed for longer than the clients for whom they were made. JavaScript's
+// thread's alone.
+using KeptFunctions = std::vector<std::shared_ptr<Napi::FunctionReference>>;
+
 // Has one opened again, one time after the other.
 class ScriptOpening {
 public:
   // By JavaScript's thread. `open(readonly, done)` calls done(connection, described), or done() if
   // it cannot be opened, which has been logged then. It is let go with this; its owner, an object
-  // of JavaScript's, takes care that it goes with the environment at the latest.
+  // of JavaScript's, takes care that it goes with the environment at the latest. `keeper`: the
+  // owner's list that it is to be taken from then, or nullptr.
   ScriptOpening(Napi::Env env, std::weak_ptr<Napi::FunctionReference> open,
-                std::shared_ptr<backend::ScriptBridge> bridge);
+                std::shared_ptr<backend::ScriptBridge> bridge,
+                const std::shared_ptr<KeptFunctions> &keeper);
   ScriptOpening(const ScriptOpening &) = delete;
   ScriptOpening &operator=(const ScriptOpening &) = delete;
 

@@ -34,17 +34,14 @@ std::shared_ptr<backend::Chain> SharedChains::find(uint32_t number) {
   return found == chains_.end() ? nullptr : found->second.chain;
 }
 
-void SharedChains::drop(uint32_t number) {
-  std::shared_ptr<backend::Chain> dropped; // which ends without the lock
-  {
-    std::lock_guard lock(mutex_);
-    const auto found = chains_.find(number);
-    if (found == chains_.end() || --found->second.holders > 0)
-      return;
-    dropped = std::move(found->second.chain);
-    chains_.erase(found);
-  }
-  dropped->end();
+std::shared_ptr<backend::Chain> SharedChains::drop(uint32_t number) {
+  std::lock_guard lock(mutex_);
+  const auto found = chains_.find(number);
+  if (found == chains_.end() || --found->second.holders > 0)
+    return nullptr;
+  std::shared_ptr<backend::Chain> dropped = std::move(found->second.chain);
+  chains_.erase(found);
+  return dropped;
 }
 
 } // namespace asyncnbd::addon

@@ -22,8 +22,8 @@ public:
   uint32_t hold(const std::string &shared_as, const Make &make);
   // nullptr: there is none of this number.
   std::shared_ptr<backend::Chain> find(uint32_t number);
-  // Once by each that holds it.
-  void drop(uint32_t number);
+  // Once by each that holds it. By the last one, it is to be ended; else nullptr.
+  std::shared_ptr<backend::Chain> drop(uint32_t number);
 
 private:
   struct Entry {

@@ -9,6 +9,7 @@
 #include <memory>
 #include <string>
 #include <utility>
+#include <vector>
 
 #include "backend/facts.hpp"
 #include "backend/request.hpp"
@@ -94,15 +95,15 @@ public:
   // not wait for that.
   virtual void close_unused() { close(); }
 
-  // Once: what its layers use of others stays until they are gone.
-  void keep(std::shared_ptr<const void> needed) { needed_ = std::move(needed); }
+  // Before its first use: what its layers use of others stays until they are gone.
+  void keep(std::shared_ptr<const void> needed) { needed_.push_back(std::move(needed)); }
 
 protected:
   // What prepare does; once.
   virtual bool collect(const Wanted &wanted, Facts *facts, std::string *error) = 0;
 
 private:
-  std::shared_ptr<const void> needed_;
+  std::vector<std::shared_ptr<const void>> needed_;
   Facts facts_;
   Wanted wanted_; // by who has prepared it
   // The release pairs with the acquire of who finds it set, and then reads the facts.

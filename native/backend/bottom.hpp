@@ -48,6 +48,8 @@ public:
   // nullptr on failure. Again once what it has opened is closed.
   virtual std::unique_ptr<Backend> open(const std::string &export_name, bool readonly,
                                         Submitter submitter) = 0;
+  // One that is no client's, for what stays open when this client has left. nullptr: there is none.
+  virtual std::shared_ptr<Bottom> of_no_client() { return nullptr; }
   // Nobody waits for what is being opened any more, or will be. Any thread; must not block.
   virtual void give_up_opening() {}
 };

@@ -24,6 +24,7 @@ public:
   std::optional<std::string> default_export(bool readonly) override;
   std::unique_ptr<Backend> open(const std::string &export_name, bool readonly,
                                 Submitter submitter) override;
+  std::shared_ptr<Bottom> of_no_client() override;
 
 private:
   const std::shared_ptr<CPlugin> plugin_;

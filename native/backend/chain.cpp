@@ -49,6 +49,12 @@ bool Chain::keeps_state() const {
   });
 }
 
+bool Chain::opens_for_all() const {
+  return std::any_of(filters_.begin(), filters_.end(), [](const ChainFilter &filter) {
+    return filter.filter && filter.filter->opens_for_all();
+  });
+}
+
 bool Chain::has_opening_filters() const {
   return std::any_of(filters_.begin(), filters_.end(),
                      [](const ChainFilter &filter) { return filter.opening != nullptr; });
@@ -161,7 +167,8 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &ask
                                             std::string *error) {
   Filter &filter = *filters_[level.index].filter;
   host::CallContext &context = level.bottom->context();
-  const OpenBehind open = opener_behind(level, asked);
+  const OpenBehind open =
+      filter.opens_for_all() ? opener_for_all(level, asked) : opener_behind(level, asked);
   const Opening opening{context, asked.export_name, asked.is_readonly, open,
                         [bottom = level.bottom] { bottom->give_up_opening(); }};
   if (!filter.admits(opening, error))
@@ -172,7 +179,7 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &ask
   if (!disk)
     return nullptr;
   std::unique_ptr<Backend> opened =
-      filter.open_behind(open, context, filter.opens_readonly(asked.is_readonly), error);
+      filter.open_behind(open, opening, filter.opens_readonly(asked.is_readonly), error);
   if (opened == nullptr)
     return nullptr;
   std::unique_ptr<Backend> layer;
@@ -225,26 +232,30 @@ ThreadModel Chain::least_thread_model(Bottom &bottom) const {
   return least;
 }
 
-std::shared_ptr<TurnQueue> Chain::all_calls(Bottom &bottom) {
+std::shared_ptr<TurnQueue> Chain::all_calls_at(size_t index, Bottom &bottom) {
   std::lock_guard lock(mutex_);
-  if (all_calls_ == nullptr)
-    all_calls_ = std::make_shared<TurnQueue>(1, 1, bottom.resources());
-  return all_calls_;
+  std::shared_ptr<TurnQueue> &calls = all_calls_[index];
+  if (calls == nullptr)
+    calls = std::make_shared<TurnQueue>(1, 1, bottom.resources());
+  return calls;
+}
+
+std::unique_lock<TurnQueue> Chain::serialize_calls_at(size_t index, Bottom &bottom) {
+  if (index == filters_.size() || least_thread_model(bottom) > ThreadModel::serialize_all_requests)
+    return {};
+  return std::unique_lock(*all_calls_at(index, bottom));
 }
 
 std::unique_lock<TurnQueue> Chain::serialize_calls(Bottom &bottom) {
-  if (place_of_turns() == filters_.size() ||
-      least_thread_model(bottom) > ThreadModel::serialize_all_requests)
-    return {};
-  return std::unique_lock(*all_calls(bottom));
+  return serialize_calls_at(place_of_turns(), bottom);
 }
 
 // While what stands at that place is opened, with all that is behind it. Not held by who opens what
 // is in front of it: layers there may wait, or send requests.
 std::unique_lock<TurnQueue> Chain::turn_of_call(const Level &level) {
-  if (level.index != place_of_turns())
+  if (!has_turns(level.index))
     return {};
-  return serialize_calls(*level.bottom);
+  return serialize_calls_at(level.index, *level.bottom);
 }
 
 // While what stands there is asked, in the course of an opening. Behind turns, that has the turn.
@@ -254,12 +265,15 @@ std::unique_lock<TurnQueue> Chain::turn_of_question(const Level &level) {
   return serialize_calls(*level.bottom);
 }
 
-// Turns of the least thread model of all.
-std::shared_ptr<TurnQueue> Chain::turns_of_all(Bottom &bottom, ThreadModel model) {
+// Turns of the least thread model of all. Of a model of which all calls are parallel, those further
+// behind move what must not block to a worker and nothing else.
+std::shared_ptr<TurnQueue> Chain::turns_at(size_t index, Bottom &bottom, ThreadModel model) {
   if (model <= ThreadModel::serialize_all_requests)
-    return all_calls(bottom);
-  const unsigned most = model == ThreadModel::serialize_requests ? 1 : bottom.threads();
-  return std::make_shared<TurnQueue>(most, most, bottom.resources());
+    return all_calls_at(index, bottom);
+  if (model == ThreadModel::serialize_requests)
+    return std::make_shared<TurnQueue>(1, 1, bottom.resources());
+  const unsigned most = index == place_of_turns() ? bottom.threads() : UINT32_MAX;
+  return std::make_shared<TurnQueue>(most, bottom.threads(), bottom.resources());
 }
 
 // Where turns of all stand: in front of the outermost filter whose calls block; in front of all, if
@@ -276,20 +290,22 @@ size_t Chain::place_of_turns() const {
   return outermost;
 }
 
-// In front of a filter whose calls block, and where there are no turns of all, what must not block
-// is moved to a worker and nothing else. Behind another such filter a call is on a worker already.
+// There, and in front of each further filter whose calls block: layers between the two may call it
+// on behalf of another client, or go on when a request that has had its turn was given up. Directly
+// behind another such filter a call has its turn already.
+bool Chain::has_turns(size_t index) const {
+  const size_t first = place_of_turns();
+  return index == first ||
+         (index > first && opening_at(index) != nullptr && opening_at(index - 1) == nullptr);
+}
+
 std::unique_ptr<Backend> Chain::in_turns(const Level &level, std::unique_ptr<Backend> opened) {
-  Bottom &bottom = *level.bottom;
-  if (level.index != place_of_turns()) {
-    if (opening_at(level.index) == nullptr ||
-        (level.index > 0 && opening_at(level.index - 1) != nullptr))
-      return opened;
-    auto workers = std::make_shared<TurnQueue>(UINT32_MAX, bottom.threads(), bottom.resources());
-    return put_in_turns(std::move(opened), std::move(workers), false);
-  }
-  const ThreadModel model = least_thread_model(bottom);
+  if (!has_turns(level.index))
+    return opened;
+  const ThreadModel model = least_thread_model(*level.bottom);
   const bool calls_in_turn = model <= ThreadModel::serialize_all_requests;
-  return put_in_turns(std::move(opened), turns_of_all(bottom, model), calls_in_turn);
+  return put_in_turns(std::move(opened), turns_at(level.index, *level.bottom, model),
+                      calls_in_turn);
 }
 
 } // namespace asyncnbd::backend

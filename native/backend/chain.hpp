@@ -38,6 +38,8 @@ public:
   bool opens_readonly(bool is_readonly) const;
   // Whether it matters which disk a client opens.
   bool keeps_state() const;
+  // Whether a filter has something opened that is no client's.
+  bool opens_for_all() const;
   // Whether there are filters that see more of a client than its requests.
   bool has_opening_filters() const;
 
@@ -80,16 +82,19 @@ private:
   std::unique_ptr<Backend> open_at(const Level &level, const Asked &asked, std::string *error);
   std::unique_ptr<Backend> open_native(const Level &level, const Asked &asked, std::string *error);
   OpenBehind opener_behind(const Level &level, const Asked &asked);
+  OpenBehind opener_for_all(const Level &level, const Asked &asked);
   std::optional<std::string> canonical_name(const Level &level, const std::string &export_name,
                                             bool readonly, std::string *error);
   std::optional<std::string> disk_of(Level level, const std::string &export_name, bool readonly);
   DiskState *state_of(const std::string &disk, size_t filter, const Facts &below,
                       std::string *error);
-  std::shared_ptr<TurnQueue> turns_of_all(Bottom &bottom, ThreadModel model);
+  std::shared_ptr<TurnQueue> turns_at(size_t index, Bottom &bottom, ThreadModel model);
   std::unique_ptr<Backend> in_turns(const Level &level, std::unique_ptr<Backend> opened);
   size_t place_of_turns() const;
+  bool has_turns(size_t index) const;
   ThreadModel least_thread_model(Bottom &bottom) const;
-  std::shared_ptr<TurnQueue> all_calls(Bottom &bottom);
+  std::shared_ptr<TurnQueue> all_calls_at(size_t index, Bottom &bottom);
+  std::unique_lock<TurnQueue> serialize_calls_at(size_t index, Bottom &bottom);
   std::unique_lock<TurnQueue> turn_of_call(const Level &level);
   std::unique_lock<TurnQueue> turn_of_question(const Level &level);
 
@@ -105,7 +110,7 @@ private:
   host::ShutdownWish shutdown_wish_;
   base::Mutex<base::LockRank::chain> mutex_; // guards what follows, also while a state is made
   std::map<std::string, Disk> disks_;
-  std::shared_ptr<TurnQueue> all_calls_;
+  std::map<size_t, std::shared_ptr<TurnQueue>> all_calls_; // by place
 };
 
 // What has been opened, if anything, or nullptr: then it is closed, with words for the user in

@@ -26,4 +26,25 @@ OpenBehind Chain::opener_behind(const Level &level, const Asked &asked) {
   };
 }
 
+// The same, of what no client owns.
+OpenBehind Chain::opener_for_all(const Level &level, const Asked &asked) {
+  return [this, level, name = asked.export_name, is_readonly = asked.is_readonly,
+          wanted = asked.wanted,
+          disk = asked.disk != nullptr ? std::optional(*asked.disk) : std::nullopt](
+             bool readonly, std::string *error) -> std::unique_ptr<Backend> {
+    const std::shared_ptr<Bottom> bottom = level.bottom->of_no_client();
+    if (bottom == nullptr) {
+      *error = std::string("filter ") + filter_at(level.index).name() +
+               ": what is behind it can only be opened for one client";
+      return nullptr;
+    }
+    const OpenBehind open = opener_behind({this, level.index, bottom.get()},
+                                          {name, is_readonly, disk ? &*disk : nullptr, wanted});
+    std::unique_ptr<Backend> opened = open(readonly, error);
+    if (opened != nullptr)
+      opened->keep(bottom);
+    return opened;
+  };
+}
+
 } // namespace asyncnbd::backend

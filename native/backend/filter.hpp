@@ -69,10 +69,14 @@ public:
   // Whether what is behind it is to be opened read-only.
   virtual bool opens_readonly(bool is_readonly) const { return is_readonly; }
 
+  // Whether what is behind it is to be opened for all clients, and belongs to none of them. The
+  // filter closes it, at its end at the latest.
+  virtual bool opens_for_all() const { return false; }
+
   // Opens what is behind it, perhaps not at the first try; `readonly`: as it is to be opened.
-  virtual std::unique_ptr<Backend> open_behind(const OpenBehind &open, host::CallContext &context,
+  virtual std::unique_ptr<Backend> open_behind(const OpenBehind &open, const Opening &opening,
                                                bool readonly, std::string *error) {
-    (void)context;
+    (void)opening;
     return open(readonly, error);
   }
 

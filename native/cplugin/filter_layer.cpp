@@ -23,20 +23,20 @@ std::unique_ptr<backend::Backend> FilterLayer::open(CFilter &filter, nbdkit_back
   if (layer->call_open(export_name, readonly, error))
     return layer;
   if (Next *opened = layer->set_next(nullptr))
-    layer->close_before(opened);
+    layer->close_before(opened, &Next::close_unused);
   return nullptr;
 }
 
 int FilterLayer::open_next(nbdkit_context *context, int readonly, const char *exportname) {
   FilterLayer &layer = *context->layer;
   std::string error;
-  Next *next = Next::open(layer.behind_, exportname, readonly != 0, &error);
+  Next *next = Next::open(layer.behind_, exportname, readonly != 0, nullptr, &error);
   if (!error.empty())
     host::log_error("%s", error.c_str());
   if (next == nullptr)
     return -1;
   if (Next *before = layer.set_next(next)) // nbdkit stops here
-    layer.close_before(before);
+    layer.close_before(before, &Next::close_unused);
   return 0;
 }
 
@@ -58,16 +58,17 @@ bool FilterLayer::call_open(const std::string &export_name, bool readonly, std::
 Next *FilterLayer::set_next(Next *next) {
   std::lock_guard lock(mutex_);
   backend_ = next != nullptr ? next->backend() : nullptr;
+  is_of_all_ = next != nullptr && next->is_of_no_client();
   return next_.exchange(next);
 }
 
-void FilterLayer::close_before(Next *before) {
+void FilterLayer::close_before(Next *before, Close close) {
   std::shared_ptr<backend::Backend> closed; // goes without the lock
   {
     std::lock_guard lock(mutex_);
     closing_ = before->backend();
   }
-  before->close();
+  (before->*close)();
   std::lock_guard lock(mutex_);
   closed = std::move(closing_);
 }
@@ -108,22 +109,22 @@ bool FilterLayer::prepare_itself() {
 bool FilterLayer::finalize() {
   if (state_ == State::failed)
     return false;
-  Next *next = next_;
   if (state_ == State::prepared) {
     host::ContextScope scope(&context_);
     host::log_debug("%s: finalize", name());
     state_ = State::open;
-    if (table().finalize != nullptr && table().finalize(next, handle_) == -1) {
+    if (table().finalize != nullptr && table().finalize(next_, handle_) == -1) {
       state_ = State::failed;
       return false;
     }
   }
+  Next *next = next_; // the filter may have taken it away
   return next == nullptr || next->finalize();
 }
 
-void FilterLayer::close() {
+// As under nbdkit, a filter is closed in any case, and finalized before if it has been prepared.
+void FilterLayer::close_with(Close close) {
   finalize();
-  Next *next = next_;
   {
     host::ContextScope scope(&context_);
     host::log_debug("%s: close", name());
@@ -131,9 +132,8 @@ void FilterLayer::close() {
       table().close(handle_);
   }
   handle_ = nullptr;
-  set_next(nullptr);
-  if (next != nullptr)
-    close_before(next);
+  if (Next *next = set_next(nullptr))
+    close_before(next, close);
 }
 
 // ---- what it can do -----------------------------------------------------------------------------
@@ -237,23 +237,32 @@ uint32_t FilterLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const 
 
 // ---- while it is open ---------------------------------------------------------------------------
 
+// What is behind it, unless other clients have it, too.
+std::shared_ptr<backend::Backend> FilterLayer::own_behind() const {
+  std::lock_guard lock(mutex_);
+  return is_of_all_ ? nullptr : backend_;
+}
+
 void FilterLayer::on_client_gone() {
-  if (std::shared_ptr<backend::Backend> behind = shared_behind())
+  if (std::shared_ptr<backend::Backend> behind = own_behind())
     behind->on_client_gone();
 }
 
 void FilterLayer::on_server_stopping() {
+  is_stopping_.store(true, std::memory_order_relaxed);
   if (std::shared_ptr<backend::Backend> behind = shared_behind())
     behind->on_server_stopping();
 }
 
-// What the filter waits for ends, and the filter goes on by itself.
+// What the filter waits for ends, and the filter goes on by itself. What other clients wait for is
+// only given up when the server stops for all of them.
 void FilterLayer::give_up_unanswered() {
   std::shared_ptr<backend::Backend> behind;
   std::shared_ptr<backend::Backend> closing;
   {
     std::lock_guard lock(mutex_);
-    behind = backend_;
+    if (!is_of_all_ || is_stopping_.load(std::memory_order_relaxed))
+      behind = backend_;
     closing = closing_;
   }
   for (const std::shared_ptr<backend::Backend> &each : {behind, closing})

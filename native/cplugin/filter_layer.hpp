@@ -43,7 +43,8 @@ public:
   void on_server_stopping() override;
   void give_up_unanswered() override;
   void release_idle_memory() override;
-  void close() override;
+  void close() override { close_with(&Next::close); }
+  void close_unused() override { close_with(&Next::close_unused); }
 
   // ---- for a filter in front of it
 
@@ -62,7 +63,8 @@ public:
   // Returns the one before.
   Next *set_next(Next *next);
   // Closes one that is not next_ any more; what is in flight there can be given up meanwhile.
-  void close_before(Next *before);
+  using Close = void (Next::*)();
+  void close_before(Next *before, Close close);
 
 private:
   FilterLayer(CFilter &filter, nbdkit_backend &place, const backend::Level &behind, bool readonly);
@@ -71,6 +73,7 @@ private:
   bool call_open(const std::string &export_name, bool readonly, std::string *error);
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
   bool prepare_itself();
+  void close_with(Close close);
   // Ask the filter, or what is behind it.
   bool ask_all(backend::Facts *facts);
   bool ask_of_writing(backend::Facts *facts);
@@ -90,6 +93,7 @@ private:
   int cache_by_reading(uint32_t count, uint64_t offset, int *err);
 
   std::shared_ptr<backend::Backend> shared_behind() const;
+  std::shared_ptr<backend::Backend> own_behind() const;
   int missing_next(int *err) const;
 
   const nbdkit_filter &table() const { return filter_.table(); }
@@ -109,8 +113,10 @@ private:
 
   // Read by any request. Who changes it takes care that there are none, or that they do not mind.
   std::atomic<Next *> next_{nullptr};
+  std::atomic<bool> is_stopping_{false}; // pairs with nothing: giving up is tried again
   mutable base::Mutex<base::LockRank::filter_next> mutex_; // guards what follows
   std::shared_ptr<backend::Backend> backend_;              // next_'s
+  bool is_of_all_ = false;                                 // it is no client's
   std::shared_ptr<backend::Backend> closing_;              // what was, while it is closed
 };
 

@@ -155,18 +155,28 @@ constexpr nbdkit_next_ops OPERATIONS = {
 
 } // namespace
 
-Next::Next(std::unique_ptr<backend::Backend> opened, bool is_filter)
+Next::Next(std::unique_ptr<backend::Backend> opened, bool is_filter, bool is_of_no_client)
     : nbdkit_next_ops(OPERATIONS), backend_(std::move(opened)),
-      layer_(is_filter ? static_cast<FilterBackend *>(backend_.get()) : nullptr) {}
+      layer_(is_filter ? static_cast<FilterBackend *>(backend_.get()) : nullptr),
+      is_of_no_client_(is_of_no_client) {}
 
 Next *Next::open(const backend::Level &level, const std::string &export_name, bool readonly,
-                 std::string *error) {
+                 std::shared_ptr<backend::Bottom> of_no_client, std::string *error) {
   std::unique_ptr<backend::Backend> opened = level.open(export_name, readonly, error);
-  return opened != nullptr ? new Next(std::move(opened), level.opens_behind()) : nullptr;
+  if (opened == nullptr)
+    return nullptr;
+  const bool is_of_no_client = of_no_client != nullptr;
+  opened->keep(std::move(of_no_client));
+  return new Next(std::move(opened), level.opens_behind(), is_of_no_client);
 }
 
 void Next::close() {
   backend_->close();
+  delete this;
+}
+
+void Next::close_unused() {
+  backend_->close_unused();
   delete this;
 }
 

@@ -19,14 +19,17 @@ namespace asyncnbd::cplugin {
 class Next final : public nbdkit_next_ops {
 public:
   // nullptr on failure, with words for the user in `*error` unless they have been logged.
+  // `of_no_client`: the level's bottom, if what is opened is for no client, or for several.
   static Next *open(const backend::Level &level, const std::string &export_name, bool readonly,
-                    std::string *error);
+                    std::shared_ptr<backend::Bottom> of_no_client, std::string *error);
   static Next &of(nbdkit_next *next) { return *static_cast<Next *>(next); }
-  // The last call.
+  // The last call: one of these.
   void close();
+  void close_unused(); // where no client has made a request
 
   // Shared with those who give up what is in flight there.
   const std::shared_ptr<backend::Backend> &backend() const { return backend_; }
+  bool is_of_no_client() const { return is_of_no_client_; }
 
   bool prepare(std::string *error);
   bool finalize();
@@ -49,7 +52,7 @@ public:
 private:
   struct Call;
 
-  Next(std::unique_ptr<backend::Backend> opened, bool is_filter);
+  Next(std::unique_ptr<backend::Backend> opened, bool is_filter, bool is_of_no_client);
   ~Next() = default;
 
   // False, which has been logged: it has not been prepared, and nothing may be asked of it.
@@ -60,6 +63,7 @@ private:
 
   std::shared_ptr<backend::Backend> backend_;
   FilterBackend *const layer_; // the same, if it is one directly; else nullptr
+  const bool is_of_no_client_;
 };
 
 } // namespace asyncnbd::cplugin

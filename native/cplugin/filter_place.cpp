@@ -158,13 +158,20 @@ NBDKIT_DLL_PUBLIC nbdkit_backend *nbdkit_context_get_backend(nbdkit_context *con
 
 NBDKIT_DLL_PUBLIC nbdkit_next *nbdkit_next_context_open(nbdkit_backend *backend, int readonly,
                                                         const char *exportname, int shared) {
-  const asyncnbd::backend::Level level = backend->level();
-  if (shared != 0 || level.bottom == nullptr) {
-    nbdkit_error("nbdkit_next_context_open: only for a client that is connected, as yet");
+  asyncnbd::backend::Level level = backend->level();
+  std::shared_ptr<asyncnbd::backend::Bottom> of_no_client;
+  if (shared != 0 && level.bottom != nullptr) {
+    of_no_client = level.bottom->of_no_client();
+    level.bottom = of_no_client.get();
+  }
+  if (level.bottom == nullptr) {
+    nbdkit_error(
+        "nbdkit_next_context_open: only in a client's call, and in front of a plugin in C if "
+        "it is not for that client, as yet");
     return nullptr;
   }
   std::string error;
-  Next *next = Next::open(level, exportname, readonly != 0, &error);
+  Next *next = Next::open(level, exportname, readonly != 0, std::move(of_no_client), &error);
   if (!error.empty())
     nbdkit_error("%s", error.c_str());
   return next;

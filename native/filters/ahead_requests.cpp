@@ -74,21 +74,20 @@ void AheadRequests::wait_until_over() {
     in_flight_.wait(left, std::memory_order_acquire);
 }
 
-void AheadRequests::end_in_time() {
-  using std::chrono::milliseconds;
-  constexpr milliseconds GRACE{2000};
-  constexpr milliseconds STEP{10};
+// Again and again, as what goes on in several steps may be between two of them. A call that blocks
+// has to return.
+void AheadRequests::end_unused() {
+  constexpr std::chrono::milliseconds STEP{1};
   stop();
-  milliseconds left = GRACE;
+  auto left = std::chrono::milliseconds{0};
   while (in_flight_.load(std::memory_order_acquire) > 0) {
-    if (left == GRACE)
-      below_->on_client_gone();
-    if (left <= milliseconds{0}) {
+    if (left <= STEP) {
       below_->give_up_unanswered();
       left = backend::GIVE_UP_AGAIN_AFTER;
+    } else {
+      std::this_thread::sleep_for(STEP);
+      left -= STEP;
     }
-    std::this_thread::sleep_for(STEP);
-    left -= STEP;
   }
 }
 

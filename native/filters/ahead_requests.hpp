@@ -29,8 +29,8 @@ public:
   void stop() { is_over_.store(true, std::memory_order_relaxed); }
   // Until all has been answered or given up. After the last read; blocks.
   void wait_until_over();
-  // The same where nobody else gives up what is not answered: this does, in time.
-  void end_in_time();
+  // The same where nobody else gives up what is not answered: this does, as nobody will read that.
+  void end_unused();
 
 private:
   static constexpr uint64_t MAX_BYTES = 256 << 10; // of one request

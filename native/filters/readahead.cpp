@@ -53,7 +53,7 @@ public:
   }
   // Who stands in front may have read while it was opened.
   void close_unused() override {
-    ahead_->end_in_time();
+    ahead_->end_unused();
     below().close_unused();
   }
 

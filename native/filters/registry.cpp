@@ -24,6 +24,7 @@
 #include "filters/noparallel.hpp"
 #include "filters/nozero.hpp"
 #include "filters/offset.hpp"
+#include "filters/openonce.hpp"
 #include "filters/partition.hpp"
 #include "filters/pause.hpp"
 #include "filters/protect.hpp"
@@ -67,6 +68,7 @@ constexpr auto ENTRIES = std::to_array<Entry>({
     {"noparallel", make_noparallel},
     {"nozero", make_nozero},
     {"offset", make_offset},
+    {"openonce", make_openonce},
     {"partition", make_partition},
     {"pause", make_pause},
     {"protect", make_protect},

@@ -19,12 +19,13 @@ public:
 
   const char *name() const override { return "retry"; }
 
-  std::unique_ptr<Backend> open_behind(const backend::OpenBehind &open, host::CallContext &context,
-                                       bool readonly, std::string *error) override {
+  std::unique_ptr<Backend> open_behind(const backend::OpenBehind &open,
+                                       const backend::Opening &opening, bool readonly,
+                                       std::string *error) override {
     const auto open_once = [&](uint32_t retry, std::string *words) {
       return open(readonly || (retry > 0 && settings_.forces_readonly), words);
     };
-    return open_repeatedly(open_once, settings_.repetition, context, error);
+    return open_repeatedly(open_once, settings_.repetition, opening.context, error);
   }
 
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,

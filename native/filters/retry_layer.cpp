@@ -374,8 +374,8 @@ void RetryLayer::tell_late() {
 // ---- the end ------------------------------------------------------------------------------------
 
 // What is being closed or opened is in use until that ends, and so the requests are that are held
-// for it: once they are answered, other clients may have their turns. Only who gives up does not
-// wait for it.
+// for it: once they are answered, other clients may have their turns. Who gives up waits for it,
+// too, as for any call that blocks.
 void RetryLayer::end_waiting(bool gives_up) {
   HeldRequest *list = nullptr;
   bool is_reopening;
@@ -385,7 +385,7 @@ void RetryLayer::end_waiting(bool gives_up) {
     is_reopening = state_ == State::reopening;
     if (state_ == State::draining)
       state_ = behind_ != nullptr ? State::open : State::broken;
-    if (!is_reopening || gives_up)
+    if (!is_reopening)
       list = take_held();
   }
   if (is_reopening || gives_up)

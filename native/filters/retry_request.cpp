@@ -96,12 +96,13 @@ public:
 
   const char *name() const override { return "retry-request"; }
 
-  std::unique_ptr<Backend> open_behind(const backend::OpenBehind &open, host::CallContext &context,
-                                       bool readonly, std::string *error) override {
+  std::unique_ptr<Backend> open_behind(const backend::OpenBehind &open,
+                                       const backend::Opening &opening, bool readonly,
+                                       std::string *error) override {
     if (!opens_)
       return open(readonly, error);
     const auto open_once = [&](uint32_t, std::string *words) { return open(readonly, words); };
-    return open_repeatedly(open_once, repetition_, context, error);
+    return open_repeatedly(open_once, repetition_, opening.context, error);
   }
 
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,

@@ -180,12 +180,12 @@ export interface DescribedExport {
   readonly turns: NativeTurns | undefined;
 }
 
-export interface AdoptedExport extends DescribedExport {
+export interface AdoptedExport extends Partial<DescribedExport> {
   readonly name: string;
   /** Whose state the chain is to use: a name that the plugin lists, or "" for all others. */
   readonly disk: string;
   /**
-   * Opens it anew, for a native filter that has had the bridge close it. Calls `done` with its number
+   * Opens it, for a native filter that has had the bridge close it, or opens it itself. Calls `done` with its number
    * as a connection of the bridge, or without, if it cannot be opened, which has been logged.
    */
   readonly openAgain: (
@@ -254,6 +254,8 @@ export interface ChainFacts {
   readonly opensReadonly: boolean;
   /** Whether filters see handshakes too, and open what is behind them themselves. */
   readonly opensBehind: boolean;
+  /** Whether a filter has the plugin opened for all clients, when it is first needed. */
+  readonly opensForAll: boolean;
 }
 
 /** What a plugin in C is asked only if somebody wants to know it, as by nbdkit. */
@@ -323,12 +325,12 @@ export interface NativeSession {
   closeExport(): Promise<void>;
   /**
    * Instead of openExport: JavaScript has opened one, which closeExport or the end of the connection
-   * has the bridge close. Resolves with what clients are to see of it behind the chain; null: the
+   * has the bridge close; or, if `connection` is undefined, will when a filter wants it. Resolves with what clients are to see of it behind the chain; null: the
    * chain cannot be opened, why has been logged, and the bridge has been asked to close it.
    */
   adoptExport(
     bridge: NativeScriptBridge,
-    connection: number,
+    connection: number | undefined,
     adopted: AdoptedExport,
     wanted: WantedFacts,
   ): Promise<OpenedExport | null>;
@@ -447,7 +449,7 @@ export interface Addon {
   /** Whether one of its filters has asked for the server's end. */
   isShutdownRequested(chain: number): boolean;
   /** By each thread that has made it, after its last client: what filters keep of disks is gone. */
-  dropChain(chain: number): void;
+  dropChain(chain: number): Promise<void>;
   /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */
   loadTls(files: TlsFiles): number | string;
   /** Sessions that have begun keep it. */

@@ -136,6 +136,7 @@ export const OPTIONS: readonly OptionSpec[] = [
       "noparallel",
       "nozero",
       "offset",
+      "openonce",
       "partition",
       "pause",
       "protect",

@@ -134,6 +134,11 @@ export class Chain implements Living {
     }
   }
 
+  /** After the last client. */
+  closeForAll(): Promise<void> {
+    return this.#plugin.closeForAll();
+  }
+
   async cleanup(): Promise<void> {
     for (const library of this.#started) library.cleanup();
     await this.#plugin.cleanup();

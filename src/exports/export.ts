@@ -66,14 +66,15 @@ export class Export {
   }
 
   /**
-   * Resolves when the last client has left. False: requests that were given up may still be
-   * answered, so the export must not end.
+   * Resolves when the last client has left, and what was open for all is closed. False: requests that
+   * were given up may still be answered, so the export must not end.
    */
   async drained(): Promise<boolean> {
     if (this.#clients.size > 0)
       await new Promise<void>((resolve) => {
         this.#onEmpty = resolve;
       });
+    await this.#chain.closeForAll();
     return this.#chain.unansweredRequests === 0;
   }
 }

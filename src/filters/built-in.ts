@@ -4,7 +4,7 @@ import { parseSize } from "../config/size.js";
 import { AsyncnbdError } from "../errors.js";
 import { nativeMiddleware } from "../middleware/define.js";
 import { errorsOf } from "../middleware/errors.js";
-import { cache, cow, delay, log, rate, readonly } from "../middleware/index.js";
+import { cache, cow, delay, log, openonce, rate, readonly } from "../middleware/index.js";
 import { BLOCK_FILTERS } from "./built-in/blocks.js";
 import { CAPABILITY_FILTERS } from "./built-in/capabilities.js";
 import { CLIENT_FILTERS } from "./built-in/clients.js";
@@ -268,6 +268,8 @@ const statsFilter = defineFilter({
 
 const readonlyFilter = defineFilter({ name: "readonly", create: () => readonly() });
 
+const openonceFilter = defineFilter({ name: "openonce", create: () => openonce() });
+
 export const FILTERS: readonly Filter[] = [
   ...BLOCK_FILTERS,
   ...CAPABILITY_FILTERS,
@@ -284,6 +286,7 @@ export const FILTERS: readonly Filter[] = [
   logFilter,
   multiConnFilter,
   noparallelFilter,
+  openonceFilter,
   pauseFilter,
   rateFilter,
   readonlyFilter,

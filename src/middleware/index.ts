@@ -32,6 +32,7 @@ export { type ExportnameOptions, exportname } from "./exportname.js";
 export { type IpOptions, ip } from "./ip.js";
 export { type MultiConnOptions, multiConn } from "./multi-conn.js";
 export { type NoparallelOptions, noparallel } from "./noparallel.js";
+export { openonce } from "./openonce.js";
 export { pause } from "./pause.js";
 export {
   type OffsetOptions,

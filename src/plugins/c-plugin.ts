@@ -135,9 +135,14 @@ export class CPlugin implements PluginInstance {
     }
   }
 
+  async closeForAll(): Promise<void> {
+    await this.#chain?.closeForAll();
+    await this.#runner?.closeForAll();
+  }
+
   /** Once, whichever comes first. */
   async #dropLayers(): Promise<void> {
-    this.#chain?.drop();
+    await this.#chain?.drop();
     await this.#runner?.end();
   }
 }

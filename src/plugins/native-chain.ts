@@ -28,22 +28,30 @@ export class NativeChain {
   /** After what is behind it. `threadModel`: NBDKIT_THREAD_MODEL_* of that. */
   async getReady(threadModel: number): Promise<void> {
     const least = Math.min(threadModel, PARALLEL, ...this.filters.map(modelOf));
-    const facts = addon().makeChain(this.filters, sharedName(`chain ${++made}`));
+    const sharedAs = sharedName(`chain ${++made}`);
+    const facts = addon().makeChain(this.filters, sharedAs);
     if (typeof facts === "string") throw new AsyncnbdError("CONFIG", facts);
     this.#facts = facts;
-    if (!facts.isNew) return;
     try {
-      await addon().readyChain(facts.number, least);
+      if (facts.opensForAll && sharedAs !== "")
+        throw new AsyncnbdError("CONFIG", "filter openonce: each worker has a plugin of its own");
+      if (facts.isNew) await addon().readyChain(facts.number, least);
     } catch (error) {
-      this.drop();
+      await this.drop();
       throw error;
     }
   }
 
-  /** After the last client. */
-  drop(): void {
-    if (this.#facts !== undefined) addon().dropChain(this.#facts.number);
+  /** After the last client: what a filter has opened for all clients. */
+  async closeForAll(): Promise<void> {
+    if (this.#facts?.opensForAll) await this.drop();
+  }
+
+  /** The same. */
+  async drop(): Promise<void> {
+    const facts = this.#facts;
     this.#facts = undefined;
+    if (facts !== undefined) await addon().dropChain(facts.number);
   }
 
   /** A filter wants the server to stop, and may have said so before there was one. */

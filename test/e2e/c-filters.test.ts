@@ -2,18 +2,21 @@
 // in TypeScript. What they have in common with nbdkit is compared in test/differential.
 
 import { execFileSync } from "node:child_process";
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
+import { RawClient } from "../support/raw-client.js";
 import {
   clean,
   debianPlugin,
   runAsyncnbd,
   sanitizer,
+  startServer,
   temporaryDirectory,
   testPlugin,
 } from "../support/server.js";
 
+const [READ, FLUSH] = [0, 3];
 const filters = join(dirname(dirname(debianPlugin("memory"))), "filters");
 
 test("a filter's own thread that waits for an answer which never comes is let go", async () => {
@@ -116,6 +119,73 @@ test("a filter knows what is behind it by one address in all of its calls", asyn
   for (const call of ["preconnect", "list_exports", "default_export", "open", "cleanup"])
     expect(stderr).toContain(`${call}: the same`);
   expect(status).toBe(0);
+});
+
+/** Opens what is behind it for its first client, and closes it at the end. */
+const SHARING_FILTER = `static nbdkit_next *shared;
+     static void *enter(nbdkit_next_open *next, nbdkit_context *context, int readonly,
+                        const char *name, int tls) {
+       if (shared == NULL) {
+         nbdkit_next *made =
+             nbdkit_next_context_open(nbdkit_context_get_backend(context), readonly, name, 1);
+         if (made == NULL) return NULL;
+         if (made->prepare(made) == -1) {
+           nbdkit_next_context_close(made);
+           return NULL;
+         }
+         shared = made;
+       }
+       nbdkit_context_set_next(context, shared);
+       return context;
+     }
+     static int finish(nbdkit_next *next, void *context) {
+       nbdkit_context_set_next(context, NULL);
+       return 0;
+     }
+     static void end(nbdkit_backend *behind) {
+       if (shared == NULL) return;
+       shared->finalize(shared);
+       nbdkit_next_context_close(shared);
+     }
+     static struct nbdkit_filter filter = {
+       .name = "share", .open = enter, .finalize = finish, .cleanup = end,
+     };`;
+
+test("a filter opens what is behind it once, for all clients", async () => {
+  const filter = compiled("share", SHARING_FILTER);
+  const log = join(temporaryDirectory(), "log");
+  const server = await startServer([`--filter=${filter}`, testPlugin("calllog"), `log=${log}`]);
+  const [first, second] = [
+    await RawClient.open(server.socket),
+    await RawClient.open(server.socket),
+  ];
+  first.socket.end();
+  await first.closed();
+  expect(await second.request({ type: FLUSH })).toBe(0);
+  second.socket.end();
+  await second.closed();
+  await server.stop();
+  const calls = readFileSync(log, "utf8").match(/^(open|flush|close|cleanup).*$/gm);
+  const open = "open readonly=0 name=the-default is_tls=0";
+  expect(calls).toEqual([open, "flush the-default flags=0", "close the-default", "cleanup"]);
+});
+
+test("a filter's request for all clients that is never answered ends with the server", async () => {
+  const filter = compiled("share", SHARING_FILTER);
+  const server = await startServer([
+    ...[`--filter=${filter}`, "--grace=1", testPlugin("asyncprobe")],
+  ]);
+  const [first, second] = [
+    await RawClient.open(server.socket),
+    await RawClient.open(server.socket),
+  ];
+  first.sendRequest({ type: READ, offset: 655360n, length: 512 });
+  expect(await second.request({ type: FLUSH })).toBe(0);
+  first.socket.end();
+  await new Promise((resolve) => setTimeout(resolve, 1500)); // in which it could be given up for all
+  expect(await second.request({ type: FLUSH })).toBe(0);
+  server.kill("SIGTERM");
+  expect((await server.ended).status).toBe(1); // the plugin may still reply
 });
 
 // The plugin's programs do not run with a sanitizer's library.

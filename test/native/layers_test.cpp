@@ -78,6 +78,9 @@ public:
   bool preconnect(bool) override { return true; }
   std::optional<std::vector<ExportEntry>> list_exports(bool) override { return {}; }
   std::optional<std::string> default_export(bool) override { return ""; }
+  std::shared_ptr<Bottom> of_no_client() override {
+    return std::make_shared<MemoryBottom>(disk_, is_plain_, client_);
+  }
   std::unique_ptr<Backend> open(const std::string &, bool, Submitter) override {
     if (is_plain_)
       return std::make_unique<PlainBackend>(disk_);
@@ -119,6 +122,7 @@ public:
     fails_ = false;
     read_all(*clients_[0]);
     clients_[0]->close();
+    chain_->end();
     CHECK(faults_.changed_fields == 0);
     CHECK(faults_.submits_in_completions == 0);
     CHECK(beyond_plain_ == 0);
@@ -134,9 +138,9 @@ private:
     std::vector<ChainFilter> filters;
     const unsigned layers = 1 + draw(5);
     for (unsigned i = 0; i < layers; i++) {
-      static const char *const NAMES[] = {"hostile", "hostile", "cow",  "cache",   "delay",
-                                          "error",   "log",     "rate", "readonly"};
-      const char *name = NAMES[draw(draw(4) == 0 ? 9 : 8)];
+      static const char *const NAMES[] = {"hostile", "hostile", "cow",  "cache",    "delay",
+                                          "error",   "log",     "rate", "openonce", "readonly"};
+      const char *name = NAMES[draw(draw(4) == 0 ? 10 : 9)];
       stack_ += std::string(" ") + name;
       filters.push_back({make(name), nullptr});
     }
@@ -146,7 +150,7 @@ private:
       filters.push_back({std::make_unique<EmulationFilter>(), nullptr});
       filters.push_back({make("hostile"), nullptr});
     }
-    chain_ = std::make_unique<Chain>(std::move(filters));
+    chain_ = std::make_shared<Chain>(std::move(filters));
   }
 
   std::unique_ptr<Filter> make(const std::string &name) {
@@ -314,7 +318,8 @@ private:
   // A client whose requests get stuck, and that leaves.
   void kill(size_t index) {
     for (HostileFilter *filter : hostile_)
-      filter->layers[index]->hold();
+      if (index < filter->layers.size()) // else it is for all clients
+        filter->layers[index]->hold();
     run_batch(true);
     clients_[index]->close();
     clients_[index].reset();
@@ -335,7 +340,7 @@ private:
   bool is_plain_ = false;
   std::atomic<unsigned> beyond_plain_{0};
   std::vector<HostileFilter *> hostile_;
-  std::unique_ptr<Chain> chain_;
+  std::shared_ptr<Chain> chain_;
   std::vector<std::unique_ptr<Backend>> clients_;
 };
 

@@ -98,22 +98,28 @@ const openerAgain =
   };
 
 /**
- * Takes the export over: it is closed by the bridge, or here on failure. Rejects if the plugin fails.
- * null: a native filter has, which has been logged.
+ * Takes the export over: it is closed by the bridge, or here on failure. undefined: a native filter
+ * opens one when it needs it. Rejects if the plugin fails. null: a native filter has, which has been
+ * logged.
  */
 export async function handOver(
-  opened: OpenExport,
+  opened: OpenExport | undefined,
   native: Pick<NativeSession, "adoptExport">,
   bridge: ScriptBridge,
   opening: Opening,
   wanted: WantedFacts,
 ): Promise<OpenedExport | null> {
   const { source, info, client, chain } = opening;
-  const adopted = await closedOnFailure(opened, async () => ({
-    ...described(opened, source, info.readonly),
+  const asked = async (): Promise<AdoptedExport> => ({
     name: info.exportName,
     disk: chain?.facts.keepsState ? await diskOf(source, info, client) : "",
     openAgain: openerAgain(bridge, opening),
+  });
+  if (opened === undefined)
+    return native.adoptExport(bridge.native, undefined, await asked(), wanted);
+  const adopted = await closedOnFailure(opened, async () => ({
+    ...described(opened, source, info.readonly),
+    ...(await asked()),
   }));
   const connection = register(bridge, opened, source);
   return native.adoptExport(bridge.native, connection, adopted, wanted);

@@ -78,6 +78,12 @@ function runsOf(layers: readonly Layer[], source: ExportSource): Run[] {
   return runs;
 }
 
+async function endOf(run: Run): Promise<void> {
+  if (run instanceof NativeChain) return run.drop();
+  run.forget();
+  await run.definition.cleanup?.();
+}
+
 export interface ChainOptions {
   /** It is sessions that open its exports: they may run what clients meet first. */
   readonly hasSessions: boolean;
@@ -115,17 +121,17 @@ export class Chain {
     return this.#runs.some((run) => run instanceof NativeChain && run.isShutdownRequested);
   }
 
-  /** After the last client. */
+  /** After the last client: what filters have opened for all clients. */
+  async closeForAll(): Promise<void> {
+    for (const run of this.#ready) if (run instanceof NativeChain) await run.closeForAll();
+  }
+
+  /** The same. */
   async cleanup(): Promise<void> {
     const failures: unknown[] = [];
     for (const run of this.#ready.splice(0)) {
-      if (run instanceof NativeChain) {
-        run.drop();
-        continue;
-      }
-      run.forget();
       try {
-        await run.definition.cleanup?.();
+        await endOf(run);
       } catch (error) {
         failures.push(error);
       }
@@ -161,7 +167,7 @@ export class Chain {
     client: Client,
   ): Promise<OpenExport> {
     this.#bridge ??= new ScriptBridge();
-    const opened = await behind(seenBehind(chain, info), client);
+    const opened = await openedBehind(chain, behind, info, client);
     const native = new (addon().NativeExport)(undefined, client.session, {
       threads: client.threads,
       readonly: info.readonly,
@@ -174,13 +180,19 @@ export class Chain {
     } finally {
       if (adopted === null) native.release();
     }
-    const contexts = chain.facts.opensBehind ? [] : opened.facts.contexts;
+    const contexts = chain.facts.opensBehind ? [] : (opened?.facts.contexts ?? []);
     return exportOfNative(native, answered(adopted), contexts);
   }
 }
 
-/** How what is behind the filters is to be opened. */
-export const seenBehind = (chain: NativeChain | undefined, info: OpenInfo): OpenInfo => ({
-  ...info,
-  readonly: info.readonly || (chain?.facts.opensReadonly ?? false),
-});
+/** What is behind the filters, for this client; undefined: one of them opens it for all. */
+export async function openedBehind(
+  chain: NativeChain | undefined,
+  open: Open,
+  info: OpenInfo,
+  client: Client,
+): Promise<OpenExport | undefined> {
+  if (chain?.facts.opensForAll) return undefined;
+  const readonly = info.readonly || (chain?.facts.opensReadonly ?? false);
+  return open({ ...info, readonly }, client);
+}

@@ -11,7 +11,7 @@ import type { Client, ExportSource } from "../export-source.js";
 import type { HandshakeCalls } from "../plugin-instance.js";
 import { handOver } from "./adopted-export.js";
 import type { ScriptBridge } from "./bridge.js";
-import { type Chain, seenBehind } from "./chain.js";
+import { type Chain, openedBehind } from "./chain.js";
 import { describeThrown, readFailure } from "./errno.js";
 import type { ClientInfo } from "./requests.js";
 
@@ -64,7 +64,7 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
       const info = { ...this.#info, exportName };
       const { front: chain } = this.#chain;
       const client = this.#client;
-      const opened = await this.#chain.open(seenBehind(chain, info), client);
+      const opened = await openedBehind(chain, this.#chain.open, info, client);
       const opening = { source: this.#source, info, client, chain, open: this.#chain.open };
       return handOver(opened, client.session, this.#bridge, opening, wanted);
     });

@@ -78,7 +78,12 @@ export class ScriptRunner {
     return this.#chain.isShutdownRequested;
   }
 
-  /** After the last client. More than once is once. */
+  /** After the last client. */
+  async closeForAll(): Promise<void> {
+    await this.#chain.closeForAll();
+  }
+
+  /** The same. More than once is once. */
   async end(): Promise<void> {
     await callPlugin(this.#source.name, "cleanup", () => this.#chain.cleanup());
   }

@@ -112,6 +112,10 @@ export class ScriptPlugin implements PluginInstance {
     return (this.#runner as ScriptRunner).callsFor(client);
   }
 
+  async closeForAll(): Promise<void> {
+    await this.#runner?.closeForAll();
+  }
+
   async cleanup(): Promise<void> {
     try {
       await this.#runner?.end();

@@ -139,6 +139,10 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     return (this.#runner as ScriptRunner).callsFor(client);
   }
 
+  async closeForAll(): Promise<void> {
+    await this.#runner?.closeForAll();
+  }
+
   /** Of the version that is current then; the others have ended with their last clients. */
   async cleanup(): Promise<void> {
     try {

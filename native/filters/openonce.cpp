@@ -1,0 +1,136 @@
+// See openonce.hpp; once_layer.hpp has what each client gets.
+#include "filters/openonce.hpp"
+
+#include <cstddef>
+#include <map>
+#include <mutex>
+#include <string>
+#include <tuple>
+#include <utility>
+
+#include "base/mutex.hpp"
+#include "filters/once_layer.hpp"
+#include "host/context.hpp"
+
+namespace asyncnbd::filters {
+
+namespace {
+
+using backend::Backend;
+
+// What is opened may depend on these. A client without TLS does not get what was opened for one
+// with.
+struct Wish {
+  std::string export_name;
+  bool is_readonly;
+  bool is_tls;
+
+  bool operator<(const Wish &other) const {
+    return std::tie(export_name, is_readonly, is_tls) <
+           std::tie(other.export_name, other.is_readonly, other.is_tls);
+  }
+};
+
+// The first client opens it, and those that come meanwhile wait.
+struct Opened {
+  bool is_over = false; // the opening
+  std::shared_ptr<OnceOpened> opened;
+  std::string error;
+};
+
+class OpenonceFilter final : public backend::Filter {
+public:
+  const char *name() const override { return "openonce"; }
+  bool opens_for_all() const override { return true; }
+
+  // Who comes later may want to know more than who is first.
+  backend::Wanted wanted_of_below(const backend::Wanted &) const override {
+    return backend::WANTS_ALL;
+  }
+
+  std::unique_ptr<Backend> open_behind(const backend::OpenBehind &open,
+                                       const backend::Opening &opening, bool readonly,
+                                       std::string *error) override;
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+                                backend::DiskState *, std::string *) override {
+    return std::move(*below);
+  }
+  void end() override;
+
+private:
+  // Names are the client's, and of some plugins any will do.
+  static constexpr size_t MAX_OPEN = 1024;
+
+  std::shared_ptr<OnceOpened> find(const Wish &wish, const backend::OpenBehind &open,
+                                   std::string *error);
+
+  OnceLayer::Slabs slabs_;
+  base::Mutex<base::LockRank::once_opened> mutex_; // guards the rest
+  base::Condition changed_;
+  std::map<Wish, std::shared_ptr<Opened>> opened_;
+};
+
+std::unique_ptr<Backend> OpenonceFilter::open_behind(const backend::OpenBehind &open,
+                                                     const backend::Opening &opening, bool readonly,
+                                                     std::string *error) {
+  std::shared_ptr<OnceOpened> found =
+      find({opening.export_name, readonly, opening.context.tls}, open, error);
+  if (found == nullptr)
+    return nullptr;
+  auto layer = std::make_unique<OnceLayer>(std::move(found), slabs_);
+  return layer->prepare(backend::WANTS_ALL, error) ? std::move(layer) : nullptr;
+}
+
+// Who has waited for an opening that fails has failed, too; who comes later tries again.
+std::shared_ptr<OnceOpened> OpenonceFilter::find(const Wish &wish, const backend::OpenBehind &open,
+                                                 std::string *error) {
+  std::unique_lock lock(mutex_);
+  std::shared_ptr<Opened> &place = opened_[wish];
+  const bool is_first = place == nullptr;
+  if (is_first && opened_.size() > MAX_OPEN) {
+    opened_.erase(wish);
+    *error = "filter openonce: too many exports are open already";
+    return nullptr;
+  }
+  if (is_first)
+    place = std::make_shared<Opened>();
+  const std::shared_ptr<Opened> here = place;
+  if (is_first) {
+    lock.unlock();
+    if (std::unique_ptr<Backend> opened = open(wish.is_readonly, &here->error))
+      here->opened = std::make_shared<OnceOpened>(std::move(opened));
+    lock.lock();
+    here->is_over = true;
+    if (here->opened == nullptr)
+      opened_.erase(wish);
+    changed_.notify_all();
+  } else {
+    changed_.wait(lock, [&here] { return here->is_over; });
+  }
+  if (here->opened == nullptr)
+    *error = here->error;
+  return here->opened;
+}
+
+void OpenonceFilter::end() {
+  std::map<Wish, std::shared_ptr<Opened>> closed;
+  {
+    std::lock_guard lock(mutex_);
+    closed.swap(opened_);
+  }
+  for (const auto &[wish, here] : closed)
+    if (here->opened != nullptr)
+      here->opened->close();
+}
+
+} // namespace
+
+std::unique_ptr<backend::Filter> make_openonce(const FilterOptions &options,
+                                               const backend::Resources &, std::string *error) {
+  *error = OptionReader("openonce", options).error();
+  if (!error->empty())
+    return nullptr;
+  return std::make_unique<OpenonceFilter>();
+}
+
+} // namespace asyncnbd::filters
