@@ -76,12 +76,16 @@ export async function openFlagged<Opened extends Flagged>(
         `--debug=${name}.${flag} was not used: the plugin is ${opened.about.name}`,
       );
     else if (!isSet)
-      addon().logWarning(
-        `--debug=${name}.${flag}: ${name} does not contain a global variable called ` +
-          `${name}_debug_${flag}`,
-      );
+      addon().logWarning(`--debug=${name}.${flag}: ${whyUnset(opened.about, name, flag)}`);
   }
   return opened;
+}
+
+/** nbdkit's filter of the same name may well have this flag, and can be given by its path. */
+function whyUnset({ filters = [] }: PluginAbout, name: string, flag: string): string {
+  const ours = filters.find((filter) => filter.name === name && !isSharedObject(filter.path));
+  if (ours !== undefined) return `the filter ${name} (${ours.path}) has no debug flags`;
+  return `${name} does not contain a global variable called ${name}_debug_${flag}`;
 }
 
 /** Where the log is verbose. */
