@@ -110,7 +110,17 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
   const uncaught = new UncaughtErrors();
   const served = await uncaught.unlessUncaught(startExport(config));
+  showName();
   return new ServerProcess(config, served, readyFd, uncaught).run();
+}
+
+/**
+ * In lists of processes. Not before the plugin is ready: until then it may execute the process anew
+ * with the words of /proc/self/cmdline, as nbdkit's vddk does for its libraries.
+ */
+function showName(): void {
+  process.title = ["asyncnbd", ...process.argv.slice(2)].join(" ");
+  addon().nameProcess("asyncnbd"); // the title has been cut for it
 }
 
 async function startExport(config: Config): Promise<ServedExport> {
