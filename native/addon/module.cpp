@@ -40,6 +40,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("armWatchdog", Napi::Function::New(env, arm_watchdog));
   exports.Set("removeAtForcedEnd", Napi::Function::New(env, remove_at_forced_end));
   exports.Set("ownProcess", Napi::Function::New(env, own_process));
+  exports.Set("nameProcess", Napi::Function::New(env, name_process));
   define_process_functions(env, exports);
   define_tls_functions(env, exports);
   define_chain_functions(env, exports);

@@ -78,7 +78,10 @@ void own_process(const Napi::CallbackInfo &info) {
   for (int number : numbers(inheritance, "ignoredSignals"))
     if (!is_for_node(number))
       signal(number, SIG_IGN);
-  prctl(PR_SET_NAME, "asyncnbd");
+}
+
+void name_process(const Napi::CallbackInfo &info) {
+  prctl(PR_SET_NAME, info[0].As<Napi::String>().Utf8Value().c_str());
 }
 
 } // namespace asyncnbd::addon

@@ -18,4 +18,7 @@ void share_with_children();
 // ignored when the command was started.
 void own_process(const Napi::CallbackInfo &info);
 
+// nameProcess(name): of the main thread, on which this is called, and so of the process.
+void name_process(const Napi::CallbackInfo &info);
+
 } // namespace asyncnbd::addon

@@ -513,6 +513,8 @@ export interface Addon {
   logError(text: string): void;
   logWarning(text: string): void;
   logDebug(text: string): void;
+  /** The short name in lists of processes; up to 15 characters. */
+  nameProcess(name: string): void;
   /**
    * For the command, before it loads a plugin: undoes what Node has done to the signals and
    * descriptors of its process. Inherited descriptors are for programs that plugins start, as the

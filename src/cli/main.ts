@@ -104,7 +104,6 @@ async function main(words: readonly string[]): Promise<number> {
   if (activatedSockets > 0) checkActivation(line.options);
   const config = parseConfig(line.options, plugin, parameters, activatedSockets);
   const inheritance = takeInheritance(process.env, activatedSockets);
-  process.title = ["asyncnbd", ...words].join(" ");
   addon().ownProcess(inheritance);
   process.umask(0o022);
   openLog(config);

@@ -76,12 +76,16 @@ export async function openFlagged<Opened extends Flagged>(
         `--debug=${name}.${flag} was not used: the plugin is ${opened.about.name}`,
       );
     else if (!isSet)
-      addon().logWarning(
-        `--debug=${name}.${flag}: ${name} does not contain a global variable called ` +
-          `${name}_debug_${flag}`,
-      );
+      addon().logWarning(`--debug=${name}.${flag}: ${whyUnset(opened.about, name, flag)}`);
   }
   return opened;
+}
+
+/** nbdkit's filter of the same name may well have this flag, and can be given by its path. */
+function whyUnset({ filters = [] }: PluginAbout, name: string, flag: string): string {
+  const ours = filters.find((filter) => filter.name === name && !isSharedObject(filter.path));
+  if (ours !== undefined) return `the filter ${name} (${ours.path}) has no debug flags`;
+  return `${name} does not contain a global variable called ${name}_debug_${flag}`;
 }
 
 /** Where the log is verbose. */
@@ -106,7 +110,17 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
   const uncaught = new UncaughtErrors();
   const served = await uncaught.unlessUncaught(startExport(config));
+  showName();
   return new ServerProcess(config, served, readyFd, uncaught).run();
+}
+
+/**
+ * In lists of processes. Not before the plugin is ready: until then it may execute the process anew
+ * with the words of /proc/self/cmdline, as nbdkit's vddk does for its libraries.
+ */
+function showName(): void {
+  process.title = ["asyncnbd", ...process.argv.slice(2)].join(" ");
+  addon().nameProcess("asyncnbd"); // the title has been cut for it
 }
 
 async function startExport(config: Config): Promise<ServedExport> {

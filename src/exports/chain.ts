@@ -51,7 +51,8 @@ export class Chain implements Living {
   setDebugFlag(name: string, flag: string, value: number): boolean | undefined {
     const library = this.#libraries.find(({ about }) => about.name === name);
     if (library !== undefined) return library.setDebugFlag(flag, value);
-    return name === this.about.name ? this.#plugin.setDebugFlag(flag, value) : undefined;
+    if (name === this.about.name) return this.#plugin.setDebugFlag(flag, value);
+    return this.#filters.some(({ filter }) => filter.name === name) ? false : undefined;
   }
 
   // ---- its life ------------------------------------------------------------------------------

@@ -176,9 +176,10 @@ export class WorkerExport {
     return new WorkerExport(threads, about as PluginAbout);
   }
 
-  /** As for a chain: plugins in TypeScript have no flags. */
+  /** As for a chain: neither plugins in TypeScript nor their filters have flags. */
   setDebugFlag(name: string): boolean | undefined {
-    return name === this.about.name ? false : undefined;
+    const parts = [this.about, ...(this.about.filters ?? [])];
+    return parts.some((part) => part.name === name) ? false : undefined;
   }
 
   async load(): Promise<void> {

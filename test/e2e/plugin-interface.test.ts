@@ -156,4 +156,11 @@ describe("debug flags", () => {
     expect(stderr).not.toMatch(/warning: .*memory\.dir/);
     expect(stderr).toMatch(/debug: insert_l1_entry/);
   });
+
+  test("of a filter that is ours are a warning that says so", async () => {
+    const chain = ["-D", "ip.rules=1", "--filter=ip", "null", "--run", "true"];
+    const { status, stderr } = await runAsyncnbd(chain);
+    expect(status).toBe(0);
+    expect(stderr).toMatch(/warning: .*ip\.rules: .*built in.* has no debug flags/);
+  });
 });

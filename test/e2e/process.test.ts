@@ -154,6 +154,37 @@ test("it is called asyncnbd where processes are listed, with its arguments", asy
   await server.stop();
 });
 
+describe("a plugin may execute the process anew with its own command line", () => {
+  const command = [testPlugin("restarter"), "note=two words"];
+
+  test("before it gets ready, in the foreground", async () => {
+    const { status, stdout } = await runAsyncnbd([
+      "-U",
+      "-",
+      ...command,
+      "--run",
+      'nbdinfo --size "$uri"',
+    ]);
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "9\n" });
+  });
+
+  test("before it gets ready, in the background", async () => {
+    const directory = temporaryDirectory();
+    const [socket, pidFile] = [join(directory, "s"), join(directory, "pid")];
+    expect(await runAsyncnbd(["-U", socket, "-P", pidFile, ...command])).toMatchObject({
+      status: 0,
+    });
+    expect(await runOk(["nbdinfo", "--size", `nbd+unix:///?socket=${socket}`])).toBe("9\n");
+    process.kill(Number(readFileSync(pidFile, "utf8")), "SIGTERM");
+    await eventually("its end", () => !existsSync(socket) || undefined);
+  });
+
+  test("before it tells about itself", async () => {
+    const { stdout } = await runAsyncnbd([...command, "--dump-plugin"]);
+    expect(stdout).toMatch(/^restarted=1$/m);
+  });
+});
+
 test("SIGUSR1 ends it, as any program that does not know the signal", async () => {
   const options = { env: serverEnvironment(), stdio: "ignore" } as const;
   const directory = temporaryDirectory();
