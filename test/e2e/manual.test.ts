@@ -1,6 +1,7 @@
 // Pages for man(1): they are those that package.json names, have no faults, and leave nothing out.
 
-import { readdirSync, readFileSync } from "node:fs";
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -10,32 +11,35 @@ import { run, runOk } from "../support/command.js";
 import { runAsyncnbd } from "../support/server.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const directory = join(root, "dist", "man");
+const made = mkdtempSync(join(tmpdir(), "asyncnbd-manual-"));
 
-/** What npm links into its folder of pages. */
-const PAGES = JSON.parse(readFileSync(join(root, "package.json"), "utf8")).man as string[];
+/** What npm links into its folder of pages: man1/asyncnbd.1 and so on. */
+const { man } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { man: string[] };
+const PAGES = man.map((path) => path.replace("./dist/man/", ""));
 
 const PLUGINS = ["memory", "file", "async-file", "null", "delay-memory", "http", "ram"];
 
 /** As a reader sees it, in lines so long that nothing is divided. */
 const shown = (page: string): Promise<string> =>
-  runOk(["sh", "-c", 'man -E UTF-8 -l "$0" | col -bx', join(root, page)], {
+  runOk(["sh", "-c", 'man -E UTF-8 -l "$0" | col -bx', join(made, page)], {
     env: { ...process.env, LC_ALL: "C.UTF-8", MANWIDTH: "1000" },
   });
 
 const pageOf = (name: string): string =>
   PAGES.find((page) => page.includes(`/${name}.`)) ?? `no page ${name}`;
 
-beforeAll(() => runOk([process.execPath, join(root, "scripts", "man-pages.mjs")]));
+beforeAll(async () => {
+  await runOk([process.execPath, join(root, "scripts", "man-pages.mjs"), made]);
+  return () => rmSync(made, { recursive: true });
+});
 
 test("there are those that package.json names, and no others", () => {
-  const files = readdirSync(directory, { recursive: true, encoding: "utf8" });
-  const made = files.filter((file) => /\.\d$/.test(file)).map((file) => `./dist/man/${file}`);
-  expect(made.sort()).toEqual([...PAGES].sort());
+  const files = readdirSync(made, { recursive: true, encoding: "utf8" });
+  expect(files.filter((file) => /\.\d$/.test(file)).sort()).toEqual([...PAGES].sort());
 });
 
 describe.each(PAGES)("%s", (page) => {
-  const path = join(root, page);
+  const path = join(made, page);
 
   test("has nothing of which man and mandoc warn", async () => {
     const env = { ...process.env, LC_ALL: "C.UTF-8", MANWIDTH: "80", MANROFFSEQ: "" };

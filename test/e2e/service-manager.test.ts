@@ -76,7 +76,11 @@ test("neither --run's command nor what a plugin starts gets the variable", async
   const seen = join(directory, "seen");
   const { stdout } = await runAsyncnbd(
     [
-      ...["eval", `get_size=echo "<$NOTIFY_SOCKET>" > ${seen}; echo 512`, "pread=exit 1"],
+      ...[
+        "eval",
+        `get_size=${clean(`echo "<$NOTIFY_SOCKET>" > ${seen}; echo 512`)}`,
+        "pread=exit 1",
+      ],
       ...["--run", clean('echo "<$NOTIFY_SOCKET>"; nbdinfo --size $uri')],
     ],
     { env },
