@@ -3,12 +3,15 @@
 
 #include <cerrno>
 #include <csignal>
+#include <cstddef>
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/time.h>
+#include <sys/un.h>
 #include <unistd.h>
 #include <vector>
 
@@ -139,6 +142,39 @@ Napi::Value socket_pair(const Napi::CallbackInfo &info) {
   return pair;
 }
 
+// Sends a datagram to a unix socket, whose name is abstract if it begins with "@". Returns 0, or an
+// errno.
+int send_datagram(const std::string &name, const std::string &text) {
+  sockaddr_un address = {};
+  address.sun_family = AF_UNIX;
+  if (name.empty() || (name[0] != '/' && name[0] != '@'))
+    return EAFNOSUPPORT;
+  if (name.size() >= sizeof address.sun_path)
+    return ENAMETOOLONG;
+  memcpy(address.sun_path, name.data(), name.size());
+  if (name[0] == '@')
+    address.sun_path[0] = '\0';
+  const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+  if (fd == -1)
+    return errno;
+  // A receiver that is busy for a moment shall get it; one that hangs must not hang the server.
+  const timeval patience = {.tv_sec = 1, .tv_usec = 0};
+  setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
+  const socklen_t length = offsetof(sockaddr_un, sun_path) + name.size();
+  const auto sent = sendto(fd, text.data(), text.size(), MSG_NOSIGNAL,
+                           reinterpret_cast<const sockaddr *>(&address), length);
+  const int error = sent == -1 ? errno : 0;
+  close(fd);
+  return error;
+}
+
+// notifyManager(socket, text): what is wrong, or undefined.
+Napi::Value notify_manager(const Napi::CallbackInfo &info) {
+  const int error = send_datagram(info[0].As<Napi::String>(), info[1].As<Napi::String>());
+  return error == 0 ? info.Env().Undefined()
+                    : Napi::Value(Napi::String::New(info.Env(), base::error_text(error)));
+}
+
 void keep_libraries(const Napi::CallbackInfo &) {
   host::keep_libraries();
 }
@@ -182,6 +218,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("becomeSessionLeader", Napi::Function::New(env, become_session_leader));
   exports.Set("exitWithParent", Napi::Function::New(env, exit_with_parent));
   exports.Set("socketPair", Napi::Function::New(env, socket_pair));
+  exports.Set("notifyManager", Napi::Function::New(env, notify_manager));
   exports.Set("keepLibraries", Napi::Function::New(env, keep_libraries));
   exports.Set("execute", Napi::Function::New(env, execute));
   exports.Set("tryLock", Napi::Function::New(env, try_lock));

@@ -534,6 +534,8 @@ export interface Addon {
   /** Of plugins and their programs; the log keeps the stream until configureLog. */
   silenceStderr(): void;
   setStdioSafe(safe: boolean): void;
+  /** A datagram for the service manager's socket; what is returned says why it was not sent. */
+  notifyManager(socket: string, text: string): string | undefined;
   /** Another program takes this process's place; what is returned says why it has not. */
   execute(path: string, argv: readonly string[]): string;
   becomeSessionLeader(): void;

@@ -81,7 +81,9 @@ export function pluginVersionText(about: PluginAbout): string {
 export function dumpConfigText(): string {
   const [major, minor] = NBDKIT_VERSION.split(".") as [string, string];
   const binary = process.argv[1] as string;
+  const ourPages = join(packageDirectory, "dist", "man");
   const values: Record<string, string> = {
+    asyncnbd_datadir: join(packageDirectory, "packaging"),
     asyncnbd_plugindir: shippedPluginDirectory,
     asyncnbd_version: version,
     binary,
@@ -92,7 +94,7 @@ export function dumpConfigText(): string {
     host_os: "linux-gnu",
     includedir: includeDirectory,
     libdir: join(packageDirectory, "dist"),
-    mandir: "/usr/share/man",
+    mandir: existsSync(ourPages) ? ourPages : "/usr/share/man",
     max_api_version: "2",
     name: "asyncnbd",
     nodejs: process.version,

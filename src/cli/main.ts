@@ -10,7 +10,6 @@ import { findProgram } from "../plugins/program.js";
 import { pendingCallbacks } from "../plugins/script/runner.js";
 import { checkActivation, takeActivation } from "./activation.js";
 import { launch, takeReadiness } from "./background.js";
-import { bashCompletion } from "./completion.js";
 import { guardExit } from "./end.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
 import {
@@ -27,13 +26,12 @@ import { OPTIONS } from "./options.js";
 import { configureLog, openFlagged, openLog, parametersFor, serve } from "./server-process.js";
 
 /** What answers at once and needs no plugin. */
-function plainAnswer({ options, operands }: ParsedLine): string | undefined {
+async function plainAnswer({ options, operands }: ParsedLine): Promise<string | undefined> {
   if (options.has("long-options")) return longOptionsText();
   if (options.has("short-options")) return shortOptionsText();
   if (options.has("dump-config")) return dumpConfigText();
   const shell = options.last("completion");
-  if (shell === "bash") return bashCompletion();
-  if (shell !== undefined) throw new UsageError(`--completion=${shell}: only bash is supported`);
+  if (shell !== undefined) return (await import("./completion.js")).completionText(shell, operands);
   if (operands.length > 0) return undefined;
   if (options.has("help")) return helpText();
   if (options.has("version")) return versionText();
@@ -93,7 +91,7 @@ function refuseClosed(streams: readonly number[]): void {
 
 async function main(words: readonly string[]): Promise<number> {
   const given = parseLine(words, OPTIONS);
-  const plain = plainAnswer(given);
+  const plain = await plainAnswer(given);
   if (plain !== undefined) {
     process.stdout.write(plain);
     return 0;

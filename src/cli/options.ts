@@ -8,7 +8,7 @@ export interface OptionSpec {
   /** What stands for the value in --help; an option without takes none. */
   readonly value?: string;
   /** What a shell can complete the value with. */
-  readonly completes?: "file" | "directory" | "user" | "group" | readonly string[];
+  readonly completes?: "file" | "directory" | "user" | "group" | "filter" | readonly string[];
   /** Absent for options that are only recognised, to say that they are not supported yet. */
   readonly help?: string;
   /** nbdkit 1.32 has no such option. */
@@ -115,40 +115,7 @@ export const OPTIONS: readonly OptionSpec[] = [
   {
     name: "filter",
     value: "FILTER",
-    completes: [
-      "blocksize",
-      "cache",
-      "cacheextents",
-      "cow",
-      "delay",
-      "error",
-      "exitlast",
-      "exitwhen",
-      "exportname",
-      "extentlist",
-      "fua",
-      "ip",
-      "limit",
-      "log",
-      "multi-conn",
-      "nocache",
-      "noextents",
-      "noparallel",
-      "nozero",
-      "offset",
-      "openonce",
-      "partition",
-      "pause",
-      "protect",
-      "rate",
-      "readahead",
-      "readonly",
-      "retry",
-      "retry-request",
-      "stats",
-      "time-limit",
-      "truncate",
-    ],
+    completes: "filter",
     group: "serve",
     help: "Put a filter in front of the plugin; may be repeated, clients meet the first one",
   },
@@ -360,9 +327,9 @@ export const OPTIONS: readonly OptionSpec[] = [
     name: "completion",
     isAddition: true,
     value: "SHELL",
-    completes: ["bash"],
+    completes: ["bash", "fish", "zsh"],
     group: "information",
-    help: "Print a completion script for bash",
+    help: "Print a completion script for bash, fish or zsh",
   },
   { name: "long-options", group: "later" },
   { name: "short-options", group: "later" },

@@ -18,6 +18,7 @@ import { type OpenTls, openTls } from "../server/tls.js";
 import { announceReady, detach } from "./background.js";
 import { exitNow, guardPluginEnd, guardStop } from "./end.js";
 import { RunningCommand, scriptFor } from "./run-command.js";
+import { ServiceManager } from "./service-manager.js";
 import { StopSignals } from "./signals.js";
 import { UncaughtErrors } from "./uncaught.js";
 import { changeUser } from "./user.js";
@@ -108,10 +109,11 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   addon().logClients(config.logClients);
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
+  const manager = new ServiceManager(process.env);
   const uncaught = new UncaughtErrors();
   const served = await uncaught.unlessUncaught(startExport(config));
   showName();
-  return new ServerProcess(config, served, readyFd, uncaught).run();
+  return new ServerProcess(config, served, readyFd, uncaught, manager).run();
 }
 
 /**
@@ -137,6 +139,7 @@ class ServerProcess {
   readonly #server: Server;
   readonly #signals: StopSignals;
   readonly #uncaught: UncaughtErrors;
+  readonly #manager: ServiceManager;
   readonly #tls: OpenTls;
   #listeners: OpenListeners | undefined;
 
@@ -145,9 +148,11 @@ class ServerProcess {
     served: ServedExport,
     readyFd: number | undefined,
     uncaught: UncaughtErrors,
+    manager: ServiceManager,
   ) {
     this.#config = config;
     this.#uncaught = uncaught;
+    this.#manager = manager;
     this.#export = served;
     this.#readyFd = readyFd;
     this.#signals = new StopSignals(() => this.#cleanUp());
@@ -159,7 +164,10 @@ class ServerProcess {
       tlsContext: this.#tls.context,
       shortcuts: hasShortcuts(config),
     };
-    this.#server = new Server(exportsOf(served), settings, () => this.#signals.stop());
+    this.#server = new Server(exportsOf(served), settings, () => this.#signals.stop(), {
+      onConnection: () => manager.clientsChanged(1),
+      onDisconnection: () => manager.clientsChanged(-1),
+    });
   }
 
   async run(): Promise<number> {
@@ -219,6 +227,7 @@ class ServerProcess {
     if (this.#readyFd !== undefined) configureLog(config, true);
     this.#server.listen(this.#listeners?.fds ?? []);
     if (this.#readyFd !== undefined) announceReady(this.#readyFd);
+    this.#manager.ready(this.#export.about.name);
   }
 
   async #serveUntilStopped(
@@ -230,6 +239,7 @@ class ServerProcess {
     if (client !== undefined) events.push(this.#server.serve(...client));
     await Promise.race(events);
 
+    this.#manager.stopping();
     const isUncaught = this.#uncaught.haveHappened;
     if (isUncaught) command?.kill("SIGTERM");
     const signal = this.#signals.received;

@@ -2,15 +2,19 @@
 
 import { existsSync, readdirSync } from "node:fs";
 import { dirname, join, resolve } from "node:path";
+import { packageDirectory } from "../addon/addon.js";
 import { distributionPluginDirectories, isSharedObject, isShortName } from "../plugins/resolve.js";
 
 /** Where distributions put nbdkit's filters. */
 export const distributionFilterDirectories = (): string[] =>
   distributionPluginDirectories().map((plugins) => join(dirname(plugins), "filters"));
 
+/** For those who install filters; asyncnbd.pc has it as `filterdir`. */
+const installedFilterDirectory = join(packageDirectory, "filters");
+
 function searchPath(): string[] {
   const own = (process.env.ASYNCNBD_FILTER_PATH ?? "").split(":").filter((dir) => dir !== "");
-  return [...own, ...distributionFilterDirectories()];
+  return [...own, installedFilterDirectory, ...distributionFilterDirectories()];
 }
 
 /** undefined: the name is not that of a shared object. */

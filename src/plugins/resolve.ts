@@ -24,9 +24,17 @@ export function distributionPluginDirectories(): string[] {
 /** Plugins in TypeScript that come with the server. */
 export const exampleDirectory = join(packageDirectory, "examples");
 
+/** For those who install plugins; asyncnbd.pc has it as `plugindir`. */
+const installedPluginDirectory = join(packageDirectory, "plugins");
+
 function searchPath(): string[] {
   const own = (process.env.ASYNCNBD_PLUGIN_PATH ?? "").split(":").filter((dir) => dir !== "");
-  return [...own, shippedPluginDirectory, ...distributionPluginDirectories()];
+  return [
+    ...own,
+    shippedPluginDirectory,
+    installedPluginDirectory,
+    ...distributionPluginDirectories(),
+  ];
 }
 
 /** Else a path is that of a plugin in TypeScript. */

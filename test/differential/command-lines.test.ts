@@ -462,7 +462,7 @@ describe("questions", () => {
       "root_tls_certificates_dir",
       "plugindir",
     ];
-    for (const key of [...same, "sysconfdir", "tls", "mandir", "version_major"])
+    for (const key of [...same, "sysconfdir", "tls", "version_major"])
       expect([key, values[key]]).toEqual([key, expected[key]]);
     expect(values.version).toBe(`${values.version_major}.${values.version_minor}.5`);
   });

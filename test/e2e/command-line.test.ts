@@ -1,10 +1,7 @@
 // Mistakes get one line that says what is wrong; questions get answers and status 0.
 
-import { writeFileSync } from "node:fs";
-import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { run } from "../support/command.js";
-import { debianPlugin, runAsyncnbd, temporaryDirectory } from "../support/server.js";
+import { debianPlugin, runAsyncnbd } from "../support/server.js";
 
 describe("a mistake", () => {
   test.each([
@@ -88,22 +85,5 @@ describe("a question", () => {
   test("--long-options and --short-options are for completion", async () => {
     expect((await runAsyncnbd(["--long-options"])).stdout).toMatch(/^--unix\n/);
     expect((await runAsyncnbd(["--short-options"])).stdout).toMatch(/^-U\n/);
-  });
-
-  test("--completion=bash is a script that completes options, values and plugins", async () => {
-    const { stdout } = await runAsyncnbd(["--completion=bash"]);
-    const script = join(temporaryDirectory(), "completion.bash");
-    writeFileSync(script, stdout);
-    const complete = (...words: string[]) =>
-      run([
-        "bash",
-        "-c",
-        `source ${script}; COMP_WORDS=(${words.map((w) => `'${w}'`).join(" ")}); ` +
-          `COMP_CWORD=${words.length - 1}; _asyncnbd; echo "\${COMPREPLY[@]}"`,
-      ]);
-    expect((await complete("asyncnbd", "--read")).stdout).toBe("--read-only --readonly\n");
-    expect((await complete("asyncnbd", "--log", "s")).stdout).toBe("stderr syslog\n");
-    expect((await complete("asyncnbd", "--log", "=", "n")).stdout).toBe("null\n");
-    expect((await complete("asyncnbd", "memo")).stdout).toBe("memory\n");
   });
 });

@@ -3,8 +3,6 @@
 import { readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { OPTIONS } from "../../src/cli/options.js";
-import { FILTERS } from "../../src/filters/built-in.js";
 import { runOk } from "../support/command.js";
 import { passingFilter } from "../support/passing-filter.js";
 import { RawClient } from "../support/raw-client.js";
@@ -34,11 +32,6 @@ const write = (offset: number, byte: number, length = 512, flags = 0) => ({
   offset: BigInt(offset),
   length,
   payload: Buffer.alloc(length, byte),
-});
-
-test("completion knows the filters that there are", () => {
-  const { completes } = OPTIONS.find(({ name }) => name === "filter") ?? {};
-  expect(completes).toEqual(FILTERS.map(({ name }) => name));
 });
 
 describe("cow", () => {

@@ -1,0 +1,111 @@
+// Words that shells complete: a line and a tab are typed into a real bash and a real zsh, and the
+// command notes the words that it gets; fish is asked by its own `complete -C`.
+
+import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeEach, describe, expect, test } from "vitest";
+import { run, runOk } from "../support/command.js";
+import { asyncnbd, runAsyncnbd, temporaryDirectory } from "../support/server.js";
+
+/** What is typed, T being the tab; the words that the command gets. */
+const LINES: readonly (readonly [string, readonly string[]])[] = [
+  ["--read-oT", ["--read-only"]],
+  ["--time-T1", ["--time-out=1"]], // another name, as no main name fits
+  ["--tls=reT -f", ["--tls=require", "-f"]],
+  ["--log sysT", ["--log", "syslog"]],
+  ["-u rooT", ["-u", "root"]],
+  ["--filter=cacheexT", ["--filter=cacheextents"]],
+  ["--filter swaT", ["--filter", "swab"]], // the distribution's
+  ["delay-T", ["delay-memory"]],
+  ["patternT", ["pattern"]], // the distribution's
+  ["miT", ["mine"]], // of ASYNCNBD_PLUGIN_PATH
+  ["memory siT1G", ["memory", "size=1G"]],
+  ["--filter=cache memory allocator=spT", ["--filter=cache", "memory", "allocator=sparse"]],
+  ["--filter=noparallel ram serialize=cT", ["--filter=noparallel", "ram", "serialize=connections"]],
+  ["file file=diT", ["file", "file=disk one.img"]],
+  ["--tls-certificates=ceT", ["--tls-certificates=certs/"]],
+  ["'./script.ts' colT5", ["./script.ts", "colour=5"]],
+];
+
+const SCRIPT = `export default {
+  name: "script", config: { colour: "integer" }, getSize: () => 512, pread() {}
+};`;
+
+let home: string;
+let env: NodeJS.ProcessEnv;
+
+beforeEach(() => {
+  home = temporaryDirectory();
+  const bin = join(home, "bin");
+  for (const folder of [bin, join(home, "certs")]) mkdirSync(folder);
+  for (const file of ["disk one.img", "nbdkit-mine-plugin.so"]) writeFileSync(join(home, file), "");
+  writeFileSync(join(home, "script.ts"), SCRIPT);
+  // Bytes of zero stand between words, and a line between commands.
+  const command = `#!/bin/sh
+case $1 in
+  --completion=*) exec ${asyncnbd.join(" ")} "$@" ;;
+  *) printf '%s\\0' "$@" >> ${home}/noted; echo >> ${home}/noted ;;
+esac
+`;
+  writeFileSync(join(bin, "asyncnbd"), command);
+  chmodSync(join(bin, "asyncnbd"), 0o755);
+  env = {
+    ...process.env,
+    ...{ HOME: home, PATH: `${bin}:${process.env.PATH}`, TERM: "vt100", LC_ALL: "C.UTF-8" },
+    ASYNCNBD_PLUGIN_PATH: home,
+  };
+});
+
+/** Types into the shell, on a terminal of its own, and returns the words of each command. */
+async function typed(shell: string, setUp: string): Promise<string[][]> {
+  const keys = LINES.map(([line]) => `asyncnbd ${line.replace("T", "\t")}\r`);
+  const input = [`${setUp}\r`, ...keys, "exit\r"].join("");
+  await run(["script", "-qec", shell, "/dev/null"], { cwd: home, env, input, deadlineMs: 55_000 });
+  const noted = readFileSync(join(home, "noted"), "utf8").trimEnd().split("\n");
+  return noted.map((line) => line.split("\0").slice(0, -1));
+}
+
+const wanted = LINES.map(([, words]) => words);
+
+describe("a tab completes options, values, plugins, filters and parameters", () => {
+  test("in bash", async () => {
+    const setUp = "source <(asyncnbd --completion=bash)";
+    expect(await typed("bash --norc --noprofile -i", setUp)).toEqual(wanted);
+  });
+
+  test("in zsh", async () => {
+    const setUp =
+      "setopt noautoremoveslash; autoload -U compinit; compinit -u; source <(asyncnbd --completion=zsh)";
+    expect(await typed("zsh -f -i", setUp)).toEqual(wanted);
+  });
+
+  test("in fish", async () => {
+    writeFileSync(join(home, "c.fish"), (await runAsyncnbd(["--completion=fish"])).stdout);
+    const lines = LINES.map(([line]) => line.slice(0, line.indexOf("T")));
+    const asked = lines.map((line) => `complete -C ${quoted(`asyncnbd ${line}`)}; echo END`);
+    const script = ["source c.fish", ...asked].join("\n");
+    const answers = await runOk(["fish", "--no-config", "-c", script], { cwd: home, env });
+    const words = answers.split("END\n").map((answer) => answer.split("\n"));
+    for (const [i, [line, all]] of LINES.entries()) {
+      const last = all[line.slice(0, line.indexOf("T")).split(" ").length - 1] as string;
+      const start = last.replace(/=(1|1G|5)$/, "=");
+      const found = (words[i] ?? []).map((word) => word.split("\t")[0]);
+      expect(found, line).toContain(start);
+    }
+  });
+});
+
+const quoted = (text: string): string => `'${text.replaceAll("'", "\\'")}'`;
+
+test("another shell is refused with the names of those that there are", async () => {
+  const { status, stderr } = await runAsyncnbd(["--completion=tcsh"]);
+  expect(status).toBe(1);
+  expect(stderr).toContain("bash, zsh, fish");
+});
+
+test("a plugin that hangs as it is loaded leaves the shell alone after some seconds", async () => {
+  writeFileSync(join(home, "hangs.ts"), "for (;;) {}");
+  const words = ["--completion=words", "--", "./hangs.ts", "k"];
+  const { status, stdout } = await runAsyncnbd(words, { cwd: home });
+  expect({ status, stdout }).toEqual({ status: 0, stdout: "file\t\n" });
+});

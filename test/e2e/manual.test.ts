@@ -1,0 +1,79 @@
+// Pages for man(1): they are those that package.json names, have no faults, and leave nothing out.
+
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { beforeAll, describe, expect, test } from "vitest";
+import { SHOWN_OPTIONS } from "../../src/cli/options.js";
+import { FILTERS } from "../../src/filters/built-in.js";
+import { run, runOk } from "../support/command.js";
+import { runAsyncnbd } from "../support/server.js";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+const made = mkdtempSync(join(tmpdir(), "asyncnbd-manual-"));
+
+/** What npm links into its folder of pages: man1/asyncnbd.1 and so on. */
+const { man } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { man: string[] };
+const PAGES = man.map((path) => path.replace("./dist/man/", ""));
+
+const PLUGINS = ["memory", "file", "async-file", "null", "delay-memory", "http", "ram"];
+
+/** As a reader sees it, in lines so long that nothing is divided. */
+const shown = (page: string): Promise<string> =>
+  runOk(["sh", "-c", 'man -E UTF-8 -l "$0" | col -bx', join(made, page)], {
+    env: { ...process.env, LC_ALL: "C.UTF-8", MANWIDTH: "1000" },
+  });
+
+const pageOf = (name: string): string =>
+  PAGES.find((page) => page.includes(`/${name}.`)) ?? `no page ${name}`;
+
+beforeAll(async () => {
+  await runOk([process.execPath, join(root, "scripts", "man-pages.mjs"), made]);
+  return () => rmSync(made, { recursive: true });
+});
+
+test("there are those that package.json names, and no others", () => {
+  const files = readdirSync(made, { recursive: true, encoding: "utf8" });
+  expect(files.filter((file) => /\.\d$/.test(file)).sort()).toEqual([...PAGES].sort());
+});
+
+describe.each(PAGES)("%s", (page) => {
+  const path = join(made, page);
+
+  test("has nothing of which man and mandoc warn", async () => {
+    const env = { ...process.env, LC_ALL: "C.UTF-8", MANWIDTH: "80", MANROFFSEQ: "" };
+    const man = ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", path];
+    expect((await run(man, { env })).stderr).toBe("");
+    const { status, stdout } = await run(["mandoc", "-T", "lint", "-W", "warning", path]);
+    expect({ status, stdout }).toEqual({ status: 0, stdout: "" });
+  });
+
+  test("says in its first lines what apropos looks for", async () => {
+    const { stdout } = await run(["lexgrog", path]);
+    expect(stdout).toMatch(/^.*: "asyncnbd\S* - \S.*"\n$/);
+  });
+});
+
+test("asyncnbd(1) has all options, and what they do", async () => {
+  const text = await shown(pageOf("asyncnbd"));
+  for (const { name, short, value, help } of SHOWN_OPTIONS) {
+    expect(text).toContain(`--${name}${value === undefined ? "" : `=${value}`}`);
+    if (short !== undefined) expect(text).toMatch(new RegExp(`^ +-${short}, --${name}`, "m"));
+    expect(text).toContain(help);
+  }
+});
+
+test("asyncnbd-filters(1) has all filters and their parameters", async () => {
+  const text = await shown(pageOf("asyncnbd-filters"));
+  for (const { name } of FILTERS) expect(text).toMatch(new RegExp(`^ +${name}( |$)`, "m"));
+});
+
+test.each(PLUGINS)("asyncnbd-%s-plugin(1) has all parameters of the plugin", async (plugin) => {
+  const { stdout } = await runAsyncnbd(["--help", plugin]);
+  const help = stdout.slice(stdout.indexOf("\nplugin: "));
+  const keys = [...help.matchAll(/^\[?([a-z][\w-]*)=/gm)].map(([, key]) => key as string);
+  expect(keys.length).toBeGreaterThan(0);
+  const text = await shown(pageOf(`asyncnbd-${plugin}-plugin`));
+  for (const key of keys) expect(text).toContain(`${key}=`);
+});
