@@ -25,7 +25,7 @@ int CBackend::outcome(int result) const {
   int failure = errno;
   if (int error = host::current_error())
     return error;
-  return plugin_.table().errno_is_preserved != 0 && failure != 0 ? failure : EIO;
+  return plugin_.table().errno_is_preserved != 0 && failure > 0 ? failure : EIO;
 }
 
 // Has `callback` begin what the plugin will reply to, perhaps before this returns.

@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <utility>
 
+#include "backend/block_sizes.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::cplugin {
@@ -43,7 +44,7 @@ int FilterLayer::open_next(nbdkit_context *context, int readonly, const char *ex
 bool FilterLayer::call_open(const std::string &export_name, bool readonly, std::string *error) {
   host::ContextScope scope(&context_);
   host::log_debug("%s: open readonly=%d exportname=\"%s\" tls=%d", name(), readonly,
-                  export_name.c_str(), context_.tls);
+                    export_name.c_str(), context_.tls);
   const uint64_t messages = host::error_messages_on_this_thread();
   if (table().open != nullptr)
     handle_ =
@@ -224,7 +225,9 @@ std::optional<backend::BlockSizes> FilterLayer::ask_block_sizes() {
     result = table().block_size(next, handle_, &sizes.minimum, &sizes.preferred, &sizes.maximum);
   else if (next != nullptr)
     result = next->block_size(&sizes.minimum, &sizes.preferred, &sizes.maximum);
-  return result == -1 ? std::nullopt : std::optional(sizes);
+  if (result == -1)
+    return std::nullopt;
+  return backend::checked_block_sizes("filter \"" + filter_.name() + "\": ", sizes);
 }
 
 uint32_t FilterLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {

@@ -35,11 +35,13 @@ uint32_t nbdkit_flags(const backend::Request &request) {
   return flags;
 }
 
-// A filter that fails should have said why.
+// A filter that fails should have said why, by a number of the system.
 int with_error(int result, int *err) {
-  if (result == -1 && *err == 0)
-    *err = EIO;
-  return result == -1 ? -1 : 0;
+  if (result != -1)
+    return 0;
+  if (*err <= 0)
+    *err = *err == 0 ? EIO : EINVAL;
+  return -1;
 }
 
 } // namespace
