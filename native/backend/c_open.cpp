@@ -48,7 +48,7 @@ std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &cont
                                         unsigned threads, bool readonly, Submitter submitter) {
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
-  host::log_debug("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(),
+  host::log_control("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(),
                     readonly, context.export_name, context.tls);
   uint64_t messages = host::error_messages_on_this_thread();
   void *handle = plugin.table().open(readonly);
@@ -66,7 +66,7 @@ std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &cont
 void CBackend::close() {
   host::ContextScope scope(&context_);
   auto lock = plugin_.serialize_calls();
-  host::log_debug("%s: close", plugin_.name().c_str());
+  host::log_control("%s: close", plugin_.name().c_str());
   if (plugin_.table().close != nullptr)
     plugin_.table().close(handle_);
   handle_ = nullptr;
@@ -74,7 +74,7 @@ void CBackend::close() {
 
 bool CBackend::ask(const char *question, int (*callback)(void *), bool if_missing, bool *answer) {
   int given = callback != nullptr ? callback(handle_) : if_missing;
-  host::log_debug("%s: %s: %d", plugin_.name().c_str(), question, given);
+  host::log_control("%s: %s: %d", plugin_.name().c_str(), question, given);
   if (given == -1) {
     host::log_error("%s failed, the export cannot be opened", question);
     return false;
@@ -86,7 +86,7 @@ bool CBackend::ask(const char *question, int (*callback)(void *), bool if_missin
 bool CBackend::ask_support(const char *question, int (*callback)(void *), Support if_missing,
                            Support *answer) {
   int given = callback != nullptr ? callback(handle_) : static_cast<int>(if_missing);
-  host::log_debug("%s: %s: %d", plugin_.name().c_str(), question, given);
+  host::log_control("%s: %s: %d", plugin_.name().c_str(), question, given);
   if (given < 0) {
     host::log_error("%s returned %d, the export cannot be opened", question, given);
     return false;
@@ -143,7 +143,7 @@ void CBackend::settle_fua(Facts *facts) {
 bool CBackend::ask_all(Facts *facts) {
   const struct nbdkit_plugin &table = plugin_.table();
   int64_t size = table.get_size(handle_);
-  host::log_debug("%s: get_size: %" PRIi64, plugin_.name().c_str(), size);
+  host::log_control("%s: get_size: %" PRIi64, plugin_.name().c_str(), size);
   if (size < 0) {
     host::log_error("get_size returned %" PRIi64 ", the export cannot be opened", size);
     return false;
