@@ -49,13 +49,13 @@ std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &cont
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
   host::log_control("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(),
-                    readonly, context.export_name, context.tls);
+                    readonly, context.export_name.load(), context.tls);
   uint64_t messages = host::error_messages_on_this_thread();
   void *handle = plugin.table().open(readonly);
   if (handle == nullptr) {
     if (host::error_messages_on_this_thread() == messages)
       host::log_error("open of export \"%s\" failed, and the plugin gave no reason",
-                      context.export_name);
+                      context.export_name.load());
     return nullptr;
   }
   std::unique_ptr<CBackend> backend(new CBackend(plugin, context, readonly));

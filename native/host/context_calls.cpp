@@ -19,11 +19,12 @@ NBDKIT_DLL_PUBLIC void nbdkit_set_error(int err) {
 
 NBDKIT_DLL_PUBLIC const char *nbdkit_export_name(void) {
   CallContext *context = current_context();
-  if (context == nullptr || context->export_name == nullptr) {
+  const char *name = context != nullptr ? context->export_name.load() : nullptr;
+  if (name == nullptr) {
     nbdkit_error("nbdkit_export_name: no export is open on this thread");
     return nullptr;
   }
-  return context->export_name;
+  return name;
 }
 
 NBDKIT_DLL_PUBLIC int nbdkit_is_tls(void) {

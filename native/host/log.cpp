@@ -46,7 +46,7 @@ std::string prefix() {
 // As a client has sent it, perhaps to look like something else in a log.
 const char *word_of_client() {
   const CallContext *context = thread_state().context;
-  return context == nullptr ? nullptr : context->export_name;
+  return context == nullptr ? nullptr : context->export_name.load();
 }
 
 void emit_error(const std::string &text) {
