@@ -37,6 +37,11 @@ void configure_log(const Napi::CallbackInfo &info) {
                       static_cast<host::LogSink>(info[2].As<Napi::Number>().Int32Value()));
 }
 
+// chooseDebugPaths(control, data): see log_choose_paths.
+void choose_debug_paths(const Napi::CallbackInfo &info) {
+  host::log_choose_paths(info[0].As<Napi::Boolean>(), info[1].As<Napi::Boolean>());
+}
+
 // openLog(path): what is wrong, or undefined.
 Napi::Value open_log(const Napi::CallbackInfo &info) {
   const int error = host::log_open_file(info[0].As<Napi::String>());
@@ -205,6 +210,7 @@ Napi::Value try_lock(const Napi::CallbackInfo &info) {
 
 void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("configureLog", Napi::Function::New(env, configure_log));
+  exports.Set("chooseDebugPaths", Napi::Function::New(env, choose_debug_paths));
   exports.Set("openLog", Napi::Function::New(env, open_log));
   exports.Set("logError", Napi::Function::New(env, log_error));
   exports.Set("logWarning", Napi::Function::New(env, log_warning));

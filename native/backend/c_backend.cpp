@@ -184,8 +184,7 @@ void CBackend::give_up_unanswered() {
 
 void CBackend::on_late_reply(Operation &operation) {
   Request &request = *operation.call.request;
-  operation.call = {};
-  operations_.put(&operation);
+  operations_.put_given_up(&operation);
   plugin_.unanswered_requests.fetch_sub(1);
   request.completers.maker().release(request); // may be the end of this backend
 }

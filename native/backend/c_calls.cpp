@@ -25,7 +25,7 @@ int CBackend::outcome(int result) const {
   int failure = errno;
   if (int error = host::current_error())
     return error;
-  return plugin_.table().errno_is_preserved != 0 && failure != 0 ? failure : EIO;
+  return plugin_.table().errno_is_preserved != 0 && failure > 0 ? failure : EIO;
 }
 
 // Has `callback` begin what the plugin will reply to, perhaps before this returns.
@@ -50,7 +50,7 @@ uint8_t *CBackend::lend(uint64_t offset, uint32_t length_bytes) {
   const struct nbdkit_plugin &table = plugin_.table();
   if (table.lend == nullptr)
     return nullptr;
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: lend count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
                     length_bytes, offset);
   // Only to be read: who gets it knows that from the request.
@@ -61,7 +61,7 @@ uint8_t *CBackend::place(uint64_t offset, uint32_t length_bytes) {
   const struct nbdkit_plugin &table = plugin_.table();
   if (table.place == nullptr)
     return nullptr;
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: place count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
                     length_bytes, offset);
   return static_cast<uint8_t *>(table.place(handle_, length_bytes, offset));
@@ -69,7 +69,7 @@ uint8_t *CBackend::place(uint64_t offset, uint32_t length_bytes) {
 
 void CBackend::unreserve(Request &request) {
   const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: unplace count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
                     length_bytes, request.offset);
   plugin_.table().unplace(handle_, length_bytes, request.offset);
@@ -80,7 +80,7 @@ int CBackend::read(Request &request, Operation *operation) {
   uint8_t *data = request.data;
   const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
   const uint64_t offset = request.offset;
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: pread count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
                     length_bytes, offset);
   if (operation != nullptr && table.async_pread != nullptr)
@@ -102,7 +102,7 @@ bool CBackend::pipe(Request &request) {
   if (!pages)
     return false;
   const int error = pages->put_file(fd, request.offset, request.length_bytes);
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %s", plugin_.name().c_str(),
                     request.length_bytes, request.offset, error == 0 ? "done" : "not possible");
   if (error == -EINVAL || error == -EPERM || error == -ENOSYS) // the file system's or a sandbox's
@@ -118,7 +118,7 @@ int CBackend::write(const Request &request, Operation *operation, const uint8_t 
   const struct nbdkit_plugin &table = plugin_.table();
   const bool async = operation != nullptr && table.async_pwrite != nullptr;
   const bool fua = has_fua(request);
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: pwrite count=%" PRIu32 " offset=%" PRIu64 " fua=%d",
                     plugin_.name().c_str(), length_bytes, offset, fua);
   if (async)
@@ -139,7 +139,7 @@ int CBackend::write_pages(Call &call) {
   transport::PagePipe::Owner pages = std::move(request.pages); // for others as soon as it is empty
   const size_t written =
       pages->write_file(write_fd_.load(std::memory_order_relaxed), request.offset);
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %zu written",
                     plugin_.name().c_str(), request.length_bytes, request.offset, written);
   if (written < request.length_bytes) {
@@ -161,7 +161,7 @@ int CBackend::write_pages(Call &call) {
 
 int CBackend::flush(Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: flush", plugin_.name().c_str());
   if (operation != nullptr && table.async_flush != nullptr)
     return start(*operation, [&](void *conn, uint64_t reqid) {
@@ -180,7 +180,7 @@ int CBackend::trim(const Request &request, Operation *operation) {
   const uint64_t offset = request.offset;
   const bool async = operation != nullptr && table.async_trim != nullptr;
   const bool fua = has_fua(request);
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: trim count=%" PRIu32 " offset=%" PRIu64 " fua=%d", plugin_.name().c_str(),
                     count, offset, fua);
   if (async)
@@ -204,7 +204,7 @@ int CBackend::zero(const Request &request, Operation *operation) {
       (may_trim ? NBDKIT_FLAG_MAY_TRIM : 0u) | (fast ? NBDKIT_FLAG_FAST_ZERO : 0u);
   const bool async = operation != nullptr && table.async_zero != nullptr;
   const bool fua = has_fua(request);
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: zero count=%" PRIu32 " offset=%" PRIu64 " may_trim=%d fua=%d fast=%d",
                     plugin_.name().c_str(), count, offset, may_trim, fua, fast);
   errno = 0; // so that a stale ENOTSUP is not taken for the plugin's
@@ -223,7 +223,7 @@ int CBackend::cache(const Request &request, Operation *operation) {
   const struct nbdkit_plugin &table = plugin_.table();
   const auto count = static_cast<uint32_t>(request.length_bytes);
   const uint64_t offset = request.offset;
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: cache count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(), count,
                     offset);
   if (operation != nullptr && table.async_cache != nullptr)
@@ -249,7 +249,7 @@ int CBackend::extents(Call &call, Operation *operation) {
   const uint32_t context = request.extras->statuses.front().context;
   if (context != ContextStatus::ALLOCATION)
     return block_status(call, operation, context, flags);
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: extents count=%" PRIu32 " offset=%" PRIu64 " req_one=%d",
                     plugin_.name().c_str(), count, offset, only_one);
   if (operation != nullptr && table.async_extents != nullptr)
@@ -266,7 +266,7 @@ int CBackend::block_status(Call &call, Operation *operation, uint32_t context, u
   const struct nbdkit_plugin &table = plugin_.table();
   const auto count = static_cast<uint32_t>(call.request->length_bytes);
   const uint64_t offset = call.request->offset;
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: block_status context=%" PRIu32 " count=%" PRIu32 " offset=%" PRIu64,
                     plugin_.name().c_str(), context - 1, count, offset);
   return start(*operation, [&](void *conn, uint64_t reqid) {

@@ -35,7 +35,7 @@ std::optional<std::string> ask_default_export(CPlugin &plugin, host::CallContext
 bool preconnect(CPlugin &plugin, host::CallContext &context, bool readonly) {
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
-  host::log_debug("%s: preconnect", plugin.name().c_str());
+  host::log_control("%s: preconnect", plugin.name().c_str());
   return plugin.table().preconnect == nullptr || plugin.table().preconnect(readonly) != -1;
 }
 
@@ -43,8 +43,8 @@ std::optional<std::string> default_export(CPlugin &plugin, host::CallContext &co
                                           bool readonly) {
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
-  host::log_debug("%s: default_export readonly=%d tls=%d", plugin.name().c_str(), readonly,
-                  context.tls);
+  host::log_control("%s: default_export readonly=%d tls=%d", plugin.name().c_str(), readonly,
+                    context.tls);
   return ask_default_export(plugin, context, readonly);
 }
 
@@ -52,8 +52,8 @@ std::optional<std::vector<ExportEntry>> list_exports(CPlugin &plugin, host::Call
                                                      bool readonly) {
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
-  host::log_debug("%s: list_exports readonly=%d tls=%d", plugin.name().c_str(), readonly,
-                  context.tls);
+  host::log_control("%s: list_exports readonly=%d tls=%d", plugin.name().c_str(), readonly,
+                    context.tls);
   nbdkit_exports exports;
   if (plugin.table().list_exports == nullptr)
     exports.entries.push_back({"", std::nullopt, true});
@@ -80,7 +80,7 @@ std::optional<std::vector<ContextEntry>> list_meta_contexts(CPlugin &plugin,
     return std::vector<ContextEntry>();
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
-  host::log_debug("%s: list_meta_contexts readonly=%d", plugin.name().c_str(), readonly);
+  host::log_control("%s: list_meta_contexts readonly=%d", plugin.name().c_str(), readonly);
   asyncnbd_meta_contexts contexts;
   if (plugin.table().list_meta_contexts(readonly, export_name.c_str(), &contexts) == -1)
     return std::nullopt;

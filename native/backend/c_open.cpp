@@ -2,6 +2,7 @@
 // asked in nbdkit's order, once each, with nbdkit's answers for callbacks that are missing.
 #include <cinttypes>
 
+#include "backend/block_sizes.hpp"
 #include "backend/c_backend.hpp"
 #include "backend/emulate.hpp"
 #include "backend/sparse_reads.hpp"
@@ -13,29 +14,12 @@ namespace asyncnbd::backend {
 
 namespace {
 
-bool is_power_of_two(uint32_t value) {
-  return value != 0 && (value & (value - 1)) == 0;
-}
-
 bool has_synchronous_flush(const struct nbdkit_plugin &table) {
   return table.flush != nullptr || table._flush_v1 != nullptr;
 }
 
 bool has_flush(const struct nbdkit_plugin &table) {
   return has_synchronous_flush(table) || table.async_flush != nullptr;
-}
-
-// The rules of "Block size constraints", as nbdkit applies them to its plugins.
-const char *block_size_fault(const BlockSizes &sizes) {
-  if (!is_power_of_two(sizes.minimum) || sizes.minimum > 65536)
-    return "the minimum must be a power of 2 up to 64 KiB";
-  if (!is_power_of_two(sizes.preferred) || sizes.preferred < 512 || sizes.preferred > (32u << 20))
-    return "the preferred size must be a power of 2 from 512 bytes to 32 MiB";
-  if (sizes.maximum != UINT32_MAX && sizes.maximum % sizes.minimum != 0)
-    return "the maximum must be a multiple of the minimum or 2^32-1";
-  if (sizes.minimum > sizes.preferred || sizes.preferred > sizes.maximum)
-    return "minimum, preferred and maximum must be in ascending order";
-  return nullptr;
 }
 
 // A lookup that takes as long as the read itself would not pay.
@@ -64,14 +48,14 @@ std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &cont
                                         unsigned threads, bool readonly, Submitter submitter) {
   host::ContextScope scope(&context);
   auto lock = plugin.serialize_calls();
-  host::log_debug("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(), readonly,
-                  context.export_name, context.tls);
+  host::log_control("%s: open readonly=%d exportname=\"%s\" tls=%d", plugin.name().c_str(),
+                    readonly, context.export_name.load(), context.tls);
   uint64_t messages = host::error_messages_on_this_thread();
   void *handle = plugin.table().open(readonly);
   if (handle == nullptr) {
     if (host::error_messages_on_this_thread() == messages)
       host::log_error("open of export \"%s\" failed, and the plugin gave no reason",
-                      context.export_name);
+                      context.export_name.load());
     return nullptr;
   }
   std::unique_ptr<CBackend> backend(new CBackend(plugin, context, readonly));
@@ -82,7 +66,7 @@ std::unique_ptr<Backend> CBackend::open(CPlugin &plugin, host::CallContext &cont
 void CBackend::close() {
   host::ContextScope scope(&context_);
   auto lock = plugin_.serialize_calls();
-  host::log_debug("%s: close", plugin_.name().c_str());
+  host::log_control("%s: close", plugin_.name().c_str());
   if (plugin_.table().close != nullptr)
     plugin_.table().close(handle_);
   handle_ = nullptr;
@@ -90,7 +74,7 @@ void CBackend::close() {
 
 bool CBackend::ask(const char *question, int (*callback)(void *), bool if_missing, bool *answer) {
   int given = callback != nullptr ? callback(handle_) : if_missing;
-  host::log_debug("%s: %s: %d", plugin_.name().c_str(), question, given);
+  host::log_control("%s: %s: %d", plugin_.name().c_str(), question, given);
   if (given == -1) {
     host::log_error("%s failed, the export cannot be opened", question);
     return false;
@@ -102,7 +86,7 @@ bool CBackend::ask(const char *question, int (*callback)(void *), bool if_missin
 bool CBackend::ask_support(const char *question, int (*callback)(void *), Support if_missing,
                            Support *answer) {
   int given = callback != nullptr ? callback(handle_) : static_cast<int>(if_missing);
-  host::log_debug("%s: %s: %d", plugin_.name().c_str(), question, given);
+  host::log_control("%s: %s: %d", plugin_.name().c_str(), question, given);
   if (given < 0) {
     host::log_error("%s returned %d, the export cannot be opened", question, given);
     return false;
@@ -159,7 +143,7 @@ void CBackend::settle_fua(Facts *facts) {
 bool CBackend::ask_all(Facts *facts) {
   const struct nbdkit_plugin &table = plugin_.table();
   int64_t size = table.get_size(handle_);
-  host::log_debug("%s: get_size: %" PRIi64, plugin_.name().c_str(), size);
+  host::log_control("%s: get_size: %" PRIi64, plugin_.name().c_str(), size);
   if (size < 0) {
     host::log_error("get_size returned %" PRIi64 ", the export cannot be opened", size);
     return false;
@@ -225,15 +209,7 @@ std::optional<BlockSizes> CBackend::ask_block_sizes() {
     host::log_error("block_size failed");
     return std::nullopt;
   }
-  if (sizes.minimum == 0 && sizes.preferred == 0 && sizes.maximum == 0)
-    return sizes;
-  const char *fault = block_size_fault(sizes);
-  if (fault == nullptr)
-    return sizes;
-  host::log_error("block_size gave minimum %" PRIu32 ", preferred %" PRIu32 ", maximum %" PRIu32
-                  " bytes: %s",
-                  sizes.minimum, sizes.preferred, sizes.maximum, fault);
-  return std::nullopt;
+  return checked_block_sizes("", sizes);
 }
 
 } // namespace asyncnbd::backend

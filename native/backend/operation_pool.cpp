@@ -43,6 +43,15 @@ void OperationPool::put(Operation *operation) {
   OperationSlabs::destroy(operation);
 }
 
+void OperationPool::put_given_up(Operation *operation) {
+  Call held; // goes without the lock
+  {
+    std::lock_guard lock(mutex_);
+    held = std::exchange(operation->call, {});
+  }
+  put(operation);
+}
+
 void OperationPool::unlink(Operation *operation) {
   (operation->previous_ != nullptr ? operation->previous_->next_ : all_) = operation->next_;
   if (operation->next_ != nullptr)

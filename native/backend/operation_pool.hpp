@@ -21,6 +21,8 @@ public:
   // nullptr if memory is short, or if the process has as many in flight as it can have.
   Operation *get();
   void put(Operation *operation);
+  // Of one that was given up, perhaps by a visit that is not over and looks at its request.
+  void put_given_up(Operation *operation);
 
   // Gives back those that are not in use.
   void trim();

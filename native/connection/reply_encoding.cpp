@@ -184,6 +184,37 @@ void add_runs(ReplyBuilder &reply, const PendingRequest &request, uint64_t end, 
   }
 }
 
+// Of the character that is first in a text; 0: it is none of UTF-8, which has none that are longer
+// than need be, no halves of pairs, and none beyond the last.
+size_t character_bytes(std::string_view text) {
+  const auto byte = [text](size_t i) {
+    return i < text.size() ? static_cast<uint8_t>(text[i]) : uint8_t{0};
+  };
+  const uint8_t first = byte(0);
+  if (first < 0x80)
+    return 1;
+  const uint8_t least = first == 0xe0 ? 0xa0 : first == 0xf0 ? 0x90 : 0x80;
+  const uint8_t most = first == 0xed ? 0x9f : first == 0xf4 ? 0x8f : 0xbf;
+  if (first < 0xc2 || first > 0xf4 || byte(1) < least || byte(1) > most)
+    return 0;
+  const size_t bytes = first >= 0xf0 ? 4 : first >= 0xe0 ? 3 : 2;
+  for (size_t i = 2; i < bytes; i++)
+    if ((byte(i) & 0xc0) != 0x80)
+      return 0;
+  return bytes;
+}
+
+// What a plugin says may be in any encoding, or none; clients get UTF-8.
+std::string as_utf8(std::string_view text) {
+  std::string result;
+  while (!text.empty()) {
+    const size_t bytes = character_bytes(text);
+    result += bytes > 0 ? text.substr(0, bytes) : std::string_view("?");
+    text.remove_prefix(bytes > 0 ? bytes : 1);
+  }
+  return result;
+}
+
 // So many bytes of UTF-8 at the most, and no half characters.
 std::string_view cut(std::string_view text, size_t most_bytes) {
   if (text.size() <= most_bytes)
@@ -198,7 +229,8 @@ void encode_error(PendingRequest &request, BufferPool &memory) {
   ReplyBuilder reply(request);
   if (extras.runs && extras.error_offset)
     add_runs(reply, request, *extras.error_offset, false);
-  const std::string_view words = cut(extras.error_text, MAX_ERROR_TEXT_BYTES);
+  const std::string text = as_utf8(extras.error_text);
+  const std::string_view words = cut(text, MAX_ERROR_TEXT_BYTES);
   const size_t offset_bytes = extras.error_offset ? 8 : 0;
   reply.chunk(extras.error_offset ? NBD_REPLY_TYPE_ERROR_OFFSET : NBD_REPLY_TYPE_ERROR,
               ERROR_PREFIX_BYTES + words.size() + offset_bytes, true);

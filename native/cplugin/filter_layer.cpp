@@ -6,6 +6,7 @@
 #include <cinttypes>
 #include <utility>
 
+#include "backend/block_sizes.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::cplugin {
@@ -42,8 +43,8 @@ int FilterLayer::open_next(nbdkit_context *context, int readonly, const char *ex
 
 bool FilterLayer::call_open(const std::string &export_name, bool readonly, std::string *error) {
   host::ContextScope scope(&context_);
-  host::log_debug("%s: open readonly=%d exportname=\"%s\" tls=%d", name(), readonly,
-                  export_name.c_str(), context_.tls);
+  host::log_control("%s: open readonly=%d exportname=\"%s\" tls=%d", name(), readonly,
+                    export_name.c_str(), context_.tls);
   const uint64_t messages = host::error_messages_on_this_thread();
   if (table().open != nullptr)
     handle_ =
@@ -98,7 +99,7 @@ bool FilterLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
 }
 
 bool FilterLayer::prepare_itself() {
-  host::log_debug("%s: prepare readonly=%d", name(), readonly_);
+  host::log_control("%s: prepare readonly=%d", name(), readonly_);
   if (table().prepare != nullptr && table().prepare(next_, handle_, readonly_) == -1)
     return false;
   state_ = State::prepared;
@@ -111,7 +112,7 @@ bool FilterLayer::finalize() {
     return false;
   if (state_ == State::prepared) {
     host::ContextScope scope(&context_);
-    host::log_debug("%s: finalize", name());
+    host::log_control("%s: finalize", name());
     state_ = State::open;
     if (table().finalize != nullptr && table().finalize(next_, handle_) == -1) {
       state_ = State::failed;
@@ -127,7 +128,7 @@ void FilterLayer::close_with(Close close) {
   finalize();
   {
     host::ContextScope scope(&context_);
-    host::log_debug("%s: close", name());
+    host::log_control("%s: close", name());
     if (table().close != nullptr)
       table().close(handle_);
   }
@@ -139,7 +140,7 @@ void FilterLayer::close_with(Close close) {
 // ---- what it can do -----------------------------------------------------------------------------
 
 int64_t FilterLayer::ask_size() {
-  host::log_debug("%s: get_size", name());
+  host::log_control("%s: get_size", name());
   Next *next = next_;
   if (table().get_size != nullptr)
     return table().get_size(next, handle_);
@@ -147,7 +148,7 @@ int64_t FilterLayer::ask_size() {
 }
 
 int FilterLayer::ask(Fact fact) {
-  host::log_debug("%s: %s", name(), fact_name(fact));
+  host::log_control("%s: %s", name(), fact_name(fact));
   Next *next = next_;
   if (auto callback = fact_callback(table(), fact))
     return callback(next, handle_);
@@ -205,7 +206,7 @@ bool FilterLayer::ask_all(backend::Facts *facts) {
 }
 
 std::string FilterLayer::ask_description() {
-  host::log_debug("%s: export_description", name());
+  host::log_control("%s: export_description", name());
   Next *next = next_;
   const char *text = nullptr;
   if (table().export_description != nullptr)
@@ -216,7 +217,7 @@ std::string FilterLayer::ask_description() {
 }
 
 std::optional<backend::BlockSizes> FilterLayer::ask_block_sizes() {
-  host::log_debug("%s: block_size", name());
+  host::log_control("%s: block_size", name());
   Next *next = next_;
   backend::BlockSizes sizes;
   int result = 0;
@@ -224,7 +225,9 @@ std::optional<backend::BlockSizes> FilterLayer::ask_block_sizes() {
     result = table().block_size(next, handle_, &sizes.minimum, &sizes.preferred, &sizes.maximum);
   else if (next != nullptr)
     result = next->block_size(&sizes.minimum, &sizes.preferred, &sizes.maximum);
-  return result == -1 ? std::nullopt : std::optional(sizes);
+  if (result == -1)
+    return std::nullopt;
+  return backend::checked_block_sizes("filter \"" + filter_.name() + "\": ", sizes);
 }
 
 uint32_t FilterLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {

@@ -88,7 +88,7 @@ private:
 
 bool FilterPlace::preconnect(const Level &behind, bool readonly) {
   host::ContextScope scope(&context_of(behind));
-  host::log_debug("%s: preconnect", name());
+  host::log_control("%s: preconnect", name());
   const auto callback = filter_->table().preconnect;
   return (callback != nullptr ? callback(next_preconnect, backend_, readonly)
                               : next_preconnect(backend_, readonly)) != -1;
@@ -98,7 +98,7 @@ std::optional<std::vector<ExportEntry>> FilterPlace::list_exports(const Level &b
                                                                   bool readonly) {
   host::CallContext &context = context_of(behind);
   host::ContextScope scope(&context);
-  host::log_debug("%s: list_exports readonly=%d tls=%d", name(), readonly, context.tls);
+  host::log_control("%s: list_exports readonly=%d tls=%d", name(), readonly, context.tls);
   const auto callback = filter_->table().list_exports;
   if (callback == nullptr)
     return behind.list_exports(readonly);
@@ -123,7 +123,7 @@ std::optional<std::string> FilterPlace::default_export(const Level &behind, bool
       found != context.default_exports_in_front.end())
     return found->second;
   host::ContextScope scope(&context);
-  host::log_debug("%s: default_export readonly=%d tls=%d", name(), readonly, context.tls);
+  host::log_control("%s: default_export readonly=%d tls=%d", name(), readonly, context.tls);
   std::optional<std::string> answer;
   if (const auto callback = filter_->table().default_export) {
     const char *text = callback(next_default_export, backend_, readonly, context.tls);

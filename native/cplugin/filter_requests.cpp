@@ -35,11 +35,13 @@ uint32_t nbdkit_flags(const backend::Request &request) {
   return flags;
 }
 
-// A filter that fails should have said why.
+// A filter that fails should have said why, by a number of the system.
 int with_error(int result, int *err) {
-  if (result == -1 && *err == 0)
-    *err = EIO;
-  return result == -1 ? -1 : 0;
+  if (result != -1)
+    return 0;
+  if (*err <= 0)
+    *err = *err == 0 ? EIO : EINVAL;
+  return -1;
 }
 
 } // namespace
@@ -144,7 +146,7 @@ int FilterLayer::missing_next(int *err) const {
 }
 
 int FilterLayer::pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: pread count=%" PRIu32 " offset=%" PRIu64, name(), count, offset);
   *err = 0;
   Next *next = next_;
@@ -155,7 +157,7 @@ int FilterLayer::pread(void *data, uint32_t count, uint64_t offset, uint32_t fla
 
 int FilterLayer::pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags,
                         int *err) {
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: pwrite count=%" PRIu32 " offset=%" PRIu64 " fua=%d", name(), count, offset,
                     (flags & NBDKIT_FLAG_FUA) != 0);
   *err = 0;
@@ -166,7 +168,7 @@ int FilterLayer::pwrite(const void *data, uint32_t count, uint64_t offset, uint3
 }
 
 int FilterLayer::flush(uint32_t flags, int *err) {
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: flush", name());
   *err = 0;
   Next *next = next_;
@@ -176,7 +178,7 @@ int FilterLayer::flush(uint32_t flags, int *err) {
 }
 
 int FilterLayer::trim(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: trim count=%" PRIu32 " offset=%" PRIu64 " fua=%d", name(), count, offset,
                     (flags & NBDKIT_FLAG_FUA) != 0);
   *err = 0;
@@ -187,7 +189,7 @@ int FilterLayer::trim(uint32_t count, uint64_t offset, uint32_t flags, int *err)
 }
 
 int FilterLayer::zero(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: zero count=%" PRIu32 " offset=%" PRIu64 " may_trim=%d fua=%d fast=%d",
                     name(), count, offset, (flags & NBDKIT_FLAG_MAY_TRIM) != 0,
                     (flags & NBDKIT_FLAG_FUA) != 0, (flags & NBDKIT_FLAG_FAST_ZERO) != 0);
@@ -202,7 +204,7 @@ int FilterLayer::zero(uint32_t count, uint64_t offset, uint32_t flags, int *err)
 
 int FilterLayer::extents(uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents *extents,
                          int *err) {
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: extents count=%" PRIu32 " offset=%" PRIu64 " req_one=%d", name(), count,
                     offset, (flags & NBDKIT_FLAG_REQ_ONE) != 0);
   *err = 0;
@@ -218,7 +220,7 @@ int FilterLayer::extents(uint32_t count, uint64_t offset, uint32_t flags, nbdkit
 }
 
 int FilterLayer::cache(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
-  if (host::log_is_verbose())
+  if (host::log_shows_requests())
     host::log_debug("%s: cache count=%" PRIu32 " offset=%" PRIu64, name(), count, offset);
   *err = 0;
   if (facts().cache == backend::Support::emulate)

@@ -135,7 +135,7 @@ NBDKIT_DLL_PUBLIC int nbdkit_async_reply_error(void *conn, uint64_t reqid) {
   const int failure = errno;
   const int set = std::exchange(thread_state().error, 0); // not for this thread's next reply too
   AsyncReply error;
-  error.error = set != 0 ? set : failure != 0 ? failure : EIO;
+  error.error = set != 0 ? set : failure > 0 ? failure : EIO;
   return reply(conn, reqid, error);
 }
 

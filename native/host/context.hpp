@@ -109,8 +109,10 @@ public:
   std::optional<std::string> default_export;              // the plugin's answer, asked once
   std::map<size_t, std::string> default_exports_in_front; // those of filters, by their places
   backend::Bottom *bottom = nullptr; // what its chain stands on, for nbdkit's filters
-  const char *export_name = nullptr; // interned; set by open, cleared by close
-  void *instance = nullptr;          // the plugin's, for asyncnbd_instance
+  // Interned; set by open, cleared by close. Filters open again while other threads answer
+  // requests, whose lines in the log have it: it pairs with nothing, as what it points to stays.
+  std::atomic<const char *> export_name{nullptr};
+  void *instance = nullptr; // the plugin's, for asyncnbd_instance
 };
 
 // Makes `context` the one that plugin functions called on this thread refer to, until the scope

@@ -1,5 +1,7 @@
 // nbdkit_set_error, nbdkit_export_name, nbdkit_is_tls, nbdkit_shutdown and nbdkit_disconnect, which
 // are questions to the context and nothing more.
+#include <cerrno>
+
 #include "host/abi.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
@@ -9,18 +11,20 @@ using namespace asyncnbd::host;
 
 extern "C" {
 
+// A negative number is none of the system's; such a number is EINVAL to clients.
 NBDKIT_DLL_PUBLIC void nbdkit_set_error(int err) {
   if (err != 0)
-    thread_state().error = err;
+    thread_state().error = err > 0 ? err : EINVAL;
 }
 
 NBDKIT_DLL_PUBLIC const char *nbdkit_export_name(void) {
   CallContext *context = current_context();
-  if (context == nullptr || context->export_name == nullptr) {
+  const char *name = context != nullptr ? context->export_name.load() : nullptr;
+  if (name == nullptr) {
     nbdkit_error("nbdkit_export_name: no export is open on this thread");
     return nullptr;
   }
-  return context->export_name;
+  return name;
 }
 
 NBDKIT_DLL_PUBLIC int nbdkit_is_tls(void) {

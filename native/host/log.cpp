@@ -23,7 +23,9 @@ base::LogWriter &writer() {
   return *writer;
 }
 
-std::atomic<bool> verbose_lines{false}; // a setting, pairs with nothing
+std::atomic<bool> verbose_lines{false}; // a setting, pairs with nothing, as are the next two
+std::atomic<bool> control_lines{true};
+std::atomic<bool> data_lines{true};
 
 std::string formatted(const char *format, va_list args) {
   char *text = nullptr;
@@ -44,7 +46,7 @@ std::string prefix() {
 // As a client has sent it, perhaps to look like something else in a log.
 const char *word_of_client() {
   const CallContext *context = thread_state().context;
-  return context == nullptr ? nullptr : context->export_name;
+  return context == nullptr ? nullptr : context->export_name.load();
 }
 
 void emit_error(const std::string &text) {
@@ -93,6 +95,15 @@ bool log_is_verbose() {
   return verbose_lines.load(std::memory_order_relaxed);
 }
 
+void log_choose_paths(bool control, bool data) {
+  control_lines.store(control, std::memory_order_relaxed);
+  data_lines.store(data, std::memory_order_relaxed);
+}
+
+bool log_shows_requests() {
+  return log_is_verbose() && data_lines.load(std::memory_order_relaxed);
+}
+
 int log_file() {
   return writer().file_fd();
 }
@@ -109,6 +120,15 @@ void log_error(const char *format, ...) {
 }
 
 void log_debug(const char *format, ...) {
+  va_list args;
+  va_start(args, format);
+  vdebug_keeping_errno(format, args);
+  va_end(args);
+}
+
+void log_control(const char *format, ...) {
+  if (!control_lines.load(std::memory_order_relaxed))
+    return;
   va_list args;
   va_start(args, format);
   vdebug_keeping_errno(format, args);

@@ -25,9 +25,16 @@ bool log_is_verbose();
 LogSink log_sink();
 int log_file(); // its descriptor
 
+// Whether debug lines tell what clients open and ask of an export, and their requests, as they do
+// until this is called: nbdkit's debug flags backend.controlpath and backend.datapath.
+void log_choose_paths(bool control, bool data);
+bool log_shows_requests();
+
 // One line each, written at once; errno is kept. Any thread.
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_debug(const char *format, ...) __attribute__((format(printf, 1, 2)));
+// As log_debug, of what clients open and ask of an export.
+void log_control(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 // As log_error and log_debug, for formatted text; from the server itself. Warnings go where
 // errors go.

@@ -506,6 +506,8 @@ export interface Addon {
 
   /** sink: 0 stderr, 1 syslog, 2 none, 3 the file that openLog has opened. */
   configureLog(program: string, verbose: boolean, sink: 0 | 1 | 2 | 3): void;
+  /** Whether debug lines tell what clients open and ask of exports, and their requests. */
+  chooseDebugPaths(control: boolean, data: boolean): void;
   /** To append to; what is returned says why it cannot be. */
   openLog(path: string): string | undefined;
   /** Whether to log each connect and disconnect without verbose, too. */

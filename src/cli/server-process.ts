@@ -37,22 +37,31 @@ export function openLog({ log }: Pick<Config, "log">): void {
     throw new AsyncnbdError("SYSTEM", `--log=${log.file}: cannot open the file: ${failure}`);
 }
 
-export function configureLog(config: Pick<Config, "verbose" | "log">, isDetached = false): void {
+export function configureLog(
+  config: Pick<Config, "verbose" | "log" | "debugFlags">,
+  isDetached = false,
+): void {
   const sink = config.log ?? (isDetached ? "syslog" : "stderr");
   const number = typeof sink === "object" ? FILE_SINK : SINKS[sink];
   addon().configureLog("asyncnbd", config.verbose, number);
+  addon().chooseDebugPaths(isOn(config, CONTROL_FLAG), isOn(config, DATA_FLAG));
 }
 
 const RESERVATIONS_FLAG = "asyncnbd.reservations";
+const CONTROL_FLAG = "nbdkit.backend.controlpath";
+const DATA_FLAG = "nbdkit.backend.datapath";
 
 /** Debug flags that are no plugin's. */
-const OUR_FLAGS: readonly string[] = ["nbdkit.environ", RESERVATIONS_FLAG];
+const OUR_FLAGS: readonly string[] = ["nbdkit.environ", CONTROL_FLAG, DATA_FLAG, RESERVATIONS_FLAG];
+
+/** Unless the last that is said of it is 0. */
+function isOn({ debugFlags }: Pick<Config, "debugFlags">, name: string): boolean {
+  return debugFlags.findLast(({ plugin, flag }) => `${plugin}.${flag}` === name)?.value !== 0;
+}
 
 /** To find faults: whether data may be moved where the disk lies, and as pages. */
-const hasShortcuts = ({ debugFlags }: Pick<Config, "debugFlags">): boolean =>
-  debugFlags.every(
-    ({ plugin, flag, value }) => `${plugin}.${flag}` !== RESERVATIONS_FLAG || value !== 0,
-  );
+const hasShortcuts = (config: Pick<Config, "debugFlags">): boolean =>
+  isOn(config, RESERVATIONS_FLAG);
 
 /** A chain, or an export. */
 interface Flagged {

@@ -1,17 +1,13 @@
 // Plugins whose disks are elsewhere (curl, ssh, nbd, S3), against real servers on this machine: the
 // same bytes, words and exit status under nbdkit and asyncnbd.
 
-import { execFileSync, spawn } from "node:child_process";
-import { once } from "node:events";
-import { existsSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
-import { createServer } from "node:http";
-import { type AddressInfo, createServer as createTcpServer } from "node:net";
-import { userInfo } from "node:os";
-import { join } from "node:path";
-import { describe, expect, onTestFinished, test } from "vitest";
+import type { IncomingMessage } from "node:http";
+import { describe, expect, test } from "vitest";
 import { MIB, patternBytes } from "../support/fixtures.js";
+import { type Refusal, startHttp } from "../support/http-server.js";
 import { ACCESS_KEY, startObjectStore } from "../support/object-store.js";
-import { eventually, nbdkit, startServer, temporaryDirectory } from "../support/server.js";
+import { nbdkit, startServer } from "../support/server.js";
+import { startSshd } from "../support/ssh-server.js";
 import { expectSame, expectSameOutput } from "./both.js";
 
 const SUM = `nbdinfo --size "$uri"; nbdcopy "$uri" - | cksum`;
@@ -29,35 +25,17 @@ async function expectSameOfAll(lines: readonly string[]): Promise<void> {
 
 describe("curl", () => {
   /** The path says how the server answers. */
-  async function startHttp(content: Buffer): Promise<string> {
-    const server = createServer((request, response): void => {
-      const range = /^bytes=(\d+)-(\d+)$/.exec(request.headers.range ?? "");
-      const [from, to] = [Number(range?.[1] ?? 0), Number(range?.[2] ?? content.length - 1)];
-      const isRefused =
-        request.url === "/missing" ||
-        (request.url === "/password" && request.headers.authorization === undefined) ||
-        (request.url === "/header" && request.headers["x-word"] !== "hello");
-      const head = response.writeHead.bind(response);
-      if (isRefused) return void head(request.url === "/missing" ? 404 : 401).end();
-      if (request.url === "/moved") return void head(302, { location: "/disk" }).end();
-      head(range === null ? 200 : 206, {
-        ...(request.url === "/no-ranges" ? {} : { "accept-ranges": "bytes" }),
-        "content-length": to - from + 1,
-        "content-range": `bytes ${from}-${to}/${content.length}`,
-      });
-      response.end(request.method === "HEAD" ? undefined : content.subarray(from, to + 1));
-    });
-    server.listen(0, "127.0.0.1");
-    await once(server, "listening");
-    onTestFinished(() => {
-      server.closeAllConnections();
-      server.close();
-    });
-    return `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  function refuse({ url, headers }: IncomingMessage): Refusal {
+    if (url === "/missing") return 404;
+    if (url === "/moved") return "/disk";
+    const isRefused =
+      (url === "/password" && headers.authorization === undefined) ||
+      (url === "/header" && headers["x-word"] !== "hello");
+    return isRefused ? 401 : undefined;
   }
 
   test("reads, follows, authenticates, and refuses alike", async () => {
-    const url = await startHttp(patternBytes(MIB));
+    const url = await startHttp(patternBytes(MIB), refuse);
     await expectSameOfAll([
       `curl ${url}/disk`,
       `curl url=${url}/moved`,
@@ -116,42 +94,8 @@ describe("S3", () => {
 });
 
 describe("ssh", () => {
-  async function freePort(): Promise<number> {
-    const server = createTcpServer().listen(0, "127.0.0.1");
-    await once(server, "listening");
-    const { port } = server.address() as AddressInfo;
-    server.close();
-    await once(server, "close");
-    return port;
-  }
-
-  /** The words that say where and how. */
-  async function startSshd(): Promise<string> {
-    const directory = temporaryDirectory();
-    const [host, user] = ["host", "user"].map((name) => join(directory, name));
-    for (const key of [host, user])
-      execFileSync("ssh-keygen", ["-q", "-t", "rsa", "-m", "PEM", "-N", "", "-f", key as string]);
-    if (userInfo().uid === 0) mkdirSync("/run/sshd", { recursive: true }); // it insists
-    const port = await freePort();
-    const config = join(directory, "config");
-    writeFileSync(
-      config,
-      `Port ${port}\nListenAddress 127.0.0.1\nHostKey ${host}\nPidFile ${directory}/pid
-AuthorizedKeysFile ${user}.pub\nStrictModes no\nUsePAM no\nSubsystem sftp internal-sftp\n`,
-    );
-    const sshd = spawn("/usr/sbin/sshd", ["-D", "-e", "-f", config], { stdio: "ignore" });
-    onTestFinished(() => {
-      sshd.kill();
-    });
-    await eventually("sshd", () => (existsSync(join(directory, "pid")) ? true : undefined));
-    const known = join(directory, "known");
-    const [type, key] = readFileSync(`${host}.pub`, "utf8").split(" ");
-    writeFileSync(known, `[127.0.0.1]:${port} ${type} ${key}\n`);
-    return `ssh host=127.0.0.1 port=${port} user=${userInfo().username} identity=${user} known-hosts=${known}`;
-  }
-
   test("reads, creates and writes files of a server, and refuses alike", async () => {
-    const sshd = await startSshd();
+    const sshd = ["ssh", ...(await startSshd())].join(" ");
     await expectSameOfAll([
       `${sshd} path=$PWD/image`,
       `${sshd} $PWD/image compression=true`,

@@ -24,7 +24,7 @@ const CACHE = 5;
 const WRITE_ZEROES = 6;
 const FUA = 1;
 
-const [EIO, ENOMEM, ENOSPC, ESHUTDOWN] = [5, 12, 28, 108];
+const [EIO, ENOMEM, EINVAL, ENOSPC, ESHUTDOWN] = [5, 12, 22, 28, 108];
 
 /** What the plugin does with a request, by its offset: see test/plugins/asyncprobe.c. */
 const ways = {
@@ -43,6 +43,7 @@ const ways = {
   both: 12n,
   noMemory: 13n,
   madeUp: 14n,
+  noErrno: 15n,
 } as const;
 type Way = keyof typeof ways;
 
@@ -187,6 +188,7 @@ describe("a wrong reply", () => {
 describe("a failing request", () => {
   test.each([
     ["fails", ENOSPC],
+    ["noErrno", EINVAL],
     ["replyError", ENOMEM],
     ["replyErrno", ENOSPC],
     ["replyGlobal", ENOSPC],

@@ -1,13 +1,14 @@
-// Random stacks of up to five layers, native filters and middleware, in front of real plugins: what
-// clients read is what they have written, whatever fails below and whoever is killed. LAYERS_SEED
-// is the first of LAYERS_RUNS runs.
+// Random stacks of up to five layers, native filters, nbdkit's and middleware, in front of real
+// plugins: what clients read is what they have written, whatever fails below and whoever is killed.
+// LAYERS_SEED is the first of LAYERS_RUNS runs.
 
 import { writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { expect, onTestFailed, test } from "vitest";
 import { DiskModel, SECTOR_BYTES } from "../support/disk-model.js";
 import { COMPLAINT, hostileMiddleware, hostilePlugin } from "../support/hostile-layers.js";
 import {
+  debianPlugin,
   eventually,
   type RunningServer,
   startServer,
@@ -54,15 +55,56 @@ const moduleOf = (text: string): string => {
   return path;
 };
 
+type Layer = readonly [word: string, ...parameters: string[]];
+
+const nbdkits = (name: string): string =>
+  join(dirname(dirname(debianPlugin("memory"))), "filters", `nbdkit-${name}-filter.so`);
+
+/** Those that change nothing of what is read. */
+const PLAIN: readonly ((random: Random) => Layer)[] = [
+  () => ["--filter=delay", "rdelay=1ms", "delay-write=1ms", "delay-flush=2ms"],
+  () => ["--filter=log", "logfile=/dev/null"],
+  () => ["--filter=stats", "statsfile=/dev/null"],
+  () => ["--filter=blocksize", "minblock=4K", "maxdata=16K"],
+  () => ["--filter=cacheextents"],
+  () => ["--filter=exportname"],
+  (random) => ["--filter=fua", `fuamode=${["emulate", "pass", "discard"][random(3)]}`],
+  () => ["--filter=limit", "limit=20"],
+  (random) => [
+    "--filter=multi-conn",
+    `multi-conn-mode=${["auto", "emulate", "disable", "unsafe"][random(4)]}`,
+    `multi-conn-track-dirty=${["connection", "fast", "off"][random(3)]}`,
+  ],
+  (random) => ["--filter=nocache", `cachemode=${["none", "emulate", "nop"][random(3)]}`],
+  () => ["--filter=noextents"],
+  (random) => ["--filter=noparallel", `serialize=${["requests", "all-requests"][random(2)]}`],
+  (random) => ["--filter=nozero", `zeromode=${["none", "emulate"][random(2)]}`],
+  () => ["--filter=offset", "offset=0", `range=${SIZE_BYTES}`],
+  () => ["--filter=pause", `pause-control=${join(temporaryDirectory(), "control")}`],
+  () => ["--filter=rate", "rate=8G"],
+  () => ["--filter=readahead"],
+  () => ["--filter=retry-request", "retry-request-retries=2", "retry-request-delay=1ms"],
+  () => ["--filter=time-limit", "time-limit=0"],
+  () => ["--filter=truncate", `truncate=${SIZE_BYTES}`],
+];
+
+const NBDKITS: readonly Layer[] = [
+  [`--filter=${nbdkits("nofilter")}`],
+  [`--filter=${nbdkits("blocksize")}`, "minblock=512"],
+  [`--filter=${nbdkits("cacheextents")}`],
+  [`--filter=${nbdkits("cow")}`],
+  [`--filter=${nbdkits("fua")}`, "fuamode=emulate"],
+  [`--filter=${nbdkits("noextents")}`],
+  [`--filter=${nbdkits("nozero")}`, "zeromode=emulate"],
+  [`--filter=${nbdkits("readahead")}`],
+];
+
 /** A layer, by its words, and the parameters that the first of its kind gets. */
-function layer(random: Random): [word: string, ...parameters: string[]] {
-  switch (random(9)) {
+function layer(random: Random): Layer {
+  switch (random(10)) {
     case 0:
-      return ["--filter=delay", "rdelay=1ms", "delay-write=1ms", "delay-flush=2ms"];
-    case 1:
-    case 2:
       return ["--filter=cow", ["cow-on-read=true", "cow-block-size=4K"][random(2)] as string];
-    case 3: {
+    case 1: {
       const mode = ["writeback", "writethrough", "unsafe"][random(3)];
       return ["--filter=cache", `cache=${mode}`, "cache-min-block-size=8K"].concat(
         ["cache-on-read=true", "cache-on-read=/nonexistent"][random(2)] as string,
@@ -71,12 +113,16 @@ function layer(random: Random): [word: string, ...parameters: string[]] {
           : ["cache-max-size=1M", "cache-high-threshold=8", "cache-low-threshold=4"],
       ) as [string, ...string[]];
     }
-    case 4:
-      return ["--filter=log", "logfile=/dev/null"];
-    case 5:
+    case 2:
       return ["--filter=retry", "retries=2", "retry-delay=1ms"];
-    case 6:
+    case 3:
       return random(4) === 0 ? ["--filter=readonly"] : ["--filter=stats", "statsfile=/dev/null"];
+    case 4:
+    case 5:
+      return NBDKITS[random(NBDKITS.length)] as Layer;
+    case 6:
+    case 7:
+      return (PLAIN[random(PLAIN.length)] as (typeof PLAIN)[number])(random);
     default:
       return [`--filter=${moduleOf(hostileMiddleware(random(1e6)))}`];
   }
@@ -84,9 +130,10 @@ function layer(random: Random): [word: string, ...parameters: string[]] {
 
 function stack(random: Random): Stack {
   const drawn = Array.from({ length: 1 + random(5) }, () => layer(random));
-  // A second one would get no file's name.
+  // A second one would get no file's name, or no size.
+  const single = /=(stats|log|offset|pause|truncate)$/;
   const layers = drawn.filter(
-    ([word], i) => word !== "--filter=stats" || drawn.findIndex(([one]) => one === word) === i,
+    ([word], i) => !single.test(word) || drawn.findIndex(([one]) => one === word) === i,
   );
   const plugins = [
     ["memory", `size=${SIZE_BYTES}`],
@@ -179,8 +226,9 @@ function checkFailure(
 ): void {
   expect(reply.errorText).toMatch(/^injected \d+$/);
   expect([5, 28]).toContain(reply.error);
-  // What makes requests of whole blocks may fail outside of what was asked for.
-  if (request.type !== CMD.READ || /cow|cache/.test(words)) return;
+  // What makes requests of whole blocks may fail outside of what was asked for, and nbdkit's filters
+  // say nothing of where.
+  if (request.type !== CMD.READ || /cow|cache|blocksize|nbdkit-/.test(words)) return;
   const sector = Number(reply.errorOffset) / SECTOR_BYTES;
   expect(sector >= offset && sector < offset + length).toBe(true); // holes need not be read
 }

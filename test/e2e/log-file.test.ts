@@ -1,11 +1,12 @@
 // --log=/path, and what of the environment the log shows.
 
 import { existsSync, readFileSync, writeFileSync } from "node:fs";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { expect, test } from "vitest";
 import { run } from "../support/command.js";
 import {
   clean,
+  debianPlugin,
   eventually,
   runAsyncnbd,
   temporaryDirectory,
@@ -52,6 +53,21 @@ test("a file that cannot be opened is an error in one line", async () => {
   expect(stderr).toBe(
     "asyncnbd: error: --log=/nonexistent/log: cannot open the file: No such file or directory\n",
   );
+});
+
+test.each<[string, string[], boolean, boolean]>([
+  ["nothing", [], true, true],
+  ["nbdkit.backend.datapath=0", ["-D", "nbdkit.backend.datapath=0"], true, false],
+  ["nbdkit.backend.controlpath=0", ["-D", "nbdkit.backend.controlpath=0"], false, true],
+])("-v with -D %s shows what it says", async (_, flags, showsControl, showsData) => {
+  const filter = join(dirname(dirname(debianPlugin("null"))), "filters/nbdkit-nofilter-filter.so");
+  const args = ["-v", ...flags, `--filter=${filter}`, debianPlugin("memory"), "1M"];
+  const { stderr } = await runAsyncnbd([...args, "--run", READ]);
+  expect(stderr).not.toContain("was not used");
+  for (const name of ["nofilter", "memory"]) {
+    expect(stderr.includes(`: ${name}: get_size`)).toBe(showsControl);
+    expect(stderr.includes(`: ${name}: pread`)).toBe(showsData);
+  }
 });
 
 test("-D nbdkit.environ=1 shows the environment with -v, and nothing without", async () => {

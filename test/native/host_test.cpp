@@ -121,6 +121,8 @@ TEST_CASE("the error set is the current call's only, and 0 sets none") {
     nbdkit_set_error(ENOSPC);
     nbdkit_set_error(0);
     CHECK(current_error() == ENOSPC);
+    nbdkit_set_error(-ENOSPC); // which is none of the system's
+    CHECK(current_error() == EINVAL);
   }
   ContextScope scope(&context);
   CHECK(current_error() == 0);

@@ -33,14 +33,10 @@ public:
   using Answer = asyncnbd::backend::Answer;
   using Caller = asyncnbd::backend::Caller;
 
+  // `holds`: while it is true requests stay here, until they are given up.
   HostileLayer(std::unique_ptr<asyncnbd::backend::Backend> opened, uint32_t seed,
-               asyncnbd::base::Threads &threads, Faults &faults)
-      : Layer(std::move(opened)), threads_(threads), faults_(faults), random_(seed) {}
-
-  // From now on requests stay here, until they are given up.
-  void hold() {
-    std::lock_guard lock(mutex_);
-    holds_ = true;
+               asyncnbd::base::Threads &threads, Faults &faults, const std::atomic<bool> &holds)
+      : Layer(std::move(opened)), threads_(threads), faults_(faults), holds_(holds), random_(seed) {
   }
 
   asyncnbd::backend::Reservation reserve(Request &request) override {
@@ -72,7 +68,7 @@ public:
     std::vector<Request *> held;
     {
       std::lock_guard lock(mutex_);
-      holds_ = false; // what comes later from layers in front passes
+      has_given_up_ = true; // what comes later from layers in front passes
       held.swap(held_);
     }
     for (Request *request : held) {
@@ -115,7 +111,7 @@ private:
 
   bool keeps(Request &request) {
     std::lock_guard lock(mutex_);
-    const bool is_kept = holds_ && random_() % 2 == 0 && !request.is_reserved;
+    const bool is_kept = holds_ && !has_given_up_ && random_() % 2 == 0 && !request.is_reserved;
     if (is_kept)
       held_.push_back(&request);
     return is_kept;
@@ -175,9 +171,10 @@ private:
 
   asyncnbd::base::Threads &threads_;
   Faults &faults_;
+  const std::atomic<bool> &holds_;
   static inline thread_local std::unique_ptr<uint8_t[]> lent_for_now_; // while `complete` runs
   std::mutex mutex_;                                                   // guards the rest
-  bool holds_ = false;
+  bool has_given_up_ = false;
   std::mt19937 random_;
   std::vector<Request *> held_;
 };

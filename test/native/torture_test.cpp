@@ -1,8 +1,10 @@
 // The asynchronous model under fire, without Node around it, so that ThreadSanitizer can watch: a
-// plugin that answers from 8 threads in every way there is, clients that verify, clients that die.
+// plugin that answers from 8 threads in every way there is, by itself and behind five filters,
+// clients that verify, clients that die.
 #include <doctest/doctest.h>
 
 #include <atomic>
+#include <deque>
 #include <filesystem>
 #include <memory>
 #include <random>
@@ -10,8 +12,10 @@
 #include <vector>
 
 #include "backend/c_backend.hpp"
+#include "backend/c_bottom.hpp"
 #include "connection/connection.hpp"
 #include "host/log.hpp"
+#include "random_stack.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
 
@@ -39,9 +43,11 @@ struct Server {
   std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
   std::shared_ptr<base::MemoryBudget> budget =
       std::make_shared<base::MemoryBudget>(4 << 20); // so that clients wait for each other
+  std::shared_ptr<backend::Chain> chain;             // in front of it, or there is none
   Gate gate;
   int open = 0;
   uint64_t count = 0;
+  std::deque<backend::CBottom> bottoms; // of all clients that there have been
 
   bool connect(SocketPair *sockets) {
     uint64_t number = 0;
@@ -52,10 +58,8 @@ struct Server {
     auto connection =
         std::make_shared<connection::Connection>(resources, context, "torture", number);
     connection->export_name = "";
-    std::unique_ptr<backend::Backend> backend =
-        backend::CBackend::open(*plugin, *connection, 16, false, backend::Submitter::leader);
-    std::string error;
-    if (backend == nullptr || !backend->prepare({}, &error))
+    std::unique_ptr<backend::Backend> backend = open_for(*connection);
+    if (backend == nullptr)
       return false;
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets->server,
                                                             sockets->server, context->stop_fd());
@@ -63,6 +67,13 @@ struct Server {
                              {FLAGS, 16, 0, std::chrono::milliseconds(10000),
                               std::chrono::milliseconds(0), 1 << 20, budget},
                              [this] { gate.change([this] { open--; }); });
+  }
+  std::unique_ptr<backend::Backend> open_for(connection::Connection &client) {
+    backend::CBottom *bottom = nullptr;
+    gate.change([&] { bottom = &bottoms.emplace_back(plugin, client, 16); });
+    std::string error;
+    return chain ? chain->open(*bottom, {"", false, nullptr, {}}, &error)
+                 : backend::open_without_filters(*bottom, "", false, {}, &error);
   }
   bool wait_until_all_closed() {
     return gate.wait([this] { return open == 0; }, std::chrono::seconds(60));
@@ -133,17 +144,21 @@ void come_and_go(Server &server, unsigned seed, const std::atomic<bool> &over) {
   }
 }
 
-} // namespace
+// Five that change neither the size nor what may be done, the outermost first.
+std::shared_ptr<backend::Chain> draw_chain(uint32_t seed, Faults &faults, StackClients &clients) {
+  static constexpr const char *NAMES[] = {
+      "hostile", "blocksize",  "cache",      "cacheextents", "cow",           "delay",
+      "fua",     "log",        "multi-conn", "noparallel",   "nozero",        "pause",
+      "rate",    "extentlist", "readahead",  "retry",        "retry-request", "stats"};
+  RandomStack stack(seed, SIZE, faults, clients);
+  std::mt19937 random(seed);
+  for (unsigned i = 0; i < 5; i++)
+    stack.add(NAMES[random() % std::size(NAMES)]);
+  MESSAGE("stack:" << stack.words());
+  return stack.chain();
+}
 
-TEST_CASE("each client gets its own data, and every connection ends") {
-  Server server;
-  host::log_configure("torture_test", false, host::LogSink::none); // it fails as it should
-  REQUIRE_FALSE(server.plugin->open());
-  REQUIRE_FALSE(server.plugin->config("size", std::to_string(SIZE)));
-  server.plugin->load();
-  REQUIRE_FALSE(server.plugin->get_ready());
-  REQUIRE_FALSE(server.plugin->after_fork());
-
+void run_clients(Server &server) {
   std::atomic<bool> over{false};
   std::atomic<int> verified{0};
   std::vector<std::thread> passing;
@@ -158,9 +173,44 @@ TEST_CASE("each client gets its own data, and every connection ends") {
   for (std::thread &thread : passing)
     thread.join();
   CHECK(verified == 3);
+}
+
+void serve(std::shared_ptr<backend::Chain> chain) {
+  Server server;
+  host::log_configure("torture_test", false, host::LogSink::none); // it fails as it should
+  REQUIRE_FALSE(server.plugin->open());
+  REQUIRE_FALSE(server.plugin->config("size", std::to_string(SIZE)));
+  server.plugin->load();
+  REQUIRE_FALSE(server.plugin->settle_thread_model());
+  REQUIRE_FALSE(server.plugin->get_ready());
+  REQUIRE_FALSE(server.plugin->after_fork());
+  server.chain = std::move(chain);
+  if (server.chain)
+    server.chain->get_ready(static_cast<int>(server.plugin->thread_model()));
+  run_clients(server);
   CHECK(server.wait_until_all_closed());
   CHECK(server.budget->taken_bytes() == 0);
   CHECK(server.plugin->unanswered_requests == 0);
+  if (server.chain)
+    server.chain->end();
   server.plugin->cleanup();
   server.plugin->unload();
+}
+
+} // namespace
+
+TEST_CASE("each client gets its own data, and every connection ends") {
+  serve(nullptr);
+}
+
+TEST_CASE("each client gets its own data through five filters, and every connection ends") {
+  for (uint32_t seed = 1; seed <= 4; seed++) {
+    CAPTURE(seed);
+    // Requests that were given up may be answered after all, so these are never destroyed.
+    auto *faults = new Faults;
+    auto *clients = new StackClients;
+    serve(draw_chain(seed, *faults, *clients));
+    CHECK(faults->changed_fields == 0);
+    CHECK(faults->submits_in_completions == 0);
+  }
 }

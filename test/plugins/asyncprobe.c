@@ -33,6 +33,7 @@ enum way {
   BOTH,         /* inside the callback, and then -1 */
   NO_MEMORY,    /* by the thread, data at NULL */
   MADE_UP,      /* by the thread, after ids that nobody gave it */
+  NO_ERRNO,     /* -1 and nbdkit_set_error (-1) */
 };
 
 #define REGION_BYTES (64 << 10)
@@ -293,6 +294,10 @@ static int start(struct pending request) {
   case FAILS:
     count_answer();
     nbdkit_set_error(ENOSPC);
+    return -1;
+  case NO_ERRNO:
+    count_answer();
+    nbdkit_set_error(-1);
     return -1;
   default:
     queue(&request);

@@ -21,6 +21,12 @@ export class DiskModel {
     for (let i = offset; i < offset + length; i++) this.#sectors[i]?.add(byte);
   }
 
+  /** All of it has been read. */
+  found(data: Buffer): void {
+    for (const [i] of this.#sectors.entries())
+      this.#sectors[i] = new Set([data[i * SECTOR_BYTES] as number]);
+  }
+
   mayBe(sector: number, byte: number): boolean {
     return this.#sectors[sector]?.has(byte) ?? false;
   }
