@@ -1,9 +1,12 @@
-# Builds the addon and the shipped plugins when the package is installed. The lists of sources are
-# in native/sources.json, which native/CMakeLists.txt reads too; after a change there, run
-# "npx node-gyp configure", since make looks at this file alone.
+# Builds the addon and the shipped plugins in a clone; what is published, scripts/prebuild makes of
+# them, and this file is left out. The lists of sources are in native/sources.json, which
+# native/CMakeLists.txt reads too; after a change there, run "npx node-gyp configure", since make
+# looks at this file alone.
 {
   "variables": {
-    "have_liburing%": "<!(printf '#include <liburing.h>' | ${CC:-cc} -E - >/dev/null 2>&1 && echo 1 || echo 0)"
+    # How to link it, "" if there is none. Statically where that can be: then the plugin runs on
+    # systems that lack it, or have another version.
+    "liburing%": "<!(printf '#include <liburing.h>' | ${CC:-cc} -E - >/dev/null 2>&1 && { library=$(${CC:-cc} -print-file-name=liburing.a); test -e $library && echo $library || echo -luring; } || true)"
   },
   "target_defaults": {
     "cflags": ["-Wall", "-Wextra", "-O2", "-g"],
@@ -48,10 +51,11 @@
       "cflags": ["-fvisibility=hidden"],
       "ldflags": ["-pthread"],
       "conditions": [
-        ["have_liburing==1", {
+        ["liburing!=''", {
           "sources": ["native/plugins/async-file-uring.c"],
           "defines": ["HAVE_LIBURING"],
-          "libraries": ["-luring"]
+          "libraries": ["<(liburing)"],
+          "ldflags": ["-Wl,--exclude-libs,ALL"]
         }]
       ]
     },

@@ -1,12 +1,19 @@
 // The published program: few files, because Node takes longer to find and link eighty than to run
 // what is in them.
 
-import { chmodSync, readFileSync } from "node:fs";
+import { chmodSync, readdirSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { defineConfig } from "rolldown";
 
 const COMMAND = "cli/main.js";
+const CHUNKS = "chunks";
 const prologue = readFileSync(new URL("src/cli/prologue.sh", import.meta.url), "utf8");
+
+/** Chunks of earlier builds, and their maps. */
+function removeOld(directory, bundle) {
+  for (const file of readdirSync(directory))
+    if (!(`${CHUNKS}/${file.replace(/\.map$/, "")}` in bundle)) rmSync(join(directory, file));
+}
 
 export default defineConfig({
   input: {
@@ -19,8 +26,11 @@ export default defineConfig({
   external: [/^node:/, "jiti"],
   plugins: [
     {
-      name: "executable",
-      writeBundle: ({ dir }) => chmodSync(join(dir, COMMAND), 0o755),
+      name: "finish",
+      writeBundle: ({ dir }, bundle) => {
+        chmodSync(join(dir, COMMAND), 0o755);
+        removeOld(join(dir, CHUNKS), bundle);
+      },
     },
   ],
   output: {
@@ -29,6 +39,8 @@ export default defineConfig({
     sourcemap: true,
     postBanner: ({ fileName }) => (fileName === COMMAND ? prologue : ""),
     // As deep as what they are made of: modules find the package's folder from where they lie.
-    chunkFileNames: "chunks/[name].js",
+    // With a hash, since a server goes on while its package is upgraded: what it loads after that is
+    // then missing, and not of another version.
+    chunkFileNames: `${CHUNKS}/[name]-[hash].js`,
   },
 });

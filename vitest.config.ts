@@ -3,22 +3,15 @@ import { defineConfig } from "vitest/config";
 // Two workers keep two cores busy without starving the servers under test.
 const shared = { testTimeout: 60_000, hookTimeout: 60_000, maxWorkers: 2 };
 
-const project = (name: string) => ({
-  test: { name, include: [`test/${name}/**/*.test.ts`], ...shared },
+const project = (name: string, more = {}) => ({
+  test: { name, include: [`test/${name}/**/*.test.ts`], ...shared, ...more },
 });
 
 export default defineConfig({
   test: {
-    projects: [
-      "unit",
-      "native",
-      "conformance",
-      "e2e",
-      "package",
-      "soak",
-      "fuzz",
-      "differential",
-    ].map(project),
+    projects: ["unit", "native", "conformance", "e2e", "soak", "fuzz", "differential"]
+      .map((name) => project(name))
+      .concat(project("package", { globalSetup: "test/package/pack.ts" })),
     coverage: { include: ["src/**"] },
   },
 });

@@ -58,9 +58,11 @@ void before_unlock(LockRank rank) {
   held.count--;
 }
 
-void before_wait() {
+void before_wait(LockRank rank) {
   if (held.count > 1)
-    fail("is waited with while others are held", held.ranks[held.count - 1]);
+    fail("is waited with while others are held", rank);
+  if (held.count == 0 || held.ranks[0] != rank)
+    fail("is waited with by a thread that does not hold it", rank);
 }
 
 } // namespace asyncnbd::base

@@ -20,8 +20,8 @@ enum class LockRank : uint8_t {
 // that says why, if the order is not kept, or if the thread does not hold what it unlocks.
 void before_lock(LockRank rank);
 void before_unlock(LockRank rank);
-// Before a wait for a condition, which gives back its own lock alone: no other may be held.
-void before_wait();
+// Before a wait for a condition, which gives back its own lock alone: that is held, and no other.
+void before_wait(LockRank rank);
 
 #endif
 

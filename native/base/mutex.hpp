@@ -1,9 +1,9 @@
 // Mutexes that have a rank in the order of locks, which builds for tests check.
 #pragma once
 
-#include <condition_variable>
 #include <mutex>
 
+#include "base/condition.hpp"
 #include "base/lock_order.hpp"
 
 namespace asyncnbd::base {
@@ -30,37 +30,18 @@ public:
     mutex_.unlock();
   }
 
+  // For Condition. A wait gives the mutex back and takes it again; the thread, which sleeps
+  // meanwhile, is taken to hold it all the time.
+  void before_wait() const { base::before_wait(rank); }
+  std::mutex::native_handle_type native_handle() { return mutex_.native_handle(); }
+
 private:
   std::mutex mutex_;
-};
-
-class Condition {
-public:
-  void notify_one() { condition_.notify_one(); }
-  void notify_all() { condition_.notify_all(); }
-
-  template <typename Lock, typename... Until> void wait(Lock &lock, Until... until) {
-    before_wait();
-    condition_.wait(lock, until...);
-  }
-  template <typename Lock, typename Duration, typename... Until>
-  auto wait_for(Lock &lock, const Duration &duration, Until... until) {
-    before_wait();
-    return condition_.wait_for(lock, duration, until...);
-  }
-  template <typename Lock, typename Time> auto wait_until(Lock &lock, const Time &time) {
-    before_wait();
-    return condition_.wait_until(lock, time);
-  }
-
-private:
-  std::condition_variable_any condition_;
 };
 
 #else
 
 template <LockRank> using Mutex = std::mutex;
-using Condition = std::condition_variable;
 
 #endif
 

@@ -1,9 +1,10 @@
-// Loads the .node file, and knows the paths of it and of what was built with it.
+// Loads the .node file, and knows the package's directories.
 
 import { createRequire } from "node:module";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { AsyncnbdError, messageOf } from "../errors.js";
+import { addonIn, describeFailure, findBinaries } from "./binaries.js";
 import type { Addon } from "./types.js";
 
 /** The package's directory: this file is in src/addon/, or part of one in dist/chunks/. */
@@ -12,23 +13,16 @@ export const packageDirectory = fileURLToPath(new URL("../../", import.meta.url)
 /** The directory of nbdkit-plugin.h, for compilers: `cc -I"$(node -p …)"`. */
 export const includeDirectory = join(packageDirectory, "native", "include");
 
-/** ASYNCNBD_BUILD_DIR selects another build, such as one with sanitizers. */
-export const buildDirectory =
-  process.env.ASYNCNBD_BUILD_DIR ?? join(packageDirectory, "build", "Release");
+const binaries = findBinaries(packageDirectory);
 
-export const shippedPluginDirectory = buildDirectory;
-
-const addonPath = join(buildDirectory, "asyncnbd.node");
+export const shippedPluginDirectory = binaries.directory;
 
 function load(): Addon {
   try {
-    return createRequire(import.meta.url)(addonPath) as Addon;
+    return createRequire(import.meta.url)(addonIn(binaries.directory)) as Addon;
   } catch (error) {
-    throw new AsyncnbdError(
-      "SYSTEM",
-      `cannot load ${addonPath}: ${messageOf(error)}; ` +
-        `run "npm rebuild" in ${dirname(packageDirectory)}`,
-    );
+    const message = describeFailure(binaries, packageDirectory, messageOf(error));
+    throw new AsyncnbdError("SYSTEM", message);
   }
 }
 

@@ -132,6 +132,16 @@ TEST_CASE("nobody waits for a condition with another lock than its own") {
   CHECK(outcome.signal == SIGABRT);
 }
 
+TEST_CASE("nobody waits for a condition with a lock that it does not hold") {
+  const Outcome outcome = outcome_of([](Locks &locks) {
+    Condition never;
+    std::unique_lock lock(locks.middle, std::defer_lock);
+    never.wait_until(lock, std::chrono::steady_clock::now());
+  });
+  CHECK(outcome.signal == SIGABRT);
+  CHECK(outcome.words.find("buffers") != std::string::npos);
+}
+
 TEST_CASE("a thread cannot unlock what it does not hold") {
   CHECK(outcome_of([](Locks &locks) { locks.middle.unlock(); }).signal == SIGABRT);
 }

@@ -1,0 +1,28 @@
+// Packs the tarball once for all tests of it, with the binaries for this machine.
+
+import { mkdtempSync, readdirSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import type { TestProject } from "vitest/node";
+import { runOk } from "../support/command.js";
+
+declare module "vitest" {
+  interface ProvidedContext {
+    readonly tarball: string;
+  }
+}
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
+/** What has changed since the last build is compiled. */
+const DEADLINE_MS = 300_000;
+
+export default async function pack({ provide }: TestProject): Promise<() => void> {
+  const directory = mkdtempSync(join(tmpdir(), "asyncnbd-tarball-"));
+  await runOk([join(root, "scripts", "prebuild")], { deadlineMs: DEADLINE_MS });
+  await runOk(["npm", "pack", "--pack-destination", directory, "--ignore-scripts", "--silent"], {
+    cwd: root,
+  });
+  provide("tarball", join(directory, readdirSync(directory)[0] as string));
+  return () => rmSync(directory, { recursive: true, force: true });
+}
