@@ -17,7 +17,7 @@ export class ServiceManager {
   #timer: NodeJS.Timeout | undefined;
   #isServing = false;
 
-  /** Takes the variable away: what --run or a plugin starts must not speak for us. */
+  /** Takes the variable away: what --run or a ready plugin starts must not speak for us. */
   constructor(env: NodeJS.ProcessEnv) {
     this.#address = env[VARIABLE] || undefined;
     delete env[VARIABLE];

@@ -4,6 +4,7 @@ import { existsSync, readFileSync, readlinkSync, statSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { runOk } from "../support/command.js";
+import { isRunning } from "../support/process.js";
 import { eventually, runAsyncnbd, temporaryDirectory } from "../support/server.js";
 
 interface Background {
@@ -27,8 +28,6 @@ async function startInBackground(...args: string[]): Promise<Background> {
   });
   return { pid, socket, pidFile };
 }
-
-const isRunning = (pid: number): boolean => existsSync(`/proc/${pid}`);
 
 async function end({ pid }: Background): Promise<void> {
   process.kill(pid, "SIGTERM");

@@ -8,10 +8,11 @@ import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { gzipSync } from "node:zlib";
 import { describe, expect, test } from "vitest";
-import { environment, isRunning, type Nbdkit, startNbdkit, uriOf } from "../support/as-nbdkit.js";
+import { environment, type Nbdkit, startNbdkit, uriOf } from "../support/as-nbdkit.js";
 import { run, runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { type Refusal, startHttp } from "../support/http-server.js";
+import { isRunning } from "../support/process.js";
 import { eventually, sanitizer, temporaryDirectory } from "../support/server.js";
 
 function diskBytes(): Buffer {

@@ -225,10 +225,17 @@ async function loadAndKill({ filters, parameters, plugin }: Stack, random: Rando
     for (const load of loads) await load.checkAfterKill(checker);
     checker.raw.socket.destroy();
     const running = Promise.all(loads.map((load) => load.run(server)));
+    let hasEnded = false;
+    void server.ended.then(() => {
+      hasEnded = true;
+    });
     await new Promise((resolve) => setTimeout(resolve, 100 + random(500)));
-    server.kill(servers % 3 === 2 ? "SIGTERM" : "SIGKILL");
+    expect(hasEnded, server.stderr()).toBe(false);
+    const isStopped = servers % 3 === 2;
+    server.kill(isStopped ? "SIGTERM" : "SIGKILL");
     await running;
-    await server.ended;
+    const { status } = await server.ended;
+    if (isStopped) expect(status, server.stderr()).toBeGreaterThanOrEqual(0); // and not by a signal
     expect(server.stderr()).not.toMatch(new RegExp(`${COMPLAINT}|Sanitizer|runtime error`));
   }
 }

@@ -4,9 +4,10 @@
 import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
-import { environment, isRunning, startNbdkit, uriOf } from "../support/as-nbdkit.js";
+import { environment, startNbdkit, uriOf } from "../support/as-nbdkit.js";
 import { run, runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
+import { isRunning } from "../support/process.js";
 import { eventually, sanitizer, temporaryDirectory } from "../support/server.js";
 import { freePort } from "../support/ssh-server.js";
 

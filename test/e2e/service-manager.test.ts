@@ -11,6 +11,7 @@ import {
   runAsyncnbd,
   startServer,
   temporaryDirectory,
+  testPlugin,
 } from "../support/server.js";
 
 /** Node has no such sockets. Prints a line for each of the messages' lines. */
@@ -68,6 +69,19 @@ test("a server that is not ready says nothing", async () => {
     env: { ...process.env, NOTIFY_SOCKET: name },
   });
   expect(heard()).toEqual([]);
+});
+
+test("a process that a plugin has executed anew speaks, too", async () => {
+  const name = join(temporaryDirectory(), "notify");
+  const heard = await receive(name);
+  const { status } = await runAsyncnbd(
+    ["-U", "-", testPlugin("restarter"), "note=1", "--run", "true"],
+    {
+      env: { ...process.env, NOTIFY_SOCKET: name },
+    },
+  );
+  expect(status).toBe(0);
+  expect(heard()).toContain("READY=1");
 });
 
 test("neither --run's command nor what a plugin starts gets the variable", async () => {

@@ -33,7 +33,8 @@ test("systemd finds nothing wrong in the units but that the command is not insta
   const units = ["asyncnbd@.service", "asyncnbd@.socket"];
   const paths = units.map((unit) => join(root, "packaging", unit));
   const { stderr } = await run(["systemd-analyze", "--man=no", "verify", ...paths]);
-  expect(stderr.replace(/^.*Command asyncnbd is not executable.*\n/gm, "")).toBe("");
+  const ours = stderr.split("\n").filter((line) => line.includes("asyncnbd@")); // of all that it loads
+  expect(ours.filter((line) => !line.includes("Command asyncnbd is not executable"))).toEqual([]);
 });
 
 describe.skipIf(!isPossible)("in systemd", () => {
@@ -67,7 +68,7 @@ describe.skipIf(!isPossible)("in systemd", () => {
       for client in 1 2; do
         systemctl --user is-active asyncnbd@disk.service || :
         nbdinfo --size 'nbd+unix:///?socket=/run/asyncnbd/disk.sock'
-        while systemctl --user is-active --quiet asyncnbd@disk.service; do :; done
+        until [ "$(systemctl --user is-active asyncnbd@disk.service)" = inactive ]; do :; done
       done
       systemctl --user show -p Result asyncnbd@disk.service
       systemctl --user stop asyncnbd@disk.socket

@@ -5,10 +5,11 @@
 import { mkdirSync, readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
-import { environment, isRunning, startNbdkit, uriOf } from "../support/as-nbdkit.js";
+import { environment, startNbdkit, uriOf } from "../support/as-nbdkit.js";
 import { run, runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { startHttp } from "../support/http-server.js";
+import { isRunning } from "../support/process.js";
 import { eventually, sanitizer, temporaryDirectory } from "../support/server.js";
 import { startSshd } from "../support/ssh-server.js";
 

@@ -33,6 +33,8 @@ test(
     });
     const system = emptySystem();
     const dpkg = [
+      "env",
+      `PATH=${process.env.PATH}:/usr/sbin:/sbin`, // which users who are not root may not have
       "dpkg",
       `--root=${system}`,
       "--force-not-root",

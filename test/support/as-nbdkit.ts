@@ -74,6 +74,4 @@ export async function startNbdkit(
   return { pid: Number(readFileSync(pidFile, "utf8")), output: () => output, child, ended };
 }
 
-export const isRunning = (pid: number): boolean => existsSync(`/proc/${pid}`);
-
 export const uriOf = (socket: string): string => `nbd+unix:///?socket=${socket}`;

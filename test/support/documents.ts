@@ -33,10 +33,18 @@ export function indentedCode(file: string): string[] {
   return [...prose.matchAll(/\n\n {4}(\S.*)/g)].map(([, line]) => line as string);
 }
 
-/** Those behind a prompt; a backslash at the end of a line continues it. */
+/**
+ * Those behind a prompt; a backslash at the end of a line continues it, and what is exported is so for
+ * the next.
+ */
 export function commandsOf({ text }: Block): string[] {
   const lines = text.replaceAll("\\\n", "\\\0").split("\n");
-  return lines
+  const commands = lines
     .filter((line) => line.startsWith("$ "))
     .map((line) => line.slice(2).replaceAll("\\\0", "\\\n"));
+  return commands.flatMap((command, i) => {
+    if (command.startsWith("export ")) return [];
+    const before = commands[i - 1];
+    return before?.startsWith("export ") ? [`${before}\n${command}`] : [command];
+  });
 }

@@ -4,18 +4,11 @@ import { type ChildProcess, spawn } from "node:child_process";
 import { chmodSync, mkdirSync, openSync, readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
+import { isRunning } from "./process.js";
 import { asyncnbd, eventually, temporaryDirectory } from "./server.js";
 
 /** Without root, one becomes it in a namespace of users. */
 const NAMESPACES = process.getuid?.() === 0 ? ["-n", "-m"] : ["-U", "-n", "-m"];
-
-const isAlive = (pid: number): boolean => {
-  try {
-    return !/^\d+ \(.*\) Z/.test(readFileSync(`/proc/${pid}/stat`, "utf8"));
-  } catch {
-    return false;
-  }
-};
 
 export class Sandbox {
   readonly directory = temporaryDirectory();
@@ -61,7 +54,7 @@ export class Sandbox {
   #servers(): number[] {
     return readdirSync(this.#pids)
       .map((name) => Number(readFileSync(join(this.#pids, name), "utf8")))
-      .filter((pid) => pid > 0 && isAlive(pid));
+      .filter((pid) => pid > 0 && isRunning(pid));
   }
 
   start(argv: readonly string[]): ChildProcess {
@@ -100,6 +93,6 @@ export class Sandbox {
   async stopServers(): Promise<void> {
     const pids = this.#servers();
     for (const pid of pids) process.kill(pid, "SIGTERM");
-    await eventually("end of the servers", () => !pids.some(isAlive) || undefined);
+    await eventually("end of the servers", () => !pids.some(isRunning) || undefined);
   }
 }
