@@ -157,7 +157,7 @@ Napi::Value ExportWrap::open_export(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value ExportWrap::adopt_export(const Napi::CallbackInfo &info) {
-  return addon::adopt_export(info, client_, &opens_again_);
+  return addon::adopt_export(info, client_);
 }
 
 Napi::Value ExportWrap::meta_contexts(const Napi::CallbackInfo &info) {

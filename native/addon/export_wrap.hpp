@@ -89,7 +89,6 @@ private:
 
   const SharedPluginClient client_ = std::make_shared<PluginClient>();
   std::shared_ptr<ExportRequests> requests_;
-  std::shared_ptr<Napi::FunctionReference> opens_again_; // see script_opening.hpp
   // Only JavaScript's thread may touch references, and only this object knows when it is gone.
   std::unordered_map<ExportRequests::Job *, Pending> pending_;
 };

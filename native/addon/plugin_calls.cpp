@@ -220,15 +220,14 @@ std::shared_ptr<backend::Bottom> bottom_of_no_client(const PluginClient &client,
 
 } // namespace
 
-Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client,
-                         std::shared_ptr<Napi::FunctionReference> *opens_again) {
+Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   Napi::Object facts = info[2].As<Napi::Object>();
   ScriptBridgeWrap &script = *ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
   const auto made = [&] {
     return std::make_shared<Napi::FunctionReference>(
         Napi::Persistent(facts.Get("openAgain").As<Napi::Function>()));
   };
-  *opens_again = made();
+  client->opens_again = made();
   std::shared_ptr<backend::Bottom> of_no_client;
   if (client->chain && client->chain->opens_for_all()) {
     const std::shared_ptr<KeptFunctions> &kept = script.kept();
@@ -240,7 +239,7 @@ Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClien
       *client->connection, client->threads,
       info[1].IsNumber() ? backend_of_script(script.bridge(), info[1].As<Napi::Number>(), facts)
                          : nullptr,
-      std::make_unique<ScriptOpening>(info.Env(), *opens_again, script.bridge(), nullptr),
+      std::make_unique<ScriptOpening>(info.Env(), client->opens_again, script.bridge(), nullptr),
       std::move(of_no_client));
   const std::string name = facts.Get("name").As<Napi::String>();
   return ask(
@@ -289,7 +288,10 @@ Napi::Value close_export(Napi::Env env, const SharedPluginClient &client) {
         client->connection->export_name = nullptr;
         return true;
       },
-      [](Napi::Env env, bool) { return env.Undefined(); });
+      [client](Napi::Env env, bool) {
+        client->opens_again.reset();
+        return env.Undefined();
+      });
 }
 
 } // namespace asyncnbd::addon

@@ -23,6 +23,9 @@ struct PluginClient {
   bool readonly = false;
   unsigned threads = 1; // calls of the plugin at once, if it can take more than one
   std::unique_ptr<backend::Backend> backend; // the open export, behind the chain
+  // JavaScript's, to open the export again; see script_opening.hpp. It keeps the object that this
+  // belongs to, and so has to go when the export is closed.
+  std::shared_ptr<Napi::FunctionReference> opens_again;
 };
 
 using SharedPluginClient = std::shared_ptr<PluginClient>;
@@ -34,9 +37,7 @@ Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient
 // adoptExport(bridge, connection, { name, disk, openAgain, and what script_opening.hpp describes },
 // wanted): of a plugin in JavaScript, which has opened an export. Resolves as open_export; the
 // bridge is asked to close it.
-// `opens_again`: the caller's, for as long as the client.
-Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client,
-                         std::shared_ptr<Napi::FunctionReference> *opens_again);
+Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client, const std::string &name);
 Napi::Value close_export(Napi::Env env, const SharedPluginClient &client);
 

@@ -268,7 +268,7 @@ Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
-  return addon::adopt_export(info, client_, &opens_again_);
+  return addon::adopt_export(info, client_);
 }
 
 Napi::Value SessionWrap::meta_contexts(const Napi::CallbackInfo &info) {
@@ -355,6 +355,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       if (!failure.empty())
         end.Set("failure", failure);
       client->connection.reset(); // its descriptors must not wait for a garbage collection
+      client->opens_again.reset();
       deferred->Resolve(end);
     });
   });
@@ -403,6 +404,7 @@ Napi::Value SessionWrap::abort(const Napi::CallbackInfo &info) {
   }
   stop_polling();
   close_fds();
+  client_->opens_again.reset();
   if (pending_io_)
     settle_io(info.Env().Null());
   return info.Env().Undefined();

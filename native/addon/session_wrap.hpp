@@ -58,7 +58,6 @@ private:
   int out_fd_;
   host::LoggedClient logged_;
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
-  std::shared_ptr<Napi::FunctionReference> opens_again_; // see script_opening.hpp
   std::shared_ptr<base::MemoryBudget> budget_;
   std::unique_ptr<transport::HandshakeIo> io_;
   std::unique_ptr<FdPoll> in_poll_;

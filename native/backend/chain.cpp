@@ -63,14 +63,17 @@ bool Chain::has_opening_filters() const {
 // ---- what a handshake asks --------------------------------------------------------------------
 
 bool Level::preconnect(bool readonly) const {
+  const auto lock = chain->turn_behind(*this);
   return chain->preconnect(*this, readonly);
 }
 
 std::optional<std::vector<ExportEntry>> Level::list_exports(bool readonly) const {
+  const auto lock = chain->turn_behind(*this);
   return chain->list_exports(*this, readonly);
 }
 
 std::optional<std::string> Level::default_export(bool readonly) const {
+  const auto lock = chain->turn_behind(*this);
   return chain->default_export(*this, readonly);
 }
 
@@ -201,6 +204,7 @@ std::optional<std::string> Chain::disk_of(Level level, const std::string &export
   const auto lock = turn_of_question(level);
   while (level.index < filters_.size() && opening_at(level.index) == nullptr)
     level.index++;
+  const auto behind = turn_behind(level);
   const auto normal = default_export(level, readonly);
   if (!normal || *normal == export_name)
     return normal ? std::optional("") : std::nullopt;
@@ -263,6 +267,13 @@ std::unique_lock<TurnQueue> Chain::turn_of_question(const Level &level) {
   if (level.index >= place_of_turns())
     return {};
   return serialize_calls(*level.bottom);
+}
+
+// While what is further behind is asked: not by its opening, which has that turn.
+std::unique_lock<TurnQueue> Chain::turn_behind(const Level &level) {
+  if (level.index <= place_of_turns() || !has_turns(level.index))
+    return {};
+  return serialize_calls_at(level.index, *level.bottom);
 }
 
 // Turns of the least thread model of all. Of a model of which all calls are parallel, those further

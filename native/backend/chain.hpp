@@ -97,6 +97,7 @@ private:
   std::unique_lock<TurnQueue> serialize_calls_at(size_t index, Bottom &bottom);
   std::unique_lock<TurnQueue> turn_of_call(const Level &level);
   std::unique_lock<TurnQueue> turn_of_question(const Level &level);
+  std::unique_lock<TurnQueue> turn_behind(const Level &level);
 
   Level behind(const Level &level) { return {this, level.index + 1, level.bottom}; }
   Filter &filter_at(size_t index) const {

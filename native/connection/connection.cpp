@@ -280,6 +280,7 @@ void Connection::finish() {
     resources_.page_pipes.close_kept();
   backend::close_in_time(*backend_, resources_.of_backends, grace());
   export_name = nullptr;
+  peer_fd = -1;
   transport_->close(reader_->has_unread_input());
   host::log_debug("%s: connection %" PRIu64 " closed", plugin_name.c_str(), number);
   std::function<void()> on_closed = std::move(on_closed_);

@@ -2,10 +2,12 @@
 #include "cplugin/filter_next.hpp"
 
 #include <cerrno>
+#include <chrono>
 #include <cinttypes>
 #include <cstring>
 #include <utility>
 
+#include "backend/timely_close.hpp"
 #include "cplugin/filter_child.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
@@ -155,23 +157,27 @@ constexpr nbdkit_next_ops OPERATIONS = {
 
 } // namespace
 
-Next::Next(std::unique_ptr<backend::Backend> opened, bool is_filter, bool is_of_no_client)
-    : nbdkit_next_ops(OPERATIONS), backend_(std::move(opened)),
-      layer_(is_filter ? static_cast<FilterBackend *>(backend_.get()) : nullptr),
-      is_of_no_client_(is_of_no_client) {}
+Next::Next(std::unique_ptr<backend::Backend> opened, bool is_filter,
+           std::shared_ptr<backend::Bottom> of_no_client)
+    : nbdkit_next_ops(OPERATIONS), of_no_client_(std::move(of_no_client)),
+      backend_(std::move(opened)),
+      layer_(is_filter ? static_cast<FilterBackend *>(backend_.get()) : nullptr) {}
 
 Next *Next::open(const backend::Level &level, const std::string &export_name, bool readonly,
                  std::shared_ptr<backend::Bottom> of_no_client, std::string *error) {
   std::unique_ptr<backend::Backend> opened = level.open(export_name, readonly, error);
   if (opened == nullptr)
     return nullptr;
-  const bool is_of_no_client = of_no_client != nullptr;
-  opened->keep(std::move(of_no_client));
-  return new Next(std::move(opened), level.opens_behind(), is_of_no_client);
+  opened->keep(of_no_client);
+  return new Next(std::move(opened), level.opens_behind(), std::move(of_no_client));
 }
 
+// Of a client, its connection sees to the time that this takes.
 void Next::close() {
-  backend_->close();
+  if (of_no_client_ != nullptr)
+    backend::close_in_time(*backend_, of_no_client_->resources(), std::chrono::milliseconds{0});
+  else
+    backend_->close();
   delete this;
 }
 

@@ -29,7 +29,7 @@ public:
 
   // Shared with those who give up what is in flight there.
   const std::shared_ptr<backend::Backend> &backend() const { return backend_; }
-  bool is_of_no_client() const { return is_of_no_client_; }
+  bool is_of_no_client() const { return of_no_client_ != nullptr; }
 
   bool prepare(std::string *error);
   bool finalize();
@@ -52,7 +52,8 @@ public:
 private:
   struct Call;
 
-  Next(std::unique_ptr<backend::Backend> opened, bool is_filter, bool is_of_no_client);
+  Next(std::unique_ptr<backend::Backend> opened, bool is_filter,
+       std::shared_ptr<backend::Bottom> of_no_client);
   ~Next() = default;
 
   // False, which has been logged: it has not been prepared, and nothing may be asked of it.
@@ -61,9 +62,9 @@ private:
   FilterBackend *filter() const;
   int run(const Call &call, int *err);
 
+  const std::shared_ptr<backend::Bottom> of_no_client_;
   std::shared_ptr<backend::Backend> backend_;
   FilterBackend *const layer_; // the same, if it is one directly; else nullptr
-  const bool is_of_no_client_;
 };
 
 } // namespace asyncnbd::cplugin

@@ -7,6 +7,7 @@
 #include <thread>
 #include <utility>
 
+#include "backend/timely_close.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -28,7 +29,7 @@ void OnceOpened::close() {
       left -= STEP;
     }
   }
-  backend_->close();
+  backend::close_in_time(*backend_, resources_, milliseconds{0});
 }
 
 // ---- a request ----------------------------------------------------------------------------------
@@ -85,19 +86,26 @@ void OnceRequest::complete(Request &, int error) {
     request.completers.maker().release(request);
 }
 
-// The late reply may come at any time from now on.
+// The late reply may come meanwhile.
 void OnceRequest::give_up(Request &, int error) {
-  Request &request = request_;
   const std::shared_ptr<OnceOpened> opened = opened_;
   const bool is_awaited = layer_.end(*this, true);
   opened->in_flight_.fetch_sub(1, std::memory_order_release);
   if (is_awaited)
-    request.give_up(error);
+    request_.give_up(error);
+  drop();
 }
 
 void OnceRequest::release(Request &) {
-  Request &request = request_;
   const std::shared_ptr<OnceOpened> opened = opened_; // whose call this is
+  drop();
+}
+
+// By both, in any order: the client's request keeps the layer until it is released.
+void OnceRequest::drop() {
+  if (holders_.fetch_sub(1, std::memory_order_acq_rel) > 1)
+    return;
+  Request &request = request_;
   OnceLayer::Slabs::destroy(this);
   request.completers.maker().release(request);
 }

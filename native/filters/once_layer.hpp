@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "backend/backend.hpp"
+#include "backend/resources.hpp"
 #include "base/mutex.hpp"
 #include "base/slabs.hpp"
 
@@ -16,7 +17,8 @@ namespace asyncnbd::filters {
 // What is open for all clients. Stays as long as any of them, or one of their requests.
 class OnceOpened {
 public:
-  explicit OnceOpened(std::unique_ptr<backend::Backend> opened) : backend_(std::move(opened)) {}
+  OnceOpened(std::unique_ptr<backend::Backend> opened, const backend::Resources &resources)
+      : backend_(std::move(opened)), resources_(resources) {}
   OnceOpened(const OnceOpened &) = delete;
   OnceOpened &operator=(const OnceOpened &) = delete;
 
@@ -30,6 +32,7 @@ private:
   friend class OnceRequest;
 
   const std::unique_ptr<backend::Backend> backend_;
+  const backend::Resources resources_;
   std::atomic<uint32_t> in_flight_{0}; // the release of an end pairs with the acquire of close
 };
 
@@ -50,11 +53,13 @@ private:
   void release(backend::Request &child) override;
   bool client_has_gone() const override;
   void hand_over_answer();
+  void drop();
 
   OnceLayer &layer_;
   const std::shared_ptr<OnceOpened> opened_;
   backend::Request &request_; // stays until it is answered, or released if it is given up
   backend::Request child_{};
+  std::atomic<int> holders_{2}; // of one that is given up: who does so, and its late reply
 
   // With the lock of the layer:
   OnceRequest *previous_ = nullptr; // in the list of those that the client waits for

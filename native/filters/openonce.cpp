@@ -1,6 +1,7 @@
 // See openonce.hpp; once_layer.hpp has what each client gets.
 #include "filters/openonce.hpp"
 
+#include <chrono>
 #include <cstddef>
 #include <map>
 #include <mutex>
@@ -40,6 +41,8 @@ struct Opened {
 
 class OpenonceFilter final : public backend::Filter {
 public:
+  explicit OpenonceFilter(const backend::Resources &resources) : resources_(resources) {}
+
   const char *name() const override { return "openonce"; }
   bool opens_for_all() const override { return true; }
 
@@ -62,8 +65,9 @@ private:
   static constexpr size_t MAX_OPEN = 1024;
 
   std::shared_ptr<OnceOpened> find(const Wish &wish, const backend::OpenBehind &open,
-                                   std::string *error);
+                                   const host::ServerContext &server, std::string *error);
 
+  const backend::Resources resources_;
   OnceLayer::Slabs slabs_;
   base::Mutex<base::LockRank::once_opened> mutex_; // guards the rest
   base::Condition changed_;
@@ -73,8 +77,8 @@ private:
 std::unique_ptr<Backend> OpenonceFilter::open_behind(const backend::OpenBehind &open,
                                                      const backend::Opening &opening, bool readonly,
                                                      std::string *error) {
-  std::shared_ptr<OnceOpened> found =
-      find({opening.export_name, readonly, opening.context.tls}, open, error);
+  std::shared_ptr<OnceOpened> found = find({opening.export_name, readonly, opening.context.tls},
+                                           open, *opening.context.server, error);
   if (found == nullptr)
     return nullptr;
   auto layer = std::make_unique<OnceLayer>(std::move(found), slabs_);
@@ -83,7 +87,9 @@ std::unique_ptr<Backend> OpenonceFilter::open_behind(const backend::OpenBehind &
 
 // Who has waited for an opening that fails has failed, too; who comes later tries again.
 std::shared_ptr<OnceOpened> OpenonceFilter::find(const Wish &wish, const backend::OpenBehind &open,
+                                                 const host::ServerContext &server,
                                                  std::string *error) {
+  constexpr std::chrono::milliseconds LOOK_AGAIN_AFTER{50};
   std::unique_lock lock(mutex_);
   std::shared_ptr<Opened> &place = opened_[wish];
   const bool is_first = place == nullptr;
@@ -98,18 +104,21 @@ std::shared_ptr<OnceOpened> OpenonceFilter::find(const Wish &wish, const backend
   if (is_first) {
     lock.unlock();
     if (std::unique_ptr<Backend> opened = open(wish.is_readonly, &here->error))
-      here->opened = std::make_shared<OnceOpened>(std::move(opened));
+      here->opened = std::make_shared<OnceOpened>(std::move(opened), resources_);
     lock.lock();
     here->is_over = true;
     if (here->opened == nullptr)
       opened_.erase(wish);
     changed_.notify_all();
   } else {
-    changed_.wait(lock, [&here] { return here->is_over; });
+    while (!here->is_over && !server.is_stopping())
+      changed_.wait_until(lock, std::chrono::steady_clock::now() + LOOK_AGAIN_AFTER);
   }
-  if (here->opened == nullptr)
+  if (!here->is_over)
+    *error = "filter openonce: the server stops while the export is being opened";
+  else if (here->opened == nullptr)
     *error = here->error;
-  return here->opened;
+  return here->is_over ? here->opened : nullptr;
 }
 
 void OpenonceFilter::end() {
@@ -126,11 +135,12 @@ void OpenonceFilter::end() {
 } // namespace
 
 std::unique_ptr<backend::Filter> make_openonce(const FilterOptions &options,
-                                               const backend::Resources &, std::string *error) {
+                                               const backend::Resources &resources,
+                                               std::string *error) {
   *error = OptionReader("openonce", options).error();
   if (!error->empty())
     return nullptr;
-  return std::make_unique<OpenonceFilter>();
+  return std::make_unique<OpenonceFilter>(resources);
 }
 
 } // namespace asyncnbd::filters

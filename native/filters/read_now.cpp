@@ -47,13 +47,13 @@ public:
 private:
   int wait(std::future<int> &outcome, const host::CallContext &context) {
     constexpr milliseconds LOOK_AGAIN_AFTER{50};
-    const int peer_fd = context.peer_fd;
+    const bool has_peer = context.peer_fd != -1;
     while (outcome.wait_for(LOOK_AGAIN_AFTER) != std::future_status::ready) {
       if (context.server->is_stopping()) {
         below_->on_server_stopping();
         return end(outcome);
       }
-      if (has_hung_up(peer_fd)) {
+      if (has_peer && has_hung_up(context.peer_fd)) {
         below_->on_client_gone();
         return end(outcome);
       }
@@ -61,10 +61,10 @@ private:
     return outcome.get();
   }
 
-  // -1, as there may be no client: no.
+  // -1: it has been closed.
   static bool has_hung_up(int fd) {
     pollfd look{fd, POLLRDHUP, 0};
-    return fd != -1 && ::poll(&look, 1, 0) == 1;
+    return fd == -1 || ::poll(&look, 1, 0) == 1;
   }
 
   int end(std::future<int> &outcome) {

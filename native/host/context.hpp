@@ -101,7 +101,9 @@ public:
   const std::shared_ptr<ServerContext> server;
   std::string plugin_name; // of whose export the client has named; changes between calls only
   const uint64_t number;   // this connection's, counted from 1: the N of "memory[N]" in messages
-  int peer_fd = -1;        // to ask for the peer's name; set before the first callback
+  // To ask for the peer's name; set before the first callback, and -1 again before it is closed.
+  // Pairs with nothing.
+  std::atomic<int> peer_fd{-1};
   bool tls = false;
   std::string tls_peer_name; // of the client's certificate, if it was verified
   std::string tls_issuer_name;

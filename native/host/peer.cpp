@@ -13,12 +13,13 @@ namespace {
 
 int peer_socket(const char *function) {
   CallContext *context = current_context();
-  if (context == nullptr || context->peer_fd == -1) {
+  const int fd = context != nullptr ? context->peer_fd.load() : -1;
+  if (fd == -1) {
     nbdkit_error("%s: not called from a connection", function);
     errno = ENOTCONN;
     return -1;
   }
-  return context->peer_fd;
+  return fd;
 }
 
 // The peer's credentials (unix sockets only), taken when it connected.

@@ -49,7 +49,7 @@ extern "C" NBDKIT_DLL_PUBLIC int nbdkit_nanosleep(unsigned sec, unsigned nsec) {
   CallContext *context = current_context();
   // poll ignores descriptors that are -1. POLLHUP and POLLERR are always reported.
   pollfd ends[] = {{context != nullptr ? context->server->stop_fd() : -1, POLLIN, 0},
-                   {context != nullptr ? context->peer_fd : -1, POLLRDHUP, 0}};
+                   {context != nullptr ? context->peer_fd.load() : -1, POLLRDHUP, 0}};
 
   const timespec deadline = after(sec, nsec);
   timespec left;

@@ -57,8 +57,10 @@ static void keep_error(struct file_eviction_errors *errors, int error) {
 
 int file_eviction_flush(struct file_eviction *eviction, int fd) {
   struct file_eviction_errors *errors = eviction->errors;
+  pthread_rwlock_rdlock(&errors->lock);
   if (fdatasync(fd) == -1)
     keep_error(errors, errno);
+  pthread_rwlock_unlock(&errors->lock);
   /* Somebody may have been told before of what fdatasync has not been told then, and is yet to keep
    * it. */
   pthread_rwlock_wrlock(&errors->lock);

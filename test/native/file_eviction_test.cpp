@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <chrono>
 #include <thread>
+#include <utility>
+#include <vector>
 
 using std::atomic_int; // which <stdatomic.h> has in C alone
 using std::atomic_uint;
@@ -23,13 +25,24 @@ constexpr int FD = -1; // the system is not asked
 std::atomic<int> write_out_error{0};
 std::atomic<int> sync_error{0};
 std::atomic<unsigned> syncs{0};
-// Who writes out is held inside, if there is a gate.
-std::atomic<Gate *> held{nullptr};
-bool is_inside = false;
-bool may_return = false;
+// Holds the next call inside, after the system has told it.
+struct Hold {
+  Gate gate;
+  bool is_inside = false;
+  bool may_return = false;
 
-int answer(std::atomic<int> &next) {
+  void wait_inside() {
+    gate.change([this] { is_inside = true; });
+    gate.wait([this] { return may_return; });
+  }
+};
+std::atomic<Hold *> held_write_out{nullptr};
+std::atomic<Hold *> held_sync{nullptr};
+
+int answer(std::atomic<int> &next, std::atomic<Hold *> &held) {
   const int error = next.exchange(0);
+  if (Hold *hold = held.exchange(nullptr))
+    hold->wait_inside();
   errno = error;
   return error == 0 ? 0 : -1;
 }
@@ -57,19 +70,12 @@ struct SharedErrors : file_eviction_errors {
 
 // In place of the C library's, as the program's own come first.
 extern "C" int sync_file_range(int, off64_t, off64_t, unsigned) {
-  const int result = answer(write_out_error);
-  const int error = errno;
-  if (Gate *gate = held.load()) {
-    gate->change([] { is_inside = true; });
-    gate->wait([] { return may_return; });
-  }
-  errno = error;
-  return result;
+  return answer(write_out_error, held_write_out);
 }
 
 extern "C" int fdatasync(int) {
   syncs++;
-  return answer(sync_error);
+  return answer(sync_error, held_sync);
 }
 
 TEST_CASE("what could not be written out fails the next flush, once") {
@@ -112,21 +118,29 @@ TEST_CASE("all who share an opened file are told, whoever was told by the system
 }
 
 TEST_CASE("a flush knows what another handle was told before it") {
-  SharedErrors errors;
-  Handle a(&errors);
-  Handle b(&errors);
-  Gate gate;
-  held = &gate;
-  write_out_error = EIO;
-  std::thread writer([&] { a.write(); });
-  REQUIRE(gate.wait([] { return is_inside; }));
-  const unsigned syncs_before = syncs;
-  std::thread flusher([&] { CHECK(b.flush() == EIO); });
-  while (syncs == syncs_before)
-    std::this_thread::yield();
-  std::this_thread::sleep_for(std::chrono::milliseconds(20)); // in which it could return
-  gate.change([] { may_return = true; });
-  writer.join();
-  flusher.join();
-  held = nullptr;
+  const std::vector<std::pair<std::atomic<Hold *> *, std::atomic<int> *>> calls = {
+      {&held_write_out, &write_out_error}, {&held_sync, &sync_error}};
+  for (const auto &[held, error] : calls) {
+    SharedErrors errors;
+    Handle a(&errors);
+    Handle b(&errors);
+    Hold hold;
+    *error = EIO;
+    *held = &hold;
+    std::thread first([&a, is_write = held == &held_write_out] {
+      if (is_write)
+        a.write();
+      else
+        a.flush();
+    });
+    REQUIRE(hold.gate.wait([&] { return hold.is_inside; }));
+    const unsigned syncs_before = syncs;
+    std::thread second([&] { CHECK(b.flush() == EIO); });
+    while (syncs == syncs_before)
+      std::this_thread::yield();
+    std::this_thread::sleep_for(std::chrono::milliseconds(20)); // in which it could return
+    hold.gate.change([&] { hold.may_return = true; });
+    first.join();
+    second.join();
+  }
 }
