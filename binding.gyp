@@ -10,6 +10,8 @@
   },
   "target_defaults": {
     "cflags": ["-Wall", "-Wextra", "-O2", "-g"],
+    # It would depend on where it is built.
+    "ldflags": ["-Wl,--build-id=none"],
     "include_dirs": ["native", "native/include"]
   },
   "targets": [

@@ -27,7 +27,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "host/context.cpp": ["list", "state", "pool"],
   "host/copies.cpp": ["all"],
   "host/library.cpp": ["promoted", "keeps_libraries", "shared", "names"],
-  "host/log.cpp": ["writer", "verbose_lines"],
+  "host/log.cpp": ["writer", "verbose_lines", "control_lines", "data_lines"],
   "host/password.cpp": ["stdio_safe"],
   "host/reply_batch.cpp": ["batch"],
   "schedule/poll_worker.cpp": ["worker_of_this_thread"],
