@@ -67,6 +67,8 @@ void RetryLayer::go(Attempt attempt, Request &request) {
     }
   }
   attempt.error = refusal.error;
+  if (attempt.retries > 0)
+    forget_answer(request); // not before: should it go no further, it is answered as it has failed
   if (refusal.error == 0)
     pass_on(attempt, request, *behind);
   else if (refusal.is_final)
@@ -148,7 +150,6 @@ void RetryLayer::fail(Attempt attempt, Request &request) {
 // On the timers' thread. Whoever has had it opened meanwhile has done so for this one, too.
 void RetryLayer::on_time(Request &request, Attempt attempt) {
   attempt.retries++;
-  forget_answer(request);
   bool is_over;
   bool has_begun = false;
   bool is_due = false;

@@ -118,12 +118,13 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   addon().logClients(config.logClients);
   if (config.exitWithParent) addon().exitWithParent(process.ppid);
   if (config.listen.kind === "stdio") addon().setStdioSafe(false);
+  const manager = new ServiceManager(process.env);
   const uncaught = new UncaughtErrors();
   const served = await uncaught.unlessUncaught(startExport(config));
   // Until here the plugin may execute the process anew, as nbdkit's vddk does for its libraries: with
   // the words of /proc/self/cmdline, and with our environment.
   showName();
-  const manager = new ServiceManager(process.env);
+  manager.started(process.env);
   return new ServerProcess(config, served, readyFd, uncaught, manager).run();
 }
 

@@ -3,6 +3,8 @@
 import { addon } from "../addon/addon.js";
 
 const VARIABLE = "NOTIFY_SOCKET";
+/** A name that nobody else knows. */
+const KEPT_IN = "ASYNCNBD_NOTIFY_SOCKET";
 
 /** Clients may come and go faster than anybody reads. */
 const STATUS_INTERVAL_MS = 1_000;
@@ -17,10 +19,19 @@ export class ServiceManager {
   #timer: NodeJS.Timeout | undefined;
   #isServing = false;
 
-  /** Takes the variable away: what --run or a ready plugin starts must not speak for us. */
+  /**
+   * Takes the variable away: what --run or a plugin starts must not speak for us. But a plugin may
+   * execute the process anew before it is ready, with our environment.
+   */
   constructor(env: NodeJS.ProcessEnv) {
-    this.#address = env[VARIABLE] || undefined;
+    this.#address = env[VARIABLE] || env[KEPT_IN] || undefined;
     delete env[VARIABLE];
+    if (this.#address !== undefined) env[KEPT_IN] = this.#address;
+  }
+
+  /** The plugin is ready. */
+  started(env: NodeJS.ProcessEnv): void {
+    delete env[KEPT_IN];
   }
 
   /** Clients can connect. */

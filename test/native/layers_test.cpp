@@ -272,8 +272,8 @@ private:
     REQUIRE(error >= 0);
     const bool is_refused = stack_.may_refuse_with(error);
     CHECK_MESSAGE((error == 0 || error == EIO || error == ESHUTDOWN || is_refused), error);
-    if (error == EIO)
-      CHECK(request.extras->error_text.starts_with("inject")); // by the disk, or by a filter
+    if (error == EIO) // by the disk, or by a filter
+      CHECK_MESSAGE(request.extras->error_text.starts_with("inject"), request.extras->error_text);
     if (request.was_given_up)
       REQUIRE(request.gate.wait([&] { return request.is_released; }));
     if (modifies(request))

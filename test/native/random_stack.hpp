@@ -95,7 +95,9 @@ public:
   // Whether what has been trimmed may be what it was.
   bool may_keep_trimmed() const { return has("cache") || has("blocksize"); }
   // Whether clients may have to ask again about the rest.
-  bool may_tell_extents_in_part() const { return has("blocksize") || has("truncate"); }
+  bool may_tell_extents_in_part() const {
+    return has("blocksize") || has("truncate") || has("cacheextents");
+  }
   const std::string &words() const { return words_; }
 
   void add(const std::string &name) {
