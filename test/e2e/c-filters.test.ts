@@ -9,6 +9,7 @@ import { RawClient } from "../support/raw-client.js";
 import {
   clean,
   debianPlugin,
+  LEAKS_AT_EXIT,
   runAsyncnbd,
   sanitizer,
   startServer,
@@ -24,9 +25,9 @@ test("a filter's own thread that waits for an answer which never comes is let go
   const scan = [`--filter=${join(filters, "nbdkit-scan-filter.so")}`, "--grace=1", "-U", "-"];
   const plugin = [testPlugin("asyncprobe"), "scan-size=65536"];
   const look = clean('qemu-io -r -f raw -c "sleep 500" "$uri"');
-  // What the plugin may still answer is kept, and an exit with that frees nothing.
-  const env = { ASAN_OPTIONS: "exitcode=99:detect_leaks=0" };
-  const { status, stderr } = await runAsyncnbd([...scan, ...plugin, "--run", look], { env });
+  const { status, stderr } = await runAsyncnbd([...scan, ...plugin, "--run", look], {
+    env: LEAKS_AT_EXIT,
+  });
   expect(stderr).toContain("cache offset=655360 count=65536: the plugin did not reply: giving up");
   // Its request may still be answered: the plugin is not unloaded, and the server has failed.
   expect(status).toBe(1);
@@ -172,9 +173,8 @@ test("a filter opens what is behind it once, for all clients", async () => {
 
 test("a filter's request for all clients that is never answered ends with the server", async () => {
   const filter = compiled("share", SHARING_FILTER);
-  const server = await startServer([
-    ...[`--filter=${filter}`, "--grace=1", testPlugin("asyncprobe")],
-  ]);
+  const words = [`--filter=${filter}`, "--grace=1", testPlugin("asyncprobe")];
+  const server = await startServer(words, { env: LEAKS_AT_EXIT });
   const [first, second] = [
     await RawClient.open(server.socket),
     await RawClient.open(server.socket),

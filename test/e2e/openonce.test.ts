@@ -7,6 +7,7 @@ import { describe, expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
 import {
   debianPlugin,
+  LEAKS_AT_EXIT,
   runAsyncnbd,
   startServer,
   temporaryDirectory,
@@ -188,7 +189,9 @@ describe("in front of a plugin in C", () => {
     const log = join(temporaryDirectory(), "log");
     const never = 10n * 65536n;
     const probe = [testPlugin("asyncprobe"), `log=${log}`];
-    const server = await startServer(["--filter=openonce", "--grace=1", ...probe]);
+    const server = await startServer(["--filter=openonce", "--grace=1", ...probe], {
+      env: LEAKS_AT_EXIT,
+    });
     const [first, second] = [
       await RawClient.open(server.socket),
       await RawClient.open(server.socket),
