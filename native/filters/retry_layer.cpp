@@ -67,11 +67,12 @@ void RetryLayer::go(Attempt attempt, Request &request) {
     }
   }
   attempt.error = refusal.error;
-  if (attempt.retries > 0)
-    forget_answer(request); // not before: should it go no further, it is answered as it has failed
-  if (refusal.error == 0)
+  if (refusal.error == 0) {
     pass_on(attempt, request, *behind);
-  else if (refusal.is_final)
+    return;
+  }
+  forget_answer(request);
+  if (refusal.is_final)
     request.complete(refusal.error);
   else
     fail(attempt, request);
@@ -103,6 +104,8 @@ RetryLayer::Refusal RetryLayer::refusal_of(const Request &request) const {
 
 void RetryLayer::pass_on(Attempt attempt, Request &request, Backend &behind) {
   const uint64_t state = uint64_t{attempt.retries} << GENERATION_BITS | attempt.generation;
+  if (attempt.retries != 0)
+    forget_answer(request); // not before: should it go no further, it is answered as it has failed
   if (request.completers.push(*this, reinterpret_cast<void *>(static_cast<uintptr_t>(state)))) {
     behind.submit(request, Caller::must_not_block);
   } else {
