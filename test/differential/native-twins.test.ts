@@ -2,19 +2,17 @@
 // requests get the same answers, and the plugin gets the same calls.
 
 import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MIB } from "../support/fixtures.js";
 import { RawClient, type RequestFields } from "../support/raw-client.js";
 import {
-  debianPlugin,
+  debianFilter,
   eventually,
   startServer,
   temporaryDirectory,
   testPlugin,
 } from "../support/server.js";
-
-const filters = join(dirname(dirname(debianPlugin("memory"))), "filters");
 
 const [READ, WRITE, FLUSH, TRIM, CACHE, ZERO] = [0, 1, 3, 4, 5, 6];
 const ALL_KINDS: readonly number[] = [READ, WRITE, FLUSH, TRIM, CACHE, ZERO];
@@ -179,7 +177,7 @@ describe.each<[name: string, parameters: readonly string[]]>([
   test.each(PLUGINS[name] ?? [])("in front of a plugin with %j", async (answer) => {
     const given = answer === "" ? [] : [answer];
     const seed = name.length * 7919 + given.length;
-    const library = join(filters, `nbdkit-${name}-filter.so`);
+    const library = debianFilter(name);
     const kinds = KINDS[name] ?? ALL_KINDS;
     const theirs = await seenWith(library, [...parameters, ...given], seed, kinds);
     const ours = await seenWith(name, [...parameters, ...given], seed, kinds);

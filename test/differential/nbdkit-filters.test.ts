@@ -4,17 +4,15 @@
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, rmSync, truncateSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { afterAll, describe, expect, test } from "vitest";
-import { debianPlugin } from "../support/server.js";
+import { debianPlugin, debianFilter as path } from "../support/server.js";
 import { expectSameOutput, type Files } from "./both.js";
 
-const filters = join(dirname(dirname(debianPlugin("memory"))), "filters");
 const memory = debianPlugin("memory");
 const file = debianPlugin("file");
 
 /** Where ours would be found by the short name. */
-const path = (name: string): string => join(filters, `nbdkit-${name}-filter.so`);
 
 /** What a client sees of a disk before and after it has tried to write to it. */
 const LOOK = `

@@ -3,11 +3,12 @@
 
 import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
 import {
   clean,
+  debianFilter,
   debianPlugin,
   LEAKS_AT_EXIT,
   runAsyncnbd,
@@ -18,11 +19,10 @@ import {
 } from "../support/server.js";
 
 const [READ, FLUSH] = [0, 3];
-const filters = join(dirname(dirname(debianPlugin("memory"))), "filters");
 
 test("a filter's own thread that waits for an answer which never comes is let go", async () => {
   // It reads on, region by region, until it meets the one that is never answered.
-  const scan = [`--filter=${join(filters, "nbdkit-scan-filter.so")}`, "--grace=1", "-U", "-"];
+  const scan = [`--filter=${debianFilter("scan")}`, "--grace=1", "-U", "-"];
   const plugin = [testPlugin("asyncprobe"), "scan-size=65536"];
   const look = clean('qemu-io -r -f raw -c "sleep 500" "$uri"');
   const { status, stderr } = await runAsyncnbd([...scan, ...plugin, "--run", look], {
@@ -201,7 +201,7 @@ test.skipIf(sanitizer)("what is in front of a filter may read while it opens", a
     `get_size=stat -c %s ${disk}`,
     `pread=dd if=${disk} iflag=skip_bytes,count_bytes skip=$4 count=$3 status=none`,
   ];
-  const chain = ["--filter=partition", `--filter=${filters}/nbdkit-nocache-filter.so`];
+  const chain = ["--filter=partition", `--filter=${debianFilter("nocache")}`];
   const command = clean('nbdinfo --size "$uri"; nbdcopy "$uri" - | tr -d "\\007" | wc -c');
   const args = ["-U", "-", ...chain, ...plugin, "partition=1", "--run", command];
   expect(await runAsyncnbd(args)).toMatchObject({ status: 0, stdout: "3584\n0\n" });
@@ -211,7 +211,7 @@ test("a filter limits the thread model of a plugin in TypeScript", async () => {
   const directory = temporaryDirectory();
   const plugin = join(directory, "plugin.mjs");
   writeFileSync(plugin, 'export default { name: "small", getSize: () => 512, pread() {} };');
-  const serialize = [`--filter=${join(filters, "nbdkit-noparallel-filter.so")}`, plugin];
+  const serialize = [`--filter=${debianFilter("noparallel")}`, plugin];
   const { stdout } = await runAsyncnbd(["--dump-plugin", ...serialize, "serialize=requests"]);
   expect(stdout).toContain("max_thread_model=parallel\nthread_model=serialize_requests\n");
 });

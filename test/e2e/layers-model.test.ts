@@ -3,12 +3,13 @@
 // LAYERS_SEED is the first of LAYERS_RUNS runs.
 
 import { writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { expect, onTestFailed, test } from "vitest";
 import { DiskModel, SECTOR_BYTES } from "../support/disk-model.js";
 import { COMPLAINT, hostileMiddleware, hostilePlugin } from "../support/hostile-layers.js";
+import { type Random, randomOf } from "../support/random.js";
 import {
-  debianPlugin,
+  debianFilter,
   eventually,
   type RunningServer,
   startServer,
@@ -33,17 +34,6 @@ const SECTORS = SIZE_BYTES / SECTOR_BYTES;
 const [READ_ONLY, CAN_FLUSH, CAN_FUA, CAN_TRIM, CAN_ZERO, CAN_CACHE] = [2, 4, 8, 32, 64, 1024];
 const ZERO_STATE = 2;
 
-type Random = (n: number) => number;
-
-/** From 0 to n - 1. */
-function randomOf(seed: number): Random {
-  let state = seed * 7919;
-  return (n) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state >>> 8) % n;
-  };
-}
-
 interface Stack {
   readonly words: readonly string[];
   readonly parameters: readonly string[];
@@ -56,9 +46,6 @@ const moduleOf = (text: string): string => {
 };
 
 type Layer = readonly [word: string, ...parameters: string[]];
-
-const nbdkits = (name: string): string =>
-  join(dirname(dirname(debianPlugin("memory"))), "filters", `nbdkit-${name}-filter.so`);
 
 /** Those that change nothing of what is read. */
 const PLAIN: readonly ((random: Random) => Layer)[] = [
@@ -89,14 +76,14 @@ const PLAIN: readonly ((random: Random) => Layer)[] = [
 ];
 
 const NBDKITS: readonly Layer[] = [
-  [`--filter=${nbdkits("nofilter")}`],
-  [`--filter=${nbdkits("blocksize")}`, "minblock=512"],
-  [`--filter=${nbdkits("cacheextents")}`],
-  [`--filter=${nbdkits("cow")}`],
-  [`--filter=${nbdkits("fua")}`, "fuamode=emulate"],
-  [`--filter=${nbdkits("noextents")}`],
-  [`--filter=${nbdkits("nozero")}`, "zeromode=emulate"],
-  [`--filter=${nbdkits("readahead")}`],
+  [`--filter=${debianFilter("nofilter")}`],
+  [`--filter=${debianFilter("blocksize")}`, "minblock=512"],
+  [`--filter=${debianFilter("cacheextents")}`],
+  [`--filter=${debianFilter("cow")}`],
+  [`--filter=${debianFilter("fua")}`, "fuamode=emulate"],
+  [`--filter=${debianFilter("noextents")}`],
+  [`--filter=${debianFilter("nozero")}`, "zeromode=emulate"],
+  [`--filter=${debianFilter("readahead")}`],
 ];
 
 /** A layer, by its words, and the parameters that the first of its kind gets. */

@@ -3,12 +3,14 @@
 // when the server is started again. LOAD_SEED is the first of LOAD_RUNS stacks drawn at random.
 
 import { truncateSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { describe, expect, onTestFailed, test } from "vitest";
 import { SECTOR_BYTES } from "../support/disk-model.js";
 import { FlushedModel, type Written } from "../support/flushed-model.js";
 import { COMPLAINT, hostileMiddleware } from "../support/hostile-layers.js";
+import { type Random, randomOf } from "../support/random.js";
 import {
+  debianFilter,
   debianPlugin,
   eventually,
   type RunningServer,
@@ -27,20 +29,6 @@ const REGION_BYTES = 256 << 10; // of each client
 const SECTORS = REGION_BYTES / SECTOR_BYTES;
 const OFFSET_BYTES = 64 << 10; // where the disk begins, behind the filter "offset"
 const [CAN_FUA, CAN_ZERO, CAN_MULTI_CONN] = [8, 64, 256];
-
-type Random = (n: number) => number;
-
-/** From 0 to n - 1. */
-function randomOf(seed: number): Random {
-  let state = seed * 7919;
-  return (n) => {
-    state = (Math.imul(state, 1664525) + 1013904223) >>> 0;
-    return (state >>> 8) % n;
-  };
-}
-
-const nbdkits = (name: string): string =>
-  join(dirname(dirname(debianPlugin("memory"))), "filters", `nbdkit-${name}-filter.so`);
 
 const middleware = (seed: number): string => {
   const path = join(temporaryDirectory(), "hostile.mjs");
@@ -82,7 +70,7 @@ function stackOf(plugin: string, ...names: readonly string[]): Stack {
       parameters.set(word.split("=")[0] as string, word);
     if (own === "stats") parameters.set("statsfile", "statsfile=/dev/null");
     if (name === "middleware") return middleware(i + 1);
-    return name === own ? name : nbdkits(own);
+    return name === own ? name : debianFilter(own);
   });
   return { filters, parameters: [...parameters.values()], plugin };
 }

@@ -2,11 +2,11 @@
 // and what their clients see.
 
 import { readFileSync, writeFileSync } from "node:fs";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
 import {
-  debianPlugin,
+  debianFilter,
   LEAKS_AT_EXIT,
   runAsyncnbd,
   startServer,
@@ -15,7 +15,6 @@ import {
 } from "../support/server.js";
 
 const [READ, WRITE, FLUSH] = [0, 1, 3];
-const filters = join(dirname(dirname(debianPlugin("memory"))), "filters");
 
 /** A module with a disk that says when it is opened and closed. */
 function diskModule(front = "disk"): string {
@@ -145,11 +144,8 @@ describe("in front of a plugin in C", () => {
 
   test.each([
     ["by itself", ["--filter=openonce"]],
-    [
-      "behind nbdkit's own filters",
-      [`--filter=${filters}/nbdkit-nocache-filter.so`, "--filter=openonce"],
-    ],
-    ["in front of them", ["--filter=openonce", `--filter=${filters}/nbdkit-nocache-filter.so`]],
+    ["behind nbdkit's own filters", [`--filter=${debianFilter("nocache")}`, "--filter=openonce"]],
+    ["in front of them", ["--filter=openonce", `--filter=${debianFilter("nocache")}`]],
   ])(
     "%s, an export is opened once and closed before the plugin's cleanup",
     async (_place, args) => {

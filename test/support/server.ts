@@ -4,7 +4,7 @@ import { type ChildProcess, execFileSync, spawn } from "node:child_process";
 import { existsSync, mkdtempSync, rmSync } from "node:fs";
 import { connect } from "node:net";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { onTestFailed, onTestFinished } from "vitest";
 import { type CommandOptions, type Finished, run } from "./command.js";
@@ -39,6 +39,10 @@ export const debianPlugin = (name: string): string =>
     "nbdkit/plugins",
     `nbdkit-${name}-plugin.so`,
   );
+
+/** Filters of the distribution, which are found by their names only where there is none of ours. */
+export const debianFilter = (name: string): string =>
+  join(dirname(dirname(debianPlugin("memory"))), "filters", `nbdkit-${name}-filter.so`);
 
 function sanitizerEnvironment(): NodeJS.ProcessEnv {
   if (sanitizer === undefined) return {};
