@@ -24,7 +24,7 @@ constexpr size_t MAX_PENDING_BYTES = 8 << 20;
 // Stands for no limit: clients that do not go on are waited for.
 constexpr std::chrono::hours NO_STALL_TIMEOUT{24 * 365 * 100};
 // From here on it is cheaper to have the kernel refer to a file's pages than to copy them.
-constexpr uint32_t MIN_PIPED_BYTES = 16 << 10;
+constexpr uint32_t MIN_PIPED_READ_BYTES = 16 << 10;
 
 } // namespace
 
@@ -98,7 +98,7 @@ bool Connection::execute(PendingRequest *request) {
     return true;
   }
   request->may_answer_in_pages =
-      may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_BYTES;
+      may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_READ_BYTES;
   has_worked_ = true;
   const bool is_to_hand_over = !answers_later_ && latency_.is_slow() && is_worth_another_thread();
   uint64_t call = leader_token_.begin_call(); // from here on, another thread may lead

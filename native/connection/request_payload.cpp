@@ -16,8 +16,8 @@ namespace {
 constexpr uint32_t MIN_RESERVED_BYTES = 64 << 10;
 // So is it with a payload that stays in the pages it came in. More than this would no longer be in
 // the processor's cache when it is copied from there.
-constexpr uint32_t MIN_PIPED_BYTES = 64 << 10;
-constexpr uint32_t MAX_PIPED_BYTES = 256 << 10;
+constexpr uint32_t MIN_PIPED_WRITE_BYTES = 64 << 10;
+constexpr uint32_t MAX_PIPED_WRITE_BYTES = 256 << 10;
 // After one for which that was no way.
 constexpr unsigned COPIED_PAYLOADS = 64;
 // The least by which what is admitted of a payload grows.
@@ -160,7 +160,7 @@ bool RequestReader::receive_large_payload(PendingRequest *request,
 }
 
 bool RequestReader::is_worth_pages(uint32_t length_bytes) {
-  if (length_bytes < MIN_PIPED_BYTES || length_bytes > MAX_PIPED_BYTES || !takes_pages_)
+  if (length_bytes < MIN_PIPED_WRITE_BYTES || length_bytes > MAX_PIPED_WRITE_BYTES || !takes_pages_)
     return false;
   if (copied_payloads_ == 0)
     return true;

@@ -34,10 +34,10 @@ struct Delays {
 };
 
 struct Nothing {};
-using Waiting = WaitingLayer<backend::Layer, Nothing>;
-using DelayedRequests = Waiting::Waiting;
+using DelayingLayer = WaitingLayer<backend::Layer, Nothing>;
+using DelayedRequests = DelayingLayer::Waiting;
 
-class DelayLayer final : public Waiting {
+class DelayLayer final : public DelayingLayer {
 public:
   DelayLayer(std::unique_ptr<Backend> opened, const Delays &delays,
              const backend::Resources &resources, DelayedRequests::Slabs &slabs)

@@ -14,11 +14,11 @@ using backend::Backend;
 using backend::Request;
 using backend::Support;
 
-enum class Mode : uint8_t { none, emulate, native, force, pass, discard };
+enum class FuaMode : uint8_t { none, emulate, native, force, pass, discard };
 
 class FuaLayer final : public AlteredLayer {
 public:
-  FuaLayer(std::unique_ptr<Backend> opened, bool is_readonly, Mode mode)
+  FuaLayer(std::unique_ptr<Backend> opened, bool is_readonly, FuaMode mode)
       : AlteredLayer(std::move(opened)), is_readonly_(is_readonly), mode_(mode) {}
 
   // All writes are durable, or none is to be.
@@ -35,56 +35,56 @@ private:
       *error = what_is_missing(*facts);
     if (!error->empty())
       return false;
-    facts->fua = mode_ == Mode::none      ? Support::none
-                 : mode_ == Mode::emulate ? Support::emulate
+    facts->fua = mode_ == FuaMode::none      ? Support::none
+                 : mode_ == FuaMode::emulate ? Support::emulate
                                           : Support::native;
     facts->can_flush = facts->can_flush || ignores_flushes();
-    if (mode_ == Mode::emulate) // what stands directly above flushes after the write
+    if (mode_ == FuaMode::emulate) // what stands directly above flushes after the write
       facts->call_limits = {};
     return true;
   }
 
   std::string what_is_missing(const backend::Facts &below) const {
-    if (mode_ == Mode::emulate && !below.can_flush)
+    if (mode_ == FuaMode::emulate && !below.can_flush)
       return "filter fua: fuamode=emulate needs a plugin that can flush, and this export cannot";
-    const bool needs_fua = mode_ == Mode::native || mode_ == Mode::force;
+    const bool needs_fua = mode_ == FuaMode::native || mode_ == FuaMode::force;
     if (needs_fua && below.fua == Support::none)
-      return std::string("filter fua: fuamode=") + (mode_ == Mode::native ? "native" : "force") +
+      return std::string("filter fua: fuamode=") + (mode_ == FuaMode::native ? "native" : "force") +
              " needs a plugin that can write durably, and this export cannot";
     return {};
   }
 
-  bool ignores_flushes() const { return mode_ == Mode::force || mode_ == Mode::discard; }
+  bool ignores_flushes() const { return mode_ == FuaMode::force || mode_ == FuaMode::discard; }
 
   uint16_t flags_below(const Request &request) const override {
     unsigned flags = request.flags;
-    if (mode_ == Mode::force && is_change(request.type))
+    if (mode_ == FuaMode::force && is_change(request.type))
       flags |= wire::NBD_CMD_FLAG_FUA;
-    if (mode_ == Mode::discard)
+    if (mode_ == FuaMode::discard)
       flags &= ~unsigned{wire::NBD_CMD_FLAG_FUA};
     return static_cast<uint16_t>(flags);
   }
 
   const bool is_readonly_;
-  const Mode mode_;
+  const FuaMode mode_;
 };
 
 class FuaFilter final : public backend::Filter {
 public:
-  FuaFilter(Mode mode, base::Threads &threads) : mode_(mode), threads_(threads) {}
+  FuaFilter(FuaMode mode, base::Threads &threads) : mode_(mode), threads_(threads) {}
 
   const char *name() const override { return "fua"; }
 
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 backend::DiskState *, std::string *) override {
-    if (mode_ == Mode::pass)
+    if (mode_ == FuaMode::pass)
       return std::move(*below);
     return emulated(std::make_unique<FuaLayer>(std::move(*below), opening.is_readonly, mode_),
                     threads_);
   }
 
 private:
-  const Mode mode_;
+  const FuaMode mode_;
   base::Threads &threads_;
 };
 
@@ -94,7 +94,7 @@ std::unique_ptr<backend::Filter> make_fua(const FilterOptions &options,
                                           const backend::Resources &resources, std::string *error) {
   OptionReader reader("fua", options);
   const auto mode =
-      reader.choice<Mode>("mode", {"none", "emulate", "native", "force", "pass", "discard"});
+      reader.choice<FuaMode>("mode", {"none", "emulate", "native", "force", "pass", "discard"});
   *error = reader.error();
   if (!error->empty())
     return nullptr;

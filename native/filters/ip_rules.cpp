@@ -16,7 +16,7 @@ namespace asyncnbd::filters {
 
 namespace {
 
-using Kind = IpRule::Kind;
+using RuleKind = IpRule::Kind;
 
 std::string lower_case(std::string text) {
   std::transform(text.begin(), text.end(), text.begin(), [](char c) {
@@ -37,17 +37,17 @@ std::optional<int64_t> number_of(const std::string &text, int64_t least, int64_t
 
 struct Numbered {
   std::string_view prefix;
-  Kind kind;
+  RuleKind kind;
   int64_t least;
   int64_t most;
 };
 
 constexpr std::array<Numbered, 5> NUMBERED = {{
-    {"pid:", Kind::process, 1, INT64_MAX},
-    {"uid:", Kind::user, 0, INT64_MAX},
-    {"gid:", Kind::group, 0, INT64_MAX},
-    {"vsock-cid:", Kind::vsock_cid, 0, UINT32_MAX},
-    {"vsock-port:", Kind::vsock_port, 0, UINT32_MAX},
+    {"pid:", RuleKind::process, 1, INT64_MAX},
+    {"uid:", RuleKind::user, 0, INT64_MAX},
+    {"gid:", RuleKind::group, 0, INT64_MAX},
+    {"vsock-cid:", RuleKind::vsock_cid, 0, UINT32_MAX},
+    {"vsock-port:", RuleKind::vsock_port, 0, UINT32_MAX},
 }};
 
 // "any", "all", or one of them with a family behind it.
@@ -57,7 +57,7 @@ bool parse_any(const std::string &word, IpRule *rule) {
   const std::string family = word.substr(3);
   if (family.empty())
     return true;
-  rule->kind = Kind::family;
+  rule->kind = RuleKind::family;
   if (family == "ipv4")
     rule->family = AF_INET;
   else if (family == "ipv6")
@@ -71,7 +71,7 @@ bool parse_any(const std::string &word, IpRule *rule) {
 
 // What stands for addresses of IPv4 is a rule for those, as which such clients count. False: it
 // stands for others, too.
-bool unmap(IpRule *rule) {
+bool unmap_rule(IpRule *rule) {
   constexpr std::array<uint8_t, 12> MAPPED = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   if (rule->family != AF_INET6 ||
       std::memcmp(rule->address.data(), MAPPED.data(), MAPPED.size()) != 0)
@@ -88,7 +88,7 @@ bool unmap(IpRule *rule) {
 bool parse_address(const std::string &word, IpRule *rule) {
   const size_t slash = word.find('/');
   const std::string address = word.substr(0, slash);
-  rule->kind = Kind::address;
+  rule->kind = RuleKind::address;
   if (inet_pton(AF_INET, address.c_str(), rule->address.data()) == 1)
     rule->family = AF_INET;
   else if (inet_pton(AF_INET6, address.c_str(), rule->address.data()) == 1)
@@ -99,7 +99,7 @@ bool parse_address(const std::string &word, IpRule *rule) {
   const std::optional<int64_t> bits =
       slash == std::string::npos ? most_bits : number_of(word.substr(slash + 1), 0, most_bits);
   rule->prefix_bits = static_cast<unsigned>(bits.value_or(0));
-  return bits.has_value() && unmap(rule);
+  return bits.has_value() && unmap_rule(rule);
 }
 
 bool parse_rule(const std::string &word, IpRule *rule) {
@@ -145,21 +145,21 @@ bool IpRule::fits(const Peer &peer) const {
   sockaddr_vm vsock{};
   std::memcpy(&vsock, &peer.address, sizeof vsock);
   switch (kind) {
-  case Kind::any:
+  case RuleKind::any:
     return true;
-  case Kind::family:
+  case RuleKind::family:
     return of_peer == family;
-  case Kind::address:
+  case RuleKind::address:
     return has_address(peer, *this);
-  case Kind::process:
+  case RuleKind::process:
     return of_peer == AF_UNIX && peer.process == number;
-  case Kind::user:
+  case RuleKind::user:
     return of_peer == AF_UNIX && peer.user == number;
-  case Kind::group:
+  case RuleKind::group:
     return of_peer == AF_UNIX && peer.group == number;
-  case Kind::vsock_cid:
+  case RuleKind::vsock_cid:
     return of_peer == AF_VSOCK && vsock.svm_cid == number;
-  case Kind::vsock_port:
+  case RuleKind::vsock_port:
     return of_peer == AF_VSOCK && vsock.svm_port == number;
   }
   return false;

@@ -27,7 +27,7 @@ using backend::Caller;
 using backend::Level;
 using backend::Request;
 using backend::Reservation;
-using Kind = LogEvent::Kind;
+using EventKind = LogEvent::Kind;
 
 // A request whose line is yet to be written. Who gets the request, sees to it.
 struct WaitingRequest {
@@ -92,10 +92,10 @@ private:
     return reinterpret_cast<uintptr_t>(request.completers.pop(*this));
   }
   LogEvent enter(const Request &request, uint64_t id) const {
-    return {Kind::enter, log_action(request.type), number_, id, log_arguments(request)};
+    return {EventKind::enter, log_action(request.type), number_, id, log_arguments(request)};
   }
   LogEvent leave(const Request &request, uint64_t id, int error) const {
-    return {Kind::leave, log_action(request.type), number_, id, log_result(request, error)};
+    return {EventKind::leave, log_action(request.type), number_, id, log_result(request, error)};
   }
   void write(LogEvent event) {
     host::ContextScope scope(&context_);
@@ -124,7 +124,7 @@ bool LogLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std
   if (lines_.is_slow())
     facts->thread_model = backend::ThreadModel::async;
   is_connected_ = true;
-  write({Kind::print, "Connect", number_, 0, log_facts(export_name_, context_.tls, *facts)});
+  write({EventKind::print, "Connect", number_, 0, log_facts(export_name_, context_.tls, *facts)});
   return true;
 }
 
@@ -132,7 +132,7 @@ bool LogLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std
 std::optional<LogEvent> LogLayer::goodbye() {
   if (!std::exchange(is_connected_, false))
     return std::nullopt;
-  return LogEvent{Kind::print, "Disconnect", number_, 0,
+  return LogEvent{EventKind::print, "Disconnect", number_, 0,
                   "transactions=" + std::to_string(requests_)};
 }
 
@@ -284,15 +284,15 @@ public:
   }
 
   void get_ready(int thread_model) override {
-    lines_->write({Kind::print, "Ready", 0, 0, "thread_model=" + std::to_string(thread_model)});
+    lines_->write({EventKind::print, "Ready", 0, 0, "thread_model=" + std::to_string(thread_model)});
   }
 
   bool preconnect(const Level &behind, bool readonly) override {
     host::ContextScope scope(&behind.bottom->context());
     const uint64_t id = ++preconnects_;
-    lines_->write({Kind::enter, "Preconnect", 0, id, "readonly=" + std::to_string(readonly)});
+    lines_->write({EventKind::enter, "Preconnect", 0, id, "readonly=" + std::to_string(readonly)});
     const bool is_welcome = behind.preconnect(readonly);
-    lines_->write({Kind::leave, "Preconnect", 0, id, log_result(is_welcome ? 0 : EINVAL)});
+    lines_->write({EventKind::leave, "Preconnect", 0, id, log_result(is_welcome ? 0 : EINVAL)});
     return is_welcome;
   }
 
@@ -301,11 +301,11 @@ public:
     host::CallContext &context = behind.bottom->context();
     host::ContextScope scope(&context);
     const uint64_t id = ++lists_;
-    lines_->write({Kind::enter, "ListExports", 0, id,
+    lines_->write({EventKind::enter, "ListExports", 0, id,
                    "readonly=" + std::to_string(readonly) + " tls=" + std::to_string(context.tls)});
     auto listed = behind.list_exports(readonly);
     lines_->write(
-        {Kind::leave, "ListExports", 0, id, listed ? log_exports(*listed) : log_result(EINVAL)});
+        {EventKind::leave, "ListExports", 0, id, listed ? log_exports(*listed) : log_result(EINVAL)});
     return listed;
   }
 

@@ -24,11 +24,11 @@ using backend::Request;
 using backend::Reservation;
 using backend::Support;
 
-enum class Mode : uint8_t { as_plugin_can, emulate, plugin, disable, unsafe };
+enum class MultiConnMode : uint8_t { as_plugin_can, emulate, plugin, disable, unsafe };
 
 // What its layers share with it.
 struct Shared {
-  Mode mode;
+  MultiConnMode mode;
   TrackDirty track;
   bool by_export_name;
   std::shared_ptr<Members> members = std::make_shared<Members>();
@@ -40,9 +40,9 @@ class MultiConnLayer final : public EmulatedLayer, private backend::Completer, p
 public:
   // `for_others`: what is below, if it emulates.
   MultiConnLayer(std::unique_ptr<Backend> opened, std::shared_ptr<Backend> for_others,
-                 const Shared &shared, Mode mode, std::string name, base::Threads &threads)
+                 const Shared &shared, MultiConnMode mode, std::string name, base::Threads &threads)
       : EmulatedLayer(std::move(opened)), mode_(mode), track_(shared.track),
-        emulates_(mode == Mode::emulate), name_(std::move(name)), members_(shared.members),
+        emulates_(mode == MultiConnMode::emulate), name_(std::move(name)), members_(shared.members),
         threads_(threads), member_(std::make_shared<Member>(std::move(for_others))) {}
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
@@ -75,7 +75,7 @@ private:
   void give_up(Request &request, int error) override;
   uint64_t end_of(Request &request);
 
-  const Mode mode_;
+  const MultiConnMode mode_;
   const TrackDirty track_;
   const bool emulates_;
   const std::string name_;
@@ -90,8 +90,8 @@ bool MultiConnLayer::collect(const backend::Wanted &wanted, backend::Facts *fact
                              std::string *error) {
   if (!EmulatedLayer::collect(wanted, facts, error))
     return false;
-  if (mode_ != Mode::plugin)
-    facts->can_multi_conn = mode_ != Mode::disable && !facts->serializes_connections;
+  if (mode_ != MultiConnMode::plugin)
+    facts->can_multi_conn = mode_ != MultiConnMode::disable && !facts->serializes_connections;
   if (emulates_) {
     // A durable write is a flush of all after it, which the emulation in front sends here.
     if (facts->fua == Support::native)
@@ -273,23 +273,23 @@ public:
 
   void get_ready(int thread_model) override {
     const int serialize_connections = static_cast<int>(backend::ThreadModel::serialize_connections);
-    if (shared_.mode == Mode::as_plugin_can && thread_model == serialize_connections)
-      shared_.mode = Mode::disable;
+    if (shared_.mode == MultiConnMode::as_plugin_can && thread_model == serialize_connections)
+      shared_.mode = MultiConnMode::disable;
   }
 
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 backend::DiskState *, std::string *error) override {
     const backend::Facts &can = (*below)->facts();
-    Mode mode = shared_.mode;
-    if (mode == Mode::as_plugin_can)
-      mode = can.can_multi_conn ? Mode::plugin : Mode::emulate;
-    if (mode == Mode::emulate && !can.can_flush) {
+    MultiConnMode mode = shared_.mode;
+    if (mode == MultiConnMode::as_plugin_can)
+      mode = can.can_multi_conn ? MultiConnMode::plugin : MultiConnMode::emulate;
+    if (mode == MultiConnMode::emulate && !can.can_flush) {
       *error = "filter multi-conn: it can flush all connections together only where the plugin can "
                "flush, and this export cannot; use multi-conn-mode=disable";
       return nullptr;
     }
     std::shared_ptr<Backend> for_others;
-    if (mode == Mode::emulate) {
+    if (mode == MultiConnMode::emulate) {
       for_others = std::move(*below);
       *below = std::make_unique<SharedBackend>(for_others);
     }
@@ -311,7 +311,7 @@ std::unique_ptr<backend::Filter> make_multi_conn(const FilterOptions &options,
                                                  std::string *error) {
   OptionReader reader("multi-conn", options);
   Shared shared;
-  shared.mode = reader.choice<Mode>("mode", {"auto", "emulate", "plugin", "disable", "unsafe"});
+  shared.mode = reader.choice<MultiConnMode>("mode", {"auto", "emulate", "plugin", "disable", "unsafe"});
   shared.track = reader.choice<TrackDirty>("trackDirty", {"connection", "fast", "off"});
   shared.by_export_name = reader.boolean("byExportName", false);
   *error = reader.error();

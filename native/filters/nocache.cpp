@@ -13,15 +13,15 @@ using backend::Backend;
 using backend::Request;
 using backend::Support;
 
-enum class Mode : uint8_t { none, emulate, nop };
+enum class NocacheMode : uint8_t { none, emulate, nop };
 
 class NocacheLayer final : public AlteredLayer {
 public:
-  NocacheLayer(std::unique_ptr<Backend> opened, Mode mode)
+  NocacheLayer(std::unique_ptr<Backend> opened, NocacheMode mode)
       : AlteredLayer(std::move(opened)), mode_(mode) {}
 
   void submit(Request &request, backend::Caller caller) override {
-    if (mode_ == Mode::nop && request.type == wire::NBD_CMD_CACHE)
+    if (mode_ == NocacheMode::nop && request.type == wire::NBD_CMD_CACHE)
       request.complete(0);
     else
       AlteredLayer::submit(request, caller);
@@ -29,18 +29,18 @@ public:
 
 private:
   bool alter(backend::Facts *facts, std::string *) const override {
-    facts->cache = mode_ == Mode::none      ? Support::none
-                   : mode_ == Mode::emulate ? Support::emulate
+    facts->cache = mode_ == NocacheMode::none      ? Support::none
+                   : mode_ == NocacheMode::emulate ? Support::emulate
                                             : Support::native;
     return true;
   }
 
-  const Mode mode_;
+  const NocacheMode mode_;
 };
 
 class NocacheFilter final : public backend::Filter {
 public:
-  NocacheFilter(Mode mode, base::Threads &threads) : mode_(mode), threads_(threads) {}
+  NocacheFilter(NocacheMode mode, base::Threads &threads) : mode_(mode), threads_(threads) {}
 
   const char *name() const override { return "nocache"; }
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
@@ -49,7 +49,7 @@ public:
   }
 
 private:
-  const Mode mode_;
+  const NocacheMode mode_;
   base::Threads &threads_;
 };
 
@@ -59,7 +59,7 @@ std::unique_ptr<backend::Filter> make_nocache(const FilterOptions &options,
                                               const backend::Resources &resources,
                                               std::string *error) {
   OptionReader reader("nocache", options);
-  const auto mode = reader.choice<Mode>("mode", {"none", "emulate", "nop"});
+  const auto mode = reader.choice<NocacheMode>("mode", {"none", "emulate", "nop"});
   *error = reader.error();
   if (!error->empty())
     return nullptr;

@@ -14,12 +14,12 @@ using backend::Backend;
 using backend::Request;
 using backend::Support;
 
-enum class Mode : uint8_t { none, emulate, notrim, plugin };
+enum class NozeroMode : uint8_t { none, emulate, notrim, plugin };
 enum class Fast : uint8_t { as_below, none, slow, ignore };
 
 class NozeroLayer final : public AlteredLayer {
 public:
-  NozeroLayer(std::unique_ptr<Backend> opened, bool is_readonly, Mode mode, Fast fast)
+  NozeroLayer(std::unique_ptr<Backend> opened, bool is_readonly, NozeroMode mode, Fast fast)
       : AlteredLayer(std::move(opened)), is_readonly_(is_readonly), mode_(mode), fast_(fast) {}
 
   void submit(Request &request, backend::Caller caller) override {
@@ -33,16 +33,16 @@ public:
 
 private:
   bool alter(backend::Facts *facts, std::string *error) const override {
-    const bool asks_below = mode_ == Mode::notrim || mode_ == Mode::plugin;
+    const bool asks_below = mode_ == NozeroMode::notrim || mode_ == NozeroMode::plugin;
     if (asks_below && !is_readonly_ && facts->zero == Support::none) {
       *error = std::string("filter nozero: zeromode=") +
-               (mode_ == Mode::notrim ? "notrim" : "plugin") +
+               (mode_ == NozeroMode::notrim ? "notrim" : "plugin") +
                " needs a plugin that can zero, and this export cannot";
       return false;
     }
     if (!asks_below)
-      facts->zero = mode_ == Mode::none ? Support::none : Support::emulate;
-    if (mode_ == Mode::emulate || fast_ != Fast::as_below)
+      facts->zero = mode_ == NozeroMode::none ? Support::none : Support::emulate;
+    if (mode_ == NozeroMode::emulate || fast_ != Fast::as_below)
       facts->can_fast_zero = fast_ != Fast::none;
     return true;
   }
@@ -50,7 +50,7 @@ private:
   uint16_t flags_below(const Request &request) const override {
     unsigned flags = request.flags;
     if (request.type == wire::NBD_CMD_WRITE_ZEROES) {
-      if (mode_ == Mode::notrim)
+      if (mode_ == NozeroMode::notrim)
         flags |= wire::NBD_CMD_FLAG_NO_HOLE;
       if (fast_ == Fast::ignore)
         flags &= ~unsigned{wire::NBD_CMD_FLAG_FAST_ZERO};
@@ -59,13 +59,13 @@ private:
   }
 
   const bool is_readonly_;
-  const Mode mode_;
+  const NozeroMode mode_;
   const Fast fast_;
 };
 
 class NozeroFilter final : public backend::Filter {
 public:
-  NozeroFilter(Mode mode, Fast fast, base::Threads &threads)
+  NozeroFilter(NozeroMode mode, Fast fast, base::Threads &threads)
       : mode_(mode), fast_(fast), threads_(threads) {}
 
   const char *name() const override { return "nozero"; }
@@ -78,7 +78,7 @@ public:
   }
 
 private:
-  const Mode mode_;
+  const NozeroMode mode_;
   const Fast fast_;
   base::Threads &threads_;
 };
@@ -88,7 +88,7 @@ private:
 std::unique_ptr<backend::Filter>
 make_nozero(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   OptionReader reader("nozero", options);
-  const auto mode = reader.choice<Mode>("mode", {"none", "emulate", "notrim", "plugin"});
+  const auto mode = reader.choice<NozeroMode>("mode", {"none", "emulate", "notrim", "plugin"});
   const auto fast = reader.choice<Fast>("fast", {"default", "none", "slow", "ignore"});
   *error = reader.error();
   if (!error->empty())

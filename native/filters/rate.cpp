@@ -83,10 +83,10 @@ struct Progress {
   uint64_t bits_left = 0;
   bool is_past_first = false;
 };
-using Waiting = WaitingLayer<EmulatedLayer, Progress>;
-using SlowRequests = Waiting::Waiting;
+using SlowingLayer = WaitingLayer<EmulatedLayer, Progress>;
+using SlowRequests = SlowingLayer::Waiting;
 
-class RateLayer final : public Waiting {
+class RateLayer final : public SlowingLayer {
 public:
   RateLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
             const RateSettings &settings, Buckets &of_all, const backend::Resources &resources,

@@ -21,11 +21,11 @@ struct FailedTry {
   uint32_t failures = 0;
   int error = 0;
 };
-using Waiting = WaitingLayer<EmulatedLayer, FailedTry>;
-using FailedRequests = Waiting::Waiting;
+using TryingLayer = WaitingLayer<EmulatedLayer, FailedTry>;
+using FailedRequests = TryingLayer::Waiting;
 
 // One client's.
-class RetryRequestLayer final : public Waiting, private backend::Completer {
+class RetryRequestLayer final : public TryingLayer, private backend::Completer {
 public:
   RetryRequestLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
                     const Repetition &repetition, const backend::Resources &resources,

@@ -44,7 +44,7 @@ bool peer_credentials(const char *function, struct ucred *credentials) {
 }
 
 // Of the verified certificate; empty if there is none.
-char *copy_of(const char *function, std::string CallContext::*name) {
+char *tls_name(const char *function, std::string CallContext::*name) {
   if (peer_socket(function) == -1)
     return nullptr;
   return strdup((current_context()->*name).c_str());
@@ -100,11 +100,11 @@ NBDKIT_DLL_PUBLIC char *nbdkit_peer_security_context(void) {
 }
 
 NBDKIT_DLL_PUBLIC char *nbdkit_peer_tls_dn(void) {
-  return copy_of("nbdkit_peer_tls_dn", &CallContext::tls_peer_name);
+  return tls_name("nbdkit_peer_tls_dn", &CallContext::tls_peer_name);
 }
 
 NBDKIT_DLL_PUBLIC char *nbdkit_peer_tls_issuer_dn(void) {
-  return copy_of("nbdkit_peer_tls_issuer_dn", &CallContext::tls_issuer_name);
+  return tls_name("nbdkit_peer_tls_issuer_dn", &CallContext::tls_issuer_name);
 }
 
 } // extern "C"
