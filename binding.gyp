@@ -18,7 +18,7 @@
     {
       "target_name": "asyncnbd",
       "sources": [
-        "<!@(node -p \"const s = require('./native/sources.json'); [...s.core, ...s.addon].map(f => 'native/' + f).join(' ')\")"
+        "<!@(node native/batches.mjs build/batches core addon)"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       # A worker that is being terminated cannot run what we call; that is no reason to abort.
