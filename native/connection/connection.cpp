@@ -97,8 +97,8 @@ bool Connection::execute(PendingRequest *request) {
     replies_->push(request);
     return true;
   }
-  request->may_answer_in_pages =
-      may_pipe_ && request->type == wire::NBD_CMD_READ && request->length_bytes >= MIN_PIPED_READ_BYTES;
+  request->may_answer_in_pages = may_pipe_ && request->type == wire::NBD_CMD_READ &&
+                                 request->length_bytes >= MIN_PIPED_READ_BYTES;
   has_worked_ = true;
   const bool is_to_hand_over = !answers_later_ && latency_.is_slow() && is_worth_another_thread();
   uint64_t call = leader_token_.begin_call(); // from here on, another thread may lead

@@ -37,7 +37,7 @@ private:
       return false;
     facts->fua = mode_ == FuaMode::none      ? Support::none
                  : mode_ == FuaMode::emulate ? Support::emulate
-                                          : Support::native;
+                                             : Support::native;
     facts->can_flush = facts->can_flush || ignores_flushes();
     if (mode_ == FuaMode::emulate) // what stands directly above flushes after the write
       facts->call_limits = {};

@@ -284,7 +284,8 @@ public:
   }
 
   void get_ready(int thread_model) override {
-    lines_->write({EventKind::print, "Ready", 0, 0, "thread_model=" + std::to_string(thread_model)});
+    lines_->write(
+        {EventKind::print, "Ready", 0, 0, "thread_model=" + std::to_string(thread_model)});
   }
 
   bool preconnect(const Level &behind, bool readonly) override {
@@ -304,8 +305,8 @@ public:
     lines_->write({EventKind::enter, "ListExports", 0, id,
                    "readonly=" + std::to_string(readonly) + " tls=" + std::to_string(context.tls)});
     auto listed = behind.list_exports(readonly);
-    lines_->write(
-        {EventKind::leave, "ListExports", 0, id, listed ? log_exports(*listed) : log_result(EINVAL)});
+    lines_->write({EventKind::leave, "ListExports", 0, id,
+                   listed ? log_exports(*listed) : log_result(EINVAL)});
     return listed;
   }
 

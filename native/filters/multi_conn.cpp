@@ -311,7 +311,8 @@ std::unique_ptr<backend::Filter> make_multi_conn(const FilterOptions &options,
                                                  std::string *error) {
   OptionReader reader("multi-conn", options);
   Shared shared;
-  shared.mode = reader.choice<MultiConnMode>("mode", {"auto", "emulate", "plugin", "disable", "unsafe"});
+  shared.mode =
+      reader.choice<MultiConnMode>("mode", {"auto", "emulate", "plugin", "disable", "unsafe"});
   shared.track = reader.choice<TrackDirty>("trackDirty", {"connection", "fast", "off"});
   shared.by_export_name = reader.boolean("byExportName", false);
   *error = reader.error();

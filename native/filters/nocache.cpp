@@ -31,7 +31,7 @@ private:
   bool alter(backend::Facts *facts, std::string *) const override {
     facts->cache = mode_ == NocacheMode::none      ? Support::none
                    : mode_ == NocacheMode::emulate ? Support::emulate
-                                            : Support::native;
+                                                   : Support::native;
     return true;
   }
 
