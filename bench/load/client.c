@@ -22,6 +22,7 @@
 #define BATCH 128                 /* requests a system call may carry */
 #define EVENTS 64                 /* connections a system call may tell of */
 #define MAX_DRAIN_NS UINT64_C(500000000)
+#define MAX_WAIT_MS 100 /* by then the time is looked at: a server may never answer */
 
 #define SIMPLE_REPLY_MAGIC 0x67446698
 #define CHUNK_MAGIC 0x668e33ef
@@ -323,7 +324,7 @@ static void serve_streams(void) {
     return;
   }
   struct epoll_event events[EVENTS];
-  const int count = epoll_wait(epoll_fd, events, EVENTS, -1);
+  const int count = epoll_wait(epoll_fd, events, EVENTS, MAX_WAIT_MS);
   if (count == -1)
     fail("epoll");
   for (int i = 0; i < count; i++) {

@@ -9,6 +9,8 @@ const sources = fileURLToPath(new URL("../load/", import.meta.url));
 const folder = fileURLToPath(new URL("../../build-bench/", import.meta.url));
 const program = `${folder}load`;
 const MAX_OUTPUT_BYTES = 16 << 20;
+// Longer than it was to run: a server may leave requests unanswered for ever.
+const GRACE_MS = 60_000;
 
 /**
  * Runs the compiler. The result gets its name when it is whole, for there may be others who build
@@ -106,10 +108,14 @@ function argumentsOf(load) {
  * @returns {Promise<Measured>}
  */
 export async function apply(where, load) {
+  const wantedMs = ((load.warmUpSeconds ?? 0) + (load.seconds ?? 0)) * 1000;
   const { stdout } = await promisify(execFile)(
     program,
     [...argumentsOf(load), ...(where === undefined ? [] : [where])],
-    { maxBuffer: MAX_OUTPUT_BYTES },
+    {
+      maxBuffer: MAX_OUTPUT_BYTES,
+      ...(load.count === undefined && { timeout: wantedMs + GRACE_MS, killSignal: "SIGKILL" }),
+    },
   );
   return JSON.parse(stdout);
 }

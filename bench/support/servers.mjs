@@ -10,6 +10,7 @@ import { fileURLToPath } from "node:url";
 const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const START_DEADLINE_MS = 20_000;
 const LOOK_EVERY_MS = 2;
+const END_DEADLINE_MS = 20_000;
 
 /**
  * @typedef {object} Place where a server is to listen, and what it may use
@@ -99,6 +100,8 @@ const canConnect = (where) =>
     });
     probe.on("data", () => {});
     probe.on("error", () => resolve(false));
+    probe.on("close", () => resolve(false));
+    probe.setTimeout(START_DEADLINE_MS, () => probe.destroy());
   });
 
 /** A port that was free a moment ago. */
@@ -122,7 +125,18 @@ function isAlive(pid) {
 /** Of a process that is not our child. @param {number} pid */
 async function endStranger(pid) {
   process.kill(pid);
-  while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  const deadline = performance.now() + END_DEADLINE_MS;
+  while (isAlive(pid)) {
+    if (performance.now() > deadline) process.kill(pid, "SIGKILL");
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  }
+}
+
+/** @param {import("node:child_process").ChildProcess} child */
+function endChild(child) {
+  child.kill();
+  const late = setTimeout(() => child.kill("SIGKILL"), END_DEADLINE_MS);
+  child.once("close", () => clearTimeout(late));
 }
 
 /**
@@ -156,7 +170,7 @@ export async function withServer(server, measure, transport = "unix") {
     const hasProcesses = server.pidFile !== undefined;
     return await measure({ where, pid, hasProcesses, exportName: server.exportName, startMs });
   } finally {
-    if (pid === child.pid) child.kill();
+    if (pid === child.pid) endChild(child);
     else await endStranger(pid);
     await ended;
     rmSync(directory, { recursive: true, force: true });
