@@ -1,6 +1,8 @@
 // See timely_close.hpp.
 #include "backend/timely_close.hpp"
 
+#include <thread>
+
 namespace asyncnbd::backend {
 
 namespace {
@@ -32,6 +34,20 @@ void close_in_time(Backend &backend, const Resources &resources, std::chrono::mi
   GiveUpTimer timer(backend, resources);
   timer.set(grace);
   backend.close();
+}
+
+void give_up_all(Backend &backend, const std::atomic<uint32_t> &in_flight) {
+  constexpr std::chrono::milliseconds STEP{1};
+  std::chrono::milliseconds left{0};
+  while (in_flight.load(std::memory_order_acquire) > 0) {
+    if (left <= STEP) {
+      backend.give_up_unanswered();
+      left = GIVE_UP_AGAIN_AFTER;
+    } else {
+      std::this_thread::sleep_for(STEP);
+      left -= STEP;
+    }
+  }
 }
 
 } // namespace asyncnbd::backend

@@ -4,9 +4,9 @@
 #include <algorithm>
 #include <chrono>
 #include <new>
-#include <thread>
 #include <utility>
 
+#include "backend/timely_close.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -77,18 +77,8 @@ void AheadRequests::wait_until_over() {
 // Again and again, as what goes on in several steps may be between two of them. A call that blocks
 // has to return.
 void AheadRequests::end_unused() {
-  constexpr std::chrono::milliseconds STEP{1};
   stop();
-  auto left = std::chrono::milliseconds{0};
-  while (in_flight_.load(std::memory_order_acquire) > 0) {
-    if (left <= STEP) {
-      below_->give_up_unanswered();
-      left = backend::GIVE_UP_AGAIN_AFTER;
-    } else {
-      std::this_thread::sleep_for(STEP);
-      left -= STEP;
-    }
-  }
+  backend::give_up_all(*below_, in_flight_);
 }
 
 // Nobody is to hear of errors: who reads there will see.

@@ -4,7 +4,6 @@
 #include <cerrno>
 #include <chrono>
 #include <mutex>
-#include <thread>
 #include <utility>
 
 #include "backend/timely_close.hpp"
@@ -17,19 +16,8 @@ using backend::Request;
 // ---- for all ------------------------------------------------------------------------------------
 
 void OnceOpened::close() {
-  using std::chrono::milliseconds;
-  constexpr milliseconds STEP{1};
-  milliseconds left{0};
-  while (in_flight_.load(std::memory_order_acquire) > 0) {
-    if (left <= STEP) {
-      backend_->give_up_unanswered();
-      left = backend::GIVE_UP_AGAIN_AFTER;
-    } else {
-      std::this_thread::sleep_for(STEP);
-      left -= STEP;
-    }
-  }
-  backend::close_in_time(*backend_, resources_, milliseconds{0});
+  backend::give_up_all(*backend_, in_flight_);
+  backend::close_in_time(*backend_, resources_, std::chrono::milliseconds{0});
 }
 
 // ---- a request ----------------------------------------------------------------------------------
