@@ -48,9 +48,8 @@ export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | un
 const own = join(packageDirectory, "dist", "index.js");
 const middleware = join(packageDirectory, "dist", "middleware", "index.js");
 
-const { version: jitiVersion } = createRequire(import.meta.url)("jiti/package.json") as {
-  version: string;
-};
+const require = createRequire(import.meta.url);
+const { version: jitiVersion } = require("jiti/package.json") as { version: string };
 
 /** What jiti makes of a module with an error of syntax: this, and an object in JSON. */
 const SYNTAX_ERROR = "exports.__JITI_ERROR__ = ";
@@ -67,7 +66,8 @@ function syntaxError(code: string): AsyncnbdError {
 async function importModule(path: string, what: string): Promise<Record<string, unknown>> {
   if (!existsSync(path))
     throw new AsyncnbdError("PLUGIN", `cannot open ${what} ${path}: there is no such file`);
-  const { createJiti } = await import("jiti"); // large, and not needed for objects
+  // Large, and not needed for objects. As CommonJS, or Node would start its loader of ES modules.
+  const { createJiti } = require("jiti") as typeof import("jiti");
   const options: JitiOptions = {
     alias: { "asyncnbd/middleware": middleware, asyncnbd: own },
     moduleCache: false,
