@@ -120,7 +120,7 @@ function isAlive(pid) {
 }
 
 /** Of a process that is not our child. @param {number} pid */
-async function endStranger(pid) {
+export async function endStranger(pid) {
   process.kill(pid);
   while (isAlive(pid)) await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
 }
