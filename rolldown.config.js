@@ -56,5 +56,16 @@ export default defineConfig({
     // With a hash, since a server goes on while its package is upgraded: what it loads after that is
     // then missing, and not of another version.
     chunkFileNames: `${CHUNKS}/[name]-[hash].cjs`,
+    // What a start in the foreground needs is in four: what is small is not worth one.
+    codeSplitting: {
+      groups: [
+        {
+          name: "command",
+          priority: 2,
+          test: /src\/(config\/parse|plugins\/(program|script\/pending))\.ts$/,
+        },
+        { name: "server", priority: 1, test: /src\/(server\/(server|tls|listen|open-export)|plugins\/script\/errno)\.ts$/ },
+      ],
+    },
   },
 });
