@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url";
 import type { JitiOptions, TransformOptions } from "jiti";
 import { packageDirectory } from "../../addon/addon.js";
 import { AsyncnbdError } from "../../errors.js";
+import { PLUGIN_PREFIX, requireHere } from "../packages.js";
 import { exampleDirectory, isShortName } from "../resolve.js";
 import type { Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
@@ -22,8 +23,6 @@ export const EXTENSIONS: ReadonlySet<string> = new Set([
   ".cjs",
 ]);
 
-const PLUGIN_PREFIX = "asyncnbd-plugin-";
-
 /**
  * Where a module is that a name on the command line may mean; undefined: it is something else.
  * A package's name may go without its `prefix`.
@@ -33,7 +32,7 @@ export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | un
   if (!isShortName(name) && !name.startsWith("@")) return undefined;
   const shipped = join(exampleDirectory, `${name}.ts`);
   if (prefix === PLUGIN_PREFIX && isShortName(name) && existsSync(shipped)) return shipped;
-  const here = createRequire(join(process.cwd(), "package.json"));
+  const here = requireHere();
   for (const candidate of [prefix + name, name])
     try {
       const found = here.resolve(candidate);
