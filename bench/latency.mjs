@@ -8,6 +8,7 @@ import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { apply, buildLoad, buildPlugin } from "./support/load.mjs";
+import { Progress } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
 import { environment } from "./support/statistics.mjs";
 
@@ -122,6 +123,7 @@ buildLoad();
 /** @type {Cell[]} */
 const cells = [];
 let missed = 0;
+const progress = new Progress("latency", 2 * streamCounts.length * depths.length * chosen.length);
 console.log(`requests of ${BYTES >> 10} KiB, a device that takes ${DELAY_MS} ms for each\n`);
 console.log(
   "| | streams | depth | server | MiB/s | p50 ms | p99 ms | p999 ms | threads | MiB | bars |",
@@ -132,7 +134,11 @@ for (const direction of /** @type {const} */ (["read", "write"]))
     for (const depth of depths) {
       /** @type {Cell[]} */
       const row = [];
-      for (const server of chosen) row.push(await measure(server, direction, depth, streams));
+      for (const server of chosen) {
+        progress.step(`${direction}, ${streams} streams × ${depth}, ${server}`);
+        row.push(await measure(server, direction, depth, streams));
+      }
+      progress.clear();
       const undelayed = row.find((cell) => cell.server === "ASYNC, no delay");
       for (const cell of row) {
         let verdict = "";

@@ -9,6 +9,7 @@ import { readFileSync, rmSync } from "node:fs";
 import { parseArgs } from "node:util";
 import { fill, SIZE_BYTES } from "./support/lineup.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
+import { Progress, round } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, nbdkitFilter, withServer } from "./support/servers.mjs";
 import { environment, intervalOfMedian, median } from "./support/statistics.mjs";
 
@@ -160,18 +161,22 @@ const processorUs = (participant, load) =>
 async function compareFilters() {
   console.log("| filter | load | / nbdkit's | / without | requests/s | nbdkit | without |");
   console.log("|---|---|---:|---:|---:|---:|---:|");
-  for (const [filter, { ours, theirs, loads }] of Object.entries(FILTERS)) {
-    if (!wantsFilter(filter)) continue;
+  const filters = Object.entries(FILTERS).filter(([filter]) => wantsFilter(filter));
+  const cells = filters.flatMap(([, { loads }]) => Object.keys(loads).filter(wantsLoad));
+  const progress = new Progress("filters", cells.length * rounds);
+  for (const [filter, { ours, theirs, loads }] of filters) {
     const bare = { ...asyncnbd("memory", SIZE), isEmpty: ours.isEmpty === true };
     for (const [name, load] of Object.entries(loads)) {
       if (!wantsLoad(name)) continue;
       /** @type {number[][]} */
       const results = [];
-      for (let round = 0; round < rounds; round++) {
+      for (let i = 0; i < rounds; i++) {
+        progress.step(`${filter}, ${name}, ${round(i, rounds)}`);
         const result = [];
         for (const one of [ours, theirs, bare]) result.push(await measure(one, load));
         results.push(result);
       }
+      progress.clear();
       const of = (/** @type {number} */ i) => results.map((result) => result[i] ?? Number.NaN);
       const ratios = [1, 2].map((i) =>
         median(results.map((result) => (result[0] ?? 0) / (result[i] ?? 0))).toFixed(2),
@@ -187,16 +192,20 @@ async function compareProcessorTime() {
   console.log("|---|---:|---:|---:|---:|");
   const layer = asyncnbd("--spin=0", "--filter=readonly", "memory", SIZE);
   const bare = asyncnbd("--spin=0", "-r", "memory", SIZE);
-  for (const [name, load] of Object.entries(READS)) {
-    if (!wantsLoad(name)) continue;
+  const loads = Object.entries(READS).filter(([name]) => wantsLoad(name));
+  const pairs = Number(options.pairs);
+  const progress = new Progress("processor time", loads.length * pairs);
+  for (const [name, load] of loads) {
     /** @type {[number, number][]} */
     const results = [];
-    for (let i = 0; i < Number(options.pairs); i++) {
+    for (let i = 0; i < pairs; i++) {
+      progress.step(`${name}, ${round(i, pairs)}`);
       // Each goes first in every other pair.
       const first = i % 2 === 0 ? await processorUs(bare, load) : undefined;
       const behind = await processorUs(layer, load);
       results.push([behind, first ?? (await processorUs(bare, load))]);
     }
+    progress.clear();
     const ratios = results.map(([behind, without]) => behind / without);
     const [low, high] = intervalOfMedian(ratios);
     const us = [0, 1].map((i) => median(results.map((pair) => pair[i] ?? 0)).toFixed(2));

@@ -11,6 +11,7 @@ import { parseArgs } from "node:util";
 import { LOADS } from "./sections/throughput.mjs";
 import { fill, lineup, withDisks } from "./support/lineup.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
+import { Progress, round } from "./support/progress.mjs";
 import { withServer } from "./support/servers.mjs";
 import { intervalOfMedian, median } from "./support/statistics.mjs";
 
@@ -76,19 +77,25 @@ console.log("|---|---|---:|---:|---:|---:|");
 await withDisks(async (files) => {
   const ours = lineup(files);
   const theirs = other.lineup(files);
-  for (const server of Object.keys(ours).filter(containsAny(options.servers))) {
+  const servers = Object.keys(ours).filter(containsAny(options.servers));
+  const loads = Object.entries({ ...LOADS, ...MORE_LOADS }).filter(([name]) =>
+    containsAny(options.loads)(name),
+  );
+  const progress = new Progress("pairs", servers.length * loads.length * pairs);
+  for (const server of servers) {
     const [one, another] = [ours[server], theirs[server]];
     if (one === undefined || another === undefined || !server.startsWith("asyncnbd")) continue;
-    for (const [name, load] of Object.entries({ ...LOADS, ...MORE_LOADS })) {
-      if (!containsAny(options.loads)(name)) continue;
+    for (const [name, load] of loads) {
       /** @type {[number, number][]} */
       const results = [];
       for (let i = 0; i < pairs; i++) {
+        progress.step(`${server}, ${name}, ${round(i, pairs)}`);
         // Each goes first in every other pair.
         const first = i % 2 === 0 ? await measure(another, load) : undefined;
         const mine = await measure(one, load);
         results.push([mine, first ?? (await measure(another, load))]);
       }
+      progress.clear();
       const ratios = results.map(([mine, yours]) => mine / yours);
       const [low, high] = intervalOfMedian(ratios);
       const rates = [0, 1].map((i) => Math.round(median(results.map((pair) => pair[i] ?? 0))));

@@ -5,6 +5,7 @@ import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { apply, buildLoad } from "./support/load.mjs";
+import { Progress, round } from "./support/progress.mjs";
 import { asyncnbd, canRun, nbdkit, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
@@ -47,13 +48,17 @@ const loads = [
 
 buildLoad();
 const results = [];
+const trials = Number(options.trials);
+const progress = new Progress("plugins", loads.length * trials * Object.keys(servers).length);
 console.log("requests/s (spread), and as a ratio to nbdkit memory");
 for (const load of loads) {
   /** @type {Record<string, number[]>} */
   const rates = {};
   // Alternating, so that what else the machine does hits all alike.
-  for (let i = 0; i < Number(options.trials); i++)
+  for (let i = 0; i < trials; i++)
     for (const [name, server] of Object.entries(servers)) {
+      const what = `${load.direction} ${load.bytes >> 10}K × ${load.depth}`;
+      progress.step(`${what}, ${round(i, trials)}, ${name}`);
       const run = await withServer(server, ({ where }) =>
         apply(where, {
           ...{ bytes: load.bytes, depth: load.depth, warmUpSeconds, seconds },
@@ -62,6 +67,7 @@ for (const load of loads) {
       );
       rates[name] = [...(rates[name] ?? []), run.requests / run.seconds];
     }
+  progress.clear();
   const peer = median(/** @type {number[]} */ (rates["nbdkit memory (C)"]));
   for (const [server, list] of Object.entries(rates)) {
     const perSecond = median(list);

@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { apply, buildLoad } from "./support/load.mjs";
+import { Progress, round } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
@@ -57,6 +58,8 @@ const loads = /** @type {const} */ (["tcp", "unix"]).flatMap((transport) => [
 
 buildLoad();
 const results = [];
+const trials = Number(options.trials);
+const progress = new Progress("tls", loads.length * trials * Object.keys(servers).length);
 console.log("reads/s over TLS 1.3 (spread)");
 try {
   for (const { transport, bytes, depth } of loads) {
@@ -64,8 +67,9 @@ try {
     /** @type {Record<string, number[]>} */
     const rates = {};
     // Alternating, so that what else the machine does hits all alike.
-    for (let i = 0; i < Number(options.trials); i++)
+    for (let i = 0; i < trials; i++)
       for (const [name, command] of Object.entries(servers)) {
+        progress.step(`${transport} ${bytes >> 10}K × ${depth}, ${round(i, trials)}, ${name}`);
         const run = await withServer(
           command,
           ({ where }) => apply(where, { ...load, warmUpSeconds: 0.2 }),
@@ -73,6 +77,7 @@ try {
         );
         rates[name] = [...(rates[name] ?? []), run.requests / run.seconds];
       }
+    progress.clear();
     const peer = median(/** @type {number[]} */ (rates.nbdkit));
     for (const [name, list] of Object.entries(rates)) {
       const perSecond = median(list);

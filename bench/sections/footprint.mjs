@@ -3,6 +3,7 @@
 
 import { readFileSync } from "node:fs";
 import { apply, whileIdle } from "../support/load.mjs";
+import { Progress, round } from "../support/progress.mjs";
 import { withServer } from "../support/servers.mjs";
 
 const NAMES = ["asyncnbd memory", "asyncnbd ram.ts", "nbdkit memory", "qemu-nbd", "nbd-server"];
@@ -56,11 +57,13 @@ async function idleKib({ where, pid }) {
 export async function measureFootprint(participants, plan) {
   /** @type {FootprintTrial[]} */
   const trials = [];
+  const servers = NAMES.filter((name) => name in participants);
+  const progress = new Progress("footprint", plan.trials * servers.length);
   for (let i = 0; i < plan.trials; i++) {
-    plan.log(`footprint: round ${i + 1} of ${plan.trials}`);
-    for (const server of NAMES) {
+    for (const server of servers) {
       const participant = participants[server];
       if (participant === undefined) continue;
+      progress.step(`${round(i, plan.trials)}, ${server}`);
       await withServer(participant, async (running) => {
         const { where, pid, startMs, exportName } = running;
         const named = exportName !== undefined && { exportName };
@@ -76,5 +79,6 @@ export async function measureFootprint(participants, plan) {
       });
     }
   }
+  progress.clear();
   return trials;
 }

@@ -2,6 +2,7 @@
 
 import { fill } from "../support/lineup.mjs";
 import { apply } from "../support/load.mjs";
+import { Progress, round } from "../support/progress.mjs";
 import { withServer } from "../support/servers.mjs";
 
 export const CONNECTIONS = [1, 4, 16, 64, 256, 1000];
@@ -24,20 +25,25 @@ const NAMES = ["asyncnbd memory", "asyncnbd ram.ts", "nbdkit memory", "qemu-nbd"
 export async function measureScaling(participants, plan) {
   /** @type {ScalingTrial[]} */
   const trials = [];
+  const servers = NAMES.filter((name) => name in participants);
+  const cells = servers.length * plan.passes * CONNECTIONS.length;
+  const progress = new Progress("connections", plan.trials * cells);
   for (let i = 0; i < plan.trials; i++) {
-    plan.log(`connections: round ${i + 1} of ${plan.trials}`);
-    for (const server of NAMES) {
+    for (const server of servers) {
       const participant = participants[server];
       if (participant === undefined) continue;
       await withServer(participant, async (running) => {
         await fill(participant, running);
         // One number of connections after the other, for the machine's speed drifts.
         for (let pass = 0; pass < plan.passes; pass++)
-          for (const connections of CONNECTIONS)
+          for (const connections of CONNECTIONS) {
+            progress.step(`${round(i, plan.trials)}, ${server}, ${connections}`);
             trials.push({ server, connections, ...(await measure(running, connections, plan)) });
+          }
       });
     }
   }
+  progress.clear();
   return trials;
 }
 

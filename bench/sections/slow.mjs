@@ -3,6 +3,7 @@
 
 import { fileURLToPath } from "node:url";
 import { apply } from "../support/load.mjs";
+import { Progress } from "../support/progress.mjs";
 import { asyncnbd, nbdkit, withServer } from "../support/servers.mjs";
 
 export const DELAY_MS = 64;
@@ -39,9 +40,12 @@ const SERVERS = {
 export async function measureSlow(plan) {
   /** @type {SlowTrial[]} */
   const trials = [];
-  plan.log(`a device that takes ${DELAY_MS} ms`);
-  for (const depth of plan.isQuick ? QUICK_DEPTHS : DEPTHS)
-    for (const [server, how] of Object.entries(SERVERS))
+  const depths = plan.isQuick ? QUICK_DEPTHS : DEPTHS;
+  const steps = depths.length * Object.keys(SERVERS).length;
+  const progress = new Progress(`a device that takes ${DELAY_MS} ms`, steps);
+  for (const depth of depths)
+    for (const [server, how] of Object.entries(SERVERS)) {
+      progress.step(`${server}, ${depth} in flight`);
       await withServer(how, async ({ where }) => {
         const load = { bytes: BYTES, depth, warmUpSeconds: 0.5, seconds: plan.seconds };
         const { requests, seconds, p99Us } = await apply(where, load);
@@ -51,5 +55,7 @@ export async function measureSlow(plan) {
           idealMibPerSecond: (depth * BYTES) / 2 ** 20 / (DELAY_MS / 1000),
         });
       });
+    }
+  progress.clear();
   return trials;
 }

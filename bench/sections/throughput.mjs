@@ -2,6 +2,7 @@
 
 import { fill } from "../support/lineup.mjs";
 import { apply } from "../support/load.mjs";
+import { Progress, round } from "../support/progress.mjs";
 import { withServer } from "../support/servers.mjs";
 
 /** @typedef {import("../support/load.mjs").Load} Load */
@@ -55,8 +56,9 @@ export async function measureThroughput(participants, plan) {
   const loads = Object.entries(LOADS).filter(([name]) => plan.wantsLoad(name));
   /** @type {Trial[]} */
   const trials = [];
+  const cells = Object.keys(participants).length * loads.length;
+  const progress = new Progress("throughput", plan.trials * cells);
   for (let i = 0; i < plan.trials; i++) {
-    plan.log(`throughput: round ${i + 1} of ${plan.trials}`);
     for (const [server, participant] of Object.entries(participants))
       await withServer(participant, async (running) => {
         await fill(participant, running);
@@ -65,8 +67,10 @@ export async function measureThroughput(participants, plan) {
           ...(!hasProcesses && { pid }),
           ...(exportName !== undefined && { exportName }),
         };
-        for (const [load, how] of loads)
+        for (const [load, how] of loads) {
+          progress.step(`${round(i, plan.trials)}, ${server}, ${load}`);
           trials.push({ server, load, ...(await apply(where, { ...how, ...times, ...target })) });
+        }
       });
     if (plan.wantsLoad(RAW_LOAD) && plan.wantsServer(RAW_NAME))
       trials.push({
@@ -75,5 +79,6 @@ export async function measureThroughput(participants, plan) {
         ...(await apply(undefined, { ...RAW, ...times })),
       });
   }
+  progress.clear();
   return trials;
 }

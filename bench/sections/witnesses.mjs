@@ -3,6 +3,7 @@
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
 import { fill, SIZE_BYTES } from "../support/lineup.mjs";
+import { Progress, round } from "../support/progress.mjs";
 import { canRun, withServer } from "../support/servers.mjs";
 
 const NAMES = [
@@ -52,11 +53,13 @@ export async function measureWitnesses(participants, plan) {
   const hasCopy = canRun("nbdcopy", "--version");
   /** @type {Witness[]} */
   const trials = [];
+  const servers = NAMES.filter((name) => name in participants);
+  const progress = new Progress("witnesses", plan.trials * servers.length);
   for (let i = 0; i < plan.trials; i++) {
-    plan.log(`witnesses: round ${i + 1} of ${plan.trials}`);
-    for (const server of NAMES) {
+    for (const server of servers) {
       const participant = participants[server];
       if (participant === undefined) continue;
+      progress.step(`${round(i, plan.trials)}, ${server}`);
       await withServer(participant, async (running) => {
         await fill(participant, running);
         const { where, exportName = "" } = running;
@@ -75,5 +78,6 @@ export async function measureWitnesses(participants, plan) {
       });
     }
   }
+  progress.clear();
   return trials;
 }

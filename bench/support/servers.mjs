@@ -123,7 +123,7 @@ function isAlive(pid) {
 }
 
 /** Of a process that is not our child. @param {number} pid */
-async function endStranger(pid) {
+export async function endStranger(pid) {
   process.kill(pid);
   const deadline = performance.now() + END_DEADLINE_MS;
   while (isAlive(pid)) {

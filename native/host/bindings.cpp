@@ -61,12 +61,17 @@ public:
     }
   }
 
-  // visit(type, symbol, its name, place, addend) for each relocation that has a symbol.
-  template <typename Visit> void each_relocation(Visit visit) const {
+  // visit(type, symbol, its name, place, addend) for each relocation that has a symbol, of one type
+  // if only that is wanted: each of node's symbols lies on another page, of which many are not in
+  // memory.
+  static constexpr uint32_t ANY_TYPE = UINT32_MAX;
+  template <typename Visit> void each_relocation(Visit visit, uint32_t wanted = ANY_TYPE) const {
     if (symbols_ == nullptr || names_ == nullptr)
       return;
     for (const auto &[table, bytes] : {data_, calls_})
       for (size_t i = 0; i < bytes / sizeof(ElfW(Rela)); i++) {
+        if (wanted != ANY_TYPE && ELF64_R_TYPE(table[i].r_info) != wanted)
+          continue;
         const ElfW(Sym) &symbol = symbols_[ELF64_R_SYM(table[i].r_info)];
         if (symbol.st_name != 0)
           visit(static_cast<uint32_t>(ELF64_R_TYPE(table[i].r_info)), symbol,
@@ -141,15 +146,14 @@ void *open_own_first(const char *path, int flags) {
 // The copies have the C library's inner names; the others are for the same variables.
 void add_copies(const Object &program, Places *places) {
   program.each_relocation(
-      [places](uint32_t type, const ElfW(Sym) &, const char *name, uintptr_t at, int64_t) {
-        if (type != COPY)
-          return;
+      [places](uint32_t, const ElfW(Sym) &, const char *name, uintptr_t at, int64_t) {
         places->emplace(name, at);
         if (std::string_view(name).substr(0, 2) == "__") {
           places->emplace(name + 1, at);
           places->emplace(name + 2, at);
         }
-      });
+      },
+      COPY);
 }
 
 bool is_own_name(std::string_view name) {

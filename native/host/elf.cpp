@@ -24,6 +24,7 @@ using Address = ElfW(Addr);
 constexpr size_t MAX_SEGMENTS = 256;
 constexpr size_t MAX_DYNAMIC = 4096;
 constexpr size_t MAX_STRINGS_BYTES = 64 << 20;
+constexpr size_t MAX_NAME_BYTES = 4096;
 constexpr size_t MAX_BUCKETS = 4 << 20;
 constexpr size_t MAX_SYMBOLS = 8 << 20;
 constexpr size_t BATCH = 1024;
@@ -56,8 +57,8 @@ public:
   Reader(const Reader &) = delete;
   Reader &operator=(const Reader &) = delete;
 
-  bool read_needed() { return read_segments() && read_dynamic() && read_strings(); }
-  bool read_all() { return read_needed() && read_symbols(); }
+  bool read_needed() { return read_segments() && read_dynamic() && read_needed_names(); }
+  bool read_all() { return read_needed() && read_strings() && read_symbols(); }
   const ElfFacts &facts() const { return facts_; }
 
 private:
@@ -125,17 +126,30 @@ private:
     return 0;
   }
 
+  // One by one: node's table of strings has 5 MB.
+  bool read_needed_names() {
+    const uint64_t strings = entry(DT_STRSZ);
+    std::array<char, MAX_NAME_BYTES> name;
+    for (const Dynamic &each : dynamic_) {
+      if (each.d_tag != DT_NEEDED)
+        continue;
+      const uint64_t at = each.d_un.d_val;
+      if (at >= strings)
+        return false;
+      const size_t bytes = std::min<uint64_t>(name.size(), strings - at);
+      if (!at_address(entry(DT_STRTAB) + at, name.data(), bytes))
+        return false;
+      facts_.needed.emplace_back(name.data(), strnlen(name.data(), bytes));
+    }
+    return true;
+  }
+
   bool read_strings() {
     const uint64_t bytes = entry(DT_STRSZ);
     if (bytes == 0 || bytes > MAX_STRINGS_BYTES)
       return false;
     strings_.resize(bytes);
-    if (!at_address(entry(DT_STRTAB), strings_.data(), bytes))
-      return false;
-    for (const Dynamic &each : dynamic_)
-      if (each.d_tag == DT_NEEDED)
-        facts_.needed.emplace_back(string(each.d_un.d_val));
-    return true;
+    return at_address(entry(DT_STRTAB), strings_.data(), bytes);
   }
 
   std::string_view string(uint64_t at) const {

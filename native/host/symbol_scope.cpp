@@ -33,17 +33,62 @@ bool is_system_library(std::string_view name) {
       [name](std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; });
 }
 
-struct Definition {
-  std::string file;
-  bool is_stub; // of the program's own procedure table, as its address is where it is not a PIE
+// The tables in which the loader looks names up in the program, as they lie in memory.
+struct ProgramSymbols {
+  const uint32_t *hashes = nullptr; // DT_GNU_HASH: four words, a filter, buckets, chains
+  const ElfW(Sym) *symbols = nullptr;
+  const char *names = nullptr;
+
+  // nullptr: it has none of this name.
+  const ElfW(Sym) * find(std::string_view name) const {
+    if (hashes == nullptr || symbols == nullptr || names == nullptr || hashes[0] == 0)
+      return nullptr;
+    constexpr size_t FILTER_WORDS = sizeof(ElfW(Addr)) / sizeof(uint32_t);
+    const uint32_t *buckets = hashes + 4 + size_t{hashes[2]} * FILTER_WORDS;
+    const uint32_t *chains = buckets + hashes[0];
+    uint32_t hash = 5381;
+    for (const char c : name)
+      hash = hash * 33 + static_cast<unsigned char>(c);
+    const uint32_t first = hashes[1];
+    for (uint32_t i = buckets[hash % hashes[0]]; i >= first; i++) {
+      if ((chains[i - first] | 1) == (hash | 1) && name == names + symbols[i].st_name)
+        return &symbols[i];
+      if ((chains[i - first] & 1) != 0) // the chain's last
+        break;
+    }
+    return nullptr;
+  }
 };
 
-Definition definition_at(const void *function) {
+int read_program(dl_phdr_info *info, size_t, void *data) {
+  auto &program = *static_cast<ProgramSymbols *>(data);
+  for (unsigned i = 0; i < info->dlpi_phnum; i++) {
+    if (info->dlpi_phdr[i].p_type != PT_DYNAMIC)
+      continue;
+    const uintptr_t at = info->dlpi_addr + info->dlpi_phdr[i].p_vaddr;
+    for (auto *entry = reinterpret_cast<const ElfW(Dyn) *>(at); entry->d_tag != DT_NULL; entry++)
+      if (entry->d_tag == DT_GNU_HASH)
+        program.hashes = reinterpret_cast<const uint32_t *>(entry->d_un.d_ptr);
+      else if (entry->d_tag == DT_SYMTAB)
+        program.symbols = reinterpret_cast<const ElfW(Sym) *>(entry->d_un.d_ptr);
+      else if (entry->d_tag == DT_STRTAB)
+        program.names = reinterpret_cast<const char *>(entry->d_un.d_ptr);
+  }
+  return 1; // it is the first
+}
+
+// Where a program is not position-independent, the address that all have of a function is that of
+// a stub in its procedure table. dladdr would tell, but reads all of node's 75,000 symbols for it.
+bool has_stub(const char *function) {
+  ProgramSymbols program;
+  dl_iterate_phdr(read_program, &program);
+  const ElfW(Sym) *symbol = program.find(function);
+  return symbol != nullptr && symbol->st_shndx == SHN_UNDEF;
+}
+
+std::string file_of(const void *function) {
   Dl_info info;
-  ElfW(Sym) *symbol = nullptr;
-  if (dladdr1(function, &info, reinterpret_cast<void **>(&symbol), RTLD_DL_SYMENT) == 0)
-    return {"the program", false};
-  return {info.dli_fname, symbol != nullptr && symbol->st_shndx == SHN_UNDEF};
+  return dladdr(function, &info) == 0 ? "the program" : info.dli_fname;
 }
 
 // The file that has the function which the program calls by this name; empty: none does.
@@ -51,15 +96,14 @@ std::string provider_of(const char *function) {
   const void *found = dlsym(RTLD_DEFAULT, function);
   if (found == nullptr)
     return {};
-  const Definition definition = definition_at(found);
-  if (!definition.is_stub)
-    return definition.file;
+  if (!has_stub(function))
+    return file_of(found);
   for (const std::string &path : loaded_objects()) { // in the order in which it is looked for
     void *object = path.empty() ? nullptr : dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
     const void *own = object == nullptr ? nullptr : dlsym(object, function);
     if (object != nullptr)
       dlclose(object);
-    if (own != nullptr && definition_at(own).file == path)
+    if (own != nullptr && file_of(own) == path)
       return path;
   }
   return {};

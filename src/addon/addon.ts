@@ -1,6 +1,5 @@
 // Loads the .node file, and knows the package's directories.
 
-import { createRequire } from "node:module";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { AsyncnbdError, messageOf } from "../errors.js";
@@ -19,7 +18,9 @@ export const shippedPluginDirectory = binaries.directory;
 
 function load(): Addon {
   try {
-    return createRequire(import.meta.url)(addonIn(binaries.directory)) as Addon;
+    const module = { exports: {} };
+    process.dlopen(module, addonIn(binaries.directory)); // which is what require() does, and no more
+    return module.exports as Addon;
   } catch (error) {
     const message = describeFailure(binaries, packageDirectory, messageOf(error));
     throw new AsyncnbdError("SYSTEM", message);

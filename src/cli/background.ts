@@ -2,13 +2,9 @@
 // Forking without exec is no option, for Node has threads from its first moment.
 
 import { spawn } from "node:child_process";
-import { closeSync, writeSync } from "node:fs";
-import { addon } from "../addon/addon.js";
 import { AsyncnbdError } from "../errors.js";
 import { type Inheritance, passOn } from "./inheritance.js";
-
-/** Tells the child which descriptor to write to when it is ready. */
-const READY_FD_VARIABLE = "ASYNCNBD_READY_FD";
+import { READY_FD_VARIABLE } from "./readiness.js";
 
 const PASSED_SIGNALS = ["SIGINT", "SIGTERM", "SIGHUP", "SIGQUIT"] as const;
 
@@ -39,24 +35,4 @@ export async function launch(inheritance: Inheritance): Promise<number> {
   child.unref();
   child.stdio[readyFd]?.destroy();
   return status;
-}
-
-/** The child's side: how to tell the launcher, and undefined if there is none. */
-export function takeReadiness(): number | undefined {
-  const text = process.env[READY_FD_VARIABLE];
-  // Commands that a plugin starts must not take themselves for the child.
-  delete process.env[READY_FD_VARIABLE];
-  return text === undefined ? undefined : Number(text);
-}
-
-/** Leaves the launcher's terminal and directory, before the server's last preparations. */
-export function detach(keepsStderr: boolean): void {
-  addon().becomeSessionLeader();
-  process.chdir("/");
-  if (!keepsStderr) addon().silenceStderr();
-}
-
-export function announceReady(fd: number): void {
-  writeSync(fd, "1");
-  closeSync(fd);
 }

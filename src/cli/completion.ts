@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { packageDirectory } from "../addon/addon.js";
 import { UsageError } from "../errors.js";
 import { filterNames } from "../filters/resolve.js";
+import { FILTER_PREFIX, PLUGIN_PREFIX, packageNames } from "../plugins/packages.js";
 import { isShortName, pluginNames } from "../plugins/resolve.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
 import { OPTIONS, type OptionSpec, SHOWN_OPTIONS } from "./options.js";
@@ -101,14 +102,17 @@ async function filterCompletions(start: string): Promise<Omit<Completions, "head
   const { FILTERS } = await import("../filters/built-in.js");
   return {
     kind: "none",
-    words: wordsWith([...FILTERS.map(({ name }) => name), ...filterNames()], start),
+    words: wordsWith(
+      [...FILTERS.map(({ name }) => name), ...filterNames(), ...packageNames(FILTER_PREFIX)],
+      start,
+    ),
   };
 }
 
 async function operandCompletions(line: ParsedLine, current: string): Promise<Completions> {
   const [plugin, next] = line.operands;
   if (plugin === undefined || next === undefined) {
-    const names = isShortName(current) ? pluginNames() : [];
+    const names = isShortName(current) ? [...pluginNames(), ...packageNames(PLUGIN_PREFIX)] : [];
     return { kind: "file", head: "", words: wordsWith(names, current) };
   }
   const parameters = await parametersOf(plugin, line.options.all("filter"));

@@ -1,66 +1,22 @@
-// The asyncnbd command: from arguments to an exit status.
+// The asyncnbd command: from arguments to an exit status. What a server in the background does
+// without, such as the words of --help, is loaded where it is asked for.
 
 import { addon } from "../addon/addon.js";
 import { parseConfig } from "../config/parse.js";
-import type { Config } from "../config/schema.js";
 import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
-import { Chain } from "../exports/chain.js";
-import { Life } from "../plugins/life.js";
 import { findProgram } from "../plugins/program.js";
-import { pendingCallbacks } from "../plugins/script/runner.js";
+import { pendingCallbacks } from "../plugins/script/pending.js";
 import { checkActivation, takeActivation } from "./activation.js";
-import { launch, takeReadiness } from "./background.js";
 import { guardExit } from "./end.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
-import {
-  dumpConfigText,
-  helpText,
-  longOptionsText,
-  pluginHelpText,
-  pluginVersionText,
-  shortOptionsText,
-  versionText,
-} from "./help.js";
 import { takeInheritance } from "./inheritance.js";
+import { configureLog, openLog } from "./log-options.js";
 import { OPTIONS } from "./options.js";
-import { configureLog, openFlagged, openLog, parametersFor, serve } from "./server-process.js";
+import { takeReadiness } from "./readiness.js";
 
-/** What answers at once and needs no plugin. */
-async function plainAnswer({ options, operands }: ParsedLine): Promise<string | undefined> {
-  if (options.has("long-options")) return longOptionsText();
-  if (options.has("short-options")) return shortOptionsText();
-  if (options.has("dump-config")) return dumpConfigText();
-  const shell = options.last("completion");
-  if (shell !== undefined) return (await import("./completion.js")).completionText(shell, operands);
-  if (operands.length > 0) return undefined;
-  if (options.has("help")) return helpText();
-  if (options.has("version")) return versionText();
-  throw new UsageError(
-    options.has("dump-plugin") ? "--dump-plugin needs a PLUGIN" : "no PLUGIN was given",
-  );
-}
-
-/** --help, --version and --dump-plugin with a plugin; undefined if none of them was given. */
-async function answerAboutPlugin({ options }: ParsedLine, config: Config): Promise<boolean> {
-  const asked = ["help", "version", "dump-plugin"].filter((option) => options.has(option));
-  if (asked.length === 0) return false;
-  if (asked.includes("dump-plugin") && options.has("single"))
-    throw new UsageError("--dump-plugin and --single cannot be used together");
-  const chain = await openFlagged(config, () => Chain.open(config));
-  const life = new Life(chain);
-  await life.load();
-  if (asked.includes("help")) {
-    addon().print(helpText() + pluginHelpText(chain.about));
-  } else if (asked.includes("version")) {
-    addon().print(versionText() + pluginVersionText(chain.about));
-  } else {
-    life.config(parametersFor(chain.about, config.parameters));
-    chain.settleThreadModel();
-    await chain.dump((lines) => addon().print(lines));
-  }
-  await life.end();
-  return true;
-}
+/** What is asked for in place of a server. */
+const PLAIN_QUESTIONS = ["long-options", "short-options", "dump-config", "completion"];
+const PLUGIN_QUESTIONS = ["help", "version", "dump-plugin"];
 
 /** A plugin that is a program takes the whole command line; a script of nbdkit's becomes one. */
 function withProgram(line: ParsedLine): ParsedLine {
@@ -91,9 +47,8 @@ function refuseClosed(streams: readonly number[]): void {
 
 async function main(words: readonly string[]): Promise<number> {
   const given = parseLine(words, OPTIONS);
-  const plain = await plainAnswer(given);
-  if (plain !== undefined) {
-    process.stdout.write(plain);
+  if (given.operands.length === 0 || PLAIN_QUESTIONS.some((option) => given.options.has(option))) {
+    process.stdout.write(await (await import("./answers.js")).plainAnswer(given));
     return 0;
   }
   const line = withProgram(given);
@@ -106,11 +61,15 @@ async function main(words: readonly string[]): Promise<number> {
   process.umask(0o022);
   openLog(config);
   configureLog(config);
-  if (await answerAboutPlugin(line, config)) return 0;
+  if (PLUGIN_QUESTIONS.some((option) => line.options.has(option))) {
+    await (await import("./answers.js")).answerAboutPlugin(line, config);
+    return 0;
+  }
   if (config.listen.kind === "stdio") refuseClosed(inheritance.closedStreams);
   const readyFd = takeReadiness();
-  if (config.background && readyFd === undefined) return launch(inheritance);
-  return serve(config, readyFd);
+  if (config.background && readyFd === undefined)
+    return (await import("./background.js")).launch(inheritance);
+  return (await import("./server-process.js")).serve(config, readyFd);
 }
 
 const helpHint = (text: string): string =>
@@ -141,14 +100,18 @@ process.once("beforeExit", () => {
   process.exit(1);
 });
 
-try {
-  process.exitCode = await main(process.argv.slice(2));
-  isOver = true;
-} catch (error) {
-  isOver = true;
-  report(error);
-  process.exitCode = 1;
-  // Nothing should keep the event loop alive now; if something does, it must not have its way.
-  setTimeout(() => process.exit(1), 1000).unref();
+async function run(): Promise<void> {
+  try {
+    process.exitCode = await main(process.argv.slice(2));
+    isOver = true;
+  } catch (error) {
+    isOver = true;
+    report(error);
+    process.exitCode = 1;
+    // Nothing should keep the event loop alive now; if something does, it must not have its way.
+    setTimeout(() => process.exit(1), 1000).unref();
+  }
+  guardExit(process.exitCode);
 }
-guardExit(process.exitCode);
+
+void run();

@@ -15,9 +15,10 @@ import { type OpenListeners, openListeners } from "../server/listen.js";
 import { exportsOf, openExport, type ServedExport } from "../server/open-export.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
-import { announceReady, detach } from "./background.js";
 import { exitNow, guardPluginEnd, guardStop } from "./end.js";
-import { RunningCommand, scriptFor } from "./run-command.js";
+import { configureLog, hasShortcuts, OUR_FLAGS } from "./log-options.js";
+import { announceReady, detach } from "./readiness.js";
+import type { RunningCommand } from "./run-command.js";
 import { ServiceManager } from "./service-manager.js";
 import { StopSignals } from "./signals.js";
 import { UncaughtErrors } from "./uncaught.js";
@@ -25,43 +26,6 @@ import { changeUser } from "./user.js";
 
 /** The grace for requests after an uncaught exception, since some may never be answered. */
 const UNCAUGHT_GRACE_MS = 1_000;
-
-const SINKS = { stderr: 0, syslog: 1, none: 2 } as const;
-const FILE_SINK = 3;
-
-/** Once; and before configureLog. */
-export function openLog({ log }: Pick<Config, "log">): void {
-  if (typeof log !== "object") return;
-  const failure = addon().openLog(log.file);
-  if (failure !== undefined)
-    throw new AsyncnbdError("SYSTEM", `--log=${log.file}: cannot open the file: ${failure}`);
-}
-
-export function configureLog(
-  config: Pick<Config, "verbose" | "log" | "debugFlags">,
-  isDetached = false,
-): void {
-  const sink = config.log ?? (isDetached ? "syslog" : "stderr");
-  const number = typeof sink === "object" ? FILE_SINK : SINKS[sink];
-  addon().configureLog("asyncnbd", config.verbose, number);
-  addon().chooseDebugPaths(isOn(config, CONTROL_FLAG), isOn(config, DATA_FLAG));
-}
-
-const RESERVATIONS_FLAG = "asyncnbd.reservations";
-const CONTROL_FLAG = "nbdkit.backend.controlpath";
-const DATA_FLAG = "nbdkit.backend.datapath";
-
-/** Debug flags that are no plugin's. */
-const OUR_FLAGS: readonly string[] = ["nbdkit.environ", CONTROL_FLAG, DATA_FLAG, RESERVATIONS_FLAG];
-
-/** Unless the last that is said of it is 0. */
-function isOn({ debugFlags }: Pick<Config, "debugFlags">, name: string): boolean {
-  return debugFlags.findLast(({ plugin, flag }) => `${plugin}.${flag}` === name)?.value !== 0;
-}
-
-/** To find faults: whether data may be moved where the disk lies, and as pages. */
-const hasShortcuts = (config: Pick<Config, "debugFlags">): boolean =>
-  isOn(config, RESERVATIONS_FLAG);
 
 /** A chain, or an export. */
 interface Flagged {
@@ -197,13 +161,7 @@ class ServerProcess {
     this.#printUri(endpoint);
 
     const stdio = this.#takeStdio();
-    const command =
-      stdio !== undefined && config.runCommand !== undefined
-        ? new RunningCommand(
-            scriptFor(config.runCommand, endpoint, config.exportName, this.#uriTls),
-            stdio,
-          )
-        : undefined;
+    const command = stdio && (await this.#startCommand(endpoint, stdio));
     try {
       await this.#uncaught.unlessUncaught(this.#settle());
     } catch (error) {
@@ -224,6 +182,17 @@ class ServerProcess {
     const isPrinted = !isTaken && this.#readyFd === undefined;
     if (!isPrinted || isSharedObject(this.#export.about.path)) addon().silenceStdio();
     return stdio;
+  }
+
+  /** --run's, if there is one. */
+  async #startCommand(
+    endpoint: Endpoint,
+    stdio: readonly [number, number],
+  ): Promise<RunningCommand | undefined> {
+    const { runCommand, exportName } = this.#config;
+    if (runCommand === undefined) return undefined;
+    const { RunningCommand, scriptFor } = await import("./run-command.js");
+    return new RunningCommand(scriptFor(runCommand, endpoint, exportName, this.#uriTls), stdio);
   }
 
   /** From open sockets to the first client. */

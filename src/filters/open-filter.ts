@@ -3,6 +3,7 @@
 import { addon } from "../addon/addon.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
+import { FILTER_PREFIX, packageNames } from "../plugins/packages.js";
 import { unknownKeys } from "../plugins/script/definition-keys.js";
 import { isMiddleware, type Middleware } from "../plugins/script/layer.js";
 import { loadExport, resolveScript } from "../plugins/script/load-script.js";
@@ -98,9 +99,10 @@ async function openNamed(name: string, libraries: Map<string, CFilter>): Promise
   if (known !== undefined) return opened(known, "built in", { version: NBDKIT_VERSION });
   const shared = resolveFilter(name);
   if (shared !== undefined) return openLibrary(shared, libraries);
-  const path = resolveScript(name, "asyncnbd-filter-");
+  const path = resolveScript(name, FILTER_PREFIX);
   if (path === undefined) {
-    const names = [...FILTERS.map((filter) => filter.name), ...filterNames()];
+    const installed = packageNames(FILTER_PREFIX);
+    const names = [...FILTERS.map((filter) => filter.name), ...filterNames(), ...installed];
     const all = [...new Set(names)].sort().join(", ");
     const help = `use ${all}, the path of a filter's .so file, or a module's path or package`;
     throw new AsyncnbdError(

@@ -23,7 +23,8 @@ export async function openPlugin(name: string, { watch = false } = {}): Promise<
     if ("path" in found) return openC(name, found.path, watch); // which says what is wrong
     const { FILTERS } = await import("../filters/built-in.js");
     const filters = FILTERS.map((filter) => filter.name);
-    throw unknownPlugin(name, found.searched, filters);
+    const { PLUGIN_PREFIX, packageNames } = await import("./packages.js");
+    throw unknownPlugin(name, found.searched, packageNames(PLUGIN_PREFIX), filters);
   }
   if (watch) return (await import("./script/watched-plugin.js")).WatchedPlugin.open(script);
   const [{ ScriptPlugin }, { loadScript }] = await Promise.all([

@@ -10,17 +10,18 @@ import { pluginNames } from "./resolve.js";
 /** What a shared object begins with. */
 const ELF = "\x7fELF";
 
-/** `filters`: the names of those that there are. */
+/** `packages`, `filters`: the names of those that there are. */
 export function unknownPlugin(
   name: string,
   searched: readonly string[],
+  packages: readonly string[],
   filters: readonly string[],
 ): AsyncnbdError {
   const hint =
     serveAsDisk(name) ||
     (filters.includes(name)
       ? `; it is a filter: use --filter=${name} PLUGIN`
-      : didYouMean(name, pluginNames()));
+      : didYouMean(name, [...pluginNames(), ...packages]));
   return new AsyncnbdError(
     "PLUGIN",
     hint === ""

@@ -14,7 +14,7 @@ import type { ServerSettings } from "./server.js";
 import { type ClientSession, type ClientStream, NO_REQUESTS } from "./session.js";
 
 /** The compiled one, wherever this is: a worker can run nothing else. */
-const workerPath = join(packageDirectory, "dist", "server", "worker.js");
+const workerPath = join(packageDirectory, "dist", "server", "worker.cjs");
 
 /** The threads of one export have the same. */
 export interface WorkerSpec extends ChainSpec {

@@ -16,6 +16,9 @@ const LINES: readonly (readonly [string, readonly string[]])[] = [
   ["-u rooT", ["-u", "root"]],
   ["--filter swaT", ["--filter", "swab"]], // the distribution's
   ["miT", ["mine"]], // of ASYNCNBD_PLUGIN_PATH
+  ["stripT", ["striped-mirror"]], // a package
+  ["striped-mirror colT5", ["striped-mirror", "colour=5"]],
+  ["--filter=slowT ram", ["--filter=slowly", "ram"]],
   ["--filter=cache memory allocator=spT", ["--filter=cache", "memory", "allocator=sparse"]],
   ["--filter=noparallel ram serialize=cT", ["--filter=noparallel", "ram", "serialize=connections"]],
   ["file file=diT", ["file", "file=disk one.img"]],
@@ -36,6 +39,8 @@ beforeEach(() => {
   for (const folder of [bin, join(home, "certs")]) mkdirSync(folder);
   for (const file of ["disk one.img", "nbdkit-mine-plugin.so"]) writeFileSync(join(home, file), "");
   writeFileSync(join(home, "script.ts"), SCRIPT);
+  install("asyncnbd-plugin-striped-mirror", SCRIPT);
+  install("asyncnbd-filter-slowly", 'export default { name: "slowly", create: () => [] };');
   // Bytes of zero stand between words, and a line between commands.
   const command = `#!/bin/sh
 case $1 in
@@ -51,6 +56,14 @@ esac
     ASYNCNBD_PLUGIN_PATH: home,
   };
 });
+
+/** As npm would, in the folder where the command is run. */
+function install(name: string, code: string): void {
+  const directory = join(home, "node_modules", name);
+  mkdirSync(directory, { recursive: true });
+  writeFileSync(join(directory, "package.json"), '{ "type": "module", "main": "index.js" }');
+  writeFileSync(join(directory, "index.js"), code);
+}
 
 /** Types into the shell, on a terminal of its own, and returns the words of each command. */
 async function typed(shell: string, setUp: string): Promise<string[][]> {

@@ -110,6 +110,9 @@ declare const it: Record<"changes" | "ages", (offset: number, count: number) => 
     with: ["// …", 'name: "mine", open: () => it, getSize: () => 512, pread() {},'],
   },
   "docs/releasing.md: $ scripts/release\n": { elsewhere: "it takes minutes" },
+  "docs/releasing.md: $ ASYNCNBD_TARBALL=": {
+    elsewhere: "test/package, which scripts/release runs",
+  },
   "docs/releasing.md: $ scripts/release v": { elsewhere: "it takes minutes, twice" },
   "docs/tls.md: $ asyncnbd --tls=require": { commands: 2 },
   "docs/tls.md: $ openssl": { commands: 1 },

@@ -15,7 +15,7 @@ import { describe, expect, inject, test } from "vitest";
 import { Authority } from "../support/certificates.js";
 import { runOk } from "../support/command.js";
 import { MIB, writePattern } from "../support/fixtures.js";
-import { temporaryDirectory, testPlugin } from "../support/server.js";
+import { temporaryDirectory } from "../support/server.js";
 
 const LARGEST_TARBALL_BYTES = 6e6;
 /** It starts fifteen programs of Node.js. */
@@ -48,6 +48,16 @@ class Machine {
   async install(tarball: string): Promise<void> {
     const options = "--offline --ignore-scripts --no-audit --no-fund --no-update-notifier";
     await this.run(`npm install --global --prefix "$HOME/installed" ${options} "${tarball}"`);
+  }
+
+  /** One of the package's examples, compiled elsewhere, with its header. Returns the plugin's path. */
+  async compile(example: string): Promise<string> {
+    const there = join(this.home, "installed", "lib", "node_modules", "asyncnbd");
+    const plugin = join(this.home, `nbdkit-${example}-plugin.so`);
+    const source = join(there, "examples", `${example}.c`);
+    const include = join(there, "native", "include");
+    await runOk(["cc", "-shared", "-fPIC", `-I${include}`, "-o", plugin, source]);
+    return plugin;
   }
 
   /** Writes to what is served and reads it back, as the command of --run. */
@@ -93,7 +103,7 @@ describe("installed without a network", { timeout: DEADLINE_MS }, () => {
     expect(size).toBe(`${1 << 30}\n`);
 
     await machine.copies([], ["memory", "64M"]);
-    await machine.copies(["--filter=cow"], [testPlugin("ramdisk")]);
+    await machine.copies(["--filter=cow"], [await machine.compile("ramdisk")]);
     await machine.copies([], ["delay-memory", "size=64M"]);
     writeFileSync(join(machine.home, "disk.img"), Buffer.alloc(8 * MIB));
     await machine.copies([], ["async-file", "disk.img"]);

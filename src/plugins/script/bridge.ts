@@ -1,7 +1,6 @@
 // The JavaScript half of the bridge between connections and plugins: takes requests in batches from
 // the native half, calls the plugin, and returns the answers in batches.
 
-import { performance } from "node:perf_hooks";
 import { addon } from "../../addon/addon.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
 import { whenSettled } from "./adopt.js";

@@ -7,6 +7,7 @@ import { pathToFileURL } from "node:url";
 import type { JitiOptions, TransformOptions } from "jiti";
 import { packageDirectory } from "../../addon/addon.js";
 import { AsyncnbdError } from "../../errors.js";
+import { PLUGIN_PREFIX, requireHere } from "../packages.js";
 import { exampleDirectory, isShortName } from "../resolve.js";
 import type { Plugin } from "./definition.js";
 import { describeThrown } from "./errno.js";
@@ -22,8 +23,6 @@ export const EXTENSIONS: ReadonlySet<string> = new Set([
   ".cjs",
 ]);
 
-const PLUGIN_PREFIX = "asyncnbd-plugin-";
-
 /**
  * Where a module is that a name on the command line may mean; undefined: it is something else.
  * A package's name may go without its `prefix`.
@@ -33,7 +32,7 @@ export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | un
   if (!isShortName(name) && !name.startsWith("@")) return undefined;
   const shipped = join(exampleDirectory, `${name}.ts`);
   if (prefix === PLUGIN_PREFIX && isShortName(name) && existsSync(shipped)) return shipped;
-  const here = createRequire(join(process.cwd(), "package.json"));
+  const here = requireHere();
   for (const candidate of [prefix + name, name])
     try {
       const found = here.resolve(candidate);
@@ -48,9 +47,8 @@ export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | un
 const own = join(packageDirectory, "dist", "index.js");
 const middleware = join(packageDirectory, "dist", "middleware", "index.js");
 
-const { version: jitiVersion } = createRequire(import.meta.url)("jiti/package.json") as {
-  version: string;
-};
+const require = createRequire(import.meta.url);
+const { version: jitiVersion } = require("jiti/package.json") as { version: string };
 
 /** What jiti makes of a module with an error of syntax: this, and an object in JSON. */
 const SYNTAX_ERROR = "exports.__JITI_ERROR__ = ";
@@ -67,7 +65,8 @@ function syntaxError(code: string): AsyncnbdError {
 async function importModule(path: string, what: string): Promise<Record<string, unknown>> {
   if (!existsSync(path))
     throw new AsyncnbdError("PLUGIN", `cannot open ${what} ${path}: there is no such file`);
-  const { createJiti } = await import("jiti"); // large, and not needed for objects
+  // Large, and not needed for objects. As CommonJS, or Node would start its loader of ES modules.
+  const { createJiti } = require("jiti") as typeof import("jiti");
   const options: JitiOptions = {
     alias: { "asyncnbd/middleware": middleware, asyncnbd: own },
     moduleCache: false,

@@ -8,11 +8,7 @@ import { Chain } from "./chain.js";
 import { describeThrown, isExpected } from "./errno.js";
 import { ScriptHandshakeCalls } from "./handshake-calls.js";
 import { isNative, type Layer } from "./layer.js";
-
-const pendingNames = new Set<string>();
-
-/** Callbacks that have not settled yet, with their plugins' names. */
-export const pendingCallbacks = (): readonly string[] => [...pendingNames];
+import { whilePending } from "./pending.js";
 
 /** Runs a callback of a plugin of this name; its failure becomes one of the server's. */
 export async function callPlugin(
@@ -21,15 +17,12 @@ export async function callPlugin(
   callback: () => unknown,
 ): Promise<void> {
   const name = `${plugin}: ${what}`;
-  pendingNames.add(name);
   try {
-    await callback();
+    await whilePending(name, callback);
   } catch (error) {
     if (error instanceof AsyncnbdError) throw error;
     const where = isExpected(error) ? plugin : name;
     throw new AsyncnbdError("PLUGIN", `${where}: ${describeThrown(error)}`);
-  } finally {
-    pendingNames.delete(name);
   }
 }
 
