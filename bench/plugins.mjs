@@ -16,6 +16,7 @@ const { values: options } = parseArgs({
   },
 });
 const seconds = Number(options.seconds);
+const trials = Number(options.trials);
 const warmUpSeconds = 0.5; // and time for the compiler of JavaScript
 
 /** @param {string} relative */
@@ -52,7 +53,7 @@ for (const load of loads) {
   /** @type {Record<string, number[]>} */
   const rates = {};
   // Alternating, so that what else the machine does hits all alike.
-  for (let i = 0; i < Number(options.trials); i++)
+  for (let i = 0; i < trials; i++)
     for (const [name, server] of Object.entries(servers)) {
       const run = await withServer(server, ({ where }) =>
         apply(where, {
@@ -76,5 +77,5 @@ for (const load of loads) {
 if (options.json !== undefined)
   writeFileSync(
     options.json,
-    JSON.stringify({ environment: environment(), seconds, results }, null, 2),
+    JSON.stringify({ environment: environment(), seconds, trials, results }, null, 2),
   );

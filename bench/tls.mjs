@@ -19,6 +19,7 @@ const { values: options } = parseArgs({
   },
 });
 const seconds = Number(options.seconds);
+const trials = Number(options.trials);
 
 /** A certificate that has signed itself. Returns the directory that it is in. */
 function makeCertificates() {
@@ -64,7 +65,7 @@ try {
     /** @type {Record<string, number[]>} */
     const rates = {};
     // Alternating, so that what else the machine does hits all alike.
-    for (let i = 0; i < Number(options.trials); i++)
+    for (let i = 0; i < trials; i++)
       for (const [name, command] of Object.entries(servers)) {
         const run = await withServer(
           command,
@@ -90,5 +91,5 @@ try {
 if (options.json !== undefined)
   writeFileSync(
     options.json,
-    JSON.stringify({ environment: environment(), seconds, results }, null, 2),
+    JSON.stringify({ environment: environment(), seconds, trials, results }, null, 2),
   );
