@@ -35,9 +35,7 @@ beforeAll(async () => {
   };
   mkdirSync(join(folder, "release"));
   copyFileSync(inject("tarball"), join(folder, "release", basename(inject("tarball"))));
-  const [release = "", install = ""] = console("README.md", "$ scripts/release");
-  expect(release).toMatch(/^scripts\/release +#/);
-  await shell(install);
+  for (const command of console("README.md", "$ npm install")) await shell(command);
   return () => rmSync(folder, { recursive: true, force: true });
 }, DEADLINE_MS);
 

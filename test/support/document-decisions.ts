@@ -41,8 +41,8 @@ const ROOT =
 
 /** By the document and how the block begins. */
 export const BLOCKS: Readonly<Record<string, Decision>> = {
-  "README.md: $ scripts/release": {
-    elsewhere: ["test/package/documentation.test.ts", 'console("README.md", "$ scripts/release")'],
+  "README.md: $ npm install": {
+    elsewhere: ["test/package/documentation.test.ts", 'console("README.md", "$ npm install")'],
   },
   "README.md: $ scripts/demo": { elsewhere: [".ci/run", "scripts/demo"] },
   "README.md: $ scripts/test": { elsewhere: [".ci/run", "scripts/test\n"] },
