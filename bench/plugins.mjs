@@ -17,6 +17,7 @@ const { values: options } = parseArgs({
   },
 });
 const seconds = Number(options.seconds);
+const trials = Number(options.trials);
 const warmUpSeconds = 0.5; // and time for the compiler of JavaScript
 
 /** @param {string} relative */
@@ -82,5 +83,5 @@ for (const load of loads) {
 if (options.json !== undefined)
   writeFileSync(
     options.json,
-    JSON.stringify({ environment: environment(), seconds, results }, null, 2),
+    JSON.stringify({ environment: environment(), seconds, trials, results }, null, 2),
   );

@@ -20,6 +20,7 @@ const { values: options } = parseArgs({
   },
 });
 const seconds = Number(options.seconds);
+const trials = Number(options.trials);
 
 /** A certificate that has signed itself. Returns the directory that it is in. */
 function makeCertificates() {
@@ -95,5 +96,5 @@ try {
 if (options.json !== undefined)
   writeFileSync(
     options.json,
-    JSON.stringify({ environment: environment(), seconds, results }, null, 2),
+    JSON.stringify({ environment: environment(), seconds, trials, results }, null, 2),
   );

@@ -7,7 +7,7 @@ import { bars, cell } from "./summary.mjs";
 /** @typedef {import("./summary.mjs").Results} Results */
 
 /** @param {readonly string[]} head @param {readonly (readonly string[])[]} rows */
-const table = (head, rows) =>
+export const table = (head, rows) =>
   [head, head.map((_, i) => (i === 0 ? "---" : "---:")), ...rows]
     .map((cells) => `| ${cells.join(" | ")} |`)
     .join("\n");

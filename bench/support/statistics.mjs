@@ -28,6 +28,7 @@ function firstLine(file, ...args) {
 
 export const environment = () => ({
   commit: firstLine("git", "rev-parse", "--short", "HEAD"),
+  date: new Date().toISOString().slice(0, 10),
   cpu: `${cpus().length} × ${cpus()[0]?.model ?? "unknown"}`,
   kernel: release(),
   node: process.version,

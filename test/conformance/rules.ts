@@ -519,7 +519,7 @@ export function render(): string {
     "[the NBD protocol](https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md)",
     "and of its",
     "[extended headers](https://github.com/NetworkBlockDevice/nbd/blob/extension-ext-header/doc/proto.md),",
-    "under its headings and in our words, with the tests that break if one is broken. A check in",
+    "under its headings and in our words, with the tests of `test/` that break if one is broken. A check in",
     "`support/strict-client.ts` is made on every reply of every test that has a strict client.",
     "",
     "Made from `test/conformance/rules.ts` by `npm run conformance`; do not edit.",
@@ -529,7 +529,7 @@ export function render(): string {
     for (const { level, rule, tests = [], why } of rules) {
       const by = tests.map((one) => {
         const [file = "", ...words] = one.split(": ");
-        return `[${words.join(": ")}](../test/${file})`;
+        return `${words.join(": ")} (\`${file}\`)`;
       });
       lines.push(`| ${level} | ${rule} | ${why ?? by.join("; ")} |`);
     }

@@ -1,6 +1,6 @@
 // What the documentation shows works: its commands are run as they are written, its programs and
-// plugins are compiled, and run where they are whole. A block of code that is new needs a decision
-// in this table.
+// plugins are compiled, and run where they are whole. A block of code or a command that is new needs a
+// decision in support/document-decisions.ts.
 
 import { spawn } from "node:child_process";
 import { cpSync, mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
@@ -9,155 +9,79 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { Authority } from "../support/certificates.js";
 import { runOk } from "../support/command.js";
-import { type Block, blocksOf, commandsOf, DOCUMENTS, indentedCode } from "../support/documents.js";
+import { BLOCKS, type Decision, type Elsewhere, IN_PROSE } from "../support/document-decisions.js";
+import {
+  type Block,
+  blocksOf,
+  commandsInProse,
+  commandsOf,
+  DOCUMENTS,
+  indentedCode,
+} from "../support/documents.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { Sandbox } from "../support/sandbox.js";
 import { eventually, sanitizer, temporaryDirectory } from "../support/server.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
-type Decision =
-  /** Run after those with a lower number. */
-  | { readonly commands: number }
-  /** TypeScript: the file it is. */
-  | { readonly module: string }
-  /** A part of one: what it takes to be whole, before it and in place of parts of it. */
-  | { readonly part: string; readonly of: "ts" | "c"; readonly with?: readonly [string, string] }
-  | { readonly elsewhere: string };
-
-const PLUGIN_IN_C = `
-#define NBDKIT_API_VERSION 2
-#include <string.h>
-#include <nbdkit-plugin.h>
-#define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
-struct handle { int fd; };
-static char disk[512];
-static void *mine_open (int readonly) { (void) readonly; return disk; }
-static int64_t mine_get_size (void *handle) { (void) handle; return sizeof disk; }
-static int mine_pread (void *handle, void *buf, uint32_t count, uint64_t offset, uint32_t flags)
-{ (void) handle, (void) flags; memcpy (buf, disk + offset, count); return 0; }
-`;
-const inC: Decision = { part: PLUGIN_IN_C, of: "c" };
-
-/** By the document and how the block begins. */
-const DECISIONS: Readonly<Record<string, Decision>> = {
-  "README.md: $ asyncnbd -U disk.sock": { commands: 1 },
-  "README.md: $ scripts/demo": { elsewhere: "a step of .ci/run" },
-  "README.md: $ scripts/test": { elsewhere: "a step of .ci/run, and what runs this" },
-  "README.md: import { definePlugin }": { module: "my-disk.ts" },
-  "README.md: $ cc ": { commands: 2 },
-  "docs/async-plugins.md: #define": {
-    of: "c",
-    part: `
-#include <stdbool.h>
-#include <stdint.h>
-static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset, void *conn,
-                       uint64_t reqid)
-{ (void) handle, (void) buf, (void) count, (void) offset, (void) conn, (void) reqid; return 0; }
-`,
-  },
-  "docs/c-plugins.md: $ cc ": { commands: 1 },
-  "docs/c-plugins.md: static const void *mine_lend": {
-    ...{ part: PLUGIN_IN_C, of: "c" },
-    with: ["...", '.name = "mine", .open = mine_open, .get_size = mine_get_size,'],
-  },
-  "docs/c-plugins.md: struct disk": {
-    ...{ part: PLUGIN_IN_C, of: "c" },
-    with: ["...", '.name = "mine", .open = mine_open, .config = mine_config,'],
-  },
-  "docs/c-plugins.md: static void *mine_place": inC,
-  "docs/c-plugins.md: static int mine_read_fd": inC,
-  "docs/c-plugins.md: static int mine_write_fd": inC,
-  "docs/c-plugins.md: $ export PKG": { commands: 2 },
-  "docs/command.md: $ asyncnbd --completion": { elsewhere: "completion.test.ts" },
-  "docs/filters.md: $ asyncnbd --filter=cow": { commands: 1 },
-  "docs/filters.md: $ asyncnbd --filter=openonce": { elsewhere: "openonce.test.ts" },
-  "docs/filters.md: $ asyncnbd --filter=swab": { commands: 3 },
-  "docs/filters.md: $ asyncnbd --filter=offset": { commands: 8 },
-  "docs/filters.md: $ cc ": { commands: 4 },
-  "docs/filters.md: $ asyncnbd --filter=error": { commands: 5 },
-  "docs/filters.md: $ asyncnbd --filter=log": { commands: 6 },
-  "docs/filters.md: 2026-08-06": {
-    elsewhere: "compared with nbdkit in differential/filters.test.ts",
-  },
-  "docs/filters.md: $ asyncnbd --filter=rate": { commands: 7 },
-  "docs/filters.md: $ asyncnbd --filter=retry": { commands: 10 },
-  "docs/filters.md: $ asyncnbd --filter=stats": { commands: 9 },
-  "docs/filters.md: $ asyncnbd --filter=blocksize": { commands: 10 },
-  "docs/filters.md: $ printf": { commands: 11 },
-  "docs/filters.md: $ asyncnbd --filter=partition": { commands: 12 },
-  "docs/filters.md: $ asyncnbd --filter=readahead": { commands: 13 },
-  "docs/filters.md: $ asyncnbd --filter=ip": { commands: 10 },
-  "docs/filters.md: $ asyncnbd --filter=protect": { commands: 11 },
-  "docs/filters.md: import { defineFilter,": { module: "office-hours.ts" },
-  "docs/filters.md: $ asyncnbd --filter=./office-hours.ts": { commands: 2 },
-  "docs/plugins.md: $ asyncnbd memory": { commands: 1 },
-  "docs/plugins.md: $ asyncnbd file": { commands: 2 },
-  "docs/plugins.md: $ asyncnbd async-file": { commands: 3 },
-  "docs/plugins.md: $ asyncnbd null": { commands: 4 },
-  "docs/plugins.md: $ asyncnbd delay-memory": { commands: 5 },
-  "docs/plugins.md: $ asyncnbd --filter=cow http": { commands: 6 },
-  "docs/plugins.md: $ asyncnbd ram": { commands: 7 },
-  "docs/service.md: $ units": { elsewhere: "systemd.test.ts" },
-  "docs/service.md: $ sudo mkdir": { elsewhere: "systemd.test.ts" },
-  "docs/service.md: $ echo": { elsewhere: "systemd.test.ts" },
-  "docs/protocol.md: export default definePlugin": {
-    of: "ts",
-    part: `
-import { definePlugin, type Status } from "asyncnbd";
-declare const it: Record<"changes" | "ages", (offset: number, count: number) => Status[]>;
-`,
-    with: ["// …", 'name: "mine", open: () => it, getSize: () => 512, pread() {},'],
-  },
-  "docs/releasing.md: $ scripts/release\n": { elsewhere: "it takes minutes" },
-  "docs/releasing.md: $ ASYNCNBD_TARBALL=": {
-    elsewhere: "test/package, which scripts/release runs",
-  },
-  "docs/releasing.md: $ scripts/release v": { elsewhere: "it takes minutes, twice" },
-  "docs/tls.md: $ asyncnbd --tls=require": { commands: 2 },
-  "docs/tls.md: $ openssl": { commands: 1 },
-  "docs/tls.md: $ mkdir": { commands: 3 },
-  "docs/tls.md: const server": { part: 'import { serve } from "asyncnbd";\n', of: "ts" },
-  "docs/typescript-plugins.md: import { definePlugin }": { module: "my-disk.ts" },
-  "docs/typescript-plugins.md: $ asyncnbd --help": { commands: 1 },
-  "docs/typescript-plugins.md: import { serve }": { module: "program.ts" },
-  "docs/typescript-plugins.md: import { defineMiddleware }": { module: "inverted.ts" },
-  "docs/typescript-plugins.md: import { log, retry }": {
-    ...{ part: 'import myDisk from "./my-disk.js";\n', of: "ts" },
-  },
-};
-
 /** What commands find in place of what a test has not, or must not touch. */
 const HOSTS = ["example.com", "server.example.com"];
+const COMPLETION_FOLDERS = [
+  ".local/share/bash-completion/completions",
+  ...[".config/fish/completions", ".zsh/completions"],
+];
 const SUBSTITUTES: readonly (readonly [RegExp, string])[] = [
   [/\/etc\/nbd/g, "$PWD/nbd"], // nothing is written there
   [/'(nbds:\S*\$PWD\S*)'/g, '"$1"'], // so that it is replaced
-  [/^nbd-client .*/, "true"], // the kernel may have no such module
 ];
 
 const blocks: readonly Block[] = DOCUMENTS.flatMap(blocksOf);
 const keysOf = ({ file, text }: Block): string[] =>
-  Object.keys(DECISIONS).filter((key) => `${file}: ${text}`.startsWith(key));
-const decisionOf = (block: Block): Decision => DECISIONS[keysOf(block)[0] ?? ""] as Decision;
+  Object.keys(BLOCKS).filter((key) => `${file}: ${text}`.startsWith(key));
+const decisionOf = (block: Block): Decision => BLOCKS[keysOf(block)[0] ?? ""] as Decision;
 
 test("each block of code has one decision, and each decision a block", () => {
   for (const block of blocks) expect(keysOf(block), `${block.file}: ${block.text}`).toHaveLength(1);
-  expect(new Set(blocks.flatMap(keysOf))).toEqual(new Set(Object.keys(DECISIONS)));
+  expect(new Set(blocks.flatMap(keysOf))).toEqual(new Set(Object.keys(BLOCKS)));
 });
 
 test("no code is marked by indentation alone", () => {
   expect(DOCUMENTS.flatMap(indentedCode)).toEqual([]);
 });
 
-/** Modules of TypeScript that documents have, by their paths: a folder for each document. */
-function modulesOf(file: string): [string, string][] {
-  return blocksOf(file).flatMap((block, i): [string, string][] => {
+test("each command in prose has a decision, and each decision a command", () => {
+  const commands = new Set(DOCUMENTS.flatMap(commandsInProse));
+  expect([...commands].sort()).toEqual(Object.keys(IN_PROSE).sort());
+});
+
+/** All that is decided, for blocks, parts of them, and prose. */
+const decided = [
+  ...Object.values(BLOCKS),
+  ...Object.values(BLOCKS).flatMap((one) => ("but" in one ? Object.values(one.but ?? {}) : [])),
+  ...Object.values(IN_PROSE),
+];
+
+test("what is run elsewhere is there", () => {
+  for (const { elsewhere } of decided.filter((one): one is Elsewhere => "elsewhere" in one)) {
+    const [file, words] = elsewhere;
+    expect(readFileSync(join(root, file), "utf8").replaceAll(" --silent", "")).toContain(words);
+  }
+});
+
+test("files that are shown are as they are shown", () => {
+  for (const block of blocks) {
     const decision = decisionOf(block);
-    if ("module" in decision) return [[decision.module, block.text]];
-    if (!("of" in decision) || decision.of !== "ts") return [];
-    return [[`part${i}.ts`, whole(decision, block.text)]];
+    if ("same" in decision)
+      expect(block.text).toBe(readFileSync(join(root, decision.same), "utf8"));
+  }
+});
+
+/** Modules of TypeScript that documents have, by their paths: a folder for each document. */
+const modulesOf = (file: string): [string, string][] =>
+  blocksOf(file).flatMap((block): [string, string][] => {
+    const decision = decisionOf(block);
+    return "module" in decision ? [[decision.module, block.text]] : [];
   });
-}
 
 const whole = (decision: Extract<Decision, { part: string }>, text: string): string =>
   decision.part + (decision.with === undefined ? text : text.replace(...decision.with));
@@ -169,14 +93,22 @@ describe.skipIf(sanitizer !== undefined)("the documentation", () => {
 
   test.each(withCommands)("of %s has commands that do what they say", async (file) => {
     const authority = new Authority();
-    const sandbox = await Sandbox.make(HOSTS, { NODE_EXTRA_CA_CERTS: authority.caCertificate });
+    const home = temporaryDirectory();
+    const sandbox = await Sandbox.make(HOSTS, {
+      ...{ NODE_EXTRA_CA_CERTS: authority.caCertificate, HOME: home },
+    });
+    for (const folder of COMPLETION_FOLDERS) mkdirSync(join(home, folder), { recursive: true });
     await furnish(sandbox, file, authority);
     const numbered = blocksOf(file).flatMap((block) => {
       const decision = decisionOf(block);
-      return "commands" in decision ? [{ block, number: decision.commands }] : [];
+      if (!("commands" in decision)) return [];
+      return [{ block, number: decision.commands, but: Object.keys(decision.but ?? {}) }];
     });
-    for (const { block } of numbered.sort((a, b) => a.number - b.number)) {
-      for (const written of commandsOf(block)) {
+    for (const { block, but } of numbered.sort((a, b) => a.number - b.number)) {
+      const commands = commandsOf(block);
+      for (const left of but) expect(commands.some((one) => one.startsWith(left))).toBe(true);
+      for (const written of commands) {
+        if (but.some((left) => written.startsWith(left))) continue;
         const command = SUBSTITUTES.reduce((text, pair) => text.replace(...pair), written);
         if (/^asyncnbd/.test(command)) await sandbox.stopServers();
         await sandbox.run(command);
@@ -186,6 +118,15 @@ describe.skipIf(sanitizer !== undefined)("the documentation", () => {
     }
   });
 
+  const inProse = Object.values(IN_PROSE).flatMap((one) => ("run" in one ? [one.run] : []));
+  test.each(inProse)("has a command in its prose that does what it says: %s", async (command) => {
+    const sandbox = await Sandbox.make(HOSTS);
+    await sandbox.run(
+      command.replaceAll("$CLONE", root.slice(0, -1)).replaceAll("$SANDBOX", sandbox.directory),
+    );
+    await sandbox.stopServers();
+  });
+
   test("has plugins, filters and programs in TypeScript that compile, and a program that runs", async () => {
     const project = temporaryDirectory();
     const modules = join(project, "node_modules");
@@ -193,14 +134,8 @@ describe.skipIf(sanitizer !== undefined)("the documentation", () => {
     symlinkSync(root, join(modules, "asyncnbd"));
     symlinkSync(join(root, "node_modules", "@types"), join(modules, "@types"));
     writeFileSync(join(project, "package.json"), '{ "type": "module" }');
-    const compilerOptions = {
-      ...{ module: "nodenext", target: "es2022", lib: ["es2023"], strict: true, types: ["node"] },
-      ...{ skipLibCheck: true, rootDir: "src", outDir: "out", noUncheckedIndexedAccess: true },
-    };
-    writeFileSync(
-      join(project, "tsconfig.json"),
-      JSON.stringify({ compilerOptions, include: ["src"] }),
-    );
+    const options = join(root, "examples", "typescript-plugin", "tsconfig.json");
+    cpSync(options, join(project, "tsconfig.json")); // the one that the documentation shows
     for (const file of DOCUMENTS)
       for (const [name, text] of modulesOf(file)) {
         const folder = join(project, "src", basename(file, ".md"));
@@ -208,12 +143,12 @@ describe.skipIf(sanitizer !== undefined)("the documentation", () => {
         writeFileSync(join(folder, name), text);
       }
     await runOk([join(root, "node_modules", ".bin", "tsc"), "-p", project]);
-    await runsAndCloses(join(project, "out", "typescript-plugins", "program.js"));
+    await runsAndCloses(join(project, "dist", "src", "typescript-plugins", "program.js"));
   });
 
   const inC = blocks.flatMap((block) => {
     const decision = decisionOf(block);
-    return "of" in decision && decision.of === "c" ? [whole(decision, block.text)] : [];
+    return "part" in decision ? [whole(decision, block.text)] : [];
   });
   test.each(inC.map((text, i) => [i + 1, text] as const))(
     "has C that compiles, part %i",

@@ -3,6 +3,7 @@
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import MarkdownIt from "markdown-it";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
 
@@ -12,9 +13,9 @@ export interface Block {
   readonly text: string;
 }
 
-/** What users read first. */
+/** What users read first, and who works on this. */
 export const DOCUMENTS: readonly string[] = [
-  "README.md",
+  ...["README.md", "CONTRIBUTING.md"],
   ...readdirSync(join(root, "docs"))
     .filter((name) => name.endsWith(".md"))
     .map((name) => `docs/${name}`),
@@ -47,4 +48,22 @@ export function commandsOf({ text }: Block): string[] {
     const before = commands[i - 1];
     return before?.startsWith("export ") ? [`${before}\n${command}`] : [command];
   });
+}
+
+const PROGRAMS =
+  "asyncnbd nbdkit npm npx node man source strace perf gdb valgrind objdump systemctl systemd-run " +
+  "taskset cc openssl qemu-img qemu-io qemu-nbd nbdcopy nbdinfo nbd-client git apt sudo make cp tar";
+
+/** A program with words, or one of this repository's; variables may stand before it. */
+const IS_COMMAND = new RegExp(
+  `^(?:[A-Z_]+=\\S+ )?(?:(?:${PROGRAMS.replaceAll(" ", "|")}) |scripts/[\\w.-]+|\\.ci/run)`,
+);
+const parser = new MarkdownIt();
+
+/** Commands in sentences and tables. */
+export function commandsInProse(file: string): string[] {
+  const inline = parser.parse(read(file), {}).flatMap(({ children }) => children ?? []);
+  return inline
+    .filter(({ type, content }) => type === "code_inline" && IS_COMMAND.test(content))
+    .map(({ content }) => content);
 }
