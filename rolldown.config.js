@@ -19,6 +19,7 @@ export default defineConfig({
   input: {
     index: "src/index.ts",
     "cli/main": "src/cli/main.ts",
+    "client/index": "src/client/index.ts",
     "middleware/index": "src/middleware/index.ts",
     "server/worker": "src/server/worker.ts",
   },
