@@ -169,6 +169,7 @@ export class Client implements AsyncDisposable {
     const flags = options.whole ? NBD_CMD_FLAG_DF : 0;
     if (options.whole && !this.canReadWhole) return this.#refuse("read", "reads in one piece");
     const buffer = typeof into === "number" ? Buffer.allocUnsafeSlow(length) : into;
+    if (length === 0) return Promise.resolve(buffer);
     const { signal } = options;
     const owns = typeof into === "number" || signal === undefined;
     if (length > this.#maxPayloadBytes && !options.whole)
