@@ -281,7 +281,7 @@ export class Client implements AsyncDisposable {
 
   /**
    * Takes no more requests, waits for those that were made, and leaves. Resolves when all
-   * connections are closed; never rejects.
+   * connections are closed. Rejects only with a ProtocolError, if the server answers the farewell.
    */
   close(): Promise<void> {
     this.#closed ??= this.#dispatcher.close();

@@ -6,7 +6,7 @@ import type { ExportFacts } from "./facts.js";
 import { type InFlight, ReplyReader } from "./reply-reader.js";
 import type { Request } from "./request.js";
 import { RequestWriter } from "./request-writer.js";
-import { broken } from "./rules.js";
+import { broken, ProtocolError } from "./rules.js";
 
 /** How long a server may take to close once NBD_CMD_DISC is sent; then we do. */
 const CLOSE_TIMEOUT_MS = 5_000;
@@ -31,10 +31,9 @@ export class Connection implements Receiver, InFlight {
   inFlight = 0;
   #isFlushDue = false;
   #isDisconnecting = false;
-  #onEnd: (() => void) | undefined;
+  #onEnd: ((error: Error) => void) | undefined;
   isOver = false;
 
-  /** `first`: bytes that came behind the handshake. */
   constructor(channel: Channel, facts: ExportFacts, owner: Owner) {
     this.facts = facts;
     this.#channel = channel;
@@ -102,17 +101,21 @@ export class Connection implements Receiver, InFlight {
     this.#slots.length = 0;
     this.inFlight = 0;
     this.#owner.lost(this, unanswered, error);
-    this.#onEnd?.();
+    this.#onEnd?.(error);
   }
 
-  /** Leaves as the specification asks: nothing may be in flight. Resolves when all is over. */
+  /**
+   * Leaves as the specification asks: nothing may be in flight. Resolves when all is over; rejects
+   * with a ProtocolError only.
+   */
   disconnect(): Promise<void> {
     if (this.isOver) return Promise.resolve();
-    return new Promise((resolve) => {
+    return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#channel.destroy(), CLOSE_TIMEOUT_MS);
-      this.#onEnd = () => {
+      this.#onEnd = (error) => {
         clearTimeout(timer);
-        resolve();
+        if (error instanceof ProtocolError) reject(error);
+        else resolve();
       };
       this.#writer.addBare(NBD_CMD_DISC);
       this.#writer.flush();

@@ -136,10 +136,6 @@ export const RULES = {
     section: REQUESTS,
     rule: "descriptors are multiples of the minimum block size",
   },
-  "status-one": {
-    section: "Command flags",
-    rule: "NBD_CMD_FLAG_REQ_ONE gets one descriptor, no longer than the request",
-  },
   "status-bits": { section: CHUNKS, rule: "flags of base: contexts have 32 bits" },
   "error-length": { section: CHUNKS, rule: "an error chunk is as long as its fields" },
   "error-zero": { section: CHUNKS, rule: "an error is not 0" },

@@ -1,10 +1,6 @@
 // A chunk of block status: its descriptors, checked.
 
-import {
-  NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_FLAG_REQ_ONE,
-  NBD_REPLY_TYPE_BLOCK_STATUS_EXT,
-} from "../handshake/constants.js";
+import { NBD_CMD_BLOCK_STATUS, NBD_REPLY_TYPE_BLOCK_STATUS_EXT } from "../handshake/constants.js";
 import type { ExportFacts } from "./facts.js";
 import type { Descriptors, Request } from "./request.js";
 import { broken } from "./rules.js";
@@ -79,9 +75,4 @@ function checkDescriptors(request: Request, { lengths }: Descriptors, facts: Exp
   }
   if (request.offset + total > facts.sizeBytes)
     broken("status-end", `they reach ${request.offset + total} of ${facts.sizeBytes} bytes`);
-  if (
-    (request.flags & NBD_CMD_FLAG_REQ_ONE) !== 0 &&
-    (lengths.length > 1 || total > request.length)
-  )
-    broken("status-one", `there are ${lengths.length} with ${total} bytes`);
 }
