@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { defineConfig } from "rolldown";
 
 const COMMAND = "cli/main.js";
+const CLIENT = "cli/client.js";
 const CHUNKS = "chunks";
 const prologue = readFileSync(new URL("src/cli/prologue.sh", import.meta.url), "utf8");
 
@@ -19,6 +20,7 @@ export default defineConfig({
   input: {
     index: "src/index.ts",
     "cli/main": "src/cli/main.ts",
+    "cli/client": "src/cli/client/main.ts",
     "client/index": "src/client/index.ts",
     "middleware/index": "src/middleware/index.ts",
     "server/worker": "src/server/worker.ts",
@@ -29,7 +31,7 @@ export default defineConfig({
     {
       name: "finish",
       writeBundle: ({ dir }, bundle) => {
-        chmodSync(join(dir, COMMAND), 0o755);
+        for (const command of [COMMAND, CLIENT]) chmodSync(join(dir, command), 0o755);
         removeOld(join(dir, CHUNKS), bundle);
       },
     },
@@ -38,7 +40,8 @@ export default defineConfig({
     dir: "dist",
     format: "esm",
     sourcemap: true,
-    postBanner: ({ fileName }) => (fileName === COMMAND ? prologue : ""),
+    postBanner: ({ fileName }) =>
+      fileName === COMMAND ? prologue : fileName === CLIENT ? "#!/usr/bin/env node\n" : "",
     // As deep as what they are made of: modules find the package's folder from where they lie.
     // With a hash, since a server goes on while its package is upgraded: what it loads after that is
     // then missing, and not of another version.
