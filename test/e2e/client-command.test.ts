@@ -1,15 +1,16 @@
 // asyncnbd-client: info, list, map, read and copy, against real servers and beside libnbd's tools.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync, statSync, truncateSync, writeFileSync } from "node:fs";
+import { readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { CLIENT_OPTIONS } from "../../src/cli/client/options.js";
 import { type Finished, run } from "../support/command.js";
+import { blocksOf, commandsOf } from "../support/documents.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { startNbdkit, startQemuNbd } from "../support/peers.js";
-import { startServer, temporaryDirectory } from "../support/server.js";
+import { asyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
 const script = fileURLToPath(new URL("../../dist/cli/client.js", import.meta.url));
 
@@ -165,6 +166,22 @@ test.each([
   expect(status).toBe(1);
   expect(stderr).toMatch(/^asyncnbd-client: error: .*\n$/);
   expect(stderr).toContain(words);
+});
+
+test("the documentation's commands do what they say", async () => {
+  const directory = temporaryDirectory();
+  const [main] = asyncnbd;
+  symlinkSync(main as string, join(directory, "asyncnbd"));
+  symlinkSync(script, join(directory, "asyncnbd-client"));
+  const commands = blocksOf("docs/client-command.md").flatMap(commandsOf);
+  expect(commands).toHaveLength(5);
+  const lines = commands.join("\n").replace(/^asyncnbd -U/, "asyncnbd -P pid -U");
+  const shell = `set -e; cd '${directory}'; PATH="$PWD:$PATH"; trap 'kill $(cat pid)' EXIT\n${lines}`;
+  const { status, stdout, stderr } = await run(["bash", "-c", shell]);
+  expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  expect(stdout).toContain("export-size: 67108864 (64M)");
+  expect(stdout).toMatch(/^ +0 +1048576 +0 +data$/m);
+  expect(statSync(join(directory, "disk.img")).size).toBe(64 * MIB);
 });
 
 test("--help has all options, and --version the version", async () => {

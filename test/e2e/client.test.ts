@@ -16,6 +16,7 @@ import {
 import { definePlugin } from "../../src/plugins/script/definition.js";
 import { serve } from "../../src/server/serve.js";
 import { Authority, preSharedKeys } from "../support/certificates.js";
+import { blocksOf } from "../support/documents.js";
 import {
   DISK_BYTES,
   type Peer,
@@ -28,6 +29,7 @@ import { randomOf } from "../support/random.js";
 import { nbdkit, sanitizer, startServer } from "../support/server.js";
 
 const MIB = 2 ** 20;
+const root = fileURLToPath(new URL("../../", import.meta.url));
 
 const STYLES: readonly [string, ConnectOptions][] = [
   ["simple", { structuredReplies: false, extendedHeaders: false }],
@@ -302,13 +304,24 @@ describe("requests that make no sense", () => {
 });
 
 describe.skipIf(sanitizer !== undefined)("the module", () => {
+  test("is used as the documentation shows", async () => {
+    const { uri } = await startServer(["memory", "1M"]);
+    const [block] = blocksOf("docs/client.md");
+    const text = (block?.text ?? "")
+      .replace("nbd://localhost/disk", uri)
+      .replace("asyncnbd/client", "./dist/client/index.js");
+    const args = ["--input-type=module", "-e", text];
+    const printed = execFileSync("node", args, { cwd: root, encoding: "utf8" });
+    expect(printed).toContain("base:allocation");
+    expect(printed).toContain("32768 1015808 hole");
+  });
+
   test("loads no native code", () => {
     const script = `
       import "./dist/client/index.js";
       const { sharedObjects } = process.report.getReport();
       process.stdout.write(String(sharedObjects.filter((o) => o.endsWith(".node")).length));`;
     const args = ["--input-type=module", "-e", script];
-    const cwd = fileURLToPath(new URL("../../", import.meta.url));
-    expect(execFileSync("node", args, { cwd, encoding: "utf8" })).toBe("0");
+    expect(execFileSync("node", args, { cwd: root, encoding: "utf8" })).toBe("0");
   });
 });
