@@ -6,10 +6,13 @@ import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "nod
 import { basename, join } from "node:path";
 import { defineConfig } from "rolldown";
 
-const COMMAND = "cli/main.js";
 const CHUNKS = "chunks";
-const FACADES = ["index", "middleware/index"];
-const prologue = readFileSync(new URL("src/cli/prologue.sh", import.meta.url), "utf8");
+const FACADES = ["index", "client/index", "middleware/index"];
+/** How each begins. */
+const COMMANDS = {
+  "cli/main.js": readFileSync(new URL("src/cli/prologue.sh", import.meta.url), "utf8"),
+  "cli/client.js": "#!/usr/bin/env node\n",
+};
 
 /** Chunks of earlier builds, and their maps. */
 function removeOld(directory, bundle) {
@@ -27,6 +30,8 @@ export default defineConfig({
   input: {
     index: "src/index.ts",
     "cli/main": "src/cli/main.ts",
+    "cli/client": "src/cli/client/main.ts",
+    "client/index": "src/client/index.ts",
     "middleware/index": "src/middleware/index.ts",
     "server/worker": "src/server/worker.ts",
   },
@@ -36,7 +41,7 @@ export default defineConfig({
     {
       name: "finish",
       writeBundle: ({ dir }, bundle) => {
-        chmodSync(join(dir, COMMAND), 0o755);
+        for (const command of Object.keys(COMMANDS)) chmodSync(join(dir, command), 0o755);
         // Or Node would take its name for that of an ES module, which all are in this package.
         writeFileSync(join(dir, "cli", "package.json"), '{ "type": "commonjs" }\n');
         for (const entry of FACADES) writeFacade(join(dir, entry), bundle[`${entry}.cjs`]);
@@ -50,8 +55,8 @@ export default defineConfig({
     exports: "named",
     strict: true,
     sourcemap: true,
-    postBanner: ({ fileName }) => (fileName === COMMAND ? prologue : ""),
-    entryFileNames: ({ name }) => (`${name}.js` === COMMAND ? COMMAND : "[name].cjs"),
+    postBanner: ({ fileName }) => COMMANDS[fileName] ?? "",
+    entryFileNames: ({ name }) => (`${name}.js` in COMMANDS ? `${name}.js` : "[name].cjs"),
     // As deep as what they are made of: modules find the package's folder from where they lie.
     // With a hash, since a server goes on while its package is upgraded: what it loads after that is
     // then missing, and not of another version.

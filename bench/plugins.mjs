@@ -17,7 +17,6 @@ const { values: options } = parseArgs({
   },
 });
 const seconds = Number(options.seconds);
-const trials = Number(options.trials);
 const warmUpSeconds = 0.5; // and time for the compiler of JavaScript
 
 /** @param {string} relative */

@@ -20,7 +20,6 @@ const { values: options } = parseArgs({
   },
 });
 const seconds = Number(options.seconds);
-const trials = Number(options.trials);
 
 /** A certificate that has signed itself. Returns the directory that it is in. */
 function makeCertificates() {

@@ -14,6 +14,10 @@ const root = fileURLToPath(new URL("../", import.meta.url));
 /** A page of each document; of plugins.md, one of each of its sections. */
 const PAGES = [
   { name: "asyncnbd", section: 1, document: "command.md", about: "serve disks to NBD clients" },
+  {
+    ...{ name: "asyncnbd-client", section: 1, document: "client-command.md" },
+    about: "ask servers of NBD, and copy disks",
+  },
   { name: "asyncnbd-filters", section: 1, document: "filters.md", about: "filters of asyncnbd" },
   { name: "asyncnbd-service", section: 1, document: "service.md", about: "asyncnbd under systemd" },
   { name: "asyncnbd-tls", section: 1, document: "tls.md", about: "encryption of asyncnbd" },
@@ -28,6 +32,10 @@ const PAGES = [
   {
     ...{ name: "asyncnbd-typescript-plugin", section: 3, document: "typescript-plugins.md" },
     about: "write plugins for asyncnbd in TypeScript",
+  },
+  {
+    ...{ name: "asyncnbd-typescript-client", section: 3, document: "client.md" },
+    about: "write clients of NBD in TypeScript",
   },
 ];
 
@@ -88,6 +96,19 @@ function namesOf({ short, name, aliases = [], value }) {
   return [...(short === undefined ? [] : [`\\fB${literal(`-${short}`)}\\fR`]), ...long].join(", ");
 }
 
+async function clientOptionTable() {
+  const { CLIENT_OPTIONS } = await createJiti(import.meta.url).import(
+    "../src/cli/client/options.ts",
+  );
+  return CLIENT_OPTIONS;
+}
+
+async function writeClientOptions(roff) {
+  roff.heading("SH", "Options");
+  for (const spec of await clientOptionTable())
+    roff.definition(namesOf(spec), [text(`${spec.help}.`)]);
+}
+
 async function writeOptions(roff) {
   roff.heading("SH", "Options");
   for (const { title, options } of await optionTable()) {
@@ -96,8 +117,18 @@ async function writeOptions(roff) {
   }
 }
 
-const SYNOPSIS =
-  "\\fBasyncnbd\\fR [\\fIOPTION\\fR]... \\fIPLUGIN\\fR [[\\fIKEY\\fR=]\\fIVALUE\\fR]...";
+/** Of the pages about commands: their synopsis, and what writes their options. */
+const COMMANDS = {
+  asyncnbd: {
+    synopsis:
+      "\\fBasyncnbd\\fR [\\fIOPTION\\fR]... \\fIPLUGIN\\fR [[\\fIKEY\\fR=]\\fIVALUE\\fR]...",
+    writeOptions,
+  },
+  "asyncnbd-client": {
+    synopsis: "\\fBasyncnbd-client\\fR \\fICOMMAND\\fR [\\fIOPTION\\fR]... [\\fIARGUMENT\\fR]...",
+    writeOptions: writeClientOptions,
+  },
+};
 
 function writeSeeAlso(roff, page, pages) {
   const others = pages.filter(({ name }) => name !== page.name);
@@ -110,15 +141,16 @@ function writeSeeAlso(roff, page, pages) {
 async function makePage(page, pages, date) {
   const roff = new Roff(references());
   roff.title(page, `asyncnbd ${version}`, date);
-  if (page.name === "asyncnbd") {
+  const command = COMMANDS[page.name];
+  if (command !== undefined) {
     roff.heading("SH", "Synopsis");
-    roff.paragraph(SYNOPSIS);
+    roff.paragraph(command.synopsis);
   }
   roff.heading("SH", "Description");
   const markdown = page.markdown ?? read(`docs/${page.document}`).replace(/^# .*\n+/, "");
   const [introduction, ...sections] = markdown.split(/^(?=## )/m);
   roff.markdown(introduction);
-  if (page.name === "asyncnbd") await writeOptions(roff);
+  await command?.writeOptions(roff);
   roff.markdown(sections.join(""));
   writeSeeAlso(roff, page, pages);
   return roff.toString();

@@ -8,10 +8,8 @@ import { distributionFilterDirectories } from "../filters/resolve.js";
 import { distributionPluginDirectories, gnuMachine } from "../plugins/resolve.js";
 import { SYSTEM_CERTIFICATES } from "../server/tls.js";
 import { NBDKIT_VERSION, version } from "../version.js";
-import { GROUP_TITLES, type OptionSpec, SHOWN_OPTIONS } from "./options.js";
-
-const WIDTH = 80;
-const INDENT = 30;
+import { optionLines } from "./option-lines.js";
+import { GROUP_TITLES, SHOWN_OPTIONS } from "./options.js";
 
 const USAGE = `Usage: asyncnbd [OPTION]... PLUGIN [[KEY=]VALUE]...
 
@@ -23,26 +21,6 @@ connect, and the server goes on in the background (see --foreground).
   asyncnbd -U disk.sock file disk.img       an image, on a unix socket
   asyncnbd file disk.img --run 'qemu-img info $uri'
 `;
-
-function wrap(text: string, width: number): string[] {
-  const lines = [""];
-  for (const word of text.split(" ")) {
-    const last = lines[lines.length - 1] as string;
-    if (last !== "" && last.length + 1 + word.length > width) lines.push(word);
-    else lines[lines.length - 1] = last === "" ? word : `${last} ${word}`;
-  }
-  return lines;
-}
-
-function optionLines(spec: OptionSpec): string {
-  const short = spec.short === undefined ? "    " : `-${spec.short}, `;
-  const value = spec.value === undefined ? "" : `=${spec.value}`;
-  const left = `  ${short}--${spec.name}${value}`;
-  const right = wrap(spec.help as string, WIDTH - INDENT).join(`\n${" ".repeat(INDENT)}`);
-  const gap =
-    left.length < INDENT - 1 ? " ".repeat(INDENT - left.length) : `\n${" ".repeat(INDENT)}`;
-  return left + gap + right;
-}
 
 /** The text of --help without a plugin. */
 export function helpText(): string {

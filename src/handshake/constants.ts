@@ -1,4 +1,4 @@
-// The handshake's numbers under the names the specification gives them (doc/proto.md of the
+// The protocol's numbers under the names the specification gives them (doc/proto.md of the
 // NetworkBlockDevice/nbd repository). A test compares those that native/wire/constants.hpp has too.
 
 export const NBDMAGIC = 0x4e42444d41474943n;
@@ -70,3 +70,42 @@ export const MAX_STRING_BYTES = 4096;
 
 /** The longest read or write served, in bytes. */
 export const MAX_PAYLOAD_BYTES = 64 * 2 ** 20;
+
+// "Transmission phase".
+export const NBD_REQUEST_MAGIC = 0x25609513;
+export const NBD_EXTENDED_REQUEST_MAGIC = 0x21e41c71;
+export const NBD_SIMPLE_REPLY_MAGIC = 0x67446698;
+export const NBD_STRUCTURED_REPLY_MAGIC = 0x668e33ef;
+export const NBD_EXTENDED_REPLY_MAGIC = 0x6e8a278c;
+
+// "Request types".
+export const NBD_CMD_READ = 0;
+export const NBD_CMD_WRITE = 1;
+export const NBD_CMD_DISC = 2;
+export const NBD_CMD_FLUSH = 3;
+export const NBD_CMD_TRIM = 4;
+export const NBD_CMD_CACHE = 5;
+export const NBD_CMD_WRITE_ZEROES = 6;
+export const NBD_CMD_BLOCK_STATUS = 7;
+
+// "Command flags".
+export const NBD_CMD_FLAG_FUA = 1 << 0;
+export const NBD_CMD_FLAG_NO_HOLE = 1 << 1;
+export const NBD_CMD_FLAG_DF = 1 << 2;
+export const NBD_CMD_FLAG_REQ_ONE = 1 << 3;
+export const NBD_CMD_FLAG_FAST_ZERO = 1 << 4;
+export const NBD_CMD_FLAG_PAYLOAD_LEN = 1 << 5;
+
+// "Structured reply types".
+export const NBD_REPLY_FLAG_DONE = 1 << 0;
+export const NBD_REPLY_TYPE_NONE = 0;
+export const NBD_REPLY_TYPE_OFFSET_DATA = 1;
+export const NBD_REPLY_TYPE_OFFSET_HOLE = 2;
+export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
+export const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
+export const NBD_REPLY_TYPE_ERROR = 2 ** 15 + 1;
+export const NBD_REPLY_TYPE_ERROR_OFFSET = 2 ** 15 + 2;
+
+// "base:allocation metadata context".
+export const NBD_STATE_HOLE = 1 << 0;
+export const NBD_STATE_ZERO = 1 << 1;

@@ -5,6 +5,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { beforeAll, describe, expect, test } from "vitest";
+import { CLIENT_OPTIONS } from "../../src/cli/client/options.js";
 import { SHOWN_OPTIONS } from "../../src/cli/options.js";
 import { FILTERS } from "../../src/filters/built-in.js";
 import { run, runOk } from "../support/command.js";
@@ -60,6 +61,14 @@ test("asyncnbd(1) has all options, and what they do", async () => {
   for (const { name, short, value, help } of SHOWN_OPTIONS) {
     expect(text).toContain(`--${name}${value === undefined ? "" : `=${value}`}`);
     if (short !== undefined) expect(text).toMatch(new RegExp(`^ +-${short}, --${name}`, "m"));
+    expect(text).toContain(help);
+  }
+});
+
+test("asyncnbd-client(1) has all options, and what they do", async () => {
+  const text = await shown(pageOf("asyncnbd-client"));
+  for (const { name, help } of CLIENT_OPTIONS) {
+    expect(text).toContain(`--${name}`);
     expect(text).toContain(help);
   }
 });

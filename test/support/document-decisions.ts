@@ -74,6 +74,10 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/c-plugins.md: static int mine_read_fd": inC,
   "docs/c-plugins.md: static int mine_write_fd": inC,
   "docs/c-plugins.md: $ export PKG": { commands: 2 },
+  "docs/client.md: import { connect }": { module: "client.ts" },
+  "docs/client-command.md: $ asyncnbd -U disk.sock": {
+    elsewhere: ["test/e2e/client-command.test.ts", "docs/client-command.md"],
+  },
   "docs/command.md: $ asyncnbd --completion": { commands: 1 },
   "docs/filters.md: $ asyncnbd --filter=cow": { commands: 1 },
   "docs/filters.md: $ asyncnbd --filter=openonce": {

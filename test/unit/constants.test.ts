@@ -10,8 +10,12 @@ function cppConstants(): Map<string, number> {
   const found = text.matchAll(/constexpr \w+ ((?:NBD|MAX)_\w+) = ([^;]+);/g);
   return new Map(
     [...found].map(([, name, value]) => {
-      const [number, shift] = (value as string).replaceAll("u", "").split("<<").map(Number);
-      return [name as string, (number as number) * 2 ** (shift ?? 0)];
+      const terms = (value as string).replaceAll(/[u()]/g, "").split("+");
+      const shifted = terms.map((term) => {
+        const [number, shift] = term.split("<<").map(Number);
+        return (number as number) * 2 ** (shift ?? 0);
+      });
+      return [name as string, shifted.reduce((sum, one) => sum + one)];
     }),
   );
 }

@@ -9,10 +9,11 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 
 /** Which folders each folder may use, besides itself. */
 const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
-  cli: ["server", "exports", "filters", "plugins", "addon", "config", "."],
+  cli: ["server", "client", "exports", "filters", "plugins", "addon", "config", "."],
   server: ["exports", "handshake", "filters", "plugins", "addon", "config", "."],
   exports: ["filters", "plugins", "addon", "config", "."],
   handshake: ["addon", "."],
+  client: ["handshake", "config", "."], // of the handshake, its numbers
   filters: ["middleware", "plugins", "addon", "config", "."],
   middleware: ["plugins", "."],
   plugins: ["addon", "config", "."],

@@ -1,0 +1,192 @@
+// What a copy reads from and writes to: exports, files, and pipes.
+
+import { type FileHandle, open, readFile } from "node:fs/promises";
+import { type Client, connect } from "../../client/index.js";
+import { isNbdUri } from "../../client/target.js";
+import { AsyncnbdError } from "../../errors.js";
+
+/** A part of a source, of one kind. */
+export interface Part {
+  readonly offset: number;
+  readonly length: number;
+  readonly isZero: boolean;
+}
+
+export interface Source {
+  readonly name: string;
+  readonly sizeBytes: number;
+  /** All of it, in order. */
+  parts(): AsyncIterable<Part>;
+  read(offset: number, into: Buffer): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+/** What comes in order only, and has an end that nobody knows. */
+export interface Stream {
+  readonly name: string;
+  readonly chunks: AsyncIterable<Buffer>;
+}
+
+export interface Destination {
+  readonly name: string;
+  /** undefined: as large as it has to be. */
+  readonly sizeBytes: number | undefined;
+  /** It reads as zeroes where nothing is written. */
+  readonly isZero: boolean;
+  /** It takes its bytes in order only. */
+  readonly isOrdered: boolean;
+  /** Before the first byte, where the size is known. */
+  prepare(sizeBytes: number): Promise<void>;
+  write(offset: number, bytes: Buffer): Promise<unknown>;
+  zero(offset: number, length: number, isAllocated: boolean): Promise<unknown>;
+  /** Behind the last byte, where nobody knew the size. */
+  end(sizeBytes: number): Promise<void>;
+  flush(): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+const ZEROES = Buffer.alloc(2 ** 20);
+
+/** For what has no command for it. */
+async function writeZeroes(
+  offset: number,
+  length: number,
+  write: (offset: number, bytes: Buffer) => Promise<unknown>,
+): Promise<void> {
+  for (let at = 0; at < length; at += ZEROES.length)
+    await write(offset + at, ZEROES.subarray(0, Math.min(ZEROES.length, length - at)));
+}
+
+async function* exportParts(client: Client): AsyncGenerator<Part, void> {
+  const { size } = client;
+  if (!client.contexts.includes("base:allocation")) {
+    if (size > 0) yield { offset: 0, length: size, isZero: false };
+    return;
+  }
+  for await (const { offset, length, isZero } of client.blockStatus())
+    yield { offset, length, isZero };
+}
+
+export async function openSource(name: string, connections: number): Promise<Source | Stream> {
+  if (name === "-") return { name: "standard input", chunks: process.stdin };
+  if (isNbdUri(name)) {
+    const client = await connect(name, { connections });
+    return {
+      name,
+      sizeBytes: client.size,
+      parts: () => exportParts(client),
+      read: (offset, into) => client.read(offset, into),
+      close: () => client.close(),
+    };
+  }
+  const file = await open(name, "r");
+  const sizeBytes = await sizeOf(file);
+  return {
+    name,
+    sizeBytes,
+    async *parts() {
+      if (sizeBytes > 0) yield { offset: 0, length: sizeBytes, isZero: false };
+    },
+    read: (offset, into) => readAll(file, name, offset, into),
+    close: () => file.close(),
+  };
+}
+
+/** Of block devices too, which have no length of their own. */
+async function sizeOf(file: FileHandle): Promise<number> {
+  const stats = await file.stat();
+  if (!stats.isBlockDevice()) return stats.size;
+  const [major, minor] = [Number(stats.rdev >> 8) & 0xfff, stats.rdev & 0xff];
+  return 512 * Number(await readFile(`/sys/dev/block/${major}:${minor}/size`, "utf8"));
+}
+
+async function readAll(
+  file: FileHandle,
+  name: string,
+  offset: number,
+  into: Buffer,
+): Promise<void> {
+  for (let at = 0; at < into.length; ) {
+    const { bytesRead } = await file.read(into, at, into.length - at, offset + at);
+    if (bytesRead === 0) throw new AsyncnbdError("SYSTEM", `${name} has become shorter`);
+    at += bytesRead;
+  }
+}
+
+export async function openDestination(name: string, connections: number): Promise<Destination> {
+  if (name === "-") return standardOutput();
+  if (isNbdUri(name)) return exportDestination(name, await connect(name, { connections }));
+  return fileDestination(
+    name,
+    await open(name, "a")
+      .then((made) => made.close())
+      .then(() => open(name, "r+")),
+  );
+}
+
+function exportDestination(name: string, client: Client): Destination {
+  return {
+    name,
+    sizeBytes: client.size,
+    isZero: false,
+    isOrdered: false,
+    prepare: async () => {},
+    write: (offset, bytes) => client.write(offset, bytes),
+    zero: (offset, length, noHole) =>
+      client.canZero
+        ? client.zero(offset, length, { noHole })
+        : writeZeroes(offset, length, (at, bytes) => client.write(at, bytes)),
+    end: async () => {},
+    flush: async () => {
+      if (client.canFlush) await client.flush();
+    },
+    close: () => client.close(),
+  };
+}
+
+async function fileDestination(name: string, file: FileHandle): Promise<Destination> {
+  const isFile = (await file.stat()).isFile();
+  const write = async (offset: number, bytes: Buffer): Promise<void> => {
+    for (let at = 0; at < bytes.length; )
+      at += (await file.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
+  };
+  return {
+    name,
+    sizeBytes: isFile ? undefined : await sizeOf(file),
+    isZero: isFile,
+    isOrdered: false,
+    prepare: async (sizeBytes) => {
+      if (!isFile) return;
+      await file.truncate(0);
+      await file.truncate(sizeBytes);
+    },
+    write,
+    zero: async (offset, length, isAllocated) => {
+      if (!isFile || isAllocated) await writeZeroes(offset, length, write);
+    },
+    end: async (sizeBytes) => {
+      if (isFile) await file.truncate(sizeBytes); // it may end with a hole
+    },
+    flush: () => file.sync(),
+    close: () => file.close(),
+  };
+}
+
+function standardOutput(): Destination {
+  const write = (_: number, bytes: Buffer): Promise<void> =>
+    new Promise((resolve, reject) => {
+      process.stdout.write(bytes, (error) => (error ? reject(error) : resolve()));
+    });
+  return {
+    name: "standard output",
+    sizeBytes: undefined,
+    isZero: false,
+    isOrdered: true,
+    prepare: async () => {},
+    write,
+    zero: (offset, length) => writeZeroes(offset, length, write),
+    end: async () => {},
+    flush: async () => {},
+    close: async () => {},
+  };
+}

@@ -1,0 +1,369 @@
+// A server breaks each rule once: the client notices, names the rule, and closes the connection.
+
+import { afterAll, expect, test } from "vitest";
+import { type Client, connect, listExports, ProtocolError } from "../../../src/client/index.js";
+import { RULES, type RuleName } from "../../../src/client/rules.js";
+import {
+  CONTEXT_ID,
+  chunk,
+  FLAGS,
+  joined,
+  optionReply,
+  right,
+  simple,
+  startWrongServer,
+  u16,
+  u32,
+  u64,
+  type WireRequest,
+  type Wrongs,
+} from "../../support/wrong-server.js";
+
+type Style = "simple" | "structured" | "extended";
+
+interface Break {
+  readonly rule: RuleName;
+  readonly style?: Style;
+  readonly wrongs: Wrongs;
+  /** By default a read of 512 bytes. */
+  readonly use?: (client: Client) => Promise<unknown>;
+  readonly lists?: true;
+  readonly what?: string;
+}
+
+const GO = 7;
+const LIST = 3;
+const SET = 10;
+const NONE = Buffer.alloc(0);
+
+const read = (client: Client): Promise<unknown> => client.read(512, 512);
+const readWhole = (client: Client): Promise<unknown> => client.read(512, 512, { whole: true });
+const flush = (client: Client): Promise<unknown> => client.flush();
+const status = async (client: Client): Promise<unknown> => {
+  for await (const _ of client.blockStatus(512, 1024));
+  return undefined;
+};
+
+/** Replies to one option. */
+const to = (option: number, ...replies: [type: number, data: Buffer][]): Wrongs => ({
+  option: (asked) =>
+    asked === option
+      ? joined(replies.map(([type, data]) => optionReply(option, type, data)))
+      : undefined,
+});
+
+const replies = (reply: (request: WireRequest) => Buffer): Wrongs => ({ reply });
+
+const data = (offset: number, length: number): Buffer =>
+  joined([u64(offset), Buffer.alloc(length, 1)]);
+const hole = (offset: number, length: number): Buffer => joined([u64(offset), u32(length)]);
+const failure = (error: number, words: Buffer, length = words.length): Buffer =>
+  joined([u32(error), u16(length), words]);
+const statusOf = (...pairs: [number, number][]): Buffer =>
+  joined([u32(CONTEXT_ID), ...pairs.flatMap(([length, flags]) => [u32(length), u32(flags)])]);
+const extendedStatus = (count: number, ...pairs: [number, bigint][]): Buffer =>
+  joined([
+    ...[u32(CONTEXT_ID), u32(count)],
+    ...pairs.flatMap(([length, flags]) => [u64(length), u64(flags)]),
+  ]);
+
+const info = (sizeBytes: number, flags: number): Buffer =>
+  joined([u16(0), u64(sizeBytes), u16(flags)]);
+const context = (id: number, name: string): Buffer => joined([u32(id), Buffer.from(name)]);
+
+const BREAKS: readonly Break[] = [
+  // The handshake.
+  { rule: "greeting-magic", wrongs: { greeting: Buffer.from("HTTP/1.1 400 Bad Request\r\n") } },
+  {
+    rule: "greeting-magic",
+    what: "its second half",
+    wrongs: { greeting: Buffer.from("NBDMAGICNBDMAGIC\0\x03") },
+  },
+  {
+    rule: "option-reply-magic",
+    wrongs: { option: () => Buffer.alloc(20, 3) },
+  },
+  { rule: "option-reply-option", wrongs: { option: (option) => optionReply(option + 1, 1) } },
+  { rule: "option-reply-type", wrongs: to(GO, [2, u32(0)]) },
+  { rule: "option-reply-type", what: "an unknown one", wrongs: to(GO, [77, NONE]) },
+  { rule: "option-reply-length", wrongs: to(GO, [1, u32(0)]) },
+  { rule: "option-reply-length", what: "information", wrongs: to(GO, [3, info(1, 1).subarray(1)]) },
+  { rule: "option-reply-length", what: "no type", wrongs: to(GO, [3, Buffer.alloc(1)]) },
+  { rule: "option-reply-length", what: "too long", wrongs: to(GO, [3, Buffer.alloc(9000)]) },
+  {
+    rule: "option-reply-length",
+    what: "a context without a name",
+    wrongs: to(SET, [4, u16(0)]),
+  },
+  { rule: "option-reply-length", what: "a name", lists: true, wrongs: to(LIST, [2, u32(5)]) },
+  { rule: "string-length", wrongs: to(GO, [2 ** 31 + 3, Buffer.alloc(4097, 65)]) },
+  {
+    rule: "string-length",
+    what: "a description",
+    wrongs: to(GO, [3, joined([u16(2), Buffer.alloc(4097, 65)])]),
+  },
+  { rule: "string-utf8", wrongs: to(GO, [2 ** 31 + 3, Buffer.from([0xff])]) },
+  {
+    rule: "string-utf8",
+    what: "a name",
+    lists: true,
+    wrongs: to(LIST, [2, joined([u32(1), Buffer.from([0xc0])])]),
+  },
+  { rule: "info-export", wrongs: to(GO, [1, NONE]) },
+  { rule: "block-size-minimum", wrongs: { blockSizes: [3, 4096, 65536] } },
+  { rule: "block-size-minimum", what: "zero", wrongs: { blockSizes: [0, 4096, 65536] } },
+  { rule: "block-size-minimum", what: "huge", wrongs: { blockSizes: [131072, 131072, 2 ** 20] } },
+  { rule: "block-size-preferred", wrongs: { blockSizes: [1, 256, 65536] } },
+  { rule: "block-size-preferred", what: "minimum", wrongs: { blockSizes: [4096, 512, 65536] } },
+  { rule: "block-size-maximum", wrongs: { blockSizes: [1, 4096, 512] } },
+  { rule: "has-flags", wrongs: { flags: FLAGS & ~1 } },
+  { rule: "flag-df", style: "simple", wrongs: { flags: FLAGS | 128 } },
+  { rule: "flag-fast-zero", wrongs: { flags: (FLAGS | 2048) & ~64 } },
+  { rule: "flag-status-payload", style: "structured", wrongs: { flags: FLAGS | 4096 } },
+  {
+    rule: "context-id",
+    wrongs: to(SET, [4, context(1, "base:allocation")], [4, context(1, "x:y")], [1, NONE]),
+  },
+  { rule: "context-asked", wrongs: to(SET, [4, context(1, "x:z")], [1, NONE]) },
+
+  {
+    rule: "disconnect-reply",
+    use: (client) => client.close(),
+    wrongs: { farewell: Buffer.from("goodbye") },
+  },
+
+  // Replies.
+  { rule: "reply-magic", wrongs: replies(() => Buffer.alloc(32, 9)) },
+  { rule: "reply-magic", style: "simple", wrongs: replies(() => Buffer.alloc(16, 9)) },
+  {
+    rule: "reply-magic",
+    what: "of another style",
+    style: "structured",
+    wrongs: replies((r) => chunk({ ...r, isExtended: true }, 0)),
+  },
+  {
+    rule: "reply-simple-read",
+    style: "structured",
+    wrongs: replies((r) => simple(r, 0, Buffer.alloc(512))),
+  },
+  { rule: "reply-simple-extended", wrongs: replies((r) => joined([simple(r), Buffer.alloc(16)])) },
+  { rule: "reply-chunk", style: "simple", wrongs: replies((r) => chunk(r, 0)) },
+  { rule: "cookie", wrongs: replies((r) => right({ ...r, cookie: u64(0x99) }, "extended")) },
+  {
+    rule: "cookie",
+    what: "twice",
+    style: "simple",
+    use: async (client) => {
+      await client.flush();
+      await client.read(0, 512);
+    },
+    wrongs: replies((r) => joined([simple(r, 0, Buffer.alloc(r.length)), simple(r)])),
+  },
+  { rule: "reply-offset", wrongs: replies((r) => chunk({ ...r, offset: 7n }, 0)) },
+  { rule: "reply-flags", wrongs: replies((r) => chunk(r, 0, NONE, 3)) },
+  { rule: "chunk-type", wrongs: replies((r) => chunk(r, 9)) },
+  { rule: "chunk-none", wrongs: replies((r) => chunk(r, 0, u32(0))) },
+  { rule: "chunk-none", what: "not the last", wrongs: replies((r) => chunk(r, 0, NONE, 0)) },
+  { rule: "content-command", use: flush, wrongs: replies((r) => chunk(r, 1, data(0, 1))) },
+  {
+    rule: "content-command",
+    what: "a hole",
+    use: flush,
+    wrongs: replies((r) => chunk(r, 2, hole(0, 1))),
+  },
+  { rule: "data-length", wrongs: replies((r) => chunk(r, 1, data(512, 0))) },
+  { rule: "hole-length", wrongs: replies((r) => chunk(r, 2, data(512, 8))) },
+  { rule: "hole-length", what: "zero", wrongs: replies((r) => chunk(r, 2, hole(512, 0))) },
+  { rule: "content-range", wrongs: replies((r) => chunk(r, 1, data(500, 512))) },
+  { rule: "content-range", what: "too long", wrongs: replies((r) => chunk(r, 1, data(512, 513))) },
+  { rule: "content-range", what: "behind", wrongs: replies((r) => chunk(r, 1, data(1020, 5))) },
+  {
+    rule: "content-range",
+    what: "a hole",
+    wrongs: replies((r) => chunk(r, 2, hole(512, 2 ** 31))),
+  },
+  {
+    rule: "content-overlap",
+    wrongs: replies((r) => joined([chunk(r, 1, data(512, 300), 0), chunk(r, 1, data(800, 200))])),
+  },
+  {
+    rule: "content-overlap",
+    what: "all of it twice",
+    wrongs: replies((r) => joined([chunk(r, 1, data(512, 512), 0), chunk(r, 2, hole(512, 512))])),
+  },
+  {
+    rule: "content-overlap",
+    what: "around another",
+    wrongs: replies((r) => joined([chunk(r, 1, data(600, 8), 0), chunk(r, 2, hole(512, 512))])),
+  },
+  {
+    rule: "content-overlap",
+    what: "an error's offset",
+    wrongs: replies((r) =>
+      joined([
+        chunk(r, 0x8002, joined([failure(5, NONE), u64(600)]), 0),
+        chunk(r, 1, data(512, 512)),
+      ]),
+    ),
+  },
+  {
+    rule: "content-pieces",
+    use: (client) => client.read(0, 2 ** 18),
+    wrongs: {
+      sizeBytes: () => 2 ** 20,
+      reply: (r) =>
+        joined(
+          Array.from({ length: 2 ** 16 + 1 }, (_, index) => chunk(r, 2, hole(2 * index, 1), 0)),
+        ),
+    },
+  },
+  { rule: "content-whole", wrongs: replies((r) => chunk(r, 1, data(512, 511))) },
+  { rule: "content-whole", what: "nothing", wrongs: replies((r) => chunk(r, 0)) },
+  {
+    rule: "content-df",
+    use: readWhole,
+    wrongs: replies((r) => joined([chunk(r, 1, data(512, 256), 0), chunk(r, 1, data(768, 256))])),
+  },
+  { rule: "status-command", wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [512, 0n]))) },
+  { rule: "status-style", use: status, wrongs: replies((r) => chunk(r, 5, statusOf([512, 0]))) },
+  {
+    rule: "status-style",
+    style: "structured",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [512, 0n]))),
+  },
+  { rule: "status-length", use: status, wrongs: replies((r) => chunk(r, 6, extendedStatus(0))) },
+  {
+    rule: "status-length",
+    what: "a broken one",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [512, 0n]).subarray(1))),
+  },
+  {
+    rule: "status-length",
+    what: "endless",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6).fill(u64(8n + 16n * (2n ** 20n + 1n)), 24, 32)),
+  },
+  {
+    rule: "status-count",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6, extendedStatus(2, [512, 0n]))),
+  },
+  {
+    rule: "status-context",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [512, 0n]).fill(1, 0, 4))),
+  },
+  {
+    rule: "status-duplicate",
+    use: status,
+    wrongs: replies((r) =>
+      joined([0, 1].map((last) => chunk(r, 6, extendedStatus(1, [512, 0n]), last))),
+    ),
+  },
+  { rule: "status-missing", use: status, wrongs: replies((r) => chunk(r, 0)) },
+  {
+    rule: "status-empty",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6, extendedStatus(2, [512, 0n], [0, 1n]))),
+  },
+  {
+    rule: "status-range",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6, extendedStatus(2, [1024, 0n], [512, 1n]))),
+  },
+  {
+    rule: "status-end",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [65536, 0n]))),
+  },
+  {
+    rule: "status-aligned",
+    use: status,
+    wrongs: {
+      blockSizes: [512, 4096, 65536],
+      reply: (r) => chunk(r, 6, extendedStatus(2, [500, 0n], [524, 1n])),
+    },
+  },
+  {
+    rule: "status-bits",
+    use: status,
+    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [1024, 2n ** 32n]))),
+  },
+  { rule: "error-length", wrongs: replies((r) => chunk(r, 0x8001, u32(5))) },
+  {
+    rule: "error-length",
+    what: "of its message",
+    wrongs: replies((r) => chunk(r, 0x8001, failure(5, NONE, 1))),
+  },
+  {
+    rule: "error-length",
+    what: "a rest",
+    wrongs: replies((r) => chunk(r, 0x8001, joined([failure(5, NONE), u16(0)]))),
+  },
+  {
+    rule: "error-length",
+    what: "endless",
+    wrongs: replies((r) => chunk(r, 0x8001).fill(u64(2n ** 40n), 24, 32)),
+  },
+  {
+    rule: "string-length",
+    what: "an error's",
+    wrongs: replies((r) => chunk(r, 0x8001, failure(5, Buffer.alloc(4097, 65)))),
+  },
+  {
+    rule: "string-utf8",
+    what: "an error's",
+    wrongs: replies((r) => chunk(r, 0x8001, failure(5, Buffer.from([0xfe])))),
+  },
+  { rule: "error-zero", wrongs: replies((r) => chunk(r, 0x8001, failure(0, NONE))) },
+  {
+    rule: "error-offset",
+    wrongs: replies((r) => chunk(r, 0x8002, joined([failure(5, NONE), u64(1024)]))),
+  },
+];
+
+/** Seen to elsewhere, with the reason. */
+const ELSEWHERE: Readonly<Partial<Record<RuleName, string>>> = {
+  "tls-required": "life.test.ts: it takes TLS",
+  "tls-plain-text": "life.test.ts: it takes TLS",
+};
+
+const noticed = new Set<string>(Object.keys(ELSEWHERE));
+
+const OPTIONS = {
+  simple: { structuredReplies: false, extendedHeaders: false },
+  structured: { extendedHeaders: false },
+  extended: {},
+};
+
+test.each(BREAKS.map((one) => [one.rule, one.what ?? "", one.style ?? "extended", one] as const))(
+  "%s %s (%s)",
+  async (rule, _what, style, { wrongs, use = read, lists }) => {
+    const { path, sockets } = await startWrongServer(wrongs);
+    const contexts = ["base:allocation", "x:y"];
+    let client: Client | undefined;
+    const error = await (async () => {
+      if (lists) return listExports({ path });
+      client = await connect({ path }, { ...OPTIONS[style], contexts });
+      return use(client);
+    })().catch((failed: unknown) => failed);
+    expect(error).toBeInstanceOf(ProtocolError);
+    const { rule: named, section, message } = error as ProtocolError;
+    expect(named).toBe(rule);
+    expect(section).toBe(RULES[rule].section);
+    expect(message).toContain(RULES[rule].rule);
+    // Whoever is wrong once is not listened to any longer.
+    await Promise.all(
+      [...sockets].map((socket) => new Promise((done) => socket.once("close", done))),
+    );
+    const isOver = rule === "disconnect-reply"; // and the client was closed anyway
+    if (client !== undefined && !isOver) await expect(client.flush()).rejects.toBe(error);
+    noticed.add(rule);
+  },
+);
+
+afterAll(() => {
+  expect(Object.keys(RULES).filter((rule) => !noticed.has(rule))).toEqual([]);
+});
