@@ -58,7 +58,7 @@ function state() {
   const { done, total, label, since } = compiling;
   const left = ((performance.now() - since) / done) * (total - done);
   const estimate = done < MIN_COMPILED ? "" : `, about ${about(left / 1000)} left`;
-  return `${what}: [${done}/${total}] ${label}${estimate}`;
+  return `[${done}/${total}${estimate}] ${what}: ${label}`;
 }
 
 function show() {
@@ -97,5 +97,5 @@ child.once("close", (code, signal) => {
   if (isTerminal)
     process.stderr.write(`\r${what}: ${succeeded ? "done" : "failed"}, ${seconds} s\x1b[K\n`);
   if (!succeeded) process.stderr.write(`${output.join("\n")}\n`);
-  process.exitCode = code ?? 128 + constants.signals[/** @type {NodeJS.Signals} */ (signal)];
+  process.exitCode ??= code ?? 128 + constants.signals[/** @type {NodeJS.Signals} */ (signal)];
 });

@@ -34,7 +34,7 @@ export class Progress {
     this.#shown = now;
     const left = ((now - this.#started) / this.#done) * (this.steps - this.#done);
     const estimate = this.#done < MIN_STEPS ? "" : `, about ${about(left / 1000)} left`;
-    const line = `[${this.#done + 1}/${this.steps}] ${this.what}: ${label}${estimate}`;
+    const line = `[${this.#done + 1}/${this.steps}${estimate}] ${this.what}: ${label}`;
     if (isTerminal) this.#show(line);
     else console.error(line);
   }
