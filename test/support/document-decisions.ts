@@ -209,6 +209,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   },
   "scripts/lint": CI("scripts/lint"),
   "scripts/man-pages.mjs": { elsewhere: ["test/e2e/manual.test.ts", '"man-pages.mjs"'] },
+  "scripts/pack DIRECTORY": { elsewhere: ["test/package/pack.ts", '"pack"'] },
   "scripts/package-deb": { elsewhere: ["test/package/deb.test.ts", '"package-deb"'] },
   "scripts/prebuild": { elsewhere: ["test/package/pack.ts", '"prebuild"'] },
   "scripts/prebuild arm64": { elsewhere: ["scripts/release", "scripts/prebuild"] },
