@@ -38,7 +38,8 @@ const SUBSTITUTES: readonly (readonly [RegExp, string])[] = [
 const blocks: readonly Block[] = DOCUMENTS.flatMap(blocksOf);
 const keysOf = ({ file, text }: Block): string[] =>
   Object.keys(BLOCKS).filter((key) => `${file}: ${text}`.startsWith(key));
-const decisionOf = (block: Block): Decision => BLOCKS[keysOf(block)[0] ?? ""] as Decision;
+const decisionOf = (block: Block): Decision =>
+  BLOCKS[keysOf(block)[0] ?? ""] ?? { cannot: "nothing is decided, which is an error of its own" };
 
 test("each block of code has one decision, and each decision a block", () => {
   for (const block of blocks) expect(keysOf(block), `${block.file}: ${block.text}`).toHaveLength(1);

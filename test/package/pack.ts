@@ -27,9 +27,7 @@ export default async function pack({ provide }: TestProject): Promise<() => void
   }
   const directory = mkdtempSync(join(tmpdir(), "asyncnbd-tarball-"));
   await runOk([join(root, "scripts", "prebuild")], { deadlineMs: DEADLINE_MS });
-  await runOk(["npm", "pack", "--pack-destination", directory, "--ignore-scripts", "--silent"], {
-    cwd: root,
-  });
+  await runOk([join(root, "scripts", "pack"), directory]);
   provide("tarball", join(directory, readdirSync(directory)[0] as string));
   return () => rmSync(directory, { recursive: true, force: true });
 }

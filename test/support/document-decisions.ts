@@ -174,7 +174,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
     elsewhere: ["test/package/template.test.ts", '"--inspect=0"'],
   },
   "node bench/silent-clients.mjs --clients 1000 --attacks unread": {
-    run: "node $CLONE/bench/silent-clients.mjs --clients 5 --attacks unread --seconds 0.2",
+    run: "node $CLONE/bench/silent-clients.mjs --clients 5 --attacks unread --seconds 0.2 --backends ram.ts | grep 'anon'",
   },
   "npm ci": { elsewhere: ["scripts/setup", "npm ci"] },
   "npm install -g .": {
@@ -216,6 +216,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   },
   "scripts/lint": CI("scripts/lint"),
   "scripts/man-pages.mjs": { elsewhere: ["test/e2e/manual.test.ts", '"man-pages.mjs"'] },
+  "scripts/pack DIRECTORY": { elsewhere: ["test/package/pack.ts", '"pack"'] },
   "scripts/package-deb": { elsewhere: ["test/package/deb.test.ts", '"package-deb"'] },
   "scripts/prebuild": { elsewhere: ["test/package/pack.ts", '"prebuild"'] },
   "scripts/prebuild arm64": { elsewhere: ["scripts/release", "scripts/prebuild"] },
