@@ -6,9 +6,11 @@
 // lodash): its other dependencies do not install from the registry.
 
 import { execFile } from "node:child_process";
+import { randomFillSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs, promisify } from "node:util";
+import { connect } from "../dist/client/index.js";
 import { asyncnbd, canRun, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
@@ -43,6 +45,14 @@ async function trial(name, port, depth, bytes) {
   );
 }
 
+/** What was never written is a hole, which takes no bytes to tell. @param {number} port */
+async function fill(port) {
+  const client = await connect({ host: "127.0.0.1", port });
+  const bytes = randomFillSync(Buffer.alloc(2 ** 20));
+  for (let at = 0; at < client.size; at += bytes.length) await client.write(at, bytes);
+  await client.close();
+}
+
 const loads = [
   { bytes: 4096, depth: 1 },
   { bytes: 4096, depth: 32 },
@@ -60,7 +70,10 @@ for (const { bytes, depth } of loads) {
     for (const [name, { rates, cpu }] of runs) {
       const run = await withServer(
         asyncnbd("memory", "256M"),
-        ({ where }) => trial(name, where, depth, bytes),
+        async ({ where }) => {
+          await fill(Number(where));
+          return trial(name, where, depth, bytes);
+        },
         "tcp",
       );
       rates.push(run.requests / run.seconds);

@@ -104,6 +104,7 @@ export class Channel {
   async encrypt(options: ConnectionOptions, signal: AbortSignal | undefined): Promise<Channel> {
     const plain = this.#socket;
     plain.removeAllListeners();
+    plain.on("error", () => {}); // the encrypted one tells
     const channel = new Channel(() => connectTls({ ...options, socket: plain }), false);
     const secure = channel.#socket;
     await new Promise<void>((resolve, reject) => {

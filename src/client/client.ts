@@ -244,7 +244,7 @@ export class Client implements AsyncDisposable {
   /**
    * NBD_CMD_BLOCK_STATUS: what a meta context says of a range, as extents without gaps, of which no
    * two neighbours have the same flags. Asks as often as it takes, each time the iteration has come
-   * to the end of what was told.
+   * to the end of what was told. Throws at once if the range or the context makes no sense.
    */
   blockStatus(
     offset = 0,

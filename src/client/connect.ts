@@ -44,7 +44,10 @@ export interface ConnectOptions extends ServerOptions {
    * Requests go to the one that has the fewest in flight.
    */
   readonly connections?: number;
-  /** By default a client whose connection is lost is over. True: the policy's defaults. */
+  /**
+   * By default a client whose connection is lost is over, as one with a descriptor always is. True:
+   * the policy's defaults.
+   */
   readonly reconnect?: ReconnectPolicy | boolean;
   /** Requests sent and not answered; others wait for them. By default 128. */
   readonly maxInFlight?: number;

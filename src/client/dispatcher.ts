@@ -184,7 +184,9 @@ export class Dispatcher implements Owner {
       return;
     }
     policy.onLost?.(error);
-    if (this.#isDirty && policy.retry !== "all") this.#hasLostWrites = true;
+    // A flush without an answer has flushed nothing that anybody could rely on.
+    const isDirty = this.#isDirty || unanswered.some(({ command }) => command === NBD_CMD_FLUSH);
+    if (isDirty && policy.retry !== "all") this.#hasLostWrites = true;
     this.#retry(unanswered, policy, error);
     void this.#reconnect(policy, error);
   }

@@ -25,6 +25,6 @@ export {
 } from "./errors.js";
 export type { BlockSizes, Capabilities, ExportFacts, ReplyStyle } from "./facts.js";
 export type { ListedExport } from "./negotiate.js";
-export { ProtocolError, type RuleName } from "./rules.js";
+export { ProtocolError, RULES, type RuleName } from "./rules.js";
 export type { PairServer, Target, TargetObject } from "./target.js";
 export type { ClientTls } from "./tls.js";

@@ -75,11 +75,6 @@ export class ReplyReader {
     this.#needBytes = this.#headerBytes;
   }
 
-  /** A reply has begun, and is not whole. */
-  get isInside(): boolean {
-    return this.#heldBytes > 0 || this.#stage !== HEADER || this.#contentLeft > 0;
-  }
-
   /** Where the rest of long content can be received; then give receive() the same array. */
   place(): Uint8Array | undefined {
     const { buffer, ownsBuffer } = this.#request ?? {};

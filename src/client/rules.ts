@@ -19,6 +19,7 @@ const CHUNKS = "Structured reply types";
 const REQUESTS = "Request types";
 const STRINGS = "Conventions";
 
+/** All rules that a client checks, by their stable names. */
 export const RULES = {
   "greeting-magic": { section: GREETING, rule: "a server begins with NBDMAGIC and IHAVEOPT" },
   "option-reply-magic": { section: OPTIONS, rule: "a reply to an option begins with its magic" },

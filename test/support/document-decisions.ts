@@ -173,6 +173,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   "node --inspect dist/cli/main.js memory 1G": {
     elsewhere: ["test/package/template.test.ts", '"--inspect=0"'],
   },
+  "node -e 0": { run: "node -e 0" },
   "node bench/silent-clients.mjs --clients 1000 --attacks unread": {
     run: "node $CLONE/bench/silent-clients.mjs --clients 5 --attacks unread --seconds 0.2 --backends ram.ts | grep 'anon'",
   },
@@ -193,6 +194,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   "npm run bench:pairs": LONG,
   "npm run bench:pairs -- --other DIR": LONG,
   "npm run bench:plugins": CI("npm run bench:plugins -- --seconds"),
+  "npm run bench:start": CI("npm run bench:start -- --rounds"),
   "npm run bench:tls": CI("npm run bench:tls -- --seconds"),
   "npm run build": { elsewhere: ["package.json", "npm run compile && scripts/prebuild"] },
   "npm run compile": { elsewhere: ["package.json", "npm run compile && scripts/prebuild"] },
@@ -211,6 +213,9 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   "perf record -g -p PID": TOOL,
   "scripts/fuzz SECONDS": CI("scripts/fuzz 30"),
   "scripts/install-packages": { elsewhere: ["scripts/test", "scripts/install-packages tests"] },
+  "scripts/install-packages clients offline emulation": {
+    elsewhere: ["scripts/release", "scripts/install-packages clients offline emulation"],
+  },
   "scripts/install-packages build arm64": {
     elsewhere: ["scripts/prebuild", "scripts/install-packages arm64"],
   },

@@ -231,6 +231,17 @@ describe("a lost connection", () => {
     await client.flush();
   });
 
+  test("makes the next flush fail if it took a flush with it", async () => {
+    const wrongs = dropping();
+    wrongs.drops = false;
+    const { client } = await opened(wrongs, { reconnect });
+    await client.write(0, Buffer.alloc(512));
+    wrongs.drops = true;
+    await expect(client.flush()).rejects.toThrow(ConnectionError);
+    await expect(client.flush()).rejects.toMatchObject({ code: "EIO" });
+    await client.flush();
+  });
+
   test("lets a flush be if there was nothing to flush", async () => {
     const wrongs = dropping();
     wrongs.drops = false;
