@@ -141,11 +141,11 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
 }
 
 Napi::Value ExportWrap::preconnect(const Napi::CallbackInfo &info) {
-  return addon::preconnect(info.Env(), client_);
+  return addon::preconnect(info, client_);
 }
 
 Napi::Value ExportWrap::list_exports(const Napi::CallbackInfo &info) {
-  return addon::list_exports(info.Env(), client_);
+  return addon::list_exports(info, client_);
 }
 
 Napi::Value ExportWrap::default_export(const Napi::CallbackInfo &info) {

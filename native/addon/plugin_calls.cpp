@@ -7,7 +7,7 @@
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
 #include "addon/script_bridge_wrap.hpp"
-#include "addon/script_opening.hpp"
+#include "addon/script_questions.hpp"
 #include "backend/c_exports.hpp"
 #include "host/log.hpp"
 #include "host/no_client.hpp"
@@ -61,6 +61,88 @@ template <typename Call, typename ToJs> Napi::Value ask(Napi::Env env, Call call
   return deferred->Promise();
 }
 
+// A plugin in JavaScript, or what else is in JavaScript behind native filters.
+class ScriptBottom final : public backend::Bottom {
+public:
+  // `opened`: already, or nullptr. `of_no_client`: or nullptr.
+  ScriptBottom(host::CallContext &context, unsigned threads,
+               std::unique_ptr<backend::Backend> opened, std::unique_ptr<ScriptQuestions> questions,
+               std::shared_ptr<Bottom> of_no_client)
+      : context_(context), threads_(threads), opened_(std::move(opened)),
+        questions_(std::move(questions)), of_no_client_(std::move(of_no_client)) {}
+  ~ScriptBottom() override {
+    if (opened_ != nullptr) // something has failed before it came so far
+      opened_->close_unused();
+  }
+
+  host::CallContext &context() override { return context_; }
+  const backend::Resources &resources() override { return addon::resources().of_backends; }
+  backend::ThreadModel thread_model() override { return backend::ThreadModel::async; }
+  unsigned threads() override { return threads_; }
+  bool preconnect(bool readonly) override { return questions_->preconnect(readonly); }
+  std::optional<std::vector<backend::ExportEntry>> list_exports(bool readonly) override {
+    return questions_->list_exports(readonly);
+  }
+  std::optional<std::string> default_export(bool readonly) override {
+    return questions_->default_export(readonly);
+  }
+  std::unique_ptr<backend::Backend> open(const std::string &name, bool readonly,
+                                         backend::Submitter) override {
+    return opened_ != nullptr ? std::move(opened_) : questions_->open(name, readonly);
+  }
+  std::shared_ptr<Bottom> of_no_client() override { return of_no_client_; }
+  void give_up_opening() override { questions_->give_up(); }
+
+private:
+  host::CallContext &context_;
+  const unsigned threads_;
+  std::unique_ptr<backend::Backend> opened_; // nullptr once it has been handed out
+  const std::unique_ptr<ScriptQuestions> questions_;
+  const std::shared_ptr<Bottom> of_no_client_;
+};
+
+// For what a filter has opened for all clients.
+std::shared_ptr<backend::Bottom> bottom_of_no_client(const PluginClient &client,
+                                                     std::unique_ptr<ScriptQuestions> questions) {
+  struct OfNoClient {
+    OfNoClient(const PluginClient &client, std::unique_ptr<ScriptQuestions> questions)
+        : context(*client.connection),
+          bottom(context, client.threads, nullptr, std::move(questions), nullptr) {}
+    host::NoClient context;
+    ScriptBottom bottom;
+  };
+  auto made = std::make_shared<OfNoClient>(client, std::move(questions));
+  return {made, &made->bottom};
+}
+
+// From now on `answer` is asked about what is behind the chain; see ScriptQuestions.
+void set_script(PluginClient &client, ScriptBridgeWrap &script, const Napi::Function &answer,
+                std::unique_ptr<backend::Backend> opened) {
+  const Napi::Env env = answer.Env();
+  const auto made = [&] {
+    return std::make_shared<Napi::FunctionReference>(Napi::Persistent(answer));
+  };
+  client.answers = made();
+  std::shared_ptr<backend::Bottom> of_no_client;
+  if (client.chain && client.chain->opens_for_all()) {
+    const std::shared_ptr<KeptFunctions> &kept = script.kept();
+    kept->push_back(made());
+    of_no_client = bottom_of_no_client(
+        client, std::make_unique<ScriptQuestions>(env, kept->back(), script.bridge(), kept));
+  }
+  client.bottom = std::make_unique<ScriptBottom>(
+      *client.connection, client.threads, std::move(opened),
+      std::make_unique<ScriptQuestions>(env, client.answers, script.bridge(), nullptr),
+      std::move(of_no_client));
+}
+
+// The same, if JavaScript is asked: by the two arguments from `first` on, a bridge and `answer`.
+void set_script_of(const Napi::CallbackInfo &info, size_t first, PluginClient &client) {
+  if (info[first].IsObject())
+    set_script(client, *ScriptBridgeWrap::Unwrap(info[first].As<Napi::Object>()),
+               info[first + 1].As<Napi::Function>(), nullptr);
+}
+
 std::optional<std::vector<backend::ExportEntry>> listed_by(PluginClient &client) {
   if (!client.chain)
     return client.bottom->list_exports(client.readonly);
@@ -77,20 +159,28 @@ std::optional<std::string> default_of(PluginClient &client) {
 
 } // namespace
 
-Napi::Value preconnect(Napi::Env env, const SharedPluginClient &client) {
+// preconnect(bridge, answer)
+Napi::Value preconnect(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
+  set_script_of(info, 0, *client);
   return ask(
-      env,
+      info.Env(),
       [client] {
         return client->chain ? client->chain->front(*client->bottom).preconnect(client->readonly)
                              : client->bottom->preconnect(client->readonly);
       },
-      [](Napi::Env env, bool welcome) { return Napi::Boolean::New(env, welcome); });
+      [client](Napi::Env env, bool welcome) {
+        client->answers.reset();
+        return Napi::Boolean::New(env, welcome);
+      });
 }
 
-Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client) {
+// listExports(bridge, answer)
+Napi::Value list_exports(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
+  set_script_of(info, 0, *client);
   return ask(
-      env, [client] { return listed_by(*client); },
-      [](Napi::Env env, const std::optional<std::vector<backend::ExportEntry>> &entries) {
+      info.Env(), [client] { return listed_by(*client); },
+      [client](Napi::Env env, const std::optional<std::vector<backend::ExportEntry>> &entries) {
+        client->answers.reset();
         if (!entries)
           return env.Null();
         Napi::Array list = Napi::Array::New(env, entries->size());
@@ -146,9 +236,10 @@ backend::Wanted wanted_of(const Napi::Value &given) {
 
 } // namespace
 
-// openExport(name, wanted): { name, …facts }, null if it cannot be opened.
+// openExport(name, wanted, bridge, answer): { name, …facts }, null if it cannot be opened.
 Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   const std::string name = info[0].As<Napi::String>();
+  set_script_of(info, 2, *client);
   return ask(
       info.Env(),
       [client, name, wanted = wanted_of(info[1])]() -> std::optional<std::string> {
@@ -161,86 +252,22 @@ Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient
         return canonical;
       },
       [client](Napi::Env env, const std::optional<std::string> &name) -> Napi::Value {
-        return name ? opened_to_js(env, *client, *name) : env.Null();
+        if (name)
+          return opened_to_js(env, *client, *name);
+        client->answers.reset();
+        return env.Null();
       });
 }
 
-namespace {
-
 // What a script has opened already, or opens when it is needed, for native filters that leave
 // opening alone.
-class AdoptedBottom final : public backend::Bottom {
-public:
-  // `opened`: or nullptr. `of_no_client`: or nullptr.
-  AdoptedBottom(host::CallContext &context, unsigned threads,
-                std::unique_ptr<backend::Backend> opened, std::unique_ptr<ScriptOpening> opening,
-                std::shared_ptr<Bottom> of_no_client)
-      : context_(context), threads_(threads), opened_(std::move(opened)),
-        opening_(std::move(opening)), of_no_client_(std::move(of_no_client)) {}
-  ~AdoptedBottom() override {
-    if (opened_ != nullptr) // something has failed before it came so far
-      opened_->close_unused();
-  }
-
-  host::CallContext &context() override { return context_; }
-  const backend::Resources &resources() override { return addon::resources().of_backends; }
-  backend::ThreadModel thread_model() override { return backend::ThreadModel::async; }
-  unsigned threads() override { return threads_; }
-  bool preconnect(bool) override { return true; }
-  std::optional<std::vector<backend::ExportEntry>> list_exports(bool) override { return {}; }
-  std::optional<std::string> default_export(bool) override { return ""; }
-  std::unique_ptr<backend::Backend> open(const std::string &, bool readonly,
-                                         backend::Submitter) override {
-    return opened_ != nullptr ? std::move(opened_) : opening_->open(readonly);
-  }
-  std::shared_ptr<Bottom> of_no_client() override { return of_no_client_; }
-  void give_up_opening() override { opening_->give_up(); }
-
-private:
-  host::CallContext &context_;
-  const unsigned threads_;
-  std::unique_ptr<backend::Backend> opened_; // nullptr once it has been handed out
-  const std::unique_ptr<ScriptOpening> opening_;
-  const std::shared_ptr<Bottom> of_no_client_;
-};
-
-// For what a filter has opened for all clients.
-std::shared_ptr<backend::Bottom> bottom_of_no_client(const PluginClient &client,
-                                                     std::unique_ptr<ScriptOpening> opening) {
-  struct OfNoClient {
-    OfNoClient(const PluginClient &client, std::unique_ptr<ScriptOpening> opening)
-        : context(*client.connection),
-          bottom(context, client.threads, nullptr, std::move(opening), nullptr) {}
-    host::NoClient context;
-    AdoptedBottom bottom;
-  };
-  auto made = std::make_shared<OfNoClient>(client, std::move(opening));
-  return {made, &made->bottom};
-}
-
-} // namespace
-
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   Napi::Object facts = info[2].As<Napi::Object>();
   ScriptBridgeWrap &script = *ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
-  const auto made = [&] {
-    return std::make_shared<Napi::FunctionReference>(
-        Napi::Persistent(facts.Get("openAgain").As<Napi::Function>()));
-  };
-  client->opens_again = made();
-  std::shared_ptr<backend::Bottom> of_no_client;
-  if (client->chain && client->chain->opens_for_all()) {
-    const std::shared_ptr<KeptFunctions> &kept = script.kept();
-    kept->push_back(made());
-    of_no_client = bottom_of_no_client(
-        *client, std::make_unique<ScriptOpening>(info.Env(), kept->back(), script.bridge(), kept));
-  }
-  client->bottom = std::make_unique<AdoptedBottom>(
-      *client->connection, client->threads,
-      info[1].IsNumber() ? backend_of_script(script.bridge(), info[1].As<Napi::Number>(), facts)
-                         : nullptr,
-      std::make_unique<ScriptOpening>(info.Env(), client->opens_again, script.bridge(), nullptr),
-      std::move(of_no_client));
+  std::unique_ptr<backend::Backend> opened;
+  if (info[1].IsNumber())
+    opened = backend_of_script(script.bridge(), info[1].As<Napi::Number>(), facts);
+  set_script(*client, script, facts.Get("answer").As<Napi::Function>(), std::move(opened));
   const std::string name = facts.Get("name").As<Napi::String>();
   return ask(
       info.Env(),
@@ -289,7 +316,7 @@ Napi::Value close_export(Napi::Env env, const SharedPluginClient &client) {
         return true;
       },
       [client](Napi::Env env, bool) {
-        client->opens_again.reset();
+        client->answers.reset();
         return env.Undefined();
       });
 }

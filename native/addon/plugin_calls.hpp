@@ -23,18 +23,20 @@ struct PluginClient {
   bool readonly = false;
   unsigned threads = 1; // calls of the plugin at once, if it can take more than one
   std::unique_ptr<backend::Backend> backend; // the open export, behind the chain
-  // JavaScript's, to open the export again; see script_opening.hpp. It keeps the object that this
-  // belongs to, and so has to go when the export is closed.
-  std::shared_ptr<Napi::FunctionReference> opens_again;
+  // JavaScript's, for a plugin there; see script_questions.hpp. It keeps the object that this
+  // belongs to, and so has to go when it has answered, or the export is closed.
+  std::shared_ptr<Napi::FunctionReference> answers;
 };
 
 using SharedPluginClient = std::shared_ptr<PluginClient>;
 
-Napi::Value preconnect(Napi::Env env, const SharedPluginClient &client);
-Napi::Value list_exports(Napi::Env env, const SharedPluginClient &client);
-Napi::Value default_export(Napi::Env env, const SharedPluginClient &client);
+// The first three are given a bridge and a function that answers for a plugin in JavaScript, as
+// their last arguments, where filters are to ask it.
+Napi::Value preconnect(const Napi::CallbackInfo &info, const SharedPluginClient &client);
+Napi::Value list_exports(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
-// adoptExport(bridge, connection, { name, disk, openAgain, and what script_opening.hpp describes },
+Napi::Value default_export(Napi::Env env, const SharedPluginClient &client);
+// adoptExport(bridge, connection, { name, disk, answer, and what script_questions.hpp describes },
 // wanted): of a plugin in JavaScript, which has opened an export. Resolves as open_export; the
 // bridge is asked to close it.
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);

@@ -4,7 +4,7 @@
 #include <memory>
 #include <napi.h>
 
-#include "addon/script_opening.hpp"
+#include "addon/script_questions.hpp"
 #include "backend/script_bridge.hpp"
 
 namespace asyncnbd::addon {

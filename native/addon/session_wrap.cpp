@@ -256,11 +256,11 @@ void SessionWrap::close_fds() {
 // ---- calls of the plugin ---------------------------------------------------------------------
 
 Napi::Value SessionWrap::preconnect(const Napi::CallbackInfo &info) {
-  return addon::preconnect(info.Env(), client_);
+  return addon::preconnect(info, client_);
 }
 
 Napi::Value SessionWrap::list_exports(const Napi::CallbackInfo &info) {
-  return addon::list_exports(info.Env(), client_);
+  return addon::list_exports(info, client_);
 }
 
 Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
@@ -355,7 +355,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       if (!failure.empty())
         end.Set("failure", failure);
       client->connection.reset(); // its descriptors must not wait for a garbage collection
-      client->opens_again.reset();
+      client->answers.reset();
       deferred->Resolve(end);
     });
   });
@@ -404,7 +404,9 @@ Napi::Value SessionWrap::abort(const Napi::CallbackInfo &info) {
   }
   stop_polling();
   close_fds();
-  client_->opens_again.reset();
+  if (client_->bottom) // a script may never answer
+    client_->bottom->give_up_opening();
+  client_->answers.reset();
   if (pending_io_)
     settle_io(info.Env().Null());
   return info.Env().Undefined();

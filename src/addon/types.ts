@@ -180,19 +180,30 @@ export interface DescribedExport {
   readonly turns: NativeTurns | undefined;
 }
 
+/**
+ * Answers what native filters ask of what is in JavaScript behind them. Calls `done` once: with
+ * nothing if that has failed, which has been logged then, or for "open" with the export's number as a
+ * connection of the bridge and what describes it, for the others with what they ask for. `name`: of
+ * what is to be opened.
+ */
+export type Answer = (
+  question: "open" | "preconnect" | "listExports" | "defaultExport",
+  name: string,
+  readonly: boolean,
+  done: (
+    given?: number | boolean | string | readonly ExportEntry[],
+    described?: DescribedExport,
+  ) => void,
+) => void;
+
 export interface AdoptedExport extends Partial<DescribedExport> {
   readonly name: string;
   /** Whose state the chain is to use: a name that the plugin lists, or "" for all others. */
   readonly disk: string;
-  /**
-   * Opens it, for a native filter that has had the bridge close it, or opens it itself. Calls `done` with its number
-   * as a connection of the bridge, or without, if it cannot be opened, which has been logged.
-   */
-  readonly openAgain: (
-    readonly: boolean,
-    done: (connection?: number, described?: DescribedExport) => void,
-  ) => void;
+  readonly answer: Answer;
 }
+
+type Asked = [] | [bridge: NativeScriptBridge, answer: Answer];
 
 type Support = "none" | "emulate" | "native";
 
@@ -314,14 +325,16 @@ export interface NativeSession {
   /** All is encrypted. */
   readonly isTls: boolean;
 
+  // Where native filters are to ask JavaScript, who is to answer is the next three's last arguments.
+
   /** False: the plugin rejects the client. */
-  preconnect(): Promise<boolean>;
+  preconnect(...asked: Asked): Promise<boolean>;
   /** null: the plugin failed, and has logged why. */
-  listExports(): Promise<ExportEntry[] | null>;
+  listExports(...asked: Asked): Promise<ExportEntry[] | null>;
   /** null: the plugin failed, and has logged why. */
   metaContexts(exportName: string): Promise<MetaContextEntry[] | null>;
   /** null: it cannot be opened, and why has been logged. */
-  openExport(name: string, wanted: WantedFacts): Promise<OpenedExport | null>;
+  openExport(name: string, wanted: WantedFacts, ...asked: Asked): Promise<OpenedExport | null>;
   closeExport(): Promise<void>;
   /**
    * Instead of openExport: JavaScript has opened one, which closeExport or the end of the connection

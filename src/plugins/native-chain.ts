@@ -12,6 +12,10 @@ export const PARALLEL = 3;
 export const modelOf = ({ library, threadModel = PARALLEL }: NativeFilter): number =>
   library?.threadModel ?? threadModel;
 
+/** It is asked about clients before they open an export. */
+export const seesClients = (layer: NativeFilter): boolean =>
+  (layer.seesClients || layer.library?.seesClients) ?? false;
+
 /** By each thread in the same order. */
 let made = 0;
 
@@ -57,6 +61,10 @@ export class NativeChain {
   /** A filter wants the server to stop, and may have said so before there was one. */
   get isShutdownRequested(): boolean {
     return this.#facts !== undefined && addon().isShutdownRequested(this.#facts.number);
+  }
+
+  get seesClients(): boolean {
+    return this.filters.some(seesClients);
   }
 
   get facts(): ChainFacts {

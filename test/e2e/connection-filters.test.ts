@@ -1,13 +1,14 @@
 // Native filters that decide who is let in and how much is done at once, in front of plugins in
 // TypeScript: on the command line, behind middleware, and made by a module.
 
-import { writeFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { connect } from "node:net";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { connect as connectClient, listExports } from "../../src/client/index.js";
 import { passingFilter } from "../support/passing-filter.js";
 import { RawClient } from "../support/raw-client.js";
-import { runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+import { debianFilter, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
 const [READ, WRITE, FLUSH] = [0, 1, 3];
 
@@ -226,9 +227,144 @@ test.each(places("time-limit", "timeLimit(200)", ["time-limit=200ms"]))(
   },
 );
 
-test("exportname is refused where nobody would ask it", async () => {
-  const args = ["-U", "-", "--filter=exportname", diskModule(), "--run", "true"];
-  const { status, stderr } = await runAsyncnbd(args);
+/** A module with two disks, the first of which is the default, that says what it is asked. */
+function namesModule(): string {
+  const path = join(temporaryDirectory(), "names.ts");
+  writeFileSync(
+    path,
+    `import { definePlugin, failure } from "asyncnbd";
+     export default definePlugin({
+       name: "names",
+       config: { fail: { type: "string", required: false } },
+       preconnect({ readonly }) {
+         console.error("preconnect " + readonly);
+         return this.config.fail !== "preconnect";
+       },
+       async listExports() {
+         if (this.config.fail === "list") throw failure("EIO", "no list today");
+         if (this.config.fail === "silent") await new Promise(() => {});
+         return [{ name: "a", description: "first" }, { name: "b" }];
+       },
+       defaultExport: () => "a",
+       async open({ exportName, readonly, tls }) {
+         console.error(["open", exportName, readonly, tls].join(" "));
+         if (exportName === "gone") throw failure("ENOENT", "gone");
+         return Buffer.alloc(exportName === "b" ? 2048 : 1024, exportName);
+       },
+       getSize: (disk) => disk.length,
+       pread(disk, buf, offset) { disk.copy(buf, 0, offset); },
+     });`,
+  );
+  return path;
+}
+
+const EXPORTNAME = [
+  ["ours", "--filter=exportname"],
+  ["nbdkit's", `--filter=${debianFilter("exportname")}`],
+] as const;
+
+describe.each(EXPORTNAME)(
+  "exportname, %s, in front of a plugin in TypeScript",
+  (_whose, filter) => {
+    const sizes = async (
+      socket: string,
+      names: readonly string[],
+    ): Promise<(number | string)[]> => {
+      const found: (number | string)[] = [];
+      for (const name of names) {
+        const client = await connectClient({ path: socket }, { exportName: name }).catch(
+          () => null,
+        );
+        found.push(client === null ? "refused" : client.size);
+        await client?.close();
+      }
+      return found;
+    };
+
+    test("passes on what the plugin says", async () => {
+      const server = await startServer([filter, namesModule()]);
+      expect(await listExports({ path: server.socket })).toEqual([
+        { name: "a", description: "first" },
+        { name: "b", description: "" },
+      ]);
+      expect(await sizes(server.socket, ["", "a", "b", "c", "gone"])).toEqual([
+        ...[1024, 1024, 2048, 1024],
+        "refused",
+      ]);
+      const { stderr } = await server.stop();
+      expect(stderr).toContain("preconnect false");
+      expect(stderr).toContain("names: gone");
+    });
+
+    test("gives another default and refuses other names", async () => {
+      const words = ["exportname=b", "exportname-strict=true", "default-export=b"];
+      const server = await startServer([filter, namesModule(), ...words]);
+      expect(await sizes(server.socket, ["a", "b"])).toEqual(["refused", 2048]);
+      const { stderr } = await server.stop();
+      expect(stderr).not.toContain("open a");
+    });
+
+    test("lists names of its own, for read-only clients too", async () => {
+      const words = ["-r", "exportname-list=explicit", "exportname=x"];
+      const server = await startServer([filter, namesModule(), ...words]);
+      const names = (await listExports({ path: server.socket })).map(({ name }) => name);
+      expect(names).toEqual(["x"]);
+      expect(await sizes(server.socket, ["b"])).toEqual([2048]);
+      const { stderr } = await server.stop();
+      expect(stderr).toContain("open b true false");
+    });
+
+    test("serves what is read", async () => {
+      const server = await startServer([filter, namesModule()]);
+      const client = await connectClient({ path: server.socket }, { exportName: "b" });
+      expect((await client.read(0, 2048)).equals(Buffer.alloc(2048, "b"))).toBe(true);
+      await client.close();
+      await server.stop();
+    });
+
+    test("a plugin that fails, or rejects, is one that fails", async () => {
+      const failing = await startServer([filter, namesModule(), "fail=list"]);
+      await expect(listExports({ path: failing.socket })).rejects.toThrow();
+      expect((await failing.stop()).stderr).toContain("names: no list today");
+      const rejecting = await startServer([filter, namesModule(), "fail=preconnect"]);
+      expect(await isRefused(rejecting.socket)).toBe(true);
+      await rejecting.stop();
+    });
+
+    test("a plugin that never answers costs the client that has asked, and not the end", async () => {
+      const server = await startServer([filter, namesModule(), "fail=silent"]);
+      const asking = await RawClient.connect(server.socket);
+      asking.sendOption(3); // NBD_OPT_LIST
+      expect(await sizes(server.socket, ["b"])).toEqual([2048]);
+      asking.socket.destroy();
+      await server.stop();
+    });
+  },
+);
+
+test.each([
+  ["exportname", "--filter=exportname", []],
+  ["log", `--filter=${debianFilter("log")}`, ["logfile=/dev/null"]],
+])("%s is refused where nobody would ask it", async (name, filter, words) => {
+  const args = ["-U", "-", passingFilter(), filter, namesModule(), ...words];
+  const { status, stderr } = await runAsyncnbd([...args, "--run", "true"]);
   expect(status).toBe(1);
-  expect(stderr).toContain("filter exportname: it is asked about clients");
+  expect(stderr).toContain(`filter ${name}: it is asked about clients`);
+});
+
+test("nbdkit's log in front of a plugin in TypeScript has all that clients ask", async () => {
+  const log = join(temporaryDirectory(), "log");
+  const filter = `--filter=${debianFilter("log")}`;
+  const server = await startServer([filter, namesModule(), `logfile=${log}`]);
+  await listExports({ path: server.socket });
+  const client = await connectClient({ path: server.socket }, { exportName: "b" });
+  await client.read(0, 512);
+  await client.close();
+  await server.stop();
+  const lines = readFileSync(log, "utf8");
+  expect(lines).toMatch(/Preconnect id=1 readonly=0/);
+  expect(lines).toMatch(/ListExports id=\d+ readonly=0 tls=0/);
+  expect(lines).toMatch(/ListExports id=\d+ exports=\(a b\) return=0/);
+  expect(lines).toMatch(/connection=\d+ Connect export=b tls=0 size=0x800/);
+  expect(lines).toMatch(/Read id=1 offset=0x0 count=0x200/);
 });

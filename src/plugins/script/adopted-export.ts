@@ -4,8 +4,10 @@
 import { addon } from "../../addon/addon.js";
 import type {
   AdoptedExport,
+  Answer,
   BlockSizes,
   DescribedExport,
+  ExportEntry,
   NativeSession,
   OpenedExport,
   ScriptCapabilities,
@@ -18,7 +20,7 @@ import type { ScriptBridge } from "./bridge.js";
 import { describeThrown, readFailure } from "./errno.js";
 import { ScriptExport } from "./export.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
-import type { BlockSize, OpenInfo } from "./requests.js";
+import type { BlockSize, ClientInfo, OpenInfo } from "./requests.js";
 import { turnsOf } from "./turns.js";
 
 /** What is opened, from where, for whom, and behind what. */
@@ -83,19 +85,51 @@ async function closedOnFailure<T>(opened: OpenExport, use: () => T | Promise<T>)
   }
 }
 
-const openerAgain =
-  (bridge: ScriptBridge, { source, info, client, open }: Opening): AdoptedExport["openAgain"] =>
-  async (readonly, done) => {
+/** Answers native filters in front; `open` opens what is behind them. */
+export const answersOf =
+  (
+    bridge: ScriptBridge,
+    {
+      source,
+      info,
+      client,
+      open,
+    }: Pick<Opening, "source" | "client" | "open"> & {
+      readonly info: ClientInfo;
+    },
+  ): Answer =>
+  async (question, exportName, readonly, done) => {
+    const asking = { readonly, tls: info.tls };
     try {
-      const opened = await open({ ...info, readonly }, client);
-      const it = await closedOnFailure(opened, () => described(opened, source, readonly));
-      done(register(bridge, opened, source), it);
+      switch (question) {
+        case "open": {
+          const opened = await open({ ...asking, exportName }, client);
+          const it = await closedOnFailure(opened, () => described(opened, source, readonly));
+          return done(register(bridge, opened, source), it);
+        }
+        case "preconnect":
+          return done(await source.preconnect(asking, client));
+        case "listExports":
+          return done(await listedBy(source, asking, client));
+        case "defaultExport":
+          return done(await source.defaultExport(asking, client));
+      }
     } catch (error) {
       if (readFailure(error).shouldBeLogged)
         addon().logError(`${source.name}: ${describeThrown(error)}`);
       done();
     }
   };
+
+/** With the default if it is all there is. */
+export async function listedBy(
+  source: ExportSource,
+  info: ClientInfo,
+  client: Client,
+): Promise<ExportEntry[]> {
+  const listed = await source.listExports(info, client);
+  return listed ?? [{ name: await source.defaultExport(info, client), description: "" }];
+}
 
 /**
  * Takes the export over: it is closed by the bridge, or here on failure. undefined: a native filter
@@ -113,7 +147,7 @@ export async function handOver(
   const asked = async (): Promise<AdoptedExport> => ({
     name: info.exportName,
     disk: chain?.facts.keepsState ? await diskOf(source, info, client) : "",
-    openAgain: openerAgain(bridge, opening),
+    answer: answersOf(bridge, opening),
   });
   if (opened === undefined)
     return native.adoptExport(bridge.native, undefined, await asked(), wanted);

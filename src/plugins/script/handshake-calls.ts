@@ -2,14 +2,16 @@
 
 import { addon } from "../../addon/addon.js";
 import type {
+  Answer,
   ExportEntry,
   MetaContextEntry,
+  NativeScriptBridge,
   OpenedExport,
   WantedFacts,
 } from "../../addon/types.js";
 import type { Client, ExportSource } from "../export-source.js";
 import type { HandshakeCalls } from "../plugin-instance.js";
-import { handOver } from "./adopted-export.js";
+import { answersOf, handOver, listedBy } from "./adopted-export.js";
 import type { ScriptBridge } from "./bridge.js";
 import { type Chain, openedBehind } from "./chain.js";
 import { describeThrown, readFailure } from "./errno.js";
@@ -39,15 +41,23 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
     this.#client = client;
   }
 
+  /** For filters in front that are asked about clients, and ask what is behind them. */
+  get #asked(): [NativeScriptBridge, Answer] | undefined {
+    if (!this.#chain.front?.seesClients) return undefined;
+    const opening = { source: this.#source, info: this.#info, client: this.#client };
+    return [this.#bridge.native, answersOf(this.#bridge, { ...opening, open: this.#chain.open })];
+  }
+
   async preconnect(): Promise<boolean> {
+    const asked = this.#asked;
+    if (asked !== undefined) return this.#client.session.preconnect(...asked);
     return (await this.#try(() => this.#source.preconnect(this.#info, this.#client))) ?? false;
   }
 
   async listExports(): Promise<ExportEntry[] | null> {
-    return this.#try(async () => {
-      const listed = await this.#source.listExports(this.#info, this.#client);
-      return listed ?? [{ name: await this.#nameOfDefault(), description: "" }];
-    });
+    const asked = this.#asked;
+    if (asked !== undefined) return this.#client.session.listExports(...asked);
+    return this.#try(() => listedBy(this.#source, this.#info, this.#client));
   }
 
   async metaContexts(asked: string): Promise<MetaContextEntry[] | null> {
@@ -58,9 +68,11 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
     });
   }
 
-  async openExport(asked: string, wanted: WantedFacts): Promise<OpenedExport | null> {
+  async openExport(name: string, wanted: WantedFacts): Promise<OpenedExport | null> {
+    const asked = this.#asked;
+    if (asked !== undefined) return this.#client.session.openExport(name, wanted, ...asked);
     return this.#try(async () => {
-      const exportName = asked === "" ? await this.#nameOfDefault() : asked;
+      const exportName = name === "" ? await this.#nameOfDefault() : name;
       const info = { ...this.#info, exportName };
       const { front: chain } = this.#chain;
       const client = this.#client;

@@ -2,6 +2,7 @@
 
 import { AsyncnbdError } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
+import { seesClients } from "../native-chain.js";
 import type { HandshakeCalls } from "../plugin-instance.js";
 import { ScriptBridge } from "./bridge.js";
 import { Chain } from "./chain.js";
@@ -26,14 +27,13 @@ export async function callPlugin(
   }
 }
 
-/** One that would let in whom it is to keep out: nobody would ask it, as yet. */
+/** Nobody would ask it, and it would let in whom it is to keep out. */
 function refuseUnheard(layer: Layer): void {
-  if (isNative(layer) && (layer.seesClients || layer.library?.seesClients))
+  if (isNative(layer) && seesClients(layer))
     throw new AsyncnbdError(
       "CONFIG",
       `filter ${layer.name}: it is asked about clients before they open an export, which is not ` +
-        "possible in front of a plugin in TypeScript or with a filter in TypeScript; use it in " +
-        "front of a plugin in C",
+        "possible behind a filter or middleware in TypeScript; put it in front of that",
     );
 }
 
@@ -44,7 +44,8 @@ export class ScriptRunner {
 
   /** Clients meet the first layer. */
   constructor(source: ExportSource, layers: readonly Layer[]) {
-    for (const layer of layers) refuseUnheard(layer);
+    const front = layers.findIndex((layer) => !isNative(layer));
+    for (const layer of front === -1 ? [] : layers.slice(front)) refuseUnheard(layer);
     this.#source = source;
     this.#chain = new Chain(layers, source, { hasSessions: true });
     this.#bridge = new ScriptBridge({ checkBuffers: process.env.ASYNCNBD_CHECK_BUFFERS === "1" });

@@ -1,5 +1,5 @@
-// See script_opening.hpp.
-#include "addon/script_opening.hpp"
+// See script_questions.hpp.
+#include "addon/script_questions.hpp"
 
 #include <algorithm>
 #include <string>
@@ -48,6 +48,17 @@ backend::BlockSizes block_sizes_of(const Napi::Value &given) {
   return {size(0), size(1), size(2)};
 }
 
+// [{ name, description }, …]
+std::vector<backend::ExportEntry> exports_of(const Napi::Array &given) {
+  std::vector<backend::ExportEntry> entries(given.Length());
+  for (uint32_t i = 0; i < given.Length(); i++) {
+    Napi::Object entry = given.Get(i).As<Napi::Object>();
+    entries[i] = {entry.Get("name").As<Napi::String>(),
+                  entry.Get("description").As<Napi::String>()};
+  }
+  return entries;
+}
+
 } // namespace
 
 std::unique_ptr<backend::Backend>
@@ -69,15 +80,23 @@ backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t
   return stack;
 }
 
+// Of the fields, those that the question is about.
+struct ScriptQuestions::Answer {
+  std::unique_ptr<backend::Backend> opened;
+  bool is_welcome = false;
+  std::optional<std::vector<backend::ExportEntry>> exports;
+  std::optional<std::string> name;
+};
+
 // Stays for what the script still does when nobody waits for it.
-struct ScriptOpening::Shared {
+struct ScriptQuestions::Shared {
   Shared(Napi::Env env, std::weak_ptr<Napi::FunctionReference> function,
          std::shared_ptr<backend::ScriptBridge> of_script, std::weak_ptr<KeptFunctions> of_keeper)
-      : queue(JsQueue::of(env)), open(std::move(function)), bridge(std::move(of_script)),
+      : queue(JsQueue::of(env)), function(std::move(function)), bridge(std::move(of_script)),
         keeper(std::move(of_keeper)) {}
   // On any thread.
   ~Shared() {
-    queue->post([function = open, keeper = keeper](Napi::Env) {
+    queue->post([function = function, keeper = keeper](Napi::Env) {
       const auto dropped = function.lock();
       if (dropped == nullptr)
         return;
@@ -90,65 +109,96 @@ struct ScriptOpening::Shared {
   Shared &operator=(const Shared &) = delete;
 
   // By the script, once for each time that it is asked.
-  void answer(std::unique_ptr<backend::Backend> given) {
+  void take(Answer given) {
+    std::unique_ptr<backend::Backend> unused;
     {
       std::lock_guard lock(mutex);
-      if (!is_given_up) {
-        opened = std::move(given);
+      if (is_given_up) {
+        unused = std::move(given.opened);
+      } else {
+        answer = std::move(given);
         is_answered = true;
         changed.notify_one();
       }
     }
-    if (given != nullptr)
-      given->close_unused();
+    if (unused != nullptr)
+      unused->close_unused();
+  }
+
+  // What `done` was called with.
+  Answer answer_of(const Napi::CallbackInfo &info) const {
+    Answer given;
+    if (info[0].IsNumber())
+      given.opened =
+          backend_of_script(bridge, info[0].As<Napi::Number>(), info[1].As<Napi::Object>());
+    else if (info[0].IsBoolean())
+      given.is_welcome = info[0].As<Napi::Boolean>();
+    else if (info[0].IsArray())
+      given.exports = exports_of(info[0].As<Napi::Array>());
+    else if (info[0].IsString())
+      given.name = info[0].As<Napi::String>().Utf8Value();
+    return given;
   }
 
   const std::shared_ptr<JsQueue> queue;
-  const std::weak_ptr<Napi::FunctionReference> open;
+  const std::weak_ptr<Napi::FunctionReference> function;
   const std::shared_ptr<backend::ScriptBridge> bridge;
   const std::weak_ptr<KeptFunctions> keeper;
 
-  base::Mutex<base::LockRank::script_opening> mutex; // guards what follows
+  base::Mutex<base::LockRank::script_questions> mutex; // guards what follows
   base::Condition changed;
   bool is_answered = false;
   bool is_given_up = false;
-  std::unique_ptr<backend::Backend> opened;
+  Answer answer;
 };
 
-ScriptOpening::ScriptOpening(Napi::Env env, std::weak_ptr<Napi::FunctionReference> open,
-                             std::shared_ptr<backend::ScriptBridge> bridge,
-                             const std::shared_ptr<KeptFunctions> &keeper)
-    : shared_(std::make_shared<Shared>(env, std::move(open), std::move(bridge), keeper)) {}
+ScriptQuestions::ScriptQuestions(Napi::Env env, std::weak_ptr<Napi::FunctionReference> answer,
+                                 std::shared_ptr<backend::ScriptBridge> bridge,
+                                 const std::shared_ptr<KeptFunctions> &keeper)
+    : shared_(std::make_shared<Shared>(env, std::move(answer), std::move(bridge), keeper)) {}
 
-std::unique_ptr<backend::Backend> ScriptOpening::open(bool readonly) {
+ScriptQuestions::Answer ScriptQuestions::ask(const char *question, const std::string &name,
+                                             bool readonly) {
   {
     std::lock_guard lock(shared_->mutex);
     shared_->is_answered = false;
   }
-  shared_->queue->post([shared = shared_, readonly](Napi::Env env) {
+  shared_->queue->post([shared = shared_, question, name, readonly](Napi::Env env) {
     {
       std::lock_guard lock(shared->mutex);
       if (shared->is_given_up)
         return;
     }
-    auto done = [shared](const Napi::CallbackInfo &info) {
-      shared->answer(info[0].IsNumber()
-                         ? backend_of_script(shared->bridge, info[0].As<Napi::Number>(),
-                                             info[1].As<Napi::Object>())
-                         : nullptr);
-    };
-    const auto open = shared->open.lock();
-    if (open == nullptr)
-      shared->answer(nullptr);
+    auto done = [shared](const Napi::CallbackInfo &info) { shared->take(shared->answer_of(info)); };
+    const auto function = shared->function.lock();
+    if (function == nullptr)
+      shared->take({});
     else
-      open->Call({Napi::Boolean::New(env, readonly), Napi::Function::New(env, done)});
+      function->Call({Napi::String::New(env, question), Napi::String::New(env, name),
+                      Napi::Boolean::New(env, readonly), Napi::Function::New(env, done)});
   });
   std::unique_lock lock(shared_->mutex);
   shared_->changed.wait(lock, [this] { return shared_->is_answered || shared_->is_given_up; });
-  return std::move(shared_->opened);
+  return std::exchange(shared_->answer, {});
 }
 
-void ScriptOpening::give_up() {
+std::unique_ptr<backend::Backend> ScriptQuestions::open(const std::string &name, bool readonly) {
+  return ask("open", name, readonly).opened;
+}
+
+bool ScriptQuestions::preconnect(bool readonly) {
+  return ask("preconnect", "", readonly).is_welcome;
+}
+
+std::optional<std::vector<backend::ExportEntry>> ScriptQuestions::list_exports(bool readonly) {
+  return ask("listExports", "", readonly).exports;
+}
+
+std::optional<std::string> ScriptQuestions::default_export(bool readonly) {
+  return ask("defaultExport", "", readonly).name;
+}
+
+void ScriptQuestions::give_up() {
   std::lock_guard lock(shared_->mutex);
   shared_->is_given_up = true;
   shared_->changed.notify_one();

@@ -1,0 +1,63 @@
+// A script as native code asks it, on behalf of a client: which exports there are, and to open one.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "backend/bottom.hpp"
+#include "backend/script_bridge.hpp"
+
+namespace asyncnbd::addon {
+
+// What requests to such an export go through. `connection`: the script's number for it;
+// `described`: { capabilities, description, blockSizes, turns }. JavaScript's thread.
+std::unique_ptr<backend::Backend>
+backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t connection,
+                  const Napi::Object &described);
+
+// Functions that may be needed for longer than the clients for whom they were made. JavaScript's
+// thread's alone.
+using KeptFunctions = std::vector<std::shared_ptr<Napi::FunctionReference>>;
+
+// What native filters ask, for a client, of what is in JavaScript behind them: one question after
+// the other.
+class ScriptQuestions {
+public:
+  // By JavaScript's thread. `answer(question, name, readonly, done)` calls done once, with nothing
+  // if it has failed, which has been logged then, or
+  //   "open": the export's number as a connection of the bridge, and what describes it,
+  //   "preconnect": a boolean,
+  //   "listExports": [{ name, description }, ...],
+  //   "defaultExport": a string.
+  // It is let go with this; its owner, an object of JavaScript's, takes care that it goes with the
+  // environment at the latest. `keeper`: the owner's list that it is to be taken from then, or
+  // nullptr.
+  ScriptQuestions(Napi::Env env, std::weak_ptr<Napi::FunctionReference> answer,
+                  std::shared_ptr<backend::ScriptBridge> bridge,
+                  const std::shared_ptr<KeptFunctions> &keeper);
+  ScriptQuestions(const ScriptQuestions &) = delete;
+  ScriptQuestions &operator=(const ScriptQuestions &) = delete;
+
+  // All wait for the script, so not on its thread. nullptr, false or std::nullopt on failure.
+  std::unique_ptr<backend::Backend> open(const std::string &name, bool readonly);
+  bool preconnect(bool readonly);
+  std::optional<std::vector<backend::ExportEntry>> list_exports(bool readonly);
+  std::optional<std::string> default_export(bool readonly);
+
+  // Nobody waits any more, now or later. What the script opens all the same, it is to close. Any
+  // thread.
+  void give_up();
+
+private:
+  struct Answer;
+  struct Shared;
+
+  Answer ask(const char *question, const std::string &name, bool readonly);
+
+  const std::shared_ptr<Shared> shared_;
+};
+
+} // namespace asyncnbd::addon
