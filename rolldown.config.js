@@ -1,6 +1,6 @@
-// The published program: CommonJS, because Node starts half its loader of ES modules less, and few
-// files, because it takes longer to find and link eighty than to run what is in them. What programs
-// and plugins import is an ES module beside it, which names what the CommonJS has.
+// The published program: CommonJS, because Node takes half as long as its own start to get ready for
+// ES modules, and few files, because to find and link eighty takes longer than to run what is in
+// them. What programs and plugins import is an ES module beside it, which names what the CommonJS has.
 
 import { chmodSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { basename, join } from "node:path";
@@ -69,7 +69,11 @@ export default defineConfig({
           priority: 2,
           test: /src\/(config\/parse|plugins\/(program|script\/pending))\.ts$/,
         },
-        { name: "server", priority: 1, test: /src\/(server\/(server|tls|listen|open-export)|plugins\/script\/errno)\.ts$/ },
+        {
+          name: "server",
+          priority: 1,
+          test: /src\/(server\/(server|tls|listen|open-export)|plugins\/script\/errno)\.ts$/,
+        },
       ],
     },
   },

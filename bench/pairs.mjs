@@ -77,14 +77,16 @@ console.log("|---|---|---:|---:|---:|---:|");
 await withDisks(async (files) => {
   const ours = lineup(files);
   const theirs = other.lineup(files);
-  const servers = Object.keys(ours).filter(containsAny(options.servers));
+  const servers = Object.keys(ours).filter(
+    (name) => name.startsWith("asyncnbd") && containsAny(options.servers)(name),
+  );
   const loads = Object.entries({ ...LOADS, ...MORE_LOADS }).filter(([name]) =>
     containsAny(options.loads)(name),
   );
   const progress = new Progress("pairs", servers.length * loads.length * pairs);
   for (const server of servers) {
     const [one, another] = [ours[server], theirs[server]];
-    if (one === undefined || another === undefined || !server.startsWith("asyncnbd")) continue;
+    if (one === undefined || another === undefined) continue;
     for (const [name, load] of loads) {
       /** @type {[number, number][]} */
       const results = [];

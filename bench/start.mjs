@@ -99,23 +99,31 @@ const socketMade = () =>
     })
   );
 
+/** @param {import("node:child_process").ChildProcess} server */
+async function greeted(server) {
+  while (server.exitCode === null && server.signalCode === null)
+    try {
+      return await greeting();
+    } catch {
+      await new Promise((resolve) => setImmediate(resolve));
+    }
+}
+
 /** @param {readonly string[]} plugin */
 async function foregroundMs(plugin) {
   const made = socketMade();
+  /** @type {ReturnType<typeof start> | undefined} */
   let server;
-  const ms = await timeMs(async () => {
-    server = start([command, "-f", "-U", at("sock"), ...plugin]);
-    await Promise.race([made, server.ended.then(() => Promise.reject(new Error("it has ended")))]);
-    for (;;)
-      try {
-        await greeting();
-        return;
-      } catch {
-        await new Promise((resolve) => setImmediate(resolve));
-      }
-  });
-  await end(server);
-  return ms;
+  try {
+    return await timeMs(async () => {
+      server = start([command, "-f", "-U", at("sock"), ...plugin]);
+      const ended = server.ended.then(() => Promise.reject(new Error(`${command} has ended`)));
+      await Promise.race([made, ended]);
+      await Promise.race([greeted(server.child), ended]);
+    });
+  } finally {
+    await end(server);
+  }
 }
 
 /** @param {ReturnType<typeof start> | undefined} server */

@@ -83,7 +83,8 @@ const redrawing = setInterval(show, REDRAW_EVERY_MS);
 
 // A terminal's ^C reaches the command too; others are passed on.
 process.on("SIGINT", () => {});
-process.on("SIGTERM", () => child.kill("SIGTERM"));
+for (const signal of /** @type {const} */ (["SIGTERM", "SIGHUP"]))
+  process.on(signal, () => child.kill(signal));
 
 child.once("error", (error) => {
   console.error(`${file}: ${error.message}`);

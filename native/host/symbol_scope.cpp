@@ -77,11 +77,22 @@ int read_program(dl_phdr_info *info, size_t, void *data) {
   return 1; // it is the first
 }
 
+bool is_stub_by_dladdr(const char *function) {
+  Dl_info info;
+  void *found = nullptr;
+  if (dladdr1(dlsym(RTLD_DEFAULT, function), &info, &found, RTLD_DL_SYMENT) == 0)
+    return false;
+  const auto *symbol = static_cast<const ElfW(Sym) *>(found);
+  return symbol != nullptr && symbol->st_shndx == SHN_UNDEF;
+}
+
 // Where a program is not position-independent, the address that all have of a function is that of
 // a stub in its procedure table. dladdr would tell, but reads all of node's 75,000 symbols for it.
 bool has_stub(const char *function) {
   ProgramSymbols program;
   dl_iterate_phdr(read_program, &program);
+  if (program.hashes == nullptr) // linked with the older table alone
+    return is_stub_by_dladdr(function);
   const ElfW(Sym) *symbol = program.find(function);
   return symbol != nullptr && symbol->st_shndx == SHN_UNDEF;
 }

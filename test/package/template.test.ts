@@ -42,8 +42,12 @@ function start(argv: readonly string[], more: NodeJS.ProcessEnv = {}) {
   const options = { cwd: project, env: { ...env, ...more }, detached: true };
   const child = spawn(file, args, { ...options, stdio: ["ignore", "pipe", "pipe"] });
   onTestFinished(() => {
-    // With all that it has started, but for what has ended.
-    if (child.exitCode === null) process.kill(-(child.pid as number), "SIGKILL");
+    // With all that it has started, which may go on without it.
+    try {
+      process.kill(-(child.pid as number), "SIGKILL");
+    } catch {
+      // Nothing is left of it.
+    }
   });
   const started = { output: "" };
   for (const stream of [child.stdout, child.stderr])

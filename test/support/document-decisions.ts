@@ -204,7 +204,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   "npm run soak": { elsewhere: ["package.json", "--project soak"] },
   "npm start": { elsewhere: ["test/package/template.test.ts", '"npm", "start"'] },
   "npm test": { elsewhere: ["test/package/template.test.ts", 'npm("test")'] },
-  "npx node-gyp build": { elsewhere: ["scripts/prebuild", "gyp build"] },
+  "npx node-gyp build": { elsewhere: ["scripts/prebuild", '" build'] },
   "objdump -T": { elsewhere: ["test/package/binaries.test.ts", "objdump"] },
   "objdump -s -j .comment FILE": {
     run: "objdump -s -j .comment $CLONE/build/Release/asyncnbd.node | grep -q GCC",

@@ -1,7 +1,7 @@
 // Other servers of NBD than ours, each with a disk of its own in a file.
 
 import { execFileSync, spawn } from "node:child_process";
-import { chmodSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
+import { chmodSync, existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
 import { connect, createServer } from "node:net";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
@@ -34,6 +34,10 @@ const listens = (where: string | number): Promise<true> =>
           resolve(true);
         });
         probe.once("error", () => resolve(undefined));
+        probe.setTimeout(1000, () => {
+          probe.destroy();
+          resolve(undefined);
+        });
       }),
   );
 
@@ -77,11 +81,11 @@ export async function startNbdServer(): Promise<Peer> {
   );
   const pidFile = join(directory, "pid");
   execFileSync("nbd-server", ["-C", config, "-p", pidFile], { stdio: "ignore" }); // it goes on alone
-  await listens(port);
-  const pid = Number(readFileSync(pidFile, "utf8"));
   onTestFinished(() => {
-    process.kill(pid, "SIGKILL");
+    const pid = Number(readFileSync(pidFile, "utf8"));
+    if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGKILL");
   });
+  await listens(port);
   return { uri: `nbd://127.0.0.1:${port}/disk` };
 }
 

@@ -21,6 +21,8 @@ export async function resolve(specifier, context, next) {
 
 export class FreshModules {
   readonly #directory: string;
+  /** What the server itself is made of may lie there, too, and stays. */
+  readonly #ours = join(packageDirectory, "dist/");
   readonly #version = new Int32Array(new SharedArrayBuffer(4));
 
   /** Of a directory and those in it, but for packages that are installed there. */
@@ -28,7 +30,7 @@ export class FreshModules {
     this.#directory = join(realpathSync(directory), "/");
     const data = {
       directory: pathToFileURL(this.#directory).href,
-      ours: pathToFileURL(join(packageDirectory, "dist/")).href,
+      ours: pathToFileURL(this.#ours).href,
       version: this.#version,
     };
     register(`data:text/javascript,${encodeURIComponent(HOOKS)}`, {
@@ -41,7 +43,10 @@ export class FreshModules {
   renew(): void {
     Atomics.add(this.#version, 0, 1);
     const { cache } = createRequire(import.meta.url);
-    for (const path of Object.keys(cache))
-      if (path.startsWith(this.#directory) && !path.includes("/node_modules/")) delete cache[path];
+    const isFresh = (path: string): boolean =>
+      path.startsWith(this.#directory) &&
+      !path.startsWith(this.#ours) &&
+      !path.includes("/node_modules/");
+    for (const path of Object.keys(cache)) if (isFresh(path)) delete cache[path];
   }
 }

@@ -44,11 +44,22 @@ export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | un
 }
 
 /** Plugins find "asyncnbd" to be the server that loads them, installed beside them or not. */
-const own = join(packageDirectory, "dist", "index.js");
-const middleware = join(packageDirectory, "dist", "middleware", "index.js");
 
 const require = createRequire(import.meta.url);
 const { version: jitiVersion } = require("jiti/package.json") as { version: string };
+
+/** What modules import of this package, by its names for them: the copy that is running. */
+function ownModules(): Record<string, string> {
+  const { exports } = require(join(packageDirectory, "package.json")) as {
+    exports: Record<string, string | { default: string }>;
+  };
+  const modules = Object.entries(exports).map(([name, target]): [string, string] => [
+    name.replace(".", "asyncnbd"),
+    join(packageDirectory, typeof target === "string" ? target : target.default),
+  ]);
+  // jiti takes the first that the name begins with.
+  return Object.fromEntries(modules.sort(([a], [b]) => b.length - a.length));
+}
 
 /** What jiti makes of a module with an error of syntax: this, and an object in JSON. */
 const SYNTAX_ERROR = "exports.__JITI_ERROR__ = ";
@@ -67,12 +78,13 @@ async function importModule(path: string, what: string): Promise<Record<string, 
     throw new AsyncnbdError("PLUGIN", `cannot open ${what} ${path}: there is no such file`);
   // Large, and not needed for objects. As CommonJS, or Node would start its loader of ES modules.
   const { createJiti } = require("jiti") as typeof import("jiti");
+  const alias = ownModules();
   const options: JitiOptions = {
-    alias: { "asyncnbd/middleware": middleware, asyncnbd: own },
+    alias,
     moduleCache: false,
     fsCache: false, // its own is in a directory that others may write to
     interopDefault: false,
-    nativeModules: [own, middleware],
+    nativeModules: Object.values(alias),
   };
   const plain = createJiti(pathToFileURL(path).href, options);
   const transform = (input: TransformOptions): { code: string } => {
