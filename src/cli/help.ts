@@ -80,7 +80,7 @@ export function dumpConfigText(): string {
     root_tls_certificates_dir: SYSTEM_CERTIFICATES,
     run_default_socket: "Unix",
     sbindir: dirname(binary),
-    selinux: "no",
+    selinux: "yes",
     soext: "so",
     sysconfdir: "/etc",
     timeout_option: "yes",

@@ -56,6 +56,12 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Listen on a vsock port, for virtual machines and their host, instead of TCP",
   },
   {
+    name: "selinux-label",
+    value: "LABEL",
+    group: "listen",
+    help: "Give the socket this label of SELinux, such as system_u:object_r:svirt_socket_t:s0",
+  },
+  {
     name: "single",
     aliases: ["stdin"],
     short: "s",
@@ -333,7 +339,6 @@ export const OPTIONS: readonly OptionSpec[] = [
   },
   { name: "long-options", group: "later" },
   { name: "short-options", group: "later" },
-  { name: "selinux-label", value: "LABEL", group: "later" },
 ];
 
 /** Those that --help and completion show. */

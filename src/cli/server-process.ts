@@ -11,7 +11,7 @@ import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
 import type { Parameter } from "../plugins/life.js";
 import { isSharedObject } from "../plugins/resolve.js";
-import { type OpenListeners, openListeners } from "../server/listen.js";
+import { labelled, type OpenListeners, openListeners } from "../server/listen.js";
 import { exportsOf, openExport, type ServedExport } from "../server/open-export.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
@@ -153,8 +153,9 @@ class ServerProcess {
 
   async #run(): Promise<number> {
     const config = this.#config;
-    if (config.listen.kind !== "stdio") {
-      this.#listeners = openListeners(config.listen);
+    const { listen, selinuxLabel } = config;
+    if (listen.kind !== "stdio") {
+      this.#listeners = labelled(selinuxLabel, () => openListeners(listen));
       addon().removeAtForcedEnd(this.#listeners.made);
     }
     const endpoint: Endpoint = this.#listeners?.endpoint ?? { kind: "stdio" };

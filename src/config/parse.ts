@@ -79,6 +79,7 @@ export function parseConfig(
     background: !stays && activatedSockets === 0,
     runCommand: given.last("run"),
     pidFile: absolute(given.last("pidfile")),
+    selinuxLabel: given.last("selinux-label"),
     printUri: given.has("print-uri"),
     exitWithParent: given.has("exit-with-parent"),
     user: given.last("user"),
@@ -111,7 +112,6 @@ function checkCombinations(given: GivenOptions): void {
   for (const [one, other] of exclusive)
     if (given.has(one) && given.has(other))
       throw new UsageError(`--${one} and --${other} cannot be used together`);
-  if (given.has("selinux-label")) throw new UsageError("--selinux-label is not supported yet");
 }
 
 function parseTls(given: GivenOptions): TlsConfig {

@@ -28,6 +28,7 @@ export interface Config {
   readonly parameters: readonly string[];
   readonly filters: readonly string[]; // by name or path; clients meet the first
   readonly listen: Listen;
+  readonly selinuxLabel: string | undefined; // of sockets that are made
   readonly readonly: boolean;
   readonly exportName: string; // for URIs only
   readonly watch: boolean;

@@ -1,6 +1,6 @@
 // Opens the sockets that a configuration asks for, and cleans up after them.
 
-import { closeSync } from "node:fs";
+import { closeSync, writeFileSync } from "node:fs";
 import { addon } from "../addon/addon.js";
 import type { MadeFile } from "../addon/types.js";
 import type { Listen } from "../config/schema.js";
@@ -24,6 +24,28 @@ const NOTHING_MADE = { made: [], cleanUp: () => {} };
 export function abandon(listeners: OpenListeners): void {
   for (const fd of listeners.fds) closeSync(fd);
   listeners.cleanUp();
+}
+
+/** Where the kernel takes the label of sockets that a thread makes; an empty line: the usual one. */
+const SOCKET_LABEL = "/proc/thread-self/attr/sockcreate";
+
+/** Makes sockets with a label of SELinux. */
+export function labelled<T>(label: string | undefined, make: () => T): T {
+  if (label === undefined) return make();
+  try {
+    writeFileSync(SOCKET_LABEL, label);
+  } catch (error) {
+    throw new AsyncnbdError(
+      "LISTEN",
+      `--selinux-label=${label}: the kernel does not take this label for sockets ` +
+        `(${(error as NodeJS.ErrnoException).code}): it is none, or SELinux is off`,
+    );
+  }
+  try {
+    return make();
+  } finally {
+    writeFileSync(SOCKET_LABEL, "\n");
+  }
 }
 
 export function openListeners(listen: Exclude<Listen, { kind: "stdio" }>): OpenListeners {

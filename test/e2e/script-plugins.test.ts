@@ -39,6 +39,35 @@ async function connected(socket: string): Promise<RawClient> {
   return client;
 }
 
+test.each(["ts", "mjs", "cjs"])(
+  "a plugin, .%s, may use all parts of the package",
+  async (extension) => {
+    const names = { definePlugin: "", connect: "/client", cow: "/middleware" };
+    const imports = Object.entries(names).map(([name, part]) =>
+      extension === "cjs"
+        ? `const { ${name} } = require("asyncnbd${part}");`
+        : `import { ${name} } from "asyncnbd${part}";`,
+    );
+    const made = `cow()(definePlugin({
+    name: "mirror",
+    config: { uri: "string" },
+    async open() { return connect(this.config.uri); },
+    close: (origin) => origin.close(),
+    getSize: (origin) => origin.size,
+    async pread(origin, buf, offset) { await origin.read(offset, buf); },
+  }))`;
+    const exported = extension === "cjs" ? "module.exports =" : "export default";
+    const path = plugin(`${imports.join("\n")}\n${exported} ${made};`, `mirror.${extension}`);
+    const origin = await startServer([ram, "1M"]);
+    await runOk(["qemu-io", "-f", "raw", "-c", "write -P 7 0 1M", origin.uri]);
+    const mirror = await startServer([path, `uri=${origin.uri}`]);
+    await runOk(["qemu-io", "-f", "raw", "-c", "write -P 8 0 64k", mirror.uri]);
+    await runOk(["qemu-io", "-r", "-f", "raw", "-c", "read -P 8 0 64k", mirror.uri]);
+    await runOk(["qemu-io", "-r", "-f", "raw", "-c", "read -P 7 64k 960k", mirror.uri]);
+    await runOk(["qemu-io", "-r", "-f", "raw", "-c", "read -P 7 0 1M", origin.uri]);
+  },
+);
+
 test("the example serves a disk that reads back what was written", async () => {
   const server = await startServer([ram, "64M"]);
   const io = ["qemu-io", "-f", "raw", "-c", "write -P 5 0 40M", "-c", "write -z 1M 1M"];

@@ -77,6 +77,11 @@ describe("a start that fails says why in one line, though --run's command has be
       ["-u", "nobody-at-all"],
       "cannot change to user nobody-at-all: there is no such user or group",
     ],
+    [
+      "a label that the kernel does not take",
+      ["--selinux-label=a:b:c"], // no label anywhere
+      "--selinux-label=a:b:c: the kernel does not take this label for sockets (EINVAL): it is none, or SELinux is off",
+    ],
   ])("%s", async (_, options, words) => {
     const { status, stderr } = await runAsyncnbd([
       ...options,

@@ -1,10 +1,13 @@
 // --watch: a plugin's new version takes over while clients stay.
 
-import { renameSync, writeFileSync } from "node:fs";
+import { cpSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+
+const root = fileURLToPath(new URL("../../", import.meta.url));
 
 const version = (byte: number, { size = 65_536, more = "" } = {}): string => `
   import { definePlugin } from "asyncnbd";
@@ -153,6 +156,31 @@ test("on several threads and behind a filter, too", async () => {
   await edit(version(2));
   for (const client of clients)
     await eventually("the new version", async () => (await byteOf(client)) === 102 || undefined);
+  await server.stop();
+});
+
+test("what the server is made of stays, though it lies below the plugin", async () => {
+  const folder = temporaryDirectory();
+  const copy = join(folder, "asyncnbd");
+  for (const part of ["dist", "build/Release", "package.json", "node_modules/jiti"])
+    cpSync(join(root, part), join(copy, part), { recursive: true, dereference: true });
+  const path = join(folder, "disk.cjs");
+  // Loaded for the first time by the second version: a copy of it would have another class.
+  const late = (size: number) => `
+    const { definePlugin, AsyncnbdError } = require(${JSON.stringify(copy)} + "/dist/index.cjs");
+    globalThis.first ??= AsyncnbdError;
+    console.error("the same: " + (globalThis.first === AsyncnbdError));
+    module.exports = definePlugin({ name: "late", getSize: () => ${size}, pread() {} });`;
+  writeFileSync(path, late(512));
+  const command = [process.execPath, join(copy, "dist/cli/main.js")];
+  const server = await startServer([path], { command, options: ["--watch"] });
+  writeFileSync(path, late(1024));
+  const told = /the same: (\w+)[\s\S]*the same: (\w+)/;
+  const same = await eventually(
+    "the second version",
+    () => told.exec(server.stderr()) ?? undefined,
+  );
+  expect(same.slice(1)).toEqual(["true", "true"]);
   await server.stop();
 });
 
