@@ -136,7 +136,14 @@ export class Model {
   }
 
   #add(sets: Int32Array, request: number): void {
-    for (let i = 0; i < sets.length; i++) sets[i] = this.#sets.with(sets[i] as number, request);
+    let last = -1; // neighbours are mostly alike
+    let next = -1;
+    for (let i = 0; i < sets.length; i++) {
+      const set = sets[i] as number;
+      if (set !== last) next = this.#sets.with(set, request);
+      last = set;
+      sets[i] = next;
+    }
   }
 
   #at(offset: number, length: number) {

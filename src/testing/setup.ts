@@ -119,7 +119,8 @@ export class Opened {
     const first = await connect(uri);
     this.#clients = [first];
     const more = first.canMultiConn ? this.#options.connections - 1 : 0;
-    for (let i = 0; i < more; i++) this.#clients = [...this.#clients, await connect(uri)];
+    const others = await Promise.all(Array.from({ length: more }, () => connect(uri)));
+    this.#clients = [first, ...others];
   }
 }
 

@@ -23,23 +23,16 @@ const LATE_MS = 30;
 
 const pause = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
-/** Kept after a power cut. */
-class Store {
-  readonly bytes: Buffer;
-  constructor(bytes: Buffer) {
-    this.bytes = bytes;
-  }
-}
-
-function pluginOver(store: Store, fault: PlantedFault | undefined): Plugin {
-  const { bytes: durable } = store;
+/** `durable`: what is there after a power cut. */
+function pluginOver(durable: Buffer, fault: PlantedFault | undefined): Plugin {
   const shared = Buffer.from(durable); // with what is not flushed
   let writes = 0;
 
   async function write(disk: Buffer, data: Buffer, offset: number, fua: boolean): Promise<void> {
     writes++;
-    const crosses = Math.floor(offset / BLOCK_BYTES) !== Math.floor((offset + data.length - 1) / BLOCK_BYTES);
-    if (fault === "a lost write" && writes % 5 === 0) return;
+    const crosses =
+      Math.floor(offset / BLOCK_BYTES) !== Math.floor((offset + data.length - 1) / BLOCK_BYTES);
+    if (fault === "a lost write" && writes % 3 === 0) return;
     if (fault === "a late write" && writes % 3 === 0) {
       const copy = Buffer.from(data); // the buffer is another request's then
       setTimeout(() => copy.copy(disk, offset), LATE_MS);
@@ -81,8 +74,9 @@ function pluginOver(store: Store, fault: PlantedFault | undefined): Plugin {
     },
     trim(disk, count, offset, { fua }) {
       const more = fault === "a trim that takes the byte after" ? 1 : 0;
-      disk.fill(0, offset, offset + count + more);
-      if (fua) durable.fill(0, offset, offset + count + more);
+      const end = Math.min(offset + count + more, disk.length);
+      disk.fill(0, offset, end);
+      if (fua) durable.fill(0, offset, end);
     },
     *extents(disk, count, offset) {
       for (let at = offset; at < offset + count; ) {
@@ -99,11 +93,11 @@ function pluginOver(store: Store, fault: PlantedFault | undefined): Plugin {
 /** For each case a new one. */
 export function plantedDisk(sizeBytes: number, fault?: PlantedFault): () => Setup {
   return () => {
-    let store = new Store(Buffer.alloc(sizeBytes));
+    let store = Buffer.alloc(sizeBytes);
     return {
       plugin: pluginOver(store, fault),
       restart: () => {
-        store = new Store(Buffer.from(store.bytes));
+        store = Buffer.from(store);
         return pluginOver(store, fault);
       },
     };
