@@ -3,7 +3,7 @@
 import { AsyncnbdError } from "../errors.js";
 import type { ServeOptions } from "../server/serve.js";
 import type { Window } from "./model.js";
-import { Difference, ModelError } from "./model-error.js";
+import { Difference, ModelError, NoAnswer } from "./model-error.js";
 import { type Abilities, type FastCheck, requestsOf, windowsOf } from "./random-requests.js";
 import { caseInWords, type ModelRequest } from "./requests.js";
 import { runCase } from "./run-case.js";
@@ -28,7 +28,10 @@ export interface CheckOptions {
   readonly maxRequestBytes?: number;
   /** Sizes in bytes of blocks of the plugin's own: edges to try, besides the usual ones. */
   readonly blockBytes?: readonly number[];
-  /** What requests may fail with, such as "ENOSPC": what they have changed is then uncertain. */
+  /**
+   * What requests may fail with, such as "ENOSPC": what they have changed is then uncertain. All of the
+   * disk is read before the first and after the last: that must succeed.
+   */
   readonly mayFail?: readonly string[];
   /** How long a request may take before the plugin is said not to answer. By default 10 s. */
   readonly answerWithinMs?: number;
@@ -46,6 +49,8 @@ const DEFAULTS = {
 
 /** After so many, the smallest case so far is the one that is told: it may take all day else. */
 const MAX_ATTEMPTS = 300;
+/** So many does one count for that is only over when its time is up. */
+const ATTEMPTS_OF_NO_ANSWER = 20;
 
 async function loadFastCheck(): Promise<FastCheck> {
   try {
@@ -101,7 +106,7 @@ export async function checkModel(tested: Tested, options: CheckOptions = {}): Pr
     try {
       await runFresh(tested, requests, windows, all);
     } catch (error) {
-      attempts ||= 1;
+      attempts += error instanceof NoAnswer ? ATTEMPTS_OF_NO_ANSWER : 1;
       throw error;
     } finally {
       if (attempts > 0) attempts++;

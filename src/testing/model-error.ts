@@ -34,3 +34,6 @@ export class ModelError extends Error {
 
 /** One difference from the model, before the case is made small. */
 export class Difference extends Error {}
+
+/** It took as long as a request may take to see it. */
+export class NoAnswer extends Difference {}

@@ -3,7 +3,7 @@
 import type { Client } from "../client/client.js";
 import { NbdError } from "../client/errors.js";
 import { contentOf, Model, type Window } from "./model.js";
-import { Difference } from "./model-error.js";
+import { Difference, NoAnswer } from "./model-error.js";
 import {
   type Changing,
   changes,
@@ -160,7 +160,7 @@ async function within<Result>(
 ): Promise<Result> {
   let timer: NodeJS.Timeout | undefined;
   const late = new Promise<never>((_, reject) => {
-    const error = new Difference(`${what}: there is no answer after ${deadlineMs} ms`);
+    const error = new NoAnswer(`${what}: there is no answer after ${deadlineMs} ms`);
     timer = setTimeout(() => reject(error), deadlineMs);
   });
   try {
