@@ -1,5 +1,7 @@
 // Compares a plugin with a model by random requests, and makes the case small that shows a difference.
 
+import { createRequire } from "node:module";
+import { join } from "node:path";
 import { AsyncnbdError } from "../errors.js";
 import type { ServeOptions } from "../server/serve.js";
 import type { Window } from "./model.js";
@@ -52,14 +54,26 @@ const MAX_ATTEMPTS = 300;
 /** So many does one count for that is only over when its time is up. */
 const ATTEMPTS_OF_NO_ANSWER = 20;
 
+const isMissing = (error: unknown): boolean =>
+  ["ERR_MODULE_NOT_FOUND", "MODULE_NOT_FOUND"].includes((error as { code?: string }).code ?? "");
+
+/** The project's, where this package is a link to a folder elsewhere. */
+function requireFastCheck(): FastCheck {
+  try {
+    return createRequire(join(process.cwd(), "package.json"))("fast-check");
+  } catch (error) {
+    if (!isMissing(error)) throw error;
+    const advice = "npm install --save-dev fast-check";
+    throw new AsyncnbdError("CONFIG", `checkModel needs the package fast-check: ${advice}`);
+  }
+}
+
 async function loadFastCheck(): Promise<FastCheck> {
   try {
     return await import("fast-check");
   } catch (error) {
-    const { code } = error as { code?: string };
-    if (code !== "ERR_MODULE_NOT_FOUND" && code !== "MODULE_NOT_FOUND") throw error;
-    const advice = "npm install --save-dev fast-check";
-    throw new AsyncnbdError("CONFIG", `checkModel needs the package fast-check: ${advice}`);
+    if (!isMissing(error)) throw error;
+    return requireFastCheck();
   }
 }
 
