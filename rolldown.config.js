@@ -7,7 +7,7 @@ import { basename, join } from "node:path";
 import { defineConfig } from "rolldown";
 
 const CHUNKS = "chunks";
-const FACADES = ["index", "client/index", "middleware/index"];
+const FACADES = ["index", "client/index", "middleware/index", "testing/index"];
 /** How each begins. */
 const COMMANDS = {
   "cli/main.js": readFileSync(new URL("src/cli/prologue.sh", import.meta.url), "utf8"),
@@ -34,9 +34,10 @@ export default defineConfig({
     "client/index": "src/client/index.ts",
     "middleware/index": "src/middleware/index.ts",
     "server/worker": "src/server/worker.ts",
+    "testing/index": "src/testing/index.ts",
   },
   platform: "node",
-  external: [/^node:/, "jiti"],
+  external: [/^node:/, "jiti", "fast-check"],
   plugins: [
     {
       name: "finish",

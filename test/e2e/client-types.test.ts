@@ -1,4 +1,4 @@
-// The types of the built asyncnbd/client serve programs with each way of finding modules.
+// The types of the built asyncnbd/client and asyncnbd/testing serve programs with each way of finding modules.
 
 import { mkdirSync, readFileSync, symlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -8,7 +8,10 @@ import { runOk } from "../support/command.js";
 import { temporaryDirectory } from "../support/server.js";
 
 const root = fileURLToPath(new URL("../../", import.meta.url));
-const uses = readFileSync(join(root, "test", "types", "client.ts"), "utf8");
+const uses = (file: string): string =>
+  readFileSync(join(root, "test", "types", file), "utf8")
+    .replaceAll(/\.\.\/\.\.\/src\/(\w+)\/index\.js/g, "asyncnbd/$1")
+    .replaceAll("../../src/index.js", "asyncnbd");
 
 test.each([
   ["node16", "node16"],
@@ -20,16 +23,14 @@ test.each([
   symlinkSync(root, join(project, "node_modules", "asyncnbd"));
   symlinkSync(join(root, "node_modules", "@types"), join(project, "node_modules", "@types"));
   writeFileSync(join(project, "package.json"), '{ "type": "module" }');
-  writeFileSync(
-    join(project, "use.ts"),
-    uses.replace("../../src/client/index.js", "asyncnbd/client"),
-  );
+  const files = ["client.ts", "testing.ts"];
+  for (const file of files) writeFileSync(join(project, file), uses(file));
   // skipLibCheck is false: what we declare has to be right by itself.
   const compilerOptions = {
     ...{ module, moduleResolution, target: "es2022", strict: true, noEmit: true },
     ...{ types: ["node"], exactOptionalPropertyTypes: true, skipLibCheck: false },
   };
-  const config = { compilerOptions, files: ["use.ts"] };
+  const config = { compilerOptions, files };
   writeFileSync(join(project, "tsconfig.json"), JSON.stringify(config));
   await runOk([join(root, "node_modules", ".bin", "tsc"), "-p", project]);
 });

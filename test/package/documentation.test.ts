@@ -52,7 +52,7 @@ test(
   async () => {
     const commands = console("docs/typescript-plugins.md", "$ cp ");
     const output = await shell(commands.join("\n"));
-    expect(output).toMatch(/^# pass 4$|^ℹ pass 4$/m);
+    expect(output).toMatch(/^# pass 5$|^ℹ pass 5$/m);
     for (const path of ["dist/src/disk.js.map", "node_modules/asyncnbd/package.json"])
       expect(existsSync(join(folder, "my-project", path)), path).toBe(true);
   },

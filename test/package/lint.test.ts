@@ -28,6 +28,6 @@ test("publint finds no fault, but for a command that a shell begins", async () =
 test("TypeScript finds its types, as ES modules", async () => {
   const attw = join(root, "node_modules", ".bin", "attw");
   const said = await runOk([attw, "--profile", "esm-only", "--no-color", inject("tarball")]);
-  for (const entry of ["asyncnbd", "asyncnbd/client", "asyncnbd/middleware"])
+  for (const entry of ["asyncnbd", "asyncnbd/client", "asyncnbd/middleware", "asyncnbd/testing"])
     expect(said).toContain(`"${entry}"`);
 });

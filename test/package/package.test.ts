@@ -100,6 +100,20 @@ test("a program embeds it, typed", async () => {
   expect(stdout).toMatch(/^true \d+\.\d+\.\d+ AsyncnbdError$/m);
 });
 
+test("tests of plugins mount them, and are told what a comparison with a model needs", async () => {
+  const path = write(
+    "mounted.mjs",
+    `import { checkModel, mount } from "asyncnbd/testing";
+     const disk = await mount("memory", { config: { size: "64k" } });
+     console.log((await disk.read(0, 1))[0]);
+     await disk.close();
+     await checkModel("memory").catch((error) => console.log(error.code, error.message));`,
+  );
+  expect(await runOk([process.execPath, path], { cwd: project })).toBe(
+    "0\nCONFIG checkModel needs the package fast-check: npm install --save-dev fast-check\n",
+  );
+});
+
 test("C plugins can be compiled against its header", async () => {
   const include = await runOk([process.execPath, "-p", 'require("asyncnbd").includeDirectory'], {
     cwd: project,

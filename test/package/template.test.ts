@@ -28,7 +28,7 @@ beforeAll(async () => {
   project = join(folder, "my-disk");
   cpSync(join(folder, "package", "examples", "typescript-plugin"), project, { recursive: true });
   // What it names, from where this repository has the same.
-  const packages = ["typescript", "@types/node", "undici-types"];
+  const packages = ["typescript", "@types/node", "undici-types", "fast-check", "pure-rand"];
   const folders = packages.map((name) => join(root, "node_modules", name));
   const options = ["--no-save", "--install-links", "--no-audit", "--no-fund"];
   const { status, stderr } = await npm("install", ...options, ...folders, inject("tarball"));
@@ -66,14 +66,14 @@ const sizeIsShown = async () => {
 test("it names the versions that this repository is compiled with", () => {
   const { devDependencies } = json(path("package.json"));
   const ours = json(join(root, "package.json")).devDependencies;
-  expect(Object.keys(devDependencies)).toEqual(["@types/node", "typescript"]);
+  expect(Object.keys(devDependencies)).toEqual(["@types/node", "fast-check", "typescript"]);
   expect(ours).toMatchObject(devDependencies);
 });
 
 test("it compiles, and its tests pass", { timeout: DEADLINE_MS }, async () => {
   const { status, stdout, stderr } = await npm("test");
   expect(status, stdout + stderr).toBe(0);
-  expect(stdout).toMatch(/^# pass 4$|^ℹ pass 4$/m);
+  expect(stdout).toMatch(/^# pass 5$|^ℹ pass 5$/m);
 });
 
 test("its tests find a mistake, and tsc another", { timeout: DEADLINE_MS }, async () => {

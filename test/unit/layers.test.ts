@@ -11,6 +11,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
   cli: ["server", "client", "exports", "filters", "plugins", "addon", "config", "."],
   server: ["exports", "handshake", "filters", "plugins", "addon", "config", "."],
+  testing: ["server", "client", "middleware", "plugins", "."],
   exports: ["filters", "plugins", "addon", "config", "."],
   handshake: ["addon", "."],
   client: ["handshake", "config", "."], // of the handshake, its numbers

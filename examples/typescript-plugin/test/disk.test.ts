@@ -1,4 +1,5 @@
-// The disk behind a real server, used by real clients: nbdinfo and nbdcopy, of libnbd.
+// The disk behind a real server, used by real clients: nbdinfo and nbdcopy, of libnbd; and compared with
+// a disk in memory.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
@@ -8,7 +9,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, test } from "node:test";
 import { promisify } from "node:util";
-import { serve } from "asyncnbd";
+import { checkModel, mount } from "asyncnbd/testing";
 import { eachBlock } from "../src/blocks.js";
 import disk from "../src/disk.js";
 
@@ -17,11 +18,12 @@ const SIZE_BYTES = 16 * 2 ** 20;
 const LIMIT_BYTES = 4 * 2 ** 20;
 
 const folder = await mkdtemp(join(tmpdir(), "my-disk-"));
-const server = await serve({ plugin: disk, config: { size: SIZE_BYTES, limit: LIMIT_BYTES } });
-const uri = String(server.uri);
+const config = { size: SIZE_BYTES, limit: LIMIT_BYTES };
+const mounted = await mount(disk, { config });
+const { uri } = mounted;
 
 after(async () => {
-  await server.close();
+  await mounted.close();
   await rm(folder, { recursive: true });
 });
 
@@ -46,6 +48,10 @@ test("a write that needs more memory than it may take fails", async () => {
   const large = join(folder, "large.img");
   await writeFile(large, randomBytes(LIMIT_BYTES + 1));
   await assert.rejects(run("nbdcopy", [large, uri]), /No space left on device/);
+});
+
+test("random requests find it as a disk should be", async () => {
+  await checkModel(disk, { config: { size: 256 * 1024 + 1 }, cases: 30 });
 });
 
 test("a request is divided where blocks begin", () => {
