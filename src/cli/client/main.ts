@@ -12,6 +12,7 @@ import { type CopyOptions, copy } from "./copy.js";
 import { info, list } from "./info.js";
 import { map } from "./map.js";
 import { CLIENT_OPTIONS, clientHelpText } from "./options.js";
+import { printable } from "./printable.js";
 
 const DEFAULT_CONNECTIONS = 4;
 const DEFAULT_REQUESTS = 64;
@@ -20,6 +21,9 @@ const MAX_REQUEST_BYTES = 32 * 2 ** 20;
 
 /** At a time, of read. */
 const READ_BYTES = 2 ** 20;
+
+/** A copy is under way. */
+let isCopying = false;
 
 async function print(text: string | Buffer): Promise<void> {
   if (!process.stdout.write(text)) await once(process.stdout, "drain");
@@ -92,7 +96,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
   copy: {
     operands: ["SOURCE", "DESTINATION"],
-    run: (options, from, to) => copy(from as string, to as string, copyOptions(options)),
+    run: (options, from, to) => {
+      isCopying = true;
+      return copy(from as string, to as string, copyOptions(options));
+    },
   },
 };
 
@@ -118,16 +125,19 @@ function wordsOf(error: unknown): string {
     error instanceof RangeError ||
     (error instanceof Error && "code" in error);
   const hint = error instanceof UsageError ? '; try "asyncnbd-client --help"' : "";
-  if (isExpected) return messageOf(error) + hint;
+  if (isExpected) return printable(messageOf(error)) + hint;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
-// Whoever reads from us may have enough: head, for one.
+function fail(words: string): never {
+  process.stderr.write(`asyncnbd-client: error: ${words}\n`);
+  process.exit(1); // connections may still be open
+}
+
 process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === "EPIPE" ? 0 : 1);
+  // Whoever reads from us may have enough: head, for one. But a copy is whole, or it has failed.
+  if (error.code === "EPIPE" && !isCopying) process.exit(0);
+  fail(`standard output: ${wordsOf(error)}`);
 });
 
-main(process.argv.slice(2)).catch((error: unknown) => {
-  process.stderr.write(`asyncnbd-client: error: ${wordsOf(error)}\n`);
-  process.exit(1); // connections may still be open
-});
+main(process.argv.slice(2)).catch((error: unknown) => fail(wordsOf(error)));
