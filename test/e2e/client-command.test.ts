@@ -249,6 +249,15 @@ describe("standard output", () => {
   });
 });
 
+test("a file that takes a part only fails a copy to standard output", async () => {
+  const { uri } = await startServer(["memory", "1M"]);
+  const out = join(temporaryDirectory(), "out");
+  const limited = `trap "" XFSZ; ulimit -f 64; client copy --request-size=1M "$1" - >"$2"`;
+  const { status, stderr } = await shell(limited, uri, out);
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/^asyncnbd-client: error: standard output: EFBIG.*\n$/);
+});
+
 test("what servers say cannot write to terminals, or add lines", async () => {
   const name = Buffer.from("a\u001b]0;x\u0007\nb");
   const { path } = await startWrongServer({

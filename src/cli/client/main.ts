@@ -1,6 +1,5 @@
 // The asyncnbd-client command: from arguments to an exit status.
 
-import { once } from "node:events";
 import { connect } from "../../client/index.js";
 import { didYouMean } from "../../config/nearest.js";
 import type { GivenOptions } from "../../config/parse.js";
@@ -13,6 +12,7 @@ import { info, list } from "./info.js";
 import { map } from "./map.js";
 import { CLIENT_OPTIONS, clientHelpText } from "./options.js";
 import { printable } from "./printable.js";
+import { OutputError, print } from "./standard-output.js";
 
 const DEFAULT_CONNECTIONS = 4;
 const DEFAULT_REQUESTS = 64;
@@ -24,10 +24,6 @@ const READ_BYTES = 2 ** 20;
 
 /** A copy is under way. */
 let isCopying = false;
-
-async function print(text: string | Buffer): Promise<void> {
-  if (!process.stdout.write(text)) await once(process.stdout, "drain");
-}
 
 function sizeOf(text: string, what: string): number {
   const bytes = parseSize(text);
@@ -129,15 +125,13 @@ function wordsOf(error: unknown): string {
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
-function fail(words: string): never {
-  process.stderr.write(`asyncnbd-client: error: ${words}\n`);
+function fail(error: unknown): never {
+  // Whoever reads from us may have enough: head, for one. But a copy is whole, or it has failed.
+  if (error instanceof OutputError && error.isClosed && !isCopying) process.exit(0);
+  process.stderr.write(`asyncnbd-client: error: ${wordsOf(error)}\n`);
   process.exit(1); // connections may still be open
 }
 
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  // Whoever reads from us may have enough: head, for one. But a copy is whole, or it has failed.
-  if (error.code === "EPIPE" && !isCopying) process.exit(0);
-  fail(`standard output: ${wordsOf(error)}`);
-});
+process.stdout.on("error", (error) => fail(new OutputError(error)));
 
-main(process.argv.slice(2)).catch((error: unknown) => fail(wordsOf(error)));
+main(process.argv.slice(2)).catch(fail);

@@ -5,6 +5,7 @@ import { type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { type Client, connect } from "../../client/index.js";
 import { isNbdUri } from "../../client/target.js";
 import { AsyncnbdError } from "../../errors.js";
+import { print } from "./standard-output.js";
 
 /** A part of a source, of one kind. */
 export interface Part {
@@ -209,12 +210,8 @@ async function fileDestination(name: string, file: FileHandle): Promise<Destinat
 }
 
 function standardOutput(): Destination {
-  const write = (bytes: Buffer): Promise<void> =>
-    new Promise((resolve, reject) => {
-      process.stdout.write(bytes, (error) => (error ? reject(error) : resolve()));
-    });
   const identity = identityOf(fstatSync(1, { bigint: true }));
-  return inOrder("standard output", identity, write, async () => {});
+  return inOrder("standard output", identity, print, async () => {});
 }
 
 /** A named pipe, or a device such as /dev/null. */
