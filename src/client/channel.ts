@@ -61,7 +61,7 @@ export class Channel {
     if ("path" in where) return connectSocket({ ...options, path: where.path });
     if ("host" in where) {
       const { host, port = 10809 } = where;
-      return connectSocket({ ...options, host, port, noDelay: true });
+      return connectSocket({ ...options, host, port, noDelay: true, keepAlive: true });
     }
     const fd = "fd" in where ? where.fd : where.server.connectPair();
     // `onread` is of all constructors, but in the types of connect() only.
@@ -76,6 +76,8 @@ export class Channel {
     socket.once("close", () => this.#end());
     socket.once("end", () => {
       this.#error ??= reset();
+      // Or what is still to be sent is waited for, which a server that has left may never take.
+      socket.destroy();
     });
     if (!receivesInPlace) socket.on("data", (chunk: Buffer) => this.#receive(chunk, chunk.length));
   }

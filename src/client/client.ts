@@ -1,5 +1,6 @@
 // The client that programs use: a method for each command of the protocol.
 
+import { types } from "node:util";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -163,12 +164,20 @@ export class Client implements AsyncDisposable {
     into: number | Uint8Array,
     options: ReadOptions = {},
   ): Promise<Buffer | Uint8Array> {
-    const length = typeof into === "number" ? into : into.length;
-    const wrong = this.#rangeError("read", offset, length);
+    const length = typeof into === "number" ? into : into?.length;
+    const wrong =
+      (typeof into === "number" ? undefined : bytesError("read", into)) ??
+      this.#rangeError("read", offset, length) ??
+      this.#missing("read", !options.whole || this.canReadWhole, "reads in one piece") ??
+      this.#wholeError(length, options);
     if (wrong !== undefined) return Promise.reject(wrong);
     const flags = options.whole ? NBD_CMD_FLAG_DF : 0;
-    if (options.whole && !this.canReadWhole) return this.#refuse("read", "reads in one piece");
-    const buffer = typeof into === "number" ? Buffer.allocUnsafeSlow(length) : into;
+    let buffer: Buffer | Uint8Array;
+    try {
+      buffer = typeof into === "number" ? Buffer.allocUnsafeSlow(length) : into;
+    } catch (error) {
+      return Promise.reject(error); // more than a buffer can have
+    }
     if (length === 0) return Promise.resolve(buffer);
     const { signal } = options;
     const owns = typeof into === "number" || signal === undefined;
@@ -186,8 +195,9 @@ export class Client implements AsyncDisposable {
 
   /** NBD_CMD_WRITE. The bytes must not change until the promise settles. */
   write(offset: number, bytes: Uint8Array, options: WriteOptions = {}): Promise<void> {
-    const { length } = bytes;
+    const length = bytes?.length;
     const wrong =
+      bytesError("write", bytes) ??
       this.#rangeError("write", offset, length) ??
       this.#missing("write", this.canWrite, "writes: it is read-only") ??
       this.#fuaError("write", options);
@@ -273,9 +283,9 @@ export class Client implements AsyncDisposable {
   ): Promise<Descriptors> {
     return new Promise((resolve, reject) => {
       const settle = (error: Error | undefined, request: Request): void =>
-        error === undefined ? resolve(request.statuses?.get(id) as Descriptors) : reject(error);
-      const command = NBD_CMD_BLOCK_STATUS;
-      this.#start(new Request(command, 0, offset, length, undefined, false, settle, ids), signal);
+        error === undefined ? resolve(request.status as Descriptors) : reject(error);
+      const what = [NBD_CMD_BLOCK_STATUS, 0, offset, length, undefined, false] as const;
+      this.#start(new Request(...what, settle, ids, id), signal);
     });
   }
 
@@ -307,7 +317,7 @@ export class Client implements AsyncDisposable {
       return;
     }
     const abort = (): void => this.#dispatcher.abandon(watched, signal.reason);
-    const { command, flags, offset, length, buffer, ownsBuffer, contextIds } = request;
+    const { command, flags, offset, length, buffer, ownsBuffer, contextIds, keptId } = request;
     const watched = new Request(
       ...([command, flags, offset, length, buffer, ownsBuffer] as const),
       (error, settled) => {
@@ -315,6 +325,7 @@ export class Client implements AsyncDisposable {
         request.settle(error, settled);
       },
       contextIds,
+      keptId,
     );
     signal.addEventListener("abort", abort, { once: true });
     this.#dispatcher.submit(watched);
@@ -385,9 +396,19 @@ export class Client implements AsyncDisposable {
     return this.#missing(operation, !fua || this.canFua, "FUA");
   }
 
-  #refuse(operation: string, what: string): Promise<never> {
-    return Promise.reject(this.#missing(operation, false, what));
+  /** Such a read is not divided: its request has to say its length. */
+  #wholeError(length: number, { whole = false }: ReadOptions): RangeError | undefined {
+    if (!whole || length <= this.#maxEffectBytes) return undefined;
+    return new RangeError(
+      `read of ${length} bytes: in one piece, a request can ask for ${this.#maxEffectBytes} at most`,
+    );
   }
 }
+
+/** Other arrays would be cut, and texts become zeroes. */
+const bytesError = (operation: string, bytes: unknown): TypeError | undefined =>
+  types.isUint8Array(bytes)
+    ? undefined
+    : new TypeError(`${operation}: bytes are in a Buffer or another Uint8Array`);
 
 export { COMMAND_NAMES };

@@ -212,6 +212,8 @@ export async function connect(target: Target, options: ConnectOptions = {}): Pro
   dispatcher.add(first);
   const more = facts.canMultiConn && !("fd" in place.where) ? connections - 1 : 0;
   await addMore(dispatcher, more, () => openOne(dispatcher, options.signal));
+  // One was lost while others were being opened, and there is no policy for that.
+  if (dispatcher.error !== undefined) throw dispatcher.error;
   return new Client(dispatcher, facts);
 }
 
@@ -229,7 +231,7 @@ async function addMore(
 }
 
 /** The exports that a server tells of. Rejects as connect() does. */
-export function listExports(
+export async function listExports(
   target: Target,
   options: ServerOptions = {},
 ): Promise<readonly ListedExport[]> {
@@ -244,7 +246,7 @@ export function listExports(
 }
 
 /** An export's facts and its meta contexts, without opening it. Rejects as connect() does. */
-export function exportInfo(
+export async function exportInfo(
   target: Target,
   options: Omit<ConnectOptions, "connections" | "reconnect" | "contexts"> = {},
 ): Promise<ExportInfo> {

@@ -32,7 +32,7 @@ export class Connection implements Receiver, InFlight {
   #isFlushDue = false;
   #isDisconnecting = false;
   #onEnd: ((error: Error) => void) | undefined;
-  isOver = false;
+  #endedBy: Error | undefined;
 
   constructor(channel: Channel, facts: ExportFacts, owner: Owner) {
     this.facts = facts;
@@ -40,6 +40,11 @@ export class Connection implements Receiver, InFlight {
     this.#owner = owner;
     this.#reader = new ReplyReader(facts, this);
     this.#writer = new RequestWriter(channel, facts.style === "extended");
+  }
+
+  /** Why it is over, if it is. */
+  get endedBy(): Error | undefined {
+    return this.#endedBy;
   }
 
   /** `first`: bytes that came behind the handshake. */
@@ -53,14 +58,17 @@ export class Connection implements Receiver, InFlight {
     }
   }
 
+  /** Throws, and has changed nothing, if the request cannot be encoded. */
   send(request: Request): void {
-    const slot = this.#freeSlots.pop() ?? this.#slots.length;
-    this.#slots[slot] = request;
+    const slot = this.#freeSlots.at(-1) ?? this.#slots.length;
+    const sequence = (this.#sequence + 1) >>> 0;
     request.slot = slot;
-    this.#sequence = (this.#sequence + 1) >>> 0;
-    request.sequence = this.#sequence;
-    this.inFlight++;
+    request.sequence = sequence;
     this.#writer.add(request);
+    this.#freeSlots.pop();
+    this.#slots[slot] = request;
+    this.#sequence = sequence;
+    this.inFlight++;
     this.#flushSoon();
   }
 
@@ -70,7 +78,7 @@ export class Connection implements Receiver, InFlight {
     this.#isFlushDue = true;
     process.nextTick(() => {
       this.#isFlushDue = false;
-      if (!this.isOver) this.#writer.flush();
+      if (this.#endedBy === undefined) this.#writer.flush();
     });
   }
 
@@ -96,7 +104,7 @@ export class Connection implements Receiver, InFlight {
   }
 
   ended(error: Error): void {
-    this.isOver = true;
+    this.#endedBy = error;
     const unanswered = this.#slots.filter((request) => request !== undefined);
     this.#slots.length = 0;
     this.inFlight = 0;
@@ -109,7 +117,7 @@ export class Connection implements Receiver, InFlight {
    * with a ProtocolError only.
    */
   disconnect(): Promise<void> {
-    if (this.isOver) return Promise.resolve();
+    if (this.#endedBy !== undefined) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#channel.destroy(), CLOSE_TIMEOUT_MS);
       this.#onEnd = (error) => {

@@ -1,6 +1,7 @@
 // Requests of one client, over its connections: how many are in flight, which wait, and what becomes
 // of them when a connection is lost.
 
+import { setTimeout as sleep } from "node:timers/promises";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -15,9 +16,12 @@ import { ProtocolError } from "./rules.js";
 
 /** What to do when a connection is lost. */
 export interface ReconnectPolicy {
-  /** How often to try, for each loss. By default 10. */
+  /** How often to try, for each loss, and how often a request is sent again. By default 10. */
   readonly attempts?: number;
-  /** Before the first attempt; each further one waits twice as long. By default 100 ms. */
+  /**
+   * Before the first attempt; each further one waits twice as long, as does one after a connection
+   * that was lost before it answered anything. By default 100 ms.
+   */
   readonly delayMs?: number;
   /** No wait is longer. By default 10 s. */
   readonly maxDelayMs?: number;
@@ -62,6 +66,10 @@ export class Dispatcher implements Owner {
   #isClosing = false;
   #whenIdle: (() => void) | undefined;
   readonly #reconnecting = new AbortController();
+  /** Losses that a new connection is being sought for. */
+  #sought = 0;
+  /** New connections since the last answer. */
+  #fruitless = 0;
 
   /** Writes were answered since the last flush began, or such writes were lost with a connection. */
   #isDirty = false;
@@ -81,6 +89,11 @@ export class Dispatcher implements Owner {
     return this.#connections.length;
   }
 
+  /** Why nothing is taken any more, if so. */
+  get error(): Error | undefined {
+    return this.#error;
+  }
+
   get inFlight(): number {
     return this.#inFlight;
   }
@@ -90,7 +103,16 @@ export class Dispatcher implements Owner {
     return this.#waiting.length - this.#waitingFrom;
   }
 
+  /** It may have been lost since it was opened, or this client may be over. */
   add(connection: Connection): void {
+    if (this.#error !== undefined) {
+      connection.destroy(this.#error);
+      return;
+    }
+    if (connection.endedBy !== undefined) {
+      this.#lose([], connection.endedBy);
+      return;
+    }
     this.#connections.push(connection);
     this.#drain();
   }
@@ -126,9 +148,9 @@ export class Dispatcher implements Owner {
       }
       this.#isDirty = false;
     }
+    this.#leastBusy().send(request);
     this.#inFlight++;
     this.#inFlightBytes += request.payloadBytes;
-    this.#leastBusy().send(request);
   }
 
   #leastBusy(): Connection {
@@ -148,11 +170,19 @@ export class Dispatcher implements Owner {
     if (this.#waitingFrom === this.#waiting.length) {
       this.#waiting = [];
       this.#waitingFrom = 0;
-      if (this.#inFlight === 0) this.#whenIdle?.();
+      this.#tellIfIdle();
     } else if (this.#waitingFrom > 1024) {
       this.#waiting = this.#waiting.slice(this.#waitingFrom);
       this.#waitingFrom = 0;
     }
+  }
+
+  get #isIdle(): boolean {
+    return this.#inFlight === 0 && this.waiting === 0;
+  }
+
+  #tellIfIdle(): void {
+    if (this.#isIdle) this.#whenIdle?.();
   }
 
   #release(request: Request): void {
@@ -162,6 +192,7 @@ export class Dispatcher implements Owner {
 
   answered(request: Request): void {
     this.#release(request);
+    this.#fruitless = 0;
     const { command, error } = request;
     const isChange = !CHANGES_NOTHING.has(command) && command !== NBD_CMD_FLUSH;
     const isOnDisk = (request.flags & NBD_CMD_FLAG_FUA) !== 0;
@@ -172,61 +203,87 @@ export class Dispatcher implements Owner {
   }
 
   lost(connection: Connection, unanswered: readonly Request[], cause: Error): void {
+    if (!this.#connections.includes(connection)) return; // add() will see to it, if it is called
     this.#connections = this.#connections.filter((one) => one !== connection);
+    this.#lose(unanswered, cause);
+  }
+
+  #lose(unanswered: readonly Request[], cause: Error): void {
     for (const request of unanswered) this.#release(request);
-    const isProtocol = cause instanceof ProtocolError;
-    const error = isProtocol || cause instanceof ConnectionError ? cause : lostBecause(cause);
-    const policy = this.#error === undefined && !isProtocol ? this.#policy : undefined;
-    if (policy === undefined || (this.#isClosing && unanswered.length === 0)) {
-      settleAll(unanswered, this.#error ?? error);
-      if (!this.#isClosing || unanswered.length > 0) this.destroy(this.#error ?? error);
-      this.#whenIdle?.();
+    if (this.#error !== undefined) {
+      settleAll(unanswered, this.#error);
       return;
     }
-    policy.onLost?.(error);
+    const isNeeded = !this.#isIdle && this.#connections.length === 0;
+    if (this.#isClosing && unanswered.length === 0 && !isNeeded) {
+      this.#tellIfIdle();
+      return;
+    }
+    const isProtocol = cause instanceof ProtocolError;
+    const error = isProtocol || cause instanceof ConnectionError ? cause : lostBecause(cause);
+    if (isProtocol || this.#policy === undefined) {
+      settleAll(unanswered, error);
+      this.destroy(error);
+    } else this.#recover(unanswered, this.#policy, error);
+  }
+
+  #recover(unanswered: readonly Request[], policy: ReconnectPolicy, error: Error): void {
     // A flush without an answer has flushed nothing that anybody could rely on.
     const isDirty = this.#isDirty || unanswered.some(({ command }) => command === NBD_CMD_FLUSH);
     if (isDirty && policy.retry !== "all") this.#hasLostWrites = true;
     this.#retry(unanswered, policy, error);
     void this.#reconnect(policy, error);
+    // If it throws, that keeps nothing here from being done.
+    process.nextTick(() => policy.onLost?.(error));
   }
 
-  /** What may be sent again goes in front of what waits. */
-  #retry(unanswered: readonly Request[], { retry }: ReconnectPolicy, error: Error): void {
-    const isSafe = (one: Request): boolean => retry === "all" || CHANGES_NOTHING.has(one.command);
-    const again = unanswered.filter((one) => isSafe(one) && !one.isAbandoned);
-    for (const request of again) request.forgetReply();
+  /** What may be sent again goes in front of what waits, and to the connections that are left. */
+  #retry(unanswered: readonly Request[], policy: ReconnectPolicy, error: Error): void {
+    const { retry, attempts = DEFAULT_ATTEMPTS } = policy;
+    const isRepeatable = (one: Request): boolean =>
+      (retry === "all" || CHANGES_NOTHING.has(one.command)) && one.repetitions < attempts;
+    const again = unanswered.filter((one) => isRepeatable(one) && !one.isAbandoned);
     again.sort((a, b) => a.sequence - b.sequence);
     this.#waiting = [...again, ...this.#waiting.slice(this.#waitingFrom)];
     this.#waitingFrom = 0;
     settleAll(
-      unanswered.filter((one) => !isSafe(one)),
+      unanswered.filter((one) => !isRepeatable(one)),
       error,
     );
+    for (const request of again) request.repeat();
+    this.#drain();
   }
 
   async #reconnect(policy: ReconnectPolicy, first: Error): Promise<void> {
+    this.#sought++;
+    const found = await this.#seek(policy, first);
+    this.#sought--;
+    if (this.#reconnecting.signal.aborted) {
+      if (!(found instanceof Error)) found.destroy(closed());
+    } else if (!(found instanceof Error)) {
+      this.#fruitless++;
+      this.add(found);
+    } else if (this.#connections.length === 0 && this.#sought === 0) this.destroy(found);
+  }
+
+  /** A new connection, or why there is none. */
+  async #seek(policy: ReconnectPolicy, first: Error): Promise<Connection | Error> {
     const { attempts = DEFAULT_ATTEMPTS, maxDelayMs = DEFAULT_MAX_DELAY_MS } = policy;
     const { signal } = this.#reconnecting;
-    let delayMs = policy.delayMs ?? DEFAULT_DELAY_MS;
-    let last: unknown = first;
+    let delayMs = (policy.delayMs ?? DEFAULT_DELAY_MS) * 2 ** Math.min(this.#fruitless, 32);
+    let last = first;
     for (let attempt = 1; attempt <= attempts && !signal.aborted; attempt++) {
-      await pause(Math.min(delayMs, maxDelayMs), signal);
+      await sleep(Math.min(delayMs, maxDelayMs), undefined, { signal }).catch(() => {});
+      if (signal.aborted) break;
       delayMs *= 2;
       try {
-        const connection = await this.#open(this, signal);
-        if (signal.aborted) {
-          connection.destroy(closed());
-          return;
-        }
-        this.add(connection);
-        return;
+        return await this.#open(this, signal);
       } catch (error) {
-        last = error;
+        last = error as Error;
         if (error instanceof ProtocolError || error instanceof ChangedError) break;
       }
     }
-    this.destroy(last as Error);
+    return last;
   }
 
   /** Settled at once; what is in flight stays until its reply. */
@@ -286,17 +343,3 @@ const lostWrites = (): NbdError =>
 function settleAll(requests: readonly Request[], error: Error): void {
   for (const request of requests) if (!request.isAbandoned) request.settle(error, request);
 }
-
-/** Ends early when the signal fires. */
-const pause = (delayMs: number, signal: AbortSignal): Promise<void> =>
-  new Promise((resolve) => {
-    const timer = setTimeout(resolve, delayMs);
-    signal.addEventListener(
-      "abort",
-      () => {
-        clearTimeout(timer);
-        resolve();
-      },
-      { once: true },
-    );
-  });

@@ -48,6 +48,12 @@ import { broken, stringOf } from "./rules.js";
 const MAX_CONTEXTS = 1024;
 const MAX_LIST_BYTES = 32 * 2 ** 20;
 
+/** What an entry of a list takes besides its letters: about the size of its objects. */
+const ENTRY_BYTES = 64;
+
+/** How long a server may take to close once NBD_OPT_ABORT is sent; then we do. */
+const ABORT_TIMEOUT_MS = 500;
+
 const NAMES: Readonly<Record<number, string>> = {
   [NBD_OPT_LIST]: "NBD_OPT_LIST",
   [NBD_OPT_STARTTLS]: "NBD_OPT_STARTTLS",
@@ -210,7 +216,7 @@ export async function listExports(stream: OptionStream): Promise<readonly Listed
   let bytes = 0;
   stream.sendOption(NBD_OPT_LIST);
   const last = await replies(stream, NBD_OPT_LIST, NBD_REP_SERVER, (data) => {
-    bytes += data.length;
+    bytes += data.length + ENTRY_BYTES;
     if (bytes > MAX_LIST_BYTES)
       broken("option-reply-length", `the list of exports has more than ${MAX_LIST_BYTES} bytes`);
     const length = data.length < 4 ? data.length : data.readUInt32BE(0);
@@ -333,6 +339,7 @@ export async function inquire(
 export function abort(stream: OptionStream): void {
   stream.sendOption(NBD_OPT_ABORT);
   stream.channel.finish();
+  setTimeout(() => stream.channel.destroy(), ABORT_TIMEOUT_MS).unref();
 }
 
 function factsOf(

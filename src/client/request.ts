@@ -38,8 +38,8 @@ export interface Descriptors {
   readonly flags: BigUint64Array;
 }
 
-/** More pieces of one read than this, in no order, and nobody can mean well: 32 MiB of sectors. */
-const MAX_PIECES = 65_536;
+/** More pieces of one read than this, in no order, and nobody can mean well: each is put in its place. */
+const MAX_PIECES = 4096;
 
 /** Ranges that content has covered: sorted, apart, [from, to, from, to, …]. */
 class Pieces {
@@ -84,6 +84,8 @@ export class Request {
   readonly buffer: Uint8Array | undefined;
   /** Block status: ids to be told of. undefined: all. */
   readonly contextIds: readonly number[] | undefined;
+  /** Block status: of the one context whose descriptors are kept. */
+  readonly keptId: number | undefined;
   /** The system may receive into the buffer: nobody else can have it before the reply. */
   readonly ownsBuffer: boolean;
   /** Once, with or without an error. */
@@ -95,12 +97,17 @@ export class Request {
   sequence = 0;
   slot = 0;
 
+  /** How often it was sent again. */
+  repetitions = 0;
+
   error: NbdError | undefined;
   #errorOffset = -1;
   #covered = 0;
   #pieces: Pieces | undefined;
   #chunks = 0;
-  statuses: Map<number, Descriptors> | undefined;
+  /** Block status: ids that the reply has told of. */
+  toldIds: Set<number> | undefined;
+  status: Descriptors | undefined;
 
   constructor(
     command: Command,
@@ -111,6 +118,7 @@ export class Request {
     ownsBuffer: boolean,
     settle: (error: Error | undefined, request: Request) => void,
     contextIds?: readonly number[],
+    keptId?: number,
   ) {
     this.command = command;
     this.flags = flags;
@@ -120,6 +128,7 @@ export class Request {
     this.ownsBuffer = ownsBuffer;
     this.settle = settle;
     this.contextIds = contextIds;
+    this.keptId = keptId;
   }
 
   /** Of memory in flight. */
@@ -132,14 +141,16 @@ export class Request {
     return `${COMMAND_NAMES[this.command]} of ${this.length} bytes at ${this.offset}`;
   }
 
-  /** Before it is sent again. */
-  forgetReply(): void {
+  /** Before it is sent again: nothing of a reply has come. */
+  repeat(): void {
+    this.repetitions++;
     this.error = undefined;
     this.#errorOffset = -1;
     this.#covered = 0;
     this.#pieces = undefined;
     this.#chunks = 0;
-    this.statuses = undefined;
+    this.toldIds = undefined;
+    this.status = undefined;
   }
 
   checkTakesContent(): void {
@@ -199,7 +210,7 @@ export class Request {
       broken("content-whole", `${this.#covered} of ${this.length} bytes came`);
     if (this.command !== NBD_CMD_BLOCK_STATUS) return;
     const asked = this.contextIds ?? [...contextIds];
-    const missing = asked.find((id) => !this.statuses?.has(id));
+    const missing = asked.find((id) => !this.toldIds?.has(id));
     if (missing !== undefined) broken("status-missing", `the one with the id ${missing} is not`);
   }
 }

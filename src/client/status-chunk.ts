@@ -27,12 +27,14 @@ export function takeStatus(
   const [name] = [...facts.contexts].find(([, known]) => known === id) ?? [];
   if (name === undefined || request.contextIds?.includes(id) === false)
     broken("status-context", `the id is ${id}`);
-  request.statuses ??= new Map();
-  if (request.statuses.has(id)) broken("status-duplicate", `"${name}" has more`);
+  request.toldIds ??= new Set();
+  if (request.toldIds.has(id)) broken("status-duplicate", `"${name}" has more`);
   const descriptors =
     type === NBD_REPLY_TYPE_BLOCK_STATUS_EXT ? readExtended(payload, name) : read(payload);
   checkDescriptors(request, descriptors, facts);
-  request.statuses.set(id, descriptors);
+  request.toldIds.add(id);
+  // Descriptors take much memory: there may be a thousand contexts, and one was asked about.
+  if (id === request.keptId) request.status = descriptors;
 }
 
 function read(payload: Buffer): Descriptors {

@@ -68,9 +68,18 @@ function pskOptions(file: string, username: string | undefined): ConnectionOptio
     minVersion: "TLSv1.2",
     ciphers: PSK_CIPHERS,
     pskCallback: () => ({ identity, psk }),
-    checkServerIdentity: () => undefined, // there is no certificate: the key proves the server
+    checkServerIdentity: (_, certificate) => keylessError(certificate),
   };
 }
+
+/**
+ * The key alone proves the server, and there is no certificate then. A server that shows one does not
+ * know the key, whoever has signed it: TLS 1.3 goes on with certificates where no key fits.
+ */
+const keylessError = (certificate: object | undefined): Error | undefined =>
+  certificate !== undefined && Object.keys(certificate).length > 0
+    ? new Error("the server does not know the pre-shared key: it shows a certificate instead")
+    : undefined;
 
 function findKey(file: string, username: string | undefined): { identity: string; psk: Buffer } {
   const keys = new Map(

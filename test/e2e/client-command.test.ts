@@ -1,16 +1,31 @@
 // asyncnbd-client: info, list, map, read and copy, against real servers and beside libnbd's tools.
 
 import { spawnSync } from "node:child_process";
-import { readFileSync, statSync, symlinkSync, truncateSync, writeFileSync } from "node:fs";
+import {
+  linkSync,
+  readFileSync,
+  statSync,
+  symlinkSync,
+  truncateSync,
+  writeFileSync,
+} from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { CLIENT_OPTIONS } from "../../src/cli/client/options.js";
+import { deviceNumbers } from "../../src/cli/client/places.js";
 import { type Finished, run } from "../support/command.js";
 import { blocksOf, commandsOf } from "../support/documents.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { startNbdkit, startQemuNbd } from "../support/peers.js";
 import { asyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+import { joined, optionReply, startWrongServer, u32 } from "../support/wrong-server.js";
+
+/** A command of bash in which `client` is the client, and $1 and so on are the arguments. */
+const shell = (command: string, ...args: string[]): Promise<Finished> =>
+  run([...["bash", "-c", `client() { "$node" "$script" "$@"; }; ${command}`, "bash", ...args]], {
+    env: { ...process.env, node: process.execPath, script },
+  });
 
 const script = fileURLToPath(new URL("../../dist/cli/client.js", import.meta.url));
 
@@ -148,6 +163,121 @@ describe("copy", () => {
     expect(finished.status).toBe(1);
     expect(finished.stderr).toContain("which has 1048576 bytes");
   });
+});
+
+describe("copy is refused, and leaves all as it was,", () => {
+  test.each(["itself", "a symbolic link to it", "another name of it"])("to %s", async (which) => {
+    const { path, bytes } = sparseFile();
+    const other = join(temporaryDirectory(), "other");
+    if (which === "another name of it") linkSync(path, other);
+    else symlinkSync(path, other);
+    const { status, stderr } = await client("copy", path, which === "itself" ? path : other);
+    expect(status).toBe(1);
+    expect(stderr).toContain("are the same disk");
+    expect(readFileSync(path).equals(bytes)).toBe(true);
+  });
+
+  test("from a file as standard input to the same file", async () => {
+    const { path, bytes } = sparseFile();
+    const { status, stderr } = await shell('client copy - "$1" <"$1"', path);
+    expect(status).toBe(1);
+    expect(stderr).toContain("are the same disk");
+    expect(readFileSync(path).equals(bytes)).toBe(true);
+  });
+});
+
+describe("pipes with names", () => {
+  test("are read to their end", async () => {
+    const { path, bytes } = sparseFile();
+    const back = join(temporaryDirectory(), "back");
+    const finished = await shell('client copy <(cat "$1") "$2"', path, back);
+    expect(finished).toMatchObject({ status: 0, stderr: "" });
+    expect(readFileSync(back).equals(bytes)).toBe(true);
+  });
+
+  test("are written in order", async () => {
+    const { path, bytes } = sparseFile();
+    const pipe = join(temporaryDirectory(), "pipe");
+    const back = join(temporaryDirectory(), "back");
+    const command = 'mkfifo "$2"; cat "$2" >"$3" & client copy "$1" "$2" && wait';
+    const finished = await shell(command, path, pipe, back);
+    expect(finished).toMatchObject({ status: 0, stderr: "" });
+    expect(readFileSync(back).equals(bytes)).toBe(true);
+  });
+
+  test("and devices that take everything, too", async () => {
+    const { path } = sparseFile();
+    await ok("copy", path, "/dev/null");
+    const { status, stderr } = await client("copy", path, "/dev/full");
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^asyncnbd-client: error: ENOSPC.*\n$/);
+  });
+});
+
+test("smallest blocks of 4 KiB take a pipe in whole requests, however it is cut", async () => {
+  const { uri } = await startServer(["memory", "1M", "blocksize-minimum=4096"], {
+    options: ["--filter=blocksize-policy"],
+  });
+  const cut = `for i in $(seq 4); do head -c 3000 /dev/zero | tr '\\0' x; sleep 0.02; done; head -c 288 /dev/zero`;
+  const finished = await shell(`{ ${cut}; } | client copy - "$1"`, uri);
+  expect(finished).toMatchObject({ status: 0, stderr: "" });
+  const odd = await shell('head -c 5000 /dev/zero | client copy - "$1"', uri);
+  expect(odd.status).toBe(1);
+  expect(odd.stderr).toContain("multiples of 4096 only");
+  const short = await client("copy", "--request-size=512", "/dev/null", uri);
+  expect(short.stderr).toContain("multiples of 4096 only");
+});
+
+describe("standard output", () => {
+  test("that is closed fails a copy, and ends a read", async () => {
+    const { uri } = await startServer(["memory", "64M"]);
+    const copied = await shell(
+      'client copy "$1" - | head -c 1 >/dev/null; echo ${PIPESTATUS[0]}',
+      uri,
+    );
+    expect(copied.stdout).toBe("1\n");
+    expect(copied.stderr).toMatch(/^asyncnbd-client: error: .*EPIPE.*\n$/);
+    const readOne = 'client read "$1" 0 64M | head -c 1 >/dev/null; echo ${PIPESTATUS[0]}';
+    expect(await shell(readOne, uri)).toMatchObject({ stdout: "0\n", stderr: "" });
+  });
+
+  test.each(["copy $1 -", "read $1 0 1M", "info $1"])("that is full fails: %s", async (command) => {
+    const { uri } = await startServer(["memory", "1M"]);
+    const { status, stderr } = await shell(`set -f; client ${command} >/dev/full`, uri);
+    expect(status).toBe(1);
+    expect(stderr).toMatch(/^asyncnbd-client: error: .*ENOSPC.*\n$/);
+  });
+});
+
+test("a file that takes a part only fails a copy to standard output", async () => {
+  const { uri } = await startServer(["memory", "1M"]);
+  const out = join(temporaryDirectory(), "out");
+  const limited = `trap "" XFSZ; ulimit -f 64; client copy --request-size=1M "$1" - >"$2"`;
+  const { status, stderr } = await shell(limited, uri, out);
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/^asyncnbd-client: error: standard output: EFBIG.*\n$/);
+});
+
+test("what servers say cannot write to terminals, or add lines", async () => {
+  const name = Buffer.from("a\u001b]0;x\u0007\nb");
+  const { path } = await startWrongServer({
+    option: (option) =>
+      option === 3
+        ? joined([optionReply(3, 2, joined([u32(name.length), name])), optionReply(3, 1)])
+        : optionReply(option, 2 ** 31 + 6, name),
+  });
+  const uri = `nbd+unix:///?socket=${path}`;
+  expect(await ok("list", uri)).toBe("a\\u001b]0;x\\u0007\\u000ab\n");
+  expect(JSON.parse(await ok("list", "--json", uri)).exports[0].name).toBe(String(name));
+  const { status, stderr } = await client("map", uri);
+  expect(status).toBe(1);
+  expect(stderr).toMatch(/^asyncnbd-client: error: .*a\\u001b.*\n$/);
+});
+
+test("devices have their numbers as makedev(3) has put them together", () => {
+  expect(deviceNumbers(0x0801)).toEqual({ major: 8, minor: 1 });
+  expect(deviceNumbers(0x10_032c)).toEqual({ major: 3, minor: 0x12c }); // 300
+  expect(deviceNumbers(0xffff_ffff)).toEqual({ major: 0xfff, minor: 0xfffff });
 });
 
 test.each([

@@ -43,10 +43,14 @@ export const optionReply = (option: number, type: number, data: Buffer = Buffer.
   joined([u64(OPTION_REPLY_MAGIC), u32(option), u32(type), u32(data.length), data]);
 
 export interface Wrongs {
+  /** Before the greeting of each connection, from 0. */
+  readonly admit?: (index: number) => Promise<unknown> | undefined;
+  /** It does not close because the client has. */
+  readonly staysOpen?: boolean;
   /** Instead of the right greeting. */
   readonly greeting?: Buffer;
   /** Instead of the right replies to an option; undefined: the right ones. */
-  readonly option?: (option: number, data: Buffer) => Buffer | undefined;
+  readonly option?: (option: number, data: Buffer, socket: Socket) => Buffer | undefined;
   readonly flags?: number;
   readonly blockSizes?: readonly [number, number, number];
   /** To each request but NBD_CMD_DISC; nothing: none. */
@@ -131,7 +135,7 @@ class Session {
     const whole = this.#take(16 + length);
     if (whole === undefined) return false;
     const option = whole.readUInt32BE(8);
-    const wrong = this.#wrongs.option?.(option, whole.subarray(16));
+    const wrong = this.#wrongs.option?.(option, whole.subarray(16), this.#socket);
     this.#socket.write(wrong ?? this.#rightOption(option));
     return true;
   }
@@ -194,10 +198,13 @@ export interface WrongServer {
 export async function startWrongServer(wrongs: Wrongs = {}): Promise<WrongServer> {
   const path = join(temporaryDirectory(), "sock");
   const sockets = new Set<Socket>();
-  const server = createServer((socket) => {
+  let count = 0;
+  const server = createServer({ allowHalfOpen: wrongs.staysOpen ?? false }, (socket) => {
     sockets.add(socket);
     socket.once("close", () => sockets.delete(socket));
-    new Session(socket, wrongs);
+    const admitted = wrongs.admit?.(count++);
+    if (admitted === undefined) new Session(socket, wrongs);
+    else void admitted.then(() => new Session(socket, wrongs));
   });
   await new Promise<void>((resolve) => server.listen(path, resolve));
   onTestFinished(() => {

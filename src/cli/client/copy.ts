@@ -1,6 +1,6 @@
 // copy: many pieces under way at once; what reads as zeroes is not read, and becomes holes.
 
-import { AsyncnbdError } from "../../errors.js";
+import { AsyncnbdError, UsageError } from "../../errors.js";
 import {
   type Destination,
   openDestination,
@@ -25,8 +25,11 @@ export interface CopyOptions {
 const MAX_ZERO_BYTES = 128 * 2 ** 20;
 
 /** Divides parts, at multiples of the size. */
-async function* piecesOf(source: Source, requestBytes: number): AsyncGenerator<Part, void> {
-  for await (const { offset, length, isZero } of source.parts()) {
+async function* piecesOf(
+  parts: AsyncIterable<Part> | Iterable<Part>,
+  requestBytes: number,
+): AsyncGenerator<Part, void> {
+  for await (const { offset, length, isZero } of parts) {
     const most = isZero ? MAX_ZERO_BYTES : requestBytes;
     for (let at = offset; at < offset + length; ) {
       const end = Math.min(at - (at % most) + most, offset + length);
@@ -34,6 +37,27 @@ async function* piecesOf(source: Source, requestBytes: number): AsyncGenerator<P
       at = end;
     }
   }
+}
+
+/** What a pipe cuts as it likes, in pieces of the size; the last one is shorter. */
+async function* gathered(
+  chunks: AsyncIterable<Buffer>,
+  requestBytes: number,
+): AsyncGenerator<Buffer, void> {
+  let piece = Buffer.allocUnsafeSlow(requestBytes);
+  let filled = 0;
+  for await (const chunk of chunks) {
+    for (let at = 0; at < chunk.length; ) {
+      const count = chunk.copy(piece, filled, at);
+      filled += count;
+      at += count;
+      if (filled < requestBytes) continue;
+      yield piece;
+      piece = Buffer.allocUnsafeSlow(requestBytes);
+      filled = 0;
+    }
+  }
+  if (filled > 0) yield piece.subarray(0, filled);
 }
 
 function isAllZero(bytes: Buffer): boolean {
@@ -81,7 +105,12 @@ class Copy {
   }
 
   async all(from: Source): Promise<void> {
-    const pieces = piecesOf(from, this.#options.requestBytes);
+    const { sizeBytes, minimumBytes } = from;
+    // Parts may begin where the destination takes nothing to begin.
+    const isCoarser = minimumBytes % this.#to.minimumBytes !== 0;
+    const whole = [{ offset: 0, length: sizeBytes, isZero: false }];
+    const parts = isCoarser ? whole : from.parts();
+    const pieces = piecesOf(parts, this.#options.requestBytes);
     const worker = async (): Promise<void> => {
       for await (const piece of { [Symbol.asyncIterator]: () => pieces })
         await this.#piece(from, piece);
@@ -91,10 +120,11 @@ class Copy {
 
   async stream({ name, chunks }: Stream): Promise<void> {
     let offset = 0;
-    for await (const bytes of chunks) {
+    for await (const bytes of gathered(chunks, this.#options.requestBytes)) {
       const { sizeBytes } = this.#to;
       if (sizeBytes !== undefined && offset + bytes.length > sizeBytes)
         throw tooSmall(name, this.#to);
+      checkMultiple(name, offset + bytes.length, this.#to);
       await this.#put(offset, bytes.length, bytes);
       offset += bytes.length;
     }
@@ -105,12 +135,29 @@ class Copy {
 const tooSmall = (name: string, to: Destination): AsyncnbdError =>
   new AsyncnbdError("CONFIG", `${name} is larger than ${to.name}, which has ${to.sizeBytes} bytes`);
 
+function checkMultiple(name: string, sizeBytes: number, to: Destination): void {
+  if (sizeBytes % to.minimumBytes === 0) return;
+  const what = `${name} has ${sizeBytes} bytes, and ${to.name} takes`;
+  throw new AsyncnbdError("CONFIG", `${what} multiples of ${to.minimumBytes} only`);
+}
+
+/** Before anything is written. */
+function checkTogether(from: Source | Stream, to: Destination, requestBytes: number): void {
+  if (from.identity !== undefined && from.identity === to.identity)
+    throw new AsyncnbdError("CONFIG", `${from.name} and ${to.name} are the same disk`);
+  for (const { name, minimumBytes } of [from, to])
+    if (requestBytes % minimumBytes !== 0)
+      throw new UsageError(`--request-size: ${name} takes multiples of ${minimumBytes} only`);
+  if ("chunks" in from) return;
+  if (to.sizeBytes !== undefined && from.sizeBytes > to.sizeBytes) throw tooSmall(from.name, to);
+  checkMultiple(from.name, from.sizeBytes, to);
+}
+
 export async function copy(fromName: string, toName: string, options: CopyOptions): Promise<void> {
   const from = await openSource(fromName, options.connections);
   const to = await openDestination(toName, options.connections);
+  checkTogether(from, to, options.requestBytes);
   const sizeBytes = "chunks" in from ? undefined : from.sizeBytes;
-  if (sizeBytes !== undefined && to.sizeBytes !== undefined && sizeBytes > to.sizeBytes)
-    throw tooSmall(fromName, to);
   await to.prepare(sizeBytes ?? 0);
   const progress = new Progress(sizeBytes, options.showsProgress);
   const work = new Copy(to, options, progress);

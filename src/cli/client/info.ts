@@ -2,6 +2,7 @@
 
 import { type ExportInfo, exportInfo, listExports } from "../../client/index.js";
 import { formatSize } from "../../config/size.js";
+import { printable } from "./printable.js";
 
 const protocolOf = ({ style }: ExportInfo): string =>
   style === "simple" ? "newstyle-fixed" : `newstyle-fixed, ${style} replies`;
@@ -39,11 +40,11 @@ function asJson(info: ExportInfo): object {
 function asText(info: ExportInfo): string {
   const { blockSizes, hasBlockSizes } = info;
   const lines = [
-    `export="${info.exportName}":`,
-    ...(info.description === undefined ? [] : [`description: ${info.description}`]),
+    `export="${printable(info.exportName)}":`,
+    ...(info.description === undefined ? [] : [`description: ${printable(info.description)}`]),
     `export-size: ${info.sizeBytes} (${formatSize(info.sizeBytes)})`,
     ...(info.contexts.length === 0 ? [] : ["contexts:"]),
-    ...info.contexts.map((context) => `\t${context}`),
+    ...info.contexts.map((context) => `\t${printable(context)}`),
     ...Object.entries(capabilities(info)).map(([name, value]) => `${name}: ${value}`),
     ...(hasBlockSizes ? Object.entries(blockSizes) : []).map(
       ([name, value]) => `block_size_${name}: ${value}`,
@@ -64,6 +65,7 @@ export async function list(uri: string, json: boolean): Promise<string> {
   const exports = await listExports(uri);
   if (json) return `${JSON.stringify({ exports }, null, 2)}\n`;
   return exports
-    .map(({ name, description }) => `${name}${description === "" ? "" : `\t${description}`}\n`)
+    .map(({ name, description }) => (description === "" ? [name] : [name, description]))
+    .map((words) => `${words.map(printable).join("\t")}\n`)
     .join("");
 }

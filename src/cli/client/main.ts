@@ -1,6 +1,5 @@
 // The asyncnbd-client command: from arguments to an exit status.
 
-import { once } from "node:events";
 import { connect } from "../../client/index.js";
 import { didYouMean } from "../../config/nearest.js";
 import type { GivenOptions } from "../../config/parse.js";
@@ -12,6 +11,8 @@ import { type CopyOptions, copy } from "./copy.js";
 import { info, list } from "./info.js";
 import { map } from "./map.js";
 import { CLIENT_OPTIONS, clientHelpText } from "./options.js";
+import { printable } from "./printable.js";
+import { OutputError, print } from "./standard-output.js";
 
 const DEFAULT_CONNECTIONS = 4;
 const DEFAULT_REQUESTS = 64;
@@ -21,9 +22,8 @@ const MAX_REQUEST_BYTES = 32 * 2 ** 20;
 /** At a time, of read. */
 const READ_BYTES = 2 ** 20;
 
-async function print(text: string | Buffer): Promise<void> {
-  if (!process.stdout.write(text)) await once(process.stdout, "drain");
-}
+/** A copy is under way. */
+let isCopying = false;
 
 function sizeOf(text: string, what: string): number {
   const bytes = parseSize(text);
@@ -92,7 +92,10 @@ const COMMANDS: Readonly<Record<string, Command>> = {
   },
   copy: {
     operands: ["SOURCE", "DESTINATION"],
-    run: (options, from, to) => copy(from as string, to as string, copyOptions(options)),
+    run: (options, from, to) => {
+      isCopying = true;
+      return copy(from as string, to as string, copyOptions(options));
+    },
   },
 };
 
@@ -118,16 +121,17 @@ function wordsOf(error: unknown): string {
     error instanceof RangeError ||
     (error instanceof Error && "code" in error);
   const hint = error instanceof UsageError ? '; try "asyncnbd-client --help"' : "";
-  if (isExpected) return messageOf(error) + hint;
+  if (isExpected) return printable(messageOf(error)) + hint;
   return error instanceof Error ? (error.stack ?? error.message) : String(error);
 }
 
-// Whoever reads from us may have enough: head, for one.
-process.stdout.on("error", (error: NodeJS.ErrnoException) => {
-  process.exit(error.code === "EPIPE" ? 0 : 1);
-});
-
-main(process.argv.slice(2)).catch((error: unknown) => {
+function fail(error: unknown): never {
+  // Whoever reads from us may have enough: head, for one. But a copy is whole, or it has failed.
+  if (error instanceof OutputError && error.isClosed && !isCopying) process.exit(0);
   process.stderr.write(`asyncnbd-client: error: ${wordsOf(error)}\n`);
   process.exit(1); // connections may still be open
-});
+}
+
+process.stdout.on("error", (error) => fail(new OutputError(error)));
+
+main(process.argv.slice(2)).catch(fail);

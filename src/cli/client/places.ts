@@ -1,9 +1,11 @@
 // What a copy reads from and writes to: exports, files, and pipes.
 
-import { type FileHandle, open, readFile } from "node:fs/promises";
+import { type BigIntStats, fstatSync } from "node:fs";
+import { type FileHandle, open, readFile, stat } from "node:fs/promises";
 import { type Client, connect } from "../../client/index.js";
 import { isNbdUri } from "../../client/target.js";
 import { AsyncnbdError } from "../../errors.js";
+import { print } from "./standard-output.js";
 
 /** A part of a source, of one kind. */
 export interface Part {
@@ -12,8 +14,16 @@ export interface Part {
   readonly isZero: boolean;
 }
 
-export interface Source {
+/** What both ends of a copy have. */
+interface Place {
   readonly name: string;
+  /** Of a file or a block device: the same for the same disk, whatever its name. */
+  readonly identity: string | undefined;
+  /** Offsets and lengths are multiples of it. */
+  readonly minimumBytes: number;
+}
+
+export interface Source extends Place {
   readonly sizeBytes: number;
   /** All of it, in order. */
   parts(): AsyncIterable<Part>;
@@ -22,13 +32,11 @@ export interface Source {
 }
 
 /** What comes in order only, and has an end that nobody knows. */
-export interface Stream {
-  readonly name: string;
+export interface Stream extends Place {
   readonly chunks: AsyncIterable<Buffer>;
 }
 
-export interface Destination {
-  readonly name: string;
+export interface Destination extends Place {
   /** undefined: as large as it has to be. */
   readonly sizeBytes: number | undefined;
   /** It reads as zeroes where nothing is written. */
@@ -68,11 +76,16 @@ async function* exportParts(client: Client): AsyncGenerator<Part, void> {
 }
 
 export async function openSource(name: string, connections: number): Promise<Source | Stream> {
-  if (name === "-") return { name: "standard input", chunks: process.stdin };
+  if (name === "-") {
+    const identity = identityOf(fstatSync(0, { bigint: true }));
+    return { name: "standard input", identity, minimumBytes: 1, chunks: process.stdin };
+  }
   if (isNbdUri(name)) {
     const client = await connect(name, { connections });
     return {
       name,
+      identity: undefined,
+      minimumBytes: client.blockSizes.minimum,
       sizeBytes: client.size,
       parts: () => exportParts(client),
       read: (offset, into) => client.read(offset, into),
@@ -80,23 +93,39 @@ export async function openSource(name: string, connections: number): Promise<Sou
     };
   }
   const file = await open(name, "r");
-  const sizeBytes = await sizeOf(file);
+  const stats = await file.stat({ bigint: true });
+  if (stats.isDirectory()) throw new AsyncnbdError("CONFIG", `${name} is a directory`);
+  const sizeBytes = await sizeOf(stats);
+  const place = { name, identity: identityOf(stats), minimumBytes: 1 };
+  // Pipes and terminals have an end and no size. Nor have files of /proc, which claim to be empty.
+  const hasSize = (stats.isFile() || stats.isBlockDevice()) && sizeBytes > 0;
+  if (!hasSize) return { ...place, chunks: file.createReadStream() };
   return {
-    name,
+    ...place,
     sizeBytes,
     async *parts() {
-      if (sizeBytes > 0) yield { offset: 0, length: sizeBytes, isZero: false };
+      yield { offset: 0, length: sizeBytes, isZero: false };
     },
     read: (offset, into) => readAll(file, name, offset, into),
     close: () => file.close(),
   };
 }
 
+/** As makedev(3) has put them together. */
+export const deviceNumbers = (rdev: number): { major: number; minor: number } => ({
+  major: (rdev >>> 8) & 0xfff,
+  minor: (rdev & 0xff) | ((rdev >>> 12) & 0xfff00),
+});
+
+function identityOf(stats: BigIntStats): string | undefined {
+  if (stats.isFile()) return `file ${stats.dev}:${stats.ino}`;
+  return stats.isBlockDevice() ? `device ${stats.rdev}` : undefined;
+}
+
 /** Of block devices too, which have no length of their own. */
-async function sizeOf(file: FileHandle): Promise<number> {
-  const stats = await file.stat();
-  if (!stats.isBlockDevice()) return stats.size;
-  const [major, minor] = [Number(stats.rdev >> 8) & 0xfff, stats.rdev & 0xff];
+async function sizeOf(stats: BigIntStats): Promise<number> {
+  if (!stats.isBlockDevice()) return Number(stats.size);
+  const { major, minor } = deviceNumbers(Number(stats.rdev));
   return 512 * Number(await readFile(`/sys/dev/block/${major}:${minor}/size`, "utf8"));
 }
 
@@ -116,6 +145,9 @@ async function readAll(
 export async function openDestination(name: string, connections: number): Promise<Destination> {
   if (name === "-") return standardOutput();
   if (isNbdUri(name)) return exportDestination(name, await connect(name, { connections }));
+  const there = await stat(name).catch(() => undefined);
+  const isOrdered = there?.isFIFO() || there?.isCharacterDevice();
+  if (isOrdered) return orderedDestination(name, await open(name, "w"));
   return fileDestination(
     name,
     await open(name, "a")
@@ -127,6 +159,8 @@ export async function openDestination(name: string, connections: number): Promis
 function exportDestination(name: string, client: Client): Destination {
   return {
     name,
+    identity: undefined,
+    minimumBytes: client.blockSizes.minimum,
     sizeBytes: client.size,
     isZero: false,
     isOrdered: false,
@@ -145,14 +179,17 @@ function exportDestination(name: string, client: Client): Destination {
 }
 
 async function fileDestination(name: string, file: FileHandle): Promise<Destination> {
-  const isFile = (await file.stat()).isFile();
+  const stats = await file.stat({ bigint: true });
+  const isFile = stats.isFile();
   const write = async (offset: number, bytes: Buffer): Promise<void> => {
     for (let at = 0; at < bytes.length; )
       at += (await file.write(bytes, at, bytes.length - at, offset + at)).bytesWritten;
   };
   return {
     name,
-    sizeBytes: isFile ? undefined : await sizeOf(file),
+    identity: identityOf(stats),
+    minimumBytes: 1,
+    sizeBytes: isFile ? undefined : await sizeOf(stats),
     isZero: isFile,
     isOrdered: false,
     prepare: async (sizeBytes) => {
@@ -173,20 +210,36 @@ async function fileDestination(name: string, file: FileHandle): Promise<Destinat
 }
 
 function standardOutput(): Destination {
-  const write = (_: number, bytes: Buffer): Promise<void> =>
-    new Promise((resolve, reject) => {
-      process.stdout.write(bytes, (error) => (error ? reject(error) : resolve()));
-    });
+  const identity = identityOf(fstatSync(1, { bigint: true }));
+  return inOrder("standard output", identity, print, async () => {});
+}
+
+/** A named pipe, or a device such as /dev/null. */
+function orderedDestination(name: string, file: FileHandle): Destination {
+  const write = async (bytes: Buffer): Promise<void> => {
+    for (let at = 0; at < bytes.length; ) at += (await file.write(bytes, at)).bytesWritten;
+  };
+  return inOrder(name, undefined, write, () => file.close());
+}
+
+function inOrder(
+  name: string,
+  identity: string | undefined,
+  write: (bytes: Buffer) => Promise<void>,
+  close: () => Promise<void>,
+): Destination {
   return {
-    name: "standard output",
+    name,
+    identity,
+    minimumBytes: 1,
     sizeBytes: undefined,
     isZero: false,
     isOrdered: true,
     prepare: async () => {},
-    write,
-    zero: (offset, length) => writeZeroes(offset, length, write),
+    write: (_, bytes) => write(bytes),
+    zero: (offset, length) => writeZeroes(offset, length, (_, bytes) => write(bytes)),
     end: async () => {},
     flush: async () => {},
-    close: async () => {},
+    close,
   };
 }

@@ -213,7 +213,7 @@ const BREAKS: readonly Break[] = [
       sizeBytes: () => 2 ** 20,
       reply: (r) =>
         joined(
-          Array.from({ length: 2 ** 16 + 1 }, (_, index) => chunk(r, 2, hole(2 * index, 1), 0)),
+          Array.from({ length: 2 ** 12 + 1 }, (_, index) => chunk(r, 2, hole(2 * index, 1), 0)),
         ),
     },
   },
