@@ -1,6 +1,6 @@
 // Block status as extents: replies tell of as much as the server likes, and more requests follow.
 
-import { BASE_ALLOCATION, NBD_STATE_HOLE, NBD_STATE_ZERO } from "../handshake/constants.js";
+import { BASE_ALLOCATION, NBD_STATE_HOLE, NBD_STATE_ZERO } from "../protocol.js";
 import type { Descriptors } from "./request.js";
 
 export interface BlockStatusOptions {

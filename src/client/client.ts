@@ -13,7 +13,7 @@ import {
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 import { type BlockStatusOptions, type Extent, extentsOf } from "./block-status.js";
 import { closed, type Dispatcher } from "./dispatcher.js";
 import { NbdError } from "./errors.js";
@@ -316,19 +316,14 @@ export class Client implements AsyncDisposable {
       request.settle(signal.reason, request);
       return;
     }
-    const abort = (): void => this.#dispatcher.abandon(watched, signal.reason);
-    const { command, flags, offset, length, buffer, ownsBuffer, contextIds, keptId } = request;
-    const watched = new Request(
-      ...([command, flags, offset, length, buffer, ownsBuffer] as const),
-      (error, settled) => {
-        signal.removeEventListener("abort", abort);
-        request.settle(error, settled);
-      },
-      contextIds,
-      keptId,
-    );
+    const abort = (): void => this.#dispatcher.abandon(request, signal.reason);
+    const { settle } = request;
+    request.settle = (error) => {
+      signal.removeEventListener("abort", abort);
+      settle(error, request);
+    };
     signal.addEventListener("abort", abort, { once: true });
-    this.#dispatcher.submit(watched);
+    this.#dispatcher.submit(request);
   }
 
   #one(

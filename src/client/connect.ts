@@ -1,6 +1,6 @@
 // connect(), and what can be asked of a server without entering an export.
 
-import { BASE_ALLOCATION } from "../handshake/constants.js";
+import { BASE_ALLOCATION } from "../protocol.js";
 import { Channel } from "./channel.js";
 import { Client } from "./client.js";
 import { Connection, type Owner } from "./connection.js";

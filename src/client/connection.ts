@@ -1,6 +1,6 @@
 // One connection in the transmission phase: requests out, replies in, each to its request.
 
-import { NBD_CMD_DISC } from "../handshake/constants.js";
+import { NBD_CMD_DISC } from "../protocol.js";
 import type { Channel, Receiver } from "./channel.js";
 import type { ExportFacts } from "./facts.js";
 import { type InFlight, ReplyReader } from "./reply-reader.js";

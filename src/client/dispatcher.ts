@@ -8,7 +8,7 @@ import {
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 import type { Connection, Owner } from "./connection.js";
 import { ConnectionError, NbdError } from "./errors.js";
 import type { Request } from "./request.js";

@@ -9,7 +9,7 @@ import {
   NBD_REP_ERR_TOO_BIG,
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 
 /** What a request can fail with: "Error values". */
 export type RequestErrorCode =

@@ -13,7 +13,7 @@ import {
   NBD_FLAG_SEND_FUA,
   NBD_FLAG_SEND_TRIM,
   NBD_FLAG_SEND_WRITE_ZEROES,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 import { broken } from "./rules.js";
 
 /** How replies are encoded: the handshake settles on one. */

@@ -30,7 +30,7 @@ import {
   NBD_REP_SERVER,
   NBDMAGIC,
   OLDSTYLE_MAGIC,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 import { ConnectionError } from "./errors.js";
 import {
   type BlockSizes,

@@ -7,7 +7,7 @@ import {
   NBD_REP_ERR_TLS_REQD,
   NBD_REP_FLAG_ERROR,
   NBD_REP_MAGIC,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 import type { Channel, Receiver } from "./channel.js";
 import { ConnectionError, NbdError, optionErrorCode } from "./errors.js";
 import { broken, stringOf } from "./rules.js";

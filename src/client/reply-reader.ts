@@ -15,7 +15,7 @@ import {
   NBD_REPLY_TYPE_OFFSET_HOLE,
   NBD_SIMPLE_REPLY_MAGIC,
   NBD_STRUCTURED_REPLY_MAGIC,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 import type { ExportFacts, ReplyStyle } from "./facts.js";
 import type { Request } from "./request.js";
 import { broken, stringOf } from "./rules.js";

@@ -7,7 +7,7 @@ import {
   NBD_CMD_WRITE,
   NBD_EXTENDED_REQUEST_MAGIC,
   NBD_REQUEST_MAGIC,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 import type { Channel } from "./channel.js";
 import type { Request } from "./request.js";
 

@@ -9,7 +9,7 @@ import {
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
-} from "../handshake/constants.js";
+} from "../protocol.js";
 import { NbdError, requestErrorCode } from "./errors.js";
 import { broken } from "./rules.js";
 
@@ -89,7 +89,7 @@ export class Request {
   /** The system may receive into the buffer: nobody else can have it before the reply. */
   readonly ownsBuffer: boolean;
   /** Once, with or without an error. */
-  readonly settle: (error: Error | undefined, request: Request) => void;
+  settle: (error: Error | undefined, request: Request) => void;
   /** Settled already, though the server's reply is still to come. */
   isAbandoned = false;
 

@@ -1,6 +1,6 @@
 // A chunk of block status: its descriptors, checked.
 
-import { NBD_CMD_BLOCK_STATUS, NBD_REPLY_TYPE_BLOCK_STATUS_EXT } from "../handshake/constants.js";
+import { NBD_CMD_BLOCK_STATUS, NBD_REPLY_TYPE_BLOCK_STATUS_EXT } from "../protocol.js";
 import type { ExportFacts } from "./facts.js";
 import type { Descriptors, Request } from "./request.js";
 import { broken } from "./rules.js";

@@ -17,7 +17,7 @@ import {
   NBD_REP_ERR_UNSUP,
   NBDMAGIC,
   OLDSTYLE_MAGIC,
-} from "./constants.js";
+} from "../protocol.js";
 import { HandshakeEnd, type Outcome, openExport, read, type Step, send, skip } from "./effects.js";
 import { optionHandlers } from "./options/index.js";
 import { type HandshakeSettings, type Negotiation, refuseOption } from "./options/option.js";

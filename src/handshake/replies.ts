@@ -10,7 +10,7 @@ import {
   NBD_REP_MAGIC,
   NBD_REP_META_CONTEXT,
   NBD_REP_SERVER,
-} from "./constants.js";
+} from "../protocol.js";
 
 const HEADER_BYTES = 20;
 

@@ -14,7 +14,7 @@ import {
   NBD_FLAG_SEND_FUA,
   NBD_FLAG_SEND_TRIM,
   NBD_FLAG_SEND_WRITE_ZEROES,
-} from "./constants.js";
+} from "../protocol.js";
 
 /** See "Transmission flags" in the specification. */
 export function transmissionFlags(

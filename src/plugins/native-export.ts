@@ -15,7 +15,7 @@ import {
   NBD_CMD_WRITE_ZEROES,
   NBD_STATE_HOLE,
   NBD_STATE_ZERO,
-} from "./script/commands.js";
+} from "../protocol.js";
 import { loggedFailure } from "./script/errno.js";
 import type { ExportFacts, OpenExport } from "./script/layer.js";
 import type { BlockSize, Extent, ExtentsInfo, Status, Support } from "./script/requests.js";

@@ -10,7 +10,7 @@ import {
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
-} from "./script/commands.js";
+} from "../protocol.js";
 import { sharedName } from "./thread-group.js";
 
 export type { RequestStats };

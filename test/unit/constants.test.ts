@@ -2,7 +2,7 @@
 
 import { readFileSync } from "node:fs";
 import { expect, test } from "vitest";
-import * as typescript from "../../src/handshake/constants.js";
+import * as typescript from "../../src/protocol.js";
 import { NBDKIT_VERSION } from "../../src/version.js";
 
 function cppConstants(): Map<string, number> {

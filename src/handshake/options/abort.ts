@@ -1,6 +1,6 @@
 // NBD_OPT_ABORT: the client ends the handshake.
 
-import { NBD_REP_ACK } from "../constants.js";
+import { NBD_REP_ACK } from "../../protocol.js";
 import { send } from "../effects.js";
 import { optionReply } from "../replies.js";
 import type { OptionHandler } from "./option.js";

@@ -1,6 +1,6 @@
 // NBD_OPT_EXPORT_NAME: choose an export, without error replies; for old clients.
 
-import { MAX_STRING_BYTES } from "../constants.js";
+import { MAX_STRING_BYTES } from "../../protocol.js";
 import { HandshakeEnd, openExport, send } from "../effects.js";
 import { decodeName, flagsFor, type OptionHandler, quoted, transmit } from "./option.js";
 

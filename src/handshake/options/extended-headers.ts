@@ -1,7 +1,7 @@
 // NBD_OPT_EXTENDED_HEADERS: requests and replies with lengths of 64 bits, which takes precedence
 // over structured replies.
 
-import { NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_UNSUP } from "../constants.js";
+import { NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_UNSUP } from "../../protocol.js";
 import { send } from "../effects.js";
 import { optionReply } from "../replies.js";
 import type { OptionHandler } from "./option.js";

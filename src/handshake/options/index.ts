@@ -11,7 +11,7 @@ import {
   NBD_OPT_SET_META_CONTEXT,
   NBD_OPT_STARTTLS,
   NBD_OPT_STRUCTURED_REPLY,
-} from "../constants.js";
+} from "../../protocol.js";
 import { abort } from "./abort.js";
 import { exportName } from "./export-name.js";
 import { extendedHeaders } from "./extended-headers.js";

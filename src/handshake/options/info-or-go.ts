@@ -11,7 +11,7 @@ import {
   NBD_REP_ACK,
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_UNKNOWN,
-} from "../constants.js";
+} from "../../protocol.js";
 import { closeExport, openExport, send } from "../effects.js";
 import { blockSizeInfo, descriptionInfo, exportInfo, nameInfo, optionReply } from "../replies.js";
 import {

@@ -1,6 +1,6 @@
 // NBD_OPT_LIST: which exports there are.
 
-import { MAX_STRING_BYTES, NBD_REP_ACK, NBD_REP_ERR_PLATFORM } from "../constants.js";
+import { MAX_STRING_BYTES, NBD_REP_ACK, NBD_REP_ERR_PLATFORM } from "../../protocol.js";
 import { listExports, send } from "../effects.js";
 import { optionReply, serverReply } from "../replies.js";
 import { type OptionHandler, refuseOption } from "./option.js";

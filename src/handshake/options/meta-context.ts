@@ -10,7 +10,7 @@ import {
   NBD_REP_ERR_INVALID,
   NBD_REP_ERR_UNKNOWN,
   NBD_REP_ERR_UNSUP,
-} from "../constants.js";
+} from "../../protocol.js";
 import { metaContexts, send } from "../effects.js";
 import { metaContextReply, optionReply } from "../replies.js";
 import { decodeName, type Negotiation, type OptionHandler, refuseOption } from "./option.js";

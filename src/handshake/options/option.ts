@@ -1,7 +1,7 @@
 // The interface of an option handler, and what all of them share.
 
 import type { BlockSizes, OpenedExport, ReplyStyle } from "../../addon/types.js";
-import { MAX_PAYLOAD_BYTES, MAX_STRING_BYTES, NBD_REP_ERR_UNSUP } from "../constants.js";
+import { MAX_PAYLOAD_BYTES, MAX_STRING_BYTES, NBD_REP_ERR_UNSUP } from "../../protocol.js";
 import { type Outcome, type Step, send } from "../effects.js";
 import { optionReply } from "../replies.js";
 import { transmissionFlags } from "../transmission-flags.js";

@@ -1,6 +1,6 @@
 // NBD_OPT_STARTTLS: everything is encrypted from the acknowledgement on.
 
-import { NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_POLICY } from "../constants.js";
+import { NBD_REP_ACK, NBD_REP_ERR_INVALID, NBD_REP_ERR_POLICY } from "../../protocol.js";
 import { HandshakeEnd, send, upgradeTls } from "../effects.js";
 import { optionReply } from "../replies.js";
 import { forget, type OptionHandler, refuseOption } from "./option.js";

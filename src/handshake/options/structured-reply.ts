@@ -1,6 +1,6 @@
 // NBD_OPT_STRUCTURED_REPLY: replies in chunks from now on, in the transmission phase.
 
-import { NBD_REP_ACK, NBD_REP_ERR_EXT_HEADER_REQD, NBD_REP_ERR_UNSUP } from "../constants.js";
+import { NBD_REP_ACK, NBD_REP_ERR_EXT_HEADER_REQD, NBD_REP_ERR_UNSUP } from "../../protocol.js";
 import { send } from "../effects.js";
 import { optionReply } from "../replies.js";
 import type { OptionHandler } from "./option.js";

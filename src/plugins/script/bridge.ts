@@ -3,7 +3,6 @@
 
 import { addon } from "../../addon/addon.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
-import { whenSettled } from "./adopt.js";
 import {
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
@@ -12,7 +11,8 @@ import {
   NBD_CMD_TRIM,
   NBD_CMD_WRITE,
   NBD_CMD_WRITE_ZEROES,
-} from "./commands.js";
+} from "../../protocol.js";
+import { whenSettled } from "./adopt.js";
 import { describeThrown, failure, readFailure } from "./errno.js";
 import { type Pending, type ScriptExport, StatusAnswer } from "./export.js";
 import { SlotViews } from "./slot-views.js";

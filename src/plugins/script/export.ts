@@ -1,13 +1,13 @@
 // One export that JavaScript has opened for one connection, as its bridge calls it: each command as
 // an operation of the export. Native code sees to what the export has not got.
 
-import { adopt, whenSettled } from "./adopt.js";
 import {
   NBD_CMD_FLAG_FAST_ZERO,
   NBD_CMD_FLAG_FUA,
   NBD_CMD_FLAG_NO_HOLE,
   NBD_CMD_FLAG_REQ_ONE,
-} from "./commands.js";
+} from "../../protocol.js";
+import { adopt, whenSettled } from "./adopt.js";
 import { failure } from "./errno.js";
 import {
   answerOf,

@@ -1,7 +1,7 @@
 // Collects what a TypeScript plugin reports about a range, its extents and the statuses of its own
 // metadata contexts, as the numbers that native code takes.
 
-import { NBD_STATE_HOLE, NBD_STATE_ZERO } from "./commands.js";
+import { NBD_STATE_HOLE, NBD_STATE_ZERO } from "../../protocol.js";
 import type { Extent, Status } from "./requests.js";
 
 /** Of all contexts together, for one request. */
