@@ -1,8 +1,7 @@
 // Compares a plugin with a model by random requests, and makes the case small that shows a difference.
 
-import { createRequire } from "node:module";
-import { join } from "node:path";
 import { AsyncnbdError } from "../errors.js";
+import { requireHere } from "../plugins/packages.js";
 import type { ServeOptions } from "../server/serve.js";
 import type { Window } from "./model.js";
 import { Difference, ModelError, NoAnswer } from "./model-error.js";
@@ -60,7 +59,7 @@ const isMissing = (error: unknown): boolean =>
 /** The project's, where this package is a link to a folder elsewhere. */
 function requireFastCheck(): FastCheck {
   try {
-    return createRequire(join(process.cwd(), "package.json"))("fast-check");
+    return requireHere()("fast-check");
   } catch (error) {
     if (!isMissing(error)) throw error;
     const advice = "npm install --save-dev fast-check";

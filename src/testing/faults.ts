@@ -48,30 +48,20 @@ interface Passing {
 }
 
 interface Rule {
-  readonly names: readonly FaultyRequest[];
+  /** undefined: any. */
+  readonly names: readonly FaultyRequest[] | undefined;
   readonly at: number | undefined;
   left: number;
   /** Before the request goes on; throws if it is not to. */
   readonly meet: (request: Passing) => Promise<void>;
 }
 
-const ALL: readonly FaultyRequest[] = [
-  "read",
-  "write",
-  "flush",
-  "trim",
-  "zero",
-  "cache",
-  "extents",
-];
-
 class Rules {
   readonly #rules: Rule[] = [];
   count = 0;
 
-  add(choice: FaultChoice, names: readonly FaultyRequest[], meet: Rule["meet"]): void {
-    const { on, at, times = Number.POSITIVE_INFINITY } = choice;
-    this.#rules.push({ names: on === undefined ? names : [on].flat(), at, left: times, meet });
+  add({ on, at, times = Number.POSITIVE_INFINITY }: FaultChoice, meet: Rule["meet"]): void {
+    this.#rules.push({ names: on && [on].flat(), at, left: times, meet });
   }
 
   clear(): void {
@@ -94,7 +84,7 @@ class Rules {
 }
 
 function concerns({ names, at, left }: Rule, { name, offset, length }: Passing): boolean {
-  if (left <= 0 || !names.includes(name)) return false;
+  if (left <= 0 || names?.includes(name) === false) return false;
   return at === undefined || (at >= offset && at < offset + length);
 }
 
@@ -141,15 +131,15 @@ export function faults(): Faults {
   });
   const methods = {
     fail: ({ error = "EIO", ...choice }: FaultChoice & { readonly error?: string } = {}): void =>
-      rules.add(choice, ALL, async () => {
+      rules.add(choice, async () => {
         throw failure(error, "a test wants this to fail");
       }),
     delay: ({ until, ...choice }: FaultChoice & { readonly until: number | Promise<unknown> }) =>
-      rules.add(choice, ALL, async () => {
+      rules.add(choice, async () => {
         await (typeof until === "number" ? sleep(until) : until);
       }),
-    tear: ({ bytes, error = "EIO", ...choice }: Tear = {}): void =>
-      rules.add(choice, ["write", "trim", "zero"], async ({ length, part }) => {
+    tear: ({ bytes, error = "EIO", on = ["write", "trim", "zero"], ...choice }: Tear = {}): void =>
+      rules.add({ ...choice, on }, async ({ length, part }) => {
         const done = Math.min(bytes ?? Math.floor(length / 2), length);
         if (done > 0) await part(done);
         throw failure(error, `a test wants only ${done} bytes of this to be done`);

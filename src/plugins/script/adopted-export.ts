@@ -85,19 +85,12 @@ async function closedOnFailure<T>(opened: OpenExport, use: () => T | Promise<T>)
   }
 }
 
+/** Of whom native filters ask, and for whom. */
+type Asked = Pick<Opening, "source" | "client" | "open"> & { readonly info: ClientInfo };
+
 /** Answers native filters in front; `open` opens what is behind them. */
 export const answersOf =
-  (
-    bridge: ScriptBridge,
-    {
-      source,
-      info,
-      client,
-      open,
-    }: Pick<Opening, "source" | "client" | "open"> & {
-      readonly info: ClientInfo;
-    },
-  ): Answer =>
+  (bridge: ScriptBridge, { source, info, client, open }: Asked): Answer =>
   async (question, exportName, readonly, done) => {
     const asking = { readonly, tls: info.tls };
     try {

@@ -43,12 +43,13 @@ export function resolveScript(name: string, prefix = PLUGIN_PREFIX): string | un
   return undefined;
 }
 
-/** Plugins find "asyncnbd" to be the server that loads them, installed beside them or not. */
-
 const require = createRequire(import.meta.url);
 const { version: jitiVersion } = require("jiti/package.json") as { version: string };
 
-/** What modules import of this package, by its names for them: the copy that is running. */
+/**
+ * What modules import of this package, by its names for them: they find the server that loads them,
+ * installed beside them or not.
+ */
 function ownModules(): Record<string, string> {
   const { exports } = require(join(packageDirectory, "package.json")) as {
     exports: Record<string, string | { default: string }>;
