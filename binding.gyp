@@ -96,6 +96,23 @@
       "product_prefix": "",
       "product_dir": "<(PRODUCT_DIR)",
       "sources": ["native/plugins/null.c"]
+    },
+    {
+      # Ceph's libraries are found at run time.
+      "target_name": "nbdkit-rbd-plugin",
+      "type": "shared_library",
+      "product_prefix": "",
+      "product_dir": "<(PRODUCT_DIR)",
+      "sources": [
+        "native/plugins/rbd.cpp",
+        "native/plugins/rbd-cluster.cpp",
+        "native/plugins/rbd-image.cpp",
+        "native/plugins/rbd-library.cpp"
+      ],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
+      "cflags_cc": ["-std=gnu++20"],
+      "cflags": ["-fvisibility=hidden", "-pthread"],
+      "ldflags": ["-pthread"]
     }
   ]
 }

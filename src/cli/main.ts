@@ -7,7 +7,7 @@ import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
 import { findProgram } from "../plugins/program.js";
 import { pendingCallbacks } from "../plugins/script/pending.js";
 import { checkActivation, takeActivation } from "./activation.js";
-import { guardExit } from "./end.js";
+import { exitNow, guardExit } from "./end.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
 import { takeInheritance } from "./inheritance.js";
 import { configureLog, openLog } from "./log-options.js";
@@ -57,18 +57,20 @@ async function main(words: readonly string[]): Promise<number> {
   if (activatedSockets > 0) checkActivation(line.options);
   const config = parseConfig(line.options, plugin, parameters, activatedSockets);
   const inheritance = takeInheritance(process.env, activatedSockets);
+  const isQuestion = PLUGIN_QUESTIONS.some((option) => line.options.has(option));
+  const readyFd = takeReadiness();
+  // All that the launcher does is twice: it does without the addon.
+  if (config.background && !isQuestion && readyFd === undefined)
+    return exitNow(await (await import("./background.js")).launch(inheritance));
   addon().ownProcess(inheritance);
   process.umask(0o022);
   openLog(config);
   configureLog(config);
-  if (PLUGIN_QUESTIONS.some((option) => line.options.has(option))) {
+  if (isQuestion) {
     await (await import("./answers.js")).answerAboutPlugin(line, config);
     return 0;
   }
   if (config.listen.kind === "stdio") refuseClosed(inheritance.closedStreams);
-  const readyFd = takeReadiness();
-  if (config.background && readyFd === undefined)
-    return (await import("./background.js")).launch(inheritance);
   return (await import("./server-process.js")).serve(config, readyFd);
 }
 

@@ -269,8 +269,7 @@ export class ReplyReader {
     if (this.#type === NBD_REPLY_TYPE_OFFSET_HOLE) {
       const length = payload.readUInt32BE(8);
       if (length === 0) broken("hole-length", "it has no bytes");
-      const from = request.cover(payload.readBigUInt64BE(0), length);
-      if (!request.isAbandoned) request.buffer?.fill(0, from, from + length);
+      request.coverHole(payload.readBigUInt64BE(0), length);
     } else if (this.#type >= FIRST_ERROR_TYPE) {
       this.#takeError(request, payload);
     } else {

@@ -185,6 +185,17 @@ export class Request {
     return from;
   }
 
+  /** A chunk that stands for zeroes. */
+  coverHole(offset: bigint, length: number): void {
+    const from = this.cover(offset, length);
+    if (!this.isAbandoned) this.buffer?.fill(0, from, from + length);
+  }
+
+  /** What one chunk has told of a context, checked. Takes much memory: one of perhaps a thousand stays. */
+  takeStatus(id: number, descriptors: Descriptors): void {
+    if (id === this.keptId) this.status = descriptors;
+  }
+
   /** The first error is the one that is told. */
   fail(value: number, words: string, offset: bigint | undefined): void {
     let at: number | undefined;

@@ -33,8 +33,7 @@ export function takeStatus(
     type === NBD_REPLY_TYPE_BLOCK_STATUS_EXT ? readExtended(payload, name) : read(payload);
   checkDescriptors(request, descriptors, facts);
   request.toldIds.add(id);
-  // Descriptors take much memory: there may be a thousand contexts, and one was asked about.
-  if (id === request.keptId) request.status = descriptors;
+  request.takeStatus(id, descriptors);
 }
 
 function read(payload: Buffer): Descriptors {

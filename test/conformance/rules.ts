@@ -5,7 +5,10 @@
 export interface Rule {
   readonly level: "MUST" | "SHOULD" | "MAY";
   readonly rule: string;
-  /** FILE: a part of a test's title, in test/; or, in strict-client.ts, the words of a check. */
+  /**
+   * FILE: a part of a test's title, in test/; or the words of a check, in strict-client.ts, or in
+   * rules.ts, whose checks that client makes, too.
+   */
   readonly tests?: readonly string[];
   /** If no test sees to it, or it is not kept: why. */
   readonly why?: string;
@@ -25,6 +28,7 @@ const CONTEXTS = "conformance/contexts.test.ts";
 const TLS = "conformance/tls.test.ts";
 const MACHINE = "unit/handshake/machine.test.ts";
 const STRICT = "support/strict-client.ts";
+const CHECKED = "../src/client/rules.ts";
 const FLAGS = "unit/handshake/transmission-flags.test.ts";
 const EXPORTS = "differential/exports.test.ts";
 
@@ -39,7 +43,7 @@ export const sections: readonly Section[] = [
       must(
         "Strings are UTF-8 without NUL, of 4096 bytes at most",
         `${MACHINE}: a name that is not UTF-8`,
-        `${STRICT}: no string is longer than 4096 bytes`,
+        `${CHECKED}: no string is longer than 4096 bytes`,
       ),
     ],
   },
@@ -95,11 +99,11 @@ export const sections: readonly Section[] = [
       must(
         "Replies carry the cookie of their request, which may be answered in any order",
         `${TRANSMISSION}: is answered under its own cookie among many in one packet`,
-        `${STRICT}: is one that is outstanding`,
+        `${CHECKED}: a reply has the cookie of an outstanding request`,
       ),
       must(
         "Without negotiation all replies are simple",
-        `${STRICT}: chunks are for clients that know them`,
+        `${CHECKED}: there are no chunks unless structured replies are negotiated`,
       ),
       must(
         "What a flush covers is durable when it is answered; FUA likewise",
@@ -138,12 +142,12 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "Not for a read once structured replies are negotiated",
-        `${STRICT}: a read gets no simple reply once it is structured`,
+        `${CHECKED}: a read has no simple reply once structured replies are negotiated`,
         `${STRUCTURED}: a read never gets a simple reply`,
       ),
       must(
         "Not at all with extended headers",
-        `${STRICT}: there are no simple replies with extended headers`,
+        `${CHECKED}: there are no simple replies with extended headers`,
       ),
     ],
   },
@@ -152,9 +156,9 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "Only the last chunk of a reply has NBD_REPLY_FLAG_DONE",
-        `${STRICT}: is one that is outstanding`,
+        `${CHECKED}: a reply has the cookie of an outstanding request`,
       ),
-      must("Unknown reply flags are not set", `${STRICT}: unknown reply flags are not set`),
+      must("Unknown reply flags are not set", `${CHECKED}: unknown reply flags are not set`),
       should("As few chunks as can be", `${EXTENDED}: small reads are not divided`),
     ],
   },
@@ -163,7 +167,7 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "Every reply is one, and repeats the offset of its request",
-        `${STRICT}: a reply repeats its request's offset`,
+        `${CHECKED}: a reply repeats the offset of its request`,
       ),
     ],
   },
@@ -264,7 +268,7 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "A reply to NBD_CMD_BLOCK_STATUS has one chunk for each context asked for",
-        `${STRICT}: each context asked for is answered`,
+        `${CHECKED}: each selected meta context is answered`,
       ),
       should(
         "NBD_CMD_BLOCK_STATUS without contexts is NBD_EINVAL",
@@ -301,18 +305,18 @@ export const sections: readonly Section[] = [
   {
     title: "Transmission flags",
     rules: [
-      must("NBD_FLAG_HAS_FLAGS is always set", `${STRICT}: NBD_FLAG_HAS_FLAGS is always set`),
+      must("NBD_FLAG_HAS_FLAGS is always set", `${CHECKED}: NBD_FLAG_HAS_FLAGS is always set`),
       must(
         "A read-only export refuses what modifies with NBD_EPERM",
         `${TRANSMISSION}: what modifies gets EPERM from a read-only export`,
       ),
       must(
         "NBD_FLAG_SEND_DF only with structured replies or extended headers",
-        `${STRICT}: DF needs structured replies`,
+        `${CHECKED}: NBD_FLAG_SEND_DF needs structured or extended replies`,
       ),
       must(
         "NBD_FLAG_SEND_FAST_ZERO only with NBD_FLAG_SEND_WRITE_ZEROES",
-        `${STRICT}: FAST_ZERO comes with WRITE_ZEROES`,
+        `${CHECKED}: NBD_FLAG_SEND_FAST_ZERO comes with NBD_FLAG_SEND_WRITE_ZEROES`,
       ),
       must(
         "NBD_FLAG_CAN_MULTI_CONN only if a flush covers all connections",
@@ -321,7 +325,7 @@ export const sections: readonly Section[] = [
       ),
       must(
         "NBD_FLAG_BLOCK_STATUS_PAYLOAD only with extended headers, and should be only with contexts",
-        `${STRICT}: status payloads need extended headers`,
+        `${CHECKED}: NBD_FLAG_BLOCK_STATUS_PAYLOAD needs extended headers`,
         `${EXTENDED}: status payloads are offered only where a context was selected`,
       ),
     ],
@@ -400,7 +404,7 @@ export const sections: readonly Section[] = [
       ),
       must(
         "NBD_CMD_FLAG_DF gets one content chunk at most",
-        `${STRICT}: NBD_CMD_FLAG_DF allows one content chunk`,
+        `${CHECKED}: NBD_CMD_FLAG_DF allows one content chunk`,
         `${EXTENDED}: NBD_CMD_FLAG_DF gets one chunk of data`,
       ),
       must(
@@ -423,27 +427,27 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "NBD_REPLY_TYPE_NONE is empty, and the last chunk",
-        `${STRICT}: a chunk of type none is empty, and the last`,
+        `${CHECKED}: NBD_REPLY_TYPE_NONE is empty, and the last chunk`,
       ),
       must(
         "Data and holes lie in the range, do not overlap, and are not empty",
-        `${STRICT}: content lies in the range asked for`,
-        `${STRICT}: content chunks do not overlap`,
-        `${STRICT}: a hole is not empty`,
+        `${CHECKED}: content lies in the range asked for`,
+        `${CHECKED}: content does not overlap earlier chunks`,
+        `${CHECKED}: a hole is a chunk of 12 bytes, and not empty`,
       ),
       must(
         "A status chunk has at least one extent, and none that is empty",
-        `${STRICT}: a status chunk has at least one descriptor`,
-        `${STRICT}: no descriptor is empty`,
+        `${CHECKED}: a status chunk has whole descriptors, at least one`,
+        `${CHECKED}: no descriptor is empty`,
       ),
       must(
         "All extents but the last lie in the range",
-        `${STRICT}: only the last descriptor reaches beyond the range`,
+        `${CHECKED}: only the last descriptor reaches beyond the range asked for`,
       ),
       must(
         "NBD_REPLY_TYPE_BLOCK_STATUS_EXT with extended headers, and only then; its count is right",
-        `${STRICT}: of the style`,
-        `${STRICT}: the descriptor count is right`,
+        `${CHECKED}: NBD_REPLY_TYPE_BLOCK_STATUS_EXT comes with extended headers, and only then`,
+        `${CHECKED}: a descriptor count is right`,
       ),
       must(
         "Errors are those of the specification, and not 0",
@@ -451,12 +455,12 @@ export const sections: readonly Section[] = [
       ),
       must(
         "An error's offset lies in the range",
-        `${STRICT}: an error's offset lies in the range asked for`,
+        `${CHECKED}: an error's offset lies in the range asked for`,
         `${EXTENDED}: of a C plugin follow what was read before them`,
       ),
       must(
         "An error's words are UTF-8 of 4096 bytes at most",
-        `${STRICT}: no string is longer than 4096 bytes`,
+        `${CHECKED}: no string is longer than 4096 bytes`,
         `${STRUCTURED}: errors have the words of the plugin`,
       ),
     ],
@@ -466,7 +470,7 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "A read's content covers its range",
-        `${STRICT}: content covers all of the range on success`,
+        `${CHECKED}: a successful read has all of its range`,
       ),
       should(
         "Chunks are multiples of 512 bytes where they can be",
@@ -520,7 +524,8 @@ export function render(): string {
     "and of its",
     "[extended headers](https://github.com/NetworkBlockDevice/nbd/blob/extension-ext-header/doc/proto.md),",
     "under its headings and in our words, with the tests of `test/` that break if one is broken. A check in",
-    "`support/strict-client.ts` is made on every reply of every test that has a strict client.",
+    "`support/strict-client.ts`, or a rule of the client's in `src/client/rules.ts`, is checked with every",
+    "reply of every test that has a strict client.",
     "",
     "Made from `test/conformance/rules.ts` by `npm run conformance`; do not edit.",
   ];
@@ -529,7 +534,7 @@ export function render(): string {
     for (const { level, rule, tests = [], why } of rules) {
       const by = tests.map((one) => {
         const [file = "", ...words] = one.split(": ");
-        return `${words.join(": ")} (\`${file}\`)`;
+        return `${words.join(": ")} (\`${file.replace("../", "")}\`)`;
       });
       lines.push(`| ${level} | ${rule} | ${why ?? by.join("; ")} |`);
     }

@@ -3,7 +3,8 @@
 import type { MetaContextEntry, OpenedExport, WantedFacts } from "../../src/addon/types.js";
 import type { Effect, Outcome } from "../../src/handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../../src/handshake/machine.js";
-import { IHAVEOPT, u32, u64 } from "./raw-client.js";
+import { IHAVEOPT } from "../../src/protocol.js";
+import { u32, u64 } from "./raw-client.js";
 
 const EXPORT: OpenedExport = {
   name: "canonical",

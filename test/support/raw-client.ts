@@ -3,15 +3,16 @@
 import { connect, type Socket } from "node:net";
 import { type ConnectionOptions, connect as connectTls } from "node:tls";
 import { onTestFinished } from "vitest";
+import {
+  IHAVEOPT,
+  NBD_REP_MAGIC,
+  NBD_REQUEST_MAGIC,
+  NBD_SIMPLE_REPLY_MAGIC,
+  NBD_STRUCTURED_REPLY_MAGIC,
+  NBDMAGIC,
+} from "../../src/protocol.js";
 
 const DEADLINE_MS = 20_000;
-
-export const NBDMAGIC = 0x4e42444d41474943n;
-export const IHAVEOPT = 0x49484156454f5054n;
-export const OPTION_REPLY_MAGIC = 0x0003e889045565a9n;
-export const REQUEST_MAGIC = 0x25609513;
-export const SIMPLE_REPLY_MAGIC = 0x67446698;
-export const STRUCTURED_REPLY_MAGIC = 0x668e33ef;
 
 export interface OptionReply {
   readonly option: number;
@@ -122,6 +123,13 @@ export class RawClient {
     return received.subarray(0, bytes);
   }
 
+  /** What has arrived, one byte at least; rejects as read() does. */
+  async readSome(): Promise<Buffer> {
+    await this.#until(() => this.#receivedBytes > 0);
+    if (this.#receivedBytes === 0) throw new Error("the server closed with requests unanswered");
+    return this.#takeAll();
+  }
+
   /** Resolves with what was left unread when the server closes the connection. */
   async closed(): Promise<Buffer> {
     await this.#until(() => false);
@@ -162,7 +170,7 @@ export class RawClient {
 
   async readOptionReply(): Promise<OptionReply> {
     const header = await this.read(20);
-    if (header.readBigUInt64BE(0) !== OPTION_REPLY_MAGIC) throw new Error("no option reply");
+    if (header.readBigUInt64BE(0) !== NBD_REP_MAGIC) throw new Error("no option reply");
     return {
       option: header.readUInt32BE(8),
       type: header.readUInt32BE(12),
@@ -190,14 +198,15 @@ export class RawClient {
 
   async readReply(): Promise<Reply> {
     const header = await this.read(16);
-    if (header.readUInt32BE(0) !== SIMPLE_REPLY_MAGIC) throw new Error("no simple reply");
+    if (header.readUInt32BE(0) !== NBD_SIMPLE_REPLY_MAGIC) throw new Error("no simple reply");
     return { error: header.readUInt32BE(4), cookie: header.readBigUInt64BE(8) };
   }
 
   /** Of a structured reply, with all of its payload. */
   async readChunk(): Promise<Chunk> {
     const header = await this.read(20);
-    if (header.readUInt32BE(0) !== STRUCTURED_REPLY_MAGIC) throw new Error("no structured reply");
+    if (header.readUInt32BE(0) !== NBD_STRUCTURED_REPLY_MAGIC)
+      throw new Error("no structured reply");
     return {
       flags: header.readUInt16BE(4),
       type: header.readUInt16BE(6),
@@ -217,7 +226,7 @@ export class RawClient {
 
 export function encodeRequest(fields: RequestFields): Buffer {
   const header = Buffer.alloc(28);
-  header.writeUInt32BE(fields.magic ?? REQUEST_MAGIC, 0);
+  header.writeUInt32BE(fields.magic ?? NBD_REQUEST_MAGIC, 0);
   header.writeUInt16BE(fields.flags ?? 0, 4);
   header.writeUInt16BE(fields.type, 6);
   header.writeBigUInt64BE(fields.cookie ?? 0n, 8);

@@ -1,77 +1,69 @@
-// An NBD client that holds the server to the specification: it speaks simple, structured and
-// extended replies, checks every rule of every reply, and fails the test if one is broken.
+// An NBD client that may ask for what is wrong, and holds the server to the specification: replies go
+// through the reader of asyncnbd/client, which checks every rule, and a few more are checked here.
 
+import { capabilitiesOf, checkFlags, DEFAULT_BLOCK_SIZES } from "../../src/client/facts.js";
+import { ReplyReader } from "../../src/client/reply-reader.js";
+import { type Command, type Descriptors, Request } from "../../src/client/request.js";
+import * as nbd from "../../src/protocol.js";
 import { RawClient, type RequestFields, u16, u32, u64 } from "./raw-client.js";
 
 export type Style = "simple" | "structured" | "extended";
 
 export const OPT = {
-  EXPORT_NAME: 1,
-  ABORT: 2,
-  LIST: 3,
-  STARTTLS: 5,
-  INFO: 6,
-  GO: 7,
-  STRUCTURED_REPLY: 8,
-  LIST_META_CONTEXT: 9,
-  SET_META_CONTEXT: 10,
-  EXTENDED_HEADERS: 11,
+  EXPORT_NAME: nbd.NBD_OPT_EXPORT_NAME,
+  ABORT: nbd.NBD_OPT_ABORT,
+  LIST: nbd.NBD_OPT_LIST,
+  STARTTLS: nbd.NBD_OPT_STARTTLS,
+  INFO: nbd.NBD_OPT_INFO,
+  GO: nbd.NBD_OPT_GO,
+  STRUCTURED_REPLY: nbd.NBD_OPT_STRUCTURED_REPLY,
+  LIST_META_CONTEXT: nbd.NBD_OPT_LIST_META_CONTEXT,
+  SET_META_CONTEXT: nbd.NBD_OPT_SET_META_CONTEXT,
+  EXTENDED_HEADERS: nbd.NBD_OPT_EXTENDED_HEADERS,
 } as const;
 
 export const REP = {
-  ACK: 1,
-  SERVER: 2,
-  INFO: 3,
-  META_CONTEXT: 4,
-  ERR_UNSUP: 2 ** 31 + 1,
-  ERR_POLICY: 2 ** 31 + 2,
-  ERR_INVALID: 2 ** 31 + 3,
-  ERR_PLATFORM: 2 ** 31 + 4,
-  ERR_TLS_REQD: 2 ** 31 + 5,
-  ERR_UNKNOWN: 2 ** 31 + 6,
-  ERR_TOO_BIG: 2 ** 31 + 9,
-  ERR_EXT_HEADER_REQD: 2 ** 31 + 10,
+  ACK: nbd.NBD_REP_ACK,
+  SERVER: nbd.NBD_REP_SERVER,
+  INFO: nbd.NBD_REP_INFO,
+  META_CONTEXT: nbd.NBD_REP_META_CONTEXT,
+  ERR_UNSUP: nbd.NBD_REP_ERR_UNSUP,
+  ERR_POLICY: nbd.NBD_REP_ERR_POLICY,
+  ERR_INVALID: nbd.NBD_REP_ERR_INVALID,
+  ERR_PLATFORM: nbd.NBD_REP_ERR_PLATFORM,
+  ERR_TLS_REQD: nbd.NBD_REP_ERR_TLS_REQD,
+  ERR_UNKNOWN: nbd.NBD_REP_ERR_UNKNOWN,
+  ERR_TOO_BIG: nbd.NBD_REP_ERR_TOO_BIG,
+  ERR_EXT_HEADER_REQD: nbd.NBD_REP_ERR_EXT_HEADER_REQD,
 } as const;
 
 export const CMD = {
-  READ: 0,
-  WRITE: 1,
-  DISC: 2,
-  FLUSH: 3,
-  TRIM: 4,
-  CACHE: 5,
-  WRITE_ZEROES: 6,
-  BLOCK_STATUS: 7,
+  READ: nbd.NBD_CMD_READ,
+  WRITE: nbd.NBD_CMD_WRITE,
+  DISC: nbd.NBD_CMD_DISC,
+  FLUSH: nbd.NBD_CMD_FLUSH,
+  TRIM: nbd.NBD_CMD_TRIM,
+  CACHE: nbd.NBD_CMD_CACHE,
+  WRITE_ZEROES: nbd.NBD_CMD_WRITE_ZEROES,
+  BLOCK_STATUS: nbd.NBD_CMD_BLOCK_STATUS,
 } as const;
 
 export const FLAG = {
-  FUA: 1,
-  NO_HOLE: 2,
-  DF: 4,
-  REQ_ONE: 8,
-  FAST_ZERO: 16,
-  PAYLOAD_LEN: 32,
+  FUA: nbd.NBD_CMD_FLAG_FUA,
+  NO_HOLE: nbd.NBD_CMD_FLAG_NO_HOLE,
+  DF: nbd.NBD_CMD_FLAG_DF,
+  REQ_ONE: nbd.NBD_CMD_FLAG_REQ_ONE,
+  FAST_ZERO: nbd.NBD_CMD_FLAG_FAST_ZERO,
+  PAYLOAD_LEN: nbd.NBD_CMD_FLAG_PAYLOAD_LEN,
 } as const;
 
 export const ERRNO = { EPERM: 1, EIO: 5, ENOMEM: 12, EINVAL: 22, ENOSPC: 28, ENOTSUP: 95 } as const;
 
-const CHUNK = {
-  NONE: 0,
-  OFFSET_DATA: 1,
-  OFFSET_HOLE: 2,
-  BLOCK_STATUS: 5,
-  BLOCK_STATUS_EXT: 6,
-  ERROR: 2 ** 15 + 1,
-  ERROR_OFFSET: 2 ** 15 + 2,
-} as const;
-
-const DONE = 1;
-const SIMPLE_MAGIC = 0x67446698;
-const STRUCTURED_MAGIC = 0x668e33ef;
-const EXTENDED_REQUEST_MAGIC = 0x21e41c71;
-const EXTENDED_REPLY_MAGIC = 0x6e8a278c;
+/** Clients take others for EINVAL; a server has no reason to send them. */
 const ERRORS = new Set([1, 5, 12, 22, 28, 75, 95, 108]);
-const MAX_STRING_BYTES = 4096;
+
+/** A read longer than this is refused by every server: nothing is kept for it. */
+const MAX_READ_BYTES = 2 ** 30;
 
 export interface StrictRequest extends Omit<RequestFields, "length"> {
   /** Of the effect; a write's is that of its payload. */
@@ -94,7 +86,7 @@ export interface StrictReply {
   holes: { offset: bigint; length: number }[];
   /** By context id. */
   statuses: Map<number, Extents>;
-  /** Content chunks of a read. */
+  /** Of a structured read. */
   contentChunks: number;
 }
 
@@ -117,13 +109,61 @@ const text = (value: string): Buffer =>
 export const contextQueries = (exportName: string, ...names: readonly string[]): Buffer =>
   Buffer.concat([text(exportName), u32(names.length), ...names.map(text)]);
 
-/** A reply on its way, and what is needed to judge it. */
-interface Expected {
-  readonly request: StrictRequest;
-  readonly lengthBytes: bigint;
+const nobody = (): void => {};
+
+/** A request of a test's, whose reply is kept whole. */
+class StrictRequestInFlight extends Request {
+  readonly cookie: bigint;
   readonly reply: StrictReply;
-  /** Covered by content chunks, [begin, end). */
-  readonly covered: [bigint, bigint][];
+
+  constructor(request: StrictRequest, cookie: bigint) {
+    const length = Number(request.length ?? request.payload?.length ?? 0);
+    const isKept = request.type === CMD.READ && length < MAX_READ_BYTES;
+    const data = Buffer.alloc(isKept ? length : 0);
+    const offset = Number(request.offset ?? 0n);
+    const { type, flags = 0, onlyContexts } = request;
+    super(type as Command, flags, offset, length, data, true, nobody, onlyContexts);
+    this.cookie = cookie;
+    this.reply = {
+      error: 0,
+      errorText: "",
+      errorOffset: undefined,
+      data,
+      holes: [],
+      statuses: new Map(),
+      contentChunks: 0,
+    };
+  }
+
+  override cover(offset: bigint, length: number): number {
+    this.reply.contentChunks++;
+    return super.cover(offset, length);
+  }
+
+  override coverHole(offset: bigint, length: number): void {
+    super.coverHole(offset, length);
+    this.reply.holes.push({ offset, length });
+  }
+
+  override takeStatus(id: number, { lengths, flags }: Descriptors): void {
+    if ((this.flags & FLAG.REQ_ONE) !== 0) {
+      check(lengths.length === 1, "NBD_CMD_FLAG_REQ_ONE gets one descriptor");
+      check((lengths[0] as number) <= this.length, "no longer than the request");
+    }
+    const extents = [...lengths].map((length, i): [bigint, bigint] => [
+      BigInt(length),
+      flags[i] as bigint,
+    ]);
+    this.reply.statuses.set(id, extents);
+  }
+
+  override fail(value: number, words: string, offset: bigint | undefined): void {
+    super.fail(value, words, offset);
+    check(ERRORS.has(value), "errors are those of the specification, and not 0");
+    this.reply.error = value;
+    this.reply.errorText = words;
+    this.reply.errorOffset = offset;
+  }
 }
 
 export class StrictClient {
@@ -136,7 +176,8 @@ export class StrictClient {
   /** Infos of NBD_OPT_GO by type. */
   readonly infos = new Map<number, Buffer>();
   #nextCookie = 0x7000_0000_0000_0001n;
-  readonly #expected = new Map<bigint, Expected>();
+  readonly #inFlight = new Map<bigint, StrictRequestInFlight>();
+  #reader: ReplyReader | undefined;
 
   private constructor(raw: RawClient, style: Style) {
     this.raw = raw;
@@ -155,6 +196,7 @@ export class StrictClient {
     if (style === "extended") await client.#acknowledged(OPT.EXTENDED_HEADERS);
     if (contexts.length > 0) await client.#selectContexts(exportName, contexts);
     await client.#go(exportName, infos);
+    client.#reader = client.#replyReader(exportName);
     return client;
   }
 
@@ -191,12 +233,27 @@ export class StrictClient {
     check(exported?.length === 10, "NBD_INFO_EXPORT comes before the acknowledgement");
     this.sizeBytes = exported.readBigUInt64BE(0);
     this.flags = exported.readUInt16BE(8);
-    check((this.flags & 1) !== 0, "NBD_FLAG_HAS_FLAGS is always set");
-    check((this.flags & 128) === 0 || this.style !== "simple", "DF needs structured replies");
-    const hasPayload = (this.flags & 4096) !== 0;
-    check(!hasPayload || this.style === "extended", "status payloads need extended headers");
-    const fastNeedsZero = (this.flags & 2048) === 0 || (this.flags & 64) !== 0;
-    check(fastNeedsZero, "FAST_ZERO comes with WRITE_ZEROES");
+    checkFlags(this.flags, this.style);
+  }
+
+  #replyReader(exportName: string): ReplyReader {
+    const facts = {
+      ...capabilitiesOf(this.flags),
+      exportName,
+      canonicalName: undefined,
+      description: undefined,
+      sizeBytes: Number(this.sizeBytes),
+      flags: this.flags,
+      blockSizes: DEFAULT_BLOCK_SIZES,
+      hasBlockSizes: false,
+      style: this.style,
+      contexts: this.contexts,
+      isEncrypted: false,
+    };
+    return new ReplyReader(facts, {
+      find: (high, low) => this.#inFlight.get((BigInt(high) << 32n) | BigInt(low)),
+      answered: (request) => this.#inFlight.delete((request as StrictRequestInFlight).cookie),
+    });
   }
 
   /** Sends requests together, and resolves with their replies in the order of the requests. */
@@ -204,12 +261,17 @@ export class StrictClient {
     const encoded: Uint8Array[] = [];
     const replies = requests.map((request) => {
       const cookie = request.cookie ?? this.#nextCookie++;
-      const expected = this.#expect({ ...request, cookie });
-      encoded.push(...this.#encode(expected));
-      return expected.reply;
+      check(!this.#inFlight.has(cookie), "(of ours) cookies are unique");
+      const inFlight = new StrictRequestInFlight(request, cookie);
+      this.#inFlight.set(cookie, inFlight);
+      encoded.push(...this.#encode(request, cookie));
+      return inFlight.reply;
     });
     this.raw.send(...encoded);
-    while (this.#expected.size > 0) await this.#readReply();
+    while (this.#inFlight.size > 0) {
+      const bytes = await this.raw.readSome();
+      this.#reader?.receive(bytes, bytes.length);
+    }
     return replies;
   }
 
@@ -223,214 +285,32 @@ export class StrictClient {
 
   /** Leaves as a client should. */
   async disconnect(): Promise<void> {
-    this.raw.send(...this.#encode(this.#expect({ type: CMD.DISC, cookie: 0n })));
-    this.#expected.clear();
+    this.raw.send(...this.#encode({ type: CMD.DISC }, 0n));
     const rest = await this.raw.closed();
     check(rest.length === 0, "NBD_CMD_DISC has no reply");
     this.raw.socket.destroy();
   }
 
-  #expect(request: StrictRequest & { cookie: bigint }): Expected {
-    check(!this.#expected.has(request.cookie), "(of ours) cookies are unique");
-    const lengthBytes = BigInt(request.length ?? request.payload?.length ?? 0);
-    const reply: StrictReply = {
-      error: 0,
-      errorText: "",
-      errorOffset: undefined,
-      data: Buffer.alloc(
-        request.type === CMD.READ && lengthBytes < 2n ** 30n ? Number(lengthBytes) : 0,
-      ),
-      holes: [],
-      statuses: new Map(),
-      contentChunks: 0,
-    };
-    const expected = { request, lengthBytes, reply, covered: [] };
-    this.#expected.set(request.cookie, expected);
-    return expected;
-  }
-
-  #encode({ request, lengthBytes }: Expected): Uint8Array[] {
+  #encode(request: StrictRequest, cookie: bigint): Uint8Array[] {
+    const isExtended = this.style === "extended";
     let { flags = 0, payload = new Uint8Array() } = request;
-    let length = lengthBytes;
+    let length = BigInt(request.length ?? payload.length);
     if (request.onlyContexts !== undefined) {
-      payload = Buffer.concat([u64(lengthBytes), ...request.onlyContexts.map(u32)]);
+      payload = Buffer.concat([u64(length), ...request.onlyContexts.map(u32)]);
       length = BigInt(payload.length);
       flags |= FLAG.PAYLOAD_LEN;
-    } else if (request.type === CMD.WRITE && this.style === "extended" && payload.length > 0) {
+    } else if (request.type === CMD.WRITE && isExtended && payload.length > 0) {
       flags |= FLAG.PAYLOAD_LEN;
     }
-    const isExtended = this.style === "extended";
     const header = Buffer.alloc(isExtended ? 32 : 28);
-    header.writeUInt32BE(request.magic ?? (isExtended ? EXTENDED_REQUEST_MAGIC : 0x25609513), 0);
+    const magic = isExtended ? nbd.NBD_EXTENDED_REQUEST_MAGIC : nbd.NBD_REQUEST_MAGIC;
+    header.writeUInt32BE(request.magic ?? magic, 0);
     header.writeUInt16BE(flags, 4);
     header.writeUInt16BE(request.type, 6);
-    header.writeBigUInt64BE(request.cookie ?? 0n, 8);
+    header.writeBigUInt64BE(cookie, 8);
     header.writeBigUInt64BE(request.offset ?? 0n, 16);
     if (isExtended) header.writeBigUInt64BE(length, 24);
     else header.writeUInt32BE(Number(length), 24);
     return [header, payload];
-  }
-
-  // ---- replies -------------------------------------------------------------------------------
-
-  async #readReply(): Promise<void> {
-    const magic = (await this.raw.read(4)).readUInt32BE(0);
-    if (magic === SIMPLE_MAGIC) await this.#readSimple();
-    else await this.#readChunk(magic);
-  }
-
-  #expectedFor(cookie: bigint): Expected {
-    const expected = this.#expected.get(cookie);
-    check(expected !== undefined, `cookie 0x${cookie.toString(16)} is one that is outstanding`);
-    return expected;
-  }
-
-  async #readSimple(): Promise<void> {
-    const rest = await this.raw.read(12);
-    const cookie = rest.readBigUInt64BE(4);
-    const { request, reply } = this.#expectedFor(cookie);
-    check(this.style !== "extended", "there are no simple replies with extended headers");
-    const isRead = request.type === CMD.READ;
-    check(this.style === "simple" || !isRead, "a read gets no simple reply once it is structured");
-    reply.error = rest.readUInt32BE(0);
-    check(reply.error === 0 || ERRORS.has(reply.error), "errors are those of the specification");
-    if (isRead && reply.error === 0) reply.data = await this.raw.read(reply.data.length);
-    this.#expected.delete(cookie);
-  }
-
-  async #readChunk(magic: number): Promise<void> {
-    const isExtended = this.style === "extended";
-    check(magic === (isExtended ? EXTENDED_REPLY_MAGIC : STRUCTURED_MAGIC), "the magic fits");
-    check(this.style !== "simple", "chunks are for clients that know them");
-    const rest = await this.raw.read(isExtended ? 28 : 16);
-    const flags = rest.readUInt16BE(0);
-    const type = rest.readUInt16BE(2);
-    const cookie = rest.readBigUInt64BE(4);
-    const expected = this.#expectedFor(cookie);
-    if (isExtended) {
-      const offset = rest.readBigUInt64BE(12);
-      check(offset === (expected.request.offset ?? 0n), "a reply repeats its request's offset");
-    }
-    const bytes = isExtended ? Number(rest.readBigUInt64BE(20)) : rest.readUInt32BE(12);
-    check((flags & ~DONE) === 0, "unknown reply flags are not set");
-    const payload = await this.raw.read(bytes);
-    this.#takeChunk(expected, type, payload, (flags & DONE) !== 0);
-    if ((flags & DONE) === 0) return;
-    this.#checkWhole(expected);
-    this.#expected.delete(cookie);
-  }
-
-  #takeChunk(expected: Expected, type: number, payload: Buffer, isLast: boolean): void {
-    const { request } = expected;
-    switch (type) {
-      case CHUNK.NONE:
-        check(payload.length === 0 && isLast, "a chunk of type none is empty, and the last");
-        return;
-      case CHUNK.OFFSET_DATA:
-        check(payload.length >= 9, "a data chunk has at least one byte");
-        this.#takeContent(expected, payload.readBigUInt64BE(0), payload.subarray(8));
-        return;
-      case CHUNK.OFFSET_HOLE: {
-        check(payload.length === 12, "a hole chunk has 12 bytes");
-        const hole = { offset: payload.readBigUInt64BE(0), length: payload.readUInt32BE(8) };
-        check(hole.length > 0, "a hole is not empty");
-        this.#takeContent(expected, hole.offset, Buffer.alloc(hole.length));
-        expected.reply.holes.push(hole);
-        return;
-      }
-      case CHUNK.BLOCK_STATUS:
-      case CHUNK.BLOCK_STATUS_EXT:
-        check(request.type === CMD.BLOCK_STATUS, "statuses answer NBD_CMD_BLOCK_STATUS");
-        check((type === CHUNK.BLOCK_STATUS_EXT) === (this.style === "extended"), "of the style");
-        this.#takeStatus(expected, type, payload);
-        return;
-      case CHUNK.ERROR:
-      case CHUNK.ERROR_OFFSET:
-        this.#takeError(expected, type, payload);
-        return;
-      default:
-        check(false, `chunk type ${type} is known`);
-    }
-  }
-
-  #takeContent(
-    { request, lengthBytes, reply, covered }: Expected,
-    offset: bigint,
-    data: Buffer,
-  ): void {
-    check(request.type === CMD.READ, "content answers NBD_CMD_READ");
-    const begin = request.offset ?? 0n;
-    const end = offset + BigInt(data.length);
-    check(offset >= begin && end <= begin + lengthBytes, "content lies in the range asked for");
-    const overlaps = covered.some(([from, to]) => offset < to && end > from);
-    check(!overlaps, "content chunks do not overlap");
-    covered.push([offset, end]);
-    data.copy(reply.data, Number(offset - begin));
-    reply.contentChunks++;
-    const mayFragment = ((request.flags ?? 0) & FLAG.DF) === 0;
-    check(mayFragment || reply.contentChunks === 1, "NBD_CMD_FLAG_DF allows one content chunk");
-  }
-
-  #takeError({ request, lengthBytes, reply }: Expected, type: number, payload: Buffer): void {
-    const withOffset = type === CHUNK.ERROR_OFFSET;
-    check(payload.length >= (withOffset ? 14 : 6), "an error chunk has its fields");
-    reply.error = payload.readUInt32BE(0);
-    check(ERRORS.has(reply.error), "errors are those of the specification, and not 0");
-    const words = payload.readUInt16BE(4);
-    check(words <= MAX_STRING_BYTES, "no string is longer than 4096 bytes");
-    check(payload.length === 6 + words + (withOffset ? 8 : 0), "an error chunk's length fits");
-    reply.errorText = new TextDecoder("utf-8", { fatal: true }).decode(
-      payload.subarray(6, 6 + words),
-    );
-    if (!withOffset) return;
-    reply.errorOffset = payload.readBigUInt64BE(6 + words);
-    const begin = request.offset ?? 0n;
-    const isInside = reply.errorOffset >= begin && reply.errorOffset < begin + lengthBytes;
-    check(isInside, "an error's offset lies in the range asked for");
-  }
-
-  #takeStatus({ request, lengthBytes, reply }: Expected, type: number, payload: Buffer): void {
-    const isExtended = type === CHUNK.BLOCK_STATUS_EXT;
-    const [prefix, each] = isExtended ? [8, 16] : [4, 8];
-    const isWhole = payload.length > prefix && (payload.length - prefix) % each === 0;
-    check(isWhole, "a status chunk has at least one descriptor, and whole ones");
-    const id = payload.readUInt32BE(0);
-    check([...this.contexts.values()].includes(id), "a status is of a selected context");
-    check(!reply.statuses.has(id), "there is one status chunk for a context");
-    const extents: Extents = [];
-    for (let at = prefix; at < payload.length; at += each)
-      extents.push(
-        isExtended
-          ? [payload.readBigUInt64BE(at), payload.readBigUInt64BE(at + 8)]
-          : [BigInt(payload.readUInt32BE(at)), BigInt(payload.readUInt32BE(at + 4))],
-      );
-    if (isExtended)
-      check(payload.readUInt32BE(4) === extents.length, "the descriptor count is right");
-    check(
-      extents.every(([length]) => length > 0n),
-      "no descriptor is empty",
-    );
-    const before = extents.slice(0, -1).reduce((sum, [length]) => sum + length, 0n);
-    check(before < lengthBytes, "only the last descriptor reaches beyond the range");
-    if (((request.flags ?? 0) & FLAG.REQ_ONE) !== 0) {
-      check(extents.length === 1, "NBD_CMD_FLAG_REQ_ONE gets one descriptor");
-      check((extents[0]?.[0] ?? 0n) <= lengthBytes, "no longer than the request");
-    }
-    const total = before + (extents.at(-1)?.[0] ?? 0n);
-    check((request.offset ?? 0n) + total <= this.sizeBytes, "statuses end with the export");
-    reply.statuses.set(id, extents);
-  }
-
-  #checkWhole({ request, lengthBytes, reply, covered }: Expected): void {
-    if (reply.error !== 0) return;
-    if (request.type === CMD.READ) {
-      const bytes = covered.reduce((sum, [from, to]) => sum + to - from, 0n);
-      check(bytes === lengthBytes, "content covers all of the range on success");
-    }
-    if (request.type === CMD.BLOCK_STATUS) {
-      const wanted = request.onlyContexts ?? [...this.contexts.values()];
-      const isWhole = wanted.every((id) => reply.statuses.has(id));
-      check(isWhole && reply.statuses.size === wanted.length, "each context asked for is answered");
-    }
   }
 }

@@ -3,6 +3,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
+import { NBD_REP_MAGIC } from "../../src/protocol.js";
 import { temporaryDirectory } from "./server.js";
 
 export const u16 = (value: number): Buffer => {
@@ -22,7 +23,6 @@ export const u64 = (value: bigint | number): Buffer => {
 };
 export const joined = Buffer.concat;
 
-const OPTION_REPLY_MAGIC = 0x0003e889045565a9n;
 export const SIZE_BYTES = 65536;
 export const CONTEXT_ID = 42;
 const EXTENDED = 11;
@@ -40,7 +40,7 @@ export interface WireRequest {
 
 /** Reply to an option. */
 export const optionReply = (option: number, type: number, data: Buffer = Buffer.alloc(0)): Buffer =>
-  joined([u64(OPTION_REPLY_MAGIC), u32(option), u32(type), u32(data.length), data]);
+  joined([u64(NBD_REP_MAGIC), u32(option), u32(type), u32(data.length), data]);
 
 export interface Wrongs {
   /** Before the greeting of each connection, from 0. */

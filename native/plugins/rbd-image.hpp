@@ -1,0 +1,94 @@
+// An open image, which all clients that have it open share: its requests, and the two threads that
+// see to them. librbd passes an exclusive lock between handles of one image as between machines, so
+// that a handle for each client would have them take it from each other with every write.
+#ifndef ASYNCNBD_RBD_IMAGE_HPP
+#define ASYNCNBD_RBD_IMAGE_HPP
+
+#include <atomic>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <pthread.h>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "rbd-cluster.hpp"
+
+struct nbdkit_extents;
+
+namespace rbd {
+
+/// A request that librbd carries out.
+struct Task {
+  void *conn;
+  uint64_t reqid;
+  char *read_into; // null: it is no read
+  uint32_t count;
+  bool then_flush;
+};
+
+/// A question that librbd answers only to a thread that waits.
+struct Question {
+  void *conn;
+  uint64_t reqid;
+  uint64_t offset;
+  uint32_t count;
+  nbdkit_extents *extents;
+};
+
+class Image {
+public:
+  /// Null: nbdkit_error() and nbdkit_set_error() have been called. Waits for the cluster.
+  static std::shared_ptr<Image> open(const Cluster &cluster, const std::string &name,
+                                     const std::string &snapshot, bool is_readonly);
+  ~Image();
+  Image(const Image &) = delete;
+  Image &operator=(const Image &) = delete;
+
+  /// As it is now: another client may have resized the image. -1: nbdkit_error() has been called.
+  int64_t size_bytes() const;
+
+  // Each as an asynchronous callback of a plugin's: 0, or -1 with nbdkit_set_error() called.
+  int read(void *conn, uint64_t reqid, char *buf, uint32_t count, uint64_t offset);
+  int write(void *conn, uint64_t reqid, bool flush, const char *buf, uint32_t count,
+            uint64_t offset);
+  int discard(void *conn, uint64_t reqid, bool flush, uint32_t count, uint64_t offset);
+  int write_zeroes(void *conn, uint64_t reqid, bool flush, uint32_t count, uint64_t offset,
+                   bool may_trim);
+  int flush(void *conn, uint64_t reqid);
+  int block_status(const Question &question);
+
+private:
+  Image(const Library &library, std::string full_name)
+      : library_(library), full_name_(std::move(full_name)) {}
+  bool start();
+  bool unlock_luks(const Settings &settings);
+  template <typename Submit> int submit(const Task &task, Submit submit_to);
+  void reap();
+  void reap_batch();
+  void finish(rbd_completion_t completion);
+  void reply(const Task &task, ssize_t result);
+  void answer_questions();
+  int answer(const Question &question) const;
+
+  const Library &library_;
+  const std::string full_name_;
+  rbd_image_t image_ = nullptr;
+  uint64_t object_bytes_ = 0;
+  int event_fd_ = -1;
+  std::atomic<uint32_t> in_flight_{0};
+  std::atomic<bool> is_over_{false};
+  std::thread reaper_;
+
+  std::mutex mutex_;
+  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
+  std::deque<Question> questions_;
+  bool is_closing_ = false;
+  std::thread answerer_;
+};
+
+} // namespace rbd
+
+#endif

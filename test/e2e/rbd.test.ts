@@ -1,0 +1,368 @@
+// The shipped rbd plugin, with a real Ceph cluster.
+
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { describe, expect, test } from "vitest";
+import { startCeph } from "../support/ceph.js";
+import { run, runOk } from "../support/command.js";
+import { MIB } from "../support/fixtures.js";
+import {
+  eventually,
+  type RunningServer,
+  runAsyncnbd,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
+import { CMD, ERRNO, FLAG, StrictClient } from "../support/strict-client.js";
+
+const ceph = startCeph();
+
+let images = 0;
+/** A new image's name. */
+async function makeImage(size = "64M"): Promise<string> {
+  images++;
+  const name = `disk${images}`;
+  await ceph.run("rbd", "create", "--size", size, `rbd/${name}`);
+  return name;
+}
+
+const serve = (...parameters: readonly string[]): Promise<RunningServer> =>
+  startServer(["rbd", ...parameters, `conf=${ceph.conf}`]);
+
+const refusal = async (...parameters: readonly string[]): Promise<string> => {
+  const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
+  const { status, stderr } = await runAsyncnbd([
+    ...options,
+    "rbd",
+    ...parameters,
+    `conf=${ceph.conf}`,
+  ]);
+  expect(status).toBe(1);
+  return stderr;
+};
+
+const connect = (server: RunningServer, exportName = ""): Promise<StrictClient> =>
+  StrictClient.connect(server.socket, {
+    style: "structured",
+    contexts: ["base:allocation"],
+    exportName,
+  });
+
+async function write(client: StrictClient, offset: number, payload: Uint8Array): Promise<void> {
+  const reply = await client.request({ type: CMD.WRITE, offset: BigInt(offset), payload });
+  expect(reply.error).toBe(0);
+}
+
+const read = async (client: StrictClient, offset: number, length: number): Promise<Buffer> => {
+  const { error, data } = await client.read(BigInt(offset), length);
+  expect(error).toBe(0);
+  return data;
+};
+
+describe("an image", () => {
+  test("is copied in and out, with its holes", async () => {
+    const name = await makeImage();
+    const directory = temporaryDirectory();
+    const file = join(directory, "in");
+    const content = Buffer.alloc(64 * MIB);
+    randomBytes(3 * MIB + 512).copy(content, 5 * MIB);
+    randomBytes(4096).copy(content, content.length - 4096);
+    writeFileSync(file, content);
+    const server = await serve(`rbd/${name}`);
+    await runOk(["nbdcopy", "--connections=4", "--flush", file, server.uri]);
+    await ceph.run("rbd", "export", "--no-progress", `rbd/${name}`, join(directory, "out"));
+    expect(readFileSync(join(directory, "out")).equals(content)).toBe(true);
+
+    const map = await runOk(["nbdinfo", "--map", "--totals", server.uri]);
+    expect(map).toMatch(/ 3 hole,zero/);
+    const copied = join(directory, "copied");
+    await runOk(["nbdcopy", "--connections=4", server.uri, copied]);
+    expect(readFileSync(copied).equals(content)).toBe(true);
+    await runOk(["qemu-img", "compare", "-f", "raw", "-F", "raw", file, server.uri]);
+  });
+
+  test("verifies under random writes and reads at depth 64", async () => {
+    const server = await serve(`rbd/${await makeImage("16M")}`);
+    const job = ["--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw"];
+    const load = ["--bs=4k", "--iodepth=64", "--size=16m", "--io_size=16m"];
+    const fio = await run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1"], {
+      cwd: temporaryDirectory(),
+    });
+    expect(fio).toMatchObject({ status: 0, stderr: "" });
+  });
+
+  test("zeroes, trims, flushes, and says what it can", async () => {
+    const server = await serve(await makeImage("8M"));
+    const client = await connect(server);
+    const data = randomBytes(4 * MIB);
+    await write(client, 0, data);
+    const zero = (offset: number, length: number, flags: number) =>
+      client.request({ type: CMD.WRITE_ZEROES, offset: BigInt(offset), length, flags });
+    expect((await zero(4096, 8192, FLAG.FUA)).error).toBe(0);
+    expect((await zero(MIB, 4096, FLAG.NO_HOLE)).error).toBe(0);
+    expect((await zero(MIB, 4096, FLAG.NO_HOLE | FLAG.FAST_ZERO)).error).toBe(ERRNO.ENOTSUP);
+    data.fill(0, 4096, 4096 + 8192).fill(0, MIB, MIB + 4096);
+    expect((await read(client, 0, data.length)).equals(data)).toBe(true);
+    const trim = { type: CMD.TRIM, offset: 0n, length: 4 * MIB, flags: FLAG.FUA };
+    expect((await client.request(trim)).error).toBe(0);
+    expect((await client.request({ type: CMD.FLUSH })).error).toBe(0);
+    expect((await read(client, 0, MIB)).equals(Buffer.alloc(MIB))).toBe(true);
+    expect(client.sizeBytes).toBe(BigInt(8 * MIB));
+  });
+
+  // This store takes an object for data from its beginning to where it ends.
+  test("tells of ranges that begin and end inside of objects", async () => {
+    const server = await serve(await makeImage("16M"));
+    const client = await connect(server);
+    await write(client, 4 * MIB, randomBytes(8192));
+    const id = client.contexts.get("base:allocation") as number;
+    const status = async (offset: number, length: number) => {
+      const request = { type: CMD.BLOCK_STATUS, offset: BigInt(offset), length };
+      return (await client.request(request)).statuses.get(id);
+    };
+    expect(await status(4 * MIB + 4096, MIB)).toEqual([
+      [4096n, 0n],
+      [BigInt(MIB - 4096), 3n],
+    ]);
+    expect(await status(3 * MIB + 512, 2 * MIB)).toEqual([
+      [BigInt(MIB - 512), 3n],
+      [8192n, 0n],
+      [BigInt(MIB - 8192 + 512), 3n],
+    ]);
+  });
+
+  test("is shared by its clients, who see each other's writes", async () => {
+    const server = await serve(await makeImage("8M"));
+    const [one, other] = [await connect(server), await connect(server)];
+    const data = randomBytes(64 * 1024);
+    await write(one, 100, data);
+    expect((await read(other, 100, data.length)).equals(data)).toBe(true);
+    expect(one.flags & 0x100).toBe(0x100); // several connections
+  });
+
+  test("that is resized has its new size for the next client", async () => {
+    const name = await makeImage("8M");
+    const server = await serve(name);
+    const first = await connect(server);
+    await ceph.run("rbd", "resize", "--no-progress", "--size", "12M", `rbd/${name}`);
+    expect((await connect(server)).sizeBytes).toBe(BigInt(12 * MIB));
+    expect(first.sizeBytes).toBe(BigInt(8 * MIB));
+    await ceph.run(
+      "rbd",
+      "resize",
+      "--no-progress",
+      "--allow-shrink",
+      "--size",
+      "4M",
+      `rbd/${name}`,
+    );
+    const { error } = await first.read(BigInt(6 * MIB), 4096);
+    expect([0, ERRNO.EINVAL]).toContain(error);
+  });
+
+  test("is created where there is none", async () => {
+    const server = await serve("rbd/made", "create=20M");
+    expect((await connect(server)).sizeBytes).toBe(BigInt(20 * MIB));
+    await server.stop();
+    const again = await serve("rbd/made", "create=30M");
+    expect((await connect(again)).sizeBytes).toBe(BigInt(20 * MIB));
+  });
+
+  test("in a namespace", async () => {
+    await ceph.run("rbd", "namespace", "create", "rbd/ours");
+    const server = await serve("rbd/ours/disk", "create=4M");
+    await write(await connect(server), 0, randomBytes(512));
+    expect(await ceph.run("rbd", "ls", "rbd/ours")).toBe("disk\n");
+  });
+});
+
+describe("snapshots and clones", () => {
+  test("a snapshot is what the image was, and cannot be written", async () => {
+    const name = await makeImage("8M");
+    const server = await serve(name);
+    const client = await connect(server);
+    const before = randomBytes(4096);
+    await write(client, 8192, before);
+    await client.request({ type: CMD.FLUSH });
+    await ceph.run("rbd", "snap", "create", "--no-progress", `rbd/${name}@then`);
+    await write(client, 8192, randomBytes(4096));
+    const then = await connect(await serve(`rbd/${name}@then`));
+    expect((await read(then, 8192, 4096)).equals(before)).toBe(true);
+    expect(then.flags & 2).toBe(2);
+    const refused = await then.request({ type: CMD.WRITE, payload: randomBytes(512) });
+    expect(refused.error).toBe(ERRNO.EPERM);
+  });
+
+  test("a clone has its parent's data, and holes where neither has any", async () => {
+    const name = await makeImage("8M");
+    const server = await serve(name);
+    const client = await connect(server);
+    const data = randomBytes(4096);
+    await write(client, 0, data);
+    await client.request({ type: CMD.FLUSH });
+    await ceph.run("rbd", "snap", "create", "--no-progress", `rbd/${name}@base`);
+    await ceph.run("rbd", "clone", "--rbd-default-clone-format=2", `rbd/${name}@base`, "rbd/clone");
+    const clone = await connect(await serve("rbd/clone"));
+    expect((await read(clone, 0, 4096)).equals(data)).toBe(true);
+    const id = clone.contexts.get("base:allocation") as number;
+    const request = { type: CMD.BLOCK_STATUS, offset: 0n, length: 8 * MIB };
+    const [first, ...rest] = (await clone.request(request)).statuses.get(id) ?? [];
+    expect(first).toEqual([4096n, 0n]);
+    expect(rest.every(([, flags]) => flags === 3n)).toBe(true);
+    await write(clone, MIB, data);
+    expect((await read(clone, 0, 4096)).equals(data)).toBe(true);
+  });
+});
+
+describe("a pool", () => {
+  test("has its images as exports, by their names", async () => {
+    const name = await makeImage("4M");
+    const server = await serve("pool=rbd");
+    const list = await runOk(["nbdinfo", "--list", server.uri]);
+    expect(list).toContain(`export="${name}"`);
+    const client = await connect(server, name);
+    expect(client.sizeBytes).toBe(BigInt(4 * MIB));
+    await expect(connect(server, "nosuch")).rejects.toThrow("NBD_OPT_GO");
+    await expect(connect(server, "")).rejects.toThrow("NBD_OPT_GO");
+    expect(server.stderr()).toContain("there is no image rbd/nosuch");
+    expect(server.stderr()).toContain("a client must name one as its export");
+  });
+});
+
+describe("what cannot work is said at start", () => {
+  test.each([
+    [["rbd/nosuch"], "there is no image rbd/nosuch; create=SIZE makes one"],
+    [["nopool/disk"], 'the Ceph cluster has no pool "nopool"'],
+    [[], "the image is missing: give [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]"],
+    [["a/b/c/d"], "rbd=a/b/c/d: use [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]"],
+    [["rbd/disk", "nosuch=1"], 'unknown parameter "nosuch"'],
+    [["pool=rbd", "create=1M"], "need an image"],
+  ])("%j", async (parameters, words) => {
+    expect(await refusal(...parameters)).toContain(words);
+  });
+
+  test("no such snapshot", async () => {
+    expect(await refusal(`rbd/${await makeImage()}@nosuch`)).toContain('with a snapshot "nosuch"');
+  });
+
+  test("no configuration, and no monitor", async () => {
+    const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
+    const missing = await runAsyncnbd([...options, "rbd", "a/b", "conf=/nosuch.conf"]);
+    expect(missing).toMatchObject({ status: 1 });
+    expect(missing.stderr).toContain("cannot read Ceph's configuration /nosuch.conf");
+    const conf = join(temporaryDirectory(), "ceph.conf");
+    writeFileSync(conf, "[global]\nmon_host = 127.0.0.1:1\nauth_client_required = none\n");
+    const silent = await runAsyncnbd([
+      ...options,
+      "rbd",
+      "a/b",
+      `conf=${conf}`,
+      "connect-timeout=2",
+    ]);
+    expect(silent.stderr).toContain("no monitor of the Ceph cluster answers within 2 s");
+  });
+});
+
+describe("two servers with one image", () => {
+  test("take turns in writing: the lock passes", async () => {
+    const name = await makeImage("8M");
+    const [one, other] = [await serve(name), await serve(name)];
+    const [a, b] = [await connect(one), await connect(other)];
+    for (let i = 0; i < 3; i++) {
+      const [first, second] = [randomBytes(4096), randomBytes(4096)];
+      await write(a, i * 8192, first);
+      await a.request({ type: CMD.FLUSH });
+      await write(b, i * 8192 + 4096, second);
+      await b.request({ type: CMD.FLUSH });
+      expect((await read(a, i * 8192 + 4096, 4096)).equals(second)).toBe(true);
+    }
+  });
+
+  test("with exclusive=true the second cannot write, nor start so", async () => {
+    const name = await makeImage("8M");
+    const first = await serve(name, "exclusive=true");
+    await write(await connect(first), 0, randomBytes(512));
+    expect(await refusal(name, "exclusive=true")).toContain("another client holds its lock");
+    await first.stop();
+    await write(await connect(await serve(name, "exclusive=true")), 0, randomBytes(512));
+  });
+});
+
+describe("a cluster that", () => {
+  test("does not answer for a while loses nothing", async () => {
+    const server = await serve(await makeImage("8M"));
+    const client = await connect(server);
+    const data = randomBytes(MIB);
+    await write(client, 0, data);
+    ceph.signal("osd.0", "SIGSTOP");
+    const writes = Array.from({ length: 16 }, (_, i) => ({
+      type: CMD.WRITE,
+      offset: BigInt(i * 4096),
+      payload: data.subarray(MIB - (i + 1) * 4096, MIB - i * 4096),
+    }));
+    const replies = client.requests(...writes);
+    await sleep(3000);
+    ceph.signal("osd.0", "SIGCONT");
+    expect((await replies).map(({ error }) => error)).toEqual(writes.map(() => 0));
+    for (const [i, { payload }] of writes.entries())
+      expect((await read(client, i * 4096, 4096)).equals(payload)).toBe(true);
+  });
+
+  test("does not answer in time is an error, where a time is given", async () => {
+    const server = await serve(await makeImage("8M"), "timeout=1", "cache=false");
+    const client = await connect(server);
+    ceph.signal("osd.0", "SIGSTOP");
+    try {
+      const reply = await client.request({ type: CMD.WRITE, payload: randomBytes(512) });
+      expect(reply.error).toBe(ERRNO.EIO);
+    } finally {
+      ceph.signal("osd.0", "SIGCONT");
+    }
+  });
+
+  test("is dead does not keep the server from ending within its grace", async () => {
+    const name = await makeImage("8M");
+    const server = await startServer(["rbd", name, `conf=${ceph.conf}`], {
+      options: ["--grace=1"],
+    });
+    const client = await connect(server);
+    ceph.signal("osd.0", "SIGSTOP");
+    try {
+      const reply = client.request({ type: CMD.WRITE, payload: randomBytes(512) });
+      reply.catch(() => {});
+      await sleep(200);
+      server.kill("SIGTERM");
+      await server.ended;
+    } finally {
+      ceph.signal("osd.0", "SIGCONT");
+    }
+  });
+
+  test("is full refuses writes, and takes them again when there is room", async () => {
+    const client = await connect(await serve(await makeImage("8M"), "cache=false"));
+    await write(client, 0, randomBytes(4 * MIB));
+    const setRatios = async (...ratios: readonly string[]) => {
+      const names = ["nearfull", "backfillfull", "full"];
+      for (const [i, ratio] of ratios.entries())
+        await ceph.run("ceph", "osd", `set-${names[i]}-ratio`, ratio);
+    };
+    let at = 4 * MIB;
+    /** Until a write that takes room has that result: the cluster needs time to notice. */
+    const writeUntil = (error: number) =>
+      eventually(`error ${error}`, async () => {
+        const offset = BigInt(at);
+        at += 4096;
+        const reply = await client.request({ type: CMD.WRITE, offset, payload: randomBytes(4096) });
+        return reply.error === error ? true : undefined;
+      });
+    await setRatios("0.0001", "0.0002", "0.0003");
+    try {
+      await writeUntil(ERRNO.ENOSPC);
+    } finally {
+      await setRatios("0.85", "0.9", "0.95");
+    }
+    await writeUntil(0);
+  });
+});

@@ -1,0 +1,57 @@
+// A real Ceph cluster on this machine for the tests of one file (scripts/ceph).
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { afterAll, beforeAll } from "vitest";
+import { runOk } from "./command.js";
+
+const script = fileURLToPath(new URL("../../scripts/ceph", import.meta.url));
+
+const START_TIMEOUT_MS = 120_000;
+
+export interface CephOptions {
+  readonly store?: "memstore" | "bluestore";
+  readonly auth?: "none" | "cephx";
+}
+
+export class Ceph {
+  readonly directory: string;
+
+  constructor(directory: string) {
+    this.directory = directory;
+  }
+
+  get conf(): string {
+    return join(this.directory, "ceph.conf");
+  }
+
+  /** Of "osd.0" or "mon.a". */
+  signal(daemon: string, signal: NodeJS.Signals): void {
+    process.kill(
+      Number(readFileSync(join(this.directory, "run", `${daemon}.pid`), "utf8")),
+      signal,
+    );
+  }
+
+  /** Runs one of Ceph's commands. Resolves with what it prints. */
+  run(...words: readonly string[]): Promise<string> {
+    return runOk(words, { env: { ...process.env, CEPH_CONF: this.conf } });
+  }
+}
+
+/** From before the file's first test until after its last. */
+export function startCeph({ store = "memstore", auth = "none" }: CephOptions = {}): Ceph {
+  const directory = mkdtempSync(join(tmpdir(), "asyncnbd-ceph-"));
+  const ceph = (...words: string[]) => execFileSync(script, words, { stdio: "inherit" });
+  beforeAll(() => {
+    ceph("up", directory, store, auth);
+  }, START_TIMEOUT_MS);
+  afterAll(() => {
+    ceph("down", directory);
+    rmSync(directory, { recursive: true, force: true });
+  });
+  return new Ceph(directory);
+}
