@@ -2,24 +2,73 @@
 
 import { getSystemErrorMap } from "node:util";
 
+/** One for each cause; docs/errors.md says what each means and what to do. */
 export type ErrorCode =
-  | "USAGE" // the command line makes no sense
-  | "CONFIG" // an option or parameter has a value that cannot be used
-  | "PLUGIN" // a plugin cannot be loaded, or refused its parameters or the start
-  | "LISTEN" // no socket to listen on
-  | "SYSTEM"; // the operating system refused something
+  // the command line, and options of serve()
+  | "USAGE"
+  | "OPTION_UNKNOWN"
+  | "OPTION_INVALID"
+  // parameters of plugins and filters
+  | "PARAMETER_UNKNOWN"
+  | "PARAMETER_INVALID"
+  | "PARAMETER_MISSING"
+  | "PARAMETER_REPEATED"
+  // plugins and filters
+  | "PLUGIN_NOT_FOUND"
+  | "FILTER_NOT_FOUND"
+  | "SCRIPT_NOT_FOUND"
+  | "SCRIPT_UNLOADABLE"
+  | "LIBRARY_UNLOADABLE"
+  | "PLUGIN_INVALID"
+  | "FILTER_INVALID"
+  | "FILTER_MISPLACED"
+  | "PLUGIN_FAILED"
+  | "FILTER_FAILED"
+  | "UNCAUGHT_EXCEPTION"
+  | "WORKERS_IMPOSSIBLE"
+  | "WORKER_EXITED"
+  | "WATCH_IMPOSSIBLE"
+  | "RESTART_NEEDED"
+  // the server
+  | "LISTEN_FAILED"
+  | "TLS_UNUSABLE"
+  | "ACCEPT_FAILED"
+  | "CONNECTION_FAILED"
+  | "SERVER_CLOSED"
+  | "NOT_A_SOCKET"
+  // the command and its process
+  | "FILE_UNWRITABLE"
+  | "OUTPUT_FAILED"
+  | "PROCESS_FAILED"
+  | "STREAM_CLOSED"
+  | "USER_UNCHANGED"
+  | "ADDON_UNLOADABLE"
+  | "INTERNAL"
+  // copies, by asyncnbd-client
+  | "DISK_TOO_SMALL"
+  | "SIZE_UNALIGNED"
+  | "SAME_DISK"
+  | "DISK_IS_DIRECTORY"
+  | "SOURCE_CHANGED"
+  // tests of plugins
+  | "DEPENDENCY_MISSING"
+  | "DISK_EMPTY";
+
+interface ErrorDetails extends ErrorOptions {
+  readonly isLogged?: boolean;
+}
 
 export class AsyncnbdError extends Error {
   readonly code: ErrorCode;
   /** The log has the message already: a C plugin has put it there. */
   readonly isLogged: boolean;
 
-  /** `message` says what failed, on what, and what to do. */
-  constructor(code: ErrorCode, message: string, { isLogged = false } = {}) {
-    super(message);
+  /** `message` says what failed, on what, and what to do; `cause` is what it comes from, if anything. */
+  constructor(code: ErrorCode, message: string, details: ErrorDetails = {}) {
+    super(message, "cause" in details ? { cause: details.cause } : undefined);
     this.name = "AsyncnbdError";
     this.code = code;
-    this.isLogged = isLogged;
+    this.isLogged = details.isLogged ?? false;
   }
 }
 

@@ -1,12 +1,25 @@
 // What programs may import from the package.
 
 export { includeDirectory } from "./addon/addon.js";
-export type { RequestCounts } from "./addon/types.js";
+export type { Logger } from "./addon/log.js";
+export type { PeerAddress, RequestCounts, RequestLatencies } from "./addon/types.js";
 export type { TlsPriority, TlsVersion } from "./config/tls.js";
 export type { Endpoint } from "./config/uri.js";
 export { AsyncnbdError, type ErrorCode } from "./errors.js";
 export type { FilterChoice } from "./filters/choice.js";
 export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";
+export type {
+  BooleanParameter,
+  ConfigOf,
+  ConfigSpec,
+  EnumParameter,
+  NamedParameters,
+  NumberParameter,
+  ParameterSpec,
+  ParameterType,
+  SchemaParameter,
+  TextParameter,
+} from "./plugins/script/config-spec.js";
 export {
   definePlugin,
   type ListedExport,
@@ -18,16 +31,7 @@ export {
   type ThreadModelName,
 } from "./plugins/script/definition.js";
 export { failure } from "./plugins/script/errno.js";
-export type {
-  BooleanParameter,
-  ConfigOf,
-  ConfigSpec,
-  EnumParameter,
-  NumberParameter,
-  ParameterSpec,
-  ParameterType,
-  TextParameter,
-} from "./plugins/script/parameters.js";
+export type { ConfigValue, LooseConfig } from "./plugins/script/given-config.js";
 export type {
   Awaitable,
   BlockSize,
@@ -41,14 +45,22 @@ export type {
   WriteInfo,
   ZeroInfo,
 } from "./plugins/script/requests.js";
+export type { StandardSchema } from "./plugins/script/standard-schema.js";
 export {
-  type ConfigValue,
   type ListenOn,
   type NbdServer,
   type ServeOptions,
+  type ServeOptionsFor,
   type ServerEvents,
-  type ServerStats,
   type ServeTls,
   serve,
 } from "./server/serve.js";
+export type { ConnectedClient, DisconnectedClient, OpenedClient } from "./server/server.js";
+export type { EndReason, OpenedSession, SessionEnd } from "./server/session.js";
+export type {
+  ExportStats,
+  OperationName,
+  OperationStats,
+  ServerStats,
+} from "./server/statistics.js";
 export { version } from "./version.js";

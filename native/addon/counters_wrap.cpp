@@ -46,9 +46,9 @@ Napi::Value CountersWrap::of(const Napi::CallbackInfo &info) {
   set("bytes", counts.bytes);
   const auto all_ns = static_cast<double>(counts.done_ns + counts.failed_ns);
   set_ms("meanMs", counts.requests() == 0 ? 0 : all_ns / static_cast<double>(counts.requests()));
-  set_ms("p50Ms", static_cast<double>(counts.percentile_ns(50)));
-  set_ms("p99Ms", static_cast<double>(counts.percentile_ns(99)));
-  set_ms("maxMs", static_cast<double>(counts.longest_ns));
+  set_ms("p50Ms", static_cast<double>(counts.latencies.percentile_ns(50)));
+  set_ms("p99Ms", static_cast<double>(counts.latencies.percentile_ns(99)));
+  set_ms("maxMs", static_cast<double>(counts.latencies.longest_ns));
   return result;
 }
 

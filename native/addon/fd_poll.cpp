@@ -29,6 +29,13 @@ void FdPoll::stop() {
     uv_poll_stop(handle_);
 }
 
+void FdPoll::set_ref(bool is_ref) {
+  if (handle_ == nullptr)
+    return;
+  auto *handle = reinterpret_cast<uv_handle_t *>(handle_);
+  is_ref ? uv_ref(handle) : uv_unref(handle);
+}
+
 void FdPoll::close() {
   if (handle_ == nullptr)
     return;

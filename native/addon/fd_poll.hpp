@@ -21,6 +21,8 @@ public:
   // Calls back once for each time the descriptor is found ready, until stop.
   void start(int uv_events);
   void stop();
+  // Whether the event loop stays alive for it while it is started, as it does at first.
+  void set_ref(bool is_ref);
   // Afterwards the descriptor may be closed or used otherwise.
   void close();
 

@@ -65,6 +65,17 @@ void JsQueue::release() {
     napi_unref_threadsafe_function(env_, function_);
 }
 
+void LoopHold::change(bool is_begun, bool is_ref) {
+  const bool held = is_begun_ && is_ref_;
+  is_begun_ = is_begun;
+  is_ref_ = is_ref;
+  const bool holds = is_begun && is_ref;
+  if (holds && !held)
+    queue_->hold();
+  else if (held && !holds)
+    queue_->release();
+}
+
 void run_blocking(Napi::Env env, std::function<void()> work,
                   std::function<void(Napi::Env, bool ran)> settle) {
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);

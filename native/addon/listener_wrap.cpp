@@ -57,6 +57,7 @@ Napi::Function ListenerWrap::define(Napi::Env env) {
                          InstanceMethod("resume", &ListenerWrap::resume),
                          InstanceMethod("pause", &ListenerWrap::pause),
                          InstanceMethod("close", &ListenerWrap::close),
+                         InstanceMethod("setRef", &ListenerWrap::set_ref),
                      });
 }
 
@@ -105,6 +106,13 @@ Napi::Value ListenerWrap::close(const Napi::CallbackInfo &info) {
   if (fd_ != -1)
     ::close(fd_);
   fd_ = -1;
+  return info.Env().Undefined();
+}
+
+// setRef(isRef): whether the event loop stays alive for it.
+Napi::Value ListenerWrap::set_ref(const Napi::CallbackInfo &info) {
+  if (poll_ != nullptr)
+    poll_->set_ref(info[0].As<Napi::Boolean>());
   return info.Env().Undefined();
 }
 

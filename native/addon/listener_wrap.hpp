@@ -18,6 +18,7 @@ private:
   Napi::Value resume(const Napi::CallbackInfo &info);
   Napi::Value pause(const Napi::CallbackInfo &info);
   Napi::Value close(const Napi::CallbackInfo &info);
+  Napi::Value set_ref(const Napi::CallbackInfo &info);
 
   int fd_;
   bool accepting_ = false;

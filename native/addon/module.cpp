@@ -6,7 +6,9 @@
 #include "addon/counters_wrap.hpp"
 #include "addon/export_wrap.hpp"
 #include "addon/js_queue.hpp"
+#include "addon/latencies_wrap.hpp"
 #include "addon/listener_wrap.hpp"
+#include "addon/log_wrap.hpp"
 #include "addon/own_process.hpp"
 #include "addon/plugin_wrap.hpp"
 #include "addon/process.hpp"
@@ -24,12 +26,14 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativePlugin", PluginWrap::define(env));
   exports.Set("NativeCFilter", CFilterWrap::define(env));
   exports.Set("NativeScriptBridge", ScriptBridgeWrap::define(env));
+  exports.Set("NativeLog", LogWrap::define(env));
   exports.Set("NativeServer", ServerWrap::define(env));
   exports.Set("NativeExport", ExportWrap::define(env));
   exports.Set("NativeSession", SessionWrap::define(env));
   exports.Set("NativeTurns", TurnsWrap::define(env));
   exports.Set("NativeTurn", TurnWrap::define(env));
   exports.Set("NativeCounters", CountersWrap::define(env));
+  exports.Set("NativeLatencies", LatenciesWrap::define(env));
   exports.Set("NativeListener", ListenerWrap::define(env));
   exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
   exports.Set("adoptListeners", Napi::Function::New(env, adopt_listeners));

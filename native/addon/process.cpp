@@ -7,6 +7,7 @@
 #include <cstdio>
 #include <cstring>
 #include <fcntl.h>
+#include <string_view>
 #include <sys/file.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -133,6 +134,25 @@ void exit_with_parent(const Napi::CallbackInfo &info) {
     raise(SIGTERM);
 }
 
+// peerOf(fd): { kind, … }, see PeerAddress of src/addon/types.ts.
+Napi::Value peer_of(const Napi::CallbackInfo &info) {
+  const host::PeerAddress peer = host::peer_address(info[0].As<Napi::Number>());
+  const std::string_view kind = peer.kind;
+  Napi::Object result = Napi::Object::New(info.Env());
+  result.Set("kind", peer.kind);
+  if (kind == "tcp")
+    result.Set("address", peer.address);
+  if (kind == "vsock")
+    result.Set("contextId", peer.context_id);
+  if (kind == "tcp" || kind == "vsock")
+    result.Set("port", peer.port);
+  if (kind == "unix") {
+    result.Set("processId", static_cast<double>(peer.process_id));
+    result.Set("userId", static_cast<double>(peer.user_id));
+  }
+  return result;
+}
+
 // socketPair(): two descriptors.
 Napi::Value socket_pair(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
@@ -223,6 +243,7 @@ void define_process_functions(Napi::Env env, Napi::Object exports) {
   exports.Set("setStdioSafe", Napi::Function::New(env, set_stdio_safe));
   exports.Set("becomeSessionLeader", Napi::Function::New(env, become_session_leader));
   exports.Set("exitWithParent", Napi::Function::New(env, exit_with_parent));
+  exports.Set("peerOf", Napi::Function::New(env, peer_of));
   exports.Set("socketPair", Napi::Function::New(env, socket_pair));
   exports.Set("notifyManager", Napi::Function::New(env, notify_manager));
   exports.Set("keepLibraries", Napi::Function::New(env, keep_libraries));

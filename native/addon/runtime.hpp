@@ -6,6 +6,7 @@
 #include "addon/shared_chains.hpp"
 #include "addon/tls_contexts.hpp"
 #include "backend/turn_queue.hpp"
+#include "connection/latency_counters.hpp"
 #include "connection/resources.hpp"
 #include "filters/request_counters.hpp"
 
@@ -17,6 +18,7 @@ connection::Resources &resources();
 TlsContexts &tls_contexts();
 SharedByName<backend::TurnQueue> &shared_turns();
 SharedByName<filters::RequestCounters> &shared_counters();
+SharedByName<connection::LatencyCounters> &shared_latencies();
 SharedChains &shared_chains();
 
 } // namespace asyncnbd::addon

@@ -2,6 +2,7 @@
 #include "addon/server_wrap.hpp"
 
 #include "addon/js_queue.hpp"
+#include "addon/log_wrap.hpp"
 
 namespace asyncnbd::addon {
 
@@ -13,19 +14,20 @@ Napi::Function ServerWrap::define(Napi::Env env) {
                      });
 }
 
-// new NativeServer(onShutdownRequested, maxInFlightBytes): the function is called when a plugin
-// uses nbdkit_shutdown.
+// new NativeServer(onShutdownRequested, maxInFlightBytes, log): the function is called when a plugin
+// uses nbdkit_shutdown. log: a NativeLog, or undefined.
 ServerWrap::ServerWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   on_shutdown_ =
       std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
   // Connections may outlive this object, on threads where no reference may be dropped.
   std::weak_ptr<Napi::FunctionReference> callback = on_shutdown_;
-  context_ = std::make_shared<host::ServerContext>([queue = JsQueue::of(info.Env()), callback] {
+  auto on_shutdown = [queue = JsQueue::of(info.Env()), callback] {
     queue->post([callback](Napi::Env) {
       if (auto function = callback.lock())
         function->Call({});
     });
-  });
+  };
+  context_ = std::make_shared<host::ServerContext>(on_shutdown, LogWrap::target_of(info[2]));
   budget_ = std::make_shared<base::MemoryBudget>(
       static_cast<uint64_t>(info[1].As<Napi::Number>().Int64Value()));
 }

@@ -5,6 +5,7 @@
 
 #include "addon/chain_wrap.hpp"
 #include "addon/js_queue.hpp"
+#include "addon/latencies_wrap.hpp"
 #include "addon/plugin_wrap.hpp"
 #include "addon/runtime.hpp"
 #include "addon/server_wrap.hpp"
@@ -14,7 +15,19 @@ namespace asyncnbd::addon {
 
 namespace {
 
-Napi::Value counts_to_js(Napi::Env env, const connection::Connection::Counts &counts) {
+// By commands, three numbers each.
+Napi::Float64Array commands_to_js(Napi::Env env, const connection::Connection &connection) {
+  const auto counts = connection.counts_by_command();
+  Napi::Float64Array numbers = Napi::Float64Array::New(env, counts.size() * 3);
+  size_t i = 0;
+  for (const auto &[requests, failed, bytes] : counts)
+    for (const uint64_t number : {requests, failed, bytes})
+      numbers[i++] = static_cast<double>(number);
+  return numbers;
+}
+
+Napi::Value counts_to_js(Napi::Env env, const connection::Connection &connection) {
+  const connection::Connection::Counts counts = connection.counts();
   Napi::Object object = Napi::Object::New(env);
   auto set = [&object](const char *key, uint64_t value) {
     object.Set(key, static_cast<double>(value));
@@ -24,7 +37,18 @@ Napi::Value counts_to_js(Napi::Env env, const connection::Connection::Counts &co
   set("readBytes", counts.read_bytes);
   set("writtenBytes", counts.written_bytes);
   set("inFlight", counts.in_flight);
+  object.Set("commands", commands_to_js(env, connection));
   return object;
+}
+
+Napi::Object end_to_js(Napi::Env env, const connection::Connection &connection) {
+  Napi::Object end = counts_to_js(env, connection).As<Napi::Object>();
+  const std::string &failure = connection.failure_reason();
+  if (!failure.empty())
+    end.Set("failure", failure);
+  end.Set("hasStalled", connection.has_stalled());
+  end.Set("isCutByPlugin", connection.disconnect_requested());
+  return end;
 }
 
 } // namespace
@@ -49,6 +73,7 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("stop", &SessionWrap::stop),
                          InstanceMethod("counts", &SessionWrap::counts),
                          InstanceMethod("abort", &SessionWrap::abort),
+                         InstanceMethod("setRef", &SessionWrap::set_ref),
                          InstanceMethod("logTrouble", &SessionWrap::log_trouble),
                          InstanceMethod("logEvent", &SessionWrap::log_event),
                      });
@@ -70,10 +95,12 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   client_->connection->peer_fd = out_fd_;
   const connection::Connection &connection = *client_->connection;
-  logged_ = {connection.plugin_name, connection.number, host::peer_of(out_fd_)};
+  logged_ = {connection.plugin_name, connection.number, host::peer_of(out_fd_),
+             server->context()->log()};
 
   transport::set_nonblocking(in_fd_, true);
   transport::set_nonblocking(out_fd_, true);
+  hold_ = std::make_shared<LoopHold>(JsQueue::of(env));
   io_ = std::make_unique<transport::HandshakeIo>(in_fd_, out_fd_);
   in_poll_ = std::make_unique<FdPoll>(env, in_fd_, [this] { on_input(); });
   bool ok = in_poll_->ok();
@@ -317,7 +344,7 @@ void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
 } // namespace
 
 // start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
-// stallTimeoutMs, maxInFlightBytes, shortcuts }): resolves when the connection has closed.
+// stallTimeoutMs, maxInFlightBytes, shortcuts, latencies }): resolves when the connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
@@ -337,7 +364,8 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       contexts_of(options.Get("contexts").As<Napi::Array>()),
       static_cast<uint32_t>(number("blockBytes")),
       static_cast<uint32_t>(number("maxPayloadBytes")),
-      options.Get("shortcuts").As<Napi::Boolean>()};
+      options.Get("shortcuts").As<Napi::Boolean>(),
+      LatenciesWrap::counters_of(options.Get("latencies"))};
   stop_polling();
 
   connection::Connection &connection = *client_->connection;
@@ -346,21 +374,18 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   in_fd_ = out_fd_ = -1;
   std::unique_ptr<backend::Backend> backend = std::move(client_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
-  queue->hold();
-  started_ = connection.start(&stream, &backend, settings, [queue, deferred, client = client_] {
-    queue->post([queue, deferred, client](Napi::Env env) {
-      queue->release();
-      Napi::Object end = counts_to_js(env, client->connection->counts()).As<Napi::Object>();
-      const std::string &failure = client->connection->failure_reason();
-      if (!failure.empty())
-        end.Set("failure", failure);
+  hold_->begin();
+  started_ = connection.start(&stream, &backend, settings, [=, hold = hold_, client = client_] {
+    queue->post([=](Napi::Env env) {
+      hold->end();
+      Napi::Object end = end_to_js(env, *client->connection);
       client->connection.reset(); // its descriptors must not wait for a garbage collection
       client->answers.reset();
       deferred->Resolve(end);
     });
   });
   if (!started_) {
-    queue->release();
+    hold_->end();
     refuse_start(env, std::move(backend), client_, deferred);
   }
   return deferred->Promise();
@@ -370,7 +395,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
 Napi::Value SessionWrap::counts(const Napi::CallbackInfo &info) {
   if (!started_ || !client_->connection)
     return info.Env().Undefined();
-  return counts_to_js(info.Env(), client_->connection->counts());
+  return counts_to_js(info.Env(), *client_->connection);
 }
 
 // stop(graceMs)
@@ -380,6 +405,17 @@ Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
     client_->connection->set_grace(grace);
     client_->connection->stop();
   }
+  return info.Env().Undefined();
+}
+
+// setRef(isRef): whether the event loop stays alive for this client.
+Napi::Value SessionWrap::set_ref(const Napi::CallbackInfo &info) {
+  const bool is_ref = info[0].As<Napi::Boolean>();
+  hold_->set_ref(is_ref);
+  if (in_poll_)
+    in_poll_->set_ref(is_ref);
+  if (out_poll_)
+    out_poll_->set_ref(is_ref);
   return info.Env().Undefined();
 }
 

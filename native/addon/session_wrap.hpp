@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "addon/fd_poll.hpp"
+#include "addon/js_queue.hpp"
 #include "addon/plugin_calls.hpp"
 #include "connection/connection.hpp"
 #include "host/client_log.hpp"
@@ -43,6 +44,7 @@ private:
   Napi::Value log_trouble(const Napi::CallbackInfo &info);
   Napi::Value log_event(const Napi::CallbackInfo &info);
   Napi::Value abort(const Napi::CallbackInfo &info);
+  Napi::Value set_ref(const Napi::CallbackInfo &info);
 
   Napi::Value watch_for_end(const Napi::CallbackInfo &info);
 
@@ -57,6 +59,7 @@ private:
   int in_fd_;
   int out_fd_;
   host::LoggedClient logged_;
+  std::shared_ptr<LoopHold> hold_; // during the transmission phase
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
   std::shared_ptr<base::MemoryBudget> budget_;
   std::unique_ptr<transport::HandshakeIo> io_;

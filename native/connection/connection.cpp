@@ -26,6 +26,9 @@ constexpr std::chrono::hours NO_STALL_TIMEOUT{24 * 365 * 100};
 // From here on it is cheaper to have the kernel refer to a file's pages than to copy them.
 constexpr uint32_t MIN_PIPED_READ_BYTES = 16 << 10;
 
+// The payload of a write from here on may have come long after its header.
+constexpr uint64_t TIMED_FROM_PAYLOAD_BYTES = 64 << 10;
+
 } // namespace
 
 bool Connection::start(std::unique_ptr<transport::Transport> *transport,
@@ -57,6 +60,11 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   reader_ = std::make_unique<RequestReader>(
       resources_, *transport_, *replies_, facts_, static_cast<backend::Maker &>(*this),
       static_cast<Admission &>(*this), stop_requested_, spinner, when_full(), settings.style);
+  if (settings.latencies != nullptr) {
+    latencies_ = settings.latencies;
+    latencies_place_ = latencies_->next_place();
+    reader_->time_requests(runtime_.clock);
+  }
   on_closed_ = std::move(on_closed);
   self_ = shared_from_this();
   threads_ = 1;
@@ -82,9 +90,12 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
 bool Connection::execute(PendingRequest *request) {
   live_.fetch_add(1, std::memory_order_relaxed);
   count(*request);
+  if (latencies_ != nullptr && request->length_bytes >= TIMED_FROM_PAYLOAD_BYTES &&
+      request->type == wire::NBD_CMD_WRITE)
+    request->received_at = runtime_.clock.now(); // its payload took its time
   if (int error = refusal(*request)) {
     request->error = error;
-    failed_.fetch_add(1, std::memory_order_relaxed);
+    count_failure(*request);
     if (request->is_reserved && request->type == wire::NBD_CMD_WRITE)
       unreserve(*request);
     replies_->push(request);
@@ -220,16 +231,32 @@ void Connection::count(const PendingRequest &request) {
     counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
   };
   add(requests_, 1);
-  if (request.type == wire::NBD_CMD_READ)
-    add(read_bytes_, request.length_bytes);
-  else if (request.type == wire::NBD_CMD_WRITE)
-    add(written_bytes_, request.length_bytes);
+  if (request.type >= COMMANDS)
+    return;
+  add(commands_[request.type].requests, 1);
+  add(commands_[request.type].bytes, request.length_bytes);
+}
+
+void Connection::count_failure(const PendingRequest &request) {
+  failed_.fetch_add(1, std::memory_order_relaxed);
+  if (request.type < COMMANDS)
+    commands_[request.type].failed.fetch_add(1, std::memory_order_relaxed);
+}
+
+std::array<Connection::CommandCounts, Connection::COMMANDS> Connection::counts_by_command() const {
+  std::array<CommandCounts, COMMANDS> counts;
+  for (size_t type = 0; type < COMMANDS; type++) {
+    const Command &command = commands_[type];
+    counts[type] = {command.requests.load(std::memory_order_relaxed),
+                    command.failed.load(std::memory_order_relaxed),
+                    command.bytes.load(std::memory_order_relaxed)};
+  }
+  return counts;
 }
 
 Connection::Counts Connection::counts() const {
   return {requests_.load(std::memory_order_relaxed), failed_.load(std::memory_order_relaxed),
-          read_bytes_.load(std::memory_order_relaxed),
-          written_bytes_.load(std::memory_order_relaxed), live_.load(std::memory_order_relaxed)};
+          bytes_of(wire::NBD_CMD_READ), bytes_of(wire::NBD_CMD_WRITE), live_.load(std::memory_order_relaxed)};
 }
 
 std::chrono::milliseconds Connection::grace() const {

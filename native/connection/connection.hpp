@@ -2,6 +2,7 @@
 // once the handshake is over, its transmission phase.
 #pragma once
 
+#include <array>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -13,6 +14,7 @@
 #include "backend/backend.hpp"
 #include "base/mutex.hpp"
 #include "connection/check.hpp"
+#include "connection/latency_counters.hpp"
 #include "connection/memory_account.hpp"
 #include "connection/reply_queue.hpp"
 #include "connection/request_reader.hpp"
@@ -41,6 +43,7 @@ struct TransmissionSettings {
   uint32_t block_bytes = 1;            // see ExportFacts
   uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
   bool has_shortcuts = true; // reservations, and data in pages
+  std::shared_ptr<LatencyCounters> latencies{}; // the export's; nullptr: nobody counts them
 };
 
 class Connection final : public host::CallContext,
@@ -86,8 +89,19 @@ public:
   };
   Counts counts() const;
 
+  // The same by NBD_CMD_*; of a read and a write, what clients have asked for.
+  static constexpr size_t COMMANDS = LatencyCounters::COMMANDS;
+  struct CommandCounts {
+    uint64_t requests;
+    uint64_t failed;
+    uint64_t bytes;
+  };
+  std::array<CommandCounts, COMMANDS> counts_by_command() const;
+
   // Why the connection failed; "" if it did not. When all is closed.
   const std::string &failure_reason() const { return failure_reason_; }
+  // Whether that is because the client did not go on.
+  bool has_stalled() const { return has_stalled_; }
 
   // Immediate end: nothing more is sent. Any thread, once started.
   void abort();
@@ -132,6 +146,7 @@ private:
   }
   // ReplyListener
   void on_sent(PendingRequest *first, uint32_t count) override;
+  void on_taken(const PendingRequest *first) override;
   void on_full() override { transport_->wake(); }
   bool delays_others() const override { return schedule::IdlePoller::delays_others(); }
   void before_delay() override;
@@ -176,6 +191,10 @@ private:
   void send_for_slow_thread();
   int refusal(const PendingRequest &request) const;
   void count(const PendingRequest &request);
+  void count_failure(const PendingRequest &request);
+  uint64_t bytes_of(uint16_t type) const {
+    return commands_[type].bytes.load(std::memory_order_relaxed);
+  }
   std::chrono::milliseconds grace() const;
   void charge_encoded(PendingRequest &request);
   void answer(PendingRequest *request);
@@ -214,6 +233,7 @@ private:
   std::function<void()> on_closed_;
   base::Mutex<base::LockRank::failure_reason> failing_;
   std::string failure_reason_;       // guarded by failing_: the first
+  bool has_stalled_ = false;         // guarded by failing_
   std::shared_ptr<Connection> self_; // until finish
 
   schedule::LeaderToken leader_token_;
@@ -248,11 +268,17 @@ private:
   std::atomic<bool> refuse_commands_{false};   // pairs with nothing: from some request on
   std::atomic<unsigned> failures_reported_{0}; // a count, pairs with nothing
 
-  // The leader's to change, but for failed_. Counts: they pair with nothing.
+  // The leader's to change, but for those of failures. Counts: they pair with nothing.
   std::atomic<uint64_t> requests_{0};
-  std::atomic<uint64_t> read_bytes_{0};
-  std::atomic<uint64_t> written_bytes_{0};
   std::atomic<uint64_t> failed_{0};
+  struct Command {
+    std::atomic<uint64_t> requests{0};
+    std::atomic<uint64_t> failed{0};
+    std::atomic<uint64_t> bytes{0};
+  };
+  std::array<Command, COMMANDS> commands_;
+  std::shared_ptr<LatencyCounters> latencies_; // of all connections, or nullptr
+  size_t latencies_place_ = 0;
 };
 
 } // namespace asyncnbd::connection

@@ -141,27 +141,24 @@ void Connection::begin_turn() {
   constexpr uint64_t MAX_REQUESTS = 1024;
   constexpr uint64_t MAX_BYTES = 4 << 20;
   turn_ends_at_requests_ = requests_.load(std::memory_order_relaxed) + MAX_REQUESTS;
-  turn_ends_at_bytes_ = read_bytes_.load(std::memory_order_relaxed) +
-                        written_bytes_.load(std::memory_order_relaxed) + MAX_BYTES;
+  turn_ends_at_bytes_ = bytes_of(wire::NBD_CMD_READ) + bytes_of(wire::NBD_CMD_WRITE) + MAX_BYTES;
   if (!latency_.is_quick()) // it is here because it has idled
     before_delay();
 }
 
 bool Connection::is_long_turn() const {
   return requests_.load(std::memory_order_relaxed) > turn_ends_at_requests_ ||
-         read_bytes_.load(std::memory_order_relaxed) +
-                 written_bytes_.load(std::memory_order_relaxed) >
-             turn_ends_at_bytes_;
+         bytes_of(wire::NBD_CMD_READ) + bytes_of(wire::NBD_CMD_WRITE) > turn_ends_at_bytes_;
 }
 
 schedule::Pollable::Turn Connection::resume() {
   const std::shared_ptr<Connection> keep = self_; // it may come to its end
   threads_.fetch_add(1, std::memory_order_relaxed);
   reader_->use_thread_cache();
-  const uint64_t before_bytes = read_bytes_.load(std::memory_order_relaxed);
+  const uint64_t before_bytes = bytes_of(wire::NBD_CMD_READ);
   begin_turn();
   lead();
-  return {keep, read_bytes_.load(std::memory_order_relaxed) - before_bytes};
+  return {keep, bytes_of(wire::NBD_CMD_READ) - before_bytes};
 }
 
 // ---- handing over to another thread -------------------------------------------------------------

@@ -92,7 +92,7 @@ bool Connection::client_has_gone() const {
 }
 
 void Connection::report_failure(const PendingRequest &request) {
-  failed_.fetch_add(1, std::memory_order_relaxed);
+  count_failure(request);
   uint32_t sent = wire::error_from_errno(request.error, request.flags);
   if (sent == wire::NBD_ENOTSUP) // a fast zero refused as it should be
     return;
@@ -106,6 +106,16 @@ void Connection::report_failure(const PendingRequest &request) {
       base::error_text(request.error).c_str(), base::error_name(static_cast<int>(sent)).c_str(),
       reported + 1 == MAX_FAILURES_REPORTED ? "; further failures on this connection are not logged"
                                             : "");
+}
+
+// One look at the clock for all replies of a batch.
+void Connection::on_taken(const PendingRequest *first) {
+  if (latencies_ == nullptr)
+    return;
+  const base::Time now = runtime_.clock.now();
+  for (const PendingRequest *request = first; request != nullptr; request = request->next)
+    if (request->type < COMMANDS)
+      latencies_->record(latencies_place_, request->type, now - request->received_at);
 }
 
 void Connection::on_sent(PendingRequest *first, uint32_t count) {

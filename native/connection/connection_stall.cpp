@@ -56,6 +56,10 @@ void Connection::on_stall(schedule::Stall stall, std::chrono::milliseconds lasts
   if (lasts < stall_timeout_)
     reason += " while other clients waited for memory";
   on_failure(reason); // before the end that the leader is about to see
+  {
+    std::lock_guard lock(failing_);
+    has_stalled_ = true;
+  }
   transport_->abort();
 }
 

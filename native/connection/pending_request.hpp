@@ -6,6 +6,7 @@
 #include <memory>
 
 #include "backend/backend.hpp"
+#include "base/clock.hpp"
 #include "base/slabs.hpp"
 #include "connection/buffers.hpp"
 #include "connection/encoded_reply.hpp"
@@ -20,6 +21,7 @@ constexpr uint32_t EXPECTED_STATUS_BYTES = 64 << 10;
 // A request from its parsing until its reply has left.
 struct PendingRequest : backend::Request {
   uint64_t cookie;
+  base::Time received_at; // the batch it was in, if requests are timed
   int error; // what the backend (or the check before it) said
   // Where the reply's header is to be; a read's data follows it at once, unless its answer is
   // elsewhere.

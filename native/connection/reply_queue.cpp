@@ -205,6 +205,7 @@ void ReplyQueue::take_pushed() {
   }
   if (chain == nullptr)
     return;
+  listener_.on_taken(chain);
   (unsent_ == nullptr ? unsent_ : last_unsent_->next) = chain;
   last_unsent_ = newest;
 }

@@ -206,6 +206,7 @@ PendingRequest *RequestReader::new_request() {
   else if ((request = resources_.requests.make()) == nullptr)
     return nullptr;
   request->reset();
+  request->received_at = received_at_;
   request->completers.reset(maker_);
   return request;
 }
@@ -323,6 +324,8 @@ ssize_t RequestReader::receive_into(const Room &room, bool between_requests) {
       if (const int reason = wait_for_more(room, between_requests))
         return reason;
   }
+  if (clock_ != nullptr)
+    received_at_ = clock_->now();
   // The one only a pipe has, the other only the memory of a file.
   if (received <= 0 && received != -ENOBUFS && received != -EFAULT)
     note_end(received, between_requests);

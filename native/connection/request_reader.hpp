@@ -89,6 +89,9 @@ public:
   // Whether input may be left unread, so that closing must not be abrupt.
   bool has_unread_input() const { return !input_is_used_up_; }
 
+  // From now on, requests say when they were received: the clock is looked at once a receive.
+  void time_requests(const base::Clock &clock) { clock_ = &clock; }
+
   // Takes back requests, all there are before the reader's end, in a chain, when nothing of them is
   // needed any more. Any thread.
   void recycle(PendingRequest *first, PendingRequest *last);
@@ -146,6 +149,9 @@ private:
   schedule::Spinner spinner_;
   const WhenFull when_full_;
   const wire::ReplyStyle style_;
+
+  const base::Clock *clock_ = nullptr; // nullptr: requests are not timed
+  base::Time received_at_{};
 
   BufferPool pool_{resources_.free_memory};
   Buffer *input_ = nullptr; // bytes [begin_, end_) are received and not yet parsed

@@ -1,9 +1,7 @@
 // See request_counters.hpp.
 #include "filters/request_counters.hpp"
 
-#include <algorithm>
 #include <chrono>
-#include <cmath>
 #include <new>
 
 namespace asyncnbd::filters {
@@ -11,43 +9,12 @@ namespace asyncnbd::filters {
 namespace {
 
 constexpr auto RELAXED = std::memory_order_relaxed;
-constexpr unsigned STEP_BITS = 3; // an eighth
 
 unsigned bits_of(uint64_t number) {
   return static_cast<unsigned>(std::bit_width(number)) - 1; // of at least 1
 }
 
-size_t bucket_of(uint64_t ns) {
-  if (ns < (1u << STEP_BITS))
-    return ns;
-  const unsigned shift = bits_of(ns) - STEP_BITS;
-  return (size_t{shift} << STEP_BITS) + (ns >> shift);
-}
-
-// The longest time that is counted there.
-uint64_t end_of_bucket(size_t bucket) {
-  if (bucket < (2u << STEP_BITS))
-    return bucket;
-  const size_t shift = (bucket >> STEP_BITS) - 1;
-  const uint64_t step = (bucket & ((1u << STEP_BITS) - 1)) + (1u << STEP_BITS);
-  return ((step + 1) << shift) - 1;
-}
-
-static_assert(LATENCY_BUCKETS == (64 - STEP_BITS + 1) << STEP_BITS);
-
 } // namespace
-
-uint64_t KindCounts::percentile_ns(double percent) const {
-  const auto wanted =
-      static_cast<uint64_t>(std::ceil(static_cast<double>(requests()) * percent / 100));
-  uint64_t counted = 0;
-  for (size_t bucket = 0; bucket < latencies.size(); bucket++) {
-    counted += latencies[bucket];
-    if (counted >= wanted && counted > 0)
-      return std::min(end_of_bucket(bucket), longest_ns);
-  }
-  return longest_ns;
-}
 
 RequestCounters::RequestCounters() : places_(std::make_unique<std::array<Place, PLACES>>()) {}
 
@@ -63,10 +30,7 @@ void RequestCounters::record(size_t place, const backend::Request &request, int 
   Kind &kind = (*places_)[place].kinds[request.type];
   const auto ns =
       static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count());
-  kind.latencies[bucket_of(ns)].fetch_add(1, RELAXED);
-  uint64_t longest = kind.longest_ns.load(RELAXED);
-  while (ns > longest && !kind.longest_ns.compare_exchange_weak(longest, ns, RELAXED)) {
-  }
+  kind.latencies.record(ns);
   (error == 0 ? kind.done_ns : kind.failed_ns).fetch_add(ns, RELAXED);
   (error == 0 ? kind.done : kind.failed).fetch_add(1, RELAXED);
   if (error != 0)
@@ -106,9 +70,7 @@ void RequestCounters::add(const Kind &kind, KindCounts *counts) {
   counts->bytes += kind.bytes.load(RELAXED);
   counts->done_ns += kind.done_ns.load(RELAXED);
   counts->failed_ns += kind.failed_ns.load(RELAXED);
-  counts->longest_ns = std::max(counts->longest_ns, kind.longest_ns.load(RELAXED));
-  for (size_t i = 0; i < LATENCY_BUCKETS; i++)
-    counts->latencies[i] += kind.latencies[i].load(RELAXED);
+  kind.latencies.add_to(&counts->latencies);
   for (unsigned bits = 0; bits < kind.sizes.size(); bits++) {
     const Sizes *sizes = kind.sizes[bits].load(std::memory_order_acquire);
     if (sizes == nullptr)

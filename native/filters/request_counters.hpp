@@ -12,12 +12,11 @@
 
 #include "backend/request.hpp"
 #include "base/clock.hpp"
+#include "base/latency_histogram.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
 
-// Of times in nanoseconds: eight for each power of two.
-constexpr size_t LATENCY_BUCKETS = size_t{62} * 8;
 // By the zero bits at the end of an offset, which is a multiple of anything if it is 0.
 constexpr size_t ALIGNMENTS = 65;
 
@@ -35,13 +34,10 @@ struct KindCounts {
   uint64_t bytes = 0; // of those that are done
   uint64_t done_ns = 0;
   uint64_t failed_ns = 0;
-  uint64_t longest_ns = 0;
-  std::array<uint64_t, LATENCY_BUCKETS> latencies{};
+  base::Latencies latencies; // of those that have failed, too
   std::map<unsigned, SizeCounts> sizes; // by bits; of those that are done
 
   uint64_t requests() const { return done + failed; }
-  // So many of a hundred took no longer, to an eighth.
-  uint64_t percentile_ns(double percent) const;
 };
 
 class RequestCounters {
@@ -76,8 +72,7 @@ private:
     Count bytes{0};
     Count done_ns{0};
     Count failed_ns{0};
-    Count longest_ns{0};
-    std::array<Count, LATENCY_BUCKETS> latencies{};
+    base::LatencyHistogram latencies;
     // By bits. The release of who has made it pairs with the acquire of who uses it.
     std::array<std::atomic<Sizes *>, 64> sizes{};
   };

@@ -5,9 +5,9 @@
 #include <arpa/inet.h>
 #include <atomic>
 #include <cerrno>
-#include <cstdio>
 #include <linux/vm_sockets.h>
 #include <netinet/in.h>
+#include <string_view>
 #include <sys/socket.h>
 
 #include "base/mutex.hpp"
@@ -22,21 +22,23 @@ constexpr std::chrono::seconds LINE_INTERVAL{3};
 
 std::atomic<bool> logs_clients{false}; // a setting, pairs with nothing
 
-std::string socket_name(int family, const void *address, uint16_t port) {
+void internet_address(int family, const void *address, uint16_t port, PeerAddress *peer) {
   char text[INET6_ADDRSTRLEN];
   if (inet_ntop(family, address, text, sizeof text) == nullptr)
-    return "at an unknown address";
-  char name[sizeof text + sizeof "[]:65535"];
-  snprintf(name, sizeof name, family == AF_INET6 ? "[%s]:%u" : "%s:%u", text, ntohs(port));
-  return name;
+    return;
+  peer->kind = "tcp";
+  peer->address = text;
+  peer->port = ntohs(port);
 }
 
-std::string unix_name(int fd) {
-  struct ucred peer;
-  socklen_t length = sizeof peer;
-  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &length) == -1)
-    return "in an unknown process";
-  return "pid " + std::to_string(peer.pid) + " of user " + std::to_string(peer.uid);
+void unix_address(int fd, PeerAddress *peer) {
+  struct ucred credentials;
+  socklen_t length = sizeof credentials;
+  peer->kind = "unix";
+  if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == -1)
+    return;
+  peer->process_id = credentials.pid;
+  peer->user_id = credentials.uid;
 }
 
 std::string whose(const LoggedClient &client) {
@@ -49,7 +51,7 @@ std::string line(const LoggedClient &client, const std::string &what) {
 
 } // namespace
 
-std::string peer_of(int fd) {
+PeerAddress peer_address(int fd) {
   union {
     sockaddr any;
     sockaddr_in v4;
@@ -58,21 +60,48 @@ std::string peer_of(int fd) {
     sockaddr_storage room;
   } address{};
   socklen_t length = sizeof address;
-  if (getpeername(fd, &address.any, &length) == -1)
-    return errno == ENOTSOCK ? "on standard input" : "at an unknown address"; // which may have gone
+  PeerAddress peer;
+  if (getpeername(fd, &address.any, &length) == -1) {
+    if (errno == ENOTSOCK)
+      peer.kind = "stdio";
+    return peer; // which may have gone
+  }
   switch (address.any.sa_family) {
   case AF_INET:
-    return socket_name(AF_INET, &address.v4.sin_addr, address.v4.sin_port);
+    internet_address(AF_INET, &address.v4.sin_addr, address.v4.sin_port, &peer);
+    break;
   case AF_INET6:
-    return socket_name(AF_INET6, &address.v6.sin6_addr, address.v6.sin6_port);
+    internet_address(AF_INET6, &address.v6.sin6_addr, address.v6.sin6_port, &peer);
+    break;
   case AF_UNIX:
-    return unix_name(fd);
+    unix_address(fd, &peer);
+    break;
   case AF_VSOCK:
-    return "vsock " + std::to_string(address.vm.svm_cid) + ":" +
-           std::to_string(address.vm.svm_port);
+    peer.kind = "vsock";
+    peer.context_id = address.vm.svm_cid;
+    peer.port = address.vm.svm_port;
+    break;
   default:
-    return "at an unknown address";
+    break;
   }
+  return peer;
+}
+
+std::string peer_of(int fd) {
+  const PeerAddress peer = peer_address(fd);
+  const std::string_view kind = peer.kind;
+  const std::string port = std::to_string(peer.port);
+  if (kind == "tcp")
+    return (peer.address.find(':') == std::string::npos ? peer.address
+                                                        : "[" + peer.address + "]") +
+           ":" + port;
+  if (kind == "unix")
+    return peer.process_id == 0 ? "in an unknown process"
+                                : "pid " + std::to_string(peer.process_id) + " of user " +
+                                      std::to_string(peer.user_id);
+  if (kind == "vsock")
+    return "vsock " + std::to_string(peer.context_id) + ":" + port;
+  return kind == "stdio" ? "on standard input" : "at an unknown address";
 }
 
 LineLimit::Verdict LineLimit::ask(Clock::time_point now) {
@@ -105,20 +134,20 @@ void log_trouble(const LoggedClient &client, const std::string &what) {
     verdict = limit.ask(LineLimit::Clock::now());
   }
   if (!verdict.may_log) {
-    log_debug_of(whose(client), line(client, what));
+    log_debug_of(whose(client), line(client, what), client.log.get());
     return;
   }
   std::string text = line(client, what);
   if (verdict.left_out > 0)
     text += " (and " + std::to_string(verdict.left_out) + " more messages suppressed)";
-  log_warning_of(whose(client), text);
+  log_warning_of(whose(client), text, client.log.get());
 }
 
 void log_event(const LoggedClient &client, const std::string &what) {
   if (logs_clients.load(std::memory_order_relaxed))
-    log_info_of(whose(client), line(client, what));
+    log_info_of(whose(client), line(client, what), client.log.get());
   else
-    log_debug_of(whose(client), line(client, what));
+    log_debug_of(whose(client), line(client, what), client.log.get());
 }
 
 } // namespace asyncnbd::host

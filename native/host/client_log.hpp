@@ -4,12 +4,26 @@
 
 #include <chrono>
 #include <cstdint>
+#include <memory>
 #include <string>
+
+#include "host/log_target.hpp"
 
 namespace asyncnbd::host {
 
 // "127.0.0.1:40000", "[::1]:40000", "pid 12 of user 0" at a unix socket, "vsock 3:4000".
 std::string peer_of(int fd);
+
+// The same in its parts; what an address of its kind has not is empty or 0.
+struct PeerAddress {
+  const char *kind = "unknown"; // "tcp", "unix", "vsock", "stdio"
+  std::string address;
+  uint32_t port = 0;
+  uint32_t context_id = 0; // of vsock
+  int64_t process_id = 0;
+  int64_t user_id = 0;
+};
+PeerAddress peer_address(int fd);
 
 // How many lines there may be: so many at once, and one more after each interval. One thread at a
 // time.
@@ -40,6 +54,7 @@ struct LoggedClient {
   std::string name;
   uint64_t number;
   std::string peer;
+  std::shared_ptr<LogTarget> log{}; // its server's
 };
 // "refused: …", "connection failed: …"
 void log_trouble(const LoggedClient &client, const std::string &what);

@@ -34,9 +34,14 @@ ThreadState &thread_state() {
   return state != nullptr ? *state : base::make_for_thread(state);
 }
 
-ServerContext::ServerContext(std::function<void()> on_shutdown_requested)
+LogTarget *exchange_thread_log(LogTarget *target) {
+  return std::exchange(thread_state().log, target);
+}
+
+ServerContext::ServerContext(std::function<void()> on_shutdown_requested,
+                             std::shared_ptr<LogTarget> log)
     : stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      on_shutdown_requested_(std::move(on_shutdown_requested)) {
+      on_shutdown_requested_(std::move(on_shutdown_requested)), log_(std::move(log)) {
   ServerList &list = server_list();
   std::lock_guard lock(list.mutex);
   list.servers.push_back(this);

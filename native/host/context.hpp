@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/mutex.hpp"
+#include "host/log_target.hpp"
 
 namespace asyncnbd::backend {
 class Bottom;
@@ -24,7 +25,9 @@ namespace asyncnbd::host {
 class ServerContext {
 public:
   // `on_shutdown_requested` is called by nbdkit_shutdown, on the calling plugin's thread.
-  explicit ServerContext(std::function<void()> on_shutdown_requested);
+  // `log`: where its lines go; nullptr: the process's log.
+  explicit ServerContext(std::function<void()> on_shutdown_requested,
+                         std::shared_ptr<LogTarget> log = nullptr);
   ~ServerContext();
   ServerContext(const ServerContext &) = delete;
   ServerContext &operator=(const ServerContext &) = delete;
@@ -37,11 +40,13 @@ public:
   // had none left.
   int stop_fd() const { return stop_fd_; }
   bool is_stopping() const { return is_stopping_.load(); }
+  const std::shared_ptr<LogTarget> &log() const { return log_; }
 
 private:
   int stop_fd_;
   std::atomic<bool> is_stopping_{false}; // pairs with nothing: stop_fd_ tells who waits
   std::function<void()> on_shutdown_requested_;
+  const std::shared_ptr<LogTarget> log_;
 };
 
 // Whether a plugin has called nbdkit_shutdown outside a connection, perhaps before there was a

@@ -43,6 +43,21 @@ std::string prefix() {
   return context->plugin_name + "[" + std::to_string(context->number) + "]: ";
 }
 
+// Where the calling thread's lines go; nullptr: to the process's log.
+LogTarget *current_target() {
+  const CallContext *context = thread_state().context;
+  if (context != nullptr && context->server != nullptr)
+    return context->server->log().get();
+  return thread_state().log;
+}
+
+void put(LogTarget *target, LogLevel level, const std::string &whose, const std::string &text) {
+  if (target != nullptr)
+    target->write(level, whose + text);
+  else
+    writer().write(level, whose, text);
+}
+
 // As a client has sent it, perhaps to look like something else in a log.
 const char *word_of_client() {
   const CallContext *context = thread_state().context;
@@ -52,12 +67,7 @@ const char *word_of_client() {
 void emit_error(const std::string &text) {
   thread_state().error_messages++;
   thread_state().error_message = without_passwords(text); // which a client may be told
-  writer().write(LogLevel::error, prefix(), loggable(text, word_of_client()));
-}
-
-void emit_debug(const std::string &whose, const std::string &text) {
-  if (log_is_verbose())
-    writer().write(LogLevel::debug, whose, text);
+  put(current_target(), LogLevel::error, prefix(), loggable(text, word_of_client()));
 }
 
 void verror_keeping_errno(const char *format, va_list args) {
@@ -68,12 +78,16 @@ void verror_keeping_errno(const char *format, va_list args) {
 }
 
 void vdebug_keeping_errno(const char *format, va_list args) {
-  if (!log_is_verbose())
-    return;
   int saved = errno;
   std::string text = formatted(format, args);
-  emit_debug(prefix(), loggable(text, word_of_client()));
+  put(current_target(), LogLevel::debug, prefix(), loggable(text, word_of_client()));
   errno = saved;
+}
+
+// By a plugin: whether a program's logger wants it, it decides itself.
+void vdebug_of_plugin(const char *format, va_list args) {
+  if (log_is_verbose() || current_target() != nullptr)
+    vdebug_keeping_errno(format, args);
 }
 
 } // namespace
@@ -120,6 +134,8 @@ void log_error(const char *format, ...) {
 }
 
 void log_debug(const char *format, ...) {
+  if (!log_is_verbose())
+    return;
   va_list args;
   va_start(args, format);
   vdebug_keeping_errno(format, args);
@@ -127,7 +143,7 @@ void log_debug(const char *format, ...) {
 }
 
 void log_control(const char *format, ...) {
-  if (!control_lines.load(std::memory_order_relaxed))
+  if (!log_is_verbose() || !control_lines.load(std::memory_order_relaxed))
     return;
   va_list args;
   va_start(args, format);
@@ -140,23 +156,25 @@ void log_error_text(const std::string &text) {
 }
 
 void log_warning_text(const std::string &text) {
-  writer().write(LogLevel::warning, prefix(), loggable(text, word_of_client()));
+  put(current_target(), LogLevel::warning, prefix(), loggable(text, word_of_client()));
 }
 
 void log_debug_text(const std::string &text) {
-  emit_debug(prefix(), loggable(text, word_of_client()));
+  if (log_is_verbose())
+    put(current_target(), LogLevel::debug, prefix(), loggable(text, word_of_client()));
 }
 
-void log_warning_of(const std::string &whose, const std::string &text) {
-  writer().write(LogLevel::warning, whose, loggable(text, nullptr));
+void log_warning_of(const std::string &whose, const std::string &text, LogTarget *target) {
+  put(target, LogLevel::warning, whose, loggable(text, nullptr));
 }
 
-void log_info_of(const std::string &whose, const std::string &text) {
-  writer().write(LogLevel::info, whose, loggable(text, nullptr));
+void log_info_of(const std::string &whose, const std::string &text, LogTarget *target) {
+  put(target, LogLevel::info, whose, loggable(text, nullptr));
 }
 
-void log_debug_of(const std::string &whose, const std::string &text) {
-  emit_debug(whose, loggable(text, nullptr));
+void log_debug_of(const std::string &whose, const std::string &text, LogTarget *target) {
+  if (target != nullptr || log_is_verbose())
+    put(target, LogLevel::debug, whose, loggable(text, nullptr));
 }
 
 } // namespace asyncnbd::host
@@ -177,13 +195,13 @@ NBDKIT_DLL_PUBLIC void nbdkit_error(const char *msg, ...) {
 }
 
 NBDKIT_DLL_PUBLIC void nbdkit_vdebug(const char *msg, va_list args) {
-  vdebug_keeping_errno(msg, args);
+  vdebug_of_plugin(msg, args);
 }
 
 NBDKIT_DLL_PUBLIC void nbdkit_debug(const char *msg, ...) {
   va_list args;
   va_start(args, msg);
-  vdebug_keeping_errno(msg, args);
+  vdebug_of_plugin(msg, args);
   va_end(args);
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "base/log_sink.hpp"
+#include "host/log_target.hpp"
 
 namespace asyncnbd::host {
 
@@ -42,9 +43,10 @@ void log_error_text(const std::string &text);
 void log_warning_text(const std::string &text);
 void log_debug_text(const std::string &text);
 
-// Of a connection that the thread need not serve: "memory[3]: ".
-void log_warning_of(const std::string &whose, const std::string &text);
-void log_info_of(const std::string &whose, const std::string &text);
-void log_debug_of(const std::string &whose, const std::string &text);
+// Of a connection that the thread need not serve: "memory[3]: ". `target`: of its server, or nullptr.
+void log_warning_of(const std::string &whose, const std::string &text, LogTarget *target);
+void log_info_of(const std::string &whose, const std::string &text, LogTarget *target);
+// To a target always, else where the log is verbose.
+void log_debug_of(const std::string &whose, const std::string &text, LogTarget *target);
 
 } // namespace asyncnbd::host

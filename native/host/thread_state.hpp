@@ -7,12 +7,14 @@
 namespace asyncnbd::host {
 
 class CallContext;
+class LogTarget;
 class ShutdownWish;
 
 struct ThreadState {
   CallContext *context = nullptr;
   ShutdownWish *starting = nullptr;
   void *instance = nullptr; // where there is no context
+  LogTarget *log = nullptr; // the same
   int error = 0;
   uint64_t error_messages = 0;
   std::string error_message; // the last, since the error was cleared

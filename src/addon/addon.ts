@@ -23,7 +23,7 @@ function load(): Addon {
     return module.exports as Addon;
   } catch (error) {
     const message = describeFailure(binaries, packageDirectory, messageOf(error));
-    throw new AsyncnbdError("SYSTEM", message);
+    throw new AsyncnbdError("ADDON_UNLOADABLE", message, { cause: error });
   }
 }
 

@@ -147,6 +147,13 @@ export interface NativeTurn {
   end(): void;
 }
 
+/** Hands lines to JavaScript: onLine, soon. */
+export interface NativeLog {
+  /** From enter to leave, what is logged on this thread outside of clients' calls goes there. */
+  enter(): void;
+  leave(): void;
+}
+
 /** What the sessions of one server share. */
 export interface NativeServer {
   /** Ends plugins' sleeps and wakes connections that wait for requests. */
@@ -302,11 +309,16 @@ export interface MetaContextEntry {
 /** Minimum, preferred and maximum in bytes; all 0 if the plugin has nothing to say. */
 export type BlockSizes = readonly [number, number, number];
 
+/** Whether the event loop stays alive for it, as it does at first. */
+interface Refable {
+  setRef(isRef: boolean): void;
+}
+
 /**
  * One client. Await each promise before the next call; only stop and abort may come at any time.
  * Plugin calls run on native threads and may take as long as they like.
  */
-export interface NativeSession {
+export interface NativeSession extends Refable {
   /**
    * At which plugin the client is, from now on: a name if it is in JavaScript; and the number of the
    * chain in front of it. No export may be open, and nothing pending.
@@ -359,7 +371,7 @@ export interface NativeSession {
    */
   start(settings: TransmissionSettings & Agreement): Promise<EndOfTransmission>;
   /** Between start and its end. */
-  counts(): RequestCounts | undefined;
+  counts(): ConnectionCounts | undefined;
   /** Answers what has arrived, then closes. To be called before NativeServer.announceStop. */
   stop(graceMs: number): void;
   /** Ends handshake or transmission at once. An open export is still to be closed. */
@@ -373,10 +385,22 @@ export interface NativeSession {
   logEvent(what: string): void;
 }
 
-export interface EndOfTransmission extends RequestCounts {
+export interface EndOfTransmission extends ConnectionCounts {
   /** Why the connection failed, if it did. */
   readonly failure?: string;
+  /** The client did not go on, and was cut. */
+  readonly hasStalled: boolean;
+  /** By nbdkit_disconnect. */
+  readonly isCutByPlugin: boolean;
 }
+
+/** Where a client is: a process at a unix socket, or an address. */
+export type PeerAddress =
+  | { readonly kind: "tcp"; readonly address: string; readonly port: number }
+  /** 0, both, if the system does not tell. */
+  | { readonly kind: "unix"; readonly processId: number; readonly userId: number }
+  | { readonly kind: "vsock"; readonly contextId: number; readonly port: number }
+  | { readonly kind: "stdio" | "unknown" };
 
 export interface RequestCounts {
   readonly requests: number;
@@ -387,6 +411,31 @@ export interface RequestCounts {
   readonly writtenBytes: number;
   /** Whose replies have not left yet. */
   readonly inFlight: number;
+}
+
+/** Of one connection. */
+export interface ConnectionCounts extends RequestCounts {
+  /** By NBD_CMD_*, three numbers each: requests, those that failed, and bytes asked for. */
+  readonly commands: Float64Array;
+}
+
+/** So many of a hundred, or of a thousand, took no longer, in microseconds; up to an eighth too long. */
+export interface RequestLatencies {
+  readonly p50Us: number;
+  readonly p90Us: number;
+  readonly p99Us: number;
+  readonly p999Us: number;
+  /** Exactly. */
+  readonly maxUs: number;
+}
+
+/**
+ * How long requests to an export took: from their arrival, for a large write that of its payload, until
+ * their replies were about to be sent.
+ */
+export interface NativeLatencies {
+  /** By NBD_CMD_*; undefined: there were none. */
+  of(command: number): RequestLatencies | undefined;
 }
 
 export interface TransmissionSettings {
@@ -401,6 +450,8 @@ export interface TransmissionSettings {
   readonly maxInFlightBytes: number;
   /** Data may be received and sent where the disk lies, or be handed on as pages. */
   readonly shortcuts: boolean;
+  /** Counted there; undefined: nobody looks at the clock. */
+  readonly latencies: NativeLatencies | undefined;
 }
 
 /** How a client is answered; "extended" is also how it asks. */
@@ -419,7 +470,7 @@ export interface Agreement {
 }
 
 /** Starts paused. Owns its descriptor. */
-export interface NativeListener {
+export interface NativeListener extends Refable {
   resume(): void;
   pause(): void;
   close(): void;
@@ -473,7 +524,12 @@ export interface Addon {
   NativeServer: new (
     onShutdownRequested: () => void,
     maxInFlightBytes: number,
+    log: NativeLog | undefined,
   ) => NativeServer;
+  /** level: 0 error, 1 warning, 2 info, 3 debug. onLine may not throw. */
+  NativeLog: new (
+    onLine: (level: 0 | 1 | 2 | 3, text: string) => void,
+  ) => NativeLog;
   NativeScriptBridge: new (onWake: () => void) => NativeScriptBridge;
   /** Threads that give the same `sharedAs` have the same queue; "": it is nobody else's. */
   NativeTurns: new (
@@ -484,6 +540,10 @@ export interface Addon {
   NativeCounters: new (
     sharedAs: string,
   ) => NativeCounters;
+  /** As NativeTurns. */
+  NativeLatencies: new (
+    sharedAs: string,
+  ) => NativeLatencies;
   /**
    * threads: calls in progress at once, if the plugin can take more than one. chain: of makeChain.
    * Without a plugin, exports are adopted.
@@ -512,6 +572,8 @@ export interface Addon {
   listenUnix(path: string): Listening & { readonly tookOver?: boolean };
   /** Listening sockets that this process was started with, from descriptor 3 on. */
   adoptListeners(count: number): Listening;
+  /** Of a connected socket. */
+  peerOf(fd: number): PeerAddress;
   /** Two connected unix stream sockets, closed at exec. */
   socketPair(): [number, number];
   /** flock(2) on an open file, until it is closed or the process ends; false: another has it. */

@@ -26,7 +26,11 @@ export async function launch(inheritance: Inheritance): Promise<number> {
   });
   const ended = new Promise<number>((resolve, reject) => {
     child.once("error", (error) =>
-      reject(new AsyncnbdError("SYSTEM", `cannot start the server process: ${error.message}`)),
+      reject(
+        new AsyncnbdError("PROCESS_FAILED", `cannot start the server process: ${error.message}`, {
+          cause: error,
+        }),
+      ),
     );
     child.once("close", (code) => resolve(code ?? 1));
   });

@@ -24,7 +24,10 @@ export function openLog({ log }: Pick<Config, "log">): void {
   if (typeof log !== "object") return;
   const failure = addon().openLog(log.file);
   if (failure !== undefined)
-    throw new AsyncnbdError("SYSTEM", `--log=${log.file}: cannot open the file: ${failure}`);
+    throw new AsyncnbdError(
+      "FILE_UNWRITABLE",
+      `--log=${log.file}: cannot open the file: ${failure}`,
+    );
 }
 
 export function configureLog(

@@ -31,7 +31,7 @@ function withProgram(line: ParsedLine): ParsedLine {
   const words = [...line.optionWords, ...parameters];
   addon().ownProcess(takeInheritance(process.env, 0)); // which is the program's, all of it
   const reason = addon().execute(program.path, [name, ...words]);
-  throw new AsyncnbdError("PLUGIN", `cannot execute ${program.path}: ${reason}`);
+  throw new AsyncnbdError("PROCESS_FAILED", `cannot execute ${program.path}: ${reason}`);
 }
 
 /** Refuses -s with closed streams, in whose place Node has opened /dev/null. */
@@ -39,7 +39,7 @@ function refuseClosed(streams: readonly number[]): void {
   const names = ["standard input", "standard output"].filter((_, fd) => streams.includes(fd));
   if (names.length > 0)
     throw new AsyncnbdError(
-      "SYSTEM",
+      "STREAM_CLOSED",
       `-s serves a client on standard input and output, but ${names.join(" and ")} ` +
         `${names.length === 1 ? "is" : "are"} closed`,
     );

@@ -259,6 +259,7 @@ function writePidFile(path: string): void {
   try {
     writeFileSync(path, `${process.pid}\n`, { mode: 0o644 });
   } catch (error) {
-    throw new AsyncnbdError("SYSTEM", `cannot write the PID file ${path}: ${reasonOf(error)}`);
+    const words = `cannot write the PID file ${path}: ${reasonOf(error)}`;
+    throw new AsyncnbdError("FILE_UNWRITABLE", words, { cause: error });
   }
 }

@@ -40,7 +40,7 @@ export class UncaughtErrors {
 }
 
 function failed(): never {
-  throw new AsyncnbdError("PLUGIN", "uncaught exception", { isLogged: true });
+  throw new AsyncnbdError("UNCAUGHT_EXCEPTION", "uncaught exception", { isLogged: true });
 }
 
 /** If not a line of the stack is the plugin's, the mistake is ours. */

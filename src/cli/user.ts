@@ -14,7 +14,8 @@ export function changeUser(user: string | undefined, group: string | undefined):
     if (user !== undefined) process.setuid?.(nameOrId(user));
   } catch (error) {
     const wanted = [user && `user ${user}`, group && `group ${group}`].filter(Boolean);
-    throw new AsyncnbdError("SYSTEM", `cannot change to ${wanted.join(", ")}: ${wordsOf(error)}`);
+    const words = `cannot change to ${wanted.join(", ")}: ${wordsOf(error)}`;
+    throw new AsyncnbdError("USER_UNCHANGED", words, { cause: error });
   }
 }
 

@@ -123,7 +123,7 @@ async function begin(
   const greeting = await greet(stream);
   if (tls === undefined) return greeting;
   if (!greeting.isFixed)
-    throw new ConnectionError("EPROTO", "the server is too old for TLS, which is wanted");
+    throw new ConnectionError("EPROTONOSUPPORT", "the server is too old for TLS, which is wanted");
   await askForTls(stream);
   const { where } = place;
   await stream.encrypt(tlsOptions(tls, "host" in where ? where.host : undefined), signal);
@@ -238,7 +238,7 @@ export async function listExports(
   const place = placeOf(target);
   return withStream(place, options, options.signal, async ({ stream, greeting }) => {
     if (!greeting.isFixed)
-      throw new ConnectionError("EPROTO", "the server is too old to list its exports");
+      throw new ConnectionError("EPROTONOSUPPORT", "the server is too old to list its exports");
     const exports = await askForList(stream);
     abort(stream);
     return exports;
@@ -254,7 +254,7 @@ export async function exportInfo(
   return withStream(place, options, options.signal, async ({ stream, greeting }) => {
     const wishes = wishesOf(place, options);
     if (!greeting.isFixed)
-      throw new ConnectionError("EPROTO", "the server is too old to tell of an export");
+      throw new ConnectionError("EPROTONOSUPPORT", "the server is too old to tell of an export");
     const style = await settleStyle(stream, wishes);
     const contexts = style === "simple" ? [] : await listContexts(stream, wishes.exportName);
     const facts = await inquire(stream, wishes, style);

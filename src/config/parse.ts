@@ -97,7 +97,7 @@ const absolute = (path: string | undefined): string | undefined =>
 function checkCombinations(given: GivenOptions): void {
   if (given.has("swap"))
     throw new AsyncnbdError(
-      "CONFIG",
+      "OPTION_INVALID",
       "--swap is not supported, because Node.js aborts when its memory is locked. To keep the " +
         "server out of swap, run: systemd-run --scope -p MemorySwapMax=0 asyncnbd …",
     );

@@ -1,5 +1,6 @@
 // A chain: a plugin, in C or in TypeScript, and the filters in front of it, which share its life.
 
+import { type Log, processLog } from "../addon/log.js";
 import type { PluginAbout } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import type { CFilter } from "../filters/c-filter.js";
@@ -10,6 +11,7 @@ import type { Living } from "../plugins/life.js";
 import { modelOf, PARALLEL } from "../plugins/native-chain.js";
 import { openPlugin } from "../plugins/open-plugin.js";
 import type { HandshakeCalls, PluginInstance } from "../plugins/plugin-instance.js";
+import type { Reload } from "../plugins/reload.js";
 import { isMiddleware, isNative, type Layer } from "../plugins/script/layer.js";
 import type { Awaitable } from "../plugins/script/requests.js";
 
@@ -21,6 +23,10 @@ export interface ChainSpec {
   readonly filters: readonly FilterChoice[];
   /** Loads a plugin in TypeScript again when its file changes. */
   readonly watch: boolean;
+  /** By default the process's. */
+  readonly logTo?: Log;
+  /** What becomes of new versions, if it is watched. */
+  readonly onReload?: (reload: Reload) => void;
 }
 
 export class Chain implements Living {
@@ -38,13 +44,22 @@ export class Chain implements Living {
   }
 
   /** Calls nothing of the plugin, nor of its filters, but what makes them known. */
-  static async open({ plugin, filters, watch }: ChainSpec): Promise<Chain> {
-    return Chain.of(await openPlugin(plugin, { watch }), filters);
+  static async open(spec: ChainSpec): Promise<Chain> {
+    const { plugin, filters, watch, logTo: log = processLog, onReload } = spec;
+    return Chain.of(
+      await openPlugin(plugin, { watch, log, ...(onReload && { onReload }) }),
+      filters,
+      log,
+    );
   }
 
   /** Of a plugin that is open. */
-  static async of(plugin: PluginInstance, filters: readonly FilterChoice[]): Promise<Chain> {
-    return new Chain(plugin, await openFilters(filters));
+  static async of(
+    plugin: PluginInstance,
+    filters: readonly FilterChoice[],
+    log: Log = processLog,
+  ): Promise<Chain> {
+    return new Chain(plugin, await openFilters(filters, log));
   }
 
   /** Of the plugin, or of a filter. False: it has no such flag; undefined: none has this name. */
@@ -86,7 +101,9 @@ export class Chain implements Living {
   }
 
   async configComplete(): Promise<void> {
-    this.#layers = this.#filters.map(layersOf);
+    const layers: (readonly Layer[])[] = [];
+    for (const filter of this.#filters) layers.push(await layersOf(filter));
+    this.#layers = layers;
     await this.#completeFrom(0);
   }
 
@@ -199,7 +216,7 @@ export class Chain implements Living {
   get #filterModels(): number[] {
     const told = this.#filters.map(
       ({ filter, library, parameters }) =>
-        library?.threadModel ?? filter.threadModel?.(parameters.values(false)) ?? PARALLEL,
+        library?.threadModel ?? filter.threadModel?.(parameters.known()) ?? PARALLEL,
     );
     return [...told, ...this.#layers.flat().filter(isNative).map(modelOf)];
   }
@@ -210,11 +227,11 @@ export class Chain implements Living {
   }
 }
 
-function layersOf({ filter, parameters }: OpenedFilter): readonly Layer[] {
-  const made: unknown = filter.create(parameters.values());
+async function layersOf({ filter, parameters }: OpenedFilter): Promise<readonly Layer[]> {
+  const made: unknown = filter.create(await parameters.complete());
   if (!isMiddleware(made))
     throw new AsyncnbdError(
-      "PLUGIN",
+      "FILTER_INVALID",
       `filter ${filter.name}: create returned no middleware: use defineMiddleware`,
     );
   return made.layers;

@@ -76,7 +76,10 @@ function parseRate(key: string, given: string): number {
     /^\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)(%?)$/i.exec(given) ?? [];
   const value = Number(number ?? Number.NaN) / (percent === "%" ? 100 : 1);
   if (!(value >= 0 && value <= 1))
-    throw new AsyncnbdError("CONFIG", `parameter ${key}=${given}: use 0% to 100%, or 0 to 1`);
+    throw new AsyncnbdError(
+      "PARAMETER_INVALID",
+      `parameter ${key}=${given}: use 0% to 100%, or 0 to 1`,
+    );
   return value;
 }
 
@@ -131,7 +134,7 @@ function parseBits(key: string, given: string): number {
   const bits = parseSize(given);
   if (!(bits > 0))
     throw new AsyncnbdError(
-      "CONFIG",
+      "PARAMETER_INVALID",
       `parameter ${key}=${given}: expected a number of bits per second`,
     );
   return bits;
@@ -141,7 +144,10 @@ function parseBits(key: string, given: string): number {
 function parseSeconds(key: string, given: string): number {
   const seconds = Number.parseFloat(given);
   if (!(seconds > 0))
-    throw new AsyncnbdError("CONFIG", `parameter ${key}=${given}: expected a number of seconds`);
+    throw new AsyncnbdError(
+      "PARAMETER_INVALID",
+      `parameter ${key}=${given}: expected a number of seconds`,
+    );
   return seconds;
 }
 
@@ -231,7 +237,7 @@ const cacheFilter = defineFilter({
     ];
     if (maxBytes !== undefined && lowPercent >= highPercent)
       throw new AsyncnbdError(
-        "CONFIG",
+        "PARAMETER_INVALID",
         `parameter cache-low-threshold=${lowPercent}: must be less than cache-high-threshold, ` +
           `which is ${highPercent}`,
       );

@@ -1,14 +1,15 @@
 // One of nbdkit's filters, loaded from its shared object; failures are exceptions.
 
 import { addon } from "../addon/addon.js";
+import type { Log } from "../addon/log.js";
 import type { Failure, NativeCFilter, PluginAbout } from "../addon/types.js";
-import { AsyncnbdError } from "../errors.js";
+import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import { nativeMiddleware } from "../middleware/define.js";
 import type { Middleware } from "../plugins/script/layer.js";
 
-function check(failure: Failure): void {
+function check(failure: Failure, code: ErrorCode = "FILTER_FAILED"): void {
   if (failure !== undefined)
-    throw new AsyncnbdError("PLUGIN", failure.words, { isLogged: failure.isLogged });
+    throw new AsyncnbdError(code, failure.words, { isLogged: failure.isLogged });
 }
 
 /** What a callback of a filter does in the middle, whose exception must pass through the filter. */
@@ -31,17 +32,22 @@ function through(call: (next: (step: () => void) => boolean) => Failure): void {
 export class CFilter {
   readonly about: PluginAbout;
   readonly #native: NativeCFilter;
+  readonly #log: Log;
 
-  private constructor(native: NativeCFilter) {
+  private constructor(native: NativeCFilter, log: Log) {
     this.#native = native;
+    this.#log = log;
     this.about = native.about;
   }
 
   /** Calls none of the filter's functions but its registration. */
-  static open(path: string): CFilter {
+  static open(path: string, log: Log): CFilter {
     const native = new (addon().NativeCFilter)(path);
-    check(native.open());
-    return new CFilter(native);
+    check(
+      log.during(() => native.open()),
+      "LIBRARY_UNLOADABLE",
+    );
+    return new CFilter(native, log);
   }
 
   setDebugFlag(flag: string, value: number): boolean {
@@ -49,19 +55,21 @@ export class CFilter {
   }
 
   load(): void {
-    this.#native.load();
+    this.#log.during(() => this.#native.load());
   }
 
   config(key: string, value: string, next: (key: string, value: string) => void): void {
-    through((pass) => this.#native.config(key, value, (k, v) => pass(() => next(k, v))));
+    this.#log.during(() =>
+      through((pass) => this.#native.config(key, value, (k, v) => pass(() => next(k, v)))),
+    );
   }
 
   configComplete(next: () => void): void {
-    through((pass) => this.#native.configComplete(() => pass(next)));
+    this.#log.during(() => through((pass) => this.#native.configComplete(() => pass(next))));
   }
 
   settleThreadModel(behind: number): void {
-    check(this.#native.settleThreadModel(behind));
+    check(this.#log.during(() => this.#native.settleThreadModel(behind)));
   }
 
   get isShutdownRequested(): boolean {
@@ -73,19 +81,19 @@ export class CFilter {
   }
 
   getReady(threadModel: number): void {
-    check(this.#native.getReady(threadModel));
+    check(this.#log.during(() => this.#native.getReady(threadModel)));
   }
 
   afterFork(): void {
-    check(this.#native.afterFork());
+    check(this.#log.during(() => this.#native.afterFork()));
   }
 
   cleanup(): void {
-    this.#native.cleanup();
+    this.#log.during(() => this.#native.cleanup());
   }
 
   unload(): void {
-    this.#native.unload();
+    this.#log.during(() => this.#native.unload());
   }
 
   get middleware(): Middleware {

@@ -1,5 +1,6 @@
 // The filters that a user has chosen; the code that opens them is loaded only if there are some.
 
+import type { Log } from "../addon/log.js";
 import { AsyncnbdError } from "../errors.js";
 import type { Middleware } from "../plugins/script/layer.js";
 import type { Filter, OpenedFilter } from "./filter.js";
@@ -13,13 +14,17 @@ export async function refuseLibraries(filters: readonly FilterChoice[]): Promise
   const { isLibrary } = await import("./open-filter.js");
   const found = filters.find(isLibrary);
   if (found !== undefined)
-    throw new AsyncnbdError("CONFIG", `--filter=${found}: nbdkit's filters cannot be on workers`);
+    throw new AsyncnbdError(
+      "WORKERS_IMPOSSIBLE",
+      `--filter=${found}: nbdkit's filters cannot be on workers`,
+    );
 }
 
 /** For one chain. */
 export async function openFilters(
   choices: readonly FilterChoice[],
+  log: Log,
 ): Promise<readonly OpenedFilter[]> {
   if (choices.length === 0) return [];
-  return (await import("./open-filter.js")).openFilters(choices);
+  return (await import("./open-filter.js")).openFilters(choices, log);
 }

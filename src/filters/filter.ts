@@ -1,10 +1,11 @@
 // What --filter names: middleware with parameters.
 
+import type { ConfigOf, NamedParameters } from "../plugins/script/config-spec.js";
 import type { Middleware } from "../plugins/script/layer.js";
-import type { ConfigOf, ConfigSpec, ParameterSet } from "../plugins/script/parameters.js";
+import type { ParameterSet } from "../plugins/script/parameters.js";
 import type { CFilter } from "./c-filter.js";
 
-export interface FilterDefinition<Spec extends ConfigSpec> {
+export interface FilterDefinition<Spec extends NamedParameters> {
   readonly name: string;
   /** Its parameters on the command line, beside the plugin's. */
   readonly config?: Spec;
@@ -18,7 +19,7 @@ export interface FilterDefinition<Spec extends ConfigSpec> {
 export type Filter = FilterDefinition<any>;
 
 /** Does nothing but type its argument: a filter for the command line, as a module's export. */
-export function defineFilter<const Spec extends ConfigSpec = Record<never, never>>(
+export function defineFilter<const Spec extends NamedParameters = Record<never, never>>(
   filter: FilterDefinition<Spec>,
 ): FilterDefinition<Spec> {
   return filter;

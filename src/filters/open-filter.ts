@@ -1,6 +1,6 @@
 // Opens a filter by its name; loaded only if there are filters.
 
-import { addon } from "../addon/addon.js";
+import type { Log } from "../addon/log.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError } from "../errors.js";
 import { FILTER_PREFIX, packageNames } from "../plugins/packages.js";
@@ -8,6 +8,7 @@ import { unknownKeys } from "../plugins/script/definition-keys.js";
 import { isMiddleware, type Middleware } from "../plugins/script/layer.js";
 import { loadExport, resolveScript } from "../plugins/script/load-script.js";
 import { faultsOf, helpOf, ParameterSet } from "../plugins/script/parameters.js";
+import { isSchema } from "../plugins/script/standard-schema.js";
 import { NBDKIT_VERSION } from "../version.js";
 import { FILTERS } from "./built-in.js";
 import { CFilter } from "./c-filter.js";
@@ -28,11 +29,14 @@ export const isLibrary = (choice: FilterChoice): boolean =>
   resolveFilter(choice) !== undefined;
 
 /** In front of one plugin; the innermost is loaded first. */
-export async function openFilters(choices: readonly FilterChoice[]): Promise<OpenedFilter[]> {
+export async function openFilters(
+  choices: readonly FilterChoice[],
+  log: Log,
+): Promise<OpenedFilter[]> {
   const libraries = new Map<string, CFilter>();
   const filters: OpenedFilter[] = [];
   for (const choice of [...choices].reverse()) {
-    const opened = await openFilter(choice, libraries);
+    const opened = await openFilter(choice, libraries, log);
     filters.unshift({ ...opened, parameters: parametersOf(opened, filters) });
   }
   return filters;
@@ -49,8 +53,9 @@ function parametersOf(opened: OpenedFilter, others: readonly OpenedFilter[]): Pa
 async function openFilter(
   choice: FilterChoice,
   libraries: Map<string, CFilter>,
+  log: Log,
 ): Promise<OpenedFilter> {
-  if (typeof choice === "string") return openNamed(choice, libraries);
+  if (typeof choice === "string") return openNamed(choice, libraries, log);
   return opened(filterOf(choice, "middleware"), "the program");
 }
 
@@ -59,6 +64,12 @@ function opened(
   origin: string,
   { library, version }: { library?: CFilter; version?: string } = {},
 ): OpenedFilter {
+  if (isSchema(filter.config))
+    throw new AsyncnbdError(
+      "FILTER_INVALID",
+      `filter ${filter.name}: one schema of all does not tell the names, by which a filter's ` +
+        "parameters are told from the plugin's: give each its own",
+    );
   return {
     filter,
     origin,
@@ -83,8 +94,8 @@ function helpOfLibrary({ about }: CFilter): string {
 }
 
 /** One that stands at several places is loaded once, and has its variables once. */
-function openLibrary(path: string, libraries: Map<string, CFilter>): OpenedFilter {
-  const library = libraries.get(path) ?? CFilter.open(path);
+function openLibrary(path: string, libraries: Map<string, CFilter>, log: Log): OpenedFilter {
+  const library = libraries.get(path) ?? CFilter.open(path, log);
   libraries.set(path, library);
   const filter = { name: library.about.name, create: () => library.middleware };
   return opened(filter, path, { library });
@@ -94,11 +105,15 @@ function openLibrary(path: string, libraries: Map<string, CFilter>): OpenedFilte
  * One of ours by its name; one of nbdkit's by its name or path; or a module's export: a filter, or
  * just middleware.
  */
-async function openNamed(name: string, libraries: Map<string, CFilter>): Promise<OpenedFilter> {
+async function openNamed(
+  name: string,
+  libraries: Map<string, CFilter>,
+  log: Log,
+): Promise<OpenedFilter> {
   const known = FILTERS.find((filter) => filter.name === name);
   if (known !== undefined) return opened(known, "built in", { version: NBDKIT_VERSION });
   const shared = resolveFilter(name);
-  if (shared !== undefined) return openLibrary(shared, libraries);
+  if (shared !== undefined) return openLibrary(shared, libraries, log);
   const path = resolveScript(name, FILTER_PREFIX);
   if (path === undefined) {
     const installed = packageNames(FILTER_PREFIX);
@@ -106,14 +121,14 @@ async function openNamed(name: string, libraries: Map<string, CFilter>): Promise
     const all = [...new Set(names)].sort().join(", ");
     const help = `use ${all}, the path of a filter's .so file, or a module's path or package`;
     throw new AsyncnbdError(
-      "PLUGIN",
+      "FILTER_NOT_FOUND",
       `there is no filter "${name}"${didYouMean(name, names) || `: ${help}`}`,
     );
   }
   const found = await loadExport(path, "filter", isFilterOrMiddleware);
   if (found === undefined)
     throw new AsyncnbdError(
-      "PLUGIN",
+      "FILTER_INVALID",
       `${path} exports no filter: use defineFilter({ name, create }) or defineMiddleware({ name, open })`,
     );
   const filter = filterOf(found, name);
@@ -123,7 +138,6 @@ async function openNamed(name: string, libraries: Map<string, CFilter>): Promise
     "threadModel",
     "create",
   ]);
-  for (const fault of [...faults, ...faultsOf(filter.config)])
-    addon().logWarning(`${path}: ${fault}`);
+  for (const fault of [...faults, ...faultsOf(filter.config)]) log.warn(`${path}: ${fault}`);
   return opened(filter, path);
 }

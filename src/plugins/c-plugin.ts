@@ -1,9 +1,10 @@
 // A loaded C plugin, whose failures are exceptions.
 
 import { addon } from "../addon/addon.js";
+import { type Log, processLog } from "../addon/log.js";
 import type { Failure, NativePlugin, PluginAbout } from "../addon/types.js";
 import { didYouMean } from "../config/nearest.js";
-import { AsyncnbdError } from "../errors.js";
+import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { Client } from "./export-source.js";
 import { NativeChain } from "./native-chain.js";
 import type { HandshakeCalls, PluginInstance } from "./plugin-instance.js";
@@ -11,9 +12,9 @@ import { isNative, type Layer } from "./script/layer.js";
 import type { ScriptRunner } from "./script/runner.js";
 import { refuseIfNoPlugin } from "./unknown-plugin.js";
 
-function check(failure: Failure): void {
+function check(failure: Failure, code: ErrorCode = "PLUGIN_FAILED"): void {
   if (failure !== undefined)
-    throw new AsyncnbdError("PLUGIN", failure.words, { isLogged: failure.isLogged });
+    throw new AsyncnbdError(code, failure.words, { isLogged: failure.isLogged });
 }
 
 /** The keys of parameters that a plugin's help shows as KEY=VALUE or [KEY=]VALUE. */
@@ -22,12 +23,14 @@ const helpKeys = (help = ""): string[] =>
 
 export class CPlugin implements PluginInstance {
   readonly #native: NativePlugin;
+  readonly #log: Log;
   readonly about: PluginAbout;
   #chain: NativeChain | undefined; // in front, if all of it is native
   #runner: ScriptRunner | undefined; // of what is in front, if not
 
-  private constructor(native: NativePlugin) {
+  private constructor(native: NativePlugin, log: Log) {
     this.#native = native;
+    this.#log = log;
     this.about = native.about;
   }
 
@@ -35,11 +38,14 @@ export class CPlugin implements PluginInstance {
    * Opens the shared object that `name` stands for; calls none of the plugin's functions but its
    * registration.
    */
-  static open(name: string, path: string): CPlugin {
+  static open(name: string, path: string, log: Log = processLog): CPlugin {
     refuseIfNoPlugin(name, path);
     const native = new (addon().NativePlugin)(path);
-    check(native.open());
-    return new CPlugin(native);
+    check(
+      log.during(() => native.open()),
+      "LIBRARY_UNLOADABLE",
+    );
+    return new CPlugin(native, log);
   }
 
   setDebugFlag(flag: string, value: number): boolean {
@@ -47,25 +53,25 @@ export class CPlugin implements PluginInstance {
   }
 
   load(): void {
-    this.#native.load();
+    this.#log.during(() => this.#native.load());
   }
 
   config(key: string, value: string | number | boolean, others: readonly string[] = []): void {
-    const failure = this.#native.config(key, String(value));
+    const failure = this.#log.during(() => this.#native.config(key, String(value)));
     if (failure === undefined) return;
     const { configHelp, magicConfigKey = "" } = this.about;
     const known = [...helpKeys(configHelp), magicConfigKey, ...others];
     const hint = known.includes(key) ? "" : didYouMean(key, known);
-    if (failure.isLogged && hint !== "") addon().logError(`there is no parameter "${key}"${hint}`);
+    if (failure.isLogged && hint !== "") this.#log.error(`there is no parameter "${key}"${hint}`);
     check({ ...failure, words: failure.words + hint });
   }
 
   configComplete(): void {
-    check(this.#native.configComplete());
+    check(this.#log.during(() => this.#native.configComplete()));
   }
 
   settleThreadModel(): void {
-    check(this.#native.settleThreadModel());
+    check(this.#log.during(() => this.#native.settleThreadModel()));
   }
 
   dump(write: (lines: string) => void, leastModel = this.callModel): void {
@@ -82,7 +88,7 @@ export class CPlugin implements PluginInstance {
 
   /** Where all filters are native, no request comes to JavaScript. */
   async getReady(filters: readonly Layer[]): Promise<void> {
-    check(this.#native.getReady());
+    check(this.#log.during(() => this.#native.getReady()));
     if (filters.every(isNative)) {
       if (filters.length > 0) this.#chain = new NativeChain(filters);
       await this.#chain?.getReady(this.callModel);
@@ -97,11 +103,11 @@ export class CPlugin implements PluginInstance {
       import("./c-source.js"), // only where a C plugin needs it
       import("./script/runner.js"),
     ]);
-    return new ScriptRunner(new CSource(this.#native), filters);
+    return new ScriptRunner(new CSource(this.#native), filters, this.#log);
   }
 
   afterFork(): void {
-    check(this.#native.afterFork());
+    check(this.#log.during(() => this.#native.afterFork()));
   }
 
   callsFor(client: Client): HandshakeCalls {
@@ -123,7 +129,7 @@ export class CPlugin implements PluginInstance {
     try {
       await this.#dropLayers();
     } finally {
-      this.#native.cleanup();
+      this.#log.during(() => this.#native.cleanup());
     }
   }
 
@@ -131,7 +137,7 @@ export class CPlugin implements PluginInstance {
     try {
       await this.#dropLayers();
     } finally {
-      this.#native.unload();
+      this.#log.during(() => this.#native.unload());
     }
   }
 

@@ -34,7 +34,7 @@ function areBlockSizes({ minimum, preferred, maximum }: BlockSize): boolean {
 /** Throws unless they are what an export can be. `what`: whose they are. */
 export function checkFacts(what: string, facts: ExportFacts): void {
   const fail = (words: string): never => {
-    throw new AsyncnbdError("PLUGIN", `${what}: ${words}`);
+    throw new AsyncnbdError("FILTER_INVALID", `${what}: ${words}`);
   };
   if (typeof facts !== "object" || facts === null) fail("the export has no facts");
   const { sizeBytes, blockSize } = facts;
@@ -59,10 +59,13 @@ export function checkFacts(what: string, facts: ExportFacts): void {
 export function checkedExport(name: string, opened: OpenExport): OpenExport {
   const what = `middleware ${name}`;
   if (typeof opened !== "object" || opened === null)
-    throw new AsyncnbdError("PLUGIN", `${what}: open returned no export`);
+    throw new AsyncnbdError("FILTER_INVALID", `${what}: open returned no export`);
   for (const operation of OPERATIONS)
     if (typeof opened[operation] !== "function")
-      throw new AsyncnbdError("PLUGIN", `${what}: open returned an export without ${operation}`);
+      throw new AsyncnbdError(
+        "FILTER_INVALID",
+        `${what}: open returned an export without ${operation}`,
+      );
   checkFacts(what, opened.facts);
   return { ...boundTo(opened), facts: Object.freeze({ ...opened.facts }) };
 }

@@ -74,6 +74,6 @@ export class Life {
 
   #expect(stage: Stage): void {
     if (this.#stage !== stage)
-      throw new AsyncnbdError("SYSTEM", `a plugin that is ${this.#stage} was to be ${stage}`);
+      throw new AsyncnbdError("INTERNAL", `a plugin that is ${this.#stage} was to be ${stage}`);
   }
 }

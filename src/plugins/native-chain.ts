@@ -34,11 +34,14 @@ export class NativeChain {
     const least = Math.min(threadModel, PARALLEL, ...this.filters.map(modelOf));
     const sharedAs = sharedName(`chain ${++made}`);
     const facts = addon().makeChain(this.filters, sharedAs);
-    if (typeof facts === "string") throw new AsyncnbdError("CONFIG", facts);
+    if (typeof facts === "string") throw new AsyncnbdError("FILTER_FAILED", facts);
     this.#facts = facts;
     try {
       if (facts.opensForAll && sharedAs !== "")
-        throw new AsyncnbdError("CONFIG", "filter openonce: each worker has a plugin of its own");
+        throw new AsyncnbdError(
+          "WORKERS_IMPOSSIBLE",
+          "filter openonce: each worker has a plugin of its own",
+        );
       if (facts.isNew) await addon().readyChain(facts.number, least);
     } catch (error) {
       await this.drop();
@@ -68,7 +71,8 @@ export class NativeChain {
   }
 
   get facts(): ChainFacts {
-    if (this.#facts === undefined) throw new AsyncnbdError("SYSTEM", "a chain was used too early");
+    if (this.#facts === undefined)
+      throw new AsyncnbdError("INTERNAL", "a chain was used too early");
     return this.#facts;
   }
 }

@@ -30,7 +30,7 @@ export function scriptOf(name: string): { plugin: string; script: string } | und
   const [plugin, ...more] = program.interpreter ?? [];
   if (plugin === undefined || more.length > 0)
     throw new AsyncnbdError(
-      "PLUGIN",
+      "PLUGIN_INVALID",
       `${program.path} is a program, which only the asyncnbd command can run`,
     );
   return { plugin, script: program.path };

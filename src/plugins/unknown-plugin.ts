@@ -23,7 +23,7 @@ export function unknownPlugin(
       ? `; it is a filter: use --filter=${name} PLUGIN`
       : didYouMean(name, [...pluginNames(), ...packages]));
   return new AsyncnbdError(
-    "PLUGIN",
+    "PLUGIN_NOT_FOUND",
     hint === ""
       ? `cannot open plugin "${name}": there is no nbdkit-${name}-plugin.so in ` +
           `${searched.join(", ")}; give its path, or set ASYNCNBD_PLUGIN_PATH`
@@ -35,7 +35,7 @@ export function unknownPlugin(
 export function refuseIfNoPlugin(name: string, path: string): void {
   const hint = serveAsDisk(name);
   if (hint !== "" && firstBytes(path, ELF.length) !== ELF)
-    throw new AsyncnbdError("PLUGIN", `${name} is not a plugin${hint}`);
+    throw new AsyncnbdError("PLUGIN_NOT_FOUND", `${name} is not a plugin${hint}`);
 }
 
 /** Another command line for disk images, devices, directories and URLs; "" for anything else. */

@@ -2,6 +2,7 @@
 
 import { closeSync, writeFileSync } from "node:fs";
 import { addon } from "../addon/addon.js";
+import { type Log, processLog } from "../addon/log.js";
 import type { MadeFile } from "../addon/types.js";
 import type { Listen } from "../config/schema.js";
 import { type Endpoint, reachableHost } from "../config/uri.js";
@@ -36,9 +37,10 @@ export function labelled<T>(label: string | undefined, make: () => T): T {
     writeFileSync(SOCKET_LABEL, label);
   } catch (error) {
     throw new AsyncnbdError(
-      "LISTEN",
+      "LISTEN_FAILED",
       `--selinux-label=${label}: the kernel does not take this label for sockets ` +
         `(${(error as NodeJS.ErrnoException).code}): it is none, or SELinux is off`,
+      { cause: error },
     );
   }
   try {
@@ -48,14 +50,17 @@ export function labelled<T>(label: string | undefined, make: () => T): T {
   }
 }
 
-export function openListeners(listen: Exclude<Listen, { kind: "stdio" }>): OpenListeners {
+export function openListeners(
+  listen: Exclude<Listen, { kind: "stdio" }>,
+  log: Log = processLog,
+): OpenListeners {
   switch (listen.kind) {
     case "unix": {
-      const fds = listenUnix(listen.path);
-      return listenersOn(listen.path, fds, [madeFile(listen.path)]);
+      const fds = listenUnix(listen.path, log);
+      return listenersOn(listen.path, fds, [madeFile(listen.path)], log);
     }
     case "private-unix":
-      return openPrivate();
+      return openPrivate(log);
     case "tcp":
       return openTcp(listen);
     case "vsock":
@@ -65,26 +70,26 @@ export function openListeners(listen: Exclude<Listen, { kind: "stdio" }>): OpenL
   }
 }
 
-function openPrivate(): OpenListeners {
-  const { socketPath, made, unlock } = makePrivateDirectory();
+function openPrivate(log: Log): OpenListeners {
+  const { socketPath, made, unlock } = makePrivateDirectory(log);
   try {
-    const fds = listenUnix(socketPath);
-    return listenersOn(socketPath, fds, [madeFile(socketPath), ...made], unlock);
+    const fds = listenUnix(socketPath, log);
+    return listenersOn(socketPath, fds, [madeFile(socketPath), ...made], log, unlock);
   } catch (error) {
-    removeMade(made);
+    removeMade(made, log);
     unlock();
     throw error;
   }
 }
 
-function listenUnix(path: string): readonly number[] {
+function listenUnix(path: string, log: Log): readonly number[] {
   const listening = addon().listenUnix(path);
   if (listening.fds === undefined)
     throw new AsyncnbdError(
-      "LISTEN",
+      "LISTEN_FAILED",
       `cannot listen on the unix socket ${path}: ${listening.error}`,
     );
-  if (listening.tookOver) addon().logWarning(`replaced the stale socket ${path}`);
+  if (listening.tookOver) log.warn(`replaced the stale socket ${path}`);
   return listening.fds;
 }
 
@@ -92,10 +97,11 @@ function listenersOn(
   path: string,
   fds: readonly number[],
   made: readonly MadeFile[],
+  log: Log,
   afterwards = () => {},
 ): OpenListeners {
   const cleanUp = () => {
-    removeMade(made);
+    removeMade(made, log);
     afterwards();
   };
   return { fds, endpoint: { kind: "unix", path }, made, cleanUp };
@@ -104,14 +110,17 @@ function listenersOn(
 function adopt(count: number): OpenListeners {
   const listening = addon().adoptListeners(count);
   if (listening.fds === undefined)
-    throw new AsyncnbdError("LISTEN", `socket activation: ${listening.error}`);
+    throw new AsyncnbdError("LISTEN_FAILED", `socket activation: ${listening.error}`);
   return { fds: listening.fds, endpoint: { kind: "activated" }, ...NOTHING_MADE };
 }
 
 function openVsock(port: number): OpenListeners {
   const listening = addon().listenVsock(port);
   if (listening.fds === undefined)
-    throw new AsyncnbdError("LISTEN", `cannot listen on vsock port ${port}: ${listening.error}`);
+    throw new AsyncnbdError(
+      "LISTEN_FAILED",
+      `cannot listen on vsock port ${port}: ${listening.error}`,
+    );
   return { fds: listening.fds, endpoint: { kind: "vsock", port }, ...NOTHING_MADE };
 }
 
@@ -119,7 +128,7 @@ function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): Open
   const listening = addon().listenTcp(host, port, family);
   if (listening.fds === undefined)
     throw new AsyncnbdError(
-      "LISTEN",
+      "LISTEN_FAILED",
       `cannot listen on ${host === "" ? "all interfaces" : host}, port ${port}: ${listening.error}`,
     );
   return {

@@ -2,7 +2,7 @@
 // removes that, and never what has come to lie at the same path.
 
 import { lstatSync, rmdirSync, unlinkSync } from "node:fs";
-import { addon } from "../addon/addon.js";
+import type { Log } from "../addon/log.js";
 import type { MadeFile } from "../addon/types.js";
 import { messageOf } from "../errors.js";
 
@@ -13,7 +13,7 @@ export function madeFile(path: string): MadeFile {
 }
 
 /** Files, and directories if they are empty by then. */
-export function removeMade(files: readonly MadeFile[]): void {
+export function removeMade(files: readonly MadeFile[], log: Log): void {
   for (const { path, device, inode } of files)
     try {
       const found = lstatSync(path, { bigint: true, throwIfNoEntry: false });
@@ -22,6 +22,6 @@ export function removeMade(files: readonly MadeFile[]): void {
       else unlinkSync(path);
     } catch (error) {
       // A server that has become another user may be unable to: not worth failing for.
-      addon().logWarning(`cannot remove ${path}: ${messageOf(error)}`);
+      log.warn(`cannot remove ${path}: ${messageOf(error)}`);
     }
 }

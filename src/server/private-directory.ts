@@ -14,6 +14,7 @@ import {
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { addon } from "../addon/addon.js";
+import type { Log } from "../addon/log.js";
 import type { MadeFile } from "../addon/types.js";
 import { AsyncnbdError, reasonOf } from "../errors.js";
 import { madeFile } from "./made-files.js";
@@ -38,8 +39,8 @@ export interface PrivateDirectory {
   unlock(): void;
 }
 
-export function makePrivateDirectory(): PrivateDirectory {
-  const path = makeDirectory();
+export function makePrivateDirectory(log: Log): PrivateDirectory {
+  const path = makeDirectory(log);
   const made = [madeFile(path)];
   const fd = openSync(join(path, LOCK), "wx", 0o600);
   addon().tryLock(fd);
@@ -48,21 +49,22 @@ export function makePrivateDirectory(): PrivateDirectory {
 }
 
 /** In TMPDIR, or in /tmp where the socket's path would be too long or there is no such directory. */
-function makeDirectory(): string {
+function makeDirectory(log: Log): string {
   const chosen = resolve(tmpdir()); // programs that are told of it may run elsewhere
   const sample = join(chosen, PREFIX + "X".repeat(RANDOM_LETTERS), SOCKET);
   if (Buffer.byteLength(sample) <= MAX_SOCKET_PATH_BYTES)
     try {
       return makeDirectoryIn(chosen);
     } catch (error) {
-      addon().logWarning(`TMPDIR=${chosen}: ${reasonOf(error)}; using /tmp instead`);
+      log.warn(`TMPDIR=${chosen}: ${reasonOf(error)}; using /tmp instead`);
     }
   try {
     return makeDirectoryIn("/tmp");
   } catch (error) {
     throw new AsyncnbdError(
-      "SYSTEM",
+      "LISTEN_FAILED",
       `cannot create a directory for the socket in /tmp: ${reasonOf(error)}`,
+      { cause: error },
     );
   }
 }

@@ -23,7 +23,7 @@ const MAX_DEPTH_SHOWN = 1;
 
 function fail(name: string, value: unknown, wanted: string): never {
   const shown = inspect(value, { depth: MAX_DEPTH_SHOWN, breakLength: Number.POSITIVE_INFINITY });
-  throw new AsyncnbdError("CONFIG", `${name}: ${shown} is not ${wanted}`);
+  throw new AsyncnbdError("OPTION_INVALID", `${name}: ${shown} is not ${wanted}`);
 }
 
 function whole(minimum: number, maximum: number, more?: number): Check {
@@ -74,7 +74,7 @@ function record<Options>(checks: Checks<Options>, prefix: string): Check {
       const check = Object.hasOwn(checks, key) ? checks[key as keyof Options] : undefined;
       if (check === undefined)
         throw new AsyncnbdError(
-          "CONFIG",
+          "OPTION_UNKNOWN",
           `there is no option ${prefix}${key}${didYouMean(key, Object.keys(checks))}`,
         );
       if (given !== undefined) check(prefix + key, given);
@@ -129,6 +129,14 @@ const listen: Check = (name, value) => {
     fail(name, value, "either { unix } or { port, host }");
 };
 
+const LOGGER_METHODS = ["debug", "info", "warn", "error"] as const;
+
+const logger: Check = (name, value) => {
+  const methods = Object(value) as Record<string, unknown>; // it may be a function with methods
+  const missing = LOGGER_METHODS.find((method) => typeof methods[method] !== "function");
+  if (missing !== undefined) fail(name, value, `a logger: it has no ${missing}()`);
+};
+
 const signal: Check = (name, value) => {
   if (!(value instanceof AbortSignal)) fail(name, value, "an AbortSignal");
 };
@@ -162,6 +170,7 @@ const checkAll = record<ServeOptions>(
     filters,
     listen,
     readonly: bool,
+    watch: bool,
     signal,
     workers: whole(0, MAX_WORKERS),
     threads: whole(1, MAX_INT),
@@ -172,6 +181,8 @@ const checkAll = record<ServeOptions>(
     graceMs,
     stallTimeoutMs: milliseconds(0, MAX_STALL_TIMEOUT_MS),
     handshakeTimeoutMs: milliseconds(1, MAX_INT),
+    logger,
+    stats: oneOf("counts", "latency"),
   },
   "",
 );

@@ -2,16 +2,19 @@
 
 import { constants as osConstants } from "node:os";
 import { addon } from "../addon/addon.js";
-import type { NativeListener, NativeServer, RequestCounts } from "../addon/types.js";
-import { AsyncnbdError, messageOf } from "../errors.js";
+import { type Log, processLog } from "../addon/log.js";
+import type { NativeListener, NativeServer, PeerAddress, RequestCounts } from "../addon/types.js";
+import { AsyncnbdError, type ErrorCode, messageOf } from "../errors.js";
 import { ExportTable } from "../exports/table.js";
 import {
   type ClientSession,
   type ClientStream,
-  NO_REQUESTS,
+  type OpenedSession,
   Session,
+  type SessionEnd,
   type SessionSettings,
 } from "./session.js";
+import { ExportLatencies, NO_REQUESTS, type ServerStats, Statistics, sumOf } from "./statistics.js";
 import type { WorkerExport } from "./worker-export.js";
 
 export interface ServerSettings extends SessionSettings {
@@ -19,15 +22,39 @@ export interface ServerSettings extends SessionSettings {
   readonly maxInFlightBytes: number;
   /** At once, others wait; may be Infinity. */
   readonly maxConnections: number;
+  /** How long requests take is counted, by all threads that have the same of it. */
+  readonly latencyGroup?: string;
 }
 
 /** What clients are served with: here, or on threads that each have the exports. */
 export type Exports = ExportTable | WorkerExport;
 
+/** A client that has been accepted. */
+export interface ConnectedClient {
+  /** The server's first, second, … one. */
+  readonly number: number;
+  readonly peer: PeerAddress;
+}
+
+/** One that has opened an export. */
+export interface OpenedClient extends ConnectedClient, OpenedSession {}
+
+/** One that has gone. Its requests are counted. */
+export interface DisconnectedClient extends ConnectedClient, SessionEnd, RequestCounts {
+  /** undefined: it has not come to open one. */
+  readonly exportName: string | undefined;
+  /** As the client has got to the export; false if it has not. */
+  readonly isTls: boolean;
+  /** How long it was there. */
+  readonly durationMs: number;
+}
+
 /** What a program may want to hear of. */
 export interface ServerObserver {
-  onConnection?(number: number): void;
-  onDisconnection?(number: number): void;
+  onConnection?(client: ConnectedClient): void;
+  /** Its handshake has succeeded. */
+  onOpen?(client: OpenedClient): void;
+  onDisconnection?(client: DisconnectedClient): void;
   /** It has been logged, and the server goes on. */
   onError?(error: AsyncnbdError): void;
 }
@@ -47,16 +74,6 @@ const after = (delayMs: number): Promise<false> =>
     setTimeout(() => resolve(false), delayMs).unref();
   });
 
-function sum(counts: RequestCounts, { counts: more }: ClientSession): RequestCounts {
-  return {
-    requests: counts.requests + more.requests,
-    failedRequests: counts.failedRequests + more.failedRequests,
-    readBytes: counts.readBytes + more.readBytes,
-    writtenBytes: counts.writtenBytes + more.writtenBytes,
-    inFlight: counts.inFlight + more.inFlight,
-  };
-}
-
 export class Server {
   readonly #exports: Exports;
   readonly #settings: ServerSettings;
@@ -64,9 +81,14 @@ export class Server {
   readonly #listeners: NativeListener[] = [];
   readonly #sessions = new Map<ClientSession, Promise<void>>();
   readonly #observer: ServerObserver;
+  readonly #log: Log;
   readonly #onShutdownRequested: () => void;
   #sessionCount = 0;
   #isStopping = false;
+  #isRef = true;
+  readonly #opened = new Map<ClientSession, string>(); // the names of their exports
+  readonly #latencies: ExportLatencies | undefined;
+  readonly #statistics: Statistics;
   #past = NO_REQUESTS; // of clients that have disconnected
 
   /** onShutdownRequested: a plugin wants the server to stop. */
@@ -75,13 +97,22 @@ export class Server {
     settings: ServerSettings,
     onShutdownRequested: () => void,
     observer: ServerObserver = {},
+    log: Log = processLog,
   ) {
+    this.#log = log;
     this.#observer = observer;
     this.#onShutdownRequested = onShutdownRequested;
     this.#exports = exports;
     this.#settings = settings;
-    for (const parts of exports.chains) addon().logDebug(`chain: ${parts.join(" > ")}`);
-    this.#native = new (addon().NativeServer)(onShutdownRequested, settings.maxInFlightBytes);
+    const { latencyGroup } = settings;
+    this.#latencies = latencyGroup === undefined ? undefined : new ExportLatencies(latencyGroup);
+    this.#statistics = new Statistics(this.#latencies);
+    for (const parts of exports.chains) log.debug(`chain: ${parts.join(" > ")}`);
+    this.#native = new (addon().NativeServer)(
+      onShutdownRequested,
+      settings.maxInFlightBytes,
+      log.native,
+    );
   }
 
   /**
@@ -95,20 +126,31 @@ export class Server {
       const listener = new (addon().NativeListener)(fd, (clientFd, errno) =>
         clientFd === -1 ? this.#acceptFailed(errno) : this.#accept(clientFd),
       );
+      listener.setRef(this.#isRef);
       this.#listeners.push(listener);
     }
     this.#resume();
   }
 
-  /** Clients that are connected, all there have been, and the requests of all. */
-  get counts(): RequestCounts & { readonly open: number; readonly total: number } {
-    const requests = [...this.#sessions.keys()].reduce(sum, this.#past);
-    return { ...requests, open: this.#sessions.size, total: this.#sessionCount };
+  get stats(): ServerStats {
+    const sessions = [...this.#sessions.keys()];
+    const counts = sessions.reduce((sum, session) => sumOf(sum, session.counts), this.#past);
+    const { commands: _, ...requests } = counts;
+    const live = [...this.#opened].map(
+      ([session, exportName]) => [exportName, session.counts] as const,
+    );
+    return {
+      connections: sessions.length,
+      totalConnections: this.#sessionCount,
+      ...requests,
+      exports: this.#statistics.exports(live),
+    };
   }
 
   /** Serves one client on descriptors it takes over. Resolves when the client has disconnected. */
   async serve(inFd: number, outFd: number): Promise<void> {
     const number = ++this.#sessionCount;
+    const client = { number, peer: addon().peerOf(outFd) }; // before anybody else has it
     const session = this.#newSession({
       inFd,
       outFd,
@@ -116,19 +158,51 @@ export class Server {
       readonly: this.#settings.readonly,
       threads: this.#settings.threads,
     });
-    const running = session
-      .run()
-      .catch((error: unknown) => this.#failed("client connection failed", error))
-      .finally(() => {
-        this.#sessions.delete(session);
-        this.#past = sum(this.#past, session);
-        this.#observer.onDisconnection?.(number);
-        this.#resume();
-      });
+    session.setRef(this.#isRef);
+    const running = this.#run(session, client);
     this.#sessions.set(session, running);
-    this.#observer.onConnection?.(number);
+    this.#observer.onConnection?.(client);
     if (this.#isFull) this.#pause();
     await running;
+  }
+
+  async #run(session: ClientSession, client: ConnectedClient): Promise<void> {
+    const begunMs = performance.now();
+    let opened: OpenedSession | undefined;
+    const onOpen = (facts: OpenedSession): void => {
+      opened = facts;
+      this.#opened.set(session, facts.exportName);
+      this.#statistics.begin(facts.exportName);
+      this.#observer.onOpen?.({ ...client, ...facts });
+    };
+    const end = await session.run(onOpen).catch((error: unknown): SessionEnd => {
+      this.#failed("CONNECTION_FAILED", "client connection failed", error);
+      return { reason: "failed", detail: messageOf(error) };
+    });
+    this.#sessions.delete(session);
+    this.#opened.delete(session);
+    const { commands: _, ...counts } = session.counts;
+    this.#past = sumOf(this.#past, session.counts);
+    if (opened !== undefined) this.#statistics.end(opened.exportName, session.counts);
+    const { exportName, isTls = false } = opened ?? { exportName: undefined };
+    const durationMs = performance.now() - begunMs;
+    this.#observer.onDisconnection?.({
+      ...client,
+      exportName,
+      isTls,
+      ...end,
+      durationMs,
+      ...counts,
+    });
+    this.#resume();
+  }
+
+  /** Whether the process stays alive for it, as it does at first. */
+  setRef(isRef: boolean): void {
+    this.#isRef = isRef;
+    for (const listener of this.#listeners) listener.setRef(isRef);
+    for (const session of this.#sessions.keys()) session.setRef(isRef);
+    if (!(this.#exports instanceof ExportTable)) this.#exports.setRef(isRef);
   }
 
   /**
@@ -149,12 +223,12 @@ export class Server {
     const drainMs = graceMs + STOP_MARGIN_MS;
     const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
     if (timely) return timely.unused;
-    addon().logError(
+    this.#log.error(
       `${this.#sessions.size} connections did not end within ${drainMs / 1000} s: closing them`,
     );
     for (const session of this.#sessions.keys()) session.abort();
     if (await Promise.race([drained, after(ABORT_GRACE_MS)])) return true;
-    addon().logError(`${this.#sessions.size} plugin calls did not return: giving up`);
+    this.#log.error(`${this.#sessions.size} plugin calls did not return: giving up`);
     return false;
   }
 
@@ -166,7 +240,7 @@ export class Server {
   #newSession(stream: ClientStream): ClientSession {
     const exports = this.#exports;
     return exports instanceof ExportTable
-      ? new Session(this.#native, exports, stream, this.#settings)
+      ? new Session(this.#native, exports, stream, this.#settings, this.#latencies)
       : exports.newClientSession(stream, this.#settings);
   }
 
@@ -186,14 +260,15 @@ export class Server {
   #acceptFailed(errno: number): void {
     const name =
       Object.entries(osConstants.errno).find(([, value]) => value === errno)?.[0] ?? `${errno}`;
-    this.#failed("cannot accept a client, retrying", new Error(name));
+    this.#failed("ACCEPT_FAILED", "cannot accept a client, retrying", new Error(name));
     this.#pause();
     setTimeout(() => this.#resume(), ACCEPT_RETRY_MS).unref();
   }
 
-  #failed(what: string, error: unknown): void {
-    addon().logError(`${what}: ${messageOf(error)}`);
-    this.#observer.onError?.(new AsyncnbdError("SYSTEM", `${what}: ${messageOf(error)}`));
+  #failed(code: ErrorCode, what: string, cause: unknown): void {
+    const words = `${what}: ${messageOf(cause)}`;
+    this.#log.error(words);
+    this.#observer.onError?.(new AsyncnbdError(code, words, { cause }));
   }
 
   #pause(): void {

@@ -2,16 +2,18 @@
 
 import { addon } from "../addon/addon.js";
 import type {
+  ConnectionCounts,
   EndOfTransmission,
   NativeServer,
   NativeSession,
-  RequestCounts,
+  OpenedExport,
 } from "../addon/types.js";
 import type { Clock } from "../exports/export-client.js";
 import type { ExportTable } from "../exports/table.js";
 import { Visit } from "../exports/visit.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
+import { type ExportLatencies, NO_REQUESTS } from "./statistics.js";
 
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
@@ -36,31 +38,49 @@ export interface ClientStream {
   readonly threads: number;
 }
 
+/** What a client has opened. */
+export interface OpenedSession {
+  /** As the plugin knows it: "" only if its default export has no name. */
+  readonly exportName: string;
+  readonly isTls: boolean;
+}
+
+/**
+ * Why a client has gone: "client": it has disconnected; "refused": it could not have what it wanted;
+ * "timeout": its handshake took too long; "stalled": it did not go on with a request, or did not read
+ * its replies; "failed": the connection, or the protocol; "plugin": the plugin has disconnected it;
+ * "stopped": the server was closed.
+ */
+export type EndReason =
+  | "client"
+  | "refused"
+  | "timeout"
+  | "stalled"
+  | "failed"
+  | "plugin"
+  | "stopped";
+
+export interface SessionEnd {
+  readonly reason: EndReason;
+  /** More of it in words, where there is more to say. */
+  readonly detail: string | undefined;
+}
+
 /** One client, from its handshake to its end; on this thread or on another. */
 export interface ClientSession {
-  /** Resolves when all of it is closed. Once. */
-  run(): Promise<void>;
+  /** Resolves when all of it is closed. Once. onOpen: the handshake has succeeded. */
+  run(onOpen?: (opened: OpenedSession) => void): Promise<SessionEnd>;
+  /** Whether the process stays alive for it, as it does at first. */
+  setRef(isRef: boolean): void;
   /** Graceful: requests that have arrived are answered, in this time; a handshake just ends. */
   stop(graceMs: number): void;
   /** Immediate. */
   abort(): void;
   /** Of its requests so far. */
-  readonly counts: RequestCounts;
+  readonly counts: ConnectionCounts;
 }
 
-export const NO_REQUESTS: RequestCounts = {
-  requests: 0,
-  failedRequests: 0,
-  readBytes: 0,
-  writtenBytes: 0,
-  inFlight: 0,
-};
-
-const tooLate = (limitMs: number): Outcome => ({
-  kind: "close",
-  isRefused: true,
-  reason: `the handshake took longer than ${limitMs / 1000} s`,
-});
+const tooLate = (limitMs: number): string => `the handshake took longer than ${limitMs / 1000} s`;
 
 /** Time that a client has, but for what it spends waiting for others. */
 class TimeLimit implements Clock {
@@ -68,9 +88,11 @@ class TimeLimit implements Clock {
   #leftMs: number;
   #begun = 0;
   #timer: NodeJS.Timeout | undefined;
+  #isRef: boolean;
 
-  constructor(limitMs: number, onOver: () => void) {
+  constructor(limitMs: number, isRef: boolean, onOver: () => void) {
     this.#leftMs = limitMs;
+    this.#isRef = isRef;
     this.#onOver = onOver;
     this.resume();
   }
@@ -78,6 +100,13 @@ class TimeLimit implements Clock {
   resume(): void {
     this.#begun = performance.now();
     this.#timer = setTimeout(this.#onOver, this.#leftMs);
+    if (!this.#isRef) this.#timer.unref();
+  }
+
+  setRef(isRef: boolean): void {
+    this.#isRef = isRef;
+    if (isRef) this.#timer?.ref();
+    else this.#timer?.unref();
   }
 
   pause(): void {
@@ -90,7 +119,13 @@ export class Session implements ClientSession {
   readonly #native: NativeSession;
   readonly #visit: Visit;
   readonly #settings: SessionSettings;
+  readonly #latencies: ExportLatencies | undefined;
   #isTransmitting = false;
+  #isStopping = false;
+  #isRef = true;
+  #limit: TimeLimit | undefined; // of the handshake
+  #isLate = false;
+  #exportName = "";
   #counts = NO_REQUESTS; // at the end
 
   /** Takes the stream over. */
@@ -99,7 +134,9 @@ export class Session implements ClientSession {
     exports: ExportTable,
     stream: ClientStream,
     settings: SessionSettings,
+    latencies?: ExportLatencies,
   ) {
+    this.#latencies = latencies;
     this.#native = new (addon().NativeSession)(server, stream);
     const { readonly, threads } = stream;
     this.#visit = new Visit(exports, { session: this.#native, readonly, threads });
@@ -107,23 +144,43 @@ export class Session implements ClientSession {
   }
 
   /** Rejects only if the system fails us. */
-  async run(): Promise<void> {
+  async run(onOpen: (opened: OpenedSession) => void = () => {}): Promise<SessionEnd> {
     this.#native.logEvent("connected");
     try {
       const outcome = await this.#negotiate();
-      if (outcome.kind === "transmit") {
-        this.#visit.handOver();
-        const { failure, ...counts } = await this.#transmit(outcome);
-        this.#counts = counts;
-        if (failure !== undefined) this.#native.logTrouble(`connection failed: ${failure}`);
-      } else if (outcome.isRefused) {
-        this.#native.logTrouble(`refused: ${outcome.reason}`);
-      }
+      const end =
+        outcome.kind === "transmit"
+          ? await this.#serve(outcome, onOpen)
+          : this.#endOfHandshake(outcome);
       this.#native.logEvent(this.#farewell(outcome));
+      return end;
     } finally {
       await this.#visit.leave();
       this.#native.abort();
     }
+  }
+
+  #endOfHandshake({ reason: detail, isRefused }: Outcome & { kind: "close" }): SessionEnd {
+    if (isRefused) this.#native.logTrouble(`refused: ${detail}`);
+    if (this.#isStopping) return { reason: "stopped", detail };
+    if (this.#isLate) return { reason: "timeout", detail };
+    return { reason: isRefused ? "refused" : "client", detail };
+  }
+
+  async #serve(
+    agreed: Outcome & { kind: "transmit" },
+    onOpen: (opened: OpenedSession) => void,
+  ): Promise<SessionEnd> {
+    this.#visit.handOver();
+    const ended = this.#transmit(agreed);
+    onOpen({ exportName: this.#exportName, isTls: this.#native.isTls });
+    const { failure: detail, hasStalled, isCutByPlugin, ...counts } = await ended;
+    this.#counts = counts;
+    if (detail !== undefined) this.#native.logTrouble(`connection failed: ${detail}`);
+    if (hasStalled) return { reason: "stalled", detail };
+    if (detail !== undefined) return { reason: "failed", detail };
+    if (isCutByPlugin) return { reason: "plugin", detail };
+    return { reason: this.#isStopping ? "stopped" : "client", detail };
   }
 
   #farewell(outcome: Outcome): string {
@@ -145,15 +202,24 @@ export class Session implements ClientSession {
       stallTimeoutMs,
       maxInFlightBytes: this.#settings.maxConnectionInFlightBytes,
       shortcuts,
+      latencies: this.#latencies?.of(this.#exportName),
     });
   }
 
+  setRef(isRef: boolean): void {
+    this.#isRef = isRef;
+    this.#native.setRef(isRef);
+    this.#limit?.setRef(isRef);
+  }
+
   stop(graceMs: number): void {
+    this.#isStopping = true;
     if (this.#isTransmitting) this.#native.stop(graceMs);
     else this.#giveUp();
   }
 
   abort(): void {
+    this.#isStopping = true;
     this.#giveUp();
   }
 
@@ -162,7 +228,7 @@ export class Session implements ClientSession {
     this.#visit.giveUp();
   }
 
-  get counts(): RequestCounts {
+  get counts(): ConnectionCounts {
     return this.#native.counts() ?? this.#counts;
   }
 
@@ -170,18 +236,19 @@ export class Session implements ClientSession {
     if (!(await this.#visit.begin()))
       return { kind: "close", reason: "the plugin rejected the client", isRefused: true };
     const { handshakeTimeoutMs } = this.#settings;
-    let isLate = false;
-    const limit = new TimeLimit(handshakeTimeoutMs, () => {
-      isLate = true;
+    const limit = new TimeLimit(handshakeTimeoutMs, this.#isRef, () => {
+      this.#isLate = true;
       this.#native.abort();
     });
+    this.#limit = limit;
     try {
       const machine = handshake(this.#settings);
       let step = machine.next();
       while (!step.done) step = machine.next(await this.#perform(step.value, limit));
       // Nothing may come between the end of the handshake and the start of the connection.
       this.#isTransmitting = step.value.kind === "transmit";
-      if (isLate && !this.#isTransmitting) return tooLate(handshakeTimeoutMs);
+      if (this.#isLate && !this.#isTransmitting)
+        return { kind: "close", isRefused: true, reason: tooLate(handshakeTimeoutMs) };
       return step.value;
     } finally {
       limit.pause();
@@ -205,9 +272,18 @@ export class Session implements ClientSession {
       case "listExports":
         return this.#visit.listExports();
       case "openExport":
-        return this.#visit.openExport(effect.name, effect.wanted, limit);
+        return this.#openExport(effect, limit);
       case "closeExport":
         return this.#visit.closeExport();
     }
+  }
+
+  async #openExport(
+    { name, wanted }: Effect & { kind: "openExport" },
+    limit: TimeLimit,
+  ): Promise<OpenedExport | null | undefined> {
+    const opened = await this.#visit.openExport(name, wanted, limit);
+    if (opened) this.#exportName = opened.name;
+    return opened;
   }
 }

@@ -4,6 +4,7 @@ import { existsSync } from "node:fs";
 import { homedir } from "node:os";
 import { join } from "node:path";
 import { addon } from "../addon/addon.js";
+import { type Log, processLog } from "../addon/log.js";
 import type { TlsConfig, TlsMode } from "../config/tls.js";
 import { AsyncnbdError } from "../errors.js";
 
@@ -35,12 +36,12 @@ const missingIn = (directory: string): string[] =>
 function load(config: TlsConfig, files: object): number {
   const { verifyPeer, priority } = config;
   const loaded = addon().loadTls({ verifyPeer, ...priority, ...files });
-  if (typeof loaded === "string") throw new AsyncnbdError("CONFIG", loaded);
+  if (typeof loaded === "string") throw new AsyncnbdError("TLS_UNUSABLE", loaded);
   return loaded;
 }
 
 /** Throws if TLS is required and there is nothing to do it with, or if files are wrong. */
-export function openTls(config: TlsConfig): OpenTls {
+export function openTls(config: TlsConfig, log: Log = processLog): OpenTls {
   const { mode, preSharedKeys } = config;
   if (mode === "off") return NO_TLS;
   if (preSharedKeys !== undefined)
@@ -62,12 +63,12 @@ export function openTls(config: TlsConfig): OpenTls {
   const missing = searched.map((one) => `${one} has no ${missingIn(one).join(", ")}`).join("; ");
   if (mode === "require")
     throw new AsyncnbdError(
-      "CONFIG",
+      "TLS_UNUSABLE",
       `TLS is required, but there are no certificates: ${missing}; ` +
         "give --tls-certificates=DIR or --tls-psk=FILE " +
         "(in a program, tls.certificates or tls.preSharedKeys)",
     );
-  addon().logWarning(`TLS is disabled because there are no certificates: ${missing}`);
+  log.warn(`TLS is disabled because there are no certificates: ${missing}`);
   return NO_TLS;
 }
 

@@ -6,20 +6,24 @@ import { once } from "node:events";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
 import { packageDirectory } from "../addon/addon.js";
-import type { PluginAbout, RequestCounts } from "../addon/types.js";
+import type { Log, LogLevel } from "../addon/log.js";
+import type { ConnectionCounts, PluginAbout } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { ChainSpec } from "../exports/chain.js";
 import type { Parameter } from "../plugins/life.js";
 import type { ServerSettings } from "./server.js";
-import { type ClientSession, type ClientStream, NO_REQUESTS } from "./session.js";
+import type { ClientSession, ClientStream, OpenedSession, SessionEnd } from "./session.js";
+import { NO_REQUESTS } from "./statistics.js";
 
 /** The compiled one, wherever this is: a worker can run nothing else. */
 const workerPath = join(packageDirectory, "dist", "server", "worker.cjs");
 
 /** The threads of one export have the same. */
-export interface WorkerSpec extends ChainSpec {
+export interface WorkerSpec extends Omit<ChainSpec, "logTo" | "onReload"> {
   /** See joinThreadGroup. */
   readonly group: string;
+  /** Lines of the log are for the main thread. */
+  readonly sendsLog: boolean;
 }
 
 /** The steps of an export's life that a worker is asked for, with their results. */
@@ -44,20 +48,56 @@ export type ToWorker =
 
 export type FromWorker =
   | { readonly kind: "done"; readonly value: unknown }
-  | { readonly kind: "failed"; readonly code: ErrorCode; readonly message: string }
+  | ({ readonly kind: "failed" } & PortableError)
+  | {
+      readonly kind: "reload";
+      readonly path: string;
+      readonly error: PortableError | undefined;
+      readonly clientsLeft: number;
+    }
   | { readonly kind: "uncaught"; readonly error: Error }
-  | { readonly kind: "ended"; readonly client: number; readonly counts: RequestCounts };
+  | { readonly kind: "log"; readonly level: LogLevel; readonly text: string }
+  | { readonly kind: "opened"; readonly client: number; readonly opened: OpenedSession }
+  | {
+      readonly kind: "ended";
+      readonly client: number;
+      readonly end: SessionEnd;
+      readonly counts: ConnectionCounts;
+    };
+
+/** Of an AsyncnbdError: of classes, threads pass on only those of JavaScript itself. */
+export interface PortableError {
+  readonly code: ErrorCode;
+  readonly message: string;
+  readonly cause?: Error;
+}
 
 type Result<Name extends StepName> = Awaited<ReturnType<WorkerSteps[Name]>>;
+
+/** Who wants to hear of a client on a thread. */
+interface ClientListener {
+  onOpen(opened: OpenedSession): void;
+  onEnd(end: SessionEnd, counts: ConnectionCounts): void;
+}
+
+/** Who waits for a step that the worker was asked for. */
+interface Step {
+  resolve(value: unknown): void;
+  reject(error: unknown): void;
+}
 
 /** One thread, seen from the server's. */
 class PluginThread {
   readonly #worker: Worker;
-  readonly #clients = new Map<number, (counts: RequestCounts) => void>();
-  #step: { resolve: (value: unknown) => void; reject: (error: unknown) => void } | undefined;
+  readonly #log: Log | undefined;
+  readonly #onReload: ChainSpec["onReload"];
+  readonly #clients = new Map<number, ClientListener>();
+  #step: Step | undefined;
   #hasExited = false;
 
-  constructor(workerData: WorkerSpec) {
+  constructor(workerData: WorkerSpec, { logTo, onReload }: Pick<ChainSpec, "logTo" | "onReload">) {
+    this.#log = logTo;
+    this.#onReload = onReload;
     this.#worker = new Worker(workerPath, { workerData });
     this.#worker.on("message", (message: FromWorker) => this.#receive(message));
     this.#worker.on("error", (error) => {
@@ -83,12 +123,14 @@ class PluginThread {
     this.#worker.postMessage(message);
   }
 
-  /** Resolves when the client has disconnected. */
-  serve(stream: ClientStream, settings: ServerSettings): Promise<RequestCounts> {
-    return new Promise((resolve) => {
-      this.#clients.set(stream.number, resolve);
-      this.post({ kind: "serve", stream, settings });
-    });
+  serve(stream: ClientStream, settings: ServerSettings, listener: ClientListener): void {
+    this.#clients.set(stream.number, listener);
+    this.post({ kind: "serve", stream, settings });
+  }
+
+  setRef(isRef: boolean): void {
+    if (isRef) this.#worker.ref();
+    else this.#worker.unref();
   }
 
   async terminate(): Promise<void> {
@@ -99,49 +141,91 @@ class PluginThread {
   }
 
   #receive(message: FromWorker): void {
-    // As if the plugin were on the main thread; the worker goes on, for its clients' sake.
-    if (message.kind === "uncaught") throw message.error;
-    if (message.kind === "ended") {
-      this.#clients.get(message.client)?.(message.counts);
-      this.#clients.delete(message.client);
-      return;
+    switch (message.kind) {
+      case "done":
+        this.#takeStep()?.resolve(message.value);
+        break;
+      case "failed":
+        this.#takeStep()?.reject(received(message));
+        break;
+      case "uncaught":
+        // As if the plugin were on the main thread; the worker goes on, for its clients' sake.
+        throw message.error;
+      case "log":
+        this.#log?.[message.level](message.text);
+        break;
+      case "reload": {
+        const { path, error, clientsLeft } = message;
+        this.#onReload?.({ path, clientsLeft, error: error && received(error) });
+        break;
+      }
+      case "opened":
+        this.#clients.get(message.client)?.onOpen(message.opened);
+        break;
+      case "ended":
+        this.#takeClient(message.client)?.onEnd(message.end, message.counts);
+        break;
     }
+  }
+
+  #takeStep(): Step | undefined {
     const step = this.#step;
     this.#step = undefined;
-    if (message.kind === "done") step?.resolve(message.value);
-    else step?.reject(new AsyncnbdError(message.code, message.message));
+    return step;
+  }
+
+  #takeClient(number: number): ClientListener | undefined {
+    const listener = this.#clients.get(number);
+    this.#clients.delete(number);
+    return listener;
   }
 
   #onExit(): void {
     this.#hasExited = true;
     this.#step?.reject(exited());
-    for (const resolve of this.#clients.values()) resolve(NO_REQUESTS);
+    const end: SessionEnd = { reason: "failed", detail: exited().message };
+    for (const listener of this.#clients.values()) listener.onEnd(end, NO_REQUESTS);
     this.#clients.clear();
   }
 }
 
+const received = ({ code, message, cause }: PortableError): AsyncnbdError =>
+  new AsyncnbdError(code, message, cause === undefined ? {} : { cause });
+
 const exited = (): AsyncnbdError =>
-  new AsyncnbdError("PLUGIN", "a worker thread of the plugin exited unexpectedly");
+  new AsyncnbdError("WORKER_EXITED", "a worker thread of the plugin exited unexpectedly");
 
 /** A client's session on another thread. */
 class WorkerSession implements ClientSession {
   readonly #thread: PluginThread;
   readonly #stream: ClientStream;
-  readonly #ended: Promise<void>;
+  readonly #ended: Promise<SessionEnd>;
+  #onOpen: (opened: OpenedSession) => void = () => {};
   /** Known when the client has disconnected. */
   counts = NO_REQUESTS;
 
   constructor(thread: PluginThread, stream: ClientStream, settings: ServerSettings) {
     this.#thread = thread;
     this.#stream = stream;
-    this.#ended = thread.serve(stream, settings).then((counts) => {
-      this.counts = counts;
+    this.#ended = new Promise((resolve) => {
+      thread.serve(stream, settings, {
+        onOpen: (opened) => this.#onOpen(opened),
+        onEnd: (end, counts) => {
+          this.counts = counts;
+          resolve(end);
+        },
+      });
     });
   }
 
-  run(): Promise<void> {
+  /** At once after it was made: then no message can have come. */
+  run(onOpen: (opened: OpenedSession) => void = () => {}): Promise<SessionEnd> {
+    this.#onOpen = onOpen;
     return this.#ended;
   }
+
+  /** The process stays alive for the threads, or does not: see WorkerExport. */
+  setRef(): void {}
 
   stop(graceMs: number): void {
     this.#thread.post({ kind: "stop", client: this.#stream.number, graceMs });
@@ -164,14 +248,16 @@ export class WorkerExport {
   }
 
   /** Loads the plugin's module on `count` threads. */
-  static async open({ plugin, filters, watch }: ChainSpec, count: number): Promise<WorkerExport> {
+  static async open(spec: ChainSpec, count: number): Promise<WorkerExport> {
+    const { plugin, filters, watch, logTo } = spec;
     if (filters.some((filter) => typeof filter !== "string"))
       throw new AsyncnbdError(
-        "CONFIG",
+        "WORKERS_IMPOSSIBLE",
         "workers: give filters by name; functions cannot be passed to other threads",
       );
-    const workerSpec = { plugin, filters, watch, group: randomUUID() };
-    const threads = Array.from({ length: count }, () => new PluginThread(workerSpec));
+    const sendsLog = logTo?.native !== undefined;
+    const workerSpec = { plugin, filters, watch, group: randomUUID(), sendsLog };
+    const threads = Array.from({ length: count }, () => new PluginThread(workerSpec, spec));
     const [about] = await onAll(threads, "open");
     return new WorkerExport(threads, about as PluginAbout);
   }
@@ -197,6 +283,11 @@ export class WorkerExport {
 
   get chains(): (readonly string[])[] {
     return [this.parts];
+  }
+
+  /** Whether the process stays alive for its threads, as it does at first. */
+  setRef(isRef: boolean): void {
+    for (const thread of this.#threads) thread.setRef(isRef);
   }
 
   /** On the thread that has the fewest. */

@@ -2,18 +2,28 @@
 
 import { parentPort, workerData } from "node:worker_threads";
 import { addon } from "../addon/addon.js";
+import { type Log, type LogLevel, logOf, processLog } from "../addon/log.js";
 import type { NativeServer } from "../addon/types.js";
-import { AsyncnbdError, messageOf } from "../errors.js";
+import { AsyncnbdError, type ErrorCode, messageOf } from "../errors.js";
 import { Chain } from "../exports/chain.js";
 import { Export } from "../exports/export.js";
 import { ExportTable } from "../exports/table.js";
 import { CPlugin } from "../plugins/c-plugin.js";
 import { openPlugin } from "../plugins/open-plugin.js";
+import type { Reload } from "../plugins/reload.js";
 import { describeThrown, readFailure } from "../plugins/script/errno.js";
 import { joinThreadGroup } from "../plugins/thread-group.js";
 import type { ServerSettings } from "./server.js";
-import { type ClientStream, Session } from "./session.js";
-import type { FromWorker, StepName, ToWorker, WorkerSpec, WorkerSteps } from "./worker-export.js";
+import { type ClientStream, Session, type SessionEnd } from "./session.js";
+import { ExportLatencies } from "./statistics.js";
+import type {
+  FromWorker,
+  PortableError,
+  StepName,
+  ToWorker,
+  WorkerSpec,
+  WorkerSteps,
+} from "./worker-export.js";
 
 const port = parentPort as NonNullable<typeof parentPort>;
 const spec = workerData as WorkerSpec;
@@ -21,20 +31,29 @@ const spec = workerData as WorkerSpec;
 let own: Export;
 let exports: ExportTable;
 let native: NativeServer | undefined;
+let latencies: ExportLatencies | undefined;
 const sessions = new Map<number, Session>();
 
 const post = (message: FromWorker): void => port.postMessage(message);
 
+const send =
+  (level: LogLevel) =>
+  (text: string): void =>
+    post({ kind: "log", level, text });
+const log: Log = spec.sendsLog
+  ? logOf({ debug: send("debug"), info: send("info"), warn: send("warn"), error: send("error") })
+  : processLog;
+
 const steps: WorkerSteps = {
   async open() {
     joinThreadGroup(spec.group);
-    const plugin = await openPlugin(spec.plugin, { watch: spec.watch });
+    const plugin = await openPlugin(spec.plugin, { watch: spec.watch, log, onReload });
     if (plugin instanceof CPlugin)
       throw new AsyncnbdError(
-        "CONFIG",
+        "WORKERS_IMPOSSIBLE",
         `${plugin.about.name} is a C plugin and has threads of its own: remove --workers`,
       );
-    own = new Export(await Chain.of(plugin, spec.filters));
+    own = new Export(await Chain.of(plugin, spec.filters, log));
     exports = ExportTable.of(own);
     return own.about;
   },
@@ -47,35 +66,51 @@ const steps: WorkerSteps = {
   end: () => own.end(),
 };
 
+function portableError(error: unknown): PortableError {
+  const { code, cause } = error instanceof AsyncnbdError ? error : OF_PLUGIN;
+  const known = cause === undefined ? {} : { cause: portable(cause) };
+  return { code, message: messageOf(error), ...known };
+}
+
+const onReload = ({ path, error, clientsLeft }: Reload): void =>
+  post({ kind: "reload", path, clientsLeft, error: error && portableError(error) });
+
+const OF_PLUGIN: { code: ErrorCode; cause?: unknown } = { code: "PLUGIN_FAILED" };
+
 async function runStep(name: StepName, argument: unknown): Promise<void> {
   try {
     const value = await (steps[name] as (argument: unknown) => Promise<unknown>)(argument);
     post({ kind: "done", value });
   } catch (error) {
-    const code = error instanceof AsyncnbdError ? error.code : "PLUGIN";
-    post({ kind: "failed", code, message: messageOf(error) });
+    post({ kind: "failed", ...portableError(error) });
   }
 }
 
 async function serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
-  native ??= new (addon().NativeServer)(() => {}, settings.maxInFlightBytes);
-  const session = new Session(native, exports, stream, settings);
-  sessions.set(stream.number, session);
+  native ??= new (addon().NativeServer)(() => {}, settings.maxInFlightBytes, log.native);
+  const { latencyGroup } = settings;
+  if (latencyGroup !== undefined) latencies ??= new ExportLatencies(latencyGroup);
+  const session = new Session(native, exports, stream, settings, latencies);
+  const client = stream.number;
+  sessions.set(client, session);
+  let end: SessionEnd;
   try {
-    await session.run();
+    end = await session.run((opened) => post({ kind: "opened", client, opened }));
   } catch (error) {
-    addon().logError(`client connection failed: ${messageOf(error)}`);
-  } finally {
-    sessions.delete(stream.number);
-    post({ kind: "ended", client: stream.number, counts: session.counts });
+    log.error(`client connection failed: ${messageOf(error)}`);
+    end = { reason: "failed", detail: messageOf(error) };
   }
+  sessions.delete(client);
+  post({ kind: "ended", client, end, counts: session.counts });
 }
 
-function reportUncaught(error: unknown): void {
+/** What was thrown may be anything. */
+function portable(error: unknown): Error {
   const stack = describeThrown(error);
-  const report = new Error(readFailure(error).text || stack);
-  post({ kind: "uncaught", error: Object.assign(report, { stack }) }); // what was thrown may be anything
+  return Object.assign(new Error(readFailure(error).text || stack), { stack });
 }
+
+const reportUncaught = (error: unknown): void => post({ kind: "uncaught", error: portable(error) });
 process.on("uncaughtException", reportUncaught);
 process.on("unhandledRejection", reportUncaught); // else Node makes an error of its own of the reason
 

@@ -63,7 +63,8 @@ function requireFastCheck(): FastCheck {
   } catch (error) {
     if (!isMissing(error)) throw error;
     const advice = "npm install --save-dev fast-check";
-    throw new AsyncnbdError("CONFIG", `checkModel needs the package fast-check: ${advice}`);
+    const words = `checkModel needs the package fast-check: ${advice}`;
+    throw new AsyncnbdError("DEPENDENCY_MISSING", words, { cause: error });
   }
 }
 
@@ -112,7 +113,10 @@ export async function checkModel(tested: Tested, options: CheckOptions = {}): Pr
   const all = { ...DEFAULTS, ...options };
   const { name, can, windows } = await inspected(tested, all);
   if (windows.every(({ length }) => length === 0))
-    throw new AsyncnbdError("CONFIG", `plugin ${name}: there is nothing to test on an empty disk`);
+    throw new AsyncnbdError(
+      "DISK_EMPTY",
+      `plugin ${name}: there is nothing to test on an empty disk`,
+    );
   let attempts = 0; // to make a case small that has failed
   const property = fc.asyncProperty(requestsOf(fc, can, windows, all), async (requests) => {
     if (attempts > MAX_ATTEMPTS) return;

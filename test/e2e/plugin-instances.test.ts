@@ -244,7 +244,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
     await program(
       unique,
       `const first = await serve({ plugin });
-       const again = (error) => error.code === "PLUGIN" &&
+       const again = (error) => error.code === "LIBRARY_UNLOADABLE" &&
          error.message.includes(plugin) && error.message.includes("-fno-gnu-unique");
        await assert.rejects(serve({ plugin }), again);
        await holds(first.uri, 1);
@@ -297,7 +297,7 @@ test.each(Object.entries(SCRIPTS))("%s is refused a second time, by name", async
     `writeFileSync("script", ${JSON.stringify(script)});
      const options = { plugin, config: { script: process.cwd() + "/script" } };
      const first = await serve(options);
-     const again = (error) => error.code === "PLUGIN" &&
+     const again = (error) => error.code === "LIBRARY_UNLOADABLE" &&
        error.message.includes(plugin) && error.message.includes("it needs lib${name}");
      await assert.rejects(serve(options), again);
      ${name === "ruby" ? "" : "await holds(first.uri, 0);"} // Ruby's cannot be used on our threads

@@ -33,7 +33,7 @@ test("wrong options are errors with the option's name, before anything is loaded
       const plugin = { ...ram(), load() { throw new Error("loaded"); } };
       const given = isWhole || words === "plugin:" || "plugn" in options ? options : { plugin, ...options };
       await assert.rejects(serve(given), (error) => {
-        assert.ok(error instanceof AsyncnbdError && error.code === "CONFIG", error);
+        assert.ok(error instanceof AsyncnbdError && ["OPTION_INVALID", "OPTION_UNKNOWN"].includes(error.code), error);
         assert.ok(error.message.includes(words), error.message + " has no " + words);
         return true;
       });
@@ -47,7 +47,7 @@ test("what C plugins refuse is said in their own words", async () => {
   await program(`
     const refusal = async (plugin, config) => {
       const error = await serve({ plugin, config }).then(() => assert.fail("it serves"), (e) => e);
-      assert.ok(error instanceof AsyncnbdError && error.code === "PLUGIN", error);
+      assert.ok(error instanceof AsyncnbdError && error.code === "PLUGIN_FAILED", error);
       return error.message;
     };
     assert.match(await refusal("file", { file: "/nonexistent" }), /\\/nonexistent/);
@@ -64,7 +64,7 @@ test("a number that is no size or time is refused, with the parameter's name", a
     for (const config of [{ size: -1 }, { size: 1.5 }, { size: 1, wait: -1 }])
       await assert.rejects(serve({ plugin, config }), (error) => {
         assert.match(error.message, /parameter (size=(-1: the minimum is 0|1.5)|wait=-1: the minimum is)/);
-        return error.code === "CONFIG";
+        return error.code === "PARAMETER_INVALID";
       });`);
 });
 

@@ -132,8 +132,8 @@ describe("a right plugin passes:", () => {
 });
 
 test("what cannot be served is an error as serve() has it", async () => {
-  await expect(checkModel("memory")).rejects.toMatchObject({ code: "PLUGIN" });
-  await expect(mount("memory")).rejects.toMatchObject({ code: "PLUGIN" });
+  await expect(checkModel("memory")).rejects.toMatchObject({ code: "PLUGIN_FAILED" });
+  await expect(mount("memory")).rejects.toMatchObject({ code: "PLUGIN_FAILED" });
 });
 
 describe("a mounted plugin", () => {
@@ -146,7 +146,7 @@ describe("a mounted plugin", () => {
     await disk.close();
     await disk.close();
     await expect(disk.read(0, 1)).rejects.toMatchObject({ code: "ECLOSED" });
-    await expect(disk.server.connect(0)).rejects.toMatchObject({ code: "CONFIG" });
+    await expect(disk.server.connect(0)).rejects.toMatchObject({ code: "SERVER_CLOSED" });
   });
 
   test("is closed by `await using`", async () => {
@@ -156,7 +156,7 @@ describe("a mounted plugin", () => {
       server = disk.server;
       expect(disk.size).toBe(65536);
     }
-    await expect(server.connect(0)).rejects.toMatchObject({ code: "CONFIG" });
+    await expect(server.connect(0)).rejects.toMatchObject({ code: "SERVER_CLOSED" });
   });
 });
 

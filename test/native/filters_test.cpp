@@ -525,11 +525,11 @@ TEST_CASE("stats counts what is done and what fails, with its bytes and times") 
   CHECK(writes.bytes == 3 * BLOCK_BYTES);
   CHECK(writes.done_ns == 30'000);
   CHECK(writes.failed_ns == 1'000'000);
-  CHECK(writes.longest_ns == 1'000'000);
-  CHECK(writes.percentile_ns(50) >= 10'000);
-  CHECK(writes.percentile_ns(50) <= 11'250); // an eighth more
-  CHECK(writes.percentile_ns(75) == writes.percentile_ns(50));
-  CHECK(writes.percentile_ns(76) == 1'000'000);
+  CHECK(writes.latencies.longest_ns == 1'000'000);
+  CHECK(writes.latencies.percentile_ns(50) >= 10'000);
+  CHECK(writes.latencies.percentile_ns(50) <= 11'250); // an eighth more
+  CHECK(writes.latencies.percentile_ns(75) == writes.latencies.percentile_ns(50));
+  CHECK(writes.latencies.percentile_ns(76) == 1'000'000);
   CHECK(counted.counters->of(wire::NBD_CMD_READ).requests() == 0);
 }
 
@@ -559,7 +559,7 @@ TEST_CASE("times of any length have a bucket, which is told an eighth too long a
       filters::RequestCounters counters;
       counters.record(counters.next_place(), flush, 0, std::chrono::nanoseconds(ns));
       counters.record(counters.next_place(), flush, 0, std::chrono::nanoseconds(INT64_MAX));
-      const uint64_t told = counters.of(wire::NBD_CMD_FLUSH).percentile_ns(50);
+      const uint64_t told = counters.of(wire::NBD_CMD_FLUSH).latencies.percentile_ns(50);
       CHECK(told >= static_cast<uint64_t>(ns));
       CHECK(told <= static_cast<uint64_t>(ns) + static_cast<uint64_t>(ns) / 8);
     }

@@ -13,7 +13,7 @@ async function use(): Promise<void> {
   await using disk: Mounted = await mount(plugin, { config: { size: "1M" }, readonly: true });
   const data: Buffer = await disk.read(0, 512);
   const uri: string = disk.uri;
-  void [data, uri, disk.server.stats()];
+  void [data, uri, disk.server.getStats()];
   // @ts-expect-error parameters are text, numbers and booleans
   await mount(plugin, { config: { size: {} } });
   // @ts-expect-error where it listens is not for tests to choose

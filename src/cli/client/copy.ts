@@ -133,18 +133,21 @@ class Copy {
 }
 
 const tooSmall = (name: string, to: Destination): AsyncnbdError =>
-  new AsyncnbdError("CONFIG", `${name} is larger than ${to.name}, which has ${to.sizeBytes} bytes`);
+  new AsyncnbdError(
+    "DISK_TOO_SMALL",
+    `${name} is larger than ${to.name}, which has ${to.sizeBytes} bytes`,
+  );
 
 function checkMultiple(name: string, sizeBytes: number, to: Destination): void {
   if (sizeBytes % to.minimumBytes === 0) return;
   const what = `${name} has ${sizeBytes} bytes, and ${to.name} takes`;
-  throw new AsyncnbdError("CONFIG", `${what} multiples of ${to.minimumBytes} only`);
+  throw new AsyncnbdError("SIZE_UNALIGNED", `${what} multiples of ${to.minimumBytes} only`);
 }
 
 /** Before anything is written. */
 function checkTogether(from: Source | Stream, to: Destination, requestBytes: number): void {
   if (from.identity !== undefined && from.identity === to.identity)
-    throw new AsyncnbdError("CONFIG", `${from.name} and ${to.name} are the same disk`);
+    throw new AsyncnbdError("SAME_DISK", `${from.name} and ${to.name} are the same disk`);
   for (const { name, minimumBytes } of [from, to])
     if (requestBytes % minimumBytes !== 0)
       throw new UsageError(`--request-size: ${name} takes multiples of ${minimumBytes} only`);

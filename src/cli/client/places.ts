@@ -94,7 +94,7 @@ export async function openSource(name: string, connections: number): Promise<Sou
   }
   const file = await open(name, "r");
   const stats = await file.stat({ bigint: true });
-  if (stats.isDirectory()) throw new AsyncnbdError("CONFIG", `${name} is a directory`);
+  if (stats.isDirectory()) throw new AsyncnbdError("DISK_IS_DIRECTORY", `${name} is a directory`);
   const sizeBytes = await sizeOf(stats);
   const place = { name, identity: identityOf(stats), minimumBytes: 1 };
   // Pipes and terminals have an end and no size. Nor have files of /proc, which claim to be empty.
@@ -137,7 +137,7 @@ async function readAll(
 ): Promise<void> {
   for (let at = 0; at < into.length; ) {
     const { bytesRead } = await file.read(into, at, into.length - at, offset + at);
-    if (bytesRead === 0) throw new AsyncnbdError("SYSTEM", `${name} has become shorter`);
+    if (bytesRead === 0) throw new AsyncnbdError("SOURCE_CHANGED", `${name} has become shorter`);
     at += bytesRead;
   }
 }

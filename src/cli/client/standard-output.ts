@@ -8,8 +8,9 @@ export class OutputError extends AsyncnbdError {
   /** Nobody reads any more. */
   readonly isClosed: boolean;
 
-  constructor({ code, message }: NodeJS.ErrnoException) {
-    super("SYSTEM", `standard output: ${message}`);
+  constructor(cause: NodeJS.ErrnoException) {
+    const { code, message } = cause;
+    super("OUTPUT_FAILED", `standard output: ${message}`, { cause });
     this.name = "OutputError";
     this.isClosed = code === "EPIPE";
   }

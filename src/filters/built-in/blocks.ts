@@ -10,7 +10,7 @@ const size = { type: "size", required: false, lastCounts: true, minimum: 1 } as 
 function multipleOf(minBlock: number | undefined, key: string, value: number): number {
   if (minBlock !== undefined && value % minBlock !== 0)
     throw new AsyncnbdError(
-      "CONFIG",
+      "PARAMETER_INVALID",
       `parameter ${key}=${value}: must be a multiple of minblock, which is ${minBlock}`,
     );
   return value;

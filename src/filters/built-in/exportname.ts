@@ -12,7 +12,7 @@ const LISTS = ["keep", "error", "empty", "defaultonly", "default-only", "explici
 function checkedDescription(given: string): string {
   if (/^(keep|none)$|^(fixed|script):/.test(given)) return given;
   throw new AsyncnbdError(
-    "CONFIG",
+    "PARAMETER_INVALID",
     `parameter exportdesc=${given}: use keep, none, fixed:TEXT or script:COMMANDS`,
   );
 }

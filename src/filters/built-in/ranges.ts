@@ -15,7 +15,7 @@ function sizeOf(key: string, given: string): bigint {
   const bytes = parseExactSize(given);
   if (bytes === undefined || bytes > MOST_BYTES)
     throw new AsyncnbdError(
-      "CONFIG",
+      "PARAMETER_INVALID",
       `parameter ${key}=${given}: not a size: use a number and k, m, g, t, p or e, up to 2^63-1`,
     );
   return bytes;
@@ -36,7 +36,10 @@ const offsetFilter = defineFilter({
 
 function sectorBytes(value: number): 512 | 4096 {
   if (value === 512 || value === 4096) return value;
-  throw new AsyncnbdError("CONFIG", `parameter partition-sectorsize=${value}: use 512 or 4096`);
+  throw new AsyncnbdError(
+    "PARAMETER_INVALID",
+    `parameter partition-sectorsize=${value}: use 512 or 4096`,
+  );
 }
 
 const partitionFilter = defineFilter({

@@ -1,7 +1,6 @@
 // Hands an export that JavaScript has opened to native code, which puts native filters in front of it
 // if there are any, and sends its requests over the bridge.
 
-import { addon } from "../../addon/addon.js";
 import type {
   AdoptedExport,
   Answer,
@@ -109,7 +108,7 @@ export const answersOf =
       }
     } catch (error) {
       if (readFailure(error).shouldBeLogged)
-        addon().logError(`${source.name}: ${describeThrown(error)}`);
+        bridge.log.error(`${source.name}: ${describeThrown(error)}`);
       done();
     }
   };

@@ -2,6 +2,7 @@
 // the native half, calls the plugin, and returns the answers in batches.
 
 import { addon } from "../../addon/addon.js";
+import { type Log, processLog } from "../../addon/log.js";
 import type { NativeScriptBridge } from "../../addon/types.js";
 import {
   NBD_CMD_BLOCK_STATUS,
@@ -56,10 +57,13 @@ interface Tracked {
 export interface BridgeOptions {
   /** Gives each request memory of its own, which is taken away from the plugin at the reply. */
   readonly checkBuffers?: boolean;
+  /** By default the process's. */
+  readonly log?: Log;
 }
 
 /** One per JavaScript thread: native code finds it by the connection's number. */
 export class ScriptBridge {
+  readonly log: Log;
   readonly native: NativeScriptBridge;
   readonly #words: Uint32Array;
   readonly #doubles: Float64Array;
@@ -91,7 +95,8 @@ export class ScriptBridge {
   readonly #resolved: ((value: unknown) => void)[] = [];
   readonly #rejected: ((error: unknown) => void)[] = [];
 
-  constructor({ checkBuffers = false }: BridgeOptions = {}) {
+  constructor({ checkBuffers = false, log = processLog }: BridgeOptions = {}) {
+    this.log = log;
     this.native = new (addon().NativeScriptBridge)(() => this.#turn());
     this.#slots = new SlotViews(this.native);
     const [submissions, completions] = this.native.batch();
@@ -337,7 +342,7 @@ export class ScriptBridge {
   #logFailure(error: unknown): void {
     if (this.#failuresLogged++ >= MAX_FAILURES_LOGGED) return;
     const last = this.#failuresLogged === MAX_FAILURES_LOGGED ? "\n(more are not logged)" : "";
-    addon().logError(`${describeThrown(error)}${last}`);
+    this.log.error(`${describeThrown(error)}${last}`);
   }
 
   // ---- what is only done on demand: timeouts, and the check of buffers ------------------------

@@ -28,16 +28,16 @@ export function mapStatus(
 export function checkContexts(contexts: Contexts | undefined, path: string): void {
   const entries = Object.entries(contexts ?? {});
   if (entries.length > MAX_CONTEXTS)
-    throw new AsyncnbdError("PLUGIN", `${path}: more than ${MAX_CONTEXTS} metaContexts`);
+    throw new AsyncnbdError("PLUGIN_INVALID", `${path}: more than ${MAX_CONTEXTS} metaContexts`);
   for (const [name, { bits = 32, status }] of entries) {
     if (!NAME.test(name))
       throw new AsyncnbdError(
-        "PLUGIN",
+        "PLUGIN_INVALID",
         `${path}: metaContexts: "${name}" is not of the form x-NAMESPACE:LEAF`,
       );
     if ((bits !== 32 && bits !== 64) || typeof status !== "function")
       throw new AsyncnbdError(
-        "PLUGIN",
+        "PLUGIN_INVALID",
         `${path}: metaContexts: ${name} needs status(), and bits must be 32 or 64`,
       );
   }

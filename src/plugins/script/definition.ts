@@ -1,7 +1,7 @@
 // What a plugin written in TypeScript is made of: definePlugin and its types.
 
+import type { ConfigOf, ConfigSpec } from "./config-spec.js";
 import type { Middleware } from "./layer.js";
-import type { ConfigOf, ConfigSpec } from "./parameters.js";
 import type {
   Awaitable,
   BlockSize,

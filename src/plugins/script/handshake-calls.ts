@@ -1,6 +1,5 @@
 // Answers the handshake's questions about exports that JavaScript opens, for one client.
 
-import { addon } from "../../addon/addon.js";
 import type {
   Answer,
   ExportEntry,
@@ -106,6 +105,6 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
     const text = describeThrown(error);
     if (text === this.#lastLogged || !readFailure(error).shouldBeLogged) return;
     this.#lastLogged = text;
-    addon().logError(`${this.#source.name}: ${text}`);
+    this.#bridge.log.error(`${this.#source.name}: ${text}`);
   }
 }

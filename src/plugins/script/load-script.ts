@@ -71,12 +71,18 @@ const isTransformed = (code: string): boolean => !code.startsWith(SYNTAX_ERROR);
 function syntaxError(code: string): AsyncnbdError {
   const { filename, line, column, message } = JSON.parse(code.slice(SYNTAX_ERROR.length));
   const place = `${filename}:${line}:${column + 1}`; // columns begin with 1 in editors
-  return new AsyncnbdError("PLUGIN", `syntax error at ${place}: ${String(message).trim()}`);
+  return new AsyncnbdError(
+    "SCRIPT_UNLOADABLE",
+    `syntax error at ${place}: ${String(message).trim()}`,
+  );
 }
 
 async function importModule(path: string, what: string): Promise<Record<string, unknown>> {
   if (!existsSync(path))
-    throw new AsyncnbdError("PLUGIN", `cannot open ${what} ${path}: there is no such file`);
+    throw new AsyncnbdError(
+      "SCRIPT_NOT_FOUND",
+      `cannot open ${what} ${path}: there is no such file`,
+    );
   // Large, and not needed for objects. As CommonJS, or Node would start its loader of ES modules.
   const { createJiti } = require("jiti") as typeof import("jiti");
   const alias = ownModules();
@@ -97,7 +103,8 @@ async function importModule(path: string, what: string): Promise<Record<string, 
   try {
     return Object(await jiti.import(path)) as Record<string, unknown>;
   } catch (error) {
-    throw new AsyncnbdError("PLUGIN", `cannot load ${what} ${path}: ${describeThrown(error)}`);
+    const words = `cannot load ${what} ${path}: ${describeThrown(error)}`;
+    throw new AsyncnbdError("SCRIPT_UNLOADABLE", words, { cause: error });
   }
 }
 
@@ -127,7 +134,7 @@ function pluginOf(exports: Record<string, unknown>, path: string): Plugin {
     const plugin = isClass(candidate) ? new candidate() : candidate;
     if (looksLikePlugin(plugin)) return plugin;
   }
-  throw new AsyncnbdError("PLUGIN", `${path} exports no plugin: ${whatIsMissing(exports)}`);
+  throw new AsyncnbdError("PLUGIN_INVALID", `${path} exports no plugin: ${whatIsMissing(exports)}`);
 }
 
 function whatIsMissing(exports: Record<string, unknown>): string {

@@ -1,4 +1,4 @@
-// Typed parameters of plugins in TypeScript: their declaration, their check, their help.
+// Parameters of plugins and filters in TypeScript: their check, and their help.
 
 import { readFileSync, readSync } from "node:fs";
 import { resolve } from "node:path";
@@ -7,97 +7,47 @@ import { didYouMean } from "../../config/nearest.js";
 import { formatSize, parseSize } from "../../config/size.js";
 import { formatTimeMs, parseTimeMs } from "../../config/time.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
+import type {
+  Common,
+  ConfigSpec,
+  NamedParameters,
+  NumberParameter,
+  ParameterSpec,
+  SchemaParameter,
+} from "./config-spec.js";
+import {
+  type AnySchema,
+  fieldsOf,
+  isSchema,
+  keyOf,
+  type SchemaIssue,
+  type SchemaResult,
+  vendorOf,
+} from "./standard-schema.js";
 
-interface Common {
-  readonly description?: string;
-  /** A parameter is required unless it has a default or says false here. */
-  readonly required?: boolean;
-  /** A bare VALUE on the command line means this one. */
-  readonly magic?: boolean;
-  /** It may be given more than once: its value is an array, empty if it is not required. */
-  readonly list?: boolean;
-  /** It may be given more than once: the last value counts. */
-  readonly lastCounts?: boolean;
-  /** Other names for it, which the help does not show. */
-  readonly aliases?: readonly string[];
-}
-
-export interface TextParameter extends Common {
-  /** A path is made absolute. A secret's value may be -FD, + for a prompt or +FILE as with nbdkit. */
-  readonly type: "string" | "path" | "secret";
-  readonly default?: string;
-}
-
-export interface NumberParameter extends Common {
-  /** A size is in bytes, and may be given as 10M; a time in milliseconds, as text 2 (seconds), 2ms. */
-  readonly type: "size" | "integer" | "time";
-  readonly default?: number;
-  readonly minimum?: number;
-  readonly maximum?: number;
-}
-
-export interface BooleanParameter extends Common {
-  readonly type: "bool";
-  /** The value may be an absolute path instead, and is text then. */
-  readonly orPath?: boolean;
-  readonly default?: boolean;
-}
-
-export interface EnumParameter extends Common {
-  readonly type: "enum";
-  readonly values: readonly string[];
-  readonly default?: string;
-}
-
-export type ParameterSpec = TextParameter | NumberParameter | BooleanParameter | EnumParameter;
-export type ParameterType = Exclude<ParameterSpec["type"], "enum">;
-
-/** By name. Only the type, for short: required, but a bool that is false by default. */
-export type ConfigSpec = Readonly<Record<string, ParameterSpec | ParameterType>>;
-
-type TypeOf<S> = S extends { readonly type: infer T } ? T : S;
-
-type ValueOf<S> = S extends { readonly list: true } ? readonly OneOf<S>[] : OneOf<S>;
-
-type OneOf<S> = S extends { readonly type: "enum"; readonly values: readonly (infer V)[] }
-  ? V
-  : TypeOf<S> extends "size" | "integer" | "time"
-    ? number
-    : TypeOf<S> extends "bool"
-      ? S extends { readonly orPath: true }
-        ? boolean | string
-        : boolean
-      : string;
-
-type MayBeMissing<S> = S extends { readonly default: unknown } | { readonly list: true }
-  ? false
-  : S extends { readonly required: false }
-    ? TypeOf<S> extends "bool"
-      ? false
-      : true
-    : false;
-
-/** The values that a declaration yields. */
-export type ConfigOf<Spec extends ConfigSpec> = {
-  readonly [Key in keyof Spec]:
-    | ValueOf<Spec[Key]>
-    | (MayBeMissing<Spec[Key]> extends true ? undefined : never);
-};
-
-export type ParameterValue = string | number | boolean | readonly (string | number | boolean)[];
 type SingleValue = string | number | boolean;
+type CheckedParameter = SchemaParameter & Common & { readonly type: "schema" };
+type KnownParameter = ParameterSpec | CheckedParameter;
+type Values = Readonly<Record<string, unknown>>;
 
 /** The long form of a declaration. */
-function specOf(declared: ParameterSpec | ParameterType): ParameterSpec {
-  return typeof declared === "string" ? { type: declared } : declared;
+function specOf(declared: NamedParameters[string]): KnownParameter {
+  if (typeof declared === "string") return { type: declared };
+  if (isSchema(declared)) return { type: "schema", schema: declared };
+  return "schema" in declared ? { ...declared, type: "schema" } : declared;
 }
 
+/** None where a schema checks all: nobody can say which there are. */
+const declaredBy = (config: ConfigSpec | undefined): NamedParameters =>
+  config === undefined || isSchema(config) ? {} : config;
+
 export function magicKeyOf(config: ConfigSpec | undefined): string | undefined {
-  return Object.entries(config ?? {}).find(([, declared]) => specOf(declared).magic)?.[0];
+  return Object.entries(declaredBy(config)).find(([, declared]) => specOf(declared).magic)?.[0];
 }
 
 /** undefined: there is none. */
-function defaultOf(spec: ParameterSpec): ParameterValue | undefined {
+function defaultOf(spec: KnownParameter): unknown {
+  if (spec.type === "schema") return undefined;
   if (spec.list) {
     if (spec.default !== undefined) return [spec.default];
     return isRequired(spec) ? undefined : [];
@@ -105,15 +55,18 @@ function defaultOf(spec: ParameterSpec): ParameterValue | undefined {
   return spec.default ?? (spec.type === "bool" ? false : undefined);
 }
 
-const isRequired = (spec: ParameterSpec): boolean =>
-  spec.default === undefined && spec.required !== false && spec.type !== "bool";
+const isRequired = (spec: KnownParameter): boolean =>
+  spec.type !== "schema" &&
+  spec.default === undefined &&
+  spec.required !== false &&
+  spec.type !== "bool";
 
 function fail(key: string, text: string, wanted: string): never {
-  throw new AsyncnbdError("CONFIG", `parameter ${key}=${text}: ${wanted}`);
+  throw new AsyncnbdError("PARAMETER_INVALID", `parameter ${key}=${text}: ${wanted}`);
 }
 
 /** One parameter's value from the text on the command line. */
-function parseValue(key: string, spec: ParameterSpec, text: string): SingleValue {
+function parseValue(key: string, spec: KnownParameter, text: string): SingleValue {
   switch (spec.type) {
     case "path":
       return resolve(text);
@@ -136,7 +89,7 @@ function parseValue(key: string, spec: ParameterSpec, text: string): SingleValue
         parseTimeMs(text),
         "a time: use a number and s, ms, us or ns",
       );
-    default: // or of no type that there is: see faultsOf
+    default: // a schema sees to it later; or of no type that there is: see faultsOf
       return text;
   }
 }
@@ -171,11 +124,12 @@ function readSecret(key: string, text: string): string {
     if (/^-\d+$/.test(text)) return firstLine(readDescriptor(Number(text.slice(1))));
     if (text.startsWith("+") && text.length > 1) return firstLine(readFileSync(text.slice(1)));
   } catch (error) {
-    throw new AsyncnbdError("CONFIG", `parameter ${key}: ${messageOf(error)}`); // no value in it
+    const words = `parameter ${key}: ${messageOf(error)}`; // no value in it
+    throw new AsyncnbdError("PARAMETER_INVALID", words, { cause: error });
   }
   if (text === "-" || text === "+")
     throw new AsyncnbdError(
-      "CONFIG",
+      "PARAMETER_INVALID",
       `parameter ${key}: a prompt is not supported; use +FILE or -FD`,
     );
   return text;
@@ -189,12 +143,13 @@ function readDescriptor(fd: number): Buffer {
 }
 
 /** A value that code has given instead of text. */
-function checkValue(key: string, spec: ParameterSpec, value: unknown): SingleValue {
+function checkValue(key: string, spec: KnownParameter, value: unknown): SingleValue {
+  if (spec.type === "schema") return value as SingleValue;
   if (typeof value === "string") return parseValue(key, spec, value);
   const wanted = ["size", "integer", "time"].includes(spec.type) ? "number" : "boolean";
   if (typeof value !== wanted || (wanted === "boolean" && spec.type !== "bool"))
     throw new AsyncnbdError(
-      "CONFIG",
+      "PARAMETER_INVALID",
       `parameter ${key}: expected a ${spec.type}, not a ${typeof value}`,
     );
   if (typeof value === "number")
@@ -204,7 +159,8 @@ function checkValue(key: string, spec: ParameterSpec, value: unknown): SingleVal
 
 /** Collects parameters as they are given, and says what is wrong or missing. */
 export class ParameterSet {
-  readonly #specs: ReadonlyMap<string, ParameterSpec>;
+  readonly #specs: ReadonlyMap<string, KnownParameter>;
+  readonly #whole: CheckedParameter | undefined; // where one schema checks all: what each is
   readonly #aliases = new Map<string, string>();
   readonly #owner: string;
   readonly #values = new Map<string, SingleValue[]>();
@@ -212,8 +168,9 @@ export class ParameterSet {
   /** `owner`: for messages, such as "plugin ram". */
   constructor(owner: string, config: ConfigSpec | undefined) {
     this.#owner = owner;
+    if (isSchema(config)) this.#whole = { type: "schema", schema: config, list: true };
     this.#specs = new Map(
-      Object.entries(config ?? {}).map(([key, declared]) => [key, specOf(declared)]),
+      Object.entries(declaredBy(config)).map(([key, declared]) => [key, specOf(declared)]),
     );
     for (const [key, { aliases = [] }] of this.#specs)
       for (const alias of aliases) this.#aliases.set(alias, key);
@@ -234,11 +191,11 @@ export class ParameterSet {
   /** `others`: parameters of filters or the plugin behind, for "did you mean". */
   set(key: string, value: unknown, others: readonly string[] = []): void {
     const name = this.#nameOf(key);
-    const spec = this.#specs.get(name);
+    const spec = this.#whole ?? this.#specs.get(name);
     if (spec === undefined) {
       const hint = didYouMean(key, [...this.names, ...others]);
       throw new AsyncnbdError(
-        "CONFIG",
+        "PARAMETER_UNKNOWN",
         `${this.#owner} has no parameter "${key}"` +
           (hint || `; it has ${this.names.join(", ") || "none"}`),
       );
@@ -248,20 +205,78 @@ export class ParameterSet {
       this.#values.set(name, [checkValue(key, spec, value)]);
     else if (spec.list) given.push(checkValue(key, spec, value));
     else
-      throw new AsyncnbdError("CONFIG", `${this.#owner}: parameter ${key} is given more than once`);
+      throw new AsyncnbdError(
+        "PARAMETER_REPEATED",
+        `${this.#owner}: parameter ${key} is given more than once`,
+      );
   }
 
-  /** All values, with defaults; `checked` false leaves out those that are required and missing. */
-  values(checked = true): Readonly<Record<string, ParameterValue>> {
-    const result: Record<string, ParameterValue> = {};
+  /** What is known so far: with defaults, but without what is missing, or for a schema to say. */
+  known(): Values {
+    const result: Record<string, unknown> = {};
     for (const [key, spec] of this.#specs) {
-      const given = this.#values.get(key);
-      const value = given === undefined ? defaultOf(spec) : spec.list ? given : given[0];
+      const value = spec.type === "schema" ? undefined : this.#valueOf(key, spec);
       if (value !== undefined) result[key] = value;
-      else if (checked && isRequired(spec))
-        throw new AsyncnbdError("CONFIG", `${this.#owner} needs the parameter ${key}=…`);
     }
     return result;
+  }
+
+  /** All values, when none is to come any more. Rejects if one is missing, or schemas say so. */
+  async complete(): Promise<Values> {
+    if (this.#whole !== undefined) return this.#checkAll(this.#whole.schema);
+    const result: Record<string, unknown> = {};
+    for (const [key, spec] of this.#specs) {
+      const value =
+        spec.type === "schema" ? await this.#checkOne(key, spec) : this.#valueOf(key, spec);
+      if (value !== undefined) result[key] = value;
+      else if (isRequired(spec))
+        throw new AsyncnbdError("PARAMETER_MISSING", `${this.#owner} needs the parameter ${key}=…`);
+    }
+    return result;
+  }
+
+  #valueOf(key: string, spec: KnownParameter): unknown {
+    const given = this.#values.get(key);
+    return given === undefined ? defaultOf(spec) : spec.list ? given : given[0];
+  }
+
+  async #checkOne(key: string, { schema, list }: SchemaParameter): Promise<unknown> {
+    const given = this.#values.get(key) ?? (list ? [] : [undefined]);
+    const checked: unknown[] = [];
+    for (const value of given) checked.push(await this.#validate(schema, value, () => key));
+    return list ? checked : checked[0];
+  }
+
+  async #checkAll(schema: AnySchema): Promise<Values> {
+    const given = [...this.#values].map(([key, all]) => [key, all.length === 1 ? all[0] : all]);
+    return (await this.#validate(schema, Object.fromEntries(given), keyOf)) as Values;
+  }
+
+  /** `about`: which parameter an issue is about. */
+  async #validate(
+    schema: AnySchema,
+    value: unknown,
+    about: (issue: SchemaIssue) => string | undefined,
+  ): Promise<unknown> {
+    let result: SchemaResult<unknown>;
+    try {
+      result = await schema["~standard"].validate(value);
+    } catch (cause) {
+      const words = `${this.#owner}: the check of its parameters failed: ${messageOf(cause)}`;
+      throw new AsyncnbdError("PLUGIN_INVALID", words, { cause });
+    }
+    if (result.issues === undefined) return result.value;
+    const keys = result.issues.map(about);
+    const words = result.issues.map(({ message }, i) => {
+      const key = keys[i];
+      return key === undefined ? message : `parameter ${key}: ${message}`;
+    });
+    const [key] = keys;
+    const isMissing = key !== undefined && !this.#values.has(key);
+    throw new AsyncnbdError(
+      isMissing ? "PARAMETER_MISSING" : "PARAMETER_INVALID",
+      `${this.#owner}: ${words.join("; ")}`,
+    );
   }
 }
 
@@ -275,11 +290,12 @@ const MORE_KEYS: Readonly<Record<string, readonly string[]>> = {
   time: ["minimum", "maximum"],
   enum: ["values"],
   bool: ["orPath"],
+  schema: ["schema"],
 };
 
 /** What is wrong with declarations, in words. */
 export function faultsOf(config: ConfigSpec | undefined): string[] {
-  return Object.entries(config ?? {}).flatMap(([name, declared]) => {
+  return Object.entries(declaredBy(config)).flatMap(([name, declared]) => {
     const spec = specOf(declared);
     const of = `the parameter ${name}`;
     if (!Object.hasOwn(PLACEHOLDERS, spec.type))
@@ -293,7 +309,7 @@ export function faultsOf(config: ConfigSpec | undefined): string[] {
   });
 }
 
-const PLACEHOLDERS: Readonly<Record<ParameterSpec["type"], string>> = {
+const PLACEHOLDERS: Readonly<Record<KnownParameter["type"], string>> = {
   string: "TEXT",
   path: "PATH",
   secret: "SECRET",
@@ -302,17 +318,18 @@ const PLACEHOLDERS: Readonly<Record<ParameterSpec["type"], string>> = {
   time: "SECS|NNms",
   bool: "true|false",
   enum: "",
+  schema: "VALUE",
 };
 
-const TYPES = Object.keys(PLACEHOLDERS);
+const TYPES = Object.keys(PLACEHOLDERS).filter((type) => type !== "schema");
 
 /** As on the command line. */
-function format({ type }: ParameterSpec, value: unknown): string {
+function format({ type }: KnownParameter, value: unknown): string {
   if (typeof value !== "number") return String(value);
   return type === "size" ? formatSize(value) : type === "time" ? formatTimeMs(value) : `${value}`;
 }
 
-function valuesOf(spec: ParameterSpec): string {
+function valuesOf(spec: KnownParameter): string {
   if (spec.type === "enum") return spec.values.join("|");
   const orPath = spec.type === "bool" && spec.orPath ? "|/PATH" : "";
   return PLACEHOLDERS[spec.type] + orPath;
@@ -320,20 +337,43 @@ function valuesOf(spec: ParameterSpec): string {
 
 /** Lines for --help, one or more a parameter. */
 export function helpOf(config: ConfigSpec | undefined): string | undefined {
-  const lines = Object.entries(config ?? {}).map(([key, declared]) => {
+  if (isSchema(config)) return helpOfSchema(config);
+  const lines = Object.entries(declaredBy(config)).map(([key, declared]) => {
     const spec = specOf(declared);
     const values = valuesOf(spec);
+    const value = spec.type === "schema" ? undefined : spec.default;
     const facts = [
       isRequired(spec) ? "required" : "",
-      spec.default !== undefined && spec.default !== ""
-        ? `default ${format(spec, spec.default)}`
-        : "",
+      value !== undefined && value !== "" ? `default ${format(spec, value)}` : "",
+      spec.type === "schema" ? `checked by ${vendorOf(spec.schema)}` : "",
       spec.list ? "may be given more than once" : "",
       spec.magic ? `"${key}=" may be left out` : "",
     ].filter((fact) => fact !== "");
-    const left = `${key}=${values}`.padEnd(24);
-    const right = [spec.description ?? "", facts.length > 0 ? `(${facts.join(", ")})` : ""];
-    return `${left} ${right.filter((part) => part !== "").join(" ")}`.trimEnd();
+    return helpLine(`${key}=${values}`, spec.description, facts);
   });
   return lines.length > 0 ? lines.join("\n") : undefined;
+}
+
+function helpLine(left: string, description = "", facts: readonly string[]): string {
+  const right = [description, facts.length > 0 ? `(${facts.join(", ")})` : ""];
+  return `${left.padEnd(24)} ${right.filter((part) => part !== "").join(" ")}`.trimEnd();
+}
+
+function helpOfSchema(schema: AnySchema): string {
+  const vendor = vendorOf(schema);
+  const fields = fieldsOf(schema);
+  if (fields === undefined)
+    return helpLine(
+      "KEY=VALUE",
+      `checked by a schema of ${vendor}, which does not tell the names`,
+      [],
+    );
+  const lines = fields.map(({ name, description, default: value, isRequired }) =>
+    helpLine(`${name}=VALUE`, description, [
+      ...(isRequired ? ["required"] : []),
+      ...(value === undefined ? [] : [`default ${value}`]),
+      `checked by ${vendor}`,
+    ]),
+  );
+  return lines.join("\n");
 }

@@ -1,5 +1,6 @@
 // Serves clients with exports that JavaScript opens, from getReady to the end.
 
+import type { Log } from "../../addon/log.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { seesClients } from "../native-chain.js";
@@ -23,7 +24,9 @@ export async function callPlugin(
   } catch (error) {
     if (error instanceof AsyncnbdError) throw error;
     const where = isExpected(error) ? plugin : name;
-    throw new AsyncnbdError("PLUGIN", `${where}: ${describeThrown(error)}`);
+    throw new AsyncnbdError("PLUGIN_FAILED", `${where}: ${describeThrown(error)}`, {
+      cause: error,
+    });
   }
 }
 
@@ -31,7 +34,7 @@ export async function callPlugin(
 function refuseUnheard(layer: Layer): void {
   if (isNative(layer) && seesClients(layer))
     throw new AsyncnbdError(
-      "CONFIG",
+      "FILTER_MISPLACED",
       `filter ${layer.name}: it is asked about clients before they open an export, which is not ` +
         "possible behind a filter or middleware in TypeScript; put it in front of that",
     );
@@ -43,12 +46,13 @@ export class ScriptRunner {
   readonly #bridge: ScriptBridge;
 
   /** Clients meet the first layer. */
-  constructor(source: ExportSource, layers: readonly Layer[]) {
+  constructor(source: ExportSource, layers: readonly Layer[], log: Log) {
     const front = layers.findIndex((layer) => !isNative(layer));
     for (const layer of front === -1 ? [] : layers.slice(front)) refuseUnheard(layer);
     this.#source = source;
     this.#chain = new Chain(layers, source, { hasSessions: true });
-    this.#bridge = new ScriptBridge({ checkBuffers: process.env.ASYNCNBD_CHECK_BUFFERS === "1" });
+    const checkBuffers = process.env.ASYNCNBD_CHECK_BUFFERS === "1";
+    this.#bridge = new ScriptBridge({ checkBuffers, log });
   }
 
   async getReady(): Promise<void> {

@@ -1,23 +1,18 @@
 // A TypeScript plugin as a PluginInstance, from its parameters to its end.
 
-import { addon } from "../../addon/addon.js";
+import { type Log, processLog } from "../../addon/log.js";
 import type { PluginAbout } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { modelOf } from "../native-chain.js";
 import type { HandshakeCalls, PluginInstance } from "../plugin-instance.js";
+import type { ConfigSpec } from "./config-spec.js";
 import { checkContexts } from "./contexts.js";
 import type { Plugin, PluginContext, PluginLog, ThreadModelName } from "./definition.js";
 import { definitionFaults } from "./definition-keys.js";
 import { asOneMessage } from "./errno.js";
 import { isMiddleware, isNative, type Layer } from "./layer.js";
-import {
-  type ConfigSpec,
-  helpOf,
-  magicKeyOf,
-  ParameterSet,
-  type ParameterValue,
-} from "./parameters.js";
+import { helpOf, magicKeyOf, ParameterSet } from "./parameters.js";
 import { callPlugin, ScriptRunner } from "./runner.js";
 import { ScriptSource, THREAD_MODELS } from "./script-source.js";
 
@@ -29,21 +24,23 @@ export class ScriptPlugin implements PluginInstance {
   /** In front of it, put there by the module itself: clients meet the first. */
   readonly layers: readonly Layer[];
   readonly source: ExportSource;
+  readonly #log: Log;
   readonly #plugin: Plugin;
   readonly #parameters: ParameterSet;
-  #values: Readonly<Record<string, ParameterValue>> | undefined;
+  #values: Readonly<Record<string, unknown>> | undefined;
   #runner: ScriptRunner | undefined;
 
   /** `path`: where the plugin is, for messages. */
-  constructor(definition: Plugin, path: string) {
+  constructor(definition: Plugin, path: string, log: Log = processLog) {
+    this.#log = log;
     check(definition, path);
     checkContexts(definition.metaContexts, path);
     this.about = aboutOf(definition, path);
     this.#parameters = new ParameterSet(`plugin ${definition.name}`, definition.config);
     this.#plugin = this.#instanceOf(definition);
     this.layers = (definition.middleware ?? []).flatMap(({ layers }) => layers);
-    this.source = new ScriptSource(this.#plugin);
-    for (const fault of definitionFaults(definition)) addon().logWarning(`${path}: ${fault}`);
+    this.source = new ScriptSource(this.#plugin, log);
+    for (const fault of definitionFaults(definition)) log.warn(`${path}: ${fault}`);
   }
 
   get serializesConnections(): boolean {
@@ -72,7 +69,7 @@ export class ScriptPlugin implements PluginInstance {
   }
 
   async configComplete(): Promise<void> {
-    this.#values = this.#parameters.values();
+    this.#values = await this.#parameters.complete();
     await callPlugin(this.about.name, "configComplete", () => this.#plugin.configComplete?.());
   }
 
@@ -99,7 +96,7 @@ export class ScriptPlugin implements PluginInstance {
   }
 
   async getReady(filters: readonly Layer[]): Promise<void> {
-    this.#runner = new ScriptRunner(this.source, [...filters, ...this.layers]);
+    this.#runner = new ScriptRunner(this.source, [...filters, ...this.layers], this.#log);
     await this.readyPlugin();
     await this.#runner.getReady();
   }
@@ -145,8 +142,8 @@ export class ScriptPlugin implements PluginInstance {
   #instanceOf(definition: Plugin): Plugin {
     const context: PropertyDescriptorMap & ThisType<PluginContext<ConfigSpec>> = {
       // The declaration is the server's affair; callbacks see the values.
-      config: { get: () => this.#values ?? this.#parameters.values(false), enumerable: true },
-      log: { value: logOf(definition.name), enumerable: true },
+      config: { get: () => this.#values ?? this.#parameters.known(), enumerable: true },
+      log: { value: logUnder(definition.name, this.#log), enumerable: true },
     };
     return Object.create(definition, context) as Plugin;
   }
@@ -156,18 +153,18 @@ function check(definition: Plugin, path: string): void {
   const { middleware = [] } = definition;
   if (!Array.isArray(middleware) || !middleware.every(isMiddleware))
     throw new AsyncnbdError(
-      "PLUGIN",
+      "PLUGIN_INVALID",
       `${path}: middleware is no list of what defineMiddleware makes`,
     );
   if (!NAME.test(definition.name))
     throw new AsyncnbdError(
-      "PLUGIN",
+      "PLUGIN_INVALID",
       `${path}: "${definition.name}" is not a valid plugin name: use letters, digits and dashes`,
     );
   const { threadModel } = definition;
   if (threadModel !== undefined && !THREAD_MODELS.includes(threadModel))
     throw new AsyncnbdError(
-      "PLUGIN",
+      "PLUGIN_INVALID",
       `${path}: unknown thread model "${threadModel}"; use ${THREAD_MODELS.join(", ")}`,
     );
 }
@@ -187,10 +184,11 @@ function aboutOf(definition: Plugin, path: string): PluginAbout {
   };
 }
 
-function logOf(name: string): PluginLog {
+/** Lines of this plugin's. */
+function logUnder(name: string, log: Log): PluginLog {
   return {
-    error: (text) => addon().logError(asOneMessage(`${name}: ${text}`)),
-    warn: (text) => addon().logWarning(asOneMessage(`${name}: ${text}`)),
-    debug: (text) => addon().logDebug(asOneMessage(`${name}: ${text}`)),
+    error: (text) => log.error(asOneMessage(`${name}: ${text}`)),
+    warn: (text) => log.warn(asOneMessage(`${name}: ${text}`)),
+    debug: (text) => log.debug(asOneMessage(`${name}: ${text}`)),
   };
 }

@@ -1,6 +1,6 @@
 // A plugin in TypeScript as the source of exports: opens one for a client, and asks what it can do.
 
-import { addon } from "../../addon/addon.js";
+import type { Log } from "../../addon/log.js";
 import type { ExportEntry, MetaContextEntry } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { ExportSource } from "../export-source.js";
@@ -20,10 +20,12 @@ export const THREAD_MODELS: readonly ThreadModelName[] = [
 
 export class ScriptSource implements ExportSource {
   readonly blockSizesBind = true;
+  readonly #log: Log;
   readonly #plugin: Plugin;
   readonly #turns: PluginTurns;
 
-  constructor(plugin: Plugin) {
+  constructor(plugin: Plugin, log: Log) {
+    this.#log = log;
     this.#plugin = plugin;
     this.#turns = new PluginTurns(plugin.threadModel);
   }
@@ -80,7 +82,7 @@ export class ScriptSource implements ExportSource {
     const handle = await plugin.open?.(info);
     const close = () => plugin.close?.(handle);
     try {
-      const facts = await askFacts(plugin, handle, info.readonly);
+      const facts = await askFacts(plugin, handle, info.readonly, this.#log);
       const opened = exportOf(plugin, handle, facts, () => this.#turns.run(close));
       return this.#turns.queued(opened);
     } catch (error) {
@@ -132,12 +134,13 @@ export async function askFacts(
   plugin: Plugin,
   handle: unknown,
   readonly: boolean,
+  log: Log,
 ): Promise<ExportFacts> {
   const sizeBytes = checkSize(await plugin.getSize(handle));
   const has = (callback: unknown): boolean => callback !== undefined;
   const canWrite = !readonly && ((await plugin.canWrite?.(handle)) ?? has(plugin.pwrite));
   if (canWrite && !has(plugin.pwrite))
-    throw new AsyncnbdError("PLUGIN", "canWrite returned true, but there is no pwrite");
+    throw new AsyncnbdError("PLUGIN_INVALID", "canWrite returned true, but there is no pwrite");
   const nativeZero = (await plugin.canZero?.(handle)) ?? has(plugin.zero);
   return Object.freeze({
     sizeBytes,
@@ -155,18 +158,17 @@ export async function askFacts(
     cache: checkCache(plugin, await plugin.canCache?.(handle)),
     canExtents: ((await plugin.canExtents?.(handle)) ?? true) && has(plugin.extents),
     blockSize: await plugin.blockSize?.(handle),
-    description: await askDescription(plugin, handle),
+    description: await askDescription(plugin, handle, log),
     contexts: Object.keys(plugin.metaContexts ?? {}),
   } satisfies ExportFacts);
 }
 
 /** A client can do without. */
-async function askDescription(plugin: Plugin, handle: unknown): Promise<string> {
+async function askDescription(plugin: Plugin, handle: unknown, log: Log): Promise<string> {
   try {
     return (await plugin.exportDescription?.(handle)) ?? "";
   } catch (error) {
-    if (readFailure(error).shouldBeLogged)
-      addon().logError(`${plugin.name}: ${describeThrown(error)}`);
+    if (readFailure(error).shouldBeLogged) log.error(`${plugin.name}: ${describeThrown(error)}`);
     return "";
   }
 }
@@ -175,7 +177,7 @@ function checkSize(size: number | bigint): number {
   const isSafe = Number.isSafeInteger(Number(size)) && size >= 0;
   if (!isSafe || typeof size === "string")
     throw new AsyncnbdError(
-      "PLUGIN",
+      "PLUGIN_INVALID",
       `getSize returned ${size}: a size is a whole number of bytes up to 2^53-1`,
     );
   return Number(size);
@@ -186,13 +188,13 @@ const SUPPORTS: readonly unknown[] = ["none", "emulate", "native"] satisfies Sup
 function checkFua(plugin: Plugin, given: Support | undefined): Support {
   if (given === undefined) return plugin.flush === undefined ? "none" : "emulate";
   if (!SUPPORTS.includes(given) || (given === "emulate" && plugin.flush === undefined))
-    throw new AsyncnbdError("PLUGIN", `canFua returned ${given}, which is not possible`);
+    throw new AsyncnbdError("PLUGIN_INVALID", `canFua returned ${given}, which is not possible`);
   return given;
 }
 
 function checkCache(plugin: Plugin, given: Support | undefined): Support {
   if (given === undefined) return plugin.cache === undefined ? "none" : "native";
   if (!SUPPORTS.includes(given) || (given === "native" && plugin.cache === undefined))
-    throw new AsyncnbdError("PLUGIN", `canCache returned ${given}, which is not possible`);
+    throw new AsyncnbdError("PLUGIN_INVALID", `canCache returned ${given}, which is not possible`);
   return given;
 }

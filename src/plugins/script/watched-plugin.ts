@@ -4,12 +4,13 @@
 import { existsSync, type FSWatcher, watch } from "node:fs";
 import { dirname, extname } from "node:path";
 import { isDeepStrictEqual } from "node:util";
-import { addon } from "../../addon/addon.js";
+import type { Log } from "../../addon/log.js";
 import type { ExportEntry, MetaContextEntry } from "../../addon/types.js";
 import { AsyncnbdError, messageOf } from "../../errors.js";
 import type { Client, ExportSource } from "../export-source.js";
 import { Life, type Parameter } from "../life.js";
 import type { HandshakeCalls, PluginInstance } from "../plugin-instance.js";
+import type { Reload } from "../reload.js";
 import type { ThreadModelName } from "./definition.js";
 import { describeThrown } from "./errno.js";
 import { FreshModules } from "./fresh-modules.js";
@@ -35,6 +36,8 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   readonly blockSizesBind = true;
   readonly unansweredRequests = 0;
   readonly #path: string;
+  readonly #log: Log;
+  readonly #onReload: (reload: Reload) => void;
   readonly #modules: FreshModules;
   readonly #parameters: Parameter[] = [];
   readonly #followers = new Set<Follower>();
@@ -51,14 +54,22 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     script: ScriptPlugin,
     watcher: FSWatcher,
     modules: FreshModules,
+    log: Log,
+    onReload: (reload: Reload) => void,
   ) {
+    this.#log = log;
+    this.#onReload = onReload;
     this.#path = path;
     this.#modules = modules;
     this.#current = new Version(script);
     this.#watcher = watcher;
   }
 
-  static async open(path: string): Promise<WatchedPlugin> {
+  static async open(
+    path: string,
+    log: Log,
+    onReload: (reload: Reload) => void = () => {},
+  ): Promise<WatchedPlugin> {
     if (!existsSync(path)) await loadScript(path); // which says so
     const modules = new FreshModules(dirname(path));
     let plugin: WatchedPlugin | undefined;
@@ -70,9 +81,9 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
       if (plugin === undefined) isStale = true;
       else plugin.#onChange();
     });
-    watcher.on("error", (error) => addon().logError(`--watch: ${path}: ${messageOf(error)}`));
-    const script = new ScriptPlugin(await loadScript(path), path);
-    plugin = new WatchedPlugin(path, script, watcher, modules);
+    watcher.on("error", (error) => log.error(`--watch: ${path}: ${messageOf(error)}`));
+    const script = new ScriptPlugin(await loadScript(path), path, log);
+    plugin = new WatchedPlugin(path, script, watcher, modules, log, onReload);
     plugin.#hasChanged = isStale;
     return plugin;
   }
@@ -123,7 +134,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
   }
 
   async getReady(filters: readonly Layer[]): Promise<void> {
-    this.#runner = new ScriptRunner(this, filters);
+    this.#runner = new ScriptRunner(this, filters, this.#log);
     await this.#current.getReady();
     await this.#runner.getReady();
   }
@@ -248,34 +259,47 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     try {
       fresh = await this.#loadVersion();
     } catch (error) {
-      const why = error instanceof AsyncnbdError ? error.message : describeThrown(error);
-      addon().logError(`--watch: ${why}\n--watch: keeping the old version`);
+      const failed =
+        error instanceof AsyncnbdError
+          ? error
+          : new AsyncnbdError("PLUGIN_FAILED", describeThrown(error), { cause: error });
+      this.#log.error(`--watch: ${failed.message}\n--watch: keeping the old version`);
+      this.#onReload({ path: this.#path, error: failed, clientsLeft: 0 });
       return;
     }
     this.#current = fresh;
     const followers = [...this.#followers];
     const followed = await Promise.all(followers.map((follower) => this.#move(follower, fresh)));
-    const stay = followed.filter((moved) => !moved).length;
+    const clientsLeft = followed.filter((moved) => !moved).length;
     if (old.openExports === 0) await old.life.end();
-    const rest = stay === 0 ? "" : `; ${stay} clients keep the old version until they disconnect`;
-    addon().logWarning(`--watch: reloaded ${this.#path}${rest}`);
+    const rest =
+      clientsLeft === 0
+        ? ""
+        : `; ${clientsLeft} clients keep the old version until they disconnect`;
+    this.#log.warn(`--watch: reloaded ${this.#path}${rest}`);
+    this.#onReload({ path: this.#path, error: undefined, clientsLeft });
   }
 
   async #loadVersion(): Promise<Version> {
     this.#modules.renew();
-    const version = new Version(new ScriptPlugin(await loadScript(this.#path), this.#path));
+    const version = new Version(
+      new ScriptPlugin(await loadScript(this.#path), this.#path, this.#log),
+    );
     if (version.script.threadModel !== this.threadModel)
-      throw new AsyncnbdError("PLUGIN", "a change of the thread model needs a restart");
+      throw new AsyncnbdError("RESTART_NEEDED", "a change of the thread model needs a restart");
     try {
       await version.life.load();
       await version.life.getReady(this.#parameters);
       await version.life.afterFork();
     } catch (error) {
-      await version.life.end().catch(logFailure);
+      await version.life.end().catch(this.#logFailure);
       throw error;
     }
     return version;
   }
+
+  readonly #logFailure = (error: unknown): void =>
+    this.#log.error(`--watch: ${describeThrown(error)}`);
 
   /** False: the export is another one there, and the client must not notice. */
   async #move(follower: Follower, version: Version): Promise<boolean> {
@@ -285,11 +309,11 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
       const isSame = isDeepStrictEqual(shapeOf(follower.opened), shapeOf(opened));
       const isLeft = isSame && !follower.isGone ? follower.opened : opened;
       if (isLeft !== opened) follower.opened = opened;
-      void this.#leave(isLeft).catch(logFailure);
+      void this.#leave(isLeft).catch(this.#logFailure);
       return isLeft !== opened || follower.isGone;
     } catch (error) {
-      logFailure(error);
-      if (opened !== undefined) void this.#leave(opened).catch(logFailure);
+      this.#logFailure(error);
+      if (opened !== undefined) void this.#leave(opened).catch(this.#logFailure);
       return follower.isGone;
     }
   }
@@ -297,5 +321,3 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
 
 /** What a client relies on. */
 const shapeOf = ({ export: { facts } }: Opened): object => ({ ...facts, description: "" });
-
-const logFailure = (error: unknown): void => addon().logError(`--watch: ${describeThrown(error)}`);

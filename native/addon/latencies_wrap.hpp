@@ -1,0 +1,25 @@
+// NativeLatencies of src/addon/types.ts: how long the requests to an export took.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+
+#include "connection/latency_counters.hpp"
+
+namespace asyncnbd::addon {
+
+class LatenciesWrap : public Napi::ObjectWrap<LatenciesWrap> {
+public:
+  static Napi::Function define(Napi::Env env);
+  explicit LatenciesWrap(const Napi::CallbackInfo &info);
+
+  // Of a NativeLatencies, or nullptr of undefined.
+  static std::shared_ptr<connection::LatencyCounters> counters_of(const Napi::Value &value);
+
+private:
+  Napi::Value of(const Napi::CallbackInfo &info);
+
+  std::shared_ptr<connection::LatencyCounters> counters_;
+};
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,29 @@
+// NativeLog of src/addon/types.ts: hands a server's lines to JavaScript.
+#pragma once
+
+#include <memory>
+#include <napi.h>
+#include <vector>
+
+#include "host/log_target.hpp"
+
+namespace asyncnbd::addon {
+
+class LogWrap : public Napi::ObjectWrap<LogWrap> {
+public:
+  static Napi::Function define(Napi::Env env);
+  explicit LogWrap(const Napi::CallbackInfo &info);
+
+  // Of a NativeLog, or nullptr of undefined.
+  static std::shared_ptr<host::LogTarget> target_of(const Napi::Value &value);
+
+private:
+  Napi::Value enter(const Napi::CallbackInfo &info);
+  Napi::Value leave(const Napi::CallbackInfo &info);
+
+  std::shared_ptr<Napi::FunctionReference> on_line_;
+  std::shared_ptr<host::LogTarget> target_;
+  std::vector<host::LogTarget *> outer_; // of calls that are in progress
+};
+
+} // namespace asyncnbd::addon
