@@ -84,6 +84,13 @@ const modulesOf = (file: string): [string, string][] =>
     return "module" in decision ? [[decision.module, block.text]] : [];
   });
 
+/** Sources of plugins that the document's commands build, by their names. */
+const sourcesOf = (file: string): [string, string][] =>
+  blocksOf(file).flatMap((block): [string, string][] => {
+    const decision = decisionOf(block);
+    return "source" in decision ? [[decision.source, block.text]] : [];
+  });
+
 const whole = (decision: Extract<Decision, { part: string }>, text: string): string =>
   decision.part + (decision.with === undefined ? text : text.replace(...decision.with));
 
@@ -169,6 +176,7 @@ async function furnish(sandbox: Sandbox, file: string, authority: Authority): Pr
   for (const image of ["disk.img", "image.raw"]) writeFileSync(at(image), patternBytes(MIB));
   for (const from of ["docs/typescript-plugins.md", file])
     for (const [name, text] of modulesOf(from)) writeFileSync(at(name), text);
+  for (const [name, text] of sourcesOf(file)) writeFileSync(at(name), text);
   if (file === "README.md")
     for (const folder of ["native", "examples"]) symlinkSync(join(root, folder), at(folder));
   else

@@ -268,6 +268,23 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
   });
 });
 
+test("a plugin by nbdkit-async.hpp has an object for each server, and one library", async () => {
+  await program(
+    testPlugin("async-ramdisk"),
+    `const loaded = () => new Set(readFileSync("/proc/self/maps", "utf8").match(/\\S*async-ramdisk\\S*/g));
+     const start = (size) => serve({ plugin, config: { size } });
+     const [one, two] = await Promise.all([start("1M"), start("2M")]);
+     assert.equal(loaded().size, 1);
+     const write = (uri, byte) => sh(\`qemu-io -f raw -c 'write -P \${byte} 0 4k' '\${uri}'\`);
+     await Promise.all([write(one.uri, 1), write(two.uri, 2)]);
+     await Promise.all([holds(one.uri, 1), holds(two.uri, 2)]);
+     assert.equal(await sh(\`nbdinfo --size '\${two.uri}'\`), "2097152\\n");
+     await one.close();
+     await holds(two.uri, 2);
+     await two.close();`,
+  );
+});
+
 const SCRIPTS = {
   python: `def open(readonly): return 1
 def get_size(h): return 65536

@@ -138,7 +138,7 @@ test("the asynchronous example is built as it says, and works", async () => {
   const output = join(directory, "async-ramdisk.so");
   const source = new URL("../../examples/async-ramdisk.cpp", import.meta.url).pathname;
   const include = new URL("../../native/include", import.meta.url).pathname;
-  await runOk(["g++", "-std=c++20", "-fPIC", "-shared", "-I", include, source, "-o", output]);
+  await runOk(["g++", "-std=c++17", "-fPIC", "-shared", "-I", include, source, "-o", output]);
   const server = await startServer([output, "size=16M"]);
   const io = ["qemu-io", "-f", "raw", "-c", "write -P 9 0 16M", "-c", "read -P 9 1M 8M"];
   expect(await runOk([...io, server.uri])).toContain("read 8388608/8388608 bytes");

@@ -15,6 +15,8 @@ export type Decision =
   | { readonly commands: number; readonly but?: Readonly<Record<string, Elsewhere | NotRun>> }
   /** TypeScript: the file it is. */
   | { readonly module: string }
+  /** A whole file that the document's commands build. */
+  | { readonly source: string }
   /** It is what a file has. */
   | { readonly same: string }
   /** A part of a program in C: what it takes to be whole, before it and in place of parts of it. */
@@ -52,6 +54,8 @@ export const BLOCKS: Readonly<Record<string, Decision>> = {
   "CONTRIBUTING.md: $ scripts/build-variant": {
     elsewhere: ["test/support/server.ts", "-print-file-name=libasan.so"],
   },
+  "docs/async-plugins.md: #include <nbdkit-async.hpp>": { source: "cxx-ram.cpp" },
+  "docs/async-plugins.md: $ export PKG": { commands: 1 },
   "docs/async-plugins.md: #define": {
     part: `
 #include <stdbool.h>
@@ -73,7 +77,14 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/c-plugins.md: static void *mine_place": inC,
   "docs/c-plugins.md: static int mine_read_fd": inC,
   "docs/c-plugins.md: static int mine_write_fd": inC,
-  "docs/c-plugins.md: $ export PKG": { commands: 2 },
+  "docs/c-plugins.md: $ export PKG_CONFIG_PATH=\"$(asyncnbd --dump-config | sed -n 's/^asyncnbd_datadir=//p')\"\n$ cc -g -fPIC -shared $(pkg-config --cflags asyncnbd) -o mine.so mine.c\n$ valgrind ":
+    { elsewhere: ["test/e2e/debugging.test.ts", 'follow("$ valgrind "'] },
+  "docs/c-plugins.md: $ export PKG_CONFIG_PATH=\"$(asyncnbd --dump-config | sed -n 's/^asyncnbd_datadir=//p')\"\n$ cc -fPIC":
+    { commands: 2 },
+  "docs/c-plugins.md: $ export PKG_CONFIG_PATH=\"$(asyncnbd --dump-config | sed -n 's/^asyncnbd_datadir=//p')\"\n$ cc -g -fPIC -shared $(pkg-config --cflags asyncnbd) -o mine.so mine.c\n$ gdb ":
+    { elsewhere: ["test/e2e/debugging.test.ts", 'follow("$ gdb "'] },
+  "docs/c-plugins.md: $ export PKG_CONFIG_PATH=\"$(asyncnbd --dump-config | sed -n 's/^asyncnbd_datadir=//p')\"\n$ gcc -g -fsanitize=address ":
+    { elsewhere: ["test/e2e/debugging.test.ts", 'follow("-fsanitize=address"'] },
   "docs/client.md: import { connect }": { module: "client.ts" },
   "docs/client-command.md: $ asyncnbd -U disk.sock": {
     elsewhere: ["test/e2e/client-command.test.ts", "docs/client-command.md"],
@@ -185,6 +196,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   "asyncnbd --help PLUGIN": { run: "asyncnbd --help memory | grep -q size=" },
   "asyncnbd memory 1G": { run: "asyncnbd memory 1G" },
   "gdb --args node dist/cli/main.js -f …": TOOL,
+  "gdb -p PID": TOOL,
   "man asyncnbd": { elsewhere: ["test/package/documentation.test.ts", '"man", "-w"'] },
   "node --inspect dist/cli/main.js memory 1G": {
     elsewhere: ["test/package/template.test.ts", '"--inspect=0"'],

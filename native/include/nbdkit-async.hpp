@@ -1,0 +1,452 @@
+// Asynchronous plugins in C++17 or newer: requests are objects that are answered once, on any
+// thread, and exceptions become errors. A plugin is a class, whose members say what it can do:
+//
+//     #include <nbdkit-async.hpp>
+//     class Zeroes {
+//     public:
+//       uint64_t get_size() { return 1 << 20; }
+//       void read(nbdkit::ReadRequest request) {
+//         std::fill(request.buffer().begin(), request.buffer().end(), 0);
+//         std::move(request).done(); // here, or later, on another thread
+//       }
+//     };
+//     NBDKIT_ASYNC_PLUGIN(Zeroes, "zeroes")
+//
+// docs/async-plugins.md has all members. Nothing in here is compiled into anything but the plugin,
+// and nothing keeps state of its own: several servers of a process may share one library.
+
+#ifndef NBDKIT_ASYNC_HPP
+#define NBDKIT_ASYNC_HPP
+
+#ifdef NBDKIT_PLUGIN_H
+#error "include <nbdkit-async.hpp> in place of <nbdkit-plugin.h>, not after it"
+#endif
+#define NBDKIT_API_VERSION 2
+#include "nbdkit-plugin.h"
+#define THREAD_MODEL NBDKIT_THREAD_MODEL_ASYNC
+
+#include <cinttypes>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <new>
+#include <stdexcept>
+#include <string>
+#include <system_error>
+#include <type_traits>
+#include <utility>
+#if __has_include(<version>)
+#include <version>
+#endif
+#ifdef __cpp_lib_span
+#include <span>
+#endif
+
+namespace nbdkit {
+
+#ifdef __cpp_lib_span
+template <class T> using Span = std::span<T>;
+#else
+// Bytes that belong to somebody else: what std::span is from C++20 on.
+template <class T> class Span {
+public:
+  constexpr Span() noexcept = default;
+  constexpr Span(T *data, std::size_t size) noexcept : data_(data), size_(size) {}
+
+  constexpr T *data() const noexcept { return data_; }
+  constexpr std::size_t size() const noexcept { return size_; }
+  constexpr bool empty() const noexcept { return size_ == 0; }
+  constexpr T *begin() const noexcept { return data_; }
+  constexpr T *end() const noexcept { return data_ + size_; }
+  constexpr T &operator[](std::size_t index) const { return data_[index]; }
+  constexpr Span first(std::size_t size) const { return {data_, size}; }
+  constexpr Span subspan(std::size_t from) const { return {data_ + from, size_ - from}; }
+  constexpr Span subspan(std::size_t from, std::size_t size) const { return {data_ + from, size}; }
+
+private:
+  T *data_ = nullptr;
+  std::size_t size_ = 0;
+};
+#endif
+
+// What a client asks for besides: request.has(nbdkit::Flag::fua).
+enum class Flag : uint32_t {
+  may_trim = NBDKIT_FLAG_MAY_TRIM,   // zero: a hole that reads as zeroes will do
+  fua = NBDKIT_FLAG_FUA,             // write, trim, zero: on stable storage before the answer
+  req_one = NBDKIT_FLAG_REQ_ONE,     // extents: the first one is enough
+  fast_zero = NBDKIT_FLAG_FAST_ZERO, // zero: fail with ENOTSUP unless faster than a write
+};
+
+enum class Fua { none = NBDKIT_FUA_NONE, emulate = NBDKIT_FUA_EMULATE, native = NBDKIT_FUA_NATIVE };
+
+enum class Cache {
+  none = NBDKIT_CACHE_NONE,
+  emulate = NBDKIT_CACHE_EMULATE,
+  native = NBDKIT_CACHE_NATIVE
+};
+
+enum class Extent : uint32_t {
+  data = 0,
+  hole = NBDKIT_EXTENT_HOLE, // not allocated; what it reads as is not known
+  zero = NBDKIT_EXTENT_ZERO, // allocated, reads as zeroes
+  hole_zero = NBDKIT_EXTENT_HOLE | NBDKIT_EXTENT_ZERO,
+};
+
+// Bytes, powers of 2; all 0 for no opinion.
+struct BlockSize {
+  uint32_t minimum = 0;
+  uint32_t preferred = 0;
+  uint32_t maximum = 0;
+};
+
+// An error of which nbdkit_error has been told already: it is not logged again.
+class Reported : public std::exception {
+public:
+  explicit Reported(int error = EIO) noexcept : error_(error) {}
+  int error() const noexcept { return error_; }
+  const char *what() const noexcept override { return "reported already"; }
+
+private:
+  int error_;
+};
+
+// Bytes from "64M" and the like, true or false from "yes" and the like; throw Reported.
+inline int64_t parse_size(const std::string &text) {
+  const int64_t size = nbdkit_parse_size(text.c_str());
+  if (size == -1)
+    throw Reported(EINVAL);
+  return size;
+}
+
+inline bool parse_bool(const std::string &text) {
+  const int value = nbdkit_parse_bool(text.c_str());
+  if (value == -1)
+    throw Reported(EINVAL);
+  return value != 0;
+}
+
+namespace detail {
+
+// A positive errno, whatever the code is.
+inline int errno_of(const std::error_code &code) noexcept {
+  const std::error_condition condition = code.default_error_condition();
+  const bool is_errno = condition.category() == std::generic_category() && condition.value() > 0;
+  return is_errno ? condition.value() : EIO;
+}
+
+// In a catch block: logs the exception as a failure of `what`, and returns its errno.
+inline int report_exception(const char *what) noexcept {
+  try {
+    throw;
+  } catch (const Reported &error) {
+    return error.error();
+  } catch (const std::system_error &error) {
+    nbdkit_error("%s: %s", what, error.what());
+    return errno_of(error.code());
+  } catch (const std::bad_alloc &) {
+    nbdkit_error("%s: out of memory", what);
+    return ENOMEM;
+  } catch (const std::exception &error) {
+    nbdkit_error("%s: %s", what, error.what());
+    return EIO;
+  } catch (...) {
+    nbdkit_error("%s: an exception that is no std::exception", what);
+    return EIO;
+  }
+}
+
+// 0, or the errno of what `call` has thrown.
+template <class F> int guarded(const char *what, F &&call) noexcept {
+  try {
+    call();
+    return 0;
+  } catch (...) {
+    return report_exception(what);
+  }
+}
+
+// The callback that a thread is in. A request that is dropped inside it, perhaps because an
+// exception passes, is answered where it ends: only there is known what was thrown.
+struct Call {
+  void *conn;
+  uint64_t reqid;
+  bool is_dropped;
+};
+
+// Hidden, so that each library has its own and none is STB_GNU_UNIQUE.
+__attribute__((visibility("hidden"))) inline thread_local Call *current_call = nullptr;
+
+template <class P> struct Callbacks;
+
+} // namespace detail
+
+// What all requests have in common. A request has one owner and is answered once: by one of the
+// functions that are called on std::move(request), with EIO if it is destroyed before. Any thread
+// may do so, at any time; none waits for the client. They return whether the answer is on its way;
+// if not, the client has gone, the server has given the request up, or there was an answer already.
+class Request {
+public:
+  Request(Request &&other) noexcept
+      : conn_(other.conn_), reqid_(other.reqid_), offset_(other.offset_), count_(other.count_),
+        flags_(other.flags_), command_(other.command_),
+        is_unanswered_(std::exchange(other.is_unanswered_, false)) {}
+  Request &operator=(Request &&other) noexcept {
+    if (this == &other)
+      return *this;
+    drop();
+    conn_ = other.conn_;
+    reqid_ = other.reqid_;
+    offset_ = other.offset_;
+    count_ = other.count_;
+    flags_ = other.flags_;
+    command_ = other.command_;
+    is_unanswered_ = std::exchange(other.is_unanswered_, false);
+    return *this;
+  }
+  ~Request() { drop(); }
+
+  // Whether it has to be answered; not if it has been, or has been moved away.
+  explicit operator bool() const noexcept { return is_unanswered_; }
+
+  bool has(Flag flag) const noexcept { return (flags_ & static_cast<uint32_t>(flag)) != 0; }
+
+  // The client gets this errno: docs/c-plugins.md says which ones the protocol has.
+  bool fail(int error) &&noexcept {
+    return take() && nbdkit_async_reply_errno(conn_, reqid_, error) == 0;
+  }
+  bool fail(const std::error_code &code) &&noexcept {
+    return std::move(*this).fail(detail::errno_of(code));
+  }
+  // The same, logged, as if it had been thrown inside the callback: for threads that catch
+  // std::current_exception().
+  bool fail(const std::exception_ptr &exception) &&noexcept {
+    const int error = detail::guarded(command_, [&] { std::rethrow_exception(exception); });
+    return std::move(*this).fail(error);
+  }
+
+protected:
+  Request(const char *command, void *conn, uint64_t reqid, uint32_t flags, uint32_t count,
+          uint64_t offset) noexcept
+      : conn_(conn), reqid_(reqid), offset_(offset), count_(count), flags_(flags),
+        command_(command), is_unanswered_(true) {}
+
+  // Whether there is an answer to give, which the caller does.
+  bool take() noexcept { return std::exchange(is_unanswered_, false); }
+  bool reply() noexcept { return take() && nbdkit_async_reply(conn_, reqid_) == 0; }
+
+  void *conn() const noexcept { return conn_; }
+  uint64_t reqid() const noexcept { return reqid_; }
+  uint64_t offset_bytes() const noexcept { return offset_; }
+  uint32_t count_bytes() const noexcept { return count_; }
+
+private:
+  void drop() noexcept {
+    if (!take())
+      return;
+    detail::Call *call = detail::current_call;
+    if (call != nullptr && call->conn == conn_ && call->reqid == reqid_) {
+      call->is_dropped = true;
+      return;
+    }
+    nbdkit_error("a request (%s, offset %" PRIu64 ", count %" PRIu32 ") was dropped without an "
+                 "answer: the client gets EIO",
+                 command_, offset_, count_);
+    nbdkit_async_reply_errno(conn_, reqid_, EIO);
+  }
+
+  void *conn_;
+  uint64_t reqid_;
+  uint64_t offset_;
+  uint32_t count_;
+  uint32_t flags_;
+  const char *command_;
+  bool is_unanswered_;
+};
+
+// A request about [offset, offset + count), which is not empty and lies inside the export.
+class RangeRequest : public Request {
+public:
+  uint64_t offset() const noexcept { return offset_bytes(); }
+  uint32_t count() const noexcept { return count_bytes(); }
+
+protected:
+  using Request::Request;
+};
+
+// Up to 64 MiB.
+class ReadRequest : public RangeRequest {
+public:
+  // To be filled for done(); aligned to 16 bytes, at the same address until the answer. Empty
+  // after that, and where the request has been moved away.
+  Span<uint8_t> buffer() const noexcept {
+    return *this ? Span<uint8_t>(buffer_, count()) : Span<uint8_t>();
+  }
+
+  // The data is what buffer() has.
+  bool done() &&noexcept { return reply_with(buffer_); }
+
+  // The data are the count() bytes there, which are the plugin's own again on return.
+  bool done_from(const void *data) &&noexcept { return reply_with(const_cast<void *>(data)); }
+
+  // The same without a copy: they must not change until release(opaque) has been called, once, on
+  // any thread, whatever the result. It must not block.
+  bool done_lent(const void *data, void (*release)(void *opaque), void *opaque) &&noexcept {
+    if (!take()) {
+      release(opaque);
+      return false;
+    }
+    return nbdkit_async_reply_read_lent(conn(), reqid(), count(), data, release, opaque) == 0;
+  }
+
+  // The same with anything that can be called without arguments, and is then destroyed: a lambda
+  // that holds a shared_ptr to the data. Throws std::bad_alloc, with the request unanswered.
+  template <class F> bool done_lent(const void *data, F &&release) && {
+    using Callable = std::decay_t<F>;
+    auto owned = std::make_unique<Callable>(std::forward<F>(release));
+    return std::move(*this).done_lent(
+        data,
+        [](void *opaque) {
+          const std::unique_ptr<Callable> callable(static_cast<Callable *>(opaque));
+          detail::guarded("release", *callable);
+        },
+        owned.release());
+  }
+
+private:
+  template <class P> friend struct detail::Callbacks;
+  ReadRequest(void *conn, uint64_t reqid, uint32_t flags, void *buffer, uint32_t count,
+              uint64_t offset) noexcept
+      : RangeRequest("read", conn, reqid, flags, count, offset),
+        buffer_(static_cast<uint8_t *>(buffer)) {}
+  bool reply_with(void *data) noexcept {
+    return take() && nbdkit_async_reply_read(conn(), reqid(), count(), data) == 0;
+  }
+
+  uint8_t *buffer_;
+};
+
+// Up to 64 MiB.
+class WriteRequest : public RangeRequest {
+public:
+  // At the same address until the answer; empty after that.
+  Span<const uint8_t> data() const noexcept {
+    return *this ? Span<const uint8_t>(data_, count()) : Span<const uint8_t>();
+  }
+  bool done() &&noexcept { return reply(); }
+
+private:
+  template <class P> friend struct detail::Callbacks;
+  WriteRequest(void *conn, uint64_t reqid, uint32_t flags, const void *data, uint32_t count,
+               uint64_t offset) noexcept
+      : RangeRequest("write", conn, reqid, flags, count, offset),
+        data_(static_cast<const uint8_t *>(data)) {}
+
+  const uint8_t *data_;
+};
+
+// Covers the writes that were answered before it came.
+class FlushRequest : public Request {
+public:
+  bool done() &&noexcept { return reply(); }
+
+private:
+  template <class P> friend struct detail::Callbacks;
+  FlushRequest(void *conn, uint64_t reqid) noexcept : Request("flush", conn, reqid, 0, 0, 0) {}
+};
+
+class TrimRequest : public RangeRequest {
+public:
+  bool done() &&noexcept { return reply(); }
+
+private:
+  template <class P> friend struct detail::Callbacks;
+  TrimRequest(void *conn, uint64_t reqid, uint32_t flags, uint32_t count, uint64_t offset) noexcept
+      : RangeRequest("trim", conn, reqid, flags, count, offset) {}
+};
+
+// fail(ENOTSUP) has the server write zeroes instead, unless the client wants a fast zero.
+class ZeroRequest : public RangeRequest {
+public:
+  bool done() &&noexcept { return reply(); }
+
+private:
+  template <class P> friend struct detail::Callbacks;
+  ZeroRequest(void *conn, uint64_t reqid, uint32_t flags, uint32_t count, uint64_t offset) noexcept
+      : RangeRequest("zero", conn, reqid, flags, count, offset) {}
+};
+
+class CacheRequest : public RangeRequest {
+public:
+  bool done() &&noexcept { return reply(); }
+
+private:
+  template <class P> friend struct detail::Callbacks;
+  CacheRequest(void *conn, uint64_t reqid, uint32_t count, uint64_t offset) noexcept
+      : RangeRequest("cache", conn, reqid, 0, count, offset) {}
+};
+
+class ExtentsRequest : public RangeRequest {
+public:
+  // The next `length` bytes: the first extent begins at offset(), each further one where the one
+  // before ends. They may go past the range. One thread at a time. Throws std::system_error.
+  ExtentsRequest &add(uint64_t length, Extent extent) {
+    if (!*this)
+      throw std::logic_error("add: the request has been answered");
+    if (nbdkit_add_extent(extents_, next_, length, static_cast<uint32_t>(extent)) == -1)
+      throw std::system_error(errno, std::generic_category(), "nbdkit_add_extent");
+    next_ += length;
+    return *this;
+  }
+
+  // Where the next one begins.
+  uint64_t next() const noexcept { return next_; }
+
+  bool done() &&noexcept { return reply(); }
+
+private:
+  template <class P> friend struct detail::Callbacks;
+  ExtentsRequest(void *conn, uint64_t reqid, uint32_t flags, uint32_t count, uint64_t offset,
+                 struct nbdkit_extents *extents) noexcept
+      : RangeRequest("extents", conn, reqid, flags, count, offset), extents_(extents),
+        next_(offset) {}
+
+  struct nbdkit_extents *extents_;
+  uint64_t next_;
+};
+
+// Answers that this thread gives while it lives leave together.
+class Batch {
+public:
+  Batch() noexcept { nbdkit_async_batch_begin(); }
+  ~Batch() { nbdkit_async_batch_end(); }
+  Batch(const Batch &) = delete;
+  Batch &operator=(const Batch &) = delete;
+};
+
+// What list_exports adds to; up to 4096 bytes each.
+class Exports {
+public:
+  void add(const std::string &name, const std::string &description = {}) {
+    if (nbdkit_add_export(exports_, name.c_str(), description.c_str()) == -1)
+      throw Reported();
+  }
+
+private:
+  template <class P> friend struct detail::Callbacks;
+  explicit Exports(struct nbdkit_exports *exports) noexcept : exports_(exports) {}
+
+  struct nbdkit_exports *exports_;
+};
+
+} // namespace nbdkit
+
+#include "nbdkit-async-callbacks.hpp"
+
+// Once in a plugin, outside of any namespace, without a semicolon.
+#define NBDKIT_ASYNC_PLUGIN(type, name_of_plugin)                                                  \
+  namespace {                                                                                      \
+  struct nbdkit_plugin nbdkit_async_table = ::nbdkit::detail::table_of<type>(name_of_plugin);      \
+  }                                                                                                \
+  NBDKIT_REGISTER_PLUGIN(nbdkit_async_table)
+
+#endif // NBDKIT_ASYNC_HPP
