@@ -1,4 +1,4 @@
-# bash completion for asyncnbd. The command knows what can stand where: it is asked for each word.
+# bash completion for asyncnbd and asyncnbd-client. The command knows what can stand where: it is asked for each word.
 # shellcheck shell=bash
 _asyncnbd() {
   local rest=${COMP_LINE:0:COMP_POINT} words=() word i
@@ -37,7 +37,7 @@ _asyncnbd() {
     if [[ $flag == -[fd] ]]; then compopt -o filenames; fi
     while IFS= read -r word; do COMPREPLY+=("$head$word"); done < <(compgen $flag -- "$value")
   fi
-  if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *= ]]; then compopt -o nospace; fi
+  if [[ ${#COMPREPLY[@]} -eq 1 && ${COMPREPLY[0]} == *[=/] ]]; then compopt -o nospace; fi
   # Readline replaces only what follows the last of its own ends of words.
   local tail=$current
   for i in = :; do
@@ -46,4 +46,4 @@ _asyncnbd() {
   current=${current%"$tail"}
   for i in "${!COMPREPLY[@]}"; do COMPREPLY[i]=${COMPREPLY[i]#"$current"}; done
 }
-complete -F _asyncnbd asyncnbd
+complete -F _asyncnbd asyncnbd asyncnbd-client

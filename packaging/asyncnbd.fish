@@ -1,4 +1,4 @@
-# fish completion for asyncnbd. The command knows what can stand where: it is asked for each word.
+# fish completion for asyncnbd and asyncnbd-client. The command knows what can stand where: it is asked for each word.
 function __asyncnbd_complete
     set -l before (commandline -opc)
     set -l command (string replace -r '^~/' $HOME/ -- $before[1])
@@ -27,3 +27,4 @@ function __asyncnbd_complete
 end
 
 complete -c asyncnbd -f -a '(__asyncnbd_complete)'
+complete -c asyncnbd-client -f -a '(__asyncnbd_complete)'

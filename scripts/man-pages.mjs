@@ -37,6 +37,10 @@ const PAGES = [
     ...{ name: "asyncnbd-typescript-client", section: 3, document: "client.md" },
     about: "write clients of NBD in TypeScript",
   },
+  {
+    ...{ name: "asyncnbd-testing", section: 3, document: "testing.md" },
+    about: "test plugins of asyncnbd against a model of a disk, and with faults",
+  },
 ];
 
 const read = (path) => readFileSync(join(root, path), "utf8");

@@ -24,7 +24,8 @@ export async function plainAnswer({ options, operands }: ParsedLine): Promise<st
   if (options.has("short-options")) return shortOptionsText();
   if (options.has("dump-config")) return dumpConfigText();
   const shell = options.last("completion");
-  if (shell !== undefined) return (await import("./completion.js")).completionText(shell, operands);
+  if (shell !== undefined)
+    return (await import("./completion.js")).serverCompletionText(shell, operands);
   if (options.has("help")) return helpText();
   if (options.has("version")) return versionText();
   throw new UsageError(

@@ -3,9 +3,12 @@
 
 import { chmodSync, mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { fileURLToPath } from "node:url";
 import { beforeEach, describe, expect, test } from "vitest";
 import { run, runOk } from "../support/command.js";
 import { asyncnbd, runAsyncnbd, temporaryDirectory } from "../support/server.js";
+
+const client = fileURLToPath(new URL("../../dist/cli/client.js", import.meta.url));
 
 /** What is typed, T being the tab; the words that the command gets. */
 const LINES: readonly (readonly [string, readonly string[]])[] = [
@@ -26,6 +29,20 @@ const LINES: readonly (readonly [string, readonly string[]])[] = [
   ["'./script.ts' colT5", ["./script.ts", "colour=5"]],
 ];
 
+/** Of asyncnbd-client. */
+const CLIENT_LINES: readonly (readonly [string, readonly string[]])[] = [
+  ["coT", ["copy"]],
+  ["copy --request-T1M", ["copy", "--request-size=1M"]],
+  ["copy --targT", ["copy", "--target-is-zero"]], // another name
+  ["info --jsT", ["info", "--json"]],
+  ["map --context qemT", ["map", "--context", "qemu:allocation-depth"]],
+  ["info nbds:T/host", ["info", "nbds:///host"]],
+  ["info nbd+T", ["info", "nbd+unix:///?socket="]],
+  ["list nbd+unix:///?socket=nbdkT", ["list", "nbd+unix:///?socket=nbdkit-mine-plugin.so"]],
+  ["list nbds://host/?tls-certificates=ceT", ["list", "nbds://host/?tls-certificates=certs/"]],
+  ["copy diT -", ["copy", "disk one.img", "-"]],
+];
+
 const SCRIPT = `export default {
   name: "script", config: { colour: "integer" }, getSize: () => 512, pread() {}
 };`;
@@ -42,14 +59,17 @@ beforeEach(() => {
   install("asyncnbd-plugin-striped-mirror", SCRIPT);
   install("asyncnbd-filter-slowly", 'export default { name: "slowly", create: () => [] };');
   // Bytes of zero stand between words, and a line between commands.
-  const command = `#!/bin/sh
+  const commands = { asyncnbd, "asyncnbd-client": [process.execPath, client] };
+  for (const [name, words] of Object.entries(commands)) {
+    const command = `#!/bin/sh
 case $1 in
-  --completion=*) exec ${asyncnbd.join(" ")} "$@" ;;
+  --completion=*) exec ${words.join(" ")} "$@" ;;
   *) printf '%s\\0' "$@" >> ${home}/noted; echo >> ${home}/noted ;;
 esac
 `;
-  writeFileSync(join(bin, "asyncnbd"), command);
-  chmodSync(join(bin, "asyncnbd"), 0o755);
+    writeFileSync(join(bin, name), command);
+    chmodSync(join(bin, name), 0o755);
+  }
   env = {
     ...process.env,
     ...{ HOME: home, PATH: `${bin}:${process.env.PATH}`, TERM: "vt100", LC_ALL: "C.UTF-8" },
@@ -67,14 +87,19 @@ function install(name: string, code: string): void {
 
 /** Types into the shell, on a terminal of its own, and returns the words of each command. */
 async function typed(shell: string, setUp: string): Promise<string[][]> {
-  const keys = LINES.map(([line]) => `asyncnbd ${line.replace("T", "\t")}\r`);
+  const keys = ALL_LINES.map(([line]) => `${line.replace("T", "\t")}\r`);
   const input = [`${setUp}\r`, ...keys, "exit\r"].join("");
   await run(["script", "-qec", shell, "/dev/null"], { cwd: home, env, input, deadlineMs: 55_000 });
   const noted = readFileSync(join(home, "noted"), "utf8").trimEnd().split("\n");
   return noted.map((line) => line.split("\0").slice(0, -1));
 }
 
-const wanted = LINES.map(([, words]) => words);
+/** With their commands. */
+const ALL_LINES = [
+  ...LINES.map(([line, words]) => [`asyncnbd ${line}`, words] as const),
+  ...CLIENT_LINES.map(([line, words]) => [`asyncnbd-client ${line}`, words] as const),
+];
+const wanted = ALL_LINES.map(([, words]) => words);
 
 describe("a tab completes options, values, plugins, filters and parameters", () => {
   test("in bash", async () => {
@@ -84,20 +109,20 @@ describe("a tab completes options, values, plugins, filters and parameters", () 
 
   test("in zsh", async () => {
     const setUp =
-      "setopt noautoremoveslash; autoload -U compinit; compinit -u; source <(asyncnbd --completion=zsh)";
+      "setopt noautoremoveslash nonomatch; autoload -U compinit; compinit -u; source <(asyncnbd --completion=zsh)";
     expect(await typed("zsh -f -i", setUp)).toEqual(wanted);
   });
 
   test("in fish", async () => {
     writeFileSync(join(home, "c.fish"), (await runAsyncnbd(["--completion=fish"])).stdout);
-    const lines = LINES.map(([line]) => line.slice(0, line.indexOf("T")));
-    const asked = lines.map((line) => `complete -C ${quoted(`asyncnbd ${line}`)}; echo END`);
+    const lines = ALL_LINES.map(([line]) => line.slice(0, line.indexOf("T")));
+    const asked = lines.map((line) => `complete -C ${quoted(line)}; echo END`);
     const script = ["source c.fish", ...asked].join("\n");
     const answers = await runOk(["fish", "--no-config", "-c", script], { cwd: home, env });
     const words = answers.split("END\n").map((answer) => answer.split("\n"));
-    for (const [i, [line, all]] of LINES.entries()) {
-      const last = all[line.slice(0, line.indexOf("T")).split(" ").length - 1] as string;
-      const start = last.replace(/=(1|1G|5)$/, "=");
+    for (const [i, [line, all]] of ALL_LINES.entries()) {
+      const last = all[line.slice(0, line.indexOf("T")).split(" ").length - 2] as string;
+      const start = last.replace(/=(1|1G|5|1M)$/, "=").replace(/\/host$/, "");
       const found = (words[i] ?? []).map((word) => word.split("\t")[0]);
       expect(found, line).toContain(start);
     }
@@ -105,6 +130,16 @@ describe("a tab completes options, values, plugins, filters and parameters", () 
 });
 
 const quoted = (text: string): string => `'${text.replaceAll("'", "\\'")}'`;
+
+test("the client's options are offered with the commands that have them", async () => {
+  const offered = (...words: string[]): Promise<string> =>
+    runOk([process.execPath, client, "--completion=words", "--", ...words]);
+  expect(await offered("info", "--j")).toBe("none\t\n--json\tinfo, list and map: print JSON\n");
+  expect(await offered("copy", "--j")).toBe("none\t\n");
+  expect(await offered("--fl")).toContain("--flush\t");
+  expect(await offered("read", "nbd://host", "1")).toBe("none\t\n");
+  expect(await offered("nosuch", "")).toBe("none\t\n");
+});
 
 test("another shell is refused with the names of those that there are", async () => {
   const { status, stderr } = await runAsyncnbd(["--completion=tcsh"]);

@@ -8,6 +8,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { CLIENT_OPTIONS } from "../../src/cli/client/options.js";
 import { SHOWN_OPTIONS } from "../../src/cli/options.js";
 import { FILTERS } from "../../src/filters/built-in.js";
+import * as testing from "../../src/testing/index.js";
 import { run, runOk } from "../support/command.js";
 import { runAsyncnbd } from "../support/server.js";
 
@@ -71,6 +72,11 @@ test("asyncnbd-client(1) has all options, and what they do", async () => {
     expect(text).toContain(`--${name}`);
     expect(text).toContain(help);
   }
+});
+
+test("asyncnbd-testing(3) has all that the module exports", async () => {
+  const text = await shown(pageOf("asyncnbd-testing"));
+  for (const name of Object.keys(testing)) expect(text).toContain(name);
 });
 
 test("asyncnbd-filters(1) has all filters and their parameters", async () => {

@@ -23,9 +23,20 @@ export const DOCUMENTS: readonly string[] = [
 
 const read = (file: string): string => readFileSync(join(root, file), "utf8");
 
-export function blocksOf(file: string): Block[] {
-  const fences = read(file).matchAll(/^```(\w*)\n(.*?)^```$/gms);
+function blocksIn(file: string, markdown: string): Block[] {
+  const fences = markdown.matchAll(/^```(\w*)\n(.*?)^```$/gms);
   return [...fences].map(([, language, text]) => ({ file, language, text }) as Block);
+}
+
+export const blocksOf = (file: string): Block[] => blocksIn(file, read(file));
+
+/** Of a document's headings of the second level, with the blocks below each. */
+export function sectionsOf(file: string): { title: string; blocks: Block[] }[] {
+  const [, ...sections] = read(file).split(/^## /m);
+  return sections.map((section) => ({
+    title: section.slice(0, section.indexOf("\n")),
+    blocks: blocksIn(file, section),
+  }));
 }
 
 /** Code that is marked by four spaces only, of which nobody knows the language. */

@@ -38,6 +38,14 @@ connect({ nosuch: 1 });
 connect("nbd://localhost", { reconnect: { retry: "some" } });
 // @ts-expect-error names, and not one name
 connect("nbd://localhost", { contexts: "base:allocation" });
+// @ts-expect-error a misspelt option
+connect("nbd://localhost", { conections: 2 });
+// @ts-expect-error a misspelt option of reconnecting
+connect("nbd://localhost", { reconnect: { attemps: 3 } });
+// @ts-expect-error a misspelt option of TLS
+connect("nbds://localhost", { tls: { verfy: false } });
+// @ts-expect-error a misspelt option of a request
+client.read(0, 512, { signl: AbortSignal.timeout(1) });
 
 async function use(): Promise<void> {
   for await (const extent of client.blockStatus()) {

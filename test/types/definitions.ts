@@ -1,6 +1,6 @@
 // Compiled by the type check, never run: plugins that are right compile, wrong ones do not.
 
-import { definePlugin } from "../../src/plugins/script/definition.js";
+import { definePlugin } from "../../src/index.js";
 
 // @ts-expect-error no pread
 definePlugin({ name: "a", getSize: () => 1 });
@@ -38,6 +38,14 @@ definePlugin({
 });
 // @ts-expect-error getSize gives a number
 definePlugin({ name: "c", getSize: () => "1", pread() {} });
+// @ts-expect-error a misspelt callback
+definePlugin({ name: "e", getSize: () => 1, pread() {}, pwrit() {} });
+// @ts-expect-error a misspelt property
+definePlugin({ name: "f", getSize: () => 1, pread() {}, threadmodel: "parallel" });
+// @ts-expect-error no such thread model
+definePlugin({ name: "g", getSize: () => 1, pread() {}, threadModel: "serial" });
+// @ts-expect-error no such type of a parameter
+definePlugin({ name: "h", config: { size: "sise" }, getSize: () => 1, pread() {} });
 definePlugin({
   name: "d",
   getSize: () => 1,

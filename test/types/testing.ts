@@ -18,8 +18,14 @@ async function use(): Promise<void> {
   await mount(plugin, { config: { size: {} } });
   // @ts-expect-error where it listens is not for tests to choose
   await mount(plugin, { listen: "nothing" });
+  // @ts-expect-error a misspelt option
+  await mount(plugin, { confg: { size: "1M" } });
+  // @ts-expect-error a misspelt option of the client
+  await mount(plugin, { client: { conections: 2 } });
   await mount("memory", { client: { connections: 2 }, throwsServerErrors: true });
   await checkModel(plugin, { seed: 1, requests: 10, connections: 3, blockBytes: [1024] });
+  // @ts-expect-error a misspelt option
+  await checkModel(plugin, { sed: 1 });
   await checkModel(() => plugin);
   await checkModel(async () => ({ plugin, config: { size: 1 }, restart: () => plugin }));
   // @ts-expect-error a restart returns a plugin
@@ -27,6 +33,8 @@ async function use(): Promise<void> {
   const broken = faults();
   broken.fail({ on: ["read", "write"], error: "ENOSPC", times: 1 });
   broken.delay({ until: 10 });
+  // @ts-expect-error a misspelt option
+  broken.fail({ on: "read", eror: "EIO" });
   // @ts-expect-error no such request
   broken.fail({ on: "pread" });
   // @ts-expect-error reads are not torn

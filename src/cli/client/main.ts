@@ -10,7 +10,13 @@ import { parseLine } from "../getopt.js";
 import { type CopyOptions, copy } from "./copy.js";
 import { info, list } from "./info.js";
 import { map } from "./map.js";
-import { CLIENT_OPTIONS, clientHelpText } from "./options.js";
+import {
+  CLIENT_OPTIONS,
+  COMMAND_SPECS,
+  type CommandName,
+  clientHelpText,
+  isCommand,
+} from "./options.js";
 import { printable } from "./printable.js";
 import { OutputError, print } from "./standard-output.js";
 
@@ -63,54 +69,41 @@ async function read(uri: string, offset: number, length: number): Promise<void> 
   await client.close();
 }
 
-interface Command {
-  readonly operands: readonly string[];
-  run(options: GivenOptions, ...operands: string[]): Promise<void>;
-}
+type Run = (options: GivenOptions, ...operands: string[]) => Promise<void>;
 
-const COMMANDS: Readonly<Record<string, Command>> = {
-  info: {
-    operands: ["URI"],
-    run: async (options, uri) => print(await info(uri as string, options.has("json"))),
+const COMMANDS: Readonly<Record<CommandName, Run>> = {
+  info: async (options, uri) => print(await info(uri as string, options.has("json"))),
+  list: async (options, uri) => print(await list(uri as string, options.has("json"))),
+  map: async (options, uri) => {
+    const context = options.last("context") ?? "base:allocation";
+    const how = { context, json: options.has("json"), totals: options.has("totals") };
+    for await (const text of map(uri as string, how)) await print(text);
   },
-  list: {
-    operands: ["URI"],
-    run: async (options, uri) => print(await list(uri as string, options.has("json"))),
-  },
-  map: {
-    operands: ["URI"],
-    run: async (options, uri) => {
-      const context = options.last("context") ?? "base:allocation";
-      const how = { context, json: options.has("json"), totals: options.has("totals") };
-      for await (const text of map(uri as string, how)) await print(text);
-    },
-  },
-  read: {
-    operands: ["URI", "OFFSET", "LENGTH"],
-    run: (_, uri, offset, length) =>
-      read(uri as string, sizeOf(offset as string, "OFFSET"), sizeOf(length as string, "LENGTH")),
-  },
-  copy: {
-    operands: ["SOURCE", "DESTINATION"],
-    run: (options, from, to) => {
-      isCopying = true;
-      return copy(from as string, to as string, copyOptions(options));
-    },
+  read: (_, uri, offset, length) =>
+    read(uri as string, sizeOf(offset as string, "OFFSET"), sizeOf(length as string, "LENGTH")),
+  copy: (options, from, to) => {
+    isCopying = true;
+    return copy(from as string, to as string, copyOptions(options));
   },
 };
 
 async function main(words: readonly string[]): Promise<void> {
   const { options, operands } = parseLine(words, CLIENT_OPTIONS);
+  const shell = options.last("completion");
+  if (shell !== undefined)
+    return print(await (await import("./completion.js")).clientCompletionText(shell, operands));
   if (options.has("help")) return print(clientHelpText());
   if (options.has("version")) return print(`asyncnbd-client ${version}\n`);
   const [name, ...given] = operands;
   if (name === undefined) throw new UsageError("no COMMAND was given");
-  const command = Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
-  if (command === undefined)
-    throw new UsageError(`unknown command "${name}"${didYouMean(name, Object.keys(COMMANDS))}`);
-  if (given.length !== command.operands.length)
-    throw new UsageError(`use asyncnbd-client ${name} ${command.operands.join(" ")}`);
-  await command.run(options, ...given);
+  if (!isCommand(name))
+    throw new UsageError(
+      `unknown command "${name}"${didYouMean(name, Object.keys(COMMAND_SPECS))}`,
+    );
+  const wanted = COMMAND_SPECS[name].operands;
+  if (given.length !== wanted.length)
+    throw new UsageError(`use asyncnbd-client ${name} ${wanted.join(" ")}`);
+  await COMMANDS[name](options, ...given);
 }
 
 /** What people can do something about has a code; anything else shows where it happened. */
