@@ -31,6 +31,16 @@ void JsQueue::create(Napi::Env env) {
   env.SetInstanceData(new InstanceData{queue});
 }
 
+// While Node ends, it turns its event loop once more before any hook of ours is called. Then no
+// object can be made or changed, and what tasks get from such calls is nothing that they could go
+// on with.
+static bool can_run(napi_env env) {
+  napi_value global = nullptr;
+  bool ignored = false;
+  return napi_get_global(env, &global) == napi_ok &&
+         napi_has_element(env, global, 0, &ignored) == napi_ok;
+}
+
 void JsQueue::close(void *queue) {
   auto *self = static_cast<JsQueue *>(queue);
   std::lock_guard lock(self->mutex_);
@@ -49,7 +59,7 @@ void JsQueue::post(JsTask task) {
 // Node has opened a handle scope and a callback scope around this.
 void JsQueue::call_js(napi_env env, napi_value, void *, void *task) {
   std::unique_ptr<JsTask> boxed(static_cast<JsTask *>(task));
-  if (env != nullptr) // nullptr: the environment is being torn down
+  if (env != nullptr && can_run(env)) // nullptr: the environment is being torn down
     (*boxed)(env);
 }
 

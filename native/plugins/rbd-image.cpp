@@ -24,8 +24,8 @@ constexpr int BATCH = 64;
 constexpr uint32_t LINGER_FROM = 16;
 constexpr long LINGER_NS = 100'000;
 
-// Of an image with 4 MiB objects 256, which are asked one by one. A client asks for the rest.
-constexpr uint64_t MAX_STATUS_BYTES = uint64_t{1} << 30;
+// They are asked one by one. A client asks for the rest.
+constexpr uint64_t MAX_STATUS_OBJECTS = 256;
 
 void *fail(int error) {
   nbdkit_set_error(error);
@@ -51,9 +51,13 @@ struct Range {
 };
 
 int add_range(uint64_t offset, size_t length, int exists, void *argument) noexcept {
-  if (exists != 0)
-    static_cast<std::vector<Range> *>(argument)->push_back({offset, offset + length});
-  return 0;
+  try {
+    if (exists != 0)
+      static_cast<std::vector<Range> *>(argument)->push_back({offset, offset + length});
+    return 0;
+  } catch (const std::bad_alloc &) {
+    return -ENOMEM;
+  }
 }
 
 } // namespace
@@ -68,7 +72,7 @@ void explain_open(const std::string &full_name, const std::string &snapshot, int
   if (result == -ENOENT && !snapshot.empty())
     nbdkit_error("there is no image %s with a snapshot \"%s\"", name, snapshot.c_str());
   else if (result == -ENOENT)
-    nbdkit_error("there is no image %s; create=SIZE makes one", name);
+    nbdkit_error("there is no image %s", name);
   else if (result == -EPERM || result == -EACCES)
     nbdkit_error("the Ceph cluster does not allow this client to open %s", name);
   else
@@ -77,11 +81,11 @@ void explain_open(const std::string &full_name, const std::string &snapshot, int
 
 } // namespace
 
-std::shared_ptr<Image> Image::open(const Cluster &cluster, const std::string &name,
+std::unique_ptr<Image> Image::open(const Cluster &cluster, const std::string &name,
                                    const std::string &snapshot, bool is_readonly) {
   const Library &library = cluster.library();
   const Settings &settings = cluster.settings();
-  std::shared_ptr<Image> image(new Image(library, cluster.full_name(name)));
+  std::unique_ptr<Image> image(new Image(library, cluster.full_name(name)));
   const auto open_it = is_readonly ? library.rbd_open_read_only : library.rbd_open;
   const char *const at = snapshot.empty() ? nullptr : snapshot.c_str();
   int result = open_it(cluster.pool(), name.c_str(), &image->image_, at);
@@ -325,8 +329,9 @@ void Image::answer_questions() {
       return;
     const Question question = questions_.front();
     questions_.pop_front();
+    const bool is_closing = is_closing_;
     lock.unlock();
-    const int result = answer(question);
+    const int result = is_closing ? -ESHUTDOWN : answer(question);
     if (result < 0) {
       nbdkit_error("block status of %s: %s", full_name_.c_str(), strerror(-result));
       nbdkit_async_reply_errno(question.conn, question.reqid, client_error(result));
@@ -338,12 +343,11 @@ void Image::answer_questions() {
 }
 
 int Image::answer(const Question &question) const {
-  const uint64_t end = question.offset + std::min<uint64_t>(question.count, MAX_STATUS_BYTES);
-  // Whole objects: older versions of librbd err where a range begins inside of one.
-  const uint64_t begin = question.offset / object_bytes_ * object_bytes_;
+  const uint64_t most = MAX_STATUS_OBJECTS * object_bytes_;
+  const uint64_t end = question.offset + std::min<uint64_t>(question.count, most);
   std::vector<Range> ranges;
-  const int result =
-      library_.rbd_diff_iterate2(image_, nullptr, begin, end - begin, 1, 0, add_range, &ranges);
+  const int result = library_.rbd_diff_iterate2(image_, nullptr, question.offset,
+                                                end - question.offset, 1, 0, add_range, &ranges);
   if (result < 0)
     return result;
   std::sort(ranges.begin(), ranges.end(),

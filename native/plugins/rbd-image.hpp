@@ -1,6 +1,4 @@
-// An open image, which all clients that have it open share: its requests, and the two threads that
-// see to them. librbd passes an exclusive lock between handles of one image as between machines, so
-// that a handle for each client would have them take it from each other with every write.
+// An open image, its requests, and the two threads that see to them.
 #ifndef ASYNCNBD_RBD_IMAGE_HPP
 #define ASYNCNBD_RBD_IMAGE_HPP
 
@@ -40,7 +38,7 @@ struct Question {
 class Image {
 public:
   /// Null: nbdkit_error() and nbdkit_set_error() have been called. Waits for the cluster.
-  static std::shared_ptr<Image> open(const Cluster &cluster, const std::string &name,
+  static std::unique_ptr<Image> open(const Cluster &cluster, const std::string &name,
                                      const std::string &snapshot, bool is_readonly);
   ~Image();
   Image(const Image &) = delete;

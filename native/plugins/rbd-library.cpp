@@ -31,6 +31,7 @@ bool load(Library &library) {
   if (rbd == nullptr)
     return false;
   const char *missing = nullptr;
+  // NOLINTBEGIN(bugprone-macro-parentheses): types cannot be in parentheses
 #define ASYNCNBD_FIND(name, result, parameters)                                                    \
   library.name = reinterpret_cast<result(*) parameters>(dlsym(HANDLE, #name));                     \
   if (library.name == nullptr)                                                                     \
@@ -52,6 +53,7 @@ bool load(Library &library) {
       reinterpret_cast<result(*) parameters>(dlsym(#name[1] == 'a' ? rados : rbd, #name));
   ASYNCNBD_RBD_NEWER_FUNCTIONS(ASYNCNBD_FIND)
 #undef ASYNCNBD_FIND
+  // NOLINTEND(bugprone-macro-parentheses)
   return true;
 }
 

@@ -82,6 +82,7 @@ constexpr int RBD_ENCRYPTION_FORMAT_LUKS2 = 1;
   X(rbd_encryption_load, int,                                                                      \
     (rbd_image_t, int format, rbd_encryption_options_t, size_t options_size))
 
+// NOLINTBEGIN(bugprone-macro-parentheses): types cannot be in parentheses
 struct Library {
 #define ASYNCNBD_MEMBER(name, result, parameters) result(*name) parameters = nullptr;
   ASYNCNBD_RADOS_FUNCTIONS(ASYNCNBD_MEMBER)
@@ -89,6 +90,7 @@ struct Library {
   ASYNCNBD_RBD_NEWER_FUNCTIONS(ASYNCNBD_MEMBER)
 #undef ASYNCNBD_MEMBER
 };
+// NOLINTEND(bugprone-macro-parentheses)
 
 /// The functions, looked up at the first call and never let go, since Ceph's threads may outlive a
 /// plugin. Null if the library is not there or too old; then nbdkit_error() has been called.

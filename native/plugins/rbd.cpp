@@ -8,6 +8,8 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <new>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -22,19 +24,64 @@
 
 namespace {
 
+/// An image by its name and how it is opened, which all clients that have it open share. librbd
+/// passes an exclusive lock between handles of one image as between machines, so that with a handle
+/// for each client they would take it from each other with every write.
+class Shared {
+public:
+  /// Waits for an end of earlier use: what librbd caches is written then. False: there is none.
+  bool enter(const rbd::Cluster &cluster, const std::string &name, const std::string &snapshot,
+             bool is_readonly) {
+    std::lock_guard lock(mutex_);
+    if (image_ == nullptr)
+      image_ = rbd::Image::open(cluster, name, snapshot, is_readonly);
+    if (image_ == nullptr)
+      return false;
+    users_++;
+    return true;
+  }
+  void leave() {
+    std::lock_guard lock(mutex_);
+    if (--users_ == 0)
+      image_.reset();
+  }
+  /// Between enter() and leave().
+  rbd::Image &image() const { return *image_; }
+
+private:
+  std::mutex mutex_;
+  std::unique_ptr<rbd::Image> image_;
+  unsigned users_ = 0;
+};
+
+/// The use of a shared image.
+class Use {
+public:
+  explicit Use(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+  ~Use() {
+    if (shared_ != nullptr)
+      shared_->leave();
+  }
+  Use(Use &&) = default;
+  Use &operator=(Use &&) = default;
+  rbd::Image *operator->() const { return &shared_->image(); }
+
+private:
+  std::shared_ptr<Shared> shared_;
+};
+
 /// What one server has of this plugin.
 struct Instance {
   rbd::Settings settings;
   std::unique_ptr<rbd::Cluster> cluster;
-  std::mutex mutex;
-  /// Images that are open, by their name with "@SNAPSHOT".
-  std::map<std::string, std::weak_ptr<rbd::Image>> images;
+  std::mutex mutex; // of `images`, for no longer than a look
+  std::map<std::string, std::weak_ptr<Shared>> images;
   /// The one image, if it stays locked while nobody has it open.
-  std::shared_ptr<rbd::Image> locked;
+  std::optional<Use> locked;
 };
 
 struct Handle {
-  std::shared_ptr<rbd::Image> image;
+  Use image;
   bool can_write;
 };
 
@@ -57,7 +104,9 @@ template <typename Result, typename Work> Result guarded(Result failed, Work wor
 // ---- parameters ---------------------------------------------------------------------------------
 
 void rbd_load() {
-  this_instance() = new Instance;
+  this_instance() = new (std::nothrow) Instance;
+  if (this_instance() == nullptr)
+    abort(); // load cannot fail
 }
 
 void rbd_unload() {
@@ -179,6 +228,14 @@ int rbd_config_complete() {
       nbdkit_error("create=, exclusive= and snapshot= need an image");
       return -1;
     }
+    if (settings.exclusive && !settings.snapshot.empty()) {
+      nbdkit_error("exclusive=true: a snapshot cannot be written");
+      return -1;
+    }
+    if (settings.create_bytes && (settings.passphrase || !settings.snapshot.empty())) {
+      nbdkit_error("create= makes an image without LUKS and without snapshots");
+      return -1;
+    }
     if (settings.pool.empty())
       settings.pool = "rbd";
     return 0;
@@ -187,19 +244,22 @@ int rbd_config_complete() {
 
 // ---- start and end ------------------------------------------------------------------------------
 
-std::shared_ptr<rbd::Image> open_image(Instance &instance, const std::string &name,
-                                       const std::string &snapshot, bool is_readonly) {
-  // One at a time: two clients that open an image at once shall share it.
+std::shared_ptr<Shared> shared_image(Instance &instance, const std::string &key) {
   std::lock_guard lock(instance.mutex);
-  std::weak_ptr<rbd::Image> &place = instance.images[name + "@" + snapshot];
-  std::shared_ptr<rbd::Image> image = place.lock();
-  if (image == nullptr) {
-    image = rbd::Image::open(*instance.cluster, name, snapshot, is_readonly);
-    place = image;
-  }
-  if (image == nullptr)
-    instance.images.erase(name + "@" + snapshot);
-  return image;
+  std::erase_if(instance.images, [](const auto &one) { return one.second.expired(); });
+  std::weak_ptr<Shared> &place = instance.images[key];
+  std::shared_ptr<Shared> shared = place.lock();
+  if (shared == nullptr)
+    place = shared = std::make_shared<Shared>();
+  return shared;
+}
+
+std::optional<Use> open_image(Instance &instance, const std::string &name,
+                              const std::string &snapshot, bool is_readonly) {
+  auto shared = shared_image(instance, (is_readonly ? "r " : "w ") + name + "@" + snapshot);
+  if (!shared->enter(*instance.cluster, name, snapshot, is_readonly))
+    return std::nullopt;
+  return Use(std::move(shared));
 }
 
 /// What cannot work is told before anybody connects.
@@ -218,7 +278,7 @@ int rbd_get_ready() {
       return 0;
     const bool is_readonly = !settings.create_bytes && !settings.exclusive;
     auto image = open_image(instance, settings.image, settings.snapshot, is_readonly);
-    if (image == nullptr)
+    if (!image)
       return -1;
     if (settings.exclusive)
       instance.locked = std::move(image);
@@ -302,8 +362,8 @@ void *rbd_open(int readonly) {
     if (!named_image(instance.settings, name, snapshot))
       return nullptr;
     const bool can_write = readonly == 0 && snapshot.empty();
-    std::shared_ptr<rbd::Image> image = open_image(instance, name, snapshot, !can_write);
-    return image == nullptr ? nullptr : new Handle{std::move(image), can_write};
+    std::optional<Use> image = open_image(instance, name, snapshot, !can_write);
+    return image ? new Handle{std::move(*image), can_write} : nullptr;
   });
 }
 
@@ -428,7 +488,7 @@ nbdkit_plugin make_plugin() {
   plugin.async_trim = rbd_trim;
   plugin.async_zero = rbd_zero;
   plugin.async_extents = rbd_extents;
-  plugin.instance_bytes = sizeof(Instance *);
+  plugin.instance_bytes = sizeof(void *);
   return plugin;
 }
 

@@ -96,12 +96,14 @@ const plugin: Check = (name, value) => {
 /** The plugin knows its parameters, and their types. */
 const config: Check = (name, value) => {
   if (!isObject(value)) fail(name, value, "an object of parameters");
-  for (const [key, parameter] of Object.entries(value))
+  for (const [key, parameter] of Object.entries(value)) {
+    if (parameter === undefined) continue; // as if it were not there
     for (const one of Array.isArray(parameter) ? parameter : [parameter]) {
       if (typeof one === "string") text(`${name}.${key}`, one);
       else if (typeof one !== "number" && typeof one !== "boolean")
         fail(`${name}.${key}`, one, "a string, a number or a boolean");
     }
+  }
 };
 
 const filters: Check = (name, value) => {

@@ -173,6 +173,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   readonly #listeners: OpenListeners | undefined;
   readonly #tls: OpenTls;
   readonly #log: Log;
+  readonly #signal: AbortSignal | undefined;
+  readonly #onAbort = (): void => void this.close();
   #closed: Promise<boolean> | undefined;
 
   /** @internal Use serve(). */
@@ -220,7 +222,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
     const onShutdownRequested = () => void this.close();
     this.#server = new Server(exportsOf(served), settings, onShutdownRequested, observer, log);
     this.#server.listen(listeners?.fds ?? []);
-    options.signal?.addEventListener("abort", () => void this.close(), { once: true });
+    this.#signal = options.signal;
+    this.#signal?.addEventListener("abort", this.#onAbort);
     if (options.signal?.aborted) void this.close(); // while it was starting
   }
 
@@ -285,13 +288,17 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
   }
 
   async #close(graceMs: number | undefined): Promise<boolean> {
+    this.#signal?.removeEventListener("abort", this.#onAbort); // it may outlive many servers
     this.ref(); // the plugin is to come to its end
-    const isOver = await this.#server.stop(graceMs);
-    this.#listeners?.cleanUp();
-    closeTls(this.#tls);
-    if (isOver) await this.#export.end();
-    this.#tell("close");
-    return isOver;
+    try {
+      const isOver = await this.#server.stop(graceMs);
+      this.#listeners?.cleanUp();
+      closeTls(this.#tls);
+      if (isOver) await this.#export.end();
+      return isOver;
+    } finally {
+      this.#tell("close"); // also where the plugin's end fails: there is no server any more
+    }
   }
 
   /** @internal */
@@ -422,9 +429,9 @@ async function start(given: ServeOptions, tls: OpenTls, log: Log): Promise<NbdSe
 }
 
 const parametersOf = ({ config = {} }: ServeOptions): Parameter[] =>
-  Object.entries(config).flatMap(([key, value]) =>
-    ([value].flat() as ConfigValue[]).map((one) => [key, one] as const),
-  );
+  Object.entries(config)
+    .filter(([, value]) => value !== undefined)
+    .flatMap(([key, value]) => ([value].flat() as ConfigValue[]).map((one) => [key, one] as const));
 
 async function startExport(
   served: ServedExport,

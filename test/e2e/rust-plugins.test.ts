@@ -137,6 +137,16 @@ describe("a panic", () => {
     expect(stderr).toContain(words("read"));
   });
 
+  test("with a value that panics when it is dropped is like any other", async () => {
+    const server = await startServer([plugin, "panic-in=read-twice"]);
+    const client = await RawClient.open(server.socket);
+    for (let i = 0; i < 3; i++)
+      expect(await client.request({ type: READ, offset: 0n, length: 512 })).toBe(EIO);
+    client.socket.end();
+    const { stderr } = await server.stop();
+    expect(stderr).toContain("read: a panic: no text");
+  });
+
   test("of one that has passed it on does not touch it", async () => {
     const server = await startServer([plugin, "panic-in=write"]);
     const client = await RawClient.open(server.socket);

@@ -51,6 +51,16 @@ test("one schema of all parameters", async () => {
     assert.match(message, /blocs/);`);
 });
 
+test("a parameter that is undefined is none, a schema without a result is the plugin's mistake", async () => {
+  await program(`${LIBRARIES}
+    const plugin = of({ size: "size", more: { type: "size", default: 512 } }, ({ size, more }) => size + more);
+    assert.equal(await sizeOf({ plugin, config: { size: 512, more: undefined } }), 1024);
+    const empty = { "~standard": { version: 1, vendor: "mine", validate() {} } };
+    const [code, message] = await refusal({ plugin: of({ name: empty }, () => 512), config: { name: "a" } });
+    assert.equal(code, "PLUGIN_INVALID");
+    assert.match(message, /plugin checked: the check of its parameters returned undefined/);`);
+});
+
 test("schemas of single parameters, beside our own types", async () => {
   await program(`${LIBRARIES}
     const plugin = of({

@@ -168,3 +168,13 @@ test("ref() takes unref() back, and close() keeps the process until the plugin h
     setTimeout(() => server.unref().close(), 50).unref();`);
   expect(stdout).toBe("cleaned up\n");
 });
+
+test("a closed server listens to its signal no longer", async () => {
+  await program(`
+    const { getEventListeners } = await import("node:events");
+    const { signal } = new AbortController();
+    const server = await serve({ plugin: ram(), config: { size: "1M" }, signal });
+    assert.equal(getEventListeners(signal, "abort").length, 1);
+    await server.close();
+    assert.equal(getEventListeners(signal, "abort").length, 0);`);
+});

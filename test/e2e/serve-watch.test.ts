@@ -42,6 +42,23 @@ test("a new version, a broken one, and one that needs a restart", async () => {
     await server.close();`);
 });
 
+test("a version whose end fails is followed by others all the same", async () => {
+  await program(`${WATCHED}
+    const failing = "cleanup() { throw new Error('mine'); },";
+    write(version(1, failing));
+    const server = await serve(options);
+    for (const byte of [2, 3]) {
+      const news = once(server, "reload");
+      write(version(byte, failing));
+      assert.deepEqual(await news, [{ path, clientsLeft: 0 }]);
+      await reads(server, byte);
+    }
+    let isClosed = false;
+    server.on("close", () => { isClosed = true; });
+    await server.close().catch(() => {});
+    assert.ok(isClosed);`);
+});
+
 test("on worker threads, each has its event", async () => {
   await program(`${WATCHED}
     const server = await serve({ ...options, workers: 2 });

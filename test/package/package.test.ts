@@ -110,7 +110,7 @@ test("tests of plugins mount them, and are told what a comparison with a model n
      await checkModel("memory").catch((error) => console.log(error.code, error.message));`,
   );
   expect(await runOk([process.execPath, path], { cwd: project })).toBe(
-    "0\nCONFIG checkModel needs the package fast-check: npm install --save-dev fast-check\n",
+    "0\nDEPENDENCY_MISSING checkModel needs the package fast-check: npm install --save-dev fast-check\n",
   );
 });
 

@@ -79,7 +79,9 @@ impl Plugin for SparseDisk {
 impl OpenDisk {
     /// A job that nobody takes any more is dropped, and its client gets EIO.
     fn put(&self, job: Job) {
-        if let Some(queue) = self.queue.lock().unwrap().as_ref() {
+        // Unlocked again before a job is dropped, which answers it.
+        let queue = self.queue.lock().unwrap().clone();
+        if let Some(queue) = queue {
             let _ = queue.send(job);
         }
     }

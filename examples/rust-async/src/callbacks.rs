@@ -16,11 +16,12 @@ pub struct Table(UnsafeCell<sys::Plugin>);
 unsafe impl Sync for Table {}
 
 impl Table {
-    /// `name` ends with a zero byte.
+    /// Panics unless `name` and `CONFIG_HELP` end with a zero byte; in a static, that is an error of
+    /// the compiler's.
     pub const fn of<P: Plugin>(name: &'static str) -> Table {
         let mut table = with_exports_callbacks::<P>();
-        table.name = name.as_ptr() as *const c_char;
-        table.config_help = P::CONFIG_HELP.as_ptr() as *const c_char;
+        table.name = ended(name);
+        table.config_help = ended(P::CONFIG_HELP);
         table.unload = Some(unload::<P>);
         table.config = Some(config::<P>);
         table.config_complete = Some(config_complete::<P>);
@@ -34,6 +35,16 @@ impl Table {
     pub fn pointer(&self) -> *mut sys::Plugin {
         self.0.get()
     }
+}
+
+/// For C, which reads up to the zero byte.
+const fn ended(text: &'static str) -> *const c_char {
+    let bytes = text.as_bytes();
+    assert!(
+        !bytes.is_empty() && bytes[bytes.len() - 1] == 0,
+        "the plugin's name and its CONFIG_HELP must end with a zero byte: add \\0"
+    );
+    text.as_ptr() as *const c_char
 }
 
 // It is never written to.
@@ -87,7 +98,9 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
 /// None: it has failed or panicked, the log says why, and the client gets its errno.
 fn guarded<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
-        Err(Error::new(errno::EIO, format!("a panic: {}", words(panic.as_ref()))))
+        let message = format!("a panic: {}", words(panic.as_ref()));
+        mem::forget(panic); // dropping it could panic, with nobody to catch that
+        Err(Error::new(errno::EIO, message))
     });
     result
         .map_err(|error| {
@@ -105,14 +118,14 @@ fn status(result: Option<()>) -> c_int {
     }
 }
 
-/// The plugin of the server that makes this call, made by the first one. No other call of that server
-/// runs beside those that may change it.
-unsafe fn plugin<'a, P: Plugin>() -> &'a mut P {
+/// The plugin of the server that makes this call, made by the first one. Calls beside which no other of
+/// that server runs may change it; the others, as `open`, share it.
+unsafe fn plugin<P: Plugin>() -> *mut P {
     let place = sys::asyncnbd_instance().cast::<*mut P>();
     if (*place).is_null() {
         *place = Box::into_raw(Box::new(P::default()));
     }
-    &mut **place
+    *place
 }
 
 unsafe extern "C" fn unload<P: Plugin>() {
@@ -127,27 +140,27 @@ unsafe extern "C" fn unload<P: Plugin>() {
 }
 
 unsafe extern "C" fn config<P: Plugin>(key: *const c_char, value: *const c_char) -> c_int {
-    status(guarded("config", || plugin::<P>().config(text(key)?, text(value)?)))
+    status(guarded("config", || (*plugin::<P>()).config(text(key)?, text(value)?)))
 }
 
 unsafe extern "C" fn config_complete<P: Plugin>() -> c_int {
-    status(guarded("config_complete", || plugin::<P>().config_complete()))
+    status(guarded("config_complete", || (*plugin::<P>()).config_complete()))
 }
 
 unsafe extern "C" fn after_fork<P: Plugin>() -> c_int {
-    status(guarded("after_fork", || plugin::<P>().after_fork()))
+    status(guarded("after_fork", || (*plugin::<P>()).after_fork()))
 }
 
 unsafe extern "C" fn cleanup<P: Plugin>() {
     guarded("cleanup", || {
-        plugin::<P>().cleanup();
+        (*plugin::<P>()).cleanup();
         Ok(())
     });
 }
 
 unsafe extern "C" fn open<P: Plugin>(readonly: c_int) -> *mut c_void {
     let opened = guarded("open", || {
-        let plugin: &P = plugin::<P>(); // shared: several clients may open it at once
+        let plugin: &P = &*plugin::<P>(); // shared: several clients may open it at once
         plugin.open(text(sys::nbdkit_export_name())?, readonly != 0)
     });
     opened.map_or(ptr::null_mut(), |export| Box::into_raw(Box::new(export)).cast())

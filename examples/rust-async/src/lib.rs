@@ -51,7 +51,7 @@ pub type Result<T> = std::result::Result<T, Error>;
 pub trait Plugin: Default + Send + Sync + 'static {
     type Export: Export;
 
-    /// One line for each parameter, for `--help`; ends with a zero byte.
+    /// One line for each parameter, for `--help`. It must end with a zero byte, or the plugin does not compile.
     const CONFIG_HELP: &'static str = "\0";
 
     /// A parameter of the command line, in order.

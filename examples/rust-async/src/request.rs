@@ -88,7 +88,7 @@ macro_rules! done {
 }
 
 requests! { ReadRequest WriteRequest FlushRequest TrimRequest ZeroRequest ExtentsRequest }
-done! { WriteRequest FlushRequest TrimRequest ZeroRequest ExtentsRequest }
+done! { WriteRequest FlushRequest TrimRequest ZeroRequest }
 
 /// Up to 64 MiB.
 pub struct ReadRequest {
@@ -126,6 +126,7 @@ pub struct ExtentsRequest {
     range: Range,
     extents: *mut sys::Extents,
     next: u64,
+    has_failed: bool,
 }
 
 // As for what is unanswered: the memory is the request's alone until then.
@@ -163,18 +164,39 @@ impl ReadRequest {
     pub fn done_lent<T: AsRef<[u8]> + Send + 'static>(self, owner: T, from: usize) -> bool {
         unsafe extern "C" fn release<T>(owner: *mut c_void) {
             let owner = Box::from_raw(owner.cast::<T>());
-            // What panics here has nobody to tell.
-            let _ = catch_unwind(AssertUnwindSafe(|| drop(owner)));
+            // What panics here has nobody to tell, and dropping what it was given could panic again.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(owner))) {
+                std::mem::forget(panic);
+            }
         }
-        let owner = Box::new(owner); // whose address stays, whatever it is
-        let data: *const u8 = (*owner).as_ref()[from..from + self.count()].as_ptr();
+        let owner = Lent(Box::into_raw(Box::new(owner)));
+        let owned: &T = unsafe { &*owner.0 };
+        let data: *const u8 = owned.as_ref()[from..from + self.count()].as_ptr();
         let count = self.range.count;
         let (conn, reqid) = self.unanswered.take();
-        let owner = Box::into_raw(owner).cast();
+        let owner = owner.give().cast();
         unsafe {
             sys::nbdkit_async_reply_read_lent(conn, reqid, count, data.cast(), release::<T>, owner)
                 == 0
         }
+    }
+}
+
+/// The owner of lent data until the server has it. A Box would not do: moving one ends what was
+/// borrowed from it.
+struct Lent<T>(*mut T);
+
+impl<T> Lent<T> {
+    fn give(self) -> *mut T {
+        let owner = self.0;
+        std::mem::forget(self);
+        owner
+    }
+}
+
+impl<T> Drop for Lent<T> {
+    fn drop(&mut self) {
+        drop(unsafe { Box::from_raw(self.0) });
     }
 }
 
@@ -218,16 +240,26 @@ impl ExtentsRequest {
         self.next
     }
 
-    /// The next `length` bytes, which may go past the range.
+    /// The next `length` bytes, which may go past the range. If the server cannot take them, `done`
+    /// says so.
     pub fn add(&mut self, length: u64, extent: Extent) {
         let kind = match extent {
             Extent::Data => 0,
             Extent::Zero => sys::EXTENT_ZERO,
             Extent::Hole => sys::EXTENT_HOLE | sys::EXTENT_ZERO,
         };
-        // It fails only for gaps and past 2^64, of which there are none.
-        unsafe { sys::nbdkit_add_extent(self.extents, self.next, length, kind) };
-        self.next += length;
+        let added = unsafe { sys::nbdkit_add_extent(self.extents, self.next, length, kind) };
+        self.has_failed |= added != 0;
+        self.next = self.next.saturating_add(length);
+    }
+
+    /// Success, or ENOMEM if an extent could not be added. False: the client has gone, or the server
+    /// has given up waiting.
+    pub fn done(self) -> bool {
+        if self.has_failed {
+            return self.unanswered.fail(errno::ENOMEM);
+        }
+        self.unanswered.done()
     }
 }
 
@@ -293,6 +325,6 @@ impl Call {
 
     pub fn extents(self, extents: *mut sys::Extents) -> ExtentsRequest {
         let (unanswered, range) = self.parts("extents");
-        ExtentsRequest { unanswered, range, extents, next: range.offset }
+        ExtentsRequest { unanswered, range, extents, next: range.offset, has_failed: false }
     }
 }

@@ -34,7 +34,7 @@ test("what is written is not in the file, and read when the disk is opened again
   assert.ok(!stored.includes("secret"));
   assert.notDeepEqual(stored.subarray(4096, 8192), stored.subarray(8192, 12288));
   await using again = await open("correct horse");
-  assert.deepEqual(await again.read(4096, 4096), sector);
+  assert.ok((await again.read(4096, 4096)).equals(sector));
 });
 
 test("another passphrase is refused, and what is no such disk is left alone", async () => {
@@ -54,5 +54,5 @@ test("what the disk behind fails with, clients are told", async () => {
   await assert.rejects(disk.write(0, Buffer.alloc(4096, 2)), { code: "ENOSPC" });
   broken.fail({ on: "read", error: "EIO", times: 1 });
   await assert.rejects(disk.read(0, 4096), { code: "EIO" });
-  assert.deepEqual(await disk.read(0, 4096), Buffer.alloc(4096, 1));
+  assert.ok((await disk.read(0, 4096)).equals(Buffer.alloc(4096, 1)));
 });

@@ -265,6 +265,11 @@ export class ParameterSet {
       const words = `${this.#owner}: the check of its parameters failed: ${messageOf(cause)}`;
       throw new AsyncnbdError("PLUGIN_INVALID", words, { cause });
     }
+    if (typeof result !== "object" || result === null)
+      throw new AsyncnbdError(
+        "PLUGIN_INVALID",
+        `${this.#owner}: the check of its parameters returned ${result}, and no result: see Standard Schema`,
+      );
     if (result.issues === undefined) return result.value;
     const keys = result.issues.map(about);
     const words = result.issues.map(({ message }, i) => {

@@ -82,10 +82,15 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
       else plugin.#onChange();
     });
     watcher.on("error", (error) => log.error(`--watch: ${path}: ${messageOf(error)}`));
-    const script = new ScriptPlugin(await loadScript(path), path, log);
-    plugin = new WatchedPlugin(path, script, watcher, modules, log, onReload);
-    plugin.#hasChanged = isStale;
-    return plugin;
+    try {
+      const script = new ScriptPlugin(await loadScript(path), path, log);
+      plugin = new WatchedPlugin(path, script, watcher, modules, log, onReload);
+      plugin.#hasChanged = isStale;
+      return plugin;
+    } catch (error) {
+      watcher.close();
+      throw error;
+    }
   }
 
   get about() {
@@ -249,7 +254,9 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     if (!this.#started) return;
     clearTimeout(this.#timer);
     this.#timer = setTimeout(() => {
-      this.#reloading = this.#reloading.then(() => this.#reload());
+      this.#reloading = this.#reloading
+        .then(() => this.#reload())
+        .catch((e) => this.#reportFailure(e));
     }, SETTLE_MS).unref();
   }
 
@@ -259,19 +266,15 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     try {
       fresh = await this.#loadVersion();
     } catch (error) {
-      const failed =
-        error instanceof AsyncnbdError
-          ? error
-          : new AsyncnbdError("PLUGIN_FAILED", describeThrown(error), { cause: error });
-      this.#log.error(`--watch: ${failed.message}\n--watch: keeping the old version`);
-      this.#onReload({ path: this.#path, error: failed, clientsLeft: 0 });
+      this.#reportFailure(error, "\n--watch: keeping the old version");
       return;
     }
     this.#current = fresh;
     const followers = [...this.#followers];
     const followed = await Promise.all(followers.map((follower) => this.#move(follower, fresh)));
     const clientsLeft = followed.filter((moved) => !moved).length;
-    if (old.openExports === 0) await old.life.end();
+    // The new version serves already, however the old one ends.
+    if (old.openExports === 0) await old.life.end().catch(this.#logFailure);
     const rest =
       clientsLeft === 0
         ? ""
@@ -279,6 +282,15 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     this.#log.warn(`--watch: reloaded ${this.#path}${rest}`);
     this.#onReload({ path: this.#path, error: undefined, clientsLeft });
   }
+
+  readonly #reportFailure = (error: unknown, more = ""): void => {
+    const failed =
+      error instanceof AsyncnbdError
+        ? error
+        : new AsyncnbdError("PLUGIN_FAILED", describeThrown(error), { cause: error });
+    this.#log.error(`--watch: ${failed.message}${more}`);
+    this.#onReload({ path: this.#path, error: failed, clientsLeft: 0 });
+  };
 
   async #loadVersion(): Promise<Version> {
     this.#modules.renew();

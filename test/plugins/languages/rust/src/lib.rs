@@ -1,9 +1,10 @@
 //! torture.cpp in Rust: answers from 4 threads in random order, in every way a read can be answered,
 //! now and then late, and drops requests or panics where a client expects an error.
 //!
-//! size=BYTES, seed=N, panic-in=CALLBACK. At the end prints what it has done as a "torture: …" line.
+//! size=BYTES, seed=N, panic-in=CALLBACK, or CALLBACK-twice: with a value that panics when dropped.
+//! At the end prints what it has done as a "torture: …" line.
 
-use std::panic::{catch_unwind, AssertUnwindSafe};
+use std::panic::{catch_unwind, panic_any, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread::{sleep, spawn, JoinHandle};
@@ -48,10 +49,22 @@ struct Torture {
 
 struct Open(Arc<Shared>);
 
+/// What a panic is given that must not be dropped.
+struct Bomb;
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("the value of a panic was dropped");
+    }
+}
+
 impl Shared {
     fn maybe_panic(&self, callback: &str) {
         if self.panics_in == callback {
             panic!("100% wrong in {callback}: %s%n");
+        }
+        if self.panics_in.strip_suffix("-twice") == Some(callback) {
+            panic_any(Bomb);
         }
     }
 
