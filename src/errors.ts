@@ -54,7 +54,8 @@ export type ErrorCode =
   | "DEPENDENCY_MISSING"
   | "DISK_EMPTY";
 
-interface ErrorDetails extends ErrorOptions {
+/** What an AsyncnbdError has besides its code and message. */
+export interface ErrorDetails extends ErrorOptions {
   readonly isLogged?: boolean;
 }
 

@@ -5,7 +5,7 @@ export type { Logger } from "./addon/log.js";
 export type { PeerAddress, RequestCounts, RequestLatencies } from "./addon/types.js";
 export type { TlsPriority, TlsVersion } from "./config/tls.js";
 export type { Endpoint } from "./config/uri.js";
-export { AsyncnbdError, type ErrorCode } from "./errors.js";
+export { AsyncnbdError, type ErrorCode, type ErrorDetails } from "./errors.js";
 export type { FilterChoice } from "./filters/choice.js";
 export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";
 export type {

@@ -38,8 +38,8 @@ private:
   unsigned holds_ = 0;
 };
 
-// Keeps the event loop alive from begin to end, unless nobody wants that. JavaScript thread only, but
-// for its destructor, which does nothing: with the environment, the loop has gone.
+// Keeps the event loop alive from begin to end, unless nobody wants that. JavaScript thread only,
+// but for its destructor, which does nothing: with the environment, the loop has gone.
 class LoopHold {
 public:
   explicit LoopHold(std::shared_ptr<JsQueue> queue) : queue_(std::move(queue)) {}

@@ -13,8 +13,8 @@ Napi::Function LatenciesWrap::define(Napi::Env env) {
 
 // new NativeLatencies(sharedAs)
 LatenciesWrap::LatenciesWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
-  counters_ = shared_latencies().join(info[0].As<Napi::String>(),
-                                      std::make_shared<LatencyCounters>());
+  counters_ =
+      shared_latencies().join(info[0].As<Napi::String>(), std::make_shared<LatencyCounters>());
 }
 
 std::shared_ptr<LatencyCounters> LatenciesWrap::counters_of(const Napi::Value &value) {

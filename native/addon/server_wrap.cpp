@@ -14,8 +14,8 @@ Napi::Function ServerWrap::define(Napi::Env env) {
                      });
 }
 
-// new NativeServer(onShutdownRequested, maxInFlightBytes, log): the function is called when a plugin
-// uses nbdkit_shutdown. log: a NativeLog, or undefined.
+// new NativeServer(onShutdownRequested, maxInFlightBytes, log): the function is called when a
+// plugin uses nbdkit_shutdown. log: a NativeLog, or undefined.
 ServerWrap::ServerWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   on_shutdown_ =
       std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));

@@ -38,7 +38,8 @@ uint64_t Latencies::count() const {
 }
 
 uint64_t Latencies::percentile_ns(double percent) const {
-  const auto wanted = static_cast<uint64_t>(std::ceil(static_cast<double>(count()) * percent / 100));
+  const auto wanted =
+      static_cast<uint64_t>(std::ceil(static_cast<double>(count()) * percent / 100));
   uint64_t counted = 0;
   for (size_t bucket = 0; bucket < buckets.size(); bucket++) {
     counted += buckets[bucket];

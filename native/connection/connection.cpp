@@ -256,7 +256,8 @@ std::array<Connection::CommandCounts, Connection::COMMANDS> Connection::counts_b
 
 Connection::Counts Connection::counts() const {
   return {requests_.load(std::memory_order_relaxed), failed_.load(std::memory_order_relaxed),
-          bytes_of(wire::NBD_CMD_READ), bytes_of(wire::NBD_CMD_WRITE), live_.load(std::memory_order_relaxed)};
+          bytes_of(wire::NBD_CMD_READ), bytes_of(wire::NBD_CMD_WRITE),
+          live_.load(std::memory_order_relaxed)};
 }
 
 std::chrono::milliseconds Connection::grace() const {

@@ -42,7 +42,7 @@ struct TransmissionSettings {
   std::vector<MetaContext> contexts{}; // negotiated
   uint32_t block_bytes = 1;            // see ExportFacts
   uint32_t max_payload_bytes = wire::MAX_PAYLOAD_BYTES;
-  bool has_shortcuts = true; // reservations, and data in pages
+  bool has_shortcuts = true;                    // reservations, and data in pages
   std::shared_ptr<LatencyCounters> latencies{}; // the export's; nullptr: nobody counts them
 };
 

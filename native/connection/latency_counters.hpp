@@ -21,8 +21,8 @@ public:
 
   // Of a command that there is.
   void record(size_t place, uint16_t type, base::Duration time) {
-    places_[place].commands[type].record(static_cast<uint64_t>(
-        std::chrono::duration_cast<std::chrono::nanoseconds>(time).count()));
+    places_[place].commands[type].record(
+        static_cast<uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(time).count()));
   }
 
   // Up to now.

@@ -22,7 +22,7 @@ constexpr uint32_t EXPECTED_STATUS_BYTES = 64 << 10;
 struct PendingRequest : backend::Request {
   uint64_t cookie;
   base::Time received_at; // the batch it was in, if requests are timed
-  int error; // what the backend (or the check before it) said
+  int error;              // what the backend (or the check before it) said
   // Where the reply's header is to be; a read's data follows it at once, unless its answer is
   // elsewhere.
   uint8_t *reply;

@@ -17,8 +17,8 @@ class Gathered;
 class ReplyListener {
 public:
   virtual ~ReplyListener() = default;
-  // Replies are about to be sent, a chain linked by `next`. By who has the send right, which has just
-  // taken them from the queue.
+  // Replies are about to be sent, a chain linked by `next`. By who has the send right, which has
+  // just taken them from the queue.
   virtual void on_taken(const PendingRequest *first) { (void)first; }
   // Replies have been sent or dropped: a chain linked by `next`.
   virtual void on_sent(PendingRequest *first, uint32_t count) = 0;

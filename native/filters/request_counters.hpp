@@ -34,7 +34,7 @@ struct KindCounts {
   uint64_t bytes = 0; // of those that are done
   uint64_t done_ns = 0;
   uint64_t failed_ns = 0;
-  base::Latencies latencies; // of those that have failed, too
+  base::Latencies latencies;            // of those that have failed, too
   std::map<unsigned, SizeCounts> sizes; // by bits; of those that are done
 
   uint64_t requests() const { return done + failed; }

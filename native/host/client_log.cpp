@@ -92,8 +92,7 @@ std::string peer_of(int fd) {
   const std::string_view kind = peer.kind;
   const std::string port = std::to_string(peer.port);
   if (kind == "tcp")
-    return (peer.address.find(':') == std::string::npos ? peer.address
-                                                        : "[" + peer.address + "]") +
+    return (peer.address.find(':') == std::string::npos ? peer.address : "[" + peer.address + "]") +
            ":" + port;
   if (kind == "unix")
     return peer.process_id == 0 ? "in an unknown process"

@@ -43,7 +43,8 @@ void log_error_text(const std::string &text);
 void log_warning_text(const std::string &text);
 void log_debug_text(const std::string &text);
 
-// Of a connection that the thread need not serve: "memory[3]: ". `target`: of its server, or nullptr.
+// Of a connection that the thread need not serve: "memory[3]: ". `target`: of its server, or
+// nullptr.
 void log_warning_of(const std::string &whose, const std::string &text, LogTarget *target);
 void log_info_of(const std::string &whose, const std::string &text, LogTarget *target);
 // To a target always, else where the log is verbose.

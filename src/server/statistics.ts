@@ -17,7 +17,9 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from "../protocol.js";
 
-const COMMANDS = {
+export type OperationName = "read" | "write" | "flush" | "trim" | "zero" | "cache" | "blockStatus";
+
+const COMMANDS: Readonly<Record<OperationName, number>> = {
   read: NBD_CMD_READ,
   write: NBD_CMD_WRITE,
   flush: NBD_CMD_FLUSH,
@@ -25,9 +27,7 @@ const COMMANDS = {
   zero: NBD_CMD_WRITE_ZEROES,
   cache: NBD_CMD_CACHE,
   blockStatus: NBD_CMD_BLOCK_STATUS,
-} as const;
-
-export type OperationName = keyof typeof COMMANDS;
+};
 
 /** Of one kind of requests to one export. */
 export interface OperationStats {
