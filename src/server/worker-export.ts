@@ -69,7 +69,17 @@ export type FromWorker =
 export interface PortableError {
   readonly code: ErrorCode;
   readonly message: string;
+  readonly isLogged: boolean;
   readonly cause?: Error;
+  /** Of the cause: threads pass on no properties of errors but the language's. */
+  readonly causeFacts?: SystemFacts;
+}
+
+/** What Node's errors of the system tell. */
+export interface SystemFacts {
+  readonly code?: unknown;
+  readonly errno?: unknown;
+  readonly syscall?: unknown;
 }
 
 type Result<Name extends StepName> = Awaited<ReturnType<WorkerSteps[Name]>>;
@@ -189,8 +199,10 @@ class PluginThread {
   }
 }
 
-const received = ({ code, message, cause }: PortableError): AsyncnbdError =>
-  new AsyncnbdError(code, message, cause === undefined ? {} : { cause });
+function received({ code, message, isLogged, cause, causeFacts }: PortableError): AsyncnbdError {
+  const known = cause === undefined ? {} : { cause: Object.assign(cause, causeFacts) };
+  return new AsyncnbdError(code, message, { isLogged, ...known });
+}
 
 const exited = (): AsyncnbdError =>
   new AsyncnbdError("WORKER_EXITED", "a worker thread of the plugin exited unexpectedly");

@@ -20,6 +20,7 @@ import type {
   FromWorker,
   PortableError,
   StepName,
+  SystemFacts,
   ToWorker,
   WorkerSpec,
   WorkerSteps,
@@ -67,15 +68,28 @@ const steps: WorkerSteps = {
 };
 
 function portableError(error: unknown): PortableError {
-  const { code, cause } = error instanceof AsyncnbdError ? error : OF_PLUGIN;
-  const known = cause === undefined ? {} : { cause: portable(cause) };
-  return { code, message: messageOf(error), ...known };
+  const { code, cause, isLogged } = error instanceof AsyncnbdError ? error : OF_PLUGIN;
+  const known =
+    cause === undefined ? {} : { cause: portable(cause), causeFacts: systemFactsOf(cause) };
+  return { code, message: messageOf(error), isLogged, ...known };
+}
+
+/** Only what is plain, for a thread may have put anything there. */
+function systemFactsOf(error: unknown): SystemFacts {
+  const given = Object(error) as Record<string, unknown>;
+  const known = ["code", "errno", "syscall"]
+    .map((key) => [key, given[key]] as const)
+    .filter(([, value]) => typeof value === "string" || typeof value === "number");
+  return Object.fromEntries(known);
 }
 
 const onReload = ({ path, error, clientsLeft }: Reload): void =>
   post({ kind: "reload", path, clientsLeft, error: error && portableError(error) });
 
-const OF_PLUGIN: { code: ErrorCode; cause?: unknown } = { code: "PLUGIN_FAILED" };
+const OF_PLUGIN: { code: ErrorCode; cause?: unknown; isLogged: boolean } = {
+  code: "PLUGIN_FAILED",
+  isLogged: false,
+};
 
 async function runStep(name: StepName, argument: unknown): Promise<void> {
   try {

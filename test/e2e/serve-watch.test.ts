@@ -71,7 +71,11 @@ test("on worker threads, each has its event", async () => {
       .then(([[error]]) => [error]);
     assert.equal(error.code, "SCRIPT_UNLOADABLE");
     assert.equal(error.cause.message, "mine");
-    await server.close();`);
+    await server.close();
+    write("import { readFileSync } from 'node:fs'; readFileSync('/nonexistent')");
+    const refused = await serve({ ...options, watch: false, workers: 1 }).catch((e) => e);
+    assert.equal(refused.cause.code, "ENOENT");
+    assert.equal(refused.cause.syscall, "open");`);
 });
 
 test("what cannot be watched is refused", async () => {
