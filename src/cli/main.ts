@@ -7,7 +7,7 @@ import { AsyncnbdError, messageOf, UsageError } from "../errors.js";
 import { findProgram } from "../plugins/program.js";
 import { pendingCallbacks } from "../plugins/script/pending.js";
 import { checkActivation, takeActivation } from "./activation.js";
-import { exitNow, guardExit } from "./end.js";
+import { guardExit } from "./end.js";
 import { type ParsedLine, parseLine } from "./getopt.js";
 import { takeInheritance } from "./inheritance.js";
 import { configureLog, openLog } from "./log-options.js";
@@ -61,7 +61,7 @@ async function main(words: readonly string[]): Promise<number> {
   const readyFd = takeReadiness();
   // All that the launcher does is twice: it does without the addon.
   if (config.background && !isQuestion && readyFd === undefined)
-    return exitNow(await (await import("./background.js")).launch(inheritance));
+    return (await import("./background.js")).launch(inheritance);
   addon().ownProcess(inheritance);
   process.umask(0o022);
   openLog(config);

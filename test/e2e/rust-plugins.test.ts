@@ -12,6 +12,7 @@ import { buildRust, languageSource, OLDEST_RUST } from "../support/languages.js"
 import { RawClient } from "../support/raw-client.js";
 import {
   clean,
+  LEAKS_AT_EXIT,
   runAsyncnbd,
   sanitizer,
   startServer,
@@ -138,7 +139,7 @@ describe("a panic", () => {
   });
 
   test("with a value that panics when it is dropped is like any other", async () => {
-    const server = await startServer([plugin, "panic-in=read-twice"]);
+    const server = await startServer([plugin, "panic-in=read-twice"], { env: LEAKS_AT_EXIT });
     const client = await RawClient.open(server.socket);
     for (let i = 0; i < 3; i++)
       expect(await client.request({ type: READ, offset: 0n, length: 512 })).toBe(EIO);

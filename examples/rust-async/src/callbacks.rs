@@ -1,5 +1,6 @@
 //! The functions that the server calls. Each ends here, whatever panics inside.
 
+use std::any::Any;
 use std::cell::UnsafeCell;
 use std::os::raw::{c_char, c_int, c_void};
 use std::panic::{catch_unwind, AssertUnwindSafe};
@@ -95,11 +96,18 @@ fn words(panic: &(dyn std::any::Any + Send)) -> String {
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".into())
 }
 
+/// Drops what a panic was given. That may panic in turn: what it gives then is left alone.
+pub(crate) fn discard(panic: Box<dyn Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
+        mem::forget(again);
+    }
+}
+
 /// None: it has failed or panicked, the log says why, and the client gets its errno.
 fn guarded<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let message = format!("a panic: {}", words(panic.as_ref()));
-        mem::forget(panic); // dropping it could panic, with nobody to catch that
+        discard(panic);
         Err(Error::new(errno::EIO, message))
     });
     result

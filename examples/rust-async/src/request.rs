@@ -3,6 +3,7 @@
 use std::os::raw::c_void;
 use std::panic::{catch_unwind, AssertUnwindSafe};
 
+use crate::callbacks::discard;
 use crate::{errno, log_error, sys};
 
 /// A request that has to be answered. Whoever has it answers; moving it moves that duty.
@@ -164,9 +165,9 @@ impl ReadRequest {
     pub fn done_lent<T: AsRef<[u8]> + Send + 'static>(self, owner: T, from: usize) -> bool {
         unsafe extern "C" fn release<T>(owner: *mut c_void) {
             let owner = Box::from_raw(owner.cast::<T>());
-            // What panics here has nobody to tell, and dropping what it was given could panic again.
+            // What panics here has nobody to tell.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(owner))) {
-                std::mem::forget(panic);
+                discard(panic);
             }
         }
         let owner = Lent(Box::into_raw(Box::new(owner)));
