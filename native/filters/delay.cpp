@@ -89,8 +89,7 @@ void DelayLayer::submit(Request &request, Caller caller) {
     return;
   }
   if (delays_.of(request.type) == milliseconds(0)) {
-    // Who is told that answers come later must not be kept by a call.
-    below().submit(request, below().facts().answers_later() ? caller : Caller::must_not_block);
+    below().submit(request, caller);
     return;
   }
   base::invariant(!request.is_reserved, "a request that will wait has no reservation");

@@ -43,8 +43,8 @@ bool is_limited(uint16_t type) {
 
 // For reads and for writes.
 struct Buckets {
-  Buckets(uint64_t rate, double burst_seconds, base::Time now)
-      : read(rate, burst_seconds, now), write(rate, burst_seconds, now) {}
+  Buckets(uint64_t rate, double burst_seconds, const base::Clock &clock)
+      : read(rate, burst_seconds, clock), write(rate, burst_seconds, clock) {}
   RateBucket &of(const Request &request) {
     return request.type == wire::NBD_CMD_READ ? read : write;
   }
@@ -93,8 +93,7 @@ public:
             SlowRequests::Slabs &slabs)
       : WaitingLayer(std::move(opened), resources, slabs), context_(context), settings_(settings),
         of_all_(of_all),
-        own_(settings.connection_bits, settings.burst_seconds, resources.clock.now()),
-        clock_(resources.clock) {}
+        own_(settings.connection_bits, settings.burst_seconds, resources.clock) {}
 
   // What may have to wait must not have been done before.
   Reservation reserve(Request &request) override {
@@ -120,13 +119,9 @@ private:
   const RateSettings &settings_; // the filter's
   Buckets &of_all_;              // too
   Buckets own_;
-  const base::Clock &clock_;
 };
 
-// Who is told that answers come later must not be kept by a call.
 void RateLayer::submit(Request &request, Caller caller) {
-  if (!below().facts().answers_later())
-    caller = Caller::must_not_block;
   if (!is_limited(request.type)) {
     below().submit(request, caller);
     return;
@@ -144,7 +139,7 @@ void RateLayer::go_on(Request &request, Progress progress, Caller caller) {
   for (;;) {
     RateBucket &bucket = progress.is_past_first ? own_.of(request) : of_all_.of(request);
     base::Duration wait{};
-    progress.bits_left = bucket.take(progress.bits_left, clock_.now(), &wait);
+    progress.bits_left = bucket.take(progress.bits_left, &wait);
     if (progress.bits_left > 0) {
       if (const int error = waiting().begin(request, progress, wait))
         request.complete(error);
@@ -161,7 +156,7 @@ class RateFilter final : public backend::Filter {
 public:
   RateFilter(RateSettings settings, const backend::Resources &resources)
       : settings_(std::move(settings)), resources_(resources),
-        of_all_(settings_.bits, settings_.burst_seconds, resources.clock.now()) {}
+        of_all_(settings_.bits, settings_.burst_seconds, resources.clock) {}
 
   const char *name() const override { return "rate"; }
 

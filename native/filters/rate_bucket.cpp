@@ -14,6 +14,9 @@ constexpr uint64_t PER_SECOND = 1'000'000'000; // nanoseconds
 
 // Of products of two numbers, which may be larger than one number can be.
 uint64_t multiply_divide(uint64_t a, uint64_t b, uint64_t divisor) {
+  uint64_t product;
+  if (!__builtin_mul_overflow(a, b, &product)) // much faster to divide
+    return std::min<uint64_t>(product / divisor, std::numeric_limits<int64_t>::max());
   const unsigned __int128 result = static_cast<unsigned __int128>(a) * b / divisor;
   return static_cast<uint64_t>(
       std::min<unsigned __int128>(result, std::numeric_limits<int64_t>::max()));
@@ -21,8 +24,9 @@ uint64_t multiply_divide(uint64_t a, uint64_t b, uint64_t divisor) {
 
 } // namespace
 
-RateBucket::RateBucket(uint64_t rate, double capacity_seconds, base::Time now)
-    : capacity_seconds_(capacity_seconds), rate_(rate), level_(capacity()), as_of_(now) {}
+RateBucket::RateBucket(uint64_t rate, double capacity_seconds, const base::Clock &clock)
+    : capacity_seconds_(capacity_seconds), clock_(clock), rate_(rate), level_(capacity()),
+      as_of_(clock.now()) {}
 
 // A bit at least, or nothing would ever be taken.
 uint64_t RateBucket::capacity() const {
@@ -31,10 +35,11 @@ uint64_t RateBucket::capacity() const {
   return static_cast<uint64_t>(std::clamp(bits, 1.0, MOST));
 }
 
-uint64_t RateBucket::take(uint64_t bits, base::Time now, base::Duration *wait) {
+uint64_t RateBucket::take(uint64_t bits, base::Duration *wait) {
   std::lock_guard lock(mutex_);
   if (rate_ == 0)
     return 0;
+  const base::Time now = clock_.now();
   const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(now - as_of_).count();
   if (passed > 0) {
     const uint64_t added = multiply_divide(rate_, static_cast<uint64_t>(passed), PER_SECOND);

@@ -12,13 +12,13 @@ namespace asyncnbd::filters {
 class RateBucket {
 public:
   // `rate`: bits a second; 0: no limit. It holds as many as come in `capacity_seconds`.
-  RateBucket(uint64_t rate, double capacity_seconds, base::Time now);
+  RateBucket(uint64_t rate, double capacity_seconds, const base::Clock &clock);
   RateBucket(const RateBucket &) = delete;
   RateBucket &operator=(const RateBucket &) = delete;
 
   // Takes as many of `bits` as there are. Returns how many are missing, and then when to come
   // again; others may be faster.
-  uint64_t take(uint64_t bits, base::Time now, base::Duration *wait);
+  uint64_t take(uint64_t bits, base::Duration *wait);
   // Returns the rate before.
   uint64_t set_rate(uint64_t rate);
 
@@ -27,6 +27,7 @@ private:
   base::Duration time_of(uint64_t bits) const; // that they take to come
 
   const double capacity_seconds_;
+  const base::Clock &clock_;
   base::Mutex<base::LockRank::rate_bucket> mutex_; // guards the rest
   uint64_t rate_;
   uint64_t level_;

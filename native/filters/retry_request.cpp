@@ -43,9 +43,6 @@ public:
   }
 
   void submit(Request &request, Caller caller) override {
-    // Who is told that answers come later must not be kept by a call.
-    if (!below().facts().answers_later())
-      caller = Caller::must_not_block;
     if (request.is_reserved)
       below().submit(request, caller);
     else

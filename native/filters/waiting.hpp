@@ -191,12 +191,6 @@ public:
   }
 
 protected:
-  bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
-    if (!Base::collect(wanted, facts, error))
-      return false;
-    facts->thread_model = backend::ThreadModel::async;
-    return true;
-  }
   Waiting &waiting() { return waiting_; }
 
 private:
