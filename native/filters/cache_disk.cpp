@@ -120,6 +120,13 @@ int CacheDisk::write(const uint8_t *data, transport::PagePipe::Owner pages, uint
   return note_change(error, length_bytes, offset);
 }
 
+int CacheDisk::overwrite(const uint8_t *data, transport::PagePipe::Owner pages,
+                         uint64_t length_bytes, uint64_t offset) {
+  const int error = pages ? file->overwrite_pages(std::move(pages), length_bytes, offset)
+                          : file->overwrite(data, length_bytes, offset);
+  return note_change(error, length_bytes, offset);
+}
+
 int CacheDisk::write_zeroes(uint64_t length_bytes, uint64_t offset) {
   return note_change(file->write_zeroes(length_bytes, offset), length_bytes, offset);
 }

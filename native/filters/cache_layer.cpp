@@ -142,7 +142,8 @@ bool CacheLayer::perform_now(Request &request, int *error) {
   if (request.type != wire::NBD_CMD_WRITE || disk.room.is_limited() ||
       client_.writes_through(request.flags) || !has_all(request))
     return false;
-  *error = disk.write(request.data, std::move(request.pages), request.length_bytes, request.offset);
+  *error =
+      disk.overwrite(request.data, std::move(request.pages), request.length_bytes, request.offset);
   return true;
 }
 

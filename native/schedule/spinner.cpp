@@ -12,13 +12,29 @@ constexpr unsigned MAX_CREDIT = 16;
 // Without credit it spins once in so many times, to see whether the client has changed.
 constexpr unsigned TRY_AGAIN_AFTER = 16;
 
+// Who yields to a thread that computes gets its core back after that thread's slice, which takes a
+// hundred requests' time; one that sleeps would have been woken at once.
+constexpr base::Duration LONG_LOOK = std::chrono::microseconds(500);
+constexpr int64_t REST_MS = 500;
+
 } // namespace
 
-bool SpinLimit::enter() {
+bool SpinLimit::enter(const base::Clock &clock) {
+  const int64_t until_ms = rests_until_ms_.load(std::memory_order_relaxed);
+  if (until_ms != 0) {
+    if (base::in_ms(clock.now()) < until_ms)
+      return false;
+    rests_until_ms_.store(0, std::memory_order_relaxed);
+  }
   if (spinning_.fetch_add(1, std::memory_order_relaxed) < limit_)
     return true;
   leave();
   return false;
+}
+
+void SpinLimit::note_look(base::Duration took, base::Time now) {
+  if (took >= LONG_LOOK)
+    rests_until_ms_.store(base::in_ms(now) + REST_MS, std::memory_order_relaxed);
 }
 
 bool Spinner::may_spin() {
@@ -30,7 +46,7 @@ bool Spinner::may_spin() {
     skipped_ = 0;
     credit_ = 1;
   }
-  return limit_.enter();
+  return limit_.enter(clock_);
 }
 
 void Spinner::account(bool paid) {

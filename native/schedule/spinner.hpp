@@ -9,18 +9,23 @@
 
 namespace asyncnbd::schedule {
 
-// How many threads may spin at once: the thread that they wait for needs a core too. Any thread.
+// How many threads may spin at once, as the thread that they wait for needs a core too, and when
+// none may: where other work waits for the cores. Any thread.
 class SpinLimit {
 public:
   explicit SpinLimit(unsigned cores) : limit_(cores > 1 ? cores - 1 : 0) {}
 
   // False: not now.
-  bool enter();
+  bool enter(const base::Clock &clock);
   void leave() { spinning_.fetch_sub(1, std::memory_order_relaxed); }
+  // A look that has ended now has taken so long.
+  void note_look(base::Duration took, base::Time now);
 
 private:
   const unsigned limit_;
-  std::atomic<unsigned> spinning_{0}; // a count and nothing else: it pairs with nothing
+  // A count and nothing else: it pairs with nothing, as does the next.
+  std::atomic<unsigned> spinning_{0};
+  std::atomic<int64_t> rests_until_ms_{0}; // 0: they do not rest
 };
 
 // One for each connection, used by its leader, or for each worker.
@@ -35,12 +40,16 @@ public:
   template <typename IsReady> bool spin(IsReady is_ready) {
     if (!may_spin())
       return false;
-    const base::Time deadline = clock_.now() + budget_;
+    base::Time before = clock_.now();
+    const base::Time deadline = before + budget_;
     bool ready;
     do {
       yield();
       ready = is_ready();
-    } while (!ready && clock_.now() < deadline);
+      const base::Time now = clock_.now();
+      limit_.note_look(now - before, now);
+      before = now;
+    } while (!ready && before < deadline);
     account(ready);
     return ready;
   }

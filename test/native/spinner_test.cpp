@@ -105,12 +105,35 @@ TEST_CASE("one core is left to whoever makes something ready") {
     CHECK(alone.looks == 0);
   }
   SpinLimit limit(3);
-  CHECK(limit.enter());
-  CHECK(limit.enter());
-  CHECK_FALSE(limit.enter());
+  SimulatedClock clock;
+  CHECK(limit.enter(clock));
+  CHECK(limit.enter(clock));
+  CHECK_FALSE(limit.enter(clock));
   limit.leave();
-  CHECK(limit.enter());
-  CHECK_FALSE(limit.enter());
+  CHECK(limit.enter(clock));
+  CHECK_FALSE(limit.enter(clock));
+}
+
+TEST_CASE("where other work waits for the core, nobody spins for a while") {
+  Spinning spinning;
+  Spinner second(spinning.clock, spinning.limit, BUDGET_US);
+  auto look = [] { return true; };
+  CHECK(spinning.spinner.spin([&] {
+    spinning.clock.advance(499us); // as a client takes for much data
+    return true;
+  }));
+  CHECK(second.spin(look));
+  CHECK(spinning.spinner.spin([&] {
+    spinning.clock.advance(3ms); // another thread's slice
+    return true;
+  }));
+  CHECK_FALSE(second.spin(look));
+  spinning.clock.advance(499ms);
+  CHECK_FALSE(second.spin(look));
+  CHECK_FALSE(spinning.spin(true));
+  spinning.clock.advance(1ms);
+  CHECK(second.spin(look));
+  CHECK(spinning.spin(true));
 }
 
 TEST_CASE("a chance that others leave no core for costs no credit") {
