@@ -8,7 +8,6 @@
 #include <utility>
 
 #include "backend/emulate.hpp"
-#include "base/invariant.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/rate_bucket.hpp"
 #include "filters/waiting.hpp"
@@ -92,12 +91,12 @@ public:
             const RateSettings &settings, Buckets &of_all, const backend::Resources &resources,
             SlowRequests::Slabs &slabs)
       : WaitingLayer(std::move(opened), resources, slabs), context_(context), settings_(settings),
-        of_all_(of_all),
-        own_(settings.connection_bits, settings.burst_seconds, resources.clock) {}
+        of_all_(of_all), own_(settings.connection_bits, settings.burst_seconds, resources.clock) {}
 
-  // What may have to wait must not have been done before.
-  Reservation reserve(Request &request) override {
-    return is_limited(request.type) ? Reservation{} : below().reserve(request);
+  Reservation reserve(Request &request) override;
+  void unreserve(Request &request) override {
+    put_back(request);
+    below().unreserve(request);
   }
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
@@ -114,6 +113,9 @@ private:
     go_on(request, progress, Caller::must_not_block);
   }
   void go_on(Request &request, Progress progress, Caller caller);
+  bool has_files() const { return !settings_.file.empty() || !settings_.connection_file.empty(); }
+  bool pay_at_once(const Request &request);
+  void put_back(const Request &request);
 
   host::CallContext &context_;
   const RateSettings &settings_; // the filter's
@@ -121,12 +123,41 @@ private:
   Buckets own_;
 };
 
+// What would have to wait must not have been done before.
+Reservation RateLayer::reserve(Request &request) {
+  if (!is_limited(request.type))
+    return below().reserve(request);
+  if (has_files() || !pay_at_once(request))
+    return {};
+  const Reservation reservation = below().reserve(request);
+  if (reservation.data != nullptr)
+    return reservation;
+  put_back(request);
+  return {};
+}
+
+bool RateLayer::pay_at_once(const Request &request) {
+  const uint64_t bits = request.length_bytes * 8;
+  if (!of_all_.of(request).take_at_once(bits))
+    return false;
+  if (own_.of(request).take_at_once(bits))
+    return true;
+  of_all_.of(request).put_back(bits);
+  return false;
+}
+
+void RateLayer::put_back(const Request &request) {
+  if (!is_limited(request.type))
+    return;
+  of_all_.of(request).put_back(request.length_bytes * 8);
+  own_.of(request).put_back(request.length_bytes * 8);
+}
+
 void RateLayer::submit(Request &request, Caller caller) {
-  if (!is_limited(request.type)) {
+  if (!is_limited(request.type) || request.is_reserved) { // which has been paid
     below().submit(request, caller);
     return;
   }
-  base::invariant(!request.is_reserved, "a request that may wait has no reservation");
   {
     host::ContextScope scope(&context_);
     adjust(settings_.file, of_all_.of(request));

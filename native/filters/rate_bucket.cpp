@@ -35,19 +35,40 @@ uint64_t RateBucket::capacity() const {
   return static_cast<uint64_t>(std::clamp(bits, 1.0, MOST));
 }
 
+// With the lock.
+void RateBucket::fill_up() {
+  const base::Time now = clock_.now();
+  const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(now - as_of_).count();
+  if (passed <= 0)
+    return;
+  const uint64_t added = multiply_divide(rate_, static_cast<uint64_t>(passed), PER_SECOND);
+  const uint64_t room = capacity() - level_;
+  level_ += std::min(added, room);
+  // What is not yet a whole bit counts the next time.
+  as_of_ = added < room ? as_of_ + time_of(added) : now;
+}
+
+bool RateBucket::take_at_once(uint64_t bits) {
+  std::lock_guard lock(mutex_);
+  if (rate_ == 0)
+    return true;
+  fill_up();
+  if (level_ < bits)
+    return false;
+  level_ -= bits;
+  return true;
+}
+
+void RateBucket::put_back(uint64_t bits) {
+  std::lock_guard lock(mutex_);
+  level_ += std::min(bits, capacity() - level_);
+}
+
 uint64_t RateBucket::take(uint64_t bits, base::Duration *wait) {
   std::lock_guard lock(mutex_);
   if (rate_ == 0)
     return 0;
-  const base::Time now = clock_.now();
-  const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(now - as_of_).count();
-  if (passed > 0) {
-    const uint64_t added = multiply_divide(rate_, static_cast<uint64_t>(passed), PER_SECOND);
-    const uint64_t room = capacity() - level_;
-    level_ += std::min(added, room);
-    // What is not yet a whole bit counts the next time.
-    as_of_ = added < room ? as_of_ + time_of(added) : now;
-  }
+  fill_up();
   const uint64_t taken = std::min(bits, level_);
   level_ -= taken;
   bits -= taken;

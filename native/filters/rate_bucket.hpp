@@ -19,10 +19,15 @@ public:
   // Takes as many of `bits` as there are. Returns how many are missing, and then when to come
   // again; others may be faster.
   uint64_t take(uint64_t bits, base::Duration *wait);
+  // All of them, if there are so many now. False: none.
+  bool take_at_once(uint64_t bits);
+  // What has been taken in vain.
+  void put_back(uint64_t bits);
   // Returns the rate before.
   uint64_t set_rate(uint64_t rate);
 
 private:
+  void fill_up();
   uint64_t capacity() const;
   base::Duration time_of(uint64_t bits) const; // that they take to come
 
