@@ -46,15 +46,9 @@ export type {
   ZeroInfo,
 } from "./plugins/script/requests.js";
 export type { StandardSchema } from "./plugins/script/standard-schema.js";
-export {
-  type ListenOn,
-  type NbdServer,
-  type ServeOptions,
-  type ServeOptionsFor,
-  type ServerEvents,
-  type ServeTls,
-  serve,
-} from "./server/serve.js";
+export type { NbdServer, ServerEvents } from "./server/nbd-server.js";
+export { serve } from "./server/serve.js";
+export type { ListenOn, ServeOptions, ServeOptionsFor, ServeTls } from "./server/serve-types.js";
 export type { ConnectedClient, DisconnectedClient, OpenedClient } from "./server/server.js";
 export type { EndReason, OpenedSession, SessionEnd } from "./server/session.js";
 export type {

@@ -8,9 +8,11 @@
 #include "addon/c_filter_wrap.hpp"
 #include "addon/counters_wrap.hpp"
 #include "addon/js_queue.hpp"
+#include "addon/log_wrap.hpp"
 #include "addon/runtime.hpp"
 #include "cplugin/filter_place.hpp"
 #include "filters/registry.hpp"
+#include "host/log_owner.hpp"
 
 namespace asyncnbd::addon {
 
@@ -87,13 +89,15 @@ std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *er
   return std::make_shared<backend::Chain>(std::move(filters));
 }
 
-// makeChain([{ name, options, library }, …], sharedAs): { number, isNew, keepsState, opensReadonly,
-// opensBehind, opensForAll }, or what is wrong, as a string. A library is a NativeCFilter. Clients
-// meet the first filter. Threads that give the same `sharedAs` share the chain of the first of
-// them, for whom it is new; "": it is nobody else's.
+// makeChain([{ name, options, library }, …], sharedAs, log): { number, isNew, keepsState,
+// opensReadonly, opensBehind, opensForAll }, or what is wrong, as a string. A library is a
+// NativeCFilter. Clients meet the first filter. Threads that give the same `sharedAs` share the
+// chain of the first of them, for whom it is new; "": it is nobody else's. What filters say outside
+// of clients' calls goes to the NativeLog, if there is one, as with the next two.
 Napi::Value make_chain(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   const std::string shared_as = info[1].As<Napi::String>();
+  const host::LogScope log(LogWrap::target_of(info[2]));
   std::string error;
   bool is_new = false;
   const uint32_t number = shared_chains().hold(shared_as, [&] {
@@ -113,14 +117,18 @@ Napi::Value make_chain(const Napi::CallbackInfo &info) {
   return facts;
 }
 
-// readyChain(number, threadModel): a promise. By whom it is new for, once what is behind it is
+// readyChain(number, threadModel, log): a promise. By whom it is new for, once what is behind it is
 // ready, and before its first client; its filters may take their time.
 Napi::Value ready_chain(const Napi::CallbackInfo &info) {
   auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
   const std::shared_ptr<backend::Chain> chain = chain_of(info[0]);
   const int thread_model = info[1].As<Napi::Number>().Int32Value();
   run_blocking(
-      info.Env(), [chain, thread_model] { chain->get_ready(thread_model); },
+      info.Env(),
+      [chain, thread_model, log = LogWrap::target_of(info[2])] {
+        const host::LogScope scope(log);
+        chain->get_ready(thread_model);
+      },
       [deferred](Napi::Env env, bool ran) {
         if (ran)
           deferred->Resolve(env.Undefined());
@@ -136,8 +144,8 @@ Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info) {
   return Napi::Boolean::New(info.Env(), chain != nullptr && chain->is_shutdown_requested());
 }
 
-// dropChain(number): a promise. Once by each thread that has made it, after its last client; its
-// filters may take their time.
+// dropChain(number, log): a promise. Once by each thread that has made it, after its last client;
+// its filters may take their time.
 Napi::Value drop_chain(const Napi::CallbackInfo &info) {
   auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
   const std::shared_ptr<backend::Chain> dropped =
@@ -147,7 +155,11 @@ Napi::Value drop_chain(const Napi::CallbackInfo &info) {
     return deferred->Promise();
   }
   run_blocking(
-      info.Env(), [dropped] { dropped->end(); },
+      info.Env(),
+      [dropped, log = LogWrap::target_of(info[1])] {
+        const host::LogScope scope(log);
+        dropped->end();
+      },
       [deferred](Napi::Env env, bool ran) {
         if (ran)
           deferred->Resolve(env.Undefined());

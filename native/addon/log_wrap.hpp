@@ -5,6 +5,7 @@
 #include <napi.h>
 #include <vector>
 
+#include "addon/js_queue.hpp"
 #include "host/log_target.hpp"
 
 namespace asyncnbd::addon {
@@ -20,8 +21,10 @@ public:
 private:
   Napi::Value enter(const Napi::CallbackInfo &info);
   Napi::Value leave(const Napi::CallbackInfo &info);
+  Napi::Value drained(const Napi::CallbackInfo &info);
 
   std::shared_ptr<Napi::FunctionReference> on_line_;
+  std::shared_ptr<JsQueue> queue_;
   std::shared_ptr<host::LogTarget> target_;
   std::vector<host::LogTarget *> outer_; // of calls that are in progress
 };

@@ -18,10 +18,12 @@
 #include "addon/tls_wrap.hpp"
 #include "addon/turns_wrap.hpp"
 #include "addon/watchdog.hpp"
+#include "host/log_owner.hpp"
 
 namespace asyncnbd::addon {
 
 static Napi::Object init(Napi::Env env, Napi::Object exports) {
+  host::know_thread_log();
   JsQueue::create(env);
   exports.Set("NativePlugin", PluginWrap::define(env));
   exports.Set("NativeCFilter", CFilterWrap::define(env));

@@ -14,6 +14,7 @@
 #include "host/abi.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "host/log_owner.hpp"
 
 namespace asyncnbd::filters {
 
@@ -30,7 +31,11 @@ public:
         const backend::Resources &resources)
       : events_(std::move(events)), interval_(interval), resources_(resources) {}
 
-  void begin() { look_in(milliseconds(0)); }
+  // What is said later is for the log of who calls this.
+  void begin() {
+    log_ = host::current_log();
+    look_in(milliseconds(0));
+  }
   void end() {
     {
       std::lock_guard lock(mutex_);
@@ -54,8 +59,12 @@ public:
 
   // By a thread of its own.
   void look_now() {
-    if (!resources_.threads.run([watch = shared_from_this()] { watch->end_if_it_is_time(); }))
-      end_if_it_is_time();
+    const auto look = [watch = shared_from_this()] {
+      const host::LogScope scope(watch->log_);
+      watch->end_if_it_is_time();
+    };
+    if (!resources_.threads.run(look))
+      look();
   }
 
   void client_comes() { clients_++; }
@@ -69,6 +78,7 @@ private:
   }
 
   void look() {
+    const host::LogScope scope(log_);
     end_if_it_is_time();
     look_in(interval_);
   }
@@ -96,6 +106,7 @@ private:
   const std::unique_ptr<ExitEvents> events_;
   const milliseconds interval_;
   const backend::Resources &resources_;
+  std::shared_ptr<host::LogTarget> log_; // set before there are threads
   std::atomic<bool> is_ending_{false};
   std::atomic<uint64_t> clients_{0};
   base::Mutex<base::LockRank::exit_watch> mutex_;

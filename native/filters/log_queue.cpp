@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "host/log.hpp"
+#include "host/log_owner.hpp"
 
 namespace asyncnbd::filters {
 
@@ -32,8 +33,12 @@ void LogQueue::add(LogEvent event, Then then) {
       return;
     writers_++;
   }
-  if (!threads_.run([keep = shared_from_this()] { keep->write_lines(); }))
-    write_lines(); // better so than never: the system is out of threads
+  const auto work = [keep = shared_from_this(), log = host::current_log()] {
+    const host::LogScope scope(log);
+    keep->write_lines();
+  };
+  if (!threads_.run(work))
+    work(); // better so than never: the system is out of threads
 }
 
 void LogQueue::add_unawaited(LogEvent event) {

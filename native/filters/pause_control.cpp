@@ -15,6 +15,7 @@
 #include "base/error_numbers.hpp"
 #include "base/high_fd.hpp"
 #include "host/log.hpp"
+#include "host/log_owner.hpp"
 
 namespace asyncnbd::filters {
 
@@ -67,7 +68,10 @@ PauseControl::~PauseControl() {
 
 bool PauseControl::begin(base::Threads &threads, std::shared_ptr<Pausable> pausable) {
   pausable_ = std::move(pausable);
-  return threads.run([control = shared_from_this()] { control->serve(); });
+  return threads.run([control = shared_from_this(), log = host::current_log()] {
+    const host::LogScope scope(log);
+    control->serve();
+  });
 }
 
 void PauseControl::end() {

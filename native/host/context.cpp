@@ -41,7 +41,8 @@ LogTarget *exchange_thread_log(LogTarget *target) {
 ServerContext::ServerContext(std::function<void()> on_shutdown_requested,
                              std::shared_ptr<LogTarget> log)
     : stop_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
-      on_shutdown_requested_(std::move(on_shutdown_requested)), log_(std::move(log)) {
+      on_shutdown_requested_(std::move(on_shutdown_requested)), log_(std::move(log)),
+      owner_({}, log_) {
   ServerList &list = server_list();
   std::lock_guard lock(list.mutex);
   list.servers.push_back(this);

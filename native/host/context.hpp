@@ -13,6 +13,7 @@
 #include <string_view>
 
 #include "base/mutex.hpp"
+#include "host/log_owner.hpp"
 #include "host/log_target.hpp"
 
 namespace asyncnbd::backend {
@@ -47,6 +48,7 @@ private:
   std::atomic<bool> is_stopping_{false}; // pairs with nothing: stop_fd_ tells who waits
   std::function<void()> on_shutdown_requested_;
   const std::shared_ptr<LogTarget> log_;
+  const LogOwner owner_;
 };
 
 // Whether a plugin has called nbdkit_shutdown outside a connection, perhaps before there was a

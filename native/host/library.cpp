@@ -158,8 +158,10 @@ bool Library::open(const std::string &path, ServesMany serves_many, std::string 
   share_environment();
   handle_ = dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
   const bool is_loaded = handle_ != nullptr;
-  if (is_loaded && serves_many(*this))
+  if (is_loaded && serves_many(*this)) {
+    own_lines();
     return true;
+  }
   if (is_loaded)
     dlclose(std::exchange(handle_, nullptr));
   // What cannot be read cannot be opened either, and the loader says why.
@@ -179,11 +181,16 @@ bool Library::open(const std::string &path, ServesMany serves_many, std::string 
     }
   if (!(!is_loaded ? open_first(path, facts, error) : open_copy(path, facts, error)))
     return false;
+  own_lines();
   for (std::string &name : stateful_needs(facts)) {
     keeps_state_ = true;
     stateful_in_use().insert(std::move(name));
   }
   return true;
+}
+
+void Library::own_lines() {
+  lines_ = std::make_unique<LogOwner>(code_of(handle_), current_log());
 }
 
 // RTLD_GLOBAL, as in nbdkit: what a plugin's interpreter loads finds the interpreter.
@@ -245,7 +252,8 @@ void keep_libraries() {
 bool Library::close() {
   if (handle_ == nullptr || keeps_state_ || keeps_libraries.load())
     return false;
-  dlclose(std::exchange(handle_, nullptr));
+  dlclose(std::exchange(handle_, nullptr)); // its destructors may wait for threads that log
+  lines_.reset();
   if (copy_fd_ != -1)
     close_copy();
   return true;

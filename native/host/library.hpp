@@ -3,10 +3,12 @@
 // its own.
 #pragma once
 
+#include <memory>
 #include <string>
 #include <vector>
 
 #include "host/elf.hpp"
+#include "host/log_owner.hpp"
 
 namespace asyncnbd::host {
 
@@ -21,7 +23,7 @@ public:
   Library(const Library &) = delete;
   Library &operator=(const Library &) = delete;
 
-  // One thread at a time. False, with the reason in *error, if it cannot be opened.
+  // One thread at a time, whose log is that of the library's own threads. False, with the reason in *error, if it cannot be opened.
   bool open(const std::string &path, ServesMany serves_many, std::string *error);
   // Whether it is not mapped any more for this instance.
   bool close();
@@ -34,7 +36,10 @@ private:
   bool open_copy(const std::string &path, const ElfFacts &facts, std::string *error);
   void close_copy();
 
+  void own_lines();
+
   void *handle_ = nullptr;
+  std::unique_ptr<LogOwner> lines_; // what its threads say is for who has opened it
   int copy_fd_ = -1; // of the file that a copy was loaded from, while the loader has its name
   bool keeps_state_ = false; // in a library that is never loaded a second time
 };

@@ -8,6 +8,7 @@
 
 #include "host/abi.hpp"
 #include "host/context.hpp"
+#include "host/log_owner.hpp"
 #include "host/log_text.hpp"
 #include "host/thread_state.hpp"
 
@@ -43,13 +44,27 @@ std::string prefix() {
   return context->plugin_name + "[" + std::to_string(context->number) + "]: ";
 }
 
-// Where the calling thread's lines go; nullptr: to the process's log.
-LogTarget *current_target() {
-  const CallContext *context = thread_state().context;
-  if (context != nullptr && context->server != nullptr)
-    return context->server->log().get();
-  return thread_state().log;
-}
+// Where the calling thread's lines go; nullptr: to the process's log. `caller`: an address in the
+// code that says something, as far as it is a plugin's.
+class CurrentTarget {
+public:
+  explicit CurrentTarget(const void *caller) {
+    const ThreadState &state = thread_state();
+    if (state.context != nullptr && state.context->server != nullptr) {
+      target_ = state.context->server->log().get();
+    } else if (state.is_log_known || state.log != nullptr) {
+      target_ = state.log;
+    } else {
+      kept_ = log_of_code(caller);
+      target_ = kept_.get();
+    }
+  }
+  LogTarget *get() const { return target_; }
+
+private:
+  std::shared_ptr<LogTarget> kept_;
+  LogTarget *target_;
+};
 
 void put(LogTarget *target, LogLevel level, const std::string &whose, const std::string &text) {
   if (target != nullptr)
@@ -64,30 +79,31 @@ const char *word_of_client() {
   return context == nullptr ? nullptr : context->export_name.load();
 }
 
-void emit_error(const std::string &text) {
+void emit_error(const std::string &text, const void *caller = nullptr) {
   thread_state().error_messages++;
   thread_state().error_message = without_passwords(text); // which a client may be told
-  put(current_target(), LogLevel::error, prefix(), loggable(text, word_of_client()));
+  put(CurrentTarget(caller).get(), LogLevel::error, prefix(), loggable(text, word_of_client()));
 }
 
-void verror_keeping_errno(const char *format, va_list args) {
+void verror_keeping_errno(const char *format, va_list args, const void *caller = nullptr) {
   int saved = errno;
   std::string text = formatted(format, args); // before anything else: %m reads errno
-  emit_error(text);
+  emit_error(text, caller);
   errno = saved;
 }
 
-void vdebug_keeping_errno(const char *format, va_list args) {
+void vdebug_keeping_errno(const char *format, va_list args, LogTarget *target) {
   int saved = errno;
   std::string text = formatted(format, args);
-  put(current_target(), LogLevel::debug, prefix(), loggable(text, word_of_client()));
+  put(target, LogLevel::debug, prefix(), loggable(text, word_of_client()));
   errno = saved;
 }
 
 // By a plugin: whether a program's logger wants it, it decides itself.
-void vdebug_of_plugin(const char *format, va_list args) {
-  if (log_is_verbose() || current_target() != nullptr)
-    vdebug_keeping_errno(format, args);
+void vdebug_of_plugin(const char *format, va_list args, const void *caller) {
+  const CurrentTarget target(caller);
+  if (log_is_verbose() || target.get() != nullptr)
+    vdebug_keeping_errno(format, args, target.get());
 }
 
 } // namespace
@@ -138,7 +154,7 @@ void log_debug(const char *format, ...) {
     return;
   va_list args;
   va_start(args, format);
-  vdebug_keeping_errno(format, args);
+  vdebug_keeping_errno(format, args, CurrentTarget(nullptr).get());
   va_end(args);
 }
 
@@ -147,7 +163,7 @@ void log_control(const char *format, ...) {
     return;
   va_list args;
   va_start(args, format);
-  vdebug_keeping_errno(format, args);
+  vdebug_keeping_errno(format, args, CurrentTarget(nullptr).get());
   va_end(args);
 }
 
@@ -156,12 +172,12 @@ void log_error_text(const std::string &text) {
 }
 
 void log_warning_text(const std::string &text) {
-  put(current_target(), LogLevel::warning, prefix(), loggable(text, word_of_client()));
+  put(CurrentTarget(nullptr).get(), LogLevel::warning, prefix(), loggable(text, word_of_client()));
 }
 
 void log_debug_text(const std::string &text) {
   if (log_is_verbose())
-    put(current_target(), LogLevel::debug, prefix(), loggable(text, word_of_client()));
+    put(CurrentTarget(nullptr).get(), LogLevel::debug, prefix(), loggable(text, word_of_client()));
 }
 
 void log_warning_of(const std::string &whose, const std::string &text, LogTarget *target) {
@@ -184,24 +200,24 @@ using namespace asyncnbd::host;
 extern "C" {
 
 NBDKIT_DLL_PUBLIC void nbdkit_verror(const char *msg, va_list args) {
-  verror_keeping_errno(msg, args);
+  verror_keeping_errno(msg, args, __builtin_return_address(0));
 }
 
 NBDKIT_DLL_PUBLIC void nbdkit_error(const char *msg, ...) {
   va_list args;
   va_start(args, msg);
-  verror_keeping_errno(msg, args);
+  verror_keeping_errno(msg, args, __builtin_return_address(0));
   va_end(args);
 }
 
 NBDKIT_DLL_PUBLIC void nbdkit_vdebug(const char *msg, va_list args) {
-  vdebug_of_plugin(msg, args);
+  vdebug_of_plugin(msg, args, __builtin_return_address(0));
 }
 
 NBDKIT_DLL_PUBLIC void nbdkit_debug(const char *msg, ...) {
   va_list args;
   va_start(args, msg);
-  vdebug_of_plugin(msg, args);
+  vdebug_of_plugin(msg, args, __builtin_return_address(0));
   va_end(args);
 }
 

@@ -9,7 +9,7 @@
 namespace asyncnbd::host {
 
 // Any thread, which may hold any lock.
-class LogTarget {
+class LogTarget : public std::enable_shared_from_this<LogTarget> {
 public:
   virtual ~LogTarget() = default;
   virtual void write(base::LogLevel level, const std::string &text) = 0;

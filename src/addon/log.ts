@@ -18,6 +18,8 @@ export interface Log {
   debug(text: string): void;
   /** What C code logs in a call on this thread goes there, too. */
   during<T>(call: () => T): T;
+  /** Resolves when what C code has logged until now has come here. */
+  drained(): Promise<void>;
   /** For native code; undefined: the process's. */
   readonly native: NativeLog | undefined;
 }
@@ -29,6 +31,7 @@ export const processLog: Log = {
   info: (text) => addon().logDebug(text), // the command says such things only if it is verbose
   debug: (text) => addon().logDebug(text),
   during: (call) => call(),
+  drained: async () => {},
   native: undefined,
 };
 
@@ -61,6 +64,7 @@ export function logOf(logger: Logger): Log {
         native.leave();
       }
     },
+    drained: () => native.drained(),
     native,
   };
 }

@@ -152,6 +152,8 @@ export interface NativeLog {
   /** From enter to leave, what is logged on this thread outside of clients' calls goes there. */
   enter(): void;
   leave(): void;
+  /** Resolves when what native code has logged until now has been handed on. */
+  drained(): Promise<void>;
 }
 
 /** What the sessions of one server share. */
@@ -502,18 +504,23 @@ export interface TlsFiles {
 export interface Addon {
   /**
    * Clients meet the first filter. A string: what is wrong. Threads that give the same `sharedAs`
-   * share the chain of the first of them; "": it is nobody else's.
+   * share the chain of the first of them; "": it is nobody else's. log: for what filters say outside
+   * of clients' calls, as with readyChain and dropChain; undefined: the process's.
    */
-  makeChain(filters: readonly NativeFilter[], sharedAs: string): ChainFacts | string;
+  makeChain(
+    filters: readonly NativeFilter[],
+    sharedAs: string,
+    log: NativeLog | undefined,
+  ): ChainFacts | string;
   /**
    * By whom the chain is new for, once what is behind it is ready. threadModel:
    * NBDKIT_THREAD_MODEL_*, the least of all that there are.
    */
-  readyChain(chain: number, threadModel: number): Promise<void>;
+  readyChain(chain: number, threadModel: number, log: NativeLog | undefined): Promise<void>;
   /** Whether one of its filters has asked for the server's end. */
   isShutdownRequested(chain: number): boolean;
   /** By each thread that has made it, after its last client: what filters keep of disks is gone. */
-  dropChain(chain: number): Promise<void>;
+  dropChain(chain: number, log: NativeLog | undefined): Promise<void>;
   /** A number for NativeSession.upgradeTls, on any thread; or what is wrong. */
   loadTls(files: TlsFiles): number | string;
   /** Sessions that have begun keep it. */

@@ -90,7 +90,7 @@ export class CPlugin implements PluginInstance {
   async getReady(filters: readonly Layer[]): Promise<void> {
     check(this.#log.during(() => this.#native.getReady()));
     if (filters.every(isNative)) {
-      if (filters.length > 0) this.#chain = new NativeChain(filters);
+      if (filters.length > 0) this.#chain = new NativeChain(filters, this.#log);
       await this.#chain?.getReady(this.callModel);
     } else {
       this.#runner = await this.#runnerBehind(filters);

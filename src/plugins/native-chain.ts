@@ -1,6 +1,7 @@
 // Native filters that stand one in front of the other, and the chain that native code makes of them.
 
 import { addon } from "../addon/addon.js";
+import type { Log } from "../addon/log.js";
 import type { ChainFacts, NativeFilter } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import { sharedName } from "./thread-group.js";
@@ -23,17 +24,19 @@ let made = 0;
 export class NativeChain {
   /** Clients meet the first. */
   readonly filters: readonly NativeFilter[];
+  readonly #log: Log;
   #facts: ChainFacts | undefined;
 
-  constructor(filters: readonly NativeFilter[]) {
+  constructor(filters: readonly NativeFilter[], log: Log) {
     this.filters = filters;
+    this.#log = log;
   }
 
   /** After what is behind it. `threadModel`: NBDKIT_THREAD_MODEL_* of that. */
   async getReady(threadModel: number): Promise<void> {
     const least = Math.min(threadModel, PARALLEL, ...this.filters.map(modelOf));
     const sharedAs = sharedName(`chain ${++made}`);
-    const facts = addon().makeChain(this.filters, sharedAs);
+    const facts = addon().makeChain(this.filters, sharedAs, this.#log.native);
     if (typeof facts === "string") throw new AsyncnbdError("FILTER_FAILED", facts);
     this.#facts = facts;
     try {
@@ -42,7 +45,7 @@ export class NativeChain {
           "WORKERS_IMPOSSIBLE",
           "filter openonce: each worker has a plugin of its own",
         );
-      if (facts.isNew) await addon().readyChain(facts.number, least);
+      if (facts.isNew) await addon().readyChain(facts.number, least, this.#log.native);
     } catch (error) {
       await this.drop();
       throw error;
@@ -58,7 +61,7 @@ export class NativeChain {
   async drop(): Promise<void> {
     const facts = this.#facts;
     this.#facts = undefined;
-    if (facts !== undefined) await addon().dropChain(facts.number);
+    if (facts !== undefined) await addon().dropChain(facts.number, this.#log.native);
   }
 
   /** A filter wants the server to stop, and may have said so before there was one. */

@@ -13,7 +13,7 @@ import { didYouMean } from "../config/nearest.js";
 import type { TlsPriority } from "../config/tls.js";
 import { AsyncnbdError } from "../errors.js";
 import { isMiddleware } from "../plugins/script/layer.js";
-import type { ListenOn, ServeOptions, ServeTls } from "./serve.js";
+import type { ListenOn, ServeOptions, ServeTls } from "./serve-types.js";
 
 /** Throws if the value, which is not undefined, cannot be used. */
 type Check = (name: string, value: unknown) => void;

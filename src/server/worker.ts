@@ -49,11 +49,13 @@ const steps: WorkerSteps = {
   async open() {
     joinThreadGroup(spec.group);
     const plugin = await openPlugin(spec.plugin, { watch: spec.watch, log, onReload });
-    if (plugin instanceof CPlugin)
+    if (plugin instanceof CPlugin) {
+      await plugin.unload();
       throw new AsyncnbdError(
         "WORKERS_IMPOSSIBLE",
         `${plugin.about.name} is a C plugin and has threads of its own: remove --workers`,
       );
+    }
     own = new Export(await Chain.of(plugin, spec.filters, log));
     exports = ExportTable.of(own);
     return own.about;
@@ -94,8 +96,10 @@ const OF_PLUGIN: { code: ErrorCode; cause?: unknown; isLogged: boolean } = {
 async function runStep(name: StepName, argument: unknown): Promise<void> {
   try {
     const value = await (steps[name] as (argument: unknown) => Promise<unknown>)(argument);
+    await log.drained();
     post({ kind: "done", value });
   } catch (error) {
+    await log.drained();
     post({ kind: "failed", ...portableError(error) });
   }
 }
@@ -115,6 +119,7 @@ async function serve(stream: ClientStream, settings: ServerSettings): Promise<vo
     end = { reason: "failed", detail: messageOf(error) };
   }
   sessions.delete(client);
+  await log.drained();
   post({ kind: "ended", client, end, counts: session.counts });
 }
 

@@ -2,7 +2,7 @@
 
 import { AsyncnbdError } from "../errors.js";
 import { requireHere } from "../plugins/packages.js";
-import type { ServeOptions } from "../server/serve.js";
+import type { ServeOptions } from "../server/serve-types.js";
 import type { Window } from "./model.js";
 import { Difference, ModelError, NoAnswer } from "./model-error.js";
 import { type Abilities, type FastCheck, requestsOf, windowsOf } from "./random-requests.js";

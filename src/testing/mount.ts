@@ -3,7 +3,9 @@
 import type { Client } from "../client/client.js";
 import { type ConnectOptions, connect } from "../client/connect.js";
 import type { Plugin } from "../plugins/script/definition.js";
-import { type NbdServer, type ServeOptions, serve } from "../server/serve.js";
+import type { NbdServer } from "../server/nbd-server.js";
+import { serve } from "../server/serve.js";
+import type { ServeOptions } from "../server/serve-types.js";
 
 export interface MountOptions extends Omit<ServeOptions, "plugin" | "listen" | "tls"> {
   /** Of the client that mount() connects. */

@@ -4,7 +4,9 @@ import type { Client } from "../client/client.js";
 import { connect } from "../client/connect.js";
 import type { Plugin } from "../plugins/script/definition.js";
 import type { Awaitable } from "../plugins/script/requests.js";
-import { type NbdServer, type ServeOptions, serve } from "../server/serve.js";
+import type { NbdServer } from "../server/nbd-server.js";
+import { serve } from "../server/serve.js";
+import type { ServeOptions } from "../server/serve-types.js";
 
 /** A plugin with what serve() is to know of it. */
 export interface Source {

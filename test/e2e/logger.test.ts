@@ -117,3 +117,46 @@ test("a logger that throws or rejects does no harm, and one without a method is 
     const own = await serve({ plugin: ram(), config: { size: "4k" }, logger: console });
     await own.close();`);
 });
+
+const NOISY = JSON.stringify(testPlugin("noisy"));
+
+test("what C code says while the server starts is there when serve() settles, and at the end all is", async () => {
+  const printed = await printedBy(`
+    await assert.rejects(serve({ plugin: ${NOISY}, config: { refuse: 1 }, logger }));
+    assert.ok(lines.some(([, text]) => text.includes("refused for good")), "too late: a failed start");
+    lines.length = 0;
+    const server = await serve({ plugin: ${NOISY}, config: { lines: 3 }, logger });
+    assert.ok(lines.some(([, text]) => text.includes("getting ready")), "too late: a start");
+    await server.close();
+    assert.ok(lines.some(([, text]) => text === "unloading"), "too late: the end");`);
+  expect(printed.stderr).toBe("");
+});
+
+test("errors have room that lines for debugging cannot take, and either says what was left out", async () => {
+  const printed = await printedBy(`
+    const server = await serve({ plugin: ${NOISY}, config: { lines: 12000, errors: 12000 }, logger });
+    await server.close();
+    const many = (start) => lines.filter(([, text]) => text.startsWith(start)).length;
+    assert.deepEqual([many("line "), many("error ")], [10000, 9999]);
+    lines.splice(0, lines.length, ...lines.filter(([, text]) => !/^(line|error) /.test(text)));`);
+  expect(texts(printed, "error")).toContain("said after 12000 lines");
+  expect(texts(printed, "warn")).toContain("2000 lines for debugging were left out");
+  expect(texts(printed, "warn")).toContain("2002 errors and warnings were left out");
+});
+
+test("threads that plugins and filters have started log for the server whose they are", async () => {
+  const printed = await printedBy(`
+    const others = [];
+    const other = Object.fromEntries(["debug", "info", "warn", "error"].map((level) =>
+      [level, (text) => others.push(text)]));
+    const one = await serve({ plugin: ${NOISY}, config: { thread: "one" }, logger });
+    const two = await serve({ plugin: ${NOISY}, config: { thread: "two", "exit-when-script": "exit 3" },
+      filters: ["exitwhen"], logger: other });
+    while (!others.some((text) => text.includes("exit-when-script"))) await settled();
+    await Promise.all([one.close(), two.close()]);
+    const said = (where, what) => where.filter((text) => text.includes(what + ": of a thread")).length;
+    const texts = lines.map(([, text]) => text);
+    assert.deepEqual([said(texts, "one"), said(texts, "two")], [2, 0], texts.join("\\n"));
+    assert.deepEqual([said(others, "one"), said(others, "two")], [0, 2], others.join("\\n"));`);
+  expect(printed.stderr).toBe("");
+});

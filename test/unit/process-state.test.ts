@@ -28,6 +28,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "host/copies.cpp": ["all"],
   "host/library.cpp": ["promoted", "keeps_libraries", "shared", "names"],
   "host/log.cpp": ["writer", "verbose_lines", "control_lines", "data_lines"],
+  "host/log_owner.cpp": ["owners"],
   "host/password.cpp": ["stdio_safe"],
   "host/reply_batch.cpp": ["batch"],
   "schedule/poll_worker.cpp": ["worker_of_this_thread"],

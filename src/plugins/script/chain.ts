@@ -2,6 +2,7 @@
 // one through the other. What they keep of disks lasts from getReady to cleanup.
 
 import { addon } from "../../addon/addon.js";
+import type { Log } from "../../addon/log.js";
 import type { NativeFilter, OpenedExport } from "../../addon/types.js";
 import { checkedExport, guardedExport } from "../checked-export.js";
 import { type Client, diskOf, type ExportSource } from "../export-source.js";
@@ -59,11 +60,11 @@ class MiddlewareLayer {
 /** Layers of one kind that stand together; clients meet the first. */
 type Run = NativeChain | MiddlewareLayer;
 
-function runsOf(layers: readonly Layer[], source: ExportSource): Run[] {
+function runsOf(layers: readonly Layer[], source: ExportSource, log: Log): Run[] {
   const runs: Run[] = [];
   let natives: NativeFilter[] = [];
   const endNatives = (): void => {
-    if (natives.length > 0) runs.push(new NativeChain(natives));
+    if (natives.length > 0) runs.push(new NativeChain(natives, log));
     natives = [];
   };
   for (const layer of layers) {
@@ -87,6 +88,7 @@ async function endOf(run: Run): Promise<void> {
 export interface ChainOptions {
   /** It is sessions that open its exports: they may run what clients meet first. */
   readonly hasSessions: boolean;
+  readonly log: Log;
 }
 
 export class Chain {
@@ -100,9 +102,9 @@ export class Chain {
   #bridge: ScriptBridge | undefined;
 
   /** Without sessions there is no front, and `open` opens in front of all. */
-  constructor(layers: readonly Layer[], source: ExportSource, { hasSessions }: ChainOptions) {
+  constructor(layers: readonly Layer[], source: ExportSource, { hasSessions, log }: ChainOptions) {
     this.#source = source;
-    this.#runs = runsOf(layers, source);
+    this.#runs = runsOf(layers, source, log);
     const [first, ...rest] = this.#runs;
     this.front = hasSessions && first instanceof NativeChain ? first : undefined;
     this.open = this.#openerOf(this.front === undefined ? this.#runs : rest);

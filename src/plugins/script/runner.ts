@@ -50,7 +50,7 @@ export class ScriptRunner {
     const front = layers.findIndex((layer) => !isNative(layer));
     for (const layer of front === -1 ? [] : layers.slice(front)) refuseUnheard(layer);
     this.#source = source;
-    this.#chain = new Chain(layers, source, { hasSessions: true });
+    this.#chain = new Chain(layers, source, { hasSessions: true, log });
     const checkBuffers = process.env.ASYNCNBD_CHECK_BUFFERS === "1";
     this.#bridge = new ScriptBridge({ checkBuffers, log });
   }

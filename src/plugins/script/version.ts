@@ -1,6 +1,7 @@
 // One version of a plugin that is watched, with what its module has put in front of it, and the exports
 // that clients have open there.
 
+import type { Log } from "../../addon/log.js";
 import type { Client } from "../export-source.js";
 import { Life, type Living } from "../life.js";
 import { Chain } from "./chain.js";
@@ -18,9 +19,10 @@ export class Version implements Living {
   readonly #chain: Chain;
   openExports = 0;
 
-  constructor(script: ScriptPlugin) {
+  constructor(script: ScriptPlugin, log: Log) {
     this.script = script;
-    this.#chain = new Chain(script.layers, script.source, { hasSessions: false });
+    const hasSessions = false;
+    this.#chain = new Chain(script.layers, script.source, { hasSessions, log });
   }
 
   async load(): Promise<void> {

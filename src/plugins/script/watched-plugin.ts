@@ -61,7 +61,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     this.#onReload = onReload;
     this.#path = path;
     this.#modules = modules;
-    this.#current = new Version(script);
+    this.#current = new Version(script, log);
     this.#watcher = watcher;
   }
 
@@ -296,6 +296,7 @@ export class WatchedPlugin implements PluginInstance, ExportSource {
     this.#modules.renew();
     const version = new Version(
       new ScriptPlugin(await loadScript(this.#path), this.#path, this.#log),
+      this.#log,
     );
     if (version.script.threadModel !== this.threadModel)
       throw new AsyncnbdError("RESTART_NEEDED", "a change of the thread model needs a restart");
