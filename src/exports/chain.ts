@@ -53,13 +53,18 @@ export class Chain implements Living {
     );
   }
 
-  /** Of a plugin that is open. */
+  /** Of a plugin that is open. Where a filter cannot be, the plugin ends. */
   static async of(
     plugin: PluginInstance,
     filters: readonly FilterChoice[],
     log: Log = processLog,
   ): Promise<Chain> {
-    return new Chain(plugin, await openFilters(filters, log));
+    try {
+      return new Chain(plugin, await openFilters(filters, log));
+    } catch (error) {
+      await Promise.resolve(plugin.unload()).catch(() => {}); // the first failure is the one to tell
+      throw error;
+    }
   }
 
   /** Of the plugin, or of a filter. False: it has no such flag; undefined: none has this name. */
@@ -165,6 +170,8 @@ export class Chain implements Living {
   async unload(): Promise<void> {
     await this.#plugin.unload();
     for (const library of this.#loaded) library.unload();
+    const unused = this.#libraries.filter((library) => !this.#loaded.includes(library));
+    for (const library of new Set(unused)) library.unload();
   }
 
   // ---- what it is ----------------------------------------------------------------------------

@@ -35,9 +35,14 @@ export async function openFilters(
 ): Promise<OpenedFilter[]> {
   const libraries = new Map<string, CFilter>();
   const filters: OpenedFilter[] = [];
-  for (const choice of [...choices].reverse()) {
-    const opened = await openFilter(choice, libraries, log);
-    filters.unshift({ ...opened, parameters: parametersOf(opened, filters) });
+  try {
+    for (const choice of [...choices].reverse()) {
+      const opened = await openFilter(choice, libraries, log);
+      filters.unshift({ ...opened, parameters: parametersOf(opened, filters) });
+    }
+  } catch (error) {
+    for (const library of libraries.values()) library.unload();
+    throw error;
   }
   return filters;
 }

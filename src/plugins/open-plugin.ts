@@ -15,14 +15,14 @@ interface OpenOptions {
   readonly onReload?: (reload: Reload) => void;
 }
 
-function openC(name: string, path: string, { watch, log }: OpenOptions): CPlugin {
+async function openC(name: string, path: string, { watch, log }: OpenOptions): Promise<CPlugin> {
   const plugin = CPlugin.open(name, path, log);
-  if (watch)
-    throw new AsyncnbdError(
-      "WATCH_IMPOSSIBLE",
-      `--watch: ${name} is a C plugin, which cannot be reloaded`,
-    );
-  return plugin;
+  if (!watch) return plugin;
+  await plugin.unload();
+  throw new AsyncnbdError(
+    "WATCH_IMPOSSIBLE",
+    `--watch: ${name} is a C plugin, which cannot be reloaded`,
+  );
 }
 
 /** A C plugin's name, path or short name comes first; nothing of TypeScript is loaded for one. */

@@ -1,9 +1,10 @@
 // Where a C plugin's callbacks run before the first client and after the last one.
 
-import { readFileSync } from "node:fs";
+import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { run } from "../support/command.js";
+import { program } from "../support/program.js";
 import {
   asyncnbd,
   nbdkit,
@@ -48,4 +49,28 @@ test("--dump-plugin unloads the plugin, as nbdkit does", async () => {
   expect((await runAsyncnbd(args(ours))).status).toBe(0);
   expect((await run([...nbdkit, ...args(theirs)])).status).toBe(0);
   expect(readFileSync(ours, "utf8")).toBe(readFileSync(theirs, "utf8"));
+});
+
+test.each([
+  ["a filter that there is not", '{ filters: ["nosuch"] }', "FILTER_NOT_FOUND"],
+  ["a filter that is wrong", '{ filters: [wrong, "readonly"] }', "FILTER_INVALID"],
+  ["a watch, which is for others", "{ watch: true }", "WATCH_IMPOSSIBLE"],
+])("a plugin that was opened ends where %s makes the start fail", async (...row) => {
+  const [, options, code] = row;
+  const report = join(temporaryDirectory(), "report");
+  await program(`
+    process.env.NOISY_ENDED = ${JSON.stringify(report)}; // in C, too
+    const wrong = { name: "wrong", create() {}, config: { "~standard":
+      { version: 1, vendor: "none", validate: (value) => ({ value }) } } };
+    await assert.rejects(serve({ plugin: ${JSON.stringify(testPlugin("noisy"))}, ...${options} }),
+      { code: ${JSON.stringify(code)} });`);
+  expect(readFileSync(report, "utf8")).toBe("unload\n");
+});
+
+test("what watches a module's file ends where a filter in front of it cannot be", async () => {
+  const path = join(temporaryDirectory(), "disk.mjs");
+  writeFileSync(path, 'export default { name: "disk", getSize: () => 512, pread() {} };');
+  await program(`
+    const options = { plugin: ${JSON.stringify(path)}, watch: true, filters: ["nosuch"] };
+    await assert.rejects(serve(options), { code: "FILTER_NOT_FOUND" });`); // and the program ends
 });
