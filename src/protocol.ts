@@ -109,3 +109,17 @@ export const NBD_REPLY_TYPE_ERROR_OFFSET = 2 ** 15 + 2;
 // "base:allocation metadata context".
 export const NBD_STATE_HOLE = 1 << 0;
 export const NBD_STATE_ZERO = 1 << 1;
+
+/** What clients ask for, by the words that are for people. */
+export const OPERATIONS = {
+  read: NBD_CMD_READ,
+  write: NBD_CMD_WRITE,
+  flush: NBD_CMD_FLUSH,
+  trim: NBD_CMD_TRIM,
+  zero: NBD_CMD_WRITE_ZEROES,
+  cache: NBD_CMD_CACHE,
+  blockStatus: NBD_CMD_BLOCK_STATUS,
+} as const;
+
+export type OperationName = keyof typeof OPERATIONS;
+export type Command = (typeof OPERATIONS)[OperationName];

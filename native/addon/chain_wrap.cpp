@@ -12,7 +12,7 @@
 #include "addon/runtime.hpp"
 #include "cplugin/filter_place.hpp"
 #include "filters/registry.hpp"
-#include "host/log_owner.hpp"
+#include "host/log_scope.hpp"
 
 namespace asyncnbd::addon {
 

@@ -5,28 +5,44 @@
 
 namespace asyncnbd::addon {
 
+using connection::ExportLatencies;
 using connection::LatencyCounters;
 
 Napi::Function LatenciesWrap::define(Napi::Env env) {
-  return DefineClass(env, "NativeLatencies", {InstanceMethod("of", &LatenciesWrap::of)});
+  return DefineClass(env, "NativeLatencies",
+                     {
+                         InstanceMethod("of", &LatenciesWrap::of),
+                         InstanceMethod("areOwn", &LatenciesWrap::are_own),
+                     });
 }
 
 // new NativeLatencies(sharedAs)
 LatenciesWrap::LatenciesWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
-  counters_ =
-      shared_latencies().join(info[0].As<Napi::String>(), std::make_shared<LatencyCounters>());
+  latencies_ =
+      shared_latencies().join(info[0].As<Napi::String>(), std::make_shared<ExportLatencies>());
 }
 
-std::shared_ptr<LatencyCounters> LatenciesWrap::counters_of(const Napi::Value &value) {
-  return value.IsObject() ? Unwrap(value.As<Napi::Object>())->counters_ : nullptr;
+std::shared_ptr<LatencyCounters> LatenciesWrap::counters_of(const Napi::Value &value,
+                                                            const Napi::Value &export_name) {
+  if (!value.IsObject())
+    return nullptr;
+  return Unwrap(value.As<Napi::Object>())->latencies_->of(export_name.As<Napi::String>());
 }
 
-// of(command): { p50Us, p90Us, p99Us, p999Us, maxUs }, or undefined if there were none.
+// areOwn(exportName): whether its requests are counted apart from those of other exports.
+Napi::Value LatenciesWrap::are_own(const Napi::CallbackInfo &info) {
+  return Napi::Boolean::New(info.Env(), latencies_->are_own(info[0].As<Napi::String>()));
+}
+
+// of(exportName, command): { p50Us, p90Us, p99Us, p999Us, maxUs }, or undefined if there were none.
+// undefined: of exports that have none of their own.
 Napi::Value LatenciesWrap::of(const Napi::CallbackInfo &info) {
-  const uint32_t type = info[0].As<Napi::Number>().Uint32Value();
-  if (type >= LatencyCounters::COMMANDS)
+  const std::shared_ptr<LatencyCounters> counters =
+      info[0].IsString() ? latencies_->of(info[0].As<Napi::String>()) : latencies_->of_rest();
+  const uint32_t type = info[1].As<Napi::Number>().Uint32Value();
+  if (counters == nullptr || type >= LatencyCounters::COMMANDS)
     return info.Env().Undefined();
-  const base::Latencies latencies = counters_->of(static_cast<uint16_t>(type));
+  const base::Latencies latencies = counters->of(static_cast<uint16_t>(type));
   if (latencies.count() == 0)
     return info.Env().Undefined();
   Napi::Object result = Napi::Object::New(info.Env());

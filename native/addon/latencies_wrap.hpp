@@ -1,4 +1,4 @@
-// NativeLatencies of src/addon/types.ts: how long the requests to an export took.
+// NativeLatencies of src/addon/types.ts: how long the requests to the exports of a server took.
 #pragma once
 
 #include <memory>
@@ -13,13 +13,15 @@ public:
   static Napi::Function define(Napi::Env env);
   explicit LatenciesWrap(const Napi::CallbackInfo &info);
 
-  // Of a NativeLatencies, or nullptr of undefined.
-  static std::shared_ptr<connection::LatencyCounters> counters_of(const Napi::Value &value);
+  // Of a NativeLatencies and an export, or nullptr of undefined.
+  static std::shared_ptr<connection::LatencyCounters> counters_of(const Napi::Value &value,
+                                                                  const Napi::Value &export_name);
 
 private:
   Napi::Value of(const Napi::CallbackInfo &info);
+  Napi::Value are_own(const Napi::CallbackInfo &info);
 
-  std::shared_ptr<connection::LatencyCounters> counters_;
+  std::shared_ptr<connection::ExportLatencies> latencies_;
 };
 
 } // namespace asyncnbd::addon

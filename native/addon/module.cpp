@@ -18,7 +18,7 @@
 #include "addon/tls_wrap.hpp"
 #include "addon/turns_wrap.hpp"
 #include "addon/watchdog.hpp"
-#include "host/log_owner.hpp"
+#include "host/log_scope.hpp"
 
 namespace asyncnbd::addon {
 

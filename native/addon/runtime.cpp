@@ -11,7 +11,7 @@ struct Process {
   TlsContexts tls_contexts;
   SharedByName<backend::TurnQueue> shared_turns;
   SharedByName<filters::RequestCounters> shared_counters;
-  SharedByName<connection::LatencyCounters> shared_latencies;
+  SharedByName<connection::ExportLatencies> shared_latencies;
   SharedChains shared_chains;
 
   static Process &instance() {
@@ -42,7 +42,7 @@ SharedByName<filters::RequestCounters> &shared_counters() {
   return Process::instance().shared_counters;
 }
 
-SharedByName<connection::LatencyCounters> &shared_latencies() {
+SharedByName<connection::ExportLatencies> &shared_latencies() {
   return Process::instance().shared_latencies;
 }
 

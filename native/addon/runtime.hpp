@@ -18,7 +18,7 @@ connection::Resources &resources();
 TlsContexts &tls_contexts();
 SharedByName<backend::TurnQueue> &shared_turns();
 SharedByName<filters::RequestCounters> &shared_counters();
-SharedByName<connection::LatencyCounters> &shared_latencies();
+SharedByName<connection::ExportLatencies> &shared_latencies();
 SharedChains &shared_chains();
 
 } // namespace asyncnbd::addon

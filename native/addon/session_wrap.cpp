@@ -344,8 +344,8 @@ void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
 } // namespace
 
 // start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
-// stallTimeoutMs, maxInFlightBytes, shortcuts, latencies }): resolves when the connection has
-// closed.
+// stallTimeoutMs, maxInFlightBytes, shortcuts, latencies, latenciesOf }): resolves when the
+// connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
@@ -366,7 +366,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       static_cast<uint32_t>(number("blockBytes")),
       static_cast<uint32_t>(number("maxPayloadBytes")),
       options.Get("shortcuts").As<Napi::Boolean>(),
-      LatenciesWrap::counters_of(options.Get("latencies"))};
+      LatenciesWrap::counters_of(options.Get("latencies"), options.Get("latenciesOf"))};
   stop_polling();
 
   connection::Connection &connection = *client_->connection;

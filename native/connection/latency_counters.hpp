@@ -5,9 +5,14 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
 
 #include "base/clock.hpp"
 #include "base/latency_histogram.hpp"
+#include "base/mutex.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::connection {
@@ -42,6 +47,39 @@ private:
 
   std::array<Place, PLACES> places_;
   std::atomic<size_t> connections_{0}; // pairs with nothing
+};
+
+// Those of one server's exports. Clients choose names: once there are so many, further ones share
+// theirs, for all threads alike. Thread-safe.
+class ExportLatencies {
+public:
+  static constexpr size_t MAX_EXPORTS = 100;
+
+  // Of the export, from now on.
+  std::shared_ptr<LatencyCounters> of(const std::string &export_name) {
+    std::lock_guard lock(mutex_);
+    const bool is_known = all_.count(export_name) > 0 || all_.size() < MAX_EXPORTS;
+    std::shared_ptr<LatencyCounters> &found = is_known ? all_[export_name] : rest_;
+    if (found == nullptr)
+      found = std::make_shared<LatencyCounters>();
+    return found;
+  }
+  // Whether they are its own, from now on.
+  bool are_own(const std::string &export_name) {
+    const std::shared_ptr<LatencyCounters> found = of(export_name);
+    std::lock_guard lock(mutex_);
+    return found != rest_;
+  }
+  // Of those that share them; nullptr: there are none.
+  std::shared_ptr<LatencyCounters> of_rest() {
+    std::lock_guard lock(mutex_);
+    return rest_;
+  }
+
+private:
+  base::Mutex<base::LockRank::latencies> mutex_; // guards the rest
+  std::map<std::string, std::shared_ptr<LatencyCounters>> all_;
+  std::shared_ptr<LatencyCounters> rest_;
 };
 
 } // namespace asyncnbd::connection

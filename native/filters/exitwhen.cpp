@@ -14,7 +14,7 @@
 #include "host/abi.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
-#include "host/log_owner.hpp"
+#include "host/log_scope.hpp"
 
 namespace asyncnbd::filters {
 

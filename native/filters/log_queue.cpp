@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "host/log.hpp"
-#include "host/log_owner.hpp"
+#include "host/log_scope.hpp"
 
 namespace asyncnbd::filters {
 

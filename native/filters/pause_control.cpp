@@ -15,7 +15,7 @@
 #include "base/error_numbers.hpp"
 #include "base/high_fd.hpp"
 #include "host/log.hpp"
-#include "host/log_owner.hpp"
+#include "host/log_scope.hpp"
 
 namespace asyncnbd::filters {
 

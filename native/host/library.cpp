@@ -23,6 +23,7 @@
 #include "host/bindings.hpp"
 #include "host/copies.hpp"
 #include "host/log.hpp"
+#include "host/log_scope.hpp"
 #include "host/symbol_scope.hpp"
 
 namespace asyncnbd::host {

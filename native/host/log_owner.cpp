@@ -9,8 +9,6 @@
 #include <utility>
 
 #include "base/mutex.hpp"
-#include "host/context.hpp"
-#include "host/thread_state.hpp"
 
 namespace asyncnbd::host {
 
@@ -72,9 +70,8 @@ std::shared_ptr<LogTarget> log_of_code(const void *address) {
     }
     return found;
   };
-  if (const auto found = only([at](const LogOwner &owner) {
-        return at >= owner.code_.from && at < owner.code_.to;
-      }))
+  if (const auto found = only(
+          [at](const LogOwner &owner) { return at >= owner.code_.from && at < owner.code_.to; }))
     return *found;
   return only([](const LogOwner &owner) { return owner.code_.to == 0; }).value_or(nullptr);
 }
@@ -86,26 +83,6 @@ CodeRange code_of(void *handle) {
   std::pair<uintptr_t, CodeRange> found(map->l_addr, {});
   dl_iterate_phdr(&find_range, &found);
   return found.second;
-}
-
-std::shared_ptr<LogTarget> current_log() {
-  const ThreadState &state = thread_state();
-  if (state.context != nullptr && state.context->server != nullptr)
-    return state.context->server->log();
-  return state.log == nullptr ? nullptr : state.log->shared_from_this();
-}
-
-LogScope::LogScope(std::shared_ptr<LogTarget> log)
-    : log_(std::move(log)), previous_(exchange_thread_log(log_.get())),
-      was_known_(std::exchange(thread_state().is_log_known, true)) {}
-
-LogScope::~LogScope() {
-  exchange_thread_log(previous_);
-  thread_state().is_log_known = was_known_;
-}
-
-void know_thread_log() {
-  thread_state().is_log_known = true;
 }
 
 } // namespace asyncnbd::host

@@ -432,12 +432,17 @@ export interface RequestLatencies {
 }
 
 /**
- * How long requests to an export took: from their arrival, for a large write that of its payload, until
+ * How long requests to the exports of a server took: from their arrival, for a large write that of its payload, until
  * their replies were about to be sent.
  */
 export interface NativeLatencies {
-  /** By NBD_CMD_*; undefined: there were none. */
-  of(command: number): RequestLatencies | undefined;
+  /**
+   * Whether requests to the export are counted apart from others': clients choose names, of which only
+   * the first hundred are, for all threads that share this.
+   */
+  areOwn(exportName: string): boolean;
+  /** By NBD_CMD_*; undefined: there were none. exportName undefined: of all others. */
+  of(exportName: string | undefined, command: number): RequestLatencies | undefined;
 }
 
 export interface TransmissionSettings {
@@ -454,6 +459,7 @@ export interface TransmissionSettings {
   readonly shortcuts: boolean;
   /** Counted there; undefined: nobody looks at the clock. */
   readonly latencies: NativeLatencies | undefined;
+  readonly latenciesOf: string;
 }
 
 /** How a client is answered; "extended" is also how it asks. */

@@ -2,6 +2,7 @@
 
 import { types } from "node:util";
 import {
+  type Command,
   NBD_CMD_BLOCK_STATUS,
   NBD_CMD_CACHE,
   NBD_CMD_FLAG_DF,
@@ -18,7 +19,7 @@ import { type BlockStatusOptions, type Extent, extentsOf } from "./block-status.
 import { closed, type Dispatcher } from "./dispatcher.js";
 import { NbdError } from "./errors.js";
 import type { BlockSizes, ExportFacts, ReplyStyle } from "./facts.js";
-import { COMMAND_NAMES, type Command, type Descriptors, Request } from "./request.js";
+import { COMMAND_NAMES, type Descriptors, Request } from "./request.js";
 
 /** No request has a longer payload, whatever a server allows: it would only need more memory. */
 const MAX_PAYLOAD_BYTES = 32 * 2 ** 20;

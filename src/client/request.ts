@@ -1,36 +1,20 @@
 // A request, from when it is made until it is settled, and what its reply has told so far.
 
 import {
+  type Command,
   NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_CACHE,
   NBD_CMD_FLAG_DF,
   NBD_CMD_FLUSH,
   NBD_CMD_READ,
-  NBD_CMD_TRIM,
-  NBD_CMD_WRITE,
-  NBD_CMD_WRITE_ZEROES,
+  OPERATIONS,
+  type OperationName,
 } from "../protocol.js";
 import { NbdError, requestErrorCode } from "./errors.js";
 import { broken } from "./rules.js";
 
-export type Command =
-  | typeof NBD_CMD_READ
-  | typeof NBD_CMD_WRITE
-  | typeof NBD_CMD_FLUSH
-  | typeof NBD_CMD_TRIM
-  | typeof NBD_CMD_CACHE
-  | typeof NBD_CMD_WRITE_ZEROES
-  | typeof NBD_CMD_BLOCK_STATUS;
-
-export const COMMAND_NAMES: Readonly<Record<Command, string>> = {
-  [NBD_CMD_READ]: "read",
-  [NBD_CMD_WRITE]: "write",
-  [NBD_CMD_FLUSH]: "flush",
-  [NBD_CMD_TRIM]: "trim",
-  [NBD_CMD_CACHE]: "cache",
-  [NBD_CMD_WRITE_ZEROES]: "zero",
-  [NBD_CMD_BLOCK_STATUS]: "blockStatus",
-};
+export const COMMAND_NAMES = Object.fromEntries(
+  Object.entries(OPERATIONS).map(([name, command]) => [command, name]),
+) as Readonly<Record<Command, OperationName>>;
 
 /** Descriptors of one context: what one chunk has told. */
 export interface Descriptors {

@@ -2,31 +2,23 @@
 
 import { addon } from "../addon/addon.js";
 import type { NativeCounters, RequestStats } from "../addon/types.js";
-import {
-  NBD_CMD_BLOCK_STATUS,
-  NBD_CMD_CACHE,
-  NBD_CMD_FLUSH,
-  NBD_CMD_READ,
-  NBD_CMD_TRIM,
-  NBD_CMD_WRITE,
-  NBD_CMD_WRITE_ZEROES,
-} from "../protocol.js";
+import { OPERATIONS, type OperationName } from "../protocol.js";
 import { sharedName } from "./thread-group.js";
 
 export type { RequestStats };
 
-/** By the names of plugins' callbacks. */
-const COMMANDS = {
-  pread: NBD_CMD_READ,
-  pwrite: NBD_CMD_WRITE,
-  flush: NBD_CMD_FLUSH,
-  trim: NBD_CMD_TRIM,
-  zero: NBD_CMD_WRITE_ZEROES,
-  cache: NBD_CMD_CACHE,
-  extents: NBD_CMD_BLOCK_STATUS,
-} as const;
+/** Plugins' callbacks. */
+const CALLBACKS = {
+  read: "pread",
+  write: "pwrite",
+  flush: "flush",
+  trim: "trim",
+  zero: "zero",
+  cache: "cache",
+  blockStatus: "extents",
+} as const satisfies Record<OperationName, string>;
 
-export type Snapshot = Readonly<Partial<Record<keyof typeof COMMANDS, RequestStats>>>;
+export type Snapshot = Readonly<Partial<Record<(typeof CALLBACKS)[OperationName], RequestStats>>>;
 
 /** By each thread in the same order. */
 let made = 0;
@@ -37,8 +29,8 @@ export class RequestCounters {
 
   /** Of what there has been. */
   snapshot(): Snapshot {
-    const kinds = Object.entries(COMMANDS).map(
-      ([name, command]) => [name, this.native.of(command)] as const,
+    const kinds = Object.entries(OPERATIONS).map(
+      ([name, command]) => [CALLBACKS[name as OperationName], this.native.of(command)] as const,
     );
     return Object.fromEntries(kinds.filter(([, { requests }]) => requests > 0));
   }

@@ -3,7 +3,13 @@
 import { constants as osConstants } from "node:os";
 import { addon } from "../addon/addon.js";
 import { type Log, processLog } from "../addon/log.js";
-import type { NativeListener, NativeServer, PeerAddress, RequestCounts } from "../addon/types.js";
+import type {
+  NativeLatencies,
+  NativeListener,
+  NativeServer,
+  PeerAddress,
+  RequestCounts,
+} from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode, messageOf } from "../errors.js";
 import { ExportTable } from "../exports/table.js";
 import {
@@ -14,7 +20,7 @@ import {
   type SessionEnd,
   type SessionSettings,
 } from "./session.js";
-import { ExportLatencies, NO_REQUESTS, type ServerStats, Statistics, sumOf } from "./statistics.js";
+import { NO_REQUESTS, type ServerStats, Statistics, sumOf } from "./statistics.js";
 import type { WorkerExport } from "./worker-export.js";
 
 export interface ServerSettings extends SessionSettings {
@@ -87,7 +93,7 @@ export class Server {
   #isStopping = false;
   #isRef = true;
   readonly #opened = new Map<ClientSession, string>(); // the names of their exports
-  readonly #latencies: ExportLatencies | undefined;
+  readonly #latencies: NativeLatencies | undefined;
   readonly #statistics: Statistics;
   #past = NO_REQUESTS; // of clients that have disconnected
 
@@ -105,7 +111,8 @@ export class Server {
     this.#exports = exports;
     this.#settings = settings;
     const { latencyGroup } = settings;
-    this.#latencies = latencyGroup === undefined ? undefined : new ExportLatencies(latencyGroup);
+    this.#latencies =
+      latencyGroup === undefined ? undefined : new (addon().NativeLatencies)(latencyGroup);
     this.#statistics = new Statistics(this.#latencies);
     for (const parts of exports.chains) log.debug(`chain: ${parts.join(" > ")}`);
     this.#native = new (addon().NativeServer)(

@@ -4,6 +4,7 @@ import { addon } from "../addon/addon.js";
 import type {
   ConnectionCounts,
   EndOfTransmission,
+  NativeLatencies,
   NativeServer,
   NativeSession,
   OpenedExport,
@@ -13,7 +14,7 @@ import type { ExportTable } from "../exports/table.js";
 import { Visit } from "../exports/visit.js";
 import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
-import { type ExportLatencies, NO_REQUESTS } from "./statistics.js";
+import { NO_REQUESTS } from "./statistics.js";
 
 export interface SessionSettings extends HandshakeSettings {
   readonly handshakeTimeoutMs: number;
@@ -119,7 +120,7 @@ export class Session implements ClientSession {
   readonly #native: NativeSession;
   readonly #visit: Visit;
   readonly #settings: SessionSettings;
-  readonly #latencies: ExportLatencies | undefined;
+  readonly #latencies: NativeLatencies | undefined;
   #isTransmitting = false;
   #isStopping = false;
   #isRef = true;
@@ -134,7 +135,7 @@ export class Session implements ClientSession {
     exports: ExportTable,
     stream: ClientStream,
     settings: SessionSettings,
-    latencies?: ExportLatencies,
+    latencies?: NativeLatencies,
   ) {
     this.#latencies = latencies;
     this.#native = new (addon().NativeSession)(server, stream);
@@ -202,7 +203,8 @@ export class Session implements ClientSession {
       stallTimeoutMs,
       maxInFlightBytes: this.#settings.maxConnectionInFlightBytes,
       shortcuts,
-      latencies: this.#latencies?.of(this.#exportName),
+      latencies: this.#latencies,
+      latenciesOf: this.#exportName,
     });
   }
 

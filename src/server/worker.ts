@@ -3,7 +3,7 @@
 import { parentPort, workerData } from "node:worker_threads";
 import { addon } from "../addon/addon.js";
 import { type Log, type LogLevel, logOf, processLog } from "../addon/log.js";
-import type { NativeServer } from "../addon/types.js";
+import type { NativeLatencies, NativeServer } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode, messageOf } from "../errors.js";
 import { Chain } from "../exports/chain.js";
 import { Export } from "../exports/export.js";
@@ -15,7 +15,6 @@ import { describeThrown, readFailure } from "../plugins/script/errno.js";
 import { joinThreadGroup } from "../plugins/thread-group.js";
 import type { ServerSettings } from "./server.js";
 import { type ClientStream, Session, type SessionEnd } from "./session.js";
-import { ExportLatencies } from "./statistics.js";
 import type {
   FromWorker,
   PortableError,
@@ -32,7 +31,7 @@ const spec = workerData as WorkerSpec;
 let own: Export;
 let exports: ExportTable;
 let native: NativeServer | undefined;
-let latencies: ExportLatencies | undefined;
+let latencies: NativeLatencies | undefined;
 const sessions = new Map<number, Session>();
 
 const post = (message: FromWorker): void => port.postMessage(message);
@@ -107,7 +106,7 @@ async function runStep(name: StepName, argument: unknown): Promise<void> {
 async function serve(stream: ClientStream, settings: ServerSettings): Promise<void> {
   native ??= new (addon().NativeServer)(() => {}, settings.maxInFlightBytes, log.native);
   const { latencyGroup } = settings;
-  if (latencyGroup !== undefined) latencies ??= new ExportLatencies(latencyGroup);
+  if (latencyGroup !== undefined) latencies ??= new (addon().NativeLatencies)(latencyGroup);
   const session = new Session(native, exports, stream, settings, latencies);
   const client = stream.number;
   sessions.set(client, session);

@@ -108,3 +108,29 @@ test("names that clients make up do not take memory without end", async () => {
     await server.close();`);
   expect(stdout).toBe("101 undefined 10 true\n");
 });
+
+test("threads agree which names are counted apart, and none of their requests is lost", async () => {
+  const path = join(temporaryDirectory(), "any.mjs");
+  writeFileSync(
+    path,
+    'export default { name: "any", getSize: () => 65536, pread: (_h, buf) => void buf.fill(1) };',
+  );
+  const stdout = await program(`
+    const { connect: client } = await import(${CLIENT});
+    const server = await serve({ plugin: ${JSON.stringify(path)}, workers: 2, stats: "latency" });
+    for (let i = 0; i < 110; i++) {
+      const clients = await Promise.all([0, 1].map(() =>
+        client("nbd+unix:///" + i + "?socket=" + server.endpoint.path)));
+      for (const one of clients) {
+        const gone = once(server, "disconnection");
+        await one.read(0, 512);
+        await one.close();
+        await gone;
+      }
+    }
+    const { exports } = server.getStats();
+    const untold = exports.filter(({ operations: { read } }) => !(read.latency?.p50Us > 0));
+    console.log(exports.length, untold.length, exports.at(-1).exportName, exports.at(-1).operations.read.requests);
+    await server.close();`);
+  expect(stdout).toBe("101 0 undefined 20\n");
+});

@@ -3,7 +3,8 @@
 
 import { capabilitiesOf, checkFlags, DEFAULT_BLOCK_SIZES } from "../../src/client/facts.js";
 import { ReplyReader } from "../../src/client/reply-reader.js";
-import { type Command, type Descriptors, Request } from "../../src/client/request.js";
+import { type Descriptors, Request } from "../../src/client/request.js";
+import type { Command } from "../../src/protocol.js";
 import * as nbd from "../../src/protocol.js";
 import { RawClient, type RequestFields, u16, u32, u64 } from "./raw-client.js";
 
