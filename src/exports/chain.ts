@@ -7,7 +7,7 @@ import type { CFilter } from "../filters/c-filter.js";
 import { type FilterChoice, openFilters } from "../filters/choice.js";
 import type { OpenedFilter } from "../filters/filter.js";
 import type { Client } from "../plugins/export-source.js";
-import type { Living } from "../plugins/life.js";
+import { type Living, type ParameterValue, valuesIn } from "../plugins/life.js";
 import { modelOf, PARALLEL } from "../plugins/native-chain.js";
 import { openPlugin } from "../plugins/open-plugin.js";
 import type { HandshakeCalls, PluginInstance } from "../plugins/plugin-instance.js";
@@ -86,18 +86,19 @@ export class Chain implements Living {
   }
 
   /** The first filter that has such a parameter gets it, else the plugin. */
-  config(key: string, value: string | number | boolean): void {
+  config(key: string, value: ParameterValue): void {
     this.#configFrom(0, key, value);
   }
 
   /** nbdkit's filters know for themselves what is theirs, and may pass on something else. */
-  #configFrom(index: number, key: string, value: string | number | boolean): void {
+  #configFrom(index: number, key: string, value: ParameterValue): void {
     const filter = this.#filters[index];
     if (filter === undefined) {
       const others = this.#filters.flatMap(({ parameters }) => parameters.names);
       this.#plugin.config(key, value, others);
     } else if (filter.library !== undefined) {
-      filter.library.config(key, String(value), (k, v) => this.#configFrom(index + 1, k, v));
+      for (const one of valuesIn(value))
+        filter.library.config(key, String(one), (k, v) => this.#configFrom(index + 1, k, v));
     } else if (filter.parameters.has(key)) {
       filter.parameters.set(key, value);
     } else {

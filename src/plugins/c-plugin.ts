@@ -6,6 +6,7 @@ import type { Failure, NativePlugin, PluginAbout } from "../addon/types.js";
 import { didYouMean } from "../config/nearest.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { Client } from "./export-source.js";
+import { type ParameterValue, type SingleValue, valuesIn } from "./life.js";
 import { NativeChain } from "./native-chain.js";
 import type { HandshakeCalls, PluginInstance } from "./plugin-instance.js";
 import { isNative, type Layer } from "./script/layer.js";
@@ -56,7 +57,11 @@ export class CPlugin implements PluginInstance {
     this.#log.during(() => this.#native.load());
   }
 
-  config(key: string, value: string | number | boolean, others: readonly string[] = []): void {
+  config(key: string, value: ParameterValue, others: readonly string[] = []): void {
+    for (const one of valuesIn(value)) this.#configOne(key, one, others);
+  }
+
+  #configOne(key: string, value: SingleValue, others: readonly string[]): void {
     const failure = this.#log.during(() => this.#native.config(key, String(value)));
     if (failure === undefined) return;
     const { configHelp, magicConfigKey = "" } = this.about;

@@ -4,12 +4,21 @@
 import { AsyncnbdError } from "../errors.js";
 import type { Awaitable } from "./script/requests.js";
 
-export type Parameter = readonly [key: string, value: string | number | boolean];
+export type SingleValue = string | number | boolean;
+
+/** An array: given so many times, by a program. */
+export type ParameterValue = SingleValue | readonly SingleValue[];
+
+export type Parameter = readonly [key: string, value: ParameterValue];
+
+/** One by one. */
+export const valuesIn = (value: ParameterValue): readonly SingleValue[] =>
+  typeof value === "object" ? value : [value];
 
 /** A plugin, and what shares its life in front of it. Failures are exceptions. */
 export interface Living {
   load(): Awaitable<void>;
-  config(key: string, value: string | number | boolean): void;
+  config(key: string, value: ParameterValue): void;
   configComplete(): Awaitable<void>;
   settleThreadModel(): void;
   getReady(): Awaitable<void>;

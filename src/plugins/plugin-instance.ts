@@ -2,7 +2,7 @@
 
 import type { NativeSession, PluginAbout } from "../addon/types.js";
 import type { Client } from "./export-source.js";
-import type { Living } from "./life.js";
+import type { Living, ParameterValue } from "./life.js";
 import type { Layer } from "./script/layer.js";
 import type { Awaitable } from "./script/requests.js";
 
@@ -21,7 +21,7 @@ export interface PluginInstance extends Omit<Living, "getReady"> {
    * C plugins get text; others may check the type of what a program gives. `others`: parameters of
    * what is in front of the plugin, one of which may have been meant.
    */
-  config(key: string, value: string | number | boolean, others?: readonly string[]): void;
+  config(key: string, value: ParameterValue, others?: readonly string[]): void;
   /** --dump-plugin: lines of KEY=VALUE. `leastModel`: of what is in front of it. */
   dump(write: (lines: string) => void, leastModel?: number): Awaitable<void>;
   /** NBDKIT_THREAD_MODEL_*, once it is settled. */

@@ -6,11 +6,10 @@ import { AsyncnbdError } from "../errors.js";
 import { Chain } from "../exports/chain.js";
 import { Export } from "../exports/export.js";
 import type { FilterChoice } from "../filters/choice.js";
-import type { Parameter } from "../plugins/life.js";
+import type { Parameter, ParameterValue } from "../plugins/life.js";
 import { scriptOf } from "../plugins/program.js";
 import type { Reload } from "../plugins/reload.js";
 import type { Plugin } from "../plugins/script/definition.js";
-import type { ConfigValue } from "../plugins/script/given-config.js";
 import { ScriptPlugin } from "../plugins/script/script-plugin.js";
 import { abandon, type OpenListeners, openListeners } from "./listen.js";
 import { NbdServer } from "./nbd-server.js";
@@ -108,9 +107,9 @@ async function start(given: ServeOptions, tls: OpenTls, log: Log): Promise<NbdSe
 }
 
 const parametersOf = ({ config = {} }: ServeOptions): Parameter[] =>
-  Object.entries(config)
-    .filter(([, value]) => value !== undefined)
-    .flatMap(([key, value]) => ([value].flat() as ConfigValue[]).map((one) => [key, one] as const));
+  Object.entries(config).filter(
+    (entry): entry is [string, ParameterValue] => entry[1] !== undefined,
+  );
 
 async function startExport(
   served: ServedExport,

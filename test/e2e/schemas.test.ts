@@ -40,6 +40,10 @@ test("one schema of all parameters", async () => {
     assert.equal(await sizeOf({ plugin, config: { blocks: 2 } }), 1024);
     assert.equal(await sizeOf({ plugin, config: { blocks: "2", block: "4096", name: ["a", "b"] } }), 8194);
     assert.equal(await sizeOf({ plugin, config: { blocks: "2", name: "a" } }), 1025);
+    const lists = of(z.object({ name: z.array(z.string()), other: z.array(z.string()).optional() }),
+      ({ name, other = [1, 2] }) => 512 * (1 + name.length) + other.length);
+    assert.equal(await sizeOf({ plugin: lists, config: { name: ["a"] } }), 1026);
+    assert.equal(await sizeOf({ plugin: lists, config: { name: ["a", "b"], other: [] } }), 1536);
     let [code, message] = await refusal({ plugin, config: { blocks: 0 } });
     assert.equal(code, "PARAMETER_INVALID");
     assert.match(message, /^plugin checked: parameter blocks: .*1/);

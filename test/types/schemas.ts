@@ -37,6 +37,28 @@ const named = definePlugin({
   pread() {},
 });
 
+const dated = definePlugin({
+  name: "dated",
+  config: z.object({
+    until: z.union([z.string(), z.number(), z.date()]),
+    names: z.array(z.string()).optional(),
+    mode: z.any(),
+    deep: z.object({ a: z.number() }).optional(),
+  }),
+  getSize() {
+    const until: string | number | Date = this.config.until;
+    void until;
+    return 512;
+  },
+  pread() {},
+});
+const datedKey = definePlugin({
+  name: "dated-key",
+  config: { until: z.date() },
+  getSize: () => 512,
+  pread() {},
+});
+
 const ours: StandardSchema<string, number> = v.pipe(v.string(), v.transform(Number));
 void ours;
 
@@ -49,5 +71,13 @@ async function use(): Promise<void> {
   await serve({ plugin: named, config: { size: "1M", level: "5", parts: ["1"] } });
   // @ts-expect-error text
   await serve({ plugin: named, config: { size: "1M", parts: [1] } });
+  await serve({ plugin: dated, config: { until: "2026", names: ["a"], mode: 1 } });
+  await serve({ plugin: dated, config: { until: 5, mode: 1 } });
+  // @ts-expect-error no command line has a date
+  await serve({ plugin: dated, config: { until: new Date(), mode: 1 } });
+  // @ts-expect-error nor an object
+  await serve({ plugin: dated, config: { until: "2026", mode: 1, deep: { a: 1 } } });
+  // @ts-expect-error nor a date here
+  await serve({ plugin: datedKey, config: { until: new Date() } });
 }
 void use;

@@ -12,11 +12,19 @@ export type LooseConfig = Readonly<Record<string, ConfigValue | readonly ConfigV
 /** Where there are no parameters. */
 export type NoParameters = Readonly<Record<string, never>>;
 
-/** Schemas that take anything take what can be given. */
-type InputOf<S> =
-  unknown extends SchemaInput<SchemaOf<S>>
-    ? ConfigValue
-    : Exclude<SchemaInput<SchemaOf<S>>, undefined>;
+/** What a command line could give, too: no dates, no objects. Schemas that take anything take that. */
+type Expressible<T> = unknown extends T ? ConfigValue : Extract<T, ConfigValue>;
+
+type InputOf<S> = Expressible<SchemaInput<SchemaOf<S>>>;
+
+/** Of one schema of all: a parameter that takes an array is given more than once. */
+type ExpressibleField<T> = unknown extends T
+  ? ConfigValue | readonly ConfigValue[]
+  :
+      | Extract<T, ConfigValue | undefined>
+      | (T extends readonly (infer One)[] ? readonly Expressible<One>[] : never);
+
+type ExpressibleFields<T> = { readonly [Key in keyof T]: ExpressibleField<T[Key]> };
 
 type OneOf<S> = [SchemaOf<S>] extends [never] ? OneOfType<S> : InputOf<S>;
 
@@ -70,7 +78,7 @@ export type GivenConfig<Spec> =
   IsAny<Spec> extends true
     ? LooseConfig
     : Spec extends AnySchema
-      ? SchemaInput<Spec>
+      ? ExpressibleFields<SchemaInput<Spec>>
       : string extends keyof Spec
         ? LooseConfig
         : [keyof Spec] extends [never]

@@ -164,6 +164,7 @@ export class ParameterSet {
   readonly #aliases = new Map<string, string>();
   readonly #owner: string;
   readonly #values = new Map<string, SingleValue[]>();
+  readonly #lists = new Set<string>(); // those that a program has given as arrays, for #whole
 
   /** `owner`: for messages, such as "plugin ram". */
   constructor(owner: string, config: ConfigSpec | undefined) {
@@ -188,7 +189,10 @@ export class ParameterSet {
     return [...this.#specs.keys()];
   }
 
-  /** `others`: parameters of filters or the plugin behind, for "did you mean". */
+  /**
+   * An array: each of its values. `others`: parameters of filters or the plugin behind, for "did you
+   * mean".
+   */
   set(key: string, value: unknown, others: readonly string[] = []): void {
     const name = this.#nameOf(key);
     const spec = this.#whole ?? this.#specs.get(name);
@@ -200,6 +204,15 @@ export class ParameterSet {
           (hint || `; it has ${this.names.join(", ") || "none"}`),
       );
     }
+    if (Array.isArray(value) && this.#whole !== undefined) {
+      this.#lists.add(name);
+      if (!this.#values.has(name)) this.#values.set(name, []); // of an array without values, too
+    }
+    for (const one of [value].flat()) this.#setOne(key, spec, one);
+  }
+
+  #setOne(key: string, spec: KnownParameter, value: unknown): void {
+    const name = this.#nameOf(key);
     const given = this.#values.get(name);
     if (given === undefined || spec.lastCounts)
       this.#values.set(name, [checkValue(key, spec, value)]);
@@ -248,7 +261,10 @@ export class ParameterSet {
   }
 
   async #checkAll(schema: AnySchema): Promise<Values> {
-    const given = [...this.#values].map(([key, all]) => [key, all.length === 1 ? all[0] : all]);
+    const given = [...this.#values].map(([key, all]) => [
+      key,
+      all.length === 1 && !this.#lists.has(key) ? all[0] : all,
+    ]);
     return (await this.#validate(schema, Object.fromEntries(given), keyOf)) as Values;
   }
 
