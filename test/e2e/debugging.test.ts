@@ -19,6 +19,7 @@ const plugin = (faults: Readonly<Record<string, string>>): string => `
 #define NBDKIT_API_VERSION 2
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <nbdkit-plugin.h>
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 #define SIZE (1 << 20)
@@ -78,6 +79,25 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
   test("without a fault is left alone by AddressSanitizer", async () => {
     const { status, stderr } = await follow("-fsanitize=address", plugin({}));
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
+  });
+
+  test("has undefined behaviour found by UndefinedBehaviorSanitizer, and else is left alone", async () => {
+    const far = "int shift = (int) (count % 7) + 31; calls += 1 << shift;";
+    const found = await follow("-fsanitize=undefined", plugin({ pread: far }));
+    expect(found.stderr).toMatch(/^mine\.c:\d+:\d+: runtime error: shift exponent/m);
+    expect(found.status).not.toBe(0);
+    const clean = await follow("-fsanitize=undefined", plugin({}));
+    expect(clean).toMatchObject({ status: 0, stderr: "" });
+  });
+
+  test("has a race of its calls found by ThreadSanitizer, and else is left alone", {
+    timeout: DEADLINE_MS,
+  }, async () => {
+    const found = await follow("-fsanitize=thread", plugin({ pread: "usleep (100); calls++;" }));
+    expect(found.stderr).toMatch(/SUMMARY: ThreadSanitizer: data race .*mine\.c:\d+ in mine_pread/);
+    expect(found.status).toBe(66);
+    const clean = await follow("-fsanitize=thread", plugin({}));
+    expect(clean.stderr).not.toMatch(/SUMMARY: .*mine\.c/);
   });
 
   test("has what it reads too early and what it loses found by valgrind", {

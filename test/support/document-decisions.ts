@@ -83,6 +83,10 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
     { commands: 2 },
   "docs/c-plugins.md: $ export PKG_CONFIG_PATH=\"$(asyncnbd --dump-config | sed -n 's/^asyncnbd_datadir=//p')\"\n$ cc -g -fPIC -shared $(pkg-config --cflags asyncnbd) -o mine.so mine.c\n$ gdb ":
     { elsewhere: ["test/e2e/debugging.test.ts", 'follow("$ gdb "'] },
+  "docs/c-plugins.md: $ export PKG_CONFIG_PATH=\"$(asyncnbd --dump-config | sed -n 's/^asyncnbd_datadir=//p')\"\n$ gcc -g -fsanitize=undefined ":
+    { elsewhere: ["test/e2e/debugging.test.ts", 'follow("-fsanitize=undefined"'] },
+  "docs/c-plugins.md: $ export PKG_CONFIG_PATH=\"$(asyncnbd --dump-config | sed -n 's/^asyncnbd_datadir=//p')\"\n$ gcc -g -fsanitize=thread ":
+    { elsewhere: ["test/e2e/debugging.test.ts", 'follow("-fsanitize=thread"'] },
   "docs/c-plugins.md: $ export PKG_CONFIG_PATH=\"$(asyncnbd --dump-config | sed -n 's/^asyncnbd_datadir=//p')\"\n$ gcc -g -fsanitize=address ":
     { elsewhere: ["test/e2e/debugging.test.ts", 'follow("-fsanitize=address"'] },
   "docs/client.md: import { connect }": { module: "client.ts" },
