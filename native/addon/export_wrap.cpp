@@ -123,6 +123,7 @@ Napi::Function ExportWrap::define(Napi::Env env) {
 ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
   client_->connection = session->connection();
+  client_->hold = session->hold();
   if (!client_->connection) {
     Napi::Error::New(info.Env(), "the client has disconnected").ThrowAsJavaScriptException();
     return;
@@ -284,7 +285,7 @@ Napi::Value ExportWrap::close_export(const Napi::CallbackInfo &info) {
   auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
   run_blocking(
       info.Env(), [requests = requests_] { requests->close(); },
-      [deferred](Napi::Env env, bool) { deferred->Resolve(env.Undefined()); });
+      [deferred](Napi::Env env, bool) { deferred->Resolve(env.Undefined()); }, client_->hold);
   return deferred->Promise();
 }
 

@@ -75,11 +75,11 @@ void JsQueue::release() {
     napi_unref_threadsafe_function(env_, function_);
 }
 
-void LoopHold::change(bool is_begun, bool is_ref) {
-  const bool held = is_begun_ && is_ref_;
-  is_begun_ = is_begun;
+void LoopHold::change(unsigned begun, bool is_ref) {
+  const bool held = begun_ > 0 && is_ref_;
+  begun_ = begun;
   is_ref_ = is_ref;
-  const bool holds = is_begun && is_ref;
+  const bool holds = begun > 0 && is_ref;
   if (holds && !held)
     queue_->hold();
   else if (held && !holds)
@@ -87,11 +87,13 @@ void LoopHold::change(bool is_begun, bool is_ref) {
 }
 
 void run_blocking(Napi::Env env, std::function<void()> work,
-                  std::function<void(Napi::Env, bool ran)> settle) {
+                  std::function<void(Napi::Env, bool ran)> settle, std::shared_ptr<LoopHold> hold) {
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
-  queue->hold();
-  JsTask done = [queue, settle](Napi::Env env) {
-    queue->release();
+  if (hold == nullptr)
+    hold = std::make_shared<LoopHold>(queue);
+  hold->begin();
+  JsTask done = [hold, settle](Napi::Env env) {
+    hold->end();
     settle(env, true);
   };
   bool running = runtime().threads.run([queue, work = std::move(work), done] {
@@ -99,7 +101,7 @@ void run_blocking(Napi::Env env, std::function<void()> work,
     queue->post(done);
   });
   if (!running) {
-    queue->release();
+    hold->end();
     settle(env, false);
   }
 }

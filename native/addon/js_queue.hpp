@@ -38,27 +38,30 @@ private:
   unsigned holds_ = 0;
 };
 
-// Keeps the event loop alive from begin to end, unless nobody wants that. JavaScript thread only,
-// but for its destructor, which does nothing: with the environment, the loop has gone.
+// Keeps the event loop alive from the first begin to the last end, unless nobody wants that.
+// JavaScript thread only, but for its destructor, which does nothing: with the environment, the
+// loop has gone.
 class LoopHold {
 public:
   explicit LoopHold(std::shared_ptr<JsQueue> queue) : queue_(std::move(queue)) {}
 
-  void begin() { change(true, is_ref_); }
-  void end() { change(false, is_ref_); }
-  void set_ref(bool is_ref) { change(is_begun_, is_ref); }
+  void begin() { change(begun_ + 1, is_ref_); }
+  void end() { change(begun_ - 1, is_ref_); }
+  void set_ref(bool is_ref) { change(begun_, is_ref); }
 
 private:
-  void change(bool is_begun, bool is_ref);
+  void change(unsigned begun, bool is_ref);
 
   const std::shared_ptr<JsQueue> queue_;
-  bool is_begun_ = false;
+  unsigned begun_ = 0;
   bool is_ref_ = true;
 };
 
 // Runs `work` on a thread of the thread pool, where it may block, then `settle` on the JavaScript
-// thread; until then the event loop stays alive. If there is no thread, `settle` gets false.
+// thread; until then the event loop stays alive, as far as `hold` has it. If there is no thread,
+// `settle` gets false.
 void run_blocking(Napi::Env env, std::function<void()> work,
-                  std::function<void(Napi::Env, bool ran)> settle);
+                  std::function<void(Napi::Env, bool ran)> settle,
+                  std::shared_ptr<LoopHold> hold = nullptr);
 
 } // namespace asyncnbd::addon

@@ -25,16 +25,16 @@ public:
       kind.left_out.fetch_add(1, std::memory_order_relaxed);
       return;
     }
-    queue_->post([self = std::static_pointer_cast<JsLog>(shared_from_this()), level,
-                  text](Napi::Env env) {
-      Kind &kind = self->kind_of(level);
-      kind.waiting.fetch_sub(1, std::memory_order_relaxed);
-      self->deliver(env, level, text);
-      if (const uint64_t lines = kind.left_out.exchange(0, std::memory_order_relaxed))
-        self->deliver(env, base::LogLevel::warning,
-                      std::to_string(lines) + " " + kind.name +
-                          " were left out, as they came too fast");
-    });
+    queue_->post(
+        [self = std::static_pointer_cast<JsLog>(shared_from_this()), level, text](Napi::Env env) {
+          Kind &kind = self->kind_of(level);
+          kind.waiting.fetch_sub(1, std::memory_order_relaxed);
+          self->deliver(env, level, text);
+          if (const uint64_t lines = kind.left_out.exchange(0, std::memory_order_relaxed))
+            self->deliver(env, base::LogLevel::warning,
+                          std::to_string(lines) + " " + kind.name +
+                              " were left out, as they came too fast");
+        });
   }
 
 private:

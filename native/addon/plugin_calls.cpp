@@ -45,7 +45,8 @@ Napi::Object facts_to_js(Napi::Env env, const backend::Facts &facts) {
 }
 
 // Runs `call` on the thread pool and resolves with what `to_js` makes of its result.
-template <typename Call, typename ToJs> Napi::Value ask(Napi::Env env, Call call, ToJs to_js) {
+template <typename Call, typename ToJs>
+Napi::Value ask(Napi::Env env, const PluginClient &client, Call call, ToJs to_js) {
   using Result = decltype(call());
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
   auto result = std::make_shared<std::optional<Result>>();
@@ -57,7 +58,8 @@ template <typename Call, typename ToJs> Napi::Value ask(Napi::Env env, Call call
         else
           deferred->Reject(
               Napi::Error::New(env, "cannot start a thread for a plugin call").Value());
-      });
+      },
+      client.hold);
   return deferred->Promise();
 }
 
@@ -163,7 +165,7 @@ std::optional<std::string> default_of(PluginClient &client) {
 Napi::Value preconnect(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   set_script_of(info, 0, *client);
   return ask(
-      info.Env(),
+      info.Env(), *client,
       [client] {
         return client->chain ? client->chain->front(*client->bottom).preconnect(client->readonly)
                              : client->bottom->preconnect(client->readonly);
@@ -178,7 +180,7 @@ Napi::Value preconnect(const Napi::CallbackInfo &info, const SharedPluginClient 
 Napi::Value list_exports(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   set_script_of(info, 0, *client);
   return ask(
-      info.Env(), [client] { return listed_by(*client); },
+      info.Env(), *client, [client] { return listed_by(*client); },
       [client](Napi::Env env, const std::optional<std::vector<backend::ExportEntry>> &entries) {
         client->answers.reset();
         if (!entries)
@@ -196,7 +198,7 @@ Napi::Value list_exports(const Napi::CallbackInfo &info, const SharedPluginClien
 
 Napi::Value default_export(Napi::Env env, const SharedPluginClient &client) {
   return ask(
-      env, [client] { return default_of(*client); },
+      env, *client, [client] { return default_of(*client); },
       [](Napi::Env env, const std::optional<std::string> &name) -> Napi::Value {
         if (!name)
           return env.Null();
@@ -241,7 +243,7 @@ Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient
   const std::string name = info[0].As<Napi::String>();
   set_script_of(info, 2, *client);
   return ask(
-      info.Env(),
+      info.Env(), *client,
       [client, name, wanted = wanted_of(info[1])]() -> std::optional<std::string> {
         const std::optional<std::string> canonical = name.empty() ? default_of(*client) : name;
         // Filters may know another name for "" than what is behind them.
@@ -270,7 +272,7 @@ Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClien
   set_script(*client, script, facts.Get("answer").As<Napi::Function>(), std::move(opened));
   const std::string name = facts.Get("name").As<Napi::String>();
   return ask(
-      info.Env(),
+      info.Env(), *client,
       [client, name, disk = facts.Get("disk").As<Napi::String>().Utf8Value(),
        wanted = wanted_of(info[3])] {
         return open_backend(*client, *client->bottom, name, &disk, wanted);
@@ -284,7 +286,7 @@ Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClien
 Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client,
                           const std::string &name) {
   return ask(
-      env,
+      env, *client,
       [client, name] {
         if (client->chain && client->chain->has_opening_filters()) // which know of none
           return std::optional(std::vector<backend::ContextEntry>());
@@ -308,7 +310,7 @@ Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client,
 
 Napi::Value close_export(Napi::Env env, const SharedPluginClient &client) {
   return ask(
-      env,
+      env, *client,
       [client] {
         client->backend->close();
         client->backend.reset();

@@ -7,6 +7,7 @@
 #include <napi.h>
 #include <string>
 
+#include "addon/js_queue.hpp"
 #include "backend/bottom.hpp"
 #include "backend/c_backend.hpp"
 #include "backend/chain.hpp"
@@ -21,7 +22,8 @@ struct PluginClient {
   std::unique_ptr<backend::Bottom> bottom; // the plugin, in C, as chains meet it
   std::shared_ptr<backend::Chain> chain;   // nullptr: there are no native filters
   bool readonly = false;
-  unsigned threads = 1; // calls of the plugin at once, if it can take more than one
+  std::shared_ptr<LoopHold> hold{}; // the session's: whether its calls keep the event loop alive
+  unsigned threads = 1;             // calls of the plugin at once, if it can take more than one
   std::unique_ptr<backend::Backend> backend; // the open export, behind the chain
   // JavaScript's, for a plugin there; see script_questions.hpp. It keeps the object that this
   // belongs to, and so has to go when it has answered, or the export is closed.

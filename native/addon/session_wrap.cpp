@@ -100,7 +100,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
 
   transport::set_nonblocking(in_fd_, true);
   transport::set_nonblocking(out_fd_, true);
-  hold_ = std::make_shared<LoopHold>(JsQueue::of(env));
+  hold_ = client_->hold = std::make_shared<LoopHold>(JsQueue::of(env));
   io_ = std::make_unique<transport::HandshakeIo>(in_fd_, out_fd_);
   in_poll_ = std::make_unique<FdPoll>(env, in_fd_, [this] { on_input(); });
   bool ok = in_poll_->ok();
@@ -338,7 +338,8 @@ void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
           backend->close_unused();
         deferred->Reject(
             Napi::Error::New(env, "no thread or descriptor is left for the client").Value());
-      });
+      },
+      client->hold);
 }
 
 } // namespace

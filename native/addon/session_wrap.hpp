@@ -24,6 +24,7 @@ public:
   ~SessionWrap() override;
 
   const std::shared_ptr<connection::Connection> &connection() const { return client_->connection; }
+  const std::shared_ptr<LoopHold> &hold() const { return hold_; }
 
 private:
   Napi::Value enter(const Napi::CallbackInfo &info);
@@ -59,7 +60,7 @@ private:
   int in_fd_;
   int out_fd_;
   host::LoggedClient logged_;
-  std::shared_ptr<LoopHold> hold_; // during the transmission phase
+  std::shared_ptr<LoopHold> hold_; // the client's: calls and the transmission phase
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
   std::shared_ptr<base::MemoryBudget> budget_;
   std::unique_ptr<transport::HandshakeIo> io_;

@@ -6,14 +6,18 @@
 
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
+#include "addon/session_wrap.hpp"
 
 namespace asyncnbd::addon {
 
 // The queue calls it on any thread; all else happens on JavaScript's.
 class JsTurn final : public backend::TurnTaker, public std::enable_shared_from_this<JsTurn> {
 public:
-  JsTurn(Napi::Env env, std::shared_ptr<backend::TurnQueue> queue)
-      : js_(JsQueue::of(env)), queue_(std::move(queue)), begun_(env) {}
+  JsTurn(Napi::Env env, std::shared_ptr<backend::TurnQueue> queue, std::shared_ptr<LoopHold> hold)
+      : js_(JsQueue::of(env)), hold_(std::move(hold)), queue_(std::move(queue)), begun_(env) {
+    if (hold_ == nullptr)
+      hold_ = std::make_shared<LoopHold>(js_);
+  }
 
   Napi::Promise promise() const { return begun_.Promise(); }
 
@@ -22,7 +26,7 @@ public:
       settle(env, true);
       return;
     }
-    js_->hold();
+    hold_->begin();
     queue_->wait_for_turn(*this, nullptr);
   }
 
@@ -31,7 +35,7 @@ public:
     if (std::exchange(is_over_, true))
       return false;
     if (!queue_->withdraw(*this).empty()) {
-      js_->release();
+      hold_->end();
       return true;
     }
     queue_->wait_for_workers(*this);
@@ -44,12 +48,13 @@ public:
 private:
   void take_turn(backend::Request *) override {
     js_->post([self = shared_from_this()](Napi::Env env) {
-      self->js_->release();
+      self->hold_->end();
       self->settle(env, !self->is_over_);
     });
   }
 
   const std::shared_ptr<JsQueue> js_;
+  std::shared_ptr<LoopHold> hold_;
   const std::shared_ptr<backend::TurnQueue> queue_;
   const Napi::Promise::Deferred begun_;
   bool is_over_ = false;
@@ -74,10 +79,14 @@ Napi::Function TurnWrap::define(Napi::Env env) {
                      });
 }
 
-// new NativeTurn(turns)
+// new NativeTurn(turns, session or undefined): the event loop stays alive while it waits, as far as
+// it does for the session.
 TurnWrap::TurnWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
-  turn_ =
-      std::make_shared<JsTurn>(info.Env(), TurnsWrap::Unwrap(info[0].As<Napi::Object>())->queue());
+  std::shared_ptr<LoopHold> hold;
+  if (info[1].IsObject())
+    hold = SessionWrap::Unwrap(info[1].As<Napi::Object>())->hold();
+  turn_ = std::make_shared<JsTurn>(
+      info.Env(), TurnsWrap::Unwrap(info[0].As<Napi::Object>())->queue(), std::move(hold));
   begun_ = Napi::Persistent(turn_->promise());
   turn_->begin(info.Env());
 }

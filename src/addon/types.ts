@@ -548,7 +548,11 @@ export interface Addon {
   NativeTurns: new (
     sharedAs: string,
   ) => NativeTurns;
-  NativeTurn: new (turns: NativeTurns) => NativeTurn;
+  /** session: whose client waits, which may not keep the event loop alive. */
+  NativeTurn: new (
+    turns: NativeTurns,
+    session?: NativeSession,
+  ) => NativeTurn;
   /** As NativeTurns. */
   NativeCounters: new (
     sharedAs: string,

@@ -27,7 +27,7 @@ export class ConnectionTurn {
   /** False: it has ended before it came, or the client has hung up. */
   async begin(): Promise<boolean> {
     if (this.#queue === undefined) return true;
-    this.#turn = new (addon().NativeTurn)(this.#queue);
+    this.#turn = new (addon().NativeTurn)(this.#queue, this.#native);
     this.#native.watchForEnd(() => this.end());
     const hasBegun = await this.#turn.begun();
     this.#native.watchForEnd(undefined);

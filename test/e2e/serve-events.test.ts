@@ -156,6 +156,34 @@ test.each([
   },
 );
 
+test.each([
+  ["a client's export in C", testPlugin("noisy"), "{ open: 30 }", 1],
+  [
+    "a client that waits for its turn",
+    testPlugin("memory"),
+    "{ size: '1M', serialize: 'connections' }",
+    2,
+  ],
+])("after unref(), the opening of %s does not keep the process", async (...row) => {
+  const [, plugin, config, clients] = row;
+  const stdout = await program(`
+    const server = await serve({ plugin: ${JSON.stringify(plugin)}, config: ${config},
+      filters: ${clients} > 1 ? ["noparallel"] : [] });
+    const dial = async () => {
+      const client = connect(server.endpoint.path);
+      await once(client, "data");
+      client.write(Buffer.concat([Buffer.from([0, 0, 0, 3]), Buffer.from("IHAVEOPT"),
+        Buffer.from([0, 0, 0, 1, 0, 0, 0, 0])]));
+      await new Promise((resolve) => setTimeout(resolve, 300));
+      client.unref();
+    };
+    for (let i = 0; i < ${clients}; i++) await dial();
+    server.unref();
+    const begun = performance.now();
+    process.on("exit", () => console.log(performance.now() - begun < 5000 ? "soon" : "late"));`);
+  expect(stdout).toBe("soon\n");
+});
+
 test("ref() takes unref() back, and close() keeps the process until the plugin has ended", async () => {
   const stdout = await program(`
     const plugin = { ...ram(), async cleanup() {

@@ -1,6 +1,7 @@
 /* A disk that says things: in its configuration (lines=N for debugging and then an error, errors=N;
  * refuse=1: that it refuses), on a thread of its own between after_fork and cleanup (thread=TEXT),
- * and at its end, also to a file, ended=PATH or that of the environment.
+ * and at its end, also to a file, ended=PATH or that of the environment. open=SECONDS: how long an
+ * opening takes.
  */
 
 #include <pthread.h>
@@ -9,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -18,6 +20,7 @@
 static const char *said;
 static const char *ended;
 static bool refuses;
+static unsigned open_seconds;
 static pthread_t thread;
 
 static int noisy_config(const char *key, const char *value) {
@@ -36,6 +39,8 @@ static int noisy_config(const char *key, const char *value) {
     said = value;
   } else if (strcmp(key, "ended") == 0) {
     ended = value;
+  } else if (strcmp(key, "open") == 0) {
+    open_seconds = (unsigned)atoi(value);
   }
   return 0;
 }
@@ -77,6 +82,7 @@ static void noisy_unload(void) {
 
 static void *noisy_open(int readonly) {
   (void)readonly;
+  sleep(open_seconds);
   return NBDKIT_HANDLE_NOT_NEEDED;
 }
 
