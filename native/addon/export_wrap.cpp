@@ -124,6 +124,7 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
   client_->connection = session->connection();
   client_->hold = session->hold();
+  session->give_up_with(client_);
   if (!client_->connection) {
     Napi::Error::New(info.Env(), "the client has disconnected").ThrowAsJavaScriptException();
     return;
@@ -150,7 +151,7 @@ Napi::Value ExportWrap::list_exports(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value ExportWrap::default_export(const Napi::CallbackInfo &info) {
-  return addon::default_export(info.Env(), client_);
+  return addon::default_export(info, client_);
 }
 
 Napi::Value ExportWrap::open_export(const Napi::CallbackInfo &info) {

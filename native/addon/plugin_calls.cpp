@@ -69,7 +69,7 @@ public:
   // `opened`: already, or nullptr. `of_no_client`: or nullptr.
   ScriptBottom(host::CallContext &context, unsigned threads,
                std::unique_ptr<backend::Backend> opened, std::unique_ptr<ScriptQuestions> questions,
-               std::shared_ptr<Bottom> of_no_client)
+               std::shared_ptr<ScriptBottom> of_no_client)
       : context_(context), threads_(threads), opened_(std::move(opened)),
         questions_(std::move(questions)), of_no_client_(std::move(of_no_client)) {}
   ~ScriptBottom() override {
@@ -93,19 +93,24 @@ public:
     return opened_ != nullptr ? std::move(opened_) : questions_->open(name, readonly);
   }
   std::shared_ptr<Bottom> of_no_client() override { return of_no_client_; }
-  void give_up_opening() override { questions_->give_up(); }
+  // Those who wait for what this client was to open for all try themselves.
+  void give_up_opening() override {
+    questions_->give_up();
+    if (of_no_client_ != nullptr)
+      of_no_client_->questions_->abandon();
+  }
 
 private:
   host::CallContext &context_;
   const unsigned threads_;
   std::unique_ptr<backend::Backend> opened_; // nullptr once it has been handed out
   const std::unique_ptr<ScriptQuestions> questions_;
-  const std::shared_ptr<Bottom> of_no_client_;
+  const std::shared_ptr<ScriptBottom> of_no_client_;
 };
 
 // For what a filter has opened for all clients.
-std::shared_ptr<backend::Bottom> bottom_of_no_client(const PluginClient &client,
-                                                     std::unique_ptr<ScriptQuestions> questions) {
+std::shared_ptr<ScriptBottom> bottom_of_no_client(const PluginClient &client,
+                                                  std::unique_ptr<ScriptQuestions> questions) {
   struct OfNoClient {
     OfNoClient(const PluginClient &client, std::unique_ptr<ScriptQuestions> questions)
         : context(*client.connection),
@@ -125,7 +130,7 @@ void set_script(PluginClient &client, ScriptBridgeWrap &script, const Napi::Func
     return std::make_shared<Napi::FunctionReference>(Napi::Persistent(answer));
   };
   client.answers = made();
-  std::shared_ptr<backend::Bottom> of_no_client;
+  std::shared_ptr<ScriptBottom> of_no_client;
   if (client.chain && client.chain->opens_for_all()) {
     const std::shared_ptr<KeptFunctions> &kept = script.kept();
     kept->push_back(made());
@@ -196,10 +201,13 @@ Napi::Value list_exports(const Napi::CallbackInfo &info, const SharedPluginClien
       });
 }
 
-Napi::Value default_export(Napi::Env env, const SharedPluginClient &client) {
+// defaultExport(bridge, answer)
+Napi::Value default_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
+  set_script_of(info, 0, *client);
   return ask(
-      env, *client, [client] { return default_of(*client); },
-      [](Napi::Env env, const std::optional<std::string> &name) -> Napi::Value {
+      info.Env(), *client, [client] { return default_of(*client); },
+      [client](Napi::Env env, const std::optional<std::string> &name) -> Napi::Value {
+        client->answers.reset();
         if (!name)
           return env.Null();
         return Napi::String::New(env, *name);
@@ -287,11 +295,15 @@ Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client,
                           const std::string &name) {
   return ask(
       env, *client,
-      [client, name] {
+      [client, name]() -> std::optional<std::vector<backend::ContextEntry>> {
         if (client->chain && client->chain->has_opening_filters()) // which know of none
-          return std::optional(std::vector<backend::ContextEntry>());
+          return std::vector<backend::ContextEntry>();
+        // Of the export that opening will open.
+        const std::optional<std::string> canonical = name.empty() ? default_of(*client) : name;
+        if (!canonical)
+          return std::nullopt;
         return backend::list_meta_contexts(*client->plugin, *client->connection, client->readonly,
-                                           name);
+                                           *canonical);
       },
       [](Napi::Env env, const std::optional<std::vector<backend::ContextEntry>> &entries) {
         if (!entries)

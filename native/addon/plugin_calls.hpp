@@ -32,12 +32,12 @@ struct PluginClient {
 
 using SharedPluginClient = std::shared_ptr<PluginClient>;
 
-// The first three are given a bridge and a function that answers for a plugin in JavaScript, as
+// The first four are given a bridge and a function that answers for a plugin in JavaScript, as
 // their last arguments, where filters are to ask it.
 Napi::Value preconnect(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value list_exports(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
-Napi::Value default_export(Napi::Env env, const SharedPluginClient &client);
+Napi::Value default_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 // adoptExport(bridge, connection, { name, disk, answer, and what script_questions.hpp describes },
 // wanted): of a plugin in JavaScript, which has opened an export. Resolves as open_export; the
 // bridge is asked to close it.

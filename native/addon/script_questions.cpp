@@ -109,11 +109,11 @@ struct ScriptQuestions::Shared {
   Shared &operator=(const Shared &) = delete;
 
   // By the script, once for each time that it is asked.
-  void take(Answer given) {
+  void take(uint64_t number, Answer given) {
     std::unique_ptr<backend::Backend> unused;
     {
       std::lock_guard lock(mutex);
-      if (is_given_up) {
+      if (is_given_up || number != asked || is_answered) {
         unused = std::move(given.opened);
       } else {
         answer = std::move(given);
@@ -147,7 +147,8 @@ struct ScriptQuestions::Shared {
 
   base::Mutex<base::LockRank::script_questions> mutex; // guards what follows
   base::Condition changed;
-  bool is_answered = false;
+  uint64_t asked = 0; // questions so far
+  bool is_answered = true;
   bool is_given_up = false;
   Answer answer;
 };
@@ -159,20 +160,24 @@ ScriptQuestions::ScriptQuestions(Napi::Env env, std::weak_ptr<Napi::FunctionRefe
 
 ScriptQuestions::Answer ScriptQuestions::ask(const char *question, const std::string &name,
                                              bool readonly) {
+  uint64_t number;
   {
     std::lock_guard lock(shared_->mutex);
     shared_->is_answered = false;
+    number = ++shared_->asked;
   }
-  shared_->queue->post([shared = shared_, question, name, readonly](Napi::Env env) {
+  shared_->queue->post([shared = shared_, number, question, name, readonly](Napi::Env env) {
     {
       std::lock_guard lock(shared->mutex);
       if (shared->is_given_up)
         return;
     }
-    auto done = [shared](const Napi::CallbackInfo &info) { shared->take(shared->answer_of(info)); };
+    auto done = [shared, number](const Napi::CallbackInfo &info) {
+      shared->take(number, shared->answer_of(info));
+    };
     const auto function = shared->function.lock();
     if (function == nullptr)
-      shared->take({});
+      shared->take(number, {});
     else
       function->Call({Napi::String::New(env, question), Napi::String::New(env, name),
                       Napi::Boolean::New(env, readonly), Napi::Function::New(env, done)});
@@ -196,6 +201,14 @@ std::optional<std::vector<backend::ExportEntry>> ScriptQuestions::list_exports(b
 
 std::optional<std::string> ScriptQuestions::default_export(bool readonly) {
   return ask("defaultExport", "", readonly).name;
+}
+
+void ScriptQuestions::abandon() {
+  std::lock_guard lock(shared_->mutex);
+  if (shared_->is_answered)
+    return;
+  shared_->is_answered = true; // with nothing
+  shared_->changed.notify_one();
 }
 
 void ScriptQuestions::give_up() {

@@ -50,6 +50,8 @@ public:
   // Nobody waits any more, now or later. What the script opens all the same, it is to close. Any
   // thread.
   void give_up();
+  // The same of the question that is being asked, and no other.
+  void abandon();
 
 private:
   struct Answer;

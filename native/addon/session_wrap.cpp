@@ -64,6 +64,7 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceAccessor<&SessionWrap::is_tls>("isTls"),
                          InstanceMethod("preconnect", &SessionWrap::preconnect),
                          InstanceMethod("listExports", &SessionWrap::list_exports),
+                         InstanceMethod("defaultExport", &SessionWrap::default_export),
                          InstanceMethod("openExport", &SessionWrap::open_export),
                          InstanceMethod("metaContexts", &SessionWrap::meta_contexts),
                          InstanceMethod("closeExport", &SessionWrap::close_export),
@@ -290,6 +291,10 @@ Napi::Value SessionWrap::list_exports(const Napi::CallbackInfo &info) {
   return addon::list_exports(info, client_);
 }
 
+Napi::Value SessionWrap::default_export(const Napi::CallbackInfo &info) {
+  return addon::default_export(info, client_);
+}
+
 Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
   return addon::open_export(info, client_);
 }
@@ -444,6 +449,9 @@ Napi::Value SessionWrap::abort(const Napi::CallbackInfo &info) {
   close_fds();
   if (client_->bottom) // a script may never answer
     client_->bottom->give_up_opening();
+  for (const std::weak_ptr<PluginClient> &weak : others_)
+    if (const SharedPluginClient other = weak.lock(); other && other->bottom)
+      other->bottom->give_up_opening();
   client_->answers.reset();
   if (pending_io_)
     settle_io(info.Env().Null());

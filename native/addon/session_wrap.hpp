@@ -25,6 +25,8 @@ public:
 
   const std::shared_ptr<connection::Connection> &connection() const { return client_->connection; }
   const std::shared_ptr<LoopHold> &hold() const { return hold_; }
+  // What the client has opened besides: abort ends that, too, as long as there is only a handshake.
+  void give_up_with(const SharedPluginClient &other) { others_.push_back(other); }
 
 private:
   Napi::Value enter(const Napi::CallbackInfo &info);
@@ -35,6 +37,7 @@ private:
   Napi::Value is_tls(const Napi::CallbackInfo &info);
   Napi::Value preconnect(const Napi::CallbackInfo &info);
   Napi::Value list_exports(const Napi::CallbackInfo &info);
+  Napi::Value default_export(const Napi::CallbackInfo &info);
   Napi::Value open_export(const Napi::CallbackInfo &info);
   Napi::Value meta_contexts(const Napi::CallbackInfo &info);
   Napi::Value close_export(const Napi::CallbackInfo &info);
@@ -62,6 +65,7 @@ private:
   host::LoggedClient logged_;
   std::shared_ptr<LoopHold> hold_; // the client's: calls and the transmission phase
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
+  std::vector<std::weak_ptr<PluginClient>> others_;
   std::shared_ptr<base::MemoryBudget> budget_;
   std::unique_ptr<transport::HandshakeIo> io_;
   std::unique_ptr<FdPoll> in_poll_;

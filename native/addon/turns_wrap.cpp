@@ -6,18 +6,14 @@
 
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
-#include "addon/session_wrap.hpp"
 
 namespace asyncnbd::addon {
 
 // The queue calls it on any thread; all else happens on JavaScript's.
 class JsTurn final : public backend::TurnTaker, public std::enable_shared_from_this<JsTurn> {
 public:
-  JsTurn(Napi::Env env, std::shared_ptr<backend::TurnQueue> queue, std::shared_ptr<LoopHold> hold)
-      : js_(JsQueue::of(env)), hold_(std::move(hold)), queue_(std::move(queue)), begun_(env) {
-    if (hold_ == nullptr)
-      hold_ = std::make_shared<LoopHold>(js_);
-  }
+  JsTurn(Napi::Env env, std::shared_ptr<backend::TurnQueue> queue)
+      : js_(JsQueue::of(env)), hold_(js_), queue_(std::move(queue)), begun_(env) {}
 
   Napi::Promise promise() const { return begun_.Promise(); }
 
@@ -26,7 +22,7 @@ public:
       settle(env, true);
       return;
     }
-    hold_->begin();
+    hold_.begin();
     queue_->wait_for_turn(*this, nullptr);
   }
 
@@ -35,7 +31,7 @@ public:
     if (std::exchange(is_over_, true))
       return false;
     if (!queue_->withdraw(*this).empty()) {
-      hold_->end();
+      hold_.end();
       return true;
     }
     queue_->wait_for_workers(*this);
@@ -43,18 +39,20 @@ public:
     return false;
   }
 
+  void set_ref(bool is_ref) { hold_.set_ref(is_ref); }
+
   void settle(Napi::Env env, bool has_begun) { begun_.Resolve(Napi::Boolean::New(env, has_begun)); }
 
 private:
   void take_turn(backend::Request *) override {
     js_->post([self = shared_from_this()](Napi::Env env) {
-      self->hold_->end();
+      self->hold_.end();
       self->settle(env, !self->is_over_);
     });
   }
 
   const std::shared_ptr<JsQueue> js_;
-  std::shared_ptr<LoopHold> hold_;
+  LoopHold hold_;
   const std::shared_ptr<backend::TurnQueue> queue_;
   const Napi::Promise::Deferred begun_;
   bool is_over_ = false;
@@ -76,17 +74,14 @@ Napi::Function TurnWrap::define(Napi::Env env) {
                      {
                          InstanceMethod("begun", &TurnWrap::begun),
                          InstanceMethod("end", &TurnWrap::end),
+                         InstanceMethod("setRef", &TurnWrap::set_ref),
                      });
 }
 
-// new NativeTurn(turns, session or undefined): the event loop stays alive while it waits, as far as
-// it does for the session.
+// new NativeTurn(turns)
 TurnWrap::TurnWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
-  std::shared_ptr<LoopHold> hold;
-  if (info[1].IsObject())
-    hold = SessionWrap::Unwrap(info[1].As<Napi::Object>())->hold();
-  turn_ = std::make_shared<JsTurn>(
-      info.Env(), TurnsWrap::Unwrap(info[0].As<Napi::Object>())->queue(), std::move(hold));
+  turn_ =
+      std::make_shared<JsTurn>(info.Env(), TurnsWrap::Unwrap(info[0].As<Napi::Object>())->queue());
   begun_ = Napi::Persistent(turn_->promise());
   turn_->begin(info.Env());
 }
@@ -98,6 +93,12 @@ TurnWrap::~TurnWrap() {
 // begun(): resolves once it has come; with false, if it has ended before.
 Napi::Value TurnWrap::begun(const Napi::CallbackInfo &) {
   return begun_.Value();
+}
+
+// setRef(isRef): whether the event loop stays alive while it waits, as it does at first.
+Napi::Value TurnWrap::set_ref(const Napi::CallbackInfo &info) {
+  turn_->set_ref(info[0].As<Napi::Boolean>());
+  return info.Env().Undefined();
 }
 
 // end(): of a turn, or of waiting for one.

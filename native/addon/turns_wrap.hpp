@@ -32,6 +32,7 @@ public:
 private:
   Napi::Value begun(const Napi::CallbackInfo &info);
   Napi::Value end(const Napi::CallbackInfo &info);
+  Napi::Value set_ref(const Napi::CallbackInfo &info);
 
   std::shared_ptr<JsTurn> turn_;
   Napi::Reference<Napi::Promise> begun_;

@@ -32,11 +32,11 @@ struct Wish {
   }
 };
 
-// The first client opens it, and those that come meanwhile wait.
+// The first client opens it, and those that come meanwhile wait. Where it could not, the next one
+// of them tries: its opening may have been given up with it.
 struct Opened {
   bool is_over = false; // the opening
   std::shared_ptr<OnceOpened> opened;
-  std::string error;
 };
 
 class OpenonceFilter final : public backend::Filter {
@@ -85,40 +85,40 @@ std::unique_ptr<Backend> OpenonceFilter::open_behind(const backend::OpenBehind &
   return layer->prepare(backend::WANTS_ALL, error) ? std::move(layer) : nullptr;
 }
 
-// Who has waited for an opening that fails has failed, too; who comes later tries again.
 std::shared_ptr<OnceOpened> OpenonceFilter::find(const Wish &wish, const backend::OpenBehind &open,
                                                  const host::ServerContext &server,
                                                  std::string *error) {
   constexpr std::chrono::milliseconds LOOK_AGAIN_AFTER{50};
   std::unique_lock lock(mutex_);
-  std::shared_ptr<Opened> &place = opened_[wish];
-  const bool is_first = place == nullptr;
-  if (is_first && opened_.size() > MAX_OPEN) {
-    opened_.erase(wish);
+  for (;;) {
+    const auto found = opened_.find(wish);
+    if (found == opened_.end())
+      break;
+    const std::shared_ptr<Opened> here = found->second;
+    while (!here->is_over && !server.is_stopping())
+      changed_.wait_until(lock, std::chrono::steady_clock::now() + LOOK_AGAIN_AFTER);
+    if (!here->is_over) {
+      *error = "filter openonce: the server stops while the export is being opened";
+      return nullptr;
+    }
+    if (here->opened != nullptr)
+      return here->opened;
+  }
+  if (opened_.size() >= MAX_OPEN) {
     *error = "filter openonce: too many exports are open already";
     return nullptr;
   }
-  if (is_first)
-    place = std::make_shared<Opened>();
-  const std::shared_ptr<Opened> here = place;
-  if (is_first) {
-    lock.unlock();
-    if (std::unique_ptr<Backend> opened = open(wish.is_readonly, &here->error))
-      here->opened = std::make_shared<OnceOpened>(std::move(opened), resources_);
-    lock.lock();
-    here->is_over = true;
-    if (here->opened == nullptr)
-      opened_.erase(wish);
-    changed_.notify_all();
-  } else {
-    while (!here->is_over && !server.is_stopping())
-      changed_.wait_until(lock, std::chrono::steady_clock::now() + LOOK_AGAIN_AFTER);
-  }
-  if (!here->is_over)
-    *error = "filter openonce: the server stops while the export is being opened";
-  else if (here->opened == nullptr)
-    *error = here->error;
-  return here->is_over ? here->opened : nullptr;
+  const auto here = std::make_shared<Opened>();
+  opened_[wish] = here;
+  lock.unlock();
+  if (std::unique_ptr<Backend> opened = open(wish.is_readonly, error))
+    here->opened = std::make_shared<OnceOpened>(std::move(opened), resources_);
+  lock.lock();
+  here->is_over = true;
+  if (here->opened == nullptr)
+    opened_.erase(wish);
+  changed_.notify_all();
+  return here->opened;
 }
 
 void OpenonceFilter::end() {

@@ -145,6 +145,8 @@ export interface NativeTurn {
   begun(): Promise<boolean>;
   /** Of a turn, or of waiting for one. */
   end(): void;
+  /** Whether the process stays alive while it waits, as it does at first. */
+  setRef(isRef: boolean): void;
 }
 
 /** Hands lines to JavaScript: onLine, soon. */
@@ -345,6 +347,8 @@ export interface NativeSession extends Refable {
   preconnect(...asked: Asked): Promise<boolean>;
   /** null: the plugin failed, and has logged why. */
   listExports(...asked: Asked): Promise<ExportEntry[] | null>;
+  /** What "" stands for; null: there is none, which has been logged. */
+  defaultExport(...asked: Asked): Promise<string | null>;
   /** null: the plugin failed, and has logged why. */
   metaContexts(exportName: string): Promise<MetaContextEntry[] | null>;
   /** null: it cannot be opened, and why has been logged. */
@@ -548,11 +552,7 @@ export interface Addon {
   NativeTurns: new (
     sharedAs: string,
   ) => NativeTurns;
-  /** session: whose client waits, which may not keep the event loop alive. */
-  NativeTurn: new (
-    turns: NativeTurns,
-    session?: NativeSession,
-  ) => NativeTurn;
+  NativeTurn: new (turns: NativeTurns) => NativeTurn;
   /** As NativeTurns. */
   NativeCounters: new (
     sharedAs: string,

@@ -17,6 +17,7 @@ export class ConnectionTurn {
   readonly #queue: NativeTurns | undefined;
   readonly #native: NativeSession;
   #turn: NativeTurn | undefined;
+  #isRef = true;
 
   /** undefined: nobody need wait. */
   constructor(queue: NativeTurns | undefined, native: NativeSession) {
@@ -27,11 +28,18 @@ export class ConnectionTurn {
   /** False: it has ended before it came, or the client has hung up. */
   async begin(): Promise<boolean> {
     if (this.#queue === undefined) return true;
-    this.#turn = new (addon().NativeTurn)(this.#queue, this.#native);
+    this.#turn = new (addon().NativeTurn)(this.#queue);
+    this.#turn.setRef(this.#isRef);
     this.#native.watchForEnd(() => this.end());
     const hasBegun = await this.#turn.begun();
     this.#native.watchForEnd(undefined);
     return hasBegun && this.#turn !== undefined;
+  }
+
+  /** Whether the process stays alive while it waits, as it does at first. */
+  setRef(isRef: boolean): void {
+    this.#isRef = isRef;
+    this.#turn?.setRef(isRef);
   }
 
   /** Of a turn, or of waiting for one, or of neither. */

@@ -67,6 +67,11 @@ export class ExportClient {
     this.#isOpen = false;
   }
 
+  /** Whether the process stays alive while it waits, as it does at first. */
+  setRef(isRef: boolean): void {
+    this.#turn.setRef(isRef);
+  }
+
   /** At any time: it waits no longer. */
   giveUp(): void {
     if (this.#isWaiting) this.#turn.end();

@@ -17,6 +17,7 @@ export class Visit {
   readonly #table: ExportTable;
   readonly #client: Client;
   #place: Place | undefined;
+  #isRef = true;
 
   constructor(table: ExportTable, client: Client) {
     this.#table = table;
@@ -64,6 +65,12 @@ export class Visit {
     this.#place?.client.giveUp();
   }
 
+  /** Whether the process stays alive while the client waits for others, as it does at first. */
+  setRef(isRef: boolean): void {
+    this.#isRef = isRef;
+    this.#place?.client.setRef(isRef);
+  }
+
   /** Last. */
   async leave(): Promise<void> {
     await this.#place?.client.leave();
@@ -85,6 +92,8 @@ export class Visit {
   }
 
   #go(to: Export): void {
-    this.#place = { export: to, client: to.enter(this.#client) };
+    const client = to.enter(this.#client);
+    client.setRef(this.#isRef);
+    this.#place = { export: to, client };
   }
 }

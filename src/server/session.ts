@@ -211,6 +211,7 @@ export class Session implements ClientSession {
   setRef(isRef: boolean): void {
     this.#isRef = isRef;
     this.#native.setRef(isRef);
+    this.#visit.setRef(isRef);
     this.#limit?.setRef(isRef);
   }
 

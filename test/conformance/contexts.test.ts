@@ -47,17 +47,31 @@ const OWN = ["x-test:dirty", "x-test:owner"];
 const LAYERS = ["--filter=delay", "--filter=log", "--filter=readonly"];
 
 describe.each([
-  ["TypeScript", () => startServer([scriptPath()])],
-  ["a C plugin with THREAD_MODEL ASYNC", () => startServer([testPlugin("asynccontexts")])],
+  ["TypeScript", (front = [], words = []) => startServer([...front, scriptPath(), ...words])],
+  [
+    "a C plugin with THREAD_MODEL ASYNC",
+    (front = [], words = []) => startServer([...front, testPlugin("asynccontexts"), ...words]),
+  ],
   [
     "a C plugin behind middleware and native filters",
-    () => startServer([...LAYERS, testPlugin("asynccontexts"), "logfile=/dev/null"]),
+    (front = [], words = []) =>
+      startServer([
+        ...front,
+        ...LAYERS,
+        testPlugin("asynccontexts"),
+        "logfile=/dev/null",
+        ...words,
+      ]),
   ],
   [
     "a plugin in TypeScript behind middleware and native filters",
-    () => startServer([...LAYERS, scriptPath(), "logfile=/dev/null"]),
+    (front = [], words = []) =>
+      startServer([...front, ...LAYERS, scriptPath(), "logfile=/dev/null", ...words]),
   ],
-])("contexts of %s", (_, start) => {
+] satisfies [
+  string,
+  (front?: readonly string[], words?: readonly string[]) => ReturnType<typeof startServer>,
+][])("contexts of %s", (_, start) => {
   const list = async (socket: string, exportName: string, ...queries: string[]) => {
     const client = await RawClient.connect(socket);
     await client.greet();
@@ -93,6 +107,13 @@ describe.each([
     const options: StrictOptions = { style: "extended", contexts: OWN, exportName: "plain" };
     const client = await StrictClient.connect(server.socket, options);
     expect([...client.contexts.keys()]).toEqual(["x-test:owner"]);
+    await server.stop();
+  });
+
+  test("of the default are those of what exportname makes of it", async () => {
+    const server = await start(["--filter=exportname"], ["default-export=plain"]);
+    expect((await list(server.socket, "", "x-test:dirty")).names).toEqual([]);
+    expect((await list(server.socket, "other", "x-test:dirty")).names).toEqual(["x-test:dirty"]);
     await server.stop();
   });
 

@@ -182,7 +182,7 @@ test("a filter's request for all clients that is never answered ends with the se
   first.sendRequest({ type: READ, offset: 655360n, length: 512 });
   expect(await second.request({ type: FLUSH })).toBe(0);
   first.socket.end();
-  await new Promise((resolve) => setTimeout(resolve, 1500)); // in which it could be given up for all
+  await new Promise((resolve) => setTimeout(resolve, 1500)); // its grace: nothing shows its end
   expect(await second.request({ type: FLUSH })).toBe(0);
   server.kill("SIGTERM");
   expect((await server.ended).status).toBe(1); // the plugin may still reply

@@ -7,6 +7,7 @@ import { describe, expect, test } from "vitest";
 import { RawClient } from "../support/raw-client.js";
 import {
   debianFilter,
+  eventually,
   LEAKS_AT_EXIT,
   runAsyncnbd,
   startServer,
@@ -101,6 +102,37 @@ describe("in front of a plugin in TypeScript", () => {
     const { stderr } = await server.stop();
     expect(callsIn(stderr)).toEqual(["open ", "open ", "open b", "close", "close", "cleanup"]);
   });
+
+  test.each([
+    ["", () => []],
+    ["behind middleware, ", () => [filterModule()]],
+  ] satisfies [string, () => string[]][])(
+    "%san opening that hangs costs its client alone, and the next one tries again",
+    async (_, front) => {
+      const path = join(temporaryDirectory(), "hanging.ts");
+      writeFileSync(
+        path,
+        `let opened = 0;
+         export default {
+           name: "hanging",
+           open() { console.error("call: open"); return opened++ === 0 ? new Promise(() => {}) : {}; },
+           getSize: () => 4096,
+           pread() {},
+         };`,
+      );
+      const args = [...front(), "--filter=openonce", "--timeout=2", path];
+      const server = await startServer(args);
+      const first = expect(RawClient.open(server.socket)).rejects.toThrow();
+      await eventually("its opening", () => callsIn(server.stderr()).length > 0 || undefined);
+      await new Promise((resolve) => setTimeout(resolve, 500)); // or the second has no time left
+      const second = await RawClient.open(server.socket);
+      expect(await second.request({ type: READ, offset: 0n, length: 512 })).toBe(0);
+      await first;
+      const { stderr } = await server.stop();
+      expect(callsIn(stderr)).toEqual(["open", "open"]);
+      expect(stderr).toContain("refused: the handshake took longer than 2 s");
+    },
+  );
 
   test("a filter behind it may open it anew when its first client has left", async () => {
     const words = ["retry-delay=10ms", "fails=2"];

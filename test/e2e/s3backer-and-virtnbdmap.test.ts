@@ -7,9 +7,9 @@ import { describe, expect, onTestFinished, test } from "vitest";
 import { environment, startNbdkit, uriOf } from "../support/as-nbdkit.js";
 import { run, runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
+import { onFreePort } from "../support/free-port.js";
 import { isRunning } from "../support/process.js";
 import { eventually, sanitizer, temporaryDirectory } from "../support/server.js";
-import { freePort } from "../support/ssh-server.js";
 
 const ended = (pid: number): Promise<true> =>
   eventually("the server's end", () => (isRunning(pid) ? undefined : true));
@@ -122,16 +122,18 @@ describe.skipIf(sanitizer)("virtnbdmap", () => {
     const disk = Buffer.concat([patternBytes(2 * MIB), Buffer.alloc(MIB), patternBytes(MIB, 2)]);
     writeFileSync(at("map"), JSON.stringify(makeBackup(disk, at("full.data"))));
     writeFileSync(at("virtnbd-nbdkit-plugin"), MAP_PLUGIN);
-    const port = await freePort();
-    const command = [
-      ...["nbdkit", "--pidfile", at("pid"), "-i", "127.0.0.1", "-p", `${port}`, "-e", "sda"],
-      ...["--filter=blocksize", "--filter=cow", "-v", "python", at("virtnbd-nbdkit-plugin")],
-      ...["maxlen=65536", `blockmap=${at("map")}`, `disk=${at("full.data")}`, "debug=0"],
-      ...["-t", "1"],
-    ];
-    // It goes on to write there when the command has ended.
-    const argv = ["sh", "-c", 'exec "$@" >"$0" 2>&1', at("log"), ...command];
-    expect((await run(argv, { env: environment() })).status).toBe(0);
+    const port = await onFreePort(async (port) => {
+      const command = [
+        ...["nbdkit", "--pidfile", at("pid"), "-i", "127.0.0.1", "-p", `${port}`, "-e", "sda"],
+        ...["--filter=blocksize", "--filter=cow", "-v", "python", at("virtnbd-nbdkit-plugin")],
+        ...["maxlen=65536", `blockmap=${at("map")}`, `disk=${at("full.data")}`, "debug=0"],
+        ...["-t", "1"],
+      ];
+      // It goes on to write there when the command has ended.
+      const argv = ["sh", "-c", 'exec "$@" >"$0" 2>&1', at("log"), ...command];
+      await runOk(argv, { env: environment() });
+      return port;
+    });
     expect(readFileSync(at("log"), "utf8")).toContain("'originalOffset': 0");
     const pid = Number(readFileSync(at("pid"), "utf8"));
     onTestFinished(() => {

@@ -13,6 +13,7 @@
 #include "backend/layer.hpp"
 #include "filters/registry.hpp"
 #include "memory_backend.hpp"
+#include "memory_bottom.hpp"
 #include "system_resources.hpp"
 #include "test_client.hpp"
 
@@ -72,22 +73,6 @@ struct BlockingFilter final : OpeningFilter {
   const bool counts_all;
 };
 
-struct MemoryBottom final : Bottom {
-  explicit MemoryBottom(MemoryDisk &disk) : disk(disk) {}
-  host::CallContext &context() override { return client; }
-  const Resources &resources() override { return system_resources().of_backends; }
-  ThreadModel thread_model() override { return ThreadModel::parallel; }
-  unsigned threads() override { return 16; }
-  bool preconnect(bool) override { return true; }
-  std::optional<std::vector<ExportEntry>> list_exports(bool) override { return {}; }
-  std::optional<std::string> default_export(bool) override { return ""; }
-  std::unique_ptr<Backend> open(const std::string &, bool, Submitter) override {
-    return std::make_unique<MemoryBackend>(disk);
-  }
-  MemoryDisk &disk;
-  TestClient client;
-};
-
 ChainFilter native(const char *name, const filters::FilterOptions &options) {
   std::string error;
   auto filter = filters::make_filter(name, options, system_resources().of_backends, &error);
@@ -108,7 +93,8 @@ TEST_CASE("a flush for other clients does not overlap their requests where calls
     filters.push_back({nullptr, std::make_unique<BlockingFilter>(calls, serialize[0] == 'a')});
     const auto chain = std::make_shared<Chain>(std::move(filters));
     chain->get_ready(3);
-    MemoryBottom bottom(disk);
+    TestClient client;
+    MemoryBottom bottom(disk, client);
     std::string error;
     const std::string export_name;
     auto first = chain->open(bottom, {export_name, false, nullptr, {}}, &error);

@@ -13,6 +13,7 @@
 #include "backend/chain.hpp"
 #include "host/log.hpp"
 #include "memory_backend.hpp"
+#include "memory_bottom.hpp"
 #include "random_stack.hpp"
 #include "system_resources.hpp"
 
@@ -41,31 +42,22 @@ struct PlainBackend final : MemoryBackend {
   }
 };
 
-// A plugin of which nothing but opening is asked.
-class MemoryBottom final : public Bottom {
+// The same, or one that can do less.
+class PlainOrMemoryBottom final : public MemoryBottom {
 public:
-  MemoryBottom(MemoryDisk &disk, bool is_plain, TestClient &client)
-      : disk_(disk), is_plain_(is_plain), client_(client) {}
-  host::CallContext &context() override { return client_; }
-  const Resources &resources() override { return system_resources().of_backends; }
-  ThreadModel thread_model() override { return ThreadModel::parallel; }
-  unsigned threads() override { return 16; }
-  bool preconnect(bool) override { return true; }
-  std::optional<std::vector<ExportEntry>> list_exports(bool) override { return {}; }
-  std::optional<std::string> default_export(bool) override { return ""; }
+  PlainOrMemoryBottom(MemoryDisk &disk, bool is_plain, TestClient &client)
+      : MemoryBottom(disk, client), is_plain_(is_plain) {}
   std::shared_ptr<Bottom> of_no_client() override {
-    return std::make_shared<MemoryBottom>(disk_, is_plain_, client_);
+    return std::make_shared<PlainOrMemoryBottom>(disk, is_plain_, client);
   }
-  std::unique_ptr<Backend> open(const std::string &, bool, Submitter) override {
+  std::unique_ptr<Backend> open(const std::string &name, bool readonly, Submitter by) override {
     if (is_plain_)
-      return std::make_unique<PlainBackend>(disk_);
-    return std::make_unique<MemoryBackend>(disk_);
+      return std::make_unique<PlainBackend>(disk);
+    return MemoryBottom::open(name, readonly, by);
   }
 
 private:
-  MemoryDisk &disk_;
   const bool is_plain_;
-  TestClient &client_;
 };
 
 // Draws what filters a stack has, the outermost first.
@@ -343,7 +335,7 @@ private:
   bool is_plain_ = false;
   std::atomic<unsigned> beyond_plain_{0};
   std::shared_ptr<Chain> chain_;
-  std::deque<MemoryBottom> bottoms_;
+  std::deque<PlainOrMemoryBottom> bottoms_;
   std::vector<std::unique_ptr<Backend>> clients_;
 };
 

@@ -2,9 +2,10 @@
 
 import { execFileSync, spawn } from "node:child_process";
 import { chmodSync, existsSync, readFileSync, truncateSync, writeFileSync } from "node:fs";
-import { connect, createServer } from "node:net";
+import { connect } from "node:net";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
+import { onFreePort } from "./free-port.js";
 import { eventually, nbdkit, startServer, temporaryDirectory } from "./server.js";
 
 export const DISK_BYTES = 8 * 2 ** 20;
@@ -48,14 +49,6 @@ function start(argv: readonly string[]): void {
   });
 }
 
-const freePort = (): Promise<number> =>
-  new Promise((resolve) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const { port } = server.address() as { port: number };
-      server.close(() => resolve(port));
-    });
-  });
-
 export async function startQemuNbd(...options: readonly string[]): Promise<Peer> {
   const directory = temporaryDirectory();
   const socket = join(directory, "sock");
@@ -73,14 +66,16 @@ export async function startNbdServer(): Promise<Peer> {
   const directory = temporaryDirectory();
   const disk = makeDisk(directory);
   const config = join(directory, "config");
-  const port = await freePort();
-  writeFileSync(
-    config,
-    `[generic]\nlistenaddr = 127.0.0.1\nport = ${port}\nallowlist = true\n` +
-      `[disk]\nexportname = ${disk}\nflush = true\nfua = true\ntrim = true\n`,
-  );
   const pidFile = join(directory, "pid");
-  execFileSync("nbd-server", ["-C", config, "-p", pidFile], { stdio: "ignore" }); // it goes on alone
+  const port = await onFreePort((port) => {
+    writeFileSync(
+      config,
+      `[generic]\nlistenaddr = 127.0.0.1\nport = ${port}\nallowlist = true\n` +
+        `[disk]\nexportname = ${disk}\nflush = true\nfua = true\ntrim = true\n`,
+    );
+    execFileSync("nbd-server", ["-C", config, "-p", pidFile], { stdio: "ignore" }); // it goes on alone
+    return port;
+  });
   onTestFinished(() => {
     const pid = Number(readFileSync(pidFile, "utf8"));
     if (existsSync(`/proc/${pid}`)) process.kill(pid, "SIGKILL");

@@ -9,6 +9,7 @@ import type {
   WantedFacts,
 } from "../../addon/types.js";
 import type { Client, ExportSource } from "../export-source.js";
+import { answered } from "../native-export.js";
 import type { HandshakeCalls } from "../plugin-instance.js";
 import { answersOf, handOver, listedBy } from "./adopted-export.js";
 import type { ScriptBridge } from "./bridge.js";
@@ -85,8 +86,13 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
     return this.#client.session.closeExport();
   }
 
+  /** As filters in front have it. */
   async #nameOfDefault(): Promise<string> {
-    this.#defaultExport ??= await this.#source.defaultExport(this.#info, this.#client);
+    const asked = this.#asked;
+    this.#defaultExport ??=
+      asked === undefined
+        ? await this.#source.defaultExport(this.#info, this.#client)
+        : answered(await this.#client.session.defaultExport(...asked));
     return this.#defaultExport;
   }
 
