@@ -118,28 +118,34 @@ Napi::Function ExportWrap::define(Napi::Env env) {
                      });
 }
 
-// new NativeExport(plugin or undefined, session, { threads, readonly, chain }): for the session's
-// client, which it keeps.
+// new NativeExport(plugin or undefined, session, { threads, readonly, chain, isForAll }): for the
+// session's client, which it keeps, or for all: then only its server matters.
 ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
   client_->connection = session->connection();
   client_->hold = session->hold();
-  session->give_up_with(client_);
   if (!client_->connection) {
     Napi::Error::New(info.Env(), "the client has disconnected").ThrowAsJavaScriptException();
     return;
   }
+  Napi::Object options = info[2].As<Napi::Object>();
+  if (options.Get("isForAll").ToBoolean()) {
+    client_->no_client = std::make_unique<host::NoClient>(*client_->connection);
+    client_->connection.reset();
+    client_->hold.reset();
+  } else {
+    session->give_up_with(client_);
+  }
   if (info[0].IsObject()) {
     client_->plugin = PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin();
-    client_->connection->instance = client_->plugin->instance();
+    client_->context().instance = client_->plugin->instance();
   }
-  Napi::Object options = info[2].As<Napi::Object>();
   client_->chain = chain_of(options.Get("chain"));
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
   if (client_->plugin)
     client_->bottom =
-        std::make_unique<backend::CBottom>(client_->plugin, *client_->connection, client_->threads);
+        std::make_unique<backend::CBottom>(client_->plugin, client_->context(), client_->threads);
 }
 
 Napi::Value ExportWrap::preconnect(const Napi::CallbackInfo &info) {

@@ -23,7 +23,8 @@ public:
   Library(const Library &) = delete;
   Library &operator=(const Library &) = delete;
 
-  // One thread at a time, whose log is that of the library's own threads. False, with the reason in *error, if it cannot be opened.
+  // One thread at a time, whose log is that of the library's own threads. False, with the reason in
+  // *error, if it cannot be opened.
   bool open(const std::string &path, ServesMany serves_many, std::string *error);
   // Whether it is not mapped any more for this instance.
   bool close();

@@ -563,12 +563,13 @@ export interface Addon {
   ) => NativeLatencies;
   /**
    * threads: calls in progress at once, if the plugin can take more than one. chain: of makeChain.
-   * Without a plugin, exports are adopted.
+   * Without a plugin, exports are adopted. isForAll: the session's client is only the first of those who
+   * have what it opens.
    */
   NativeExport: new (
     plugin: NativePlugin | undefined,
     session: NativeSession,
-    options: { threads: number; readonly: boolean; chain?: number },
+    options: { threads: number; readonly: boolean; chain?: number; isForAll?: boolean },
   ) => NativeExport;
   /** Takes the descriptors over, which are the same for a socket. */
   NativeSession: new (

@@ -61,10 +61,15 @@ export class CSource implements ExportSource {
     );
   }
 
-  #exportFor(client: ClientInfo, { session, threads }: Client, chain?: NativeChain): NativeExport {
+  #exportFor(
+    client: ClientInfo,
+    { session, threads, isForAll = false }: Client,
+    chain?: NativeChain,
+  ): NativeExport {
     return new (addon().NativeExport)(this.#native, session, {
       threads,
       readonly: client.readonly,
+      isForAll,
       ...(chain !== undefined && { chain: chain.facts.number }),
     });
   }

@@ -12,6 +12,8 @@ export interface Client {
   readonly readonly: boolean;
   /** Calls of a C plugin in progress at once, if it can take more than one. */
   readonly threads: number;
+  /** It is only the first of those who have what is opened. */
+  readonly isForAll?: boolean;
 }
 
 /** Functions fail by exceptions. */

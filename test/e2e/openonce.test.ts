@@ -213,6 +213,21 @@ describe("in front of a plugin in C", () => {
     ]);
   });
 
+  test("in front of middleware, what it opens is nobody's own, as without that", async () => {
+    const words = ["-v", "--filter=openonce", filterModule(), testPlugin("wornout")];
+    const server = await startServer(words);
+    for (let i = 0; i < 2; i++) {
+      const client = await RawClient.open(server.socket);
+      expect(await client.request({ type: READ, offset: 524288n, length: 512 })).toBe(5);
+      client.socket.end();
+      await client.closed();
+    }
+    const { stderr } = await server.stop();
+    expect(stderr.match(/wornout\[\d+\]: error: worn out/g)).toEqual(
+      Array(2).fill("wornout[0]: error: worn out"),
+    );
+  });
+
   test("a request that is never answered is given up for its client alone", async () => {
     const log = join(temporaryDirectory(), "log");
     const never = 10n * 65536n;

@@ -85,17 +85,18 @@ async function closedOnFailure<T>(opened: OpenExport, use: () => T | Promise<T>)
 }
 
 /** Of whom native filters ask, and for whom. */
-type Asked = Pick<Opening, "source" | "client" | "open"> & { readonly info: ClientInfo };
+type Asked = Pick<Opening, "source" | "client" | "chain" | "open"> & { readonly info: ClientInfo };
 
 /** Answers native filters in front; `open` opens what is behind them. */
 export const answersOf =
-  (bridge: ScriptBridge, { source, info, client, open }: Asked): Answer =>
+  (bridge: ScriptBridge, { source, info, client, chain, open }: Asked): Answer =>
   async (question, exportName, readonly, done) => {
     const asking = { readonly, tls: info.tls };
+    const opener = chain?.facts.opensForAll ? { ...client, isForAll: true } : client;
     try {
       switch (question) {
         case "open": {
-          const opened = await open({ ...asking, exportName }, client);
+          const opened = await open({ ...asking, exportName }, opener);
           const it = await closedOnFailure(opened, () => described(opened, source, readonly));
           return done(register(bridge, opened, source), it);
         }

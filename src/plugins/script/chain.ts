@@ -174,6 +174,7 @@ export class Chain {
       threads: client.threads,
       readonly: info.readonly,
       chain: chain.facts.number,
+      isForAll: client.isForAll ?? false,
     });
     let adopted: OpenedExport | null = null;
     try {

@@ -44,8 +44,9 @@ export class ScriptHandshakeCalls implements HandshakeCalls {
   /** For filters in front that are asked about clients, and ask what is behind them. */
   get #asked(): [NativeScriptBridge, Answer] | undefined {
     if (!this.#chain.front?.seesClients) return undefined;
-    const opening = { source: this.#source, info: this.#info, client: this.#client };
-    return [this.#bridge.native, answersOf(this.#bridge, { ...opening, open: this.#chain.open })];
+    const { front: chain, open } = this.#chain;
+    const opening = { source: this.#source, info: this.#info, client: this.#client, chain, open };
+    return [this.#bridge.native, answersOf(this.#bridge, opening)];
   }
 
   async preconnect(): Promise<boolean> {
