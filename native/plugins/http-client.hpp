@@ -57,6 +57,9 @@ struct Retry {
   unsigned delay_ms = 500; // before the second; then doubled each time, up to 10 s, ± a half
   /// From submit() on, with all attempts, waits for a connection and between attempts.
   unsigned deadline_ms = 60'000;
+  /// Whether a host that is not found, or does not listen, is tried again: not at a start, where it
+  /// is more likely misspelt.
+  bool tries_unreached = true;
 };
 
 /// AWS Signature Version 4, made by libcurl for each attempt (7.75 or newer; can_sign()).

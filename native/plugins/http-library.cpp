@@ -1,0 +1,77 @@
+// See http-library.hpp.
+#include "http-library.hpp"
+
+#include <dlfcn.h>
+#include <mutex>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+namespace http {
+
+namespace {
+
+constexpr const char *PACKAGE = "the package libcurl4 (Debian, Ubuntu; libcurl4t64 in newer ones) "
+                                "or libcurl (Fedora, RHEL) has "
+                                "it";
+
+constexpr unsigned OLDEST = 0x074200;     // 7.66
+constexpr unsigned SIGNS_FROM = 0x074b00; // 7.75
+
+// With its own OpenSSL, and not the one in Node; sanitizers do not allow that.
+void *open_library() {
+  const bool is_sanitized = dlsym(RTLD_DEFAULT, "__asan_init") != nullptr ||
+                            dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr;
+  const int flags = RTLD_NOW | RTLD_LOCAL | (is_sanitized ? 0 : RTLD_DEEPBIND);
+  // Of one interface, with different libraries for TLS.
+  for (const char *name : {"libcurl.so.4", "libcurl-gnutls.so.4"})
+    if (void *const handle = dlopen(name, flags); handle != nullptr)
+      return handle;
+  nbdkit_error("HTTP needs libcurl: %s; %s", dlerror(), PACKAGE);
+  return nullptr;
+}
+
+bool load(Library &library) {
+  void *const handle = open_library();
+  if (handle == nullptr)
+    return false;
+  const char *missing = nullptr;
+  // NOLINTBEGIN(bugprone-macro-parentheses): types cannot be in parentheses
+#define ASYNCNBD_FIND(name, result, parameters)                                                    \
+  library.name = reinterpret_cast<result(*) parameters>(dlsym(handle, #name));                     \
+  if (library.name == nullptr)                                                                     \
+    missing = #name;
+  ASYNCNBD_CURL_FUNCTIONS(ASYNCNBD_FIND)
+#undef ASYNCNBD_FIND
+  // NOLINTEND(bugprone-macro-parentheses)
+  if (missing != nullptr) {
+    nbdkit_error("libcurl is too old: it has no %s; HTTP needs version 7.66 or newer", missing);
+    return false;
+  }
+  const curl_version_info_data &version = *library.curl_version_info(CURLVERSION_FIRST);
+  if (version.version_num < OLDEST) {
+    nbdkit_error("libcurl %s is too old: HTTP needs version 7.66 or newer", version.version);
+    return false;
+  }
+  if (library.curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK) {
+    nbdkit_error("libcurl does not start");
+    return false;
+  }
+  library.version = version.version;
+  library.can_sign = version.version_num >= SIGNS_FROM;
+  return true;
+}
+
+} // namespace
+
+const Library *library() {
+  static std::mutex mutex;
+  static Library loaded;
+  static bool is_loaded = false;
+  std::lock_guard lock(mutex);
+  if (!is_loaded)
+    is_loaded = load(loaded);
+  return is_loaded ? &loaded : nullptr;
+}
+
+} // namespace http

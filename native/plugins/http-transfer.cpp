@@ -1,0 +1,344 @@
+// See http-transfer.hpp.
+#include "http-transfer.hpp"
+
+#include <algorithm>
+#include <cinttypes>
+#include <cstdio>
+#include <cstring>
+#include <new>
+
+namespace http {
+
+namespace {
+
+constexpr size_t MAX_HEADER_BYTES = 64 * 1024;
+constexpr long BUFFER_BYTES = 64 * 1024;
+constexpr uint64_t LEAST_BYTES_A_SECOND = 1024;
+
+constexpr std::array<std::string_view, static_cast<size_t>(Field::count)> FIELD_NAMES = {
+    "etag",
+    "content-length",
+    "content-range",
+    "content-type",
+    "content-encoding",
+    "last-modified",
+    "retry-after",
+    "date",
+    "location",
+    "x-amz-request-id",
+    "x-amz-bucket-region",
+};
+
+char lower(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+}
+
+bool is_same_name(std::string_view a, std::string_view b) {
+  return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                    [](char x, char y) { return lower(x) == y; });
+}
+
+std::string_view trimmed(std::string_view text) {
+  const size_t from = text.find_first_not_of(" \t\r\n");
+  if (from == std::string_view::npos)
+    return {};
+  return text.substr(from, text.find_last_not_of(" \t\r\n") - from + 1);
+}
+
+} // namespace
+
+Transfer::Transfer(const Library &library, const Settings &settings, void *sockets,
+                   int (*open)(void *, int, curl_sockaddr *), int (*close)(void *, int))
+    : library_(library), easy_(library.curl_easy_init()) {
+  if (easy_ == nullptr)
+    return;
+  words_[0] = '\0';
+  set(CURLOPT_NOSIGNAL, 1);
+  set(CURLOPT_QUICK_EXIT, 1); // unknown to older ones, which wait for lookups of names
+  set(CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS);
+  // Many requests at once over one connection would wait for each other's data.
+  set(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
+  set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1);
+  set(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
+  set(CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+  set(CURLOPT_CONNECTTIMEOUT_MS, settings.connect_timeout_ms);
+  set(CURLOPT_TCP_KEEPALIVE, settings.tcp_keepalive ? 1 : 0);
+  set(CURLOPT_SSL_VERIFYPEER, settings.verifies_tls ? 1 : 0);
+  set(CURLOPT_SSL_VERIFYHOST, settings.verifies_tls ? 2 : 0);
+  set_if_any(CURLOPT_CAINFO, settings.ca_file);
+  set_if_any(CURLOPT_CAPATH, settings.ca_directory);
+  set_if_any(CURLOPT_USERAGENT, settings.user_agent);
+  set_if_any(CURLOPT_UNIX_SOCKET_PATH, settings.unix_socket);
+  set_if_any(CURLOPT_PROXY, settings.proxy);
+  set_if_any(CURLOPT_PROXYUSERNAME, settings.proxy_user);
+  set_if_any(CURLOPT_PROXYPASSWORD, settings.proxy_password);
+  if (!settings.uses_proxy || (!settings.unix_socket.empty() && settings.proxy.empty()))
+    set(CURLOPT_PROXY, "");
+  library_.curl_easy_setopt(easy_, CURLOPT_PRIVATE, this);
+  library_.curl_easy_setopt(easy_, CURLOPT_ERRORBUFFER, words_);
+  library_.curl_easy_setopt(easy_, CURLOPT_HEADERFUNCTION, on_header);
+  library_.curl_easy_setopt(easy_, CURLOPT_HEADERDATA, this);
+  library_.curl_easy_setopt(easy_, CURLOPT_WRITEFUNCTION, on_body);
+  library_.curl_easy_setopt(easy_, CURLOPT_WRITEDATA, this);
+  library_.curl_easy_setopt(easy_, CURLOPT_OPENSOCKETFUNCTION, open);
+  library_.curl_easy_setopt(easy_, CURLOPT_OPENSOCKETDATA, sockets);
+  library_.curl_easy_setopt(easy_, CURLOPT_CLOSESOCKETFUNCTION, close);
+  library_.curl_easy_setopt(easy_, CURLOPT_CLOSESOCKETDATA, sockets);
+}
+
+Transfer::~Transfer() {
+  if (easy_ != nullptr)
+    library_.curl_easy_cleanup(easy_);
+  library_.curl_slist_free_all(headers_);
+}
+
+void Transfer::set_if_any(int option, const std::string &text) {
+  if (!text.empty())
+    set(option, text.c_str());
+}
+
+// ---- an attempt ---------------------------------------------------------------------------------
+
+void Transfer::begin(std::unique_ptr<Job> job, Clock::time_point now) {
+  job_ = std::move(job);
+  const Request &request = job_->request;
+  Response &response = job_->response;
+  response.failure = Failure::none;
+  response.status = 0;
+  response.reason.clear();
+  response.text.clear();
+  response.received = 0;
+  response.attempts++;
+  given_up_ = Failure::none;
+  is_text_full_ = has_broken_handshake_ = false;
+  header_bytes_ = piece_ = piece_bytes_ = 0;
+  moved_bytes_ = watched_from_ = 0;
+  watched_since_ = now;
+  words_[0] = '\0';
+  if (url_ != request.url)
+    set(CURLOPT_URL, (url_ = request.url).c_str());
+  set_method();
+  if (request.range) {
+    char text[48];
+    snprintf(text, sizeof text, "%" PRIu64 "-%" PRIu64, request.range->offset,
+             request.range->offset + request.range->count - 1);
+    set(CURLOPT_RANGE, text);
+  } else if (has_range_) {
+    set(CURLOPT_RANGE, nullptr);
+  }
+  has_range_ = request.range.has_value();
+  set_credentials();
+  set_headers();
+}
+
+void Transfer::set_method() {
+  const Request &request = job_->request;
+  const bool has_body = request.method == Method::put || request.method == Method::post;
+  if (method_ != request.method) {
+    method_ = request.method;
+    set(CURLOPT_NOBODY, 0);
+    if (has_body)
+      set(CURLOPT_POST, 1);
+    else
+      set(CURLOPT_HTTPGET, 1);
+    if (method_ == Method::head)
+      set(CURLOPT_NOBODY, 1);
+    set(CURLOPT_CUSTOMREQUEST, method_ == Method::put   ? "PUT"
+                               : method_ == Method::del ? "DELETE"
+                                                        : nullptr);
+    if (!has_body)
+      set(CURLOPT_POSTFIELDS, nullptr);
+  }
+  if (!has_body)
+    return;
+  library_.curl_easy_setopt(easy_, CURLOPT_POSTFIELDSIZE_LARGE,
+                            static_cast<int64_t>(request.body.size()));
+  // Not copied; null would mean that it is to be asked for.
+  set(CURLOPT_POSTFIELDS, request.body.data() == nullptr ? "" : request.body.data());
+}
+
+void Transfer::set_credentials() {
+  const Request &request = job_->request;
+  const Signature *const signature = request.signature.get();
+  const std::string &provider = signature == nullptr ? std::string() : signature->provider;
+  const std::string &user = signature == nullptr ? request.user : signature->key_id;
+  const std::string &password = signature == nullptr ? request.password : signature->secret;
+  const bool is_basic = !user.empty() || !password.empty();
+  if (user_ != user || password_ != password) {
+    user_ = user;
+    password_ = password;
+    set(CURLOPT_USERNAME, is_basic ? user_.c_str() : nullptr);
+    set(CURLOPT_PASSWORD, is_basic ? password_.c_str() : nullptr);
+  }
+  if (provider_ != provider) {
+    provider_ = provider;
+    set(CURLOPT_AWS_SIGV4, provider_.empty() ? nullptr : provider_.c_str());
+    if (provider_.empty())
+      set(CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
+  }
+}
+
+void Transfer::set_headers() {
+  library_.curl_slist_free_all(headers_);
+  headers_ = nullptr;
+  bool is_ok = true;
+  const auto add = [&](const char *line) {
+    curl_slist *const longer = library_.curl_slist_append(headers_, line);
+    is_ok = is_ok && longer != nullptr;
+    if (longer != nullptr)
+      headers_ = longer;
+  };
+  // A body is sent without being asked for, and is no form.
+  if (!job_->request.body.empty())
+    add("Expect:");
+  if (method_ == Method::put || method_ == Method::post)
+    add("Content-Type: application/octet-stream");
+  for (const std::string &line : job_->request.headers)
+    add(line.c_str());
+  if (!is_ok)
+    throw std::bad_alloc();
+  library_.curl_easy_setopt(easy_, CURLOPT_HTTPHEADER, headers_);
+}
+
+std::unique_ptr<Job> Transfer::end(int code) {
+  Response &response = job_->response;
+  response.failure = given_up_ != Failure::none ? given_up_ : failure_of(code);
+  if (response.failure == Failure::none)
+    return std::move(job_);
+  long number = 0;
+  library_.curl_easy_getinfo(easy_, CURLINFO_OS_ERRNO, &number);
+  // libcurl's own words name hosts and ports at most.
+  if (response.failure == Failure::tls || response.failure == Failure::other)
+    response.reason = words_[0] != '\0' ? words_ : library_.curl_easy_strerror(code);
+  else if (response.failure == Failure::connect || response.failure == Failure::lost)
+    response.reason = number > 0                         ? strerror(static_cast<int>(number))
+                      : code == CURLE_OPERATION_TIMEDOUT ? "no answer in time"
+                      : code == CURLE_PARTIAL_FILE       ? "only a part has come"
+                                                         : "";
+  return std::move(job_);
+}
+
+Failure Transfer::failure_of(int code) {
+  switch (code) {
+  case CURLE_OK:
+    return Failure::none;
+  case CURLE_COULDNT_RESOLVE_HOST:
+  case CURLE_COULDNT_RESOLVE_PROXY:
+    return Failure::name;
+  case CURLE_COULDNT_CONNECT:
+  case CURLE_OPERATION_TIMEDOUT: // the only time limit that libcurl knows is that for connecting
+  case CURLE_PROXY:
+    return Failure::connect;
+  case CURLE_SSL_CONNECT_ERROR:
+    has_broken_handshake_ = true;
+    return Failure::tls;
+  case CURLE_SSL_CERTPROBLEM:
+  case CURLE_SSL_CIPHER:
+  case CURLE_PEER_FAILED_VERIFICATION:
+  case CURLE_SSL_CACERT_BADFILE:
+  case CURLE_SSL_ISSUER_ERROR:
+    return Failure::tls;
+  case CURLE_PARTIAL_FILE:
+  case CURLE_GOT_NOTHING:
+  case CURLE_SEND_ERROR:
+  case CURLE_RECV_ERROR:
+    return Failure::lost;
+  case CURLE_WRITE_ERROR: // on_header or on_body did not want more
+    return is_text_full_ ? Failure::none : Failure::too_long;
+  default:
+    return Failure::other;
+  }
+}
+
+bool Transfer::is_silent(Clock::time_point now, unsigned silence_ms) {
+  const auto watched_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(now - watched_since_).count();
+  if (watched_ms < static_cast<int64_t>(silence_ms))
+    return false;
+  int64_t sent = 0;
+  library_.curl_easy_getinfo(easy_, CURLINFO_SIZE_UPLOAD_T, &sent);
+  const uint64_t moved = moved_bytes_ + static_cast<uint64_t>(sent);
+  if (moved - watched_from_ < LEAST_BYTES_A_SECOND * static_cast<uint64_t>(watched_ms) / 1000)
+    return true;
+  watched_from_ = moved;
+  watched_since_ = now;
+  return false;
+}
+
+// ---- what comes ---------------------------------------------------------------------------------
+
+size_t Transfer::on_header(char *text, size_t size, size_t count, void *self) {
+  return static_cast<Transfer *>(self)->take_header({text, size * count});
+}
+
+size_t Transfer::on_body(char *bytes, size_t size, size_t count, void *self) {
+  return static_cast<Transfer *>(self)->take_body(bytes, size * count);
+}
+
+size_t Transfer::take_header(std::string_view line) {
+  constexpr size_t REFUSED = 0;
+  header_bytes_ += line.size();
+  moved_bytes_ += line.size();
+  if (header_bytes_ > MAX_HEADER_BYTES)
+    return REFUSED;
+  Response &response = job_->response;
+  if (line.starts_with("HTTP/")) { // of the final response, or of one before it such as 100
+    response.status = 0;
+    const size_t space = line.find(' ');
+    for (size_t i = space + 1; space != std::string_view::npos && i < line.size() && i <= space + 3;
+         i++)
+      if (line[i] >= '0' && line[i] <= '9')
+        response.status = response.status * 10 + (line[i] - '0');
+    for (std::string &field : response.fields)
+      field.clear();
+    return line.size();
+  }
+  const size_t colon = line.find(':');
+  if (colon == std::string_view::npos)
+    return line.size();
+  const std::string_view name = line.substr(0, colon);
+  for (size_t i = 0; i < FIELD_NAMES.size(); i++)
+    if (name.size() == FIELD_NAMES[i].size() && is_same_name(name, FIELD_NAMES[i])) {
+      response.fields[i] = trimmed(line.substr(colon + 1));
+      break;
+    }
+  return line.size();
+}
+
+size_t Transfer::take_body(const char *bytes, size_t count) {
+  constexpr size_t REFUSED = 0;
+  moved_bytes_ += count;
+  Request &request = job_->request;
+  Response &response = job_->response;
+  if (response.status / 100 != 2 || request.into.empty())
+    return take_text(bytes, count);
+  for (size_t left = count; left > 0;) {
+    if (piece_ == request.into.size())
+      return REFUSED;
+    const std::span<char> piece = request.into[piece_];
+    const size_t part = std::min(left, piece.size() - piece_bytes_);
+    memcpy(piece.data() + piece_bytes_, bytes, part);
+    bytes += part;
+    left -= part;
+    response.received += part;
+    piece_bytes_ += part;
+    if (piece_bytes_ == piece.size()) {
+      piece_++;
+      piece_bytes_ = 0;
+    }
+  }
+  return count;
+}
+
+size_t Transfer::take_text(const char *bytes, size_t count) {
+  constexpr size_t REFUSED = 0;
+  Response &response = job_->response;
+  const size_t room = job_->request.text_limit - response.text.size();
+  response.text.append(bytes, std::min(room, count));
+  if (count <= room)
+    return count;
+  is_text_full_ = response.status / 100 != 2;
+  return REFUSED;
+}
+
+} // namespace http

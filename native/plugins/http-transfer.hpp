@@ -1,0 +1,84 @@
+// One of the client's connections' worth: an easy handle of libcurl's, which carries out one
+// attempt of one job at a time and is used again. All on the client's thread.
+#ifndef ASYNCNBD_HTTP_TRANSFER_HPP
+#define ASYNCNBD_HTTP_TRANSFER_HPP
+
+#include <memory>
+
+#include "http-client.hpp"
+#include "http-library.hpp"
+
+namespace http {
+
+/// A request on its way, and what has come of it.
+struct Job {
+  Request request;
+  Response response;
+  Clock::time_point deadline;
+};
+
+class Transfer {
+public:
+  /// Makes the handle, with what is the same for all requests; see is_made. `sockets` is given to
+  /// the functions that open and close sockets.
+  Transfer(const Library &library, const Settings &settings, void *sockets,
+           int (*open)(void *, int, curl_sockaddr *), int (*close)(void *, int));
+  ~Transfer();
+  Transfer(const Transfer &) = delete;
+  Transfer &operator=(const Transfer &) = delete;
+
+  bool is_made() const { return easy_ != nullptr; }
+  CURL *easy() const { return easy_; }
+  Job *job() const { return job_.get(); }
+
+  /// Prepares the handle for an attempt; it is then to be added.
+  void begin(std::unique_ptr<Job> job, Clock::time_point now);
+  /// It has been removed, after libcurl's `code`, or for the reason of give_up(): the job has its
+  /// response.
+  std::unique_ptr<Job> end(int code);
+  /// Why it is ended before its time.
+  void give_up(Failure why) { given_up_ = why; }
+  bool is_silent(Clock::time_point now, unsigned silence_ms);
+  /// Of the last attempt: whether another handshake may do.
+  bool has_broken_handshake() const { return has_broken_handshake_; }
+
+private:
+  static size_t on_header(char *text, size_t size, size_t count, void *self);
+  static size_t on_body(char *bytes, size_t size, size_t count, void *self);
+  size_t take_header(std::string_view line);
+  size_t take_body(const char *bytes, size_t count);
+  size_t take_text(const char *bytes, size_t count);
+
+  void set(int option, long value) { library_.curl_easy_setopt(easy_, option, value); }
+  void set(int option, const char *text) { library_.curl_easy_setopt(easy_, option, text); }
+  void set_if_any(int option, const std::string &text);
+  void set_method();
+  void set_credentials();
+  void set_headers();
+  Failure failure_of(int code);
+
+  const Library &library_;
+  CURL *easy_;
+  std::unique_ptr<Job> job_;
+  curl_slist *headers_ = nullptr;
+  // What the handle has, so that what stays is not set again.
+  Method method_ = Method::get;
+  std::string url_, user_, password_, provider_;
+  bool has_range_ = false;
+  // Of this attempt.
+  Failure given_up_ = Failure::none;
+  bool is_text_full_ = false;
+  bool has_broken_handshake_ = false;
+  size_t header_bytes_ = 0;
+  uint64_t moved_bytes_ = 0; // headers and bodies received
+  size_t piece_ = 0;         // of `into`
+  size_t piece_bytes_ = 0;   // that it has
+  // For is_silent().
+  Clock::time_point watched_since_;
+  uint64_t watched_from_ = 0;
+  char words_[256]; // CURL_ERROR_SIZE
+};
+
+} // namespace http
+
+#endif
