@@ -136,7 +136,7 @@ void Transfer::set_method() {
   const bool has_body = request.method == Method::put || request.method == Method::post;
   if (method_ != request.method) {
     method_ = request.method;
-    set(CURLOPT_NOBODY, 0);
+    set(CURLOPT_NOBODY, 0L);
     if (has_body)
       set(CURLOPT_POST, 1);
     else
@@ -191,9 +191,13 @@ void Transfer::set_headers() {
   // A body is sent without being asked for, and is no form.
   if (!job_->request.body.empty())
     add("Expect:");
-  if (method_ == Method::put || method_ == Method::post)
+  const std::vector<std::string> &lines = job_->request.headers;
+  const bool has_type = std::any_of(lines.begin(), lines.end(), [](std::string_view line) {
+    return is_same_name(line.substr(0, line.find(':')), "content-type");
+  });
+  if ((method_ == Method::put || method_ == Method::post) && !has_type)
     add("Content-Type: application/octet-stream");
-  for (const std::string &line : job_->request.headers)
+  for (const std::string &line : lines)
     add(line.c_str());
   if (!is_ok)
     throw std::bad_alloc();

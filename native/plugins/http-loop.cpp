@@ -1,0 +1,382 @@
+// See http-loop.hpp.
+#include "http-loop.hpp"
+
+#include <algorithm>
+#include <condition_variable>
+#include <csignal>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <system_error>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+namespace http {
+
+namespace {
+
+using std::chrono::milliseconds;
+
+constexpr milliseconds LONGEST_PAUSE{10'000};
+constexpr milliseconds LONGEST_RETRY_AFTER{60'000};
+constexpr milliseconds LONGEST_WATCH{250};
+
+int open_socket(void *sockets, int purpose, curl_sockaddr *address) {
+  return Sockets::open_socket(sockets, purpose, address);
+}
+
+int close_socket(void *sockets, int fd) {
+  return Sockets::close_socket(sockets, fd);
+}
+
+/// What the server asks for, if it is something.
+std::optional<milliseconds> retry_after(const Library &library, const Response &response) {
+  const std::string &text = response.field(Field::retry_after);
+  if ((response.status != 429 && response.status != 503) || text.empty())
+    return std::nullopt;
+  milliseconds wanted{0};
+  if (text.find_first_not_of("0123456789") == std::string::npos) {
+    wanted = text.size() > 4 ? LONGEST_RETRY_AFTER : milliseconds(1000L * atol(text.c_str()));
+  } else {
+    const time_t then = library.curl_getdate(text.c_str(), nullptr);
+    if (then == -1)
+      return std::nullopt;
+    const time_t now = time(nullptr);
+    wanted =
+        then <= now ? milliseconds(0) : milliseconds(1000L * std::min<time_t>(then - now, 3600));
+  }
+  return std::min(wanted, LONGEST_RETRY_AFTER);
+}
+
+bool is_passing_status(int status, Again again) {
+  if (status == 429 || status == 503)
+    return true;
+  return again == Again::safely &&
+         (status == 408 || status == 500 || status == 502 || status == 504);
+}
+
+} // namespace
+
+// ---- from outside -------------------------------------------------------------------------------
+
+Client::Loop::Loop(const Library &library, Settings settings)
+    : library_(library), settings_(std::move(settings)), sockets_(library),
+      random_(std::random_device{}()) {}
+
+bool Client::Loop::start() {
+  const int error = sockets_.open();
+  if (error != 0) {
+    nbdkit_error("HTTP: no descriptors: %s", strerror(error));
+    return false;
+  }
+  multi_ = library_.curl_multi_init();
+  if (multi_ == nullptr) {
+    nbdkit_error("HTTP: libcurl has no memory");
+    return false;
+  }
+  sockets_.attach(multi_);
+  library_.curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS,
+                             static_cast<long>(settings_.connections));
+  // Signals are for the server's threads.
+  sigset_t all, before;
+  sigfillset(&all);
+  pthread_sigmask(SIG_SETMASK, &all, &before);
+  try {
+    thread_ = std::thread([this] { run(); });
+  } catch (const std::system_error &error) {
+    nbdkit_error("HTTP: no thread: %s", error.what());
+  }
+  pthread_sigmask(SIG_SETMASK, &before, nullptr);
+  return thread_.joinable();
+}
+
+Client::Loop::~Loop() {
+  {
+    std::lock_guard lock(mutex_);
+    is_stopping_ = is_ending_ = true;
+  }
+  if (thread_.joinable()) {
+    sockets_.wake();
+    thread_.join();
+  }
+  transfers_.clear();
+  if (multi_ != nullptr)
+    library_.curl_multi_cleanup(multi_);
+}
+
+void Client::Loop::submit(std::unique_ptr<Job> job) {
+  bool is_waiting = false;
+  {
+    std::lock_guard lock(mutex_);
+    incoming_.push_back(std::move(job));
+    is_waiting = std::exchange(is_waiting_, false);
+  }
+  if (is_waiting)
+    sockets_.wake();
+}
+
+void Client::Loop::stop() {
+  {
+    std::lock_guard lock(mutex_);
+    is_stopping_ = true;
+  }
+  sockets_.wake();
+}
+
+// ---- the thread ---------------------------------------------------------------------------------
+
+void Client::Loop::run() {
+  pthread_setname_np(pthread_self(), "http-client");
+  next_watch_ = Clock::now();
+  for (;;) {
+    // What is answered in a turn leaves together.
+    nbdkit_async_batch_begin();
+    take_jobs();
+    const Clock::time_point now = Clock::now();
+    start_attempts(now);
+    sockets_.run_timer(now);
+    collect();
+    watch(now);
+    nbdkit_async_batch_end();
+    if (has_stopped_) {
+      fail_all();
+      std::lock_guard lock(mutex_);
+      if (is_ending_ && incoming_.empty())
+        return;
+    }
+    {
+      std::lock_guard lock(mutex_);
+      is_waiting_ = incoming_.empty() && !(is_stopping_ && !has_stopped_);
+      if (!is_waiting_)
+        continue;
+    }
+    sockets_.wait(next_time(Clock::now()));
+    std::lock_guard lock(mutex_);
+    is_waiting_ = false;
+  }
+}
+
+void Client::Loop::take_jobs() {
+  Jobs taken;
+  {
+    std::lock_guard lock(mutex_);
+    taken.swap(incoming_);
+    has_stopped_ = is_stopping_;
+  }
+  for (std::unique_ptr<Job> &job : taken)
+    queue_.push_back(std::move(job));
+}
+
+void Client::Loop::start_attempts(Clock::time_point now) {
+  while (!paused_.empty() && paused_.begin()->first <= now) {
+    queue_.push_front(std::move(paused_.begin()->second));
+    paused_.erase(paused_.begin());
+  }
+  while (!queue_.empty() && active_ < settings_.connections && !has_stopped_) {
+    std::unique_ptr<Job> job = std::move(queue_.front());
+    queue_.pop_front();
+    start_attempt(std::move(job), now);
+  }
+}
+
+void Client::Loop::start_attempt(std::unique_ptr<Job> job, Clock::time_point now) {
+  if (idle_.empty()) {
+    auto made =
+        std::make_unique<Transfer>(library_, settings_, &sockets_, open_socket, close_socket);
+    if (!made->is_made()) {
+      job->response.failure = Failure::other;
+      job->response.reason = "out of memory";
+      finish(std::move(job));
+      return;
+    }
+    idle_.push_back(made.get());
+    transfers_.push_back(std::move(made));
+  }
+  Transfer &transfer = *idle_.back();
+  if (job->request.prepare)
+    job->request.prepare(job->request);
+  idle_.pop_back();
+  active_++;
+  transfer.begin(std::move(job), now);
+  library_.curl_multi_add_handle(multi_, transfer.easy());
+}
+
+void Client::Loop::collect() {
+  int left = 0;
+  while (const CURLMsg *const message = library_.curl_multi_info_read(multi_, &left)) {
+    if (message->msg != CURLMSG_DONE)
+      continue;
+    Transfer *transfer = nullptr;
+    const int code = message->data.result; // the message is gone once the handle is removed
+    library_.curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &transfer);
+    settle(*transfer, code);
+  }
+}
+
+void Client::Loop::watch(Clock::time_point now) {
+  if (now < next_watch_)
+    return;
+  next_watch_ =
+      now + std::clamp(milliseconds(settings_.silence_ms / 8), milliseconds(5), LONGEST_WATCH);
+  for (const std::unique_ptr<Transfer> &transfer : transfers_) {
+    if (transfer->job() == nullptr)
+      continue;
+    const Failure why = now >= transfer->job()->deadline                 ? Failure::deadline
+                        : transfer->is_silent(now, settings_.silence_ms) ? Failure::silence
+                                                                         : Failure::none;
+    if (why == Failure::none)
+      continue;
+    transfer->give_up(why);
+    settle(*transfer, CURLE_OK);
+  }
+  Jobs late;
+  for (std::unique_ptr<Job> &job : queue_)
+    if (now >= job->deadline)
+      late.push_back(std::move(job));
+  std::erase(queue_, nullptr);
+  for (std::unique_ptr<Job> &job : late) {
+    job->response.failure = Failure::deadline;
+    finish(std::move(job));
+  }
+}
+
+Clock::time_point Client::Loop::next_time(Clock::time_point now) const {
+  Clock::time_point next = now + std::chrono::hours(1);
+  if (active_ > 0 || !queue_.empty())
+    next = next_watch_;
+  if (!paused_.empty())
+    next = std::min(next, paused_.begin()->first);
+  return std::min(next, sockets_.timer().value_or(next));
+}
+
+void Client::Loop::fail_all() {
+  for (const std::unique_ptr<Transfer> &transfer : transfers_)
+    if (transfer->job() != nullptr) {
+      transfer->give_up(Failure::stopped);
+      settle(*transfer, CURLE_OK);
+    }
+  for (auto &[time, job] : paused_)
+    queue_.push_back(std::move(job));
+  paused_.clear();
+  for (std::deque<std::unique_ptr<Job>> jobs = std::move(queue_);
+       std::unique_ptr<Job> & job : jobs) {
+    job->response.failure = Failure::stopped;
+    finish(std::move(job));
+  }
+  queue_.clear();
+}
+
+// ---- the end of an attempt ----------------------------------------------------------------------
+
+void Client::Loop::settle(Transfer &transfer, int code) {
+  library_.curl_multi_remove_handle(multi_, transfer.easy());
+  std::unique_ptr<Job> job = transfer.end(code);
+  const auto pause = pause_before_next(transfer, *job);
+  idle_.push_back(&transfer);
+  active_--;
+  if (!pause) {
+    finish(std::move(job));
+    return;
+  }
+  if (job->request.on_retry)
+    job->request.on_retry(job->response);
+  paused_.emplace(Clock::now() + *pause, std::move(job));
+}
+
+/// Nothing, if there is to be no other attempt.
+std::optional<Clock::duration> Client::Loop::pause_before_next(const Transfer &transfer,
+                                                               const Job &job) {
+  const Retry &retry = job.request.retry;
+  const Response &response = job.response;
+  if (retry.again == Again::never || response.attempts >= retry.attempts || has_stopped_)
+    return std::nullopt;
+  bool is_passing = false;
+  switch (response.failure) {
+  case Failure::none:
+    is_passing = is_passing_status(response.status, retry.again) ||
+                 (job.request.is_passing && job.request.is_passing(response));
+    break;
+  case Failure::name:
+  case Failure::connect:
+    is_passing = retry.tries_unreached;
+    break;
+  case Failure::tls:
+    is_passing = retry.tries_unreached && transfer.has_broken_handshake();
+    break;
+  case Failure::silence:
+  case Failure::lost:
+    is_passing = retry.again == Again::safely;
+    break;
+  default:
+    break;
+  }
+  if (!is_passing)
+    return std::nullopt;
+  Clock::duration pause;
+  if (const auto wanted = retry_after(library_, response)) {
+    pause = *wanted;
+  } else {
+    const unsigned doublings = std::min(response.attempts - 1, 16U);
+    const milliseconds full =
+        std::min(milliseconds(static_cast<int64_t>(retry.delay_ms) << doublings), LONGEST_PAUSE);
+    // So that many who have failed together do not come again together.
+    pause = std::chrono::duration_cast<Clock::duration>(
+        full * std::uniform_real_distribution<>(0.5, 1.5)(random_));
+  }
+  if (Clock::now() + pause >= job.deadline)
+    return std::nullopt;
+  return pause;
+}
+
+void Client::Loop::finish(std::unique_ptr<Job> job) {
+  try {
+    job->request.done(job->response);
+  } catch (const std::exception &error) {
+    nbdkit_error("HTTP: %s", error.what());
+  }
+}
+
+// ---- the client ---------------------------------------------------------------------------------
+
+Client::Client(std::unique_ptr<Loop> loop) : loop_(std::move(loop)) {}
+
+Client::~Client() = default;
+
+std::unique_ptr<Client> Client::start(Settings settings) {
+  const Library *const found = library();
+  if (found == nullptr)
+    return nullptr;
+  auto loop = std::make_unique<Loop>(*found, std::move(settings));
+  if (!loop->start())
+    return nullptr;
+  return std::unique_ptr<Client>(new Client(std::move(loop)));
+}
+
+void Client::submit(Request request) {
+  auto job = std::make_unique<Job>();
+  job->deadline = Clock::now() + milliseconds(request.retry.deadline_ms);
+  job->request = std::move(request);
+  loop_->submit(std::move(job));
+}
+
+Response Client::perform(Request request) {
+  std::mutex mutex;
+  std::condition_variable is_over;
+  std::optional<Response> result;
+  request.done = [&](const Response &response) {
+    std::lock_guard lock(mutex);
+    result = response;
+    is_over.notify_one(); // under the lock: the waiter owns what is notified
+  };
+  submit(std::move(request));
+  std::unique_lock lock(mutex);
+  is_over.wait(lock, [&] { return result.has_value(); });
+  return std::move(*result);
+}
+
+void Client::stop() {
+  loop_->stop();
+}
+
+} // namespace http
