@@ -99,6 +99,27 @@
       "sources": ["native/plugins/null.c"]
     },
     {
+      # libcurl is found at run time.
+      "target_name": "nbdkit-http-plugin",
+      "type": "shared_library",
+      "product_prefix": "",
+      "product_dir": "<(PRODUCT_DIR)",
+      "sources": [
+        "native/plugins/http.cpp",
+        "native/plugins/http-file.cpp",
+        "native/plugins/http-library.cpp",
+        "native/plugins/http-loop.cpp",
+        "native/plugins/http-sockets.cpp",
+        "native/plugins/http-transfer.cpp",
+        "native/plugins/http-words.cpp"
+      ],
+      "include_dirs": ["native/include"],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
+      "cflags_cc": ["-std=gnu++20"],
+      "cflags": ["-fvisibility=hidden", "-pthread"],
+      "ldflags": ["-pthread"]
+    },
+    {
       # Ceph's libraries are found at run time.
       "target_name": "nbdkit-rbd-plugin",
       "type": "shared_library",

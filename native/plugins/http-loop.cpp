@@ -8,6 +8,7 @@
 #include <cstring>
 #include <ctime>
 #include <system_error>
+#include <utility>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>

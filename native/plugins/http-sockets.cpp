@@ -98,8 +98,8 @@ int Sockets::on_timer(CURLM *, long ms, void *self) {
   auto &timer = static_cast<Sockets *>(self)->timer_;
   if (ms < 0)
     timer.reset();
-  else
-    timer = Clock::now() + std::chrono::milliseconds(ms);
+  else // at once: in this turn, before which "now" may have been asked for
+    timer = ms == 0 ? Clock::time_point() : Clock::now() + std::chrono::milliseconds(ms);
   return 0;
 }
 

@@ -1,0 +1,295 @@
+// See http-file.hpp.
+#include "http-file.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <stdexcept>
+#include <utility>
+
+namespace http {
+
+namespace {
+
+constexpr unsigned MAX_MOVES = 10;
+constexpr size_t MAX_READS = 256; // in one request
+// A start that will not succeed is to fail soon.
+constexpr unsigned START_ATTEMPTS = 3;
+constexpr std::chrono::seconds WARNING_PAUSE{1};
+
+bool is_redirect(int status) {
+  return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
+}
+
+/// Of "bytes 0-0/SIZE", or "bytes */SIZE" of a file that has none.
+std::optional<uint64_t> size_in(const std::string &content_range) {
+  const size_t slash = content_range.find('/');
+  if (!content_range.starts_with("bytes ") || slash == std::string::npos)
+    return std::nullopt;
+  const char *const from = content_range.data() + slash + 1;
+  const char *const to = content_range.data() + content_range.size();
+  uint64_t size = 0;
+  const auto [end, error] = std::from_chars(from, to, size);
+  if (error != std::errc() || end != to || from == to || size > INT64_MAX)
+    return std::nullopt;
+  return size;
+}
+
+Url checked(const std::string &url) {
+  std::optional<Url> parsed = parse_url(url);
+  if (!parsed)
+    throw std::runtime_error("url=" + printable(url) + ": not an http: or https: URL");
+  return std::move(*parsed);
+}
+
+int client_error(const Response &response) {
+  const bool is_forbidden = response.status == 401 || response.status == 403;
+  return response.failure == Failure::none && is_forbidden ? EPERM : EIO;
+}
+
+} // namespace
+
+// ---- where it is --------------------------------------------------------------------------------
+
+File::File(FileSettings settings, const Settings &client_settings)
+    : settings_(std::move(settings)), client_settings_(client_settings),
+      url_(checked(settings_.url)), name_(printable(settings_.url)), target_(first_target()) {}
+
+File::~File() {
+  client_.reset(); // answers all that is left
+}
+
+std::shared_ptr<const File::Target> File::first_target() const {
+  const bool is_given = !settings_.user.empty() || !settings_.password.empty();
+  return std::make_shared<Target>(Target{url_.address, settings_.headers,
+                                         is_given ? settings_.user : url_.user,
+                                         is_given ? settings_.password : url_.password, true});
+}
+
+/// Where a redirect leads; null if it must not be followed. What may be secret stays with the
+/// server that it is for.
+std::shared_ptr<const File::Target> File::target_of(const Target &from,
+                                                    const Response &response) const {
+  const std::optional<Url> url = resolve(from.address, response.field(Field::location));
+  const bool loses_tls =
+      url && url_.origin.starts_with("https:") && url->origin.starts_with("http:");
+  if (!url || loses_tls)
+    return nullptr;
+  Target target{url->address, {}, url->user, url->password, false};
+  if (url->origin == url_.origin) {
+    const std::shared_ptr<const Target> first = first_target();
+    target.headers = first->headers;
+    if (target.user.empty() && target.password.empty()) {
+      target.user = first->user;
+      target.password = first->password;
+    }
+  }
+  return std::make_shared<Target>(std::move(target));
+}
+
+Request File::request_of(const Target &target, Range range) const {
+  Request request;
+  request.url = target.address;
+  request.headers.reserve(target.headers.size() + 2);
+  request.headers = target.headers;
+  // Compressed, a range would be one of other bytes.
+  request.headers.emplace_back("Accept-Encoding: identity");
+  if (!etag_.empty())
+    request.headers.push_back("If-Range: " + etag_);
+  request.user = target.user;
+  request.password = target.password;
+  request.range = range;
+  request.retry = settings_.retry;
+  return request;
+}
+
+// ---- what it is ---------------------------------------------------------------------------------
+
+Response File::ask_for_size() {
+  for (unsigned moves = 0;; moves++) {
+    char byte = 0;
+    Request request = request_of(*target_, {0, 1});
+    request.into = {{&byte, 1}};
+    request.retry.attempts = std::min(request.retry.attempts, START_ATTEMPTS);
+    request.retry.tries_unreached = false;
+    request.on_retry = [this](const Response &response) { warn(response); };
+    Response response = client_->perform(std::move(request));
+    if (response.failure != Failure::none || !is_redirect(response.status) ||
+        !settings_.follows_redirects)
+      return response;
+    if (moves == MAX_MOVES)
+      throw std::runtime_error(name_ + ": there are more than 10 redirects");
+    auto target = target_of(*target_, response);
+    if (target == nullptr)
+      throw std::runtime_error(name_ + ": the server redirects to what is no http: URL, or from "
+                                       "https: to http:");
+    std::lock_guard lock(mutex_);
+    target_ = std::move(target);
+  }
+}
+
+void File::identify() {
+  client_ = Client::start(client_settings_);
+  if (client_ == nullptr)
+    throw nbdkit::Reported();
+  const Response response = ask_for_size();
+  if (response.status == 200)
+    throw std::runtime_error(name_ + ": the server does not support range requests");
+  const bool is_empty = response.failure == Failure::none && response.status == 416;
+  if (!is_empty && (response.failure != Failure::none || response.status != 206)) {
+    std::string words = name_ + ": " + explain(response);
+    if (response.failure == Failure::none && response.status == 401)
+      words += "; user= and password=, or header=, say who asks";
+    if (response.failure == Failure::tls && client_settings_.verifies_tls)
+      words += "; cainfo= names the certificates to trust";
+    throw std::runtime_error(words);
+  }
+  take_identity(response);
+  if (is_empty && size_bytes_ > 0)
+    throw std::runtime_error(name_ + ": the server refuses the range 0-0");
+}
+
+void File::take_identity(const Response &response) {
+  const std::optional<uint64_t> size = size_in(response.field(Field::content_range));
+  if (!size)
+    throw std::runtime_error(name_ + ": the server did not send the file's size");
+  size_bytes_ = *size;
+  // A weak one promises nothing of bytes.
+  if (response.field(Field::etag).starts_with('"'))
+    etag_ = response.field(Field::etag);
+  last_modified_ = response.field(Field::last_modified);
+}
+
+// ---- reads --------------------------------------------------------------------------------------
+
+void File::read(nbdkit::ReadRequest read) {
+  auto group = std::make_shared<Group>();
+  {
+    std::lock_guard lock(mutex_);
+    if (sent_ == client_settings_.connections) {
+      waiting_.emplace(read.offset(), std::move(read));
+      return;
+    }
+    sent_++;
+    group->target = target_;
+  }
+  group->offset = read.offset();
+  group->count = read.count();
+  group->reads.push_back(std::move(read));
+  send(std::move(group));
+}
+
+void File::send(std::shared_ptr<Group> group) {
+  Request request = request_of(*group->target, {group->offset, group->count});
+  request.into.reserve(group->reads.size());
+  for (const nbdkit::ReadRequest &read : group->reads)
+    request.into.emplace_back(reinterpret_cast<char *>(read.buffer().data()), read.count());
+  request.on_retry = [this](const Response &response) { warn(response); };
+  request.done = [this, group = std::move(group)](const Response &response) {
+    on_response(group, response);
+  };
+  client_->submit(std::move(request));
+}
+
+void File::on_response(const std::shared_ptr<Group> &group, const Response &response) {
+  if (is_right(*group, response))
+    for (nbdkit::ReadRequest &read : group->reads)
+      std::move(read).done();
+  else if (is_sent_elsewhere(group, response))
+    return;
+  else
+    fail(*group, response);
+  if (auto next = next_group())
+    send(std::move(next));
+}
+
+/// Of the version that we serve, and of the range that was asked for.
+bool File::is_right(const Group &group, const Response &response) const {
+  if (response.failure != Failure::none || response.status != 206 ||
+      response.received != group.count || has_changed(response))
+    return false;
+  const std::string &encoding = response.field(Field::content_encoding);
+  const std::string range = "bytes " + std::to_string(group.offset) + "-" +
+                            std::to_string(group.offset + group.count - 1) + "/" +
+                            std::to_string(size_bytes_);
+  return response.field(Field::content_range) == range &&
+         (encoding.empty() || encoding == "identity");
+}
+
+bool File::has_changed(const Response &response) const {
+  return (!etag_.empty() && response.field(Field::etag) != etag_) ||
+         (!last_modified_.empty() && response.field(Field::last_modified) != last_modified_);
+}
+
+/// Asks again, where the file has moved, or is no longer where it had moved to.
+bool File::is_sent_elsewhere(const std::shared_ptr<Group> &group, const Response &response) {
+  if (response.failure != Failure::none || group->moves == MAX_MOVES ||
+      !settings_.follows_redirects)
+    return false;
+  std::shared_ptr<const Target> target;
+  if (is_redirect(response.status))
+    target = target_of(*group->target, response);
+  else if (response.status / 100 == 4 && response.status != 416 && !group->target->is_first)
+    target = first_target(); // such an address may have been for a time
+  if (target == nullptr)
+    return false;
+  group->moves++;
+  group->target = target;
+  {
+    std::lock_guard lock(mutex_);
+    target_ = std::move(target);
+  }
+  send(group);
+  return true;
+}
+
+void File::fail(Group &group, const Response &response) const {
+  const bool is_partial = response.failure == Failure::none && response.status == 206;
+  const bool is_another =
+      response.status == 200 || response.status == 416 ||
+      (is_partial &&
+       (has_changed(response) || size_in(response.field(Field::content_range)) != size_bytes_));
+  const std::string words =
+      is_another   ? "the file has changed on the server; restart to serve the new version"
+      : is_partial ? "the server sent another range than requested"
+                   : explain(response);
+  if (response.failure != Failure::stopped)
+    nbdkit_error("http: %s: %s", name_.c_str(), words.c_str());
+  for (nbdkit::ReadRequest &read : group.reads)
+    std::move(read).fail(client_error(response));
+}
+
+/// The next reads that wait, of which those that touch go together. Null if there are none: then
+/// one group less is sent.
+std::shared_ptr<File::Group> File::next_group() {
+  auto group = std::make_shared<Group>();
+  std::lock_guard lock(mutex_);
+  if (waiting_.empty()) {
+    sent_--;
+    return nullptr;
+  }
+  auto at = waiting_.lower_bound(next_offset_);
+  if (at == waiting_.end())
+    at = waiting_.begin();
+  group->target = target_;
+  group->offset = at->first;
+  do {
+    group->count += at->second.count();
+    group->reads.push_back(std::move(at->second));
+    at = waiting_.erase(at);
+  } while (at != waiting_.end() && at->first == group->offset + group->count &&
+           group->count + at->second.count() <= settings_.max_request_bytes &&
+           group->reads.size() < MAX_READS);
+  next_offset_ = group->offset + group->count;
+  return group;
+}
+
+/// Many requests fail at once where a server does.
+void File::warn(const Response &response) {
+  const Clock::time_point now = Clock::now();
+  if (now - last_warning_ < WARNING_PAUSE)
+    return;
+  last_warning_ = now;
+  nbdkit_error("http: %s: %s; retrying", name_.c_str(), explain(response).c_str());
+}
+
+} // namespace http
