@@ -113,7 +113,6 @@
         "native/plugins/http-transfer.cpp",
         "native/plugins/http-words.cpp"
       ],
-      "include_dirs": ["native/include"],
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
       "cflags_cc": ["-std=gnu++20"],
       "cflags": ["-fvisibility=hidden", "-pthread"],
