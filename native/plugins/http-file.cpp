@@ -132,9 +132,13 @@ void File::identify() {
   if (client_ == nullptr)
     throw nbdkit::Reported();
   const Response response = ask_for_size();
-  if (response.status == 200)
+  // Of an empty file no range can be sent.
+  const bool is_empty =
+      response.failure == Failure::none &&
+      (response.status == 416 ||
+       (response.status == 200 && response.field(Field::content_length) == "0"));
+  if (response.status == 200 && !is_empty)
     throw std::runtime_error(name_ + ": the server does not support range requests");
-  const bool is_empty = response.failure == Failure::none && response.status == 416;
   if (!is_empty && (response.failure != Failure::none || response.status != 206)) {
     std::string words = name_ + ": " + explain(response);
     if (response.failure == Failure::none && response.status == 401)
@@ -143,7 +147,8 @@ void File::identify() {
       words += "; cainfo= names the certificates to trust";
     throw std::runtime_error(words);
   }
-  take_identity(response);
+  if (response.status != 200)
+    take_identity(response);
   if (is_empty && size_bytes_ > 0)
     throw std::runtime_error(name_ + ": the server refuses the range 0-0");
 }
