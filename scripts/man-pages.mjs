@@ -19,6 +19,10 @@ const PAGES = [
     about: "ask servers of NBD, and copy disks",
   },
   { name: "asyncnbd-filters", section: 1, document: "filters.md", about: "filters of asyncnbd" },
+  {
+    ...{ name: "asyncnbd-remote", section: 1, document: "remote.md" },
+    about: "disks on web servers and in clusters",
+  },
   { name: "asyncnbd-service", section: 1, document: "service.md", about: "asyncnbd under systemd" },
   { name: "asyncnbd-tls", section: 1, document: "tls.md", about: "encryption of asyncnbd" },
   {

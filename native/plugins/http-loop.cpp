@@ -50,6 +50,19 @@ std::optional<milliseconds> retry_after(const Library &library, const Response &
   return std::min(wanted, LONGEST_RETRY_AFTER);
 }
 
+/// By the variables that the command curl knows, and other programs too.
+void trust_as_curl_does(Settings &settings) {
+  const auto value_of = [](const char *variable) {
+    const char *const value = getenv(variable);
+    return std::string(value == nullptr ? "" : value);
+  };
+  settings.ca_file = value_of("CURL_CA_BUNDLE");
+  if (!settings.ca_file.empty())
+    return;
+  settings.ca_file = value_of("SSL_CERT_FILE");
+  settings.ca_directory = value_of("SSL_CERT_DIR");
+}
+
 bool is_passing_status(int status, Again again) {
   if (status == 429 || status == 503)
     return true;
@@ -348,6 +361,8 @@ std::unique_ptr<Client> Client::start(Settings settings) {
   const Library *const found = library();
   if (found == nullptr)
     return nullptr;
+  if (settings.ca_file.empty() && settings.ca_directory.empty())
+    trust_as_curl_does(settings);
   auto loop = std::make_unique<Loop>(*found, std::move(settings));
   if (!loop->start())
     return nullptr;

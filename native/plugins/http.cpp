@@ -107,7 +107,7 @@ public:
       "password=<PASSWORD>     -, -FD and +FILE keep it out of ps.\n"
       "header=<NAME: VALUE>    Sent with each request; any number of times.\n"
       "headers=+<FILE>         The same, from the lines of a file.\n"
-      "cookie=<NAME=VALUE; …>  Sent with each request.\n"
+      "cookie=<COOKIE>         Sent with each request.\n"
       "user-agent=<TEXT>       Who asks, in the log of the server; asyncnbd by default.\n"
       "followlocation=false    Do not follow redirects.\n"
       "cainfo=<FILE>           Certificates to trust (PEM), instead of the system's.\n"

@@ -104,6 +104,7 @@ describe.skipIf(sanitizer !== undefined)("the documentation", () => {
     const home = temporaryDirectory();
     const sandbox = await Sandbox.make(HOSTS, {
       ...{ NODE_EXTRA_CA_CERTS: authority.caCertificate, HOME: home },
+      CURL_CA_BUNDLE: authority.caCertificate,
     });
     for (const folder of COMPLETION_FOLDERS) mkdirSync(join(home, folder), { recursive: true });
     await furnish(sandbox, file, authority);

@@ -134,6 +134,7 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/plugins.md: $ asyncnbd ram": { commands: 7 },
   "docs/protocol.md: import { definePlugin }": { module: "dirty.ts" },
   "docs/protocol.md: $ asyncnbd ./dirty.ts": { commands: 1 },
+  "docs/remote.md: $ asyncnbd --filter=cache http": { commands: 1 },
   "docs/releasing.md: $ scripts/release\n": { elsewhere: [".ci/run", "scripts/release"] },
   "docs/releasing.md: $ ASYNCNBD_TARBALL=": {
     elsewhere: ["scripts/release", "ASYNCNBD_TARBALL=$to/$tarball"],
