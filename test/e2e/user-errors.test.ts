@@ -34,7 +34,7 @@ describe("http with", () => {
     ["a file that is not there", "/404", "the server said 404"],
     ["no permission", "/401", "the server said 401"],
     ["a server without ranges", "/whole", "the server does not support range requests"],
-    ["an answer that redirects for ever, at the first try", "/loop", "redirect count exceeded"],
+    ["an answer that redirects for ever, at the first try", "/loop", "there are more than 10 redirects"],
   ])("%s", async (_, path, words) => {
     const line = await mistake("http", `${origin}${path}?signature=secret`);
     expect(line).toContain(`${origin}${path}: ${words}`);
@@ -45,9 +45,9 @@ describe("http with", () => {
     expect(line).toContain("http://nowhere.invalid/disk.img: there is no such host\n");
   });
 
-  test("a password that cannot be decoded", async () => {
-    const line = await mistake("http", "http://me:50%zz@localhost/disk.img");
-    expect(line).toContain("invalid % encoding in the user or the password");
+  test("a password, which is not said", async () => {
+    const line = await mistake("http", "http://me:50%zz@127.0.0.1:1/disk.img");
+    expect(line).toContain("http://127.0.0.1:1/disk.img: cannot connect");
     expect(line).not.toContain("zz");
   });
 
