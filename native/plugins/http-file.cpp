@@ -133,10 +133,9 @@ void File::identify() {
     throw nbdkit::Reported();
   const Response response = ask_for_size();
   // Of an empty file no range can be sent.
-  const bool is_empty =
-      response.failure == Failure::none &&
-      (response.status == 416 ||
-       (response.status == 200 && response.field(Field::content_length) == "0"));
+  const bool is_empty = response.failure == Failure::none &&
+                        (response.status == 416 ||
+                         (response.status == 200 && response.field(Field::content_length) == "0"));
   if (response.status == 200 && !is_empty)
     throw std::runtime_error(name_ + ": the server does not support range requests");
   if (!is_empty && (response.failure != Failure::none || response.status != 206)) {

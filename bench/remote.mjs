@@ -1,0 +1,94 @@
+// Disks that are elsewhere, beside nbdkit's and others: requests a second, and processor time.
+//   npm run bench:remote -- [--parts http,s3,rbd] [--seconds 2] [--trials 5] [--json FILE]
+
+import { existsSync, writeFileSync } from "node:fs";
+import { fileURLToPath } from "node:url";
+import { parseArgs } from "node:util";
+import { buildLoad } from "./support/load.mjs";
+import { environment, median, spread } from "./support/statistics.mjs";
+
+/**
+ * @typedef {object} Plan
+ * @property {number} seconds of each run
+ * @property {number} trials of each, interleaved
+ * @property {(text: string) => void} log
+ *
+ * @typedef {object} Run
+ * @property {number} perSecond
+ * @property {number} serverUs of processor time for a request
+ * @property {number} [storeUs] of the store's
+ * @property {number} [p50Us]
+ * @property {number} [p99Us]
+ *
+ * @typedef {object} Group of contestants at one load
+ * @property {string} load
+ * @property {Record<string, Run[]>} runs by contestant, of which ours is the first
+ *
+ * @typedef {object} Bar
+ * @property {string} what
+ * @property {number} value
+ * @property {number} limit
+ * @property {boolean} isMet
+ *
+ * @typedef {object} Part what a module of sections/remote-NAME.mjs exports as `measure`
+ * @property {Group[]} groups
+ * @property {Bar[]} bars
+ */
+
+const PARTS = ["http", "s3", "rbd"];
+const moduleOf = (/** @type {string} */ part) =>
+  new URL(`sections/remote-${part}.mjs`, import.meta.url);
+const there = PARTS.filter((part) => existsSync(fileURLToPath(moduleOf(part))));
+
+const { values: options } = parseArgs({
+  options: {
+    parts: { type: "string", default: there.join(",") },
+    seconds: { type: "string", default: "2" },
+    trials: { type: "string", default: "5" },
+    json: { type: "string" },
+  },
+});
+const parts = options.parts.split(",");
+const unknown = parts.find((part) => !there.includes(part));
+if (unknown !== undefined) throw new Error(`--parts=${unknown}: known are ${there.join(", ")}`);
+
+/** @type {Plan} */
+const plan = {
+  seconds: Number(options.seconds),
+  trials: Number(options.trials),
+  log: (text) => console.error(text),
+};
+
+/** @param {Run[]} runs @param {"perSecond" | "serverUs" | "storeUs" | "p50Us" | "p99Us"} key */
+const middle = (runs, key) => median(runs.map((run) => run[key] ?? Number.NaN));
+
+/** @param {Group} group */
+function show({ load, runs }) {
+  console.log(`\n${load}`);
+  for (const [name, list] of Object.entries(runs)) {
+    const rates = list.map((run) => run.perSecond);
+    const cells = [
+      `${Math.round(median(rates))}/s`.padStart(10),
+      `(${(spread(rates) * 100).toFixed(0)} %)`.padStart(8),
+      `${middle(list, "serverUs").toFixed(1)} µs`.padStart(11),
+      `${middle(list, "storeUs").toFixed(1)} µs there`.padStart(18),
+      `p50 ${(middle(list, "p50Us") / 1000).toFixed(2)} ms`.padStart(15),
+      `p99 ${(middle(list, "p99Us") / 1000).toFixed(2)} ms`.padStart(15),
+    ];
+    console.log(`  ${name.padEnd(24)}${cells.join("")}`);
+  }
+}
+
+buildLoad();
+/** @type {Record<string, Part>} */
+const results = {};
+for (const part of parts) {
+  const { measure } = await import(moduleOf(part).href);
+  const result = /** @type {Part} */ (await measure(plan));
+  results[part] = result;
+  for (const group of result.groups) show(group);
+  for (const { what, value, limit, isMet } of result.bars)
+    console.log(`${isMet ? "met" : "NOT MET"}: ${what}: ${value.toFixed(2)}, limit ${limit}`);
+}
+if (options.json !== undefined)
+  writeFileSync(options.json, JSON.stringify({ environment: environment(), ...plan, results }));
