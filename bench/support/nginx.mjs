@@ -36,19 +36,28 @@ export async function untilListening(port, hasEnded) {
 
 /** Of a process, by the kernel's count. @param {number} pid */
 export function processorSeconds(pid) {
-  const [, fields = ""] = /\) (.*)$/.exec(readFileSync(`/proc/${pid}/stat`, "utf8")) ?? [];
+  const [, fields = ""] = /\) (.*)/.exec(readFileSync(`/proc/${pid}/stat`, "utf8")) ?? [];
   const values = fields.split(" ").map(Number);
   return ((values[11] ?? 0) + (values[12] ?? 0)) / TICKS_A_SECOND;
 }
 
+/** The first one, which there will be. @param {number} parent */
+async function childOf(parent) {
+  for (;;) {
+    const child = childOfNow(parent);
+    if (child !== undefined) return child;
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  }
+}
+
 /** @param {number} parent */
-function childOf(parent) {
+function childOfNow(parent) {
   for (const name of readdirSync("/proc").filter((entry) => /^\d+$/.test(entry)))
     try {
       const status = readFileSync(`/proc/${name}/status`, "utf8");
       if (new RegExp(`^PPid:\\t${parent}$`, "m").test(status)) return Number(name);
     } catch {} // it has ended meanwhile
-  return parent;
+  return undefined;
 }
 
 /**
@@ -78,7 +87,7 @@ export async function withNginx(bytes, use) {
   const ended = new Promise((resolve) => child.once("close", resolve));
   try {
     await untilListening(port, () => child.exitCode !== null);
-    const worker = childOf(/** @type {number} */ (child.pid));
+    const worker = await childOf(/** @type {number} */ (child.pid));
     return await use({ url: `http://127.0.0.1:${port}/disk.img`, port, worker });
   } finally {
     child.kill();
