@@ -81,7 +81,7 @@ export const measure = (plan) =>
     const near = await compare("loopback", url, worker, LOADS, plan);
     const far = await withDelay(port, ONE_WAY_MS, (proxied) => {
       const through = url.replace(`:${port}/`, `:${proxied}/`);
-      return compare("20 ms away", through, worker, LOADS.slice(0, 1), plan);
+      return compare("20 ms away", through, worker, LOADS.slice(0, 2), plan);
     });
     const ours = of(near[0], "asyncnbd http", "serverUs");
     const theirs = of(near[0], "nbdkit curl", "serverUs");

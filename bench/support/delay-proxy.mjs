@@ -8,6 +8,8 @@ import { fileURLToPath } from "node:url";
 import { freePort, untilListening } from "./nginx.mjs";
 
 const file = fileURLToPath(import.meta.url);
+/** Timers have ticks of a millisecond: what is due is on time by the nearest one. */
+const HALF_TICK_MS = 0.5;
 
 /** All lines that are under way, of all connections, wait for one timer. */
 class Late {
@@ -29,7 +31,7 @@ class Late {
 
   #run() {
     const now = performance.now();
-    for (let next = this.#waiting[this.#first]; next && next.dueMs <= now; ) {
+    for (let next = this.#waiting[this.#first]; next && next.dueMs <= now + HALF_TICK_MS; ) {
       next.arrive();
       next = this.#waiting[++this.#first];
     }

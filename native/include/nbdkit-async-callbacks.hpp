@@ -71,7 +71,7 @@ template <class R, class F>
 int serve(const char *command, Call here, R &&request, F call) noexcept {
   Call *const outer = std::exchange(current_call, &here);
   const int error = guarded(command, [&] {
-    R own(std::move(request));
+    R own(std::forward<R>(request));
     call(std::move(own));
   });
   current_call = outer;

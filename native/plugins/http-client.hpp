@@ -93,7 +93,7 @@ struct Request {
   /// If it is empty, the body is in Response::text.
   std::vector<std::span<char>> into;
   /// The most of Response::text, of a 2xx that may not be longer, of others a beginning.
-  size_t text_limit = 64 * 1024;
+  size_t text_limit = 65'536;
   Retry retry;
   /// Called on the client's thread before each attempt: to sign, to refresh credentials, to change
   /// the URL and headers. Optional.

@@ -11,8 +11,8 @@ namespace http {
 
 namespace {
 
-constexpr size_t MAX_HEADER_BYTES = 64 * 1024;
-constexpr long BUFFER_BYTES = 64 * 1024;
+constexpr size_t MAX_HEADER_BYTES = 65'536;
+constexpr long BUFFER_BYTES = 65'536;
 constexpr uint64_t LEAST_BYTES_A_SECOND = 1024;
 
 constexpr std::array<std::string_view, static_cast<size_t>(Field::count)> FIELD_NAMES = {

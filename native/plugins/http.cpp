@@ -41,7 +41,7 @@ std::string absolute(const std::string &value) {
   char *const path = nbdkit_absolute_path(value.c_str()); // the server changes directory
   if (path == nullptr)
     throw nbdkit::Reported(EINVAL);
-  const std::string copy = path;
+  std::string copy = path;
   free(path);
   return copy;
 }
