@@ -41,6 +41,13 @@ Url checked(const std::string &url) {
   return std::move(*parsed);
 }
 
+/// Of a time that has begun then; not nothing, since then no one would say that it is over.
+unsigned left_ms(unsigned whole_ms, Clock::time_point since) {
+  const int64_t passed_ms =
+      std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - since).count();
+  return passed_ms < whole_ms ? whole_ms - static_cast<unsigned>(passed_ms) : 1;
+}
+
 int client_error(const Response &response) {
   const bool is_forbidden = response.status == 401 || response.status == 403;
   return response.failure == Failure::none && is_forbidden ? EPERM : EIO;
@@ -167,10 +174,11 @@ void File::take_identity(const Response &response) {
 
 void File::read(nbdkit::ReadRequest read) {
   auto group = std::make_shared<Group>();
+  group->since = Clock::now();
   {
     std::lock_guard lock(mutex_);
     if (sent_ == client_settings_.connections) {
-      waiting_.emplace(read.offset(), std::move(read));
+      waiting_.emplace(read.offset(), Waiting{std::move(read), group->since});
       return;
     }
     sent_++;
@@ -187,6 +195,7 @@ void File::send(std::shared_ptr<Group> group) {
   request.into.reserve(group->reads.size());
   for (const nbdkit::ReadRequest &read : group->reads)
     request.into.emplace_back(reinterpret_cast<char *>(read.buffer().data()), read.count());
+  request.retry.deadline_ms = left_ms(settings_.retry.deadline_ms, group->since);
   request.on_retry = [this](const Response &response) { warn(response); };
   request.done = [this, group = std::move(group)](const Response &response) {
     on_response(group, response);
@@ -276,12 +285,14 @@ std::shared_ptr<File::Group> File::next_group() {
     at = waiting_.begin();
   group->target = target_;
   group->offset = at->first;
+  group->since = at->second.since;
   do {
-    group->count += at->second.count();
-    group->reads.push_back(std::move(at->second));
+    group->count += at->second.read.count();
+    group->since = std::min(group->since, at->second.since);
+    group->reads.push_back(std::move(at->second.read));
     at = waiting_.erase(at);
   } while (at != waiting_.end() && at->first == group->offset + group->count &&
-           group->count + at->second.count() <= settings_.max_request_bytes &&
+           group->count + at->second.read.count() <= settings_.max_request_bytes &&
            group->reads.size() < MAX_READS);
   next_offset_ = group->offset + group->count;
   return group;

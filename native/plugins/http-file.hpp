@@ -49,12 +49,17 @@ private:
     std::string password;
     bool is_first; // and not where a redirect has led to
   };
+  struct Waiting {
+    nbdkit::ReadRequest read;
+    Clock::time_point since;
+  };
   /// Reads that lie one after the other, and are one request.
   struct Group {
     std::vector<nbdkit::ReadRequest> reads;
     uint64_t offset = 0;
     uint64_t count = 0;
-    unsigned moves = 0; // redirects that it has followed
+    Clock::time_point since; // the first of them came: its deadline counts from there
+    unsigned moves = 0;      // redirects that it has followed
     std::shared_ptr<const Target> target;
   };
 
@@ -83,8 +88,8 @@ private:
   std::string last_modified_;
 
   std::mutex mutex_;
-  std::shared_ptr<const Target> target_;                 // under mutex_
-  std::multimap<uint64_t, nbdkit::ReadRequest> waiting_; // under mutex_, by offset
+  std::shared_ptr<const Target> target_;     // under mutex_
+  std::multimap<uint64_t, Waiting> waiting_; // under mutex_, by offset
   uint64_t next_offset_ = 0;       // under mutex_: they are taken upwards, and from the start again
   unsigned sent_ = 0;              // under mutex_: groups
   Clock::time_point last_warning_; // the client's thread

@@ -34,7 +34,11 @@ describe("http with", () => {
     ["a file that is not there", "/404", "the server said 404"],
     ["no permission", "/401", "the server said 401"],
     ["a server without ranges", "/whole", "the server does not support range requests"],
-    ["an answer that redirects for ever, at the first try", "/loop", "there are more than 10 redirects"],
+    [
+      "an answer that redirects for ever, at the first try",
+      "/loop",
+      "there are more than 10 redirects",
+    ],
   ])("%s", async (_, path, words) => {
     const line = await mistake("http", `${origin}${path}?signature=secret`);
     expect(line).toContain(`${origin}${path}: ${words}`);
