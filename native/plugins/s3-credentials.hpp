@@ -1,0 +1,89 @@
+// The keys that sign requests: where they come from, and new ones before they end.
+#ifndef ASYNCNBD_S3_CREDENTIALS_HPP
+#define ASYNCNBD_S3_CREDENTIALS_HPP
+
+#include <chrono>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <pthread.h>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "s3-settings.hpp"
+
+namespace s3 {
+
+struct Keys {
+  std::string id;
+  std::string secret;
+  std::string token; // "": none
+  std::optional<std::chrono::system_clock::time_point> end;
+};
+
+/// Keys, or why there are none. Neither: this source is not set up here, and the next one is asked.
+struct Answer {
+  std::optional<Keys> keys;
+  std::string problem; // a sentence's part, without secrets
+};
+
+// ---- sources, in the order in which they are asked (s3-sources.cpp, s3-metadata.cpp) -----------
+
+Answer keys_of_parameters(const Settings &settings);
+Answer keys_of_environment(const Settings &settings);
+/// A token of an identity provider, as in Kubernetes, that STS takes for keys.
+Answer keys_of_web_identity(const Settings &settings);
+Answer keys_of_profile(const Settings &settings);
+Answer keys_of_container(const Settings &settings);
+Answer keys_of_machine(const Settings &settings);
+
+/// {"AccessKeyId", "SecretAccessKey", "Token" or "SessionToken", "Expiration"}; an empty id if it is
+/// something else.
+Keys parse_keys(const std::string &json);
+/// "2026-11-28T10:00:00Z".
+std::optional<std::chrono::system_clock::time_point> parse_time(const std::string &text);
+
+/// What signs, in the form that the HTTP client wants.
+struct Signer {
+  std::shared_ptr<const http::Signature> signature; // null: nothing is signed
+  std::string token;
+};
+
+class Credentials {
+public:
+  explicit Credentials(const Settings &settings) : settings_(settings) {}
+  ~Credentials();
+  Credentials(const Credentials &) = delete;
+  Credentials &operator=(const Credentials &) = delete;
+
+  /// The first keys: false: nbdkit_error() has been told. Starts a thread if they will end.
+  bool start();
+  /// Any thread; never waits for anybody who answers.
+  std::shared_ptr<const Signer> current() const;
+  /// The store says that the present keys have ended. Whether others may come.
+  bool renew_now();
+  /// No more renewal; waits for the one that goes on.
+  void stop();
+
+private:
+  using Source = Answer (*)(const Settings &);
+  using TimePoint = std::chrono::system_clock::time_point;
+  void use(const Keys &keys);
+  void renew();
+  TimePoint next_renewal(TimePoint now) const;
+
+  const Settings &settings_;
+  Source source_ = nullptr;
+  mutable std::mutex mutex_; // of all below
+  pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
+  std::shared_ptr<const Signer> signer_ = std::make_shared<Signer>();
+  std::optional<TimePoint> end_;
+  bool is_wanted_now_ = false;
+  bool is_over_ = false;
+  std::thread renewer_;
+};
+
+} // namespace s3
+
+#endif

@@ -1,0 +1,47 @@
+// What the two kinds of disks of the s3 plugin have in common.
+#ifndef ASYNCNBD_S3_DISK_HPP
+#define ASYNCNBD_S3_DISK_HPP
+
+#include <cerrno>
+#include <charconv>
+#include <cstdint>
+#include <nbdkit-async.hpp>
+#include <optional>
+#include <string_view>
+
+namespace s3 {
+
+/// All clients share one. Requests may come on any thread, any number at once.
+class Disk {
+public:
+  virtual ~Disk() = default;
+  /// Waits for the store. False: nbdkit_error() has been told.
+  virtual bool start() = 0;
+  virtual uint64_t size_bytes() const = 0;
+  virtual bool can_write() const = 0;
+  virtual nbdkit::BlockSize block_size() const = 0;
+  virtual void read(nbdkit::ReadRequest request) = 0;
+  virtual void write(nbdkit::WriteRequest request) { std::move(request).fail(EROFS); }
+  virtual void trim(nbdkit::TrimRequest request) { std::move(request).fail(EROFS); }
+  virtual void zero(nbdkit::ZeroRequest request) { std::move(request).fail(EROFS); }
+  /// Data, unless a disk knows better.
+  virtual void extents(nbdkit::ExtentsRequest request) {
+    request.add(request.count(), nbdkit::Extent::data);
+    std::move(request).done();
+  }
+};
+
+/// The object's length in "bytes 0-4095/1048576", also of a range that it does not have.
+inline std::optional<uint64_t> total_of(std::string_view content_range) {
+  const size_t slash = content_range.rfind('/');
+  if (slash == std::string_view::npos)
+    return std::nullopt;
+  uint64_t total = 0;
+  const char *const end = content_range.data() + content_range.size();
+  const auto [rest, error] = std::from_chars(content_range.data() + slash + 1, end, total);
+  return error == std::errc() && rest == end ? std::optional(total) : std::nullopt;
+}
+
+} // namespace s3
+
+#endif

@@ -1,0 +1,107 @@
+// See s3-listing.hpp.
+#include "s3-listing.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <charconv>
+#include <new>
+
+#include "s3-xml.hpp"
+
+namespace s3 {
+
+namespace {
+
+constexpr unsigned PAGE = 1000; // the most that S3 answers with
+
+class Lister : public std::enable_shared_from_this<Lister> {
+public:
+  Lister(Store &store, const Layout &layout, uint64_t end, unsigned pages,
+         std::function<void(Listing)> done)
+      : store_(store), layout_(layout), last_(end), pages_(pages), done_(std::move(done)) {}
+
+  /// From this one on.
+  void begin(uint64_t first) {
+    listing_.end = first;
+    // What sorts before the first number: the prefix alone does, too.
+    ask(first == 0 ? "" : layout_.name(first - 1));
+  }
+
+private:
+  void ask(const std::string &after) {
+    const unsigned most = static_cast<unsigned>(std::min<uint64_t>(PAGE, last_ - listing_.end));
+    http::Request request = store_.list(layout_.prefix, after, most);
+    request.done = [self = shared_from_this()](const http::Response &response) {
+      self->take(response);
+    };
+    store_.client().submit(std::move(request));
+  }
+
+  void take(const http::Response &response) {
+    try {
+      take_page(response);
+    } catch (const std::bad_alloc &) {
+      fail(ENOMEM, "out of memory");
+    }
+  }
+
+  void fail(int error, std::string problem) {
+    listing_.error = error;
+    listing_.problem = std::move(problem);
+    done_(std::move(listing_));
+  }
+
+  void take_page(const http::Response &response) {
+    if (!response.is_ok() || !inside(response.text, "ListBucketResult")) {
+      const Problem problem =
+          store_.problem(response, "cannot list the objects of " + layout_.prefix);
+      return fail(problem.error, problem.sentence);
+    }
+    bool is_past = false;
+    const uint64_t before = listing_.end;
+    std::string name;
+    for_each(response.text, "Contents", [&](std::string_view inner) {
+      name = text_of(inner, "Key");
+      const std::optional<uint64_t> number = layout_.number(name);
+      is_past = is_past || (number && *number >= last_);
+      if (!number || is_past)
+        return; // other names than the volume's may be among them
+      listing_.end = *number + 1;
+      listing_.objects.push_back({*number, bytes_of(inner), text_of(inner, "ETag")});
+    });
+    const bool is_truncated = text_of(response.text, "IsTruncated") == "true";
+    if (is_past || !is_truncated)
+      listing_.end = last_;
+    else if (name.empty()) // no store does that; to ask again would not end
+      return fail(EIO, "cannot list the objects of " + layout_.prefix + ": a page has none");
+    if (listing_.end > before)
+      pages_--;
+    if (listing_.end >= last_ || pages_ == 0)
+      done_(std::move(listing_));
+    else
+      ask(name);
+  }
+
+  static uint64_t bytes_of(std::string_view inner) {
+    const std::string text = text_of(inner, "Size");
+    uint64_t bytes = UINT64_MAX; // what is no number is no length that an object may have
+    std::from_chars(text.data(), text.data() + text.size(), bytes);
+    return bytes;
+  }
+
+  Store &store_;
+  const Layout &layout_;
+  const uint64_t last_;
+  unsigned pages_;
+  std::function<void(Listing)> done_;
+  Listing listing_;
+};
+
+} // namespace
+
+void list_objects(Store &store, const Layout &layout, uint64_t first, uint64_t end,
+                  unsigned most_pages, std::function<void(Listing)> done) {
+  std::make_shared<Lister>(store, layout, end, most_pages, std::move(done))->begin(first);
+}
+
+} // namespace s3

@@ -1,0 +1,255 @@
+// Keys that are asked for by HTTP: of the container, of the machine, and of STS for a web identity.
+// See s3-credentials.hpp.
+#include "s3-credentials.hpp"
+
+#include <arpa/inet.h>
+#include <nlohmann/json.hpp>
+
+#include "s3-profile.hpp"
+#include "s3-store.hpp"
+#include "s3-xml.hpp"
+
+namespace s3 {
+
+namespace {
+
+using Json = nlohmann::json;
+
+std::string string_of(const Json &object, const char *name) {
+  const auto found = object.find(name);
+  return found != object.end() && found->is_string() ? found->get<std::string>() : "";
+}
+
+Keys keys_of(const Json &object) {
+  Keys keys;
+  if (!object.is_object())
+    return keys;
+  keys.id = string_of(object, "AccessKeyId");
+  keys.secret = string_of(object, "SecretAccessKey");
+  keys.token = string_of(object, "SessionToken");
+  if (keys.token.empty())
+    keys.token = string_of(object, "Token");
+  const auto end = object.find("Expiration");
+  if (end != object.end() && end->is_number()) // of STS
+    keys.end = std::chrono::system_clock::from_time_t(end->get<time_t>());
+  else
+    keys.end = parse_time(string_of(object, "Expiration"));
+  if (keys.secret.empty())
+    keys.id.clear();
+  return keys;
+}
+
+/// Of a service that is asked for keys. Each time by a client of its own, since there is seldom one.
+class Service {
+public:
+  Service(const Settings &settings, bool is_near) {
+    http::Settings own;
+    if (is_near) { // in this machine, or where no proxy leads to
+      own.uses_proxy = false;
+      own.connect_timeout_ms = 1000;
+      own.silence_ms = 5000;
+    } else {
+      own = settings.http;
+    }
+    own.connections = 1;
+    client_ = http::Client::start(std::move(own));
+  }
+  bool is_there() const { return client_ != nullptr; }
+  http::Response ask(http::Request request, unsigned attempts) {
+    request.retry.attempts = attempts;
+    request.retry.delay_ms = 200;
+    request.retry.deadline_ms = 20'000;
+    return client_->perform(std::move(request));
+  }
+
+private:
+  std::unique_ptr<http::Client> client_;
+};
+
+Answer wrong_answer(const char *whom, const http::Response &response) {
+  if (response.is_ok())
+    return {{}, std::string(whom) + " did not answer with keys"};
+  return {{}, std::string(whom) + ": " + http::explain(response)};
+}
+
+/// As AWS allows it: an answer that has keys must come by https, or from this machine, or from the
+/// addresses of the services for containers.
+bool may_have_token(const std::string &url) {
+  const std::optional<http::Url> parts = http::parse_url(url);
+  if (!parts)
+    return false;
+  if (parts->origin.starts_with("https:"))
+    return true;
+  std::string host = parts->origin.substr(parts->origin.find("//") + 2);
+  if (host.starts_with('[')) {
+    host = host.substr(1, host.find(']') - 1);
+  } else {
+    host = host.substr(0, host.find(':'));
+  }
+  in_addr address{};
+  if (inet_pton(AF_INET, host.c_str(), &address) == 1)
+    return ntohl(address.s_addr) >> 24 == 127 || host == "169.254.170.2" ||
+           host == "169.254.170.23";
+  return host == "localhost" || host == "::1" || host == "fd00:ec2::23";
+}
+
+std::string of_file_or(const char *file_variable, const char *variable) {
+  const std::string path = from_environment(file_variable);
+  return path.empty() ? from_environment(variable) : read_small_file(path);
+}
+
+bool is_one_line(const std::string &text) {
+  return text.find_first_of("\r\n") == std::string::npos;
+}
+
+} // namespace
+
+Keys parse_keys(const std::string &json) {
+  const Json parsed = Json::parse(json, nullptr, false); // without exceptions
+  return keys_of(parsed);
+}
+
+Answer keys_of_container(const Settings &settings) {
+  const std::string relative = from_environment("AWS_CONTAINER_CREDENTIALS_RELATIVE_URI");
+  const std::string url = relative.empty() ? from_environment("AWS_CONTAINER_CREDENTIALS_FULL_URI")
+                                           : "http://169.254.170.2" + relative;
+  if (url.empty())
+    return {};
+  if (!may_have_token(url))
+    return {{}, "AWS_CONTAINER_CREDENTIALS_FULL_URI must be of https, of this machine, or of a "
+                "service for containers"};
+  http::Request request;
+  request.url = url;
+  const std::string token =
+      of_file_or("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN");
+  if (!is_one_line(token))
+    return {{}, "the authorization token of the container has several lines"};
+  if (!token.empty())
+    request.headers = {"Authorization: " + token};
+  Service service(settings, true);
+  if (!service.is_there())
+    return {{}, "there is no HTTP client"};
+  const http::Response response = service.ask(std::move(request), 3);
+  Keys keys = response.is_ok() ? parse_keys(response.text) : Keys{};
+  if (keys.id.empty())
+    return wrong_answer("the container's credentials", response);
+  return {std::move(keys), ""};
+}
+
+Answer keys_of_machine(const Settings &settings) {
+  const std::string disabled = from_environment("AWS_EC2_METADATA_DISABLED");
+  if (disabled == "true" || disabled == "True" || disabled == "TRUE")
+    return {};
+  std::string endpoint = from_environment("AWS_EC2_METADATA_SERVICE_ENDPOINT");
+  const bool is_given = !endpoint.empty();
+  if (!is_given)
+    endpoint = "http://169.254.169.254";
+  while (endpoint.ends_with('/'))
+    endpoint.pop_back();
+  Service service(settings, true);
+  if (!service.is_there())
+    return {{}, "there is no HTTP client"};
+  http::Request session;
+  session.method = http::Method::put;
+  session.url = endpoint + "/latest/api/token";
+  session.headers = {"X-aws-ec2-metadata-token-ttl-seconds: 21600"};
+  const http::Response granted = service.ask(std::move(session), 1);
+  if (!granted.is_ok()) // most likely this is no machine of Amazon's
+    return is_given ? wrong_answer("the machine's metadata", granted) : Answer{};
+  if (!is_one_line(granted.text))
+    return wrong_answer("the machine's metadata", granted);
+  const auto get = [&](const std::string &name) {
+    http::Request request;
+    request.url = endpoint + "/latest/meta-data/iam/security-credentials/" + name;
+    request.headers = {"X-aws-ec2-metadata-token: " + granted.text};
+    return service.ask(std::move(request), 3);
+  };
+  const http::Response roles = get("");
+  if (roles.status == 404)
+    return {}; // the machine has no role
+  const std::string role = roles.text.substr(0, roles.text.find_first_of("\r\n"));
+  if (!roles.is_ok() || role.empty())
+    return wrong_answer("the machine's metadata", roles);
+  const http::Response response = get(encoded(role, ""));
+  Keys keys = response.is_ok() ? parse_keys(response.text) : Keys{};
+  if (keys.id.empty())
+    return wrong_answer("the machine's metadata", response);
+  return {std::move(keys), ""};
+}
+
+namespace {
+
+struct Role {
+  std::string token_file;
+  std::string arn;
+  std::string session;
+};
+
+Role role_of(const Settings &settings) {
+  Role role{from_environment("AWS_WEB_IDENTITY_TOKEN_FILE"), from_environment("AWS_ROLE_ARN"),
+            from_environment("AWS_ROLE_SESSION_NAME")};
+  if (role.token_file.empty()) {
+    std::map<std::string, std::string> profile = read_profile(settings.profile);
+    role = {profile["web_identity_token_file"], profile["role_arn"], profile["role_session_name"]};
+  }
+  if (role.session.empty())
+    role.session = "asyncnbd";
+  return role;
+}
+
+/// Amazon answers as JSON when asked to; others have only XML.
+Keys keys_of_sts(const std::string &text) {
+  if (text.find("<AccessKeyId>") != std::string::npos) {
+    Keys keys{text_of(text, "AccessKeyId"), text_of(text, "SecretAccessKey"),
+              text_of(text, "SessionToken"), parse_time(text_of(text, "Expiration"))};
+    return keys;
+  }
+  Json at = Json::parse(text, nullptr, false);
+  for (const char *name : {"AssumeRoleWithWebIdentityResponse", "AssumeRoleWithWebIdentityResult",
+                           "Credentials"}) {
+    if (!at.is_object() || !at.contains(name))
+      return {};
+    at = Json(at[name]);
+  }
+  return keys_of(at);
+}
+
+} // namespace
+
+Answer keys_of_web_identity(const Settings &settings) {
+  const Role role = role_of(settings);
+  if (role.token_file.empty())
+    return {};
+  if (role.arn.empty())
+    return {{}, "AWS_WEB_IDENTITY_TOKEN_FILE needs AWS_ROLE_ARN"};
+  const std::string token = read_small_file(role.token_file);
+  if (token.empty())
+    return {{}, "the web identity's token in " + role.token_file + " cannot be read"};
+  std::string url = from_environment("AWS_ENDPOINT_URL_STS");
+  if (url.empty())
+    url = "https://sts." + settings.region + ".amazonaws.com" +
+          (settings.region.starts_with("cn-") ? ".cn" : "") + "/";
+  const std::string body = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=" +
+                           encoded(role.arn, "") + "&RoleSessionName=" + encoded(role.session, "") +
+                           "&WebIdentityToken=" + encoded(token, "");
+  http::Request request;
+  request.method = http::Method::post;
+  request.url = url;
+  request.headers = {"Content-Type: application/x-www-form-urlencoded", "Accept: application/json"};
+  request.body = body;
+  Service service(settings, false);
+  if (!service.is_there())
+    return {{}, "there is no HTTP client"};
+  const http::Response response = service.ask(std::move(request), 3);
+  Keys keys = response.is_ok() ? keys_of_sts(response.text) : Keys{};
+  if (!keys.id.empty())
+    return {std::move(keys), ""};
+  Answer wrong = wrong_answer("STS, for the web identity", response);
+  for (const char *code : {"ExpiredTokenException", "InvalidIdentityToken", "AccessDenied"}) {
+    if (response.text.find(code) != std::string::npos)
+      wrong.problem += std::string(", ") + code;
+  }
+  return wrong;
+}
+
+} // namespace s3

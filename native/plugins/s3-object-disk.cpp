@@ -1,0 +1,66 @@
+// See s3-object-disk.hpp.
+#include "s3-object-disk.hpp"
+
+namespace s3 {
+
+// By a GET of its first byte: a HEAD has no error's document that would say what is wrong.
+bool ObjectDisk::start() {
+  const std::string &key = store_.settings().key;
+  http::Request request = store_.object(http::Method::get, key);
+  request.range = http::Range{0, 1};
+  const http::Response response = store_.client().perform(std::move(request));
+  const std::optional<uint64_t> total = total_of(response.field(http::Field::content_range));
+  if (response.status == 416 && total.value_or(0) == 0) {
+    nbdkit_error("the object \"%s\" is empty", key.c_str());
+    return false;
+  }
+  if (!response.is_ok()) {
+    nbdkit_error("%s", store_.problem(response, "cannot open the object " + key, key)
+                           .sentence.c_str());
+    return false;
+  }
+  if (response.status != 206 || !total) {
+    nbdkit_error("the store does not answer with ranges of the object %s", key.c_str());
+    return false;
+  }
+  size_bytes_ = *total;
+  etag_ = response.field(http::Field::etag);
+  return true;
+}
+
+bool ObjectDisk::is_same(const http::Response &response) const {
+  return total_of(response.field(http::Field::content_range)) == size_bytes_ &&
+         response.field(http::Field::etag) == etag_;
+}
+
+void ObjectDisk::read(nbdkit::ReadRequest given) {
+  http::Request request = store_.object(http::Method::get, store_.settings().key);
+  request.range = http::Range{given.offset(), given.count()};
+  const auto buffer = given.buffer();
+  request.into = {{reinterpret_cast<char *>(buffer.data()), buffer.size()}};
+  auto kept = std::make_shared<nbdkit::ReadRequest>(std::move(given));
+  request.done = [this, kept](const http::Response &response) {
+    finish(std::move(*kept), response);
+  };
+  store_.client().submit(std::move(request));
+}
+
+void ObjectDisk::finish(nbdkit::ReadRequest request, const http::Response &response) {
+  const std::string &key = store_.settings().key;
+  const bool is_gone = response.failure == http::Failure::none &&
+                       (response.status == 404 || response.status == 416);
+  const bool is_other = is_gone || (response.is_ok() && !is_same(response));
+  if (response.is_ok() && !is_other && response.received == request.count()) {
+    std::move(request).done();
+    return;
+  }
+  if (!is_other)
+    nbdkit_error("%s", store_.problem(response, "cannot read the object " + key, key)
+                           .sentence.c_str());
+  else if (!has_told_of_change_.exchange(true, std::memory_order_relaxed)) // once is enough
+    nbdkit_error("the object %s was %s while it was served: start the server again", key.c_str(),
+                 is_gone ? "removed or made shorter" : "replaced");
+  std::move(request).fail(EIO);
+}
+
+} // namespace s3

@@ -1,0 +1,122 @@
+// Changes of a volume's objects: one at a time for each object, and what waits meanwhile together.
+//
+//   waiting changes ─> a batch ─> [GET or HEAD, unless all is known] ─> PUT or DELETE ─> answers
+//                                       ^                                   │
+//                                       └── 412: the version was a guess ───┘
+#ifndef ASYNCNBD_S3_OBJECTS_HPP
+#define ASYNCNBD_S3_OBJECTS_HPP
+
+#include <atomic>
+#include <deque>
+#include <functional>
+#include <memory>
+#include <mutex>
+#include <span>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "s3-conditions.hpp"
+#include "s3-layout.hpp"
+#include "s3-store.hpp"
+#include "s3-versions.hpp"
+
+namespace s3 {
+
+/// A client's request that is about several objects: it is answered when the last one is done, with
+/// the first error.
+class Parts {
+public:
+  explicit Parts(std::function<void(int error)> answer) : answer_(std::move(answer)) {}
+  Parts(const Parts &) = delete;
+  Parts &operator=(const Parts &) = delete;
+  ~Parts() { answer_(error_.load(std::memory_order_acquire)); }
+  void fail(int error) {
+    int none = 0;
+    error_.compare_exchange_strong(none, error, std::memory_order_acq_rel);
+  }
+
+private:
+  std::function<void(int error)> answer_;
+  std::atomic<int> error_{0};
+};
+
+/// Of the bytes [begin, end) of an object.
+struct Change {
+  uint32_t begin;
+  uint32_t end;
+  const char *data; // borrowed until the answer; null: zeroes
+  std::shared_ptr<Parts> parts;
+};
+
+class Objects {
+public:
+  Objects(Store &store, const Layout &layout) : store_(store), layout_(layout) {}
+
+  void use(const Conditions &conditions) { conditions_ = conditions; }
+  const Conditions &conditions() const { return conditions_; }
+  Versions &versions() { return versions_; }
+  /// Another writer exists: all changes are refused from then on.
+  bool is_stopped() const { return is_stopped_.load(std::memory_order_acquire); }
+
+  /// Any thread.
+  void change(uint64_t number, Change change);
+
+  /// "" if the length is right; else a sentence.
+  std::string wrong_length(uint64_t number, uint64_t bytes) const;
+
+private:
+  struct Object {
+    explicit Object(uint64_t its_number) : number(its_number) {}
+    const uint64_t number;
+    std::deque<Change> waiting; // under mutex_
+    // Of the one batch that goes on.
+    std::vector<Change> batch;
+    size_t first_of_effect = 0; // those before are covered by a change of all of the object
+    Version version;            // that it is to replace
+    std::vector<char> content;
+    std::span<const char> body; // `content`, or a change's own data
+    bool is_resolving = false;  // `found` has what the store has instead
+    std::vector<char> found;
+  };
+  using ObjectPtr = std::shared_ptr<Object>;
+  using Step = void (Objects::*)(const ObjectPtr &, const http::Response &);
+
+  void start_next();
+  void begin(const ObjectPtr &object);
+  bool covers_all(const Object &object) const;
+  void submit(http::Request request, const ObjectPtr &object, Step next);
+  void ask_for_content(const ObjectPtr &object);
+  void take_content(const ObjectPtr &object, const http::Response &response);
+  void ask_for_version(const ObjectPtr &object);
+  void take_version(const ObjectPtr &object, const http::Response &response);
+  void apply(const ObjectPtr &object);
+  void put(const ObjectPtr &object);
+  void take_put(const ObjectPtr &object, const http::Response &response);
+  void compare(const ObjectPtr &object);
+  void take_found(const ObjectPtr &object, const http::Response &response);
+  void begin_removal(const ObjectPtr &object);
+  void take_version_of_removed(const ObjectPtr &object, const http::Response &response);
+  void remove(const ObjectPtr &object);
+  void take_removal(const ObjectPtr &object, const http::Response &response);
+  void stop_writing(const ObjectPtr &object);
+  void fail(const ObjectPtr &object, const http::Response &response, const char *what);
+  void finish(const ObjectPtr &object, int error);
+  bool is_another_version(const Object &object, const http::Response &response) const;
+  size_t most_at_once() const;
+
+  Store &store_;
+  const Layout &layout_;
+  Conditions conditions_;
+  Versions versions_;
+  std::atomic<bool> is_stopped_{false};
+
+  std::mutex mutex_; // of all below; nothing is submitted or answered under it
+  std::unordered_map<uint64_t, ObjectPtr> objects_; // that have changes
+  std::deque<ObjectPtr> ready_;                     // for their turn
+  size_t busy_ = 0;
+};
+
+} // namespace s3
+
+#endif

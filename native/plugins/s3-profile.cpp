@@ -1,0 +1,72 @@
+// See s3-profile.hpp.
+#include "s3-profile.hpp"
+
+#include <cstdio>
+#include <sstream>
+
+#include "s3-settings.hpp"
+
+namespace s3 {
+
+namespace {
+
+constexpr size_t MAX_FILE_BYTES = 1 << 20;
+constexpr const char *SPACE = " \t\r\n";
+
+std::string trimmed(const std::string &text) {
+  const size_t begin = text.find_first_not_of(SPACE);
+  if (begin == std::string::npos)
+    return "";
+  return text.substr(begin, text.find_last_not_of(SPACE) - begin + 1);
+}
+
+std::string path_of(const char *variable, const char *name) {
+  const std::string given = from_environment(variable);
+  return given.empty() ? from_environment("HOME") + "/.aws/" + name : given;
+}
+
+} // namespace
+
+std::string read_small_file(const std::string &path) {
+  FILE *const file = fopen(path.c_str(), "re");
+  if (file == nullptr)
+    return "";
+  std::string text(MAX_FILE_BYTES, '\0');
+  text.resize(fread(text.data(), 1, text.size(), file));
+  fclose(file);
+  return trimmed(text);
+}
+
+std::map<std::string, std::string> parse_section(const std::string &text,
+                                                 const std::string &section) {
+  std::map<std::string, std::string> values;
+  std::istringstream lines(text);
+  bool is_in = false;
+  for (std::string line; std::getline(lines, line);) {
+    const std::string words = trimmed(line);
+    if (words.empty() || words[0] == '#' || words[0] == ';')
+      continue;
+    if (words[0] == '[') {
+      is_in = trimmed(words.substr(1, words.find(']') - 1)) == section;
+      continue;
+    }
+    const size_t equals = words.find('=');
+    // What is indented belongs to the setting above, such as s3 =.
+    const bool is_nested = line[0] == ' ' || line[0] == '\t';
+    if (is_in && !is_nested && equals != std::string::npos)
+      values[trimmed(words.substr(0, equals))] = trimmed(words.substr(equals + 1));
+  }
+  return values;
+}
+
+std::map<std::string, std::string> read_profile(const std::string &name) {
+  const std::string profile = name.empty() ? "default" : name;
+  const std::string config = read_small_file(path_of("AWS_CONFIG_FILE", "config"));
+  auto values = parse_section(config, profile == "default" ? profile : "profile " + profile);
+  const std::string keys = read_small_file(path_of("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
+  for (const auto &[key, value] : parse_section(keys, profile))
+    values[key] = value;
+  return values;
+}
+
+} // namespace s3

@@ -1,0 +1,245 @@
+// See s3-store.hpp.
+#include "s3-store.hpp"
+
+#include <cerrno>
+#include <cstdlib>
+#include <ctime>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "s3-xml.hpp"
+
+namespace s3 {
+
+std::string encoded(std::string_view text, std::string_view kept) {
+  static constexpr char DIGITS[] = "0123456789ABCDEF";
+  std::string result;
+  result.reserve(text.size());
+  for (const char c : text) {
+    const auto byte = static_cast<unsigned char>(c);
+    const bool is_plain = (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') ||
+                          (c >= 'A' && c <= 'Z') || c == '-' || c == '.' || c == '_' || c == '~' ||
+                          kept.find(c) != std::string_view::npos;
+    if (is_plain) {
+      result += c;
+    } else {
+      result += '%';
+      result += DIGITS[byte >> 4];
+      result += DIGITS[byte & 15];
+    }
+  }
+  return result;
+}
+
+// ---- opening ------------------------------------------------------------------------------------
+
+std::unique_ptr<Store> Store::open(const Settings &settings) {
+  std::unique_ptr<Store> store(new Store(settings));
+  if (!store->set_origin())
+    return nullptr;
+  store->client_ = http::Client::start(settings.http);
+  if (store->client_ == nullptr)
+    return nullptr;
+  if (!settings.is_anonymous && !http::can_sign()) {
+    nbdkit_error("this libcurl cannot sign requests to S3: version 7.75 is the first that can");
+    return nullptr;
+  }
+  return store->credentials_.start() ? std::move(store) : nullptr;
+}
+
+bool Store::set_origin() {
+  std::string endpoint = settings_.endpoint_url;
+  const bool is_amazon = endpoint.empty();
+  if (is_amazon)
+    endpoint = "https://s3." + settings_.region + ".amazonaws.com" +
+               (settings_.region.starts_with("cn-") ? ".cn" : "");
+  const std::optional<http::Url> url = http::parse_url(endpoint);
+  if (!url || !url->user.empty() || !url->password.empty() ||
+      endpoint.find_first_of("?#") != std::string::npos) {
+    nbdkit_error("endpoint-url=%s: use http://HOST[:PORT] or https://HOST[:PORT]; keys have their "
+                 "own parameters",
+                 http::printable(endpoint).c_str());
+    return false;
+  }
+  while (endpoint.ends_with('/'))
+    endpoint.pop_back();
+  // A certificate for *.s3.… is not one for a bucket with a dot in its name.
+  const bool in_path = settings_.path_style.value_or(
+      !is_amazon || settings_.bucket.find('.') != std::string::npos);
+  if (in_path) {
+    bucket_url_ = endpoint + "/" + encoded(settings_.bucket, "");
+  } else {
+    if (settings_.bucket.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789.-") !=
+        std::string::npos) {
+      nbdkit_error("bucket=%s: cannot be a part of a host's name; use path-style=true",
+                   settings_.bucket.c_str());
+      return false;
+    }
+    const size_t host = endpoint.find("//") + 2;
+    bucket_url_ = endpoint.substr(0, host) + settings_.bucket + "." + endpoint.substr(host);
+  }
+  origin_ = bucket_url_ + "/";
+  if (!in_path)
+    bucket_url_ = origin_;
+  return true;
+}
+
+void Store::stop() {
+  credentials_.stop();
+  if (client_ != nullptr)
+    client_->stop();
+}
+
+// ---- requests -----------------------------------------------------------------------------------
+
+namespace {
+
+constexpr std::string_view TOKEN_HEADER = "x-amz-security-token: ";
+
+} // namespace
+
+// Before each attempt: keys may have been renewed since the one before.
+void Store::sign(http::Request &request) const {
+  const std::shared_ptr<const Signer> signer = credentials_.current();
+  request.signature = signer->signature;
+  std::erase_if(request.headers,
+                [](const std::string &header) { return header.starts_with(TOKEN_HEADER); });
+  if (!signer->token.empty())
+    request.headers.push_back(std::string(TOKEN_HEADER) + signer->token);
+}
+
+/// What comes with a status that says that the request is wrong, and passes all the same.
+bool Store::is_passing(const http::Response &response) const {
+  if (response.status != 400 && response.status != 403 && response.status != 409)
+    return false;
+  const std::string code = code_of(response);
+  if (code == "ExpiredToken" || code == "TokenRefreshRequired" || code == "ExpiredTokenException")
+    return credentials_.renew_now();
+  return code == "RequestTimeout" || code == "ConditionalRequestConflict" ||
+         code == "OperationAborted";
+}
+
+http::Request Store::object(http::Method method, std::string_view key) const {
+  http::Request request;
+  request.method = method;
+  request.url = origin_ + encoded(key, "/");
+  request.retry = settings_.retry;
+  request.retry.again = http::Again::safely;
+  request.prepare = [this](http::Request &attempt) { sign(attempt); };
+  request.is_passing = [this](const http::Response &response) { return is_passing(response); };
+  return request;
+}
+
+http::Request Store::put(std::string_view key, std::span<const char> body) const {
+  http::Request request = object(http::Method::put, key);
+  request.body = body;
+  request.headers.emplace_back("Content-Type: application/octet-stream");
+  if (!settings_.sse.empty())
+    request.headers.push_back("x-amz-server-side-encryption: " + settings_.sse);
+  if (!settings_.sse_kms_key_id.empty())
+    request.headers.push_back("x-amz-server-side-encryption-aws-kms-key-id: " +
+                              settings_.sse_kms_key_id);
+  return request;
+}
+
+// Parameters in the order in which they are signed.
+http::Request Store::list(std::string_view prefix, std::string_view after, unsigned most) const {
+  http::Request request = object(http::Method::get, "");
+  request.url = bucket_url_ + "?list-type=2&max-keys=" + std::to_string(most) +
+                "&prefix=" + encoded(prefix, "");
+  if (!after.empty())
+    request.url += "&start-after=" + encoded(after, "");
+  request.text_limit = 4 << 20; // 1000 names of 1 KiB, with all that is said of each
+  return request;
+}
+
+// ---- errors -------------------------------------------------------------------------------------
+
+std::string Store::code_of(const http::Response &response) {
+  return response.failure == http::Failure::none && response.status >= 300
+             ? text_of(response.text, "Code")
+             : "";
+}
+
+namespace {
+
+/// "20 minutes behind", of this machine's clock.
+std::string clock_difference(const std::string &date) {
+  std::tm parts{};
+  if (strptime(date.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &parts) == nullptr)
+    return "wrong";
+  const long seconds = static_cast<long>(timegm(&parts) - time(nullptr));
+  const long size = labs(seconds);
+  return (size < 120 ? std::to_string(size) + " seconds" : std::to_string(size / 60) + " minutes") +
+         (seconds > 0 ? " behind" : " ahead");
+}
+
+int error_of(const http::Response &response, const std::string &code) {
+  if (response.failure != http::Failure::none)
+    return EIO;
+  if (code == "QuotaExceeded" || code == "StorageFull" || response.status == 507)
+    return ENOSPC;
+  if (response.status == 403)
+    return EACCES;
+  if (response.status == 404)
+    return ENOENT;
+  return EIO;
+}
+
+/// Where the bucket is, if that is what the store says.
+std::string other_region(const http::Response &response, const std::string &region) {
+  std::string named = response.field(http::Field::bucket_region);
+  if (named.empty())
+    named = text_of(response.text, "Region");
+  return named == region ? "" : named;
+}
+
+} // namespace
+
+std::string Store::meaning(const http::Response &response, const std::string &code,
+                           const std::string &key) const {
+  if (response.failure != http::Failure::none)
+    return http::explain(response);
+  const std::string region = other_region(response, settings_.region);
+  if (!region.empty() && response.status != 404)
+    return "the bucket is in the region " + region + ": give region=" + region;
+  if (code == "PermanentRedirect" || code == "TemporaryRedirect" || response.status / 100 == 3)
+    return "the bucket is at another endpoint: give region= or endpoint-url=";
+  if (code == "InvalidAccessKeyId")
+    return "the store does not know the access key";
+  if (code == "SignatureDoesNotMatch")
+    return "the secret key is not the access key's";
+  if (code == "ExpiredToken" || code == "TokenRefreshRequired")
+    return "the session token has expired: get new keys";
+  if (code == "InvalidToken" || code == "InvalidClientTokenId")
+    return "the session token is not right";
+  if (code == "RequestTimeTooSkewed")
+    return "this machine's clock is " + clock_difference(response.field(http::Field::date)) +
+           ": set it";
+  if (code == "NoSuchBucket")
+    return "there is no bucket \"" + settings_.bucket + "\"";
+  if (code == "NoSuchKey" && !key.empty())
+    return "there is no object \"" + key + "\" in the bucket \"" + settings_.bucket + "\"";
+  if (code == "AccessDenied" || (code.empty() && response.status == 403))
+    return settings_.is_anonymous ? "the store does not allow it without keys"
+                                  : "the store does not allow it with these keys";
+  if (code == "QuotaExceeded")
+    return "the store's quota is used up";
+  const std::string said = text_of(response.text, "Message");
+  std::string words = http::explain(response);
+  if (!code.empty())
+    words += ", " + code;
+  // Some stores name what they were sent; nothing of that is for logs.
+  if (!said.empty() && said.size() < 200 && code != "AuthorizationHeaderMalformed")
+    words += ": " + said;
+  return words;
+}
+
+Problem Store::problem(const http::Response &response, const std::string &what,
+                       const std::string &key) const {
+  const std::string code = code_of(response);
+  return {error_of(response, code), what + ": " + meaning(response, code, key)};
+}
+
+} // namespace s3

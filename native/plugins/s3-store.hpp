@@ -1,0 +1,68 @@
+// A bucket of an S3 store: URLs, signatures and headers of requests to it, and what its errors mean.
+#ifndef ASYNCNBD_S3_STORE_HPP
+#define ASYNCNBD_S3_STORE_HPP
+
+#include <memory>
+#include <string>
+#include <string_view>
+
+#include "s3-credentials.hpp"
+#include "s3-settings.hpp"
+
+namespace s3 {
+
+/// As URLs have it: all but letters, digits, -._~ and what is in `kept` becomes %XX.
+std::string encoded(std::string_view text, std::string_view kept);
+
+/// Why a request did not do what it should.
+struct Problem {
+  int error;            // of errno, for clients
+  std::string sentence; // what failed and why, without secrets
+};
+
+class Store {
+public:
+  /// Null: nbdkit_error() has been told. Finds keys; asks no store yet.
+  static std::unique_ptr<Store> open(const Settings &settings);
+  ~Store() { stop(); }
+  Store(const Store &) = delete;
+  Store &operator=(const Store &) = delete;
+
+  const Settings &settings() const { return settings_; }
+  const std::string &region() const { return settings_.region; }
+  http::Client &client() { return *client_; }
+
+  /// A signed request for an object of the bucket.
+  http::Request object(http::Method method, std::string_view key) const;
+  /// The same for a PUT of these bytes, borrowed until `done`.
+  http::Request put(std::string_view key, std::span<const char> body) const;
+  /// Of at most `most` objects whose names begin with `prefix` and come after `after`.
+  http::Request list(std::string_view prefix, std::string_view after, unsigned most) const;
+
+  /// Of a response that is no success. `what`: "cannot read the object K"; `key`: which object.
+  Problem problem(const http::Response &response, const std::string &what,
+                  const std::string &key = "") const;
+  /// S3's name for the error: "NoSuchKey", or "".
+  static std::string code_of(const http::Response &response);
+
+  /// All requests end. Before anything that they refer to goes.
+  void stop();
+
+private:
+  explicit Store(const Settings &settings) : settings_(settings), credentials_(settings) {}
+  bool set_origin();
+  void sign(http::Request &request) const;
+  std::string meaning(const http::Response &response, const std::string &code,
+                      const std::string &key) const;
+  bool is_passing(const http::Response &response) const;
+
+  const Settings &settings_;
+  mutable Credentials credentials_;
+  std::string origin_; // up to where keys begin, with the slash before them
+  std::string bucket_url_;
+  std::unique_ptr<http::Client> client_; // last: ends first
+};
+
+} // namespace s3
+
+#endif

@@ -1,0 +1,61 @@
+// Which version of each object this server expects in the store: what its writes are conditional on.
+#ifndef ASYNCNBD_S3_VERSIONS_HPP
+#define ASYNCNBD_S3_VERSIONS_HPP
+
+#include <cstdint>
+#include <mutex>
+#include <string>
+#include <unordered_map>
+
+namespace s3 {
+
+struct Version {
+  enum class State { unknown, absent, present };
+  State state = State::unknown;
+  std::string etag; // as conditions have it
+  /// From the store's answer about this object itself: if it is another one later, then somebody
+  /// else has written. What a listing says is a hint, that a condition may prove wrong.
+  bool is_certain = false;
+};
+
+/// A bounded memory: of what is forgotten, the store is asked again.
+class Versions {
+public:
+  Version get(uint64_t object) const {
+    std::lock_guard lock(mutex_);
+    const auto found = versions_.find(object);
+    return found == versions_.end() ? Version{unlisted_, "", false} : found->second;
+  }
+  void set(uint64_t object, Version version) {
+    std::lock_guard lock(mutex_);
+    if (versions_.size() >= MOST && !versions_.contains(object))
+      versions_.erase(versions_.begin());
+    versions_[object] = std::move(version);
+  }
+  void set_present(uint64_t object, std::string etag) {
+    if (etag.empty())
+      forget(object);
+    else
+      set(object, {Version::State::present, std::move(etag), true});
+  }
+  void set_absent(uint64_t object) { set(object, {Version::State::absent, "", true}); }
+  void forget(uint64_t object) { set(object, {}); }
+  /// Of a listing; what is known already stays.
+  void hint(uint64_t object, std::string etag) {
+    std::lock_guard lock(mutex_);
+    if (versions_.size() < MOST)
+      versions_.try_emplace(object, Version{Version::State::present, std::move(etag), false});
+  }
+  /// All objects that are there have been hinted at.
+  void others_are_absent() { unlisted_ = Version::State::absent; }
+
+private:
+  static constexpr size_t MOST = 256 * 1024; // about 40 MB
+  mutable std::mutex mutex_;
+  std::unordered_map<uint64_t, Version> versions_;
+  Version::State unlisted_ = Version::State::unknown; // before any requests
+};
+
+} // namespace s3
+
+#endif
