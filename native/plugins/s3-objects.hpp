@@ -69,22 +69,23 @@ private:
   struct Object {
     explicit Object(uint64_t its_number) : number(its_number) {}
     const uint64_t number;
-    std::deque<Change> waiting; // under mutex_
+    std::vector<Change> waiting; // under mutex_
     // Of the one batch that goes on.
     std::vector<Change> batch;
     size_t first_of_effect = 0; // those before are covered by a change of all of the object
     Version version;            // that it is to replace
     std::vector<char> content;
     std::span<const char> body; // `content`, or a change's own data
-    bool is_resolving = false;  // `found` has what the store has instead
-    std::vector<char> found;
+    std::vector<char> found;    // what the store has instead of what was expected
   };
   using ObjectPtr = std::shared_ptr<Object>;
   using Step = void (Objects::*)(const ObjectPtr &, const http::Response &);
 
   void start_next();
   void begin(const ObjectPtr &object);
+  void begin_write(const ObjectPtr &object);
   bool covers_all(const Object &object) const;
+  static bool has_data(const Object &object);
   void submit(http::Request request, const ObjectPtr &object, Step next);
   void ask_for_content(const ObjectPtr &object);
   void take_content(const ObjectPtr &object, const http::Response &response);
@@ -96,13 +97,16 @@ private:
   void compare(const ObjectPtr &object);
   void take_found(const ObjectPtr &object, const http::Response &response);
   void begin_removal(const ObjectPtr &object);
-  void take_version_of_removed(const ObjectPtr &object, const http::Response &response);
+  void check_removed(const ObjectPtr &object);
+  void take_checked(const ObjectPtr &object, const http::Response &response);
   void remove(const ObjectPtr &object);
   void take_removal(const ObjectPtr &object, const http::Response &response);
   void stop_writing(const ObjectPtr &object);
   void fail(const ObjectPtr &object, const http::Response &response, const char *what);
   void finish(const ObjectPtr &object, int error);
-  bool is_another_version(const Object &object, const http::Response &response) const;
+  void fail_length(const ObjectPtr &object, uint64_t bytes);
+  bool is_expected(const Object &object, const Version &found) const;
+  Version version_of(const http::Response &response) const;
   size_t most_at_once() const;
 
   Store &store_;

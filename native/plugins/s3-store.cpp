@@ -182,8 +182,6 @@ int error_of(const http::Response &response, const std::string &code) {
     return ENOSPC;
   if (response.status == 403)
     return EACCES;
-  if (response.status == 404)
-    return ENOENT;
   return EIO;
 }
 

@@ -1,0 +1,195 @@
+// The queues of changes, and what they make of an object. See s3-objects.hpp.
+#include "s3-objects.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+namespace s3 {
+
+namespace {
+
+// A batch may have its object's content in memory, twice where it was not what was expected.
+constexpr size_t MAX_CONTENT_BYTES = 256 << 20;
+constexpr size_t MAX_AT_ONCE = 1024;
+
+// Whether this thread is in start_next() already: what finishes at once is no recursion then.
+thread_local bool is_starting = false;
+
+} // namespace
+
+size_t Objects::most_at_once() const {
+  return std::clamp<size_t>(MAX_CONTENT_BYTES / layout_.object_bytes, 1, MAX_AT_ONCE);
+}
+
+std::string Objects::wrong_length(uint64_t number, uint64_t bytes) const {
+  if (bytes == layout_.object_bytes)
+    return "";
+  return "the object " + layout_.name(number) + " has " + std::to_string(bytes) +
+         " bytes, and object-size= is " + std::to_string(layout_.object_bytes) +
+         ": give the object-size= that the volume was made with";
+}
+
+// ---- the queues ---------------------------------------------------------------------------------
+
+void Objects::change(uint64_t number, Change change) {
+  {
+    std::lock_guard lock(mutex_);
+    ObjectPtr &object = objects_[number];
+    const bool is_new = object == nullptr;
+    try {
+      if (is_new) {
+        object = std::make_shared<Object>(number);
+        ready_.push_back(object);
+      }
+      object->waiting.push_back(change); // a copy: the caller's keeps it unanswered under the lock
+    } catch (const std::bad_alloc &) {
+      if (object == nullptr)
+        objects_.erase(number);
+      throw;
+    }
+  }
+  start_next();
+}
+
+void Objects::start_next() {
+  if (is_starting)
+    return;
+  is_starting = true;
+  for (;;) {
+    ObjectPtr object;
+    {
+      std::lock_guard lock(mutex_);
+      if (ready_.empty() || busy_ >= most_at_once())
+        break;
+      object = std::move(ready_.front());
+      ready_.pop_front();
+      busy_++;
+      object->batch.swap(object->waiting);
+    }
+    begin(object);
+  }
+  is_starting = false;
+}
+
+void Objects::finish(const ObjectPtr &object, int error) {
+  std::vector<Change> batch = std::move(object->batch);
+  object->batch.clear();
+  object->body = {};
+  object->content = {};
+  object->found = {};
+  {
+    std::lock_guard lock(mutex_);
+    busy_--;
+    if (object->waiting.empty())
+      objects_.erase(object->number);
+    else
+      ready_.push_back(object);
+  }
+  if (error != 0) {
+    for (const Change &change : batch)
+      change.parts->fail(error);
+  }
+  batch.clear(); // answers
+  start_next();
+}
+
+// ---- what a batch needs -------------------------------------------------------------------------
+
+void Objects::begin(const ObjectPtr &object) {
+  try {
+    if (is_stopped())
+      return finish(object, EROFS);
+    object->first_of_effect = 0;
+    for (size_t i = 0; i < object->batch.size(); i++) {
+      const Change &change = object->batch[i];
+      if (change.begin == 0 && change.end == layout_.object_bytes)
+        object->first_of_effect = i;
+    }
+    object->version = conditions_.are_used ? versions_.get(object->number) : Version{};
+    const Change &last = object->batch.back();
+    if (object->first_of_effect + 1 == object->batch.size() && last.data == nullptr &&
+        last.begin == 0 && last.end == layout_.object_bytes)
+      begin_removal(object);
+    else
+      begin_write(object);
+  } catch (const std::bad_alloc &) {
+    finish(object, ENOMEM);
+  }
+}
+
+void Objects::begin_write(const ObjectPtr &object) {
+  const Version &version = object->version;
+  if (covers_all(*object)) {
+    if (conditions_.are_used && version.state == Version::State::unknown)
+      return ask_for_version(object);
+  } else {
+    const bool is_absent = version.state == Version::State::absent;
+    if (is_absent && version.is_certain && !has_data(*object))
+      return finish(object, 0); // zeroes where there are none but zeroes
+    if (!is_absent || !has_data(*object))
+      return ask_for_content(object);
+  }
+  apply(object);
+  put(object);
+}
+
+bool Objects::has_data(const Object &object) {
+  return std::any_of(object.batch.begin(), object.batch.end(),
+                     [](const Change &change) { return change.data != nullptr; });
+}
+
+/// Whether nothing of what the object was before is left.
+bool Objects::covers_all(const Object &object) const {
+  std::vector<std::pair<uint32_t, uint32_t>> ranges;
+  for (const Change &change : object.batch)
+    ranges.emplace_back(change.begin, change.end);
+  std::sort(ranges.begin(), ranges.end());
+  uint32_t covered = 0;
+  for (const auto &[begin, end] : ranges) {
+    if (begin > covered)
+      return false;
+    covered = std::max(covered, end);
+  }
+  return covered == layout_.object_bytes;
+}
+
+/// Makes what is to be there of `content`, which may be empty: zeroes then.
+void Objects::apply(const ObjectPtr &object) {
+  const Change &first = object->batch[object->first_of_effect];
+  const bool is_one = object->first_of_effect + 1 == object->batch.size();
+  if (is_one && first.begin == 0 && first.end == layout_.object_bytes) {
+    object->body = {first.data, layout_.object_bytes};
+    return;
+  }
+  object->content.resize(layout_.object_bytes);
+  for (size_t i = object->first_of_effect; i < object->batch.size(); i++) {
+    const Change &change = object->batch[i];
+    char *const to = object->content.data() + change.begin;
+    if (change.data == nullptr)
+      memset(to, 0, change.end - change.begin);
+    else
+      memcpy(to, change.data, change.end - change.begin);
+  }
+  object->body = object->content;
+}
+
+Version Objects::version_of(const http::Response &response) const {
+  const std::string etag = conditions_.etag(response.field(http::Field::etag));
+  if (response.status == 404)
+    return {Version::State::absent, "", true};
+  return etag.empty() ? Version{} : Version{Version::State::present, etag, true};
+}
+
+/// Whether the store has what this server knows to be there.
+bool Objects::is_expected(const Object &object, const Version &found) const {
+  const Version &known = object.version;
+  return !conditions_.are_used || !known.is_certain ||
+         (known.state == found.state && known.etag == found.etag);
+}
+
+} // namespace s3

@@ -1,0 +1,265 @@
+// See s3-volume.hpp.
+#include "s3-volume.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cstring>
+#include <future>
+
+namespace s3 {
+
+namespace {
+
+// At start: of so many pages of 1000 objects all are checked; of the others, each when it is used.
+constexpr unsigned PAGES_AT_START = 64;
+// A listing says which objects there are at the price of one request.
+constexpr uint64_t LIST_FROM = 4;
+constexpr unsigned ALL_PAGES = ~0U;
+constexpr unsigned PAGES_OF_STATUS = 4; // a client asks for the rest
+
+/// Answers a request when all that hold the parts are done with it.
+template <typename Request> std::shared_ptr<Parts> answer_later(Request given) {
+  auto request = std::make_shared<Request>(std::move(given));
+  return std::make_shared<Parts>([request](int error) {
+    if (error == 0)
+      std::move(*request).done();
+    else
+      std::move(*request).fail(error);
+  });
+}
+
+/// What runs out of memory halfway fails all of the request.
+template <typename Work> void with_parts(const std::shared_ptr<Parts> &parts, Work work) {
+  try {
+    work();
+  } catch (const std::bad_alloc &) {
+    parts->fail(ENOMEM);
+  }
+}
+
+} // namespace
+
+Volume::Volume(Store &store)
+    : store_(store), layout_{store.settings().key + "/", *store.settings().size_bytes,
+                             static_cast<uint32_t>(*store.settings().object_bytes)},
+      objects_(store, layout_) {}
+
+// ---- start --------------------------------------------------------------------------------------
+
+Listing Volume::list_now(uint64_t first, uint64_t end, unsigned most_pages) {
+  auto promise = std::make_shared<std::promise<Listing>>();
+  std::future<Listing> listing = promise->get_future();
+  list_objects(store_, layout_, first, end, most_pages,
+               [promise](Listing found) { promise->set_value(std::move(found)); });
+  return listing.get();
+}
+
+bool Volume::check_objects(const Listing &listing) const {
+  if (!listing.problem.empty()) {
+    nbdkit_error("%s", listing.problem.c_str());
+    return false;
+  }
+  for (const Listed &listed : listing.objects) {
+    if (listed.object >= layout_.objects()) {
+      nbdkit_error("the volume has the object %s, past the end that size= gives it: size= is too "
+                   "small, or object-size= is not what it was made with",
+                   layout_.name(listed.object).c_str());
+      return false;
+    }
+    const std::string wrong = objects_.wrong_length(listed.object, listed.bytes);
+    if (!wrong.empty()) {
+      nbdkit_error("%s", wrong.c_str());
+      return false;
+    }
+  }
+  return true;
+}
+
+bool Volume::start() {
+  const Listing first = list_now(0, layout_.objects(), PAGES_AT_START);
+  if (!check_objects(first) || !check_objects(list_now(layout_.objects() - 1, UINT64_MAX, 1)))
+    return false;
+  const Settings &settings = store_.settings();
+  if (settings.is_readonly || settings.single_writer)
+    return true;
+  const std::optional<Conditions> conditions = find_conditions(store_, layout_.prefix);
+  if (!conditions)
+    return false;
+  objects_.use(*conditions);
+  for (const Listed &listed : first.objects)
+    objects_.versions().hint(listed.object, conditions->etag(listed.etag));
+  if (first.end == layout_.objects())
+    objects_.versions().others_are_absent();
+  return true;
+}
+
+nbdkit::BlockSize Volume::block_size() const {
+  const bool is_power = std::has_single_bit(layout_.object_bytes) && layout_.object_bytes >= 512;
+  return {1, is_power ? std::min<uint32_t>(layout_.object_bytes, 32 << 20) : 4096, UINT32_MAX};
+}
+
+// ---- requests -----------------------------------------------------------------------------------
+
+template <typename Each> void Volume::for_pieces(uint64_t offset, uint64_t count, Each each) const {
+  uint64_t done = 0;
+  while (done < count) {
+    const uint64_t at = offset + done;
+    const auto begin = static_cast<uint32_t>(at % layout_.object_bytes);
+    const auto length =
+        static_cast<uint32_t>(std::min<uint64_t>(count - done, layout_.object_bytes - begin));
+    each(Piece{at / layout_.object_bytes, begin, begin + length, static_cast<uint32_t>(done)});
+    done += length;
+  }
+}
+
+void Volume::read(nbdkit::ReadRequest request) {
+  const uint64_t offset = request.offset();
+  const uint32_t count = request.count();
+  char *const buffer = reinterpret_cast<char *>(request.buffer().data());
+  const PartsPtr parts = answer_later(std::move(request));
+  with_parts(parts, [&] {
+    for_pieces(offset, count,
+               [&](const Piece &piece) { read_piece(piece, buffer + piece.done, parts); });
+  });
+}
+
+void Volume::read_piece(const Piece &piece, char *buffer, const PartsPtr &parts) {
+  http::Request request = store_.object(http::Method::get, layout_.name(piece.object));
+  const uint32_t length = piece.end - piece.begin;
+  request.range = http::Range{piece.begin, length};
+  request.into = {{buffer, length}};
+  request.done = [this, piece, buffer, parts](const http::Response &response) {
+    take_piece(piece, buffer, parts, response);
+  };
+  store_.client().submit(std::move(request));
+}
+
+void Volume::take_piece(const Piece &piece, char *buffer, const PartsPtr &parts,
+                        const http::Response &response) {
+  const uint32_t length = piece.end - piece.begin;
+  const std::string name = layout_.name(piece.object);
+  const std::optional<uint64_t> total = total_of(response.field(http::Field::content_range));
+  if (response.failure == http::Failure::none && response.status == 404 &&
+      Store::code_of(response) == "NoSuchKey") {
+    memset(buffer, 0, length);
+  } else if ((response.is_ok() || response.status == 416) && total &&
+             *total != layout_.object_bytes) {
+    nbdkit_error("%s", objects_.wrong_length(piece.object, *total).c_str());
+    parts->fail(EIO);
+  } else if (!response.is_ok()) {
+    const Problem problem = store_.problem(response, "cannot read the object " + name, name);
+    nbdkit_error("%s", problem.sentence.c_str());
+    parts->fail(problem.error);
+  } else if (response.status != 206 || !total || response.received != length) {
+    nbdkit_error("the store does not answer with ranges of the object %s", name.c_str());
+    parts->fail(EIO);
+  }
+}
+
+void Volume::change_pieces(uint64_t offset, uint64_t count, const char *data,
+                           const PartsPtr &parts) {
+  for_pieces(offset, count, [&](const Piece &piece) {
+    objects_.change(piece.object, {piece.begin, piece.end,
+                                   data == nullptr ? nullptr : data + piece.done, parts});
+  });
+}
+
+void Volume::write(nbdkit::WriteRequest request) {
+  const uint64_t offset = request.offset();
+  const uint32_t count = request.count();
+  const char *const data = reinterpret_cast<const char *>(request.data().data());
+  const PartsPtr parts = answer_later(std::move(request));
+  with_parts(parts, [&] { change_pieces(offset, count, data, parts); });
+}
+
+// ---- zeroes: objects that are not there ---------------------------------------------------------
+
+void Volume::remove_whole(uint64_t first, uint64_t end, const PartsPtr &parts) {
+  const auto remove = [this](uint64_t object, const PartsPtr &its) {
+    objects_.change(object, {0, layout_.object_bytes, nullptr, its});
+  };
+  if (end - first < LIST_FROM) {
+    for (uint64_t object = first; object < end; object++)
+      remove(object, parts);
+    return;
+  }
+  list_objects(store_, layout_, first, end, ALL_PAGES, [parts, remove](const Listing &listing) {
+    if (!listing.problem.empty()) {
+      nbdkit_error("%s", listing.problem.c_str());
+      parts->fail(listing.error);
+      return;
+    }
+    with_parts(parts, [&] {
+      for (const Listed &listed : listing.objects)
+        remove(listed.object, parts);
+    });
+  });
+}
+
+void Volume::trim(nbdkit::TrimRequest request) {
+  const uint64_t bytes = layout_.object_bytes;
+  const uint64_t first = (request.offset() + bytes - 1) / bytes;
+  const uint64_t end = (request.offset() + request.count()) / bytes;
+  const PartsPtr parts = answer_later(std::move(request));
+  if (first < end) // of what is less than an object, nothing becomes free
+    with_parts(parts, [&] { remove_whole(first, end, parts); });
+}
+
+void Volume::zero(nbdkit::ZeroRequest request) {
+  const uint64_t bytes = layout_.object_bytes;
+  const uint64_t begin = request.offset();
+  const uint64_t end = begin + request.count();
+  const uint64_t first = (begin + bytes - 1) / bytes;
+  const uint64_t last = end / bytes;
+  if (request.has(nbdkit::Flag::fast_zero) && (begin % bytes != 0 || end % bytes != 0)) {
+    std::move(request).fail(ENOTSUP);
+    return;
+  }
+  const PartsPtr parts = answer_later(std::move(request));
+  with_parts(parts, [&] {
+    if (first > last) // inside of one object
+      return change_pieces(begin, end - begin, nullptr, parts);
+    change_pieces(begin, first * bytes - begin, nullptr, parts);
+    if (first < last)
+      remove_whole(first, last, parts);
+    change_pieces(last * bytes, end - last * bytes, nullptr, parts);
+  });
+}
+
+// ---- block status -------------------------------------------------------------------------------
+
+void Volume::extents(nbdkit::ExtentsRequest given) {
+  const uint64_t first = given.offset() / layout_.object_bytes;
+  const uint64_t end =
+      (given.offset() + given.count() + layout_.object_bytes - 1) / layout_.object_bytes;
+  const unsigned pages = given.has(nbdkit::Flag::req_one) ? 1 : PAGES_OF_STATUS;
+  auto request = std::make_shared<nbdkit::ExtentsRequest>(std::move(given));
+  list_objects(store_, layout_, first, end, pages, [this, request](const Listing &listing) {
+    tell_extents(std::move(*request), listing);
+  });
+}
+
+void Volume::tell_extents(nbdkit::ExtentsRequest request, const Listing &listing) {
+  if (!listing.problem.empty()) {
+    nbdkit_error("%s", listing.problem.c_str());
+    std::move(request).fail(listing.error);
+    return;
+  }
+  const auto tell_until = [&](uint64_t object, nbdkit::Extent extent) {
+    const uint64_t at = object * layout_.object_bytes;
+    if (at > request.next())
+      request.add(at - request.next(), extent);
+  };
+  try {
+    for (const Listed &listed : listing.objects) {
+      tell_until(listed.object, nbdkit::Extent::hole_zero);
+      tell_until(listed.object + 1, nbdkit::Extent::data);
+    }
+    tell_until(listing.end, nbdkit::Extent::hole_zero);
+    std::move(request).done();
+  } catch (...) {
+    std::move(request).fail(std::current_exception());
+  }
+}
+
+} // namespace s3

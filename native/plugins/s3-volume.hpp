@@ -1,0 +1,54 @@
+// A volume of equal objects as a disk: nbdkit's S3 plugin has the same layout.
+#ifndef ASYNCNBD_S3_VOLUME_HPP
+#define ASYNCNBD_S3_VOLUME_HPP
+
+#include <nbdkit-async.hpp>
+
+#include "s3-disk.hpp"
+#include "s3-listing.hpp"
+#include "s3-objects.hpp"
+
+namespace s3 {
+
+class Volume : public Disk {
+public:
+  explicit Volume(Store &store);
+
+  bool start() override;
+  uint64_t size_bytes() const override { return layout_.size_bytes; }
+  bool can_write() const override {
+    return !store_.settings().is_readonly && !objects_.is_stopped();
+  }
+  nbdkit::BlockSize block_size() const override;
+  void read(nbdkit::ReadRequest request) override;
+  void write(nbdkit::WriteRequest request) override;
+  void trim(nbdkit::TrimRequest request) override;
+  void zero(nbdkit::ZeroRequest request) override;
+  void extents(nbdkit::ExtentsRequest request) override;
+
+private:
+  using PartsPtr = std::shared_ptr<Parts>;
+  struct Piece {
+    uint64_t object;
+    uint32_t begin; // in the object
+    uint32_t end;
+    uint32_t done; // of the request, before it
+  };
+  template <typename Each> void for_pieces(uint64_t offset, uint64_t count, Each each) const;
+  bool check_objects(const Listing &listing) const;
+  Listing list_now(uint64_t first, uint64_t end, unsigned most_pages);
+  void read_piece(const Piece &piece, char *buffer, const PartsPtr &parts);
+  void take_piece(const Piece &piece, char *buffer, const PartsPtr &parts,
+                  const http::Response &response);
+  void change_pieces(uint64_t offset, uint64_t count, const char *data, const PartsPtr &parts);
+  void remove_whole(uint64_t first, uint64_t end, const PartsPtr &parts);
+  void tell_extents(nbdkit::ExtentsRequest request, const Listing &listing);
+
+  Store &store_;
+  const Layout layout_;
+  Objects objects_;
+};
+
+} // namespace s3
+
+#endif
