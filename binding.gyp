@@ -119,6 +119,38 @@
       "ldflags": ["-pthread"]
     },
     {
+      # As of http, libcurl is found at run time.
+      "target_name": "nbdkit-s3-plugin",
+      "type": "shared_library",
+      "product_prefix": "",
+      "product_dir": "<(PRODUCT_DIR)",
+      "sources": [
+        "native/plugins/s3.cpp",
+        "native/plugins/s3-conditions.cpp",
+        "native/plugins/s3-credentials.cpp",
+        "native/plugins/s3-listing.cpp",
+        "native/plugins/s3-metadata.cpp",
+        "native/plugins/s3-object-disk.cpp",
+        "native/plugins/s3-object-writes.cpp",
+        "native/plugins/s3-objects.cpp",
+        "native/plugins/s3-parameters.cpp",
+        "native/plugins/s3-profile.cpp",
+        "native/plugins/s3-sources.cpp",
+        "native/plugins/s3-store.cpp",
+        "native/plugins/s3-volume.cpp",
+        "native/plugins/s3-xml.cpp",
+        "native/plugins/http-library.cpp",
+        "native/plugins/http-loop.cpp",
+        "native/plugins/http-sockets.cpp",
+        "native/plugins/http-transfer.cpp",
+        "native/plugins/http-words.cpp"
+      ],
+      "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
+      "cflags_cc": ["-std=gnu++20"],
+      "cflags": ["-fvisibility=hidden", "-pthread"],
+      "ldflags": ["-pthread"]
+    },
+    {
       # Ceph's libraries are found at run time.
       "target_name": "nbdkit-rbd-plugin",
       "type": "shared_library",

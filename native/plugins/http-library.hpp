@@ -79,6 +79,8 @@ struct curl_version_info_data {
   X(CURLOPT_TCP_KEEPALIVE, 213)                                                                    \
   X(CURLOPT_UNIX_SOCKET_PATH, 10231)                                                               \
   X(CURLOPT_SUPPRESS_CONNECT_HEADERS, 265)                                                         \
+  X(CURLOPT_EXPECT_100_TIMEOUT_MS, 227)                                                            \
+  X(CURLOPT_PATH_AS_IS, 234)                                                                       \
   X(CURLOPT_AWS_SIGV4, 10305)                                                                      \
   X(CURLOPT_QUICK_EXIT, 322)                                                                       \
   X(CURLOPT_WRITEFUNCTION, 20011)                                                                  \

@@ -59,6 +59,8 @@ Transfer::Transfer(const Library &library, const Settings &settings, void *socke
   // Many requests at once over one connection would wait for each other's data.
   set(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
   set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1);
+  set(CURLOPT_PATH_AS_IS, 1);            // an object's name may have /../ in it
+  set(CURLOPT_EXPECT_100_TIMEOUT_MS, 1); // see set_headers()
   set(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
   set(CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
   set(CURLOPT_CONNECTTIMEOUT_MS, settings.connect_timeout_ms);
@@ -137,17 +139,17 @@ void Transfer::set_method() {
   if (method_ != request.method) {
     method_ = request.method;
     set(CURLOPT_NOBODY, 0L);
-    if (has_body)
+    if (has_body) {
       set(CURLOPT_POST, 1);
-    else
+    } else {
+      set(CURLOPT_POSTFIELDS, nullptr); // which means POST, until the next one
       set(CURLOPT_HTTPGET, 1);
+    }
     if (method_ == Method::head)
       set(CURLOPT_NOBODY, 1);
     set(CURLOPT_CUSTOMREQUEST, method_ == Method::put   ? "PUT"
                                : method_ == Method::del ? "DELETE"
                                                         : nullptr);
-    if (!has_body)
-      set(CURLOPT_POSTFIELDS, nullptr);
   }
   if (!has_body)
     return;
@@ -189,7 +191,8 @@ void Transfer::set_headers() {
       headers_ = longer;
   };
   // A body is sent without being asked for, and is no form.
-  if (!job_->request.body.empty())
+  // Where it is signed, a header that is left out would be signed all the same (libcurl 7.88).
+  if (!job_->request.body.empty() && job_->request.signature == nullptr)
     add("Expect:");
   const std::vector<std::string> &lines = job_->request.headers;
   const bool has_type = std::any_of(lines.begin(), lines.end(), [](std::string_view line) {
