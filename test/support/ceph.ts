@@ -13,6 +13,8 @@ const script = fileURLToPath(new URL("../../scripts/ceph", import.meta.url));
 const START_TIMEOUT_MS = 120_000;
 
 export interface CephOptions {
+  /** With an S3 server. */
+  readonly s3?: boolean;
   readonly store?: "memstore" | "bluestore";
   readonly auth?: "none" | "cephx";
 }
@@ -28,7 +30,12 @@ export class Ceph {
     return join(this.directory, "ceph.conf");
   }
 
-  /** Of "osd.0" or "mon.a". */
+  /** Of the S3 server. */
+  get s3Port(): number {
+    return Number(readFileSync(join(this.directory, "s3-port"), "utf8"));
+  }
+
+  /** Of "osd.0", "mon.a" or "client.s3". */
   signal(daemon: string, signal: NodeJS.Signals): void {
     process.kill(
       Number(readFileSync(join(this.directory, "run", `${daemon}.pid`), "utf8")),
@@ -43,11 +50,16 @@ export class Ceph {
 }
 
 /** From before the file's first test until after its last. */
-export function startCeph({ store = "memstore", auth = "none" }: CephOptions = {}): Ceph {
+export function startCeph({
+  store = "memstore",
+  auth = "none",
+  s3 = false,
+}: CephOptions = {}): Ceph {
   const directory = mkdtempSync(join(tmpdir(), "asyncnbd-ceph-"));
   const ceph = (...words: string[]) => execFileSync(script, words, { stdio: "inherit" });
   beforeAll(() => {
     ceph("up", directory, store, auth);
+    if (s3) ceph("s3", directory);
   }, START_TIMEOUT_MS);
   afterAll(() => {
     ceph("down", directory);

@@ -1,0 +1,348 @@
+// The shipped s3 plugin, with a real S3 server (Ceph's radosgw): disks of one object and of many.
+
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { beforeAll, describe, expect, test } from "vitest";
+import { checkModel } from "../../src/testing/index.js";
+import { startCeph } from "../support/ceph.js";
+import { run, runOk } from "../support/command.js";
+import { MIB } from "../support/fixtures.js";
+import { KEYS, S3Client } from "../support/s3-client.js";
+import { startProxy } from "../support/s3-proxy.js";
+import {
+  eventually,
+  type RunningServer,
+  runAsyncnbd,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
+import { CMD, ERRNO, FLAG, StrictClient } from "../support/strict-client.js";
+
+const ceph = startCeph({ s3: true });
+const BUCKET = "bucket";
+const KIB = 1024;
+const OBJECT = 64 * KIB;
+
+const env = {
+  AWS_ACCESS_KEY_ID: KEYS.id,
+  AWS_SECRET_ACCESS_KEY: KEYS.secret,
+  AWS_EC2_METADATA_DISABLED: "true",
+};
+let store: S3Client;
+let place: readonly string[];
+
+beforeAll(async () => {
+  store = new S3Client(ceph.s3Port);
+  place = [`endpoint-url=http://127.0.0.1:${ceph.s3Port}`, `bucket=${BUCKET}`];
+  await store.put(BUCKET, "");
+});
+
+let volumes = 0;
+const newKey = (): string => `volume${++volumes}`;
+const nameOf = (key: string, object: number): string =>
+  `${key}/${object.toString(16).padStart(16, "0")}`;
+const volumeOf = (key: string, size = "4M"): string[] => [
+  `key=${key}`,
+  `size=${size}`,
+  "object-size=64K",
+];
+
+const serve = (...parameters: readonly string[]): Promise<RunningServer> =>
+  startServer(["s3", ...place, ...parameters], { env });
+
+const refusal = async (...parameters: readonly string[]): Promise<string> => {
+  const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
+  const words = [...options, "s3", ...place, ...parameters];
+  const { status, stderr } = await runAsyncnbd(words, { env: { ...process.env, ...env } });
+  expect(status).toBe(1);
+  return stderr;
+};
+
+const connect = (server: RunningServer): Promise<StrictClient> =>
+  StrictClient.connect(server.socket, { style: "structured", contexts: ["base:allocation"] });
+
+async function write(client: StrictClient, offset: number, payload: Uint8Array): Promise<void> {
+  const reply = await client.request({ type: CMD.WRITE, offset: BigInt(offset), payload });
+  expect(reply.error).toBe(0);
+}
+
+const read = async (client: StrictClient, offset: number, length: number): Promise<Buffer> => {
+  const { error, data } = await client.read(BigInt(offset), length);
+  expect(error).toBe(0);
+  return data;
+};
+
+describe("an object", () => {
+  test.each(["disk.img", "a dir/a+b & c=d~é%/'x' (1)!*.img", "a/../b/./c"])("%s is a read-only disk", async (key) => {
+    const content = randomBytes(3 * MIB + 4096);
+    await store.put(BUCKET, key, content);
+    const server = await serve(`key=${key}`);
+    const copied = join(temporaryDirectory(), "copied");
+    await runOk(["nbdcopy", server.uri, copied]);
+    expect(readFileSync(copied).equals(content)).toBe(true);
+    const client = await connect(server);
+    expect(client.flags & 2).toBe(2);
+    expect((await read(client, 4095, 2)).equals(content.subarray(4095, 4097))).toBe(true);
+  });
+
+  test("that is replaced or removed while it is served is an error, told once", async () => {
+    await store.put(BUCKET, "changed", randomBytes(MIB));
+    const server = await serve("key=changed");
+    const client = await connect(server);
+    await read(client, 0, 512);
+    await store.put(BUCKET, "changed", randomBytes(MIB));
+    expect((await client.read(0n, 512)).error).toBe(ERRNO.EIO);
+    expect((await client.read(512n, 512)).error).toBe(ERRNO.EIO);
+    expect(server.stderr().match(/the object changed was replaced while it was served/g)).toHaveLength(1);
+    await store.send("DELETE", `/${BUCKET}/changed`);
+    expect((await client.read(0n, 512)).error).toBe(ERRNO.EIO);
+  });
+});
+
+describe("a volume", () => {
+  test("is copied in and out, with its holes, in objects of nbdkit's layout", async () => {
+    const key = newKey();
+    const directory = temporaryDirectory();
+    const file = join(directory, "in");
+    const content = Buffer.alloc(16 * MIB);
+    randomBytes(3 * MIB + 512).copy(content, 5 * MIB);
+    randomBytes(4096).copy(content, content.length - 4096);
+    writeFileSync(file, content);
+    const server = await serve(...volumeOf(key, "16M"));
+    await runOk(["nbdcopy", "--connections=4", "--flush", file, server.uri]);
+    const copied = join(directory, "copied");
+    await runOk(["nbdcopy", "--connections=4", server.uri, copied]);
+    expect(readFileSync(copied).equals(content)).toBe(true);
+    await runOk(["qemu-img", "compare", "-f", "raw", "-F", "raw", file, server.uri]);
+    const map = await runOk(["nbdinfo", "--map", "--totals", server.uri]);
+    expect(map).toMatch(/ 3 hole,zero/);
+
+    const names = await store.list(BUCKET, `${key}/`);
+    const expected = [];
+    for (let object = 0; object < content.length / OBJECT; object++) {
+      const part = content.subarray(object * OBJECT, (object + 1) * OBJECT);
+      if (part.every((byte) => byte === 0)) continue;
+      expected.push(nameOf(key, object));
+      expect((await store.get(BUCKET, nameOf(key, object)))?.equals(part)).toBe(true);
+    }
+    expect(names).toEqual(expected);
+  });
+
+  test("that another program has made is served", async () => {
+    const key = newKey();
+    const [first, last] = [randomBytes(OBJECT), randomBytes(OBJECT)];
+    await store.put(BUCKET, nameOf(key, 1), first);
+    await store.put(BUCKET, nameOf(key, 63), last);
+    await store.put(BUCKET, `${key}/notes`, randomBytes(7)); // of somebody else
+    const client = await connect(await serve(...volumeOf(key)));
+    expect((await read(client, 0, 2 * OBJECT)).equals(Buffer.concat([Buffer.alloc(OBJECT), first]))).toBe(true);
+    await write(client, 63 * OBJECT + 10, Buffer.from("abc"));
+    last.write("abc", 10);
+    expect((await read(client, 63 * OBJECT, OBJECT)).equals(last)).toBe(true);
+    expect((await store.get(BUCKET, nameOf(key, 63)))?.equals(last)).toBe(true);
+  });
+
+  test("is the disk that it should be, under random requests", async () => {
+    Object.assign(process.env, env);
+    const [endpoint] = place;
+    await checkModel(
+      () => ({
+        plugin: "s3",
+        config: {
+          "endpoint-url": endpoint?.slice("endpoint-url=".length) ?? "",
+          ...{ bucket: BUCKET, key: newKey(), size: "64K", "object-size": "4K" },
+        },
+      }),
+      { seed: 1, cases: 10 },
+    );
+  });
+
+  test("verifies under random writes and reads at depth 64", async () => {
+    const server = await serve(...volumeOf(newKey()));
+    const job = ["--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw"];
+    const load = ["--bs=4k", "--iodepth=64", "--size=4m", "--io_size=8m"];
+    const fio = await run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1"], {
+      cwd: temporaryDirectory(),
+    });
+    expect(fio).toMatchObject({ status: 0, stderr: "" });
+  });
+
+  test("takes 64 writes of one object at once, most of them together", async () => {
+    const proxy = await startProxy(ceph.s3Port);
+    const key = newKey();
+    const server = await serve(...volumeOf(key), `endpoint-url=${proxy.url}`);
+    const client = await connect(server);
+    const content = randomBytes(OBJECT);
+    const writes = Array.from({ length: 64 }, (_, i) => ({
+      type: CMD.WRITE,
+      offset: BigInt(i * KIB),
+      payload: content.subarray(i * KIB, (i + 1) * KIB),
+    }));
+    proxy.seen.length = 0;
+    const replies = await client.requests(...writes);
+    expect(replies.map(({ error }) => error)).toEqual(writes.map(() => 0));
+    expect((await store.get(BUCKET, nameOf(key, 0)))?.equals(content)).toBe(true);
+    expect(proxy.seen.filter((words) => words.startsWith("PUT")).length).toBeLessThan(16);
+  });
+
+  test("writes a whole object without reading it", async () => {
+    const proxy = await startProxy(ceph.s3Port);
+    const server = await serve(...volumeOf(newKey()), `endpoint-url=${proxy.url}`);
+    const client = await connect(server);
+    proxy.seen.length = 0;
+    await write(client, OBJECT, randomBytes(OBJECT));
+    await write(client, OBJECT, randomBytes(OBJECT));
+    expect(proxy.seen.map((words) => words.split(" ")[0])).toEqual(["PUT", "PUT"]);
+  });
+
+  test("removes objects that are trimmed or zeroed, and zeroes parts of others", async () => {
+    const key = newKey();
+    const client = await connect(await serve(...volumeOf(key, "1M")));
+    const content = randomBytes(MIB);
+    await write(client, 0, content);
+    const zero = (type: number, offset: number, length: number, flags = 0) =>
+      client.request({ type, offset: BigInt(offset), length, flags });
+    expect((await zero(CMD.WRITE_ZEROES, 100, 3 * OBJECT, FLAG.FUA)).error).toBe(0);
+    content.fill(0, 100, 100 + 3 * OBJECT);
+    expect((await zero(CMD.WRITE_ZEROES, 5 * OBJECT + 7, 9)).error).toBe(0);
+    content.fill(0, 5 * OBJECT + 7, 5 * OBJECT + 16);
+    expect((await zero(CMD.WRITE_ZEROES, 0, 10, FLAG.FAST_ZERO)).error).toBe(ERRNO.ENOTSUP);
+    expect((await zero(CMD.TRIM, 8 * OBJECT - 1, 6 * OBJECT)).error).toBe(0);
+    content.fill(0, 8 * OBJECT, 13 * OBJECT);
+    expect((await client.request({ type: CMD.FLUSH })).error).toBe(0);
+    expect((await read(client, 0, MIB)).equals(content)).toBe(true);
+    const left = [0, 3, 4, 5, 6, 7, 13, 14, 15].map((object) => nameOf(key, object));
+    expect(await store.list(BUCKET, `${key}/`)).toEqual(left);
+
+    const id = client.contexts.get("base:allocation") as number;
+    const request = { type: CMD.BLOCK_STATUS, offset: BigInt(OBJECT - 5), length: 14 * OBJECT };
+    expect((await client.request(request)).statuses.get(id)).toEqual([
+      [5n, 0n],
+      [BigInt(2 * OBJECT), 3n],
+      [BigInt(5 * OBJECT), 0n],
+      [BigInt(5 * OBJECT), 3n],
+      [BigInt(2 * OBJECT - 5), 0n],
+    ]);
+  });
+
+  test("of many objects is listed in pages", async () => {
+    const parameters = [`key=${newKey()}`, "size=12M", "object-size=4K"];
+    const server = await serve(...parameters);
+    const client = await connect(server);
+    const content = randomBytes(12 * MIB);
+    content.fill(0, 5 * MIB, 5 * MIB + 4096);
+    const file = join(temporaryDirectory(), "in");
+    writeFileSync(file, content);
+    await runOk(["nbdcopy", file, server.uri]);
+    const id = client.contexts.get("base:allocation") as number;
+    const request = { type: CMD.BLOCK_STATUS, offset: 0n, length: 12 * MIB };
+    expect((await client.request(request)).statuses.get(id)).toEqual([
+      [BigInt(5 * MIB), 0n],
+      [4096n, 3n],
+      [BigInt(7 * MIB - 4096), 0n],
+    ]);
+    expect((await client.request({ type: CMD.TRIM, offset: 0n, length: 12 * MIB })).error).toBe(0);
+    expect((await client.request(request)).statuses.get(id)).toEqual([[BigInt(12 * MIB), 3n]]);
+    await server.stop();
+    await serve(...parameters);
+  }, 60_000);
+
+  test("with single-writer=true, and with read-only=true", async () => {
+    const key = newKey();
+    const client = await connect(await serve(...volumeOf(key), "single-writer=true"));
+    const data = randomBytes(OBJECT + 10);
+    await write(client, 5, data);
+    expect((await read(client, 5, data.length)).equals(data)).toBe(true);
+    const reader = await connect(await serve(...volumeOf(key), "read-only=true"));
+    expect(reader.flags & 2).toBe(2);
+    expect((await read(reader, 5, data.length)).equals(data)).toBe(true);
+  });
+});
+
+describe("two writers of one volume", () => {
+  test("one stops, and nothing of the other is lost", async () => {
+    const key = newKey();
+    const [one, other] = [await serve(...volumeOf(key)), await serve(...volumeOf(key))];
+    const [a, b] = [await connect(one), await connect(other)];
+    const first = randomBytes(4096);
+    await write(a, 0, first);
+    const second = randomBytes(4096);
+    await write(b, 8192, second); // sees what the first one has written, and keeps it
+    const late = { type: CMD.WRITE, offset: 4096n, payload: randomBytes(4096) };
+    expect((await a.request(late)).error).toBe(ERRNO.EPERM);
+    expect((await a.request({ type: CMD.TRIM, offset: 0n, length: OBJECT })).error).toBe(ERRNO.EPERM);
+    await eventually("words about it", () => one.stderr().includes("another writer has changed the object") || undefined);
+    expect((await connect(one)).flags & 2).toBe(2);
+    expect((await read(b, 0, 4096)).equals(first)).toBe(true);
+    expect((await read(b, 4096, 4096)).equals(Buffer.alloc(4096))).toBe(true);
+    expect((await read(b, 8192, 4096)).equals(second)).toBe(true);
+    await write(b, 4096, second);
+  });
+
+  test("who write all of it at once lose none of what only one was told is written", async () => {
+    const key = newKey();
+    const servers = [await serve(...volumeOf(key, "64K")), await serve(...volumeOf(key, "64K"))];
+    const clients = await Promise.all(servers.map(connect));
+    const written = await Promise.all(
+      clients.map(async (client, side) => {
+        const offsets = [];
+        for (let i = side; i < 64; i += 2) {
+          const payload = Buffer.alloc(KIB, side + 1);
+          const reply = await client.request({ type: CMD.WRITE, offset: BigInt(i * KIB), payload });
+          if (reply.error === 0) offsets.push([i * KIB, side + 1] as const);
+        }
+        return offsets;
+      }),
+    );
+    const content = await store.get(BUCKET, nameOf(key, 0));
+    expect(Math.max(...written.map(({ length }) => length))).toBe(32);
+    for (const [offset, byte] of written.flat())
+      expect([offset, content?.[offset]]).toEqual([offset, byte]);
+  });
+});
+
+describe("what cannot work is said at start", () => {
+  test.each([
+    [["key=x", "bucket="], "bucket= is missing"],
+    [[], "key= is missing"],
+    [["key=x", "size=1M"], "size= and object-size= make a volume only together"],
+    [["key=x", "size=1M", "object-size=60K"], "size= must be a multiple of object-size="],
+    [["key=x", "size=1G", "object-size=1G"], "object-size=: at most 64M"],
+    [["key=x", "nosuch=1"], 'unknown parameter "nosuch"'],
+    [["key=x", "access-key=a"], "access-key= and secret-key= belong together"],
+    [["key=x", "sse=rot13"], "sse=rot13: use AES256 or aws:kms"],
+    [["key=x", "endpoint-url=ftp://host"], "endpoint-url=ftp://host: use http://HOST"],
+    [["key=nosuch"], 'there is no object "nosuch" in the bucket "bucket"'],
+    [["key=x", "bucket=nosuch"], 'there is no bucket "nosuch"'],
+    [[...volumeOf("x"), "bucket=nosuch"], 'there is no bucket "nosuch"'],
+    [["key=x", "anonymous=true"], "the store does not allow it without keys"],
+    [["key=x", "access-key=nosuch", "secret-key=x"], "the store does not know the access key"],
+    [["key=x", "access-key=test", "secret-key=x"], "the secret key is not the access key's"],
+    [["key=x", "profile=nosuch"], 'the profile "nosuch" has no aws_access_key_id'],
+    [["key=x", "endpoint-url=http://127.0.0.1:1", "retries=0"], "cannot open the object x"],
+  ])("%j", async (parameters, words) => {
+    expect(await refusal(...parameters)).toContain(words);
+  });
+
+  test("objects of another length, or past the end", async () => {
+    const key = newKey();
+    await store.put(BUCKET, nameOf(key, 2), randomBytes(1000));
+    expect(await refusal(...volumeOf(key))).toContain(`${nameOf(key, 2)} has 1000 bytes, and object-size= is 65536`);
+    const long = newKey();
+    await store.put(BUCKET, nameOf(long, 64), randomBytes(OBJECT));
+    expect(await refusal(...volumeOf(long))).toContain(`${nameOf(long, 64)}, past the end that size= gives it`);
+  });
+
+  test("and an object that becomes another one's length later is named when it is used", async () => {
+    const key = newKey();
+    const server = await serve(...volumeOf(key));
+    const client = await connect(server);
+    await store.put(BUCKET, nameOf(key, 1), randomBytes(1000));
+    expect((await client.read(BigInt(OBJECT), 512)).error).toBe(ERRNO.EIO);
+    expect((await client.read(BigInt(OBJECT + 2000), 512)).error).toBe(ERRNO.EIO);
+    const late = { type: CMD.WRITE, offset: BigInt(OBJECT), payload: randomBytes(512) };
+    expect((await client.request(late)).error).not.toBe(0);
+    expect(server.stderr()).toContain(`${nameOf(key, 1)} has 1000 bytes`);
+  });
+});
