@@ -32,7 +32,7 @@ struct Settings {
   std::string sse_kms_key_id;
 
   http::Settings http;
-  http::Retry retry;
+  http::Retry retry{.attempts = 10'000}; // what counts is the deadline
 };
 
 /// Takes one parameter. False: nbdkit_error() has been told.

@@ -1,6 +1,7 @@
 // See s3-store.hpp.
 #include "s3-store.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <cstdlib>
 #include <ctime>
@@ -96,6 +97,7 @@ void Store::stop() {
 namespace {
 
 constexpr std::string_view TOKEN_HEADER = "x-amz-security-token: ";
+constexpr unsigned ATTEMPTS_AT_START = 4; // over about 4 s
 
 } // namespace
 
@@ -126,6 +128,8 @@ http::Request Store::object(http::Method method, std::string_view key) const {
   request.url = origin_ + encoded(key, "/");
   request.retry = settings_.retry;
   request.retry.again = http::Again::safely;
+  if (is_starting_.load(std::memory_order_acquire))
+    request.retry.attempts = std::min(request.retry.attempts, ATTEMPTS_AT_START);
   // Always said, since libcurl before version 8 does not say itself what it has signed of a body.
   // A body's own digest would cost more of the processor than all the rest of a PUT; TLS guards it.
   if (!settings_.is_anonymous)

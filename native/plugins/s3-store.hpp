@@ -2,6 +2,7 @@
 #ifndef ASYNCNBD_S3_STORE_HPP
 #define ASYNCNBD_S3_STORE_HPP
 
+#include <atomic>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -45,6 +46,8 @@ public:
   /// S3's name for the error: "NoSuchKey", or "".
   static std::string code_of(const http::Response &response);
 
+  /// From now on requests are tried until the deadline: before, somebody waits for the start.
+  void has_started() { is_starting_.store(false, std::memory_order_release); }
   /// All requests end. Before anything that they refer to goes.
   void stop();
 
@@ -60,6 +63,7 @@ private:
   mutable Credentials credentials_;
   std::string origin_; // up to where keys begin, with the slash before them
   std::string bucket_url_;
+  std::atomic<bool> is_starting_{true};
   std::unique_ptr<http::Client> client_; // last: ends first
 };
 

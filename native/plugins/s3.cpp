@@ -68,6 +68,7 @@ public:
       disk_ = std::make_shared<s3::ObjectDisk>(*store_);
     if (!disk_->start())
       throw nbdkit::Reported(EIO);
+    store_->has_started();
   }
 
   std::unique_ptr<Export> open(bool) { return std::make_unique<Export>(disk_); }

@@ -92,9 +92,13 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
   return new ServerProcess(config, served, readyFd, uncaught, manager).run();
 }
 
-/** In lists of processes. */
+/** A parameter whose value is the secret itself, and not where it is. */
+const SECRET = /^([^=]*(?:password|passphrase|secret|token|access[-_]key|secret[-_]key)=)(?![-+]).+$/is;
+
+/** In lists of processes, which everybody may see. */
 function showName(): void {
-  process.title = ["asyncnbd", ...process.argv.slice(2)].join(" ");
+  const words = process.argv.slice(2).map((word) => word.replace(SECRET, "$1*"));
+  process.title = ["asyncnbd", ...words].join(" ");
   addon().nameProcess("asyncnbd"); // the title has been cut for it
 }
 

@@ -1,0 +1,247 @@
+// The shipped s3 plugin and stores that fail: a real S3 server (Ceph's radosgw) that is killed, or
+// behind a proxy that loses and delays; and stubs for what that server cannot show.
+
+import { randomBytes } from "node:crypto";
+import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
+import { beforeAll, describe, expect, test } from "vitest";
+import { startCeph } from "../support/ceph.js";
+import { type Finished, run } from "../support/command.js";
+import { ACCESS_KEY, startObjectStore } from "../support/object-store.js";
+import { KEYS, S3Client } from "../support/s3-client.js";
+import { errorDocument, type Fate, type Proxy, startProxy } from "../support/s3-proxy.js";
+import {
+  eventually,
+  type RunningServer,
+  runAsyncnbd,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
+import { CMD, ERRNO, StrictClient } from "../support/strict-client.js";
+
+const ceph = startCeph({ s3: true });
+const BUCKET = "bucket";
+const OBJECT = 64 * 1024;
+const env = {
+  AWS_ACCESS_KEY_ID: KEYS.id,
+  AWS_SECRET_ACCESS_KEY: KEYS.secret,
+  AWS_EC2_METADATA_DISABLED: "true",
+};
+
+let store: S3Client;
+beforeAll(async () => {
+  store = new S3Client(ceph.s3Port);
+  await store.put(BUCKET, "");
+});
+
+let volumes = 0;
+const newVolume = (size = "2M"): string[] => [
+  `bucket=${BUCKET}`,
+  `key=volume${++volumes}`,
+  `size=${size}`,
+  "object-size=64K",
+];
+
+const serve = (url: string, ...parameters: readonly string[]): Promise<RunningServer> =>
+  startServer(["s3", `endpoint-url=${url}`, "retry-delay=20ms", ...parameters], {
+    env,
+    options: ["--grace=2"],
+  });
+
+const refusal = async (url: string, ...parameters: readonly string[]): Promise<string> => {
+  const words = ["-f", "-U", join(temporaryDirectory(), "sock"), "s3", `endpoint-url=${url}`];
+  const { status, stderr } = await runAsyncnbd([...words, ...parameters], {
+    env: { ...process.env, ...env },
+  });
+  expect(status).toBe(1);
+  return stderr;
+};
+
+const connect = (server: RunningServer): Promise<StrictClient> =>
+  StrictClient.connect(server.socket, { style: "structured" });
+
+/** Random writes and reads that are verified. */
+const verifiedLoad = (server: RunningServer, ...more: readonly string[]): Promise<Finished> => {
+  const job = ["--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw"];
+  const load = ["--bs=4k", "--iodepth=32", "--size=2m", "--io_size=2m"];
+  return run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1", ...more], {
+    cwd: temporaryDirectory(),
+  });
+};
+
+/** That fate for each request of the method whose number has the remainder 1. */
+function everyNth(proxy: Proxy, n: number, method: RegExp, fate: Fate): void {
+  let count = 0;
+  proxy.fate = (request) => (method.test(request.method ?? "") && ++count % n === 1 ? fate : "pass");
+}
+
+describe("under verified load, a store", () => {
+  test.each<[string, RegExp, Fate]>([
+    ["answers with 500", /./, { status: 500, body: errorDocument("InternalError") }],
+    ["asks for a slower pace", /./, { status: 503, body: errorDocument("SlowDown") }],
+    ["is slow", /./, { delayMs: 300 }],
+    ["cuts bodies", /GET/, "cut the answer"],
+    ["loses requests", /./, "lose the request"],
+    ["loses the answers of writes", /PUT|DELETE/, "lose the answer"],
+    [
+      "says that a condition is being looked at",
+      /PUT/,
+      { status: 409, body: errorDocument("ConditionalRequestConflict") },
+    ],
+  ])("that %s loses nothing", async (_, method, fate) => {
+    const proxy = await startProxy(ceph.s3Port);
+    const server = await serve(proxy.url, ...newVolume());
+    everyNth(proxy, 5, method, fate);
+    expect(await verifiedLoad(server)).toMatchObject({ status: 0, stderr: "" });
+    expect(server.stderr()).not.toContain("another writer");
+  }, 60_000);
+
+  test("that is killed and comes back loses nothing", async () => {
+    const server = await serve(`http://127.0.0.1:${ceph.s3Port}`, ...newVolume());
+    const load = verifiedLoad(server, "--rate_iops=400", "--io_size=4m");
+    await sleep(500);
+    ceph.signal("client.s3", "SIGKILL");
+    await sleep(2000);
+    await ceph.run("radosgw", "-n", "client.s3");
+    expect(await load).toMatchObject({ status: 0, stderr: "" });
+    expect(server.stderr()).not.toContain("another writer");
+  }, 60_000);
+});
+
+describe("a store that is away", () => {
+  test("is an error after the deadline, and no more when it is back", async () => {
+    const proxy = await startProxy(ceph.s3Port);
+    const server = await serve(proxy.url, ...newVolume(), "deadline=1s");
+    const client = await connect(server);
+    const payload = randomBytes(4096);
+    proxy.fate = () => "lose the request";
+    const write = { type: CMD.WRITE, offset: 512n, payload };
+    const began = Date.now();
+    expect((await client.request(write)).error).toBe(ERRNO.EIO);
+    expect((await client.read(0n, 512)).error).toBe(ERRNO.EIO);
+    expect(Date.now() - began).toBeLessThan(10_000);
+    expect(server.stderr()).toContain("cannot read the object volume");
+    proxy.fate = () => "pass";
+    expect((await client.request(write)).error).toBe(0);
+    expect((await client.read(512n, 4096)).data.equals(payload)).toBe(true);
+  });
+
+  test("does not keep the server from ending", async () => {
+    const proxy = await startProxy(ceph.s3Port);
+    const server = await serve(proxy.url, ...newVolume());
+    const client = await connect(server);
+    proxy.fate = () => "lose the request";
+    client.request({ type: CMD.WRITE, payload: randomBytes(512) }).catch(() => {});
+    await sleep(100);
+    server.kill("SIGTERM");
+    await server.ended;
+  });
+
+  test("a full one fails writes with no space left", async () => {
+    const proxy = await startProxy(ceph.s3Port);
+    const client = await connect(await serve(proxy.url, ...newVolume()));
+    proxy.fate = ({ method }) =>
+      method === "PUT" ? { status: 403, body: errorDocument("QuotaExceeded") } : "pass";
+    const write = { type: CMD.WRITE, offset: 512n, payload: randomBytes(512) };
+    expect((await client.request(write)).error).toBe(ERRNO.ENOSPC);
+    proxy.fate = () => "pass";
+    expect((await client.request(write)).error).toBe(0);
+  });
+});
+
+describe("stubs of stores:", () => {
+  const answers = async (fate: Fate): Promise<string> => {
+    const stub = await startProxy();
+    stub.fate = () => fate;
+    return stub.url;
+  };
+
+  test("one without conditions needs single-writer=true", async () => {
+    const stub = await startObjectStore();
+    const keys = [`access-key=${ACCESS_KEY}`, "secret-key=x"];
+    const words = await refusal(stub.url, ...newVolume(), ...keys);
+    expect(words).toContain("give single-writer=true if no other server writes this volume");
+    expect([...stub.objects.keys()]).toEqual([]);
+    const server = await serve(stub.url, ...newVolume(), ...keys, "single-writer=true");
+    const client = await connect(server);
+    const payload = randomBytes(OBJECT + 512);
+    expect((await client.request({ type: CMD.WRITE, offset: 512n, payload })).error).toBe(0);
+    expect((await client.read(512n, payload.length)).data.equals(payload)).toBe(true);
+  });
+
+  test.each<[string, Fate, string]>([
+    [
+      "a bucket in another region",
+      {
+        status: 301,
+        headers: { "x-amz-bucket-region": "eu-west-1" },
+        body: errorDocument("PermanentRedirect"),
+      },
+      "the bucket is in the region eu-west-1: give region=eu-west-1",
+    ],
+    [
+      "a key for another region",
+      {
+        status: 400,
+        body: errorDocument("AuthorizationHeaderMalformed", "<Region>eu-west-2</Region>"),
+      },
+      "give region=eu-west-2",
+    ],
+    [
+      "a token that has ended",
+      { status: 400, body: errorDocument("ExpiredToken") },
+      "the session token has expired: get new keys",
+    ],
+    [
+      "keys that are not allowed",
+      { status: 403, body: errorDocument("AccessDenied") },
+      "the store does not allow it with these keys",
+    ],
+    [
+      "something new",
+      { status: 418, body: errorDocument("Teapot", "<Message>Tea &amp; milk</Message>") },
+      "Teapot: Tea & milk",
+    ],
+    ["no S3 at all", { status: 200, body: "hello" }, "does not answer with ranges"],
+  ])("%s", async (_, fate, words) => {
+    expect(await refusal(await answers(fate), `bucket=${BUCKET}`, "key=x")).toContain(words);
+  });
+
+  test.each([
+    [20 * 60, "20 minutes behind"],
+    [-3 * 60 * 60, "180 minutes ahead"],
+  ])("a clock that is %i s ahead of this machine's", async (seconds, words) => {
+    const date = new Date(Date.now() + seconds * 1000 + 500).toUTCString();
+    const url = await answers({
+      status: 403,
+      headers: { date },
+      body: errorDocument("RequestTimeTooSkewed"),
+    });
+    const said = await refusal(url, `bucket=${BUCKET}`, "key=x");
+    expect(said).toContain(`this machine's clock is ${words}: set it`);
+  });
+
+  test("who may read and not write is told so at start", async () => {
+    const proxy = await startProxy(ceph.s3Port);
+    proxy.fate = ({ method }) =>
+      method === "PUT" ? { status: 403, body: errorDocument("AccessDenied") } : "pass";
+    const volume = newVolume();
+    expect(await refusal(proxy.url, ...volume)).toContain("(read-only=true would only read it)");
+    const client = await connect(await serve(proxy.url, ...volume, "read-only=true"));
+    expect(client.flags & 2).toBe(2);
+  });
+});
+
+test("what is trimmed in a volume that another one has changed stays", async () => {
+  const volume = newVolume();
+  const url = `http://127.0.0.1:${ceph.s3Port}`;
+  const [one, other] = [await serve(url, ...volume), await serve(url, ...volume)];
+  const [a, b] = [await connect(one), await connect(other)];
+  const [first, second] = [randomBytes(512), randomBytes(512)];
+  expect((await a.request({ type: CMD.WRITE, offset: 0n, payload: first })).error).toBe(0);
+  expect((await b.request({ type: CMD.WRITE, offset: 512n, payload: second })).error).toBe(0);
+  expect((await a.request({ type: CMD.TRIM, offset: 0n, length: OBJECT })).error).toBe(ERRNO.EPERM);
+  const told = () => one.stderr().includes("another writer has changed") || undefined;
+  await eventually("words about it", told);
+  expect((await b.read(512n, 512)).data.equals(second)).toBe(true);
+});
