@@ -179,7 +179,7 @@ std::string clock_difference(const std::string &date) {
     return "wrong";
   const long seconds = static_cast<long>(timegm(&parts) - time(nullptr));
   const long size = labs(seconds);
-  return (size < 120 ? std::to_string(size) + " seconds" : std::to_string(size / 60) + " minutes") +
+  return (size < 120 ? std::to_string(size) + " seconds" : std::to_string((size + 30) / 60) + " minutes") +
          (seconds > 0 ? " behind" : " ahead");
 }
 

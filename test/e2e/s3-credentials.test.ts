@@ -241,7 +241,8 @@ test("keys that cannot be renewed are used on, and the log says so once", async 
     isThere ? { status: 200, body: documentOf(ODD, 3000) } : { status: 500 },
   );
   const store = await startStore(ODD);
-  const server = await serve(store, { AWS_CONTAINER_CREDENTIALS_FULL_URI: service.url });
+  const env = { AWS_CONTAINER_CREDENTIALS_FULL_URI: service.url };
+  const server = await serve(store, env, "deadline=2s");
   isThere = false;
   const told = () => server.stderr().includes("cannot renew the keys for the store") || undefined;
   await eventually("words about it", told);

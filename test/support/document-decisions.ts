@@ -131,10 +131,16 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/plugins.md: $ asyncnbd null": { commands: 4 },
   "docs/plugins.md: $ asyncnbd delay-memory": { commands: 5 },
   "docs/plugins.md: $ asyncnbd --filter=cow http": { commands: 6 },
+  "docs/plugins.md: $ asyncnbd s3": {
+    elsewhere: ["test/e2e/s3.test.ts", '"object-size=64K",'],
+  },
   "docs/plugins.md: $ asyncnbd ram": { commands: 7 },
   "docs/protocol.md: import { definePlugin }": { module: "dirty.ts" },
   "docs/protocol.md: $ asyncnbd ./dirty.ts": { commands: 1 },
   "docs/remote.md: $ asyncnbd --filter=cache http": { commands: 1 },
+  "docs/remote.md: $ asyncnbd s3": {
+    elsewhere: ["test/e2e/s3.test.ts", '"object-size=64K",'],
+  },
   "docs/releasing.md: $ scripts/release\n": { elsewhere: [".ci/run", "scripts/release"] },
   "docs/releasing.md: $ ASYNCNBD_TARBALL=": {
     elsewhere: ["scripts/release", "ASYNCNBD_TARBALL=$to/$tarball"],
