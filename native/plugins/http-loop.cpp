@@ -2,11 +2,11 @@
 #include "http-loop.hpp"
 
 #include <algorithm>
-#include <condition_variable>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
 #include <ctime>
+#include <pthread.h>
 #include <system_error>
 #include <utility>
 
@@ -378,16 +378,18 @@ void Client::submit(Request request) {
 
 Response Client::perform(Request request) {
   std::mutex mutex;
-  std::condition_variable is_over;
+  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  pthread_cond_t is_over = PTHREAD_COND_INITIALIZER;
   std::optional<Response> result;
   request.done = [&](const Response &response) {
     std::lock_guard lock(mutex);
     result = response;
-    is_over.notify_one(); // under the lock: the waiter owns what is notified
+    pthread_cond_signal(&is_over); // under the lock: the waiter owns what is notified
   };
   submit(std::move(request));
   std::unique_lock lock(mutex);
-  is_over.wait(lock, [&] { return result.has_value(); });
+  while (!result)
+    pthread_cond_wait(&is_over, mutex.native_handle());
   return std::move(*result);
 }
 

@@ -38,8 +38,8 @@ Answer keys_of_profile(const Settings &settings);
 Answer keys_of_container(const Settings &settings);
 Answer keys_of_machine(const Settings &settings);
 
-/// {"AccessKeyId", "SecretAccessKey", "Token" or "SessionToken", "Expiration"}; an empty id if it is
-/// something else.
+/// {"AccessKeyId", "SecretAccessKey", "Token" or "SessionToken", "Expiration"}; an empty id if it
+/// is something else.
 Keys parse_keys(const std::string &json);
 /// "2026-11-28T10:00:00Z".
 std::optional<std::chrono::system_clock::time_point> parse_time(const std::string &text);

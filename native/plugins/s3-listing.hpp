@@ -27,8 +27,8 @@ struct Listing {
   int error = 0;
 };
 
-/// Of the objects [first, end), in as many pages as it takes, `most_pages` at most. `done` is called
-/// on the HTTP client's thread, once. Throws std::bad_alloc, and then does not call it.
+/// Of the objects [first, end), in as many pages as it takes, `most_pages` at most. `done` is
+/// called on the HTTP client's thread, once. Throws std::bad_alloc, and then does not call it.
 void list_objects(Store &store, const Layout &layout, uint64_t first, uint64_t end,
                   unsigned most_pages, std::function<void(Listing)> done);
 

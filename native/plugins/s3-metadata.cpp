@@ -39,7 +39,8 @@ Keys keys_of(const Json &object) {
   return keys;
 }
 
-/// Of a service that is asked for keys. Each time by a client of its own, since there is seldom one.
+/// Of a service that is asked for keys. Each time by a client of its own, since there is seldom
+/// one.
 class Service {
 public:
   Service(const Settings &settings, bool is_near) {
@@ -116,8 +117,9 @@ Answer keys_of_container(const Settings &settings) {
   if (url.empty())
     return {};
   if (!may_have_token(url))
-    return {{}, "AWS_CONTAINER_CREDENTIALS_FULL_URI must be of https, of this machine, or of a "
-                "service for containers"};
+    return {{},
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI must be of https, of this machine, or of a "
+            "service for containers"};
   http::Request request;
   request.url = url;
   const std::string token =
@@ -205,8 +207,8 @@ Keys keys_of_sts(const std::string &text) {
     return keys;
   }
   Json at = Json::parse(text, nullptr, false);
-  for (const char *name : {"AssumeRoleWithWebIdentityResponse", "AssumeRoleWithWebIdentityResult",
-                           "Credentials"}) {
+  for (const char *name :
+       {"AssumeRoleWithWebIdentityResponse", "AssumeRoleWithWebIdentityResult", "Credentials"}) {
     if (!at.is_object() || !at.contains(name))
       return {};
     at = Json(at[name]);
@@ -229,9 +231,9 @@ Answer keys_of_web_identity(const Settings &settings) {
   if (url.empty())
     url = "https://sts." + settings.region + ".amazonaws.com" +
           (settings.region.starts_with("cn-") ? ".cn" : "") + "/";
-  const std::string body = "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=" +
-                           encoded(role.arn, "") + "&RoleSessionName=" + encoded(role.session, "") +
-                           "&WebIdentityToken=" + encoded(token, "");
+  const std::string body =
+      "Action=AssumeRoleWithWebIdentity&Version=2011-06-15&RoleArn=" + encoded(role.arn, "") +
+      "&RoleSessionName=" + encoded(role.session, "") + "&WebIdentityToken=" + encoded(token, "");
   http::Request request;
   request.method = http::Method::post;
   request.url = url;

@@ -15,8 +15,8 @@ bool ObjectDisk::start() {
     return false;
   }
   if (!response.is_ok()) {
-    nbdkit_error("%s", store_.problem(response, "cannot open the object " + key, key)
-                           .sentence.c_str());
+    nbdkit_error("%s",
+                 store_.problem(response, "cannot open the object " + key, key).sentence.c_str());
     return false;
   }
   if (response.status != 206 || !total) {
@@ -47,16 +47,16 @@ void ObjectDisk::read(nbdkit::ReadRequest given) {
 
 void ObjectDisk::finish(nbdkit::ReadRequest request, const http::Response &response) {
   const std::string &key = store_.settings().key;
-  const bool is_gone = response.failure == http::Failure::none &&
-                       (response.status == 404 || response.status == 416);
+  const bool is_gone =
+      response.failure == http::Failure::none && (response.status == 404 || response.status == 416);
   const bool is_other = is_gone || (response.is_ok() && !is_same(response));
   if (response.is_ok() && !is_other && response.received == request.count()) {
     std::move(request).done();
     return;
   }
   if (!is_other)
-    nbdkit_error("%s", store_.problem(response, "cannot read the object " + key, key)
-                           .sentence.c_str());
+    nbdkit_error("%s",
+                 store_.problem(response, "cannot read the object " + key, key).sentence.c_str());
   else if (!has_told_of_change_.exchange(true, std::memory_order_relaxed)) // once is enough
     nbdkit_error("the object %s was %s while it was served: start the server again", key.c_str(),
                  is_gone ? "removed or made shorter" : "replaced");

@@ -48,9 +48,10 @@ void Objects::fail_length(const ObjectPtr &object, uint64_t bytes) {
 
 void Objects::stop_writing(const ObjectPtr &object) {
   if (!is_stopped_.exchange(true, std::memory_order_acq_rel))
-    nbdkit_error("another writer has changed the object %s: nothing more is written to this volume; "
-                 "end the other one, then start this server again",
-                 layout_.name(object->number).c_str());
+    nbdkit_error(
+        "another writer has changed the object %s: nothing more is written to this volume; "
+        "end the other one, then start this server again",
+        layout_.name(object->number).c_str());
   finish(object, EROFS);
 }
 

@@ -47,8 +47,10 @@ Answer keys_of_environment(const Settings &settings) {
   // A profile that was asked for by parameter is meant.
   const bool is_asked_for =
       !settings.profile.empty() && settings.profile != from_environment("AWS_PROFILE");
-  Keys keys{from_environment("AWS_ACCESS_KEY_ID"), from_environment("AWS_SECRET_ACCESS_KEY"),
-            from_environment("AWS_SESSION_TOKEN"), {}};
+  Keys keys{from_environment("AWS_ACCESS_KEY_ID"),
+            from_environment("AWS_SECRET_ACCESS_KEY"),
+            from_environment("AWS_SESSION_TOKEN"),
+            {}};
   if (is_asked_for || (keys.id.empty() && keys.secret.empty()))
     return {};
   if (keys.id.empty() || keys.secret.empty())
@@ -58,8 +60,10 @@ Answer keys_of_environment(const Settings &settings) {
 
 Answer keys_of_profile(const Settings &settings) {
   const Values values = read_profile(settings.profile);
-  Keys keys{value_of(values, "aws_access_key_id"), value_of(values, "aws_secret_access_key"),
-            value_of(values, "aws_session_token"), {}};
+  Keys keys{value_of(values, "aws_access_key_id"),
+            value_of(values, "aws_secret_access_key"),
+            value_of(values, "aws_session_token"),
+            {}};
   if (!keys.id.empty() && !keys.secret.empty())
     return {keys, ""};
   const std::string unknown = unknown_kind(values);

@@ -66,8 +66,8 @@ bool Store::set_origin() {
   while (endpoint.ends_with('/'))
     endpoint.pop_back();
   // A certificate for *.s3.… is not one for a bucket with a dot in its name.
-  const bool in_path = settings_.path_style.value_or(
-      !is_amazon || settings_.bucket.find('.') != std::string::npos);
+  const bool in_path =
+      settings_.path_style.value_or(!is_amazon || settings_.bucket.find('.') != std::string::npos);
   if (in_path) {
     bucket_url_ = endpoint + "/" + encoded(settings_.bucket, "");
   } else {
@@ -179,7 +179,8 @@ std::string clock_difference(const std::string &date) {
     return "wrong";
   const long seconds = static_cast<long>(timegm(&parts) - time(nullptr));
   const long size = labs(seconds);
-  return (size < 120 ? std::to_string(size) + " seconds" : std::to_string((size + 30) / 60) + " minutes") +
+  return (size < 120 ? std::to_string(size) + " seconds"
+                     : std::to_string((size + 30) / 60) + " minutes") +
          (seconds > 0 ? " behind" : " ahead");
 }
 

@@ -1,4 +1,5 @@
-// A bucket of an S3 store: URLs, signatures and headers of requests to it, and what its errors mean.
+// A bucket of an S3 store: URLs, signatures and headers of requests to it, and what its errors
+// mean.
 #ifndef ASYNCNBD_S3_STORE_HPP
 #define ASYNCNBD_S3_STORE_HPP
 

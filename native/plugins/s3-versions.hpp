@@ -1,4 +1,5 @@
-// Which version of each object this server expects in the store: what its writes are conditional on.
+// Which version of each object this server expects in the store: what its writes are conditional
+// on.
 #ifndef ASYNCNBD_S3_VERSIONS_HPP
 #define ASYNCNBD_S3_VERSIONS_HPP
 

@@ -159,8 +159,8 @@ void Volume::take_piece(const Piece &piece, char *buffer, const PartsPtr &parts,
 void Volume::change_pieces(uint64_t offset, uint64_t count, const char *data,
                            const PartsPtr &parts) {
   for_pieces(offset, count, [&](const Piece &piece) {
-    objects_.change(piece.object, {piece.begin, piece.end,
-                                   data == nullptr ? nullptr : data + piece.done, parts});
+    objects_.change(piece.object,
+                    {piece.begin, piece.end, data == nullptr ? nullptr : data + piece.done, parts});
   });
 }
 

@@ -1,9 +1,9 @@
 // The few elements of a store's XML that the s3 plugin reads: of errors, listings and STS.
 //
 // S3's documents are flat and made by programs: no attributes of importance, no comments, no CDATA,
-// no element inside of one of its own name. For that a search for "<Name>…</Name>" is exact, bounded
-// by the document's own size, and needs no library to be found at run time; what has another form is
-// not found, which is an error to those who ask.
+// no element inside of one of its own name. For that a search for "<Name>…</Name>" is exact,
+// bounded by the document's own size, and needs no library to be found at run time; what has
+// another form is not found, which is an error to those who ask.
 #ifndef ASYNCNBD_S3_XML_HPP
 #define ASYNCNBD_S3_XML_HPP
 

@@ -93,7 +93,8 @@ export async function serve(config: Config, readyFd: number | undefined): Promis
 }
 
 /** A parameter whose value is the secret itself, and not where it is. */
-const SECRET = /^([^=]*(?:password|passphrase|secret|token|access[-_]key|secret[-_]key)=)(?![-+]).+$/is;
+const SECRET =
+  /^([^=]*(?:password|passphrase|secret|token|access[-_]key|secret[-_]key)=)(?![-+]).+$/is;
 
 /** In lists of processes, which everybody may see. */
 function showName(): void {

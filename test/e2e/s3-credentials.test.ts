@@ -31,9 +31,10 @@ const OBJECT_BYTES = 4096;
 /** Signed with those keys, as S3 checks it, and with all that is to be signed. */
 function isSignedBy(request: IncomingMessage, keys: Keys): boolean {
   const { headers, method = "", url = "" } = request;
-  const words = /^AWS4-HMAC-SHA256 Credential=(.*)\/\d{8}\/us-east-1\/s3\/aws4_request, SignedHeaders=([^,]*), Signature=(.*)$/.exec(
-    headers.authorization ?? "",
-  );
+  const words =
+    /^AWS4-HMAC-SHA256 Credential=(.*)\/\d{8}\/us-east-1\/s3\/aws4_request, SignedHeaders=([^,]*), Signature=(.*)$/.exec(
+      headers.authorization ?? "",
+    );
   if (words === null || words[1] !== keys.id) return false;
   const signed = (words[2] ?? "").split(";");
   const needed = ["host", "x-amz-date", "x-amz-content-sha256"];
@@ -210,7 +211,11 @@ describe("keys come from", () => {
 });
 
 test("keys are renewed before they end, and when the store says that they have ended", async () => {
-  const [first, second, third] = ["1", "2", "3"].map((id) => ({ id, secret: `s${id}`, token: "t" }));
+  const [first, second, third] = ["1", "2", "3"].map((id) => ({
+    id,
+    secret: `s${id}`,
+    token: "t",
+  }));
   let current = first as Keys;
   let lifeMs = 2000;
   let asked = 0;
@@ -273,7 +278,9 @@ describe("what is wrong with keys is said at start:", () => {
   test("a profile of a kind that is not supported", async () => {
     const credentials = file("[default]\ncredential_process = /bin/false\n");
     const env = { AWS_SHARED_CREDENTIALS_FILE: credentials };
-    expect(await refusal(await startStore(ODD), env)).toContain("credential_process is not supported");
+    expect(await refusal(await startStore(ODD), env)).toContain(
+      "credential_process is not supported",
+    );
   });
 });
 

@@ -72,7 +72,8 @@ const verifiedLoad = (server: RunningServer, ...more: readonly string[]): Promis
 /** That fate for each request of the method whose number has the remainder 1. */
 function everyNth(proxy: Proxy, n: number, method: RegExp, fate: Fate): void {
   let count = 0;
-  proxy.fate = (request) => (method.test(request.method ?? "") && ++count % n === 1 ? fate : "pass");
+  proxy.fate = (request) =>
+    method.test(request.method ?? "") && ++count % n === 1 ? fate : "pass";
 }
 
 describe("under verified load, a store", () => {
@@ -88,13 +89,17 @@ describe("under verified load, a store", () => {
       /PUT/,
       { status: 409, body: errorDocument("ConditionalRequestConflict") },
     ],
-  ])("that %s loses nothing", async (_, method, fate) => {
-    const proxy = await startProxy(ceph.s3Port);
-    const server = await serve(proxy.url, ...newVolume());
-    everyNth(proxy, 5, method, fate);
-    expect(await verifiedLoad(server)).toMatchObject({ status: 0, stderr: "" });
-    expect(server.stderr()).not.toContain("another writer");
-  }, 60_000);
+  ])(
+    "that %s loses nothing",
+    async (_, method, fate) => {
+      const proxy = await startProxy(ceph.s3Port);
+      const server = await serve(proxy.url, ...newVolume());
+      everyNth(proxy, 5, method, fate);
+      expect(await verifiedLoad(server)).toMatchObject({ status: 0, stderr: "" });
+      expect(server.stderr()).not.toContain("another writer");
+    },
+    60_000,
+  );
 
   test("that is killed and comes back loses nothing", async () => {
     const server = await serve(`http://127.0.0.1:${ceph.s3Port}`, ...newVolume());

@@ -74,17 +74,20 @@ const read = async (client: StrictClient, offset: number, length: number): Promi
 };
 
 describe("an object", () => {
-  test.each(["disk.img", "a dir/a+b & c=d~é%/'x' (1)!*.img", "a/../b/./c"])("%s is a read-only disk", async (key) => {
-    const content = randomBytes(3 * MIB + 4096);
-    await store.put(BUCKET, key, content);
-    const server = await serve(`key=${key}`);
-    const copied = join(temporaryDirectory(), "copied");
-    await runOk(["nbdcopy", server.uri, copied]);
-    expect(readFileSync(copied).equals(content)).toBe(true);
-    const client = await connect(server);
-    expect(client.flags & 2).toBe(2);
-    expect((await read(client, 4095, 2)).equals(content.subarray(4095, 4097))).toBe(true);
-  });
+  test.each(["disk.img", "a dir/a+b & c=d~é%/'x' (1)!*.img", "a/../b/./c"])(
+    "%s is a read-only disk",
+    async (key) => {
+      const content = randomBytes(3 * MIB + 4096);
+      await store.put(BUCKET, key, content);
+      const server = await serve(`key=${key}`);
+      const copied = join(temporaryDirectory(), "copied");
+      await runOk(["nbdcopy", server.uri, copied]);
+      expect(readFileSync(copied).equals(content)).toBe(true);
+      const client = await connect(server);
+      expect(client.flags & 2).toBe(2);
+      expect((await read(client, 4095, 2)).equals(content.subarray(4095, 4097))).toBe(true);
+    },
+  );
 
   test("that is replaced or removed while it is served is an error, told once", async () => {
     await store.put(BUCKET, "changed", randomBytes(MIB));
@@ -94,7 +97,9 @@ describe("an object", () => {
     await store.put(BUCKET, "changed", randomBytes(MIB));
     expect((await client.read(0n, 512)).error).toBe(ERRNO.EIO);
     expect((await client.read(512n, 512)).error).toBe(ERRNO.EIO);
-    expect(server.stderr().match(/the object changed was replaced while it was served/g)).toHaveLength(1);
+    expect(
+      server.stderr().match(/the object changed was replaced while it was served/g),
+    ).toHaveLength(1);
     await store.send("DELETE", `/${BUCKET}/changed`);
     expect((await client.read(0n, 512)).error).toBe(ERRNO.EIO);
   });
@@ -136,7 +141,9 @@ describe("a volume", () => {
     await store.put(BUCKET, nameOf(key, 63), last);
     await store.put(BUCKET, `${key}/notes`, randomBytes(7)); // of somebody else
     const client = await connect(await serve(...volumeOf(key)));
-    expect((await read(client, 0, 2 * OBJECT)).equals(Buffer.concat([Buffer.alloc(OBJECT), first]))).toBe(true);
+    expect(
+      (await read(client, 0, 2 * OBJECT)).equals(Buffer.concat([Buffer.alloc(OBJECT), first])),
+    ).toBe(true);
     await write(client, 63 * OBJECT + 10, Buffer.from("abc"));
     last.write("abc", 10);
     expect((await read(client, 63 * OBJECT, OBJECT)).equals(last)).toBe(true);
@@ -271,8 +278,13 @@ describe("two writers of one volume", () => {
     await write(b, 8192, second); // sees what the first one has written, and keeps it
     const late = { type: CMD.WRITE, offset: 4096n, payload: randomBytes(4096) };
     expect((await a.request(late)).error).toBe(ERRNO.EPERM);
-    expect((await a.request({ type: CMD.TRIM, offset: 0n, length: OBJECT })).error).toBe(ERRNO.EPERM);
-    await eventually("words about it", () => one.stderr().includes("another writer has changed the object") || undefined);
+    expect((await a.request({ type: CMD.TRIM, offset: 0n, length: OBJECT })).error).toBe(
+      ERRNO.EPERM,
+    );
+    await eventually(
+      "words about it",
+      () => one.stderr().includes("another writer has changed the object") || undefined,
+    );
     expect((await connect(one)).flags & 2).toBe(2);
     expect((await read(b, 0, 4096)).equals(first)).toBe(true);
     expect((await read(b, 4096, 4096)).equals(Buffer.alloc(4096))).toBe(true);
@@ -328,10 +340,14 @@ describe("what cannot work is said at start", () => {
   test("objects of another length, or past the end", async () => {
     const key = newKey();
     await store.put(BUCKET, nameOf(key, 2), randomBytes(1000));
-    expect(await refusal(...volumeOf(key))).toContain(`${nameOf(key, 2)} has 1000 bytes, and object-size= is 65536`);
+    expect(await refusal(...volumeOf(key))).toContain(
+      `${nameOf(key, 2)} has 1000 bytes, and object-size= is 65536`,
+    );
     const long = newKey();
     await store.put(BUCKET, nameOf(long, 64), randomBytes(OBJECT));
-    expect(await refusal(...volumeOf(long))).toContain(`${nameOf(long, 64)}, past the end that size= gives it`);
+    expect(await refusal(...volumeOf(long))).toContain(
+      `${nameOf(long, 64)}, past the end that size= gives it`,
+    );
   });
 
   test("and an object that becomes another one's length later is named when it is used", async () => {

@@ -6,7 +6,8 @@ import { type IncomingHttpHeaders, request } from "node:http";
 
 export const KEYS = { id: "test", secret: "secret12345" };
 
-const hmac = (key: string | Buffer, text: string) => createHmac("sha256", key).update(text).digest();
+const hmac = (key: string | Buffer, text: string) =>
+  createHmac("sha256", key).update(text).digest();
 const sha256 = (data: string) => createHash("sha256").update(data).digest("hex");
 
 const encoded = (text: string): string =>
@@ -39,7 +40,10 @@ export function signatureOf(
   const time = headers["x-amz-date"] as string;
   const date = time.slice(0, 8);
   const scope = `${date}/us-east-1/s3/aws4_request`;
-  const key = [date, "us-east-1", "s3", "aws4_request"].reduce<string | Buffer>(hmac, `AWS4${secret}`);
+  const key = [date, "us-east-1", "s3", "aws4_request"].reduce<string | Buffer>(
+    hmac,
+    `AWS4${secret}`,
+  );
   return hmac(key, `AWS4-HMAC-SHA256\n${time}\n${scope}\n${sha256(canonical)}`).toString("hex");
 }
 

@@ -6,8 +6,8 @@ import {
   Agent,
   createServer,
   type IncomingMessage,
-  request as send,
   type ServerResponse,
+  request as send,
 } from "node:http";
 import type { AddressInfo } from "node:net";
 import { onTestFinished } from "vitest";
