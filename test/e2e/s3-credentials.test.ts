@@ -7,7 +7,7 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { signatureOf } from "../support/s3-client.js";
-import { errorDocument, type Fate, type Proxy, startProxy } from "../support/s3-proxy.js";
+import { errorDocument, type Fate, type StoreProxy, startProxy } from "../support/s3-proxy.js";
 import {
   eventually,
   type RunningServer,
@@ -44,7 +44,7 @@ function isSignedBy(request: IncomingMessage, keys: Keys): boolean {
   return words[3] === signatureOf(method, url, headers, signed, keys.secret);
 }
 
-interface Store extends Proxy {
+interface Store extends StoreProxy {
   /** With which requests must be signed. */
   keys: Keys | undefined;
 }
@@ -84,18 +84,18 @@ const NOTHING = {
   AWS_SECRET_ACCESS_KEY: "",
 };
 
-const words = (store: Proxy, ...parameters: readonly string[]) =>
+const words = (store: StoreProxy, ...parameters: readonly string[]) =>
   ["s3", `endpoint-url=${store.url}`, "bucket=bucket", "key=x", ...parameters] as const;
 
 const serve = (
-  store: Proxy,
+  store: StoreProxy,
   env: NodeJS.ProcessEnv = {},
   ...parameters: readonly string[]
 ): Promise<RunningServer> =>
   startServer(words(store, "retry-delay=50ms", ...parameters), { env: { ...NOTHING, ...env } });
 
 const refusal = async (
-  store: Proxy,
+  store: StoreProxy,
   env: NodeJS.ProcessEnv,
   ...parameters: readonly string[]
 ): Promise<string> => {
@@ -114,7 +114,7 @@ function file(text: string): string {
 }
 
 /** A stub of a service. */
-async function startService(fate: (request: IncomingMessage) => Fate): Promise<Proxy> {
+async function startService(fate: (request: IncomingMessage) => Fate): Promise<StoreProxy> {
   const service = await startProxy();
   service.fate = fate;
   return service;

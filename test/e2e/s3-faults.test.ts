@@ -9,7 +9,7 @@ import { startCeph } from "../support/ceph.js";
 import { type Finished, run } from "../support/command.js";
 import { ACCESS_KEY, startObjectStore } from "../support/object-store.js";
 import { KEYS, S3Client } from "../support/s3-client.js";
-import { errorDocument, type Fate, type Proxy, startProxy } from "../support/s3-proxy.js";
+import { errorDocument, type Fate, type StoreProxy, startProxy } from "../support/s3-proxy.js";
 import {
   eventually,
   type RunningServer,
@@ -70,7 +70,7 @@ const verifiedLoad = (server: RunningServer, ...more: readonly string[]): Promis
 };
 
 /** That fate for each request of the method whose number has the remainder 1. */
-function everyNth(proxy: Proxy, n: number, method: RegExp, fate: Fate): void {
+function everyNth(proxy: StoreProxy, n: number, method: RegExp, fate: Fate): void {
   let count = 0;
   proxy.fate = (request) =>
     method.test(request.method ?? "") && ++count % n === 1 ? fate : "pass";

@@ -20,7 +20,7 @@ export type Fate =
   | { readonly status: number; readonly body?: string; readonly headers?: Record<string, string> }
   | { readonly delayMs: number };
 
-export interface Proxy {
+export interface StoreProxy {
   readonly url: string;
   /** What becomes of the next requests. */
   fate: (request: IncomingMessage) => Fate;
@@ -38,7 +38,7 @@ export const errorDocument = (code: string, more = ""): string =>
   `<?xml version="1.0"?><Error><Code>${code}</Code>${more}</Error>`;
 
 /** Until the test ends. Without a port, all fates must be answers of its own: a stub of a store. */
-export async function startProxy(port = 0): Promise<Proxy> {
+export async function startProxy(port = 0): Promise<StoreProxy> {
   const agent = new Agent({ keepAlive: true });
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const body = await bodyOf(request);
@@ -80,6 +80,6 @@ export async function startProxy(port = 0): Promise<Proxy> {
     agent.destroy();
   });
   const { port: own } = server.address() as AddressInfo;
-  const proxy: Proxy = { url: `http://127.0.0.1:${own}`, fate: () => "pass", seen: [] };
+  const proxy: StoreProxy = { url: `http://127.0.0.1:${own}`, fate: () => "pass", seen: [] };
   return proxy;
 }
