@@ -94,7 +94,7 @@ void Objects::ask_for_version(const ObjectPtr &object) {
 void Objects::take_version(const ObjectPtr &object, const http::Response &response) {
   if (!is_missing(response) && !response.is_ok())
     return fail(object, response, "look at");
-  const std::string length = response.field(http::Field::content_length);
+  const std::string &length = response.field(http::Field::content_length);
   if (response.is_ok() && length != std::to_string(layout_.object_bytes))
     return fail_length(object, strtoull(length.c_str(), nullptr, 10));
   object->version = version_of(response);

@@ -36,7 +36,7 @@ std::string Objects::wrong_length(uint64_t number, uint64_t bytes) const {
 
 // ---- the queues ---------------------------------------------------------------------------------
 
-void Objects::change(uint64_t number, Change change) {
+void Objects::change(uint64_t number, const Change &change) {
   {
     std::lock_guard lock(mutex_);
     ObjectPtr &object = objects_[number];
@@ -46,7 +46,7 @@ void Objects::change(uint64_t number, Change change) {
         object = std::make_shared<Object>(number);
         ready_.push_back(object);
       }
-      object->waiting.push_back(change); // a copy: the caller's keeps it unanswered under the lock
+      object->waiting.push_back(change);
     } catch (const std::bad_alloc &) {
       if (object == nullptr)
         objects_.erase(number);

@@ -60,7 +60,7 @@ public:
   bool is_stopped() const { return is_stopped_.load(std::memory_order_acquire); }
 
   /// Any thread.
-  void change(uint64_t number, Change change);
+  void change(uint64_t number, const Change &change);
 
   /// "" if the length is right; else a sentence.
   std::string wrong_length(uint64_t number, uint64_t bytes) const;

@@ -51,7 +51,7 @@ public:
   void others_are_absent() { unlisted_ = Version::State::absent; }
 
 private:
-  static constexpr size_t MOST = 256 * 1024; // about 40 MB
+  static constexpr size_t MOST = 262'144; // about 40 MB
   mutable std::mutex mutex_;
   std::unordered_map<uint64_t, Version> versions_;
   Version::State unlisted_ = Version::State::unknown; // before any requests

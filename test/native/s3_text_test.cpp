@@ -1,0 +1,51 @@
+// What the s3 plugin reads in a store's XML, and how it names objects.
+#include <doctest/doctest.h>
+
+#include <string>
+#include <vector>
+
+#include "plugins/s3-layout.hpp"
+#include "plugins/s3-xml.hpp"
+
+using namespace s3;
+
+TEST_CASE("text of an element has its entities replaced, and what is none stays") {
+  CHECK(text_of("<E><Code>NoSuchKey</Code></E>", "Code") == "NoSuchKey");
+  CHECK(text_of("<A>a&amp;b&lt;&gt;&quot;&apos;&#65;&#x20ac;&#x1F600;</A>", "A") ==
+        "a&b<>\"'A\xe2\x82\xac\xf0\x9f\x98\x80");
+  CHECK(text_of("<A>&nosuch; & &#xzz; &#;</A>", "A") == "&nosuch; & &#xzz; &#;");
+  CHECK(text_of("<A>&#0;&#xd800;&#x110000;</A>", "A").empty());
+  CHECK(text_of("<A>&#99999999999999;</A>", "A") == "&#99999999999999;");
+}
+
+TEST_CASE("an element is not one whose name only begins alike, and may have attributes") {
+  CHECK(text_of("<Keys>x</Keys><Key a=\"1\">y</Key>", "Key") == "y");
+  CHECK(text_of("<Key/><Key>y</Key>", "Key").empty());
+  CHECK_FALSE(inside("<Keys>x</Keys>", "Key"));
+}
+
+TEST_CASE("no beginning of a document is read past its end") {
+  const std::string document = "<L><Contents><Key>a/0</Key><Size>1</Size></"
+                               "Contents><Contents><Key>b&amp;</Key></Contents></L>";
+  for (size_t length = 0; length <= document.size(); length++) {
+    const std::string beginning = document.substr(0, length);
+    std::vector<std::string> keys;
+    for_each(beginning, "Contents",
+             [&](std::string_view inner) { keys.push_back(text_of(inner, "Key")); });
+    CHECK(keys.size() <= 2);
+    if (length == document.size())
+      CHECK(keys == std::vector<std::string>{"a/0", "b&"});
+  }
+}
+
+TEST_CASE("objects are named by 16 hexadecimal digits, and others are none of the volume's") {
+  const Layout layout{"a/b/", 1 << 20, 4096};
+  CHECK(layout.objects() == 256);
+  CHECK(layout.name(0) == "a/b/0000000000000000");
+  CHECK(layout.name(0xfedcba9876543210) == "a/b/fedcba9876543210");
+  for (const uint64_t number : {uint64_t{0}, uint64_t{255}, UINT64_MAX})
+    CHECK(layout.number(layout.name(number)) == number);
+  for (const char *name : {"a/b/000000000000000", "a/b/00000000000000000", "a/b/000000000000000A",
+                           "a/c/0000000000000000", "", "a/b/", "a/b/000000000000000g"})
+    CHECK_FALSE(layout.number(name));
+}
