@@ -62,12 +62,13 @@ struct Element {
 };
 
 std::optional<Element> find_element(std::string_view document, std::string_view name, size_t from) {
+  constexpr size_t none = std::string_view::npos;
   const std::string open = "<" + std::string(name);
   size_t begin = document.find(open, from);
   while (begin != std::string_view::npos) {
     const size_t after = begin + open.size();
     // Not <Keys> for <Key>; with attributes is allowed.
-    if (after < document.size() && (document[after] == '>' || document[after] == ' ')) {
+    if (after < document.size() && std::string_view("> /").find(document[after]) != none) {
       const size_t inner = document.find('>', after);
       if (inner == std::string_view::npos)
         return std::nullopt;

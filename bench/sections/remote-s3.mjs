@@ -1,0 +1,157 @@
+// An object of S3 (of nginx, which asks for no signature and is faster than any store) beside nbdkit's
+// curl plugin, and a volume of Ceph's radosgw beside nbdkit's S3 plugin: NBDKIT_S3_PLUGIN names its
+// S3.py, of nbdkit's repository, if it is to take part; it needs boto3.
+
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { fileURLToPath } from "node:url";
+import { withDelay } from "../support/delay-proxy.mjs";
+import { apply } from "../support/load.mjs";
+import { processorSeconds, withNginx } from "../support/nginx.mjs";
+import { Progress, round } from "../support/progress.mjs";
+import { asyncnbd, canRun, nbdkit, withServer } from "../support/servers.mjs";
+import { median } from "../support/statistics.mjs";
+
+const DISK_BYTES = 256 << 20;
+const ONE_WAY_MS = 10;
+const cephScript = fileURLToPath(new URL("../../scripts/ceph", import.meta.url));
+
+// Of scripts/ceph; nginx does not look at them.
+process.env.AWS_ACCESS_KEY_ID = "test";
+process.env.AWS_SECRET_ACCESS_KEY = "secret12345";
+
+/**
+ * @param {string} load for the report
+ * @param {Record<string, ReturnType<typeof asyncnbd>>} servers
+ * @param {number} store the process whose time is the store's
+ * @param {import("../support/load.mjs").Load} options
+ * @param {import("../remote.mjs").Plan} plan
+ * @returns {Promise<import("../remote.mjs").Group>}
+ */
+async function compare(load, servers, store, options, plan) {
+  const progress = new Progress(load, plan.trials * Object.keys(servers).length);
+  /** @type {Record<string, import("../remote.mjs").Run[]>} */
+  const runs = {};
+  // Alternating, so that what else the machine does hits all alike.
+  for (let i = 0; i < plan.trials; i++)
+    for (const [name, server] of Object.entries(servers)) {
+      progress.step(`${round(i, plan.trials)}, ${name}`);
+      const run = await withServer(server, async ({ where, pid }) => {
+        const before = processorSeconds(store);
+        const measured = await apply(where, { ...options, seconds: plan.seconds, pid });
+        return { ...measured, storeSeconds: processorSeconds(store) - before };
+      });
+      const perRequest = 1e6 / run.requests;
+      runs[name] = [
+        ...(runs[name] ?? []),
+        {
+          perSecond: run.requests / run.seconds,
+          serverUs: run.serverSeconds * perRequest,
+          storeUs: run.storeSeconds * perRequest,
+          p50Us: run.p50Us,
+          p99Us: run.p99Us,
+        },
+      ];
+    }
+  progress.clear();
+  return { load, runs };
+}
+
+/** @param {import("../remote.mjs").Plan} plan */
+const measureObject = (plan) =>
+  withNginx(DISK_BYTES, async ({ url, port, worker }) => {
+    const load = { bytes: 4096, depth: 64, readPercent: 100 };
+    // The folder itself is the bucket.
+    const ours = (/** @type {number} */ at) =>
+      asyncnbd("s3", `endpoint-url=http://127.0.0.1:${at}`, "bucket=.", "key=disk.img");
+    const servers = {
+      "asyncnbd s3": ours(port),
+      ...(canRun("nbdkit", "--dump-plugin", "curl") && { "nbdkit curl": nbdkit("curl", url) }),
+    };
+    const near = await compare(
+      "s3 object, loopback: 4 KiB × 64 reads",
+      servers,
+      worker,
+      load,
+      plan,
+    );
+    const far = await withDelay(port, ONE_WAY_MS, (proxied) => {
+      const distant = { "asyncnbd s3": ours(proxied) };
+      return compare("s3 object, 20 ms away: 4 KiB × 64 reads", distant, worker, load, plan);
+    });
+    return [near, far];
+  });
+
+/** @param {import("../remote.mjs").Plan} plan */
+async function measureVolume(plan) {
+  const directory = mkdtempSync(join(tmpdir(), "asyncnbd-bench-"));
+  const ceph = (/** @type {string[]} */ ...words) =>
+    execFileSync(cephScript, words, { stdio: ["ignore", "ignore", "inherit"] });
+  try {
+    ceph("up", directory, "memstore");
+    ceph("s3", directory);
+    const port = readFileSync(join(directory, "s3-port"), "utf8").trim();
+    const store = Number(readFileSync(join(directory, "run", "client.s3.pid"), "utf8"));
+    const endpoint = `http://127.0.0.1:${port}`;
+    const signed = ["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "test:secret12345"];
+    const header = ["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"];
+    execFileSync("curl", ["-sfX", "PUT", ...signed, ...header, `${endpoint}/bench`]);
+    const words = [`endpoint-url=${endpoint}`, "bucket=bench", "size=64M", "object-size=64K"];
+    const theirs = process.env.NBDKIT_S3_PLUGIN;
+    const servers = {
+      "asyncnbd s3": asyncnbd("s3", ...words, "key=ours"),
+      ...(theirs !== undefined && {
+        "nbdkit S3": nbdkit("python", theirs, ...words, "key=theirs"),
+      }),
+    };
+    const load = { bytes: 65536, depth: 16 };
+    const writes = { ...load, readPercent: 0 };
+    const reads = { ...load, readPercent: 100 };
+    return [
+      await compare("s3 volume, 64 KiB objects: 64 KiB × 16 writes", servers, store, writes, plan),
+      await compare("s3 volume, 64 KiB objects: 64 KiB × 16 reads", servers, store, reads, plan),
+    ];
+  } finally {
+    ceph("down", directory);
+    rmSync(directory, { recursive: true, force: true });
+  }
+}
+
+/** @param {import("../remote.mjs").Group | undefined} group @param {string} name @param {"perSecond" | "serverUs"} key */
+const of = (group, name, key) => median((group?.runs[name] ?? []).map((run) => run[key]));
+
+/** @param {import("../remote.mjs").Group | undefined} group @param {string} what */
+function timesNbdkit(group, what) {
+  const value = of(group, "asyncnbd s3", "perSecond") / of(group, "nbdkit S3", "perSecond");
+  return { what: `${what}: requests a second, nbdkit S3 = 1`, value, limit: 3, isMet: value >= 3 };
+}
+
+/** @param {import("../remote.mjs").Plan} plan @returns {Promise<import("../remote.mjs").Part>} */
+export async function measure(plan) {
+  const [near, far] = await measureObject(plan);
+  const volume = await measureVolume(plan);
+  const time = of(near, "asyncnbd s3", "serverUs") / of(near, "nbdkit curl", "serverUs");
+  const rate = of(far, "asyncnbd s3", "perSecond");
+  const groups = [near, far, ...volume].filter((group) => group !== undefined);
+  return {
+    groups,
+    bars: [
+      {
+        what: "s3 object on loopback: processor time of 4 KiB × 64, nbdkit curl = 1",
+        ...{ value: time, limit: 2, isMet: time <= 2 },
+      },
+      {
+        what: "s3 object 20 ms away: requests a second at 4 KiB × 64, of 3,200",
+        ...{ value: rate, limit: 2800, isMet: rate >= 2800 },
+      },
+      ...(process.env.NBDKIT_S3_PLUGIN === undefined
+        ? []
+        : [
+            timesNbdkit(volume[0], "s3 volume, writes"),
+            timesNbdkit(volume[1], "s3 volume, reads"),
+          ]),
+    ],
+  };
+}
