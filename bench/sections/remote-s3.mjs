@@ -124,8 +124,21 @@ const of = (group, name, key) => median((group?.runs[name] ?? []).map((run) => r
 
 /** @param {import("../remote.mjs").Group | undefined} group @param {string} what */
 function timesNbdkit(group, what) {
+  // On two cores all of them wait for the store, which is the dearer part by far; on more, the bar is
+  // one of what the servers make of it.
   const value = of(group, "asyncnbd s3", "perSecond") / of(group, "nbdkit S3", "perSecond");
   return { what: `${what}: requests a second, nbdkit S3 = 1`, value, limit: 3, isMet: value >= 3 };
+}
+
+/** @param {import("../remote.mjs").Group | undefined} group @param {string} what */
+function partOfNbdkit(group, what) {
+  const value = of(group, "asyncnbd s3", "serverUs") / of(group, "nbdkit S3", "serverUs");
+  return {
+    what: `${what}: processor time, nbdkit S3 = 1`,
+    value,
+    limit: 1 / 3,
+    isMet: value <= 1 / 3,
+  };
 }
 
 /** @param {import("../remote.mjs").Plan} plan @returns {Promise<import("../remote.mjs").Part>} */

@@ -59,7 +59,7 @@ public:
   http::Response ask(http::Request request, unsigned attempts) {
     request.retry.attempts = attempts;
     request.retry.delay_ms = 200;
-    request.retry.deadline_ms = 20'000;
+    request.retry.deadline_ms = 10'000; // the end of the server waits for it
     return client_->perform(std::move(request));
   }
 

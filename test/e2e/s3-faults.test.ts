@@ -2,6 +2,7 @@
 // behind a proxy that loses and delays; and stubs for what that server cannot show.
 
 import { randomBytes } from "node:crypto";
+import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
@@ -224,6 +225,38 @@ describe("stubs of stores:", () => {
     });
     const said = await refusal(url, `bucket=${BUCKET}`, "key=x");
     expect(said).toContain(`this machine's clock is ${words}: set it`);
+  });
+
+  test("a bucket in the host's name, or in the path", async () => {
+    const stub = await startProxy();
+    const asked: string[] = [];
+    stub.fate = ({ headers, url }) => {
+      asked.push(`${headers.host} ${url}`);
+      return { status: 404, body: errorDocument("NoSuchKey") };
+    };
+    const { port } = new URL(stub.url);
+    const endpoint = `http://localhost:${port}/`;
+    await refusal(endpoint, `bucket=${BUCKET}`, "key=a b");
+    await refusal(endpoint, `bucket=${BUCKET}`, "key=a b", "path-style=false");
+    expect(asked).toEqual([
+      `localhost:${port} /${BUCKET}/a%20b`,
+      `${BUCKET}.localhost:${port} /a%20b`,
+    ]);
+  });
+
+  test("what is to be encrypted by the store is said so, and signed", async () => {
+    const stub = await startProxy(ceph.s3Port);
+    const puts: IncomingMessage[] = [];
+    stub.fate = (request) => {
+      if (request.method === "PUT") puts.push(request);
+      return "pass";
+    };
+    const encryption = ["sse=aws:kms", "sse-kms-key-id=the-key"];
+    await refusal(stub.url, ...newVolume(), ...encryption); // radosgw has no such keys here
+    const headers = puts[0]?.headers ?? {};
+    expect(headers["x-amz-server-side-encryption"]).toBe("aws:kms");
+    expect(headers["x-amz-server-side-encryption-aws-kms-key-id"]).toBe("the-key");
+    expect(headers.authorization).toContain("x-amz-server-side-encryption-aws-kms-key-id");
   });
 
   test("who may read and not write is told so at start", async () => {

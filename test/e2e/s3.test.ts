@@ -255,6 +255,14 @@ describe("a volume", () => {
     await serve(...parameters);
   }, 60_000);
 
+  test("of objects larger than what is sent without being asked for", async () => {
+    const server = await serve(`key=${newKey()}`, "size=24M", "object-size=8M");
+    const client = await connect(server);
+    const data = randomBytes(9 * MIB);
+    await write(client, 7 * MIB + 5, data);
+    expect((await read(client, 7 * MIB + 5, data.length)).equals(data)).toBe(true);
+  });
+
   test("with single-writer=true, and with read-only=true", async () => {
     const key = newKey();
     const client = await connect(await serve(...volumeOf(key), "single-writer=true"));
