@@ -163,7 +163,9 @@ export async function measure(plan) {
         ? []
         : [
             timesNbdkit(volume[0], "s3 volume, writes"),
+            partOfNbdkit(volume[0], "s3 volume, writes"),
             timesNbdkit(volume[1], "s3 volume, reads"),
+            partOfNbdkit(volume[1], "s3 volume, reads"),
           ]),
     ],
   };
