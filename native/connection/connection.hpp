@@ -157,7 +157,7 @@ private:
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
   // SlowCallListener
-  void on_slow_call(uint64_t call) override;
+  bool on_slow_call(uint64_t call) override;
   // Pollable
   Turn resume() override;
   bool release_idle_memory() override;
@@ -247,8 +247,8 @@ private:
   uint64_t turn_ends_at_requests_ = UINT64_MAX; // see requests_
   uint64_t turn_ends_at_bytes_ = UINT64_MAX;    // read and written
   uint64_t slow_call_ = 0;                      // the detector's
-  unsigned slow_call_ticks_ = 0;
-  bool knows_of_stop_ = false; // the backend
+  base::Time slow_call_seen_at_;                // first
+  bool knows_of_stop_ = false;                  // the backend
   unsigned max_threads_ = 1;
   bool answers_later_ = false;
   bool has_worked_ = false; // the leader's: replies that are queued have taken time to make

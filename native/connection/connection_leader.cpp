@@ -3,13 +3,14 @@
 #include "connection/connection.hpp"
 
 #include <chrono>
+#include <utility>
 
 namespace asyncnbd::connection {
 
 namespace {
 
-// As many times the detector must see an asynchronous callback before it counts as slow.
-constexpr unsigned ASYNC_SLOW_TICKS = 50;
+// So long an asynchronous callback must last before it counts as slow.
+constexpr std::chrono::milliseconds ASYNC_SLOW{5};
 // How long a thread that has finished a slow call looks whether the leader is in another.
 constexpr std::chrono::microseconds SLOW_AFTER{20};
 
@@ -171,14 +172,15 @@ bool Connection::is_worth_another_thread() const {
 }
 
 // The detector has seen `call` last.
-void Connection::on_slow_call(uint64_t call) {
-  // Asynchronous callbacks return at once, unless the system is short of processors; then a
-  // thread more is no help.
+bool Connection::on_slow_call(uint64_t call) {
+  // Asynchronous callbacks return at once, unless the system is short of processors; then neither
+  // a thread more nor short ticks are of help.
   if (answers_later_) {
-    slow_call_ticks_ = call == slow_call_ ? slow_call_ticks_ + 1 : 0;
-    slow_call_ = call;
-    if (slow_call_ticks_ < ASYNC_SLOW_TICKS)
-      return;
+    const base::Time now = runtime_.clock.now();
+    if (std::exchange(slow_call_, call) != call)
+      slow_call_seen_at_ = now;
+    if (now - slow_call_seen_at_ < ASYNC_SLOW)
+      return false;
   }
   latency_.count_slow_call();
   if (schedule::Registration *registration = registration_.load(std::memory_order_acquire))
@@ -187,6 +189,7 @@ void Connection::on_slow_call(uint64_t call) {
     hand_over(call);
   else
     send_for_slow_thread();
+  return !answers_later_;
 }
 
 // Another thread becomes the leader, unless the call has ended by the time it runs.

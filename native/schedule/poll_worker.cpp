@@ -70,10 +70,12 @@ bool PollWorker::serve(Registration &registration) {
   return true;
 }
 
-void PollWorker::on_slow_call(uint64_t) {
+// What counts as long here, long ticks see as well.
+bool PollWorker::on_slow_call(uint64_t) {
   const std::chrono::milliseconds lasts{base::in_ms(clock_.now()) - turn_began_ms()};
   if (lasts >= LONG_TURN && (lasts >= ENDLESS_TURN || is_blocked(thread_)))
     replace();
+  return false;
 }
 
 void PollWorker::replace() {
@@ -87,9 +89,10 @@ UnfilledWorkers::UnfilledWorkers(WorkerStarter &starter, SlowCallDetector &detec
   detector.add(this, word_);
 }
 
-void UnfilledWorkers::on_slow_call(uint64_t) {
+bool UnfilledWorkers::on_slow_call(uint64_t) {
   if (take())
     starter_.start_worker();
+  return true;
 }
 
 bool UnfilledWorkers::change_by(int change) {

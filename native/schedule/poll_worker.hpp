@@ -37,7 +37,7 @@ public:
   template <typename IsReady> bool spin(IsReady is_ready) { return spinner_.spin(is_ready); }
 
   // SlowCallListener
-  void on_slow_call(uint64_t turn) override;
+  bool on_slow_call(uint64_t turn) override;
 
   bool has_turn() const { return turns_.current_call() != 0; }
 
@@ -76,7 +76,7 @@ public:
   bool take() { return change_by(-1); }
 
   // SlowCallListener
-  void on_slow_call(uint64_t) override;
+  bool on_slow_call(uint64_t) override;
 
 private:
   bool change_by(int change);

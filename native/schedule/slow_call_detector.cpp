@@ -64,10 +64,8 @@ SlowCallDetector::Scan SlowCallDetector::look() {
   Scan scan;
   for (Entry &entry : entries_) {
     const uint64_t call = call_in(*entry.calls);
-    if (call != 0 && call == entry.seen_call) {
+    if (call != 0 && call == entry.seen_call && entry.listener->on_slow_call(call))
       scan.is_slow = true;
-      entry.listener->on_slow_call(call);
-    }
     // Calls begun and ended since the last tick are a reason to stay awake too.
     scan.is_busy = scan.is_busy || call != 0;
     entry.seen_call = call;

@@ -18,8 +18,9 @@ class SlowCallListener {
 public:
   virtual ~SlowCallListener() = default;
   // The call has lasted one tick at least, and is reported again at each tick as long as it lasts.
+  // Returns whether calls of this kind had better be noticed early, so that ticks should be short.
   // On the detector's thread, with its lock held; must neither block nor call the detector.
-  virtual void on_slow_call(uint64_t call) = 0;
+  virtual bool on_slow_call(uint64_t call) = 0;
 };
 
 // Ticks are short while calls turn out slow and long while all are quick; without calls it sleeps.
@@ -64,7 +65,7 @@ private:
   };
   struct Scan {
     bool is_busy = false; // a call is in progress
-    bool is_slow = false; // and was already at the tick before
+    bool is_slow = false; // and was already at the tick before, and others like it may come
   };
 
   void wake();

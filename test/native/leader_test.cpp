@@ -27,11 +27,15 @@ struct Listener final : SlowCallListener {
   }
   ~Listener() override { detector.remove(this); }
 
-  void on_slow_call(uint64_t call) override { reported.push_back(call); }
+  bool on_slow_call(uint64_t call) override {
+    reported.push_back(call);
+    return is_urgent;
+  }
 
   SlowCallDetector &detector;
   LeaderToken token;
   std::vector<uint64_t> reported;
+  bool is_urgent = true;
 };
 
 using Pause = SlowCallDetector::Pause;
@@ -191,6 +195,17 @@ TEST_CASE("the detector ticks fast from a slow call on, for some ticks after the
   for (int i = 1; i < SlowCallDetector::FAST_TICKS; i++)
     CHECK(tick_in_a_quick_call() == Pause::fast);
   CHECK(tick_in_a_quick_call() == Pause::slow);
+}
+
+TEST_CASE("ticks stay long where slow calls are of a kind that may last") {
+  Simulation simulation;
+  Listener listener(simulation.detector);
+  listener.is_urgent = false;
+  const uint64_t slow = listener.token.begin_call();
+  for (int i = 0; i < 10; i++)
+    CHECK(simulation.detector.tick() == Pause::slow);
+  CHECK(listener.reported.size() == 9);
+  listener.token.end_call(slow);
 }
 
 TEST_CASE("the detector sleeps where there are no calls, although one was slow not long ago") {
