@@ -11,6 +11,7 @@
 #include "addon/log_wrap.hpp"
 #include "addon/runtime.hpp"
 #include "cplugin/filter_place.hpp"
+#include "filters/debug_flags.hpp"
 #include "filters/registry.hpp"
 #include "host/log_scope.hpp"
 
@@ -87,6 +88,13 @@ std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *er
     filters.push_back(std::move(filter));
   }
   return std::make_shared<backend::Chain>(std::move(filters));
+}
+
+// setFilterDebugFlag(filter, flag, value): false if the filter has no such flag.
+Napi::Value set_filter_debug_flag(const Napi::CallbackInfo &info) {
+  const bool is_set = filters::set_debug_flag(info[0].As<Napi::String>(),
+                                              info[1].As<Napi::String>(), info[2].ToNumber());
+  return Napi::Boolean::New(info.Env(), is_set);
 }
 
 // makeChain([{ name, options, library }, …], sharedAs, log): { number, isNew, keepsState,
@@ -177,6 +185,7 @@ std::shared_ptr<backend::Chain> chain_of(const Napi::Value &number) {
 }
 
 void define_chain_functions(Napi::Env env, Napi::Object exports) {
+  exports.Set("setFilterDebugFlag", Napi::Function::New(env, set_filter_debug_flag));
   exports.Set("makeChain", Napi::Function::New(env, make_chain));
   exports.Set("readyChain", Napi::Function::New(env, ready_chain));
   exports.Set("isShutdownRequested", Napi::Function::New(env, is_shutdown_requested));

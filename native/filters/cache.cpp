@@ -33,12 +33,12 @@ public:
     return std::make_unique<CacheDisk>(std::move(file), blocks, settings_, resources_.threads);
   }
 
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 DiskState *disk, std::string *error) override {
     auto &shared = static_cast<CacheDisk &>(*disk);
     if (!is_same_size("cache", shared.blocks.size_bytes, (*below)->facts().size_bytes, error))
       return nullptr;
-    return std::make_unique<CacheLayer>(std::move(*below), settings_, shared);
+    return std::make_unique<CacheLayer>(std::move(*below), opening.context, settings_, shared);
   }
 
 private:

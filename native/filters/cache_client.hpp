@@ -6,11 +6,13 @@
 
 #include "filters/block_operation.hpp"
 #include "filters/cache_disk.hpp"
+#include "host/context.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
 
 struct CacheClient : BlockClient {
+  host::CallContext &context; // outlives it
   CacheDisk &disk;
   const CacheSettings &settings;
 

@@ -55,6 +55,8 @@ public:
   // Whether blocks should go, if there are to be so many more: from the high threshold on, until
   // there are less than the low one.
   bool is_short(uint64_t more_blocks);
+  // As it has said last.
+  bool is_reclaiming() const { return is_reclaiming_.load(std::memory_order_relaxed); }
   // Whether there would be more than there may be.
   bool is_full(uint64_t more_blocks) const;
 

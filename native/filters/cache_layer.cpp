@@ -5,6 +5,8 @@
 #include <cerrno>
 #include <utility>
 
+#include "filters/cache_debug.hpp"
+#include "filters/debug_flags.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -25,9 +27,9 @@ bool has_flag(const Request &request, uint16_t flag) {
 
 } // namespace
 
-CacheLayer::CacheLayer(std::unique_ptr<Backend> opened, const CacheSettings &settings,
-                       CacheDisk &disk)
-    : Layer(std::move(opened)), client_{{below()}, disk, settings}, operations_(client_) {}
+CacheLayer::CacheLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
+                       const CacheSettings &settings, CacheDisk &disk)
+    : Layer(std::move(opened)), client_{{below()}, context, disk, settings}, operations_(client_) {}
 
 // As nbdkit's filter says; what is zeroed is never faster than what is written.
 bool CacheLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
@@ -123,6 +125,8 @@ bool CacheLayer::is_done(const Request &request, int *error) const {
 
 void CacheLayer::submit(Request &request, Caller caller) {
   int error = 0;
+  if (debug::cache_verbose.is_on())
+    log_request(client_, request);
   if (passes_on(request))
     below().submit(request, caller);
   else if (is_done(request, &error) ||

@@ -12,8 +12,8 @@ namespace asyncnbd::filters {
 
 class CacheLayer final : public backend::Layer {
 public:
-  CacheLayer(std::unique_ptr<backend::Backend> opened, const CacheSettings &settings,
-             CacheDisk &disk);
+  CacheLayer(std::unique_ptr<backend::Backend> opened, host::CallContext &context,
+             const CacheSettings &settings, CacheDisk &disk);
 
   backend::Reservation reserve(backend::Request &request) override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;

@@ -66,6 +66,7 @@ private:
   bool find_piece();
   bool find_piece_of(unsigned states);
   Step make_room(int *error);
+  bool is_short_of_room(uint64_t more);
   bool take_unused();
   int begin_room_write();
   void drop_unused();

@@ -6,6 +6,8 @@
 #include <cstring>
 #include <utility>
 
+#include "filters/cache_debug.hpp"
+#include "filters/debug_flags.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -204,7 +206,7 @@ CacheOperation::Step CacheOperation::make_room(int *error) {
   const uint64_t more = keeps_all() || is_change() ? below : 0;
   if (below == 0)
     disk_.room.touch(first, last); // used again
-  while (more > 0 && disk_.room.is_short(more) && (may_drop_ > 0 || disk_.room.is_full(more)) &&
+  while (more > 0 && is_short_of_room(more) && (may_drop_ > 0 || disk_.room.is_full(more)) &&
          room_failures_ < MAX_FAILURES && take_unused()) {
     may_drop_ -= may_drop_ > 0 ? 1 : 0;
     if (disk_.state(unused_.first) == CacheState::clean)
@@ -218,6 +220,14 @@ CacheOperation::Step CacheOperation::make_room(int *error) {
   if (more > 0 && disk_.room.is_full(more))
     *error = without_room();
   return std::nullopt;
+}
+
+bool CacheOperation::is_short_of_room(uint64_t more) {
+  const bool was = disk_.room.is_reclaiming();
+  const bool is = disk_.room.is_short(more);
+  if (was != is && debug::cache_verbose.is_on())
+    log_reclaiming(client_, is);
+  return is;
 }
 
 // Who waits for a claim while he has one might wait for ever.
@@ -256,6 +266,8 @@ int CacheOperation::begin_room_write() {
 }
 
 void CacheOperation::drop_unused() {
+  if (debug::cache_verbose.is_on())
+    log_blocks(client_, "reclaiming", unused_.first, unused_.first);
   disk_.drop(unused_.first);
   has_unused_ = false;
   disk_.work->release(unused_);
@@ -346,6 +358,8 @@ int CacheOperation::take_fill(int error) {
     return without_keeping(failed);
   if (!disk_.keep(filled_.first, filled_.last, CacheState::clean))
     return without_keeping(ENOMEM);
+  if (keeps_all() && debug::cache_verbose.is_on())
+    log_blocks(client_, "keeping", filled_.first, filled_.last);
   cursor_ = filled_.last + 1;
   return 0;
 }
@@ -426,6 +440,8 @@ int CacheOperation::begin_write(Range range, uint16_t flags) {
   const uint64_t bytes = disk_.blocks.end_of(range.last) - begin;
   if (const int error = disk_.file->read(buffer_.get(), bytes, begin))
     return error;
+  if (debug::cache_verbose.is_on())
+    log_blocks(client_, "writethrough", range.first, range.last);
   make_child(wire::NBD_CMD_WRITE, flags, begin, bytes, buffer_.get());
   return 0;
 }

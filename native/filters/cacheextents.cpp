@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cinttypes>
 #include <cstdint>
 #include <utility>
 #include <vector>
@@ -11,6 +12,9 @@
 #include "backend/layer.hpp"
 #include "backend/sparse.hpp"
 #include "filters/commands.hpp"
+#include "filters/debug_flags.hpp"
+#include "host/context.hpp"
+#include "host/log.hpp"
 
 namespace asyncnbd::filters {
 
@@ -31,10 +35,14 @@ public:
   void on_change() { changes_.fetch_add(1, std::memory_order_acq_rel); }
   uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
 
-  // From `offset` on; false: they are not kept.
-  bool get(uint64_t offset, std::vector<Extent> *extents) {
+  // From `offset` on; false: they are not kept. For a client, as is the next.
+  bool get(host::CallContext &context, uint64_t offset, std::vector<Extent> *extents) {
     const Turn turn(*this);
-    if (!turn.is_mine || changes_at_ != changes() || offset < begin_ || offset >= end_)
+    const bool is_kept =
+        turn.is_mine && changes_at_ == changes() && offset >= begin_ && offset < end_;
+    if (debug::cacheextents_cache.is_on())
+      log_lookup(context, offset, turn.is_mine, is_kept);
+    if (!is_kept)
       return false;
     uint64_t before_bytes = offset - begin_;
     for (const Extent &extent : kept_) {
@@ -46,13 +54,16 @@ public:
   }
 
   // `changes`: how many there were before they were asked for.
-  void keep(uint64_t changes, uint64_t offset, const std::vector<Extent> &extents) {
+  void keep(host::CallContext &context, uint64_t changes, uint64_t offset,
+            const std::vector<Extent> &extents) {
     const Turn turn(*this);
     if (!turn.is_mine)
       return;
     changes_at_ = changes;
     begin_ = end_ = offset;
     kept_ = extents;
+    if (debug::cacheextents_cache.is_on())
+      log_update(context, offset, extents);
     for (const Extent &extent : extents)
       end_ += extent.length_bytes;
   }
@@ -73,6 +84,28 @@ private:
     const bool is_mine;
   };
 
+  void log_lookup(host::CallContext &context, uint64_t offset, bool is_mine, bool is_kept) const {
+    const host::ContextScope scope(&context);
+    const char *const words = is_kept ? "returning from cache" : "cache miss";
+    if (is_mine)
+      host::log_debug("cacheextents: offset=%" PRIu64 " start=%" PRIu64 " end=%" PRIu64
+                      "%s: %s",
+                      offset, begin_, end_, changes_at_ == changes() ? "" : " outdated", words);
+    else
+      host::log_debug("cacheextents: offset=%" PRIu64 " in use: %s", offset, words);
+  }
+
+  static void log_update(host::CallContext &context, uint64_t offset,
+                         const std::vector<Extent> &extents) {
+    const host::ContextScope scope(&context);
+    for (const Extent &extent : extents) {
+      host::log_debug("cacheextents: updating cache with: offset=%" PRIu64 " length=%" PRIu64
+                      " type=%" PRIu64,
+                      offset, extent.length_bytes, extent.flags);
+      offset += extent.length_bytes;
+    }
+  }
+
   std::atomic<uint64_t> changes_{0}; // of the disk: each counts twice
   std::atomic_flag is_in_use_;       // guards the rest
   uint64_t changes_at_ = 0;          // see keep
@@ -85,15 +118,15 @@ private:
 // asked for one extent alone.
 class CacheextentsLayer final : public backend::PassingLayer, private backend::Completer {
 public:
-  CacheextentsLayer(std::unique_ptr<Backend> opened, KeptExtents &kept)
-      : PassingLayer(std::move(opened)), kept_(kept) {}
+  CacheextentsLayer(std::unique_ptr<Backend> opened, host::CallContext &context, KeptExtents &kept)
+      : PassingLayer(std::move(opened)), context_(context), kept_(kept) {}
 
   void submit(Request &request, backend::Caller caller) override {
     if (is_change(request.type))
       submit_change(request, caller);
     else if (!is_kept_kind(request))
       below().submit(request, caller);
-    else if (kept_.get(request.offset, &request.extras->statuses.front().extents))
+    else if (kept_.get(context_, request.offset, &request.extras->statuses.front().extents))
       request.complete(0);
     else
       submit_status(request, caller);
@@ -128,8 +161,8 @@ private:
 
   void complete(Request &request, int error) override {
     const uint64_t changes = restore(request);
-    if (request.type == wire::NBD_CMD_BLOCK_STATUS && error == 0)
-      kept_.keep(changes, request.offset, request.extras->statuses.front().extents);
+    if (request.type == wire::NBD_CMD_BLOCK_STATUS && error == 0) 
+      kept_.keep(context_, changes, request.offset, request.extras->statuses.front().extents);
     request.complete(error);
   }
   void give_up(Request &request, int error) override {
@@ -147,6 +180,7 @@ private:
     return state >> 1;
   }
 
+  host::CallContext &context_;
   KeptExtents &kept_;
 };
 
@@ -159,9 +193,9 @@ public:
     return std::make_unique<KeptExtents>();
   }
 
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 backend::DiskState *disk, std::string *) override {
-    return std::make_unique<CacheextentsLayer>(std::move(*below),
+    return std::make_unique<CacheextentsLayer>(std::move(*below), opening.context,
                                                static_cast<KeptExtents &>(*disk));
   }
 };

@@ -35,7 +35,7 @@ public:
     auto &shared = static_cast<CowDisk &>(*disk);
     if (!is_same_size("cow", shared.size_bytes, (*below)->facts().size_bytes, error))
       return nullptr;
-    return std::make_unique<CowLayer>(std::move(*below), opening.is_readonly, settings_, shared);
+    return std::make_unique<CowLayer>(std::move(*below), opening, settings_, shared);
   }
 
 private:

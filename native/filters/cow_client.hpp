@@ -7,6 +7,7 @@
 #include "filters/block_operation.hpp"
 #include "filters/blocks.hpp"
 #include "filters/cow_disk.hpp"
+#include "host/context.hpp"
 
 namespace asyncnbd::filters {
 
@@ -20,6 +21,7 @@ struct CowSettings {
 };
 
 struct CowClient : BlockClient {
+  host::CallContext &context; // outlives it
   CowDisk &disk;
   const CowSettings &settings;
   const Blocks blocks;

@@ -6,6 +6,8 @@
 
 #include "base/invariant.hpp"
 #include "filters/commands.hpp"
+#include "filters/cow_debug.hpp"
+#include "filters/debug_flags.hpp"
 
 namespace asyncnbd::filters {
 
@@ -19,10 +21,10 @@ using backend::Support;
 
 } // namespace
 
-CowLayer::CowLayer(std::unique_ptr<Backend> opened, bool is_readonly, const CowSettings &settings,
-                   CowDisk &disk)
+CowLayer::CowLayer(std::unique_ptr<Backend> opened, const backend::Opening &opening,
+                   const CowSettings &settings, CowDisk &disk)
     : Layer(std::move(opened)),
-      is_readonly_(is_readonly), client_{{below()},
+      is_readonly_(opening.is_readonly), client_{{below()}, opening.context,
                                          disk,
                                          settings,
                                          {settings.block_bytes, disk.size_bytes}},
@@ -122,6 +124,8 @@ void CowLayer::submit(Request &request, Caller caller) {
   const uint16_t type = request.type;
   const bool reads = type == wire::NBD_CMD_READ;
   const bool caches = type == wire::NBD_CMD_CACHE;
+  if (debug::cow_verbose.is_on())
+    log_request(client_, request);
   int error = 0;
   if (type == wire::NBD_CMD_WRITE && request.is_reserved) {
     unreserve(request); // it has been received

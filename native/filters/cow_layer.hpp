@@ -12,8 +12,8 @@ namespace asyncnbd::filters {
 
 class CowLayer final : public backend::Layer {
 public:
-  CowLayer(std::unique_ptr<backend::Backend> opened, bool is_readonly, const CowSettings &settings,
-           CowDisk &disk);
+  CowLayer(std::unique_ptr<backend::Backend> opened, const backend::Opening &opening,
+           const CowSettings &settings, CowDisk &disk);
 
   backend::Reservation reserve(backend::Request &request) override;
   void unreserve(backend::Request &request) override;

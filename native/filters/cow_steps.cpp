@@ -9,6 +9,8 @@
 
 #include "backend/sparse.hpp"
 #include "filters/commands.hpp"
+#include "filters/cow_debug.hpp"
+#include "filters/debug_flags.hpp"
 
 namespace asyncnbd::filters {
 
@@ -128,6 +130,8 @@ int CowOperation::store_fill() {
     return error;
   if (!disk.set(at_, fill_last_, CowState::copied))
     return ENOMEM;
+  if (copies_ && debug::cow_verbose.is_on())
+    log_copied(client_, at_, fill_last_);
   at_ = copies_ ? fill_last_ + 1 : next_candidate(at_);
   return 0;
 }

@@ -3,12 +3,16 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cinttypes>
 #include <utility>
 #include <vector>
 
 #include "backend/layer.hpp"
 #include "backend/sparse.hpp"
+#include "filters/debug_flags.hpp"
 #include "filters/extent_file.hpp"
+#include "host/context.hpp"
+#include "host/log.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -22,8 +26,9 @@ using backend::Reservation;
 
 class ExtentlistLayer final : public backend::PassingLayer, private backend::Completer {
 public:
-  ExtentlistLayer(std::unique_ptr<Backend> opened, const std::vector<ListedExtent> &listed)
-      : PassingLayer(std::move(opened)), listed_(listed) {}
+  ExtentlistLayer(std::unique_ptr<Backend> opened, host::CallContext &context,
+                  const std::vector<ListedExtent> &listed)
+      : PassingLayer(std::move(opened)), context_(context), listed_(listed) {}
 
   // Of other contexts the plugin tells.
   void submit(Request &request, backend::Caller caller) override {
@@ -71,11 +76,19 @@ private:
     for (uint64_t at = request.offset;
          extent != listed_.end() && at < end && status.extents.size() < wire::MAX_EXTENTS;
          extent++) {
+      if (debug::extentlist_lookup.is_on())
+        log_lookup(static_cast<size_t>(extent - listed_.begin()), end - at, at);
       const uint64_t extent_end = extent->offset + extent->length_bytes;
       append_extent(status.extents, extent_end - at, extent->flags);
       at = extent_end;
     }
     backend::cut_extents(status.extents, facts().size_bytes - request.offset);
+  }
+
+  void log_lookup(size_t index, uint64_t count, uint64_t offset) const {
+    const host::ContextScope scope(&context_);
+    host::log_debug("extentlist: lookup: extent[%zu] count=%" PRIu64 " offset=%" PRIu64, index,
+                    count, offset);
   }
 
   void complete(Request &request, int error) override {
@@ -89,6 +102,7 @@ private:
     request.give_up(error);
   }
 
+  host::CallContext &context_;
   const std::vector<ListedExtent> &listed_; // the filter's
 };
 
@@ -98,14 +112,21 @@ public:
 
   const char *name() const override { return "extentlist"; }
 
-  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &,
+  std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 backend::DiskState *, std::string *) override {
-    return std::make_unique<ExtentlistLayer>(std::move(*below), listed_);
+    return std::make_unique<ExtentlistLayer>(std::move(*below), opening.context, listed_);
   }
 
 private:
   const std::vector<ListedExtent> listed_;
 };
+
+void log_list(const std::vector<ListedExtent> &listed) {
+  for (size_t i = 0; i < listed.size(); i++)
+    host::log_debug("extentlist: extent[%zu] at offset %" PRIu64 " (length %" PRIu64
+                    ") type %" PRIu64,
+                    i, listed[i].offset, listed[i].length_bytes, listed[i].flags);
+}
 
 } // namespace
 
@@ -121,6 +142,8 @@ std::unique_ptr<backend::Filter> make_extentlist(const FilterOptions &options,
   auto listed = read_extent_file(path, error);
   if (!listed)
     return nullptr;
+  if (debug::extentlist_lookup.is_on())
+    log_list(*listed);
   return std::make_unique<ExtentlistFilter>(std::move(*listed));
 }
 

@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "filters/debug_flags.hpp"
 #include "filters/ip_rules.hpp"
 #include "host/abi.hpp"
 #include "host/client_log.hpp"
@@ -81,7 +82,12 @@ private:
       peer.user = known(needs(IpRule::Kind::user), nbdkit_peer_uid);
       peer.group = known(needs(IpRule::Kind::group), nbdkit_peer_gid);
     }
-    const auto fits = [&peer](const IpRule &rule) { return rule.fits(peer); };
+    const auto fits = [&peer](const IpRule &rule) {
+      const bool does = rule.fits(peer);
+      if (debug::ip_rules.is_on())
+        host::log_debug("ip: match source with %s => %s", rule.word.c_str(), does ? "yes" : "no");
+      return does;
+    };
     return std::any_of(allow_.begin(), allow_.end(), fits) ||
            std::none_of(deny_.begin(), deny_.end(), fits);
   }
@@ -97,6 +103,11 @@ private:
   const std::vector<IpRule> deny_;
 };
 
+void log_rules(const std::vector<IpRule> &rules) {
+  for (const IpRule &rule : rules)
+    host::log_debug("ip: parsed %s", rule.word.c_str());
+}
+
 } // namespace
 
 std::unique_ptr<backend::Filter> make_ip(const FilterOptions &options, const backend::Resources &,
@@ -111,6 +122,10 @@ std::unique_ptr<backend::Filter> make_ip(const FilterOptions &options, const bac
   std::vector<IpRule> denied = ip_rules("deny", deny, error);
   if (!error->empty())
     return nullptr;
+  if (debug::ip_rules.is_on()) {
+    log_rules(allowed);
+    log_rules(denied);
+  }
   return std::make_unique<IpFilter>(std::move(allowed), std::move(denied));
 }
 

@@ -11,6 +11,7 @@
 #include <optional>
 #include <sstream>
 #include <string_view>
+#include <utility>
 
 namespace asyncnbd::filters {
 
@@ -184,8 +185,9 @@ std::vector<IpRule> ip_rules(const char *name, const std::vector<std::string> &v
     std::istringstream words(value);
     for (std::string word; std::getline(words, word, ',');) {
       IpRule rule;
+      rule.word = std::string(name) + "=" + word;
       if (parse_rule(lower_case(word), &rule))
-        rules.push_back(rule);
+        rules.push_back(std::move(rule));
       else if (error->empty())
         *error = wrong(std::string(name) + "=" + value, word);
     }

@@ -24,6 +24,7 @@ struct IpRule {
   std::array<uint8_t, 16> address{}; // of which the first bytes are used
   unsigned prefix_bits = 0;          // that have to be the same
   int64_t number = 0;                // of the others
+  std::string word;                  // that is the rule
 
   bool fits(const Peer &peer) const;
 };

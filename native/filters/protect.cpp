@@ -11,6 +11,7 @@
 
 #include "backend/stepped_request.hpp"
 #include "filters/commands.hpp"
+#include "filters/debug_flags.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/protect_ranges.hpp"
 #include "host/context.hpp"
@@ -77,6 +78,8 @@ public:
 
   void submit(Request &request, Caller caller) override {
     if (!touches(request)) {
+      if (debug::protect_write.is_on() && is_change(request.type))
+        log_part("skipping unprotected", request.offset, request.length_bytes);
       below().submit(request, caller);
       return;
     }
@@ -101,6 +104,13 @@ private:
     return range != nullptr && range->begin < request.offset + request.length_bytes;
   }
 
+  void log_part(const char *what, uint64_t offset, uint64_t length_bytes) const {
+    const host::ContextScope scope(&context_);
+    if (length_bytes > 0)
+      host::log_debug("protect: %s region offset %" PRIu64 " length %" PRIu64, what, offset,
+                      length_bytes);
+  }
+
   host::CallContext &context_;
   const std::vector<ProtectedRange> &ranges_; // the filter's
   base::Threads &threads_;
@@ -122,10 +132,11 @@ void ProtectedWrite::begin(Request &request, Caller caller) {
 ProtectedWrite::Next ProtectedWrite::make_next(int *error) {
   const uint64_t done = child().offset + child().length_bytes;
   range_ = next_protected(layer_.ranges_, done);
-  if (range_ == nullptr)
-    return Next::pass_on;
-  const uint64_t begin = std::max(range_->begin, done);
-  if (begin >= end_offset())
+  const uint64_t begin =
+      range_ == nullptr ? end_offset() : std::min(std::max(range_->begin, done), end_offset());
+  if (debug::protect_write.is_on())
+    layer_.log_part("skipping unprotected", done, begin - done);
+  if (begin == end_offset())
     return Next::pass_on;
   const uint64_t length_bytes = std::min(std::min(range_->end, end_offset()) - begin, PIECE_BYTES);
   there_.reset(new (std::nothrow) uint8_t[length_bytes]);
@@ -133,6 +144,8 @@ ProtectedWrite::Next ProtectedWrite::make_next(int *error) {
     *error = ENOMEM;
     return Next::end;
   }
+  if (debug::protect_write.is_on())
+    layer_.log_part("checking protected", begin, length_bytes);
   make_child(wire::NBD_CMD_READ, 0, begin, length_bytes, there_.get());
   return Next::child;
 }

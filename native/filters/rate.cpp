@@ -2,12 +2,14 @@
 #include "filters/rate.hpp"
 
 #include <array>
+#include <chrono>
 #include <cinttypes>
 #include <fcntl.h>
 #include <unistd.h>
 #include <utility>
 
 #include "backend/emulate.hpp"
+#include "filters/debug_flags.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/rate_bucket.hpp"
 #include "filters/waiting.hpp"
@@ -115,6 +117,8 @@ private:
   void go_on(Request &request, Progress progress, Caller caller);
   bool has_files() const { return !settings_.file.empty() || !settings_.connection_file.empty(); }
   bool pay_at_once(const Request &request);
+  void log_step(const Request &request, const Progress &progress, const BucketStep &step,
+                base::Duration wait) const;
   void put_back(const Request &request);
 
   host::CallContext &context_;
@@ -127,7 +131,8 @@ private:
 Reservation RateLayer::reserve(Request &request) {
   if (!is_limited(request.type))
     return below().reserve(request);
-  if (has_files() || !pay_at_once(request))
+  // Who debugs sees all that is taken.
+  if (has_files() || debug::rate_bucket.is_on() || !pay_at_once(request))
     return {};
   const Reservation reservation = below().reserve(request);
   if (reservation.data != nullptr)
@@ -170,7 +175,10 @@ void RateLayer::go_on(Request &request, Progress progress, Caller caller) {
   for (;;) {
     RateBucket &bucket = progress.is_past_first ? own_.of(request) : of_all_.of(request);
     base::Duration wait{};
-    progress.bits_left = bucket.take(progress.bits_left, &wait);
+    BucketStep step;
+    progress.bits_left = bucket.take(progress.bits_left, &wait, &step);
+    if (debug::rate_bucket.is_on() && step.is_limited)
+      log_step(request, progress, step, wait);
     if (progress.bits_left > 0) {
       if (const int error = waiting().begin(request, progress, wait))
         request.complete(error);
@@ -181,6 +189,23 @@ void RateLayer::go_on(Request &request, Progress progress, Caller caller) {
     progress = begun(request, true);
   }
   below().submit(request, caller);
+}
+
+// After what is left has become less.
+void RateLayer::log_step(const Request &request, const Progress &progress, const BucketStep &step,
+                         base::Duration wait) const {
+  const host::ContextScope scope(&context_);
+  const char *const kind = request.type == wire::NBD_CMD_READ ? "read" : "write";
+  const char *const whose = progress.is_past_first ? "per connection" : "global limit";
+  host::log_debug("rate: bucket %s (%s): adding %" PRIu64 " tokens, new level %" PRIu64, kind,
+                  whose, step.added, step.level);
+  if (progress.bits_left == 0)
+    host::log_debug("rate: bucket %s (%s): deducting %" PRIu64 " tokens", kind, whose, step.taken);
+  else
+    host::log_debug("rate: bucket %s (%s): deducting %" PRIu64 " tokens, bucket empty, need "
+                    "another %" PRIu64 " tokens, waiting for %.1f seconds",
+                    kind, whose, step.taken, progress.bits_left,
+                    std::chrono::duration<double>(wait).count());
 }
 
 class RateFilter final : public backend::Filter {

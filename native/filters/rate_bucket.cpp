@@ -64,12 +64,14 @@ void RateBucket::put_back(uint64_t bits) {
   level_ += std::min(bits, capacity() - level_);
 }
 
-uint64_t RateBucket::take(uint64_t bits, base::Duration *wait) {
+uint64_t RateBucket::take(uint64_t bits, base::Duration *wait, BucketStep *step) {
   std::lock_guard lock(mutex_);
   if (rate_ == 0)
     return 0;
+  const uint64_t before = level_;
   fill_up();
   const uint64_t taken = std::min(bits, level_);
+  *step = {true, level_ - before, level_, taken};
   level_ -= taken;
   bits -= taken;
   if (bits > 0) // it will not hold more

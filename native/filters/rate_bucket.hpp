@@ -8,6 +8,14 @@
 
 namespace asyncnbd::filters {
 
+// What has been done to a bucket, for who debugs it.
+struct BucketStep {
+  bool is_limited = false; // else nothing has
+  uint64_t added = 0;
+  uint64_t level = 0; // then
+  uint64_t taken = 0;
+};
+
 // Full at first. Any thread.
 class RateBucket {
 public:
@@ -18,7 +26,7 @@ public:
 
   // Takes as many of `bits` as there are. Returns how many are missing, and then when to come
   // again; others may be faster.
-  uint64_t take(uint64_t bits, base::Duration *wait);
+  uint64_t take(uint64_t bits, base::Duration *wait, BucketStep *step);
   // All of them, if there are so many now. False: none.
   bool take_at_once(uint64_t bits);
   // What has been taken in vain.

@@ -11,6 +11,8 @@
 
 #include "file.h"
 
+int file_debug_zero = 0;
+
 static bool is_unsupported(int error) {
   return error == EOPNOTSUPP || error == ENOTSUP || error == ENOSYS || error == ENOTTY ||
          error == ENODEV;
@@ -75,18 +77,28 @@ static enum attempt try_zero_out(struct handle *handle, uint32_t count, uint64_t
   return FAILED;
 }
 
+static enum attempt told(enum attempt attempt, const char *how) {
+  if (file_debug_zero && attempt == DONE)
+    nbdkit_debug("file: zero succeeded by %s", how);
+  else if (file_debug_zero)
+    nbdkit_debug("file: zero %s by %s", attempt == FAILED ? "failed" : "is not possible", how);
+  return attempt;
+}
+
 /* By whichever way there is, not by writing. */
 static enum attempt try_zero(struct handle *handle, uint32_t count, uint64_t offset,
                              bool may_trim) {
   enum attempt attempt = UNSUPPORTED;
   if (may_trim)
-    attempt = try_punch_hole(handle, count, offset);
+    attempt = told(try_punch_hole(handle, count, offset), "punching a hole");
   if (attempt == UNSUPPORTED)
-    attempt = try_fallocate(handle, &handle->can_zero_range, FALLOC_FL_ZERO_RANGE, count, offset);
+    attempt = told(
+        try_fallocate(handle, &handle->can_zero_range, FALLOC_FL_ZERO_RANGE, count, offset),
+        "zeroing the range");
   if (attempt == UNSUPPORTED)
-    attempt = try_refill_hole(handle, count, offset);
+    attempt = told(try_refill_hole(handle, count, offset), "punching a hole and allocating it");
   if (attempt == UNSUPPORTED)
-    attempt = try_zero_out(handle, count, offset);
+    attempt = told(try_zero_out(handle, count, offset), "ioctl BLKZEROOUT");
   return attempt;
 }
 
@@ -111,6 +123,8 @@ int file_zero(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
   enum attempt attempt = UNSUPPORTED;
   if (count > 0)
     attempt = try_zero(handle, count, from, (flags & NBDKIT_FLAG_MAY_TRIM) != 0);
+  if (attempt == UNSUPPORTED && file_debug_zero)
+    nbdkit_debug("file: zero falls back to writing");
   if (attempt == UNSUPPORTED)
     errno = EOPNOTSUPP; /* the server writes zeroes instead */
   if (attempt != DONE || write_zeroes(handle, offset, from) == -1 ||

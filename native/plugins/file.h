@@ -27,6 +27,9 @@ struct handle {
   atomic_bool can_zero_out;
 };
 
+/* Set by -D file.zero=1: tells how ranges are zeroed. */
+extern __attribute__((visibility("default"))) int file_debug_zero;
+
 /* file.c */
 int file_pwrite(void *opaque, const void *buf, uint32_t count, uint64_t offset, uint32_t flags);
 /* The end of a callback that has changed something. */

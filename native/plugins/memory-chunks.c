@@ -1,8 +1,12 @@
 /* See memory-chunks.h. */
 #include "memory-chunks.h"
 
+#include <inttypes.h>
 #include <string.h>
 #include <sys/mman.h>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
 
 #define ARENA_CHUNKS 512
 #define ARENA_BYTES ((ARENA_CHUNKS + 1) * CHUNK_BYTES) /* one for the alignment */
@@ -22,6 +26,8 @@ struct arena {
   uint8_t *base;  /* of the first chunk in it */
   unsigned used_chunks;
 };
+
+int memory_debug_dir = 0;
 
 /* Of all disks of the process. */
 static atomic_uint huge_chunks;
@@ -77,7 +83,16 @@ static struct chunk *make_place(struct disk *disk, uint64_t chunk_number) {
   return &leaf->chunks[chunk_number % LEAF_ENTRIES];
 }
 
+void memory_tell_lookup(struct disk *disk, uint64_t offset) {
+  if (find_chunk(disk, offset) == NULL)
+    nbdkit_debug("memory: lookup: no chunk at offset %" PRIu64, offset);
+  else
+    nbdkit_debug("memory: lookup: chunk found: offset %" PRIu64, offset - offset % CHUNK_BYTES);
+}
+
 struct chunk *memory_make_chunk(struct disk *disk, uint64_t offset) {
+  if (memory_debug_dir)
+    memory_tell_lookup(disk, offset);
   struct chunk *chunk = find_chunk(disk, offset);
   if (chunk != NULL)
     return chunk;
@@ -92,6 +107,8 @@ struct chunk *memory_make_chunk(struct disk *disk, uint64_t offset) {
       atomic_store_explicit(&chunk->memory, memory, memory_order_release);
   }
   pthread_mutex_unlock(&disk->arena_lock);
+  if (memory_debug_dir && chunk != NULL)
+    nbdkit_debug("memory: inserted new chunk for offset %" PRIu64, offset - offset % CHUNK_BYTES);
   return chunk;
 }
 

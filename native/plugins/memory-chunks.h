@@ -45,6 +45,9 @@ struct chunk {
   atomic_bool is_huge;
 };
 
+/* Set by -D memory.dir=1: tells which chunks are found, made and given back. */
+extern __attribute__((visibility("default"))) int memory_debug_dir;
+
 struct leaf {
   struct chunk chunks[LEAF_ENTRIES];
 };
@@ -91,6 +94,9 @@ static inline uint32_t piece_in_chunk(uint64_t offset, uint32_t count) {
   uint64_t left = CHUNK_BYTES - offset % CHUNK_BYTES;
   return count < left ? count : (uint32_t)left;
 }
+
+/* With memory_debug_dir. */
+void memory_tell_lookup(struct disk *disk, uint64_t offset);
 
 /* The chunk that holds `offset`, made if need be; NULL if memory is short. */
 struct chunk *memory_make_chunk(struct disk *disk, uint64_t offset);

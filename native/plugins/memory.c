@@ -158,6 +158,8 @@ static void memory_dump_plugin(void) {
 /* Chunks that were made one after the other lie side by side. */
 static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
   struct disk *disk = handle;
+  if (memory_debug_dir)
+    memory_tell_lookup(disk, offset);
   const uint64_t in_chunk = offset % CHUNK_BYTES;
   const struct chunk *chunk = find_chunk(disk, offset);
   if (in_chunk + count <= CHUNK_BYTES)
@@ -217,6 +219,8 @@ static int memory_pread(void *handle, void *buf, uint32_t count, uint64_t offset
   uint8_t *to = buf;
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
+    if (memory_debug_dir)
+      memory_tell_lookup(disk, offset);
     const struct chunk *chunk = find_chunk(disk, offset);
     if (chunk != NULL)
       memcpy(to, memory_of(chunk) + offset % CHUNK_BYTES, piece);
@@ -265,7 +269,12 @@ static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
   struct disk *disk = handle;
   while (count > 0) {
     uint32_t piece = piece_in_chunk(offset, count);
+    if (memory_debug_dir)
+      memory_tell_lookup(disk, offset);
     struct chunk *chunk = find_chunk(disk, offset);
+    if (memory_debug_dir && chunk != NULL && !disk->is_allocated)
+      nbdkit_debug("memory: zeroing and freeing %" PRIu32 " bytes at offset %" PRIu64, piece,
+                   offset);
     if (chunk != NULL && disk->is_allocated) /* and is to remain so */
       memset(memory_of(chunk) + offset % CHUNK_BYTES, 0, piece);
     else if (chunk != NULL)
@@ -291,6 +300,8 @@ static int memory_extents(void *handle, uint32_t count, uint64_t offset, uint32_
     return nbdkit_add_extent(extents, offset, end - offset, 0);
   while (offset < end) {
     const uint64_t begin = offset;
+    if (memory_debug_dir)
+      memory_tell_lookup(disk, offset);
     const bool is_data = memory_is_written(disk, offset);
     do {
       const uint64_t step = find_chunk(disk, offset) == NULL ? CHUNK_BYTES : GRAIN_BYTES;

@@ -512,6 +512,8 @@ export interface TlsFiles {
 }
 
 export interface Addon {
+  /** Of all chains of native filters; false if the filter has no such flag. */
+  setFilterDebugFlag(filter: string, flag: string, value: number): boolean;
   /**
    * Clients meet the first filter. A string: what is wrong. Threads that give the same `sharedAs`
    * share the chain of the first of them; "": it is nobody else's. log: for what filters say outside

@@ -55,10 +55,10 @@ export async function openFlagged<Opened extends Flagged>(
   return opened;
 }
 
-/** nbdkit's filter of the same name may well have this flag, and can be given by its path. */
+/** nbdkit's filter of the same name may have this flag, and can be given by its path. */
 function whyUnset({ filters = [] }: PluginAbout, name: string, flag: string): string {
   const ours = filters.find((filter) => filter.name === name && !isSharedObject(filter.path));
-  if (ours !== undefined) return `the filter ${name} (${ours.path}) has no debug flags`;
+  if (ours !== undefined) return `the filter ${name} (${ours.path}) has no debug flag ${flag}`;
   return `${name} does not contain a global variable called ${name}_debug_${flag}`;
 }
 

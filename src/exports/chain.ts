@@ -1,11 +1,12 @@
 // A chain: a plugin, in C or in TypeScript, and the filters in front of it, which share its life.
 
+import { addon } from "../addon/addon.js";
 import { type Log, processLog } from "../addon/log.js";
 import type { PluginAbout } from "../addon/types.js";
 import { AsyncnbdError } from "../errors.js";
 import type { CFilter } from "../filters/c-filter.js";
 import { type FilterChoice, openFilters } from "../filters/choice.js";
-import type { OpenedFilter } from "../filters/filter.js";
+import { isBuiltIn, type OpenedFilter } from "../filters/filter.js";
 import type { Client } from "../plugins/export-source.js";
 import { type Living, type ParameterValue, valuesIn } from "../plugins/life.js";
 import { modelOf, PARALLEL } from "../plugins/native-chain.js";
@@ -72,7 +73,8 @@ export class Chain implements Living {
     const library = this.#libraries.find(({ about }) => about.name === name);
     if (library !== undefined) return library.setDebugFlag(flag, value);
     if (name === this.about.name) return this.#plugin.setDebugFlag(flag, value);
-    return this.#filters.some(({ filter }) => filter.name === name) ? false : undefined;
+    const one = this.#filters.find(({ filter }) => filter.name === name);
+    return one && (isBuiltIn(one) ? addon().setFilterDebugFlag(name, flag, value) : false);
   }
 
   // ---- its life ------------------------------------------------------------------------------

@@ -25,6 +25,9 @@ export function defineFilter<const Spec extends NamedParameters = Record<never, 
   return filter;
 }
 
+/** The origin of those that come with the server. */
+export const BUILT_IN = "built in";
+
 /** A filter that was found for a user's choice. */
 export interface OpenedFilter {
   readonly filter: Filter;
@@ -38,6 +41,10 @@ export interface OpenedFilter {
   /** One of nbdkit's, which looks at parameters itself. */
   readonly library: CFilter | undefined;
 }
+
+/** Whether it comes with the server, and stands for nbdkit's. */
+export const isBuiltIn = ({ origin }: Pick<OpenedFilter, "origin">): boolean =>
+  origin === BUILT_IN;
 
 export function isFilter(value: unknown): value is Filter {
   const { name, create } = Object(value) as Record<string, unknown>;

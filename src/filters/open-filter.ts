@@ -13,7 +13,7 @@ import { NBDKIT_VERSION } from "../version.js";
 import { FILTERS } from "./built-in.js";
 import { CFilter } from "./c-filter.js";
 import type { FilterChoice } from "./choice.js";
-import { type Filter, isFilter, type OpenedFilter } from "./filter.js";
+import { BUILT_IN, type Filter, isFilter, type OpenedFilter } from "./filter.js";
 import { filterNames, resolveFilter } from "./resolve.js";
 
 const isFilterOrMiddleware = (value: unknown): value is Filter | Middleware =>
@@ -116,7 +116,7 @@ async function openNamed(
   log: Log,
 ): Promise<OpenedFilter> {
   const known = FILTERS.find((filter) => filter.name === name);
-  if (known !== undefined) return opened(known, "built in", { version: NBDKIT_VERSION });
+  if (known !== undefined) return opened(known, BUILT_IN, { version: NBDKIT_VERSION });
   const shared = resolveFilter(name);
   if (shared !== undefined) return openLibrary(shared, libraries, log);
   const path = resolveScript(name, FILTER_PREFIX);

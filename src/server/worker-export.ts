@@ -5,11 +5,12 @@ import { randomUUID } from "node:crypto";
 import { once } from "node:events";
 import { join } from "node:path";
 import { Worker } from "node:worker_threads";
-import { packageDirectory } from "../addon/addon.js";
+import { addon, packageDirectory } from "../addon/addon.js";
 import type { Log, LogLevel } from "../addon/log.js";
 import type { ConnectionCounts, PluginAbout } from "../addon/types.js";
 import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { ChainSpec } from "../exports/chain.js";
+import { BUILT_IN } from "../filters/filter.js";
 import type { Parameter } from "../plugins/life.js";
 import type { ServerSettings } from "./server.js";
 import type { ClientSession, ClientStream, OpenedSession, SessionEnd } from "./session.js";
@@ -274,10 +275,12 @@ export class WorkerExport {
     return new WorkerExport(threads, about as PluginAbout);
   }
 
-  /** As for a chain: neither plugins in TypeScript nor their filters have flags. */
-  setDebugFlag(name: string): boolean | undefined {
+  /** As for a chain: of all there is, only filters of ours have flags. */
+  setDebugFlag(name: string, flag: string, value: number): boolean | undefined {
     const parts = [this.about, ...(this.about.filters ?? [])];
-    return parts.some((part) => part.name === name) ? false : undefined;
+    const found = parts.find((part) => part.name === name);
+    if (found?.path === BUILT_IN) return addon().setFilterDebugFlag(name, flag, value);
+    return found && false;
   }
 
   async load(): Promise<void> {
