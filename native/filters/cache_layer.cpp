@@ -68,6 +68,8 @@ bool CacheLayer::keeps(const Request &request) const {
 // A read that is reserved has been answered with what was below then. A write may not lie on the
 // disk before it is submitted, and where blocks are dropped it may have to be divided.
 Reservation CacheLayer::reserve(Request &request) {
+  if (debug::cache_verbose.is_on())
+    return {}; // else some would not be submitted, and not be told of
   if (request.type == wire::NBD_CMD_WRITE)
     return {nullptr, client_.disk.file->takes_pages() && !client_.disk.room.is_limited()};
   return request.type == wire::NBD_CMD_READ && passes_on(request) ? below().reserve(request)

@@ -359,7 +359,8 @@ int CacheOperation::take_fill(int error) {
   if (!disk_.keep(filled_.first, filled_.last, CacheState::clean))
     return without_keeping(ENOMEM);
   if (keeps_all() && debug::cache_verbose.is_on())
-    log_blocks(client_, "keeping", filled_.first, filled_.last);
+    log_blocks(client_, is(wire::NBD_CMD_READ) ? "cache-on-read" : "cache", filled_.first,
+               filled_.last);
   cursor_ = filled_.last + 1;
   return 0;
 }

@@ -88,8 +88,7 @@ private:
     const host::ContextScope scope(&context);
     const char *const words = is_kept ? "returning from cache" : "cache miss";
     if (is_mine)
-      host::log_debug("cacheextents: offset=%" PRIu64 " start=%" PRIu64 " end=%" PRIu64
-                      "%s: %s",
+      host::log_debug("cacheextents: offset=%" PRIu64 " start=%" PRIu64 " end=%" PRIu64 "%s: %s",
                       offset, begin_, end_, changes_at_ == changes() ? "" : " outdated", words);
     else
       host::log_debug("cacheextents: offset=%" PRIu64 " in use: %s", offset, words);
@@ -161,7 +160,7 @@ private:
 
   void complete(Request &request, int error) override {
     const uint64_t changes = restore(request);
-    if (request.type == wire::NBD_CMD_BLOCK_STATUS && error == 0) 
+    if (request.type == wire::NBD_CMD_BLOCK_STATUS && error == 0)
       kept_.keep(context_, changes, request.offset, request.extras->statuses.front().extents);
     request.complete(error);
   }

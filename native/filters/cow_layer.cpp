@@ -23,11 +23,8 @@ using backend::Support;
 
 CowLayer::CowLayer(std::unique_ptr<Backend> opened, const backend::Opening &opening,
                    const CowSettings &settings, CowDisk &disk)
-    : Layer(std::move(opened)),
-      is_readonly_(opening.is_readonly), client_{{below()}, opening.context,
-                                         disk,
-                                         settings,
-                                         {settings.block_bytes, disk.size_bytes}},
+    : Layer(std::move(opened)), is_readonly_(opening.is_readonly),
+      client_{{below()}, opening.context, disk, settings, {settings.block_bytes, disk.size_bytes}},
       operations_(client_) {}
 
 bool CowLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
@@ -61,6 +58,8 @@ bool CowLayer::copies(const Request &request) const {
 
 // What lies below never changes, so a read of it may be answered as late as one likes.
 Reservation CowLayer::reserve(Request &request) {
+  if (debug::cow_verbose.is_on())
+    return {}; // else some would not be submitted, and not be told of
   if (request.type != wire::NBD_CMD_WRITE)
     return passes_on(request) ? below().reserve(request) : Reservation{};
   if (uint8_t *data = begin_receiving(request))

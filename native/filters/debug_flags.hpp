@@ -1,4 +1,5 @@
-// The debug flags of the filters that come with the server, as -D sets them: nbdkit's, by its names.
+// The debug flags of the filters that come with the server, as -D sets them: nbdkit's, by its
+// names.
 #pragma once
 
 #include <atomic>

@@ -131,7 +131,6 @@ private:
 Reservation RateLayer::reserve(Request &request) {
   if (!is_limited(request.type))
     return below().reserve(request);
-  // Who debugs sees all that is taken.
   if (has_files() || debug::rate_bucket.is_on() || !pay_at_once(request))
     return {};
   const Reservation reservation = below().reserve(request);

@@ -92,9 +92,9 @@ static enum attempt try_zero(struct handle *handle, uint32_t count, uint64_t off
   if (may_trim)
     attempt = told(try_punch_hole(handle, count, offset), "punching a hole");
   if (attempt == UNSUPPORTED)
-    attempt = told(
-        try_fallocate(handle, &handle->can_zero_range, FALLOC_FL_ZERO_RANGE, count, offset),
-        "zeroing the range");
+    attempt =
+        told(try_fallocate(handle, &handle->can_zero_range, FALLOC_FL_ZERO_RANGE, count, offset),
+             "zeroing the range");
   if (attempt == UNSUPPORTED)
     attempt = told(try_refill_hole(handle, count, offset), "punching a hole and allocating it");
   if (attempt == UNSUPPORTED)

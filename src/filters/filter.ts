@@ -43,8 +43,7 @@ export interface OpenedFilter {
 }
 
 /** Whether it comes with the server, and stands for nbdkit's. */
-export const isBuiltIn = ({ origin }: Pick<OpenedFilter, "origin">): boolean =>
-  origin === BUILT_IN;
+export const isBuiltIn = ({ origin }: Pick<OpenedFilter, "origin">): boolean => origin === BUILT_IN;
 
 export function isFilter(value: unknown): value is Filter {
   const { name, create } = Object(value) as Record<string, unknown>;
