@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <cstring>
+#include <unistd.h>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
@@ -38,6 +39,11 @@ bool Cluster::configure() {
     return false;
   }
   library_->rados_conf_parse_env(cluster_, nullptr);
+  // Ceph says nothing of it that tells it from a key that is missing.
+  if (!settings_.keyring.empty() && access(settings_.keyring.c_str(), R_OK) == -1) {
+    nbdkit_error("cannot read keyring=%s: %s", settings_.keyring.c_str(), strerror(errno));
+    return false;
+  }
   const std::string seconds = std::to_string(settings_.connect_timeout_seconds);
   // What goes wrong, we say ourselves, and in a background server nobody reads the standard error.
   return set("log_to_stderr", "false") && set("err_to_stderr", "false") &&
@@ -52,12 +58,13 @@ bool Cluster::configure() {
 /// Why there is no connection. Returns false.
 bool Cluster::explain(int result) const {
   const char *const id = settings_.id.c_str();
+  const std::string &keyring = settings_.keyring;
   switch (-result) {
   case EACCES:
   case EPERM:
-    nbdkit_error("the Ceph cluster refuses client.%s: its key is wrong or it may not do this; "
-                 "check id= and keyring=",
-                 id);
+    nbdkit_error("the Ceph cluster refuses client.%s: its key%s%s is wrong or missing, or there is "
+                 "no such user; check id= and keyring=",
+                 id, keyring.empty() ? "" : " in ", keyring.c_str());
     break;
   case ENOENT:
     nbdkit_error("there is no key for client.%s: give keyring=FILE, or put one where Ceph looks "

@@ -67,14 +67,18 @@ int add_range(uint64_t offset, size_t length, int exists, void *argument) noexce
 namespace {
 
 /// Why an image could not be opened.
-void explain_open(const std::string &full_name, const std::string &snapshot, int result) {
+void explain_open(const Settings &settings, const std::string &full_name,
+                  const std::string &snapshot, bool is_readonly, int result) {
   const char *const name = full_name.c_str();
   if (result == -ENOENT && !snapshot.empty())
     nbdkit_error("there is no image %s with a snapshot \"%s\"", name, snapshot.c_str());
   else if (result == -ENOENT)
     nbdkit_error("there is no image %s", name);
   else if (result == -EPERM || result == -EACCES)
-    nbdkit_error("the Ceph cluster does not allow this client to open %s", name);
+    nbdkit_error("the Ceph cluster does not allow client.%s to open %s%s: give it rights on the "
+                 "pool (such as osd 'profile rbd pool=%s')%s",
+                 settings.id.c_str(), name, is_readonly ? "" : " for writing",
+                 settings.pool.c_str(), is_readonly ? "" : ", or serve with -r");
   else
     nbdkit_error("cannot open the image %s: %s", name, strerror(-result));
 }
@@ -97,7 +101,7 @@ std::unique_ptr<Image> Image::open(const Cluster &cluster, const std::string &na
   }
   if (result < 0) {
     image->image_ = nullptr;
-    explain_open(image->full_name_, snapshot, result);
+    explain_open(settings, image->full_name_, snapshot, is_readonly, result);
     fail(client_error(result));
     return nullptr;
   }
@@ -151,7 +155,8 @@ bool Image::start() {
   }
   try {
     reaper_ = std::thread([this] { reap(); });
-    answerer_ = std::thread([this] { answer_questions(); });
+    for (std::thread &answerer : answerers_)
+      answerer = std::thread([this] { answer_questions(); });
   } catch (const std::system_error &error) {
     nbdkit_error("cannot start a thread for %s: %s", full_name_.c_str(), error.what());
     return fail(error.code().value()) != nullptr;
@@ -164,9 +169,10 @@ Image::~Image() {
     std::lock_guard lock(mutex_);
     is_closing_ = true;
   }
-  pthread_cond_signal(&changed_);
-  if (answerer_.joinable())
-    answerer_.join();
+  pthread_cond_broadcast(&changed_);
+  for (std::thread &answerer : answerers_)
+    if (answerer.joinable())
+      answerer.join();
   is_over_.store(true, std::memory_order_release);
   if (event_fd_ != -1) {
     const uint64_t one = 1;

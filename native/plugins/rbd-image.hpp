@@ -1,7 +1,8 @@
-// An open image, its requests, and the two threads that see to them.
+// An open image, its requests, and the threads that see to them.
 #ifndef ASYNCNBD_RBD_IMAGE_HPP
 #define ASYNCNBD_RBD_IMAGE_HPP
 
+#include <array>
 #include <atomic>
 #include <deque>
 #include <memory>
@@ -84,7 +85,8 @@ private:
   pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
   std::deque<Question> questions_;
   bool is_closing_ = false;
-  std::thread answerer_;
+  // So that a client which asks much does not keep all others waiting.
+  std::array<std::thread, 4> answerers_;
 };
 
 } // namespace rbd

@@ -262,6 +262,20 @@ std::optional<Use> open_image(Instance &instance, const std::string &name,
   return Use(std::move(shared));
 }
 
+/// Without rights on the pool no image can be opened either.
+int check_listing(const Instance &instance) {
+  const rbd::Settings &settings = instance.settings;
+  size_t count = 0;
+  const int result =
+      instance.cluster->library().rbd_list2(instance.cluster->pool(), nullptr, &count);
+  if (result != -EPERM && result != -EACCES)
+    return 0;
+  nbdkit_error("the Ceph cluster does not allow client.%s to list the images of the pool %s: give "
+               "it rights on the pool (such as osd 'profile rbd pool=%s')",
+               settings.id.c_str(), settings.pool.c_str(), settings.pool.c_str());
+  return -1;
+}
+
 /// What cannot work is told before anybody connects.
 int rbd_get_ready() {
   return guarded(-1, [] {
@@ -275,7 +289,7 @@ int rbd_get_ready() {
     instance.cluster = std::move(cluster);
     const rbd::Settings &settings = instance.settings;
     if (settings.image.empty())
-      return 0;
+      return check_listing(instance);
     const bool is_readonly = !settings.create_bytes && !settings.exclusive;
     auto image = open_image(instance, settings.image, settings.snapshot, is_readonly);
     if (!image)

@@ -1,0 +1,160 @@
+// The shipped rbd plugin with a Ceph cluster that fails: its OSD is killed and started again, stopped,
+// or gone for good, under load that is verified.
+
+import { randomBytes } from "node:crypto";
+import { setTimeout as sleep } from "node:timers/promises";
+import { expect, test } from "vitest";
+import { startCeph } from "../support/ceph.js";
+import { DiskModel, SECTOR_BYTES } from "../support/disk-model.js";
+import { MIB } from "../support/fixtures.js";
+import { randomOf } from "../support/random.js";
+import { type RunningServer, startServer } from "../support/server.js";
+import { CMD, ERRNO, FLAG, StrictClient } from "../support/strict-client.js";
+
+const ceph = startCeph({ store: "bluestore" });
+
+let images = 0;
+
+async function serve(...parameters: readonly string[]): Promise<RunningServer> {
+  const name = `disk${++images}`;
+  await ceph.run("rbd", "create", "--size=8M", `rbd/${name}`);
+  return startServer(["rbd", name, `conf=${ceph.conf}`, ...parameters], { options: ["--grace=1"] });
+}
+
+const connect = (server: RunningServer): Promise<StrictClient> =>
+  StrictClient.connect(server.socket, { style: "structured", contexts: ["base:allocation"] });
+
+const CLIENTS = 3;
+const REGION_SECTORS = (2 * MIB) / SECTOR_BYTES; // of each client
+const IN_FLIGHT = 16;
+
+/** Writes and reads at a depth of 16 in a region of its own, until told to end. */
+class Load {
+  readonly model = new DiskModel(REGION_SECTORS * SECTOR_BYTES);
+  requests = 0;
+  errors = 0;
+  readonly #client: StrictClient;
+  readonly #index: number;
+
+  constructor(client: StrictClient, index: number) {
+    this.#client = client;
+    this.#index = index;
+  }
+
+  at(sector: number): bigint {
+    return BigInt((this.#index * REGION_SECTORS + sector) * SECTOR_BYTES);
+  }
+
+  async run(isOver: () => boolean): Promise<void> {
+    const random = randomOf(this.#index + 1);
+    const slice = REGION_SECTORS / IN_FLIGHT;
+    while (!isOver()) {
+      const written = Array.from({ length: IN_FLIGHT }, (_, i) => {
+        const length = 1 + random(16);
+        return { offset: i * slice + random(slice - length), length, byte: random(256) };
+      });
+      const replies = await this.#client.requests(
+        ...written.map(({ offset, length, byte }) => ({
+          type: CMD.WRITE,
+          offset: this.at(offset),
+          payload: Buffer.alloc(length * SECTOR_BYTES, byte),
+          flags: random(8) === 0 ? FLAG.FUA : 0,
+        })),
+      );
+      this.requests += replies.length;
+      this.errors += replies.filter(({ error }) => error !== 0).length;
+      for (const { offset, length, byte } of written) this.model.wrote(offset, length, byte);
+      const sector = random(REGION_SECTORS - 64);
+      const { error, data } = await this.#client.read(this.at(sector), 64 * SECTOR_BYTES);
+      if (error !== 0) this.errors++;
+      else this.model.checkRead(sector, data);
+    }
+  }
+}
+
+test("an OSD that is killed and comes back after 5 s costs no request and no data", async () => {
+  const server = await serve();
+  const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(server)));
+  const loads = clients.map((client, i) => new Load(client, i));
+  let isOver = false;
+  const running = Promise.all(loads.map((load) => load.run(() => isOver)));
+  await sleep(1000);
+  const before = loads.map(({ requests }) => requests);
+  ceph.signal("osd.0", "SIGKILL");
+  await sleep(5000);
+  await ceph.run("ceph-osd", "-i", "0");
+  while (loads.some(({ requests }, i) => requests < (before[i] as number) + 4 * IN_FLIGHT))
+    await sleep(100);
+  isOver = true;
+  await running;
+  expect(loads.map(({ errors }) => errors)).toEqual(loads.map(() => 0));
+  await server.stop();
+  // And another server reads the same.
+  const again = await startServer(["rbd", `disk${images}`, `conf=${ceph.conf}`]);
+  const reader = await connect(again);
+  for (const load of loads) {
+    const { data } = await reader.read(load.at(0), REGION_SECTORS * SECTOR_BYTES);
+    load.model.checkRead(0, data);
+  }
+});
+
+async function whileStopped(work: () => Promise<void>): Promise<void> {
+  ceph.signal("osd.0", "SIGSTOP");
+  try {
+    await work();
+  } finally {
+    ceph.signal("osd.0", "SIGCONT");
+  }
+}
+
+test("an OSD that is silent for longer than timeout= is an error after that time", async () => {
+  const server = await serve("timeout=3", "cache=false");
+  const client = await connect(server);
+  expect((await client.request({ type: CMD.WRITE, payload: randomBytes(4096) })).error).toBe(0);
+  await whileStopped(async () => {
+    const begin = Date.now();
+    const range = { offset: 0n, length: 4096 };
+    const replies = await client.requests(
+      { type: CMD.WRITE, payload: randomBytes(4096) },
+      { type: CMD.READ, offset: 4096n, length: 4096 },
+      { type: CMD.WRITE_ZEROES, ...range },
+      { type: CMD.BLOCK_STATUS, ...range },
+    );
+    expect(replies.map(({ error }) => error)).toEqual(replies.map(() => ERRNO.EIO));
+    expect(Date.now() - begin).toBeGreaterThan(2500);
+    expect(Date.now() - begin).toBeLessThan(10_000);
+  });
+  expect((await client.request({ type: CMD.WRITE, payload: randomBytes(4096) })).error).toBe(0);
+});
+
+const END_MS = 9_000; // the grace of the plugin's end is 5 s at least
+
+test.each<[string, readonly string[], (client: StrictClient) => void]>([
+  ["has no request", [], () => {}],
+  ["holds the lock", ["exclusive=true"], () => {}],
+  [
+    "waits for a write",
+    [],
+    (client) => void client.request({ type: CMD.WRITE, payload: randomBytes(512) }).catch(() => {}),
+  ],
+  [
+    "waits for block status",
+    [],
+    (client) => void client.request({ type: CMD.BLOCK_STATUS, length: MIB }).catch(() => {}),
+  ],
+  ["closes the image", [], (client) => client.raw.socket.destroy()],
+])("with a dead cluster, a server that %s ends at SIGTERM", async (_, parameters, act) => {
+  const server = await serve(...parameters);
+  const client = await connect(server);
+  expect((await client.request({ type: CMD.WRITE, payload: randomBytes(512) })).error).toBe(0);
+  await whileStopped(async () => {
+    act(client);
+    await sleep(200);
+    const begin = Date.now();
+    server.kill("SIGTERM");
+    const { status, stderr } = await server.ended;
+    console.log(_, status, Date.now() - begin, stderr);
+    expect(Date.now() - begin).toBeLessThan(END_MS);
+    expect(stderr).not.toContain("Sanitizer");
+  });
+});
