@@ -8,7 +8,7 @@ import { startCeph } from "../support/ceph.js";
 import { DiskModel, SECTOR_BYTES } from "../support/disk-model.js";
 import { MIB } from "../support/fixtures.js";
 import { randomOf } from "../support/random.js";
-import { type RunningServer, startServer } from "../support/server.js";
+import { LEAKS_AT_EXIT, type RunningServer, startServer } from "../support/server.js";
 import { CMD, ERRNO, FLAG, StrictClient, type StrictRequest } from "../support/strict-client.js";
 
 const ceph = startCeph({ store: "bluestore" });
@@ -18,7 +18,10 @@ let images = 0;
 async function serve(...parameters: readonly string[]): Promise<RunningServer> {
   const name = `disk${++images}`;
   await ceph.run("rbd", "create", "--size=8M", `rbd/${name}`);
-  return startServer(["rbd", name, `conf=${ceph.conf}`, ...parameters], { options: ["--grace=1"] });
+  return startServer(["rbd", name, `conf=${ceph.conf}`, ...parameters], {
+    options: ["--grace=1"],
+    env: LEAKS_AT_EXIT,
+  });
 }
 
 const connect = (server: RunningServer): Promise<StrictClient> =>
@@ -131,16 +134,16 @@ test("an OSD that is silent for longer than timeout= is an error after that time
 // A second of grace, and what the server allows connections and the plugin to end after that.
 const END_MS = 12_000;
 
-const IDLE = (): void => {};
+const idle = (): void => {};
 const asks =
   (request: StrictRequest) =>
   (client: StrictClient): void =>
-    void client.request(request).catch(IDLE);
+    void client.request(request).catch(idle);
 
 test("with a dead cluster every server ends at SIGTERM, whatever it waits for", async () => {
   const cases: [parameters: string[], act: (client: StrictClient) => void][] = [
-    [[], IDLE],
-    [["exclusive=true"], IDLE],
+    [[], idle],
+    [["exclusive=true"], idle],
     [[], asks({ type: CMD.WRITE, payload: randomBytes(512) })],
     [[], asks({ type: CMD.BLOCK_STATUS, length: MIB })],
     [[], (client) => client.raw.socket.destroy()],
