@@ -96,10 +96,6 @@ public:
         of_all_(of_all), own_(settings.connection_bits, settings.burst_seconds, resources.clock) {}
 
   Reservation reserve(Request &request) override;
-  void unreserve(Request &request) override {
-    put_back(request);
-    below().unreserve(request);
-  }
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     return below().bytes_besides(type, length_bytes) + (is_limited(type) ? SlowRequests::BYTES : 0);
@@ -127,11 +123,11 @@ private:
   Buckets own_;
 };
 
-// What would have to wait must not have been done before.
+// What would have to wait must not have been done before. Nor is a write received in its place: a
+// client that leaves in the middle of one has not had its turn.
 Reservation RateLayer::reserve(Request &request) {
-  if (!is_limited(request.type))
-    return below().reserve(request);
-  if (has_files() || debug::rate_bucket.is_on() || !pay_at_once(request))
+  if (request.type != wire::NBD_CMD_READ || has_files() || debug::rate_bucket.is_on() ||
+      !pay_at_once(request))
     return {};
   const Reservation reservation = below().reserve(request);
   if (reservation.data != nullptr)
@@ -151,8 +147,6 @@ bool RateLayer::pay_at_once(const Request &request) {
 }
 
 void RateLayer::put_back(const Request &request) {
-  if (!is_limited(request.type))
-    return;
   of_all_.of(request).put_back(request.length_bytes * 8);
   own_.of(request).put_back(request.length_bytes * 8);
 }

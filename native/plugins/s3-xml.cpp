@@ -63,7 +63,7 @@ struct Element {
 
 std::optional<Element> find_element(std::string_view document, std::string_view name, size_t from) {
   constexpr size_t none = std::string_view::npos;
-  const std::string open = "<" + std::string(name);
+  const std::string open = std::string("<").append(name);
   size_t begin = document.find(open, from);
   while (begin != std::string_view::npos) {
     const size_t after = begin + open.size();
@@ -74,7 +74,7 @@ std::optional<Element> find_element(std::string_view document, std::string_view 
         return std::nullopt;
       if (document[inner - 1] == '/')
         return Element{{}, inner + 1};
-      const std::string close = "</" + std::string(name) + ">";
+      const std::string close = std::string("</").append(name).append(">");
       const size_t end = document.find(close, inner);
       if (end == std::string_view::npos)
         return std::nullopt;

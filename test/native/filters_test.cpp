@@ -267,10 +267,9 @@ constexpr double BITS = 8 * 1000 * 100; // 100 bytes a millisecond
 
 TEST_CASE("what is more than a burst waits until the bits have come, without a thread") {
   Slow slow({{"bits", BITS}, {"burstSeconds", 0.01}}); // 1000 bytes
-  TestRequest burst(wire::NBD_CMD_WRITE, 0, 1000, 9);
-  CHECK(slow.layer->reserve(burst).data == nullptr);
-  CHECK(burst.run(*slow.layer) == 0);
+  CHECK(TestRequest(wire::NBD_CMD_WRITE, 0, 1000, 9).run(*slow.layer) == 0);
   TestRequest waiting(wire::NBD_CMD_WRITE, 0, 500, 8);
+  CHECK(slow.layer->reserve(waiting).data == nullptr);
   slow.layer->submit(waiting, Caller::may_block);
   slow.pass(std::chrono::milliseconds(4));
   CHECK_FALSE(waiting.is_done());
@@ -284,6 +283,26 @@ TEST_CASE("what is more than a burst waits until the bits have come, without a t
   CHECK(read.run(*slow.layer) == 0);
   TestRequest trim(wire::NBD_CMD_TRIM, 0, 1 << 20);
   CHECK(trim.run(*slow.layer) == 0);
+}
+
+TEST_CASE("what may be read at once is read in place, and its bits are taken once") {
+  Slow slow({{"bits", BITS}, {"connectionBits", BITS}, {"burstSeconds", 0.01}}); // 1000 bytes
+  TestRequest read(wire::NBD_CMD_READ, 0, 600);
+  CHECK(slow.layer->reserve(read).data == slow.disk.bytes.data());
+  read.is_reserved = true;
+  CHECK(read.run(*slow.layer) == 0);
+  TestRequest large(wire::NBD_CMD_READ, 0, 500);
+  CHECK(slow.layer->reserve(large).data == nullptr);
+  TestRequest rest(wire::NBD_CMD_READ, 0, 400);
+  CHECK(slow.layer->reserve(rest).data == slow.disk.bytes.data());
+  TestRequest byte(wire::NBD_CMD_READ, 0, 1);
+  CHECK(slow.layer->reserve(byte).data == nullptr);
+  // Of what one limit has and the other has not, neither is charged.
+  slow.pass(std::chrono::milliseconds(5));
+  CHECK(TestRequest(wire::NBD_CMD_READ, 0, 400).run(*slow.other) == 0);
+  CHECK(slow.layer->reserve(rest).data == nullptr);
+  TestRequest little(wire::NBD_CMD_READ, 0, 100);
+  CHECK(slow.layer->reserve(little).data == slow.disk.bytes.data());
 }
 
 TEST_CASE("a request of more bits than a burst has takes as long as they take to come") {

@@ -132,7 +132,7 @@ TEST_CASE("no client can have endless names opened") {
   CHECK(once.closed == 1024);
 }
 
-TEST_CASE("clients that come while it is being opened wait for that, and try themselves where it fails") {
+TEST_CASE("clients that come while it is being opened wait, and try themselves where it fails") {
   for (const bool is_refused : {false, true}) {
     CAPTURE(is_refused);
     Once once;
