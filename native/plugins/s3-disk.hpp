@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <nbdkit-async.hpp>
 #include <optional>
+#include <string>
 #include <string_view>
 
 namespace s3 {
@@ -40,6 +41,13 @@ inline std::optional<uint64_t> total_of(std::string_view content_range) {
   const char *const end = content_range.data() + content_range.size();
   const auto [rest, error] = std::from_chars(content_range.data() + slash + 1, end, total);
   return error == std::errc() && rest == end ? std::optional(total) : std::nullopt;
+}
+
+/// Whether it is just these bytes that a response has.
+inline bool is_range(std::string_view content_range, uint64_t offset, uint64_t count,
+                     uint64_t total) {
+  return content_range == "bytes " + std::to_string(offset) + "-" +
+                              std::to_string(offset + count - 1) + "/" + std::to_string(total);
 }
 
 } // namespace s3

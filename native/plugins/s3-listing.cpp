@@ -29,6 +29,7 @@ public:
 
 private:
   void ask(const std::string &after) {
+    after_ = after;
     const unsigned most = static_cast<unsigned>(std::min<uint64_t>(PAGE, last_ - listing_.end));
     http::Request request = store_.list(layout_.prefix, after, most);
     request.done = [self = shared_from_this()](const http::Response &response) {
@@ -60,15 +61,22 @@ private:
     bool is_past = false;
     const uint64_t before = listing_.end;
     std::string name;
+    bool is_sorted = true;
     for_each(response.text, "Contents", [&](std::string_view inner) {
       name = text_of(inner, "Key");
       const std::optional<uint64_t> number = layout_.number(name);
       is_past = is_past || (number && *number >= last_);
       if (!number || is_past)
         return; // other names than the volume's may be among them
+      is_sorted = is_sorted && *number >= listing_.end;
       listing_.end = *number + 1;
       listing_.objects.push_back({*number, bytes_of(inner), text_of(inner, "ETag")});
     });
+    // What an old store does that knows no start-after; to ask again would not end.
+    if (!is_sorted || (!name.empty() && name <= after_))
+      return fail(EIO, "cannot list the objects of " + layout_.prefix +
+                           ": the store does not list names in their order, or not from the one "
+                           "that it is asked for");
     const bool is_truncated = text_of(response.text, "IsTruncated") == "true";
     if (is_past || !is_truncated)
       listing_.end = last_;
@@ -95,6 +103,7 @@ private:
   unsigned pages_;
   std::function<void(Listing)> done_;
   Listing listing_;
+  std::string after_; // which all names of the page that is asked for come
 };
 
 } // namespace

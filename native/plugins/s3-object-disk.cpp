@@ -50,11 +50,17 @@ void ObjectDisk::finish(nbdkit::ReadRequest request, const http::Response &respo
   const bool is_gone =
       response.failure == http::Failure::none && (response.status == 404 || response.status == 416);
   const bool is_other = is_gone || (response.is_ok() && !is_same(response));
-  if (response.is_ok() && !is_other && response.received == request.count()) {
+  const bool is_range_asked_for = response.received == request.count() &&
+                                  is_range(response.field(http::Field::content_range),
+                                           request.offset(), request.count(), size_bytes_);
+  if (response.is_ok() && !is_other && is_range_asked_for) {
     std::move(request).done();
     return;
   }
-  if (!is_other)
+  if (response.is_ok() && !is_other)
+    nbdkit_error("the store does not answer with the range that it was asked for, of the object %s",
+                 key.c_str());
+  else if (!is_other)
     nbdkit_error("%s",
                  store_.problem(response, "cannot read the object " + key, key).sentence.c_str());
   else if (!has_told_of_change_.exchange(true, std::memory_order_relaxed)) // once is enough

@@ -13,11 +13,16 @@ namespace s3 {
 
 namespace {
 
+// A 404 of a proxy's, or for another reason, does not mean that the object's bytes are zeroes.
 bool is_missing(const http::Response &response) {
-  if (response.failure != http::Failure::none || response.status != 404)
-    return false;
-  const std::string code = Store::code_of(response);
-  return code.empty() || code == "NoSuchKey";
+  return response.failure == http::Failure::none && response.status == 404 &&
+         Store::code_of(response) == "NoSuchKey";
+}
+
+// The answer to a HEAD has no document that would tell why; what follows it has a condition, or
+// removes the object.
+bool is_missing_to_head(const http::Response &response) {
+  return response.failure == http::Failure::none && response.status == 404;
 }
 
 } // namespace
@@ -92,7 +97,7 @@ void Objects::ask_for_version(const ObjectPtr &object) {
 }
 
 void Objects::take_version(const ObjectPtr &object, const http::Response &response) {
-  if (!is_missing(response) && !response.is_ok())
+  if (!is_missing_to_head(response) && !response.is_ok())
     return fail(object, response, "look at");
   const std::string &length = response.field(http::Field::content_length);
   if (response.is_ok() && length != std::to_string(layout_.object_bytes))
@@ -183,7 +188,7 @@ void Objects::check_removed(const ObjectPtr &object) {
 }
 
 void Objects::take_checked(const ObjectPtr &object, const http::Response &response) {
-  if (!is_missing(response) && !response.is_ok())
+  if (!is_missing_to_head(response) && !response.is_ok())
     return fail(object, response, "look at");
   if (!is_expected(*object, version_of(response)))
     return stop_writing(object);
@@ -204,8 +209,25 @@ void Objects::take_removal(const ObjectPtr &object, const http::Response &respon
   }
   versions_.forget(object->number);
   if (response.failure == http::Failure::none && response.status == 412)
-    return stop_writing(object);
+    return check_gone(object);
   fail(object, response, "remove");
+}
+
+/// A condition has failed. If nothing is there, then an attempt whose answer was lost has removed
+/// it.
+void Objects::check_gone(const ObjectPtr &object) {
+  http::Request request = store_.object(http::Method::head, layout_.name(object->number));
+  submit(std::move(request), object, &Objects::take_gone);
+}
+
+void Objects::take_gone(const ObjectPtr &object, const http::Response &response) {
+  if (is_missing_to_head(response)) {
+    versions_.set_absent(object->number);
+    return finish(object, 0);
+  }
+  if (!response.is_ok())
+    return fail(object, response, "look at");
+  stop_writing(object);
 }
 
 } // namespace s3

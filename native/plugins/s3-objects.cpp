@@ -42,13 +42,13 @@ void Objects::change(uint64_t number, const Change &change) {
     ObjectPtr &object = objects_[number];
     const bool is_new = object == nullptr;
     try {
-      if (is_new) {
+      if (is_new)
         object = std::make_shared<Object>(number);
-        ready_.push_back(object);
-      }
       object->waiting.push_back(change);
+      if (is_new)
+        ready_.push_back(object); // with a change, which every batch has
     } catch (const std::bad_alloc &) {
-      if (object == nullptr)
+      if (is_new)
         objects_.erase(number);
       throw;
     }

@@ -101,6 +101,8 @@ private:
   void take_checked(const ObjectPtr &object, const http::Response &response);
   void remove(const ObjectPtr &object);
   void take_removal(const ObjectPtr &object, const http::Response &response);
+  void check_gone(const ObjectPtr &object);
+  void take_gone(const ObjectPtr &object, const http::Response &response);
   void stop_writing(const ObjectPtr &object);
   void fail(const ObjectPtr &object, const http::Response &response, const char *what);
   void finish(const ObjectPtr &object, int error);

@@ -129,7 +129,7 @@ void Volume::read_piece(const Piece &piece, char *buffer, const PartsPtr &parts)
   request.range = http::Range{piece.begin, length};
   request.into = {{buffer, length}};
   request.done = [this, piece, buffer, parts](const http::Response &response) {
-    take_piece(piece, buffer, parts, response);
+    with_parts(parts, [&] { take_piece(piece, buffer, parts, response); });
   };
   store_.client().submit(std::move(request));
 }
@@ -150,8 +150,11 @@ void Volume::take_piece(const Piece &piece, char *buffer, const PartsPtr &parts,
     const Problem problem = store_.problem(response, "cannot read the object " + name, name);
     nbdkit_error("%s", problem.sentence.c_str());
     parts->fail(problem.error);
-  } else if (response.status != 206 || !total || response.received != length) {
-    nbdkit_error("the store does not answer with ranges of the object %s", name.c_str());
+  } else if (response.status != 206 || response.received != length ||
+             !is_range(response.field(http::Field::content_range), piece.begin, length,
+                       layout_.object_bytes)) {
+    nbdkit_error("the store does not answer with the range that it was asked for, of the object %s",
+                 name.c_str());
     parts->fail(EIO);
   }
 }

@@ -114,6 +114,62 @@ describe("under verified load, a store", () => {
   }, 60_000);
 });
 
+test("a trim of which the store refuses the second attempt, as the first one was carried out, is done", async () => {
+  const proxy = await startProxy(ceph.s3Port);
+  let attempts = 0;
+  proxy.fate = ({ method, headers }) => {
+    const condition = headers["if-match"];
+    if (method !== "DELETE" || condition === undefined) return "pass";
+    const isRefused = condition.includes("00000000") || ++attempts > 1;
+    if (isRefused) return { status: 412, body: errorDocument("PreconditionFailed") };
+    return "lose the answer";
+  };
+  const server = await serve(proxy.url, ...newVolume());
+  const client = await connect(server);
+  const write = { type: CMD.WRITE, payload: randomBytes(OBJECT) };
+  expect((await client.request(write)).error).toBe(0);
+  expect((await client.request({ type: CMD.TRIM, offset: 0n, length: OBJECT })).error).toBe(0);
+  expect(attempts).toBe(2);
+  expect((await client.read(0n, 512)).data.equals(Buffer.alloc(512))).toBe(true);
+  expect((await client.request(write)).error).toBe(0);
+});
+
+describe("what answers in place of the store", () => {
+  test("and knows no such page, does not make zeroes of the rest of an object", async () => {
+    const proxy = await startProxy(ceph.s3Port);
+    const client = await connect(await serve(proxy.url, ...newVolume(), "single-writer=true"));
+    const [old, payload] = [randomBytes(OBJECT), randomBytes(512)];
+    expect((await client.request({ type: CMD.WRITE, payload: old })).error).toBe(0);
+    proxy.fate = ({ method }) =>
+      method === "GET" ? { status: 404, body: "<html>There is no such page</html>" } : "pass";
+    const write = { type: CMD.WRITE, offset: 512n, payload };
+    expect((await client.request(write)).error).toBe(ERRNO.EIO);
+    proxy.fate = () => "pass";
+    expect((await client.read(0n, OBJECT)).data.equals(old)).toBe(true);
+  });
+
+  test.each([
+    ["a volume", newVolume],
+    ["an object", () => [`bucket=${BUCKET}`, "key=ranges"]],
+  ])("with other bytes of %s than were asked for, is not believed", async (_, parameters) => {
+    await store.put(BUCKET, "ranges", randomBytes(OBJECT));
+    const proxy = await startProxy(ceph.s3Port);
+    const server = await serve(proxy.url, ...parameters());
+    const client = await connect(server);
+    if (parameters === newVolume)
+      await client.request({ type: CMD.WRITE, payload: randomBytes(OBJECT) });
+    const etag = (await store.send("HEAD", `/${BUCKET}/ranges`)).headers.etag ?? "";
+    proxy.fate = () => ({
+      status: 206,
+      headers: { "content-range": `bytes 0-511/${OBJECT}`, etag },
+      body: "x".repeat(512),
+    });
+    expect((await client.read(0n, 512)).error).toBe(0);
+    expect((await client.read(512n, 512)).error).toBe(ERRNO.EIO);
+    expect(server.stderr()).toContain("does not answer with the range that it was asked for");
+  });
+});
+
 describe("a store that is away", () => {
   test("is an error after the deadline, and no more when it is back", async () => {
     const proxy = await startProxy(ceph.s3Port);
@@ -225,6 +281,19 @@ describe("stubs of stores:", () => {
     });
     const said = await refusal(url, `bucket=${BUCKET}`, "key=x");
     expect(said).toContain(`this machine's clock is ${words}: set it`);
+  });
+
+  test("one whose list begins from the start each time", async () => {
+    const volume = newVolume();
+    const key = volume[1]?.slice("key=".length);
+    const first = `<Contents><Key>${key}/0000000000000000</Key><Size>${OBJECT}</Size></Contents>`;
+    const body = `<ListBucketResult><IsTruncated>true</IsTruncated>${first}</ListBucketResult>`;
+    const words = await refusal(
+      await answers({ status: 200, body }),
+      ...volume,
+      "single-writer=true",
+    );
+    expect(words).toContain("the store does not list names in their order");
   });
 
   test("a bucket in the host's name, or in the path", async () => {
