@@ -13,8 +13,8 @@ class ShutdownWish;
 struct ThreadState {
   CallContext *context = nullptr;
   ShutdownWish *starting = nullptr;
-  void *instance = nullptr; // where there is no context
-  LogTarget *log = nullptr; // the same
+  void *instance = nullptr;  // where there is no context
+  LogTarget *log = nullptr;  // the same
   bool is_log_known = false; // whoever is on this thread says so, also that it is the process's
   int error = 0;
   uint64_t error_messages = 0;

@@ -14,7 +14,7 @@ namespace s3 {
 namespace {
 
 // A batch may have its object's content in memory, twice where it was not what was expected.
-constexpr size_t MAX_CONTENT_BYTES = 256 << 20;
+constexpr size_t MAX_CONTENT_BYTES = 64 << 20;
 constexpr size_t MAX_AT_ONCE = 1024;
 
 // Whether this thread is in start_next() already: what finishes at once is no recursion then.
