@@ -71,7 +71,7 @@ function shippedPlugins() {
       .trim()
       .replace(/^#(#+ )/gm, "$1");
     const [first] = markdown.split(/[.:]\s/);
-    return { name: `asyncnbd-${title}-plugin`, section: 1, markdown, about: lowered(first) };
+    return { title, name: `asyncnbd-${title}-plugin`, section: 1, markdown, about: lowered(first) };
   });
 }
 
@@ -82,10 +82,14 @@ const lowered = (sentence) =>
     .replaceAll("`", "")
     .replace(/^./, (c) => c.toLowerCase());
 
-/** What a link to a document becomes. */
+/** What a link to a document, or to a plugin's section, becomes. */
 function references() {
   const pages = PAGES.map(({ name, section, document }) => [document, { name, section }]);
-  return new Map([...pages, ["plugins.md", { name: "asyncnbd", section: 1 }]]);
+  const plugins = shippedPlugins().map(({ name, section, title }) => [
+    `plugins.md#${title}`,
+    { name, section },
+  ]);
+  return new Map([...pages, ...plugins, ["plugins.md", { name: "asyncnbd", section: 1 }]]);
 }
 
 async function optionTable() {

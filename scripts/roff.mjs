@@ -159,7 +159,7 @@ export class Roff {
     const [, href] = attrs.find(([name]) => name === "href");
     if (/^https?:/.test(href)) return ` <${literal(href)}>`;
     const [document] = href.split("#");
-    const page = this.#pages.get(document);
+    const page = this.#pages.get(href) ?? this.#pages.get(document);
     if (page !== undefined) return ` (\\fB${literal(page.name)}\\fR(${page.section}))`;
     return document.endsWith(".md") ? ` (docs/${literal(document)})` : "";
   }

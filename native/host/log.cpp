@@ -1,4 +1,4 @@
-// See log.hpp. Also nbdkit_error, nbdkit_debug and their va_list forms.
+// See log.hpp. Also nbdkit_error, nbdkit_debug and their va_list forms, and asyncnbd_warning.
 #include "host/log.hpp"
 
 #include <atomic>
@@ -219,6 +219,17 @@ NBDKIT_DLL_PUBLIC void nbdkit_debug(const char *msg, ...) {
   va_start(args, msg);
   vdebug_of_plugin(msg, args, __builtin_return_address(0));
   va_end(args);
+}
+
+NBDKIT_DLL_PUBLIC void asyncnbd_warning(const char *msg, ...) {
+  const int saved = errno;
+  va_list args;
+  va_start(args, msg);
+  const std::string text = formatted(msg, args);
+  va_end(args);
+  put(CurrentTarget(__builtin_return_address(0)).get(), LogLevel::warning, prefix(),
+      loggable(text, word_of_client()));
+  errno = saved;
 }
 
 } // extern "C"

@@ -286,6 +286,9 @@ ASYNCNBD_DECL (int, nbdkit_add_status,
  * callback only. Weak, as the functions above: under nbdkit it is not there, nor needed. */
 ASYNCNBD_DECL (void *, asyncnbd_instance, (void));
 
+/* As nbdkit_error, but a warning: nothing has failed. Weak, too. */
+ASYNCNBD_DECL (void, asyncnbd_warning, (const char *msg, ...));
+
 /* How the server finds what nbdkit must not see: its fields may grow where ours are. */
 struct asyncnbd_extension {
   uint32_t _struct_size;

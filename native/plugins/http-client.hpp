@@ -153,6 +153,10 @@ struct Response {
 /// server said 404 Not Found".
 std::string explain(const Response &response);
 
+/// Whether the certificate is one of an authority that is not trusted here, as far as the library's
+/// words tell.
+bool is_unknown_issuer(const Response &response);
+
 /// The URL for messages: without user, password, query and fragment, which may be secret.
 std::string printable(std::string_view url);
 

@@ -6,6 +6,8 @@
 #include <stdexcept>
 #include <utility>
 
+#include "warning.hpp"
+
 namespace http {
 
 namespace {
@@ -149,7 +151,7 @@ void File::identify() {
     std::string words = name_ + ": " + explain(response);
     if (response.failure == Failure::none && response.status == 401)
       words += "; user= and password=, or header=, say who asks";
-    if (response.failure == Failure::tls && client_settings_.verifies_tls)
+    if (is_unknown_issuer(response) && client_settings_.verifies_tls)
       words += "; cainfo= names the certificates to trust";
     throw std::runtime_error(words);
   }
@@ -304,7 +306,7 @@ void File::warn(const Response &response) {
   if (now - last_warning_ < WARNING_PAUSE)
     return;
   last_warning_ = now;
-  nbdkit_error("http: %s: %s; retrying", name_.c_str(), explain(response).c_str());
+  warn_operator("http: " + name_ + ": " + explain(response) + "; retrying");
 }
 
 } // namespace http

@@ -149,6 +149,17 @@ std::string explain(const Response &response) {
   return words;
 }
 
+bool is_unknown_issuer(const Response &response) {
+  if (response.failure != Failure::tls)
+    return false;
+  // Of OpenSSL 1 and 3, GnuTLS, and NSS.
+  static constexpr const char *WORDS[] = {"issuer", "self signed", "self-signed",
+                                          "certificate verification failed"};
+  return std::any_of(std::begin(WORDS), std::end(WORDS), [&](const char *words) {
+    return response.reason.find(words) != std::string::npos;
+  });
+}
+
 bool can_sign() {
   const Library *const found = library();
   return found != nullptr && found->can_sign;

@@ -298,8 +298,10 @@ void Image::finish(rbd_completion_t completion) {
 
 void Image::reply(const Task &task, ssize_t result) {
   if (result < 0) {
+    // What may not be written was not opened to be written.
     nbdkit_error("%s: %s", full_name_.c_str(),
                  result == -ESHUTDOWN ? "the cluster has fenced this client off; restart the server"
+                 : result == -EROFS   ? "another client holds the image's exclusive lock"
                                       : strerror(static_cast<int>(-result)));
     nbdkit_async_reply_errno(task.conn, task.reqid, client_error(result));
   } else if (task.read_into == nullptr) {

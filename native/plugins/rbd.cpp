@@ -1,6 +1,7 @@
 // Images of a Ceph cluster as disks: librbd's asynchronous interface behind the ASYNC thread model.
 
 #include <cerrno>
+#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -146,6 +147,17 @@ int set_bool(bool &setting, const char *value) {
   return answer == -1 ? -1 : 0;
 }
 
+/// Ceph counts in seconds. Less than one is one: none would be no limit.
+int set_time(unsigned &setting_seconds, const char *name, const char *value) {
+  unsigned seconds = 0, nanoseconds = 0;
+  if (nbdkit_parse_delay(name, value, &seconds, &nanoseconds) == -1)
+    return -1;
+  if (nanoseconds > 0 && seconds < UINT_MAX)
+    seconds++;
+  setting_seconds = seconds;
+  return 0;
+}
+
 int set_passphrase(rbd::Settings &settings, const char *value) {
   char *passphrase = nullptr;
   if (nbdkit_read_password(value, &passphrase) == -1)
@@ -177,9 +189,9 @@ int set_parameter(rbd::Settings &settings, const std::string &key, const char *v
   if (key == "exclusive")
     return set_bool(settings.exclusive, value);
   if (key == "timeout")
-    return nbdkit_parse_unsigned("timeout", value, &settings.timeout_seconds);
+    return set_time(settings.timeout_seconds, "timeout", value);
   if (key == "connect-timeout")
-    return nbdkit_parse_unsigned("connect-timeout", value, &settings.connect_timeout_seconds);
+    return set_time(settings.connect_timeout_seconds, "connect-timeout", value);
   if (key == "cache") {
     bool is_on = false;
     const int result = set_bool(is_on, value);
@@ -479,10 +491,9 @@ nbdkit_plugin make_plugin() {
       "exclusive=true          Lock the image: no other client can write until the server ends.\n"
       "create=<SIZE>           Create the image if there is none.\n"
       "passphrase=<PASSPHRASE> The image has LUKS: -, -FD and +FILE keep it out of ps.\n"
-      "timeout=<SECONDS>       Fail requests that the cluster has not answered; 0, the default,\n"
+      "timeout=<TIME>          Fail requests that the cluster has not answered; 0, the default,\n"
       "                        waits for it.\n"
-      "connect-timeout=<SECONDS>\n"
-      "                        How long to try at start, 30 by default.";
+      "connect-timeout=<TIME>  How long to try at start, 30s by default.";
   plugin.magic_config_key = "rbd";
   plugin.get_ready = rbd_get_ready;
   plugin.cleanup = rbd_cleanup;

@@ -42,6 +42,8 @@ bool Credentials::start() {
     return true;
   for (const Source source : {keys_of_parameters, keys_of_environment, keys_of_web_identity,
                               keys_of_profile, keys_of_container, keys_of_machine}) {
+    if (settings_.is_profile_given && source == keys_of_environment)
+      continue; // it is the profile that is meant
     const Answer answer = source(settings_);
     if (!answer.problem.empty()) {
       nbdkit_error("no keys for the store: %s", answer.problem.c_str());

@@ -18,6 +18,8 @@ public:
   virtual ~Disk() = default;
   /// Waits for the store. False: nbdkit_error() has been told.
   virtual bool start() = 0;
+  /// For one client more; may wait. False: nbdkit_error() has been told.
+  virtual bool open(bool) { return true; }
   virtual uint64_t size_bytes() const = 0;
   virtual bool can_write() const = 0;
   virtual nbdkit::BlockSize block_size() const = 0;

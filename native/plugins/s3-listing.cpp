@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <charconv>
+#include <future>
 #include <new>
 
 #include "s3-xml.hpp"
@@ -111,6 +112,15 @@ private:
 void list_objects(Store &store, const Layout &layout, uint64_t first, uint64_t end,
                   unsigned most_pages, std::function<void(Listing)> done) {
   std::make_shared<Lister>(store, layout, end, most_pages, std::move(done))->begin(first);
+}
+
+Listing list_now(Store &store, const Layout &layout, uint64_t first, uint64_t end,
+                 unsigned most_pages) {
+  auto promise = std::make_shared<std::promise<Listing>>();
+  std::future<Listing> listing = promise->get_future();
+  list_objects(store, layout, first, end, most_pages,
+               [promise](Listing found) { promise->set_value(std::move(found)); });
+  return listing.get();
 }
 
 } // namespace s3

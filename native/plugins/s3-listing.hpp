@@ -32,6 +32,10 @@ struct Listing {
 void list_objects(Store &store, const Layout &layout, uint64_t first, uint64_t end,
                   unsigned most_pages, std::function<void(Listing)> done);
 
+/// Waits for that: any thread but the HTTP client's.
+Listing list_now(Store &store, const Layout &layout, uint64_t first, uint64_t end,
+                 unsigned most_pages);
+
 } // namespace s3
 
 #endif

@@ -190,8 +190,8 @@ struct Role {
 Role role_of(const Settings &settings) {
   Role role{from_environment("AWS_WEB_IDENTITY_TOKEN_FILE"), from_environment("AWS_ROLE_ARN"),
             from_environment("AWS_ROLE_SESSION_NAME")};
-  if (role.token_file.empty()) {
-    std::map<std::string, std::string> profile = read_profile(settings.profile);
+  if (role.token_file.empty() || settings.is_profile_given) {
+    Profile profile = read_profile(settings.profile).value_or(Profile{});
     role = {profile["web_identity_token_file"], profile["role_arn"], profile["role_session_name"]};
   }
   if (role.session.empty())

@@ -1,7 +1,20 @@
 // See s3-object-disk.hpp.
 #include "s3-object-disk.hpp"
 
+#include "s3-listing.hpp"
+
 namespace s3 {
+
+/// Where there are a volume's objects instead.
+std::string ObjectDisk::hint_at_volume() const {
+  const Layout layout{store_.settings().key + "/", 0, 1};
+  const Listing listing = list_now(store_, layout, 0, UINT64_MAX, 1);
+  if (listing.objects.empty())
+    return "";
+  const Listed &first = listing.objects.front();
+  return "; there is " + layout.name(first.object) +
+         ", as of a volume: give its size= and object-size=" + std::to_string(first.bytes);
+}
 
 // By a GET of its first byte: a HEAD has no error's document that would say what is wrong.
 bool ObjectDisk::start() {
@@ -15,8 +28,10 @@ bool ObjectDisk::start() {
     return false;
   }
   if (!response.is_ok()) {
-    nbdkit_error("%s",
-                 store_.problem(response, "cannot open the object " + key, key).sentence.c_str());
+    std::string words = store_.problem(response, "cannot open the object " + key, key).sentence;
+    if (Store::code_of(response) == "NoSuchKey")
+      words += hint_at_volume();
+    nbdkit_error("%s", words.c_str());
     return false;
   }
   if (response.status != 206 || !total) {

@@ -22,6 +22,7 @@ public:
   void read(nbdkit::ReadRequest request) override;
 
 private:
+  std::string hint_at_volume() const;
   bool is_same(const http::Response &response) const;
   void finish(nbdkit::ReadRequest request, const http::Response &response);
 

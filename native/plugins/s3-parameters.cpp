@@ -9,6 +9,7 @@
 #include <nbdkit-plugin.h>
 
 #include "s3-profile.hpp"
+#include "warning.hpp"
 
 namespace s3 {
 
@@ -69,12 +70,33 @@ bool set_secret(std::string &setting, const char *name, const std::string &value
     return false;
   setting = secret;
   if (value == setting && blank_in_command_line(setting))
-    nbdkit_error("%s: other users could read it on the command line until now; %s=+FILE or the "
-                 "environment keep it from them",
-                 name, name);
+    warn_operator(std::string(name) +
+                  ": other users could read it on the command line until now; " + name +
+                  "=+FILE or the environment keep it from them");
   explicit_bzero(secret, strlen(secret));
   free(secret);
   return true;
+}
+
+/// Not as secret as the others: nobody is warned.
+bool set_access_key(std::string &setting, const std::string &value) {
+  char *key = nullptr;
+  if (nbdkit_read_password(value.c_str(), &key) == -1)
+    return false;
+  setting = key;
+  free(key);
+  return true;
+}
+
+/// A bare word, which nbdkit takes for a script.
+bool refuse_bare_word(const std::string &word) {
+  const std::string path = word.starts_with("s3://") ? word.substr(5) : word;
+  const size_t slash = path.find('/');
+  const bool has_both = slash != std::string::npos && slash > 0 && slash + 1 < path.size();
+  nbdkit_error("\"%s\": use bucket=%s key=%s", word.c_str(),
+               has_both ? path.substr(0, slash).c_str() : "BUCKET",
+               has_both ? path.substr(slash + 1).c_str() : "KEY");
+  return false;
 }
 
 bool set_bool(bool &setting, const std::string &value) {
@@ -255,7 +277,7 @@ bool set_parameter(Settings &settings, const std::string &given, const std::stri
                           : given == "endpoint_url"  ? "endpoint-url"
                                                      : given;
   if (key == "access-key")
-    return set_secret(settings.access_key, "access-key", value);
+    return set_access_key(settings.access_key, value);
   if (key == "secret-key")
     return set_secret(settings.secret_key, "secret-key", value);
   if (key == "session-token")
@@ -278,6 +300,8 @@ bool set_parameter(Settings &settings, const std::string &given, const std::stri
   std::string *const text = text_of(settings, key);
   if (text != nullptr)
     return set_text(*text, key, value);
+  if (key == "script")
+    return refuse_bare_word(value);
   nbdkit_error("unknown parameter \"%s\"", given.c_str());
   return false;
 }
@@ -285,8 +309,10 @@ bool set_parameter(Settings &settings, const std::string &given, const std::stri
 bool complete(Settings &settings) {
   if (!check_place(settings) || !check_keys(settings))
     return false;
-  if (settings.profile.empty())
+  settings.is_profile_given = !settings.profile.empty();
+  if (!settings.is_profile_given)
     settings.profile = from_environment("AWS_PROFILE");
+  const auto profile = read_profile(settings.profile).value_or(Profile{});
   for (const char *name : {"AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL"}) {
     if (settings.endpoint_url.empty())
       settings.endpoint_url = from_environment(name);
@@ -295,8 +321,10 @@ bool complete(Settings &settings) {
     if (settings.region.empty())
       settings.region = from_environment(name);
   }
+  if (settings.endpoint_url.empty())
+    settings.endpoint_url = value_of(profile, "endpoint_url");
   if (settings.region.empty())
-    settings.region = read_profile(settings.profile)["region"];
+    settings.region = value_of(profile, "region");
   if (settings.region.empty())
     settings.region = "us-east-1";
   return true;

@@ -25,6 +25,14 @@ std::string path_of(const char *variable, const char *name) {
   return given.empty() ? from_environment("HOME") + "/.aws/" + name : given;
 }
 
+std::string config_path() {
+  return path_of("AWS_CONFIG_FILE", "config");
+}
+
+std::string credentials_path() {
+  return path_of("AWS_SHARED_CREDENTIALS_FILE", "credentials");
+}
+
 } // namespace
 
 std::string read_small_file(const std::string &path) {
@@ -37,9 +45,8 @@ std::string read_small_file(const std::string &path) {
   return trimmed(text);
 }
 
-std::map<std::string, std::string> parse_section(const std::string &text,
-                                                 const std::string &section) {
-  std::map<std::string, std::string> values;
+std::optional<Profile> parse_section(const std::string &text, const std::string &section) {
+  std::optional<Profile> values;
   std::istringstream lines(text);
   bool is_in = false;
   for (std::string line; std::getline(lines, line);) {
@@ -48,25 +55,38 @@ std::map<std::string, std::string> parse_section(const std::string &text,
       continue;
     if (words[0] == '[') {
       is_in = trimmed(words.substr(1, words.find(']') - 1)) == section;
+      if (is_in && !values)
+        values.emplace();
       continue;
     }
     const size_t equals = words.find('=');
     // What is indented belongs to the setting above, such as s3 =.
     const bool is_nested = line[0] == ' ' || line[0] == '\t';
     if (is_in && !is_nested && equals != std::string::npos)
-      values[trimmed(words.substr(0, equals))] = trimmed(words.substr(equals + 1));
+      (*values)[trimmed(words.substr(0, equals))] = trimmed(words.substr(equals + 1));
   }
   return values;
 }
 
-std::map<std::string, std::string> read_profile(const std::string &name) {
-  const std::string profile = name.empty() ? "default" : name;
-  const std::string config = read_small_file(path_of("AWS_CONFIG_FILE", "config"));
-  auto values = parse_section(config, profile == "default" ? profile : "profile " + profile);
-  const std::string keys = read_small_file(path_of("AWS_SHARED_CREDENTIALS_FILE", "credentials"));
-  for (const auto &[key, value] : parse_section(keys, profile))
-    values[key] = value;
-  return values;
+std::optional<Profile> read_profile(const std::string &name) {
+  const std::string section = name.empty() ? "default" : name;
+  const std::string config = read_small_file(config_path());
+  auto profile = parse_section(config, section == "default" ? section : "profile " + section);
+  const auto keys = parse_section(read_small_file(credentials_path()), section);
+  if (keys && !profile)
+    profile.emplace();
+  for (const auto &[key, value] : keys.value_or(Profile{}))
+    (*profile)[key] = value;
+  return profile;
+}
+
+std::string value_of(const Profile &profile, const char *name) {
+  const auto found = profile.find(name);
+  return found == profile.end() ? "" : found->second;
+}
+
+std::string profile_files() {
+  return credentials_path() + " or " + config_path();
 }
 
 } // namespace s3

@@ -20,6 +20,7 @@ struct Settings {
   std::string secret_key;
   std::string session_token;
   std::string profile;
+  bool is_profile_given = false; // by parameter: it goes before the environment
   bool is_anonymous = false;
 
   std::string endpoint_url; // "": Amazon's

@@ -2,7 +2,6 @@
 #include "s3-credentials.hpp"
 
 #include <ctime>
-#include <map>
 
 #include "s3-profile.hpp"
 
@@ -10,15 +9,8 @@ namespace s3 {
 
 namespace {
 
-using Values = std::map<std::string, std::string>;
-
-std::string value_of(const Values &values, const char *name) {
-  const auto found = values.find(name);
-  return found == values.end() ? "" : found->second;
-}
-
 /// What AWS' tools know and this plugin does not, so that nobody wonders where their keys are.
-std::string unknown_kind(const Values &values) {
+std::string unknown_kind(const Profile &values) {
   for (const char *name : {"credential_process", "sso_session", "sso_start_url", "role_arn"}) {
     if (!value_of(values, name).empty())
       return std::string("its ") + name +
@@ -43,15 +35,12 @@ Answer keys_of_parameters(const Settings &settings) {
   return {Keys{settings.access_key, settings.secret_key, settings.session_token, {}}, ""};
 }
 
-Answer keys_of_environment(const Settings &settings) {
-  // A profile that was asked for by parameter is meant.
-  const bool is_asked_for =
-      !settings.profile.empty() && settings.profile != from_environment("AWS_PROFILE");
+Answer keys_of_environment(const Settings &) {
   Keys keys{from_environment("AWS_ACCESS_KEY_ID"),
             from_environment("AWS_SECRET_ACCESS_KEY"),
             from_environment("AWS_SESSION_TOKEN"),
             {}};
-  if (is_asked_for || (keys.id.empty() && keys.secret.empty()))
+  if (keys.id.empty() && keys.secret.empty())
     return {};
   if (keys.id.empty() || keys.secret.empty())
     return {{}, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together in the environment"};
@@ -59,7 +48,10 @@ Answer keys_of_environment(const Settings &settings) {
 }
 
 Answer keys_of_profile(const Settings &settings) {
-  const Values values = read_profile(settings.profile);
+  const auto profile = read_profile(settings.profile);
+  if (!profile && !settings.profile.empty())
+    return {{}, "there is no profile \"" + settings.profile + "\" in " + profile_files()};
+  const Profile values = profile.value_or(Profile{});
   Keys keys{value_of(values, "aws_access_key_id"),
             value_of(values, "aws_secret_access_key"),
             value_of(values, "aws_session_token"),

@@ -10,6 +10,7 @@
 #include <nbdkit-plugin.h>
 
 #include "s3-xml.hpp"
+#include "warning.hpp"
 
 namespace s3 {
 
@@ -81,6 +82,7 @@ bool Store::set_origin() {
     bucket_url_ = endpoint.substr(0, host) + settings_.bucket + "." + endpoint.substr(host);
   }
   origin_ = bucket_url_ + "/";
+  server_ = origin_.substr(0, origin_.find('/', origin_.find("//") + 2));
   if (!in_path)
     bucket_url_ = origin_;
   return true;
@@ -98,6 +100,9 @@ namespace {
 
 constexpr std::string_view TOKEN_HEADER = "x-amz-security-token: ";
 constexpr unsigned ATTEMPTS_AT_START = 4; // over about 4 s
+// What fails now and then is no more than two lines in this time.
+constexpr std::chrono::seconds BETWEEN_OUTAGES{10};
+constexpr std::chrono::seconds QUIET_TIME{1};
 
 } // namespace
 
@@ -109,6 +114,32 @@ void Store::sign(http::Request &request) const {
                 [](const std::string &header) { return header.starts_with(TOKEN_HEADER); });
   if (!signer->token.empty())
     request.headers.push_back(std::string(TOKEN_HEADER) + signer->token);
+}
+
+// One line when an outage begins and one when it is over: it has many attempts.
+void Store::take_retry(const http::Response &response) const {
+  const bool is_refusal = response.failure == http::Failure::none && response.status < 500 &&
+                          response.status != 408 && response.status != 429;
+  if (is_refusal)
+    return; // keys that have ended, or a condition: no outage
+  last_retry_ = http::Clock::now();
+  if (is_away_ || last_retry_ < away_since_ + BETWEEN_OUTAGES)
+    return;
+  is_away_ = true;
+  away_since_ = last_retry_;
+  warn_operator("s3: " + server_ + ": " + http::explain(response) + "; retrying");
+}
+
+/// Others may still fail, so that only one that has failed before counts, or a time without any.
+void Store::take_answer(const http::Response &response) const {
+  if (!is_away_)
+    return;
+  const auto now = http::Clock::now();
+  if (response.attempts < 2 && now - last_retry_ < QUIET_TIME)
+    return;
+  is_away_ = false;
+  const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(now - away_since_).count();
+  warn_operator("s3: " + server_ + ": answers again, after " + std::to_string(seconds) + " s");
 }
 
 /// What comes with a status that says that the request is wrong, and passes all the same.
@@ -135,7 +166,13 @@ http::Request Store::object(http::Method method, std::string_view key) const {
   if (!settings_.is_anonymous)
     request.headers.emplace_back("x-amz-content-sha256: UNSIGNED-PAYLOAD");
   request.prepare = [this](http::Request &attempt) { sign(attempt); };
-  request.is_passing = [this](const http::Response &response) { return is_passing(response); };
+  request.is_passing = [this](const http::Response &response) {
+    const bool passes = is_passing(response);
+    if (!passes)
+      take_answer(response);
+    return passes;
+  };
+  request.on_retry = [this](const http::Response &response) { take_retry(response); };
   return request;
 }
 
@@ -206,8 +243,11 @@ std::string other_region(const http::Response &response, const std::string &regi
 
 std::string Store::meaning(const http::Response &response, const std::string &code,
                            const std::string &key) const {
-  if (response.failure != http::Failure::none)
-    return http::explain(response);
+  if (response.failure != http::Failure::none) {
+    const bool may_be_trusted = settings_.http.verifies_tls && http::is_unknown_issuer(response);
+    return server_ + ": " + http::explain(response) +
+           (may_be_trusted ? "; cainfo= names the certificates to trust" : "");
+  }
   const std::string region = other_region(response, settings_.region);
   if (!region.empty() && response.status != 404)
     return "the bucket is in the region " + region + ": give region=" + region;

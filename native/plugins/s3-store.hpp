@@ -59,12 +59,19 @@ private:
   std::string meaning(const http::Response &response, const std::string &code,
                       const std::string &key) const;
   bool is_passing(const http::Response &response) const;
+  void take_retry(const http::Response &response) const;
+  void take_answer(const http::Response &response) const;
 
   const Settings &settings_;
   mutable Credentials credentials_;
   std::string origin_; // up to where keys begin, with the slash before them
   std::string bucket_url_;
+  std::string server_; // scheme, host and port, for messages
   std::atomic<bool> is_starting_{true};
+  // Of the log's lines about outages. The client's thread.
+  mutable bool is_away_ = false;
+  mutable http::Clock::time_point away_since_ = http::Clock::time_point::min();
+  mutable http::Clock::time_point last_retry_;
   std::unique_ptr<http::Client> client_; // last: ends first
 };
 

@@ -4,7 +4,8 @@
 #include <algorithm>
 #include <bit>
 #include <cstring>
-#include <future>
+
+#include "warning.hpp"
 
 namespace s3 {
 
@@ -46,14 +47,6 @@ Volume::Volume(Store &store)
 
 // ---- start --------------------------------------------------------------------------------------
 
-Listing Volume::list_now(uint64_t first, uint64_t end, unsigned most_pages) {
-  auto promise = std::make_shared<std::promise<Listing>>();
-  std::future<Listing> listing = promise->get_future();
-  list_objects(store_, layout_, first, end, most_pages,
-               [promise](Listing found) { promise->set_value(std::move(found)); });
-  return listing.get();
-}
-
 bool Volume::check_objects(const Listing &listing) const {
   if (!listing.problem.empty()) {
     nbdkit_error("%s", listing.problem.c_str());
@@ -76,10 +69,16 @@ bool Volume::check_objects(const Listing &listing) const {
 }
 
 bool Volume::start() {
-  const Listing first = list_now(0, layout_.objects(), PAGES_AT_START);
-  if (!check_objects(first) || !check_objects(list_now(layout_.objects() - 1, UINT64_MAX, 1)))
+  const Listing first = list_now(store_, layout_, 0, layout_.objects(), PAGES_AT_START);
+  if (!check_objects(first) ||
+      !check_objects(list_now(store_, layout_, layout_.objects() - 1, UINT64_MAX, 1)))
     return false;
   const Settings &settings = store_.settings();
+  was_empty_ = first.objects.empty() && first.end == layout_.objects();
+  if (was_empty_ && settings.is_readonly)
+    return refuse_empty();
+  if (was_empty_)
+    warn_operator(layout_.prefix + ": there are no objects: an empty disk");
   if (settings.is_readonly || settings.single_writer)
     return true;
   const std::optional<Conditions> conditions = find_conditions(store_, layout_.prefix);
@@ -91,6 +90,21 @@ bool Volume::start() {
   if (first.end == layout_.objects())
     objects_.versions().others_are_absent();
   return true;
+}
+
+// Nobody wants to read an empty disk, and a key is soon mistyped.
+bool Volume::refuse_empty() const {
+  nbdkit_error("%s: there are no objects in the bucket \"%s\", and nothing to read: check key=",
+               layout_.prefix.c_str(), store_.settings().bucket.c_str());
+  return false;
+}
+
+bool Volume::open(bool is_readonly) {
+  if (!is_readonly || !was_empty_)
+    return true;
+  const Listing listing = list_now(store_, layout_, 0, layout_.objects(), 1);
+  was_empty_ = listing.problem.empty() && listing.objects.empty();
+  return !was_empty_ || refuse_empty();
 }
 
 nbdkit::BlockSize Volume::block_size() const {

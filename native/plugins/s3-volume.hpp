@@ -2,6 +2,7 @@
 #ifndef ASYNCNBD_S3_VOLUME_HPP
 #define ASYNCNBD_S3_VOLUME_HPP
 
+#include <atomic>
 #include <nbdkit-async.hpp>
 
 #include "s3-disk.hpp"
@@ -15,6 +16,7 @@ public:
   explicit Volume(Store &store);
 
   bool start() override;
+  bool open(bool is_readonly) override;
   uint64_t size_bytes() const override { return layout_.size_bytes; }
   bool can_write() const override {
     return !store_.settings().is_readonly && !objects_.is_stopped();
@@ -36,7 +38,7 @@ private:
   };
   template <typename Each> void for_pieces(uint64_t offset, uint64_t count, Each each) const;
   bool check_objects(const Listing &listing) const;
-  Listing list_now(uint64_t first, uint64_t end, unsigned most_pages);
+  bool refuse_empty() const;
   void read_piece(const Piece &piece, char *buffer, const PartsPtr &parts);
   void take_piece(const Piece &piece, char *buffer, const PartsPtr &parts,
                   const http::Response &response);
@@ -47,6 +49,7 @@ private:
   Store &store_;
   const Layout layout_;
   Objects objects_;
+  std::atomic<bool> was_empty_{false}; // until somebody is known to have written
 };
 
 } // namespace s3

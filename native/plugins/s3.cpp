@@ -71,7 +71,11 @@ public:
     store_->has_started();
   }
 
-  std::unique_ptr<Export> open(bool) { return std::make_unique<Export>(disk_); }
+  std::unique_ptr<Export> open(bool is_readonly) {
+    if (!disk_->open(is_readonly))
+      throw nbdkit::Reported(ENOENT);
+    return std::make_unique<Export>(disk_);
+  }
 
   /// Whoever waits for the store is answered before the disk goes.
   void cleanup() {
