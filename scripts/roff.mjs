@@ -83,7 +83,10 @@ export class Roff {
       case "table":
         return this.#table(rowsOf(children));
       case "bullet_list":
-        for (const item of children) this.#item(item.children);
+        for (const item of children) this.#item(item.children, "\\(bu 2");
+        return;
+      case "ordered_list":
+        for (const [i, item] of children.entries()) this.#item(item.children, `${i + 1}. 3`);
         return;
       default:
         throw new Error(`a page for man has no ${type}`);
@@ -96,8 +99,8 @@ export class Roff {
     this.#isFresh = false;
   }
 
-  #item(blocks) {
-    this.#lines.push(".IP \\(bu 2");
+  #item(blocks, mark) {
+    this.#lines.push(`.IP ${mark}`);
     this.#isFresh = true;
     const isIndented = blocks.length > 1;
     this.#block(blocks[0]);

@@ -296,7 +296,7 @@ describe("what cannot work is said at start", () => {
       "rbd",
       "a/b",
       `conf=${conf}`,
-      "connect-timeout=2",
+      "connect-timeout=1500ms",
     ]);
     expect(silent.stderr).toContain("no monitor of the Ceph cluster answers within 2 s");
   });
@@ -322,6 +322,11 @@ describe("two servers with one image", () => {
     const first = await serve(name, "exclusive=true");
     await write(await connect(first), 0, randomBytes(512));
     expect(await refusal(name, "exclusive=true")).toContain("another client holds its lock");
+    const second = await serve(name);
+    const refused = { type: CMD.WRITE, payload: randomBytes(512) };
+    expect((await (await connect(second)).request(refused)).error).toBe(ERRNO.EPERM);
+    expect(second.stderr()).toContain("another client holds the image's exclusive lock");
+    await second.stop();
     await first.stop();
     await write(await connect(await serve(name, "exclusive=true")), 0, randomBytes(512));
   });
@@ -348,7 +353,7 @@ describe("a cluster that", () => {
   });
 
   test("does not answer in time is an error, where a time is given", async () => {
-    const server = await serve(await makeImage("8M"), "timeout=1", "cache=false");
+    const server = await serve(await makeImage("8M"), "timeout=500ms", "cache=false");
     const client = await connect(server);
     ceph.signal("osd.0", "SIGSTOP");
     try {

@@ -148,6 +148,30 @@ describe("keys come from", () => {
     );
   });
 
+  test("the profile that a parameter names, before the environment", async () => {
+    const keys = `aws_access_key_id = ${ODD.id}\naws_secret_access_key = ${ODD.secret}\n`;
+    const credentials = file(`[one]\n${keys}aws_session_token = ${ODD.token}\n`);
+    const env = {
+      AWS_PROFILE: "one",
+      AWS_ACCESS_KEY_ID: "wrong",
+      AWS_SECRET_ACCESS_KEY: "wrong",
+      AWS_WEB_IDENTITY_TOKEN_FILE: "/nosuch",
+      AWS_SHARED_CREDENTIALS_FILE: credentials,
+    };
+    const store = await startStore(ODD);
+    await serve(store, env, "profile=one");
+    expect(await refusal(store, env)).toContain("cannot open the object x");
+  });
+
+  test("a profile, and the endpoint too", async () => {
+    const store = await startStore(ODD);
+    const keys = `aws_access_key_id = ${ODD.id}\naws_secret_access_key = ${ODD.secret}\n`;
+    const profile = `${keys}aws_session_token = ${ODD.token}\nendpoint_url = ${store.url}\n`;
+    await startServer(["s3", "bucket=bucket", "key=x"], {
+      env: { ...NOTHING, AWS_CONFIG_FILE: file(`[default]\n${profile}`) },
+    });
+  });
+
   test("the container's service (a stub), with its token", async () => {
     const service = await startService(({ headers, url }) =>
       headers.authorization === "the token" && url === "/keys"
@@ -270,7 +294,10 @@ describe("what is wrong with keys is said at start:", () => {
       { AWS_WEB_IDENTITY_TOKEN_FILE: "/nosuch", AWS_ROLE_ARN: "arn" },
       "token in /nosuch cannot be read",
     ],
-    [{ AWS_PROFILE: "nosuch" }, 'the profile "nosuch" has no aws_access_key_id'],
+    [
+      { AWS_PROFILE: "nosuch", AWS_CONFIG_FILE: "/config", AWS_SHARED_CREDENTIALS_FILE: "/keys" },
+      'there is no profile "nosuch" in /keys or /config',
+    ],
   ])("%j", async (env, said) => {
     expect(await refusal(await startStore(ODD), env)).toContain(said);
   });
@@ -290,6 +317,7 @@ test("a secret on the command line is blanked there, and is not in the log", asy
   const line = readFileSync(`/proc/${server.pid}/cmdline`, "latin1");
   expect(line).toContain("secret-key=");
   expect(line).not.toContain("quite-secret-words");
-  expect(server.stderr()).toContain("secret-key=+FILE");
+  expect(server.stderr()).toMatch(/warning: .*secret-key=\+FILE/);
+  expect(server.stderr()).not.toContain("access-key:");
   expect(server.stderr()).not.toContain("quite-secret-words");
 });

@@ -188,6 +188,29 @@ describe("a store that is away", () => {
     expect((await client.read(512n, 4096)).data.equals(payload)).toBe(true);
   });
 
+  test("is in the log once when that begins, and once when it is over", async () => {
+    const proxy = await startProxy(ceph.s3Port);
+    const server = await serve(proxy.url, ...newVolume());
+    const client = await connect(server);
+    proxy.fate = () => "lose the request";
+    const reads = client.requests(
+      ...Array.from({ length: 8 }, (_, i) => ({ type: CMD.READ, offset: BigInt(i), length: 512 })),
+    );
+    await sleep(1500);
+    proxy.fate = () => "pass";
+    for (const { error } of await reads) expect(error).toBe(0);
+    const told = () => server.stderr().includes("answers again") || undefined;
+    await eventually("words about it", told);
+    const lines = server
+      .stderr()
+      .split("\n")
+      .filter((line) => line.includes(proxy.url));
+    expect(lines).toEqual([
+      expect.stringMatching(/warning: .*the connection was lost.*; retrying$/),
+      expect.stringMatching(/warning: .*answers again, after \d+ s$/),
+    ]);
+  });
+
   test("does not keep the server from ending", async () => {
     const proxy = await startProxy(ceph.s3Port);
     const server = await serve(proxy.url, ...newVolume());
@@ -301,7 +324,7 @@ describe("stubs of stores:", () => {
     const asked: string[] = [];
     stub.fate = ({ headers, url }) => {
       asked.push(`${headers.host} ${url}`);
-      return { status: 404, body: errorDocument("NoSuchKey") };
+      return { status: 403, body: errorDocument("AccessDenied") };
     };
     const { port } = new URL(stub.url);
     const endpoint = `http://localhost:${port}/`;
@@ -334,6 +357,7 @@ describe("stubs of stores:", () => {
       method === "PUT" ? { status: 403, body: errorDocument("AccessDenied") } : "pass";
     const volume = newVolume();
     expect(await refusal(proxy.url, ...volume)).toContain("(read-only=true would only read it)");
+    await store.put(BUCKET, `volume${volumes}/0000000000000000`, randomBytes(OBJECT));
     const client = await connect(await serve(proxy.url, ...volume, "read-only=true"));
     expect(client.flags & 2).toBe(2);
   });

@@ -339,10 +339,49 @@ describe("what cannot work is said at start", () => {
     [["key=x", "anonymous=true"], "the store does not allow it without keys"],
     [["key=x", "access-key=nosuch", "secret-key=x"], "the store does not know the access key"],
     [["key=x", "access-key=test", "secret-key=x"], "the secret key is not the access key's"],
-    [["key=x", "profile=nosuch"], 'the profile "nosuch" has no aws_access_key_id'],
-    [["key=x", "endpoint-url=http://127.0.0.1:1", "retries=0"], "cannot open the object x"],
+    [["key=x", "profile=nosuch"], 'there is no profile "nosuch" in '],
+    [
+      ["key=x", "endpoint-url=http://127.0.0.1:1", "retries=0"],
+      "cannot open the object x: http://127.0.0.1:1: cannot connect: Connection refused",
+    ],
   ])("%j", async (parameters, words) => {
     expect(await refusal(...parameters)).toContain(words);
+  });
+
+  test.each([
+    ["disks/vm1", "use bucket=disks key=vm1"],
+    ["s3://disks/dir/vm1", "use bucket=disks key=dir/vm1"],
+    ["vm1", "use bucket=BUCKET key=KEY"],
+  ])("that %s has to be said by parameters", async (word, words) => {
+    const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
+    const { status, stderr } = await runAsyncnbd([...options, "s3", word]);
+    expect(status).toBe(1);
+    expect(stderr).toContain(`"${word}": ${words}`);
+  });
+
+  test("a volume that is served as an object", async () => {
+    const key = newKey();
+    await store.put(BUCKET, nameOf(key, 5), randomBytes(1000));
+    expect(await refusal(`key=${key}`)).toContain(
+      `there is ${nameOf(key, 5)}, as of a volume: give its size= and object-size=1000`,
+    );
+  });
+
+  test("that a volume has no objects, which to read is refused", async () => {
+    const key = newKey();
+    const words = "there are no objects";
+    expect(await refusal(...volumeOf(key), "read-only=true")).toContain(`${key}/: ${words}`);
+    const writer = await serve(...volumeOf(key));
+    expect(writer.stderr()).toMatch(`warning: ${key}/: ${words}: an empty disk`);
+    const readonly = await startServer(["s3", ...place, ...volumeOf(key)], {
+      env,
+      options: ["-r"],
+    });
+    await expect(connect(readonly)).rejects.toThrow();
+    expect(readonly.stderr()).toContain(`error: ${key}/: ${words}`);
+    await write(await connect(writer), 0, randomBytes(512));
+    await connect(readonly);
+    expect((await serve(...volumeOf(key))).stderr()).not.toContain(words);
   });
 
   test("objects of another length, or past the end", async () => {
