@@ -281,6 +281,7 @@ describe.skipIf(sanitizer !== undefined)("https:", () => {
     const misnamed = url.replace("127.0.0.1", "localhost");
     const words = await refusal(misnamed, `cainfo=${authority.caCertificate}`);
     expect(words).toMatch(/no secure connection: .*localhost/);
+    expect(words).not.toContain("cainfo="); // it is not that
   });
 
   test("is not left for http:", async () => {

@@ -84,6 +84,13 @@ test("asyncnbd-filters(1) has all filters and their parameters", async () => {
   for (const { name } of FILTERS) expect(text).toMatch(new RegExp(`^ +${name}( |$)`, "m"));
 });
 
+test("asyncnbd-remote(1) leads to the plugins' pages", async () => {
+  const text = await shown(pageOf("asyncnbd-remote"));
+  const table = text.slice(0, text.indexOf("WHEN A SERVER FAILS"));
+  for (const name of ["http", "s3", "rbd", "async-file"])
+    expect(table).toContain(`${name} (asyncnbd-${name}-plugin(1))`);
+});
+
 test.each(PLUGINS)("asyncnbd-%s-plugin(1) has all parameters of the plugin", async (plugin) => {
   const { stdout } = await runAsyncnbd(["--help", plugin]);
   const help = stdout.slice(stdout.indexOf("\nplugin: "));

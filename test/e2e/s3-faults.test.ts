@@ -33,6 +33,7 @@ let store: S3Client;
 beforeAll(async () => {
   store = new S3Client(ceph.s3Port);
   await store.put(BUCKET, "");
+  await store.put(BUCKET, "first", randomBytes(1)); // which takes a store longer than all others
 });
 
 let volumes = 0;
@@ -361,6 +362,17 @@ describe("stubs of stores:", () => {
     const client = await connect(await serve(proxy.url, ...volume, "read-only=true"));
     expect(client.flags & 2).toBe(2);
   });
+});
+
+test.each([
+  ["disks/vm1", "use bucket=disks key=vm1"],
+  ["s3://disks/dir/vm1", "use bucket=disks key=dir/vm1"],
+  ["vm1", "use bucket=BUCKET key=KEY"],
+])("%s is no place of an object: parameters are", async (word, words) => {
+  const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
+  const { status, stderr } = await runAsyncnbd([...options, "s3", word]);
+  expect(status).toBe(1);
+  expect(stderr).toContain(`"${word}": ${words}`);
 });
 
 test("what is trimmed in a volume that another one has changed stays", async () => {

@@ -340,23 +340,9 @@ describe("what cannot work is said at start", () => {
     [["key=x", "access-key=nosuch", "secret-key=x"], "the store does not know the access key"],
     [["key=x", "access-key=test", "secret-key=x"], "the secret key is not the access key's"],
     [["key=x", "profile=nosuch"], 'there is no profile "nosuch" in '],
-    [
-      ["key=x", "endpoint-url=http://127.0.0.1:1", "retries=0"],
-      "cannot open the object x: http://127.0.0.1:1: cannot connect: Connection refused",
-    ],
+    [["key=x", "endpoint-url=http://127.0.0.1:1", "retries=0"], "x: http://127.0.0.1:1: cannot"],
   ])("%j", async (parameters, words) => {
     expect(await refusal(...parameters)).toContain(words);
-  });
-
-  test.each([
-    ["disks/vm1", "use bucket=disks key=vm1"],
-    ["s3://disks/dir/vm1", "use bucket=disks key=dir/vm1"],
-    ["vm1", "use bucket=BUCKET key=KEY"],
-  ])("that %s has to be said by parameters", async (word, words) => {
-    const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
-    const { status, stderr } = await runAsyncnbd([...options, "s3", word]);
-    expect(status).toBe(1);
-    expect(stderr).toContain(`"${word}": ${words}`);
   });
 
   test("a volume that is served as an object", async () => {
