@@ -205,7 +205,7 @@ bool set_flag(Settings &settings, const std::string &key, const std::string &val
   return true;
 }
 
-std::string *text_of(Settings &settings, const std::string &key) {
+std::string *text_setting(Settings &settings, const std::string &key) {
   return key == "bucket"           ? &settings.bucket
          : key == "key"            ? &settings.key
          : key == "region"         ? &settings.region
@@ -297,7 +297,7 @@ bool set_parameter(Settings &settings, const std::string &given, const std::stri
   const bool is_flag_right = set_flag(settings, key, value, is_known);
   if (is_known)
     return is_flag_right;
-  std::string *const text = text_of(settings, key);
+  std::string *const text = text_setting(settings, key);
   if (text != nullptr)
     return set_text(*text, key, value);
   if (key == "script")
