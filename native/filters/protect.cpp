@@ -136,7 +136,7 @@ ProtectedWrite::Next ProtectedWrite::make_next(int *error) {
       range_ == nullptr ? end_offset() : std::min(std::max(range_->begin, done), end_offset());
   if (debug::protect_write.is_on())
     layer_.log_part("skipping unprotected", done, begin - done);
-  if (begin == end_offset())
+  if (range_ == nullptr || begin == end_offset())
     return Next::pass_on;
   const uint64_t length_bytes = std::min(std::min(range_->end, end_offset()) - begin, PIECE_BYTES);
   there_.reset(new (std::nothrow) uint8_t[length_bytes]);
