@@ -13,6 +13,7 @@
 #include "addon/runtime.hpp"
 #include "addon/session_wrap.hpp"
 #include "backend/c_bottom.hpp"
+#include "host/no_client.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::addon {
@@ -122,30 +123,29 @@ Napi::Function ExportWrap::define(Napi::Env env) {
 // session's client, which it keeps, or for all: then only its server matters.
 ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
-  client_->connection = session->connection();
+  client_->context = session->context();
   client_->hold = session->hold();
-  if (!client_->connection) {
+  if (!client_->context) {
     Napi::Error::New(info.Env(), "the client has disconnected").ThrowAsJavaScriptException();
     return;
   }
   Napi::Object options = info[2].As<Napi::Object>();
   if (options.Get("isForAll").ToBoolean()) {
-    client_->no_client = std::make_unique<host::NoClient>(*client_->connection);
-    client_->connection.reset();
+    client_->context = std::make_shared<host::NoClient>(*client_->context);
     client_->hold.reset();
   } else {
     session->give_up_with(client_);
   }
   if (info[0].IsObject()) {
     client_->plugin = PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin();
-    client_->context().instance = client_->plugin->instance();
+    client_->context->instance = client_->plugin->instance();
   }
   client_->chain = chain_of(options.Get("chain"));
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
   if (client_->plugin)
     client_->bottom =
-        std::make_unique<backend::CBottom>(client_->plugin, client_->context(), client_->threads);
+        std::make_unique<backend::CBottom>(client_->plugin, *client_->context, client_->threads);
 }
 
 Napi::Value ExportWrap::preconnect(const Napi::CallbackInfo &info) {
@@ -276,11 +276,11 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
   Unref();
 }
 
-// The last call: the connection's descriptors must not wait for a garbage collection.
+// The last call: what it has must not wait for a garbage collection.
 Napi::Value ExportWrap::release(const Napi::CallbackInfo &info) {
   if (!requests_ || !requests_->has_given_up()) {
     client_->backend.reset();
-    client_->connection.reset();
+    client_->context.reset();
   }
   return info.Env().Undefined();
 }

@@ -113,7 +113,7 @@ std::shared_ptr<ScriptBottom> bottom_of_no_client(const PluginClient &client,
                                                   std::unique_ptr<ScriptQuestions> questions) {
   struct OfNoClient {
     OfNoClient(const PluginClient &client, std::unique_ptr<ScriptQuestions> questions)
-        : context(client.context()),
+        : context(*client.context),
           bottom(context, client.threads, nullptr, std::move(questions), nullptr) {}
     host::NoClient context;
     ScriptBottom bottom;
@@ -138,7 +138,7 @@ void set_script(PluginClient &client, ScriptBridgeWrap &script, const Napi::Func
         client, std::make_unique<ScriptQuestions>(env, kept->back(), script.bridge(), kept));
   }
   client.bottom = std::make_unique<ScriptBottom>(
-      client.context(), client.threads, std::move(opened),
+      *client.context, client.threads, std::move(opened),
       std::make_unique<ScriptQuestions>(env, client.answers, script.bridge(), nullptr),
       std::move(of_no_client));
 }
@@ -302,7 +302,7 @@ Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client,
         const std::optional<std::string> canonical = name.empty() ? default_of(*client) : name;
         if (!canonical)
           return std::nullopt;
-        return backend::list_meta_contexts(*client->plugin, client->context(), client->readonly,
+        return backend::list_meta_contexts(*client->plugin, *client->context, client->readonly,
                                            *canonical);
       },
       [](Napi::Env env, const std::optional<std::vector<backend::ContextEntry>> &entries) {
@@ -326,7 +326,7 @@ Napi::Value close_export(Napi::Env env, const SharedPluginClient &client) {
       [client] {
         client->backend->close();
         client->backend.reset();
-        client->context().export_name = nullptr;
+        client->context->export_name = nullptr;
         return true;
       },
       [client](Napi::Env env, bool) {

@@ -11,18 +11,17 @@
 #include "backend/bottom.hpp"
 #include "backend/c_backend.hpp"
 #include "backend/chain.hpp"
-#include "connection/connection.hpp"
-#include "host/no_client.hpp"
+#include "host/context.hpp"
 
 namespace asyncnbd::addon {
 
 // Outlives the JavaScript object it belongs to while calls run. One call at a time.
 struct PluginClient {
   std::shared_ptr<backend::CPlugin> plugin; // nullptr: the client's plugin is not in C
-  std::shared_ptr<connection::Connection> connection;
-  std::unique_ptr<host::NoClient> no_client; // where all clients have what it opens
-  std::unique_ptr<backend::Bottom> bottom;   // the plugin, in C, as chains meet it
-  std::shared_ptr<backend::Chain> chain;     // nullptr: there are no native filters
+  // The client's; where all clients have what it opens, nobody's.
+  std::shared_ptr<host::CallContext> context;
+  std::unique_ptr<backend::Bottom> bottom; // the plugin, in C, as chains meet it
+  std::shared_ptr<backend::Chain> chain;   // nullptr: there are no native filters
   bool readonly = false;
   std::shared_ptr<LoopHold> hold{}; // the session's: whether its calls keep the event loop alive
   unsigned threads = 1;             // calls of the plugin at once, if it can take more than one
@@ -30,10 +29,6 @@ struct PluginClient {
   // JavaScript's, for a plugin there; see script_questions.hpp. It keeps the object that this
   // belongs to, and so has to go when it has answered, or the export is closed.
   std::shared_ptr<Napi::FunctionReference> answers;
-
-  host::CallContext &context() const {
-    return no_client != nullptr ? static_cast<host::CallContext &>(*no_client) : *connection;
-  }
 };
 
 using SharedPluginClient = std::shared_ptr<PluginClient>;

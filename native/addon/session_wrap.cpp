@@ -16,8 +16,8 @@ namespace asyncnbd::addon {
 namespace {
 
 // By commands, three numbers each.
-Napi::Float64Array commands_to_js(Napi::Env env, const connection::Connection &connection) {
-  const auto counts = connection.counts_by_command();
+Napi::Float64Array commands_to_js(Napi::Env env, const connection::RequestCounters &counters) {
+  const auto counts = counters.by_command();
   Napi::Float64Array numbers = Napi::Float64Array::New(env, counts.size() * 3);
   size_t i = 0;
   for (const auto &[requests, failed, bytes] : counts)
@@ -27,27 +27,27 @@ Napi::Float64Array commands_to_js(Napi::Env env, const connection::Connection &c
 }
 
 Napi::Value counts_to_js(Napi::Env env, const connection::Connection &connection) {
-  const connection::Connection::Counts counts = connection.counts();
+  const connection::RequestCounters &counters = connection.counters();
   Napi::Object object = Napi::Object::New(env);
   auto set = [&object](const char *key, uint64_t value) {
     object.Set(key, static_cast<double>(value));
   };
-  set("requests", counts.requests);
-  set("failedRequests", counts.failed);
-  set("readBytes", counts.read_bytes);
-  set("writtenBytes", counts.written_bytes);
-  set("inFlight", counts.in_flight);
-  object.Set("commands", commands_to_js(env, connection));
+  set("requests", counters.requests());
+  set("failedRequests", counters.failed());
+  set("readBytes", counters.read_bytes());
+  set("writtenBytes", counters.written_bytes());
+  set("inFlight", connection.in_flight());
+  object.Set("commands", commands_to_js(env, counters));
   return object;
 }
 
 Napi::Object end_to_js(Napi::Env env, const connection::Connection &connection) {
   Napi::Object end = counts_to_js(env, connection).As<Napi::Object>();
-  const std::string &failure = connection.failure_reason();
-  if (!failure.empty())
-    end.Set("failure", failure);
-  end.Set("hasStalled", connection.has_stalled());
-  end.Set("isCutByPlugin", connection.disconnect_requested());
+  const connection::Failure &failure = connection.failure();
+  if (!failure.reason().empty())
+    end.Set("failure", failure.reason());
+  end.Set("hasStalled", failure.has_stalled());
+  end.Set("isCutByPlugin", connection.client().is_disconnected());
   return end;
 }
 
@@ -91,12 +91,12 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   budget_ = server->budget();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
-  client_->connection = std::make_shared<connection::Connection>(
-      resources(), server->context(), "session",
+  client_context_ = std::make_shared<connection::ClientContext>(
+      server->context(), "session",
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
-  client_->connection->peer_fd = out_fd_;
-  const connection::Connection &connection = *client_->connection;
-  logged_ = {connection.plugin_name, connection.number, host::peer_of(out_fd_),
+  client_context_->peer_fd = out_fd_;
+  client_->context = client_context_;
+  logged_ = {client_context_->plugin_name, client_context_->number, host::peer_of(out_fd_),
              server->context()->log()};
 
   transport::set_nonblocking(in_fd_, true);
@@ -122,20 +122,20 @@ SessionWrap::~SessionWrap() {
 // enter(plugin, chain): at which plugin the client is from now on, a NativePlugin or the name of
 // one that runs in JavaScript, behind the chain of this number, if any.
 Napi::Value SessionWrap::enter(const Napi::CallbackInfo &info) {
-  connection::Connection &connection = *client_->connection;
+  host::CallContext &context = *client_->context;
   const bool is_native = info[0].IsObject();
   client_->bottom.reset();
   client_->plugin = is_native ? PluginWrap::Unwrap(info[0].As<Napi::Object>())->plugin() : nullptr;
   client_->chain = chain_of(info[1]);
   if (is_native)
     client_->bottom =
-        std::make_unique<backend::CBottom>(client_->plugin, connection, client_->threads);
-  connection.default_export.reset(); // another plugin's
-  connection.default_exports_in_front.clear();
-  connection.instance = is_native ? client_->plugin->instance() : nullptr;
-  connection.plugin_name =
+        std::make_unique<backend::CBottom>(client_->plugin, context, client_->threads);
+  context.default_export.reset(); // another plugin's
+  context.default_exports_in_front.clear();
+  context.instance = is_native ? client_->plugin->instance() : nullptr;
+  context.plugin_name =
       is_native ? client_->plugin->name() : info[0].As<Napi::String>().Utf8Value();
-  logged_.name = connection.plugin_name;
+  logged_.name = context.plugin_name;
   return info.Env().Undefined();
 }
 
@@ -177,14 +177,14 @@ Napi::Value SessionWrap::upgrade_tls(const Napi::CallbackInfo &info) {
 
 // What the plugin may know of it.
 void SessionWrap::on_tls() {
-  connection::Connection &context = *client_->connection;
+  host::CallContext &context = *client_->context;
   context.tls = true;
   context.tls_peer_name = io_->secure()->peer_name();
   context.tls_issuer_name = io_->secure()->issuer_name();
 }
 
 Napi::Value SessionWrap::is_tls(const Napi::CallbackInfo &info) {
-  return Napi::Boolean::New(info.Env(), client_->connection && client_->connection->tls);
+  return Napi::Boolean::New(info.Env(), client_->context && client_->context->tls);
 }
 
 Napi::Value SessionWrap::begin_io(Napi::Env env) {
@@ -278,7 +278,7 @@ void SessionWrap::close_fds() {
   ::close(in_fd_);
   in_fd_ = out_fd_ = -1;
   // A plugin call may still ask for its peer, by a number that soon means someone else.
-  client_->connection->peer_fd = -1;
+  client_->context->peer_fd = -1;
 }
 
 // ---- calls of the plugin ---------------------------------------------------------------------
@@ -375,22 +375,25 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       LatenciesWrap::counters_of(options.Get("latencies"), options.Get("latenciesOf"))};
   stop_polling();
 
-  connection::Connection &connection = *client_->connection;
-  auto stream = std::make_unique<transport::Transport>(
-      resources().page_pipes, in_fd_, out_fd_, connection.server->stop_fd(), io_->take_secure());
+  auto stream = std::make_unique<transport::Transport>(resources().page_pipes, in_fd_, out_fd_,
+                                                       client_context_->server->stop_fd(),
+                                                       io_->take_secure());
   in_fd_ = out_fd_ = -1;
   std::unique_ptr<backend::Backend> backend = std::move(client_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
   hold_->begin();
-  started_ = connection.start(&stream, &backend, settings, [=, hold = hold_, client = client_] {
-    queue->post([=](Napi::Env env) {
-      hold->end();
-      Napi::Object end = end_to_js(env, *client->connection);
-      client->connection.reset(); // its descriptors must not wait for a garbage collection
-      client->answers.reset();
-      deferred->Resolve(end);
-    });
-  });
+  auto connection =
+      std::make_shared<connection::Connection>(resources(), std::move(client_context_));
+  connection_ = connection;
+  started_ = connection->start(
+      &stream, &backend, settings, [=, hold = hold_, client = client_](const auto &closed) {
+        queue->post([=](Napi::Env env) {
+          hold->end();
+          client->context.reset(); // it must not wait for a garbage collection
+          client->answers.reset();
+          deferred->Resolve(end_to_js(env, *closed));
+        });
+      });
   if (!started_) {
     hold_->end();
     refuse_start(env, std::move(backend), client_, deferred);
@@ -400,17 +403,15 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
 
 // counts(): undefined before the start and after the end.
 Napi::Value SessionWrap::counts(const Napi::CallbackInfo &info) {
-  if (!started_ || !client_->connection)
-    return info.Env().Undefined();
-  return counts_to_js(info.Env(), *client_->connection);
+  const std::shared_ptr<connection::Connection> connection = connection_.lock();
+  return connection && started_ ? counts_to_js(info.Env(), *connection) : info.Env().Undefined();
 }
 
 // stop(graceMs)
 Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
-  if (started_ && client_->connection) {
-    const std::chrono::milliseconds grace(info[0].As<Napi::Number>().Int64Value());
-    client_->connection->set_grace(grace);
-    client_->connection->stop();
+  if (const std::shared_ptr<connection::Connection> connection = connection_.lock()) {
+    connection->set_grace(std::chrono::milliseconds(info[0].As<Napi::Number>().Int64Value()));
+    connection->stop();
   }
   return info.Env().Undefined();
 }
@@ -441,8 +442,8 @@ Napi::Value SessionWrap::log_event(const Napi::CallbackInfo &info) {
 // Ends a handshake or a transmission at once. A pending read, skip or write settles with null.
 Napi::Value SessionWrap::abort(const Napi::CallbackInfo &info) {
   if (started_) {
-    if (client_->connection)
-      client_->connection->abort();
+    if (const std::shared_ptr<connection::Connection> connection = connection_.lock())
+      connection->abort();
     return info.Env().Undefined();
   }
   stop_polling();

@@ -23,7 +23,7 @@ public:
   explicit SessionWrap(const Napi::CallbackInfo &info);
   ~SessionWrap() override;
 
-  const std::shared_ptr<connection::Connection> &connection() const { return client_->connection; }
+  const std::shared_ptr<host::CallContext> &context() const { return client_->context; }
   const std::shared_ptr<LoopHold> &hold() const { return hold_; }
   // What the client has opened besides: abort ends that, too, as long as there is only a handshake.
   void give_up_with(const SharedPluginClient &other) { others_.push_back(other); }
@@ -65,6 +65,7 @@ private:
   host::LoggedClient logged_;
   std::shared_ptr<LoopHold> hold_; // the client's: calls and the transmission phase
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
+  std::shared_ptr<connection::ClientContext> client_context_; // until the start
   std::vector<std::weak_ptr<PluginClient>> others_;
   std::shared_ptr<base::MemoryBudget> budget_;
   std::unique_ptr<transport::HandshakeIo> io_;
@@ -74,7 +75,8 @@ private:
   enum class Operation { read, write, tls };
   Operation operation_ = Operation::read; // the pending one; a skip counts as a write
   bool started_ = false;
-  Napi::FunctionReference on_end_; // while nothing is read
+  std::weak_ptr<connection::Connection> connection_; // which keeps itself until its end
+  Napi::FunctionReference on_end_;                   // while nothing is read
 };
 
 } // namespace asyncnbd::addon

@@ -33,7 +33,7 @@ constexpr uint64_t TIMED_FROM_PAYLOAD_BYTES = 64 << 10;
 
 bool Connection::start(std::unique_ptr<transport::Transport> *transport,
                        std::unique_ptr<backend::Backend> *backend,
-                       const TransmissionSettings &settings, std::function<void()> on_closed) {
+                       const TransmissionSettings &settings, OnClosed on_closed) {
   if (!(*transport)->is_usable())
     return false;
   const backend::Facts &facts = (*backend)->facts();
@@ -71,13 +71,11 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   can_be_polled_ = transport_->can_be_polled();
   runtime_.idle_poller.candidate_begins(settings.spin_us);
   runtime_.slow_calls.add(this, leader_token_.word());
-  started_.store(transport_.get());
-  if (is_cut_.load())
-    transport_->abort();
+  client_->set_transport({self_, transport_.get()});
   if (runtime_.threads.run([self = self_]() mutable { lead_on_pool(std::move(self)); }))
     return true;
 
-  started_.store(nullptr);
+  client_->set_transport(nullptr);
   runtime_.slow_calls.remove(this);
   runtime_.idle_poller.candidate_ends();
   *transport = std::move(transport_);
@@ -89,13 +87,13 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
 // Submits the request, or answers it with its error. False: another thread leads now.
 bool Connection::execute(PendingRequest *request) {
   live_.fetch_add(1, std::memory_order_relaxed);
-  count(*request);
+  counters_.count(*request);
   if (latencies_ != nullptr && request->length_bytes >= TIMED_FROM_PAYLOAD_BYTES &&
       request->type == wire::NBD_CMD_WRITE)
     request->received_at = runtime_.clock.now(); // its payload took its time
   if (int error = refusal(*request)) {
     request->error = error;
-    count_failure(*request);
+    counters_.count_failure(*request);
     if (request->is_reserved && request->type == wire::NBD_CMD_WRITE)
       unreserve(*request);
     replies_->push(request);
@@ -222,52 +220,11 @@ int Connection::refusal(const PendingRequest &request) const {
                     request.flags, base::error_text(request.error).c_str());
     return request.error;
   }
-  return refuse_commands_.load(std::memory_order_relaxed) ? ESHUTDOWN : 0;
-}
-
-// Only the leader counts: no atomic addition is needed, only values that others may read.
-void Connection::count(const PendingRequest &request) {
-  auto add = [](std::atomic<uint64_t> &counter, uint64_t amount) {
-    counter.store(counter.load(std::memory_order_relaxed) + amount, std::memory_order_relaxed);
-  };
-  add(requests_, 1);
-  if (request.type >= COMMANDS)
-    return;
-  add(commands_[request.type].requests, 1);
-  add(commands_[request.type].bytes, request.length_bytes);
-}
-
-void Connection::count_failure(const PendingRequest &request) {
-  failed_.fetch_add(1, std::memory_order_relaxed);
-  if (request.type < COMMANDS)
-    commands_[request.type].failed.fetch_add(1, std::memory_order_relaxed);
-}
-
-std::array<Connection::CommandCounts, Connection::COMMANDS> Connection::counts_by_command() const {
-  std::array<CommandCounts, COMMANDS> counts;
-  for (size_t type = 0; type < COMMANDS; type++) {
-    const Command &command = commands_[type];
-    counts[type] = {command.requests.load(std::memory_order_relaxed),
-                    command.failed.load(std::memory_order_relaxed),
-                    command.bytes.load(std::memory_order_relaxed)};
-  }
-  return counts;
-}
-
-Connection::Counts Connection::counts() const {
-  return {requests_.load(std::memory_order_relaxed), failed_.load(std::memory_order_relaxed),
-          bytes_of(wire::NBD_CMD_READ), bytes_of(wire::NBD_CMD_WRITE),
-          live_.load(std::memory_order_relaxed)};
+  return client_->is_disconnected() ? ESHUTDOWN : 0;
 }
 
 std::chrono::milliseconds Connection::grace() const {
   return std::chrono::milliseconds(grace_ms_.load(std::memory_order_relaxed));
-}
-
-void Connection::on_failure(const std::string &reason) {
-  std::lock_guard lock(failing_);
-  if (failure_reason_.empty())
-    failure_reason_ = reason;
 }
 
 // ---- the end ---------------------------------------------------------------------------------
@@ -285,7 +242,7 @@ void Connection::tell_backend(bool client_has_gone, bool server_stops) {
 void Connection::end() {
   before_delay(); // the plugin may take its time to close, and the client to read its last replies
   tell_backend(reader_->client_has_left(),
-               stop_requested_.load(std::memory_order_relaxed) || server->is_stopping());
+               stop_requested_.load(std::memory_order_relaxed) || client_->server->is_stopping());
   auto is_answered = [this] { return live_.load() == 0; };
   if (!wait_until(is_answered, true)) {
     host::log_error("%" PRIu32 " requests are unanswered after %.1f s", live_.load(),
@@ -307,14 +264,15 @@ void Connection::finish() {
   if (runtime_.idle_poller.candidate_ends() == 0)
     resources_.page_pipes.close_kept();
   backend::close_in_time(*backend_, resources_.of_backends, grace());
-  export_name = nullptr;
-  peer_fd = -1;
+  client_->export_name = nullptr;
+  client_->peer_fd = -1;
   transport_->close(reader_->has_unread_input());
-  host::log_debug("%s: connection %" PRIu64 " closed", plugin_name.c_str(), number);
-  std::function<void()> on_closed = std::move(on_closed_);
+  host::log_debug("%s: connection %" PRIu64 " closed", client_->plugin_name.c_str(),
+                  client_->number);
+  client_->set_transport(nullptr);
+  OnClosed on_closed = std::move(on_closed_);
   std::shared_ptr<Connection> keep = std::move(self_);
-  if (on_closed)
-    on_closed();
+  on_closed(keep);
 }
 
 // Either we see that it waits elsewhere, or it sees, before it does, that it is to stop.
@@ -326,15 +284,6 @@ void Connection::stop() {
 
 void Connection::abort() {
   transport_->abort();
-}
-
-void Connection::disconnect(bool force) {
-  refuse_commands_.store(true, std::memory_order_relaxed);
-  if (!force)
-    return;
-  is_cut_.store(true);
-  if (transport::Transport *started = started_.load())
-    started->abort();
 }
 
 } // namespace asyncnbd::connection

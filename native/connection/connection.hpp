@@ -1,8 +1,6 @@
-// One client from accept to close: what its plugin may know of it (host::CallContext), then,
-// once the handshake is over, its transmission phase.
+// One client's transmission phase, from the end of the handshake until all is closed.
 #pragma once
 
-#include <array>
 #include <atomic>
 #include <chrono>
 #include <functional>
@@ -12,15 +10,16 @@
 #include <vector>
 
 #include "backend/backend.hpp"
-#include "base/mutex.hpp"
 #include "connection/check.hpp"
+#include "connection/client_context.hpp"
+#include "connection/failure.hpp"
 #include "connection/latency_counters.hpp"
 #include "connection/memory_account.hpp"
 #include "connection/reply_queue.hpp"
+#include "connection/request_counters.hpp"
 #include "connection/request_reader.hpp"
 #include "connection/resources.hpp"
 #include "connection/sparse_hint.hpp"
-#include "host/context.hpp"
 #include "host/reply_batch.hpp"
 #include "schedule/call_latency.hpp"
 #include "schedule/pollable.hpp"
@@ -46,8 +45,7 @@ struct TransmissionSettings {
   std::shared_ptr<LatencyCounters> latencies{}; // the export's; nullptr: nobody counts them
 };
 
-class Connection final : public host::CallContext,
-                         public std::enable_shared_from_this<Connection>,
+class Connection final : public std::enable_shared_from_this<Connection>,
                          private backend::Maker,
                          public host::BatchMember,
                          public schedule::Receiver,
@@ -58,10 +56,12 @@ class Connection final : public host::CallContext,
                          private schedule::Stallable,
                          private schedule::Pollable {
 public:
-  Connection(Resources &resources, std::shared_ptr<host::ServerContext> server,
-             std::string plugin_name, uint64_t number)
-      : CallContext(std::move(server), std::move(plugin_name), number), resources_(resources),
-        runtime_(resources.runtime), leader_token_(runtime_.slow_calls), latency_(runtime_.clock) {}
+  // Of what is closed, who opened it gets the last reference.
+  using OnClosed = std::function<void(std::shared_ptr<const Connection>)>;
+
+  Connection(Resources &resources, std::shared_ptr<ClientContext> client)
+      : resources_(resources), runtime_(resources.runtime), client_(std::move(client)),
+        leader_token_(runtime_.slow_calls), latency_(runtime_.clock) {}
 
   // Serves requests until the client leaves, the stream breaks or the server stops, on threads
   // of its own. `on_closed` is called at the very end, on one of them. Takes the transport and
@@ -69,7 +69,7 @@ public:
   // or no descriptor left.
   bool start(std::unique_ptr<transport::Transport> *transport,
              std::unique_ptr<backend::Backend> *backend, const TransmissionSettings &settings,
-             std::function<void()> on_closed);
+             OnClosed on_closed);
 
   // Graceful end: answers what has arrived, then closes. Any thread, once started.
   void stop();
@@ -79,39 +79,20 @@ public:
     grace_ms_.store(grace.count(), std::memory_order_relaxed);
   }
 
-  // What has come so far. Any thread.
-  struct Counts {
-    uint64_t requests;
-    uint64_t failed; // with an error for the client
-    uint64_t read_bytes;
-    uint64_t written_bytes;
-    uint32_t in_flight; // without a reply that has left
-  };
-  Counts counts() const;
+  // What has come so far, and what of it has no reply that has left. Any thread.
+  const RequestCounters &counters() const { return counters_; }
+  uint32_t in_flight() const { return live_.load(std::memory_order_relaxed); }
 
-  // The same by NBD_CMD_*; of a read and a write, what clients have asked for.
-  static constexpr size_t COMMANDS = LatencyCounters::COMMANDS;
-  struct CommandCounts {
-    uint64_t requests;
-    uint64_t failed;
-    uint64_t bytes;
-  };
-  std::array<CommandCounts, COMMANDS> counts_by_command() const;
+  // Why the connection failed. When all is closed.
+  const Failure &failure() const { return failure_; }
 
-  // Why the connection failed; "" if it did not. When all is closed.
-  const std::string &failure_reason() const { return failure_reason_; }
-  // Whether that is because the client did not go on.
-  bool has_stalled() const { return has_stalled_; }
+  const ClientContext &client() const { return *client_; }
 
   // Immediate end: nothing more is sent. Any thread, once started.
   void abort();
 
   // Receiver
   size_t unread_bytes() const override { return transport_->unread_bytes(); }
-
-  // nbdkit_disconnect. Before the start it is remembered: see disconnect_requested.
-  void disconnect(bool force) override;
-  bool disconnect_requested() const { return refuse_commands_.load(std::memory_order_relaxed); }
 
 private:
   // Replies are sent when this much is queued: more would not stay in the L2 cache.
@@ -139,7 +120,9 @@ private:
   backend::Reservation reserve(backend::Request &request) override;
   void unreserve(backend::Request &request) override { backend_->unreserve(request); }
   bool has_idled() override;
-  void on_failure(const std::string &reason) override; // ReplyListener's, too
+  void on_failure(const std::string &reason) override {
+    failure_.note(reason);
+  } // ReplyListener's, too
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     const uint32_t reply_bytes = type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
     return backend_->bytes_besides(type, length_bytes) + reply_bytes;
@@ -190,11 +173,6 @@ private:
   bool take_over_from_slow_thread();
   void send_for_slow_thread();
   int refusal(const PendingRequest &request) const;
-  void count(const PendingRequest &request);
-  void count_failure(const PendingRequest &request);
-  uint64_t bytes_of(uint16_t type) const {
-    return commands_[type].bytes.load(std::memory_order_relaxed);
-  }
   std::chrono::milliseconds grace() const;
   void charge_encoded(PendingRequest &request);
   void answer(PendingRequest *request);
@@ -212,6 +190,7 @@ private:
 
   Resources &resources_;
   schedule::Runtime &runtime_;
+  const std::shared_ptr<ClientContext> client_;
   ExportFacts facts_{};
   bool may_send_holes_ = false;
   bool may_pipe_ = false;
@@ -223,17 +202,11 @@ private:
   std::shared_ptr<base::MemoryBudget> server_budget_;
   std::optional<MemoryAccount> memory_;
   std::unique_ptr<transport::Transport> transport_;
-  // Of disconnect, which any thread may call from the handshake on: sequentially consistent, so
-  // that it sees the transport, or the start sees that it is to be cut.
-  std::atomic<transport::Transport *> started_{nullptr};
-  std::atomic<bool> is_cut_{false};
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<ReplyQueue> replies_;
   std::unique_ptr<RequestReader> reader_; // the leader's
-  std::function<void()> on_closed_;
-  base::Mutex<base::LockRank::failure_reason> failing_;
-  std::string failure_reason_;       // guarded by failing_: the first
-  bool has_stalled_ = false;         // guarded by failing_
+  OnClosed on_closed_;
+  Failure failure_;
   std::shared_ptr<Connection> self_; // until finish
 
   schedule::LeaderToken leader_token_;
@@ -244,7 +217,7 @@ private:
   // The leader's.
   bool can_be_polled_ = true;
   bool keeps_thread_ = false; // until it has idled: others would have had to wait for it
-  uint64_t turn_ends_at_requests_ = UINT64_MAX; // see requests_
+  uint64_t turn_ends_at_requests_ = UINT64_MAX; // see counters_
   uint64_t turn_ends_at_bytes_ = UINT64_MAX;    // read and written
   uint64_t slow_call_ = 0;                      // the detector's
   base::Time slow_call_seen_at_;                // first
@@ -265,18 +238,9 @@ private:
   schedule::StallMeter input_meter_;
   schedule::StallMeter output_meter_;
   std::atomic<bool> stop_requested_{false};    // pairs with registration_: see stop
-  std::atomic<bool> refuse_commands_{false};   // pairs with nothing: from some request on
   std::atomic<unsigned> failures_reported_{0}; // a count, pairs with nothing
 
-  // The leader's to change, but for those of failures. Counts: they pair with nothing.
-  std::atomic<uint64_t> requests_{0};
-  std::atomic<uint64_t> failed_{0};
-  struct Command {
-    std::atomic<uint64_t> requests{0};
-    std::atomic<uint64_t> failed{0};
-    std::atomic<uint64_t> bytes{0};
-  };
-  std::array<Command, COMMANDS> commands_;
+  RequestCounters counters_;
   std::shared_ptr<LatencyCounters> latencies_; // of all connections, or nullptr
   size_t latencies_place_ = 0;
 };

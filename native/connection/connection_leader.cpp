@@ -27,7 +27,8 @@ void Connection::lead_on_pool(std::shared_ptr<Connection> self) {
 }
 
 void Connection::lead() {
-  host::ContextScope scope(this); // for log lines; a backend makes its own around its calls
+  host::ContextScope scope(
+      client_.get()); // for log lines; a backend makes its own around its calls
   led_ = this;
   LeaderExit exit;
   do {
@@ -121,7 +122,7 @@ bool Connection::wait_for_client() {
     if (registration == nullptr)
       return false;
   }
-  if (stop_requested_.load() || server->is_stopping()) {
+  if (stop_requested_.load() || client_->server->is_stopping()) {
     stop_requested_.store(true);
     return false;
   }
@@ -141,25 +142,25 @@ bool Connection::wait_for_client() {
 void Connection::begin_turn() {
   constexpr uint64_t MAX_REQUESTS = 1024;
   constexpr uint64_t MAX_BYTES = 4 << 20;
-  turn_ends_at_requests_ = requests_.load(std::memory_order_relaxed) + MAX_REQUESTS;
-  turn_ends_at_bytes_ = bytes_of(wire::NBD_CMD_READ) + bytes_of(wire::NBD_CMD_WRITE) + MAX_BYTES;
+  turn_ends_at_requests_ = counters_.requests() + MAX_REQUESTS;
+  turn_ends_at_bytes_ = counters_.moved_bytes() + MAX_BYTES;
   if (!latency_.is_quick()) // it is here because it has idled
     before_delay();
 }
 
 bool Connection::is_long_turn() const {
-  return requests_.load(std::memory_order_relaxed) > turn_ends_at_requests_ ||
-         bytes_of(wire::NBD_CMD_READ) + bytes_of(wire::NBD_CMD_WRITE) > turn_ends_at_bytes_;
+  return counters_.requests() > turn_ends_at_requests_ ||
+         counters_.moved_bytes() > turn_ends_at_bytes_;
 }
 
 schedule::Pollable::Turn Connection::resume() {
   const std::shared_ptr<Connection> keep = self_; // it may come to its end
   threads_.fetch_add(1, std::memory_order_relaxed);
   reader_->use_thread_cache();
-  const uint64_t before_bytes = bytes_of(wire::NBD_CMD_READ);
+  const uint64_t before_bytes = counters_.read_bytes();
   begin_turn();
   lead();
-  return {keep, bytes_of(wire::NBD_CMD_READ) - before_bytes};
+  return {keep, counters_.read_bytes() - before_bytes};
 }
 
 // ---- handing over to another thread -------------------------------------------------------------

@@ -92,14 +92,14 @@ bool Connection::client_has_gone() const {
 }
 
 void Connection::report_failure(const PendingRequest &request) {
-  count_failure(request);
+  counters_.count_failure(request);
   uint32_t sent = wire::error_from_errno(request.error, request.flags);
   if (sent == wire::NBD_ENOTSUP) // a fast zero refused as it should be
     return;
   unsigned reported = failures_reported_.fetch_add(1, std::memory_order_relaxed);
   if (reported >= MAX_FAILURES_REPORTED && !host::log_is_verbose())
     return;
-  host::ContextScope scope(this); // names the plugin and the connection in the line
+  host::ContextScope scope(client_.get()); // names the plugin and the connection in the line
   host::log_error(
       "%s offset=%" PRIu64 " count=%" PRIu64 ": %s; client was sent %s%s",
       wire::command_name(request.type), request.offset, request.length_bytes,
@@ -114,7 +114,7 @@ void Connection::on_taken(const PendingRequest *first) {
     return;
   const base::Time now = runtime_.clock.now();
   for (const PendingRequest *request = first; request != nullptr; request = request->next)
-    if (request->type < COMMANDS)
+    if (request->type < LatencyCounters::COMMANDS)
       latencies_->record(latencies_place_, request->type, now - request->received_at);
 }
 

@@ -55,11 +55,7 @@ void Connection::on_stall(schedule::Stall stall, std::chrono::milliseconds lasts
   reason += std::to_string(lasts.count() / 1000) + " s";
   if (lasts < stall_timeout_)
     reason += " while other clients waited for memory";
-  on_failure(reason); // before the end that the leader is about to see
-  {
-    std::lock_guard lock(failing_);
-    has_stalled_ = true;
-  }
+  failure_.note_stall(reason); // before the end that the leader is about to see
   transport_->abort();
 }
 

@@ -134,7 +134,7 @@ TEST_CASE("a stopping server answers what has arrived, then closes") {
 TEST_CASE("after a soft disconnect further commands get ESHUTDOWN") {
   Running running;
   running.world.submit = [&](backend::Request &request) {
-    running.connection->disconnect(false);
+    running.client->disconnect(false);
     request.complete(0);
   };
   REQUIRE(running.start(ThreadModel::serialize_requests));
@@ -150,7 +150,7 @@ TEST_CASE("after a soft disconnect further commands get ESHUTDOWN") {
 TEST_CASE("after a forced disconnect nothing more is sent") {
   Running running;
   running.world.submit = [&](backend::Request &request) {
-    running.connection->disconnect(true);
+    running.client->disconnect(true);
     request.complete(0);
   };
   REQUIRE(running.start(ThreadModel::parallel));

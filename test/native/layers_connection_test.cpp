@@ -59,13 +59,14 @@ struct Server {
     std::unique_ptr<Backend> backend =
         open("delay", {{"readMs", std::chrono::duration<double, std::milli>(LONG).count()}});
     prepare(*backend);
-    auto connection = std::make_shared<connection::Connection>(resources, context, "memory", 1);
+    auto connection = std::make_shared<connection::Connection>(
+        resources, std::make_shared<connection::ClientContext>(context, "memory", 1));
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
                                                             sockets.server, context->stop_fd());
     REQUIRE(connection->start(
         &transport, &backend,
         {wire::NBD_FLAG_HAS_FLAGS, 16, 0, LONG, std::chrono::milliseconds(0), 64 << 10, nullptr},
-        [this] { gate.change([this] { is_open = false; }); }));
+        [this](const auto &) { gate.change([this] { is_open = false; }); }));
     for (uint64_t cookie = 1; cookie <= 8; cookie++)
       CHECK(send_all(sockets.client, encode_request(wire::NBD_CMD_READ, cookie, 0, 64 << 10)));
     if (by_client)
@@ -85,13 +86,14 @@ struct Server {
     SocketPair sockets;
     std::unique_ptr<Backend> backend = open(name, options);
     prepare(*backend);
-    auto connection = std::make_shared<connection::Connection>(resources, context, "memory", 1);
+    auto connection = std::make_shared<connection::Connection>(
+        resources, std::make_shared<connection::ClientContext>(context, "memory", 1));
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
                                                             sockets.server, context->stop_fd());
     REQUIRE(connection->start(&transport, &backend,
                               {wire::NBD_FLAG_HAS_FLAGS, 16, 0, std::chrono::milliseconds(10000),
                                std::chrono::milliseconds(0), 64 << 20, nullptr},
-                              [this] { gate.change([this] { is_open = false; }); }));
+                              [this](const auto &) { gate.change([this] { is_open = false; }); }));
     std::vector<uint8_t> bytes = encode_request(wire::NBD_CMD_WRITE, 1, 0, LENGTH);
     bytes.resize(bytes.size() + LENGTH / 2, 9);
     CHECK(send_all(sockets.client, bytes));

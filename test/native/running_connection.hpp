@@ -66,12 +66,14 @@ private:
 struct Running {
   explicit Running(connection::Resources &resources = system_resources())
       : resources(resources),
-        connection(std::make_shared<connection::Connection>(resources, server, "test", 1)) {}
+        client(std::make_shared<connection::ClientContext>(server, "test", 1)),
+        connection(std::make_shared<connection::Connection>(resources, client)) {}
 
   connection::Resources &resources;
   World world;
   SocketPair sockets;
   std::shared_ptr<host::ServerContext> server = std::make_shared<host::ServerContext>([] {});
+  std::shared_ptr<connection::ClientContext> client;
   std::shared_ptr<connection::Connection> connection;
 
   std::chrono::milliseconds grace{30000};
@@ -84,9 +86,9 @@ struct Running {
                                                             sockets.server, server->stop_fd());
     std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
     prepare(*backend);
-    return connection->start(&transport, &backend,
-                             {FLAGS, max_threads, 0, grace, stall_timeout, max_bytes, budget},
-                             [this] { world.gate.change([this] { world.over = true; }); });
+    return connection->start(
+        &transport, &backend, {FLAGS, max_threads, 0, grace, stall_timeout, max_bytes, budget},
+        [this](const auto &) { world.gate.change([this] { world.over = true; }); });
   }
   bool wait_until_over() {
     return world.gate.wait([this] { return world.over; });

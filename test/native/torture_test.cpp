@@ -55,20 +55,20 @@ struct Server {
       open++;
       number = ++count;
     });
-    auto connection =
-        std::make_shared<connection::Connection>(resources, context, "torture", number);
-    connection->export_name = "";
-    std::unique_ptr<backend::Backend> backend = open_for(*connection);
+    auto client = std::make_shared<connection::ClientContext>(context, "torture", number);
+    client->export_name = "";
+    std::unique_ptr<backend::Backend> backend = open_for(*client);
     if (backend == nullptr)
       return false;
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets->server,
                                                             sockets->server, context->stop_fd());
+    auto connection = std::make_shared<connection::Connection>(resources, client);
     return connection->start(&transport, &backend,
                              {FLAGS, 16, 0, std::chrono::milliseconds(10000),
                               std::chrono::milliseconds(0), 1 << 20, budget},
-                             [this] { gate.change([this] { open--; }); });
+                             [this](const auto &) { gate.change([this] { open--; }); });
   }
-  std::unique_ptr<backend::Backend> open_for(connection::Connection &client) {
+  std::unique_ptr<backend::Backend> open_for(host::CallContext &client) {
     backend::CBottom *bottom = nullptr;
     gate.change([&] { bottom = &bottoms.emplace_back(plugin, client, 16); });
     std::string error;
