@@ -180,7 +180,8 @@ void File::read(nbdkit::ReadRequest read) {
   {
     std::lock_guard lock(mutex_);
     if (sent_ == client_settings_.connections) {
-      waiting_.emplace(read.offset(), Waiting{std::move(read), group->since});
+      const uint64_t offset = read.offset(); // before it is moved
+      waiting_.emplace(offset, Waiting{std::move(read), group->since});
       return;
     }
     sent_++;
