@@ -21,8 +21,6 @@ namespace {
 
 // With this much queued, no more requests are read: the client does not read its replies.
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
-// Stands for no limit: clients that do not go on are waited for.
-constexpr std::chrono::hours NO_STALL_TIMEOUT{24 * 365 * 100};
 // From here on it is cheaper to have the kernel refer to a file's pages than to copy them.
 constexpr uint32_t MIN_PIPED_READ_BYTES = 16 << 10;
 
@@ -49,7 +47,6 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   may_reserve_ = settings.has_shortcuts;
   system_receives_ = (*transport)->can_move_pages();
   may_pipe_ = settings.has_shortcuts && !answers_later_ && system_receives_;
-  stall_timeout_ = settings.stall_timeout.count() > 0 ? settings.stall_timeout : NO_STALL_TIMEOUT;
   memory_.emplace(settings.max_bytes, server_budget_.get(),
                   MemoryAccount::ALLOTTED_BYTES +
                       (*backend)->bytes_besides(wire::NBD_CMD_WRITE, MemoryAccount::FIRST_BYTES));
@@ -60,6 +57,8 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   reader_ = std::make_unique<RequestReader>(
       resources_, *transport_, *replies_, facts_, static_cast<backend::Maker &>(*this),
       static_cast<Admission &>(*this), stop_requested_, spinner, when_full(), settings.style);
+  waits_.emplace(runtime_, ClientWaits::Watched{*transport_, *reader_, *replies_, *memory_},
+                 failure_, settings.stall_timeout);
   if (settings.latencies != nullptr) {
     latencies_ = settings.latencies;
     latencies_place_ = latencies_->next_place();
@@ -201,7 +200,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
       timeout_ms = static_cast<int>(left.count());
     }
     const transport::Wait event =
-        guarded_wait({.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms,
+        waits_->wait({.input = false, .room = replies_->is_full(), .stop = !deadline_}, timeout_ms,
                      false, !deadline_);
     if (event != transport::Wait::stopping && event != transport::Wait::hung_up)
       continue;
@@ -209,7 +208,7 @@ template <typename Condition> bool Connection::wait_until(Condition condition, b
     tell_backend(event == transport::Wait::hung_up, event == transport::Wait::stopping);
   }
   leader_waits_.store(false);
-  input_meter_.restart(runtime_.clock.now()); // nothing has been received meanwhile
+  waits_->has_not_received();
   return met;
 }
 

@@ -12,6 +12,7 @@
 #include "backend/backend.hpp"
 #include "connection/check.hpp"
 #include "connection/client_context.hpp"
+#include "connection/client_waits.hpp"
 #include "connection/failure.hpp"
 #include "connection/latency_counters.hpp"
 #include "connection/memory_account.hpp"
@@ -53,7 +54,6 @@ class Connection final : public std::enable_shared_from_this<Connection>,
                          private ReplyListener,
                          private base::MemoryBudget::Waiter,
                          private schedule::SlowCallListener,
-                         private schedule::Stallable,
                          private schedule::Pollable {
 public:
   // Of what is closed, who opened it gets the last reference.
@@ -114,7 +114,9 @@ private:
   // Admission
   bool admit(MemoryCharge &charge, uint64_t bytes) override;
   void withdraw(const MemoryCharge &charge) override { memory_->give_back(charge); }
-  transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool owes_input) override;
+  transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool owes_input) override {
+    return waits_->wait(wanted, timeout_ms, owes_input, false);
+  }
   bool waits_in_poller(bool has_idled) override;
   void waits_here() override;
   backend::Reservation reserve(backend::Request &request) override;
@@ -133,10 +135,7 @@ private:
   void on_full() override { transport_->wake(); }
   bool delays_others() const override { return schedule::IdlePoller::delays_others(); }
   void before_delay() override;
-  void wait_for_room() override;
-  // Stallable
-  void on_stall(schedule::Stall stall, std::chrono::milliseconds lasts) override;
-  schedule::HeldMemory held_memory() const override { return memory_->held(); }
+  void wait_for_room() override { waits_->wait_for_room(); }
   // MemoryBudget::Waiter
   void on_room() override { transport_->wake(); }
   // SlowCallListener
@@ -178,10 +177,6 @@ private:
   void answer(PendingRequest *request);
   bool send_borrowed(PendingRequest *request);
   void dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge);
-  void guard_wait(std::optional<schedule::GuardedWait> *wait, schedule::Stall stall,
-                  int *timeout_ms);
-  transport::Wait guarded_wait(transport::Wanted wanted, int timeout_ms, bool owes_input,
-                               bool heed_hang_up);
   template <typename Condition> bool wait_until(Condition condition, bool is_ending);
   void tell_backend(bool client_has_gone, bool server_stops);
   void end();
@@ -205,6 +200,7 @@ private:
   std::unique_ptr<backend::Backend> backend_;
   std::unique_ptr<ReplyQueue> replies_;
   std::unique_ptr<RequestReader> reader_; // the leader's
+  std::optional<ClientWaits> waits_;
   OnClosed on_closed_;
   Failure failure_;
   std::shared_ptr<Connection> self_; // until finish
@@ -233,10 +229,7 @@ private:
   std::atomic<bool> leader_waits_{false}; // and wants to be woken when replies have left
   // send_for_slow_thread is at it. Pairs with nothing: the send right orders what it does.
   std::atomic<bool> is_sending_{false};
-  std::atomic<bool> client_has_left_{false}; // a hint to plugins, pairs with nothing
-  std::chrono::milliseconds stall_timeout_{};
-  schedule::StallMeter input_meter_;
-  schedule::StallMeter output_meter_;
+  std::atomic<bool> client_has_left_{false};   // a hint to plugins, pairs with nothing
   std::atomic<bool> stop_requested_{false};    // pairs with registration_: see stop
   std::atomic<unsigned> failures_reported_{0}; // a count, pairs with nothing
 
