@@ -41,8 +41,15 @@ const inC: Decision = { part: PLUGIN_IN_C };
 const ROOT =
   "systemd.test.ts does this as a user, in a systemd of its own: root's is the machine's";
 
+const drawing: Decision = { cannot: "it is a drawing" };
+
 /** By the document and how the block begins. */
 export const BLOCKS: Readonly<Record<string, Decision>> = {
+  "docs/architecture.md:  TypeScript, src/": drawing,
+  "docs/architecture.md:  client ──► socket": drawing,
+  "docs/architecture.md:  leaders, workers": drawing,
+  "docs/architecture.md:  thread A ── push": drawing,
+  "docs/architecture.md:                      ┌── busy": drawing,
   "README.md: $ npm install": {
     elsewhere: ["test/package/documentation.test.ts", 'console("README.md", "$ npm install")'],
   },
