@@ -56,9 +56,9 @@ describe("a fault planted in a plugin is found, in at most five requests:", () =
 
   test("a request that is never answered", { timeout: LONG_MS }, async () => {
     const fault = "a request without an answer";
-    const options = { seed: 1, requests: 3, answerWithinMs: 200 };
+    const options = { seed: 1, requests: 3, answerWithinMs: 100 };
     const error = await errorOf(plantedDisk(SIZE_BYTES, fault), options);
-    expect(error.fault).toContain("there is no answer after 200 ms");
+    expect(error.fault).toContain("there is no answer after 100 ms");
   });
 });
 
