@@ -1,7 +1,8 @@
 import { defineConfig } from "vitest/config";
 
-// Two workers keep two cores busy without starving the servers under test.
-const shared = { testTimeout: 60_000, hookTimeout: 60_000, maxWorkers: 2 };
+// Tests wait a good part of their time, so three workers keep two cores busy without starving the
+// servers under test.
+const shared = { testTimeout: 60_000, hookTimeout: 60_000, maxWorkers: 3 };
 
 const project = (name: string, more = {}) => ({
   test: { name, include: [`test/${name}/**/*.test.ts`], ...shared, ...more },
