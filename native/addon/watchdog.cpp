@@ -11,6 +11,7 @@
 #include <memory>
 #include <pthread.h>
 #include <semaphore.h>
+#include <set>
 #include <string>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -41,16 +42,10 @@ std::atomic<int> last_signal{0};
 std::atomic<int64_t> last_stop_ms{INT64_MIN / 2}; // pairs with itself: one of many is the first
 std::atomic<unsigned> grace_ms{0};                // a setting, before the first signal
 
-// How far the end has come, and when it must be over.
-enum class Stage { serving, stopping, plugin, exit };
-constexpr const char *OVERDUE[] = {
-    "", "the JavaScript thread is blocked and the server cannot stop: forcing the exit",
-    "the plugin's cleanup or unload did not return: forcing the exit",
-    "the process did not exit, possibly because of a plugin's threads or destructors: forcing the "
-    "exit"};
+// What to say where the end does not go on, and when it must have. Null: the server serves.
+std::atomic<const char *> last_line{nullptr};
 constexpr int64_t NEVER = INT64_MAX;
 // The deadline is set last: its store pairs with the load in watch, which then sees the others.
-std::atomic<Stage> stage{Stage::serving};
 std::atomic<int64_t> deadline_ms{NEVER};
 std::atomic<int> forced_status{1};
 
@@ -120,7 +115,7 @@ bool has_unseen_signal() {
 }
 
 unsigned patience_ms() {
-  const bool is_second = received.load() - seen.load() > 1 || stage.load() != Stage::serving;
+  const bool is_second = received.load() - seen.load() > 1 || last_line.load() != nullptr;
   return is_second ? std::min(IMPATIENT_MS, grace_ms.load()) : grace_ms.load();
 }
 
@@ -136,7 +131,7 @@ void watch() {
                   "forcing the exit",
                   128 + last_signal.load());
     if (now_ms() >= deadline_ms.load())
-      end_process(OVERDUE[static_cast<size_t>(stage.load())], forced_status.load());
+      end_process(last_line.load(), forced_status.load());
     const timespec tick{0, TICK_MS * 1'000'000};
     nanosleep(&tick, nullptr);
   }
@@ -187,16 +182,19 @@ Napi::Value signal_seen(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value arm_watchdog(const Napi::CallbackInfo &info) {
-  const std::string name = info[0].As<Napi::String>();
+  // Who ends the process may be reading one: none is ever freed, and there are few.
+  static auto *lines = new std::set<std::string>;
   start_watching();
   deadline_ms.store(NEVER); // none while the others change
-  stage.store(name == "stopping" ? Stage::stopping
-              : name == "plugin" ? Stage::plugin
-                                 : Stage::exit);
-  forced_status.store(info[2].As<Napi::Number>().Int32Value());
-  deadline_ms.store(now_ms() + info[1].As<Napi::Number>().Int64Value() * SLOWNESS);
+  last_line.store(lines->insert(info[2].As<Napi::String>()).first->c_str());
+  forced_status.store(info[1].As<Napi::Number>().Int32Value());
+  deadline_ms.store(now_ms() + info[0].As<Napi::Number>().Int64Value() * SLOWNESS);
   sem_post(&changed);
   return info.Env().Undefined();
+}
+
+Napi::Value end_now(const Napi::CallbackInfo &info) {
+  _exit(info[0].As<Napi::Number>().Int32Value());
 }
 
 Napi::Value remove_at_forced_end(const Napi::CallbackInfo &info) {

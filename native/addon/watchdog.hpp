@@ -13,10 +13,14 @@ Napi::Value guard_signals(const Napi::CallbackInfo &info);
 // signalSeen(): JavaScript has got the signals that have come so far.
 Napi::Value signal_seen(const Napi::CallbackInfo &info);
 
-// armWatchdog(stage, ms, status): the server's end has come so far, "stopping", "plugin" (its
-// cleanup and unload) or "exit". Unless the next call of this or the end of the process comes
-// within so many milliseconds, the process ends with that status. On the main thread.
+// armWatchdog(ms, status, lastLine): the server's end has come so far. Unless the next call of this
+// or the end of the process comes within so many milliseconds, the process ends with that status,
+// and that line of the log. On the main thread.
 Napi::Value arm_watchdog(const Napi::CallbackInfo &info);
+
+// endNow(status): the process ends here. Nothing of a plugin's runs any more: no destructor, under
+// which one of its threads might still be at work.
+Napi::Value end_now(const Napi::CallbackInfo &info);
 
 // removeAtForcedEnd(files): what to delete then if it is still what the server has made, with
 // { path, device, inode }: sockets, files, and folders that are empty by then. Replaces the last

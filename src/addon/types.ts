@@ -648,10 +648,13 @@ export interface Addon {
   guardSignals(signals: readonly number[], graceMs: number): void;
   signalSeen(): void;
   /**
-   * The end has come so far: the process ends with this status unless the next stage, or the end
-   * itself, comes within so many milliseconds, whatever hangs.
+   * The end has come so far: unless the next call, or the end itself, comes within so many
+   * milliseconds, the process ends with this status, whatever hangs, and this last line of the log.
+   * It is kept for ever: say the same again.
    */
-  armWatchdog(stage: "stopping" | "plugin" | "exit", ms: number, status: number): void;
+  armWatchdog(ms: number, status: number, lastLine: string): void;
+  /** Runs no destructors, under which threads of a plugin's might still be at work. */
+  endNow(status: number): never;
   /** Instead of those of the last call: files, and directories that are empty by then. */
   removeAtForcedEnd(files: readonly MadeFile[]): void;
 }

@@ -2,42 +2,63 @@
 // thread.
 
 import { addon, loadedAddon } from "../addon/addon.js";
+import { stopTimes } from "../server/stop-times.js";
 
 /** JavaScript's thread may be blocked so long before the server is given up. */
 const BLOCKED_MS = 5_000;
 const BEAT_MS = 1_000;
 
+/** The plugin's cleanup and unload have so long, even where requests have used up the grace. */
+const LEAST_PLUGIN_END_MS = 500;
+
 /** From the last of our work to the end of the process: handlers of exit and destructors. */
 const EXIT_MS = 5_000;
 
-/** While the server stops, for as long as that takes, JavaScript's thread must not hang. */
-export async function guardStop<T>(forcedStatus: number, stop: () => Promise<T>): Promise<T> {
-  const beat = (): void => addon().armWatchdog("stopping", BLOCKED_MS, forcedStatus);
-  beat();
-  const beats = setInterval(beat, BEAT_MS);
-  try {
-    return await stop();
-  } finally {
-    clearInterval(beats);
-  }
-}
+/** The end of a server, which its grace bounds from here on. */
+export class ServerEnd {
+  readonly #forcedStatus: number;
+  readonly #endMs: number;
+  readonly #begunMs = performance.now();
 
-/** The plugin's cleanup and unload, which may have much to do, have as long as its requests. */
-export async function guardPluginEnd(
-  forcedStatus: number,
-  graceMs: number,
-  end: () => Promise<void>,
-): Promise<void> {
-  addon().armWatchdog("plugin", Math.max(graceMs, BLOCKED_MS), forcedStatus);
-  await end();
+  constructor(forcedStatus: number, graceMs: number) {
+    this.#forcedStatus = forcedStatus;
+    this.#endMs = stopTimes(graceMs).endMs;
+  }
+
+  /** As long as that takes, JavaScript's thread must not hang. */
+  async guard<T>(stop: () => Promise<T>): Promise<T> {
+    const line = "the JavaScript thread is blocked and the server cannot stop: forcing the exit";
+    const beat = (): void => addon().armWatchdog(BLOCKED_MS, this.#forcedStatus, line);
+    beat();
+    const beats = setInterval(beat, BEAT_MS);
+    try {
+      return await stop();
+    } finally {
+      clearInterval(beats);
+    }
+  }
+
+  /** The plugin's cleanup and unload have what requests have left of the grace. */
+  async guardPlugin(name: string, end: () => Promise<void>): Promise<void> {
+    const leftMs = this.#begunMs + this.#endMs - performance.now();
+    const ms = Math.ceil(Math.max(leftMs, LEAST_PLUGIN_END_MS));
+    const seconds = (ms / 1000).toFixed(1);
+    const line = `${name}: cleanup or unload did not return within ${seconds} s: forcing the exit`;
+    addon().armWatchdog(ms, this.#forcedStatus, line);
+    await end();
+  }
 }
 
 /** All is done but what is left to the end of the process. */
 export function guardExit(status: number): void {
-  loadedAddon()?.armWatchdog("exit", EXIT_MS, status);
+  const line =
+    "the process did not exit, possibly because of a plugin's threads or destructors: forcing the exit";
+  loadedAddon()?.armWatchdog(EXIT_MS, status, line);
 }
 
+/** Calls of a plugin may be in progress: handlers of JavaScript's are the last that runs. */
 export function exitNow(status: number): never {
   guardExit(status);
+  process.once("exit", () => addon().endNow(status));
   process.exit(status);
 }

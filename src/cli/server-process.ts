@@ -15,7 +15,7 @@ import { labelled, type OpenListeners, openListeners } from "../server/listen.js
 import { exportsOf, openExport, type ServedExport } from "../server/open-export.js";
 import { Server } from "../server/server.js";
 import { type OpenTls, openTls } from "../server/tls.js";
-import { exitNow, guardPluginEnd, guardStop } from "./end.js";
+import { exitNow, ServerEnd } from "./end.js";
 import { configureLog, hasShortcuts, OUR_FLAGS } from "./log-options.js";
 import { announceReady, detach } from "./readiness.js";
 import type { RunningCommand } from "./run-command.js";
@@ -228,12 +228,14 @@ class ServerProcess {
     if (isUncaught) command?.kill("SIGTERM");
     const signal = this.#signals.received;
     const forcedStatus = signal === undefined ? 1 : 128 + constants.signals[signal];
-    const isOver = await guardStop(forcedStatus, () =>
-      this.#server.stop(isUncaught ? Math.min(this.#config.graceMs, UNCAUGHT_GRACE_MS) : undefined),
+    const { graceMs } = this.#config;
+    const end = new ServerEnd(forcedStatus, graceMs);
+    const isOver = await end.guard(() =>
+      this.#server.stop(isUncaught ? Math.min(graceMs, UNCAUGHT_GRACE_MS) : undefined),
     );
-    if (isOver) await guardPluginEnd(forcedStatus, this.#config.graceMs, () => this.#export.end());
+    if (isOver) await end.guardPlugin(this.#export.about.name, () => this.#export.end());
     // A signal has ended the server, not the command, whose status is the process's.
-    const status = command === undefined ? 0 : await guardStop(forcedStatus, () => command.status);
+    const status = command === undefined ? 0 : await end.guard(() => command.status);
     if (isOver) return this.#uncaught.haveHappened ? 1 : status;
     this.#cleanUp();
     // Threads that hang in the plugin would keep us alive.

@@ -52,6 +52,10 @@ export class ExportTable {
     return [...this.#exports.values()].map(({ parts }) => parts);
   }
 
+  get pluginNames(): readonly string[] {
+    return [...this.#exports.values()].map(({ about }) => about.name);
+  }
+
   get isShutdownRequested(): boolean {
     return [...this.#exports.values()].some((one) => one.isShutdownRequested);
   }

@@ -21,6 +21,7 @@ import {
   type SessionSettings,
 } from "./session.js";
 import { NO_REQUESTS, type ServerStats, Statistics, sumOf } from "./statistics.js";
+import { stopTimes } from "./stop-times.js";
 import type { WorkerExport } from "./worker-export.js";
 
 export interface ServerSettings extends SessionSettings {
@@ -67,12 +68,6 @@ export interface ServerObserver {
 
 /** When no descriptor or memory is left for another client, we try again after this. */
 const ACCEPT_RETRY_MS = 100;
-
-/** When a stopping connection should have ended by itself, after its grace. */
-const STOP_MARGIN_MS = 2_000;
-
-/** A plugin's call that has no client any more gets no more than this to return. */
-const ABORT_GRACE_MS = 5_000;
 
 /** Resolves with false; does not keep the process alive. */
 const after = (delayMs: number): Promise<false> =>
@@ -215,7 +210,7 @@ export class Server {
   /**
    * No new clients; requests that have arrived are answered; everything closes. Resolves with
    * true when that is done, and with false if plugin calls do not return or requests have never
-   * got a reply: then an export is still in use and must not end.
+   * got a reply: then an export is still in use and must not end. Within the grace.
    */
   async stop(graceMs = this.#settings.graceMs): Promise<boolean> {
     try {
@@ -226,17 +221,21 @@ export class Server {
   }
 
   async #stop(graceMs: number): Promise<boolean> {
-    const drained = this.#drain(graceMs).then(() => this.#exports.drained());
-    const drainMs = graceMs + STOP_MARGIN_MS;
-    const timely = await Promise.race([drained.then((unused) => ({ unused })), after(drainMs)]);
+    const { answersMs, cutMs, endMs } = stopTimes(graceMs);
+    const drained = this.#drain(answersMs).then(() => this.#exports.drained());
+    const timely = await Promise.race([drained.then((unused) => ({ unused })), after(cutMs)]);
     if (timely) return timely.unused;
-    this.#log.error(
-      `${this.#sessions.size} connections did not end within ${drainMs / 1000} s: closing them`,
-    );
     for (const session of this.#sessions.keys()) session.abort();
-    if (await Promise.race([drained, after(ABORT_GRACE_MS)])) return true;
-    this.#log.error(`${this.#sessions.size} plugin calls did not return: giving up`);
+    if (await Promise.race([drained, after(endMs - cutMs)])) return true;
+    this.#log.error(`${this.#unreturned} did not return within ${endMs / 1000} s: giving up`);
     return false;
+  }
+
+  get #unreturned(): string {
+    const names = this.#exports.pluginNames.join(", ");
+    const clients = this.#sessions.size;
+    if (clients === 0) return `${names}: the close of what all clients share`;
+    return `${names}: a close or another call, of ${clients === 1 ? "a client" : `${clients} clients`},`;
   }
 
   /** Whether new clients are refused. */
@@ -251,11 +250,11 @@ export class Server {
       : exports.newClientSession(stream, this.#settings);
   }
 
-  async #drain(graceMs: number): Promise<void> {
+  async #drain(answersMs: number): Promise<void> {
     this.#isStopping = true;
     for (const listener of this.#listeners.splice(0)) listener.close();
     // Connections must have their grace before the announcement has them count it.
-    for (const session of this.#sessions.keys()) session.stop(graceMs);
+    for (const session of this.#sessions.keys()) session.stop(answersMs);
     this.#native.announceStop();
     await Promise.all(this.#sessions.values());
   }

@@ -300,6 +300,10 @@ export class WorkerExport {
     return [this.parts];
   }
 
+  get pluginNames(): readonly string[] {
+    return [this.about.name];
+  }
+
   /** Whether the process stays alive for its threads, as it does at first. */
   setRef(isRef: boolean): void {
     for (const thread of this.#threads) thread.setRef(isRef);

@@ -1,12 +1,20 @@
 // The end comes whatever a plugin hangs in, in a bounded time after the first signal.
 
 import { execFileSync } from "node:child_process";
-import { mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { type Finished, run, runOk } from "../support/command.js";
-import { asyncnbd, clean, runAsyncnbd, sanitizer, testPlugin } from "../support/server.js";
+import { RawClient } from "../support/raw-client.js";
+import {
+  asyncnbd,
+  clean,
+  runAsyncnbd,
+  sanitizer,
+  startServer,
+  testPlugin,
+} from "../support/server.js";
 
 const directory = mkdtempSync(join(tmpdir(), "asyncnbd-test-"));
 const blockingLibrary = join(directory, "blocking.so");
@@ -39,6 +47,9 @@ beforeAll(() => {
 afterAll(() => rmSync(directory, { recursive: true }));
 
 const TERM = 15;
+const GRACE_MS = 2_000;
+/** For a process of Node's to end, on a machine that has much else to do. */
+const EXIT_SLACK_MS = 3_000;
 /** A command that stops its server, and ends when that has noticed and takes no clients any more. */
 const STOP = "kill $PPID; while nbdinfo --size $uri >/dev/null 2>&1; do :; done";
 const sockets = (): string[] => readdirSync(directory).filter((name) => name.endsWith(".sock"));
@@ -52,13 +63,33 @@ async function end(hang: string, { env = {}, command = STOP } = {}): Promise<Fin
 }
 
 describe.skipIf(sanitizer !== undefined)("a plugin", () => {
-  test.concurrent.each(["cleanup", "unload"])("whose %s does not return", async (hang) => {
-    const { status, stderr } = await end(hang);
-    expect(stderr).toBe(
-      "asyncnbd: error: the plugin's cleanup or unload did not return: forcing the exit\n",
-    );
-    expect(status).toBe(128 + TERM);
-    expect(sockets()).not.toContain(`${hang}.sock`);
+  test.concurrent.each([
+    ["close", 1, "a close or another call, of 2 clients, did not return within 2 s: giving up"],
+    [
+      "cleanup",
+      128 + TERM,
+      /^cleanup or unload did not return within (2.0|1.\d) s: forcing the exit$/,
+    ],
+    [
+      "unload",
+      128 + TERM,
+      /^cleanup or unload did not return within (2.0|1.\d) s: forcing the exit$/,
+    ],
+  ])("whose %s does not return ends with the grace, and is named", async (hang, status, words) => {
+    const server = await startServer([testPlugin("lifecycle"), `hang=${hang}`], {
+      options: [`--grace=${GRACE_MS / 1000}`],
+    });
+    await Promise.all([RawClient.open(server.socket), RawClient.open(server.socket)]);
+    const begunMs = performance.now();
+    server.kill("SIGTERM");
+    const ended = await server.ended;
+    const tookMs = performance.now() - begunMs;
+    const [, text] = /^asyncnbd: error: lifecycle: (.*)\n$/.exec(ended.stderr) ?? [];
+    expect(text, ended.stderr).toMatch(words);
+    expect(ended.status).toBe(status);
+    expect(tookMs).toBeGreaterThan(GRACE_MS - 100);
+    expect(tookMs).toBeLessThan(GRACE_MS + EXIT_SLACK_MS);
+    expect(existsSync(server.socket)).toBe(false);
   });
 
   test.concurrent.each([
@@ -81,7 +112,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     const { status, stderr } = await end("memory", { env: { LD_PRELOAD: lockingAllocator } });
     // In its cleanup: who asks for memory next, and when, is left to chance.
     expect(stderr).toMatch(
-      /^asyncnbd: error: the (plugin's cleanup or unload did not return|JavaScript thread is blocked and the server cannot stop): forcing the exit\n$/,
+      /^asyncnbd: error: (lifecycle: cleanup or unload did not return within 1.0 s|the JavaScript thread is blocked and the server cannot stop): forcing the exit\n$/,
     );
     expect(status).toBe(128 + TERM);
     expect(sockets()).not.toContain("memory.sock");

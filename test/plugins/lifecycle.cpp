@@ -77,6 +77,7 @@ constexpr Hang HANGS[] = {{"destructor", "after_fork", hang_destructor},
                           {"loader", "after_fork", hang_loader},
                           {"memory", "cleanup", hang_memory},
                           {"log", "cleanup", hang_log},
+                          {"close", "close", pause_for_ever},
                           {"cleanup", "cleanup", pause_for_ever},
                           {"unload", "unload", pause_for_ever}};
 const Hang *hang;
@@ -157,6 +158,10 @@ void *lifecycle_open(int) {
   return NBDKIT_HANDLE_NOT_NEEDED;
 }
 
+void lifecycle_close(void *) {
+  perhaps_hang_in("close");
+}
+
 int64_t lifecycle_get_size(void *) {
   return 4096;
 }
@@ -178,6 +183,7 @@ struct nbdkit_plugin plugin = [] {
   table.cleanup = lifecycle_cleanup;
   table.unload = lifecycle_unload;
   table.open = lifecycle_open;
+  table.close = lifecycle_close;
   table.get_size = lifecycle_get_size;
   table.pread = lifecycle_pread;
   return table;

@@ -13,8 +13,8 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "addon/own_process.cpp": ["once"],
   "addon/runtime.cpp": ["made"],
   "addon/watchdog.cpp": [
-    ...["handlers", "received", "seen", "last_signal", "last_stop_ms", "grace_ms", "stage"],
-    ...["deadline_ms", "forced_status", "made_files", "started", "all"],
+    ...["handlers", "received", "seen", "last_signal", "last_stop_ms", "grace_ms", "last_line"],
+    ...["deadline_ms", "forced_status", "made_files", "started", "lines", "all"],
   ],
   "backend/c_plugin.cpp": ["opening", "mutex", "kept"],
   "base/lock_order.cpp": ["held"],
