@@ -38,7 +38,7 @@ const IN_FLIGHT = 16;
 class Load {
   readonly model = new DiskModel(REGION_SECTORS * SECTOR_BYTES);
   requests = 0;
-  errors = 0;
+  readonly errors: number[] = [];
   readonly #client: StrictClient;
   readonly #index: number;
 
@@ -68,50 +68,98 @@ class Load {
         })),
       );
       this.requests += replies.length;
-      this.errors += replies.filter(({ error }) => error !== 0).length;
-      for (const { offset, length, byte } of written) this.model.wrote(offset, length, byte);
+      for (const [i, { offset, length, byte }] of written.entries()) {
+        if (replies[i]?.error === 0) this.model.wrote(offset, length, byte);
+        else this.model.mayHaveWritten(offset, length, byte);
+      }
+      this.errors.push(...replies.map(({ error }) => error).filter((error) => error !== 0));
       const sector = random(REGION_SECTORS - 64);
       const { error, data } = await this.#client.read(this.at(sector), 64 * SECTOR_BYTES);
-      if (error !== 0) this.errors++;
+      if (error !== 0) this.errors.push(error);
       else this.model.checkRead(sector, data);
     }
   }
 }
 
-test("an OSD that is killed and comes back after 5 s costs no request and no data", async () => {
-  const server = await serve();
+/** Loads run before, meanwhile, and until they have got on after it. */
+async function loadAround(server: RunningServer, outage: () => Promise<void>): Promise<Load[]> {
   const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(server)));
   const loads = clients.map((client, i) => new Load(client, i));
   let isOver = false;
   const running = Promise.all(loads.map((load) => load.run(() => isOver)));
-  await sleep(1000);
-  const before = loads.map(({ requests }) => requests);
-  ceph.signal("osd.0", "SIGKILL");
-  await sleep(5000);
-  await ceph.run("ceph-osd", "-i", "0");
-  while (loads.some(({ requests }, i) => requests < (before[i] as number) + 4 * IN_FLIGHT))
-    await sleep(100);
+  const getOn = async (): Promise<void> => {
+    const before = loads.map(({ requests }) => requests);
+    while (loads.some(({ requests }, i) => requests < (before[i] as number) + 4 * IN_FLIGHT))
+      await sleep(100);
+  };
+  await getOn();
+  await outage();
+  await getOn();
   isOver = true;
   await running;
-  expect(loads.map(({ errors }) => errors)).toEqual(loads.map(() => 0));
-  await server.stop();
-  // And another server reads the same.
-  const again = await startServer(["rbd", `disk${images}`, `conf=${ceph.conf}`]);
+  return loads;
+}
+
+/** And so does another server. */
+async function expectToReadTheSame(image: string, loads: readonly Load[]): Promise<void> {
+  const again = await startServer(["rbd", image, `conf=${ceph.conf}`]);
   const reader = await connect(again);
   for (const load of loads) {
     const { data } = await reader.read(load.at(0), REGION_SECTORS * SECTOR_BYTES);
     load.model.checkRead(0, data);
   }
-});
+  await again.stop();
+}
 
-async function whileStopped(daemons: readonly string[], work: () => Promise<void>): Promise<void> {
-  for (const daemon of daemons) ceph.signal(daemon, "SIGSTOP");
+async function whileStopped(
+  daemons: readonly string[],
+  work: () => Promise<unknown>,
+): Promise<void> {
+  for (const daemon of daemons) await ceph.stop(daemon);
   try {
     await work();
   } finally {
     for (const daemon of daemons) ceph.signal(daemon, "SIGCONT");
   }
 }
+
+/** As users have them: 60 s. */
+const OUTAGE_MS = 1000 * Number(process.env.ASYNCNBD_TEST_OUTAGE_SECONDS ?? 5);
+const OUTAGE_SECONDS = OUTAGE_MS / 1000;
+
+test.each<[outage: string, cache: string, act: () => Promise<void>]>([
+  [
+    "is killed and comes back after",
+    "true",
+    async () => {
+      ceph.signal("osd.0", "SIGKILL");
+      await sleep(OUTAGE_MS);
+      await ceph.run("ceph-osd", "-i", "0");
+    },
+  ],
+  ["is silent for", "true", () => whileStopped(["osd.0"], () => sleep(OUTAGE_MS))],
+  ["is silent for", "false", () => whileStopped(["osd.0"], () => sleep(OUTAGE_MS))],
+])(
+  `an OSD that %s ${OUTAGE_SECONDS} s costs no request and no data, with cache=%s`,
+  async (_, cache, outage) => {
+    const server = await serve(`cache=${cache}`, `timeout=${OUTAGE_SECONDS + 60}`);
+    const loads = await loadAround(server, outage);
+    expect(loads.map(({ errors }) => errors)).toEqual(loads.map(() => []));
+    await server.stop();
+    await expectToReadTheSame(`disk${images}`, loads);
+  },
+);
+
+test(`an OSD that is silent for ${OUTAGE_SECONDS} s costs what is not answered in timeout=, and no other data`, async () => {
+  const server = await serve("cache=false", `timeout=${Math.ceil(OUTAGE_SECONDS / 3)}`);
+  const loads = await loadAround(server, () => whileStopped(["osd.0"], () => sleep(OUTAGE_MS)));
+  for (const { errors } of loads) {
+    expect(errors.length).toBeGreaterThan(0);
+    expect(new Set(errors)).toEqual(new Set([ERRNO.EIO]));
+  }
+  await server.stop();
+  await expectToReadTheSame(`disk${images}`, loads);
+});
 
 test("an OSD that is silent for longer than timeout= is an error after that time", async () => {
   const client = await connect(await serve("timeout=2", "cache=false"));

@@ -4,9 +4,11 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { setImmediate as nextTurn } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll } from "vitest";
 import { runOk } from "./command.js";
+import { threadStates } from "./process.js";
 
 const script = fileURLToPath(new URL("../../scripts/ceph", import.meta.url));
 
@@ -37,10 +39,21 @@ export class Ceph {
 
   /** Of "osd.0", "mon.a" or "client.s3". */
   signal(daemon: string, signal: NodeJS.Signals): void {
-    process.kill(
-      Number(readFileSync(join(this.directory, "run", `${daemon}.pid`), "utf8")),
-      signal,
-    );
+    process.kill(this.#pidOf(daemon), signal);
+  }
+
+  /**
+   * Resolves once nothing of it runs: a signal is received by one of its threads, which has the others
+   * stop, and until then these may still answer a request that comes after the signal.
+   */
+  async stop(daemon: string): Promise<void> {
+    this.signal(daemon, "SIGSTOP");
+    const isStopped = (): boolean => threadStates(this.#pidOf(daemon)).every((one) => one === "T");
+    while (!isStopped()) await nextTurn();
+  }
+
+  #pidOf(daemon: string): number {
+    return Number(readFileSync(join(this.directory, "run", `${daemon}.pid`), "utf8"));
   }
 
   /** Runs one of Ceph's commands. Resolves with what it prints. */

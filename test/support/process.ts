@@ -6,6 +6,13 @@ export const openDescriptors = (pid: number): number => readdirSync(`/proc/${pid
 
 export const threadCount = (pid: number): number => readdirSync(`/proc/${pid}/task`).length;
 
+/** "R": runs; "S": sleeps; "T": is stopped; … */
+export const threadStates = (pid: number): string[] =>
+  readdirSync(`/proc/${pid}/task`).map((thread) => {
+    const status = readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8");
+    return /^State:\s+(\S)/m.exec(status)?.[1] ?? "";
+  });
+
 /** Resident memory in KiB. */
 export function residentKib(pid: number): number {
   const match = /^VmRSS:\s+(\d+) kB/m.exec(readFileSync(`/proc/${pid}/status`, "utf8"));
