@@ -1,38 +1,32 @@
 // See http-library.hpp.
 #include "http-library.hpp"
 
-#include <dlfcn.h>
-#include <mutex>
-
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
+
+#include "found-library.hpp"
 
 namespace http {
 
 namespace {
 
-constexpr const char *PACKAGE = "the package libcurl4 (Debian, Ubuntu; libcurl4t64 in newer ones) "
-                                "or libcurl (Fedora, RHEL) has "
-                                "it";
+constexpr const char *PACKAGE =
+    "the package libcurl4 or libcurl4t64 (Debian, Ubuntu) or libcurl (Fedora, RHEL) has it";
 
 constexpr unsigned OLDEST = 0x074200;     // 7.66
 constexpr unsigned SIGNS_FROM = 0x074b00; // 7.75
 
-// With its own OpenSSL, and not the one in Node; sanitizers do not allow that.
-void *open_library() {
-  const bool is_sanitized = dlsym(RTLD_DEFAULT, "__asan_init") != nullptr ||
-                            dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr;
-  const int flags = RTLD_NOW | RTLD_LOCAL | (is_sanitized ? 0 : RTLD_DEEPBIND);
-  // Of one interface, with different libraries for TLS.
+// Of one interface, with different libraries for TLS.
+void *open_curl() {
   for (const char *name : {"libcurl.so.4", "libcurl-gnutls.so.4"})
-    if (void *const handle = dlopen(name, flags); handle != nullptr)
+    if (void *const handle = found::open_library(name); handle != nullptr)
       return handle;
   nbdkit_error("HTTP needs libcurl: %s; %s", dlerror(), PACKAGE);
   return nullptr;
 }
 
 bool load(Library &library) {
-  void *const handle = open_library();
+  void *const handle = open_curl();
   if (handle == nullptr)
     return false;
   const char *missing = nullptr;
@@ -65,13 +59,7 @@ bool load(Library &library) {
 } // namespace
 
 const Library *library() {
-  static std::mutex mutex;
-  static Library loaded;
-  static bool is_loaded = false;
-  std::lock_guard lock(mutex);
-  if (!is_loaded)
-    is_loaded = load(loaded);
-  return is_loaded ? &loaded : nullptr;
+  return found::load_once(load);
 }
 
 } // namespace http

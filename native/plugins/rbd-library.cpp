@@ -1,11 +1,10 @@
 // See rbd-library.hpp.
 #include "rbd-library.hpp"
 
-#include <dlfcn.h>
-#include <mutex>
-
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
+
+#include "found-library.hpp"
 
 namespace rbd {
 
@@ -13,11 +12,8 @@ namespace {
 
 constexpr const char *PACKAGE = "the package librbd1 (Debian, Ubuntu, Fedora, RHEL) has it";
 
-// With its own OpenSSL, and not the one in Node; sanitizers do not allow that.
 void *open_library(const char *name) {
-  const bool is_sanitized = dlsym(RTLD_DEFAULT, "__asan_init") != nullptr ||
-                            dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr;
-  void *const handle = dlopen(name, RTLD_NOW | RTLD_LOCAL | (is_sanitized ? 0 : RTLD_DEEPBIND));
+  void *const handle = found::open_library(name);
   if (handle == nullptr)
     nbdkit_error("rbd needs %s: %s; %s", name, dlerror(), PACKAGE);
   return handle;
@@ -60,13 +56,7 @@ bool load(Library &library) {
 } // namespace
 
 const Library *library() {
-  static std::mutex mutex;
-  static Library loaded;
-  static bool is_loaded = false;
-  std::lock_guard lock(mutex);
-  if (!is_loaded)
-    is_loaded = load(loaded);
-  return is_loaded ? &loaded : nullptr;
+  return found::load_once(load);
 }
 
 } // namespace rbd

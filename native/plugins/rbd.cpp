@@ -1,14 +1,11 @@
-// Images of a Ceph cluster as disks: librbd's asynchronous interface behind the ASYNC thread model.
+// Images of a Ceph cluster as disks: the callbacks of the rbd plugin, of the ASYNC thread model.
 
 #include <cerrno>
-#include <climits>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <new>
 #include <optional>
 #include <string>
@@ -19,70 +16,24 @@
 #include <nbdkit-plugin.h>
 
 #include "rbd-cluster.hpp"
-#include "rbd-image.hpp"
+#include "rbd-open-images.hpp"
+#include "rbd-parameters.hpp"
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_ASYNC
 
 namespace {
 
-/// An image by its name and how it is opened, which all clients that have it open share. librbd
-/// passes an exclusive lock between handles of one image as between machines, so that with a handle
-/// for each client they would take it from each other with every write.
-class Shared {
-public:
-  /// Waits for an end of earlier use: what librbd caches is written then. False: there is none.
-  bool enter(const rbd::Cluster &cluster, const std::string &name, const std::string &snapshot,
-             bool is_readonly) {
-    std::lock_guard lock(mutex_);
-    if (image_ == nullptr)
-      image_ = rbd::Image::open(cluster, name, snapshot, is_readonly);
-    if (image_ == nullptr)
-      return false;
-    users_++;
-    return true;
-  }
-  void leave() {
-    std::lock_guard lock(mutex_);
-    if (--users_ == 0)
-      image_.reset();
-  }
-  /// Between enter() and leave().
-  rbd::Image &image() const { return *image_; }
-
-private:
-  std::mutex mutex_;
-  std::unique_ptr<rbd::Image> image_;
-  unsigned users_ = 0;
-};
-
-/// The use of a shared image.
-class Use {
-public:
-  explicit Use(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
-  ~Use() {
-    if (shared_ != nullptr)
-      shared_->leave();
-  }
-  Use(Use &&) = default;
-  Use &operator=(Use &&) = default;
-  rbd::Image *operator->() const { return &shared_->image(); }
-
-private:
-  std::shared_ptr<Shared> shared_;
-};
-
 /// What one server has of this plugin.
 struct Instance {
   rbd::Settings settings;
   std::unique_ptr<rbd::Cluster> cluster;
-  std::mutex mutex; // of `images`, for no longer than a look
-  std::map<std::string, std::weak_ptr<Shared>> images;
+  rbd::OpenImages images;
   /// The one image, if it stays locked while nobody has it open.
-  std::optional<Use> locked;
+  std::optional<rbd::Use> locked;
 };
 
 struct Handle {
-  Use image;
+  rbd::Use image;
   bool can_write;
 };
 
@@ -114,165 +65,15 @@ void rbd_unload() {
   delete std::exchange(this_instance(), nullptr);
 }
 
-/// [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]
-int set_place(rbd::Settings &settings, const std::string &place) {
-  std::string rest = place;
-  const size_t last = rest.rfind('/');
-  const size_t at = rest.find('@', last == std::string::npos ? 0 : last);
-  if (at != std::string::npos) {
-    settings.snapshot = rest.substr(at + 1);
-    rest.resize(at);
-  }
-  const size_t first = rest.find('/');
-  const size_t second = first == std::string::npos ? first : rest.find('/', first + 1);
-  if (second != std::string::npos) {
-    settings.name_space = rest.substr(first + 1, second - first - 1);
-    settings.image = rest.substr(second + 1);
-  } else {
-    settings.image = first == std::string::npos ? rest : rest.substr(first + 1);
-  }
-  if (first != std::string::npos)
-    settings.pool = rest.substr(0, first);
-  const bool has_snapshot = at == std::string::npos || !settings.snapshot.empty();
-  if (!settings.image.empty() && settings.image.find('/') == std::string::npos &&
-      (first == std::string::npos || !settings.pool.empty()) && has_snapshot)
-    return 0;
-  nbdkit_error("rbd=%s: use [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]", place.c_str());
-  return -1;
-}
-
-int set_bool(bool &setting, const char *value) {
-  const int answer = nbdkit_parse_bool(value);
-  setting = answer == 1;
-  return answer == -1 ? -1 : 0;
-}
-
-/// Ceph counts in seconds. Less than one is one: none would be no limit.
-int set_time(unsigned &setting_seconds, const char *name, const char *value) {
-  unsigned seconds = 0, nanoseconds = 0;
-  if (nbdkit_parse_delay(name, value, &seconds, &nanoseconds) == -1)
-    return -1;
-  if (nanoseconds > 0 && seconds < UINT_MAX)
-    seconds++;
-  setting_seconds = seconds;
-  return 0;
-}
-
-int set_passphrase(rbd::Settings &settings, const char *value) {
-  char *passphrase = nullptr;
-  if (nbdkit_read_password(value, &passphrase) == -1)
-    return -1;
-  settings.passphrase = passphrase;
-  explicit_bzero(passphrase, strlen(passphrase));
-  free(passphrase);
-  return 0;
-}
-
-int set_path(std::string &setting, const char *value) {
-  char *const path = nbdkit_absolute_path(value); // the server changes directory
-  if (path == nullptr)
-    return -1;
-  setting = path;
-  free(path);
-  return 0;
-}
-
-int set_parameter(rbd::Settings &settings, const std::string &key, const char *value) {
-  if (key == "rbd")
-    return set_place(settings, value);
-  if (key == "conf")
-    return set_path(settings.conf, value);
-  if (key == "keyring")
-    return set_path(settings.keyring, value);
-  if (key == "passphrase")
-    return set_passphrase(settings, value);
-  if (key == "exclusive")
-    return set_bool(settings.exclusive, value);
-  if (key == "timeout")
-    return set_time(settings.timeout_seconds, "timeout", value);
-  if (key == "connect-timeout")
-    return set_time(settings.connect_timeout_seconds, "connect-timeout", value);
-  if (key == "cache") {
-    bool is_on = false;
-    const int result = set_bool(is_on, value);
-    settings.cache = is_on;
-    return result;
-  }
-  if (key == "create") {
-    const int64_t bytes = nbdkit_parse_size(value);
-    if (bytes <= 0) {
-      if (bytes == 0)
-        nbdkit_error("create=%s: an image of no bytes is of no use", value);
-      return -1;
-    }
-    settings.create_bytes = static_cast<uint64_t>(bytes);
-    return 0;
-  }
-  std::string *const text = key == "pool"        ? &settings.pool
-                            : key == "namespace" ? &settings.name_space
-                            : key == "image"     ? &settings.image
-                            : key == "snapshot"  ? &settings.snapshot
-                            : key == "cluster"   ? &settings.cluster
-                            : key == "id"        ? &settings.id
-                                                 : nullptr;
-  if (text == nullptr) {
-    nbdkit_error("unknown parameter \"%s\"", key.c_str());
-    return -1;
-  }
-  *text = value;
-  return 0;
-}
-
 int rbd_config(const char *key, const char *value) {
-  return guarded(-1, [&] { return set_parameter(this_instance()->settings, key, value); });
+  return guarded(-1, [&] { return rbd::set_parameter(this_instance()->settings, key, value); });
 }
 
 int rbd_config_complete() {
-  return guarded(-1, [] {
-    rbd::Settings &settings = this_instance()->settings;
-    if (settings.image.empty() && settings.pool.empty()) {
-      nbdkit_error("the image is missing: give [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT], or pool=POOL "
-                   "to serve all images of a pool");
-      return -1;
-    }
-    if (settings.image.empty() &&
-        (settings.create_bytes || settings.exclusive || !settings.snapshot.empty())) {
-      nbdkit_error("create=, exclusive= and snapshot= need an image");
-      return -1;
-    }
-    if (settings.exclusive && !settings.snapshot.empty()) {
-      nbdkit_error("exclusive=true: a snapshot cannot be written");
-      return -1;
-    }
-    if (settings.create_bytes && (settings.passphrase || !settings.snapshot.empty())) {
-      nbdkit_error("create= makes an image without LUKS and without snapshots");
-      return -1;
-    }
-    if (settings.pool.empty())
-      settings.pool = "rbd";
-    return 0;
-  });
+  return guarded(-1, [] { return rbd::complete(this_instance()->settings); });
 }
 
 // ---- start and end ------------------------------------------------------------------------------
-
-std::shared_ptr<Shared> shared_image(Instance &instance, const std::string &key) {
-  std::lock_guard lock(instance.mutex);
-  std::erase_if(instance.images, [](const auto &one) { return one.second.expired(); });
-  std::weak_ptr<Shared> &place = instance.images[key];
-  std::shared_ptr<Shared> shared = place.lock();
-  if (shared == nullptr)
-    place = shared = std::make_shared<Shared>();
-  return shared;
-}
-
-std::optional<Use> open_image(Instance &instance, const std::string &name,
-                              const std::string &snapshot, bool is_readonly) {
-  auto shared = shared_image(instance, (is_readonly ? "r " : "w ") + name + "@" + snapshot);
-  if (!shared->enter(*instance.cluster, name, snapshot, is_readonly))
-    return std::nullopt;
-  return Use(std::move(shared));
-}
 
 /// Without rights on the pool no image can be opened either.
 int check_listing(const Instance &instance) {
@@ -303,7 +104,8 @@ int rbd_get_ready() {
     if (settings.image.empty())
       return check_listing(instance);
     const bool is_readonly = !settings.create_bytes && !settings.exclusive;
-    auto image = open_image(instance, settings.image, settings.snapshot, is_readonly);
+    auto image =
+        instance.images.open(*instance.cluster, settings.image, settings.snapshot, is_readonly);
     if (!image)
       return -1;
     if (settings.exclusive)
@@ -315,7 +117,6 @@ int rbd_get_ready() {
 void rbd_cleanup() {
   Instance &instance = *this_instance();
   instance.locked.reset();
-  instance.images.clear();
   instance.cluster.reset();
 }
 
@@ -388,7 +189,8 @@ void *rbd_open(int readonly) {
     if (!named_image(instance.settings, name, snapshot))
       return nullptr;
     const bool can_write = readonly == 0 && snapshot.empty();
-    std::optional<Use> image = open_image(instance, name, snapshot, !can_write);
+    std::optional<rbd::Use> image =
+        instance.images.open(*instance.cluster, name, snapshot, !can_write);
     return image ? new Handle{std::move(*image), can_write} : nullptr;
   });
 }
@@ -418,9 +220,15 @@ int rbd_can_multi_conn(void *) {
   return 1;
 }
 
+// With LUKS, librbd writes the ciphertext of zeroes, also where nothing has been: file systems that
+// trim what they do not use would fill the pool.
+int rbd_can_trim(void *) {
+  return this_instance()->settings.passphrase ? 0 : 1;
+}
+
 // Objects are removed or cut; where they must stay allocated, it fails at once.
-int rbd_can_fast_zero(void *) {
-  return 1;
+int rbd_can_fast_zero(void *handle) {
+  return rbd_can_trim(handle);
 }
 
 int rbd_block_size(void *, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
@@ -476,24 +284,7 @@ nbdkit_plugin make_plugin() {
   plugin.unload = rbd_unload;
   plugin.config = rbd_config;
   plugin.config_complete = rbd_config_complete;
-  plugin.config_help =
-      "[rbd=][POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]\n"
-      "                        The image to serve; the pool is rbd by default.\n"
-      "pool=<POOL>             Without an image: serve all of the pool by their names.\n"
-      "namespace=<NAMESPACE>   Of the pool.\n"
-      "image=<IMAGE>           Of the pool or namespace.\n"
-      "snapshot=<SNAPSHOT>     Of the image; it is read-only.\n"
-      "conf=<FILE>             Ceph's configuration, instead of $CEPH_CONF or /etc/ceph.\n"
-      "cluster=<NAME>          Its name there, ceph by default.\n"
-      "id=<ID>                 Who connects: client.ID, admin by default.\n"
-      "keyring=<FILE>          With its key.\n"
-      "cache=<BOOL>            Have librbd cache, instead of what the configuration says.\n"
-      "exclusive=true          Lock the image: no other client can write until the server ends.\n"
-      "create=<SIZE>           Create the image if there is none.\n"
-      "passphrase=<PASSPHRASE> The image has LUKS: -, -FD and +FILE keep it out of ps.\n"
-      "timeout=<TIME>          Fail requests that the cluster has not answered; 0, the default,\n"
-      "                        waits for it.\n"
-      "connect-timeout=<TIME>  How long to try at start, 30s by default.";
+  plugin.config_help = rbd::PARAMETERS_HELP;
   plugin.magic_config_key = "rbd";
   plugin.get_ready = rbd_get_ready;
   plugin.cleanup = rbd_cleanup;
@@ -503,6 +294,7 @@ nbdkit_plugin make_plugin() {
   plugin.close = rbd_close;
   plugin.get_size = rbd_get_size;
   plugin.can_write = rbd_can_write;
+  plugin.can_trim = rbd_can_trim;
   plugin.can_fua = rbd_can_fua;
   plugin.can_multi_conn = rbd_can_multi_conn;
   plugin.can_fast_zero = rbd_can_fast_zero;

@@ -1,0 +1,169 @@
+// See rbd-parameters.hpp.
+#include "rbd-parameters.hpp"
+
+#include <climits>
+#include <cstdlib>
+#include <cstring>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+namespace rbd {
+
+namespace {
+
+/// [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]
+int set_place(Settings &settings, const std::string &place) {
+  std::string rest = place;
+  const size_t last = rest.rfind('/');
+  const size_t at = rest.find('@', last == std::string::npos ? 0 : last);
+  if (at != std::string::npos) {
+    settings.snapshot = rest.substr(at + 1);
+    rest.resize(at);
+  }
+  const size_t first = rest.find('/');
+  const size_t second = first == std::string::npos ? first : rest.find('/', first + 1);
+  if (second != std::string::npos) {
+    settings.name_space = rest.substr(first + 1, second - first - 1);
+    settings.image = rest.substr(second + 1);
+  } else {
+    settings.image = first == std::string::npos ? rest : rest.substr(first + 1);
+  }
+  if (first != std::string::npos)
+    settings.pool = rest.substr(0, first);
+  const bool has_snapshot = at == std::string::npos || !settings.snapshot.empty();
+  if (!settings.image.empty() && settings.image.find('/') == std::string::npos &&
+      (first == std::string::npos || !settings.pool.empty()) && has_snapshot)
+    return 0;
+  nbdkit_error("rbd=%s: use [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]", place.c_str());
+  return -1;
+}
+
+int set_bool(bool &setting, const char *value) {
+  const int answer = nbdkit_parse_bool(value);
+  setting = answer == 1;
+  return answer == -1 ? -1 : 0;
+}
+
+/// Ceph counts in seconds. Less than one is one: none would be no limit.
+int set_time(unsigned &setting_seconds, const char *name, const char *value) {
+  unsigned seconds = 0, nanoseconds = 0;
+  if (nbdkit_parse_delay(name, value, &seconds, &nanoseconds) == -1)
+    return -1;
+  if (nanoseconds > 0 && seconds < UINT_MAX)
+    seconds++;
+  setting_seconds = seconds;
+  return 0;
+}
+
+int set_passphrase(Settings &settings, const char *value) {
+  char *passphrase = nullptr;
+  if (nbdkit_read_password(value, &passphrase) == -1)
+    return -1;
+  settings.passphrase = passphrase;
+  explicit_bzero(passphrase, strlen(passphrase));
+  free(passphrase);
+  return 0;
+}
+
+int set_path(std::string &setting, const char *value) {
+  char *const path = nbdkit_absolute_path(value); // the server changes directory
+  if (path == nullptr)
+    return -1;
+  setting = path;
+  free(path);
+  return 0;
+}
+
+} // namespace
+
+int set_parameter(Settings &settings, const std::string &key, const char *value) {
+  if (key == "rbd")
+    return set_place(settings, value);
+  if (key == "conf")
+    return set_path(settings.conf, value);
+  if (key == "keyring")
+    return set_path(settings.keyring, value);
+  if (key == "passphrase")
+    return set_passphrase(settings, value);
+  if (key == "exclusive")
+    return set_bool(settings.exclusive, value);
+  if (key == "timeout")
+    return set_time(settings.timeout_seconds, "timeout", value);
+  if (key == "connect-timeout")
+    return set_time(settings.connect_timeout_seconds, "connect-timeout", value);
+  if (key == "cache") {
+    bool is_on = false;
+    const int result = set_bool(is_on, value);
+    settings.cache = is_on;
+    return result;
+  }
+  if (key == "create") {
+    const int64_t bytes = nbdkit_parse_size(value);
+    if (bytes <= 0) {
+      if (bytes == 0)
+        nbdkit_error("create=%s: an image of no bytes is of no use", value);
+      return -1;
+    }
+    settings.create_bytes = static_cast<uint64_t>(bytes);
+    return 0;
+  }
+  std::string *const text = key == "pool"        ? &settings.pool
+                            : key == "namespace" ? &settings.name_space
+                            : key == "image"     ? &settings.image
+                            : key == "snapshot"  ? &settings.snapshot
+                            : key == "cluster"   ? &settings.cluster
+                            : key == "id"        ? &settings.id
+                                                 : nullptr;
+  if (text == nullptr) {
+    nbdkit_error("unknown parameter \"%s\"", key.c_str());
+    return -1;
+  }
+  *text = value;
+  return 0;
+}
+
+int complete(Settings &settings) {
+  if (settings.image.empty() && settings.pool.empty()) {
+    nbdkit_error("the image is missing: give [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT], or pool=POOL "
+                 "to serve all images of a pool");
+    return -1;
+  }
+  if (settings.image.empty() &&
+      (settings.create_bytes || settings.exclusive || !settings.snapshot.empty())) {
+    nbdkit_error("create=, exclusive= and snapshot= need an image");
+    return -1;
+  }
+  if (settings.exclusive && !settings.snapshot.empty()) {
+    nbdkit_error("exclusive=true: a snapshot cannot be written");
+    return -1;
+  }
+  if (settings.create_bytes && (settings.passphrase || !settings.snapshot.empty())) {
+    nbdkit_error("create= makes an image without LUKS and without snapshots");
+    return -1;
+  }
+  if (settings.pool.empty())
+    settings.pool = "rbd";
+  return 0;
+}
+
+const char *const PARAMETERS_HELP =
+    "[rbd=][POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]\n"
+    "                        The image to serve; the pool is rbd by default.\n"
+    "pool=<POOL>             Without an image: serve all of the pool by their names.\n"
+    "namespace=<NAMESPACE>   Of the pool.\n"
+    "image=<IMAGE>           Of the pool or namespace.\n"
+    "snapshot=<SNAPSHOT>     Of the image; it is read-only.\n"
+    "conf=<FILE>             Ceph's configuration, instead of $CEPH_CONF or /etc/ceph.\n"
+    "cluster=<NAME>          Its name there, ceph by default.\n"
+    "id=<ID>                 Who connects: client.ID, admin by default.\n"
+    "keyring=<FILE>          With its key.\n"
+    "cache=<BOOL>            Have librbd cache, instead of what the configuration says.\n"
+    "exclusive=true          Lock the image: no other client can write until the server ends.\n"
+    "create=<SIZE>           Create the image if there is none.\n"
+    "passphrase=<PASSPHRASE> The image has LUKS: -, -FD and +FILE keep it out of ps.\n"
+    "timeout=<TIME>          Fail requests that the cluster has not answered; 0, the default,\n"
+    "                        waits for it.\n"
+    "connect-timeout=<TIME>  How long to try at start, 30s by default.";
+
+} // namespace rbd

@@ -1,0 +1,20 @@
+// The parameters of the rbd plugin.
+#ifndef ASYNCNBD_RBD_PARAMETERS_HPP
+#define ASYNCNBD_RBD_PARAMETERS_HPP
+
+#include <string>
+
+#include "rbd-cluster.hpp"
+
+namespace rbd {
+
+/// Takes one parameter. -1: nbdkit_error() has been called.
+int set_parameter(Settings &settings, const std::string &key, const char *value);
+/// After the last one: checks that they go together. -1: nbdkit_error() has been called.
+int complete(Settings &settings);
+
+extern const char *const PARAMETERS_HELP;
+
+} // namespace rbd
+
+#endif

@@ -1,0 +1,137 @@
+// The shipped rbd plugin with images that have LUKS, which Ceph's own command has made.
+
+import { randomBytes } from "node:crypto";
+import { readFileSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
+import { expect, test } from "vitest";
+import { NBD_FLAG_SEND_FAST_ZERO, NBD_FLAG_SEND_TRIM } from "../../src/protocol.js";
+import { startCeph } from "../support/ceph.js";
+import { runOk } from "../support/command.js";
+import { MIB } from "../support/fixtures.js";
+import {
+  type RunningServer,
+  runAsyncnbd,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
+import { CMD, StrictClient } from "../support/strict-client.js";
+
+const ceph = startCeph();
+
+/** A key takes a second or two of a processor to make from a passphrase, on purpose. */
+const KEYS_MS = 180_000;
+
+type Triple = [string, string, string];
+
+const PASSPHRASE = "correct horse";
+
+const fileOf = (text: string): string => {
+  const file = join(temporaryDirectory(), "passphrase");
+  writeFileSync(file, text, { mode: 0o600 });
+  return file;
+};
+
+let images = 0;
+
+async function makeImage(format?: "luks1" | "luks2"): Promise<string> {
+  const name = `disk${++images}`;
+  await ceph.run("rbd", "create", "--size=64M", `rbd/${name}`);
+  if (format !== undefined)
+    await ceph.run("rbd", "encryption", "format", `rbd/${name}`, format, fileOf(PASSPHRASE));
+  return name;
+}
+
+const words = (name: string, passphrase: string): string[] => [
+  ...["rbd", `rbd/${name}`, `conf=${ceph.conf}`, `passphrase=+${fileOf(passphrase)}`],
+];
+
+const connect = (server: RunningServer): Promise<StrictClient> =>
+  StrictClient.connect(server.socket, { style: "structured", contexts: ["base:allocation"] });
+
+/** By what knows of LUKS 1, and nothing of Ceph. */
+const compareDecrypted = (encrypted: string, file: string): Promise<string> =>
+  runOk([
+    ...["qemu-img", "compare", "--object", `secret,id=pass,file=${fileOf(PASSPHRASE)}`],
+    "--image-opts",
+    `driver=luks,key-secret=pass,file.driver=file,file.filename=${encrypted}`,
+    `driver=raw,file.driver=file,file.filename=${file}`,
+  ]);
+
+test.each(["luks1", "luks2"] as const)(
+  "an image with %s is a disk, and the cluster has none of its data in the clear",
+  async (format) => {
+    const name = await makeImage(format);
+    const server = await startServer(words(name, PASSPHRASE), { options: ["-v"] });
+    const client = await connect(server); // so that the key is made once
+    const content = Buffer.alloc(Number(client.sizeBytes));
+    expect(content.length).toBeLessThan(64 * MIB); // the header has its place
+    randomBytes(MIB + 512).copy(content, 5 * MIB);
+    randomBytes(8192).copy(content, content.length - 8192);
+    const directory = temporaryDirectory();
+    const [file, copy, raw] = ["in", "out", "raw"].map((one) => join(directory, one)) as Triple;
+    writeFileSync(file, content);
+    const map = (): Promise<string> => runOk(["nbdinfo", "--map", "--totals", server.uri]);
+    expect(await map()).toMatch(/^ *\d+ +100.0% +3 hole,zero\n$/);
+    await runOk(["nbdcopy", "--flush", file, server.uri]);
+    expect(await map()).toMatch(/^ *\d+ +100.0% +0 data\n$/);
+    await client.disconnect();
+    const { stderr } = await server.stop();
+    expect(stderr).not.toContain(PASSPHRASE);
+
+    await ceph.run("rbd", "export", "--no-progress", `rbd/${name}`, raw);
+    const ciphertext = readFileSync(raw);
+    expect(ciphertext.subarray(0, 4).toString()).toBe("LUKS");
+    expect(ciphertext.includes(content.subarray(5 * MIB, 5 * MIB + 512))).toBe(false);
+    if (format === "luks1") await compareDecrypted(raw, file);
+
+    const again = await startServer(words(name, PASSPHRASE));
+    await runOk(["nbdcopy", again.uri, copy]);
+    expect(readFileSync(copy).equals(content)).toBe(true);
+  },
+  KEYS_MS,
+);
+
+test(
+  "what is zeroed in an image with LUKS stays allocated, so that trims are not offered",
+  async () => {
+    const server = await startServer(words(await makeImage("luks1"), PASSPHRASE));
+    const client = await connect(server);
+    const payload = randomBytes(64 << 10);
+    expect((await client.request({ type: CMD.WRITE, payload })).error).toBe(0);
+    expect(client.flags & NBD_FLAG_SEND_TRIM).toBe(0);
+    expect(client.flags & NBD_FLAG_SEND_FAST_ZERO).toBe(0);
+    const zero = { type: CMD.WRITE_ZEROES, offset: 512n, length: 32 << 10 };
+    expect((await client.request(zero)).error).toBe(0);
+    payload.fill(0, 512, 512 + (32 << 10));
+    expect((await client.read(0n, payload.length)).data.equals(payload)).toBe(true);
+  },
+  KEYS_MS,
+);
+
+test(
+  "a wrong passphrase, and an image without LUKS, are refused at start in one sentence",
+  async () => {
+    const refusal = async (name: string, passphrase: string): Promise<string> => {
+      const socket = join(temporaryDirectory(), "sock");
+      const { status, stderr } = await runAsyncnbd([
+        "-f",
+        "-U",
+        socket,
+        ...words(name, passphrase),
+      ]);
+      expect(status).toBe(1);
+      expect(stderr).not.toContain(passphrase);
+      return stderr;
+    };
+    const name = await makeImage("luks1");
+    expect(await refusal(name, "battery staple")).toBe(
+      `asyncnbd: error: the image rbd/${name} does not open with this passphrase: it is wrong\n`,
+    );
+    const plain = await makeImage();
+    expect(await refusal(plain, PASSPHRASE)).toBe(
+      `asyncnbd: error: the image rbd/${plain} does not open with this passphrase: ` +
+        "the image has no LUKS header\n",
+    );
+  },
+  KEYS_MS,
+);
