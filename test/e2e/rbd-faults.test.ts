@@ -30,6 +30,10 @@ async function serve(...parameters: readonly string[]): Promise<RunningServer> {
 const connect = (server: RunningServer): Promise<StrictClient> =>
   StrictClient.connect(server.socket, { style: "structured", contexts: ["base:allocation"] });
 
+/** As users have them: 60 s. */
+const OUTAGE_MS = 1000 * Number(process.env.ASYNCNBD_TEST_OUTAGE_SECONDS ?? 5);
+const OUTAGE_SECONDS = OUTAGE_MS / 1000;
+
 const CLIENTS = 3;
 const REGION_SECTORS = (2 * MIB) / SECTOR_BYTES; // of each client
 const IN_FLIGHT = 16;
@@ -84,6 +88,7 @@ class Load {
 /** Loads run before, meanwhile, and until they have got on after it. */
 async function loadAround(server: RunningServer, outage: () => Promise<void>): Promise<Load[]> {
   const clients = await Promise.all(Array.from({ length: CLIENTS }, () => connect(server)));
+  for (const { raw } of clients) raw.patienceMs += OUTAGE_MS;
   const loads = clients.map((client, i) => new Load(client, i));
   let isOver = false;
   const running = Promise.all(loads.map((load) => load.run(() => isOver)));
@@ -122,10 +127,6 @@ async function whileStopped(
     for (const daemon of daemons) ceph.signal(daemon, "SIGCONT");
   }
 }
-
-/** As users have them: 60 s. */
-const OUTAGE_MS = 1000 * Number(process.env.ASYNCNBD_TEST_OUTAGE_SECONDS ?? 5);
-const OUTAGE_SECONDS = OUTAGE_MS / 1000;
 
 test.each<[outage: string, cache: string, act: () => Promise<void>]>([
   [

@@ -3,10 +3,10 @@
 import { randomBytes } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
-import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { startCeph } from "../support/ceph.js";
 import { run, runOk } from "../support/command.js";
+import { connectTo, read, write } from "../support/disk-client.js";
 import { MIB } from "../support/fixtures.js";
 import {
   eventually,
@@ -15,7 +15,7 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { CMD, ERRNO, FLAG, StrictClient } from "../support/strict-client.js";
+import { CMD, ERRNO, FLAG } from "../support/strict-client.js";
 
 const ceph = startCeph();
 
@@ -41,24 +41,6 @@ const refusal = async (...parameters: readonly string[]): Promise<string> => {
   ]);
   expect(status).toBe(1);
   return stderr;
-};
-
-const connect = (server: RunningServer, exportName = ""): Promise<StrictClient> =>
-  StrictClient.connect(server.socket, {
-    style: "structured",
-    contexts: ["base:allocation"],
-    exportName,
-  });
-
-async function write(client: StrictClient, offset: number, payload: Uint8Array): Promise<void> {
-  const reply = await client.request({ type: CMD.WRITE, offset: BigInt(offset), payload });
-  expect(reply.error).toBe(0);
-}
-
-const read = async (client: StrictClient, offset: number, length: number): Promise<Buffer> => {
-  const { error, data } = await client.read(BigInt(offset), length);
-  expect(error).toBe(0);
-  return data;
 };
 
 describe("an image", () => {
@@ -95,7 +77,7 @@ describe("an image", () => {
 
   test("zeroes, trims, flushes, and says what it can", async () => {
     const server = await serve(await makeImage("8M"));
-    const client = await connect(server);
+    const client = await connectTo(server);
     const data = randomBytes(4 * MIB);
     await write(client, 0, data);
     const zero = (offset: number, length: number, flags: number) =>
@@ -115,7 +97,7 @@ describe("an image", () => {
   // This store takes an object for data from its beginning to where it ends.
   test("tells of ranges that begin and end inside of objects", async () => {
     const server = await serve(await makeImage("16M"));
-    const client = await connect(server);
+    const client = await connectTo(server);
     await write(client, 4 * MIB, randomBytes(8192));
     const id = client.contexts.get("base:allocation") as number;
     const status = async (offset: number, length: number) => {
@@ -138,7 +120,7 @@ describe("an image", () => {
     const name = `disk${images}`;
     const striping = ["--object-size=1M", "--stripe-unit=64K", "--stripe-count=4"];
     await ceph.run("rbd", "create", "--size=16M", ...striping, `rbd/${name}`);
-    const client = await connect(await serve(name));
+    const client = await connectTo(await serve(name));
     const [begin, end] = [5 * MIB + 4096, 5 * MIB + 200_000];
     await write(client, begin, randomBytes(end - begin));
     const id = client.contexts.get("base:allocation") as number;
@@ -160,9 +142,9 @@ describe("an image", () => {
     const server = await serve(await makeImage("8M"), "cache=true");
     for (let i = 0; i < 5; i++) {
       const payload = randomBytes(64 * 1024);
-      const last = await connect(server);
+      const last = await connectTo(server);
       await write(last, 0, payload);
-      const [next] = await Promise.all([connect(server), last.disconnect()]);
+      const [next] = await Promise.all([connectTo(server), last.disconnect()]);
       expect((await read(next, 0, payload.length)).equals(payload)).toBe(true);
       await next.disconnect();
     }
@@ -170,7 +152,7 @@ describe("an image", () => {
 
   test("is shared by its clients, who see each other's writes", async () => {
     const server = await serve(await makeImage("8M"));
-    const [one, other] = [await connect(server), await connect(server)];
+    const [one, other] = [await connectTo(server), await connectTo(server)];
     const data = randomBytes(64 * 1024);
     await write(one, 100, data);
     expect((await read(other, 100, data.length)).equals(data)).toBe(true);
@@ -180,9 +162,9 @@ describe("an image", () => {
   test("that is resized has its new size for the next client", async () => {
     const name = await makeImage("8M");
     const server = await serve(name);
-    const first = await connect(server);
+    const first = await connectTo(server);
     await ceph.run("rbd", "resize", "--no-progress", "--size", "12M", `rbd/${name}`);
-    expect((await connect(server)).sizeBytes).toBe(BigInt(12 * MIB));
+    expect((await connectTo(server)).sizeBytes).toBe(BigInt(12 * MIB));
     expect(first.sizeBytes).toBe(BigInt(8 * MIB));
     await ceph.run(
       "rbd",
@@ -199,16 +181,16 @@ describe("an image", () => {
 
   test("is created where there is none", async () => {
     const server = await serve("rbd/made", "create=20M");
-    expect((await connect(server)).sizeBytes).toBe(BigInt(20 * MIB));
+    expect((await connectTo(server)).sizeBytes).toBe(BigInt(20 * MIB));
     await server.stop();
     const again = await serve("rbd/made", "create=30M");
-    expect((await connect(again)).sizeBytes).toBe(BigInt(20 * MIB));
+    expect((await connectTo(again)).sizeBytes).toBe(BigInt(20 * MIB));
   });
 
   test("in a namespace", async () => {
     await ceph.run("rbd", "namespace", "create", "rbd/ours");
     const server = await serve("rbd/ours/disk", "create=4M");
-    await write(await connect(server), 0, randomBytes(512));
+    await write(await connectTo(server), 0, randomBytes(512));
     expect(await ceph.run("rbd", "ls", "rbd/ours")).toBe("disk\n");
   });
 });
@@ -217,13 +199,13 @@ describe("snapshots and clones", () => {
   test("a snapshot is what the image was, and cannot be written", async () => {
     const name = await makeImage("8M");
     const server = await serve(name);
-    const client = await connect(server);
+    const client = await connectTo(server);
     const before = randomBytes(4096);
     await write(client, 8192, before);
     await client.request({ type: CMD.FLUSH });
     await ceph.run("rbd", "snap", "create", "--no-progress", `rbd/${name}@then`);
     await write(client, 8192, randomBytes(4096));
-    const then = await connect(await serve(`rbd/${name}@then`));
+    const then = await connectTo(await serve(`rbd/${name}@then`));
     expect((await read(then, 8192, 4096)).equals(before)).toBe(true);
     expect(then.flags & 2).toBe(2);
     const refused = await then.request({ type: CMD.WRITE, payload: randomBytes(512) });
@@ -233,13 +215,13 @@ describe("snapshots and clones", () => {
   test("a clone has its parent's data, and holes where neither has any", async () => {
     const name = await makeImage("8M");
     const server = await serve(name);
-    const client = await connect(server);
+    const client = await connectTo(server);
     const data = randomBytes(4096);
     await write(client, 0, data);
     await client.request({ type: CMD.FLUSH });
     await ceph.run("rbd", "snap", "create", "--no-progress", `rbd/${name}@base`);
     await ceph.run("rbd", "clone", "--rbd-default-clone-format=2", `rbd/${name}@base`, "rbd/clone");
-    const clone = await connect(await serve("rbd/clone"));
+    const clone = await connectTo(await serve("rbd/clone"));
     expect((await read(clone, 0, 4096)).equals(data)).toBe(true);
     const id = clone.contexts.get("base:allocation") as number;
     const request = { type: CMD.BLOCK_STATUS, offset: 0n, length: 8 * MIB };
@@ -257,10 +239,10 @@ describe("a pool", () => {
     const server = await serve("pool=rbd");
     const list = await runOk(["nbdinfo", "--list", server.uri]);
     expect(list).toContain(`export="${name}"`);
-    const client = await connect(server, name);
+    const client = await connectTo(server, name);
     expect(client.sizeBytes).toBe(BigInt(4 * MIB));
-    await expect(connect(server, "nosuch")).rejects.toThrow("NBD_OPT_GO");
-    await expect(connect(server, "")).rejects.toThrow("NBD_OPT_GO");
+    await expect(connectTo(server, "nosuch")).rejects.toThrow("NBD_OPT_GO");
+    await expect(connectTo(server, "")).rejects.toThrow("NBD_OPT_GO");
     for (const words of ["there is no image rbd/nosuch", "a client must name one as its export"])
       await eventually(words, () => server.stderr().includes(words) || undefined);
   });
@@ -306,7 +288,7 @@ describe("two servers with one image", () => {
   test("take turns in writing: the lock passes", async () => {
     const name = await makeImage("8M");
     const [one, other] = [await serve(name), await serve(name)];
-    const [a, b] = [await connect(one), await connect(other)];
+    const [a, b] = [await connectTo(one), await connectTo(other)];
     for (let i = 0; i < 3; i++) {
       const [first, second] = [randomBytes(4096), randomBytes(4096)];
       await write(a, i * 8192, first);
@@ -320,70 +302,21 @@ describe("two servers with one image", () => {
   test("with exclusive=true the second cannot write, nor start so", async () => {
     const name = await makeImage("8M");
     const first = await serve(name, "exclusive=true");
-    await write(await connect(first), 0, randomBytes(512));
+    await write(await connectTo(first), 0, randomBytes(512));
     expect(await refusal(name, "exclusive=true")).toContain("another client holds its lock");
     const second = await serve(name);
     const refused = { type: CMD.WRITE, payload: randomBytes(512) };
-    expect((await (await connect(second)).request(refused)).error).toBe(ERRNO.EPERM);
+    expect((await (await connectTo(second)).request(refused)).error).toBe(ERRNO.EPERM);
     expect(second.stderr()).toContain("another client holds the image's exclusive lock");
     await second.stop();
     await first.stop();
-    await write(await connect(await serve(name, "exclusive=true")), 0, randomBytes(512));
+    await write(await connectTo(await serve(name, "exclusive=true")), 0, randomBytes(512));
   });
 });
 
 describe("a cluster that", () => {
-  test("does not answer for a while loses nothing", async () => {
-    const server = await serve(await makeImage("8M"));
-    const client = await connect(server);
-    const data = randomBytes(MIB);
-    await write(client, 0, data);
-    ceph.signal("osd.0", "SIGSTOP");
-    const writes = Array.from({ length: 16 }, (_, i) => ({
-      type: CMD.WRITE,
-      offset: BigInt(i * 4096),
-      payload: data.subarray(MIB - (i + 1) * 4096, MIB - i * 4096),
-    }));
-    const replies = client.requests(...writes);
-    await sleep(3000);
-    ceph.signal("osd.0", "SIGCONT");
-    expect((await replies).map(({ error }) => error)).toEqual(writes.map(() => 0));
-    for (const [i, { payload }] of writes.entries())
-      expect((await read(client, i * 4096, 4096)).equals(payload)).toBe(true);
-  });
-
-  test("does not answer in time is an error, where a time is given", async () => {
-    const server = await serve(await makeImage("8M"), "timeout=500ms", "cache=false");
-    const client = await connect(server);
-    ceph.signal("osd.0", "SIGSTOP");
-    try {
-      const reply = await client.request({ type: CMD.WRITE, payload: randomBytes(512) });
-      expect(reply.error).toBe(ERRNO.EIO);
-    } finally {
-      ceph.signal("osd.0", "SIGCONT");
-    }
-  });
-
-  test("is dead does not keep the server from ending within its grace", async () => {
-    const name = await makeImage("8M");
-    const server = await startServer(["rbd", name, `conf=${ceph.conf}`], {
-      options: ["--grace=1"],
-    });
-    const client = await connect(server);
-    ceph.signal("osd.0", "SIGSTOP");
-    try {
-      const reply = client.request({ type: CMD.WRITE, payload: randomBytes(512) });
-      reply.catch(() => {});
-      await sleep(200);
-      server.kill("SIGTERM");
-      await server.ended;
-    } finally {
-      ceph.signal("osd.0", "SIGCONT");
-    }
-  });
-
   test("is full refuses writes, and takes them again when there is room", async () => {
-    const client = await connect(await serve(await makeImage("8M"), "cache=false"));
+    const client = await connectTo(await serve(await makeImage("8M"), "cache=false"));
     await write(client, 0, randomBytes(4 * MIB));
     const setRatios = async (...ratios: readonly string[]) => {
       const names = ["nearfull", "backfillfull", "full"];

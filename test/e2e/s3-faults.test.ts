@@ -6,11 +6,10 @@ import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
-import { startCeph } from "../support/ceph.js";
 import { type Finished, run } from "../support/command.js";
 import { ACCESS_KEY, startObjectStore } from "../support/object-store.js";
-import { KEYS, S3Client } from "../support/s3-client.js";
 import { errorDocument, type Fate, type StoreProxy, startProxy } from "../support/s3-proxy.js";
+import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
 import {
   eventually,
   type RunningServer,
@@ -20,21 +19,12 @@ import {
 } from "../support/server.js";
 import { CMD, ERRNO, StrictClient } from "../support/strict-client.js";
 
-const ceph = startCeph({ s3: true });
-const BUCKET = "bucket";
+const s3 = startS3();
 const OBJECT = 64 * 1024;
-const env = {
-  AWS_ACCESS_KEY_ID: KEYS.id,
-  AWS_SECRET_ACCESS_KEY: KEYS.secret,
-  AWS_EC2_METADATA_DISABLED: "true",
-};
+const env = S3_ENVIRONMENT;
 
-let store: S3Client;
-beforeAll(async () => {
-  store = new S3Client(ceph.s3Port);
-  await store.put(BUCKET, "");
-  await store.put(BUCKET, "first", randomBytes(1)); // which takes a store longer than all others
-});
+// Which takes a store longer than all others.
+beforeAll(() => s3.store.put(BUCKET, "first", randomBytes(1)));
 
 let volumes = 0;
 const newVolume = (size = "2M"): string[] => [
@@ -94,7 +84,7 @@ describe("under verified load, a store", () => {
   ])(
     "that %s loses nothing",
     async (_, method, fate) => {
-      const proxy = await startProxy(ceph.s3Port);
+      const proxy = await startProxy(s3.ceph.s3Port);
       const server = await serve(proxy.url, ...newVolume());
       everyNth(proxy, 5, method, fate);
       expect(await verifiedLoad(server)).toMatchObject({ status: 0, stderr: "" });
@@ -104,19 +94,19 @@ describe("under verified load, a store", () => {
   );
 
   test("that is killed and comes back loses nothing", async () => {
-    const server = await serve(`http://127.0.0.1:${ceph.s3Port}`, ...newVolume());
+    const server = await serve(s3.url, ...newVolume());
     const load = verifiedLoad(server, "--rate_iops=400", "--io_size=4m");
     await sleep(500);
-    ceph.signal("client.s3", "SIGKILL");
+    s3.ceph.signal("client.s3", "SIGKILL");
     await sleep(2000);
-    await ceph.run("radosgw", "-n", "client.s3");
+    await s3.ceph.run("radosgw", "-n", "client.s3");
     expect(await load).toMatchObject({ status: 0, stderr: "" });
     expect(server.stderr()).not.toContain("another writer");
   }, 60_000);
 });
 
 test("a trim of which the store refuses the second attempt, as the first one was carried out, is done", async () => {
-  const proxy = await startProxy(ceph.s3Port);
+  const proxy = await startProxy(s3.ceph.s3Port);
   let attempts = 0;
   proxy.fate = ({ method, headers }) => {
     const condition = headers["if-match"];
@@ -137,7 +127,7 @@ test("a trim of which the store refuses the second attempt, as the first one was
 
 describe("what answers in place of the store", () => {
   test("and knows no such page, does not make zeroes of the rest of an object", async () => {
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     const client = await connect(await serve(proxy.url, ...newVolume(), "single-writer=true"));
     const [old, payload] = [randomBytes(OBJECT), randomBytes(512)];
     expect((await client.request({ type: CMD.WRITE, payload: old })).error).toBe(0);
@@ -153,13 +143,13 @@ describe("what answers in place of the store", () => {
     ["a volume", newVolume],
     ["an object", () => [`bucket=${BUCKET}`, "key=ranges"]],
   ])("with other bytes of %s than were asked for, is not believed", async (_, parameters) => {
-    await store.put(BUCKET, "ranges", randomBytes(OBJECT));
-    const proxy = await startProxy(ceph.s3Port);
+    await s3.store.put(BUCKET, "ranges", randomBytes(OBJECT));
+    const proxy = await startProxy(s3.ceph.s3Port);
     const server = await serve(proxy.url, ...parameters());
     const client = await connect(server);
     if (parameters === newVolume)
       await client.request({ type: CMD.WRITE, payload: randomBytes(OBJECT) });
-    const etag = (await store.send("HEAD", `/${BUCKET}/ranges`)).headers.etag ?? "";
+    const etag = (await s3.store.send("HEAD", `/${BUCKET}/ranges`)).headers.etag ?? "";
     proxy.fate = () => ({
       status: 206,
       headers: { "content-range": `bytes 0-511/${OBJECT}`, etag },
@@ -173,7 +163,7 @@ describe("what answers in place of the store", () => {
 
 describe("a store that is away", () => {
   test("is an error after the deadline, and no more when it is back", async () => {
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     const server = await serve(proxy.url, ...newVolume(), "deadline=1s");
     const client = await connect(server);
     const payload = randomBytes(4096);
@@ -190,7 +180,7 @@ describe("a store that is away", () => {
   });
 
   test("is in the log once when that begins, and once when it is over", async () => {
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     const server = await serve(proxy.url, ...newVolume());
     const client = await connect(server);
     proxy.fate = () => "lose the request";
@@ -213,7 +203,7 @@ describe("a store that is away", () => {
   });
 
   test("does not keep the server from ending", async () => {
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     const server = await serve(proxy.url, ...newVolume());
     const client = await connect(server);
     proxy.fate = () => "lose the request";
@@ -224,7 +214,7 @@ describe("a store that is away", () => {
   });
 
   test("a full one fails writes with no space left", async () => {
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     const client = await connect(await serve(proxy.url, ...newVolume()));
     proxy.fate = ({ method }) =>
       method === "PUT" ? { status: 403, body: errorDocument("QuotaExceeded") } : "pass";
@@ -338,7 +328,7 @@ describe("stubs of stores:", () => {
   });
 
   test("what is to be encrypted by the store is said so, and signed", async () => {
-    const stub = await startProxy(ceph.s3Port);
+    const stub = await startProxy(s3.ceph.s3Port);
     const puts: IncomingMessage[] = [];
     stub.fate = (request) => {
       if (request.method === "PUT") puts.push(request);
@@ -353,12 +343,12 @@ describe("stubs of stores:", () => {
   });
 
   test("who may read and not write is told so at start", async () => {
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     proxy.fate = ({ method }) =>
       method === "PUT" ? { status: 403, body: errorDocument("AccessDenied") } : "pass";
     const volume = newVolume();
     expect(await refusal(proxy.url, ...volume)).toContain("(read-only=true would only read it)");
-    await store.put(BUCKET, `volume${volumes}/0000000000000000`, randomBytes(OBJECT));
+    await s3.store.put(BUCKET, `volume${volumes}/0000000000000000`, randomBytes(OBJECT));
     const client = await connect(await serve(proxy.url, ...volume, "read-only=true"));
     expect(client.flags & 2).toBe(2);
   });
@@ -377,7 +367,7 @@ test.each([
 
 test("what is trimmed in a volume that another one has changed stays", async () => {
   const volume = newVolume();
-  const url = `http://127.0.0.1:${ceph.s3Port}`;
+  const url = s3.url;
   const [one, other] = [await serve(url, ...volume), await serve(url, ...volume)];
   const [a, b] = [await connect(one), await connect(other)];
   const [first, second] = [randomBytes(512), randomBytes(512)];

@@ -2,13 +2,12 @@
 // (Ceph's radosgw) on which requests and answers are lost, late and refused.
 
 import { expect, test } from "vitest";
-import { startCeph } from "../support/ceph.js";
-import { KEYS, S3Client } from "../support/s3-client.js";
 import { errorDocument, type Fate, startProxy } from "../support/s3-proxy.js";
+import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
 import { startServer } from "../support/server.js";
 import { CMD, StrictClient } from "../support/strict-client.js";
 
-const ceph = startCeph({ s3: true });
+const s3 = startS3();
 
 const BYTES = 64 * 1024;
 const OBJECT = 4096;
@@ -43,17 +42,15 @@ test.each([
 ])(
   "a volume %s",
   async (_, singleWriter) => {
-    await new S3Client(ceph.s3Port).put("bucket", "");
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     const volume = [
-      "bucket=bucket",
+      `bucket=${BUCKET}`,
       `key=${singleWriter}`,
       `size=${BYTES}`,
       `object-size=${OBJECT}`,
     ];
     const more = [`endpoint-url=${proxy.url}`, "retry-delay=5ms", `single-writer=${singleWriter}`];
-    const env = { AWS_ACCESS_KEY_ID: KEYS.id, AWS_SECRET_ACCESS_KEY: KEYS.secret };
-    const server = await startServer(["s3", ...volume, ...more], { env });
+    const server = await startServer(["s3", ...volume, ...more], { env: S3_ENVIRONMENT });
     const client = await StrictClient.connect(server.socket, { style: "structured" });
     const random = randomNumbers();
     let lost = 0;

@@ -5,11 +5,11 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { checkModel } from "../../src/testing/index.js";
-import { startCeph } from "../support/ceph.js";
 import { run, runOk } from "../support/command.js";
+import { connectTo, read, write } from "../support/disk-client.js";
 import { MIB } from "../support/fixtures.js";
-import { KEYS, S3Client } from "../support/s3-client.js";
 import { startProxy } from "../support/s3-proxy.js";
+import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
 import {
   eventually,
   type RunningServer,
@@ -17,25 +17,17 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { CMD, ERRNO, FLAG, StrictClient } from "../support/strict-client.js";
+import { CMD, ERRNO, FLAG } from "../support/strict-client.js";
 
-const ceph = startCeph({ s3: true });
-const BUCKET = "bucket";
+const s3 = startS3();
 const KIB = 1024;
 const OBJECT = 64 * KIB;
 
-const env = {
-  AWS_ACCESS_KEY_ID: KEYS.id,
-  AWS_SECRET_ACCESS_KEY: KEYS.secret,
-  AWS_EC2_METADATA_DISABLED: "true",
-};
-let store: S3Client;
+const env = S3_ENVIRONMENT;
 let place: readonly string[];
 
-beforeAll(async () => {
-  store = new S3Client(ceph.s3Port);
-  place = [`endpoint-url=http://127.0.0.1:${ceph.s3Port}`, `bucket=${BUCKET}`];
-  await store.put(BUCKET, "");
+beforeAll(() => {
+  place = [`endpoint-url=${s3.url}`, `bucket=${BUCKET}`];
 });
 
 let volumes = 0;
@@ -59,48 +51,34 @@ const refusal = async (...parameters: readonly string[]): Promise<string> => {
   return stderr;
 };
 
-const connect = (server: RunningServer): Promise<StrictClient> =>
-  StrictClient.connect(server.socket, { style: "structured", contexts: ["base:allocation"] });
-
-async function write(client: StrictClient, offset: number, payload: Uint8Array): Promise<void> {
-  const reply = await client.request({ type: CMD.WRITE, offset: BigInt(offset), payload });
-  expect(reply.error).toBe(0);
-}
-
-const read = async (client: StrictClient, offset: number, length: number): Promise<Buffer> => {
-  const { error, data } = await client.read(BigInt(offset), length);
-  expect(error).toBe(0);
-  return data;
-};
-
 describe("an object", () => {
   test.each(["disk.img", "a dir/a+b & c=d~é%/'x' (1)!*.img", "a/../b/./c"])(
     "%s is a read-only disk",
     async (key) => {
       const content = randomBytes(3 * MIB + 4096);
-      await store.put(BUCKET, key, content);
+      await s3.store.put(BUCKET, key, content);
       const server = await serve(`key=${key}`);
       const copied = join(temporaryDirectory(), "copied");
       await runOk(["nbdcopy", server.uri, copied]);
       expect(readFileSync(copied).equals(content)).toBe(true);
-      const client = await connect(server);
+      const client = await connectTo(server);
       expect(client.flags & 2).toBe(2);
       expect((await read(client, 4095, 2)).equals(content.subarray(4095, 4097))).toBe(true);
     },
   );
 
   test("that is replaced or removed while it is served is an error, told once", async () => {
-    await store.put(BUCKET, "changed", randomBytes(MIB));
+    await s3.store.put(BUCKET, "changed", randomBytes(MIB));
     const server = await serve("key=changed");
-    const client = await connect(server);
+    const client = await connectTo(server);
     await read(client, 0, 512);
-    await store.put(BUCKET, "changed", randomBytes(MIB));
+    await s3.store.put(BUCKET, "changed", randomBytes(MIB));
     expect((await client.read(0n, 512)).error).toBe(ERRNO.EIO);
     expect((await client.read(512n, 512)).error).toBe(ERRNO.EIO);
     expect(
       server.stderr().match(/the object changed was replaced while it was served/g),
     ).toHaveLength(1);
-    await store.send("DELETE", `/${BUCKET}/changed`);
+    await s3.store.send("DELETE", `/${BUCKET}/changed`);
     expect((await client.read(0n, 512)).error).toBe(ERRNO.EIO);
   });
 });
@@ -123,13 +101,13 @@ describe("a volume", () => {
     const map = await runOk(["nbdinfo", "--map", "--totals", server.uri]);
     expect(map).toMatch(/ 3 hole,zero/);
 
-    const names = await store.list(BUCKET, `${key}/`);
+    const names = await s3.store.list(BUCKET, `${key}/`);
     const expected = [];
     for (let object = 0; object < content.length / OBJECT; object++) {
       const part = content.subarray(object * OBJECT, (object + 1) * OBJECT);
       if (part.every((byte) => byte === 0)) continue;
       expected.push(nameOf(key, object));
-      expect((await store.get(BUCKET, nameOf(key, object)))?.equals(part)).toBe(true);
+      expect((await s3.store.get(BUCKET, nameOf(key, object)))?.equals(part)).toBe(true);
     }
     expect(names).toEqual(expected);
   });
@@ -137,17 +115,17 @@ describe("a volume", () => {
   test("that another program has made is served", async () => {
     const key = newKey();
     const [first, last] = [randomBytes(OBJECT), randomBytes(OBJECT)];
-    await store.put(BUCKET, nameOf(key, 1), first);
-    await store.put(BUCKET, nameOf(key, 63), last);
-    await store.put(BUCKET, `${key}/notes`, randomBytes(7)); // of somebody else
-    const client = await connect(await serve(...volumeOf(key)));
+    await s3.store.put(BUCKET, nameOf(key, 1), first);
+    await s3.store.put(BUCKET, nameOf(key, 63), last);
+    await s3.store.put(BUCKET, `${key}/notes`, randomBytes(7)); // of somebody else
+    const client = await connectTo(await serve(...volumeOf(key)));
     expect(
       (await read(client, 0, 2 * OBJECT)).equals(Buffer.concat([Buffer.alloc(OBJECT), first])),
     ).toBe(true);
     await write(client, 63 * OBJECT + 10, Buffer.from("abc"));
     last.write("abc", 10);
     expect((await read(client, 63 * OBJECT, OBJECT)).equals(last)).toBe(true);
-    expect((await store.get(BUCKET, nameOf(key, 63)))?.equals(last)).toBe(true);
+    expect((await s3.store.get(BUCKET, nameOf(key, 63)))?.equals(last)).toBe(true);
   });
 
   test("is the disk that it should be, under random requests", async () => {
@@ -176,10 +154,10 @@ describe("a volume", () => {
   });
 
   test("takes 64 writes of one object at once, most of them together", async () => {
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     const key = newKey();
     const server = await serve(...volumeOf(key), `endpoint-url=${proxy.url}`);
-    const client = await connect(server);
+    const client = await connectTo(server);
     const content = randomBytes(OBJECT);
     const writes = Array.from({ length: 64 }, (_, i) => ({
       type: CMD.WRITE,
@@ -189,14 +167,14 @@ describe("a volume", () => {
     proxy.seen.length = 0;
     const replies = await client.requests(...writes);
     expect(replies.map(({ error }) => error)).toEqual(writes.map(() => 0));
-    expect((await store.get(BUCKET, nameOf(key, 0)))?.equals(content)).toBe(true);
+    expect((await s3.store.get(BUCKET, nameOf(key, 0)))?.equals(content)).toBe(true);
     expect(proxy.seen.filter((words) => words.startsWith("PUT")).length).toBeLessThan(16);
   });
 
   test("writes a whole object without reading it", async () => {
-    const proxy = await startProxy(ceph.s3Port);
+    const proxy = await startProxy(s3.ceph.s3Port);
     const server = await serve(...volumeOf(newKey()), `endpoint-url=${proxy.url}`);
-    const client = await connect(server);
+    const client = await connectTo(server);
     proxy.seen.length = 0;
     await write(client, OBJECT, randomBytes(OBJECT));
     await write(client, OBJECT, randomBytes(OBJECT));
@@ -205,7 +183,7 @@ describe("a volume", () => {
 
   test("removes objects that are trimmed or zeroed, and zeroes parts of others", async () => {
     const key = newKey();
-    const client = await connect(await serve(...volumeOf(key, "1M")));
+    const client = await connectTo(await serve(...volumeOf(key, "1M")));
     const content = randomBytes(MIB);
     await write(client, 0, content);
     const zero = (type: number, offset: number, length: number, flags = 0) =>
@@ -220,7 +198,7 @@ describe("a volume", () => {
     expect((await client.request({ type: CMD.FLUSH })).error).toBe(0);
     expect((await read(client, 0, MIB)).equals(content)).toBe(true);
     const left = [0, 3, 4, 5, 6, 7, 13, 14, 15].map((object) => nameOf(key, object));
-    expect(await store.list(BUCKET, `${key}/`)).toEqual(left);
+    expect(await s3.store.list(BUCKET, `${key}/`)).toEqual(left);
 
     const id = client.contexts.get("base:allocation") as number;
     const request = { type: CMD.BLOCK_STATUS, offset: BigInt(OBJECT - 5), length: 14 * OBJECT };
@@ -236,7 +214,7 @@ describe("a volume", () => {
   test("of many objects is listed in pages", async () => {
     const parameters = [`key=${newKey()}`, "size=12M", "object-size=4K"];
     const server = await serve(...parameters);
-    const client = await connect(server);
+    const client = await connectTo(server);
     const content = randomBytes(12 * MIB);
     content.fill(0, 5 * MIB, 5 * MIB + 4096);
     const file = join(temporaryDirectory(), "in");
@@ -257,7 +235,7 @@ describe("a volume", () => {
 
   test("of objects larger than what is sent without being asked for", async () => {
     const server = await serve(`key=${newKey()}`, "size=24M", "object-size=8M");
-    const client = await connect(server);
+    const client = await connectTo(server);
     const data = randomBytes(9 * MIB);
     await write(client, 7 * MIB + 5, data);
     expect((await read(client, 7 * MIB + 5, data.length)).equals(data)).toBe(true);
@@ -265,11 +243,11 @@ describe("a volume", () => {
 
   test("with single-writer=true, and with read-only=true", async () => {
     const key = newKey();
-    const client = await connect(await serve(...volumeOf(key), "single-writer=true"));
+    const client = await connectTo(await serve(...volumeOf(key), "single-writer=true"));
     const data = randomBytes(OBJECT + 10);
     await write(client, 5, data);
     expect((await read(client, 5, data.length)).equals(data)).toBe(true);
-    const reader = await connect(await serve(...volumeOf(key), "read-only=true"));
+    const reader = await connectTo(await serve(...volumeOf(key), "read-only=true"));
     expect(reader.flags & 2).toBe(2);
     expect((await read(reader, 5, data.length)).equals(data)).toBe(true);
   });
@@ -279,7 +257,7 @@ describe("two writers of one volume", () => {
   test("one stops, and nothing of the other is lost", async () => {
     const key = newKey();
     const [one, other] = [await serve(...volumeOf(key)), await serve(...volumeOf(key))];
-    const [a, b] = [await connect(one), await connect(other)];
+    const [a, b] = [await connectTo(one), await connectTo(other)];
     const first = randomBytes(4096);
     await write(a, 0, first);
     const second = randomBytes(4096);
@@ -293,7 +271,7 @@ describe("two writers of one volume", () => {
       "words about it",
       () => one.stderr().includes("another writer has changed the object") || undefined,
     );
-    expect((await connect(one)).flags & 2).toBe(2);
+    expect((await connectTo(one)).flags & 2).toBe(2);
     expect((await read(b, 0, 4096)).equals(first)).toBe(true);
     expect((await read(b, 4096, 4096)).equals(Buffer.alloc(4096))).toBe(true);
     expect((await read(b, 8192, 4096)).equals(second)).toBe(true);
@@ -303,7 +281,7 @@ describe("two writers of one volume", () => {
   test("who write all of it at once lose none of what only one was told is written", async () => {
     const key = newKey();
     const servers = [await serve(...volumeOf(key, "64K")), await serve(...volumeOf(key, "64K"))];
-    const clients = await Promise.all(servers.map(connect));
+    const clients = await Promise.all(servers.map((server) => connectTo(server)));
     const written = await Promise.all(
       clients.map(async (client, side) => {
         const offsets = [];
@@ -315,7 +293,7 @@ describe("two writers of one volume", () => {
         return offsets;
       }),
     );
-    const content = await store.get(BUCKET, nameOf(key, 0));
+    const content = await s3.store.get(BUCKET, nameOf(key, 0));
     expect(Math.max(...written.map(({ length }) => length))).toBe(32);
     for (const [offset, byte] of written.flat())
       expect([offset, content?.[offset]]).toEqual([offset, byte]);
@@ -347,7 +325,7 @@ describe("what cannot work is said at start", () => {
 
   test("a volume that is served as an object", async () => {
     const key = newKey();
-    await store.put(BUCKET, nameOf(key, 5), randomBytes(1000));
+    await s3.store.put(BUCKET, nameOf(key, 5), randomBytes(1000));
     expect(await refusal(`key=${key}`)).toContain(
       `there is ${nameOf(key, 5)}, as of a volume: give its size= and object-size=1000`,
     );
@@ -363,21 +341,21 @@ describe("what cannot work is said at start", () => {
       env,
       options: ["-r"],
     });
-    await expect(connect(readonly)).rejects.toThrow();
+    await expect(connectTo(readonly)).rejects.toThrow();
     expect(readonly.stderr()).toContain(`error: ${key}/: ${words}`);
-    await write(await connect(writer), 0, randomBytes(512));
-    await connect(readonly);
+    await write(await connectTo(writer), 0, randomBytes(512));
+    await connectTo(readonly);
     expect((await serve(...volumeOf(key))).stderr()).not.toContain(words);
   });
 
   test("objects of another length, or past the end", async () => {
     const key = newKey();
-    await store.put(BUCKET, nameOf(key, 2), randomBytes(1000));
+    await s3.store.put(BUCKET, nameOf(key, 2), randomBytes(1000));
     expect(await refusal(...volumeOf(key))).toContain(
       `${nameOf(key, 2)} has 1000 bytes, and object-size= is 65536`,
     );
     const long = newKey();
-    await store.put(BUCKET, nameOf(long, 64), randomBytes(OBJECT));
+    await s3.store.put(BUCKET, nameOf(long, 64), randomBytes(OBJECT));
     expect(await refusal(...volumeOf(long))).toContain(
       `${nameOf(long, 64)}, past the end that size= gives it`,
     );
@@ -386,8 +364,8 @@ describe("what cannot work is said at start", () => {
   test("and an object that becomes another one's length later is named when it is used", async () => {
     const key = newKey();
     const server = await serve(...volumeOf(key));
-    const client = await connect(server);
-    await store.put(BUCKET, nameOf(key, 1), randomBytes(1000));
+    const client = await connectTo(server);
+    await s3.store.put(BUCKET, nameOf(key, 1), randomBytes(1000));
     expect((await client.read(BigInt(OBJECT), 512)).error).toBe(ERRNO.EIO);
     expect((await client.read(BigInt(OBJECT + 2000), 512)).error).toBe(ERRNO.EIO);
     const late = { type: CMD.WRITE, offset: BigInt(OBJECT), payload: randomBytes(512) };

@@ -12,7 +12,7 @@ import {
   NBDMAGIC,
 } from "../../src/protocol.js";
 
-const DEADLINE_MS = 20_000;
+const PATIENCE_MS = 20_000;
 
 export interface OptionReply {
   readonly option: number;
@@ -45,6 +45,8 @@ export interface RequestFields {
 
 export class RawClient {
   readonly socket: Socket;
+  /** For each answer. */
+  patienceMs = PATIENCE_MS;
   #chunks: Buffer[] = [];
   #receivedBytes = 0;
   #isEnded = false;
@@ -144,7 +146,7 @@ export class RawClient {
   }
 
   async #until(done: () => boolean): Promise<void> {
-    const deadline = Date.now() + DEADLINE_MS;
+    const deadline = Date.now() + this.patienceMs;
     while (!done() && !this.#isEnded) {
       const leftMs = deadline - Date.now();
       if (leftMs <= 0) throw new Error("the server neither answers nor closes");
