@@ -1,0 +1,254 @@
+// See client.hpp.
+#include "client.hpp"
+
+#include <algorithm>
+#include <cstdio>
+#include <cstring>
+#include <endian.h>
+#include <utility>
+
+#include "../support.hpp"
+#include "content.hpp"
+#include "wire/constants.hpp"
+
+namespace simulation {
+
+using namespace asyncnbd;
+
+namespace {
+
+constexpr int64_t NS_PER_MS = 1'000'000;
+// Who is awake answers in less; what has not been noticed waits for somebody's next look, which
+// comes after a second.
+constexpr int64_t LONGEST_ANSWER_NS = 300 * NS_PER_MS;
+constexpr int64_t PATIENCE_NS = 10'000 * NS_PER_MS;
+// So much longer than it is told a stalled client is waited for, at most.
+constexpr int64_t LATE_CUT_NS = 3000 * NS_PER_MS;
+constexpr uint32_t LARGEST_BYTES = 200 << 10;
+constexpr uint64_t LONGEST_IDLE_MS = 5000;
+
+} // namespace
+
+Client::Client(Clients &all, unsigned number, std::shared_ptr<Socket> socket,
+               const Excuses &excuses)
+    : all_(all), number_(number), socket_(std::move(socket)), excuses_(excuses) {
+  Random &random = random_of_run();
+  const Plan &plan = all.plan;
+  if (plan.misbehave_one_in > 0 && random.one_in(plan.misbehave_one_in))
+    way_ = static_cast<Way>(random.between(1, 4));
+  window_ = random.between(1, plan.requests);
+  if (way_ == Way::reads_late)
+    window_ = plan.requests;
+  leaves_at_ = random.below(plan.requests);
+}
+
+void Client::start() {
+  const std::string name = "client " + std::to_string(number_);
+  start_fiber(name + " sends", [this] { send_requests(); });
+  start_fiber(name + " receives", [this] { receive_replies(); });
+}
+
+void Client::describe() const {
+  fprintf(stderr, "client %u: way %u, %llu sent, %zu unanswered, sending %d, receiving %d\n",
+          number_, static_cast<unsigned>(way_), static_cast<unsigned long long>(sent_),
+          asked_.size(), is_sending_, is_receiving_);
+}
+
+// Others may have to wait for it meanwhile.
+void Client::idle(uint64_t longest_ms) {
+  all_.idlers++;
+  sleep_fiber(static_cast<int64_t>(random_of_run().below(longest_ms * NS_PER_MS)));
+  all_.idlers--;
+  all_.last_idle_ns = now_ns();
+}
+
+// ---- requests -----------------------------------------------------------------------------------
+
+// False: the server does not listen any more.
+bool Client::send(const std::vector<uint8_t> &bytes) {
+  size_t sent = 0;
+  while (sent < bytes.size()) {
+    const ssize_t part = socket_->send(bytes.data() + sent, bytes.size() - sent, true);
+    if (part < 0)
+      return false;
+    sent += static_cast<size_t>(part);
+    may_switch();
+  }
+  return true;
+}
+
+void Client::ask(uint64_t cookie) {
+  Random &random = random_of_run();
+  const uint64_t large_one_in = all_.plan.large_one_in;
+  const bool is_large = large_one_in > 0 && random.one_in(large_one_in);
+  Asked asked{};
+  asked.type = static_cast<uint16_t>(random.below(8) == 0   ? wire::NBD_CMD_FLUSH
+                                     : random.below(3) == 0 ? wire::NBD_CMD_WRITE
+                                                            : wire::NBD_CMD_READ);
+  if (asked.type != wire::NBD_CMD_FLUSH) {
+    asked.length_bytes = static_cast<uint32_t>(random.between(1, is_large ? LARGEST_BYTES : 4096));
+    asked.offset = random.below(DISK_BYTES - asked.length_bytes);
+  }
+  std::vector<uint8_t> bytes = encode_request(asked.type, cookie, asked.offset, asked.length_bytes);
+  if (asked.type == wire::NBD_CMD_WRITE) {
+    bytes.resize(bytes.size() + asked.length_bytes);
+    fill(bytes.data() + bytes.size() - asked.length_bytes, asked.offset, asked.length_bytes);
+  }
+  if (way_ == Way::stops_inside && sent_ == leaves_at_) {
+    bytes.resize(random.between(1, bytes.size() - 1));
+    is_in_request_ = true;
+  } else {
+    asked_.emplace(cookie, asked);
+  }
+  has_left_ = has_left_ || !send(bytes);
+  sent_++;
+}
+
+void Client::say_goodbye() {
+  if (random_of_run().one_in(2)) {
+    std::vector<uint8_t> bytes = encode_request(wire::NBD_CMD_DISC, 0, 0, 0);
+    send(bytes);
+  } else {
+    socket_->end_writing();
+  }
+  has_said_goodbye_ = true;
+}
+
+void Client::send_requests() {
+  Random &random = random_of_run();
+  for (uint64_t cookie = random.next(); sent_ < all_.plan.requests && !has_left_; cookie++) {
+    wait_until([this] { return asked_.size() < window_ || !is_receiving_; });
+    ask(cookie);
+    if (is_in_request_) {
+      stay_inside();
+      has_left_ = true;
+    } else if (way_ == Way::leaves && sent_ > leaves_at_) {
+      has_left_ = true;
+      socket_->shut_down(); // with replies unread
+    } else if (random.one_in(8)) {
+      sleep_fiber(static_cast<int64_t>(random.below(3000 * NS_PER_MS))); // it has nothing to ask
+    }
+  }
+  is_sending_ = false;
+  if (way_ == Way::leaves || is_in_request_ || has_left_)
+    socket_->shut_down();
+  else
+    say_goodbye();
+  look_at_waits();
+}
+
+// In the middle of a request, until the server has had enough.
+void Client::stay_inside() {
+  const Plan &plan = all_.plan;
+  wait_until([this] { return asked_.empty() || !is_receiving_; });
+  if (plan.stall_timeout.count() == 0 || plan.refuse_threads_one_in > 0) {
+    idle(LONGEST_IDLE_MS);
+    return;
+  }
+  all_.idlers++;
+  const int64_t due_ns = now_ns() + plan.stall_timeout.count() * NS_PER_MS + LATE_CUT_NS;
+  if (!wait_until([this] { return !is_receiving_; }, due_ns))
+    fail("client %u stalls, and is not cut", number_);
+  all_.idlers--;
+  all_.last_idle_ns = now_ns();
+}
+
+// ---- replies ------------------------------------------------------------------------------------
+
+// As long as there is no reason to be kept waiting, an answer has to come soon.
+void Client::wait_for_input() {
+  const int64_t patient_until_ns = now_ns() + PATIENCE_NS;
+  while (now_ns() < patient_until_ns || asked_.empty()) {
+    const int64_t since_ns = now_ns();
+    if (wait_until([this] { return socket_->can_receive(); }, since_ns + LONGEST_ANSWER_NS))
+      return;
+    if (excuses_.may_wait(asked_.size()) || all_.last_idle_ns > since_ns || all_.idlers > 0)
+      continue;
+    if (!asked_.empty())
+      fail("client %u waits for %zu replies, and nobody is at them", number_, asked_.size());
+    if (has_said_goodbye_)
+      fail("client %u has left, and the connection does not end", number_);
+  }
+  // The plugin may never answer.
+  has_left_ = may_end_early_ = true;
+  socket_->shut_down();
+}
+
+bool Client::receive_some(uint8_t *to, size_t length_bytes, size_t *received) {
+  wait_for_input();
+  may_switch();
+  if (way_ == Way::reads_slowly && random_of_run().one_in(4))
+    idle(50);
+  const ssize_t part = socket_->receive(to, length_bytes);
+  *received = part > 0 ? static_cast<size_t>(part) : 0;
+  return part > 0;
+}
+
+// False: the stream has ended before.
+bool Client::receive(uint8_t *to, size_t length_bytes) {
+  while (length_bytes > 0) {
+    size_t received;
+    if (!receive_some(to, length_bytes, &received))
+      return false;
+    to += received;
+    length_bytes -= received;
+  }
+  return true;
+}
+
+bool Client::receive_reply() {
+  uint8_t header[wire::SIMPLE_REPLY_BYTES];
+  if (!receive(header, sizeof header))
+    return false;
+  uint32_t magic;
+  uint32_t error;
+  uint64_t cookie;
+  memcpy(&magic, header, sizeof magic);
+  memcpy(&error, header + 4, sizeof error);
+  memcpy(&cookie, header + 8, sizeof cookie);
+  error = be32toh(error);
+  cookie = be64toh(cookie);
+  if (be32toh(magic) != wire::NBD_SIMPLE_REPLY_MAGIC)
+    fail("client %u receives what is no reply", number_);
+  const auto found = asked_.find(cookie);
+  if (found == asked_.end())
+    fail("client %u receives a reply to what it has not asked, or twice", number_);
+  const Asked asked = found->second;
+  const bool fails_as_it_should = error == wire::NBD_EIO && is_broken(asked.offset);
+  const bool is_given_up = error == wire::NBD_ESHUTDOWN;
+  const bool is_out_of_memory = error == wire::NBD_ENOMEM && all_.plan.refuse_memory_one_in > 0;
+  if (error != 0 ? !fails_as_it_should && !is_given_up && !is_out_of_memory
+                 : is_broken(asked.offset))
+    fail("client %u receives error %u", number_, error);
+  if (error == 0 && asked.type == wire::NBD_CMD_READ) {
+    std::vector<uint8_t> data(asked.length_bytes);
+    if (!receive(data.data(), data.size()))
+      return false;
+    if (!is_filled(data.data(), asked.offset, data.size()))
+      fail("client %u reads other bytes", number_);
+  }
+  asked_.erase(found);
+  answered++;
+  look_at_waits();
+  return true;
+}
+
+void Client::receive_replies() {
+  if (way_ == Way::reads_late)
+    idle(LONGEST_IDLE_MS);
+  while (receive_reply()) {
+  }
+  is_receiving_ = false;
+  check_end();
+  look_at_waits();
+}
+
+// The server has closed its end.
+void Client::check_end() const {
+  const bool all_answered = asked_.empty();
+  const bool is_good = way_ == Way::good && !may_end_early_;
+  if (is_good && (!all_answered || is_sending_))
+    fail("client %u is left with %zu requests unanswered", number_, asked_.size());
+}
+
+} // namespace simulation

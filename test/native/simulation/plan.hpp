@@ -1,0 +1,51 @@
+// What one run is like: drawn from its seed before anything happens.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+
+#include "fibers.hpp"
+
+namespace simulation {
+
+constexpr uint64_t DISK_BYTES = 64 << 20;
+
+struct Plan {
+  Chances chances;
+
+  // The server.
+  unsigned cores = 2;
+  bool answers_later = false;
+  unsigned max_threads = 4;
+  unsigned spin_us = 0;
+  uint64_t budget_bytes = 0;
+  uint64_t connection_bytes = 0;
+  std::chrono::milliseconds grace{0};
+  std::chrono::milliseconds stall_timeout{0}; // 0: none
+
+  // The plugin: of its answers, one in so many comes in such a way; 0: none does.
+  unsigned plugin_threads = 1;
+  uint64_t slow_one_in = 0;
+  uint64_t later_one_in = 0; // only where it answers later
+  uint64_t never_one_in = 0; // nor without being given up
+  uint64_t lent_one_in = 0;
+  uint64_t longest_ns = 0; // of one that is slow
+
+  // The clients.
+  unsigned connections = 1;
+  unsigned requests = 8; // of each
+  size_t stream_bytes = 64 << 10;
+  uint64_t large_one_in = 0;     // of the requests
+  uint64_t misbehave_one_in = 0; // of the clients
+
+  // What happens to all.
+  bool stops = false;
+  uint64_t kill_one_in = 0; // of the connections
+  uint64_t refuse_threads_one_in = 0;
+  uint64_t refuse_memory_one_in = 0;
+  uint64_t refuse_descriptors_one_in = 0;
+};
+
+Plan draw_plan(uint64_t seed);
+
+} // namespace simulation

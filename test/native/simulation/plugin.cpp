@@ -1,0 +1,207 @@
+// See plugin.hpp.
+#include "plugin.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include "content.hpp"
+#include "host/reply_batch.hpp"
+#include "wire/constants.hpp"
+
+namespace simulation {
+
+using namespace asyncnbd;
+
+// ---- what is answered later ---------------------------------------------------------------------
+
+void Plugin::start() {
+  for (unsigned i = 0; i < plan_.plugin_threads; i++) {
+    threads_++;
+    start_fiber("plugin", [this] {
+      while (!is_over_)
+        answer_some();
+      threads_--;
+      look_at_waits();
+    });
+  }
+}
+
+void Plugin::end() {
+  is_over_ = true;
+  look_at_waits();
+  wait_until([this] { return threads_ == 0; });
+}
+
+void Plugin::keep(Request &request, SimulatedBackend &backend) {
+  Random &random = random_of_run();
+  const bool never = plan_.never_one_in > 0 && random.one_in(plan_.never_one_in);
+  const int64_t due_ns =
+      never ? NEVER : now_ns() + static_cast<int64_t>(random.below(plan_.longest_ns));
+  held_.push_back({&request, &backend, due_ns, false});
+  changes_++;
+  look_at_waits();
+}
+
+bool Plugin::is_due() const {
+  return next_due_ns() <= now_ns();
+}
+
+int64_t Plugin::next_due_ns() const {
+  int64_t due_ns = NEVER;
+  for (const Held &held : held_)
+    due_ns = std::min(due_ns, held.due_ns);
+  return due_ns;
+}
+
+Plugin::Held Plugin::take_due() {
+  std::vector<size_t> due;
+  for (size_t i = 0; i < held_.size(); i++)
+    if (held_[i].due_ns <= now_ns())
+      due.push_back(i);
+  const auto place = held_.begin() + static_cast<ptrdiff_t>(due[random_of_run().below(due.size())]);
+  const Held held = *place;
+  held_.erase(place);
+  return held;
+}
+
+// By one of its threads: a few at once, which may leave together.
+void Plugin::answer_some() {
+  const uint64_t seen = changes_;
+  wait_until([this, seen] { return is_over_ || is_due() || changes_ != seen; }, next_due_ns());
+  const bool in_batch = random_of_run().one_in(2);
+  if (in_batch)
+    host::begin_reply_batch();
+  for (uint64_t left = random_of_run().between(1, 4); left > 0 && is_due(); left--) {
+    const Held held = take_due();
+    may_switch();
+    if (held.is_given_up)
+      release(held);
+    else
+      held.backend->answer(*held.request);
+  }
+  if (in_batch)
+    host::end_reply_batch();
+}
+
+// Of a request that has been given up: its memory is the plugin's until now.
+void Plugin::release(const Held &held) {
+  if (held.request->type == wire::NBD_CMD_READ)
+    fill(held.request->data, held.request->offset, held.request->length_bytes);
+  may_switch();
+  held.request->completers.maker().release(*held.request);
+}
+
+void Plugin::give_up(SimulatedBackend &backend) {
+  std::vector<Request *> given_up;
+  for (Held &held : held_) {
+    if (held.backend != &backend || held.is_given_up)
+      continue;
+    held.is_given_up = true;
+    held.due_ns = now_ns() + static_cast<int64_t>(random_of_run().below(2 * plan_.longest_ns));
+    given_up.push_back(held.request);
+  }
+  changes_++;
+  look_at_waits();
+  for (Request *request : given_up) {
+    backend.count_end();
+    may_switch();
+    request->give_up(ESHUTDOWN); // which its release may come before
+  }
+}
+
+// ---- one connection's ---------------------------------------------------------------------------
+
+bool SimulatedBackend::collect(const backend::Wanted &, backend::Facts *facts, std::string *) {
+  facts->size_bytes = DISK_BYTES;
+  facts->can_write = true;
+  facts->can_flush = true;
+  facts->thread_model =
+      plugin_.plan().answers_later ? backend::ThreadModel::async : backend::ThreadModel::parallel;
+  return true;
+}
+
+void SimulatedBackend::check(const Request &request) const {
+  if (is_closed_)
+    fail("a request comes after close");
+  if (request.type == wire::NBD_CMD_WRITE &&
+      !is_filled(request.data, request.offset, request.length_bytes))
+    fail("a write at %llu has other bytes", static_cast<unsigned long long>(request.offset));
+}
+
+void SimulatedBackend::submit(Request &request, backend::Caller) {
+  const Plan &plan = plugin_.plan();
+  Random &random = random_of_run();
+  check(request);
+  plugin_.submitted++;
+  plugin_.busy++;
+  busy++;
+  if (plan.later_one_in > 0 && random.one_in(plan.later_one_in)) {
+    plugin_.keep(request, *this); // from here on it may be answered already
+    may_switch();
+    return;
+  }
+  if (!plan.answers_later && plan.slow_one_in > 0 && random.one_in(plan.slow_one_in))
+    sleep_fiber(static_cast<int64_t>(random.below(plan.longest_ns)));
+  else
+    may_switch();
+  answer(request);
+}
+
+void SimulatedBackend::count_end() {
+  busy--;
+  plugin_.busy--;
+  last_busy_ns = plugin_.last_busy_ns = now_ns();
+  plugin_.answered++;
+}
+
+void SimulatedBackend::answer(Request &request) {
+  check(request);
+  const int error = perform(request);
+  count_end();
+  request.complete(error);
+}
+
+int SimulatedBackend::perform(Request &request) {
+  if (is_broken(request.offset))
+    return EIO;
+  if (request.type != wire::NBD_CMD_READ)
+    return 0;
+  const uint64_t lent_one_in = plugin_.plan().lent_one_in;
+  if (lent_one_in > 0 && random_of_run().one_in(lent_one_in))
+    lend(request);
+  else
+    fill(request.data, request.offset, request.length_bytes);
+  return 0;
+}
+
+// Memory that is overwritten as soon as it is given back.
+void SimulatedBackend::lend(Request &request) {
+  struct Lent {
+    Plugin &plugin;
+    std::vector<uint8_t> data;
+  };
+  auto *lent = new Lent{plugin_, std::vector<uint8_t>(request.length_bytes)};
+  fill(lent->data.data(), request.offset, request.length_bytes);
+  plugin_.lent++;
+  request.answer.kind = backend::Answer::Kind::lent;
+  request.answer.data = lent->data.data();
+  request.answer.opaque = lent;
+  request.answer.give_back = [](void *opaque) {
+    auto *given = static_cast<Lent *>(opaque);
+    given->plugin.lent--;
+    std::fill(given->data.begin(), given->data.end(), 0xee);
+    delete given;
+  };
+}
+
+void SimulatedBackend::close() {
+  if (busy > 0)
+    fail("a backend is closed with %u requests in it", busy);
+  if (is_closed_)
+    fail("a backend is closed twice");
+  is_closed_ = true;
+  plugin_.open--;
+  may_switch();
+}
+
+} // namespace simulation

@@ -1,0 +1,254 @@
+// See run.hpp.
+#include "run.hpp"
+
+#include <deque>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/thread_pool.hpp"
+#include "client.hpp"
+#include "connection/connection.hpp"
+#include "descriptors.hpp"
+#include "plan.hpp"
+#include "plugin.hpp"
+#include "system.hpp"
+#include "threads.hpp"
+#include "wire/constants.hpp"
+
+namespace simulation {
+
+using namespace asyncnbd;
+
+namespace {
+
+constexpr int64_t NS_PER_MS = 1'000'000;
+constexpr int64_t LONGEST_RUN_NS = 120'000 * NS_PER_MS;
+// After this all threads have gone that wait for work.
+constexpr int64_t QUIET_NS = 10'000 * NS_PER_MS;
+constexpr int64_t EXCUSED_NS = 300 * NS_PER_MS;
+constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
+
+// As schedule::Runtime::make_for_system has it, but not for ever.
+struct Process {
+  explicit Process(unsigned cores) : runtime(clock, threads, poller, cores), resources(runtime) {}
+
+  base::SystemClock clock;
+  base::ThreadPool threads;
+  schedule::EpollPoller poller;
+  schedule::Runtime runtime;
+  connection::Resources resources;
+};
+
+class Run;
+
+// One client and its connection.
+struct Session final : Excuses {
+  explicit Session(const Run &run) : run(run) {}
+  bool may_wait(size_t unanswered) const override;
+
+  const Run &run;
+  std::shared_ptr<connection::ClientContext> context;
+  std::shared_ptr<connection::Connection> connection;
+  SimulatedBackend *backend = nullptr; // as long as the connection lives
+  std::optional<Client> client;
+  bool is_open = false;
+};
+
+class Run {
+public:
+  explicit Run(const Plan &plan)
+      : plan_(plan), process_(plan.cores), plugin_(plan), clients_{plan, 0, 0},
+        budget_(std::make_shared<base::MemoryBudget>(plan.budget_bytes)) {}
+
+  Outcome carry_out();
+  bool is_busy() const;
+  bool is_short() const { return budget_->is_short(); }
+  const Plan &plan() const { return plan_; }
+
+private:
+  void connect(Session &session, unsigned number);
+  bool start(Session &session, int fd);
+  void disturb(Session &session);
+  void stop();
+  void wait_until_over();
+  void check_end();
+  void describe() const;
+
+  const Plan &plan_;
+  Process process_;
+  Plugin plugin_;
+  Clients clients_;
+  std::shared_ptr<base::MemoryBudget> budget_;
+  std::shared_ptr<host::ServerContext> server_;
+  std::deque<Session> sessions_;
+  unsigned disturbers_ = 0;
+};
+
+// All of its requests are at the plugin, or as many as may be, or were until a moment ago; or
+// memory is short, which those of others may have.
+bool Session::may_wait(size_t unanswered) const {
+  if (!is_open || (run.is_short() && run.is_busy()))
+    return true;
+  if (now_ns() - backend->last_busy_ns < EXCUSED_NS)
+    return true;
+  const Plan &plan = run.plan(); // a server that stops reads no more, but waits for the plugin
+  return backend->busy > 0 && (backend->busy >= unanswered || plan.stops ||
+                               (!plan.answers_later && backend->busy >= plan.max_threads));
+}
+
+bool Run::is_busy() const {
+  return plugin_.busy > 0 || now_ns() - plugin_.last_busy_ns < EXCUSED_NS;
+}
+
+bool Run::start(Session &session, int fd) {
+  auto transport = std::make_unique<transport::Transport>(process_.resources.page_pipes, fd, fd,
+                                                          server_->stop_fd());
+  auto own = std::make_unique<SimulatedBackend>(plugin_);
+  session.backend = own.get();
+  std::unique_ptr<backend::Backend> backend = std::move(own);
+  std::string error;
+  if (!backend->prepare(backend::WANTS_ALL, &error))
+    fail("a backend is not prepared");
+  connection::TransmissionSettings settings{.flags = FLAGS,
+                                            .max_threads = plan_.max_threads,
+                                            .spin_us = plan_.spin_us,
+                                            .grace = plan_.grace,
+                                            .stall_timeout = plan_.stall_timeout,
+                                            .max_bytes = plan_.connection_bytes,
+                                            .server_budget = budget_};
+  session.is_open = true;
+  const bool is_started =
+      session.connection->start(&transport, &backend, settings, [&session](const auto &) {
+        session.is_open = false;
+        look_at_waits();
+      });
+  if (!is_started) {
+    session.is_open = false;
+    backend->close_unused();
+  }
+  return is_started;
+}
+
+void Run::connect(Session &session, unsigned number) {
+  const Connected pair = connect_pair(plan_.stream_bytes);
+  if (pair.server < 0)
+    return; // the system has no descriptor for it
+  session.context = std::make_shared<connection::ClientContext>(server_, "simulated", number + 1);
+  session.connection =
+      std::make_shared<connection::Connection>(process_.resources, session.context);
+  session.client.emplace(clients_, number, pair.client, session);
+  // Who has no memory for what a client sends can only hang up.
+  if (plan_.stops || plan_.stall_timeout.count() > 0 || plan_.refuse_memory_one_in > 0)
+    session.client->expect_end();
+  const bool is_started = start(session, pair.server);
+  if (!is_started)
+    session.client->expect_end();
+  session.client->start();
+  if (is_started && plan_.kill_one_in > 0 && random_of_run().one_in(plan_.kill_one_in))
+    disturb(session);
+}
+
+// Some time later, the connection is cut.
+void Run::disturb(Session &session) {
+  session.client->expect_end();
+  disturbers_++;
+  start_fiber("who cuts", [this, &session] {
+    sleep_fiber(static_cast<int64_t>(random_of_run().below(3 * NS_PER_MS)));
+    if (random_of_run().one_in(2))
+      session.connection->abort();
+    else
+      session.context->disconnect(true);
+    disturbers_--;
+    look_at_waits();
+  });
+}
+
+void Run::stop() {
+  sleep_fiber(static_cast<int64_t>(random_of_run().below(5 * NS_PER_MS)));
+  server_->announce_stop();
+  for (Session &session : sessions_)
+    if (session.connection && session.is_open)
+      session.connection->stop();
+}
+
+void Run::wait_until_over() {
+  const auto is_over = [this] {
+    for (const Session &session : sessions_)
+      if (session.is_open || (session.client && !session.client->has_ended()))
+        return false;
+    return disturbers_ == 0;
+  };
+  if (!wait_until(is_over, now_ns() + LONGEST_RUN_NS))
+    fail("a connection does not end");
+}
+
+void Run::check_end() {
+  sleep_fiber(QUIET_NS); // and what was given up has been released
+  if (budget_->taken_bytes() != 0)
+    fail("%llu bytes of the budget are not given back",
+         static_cast<unsigned long long>(budget_->taken_bytes()));
+  if (budget_->is_short())
+    fail("somebody waits for the budget whose connection has ended");
+  if (plugin_.busy != 0 || plugin_.submitted != plugin_.answered || plugin_.open != 0)
+    fail("the plugin has requests or connections left");
+  if (plugin_.lent != 0)
+    fail("lent memory is not given back");
+}
+
+void Run::describe() const {
+  for (const Session &session : sessions_)
+    if (session.client)
+      session.client->describe();
+}
+
+Outcome Run::carry_out() {
+  set_describe([this] { describe(); });
+  refuse_threads(plan_.refuse_threads_one_in);
+  refuse_memory(plan_.refuse_memory_one_in);
+  refuse_descriptors(plan_.refuse_descriptors_one_in);
+  server_ = std::make_shared<host::ServerContext>([] {});
+  plugin_.start();
+  for (unsigned number = 0; number < plan_.connections; number++) {
+    connect(sessions_.emplace_back(*this), number);
+    if (random_of_run().one_in(4))
+      sleep_fiber(static_cast<int64_t>(random_of_run().below(NS_PER_MS)));
+  }
+  if (plan_.stops)
+    stop();
+  wait_until_over();
+  check_end();
+  Outcome outcome{switches(), digest(), 0};
+  for (Session &session : sessions_) {
+    outcome.answered += session.client ? session.client->answered : 0;
+    if (session.connection.use_count() > 1)
+      fail("a connection is kept for ever");
+  }
+  refuse_threads(0);
+  refuse_memory(0);
+  refuse_descriptors(0);
+  sessions_.clear();
+  server_.reset();
+  plugin_.end();
+  end_run(); // while there is what the threads use
+  return outcome;
+}
+
+} // namespace
+
+Outcome run_seed(uint64_t seed) {
+  const Plan plan = draw_plan(seed);
+  begin_run(seed, plan.chances);
+  Outcome outcome{};
+  {
+    Run run(plan);
+    outcome = run.carry_out();
+  }
+  forget_descriptors();
+  if (mapped_bytes() != 0)
+    fail("%lld bytes of memory do not come back", static_cast<long long>(mapped_bytes()));
+  return outcome;
+}
+
+} // namespace simulation

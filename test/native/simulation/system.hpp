@@ -1,0 +1,13 @@
+// What a simulated run has of the system's memory.
+#pragma once
+
+#include <cstdint>
+
+namespace simulation {
+
+// From now on: of the mappings asked for, one in so many is refused; 0: none is.
+void refuse_memory(uint64_t one_in);
+// By the sources under test, and not given back.
+int64_t mapped_bytes();
+
+} // namespace simulation
