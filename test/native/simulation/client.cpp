@@ -49,15 +49,18 @@ void Client::start() {
 }
 
 void Client::describe() const {
-  fprintf(stderr, "client %u: way %u, %llu sent, %zu unanswered, sending %d, receiving %d\n",
-          number_, static_cast<unsigned>(way_), static_cast<unsigned long long>(sent_),
-          asked_.size(), is_sending_, is_receiving_);
+  fprintf(
+      stderr,
+      "client %u: way %u, %llu sent, %zu unanswered, sending %d, receiving %d; on their way %zu "
+      "bytes to the server, %zu back\n",
+      number_, static_cast<unsigned>(way_), static_cast<unsigned long long>(sent_), asked_.size(),
+      is_sending_, is_receiving_, socket_->out->size(), socket_->in->size());
 }
 
 // Others may have to wait for it meanwhile.
 void Client::idle(uint64_t longest_ms) {
   all_.idlers++;
-  sleep_fiber(static_cast<int64_t>(random_of_run().below(longest_ms * NS_PER_MS)));
+  sleep_for_some_time(longest_ms * NS_PER_MS);
   all_.idlers--;
   all_.last_idle_ns = now_ns();
 }
@@ -87,7 +90,8 @@ void Client::ask(uint64_t cookie) {
                                                             : wire::NBD_CMD_READ);
   if (asked.type != wire::NBD_CMD_FLUSH) {
     asked.length_bytes = static_cast<uint32_t>(random.between(1, is_large ? LARGEST_BYTES : 4096));
-    asked.offset = random.below(DISK_BYTES - asked.length_bytes);
+    asked.offset = random.below((random.one_in(2) ? DISK_BYTES : DISK_BYTES / 64) -
+                                asked.length_bytes); // many in the part that lies in memory
   }
   std::vector<uint8_t> bytes = encode_request(asked.type, cookie, asked.offset, asked.length_bytes);
   if (asked.type == wire::NBD_CMD_WRITE) {
@@ -125,8 +129,8 @@ void Client::send_requests() {
     } else if (way_ == Way::leaves && sent_ > leaves_at_) {
       has_left_ = true;
       socket_->shut_down(); // with replies unread
-    } else if (random.one_in(8)) {
-      sleep_fiber(static_cast<int64_t>(random.below(3000 * NS_PER_MS))); // it has nothing to ask
+    } else if (random.one_in(all_.plan.pause_one_in)) {
+      sleep_for_some_time(all_.plan.longest_pause_ns);
     }
   }
   is_sending_ = false;

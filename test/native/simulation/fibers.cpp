@@ -7,12 +7,12 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
-#include <link.h>
 #include <memory>
 #include <sys/mman.h>
 #include <unistd.h>
 
 #include "memory_order.hpp"
+#include "thread_locals.hpp"
 #include "threads.hpp"
 
 extern "C" void *__real_mmap(void *at, size_t length, int protection, int flags, int fd, off_t);
@@ -25,33 +25,16 @@ constexpr size_t STACK_BYTES = 256 << 10;
 constexpr size_t GUARD_BYTES = 4096;
 constexpr int64_t FIRST_NS = 3'600'000'000'000; // the system has been up for an hour
 constexpr int64_t LONGEST_STEP_NS = 200;
+constexpr int64_t LITTLE_LONGER_NS = 3'000'000;
 constexpr uint64_t MAX_SWITCHES = 20'000'000; // a run that goes on for so long never ends
 
-// Variables that are thread_local, of this program: they lie in one piece.
-struct ThreadLocals {
-  void *place = nullptr;
-  std::vector<char> initial;
-};
-
-int find_thread_locals(dl_phdr_info *info, size_t, void *found) {
-  auto *locals = static_cast<ThreadLocals *>(found);
-  for (int i = 0; i < info->dlpi_phnum; i++) {
-    const ElfW(Phdr) &header = info->dlpi_phdr[i];
-    if (header.p_type != PT_TLS)
-      continue;
-    locals->place = info->dlpi_tls_data;
-    locals->initial.assign(header.p_memsz, 0);
-    memcpy(locals->initial.data(), reinterpret_cast<void *>(info->dlpi_addr + header.p_vaddr),
-           header.p_filesz);
-  }
-  return 1; // the program itself comes first
-}
-
 struct World {
-  ThreadLocals locals;
+  ThreadLocals locals = find_thread_locals();
   Fiber main;
   Fiber *current = &main;
   std::vector<std::unique_ptr<Fiber>> fibers; // but the main one
+  std::vector<Fiber *> alive;                 // of those
+  std::vector<Fiber *> chosen;                // for as long as one is drawn
   std::vector<void *> stacks;                 // that are free
   Random random{0};
   uint64_t seed = 0;
@@ -66,7 +49,6 @@ struct World {
   std::function<void()> describe;
 
   World() {
-    dl_iterate_phdr(find_thread_locals, &locals);
     main.name = "main";
     main.has_begun = true;
   }
@@ -162,7 +144,7 @@ void make_ready(Fiber &fiber, bool is_woken) {
 
 template <typename Visit> void each_fiber(World &all, Visit visit) {
   visit(all.main);
-  for (const auto &fiber : all.fibers)
+  for (Fiber *fiber : all.alive)
     visit(*fiber);
 }
 
@@ -179,13 +161,13 @@ void skip_time(World &all) {
 }
 
 Fiber &next_to_run(World &all) {
+  std::erase_if(all.alive, [](const Fiber *fiber) { return fiber->state == Fiber::State::ended; });
   for (;;) {
+    std::vector<Fiber *> &ready = all.chosen;
+    ready.clear();
     each_fiber(all, [&](Fiber &fiber) {
       if (is_due(all, fiber))
         make_ready(fiber, false);
-    });
-    std::vector<Fiber *> ready;
-    each_fiber(all, [&](Fiber &fiber) {
       if (fiber.state == Fiber::State::ready)
         ready.push_back(&fiber);
     });
@@ -234,6 +216,7 @@ void end_run() {
       continue;
     switch_to(all, fiber);
   }
+  all.alive.clear();
   all.fibers.clear();
   all.is_ending = false;
   all.is_running = false;
@@ -310,6 +293,7 @@ Fiber &start_fiber(std::string name, std::function<void()> body) {
   fiber.name = std::move(name);
   fiber.number = ++all.count;
   fiber.thread_locals = all.locals.initial;
+  all.alive.push_back(&fiber);
   return fiber;
 }
 
@@ -351,7 +335,8 @@ bool wait_until(std::function<bool()> until, int64_t due_ns) {
 
 void wake_one(const void *object) {
   World &all = world();
-  std::vector<Fiber *> waiting;
+  std::vector<Fiber *> &waiting = all.chosen;
+  waiting.clear();
   each_fiber(all, [&](Fiber &fiber) {
     if (fiber.state == Fiber::State::blocked && fiber.waits_for == object)
       waiting.push_back(&fiber);
@@ -377,6 +362,23 @@ void look_at_waits() {
 void sleep_fiber(int64_t ns) {
   static const char nothing = 0;
   wait_for(&nothing, now_ns() + ns);
+}
+
+void sleep_for_some_time(uint64_t longest_ns) {
+  World &all = world();
+  sleep_fiber(static_cast<int64_t>(all.random.below(longest_ns)));
+  if (all.random.one_in(2))
+    return;
+  std::vector<int64_t> due_ns;
+  each_fiber(all, [&](const Fiber &fiber) {
+    if (fiber.state == Fiber::State::blocked && fiber.due_ns != NEVER)
+      due_ns.push_back(fiber.due_ns);
+  });
+  if (due_ns.empty())
+    return;
+  const int64_t until_ns = due_ns[all.random.below(due_ns.size())];
+  if (until_ns - all.now_ns < LITTLE_LONGER_NS)
+    sleep_fiber(until_ns - all.now_ns);
 }
 
 bool is_ready(uint64_t number) {

@@ -8,6 +8,7 @@
 #include <cstring>
 #include <ctime>
 
+#include "crash.hpp"
 #include "fibers.hpp"
 #include "host/log.hpp"
 #include "memory.hpp"
@@ -73,6 +74,7 @@ int main(int count, char **words) {
     return 2;
   }
   asyncnbd::host::log_configure("simulation_test", false, asyncnbd::host::LogSink::none);
+  simulation::report_crashes();
   const double begin = seconds_now();
   simulation::Outcome all{};
   uint64_t runs = 0;

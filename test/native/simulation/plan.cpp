@@ -27,16 +27,19 @@ void draw_plugin(Random &random, Plan &plan) {
   plan.slow_one_in = perhaps(random, 2, 1, 16);
   plan.later_one_in = plan.answers_later ? random.between(1, 4) : 0;
   plan.never_one_in = plan.answers_later ? perhaps(random, 4, 2, 16) : 0;
-  plan.lent_one_in = perhaps(random, 2, 1, 4);
+  plan.elsewhere_one_in = perhaps(random, 2, 1, 4);
+  plan.has_places = random.one_in(2);
   plan.longest_ns = 1000 << random.below(22); // 2 s at most
 }
 
 void draw_clients(Random &random, Plan &plan) {
   const bool are_many = random.one_in(4); // so many that the idle poller opens
   plan.connections = static_cast<unsigned>(are_many ? random.between(8, 10) : random.between(1, 3));
-  plan.requests = static_cast<unsigned>(random.between(1, are_many ? 8 : 24));
+  plan.requests = static_cast<unsigned>(random.between(1, 2 << random.below(5)));
   plan.stream_bytes = 2048 << random.below(7);
   plan.large_one_in = perhaps(random, 3, 2, 16);
+  plan.pause_one_in = random.between(1, 16);
+  plan.longest_pause_ns = 1000 << random.below(22); // up to 2 s, from one on all is given back
   plan.misbehave_one_in = perhaps(random, 2, 1, 4);
 }
 

@@ -26,16 +26,19 @@ struct Plan {
   // The plugin: of its answers, one in so many comes in such a way; 0: none does.
   unsigned plugin_threads = 1;
   uint64_t slow_one_in = 0;
-  uint64_t later_one_in = 0; // only where it answers later
-  uint64_t never_one_in = 0; // nor without being given up
-  uint64_t lent_one_in = 0;
-  uint64_t longest_ns = 0; // of one that is slow
+  uint64_t later_one_in = 0;     // only where it answers later
+  uint64_t never_one_in = 0;     // nor without being given up
+  uint64_t elsewhere_one_in = 0; // in other memory than the request's
+  bool has_places = false;       // for the data of some
+  uint64_t longest_ns = 0;       // of one that is slow
 
   // The clients.
   unsigned connections = 1;
   unsigned requests = 8; // of each
   size_t stream_bytes = 64 << 10;
-  uint64_t large_one_in = 0;     // of the requests
+  uint64_t large_one_in = 0; // of the requests
+  uint64_t pause_one_in = 1; // before a request
+  uint64_t longest_pause_ns = 1;
   uint64_t misbehave_one_in = 0; // of the clients
 
   // What happens to all.

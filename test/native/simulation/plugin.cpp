@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <utility>
 
 #include "content.hpp"
 #include "host/reply_batch.hpp"
@@ -11,6 +12,22 @@
 namespace simulation {
 
 using namespace asyncnbd;
+
+namespace {
+
+constexpr uint8_t OVERWRITTEN = 0xee;
+constexpr uint64_t MEMORY_BYTES = 1 << 20;
+
+uint8_t *memory() {
+  static std::vector<uint8_t> *bytes = nullptr;
+  if (bytes == nullptr) {
+    bytes = new std::vector<uint8_t>(MEMORY_BYTES);
+    fill(bytes->data(), 0, MEMORY_BYTES);
+  }
+  return bytes->data();
+}
+
+} // namespace
 
 // ---- what is answered later ---------------------------------------------------------------------
 
@@ -85,8 +102,10 @@ void Plugin::answer_some() {
 
 // Of a request that has been given up: its memory is the plugin's until now.
 void Plugin::release(const Held &held) {
-  if (held.request->type == wire::NBD_CMD_READ)
+  if (held.request->type == wire::NBD_CMD_READ && !held.request->is_reserved)
     fill(held.request->data, held.request->offset, held.request->length_bytes);
+  if (held.request->type == wire::NBD_CMD_WRITE && held.request->is_reserved)
+    held.backend->unreserve(*held.request);
   may_switch();
   held.request->completers.maker().release(*held.request);
 }
@@ -141,7 +160,7 @@ void SimulatedBackend::submit(Request &request, backend::Caller) {
     return;
   }
   if (!plan.answers_later && plan.slow_one_in > 0 && random.one_in(plan.slow_one_in))
-    sleep_fiber(static_cast<int64_t>(random.below(plan.longest_ns)));
+    sleep_for_some_time(plan.longest_ns);
   else
     may_switch();
   answer(request);
@@ -156,25 +175,32 @@ void SimulatedBackend::count_end() {
 
 void SimulatedBackend::answer(Request &request) {
   check(request);
-  const int error = perform(request);
+  if (request.type == wire::NBD_CMD_WRITE && request.is_reserved)
+    unreserve(request);
+  const int error = is_broken(request.offset) ? EIO : 0;
+  std::vector<uint8_t> borrowed;
+  if (error == 0 && request.type == wire::NBD_CMD_READ && !request.is_reserved)
+    answer_read(request, &borrowed);
   count_end();
   request.complete(error);
+  std::fill(borrowed.begin(), borrowed.end(), OVERWRITTEN);
 }
 
-int SimulatedBackend::perform(Request &request) {
-  if (is_broken(request.offset))
-    return EIO;
-  if (request.type != wire::NBD_CMD_READ)
-    return 0;
-  const uint64_t lent_one_in = plugin_.plan().lent_one_in;
-  if (lent_one_in > 0 && random_of_run().one_in(lent_one_in))
-    lend(request);
-  else
+void SimulatedBackend::answer_read(Request &request, std::vector<uint8_t> *borrowed) {
+  const uint64_t elsewhere_one_in = plugin_.plan().elsewhere_one_in;
+  if (elsewhere_one_in == 0 || !random_of_run().one_in(elsewhere_one_in)) {
     fill(request.data, request.offset, request.length_bytes);
-  return 0;
+  } else if (random_of_run().one_in(2)) {
+    lend(request);
+  } else {
+    borrowed->resize(request.length_bytes);
+    fill(borrowed->data(), request.offset, request.length_bytes);
+    request.answer.kind = backend::Answer::Kind::borrowed;
+    request.answer.data = borrowed->data();
+  }
 }
 
-// Memory that is overwritten as soon as it is given back.
+// Until it is given back.
 void SimulatedBackend::lend(Request &request) {
   struct Lent {
     Plugin &plugin;
@@ -189,9 +215,29 @@ void SimulatedBackend::lend(Request &request) {
   request.answer.give_back = [](void *opaque) {
     auto *given = static_cast<Lent *>(opaque);
     given->plugin.lent--;
-    std::fill(given->data.begin(), given->data.end(), 0xee);
     delete given;
   };
+}
+
+// A read's is the disk, of which the beginning lies in memory. A write's is lent until it is
+// submitted.
+backend::Reservation SimulatedBackend::reserve(Request &request) {
+  may_switch();
+  if (!plugin_.plan().has_places)
+    return {};
+  if (request.type == wire::NBD_CMD_READ) {
+    const bool is_in_memory =
+        backend::is_inside(request.offset, request.length_bytes, MEMORY_BYTES);
+    return {is_in_memory && !is_broken(request.offset) ? memory() + request.offset : nullptr};
+  }
+  plugin_.lent++;
+  request.reservation = new std::vector<uint8_t>(request.length_bytes);
+  return {static_cast<std::vector<uint8_t> *>(request.reservation)->data()};
+}
+
+void SimulatedBackend::unreserve(Request &request) {
+  plugin_.lent--;
+  delete static_cast<std::vector<uint8_t> *>(std::exchange(request.reservation, nullptr));
 }
 
 void SimulatedBackend::close() {

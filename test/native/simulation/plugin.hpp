@@ -63,6 +63,8 @@ public:
   explicit SimulatedBackend(Plugin &plugin) : plugin_(plugin) { plugin_.open++; }
 
   void submit(Request &request, asyncnbd::backend::Caller caller) override;
+  asyncnbd::backend::Reservation reserve(Request &request) override;
+  void unreserve(Request &request) override;
   void give_up_unanswered() override { plugin_.give_up(*this); }
   void close() override;
   // What the plugin says to one that it has kept.
@@ -75,7 +77,7 @@ public:
 private:
   bool collect(const asyncnbd::backend::Wanted &wanted, asyncnbd::backend::Facts *facts,
                std::string *error) override;
-  int perform(Request &request);
+  void answer_read(Request &request, std::vector<uint8_t> *borrowed);
   void lend(Request &request);
   void check(const Request &request) const;
 

@@ -1,6 +1,7 @@
 // See run.hpp.
 #include "run.hpp"
 
+#include <cstdio>
 #include <deque>
 #include <memory>
 #include <optional>
@@ -93,9 +94,13 @@ bool Session::may_wait(size_t unanswered) const {
     return true;
   if (now_ns() - backend->last_busy_ns < EXCUSED_NS)
     return true;
-  const Plan &plan = run.plan(); // a server that stops reads no more, but waits for the plugin
-  return backend->busy > 0 && (backend->busy >= unanswered || plan.stops ||
-                               (!plan.answers_later && backend->busy >= plan.max_threads));
+  if (backend->busy == 0)
+    return false;
+  const Plan &plan = run.plan();
+  // A connection that ends reads no more, but waits for the plugin.
+  const bool may_be_ending = plan.stops || plan.refuse_memory_one_in > 0;
+  const bool is_all_it_may = !plan.answers_later && backend->busy >= plan.max_threads;
+  return may_be_ending || is_all_it_may || backend->busy >= unanswered;
 }
 
 bool Run::is_busy() const {
@@ -155,7 +160,7 @@ void Run::disturb(Session &session) {
   session.client->expect_end();
   disturbers_++;
   start_fiber("who cuts", [this, &session] {
-    sleep_fiber(static_cast<int64_t>(random_of_run().below(3 * NS_PER_MS)));
+    sleep_for_some_time(3 * NS_PER_MS);
     if (random_of_run().one_in(2))
       session.connection->abort();
     else
@@ -166,7 +171,7 @@ void Run::disturb(Session &session) {
 }
 
 void Run::stop() {
-  sleep_fiber(static_cast<int64_t>(random_of_run().below(5 * NS_PER_MS)));
+  sleep_for_some_time(5 * NS_PER_MS);
   server_->announce_stop();
   for (Session &session : sessions_)
     if (session.connection && session.is_open)
@@ -198,9 +203,21 @@ void Run::check_end() {
 }
 
 void Run::describe() const {
+  fprintf(stderr, "answers later: %d, threads: %u, cores: %u, stops: %d\n", plan_.answers_later,
+          plan_.max_threads, plan_.cores, plan_.stops);
+  fprintf(stderr, "one in so many refused: threads %llu, memory %llu, descriptors %llu\n",
+          static_cast<unsigned long long>(plan_.refuse_threads_one_in),
+          static_cast<unsigned long long>(plan_.refuse_memory_one_in),
+          static_cast<unsigned long long>(plan_.refuse_descriptors_one_in));
+  fprintf(stderr, "budget: %llu of %llu bytes taken; plugin: %u requests\n",
+          static_cast<unsigned long long>(budget_->taken_bytes()),
+          static_cast<unsigned long long>(plan_.budget_bytes), plugin_.busy);
   for (const Session &session : sessions_)
-    if (session.client)
+    if (session.client) {
       session.client->describe();
+      fprintf(stderr, "  of which %u at the plugin%s\n",
+              session.is_open ? session.backend->busy : 0, session.is_open ? "" : ", closed");
+    }
 }
 
 Outcome Run::carry_out() {
@@ -213,7 +230,7 @@ Outcome Run::carry_out() {
   for (unsigned number = 0; number < plan_.connections; number++) {
     connect(sessions_.emplace_back(*this), number);
     if (random_of_run().one_in(4))
-      sleep_fiber(static_cast<int64_t>(random_of_run().below(NS_PER_MS)));
+      sleep_for_some_time(NS_PER_MS);
   }
   if (plan_.stops)
     stop();

@@ -1,0 +1,112 @@
+// Faults of the kinds that a simulation is for: what to replace in which source, once.
+
+export const FAULTS = [
+  {
+    name: "lost wake-up: the leader is not told that the last reply has left",
+    file: "connection/connection_replies.cpp",
+    from: "  if (leader_waits_.load())\n    transport_->wake();\n",
+    to: "",
+  },
+  {
+    name: "lost wake-up: who is busy is not told of an event",
+    file: "schedule/registrations.cpp",
+    from: "    if (state.compare_exchange_strong(expected, State::notified))\n      return false;\n",
+    to: "",
+  },
+  {
+    name: "lost wake-up: the first timer does not wake its thread",
+    file: "base/timers.cpp",
+    from: "  if (heap_.front() == &timer)\n    wake_.notify_one();\n",
+    to: "",
+  },
+  {
+    name: "lost wake-up: who waits for memory is not told of any",
+    file: "base/memory_budget.cpp",
+    from: "  std::lock_guard lock(mutex_);\n  tell_next();\n}\n\nvoid MemoryBudget::give_back_reserve",
+    to: "}\n\nvoid MemoryBudget::give_back_reserve",
+  },
+  {
+    name: "lost reply: the sender stops without a look at who has come meanwhile",
+    file: "connection/reply_queue.cpp",
+    from: "  } while (!flushes_.compare_exchange_strong(seen, 0, std::memory_order_acq_rel));",
+    to: "    flushes_.store(0);\n    seen = 0;\n  } while (seen > 0);",
+  },
+  {
+    name: "lost call: the detector goes to sleep without a second look",
+    file: "schedule/slow_call_detector.cpp",
+    from: "    if (!look().is_busy) // a call may have begun before it could see that we sleep\n      wake_",
+    to: "    wake_",
+  },
+  {
+    name: "memory order: a call begins with a store that is seen late",
+    file: "schedule/leader_token.cpp",
+    from: "word_.store(call); // sequentially",
+    to: "word_.store(call, std::memory_order_release); // sequentially",
+  },
+  {
+    name: "memory order: the sender says late that the socket is full",
+    file: "connection/reply_queue.cpp",
+    from: "  is_full_.store(true);\n  flushes_.store(0);",
+    to: "  is_full_.store(true, std::memory_order_release);\n  flushes_.store(0, std::memory_order_release);",
+  },
+  {
+    name: "two leaders: the token is taken whether the call has ended or not",
+    file: "schedule/leader_token.cpp",
+    from: "bool LeaderToken::take(uint64_t call) {\n  return word_",
+    to: "bool LeaderToken::take(uint64_t call) {\n  word_.fetch_add(0);\n  return word_.load() > call || word_",
+  },
+  {
+    name: "two senders: the send right is given to the second who flushes",
+    file: "connection/reply_queue.cpp",
+    from: "if (flushes_.fetch_add(1, std::memory_order_acq_rel) == 0)",
+    to: "if (flushes_.fetch_add(1, std::memory_order_acq_rel) <= 1)",
+  },
+  {
+    name: "double completion: a request that is given up is answered twice",
+    file: "connection/connection_replies.cpp",
+    from: "  request.pin = self_;\n  request.error = error;\n  answer(&request);",
+    to: "  request.pin = self_;\n  request.error = error;\n  answer(&request);\n  answer(&request);",
+  },
+  {
+    name: "use after free: a request that is given up goes back while the plugin has it",
+    file: "connection/connection_replies.cpp",
+    from: "  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)\n    return;\n",
+    to: "  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) < 2)\n    return;\n",
+  },
+  {
+    name: "reply out of a freed slot: a buffer is used again before its replies have left",
+    file: "connection/request_reader.cpp",
+    from: "    if (output_ != nullptr && output_->is_exclusive())\n      output_used_ = 0;",
+    to: "    if (output_ != nullptr && replies_.pending_bytes() == 0)\n      output_used_ = 0;",
+  },
+  {
+    name: "budget leak: what a request took that did not come whole is not given back",
+    file: "connection/request_reader.cpp",
+    from: "  admission_.withdraw(request->charge);\n  recycle",
+    to: "  recycle",
+  },
+  {
+    name: "budget over: a request's memory counts for less than it is",
+    file: "base/memory_budget.cpp",
+    from: "compare_exchange_weak(taken, taken + bytes)",
+    to: "compare_exchange_weak(taken, taken + bytes / 2)",
+  },
+  {
+    name: "a thread too few: a task waits for threads that others have been told to wake for",
+    file: "base/thread_pool.cpp",
+    from: "if (idle_ >= tasks_.size()) {",
+    to: "if (idle_ > 0) {",
+  },
+  {
+    name: "a worker too few: one that goes is still counted",
+    file: "schedule/idle_poller.cpp",
+    from: "      workers_.fetch_sub(1);\n",
+    to: "",
+  },
+  {
+    name: "a stop that is missed: who begins to wait does not look",
+    file: "connection/connection_leader.cpp",
+    from: "  if (stop_requested_.load() || server->is_stopping()) {",
+    to: "  if (stop_requested_.load(std::memory_order_relaxed) && false) {",
+  },
+];

@@ -1,0 +1,75 @@
+// Shows that the simulation finds what it is for: plants one fault after the other in a copy of the
+// sources, builds the simulation of it, and runs seeds until one fails. Each has to within a minute.
+//   node test/native/simulation/plant-faults.mjs [WORD...]    only those with such a word in their names
+
+import { spawnSync } from "node:child_process";
+import { cpSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { availableParallelism } from "node:os";
+import { fileURLToPath } from "node:url";
+import { FAULTS } from "./faults.mjs";
+
+const SECONDS = 60;
+
+const here = fileURLToPath(new URL(".", import.meta.url));
+const native = fileURLToPath(new URL("../../../native", import.meta.url));
+const build = fileURLToPath(new URL("../../../build-faults", import.meta.url));
+const planted = `${build}/native`;
+
+function run(command, ...words) {
+  const { status, stdout, stderr } = spawnSync(command, words, { encoding: "utf8" });
+  return { status, text: stdout + stderr };
+}
+
+function mustRun(command, ...words) {
+  const { status, text } = run(command, ...words);
+  if (status !== 0) throw new Error(`${command} failed:\n${text}`);
+}
+
+const compile = () => mustRun("cmake", "--build", build, "-j", String(availableParallelism()));
+
+/** Puts the fault into the copy. Returns how to take it out again. */
+function plant({ name, file, from, to }) {
+  const path = `${planted}/${file}`;
+  const text = readFileSync(path, "utf8");
+  if (text.split(from).length !== 2) throw new Error(`"${name}" has no one place in ${file}`);
+  writeFileSync(
+    path,
+    text.replace(from, () => to),
+  );
+  return () => writeFileSync(path, text);
+}
+
+/** Whether a seed fails; says which and why. */
+function isFound(fault) {
+  const takeOut = plant(fault);
+  try {
+    compile();
+    const begin = performance.now();
+    const { status, text } = run(
+      "timeout",
+      String(2 * SECONDS),
+      `${build}/Release/simulation_test`,
+      "--seconds",
+      String(SECONDS),
+    );
+    const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+    console.log(`${status === 0 ? "MISSED" : "found "} ${seconds} s  ${fault.name}`);
+    console.log(`               ${text.split("\n", 1)[0]}`);
+    return status !== 0;
+  } finally {
+    takeOut();
+  }
+}
+
+const words = process.argv.slice(2);
+const chosen = FAULTS.filter(
+  ({ name }) => words.length === 0 || words.some((word) => name.includes(word)),
+);
+rmSync(planted, { recursive: true, force: true });
+cpSync(native, planted, { recursive: true, preserveTimestamps: true });
+mustRun("cmake", "-S", here, "-B", build, `-DSHIPPED=${planted}`);
+compile();
+mustRun(`${build}/Release/simulation_test`, "--runs", "100"); // as they are, the sources pass
+const found = chosen.filter(isFound);
+console.log(`${found.length} of ${chosen.length} faults found`);
+process.exitCode = found.length === chosen.length ? 0 : 1;
