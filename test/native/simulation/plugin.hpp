@@ -29,6 +29,8 @@ public:
   void keep(Request &request, SimulatedBackend &backend);
   // Those of this backend.
   void give_up(SimulatedBackend &backend);
+  // Requests that are given up have their memory until it releases them.
+  bool holds_any() const { return busy > 0 || !held_.empty(); }
 
   uint64_t submitted = 0;
   uint64_t answered = 0;

@@ -104,7 +104,7 @@ bool Session::may_wait(size_t unanswered) const {
 }
 
 bool Run::is_busy() const {
-  return plugin_.busy > 0 || now_ns() - plugin_.last_busy_ns < EXCUSED_NS;
+  return plugin_.holds_any() || now_ns() - plugin_.last_busy_ns < EXCUSED_NS;
 }
 
 bool Run::start(Session &session, int fd) {
@@ -256,6 +256,7 @@ Outcome Run::carry_out() {
 
 Outcome run_seed(uint64_t seed) {
   const Plan plan = draw_plan(seed);
+  begin_addresses();
   begin_run(seed, plan.chances);
   Outcome outcome{};
   {

@@ -28,8 +28,15 @@ namespace {
 
 constexpr int64_t NS_PER_MS = 1'000'000;
 
+// Where all memory is mapped, one piece behind the other, so that each run of a seed has the same
+// addresses: nothing else is here.
+constexpr uintptr_t AREA = 0x200000000000;
+constexpr uintptr_t AREA_BYTES = 1ULL << 40;
+constexpr uintptr_t PAGE_BYTES = 4096;
+
 uint64_t refuse_memory_one_in = 0;
 int64_t mapped = 0;
+uintptr_t next_address = AREA;
 
 // A call into the system: another thread may come before it, and sees what this one has stored.
 void enter_system() {
@@ -85,6 +92,9 @@ void refuse_memory(uint64_t one_in) {
 }
 int64_t mapped_bytes() {
   return mapped;
+}
+void begin_addresses() {
+  next_address = AREA;
 }
 
 } // namespace simulation
@@ -270,17 +280,20 @@ int __wrap_pipe2(int *, int) {
 }
 
 void *__real_mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset);
-void *__wrap_mmap(void *at, size_t length, int protection, int flags, int fd, off_t offset) {
+void *__wrap_mmap(void *, size_t length, int protection, int flags, int fd, off_t offset) {
   enter_system();
   if (refuse_memory_one_in > 0 && random_of_run().one_in(refuse_memory_one_in)) {
     errno = ENOMEM;
     return MAP_FAILED;
   }
-  void *memory = __real_mmap(at, length, protection, flags, fd, offset);
-  if (memory != MAP_FAILED)
-    mapped += static_cast<int64_t>(length);
-  return memory;
+  if (next_address + length > AREA + AREA_BYTES)
+    fail("the simulation has no addresses left");
+  void *const at = reinterpret_cast<void *>(next_address);
+  next_address += (length + PAGE_BYTES - 1) & ~(PAGE_BYTES - 1);
+  mapped += static_cast<int64_t>(length);
+  return __real_mmap(at, length, protection, flags | MAP_FIXED, fd, offset);
 }
+// The address is not used again: who still does will crash.
 int __real_munmap(void *memory, size_t length);
 int __wrap_munmap(void *memory, size_t length) {
   enter_system();

@@ -9,5 +9,7 @@ namespace simulation {
 void refuse_memory(uint64_t one_in);
 // By the sources under test, and not given back.
 int64_t mapped_bytes();
+// As long as nothing is mapped: the next run has the addresses of the last.
+void begin_addresses();
 
 } // namespace simulation
