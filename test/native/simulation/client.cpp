@@ -103,6 +103,7 @@ void Client::ask(uint64_t cookie) {
     is_in_request_ = true;
   } else {
     asked_.emplace(cookie, asked);
+    last_asked_ns_ = now_ns();
   }
   has_left_ = has_left_ || !send(bytes);
   sent_++;
@@ -116,6 +117,7 @@ void Client::say_goodbye() {
     socket_->end_writing();
   }
   has_said_goodbye_ = true;
+  last_asked_ns_ = now_ns();
 }
 
 void Client::send_requests() {
@@ -159,6 +161,13 @@ void Client::stay_inside() {
 
 // ---- replies ------------------------------------------------------------------------------------
 
+bool Client::may_wait() const {
+  uint64_t bytes = 0;
+  for (const auto &[cookie, asked] : asked_)
+    bytes += asked.length_bytes;
+  return all_.idlers > 0 || excuses_.may_wait(asked_.size(), bytes);
+}
+
 // As long as there is no reason to be kept waiting, an answer has to come soon.
 void Client::wait_for_input() {
   const int64_t patient_until_ns = now_ns() + PATIENCE_NS;
@@ -166,7 +175,7 @@ void Client::wait_for_input() {
     const int64_t since_ns = now_ns();
     if (wait_until([this] { return socket_->can_receive(); }, since_ns + LONGEST_ANSWER_NS))
       return;
-    if (excuses_.may_wait(asked_.size()) || all_.last_idle_ns > since_ns || all_.idlers > 0)
+    if (may_wait() || all_.last_idle_ns > since_ns || last_asked_ns_ > since_ns)
       continue;
     if (!asked_.empty())
       fail("client %u waits for %zu replies, and nobody is at them", number_, asked_.size());

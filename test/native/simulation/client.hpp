@@ -22,7 +22,7 @@ struct Clients {
 class Excuses {
 public:
   virtual ~Excuses() = default;
-  virtual bool may_wait(size_t unanswered) const = 0;
+  virtual bool may_wait(size_t unanswered, uint64_t bytes) const = 0;
 };
 
 class Client {
@@ -57,6 +57,7 @@ private:
   bool receive(uint8_t *to, size_t length_bytes);
   bool receive_some(uint8_t *to, size_t length_bytes, size_t *received);
   void wait_for_input();
+  bool may_wait() const;
   bool receive_reply();
   void idle(uint64_t longest_ms);
   void check_end() const;
@@ -70,6 +71,7 @@ private:
   uint64_t leaves_at_ = 0;          // after so many requests
   std::map<uint64_t, Asked> asked_; // and not answered, by their cookies
   uint64_t sent_ = 0;
+  int64_t last_asked_ns_ = 0; // for something, or to end
   bool is_sending_ = true;
   bool is_receiving_ = true;
   bool has_left_ = false;

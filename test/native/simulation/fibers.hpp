@@ -51,6 +51,7 @@ struct FiberEnds {};
 struct Chances {
   uint64_t switch_one_in = 4;      // of the places where a thread may be interrupted
   uint64_t delay_store_one_in = 0; // 0: all stores are seen at once
+  uint64_t show_store_one_in = 4;  // and at each switch, of those
   uint64_t wake_spuriously_one_in = 0;
 };
 

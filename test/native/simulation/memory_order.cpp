@@ -82,7 +82,7 @@ void show_stores(Fiber &fiber) {
 }
 
 void show_some_stores(Fiber &fiber, Random &random) {
-  while (!fiber.stores.empty() && random.one_in(4))
+  while (!fiber.stores.empty() && random.one_in(chances_of_run().show_store_one_in))
     show_oldest(fiber);
 }
 

@@ -29,7 +29,8 @@ void draw_plugin(Random &random, Plan &plan) {
   plan.never_one_in = plan.answers_later ? perhaps(random, 4, 2, 16) : 0;
   plan.elsewhere_one_in = perhaps(random, 2, 1, 4);
   plan.has_places = random.one_in(2);
-  plan.longest_ns = 1000 << random.below(22); // 2 s at most
+  // 2 s at most, for which nothing else may have to wait.
+  plan.longest_ns = 1000 << (random.one_in(3) ? 21 : random.below(22));
 }
 
 void draw_clients(Random &random, Plan &plan) {
@@ -39,7 +40,9 @@ void draw_clients(Random &random, Plan &plan) {
   plan.stream_bytes = 2048 << random.below(7);
   plan.large_one_in = perhaps(random, 3, 2, 16);
   plan.pause_one_in = random.between(1, 16);
-  plan.longest_pause_ns = 1000 << random.below(22); // up to 2 s, from one on all is given back
+  // 2 s at most, after which idle memory is given back; often so long as the detector of slow calls
+  // takes to fall asleep.
+  plan.longest_pause_ns = 1000 << (random.one_in(3) ? 15 : random.below(22));
   plan.misbehave_one_in = perhaps(random, 2, 1, 4);
 }
 
@@ -50,6 +53,7 @@ Plan draw_plan(uint64_t seed) {
   Plan plan;
   plan.chances.switch_one_in = 1 << random.below(6);
   plan.chances.delay_store_one_in = perhaps(random, 2, 1, 8);
+  plan.chances.show_store_one_in = 2 << random.below(5);
   plan.chances.wake_spuriously_one_in = perhaps(random, 2, 8, 64);
   draw_server(random, plan);
   draw_plugin(random, plan);

@@ -47,7 +47,7 @@ class Run;
 // One client and its connection.
 struct Session final : Excuses {
   explicit Session(const Run &run) : run(run) {}
-  bool may_wait(size_t unanswered) const override;
+  bool may_wait(size_t unanswered, uint64_t bytes) const override;
 
   const Run &run;
   std::shared_ptr<connection::ClientContext> context;
@@ -65,7 +65,11 @@ public:
 
   Outcome carry_out();
   bool is_busy() const;
-  bool is_short() const { return budget_->is_short(); }
+  // There is less than those ask for who wait for it.
+  bool is_short() const {
+    return budget_->is_short() &&
+           budget_->taken_bytes() + budget_->wanted_bytes() > plan_.budget_bytes;
+  }
   const Plan &plan() const { return plan_; }
 
 private:
@@ -89,7 +93,7 @@ private:
 
 // All of its requests are at the plugin, or as many as may be, or were until a moment ago; or
 // memory is short, which those of others may have.
-bool Session::may_wait(size_t unanswered) const {
+bool Session::may_wait(size_t unanswered, uint64_t bytes) const {
   if (!is_open || (run.is_short() && run.is_busy()))
     return true;
   if (now_ns() - backend->last_busy_ns < EXCUSED_NS)
@@ -99,8 +103,10 @@ bool Session::may_wait(size_t unanswered) const {
   const Plan &plan = run.plan();
   // A connection that ends reads no more, but waits for the plugin.
   const bool may_be_ending = plan.stops || plan.refuse_memory_one_in > 0;
+  // Or waits for memory, of which it may have no more until something is answered.
+  const bool may_be_full = bytes > plan.connection_bytes / 2;
   const bool is_all_it_may = !plan.answers_later && backend->busy >= plan.max_threads;
-  return may_be_ending || is_all_it_may || backend->busy >= unanswered;
+  return may_be_ending || may_be_full || is_all_it_may || backend->busy >= unanswered;
 }
 
 bool Run::is_busy() const {
