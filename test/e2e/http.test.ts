@@ -18,7 +18,7 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { startWeb, type WebOptions } from "../support/web-server.js";
+import { ETAG, startWeb, type WebOptions } from "../support/web-server.js";
 
 const read = (offset: number, length: number) => ({ type: 0, offset: BigInt(offset), length });
 
@@ -116,12 +116,23 @@ describe("a file", () => {
 
   test("is asked for once where reads that touch have waited", async () => {
     const content = randomBytes(MIB);
-    const { url, ranges } = await startWeb(content);
+    const first = 900_000;
+    let answerFirst = (): void => {};
+    const { url, ranges } = await startWeb(content, {
+      handle(_request, response, count) {
+        if (count !== 1) return false;
+        answerFirst = () => {
+          const range = `bytes ${first}-${first}/${content.length}`;
+          response.writeHead(206, { etag: ETAG, "content-length": 1, "content-range": range });
+          response.end(content.subarray(first, first + 1));
+        };
+        return true;
+      },
+    });
     const server = await startServer(["http", url, "connections=1"]);
     const client = await RawClient.open(server.socket);
-    // In one piece, so that they come together.
     const reads = [
-      [900_000, 1],
+      [first, 1],
       [4096, 4096],
       [0, 4096],
       [8192, 7808],
@@ -135,6 +146,10 @@ describe("a file", () => {
         encodeRequest({ ...read(offset, length), cookie: BigInt(i) }),
       ),
     );
+    // What comes behind them and is refused at once is answered when all of them wait.
+    expect(await client.request({ ...read(content.length, 1), cookie: 99n })).not.toBe(0);
+    await eventually("the first request", () => ranges.length > 0 || undefined);
+    answerFirst();
     for (let i = 0; i < reads.length; i++) {
       const { error, cookie } = await client.readReply();
       expect(error).toBe(0);
