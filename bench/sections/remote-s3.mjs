@@ -8,11 +8,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { withDelay } from "../support/delay-proxy.mjs";
-import { apply } from "../support/load.mjs";
-import { processorSeconds, withNginx } from "../support/nginx.mjs";
-import { Progress, round } from "../support/progress.mjs";
-import { asyncnbd, canRun, nbdkit, withServer } from "../support/servers.mjs";
-import { median } from "../support/statistics.mjs";
+import { withNginx } from "../support/nginx.mjs";
+import { compare, medianOf } from "../support/remote-store.mjs";
+import { asyncnbd, canRun, nbdkit } from "../support/servers.mjs";
 
 const DISK_BYTES = 256 << 20;
 const ONE_WAY_MS = 10;
@@ -21,43 +19,6 @@ const cephScript = fileURLToPath(new URL("../../scripts/ceph", import.meta.url))
 // Of scripts/ceph; nginx does not look at them.
 process.env.AWS_ACCESS_KEY_ID = "test";
 process.env.AWS_SECRET_ACCESS_KEY = "secret12345";
-
-/**
- * @param {string} load for the report
- * @param {Record<string, ReturnType<typeof asyncnbd>>} servers
- * @param {number} store the process whose time is the store's
- * @param {import("../support/load.mjs").Load} options
- * @param {import("../remote.mjs").Plan} plan
- * @returns {Promise<import("../remote.mjs").Group>}
- */
-async function compare(load, servers, store, options, plan) {
-  const progress = new Progress(load, plan.trials * Object.keys(servers).length);
-  /** @type {Record<string, import("../remote.mjs").Run[]>} */
-  const runs = {};
-  // Alternating, so that what else the machine does hits all alike.
-  for (let i = 0; i < plan.trials; i++)
-    for (const [name, server] of Object.entries(servers)) {
-      progress.step(`${round(i, plan.trials)}, ${name}`);
-      const run = await withServer(server, async ({ where, pid }) => {
-        const before = processorSeconds(store);
-        const measured = await apply(where, { ...options, seconds: plan.seconds, pid });
-        return { ...measured, storeSeconds: processorSeconds(store) - before };
-      });
-      const perRequest = 1e6 / run.requests;
-      runs[name] = [
-        ...(runs[name] ?? []),
-        {
-          perSecond: run.requests / run.seconds,
-          serverUs: run.serverSeconds * perRequest,
-          storeUs: run.storeSeconds * perRequest,
-          p50Us: run.p50Us,
-          p99Us: run.p99Us,
-        },
-      ];
-    }
-  progress.clear();
-  return { load, runs };
-}
 
 /** @param {import("../remote.mjs").Plan} plan */
 const measureObject = (plan) =>
@@ -119,20 +80,19 @@ async function measureVolume(plan) {
   }
 }
 
-/** @param {import("../remote.mjs").Group | undefined} group @param {string} name @param {"perSecond" | "serverUs"} key */
-const of = (group, name, key) => median((group?.runs[name] ?? []).map((run) => run[key]));
-
 /** @param {import("../remote.mjs").Group | undefined} group @param {string} what */
 function timesNbdkit(group, what) {
   // On two cores all of them wait for the store, which is the dearer part by far; on more, the bar is
   // one of what the servers make of it.
-  const value = of(group, "asyncnbd s3", "perSecond") / of(group, "nbdkit S3", "perSecond");
+  const value =
+    medianOf(group, "asyncnbd s3", "perSecond") / medianOf(group, "nbdkit S3", "perSecond");
   return { what: `${what}: requests a second, nbdkit S3 = 1`, value, limit: 3, isMet: value >= 3 };
 }
 
 /** @param {import("../remote.mjs").Group | undefined} group @param {string} what */
 function partOfNbdkit(group, what) {
-  const value = of(group, "asyncnbd s3", "serverUs") / of(group, "nbdkit S3", "serverUs");
+  const value =
+    medianOf(group, "asyncnbd s3", "serverUs") / medianOf(group, "nbdkit S3", "serverUs");
   return {
     what: `${what}: processor time, nbdkit S3 = 1`,
     value,
@@ -145,8 +105,9 @@ function partOfNbdkit(group, what) {
 export async function measure(plan) {
   const [near, far] = await measureObject(plan);
   const volume = await measureVolume(plan);
-  const time = of(near, "asyncnbd s3", "serverUs") / of(near, "nbdkit curl", "serverUs");
-  const rate = of(far, "asyncnbd s3", "perSecond");
+  const time =
+    medianOf(near, "asyncnbd s3", "serverUs") / medianOf(near, "nbdkit curl", "serverUs");
+  const rate = medianOf(far, "asyncnbd s3", "perSecond");
   const groups = [near, far, ...volume].filter((group) => group !== undefined);
   return {
     groups,
