@@ -38,18 +38,6 @@ export const FAULTS = [
     to: "    wake_",
   },
   {
-    name: "memory order: a call begins with a store that is seen late",
-    file: "schedule/leader_token.cpp",
-    from: "word_.store(call); // sequentially",
-    to: "word_.store(call, std::memory_order_release); // sequentially",
-  },
-  {
-    name: "memory order: the sender says late that the socket is full",
-    file: "connection/reply_queue.cpp",
-    from: "  is_full_.store(true);\n  flushes_.store(0);",
-    to: "  is_full_.store(true, std::memory_order_release);\n  flushes_.store(0, std::memory_order_release);",
-  },
-  {
     name: "two leaders: the token is taken whether the call has ended or not",
     file: "schedule/leader_token.cpp",
     from: "bool LeaderToken::take(uint64_t call) {\n  return word_",

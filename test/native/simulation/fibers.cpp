@@ -86,6 +86,7 @@ void run_fiber() {
   Fiber &self = *all.current;
   try {
     self.body();
+    may_switch(); // as long as others do not see its last stores
   } catch (const FiberEnds &) {
   }
   end_specifics(self);
@@ -127,10 +128,6 @@ void switch_to(World &all, Fiber &next) {
     _longjmp(next.place, 1);
   begin(all, next);
   setcontext(&next.begin);
-}
-
-void advance(World &all, int64_t ns) {
-  all.now_ns += ns;
 }
 
 bool is_due(const World &all, const Fiber &fiber) {
@@ -255,7 +252,7 @@ void set_describe(std::function<void()> describe) {
 
 int64_t look_at_clock() {
   World &all = world();
-  advance(all, static_cast<int64_t>(all.random.below(LONGEST_STEP_NS)));
+  all.now_ns += static_cast<int64_t>(all.random.below(LONGEST_STEP_NS));
   may_switch();
   return all.now_ns;
 }
@@ -310,7 +307,7 @@ void yield_fiber() {
   World &all = world();
   if (!is_run_going_on())
     return;
-  advance(all, static_cast<int64_t>(all.random.below(LONGEST_STEP_NS)));
+  all.now_ns += static_cast<int64_t>(all.random.below(LONGEST_STEP_NS));
   each_fiber(all, [&](Fiber &fiber) { show_some_stores(fiber, all.random); });
   switch_to(all, next_to_run(all));
   if (all.is_ending && all.current != &all.main)
@@ -367,7 +364,7 @@ void sleep_fiber(int64_t ns) {
 void sleep_for_some_time(uint64_t longest_ns) {
   World &all = world();
   sleep_fiber(static_cast<int64_t>(all.random.below(longest_ns)));
-  if (all.random.one_in(2))
+  if (all.random.one_in(4))
     return;
   std::vector<int64_t> due_ns;
   each_fiber(all, [&](const Fiber &fiber) {
@@ -376,7 +373,8 @@ void sleep_for_some_time(uint64_t longest_ns) {
   });
   if (due_ns.empty())
     return;
-  const int64_t until_ns = due_ns[all.random.below(due_ns.size())];
+  const int64_t until_ns = all.random.one_in(2) ? *std::min_element(due_ns.begin(), due_ns.end())
+                                                : due_ns[all.random.below(due_ns.size())];
   if (until_ns - all.now_ns < LITTLE_LONGER_NS)
     sleep_fiber(until_ns - all.now_ns);
 }

@@ -87,7 +87,7 @@ void wake_all(const void *object);
 // Something has changed that others may wait for.
 void look_at_waits();
 void sleep_fiber(int64_t ns);
-// For less than so long; half of the time a little longer, until another thread wakes as well: what
+// For less than so long; mostly a little longer, until another thread wakes as well: what
 // happens at once is what is hard.
 void sleep_for_some_time(uint64_t longest_ns);
 // Of a fiber by its number: it does not wait.

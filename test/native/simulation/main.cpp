@@ -11,6 +11,7 @@
 #include "crash.hpp"
 #include "fibers.hpp"
 #include "host/log.hpp"
+#include "litmus.hpp"
 #include "memory.hpp"
 #include "run.hpp"
 
@@ -77,6 +78,7 @@ int main(int count, char **words) {
   }
   asyncnbd::host::log_configure("simulation_test", false, asyncnbd::host::LogSink::none);
   simulation::report_crashes();
+  simulation::check_store_buffering();
   const double begin = seconds_now();
   simulation::Outcome all{};
   uint64_t runs = 0;

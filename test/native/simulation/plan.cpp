@@ -52,7 +52,7 @@ Plan draw_plan(uint64_t seed) {
   Random random(seed ^ 0x706c616e);
   Plan plan;
   plan.chances.switch_one_in = 1 << random.below(6);
-  plan.chances.delay_store_one_in = perhaps(random, 2, 1, 8);
+  plan.chances.delay_store_one_in = perhaps(random, 2, 1, 3);
   plan.chances.show_store_one_in = 2 << random.below(5);
   plan.chances.wake_spuriously_one_in = perhaps(random, 2, 8, 64);
   draw_server(random, plan);

@@ -61,6 +61,7 @@ void lock(pthread_mutex_t *mutex) {
 }
 
 void unlock(pthread_mutex_t *mutex) {
+  may_switch(); // as long as others do not see what has been stored
   show_stores(current_fiber());
   if (in(mutex).owner != current_fiber().number + 1)
     fail("a thread gives back a lock that it does not have");
