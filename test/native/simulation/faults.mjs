@@ -32,12 +32,6 @@ export const FAULTS = [
     to: "    flushes_.store(0);\n    seen = 0;\n  } while (seen > 0);",
   },
   {
-    name: "lost call: the detector goes to sleep without a second look",
-    file: "schedule/slow_call_detector.cpp",
-    from: "    if (!look().is_busy) // a call may have begun before it could see that we sleep\n      wake_",
-    to: "    wake_",
-  },
-  {
     name: "two leaders: the token is taken whether the call has ended or not",
     file: "schedule/leader_token.cpp",
     from: "bool LeaderToken::take(uint64_t call) {\n  return word_",
@@ -90,11 +84,5 @@ export const FAULTS = [
     file: "schedule/idle_poller.cpp",
     from: "      workers_.fetch_sub(1);\n",
     to: "",
-  },
-  {
-    name: "a stop that is missed: who begins to wait does not look",
-    file: "connection/connection_leader.cpp",
-    from: "  if (stop_requested_.load() || server->is_stopping()) {",
-    to: "  if (stop_requested_.load(std::memory_order_relaxed) && false) {",
   },
 ];

@@ -16,11 +16,21 @@ const native = fileURLToPath(new URL("../../../native", import.meta.url));
 const build = fileURLToPath(new URL("../../../build-faults", import.meta.url));
 const planted = `${build}/native`;
 
+/** @typedef {{ name: string, file: string, from: string, to: string }} Fault */
+
+/**
+ * @param {string} command
+ * @param {string[]} words
+ */
 function run(command, ...words) {
   const { status, stdout, stderr } = spawnSync(command, words, { encoding: "utf8" });
   return { status, text: stdout + stderr };
 }
 
+/**
+ * @param {string} command
+ * @param {string[]} words
+ */
 function mustRun(command, ...words) {
   const { status, text } = run(command, ...words);
   if (status !== 0) throw new Error(`${command} failed:\n${text}`);
@@ -30,7 +40,7 @@ const compile = () => mustRun("cmake", "--build", build, "-j", String(availableP
 
 /** What is the same already keeps its time, and is not compiled again. */
 function copySources() {
-  for (const file of readdirSync(native, { recursive: true })) {
+  for (const file of readdirSync(native, { recursive: true, encoding: "utf8" })) {
     if (!/\.([ch]pp|h|inc)$/.test(file)) continue;
     const text = readFileSync(`${native}/${file}`, "utf8");
     const copy = `${planted}/${file}`;
@@ -40,7 +50,10 @@ function copySources() {
   }
 }
 
-/** Puts the fault into the copy. Returns how to take it out again. */
+/**
+ * Puts the fault into the copy. Returns how to take it out again.
+ * @param {Fault} fault
+ */
 function plant({ name, file, from, to }) {
   const path = `${planted}/${file}`;
   const text = readFileSync(path, "utf8");
@@ -52,7 +65,10 @@ function plant({ name, file, from, to }) {
   return () => writeFileSync(path, text);
 }
 
-/** Whether a seed fails; says which and why. */
+/**
+ * Whether a seed fails; says which and why.
+ * @param {Fault} fault
+ */
 function isFound(fault) {
   const takeOut = plant(fault);
   try {
