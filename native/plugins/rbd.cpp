@@ -231,6 +231,12 @@ int rbd_can_fast_zero(void *handle) {
   return rbd_can_trim(handle);
 }
 
+// With LUKS, librbd tells where there are objects of the image with its header, which is in front
+// of the disk that it decrypts; and what has not been written inside of one reads as anything.
+int rbd_can_extents(void *) {
+  return this_instance()->settings.passphrase ? 0 : 1;
+}
+
 int rbd_block_size(void *, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
   *minimum = 1;
   *preferred = 4096; // what OSDs allocate
@@ -298,6 +304,7 @@ nbdkit_plugin make_plugin() {
   plugin.can_fua = rbd_can_fua;
   plugin.can_multi_conn = rbd_can_multi_conn;
   plugin.can_fast_zero = rbd_can_fast_zero;
+  plugin.can_extents = rbd_can_extents;
   plugin.block_size = rbd_block_size;
   plugin.async_pread = rbd_pread;
   plugin.async_pwrite = rbd_pwrite;
