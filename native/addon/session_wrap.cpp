@@ -273,12 +273,12 @@ void SessionWrap::stop_polling() {
 void SessionWrap::close_fds() {
   if (in_fd_ == -1)
     return;
+  // A plugin call may still ask for its peer, by a number that soon means someone else.
+  client_->context->peer_fd = -1;
   if (out_fd_ != in_fd_)
     ::close(out_fd_);
   ::close(in_fd_);
   in_fd_ = out_fd_ = -1;
-  // A plugin call may still ask for its peer, by a number that soon means someone else.
-  client_->context->peer_fd = -1;
 }
 
 // ---- calls of the plugin ---------------------------------------------------------------------
@@ -395,13 +395,14 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
         });
       });
   if (!started_) {
+    client_->context->peer_fd = -1; // closed with the stream
     hold_->end();
     refuse_start(env, std::move(backend), client_, deferred);
   }
   return deferred->Promise();
 }
 
-// counts(): undefined before the start and after the end.
+// counts(): undefined before the start, and once the connection is gone.
 Napi::Value SessionWrap::counts(const Napi::CallbackInfo &info) {
   const std::shared_ptr<connection::Connection> connection = connection_.lock();
   return connection && started_ ? counts_to_js(info.Env(), *connection) : info.Env().Undefined();
@@ -409,10 +410,8 @@ Napi::Value SessionWrap::counts(const Napi::CallbackInfo &info) {
 
 // stop(graceMs)
 Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
-  if (const std::shared_ptr<connection::Connection> connection = connection_.lock()) {
-    connection->set_grace(std::chrono::milliseconds(info[0].As<Napi::Number>().Int64Value()));
-    connection->stop();
-  }
+  if (const std::shared_ptr<connection::Connection> connection = connection_.lock())
+    connection->stop(std::chrono::milliseconds(info[0].As<Napi::Number>().Int64Value()));
   return info.Env().Undefined();
 }
 

@@ -2,7 +2,6 @@
 #pragma once
 
 #include <atomic>
-#include <memory>
 
 #include "base/mutex.hpp"
 #include "host/context.hpp"
@@ -21,14 +20,14 @@ public:
   bool is_disconnected() const { return is_disconnected_.load(std::memory_order_relaxed); }
 
   // The transmission phase begins: from now on, this is what a forced disconnect cuts. nullptr: it
-  // has not begun after all, or is over.
-  void set_transport(const std::shared_ptr<transport::Transport> &transport);
+  // has not begun after all, or is over; no disconnect is at the transport any more.
+  void set_transport(transport::Transport *transport);
 
 private:
   std::atomic<bool> is_disconnected_{false};          // pairs with nothing: from some request on
   base::Mutex<base::LockRank::client_context> mutex_; // guards the rest
   bool is_cut_ = false;
-  std::weak_ptr<transport::Transport> transport_;
+  transport::Transport *transport_ = nullptr;
 };
 
 } // namespace asyncnbd::connection

@@ -24,6 +24,8 @@ constexpr size_t MAX_PENDING_BYTES = 8 << 20;
 // From here on it is cheaper to have the kernel refer to a file's pages than to copy them.
 constexpr uint32_t MIN_PIPED_READ_BYTES = 16 << 10;
 
+// A close that need not wait for anything gets so long, whatever requests have left of the grace.
+constexpr std::chrono::milliseconds LEAST_TO_CLOSE{250};
 // The payload of a write from here on may have come long after its header.
 constexpr uint64_t TIMED_FROM_PAYLOAD_BYTES = 64 << 10;
 
@@ -42,7 +44,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
             settings.contexts,          settings.block_bytes,
             settings.max_payload_bytes, facts.block_sizes_bind};
   may_send_holes_ = settings.style != wire::ReplyStyle::simple && facts.has_sparse_reads;
-  set_grace(settings.grace);
+  grace_ms_.store(settings.grace.count(), std::memory_order_relaxed);
   server_budget_ = settings.server_budget;
   may_reserve_ = settings.has_shortcuts;
   system_receives_ = (*transport)->can_move_pages();
@@ -70,7 +72,7 @@ bool Connection::start(std::unique_ptr<transport::Transport> *transport,
   can_be_polled_ = transport_->can_be_polled();
   runtime_.idle_poller.candidate_begins(settings.spin_us);
   runtime_.slow_calls.add(this, leader_token_.word());
-  client_->set_transport({self_, transport_.get()});
+  client_->set_transport(transport_.get());
   if (runtime_.threads.run([self = self_]() mutable { lead_on_pool(std::move(self)); }))
     return true;
 
@@ -222,8 +224,11 @@ int Connection::refusal(const PendingRequest &request) const {
   return client_->is_disconnected() ? ESHUTDOWN : 0;
 }
 
-std::chrono::milliseconds Connection::grace() const {
-  return std::chrono::milliseconds(grace_ms_.load(std::memory_order_relaxed));
+// Of the grace of a stop, what its requests have left.
+std::chrono::milliseconds Connection::time_to_close() const {
+  const std::chrono::milliseconds stop_by(stop_by_ms_.load(std::memory_order_relaxed));
+  const std::chrono::milliseconds now(base::in_ms(runtime_.clock.now()));
+  return std::clamp(stop_by - now, std::min(LEAST_TO_CLOSE, grace()), grace());
 }
 
 // ---- the end ---------------------------------------------------------------------------------
@@ -262,13 +267,13 @@ void Connection::finish() {
     runtime_.idle_poller.remove(*registration);
   if (runtime_.idle_poller.candidate_ends() == 0)
     resources_.page_pipes.close_kept();
-  backend::close_in_time(*backend_, resources_.of_backends, grace());
+  backend::close_in_time(*backend_, resources_.of_backends, time_to_close());
   client_->export_name = nullptr;
   client_->peer_fd = -1;
   transport_->close(reader_->has_unread_input());
   host::log_debug("%s: connection %" PRIu64 " closed", client_->plugin_name.c_str(),
                   client_->number);
-  client_->set_transport(nullptr);
+  client_->set_transport(nullptr); // which may be gone before the client's context
   OnClosed on_closed = std::move(on_closed_);
   std::shared_ptr<Connection> keep = std::move(self_);
   on_closed(keep);
@@ -279,6 +284,12 @@ void Connection::stop() {
   stop_requested_.store(true);
   if (registration_.load() != nullptr)
     transport_->wake();
+}
+
+void Connection::stop(std::chrono::milliseconds grace) {
+  grace_ms_.store(grace.count(), std::memory_order_relaxed);
+  stop_by_ms_.store(base::in_ms(runtime_.clock.now()) + grace.count(), std::memory_order_relaxed);
+  stop();
 }
 
 void Connection::abort() {

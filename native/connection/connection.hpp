@@ -56,7 +56,7 @@ class Connection final : public std::enable_shared_from_this<Connection>,
                          private schedule::SlowCallListener,
                          private schedule::Pollable {
 public:
-  // Of what is closed, who opened it gets the last reference.
+  // Gets what is closed.
   using OnClosed = std::function<void(std::shared_ptr<const Connection>)>;
 
   Connection(Resources &resources, std::shared_ptr<ClientContext> client)
@@ -73,11 +73,8 @@ public:
 
   // Graceful end: answers what has arrived, then closes. Any thread, once started.
   void stop();
-
-  // Instead of the settings' grace, from the next end or stop on. Any thread, once started.
-  void set_grace(std::chrono::milliseconds grace) {
-    grace_ms_.store(grace.count(), std::memory_order_relaxed);
-  }
+  // The same, and all of it within so long from now, instead of the settings' grace.
+  void stop(std::chrono::milliseconds grace);
 
   // What has come so far, and what of it has no reply that has left. Any thread.
   const RequestCounters &counters() const { return counters_; }
@@ -172,7 +169,10 @@ private:
   bool take_over_from_slow_thread();
   void send_for_slow_thread();
   int refusal(const PendingRequest &request) const;
-  std::chrono::milliseconds grace() const;
+  std::chrono::milliseconds grace() const {
+    return std::chrono::milliseconds(grace_ms_.load(std::memory_order_relaxed));
+  }
+  std::chrono::milliseconds time_to_close() const;
   void charge_encoded(PendingRequest &request);
   void answer(PendingRequest *request);
   bool send_borrowed(PendingRequest *request);
@@ -193,6 +193,7 @@ private:
   bool may_reserve_ = true;
   SparseHint sparse_hint_;
   std::atomic<int64_t> grace_ms_{0};                              // a setting, pairs with nothing
+  std::atomic<int64_t> stop_by_ms_{INT64_MAX};                    // of the clock; as the grace
   std::optional<std::chrono::steady_clock::time_point> deadline_; // the leader's, of all waiting
   std::shared_ptr<base::MemoryBudget> server_budget_;
   std::optional<MemoryAccount> memory_;
