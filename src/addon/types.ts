@@ -650,7 +650,7 @@ export interface Addon {
   /**
    * The end has come so far: unless the next call, or the end itself, comes within so many
    * milliseconds, the process ends with this status, whatever hangs, and this last line of the log.
-   * It is kept for ever: say the same again.
+   * Lines are never freed: there should be few that differ.
    */
   armWatchdog(ms: number, status: number, lastLine: string): void;
   /** Runs no destructors, under which threads of a plugin's might still be at work. */

@@ -56,7 +56,7 @@ export function guardExit(status: number): void {
   loadedAddon()?.armWatchdog(EXIT_MS, status, line);
 }
 
-/** Calls of a plugin may be in progress: handlers of JavaScript's are the last that runs. */
+/** Calls of a plugin may be in progress: only JavaScript's own handlers of the exit run. */
 export function exitNow(status: number): never {
   guardExit(status);
   process.once("exit", () => addon().endNow(status));

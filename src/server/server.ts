@@ -222,11 +222,14 @@ export class Server {
 
   async #stop(graceMs: number): Promise<boolean> {
     const { answersMs, cutMs, endMs } = stopTimes(graceMs);
-    const drained = this.#drain(answersMs).then(() => this.#exports.drained());
-    const timely = await Promise.race([drained.then((unused) => ({ unused })), after(cutMs)]);
+    const drained = this.#drain(answersMs)
+      .then(() => this.#exports.drained())
+      .then((unused) => ({ unused }));
+    const timely = await Promise.race([drained, after(cutMs)]);
     if (timely) return timely.unused;
     for (const session of this.#sessions.keys()) session.abort();
-    if (await Promise.race([drained, after(endMs - cutMs)])) return true;
+    const late = await Promise.race([drained, after(endMs - cutMs)]);
+    if (late) return late.unused;
     this.#log.error(`${this.#unreturned} did not return within ${endMs / 1000} s: giving up`);
     return false;
   }

@@ -33,6 +33,7 @@ const connect = (server: RunningServer): Promise<StrictClient> =>
 /** As users have them: 60 s. */
 const OUTAGE_MS = 1000 * Number(process.env.ASYNCNBD_TEST_OUTAGE_SECONDS ?? 5);
 const OUTAGE_SECONDS = OUTAGE_MS / 1000;
+const TIMES = { timeout: 60_000 + 3 * OUTAGE_MS };
 
 const CLIENTS = 3;
 const REGION_SECTORS = (2 * MIB) / SECTOR_BYTES; // of each client
@@ -142,6 +143,7 @@ test.each<[outage: string, cache: string, act: () => Promise<void>]>([
   ["is silent for", "false", () => whileStopped(["osd.0"], () => sleep(OUTAGE_MS))],
 ])(
   `an OSD that %s ${OUTAGE_SECONDS} s costs no request and no data, with cache=%s`,
+  TIMES,
   async (_, cache, outage) => {
     const server = await serve(`cache=${cache}`, `timeout=${OUTAGE_SECONDS + 60}`);
     const loads = await loadAround(server, outage);
@@ -151,16 +153,22 @@ test.each<[outage: string, cache: string, act: () => Promise<void>]>([
   },
 );
 
-test(`an OSD that is silent for ${OUTAGE_SECONDS} s costs what is not answered in timeout=, and no other data`, async () => {
-  const server = await serve("cache=false", `timeout=${Math.ceil(OUTAGE_SECONDS / 3)}`);
-  const loads = await loadAround(server, () => whileStopped(["osd.0"], () => sleep(OUTAGE_MS)));
-  for (const { errors } of loads) {
-    expect(errors.length).toBeGreaterThan(0);
-    expect(new Set(errors)).toEqual(new Set([ERRNO.EIO]));
-  }
-  await server.stop();
-  await expectToReadTheSame(`disk${images}`, loads);
-});
+// By hand: an OSD that goes on after a long silence has kept requests back for minutes.
+const isByHand = process.env.ASYNCNBD_TEST_OUTAGE_SECONDS !== undefined;
+test.runIf(isByHand)(
+  "an OSD's silence costs what is not answered in timeout=, and no other data",
+  TIMES,
+  async () => {
+    const server = await serve("cache=false", `timeout=${Math.ceil(OUTAGE_SECONDS / 3)}`);
+    const loads = await loadAround(server, () => whileStopped(["osd.0"], () => sleep(OUTAGE_MS)));
+    for (const { errors } of loads) {
+      expect(errors.length).toBeGreaterThan(0);
+      expect(new Set(errors)).toEqual(new Set([ERRNO.EIO]));
+    }
+    await server.stop();
+    await expectToReadTheSame(`disk${images}`, loads);
+  },
+);
 
 test("an OSD that is silent for longer than timeout= is an error after that time", async () => {
   const client = await connect(await serve("timeout=2", "cache=false"));

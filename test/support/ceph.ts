@@ -4,11 +4,11 @@ import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { setImmediate as nextTurn } from "node:timers/promises";
 import { fileURLToPath } from "node:url";
 import { afterAll, beforeAll } from "vitest";
 import { runOk } from "./command.js";
-import { threadStates } from "./process.js";
+import { isStopped } from "./process.js";
+import { eventually } from "./server.js";
 
 const script = fileURLToPath(new URL("../../scripts/ceph", import.meta.url));
 
@@ -48,8 +48,7 @@ export class Ceph {
    */
   async stop(daemon: string): Promise<void> {
     this.signal(daemon, "SIGSTOP");
-    const isStopped = (): boolean => threadStates(this.#pidOf(daemon)).every((one) => one === "T");
-    while (!isStopped()) await nextTurn();
+    await eventually(`stop of ${daemon}`, () => isStopped(this.#pidOf(daemon)) || undefined);
   }
 
   #pidOf(daemon: string): number {

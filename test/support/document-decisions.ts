@@ -135,6 +135,9 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/plugins.md: $ asyncnbd rbd": {
     elsewhere: ["test/e2e/rbd.test.ts", 'serve("rbd/ours/disk", "create=4M")'],
   },
+  "docs/plugins.md: $ rbd create": {
+    elsewhere: ["test/e2e/rbd-luks.test.ts", '"rbd", "encryption", "format"'],
+  },
   "docs/plugins.md: $ asyncnbd null": { commands: 4 },
   "docs/plugins.md: $ asyncnbd delay-memory": { commands: 5 },
   "docs/plugins.md: $ asyncnbd --filter=cow http": { commands: 6 },
@@ -223,6 +226,9 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   "ASYNCNBD_TEST_SANITIZER=thread scripts/test --project native": CI(
     "ASYNCNBD_TEST_SANITIZER=thread scripts/test --project native",
   ),
+  "node test/native/simulation/plant-faults.mjs": {
+    cannot: "it compiles the simulation again for each fault, and runs it for a minute",
+  },
   "asyncnbd --dump-config": { run: "asyncnbd --dump-config | grep -q ^includedir=/" },
   "asyncnbd --dump-plugin PLUGIN": { run: "asyncnbd --dump-plugin memory | grep -q ^name=memory" },
   "asyncnbd --help": { run: "asyncnbd --help | grep -q -e --foreground" },

@@ -6,11 +6,14 @@ export const openDescriptors = (pid: number): number => readdirSync(`/proc/${pid
 
 export const threadCount = (pid: number): number => readdirSync(`/proc/${pid}/task`).length;
 
-/** "R": runs; "S": sleeps; "T": is stopped; … */
-export const threadStates = (pid: number): string[] =>
-  readdirSync(`/proc/${pid}/task`).map((thread) => {
-    const status = readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8");
-    return /^State:\s+(\S)/m.exec(status)?.[1] ?? "";
+/** Whether none of its threads runs or sleeps any more; one that ends meanwhile does not. */
+export const isStopped = (pid: number): boolean =>
+  readdirSync(`/proc/${pid}/task`).every((thread) => {
+    try {
+      return /^State:\s+T/m.test(readFileSync(`/proc/${pid}/task/${thread}/status`, "utf8"));
+    } catch {
+      return true;
+    }
   });
 
 /** Resident memory in KiB. */
