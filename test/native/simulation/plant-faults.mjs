@@ -82,8 +82,12 @@ function isFound(fault) {
       String(SECONDS),
     );
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
+    const [said = ""] = text.split("\n", 1);
+    // It ends on its own, by a check or a crash that it reports.
+    if (status !== 0 && !/seed \d+/.test(said))
+      throw new Error(`the simulation: ${status}: ${said}`);
     console.log(`${status === 0 ? "MISSED" : "found "} ${seconds} s  ${fault.name}`);
-    console.log(`               ${text.split("\n", 1)[0]}`);
+    console.log(`               ${said}`);
     return status !== 0;
   } finally {
     takeOut();

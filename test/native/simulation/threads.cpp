@@ -23,7 +23,6 @@ constexpr int64_t NS_PER_S = 1'000'000'000;
 
 struct Threads {
   uint64_t refuse_one_in = 0;
-  uint64_t refused = 0;
   unsigned keys = 0;
   std::map<unsigned, void (*)(void *)> destructors;
 };
@@ -105,13 +104,6 @@ void end_specifics(Fiber &self) {
 void refuse_threads(uint64_t one_in) {
   threads().refuse_one_in = one_in;
 }
-uint64_t refused_threads() {
-  return threads().refused;
-}
-void forget_refusals() {
-  threads().refused = 0;
-}
-
 } // namespace simulation
 
 using namespace simulation;
@@ -160,10 +152,8 @@ int __wrap_pthread_cond_broadcast(pthread_cond_t *condition) {
 int __wrap_pthread_create(pthread_t *thread, const pthread_attr_t *, void *(*start)(void *),
                           void *argument) {
   const uint64_t refuse_one_in = threads().refuse_one_in;
-  if (refuse_one_in > 0 && random_of_run().one_in(refuse_one_in)) {
-    threads().refused++;
+  if (refuse_one_in > 0 && random_of_run().one_in(refuse_one_in))
     return EAGAIN;
-  }
   show_stores(current_fiber());
   Fiber &fiber = start_fiber("thread", [start, argument] { start(argument); });
   *thread = fiber.number;

@@ -12,8 +12,5 @@ void end_specifics(Fiber &self);
 
 // From now on: of the threads asked for, one in so many is refused; 0: none is.
 void refuse_threads(uint64_t one_in);
-// How many have been refused in this run.
-uint64_t refused_threads();
-void forget_refusals();
 
 } // namespace simulation
