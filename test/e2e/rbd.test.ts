@@ -5,8 +5,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { startCeph } from "../support/ceph.js";
-import { run, runOk } from "../support/command.js";
-import { connectTo, read, write } from "../support/disk-client.js";
+import { runOk } from "../support/command.js";
+import { connectTo, read, verifyByFio, write } from "../support/disk-client.js";
 import { MIB } from "../support/fixtures.js";
 import {
   eventually,
@@ -67,12 +67,7 @@ describe("an image", () => {
 
   test("verifies under random writes and reads at depth 64", async () => {
     const server = await serve(`rbd/${await makeImage("16M")}`);
-    const job = ["--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw"];
-    const load = ["--bs=4k", "--iodepth=64", "--size=16m", "--io_size=16m"];
-    const fio = await run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1"], {
-      cwd: temporaryDirectory(),
-    });
-    expect(fio).toMatchObject({ status: 0, stderr: "" });
+    await verifyByFio(server, "16m", "16m");
   });
 
   test("zeroes, trims, flushes, and says what it can", async () => {

@@ -5,8 +5,8 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { checkModel } from "../../src/testing/index.js";
-import { run, runOk } from "../support/command.js";
-import { connectTo, read, write } from "../support/disk-client.js";
+import { runOk } from "../support/command.js";
+import { connectTo, read, verifyByFio, write } from "../support/disk-client.js";
 import { MIB } from "../support/fixtures.js";
 import { startProxy } from "../support/s3-proxy.js";
 import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
@@ -145,12 +145,7 @@ describe("a volume", () => {
 
   test("verifies under random writes and reads at depth 64", async () => {
     const server = await serve(...volumeOf(newKey()));
-    const job = ["--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw"];
-    const load = ["--bs=4k", "--iodepth=64", "--size=4m", "--io_size=8m"];
-    const fio = await run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1"], {
-      cwd: temporaryDirectory(),
-    });
-    expect(fio).toMatchObject({ status: 0, stderr: "" });
+    await verifyByFio(server, "4m", "8m");
   });
 
   test("takes 64 writes of one object at once, most of them together", async () => {
