@@ -9,8 +9,8 @@
 
 #include "addon/plugin_calls.hpp"
 #include "addon/runtime.hpp"
+#include "base/buffers.hpp"
 #include "base/mutex.hpp"
-#include "connection/buffers.hpp"
 
 namespace asyncnbd::addon {
 
@@ -22,7 +22,7 @@ class ExportRequests final : public backend::Maker,
                              public std::enable_shared_from_this<ExportRequests> {
 public:
   struct Job : backend::Request {
-    connection::Buffer *memory = nullptr; // of `data`
+    base::Buffer *memory = nullptr; // of `data`
     std::shared_ptr<ExportRequests> owner;
     int error = 0;
     // JavaScript; and the plugin, from the beginning: its late reply may come before give_up. Each
@@ -56,7 +56,7 @@ private:
 
   const SharedPluginClient client_;
   const std::function<void(Job *)> settle_;
-  connection::BufferPool memory_{resources().free_memory}; // of the one client: see buffers.hpp
+  base::BufferPool memory_{resources().free_memory}; // of the one client: see buffers.hpp
 
   base::Mutex<base::LockRank::export_requests> mutex_; // guards what follows
   base::Condition answered_;

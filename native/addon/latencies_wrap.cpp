@@ -5,8 +5,8 @@
 
 namespace asyncnbd::addon {
 
-using connection::ExportLatencies;
-using connection::LatencyCounters;
+using nbd::ExportLatencies;
+using nbd::LatencyCounters;
 
 Napi::Function LatenciesWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeLatencies",

@@ -4,7 +4,7 @@
 #include <memory>
 #include <napi.h>
 
-#include "connection/latency_counters.hpp"
+#include "nbd/latency_counters.hpp"
 
 namespace asyncnbd::addon {
 
@@ -14,14 +14,14 @@ public:
   explicit LatenciesWrap(const Napi::CallbackInfo &info);
 
   // Of a NativeLatencies and an export, or nullptr of undefined.
-  static std::shared_ptr<connection::LatencyCounters> counters_of(const Napi::Value &value,
-                                                                  const Napi::Value &export_name);
+  static std::shared_ptr<nbd::LatencyCounters> counters_of(const Napi::Value &value,
+                                                           const Napi::Value &export_name);
 
 private:
   Napi::Value of(const Napi::CallbackInfo &info);
   Napi::Value are_own(const Napi::CallbackInfo &info);
 
-  std::shared_ptr<connection::ExportLatencies> latencies_;
+  std::shared_ptr<nbd::ExportLatencies> latencies_;
 };
 
 } // namespace asyncnbd::addon

@@ -7,11 +7,11 @@ namespace {
 
 // Never destroyed: threads may end after it, and plugins may reply for ever.
 struct Process {
-  connection::Resources resources{schedule::Runtime::make_for_system()};
+  nbd::Resources resources{schedule::Runtime::make_for_system()};
   TlsContexts tls_contexts;
   SharedByName<backend::TurnQueue> shared_turns;
   SharedByName<filters::RequestCounters> shared_counters;
-  SharedByName<connection::ExportLatencies> shared_latencies;
+  SharedByName<nbd::ExportLatencies> shared_latencies;
   SharedChains shared_chains;
 
   static Process &instance() {
@@ -26,7 +26,7 @@ schedule::Runtime &runtime() {
   return resources().runtime;
 }
 
-connection::Resources &resources() {
+nbd::Resources &resources() {
   return Process::instance().resources;
 }
 
@@ -42,7 +42,7 @@ SharedByName<filters::RequestCounters> &shared_counters() {
   return Process::instance().shared_counters;
 }
 
-SharedByName<connection::ExportLatencies> &shared_latencies() {
+SharedByName<nbd::ExportLatencies> &shared_latencies() {
   return Process::instance().shared_latencies;
 }
 

@@ -6,19 +6,19 @@
 #include "addon/shared_chains.hpp"
 #include "addon/tls_contexts.hpp"
 #include "backend/turn_queue.hpp"
-#include "connection/latency_counters.hpp"
-#include "connection/resources.hpp"
 #include "filters/request_counters.hpp"
+#include "nbd/latency_counters.hpp"
+#include "nbd/resources.hpp"
 
 namespace asyncnbd::addon {
 
 // All of it is made at the first call of one of these. Any thread.
 schedule::Runtime &runtime();
-connection::Resources &resources();
+nbd::Resources &resources();
 TlsContexts &tls_contexts();
 SharedByName<backend::TurnQueue> &shared_turns();
 SharedByName<filters::RequestCounters> &shared_counters();
-SharedByName<connection::ExportLatencies> &shared_latencies();
+SharedByName<nbd::ExportLatencies> &shared_latencies();
 SharedChains &shared_chains();
 
 } // namespace asyncnbd::addon

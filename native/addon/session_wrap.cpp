@@ -16,7 +16,7 @@ namespace asyncnbd::addon {
 namespace {
 
 // By commands, three numbers each.
-Napi::Float64Array commands_to_js(Napi::Env env, const connection::RequestCounters &counters) {
+Napi::Float64Array commands_to_js(Napi::Env env, const nbd::RequestCounters &counters) {
   const auto counts = counters.by_command();
   Napi::Float64Array numbers = Napi::Float64Array::New(env, counts.size() * 3);
   size_t i = 0;
@@ -26,8 +26,8 @@ Napi::Float64Array commands_to_js(Napi::Env env, const connection::RequestCounte
   return numbers;
 }
 
-Napi::Value counts_to_js(Napi::Env env, const connection::Connection &connection) {
-  const connection::RequestCounters &counters = connection.counters();
+Napi::Value counts_to_js(Napi::Env env, const nbd::Connection &connection) {
+  const nbd::RequestCounters &counters = connection.counters();
   Napi::Object object = Napi::Object::New(env);
   auto set = [&object](const char *key, uint64_t value) {
     object.Set(key, static_cast<double>(value));
@@ -41,9 +41,9 @@ Napi::Value counts_to_js(Napi::Env env, const connection::Connection &connection
   return object;
 }
 
-Napi::Object end_to_js(Napi::Env env, const connection::Connection &connection) {
+Napi::Object end_to_js(Napi::Env env, const nbd::Connection &connection) {
   Napi::Object end = counts_to_js(env, connection).As<Napi::Object>();
-  const connection::Failure &failure = connection.failure();
+  const nbd::Failure &failure = connection.failure();
   if (!failure.reason().empty())
     end.Set("failure", failure.reason());
   end.Set("hasStalled", failure.has_stalled());
@@ -91,7 +91,7 @@ SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   budget_ = server->budget();
   client_->readonly = options.Get("readonly").As<Napi::Boolean>();
   client_->threads = options.Get("threads").As<Napi::Number>().Uint32Value();
-  client_context_ = std::make_shared<connection::ClientContext>(
+  client_context_ = std::make_shared<nbd::ClientContext>(
       server->context(), "session",
       static_cast<uint64_t>(options.Get("number").As<Napi::Number>().Int64Value()));
   client_context_->peer_fd = out_fd_;
@@ -322,8 +322,8 @@ wire::ReplyStyle style_of(const std::string &name) {
 }
 
 // [{ id, number }, …]
-std::vector<connection::MetaContext> contexts_of(const Napi::Array &list) {
-  std::vector<connection::MetaContext> contexts;
+std::vector<nbd::MetaContext> contexts_of(const Napi::Array &list) {
+  std::vector<nbd::MetaContext> contexts;
   for (uint32_t i = 0; i < list.Length(); i++) {
     Napi::Object context = list.Get(i).As<Napi::Object>();
     contexts.push_back({context.Get("id").As<Napi::Number>().Uint32Value(),
@@ -359,7 +359,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   auto number = [&options](const char *key) {
     return options.Get(key).As<Napi::Number>().Int64Value();
   };
-  const connection::TransmissionSettings settings{
+  const nbd::TransmissionSettings settings{
       static_cast<uint16_t>(number("flags")),
       static_cast<unsigned>(number("threads")),
       static_cast<unsigned>(number("spinUs")),
@@ -382,8 +382,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   std::unique_ptr<backend::Backend> backend = std::move(client_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
   hold_->begin();
-  auto connection =
-      std::make_shared<connection::Connection>(resources(), std::move(client_context_));
+  auto connection = std::make_shared<nbd::Connection>(resources(), std::move(client_context_));
   connection_ = connection;
   started_ = connection->start(
       &stream, &backend, settings, [=, hold = hold_, client = client_](const auto &closed) {
@@ -404,13 +403,13 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
 
 // counts(): undefined before the start, and once the connection is gone.
 Napi::Value SessionWrap::counts(const Napi::CallbackInfo &info) {
-  const std::shared_ptr<connection::Connection> connection = connection_.lock();
+  const std::shared_ptr<nbd::Connection> connection = connection_.lock();
   return connection && started_ ? counts_to_js(info.Env(), *connection) : info.Env().Undefined();
 }
 
 // stop(graceMs)
 Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
-  if (const std::shared_ptr<connection::Connection> connection = connection_.lock())
+  if (const std::shared_ptr<nbd::Connection> connection = connection_.lock())
     connection->stop(std::chrono::milliseconds(info[0].As<Napi::Number>().Int64Value()));
   return info.Env().Undefined();
 }
@@ -441,7 +440,7 @@ Napi::Value SessionWrap::log_event(const Napi::CallbackInfo &info) {
 // Ends a handshake or a transmission at once. A pending read, skip or write settles with null.
 Napi::Value SessionWrap::abort(const Napi::CallbackInfo &info) {
   if (started_) {
-    if (const std::shared_ptr<connection::Connection> connection = connection_.lock())
+    if (const std::shared_ptr<nbd::Connection> connection = connection_.lock())
       connection->abort();
     return info.Env().Undefined();
   }

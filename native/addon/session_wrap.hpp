@@ -9,8 +9,8 @@
 #include "addon/fd_poll.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/plugin_calls.hpp"
-#include "connection/connection.hpp"
 #include "host/client_log.hpp"
+#include "nbd/connection.hpp"
 #include "transport/handshake_io.hpp"
 
 namespace asyncnbd::addon {
@@ -65,7 +65,7 @@ private:
   host::LoggedClient logged_;
   std::shared_ptr<LoopHold> hold_; // the client's: calls and the transmission phase
   const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
-  std::shared_ptr<connection::ClientContext> client_context_; // until the start
+  std::shared_ptr<nbd::ClientContext> client_context_; // until the start
   std::vector<std::weak_ptr<PluginClient>> others_;
   std::shared_ptr<base::MemoryBudget> budget_;
   std::unique_ptr<transport::HandshakeIo> io_;
@@ -75,8 +75,8 @@ private:
   enum class Operation { read, write, tls };
   Operation operation_ = Operation::read; // the pending one; a skip counts as a write
   bool started_ = false;
-  std::weak_ptr<connection::Connection> connection_; // which keeps itself until its end
-  Napi::FunctionReference on_end_;                   // while nothing is read
+  std::weak_ptr<nbd::Connection> connection_; // which keeps itself until its end
+  Napi::FunctionReference on_end_;            // while nothing is read
 };
 
 } // namespace asyncnbd::addon

@@ -9,16 +9,16 @@
 #include <unistd.h>
 #include <vector>
 
-#include "connection/pending_request.hpp"
-#include "connection/reply_encoding.hpp"
-#include "connection/reply_queue.hpp"
-#include "connection/request_reader.hpp"
+#include "nbd/pending_request.hpp"
+#include "nbd/reply_encoding.hpp"
+#include "nbd/reply_queue.hpp"
+#include "nbd/request_reader.hpp"
 #include "schedule/spinner.hpp"
 
 #include "../native/system_resources.hpp"
 
 using namespace asyncnbd;
-using connection::PendingRequest;
+using nbd::PendingRequest;
 
 namespace {
 
@@ -95,9 +95,7 @@ private:
   uint64_t simple_data_bytes_ = 0;
 };
 
-class Client final : public backend::Maker,
-                     public connection::Admission,
-                     public connection::ReplyListener {
+class Client final : public backend::Maker, public nbd::Admission, public nbd::ReplyListener {
 public:
   Client(const uint8_t *settings, const uint8_t *stream, size_t stream_bytes)
       : style_(static_cast<wire::ReplyStyle>(settings[0] % 3)), parser_(style_),
@@ -114,8 +112,7 @@ public:
     transport_.emplace(resources_.page_pipes, sockets_[0], sockets_[0], -1);
     replies_.emplace(*transport_, *this);
     reader_.emplace(resources_, *transport_, *replies_, facts_, *this, *this, stop_,
-                    schedule::Spinner(clock_, spin_limit_, 0), connection::WhenFull::return_early,
-                    style_);
+                    schedule::Spinner(clock_, spin_limit_, 0), nbd::WhenFull::return_early, style_);
     MUST(send(sockets_[1], stream, stream_bytes, MSG_DONTWAIT) ==
          static_cast<ssize_t>(stream_bytes));
     shutdown(sockets_[1], SHUT_WR);
@@ -127,7 +124,7 @@ public:
     while (PendingRequest *request = reader_->next()) {
       answer(*request);
       request->complete(request->error);
-      replies_->flush(connection::WhenFull::return_early);
+      replies_->flush(nbd::WhenFull::return_early);
       drain();
     }
     MUST(parser_.is_between_replies());
@@ -171,22 +168,20 @@ private:
   // backend::Maker
   void complete(backend::Request &completed, int) override {
     auto &request = static_cast<PendingRequest &>(completed);
-    connection::encode_answer(request, facts_.block_bytes, reader_->buffers());
-    parser_.expect_simple_data(connection::has_data(request) ? request.length_bytes : 0);
+    nbd::encode_answer(request, facts_.block_bytes, reader_->buffers());
+    parser_.expect_simple_data(nbd::has_data(request) ? request.length_bytes : 0);
     replies_->push(&request);
   }
   void give_up(backend::Request &, int) override { abort(); }
   void release(backend::Request &) override { abort(); }
   bool client_has_gone() const override { return false; }
-  // connection::Admission
-  bool admit(connection::MemoryCharge &charge, uint64_t bytes) override {
+  // nbd::Admission
+  bool admit(nbd::MemoryCharge &charge, uint64_t bytes) override {
     admitted_bytes_ += bytes;
     charge.shared_bytes += bytes;
     return true;
   }
-  void withdraw(const connection::MemoryCharge &charge) override {
-    admitted_bytes_ -= charge.bytes();
-  }
+  void withdraw(const nbd::MemoryCharge &charge) override { admitted_bytes_ -= charge.bytes(); }
   uint32_t bytes_besides(uint16_t, uint64_t length_bytes) const override {
     return length_bytes % 3;
   }
@@ -203,7 +198,7 @@ private:
     return {disk_.data()};
   }
   void unreserve(backend::Request &) override { reserved_--; }
-  // connection::ReplyListener
+  // nbd::ReplyListener
   void on_sent(PendingRequest *first, uint32_t) override {
     PendingRequest *last = first;
     for (PendingRequest *request = first; request != nullptr; request = request->next) {
@@ -225,20 +220,20 @@ private:
         parser_.take(scrap, static_cast<size_t>(received));
       else if (!replies_->is_full())
         return;
-      replies_->flush(connection::WhenFull::return_early);
+      replies_->flush(nbd::WhenFull::return_early);
     }
   }
 
   const wire::ReplyStyle style_;
   int sockets_[2];
-  connection::Resources &resources_ = system_resources();
-  connection::ExportFacts facts_{};
+  nbd::Resources &resources_ = system_resources();
+  nbd::ExportFacts facts_{};
   std::atomic<bool> stop_{false};
   base::SystemClock clock_;
   schedule::SpinLimit spin_limit_{1};
   std::optional<transport::Transport> transport_;
-  std::optional<connection::ReplyQueue> replies_;
-  std::optional<connection::RequestReader> reader_;
+  std::optional<nbd::ReplyQueue> replies_;
+  std::optional<nbd::RequestReader> reader_;
   ReplyParser parser_;
   uint64_t admitted_bytes_ = 0;
   std::vector<uint8_t> disk_ = std::vector<uint8_t>(MAX_PAYLOAD);

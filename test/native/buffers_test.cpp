@@ -6,9 +6,9 @@
 #include <thread>
 #include <vector>
 
-#include "connection/buffers.hpp"
+#include "base/buffers.hpp"
 
-using namespace asyncnbd::connection;
+using namespace asyncnbd::base;
 
 TEST_CASE("a buffer is as large as asked for, zeroed, and exclusive until it is shared") {
   FreeMemory free_memory;

@@ -3,9 +3,9 @@
 
 #include <cerrno>
 
-#include "connection/check.hpp"
+#include "nbd/check.hpp"
 
-using namespace asyncnbd::connection;
+using namespace asyncnbd::nbd;
 using namespace asyncnbd::wire;
 
 namespace {

@@ -34,7 +34,7 @@ struct Simulation {
   ThreadsWithoutTimers threads;
   schedule::EpollPoller poller;
   schedule::Runtime runtime{clock, threads, poller, 1};
-  connection::Resources resources{runtime};
+  nbd::Resources resources{runtime};
 
   // Never destroyed, for its threads are not.
   static Simulation &instance() {
@@ -73,7 +73,7 @@ TEST_CASE("the time in which a client stands in line for memory does not count a
 
   const std::vector<uint8_t> payload(SIZE, 5);
   constexpr size_t BEGIN_BYTES = 100 << 10;
-  constexpr size_t LINE_BYTES = connection::MemoryAccount::FIRST_BYTES; // for more, it needs memory
+  constexpr size_t LINE_BYTES = nbd::MemoryAccount::FIRST_BYTES; // for more, it needs memory
   const int client = running.sockets.client;
   REQUIRE(send_all(client, encode_request(wire::NBD_CMD_WRITE, 1, 0, SIZE)));
   REQUIRE(send_all(client, payload.data(), BEGIN_BYTES));

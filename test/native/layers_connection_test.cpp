@@ -7,9 +7,9 @@
 #include <vector>
 
 #include "backend/layer.hpp"
-#include "connection/connection.hpp"
 #include "filters/registry.hpp"
 #include "memory_backend.hpp"
+#include "nbd/connection.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
 #include "test_client.hpp"
@@ -29,7 +29,7 @@ public:
 };
 
 struct Server {
-  connection::Resources &resources = system_resources();
+  nbd::Resources &resources = system_resources();
   std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
   MemoryDisk disk{SIZE};
   TestClient client;
@@ -59,8 +59,8 @@ struct Server {
     std::unique_ptr<Backend> backend =
         open("delay", {{"readMs", std::chrono::duration<double, std::milli>(LONG).count()}});
     prepare(*backend);
-    auto connection = std::make_shared<connection::Connection>(
-        resources, std::make_shared<connection::ClientContext>(context, "memory", 1));
+    auto connection = std::make_shared<nbd::Connection>(
+        resources, std::make_shared<nbd::ClientContext>(context, "memory", 1));
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
                                                             sockets.server, context->stop_fd());
     REQUIRE(connection->start(
@@ -74,7 +74,7 @@ struct Server {
     else
       context->announce_stop();
     const bool has_ended = gate.wait([this] { return !is_open; });
-    const std::weak_ptr<connection::Connection> last = connection;
+    const std::weak_ptr<nbd::Connection> last = connection;
     connection.reset();
     while (has_ended && !last.expired()) // its threads leave it after that
       std::this_thread::yield();
@@ -86,8 +86,8 @@ struct Server {
     SocketPair sockets;
     std::unique_ptr<Backend> backend = open(name, options);
     prepare(*backend);
-    auto connection = std::make_shared<connection::Connection>(
-        resources, std::make_shared<connection::ClientContext>(context, "memory", 1));
+    auto connection = std::make_shared<nbd::Connection>(
+        resources, std::make_shared<nbd::ClientContext>(context, "memory", 1));
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
                                                             sockets.server, context->stop_fd());
     REQUIRE(connection->start(&transport, &backend,

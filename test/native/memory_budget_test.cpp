@@ -7,12 +7,12 @@
 #include <vector>
 
 #include "base/memory_budget.hpp"
-#include "connection/memory_account.hpp"
+#include "nbd/memory_account.hpp"
 #include "support.hpp"
 
 using asyncnbd::base::MemoryBudget;
-using asyncnbd::connection::MemoryAccount;
-using asyncnbd::connection::MemoryCharge;
+using asyncnbd::nbd::MemoryAccount;
+using asyncnbd::nbd::MemoryCharge;
 using Source = MemoryBudget::Source;
 
 namespace {

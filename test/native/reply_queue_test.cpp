@@ -8,24 +8,24 @@
 #include <sys/mman.h>
 #include <thread>
 
-#include "connection/reply_encoding.hpp"
-#include "connection/reply_queue.hpp"
+#include "nbd/reply_encoding.hpp"
+#include "nbd/reply_queue.hpp"
 #include "support.hpp"
 
 using namespace asyncnbd;
-using connection::PendingRequest;
-using connection::WhenFull;
+using nbd::PendingRequest;
+using nbd::WhenFull;
 
 namespace {
 
-struct Sending final : connection::ReplyListener {
+struct Sending final : nbd::ReplyListener {
   SocketPair sockets;
   transport::PagePipes pipes;
   transport::Transport transport{pipes, sockets.server, sockets.server, -1};
-  connection::ReplyQueue queue{transport, *this};
+  nbd::ReplyQueue queue{transport, *this};
   std::atomic<uint32_t> sent{0};
-  connection::FreeMemory free_memory;
-  connection::BufferPool memory{free_memory}; // of replies
+  base::FreeMemory free_memory;
+  base::BufferPool memory{free_memory}; // of replies
 
   std::atomic<uint32_t> full{0};
 
@@ -121,10 +121,10 @@ std::vector<uint8_t> read_chunk(int socket, uint16_t *type, uint64_t *cookie) {
 
 // A reply of so many kinds of chunks, by number.
 void make_structured(OwnRequest &request, uint64_t number, const std::string &words,
-                     connection::BufferPool &memory) {
+                     base::BufferPool &memory) {
   request.style = wire::ReplyStyle::structured;
   request.data = request.memory + 32;
-  request.reply = request.data - connection::data_header_bytes(request.style);
+  request.reply = request.data - nbd::data_header_bytes(request.style);
   backend::RequestExtras &extras = request.make_extras();
   switch (number % 4) {
   case 1:
@@ -147,7 +147,7 @@ void make_structured(OwnRequest &request, uint64_t number, const std::string &wo
   default:
     break;
   }
-  connection::encode_answer(request, 1, memory);
+  nbd::encode_answer(request, 1, memory);
 }
 
 TEST_CASE("structured replies of each kind leave as one stream, however little is sent at once") {

@@ -9,12 +9,12 @@
 #include <sys/ioctl.h>
 #include <thread>
 
-#include "connection/request_reader.hpp"
+#include "nbd/request_reader.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
 
 using namespace asyncnbd;
-using connection::PendingRequest;
+using nbd::PendingRequest;
 
 namespace {
 
@@ -28,21 +28,19 @@ class NoMaker final : public backend::Maker {
   bool client_has_gone() const override { return false; }
 };
 
-struct Charging final : connection::Admission {
+struct Charging final : nbd::Admission {
   transport::Transport *transport = nullptr;
   uint64_t charged_bytes = 0;
   uint64_t most_charged_bytes = 0;
   uint32_t besides = 0;
   bool is_open = true;
-  bool admit(connection::MemoryCharge &charge, uint64_t bytes) override {
+  bool admit(nbd::MemoryCharge &charge, uint64_t bytes) override {
     charged_bytes += is_open ? bytes : 0;
     charge.shared_bytes += is_open ? bytes : 0;
     most_charged_bytes = std::max(most_charged_bytes, charged_bytes);
     return is_open;
   }
-  void withdraw(const connection::MemoryCharge &charge) override {
-    charged_bytes -= charge.bytes();
-  }
+  void withdraw(const nbd::MemoryCharge &charge) override { charged_bytes -= charge.bytes(); }
   transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
     waits_ms.push_back(timeout_ms);
     if (seconds_without_input > 0) {
@@ -79,29 +77,23 @@ struct Charging final : connection::Admission {
   unsigned unreserved = 0;
 };
 
-struct Reading final : connection::ReplyListener {
+struct Reading final : nbd::ReplyListener {
   explicit Reading(Over over = Over::unix_socket) : sockets(over) {
     charging.transport = &transport;
   }
   SocketPair sockets;
-  connection::Resources &resources = system_resources();
+  nbd::Resources &resources = system_resources();
   transport::Transport transport{resources.page_pipes, sockets.server, sockets.server, -1};
-  connection::ReplyQueue replies{transport, *this};
-  connection::ExportFacts facts{SIZE, FLAGS, {}};
+  nbd::ReplyQueue replies{transport, *this};
+  nbd::ExportFacts facts{SIZE, FLAGS, {}};
   NoMaker maker;
   std::atomic<bool> stop{false};
   Charging charging;
   base::SystemClock clock;
   schedule::SpinLimit spin_limit{1};
-  connection::RequestReader reader{resources,
-                                   transport,
-                                   replies,
-                                   facts,
-                                   maker,
-                                   charging,
-                                   stop,
-                                   {clock, spin_limit, 0},
-                                   connection::WhenFull::wait};
+  nbd::RequestReader reader{
+      resources,          transport, replies, facts, maker, charging, stop, {clock, spin_limit, 0},
+      nbd::WhenFull::wait};
 
   void on_sent(PendingRequest *, uint32_t) override {}
   void on_full() override {}
@@ -397,8 +389,7 @@ TEST_CASE("a payload that is received in place of the backend's copy is charged 
     client.join();
     REQUIRE(request != nullptr);
     CHECK(request->is_reserved);
-    CHECK(reading.charging.charged_bytes ==
-          bytes + 1000 + connection::MemoryAccount::REQUEST_BYTES);
+    CHECK(reading.charging.charged_bytes == bytes + 1000 + nbd::MemoryAccount::REQUEST_BYTES);
     CHECK(request->charge.bytes() == request->charge.full_bytes);
     reading.finish(request);
     CHECK(reading.charging.charged_bytes == 0);

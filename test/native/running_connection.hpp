@@ -6,7 +6,7 @@
 #include <memory>
 #include <vector>
 
-#include "connection/connection.hpp"
+#include "nbd/connection.hpp"
 #include "prepare.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
@@ -64,17 +64,16 @@ private:
 };
 
 struct Running {
-  explicit Running(connection::Resources &resources = system_resources())
-      : resources(resources),
-        client(std::make_shared<connection::ClientContext>(server, "test", 1)),
-        connection(std::make_shared<connection::Connection>(resources, client)) {}
+  explicit Running(nbd::Resources &resources = system_resources())
+      : resources(resources), client(std::make_shared<nbd::ClientContext>(server, "test", 1)),
+        connection(std::make_shared<nbd::Connection>(resources, client)) {}
 
-  connection::Resources &resources;
+  nbd::Resources &resources;
   World world;
   SocketPair sockets;
   std::shared_ptr<host::ServerContext> server = std::make_shared<host::ServerContext>([] {});
-  std::shared_ptr<connection::ClientContext> client;
-  std::shared_ptr<connection::Connection> connection;
+  std::shared_ptr<nbd::ClientContext> client;
+  std::shared_ptr<nbd::Connection> connection;
 
   std::chrono::milliseconds grace{30000};
   std::chrono::milliseconds stall_timeout{0};

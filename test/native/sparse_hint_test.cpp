@@ -1,9 +1,9 @@
 // When holes are looked for before reads: where there may be some, and seldom where not.
 #include <doctest/doctest.h>
 
-#include "connection/sparse_hint.hpp"
+#include "nbd/sparse_hint.hpp"
 
-using asyncnbd::connection::SparseHint;
+using asyncnbd::nbd::SparseHint;
 
 namespace {
 

@@ -2,12 +2,12 @@
 // threads do not end.
 #pragma once
 
-#include "connection/resources.hpp"
+#include "nbd/resources.hpp"
 
 namespace asyncnbd {
 
-inline connection::Resources &system_resources() {
-  static auto *made = new connection::Resources(schedule::Runtime::make_for_system());
+inline nbd::Resources &system_resources() {
+  static auto *made = new nbd::Resources(schedule::Runtime::make_for_system());
   return *made;
 }
 

@@ -13,8 +13,8 @@
 
 #include "backend/c_backend.hpp"
 #include "backend/c_bottom.hpp"
-#include "connection/connection.hpp"
 #include "host/log.hpp"
+#include "nbd/connection.hpp"
 #include "random_stack.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
@@ -37,7 +37,7 @@ std::string torture_plugin() {
 
 // A server without sockets to listen on: each client is one end of a pair.
 struct Server {
-  connection::Resources &resources = system_resources();
+  nbd::Resources &resources = system_resources();
   std::shared_ptr<backend::CPlugin> plugin =
       std::make_shared<backend::CPlugin>(torture_plugin(), resources.of_backends);
   std::shared_ptr<host::ServerContext> context = std::make_shared<host::ServerContext>([] {});
@@ -55,14 +55,14 @@ struct Server {
       open++;
       number = ++count;
     });
-    auto client = std::make_shared<connection::ClientContext>(context, "torture", number);
+    auto client = std::make_shared<nbd::ClientContext>(context, "torture", number);
     client->export_name = "";
     std::unique_ptr<backend::Backend> backend = open_for(*client);
     if (backend == nullptr)
       return false;
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets->server,
                                                             sockets->server, context->stop_fd());
-    auto connection = std::make_shared<connection::Connection>(resources, client);
+    auto connection = std::make_shared<nbd::Connection>(resources, client);
     return connection->start(&transport, &backend,
                              {FLAGS, 16, 0, std::chrono::milliseconds(10000),
                               std::chrono::milliseconds(0), 1 << 20, budget},

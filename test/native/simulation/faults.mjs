@@ -3,7 +3,7 @@
 export const FAULTS = [
   {
     name: "lost wake-up: the leader is not told that the last reply has left",
-    file: "connection/connection_replies.cpp",
+    file: "nbd/connection_replies.cpp",
     from: "  if (leader_waits_.load())\n    transport_->wake();\n",
     to: "",
   },
@@ -27,7 +27,7 @@ export const FAULTS = [
   },
   {
     name: "lost reply: the sender stops without a look at who has come meanwhile",
-    file: "connection/reply_queue.cpp",
+    file: "nbd/reply_queue.cpp",
     from: "  } while (!flushes_.compare_exchange_strong(seen, 0, std::memory_order_acq_rel));",
     to: "    flushes_.store(0);\n    seen = 0;\n  } while (seen > 0);",
   },
@@ -39,31 +39,31 @@ export const FAULTS = [
   },
   {
     name: "two senders: the send right is given to the second who flushes",
-    file: "connection/reply_queue.cpp",
+    file: "nbd/reply_queue.cpp",
     from: "if (flushes_.fetch_add(1, std::memory_order_acq_rel) == 0)",
     to: "if (flushes_.fetch_add(1, std::memory_order_acq_rel) <= 1)",
   },
   {
     name: "double completion: a request that is given up is answered twice",
-    file: "connection/connection_replies.cpp",
+    file: "nbd/connection_replies.cpp",
     from: "  request.pin = self_;\n  request.error = error;\n  answer(&request);",
     to: "  request.pin = self_;\n  request.error = error;\n  answer(&request);\n  answer(&request);",
   },
   {
     name: "use after free: a request that is given up goes back while the plugin has it",
-    file: "connection/connection_replies.cpp",
+    file: "nbd/connection_replies.cpp",
     from: "  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)\n    return;\n",
     to: "  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) < 2)\n    return;\n",
   },
   {
     name: "reply out of a freed slot: a buffer is used again before its replies have left",
-    file: "connection/request_reader.cpp",
+    file: "nbd/request_reader.cpp",
     from: "    if (output_ != nullptr && output_->is_exclusive())\n      output_used_ = 0;",
     to: "    if (output_ != nullptr && replies_.pending_bytes() == 0)\n      output_used_ = 0;",
   },
   {
     name: "budget leak: what a request took that did not come whole is not given back",
-    file: "connection/request_reader.cpp",
+    file: "nbd/request_reader.cpp",
     from: "  admission_.withdraw(request->charge);\n  recycle",
     to: "  recycle",
   },

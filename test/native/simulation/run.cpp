@@ -10,8 +10,8 @@
 
 #include "base/thread_pool.hpp"
 #include "client.hpp"
-#include "connection/connection.hpp"
 #include "descriptors.hpp"
+#include "nbd/connection.hpp"
 #include "plan.hpp"
 #include "plugin.hpp"
 #include "system.hpp"
@@ -39,7 +39,7 @@ struct Process {
   base::ThreadPool threads;
   schedule::EpollPoller poller;
   schedule::Runtime runtime;
-  connection::Resources resources;
+  nbd::Resources resources;
 };
 
 class Run;
@@ -50,8 +50,8 @@ struct Session final : Excuses {
   bool may_wait(size_t unanswered, uint64_t bytes) const override;
 
   const Run &run;
-  std::shared_ptr<connection::ClientContext> context;
-  std::shared_ptr<connection::Connection> connection;
+  std::shared_ptr<nbd::ClientContext> context;
+  std::shared_ptr<nbd::Connection> connection;
   SimulatedBackend *backend = nullptr; // as long as the connection lives
   std::optional<Client> client;
   bool is_open = false;
@@ -122,13 +122,13 @@ bool Run::start(Session &session, int fd) {
   std::string error;
   if (!backend->prepare(backend::WANTS_ALL, &error))
     fail("a backend is not prepared");
-  connection::TransmissionSettings settings{.flags = FLAGS,
-                                            .max_threads = plan_.max_threads,
-                                            .spin_us = plan_.spin_us,
-                                            .grace = plan_.grace,
-                                            .stall_timeout = plan_.stall_timeout,
-                                            .max_bytes = plan_.connection_bytes,
-                                            .server_budget = budget_};
+  nbd::TransmissionSettings settings{.flags = FLAGS,
+                                     .max_threads = plan_.max_threads,
+                                     .spin_us = plan_.spin_us,
+                                     .grace = plan_.grace,
+                                     .stall_timeout = plan_.stall_timeout,
+                                     .max_bytes = plan_.connection_bytes,
+                                     .server_budget = budget_};
   session.is_open = true;
   const bool is_started =
       session.connection->start(&transport, &backend, settings, [&session](const auto &) {
@@ -146,9 +146,8 @@ void Run::connect(Session &session, unsigned number) {
   const Connected pair = connect_pair(plan_.stream_bytes);
   if (pair.server < 0)
     return; // the system has no descriptor for it
-  session.context = std::make_shared<connection::ClientContext>(server_, "simulated", number + 1);
-  session.connection =
-      std::make_shared<connection::Connection>(process_.resources, session.context);
+  session.context = std::make_shared<nbd::ClientContext>(server_, "simulated", number + 1);
+  session.connection = std::make_shared<nbd::Connection>(process_.resources, session.context);
   session.client.emplace(clients_, number, pair.client, session);
   // Who has no memory for what a client sends can only hang up.
   if (plan_.stops || plan_.stall_timeout.count() > 0 || plan_.refuse_memory_one_in > 0)
