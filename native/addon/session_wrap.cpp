@@ -379,13 +379,12 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
                                                        client_context_->server->stop_fd(),
                                                        io_->take_secure());
   in_fd_ = out_fd_ = -1;
-  std::unique_ptr<backend::Backend> backend = std::move(client_->backend);
   std::shared_ptr<JsQueue> queue = JsQueue::of(env);
   hold_->begin();
-  auto connection = std::make_shared<nbd::Connection>(resources(), std::move(client_context_));
-  connection_ = connection;
-  started_ = connection->start(
-      &stream, &backend, settings, [=, hold = hold_, client = client_](const auto &closed) {
+  auto connection = std::make_shared<nbd::Connection>(
+      resources(),
+      nbd::Ends{std::move(client_context_), std::move(stream), std::move(client_->backend)},
+      settings, [=, hold = hold_, client = client_](const auto &closed) {
         queue->post([=](Napi::Env env) {
           hold->end();
           client->context.reset(); // it must not wait for a garbage collection
@@ -393,10 +392,12 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
           deferred->Resolve(end_to_js(env, *closed));
         });
       });
+  connection_ = connection;
+  started_ = connection->start();
   if (!started_) {
     client_->context->peer_fd = -1; // closed with the stream
     hold_->end();
-    refuse_start(env, std::move(backend), client_, deferred);
+    refuse_start(env, connection->take_backend(), client_, deferred);
   }
   return deferred->Promise();
 }

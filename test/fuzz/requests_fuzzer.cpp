@@ -111,8 +111,8 @@ public:
               MAX_PAYLOAD};
     transport_.emplace(resources_.page_pipes, sockets_[0], sockets_[0], -1);
     replies_.emplace(*transport_, *this);
-    reader_.emplace(resources_, *transport_, *replies_, facts_, *this, *this, stop_,
-                    schedule::Spinner(clock_, spin_limit_, 0), nbd::WhenFull::return_early, style_);
+    requests_.emplace(resources_, *this, style_);
+    reader_.emplace(resources_, *transport_, *requests_, facts_, *this, style_);
     MUST(send(sockets_[1], stream, stream_bytes, MSG_DONTWAIT) ==
          static_cast<ssize_t>(stream_bytes));
     shutdown(sockets_[1], SHUT_WR);
@@ -121,7 +121,7 @@ public:
   ~Client() { close(sockets_[1]); }
 
   void run() {
-    while (PendingRequest *request = reader_->next()) {
+    while (PendingRequest *request = next()) {
       answer(*request);
       request->complete(request->error);
       replies_->flush(nbd::WhenFull::return_early);
@@ -133,6 +133,24 @@ public:
   }
 
 private:
+  PendingRequest *next() {
+    PendingRequest *request = nullptr;
+    for (;;)
+      switch (reader_->next(&request)) {
+      case nbd::RequestReader::Outcome::request:
+        return request;
+      case nbd::RequestReader::Outcome::needs_input:
+        MUST(reader_->receive() != nbd::RequestReader::Received::nothing);
+        break;
+      case nbd::RequestReader::Outcome::needs_memory:
+        MUST(refuses_);
+        refuses_ = false;
+        break;
+      case nbd::RequestReader::Outcome::ended:
+        return nullptr;
+      }
+  }
+
   // What a backend would do, well or badly.
   void answer(PendingRequest &request) {
     const unsigned choice = choices_++ * 7u;
@@ -168,7 +186,7 @@ private:
   // backend::Maker
   void complete(backend::Request &completed, int) override {
     auto &request = static_cast<PendingRequest &>(completed);
-    nbd::encode_answer(request, facts_.block_bytes, reader_->buffers());
+    nbd::encode_answer(request, facts_.block_bytes, requests_->buffers());
     parser_.expect_simple_data(nbd::has_data(request) ? request.length_bytes : 0);
     replies_->push(&request);
   }
@@ -177,6 +195,10 @@ private:
   bool client_has_gone() const override { return false; }
   // nbd::Admission
   bool admit(nbd::MemoryCharge &charge, uint64_t bytes) override {
+    if (++admissions_ % 7 == 0) {
+      refuses_ = true;
+      return false;
+    }
     admitted_bytes_ += bytes;
     charge.shared_bytes += bytes;
     return true;
@@ -185,11 +207,6 @@ private:
   uint32_t bytes_besides(uint16_t, uint64_t length_bytes) const override {
     return length_bytes % 3;
   }
-  transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
-    return transport_->wait(wanted, timeout_ms);
-  }
-  bool waits_in_poller(bool) override { return false; }
-  void waits_here() override {}
   backend::Reservation reserve(backend::Request &request) override {
     MUST(request.length_bytes <= MAX_PAYLOAD);
     if (request.type == wire::NBD_CMD_READ || choices_ % 2 == 0)
@@ -208,7 +225,7 @@ private:
       admitted_bytes_ -= request->charge.bytes();
       last = request;
     }
-    reader_->recycle(first, last);
+    requests_->recycle(first, last);
   }
   void on_full() override {}
 
@@ -228,14 +245,14 @@ private:
   int sockets_[2];
   nbd::Resources &resources_ = system_resources();
   nbd::ExportFacts facts_{};
-  std::atomic<bool> stop_{false};
-  base::SystemClock clock_;
-  schedule::SpinLimit spin_limit_{1};
   std::optional<transport::Transport> transport_;
   std::optional<nbd::ReplyQueue> replies_;
+  std::optional<nbd::RequestPool> requests_;
   std::optional<nbd::RequestReader> reader_;
   ReplyParser parser_;
   uint64_t admitted_bytes_ = 0;
+  unsigned admissions_ = 0;
+  bool refuses_ = false; // memory, until asked again
   std::vector<uint8_t> disk_ = std::vector<uint8_t>(MAX_PAYLOAD);
   unsigned reserved_ = 0;
   unsigned choices_;

@@ -52,6 +52,22 @@ struct Server {
     return filter->open(&below, client.opening(), state.get(), &error);
   }
 
+  std::shared_ptr<nbd::Connection> serve(const SocketPair &sockets,
+                                         std::unique_ptr<Backend> backend,
+                                         std::chrono::milliseconds grace, uint64_t max_bytes) {
+    auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
+                                                            sockets.server, context->stop_fd());
+    auto connection = std::make_shared<nbd::Connection>(
+        resources,
+        nbd::Ends{std::make_shared<nbd::ClientContext>(context, "memory", 1), std::move(transport),
+                  std::move(backend)},
+        nbd::TransmissionSettings{wire::NBD_FLAG_HAS_FLAGS, 16, 0, grace,
+                                  std::chrono::milliseconds(0), max_bytes, nullptr},
+        [this](const auto &) { gate.change([this] { is_open = false; }); });
+    REQUIRE(connection->start());
+    return connection;
+  }
+
   // Reads that wait for longer than any test, and are more than the connection has memory for.
   bool ends_at_once(bool by_client) {
     constexpr std::chrono::hours LONG{1};
@@ -59,14 +75,8 @@ struct Server {
     std::unique_ptr<Backend> backend =
         open("delay", {{"readMs", std::chrono::duration<double, std::milli>(LONG).count()}});
     prepare(*backend);
-    auto connection = std::make_shared<nbd::Connection>(
-        resources, std::make_shared<nbd::ClientContext>(context, "memory", 1));
-    auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
-                                                            sockets.server, context->stop_fd());
-    REQUIRE(connection->start(
-        &transport, &backend,
-        {wire::NBD_FLAG_HAS_FLAGS, 16, 0, LONG, std::chrono::milliseconds(0), 64 << 10, nullptr},
-        [this](const auto &) { gate.change([this] { is_open = false; }); }));
+    std::shared_ptr<nbd::Connection> connection =
+        serve(sockets, std::move(backend), LONG, 64 << 10);
     for (uint64_t cookie = 1; cookie <= 8; cookie++)
       CHECK(send_all(sockets.client, encode_request(wire::NBD_CMD_READ, cookie, 0, 64 << 10)));
     if (by_client)
@@ -86,14 +96,7 @@ struct Server {
     SocketPair sockets;
     std::unique_ptr<Backend> backend = open(name, options);
     prepare(*backend);
-    auto connection = std::make_shared<nbd::Connection>(
-        resources, std::make_shared<nbd::ClientContext>(context, "memory", 1));
-    auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
-                                                            sockets.server, context->stop_fd());
-    REQUIRE(connection->start(&transport, &backend,
-                              {wire::NBD_FLAG_HAS_FLAGS, 16, 0, std::chrono::milliseconds(10000),
-                               std::chrono::milliseconds(0), 64 << 20, nullptr},
-                              [this](const auto &) { gate.change([this] { is_open = false; }); }));
+    serve(sockets, std::move(backend), std::chrono::milliseconds(10000), 64 << 20);
     std::vector<uint8_t> bytes = encode_request(wire::NBD_CMD_WRITE, 1, 0, LENGTH);
     bytes.resize(bytes.size() + LENGTH / 2, 9);
     CHECK(send_all(sockets.client, bytes));

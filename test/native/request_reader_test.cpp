@@ -9,7 +9,7 @@
 #include <sys/ioctl.h>
 #include <thread>
 
-#include "nbd/request_reader.hpp"
+#include "nbd/intake.hpp"
 #include "support.hpp"
 #include "system_resources.hpp"
 
@@ -29,7 +29,6 @@ class NoMaker final : public backend::Maker {
 };
 
 struct Charging final : nbd::Admission {
-  transport::Transport *transport = nullptr;
   uint64_t charged_bytes = 0;
   uint64_t most_charged_bytes = 0;
   uint32_t besides = 0;
@@ -41,26 +40,6 @@ struct Charging final : nbd::Admission {
     return is_open;
   }
   void withdraw(const nbd::MemoryCharge &charge) override { charged_bytes -= charge.bytes(); }
-  transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
-    waits_ms.push_back(timeout_ms);
-    if (seconds_without_input > 0) {
-      seconds_without_input--;
-      return transport::Wait::timed_out;
-    }
-    std::exchange(then, [] {})();
-    return transport->wait(wanted, timeout_ms);
-  }
-  bool has_idled() override {
-    idled++;
-    return idled > seconds_in_flight;
-  }
-  unsigned seconds_without_input = 0;
-  unsigned seconds_in_flight = 0; // of those
-  unsigned idled = 0;
-  std::function<void()> then = [] {};
-  std::vector<int> waits_ms;
-  bool waits_in_poller(bool) override { return elsewhere; }
-  void waits_here() override {}
   backend::Reservation reserve(backend::Request &request) override {
     if (!reserves || request.type != wire::NBD_CMD_WRITE)
       return {nullptr, takes_pages};
@@ -69,7 +48,6 @@ struct Charging final : nbd::Admission {
   }
   void unreserve(backend::Request &) override { unreserved++; }
   uint32_t bytes_besides(uint16_t, uint64_t) const override { return besides; }
-  bool elsewhere = false;
   bool reserves = false;
   bool takes_pages = false;
   bool spares_copy = false;
@@ -77,10 +55,41 @@ struct Charging final : nbd::Admission {
   unsigned unreserved = 0;
 };
 
-struct Reading final : nbd::ReplyListener {
-  explicit Reading(Over over = Over::unix_socket) : sockets(over) {
-    charging.transport = &transport;
+// Waits for the client, or does as if it had.
+struct Waiting final : nbd::LeaderWaits {
+  explicit Waiting(transport::Transport &transport) : transport(transport) {}
+  transport::Transport &transport;
+  transport::Wait wait(transport::Wanted wanted, int timeout_ms, bool) override {
+    waits_ms.push_back(timeout_ms);
+    if (seconds_without_input > 0) {
+      seconds_without_input--;
+      return transport::Wait::timed_out;
+    }
+    std::exchange(then, [] {})();
+    return transport.wait(wanted, timeout_ms);
   }
+  bool has_idled() override {
+    idled++;
+    return idled > seconds_in_flight;
+  }
+  bool waits_in_poller(bool) override { return elsewhere; }
+  void waits_here() override {}
+  bool wait_for_memory() override {
+    waits_for_memory++;
+    return std::exchange(on_wait_for_memory, [] { return false; })();
+  }
+  unsigned seconds_without_input = 0;
+  unsigned seconds_in_flight = 0; // of those
+  unsigned idled = 0;
+  unsigned waits_for_memory = 0;
+  std::function<void()> then = [] {};
+  std::function<bool()> on_wait_for_memory = [] { return false; };
+  std::vector<int> waits_ms;
+  bool elsewhere = false;
+};
+
+struct Reading final : nbd::ReplyListener {
+  explicit Reading(Over over = Over::unix_socket) : sockets(over) {}
   SocketPair sockets;
   nbd::Resources &resources = system_resources();
   transport::Transport transport{resources.page_pipes, sockets.server, sockets.server, -1};
@@ -89,12 +98,16 @@ struct Reading final : nbd::ReplyListener {
   NoMaker maker;
   std::atomic<bool> stop{false};
   Charging charging;
+  Waiting waiting{transport};
   base::SystemClock clock;
   schedule::SpinLimit spin_limit{1};
-  nbd::RequestReader reader{
-      resources,          transport, replies, facts, maker, charging, stop, {clock, spin_limit, 0},
+  nbd::RequestPool requests{resources, maker, wire::ReplyStyle::simple};
+  nbd::RequestReader reader{resources, transport, requests, facts, charging};
+  nbd::Intake intake{
+      transport,          reader, requests, replies, waiting, stop, {clock, spin_limit, 0},
       nbd::WhenFull::wait};
 
+  PendingRequest *next() { return intake.next(); }
   void on_sent(PendingRequest *, uint32_t) override {}
   void on_full() override {}
   // For the client: until all it has sent so far has been received.
@@ -111,7 +124,7 @@ struct Reading final : nbd::ReplyListener {
     if (request->payload_buffer != nullptr)
       request->payload_buffer->unref();
     charging.charged_bytes -= request->charge.bytes();
-    reader.recycle(request, request);
+    requests.recycle(request, request);
   }
 };
 
@@ -160,12 +173,12 @@ TEST_CASE("requests are the same wherever the stream is cut") {
       std::this_thread::yield();
       send_all(reading.sockets.client, bytes.data() + cut, bytes.size() - cut);
     });
-    PendingRequest *write = reading.reader.next();
+    PendingRequest *write = reading.next();
     REQUIRE(write != nullptr);
     CHECK(write->error == 0);
     CHECK(write->offset == 4096);
     CHECK(memcmp(write->data, payload.data(), payload.size()) == 0);
-    PendingRequest *second = reading.reader.next();
+    PendingRequest *second = reading.next();
     REQUIRE(second != nullptr);
     CHECK(second->type == wire::NBD_CMD_FLUSH);
     client.join();
@@ -191,7 +204,7 @@ TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in us
   });
   std::vector<PendingRequest *> requests;
   for (size_t size : sizes) {
-    requests.push_back(reading.reader.next());
+    requests.push_back(reading.next());
     REQUIRE(requests.back() != nullptr);
     CHECK(requests.back()->length_bytes == size);
   }
@@ -226,10 +239,10 @@ TEST_CASE("a large payload stays in pages if it comes in few pieces, and none of
     send_payload();
     send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 2, 0, 0));
   });
-  PendingRequest *write = reading.reader.next();
+  PendingRequest *write = reading.next();
   REQUIRE(write != nullptr);
   CHECK((write->pages != nullptr) == (piece_bytes > 1000));
-  PendingRequest *flush = reading.reader.next();
+  PendingRequest *flush = reading.next();
   REQUIRE(flush != nullptr);
   CHECK(flush->type == wire::NBD_CMD_FLUSH);
   client.join();
@@ -246,7 +259,7 @@ TEST_CASE("a client whose payload is not there yet gets its replies, and can be 
     const int times = SOF_TIMESTAMPING_TX_SOFTWARE | SOF_TIMESTAMPING_SOFTWARE;
     setsockopt(reading.sockets.server, SOL_SOCKET, SO_TIMESTAMPING, &times, sizeof times);
     REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 1, 0, 0)));
-    PendingRequest *flush = reading.reader.next();
+    PendingRequest *flush = reading.next();
     REQUIRE(flush != nullptr);
     memset(flush->reply, 1, wire::SIMPLE_REPLY_BYTES);
     reading.replies.push(flush);
@@ -264,11 +277,11 @@ TEST_CASE("a client whose payload is not there yet gets its replies, and can be 
       send_all(reading.sockets.client, encode_request(wire::NBD_CMD_WRITE, 3, 0, 200000));
       reading.stop = true;
     });
-    PendingRequest *write = reading.reader.next();
+    PendingRequest *write = reading.next();
     REQUIRE(write != nullptr);
     CHECK(payload_of(write) == payload);
     client.join();
-    CHECK(reading.reader.next() == nullptr); // after a second of patience
+    CHECK(reading.next() == nullptr); // after a second of patience
     reading.finish(flush);
     reading.finish(write);
   }
@@ -286,7 +299,7 @@ TEST_CASE("what a client sends out of band does not end its payload") {
       CHECK(send(reading.sockets.client, "!", 1, MSG_OOB) == 1);
       send_all(reading.sockets.client, payload.data() + 50000, 50000);
     });
-    PendingRequest *write = reading.reader.next();
+    PendingRequest *write = reading.next();
     client.join();
     REQUIRE(write != nullptr);
     CHECK(payload_of(write) == payload);
@@ -305,7 +318,7 @@ TEST_CASE("a client that stops in the middle of a payload keeps no pipe") {
     std::this_thread::sleep_for(std::chrono::milliseconds(1500));
     send_all(reading.sockets.client, payload.data() + 50000, 50000);
   });
-  PendingRequest *write = reading.reader.next();
+  PendingRequest *write = reading.next();
   client.join();
   REQUIRE(write != nullptr);
   CHECK(!write->pages);
@@ -322,7 +335,7 @@ TEST_CASE("pages whose payload does not come are given back") {
     send_all(reading.sockets.client, pattern(150000, 1));
     reading.sockets.close_client();
   });
-  CHECK(reading.reader.next() == nullptr);
+  CHECK(reading.next() == nullptr);
   client.join();
   CHECK(reading.charging.charged_bytes == 0);
   transport::PagePipe::Owner pipe =
@@ -338,7 +351,7 @@ TEST_CASE("a large payload is whole, however much of it comes with its header") 
     REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_FLUSH, 1, 0, 0)));
     std::thread client([&] { send_all(reading.sockets.client, write_request(2, 0, payload)); });
     for (int i = 0; i < 2; i++) {
-      PendingRequest *request = reading.reader.next();
+      PendingRequest *request = reading.next();
       REQUIRE(request != nullptr);
       CHECK(request->error == 0);
       if (request->type == wire::NBD_CMD_WRITE)
@@ -359,7 +372,7 @@ TEST_CASE("of a large payload, little more is charged than has come") {
     send_all(reading.sockets.client, part);
     reading.sockets.close_client();
   });
-  CHECK(reading.reader.next() == nullptr);
+  CHECK(reading.next() == nullptr);
   client.join();
   CHECK(reading.charging.most_charged_bytes >= part.size());
   CHECK(reading.charging.most_charged_bytes < 2 * part.size());
@@ -370,7 +383,7 @@ TEST_CASE("what the backend takes for a write is charged when its payload has co
   Reading reading;
   reading.charging.besides = 1 << 20;
   REQUIRE(send_all(reading.sockets.client, write_request(1, 0, pattern(4096, 1))));
-  PendingRequest *request = reading.reader.next();
+  PendingRequest *request = reading.next();
   REQUIRE(request != nullptr);
   CHECK(reading.charging.charged_bytes > 1 << 20);
   reading.finish(request);
@@ -385,7 +398,7 @@ TEST_CASE("a payload that is received in place of the backend's copy is charged 
     reading.charging.besides = static_cast<uint32_t>(bytes) + 1000; // a copy, and more
     std::thread client(
         [&] { send_all(reading.sockets.client, write_request(1, 0, pattern(bytes, 1))); });
-    PendingRequest *request = reading.reader.next();
+    PendingRequest *request = reading.next();
     client.join();
     REQUIRE(request != nullptr);
     CHECK(request->is_reserved);
@@ -405,7 +418,7 @@ TEST_CASE("a place whose payload does not come is given back") {
     send_all(reading.sockets.client, bytes.data(), bytes.size());
     reading.sockets.close_client();
   });
-  CHECK(reading.reader.next() == nullptr);
+  CHECK(reading.next() == nullptr);
   client.join();
   REQUIRE(reading.charging.taken.size() == 1);
   CHECK(reading.charging.unreserved == 1);
@@ -420,7 +433,7 @@ TEST_CASE("replies leave before another payload is received, and while one is to
   auto send = [&](const std::vector<uint8_t> &bytes) { send_all(reading.sockets.client, bytes); };
   std::vector<PendingRequest *> requests;
   auto next = [&] {
-    requests.push_back(reading.reader.next());
+    requests.push_back(reading.next());
     REQUIRE(requests.back() != nullptr);
     requests.back()->reply[0] = static_cast<uint8_t>(requests.size());
     reading.replies.push(requests.back());
@@ -476,10 +489,10 @@ TEST_CASE("a refused write's payload is skipped") {
     send_all(reading.sockets.client, write_request(1, SIZE, pattern(1000000, 1)));
     send_all(reading.sockets.client, encode_request(wire::NBD_CMD_READ, 2, 0, 512));
   });
-  PendingRequest *write = reading.reader.next();
+  PendingRequest *write = reading.next();
   REQUIRE(write != nullptr);
   CHECK(write->error == ENOSPC);
-  PendingRequest *read = reading.reader.next();
+  PendingRequest *read = reading.next();
   REQUIRE(read != nullptr);
   CHECK(read->error == 0);
   CHECK(read->length_bytes == 512);
@@ -499,7 +512,7 @@ TEST_CASE("reading ends at NBD_CMD_DISC, at the end, in mid-request and at a wro
     Reading reading;
     REQUIRE(send_all(reading.sockets.client, bytes));
     reading.sockets.close_client();
-    CHECK(reading.reader.next() == nullptr);
+    CHECK(reading.next() == nullptr);
   }
 }
 
@@ -509,7 +522,7 @@ TEST_CASE("replies to small reads lie side by side") {
     REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_READ, i, 0, 4096)));
   PendingRequest *requests[3];
   for (PendingRequest *&request : requests)
-    request = reading.reader.next();
+    request = reading.next();
   for (int i = 0; i < 2; i++)
     CHECK(requests[i]->reply + wire::SIMPLE_REPLY_BYTES + 4096 == requests[i + 1]->reply);
   for (PendingRequest *request : requests)
@@ -522,7 +535,7 @@ TEST_CASE("what a thread takes from one client's reader to another's is nothing 
   constexpr uint32_t READ_BYTES = 255 << 10;
   auto request = [](Reading &reading, const std::vector<uint8_t> &bytes) {
     REQUIRE(send_all(reading.sockets.client, bytes));
-    PendingRequest *request = reading.reader.next();
+    PendingRequest *request = reading.next();
     REQUIRE(request != nullptr);
     REQUIRE(request->error == 0);
     return request;
@@ -532,10 +545,11 @@ TEST_CASE("what a thread takes from one client's reader to another's is nothing 
       memset(request->reply, OTHERS, wire::SIMPLE_REPLY_BYTES);
       reading.finish(request);
     }
-    reading.charging.elsewhere = true;
-    CHECK(reading.reader.next() == nullptr);
-    CHECK(reading.reader.has_to_wait());
+    reading.waiting.elsewhere = true;
+    CHECK(reading.next() == nullptr);
+    CHECK(reading.intake.has_to_wait());
     reading.reader.fill_thread_cache();
+    reading.requests.fill_thread_cache();
   };
 
   Reading first;
@@ -548,6 +562,7 @@ TEST_CASE("what a thread takes from one client's reader to another's is nothing 
   // among those that reads may be put into.
   Reading second;
   second.reader.use_thread_cache();
+  second.requests.use_thread_cache();
   held.clear();
   const uint8_t *taken = nullptr;
   for (int i = 0; i < 12; i++) {
@@ -569,14 +584,62 @@ TEST_CASE("what a thread takes from one client's reader to another's is nothing 
 
 TEST_CASE("a reader without input releases memory each second while requests are in flight") {
   Reading reading;
-  reading.charging.seconds_without_input = 4;
-  reading.charging.seconds_in_flight = 3;
-  reading.charging.then = [&reading] {
+  reading.waiting.seconds_without_input = 4;
+  reading.waiting.seconds_in_flight = 3;
+  reading.waiting.then = [&reading] {
     send_all(reading.sockets.client, encode_request(wire::NBD_CMD_READ, 1, 0, 8));
   };
-  PendingRequest *request = reading.reader.next();
+  PendingRequest *request = reading.next();
   REQUIRE(request != nullptr);
-  CHECK(reading.charging.idled == 4);
-  CHECK(reading.charging.waits_ms == std::vector<int>{1000, 1000, 1000, 1000, -1});
+  CHECK(reading.waiting.idled == 4);
+  CHECK(reading.waiting.waits_ms == std::vector<int>{1000, 1000, 1000, 1000, -1});
   reading.finish(request);
+}
+
+TEST_CASE("a request that finds no memory comes when there is some, whole") {
+  Reading reading;
+  reading.charging.is_open = false;
+  const std::vector<uint8_t> payload = pattern(1 << 20, 5);
+  std::thread client([&] {
+    send_all(reading.sockets.client, write_request(1, 0, payload));
+    reading.sockets.close_client();
+  });
+  PendingRequest *none = nullptr;
+  auto needs = [&] { return reading.reader.next(&none); };
+  while (needs() == nbd::RequestReader::Outcome::needs_input)
+    reading.reader.receive();
+  CHECK(needs() == nbd::RequestReader::Outcome::needs_memory);
+  CHECK(!reading.reader.admits());
+  reading.waiting.on_wait_for_memory = [&reading] {
+    reading.charging.is_open = true;
+    return reading.reader.admits();
+  };
+  PendingRequest *write = reading.next();
+  REQUIRE(write != nullptr);
+  CHECK(reading.waiting.waits_for_memory == 1);
+  CHECK(payload_of(write) == payload);
+  CHECK(reading.next() == nullptr);
+  client.join();
+  reading.finish(write);
+  CHECK(reading.charging.charged_bytes == 0);
+}
+
+TEST_CASE("a request for which there will be no memory is dropped, with what it has") {
+  Reading reading;
+  reading.charging.reserves = true;
+  reading.charging.besides = 1000;
+  std::thread client(
+      [&] { send_all(reading.sockets.client, write_request(1, 0, pattern(1 << 20, 5))); });
+  PendingRequest *none = nullptr;
+  // The memory that the backend needs when all has come is what is not there.
+  while (reading.reader.next(&none) == nbd::RequestReader::Outcome::needs_input) {
+    reading.reader.receive();
+    reading.charging.is_open = reading.charging.taken.empty();
+  }
+  client.join();
+  CHECK(reading.charging.unreserved == 0);
+  CHECK(reading.next() == nullptr);
+  CHECK(reading.waiting.waits_for_memory == 1);
+  CHECK(reading.charging.unreserved == 1);
+  CHECK(reading.charging.charged_bytes == 0);
 }

@@ -65,15 +65,14 @@ private:
 
 struct Running {
   explicit Running(nbd::Resources &resources = system_resources())
-      : resources(resources), client(std::make_shared<nbd::ClientContext>(server, "test", 1)),
-        connection(std::make_shared<nbd::Connection>(resources, client)) {}
+      : resources(resources), client(std::make_shared<nbd::ClientContext>(server, "test", 1)) {}
 
   nbd::Resources &resources;
   World world;
   SocketPair sockets;
   std::shared_ptr<host::ServerContext> server = std::make_shared<host::ServerContext>([] {});
   std::shared_ptr<nbd::ClientContext> client;
-  std::shared_ptr<nbd::Connection> connection;
+  std::shared_ptr<nbd::Connection> connection; // once started
 
   std::chrono::milliseconds grace{30000};
   std::chrono::milliseconds stall_timeout{0};
@@ -85,9 +84,11 @@ struct Running {
                                                             sockets.server, server->stop_fd());
     std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
     prepare(*backend);
-    return connection->start(
-        &transport, &backend, {FLAGS, max_threads, 0, grace, stall_timeout, max_bytes, budget},
+    connection = std::make_shared<nbd::Connection>(
+        resources, nbd::Ends{client, std::move(transport), std::move(backend)},
+        nbd::TransmissionSettings{FLAGS, max_threads, 0, grace, stall_timeout, max_bytes, budget},
         [this](const auto &) { world.gate.change([this] { world.over = true; }); });
+    return connection->start();
   }
   bool wait_until_over() {
     return world.gate.wait([this] { return world.over; });

@@ -62,11 +62,12 @@ struct Server {
       return false;
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets->server,
                                                             sockets->server, context->stop_fd());
-    auto connection = std::make_shared<nbd::Connection>(resources, client);
-    return connection->start(&transport, &backend,
-                             {FLAGS, 16, 0, std::chrono::milliseconds(10000),
-                              std::chrono::milliseconds(0), 1 << 20, budget},
-                             [this](const auto &) { gate.change([this] { open--; }); });
+    auto connection = std::make_shared<nbd::Connection>(
+        resources, nbd::Ends{client, std::move(transport), std::move(backend)},
+        nbd::TransmissionSettings{FLAGS, 16, 0, std::chrono::milliseconds(10000),
+                                  std::chrono::milliseconds(0), 1 << 20, budget},
+        [this](const auto &) { gate.change([this] { open--; }); });
+    return connection->start();
   }
   std::unique_ptr<backend::Backend> open_for(host::CallContext &client) {
     backend::CBottom *bottom = nullptr;

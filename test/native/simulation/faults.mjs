@@ -3,8 +3,8 @@
 export const FAULTS = [
   {
     name: "lost wake-up: the leader is not told that the last reply has left",
-    file: "nbd/connection_replies.cpp",
-    from: "  if (leader_waits_.load())\n    transport_->wake();\n",
+    file: "nbd/completions.cpp",
+    from: "  if (leader_waits_.load())\n    shared_.transport.wake();\n",
     to: "",
   },
   {
@@ -45,27 +45,27 @@ export const FAULTS = [
   },
   {
     name: "double completion: a request that is given up is answered twice",
-    file: "nbd/connection_replies.cpp",
-    from: "  request.pin = self_;\n  request.error = error;\n  answer(&request);",
-    to: "  request.pin = self_;\n  request.error = error;\n  answer(&request);\n  answer(&request);",
+    file: "nbd/completions.cpp",
+    from: "  request.pin = shared_.life;\n  request.error = error;\n  answer(&request);",
+    to: "  request.pin = shared_.life;\n  request.error = error;\n  answer(&request);\n  answer(&request);",
   },
   {
     name: "use after free: a request that is given up goes back while the plugin has it",
-    file: "nbd/connection_replies.cpp",
+    file: "nbd/completions.cpp",
     from: "  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)\n    return;\n",
     to: "  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) < 2)\n    return;\n",
   },
   {
     name: "reply out of a freed slot: a buffer is used again before its replies have left",
-    file: "nbd/request_reader.cpp",
+    file: "nbd/request_pool.cpp",
     from: "    if (output_ != nullptr && output_->is_exclusive())\n      output_used_ = 0;",
-    to: "    if (output_ != nullptr && replies_.pending_bytes() == 0)\n      output_used_ = 0;",
+    to: "    if (output_ != nullptr && output_used_ > 100000)\n      output_used_ = 0;",
   },
   {
     name: "budget leak: what a request took that did not come whole is not given back",
     file: "nbd/request_reader.cpp",
-    from: "  admission_.withdraw(request->charge);\n  recycle",
-    to: "  recycle",
+    from: "  admission_.withdraw(request->charge);\n  requests_.recycle",
+    to: "  requests_.recycle",
   },
   {
     name: "budget over: a request's memory counts for less than it is",

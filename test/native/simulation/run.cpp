@@ -129,17 +129,19 @@ bool Run::start(Session &session, int fd) {
                                      .stall_timeout = plan_.stall_timeout,
                                      .max_bytes = plan_.connection_bytes,
                                      .server_budget = budget_};
-  session.is_open = true;
-  const bool is_started =
-      session.connection->start(&transport, &backend, settings, [&session](const auto &) {
+  session.connection = std::make_shared<nbd::Connection>(
+      process_.resources, nbd::Ends{session.context, std::move(transport), std::move(backend)},
+      settings, [&session](const auto &) {
         session.is_open = false;
         look_at_waits();
       });
-  if (!is_started) {
-    session.is_open = false;
-    backend->close_unused();
-  }
-  return is_started;
+  session.is_open = true;
+  if (session.connection->start())
+    return true;
+  session.is_open = false;
+  session.connection->take_backend()->close_unused();
+  session.connection.reset(); // which closes the stream
+  return false;
 }
 
 void Run::connect(Session &session, unsigned number) {
@@ -147,7 +149,6 @@ void Run::connect(Session &session, unsigned number) {
   if (pair.server < 0)
     return; // the system has no descriptor for it
   session.context = std::make_shared<nbd::ClientContext>(server_, "simulated", number + 1);
-  session.connection = std::make_shared<nbd::Connection>(process_.resources, session.context);
   session.client.emplace(clients_, number, pair.client, session);
   // Who has no memory for what a client sends can only hang up.
   if (plan_.stops || plan_.stall_timeout.count() > 0 || plan_.refuse_memory_one_in > 0)

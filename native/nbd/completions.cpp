@@ -1,11 +1,11 @@
-// What becomes of a connection's requests once they are answered: backend::Maker and
-// ReplyListener. See connection.hpp.
-#include "nbd/connection.hpp"
+// See completions.hpp.
+#include "nbd/completions.hpp"
 
 #include <cinttypes>
 #include <cstring>
 
 #include "base/error_numbers.hpp"
+#include "base/invariant.hpp"
 #include "host/log.hpp"
 #include "nbd/reply_encoding.hpp"
 
@@ -18,68 +18,96 @@ constexpr uint32_t DIRECT_BYTES = 32 << 10;
 // A failing disk fails thousands of times; its log says the same each time.
 constexpr unsigned MAX_FAILURES_REPORTED = 10;
 
+// The payload of a write from here on may have come long after its header.
+constexpr uint64_t TIMED_FROM_PAYLOAD_BYTES = 64 << 10;
+
 } // namespace
 
-void Connection::complete(backend::Request &completed, int error) {
+constinit thread_local const Completions *Completions::led_ = nullptr;
+
+Completions::Completions(Transmission &transmission, MemoryAccount &memory, ClientWaits &waits,
+                         PollPlace &place)
+    : shared_(transmission), memory_(memory), waits_(waits), place_(place),
+      requests_(shared_.resources, *this, shared_.settings.style),
+      replies_(shared_.transport, *this), latencies_(shared_.settings.latencies),
+      latencies_place_(latencies_ ? latencies_->next_place() : 0) {}
+
+void Completions::begin(PendingRequest &request) {
+  live_.fetch_add(1, std::memory_order_relaxed);
+  shared_.counters.count(request);
+  if (latencies_ != nullptr && request.length_bytes >= TIMED_FROM_PAYLOAD_BYTES &&
+      request.type == wire::NBD_CMD_WRITE)
+    request.received_at = shared_.runtime.clock.now(); // its payload took its time
+}
+
+void Completions::refuse(PendingRequest &request, int error) {
+  request.error = error;
+  shared_.counters.count_failure(request);
+  if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
+    shared_.backend.unreserve(request);
+  replies_.push(&request);
+}
+
+void Completions::complete(backend::Request &completed, int error) {
   auto &request = static_cast<PendingRequest &>(completed);
   request.error = error;
   if (request.answer.kind == backend::Answer::Kind::borrowed && send_borrowed(&request))
     return;
-  encode_answer(request, facts_.block_bytes, reader_->buffers());
+  encode_answer(request, shared_.facts.block_bytes, requests_.buffers());
   if (request.encoded || request.type == wire::NBD_CMD_BLOCK_STATUS)
     charge_encoded(request);
   if (request.may_have_holes && request.encoded)
-    sparse_hint_.found_hole();
+    shared_.sparse_hint.found_hole();
   else if (request.data_until > 0)
-    sparse_hint_.found_data(request.offset, request.data_until);
+    shared_.sparse_hint.found_data(request.offset, request.data_until);
   if (request.error != 0)
     report_failure(request);
   answer(&request);
 }
 
 // What a reply is that was made, in the place of what it was expected to be.
-void Connection::charge_encoded(PendingRequest &request) {
+void Completions::charge_encoded(PendingRequest &request) {
   const uint64_t expected_bytes =
       request.type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
   const uint64_t bytes = request.encoded ? request.encoded->made_bytes : 0;
   if (bytes > expected_bytes)
-    memory_->add(request.charge, bytes - expected_bytes);
+    memory_.add(request.charge, bytes - expected_bytes);
   else
-    memory_->shrink(request.charge, expected_bytes - bytes);
+    memory_.shrink(request.charge, expected_bytes - bytes);
 }
 
 // Once it is queued, the reply may be sent by anyone and be the connection's last.
-void Connection::answer(PendingRequest *request) {
+void Completions::answer(PendingRequest *request) {
   if (led_ == this) { // which holds the connection, and flushes after the call
-    replies_->push(request);
+    replies_.push(request);
     return;
   }
-  std::shared_ptr<Connection> keep = self_; // finish cannot have come before
-  replies_->push(request);
-  if (replies_->pending_bytes() >= FLUSH_BYTES || !host::join_reply_batch(keep))
-    replies_->flush(WhenFull::wake_leader);
+  const std::shared_ptr<ReplyEnd> keep = reply_end(); // finish cannot have come before
+  replies_.push(request);
+  if (replies_.pending_bytes() >= FLUSH_BYTES || !host::join_reply_batch(keep))
+    replies_.flush(WhenFull::wake_leader);
 }
 
 // At once, while its owner waits. False: its data have been copied instead.
-bool Connection::send_borrowed(PendingRequest *request) {
+bool Completions::send_borrowed(PendingRequest *request) {
   if (led_ != this && request->length_bytes >= DIRECT_BYTES) {
-    std::shared_ptr<Connection> keep = self_;
-    if (replies_->send_borrowed(request))
+    const std::shared_ptr<void> keep = shared_.life;
+    if (replies_.send_borrowed(request))
       return true;
   }
   request->take_answer(request->error);
   return false;
 }
 
-void Connection::give_up(backend::Request &completed, int error) {
+void Completions::give_up(backend::Request &completed, int error) {
   auto &request = static_cast<PendingRequest &>(completed);
   request.is_given_up = true;
-  request.pin = self_;
+  request.pin = shared_.life;
   request.error = error;
   answer(&request);
 }
 
-void Connection::release(backend::Request &completed) {
+void Completions::release(backend::Request &completed) {
   auto &request = static_cast<PendingRequest &>(completed);
   if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)
     return;
@@ -87,19 +115,20 @@ void Connection::release(backend::Request &completed) {
   dispose(&request, &request, request.charge);
 }
 
-bool Connection::client_has_gone() const {
-  return client_has_left_.load(std::memory_order_relaxed) || transport_->is_aborted();
+bool Completions::client_has_gone() const {
+  return shared_.client_has_left.load(std::memory_order_relaxed) || shared_.transport.is_aborted();
 }
 
-void Connection::report_failure(const PendingRequest &request) {
-  counters_.count_failure(request);
+void Completions::report_failure(const PendingRequest &request) {
+  shared_.counters.count_failure(request);
   uint32_t sent = wire::error_from_errno(request.error, request.flags);
   if (sent == wire::NBD_ENOTSUP) // a fast zero refused as it should be
     return;
   unsigned reported = failures_reported_.fetch_add(1, std::memory_order_relaxed);
   if (reported >= MAX_FAILURES_REPORTED && !host::log_is_verbose())
     return;
-  host::ContextScope scope(client_.get()); // names the plugin and the connection in the line
+  host::ContextScope scope(
+      shared_.ends.client.get()); // names the plugin and the connection in the line
   host::log_error(
       "%s offset=%" PRIu64 " count=%" PRIu64 ": %s; client was sent %s%s",
       wire::command_name(request.type), request.offset, request.length_bytes,
@@ -109,16 +138,16 @@ void Connection::report_failure(const PendingRequest &request) {
 }
 
 // One look at the clock for all replies of a batch.
-void Connection::on_taken(const PendingRequest *first) {
+void Completions::on_taken(const PendingRequest *first) {
   if (latencies_ == nullptr)
     return;
-  const base::Time now = runtime_.clock.now();
+  const base::Time now = shared_.runtime.clock.now();
   for (const PendingRequest *request = first; request != nullptr; request = request->next)
     if (request->type < LatencyCounters::COMMANDS)
       latencies_->record(latencies_place_, request->type, now - request->received_at);
 }
 
-void Connection::on_sent(PendingRequest *first, uint32_t count) {
+void Completions::on_sent(PendingRequest *first, uint32_t count) {
   PendingRequest **link = &first;
   PendingRequest *last_kept = nullptr;
   MemoryCharge charge;
@@ -136,13 +165,14 @@ void Connection::on_sent(PendingRequest *first, uint32_t count) {
   }
   if (last_kept != nullptr)
     dispose(first, last_kept, charge);
-  live_.fetch_sub(count);
+  const uint32_t before = live_.fetch_sub(count);
+  base::invariant(before >= count, "a reply leaves once for each request");
   if (leader_waits_.load())
-    transport_->wake();
+    shared_.transport.wake();
 }
 
 // Frees what a chain of requests has held.
-void Connection::dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge) {
+void Completions::dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge) {
   for (PendingRequest *request = first;; request = request->next) {
     request->reply_buffer->unref();
     if (request->payload_buffer != nullptr)
@@ -153,8 +183,8 @@ void Connection::dispose(PendingRequest *first, PendingRequest *last, const Memo
     if (request == last)
       break;
   }
-  reader_->recycle(first, last);
-  memory_->give_back(charge);
+  requests_.recycle(first, last);
+  memory_.give_back(charge);
 }
 
 } // namespace asyncnbd::nbd
