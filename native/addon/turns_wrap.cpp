@@ -6,6 +6,7 @@
 
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
+#include "base/invariant.hpp"
 
 namespace asyncnbd::addon {
 
@@ -23,7 +24,8 @@ public:
       return;
     }
     hold_.begin();
-    queue_->wait_for_turn(*this, nullptr);
+    base::invariant(queue_->wait_for_turn(*this, nullptr),
+                    "a queue without workers needs no thread");
   }
 
   // Of a turn that has not come, too: true, it will not.

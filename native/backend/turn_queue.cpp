@@ -58,11 +58,16 @@ void TurnQueue::lock() {
   changed_.wait(lock, [&] { return is_granted; });
 }
 
-void TurnQueue::wait_for_turn(TurnTaker &taker, Request *request) {
+bool TurnQueue::wait_for_turn(TurnTaker &taker, Request *request) {
   Lock lock(mutex_);
   waiting_.push_back({&taker, request, nullptr});
   waiting_count_.fetch_add(1);
   serve_waiting(lock);
+  if (will_be_served())
+    return true;
+  waiting_.pop_back();
+  waiting_count_.fetch_sub(1);
+  return false;
 }
 
 // Locked. Turns that are free go to threads that wait at the front, and to workers.
@@ -80,9 +85,9 @@ void TurnQueue::serve_waiting(Lock &lock) {
       break;
     grant_first();
   }
-  const bool may_need_more = workers_ > 0 && wanted_workers_ < most_workers_;
-  const bool has_no_thread = workers_ == 0 && running_.load() < most_;
-  if (!waiting_.empty() && (may_need_more || has_no_thread))
+  // Whoever ends a turn may find no thread for a worker: then the timer, which has its own by now,
+  // tries again.
+  if (!waiting_.empty() && (workers_ == 0 || wanted_workers_ < most_workers_))
     look_later();
 }
 

@@ -38,10 +38,17 @@ void Turns::submit(Request &request, Caller caller) {
     return;
   }
   const bool may_call = caller == Caller::may_block || !queue_->has_workers();
-  if (may_call && queue_->try_begin())
+  if (may_call && queue_->try_begin()) {
     below().submit(request, caller);
-  else
-    queue_->wait_for_turn(*this, &request);
+  } else if (queue_->wait_for_turn(*this, &request)) {
+    // A worker submits it.
+  } else if (caller == Caller::may_block) {
+    queue_->lock();
+    below().submit(request, caller);
+  } else {
+    request.completers.pop(*this);
+    refuse(request, EAGAIN);
+  }
 }
 
 // The turn ends first: from then on, this may be gone.

@@ -85,4 +85,16 @@ export const FAULTS = [
     from: "      workers_.fetch_sub(1);\n",
     to: "",
   },
+  {
+    name: "a turn too few: who ends one does not look who waits",
+    file: "backend/turn_queue.cpp",
+    from: "  if (waiting_count_.load() > 0) {\n    Lock lock(mutex_);\n    serve_waiting(lock);\n  }\n",
+    to: "",
+  },
+  {
+    name: "a turn too many: who finds all taken takes one all the same",
+    file: "backend/turn_queue.cpp",
+    from: "  if (running_.fetch_add(1) < most_)\n    return true;\n  running_.fetch_sub(1);\n  return false;",
+    to: "  return running_.fetch_add(1) <= most_;",
+  },
 ];

@@ -29,6 +29,10 @@ void draw_plugin(Random &random, Plan &plan) {
   plan.never_one_in = plan.answers_later ? perhaps(random, 4, 2, 16) : 0;
   plan.elsewhere_one_in = perhaps(random, 2, 1, 4);
   plan.has_places = random.one_in(2);
+  plan.turns = static_cast<unsigned>(perhaps(random, 3, 1, 3));
+  if (plan.turns > 0) // what may block, workers call
+    plan.turn_workers =
+        plan.answers_later && random.one_in(2) ? 0 : static_cast<unsigned>(random.between(1, 3));
   // 2 s at most, for which nothing else may have to wait.
   plan.longest_ns = 1000 << (random.one_in(3) ? 21 : random.below(22));
 }

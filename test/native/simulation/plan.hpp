@@ -31,6 +31,8 @@ struct Plan {
   uint64_t elsewhere_one_in = 0; // in other memory than the request's
   bool has_places = false;       // for the data of some
   uint64_t longest_ns = 0;       // of one that is slow
+  unsigned turns = 0;            // requests that it takes at once; 0: as many as there are
+  unsigned turn_workers = 0;     // that make the calls which have waited; 0: whoever ends a turn
 
   // The clients.
   unsigned connections = 1;

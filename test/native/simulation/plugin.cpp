@@ -153,6 +153,8 @@ void SimulatedBackend::submit(Request &request, backend::Caller) {
   check(request);
   plugin_.submitted++;
   plugin_.busy++;
+  if (plan.turns > 0 && plugin_.busy > plan.turns)
+    fail("the plugin has %u requests, and takes %u at once", plugin_.busy, plan.turns);
   busy++;
   if (plan.later_one_in > 0 && random.one_in(plan.later_one_in)) {
     plugin_.keep(request, *this); // from here on it may be answered already

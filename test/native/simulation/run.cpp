@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "backend/turns.hpp"
 #include "base/thread_pool.hpp"
 #include "client.hpp"
 #include "descriptors.hpp"
@@ -61,7 +62,11 @@ class Run {
 public:
   explicit Run(const Plan &plan)
       : plan_(plan), process_(plan.cores), plugin_(plan), clients_{plan, 0, 0},
-        budget_(std::make_shared<base::MemoryBudget>(plan.budget_bytes)) {}
+        budget_(std::make_shared<base::MemoryBudget>(plan.budget_bytes)) {
+    if (plan.turns > 0)
+      turns_ = std::make_shared<backend::TurnQueue>(plan.turns, plan.turn_workers,
+                                                    process_.resources.of_backends);
+  }
 
   Outcome carry_out();
   bool is_busy() const;
@@ -86,6 +91,7 @@ private:
   Plugin plugin_;
   Clients clients_;
   std::shared_ptr<base::MemoryBudget> budget_;
+  std::shared_ptr<backend::TurnQueue> turns_; // the plugin's, or it takes any number at once
   std::shared_ptr<host::ServerContext> server_;
   std::deque<Session> sessions_;
   unsigned disturbers_ = 0;
@@ -95,6 +101,8 @@ private:
 // memory is short, which those of others may have.
 bool Session::may_wait(size_t unanswered, uint64_t bytes) const {
   if (!is_open || (run.is_short() && run.is_busy()))
+    return true;
+  if (run.plan().turns > 0 && run.is_busy()) // it may be others' turn
     return true;
   if (now_ns() - backend->last_busy_ns < EXCUSED_NS)
     return true;
@@ -119,6 +127,8 @@ bool Run::start(Session &session, int fd) {
   auto own = std::make_unique<SimulatedBackend>(plugin_);
   session.backend = own.get();
   std::unique_ptr<backend::Backend> backend = std::move(own);
+  if (turns_)
+    backend = std::make_unique<backend::Turns>(std::move(backend), turns_);
   std::string error;
   if (!backend->prepare(backend::WANTS_ALL, &error))
     fail("a backend is not prepared");
@@ -211,6 +221,7 @@ void Run::check_end() {
 void Run::describe() const {
   fprintf(stderr, "answers later: %d, threads: %u, cores: %u, stops: %d\n", plan_.answers_later,
           plan_.max_threads, plan_.cores, plan_.stops);
+  fprintf(stderr, "turns: %u, workers for them: %u\n", plan_.turns, plan_.turn_workers);
   fprintf(stderr, "one in so many refused: threads %llu, memory %llu, descriptors %llu\n",
           static_cast<unsigned long long>(plan_.refuse_threads_one_in),
           static_cast<unsigned long long>(plan_.refuse_memory_one_in),
@@ -253,6 +264,8 @@ Outcome Run::carry_out() {
   refuse_descriptors(0);
   sessions_.clear();
   server_.reset();
+  if (turns_.use_count() > 1)
+    fail("somebody is at the turns who has none");
   plugin_.end();
   end_run(); // while there is what the threads use
   return outcome;
