@@ -82,10 +82,11 @@ function isFound(fault) {
       String(SECONDS),
     );
     const seconds = ((performance.now() - begin) / 1000).toFixed(1);
-    const [said = ""] = text.split("\n", 1);
-    // It ends on its own, by a check or a crash that it reports.
-    if (status !== 0 && !/seed \d+/.test(said))
-      throw new Error(`the simulation: ${status}: ${said}`);
+    const lines = text.split("\n");
+    // It ends on its own, by a check, an assertion or a crash that it reports.
+    const seed = lines.findIndex((line) => /^seeds? \d+/.test(line));
+    if (seed < 0) throw new Error(`the simulation: ${status}: ${lines[0]}`);
+    const said = lines.slice(0, seed + 1).join("; ");
     console.log(`${status === 0 ? "MISSED" : "found "} ${seconds} s  ${fault.name}`);
     console.log(`               ${said}`);
     return status !== 0;
