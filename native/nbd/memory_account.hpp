@@ -66,7 +66,7 @@ private:
   const uint64_t allotment_bytes_;
   base::MemoryBudget *const server_;
   // Counts. Who gives back changes them before it looks whether the leader waits, which looks at
-  // them after it has said so: see Connection::wait_until. What has been returned is added first,
+  // them after it has said so: see AnswerWaits. What has been returned is added first,
   // so that who sees less taken sees it too.
   std::atomic<uint64_t> allotted_bytes_{0};
   std::atomic<uint64_t> shared_bytes_{0}; // and of the reserve

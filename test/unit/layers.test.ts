@@ -25,7 +25,7 @@ const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
 
 const NATIVE: Readonly<Record<string, readonly string[]>> = {
   addon: [
-    "connection",
+    "nbd",
     "filters",
     "cplugin",
     "backend",
@@ -35,7 +35,7 @@ const NATIVE: Readonly<Record<string, readonly string[]>> = {
     "wire",
     "base",
   ],
-  connection: ["backend", "schedule", "host", "transport", "wire", "base"],
+  nbd: ["backend", "schedule", "host", "transport", "wire", "base"],
   schedule: ["base"], // and nothing of NBD, or of sockets
   filters: ["store", "backend", "host", "transport", "wire", "base"],
   cplugin: ["backend", "host", "wire", "base"],

@@ -18,7 +18,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   ],
   "backend/c_plugin.cpp": ["opening", "mutex", "kept"],
   "base/lock_order.cpp": ["held"],
-  "nbd/connection.cpp": ["led_"],
+  "nbd/completions.cpp": ["led_"],
   "nbd/thread_cache.cpp": ["cache"],
   "host/async_calls.cpp": ["complaints"],
   "host/bindings.cpp": ["mutex", "scan"],
