@@ -13,6 +13,8 @@ namespace asyncnbd::nbd {
 
 namespace {
 
+using Stage = PendingRequest::Stage;
+
 // From here on, sending borrowed data at once, by a system call of its own, beats a copy.
 constexpr uint32_t DIRECT_BYTES = 32 << 10;
 // A failing disk fails thousands of times; its log says the same each time.
@@ -33,6 +35,7 @@ Completions::Completions(Transmission &transmission, MemoryAccount &memory, Clie
       latencies_place_(latencies_ ? latencies_->next_place() : 0) {}
 
 void Completions::begin(PendingRequest &request) {
+  request.enter(Stage::incoming, Stage::in_flight);
   live_.fetch_add(1, std::memory_order_relaxed);
   shared_.counters.count(request);
   if (latencies_ != nullptr && request.length_bytes >= TIMED_FROM_PAYLOAD_BYTES &&
@@ -45,7 +48,12 @@ void Completions::refuse(PendingRequest &request, int error) {
   shared_.counters.count_failure(request);
   if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
     shared_.backend.unreserve(request);
-  replies_.push(&request);
+  push(&request);
+}
+
+void Completions::push(PendingRequest *request) {
+  request->enter(Stage::in_flight, Stage::answered);
+  replies_.push(request);
 }
 
 void Completions::complete(backend::Request &completed, int error) {
@@ -79,11 +87,11 @@ void Completions::charge_encoded(PendingRequest &request) {
 // Once it is queued, the reply may be sent by anyone and be the connection's last.
 void Completions::answer(PendingRequest *request) {
   if (led_ == this) { // which holds the connection, and flushes after the call
-    replies_.push(request);
+    push(request);
     return;
   }
   const std::shared_ptr<ReplyEnd> keep = reply_end(); // finish cannot have come before
-  replies_.push(request);
+  push(request);
   if (replies_.pending_bytes() >= FLUSH_BYTES || !host::join_reply_batch(keep))
     replies_.flush(WhenFull::wake_leader);
 }
@@ -92,8 +100,10 @@ void Completions::answer(PendingRequest *request) {
 bool Completions::send_borrowed(PendingRequest *request) {
   if (led_ != this && request->length_bytes >= DIRECT_BYTES) {
     const std::shared_ptr<void> keep = shared_.life;
+    request->enter(Stage::in_flight, Stage::answered);
     if (replies_.send_borrowed(request))
       return true;
+    request->enter(Stage::answered, Stage::in_flight);
   }
   request->take_answer(request->error);
   return false;
@@ -109,7 +119,9 @@ void Completions::give_up(backend::Request &completed, int error) {
 
 void Completions::release(backend::Request &completed) {
   auto &request = static_cast<PendingRequest &>(completed);
-  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)
+  const uint8_t holders = request.holders.fetch_sub(1, std::memory_order_acq_rel);
+  base::invariant(holders > 0, "a request that is given up is released by its two holders");
+  if (holders > 1)
     return;
   std::shared_ptr<void> pin = std::move(request.pin); // perhaps the last one
   dispose(&request, &request, request.charge);
@@ -174,6 +186,7 @@ void Completions::on_sent(PendingRequest *first, uint32_t count) {
 // Frees what a chain of requests has held.
 void Completions::dispose(PendingRequest *first, PendingRequest *last, const MemoryCharge &charge) {
   for (PendingRequest *request = first;; request = request->next) {
+    request->enter(Stage::answered, Stage::free);
     request->reply_buffer->unref();
     if (request->payload_buffer != nullptr)
       request->payload_buffer->unref();

@@ -37,7 +37,7 @@ public:
   // A request that no backend has seen gets its error. By the leader, like the next.
   void refuse(PendingRequest &request, int error);
   // Its data are where its answer says, and need no backend.
-  void answer_at_once(PendingRequest &request) { replies_.push(&request); }
+  void answer_at_once(PendingRequest &request) { push(&request); }
 
   // While it lives, the calling thread leads the connection, or has led it until its current call
   // was passed on: it will flush after the call, so that completions inside need not.
@@ -93,6 +93,7 @@ private:
   void wait_for_room() override { waits_.wait_for_room(); }
   void on_failure(const std::string &reason) override { shared_.failure.note(reason); }
 
+  void push(PendingRequest *request);
   void charge_encoded(PendingRequest &request);
   void answer(PendingRequest *request);
   bool send_borrowed(PendingRequest *request);

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::nbd {
 
 bool MemoryAccount::take(MemoryCharge &charge, uint64_t bytes, base::MemoryBudget::Waiter &waiter) {
@@ -55,9 +57,11 @@ void MemoryAccount::leave(base::MemoryBudget::Waiter &waiter) {
 void MemoryAccount::give_back(const MemoryCharge &charge) {
   returned_bytes_.fetch_add(charge.bytes(), std::memory_order_relaxed);
   if (charge.allotted_bytes > 0)
-    allotted_bytes_.fetch_sub(charge.allotted_bytes);
+    base::invariant(allotted_bytes_.fetch_sub(charge.allotted_bytes) >= charge.allotted_bytes,
+                    "of an allotment, no more comes back than was taken");
   if (const uint64_t shared_bytes = charge.shared_bytes + charge.reserved_bytes)
-    shared_bytes_.fetch_sub(shared_bytes);
+    base::invariant(shared_bytes_.fetch_sub(shared_bytes) >= shared_bytes,
+                    "of the shared memory, no more comes back than was taken");
   if (server_ == nullptr)
     return;
   if (charge.has_reserve) {

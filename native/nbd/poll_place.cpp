@@ -1,6 +1,8 @@
 // See poll_place.hpp.
 #include "nbd/poll_place.hpp"
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::nbd {
 
 using schedule::IdlePoller;
@@ -42,8 +44,9 @@ bool PollPlace::enter(schedule::Pollable &pollable) {
 }
 
 bool PollPlace::wait() {
-  const IdlePoller::Wait wait =
-      shared_.runtime.idle_poller.wait(*registration_.load(std::memory_order_relaxed));
+  Registration *registration = registration_.load(std::memory_order_relaxed);
+  base::invariant(registration != nullptr, "who waits in the poller has a place there");
+  const IdlePoller::Wait wait = shared_.runtime.idle_poller.wait(*registration);
   if (wait == IdlePoller::Wait::begun)
     return true;
   if (wait == IdlePoller::Wait::impossible)

@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "base/error_numbers.hpp"
+#include "base/invariant.hpp"
 #include "nbd/reply_encoding.hpp"
 
 namespace asyncnbd::nbd {
@@ -180,7 +181,7 @@ void ReplyQueue::send_while_asked(WhenFull when_full) {
 void ReplyQueue::stop_sending(WhenFull when_full) {
   keep_borrowed();
   is_full_.store(true);
-  flushes_.store(0);
+  base::invariant(flushes_.exchange(0) > 0, "who stops sending has had the right to send");
   if (when_full == WhenFull::wake_leader)
     listener_.on_full();
 }
@@ -255,30 +256,35 @@ bool ReplyQueue::send_answers(bool may_block) {
   return true;
 }
 
+// As much of what is unsent as may leave together. False: some of it is lost.
+bool ReplyQueue::gather(Gathered &gathered, size_t most_bytes, bool may_refer) {
+  bool can_send = true;
+  for (PendingRequest *request = unsent_; request != nullptr && gathered.has_room_for(*request) &&
+                                          gathered.bytes() < most_bytes && !gathered.is_closed();
+       request = request->next) {
+    const size_t begun_bytes = request == unsent_ ? sent_bytes_ : 0;
+    if (begun_bytes == 0 && !request->encoded)
+      encode_header(*request);
+    if (is_piped(*request) && !may_refer)
+      can_send = take_out(request, begun_bytes) && can_send;
+    if (is_piped(*request))
+      gathered.add_pipe(*request, begun_bytes);
+    else if (may_refer && is_worth_referring_to(*request))
+      gathered.add_pages(*request, begun_bytes);
+    else
+      gathered.add(*request, begun_bytes);
+  }
+  return can_send;
+}
+
 // False if replies are left for later.
 bool ReplyQueue::send_queued(WhenFull when_full) {
   const bool may_block = when_full == WhenFull::wait;
   size_t turn_bytes = may_block ? SIZE_MAX : TURN_BYTES;
   take_pushed();
   while (unsent_ != nullptr) {
-    const bool may_refer = may_block && transport_.can_move_pages();
-    bool can_send = true;
     Gathered gathered;
-    for (PendingRequest *request = unsent_; request != nullptr && gathered.has_room_for(*request) &&
-                                            gathered.bytes() < turn_bytes && !gathered.is_closed();
-         request = request->next) {
-      const bool begun = request == unsent_ && sent_bytes_ > 0;
-      if (!begun && !request->encoded)
-        encode_header(*request);
-      if (is_piped(*request) && !may_refer)
-        can_send = take_out(request, begun ? sent_bytes_ : 0) && can_send;
-      if (is_piped(*request))
-        gathered.add_pipe(*request, begun ? sent_bytes_ : 0);
-      else if (may_refer && is_worth_referring_to(*request))
-        gathered.add_pages(*request, begun ? sent_bytes_ : 0);
-      else
-        gathered.add(*request, begun ? sent_bytes_ : 0);
-    }
+    const bool can_send = gather(gathered, turn_bytes, may_block && transport_.can_move_pages());
     const ssize_t sent = broken_     ? static_cast<ssize_t>(gathered.all_bytes())
                          : !can_send ? -EIO
                          : may_block ? send_or_wait(gathered)
@@ -316,6 +322,7 @@ void ReplyQueue::drop_sent(size_t bytes) {
     unsent_ = unsent_->next;
     count++;
   }
+  base::invariant(unsent_ != nullptr || bytes == 0, "no more is sent than there is");
   sent_bytes_ = bytes;
   pending_bytes_.fetch_sub(dropped_bytes, std::memory_order_relaxed);
   if (unsent_ == nullptr)

@@ -37,6 +37,7 @@ PendingRequest *RequestPool::make() {
     free_ = request->next;
   else if ((request = resources_.requests.make()) == nullptr)
     return nullptr;
+  request->enter(PendingRequest::Stage::free, PendingRequest::Stage::incoming);
   request->reset();
   request->completers.reset(maker_);
   return request;

@@ -129,6 +129,7 @@ void RequestReader::drop_incoming() {
   for (base::Buffer *buffer : {request->reply_buffer, request->payload_buffer})
     if (buffer != nullptr)
       buffer->unref();
+  request->enter(PendingRequest::Stage::incoming, PendingRequest::Stage::free);
   admission_.withdraw(request->charge);
   requests_.recycle(request, request);
 }

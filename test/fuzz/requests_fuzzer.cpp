@@ -223,6 +223,7 @@ private:
       if (request->payload_buffer != nullptr)
         request->payload_buffer->unref();
       admitted_bytes_ -= request->charge.bytes();
+      request->stage = PendingRequest::Stage::free;
       last = request;
     }
     requests_->recycle(first, last);

@@ -124,6 +124,7 @@ struct Reading final : nbd::ReplyListener {
     if (request->payload_buffer != nullptr)
       request->payload_buffer->unref();
     charging.charged_bytes -= request->charge.bytes();
+    request->stage = PendingRequest::Stage::free;
     requests.recycle(request, request);
   }
 };

@@ -52,8 +52,8 @@ export const FAULTS = [
   {
     name: "use after free: a request that is given up goes back while the plugin has it",
     file: "nbd/completions.cpp",
-    from: "  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) > 1)\n    return;\n",
-    to: "  if (request.holders.fetch_sub(1, std::memory_order_acq_rel) < 2)\n    return;\n",
+    from: "  if (holders > 1)\n    return;\n",
+    to: "  if (holders < 2)\n    return;\n",
   },
   {
     name: "reply out of a freed slot: a buffer is used again before its replies have left",
