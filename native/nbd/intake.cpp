@@ -21,7 +21,7 @@ PendingRequest *Intake::next() {
     expects_input_ = true;
   for (;;) {
     PendingRequest *request = nullptr;
-    switch (reader_.next(&request)) {
+    switch (parts_.reader.next(&request)) {
     case RequestReader::Outcome::request:
       return request;
     case RequestReader::Outcome::needs_input:
@@ -29,8 +29,8 @@ PendingRequest *Intake::next() {
         return nullptr;
       break;
     case RequestReader::Outcome::needs_memory:
-      if (!waits_.wait_for_memory())
-        return reader_.end(true), nullptr;
+      if (!parts_.waits.wait_for_memory())
+        return parts_.reader.end(true), nullptr;
       break;
     case RequestReader::Outcome::ended:
       return nullptr;
@@ -41,18 +41,18 @@ PendingRequest *Intake::next() {
 // Receives something, or waits until that is worth a try. False: the reader is to be left as it is,
 // since the connection waits elsewhere or ends.
 bool Intake::receive() {
-  const bool between_requests = reader_.is_between_requests();
+  const bool between_requests = parts_.reader.is_between_requests();
   if (has_stopped(between_requests))
     return false;
   // All that was asked so far has been answered or is being worked on: let the client know.
-  replies_.flush(when_full_);
+  parts_.replies.flush(when_full_);
   if (!expects_input_ && waits_in_poller(between_requests))
     return false;
   RequestReader::Received received = receive_and_answer();
   if (received == RequestReader::Received::nothing) {
     if (waits_in_poller(between_requests))
       return false;
-    if (!stop_deadline_ && !replies_.is_full())
+    if (!stop_deadline_ && !parts_.replies.is_full())
       spinner_.spin([&] {
         received = receive_and_answer();
         return received != RequestReader::Received::nothing;
@@ -63,10 +63,10 @@ bool Intake::receive() {
 
 // Before anything is waited for: what came may be no request, but ask for an answer all the same.
 RequestReader::Received Intake::receive_and_answer() {
-  const RequestReader::Received received = reader_.receive();
-  expects_input_ = reader_.may_have_left_input();
-  if (received == RequestReader::Received::nothing && transport_.has_answers())
-    replies_.flush(when_full_);
+  const RequestReader::Received received = parts_.reader.receive();
+  expects_input_ = parts_.reader.may_have_left_input();
+  if (received == RequestReader::Received::nothing && parts_.transport.has_answers())
+    parts_.replies.flush(when_full_);
   return received;
 }
 
@@ -74,14 +74,14 @@ RequestReader::Received Intake::receive_and_answer() {
 bool Intake::has_stopped(bool between_requests) {
   if (stop_deadline_)
     return between_requests && Clock::now() >= *stop_deadline_;
-  if (stop_requested_.load(std::memory_order_relaxed))
+  if (parts_.stop_requested.load(std::memory_order_relaxed))
     stop_deadline_ = Clock::now() + STOP_GRACE;
   return false;
 }
 
 bool Intake::waits_in_poller(bool between_requests, bool has_idled) {
-  has_to_wait_ = between_requests && !stop_deadline_ && !replies_.is_full() &&
-                 waits_.waits_in_poller(has_idled);
+  has_to_wait_ = between_requests && !stop_deadline_ && !parts_.replies.is_full() &&
+                 parts_.waits.waits_in_poller(has_idled);
   return has_to_wait_;
 }
 
@@ -91,34 +91,34 @@ bool Intake::wait_for_more(bool between_requests) {
     const transport::Wait result = wait_for_client(between_requests);
     if (result == transport::Wait::stopping)
       stop_deadline_ = Clock::now() + STOP_GRACE;
-    if (result == transport::Wait::timed_out && reader_.is_in_pages())
-      reader_.leave_pages();
+    if (result == transport::Wait::timed_out && parts_.reader.is_in_pages())
+      parts_.reader.leave_pages();
     return !has_to_wait_;
   }
   const auto left =
       std::chrono::duration_cast<std::chrono::milliseconds>(*stop_deadline_ - Clock::now());
   if (!between_requests && left.count() > 0 &&
-      transport_.wait({.input = true, .room = replies_.is_full()},
-                      static_cast<int>(left.count())) != transport::Wait::timed_out)
+      parts_.transport.wait({.input = true, .room = parts_.replies.is_full()},
+                            static_cast<int>(left.count())) != transport::Wait::timed_out)
     return true;
-  reader_.end(!between_requests);
+  parts_.reader.end(!between_requests);
   return false;
 }
 
 transport::Wait Intake::wait_for_client(bool between_requests) {
-  const transport::Wanted wanted{.input = true, .room = replies_.is_full(), .stop = true};
-  waits_.waits_here();
+  const transport::Wanted wanted{.input = true, .room = parts_.replies.is_full(), .stop = true};
+  parts_.waits.waits_here();
   const bool owes_input = !between_requests;
   for (;;) {
-    const transport::Wait result = waits_.wait(wanted, IDLE_MS, owes_input);
+    const transport::Wait result = parts_.waits.wait(wanted, IDLE_MS, owes_input);
     if (result != transport::Wait::timed_out)
       return result;
-    const bool is_all = waits_.has_idled();
-    requests_.release_idle_memory(); // not the input, which this is in the middle of
-    if (reader_.is_in_pages() || waits_in_poller(between_requests, true))
+    const bool is_all = parts_.waits.has_idled();
+    parts_.requests.release_idle_memory(); // not the input, which this is in the middle of
+    if (parts_.reader.is_in_pages() || waits_in_poller(between_requests, true))
       return result;
     if (is_all)
-      return waits_.wait(wanted, -1, owes_input);
+      return parts_.waits.wait(wanted, -1, owes_input);
   }
 }
 

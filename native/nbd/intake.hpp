@@ -34,12 +34,17 @@ public:
 // Belongs to whoever leads the connection.
 class Intake {
 public:
+  struct Parts {
+    transport::Transport &transport;
+    RequestReader &reader;
+    RequestPool &requests;
+    ReplyQueue &replies;
+    LeaderWaits &waits;
+    const std::atomic<bool> &stop_requested;
+  };
   // If it is to come back when the socket is full, it goes on reading meanwhile.
-  Intake(transport::Transport &transport, RequestReader &reader, RequestPool &requests,
-         ReplyQueue &replies, LeaderWaits &waits, const std::atomic<bool> &stop_requested,
-         schedule::Spinner spinner, WhenFull when_full)
-      : transport_(transport), reader_(reader), requests_(requests), replies_(replies),
-        waits_(waits), stop_requested_(stop_requested), spinner_(spinner), when_full_(when_full) {}
+  Intake(const Parts &parts, schedule::Spinner spinner, WhenFull when_full)
+      : parts_(parts), spinner_(spinner), when_full_(when_full) {}
 
   // The next request. nullptr when there will be none, as the client leaves, or the server stops;
   // or when `has_to_wait`.
@@ -57,12 +62,7 @@ private:
   bool wait_for_more(bool between_requests);
   transport::Wait wait_for_client(bool between_requests);
 
-  transport::Transport &transport_;
-  RequestReader &reader_;
-  RequestPool &requests_;
-  ReplyQueue &replies_;
-  LeaderWaits &waits_;
-  const std::atomic<bool> &stop_requested_;
+  const Parts parts_;
   schedule::Spinner spinner_;
   const WhenFull when_full_;
 

@@ -103,9 +103,9 @@ struct Reading final : nbd::ReplyListener {
   schedule::SpinLimit spin_limit{1};
   nbd::RequestPool requests{resources, maker, wire::ReplyStyle::simple};
   nbd::RequestReader reader{resources, transport, requests, facts, charging};
-  nbd::Intake intake{
-      transport,          reader, requests, replies, waiting, stop, {clock, spin_limit, 0},
-      nbd::WhenFull::wait};
+  nbd::Intake intake{{transport, reader, requests, replies, waiting, stop},
+                     {clock, spin_limit, 0},
+                     nbd::WhenFull::wait};
 
   PendingRequest *next() { return intake.next(); }
   void on_sent(PendingRequest *, uint32_t) override {}
