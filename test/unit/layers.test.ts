@@ -24,17 +24,7 @@ const TYPESCRIPT: Readonly<Record<string, readonly string[]>> = {
 };
 
 const NATIVE: Readonly<Record<string, readonly string[]>> = {
-  addon: [
-    "nbd",
-    "filters",
-    "cplugin",
-    "backend",
-    "schedule",
-    "host",
-    "transport",
-    "wire",
-    "base",
-  ],
+  addon: ["nbd", "filters", "cplugin", "backend", "schedule", "host", "transport", "wire", "base"],
   nbd: ["backend", "schedule", "host", "transport", "wire", "base"],
   schedule: ["base"], // and nothing of NBD, or of sockets
   filters: ["store", "backend", "host", "transport", "wire", "base"],
