@@ -25,7 +25,9 @@ let shown = started;
 
 /** How many files there are to compile, by node-gyp's makefiles. @param {string} directory */
 function objectsIn(directory) {
-  const makefiles = readdirSync(directory).filter((name) => name.endsWith(".target.mk"));
+  const all = readdirSync(directory).filter((name) => name.endsWith(".target.mk"));
+  const named = all.filter((name) => args.includes(name.replace(".target.mk", "")));
+  const makefiles = named.length > 0 ? named : all;
   const text = makefiles.map((name) => readFileSync(join(directory, name), "utf8")).join("");
   return text.match(/\.target\/.*\.o( \\)?$/gm)?.length ?? 0;
 }
