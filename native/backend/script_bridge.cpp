@@ -19,37 +19,8 @@ namespace {
 // Up to here a read's data is copied next to its reply's header, where it leaves as one piece
 // with others; from here on it is sent from the slot.
 constexpr uint32_t COPY_BYTES = 16 << 10;
-// What a request is to the script: an object, a promise, what awaits it.
-constexpr uint32_t SCRIPT_BYTES = 1024;
 // A batch ends with the request that makes it so large: what comes later waits for all of it.
 constexpr uint64_t MAX_BATCH_BYTES = 1 << 20;
-
-// A payload up to here is received in its slot: it has been charged before it comes. Who announces
-// more may never send it, and would keep a slot of which others have used the memory.
-constexpr uint64_t MAX_RESERVED_BYTES = 256 << 10;
-
-bool has_slot(uint16_t type) {
-  return type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
-}
-
-// One context's extents from the script's numbers. False if they make no sense.
-bool read_status(const double **numbers, const double *end, std::vector<Extent> *extents) {
-  auto next = [numbers, end](double highest) {
-    const double value = *numbers < end ? *(*numbers)++ : -1;
-    return value >= 0 && value <= highest ? value : -1; // nor a NaN
-  };
-  const auto count = static_cast<int>(next(INT32_MAX)); // -1: none
-  for (int i = 0; i < count; i++) {
-    const double length = next(0x1p53);
-    const double lower = next(UINT32_MAX);
-    const double upper = next(UINT32_MAX);
-    if (length < 1 || lower < 0 || upper < 0)
-      return false;
-    const uint64_t flags = static_cast<uint64_t>(upper) << 32 | static_cast<uint32_t>(lower);
-    extents->push_back({static_cast<uint64_t>(length), flags});
-  }
-  return count >= 1;
-}
 
 } // namespace
 
@@ -61,6 +32,10 @@ struct ScriptBridge::Waiter {
 
 ScriptBridge::ScriptBridge(std::function<void()> wake)
     : wake_(std::move(wake)), batch_(std::make_unique<ScriptBatch>()) {}
+
+bool ScriptBridge::has_slot(uint16_t type) {
+  return type == wire::NBD_CMD_READ || type == wire::NBD_CMD_WRITE;
+}
 
 // ---- to the script ---------------------------------------------------------------------------
 
@@ -211,45 +186,6 @@ uint32_t ScriptBridge::exchange(uint32_t completions, uint32_t most) {
 Request *ScriptBridge::request_of(uint32_t operation) {
   const bool is_known = operation < operations_.size() && operations_[operation].in_use;
   return is_known ? operations_[operation].request : nullptr;
-}
-
-void ScriptBridge::explain(uint32_t operation, std::string text, std::optional<uint64_t> offset) {
-  std::lock_guard lock(mutex_);
-  Request *request = request_of(operation);
-  if (request == nullptr)
-    return;
-  request->make_extras().error_text = std::move(text);
-  if (offset && *offset - request->offset < request->length_bytes)
-    request->extras->error_offset = offset;
-}
-
-std::vector<Run> ScriptBridge::sparse(uint32_t operation, const std::vector<Extent> &extents) {
-  std::lock_guard lock(mutex_);
-  Request *request = request_of(operation);
-  if (request == nullptr || !request->may_have_holes || !request->note_extents(extents))
-    return {};
-  return *request->extras->runs;
-}
-
-std::vector<uint32_t> ScriptBridge::question(uint32_t operation) {
-  std::lock_guard lock(mutex_);
-  std::vector<uint32_t> contexts;
-  if (const Request *request = request_of(operation); request != nullptr && request->extras)
-    for (const ContextStatus &status : request->extras->statuses)
-      contexts.push_back(status.context);
-  return contexts;
-}
-
-bool ScriptBridge::answer(uint32_t operation, const double *numbers, size_t count) {
-  std::lock_guard lock(mutex_);
-  Request *request = request_of(operation);
-  if (request == nullptr || !request->extras)
-    return true; // nobody waits for it any more
-  const double *end = numbers + count;
-  for (ContextStatus &status : request->extras->statuses)
-    if (!read_status(&numbers, end, &status.extents))
-      return false;
-  return true;
 }
 
 void ScriptBridge::take_completions(uint32_t count) {
@@ -409,38 +345,6 @@ bool ScriptBridge::trim() {
   queue_.trim();
   free_operations_ = NONE;
   return has_more;
-}
-
-// ---- the backend -----------------------------------------------------------------------------
-
-ScriptBackend::ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts told)
-    : connection(connection), slot_owner(bridge->add_owner()), bridge_(std::move(bridge)),
-      told_(std::move(told)) {}
-
-ScriptBackend::~ScriptBackend() {
-  bridge_->remove_owner(slot_owner);
-}
-
-bool ScriptBackend::collect(const Wanted &, Facts *facts, std::string *) {
-  *facts = told_;
-  facts->thread_model = ThreadModel::async;
-  return true;
-}
-
-uint32_t ScriptBackend::bytes_besides(uint16_t type, uint64_t length_bytes) const {
-  const auto bytes = static_cast<uint32_t>(length_bytes);
-  return SCRIPT_BYTES + (has_slot(type) ? SlotPool::slot_bytes(bytes) : 0);
-}
-
-Reservation ScriptBackend::reserve(Request &request) {
-  if (request.type != wire::NBD_CMD_WRITE || request.length_bytes > MAX_RESERVED_BYTES)
-    return {};
-  uint8_t *data = bridge_->reserve(*this, request);
-  return {.data = data, .takes_pages = false, .spares_copy = data != nullptr};
-}
-
-void ScriptBackend::give_up_unanswered() {
-  bridge_->give_up(*this);
 }
 
 } // namespace asyncnbd::backend

@@ -57,6 +57,8 @@ public:
   // `wake` makes the script's thread call exchange soon; called on any thread, and only when the
   // last exchange has found nothing to hand over.
   explicit ScriptBridge(std::function<void()> wake);
+  // Whether the data of such a request is in a slot.
+  static bool has_slot(uint16_t type);
   ScriptBridge(const ScriptBridge &) = delete;
   ScriptBridge &operator=(const ScriptBridge &) = delete;
 

@@ -1,0 +1,49 @@
+// One export that a script has opened for one connection, as a backend: see script_bridge.hpp.
+#include <utility>
+
+#include "backend/script_bridge.hpp"
+#include "wire/constants.hpp"
+
+namespace asyncnbd::backend {
+
+namespace {
+
+// What a request is to the script: an object, a promise, what awaits it.
+constexpr uint32_t SCRIPT_BYTES = 1024;
+// A payload up to here is received in its slot: it has been charged before it comes. Who announces
+// more may never send it, and would keep a slot of which others have used the memory.
+constexpr uint64_t MAX_RESERVED_BYTES = 256 << 10;
+
+} // namespace
+
+ScriptBackend::ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts told)
+    : connection(connection), slot_owner(bridge->add_owner()), bridge_(std::move(bridge)),
+      told_(std::move(told)) {}
+
+ScriptBackend::~ScriptBackend() {
+  bridge_->remove_owner(slot_owner);
+}
+
+bool ScriptBackend::collect(const Wanted &, Facts *facts, std::string *) {
+  *facts = told_;
+  facts->thread_model = ThreadModel::async;
+  return true;
+}
+
+uint32_t ScriptBackend::bytes_besides(uint16_t type, uint64_t length_bytes) const {
+  const auto bytes = static_cast<uint32_t>(length_bytes);
+  return SCRIPT_BYTES + (ScriptBridge::has_slot(type) ? SlotPool::slot_bytes(bytes) : 0);
+}
+
+Reservation ScriptBackend::reserve(Request &request) {
+  if (request.type != wire::NBD_CMD_WRITE || request.length_bytes > MAX_RESERVED_BYTES)
+    return {};
+  uint8_t *data = bridge_->reserve(*this, request);
+  return {.data = data, .takes_pages = false, .spares_copy = data != nullptr};
+}
+
+void ScriptBackend::give_up_unanswered() {
+  bridge_->give_up(*this);
+}
+
+} // namespace asyncnbd::backend
