@@ -11,6 +11,13 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
+import {
+  firstOption,
+  NBD_CMD_READ,
+  NBD_CMD_WRITE,
+  NBD_OPT_EXPORT_NAME,
+  request,
+} from "./support/nbd.mjs";
 
 const { values: options } = parseArgs({
   options: {
@@ -27,7 +34,6 @@ const { values: options } = parseArgs({
 });
 
 const MIB = 2 ** 20;
-const [READ, WRITE] = [0, 1];
 const MEASURE_MS = 1000 * Number(options.seconds);
 const SETTLE_MS = 4000;
 const LARGE_BYTES = 16 * MIB;
@@ -51,32 +57,16 @@ const backends = {
   filter: [`--filter=${pass}`, "memory", "1G"],
 };
 
-function request(
-  /** @type {number} */ type,
-  /** @type {number} */ offset,
-  /** @type {number} */ length,
-) {
-  const header = Buffer.alloc(28);
-  header.writeUInt32BE(0x25609513, 0);
-  header.writeUInt16BE(type, 6);
-  header.writeBigUInt64BE(BigInt(offset), 16);
-  header.writeUInt32BE(length, 24);
-  return header;
-}
-
 /** The whole handshake, blind: client flags, then NBD_OPT_EXPORT_NAME. */
-const handshake = Buffer.concat([
-  Buffer.from([0, 0, 0, 3]),
-  Buffer.from("IHAVEOPT"),
-  Buffer.from([0, 0, 0, 1, 0, 0, 0, 0]),
-]);
+const handshake = firstOption(NBD_OPT_EXPORT_NAME);
 const GREETING_BYTES = 18 + 10;
 
 /** @type {Record<string, () => Buffer>} */
 const attacks = {
-  header: () => request(WRITE, 0, 64 * MIB),
-  half: () => Buffer.concat([request(WRITE, 0, 64 * MIB), Buffer.alloc(32 * MIB)]),
-  unread: () => Buffer.concat(Array.from({ length: 300 }, (_, i) => request(READ, i * MIB, MIB))),
+  header: () => request(NBD_CMD_WRITE, 0, 64 * MIB),
+  half: () => Buffer.concat([request(NBD_CMD_WRITE, 0, 64 * MIB), Buffer.alloc(32 * MIB)]),
+  unread: () =>
+    Buffer.concat(Array.from({ length: 300 }, (_, i) => request(NBD_CMD_READ, i * MIB, MIB))),
 };
 
 const sleep = (/** @type {number} */ ms) => new Promise((resolve) => setTimeout(resolve, ms));
@@ -136,7 +126,7 @@ class Established {
     const end = performance.now() + forMs;
     while (performance.now() < end) {
       const start = performance.now();
-      this.socket.write(request(READ, 4096, 512));
+      this.socket.write(request(NBD_CMD_READ, 4096, 512));
       if (!(await this.receive(16 + 512, 15_000))) return [...times, Number.POSITIVE_INFINITY];
       times.push(performance.now() - start);
       await sleep(1);
@@ -147,7 +137,7 @@ class Established {
   /** Milliseconds of a write that needs memory of which others may have all; or Infinity. */
   async writeLarge() {
     const start = performance.now();
-    this.socket.write(request(WRITE, 0, LARGE_BYTES));
+    this.socket.write(request(NBD_CMD_WRITE, 0, LARGE_BYTES));
     this.socket.write(Buffer.alloc(LARGE_BYTES));
     return (await this.receive(16, LARGE_MS))
       ? performance.now() - start

@@ -39,6 +39,8 @@ export const NBD_REP_ERR_INVALID = NBD_REP_FLAG_ERROR + 3;
 export const NBD_REP_ERR_PLATFORM = NBD_REP_FLAG_ERROR + 4;
 export const NBD_REP_ERR_TLS_REQD = NBD_REP_FLAG_ERROR + 5;
 export const NBD_REP_ERR_UNKNOWN = NBD_REP_FLAG_ERROR + 6;
+export const NBD_REP_ERR_SHUTDOWN = NBD_REP_FLAG_ERROR + 7;
+export const NBD_REP_ERR_BLOCK_SIZE_REQD = NBD_REP_FLAG_ERROR + 8;
 export const NBD_REP_ERR_TOO_BIG = NBD_REP_FLAG_ERROR + 9;
 export const NBD_REP_ERR_EXT_HEADER_REQD = NBD_REP_FLAG_ERROR + 10;
 
@@ -105,6 +107,16 @@ export const NBD_REPLY_TYPE_BLOCK_STATUS = 5;
 export const NBD_REPLY_TYPE_BLOCK_STATUS_EXT = 6;
 export const NBD_REPLY_TYPE_ERROR = 2 ** 15 + 1;
 export const NBD_REPLY_TYPE_ERROR_OFFSET = 2 ** 15 + 2;
+
+// "Error values".
+export const NBD_EPERM = 1;
+export const NBD_EIO = 5;
+export const NBD_ENOMEM = 12;
+export const NBD_EINVAL = 22;
+export const NBD_ENOSPC = 28;
+export const NBD_EOVERFLOW = 75;
+export const NBD_ENOTSUP = 95;
+export const NBD_ESHUTDOWN = 108;
 
 // "base:allocation metadata context".
 export const NBD_STATE_HOLE = 1 << 0;

@@ -6,6 +6,7 @@ import { connect, createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { firstOption, NBD_OPT_ABORT } from "./nbd.mjs";
 
 const main = fileURLToPath(new URL("../../dist/cli/main.js", import.meta.url));
 const START_DEADLINE_MS = 20_000;
@@ -95,7 +96,7 @@ const canConnect = (where) =>
     const probe = /^\d+$/.test(where) ? connect(Number(where), "127.0.0.1") : connect(where);
     // The greeting has come: NBD_OPT_ABORT is how to leave without a complaint.
     probe.once("data", () => {
-      probe.end(Buffer.from("\0\0\0\x03IHAVEOPT\0\0\0\x02\0\0\0\0", "latin1"));
+      probe.end(firstOption(NBD_OPT_ABORT));
       resolve(true);
     });
     probe.on("data", () => {});

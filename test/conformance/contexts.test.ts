@@ -3,17 +3,10 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CMD, ERRNO, INFO, OPT, REP } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory, testPlugin } from "../support/server.js";
-import {
-  CMD,
-  contextQueries,
-  ERRNO,
-  OPT,
-  REP,
-  StrictClient,
-  type StrictOptions,
-} from "../support/strict-client.js";
+import { contextQueries, StrictClient, type StrictOptions } from "../support/strict-client.js";
 
 const SIZE = 1 << 20;
 
@@ -176,7 +169,7 @@ test("middleware in front of a plugin leaves its contexts as they are", async ()
 });
 
 describe("block sizes", () => {
-  const BLOCK_SIZE = 3;
+  const { BLOCK_SIZE } = INFO;
 
   test("bind a client that was told of them", async () => {
     const server = await startServer([scriptPath()]);
@@ -189,7 +182,13 @@ describe("block sizes", () => {
       { type: CMD.READ, length: 131_072 },
       { type: CMD.READ, length: 135_168 },
     );
-    expect(errors.map(({ error }) => error)).toEqual([0, 22, 22, 0, 22]);
+    expect(errors.map(({ error }) => error)).toEqual([
+      0,
+      ERRNO.EINVAL,
+      ERRNO.EINVAL,
+      0,
+      ERRNO.EINVAL,
+    ]);
     await server.stop();
   });
 

@@ -4,15 +4,11 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CMD, ERRNO, EXPORT_FLAG, FLAG, OPT, REP } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory, testPlugin } from "../support/server.js";
 import {
-  CMD,
   contextQueries,
-  ERRNO,
-  FLAG,
-  OPT,
-  REP,
   StrictClient,
   type StrictOptions,
   type StrictRequest,
@@ -332,7 +328,7 @@ describe("extended headers", () => {
       type: CMD.READ,
       length: 512,
     });
-    expect(replies.map(({ error }) => error)).toEqual([22, 22, 22, 22, 22, 22, 0]);
+    expect(replies.map(({ error }) => error)).toEqual([...Array(6).fill(ERRNO.EINVAL), 0]);
     await server.stop();
   });
 
@@ -371,10 +367,11 @@ describe("extended headers", () => {
 
   test("status payloads are offered only where a context was selected", async () => {
     const server = await startServer(["memory", "1M"]);
-    const STATUS_PAYLOAD = 1 << 12;
     const flagsOf = async (options: StrictOptions) =>
-      (await StrictClient.connect(server.socket, options)).flags & STATUS_PAYLOAD;
-    expect(await flagsOf({ style: "extended", ...allocation })).toBe(STATUS_PAYLOAD);
+      (await StrictClient.connect(server.socket, options)).flags & EXPORT_FLAG.BLOCK_STATUS_PAYLOAD;
+    expect(await flagsOf({ style: "extended", ...allocation })).toBe(
+      EXPORT_FLAG.BLOCK_STATUS_PAYLOAD,
+    );
     expect(await flagsOf({ style: "extended" })).toBe(0);
     expect(await flagsOf({ style: "structured", ...allocation })).toBe(0);
     await server.stop();

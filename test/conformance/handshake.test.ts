@@ -3,12 +3,15 @@
 import { rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { IHAVEOPT } from "../../src/protocol.js";
+import { u32, u64 } from "../support/bytes.js";
 import { runOk } from "../support/command.js";
 import { openDescriptors } from "../support/process.js";
-import { RawClient, u32, u64 } from "../support/raw-client.js";
+import { CMD, OPT, REP } from "../support/protocol.js";
+import { encodeOption, encodeRequest, goData, RawClient } from "../support/raw-client.js";
 import { eventually, startServer, temporaryDirectory } from "../support/server.js";
 
-const ERR_UNSUP = 2 ** 31 + 1;
+const { ERR_UNSUP } = REP;
 
 describe("a server in a handshake", () => {
   test("survives garbage at every stage and still serves", async () => {
@@ -20,7 +23,7 @@ describe("a server in a handshake", () => {
       async (client) => void (await client.greet()),
       async (client) => {
         await client.greet();
-        client.sendOption(3);
+        client.sendOption(OPT.LIST);
         await client.readOptionReply();
       },
       async (client) => void (await client.go()),
@@ -39,13 +42,7 @@ describe("a server in a handshake", () => {
   test("closes for a client that leaves at any byte", async () => {
     const server = await startServer(["memory", "1M"]);
     const before = openDescriptors(server.pid);
-    const bytes = Buffer.concat([
-      u32(3),
-      u64(0x49484156454f5054n),
-      u32(7),
-      u32(6),
-      Buffer.alloc(6),
-    ]);
+    const bytes = Buffer.concat([u32(3), encodeOption(OPT.GO, goData(""))]);
     for (let length = 0; length <= bytes.length; length++) {
       const client = await RawClient.connect(server.socket);
       client.send(bytes.subarray(0, length));
@@ -62,13 +59,7 @@ describe("a server in a handshake", () => {
     const server = await startServer(["memory", "1M"]);
     const client = await RawClient.connect(server.socket);
     await client.read(18);
-    const bytes = Buffer.concat([
-      u32(3),
-      u64(0x49484156454f5054n),
-      u32(0x99),
-      u32(3),
-      Buffer.from("abc"),
-    ]);
+    const bytes = Buffer.concat([u32(3), encodeOption(0x99, Buffer.from("abc"))]);
     client.socket.setNoDelay(true);
     for (const byte of bytes) client.send(Buffer.from([byte]));
     expect((await client.readOptionReply()).type).toBe(ERR_UNSUP);
@@ -79,14 +70,10 @@ describe("a server in a handshake", () => {
     const server = await startServer(["memory", "1M"]);
     const client = await RawClient.connect(server.socket);
     await client.read(18);
-    const go = Buffer.concat([u64(0x49484156454f5054n), u32(7), u32(6), Buffer.alloc(6)]);
-    const flush = Buffer.alloc(28);
-    flush.writeUInt32BE(0x25609513, 0);
-    flush.writeUInt16BE(3, 6);
-    flush.writeBigUInt64BE(0x1122334455667788n, 8);
-    client.send(u32(3), go, flush);
-    expect((await client.readOptionReply()).type).toBe(3);
-    expect((await client.readOptionReply()).type).toBe(1);
+    const flush = encodeRequest({ type: CMD.FLUSH, cookie: 0x1122334455667788n });
+    client.send(u32(3), encodeOption(OPT.GO, goData("")), flush);
+    expect((await client.readOptionReply()).type).toBe(REP.INFO);
+    expect((await client.readOptionReply()).type).toBe(REP.ACK);
     expect(await client.readReply()).toEqual({ error: 0, cookie: 0x1122334455667788n });
     await server.stop();
   });
@@ -97,8 +84,8 @@ describe("a server in a handshake", () => {
     await client.greet();
     client.sendOption(0x1234, Buffer.alloc(3_000_000));
     expect(await client.readOptionReply()).toMatchObject({ option: 0x1234, type: ERR_UNSUP });
-    client.sendOption(2);
-    expect((await client.readOptionReply()).type).toBe(1);
+    client.sendOption(OPT.ABORT);
+    expect((await client.readOptionReply()).type).toBe(REP.ACK);
     expect(await client.closed()).toHaveLength(0);
     await server.stop();
   });
@@ -110,9 +97,9 @@ describe("a server in a handshake", () => {
     const silent = await RawClient.connect(server.socket);
     const halfway = await RawClient.connect(server.socket);
     await halfway.greet();
-    halfway.send(u64(0x49484156454f5054n));
+    halfway.send(u64(IHAVEOPT));
     await Promise.all([silent.closed(), halfway.closed()]);
-    expect(await accepted.request({ type: 3 })).toBe(0);
+    expect(await accepted.request({ type: CMD.FLUSH })).toBe(0);
     await server.stop();
   });
 
@@ -121,7 +108,7 @@ describe("a server in a handshake", () => {
     for (let i = 0; i < 100; i++) await RawClient.connect(server.socket);
     const client = await RawClient.connect(server.socket);
     await client.go();
-    expect(await client.request({ type: 3 })).toBe(0);
+    expect(await client.request({ type: CMD.FLUSH })).toBe(0);
     await server.stop();
   });
 });
@@ -138,8 +125,8 @@ describe("the oldstyle protocol", () => {
     expect(greeting.readUInt16BE(26) & 1).toBe(1);
     expect(greeting.subarray(28)).toEqual(Buffer.alloc(124));
     const payload = Buffer.from("old");
-    expect(await client.request({ type: 1, offset: 7n, payload })).toBe(0);
-    expect(await client.request({ type: 0, offset: 7n, length: 3 })).toBe(0);
+    expect(await client.request({ type: CMD.WRITE, offset: 7n, payload })).toBe(0);
+    expect(await client.request({ type: CMD.READ, offset: 7n, length: 3 })).toBe(0);
     expect(await client.read(3)).toEqual(payload);
     await server.stop();
   });

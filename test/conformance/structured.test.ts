@@ -3,13 +3,14 @@
 import { closeSync, ftruncateSync, openSync, writeFileSync, writeSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { u32 } from "../support/bytes.js";
+import { CHUNK, CMD, DONE, ERRNO, EXPORT_FLAG, FLAG, OPT, REP } from "../support/protocol.js";
 import {
   type Chunk,
   goData,
   type OptionReply,
   RawClient,
   type RequestFields,
-  u32,
 } from "../support/raw-client.js";
 import {
   type RunningServer,
@@ -18,33 +19,13 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const GO = 7;
-const STRUCTURED_REPLY = 8;
-const LIST_META_CONTEXT = 9;
-const SET_META_CONTEXT = 10;
-
-const ACK = 1;
-const META_CONTEXT = 4;
-const ERR_UNSUP = 2 ** 31 + 1;
-const ERR_INVALID = 2 ** 31 + 3;
-
-const READ = 0;
-const WRITE = 1;
-const TRIM = 4;
-const BLOCK_STATUS = 7;
-
-const DF = 4;
-const REQ_ONE = 8;
-const SEND_DF = 1 << 7;
-
-const DONE = 1;
-const OFFSET_DATA = 1;
-const STATUS = 5;
-const ERROR = 2 ** 15 + 1;
-
-const EIO = 5;
-const EINVAL = 22;
-const ENOSPC = 28;
+const { GO, STRUCTURED_REPLY, LIST_META_CONTEXT, SET_META_CONTEXT } = OPT;
+const { ACK, META_CONTEXT, ERR_UNSUP, ERR_INVALID } = REP;
+const { READ, WRITE, TRIM, BLOCK_STATUS } = CMD;
+const { DF, REQ_ONE } = FLAG;
+const { SEND_DF } = EXPORT_FLAG;
+const { OFFSET_DATA, BLOCK_STATUS: STATUS, ERROR } = CHUNK;
+const { EIO, EINVAL, ENOSPC } = ERRNO;
 
 const SIZE = 1 << 20;
 const HOLE_AND_ZERO = 3;
@@ -62,7 +43,7 @@ async function ask(client: RawClient, option: number, data?: Buffer): Promise<Op
   for (;;) {
     const reply = await client.readOptionReply();
     replies.push(reply);
-    if (reply.type !== META_CONTEXT && reply.type !== 3) return replies;
+    if (reply.type !== META_CONTEXT && reply.type !== REP.INFO) return replies;
   }
 }
 
@@ -179,7 +160,9 @@ describe("with structured replies", () => {
     expect(errorOf(await chunkOf({ type: READ, offset: BigInt(SIZE), length: 1 })).error).toBe(
       EINVAL,
     );
-    expect(errorOf(await chunkOf({ type: READ, length: 1, flags: 2 })).error).toBe(EINVAL);
+    expect(errorOf(await chunkOf({ type: READ, length: 1, flags: FLAG.NO_HOLE })).error).toBe(
+      EINVAL,
+    );
     await server.stop();
   });
 

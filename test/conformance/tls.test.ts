@@ -6,9 +6,10 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Authority } from "../support/certificates.js";
 import { patternBytes } from "../support/fixtures.js";
-import { goData, RawClient } from "../support/raw-client.js";
+import { CMD, ERRNO, OPT, REP } from "../support/protocol.js";
+import { encodeOption, goData, RawClient } from "../support/raw-client.js";
 import { eventually, startServer } from "../support/server.js";
-import { CMD, contextQueries, OPT, REP, StrictClient } from "../support/strict-client.js";
+import { contextQueries, StrictClient } from "../support/strict-client.js";
 
 const start = async (mode: "off" | "on" | "require", ...more: string[]) => {
   const authority = new Authority();
@@ -121,7 +122,9 @@ describe("NBD_OPT_STARTTLS", () => {
       expect(await answerTo(client, OPT.SET_META_CONTEXT, query)).toBe(REP.ERR_INVALID);
       // Simple replies, which are all that a client of that style accepts.
       const strict = await StrictClient.connect(client, { style: "simple" });
-      expect((await strict.request({ type: CMD.BLOCK_STATUS, length: 512 })).error).toBe(22);
+      expect((await strict.request({ type: CMD.BLOCK_STATUS, length: 512 })).error).toBe(
+        ERRNO.EINVAL,
+      );
       expect((await strict.read(0n, 512)).error).toBe(0);
     }
     await server.stop();
@@ -129,10 +132,7 @@ describe("NBD_OPT_STARTTLS", () => {
 
   test("takes nothing that was sent in plain text after it for a part of what is encrypted", async () => {
     const { server } = await start("on");
-    const injected = Buffer.concat([
-      Buffer.from("IHAVEOPT"),
-      Buffer.from([0, 0, 0, 3, 0, 0, 0, 0]),
-    ]);
+    const injected = new Uint8Array(encodeOption(OPT.LIST));
     const client = await greeted(server.socket);
     await expect(client.startTls({}, injected)).rejects.toThrow();
     expect((await (await greeted(server.socket)).startTls()).socket.destroyed).toBe(false);

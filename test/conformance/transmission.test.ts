@@ -2,27 +2,13 @@
 
 import { describe, expect, test } from "vitest";
 import { residentKib } from "../support/process.js";
+import { CMD, ERRNO, FLAG } from "../support/protocol.js";
 import { encodeRequest, RawClient, type RequestFields } from "../support/raw-client.js";
 import { type RunningServer, startServer } from "../support/server.js";
 
-const READ = 0;
-const WRITE = 1;
-const DISC = 2;
-const FLUSH = 3;
-const TRIM = 4;
-const CACHE = 5;
-const WRITE_ZEROES = 6;
-const BLOCK_STATUS = 7;
-
-const FUA = 1;
-const NO_HOLE = 2;
-const DF = 4;
-const REQ_ONE = 8;
-const FAST_ZERO = 16;
-
-const EPERM = 1;
-const EINVAL = 22;
-const ENOSPC = 28;
+const { READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS } = CMD;
+const { FUA, NO_HOLE, DF, REQ_ONE, FAST_ZERO } = FLAG;
+const { EPERM, EINVAL, ENOSPC } = ERRNO;
 
 const SIZE = 1 << 20;
 

@@ -1,14 +1,15 @@
 // Where asyncnbd means to differ from the nbdkit it is compared with, and why. Every entry is
 // checked: when nbdkit no longer behaves so, its test fails and the entry must go.
 
+import { ERRNO } from "../support/protocol.js";
+
 export interface Difference<T> {
   readonly nbdkit: T;
   readonly asyncnbd: T;
   readonly why: string;
 }
 
-const EINVAL = 22;
-const ENOMEM = 12;
+const { EINVAL, ENOMEM } = ERRNO;
 
 /** NBD errors of raw requests, or that the connection ends, by the request's title. */
 export const REQUEST_DIFFERENCES: Readonly<Record<string, Difference<number | string>>> = {

@@ -4,7 +4,9 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { NBD_REP_FLAG_ERROR } from "../../src/protocol.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, FLAG, INFO, OPT, REP } from "../support/protocol.js";
 import { goData, RawClient, type RequestFields } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -16,17 +18,15 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const [EXPORT_NAME, ABORT, LIST, INFO, GO] = [1, 2, 3, 6, 7];
-const [INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE] = [1, 2, 3];
-const [FUA, NO_HOLE, FAST_ZERO] = [1, 2, 16];
-const FIRST_ERROR = 2 ** 31;
+const { EXPORT_NAME, ABORT, LIST, GO } = OPT;
+const { FUA, NO_HOLE, FAST_ZERO } = FLAG;
 
 /** Sends an option and reads its replies to the last one, whose type it returns. */
 async function ask(client: RawClient, option: number, data?: Uint8Array): Promise<number> {
   client.sendOption(option, data);
   for (;;) {
     const { type } = await client.readOptionReply();
-    if (type === 1 || type >= FIRST_ERROR) return type;
+    if (type === REP.ACK || type >= NBD_REP_FLAG_ERROR) return type;
   }
 }
 
@@ -42,7 +42,7 @@ async function requests(client: RawClient, list: readonly RequestFields[]): Prom
   const errors = [];
   for (const fields of list) {
     const error = await client.request(fields);
-    if (fields.type === 0 && error === 0) await client.read(fields.length ?? 0);
+    if (fields.type === CMD.READ && error === 0) await client.read(fields.length ?? 0);
     errors.push(error);
   }
   return errors;
@@ -51,20 +51,20 @@ async function requests(client: RawClient, list: readonly RequestFields[]): Prom
 const range = { offset: 4096n, length: 8192 };
 const payload = Buffer.alloc(8192, 3);
 const WITHOUT_FAST_ZERO: readonly RequestFields[] = [
-  { type: 0, ...range },
-  { type: 1, ...range, payload },
-  { type: 1, ...range, payload, flags: FUA },
-  { type: 3 },
-  { type: 4, ...range },
-  { type: 4, ...range, flags: FUA },
-  { type: 5, ...range },
-  ...[0, FUA, NO_HOLE, FUA | NO_HOLE].map((flags) => ({ type: 6, ...range, flags })),
-  { type: 6, offset: 0n, length: 40 * MIB, flags: FUA },
+  { type: CMD.READ, ...range },
+  { type: CMD.WRITE, ...range, payload },
+  { type: CMD.WRITE, ...range, payload, flags: FUA },
+  { type: CMD.FLUSH },
+  { type: CMD.TRIM, ...range },
+  { type: CMD.TRIM, ...range, flags: FUA },
+  { type: CMD.CACHE, ...range },
+  ...[0, FUA, NO_HOLE, FUA | NO_HOLE].map((flags) => ({ type: CMD.WRITE_ZEROES, ...range, flags })),
+  { type: CMD.WRITE_ZEROES, offset: 0n, length: 40 * MIB, flags: FUA },
 ];
 const EVERY_COMMAND: readonly RequestFields[] = [
   ...WITHOUT_FAST_ZERO,
   ...[0, NO_HOLE, FUA, FUA | NO_HOLE].map((flags) => ({
-    type: 6,
+    type: CMD.WRITE_ZEROES,
     ...range,
     flags: flags | FAST_ZERO,
   })),
@@ -81,21 +81,22 @@ const SESSIONS: readonly [string, Session][] = [
   ["says nothing", async () => {}],
   ["aborts", (client) => ask(client, ABORT)],
   ["lists", (client) => ask(client, LIST)],
-  ["asks about an export", (client) => ask(client, INFO, goData("one"))],
-  ["asks about the default export", (client) => ask(client, INFO, goData(""))],
+  ["asks about an export", (client) => ask(client, OPT.INFO, goData("one"))],
+  ["asks about the default export", (client) => ask(client, OPT.INFO, goData(""))],
   [
     "asks for all information",
-    (client) => ask(client, INFO, goData("one", [INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE])),
+    (client) =>
+      ask(client, OPT.INFO, goData("one", [INFO.NAME, INFO.DESCRIPTION, INFO.BLOCK_SIZE])),
   ],
   ["goes", go("one")],
   ["goes to the default export", go("")],
-  ["goes with all information", go("", INFO_NAME, INFO_DESCRIPTION, INFO_BLOCK_SIZE)],
+  ["goes with all information", go("", INFO.NAME, INFO.DESCRIPTION, INFO.BLOCK_SIZE)],
   [
     "lists, asks, asks again and goes",
     async (client) => [
       await ask(client, LIST),
-      await ask(client, INFO, goData("one")),
-      await ask(client, INFO, goData("", [INFO_BLOCK_SIZE])),
+      await ask(client, OPT.INFO, goData("one")),
+      await ask(client, OPT.INFO, goData("", [INFO.BLOCK_SIZE])),
       await ask(client, GO, goData("two")),
     ],
   ],
@@ -188,7 +189,7 @@ describe("a C plugin's calls for every command, with", () => {
     const given = answers.filter((answer): answer is string => typeof answer === "string");
     const session: Session = async (client) => {
       const type = await ask(client, GO, goData("one"));
-      return type === 1 ? requests(client, EVERY_COMMAND) : type;
+      return type === REP.ACK ? requests(client, EVERY_COMMAND) : type;
     };
     await compare((log) => [testPlugin("calllog"), `log=${log}`, ...given], session);
   });
@@ -232,16 +233,16 @@ describe("what reaches a C plugin behind", () => {
   const full = Buffer.alloc(BLOCK, 5);
   /** A block at a time, without zeroes: nbdkit's cow writes those. */
   const BLOCKS: readonly RequestFields[] = [
-    { type: 0, ...block(0) }, // from below
-    { type: 1, offset: 100n, payload }, // the rest of the block comes from below
-    { type: 0, ...block(0) },
-    { type: 1, ...block(1), payload: full },
-    { type: 0, ...block(1), length: 512 },
-    { type: 1, ...block(2), payload: full, flags: FUA },
-    { type: 3 },
-    { type: 5, ...block(3) },
-    { type: 0, ...block(3) },
-    { type: 0, ...block(4) },
+    { type: CMD.READ, ...block(0) }, // from below
+    { type: CMD.WRITE, offset: 100n, payload }, // the rest of the block comes from below
+    { type: CMD.READ, ...block(0) },
+    { type: CMD.WRITE, ...block(1), payload: full },
+    { type: CMD.READ, ...block(1), length: 512 },
+    { type: CMD.WRITE, ...block(2), payload: full, flags: FUA },
+    { type: CMD.FLUSH },
+    { type: CMD.CACHE, ...block(3) },
+    { type: CMD.READ, ...block(3) },
+    { type: CMD.READ, ...block(4) },
   ];
 
   /** Opening, requests and close, without the questions: ours asks them in a row of its own. */
@@ -279,12 +280,12 @@ describe("what reaches a C plugin behind", () => {
 
   /** Not multiples of 4096 bytes, and longer than 32 MiB. */
   const ODD: readonly RequestFields[] = [
-    { type: 0, offset: 1n, length: 1000 },
-    { type: 1, offset: 513n, payload },
-    { type: 4, offset: 7n, length: 5000 },
-    { type: 5, offset: 9n, length: 9 },
-    { type: 6, offset: 11n, length: 4096 },
-    { type: 0, offset: 0n, length: 33 * MIB },
+    { type: CMD.READ, offset: 1n, length: 1000 },
+    { type: CMD.WRITE, offset: 513n, payload },
+    { type: CMD.TRIM, offset: 7n, length: 5000 },
+    { type: CMD.CACHE, offset: 9n, length: 9 },
+    { type: CMD.WRITE_ZEROES, offset: 11n, length: 4096 },
+    { type: CMD.READ, offset: 0n, length: 33 * MIB },
   ];
 
   test.each([
@@ -294,30 +295,30 @@ describe("what reaches a C plugin behind", () => {
   ])(
     "%j %j is what does not keep to the block sizes that the client was told of",
     async (filters, parameters) => {
-      const told = go("one", INFO_BLOCK_SIZE);
+      const told = go("one", INFO.BLOCK_SIZE);
       await expectSame(ODD, ["block_size=4096", ...parameters], filters, filters, told);
     },
   );
 
   /** No two side by side that are written back: ours writes those at once. */
   const SINGLE_BLOCKS: readonly RequestFields[] = [
-    { type: 0, ...block(0) },
-    { type: 1, offset: 100n, payload }, // the rest of the block comes from below
-    { type: 0, ...block(0) },
-    { type: 1, ...block(2), payload: full },
-    { type: 0, ...block(2), length: 512 },
-    { type: 1, ...block(4), payload: full, flags: FUA },
-    { type: 3 },
-    { type: 5, ...block(6) },
-    { type: 0, ...block(6) },
-    { type: 0, ...block(8) },
-    { type: 0, ...block(8) },
-    { type: 4, ...block(2) },
-    { type: 6, ...block(10) },
-    { type: 6, ...block(12), length: 512, flags: FUA },
-    { type: 1, ...block(14), payload: full },
-    { type: 3 },
-    { type: 3 },
+    { type: CMD.READ, ...block(0) },
+    { type: CMD.WRITE, offset: 100n, payload }, // the rest of the block comes from below
+    { type: CMD.READ, ...block(0) },
+    { type: CMD.WRITE, ...block(2), payload: full },
+    { type: CMD.READ, ...block(2), length: 512 },
+    { type: CMD.WRITE, ...block(4), payload: full, flags: FUA },
+    { type: CMD.FLUSH },
+    { type: CMD.CACHE, ...block(6) },
+    { type: CMD.READ, ...block(6) },
+    { type: CMD.READ, ...block(8) },
+    { type: CMD.READ, ...block(8) },
+    { type: CMD.TRIM, ...block(2) },
+    { type: CMD.WRITE_ZEROES, ...block(10) },
+    { type: CMD.WRITE_ZEROES, ...block(12), length: 512, flags: FUA },
+    { type: CMD.WRITE, ...block(14), payload: full },
+    { type: CMD.FLUSH },
+    { type: CMD.FLUSH },
   ];
 
   test.each([
@@ -339,7 +340,9 @@ describe("what reaches a C plugin behind", () => {
   test.each([[[]], [["--filter=delay"]]])(
     "readonly over %j is the same as with -r",
     async (filters) => {
-      const reads = WITHOUT_FAST_ZERO.filter(({ type }) => type === 0 || type === 5 || type === 1);
+      const reads = WITHOUT_FAST_ZERO.filter(
+        ({ type }) => type === CMD.READ || type === CMD.CACHE || type === CMD.WRITE,
+      );
       await expectSame(reads, [], ["-r", ...filters], ["--filter=readonly", ...filters]);
     },
   );

@@ -7,6 +7,7 @@ import { isDeepStrictEqual } from "node:util";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
 import { writePattern } from "../support/fixtures.js";
+import { CMD, EXPORT_FLAG } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -21,7 +22,7 @@ import { EXPORT_DIFFERENCES } from "./allow-list.js";
 
 type Facts = Record<string, unknown>;
 
-const SEND_DF = 1 << 7; // goes with structured replies: see the allow-list
+const { SEND_DF } = EXPORT_FLAG;
 
 /** Plugins that ship with asyncnbd, in the build that users get. */
 const shippedPlugin = (name: string): string =>
@@ -282,7 +283,7 @@ async function outcomeOf(server: RunningServer, name: string): Promise<string> {
   const client = await RawClient.connect(server.socket);
   try {
     const { sizeBytes, flags } = await client.go(name);
-    client.sendRequest({ type: 2 });
+    client.sendRequest({ type: CMD.DISC });
     await client.closed();
     return `${name}: ${sizeBytes} bytes, flags 0x${(flags & ~SEND_DF).toString(16)}`;
   } catch (error) {

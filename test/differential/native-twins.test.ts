@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MIB } from "../support/fixtures.js";
+import { CMD, EXPORT_FLAG, FLAG } from "../support/protocol.js";
 import { RawClient, type RequestFields } from "../support/raw-client.js";
 import {
   debianFilter,
@@ -14,20 +15,20 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const [READ, WRITE, FLUSH, TRIM, CACHE, ZERO] = [0, 1, 3, 4, 5, 6];
+const { READ, WRITE, FLUSH, TRIM, CACHE, WRITE_ZEROES: ZERO } = CMD;
+const { FUA, NO_HOLE, FAST_ZERO } = FLAG;
 const ALL_KINDS: readonly number[] = [READ, WRITE, FLUSH, TRIM, CACHE, ZERO];
-const [FUA, NO_HOLE, FAST_ZERO] = [1, 2, 16];
 /** Transmission flags without which a command or one of its flags may not be sent. */
 const NEEDED = {
-  command: new Map([
-    [FLUSH, 1 << 2],
-    [TRIM, 1 << 5],
-    [ZERO, 1 << 6],
-    [CACHE, 1 << 10],
+  command: new Map<number, number>([
+    [FLUSH, EXPORT_FLAG.SEND_FLUSH],
+    [TRIM, EXPORT_FLAG.SEND_TRIM],
+    [ZERO, EXPORT_FLAG.SEND_WRITE_ZEROES],
+    [CACHE, EXPORT_FLAG.SEND_CACHE],
   ]),
-  flag: new Map([
-    [FUA, 1 << 3],
-    [FAST_ZERO, 1 << 11],
+  flag: new Map<number, number>([
+    [FUA, EXPORT_FLAG.SEND_FUA],
+    [FAST_ZERO, EXPORT_FLAG.SEND_FAST_ZERO],
   ]),
 };
 

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { MIB, patternBytes, writePattern } from "../support/fixtures.js";
+import { CMD, EXPORT_FLAG, FLAG } from "../support/protocol.js";
 import { encodeRequest, RawClient, type RequestFields } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -23,9 +24,8 @@ const shippedPlugin = (name: string): string =>
   fileURLToPath(new URL(`../../build/Release/nbdkit-${name}-plugin.so`, import.meta.url));
 
 const SIZE = MIB;
-const DISCONNECT = 2;
-const FAST_ZERO = 1 << 4;
-const SEND_FAST_ZERO = 1 << 11;
+const { FAST_ZERO } = FLAG;
+const { SEND_FAST_ZERO } = EXPORT_FLAG;
 
 const COMMANDS: [string, number][] = [
   ["read", 0],
@@ -86,14 +86,14 @@ function requestsOf(command: string, type: number): Request[] {
   const ranges = type <= 1 ? RANGES : [...RANGES, ...LONG_RANGES];
   return ranges.flatMap(([what, offset, length], range) =>
     FLAGS.map(([flag, flags], index): Request => {
-      const payload = Buffer.alloc(type === 1 ? length : 0, 1 + range * 16 + index);
+      const payload = Buffer.alloc(type === CMD.WRITE ? length : 0, 1 + range * 16 + index);
       return [`${command} ${what}, ${flag}`, { type, offset, length, flags, payload }];
     }),
   );
 }
 
 /** A whole disk of bytes that are not zero, written before a command's requests. */
-const FILL: Request = ["fill", { type: 1, payload: patternBytes(SIZE) }];
+const FILL: Request = ["fill", { type: CMD.WRITE, payload: patternBytes(SIZE) }];
 
 const digest = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
 
@@ -113,7 +113,7 @@ async function outcomesOf(client: RawClient, requests: readonly Request[]): Prom
   for (const [index, [title, { type, length = 0 }]] of requests.entries()) {
     const { error, cookie } = await client.readReply();
     expect(cookie).toBe(cookieOf(index));
-    const data = type === 0 && error === 0 ? digest(await client.read(length)) : "";
+    const data = type === CMD.READ && error === 0 ? digest(await client.read(length)) : "";
     outcomes.push(`${title}: ${error} ${data}`);
   }
   return outcomes;
@@ -132,20 +132,20 @@ async function connect(server: RunningServer): Promise<Connection> {
 
 /** Lets the server end the connection: nbdkit does not bear clients that vanish. */
 async function disconnect(client: RawClient): Promise<void> {
-  client.sendRequest({ type: DISCONNECT });
+  client.sendRequest({ type: CMD.DISC });
   await client.closed();
 }
 
 /** What nbdkit does not survive: see the allow-list. */
 const isDeadly = ({ type, flags = 0 }: RequestFields, exportFlags: number): boolean =>
-  type === 6 && (flags & FAST_ZERO) !== 0 && (exportFlags & SEND_FAST_ZERO) === 0;
+  type === CMD.WRITE_ZEROES && (flags & FAST_ZERO) !== 0 && (exportFlags & SEND_FAST_ZERO) === 0;
 
 /** The outcomes of all requests, and of every command the disk afterwards. */
 async function allOutcomes({ client, flags }: Connection): Promise<string[]> {
   const outcomes = [];
   for (const [command, type] of COMMANDS) {
     const requests = requestsOf(command, type).filter(([, fields]) => !isDeadly(fields, flags));
-    const whole: Request = [`the disk after ${command}`, { type: 0, length: SIZE }];
+    const whole: Request = [`the disk after ${command}`, { type: CMD.READ, length: SIZE }];
     outcomes.push(...(await outcomesOf(client, [FILL, ...requests, whole])));
   }
   return outcomes;
@@ -218,13 +218,16 @@ describe.each([
 });
 
 const LARGE: Request[] = [
-  ["read of 64 MiB", { type: 0, length: 64 * MIB }],
-  ["write of 64 MiB", { type: 1, payload: patternBytes(64 * MIB) }],
-  ["trim of 128 MiB", { type: 4, length: 128 * MIB }],
-  ["write zeroes of 128 MiB", { type: 6, length: 128 * MIB }],
-  ["cache of 128 MiB", { type: 5, length: 128 * MIB }],
-  ["trim of 128 MiB + 1", { type: 4, length: 128 * MIB + 1 }],
-  ["write of 64 MiB past the end", { type: 1, payload: patternBytes(64 * MIB), offset: 1n << 40n }],
+  ["read of 64 MiB", { type: CMD.READ, length: 64 * MIB }],
+  ["write of 64 MiB", { type: CMD.WRITE, payload: patternBytes(64 * MIB) }],
+  ["trim of 128 MiB", { type: CMD.TRIM, length: 128 * MIB }],
+  ["write zeroes of 128 MiB", { type: CMD.WRITE_ZEROES, length: 128 * MIB }],
+  ["cache of 128 MiB", { type: CMD.CACHE, length: 128 * MIB }],
+  ["trim of 128 MiB + 1", { type: CMD.TRIM, length: 128 * MIB + 1 }],
+  [
+    "write of 64 MiB past the end",
+    { type: CMD.WRITE, payload: patternBytes(64 * MIB), offset: 1n << 40n },
+  ],
 ];
 
 test("requests up to 64 MiB, or longer without a payload, have the same errors", async () => {
@@ -237,9 +240,9 @@ test("requests up to 64 MiB, or longer without a payload, have the same errors",
 const closing = ({ message }: Error): string | undefined => message.split(" after ")[0];
 
 test.each([
-  ["read of 64 MiB + 1", { type: 0, length: 64 * MIB + 1 }],
-  ["write of 64 MiB + 1", { type: 1, payload: Buffer.alloc(64 * MIB + 1) }],
-  ["write of 128 MiB + 1", { type: 1, payload: Buffer.alloc(128 * MIB + 1) }],
+  ["read of 64 MiB + 1", { type: CMD.READ, length: 64 * MIB + 1 }],
+  ["write of 64 MiB + 1", { type: CMD.WRITE, payload: Buffer.alloc(64 * MIB + 1) }],
+  ["write of 128 MiB + 1", { type: CMD.WRITE, payload: Buffer.alloc(128 * MIB + 1) }],
 ] as Request[])("a %s differs as the allow-list says", async (title, fields) => {
   const plugin = () => [debianPlugin("memory"), String(256 * MIB)];
   const outcomes = await withBoth(plugin, [], ({ client }) =>
@@ -295,8 +298,8 @@ async function callbacksOf(
 
 const NOTED: Request[] = COMMANDS.filter(([, type]) => type <= 6).flatMap(([command, type]) =>
   FLAGS.filter(([, flags]) => flags < 32).map(([flag, flags]): Request => {
-    const range = type === 3 ? { length: 0 } : { offset: 5001n, length: 150_000 };
-    const payload = Buffer.alloc(type === 1 ? range.length : 0, 1);
+    const range = type === CMD.FLUSH ? { length: 0 } : { offset: 5001n, length: 150_000 };
+    const payload = Buffer.alloc(type === CMD.WRITE ? range.length : 0, 1);
     return [`${command}, ${flag}`, { type, flags, ...range, payload }];
   }),
 );
@@ -338,7 +341,10 @@ describe("requests lead to the same callbacks of a script", () => {
 });
 
 test("zeroing by writing above 64 MiB differs as the allow-list says", async () => {
-  const request: Request = ["zero", { type: 6, offset: BigInt(MIB), length: 150 * MIB }];
+  const request: Request = [
+    "zero",
+    { type: CMD.WRITE_ZEROES, offset: BigInt(MIB), length: 150 * MIB },
+  ];
   const answers = "zero) echo ENOTSUP not here >&2; exit 1 ;;";
   const offsetsMib = await Promise.all(
     [nbdkit, asyncnbd].map(async (command) => {
@@ -351,7 +357,7 @@ test("zeroing by writing above 64 MiB differs as the allow-list says", async () 
 });
 
 test("a fast zero that was not offered differs as the allow-list says", async () => {
-  const fields = { type: 6, flags: FAST_ZERO, length: 512 };
+  const fields = { type: CMD.WRITE_ZEROES, flags: FAST_ZERO, length: 512 };
   const outcomes: Record<string, unknown> = {};
   for (const [name, command] of Object.entries({ nbdkit, asyncnbd })) {
     const server = await startServer(notingScript("").plugin, { command });

@@ -6,6 +6,7 @@ import { existsSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
+import { CMD, FLAG } from "../support/protocol.js";
 import { RawClient, type RequestFields } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -15,8 +16,8 @@ import {
   temporaryDirectory,
 } from "../support/server.js";
 
-const [READ, WRITE, FLUSH, TRIM, CACHE, ZERO] = [0, 1, 3, 4, 5, 6];
-const [FUA, NO_HOLE, FAST_ZERO] = [1, 2, 16];
+const { READ, WRITE, FLUSH, TRIM, CACHE, WRITE_ZEROES: ZERO } = CMD;
+const { FUA, NO_HOLE, FAST_ZERO } = FLAG;
 
 const at = (type: number, offset: number, length = 512, flags = 0): RequestFields => ({
   type,

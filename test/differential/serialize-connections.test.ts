@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CMD, OPT, REP } from "../support/protocol.js";
 import { goData, RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -15,7 +16,7 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const READ = { type: 0, offset: 0n, length: 512 };
+const READ = { type: CMD.READ, offset: 0n, length: 512 };
 const MODEL = "model=0";
 
 interface Plugin {
@@ -36,7 +37,7 @@ async function readOnce(client: RawClient): Promise<void> {
 }
 
 async function leave(client: RawClient): Promise<void> {
-  client.sendRequest({ type: 2 });
+  client.sendRequest({ type: CMD.DISC });
   await client.closed();
 }
 
@@ -94,12 +95,12 @@ describe("what asyncnbd does besides", () => {
     const first = await RawClient.open(server.socket);
     const second = await RawClient.connect(server.socket);
     await second.greet();
-    second.sendOption(3);
-    expect((await second.readOptionReply()).type).toBe(2);
-    expect((await second.readOptionReply()).type).toBe(1);
-    second.sendOption(7, goData(""));
+    second.sendOption(OPT.LIST);
+    expect((await second.readOptionReply()).type).toBe(REP.SERVER);
+    expect((await second.readOptionReply()).type).toBe(REP.ACK);
+    second.sendOption(OPT.GO, goData(""));
     await leave(first);
-    while ((await second.readOptionReply()).type !== 1);
+    while ((await second.readOptionReply()).type !== REP.ACK);
     await leave(second);
     await server.stop();
   });
@@ -109,7 +110,7 @@ describe("what asyncnbd does besides", () => {
     const first = await RawClient.open(server.socket);
     const second = await RawClient.connect(server.socket);
     await second.greet();
-    second.sendOption(7, goData(""));
+    second.sendOption(OPT.GO, goData(""));
     const third = await RawClient.connect(server.socket);
     const opened = third.go();
     second.socket.destroy();
@@ -143,7 +144,7 @@ describe("what asyncnbd does besides", () => {
     const first = await RawClient.open(server.socket);
     const second = await RawClient.connect(server.socket);
     await second.greet();
-    second.sendOption(7, goData(""));
+    second.sendOption(OPT.GO, goData(""));
     const ended = [first.closed(), second.closed()];
     await server.stop();
     await Promise.all(ended);

@@ -6,6 +6,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MIB, patternBytes } from "../support/fixtures.js";
+import { CMD, ERRNO } from "../support/protocol.js";
 import {
   asyncnbd,
   debianPlugin,
@@ -14,7 +15,7 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { CMD, ERRNO, StrictClient, type Style } from "../support/strict-client.js";
+import { StrictClient, type Style } from "../support/strict-client.js";
 
 const SIZE = 2 * MIB;
 /** In the middle of a page, whose rest is zero to who has it mapped. */

@@ -6,6 +6,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { run, runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO, FLAG } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   clean,
@@ -21,9 +22,9 @@ import { StrictClient } from "../support/strict-client.js";
 
 const include = fileURLToPath(new URL("../../native/include", import.meta.url));
 
-const [READ, WRITE, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS] = [0, 1, 3, 4, 5, 6, 7];
-const FUA = 1;
-const [EIO, ENOMEM, ENOSPC] = [5, 12, 28];
+const { READ, WRITE, FLUSH, TRIM, CACHE, WRITE_ZEROES, BLOCK_STATUS } = CMD;
+const { FUA } = FLAG;
+const { EIO, ENOMEM, ENOSPC } = ERRNO;
 
 /** In the order of the plugin's regions. */
 const WAYS = [
@@ -185,13 +186,13 @@ test("flags, extents and all operations reach the plugin", async () => {
   expect(replies[4]?.data?.[511]).toBe(9);
   // fail(ENOTSUP): zeroes are written instead; a fast zero has no other way.
   const zero = { type: WRITE_ZEROES, offset: later, length: 512 };
-  const [slow, fast] = await client.requests(zero, { ...zero, flags: 1 << 4 });
-  expect([slow?.error, fast?.error]).toEqual([0, 95]);
+  const [slow, fast] = await client.requests(zero, { ...zero, flags: FLAG.FAST_ZERO });
+  expect([slow?.error, fast?.error]).toEqual([0, ERRNO.ENOTSUP]);
   const [zeroed] = await client.requests({ type: READ, offset: later, length: 512 });
   expect(zeroed?.data?.every((byte) => byte === 0)).toBe(true);
 
   const range = { type: BLOCK_STATUS, offset: 1024n, length: 3 * 4096 };
-  const [all, one] = await client.requests(range, { ...range, flags: 1 << 3 });
+  const [all, one] = await client.requests(range, { ...range, flags: FLAG.REQ_ONE });
   const id = client.contexts.get("base:allocation") as number;
   expect(all?.statuses.get(id)?.slice(0, 3)).toEqual([
     [3072n, 0n],

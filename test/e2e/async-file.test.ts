@@ -5,19 +5,14 @@ import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
+import { CMD, ERRNO, FLAG } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
 const sha256 = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
 
-const READ = 0;
-const WRITE = 1;
-const FLUSH = 3;
-const TRIM = 4;
-const CACHE = 5;
-const WRITE_ZEROES = 6;
-const FUA = 1;
-const NO_HOLE = 2;
+const { READ, WRITE, FLUSH, TRIM, CACHE, WRITE_ZEROES } = CMD;
+const { FUA, NO_HOLE } = FLAG;
 
 function makeFile(bytes: Buffer): string {
   const file = join(temporaryDirectory(), "disk");
@@ -131,7 +126,7 @@ test("async-file gives up on a file that has become shorter, and goes on", async
   const client = await RawClient.connect((await startServer(["async-file", file])).socket);
   await client.go();
   writeFileSync(file, Buffer.alloc(4096, 1));
-  expect(await client.request({ type: READ, offset: 65536n, length: 512 })).toBe(5);
+  expect(await client.request({ type: READ, offset: 65536n, length: 512 })).toBe(ERRNO.EIO);
   expect(await client.request({ type: READ, offset: 0n, length: 512 })).toBe(0);
   expect(await client.read(512)).toEqual(Buffer.alloc(512, 1));
 });

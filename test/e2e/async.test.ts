@@ -4,6 +4,7 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CMD, ERRNO, FLAG } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
   eventually,
@@ -15,16 +16,9 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const READ = 0;
-const WRITE = 1;
-const DISC = 2;
-const FLUSH = 3;
-const TRIM = 4;
-const CACHE = 5;
-const WRITE_ZEROES = 6;
-const FUA = 1;
-
-const [EIO, ENOMEM, EINVAL, ENOSPC, ESHUTDOWN] = [5, 12, 22, 28, 108];
+const { READ, WRITE, DISC, FLUSH, TRIM, CACHE, WRITE_ZEROES } = CMD;
+const { FUA } = FLAG;
+const { EIO, ENOMEM, EINVAL, ENOSPC, ESHUTDOWN } = ERRNO;
 
 /** What the plugin does with a request, by its offset: see test/plugins/asyncprobe.c. */
 const ways = {

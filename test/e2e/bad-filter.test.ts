@@ -4,6 +4,7 @@
 import { writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CMD, ERRNO, INFO } from "../support/protocol.js";
 import {
   debianPlugin,
   type RunningServer,
@@ -11,7 +12,7 @@ import {
   temporaryDirectory,
   testPlugin,
 } from "../support/server.js";
-import { CMD, ERRNO, StrictClient, type StrictReply } from "../support/strict-client.js";
+import { StrictClient, type StrictReply } from "../support/strict-client.js";
 
 const { EIO, EINVAL } = ERRNO;
 const REGION_BYTES = 64 << 10;
@@ -210,7 +211,7 @@ describe("a filter that is nobody's friend", () => {
     const plugin = ["memory", `${SIZE_BYTES}`, "facts=5"];
     const server = await startServer([BAD, ...plugin]);
     await beFriendly(server, () => true);
-    const wanting = StrictClient.connect(server.socket, { infos: [3] });
+    const wanting = StrictClient.connect(server.socket, { infos: [INFO.BLOCK_SIZE] });
     await expect(wanting).rejects.toThrow("NBD_OPT_GO");
     await server.stop();
     const blocks = await startServer(["--filter=blocksize", BAD, ...plugin]);

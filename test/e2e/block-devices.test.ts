@@ -7,9 +7,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { MIB, patternBytes } from "../support/fixtures.js";
+import { CMD, ERRNO, FLAG } from "../support/protocol.js";
 import { RawClient, type RequestFields } from "../support/raw-client.js";
 import { startServer } from "../support/server.js";
-import { CMD, FLAG } from "../support/strict-client.js";
 
 const SIZE = MIB;
 
@@ -116,7 +116,9 @@ describe.skipIf(!hasLoopDevices()).each(sectors)(
     test("a device that cannot be written to is served read-only", async () => {
       const device = makeDevice(Buffer.alloc(SIZE), "-r", "-b", String(sector));
       const { server, client } = await connect(device);
-      expect(await client.request({ type: CMD.WRITE, payload: Buffer.alloc(512) })).toBe(1);
+      expect(await client.request({ type: CMD.WRITE, payload: Buffer.alloc(512) })).toBe(
+        ERRNO.EPERM,
+      );
       expect(await client.request({ type: CMD.READ, length: 512 })).toBe(0);
       await server.stop();
     });
@@ -129,7 +131,9 @@ describe.skipIf(!hasLoopDevices())("async-file", () => {
     const server = await startServer(["async-file", makeDevice(expected, "-b", "4096")]);
     const client = await RawClient.open(server.socket);
     const range = { type: CMD.WRITE_ZEROES, offset: 5n, length: 100_000 };
-    expect(await client.request({ ...range, flags: FLAG.FAST_ZERO | FLAG.NO_HOLE })).toBe(95);
+    expect(await client.request({ ...range, flags: FLAG.FAST_ZERO | FLAG.NO_HOLE })).toBe(
+      ERRNO.ENOTSUP,
+    );
     expect(await client.request({ ...range, flags: FLAG.FAST_ZERO })).toBe(0);
     expected.fill(0, 5, 100_005);
     expect(await client.request({ type: CMD.READ, length: SIZE })).toBe(0);

@@ -3,6 +3,7 @@
 import { existsSync, mkdirSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { CMD } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { killUntilEnd, startServer, temporaryDirectory } from "../support/server.js";
 
@@ -22,7 +23,7 @@ async function blocked() {
   );
   const server = await startServer([path]);
   const client = await RawClient.open(server.socket);
-  client.sendRequest({ type: 0, offset: 0n, length: 512 });
+  client.sendRequest({ type: CMD.READ, offset: 0n, length: 512 });
   while (!server.stderr().includes("blocks now")) await new Promise((r) => setTimeout(r, 10));
   return server;
 }

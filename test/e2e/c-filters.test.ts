@@ -5,6 +5,7 @@ import { execFileSync } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
+import { CMD } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   clean,
@@ -18,7 +19,7 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const [READ, FLUSH] = [0, 3];
+const { READ, FLUSH } = CMD;
 
 test("a filter's own thread that waits for an answer which never comes is let go", async () => {
   // It reads on, region by region, until it meets the one that is never answered.

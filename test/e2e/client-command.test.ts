@@ -14,12 +14,14 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { CLIENT_OPTIONS } from "../../src/cli/client/options.js";
 import { deviceNumbers } from "../../src/cli/client/places.js";
+import { joined, u32 } from "../support/bytes.js";
 import { type Finished, run } from "../support/command.js";
 import { blocksOf, commandsOf } from "../support/documents.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { startNbdkit, startQemuNbd } from "../support/peers.js";
+import { OPT, REP } from "../support/protocol.js";
 import { asyncnbd, startServer, temporaryDirectory } from "../support/server.js";
-import { joined, optionReply, startWrongServer, u32 } from "../support/wrong-server.js";
+import { optionReply, startWrongServer } from "../support/wrong-server.js";
 
 /** A command of bash in which `client` is the client, and $1 and so on are the arguments. */
 const shell = (command: string, ...args: string[]): Promise<Finished> =>
@@ -263,8 +265,11 @@ test("what servers say cannot write to terminals, or add lines", async () => {
   const { path } = await startWrongServer({
     option: (option) =>
       option === 3
-        ? joined([optionReply(3, 2, joined([u32(name.length), name])), optionReply(3, 1)])
-        : optionReply(option, 2 ** 31 + 6, name),
+        ? joined([
+            optionReply(OPT.LIST, REP.SERVER, joined([u32(name.length), name])),
+            optionReply(OPT.LIST, REP.ACK),
+          ])
+        : optionReply(option, REP.ERR_UNKNOWN, name),
   });
   const uri = `nbd+unix:///?socket=${path}`;
   expect(await ok("list", uri)).toBe("a\\u001b]0;x\\u0007\\u000ab\n");

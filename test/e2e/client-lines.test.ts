@@ -5,6 +5,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { preSharedKeys } from "../support/certificates.js";
+import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
   eventually,
@@ -13,7 +14,7 @@ import {
   temporaryDirectory,
 } from "../support/server.js";
 
-const WRITE = 1;
+const { WRITE } = CMD;
 const TELLS_OF_CLIENT =
   /^.*: client \S.*: (?:connected|disconnected|connection failed|refused).*$/gm;
 
@@ -89,7 +90,7 @@ const mistakes: [string, RegExp, (client: RawClient) => Promise<void>, string[]?
     async (client) => {
       await client.go("some");
       client.socket.pause();
-      for (let i = 0; i < 64; i++) client.sendRequest({ type: 0, length: 1 << 20 });
+      for (let i = 0; i < 64; i++) client.sendRequest({ type: CMD.READ, length: 1 << 20 });
       client.socket.destroy();
     },
   ],
@@ -151,9 +152,9 @@ describe.each(servers)("%s", (_name, transport, plugin, more, made) => {
       looking.socket.end();
       await looking.closed();
       const client = await RawClient.open(server.where, "some");
-      expect(await client.request({ type: 0, length: 512 })).toBe(0);
+      expect(await client.request({ type: CMD.READ, length: 512 })).toBe(0);
       await client.read(512);
-      client.sendRequest({ type: 2 });
+      client.sendRequest({ type: CMD.DISC });
       await client.closed();
       if (options.length === 0) {
         await server.stop();

@@ -7,10 +7,11 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { connect as connectClient, listExports } from "../../src/client/index.js";
 import { passingFilter } from "../support/passing-filter.js";
+import { CMD, OPT } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { debianFilter, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
-const [READ, WRITE, FLUSH] = [0, 1, 3];
+const { READ, WRITE, FLUSH } = CMD;
 
 /** A module with a disk whose reads take 20 ms, and which says how many there are at once. */
 function diskModule(front = "disk"): string {
@@ -334,7 +335,7 @@ describe.each(EXPORTNAME)(
     test("a plugin that never answers costs the client that has asked, and not the end", async () => {
       const server = await startServer([filter, namesModule(), "fail=silent"]);
       const asking = await RawClient.connect(server.socket);
-      asking.sendOption(3); // NBD_OPT_LIST
+      asking.sendOption(OPT.LIST); // NBD_OPT_LIST
       expect(await sizes(server.socket, ["b"])).toEqual([2048]);
       asking.socket.destroy();
       await server.stop();

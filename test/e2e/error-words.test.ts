@@ -4,8 +4,9 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { startServer, temporaryDirectory } from "../support/server.js";
-import { CMD, ERRNO, StrictClient, type StrictReply } from "../support/strict-client.js";
+import { StrictClient, type StrictReply } from "../support/strict-client.js";
 
 function file(name: string, text: string): string {
   const path = join(temporaryDirectory(), name);

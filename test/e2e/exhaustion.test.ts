@@ -8,6 +8,7 @@ import { fileURLToPath } from "node:url";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
 import { type DiskKind, disks, readBlock } from "../support/disks.js";
+import { ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   type RunningServer,
@@ -16,7 +17,7 @@ import {
   temporaryDirectory,
 } from "../support/server.js";
 
-const ENOMEM = 12;
+const { ENOMEM } = ERRNO;
 const CLIENTS = 8;
 
 const KINDS: readonly DiskKind[] = [

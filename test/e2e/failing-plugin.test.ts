@@ -1,14 +1,12 @@
 // A plugin that fails in any callback: a message for the operator, an NBD error for the client.
 
 import { describe, expect, test } from "vitest";
+import { CMD, ERRNO, OPT, REP } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, testPlugin } from "../support/server.js";
 
-const ERR_UNKNOWN = 2 ** 31 + 6;
-const ERR_PLATFORM = 2 ** 31 + 4;
-const EIO = 5;
-const EINVAL = 22;
-const ENOSPC = 28;
+const { ERR_UNKNOWN, ERR_PLATFORM } = REP;
+const { EIO, EINVAL, ENOSPC } = ERRNO;
 
 describe("a failure before serving", () => {
   test.each(["config_complete", "thread_model", "get_ready", "after_fork"])(
@@ -44,11 +42,11 @@ describe("a failure in the handshake", () => {
       const client = await RawClient.connect(server.socket);
       await client.greet();
       for (let i = 0; i < 2; i++) {
-        client.sendOption(7, Buffer.alloc(6));
+        client.sendOption(OPT.GO, Buffer.alloc(6));
         expect((await client.readOptionReply()).type).toBe(ERR_UNKNOWN);
       }
-      client.sendOption(2);
-      expect((await client.readOptionReply()).type).toBe(1);
+      client.sendOption(OPT.ABORT);
+      expect((await client.readOptionReply()).type).toBe(REP.ACK);
       await server.stop();
       expect(server.stderr()).toMatch(new RegExp(`probe\\[\\d+\\]: error: ${callback} was told`));
     },
@@ -58,7 +56,7 @@ describe("a failure in the handshake", () => {
     const server = await startServer([testPlugin("probe"), "fail=list_exports"]);
     const client = await RawClient.connect(server.socket);
     await client.greet();
-    client.sendOption(3);
+    client.sendOption(OPT.LIST);
     expect((await client.readOptionReply()).type).toBe(ERR_PLATFORM);
     await server.stop();
   });
@@ -87,8 +85,8 @@ describe("a failing request", () => {
       const server = await startServer([testPlugin("probe"), ...failure]);
       const client = await RawClient.connect(server.socket);
       await client.go();
-      const request = type === 3 ? { type } : { type, length: 512 };
-      const payload = type === 1 ? { payload: Buffer.alloc(512) } : {};
+      const request = type === CMD.FLUSH ? { type } : { type, length: 512 };
+      const payload = type === CMD.WRITE ? { payload: Buffer.alloc(512) } : {};
       expect(await client.request({ ...request, ...payload })).toBe(error);
       expect(await client.request({ type: 99 })).toBe(EINVAL);
       await server.stop();
@@ -103,7 +101,7 @@ describe("a failing request", () => {
     const client = await RawClient.connect(server.socket);
     await client.go();
     for (let i = 0; i < 100; i++)
-      expect(await client.request({ type: 0, length: 1, cookie: BigInt(i) })).toBe(EIO);
+      expect(await client.request({ type: CMD.READ, length: 1, cookie: BigInt(i) })).toBe(EIO);
     await server.stop();
     expect(server.stderr().trim().split("\n")).toHaveLength(10);
     expect(server.stderr()).toContain("further failures");
@@ -114,7 +112,7 @@ test("a plugin that calls nbdkit_shutdown stops the server after the reply", asy
   const server = await startServer([testPlugin("probe"), "shutdown-on=flush"]);
   const client = await RawClient.connect(server.socket);
   await client.go();
-  expect(await client.request({ type: 3 })).toBe(0);
+  expect(await client.request({ type: CMD.FLUSH })).toBe(0);
   expect(await client.closed()).toHaveLength(0);
   const { status } = await server.ended;
   expect(status).toBe(0);

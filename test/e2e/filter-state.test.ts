@@ -5,19 +5,21 @@ import { mkdirSync, readdirSync, readlinkSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MIB } from "../support/fixtures.js";
+import { CMD, OPT, REP } from "../support/protocol.js";
 import { goData, RawClient } from "../support/raw-client.js";
 import { type RunningServer, startServer, temporaryDirectory } from "../support/server.js";
 
-const [INFO, ACK] = [6, 1];
 const BLOCK_BYTES = 65536;
 
 async function write(client: RawClient, offset: number, byte: number, length = 512): Promise<void> {
   const payload = Buffer.alloc(length, byte);
-  expect(await client.request({ type: 1, offset: BigInt(offset), length, payload })).toBe(0);
+  expect(await client.request({ type: CMD.WRITE, offset: BigInt(offset), length, payload })).toBe(
+    0,
+  );
 }
 
 async function byteAt(client: RawClient, offset: number): Promise<number> {
-  expect(await client.request({ type: 0, offset: BigInt(offset), length: 1 })).toBe(0);
+  expect(await client.request({ type: CMD.READ, offset: BigInt(offset), length: 1 })).toBe(0);
   return (await client.read(1))[0] as number;
 }
 
@@ -91,10 +93,10 @@ describe.each<[string, () => readonly string[]]>([
     for (let visit = 1; visit <= 3; visit++) {
       const client = await RawClient.connect(server.socket);
       await client.greet();
-      client.sendOption(INFO, goData(""));
-      while ((await client.readOptionReply()).type !== ACK);
-      client.sendOption(7, goData(""));
-      while ((await client.readOptionReply()).type !== ACK);
+      client.sendOption(OPT.INFO, goData(""));
+      while ((await client.readOptionReply()).type !== REP.ACK);
+      client.sendOption(OPT.GO, goData(""));
+      while ((await client.readOptionReply()).type !== REP.ACK);
       if (visit > 1) expect(await byteAt(client, BLOCK_BYTES)).toBe(visit - 1);
       await write(client, BLOCK_BYTES, visit);
       client.socket.end();
@@ -152,7 +154,7 @@ test("cache keeps one state for all names that clients invent", async () => {
   const other = await RawClient.open(server.socket, "other");
   expect(await byteAt(other, 0)).toBe(0); // it is cached now
   await write(one, 0, 5);
-  expect(await one.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+  expect(await one.request({ type: CMD.FLUSH, offset: 0n, length: 0 })).toBe(0);
   expect(await byteAt(other, 0)).toBe(5);
   await server.stop();
 });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { passingFilter } from "../support/passing-filter.js";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   debianPlugin,
@@ -24,10 +25,10 @@ function scriptFile(name: string, text: string): string {
   return path;
 }
 
-const read = (offset: number, length = 512) => ({ type: 0, offset: BigInt(offset), length });
+const read = (offset: number, length = 512) => ({ type: CMD.READ, offset: BigInt(offset), length });
 
 const write = (offset: number, byte: number, length = 512, flags = 0) => ({
-  type: 1,
+  type: CMD.WRITE,
   flags,
   offset: BigInt(offset),
   length,
@@ -106,7 +107,7 @@ describe("cache", () => {
     const { server, client, expectLogged } = await start();
     expect(await client.request(write(0, 1, 65_536))).toBe(0);
     await expectLogged();
-    expect(await client.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+    expect(await client.request({ type: CMD.FLUSH, offset: 0n, length: 0 })).toBe(0);
     await expectLogged("write 65536 at 0", "flush");
     expect(await client.request(write(131_072, 1, 512, 1))).toBe(0);
     await expectLogged(
@@ -122,7 +123,7 @@ describe("cache", () => {
     await client.closed();
     const other = await RawClient.open(server.socket);
     expect(await other.request(write(65_536, 1, 65_536))).toBe(0);
-    expect(await other.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+    expect(await other.request({ type: CMD.FLUSH, offset: 0n, length: 0 })).toBe(0);
     expect(await other.request(write(0, 2, 65_536))).toBe(0);
     await server.stop();
     await expectLogged("write 131072 at 0", "flush");
@@ -157,9 +158,9 @@ describe("cache", () => {
     writeFileSync(flag, "");
     const client = await RawClient.open(server.socket);
     expect(await client.request(write(0, 7, 512))).toBe(0);
-    const flush = { type: 3, offset: 0n, length: 0 };
-    expect(await client.request(flush)).toBe(28);
-    expect(await client.request(flush)).toBe(28);
+    const flush = { type: CMD.FLUSH, offset: 0n, length: 0 };
+    expect(await client.request(flush)).toBe(ERRNO.ENOSPC);
+    expect(await client.request(flush)).toBe(ERRNO.ENOSPC);
     rmSync(flag);
     expect(await client.request(flush)).toBe(0);
     await server.stop();
@@ -176,7 +177,7 @@ test("filters stand in the order given, and each takes its own parameters", asyn
     ),
   );
   const client = await RawClient.open(server.socket);
-  expect(await client.request(write(0, 1))).toBe(28);
+  expect(await client.request(write(0, 1))).toBe(ERRNO.ENOSPC);
   expect(await client.request(read(0))).toBe(0);
   await client.read(512);
   await server.stop();
@@ -214,7 +215,7 @@ test("error-file switches errors on and off", async () => {
   const client = await RawClient.open(server.socket);
   expect(await client.request(write(0, 1))).toBe(0);
   writeFileSync(flag, "");
-  expect(await client.request(write(0, 1))).toBe(5);
+  expect(await client.request(write(0, 1))).toBe(ERRNO.EIO);
   await server.stop();
 });
 
@@ -283,8 +284,8 @@ describe("a C plugin behind a filter", () => {
       expect(await client.request(read(way * REGION))).toBe(0);
       expect(await client.read(512)).toEqual(Buffer.alloc(512, way + 1));
     }
-    expect(await client.request(write(WAYS.fails * REGION, 1))).toBe(28);
-    expect(await client.request(read(WAYS.errno * REGION))).toBe(28);
+    expect(await client.request(write(WAYS.fails * REGION, 1))).toBe(ERRNO.ENOSPC);
+    expect(await client.request(read(WAYS.errno * REGION))).toBe(ERRNO.ENOSPC);
     await server.stop();
   });
 

@@ -9,11 +9,12 @@ import { expect, test } from "vitest";
 import { Authority } from "../support/certificates.js";
 import { run } from "../support/command.js";
 import { residentKib } from "../support/process.js";
+import { CMD, OPT } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { eventually, sanitizer, startServer, temporaryDirectory } from "../support/server.js";
-import { CMD, StrictClient } from "../support/strict-client.js";
+import { StrictClient } from "../support/strict-client.js";
 
-const READ = 0;
+const { READ } = CMD;
 const KIB = 1024;
 const MIB = 2 ** 20;
 
@@ -23,7 +24,7 @@ test("what options announce takes no memory before it has come", async () => {
   for (let i = 0; i < 100; i++) {
     const client = await RawClient.connect(server.where);
     await client.greet();
-    client.sendOption(10, Buffer.alloc(0), MIB);
+    client.sendOption(OPT.SET_META_CONTEXT, Buffer.alloc(0), MIB);
   }
   expect((residentKib(server.pid) - before) / 1024).toBeLessThan(50);
 });

@@ -7,6 +7,7 @@ import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -17,10 +18,13 @@ import {
 } from "../support/server.js";
 import { ETAG, startWeb, type WebOptions } from "../support/web-server.js";
 
-const EPERM = 1;
-const EIO = 5;
+const { EPERM, EIO } = ERRNO;
 const content = randomBytes(MIB);
-const read = (offset: number, length: number) => ({ type: 0, offset: BigInt(offset), length });
+const read = (offset: number, length: number) => ({
+  type: CMD.READ,
+  offset: BigInt(offset),
+  length,
+});
 
 interface Session {
   readonly server: RunningServer;

@@ -9,6 +9,7 @@ import { Authority } from "../support/certificates.js";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { hasNginx, startNginx } from "../support/nginx.js";
+import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
   clean,
@@ -20,7 +21,11 @@ import {
 } from "../support/server.js";
 import { ETAG, startWeb, type WebOptions } from "../support/web-server.js";
 
-const read = (offset: number, length: number) => ({ type: 0, offset: BigInt(offset), length });
+const read = (offset: number, length: number) => ({
+  type: CMD.READ,
+  offset: BigInt(offset),
+  length,
+});
 
 const refusal = async (...parameters: readonly string[]): Promise<string> => {
   const command = clean("true");

@@ -7,6 +7,7 @@ import { join } from "node:path";
 import { expect, onTestFailed, test } from "vitest";
 import { DiskModel, SECTOR_BYTES } from "../support/disk-model.js";
 import { COMPLAINT, hostileMiddleware, hostilePlugin } from "../support/hostile-layers.js";
+import { CMD, ERRNO, EXPORT_FLAG, FLAG, STATE } from "../support/protocol.js";
 import { type Random, randomOf } from "../support/random.js";
 import {
   debianFilter,
@@ -16,13 +17,7 @@ import {
   temporaryDirectory,
   testPlugin,
 } from "../support/server.js";
-import {
-  CMD,
-  FLAG,
-  StrictClient,
-  type StrictReply,
-  type StrictRequest,
-} from "../support/strict-client.js";
+import { StrictClient, type StrictReply, type StrictRequest } from "../support/strict-client.js";
 
 const FIRST_SEED = Number(process.env.LAYERS_SEED ?? "1");
 const RUNS = Number(process.env.LAYERS_RUNS ?? "10");
@@ -31,8 +26,6 @@ const ROUNDS = 40;
 /** Of what is used: five regions of asyncmixed, which answer in five right ways. */
 const SIZE_BYTES = 5 * 65536;
 const SECTORS = SIZE_BYTES / SECTOR_BYTES;
-const [READ_ONLY, CAN_FLUSH, CAN_FUA, CAN_TRIM, CAN_ZERO, CAN_CACHE] = [2, 4, 8, 32, 64, 1024];
-const ZERO_STATE = 2;
 
 interface Stack {
   readonly words: readonly string[];
@@ -171,23 +164,24 @@ function plan(random: Random, flags: number): Planned[] {
 
 function requestFor(random: Random, flags: number, offset: number, length: number): Planned {
   const range = { offset: BigInt(offset * SECTOR_BYTES), length: length * SECTOR_BYTES };
-  const fua = (flags & CAN_FUA) !== 0 && random(4) === 0 ? FLAG.FUA : 0;
-  const can = (flag: number): boolean => (flags & READ_ONLY) === 0 && (flags & flag) !== 0;
+  const fua = (flags & EXPORT_FLAG.SEND_FUA) !== 0 && random(4) === 0 ? FLAG.FUA : 0;
+  const can = (flag: number): boolean =>
+    (flags & EXPORT_FLAG.READ_ONLY) === 0 && (flags & flag) !== 0;
   const kind = random(20);
   if (kind < 8 && can(~0)) {
     const byte = 1 + random(255);
     const payload = Buffer.alloc(range.length, byte);
     return { request: { type: CMD.WRITE, ...range, payload, flags: fua }, offset, length, byte };
   }
-  if (kind === 8 && can(CAN_ZERO))
+  if (kind === 8 && can(EXPORT_FLAG.SEND_WRITE_ZEROES))
     return { request: { type: CMD.WRITE_ZEROES, ...range, flags: fua }, offset, length, byte: 0 };
-  if (kind === 9 && can(CAN_FLUSH))
+  if (kind === 9 && can(EXPORT_FLAG.SEND_FLUSH))
     return { request: { type: CMD.FLUSH }, offset, length, byte: undefined };
-  if (kind === 10 && (flags & CAN_CACHE) !== 0)
+  if (kind === 10 && (flags & EXPORT_FLAG.SEND_CACHE) !== 0)
     return { request: { type: CMD.CACHE, ...range }, offset, length, byte: undefined };
   if (kind === 11)
     return { request: { type: CMD.BLOCK_STATUS, ...range }, offset, length, byte: undefined };
-  if (kind === 12 && can(CAN_TRIM))
+  if (kind === 12 && can(EXPORT_FLAG.SEND_TRIM))
     return { request: { type: CMD.TRIM, ...range, flags: fua }, offset, length, byte: 0 };
   return { request: { type: CMD.READ, ...range }, offset, length, byte: undefined };
 }
@@ -212,7 +206,7 @@ function checkFailure(
   words: string,
 ): void {
   expect(reply.errorText).toMatch(/^injected \d+$/);
-  expect([5, 28]).toContain(reply.error);
+  expect([ERRNO.EIO, ERRNO.ENOSPC]).toContain(reply.error);
   // What makes requests of whole blocks may fail outside of what was asked for, and nbdkit's filters
   // say nothing of where.
   if (request.type !== CMD.READ || /cow|cache|blocksize|nbdkit-/.test(words)) return;
@@ -231,7 +225,7 @@ function checkExtents(
     for (const [lengthBytes, flags] of extents) {
       const end = Math.min(sector + Number(lengthBytes) / SECTOR_BYTES, offset + length);
       for (; sector < end; sector++)
-        if ((Number(flags) & ZERO_STATE) !== 0 && !model.mayBe(sector, 0))
+        if ((Number(flags) & STATE.ZERO) !== 0 && !model.mayBe(sector, 0))
           throw new Error(`sector ${sector} is not zeroes`);
     }
   }

@@ -5,6 +5,7 @@ import { describe, expect, test } from "vitest";
 import { apply, buildLoad } from "../../bench/support/load.mjs";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { eventually, startServer, testPlugin } from "../support/server.js";
 import { StrictClient, type Style } from "../support/strict-client.js";
@@ -50,7 +51,7 @@ describe.each<Style>(["simple", "structured", "extended"])("%s replies", (style)
     const server = await startServer([testPlugin("lender"), `model=${model}`]);
     const client = await StrictClient.connect(server.socket, { style });
     const requests = RANGES.map(([offset, length]) => ({
-      ...{ type: 0, offset: BigInt(offset), length },
+      ...{ type: CMD.READ, offset: BigInt(offset), length },
     }));
     const replies = await client.requests(...requests);
     for (const [i, [offset, length]] of RANGES.entries()) {
@@ -72,7 +73,7 @@ test("nothing is lent with -D asyncnbd.reservations=0", async () => {
   });
   const client = await RawClient.open(server.socket);
   for (const [offset, length] of RANGES) {
-    expect(await client.request({ type: 0, offset: BigInt(offset), length })).toBe(0);
+    expect(await client.request({ type: CMD.READ, offset: BigInt(offset), length })).toBe(0);
     const data = await client.read(length);
     expect(data.every((byte) => (byte & COPIED) !== 0)).toBe(true);
   }
@@ -108,7 +109,7 @@ test("a client that goes in the middle of a write leaves no data behind that loo
   const server = await startServer(["memory", "8M"]);
   const leaving = await RawClient.open(server.socket);
   const payload = Buffer.alloc(300_000, 0x5a);
-  leaving.send(encodeRequest({ type: 1, offset: 4096n, length: MIB }), payload);
+  leaving.send(encodeRequest({ type: CMD.WRITE, offset: 4096n, length: MIB }), payload);
   const script = `
 import nbd, time
 h = nbd.NBD(); h.add_meta_context("base:allocation"); h.connect_uri("${server.uri}")
@@ -129,7 +130,7 @@ assert h.pread(1000, 4096) == b"\\x5a" * 1000
 `;
   const looking = await StrictClient.connect(server.socket);
   await eventually("the payload's beginning", async () => {
-    const [reply] = await looking.requests({ type: 0, offset: 4096n, length: 1000 });
+    const [reply] = await looking.requests({ type: CMD.READ, offset: 4096n, length: 1000 });
     return reply?.data?.every((byte) => byte === 0x5a) || undefined;
   });
   leaving.socket.destroy();
@@ -172,11 +173,11 @@ describe("a plugin that names its file", () => {
       [3, 1],
     ] as const) {
       const payload = Buffer.alloc(range.length, byte);
-      expect(await client.request({ type: 1, flags, ...range, payload })).toBe(0);
+      expect(await client.request({ type: CMD.WRITE, flags, ...range, payload })).toBe(0);
     }
-    expect(await client.request({ type: 0, ...range })).toBe(0);
+    expect(await client.request({ type: CMD.READ, ...range })).toBe(0);
     expect((await client.read(range.length)).equals(Buffer.alloc(range.length, 3))).toBe(true);
-    expect(await client.request({ type: 0, offset: 8191n, length: 1 })).toBe(0);
+    expect(await client.request({ type: CMD.READ, offset: 8191n, length: 1 })).toBe(0);
     expect(await client.read(1)).toEqual(Buffer.alloc(1));
     const { stderr } = await server.stop();
     return [...stderr.matchAll(/error: (\w+)/g)].map(([, name]) => name as string);
@@ -204,7 +205,9 @@ describe("a plugin that names its file", () => {
     const server = await startServer([testPlugin("filed"), "fd=append", "pwrite=fail"]);
     const client = await RawClient.open(server.socket);
     for (const length of [512, 131_072, 131_072])
-      expect(await client.request({ type: 1, payload: Buffer.alloc(length) })).toBe(5);
+      expect(await client.request({ type: CMD.WRITE, payload: Buffer.alloc(length) })).toBe(
+        ERRNO.EIO,
+      );
     await server.stop();
   });
 });

@@ -8,6 +8,7 @@ import { describe, expect, onTestFailed, test } from "vitest";
 import { SECTOR_BYTES } from "../support/disk-model.js";
 import { FlushedModel, type Written } from "../support/flushed-model.js";
 import { COMPLAINT, hostileMiddleware } from "../support/hostile-layers.js";
+import { CMD, EXPORT_FLAG, FLAG } from "../support/protocol.js";
 import { type Random, randomOf } from "../support/random.js";
 import {
   debianFilter,
@@ -18,7 +19,7 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { CMD, FLAG, StrictClient, type StrictRequest } from "../support/strict-client.js";
+import { StrictClient, type StrictRequest } from "../support/strict-client.js";
 
 const FIRST_SEED = Number(process.env.LOAD_SEED ?? "1");
 const RUNS = Number(process.env.LOAD_RUNS ?? "2");
@@ -28,7 +29,6 @@ const CLIENTS = 3;
 const REGION_BYTES = 256 << 10; // of each client
 const SECTORS = REGION_BYTES / SECTOR_BYTES;
 const OFFSET_BYTES = 64 << 10; // where the disk begins, behind the filter "offset"
-const [CAN_FUA, CAN_ZERO, CAN_MULTI_CONN] = [8, 64, 256];
 
 const middleware = (seed: number): string => {
   const path = join(temporaryDirectory(), "hostile.mjs");
@@ -110,7 +110,7 @@ class Load {
     } catch {
       return false;
     }
-    if ((client.flags & CAN_MULTI_CONN) === 0) this.model.forgetUnflushed();
+    if ((client.flags & EXPORT_FLAG.CAN_MULTI_CONN) === 0) this.model.forgetUnflushed();
     for (let batches = this.#random(60); batches > 0; batches--) {
       const written = this.#plan();
       if (!(await this.#runBatch(client, written))) return false;
@@ -160,10 +160,10 @@ class Load {
   /** Writes, perhaps with a flush at the same time, then a read. False: the server has gone. */
   async #runBatch(client: StrictClient, written: readonly Written[]): Promise<boolean> {
     const { model } = this;
-    const isDurable = (client.flags & CAN_FUA) !== 0 && this.#random(6) === 0;
+    const isDurable = (client.flags & EXPORT_FLAG.SEND_FUA) !== 0 && this.#random(6) === 0;
     const flags = isDurable ? FLAG.FUA : 0;
     const requests = written.map((one) =>
-      one.byte === 0 && (client.flags & CAN_ZERO) !== 0
+      one.byte === 0 && (client.flags & EXPORT_FLAG.SEND_WRITE_ZEROES) !== 0
         ? { ...this.#rangeOf(one), type: CMD.WRITE_ZEROES, flags }
         : this.#request(one, flags),
     );

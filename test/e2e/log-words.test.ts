@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
+import { CMD, ERRNO, OPT } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   debianPlugin,
@@ -18,7 +19,6 @@ import { StrictClient } from "../support/strict-client.js";
 
 const FORGED = "asyncnbd: error: the disk is on fire";
 const NAME = `x\n${FORGED}\r\x1b[31m\u202e`;
-const NBD_OPT_EXPORT_NAME = 1;
 
 /** Refuses all exports but one, and fails to read that, each time with its name. */
 const SCRIPT = `
@@ -57,7 +57,7 @@ describe.each(plugins)(
       polite.socket.destroy();
       const old = await RawClient.connect(server.socket);
       await old.greet();
-      old.sendOption(NBD_OPT_EXPORT_NAME, Buffer.from(NAME));
+      old.sendOption(OPT.EXPORT_NAME, Buffer.from(NAME));
       await old.closed();
       await eventually("both refusals", () =>
         (server.stderr().match(/: refused: /g)?.length ?? 0) >= 2 ? true : undefined,
@@ -75,7 +75,7 @@ test.each([[[]], [["-v"]]])(
   async (options) => {
     const server = await startServer([scriptPlugin()], { options });
     const client = await RawClient.open(server.socket, `${NAME}!`);
-    expect(await client.request({ type: 0, length: 512 })).toBe(5);
+    expect(await client.request({ type: CMD.READ, length: 512 })).toBe(ERRNO.EIO);
     client.socket.destroy();
     const { stderr } = await server.stop();
     expect(stderr).toContain("cannot read x");
@@ -156,8 +156,8 @@ describe("a password", () => {
     );
     const server = await startServer([plugin]);
     const client = await StrictClient.connect(server.where, { style: "structured" });
-    const [reply] = await client.requests({ type: 0, length: 512 });
-    expect(reply?.error).toBe(5);
+    const [reply] = await client.requests({ type: CMD.READ, length: 512 });
+    expect(reply?.error).toBe(ERRNO.EIO);
     expect(JSON.stringify(reply)).not.toContain(PASSWORD);
     await client.disconnect();
     expect((await server.stop()).stderr).not.toContain(PASSWORD);

@@ -4,12 +4,11 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { residentKib, threadCount } from "../support/process.js";
+import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { eventually, startServer, temporaryDirectory, testPlugin } from "../support/server.js";
 
-const READ = 0;
-const WRITE = 1;
-const DISC = 2;
+const { READ, WRITE, DISC } = CMD;
 const BLOCK = 4096;
 
 const connect = async (socket: string): Promise<RawClient> => {
@@ -148,10 +147,10 @@ test("--max-connections lets others wait until one has gone", async () => {
     isGreeted = true;
   });
   for (const client of [first, second])
-    expect(await client.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+    expect(await client.request({ type: CMD.FLUSH, offset: 0n, length: 0 })).toBe(0);
   expect(isGreeted).toBe(false);
   first.socket.destroy();
   await greeted;
-  expect(await second.request({ type: 3, offset: 0n, length: 0 })).toBe(0);
+  expect(await second.request({ type: CMD.FLUSH, offset: 0n, length: 0 })).toBe(0);
   await server.stop();
 });

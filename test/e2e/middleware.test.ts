@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
@@ -30,9 +31,9 @@ async function start(middleware: string) {
   );
   const server = await startServer([path, "byte=7"]);
   const client = await RawClient.open(server.socket);
-  const read = () => client.request({ type: 0, offset: 0n, length: 512 });
+  const read = () => client.request({ type: CMD.READ, offset: 0n, length: 512 });
   const write = () =>
-    client.request({ type: 1, offset: 0n, length: 512, payload: Buffer.alloc(512) });
+    client.request({ type: CMD.WRITE, offset: 0n, length: 512, payload: Buffer.alloc(512) });
   return { server, client, read, write };
 }
 
@@ -107,11 +108,13 @@ test("stats counts what clients do, and can be looked at", async () => {
   const server = await startServer([path]);
   const client = await RawClient.open(server.socket);
   for (let i = 0; i < 3; i++) {
-    expect(await client.request({ type: 0, offset: 0n, length: 512 })).toBe(0);
+    expect(await client.request({ type: CMD.READ, offset: 0n, length: 512 })).toBe(0);
     await client.read(512);
   }
   const payload = Buffer.alloc(512);
-  expect(await client.request({ type: 1, offset: 0n, length: 512, payload })).toBe(5);
+  expect(await client.request({ type: CMD.WRITE, offset: 0n, length: 512, payload })).toBe(
+    ERRNO.EIO,
+  );
   client.socket.destroy();
   const words = await eventually("the snapshot", () => /^\{.*\}$/m.exec(server.stderr())?.[0]);
   const { pread, pwrite, ...others } = JSON.parse(words);

@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO, INFO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   runAsyncnbd,
@@ -17,8 +18,7 @@ import { StrictClient } from "../support/strict-client.js";
 
 const index = new URL("../../dist/index.js", import.meta.url).pathname;
 
-const EIO = 5;
-const ESHUTDOWN = 108;
+const { EIO, ESHUTDOWN } = ERRNO;
 
 function plugin(body: string): string {
   const path = join(temporaryDirectory(), "disk.ts");
@@ -86,9 +86,9 @@ describe("a read that returns or throws", () => {
     const other = await RawClient.open(server.socket);
     // What is answered twice would be an answer to one of these.
     for (let i = 0; i < 20; i++) {
-      odd.sendRequest({ type: 0, offset: 4096n, length: 512, cookie: 1n });
+      odd.sendRequest({ type: CMD.READ, offset: 4096n, length: 512, cookie: 1n });
       for (let j = 0; j < 4; j++)
-        other.sendRequest({ type: 0, offset: 0n, length: 512, cookie: BigInt(j) });
+        other.sendRequest({ type: CMD.READ, offset: 0n, length: 512, cookie: BigInt(j) });
       expect(await odd.readReply()).toEqual({ error: expected, cookie: 1n });
       if (expected === 0) await odd.read(512);
       for (let j = 0; j < 4; j++) {
@@ -119,9 +119,9 @@ describe("extents", () => {
         style: "structured",
         contexts: ["base:allocation"],
       });
-      const [status] = await client.requests({ type: 7, offset: 0n, length: MIB });
+      const [status] = await client.requests({ type: CMD.BLOCK_STATUS, offset: 0n, length: MIB });
       if (!what.includes("a byte each")) expect(status?.error).toBe(EIO);
-      const [large] = await client.requests({ type: 0, offset: 0n, length: 65_536 });
+      const [large] = await client.requests({ type: CMD.READ, offset: 0n, length: 65_536 });
       expect(large?.error).toBe(0);
       await client.disconnect();
       await server.stop();
@@ -133,7 +133,7 @@ test("a message of 5 MB is cut, for the client and in the log", async () => {
   const path = reading('throw new Error("é".repeat(2_500_000));');
   const server = await startServer([path]);
   const client = await StrictClient.connect(server.socket, { style: "structured" });
-  const [reply] = await client.requests({ type: 0, offset: 4096n, length: 512 });
+  const [reply] = await client.requests({ type: CMD.READ, offset: 4096n, length: 512 });
   expect(reply?.error).toBe(EIO);
   expect(reply?.errorText).toBe("é".repeat(512));
   await client.disconnect();
@@ -150,7 +150,7 @@ test("many requests that are given up take a few lines of the log", async () => 
   const client = await RawClient.open(server.socket);
   // No more than a client that has had no replies may have in flight: the server reads them all, and
   // so sees the end behind them.
-  for (let i = 0; i < 2000; i++) client.sendRequest({ type: 0, offset: 0n, length: 512 });
+  for (let i = 0; i < 2000; i++) client.sendRequest({ type: CMD.READ, offset: 0n, length: 512 });
   client.socket.end();
   await client.closed();
   const { stderr } = await server.stop();
@@ -190,11 +190,12 @@ describe("while a plugin is saturated", () => {
     );
     // Work for much longer than the test takes.
     for (const client of clients)
-      for (let i = 0; i < 2000; i++) client.sendRequest({ type: 0, offset: 0n, length: 512 });
+      for (let i = 0; i < 2000; i++)
+        client.sendRequest({ type: CMD.READ, offset: 0n, length: 512 });
     await clients[0]?.read(16);
     const readsWhenGreeted = async (): Promise<number> => {
-      const { infos } = await StrictClient.connect(server.socket, { infos: [2] });
-      return Number(infos.get(2)?.toString());
+      const { infos } = await StrictClient.connect(server.socket, { infos: [INFO.DESCRIPTION] });
+      return Number(infos.get(INFO.DESCRIPTION)?.toString());
     };
     const before = await readsWhenGreeted();
     const after = await readsWhenGreeted();
@@ -243,9 +244,9 @@ describe("what a plugin does not catch", () => {
     }`);
     const server = await startServer([path], { options });
     const client = await RawClient.open(server.socket);
-    client.sendRequest({ type: 0, offset: 0n, length: 512, cookie: 1n });
-    client.sendRequest({ type: 0, offset: 512n, length: 512, cookie: 2n });
-    client.sendRequest({ type: 0, offset: 4096n, length: 512, cookie: 3n });
+    client.sendRequest({ type: CMD.READ, offset: 0n, length: 512, cookie: 1n });
+    client.sendRequest({ type: CMD.READ, offset: 512n, length: 512, cookie: 2n });
+    client.sendRequest({ type: CMD.READ, offset: 4096n, length: 512, cookie: 3n });
     expect(await client.readReply()).toEqual({ error: 0, cookie: 3n });
     await client.read(512);
     expect(await client.readReply()).toEqual({ error: 0, cookie: 1n });

@@ -5,12 +5,11 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO, EXPORT_FLAG } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
-const READ = 0;
-const WRITE = 1;
-const READ_ONLY_FLAG = 1 << 1;
+const { READ, WRITE } = CMD;
 
 /** Middleware that says what it sees. */
 const TOLD = `wrapRequests("told", (call) => {
@@ -104,7 +103,7 @@ const FILTERS_OF_A_PART = [
 const PART = ["fuamode=discard", "zeromode=emulate", "truncate=8192", "offset=1024", "range=4096"];
 
 const read = async (client: RawClient, offset = 0, length = 512): Promise<Buffer> => {
-  expect(await client.request({ type: 0, offset: BigInt(offset), length })).toBe(0);
+  expect(await client.request({ type: READ, offset: BigInt(offset), length })).toBe(0);
   return client.read(length);
 };
 
@@ -135,12 +134,12 @@ describe("readonly", () => {
     const server = await startServer(args(`--filter=${ownFilter()}`));
     const client = await RawClient.connect(server.socket);
     const { flags } = await client.go();
-    expect(flags & READ_ONLY_FLAG).toBe(READ_ONLY_FLAG);
+    expect(flags & EXPORT_FLAG.READ_ONLY).toBe(EXPORT_FLAG.READ_ONLY);
     const data = await read(client, 8, 512);
     if (byte === 7) expect(data).toEqual(seven);
     else expect(data.readBigUInt64BE(0)).toBe(8n);
     const written = { type: WRITE, offset: 0n, length: 512, payload: seven };
-    expect(await client.request(written)).toBe(1); // EPERM
+    expect(await client.request(written)).toBe(ERRNO.EPERM); // EPERM
     if (isTold)
       await eventually("word of the read", () =>
         server.stderr().includes("told: pread offset=8 count=512") ? true : undefined,
@@ -181,10 +180,10 @@ describe("cow", () => {
     const reader = await RawClient.open(server.socket);
     const payload = Buffer.alloc(100_000, 9);
     expect(await writer.request({ type: WRITE, offset: 1000n, length: 100_000, payload })).toBe(0);
-    expect(await writer.request({ type: 3 })).toBe(0);
+    expect(await writer.request({ type: CMD.FLUSH })).toBe(0);
     const expected = Buffer.concat([Buffer.alloc(1000, byte), payload, Buffer.alloc(1000, byte)]);
     expect((await read(reader, 0, 102_000)).equals(expected)).toBe(true);
-    expect(await reader.request({ type: 6, offset: 2000n, length: 70_000 })).toBe(0);
+    expect(await reader.request({ type: CMD.WRITE_ZEROES, offset: 2000n, length: 70_000 })).toBe(0);
     expect((await read(writer, 1999, 70_002)).equals(zeroesBetween(9, 70_000))).toBe(true);
     expect(server.stderr()).not.toContain("written to");
     await server.stop();
@@ -233,13 +232,13 @@ test.each<[string, (own: string) => readonly string[]]>([
   const client = await RawClient.connect(server.socket);
   const { sizeBytes, flags } = await client.go();
   expect(sizeBytes).toBe(8192n);
-  expect(flags & (1 << 10)).toBe(0); // no caching
-  expect(await client.request({ type: 6, offset: 0n, length: 512 })).toBe(0);
+  expect(flags & EXPORT_FLAG.SEND_CACHE).toBe(0); // no caching
+  expect(await client.request({ type: CMD.WRITE_ZEROES, offset: 0n, length: 512 })).toBe(0);
   expect(server.stderr()).toContain("the disk was written to");
   const expected = Buffer.concat([Buffer.alloc(512), Buffer.alloc(3584, 7), Buffer.alloc(4096)]);
   expect((await read(client, 0, 8192)).equals(expected)).toBe(true);
   const behind = { type: WRITE, offset: 4096n, length: 512, payload: seven };
-  expect(await client.request(behind)).toBe(28); // ENOSPC
+  expect(await client.request(behind)).toBe(ERRNO.ENOSPC); // ENOSPC
   await server.stop();
 });
 

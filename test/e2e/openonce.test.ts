@@ -4,6 +4,7 @@
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   debianFilter,
@@ -15,7 +16,7 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const [READ, WRITE, FLUSH] = [0, 1, 3];
+const { READ, WRITE, FLUSH } = CMD;
 
 /** A module with a disk that says when it is opened and closed. */
 function diskModule(front = "disk"): string {
@@ -218,7 +219,7 @@ describe("in front of a plugin in C", () => {
     const server = await startServer(words);
     for (let i = 0; i < 2; i++) {
       const client = await RawClient.open(server.socket);
-      expect(await client.request({ type: READ, offset: 524288n, length: 512 })).toBe(5);
+      expect(await client.request({ type: READ, offset: 524288n, length: 512 })).toBe(ERRNO.EIO);
       client.socket.end();
       await client.closed();
     }

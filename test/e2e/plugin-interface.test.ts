@@ -4,6 +4,7 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runOk } from "../support/command.js";
+import { CMD, ERRNO, EXPORT_FLAG, FLAG } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   clean,
@@ -48,17 +49,21 @@ describe("a plugin of API version 1", () => {
     const server = await startServer([testPlugin("version1")]);
     const client = await RawClient.connect(server.socket);
     const { flags, sizeBytes } = await client.go();
-    expect(flags & (1 << 3)).not.toBe(0); // FUA is offered
-    expect(flags & (1 << 6)).not.toBe(0); // and write zeroes
+    expect(flags & EXPORT_FLAG.SEND_FUA).not.toBe(0); // FUA is offered
+    expect(flags & EXPORT_FLAG.SEND_WRITE_ZEROES).not.toBe(0); // and write zeroes
     const data = Buffer.alloc(8192, 9);
-    expect(await client.request({ type: 1, payload: data, flags: 1 })).toBe(0);
-    expect(await client.request({ type: 6, offset: 100n, length: 200, flags: 1 })).toBe(0);
-    expect(await client.request({ type: 6, length: 512, flags: 16 })).toBe(95); // fast: ENOTSUP
-    client.sendRequest({ type: 0, length: 8192 });
+    expect(await client.request({ type: CMD.WRITE, payload: data, flags: FLAG.FUA })).toBe(0);
+    expect(
+      await client.request({ type: CMD.WRITE_ZEROES, offset: 100n, length: 200, flags: FLAG.FUA }),
+    ).toBe(0);
+    expect(
+      await client.request({ type: CMD.WRITE_ZEROES, length: 512, flags: FLAG.FAST_ZERO }),
+    ).toBe(ERRNO.ENOTSUP); // fast: ENOTSUP
+    client.sendRequest({ type: CMD.READ, length: 8192 });
     await client.readReply();
     expect((await client.read(8192)).equals(data.fill(0, 100, 300))).toBe(true);
     // Two flushes, which the plugin counts in its last byte.
-    client.sendRequest({ type: 0, offset: sizeBytes - 1n, length: 1 });
+    client.sendRequest({ type: CMD.READ, offset: sizeBytes - 1n, length: 1 });
     await client.readReply();
     expect((await client.read(1))[0]).toBe(2);
     await server.stop();
@@ -92,7 +97,9 @@ test("zeroing by writing covers ranges above 64 MiB", async () => {
   const client = await RawClient.connect(server.socket);
   await client.go();
   const MIB = 1 << 20;
-  expect(await client.request({ type: 6, offset: BigInt(MIB), length: 150 * MIB })).toBe(0);
+  expect(
+    await client.request({ type: CMD.WRITE_ZEROES, offset: BigInt(MIB), length: 150 * MIB }),
+  ).toBe(0);
   expect(readFileSync(log, "utf8")).toBe(
     [`${64 * MIB} ${MIB}`, `${64 * MIB} ${65 * MIB}`, `${22 * MIB} ${129 * MIB}`, ""].join("\n"),
   );

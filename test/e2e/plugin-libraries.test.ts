@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { run, runOk } from "../support/command.js";
 import { checksum, MIB, writePattern } from "../support/fixtures.js";
+import { CMD } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -137,7 +138,7 @@ describe.skipIf(sanitizer !== undefined)("libraries that node has too", () => {
     const server = await startServer([testPlugin("cxxprobe")]);
     const client = await RawClient.connect(server.socket);
     await client.go();
-    expect(await client.request({ type: 0, offset: 0n, length: 32 })).toBe(0);
+    expect(await client.request({ type: CMD.READ, offset: 0n, length: 32 })).toBe(0);
     expect((await client.read(32)).toString()).toBe("thrown 000042 ff 1.5 46 square\nt");
   });
 });

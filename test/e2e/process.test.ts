@@ -5,6 +5,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run, runOk } from "../support/command.js";
+import { CMD } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -138,10 +139,10 @@ test.skipIf(sanitizer !== undefined)(
     await first.go();
     const clients: RawClient[] = [];
     for (let i = 0; i < 80; i++) clients.push(await RawClient.connect(socket));
-    expect(await first.request({ type: 3 })).toBe(0);
+    expect(await first.request({ type: CMD.FLUSH })).toBe(0);
     for (const client of clients.slice(0, 70)) client.socket.destroy();
     await clients[79]?.go();
-    expect(await clients[79]?.request({ type: 3 })).toBe(0);
+    expect(await clients[79]?.request({ type: CMD.FLUSH })).toBe(0);
     child.kill("SIGTERM");
     expect(await ended).toBe(0);
   },

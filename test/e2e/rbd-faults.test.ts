@@ -7,9 +7,10 @@ import { expect, test } from "vitest";
 import { startCeph } from "../support/ceph.js";
 import { DiskModel, SECTOR_BYTES } from "../support/disk-model.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO, FLAG } from "../support/protocol.js";
 import { randomOf } from "../support/random.js";
 import { LEAKS_AT_EXIT, type RunningServer, sanitizer, startServer } from "../support/server.js";
-import { CMD, ERRNO, FLAG, StrictClient, type StrictRequest } from "../support/strict-client.js";
+import { StrictClient, type StrictRequest } from "../support/strict-client.js";
 
 const ceph = startCeph({ store: "bluestore" });
 

@@ -6,8 +6,9 @@ import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { startCeph } from "../support/ceph.js";
+import { CMD } from "../support/protocol.js";
 import { runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
-import { CMD, StrictClient } from "../support/strict-client.js";
+import { StrictClient } from "../support/strict-client.js";
 
 const ceph = startCeph({ auth: "cephx" });
 

@@ -8,13 +8,14 @@ import { NBD_FLAG_SEND_FAST_ZERO, NBD_FLAG_SEND_TRIM } from "../../src/protocol.
 import { startCeph } from "../support/ceph.js";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD } from "../support/protocol.js";
 import {
   type RunningServer,
   runAsyncnbd,
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { CMD, StrictClient } from "../support/strict-client.js";
+import { StrictClient } from "../support/strict-client.js";
 
 const ceph = startCeph();
 

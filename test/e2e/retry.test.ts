@@ -5,6 +5,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { passingFilter } from "../support/passing-filter.js";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   debianPlugin,
@@ -15,7 +16,7 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const [READ, WRITE, FLUSH] = [0, 1, 3];
+const { READ, WRITE, FLUSH } = CMD;
 const read = { type: READ, offset: 0n, length: 512 };
 const write = { type: WRITE, offset: 0n, length: 512, payload: Buffer.alloc(512, 9) };
 
@@ -128,7 +129,7 @@ test("requests in flight and those that come meanwhile are all answered, and rig
 test("with retry-readonly it is opened read-only", async () => {
   const server = await start([...retrying, "retry-readonly=true", disk("")]);
   const client = await RawClient.open(server.socket);
-  expect(await client.request(write)).toBe(1);
+  expect(await client.request(write)).toBe(ERRNO.EPERM);
   expect(await client.request(read)).toBe(0);
   await client.read(512);
   client.socket.end();
@@ -155,7 +156,7 @@ test.each(["the client leaves", "the server stops"])(
     }
     const begun = Date.now();
     server.kill("SIGTERM");
-    if (end === "the server stops") expect((await client.readReply()).error).toBe(5);
+    if (end === "the server stops") expect((await client.readReply()).error).toBe(ERRNO.EIO);
     expect(Date.now() - begun).toBeLessThan(2000);
     client.socket.end();
     await server.ended;
@@ -169,7 +170,7 @@ test("waiting ends at once when the server stops", async () => {
   client.sendRequest(read);
   await eventually("the failure", () => server.stderr().includes("not yet") || undefined);
   server.kill("SIGTERM");
-  expect((await client.readReply()).error).toBe(5);
+  expect((await client.readReply()).error).toBe(ERRNO.EIO);
   client.socket.end();
   expect((await server.ended).status).toBe(0);
 });

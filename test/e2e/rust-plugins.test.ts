@@ -9,6 +9,7 @@ import { beforeAll, describe, expect, test } from "vitest";
 import { checkModel } from "../../src/testing/index.js";
 import { runOk } from "../support/command.js";
 import { buildRust, languageSource, OLDEST_RUST } from "../support/languages.js";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   clean,
@@ -22,9 +23,8 @@ import {
 const root = fileURLToPath(new URL("../../", import.meta.url));
 const crate = join(root, "examples", "rust-async");
 
-const READ = 0;
-const WRITE = 1;
-const EIO = 5;
+const { READ, WRITE } = CMD;
+const { EIO } = ERRNO;
 
 test("each field of its table is where the header has it, and has its size", async () => {
   const directory = temporaryDirectory();

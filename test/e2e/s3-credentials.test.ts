@@ -6,6 +6,7 @@ import type { IncomingMessage } from "node:http";
 import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
+import { ERRNO } from "../support/protocol.js";
 import { signatureOf } from "../support/s3-client.js";
 import { errorDocument, type Fate, type StoreProxy, startProxy } from "../support/s3-proxy.js";
 import {
@@ -15,7 +16,7 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { ERRNO, StrictClient } from "../support/strict-client.js";
+import { StrictClient } from "../support/strict-client.js";
 
 interface Keys {
   readonly id: string;

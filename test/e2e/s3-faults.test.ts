@@ -8,6 +8,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
 import { type Finished, run } from "../support/command.js";
 import { ACCESS_KEY, startObjectStore } from "../support/object-store.js";
+import { CMD, ERRNO, EXPORT_FLAG } from "../support/protocol.js";
 import { errorDocument, type Fate, type StoreProxy, startProxy } from "../support/s3-proxy.js";
 import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
 import {
@@ -17,7 +18,7 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { CMD, ERRNO, StrictClient } from "../support/strict-client.js";
+import { StrictClient } from "../support/strict-client.js";
 
 const s3 = startS3();
 const OBJECT = 64 * 1024;
@@ -350,7 +351,7 @@ describe("stubs of stores:", () => {
     expect(await refusal(proxy.url, ...volume)).toContain("(read-only=true would only read it)");
     await s3.store.put(BUCKET, `volume${volumes}/0000000000000000`, randomBytes(OBJECT));
     const client = await connect(await serve(proxy.url, ...volume, "read-only=true"));
-    expect(client.flags & 2).toBe(2);
+    expect(client.flags & EXPORT_FLAG.READ_ONLY).toBe(EXPORT_FLAG.READ_ONLY);
   });
 });
 

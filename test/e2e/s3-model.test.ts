@@ -2,10 +2,11 @@
 // (Ceph's radosgw) on which requests and answers are lost, late and refused.
 
 import { expect, test } from "vitest";
+import { CMD } from "../support/protocol.js";
 import { errorDocument, type Fate, startProxy } from "../support/s3-proxy.js";
 import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
 import { startServer } from "../support/server.js";
-import { CMD, StrictClient } from "../support/strict-client.js";
+import { StrictClient } from "../support/strict-client.js";
 
 const s3 = startS3();
 

@@ -8,6 +8,7 @@ import { checkModel } from "../../src/testing/index.js";
 import { runOk } from "../support/command.js";
 import { connectTo, read, verifyByFio, write } from "../support/disk-client.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO, EXPORT_FLAG, FLAG } from "../support/protocol.js";
 import { startProxy } from "../support/s3-proxy.js";
 import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
 import {
@@ -17,7 +18,6 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
-import { CMD, ERRNO, FLAG } from "../support/strict-client.js";
 
 const s3 = startS3();
 const KIB = 1024;
@@ -62,7 +62,7 @@ describe("an object", () => {
       await runOk(["nbdcopy", server.uri, copied]);
       expect(readFileSync(copied).equals(content)).toBe(true);
       const client = await connectTo(server);
-      expect(client.flags & 2).toBe(2);
+      expect(client.flags & EXPORT_FLAG.READ_ONLY).toBe(EXPORT_FLAG.READ_ONLY);
       expect((await read(client, 4095, 2)).equals(content.subarray(4095, 4097))).toBe(true);
     },
   );
@@ -243,7 +243,7 @@ describe("a volume", () => {
     await write(client, 5, data);
     expect((await read(client, 5, data.length)).equals(data)).toBe(true);
     const reader = await connectTo(await serve(...volumeOf(key), "read-only=true"));
-    expect(reader.flags & 2).toBe(2);
+    expect(reader.flags & EXPORT_FLAG.READ_ONLY).toBe(EXPORT_FLAG.READ_ONLY);
     expect((await read(reader, 5, data.length)).equals(data)).toBe(true);
   });
 });
@@ -266,7 +266,7 @@ describe("two writers of one volume", () => {
       "words about it",
       () => one.stderr().includes("another writer has changed the object") || undefined,
     );
-    expect((await connectTo(one)).flags & 2).toBe(2);
+    expect((await connectTo(one)).flags & EXPORT_FLAG.READ_ONLY).toBe(EXPORT_FLAG.READ_ONLY);
     expect((await read(b, 0, 4096)).equals(first)).toBe(true);
     expect((await read(b, 4096, 4096)).equals(Buffer.alloc(4096))).toBe(true);
     expect((await read(b, 8192, 4096)).equals(second)).toBe(true);

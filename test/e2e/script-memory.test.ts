@@ -6,6 +6,7 @@ import { describe, expect, test } from "vitest";
 import { MIB } from "../support/fixtures.js";
 import { passingFilter } from "../support/passing-filter.js";
 import { residentKib } from "../support/process.js";
+import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
   eventually,
@@ -33,7 +34,7 @@ const partly = (wait = ""): string => `
 
 async function exchange(client: RawClient, fields: Parameters<RawClient["request"]>[0]) {
   expect(await client.request(fields)).toBe(0);
-  return fields.type === 0 ? client.read(fields.length as number) : Buffer.alloc(0);
+  return fields.type === CMD.READ ? client.read(fields.length as number) : Buffer.alloc(0);
 }
 
 describe.each<[string, () => string[], string[]]>([
@@ -53,14 +54,14 @@ describe.each<[string, () => string[], string[]]>([
       const payload = Buffer.alloc(length, SECRET);
       for (let round = 0; round < 3; round++) {
         for (let i = 0; i < 8; i++)
-          rich.sendRequest({ type: 1, offset: 0n, payload, cookie: BigInt(i) });
+          rich.sendRequest({ type: CMD.WRITE, offset: 0n, payload, cookie: BigInt(i) });
         for (let i = 0; i < 8; i++) expect((await rich.readReply()).error).toBe(0);
-        await exchange(rich, { type: 0, offset: 0n, length });
-        const read = await exchange(poor, { type: 0, offset: BigInt(512 * KIB), length });
+        await exchange(rich, { type: CMD.READ, offset: 0n, length });
+        const read = await exchange(poor, { type: CMD.READ, offset: BigInt(512 * KIB), length });
         expect(read.subarray(1).every((byte) => byte === 0)).toBe(true);
       }
       rich.socket.destroy(); // what it had is free now
-      const read = await exchange(poor, { type: 0, offset: BigInt(512 * KIB), length });
+      const read = await exchange(poor, { type: CMD.READ, offset: BigInt(512 * KIB), length });
       expect(read.subarray(1).every((byte) => byte === 0)).toBe(true);
       await server.stop();
     },
@@ -75,7 +76,7 @@ test("memory of a burst of requests comes back while the client stays", async ()
   const server = await startServer([path]);
   const client = await RawClient.open(server.socket);
   const before = residentKib(server.pid);
-  for (let i = 0; i < 200; i++) client.sendRequest({ type: 0, offset: 0n, length: MIB });
+  for (let i = 0; i < 200; i++) client.sendRequest({ type: CMD.READ, offset: 0n, length: MIB });
   await client.read(200 * (16 + MIB));
   await eventually("the memory back", () =>
     residentKib(server.pid) < before + LEFT_KIB ? true : undefined,
@@ -99,10 +100,11 @@ test.skipIf(sanitizer !== undefined)(
     const other = await RawClient.open(server.socket);
     const before = residentKib(server.pid);
     raw.socket.pause();
-    for (let i = 0; i < 3000; i++) raw.sendRequest({ type: 7, offset: 0n, length: MIB });
+    for (let i = 0; i < 3000; i++)
+      raw.sendRequest({ type: CMD.BLOCK_STATUS, offset: 0n, length: MIB });
     // Each comes behind what the first client has had admitted by then.
     for (let i = 0; i < 5; i++) {
-      await exchange(other, { type: 0, offset: 0n, length: 512 });
+      await exchange(other, { type: CMD.READ, offset: 0n, length: 512 });
       expect(residentKib(server.pid) - before).toBeLessThan(128 * KIB);
     }
     raw.socket.destroy();
@@ -141,10 +143,15 @@ describe.each<[string, string[]]>([
     for (let round = 0; round < 4; round++) {
       for (const [i, payload] of payloads.entries()) {
         payload[LENGTH - 1] = round;
-        client.sendRequest({ type: 1, offset: BigInt(i * LENGTH), payload, cookie: BigInt(i) });
+        client.sendRequest({
+          type: CMD.WRITE,
+          offset: BigInt(i * LENGTH),
+          payload,
+          cookie: BigInt(i),
+        });
       }
       for (let i = 0; i < 8; i++) expect((await client.readReply()).error).toBe(0);
-      const all = await exchange(client, { type: 0, offset: 0n, length: MIB });
+      const all = await exchange(client, { type: CMD.READ, offset: 0n, length: MIB });
       expect(all.equals(Buffer.concat(payloads))).toBe(true);
     }
     await server.stop();
@@ -158,18 +165,18 @@ describe.each<[string, string[]]>([
       const rich = await Promise.all(
         Array.from({ length: 4 }, () => RawClient.open(server.socket)),
       );
-      await exchange(rich[0] as RawClient, { type: 1, offset: 0n, payload });
+      await exchange(rich[0] as RawClient, { type: CMD.WRITE, offset: 0n, payload });
       for (const client of rich) {
-        client.send(encodeRequest({ type: 1, offset: BigInt(LENGTH), length: LENGTH }));
+        client.send(encodeRequest({ type: CMD.WRITE, offset: BigInt(LENGTH), length: LENGTH }));
         client.send(payload.subarray(0, LENGTH / 2));
       }
       for (const client of rich) client.socket.destroy();
       for (let i = 0; i < 10; i++) {
-        const read = await exchange(poor, { type: 0, offset: BigInt(MIB), length: LENGTH });
+        const read = await exchange(poor, { type: CMD.READ, offset: BigInt(MIB), length: LENGTH });
         expect(read[0]).toBe(round);
         expect(read.subarray(1).every((byte) => byte === 0)).toBe(true);
       }
-      const unwritten = { type: 0, offset: BigInt(LENGTH), length: LENGTH };
+      const unwritten = { type: CMD.READ, offset: BigInt(LENGTH), length: LENGTH };
       expect((await exchange(poor, unwritten)).every((byte) => byte === 0)).toBe(true);
     }
     await server.stop();
@@ -178,9 +185,12 @@ describe.each<[string, string[]]>([
   test("do not keep a server that is to end", async () => {
     const server = await startServer([plugin(DISK)], { options });
     const client = await RawClient.open(server.socket);
-    client.send(encodeRequest({ type: 1, length: LENGTH }), Buffer.alloc(LENGTH / 2, SECRET));
+    client.send(
+      encodeRequest({ type: CMD.WRITE, length: LENGTH }),
+      Buffer.alloc(LENGTH / 2, SECRET),
+    );
     const other = await RawClient.open(server.socket);
-    await exchange(other, { type: 0, offset: 0n, length: 512 });
+    await exchange(other, { type: CMD.READ, offset: 0n, length: 512 });
     await server.stop();
   });
 });

@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run, runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
+import { CMD, ERRNO, OPT, REP } from "../support/protocol.js";
 import { goData, RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -17,7 +18,7 @@ import {
 } from "../support/server.js";
 
 const ram = new URL("../../examples/ram.ts", import.meta.url).pathname;
-const [EIO, EINVAL, ENOSPC] = [5, 22, 28];
+const { EIO, EINVAL, ENOSPC } = ERRNO;
 
 /** A plugin's source in a file of its own; returns its path. */
 function plugin(text: string, name = "disk.ts"): string {
@@ -34,8 +35,8 @@ export default definePlugin({ name: "tiny", getSize: () => ${MIB}, ${body} });
 async function connected(socket: string): Promise<RawClient> {
   const client = await RawClient.connect(socket);
   await client.greet();
-  client.sendOption(7, goData(""));
-  while ((await client.readOptionReply()).type !== 1);
+  client.sendOption(OPT.GO, goData(""));
+  while ((await client.readOptionReply()).type !== REP.ACK);
   return client;
 }
 
@@ -160,13 +161,13 @@ test("flags and arguments arrive, and emulations are nbdkit's", async () => {
     [6, 1, 0],
     [6, 2, 0],
   ] as const) {
-    const payload = type === 1 ? Buffer.alloc(512) : undefined;
-    const range = type === 3 ? {} : at;
+    const payload = type === CMD.WRITE ? Buffer.alloc(512) : undefined;
+    const range = type === CMD.FLUSH ? {} : at;
     expect(await client.request({ type, flags, ...range, ...(payload && { payload }) })).toBe(
       expected,
     );
   }
-  expect(await client.request({ type: 6, offset: 8192n, length: 1024 })).toBe(0);
+  expect(await client.request({ type: CMD.WRITE_ZEROES, offset: 8192n, length: 1024 })).toBe(0);
   client.send();
   client.socket.end();
   await client.closed();
@@ -203,8 +204,8 @@ describe("a callback that fails", () => {
     );
     const server = await startServer([path]);
     const client = await connected(server.socket);
-    expect(await client.request({ type: 0, offset: 4096n, length: 512 })).toBe(expected);
-    expect(await client.request({ type: 0, offset: 0n, length: 512 })).toBe(0); // and goes on
+    expect(await client.request({ type: CMD.READ, offset: 4096n, length: 512 })).toBe(expected);
+    expect(await client.request({ type: CMD.READ, offset: 0n, length: 512 })).toBe(0); // and goes on
     await client.read(512);
     const { stderr } = await server.stop();
     if (statement.includes("Error(")) expect(stderr).toContain(`${path}:5:`); // its own line
@@ -232,7 +233,7 @@ test("a request that is never answered: its signal fires, and the server stops a
   );
   const server = await startServer([path], { options: ["--grace=1"] });
   const client = await connected(server.socket);
-  client.sendRequest({ type: 0, offset: 0n, length: 4096 });
+  client.sendRequest({ type: CMD.READ, offset: 0n, length: 4096 });
   client.socket.destroy();
   await eventually("abort", () =>
     readFileSync(log, { encoding: "utf8", flag: "a+" }).includes("aborted") ? true : undefined,
@@ -252,10 +253,10 @@ test("requestTimeoutMs answers for the plugin, whose late data harms nobody", as
   );
   const server = await startServer([path]);
   const client = await connected(server.socket);
-  expect(await client.request({ type: 0, offset: 4096n, length: 4096 })).toBe(EIO);
+  expect(await client.request({ type: CMD.READ, offset: 4096n, length: 4096 })).toBe(EIO);
   const end = Date.now() + 500;
   while (Date.now() < end) {
-    expect(await client.request({ type: 0, offset: 0n, length: 4096 })).toBe(0);
+    expect(await client.request({ type: CMD.READ, offset: 0n, length: 4096 })).toBe(0);
     expect((await client.read(4096)).equals(Buffer.alloc(4096, 2))).toBe(true);
   }
   expect((await server.stop()).stderr).toContain("tiny did not answer within 50 ms");
@@ -290,7 +291,7 @@ test.each([
   );
   const server = await startServer([path]);
   const client = await connected(server.socket);
-  for (let i = 0; i < 16; i++) client.sendRequest({ type: 0, offset: 0n, length: 512 });
+  for (let i = 0; i < 16; i++) client.sendRequest({ type: CMD.READ, offset: 0n, length: 512 });
   await client.read(16 * (16 + 512));
   client.socket.end();
   await client.closed();

@@ -5,10 +5,12 @@ import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { passingFilter } from "../support/passing-filter.js";
-import { encodeRequest, RawClient } from "../support/raw-client.js";
+import { CHUNK, CMD, OPT, REP } from "../support/protocol.js";
+import { encodeRequest, goData, RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory, testPlugin } from "../support/server.js";
+import { contextQueries } from "../support/strict-client.js";
 
-const [READ, WRITE, TRIM] = [0, 1, 4];
+const { READ, WRITE, TRIM } = CMD;
 const REQUESTS = 24;
 
 /** A disk whose callbacks all take a moment and note when, in a file that worker threads share. */
@@ -77,7 +79,7 @@ async function deepClient(socket: string): Promise<void> {
     expect(error).toBe(0);
     if (Number(cookie) % 3 === 0) await client.read(512);
   }
-  client.sendRequest({ type: 2 });
+  client.sendRequest({ type: CMD.DISC });
   await client.closed();
 }
 
@@ -135,21 +137,15 @@ test("a block status of several contexts makes one call at a time", async () => 
   const server = await startServer([path]);
   const client = await RawClient.connect(server.socket);
   await client.greet();
-  client.sendOption(8);
+  client.sendOption(OPT.STRUCTURED_REPLY);
   await client.readOptionReply();
-  const text = (name: string) => {
-    const length = Buffer.alloc(4);
-    length.writeUInt32BE(name.length);
-    return Buffer.concat([length, Buffer.from(name)]);
-  };
-  const queries = Buffer.from([0, 0, 0, 2]);
-  client.sendOption(10, Buffer.concat([text(""), queries, text("base:allocation"), text("x-a:b")]));
-  while ((await client.readOptionReply()).type !== 1);
-  client.sendOption(7, Buffer.alloc(6));
-  while ((await client.readOptionReply()).type !== 1);
-  client.sendRequest({ type: 7, offset: 0n, length: 4096 });
-  for (let i = 0; i < 2; i++) expect((await client.readChunk()).type).toBe(5);
-  client.sendRequest({ type: 2 });
+  client.sendOption(OPT.SET_META_CONTEXT, contextQueries("", "base:allocation", "x-a:b"));
+  while ((await client.readOptionReply()).type !== REP.ACK);
+  client.sendOption(OPT.GO, goData(""));
+  while ((await client.readOptionReply()).type !== REP.ACK);
+  client.sendRequest({ type: CMD.BLOCK_STATUS, offset: 0n, length: 4096 });
+  for (let i = 0; i < 2; i++) expect((await client.readChunk()).type).toBe(CHUNK.BLOCK_STATUS);
+  client.sendRequest({ type: CMD.DISC });
   await client.closed();
   await server.stop();
   expect(overlapIn(log).calls).toBe(1);
@@ -225,7 +221,7 @@ test("a C plugin that serializes a client's requests gets one at a time from a f
     expect((await client.readReply()).error).toBe(0);
     await client.read(512);
   }
-  client.sendRequest({ type: 2 });
+  client.sendRequest({ type: CMD.DISC });
   await client.closed();
   await server.stop();
   expect(readFileSync(log, "utf8")).toContain("inside=1 ");

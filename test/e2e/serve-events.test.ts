@@ -1,8 +1,18 @@
 // What a program hears of the clients of its server, and whether they keep it alive.
 
 import { expect, test } from "vitest";
+import { NBD_REQUEST_MAGIC } from "../../src/protocol.js";
+import { joined, u32 } from "../support/bytes.js";
 import { program } from "../support/program.js";
+import { OPT } from "../support/protocol.js";
+import { encodeOption } from "../support/raw-client.js";
 import { testPlugin } from "../support/server.js";
+
+/** For a program: an expression for these bytes. */
+const expression = (bytes: Buffer): string => `Buffer.from("${bytes.toString("hex")}", "hex")`;
+/** From the greeting into the default export. */
+const ENTER = expression(joined([u32(3), encodeOption(OPT.EXPORT_NAME)]));
+const HALF_REQUEST = expression(u32(NBD_REQUEST_MAGIC));
 
 /** Records all events of a server. */
 const RECORD = `
@@ -74,17 +84,15 @@ test("why a client has gone", async () => {
 
     // NBD_OPT_EXPORT_NAME with "", and half of a request.
     const slow = await greeted(server);
-    slow.write(Buffer.concat([Buffer.from([0, 0, 0, 3]), Buffer.from("IHAVEOPT"),
-      Buffer.from([0, 0, 0, 1, 0, 0, 0, 0])]));
+    slow.write(${ENTER});
     await once(slow, "data");
-    slow.write(Buffer.from([0x25, 0x60, 0x95, 0x13]));
+    slow.write(${HALF_REQUEST});
     assert.equal((await next(server)).reason, "stalled");
 
     const left = await greeted(server);
-    left.write(Buffer.concat([Buffer.from([0, 0, 0, 3]), Buffer.from("IHAVEOPT"),
-      Buffer.from([0, 0, 0, 1, 0, 0, 0, 0])]));
+    left.write(${ENTER});
     await once(left, "data");
-    left.write(Buffer.from([0x25, 0x60, 0x95, 0x13]), () => left.destroy());
+    left.write(${HALF_REQUEST}, () => left.destroy());
     assert.equal((await next(server)).reason, "failed");
 
     await greeted(server);
@@ -145,8 +153,7 @@ test.each([
     await once(greeted, "data");
     const client = connect(server.endpoint.path);
     await once(client, "data");
-    client.write(Buffer.concat([Buffer.from([0, 0, 0, 3]), Buffer.from("IHAVEOPT"),
-      Buffer.from([0, 0, 0, 1, 0, 0, 0, 0])]));
+    client.write(${ENTER});
     await opened;
     assert.equal(server.unref(), server);
     greeted.unref();
@@ -172,8 +179,7 @@ test.each([
     const dial = async () => {
       const client = connect(server.endpoint.path);
       await once(client, "data");
-      client.write(Buffer.concat([Buffer.from([0, 0, 0, 3]), Buffer.from("IHAVEOPT"),
-        Buffer.from([0, 0, 0, 1, 0, 0, 0, 0])]));
+      client.write(${ENTER});
       await new Promise((resolve) => setTimeout(resolve, 300));
       client.unref();
     };

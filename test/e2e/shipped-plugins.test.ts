@@ -18,6 +18,7 @@ import { apply, buildLoad } from "../../bench/support/load.mjs";
 import { runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
 import { residentKib } from "../support/process.js";
+import { CMD, ERRNO, EXPORT_FLAG, FLAG } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -30,13 +31,8 @@ import {
 } from "../support/server.js";
 import { StrictClient, type Style } from "../support/strict-client.js";
 
-const READ = 0;
-const WRITE = 1;
-const FLUSH = 3;
-const TRIM = 4;
-const WRITE_ZEROES = 6;
-const FUA = 1;
-const NO_HOLE = 2;
+const { READ, WRITE, FLUSH, TRIM, WRITE_ZEROES } = CMD;
+const { FUA, NO_HOLE } = FLAG;
 
 async function connect(socket: string): Promise<RawClient> {
   const client = await RawClient.connect(socket);
@@ -214,8 +210,8 @@ describe("the file plugin", () => {
     const options = process.getuid?.() === 0 ? ["-u", "nobody", "-g", "nogroup"] : [];
     const server = await startServer(["file", disk], { options });
     const client = await RawClient.connect(server.socket);
-    expect((await client.go()).flags & 2).toBe(2);
-    expect(await client.request({ type: WRITE, payload: Buffer.alloc(512) })).toBe(1);
+    expect((await client.go()).flags & EXPORT_FLAG.READ_ONLY).toBe(EXPORT_FLAG.READ_ONLY);
+    expect(await client.request({ type: WRITE, payload: Buffer.alloc(512) })).toBe(ERRNO.EPERM);
     await server.stop();
   });
 
@@ -230,8 +226,8 @@ describe("the file plugin", () => {
       truncateSync(disk, 4096);
       for (const offset of [8192n, 4096n, 8192n])
         for (const length of [512, 131_072])
-          expect(await client.request({ type: READ, offset, length })).toBe(5);
-      expect(await client.request({ type: READ, offset: 0n, length: 131_072 })).toBe(5);
+          expect(await client.request({ type: READ, offset, length })).toBe(ERRNO.EIO);
+      expect(await client.request({ type: READ, offset: 0n, length: 131_072 })).toBe(ERRNO.EIO);
       expect(await readAt(client, 0n, 4096)).toEqual(patternBytes(MIB).subarray(0, 4096));
       truncateSync(disk, MIB);
       expect(await readAt(client, 8192n, 4096)).toEqual(Buffer.alloc(4096));

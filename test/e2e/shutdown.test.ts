@@ -4,6 +4,7 @@ import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { openDescriptors, threadCount } from "../support/process.js";
+import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import {
   eventually,
@@ -41,7 +42,7 @@ test("requests in flight at the signal are answered before the connection closes
   const count = 8;
   client.send(
     ...Array.from({ length: count }, (_, i) =>
-      encodeRequest({ type: 0, length: 1, cookie: BigInt(i) }),
+      encodeRequest({ type: CMD.READ, length: 1, cookie: BigInt(i) }),
     ),
   );
   await eventually("start of a request", () =>
@@ -66,7 +67,7 @@ test("a second signal ends the server while a request is still in progress", asy
   const server = await startServer([testPlugin("probe"), "delay-ms=20000"], { env });
   const client = await RawClient.connect(server.socket);
   await client.go();
-  client.sendRequest({ type: 0, length: 1 });
+  client.sendRequest({ type: CMD.READ, length: 1 });
   await new Promise((resolve) => client.socket.write("", resolve));
   server.kill("SIGTERM");
   await eventually("the end of listening", async () => {
@@ -90,7 +91,7 @@ test.each([
   const log = join(temporaryDirectory(), "log");
   const server = await startServer([testPlugin("probe"), "delay-ms=300", `log=${log}`]);
   const client = await RawClient.open(server.socket);
-  client.sendRequest({ type: 0, length: 1 });
+  client.sendRequest({ type: CMD.READ, length: 1 });
   await new Promise((resolve) => client.socket.write("", resolve));
   server.kill(first);
   server.kill(second);
@@ -108,16 +109,16 @@ test.each([
     const server = await startServer([testPlugin("probe"), "delay-ms=5"], { options });
     const warmUp = await RawClient.connect(server.socket);
     await warmUp.go();
-    await warmUp.request({ type: 3 });
+    await warmUp.request({ type: CMD.FLUSH });
     const descriptors = openDescriptors(server.pid);
     for (let round = 0; round < 10; round++) {
       const clients = await Promise.all(
         Array.from({ length: 10 }, async () => {
           const client = await RawClient.connect(server.socket);
           await client.go();
-          const write = encodeRequest({ type: 1, length: 4096 });
+          const write = encodeRequest({ type: CMD.WRITE, length: 4096 });
           client.send(
-            ...Array.from({ length: 20 }, () => encodeRequest({ type: 0, length: 65536 })),
+            ...Array.from({ length: 20 }, () => encodeRequest({ type: CMD.READ, length: 65536 })),
             Buffer.concat([write, Buffer.alloc(4096)]),
             Buffer.concat([write, Buffer.alloc(100)]),
           );
@@ -129,7 +130,7 @@ test.each([
     await eventually("closing of all descriptors", () =>
       openDescriptors(server.pid) <= descriptors ? true : undefined,
     );
-    expect(await warmUp.request({ type: 3 })).toBe(0);
+    expect(await warmUp.request({ type: CMD.FLUSH })).toBe(0);
     await eventually("retirement of threads", () =>
       threadCount(server.pid) < 20 ? true : undefined,
     );

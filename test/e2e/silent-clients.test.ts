@@ -3,11 +3,11 @@
 import { describe, expect, test } from "vitest";
 import { type DiskKind, disks, readBlocks } from "../support/disks.js";
 import { residentKib, threadCount } from "../support/process.js";
+import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { eventually, type RunningServer, sanitizer, startServer } from "../support/server.js";
 
-const READ = 0;
-const WRITE = 1;
+const { READ, WRITE } = CMD;
 const MIB = 2 ** 20;
 const SIZE_MIB = 64;
 

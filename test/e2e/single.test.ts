@@ -4,19 +4,21 @@ import { spawn } from "node:child_process";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, onTestFinished, test } from "vitest";
+import { u32 } from "../support/bytes.js";
 import { run } from "../support/command.js";
-import { encodeRequest, goData, u32, u64 } from "../support/raw-client.js";
+import { CMD, OPT } from "../support/protocol.js";
+import { encodeOption, encodeRequest, goData } from "../support/raw-client.js";
 import { asyncnbd, nbdkit, serverEnvironment, temporaryDirectory } from "../support/server.js";
 
 /** A client's whole session: a write and a read of the same. */
 const SESSION = (() => {
-  const go = goData("");
   return Buffer.concat([
-    ...[u32(3), u64(0x49484156454f5054n), u32(7), u32(go.length), go],
-    encodeRequest({ type: 1, length: 600_000, cookie: 1n }),
+    u32(3),
+    encodeOption(OPT.GO, goData("")),
+    encodeRequest({ type: CMD.WRITE, length: 600_000, cookie: 1n }),
     Buffer.alloc(600_000, 7),
-    encodeRequest({ type: 0, length: 600_000, cookie: 2n }),
-    encodeRequest({ type: 2 }),
+    encodeRequest({ type: CMD.READ, length: 600_000, cookie: 2n }),
+    encodeRequest({ type: CMD.DISC }),
   ]);
 })();
 

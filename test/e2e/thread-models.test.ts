@@ -3,11 +3,11 @@
 import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory, testPlugin } from "../support/server.js";
 
-const WRITE = 1;
-const READ = 0;
+const { WRITE, READ } = CMD;
 
 interface Inside {
   readonly calls: number;
@@ -30,7 +30,7 @@ async function overlap(model: number, options: readonly string[] = []): Promise<
       expect((await client.readReply()).error).toBe(0);
       await client.read(512);
     }
-    client.sendRequest({ type: 2 });
+    client.sendRequest({ type: CMD.DISC });
     await client.closed();
   };
   await Promise.all([oneClient(), oneClient()]);

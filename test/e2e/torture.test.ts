@@ -4,14 +4,12 @@
 import { randomInt } from "node:crypto";
 import { expect, test } from "vitest";
 import { buildRust, languageSource } from "../support/languages.js";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { type RunningServer, startServer, testPlugin } from "../support/server.js";
 
-const READ = 0;
-const WRITE = 1;
-const DISC = 2;
-const FLUSH = 3;
-const [EIO, ENOSPC] = [5, 28];
+const { READ, WRITE, DISC, FLUSH } = CMD;
+const { EIO, ENOSPC } = ERRNO;
 
 const SIZE = 8 << 20;
 const REGION = 64 << 10;

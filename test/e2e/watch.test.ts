@@ -4,6 +4,7 @@ import { cpSync, renameSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { CMD } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
@@ -23,7 +24,7 @@ const version = (byte: number, { size = 65_536, more = "" } = {}): string => `
   });`;
 
 async function byteOf(client: RawClient): Promise<number> {
-  expect(await client.request({ type: 0, offset: 0n, length: 1 })).toBe(0);
+  expect(await client.request({ type: CMD.READ, offset: 0n, length: 1 })).toBe(0);
   return (await client.read(1))[0] as number;
 }
 
@@ -138,7 +139,7 @@ test("requests in flight are answered by the version that has them", async () =>
     "async pread(h, buf) { await new Promise((r) => setTimeout(r, 700)); buf.fill(h.byte); },";
   await edit(version(2).replace(/pread: .*/, slow));
   const client = await RawClient.open(server.socket);
-  client.sendRequest({ type: 0, offset: 0n, length: 1 });
+  client.sendRequest({ type: CMD.READ, offset: 0n, length: 1 });
   await edit(version(3));
   expect((await client.readReply()).error).toBe(0);
   expect((await client.read(1))[0]).toBe(102);

@@ -4,6 +4,7 @@ import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
 import { runOk } from "../support/command.js";
+import { CMD } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
@@ -31,7 +32,7 @@ function disk(more = ""): string {
 }
 
 async function threadOf(client: RawClient): Promise<number> {
-  expect(await client.request({ type: 0, offset: 4096n, length: 1 })).toBe(0);
+  expect(await client.request({ type: CMD.READ, offset: 4096n, length: 1 })).toBe(0);
   return (await client.read(1))[0] as number;
 }
 
@@ -79,7 +80,7 @@ test("requests in flight when the server stops are answered", async () => {
   const slow = "flush: () => new Promise((resolve) => setTimeout(resolve, 300)),";
   const server = await startServer([disk(slow)], { options: ["--workers=2"] });
   const clients = await Promise.all([1, 2].map(() => RawClient.open(server.socket)));
-  for (const client of clients) client.sendRequest({ type: 3, offset: 0n, length: 0 });
+  for (const client of clients) client.sendRequest({ type: CMD.FLUSH, offset: 0n, length: 0 });
   for (const client of clients) expect(await threadOf(client)).toBeGreaterThan(0); // it has come
   const stopped = server.stop();
   for (const client of clients) expect((await client.readReply()).error).toBe(0);

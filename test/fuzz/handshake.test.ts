@@ -4,20 +4,13 @@ import fc from "fast-check";
 import { expect, test } from "vitest";
 import type { HandshakeSettings } from "../../src/handshake/machine.js";
 import { fuzzMs, fuzzTimeoutMs } from "../support/fuzz.js";
-import {
-  client,
-  kinds,
-  negotiate,
-  option,
-  type Run,
-  replies,
-  type World,
-} from "../support/negotiation.js";
-import { goData } from "../support/raw-client.js";
+import { client, kinds, negotiate, type Run, replies, type World } from "../support/negotiation.js";
+import { OPT } from "../support/protocol.js";
+import { encodeOption, goData } from "../support/raw-client.js";
 import { contextQueries } from "../support/strict-client.js";
 
 const KNOWN = [1, 2, 3, 5, 6, 7, 8, 9, 10, 11];
-const EXPORT_NAME = 1;
+const { EXPORT_NAME } = OPT;
 
 const anyName = fc.oneof(fc.constantFrom("", "x"), fc.string({ unit: "binary", maxLength: 40 }));
 
@@ -50,7 +43,7 @@ const anyOption = fc
     ),
     fc.option(fc.nat(2 ** 27), { freq: 20 }),
   )
-  .map(([number, data, length]) => option(number, data, length ?? data.length));
+  .map(([number, data, length]) => encodeOption(number, data, length ?? data.length));
 
 const anyClient = fc.oneof(
   fc.uint8Array({ maxLength: 300 }).map((bytes) => Buffer.from(bytes)),
@@ -140,7 +133,9 @@ test(
 test("what comes after the handshake belongs to the transmission phase", () => {
   fc.assert(
     fc.property(fc.uint8Array({ maxLength: 100 }), (rest) => {
-      const run = negotiate(Buffer.concat([client(option(7, goData("x"))), Buffer.from(rest)]));
+      const run = negotiate(
+        Buffer.concat([client(encodeOption(OPT.GO, goData("x"))), Buffer.from(rest)]),
+      );
       expect(run.unread).toEqual(Buffer.from(rest));
     }),
   );

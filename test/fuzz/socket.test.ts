@@ -3,10 +3,13 @@
 
 import { readdirSync } from "node:fs";
 import { expect, test } from "vitest";
+import { NBD_EXTENDED_REQUEST_MAGIC, NBD_REQUEST_MAGIC } from "../../src/protocol.js";
+import { u32, u64 } from "../support/bytes.js";
 import { fuzzMs, fuzzTimeoutMs } from "../support/fuzz.js";
-import { goData, RawClient, u32, u64 } from "../support/raw-client.js";
+import { CMD, INFO, OPT } from "../support/protocol.js";
+import { encodeOption, goData, RawClient } from "../support/raw-client.js";
 import { eventually, startServer } from "../support/server.js";
-import { CMD, contextQueries, OPT, StrictClient, type Style } from "../support/strict-client.js";
+import { contextQueries, StrictClient, type Style } from "../support/strict-client.js";
 
 const SIZE = 4 << 20;
 const STYLES: readonly Style[] = ["simple", "structured", "extended"];
@@ -41,7 +44,7 @@ function anyRequest(style: Style): Buffer {
   const flags =
     lot.of([0, 0, 0, 1, 4, 8, 32, lot.below(65_536)]) | (isExtended && payload.length > 0 ? 32 : 0);
   const header = Buffer.alloc(isExtended ? 32 : 28);
-  const magic = isExtended ? 0x21e41c71 : 0x25609513;
+  const magic = isExtended ? NBD_EXTENDED_REQUEST_MAGIC : NBD_REQUEST_MAGIC;
   header.writeUInt32BE(lot.below(200) === 0 ? lot.below(2 ** 32) : magic, 0);
   header.writeUInt16BE(flags, 4);
   header.writeUInt16BE(type, 6);
@@ -56,20 +59,17 @@ function anyRequest(style: Style): Buffer {
   return bytes;
 }
 
-const option = (number: number, data: Buffer = Buffer.alloc(0)): Buffer =>
-  Buffer.concat([Buffer.from("IHAVEOPT"), u32(number), u32(data.length), data]);
-
 /** A handshake that comes to its end in this style, or whatever else. */
 function anyHandshake(style: Style): Buffer {
   if (lot.below(5) === 0) return lot.bytes(lot.below(200));
   const options: Buffer[] = [u32(3)];
-  if (style === "structured") options.push(option(OPT.STRUCTURED_REPLY));
-  if (style === "extended") options.push(option(OPT.EXTENDED_HEADERS));
+  if (style === "structured") options.push(encodeOption(OPT.STRUCTURED_REPLY));
+  if (style === "extended") options.push(encodeOption(OPT.EXTENDED_HEADERS));
   if (lot.below(2) === 0)
-    options.push(option(OPT.SET_META_CONTEXT, contextQueries("", "base:allocation")));
-  if (lot.below(10) === 0) options.push(option(lot.below(14), lot.bytes(lot.below(60))));
+    options.push(encodeOption(OPT.SET_META_CONTEXT, contextQueries("", "base:allocation")));
+  if (lot.below(10) === 0) options.push(encodeOption(lot.below(14), lot.bytes(lot.below(60))));
   if (lot.below(20) === 0) options.push(u64(BigInt(lot.below(2 ** 32))));
-  options.push(option(OPT.GO, goData("", lot.below(2) === 0 ? [3] : [])));
+  options.push(encodeOption(OPT.GO, goData("", lot.below(2) === 0 ? [INFO.BLOCK_SIZE] : [])));
   return Buffer.concat(options);
 }
 

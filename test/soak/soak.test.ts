@@ -6,6 +6,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect, test } from "vitest";
+import { CMD, ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { asyncnbd, startServer, temporaryDirectory } from "../support/server.js";
 
@@ -17,13 +18,8 @@ const BLOCK = 512;
 const MAX_BLOCKS = 128;
 /** After as many requests, on average, a client vanishes. */
 const REQUESTS_PER_LIFE = 2000;
-const EIO = 5;
-
-const READ = 0;
-const WRITE = 1;
-const FLUSH = 3;
-const TRIM = 4;
-const WRITE_ZEROES = 6;
+const { EIO } = ERRNO;
+const { READ, WRITE, FLUSH, TRIM, WRITE_ZEROES } = CMD;
 
 interface InFlight {
   readonly type: number;

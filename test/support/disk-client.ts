@@ -2,8 +2,9 @@
 
 import { expect } from "vitest";
 import { run } from "./command.js";
+import { CMD } from "./protocol.js";
 import { type RunningServer, temporaryDirectory } from "./server.js";
-import { CMD, StrictClient } from "./strict-client.js";
+import { StrictClient } from "./strict-client.js";
 
 export const connectTo = (server: RunningServer, exportName = ""): Promise<StrictClient> =>
   StrictClient.connect(server.socket, {

@@ -5,10 +5,10 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { expect } from "vitest";
 import { passingFilter } from "./passing-filter.js";
+import { CMD } from "./protocol.js";
 import type { RawClient } from "./raw-client.js";
 import { temporaryDirectory } from "./server.js";
 
-const READ = 0;
 const BLOCK_BYTES = 512;
 
 const ram = fileURLToPath(new URL("../../examples/ram.ts", import.meta.url));
@@ -35,7 +35,7 @@ export type DiskKind = keyof typeof disks;
 /** The block of this number; other errors than these are not expected. */
 export async function readBlock(client: RawClient, number = 0, errors = [0]): Promise<void> {
   const offset = BigInt(number * BLOCK_BYTES);
-  client.sendRequest({ type: READ, offset, length: BLOCK_BYTES });
+  client.sendRequest({ type: CMD.READ, offset, length: BLOCK_BYTES });
   const { error } = await client.readReply();
   expect(errors).toContain(error);
   if (error === 0) await client.read(BLOCK_BYTES);

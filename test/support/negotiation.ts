@@ -3,8 +3,7 @@
 import type { MetaContextEntry, OpenedExport, WantedFacts } from "../../src/addon/types.js";
 import type { Effect, Outcome } from "../../src/handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../../src/handshake/machine.js";
-import { IHAVEOPT } from "../../src/protocol.js";
-import { u32, u64 } from "./raw-client.js";
+import { u32 } from "./bytes.js";
 
 const EXPORT: OpenedExport = {
   name: "canonical",
@@ -99,12 +98,6 @@ export function negotiate(
   while (!step.done) step = machine.next(perform(step.value));
   return { outcome: step.value, sent: Buffer.concat(sent), effects, unread };
 }
-
-export const option = (
-  number: number,
-  data: Buffer = Buffer.alloc(0),
-  length = data.length,
-): Buffer => Buffer.concat([u64(IHAVEOPT), u32(number), u32(length), data]);
 
 export const client = (...options: Buffer[]): Buffer => Buffer.concat([u32(3), ...options]);
 

@@ -11,6 +11,8 @@ import {
   NBD_STRUCTURED_REPLY_MAGIC,
   NBDMAGIC,
 } from "../../src/protocol.js";
+import { joined, text, u16, u32, u64 } from "./bytes.js";
+import { INFO, OPT, REP } from "./protocol.js";
 
 const PATIENCE_MS = 20_000;
 
@@ -89,10 +91,10 @@ export class RawClient {
    * refuses the other.
    */
   async startTls(options: ConnectionOptions = {}, injected = new Uint8Array()): Promise<RawClient> {
-    this.sendOption(5);
+    this.sendOption(OPT.STARTTLS);
     if (injected.length > 0) this.send(injected);
     const { type } = await this.readOptionReply();
-    if (type !== 1) throw new Error(`NBD_OPT_STARTTLS was refused: 0x${type.toString(16)}`);
+    if (type !== REP.ACK) throw new Error(`NBD_OPT_STARTTLS was refused: 0x${type.toString(16)}`);
     this.socket.removeAllListeners();
     const secure = connectTls({ socket: this.socket, rejectUnauthorized: false, ...options });
     await new Promise<void>((resolve, reject) => {
@@ -167,7 +169,7 @@ export class RawClient {
   }
 
   sendOption(option: number, data: Uint8Array = new Uint8Array(), lengthBytes = data.length): void {
-    this.send(u64(IHAVEOPT), u32(option), u32(lengthBytes), data);
+    this.send(encodeOption(option, data, lengthBytes));
   }
 
   async readOptionReply(): Promise<OptionReply> {
@@ -183,13 +185,14 @@ export class RawClient {
   /** Through the handshake by NBD_OPT_GO. Returns the export's size and flags. */
   async go(name = ""): Promise<{ sizeBytes: bigint; flags: number }> {
     await this.greet();
-    this.sendOption(7, goData(name));
+    this.sendOption(OPT.GO, goData(name));
     let facts = { sizeBytes: 0n, flags: 0 };
     for (;;) {
       const { type, data } = await this.readOptionReply();
-      if (type === 1) return facts;
-      if (type !== 3) throw new Error(`NBD_OPT_GO was refused: 0x${type.toString(16)} ${data}`);
-      if (data.readUInt16BE(0) === 0)
+      if (type === REP.ACK) return facts;
+      if (type !== REP.INFO)
+        throw new Error(`NBD_OPT_GO was refused: 0x${type.toString(16)} ${data}`);
+      if (data.readUInt16BE(0) === INFO.EXPORT)
         facts = { sizeBytes: data.readBigUInt64BE(2), flags: data.readUInt16BE(10) };
     }
   }
@@ -226,6 +229,12 @@ export class RawClient {
   }
 }
 
+export const encodeOption = (
+  option: number,
+  data: Uint8Array = new Uint8Array(),
+  lengthBytes = data.length,
+): Buffer => joined([u64(IHAVEOPT), u32(option), u32(lengthBytes), data]);
+
 export function encodeRequest(fields: RequestFields): Buffer {
   const header = Buffer.alloc(28);
   header.writeUInt32BE(fields.magic ?? NBD_REQUEST_MAGIC, 0);
@@ -239,24 +248,5 @@ export function encodeRequest(fields: RequestFields): Buffer {
 
 /** The data of NBD_OPT_INFO and NBD_OPT_GO. */
 export function goData(name: string, infos: readonly number[] = []): Buffer {
-  const bytes = Buffer.from(name);
-  return Buffer.concat([u32(bytes.length), bytes, u16(infos.length), ...infos.map(u16)]);
-}
-
-export function u16(value: number): Buffer {
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16BE(value);
-  return bytes;
-}
-
-export function u32(value: number): Buffer {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-}
-
-export function u64(value: bigint): Buffer {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64BE(value);
-  return bytes;
+  return joined([text(name), u16(infos.length), ...infos.map(u16)]);
 }

@@ -6,62 +6,14 @@ import { ReplyReader } from "../../src/client/reply-reader.js";
 import { type Descriptors, Request } from "../../src/client/request.js";
 import type { Command } from "../../src/protocol.js";
 import * as nbd from "../../src/protocol.js";
-import { RawClient, type RequestFields, u16, u32, u64 } from "./raw-client.js";
+import { text, u32, u64 } from "./bytes.js";
+import { CMD, ERRNO, FLAG, INFO, OPT, REP } from "./protocol.js";
+import { goData, RawClient, type RequestFields } from "./raw-client.js";
 
 export type Style = "simple" | "structured" | "extended";
 
-export const OPT = {
-  EXPORT_NAME: nbd.NBD_OPT_EXPORT_NAME,
-  ABORT: nbd.NBD_OPT_ABORT,
-  LIST: nbd.NBD_OPT_LIST,
-  STARTTLS: nbd.NBD_OPT_STARTTLS,
-  INFO: nbd.NBD_OPT_INFO,
-  GO: nbd.NBD_OPT_GO,
-  STRUCTURED_REPLY: nbd.NBD_OPT_STRUCTURED_REPLY,
-  LIST_META_CONTEXT: nbd.NBD_OPT_LIST_META_CONTEXT,
-  SET_META_CONTEXT: nbd.NBD_OPT_SET_META_CONTEXT,
-  EXTENDED_HEADERS: nbd.NBD_OPT_EXTENDED_HEADERS,
-} as const;
-
-export const REP = {
-  ACK: nbd.NBD_REP_ACK,
-  SERVER: nbd.NBD_REP_SERVER,
-  INFO: nbd.NBD_REP_INFO,
-  META_CONTEXT: nbd.NBD_REP_META_CONTEXT,
-  ERR_UNSUP: nbd.NBD_REP_ERR_UNSUP,
-  ERR_POLICY: nbd.NBD_REP_ERR_POLICY,
-  ERR_INVALID: nbd.NBD_REP_ERR_INVALID,
-  ERR_PLATFORM: nbd.NBD_REP_ERR_PLATFORM,
-  ERR_TLS_REQD: nbd.NBD_REP_ERR_TLS_REQD,
-  ERR_UNKNOWN: nbd.NBD_REP_ERR_UNKNOWN,
-  ERR_TOO_BIG: nbd.NBD_REP_ERR_TOO_BIG,
-  ERR_EXT_HEADER_REQD: nbd.NBD_REP_ERR_EXT_HEADER_REQD,
-} as const;
-
-export const CMD = {
-  READ: nbd.NBD_CMD_READ,
-  WRITE: nbd.NBD_CMD_WRITE,
-  DISC: nbd.NBD_CMD_DISC,
-  FLUSH: nbd.NBD_CMD_FLUSH,
-  TRIM: nbd.NBD_CMD_TRIM,
-  CACHE: nbd.NBD_CMD_CACHE,
-  WRITE_ZEROES: nbd.NBD_CMD_WRITE_ZEROES,
-  BLOCK_STATUS: nbd.NBD_CMD_BLOCK_STATUS,
-} as const;
-
-export const FLAG = {
-  FUA: nbd.NBD_CMD_FLAG_FUA,
-  NO_HOLE: nbd.NBD_CMD_FLAG_NO_HOLE,
-  DF: nbd.NBD_CMD_FLAG_DF,
-  REQ_ONE: nbd.NBD_CMD_FLAG_REQ_ONE,
-  FAST_ZERO: nbd.NBD_CMD_FLAG_FAST_ZERO,
-  PAYLOAD_LEN: nbd.NBD_CMD_FLAG_PAYLOAD_LEN,
-} as const;
-
-export const ERRNO = { EPERM: 1, EIO: 5, ENOMEM: 12, EINVAL: 22, ENOSPC: 28, ENOTSUP: 95 } as const;
-
 /** Clients take others for EINVAL; a server has no reason to send them. */
-const ERRORS = new Set([1, 5, 12, 22, 28, 75, 95, 108]);
+const ERRORS: ReadonlySet<number> = new Set(Object.values(ERRNO));
 
 /** A read longer than this is refused by every server: nothing is kept for it. */
 const MAX_READ_BYTES = 2 ** 30;
@@ -102,9 +54,6 @@ export interface StrictOptions {
 function check(holds: boolean, rule: string): asserts holds {
   if (!holds) throw new Error(`the server breaks a rule: ${rule}`);
 }
-
-const text = (value: string): Buffer =>
-  Buffer.concat([u32(Buffer.byteLength(value)), Buffer.from(value)]);
 
 /** The data of NBD_OPT_SET_META_CONTEXT and NBD_OPT_LIST_META_CONTEXT. */
 export const contextQueries = (exportName: string, ...names: readonly string[]): Buffer =>
@@ -222,15 +171,14 @@ export class StrictClient {
   }
 
   async #go(exportName: string, infos: readonly number[]): Promise<void> {
-    const name = text(exportName);
-    this.raw.sendOption(OPT.GO, Buffer.concat([name, u16(infos.length), ...infos.map(u16)]));
+    this.raw.sendOption(OPT.GO, goData(exportName, infos));
     for (;;) {
       const { type, data } = await this.raw.readOptionReply();
       if (type === REP.ACK) break;
       if (type !== REP.INFO) throw new Error(`NBD_OPT_GO: 0x${type.toString(16)} ${data}`);
       this.infos.set(data.readUInt16BE(0), data.subarray(2));
     }
-    const exported = this.infos.get(0);
+    const exported = this.infos.get(INFO.EXPORT);
     check(exported?.length === 10, "NBD_INFO_EXPORT comes before the acknowledgement");
     this.sizeBytes = exported.readBigUInt64BE(0);
     this.flags = exported.readUInt16BE(8);

@@ -3,31 +3,18 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
-import { NBD_REP_MAGIC } from "../../src/protocol.js";
+import {
+  NBD_EXTENDED_REPLY_MAGIC,
+  NBD_REP_MAGIC,
+  NBD_SIMPLE_REPLY_MAGIC,
+  NBD_STRUCTURED_REPLY_MAGIC,
+} from "../../src/protocol.js";
+import { joined, u16, u32, u64 } from "./bytes.js";
+import { CHUNK, CMD, DONE, EXPORT_FLAG, INFO, OPT, REP } from "./protocol.js";
 import { temporaryDirectory } from "./server.js";
-
-export const u16 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(2);
-  bytes.writeUInt16BE(value);
-  return bytes;
-};
-export const u32 = (value: number): Buffer => {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(value);
-  return bytes;
-};
-export const u64 = (value: bigint | number): Buffer => {
-  const bytes = Buffer.alloc(8);
-  bytes.writeBigUInt64BE(BigInt(value));
-  return bytes;
-};
-export const joined = Buffer.concat;
 
 export const SIZE_BYTES = 65536;
 export const CONTEXT_ID = 42;
-const EXTENDED = 11;
-const STRUCTURED = 8;
-const SET_CONTEXT = 10;
 
 export interface WireRequest {
   readonly flags: number;
@@ -61,16 +48,23 @@ export interface Wrongs {
 }
 
 /** All that there is, but for what depends on the style. */
-export const FLAGS = 1 | 4 | 8 | 32 | 64 | 256 | 1024;
+export const FLAGS =
+  EXPORT_FLAG.HAS_FLAGS |
+  EXPORT_FLAG.SEND_FLUSH |
+  EXPORT_FLAG.SEND_FUA |
+  EXPORT_FLAG.SEND_TRIM |
+  EXPORT_FLAG.SEND_WRITE_ZEROES |
+  EXPORT_FLAG.CAN_MULTI_CONN |
+  EXPORT_FLAG.SEND_CACHE;
 
 /** A chunk of a structured reply, or of an extended one. */
 export function chunk(
   { cookie, offset, isExtended }: WireRequest,
   type: number,
   payload: Buffer = Buffer.alloc(0),
-  flags = 1,
+  flags: number = DONE,
 ): Buffer {
-  const magic = u32(isExtended ? 0x6e8a278c : 0x668e33ef);
+  const magic = u32(isExtended ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC);
   const head = [magic, u16(flags), u16(type), cookie];
   if (isExtended) return joined([...head, u64(offset), u64(payload.length), payload]);
   return joined([...head, u32(payload.length), payload]);
@@ -80,18 +74,22 @@ export const simple = (
   { cookie }: WireRequest,
   error = 0,
   payload: Buffer = Buffer.alloc(0),
-): Buffer => joined([u32(0x67446698), u32(error), cookie, payload]);
+): Buffer => joined([u32(NBD_SIMPLE_REPLY_MAGIC), u32(error), cookie, payload]);
 
 /** A right reply. */
 export function right(request: WireRequest, style: string): Buffer {
   const { type, length, offset } = request;
-  const data = Buffer.alloc(type === 0 ? length : 0, 7);
+  const data = Buffer.alloc(type === CMD.READ ? length : 0, 7);
   if (style === "simple") return simple(request, 0, data);
-  if (type === 0) return chunk(request, 1, joined([u64(offset), data]));
-  if (type !== 7) return chunk(request, 0);
+  if (type === CMD.READ) return chunk(request, CHUNK.OFFSET_DATA, joined([u64(offset), data]));
+  if (type !== CMD.BLOCK_STATUS) return chunk(request, CHUNK.NONE);
   if (style === "structured")
-    return chunk(request, 5, joined([u32(CONTEXT_ID), u32(length), u32(0)]));
-  return chunk(request, 6, joined([u32(CONTEXT_ID), u32(1), u64(length), u64(0)]));
+    return chunk(request, CHUNK.BLOCK_STATUS, joined([u32(CONTEXT_ID), u32(length), u32(0)]));
+  return chunk(
+    request,
+    CHUNK.BLOCK_STATUS_EXT,
+    joined([u32(CONTEXT_ID), u32(1), u64(length), u64(0)]),
+  );
 }
 
 class Session {
@@ -141,23 +139,23 @@ class Session {
   }
 
   #rightOption(option: number): Buffer {
-    const isKnown = this.#wrongs.option === undefined || option !== EXTENDED;
-    if (option === EXTENDED && isKnown) this.#style = "extended";
-    if (option === STRUCTURED) this.#style = "structured";
-    if (option === SET_CONTEXT) {
+    const isKnown = this.#wrongs.option === undefined || option !== OPT.EXTENDED_HEADERS;
+    if (option === OPT.EXTENDED_HEADERS && isKnown) this.#style = "extended";
+    if (option === OPT.STRUCTURED_REPLY) this.#style = "structured";
+    if (option === OPT.SET_META_CONTEXT) {
       const context = joined([u32(CONTEXT_ID), Buffer.from("base:allocation")]);
-      return joined([optionReply(option, 4, context), optionReply(option, 1)]);
+      return joined([optionReply(option, REP.META_CONTEXT, context), optionReply(option, REP.ACK)]);
     }
-    if (option !== 7) return optionReply(option, 1);
+    if (option !== OPT.GO) return optionReply(option, REP.ACK);
     this.#stage = "requests";
     const { flags, blockSizes, sizeBytes } = this.#wrongs;
-    const offered = flags ?? FLAGS | (this.#style === "simple" ? 0 : 128);
-    const info = joined([u16(0), u64(sizeBytes?.() ?? SIZE_BYTES), u16(offered)]);
+    const offered = flags ?? FLAGS | (this.#style === "simple" ? 0 : EXPORT_FLAG.SEND_DF);
+    const info = joined([u16(INFO.EXPORT), u64(sizeBytes?.() ?? SIZE_BYTES), u16(offered)]);
     const sizes =
       blockSizes === undefined
         ? Buffer.alloc(0)
-        : optionReply(7, 3, joined([u16(3), ...blockSizes.map(u32)]));
-    return joined([sizes, optionReply(7, 3, info), optionReply(7, 1)]);
+        : optionReply(OPT.GO, REP.INFO, joined([u16(INFO.BLOCK_SIZE), ...blockSizes.map(u32)]));
+    return joined([sizes, optionReply(option, REP.INFO, info), optionReply(option, REP.ACK)]);
   }
 
   #takeRequest(): boolean {
@@ -168,9 +166,9 @@ class Session {
     const length = isExtended
       ? Number(this.#unread.readBigUInt64BE(24))
       : this.#unread.readUInt32BE(24);
-    const header = this.#take(headerBytes + (type === 1 ? length : 0));
+    const header = this.#take(headerBytes + (type === CMD.WRITE ? length : 0));
     if (header === undefined) return false;
-    if (type === 2) {
+    if (type === CMD.DISC) {
       this.#socket.end(this.#wrongs.farewell ?? Buffer.alloc(0));
       return true;
     }

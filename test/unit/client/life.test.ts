@@ -12,14 +12,15 @@ import {
   NbdError,
   ProtocolError,
 } from "../../../src/client/index.js";
+import { u16 } from "../../support/bytes.js";
 import { Authority } from "../../support/certificates.js";
+import { CMD, OPT, REP } from "../../support/protocol.js";
 import { eventually, temporaryDirectory } from "../../support/server.js";
 import {
   FLAGS,
   optionReply,
   right,
   startWrongServer,
-  u16,
   type WireRequest,
   type Wrongs,
 } from "../../support/wrong-server.js";
@@ -58,8 +59,7 @@ const settled = (promise: Promise<unknown>): Promise<unknown> =>
     (error: unknown) => error,
   );
 
-const READ = 0;
-const WRITE = 1;
+const { READ, WRITE } = CMD;
 
 describe("in flight", () => {
   test("are no more requests than allowed; others wait in their order", async () => {
@@ -380,7 +380,10 @@ describe("TLS", () => {
   });
 
   test("takes nothing that came in plain text for encrypted", async () => {
-    const injected = Buffer.concat([optionReply(5, 1), optionReply(11, 1)]);
+    const injected = Buffer.concat([
+      optionReply(OPT.STARTTLS, REP.ACK),
+      optionReply(OPT.EXTENDED_HEADERS, REP.ACK),
+    ]);
     const { path } = await startWrongServer(toStartTls(injected));
     await expect(connect({ path }, { tls: {} })).rejects.toMatchObject({ rule: "tls-plain-text" });
   });
@@ -396,7 +399,7 @@ describe("TLS", () => {
         bytes += chunk.length;
         if (bytes < 20) return;
         socket.removeAllListeners("data");
-        socket.write(optionReply(5, 1));
+        socket.write(optionReply(OPT.STARTTLS, REP.ACK));
         const key = files("server-key.pem");
         const secure = new TLSSocket(socket, {
           isServer: true,
@@ -404,7 +407,9 @@ describe("TLS", () => {
           cert: files("server-cert.pem"),
         });
         secure.on("error", () => {});
-        secure.once("data", () => secure.write(optionReply(11, 2 ** 31 + 5)));
+        secure.once("data", () =>
+          secure.write(optionReply(OPT.EXTENDED_HEADERS, REP.ERR_TLS_REQD)),
+        );
       });
     });
     const path = join(temporaryDirectory(), "sock");
@@ -419,7 +424,7 @@ describe("TLS", () => {
 
 test("a server that sends on and on in the handshake is left", async () => {
   const { path } = await startWrongServer({
-    option: (option) => (option === 11 ? Buffer.alloc(2 ** 22) : undefined),
+    option: (option) => (option === OPT.EXTENDED_HEADERS ? Buffer.alloc(2 ** 22) : undefined),
   });
   await expect(connect({ path })).rejects.toThrow();
 });

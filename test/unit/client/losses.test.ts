@@ -18,21 +18,19 @@ import {
 import { Request } from "../../../src/client/request.js";
 import { takeStatus } from "../../../src/client/status-chunk.js";
 import { tlsOptions } from "../../../src/client/tls.js";
+import { joined, u32 } from "../../support/bytes.js";
 import { Authority, preSharedKeys } from "../../support/certificates.js";
+import { CHUNK, CMD, OPT, REP } from "../../support/protocol.js";
 import { eventually } from "../../support/server.js";
 import {
-  joined,
   optionReply,
   right,
   startWrongServer,
-  u32,
   type WireRequest,
   type Wrongs,
 } from "../../support/wrong-server.js";
 
-const GO = 7;
-const LIST = 3;
-const STATUS = 7;
+const { GO, LIST } = OPT;
 
 async function opened(wrongs: Wrongs, options: ConnectOptions = {}) {
   const server = await startWrongServer(wrongs);
@@ -230,7 +228,9 @@ test.each([
   const server = await startWrongServer({
     staysOpen: true,
     option: (option) =>
-      option === 6 ? joined([optionReply(6, 3, info), optionReply(6, 1)]) : undefined,
+      option === 6
+        ? joined([optionReply(OPT.INFO, REP.INFO, info), optionReply(OPT.INFO, REP.ACK)])
+        : undefined,
   });
   await ask({ path: server.path });
   // Whether a client is still there shows when one writes to it.
@@ -242,10 +242,11 @@ test.each([
 });
 
 test("a list of a great many exports is too long, though their names are short", async () => {
-  const entry = optionReply(LIST, 2, joined([u32(60), Buffer.alloc(60, "a")])); // 17 MB of them
+  const entry = optionReply(LIST, REP.SERVER, joined([u32(60), Buffer.alloc(60, "a")])); // 17 MB of them
   const entries = joined(Array.from({ length: 270_000 }, () => entry));
   const { path } = await startWrongServer({
-    option: (option) => (option === LIST ? joined([entries, optionReply(LIST, 1)]) : undefined),
+    option: (option) =>
+      option === LIST ? joined([entries, optionReply(LIST, REP.ACK)]) : undefined,
   });
   await expect(listExports({ path })).rejects.toMatchObject({ rule: "option-reply-length" });
 });
@@ -259,14 +260,26 @@ test("of several contexts, only the descriptors that were asked for are kept", (
     blockSizes: { minimum: 1, preferred: 4096, maximum: 2 ** 25 },
     sizeBytes: 4096,
   } as unknown as ExportFacts;
-  const request = new Request(STATUS, 0, 0, 4096, undefined, false, () => {}, undefined, 2);
+  const request = new Request(
+    CMD.BLOCK_STATUS,
+    0,
+    0,
+    4096,
+    undefined,
+    false,
+    () => {},
+    undefined,
+    2,
+  );
   const chunk = (id: number, flags: number): Buffer => joined([id, 4096, flags].map(u32));
-  takeStatus(request, 5, chunk(1, 3), facts);
+  takeStatus(request, CHUNK.BLOCK_STATUS, chunk(1, 3), facts);
   expect(request.status).toBeUndefined();
-  takeStatus(request, 5, chunk(2, 1), facts);
+  takeStatus(request, CHUNK.BLOCK_STATUS, chunk(2, 1), facts);
   request.checkWhole(new Set([1, 2]));
   expect(request.status?.flags).toEqual(new BigUint64Array([1n]));
-  expect(() => takeStatus(request, 5, chunk(1, 3), facts)).toThrow("one status chunk");
+  expect(() => takeStatus(request, CHUNK.BLOCK_STATUS, chunk(1, 3), facts)).toThrow(
+    "one status chunk",
+  );
 });
 
 describe("arguments that make no sense reject", () => {

@@ -3,18 +3,16 @@
 import { afterAll, expect, test } from "vitest";
 import { type Client, connect, listExports, ProtocolError } from "../../../src/client/index.js";
 import { RULES, type RuleName } from "../../../src/client/rules.js";
+import { joined, u16, u32, u64 } from "../../support/bytes.js";
+import { CHUNK, DONE, ERRNO, EXPORT_FLAG, INFO, OPT, REP } from "../../support/protocol.js";
 import {
   CONTEXT_ID,
   chunk,
   FLAGS,
-  joined,
   optionReply,
   right,
   simple,
   startWrongServer,
-  u16,
-  u32,
-  u64,
   type WireRequest,
   type Wrongs,
 } from "../../support/wrong-server.js";
@@ -31,9 +29,7 @@ interface Break {
   readonly what?: string;
 }
 
-const GO = 7;
-const LIST = 3;
-const SET = 10;
+const { GO, LIST, SET_META_CONTEXT } = OPT;
 const NONE = Buffer.alloc(0);
 
 const read = (client: Client): Promise<unknown> => client.read(512, 512);
@@ -68,7 +64,7 @@ const extendedStatus = (count: number, ...pairs: [number, bigint][]): Buffer =>
   ]);
 
 const info = (sizeBytes: number, flags: number): Buffer =>
-  joined([u16(0), u64(sizeBytes), u16(flags)]);
+  joined([u16(INFO.EXPORT), u64(sizeBytes), u16(flags)]);
 const context = (id: number, name: string): Buffer => joined([u32(id), Buffer.from(name)]);
 
 const BREAKS: readonly Break[] = [
@@ -84,47 +80,71 @@ const BREAKS: readonly Break[] = [
     wrongs: { option: () => Buffer.alloc(20, 3) },
   },
   { rule: "option-reply-option", wrongs: { option: (option) => optionReply(option + 1, 1) } },
-  { rule: "option-reply-type", wrongs: to(GO, [2, u32(0)]) },
+  { rule: "option-reply-type", wrongs: to(GO, [REP.SERVER, u32(0)]) },
   { rule: "option-reply-type", what: "an unknown one", wrongs: to(GO, [77, NONE]) },
-  { rule: "option-reply-length", wrongs: to(GO, [1, u32(0)]) },
-  { rule: "option-reply-length", what: "information", wrongs: to(GO, [3, info(1, 1).subarray(1)]) },
-  { rule: "option-reply-length", what: "no type", wrongs: to(GO, [3, Buffer.alloc(1)]) },
-  { rule: "option-reply-length", what: "too long", wrongs: to(GO, [3, Buffer.alloc(9000)]) },
+  { rule: "option-reply-length", wrongs: to(GO, [REP.ACK, u32(0)]) },
+  {
+    rule: "option-reply-length",
+    what: "information",
+    wrongs: to(GO, [REP.INFO, info(1, EXPORT_FLAG.HAS_FLAGS).subarray(1)]),
+  },
+  { rule: "option-reply-length", what: "no type", wrongs: to(GO, [REP.INFO, Buffer.alloc(1)]) },
+  { rule: "option-reply-length", what: "too long", wrongs: to(GO, [REP.INFO, Buffer.alloc(9000)]) },
   {
     rule: "option-reply-length",
     what: "a context without a name",
-    wrongs: to(SET, [4, u16(0)]),
+    wrongs: to(SET_META_CONTEXT, [REP.META_CONTEXT, u16(0)]),
   },
-  { rule: "option-reply-length", what: "a name", lists: true, wrongs: to(LIST, [2, u32(5)]) },
-  { rule: "string-length", wrongs: to(GO, [2 ** 31 + 3, Buffer.alloc(4097, 65)]) },
+  {
+    rule: "option-reply-length",
+    what: "a name",
+    lists: true,
+    wrongs: to(LIST, [REP.SERVER, u32(5)]),
+  },
+  { rule: "string-length", wrongs: to(GO, [REP.ERR_INVALID, Buffer.alloc(4097, 65)]) },
   {
     rule: "string-length",
     what: "a description",
-    wrongs: to(GO, [3, joined([u16(2), Buffer.alloc(4097, 65)])]),
+    wrongs: to(GO, [REP.INFO, joined([u16(INFO.DESCRIPTION), Buffer.alloc(4097, 65)])]),
   },
-  { rule: "string-utf8", wrongs: to(GO, [2 ** 31 + 3, Buffer.from([0xff])]) },
+  { rule: "string-utf8", wrongs: to(GO, [REP.ERR_INVALID, Buffer.from([0xff])]) },
   {
     rule: "string-utf8",
     what: "a name",
     lists: true,
-    wrongs: to(LIST, [2, joined([u32(1), Buffer.from([0xc0])])]),
+    wrongs: to(LIST, [REP.SERVER, joined([u32(1), Buffer.from([0xc0])])]),
   },
-  { rule: "info-export", wrongs: to(GO, [1, NONE]) },
+  { rule: "info-export", wrongs: to(GO, [REP.ACK, NONE]) },
   { rule: "block-size-minimum", wrongs: { blockSizes: [3, 4096, 65536] } },
   { rule: "block-size-minimum", what: "zero", wrongs: { blockSizes: [0, 4096, 65536] } },
   { rule: "block-size-minimum", what: "huge", wrongs: { blockSizes: [131072, 131072, 2 ** 20] } },
   { rule: "block-size-preferred", wrongs: { blockSizes: [1, 256, 65536] } },
   { rule: "block-size-preferred", what: "minimum", wrongs: { blockSizes: [4096, 512, 65536] } },
   { rule: "block-size-maximum", wrongs: { blockSizes: [1, 4096, 512] } },
-  { rule: "has-flags", wrongs: { flags: FLAGS & ~1 } },
-  { rule: "flag-df", style: "simple", wrongs: { flags: FLAGS | 128 } },
-  { rule: "flag-fast-zero", wrongs: { flags: (FLAGS | 2048) & ~64 } },
-  { rule: "flag-status-payload", style: "structured", wrongs: { flags: FLAGS | 4096 } },
+  { rule: "has-flags", wrongs: { flags: FLAGS & ~EXPORT_FLAG.HAS_FLAGS } },
+  { rule: "flag-df", style: "simple", wrongs: { flags: FLAGS | EXPORT_FLAG.SEND_DF } },
+  {
+    rule: "flag-fast-zero",
+    wrongs: { flags: (FLAGS | EXPORT_FLAG.SEND_FAST_ZERO) & ~EXPORT_FLAG.SEND_WRITE_ZEROES },
+  },
+  {
+    rule: "flag-status-payload",
+    style: "structured",
+    wrongs: { flags: FLAGS | EXPORT_FLAG.BLOCK_STATUS_PAYLOAD },
+  },
   {
     rule: "context-id",
-    wrongs: to(SET, [4, context(1, "base:allocation")], [4, context(1, "x:y")], [1, NONE]),
+    wrongs: to(
+      SET_META_CONTEXT,
+      [REP.META_CONTEXT, context(1, "base:allocation")],
+      [REP.META_CONTEXT, context(1, "x:y")],
+      [REP.ACK, NONE],
+    ),
   },
-  { rule: "context-asked", wrongs: to(SET, [4, context(1, "x:z")], [1, NONE]) },
+  {
+    rule: "context-asked",
+    wrongs: to(SET_META_CONTEXT, [REP.META_CONTEXT, context(1, "x:z")], [REP.ACK, NONE]),
+  },
 
   {
     rule: "disconnect-reply",
@@ -139,7 +159,7 @@ const BREAKS: readonly Break[] = [
     rule: "reply-magic",
     what: "of another style",
     style: "structured",
-    wrongs: replies((r) => chunk({ ...r, isExtended: true }, 0)),
+    wrongs: replies((r) => chunk({ ...r, isExtended: true }, CHUNK.NONE)),
   },
   {
     rule: "reply-simple-read",
@@ -147,7 +167,7 @@ const BREAKS: readonly Break[] = [
     wrongs: replies((r) => simple(r, 0, Buffer.alloc(512))),
   },
   { rule: "reply-simple-extended", wrongs: replies((r) => joined([simple(r), Buffer.alloc(16)])) },
-  { rule: "reply-chunk", style: "simple", wrongs: replies((r) => chunk(r, 0)) },
+  { rule: "reply-chunk", style: "simple", wrongs: replies((r) => chunk(r, CHUNK.NONE)) },
   { rule: "cookie", wrongs: replies((r) => right({ ...r, cookie: u64(0x99) }, "extended")) },
   {
     rule: "cookie",
@@ -159,50 +179,85 @@ const BREAKS: readonly Break[] = [
     },
     wrongs: replies((r) => joined([simple(r, 0, Buffer.alloc(r.length)), simple(r)])),
   },
-  { rule: "reply-offset", wrongs: replies((r) => chunk({ ...r, offset: 7n }, 0)) },
-  { rule: "reply-flags", wrongs: replies((r) => chunk(r, 0, NONE, 3)) },
+  { rule: "reply-offset", wrongs: replies((r) => chunk({ ...r, offset: 7n }, CHUNK.NONE)) },
+  { rule: "reply-flags", wrongs: replies((r) => chunk(r, CHUNK.NONE, NONE, DONE | 2)) },
   { rule: "chunk-type", wrongs: replies((r) => chunk(r, 9)) },
-  { rule: "chunk-none", wrongs: replies((r) => chunk(r, 0, u32(0))) },
-  { rule: "chunk-none", what: "not the last", wrongs: replies((r) => chunk(r, 0, NONE, 0)) },
-  { rule: "content-command", use: flush, wrongs: replies((r) => chunk(r, 1, data(0, 1))) },
+  { rule: "chunk-none", wrongs: replies((r) => chunk(r, CHUNK.NONE, u32(0))) },
+  {
+    rule: "chunk-none",
+    what: "not the last",
+    wrongs: replies((r) => chunk(r, CHUNK.NONE, NONE, 0)),
+  },
+  {
+    rule: "content-command",
+    use: flush,
+    wrongs: replies((r) => chunk(r, CHUNK.OFFSET_DATA, data(0, 1))),
+  },
   {
     rule: "content-command",
     what: "a hole",
     use: flush,
-    wrongs: replies((r) => chunk(r, 2, hole(0, 1))),
+    wrongs: replies((r) => chunk(r, CHUNK.OFFSET_HOLE, hole(0, 1))),
   },
-  { rule: "data-length", wrongs: replies((r) => chunk(r, 1, data(512, 0))) },
-  { rule: "hole-length", wrongs: replies((r) => chunk(r, 2, data(512, 8))) },
-  { rule: "hole-length", what: "zero", wrongs: replies((r) => chunk(r, 2, hole(512, 0))) },
-  { rule: "content-range", wrongs: replies((r) => chunk(r, 1, data(500, 512))) },
-  { rule: "content-range", what: "too long", wrongs: replies((r) => chunk(r, 1, data(512, 513))) },
-  { rule: "content-range", what: "behind", wrongs: replies((r) => chunk(r, 1, data(1020, 5))) },
+  { rule: "data-length", wrongs: replies((r) => chunk(r, CHUNK.OFFSET_DATA, data(512, 0))) },
+  { rule: "hole-length", wrongs: replies((r) => chunk(r, CHUNK.OFFSET_HOLE, data(512, 8))) },
+  {
+    rule: "hole-length",
+    what: "zero",
+    wrongs: replies((r) => chunk(r, CHUNK.OFFSET_HOLE, hole(512, 0))),
+  },
+  { rule: "content-range", wrongs: replies((r) => chunk(r, CHUNK.OFFSET_DATA, data(500, 512))) },
+  {
+    rule: "content-range",
+    what: "too long",
+    wrongs: replies((r) => chunk(r, CHUNK.OFFSET_DATA, data(512, 513))),
+  },
+  {
+    rule: "content-range",
+    what: "behind",
+    wrongs: replies((r) => chunk(r, CHUNK.OFFSET_DATA, data(1020, 5))),
+  },
   {
     rule: "content-range",
     what: "a hole",
-    wrongs: replies((r) => chunk(r, 2, hole(512, 2 ** 31))),
+    wrongs: replies((r) => chunk(r, CHUNK.OFFSET_HOLE, hole(512, 2 ** 31))),
   },
   {
     rule: "content-overlap",
-    wrongs: replies((r) => joined([chunk(r, 1, data(512, 300), 0), chunk(r, 1, data(800, 200))])),
+    wrongs: replies((r) =>
+      joined([
+        chunk(r, CHUNK.OFFSET_DATA, data(512, 300), 0),
+        chunk(r, CHUNK.OFFSET_DATA, data(800, 200)),
+      ]),
+    ),
   },
   {
     rule: "content-overlap",
     what: "all of it twice",
-    wrongs: replies((r) => joined([chunk(r, 1, data(512, 512), 0), chunk(r, 2, hole(512, 512))])),
+    wrongs: replies((r) =>
+      joined([
+        chunk(r, CHUNK.OFFSET_DATA, data(512, 512), 0),
+        chunk(r, CHUNK.OFFSET_HOLE, hole(512, 512)),
+      ]),
+    ),
   },
   {
     rule: "content-overlap",
     what: "around another",
-    wrongs: replies((r) => joined([chunk(r, 1, data(600, 8), 0), chunk(r, 2, hole(512, 512))])),
+    wrongs: replies((r) =>
+      joined([
+        chunk(r, CHUNK.OFFSET_DATA, data(600, 8), 0),
+        chunk(r, CHUNK.OFFSET_HOLE, hole(512, 512)),
+      ]),
+    ),
   },
   {
     rule: "content-overlap",
     what: "an error's offset",
     wrongs: replies((r) =>
       joined([
-        chunk(r, 0x8002, joined([failure(5, NONE), u64(600)]), 0),
-        chunk(r, 1, data(512, 512)),
+        chunk(r, CHUNK.ERROR_OFFSET, joined([failure(ERRNO.EIO, NONE), u64(600)]), 0),
+        chunk(r, CHUNK.OFFSET_DATA, data(512, 512)),
       ]),
     ),
   },
@@ -213,114 +268,144 @@ const BREAKS: readonly Break[] = [
       sizeBytes: () => 2 ** 20,
       reply: (r) =>
         joined(
-          Array.from({ length: 2 ** 12 + 1 }, (_, index) => chunk(r, 2, hole(2 * index, 1), 0)),
+          Array.from({ length: 2 ** 12 + 1 }, (_, index) =>
+            chunk(r, CHUNK.OFFSET_HOLE, hole(2 * index, 1), 0),
+          ),
         ),
     },
   },
-  { rule: "content-whole", wrongs: replies((r) => chunk(r, 1, data(512, 511))) },
-  { rule: "content-whole", what: "nothing", wrongs: replies((r) => chunk(r, 0)) },
+  { rule: "content-whole", wrongs: replies((r) => chunk(r, CHUNK.OFFSET_DATA, data(512, 511))) },
+  { rule: "content-whole", what: "nothing", wrongs: replies((r) => chunk(r, CHUNK.NONE)) },
   {
     rule: "content-df",
     use: readWhole,
-    wrongs: replies((r) => joined([chunk(r, 1, data(512, 256), 0), chunk(r, 1, data(768, 256))])),
+    wrongs: replies((r) =>
+      joined([
+        chunk(r, CHUNK.OFFSET_DATA, data(512, 256), 0),
+        chunk(r, CHUNK.OFFSET_DATA, data(768, 256)),
+      ]),
+    ),
   },
-  { rule: "status-command", wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [512, 0n]))) },
-  { rule: "status-style", use: status, wrongs: replies((r) => chunk(r, 5, statusOf([512, 0]))) },
+  {
+    rule: "status-command",
+    wrongs: replies((r) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(1, [512, 0n]))),
+  },
+  {
+    rule: "status-style",
+    use: status,
+    wrongs: replies((r) => chunk(r, CHUNK.BLOCK_STATUS, statusOf([512, 0]))),
+  },
   {
     rule: "status-style",
     style: "structured",
     use: status,
-    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [512, 0n]))),
+    wrongs: replies((r) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(1, [512, 0n]))),
   },
-  { rule: "status-length", use: status, wrongs: replies((r) => chunk(r, 6, extendedStatus(0))) },
+  {
+    rule: "status-length",
+    use: status,
+    wrongs: replies((r) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(0))),
+  },
   {
     rule: "status-length",
     what: "a broken one",
     use: status,
-    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [512, 0n]).subarray(1))),
+    wrongs: replies((r) =>
+      chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(1, [512, 0n]).subarray(1)),
+    ),
   },
   {
     rule: "status-length",
     what: "endless",
     use: status,
-    wrongs: replies((r) => chunk(r, 6).fill(u64(8n + 16n * (2n ** 20n + 1n)), 24, 32)),
+    wrongs: replies((r) =>
+      chunk(r, CHUNK.BLOCK_STATUS_EXT).fill(u64(8n + 16n * (2n ** 20n + 1n)), 24, 32),
+    ),
   },
   {
     rule: "status-count",
     use: status,
-    wrongs: replies((r) => chunk(r, 6, extendedStatus(2, [512, 0n]))),
+    wrongs: replies((r) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(2, [512, 0n]))),
   },
   {
     rule: "status-context",
     use: status,
-    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [512, 0n]).fill(1, 0, 4))),
+    wrongs: replies((r) =>
+      chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(1, [512, 0n]).fill(1, 0, 4)),
+    ),
   },
   {
     rule: "status-duplicate",
     use: status,
     wrongs: replies((r) =>
-      joined([0, 1].map((last) => chunk(r, 6, extendedStatus(1, [512, 0n]), last))),
+      joined(
+        [0, 1].map((last) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(1, [512, 0n]), last)),
+      ),
     ),
   },
-  { rule: "status-missing", use: status, wrongs: replies((r) => chunk(r, 0)) },
+  { rule: "status-missing", use: status, wrongs: replies((r) => chunk(r, CHUNK.NONE)) },
   {
     rule: "status-empty",
     use: status,
-    wrongs: replies((r) => chunk(r, 6, extendedStatus(2, [512, 0n], [0, 1n]))),
+    wrongs: replies((r) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(2, [512, 0n], [0, 1n]))),
   },
   {
     rule: "status-range",
     use: status,
-    wrongs: replies((r) => chunk(r, 6, extendedStatus(2, [1024, 0n], [512, 1n]))),
+    wrongs: replies((r) =>
+      chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(2, [1024, 0n], [512, 1n])),
+    ),
   },
   {
     rule: "status-end",
     use: status,
-    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [65536, 0n]))),
+    wrongs: replies((r) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(1, [65536, 0n]))),
   },
   {
     rule: "status-aligned",
     use: status,
     wrongs: {
       blockSizes: [512, 4096, 65536],
-      reply: (r) => chunk(r, 6, extendedStatus(2, [500, 0n], [524, 1n])),
+      reply: (r) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(2, [500, 0n], [524, 1n])),
     },
   },
   {
     rule: "status-bits",
     use: status,
-    wrongs: replies((r) => chunk(r, 6, extendedStatus(1, [1024, 2n ** 32n]))),
+    wrongs: replies((r) => chunk(r, CHUNK.BLOCK_STATUS_EXT, extendedStatus(1, [1024, 2n ** 32n]))),
   },
-  { rule: "error-length", wrongs: replies((r) => chunk(r, 0x8001, u32(5))) },
+  { rule: "error-length", wrongs: replies((r) => chunk(r, CHUNK.ERROR, u32(5))) },
   {
     rule: "error-length",
     what: "of its message",
-    wrongs: replies((r) => chunk(r, 0x8001, failure(5, NONE, 1))),
+    wrongs: replies((r) => chunk(r, CHUNK.ERROR, failure(ERRNO.EIO, NONE, 1))),
   },
   {
     rule: "error-length",
     what: "a rest",
-    wrongs: replies((r) => chunk(r, 0x8001, joined([failure(5, NONE), u16(0)]))),
+    wrongs: replies((r) => chunk(r, CHUNK.ERROR, joined([failure(ERRNO.EIO, NONE), u16(0)]))),
   },
   {
     rule: "error-length",
     what: "endless",
-    wrongs: replies((r) => chunk(r, 0x8001).fill(u64(2n ** 40n), 24, 32)),
+    wrongs: replies((r) => chunk(r, CHUNK.ERROR).fill(u64(2n ** 40n), 24, 32)),
   },
   {
     rule: "string-length",
     what: "an error's",
-    wrongs: replies((r) => chunk(r, 0x8001, failure(5, Buffer.alloc(4097, 65)))),
+    wrongs: replies((r) => chunk(r, CHUNK.ERROR, failure(ERRNO.EIO, Buffer.alloc(4097, 65)))),
   },
   {
     rule: "string-utf8",
     what: "an error's",
-    wrongs: replies((r) => chunk(r, 0x8001, failure(5, Buffer.from([0xfe])))),
+    wrongs: replies((r) => chunk(r, CHUNK.ERROR, failure(ERRNO.EIO, Buffer.from([0xfe])))),
   },
-  { rule: "error-zero", wrongs: replies((r) => chunk(r, 0x8001, failure(0, NONE))) },
+  { rule: "error-zero", wrongs: replies((r) => chunk(r, CHUNK.ERROR, failure(0, NONE))) },
   {
     rule: "error-offset",
-    wrongs: replies((r) => chunk(r, 0x8002, joined([failure(5, NONE), u64(1024)]))),
+    wrongs: replies((r) =>
+      chunk(r, CHUNK.ERROR_OFFSET, joined([failure(ERRNO.EIO, NONE), u64(1024)])),
+    ),
   },
 ];
 

@@ -11,15 +11,8 @@ import type { Plugin } from "../../../src/plugins/script/definition.js";
 import { ScriptPlugin } from "../../../src/plugins/script/script-plugin.js";
 import { openListeners } from "../../../src/server/listen.js";
 import { Server } from "../../../src/server/server.js";
+import { CMD, OPT, REP } from "../../support/protocol.js";
 import { goData, RawClient } from "../../support/raw-client.js";
-
-const NBD_OPT_LIST = 3;
-const NBD_OPT_INFO = 6;
-const NBD_OPT_GO = 7;
-const NBD_REP_ACK = 1;
-const NBD_REP_SERVER = 2;
-const NBD_REP_INFO = 3;
-const NBD_REP_ERR_UNKNOWN = 0x80000006;
 
 const SETTINGS = {
   readonly: false,
@@ -98,18 +91,18 @@ async function ask(client: RawClient, option: number, name: string): Promise<big
   let size = 0n;
   for (;;) {
     const { type, data } = await client.readOptionReply();
-    if (type === NBD_REP_ACK) return size;
-    if (type !== NBD_REP_INFO) return type;
+    if (type === REP.ACK) return size;
+    if (type !== REP.INFO) return type;
     if (data.readUInt16BE(0) === 0) size = data.readBigUInt64BE(2);
   }
 }
 
 async function list(client: RawClient): Promise<string[]> {
   const names: string[] = [];
-  client.sendOption(NBD_OPT_LIST);
+  client.sendOption(OPT.LIST);
   for (;;) {
     const { type, data } = await client.readOptionReply();
-    if (type !== NBD_REP_SERVER) return names;
+    if (type !== REP.SERVER) return names;
     names.push(data.toString("utf8", 4, 4 + data.readUInt32BE(0)));
   }
 }
@@ -125,8 +118,8 @@ test("one export has all names, and is asked about a client before it says anyth
   const { path } = serve({ "": await start(noting(calls, "only", 512)) });
   const client = await greeted(path);
   expect(calls).toEqual(["only preconnect"]);
-  expect(await ask(client, NBD_OPT_INFO, "any")).toBe(512n);
-  expect(await ask(client, NBD_OPT_GO, "")).toBe(512n);
+  expect(await ask(client, OPT.INFO, "any")).toBe(512n);
+  expect(await ask(client, OPT.GO, "")).toBe(512n);
   expect(calls.slice(1)).toEqual(["only open any", "only close", "only open "]);
 });
 
@@ -144,16 +137,16 @@ test("of several, a client gets the one it names, which is asked about it only t
   });
   const client = await greeted(path);
   expect(await list(client)).toEqual(["a", "b"]);
-  expect(await ask(client, NBD_OPT_INFO, "c")).toBe(NBD_REP_ERR_UNKNOWN);
+  expect(await ask(client, OPT.INFO, "c")).toBe(REP.ERR_UNKNOWN);
   expect(calls).toEqual([]);
 
-  expect(await ask(client, NBD_OPT_INFO, "b")).toBe(1024n);
-  expect(await ask(client, NBD_OPT_GO, "b")).toBe(1024n);
+  expect(await ask(client, OPT.INFO, "b")).toBe(1024n);
+  expect(await ask(client, OPT.GO, "b")).toBe(1024n);
   expect(calls.splice(0)).toEqual(["two preconnect", "two open b", "two close", "two open b"]);
-  expect(await client.request({ type: 0, length: 512 })).toBe(0);
+  expect(await client.request({ type: CMD.READ, length: 512 })).toBe(0);
 
   const other = await greeted(path);
-  expect(await ask(other, NBD_OPT_GO, "")).toBe(512n); // the first is the default
+  expect(await ask(other, OPT.GO, "")).toBe(512n); // the first is the default
   expect(calls).toEqual(["one preconnect", "one open a"]);
 });
 
@@ -164,8 +157,8 @@ test("of several, one may reject a client that another lets in", async () => {
     b: await start(noting(calls, "two", 1024)),
   });
   const client = await greeted(path);
-  expect(await ask(client, NBD_OPT_INFO, "a")).toBe(NBD_REP_ERR_UNKNOWN);
-  expect(await ask(client, NBD_OPT_GO, "b")).toBe(1024n);
+  expect(await ask(client, OPT.INFO, "a")).toBe(REP.ERR_UNKNOWN);
+  expect(await ask(client, OPT.GO, "b")).toBe(1024n);
   expect(calls).toEqual(["two preconnect", "two open b"]);
 });
 
@@ -189,11 +182,11 @@ test("a client may look at several, in C and in TypeScript, before it takes one"
     ["a", 2n ** 20n],
     ["b", 512n],
   ] as const)
-    expect(await ask(client, NBD_OPT_INFO, name)).toBe(size);
-  expect(await ask(client, NBD_OPT_GO, "c")).toBe(2n ** 21n);
+    expect(await ask(client, OPT.INFO, name)).toBe(size);
+  expect(await ask(client, OPT.GO, "c")).toBe(2n ** 21n);
   const payload = Buffer.alloc(512, 7);
-  expect(await client.request({ type: 1, offset: 2n ** 21n - 512n, payload })).toBe(0);
-  client.sendRequest({ type: 0, offset: 2n ** 21n - 512n, length: 512 });
+  expect(await client.request({ type: CMD.WRITE, offset: 2n ** 21n - 512n, payload })).toBe(0);
+  client.sendRequest({ type: CMD.READ, offset: 2n ** 21n - 512n, length: 512 });
   expect((await client.readReply()).error).toBe(0);
   expect(await client.read(512)).toEqual(payload);
   expect(await stop()).toBe(true);
@@ -207,10 +200,10 @@ test("each export has its own queue of clients that it serves one by one", async
     b: await start(noting(calls, "two", 1024, model)),
   });
   const [first, second, third] = [await greeted(path), await greeted(path), await greeted(path)];
-  expect(await ask(first, NBD_OPT_GO, "a")).toBe(512n);
-  expect(await ask(second, NBD_OPT_GO, "b")).toBe(1024n); // which nobody has open
-  const waiting = ask(third, NBD_OPT_GO, "a");
-  expect(await second.request({ type: 0, length: 512 })).toBe(0);
+  expect(await ask(first, OPT.GO, "a")).toBe(512n);
+  expect(await ask(second, OPT.GO, "b")).toBe(1024n); // which nobody has open
+  const waiting = ask(third, OPT.GO, "a");
+  expect(await second.request({ type: CMD.READ, length: 512 })).toBe(0);
   expect(calls.filter((call) => call === "one open a")).toHaveLength(1);
   first.socket.destroy();
   expect(await waiting).toBe(512n);
@@ -226,14 +219,14 @@ test("an export has drained when its last client has left", async () => {
   const one = table.find("a")?.export as Export;
   const two = table.find("b")?.export as Export;
   const client = await greeted(path);
-  await ask(client, NBD_OPT_GO, "a");
+  await ask(client, OPT.GO, "a");
   expect(await two.drained()).toBe(true);
   let isOver = false;
   const drained = one.drained().then((isUnused) => {
     isOver = true;
     return isUnused;
   });
-  expect(await client.request({ type: 0, length: 0 })).not.toBe(0);
+  expect(await client.request({ type: CMD.READ, length: 0 })).not.toBe(0);
   expect(isOver).toBe(false);
   client.socket.destroy();
   expect(await drained).toBe(true);

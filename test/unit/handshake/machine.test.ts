@@ -1,17 +1,12 @@
 // The handshake's state machine, fed with bytes from memory: every path. test/fuzz has any bytes at all.
 
 import { describe, expect, test } from "vitest";
-import { client, kinds, negotiate, option, replies, types } from "../../support/negotiation.js";
-import { goData, u32 } from "../../support/raw-client.js";
+import { u32 } from "../../support/bytes.js";
+import { client, kinds, negotiate, replies, types } from "../../support/negotiation.js";
+import { INFO, OPT, REP } from "../../support/protocol.js";
+import { encodeOption, goData } from "../../support/raw-client.js";
 
-const ACK = 1;
-const SERVER = 2;
-const INFO = 3;
-const ERR_UNSUP = 2 ** 31 + 1;
-const ERR_INVALID = 2 ** 31 + 3;
-const ERR_PLATFORM = 2 ** 31 + 4;
-const ERR_UNKNOWN = 2 ** 31 + 6;
-const ERR_TOO_BIG = 2 ** 31 + 9;
+const { ACK, SERVER, ERR_UNSUP, ERR_INVALID, ERR_PLATFORM, ERR_UNKNOWN, ERR_TOO_BIG } = REP;
 
 describe("the greeting", () => {
   test("offers the fixed newstyle and no zeroes", () => {
@@ -27,7 +22,7 @@ describe("the greeting", () => {
   test.each([4, 0x80000000, 0x10003])(
     "ends for client flags 0x%s that were not offered",
     (flags) => {
-      const run = negotiate(Buffer.concat([u32(flags), option(2)]));
+      const run = negotiate(Buffer.concat([u32(flags), encodeOption(OPT.ABORT)]));
       expect(run.outcome.kind).toBe("close");
       expect(replies(run)).toEqual([]);
     },
@@ -38,13 +33,13 @@ describe("NBD_OPT_EXPORT_NAME", () => {
   const name = Buffer.from("disk");
 
   test("gives size and flags without zeroes, and transmission begins", () => {
-    const run = negotiate(client(option(1, name)));
+    const run = negotiate(client(encodeOption(OPT.EXPORT_NAME, name)));
     expect(run.outcome).toMatchObject({ kind: "transmit", flags: 0x16d, replyStyle: "simple" });
     expect(run.sent.subarray(18).toString("hex")).toBe("00000000075bcd15016d");
   });
 
   test.each([0, 1])("gives 124 zeroes to a client with flags %d", (flags) => {
-    const run = negotiate(Buffer.concat([u32(flags), option(1, name)]));
+    const run = negotiate(Buffer.concat([u32(flags), encodeOption(OPT.EXPORT_NAME, name)]));
     expect(run.outcome.kind).toBe("transmit");
     expect(run.sent).toHaveLength(18 + 10 + 124);
   });
@@ -55,7 +50,7 @@ describe("NBD_OPT_EXPORT_NAME", () => {
     ["a name with NUL", Buffer.from("a\0b"), {}],
     ["a name of 4097 bytes", Buffer.alloc(4097, "a"), {}],
   ])("closes for %s", (_what, data, world) => {
-    const run = negotiate(client(option(1, data)), world);
+    const run = negotiate(client(encodeOption(OPT.EXPORT_NAME, data)), world);
     expect(run.outcome.kind).toBe("close");
     expect(replies(run)).toEqual([]);
   });
@@ -63,22 +58,28 @@ describe("NBD_OPT_EXPORT_NAME", () => {
 
 describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
   test("GO tells about the export, acknowledges and begins transmission", () => {
-    const run = negotiate(client(option(7, goData("disk"))));
-    expect(types(run)).toEqual([INFO, ACK]);
+    const run = negotiate(client(encodeOption(OPT.GO, goData("disk"))));
+    expect(types(run)).toEqual([REP.INFO, ACK]);
     expect(replies(run)[0]?.[2].toString("hex")).toBe("000000000000075bcd15016d");
     expect(run.outcome).toMatchObject({ kind: "transmit", flags: 0x16d, replyStyle: "simple" });
     expect(kinds(run)).not.toContain("closeExport");
   });
 
   test("INFO closes the export again, and haggling goes on", () => {
-    const run = negotiate(client(option(6, goData("disk")), option(6, goData("disk")), option(2)));
-    expect(types(run)).toEqual([INFO, ACK, INFO, ACK, ACK]);
+    const run = negotiate(
+      client(
+        encodeOption(OPT.INFO, goData("disk")),
+        encodeOption(OPT.INFO, goData("disk")),
+        encodeOption(OPT.ABORT),
+      ),
+    );
+    expect(types(run)).toEqual([REP.INFO, ACK, REP.INFO, ACK, ACK]);
     expect(kinds(run).filter((kind) => kind === "closeExport")).toHaveLength(2);
   });
 
   test("give what is asked for, and ignore infos that do not exist", () => {
     const infos = [3, 1, 2, 0, 77, 1];
-    const run = negotiate(client(option(7, goData("", infos))), {
+    const run = negotiate(client(encodeOption(OPT.GO, goData("", infos))), {
       description: "a disk",
       sizes: [512, 4096, 65536],
     });
@@ -93,26 +94,34 @@ describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
   });
 
   test("state the server's own block sizes for a plugin that has none", () => {
-    const run = negotiate(client(option(7, goData("", [3]))));
+    const run = negotiate(client(encodeOption(OPT.GO, goData("", [INFO.BLOCK_SIZE]))));
     expect(replies(run)[1]?.[2].toString("hex")).toBe("0003000000010000100004000000");
   });
 
   test("leave out a description that is empty or too long", () => {
     for (const description of ["", "x".repeat(4097)])
-      expect(types(negotiate(client(option(7, goData("", [2]))), { description }))).toEqual([
-        INFO,
-        ACK,
-      ]);
+      expect(
+        types(
+          negotiate(client(encodeOption(OPT.GO, goData("", [INFO.DESCRIPTION]))), { description }),
+        ),
+      ).toEqual([REP.INFO, ACK]);
   });
 
   test("answer NBD_REP_ERR_UNKNOWN for an export that cannot be opened, and go on", () => {
-    const run = negotiate(client(option(7, goData("nope")), option(2)), { opens: null });
+    const run = negotiate(client(encodeOption(OPT.GO, goData("nope")), encodeOption(OPT.ABORT)), {
+      opens: null,
+    });
     expect(types(run)).toEqual([ERR_UNKNOWN, ACK]);
     expect(kinds(run)).not.toContain("closeExport");
   });
 
   test("answer NBD_REP_ERR_UNKNOWN and close the export if its block sizes cannot be had", () => {
-    const run = negotiate(client(option(7, goData("x", [3])), option(2)), { sizes: null });
+    const run = negotiate(
+      client(encodeOption(OPT.GO, goData("x", [INFO.BLOCK_SIZE])), encodeOption(OPT.ABORT)),
+      {
+        sizes: null,
+      },
+    );
     expect(types(run)).toEqual([ERR_UNKNOWN, ACK]);
     expect(kinds(run)).toContain("closeExport");
   });
@@ -128,7 +137,7 @@ describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
     ["a name that is not UTF-8", Buffer.concat([u32(1), Buffer.from([0xff, 0, 0])])],
     ["a name of 4097 bytes", goData("a".repeat(4097))],
   ])("answer NBD_REP_ERR_INVALID to %s, and go on", (_what, data) => {
-    const run = negotiate(client(option(7, data), option(2)));
+    const run = negotiate(client(encodeOption(OPT.GO, data), encodeOption(OPT.ABORT)));
     expect(types(run)).toEqual([ERR_INVALID, ACK]);
     expect(kinds(run)).not.toContain("openExport");
   });
@@ -140,48 +149,48 @@ describe("NBD_OPT_LIST", () => {
       { name: "a", description: "" },
       { name: "ü", description: "second" },
     ];
-    const run = negotiate(client(option(3), option(2)), { exports });
+    const run = negotiate(client(encodeOption(OPT.LIST), encodeOption(OPT.ABORT)), { exports });
     expect(types(run)).toEqual([SERVER, SERVER, ACK, ACK]);
     expect(replies(run)[1]?.[2].toString("hex")).toBe("00000002c3bc7365636f6e64");
   });
 
   test("with data is invalid", () => {
-    expect(types(negotiate(client(option(3, Buffer.from("x")), option(2))))).toEqual([
-      ERR_INVALID,
-      ACK,
-    ]);
+    expect(
+      types(negotiate(client(encodeOption(OPT.LIST, Buffer.from("x")), encodeOption(OPT.ABORT)))),
+    ).toEqual([ERR_INVALID, ACK]);
   });
 
   test("that fails is answered NBD_REP_ERR_PLATFORM", () => {
-    expect(types(negotiate(client(option(3), option(2)), { exports: null }))).toEqual([
-      ERR_PLATFORM,
-      ACK,
-    ]);
+    expect(
+      types(negotiate(client(encodeOption(OPT.LIST), encodeOption(OPT.ABORT)), { exports: null })),
+    ).toEqual([ERR_PLATFORM, ACK]);
   });
 });
 
 describe("other options", () => {
   test.each([4, 12, 0, 0xffffffff])("%d is unsupported, its data skipped", (number) => {
-    const run = negotiate(client(option(number, Buffer.alloc(70)), option(2)));
+    const run = negotiate(client(encodeOption(number, Buffer.alloc(70)), encodeOption(OPT.ABORT)));
     expect(types(run)).toEqual([ERR_UNSUP, ACK]);
     expect(replies(run)[0]?.[0]).toBe(number);
   });
 
   test("NBD_OPT_ABORT is acknowledged, with data or without, and ends the handshake", () => {
     for (const data of [Buffer.alloc(0), Buffer.from("bye")]) {
-      const run = negotiate(client(option(2, data), option(3)));
+      const run = negotiate(client(encodeOption(OPT.ABORT, data), encodeOption(OPT.LIST)));
       expect(types(run)).toEqual([ACK]);
       expect(run.outcome.kind).toBe("close");
     }
   });
 
   test("an option with more data than it can have is skipped and NBD_REP_ERR_TOO_BIG", () => {
-    const run = negotiate(client(option(7, Buffer.alloc(200_000)), option(2)));
+    const run = negotiate(
+      client(encodeOption(OPT.GO, Buffer.alloc(200_000)), encodeOption(OPT.ABORT)),
+    );
     expect(types(run)).toEqual([ERR_TOO_BIG, ACK]);
   });
 
   test("an option that claims more than 64 MiB ends the handshake at once", () => {
-    const run = negotiate(client(option(7, Buffer.alloc(10), 64 * 2 ** 20 + 1)));
+    const run = negotiate(client(encodeOption(OPT.GO, Buffer.alloc(10), 64 * 2 ** 20 + 1)));
     expect(run.outcome.kind).toBe("close");
     expect(kinds(run)).not.toContain("skip");
   });
@@ -193,13 +202,19 @@ describe("other options", () => {
   });
 
   test("a client without fixed newstyle may send NBD_OPT_EXPORT_NAME only", () => {
-    const run = negotiate(Buffer.concat([u32(0), option(3), option(1, Buffer.from("x"))]));
+    const run = negotiate(
+      Buffer.concat([
+        u32(0),
+        encodeOption(OPT.LIST),
+        encodeOption(OPT.EXPORT_NAME, Buffer.from("x")),
+      ]),
+    );
     expect(types({ ...run, sent: run.sent.subarray(0, -134) })).toEqual([ERR_INVALID]);
     expect(run.outcome.kind).toBe("transmit");
   });
 
   test("the 1025th option ends the handshake", () => {
-    const run = negotiate(client(...Array<Buffer>(1025).fill(option(3))));
+    const run = negotiate(client(...Array<Buffer>(1025).fill(encodeOption(OPT.LIST))));
     expect(run.outcome.kind).toBe("close");
     expect(kinds(run).filter((kind) => kind === "listExports")).toHaveLength(1024);
   });

@@ -1,6 +1,7 @@
 import { describe, expect, test } from "vitest";
 import type { Capabilities } from "../../../src/addon/types.js";
 import { transmissionFlags } from "../../../src/handshake/transmission-flags.js";
+import { EXPORT_FLAG } from "../../support/protocol.js";
 
 const NOTHING: Capabilities = {
   sizeBytes: 0n,
@@ -16,8 +17,7 @@ const NOTHING: Capabilities = {
   canExtents: false,
 };
 
-const HAS_FLAGS = 1;
-const READ_ONLY = 2;
+const { HAS_FLAGS, READ_ONLY } = EXPORT_FLAG;
 
 describe("transmission flags", () => {
   test("of an export that can do nothing say that it is read-only", () => {
