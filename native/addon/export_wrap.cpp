@@ -106,22 +106,15 @@ void ExportRequests::release(backend::Request &request) {
 
 Napi::Function ExportWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeExport",
-                     {
-                         InstanceMethod("preconnect", &ExportWrap::preconnect),
-                         InstanceMethod("listExports", &ExportWrap::list_exports),
-                         InstanceMethod("defaultExport", &ExportWrap::default_export),
-                         InstanceMethod("openExport", &ExportWrap::open_export),
-                         InstanceMethod("adoptExport", &ExportWrap::adopt_export),
-                         InstanceMethod("closeExport", &ExportWrap::close_export),
-                         InstanceMethod("metaContexts", &ExportWrap::meta_contexts),
+                     with_plugin_calls({
                          InstanceMethod("request", &ExportWrap::request),
                          InstanceMethod("release", &ExportWrap::release),
-                     });
+                     }));
 }
 
 // new NativeExport(plugin or undefined, session, { threads, readonly, chain, isForAll }): for the
 // session's client, which it keeps, or for all: then only its server matters.
-ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
+ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : PluginCalls(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
   client_->context = session->context();
   client_->hold = session->hold();
@@ -146,30 +139,6 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   if (client_->plugin)
     client_->bottom =
         std::make_unique<backend::CBottom>(client_->plugin, *client_->context, client_->threads);
-}
-
-Napi::Value ExportWrap::preconnect(const Napi::CallbackInfo &info) {
-  return addon::preconnect(info, client_);
-}
-
-Napi::Value ExportWrap::list_exports(const Napi::CallbackInfo &info) {
-  return addon::list_exports(info, client_);
-}
-
-Napi::Value ExportWrap::default_export(const Napi::CallbackInfo &info) {
-  return addon::default_export(info, client_);
-}
-
-Napi::Value ExportWrap::open_export(const Napi::CallbackInfo &info) {
-  return addon::open_export(info, client_);
-}
-
-Napi::Value ExportWrap::adopt_export(const Napi::CallbackInfo &info) {
-  return addon::adopt_export(info, client_);
-}
-
-Napi::Value ExportWrap::meta_contexts(const Napi::CallbackInfo &info) {
-  return addon::meta_contexts(info.Env(), client_, info[0].As<Napi::String>());
 }
 
 namespace {

@@ -64,7 +64,7 @@ private:
   bool has_given_up_ = false;
 };
 
-class ExportWrap : public Napi::ObjectWrap<ExportWrap> {
+class ExportWrap : public PluginCalls<ExportWrap> {
 public:
   static Napi::Function define(Napi::Env env);
   explicit ExportWrap(const Napi::CallbackInfo &info);
@@ -75,19 +75,12 @@ private:
     Napi::Reference<Napi::Uint8Array> buffer; // of a read
   };
 
-  Napi::Value preconnect(const Napi::CallbackInfo &info);
-  Napi::Value list_exports(const Napi::CallbackInfo &info);
-  Napi::Value default_export(const Napi::CallbackInfo &info);
-  Napi::Value open_export(const Napi::CallbackInfo &info);
-  Napi::Value adopt_export(const Napi::CallbackInfo &info);
-  Napi::Value meta_contexts(const Napi::CallbackInfo &info);
-  Napi::Value close_export(const Napi::CallbackInfo &info);
+  Napi::Value close_export(const Napi::CallbackInfo &info) override;
   Napi::Value request(const Napi::CallbackInfo &info);
   Napi::Value release(const Napi::CallbackInfo &info);
 
   void on_settled(Napi::Env env, ExportRequests::Job *job);
 
-  const SharedPluginClient client_ = std::make_shared<PluginClient>();
   std::shared_ptr<ExportRequests> requests_;
   // Only JavaScript's thread may touch references, and only this object knows when it is gone.
   std::unordered_map<ExportRequests::Job *, Pending> pending_;

@@ -7,6 +7,7 @@
 #include "addon/export_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/latencies_wrap.hpp"
+#include "addon/layouts.hpp"
 #include "addon/listener_wrap.hpp"
 #include "addon/log_wrap.hpp"
 #include "addon/own_process.hpp"
@@ -48,6 +49,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("removeAtForcedEnd", Napi::Function::New(env, remove_at_forced_end));
   exports.Set("ownProcess", Napi::Function::New(env, own_process));
   exports.Set("nameProcess", Napi::Function::New(env, name_process));
+  exports.Set("layouts", layouts(env));
   define_process_functions(env, exports);
   define_tls_functions(env, exports);
   define_chain_functions(env, exports);

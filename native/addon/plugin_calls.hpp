@@ -6,6 +6,7 @@
 #include <memory>
 #include <napi.h>
 #include <string>
+#include <vector>
 
 #include "addon/js_queue.hpp"
 #include "backend/bottom.hpp"
@@ -45,5 +46,61 @@ Napi::Value default_export(const Napi::CallbackInfo &info, const SharedPluginCli
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client, const std::string &name);
 Napi::Value close_export(Napi::Env env, const SharedPluginClient &client);
+
+// A JavaScript object whose methods are these calls, on behalf of its client.
+template <typename Wrap> class PluginCalls : public Napi::ObjectWrap<Wrap> {
+public:
+  using Napi::ObjectWrap<Wrap>::ObjectWrap;
+
+protected:
+  using Methods = std::vector<Napi::ClassPropertyDescriptor<Wrap>>;
+
+  // Those of the object: `own`, and the calls.
+  static Methods with_plugin_calls(Methods own) {
+    using Self = PluginCalls;
+    own.insert(own.end(), {
+                              method("preconnect", &Self::preconnect),
+                              method("listExports", &Self::list_exports),
+                              method("defaultExport", &Self::default_export),
+                              method("openExport", &Self::open_export),
+                              method("adoptExport", &Self::adopt_export),
+                              method("metaContexts", &Self::meta_contexts),
+                              method("closeExport", &Self::close_export),
+                          });
+    return own;
+  }
+
+  virtual Napi::Value close_export(const Napi::CallbackInfo &info) {
+    return addon::close_export(info.Env(), client_);
+  }
+
+  const SharedPluginClient client_ = std::make_shared<PluginClient>();
+
+private:
+  static auto method(const char *name,
+                     Napi::Value (PluginCalls::*function)(const Napi::CallbackInfo &)) {
+    return PluginCalls::InstanceMethod(
+        name, static_cast<Napi::Value (Wrap::*)(const Napi::CallbackInfo &)>(function));
+  }
+
+  Napi::Value preconnect(const Napi::CallbackInfo &info) {
+    return addon::preconnect(info, client_);
+  }
+  Napi::Value list_exports(const Napi::CallbackInfo &info) {
+    return addon::list_exports(info, client_);
+  }
+  Napi::Value default_export(const Napi::CallbackInfo &info) {
+    return addon::default_export(info, client_);
+  }
+  Napi::Value open_export(const Napi::CallbackInfo &info) {
+    return addon::open_export(info, client_);
+  }
+  Napi::Value adopt_export(const Napi::CallbackInfo &info) {
+    return addon::adopt_export(info, client_);
+  }
+  Napi::Value meta_contexts(const Napi::CallbackInfo &info) {
+    return addon::meta_contexts(info.Env(), client_, info[0].As<Napi::String>());
+  }
+};
 
 } // namespace asyncnbd::addon

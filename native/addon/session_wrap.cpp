@@ -15,10 +15,11 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// By commands, three numbers each.
+// By commands, the figures of each.
 Napi::Float64Array commands_to_js(Napi::Env env, const nbd::RequestCounters &counters) {
   const auto counts = counters.by_command();
-  Napi::Float64Array numbers = Napi::Float64Array::New(env, counts.size() * 3);
+  constexpr size_t FIGURES = sizeof counts[0] / sizeof(uint64_t);
+  Napi::Float64Array numbers = Napi::Float64Array::New(env, counts.size() * FIGURES);
   size_t i = 0;
   for (const auto &[requests, failed, bytes] : counts)
     for (const uint64_t number : {requests, failed, bytes})
@@ -55,20 +56,13 @@ Napi::Object end_to_js(Napi::Env env, const nbd::Connection &connection) {
 
 Napi::Function SessionWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeSession",
-                     {
+                     with_plugin_calls({
                          InstanceMethod("enter", &SessionWrap::enter),
                          InstanceMethod("read", &SessionWrap::read),
                          InstanceMethod("skip", &SessionWrap::skip),
                          InstanceMethod("write", &SessionWrap::write),
                          InstanceMethod("upgradeTls", &SessionWrap::upgrade_tls),
                          InstanceAccessor<&SessionWrap::is_tls>("isTls"),
-                         InstanceMethod("preconnect", &SessionWrap::preconnect),
-                         InstanceMethod("listExports", &SessionWrap::list_exports),
-                         InstanceMethod("defaultExport", &SessionWrap::default_export),
-                         InstanceMethod("openExport", &SessionWrap::open_export),
-                         InstanceMethod("metaContexts", &SessionWrap::meta_contexts),
-                         InstanceMethod("closeExport", &SessionWrap::close_export),
-                         InstanceMethod("adoptExport", &SessionWrap::adopt_export),
                          InstanceMethod("watchForEnd", &SessionWrap::watch_for_end),
                          InstanceMethod("start", &SessionWrap::start),
                          InstanceMethod("stop", &SessionWrap::stop),
@@ -77,11 +71,11 @@ Napi::Function SessionWrap::define(Napi::Env env) {
                          InstanceMethod("setRef", &SessionWrap::set_ref),
                          InstanceMethod("logTrouble", &SessionWrap::log_trouble),
                          InstanceMethod("logEvent", &SessionWrap::log_event),
-                     });
+                     }));
 }
 
 // new NativeSession(server, { inFd, outFd, number, readonly, threads }); owns the descriptors.
-SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
+SessionWrap::SessionWrap(const Napi::CallbackInfo &info) : PluginCalls(info) {
   Napi::Env env = info.Env();
   ServerWrap *server = ServerWrap::Unwrap(info[0].As<Napi::Object>());
   Napi::Object options = info[1].As<Napi::Object>();
@@ -137,36 +131,6 @@ Napi::Value SessionWrap::enter(const Napi::CallbackInfo &info) {
       is_native ? client_->plugin->name() : info[0].As<Napi::String>().Utf8Value();
   logged_.name = context.plugin_name;
   return info.Env().Undefined();
-}
-
-// ---- calls of the plugin ---------------------------------------------------------------------
-
-Napi::Value SessionWrap::preconnect(const Napi::CallbackInfo &info) {
-  return addon::preconnect(info, client_);
-}
-
-Napi::Value SessionWrap::list_exports(const Napi::CallbackInfo &info) {
-  return addon::list_exports(info, client_);
-}
-
-Napi::Value SessionWrap::default_export(const Napi::CallbackInfo &info) {
-  return addon::default_export(info, client_);
-}
-
-Napi::Value SessionWrap::open_export(const Napi::CallbackInfo &info) {
-  return addon::open_export(info, client_);
-}
-
-Napi::Value SessionWrap::adopt_export(const Napi::CallbackInfo &info) {
-  return addon::adopt_export(info, client_);
-}
-
-Napi::Value SessionWrap::meta_contexts(const Napi::CallbackInfo &info) {
-  return addon::meta_contexts(info.Env(), client_, info[0].As<Napi::String>());
-}
-
-Napi::Value SessionWrap::close_export(const Napi::CallbackInfo &info) {
-  return addon::close_export(info.Env(), client_);
 }
 
 // ---- the transmission phase ------------------------------------------------------------------

@@ -17,7 +17,7 @@ namespace asyncnbd::addon {
 
 // JavaScript asks for one thing at a time: every method that returns a promise must be awaited
 // before the next is called, except stop and abort.
-class SessionWrap : public Napi::ObjectWrap<SessionWrap> {
+class SessionWrap : public PluginCalls<SessionWrap> {
 public:
   static Napi::Function define(Napi::Env env);
   explicit SessionWrap(const Napi::CallbackInfo &info);
@@ -35,13 +35,6 @@ private:
   Napi::Value write(const Napi::CallbackInfo &info);
   Napi::Value upgrade_tls(const Napi::CallbackInfo &info);
   Napi::Value is_tls(const Napi::CallbackInfo &info);
-  Napi::Value preconnect(const Napi::CallbackInfo &info);
-  Napi::Value list_exports(const Napi::CallbackInfo &info);
-  Napi::Value default_export(const Napi::CallbackInfo &info);
-  Napi::Value open_export(const Napi::CallbackInfo &info);
-  Napi::Value meta_contexts(const Napi::CallbackInfo &info);
-  Napi::Value close_export(const Napi::CallbackInfo &info);
-  Napi::Value adopt_export(const Napi::CallbackInfo &info);
   Napi::Value start(const Napi::CallbackInfo &info);
   Napi::Value stop(const Napi::CallbackInfo &info);
   Napi::Value counts(const Napi::CallbackInfo &info);
@@ -64,7 +57,6 @@ private:
   int out_fd_;
   host::LoggedClient logged_;
   std::shared_ptr<LoopHold> hold_; // the client's: calls and the transmission phase
-  const std::shared_ptr<PluginClient> client_ = std::make_shared<PluginClient>();
   std::shared_ptr<nbd::ClientContext> client_context_; // until the start
   std::vector<std::weak_ptr<PluginClient>> others_;
   std::shared_ptr<base::MemoryBudget> budget_;

@@ -512,6 +512,10 @@ export interface TlsFiles {
 }
 
 export interface Addon {
+  /** Sizes, places and flags of what native code shares with TypeScript: see native/addon/layouts.cpp. */
+  readonly layouts: Readonly<
+    Record<"submission" | "completion" | "script" | "counts", Readonly<Record<string, number>>>
+  >;
   /** Of all chains of native filters; false if the filter has no such flag. */
   setFilterDebugFlag(filter: string, flag: string, value: number): boolean;
   /**

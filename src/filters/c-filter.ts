@@ -1,16 +1,13 @@
 // One of nbdkit's filters, loaded from its shared object; failures are exceptions.
 
 import { addon } from "../addon/addon.js";
+import { throwIfFailed } from "../addon/failure.js";
 import type { Log } from "../addon/log.js";
 import type { Failure, NativeCFilter, PluginAbout } from "../addon/types.js";
-import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import { nativeMiddleware } from "../middleware/define.js";
 import type { Middleware } from "../plugins/script/layer.js";
 
-function check(failure: Failure, code: ErrorCode = "FILTER_FAILED"): void {
-  if (failure !== undefined)
-    throw new AsyncnbdError(code, failure.words, { isLogged: failure.isLogged });
-}
+const check = (failure: Failure): void => throwIfFailed(failure, "FILTER_FAILED");
 
 /** What a callback of a filter does in the middle, whose exception must pass through the filter. */
 function through(call: (next: (step: () => void) => boolean) => Failure): void {
@@ -43,7 +40,7 @@ export class CFilter {
   /** Calls none of the filter's functions but its registration. */
   static open(path: string, log: Log): CFilter {
     const native = new (addon().NativeCFilter)(path);
-    check(
+    throwIfFailed(
       log.during(() => native.open()),
       "LIBRARY_UNLOADABLE",
     );

@@ -1,10 +1,10 @@
 // A loaded C plugin, whose failures are exceptions.
 
 import { addon } from "../addon/addon.js";
+import { throwIfFailed } from "../addon/failure.js";
 import { type Log, processLog } from "../addon/log.js";
 import type { Failure, NativePlugin, PluginAbout } from "../addon/types.js";
 import { didYouMean } from "../config/nearest.js";
-import { AsyncnbdError, type ErrorCode } from "../errors.js";
 import type { Client } from "./export-source.js";
 import { type ParameterValue, type SingleValue, valuesIn } from "./life.js";
 import { NativeChain } from "./native-chain.js";
@@ -13,10 +13,7 @@ import { isNative, type Layer } from "./script/layer.js";
 import type { ScriptRunner } from "./script/runner.js";
 import { refuseIfNoPlugin } from "./unknown-plugin.js";
 
-function check(failure: Failure, code: ErrorCode = "PLUGIN_FAILED"): void {
-  if (failure !== undefined)
-    throw new AsyncnbdError(code, failure.words, { isLogged: failure.isLogged });
-}
+const check = (failure: Failure): void => throwIfFailed(failure, "PLUGIN_FAILED");
 
 /** The keys of parameters that a plugin's help shows as KEY=VALUE or [KEY=]VALUE. */
 const helpKeys = (help = ""): string[] =>
@@ -42,7 +39,7 @@ export class CPlugin implements PluginInstance {
   static open(name: string, path: string, log: Log = processLog): CPlugin {
     refuseIfNoPlugin(name, path);
     const native = new (addon().NativePlugin)(path);
-    check(
+    throwIfFailed(
       log.during(() => native.open()),
       "LIBRARY_UNLOADABLE",
     );

@@ -36,8 +36,9 @@ export interface ServerStats extends RequestCounts {
 }
 
 /** Clients choose names; further ones are counted together. As of native latencies. */
-const MAX_EXPORTS = 100;
-const FIGURES = 3; // requests, failed ones, bytes
+export const MAX_EXPORTS = 100;
+/** Of a command: requests, failed ones, bytes. */
+export const FIGURES = 3;
 
 export const NO_REQUESTS: ConnectionCounts = {
   requests: 0,

@@ -14,23 +14,27 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from "../../protocol.js";
 import { whenSettled } from "./adopt.js";
+import {
+  CLIENT_GONE,
+  CLOSE,
+  COMMAND,
+  COMPLETION_WORDS,
+  CONNECTION,
+  FLAGS,
+  FREES_SLOT,
+  KEEPS_SLOT,
+  LENGTH_BYTES,
+  MAY_HAVE_HOLES,
+  NO_SLOT,
+  OFFSET,
+  OPERATION,
+  SLOT,
+  SUBMISSION_DOUBLES,
+  SUBMISSION_WORDS,
+} from "./batch-layout.js";
 import { describeThrown, failure, readFailure } from "./errno.js";
 import { type Pending, type ScriptExport, StatusAnswer } from "./export.js";
 import { SlotViews } from "./slot-views.js";
-
-// What happens to connections (SCRIPT_* of script_bridge.hpp).
-const CLIENT_GONE = 0x8000;
-const CLOSE = 0x8001;
-
-// The layout of script_bridge.hpp's Submission, in 32-bit words and in doubles.
-const SUBMISSION_WORDS = 10;
-const SUBMISSION_DOUBLES = 5;
-const [OPERATION, CONNECTION, SLOT, COMMAND, FLAGS] = [4, 5, 6, 7, 8];
-const MAY_HAVE_HOLES = 1 << 16;
-const COMPLETION_WORDS = 2;
-const KEEPS_SLOT = 1 << 16;
-const FREES_SLOT = 2 << 16;
-const NO_SLOT = 0xffffffff;
 
 /** So long requests may follow each other before timers and other events have their turn. */
 const MAX_BUSY_MS = 1;
@@ -235,8 +239,8 @@ export class ScriptBridge {
   #call(opened: ScriptExport, index: number, tracked: Tracked | undefined): Pending {
     const words = this.#words;
     const at = index * SUBMISSION_WORDS;
-    const offset = this.#doubles[index * SUBMISSION_DOUBLES] as number;
-    const length = this.#doubles[index * SUBMISSION_DOUBLES + 1] as number;
+    const offset = this.#doubles[index * SUBMISSION_DOUBLES + OFFSET] as number;
+    const length = this.#doubles[index * SUBMISSION_DOUBLES + LENGTH_BYTES] as number;
     const slot = words[at + SLOT] as number;
     const flags = words[at + FLAGS] as number;
     const command = words[at + COMMAND] as number;
