@@ -5,7 +5,7 @@ import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
 import { apply, buildLoad } from "./support/load.mjs";
-import { Progress, round } from "./support/progress.mjs";
+import { inTurns, Progress } from "./support/progress.mjs";
 import { asyncnbd, canRun, nbdkit, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
@@ -52,21 +52,17 @@ const trials = Number(options.trials);
 const progress = new Progress("plugins", loads.length * trials * Object.keys(servers).length);
 console.log("requests/s (spread), and as a ratio to nbdkit memory");
 for (const load of loads) {
-  /** @type {Record<string, number[]>} */
-  const rates = {};
-  // Alternating, so that what else the machine does hits all alike.
-  for (let i = 0; i < trials; i++)
-    for (const [name, server] of Object.entries(servers)) {
-      const what = `${load.direction} ${load.bytes >> 10}K × ${load.depth}`;
-      progress.step(`${what}, ${round(i, trials)}, ${name}`);
-      const run = await withServer(server, ({ where }) =>
-        apply(where, {
-          ...{ bytes: load.bytes, depth: load.depth, warmUpSeconds, seconds },
-          readPercent: load.direction === "read" ? 100 : 0,
-        }),
-      );
-      rates[name] = [...(rates[name] ?? []), run.requests / run.seconds];
-    }
+  const what = `${load.direction} ${load.bytes >> 10}K × ${load.depth}`;
+  const begin = (/** @type {string} */ step) => progress.step(`${what}, ${step}`);
+  const rates = await inTurns(servers, trials, begin, (server) =>
+    withServer(server, async ({ where }) => {
+      const run = await apply(where, {
+        ...{ bytes: load.bytes, depth: load.depth, warmUpSeconds, seconds },
+        readPercent: load.direction === "read" ? 100 : 0,
+      });
+      return run.requests / run.seconds;
+    }),
+  );
   progress.clear();
   const peer = median(/** @type {number[]} */ (rates["nbdkit memory (C)"]));
   for (const [server, list] of Object.entries(rates)) {

@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { apply, buildLoad } from "./support/load.mjs";
-import { Progress, round } from "./support/progress.mjs";
+import { inTurns, Progress } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
@@ -64,19 +64,16 @@ console.log("reads/s over TLS 1.3 (spread)");
 try {
   for (const { transport, bytes, depth } of loads) {
     const load = { bytes, depth, seconds, tls: true };
-    /** @type {Record<string, number[]>} */
-    const rates = {};
-    // Alternating, so that what else the machine does hits all alike.
-    for (let i = 0; i < trials; i++)
-      for (const [name, command] of Object.entries(servers)) {
-        progress.step(`${transport} ${bytes >> 10}K × ${depth}, ${round(i, trials)}, ${name}`);
-        const run = await withServer(
-          command,
-          ({ where }) => apply(where, { ...load, warmUpSeconds: 0.2 }),
-          transport,
-        );
-        rates[name] = [...(rates[name] ?? []), run.requests / run.seconds];
-      }
+    const what = `${transport} ${bytes >> 10}K × ${depth}`;
+    const begin = (/** @type {string} */ step) => progress.step(`${what}, ${step}`);
+    const rates = await inTurns(servers, trials, begin, async (command) => {
+      const run = await withServer(
+        command,
+        ({ where }) => apply(where, { ...load, warmUpSeconds: 0.2 }),
+        transport,
+      );
+      return run.requests / run.seconds;
+    });
     progress.clear();
     const peer = median(/** @type {number[]} */ (rates.nbdkit));
     for (const [name, list] of Object.entries(rates)) {

@@ -2,8 +2,9 @@
 // connection, time for a connection to come and go.
 
 import { readFileSync } from "node:fs";
+import { these } from "../support/lineup.mjs";
 import { apply, whileIdle } from "../support/load.mjs";
-import { Progress, round } from "../support/progress.mjs";
+import { inTurns, Progress } from "../support/progress.mjs";
 import { withServer } from "../support/servers.mjs";
 
 const NAMES = ["asyncnbd memory", "asyncnbd ram.ts", "nbdkit memory", "qemu-nbd", "nbd-server"];
@@ -57,28 +58,24 @@ async function idleKib({ where, pid }) {
 export async function measureFootprint(participants, plan) {
   /** @type {FootprintTrial[]} */
   const trials = [];
-  const servers = NAMES.filter((name) => name in participants);
-  const progress = new Progress("footprint", plan.trials * servers.length);
-  for (let i = 0; i < plan.trials; i++) {
-    for (const server of servers) {
-      const participant = participants[server];
-      if (participant === undefined) continue;
-      progress.step(`${round(i, plan.trials)}, ${server}`);
-      await withServer(participant, async (running) => {
-        const { where, pid, startMs, exportName } = running;
-        const named = exportName !== undefined && { exportName };
-        await settled();
-        const restMib = residentKib(pid) / 1024;
-        const idle = exportName === undefined ? await idleKib(running) : null;
-        const churn = await apply(where, { mode: "churn", seconds: plan.seconds, ...named });
-        trials.push({
-          ...{ server, startMs, restMib, idleKib: idle },
-          connectionsPerSecond: churn.requests / churn.seconds,
-          churnP99Us: churn.p99Us,
-        });
+  const servers = these(participants, NAMES);
+  const progress = new Progress("footprint", plan.trials * Object.keys(servers).length);
+  const begin = (/** @type {string} */ step) => progress.step(step);
+  await inTurns(servers, plan.trials, begin, (participant, server) =>
+    withServer(participant, async (running) => {
+      const { where, pid, startMs, exportName } = running;
+      const named = exportName !== undefined && { exportName };
+      await settled();
+      const restMib = residentKib(pid) / 1024;
+      const idle = exportName === undefined ? await idleKib(running) : null;
+      const churn = await apply(where, { mode: "churn", seconds: plan.seconds, ...named });
+      trials.push({
+        ...{ server, startMs, restMib, idleKib: idle },
+        connectionsPerSecond: churn.requests / churn.seconds,
+        churnP99Us: churn.p99Us,
       });
-    }
-  }
+    }),
+  );
   progress.clear();
   return trials;
 }

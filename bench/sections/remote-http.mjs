@@ -1,5 +1,6 @@
 // A file of nginx's, on this machine and 20 ms away, through our plugin http and nbdkit's curl.
 
+import { atLeast, atMost } from "../support/bars.mjs";
 import { withDelay } from "../support/delay-proxy.mjs";
 import { withNginx } from "../support/nginx.mjs";
 import { compare, medianOf } from "../support/remote-store.mjs";
@@ -52,14 +53,8 @@ export const measure = (plan) =>
     return {
       groups: [...near, ...far],
       bars: [
-        {
-          what: "http on loopback: processor time of 4 KiB × 64, nbdkit curl = 1",
-          ...{ value: ours / theirs, limit: 2, isMet: ours / theirs <= 2 },
-        },
-        {
-          what: "http 20 ms away: requests a second at 4 KiB × 64, of 3,200",
-          ...{ value: rate, limit: 2800, isMet: rate >= 2800 },
-        },
+        atMost("http on loopback: processor time of 4 KiB × 64, nbdkit curl = 1", ours / theirs, 2),
+        atLeast("http 20 ms away: requests a second at 4 KiB × 64, of 3,200", rate, 2800),
       ],
     };
   });

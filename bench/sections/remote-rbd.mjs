@@ -8,10 +8,10 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { promisify } from "node:util";
-import { apply } from "../support/load.mjs";
-import { Progress, round } from "../support/progress.mjs";
-import { asyncnbd, withServer } from "../support/servers.mjs";
-import { median } from "../support/statistics.mjs";
+import { atLeast, atMost } from "../support/bars.mjs";
+import { inTurns, Progress } from "../support/progress.mjs";
+import { measure as measureServer, medianOf } from "../support/remote-store.mjs";
+import { asyncnbd } from "../support/servers.mjs";
 
 const script = fileURLToPath(new URL("../../scripts/ceph", import.meta.url));
 const IMAGE = "disk";
@@ -20,7 +20,6 @@ const WARM_UP_SECONDS = 0.5;
 const OURS = "asyncnbd rbd";
 const LIBRARY = "librbd (fio)";
 const QEMU = "qemu-nbd";
-const US = 1e6;
 
 /** @typedef {Required<Pick<import("../support/load.mjs").Load, "bytes" | "depth" | "readPercent">>} Load */
 
@@ -75,24 +74,6 @@ async function withLibrary(conf, { bytes, depth, readPercent }, seconds) {
 }
 
 /**
- * @param {import("../support/servers.mjs").Server} server
- * @param {Load} load
- * @param {number} seconds
- * @returns {Promise<Run>}
- */
-const withClient = (server, load, seconds) =>
-  withServer(server, async ({ where, pid }) => {
-    const times = { warmUpSeconds: WARM_UP_SECONDS, seconds };
-    const measured = await apply(where, { ...load, ...times, pid });
-    return {
-      perSecond: measured.requests / measured.seconds,
-      serverUs: (measured.serverSeconds * US) / measured.requests,
-      p50Us: measured.p50Us,
-      p99Us: measured.p99Us,
-    };
-  });
-
-/**
  * Runs `use` with a cluster that has an image full of data.
  * @template T
  * @param {(conf: string) => Promise<T>} use
@@ -120,13 +101,7 @@ function judge(groups) {
     /** @type {string} */ load,
     /** @type {string} */ who,
     /** @type {"perSecond" | "serverUs" | "p50Us" | "p99Us"} */ key,
-  ) => median((groups[load]?.runs[who] ?? []).map((run) => run[key] ?? Number.NaN));
-  const atLeast = (/** @type {string} */ what, /** @type {number} */ value, limit = 1) => ({
-    ...{ what, value, limit, isMet: value >= limit },
-  });
-  const atMost = (/** @type {string} */ what, /** @type {number} */ value, limit = 1) => ({
-    ...{ what, value, limit, isMet: value <= limit },
-  });
+  ) => medianOf(groups[load], who, key);
   const rate = (/** @type {string} */ load, /** @type {string} */ who) =>
     of(load, OURS, "perSecond") / of(load, who, "perSecond");
   return [
@@ -147,6 +122,7 @@ function judge(groups) {
       atMost(
         `processor time of ${load}, of qemu-nbd's`,
         of(load, OURS, "serverUs") / of(load, QEMU, "serverUs"),
+        1,
       ),
     ),
   ];
@@ -160,19 +136,25 @@ function judge(groups) {
 export async function measure({ trials, seconds }) {
   /** @type {Record<string, import("../remote.mjs").Group>} */
   const groups = {};
-  for (const load of Object.keys(LOADS))
-    groups[load] = { load: `rbd, ${load}`, runs: { [OURS]: [], [LIBRARY]: [], [QEMU]: [] } };
   const progress = new Progress("rbd", trials * Object.keys(LOADS).length * 3);
   await withImage(async (conf) => {
-    for (let trial = 0; trial < trials; trial++)
-      for (const [name, load] of Object.entries(LOADS)) {
-        progress.step(`${LIBRARY}, ${name}, ${round(trial, trials)}`);
-        groups[name]?.runs[LIBRARY]?.push(await withLibrary(conf, load, seconds));
-        for (const [contestant, server] of Object.entries(servers(conf))) {
-          progress.step(`${contestant}, ${name}, ${round(trial, trials)}`);
-          groups[name]?.runs[contestant]?.push(await withClient(server, load, seconds));
-        }
-      }
+    const ours = Object.entries(servers(conf)).map(
+      ([name, server]) =>
+        /** @type {const} */ ([
+          name,
+          (/** @type {Load} */ load) =>
+            measureServer(server, { ...load, warmUpSeconds: WARM_UP_SECONDS, seconds }),
+        ]),
+    );
+    const contestants = {
+      ...Object.fromEntries(ours),
+      [LIBRARY]: (/** @type {Load} */ load) => withLibrary(conf, load, seconds),
+    };
+    for (const [name, load] of Object.entries(LOADS)) {
+      const begin = (/** @type {string} */ step) => progress.step(`${name}, ${step}`);
+      const runs = await inTurns(contestants, trials, begin, (run) => run(load));
+      groups[name] = { load: `rbd, ${name}`, runs };
+    }
   });
   progress.clear();
   return { groups: Object.values(groups), bars: judge(groups) };

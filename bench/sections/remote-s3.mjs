@@ -7,6 +7,7 @@ import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
+import { atLeast, atMost } from "../support/bars.mjs";
 import { withDelay } from "../support/delay-proxy.mjs";
 import { withNginx } from "../support/nginx.mjs";
 import { compare, medianOf } from "../support/remote-store.mjs";
@@ -86,19 +87,14 @@ function timesNbdkit(group, what) {
   // one of what the servers make of it.
   const value =
     medianOf(group, "asyncnbd s3", "perSecond") / medianOf(group, "nbdkit S3", "perSecond");
-  return { what: `${what}: requests a second, nbdkit S3 = 1`, value, limit: 3, isMet: value >= 3 };
+  return atLeast(`${what}: requests a second, nbdkit S3 = 1`, value, 3);
 }
 
 /** @param {import("../remote.mjs").Group | undefined} group @param {string} what */
 function partOfNbdkit(group, what) {
   const value =
     medianOf(group, "asyncnbd s3", "serverUs") / medianOf(group, "nbdkit S3", "serverUs");
-  return {
-    what: `${what}: processor time, nbdkit S3 = 1`,
-    value,
-    limit: 1 / 3,
-    isMet: value <= 1 / 3,
-  };
+  return atMost(`${what}: processor time, nbdkit S3 = 1`, value, 1 / 3);
 }
 
 /** @param {import("../remote.mjs").Plan} plan @returns {Promise<import("../remote.mjs").Part>} */
@@ -112,14 +108,8 @@ export async function measure(plan) {
   return {
     groups,
     bars: [
-      {
-        what: "s3 object on loopback: processor time of 4 KiB × 64, nbdkit curl = 1",
-        ...{ value: time, limit: 2, isMet: time <= 2 },
-      },
-      {
-        what: "s3 object 20 ms away: requests a second at 4 KiB × 64, of 3,200",
-        ...{ value: rate, limit: 2800, isMet: rate >= 2800 },
-      },
+      atMost("s3 object on loopback: processor time of 4 KiB × 64, nbdkit curl = 1", time, 2),
+      atLeast("s3 object 20 ms away: requests a second at 4 KiB × 64, of 3,200", rate, 2800),
       ...(process.env.NBDKIT_S3_PLUGIN === undefined
         ? []
         : [

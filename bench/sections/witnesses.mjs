@@ -2,8 +2,8 @@
 
 import { execFile } from "node:child_process";
 import { promisify } from "node:util";
-import { fill, SIZE_BYTES } from "../support/lineup.mjs";
-import { Progress, round } from "../support/progress.mjs";
+import { fill, SIZE_BYTES, these } from "../support/lineup.mjs";
+import { inTurns, Progress } from "../support/progress.mjs";
 import { canRun, withServer } from "../support/servers.mjs";
 
 const NAMES = [
@@ -53,31 +53,27 @@ export async function measureWitnesses(participants, plan) {
   const hasCopy = canRun("nbdcopy", "--version");
   /** @type {Witness[]} */
   const trials = [];
-  const servers = NAMES.filter((name) => name in participants);
-  const progress = new Progress("witnesses", plan.trials * servers.length);
-  for (let i = 0; i < plan.trials; i++) {
-    for (const server of servers) {
-      const participant = participants[server];
-      if (participant === undefined) continue;
-      progress.step(`${round(i, plan.trials)}, ${server}`);
-      await withServer(participant, async (running) => {
-        await fill(participant, running);
-        const { where, exportName = "" } = running;
-        const uri = `nbd+unix:///${exportName}?socket=${where}`;
-        if (hasFio)
-          for (const depth of [1, 32])
-            trials.push({
-              ...{ client: `fio, 4K read × ${depth}`, server, unit: "requests/s" },
-              value: await readsByFio(uri, depth, Math.max(1, plan.seconds)),
-            });
-        if (hasCopy)
+  const servers = these(participants, NAMES);
+  const progress = new Progress("witnesses", plan.trials * Object.keys(servers).length);
+  const begin = (/** @type {string} */ step) => progress.step(step);
+  await inTurns(servers, plan.trials, begin, (participant, server) =>
+    withServer(participant, async (running) => {
+      await fill(participant, running);
+      const { where, exportName = "" } = running;
+      const uri = `nbd+unix:///${exportName}?socket=${where}`;
+      if (hasFio)
+        for (const depth of [1, 32])
           trials.push({
-            ...{ client: "nbdcopy, all of it", server, unit: "MiB/s" },
-            value: await copyMibPerSecond(uri),
+            ...{ client: `fio, 4K read × ${depth}`, server, unit: "requests/s" },
+            value: await readsByFio(uri, depth, Math.max(1, plan.seconds)),
           });
-      });
-    }
-  }
+      if (hasCopy)
+        trials.push({
+          ...{ client: "nbdcopy, all of it", server, unit: "MiB/s" },
+          value: await copyMibPerSecond(uri),
+        });
+    }),
+  );
   progress.clear();
   return trials;
 }

@@ -100,3 +100,17 @@ export async function fill({ isEmpty = false }, { where, exportName }) {
   const load = { bytes: BLOCK_BYTES, depth: 4, sequential: true, readPercent: 0, count };
   if (isEmpty) await apply(where, { ...load, ...(exportName !== undefined && { exportName }) });
 }
+
+/**
+ * Those of these names that take part, in the order of the names.
+ * @param {Record<string, Participant>} participants
+ * @param {readonly string[]} names
+ * @returns {Record<string, Participant>}
+ */
+export const these = (participants, names) =>
+  Object.fromEntries(
+    names.flatMap((name) => {
+      const participant = participants[name];
+      return participant === undefined ? [] : [[name, participant]];
+    }),
+  );

@@ -53,3 +53,24 @@ export class Progress {
 
 /** @param {number} i from 0 @param {number} rounds */
 export const round = (i, rounds) => `round ${i + 1} of ${rounds}`;
+
+/**
+ * Measures each contestant once in each round: in turns, so that what else the machine does hits all
+ * alike. Returns the results of each, by name.
+ * @template Contestant
+ * @template Result
+ * @param {Record<string, Contestant>} contestants
+ * @param {number} rounds
+ * @param {(step: string) => void} begin told of each step
+ * @param {(contestant: Contestant, name: string) => Promise<Result>} measure
+ */
+export async function inTurns(contestants, rounds, begin, measure) {
+  /** @type {Record<string, Result[]>} */
+  const results = Object.fromEntries(Object.keys(contestants).map((name) => [name, []]));
+  for (let i = 0; i < rounds; i++)
+    for (const [name, contestant] of Object.entries(contestants)) {
+      begin(`${round(i, rounds)}, ${name}`);
+      results[name]?.push(await measure(contestant, name));
+    }
+  return results;
+}

@@ -3,25 +3,27 @@
 
 import { apply } from "./load.mjs";
 import { processorSeconds } from "./nginx.mjs";
-import { Progress, round } from "./progress.mjs";
+import { inTurns, Progress } from "./progress.mjs";
 import { withServer } from "./servers.mjs";
 import { median } from "./statistics.mjs";
 
 /**
  * @param {import("./servers.mjs").Server} server
- * @param {number} store the process whose time is the store's
  * @param {import("./load.mjs").Load} load
+ * @param {number} [store] the process whose time is the store's, if one has all of it
  * @returns {Promise<import("../remote.mjs").Run>}
  */
-const measure = (server, store, load) =>
+export const measure = (server, load, store) =>
   withServer(server, async ({ where, pid }) => {
-    const before = processorSeconds(store);
+    const before = store === undefined ? Number.NaN : processorSeconds(store);
     const run = await apply(where, { ...load, pid });
     const usPerRequest = 1e6 / run.requests;
     return {
       perSecond: run.requests / run.seconds,
       serverUs: run.serverSeconds * usPerRequest,
-      storeUs: (processorSeconds(store) - before) * usPerRequest,
+      ...(store !== undefined && {
+        storeUs: (processorSeconds(store) - before) * usPerRequest,
+      }),
       p50Us: run.p50Us,
       p99Us: run.p99Us,
     };
@@ -37,14 +39,12 @@ const measure = (server, store, load) =>
  */
 export async function compare(what, servers, store, load, { trials, seconds }) {
   const progress = new Progress(what, trials * Object.keys(servers).length);
-  /** @type {Record<string, import("../remote.mjs").Run[]>} */
-  const runs = {};
-  // Alternating, so that what else the machine does hits all alike.
-  for (let i = 0; i < trials; i++)
-    for (const [name, server] of Object.entries(servers)) {
-      progress.step(`${round(i, trials)}, ${name}`);
-      runs[name] = [...(runs[name] ?? []), await measure(server, store, { ...load, seconds })];
-    }
+  const runs = await inTurns(
+    servers,
+    trials,
+    (step) => progress.step(step),
+    (server) => measure(server, { ...load, seconds }, store),
+  );
   progress.clear();
   return { load: what, runs };
 }
@@ -53,7 +53,7 @@ export async function compare(what, servers, store, load, { trials, seconds }) {
  * The median of one contestant's runs.
  * @param {import("../remote.mjs").Group | undefined} group
  * @param {string} name
- * @param {"perSecond" | "serverUs"} key
+ * @param {"perSecond" | "serverUs" | "p50Us" | "p99Us"} key
  */
 export const medianOf = (group, name, key) =>
-  median((group?.runs[name] ?? []).map((run) => run[key]));
+  median((group?.runs[name] ?? []).map((run) => run[key] ?? Number.NaN));
