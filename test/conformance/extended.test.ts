@@ -4,6 +4,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
+import { expectReads } from "../support/disk-client.js";
 import { CMD, ERRNO, EXPORT_FLAG, FLAG, OPT, REP } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { startServer, temporaryDirectory, testPlugin } from "../support/server.js";
@@ -67,11 +68,7 @@ describe.each(["simple", "structured", "extended"] as const)("%s replies", (styl
         const flags = style !== "simple" && next(3) === 0 ? FLAG.DF : 0;
         return { type: CMD.READ, offset: BigInt(next(SIZE - length)), length, flags };
       });
-      const replies = await client.requests(...reads);
-      for (const [i, { offset, length }] of reads.entries()) {
-        const at = Number(offset);
-        expect(replies[i]?.data.equals(model.subarray(at, at + length))).toBe(true);
-      }
+      await expectReads(client, reads, model);
     }
     await client.disconnect();
     await server.stop();

@@ -5,6 +5,7 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Authority } from "../support/certificates.js";
+import { expectReads } from "../support/disk-client.js";
 import { patternBytes } from "../support/fixtures.js";
 import { CMD, ERRNO, OPT, REP } from "../support/protocol.js";
 import { encodeOption, goData, RawClient } from "../support/raw-client.js";
@@ -187,11 +188,7 @@ describe("an encrypted connection", () => {
         offset: BigInt((i * 39_119) % (18 * piece)),
         length: 1 + ((i * 7919) % (2 * piece)),
       }));
-      const replies = await client.requests(...reads);
-      for (const [i, { offset, length }] of reads.entries()) {
-        const at = Number(offset);
-        expect(replies[i]?.data.equals(model.subarray(at, at + length))).toBe(true);
-      }
+      await expectReads(client, reads, model);
       await client.disconnect();
       await server.stop();
     },

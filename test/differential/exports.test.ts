@@ -7,7 +7,7 @@ import { isDeepStrictEqual } from "node:util";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
 import { writePattern } from "../support/fixtures.js";
-import { CMD, EXPORT_FLAG } from "../support/protocol.js";
+import { EXPORT_FLAG } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -283,8 +283,7 @@ async function outcomeOf(server: RunningServer, name: string): Promise<string> {
   const client = await RawClient.connect(server.socket);
   try {
     const { sizeBytes, flags } = await client.go(name);
-    client.sendRequest({ type: CMD.DISC });
-    await client.closed();
+    await client.leave();
     return `${name}: ${sizeBytes} bytes, flags 0x${(flags & ~SEND_DF).toString(16)}`;
   } catch (error) {
     client.socket.destroy();

@@ -132,8 +132,7 @@ async function connect(server: RunningServer): Promise<Connection> {
 
 /** Lets the server end the connection: nbdkit does not bear clients that vanish. */
 async function disconnect(client: RawClient): Promise<void> {
-  client.sendRequest({ type: CMD.DISC });
-  await client.closed();
+  await client.leave();
 }
 
 /** What nbdkit does not survive: see the allow-list. */

@@ -37,8 +37,7 @@ async function readOnce(client: RawClient): Promise<void> {
 }
 
 async function leave(client: RawClient): Promise<void> {
-  client.sendRequest({ type: CMD.DISC });
-  await client.closed();
+  await client.leave();
 }
 
 /** Resolves with whether the promise has settled by now. */

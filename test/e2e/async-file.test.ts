@@ -5,9 +5,11 @@ import { readFileSync, statSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run } from "../support/command.js";
+import { randomLoad, verifyByFio } from "../support/fio.js";
 import { CMD, ERRNO, FLAG } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
-import { runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+import { refusalOf } from "../support/refusal.js";
+import { startServer, temporaryDirectory } from "../support/server.js";
 
 const sha256 = (data: Uint8Array): string => createHash("sha256").update(data).digest("hex");
 
@@ -46,13 +48,7 @@ describe.each([
 
   test("verifies under random writes and reads at depth 64", async () => {
     const server = await start(makeFile(Buffer.alloc(16 << 20)));
-    const job = ["--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw"];
-    const load = ["--bs=4k", "--iodepth=64", "--size=16m", "--io_size=16m"];
-    const fio = await run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1"], {
-      cwd: temporaryDirectory(), // where it leaves a file of its state
-    });
-    expect(fio.stderr).toBe("");
-    expect(fio.status).toBe(0);
+    await verifyByFio(server, randomLoad(64, "16m", "16m"));
   });
 
   // More of the large ones than may be under way.
@@ -137,7 +133,5 @@ test.each([
   [["async-file", "/etc/passwd", "engine=magic"], "engine=magic: use auto, io_uring or threads"],
   [["async-file", "/etc/passwd", "threads=0"], "threads=0"],
 ])("%j is a mistake that is explained", async (args, message) => {
-  const { status, stderr } = await runAsyncnbd(["-f", "-U", "-", ...args]);
-  expect(status).toBe(1);
-  expect(stderr).toContain(message);
+  expect(await refusalOf(args)).toContain(message);
 });

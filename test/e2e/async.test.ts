@@ -124,8 +124,7 @@ describe("an asynchronous plugin", () => {
       seen.add(cookie);
     }
     expect(seen.size).toBe(count);
-    client.sendRequest({ type: DISC });
-    await client.closed();
+    await client.leave();
     await server.stop();
     expect(Number(/most unanswered: (\d+)/.exec(log())?.[1])).toBeGreaterThan(count / 2);
   });
@@ -286,8 +285,7 @@ describe("a lower thread model", () => {
         expect((await from.readReply()).error).toBe(0);
         await from.read(512);
       }
-      from.sendRequest({ type: DISC });
-      await from.closed();
+      await from.leave();
     };
     const second = async () => {
       const other = await RawClient.connect(server.socket);

@@ -154,8 +154,7 @@ describe.each(servers)("%s", (_name, transport, plugin, more, made) => {
       const client = await RawClient.open(server.where, "some");
       expect(await client.request({ type: CMD.READ, length: 512 })).toBe(0);
       await client.read(512);
-      client.sendRequest({ type: CMD.DISC });
-      await client.closed();
+      await client.leave();
       if (options.length === 0) {
         await server.stop();
         expect(linesOf(server)).toEqual([]);

@@ -3,6 +3,7 @@
 import { describe, expect, test } from "vitest";
 import { CMD, ERRNO, OPT, REP } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
+import { refusalOf } from "../support/refusal.js";
 import { eventually, runAsyncnbd, startServer, testPlugin } from "../support/server.js";
 
 const { ERR_UNKNOWN, ERR_PLATFORM } = REP;
@@ -13,17 +14,13 @@ describe("a failure before serving", () => {
     "in %s ends the server with status 1 and the plugin's reason",
     async (callback) => {
       const plugin = [testPlugin("probe"), `fail=${callback}`];
-      const { status, stderr } = await runAsyncnbd(["-f", "-U", "-", ...plugin]);
-      expect(status).toBe(1);
-      expect(stderr.trim()).toBe(`asyncnbd: error: ${callback} was told to fail`);
+      expect(await refusalOf(plugin)).toBe(`asyncnbd: error: ${callback} was told to fail\n`);
     },
   );
 
   test("without a reason says which callback failed", async () => {
     const plugin = [testPlugin("probe"), "fail=get_ready", "fail-errno=5"];
-    const { status, stderr } = await runAsyncnbd(["-f", "-U", "-", ...plugin]);
-    expect(status).toBe(1);
-    expect(stderr).toContain('plugin "probe": get_ready failed');
+    expect(await refusalOf(plugin)).toContain('plugin "probe": get_ready failed');
   });
 
   test("in the background is the launcher's failure too", async () => {

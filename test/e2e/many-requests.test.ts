@@ -8,7 +8,7 @@ import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { eventually, startServer, temporaryDirectory, testPlugin } from "../support/server.js";
 
-const { READ, WRITE, DISC } = CMD;
+const { READ, WRITE } = CMD;
 const BLOCK = 4096;
 
 const connect = async (socket: string): Promise<RawClient> => {
@@ -88,8 +88,7 @@ describe("memory", () => {
         expect((await client.readReply()).error).toBe(0);
         await client.read(BLOCK);
       }
-      client.sendRequest({ type: DISC });
-      await client.closed();
+      await client.leave();
     };
     await Promise.all(Array.from({ length: clients }, readAll));
     await server.stop();

@@ -7,7 +7,8 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { startCeph } from "../support/ceph.js";
 import { CMD } from "../support/protocol.js";
-import { runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
+import { refusalOf } from "../support/refusal.js";
+import { startServer } from "../support/server.js";
 import { StrictClient } from "../support/strict-client.js";
 
 const ceph = startCeph({ auth: "cephx" });
@@ -78,9 +79,7 @@ describe("is refused at start in one sentence:", () => {
       "does not allow client.nobody to list the images of the pool rbd",
     ],
   ])("%s", async (_, image, id, file, sentence) => {
-    const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
-    const { status, stderr } = await runAsyncnbd([...options, ...words(image, id, file)]);
-    expect(status).toBe(1);
+    const stderr = await refusalOf(words(image, id, file));
     expect(stderr).toContain(sentence);
     expect(stderr.trimEnd().split("\n")).toHaveLength(1);
   });

@@ -9,12 +9,8 @@ import { startCeph } from "../support/ceph.js";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { CMD } from "../support/protocol.js";
-import {
-  type RunningServer,
-  runAsyncnbd,
-  startServer,
-  temporaryDirectory,
-} from "../support/server.js";
+import { refusalOf } from "../support/refusal.js";
+import { type RunningServer, startServer, temporaryDirectory } from "../support/server.js";
 import { StrictClient } from "../support/strict-client.js";
 
 const ceph = startCeph();
@@ -113,14 +109,7 @@ test(
   "a wrong passphrase, and an image without LUKS, are refused at start in one sentence",
   async () => {
     const refusal = async (name: string, passphrase: string): Promise<string> => {
-      const socket = join(temporaryDirectory(), "sock");
-      const { status, stderr } = await runAsyncnbd([
-        "-f",
-        "-U",
-        socket,
-        ...words(name, passphrase),
-      ]);
-      expect(status).toBe(1);
+      const stderr = await refusalOf(words(name, passphrase));
       expect(stderr).not.toContain(passphrase);
       return stderr;
     };

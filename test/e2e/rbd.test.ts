@@ -6,13 +6,14 @@ import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { startCeph } from "../support/ceph.js";
 import { runOk } from "../support/command.js";
-import { connectTo, read, verifyByFio, write } from "../support/disk-client.js";
+import { connectTo, copyInAndOut, read, write } from "../support/disk-client.js";
+import { randomLoad, verifyByFio } from "../support/fio.js";
 import { MIB } from "../support/fixtures.js";
 import { CMD, ERRNO, EXPORT_FLAG, FLAG } from "../support/protocol.js";
+import { refusalOf } from "../support/refusal.js";
 import {
   eventually,
   type RunningServer,
-  runAsyncnbd,
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
@@ -31,43 +32,22 @@ async function makeImage(size = "64M"): Promise<string> {
 const serve = (...parameters: readonly string[]): Promise<RunningServer> =>
   startServer(["rbd", ...parameters, `conf=${ceph.conf}`]);
 
-const refusal = async (...parameters: readonly string[]): Promise<string> => {
-  const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
-  const { status, stderr } = await runAsyncnbd([
-    ...options,
-    "rbd",
-    ...parameters,
-    `conf=${ceph.conf}`,
-  ]);
-  expect(status).toBe(1);
-  return stderr;
-};
+const refusal = (...parameters: readonly string[]): Promise<string> =>
+  refusalOf(["rbd", ...parameters, `conf=${ceph.conf}`]);
 
 describe("an image", () => {
   test("is copied in and out, with its holes", async () => {
     const name = await makeImage();
-    const directory = temporaryDirectory();
-    const file = join(directory, "in");
-    const content = Buffer.alloc(64 * MIB);
-    randomBytes(3 * MIB + 512).copy(content, 5 * MIB);
-    randomBytes(4096).copy(content, content.length - 4096);
-    writeFileSync(file, content);
     const server = await serve(`rbd/${name}`);
-    await runOk(["nbdcopy", "--connections=4", "--flush", file, server.uri]);
-    await ceph.run("rbd", "export", "--no-progress", `rbd/${name}`, join(directory, "out"));
-    expect(readFileSync(join(directory, "out")).equals(content)).toBe(true);
-
-    const map = await runOk(["nbdinfo", "--map", "--totals", server.uri]);
-    expect(map).toMatch(/ 3 hole,zero/);
-    const copied = join(directory, "copied");
-    await runOk(["nbdcopy", "--connections=4", server.uri, copied]);
-    expect(readFileSync(copied).equals(content)).toBe(true);
-    await runOk(["qemu-img", "compare", "-f", "raw", "-F", "raw", file, server.uri]);
+    const content = await copyInAndOut(server, 64 * MIB);
+    const exported = join(temporaryDirectory(), "out");
+    await ceph.run("rbd", "export", "--no-progress", `rbd/${name}`, exported);
+    expect(readFileSync(exported).equals(content)).toBe(true);
   });
 
   test("verifies under random writes and reads at depth 64", async () => {
     const server = await serve(`rbd/${await makeImage("16M")}`);
-    await verifyByFio(server, "16m", "16m");
+    await verifyByFio(server, randomLoad(64, "16m", "16m"));
   });
 
   test("zeroes, trims, flushes, and says what it can", async () => {
@@ -262,20 +242,14 @@ describe("what cannot work is said at start", () => {
   });
 
   test("no configuration, and no monitor", async () => {
-    const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
-    const missing = await runAsyncnbd([...options, "rbd", "a/b", "conf=/nosuch.conf"]);
-    expect(missing).toMatchObject({ status: 1 });
-    expect(missing.stderr).toContain("cannot read Ceph's configuration /nosuch.conf");
+    expect(await refusalOf(["rbd", "a/b", "conf=/nosuch.conf"])).toContain(
+      "cannot read Ceph's configuration /nosuch.conf",
+    );
     const conf = join(temporaryDirectory(), "ceph.conf");
     writeFileSync(conf, "[global]\nmon_host = 127.0.0.1:1\nauth_client_required = none\n");
-    const silent = await runAsyncnbd([
-      ...options,
-      "rbd",
-      "a/b",
-      `conf=${conf}`,
-      "connect-timeout=1500ms",
-    ]);
-    expect(silent.stderr).toContain("no monitor of the Ceph cluster answers within 2 s");
+    expect(await refusalOf(["rbd", "a/b", `conf=${conf}`, "connect-timeout=1500ms"])).toContain(
+      "no monitor of the Ceph cluster answers within 2 s",
+    );
   });
 });
 

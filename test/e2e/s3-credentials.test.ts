@@ -7,12 +7,12 @@ import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { describe, expect, test } from "vitest";
 import { ERRNO } from "../support/protocol.js";
+import { refusalOf } from "../support/refusal.js";
 import { signatureOf } from "../support/s3-client.js";
 import { errorDocument, type Fate, type StoreProxy, startProxy } from "../support/s3-proxy.js";
 import {
   eventually,
   type RunningServer,
-  runAsyncnbd,
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
@@ -95,18 +95,11 @@ const serve = (
 ): Promise<RunningServer> =>
   startServer(words(store, "retry-delay=50ms", ...parameters), { env: { ...NOTHING, ...env } });
 
-const refusal = async (
+const refusal = (
   store: StoreProxy,
   env: NodeJS.ProcessEnv,
   ...parameters: readonly string[]
-): Promise<string> => {
-  const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
-  const { status, stderr } = await runAsyncnbd([...options, ...words(store, ...parameters)], {
-    env: { ...process.env, ...NOTHING, ...env },
-  });
-  expect(status).toBe(1);
-  return stderr;
-};
+): Promise<string> => refusalOf(words(store, ...parameters), { env: { ...NOTHING, ...env } });
 
 function file(text: string): string {
   const path = join(temporaryDirectory(), "file");

@@ -3,21 +3,15 @@
 
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import { join } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
-import { type Finished, run } from "../support/command.js";
+import { randomLoad, verifyByFio } from "../support/fio.js";
 import { ACCESS_KEY, startObjectStore } from "../support/object-store.js";
 import { CMD, ERRNO, EXPORT_FLAG } from "../support/protocol.js";
+import { refusalOf } from "../support/refusal.js";
 import { errorDocument, type Fate, type StoreProxy, startProxy } from "../support/s3-proxy.js";
 import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
-import {
-  eventually,
-  type RunningServer,
-  runAsyncnbd,
-  startServer,
-  temporaryDirectory,
-} from "../support/server.js";
+import { eventually, type RunningServer, startServer } from "../support/server.js";
 import { StrictClient } from "../support/strict-client.js";
 
 const s3 = startS3();
@@ -41,26 +35,11 @@ const serve = (url: string, ...parameters: readonly string[]): Promise<RunningSe
     options: ["--grace=2"],
   });
 
-const refusal = async (url: string, ...parameters: readonly string[]): Promise<string> => {
-  const words = ["-f", "-U", join(temporaryDirectory(), "sock"), "s3", `endpoint-url=${url}`];
-  const { status, stderr } = await runAsyncnbd([...words, ...parameters], {
-    env: { ...process.env, ...env },
-  });
-  expect(status).toBe(1);
-  return stderr;
-};
+const refusal = (url: string, ...parameters: readonly string[]): Promise<string> =>
+  refusalOf(["s3", `endpoint-url=${url}`, ...parameters], { env });
 
 const connect = (server: RunningServer): Promise<StrictClient> =>
   StrictClient.connect(server.socket, { style: "structured" });
-
-/** Random writes and reads that are verified. */
-const verifiedLoad = (server: RunningServer, ...more: readonly string[]): Promise<Finished> => {
-  const job = ["--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw"];
-  const load = ["--bs=4k", "--iodepth=32", "--size=2m", "--io_size=2m"];
-  return run(["fio", ...job, ...load, "--verify=crc32c", "--verify_fatal=1", ...more], {
-    cwd: temporaryDirectory(),
-  });
-};
 
 /** That fate for each request of the method whose number has the remainder 1. */
 function everyNth(proxy: StoreProxy, n: number, method: RegExp, fate: Fate): void {
@@ -88,7 +67,7 @@ describe("under verified load, a store", () => {
       const proxy = await startProxy(s3.ceph.s3Port);
       const server = await serve(proxy.url, ...newVolume());
       everyNth(proxy, 5, method, fate);
-      expect(await verifiedLoad(server)).toMatchObject({ status: 0, stderr: "" });
+      await verifyByFio(server, randomLoad(32, "2m", "2m"));
       expect(server.stderr()).not.toContain("another writer");
     },
     60_000,
@@ -96,12 +75,12 @@ describe("under verified load, a store", () => {
 
   test("that is killed and comes back loses nothing", async () => {
     const server = await serve(s3.url, ...newVolume());
-    const load = verifiedLoad(server, "--rate_iops=400", "--io_size=4m");
+    const load = verifyByFio(server, [...randomLoad(32, "2m", "4m"), "--rate_iops=400"]);
     await sleep(500);
     s3.ceph.signal("client.s3", "SIGKILL");
     await sleep(2000);
     await s3.ceph.run("radosgw", "-n", "client.s3");
-    expect(await load).toMatchObject({ status: 0, stderr: "" });
+    await load;
     expect(server.stderr()).not.toContain("another writer");
   }, 60_000);
 });
@@ -360,10 +339,7 @@ test.each([
   ["s3://disks/dir/vm1", "use bucket=disks key=dir/vm1"],
   ["vm1", "use bucket=BUCKET key=KEY"],
 ])("%s is no place of an object: parameters are", async (word, words) => {
-  const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
-  const { status, stderr } = await runAsyncnbd([...options, "s3", word]);
-  expect(status).toBe(1);
-  expect(stderr).toContain(`"${word}": ${words}`);
+  expect(await refusalOf(["s3", word])).toContain(`"${word}": ${words}`);
 });
 
 test("what is trimmed in a volume that another one has changed stays", async () => {

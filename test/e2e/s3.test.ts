@@ -6,15 +6,16 @@ import { join } from "node:path";
 import { beforeAll, describe, expect, test } from "vitest";
 import { checkModel } from "../../src/testing/index.js";
 import { runOk } from "../support/command.js";
-import { connectTo, read, verifyByFio, write } from "../support/disk-client.js";
+import { connectTo, copyInAndOut, read, write } from "../support/disk-client.js";
+import { randomLoad, verifyByFio } from "../support/fio.js";
 import { MIB } from "../support/fixtures.js";
 import { CMD, ERRNO, EXPORT_FLAG, FLAG } from "../support/protocol.js";
+import { refusalOf } from "../support/refusal.js";
 import { startProxy } from "../support/s3-proxy.js";
 import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
 import {
   eventually,
   type RunningServer,
-  runAsyncnbd,
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
@@ -43,13 +44,8 @@ const volumeOf = (key: string, size = "4M"): string[] => [
 const serve = (...parameters: readonly string[]): Promise<RunningServer> =>
   startServer(["s3", ...place, ...parameters], { env });
 
-const refusal = async (...parameters: readonly string[]): Promise<string> => {
-  const options = ["-f", "-U", join(temporaryDirectory(), "sock")];
-  const words = [...options, "s3", ...place, ...parameters];
-  const { status, stderr } = await runAsyncnbd(words, { env: { ...process.env, ...env } });
-  expect(status).toBe(1);
-  return stderr;
-};
+const refusal = (...parameters: readonly string[]): Promise<string> =>
+  refusalOf(["s3", ...place, ...parameters], { env });
 
 describe("an object", () => {
   test.each(["disk.img", "a dir/a+b & c=d~é%/'x' (1)!*.img", "a/../b/./c"])(
@@ -86,20 +82,8 @@ describe("an object", () => {
 describe("a volume", () => {
   test("is copied in and out, with its holes, in objects of nbdkit's layout", async () => {
     const key = newKey();
-    const directory = temporaryDirectory();
-    const file = join(directory, "in");
-    const content = Buffer.alloc(16 * MIB);
-    randomBytes(3 * MIB + 512).copy(content, 5 * MIB);
-    randomBytes(4096).copy(content, content.length - 4096);
-    writeFileSync(file, content);
     const server = await serve(...volumeOf(key, "16M"));
-    await runOk(["nbdcopy", "--connections=4", "--flush", file, server.uri]);
-    const copied = join(directory, "copied");
-    await runOk(["nbdcopy", "--connections=4", server.uri, copied]);
-    expect(readFileSync(copied).equals(content)).toBe(true);
-    await runOk(["qemu-img", "compare", "-f", "raw", "-F", "raw", file, server.uri]);
-    const map = await runOk(["nbdinfo", "--map", "--totals", server.uri]);
-    expect(map).toMatch(/ 3 hole,zero/);
+    const content = await copyInAndOut(server, 16 * MIB);
 
     const names = await s3.store.list(BUCKET, `${key}/`);
     const expected = [];
@@ -145,7 +129,7 @@ describe("a volume", () => {
 
   test("verifies under random writes and reads at depth 64", async () => {
     const server = await serve(...volumeOf(newKey()));
-    await verifyByFio(server, "4m", "8m");
+    await verifyByFio(server, randomLoad(64, "4m", "8m"));
   });
 
   test("takes 64 writes of one object at once, most of them together", async () => {

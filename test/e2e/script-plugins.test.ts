@@ -4,6 +4,7 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { run, runOk } from "../support/command.js";
+import { verifyByFio } from "../support/fio.js";
 import { MIB } from "../support/fixtures.js";
 import { CMD, ERRNO, OPT, REP } from "../support/protocol.js";
 import { goData, RawClient } from "../support/raw-client.js";
@@ -73,14 +74,9 @@ test("the example serves a disk that reads back what was written", async () => {
   const server = await startServer([ram, "64M"]);
   const io = ["qemu-io", "-f", "raw", "-c", "write -P 5 0 40M", "-c", "write -z 1M 1M"];
   await runOk([...io, "-c", "read -P 5 2M 38M", "-c", "read -P 0 1M 1M", server.uri]);
-  const fio = ["--ioengine=nbd", `--uri=${server.uri}`, "--rw=randrw", "--verify=crc32c"];
-  await runOk(
-    ["fio", "--name=v", ...fio, "--bsrange=512-64k", "--blockalign=512", "--iodepth=32"].concat([
-      "--size=8M",
-      "--verify_fatal=1",
-    ]),
-    { cwd: temporaryDirectory() },
-  );
+  await verifyByFio(server, [
+    ...["--rw=randrw", "--bsrange=512-64k", "--blockalign=512", "--iodepth=32", "--size=8M"],
+  ]);
   await server.stop();
 });
 

@@ -79,8 +79,7 @@ async function deepClient(socket: string): Promise<void> {
     expect(error).toBe(0);
     if (Number(cookie) % 3 === 0) await client.read(512);
   }
-  client.sendRequest({ type: CMD.DISC });
-  await client.closed();
+  await client.leave();
 }
 
 async function overlap(model: string, args: readonly string[] = [], options: string[] = []) {
@@ -145,8 +144,7 @@ test("a block status of several contexts makes one call at a time", async () => 
   while ((await client.readOptionReply()).type !== REP.ACK);
   client.sendRequest({ type: CMD.BLOCK_STATUS, offset: 0n, length: 4096 });
   for (let i = 0; i < 2; i++) expect((await client.readChunk()).type).toBe(CHUNK.BLOCK_STATUS);
-  client.sendRequest({ type: CMD.DISC });
-  await client.closed();
+  await client.leave();
   await server.stop();
   expect(overlapIn(log).calls).toBe(1);
 });
@@ -213,16 +211,8 @@ test("a C plugin that serializes a client's requests gets one at a time from a f
     "rdelay=3ms",
   ]);
   const client = await RawClient.open(server.socket);
-  const reads = Array.from({ length: REQUESTS }, (_, i) =>
-    encodeRequest({ type: READ, length: 512, cookie: BigInt(i) }),
-  );
-  client.send(...reads);
-  for (const _ of reads) {
-    expect((await client.readReply()).error).toBe(0);
-    await client.read(512);
-  }
-  client.sendRequest({ type: CMD.DISC });
-  await client.closed();
+  await client.readTogether(REQUESTS);
+  await client.leave();
   await server.stop();
   expect(readFileSync(log, "utf8")).toContain("inside=1 ");
 });

@@ -20,18 +20,9 @@ async function overlap(model: number, options: readonly string[] = []): Promise<
   const plugin = [testPlugin("probe"), `model=${model}`, "delay-ms=20", `log=${log}`];
   const server = await startServer(plugin, { options });
   const oneClient = async () => {
-    const client = await RawClient.connect(server.socket);
-    await client.go();
-    const reads = Array.from({ length: 12 }, (_, i) =>
-      encodeRequest({ type: READ, length: 512, cookie: BigInt(i) }),
-    );
-    client.send(...reads);
-    for (const _ of reads) {
-      expect((await client.readReply()).error).toBe(0);
-      await client.read(512);
-    }
-    client.sendRequest({ type: CMD.DISC });
-    await client.closed();
+    const client = await RawClient.open(server.socket);
+    await client.readTogether(12);
+    await client.leave();
   };
   await Promise.all([oneClient(), oneClient()]);
   await server.stop();

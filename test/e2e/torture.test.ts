@@ -8,7 +8,7 @@ import { CMD, ERRNO } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { type RunningServer, startServer, testPlugin } from "../support/server.js";
 
-const { READ, WRITE, DISC, FLUSH } = CMD;
+const { READ, WRITE, FLUSH } = CMD;
 const { EIO, ENOSPC } = ERRNO;
 
 const SIZE = 8 << 20;
@@ -55,8 +55,7 @@ async function verify(server: RunningServer, part: number): Promise<void> {
       await client.request({ type: WRITE, offset: BigInt(firstFailing), length: BLOCK, payload }),
     ).toBe(ENOSPC);
   }
-  client.sendRequest({ type: DISC });
-  await client.closed();
+  await client.leave();
 }
 
 /** Clients that leave, one after the other, with requests in flight. */

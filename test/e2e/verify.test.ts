@@ -4,6 +4,7 @@ import { truncateSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { runOk } from "../support/command.js";
+import { fourJobs, verifyByFio } from "../support/fio.js";
 import { debianPlugin, startServer, temporaryDirectory } from "../support/server.js";
 
 function makeDisk(bytes: number): string {
@@ -80,47 +81,16 @@ describe.each(DISKS)("on %s", (_name, plugin) => {
 
   test("fio verifies mixed random writes and reads at depth 64", async () => {
     const server = await startServer(plugin());
-    await runOk(
-      [
-        "fio",
-        "--name=verify",
-        "--ioengine=nbd",
-        `--uri=${server.uri}`,
-        "--rw=randrw",
-        "--bsrange=512-128k",
-        "--bs_unaligned=0",
-        "--iodepth=64",
-        "--size=64M",
-        "--verify=crc32c",
-        "--verify_backlog=512",
-        "--verify_fatal=1",
-        "--random_generator=tausworthe64",
-      ],
-      { cwd: temporaryDirectory() },
-    );
+    await verifyByFio(server, [
+      ...["--rw=randrw", "--bsrange=512-128k", "--bs_unaligned=0", "--iodepth=64", "--size=64M"],
+      ...["--verify_backlog=512", "--random_generator=tausworthe64"],
+    ]);
     await server.stop();
   });
 });
 
 test("fio verifies four jobs on four connections over TCP", async () => {
   const server = await startServer(["memory", "256M"], { transport: "tcp" });
-  await runOk(
-    [
-      "fio",
-      "--name=verify",
-      "--ioengine=nbd",
-      `--uri=${server.uri}`,
-      "--rw=randwrite",
-      "--bs=4k",
-      "--iodepth=32",
-      "--size=16M",
-      "--offset_increment=16M",
-      "--numjobs=4",
-      "--verify=crc32c",
-      "--do_verify=1",
-      "--verify_fatal=1",
-    ],
-    { cwd: temporaryDirectory() },
-  );
+  await verifyByFio(server, fourJobs("16M"));
   await server.stop();
 });

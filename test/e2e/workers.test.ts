@@ -3,7 +3,7 @@
 import { writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { expect, test } from "vitest";
-import { runOk } from "../support/command.js";
+import { fourJobs, verifyByFio } from "../support/fio.js";
 import { CMD } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import { eventually, runAsyncnbd, startServer, temporaryDirectory } from "../support/server.js";
@@ -60,19 +60,7 @@ test("fio verifies four connections, with a filter in front", async () => {
   const server = await startServer(["--filter=stats", disk(), "statsfile=/dev/null"], {
     options: ["--workers=2"],
   });
-  await runOk(
-    ["fio", "--name=verify", "--ioengine=nbd", `--uri=${server.uri}`, "--rw=randwrite"].concat(
-      "--bs=4k",
-      "--iodepth=32",
-      "--size=256k",
-      "--offset_increment=256k",
-      "--numjobs=4",
-      "--verify=crc32c",
-      "--do_verify=1",
-      "--verify_fatal=1",
-    ),
-    { cwd: temporaryDirectory() },
-  );
+  await verifyByFio(server, fourJobs("256k"));
   await server.stop();
 });
 

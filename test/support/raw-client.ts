@@ -12,7 +12,7 @@ import {
   NBDMAGIC,
 } from "../../src/protocol.js";
 import { joined, text, u16, u32, u64 } from "./bytes.js";
-import { INFO, OPT, REP } from "./protocol.js";
+import { CMD, INFO, OPT, REP } from "./protocol.js";
 
 const PATIENCE_MS = 20_000;
 
@@ -194,6 +194,23 @@ export class RawClient {
         throw new Error(`NBD_OPT_GO was refused: 0x${type.toString(16)} ${data}`);
       if (data.readUInt16BE(0) === INFO.EXPORT)
         facts = { sizeBytes: data.readBigUInt64BE(2), flags: data.readUInt16BE(10) };
+    }
+  }
+
+  /** As a client should, with all replies read. */
+  async leave(): Promise<void> {
+    this.sendRequest({ type: CMD.DISC });
+    await this.closed();
+  }
+
+  /** So many reads of 512 bytes, sent together; all must succeed. */
+  async readTogether(count: number): Promise<void> {
+    const cookies = Array.from({ length: count }, (_, i) => BigInt(i));
+    this.send(...cookies.map((cookie) => encodeRequest({ type: CMD.READ, length: 512, cookie })));
+    for (const _ of cookies) {
+      const { error } = await this.readReply();
+      if (error !== 0) throw new Error(`a read fails with ${error}`);
+      await this.read(512);
     }
   }
 

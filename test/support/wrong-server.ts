@@ -3,6 +3,7 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { join } from "node:path";
 import { onTestFinished } from "vitest";
+import { type ConnectOptions, connect } from "../../src/client/index.js";
 import {
   NBD_EXTENDED_REPLY_MAGIC,
   NBD_REP_MAGIC,
@@ -210,4 +211,12 @@ export async function startWrongServer(wrongs: Wrongs = {}): Promise<WrongServer
     for (const socket of sockets) socket.destroy();
   });
   return { path, server, sockets };
+}
+
+/** A client that has such a server open, until the test ends. */
+export async function opened(wrongs: Wrongs, options: ConnectOptions = {}) {
+  const server = await startWrongServer(wrongs);
+  const client = await connect({ path: server.path }, options);
+  onTestFinished(() => client.destroy());
+  return { client, server };
 }

@@ -5,32 +5,20 @@ import { createServer } from "node:net";
 import { join } from "node:path";
 import { TLSSocket } from "node:tls";
 import { describe, expect, onTestFinished, test } from "vitest";
-import {
-  ConnectionError,
-  type ConnectOptions,
-  connect,
-  NbdError,
-  ProtocolError,
-} from "../../../src/client/index.js";
+import { ConnectionError, connect, NbdError, ProtocolError } from "../../../src/client/index.js";
 import { u16 } from "../../support/bytes.js";
 import { Authority } from "../../support/certificates.js";
 import { CMD, OPT, REP } from "../../support/protocol.js";
 import { eventually, temporaryDirectory } from "../../support/server.js";
 import {
   FLAGS,
+  opened,
   optionReply,
   right,
   startWrongServer,
   type WireRequest,
   type Wrongs,
 } from "../../support/wrong-server.js";
-
-async function opened(wrongs: Wrongs, options: ConnectOptions = {}) {
-  const server = await startWrongServer(wrongs);
-  const client = await connect({ path: server.path }, options);
-  onTestFinished(() => client.destroy());
-  return { client, server };
-}
 
 /** Holds replies until they are released. */
 class Held {

@@ -23,21 +23,14 @@ import { Authority, preSharedKeys } from "../../support/certificates.js";
 import { CHUNK, CMD, OPT, REP } from "../../support/protocol.js";
 import { eventually } from "../../support/server.js";
 import {
+  opened,
   optionReply,
   right,
   startWrongServer,
   type WireRequest,
-  type Wrongs,
 } from "../../support/wrong-server.js";
 
 const { GO, LIST } = OPT;
-
-async function opened(wrongs: Wrongs, options: ConnectOptions = {}) {
-  const server = await startWrongServer(wrongs);
-  const client = await connect({ path: server.path }, options);
-  onTestFinished(() => client.destroy());
-  return { client, server };
-}
 
 const never = new Promise<never>(() => {});
 const answer = (request: WireRequest): Buffer => right(request, "extended");
