@@ -94,7 +94,7 @@ describe.each([
     await server.stop();
   });
 
-  test("depend on the export", async () => {
+  test("may differ between exports", async () => {
     const server = await start();
     expect((await list(server.socket, "plain", "x-test:dirty")).names).toEqual([]);
     const options: StrictOptions = { style: "extended", contexts: OWN, exportName: "plain" };
@@ -103,14 +103,14 @@ describe.each([
     await server.stop();
   });
 
-  test("of the default are those of what exportname makes of it", async () => {
+  test("of the default export are those of exportname's default", async () => {
     const server = await start(["--filter=exportname"], ["default-export=plain"]);
     expect((await list(server.socket, "", "x-test:dirty")).names).toEqual([]);
     expect((await list(server.socket, "other", "x-test:dirty")).names).toEqual(["x-test:dirty"]);
     await server.stop();
   });
 
-  test("are answered together, with 64 bits where those were selected", async () => {
+  test("are answered together, with 64 bits if selected", async () => {
     const server = await start();
     const contexts = ["base:allocation", ...OWN];
     const client = await StrictClient.connect(server.socket, { style: "extended", contexts });
@@ -133,7 +133,7 @@ describe.each([
     await server.stop();
   });
 
-  test("of 64 bits are left out where only structured replies were negotiated", async () => {
+  test("of 64 bits are left out if only structured replies were negotiated", async () => {
     const server = await start();
     const client = await StrictClient.connect(server.socket, {
       style: "structured",
@@ -145,7 +145,7 @@ describe.each([
     await server.stop();
   });
 
-  test("that fail are an error, and the connection goes on", async () => {
+  test("that fail cause an error, and the connection goes on", async () => {
     const server = await start();
     const contexts = ["base:allocation", "x-test:broken"];
     const client = await StrictClient.connect(server.socket, { style: "extended", contexts });
@@ -171,7 +171,7 @@ test("middleware in front of a plugin leaves its contexts as they are", async ()
 describe("block sizes", () => {
   const { BLOCK_SIZE } = INFO;
 
-  test("bind a client that was told of them", async () => {
+  test("are enforced for a client that was told of them", async () => {
     const server = await startServer([scriptPath()]);
     const client = await StrictClient.connect(server.socket, { infos: [BLOCK_SIZE] });
     expect(client.infos.get(BLOCK_SIZE)?.readUInt32BE(0)).toBe(4096);
@@ -192,7 +192,7 @@ describe("block sizes", () => {
     await server.stop();
   });
 
-  test("do not bind one that has not asked", async () => {
+  test("are not enforced for a client that has not asked", async () => {
     const server = await startServer([scriptPath()]);
     const client = await StrictClient.connect(server.socket);
     expect((await client.read(1n, 1000)).error).toBe(0);

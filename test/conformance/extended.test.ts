@@ -137,7 +137,7 @@ describe.each(["structured", "extended"] as const)("holes in %s replies", (style
     await server.stop();
   });
 
-  test("data among holes is sent, and only that", async () => {
+  test("only the data among holes is sent", async () => {
     const { server, client, payload } = await sparse();
     const reply = await client.read(0n, DISK);
     const holes = reply.holes.reduce((sum, { length }) => sum + length, 0);
@@ -161,7 +161,7 @@ describe.each(["structured", "extended"] as const)("holes in %s replies", (style
     await server.stop();
   });
 
-  test("of a TypeScript plugin: chunks are multiples of 512 bytes where they can", async () => {
+  test("of a TypeScript plugin have chunks in multiples of 512 bytes if possible", async () => {
     const path = join(temporaryDirectory(), "lying.mjs");
     writeFileSync(path, LYING);
     const server = await startServer([path]);
@@ -203,7 +203,7 @@ const BAD_SECTOR = `
   };`;
 
 describe.each(["structured", "extended"] as const)("errors in %s replies", (style) => {
-  test("tell where, and of nothing that may not have been read", async () => {
+  test("have an offset, with no data beyond it", async () => {
     const path = join(temporaryDirectory(), "bad.mjs");
     writeFileSync(path, BAD_SECTOR);
     const server = await startServer([path]);
@@ -223,7 +223,7 @@ describe.each(["structured", "extended"] as const)("errors in %s replies", (styl
     await server.stop();
   });
 
-  test("of a C plugin follow what was read before them", async () => {
+  test("of a C plugin follow the data read before them", async () => {
     const server = await startServer([testPlugin("wornout")]);
     const client = await StrictClient.connect(server.socket, { style });
     const reply = await client.read(0n, 1 << 18);
@@ -343,7 +343,7 @@ describe("extended headers", () => {
     await server.stop();
   });
 
-  test("a block status tells of the contexts that its payload names", async () => {
+  test("a block status covers the contexts that its payload names", async () => {
     const { server, client } = await connected(["memory", "1M"], allocation);
     const [id = 0] = client.contexts.values();
     const type = CMD.BLOCK_STATUS;
@@ -362,7 +362,7 @@ describe("extended headers", () => {
     await server.stop();
   });
 
-  test("status payloads are offered only where a context was selected", async () => {
+  test("status payloads are offered only if a context was selected", async () => {
     const server = await startServer(["memory", "1M"]);
     const flagsOf = async (options: StrictOptions) =>
       (await StrictClient.connect(server.socket, options)).flags & EXPORT_FLAG.BLOCK_STATUS_PAYLOAD;
@@ -374,7 +374,7 @@ describe("extended headers", () => {
     await server.stop();
   });
 
-  test("meta contexts need no structured replies besides", async () => {
+  test("meta contexts do not also need structured replies", async () => {
     const server = await startServer(["memory", "1M"]);
     const client = await greeted(server.socket);
     const query = contextQueries("", "base:allocation");

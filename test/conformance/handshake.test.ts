@@ -90,7 +90,7 @@ describe("a server in a handshake", () => {
     await server.stop();
   });
 
-  test("closes on a client that stalls, and on no other", async () => {
+  test("closes only the connection of a client that stalls", async () => {
     const server = await startServer(["memory", "1M"], { options: ["--timeout", "300ms"] });
     const accepted = await RawClient.connect(server.socket);
     await accepted.go();
@@ -114,7 +114,7 @@ describe("a server in a handshake", () => {
 });
 
 describe("the oldstyle protocol", () => {
-  test("sends all at once, and serves", async () => {
+  test("sends size and flags at once, and serves", async () => {
     const server = await startServer(["memory", "1M"], { options: ["-o"] });
     const client = await RawClient.connect(server.socket);
     const greeting = await client.read(152);

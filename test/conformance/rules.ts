@@ -75,7 +75,7 @@ export const sections: readonly Section[] = [
     rules: [
       may(
         "Size and flags are sent at once, with 124 zeroes",
-        `${HANDSHAKE}: sends all at once, and serves`,
+        `${HANDSHAKE}: sends size and flags at once, and serves`,
       ),
     ],
   },
@@ -107,7 +107,7 @@ export const sections: readonly Section[] = [
       ),
       must(
         "What a flush covers is durable when it is answered; FUA likewise",
-        "e2e/plugin-interface.test.ts: makes FUA by flushing",
+        "e2e/plugin-interface.test.ts: FUA by flushing",
       ),
     ],
   },
@@ -116,7 +116,7 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "A wrong magic number ends the connection",
-        `${TRANSMISSION}: by a wrong magic number comes without a reply to it`,
+        `${TRANSMISSION}: by a wrong magic number comes without a reply`,
         `${EXTENDED}: a compact request in their place ends the connection`,
       ),
       must(
@@ -194,11 +194,11 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "NOTLS: NBD_OPT_STARTTLS is refused, and nothing is answered with NBD_REP_ERR_TLS_REQD",
-        `${TLS}: refuses STARTTLS by policy, and never says TLS_REQD`,
+        `${TLS}: refuses STARTTLS by policy, and never answers TLS_REQD`,
       ),
       must(
         "FORCEDTLS: before TLS all but ABORT and STARTTLS gets NBD_REP_ERR_TLS_REQD, unknown options too",
-        `${TLS}: answers all options but ABORT and STARTTLS with TLS_REQD`,
+        `${TLS}: answers all options except ABORT and STARTTLS with TLS_REQD`,
       ),
       must(
         "FORCEDTLS: NBD_OPT_EXPORT_NAME before TLS ends the session",
@@ -214,7 +214,7 @@ export const sections: readonly Section[] = [
       ),
       must(
         "A handshake of TLS that fails ends the session",
-        `${TLS}: refuses a certificate of an authority`,
+        `${TLS}: refuses a certificate of an untrusted authority`,
         "e2e/tls.test.ts: a wrong key and an unknown user are refused",
       ),
       must(
@@ -228,7 +228,7 @@ export const sections: readonly Section[] = [
       ),
       must(
         "What was sent in plain text is never taken for encrypted",
-        `${TLS}: takes nothing that was sent in plain text after it`,
+        `${TLS}: never accepts plain text sent after it`,
       ),
       must(
         "TLS 1.2 is supported; newer versions should be, older ones should not",
@@ -242,15 +242,15 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "What was announced is kept to: requests that are no multiples are refused",
-        `${CONTEXTS}: bind a client that was told of them`,
+        `${CONTEXTS}: are enforced for a client that was told of them`,
       ),
       should(
         "Clients that did not ask are not refused for it",
-        `${CONTEXTS}: do not bind one that has not asked`,
+        `${CONTEXTS}: are not enforced for a client that has not asked`,
       ),
       must(
         "What a plugin wants to announce must make sense",
-        `${MACHINE}: if its block sizes cannot be had`,
+        `${MACHINE}: if its block sizes are unavailable`,
       ),
       should(
         "Payloads up to 32 MiB are served; 64 MiB here",
@@ -288,7 +288,7 @@ export const sections: readonly Section[] = [
       ),
       should(
         "Extents are multiples of the smallest block, and equal neighbours are one",
-        "native/sparse_test.cpp: aligned extents end at boundaries",
+        "native/sparse_test.cpp: aligned extents end at block boundaries",
       ),
     ],
   },
@@ -308,7 +308,7 @@ export const sections: readonly Section[] = [
       must("NBD_FLAG_HAS_FLAGS is always set", `${CHECKED}: NBD_FLAG_HAS_FLAGS is always set`),
       must(
         "A read-only export refuses what modifies with NBD_EPERM",
-        `${TRANSMISSION}: what modifies gets EPERM from a read-only export`,
+        `${TRANSMISSION}: that modifies a read-only export gets EPERM`,
       ),
       must(
         "NBD_FLAG_SEND_DF only with structured replies or extended headers",
@@ -320,13 +320,13 @@ export const sections: readonly Section[] = [
       ),
       must(
         "NBD_FLAG_CAN_MULTI_CONN only if a flush covers all connections",
-        `${FLAGS}: tell %j of a read-only export too`,
+        `${FLAGS}: offer %j for a read-only export, too`,
         `${EXPORTS}: of %s is the same`,
       ),
       must(
         "NBD_FLAG_BLOCK_STATUS_PAYLOAD only with extended headers, and should be only with contexts",
         `${CHECKED}: NBD_FLAG_BLOCK_STATUS_PAYLOAD needs extended headers`,
-        `${EXTENDED}: status payloads are offered only where a context was selected`,
+        `${EXTENDED}: status payloads are offered only if a context was selected`,
       ),
     ],
   },
@@ -345,10 +345,7 @@ export const sections: readonly Section[] = [
         "NBD_OPT_INFO and NBD_OPT_GO answer with NBD_INFO_EXPORT before the acknowledgement",
         `${STRICT}: NBD_INFO_EXPORT comes before the acknowledgement`,
       ),
-      must(
-        "Unknown information requests are ignored",
-        `${MACHINE}: ignore infos that do not exist`,
-      ),
+      must("Unknown information requests are ignored", `${MACHINE}: ignore unknown kinds`),
       must(
         "Lengths that do not fit are NBD_REP_ERR_INVALID",
         `${MACHINE}: answer NBD_REP_ERR_INVALID to %s, and go on`,
@@ -377,7 +374,7 @@ export const sections: readonly Section[] = [
       must(
         "NBD_OPT_SET_META_CONTEXT needs structured replies or extended headers",
         `${STRUCTURED}: need structured replies`,
-        `${EXTENDED}: meta contexts need no structured replies besides`,
+        `${EXTENDED}: meta contexts do not also need structured replies`,
       ),
       must(
         "Each NBD_OPT_SET_META_CONTEXT replaces the one before it, even if it fails",
@@ -385,12 +382,12 @@ export const sections: readonly Section[] = [
       ),
       must(
         "Contexts are of the export for which they were selected",
-        `${STRUCTURED}: of another export are no use`,
-        `${CONTEXTS}: depend on the export`,
+        `${STRUCTURED}: of another export cannot be used`,
+        `${CONTEXTS}: may differ between exports`,
       ),
       must(
         "Contexts of more than 32 bits are left out without extended headers",
-        `${CONTEXTS}: of 64 bits are left out where only structured replies were negotiated`,
+        `${CONTEXTS}: of 64 bits are left out if only structured replies were negotiated`,
       ),
       must("Ids of contexts are unique", `${STRICT}: context ids are unique`),
     ],
@@ -400,7 +397,7 @@ export const sections: readonly Section[] = [
     rules: [
       must(
         "NBD_CMD_FLAG_FUA is taken with every command once it is offered",
-        "native/check_test.cpp: a command that was not offered is refused, and so is a flag",
+        "native/check_test.cpp: a command or flag that was not offered is refused",
       ),
       must(
         "NBD_CMD_FLAG_DF gets one content chunk at most",
@@ -456,12 +453,12 @@ export const sections: readonly Section[] = [
       must(
         "An error's offset lies in the range",
         `${CHECKED}: an error's offset lies in the range asked for`,
-        `${EXTENDED}: of a C plugin follow what was read before them`,
+        `${EXTENDED}: of a C plugin follow the data read before them`,
       ),
       must(
         "An error's words are UTF-8 of 4096 bytes at most",
         `${CHECKED}: no string is longer than 4096 bytes`,
-        `${STRUCTURED}: errors have the words of the plugin`,
+        `${STRUCTURED}: errors have the plugin's message`,
       ),
     ],
   },
@@ -474,7 +471,7 @@ export const sections: readonly Section[] = [
       ),
       should(
         "Chunks are multiples of 512 bytes where they can be",
-        `${EXTENDED}: chunks are multiples of 512 bytes where they can`,
+        `${EXTENDED}: of a TypeScript plugin have chunks in multiples of 512 bytes`,
       ),
       should(
         "Lengths of zero do not end the connection",
@@ -490,7 +487,7 @@ export const sections: readonly Section[] = [
       ),
       must(
         "A payload of NBD_CMD_BLOCK_STATUS names the contexts to tell of; unknown ones and duplicates are NBD_EINVAL",
-        `${EXTENDED}: a block status tells of the contexts that its payload names`,
+        `${EXTENDED}: a block status covers the contexts that its payload names`,
       ),
       {
         level: "MAY",
@@ -508,7 +505,7 @@ export const sections: readonly Section[] = [
       ),
       should(
         "Commands that the export does not offer are NBD_EINVAL",
-        "native/check_test.cpp: a command that was not offered is refused",
+        "native/check_test.cpp: a command or flag that was not offered is refused",
       ),
     ],
   },

@@ -102,7 +102,7 @@ describe("NBD_OPT_STRUCTURED_REPLY", () => {
     await server.stop();
   });
 
-  test("makes the server offer NBD_CMD_FLAG_DF, and nothing else does", async () => {
+  test("alone makes the server offer NBD_CMD_FLAG_DF", async () => {
     const server = await startServer(["memory", "1M"]);
     expect((await connected(server)).flags & SEND_DF).toBe(SEND_DF);
     expect((await connected(server, { structured: false })).flags & SEND_DF).toBe(0);
@@ -177,7 +177,7 @@ describe("with structured replies", () => {
     await server.stop();
   });
 
-  test("errors have the words of the plugin, in C and in TypeScript", async () => {
+  test("errors have the plugin's message, in C and in TypeScript", async () => {
     const script = join(temporaryDirectory(), "failing.sh");
     writeFileSync(
       script,
@@ -256,7 +256,7 @@ describe("meta contexts", () => {
     },
   );
 
-  test("of another export are no use", async () => {
+  test("of another export cannot be used", async () => {
     const server = await startServer(["memory", "1M"]);
     const { chunkOf } = await connected(server, { contextsOf: "another" });
     expect(errorOf(await chunkOf({ type: BLOCK_STATUS, length: 512 })).error).toBe(EINVAL);
@@ -337,7 +337,7 @@ describe("NBD_CMD_BLOCK_STATUS", () => {
   }
 
   describe.each(DISKS)("of %s", (_name, plugin) => {
-    test("covers the range without gaps, and tells data from holes", async () => {
+    test("covers the range without gaps and distinguishes data and holes", async () => {
       const server = await startServer(plugin());
       const { chunkOf, context } = await connected(server);
       const extents = extentsOf(await chunkOf({ type: BLOCK_STATUS, length: SIZE }), context);
@@ -374,7 +374,7 @@ describe("NBD_CMD_BLOCK_STATUS", () => {
       await server.stop();
     });
 
-    test("refuses what lies outside, and what it knows not", async () => {
+    test("refuses ranges outside and unknown flags", async () => {
       const server = await startServer(plugin());
       const { chunkOf } = await connected(server);
       for (const request of [
@@ -388,7 +388,7 @@ describe("NBD_CMD_BLOCK_STATUS", () => {
     });
   });
 
-  test("through filters is the plugin's, also behind a cache that has nothing to write back", async () => {
+  test("through filters is the plugin's, even behind a cache with nothing to write back", async () => {
     const behind = await startServer(["--filter=readonly", "memory", "1M"]);
     const one = await connected(behind);
     expect(extentsOf(await one.chunkOf({ type: BLOCK_STATUS, length: SIZE }), one.context)).toEqual(
@@ -426,7 +426,7 @@ describe("NBD_CMD_BLOCK_STATUS", () => {
     expect((await server.ended).stderr).toContain("block status");
   });
 
-  test("of a plugin that knows nothing of it is data", async () => {
+  test("of a plugin without extents is all data", async () => {
     const path = join(temporaryDirectory(), "plain.ts");
     writeFileSync(path, `export default { name: "plain", getSize: () => ${SIZE}, pread() {} };`);
     const server = await startServer([path]);
@@ -441,7 +441,7 @@ describe("NBD_CMD_BLOCK_STATUS", () => {
     ["a gap", "[{ offset: 0, length: 512 }, { offset: 1024, length: 512 }]"],
     ["one that comes too late", "[{ offset: 512, length: 512 }]"],
     ["one without a length", "[{ offset: 0 }]"],
-  ])("a plugin that gives %s fails the request alone", async (_what, list) => {
+  ])("a plugin that gives %s fails only the request", async (_what, list) => {
     const path = join(temporaryDirectory(), "wrong.ts");
     writeFileSync(
       path,

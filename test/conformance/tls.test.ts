@@ -45,7 +45,7 @@ const WITH_DATA: [number, Buffer | undefined][] = [
 ];
 
 describe("FORCEDTLS", () => {
-  test("answers all options but ABORT and STARTTLS with TLS_REQD, unknown ones too", async () => {
+  test("answers all options except ABORT and STARTTLS with TLS_REQD, even unknown ones", async () => {
     const { server } = await start("require");
     const client = await greeted(server.socket);
     for (const [option, data] of WITH_DATA)
@@ -85,7 +85,7 @@ describe("SELECTIVETLS", () => {
 });
 
 describe("NOTLS", () => {
-  test("refuses STARTTLS by policy, and never says TLS_REQD", async () => {
+  test("refuses STARTTLS by policy, and never answers TLS_REQD", async () => {
     const { server } = await start("off");
     const client = await greeted(server.socket);
     expect(await answerTo(client, OPT.STARTTLS)).toBe(REP.ERR_POLICY);
@@ -131,7 +131,7 @@ describe("NBD_OPT_STARTTLS", () => {
     await server.stop();
   });
 
-  test("takes nothing that was sent in plain text after it for a part of what is encrypted", async () => {
+  test("never accepts plain text sent after it as encrypted data", async () => {
     const { server } = await start("on");
     const injected = new Uint8Array(encodeOption(OPT.LIST));
     const client = await greeted(server.socket);
@@ -148,7 +148,7 @@ describe("NBD_OPT_STARTTLS", () => {
     await server.stop();
   });
 
-  test("refuses a certificate of an authority that it does not know, and says why", async () => {
+  test("refuses a certificate of an untrusted authority with the reason", async () => {
     const { server } = await start("require", "--tls-verify-peer");
     const other = new Authority("Other").issue("client");
     const client = await (await greeted(server.socket)).startTls({
@@ -194,7 +194,7 @@ describe("an encrypted connection", () => {
     },
   );
 
-  test("that breaks is closed alone", async () => {
+  test("that fails is closed alone", async () => {
     const { server } = await start("require");
     const good = await StrictClient.connect(await (await greeted(server.socket)).startTls());
     for (const garbage of [
@@ -213,7 +213,7 @@ describe("an encrypted connection", () => {
     await server.stop();
   });
 
-  test("is one of many, which come and go", async () => {
+  test("is one of many that come and go", async () => {
     const { server } = await start("require");
     const clients = await Promise.all(
       Array.from({ length: 20 }, async () =>

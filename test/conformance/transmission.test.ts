@@ -61,7 +61,7 @@ describe("a request to a writable export", () => {
     ["command 65535", { type: 65535, flags: 65535, length: 0xffffffff }, EINVAL],
   ];
 
-  test("gets the right error, whatever it was, and the next one is served", async () => {
+  test("gets the right error, and the next one is served", async () => {
     const server = await startServer(["memory", String(SIZE)]);
     const client = await connected(server);
     for (const [what, fields, error] of cases)
@@ -89,7 +89,7 @@ describe("a request to a writable export", () => {
   });
 });
 
-test("what modifies gets EPERM from a read-only export", async () => {
+test("that modifies a read-only export gets EPERM", async () => {
   const server = await startServer(["memory", String(SIZE)], { options: ["-r"] });
   const client = await connected(server);
   for (const fields of [
@@ -142,7 +142,7 @@ describe("large data", () => {
   });
 
   test.each([1, 15, 28, 4095, 65536, 131072, 262143, 270336, 1_000_003])(
-    "in writes of %d bytes, many in flight, comes back as it went",
+    "in writes of %d bytes, many in flight, is read back unchanged",
     async (bytes) => {
       const server = await startServer(["memory", "64M"]);
       const client = await connected(server);
@@ -174,7 +174,7 @@ describe("the end of a connection", () => {
     await server.stop();
   });
 
-  test("by a wrong magic number comes without a reply to it, and for that client only", async () => {
+  test("by a wrong magic number comes without a reply and for that client only", async () => {
     const server = await startServer(["memory", String(SIZE)]);
     const bystander = await connected(server);
     const client = await connected(server);

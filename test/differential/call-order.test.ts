@@ -293,7 +293,7 @@ describe("what reaches a C plugin behind", () => {
     [["--filter=delay"], ["rdelay=1ms"]],
     [["--filter=stats"], ["statsfile=/dev/null"]],
   ])(
-    "%j %j is what does not keep to the block sizes that the client was told of",
+    "%j %j are the requests that break the block sizes the client was told",
     async (filters, parameters) => {
       const told = go("one", INFO.BLOCK_SIZE);
       await expectSame(ODD, ["block_size=4096", ...parameters], filters, filters, told);

@@ -62,7 +62,7 @@ const SINGLE = clean(
     "h.pread(512, 0); h.shutdown()' $server -s $plugin log=$log",
 );
 
-describe("programs that a plugin starts are given the same", () => {
+describe("programs started by a plugin inherit the same", () => {
   test.each([
     ["in the foreground", FOREGROUND],
     ["in the background", BACKGROUND],
@@ -85,7 +85,7 @@ describe("programs that a plugin starts are given the same", () => {
   });
 });
 
-describe("a plugin that calls nbdkit_shutdown ends the server, if it does so in", () => {
+describe("a plugin ends the server if it calls nbdkit_shutdown in", () => {
   const stages = ["config_complete", "get_ready", "after_fork"];
   test.each(stages)("%s", async (stage) => {
     // Before it serves, nbdkit writes to its standard input then, which a socket would not stand.

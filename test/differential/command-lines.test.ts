@@ -129,7 +129,7 @@ describe("parameters", () => {
     expect(await expectSame(sizedLast(MEMORY, word))).toBe(0);
   });
 
-  test.concurrent.each(REFUSED_SIZES)("memory %j, which is no size", async (word) => {
+  test.concurrent.each(REFUSED_SIZES)("memory %j, not a size", async (word) => {
     expect(await expectSame(sizedLast(MEMORY, word))).toBe(1);
   });
 
@@ -190,7 +190,7 @@ describe("parameters", () => {
     ["directory=dir"],
     ["directory=missing"],
     ["directory=dir", "disk.img"],
-  ])("file %s %s, of each server's own", async (...words) => {
+  ])("file %s %s, each server's own plugin", async (...words) => {
     await expectSame(["-U", "-", "file", ...words.filter(Boolean), "--run", "exit 3"]);
   });
 
@@ -210,7 +210,7 @@ describe("parameters", () => {
   });
 
   test.concurrent.each(["file", "memory", "null"])(
-    "%s, asked for by its short name, is each server's own",
+    "%s by its short name is each server's own",
     async (name) => {
       await expectSame(sized(name, name === "file" ? "disk.img" : "1M"));
       await expectSame(sized(name, "nosuch=1"));
@@ -416,8 +416,8 @@ describe("--run", () => {
 
 const DUMPED = ["memory", "file", "null", "pattern", "data", "sh", "eval", "split", "nbd", "curl"];
 
-describe("questions", () => {
-  test.concurrent.each(DUMPED)("--dump-plugin says the same of nbdkit's %s", async (name) => {
+describe("queries", () => {
+  test.concurrent.each(DUMPED)("--dump-plugin prints the same for nbdkit's %s", async (name) => {
     expect(await expectSame([debianPlugin(name), "--dump-plugin"])).toBe(0);
   });
 
@@ -449,7 +449,7 @@ describe("questions", () => {
     expect(ours.stdout.split("\n").slice(1)).toEqual(theirs.stdout.split("\n").slice(1));
   });
 
-  test.concurrent("--dump-config has nbdkit's keys, and what the machine is", async () => {
+  test.concurrent("--dump-config has nbdkit's keys and the machine's type", async () => {
     const { nbdkit: theirs, asyncnbd: ours } = await both(["--dump-config"]);
     const valuesOf = ({ stdout }: Result) =>
       Object.fromEntries(stdout.split("\n").map((line) => line.split("=") as [string, string]));

@@ -156,7 +156,7 @@ kill $(cat pid); wait`);
     "deny=uid:-1",
     "deny=,all",
     "deny=vsock-cid:4294967296",
-  ])("both refuse %s", async (rules) => {
+  ])("is refused by both: %s", async (rules) => {
     const { status } = await expectSameOutput(
       `server -U - --filter=ip ${memory} 1M ${rules} --run true`,
     );
@@ -250,7 +250,7 @@ done`;
   });
 
   test.each(["exportname-strict=true exportname=", "exportname-strict=true exportname=one", ""])(
-    "a plugin with a default of its own, %s",
+    "a plugin with its own default, %s",
     async (parameters) => {
       const script = `case $1 in
         default_export) echo two ;;
@@ -277,7 +277,7 @@ done`;
   });
 
   test.each(["exportname-list=some", "exportdesc=words", "exportname-strict=perhaps"])(
-    "both refuse %s",
+    "is refused by both: %s",
     async (parameters) => {
       const { status } = await expectSameOutput(
         `server -U - --filter=exportname ${memory} 1M ${parameters} --run true`,
@@ -305,7 +305,7 @@ until [ -S s ] || ! kill -0 $server 2>/dev/null; do sleep 0.05; done`;
   });
 
   test.each(["exit-when-process-exits", "exit-when-pid-exits"])(
-    "the server ends when a process has: %s",
+    "the server ends when a process ends: %s",
     async (parameter) => {
       await expectSameOutput(
         `sleep 100 & sleeper=$!\n${start(`${parameter}=$sleeper`)}
@@ -346,14 +346,14 @@ wait $server; echo $?`,
     expect(stdout).toBe("512\nrefused\n0\n");
   });
 
-  test("what has happened before ends the server at once", async () => {
+  test("an event before the start ends the server at once", async () => {
     await expectSameOutput(
       `server -f -U s --filter=exitwhen ${memory} 1M exit-when-file-created=. ; echo $?`,
     );
   });
 
   test.each(["exit-when-process-exits=999999999", "exit-when-poll=x", "exit-when-pipe-closed=x"])(
-    "both refuse %s",
+    "is refused by both: %s",
     async (parameters) => {
       const { status } = await expectSameOutput(
         `server -U - --filter=exitwhen ${memory} 1M ${parameters} --run true`,
@@ -393,7 +393,7 @@ kill $(cat pid); wait; test -e control; echo $?`);
   });
 
   test.each(["", "pause-control=/nonexistent/control", `pause-control=/tmp/${"x".repeat(200)}`])(
-    "both refuse %s",
+    "is refused by both: %s",
     async (parameters) => {
       const { status } = await expectSameOutput(
         `server -U - --filter=pause ${memory} 1M ${parameters} --run true`,

@@ -160,7 +160,7 @@ async function logOf(isOurs: boolean, { words, requests }: Flagged, options: rea
 }
 
 describe.each(FLAGS)("$flag", (flagged) => {
-  test("tells of requests what nbdkit tells", async () => {
+  test("logs the same about requests", async () => {
     const on = ["-D", `${flagged.flag}=1`];
     const theirs = toldIn(await logOf(false, flagged, on), flagged.nbdkit);
     const log = await logOf(true, flagged, on);
@@ -170,7 +170,7 @@ describe.each(FLAGS)("$flag", (flagged) => {
     expect(flagged.isRepeated ? withoutRepetition(ours) : ours).toEqual(theirs);
   });
 
-  test("tells nothing where it is not given, or 0", async () => {
+  test("logs nothing if it is missing or 0", async () => {
     for (const options of [[], ["-D", `${flagged.flag}=0`]]) {
       expect(toldIn(await logOf(false, flagged, options), flagged.nbdkit)).toEqual([]);
       expect(toldIn(await logOf(true, flagged, options), flagged.asyncnbd)).toEqual([]);

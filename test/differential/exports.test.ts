@@ -306,14 +306,14 @@ describe("a script's answers about one export", () => {
     ["every answer where all others say yes, with -r", ["-r"], answersAmongYes],
     ["every answer where all others say yes", [], answersAmongYes],
     ["every size, and a failing open", [], () => [...SIZES.map((s) => `size=${s}`), "fails"]],
-  ])("make the same flags and refusals: %s", async (_name, options, names) => {
+  ])("cause the same flags and refusals: %s", async (_name, options, names) => {
     const servers = await startBoth(answeringScript(), options);
     const [theirs, ours] = await Promise.all(servers.map((s) => outcomesOf(s, names())));
     expect(ours).toEqual(theirs);
     await stopAll(servers);
   });
 
-  test("make the same block sizes and refusals", async () => {
+  test("cause the same block sizes and refusals", async () => {
     const servers = await startBoth(answeringScript());
     for (const sizes of BLOCK_SIZES) await expectSameInfo(servers, `block=${sizes}`);
     await stopAll(servers);

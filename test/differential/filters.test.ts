@@ -129,7 +129,7 @@ test.each([
   "--filter=error memory 1M error-rate=-1%",
   "--filter=error memory 1M error-pread-rate=often",
   "--filter=error memory 1M error-pread-rate=5%5",
-])("both refuse %s", async (words) => {
+])("is refused by both: %s", async (words) => {
   const { status } = await expectSameOutput(`server -U - ${words} --run true`);
   expect(status).toBe(1);
 });
@@ -224,7 +224,7 @@ ${EVERYTHING.replaceAll("'", `'\\''`)}'; grep -v 'Fork\\|Disconnect' log | sort`
   });
 });
 
-test("log is ready after the plugin", async () => {
+test("log's ready line comes after the plugin's", async () => {
   const noted = SHELL_DISK.replace("open)", 'get_ready) echo "plugin ready" >> acts ;;\n  open)');
   const { stdout } = await expectSameOutput(
     `server -U - --filter=log ${debianPlugin("sh")} ./sh logscript='echo $act >> acts' --run true
@@ -277,7 +277,7 @@ h.shutdown()'`;
   });
 });
 
-// How long it takes at most depends on the machine; native/filters_test.cpp has both on a clock.
+// How long it takes at most depends on the machine; native/filters_test.cpp and native/rate_test.cpp have both on a clock.
 test.each<[parameters: string, tenths: number]>([
   ["rate=1M burstiness=0.5", 15],
   ["connection-rate=1M burstiness=0.5", 15],

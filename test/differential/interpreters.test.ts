@@ -62,7 +62,7 @@ async function expectSameSession(
 }
 
 describe.each(SCRIPTS)("a plugin in %s", (name, plugin) => {
-  test("is called alike from load to unload, and keeps what is written", async () => {
+  test("gets the same calls from load to unload, and keeps its data", async () => {
     const { said } = await expectSameSession(plugin);
     expect(said).toContainEqual(expect.stringMatching(/^config word /));
   });
@@ -86,7 +86,7 @@ describe.each(SCRIPTS)("a plugin in %s", (name, plugin) => {
     await expectSame(text);
   });
 
-  test("ends when a server in the background is told to", async () => {
+  test("ends with a server in the background", async () => {
     const { stdout } = await expectSameOutput(
       `server -U $PWD/sock -P $PWD/pid ${words}
        nbdinfo --size "nbd+unix:///?socket=$PWD/sock"
@@ -98,12 +98,12 @@ describe.each(SCRIPTS)("a plugin in %s", (name, plugin) => {
 
 describe("a compiled plugin", () => {
   // Of Go, nbdkit can only have it in the foreground: its runtime does not survive a fork.
-  test("in Go is called alike from load to unload, and keeps what is written", async () => {
+  test("in Go gets the same calls from load to unload, and keeps its data", async () => {
     const plugin = await buildPlugin("go");
     await expectSameSession([plugin]);
   });
 
-  test("in OCaml is called alike from load to unload, and keeps what is written", async () => {
+  test("in OCaml gets the same calls from load to unload, and keeps its data", async () => {
     const plugin = await buildPlugin("ocaml");
     await expectSameSession([plugin]);
     await expectSame(`server -U - ${plugin} word=x --run 'nbdinfo --size "$uri"'; echo $?`);

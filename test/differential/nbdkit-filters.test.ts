@@ -226,7 +226,7 @@ test.each([
   `--filter=${debianPlugin("memory")} memory 1M`,
   `--filter=luks memory 1M`,
   `--filter=tar memory 1M`,
-])("both refuse %s", async (words) => {
+])("is refused by both: %s", async (words) => {
   const { status } = await expectSameOutput(`server -U - ${words} --run true`);
   expect(status).toBe(1);
 });
@@ -256,7 +256,7 @@ nbdinfo --map "$uri" >/dev/null`;
   expect(stdout).toContain("Write id=");
 });
 
-test("a client that a filter does not let in gets nothing", async () => {
+test("a client that a filter refuses gets nothing", async () => {
   const words = `--filter=ip ${memory} 1M deny=all`;
   const { stdout } = await expectSameOutput(
     looking(words, 'nbdinfo --size "$uri" 2>/dev/null; echo $?'),
@@ -264,7 +264,7 @@ test("a client that a filter does not let in gets nothing", async () => {
   expect(stdout).toBe("1\n");
 });
 
-test("a reopened plugin goes on where it failed", async () => {
+test("a reopened plugin continues after its failure", async () => {
   const script = `#!/bin/bash
 case $1 in
   get_size) echo 1M ;;

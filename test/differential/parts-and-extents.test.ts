@@ -109,7 +109,7 @@ describe("a client sees the extents of a list", () => {
     );
   });
 
-  test("that is not there", async () => {
+  test("that does not exist", async () => {
     await expectSameOutput(`server -U - --filter=extentlist null 1M --run true; echo $?`);
     await expectSameOutput(
       `server -U - --filter=extentlist null 1M extentlist=nowhere --run true; echo $?`,
@@ -139,7 +139,7 @@ describe("a client sees the same behind", () => {
   });
 });
 
-describe("parameters that are wrong end with the same status", () => {
+describe("wrong parameters end with the same status", () => {
   test.each([
     "--filter=blocksize null minblock=0",
     "--filter=blocksize null minblock=1000",

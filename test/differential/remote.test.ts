@@ -34,7 +34,7 @@ describe("curl", () => {
     return isRefused ? 401 : undefined;
   }
 
-  test("reads, follows, authenticates, and refuses alike", async () => {
+  test("reads, follows redirects, authenticates and refuses alike", async () => {
     const url = await startHttp(patternBytes(MIB), refuse);
     await expectSameOfAll([
       `curl ${url}/disk`,
@@ -56,7 +56,7 @@ describe("curl", () => {
 });
 
 describe("nbd", () => {
-  test("passes on what is written and read, whoever serves it", async () => {
+  test("passes reads and writes on to any server", async () => {
     const upstream = await startServer(["memory", "1M"], { command: nbdkit });
     await expectSameOfAll([
       `nbd socket=${upstream.socket}`,
@@ -71,7 +71,7 @@ describe("nbd", () => {
 });
 
 describe("S3", () => {
-  test("keeps a disk in many objects, or reads it from one", async () => {
+  test("stores a disk in many objects, or reads it from one", async () => {
     const image = patternBytes(MIB);
     const store = await startObjectStore();
     store.objects.set("whole", image);
@@ -94,7 +94,7 @@ describe("S3", () => {
 });
 
 describe("ssh", () => {
-  test("reads, creates and writes files of a server, and refuses alike", async () => {
+  test("reads, creates and writes files on a server, and refuses alike", async () => {
     const sshd = ["ssh", ...(await startSshd())].join(" ");
     await expectSameOfAll([
       `${sshd} path=$PWD/image`,

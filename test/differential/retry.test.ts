@@ -109,7 +109,7 @@ describe("retry", () => {
     expect(waits.map(Math.floor)).toEqual([1, 2, 4]);
   });
 
-  test("or as long", async () => {
+  test("or equal to it", async () => {
     const { waits } = await expectSame(
       retry("retry-exponential=no"),
       "[ $1 = pwrite ] && [ $n -le 3 ] && fail pwrite",
@@ -118,7 +118,7 @@ describe("retry", () => {
     expect(waits.map(Math.floor)).toEqual([1, 1, 1]);
   });
 
-  test("without retries it is not opened again", async () => {
+  test("without retries the plugin is not reopened", async () => {
     const { errors } = await expectSame(retry("retries=0"), "[ $1 = pread ] && fail pread", [
       read(0),
       read(512),
@@ -126,7 +126,7 @@ describe("retry", () => {
     expect(errors).toEqual([5, 5]);
   });
 
-  test("an opening that fails is a retry", async () => {
+  test("a failed opening counts as a retry", async () => {
     await expectSame(
       retry(),
       "[ $1 = pread ] && [ $n -le 2 ] && fail pread; [ $1 = open ] && [ $n = 2 ] && fail open",
@@ -134,7 +134,7 @@ describe("retry", () => {
     );
   });
 
-  test("what could not be opened for one request is opened for the next", async () => {
+  test("after a failed opening the next request opens again", async () => {
     const { errors } = await expectSame(
       retry("retries=1"),
       "[ $1 = pread ] && [ $n -le 2 ] && fail pread; [ $1 = open ] && [ $n = 2 ] && fail open",
@@ -161,7 +161,7 @@ describe("retry", () => {
     );
   });
 
-  test("nor written past it, and in the end that is an error", async () => {
+  test("nor written past it, which finally is an error", async () => {
     const { errors } = await expectSame(
       retry("retries=1"),
       "[ $1 = pread ] && [ $opened = 1 ] && fail early; [ $1 = get_size ] && [ $opened -ge 2 ] && { echo 512; exit; }",
@@ -170,7 +170,7 @@ describe("retry", () => {
     expect(errors).toEqual([0, 28, 28, 5, 0]);
   });
 
-  test("FUA and fast zeroing that it has lost", async () => {
+  test("FUA and fast zeroing may be lost", async () => {
     const { errors } = await expectSame(
       retry(),
       `[ $1 = zero ] && [ $n -le 1 ] && fail zero
@@ -189,7 +189,7 @@ describe("retry", () => {
     );
   });
 
-  test("all that it has lost", async () => {
+  test("all capabilities may be lost", async () => {
     await expectSame(
       retry("retries=1"),
       `[ $1 = pread ] && [ $opened = 1 ] && fail early
@@ -245,7 +245,7 @@ describe("retry-request", () => {
     expect(errors).toEqual([0, 0, 0, 0, 0, 0]);
   });
 
-  test("so often, and no more", async () => {
+  test("up to the limit", async () => {
     const { errors } = await expectSame(
       retry("retry-request-retries=1"),
       "[ $1 = pread ] && [ $n -le 2 ] && fail pread",
@@ -261,7 +261,7 @@ describe("retry-request", () => {
     expect(waits.map(Math.floor)).toEqual([1, 1]);
   });
 
-  test("unless it is not to be", async () => {
+  test("unless that is disabled", async () => {
     for (const command of [nbdkit, asyncnbd])
       await expect(
         seenWith(

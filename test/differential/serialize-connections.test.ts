@@ -65,7 +65,7 @@ describe.each([
     expect(log()).toContain("inside=1 handles=1");
   });
 
-  test("several connections are never announced", async () => {
+  test("multi-conn is never offered", async () => {
     const { server } = await start(command);
     const client = await RawClient.connect(server.socket);
     const { flags } = await client.go();
@@ -88,8 +88,8 @@ describe.each([
   });
 });
 
-describe("what asyncnbd does besides", () => {
-  test("who waits has been greeted, and can ask for options that open nothing", async () => {
+describe("what asyncnbd adds", () => {
+  test("a waiting client is greeted and can use options that open nothing", async () => {
     const { server } = await start(asyncnbd);
     const first = await RawClient.open(server.socket);
     const second = await RawClient.connect(server.socket);
@@ -138,7 +138,7 @@ describe("what asyncnbd does besides", () => {
     await server.stop();
   });
 
-  test("a stop ends the waiting", async () => {
+  test("stopping the server ends the waiting", async () => {
     const { server } = await start(asyncnbd);
     const first = await RawClient.open(server.socket);
     const second = await RawClient.connect(server.socket);

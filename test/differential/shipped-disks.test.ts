@@ -164,7 +164,7 @@ describe("nbdkit and asyncnbd do the same for", () => {
     await expectSame(line, FILES);
   });
 
-  test.concurrent.each(SAME_OUTPUT)("%s, but for words", async (line) => {
+  test.concurrent.each(SAME_OUTPUT)("%s, except for the wording", async (line) => {
     await expectSameOutput(line, FILES);
   });
 });

@@ -50,7 +50,7 @@ describe.each(servers)("%s", (_name, command, plugin, styles) => {
       : [[style, tmpdir()] as const, [style, SHARED_MEMORY] as const],
   );
   test.each(cases)(
-    "answers EIO to reads behind the end, %s replies, in %s",
+    "answers EIO to reads beyond the end, %s replies, in %s",
     async (style, parent) => {
       const disk = join(temporaryDirectory(parent), "disk.img");
       // Zero at the end of what will be left, and where pages end: the last byte tells nothing.

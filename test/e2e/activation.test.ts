@@ -33,7 +33,7 @@ test("nbdinfo and nbdcopy start the server themselves", async () => {
   expect(statSync(copy).size).toBe(3 << 20);
 });
 
-test("the variables are not for the server's children, nor for another process", async () => {
+test("the server's children and other processes do not get the variables", async () => {
   const env = { ...process.env, LISTEN_PID: "1", LISTEN_FDS: "1" };
   const { status, stdout } = await runAsyncnbd(
     ["memory", "1M", "--run", clean('echo "<$LISTEN_PID$LISTEN_FDS>"')],
@@ -47,7 +47,7 @@ test.each([
   [["--run", "true"], "--run and socket activation"],
   [["-s"], "--single and socket activation"],
   [[], "descriptor 3 is not a listening socket"],
-])("what cannot be is refused in words: %j", async (options, words) => {
+])("%j is refused with the reason", async (options, words) => {
   const command = [...asyncnbd, ...options, "memory", "1M"].map((word) => `'${word}'`).join(" ");
   const { status, stderr } = await run(
     ["sh", "-c", `LISTEN_PID=$$ LISTEN_FDS=1 exec ${command} 3</dev/null`],

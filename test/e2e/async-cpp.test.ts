@@ -69,7 +69,7 @@ describe("a request", () => {
     "throwAfterMoving",
     "answerTwice",
     "fromNothing",
-  ] as const)("that is answered %s succeeds, once", async (way) => {
+  ] as const)("that is answered %s succeeds once", async (way) => {
     const server = await start();
     const client = await RawClient.open(server.socket);
     for (let byte = 1; byte <= 50; byte++) {
@@ -110,7 +110,7 @@ describe("a request", () => {
     if (words === "") expect(stderr).not.toMatch(/error: (read|write): /); // besides the server's
   });
 
-  test("that another one is assigned to is answered before", async () => {
+  test("is answered before another request is assigned to its object", async () => {
     const server = await start();
     const client = await RawClient.open(server.socket);
     client.sendRequest({ type: READ, offset: at("assignOverOne"), length: 512, cookie: 1n });
@@ -122,7 +122,7 @@ describe("a request", () => {
     await server.stop();
   });
 
-  test("may be answered before those that came earlier", async () => {
+  test("may be answered before earlier ones", async () => {
     const server = await start();
     const client = await RawClient.open(server.socket);
     for (let i = 0; i < 16; i++)
@@ -135,7 +135,7 @@ describe("a request", () => {
     await server.stop();
   });
 
-  test("whose client has gone is refused, and is done with", async () => {
+  test("of a client that has gone can be answered without harm", async () => {
     const server = await startServer([testPlugin("cxxasync")], { options: ["--grace=300ms"] });
     const gone = await RawClient.open(server.socket);
     for (let i = 0; i < 20; i++) gone.sendRequest({ type: READ, offset: at("late"), length: 4096 });
@@ -151,7 +151,7 @@ describe("a request", () => {
     expect(counts((await server.stop()).stderr).slice(0, 2)).toEqual([3, 20]);
   });
 
-  test("lends memory until it is given back, though its clients are killed", async () => {
+  test("lends memory until it is given back, even if its clients are killed", async () => {
     const server = await start();
     const ways = ["lentFunction", "lentOwner"] as const;
     for (let round = 0; round < 10; round++) {
@@ -212,7 +212,7 @@ test("flags, extents and all operations reach the plugin", async () => {
     expect(stderr).toContain(words);
 });
 
-test("what the class says of itself and its exports is what others see", async () => {
+test("clients and commands see what the class says of itself and its exports", async () => {
   const help = await runAsyncnbd([testPlugin("cxxasync"), "--help"]);
   expect(help.stdout).toContain("throw-in=<MEMBER>");
   const dump = await runAsyncnbd([testPlugin("cxxasync"), "--dump-plugin"]);
@@ -230,9 +230,9 @@ test("what the class says of itself and its exports is what others see", async (
   await server.stop();
 });
 
-describe("what is thrown in", () => {
+describe("an exception thrown in", () => {
   test.each(["config", "config_complete", "thread_model", "get_ready", "after_fork"])(
-    "%s keeps the server from starting, with its words",
+    "%s stops the start with its message",
     async (member) => {
       const words = ["-U", "-", testPlugin("cxxasync"), `throw-in=${member}`, "--run", "true"];
       const { status, stderr } = await runAsyncnbd(words);
@@ -241,7 +241,7 @@ describe("what is thrown in", () => {
     },
   );
 
-  test("a parameter that nobody knows keeps it from starting", async () => {
+  test("an unknown parameter stops the start", async () => {
     const { status, stderr } = await runAsyncnbd([testPlugin("cxxasync"), "nosuch=1", "--run", ""]);
     expect(status).toBe(1);
     expect(stderr).toContain('unknown parameter "nosuch"');
@@ -251,7 +251,7 @@ describe("what is thrown in", () => {
     ...["preconnect", "open", "default_export", "get_size", "can_write", "can_zero"],
     ...["can_fast_zero", "can_trim", "can_fua", "can_flush", "is_rotational", "can_multi_conn"],
     ...["can_cache", "can_extents"],
-  ])("%s is one client's, and the server goes on", async (member) => {
+  ])("%s affects one client, and the server goes on", async (member) => {
     const server = await start(`throw-in=${member}`);
     for (let i = 0; i < 3; i++)
       await expect(RawClient.open(server.socket)).rejects.toThrow(/refused|closed/);
@@ -310,7 +310,7 @@ describe.skipIf(sanitizer !== undefined)("a class", () => {
     ["clang++-14", "c++17"],
     ["clang++-14", "c++20"],
     ["clang++-14", "c++2b"],
-  ])("compiles by %s as %s without a warning, whatever it has", async (compiler, standard) => {
+  ])("with any members compiles by %s as %s without a warning", async (compiler, standard) => {
     const warnings = ["-Wall", "-Wextra", "-Wpedantic", "-Wshadow", "-Wconversion", "-Werror"];
     for (const source of ["test/plugins/cxxasync.cpp", "examples/async-ramdisk.cpp"]) {
       const path = fileURLToPath(new URL(`../../${source}`, import.meta.url));

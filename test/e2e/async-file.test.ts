@@ -108,7 +108,7 @@ describe.each([
   });
 });
 
-test("async-file makes holes of zeroes where it may", async () => {
+test("async-file makes holes for zeroes if it may", async () => {
   const file = makeFile(Buffer.alloc(1 << 20, 7));
   const client = await RawClient.connect((await startServer(["async-file", file])).socket);
   await client.go();
@@ -117,7 +117,7 @@ test("async-file makes holes of zeroes where it may", async () => {
   expect(statSync(file).blocks).toBeLessThan(before);
 });
 
-test("async-file gives up on a file that has become shorter, and goes on", async () => {
+test("async-file fails reads of a file that has become shorter, and goes on", async () => {
   const file = makeFile(Buffer.alloc(1 << 20, 7));
   const client = await RawClient.connect((await startServer(["async-file", file])).socket);
   await client.go();

@@ -129,7 +129,7 @@ describe("an asynchronous plugin", () => {
     expect(Number(/most unanswered: (\d+)/.exec(log())?.[1])).toBeGreaterThan(count / 2);
   });
 
-  test("has its lent memory given back, once for each reply", async () => {
+  test("gets its lent memory back once for each reply", async () => {
     const { client, server, log } = await startProbe();
     for (let i = 0; i < 5; i++) await read(client, at("lent"), 32768);
     await server.stop();
@@ -138,7 +138,7 @@ describe("an asynchronous plugin", () => {
 });
 
 describe("a wrong reply", () => {
-  test("the second one is refused and harms nothing", async () => {
+  test("that comes second is refused and does no harm", async () => {
     const { client, server, log } = await startProbe();
     expect(await write(client, at("twice"), bytes(5, 4096))).toBe(0);
     expect(await read(client, at("twice"), 4096)).toEqual(bytes(5, 4096));
@@ -165,7 +165,7 @@ describe("a wrong reply", () => {
     expect(await write(client, at("inline"), bytes(1, 512))).toBe(0);
   });
 
-  test("ids that nobody gave out are refused", async () => {
+  test("ids that were never given out are refused", async () => {
     const { client, log } = await startProbe();
     expect(await read(client, at("madeUp"), 512)).toEqual(bytes(0, 512));
     expect(log()).toContain("accepted 0 made up");
@@ -224,7 +224,7 @@ describe("durability", () => {
 });
 
 describe("what a plugin lacks", () => {
-  test("zeroing is writing zeroes, made durable, after ENOTSUP", async () => {
+  test("zeroing becomes durable writes of zeroes after ENOTSUP", async () => {
     const { client, log } = await startProbe();
     expect(await write(client, at("later"), bytes(9, 8192))).toBe(0);
     const zero = { type: WRITE_ZEROES, offset: at("later"), length: 4096 };
@@ -236,7 +236,7 @@ describe("what a plugin lacks", () => {
     );
   });
 
-  test("more than one write can carry is zeroed in pieces, each where it belongs", async () => {
+  test("zeroing more than one write can carry becomes several writes", async () => {
     const { client } = await startProbe(["size=200M"]);
     const base = 1 << 20;
     const marks = [0, 64, 128, 149].map((mib) => BigInt(base + mib * (1 << 20)));
@@ -248,7 +248,7 @@ describe("what a plugin lacks", () => {
     expect(await read(client, beyond, 512)).toEqual(bytes(3, 512));
   });
 
-  test("synchronous callbacks serve where an asynchronous one is missing", async () => {
+  test("synchronous callbacks serve if an asynchronous one is missing", async () => {
     const { client, log } = await startProbe([], [], "asyncmixed");
     expect(await write(client, at("later"), bytes(4, 512), FUA)).toBe(0);
     expect(log()).toContain("pwrite count=512 flags=0\nflush\n"); // can_fua is not there either
@@ -312,7 +312,7 @@ describe("the end", () => {
     expect(log()).toContain("pread in 1: -1 ESHUTDOWN\n");
   });
 
-  test("a client that says goodbye gets its replies first", async () => {
+  test("a client that disconnects gets its replies first", async () => {
     const { client } = await startProbe(["delay-ms=200"]);
     client.send(
       encodeRequest({ type: READ, offset: at("later"), length: 512, cookie: 1n }),
@@ -323,7 +323,7 @@ describe("the end", () => {
     await client.closed();
   });
 
-  test("a request without a reply is given up after the grace, and named", async () => {
+  test("a request without a reply is given up after the grace period, and named", async () => {
     const { client, server, log } = await startProbe([], ["--grace=300ms"]);
     client.send(
       encodeRequest({ type: READ, offset: at("never") + 512n, length: 4096, cookie: 7n }),
@@ -346,7 +346,7 @@ describe("the end", () => {
     expect(log().indexOf("close,")).toBeLessThan(log().indexOf("pread in 1"));
   });
 
-  test("a stopping server waits for replies no longer than the grace, and names what is left", async () => {
+  test("a stopping server waits for replies for the grace period, and names what is left", async () => {
     const { client, server } = await startProbe(["delay-ms=200"], ["--grace=600ms"]);
     client.send(
       encodeRequest({ type: READ, offset: at("later"), length: 512, cookie: 1n }),

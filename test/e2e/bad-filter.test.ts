@@ -108,7 +108,7 @@ async function meetFaults(server: RunningServer, hasExtents = true): Promise<voi
   await client.disconnect();
 }
 
-describe("a filter that is nobody's friend", () => {
+describe("a filter that misbehaves", () => {
   test.each<[string, boolean, () => string[]]>([
     ["nbdkit's memory", true, () => [debianPlugin("memory"), `${SIZE_BYTES}`]],
     [
@@ -168,7 +168,7 @@ describe("a filter that is nobody's friend", () => {
     await server.stop();
   });
 
-  test("keeps nobody waiting but whom it blocks", async () => {
+  test("delays only the clients that it blocks", async () => {
     const release = join(temporaryDirectory(), "release");
     const parameters = ["memory", `${SIZE_BYTES}`, `release=${release}`];
     const server = await startServer([BAD, ...parameters]);
@@ -189,7 +189,7 @@ describe("a filter that is nobody's friend", () => {
   test.each([
     ["a size that no disk has", 1],
     ["answers that nobody knows", 3],
-  ])("with %s serves what there is", async (_, facts) => {
+  ])("with %s still serves the disk", async (_, facts) => {
     for (const front of [[], ["--filter=cow"], ["--filter=cache"], ["--filter=blocksize"]]) {
       const plugin = ["memory", `${SIZE_BYTES}`, `facts=${facts}`];
       const server = await startServer([...front, BAD, ...plugin]);
@@ -207,7 +207,7 @@ describe("a filter that is nobody's friend", () => {
     await server.stop();
   });
 
-  test("whose block sizes are none refuses who asks for them, and who needs them", async () => {
+  test("with wrong block sizes refuses clients that ask for or need them", async () => {
     const plugin = ["memory", `${SIZE_BYTES}`, "facts=5"];
     const server = await startServer([BAD, ...plugin]);
     await beFriendly(server, () => true);

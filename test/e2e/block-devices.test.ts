@@ -93,7 +93,7 @@ describe.skipIf(!hasLoopDevices()).each(sectors)(
       expect(readFileSync(device).equals(expected)).toBe(true);
     });
 
-    test("trims any range, and nothing around it", async () => {
+    test("trims any range and nothing around it", async () => {
       const content = patternBytes(SIZE);
       const device = makeDevice(content, "-b", String(sector));
       const { server, client } = await connect(device);
@@ -113,7 +113,7 @@ describe.skipIf(!hasLoopDevices()).each(sectors)(
       await server.stop();
     });
 
-    test("a device that cannot be written to is served read-only", async () => {
+    test("a read-only device is served read-only", async () => {
       const device = makeDevice(Buffer.alloc(SIZE), "-r", "-b", String(sector));
       const { server, client } = await connect(device);
       expect(await client.request({ type: CMD.WRITE, payload: Buffer.alloc(512) })).toBe(

@@ -28,7 +28,7 @@ async function blocked() {
   return server;
 }
 
-test("a signal ends it all the same, and the socket goes", async () => {
+test("a signal ends a blocked server, and its socket is removed", async () => {
   const server = await blocked();
   server.kill("SIGTERM");
   const { status, stderr } = await server.ended;
@@ -37,7 +37,7 @@ test("a signal ends it all the same, and the socket goes", async () => {
   expect(existsSync(server.socket)).toBe(false);
 });
 
-test("a second signal ends it sooner; what has taken the socket's place stays", async () => {
+test("a second signal ends it sooner, and leaves a file that took the socket's place", async () => {
   const server = await blocked();
   rmSync(server.socket);
   mkdirSync(server.socket);

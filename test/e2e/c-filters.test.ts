@@ -21,7 +21,7 @@ import {
 
 const { READ, FLUSH } = CMD;
 
-test("a filter's own thread that waits for an answer which never comes is let go", async () => {
+test("a filter's own thread that waits for an answer that never comes is released", async () => {
   // It reads on, region by region, until it meets the one that is never answered.
   const scan = [`--filter=${debianFilter("scan")}`, "--grace=1", "-U", "-"];
   const plugin = [testPlugin("asyncprobe"), "scan-size=65536"];
@@ -50,7 +50,7 @@ function compiled(name: string, words: string): string {
   return filter;
 }
 
-test("a filter that stops the server as it starts", async () => {
+test("a filter can stop the server as it starts", async () => {
   const filter = compiled(
     "stop",
     `static int stop(nbdkit_backend *backend) { (void)backend; nbdkit_shutdown(); return 0; }
@@ -61,7 +61,7 @@ test("a filter that stops the server as it starts", async () => {
   expect(await runAsyncnbd([...args, "1M"])).toMatchObject({ status: 0, stderr: "" });
 });
 
-test("a filter that stands twice in a chain knows its places apart", async () => {
+test("a filter that is twice in a chain has two states", async () => {
   const filter = compiled(
     "twice",
     `#include <stdio.h>
@@ -77,7 +77,7 @@ test("a filter that stands twice in a chain knows its places apart", async () =>
   expect(of("end")).toEqual(of("start").reverse());
 });
 
-test("a filter knows what is behind it by one address in all of its calls", async () => {
+test("a filter sees the same next pointer in all of its calls", async () => {
   const filter = compiled(
     "address",
     `#include <stdio.h>
@@ -153,7 +153,7 @@ const SHARING_FILTER = `static nbdkit_next *shared;
        .name = "share", .open = enter, .finalize = finish, .cleanup = end,
      };`;
 
-test("a filter opens what is behind it once, for all clients", async () => {
+test("a filter can open the plugin once for all clients", async () => {
   const filter = compiled("share", SHARING_FILTER);
   const log = join(temporaryDirectory(), "log");
   const server = await startServer([`--filter=${filter}`, testPlugin("calllog"), `log=${log}`]);
@@ -172,7 +172,7 @@ test("a filter opens what is behind it once, for all clients", async () => {
   expect(calls).toEqual([open, "flush the-default flags=0", "close the-default", "cleanup"]);
 });
 
-test("a filter's request for all clients that is never answered ends with the server", async () => {
+test("a filter's own request that is never answered ends with the server", async () => {
   const filter = compiled("share", SHARING_FILTER);
   const words = [`--filter=${filter}`, "--grace=1", testPlugin("asyncprobe")];
   const server = await startServer(words, { env: LEAKS_AT_EXIT });
@@ -190,7 +190,7 @@ test("a filter's request for all clients that is never answered ends with the se
 });
 
 // The plugin's programs do not run with a sanitizer's library.
-test.skipIf(sanitizer)("what is in front of a filter may read while it opens", async () => {
+test.skipIf(sanitizer)("a layer above a filter may read while it opens", async () => {
   const disk = join(temporaryDirectory(), "disk.img");
   const table = Buffer.alloc(8 * 512);
   table.set([0, 0, 0, 0, 0x83, 0, 0, 0, 1, 0, 0, 0, 7, 0, 0, 0], 446); // seven sectors from the first

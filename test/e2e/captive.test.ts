@@ -14,7 +14,7 @@ describe("$uri", () => {
     ["an IPv6 address", ["-i", "::1"], "nbd://[::1]:"],
     ["all of IPv6", ["-6"], "nbd://[::1]:"],
     ["all interfaces", [], "nbd://localhost:"],
-  ])("names what was bound: %s", async (_, options, beginning) => {
+  ])("names the bound address: %s", async (_, options, beginning) => {
     const command = 'echo "$uri"; nbdinfo --size "$uri"';
     const { stdout } = await captive(command, "-p", "0", ...options);
     const [uri, size] = stdout.split("\n");

@@ -53,7 +53,7 @@ function sparseFile(): { path: string; bytes: Buffer } {
 }
 
 describe("info", () => {
-  test("says what nbdinfo says", async () => {
+  test("reports what nbdinfo reports", async () => {
     const { uri } = await startQemuNbd();
     const ours = JSON.parse(await ok("info", "--json", uri));
     const theirs = JSON.parse((await run(["nbdinfo", "--json", uri])).stdout);
@@ -71,7 +71,7 @@ describe("info", () => {
     }
   });
 
-  test("and list are for people, too", async () => {
+  test("and list also print text for people", async () => {
     const { uri } = await startServer(["memory", "3M"]);
     expect(await ok("info", uri)).toContain("export-size: 3145728 (3M)");
     expect(await ok("list", uri)).toBe("\n"); // the default export has no name
@@ -119,7 +119,7 @@ describe("copy", () => {
     expect(statSync(back).blocks * 512).toBeLessThan(4 * MIB);
   });
 
-  test("from server to server zeroes what the destination had", async () => {
+  test("from server to server replaces the destination's data with zeroes", async () => {
     const { path, bytes } = sparseFile();
     const from = await startServer(["file", path]);
     const to = await startNbdkit();
@@ -151,7 +151,7 @@ describe("copy", () => {
     expect(readFileSync(back).equals(bytes)).toBe(true);
   });
 
-  test("shows a bar where one is wanted", async () => {
+  test("shows a progress bar on request", async () => {
     const { path } = sparseFile();
     const { uri } = await startServer(["memory", "8M"]);
     const { stderr } = await client("copy", "--progress", path, uri);
@@ -167,7 +167,7 @@ describe("copy", () => {
   });
 });
 
-describe("copy is refused, and leaves all as it was,", () => {
+describe("copy is refused, and changes nothing,", () => {
   test.each(["itself", "a symbolic link to it", "another name of it"])("to %s", async (which) => {
     const { path, bytes } = sparseFile();
     const other = join(temporaryDirectory(), "other");
@@ -207,7 +207,7 @@ describe("pipes with names", () => {
     expect(readFileSync(back).equals(bytes)).toBe(true);
   });
 
-  test("and devices that take everything, too", async () => {
+  test("and devices that accept everything, too", async () => {
     const { path } = sparseFile();
     await ok("copy", path, "/dev/null");
     const { status, stderr } = await client("copy", path, "/dev/full");
@@ -216,7 +216,7 @@ describe("pipes with names", () => {
   });
 });
 
-test("smallest blocks of 4 KiB take a pipe in whole requests, however it is cut", async () => {
+test("a minimum block size of 4 KiB makes whole blocks of a pipe's data", async () => {
   const { uri } = await startServer(["memory", "1M", "blocksize-minimum=4096"], {
     options: ["--filter=blocksize-policy"],
   });
@@ -251,7 +251,7 @@ describe("standard output", () => {
   });
 });
 
-test("a file that takes a part only fails a copy to standard output", async () => {
+test("a file that accepts only a part fails a copy to standard output", async () => {
   const { uri } = await startServer(["memory", "1M"]);
   const out = join(temporaryDirectory(), "out");
   const limited = `trap "" XFSZ; ulimit -f 64; client copy --request-size=1M "$1" - >"$2"`;
@@ -260,7 +260,7 @@ test("a file that takes a part only fails a copy to standard output", async () =
   expect(stderr).toMatch(/^asyncnbd-client: error: standard output: EFBIG.*\n$/);
 });
 
-test("what servers say cannot write to terminals, or add lines", async () => {
+test("words of a server cannot control the terminal or add lines", async () => {
   const name = Buffer.from("a\u001b]0;x\u0007\nb");
   const { path } = await startWrongServer({
     option: (option) =>
@@ -279,7 +279,7 @@ test("what servers say cannot write to terminals, or add lines", async () => {
   expect(stderr).toMatch(/^asyncnbd-client: error: .*a\\u001b.*\n$/);
 });
 
-test("devices have their numbers as makedev(3) has put them together", () => {
+test("device numbers are split as makedev(3) joins them", () => {
   expect(deviceNumbers(0x0801)).toEqual({ major: 8, minor: 1 });
   expect(deviceNumbers(0x10_032c)).toEqual({ major: 3, minor: 0x12c }); // 300
   expect(deviceNumbers(0xffff_ffff)).toEqual({ major: 0xfff, minor: 0xfffff });

@@ -142,7 +142,7 @@ describe.each(servers)("%s", (_name, transport, plugin, more, made) => {
     expect(linesOf(server)).toHaveLength(1);
   });
 
-  test("a client that does nothing wrong, or only looks, is logged on request", async () => {
+  test("a client that does nothing wrong is logged only on request", async () => {
     for (const options of [[], ["--log-clients"], ["-v"]]) {
       const server = await startServer(plugin(), {
         ...{ transport, options: [...more, ...options], noProbe: true },
@@ -173,7 +173,7 @@ describe.each(servers)("%s", (_name, transport, plugin, more, made) => {
   });
 });
 
-test("of many clients that are refused, some are logged, and how many more there were", async () => {
+test("of many refused clients some are logged, and the others are counted", async () => {
   const server = await startServer(directoryPlugin());
   const knock = async () => {
     const client = await RawClient.connect(server.where);

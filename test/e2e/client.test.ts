@@ -141,7 +141,7 @@ describe.each(PEERS)("against %s", (name, start, best) => {
   });
 });
 
-test("qemu-nbd tells of its own contexts", async () => {
+test("qemu-nbd's own contexts are listed and can be queried", async () => {
   const peer = await startQemuNbd("--allocation-depth");
   expect((await exportInfo(peer.uri)).contexts).toContain("qemu:allocation-depth");
   const client = await opened(peer, { contexts: ["base:allocation", "qemu:allocation-depth"] });
@@ -167,7 +167,7 @@ describe("an export that does not exist", () => {
   });
 });
 
-test("a server that is not there has a code and a name", async () => {
+test("connecting to no server fails with a code and the address", async () => {
   const path = "/nonexistent/socket";
   await expect(connect({ path })).rejects.toMatchObject({
     name: "ConnectionError",
@@ -232,7 +232,7 @@ describe("TLS", () => {
     await expect(connect({ path: server.socket }, { tls })).rejects.toThrow(/TLS: /);
   });
 
-  test("is never left out where it was asked for", async () => {
+  test("is never left out if it was asked for", async () => {
     const server = await startServer(["memory", "1M"], { options: ["--tls=off"] });
     const uri = server.uri.replace("nbd", "nbds");
     await expect(connect(uri)).rejects.toMatchObject({ operation: "NBD_OPT_STARTTLS" });

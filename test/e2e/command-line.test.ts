@@ -54,7 +54,7 @@ describe("a question", () => {
     for (const line of stdout.split("\n")) expect(line.length).toBeLessThanOrEqual(80);
   });
 
-  test("--help PLUGIN adds what the plugin says of itself", async () => {
+  test("--help PLUGIN adds the plugin's own help", async () => {
     const { stdout } = await runAsyncnbd(["--help", "memory"]);
     expect(stdout).toContain("plugin: memory");
     expect(stdout).toContain("size=<SIZE>");
@@ -73,7 +73,7 @@ describe("a question", () => {
     expect(lines).toContain("run_default_socket=Unix");
   });
 
-  test("--dump-plugin shows our lines, then the plugin's own", async () => {
+  test("--dump-plugin prints our lines, then the plugin's own", async () => {
     const { status, stdout } = await runAsyncnbd([debianPlugin("file"), "--dump-plugin"]);
     expect(status).toBe(0);
     const lines = stdout.trim().split("\n");

@@ -141,13 +141,13 @@ test("the client's options are offered with the commands that have them", async 
   expect(await offered("nosuch", "")).toBe("none\t\n");
 });
 
-test("another shell is refused with the names of those that there are", async () => {
+test("an unknown shell is refused with the names of the known ones", async () => {
   const { status, stderr } = await runAsyncnbd(["--completion=tcsh"]);
   expect(status).toBe(1);
   expect(stderr).toContain("bash, zsh, fish");
 });
 
-test("a plugin that hangs as it is loaded leaves the shell alone after some seconds", async () => {
+test("a plugin that hangs during loading delays the shell for some seconds only", async () => {
   writeFileSync(join(home, "hangs.ts"), "await new Promise(() => setInterval(() => {}, 1e6));");
   const words = ["--completion=words", "--", "./hangs.ts", "k"];
   const { status, stdout } = await runAsyncnbd(words, { cwd: home });

@@ -58,7 +58,7 @@ const isRefused = async (socket: string): Promise<boolean> => {
 
 describe("ip", () => {
   test.each(places("ip", 'ip({ deny: ["anyunix"] })', ["deny=anyunix"]))(
-    "%s, refuses whom a rule fits",
+    "%s, refuses clients that match a rule",
     async (_place, args) => {
       const server = await startServer(args());
       expect(await isRefused(server.socket)).toBe(true);
@@ -71,7 +71,7 @@ describe("ip", () => {
       `allow=uid:${process.getuid?.()}`,
       "deny=all",
     ]),
-  )("%s, lets in whom a rule allows", async (_place, args) => {
+  )("%s, accepts clients that match a rule", async (_place, args) => {
     const server = await startServer(args());
     expect(await isRefused(server.socket)).toBe(false);
     await server.stop();
@@ -148,7 +148,7 @@ describe("noparallel", () => {
 });
 
 test.each(places("multi-conn", 'multiConn({ mode: "emulate" })', ["multi-conn-mode=emulate"]))(
-  "multi-conn %s flushes what another connection has written, once",
+  "multi-conn %s flushes another connection's writes once",
   async (_place, args) => {
     const server = await startServer(args());
     const [one, other] = [await RawClient.open(server.socket), await RawClient.open(server.socket)];
@@ -163,7 +163,7 @@ test.each(places("multi-conn", 'multiConn({ mode: "emulate" })', ["multi-conn-mo
 );
 
 test.each(places("protect", 'protect("512-1023")', ["protect=512-1023"]))(
-  "protect %s refuses a change of a protected part, and nothing else",
+  "protect %s refuses only changes of the protected part",
   async (_place, args) => {
     const server = await startServer(args());
     const client = await RawClient.open(server.socket);
@@ -183,7 +183,7 @@ test.each(places("protect", 'protect("512-1023")', ["protect=512-1023"]))(
 );
 
 test.each(places("pause", 'pause(process.env.CONTROL ?? "")', []))(
-  "pause %s has requests wait",
+  "pause %s makes requests wait",
   async (_place, args) => {
     const control = join(temporaryDirectory(), "control");
     const words = args();
@@ -210,7 +210,7 @@ test.each(places("pause", 'pause(process.env.CONTROL ?? "")', []))(
 );
 
 test.each(places("exitwhen", 'exitwhen({ filesCreated: ["/"] })', ["exit-when-file-created=/"]))(
-  "exitwhen %s ends the server if it has happened already",
+  "exitwhen %s ends the server at once if its event has happened",
   async (_place, args) => {
     const { status } = await runAsyncnbd(["-U", join(temporaryDirectory(), "s"), "-f", ...args()]);
     expect(status).toBe(0);
@@ -282,7 +282,7 @@ describe.each(EXPORTNAME)(
       return found;
     };
 
-    test("passes on what the plugin says", async () => {
+    test("passes on the plugin's exports", async () => {
       const server = await startServer([filter, namesModule()]);
       expect(await listExports({ path: server.socket })).toEqual([
         { name: "a", description: "first" },
@@ -315,7 +315,7 @@ describe.each(EXPORTNAME)(
       expect(stderr).toContain("open b true false");
     });
 
-    test("serves what is read", async () => {
+    test("serves reads", async () => {
       const server = await startServer([filter, namesModule()]);
       const client = await connectClient({ path: server.socket }, { exportName: "b" });
       expect((await client.read(0, 2048)).equals(Buffer.alloc(2048, "b"))).toBe(true);
@@ -323,7 +323,7 @@ describe.each(EXPORTNAME)(
       await server.stop();
     });
 
-    test("a plugin that fails, or rejects, is one that fails", async () => {
+    test("a plugin's failure or rejection is passed on", async () => {
       const failing = await startServer([filter, namesModule(), "fail=list"]);
       await expect(listExports({ path: failing.socket })).rejects.toThrow();
       expect((await failing.stop()).stderr).toContain("names: no list today");
@@ -332,7 +332,7 @@ describe.each(EXPORTNAME)(
       await rejecting.stop();
     });
 
-    test("a plugin that never answers costs the client that has asked, and not the end", async () => {
+    test("a plugin that never answers costs only its client, and the server can end", async () => {
       const server = await startServer([filter, namesModule(), "fail=silent"]);
       const asking = await RawClient.connect(server.socket);
       asking.sendOption(OPT.LIST); // NBD_OPT_LIST
@@ -346,14 +346,14 @@ describe.each(EXPORTNAME)(
 test.each([
   ["exportname", "--filter=exportname", []],
   ["log", `--filter=${debianFilter("log")}`, ["logfile=/dev/null"]],
-])("%s is refused where nobody would ask it", async (name, filter, words) => {
+])("%s is refused if nothing could ask it", async (name, filter, words) => {
   const args = ["-U", "-", passingFilter(), filter, namesModule(), ...words];
   const { status, stderr } = await runAsyncnbd([...args, "--run", "true"]);
   expect(status).toBe(1);
   expect(stderr).toContain(`filter ${name}: it is asked about clients`);
 });
 
-test("nbdkit's log in front of a plugin in TypeScript has all that clients ask", async () => {
+test("nbdkit's log filter over a plugin in TypeScript logs all requests", async () => {
   const log = join(temporaryDirectory(), "log");
   const filter = `--filter=${debianFilter("log")}`;
   const server = await startServer([filter, namesModule(), `logfile=${log}`]);

@@ -81,7 +81,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     expect({ status, stderr }).toEqual({ status: 0, stderr: "" });
   });
 
-  test("has undefined behaviour found by UndefinedBehaviorSanitizer, and else is left alone", async () => {
+  test("has its undefined behaviour found by UndefinedBehaviorSanitizer, and nothing else", async () => {
     const far = "int shift = (int) (count % 7) + 31; calls += 1 << shift;";
     const found = await follow("-fsanitize=undefined", plugin({ pread: far }));
     expect(found.stderr).toMatch(/^mine\.c:\d+:\d+: runtime error: shift exponent/m);
@@ -90,7 +90,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     expect(clean).toMatchObject({ status: 0, stderr: "" });
   });
 
-  test("has a race of its calls found by ThreadSanitizer, and else is left alone", {
+  test("has its data race found by ThreadSanitizer, and nothing else", {
     timeout: DEADLINE_MS,
   }, async () => {
     const found = await follow("-fsanitize=thread", plugin({ pread: "usleep (100); calls++;" }));
@@ -100,7 +100,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     expect(clean.stderr).not.toMatch(/SUMMARY: .*mine\.c/);
   });
 
-  test("has what it reads too early and what it loses found by valgrind", {
+  test("has uninitialized reads and leaks found by valgrind", {
     timeout: DEADLINE_MS,
   }, async () => {
     const early = "int *fresh = malloc (sizeof *fresh); if (*fresh == 7) calls++; free (fresh);";

@@ -54,7 +54,7 @@ describe("a definition", () => {
           `export const name = "disk", getSize = () => 512, pread = () => {}; export const x = 1;`,
         ),
     ],
-  ])("%s is all right", async (_what, make) => {
+  ])("%s is accepted", async (_what, make) => {
     expect(await runOnce(make())).toMatchObject({ status: 0, stderr: "" });
   });
 
@@ -96,7 +96,7 @@ describe("a parameter that is given twice", () => {
     expect(JSON.parse(stdout).exports[0].description).toBe(expected);
   });
 
-  test("of a list has to be right each time, and there at least once", async () => {
+  test("of a list must be valid each time and given at least once", async () => {
     const path = plugin('config: { n: { type: "integer", list: true } }');
     expect((await runOnce(path, "n=1", "n=x")).stderr).toContain("n=x: not a whole number");
     expect((await runOnce(path)).stderr).toContain("needs the parameter n=");

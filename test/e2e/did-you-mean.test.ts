@@ -34,7 +34,7 @@ test.each([
   ["a filter", ["--filter=xyzzy", "memory", "1M"]],
   ["a parameter", ["memory", "1M", "xyzzy=1"]],
   ["a wrong value of a right parameter", ["memory", "size=much"]],
-])("%s that is like no other gets no guess", async (_, words) => {
+])("%s unlike any other gets no suggestion", async (_, words) => {
   const { status, stderr } = await runAsyncnbd(["-f", ...words]);
   expect(status).toBe(1);
   expect(stderr).not.toContain("did you mean");

@@ -62,14 +62,14 @@ const decided = [
   ...Object.values(IN_PROSE),
 ];
 
-test("what is run elsewhere is there", () => {
+test("tests named as running a command exist", () => {
   for (const { elsewhere } of decided.filter((one): one is Elsewhere => "elsewhere" in one)) {
     const [file, words] = elsewhere;
     expect(readFileSync(join(root, file), "utf8").replaceAll(" --silent", "")).toContain(words);
   }
 });
 
-test("files that are shown are as they are shown", () => {
+test("files shown in the documentation are as shown", () => {
   for (const block of blocks) {
     const decision = decisionOf(block);
     if ("same" in decision)

@@ -63,7 +63,7 @@ test("a server that was closed leaves no descriptor, in use or not", async () =>
     await assert.rejects(serve({ plugin: "/nonexistent.so" }));`);
 });
 
-test("what is wrong is an AsyncnbdError with a code", async () => {
+test("mistakes are AsyncnbdErrors with codes", async () => {
   await program(`
     const code = (expected) => (error) => error instanceof AsyncnbdError && error.code === expected;
     await assert.rejects(serve({ plugin: ram() }), code("PARAMETER_MISSING"));
@@ -93,7 +93,7 @@ test("in a worker thread, which may end without closing it", async () => {
     }`);
 });
 
-test("stats count requests of clients that are here and of those that have gone", async () => {
+test("stats count requests of present and past clients", async () => {
   await program(`
     const server = await serve({ plugin: ram(), config: { size: "1M" } });
     const io = "qemu-io -f raw -c 'write 0 64k' -c 'read 0 4k' -c 'read 0 4k'";
@@ -107,7 +107,7 @@ test("stats count requests of clients that are here and of those that have gone"
     await Promise.all([server.close(), c.close()]);`);
 });
 
-test("a pair of sockets: one end is served, the other the program's", async () => {
+test("connectPair() serves one end of a pair and returns the other", async () => {
   await program(`
     const { Socket } = await import("node:net");
     const server = await serve({ plugin: ram(), config: { size: "1M" }, listen: "nothing" });
@@ -120,7 +120,7 @@ test("a pair of sockets: one end is served, the other the program's", async () =
     await server.close();`);
 });
 
-test("what is no socket, or comes when the server is closed, is refused", async () => {
+test("a descriptor that is no socket, or comes after close, is refused", async () => {
   await program(`
     const { openSync } = await import("node:fs");
     const refused = (code) => (error) => error instanceof AsyncnbdError && error.code === code;
@@ -132,7 +132,7 @@ test("what is no socket, or comes when the server is closed, is refused", async 
     assert.throws(() => server.connectPair(), refused("SERVER_CLOSED"));`);
 });
 
-test("close does not wait longer than it is told for a plugin that does not answer", async () => {
+test("close waits no longer than its limit for a plugin that does not answer", async () => {
   await program(`
     const never = definePlugin({ name: "never", getSize: () => 4096, pread: () => new Promise(() => {}) });
     const server = await serve({ plugin: never });
@@ -151,7 +151,7 @@ test("what cannot be is said at once", async () => {
     await assert.rejects(serve({ plugin: "memory", config: { size: "1M" }, filters: ["nosuch"] }), /no filter/);`);
 });
 
-test("encryption by pre-shared keys, and what is wrong with files", async () => {
+test("pre-shared keys encrypt, and wrong key files are reported", async () => {
   await program(`
     const { mkdtempSync, writeFileSync } = await import("node:fs");
     const directory = mkdtempSync("/tmp/asyncnbd-test-");
@@ -168,7 +168,7 @@ test("encryption by pre-shared keys, and what is wrong with files", async () => 
     await sh("rm -r " + directory);`);
 });
 
-test("programs that a C plugin starts have the program's streams, and end when nobody reads", async () => {
+test("programs started by a C plugin have the program's streams, and end on SIGPIPE", async () => {
   const stdout = await program(`
     const data = "<( while :; do echo -n .; done )[:400]";
     const server = await serve({ plugin: ${JSON.stringify(debianPlugin("data"))}, config: { data } });

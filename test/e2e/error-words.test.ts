@@ -75,7 +75,7 @@ async function failures(args: readonly string[]): Promise<StrictReply[]> {
 }
 
 describe.each(STACKS)("through %s", (_name, layers) => {
-  test("the words of a plugin in C come to clients", async () => {
+  test("clients get the error messages of a plugin in C", async () => {
     const [read, written] = await failures([...layers(), ...inC()]);
     expect(read).toMatchObject({ error: ERRNO.ENOSPC });
     expect(read?.errorText).toContain("no room at 4096");
@@ -83,7 +83,7 @@ describe.each(STACKS)("through %s", (_name, layers) => {
     expect(written?.errorText).toContain("sealed at 8192");
   });
 
-  test("the words of a plugin in TypeScript, and its offsets, come to clients", async () => {
+  test("clients get the error messages and offsets of a plugin in TypeScript", async () => {
     const [read, written] = await failures([...layers(), ...inTypeScript()]);
     expect(read).toMatchObject({
       error: ERRNO.ENOSPC,
@@ -98,7 +98,7 @@ describe.each(STACKS)("through %s", (_name, layers) => {
   });
 });
 
-test("behind cow, a failure outside of what was asked for has words and no offset", async () => {
+test("behind cow, a failure outside the requested range has a message and no offset", async () => {
   const [read, written] = await failures(["--filter=cow", looking(), ...inTypeScript()]);
   expect(read).toMatchObject({ error: ERRNO.ENOSPC, errorText: "no room at 4096" });
   // It is reading the rest of the block that fails.
@@ -106,7 +106,7 @@ test("behind cow, a failure outside of what was asked for has words and no offse
   expect(written?.errorText).toMatch(/^no room at \d+$/);
 });
 
-describe("middleware that makes mistakes fails a request and no more", () => {
+describe("middleware that makes a mistake fails only its request", () => {
   const wrong = (body: string): string =>
     `--filter=${file(
       "wrong.ts",
@@ -154,7 +154,7 @@ describe("middleware that makes mistakes fails a request and no more", () => {
       "async open(next: any, info) { const disk = await next(info); return { ...disk, facts: { ...disk.facts, zero: true } }; }",
       'middleware wrong: zero is true: use "none", "emulate" or "native"',
     ],
-  ])("%s: the client is refused in words", async (_what, open, words) => {
+  ])("%s: the client is refused with a message", async (_what, open, words) => {
     const path = file(
       "wrong.ts",
       `import { defineMiddleware } from "asyncnbd/middleware";

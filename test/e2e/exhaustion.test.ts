@@ -78,7 +78,7 @@ function threadStopper(file: string): NodeJS.ProcessEnv {
 }
 
 describe.each(KINDS)("with %s", (kind) => {
-  test.each([0, 1, 2, 3])("it goes on when %i descriptors are left", async (left) => {
+  test.each([0, 1, 2, 3])("the server goes on with %i descriptors left", async (left) => {
     const server = await startServer(disks[kind](1));
     // Two for the client that is there.
     const limit = limitThatLeaves(server, 2 + left);
@@ -86,7 +86,7 @@ describe.each(KINDS)("with %s", (kind) => {
   });
 
   // The sanitizer is preloaded itself.
-  test.skipIf(sanitizer !== undefined)("it goes on when no threads are left", async () => {
+  test.skipIf(sanitizer !== undefined)("the server goes on with no threads left", async () => {
     const file = join(temporaryDirectory(), "no-threads");
     const server = await startServer(disks[kind](1), { env: threadStopper(file) });
     await survives(server, (isShort) => (isShort ? writeFileSync(file, "") : rmSync(file)));

@@ -64,7 +64,7 @@ describe.each<[string, () => readonly string[]]>([
   ["a plugin in C", () => ["memory", "1M"]],
   ["a plugin in TypeScript", () => [disk()]],
 ])("cow in front of %s", (_name, plugin) => {
-  test("keeps one file, though clients invent 400 names", async () => {
+  test("keeps one file, even if clients invent 400 names", async () => {
     const server = await startServer(["--filter=cow", ...plugin()]);
     for (let i = 0; i < 400; i++) {
       const client = await RawClient.open(server.socket, `invented ${i}`);
@@ -77,7 +77,7 @@ describe.each<[string, () => readonly string[]]>([
     await server.stop();
   });
 
-  test("shows what was written under one invented name under another", async () => {
+  test("shows the same data under all invented names", async () => {
     const server = await startServer(["--filter=cow", ...plugin()]);
     const one = await RawClient.open(server.socket, "one");
     const other = await RawClient.open(server.socket, "other");
@@ -88,7 +88,7 @@ describe.each<[string, () => readonly string[]]>([
     await server.stop();
   });
 
-  test("keeps what was written for a client that asks, goes, leaves and comes again", async () => {
+  test("keeps a client's writes until it comes again", async () => {
     const server = await startServer(["--filter=cow", ...plugin()]);
     for (let visit = 1; visit <= 3; visit++) {
       const client = await RawClient.connect(server.socket);
@@ -106,7 +106,7 @@ describe.each<[string, () => readonly string[]]>([
   });
 });
 
-test("disks that a plugin lists stay apart behind cow, and none is written to", async () => {
+test("cow keeps a plugin's listed disks apart and writes to none of them", async () => {
   const server = await startServer(["--filter=cow", "file", `dir=${directory()}`]);
   const a = await RawClient.open(server.socket, "a");
   const b = await RawClient.open(server.socket, "b");
@@ -121,7 +121,7 @@ test("disks that a plugin lists stay apart behind cow, and none is written to", 
   await server.stop();
 });
 
-test("worker threads share what cow keeps", async () => {
+test("worker threads share cow's data", async () => {
   const server = await startServer(["--filter=cow", disk()], { options: ["--workers=2"] });
   // Two that are here together are on different threads.
   const one = await RawClient.open(server.socket, "one");
@@ -134,7 +134,7 @@ test("worker threads share what cow keeps", async () => {
   await server.stop();
 });
 
-test("worker threads share what cache keeps", async () => {
+test("worker threads share cache's data", async () => {
   const server = await startServer(["--filter=cache", disk(), "cache=unsafe"], {
     options: ["--workers=2"],
   });

@@ -36,7 +36,7 @@ const write = (offset: number, byte: number, length = 512, flags = 0) => ({
 });
 
 describe("cow", () => {
-  test("leaves the disk as it is, and all clients see what has been written", async () => {
+  test("leaves the disk unchanged, and all clients see writes", async () => {
     const disk = scriptFile("disk", "x".repeat(200_000));
     const server = await startServer(["--filter=cow", "file", disk]);
     const [one, other] = await Promise.all([
@@ -51,7 +51,7 @@ describe("cow", () => {
     expect(readFileSync(disk, "latin1")).toBe("x".repeat(200_000));
   });
 
-  test("makes a read-only plugin one that can be written", async () => {
+  test("makes a read-only plugin writable", async () => {
     const server = await startServer(["--filter=cow", "null", "1M"]);
     const info = await runOk(["nbdinfo", server.uri]);
     expect(info).toContain("is_read_only: false");
@@ -116,7 +116,7 @@ describe("cache", () => {
     await server.stop();
   });
 
-  test("writes back what a client has left when another one flushes, and not at the end", async () => {
+  test("writes back a past client's data at another's flush, and not at the end", async () => {
     const { server, client, expectLogged } = await start();
     expect(await client.request(write(0, 1, 65_536))).toBe(0);
     client.socket.destroy();
@@ -129,7 +129,7 @@ describe("cache", () => {
     await expectLogged("write 131072 at 0", "flush");
   });
 
-  test("writes back what has to go for want of room", async () => {
+  test("writes blocks back before it drops them", async () => {
     const { server, client } = await start(
       "cache-max-size=1M",
       "cache-high-threshold=25",
@@ -167,7 +167,7 @@ describe("cache", () => {
   });
 });
 
-test("filters stand in the order given, and each takes its own parameters", async () => {
+test("filters keep their order, and each takes its own parameters", async () => {
   const log = join(temporaryDirectory(), "log");
   const server = await startServer(
     ["--filter=error", "--filter=log", testPlugin("memory"), "1M"].concat(
@@ -188,7 +188,7 @@ test("filters stand in the order given, and each takes its own parameters", asyn
   expect(lines).not.toContain("Write"); // which did not come so far
 });
 
-test("a script of log's that fails is a line of the server's log, and no request fails", async () => {
+test("a failing script of the log filter is logged, and no request fails", async () => {
   const server = await startServer(["--filter=log", "memory", "1M"].concat("logscript=exit 3"));
   const client = await RawClient.open(server.socket);
   expect(await client.request(write(0, 1))).toBe(0);
@@ -219,7 +219,7 @@ test("error-file switches errors on and off", async () => {
   await server.stop();
 });
 
-test("a module of one's own, with parameters", async () => {
+test("a module as a filter, with parameters", async () => {
   const path = scriptFile(
     "invert.ts",
     `import { defineFilter } from "asyncnbd";
@@ -261,7 +261,7 @@ describe("a C plugin behind a filter", () => {
   const REGION = 64 * KIB;
   const WAYS = { inline: 0, later: 1, own: 2, lent: 3, twice: 4, fails: 7, errno: 9, never: 10 };
 
-  test("gets exports, descriptions, sizes and flags through", async () => {
+  test("has its exports, descriptions, sizes and flags passed through", async () => {
     const server = await behind(debianPlugin("partitioning"), scriptFile("p", "x".repeat(MIB)));
     const plain = await startServer([
       debianPlugin("partitioning"),
@@ -321,7 +321,7 @@ test.each([
     [passingFilter(), "--filter=exportname", "memory", "1M"],
     "filter exportname: it is asked about clients before they open an export",
   ],
-])("%j is refused in words", async (args, words) => {
+])("%j is refused with the reason", async (args, words) => {
   const { status, stderr } = await runAsyncnbd(["-U", "-", ...args, "--run", "true"]);
   expect(status).toBe(1);
   expect(stderr).toContain(words);

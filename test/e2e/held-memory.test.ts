@@ -18,7 +18,7 @@ const { READ } = CMD;
 const KIB = 1024;
 const MIB = 2 ** 20;
 
-test("what options announce takes no memory before it has come", async () => {
+test("a long option takes no memory before its data comes", async () => {
   const server = await startServer(["memory", "1M"]);
   const before = residentKib(server.pid);
   for (let i = 0; i < 100; i++) {
@@ -30,7 +30,7 @@ test("what options announce takes no memory before it has come", async () => {
 });
 
 // Compiled for the test: no client of the distribution asks for new keys.
-test("requests for new TLS keys are answered though nothing else is sent", async () => {
+test("requests for new TLS keys are answered even if nothing else is sent", async () => {
   const program = join(temporaryDirectory(), "key-updates");
   const source = fileURLToPath(new URL("../support/key-updates.c", import.meta.url));
   execFileSync("cc", ["-O2", source, "-o", program, "-lssl", "-lcrypto"]);
@@ -42,7 +42,7 @@ test("requests for new TLS keys are answered though nothing else is sent", async
 
 // Clients of an asynchronous plugin, each with as much in flight as it may have.
 test.skipIf(sanitizer !== undefined)(
-  "buffers of busy connections are few, and go when those are idle",
+  "busy connections have few buffers, and idle ones none",
   async () => {
     const server = await startServer(["delay-memory", "64M", "delay=1ms"]);
     const clients = await Promise.all(

@@ -79,7 +79,7 @@ describe("a request is made again", () => {
   test.each([
     ["seconds", () => "1"],
     ["a date", () => new Date(Date.now() + 2000).toUTCString()],
-  ])("not before the server's Retry-After in %s", async (_unit, after) => {
+  ])("after the server's Retry-After in %s", async (_unit, after) => {
     const times: number[] = [];
     const { server, ask } = await serve({
       handle(_request, response, count) {
@@ -93,7 +93,7 @@ describe("a request is made again", () => {
     await server.stop();
   });
 
-  test("so often, and the next request is not troubled by that", async () => {
+  test("a limited number of times, without effect on the next request", async () => {
     let isIll = true;
     let attempts = 0;
     const { server, ask } = await serve(
@@ -114,7 +114,7 @@ describe("a request is made again", () => {
     await server.stop();
   });
 
-  test("where the server has been silent", async () => {
+  test("after silence of the server", async () => {
     const { server, ask } = await serve(
       { handle: (_request, _response, count) => count === 1 },
       "timeout=200ms",
@@ -123,7 +123,7 @@ describe("a request is made again", () => {
     await server.stop();
   });
 
-  test("where the server sends a byte from time to time", async () => {
+  test("if the server sends single bytes slowly", async () => {
     const { server, ask } = await serve(
       {
         handle(_request, response, count) {
@@ -140,7 +140,7 @@ describe("a request is made again", () => {
     await server.stop();
   });
 
-  test("where the server has been away for a while", async () => {
+  test("after the server was away for a while", async () => {
     const first = await startWeb(content);
     const server = await startServer(["http", first.url, "retry-delay=20ms", "retries=100"]);
     const client = await RawClient.open(server.socket);
@@ -175,7 +175,7 @@ describe("a request fails", () => {
     await server.stop();
   });
 
-  test("at its deadline, where the server is silent or all connections are busy", async () => {
+  test("at its deadline, if the server is silent or all connections are busy", async () => {
     const { server, client } = await serve(
       { handle: (_request, _response, count) => count > 0 },
       "connections=1",
@@ -191,7 +191,7 @@ describe("a request fails", () => {
     expect(stderr).toContain("the server has not answered by the deadline");
   });
 
-  test("with EPERM where the server no longer allows it", async () => {
+  test("with EPERM if the server no longer allows it", async () => {
     const { server, ask } = await serve({
       handle(_request, response, count) {
         if (count !== 1) return false;
@@ -265,7 +265,7 @@ describe("a request fails", () => {
     ],
     ["no HTTP", ({ socket }) => void socket?.end("\0\0\0 nothing of the kind\r\n\r\n")],
   ];
-  test.each(wrongAnswers)("where the server sends %s", async (_what, answer) => {
+  test.each(wrongAnswers)("if the server sends %s", async (_what, answer) => {
     const { server, ask } = await serve(
       {
         handle(_request, response, count) {
@@ -282,7 +282,7 @@ describe("a request fails", () => {
   });
 });
 
-describe("a file that changes is an error, never a mixture,", () => {
+describe("a changed file is an error, never mixed data, recognized", () => {
   test("by its ETag", async () => {
     let etag = ETAG;
     const { server, ask } = await serve({ etag: () => etag });
@@ -316,7 +316,7 @@ describe("a file that changes is an error, never a mixture,", () => {
   });
 });
 
-test("a server that hangs does not keep ours from ending within its grace", async () => {
+test("a web server that hangs does not delay our end beyond the grace period", async () => {
   const { url } = await startWeb(content, { handle: (_request, _response, count) => count > 0 });
   const server = await startServer(["http", url], { options: ["--grace=1"] });
   const client = await RawClient.open(server.socket);
@@ -331,26 +331,31 @@ test("a server that hangs does not keep ours from ending within its grace", asyn
 /** Whether a process may have an /etc/hosts of its own. */
 const hasOwnHosts = spawnSync("unshare", ["--mount", "true"]).status === 0;
 
-test.skipIf(!hasOwnHosts)("a name that is not found for a while is looked up again", async () => {
-  const { url } = await startWeb(content, {
-    handle(request, response, count) {
-      if (count === 0 || request.headers.host?.startsWith("disk.invalid")) return false;
-      response.writeHead(302, { location: url.replace("127.0.0.1", "disk.invalid") }).end();
-      return true;
-    },
-  });
-  const hosts = join(temporaryDirectory(), "hosts");
-  writeFileSync(hosts, "");
-  const shell = `mount --bind '${hosts}' /etc/hosts && exec "$0" "$@"`;
-  const command = ["unshare", "--mount", "sh", "-c", shell, ...asyncnbd];
-  const server = await startServer(["http", url, "retry-delay=1ms", "retries=10000"], { command });
-  const client = await RawClient.open(server.socket);
-  client.sendRequest(read(0, 4096));
-  await eventually("a warning", () =>
-    server.stderr().includes("disk.img: there is no such host; retrying") ? true : undefined,
-  );
-  writeFileSync(hosts, "127.0.0.1 disk.invalid\n");
-  expect((await client.readReply()).error).toBe(0);
-  expect((await client.read(4096)).equals(content.subarray(0, 4096))).toBe(true);
-  await server.stop();
-});
+test.skipIf(!hasOwnHosts)(
+  "a name that cannot be resolved for a while is looked up again",
+  async () => {
+    const { url } = await startWeb(content, {
+      handle(request, response, count) {
+        if (count === 0 || request.headers.host?.startsWith("disk.invalid")) return false;
+        response.writeHead(302, { location: url.replace("127.0.0.1", "disk.invalid") }).end();
+        return true;
+      },
+    });
+    const hosts = join(temporaryDirectory(), "hosts");
+    writeFileSync(hosts, "");
+    const shell = `mount --bind '${hosts}' /etc/hosts && exec "$0" "$@"`;
+    const command = ["unshare", "--mount", "sh", "-c", shell, ...asyncnbd];
+    const server = await startServer(["http", url, "retry-delay=1ms", "retries=10000"], {
+      command,
+    });
+    const client = await RawClient.open(server.socket);
+    client.sendRequest(read(0, 4096));
+    await eventually("a warning", () =>
+      server.stderr().includes("disk.img: there is no such host; retrying") ? true : undefined,
+    );
+    writeFileSync(hosts, "127.0.0.1 disk.invalid\n");
+    expect((await client.readReply()).error).toBe(0);
+    expect((await client.read(4096)).equals(content.subarray(0, 4096))).toBe(true);
+    await server.stop();
+  },
+);

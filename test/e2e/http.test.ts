@@ -52,7 +52,7 @@ async function firstBytes(...parameters: readonly string[]): Promise<Buffer> {
 }
 
 describe("a file", () => {
-  test("is copied, over few connections that are used again", async () => {
+  test("is copied over a few connections that are reused", async () => {
     const content = randomBytes(8 * MIB + 12_345);
     const { url, ranges, sockets } = await startWeb(content);
     const server = await startServer(["http", url, "connections=4"]);
@@ -119,7 +119,7 @@ describe("a file", () => {
     await server.stop();
   });
 
-  test("is asked for once where reads that touch have waited", async () => {
+  test("is requested once for adjacent reads that have waited", async () => {
     const content = randomBytes(MIB);
     const first = 900_000;
     let answerFirst = (): void => {};
@@ -166,7 +166,7 @@ describe("a file", () => {
   });
 });
 
-describe("who asks", () => {
+describe("a user's name or password", () => {
   const content = randomBytes(8192);
   const password = () => {
     const file = join(temporaryDirectory(), "password");
@@ -196,7 +196,7 @@ describe("who asks", () => {
     expect(await refusal(url)).toContain("the server said 401 Unauthorized; user= and password=");
   });
 
-  test("is in no message", async () => {
+  test("appears in no message", async () => {
     const { url } = await startWeb(content, {
       handle(_request, response) {
         response.writeHead(403).end();
@@ -238,7 +238,7 @@ describe("a redirect", () => {
     expect(await refusal(moved, "followlocation=false")).toContain("the server said 302 Found");
   });
 
-  test("to another host gets nothing that is secret", async () => {
+  test("to another host sends no secrets", async () => {
     const other = await startWeb(content);
     const { url } = await startWeb(content, {
       handle: (_request, response) => to(other.url, response),
@@ -252,7 +252,7 @@ describe("a redirect", () => {
     }
   });
 
-  test("that no longer leads to the file is asked for again", async () => {
+  test("that no longer works is requested again", async () => {
     let place = 1;
     const { url } = await startWeb(content, {
       handle(request, response) {
@@ -290,7 +290,7 @@ describe.skipIf(sanitizer !== undefined)("https:", () => {
     return startWeb(randomBytes(8192), { ...options, tls: { key, cert } });
   };
 
-  test("is for servers whose certificate is trusted", async () => {
+  test("needs a trusted certificate", async () => {
     const authority = new Authority();
     const { url } = await serveTls(authority);
     await firstBytes(url, `cainfo=${authority.caCertificate}`);
@@ -304,7 +304,7 @@ describe.skipIf(sanitizer !== undefined)("https:", () => {
     expect(words).not.toContain("cainfo="); // it is not that
   });
 
-  test("is not left for http:", async () => {
+  test("is never redirected to http:", async () => {
     const authority = new Authority();
     const plain = await startWeb(randomBytes(8192));
     const { url } = await serveTls(authority, {
@@ -326,7 +326,7 @@ test.each([
   [["http://x/", "header=x"], "header=: expected NAME: VALUE"],
   [["http://x/", "timeout=0"], "timeout=0: use a time"],
   [["http://x/", "nosuch=1"], 'unknown parameter "nosuch"'],
-])("%j is refused in words", async (parameters, words) => {
+])("%j is refused with the reason", async (parameters, words) => {
   expect(await refusal(...parameters)).toContain(words);
 });
 

@@ -41,7 +41,7 @@ describe.each(["unix", "tcp"] as const)("over %s", (transport) => {
   });
 });
 
-test("a read-only server offers nothing that writes", async () => {
+test("a read-only server offers no command that writes", async () => {
   const server = await startServer(["memory", "1M"], { options: ["-r"] });
   const { exports } = await nbdinfo(server.uri);
   expect(exports[0]).toMatchObject({

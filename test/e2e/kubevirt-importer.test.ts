@@ -122,7 +122,7 @@ describe.skipIf(sanitizer)("the importer of KubeVirt", () => {
     expect(Number(questions)).toBeLessThan(12);
   });
 
-  test("ends and leaves no server behind, whose disk cannot be opened at first", async () => {
+  test("ends a failed import and leaves no server behind", async () => {
     let isThere = false;
     const url = await startHttp(diskBytes(), (request) => (isThere ? refuse(request) : 503));
     const directory = temporaryDirectory();

@@ -80,7 +80,7 @@ test("nothing is lent with -D asyncnbd.reservations=0", async () => {
   await server.stop();
 });
 
-test("a client that goes in the middle of a large reply disturbs nobody", async () => {
+test("a client that leaves during a large reply disturbs nobody", async () => {
   buildLoad();
   const server = await startServer(["memory", "64M"]);
   const load = { bytes: 4 * MIB, depth: 8, connections: 4 };
@@ -97,7 +97,7 @@ test("a client that goes in the middle of a large reply disturbs nobody", async 
   await server.stop();
 });
 
-test("writes of all sizes are where they belong, one after the other", async () => {
+test("successive writes of all sizes land in their places", async () => {
   buildLoad();
   const server = await startServer(["memory", "64M"]);
   for (const bytes of [4096, 64 << 10, 128 << 10, 600 << 10, 3 * MIB])
@@ -105,7 +105,7 @@ test("writes of all sizes are where they belong, one after the other", async () 
   await server.stop();
 });
 
-test("a client that goes in the middle of a write leaves no data behind that looks like a hole", async () => {
+test("a client that leaves during a write leaves no data that looks like a hole", async () => {
   const server = await startServer(["memory", "8M"]);
   const leaving = await RawClient.open(server.socket);
   const payload = Buffer.alloc(300_000, 0x5a);
@@ -189,19 +189,19 @@ describe("a plugin that names its file", () => {
     expect(called).toEqual(["flush", "pread"]);
   });
 
-  test("is called for writes if the file takes none, or a filter has them wait", async () => {
+  test("is called for writes if its file is read-only, or a filter delays them", async () => {
     const asked = ["pwrite", "pwrite", "pwrite", "flush", "pread"];
     expect(await calls(["fd=append"])).toEqual(asked);
     expect(await calls(["rdelay=1ms", "wdelay=1ms"], ["--filter=delay"])).toEqual(asked);
   });
 
-  test("is not called if a filter has nothing wait", async () => {
+  test("is not called behind a filter that delays nothing", async () => {
     const called = await calls([], ["--filter=delay"]);
     expect(called.slice(-2)).toEqual(["flush", "pread"]);
     expect(called.length).toBeLessThanOrEqual(3); // the first one's payload may come with its header
   });
 
-  test("has errors of its own only", async () => {
+  test("gets only errors of its own requests", async () => {
     const server = await startServer([testPlugin("filed"), "fd=append", "pwrite=fail"]);
     const client = await RawClient.open(server.socket);
     for (const length of [512, 131_072, 131_072])

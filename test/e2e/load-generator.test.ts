@@ -34,7 +34,7 @@ function disk({ read = "", write = "" }): string {
 
 const load = { bytes: 4096, depth: 32, connections: 2, readPercent: 50, verify: true, count: 6000 };
 
-test.each([{}, { structured: true }])("good data pass, %j", async (replies) => {
+test.each([{}, { structured: true }])("correct data pass, %j", async (replies) => {
   const server = await startServer([disk({})]);
   const done = await apply(server.socket, { ...load, ...replies });
   expect(done.requests).toBe(load.count);
@@ -47,7 +47,7 @@ test.each([
   ["a block from elsewhere", { read: "disk.copy(buf, 0, (Number(offset) + 4096) % disk.length);" }],
   ["a write that was lost", { write: "return;" }],
   ["a write that went elsewhere", { write: "offset = (Number(offset) + 4096) % disk.length;" }],
-])("%s is found", async (_what, fault) => {
+])("%s is detected", async (_what, fault) => {
   const server = await startServer([disk(fault)]);
   await expect(apply(server.socket, load)).rejects.toThrow(/at offset \d+/);
   await server.stop();

@@ -27,7 +27,7 @@ test("errors are appended to a file; debugging messages stay on stderr", async (
   expect(stderr).not.toContain("error: ");
 });
 
-test("a server in the background goes on writing there, and to nobody's terminal", async () => {
+test("a server in the background keeps writing to the file, and to no terminal", async () => {
   const directory = temporaryDirectory();
   const [log, socket, pid] = ["log", "socket", "pid"].map((name) => join(directory, name));
   const plugin = [testPlugin("probe"), "fail=pread"];

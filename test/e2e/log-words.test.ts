@@ -98,7 +98,7 @@ async function emptyWeb(): Promise<{ host: string; authorizations: (string | und
 describe("a password", () => {
   const PASSWORD = "S3cr3t";
 
-  test("of an address is sent to its server, and told to nobody else", async () => {
+  test("in an address is sent to its server and shown to nobody else", async () => {
     const { host, authorizations } = await emptyWeb();
     const url = `http://user:${PASSWORD}@${host}/disk.img`;
     const { status, stderr } = await runAsyncnbd(["-f", "-v", "-U", "-", "http", url]);
@@ -111,13 +111,13 @@ describe("a password", () => {
     ["http", "ftp://user:S3cr3t@host/"],
     ["file", "url=http://user:S3cr3t@host/"],
     ["null", "http://user:S3cr3t@host/"],
-  ])("of an address is not in what %s says of it", async (plugin, parameter) => {
+  ])("in an address is not in the output of %s", async (plugin, parameter) => {
     const { status, stderr } = await runAsyncnbd(["-f", "-v", "-U", "-", plugin, parameter]);
     expect(status).toBe(1);
     expect(stderr).not.toContain(PASSWORD);
   });
 
-  test("of a C plugin's is not in the lines of -v, nor what is as secret", async () => {
+  test("of a C plugin and other secrets are not in the lines of -v", async () => {
     const { stderr } = await runAsyncnbd(
       ["-f", "-v", "-U", "-", debianPlugin("curl")].concat(
         [`url=http://user:${PASSWORD}@127.0.0.1:1/`, `password=${PASSWORD}`],
@@ -130,7 +130,7 @@ describe("a password", () => {
     expect(stderr).not.toContain(PASSWORD);
   });
 
-  test("is not in what is said of a parameter that a plugin refuses without a word", async () => {
+  test("is not in the message about a parameter that a plugin refuses silently", async () => {
     const refusalOf = async (parameter: string): Promise<string> => {
       const { status, stderr } = await runAsyncnbd(["-U", "-", testPlugin("probe"), parameter]);
       expect(status).toBe(1);
@@ -146,7 +146,7 @@ describe("a password", () => {
     expect(url).toContain("unwanted-url=http://user:***@host/\n");
   });
 
-  test("of an address is not told to clients", async () => {
+  test("in an address is not sent to clients", async () => {
     const plugin = join(temporaryDirectory(), "leak.mjs");
     writeFileSync(
       plugin,

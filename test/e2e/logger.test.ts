@@ -68,7 +68,7 @@ test("a plugin in C: before clients, in their callbacks, and at the end", async 
   expect(texts(printed, "debug")).toMatch(/memory\[1\]: client/);
 });
 
-test("two servers of one process have each their own", async () => {
+test("two servers of one process have a logger each", async () => {
   const printed = await printedBy(`
     const other = [];
     const into = (text) => other.push(text);
@@ -85,7 +85,7 @@ test("two servers of one process have each their own", async () => {
   expect(JSON.stringify(printed.lines)).not.toContain("two");
 });
 
-test("worker threads send theirs along", async () => {
+test("worker threads send their lines to the logger", async () => {
   const path = join(temporaryDirectory(), "noisy.mjs");
   writeFileSync(
     path,
@@ -103,7 +103,7 @@ test("worker threads send theirs along", async () => {
   expect(texts(printed, "error")).toContain("scratched");
 });
 
-test("a logger that throws or rejects does no harm, and one without a method is refused", async () => {
+test("a logger that throws or rejects does no harm; one that lacks a method is refused", async () => {
   await program(`
     const throws = () => { throw new Error("full"); };
     const logger = { debug: throws, info: throws, warn: async () => throws(), error: throws };
@@ -120,7 +120,7 @@ test("a logger that throws or rejects does no harm, and one without a method is 
 
 const NOISY = JSON.stringify(testPlugin("noisy"));
 
-test("what C code says while the server starts is there when serve() settles, and at the end all is", async () => {
+test("lines of C code are delivered when serve() settles, and all of them at the end", async () => {
   const printed = await printedBy(`
     await assert.rejects(serve({ plugin: ${NOISY}, config: { refuse: 1 }, logger }));
     assert.ok(lines.some(([, text]) => text.includes("refused for good")), "too late: a failed start");
@@ -132,7 +132,7 @@ test("what C code says while the server starts is there when serve() settles, an
   expect(printed.stderr).toBe("");
 });
 
-test("errors have room that lines for debugging cannot take, and either says what was left out", async () => {
+test("debugging lines cannot crowd out errors, and omitted lines are counted", async () => {
   const printed = await printedBy(`
     const server = await serve({ plugin: ${NOISY}, config: { lines: 12000, errors: 12000 }, logger });
     await server.close();

@@ -35,7 +35,7 @@ beforeAll(async () => {
   return () => rmSync(made, { recursive: true });
 });
 
-test("there are those that package.json names, and no others", () => {
+test("the manual pages are those that package.json names", () => {
   const files = readdirSync(made, { recursive: true, encoding: "utf8" });
   expect(files.filter((file) => /\.\d$/.test(file)).sort()).toEqual([...PAGES].sort());
 });
@@ -43,7 +43,7 @@ test("there are those that package.json names, and no others", () => {
 describe.each(PAGES)("%s", (page) => {
   const path = join(made, page);
 
-  test("has nothing of which man and mandoc warn", async () => {
+  test("causes no warnings of man and mandoc", async () => {
     const env = { ...process.env, LC_ALL: "C.UTF-8", MANWIDTH: "80", MANROFFSEQ: "" };
     const man = ["man", "--warnings", "-E", "UTF-8", "-l", "-Tutf8", "-Z", path];
     expect((await run(man, { env })).stderr).toBe("");
@@ -51,7 +51,7 @@ describe.each(PAGES)("%s", (page) => {
     expect({ status, stdout }).toEqual({ status: 0, stdout: "" });
   });
 
-  test("says in its first lines what apropos looks for", async () => {
+  test("has a first section for apropos", async () => {
     const { stdout } = await run(["lexgrog", path]);
     expect(stdout).toMatch(/^.*: "asyncnbd\S* - \S.*"\n$/);
   });

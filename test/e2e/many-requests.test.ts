@@ -97,7 +97,7 @@ describe("memory", () => {
     expect(unanswered).toBeGreaterThan(most / 2);
   });
 
-  test("a request larger than all that is allowed goes alone", async () => {
+  test("a request larger than the limit goes alone", async () => {
     const options = ["--max-in-flight=1k", "--max-connection-in-flight=1k"];
     const server = await startServer(["delay-memory", "64M"], { options });
     const client = await connect(server.socket);
@@ -121,7 +121,7 @@ describe("memory", () => {
     );
   });
 
-  test("does not grow for a client that asks and never reads, and others are served", async () => {
+  test("does not grow for a client that never reads, and others are served", async () => {
     const options = ["--max-connection-in-flight=16M"];
     const server = await startServer(["delay-memory", "64M"], { options });
     const greedy = await connect(server.socket);
@@ -136,7 +136,7 @@ describe("memory", () => {
   });
 });
 
-test("--max-connections lets others wait until one has gone", async () => {
+test("--max-connections makes further clients wait until one has gone", async () => {
   const server = await startServer(["memory", "1M"], { options: ["--max-connections=2"] });
   const first = await RawClient.open(server.socket);
   const second = await RawClient.open(server.socket);

@@ -37,7 +37,7 @@ async function start(middleware: string) {
   return { server, client, read, write };
 }
 
-test("retry hides failures that pass, and this.config is the plugin's", async () => {
+test("retry hides transient failures, and this.config is the plugin's", async () => {
   const { server, client, read } = await start("retry({ delayMs: 1 })(disk)");
   expect(await read()).toBe(0);
   expect(await client.read(512)).toEqual(Buffer.alloc(512, 7));
@@ -50,7 +50,7 @@ test("retry gives up in the end", async () => {
   await server.stop();
 });
 
-test("error fails what it is told to", async () => {
+test("error fails the chosen requests", async () => {
   const { server, read, write } = await start(
     'error({ code: "ENOSPC", requests: ["pwrite"] })(retry({ delayMs: 1 })(disk))',
   );
@@ -65,7 +65,7 @@ test("readonly", async () => {
   await server.stop();
 });
 
-test("log says what came and how it ended", async () => {
+test("log writes each request and its result", async () => {
   const file = join(temporaryDirectory(), "log");
   const { server, read, write } = await start(`log({ file: "${file}" })(disk)`);
   expect(await read()).toBe(5);

@@ -110,7 +110,7 @@ describe("extents", () => {
     ["that are no numbers", "yield { offset: NaN, length: 512, hole: true, zero: true };"],
     ["of half a byte", "yield { offset, length: 0.5, hole: true, zero: true };"],
     ["that cannot be read", "yield { offset, get length() { throw new Error('x'); } };"],
-  ])("%s stop nobody, in a generator or an asynchronous one", async (what, statement) => {
+  ])("%s block nobody, in a generator or an asynchronous one", async (what, statement) => {
     for (const kind of ["*", "async *"]) {
       const path = plugin(`pread(_handle, buf) { buf.fill(7); },
         ${kind}extents(_handle, _count, offset) { ${statement} }`);
@@ -182,7 +182,7 @@ describe("while a plugin is saturated", () => {
       "after a moment",
       `async pread() { await null; ${busy} globalThis.reads = (globalThis.reads ?? 0) + 1; }`,
     ],
-  ])("with reads of a millisecond that work %s, new clients are greeted", async (_how, pread) => {
+  ])("by reads of a millisecond that work %s, new clients are greeted", async (_how, pread) => {
     const path = plugin(`${pread}, exportDescription: () => String(globalThis.reads)`);
     const server = await startServer([path]);
     const clients = await Promise.all(
@@ -207,7 +207,7 @@ describe("while a plugin is saturated", () => {
   });
 });
 
-describe("what a plugin does not catch", () => {
+describe("an exception that a plugin does not catch", () => {
   test.each([
     [
       "an exception",
@@ -235,7 +235,7 @@ describe("what a plugin does not catch", () => {
       "unhandled promise rejection: boom\n",
     ],
     ["one on another thread without one", "Promise.reject('boom')", ["--workers=2"], ": boom\n"],
-  ])("%s ends the server in good order", async (_what, statement, options, words) => {
+  ])("%s ends the server orderly", async (_what, statement, options, words) => {
     const path = plugin(`pread(_handle, buf, offset) {
       buf.fill(7);
       if (offset === 0) return new Promise((resolve) => setTimeout(resolve, 200));
@@ -261,7 +261,7 @@ describe("what a plugin does not catch", () => {
     expect(existsSync(server.socket)).toBe(false);
   });
 
-  test("before the server serves keeps it from starting", async () => {
+  test("before the server serves stops the start", async () => {
     const path = plugin(`pread() {},
       load: () => new Promise(() => { setTimeout(() => { throw new Error('early'); }, 1); })`);
     const { status, stderr } = await runAsyncnbd(["-U", "-", path, "--run", "true"]);
@@ -295,7 +295,7 @@ describe("what a plugin does not catch", () => {
     });
   });
 
-  test("is told by a server in the background, too", async () => {
+  test("is reported by a server in the background, too", async () => {
     const socket = join(temporaryDirectory(), "sock");
     const path = plugin(
       "afterFork() { setTimeout(() => { throw new Error('boom'); }, 300); }, pread() {}",

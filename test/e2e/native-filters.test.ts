@@ -54,7 +54,7 @@ function ownFilter(): string {
   return path;
 }
 
-test("--threads=1 answers in order, whatever waits without a thread", async () => {
+test("--threads=1 answers in order, even behind filters that wait without a thread", async () => {
   const args = ["--filter=delay", "memory", "1M", "rdelay=0", "wdelay=300ms"];
   const server = await startServer(args, { options: ["--threads=1"] });
   const client = await RawClient.connect(server.socket);
@@ -85,7 +85,7 @@ test.each(["cow", "cache"])("%s finds a relative TMPDIR from the background", as
   process.kill(Number(readFileSync(join(cwd, "pid"), "utf8")));
 });
 
-test("cow says at the start that there is nowhere to put blocks", async () => {
+test("cow reports at the start that it has no place for blocks", async () => {
   const args = ["-f", "-U", "-", "--filter=cow", "memory", "1M", "--run", "true"];
   const { status, stderr } = await runAsyncnbd(args, { env: { TMPDIR: "/nonexistent" } });
   expect(stderr).toContain(

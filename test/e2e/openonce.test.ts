@@ -95,7 +95,7 @@ describe("in front of a plugin in TypeScript", () => {
     },
   );
 
-  test("each name is opened once, and what cannot be opened is tried again", async () => {
+  test("each name is opened once, and a failed opening is tried again", async () => {
     const env = { IS_BROKEN: "1" };
     const server = await startServer(["--filter=openonce", diskModule()], { env });
     await expect(RawClient.open(server.socket)).rejects.toThrow("NBD_OPT_GO was refused");
@@ -108,7 +108,7 @@ describe("in front of a plugin in TypeScript", () => {
     ["", () => []],
     ["behind middleware, ", () => [filterModule()]],
   ] satisfies [string, () => string[]][])(
-    "%san opening that hangs costs its client alone, and the next one tries again",
+    "%san opening that hangs costs only its client, and the next one tries again",
     async (_, front) => {
       const path = join(temporaryDirectory(), "hanging.ts");
       writeFileSync(
@@ -135,7 +135,7 @@ describe("in front of a plugin in TypeScript", () => {
     },
   );
 
-  test("a filter behind it may open it anew when its first client has left", async () => {
+  test("a filter behind it may reopen after its first client has left", async () => {
     const words = ["retry-delay=10ms", "fails=2"];
     const path = join(temporaryDirectory(), "failing.ts");
     writeFileSync(
@@ -161,7 +161,7 @@ describe("in front of a plugin in TypeScript", () => {
     expect(callsIn(stderr)).toEqual(["open", ...anew, ...anew, "close"]);
   });
 
-  test("worker threads have each a plugin of their own, and are refused", async () => {
+  test("worker threads are refused, since each has a plugin of its own", async () => {
     const args = ["--filter=openonce", "-U", "-", "--workers=2", diskModule(), "--run", "true"];
     const { status, stderr } = await runAsyncnbd(args);
     expect(status).toBe(1);
@@ -201,7 +201,7 @@ describe("in front of a plugin in C", () => {
     },
   );
 
-  test("middleware in front of it", async () => {
+  test("middleware may be in front of it", async () => {
     const log = join(temporaryDirectory(), "log");
     const chain = [filterModule(), "--filter=openonce"];
     const server = await startServer([...chain, testPlugin("calllog"), `log=${log}`]);
@@ -214,7 +214,7 @@ describe("in front of a plugin in C", () => {
     ]);
   });
 
-  test("in front of middleware, what it opens is nobody's own, as without that", async () => {
+  test("behind it middleware sees no client, as a plugin does", async () => {
     const words = ["-v", "--filter=openonce", filterModule(), testPlugin("wornout")];
     const server = await startServer(words);
     for (let i = 0; i < 2; i++) {
@@ -229,7 +229,7 @@ describe("in front of a plugin in C", () => {
     );
   });
 
-  test("a request that is never answered is given up for its client alone", async () => {
+  test("a request that is never answered is given up only for its client", async () => {
     const log = join(temporaryDirectory(), "log");
     const never = 10n * 65536n;
     const probe = [testPlugin("asyncprobe"), `log=${log}`];

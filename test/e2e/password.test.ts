@@ -25,10 +25,13 @@ print(text.count(b"the password is sesame"), text.count(b"sesame"), os.waitpid(p
 print("shown" if termios.tcgetattr(terminal)[3] & termios.ECHO else "hidden")
 `;
 
-test.skipIf(sanitizer !== undefined)("are hidden before the prompt can be seen", async () => {
-  const passwords = Array.from({ length: 25 }, () => "password=-");
-  const server = [...asyncnbd, "-v", "-U", "-", testPlugin("children"), ...passwords];
-  const argv = ["/usr/bin/python3", "-c", TERMINAL, ...server, "--run", "true"];
-  const { stdout } = await run(argv, { env: serverEnvironment() });
-  expect(stdout).toBe(`${"hidden\n".repeat(25)}25 25 0\nshown\n`);
-});
+test.skipIf(sanitizer !== undefined)(
+  "typed characters are hidden before the prompt appears",
+  async () => {
+    const passwords = Array.from({ length: 25 }, () => "password=-");
+    const server = [...asyncnbd, "-v", "-U", "-", testPlugin("children"), ...passwords];
+    const argv = ["/usr/bin/python3", "-c", TERMINAL, ...server, "--run", "true"];
+    const { stdout } = await run(argv, { env: serverEnvironment() });
+    expect(stdout).toBe(`${"hidden\n".repeat(25)}25 25 0\nshown\n`);
+  },
+);

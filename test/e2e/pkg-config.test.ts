@@ -29,7 +29,7 @@ test("a plugin compiled with its flags is served", async () => {
   expect(Number(stdout)).toBeGreaterThan(0);
 });
 
-test("its folders are those where the server looks", async () => {
+test("its folders are those that the server searches", async () => {
   const { stderr } = await runAsyncnbd(["qzxjw"]); // like no other name
   expect(stderr).toContain(` ${resolve(await pkgConfig("--variable=plugindir"))}, `);
   expect(resolve(await pkgConfig("--variable=filterdir"))).toBe(join(root, "filters"));

@@ -75,27 +75,30 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
       128 + TERM,
       /^cleanup or unload did not return within (2.0|1.\d) s: forcing the exit$/,
     ],
-  ])("whose %s does not return ends with the grace, and is named", async (hang, status, words) => {
-    const server = await startServer([testPlugin("lifecycle"), `hang=${hang}`], {
-      options: [`--grace=${GRACE_MS / 1000}`],
-    });
-    await Promise.all([RawClient.open(server.socket), RawClient.open(server.socket)]);
-    const begunMs = performance.now();
-    server.kill("SIGTERM");
-    const ended = await server.ended;
-    const tookMs = performance.now() - begunMs;
-    const [, text] = /^asyncnbd: error: lifecycle: (.*)\n$/.exec(ended.stderr) ?? [];
-    expect(text, ended.stderr).toMatch(words);
-    expect(ended.status).toBe(status);
-    expect(tookMs).toBeGreaterThan(GRACE_MS - 100);
-    expect(tookMs).toBeLessThan(GRACE_MS + EXIT_SLACK_MS);
-    expect(existsSync(server.socket)).toBe(false);
-  });
+  ])(
+    "whose %s does not return is named and ended after the grace period",
+    async (hang, status, words) => {
+      const server = await startServer([testPlugin("lifecycle"), `hang=${hang}`], {
+        options: [`--grace=${GRACE_MS / 1000}`],
+      });
+      await Promise.all([RawClient.open(server.socket), RawClient.open(server.socket)]);
+      const begunMs = performance.now();
+      server.kill("SIGTERM");
+      const ended = await server.ended;
+      const tookMs = performance.now() - begunMs;
+      const [, text] = /^asyncnbd: error: lifecycle: (.*)\n$/.exec(ended.stderr) ?? [];
+      expect(text, ended.stderr).toMatch(words);
+      expect(ended.status).toBe(status);
+      expect(tookMs).toBeGreaterThan(GRACE_MS - 100);
+      expect(tookMs).toBeLessThan(GRACE_MS + EXIT_SLACK_MS);
+      expect(existsSync(server.socket)).toBe(false);
+    },
+  );
 
   test.concurrent.each([
     ["a destructor that waits for a thread", "destructor"],
     ["a thread that holds the loader's lock", "loader"],
-  ])("with %s has served well", async (_, hang) => {
+  ])("that hangs after serving well: %s", async (_, hang) => {
     const { status, stdout, stderr } = await end(hang, {
       command: `timeout 20 nbdinfo --size $uri; ${STOP}`,
     });
@@ -118,7 +121,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin", () => {
     expect(sockets()).not.toContain("memory.sock");
   });
 
-  test.concurrent("that writes to a log which nobody reads", async () => {
+  test.concurrent("that writes to a log that nobody reads", async () => {
     const log = join(directory, "log");
     await runOk(["mkfifo", log]);
     const plugin = [testPlugin("lifecycle"), "hang=log"];
@@ -165,7 +168,7 @@ function script(body: string): string {
 }
 
 test.each(["load", "configComplete", "getReady", "afterFork", "cleanup", "unload"])(
-  "a promise of %s that nothing will settle is an error, and the socket is removed",
+  "a promise of %s that can never settle is an error, and the socket is removed",
   async (callback) => {
     const plugin = script(`${callback}: () => new Promise(() => {})`);
     const socket = join(directory, "never.sock");
@@ -178,7 +181,7 @@ test.each(["load", "configComplete", "getReady", "afterFork", "cleanup", "unload
   },
 );
 
-test("a plugin that ends the process has its status, and the socket is removed", async () => {
+test("a plugin that ends the process sets the exit status, and the socket is removed", async () => {
   const plugin = script("open() { process.exit(7); }");
   const socket = join(directory, "exit.sock");
   const args = ["-U", socket, plugin, "--run", clean('nbdinfo "$uri"')];

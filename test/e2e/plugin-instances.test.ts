@@ -79,8 +79,8 @@ function compile(
 }
 
 // AddressSanitizer does not allow what a copy needs: see the last test.
-describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instances", () => {
-  test("serves to each its own disk, also when the first has gone", async () => {
+describe.skipIf(sanitizer !== undefined)("a plugin written for one server per process", () => {
+  test("gives each server its own disk, even after the first has ended", async () => {
     await program(
       debianPlugin("file"),
       `const one = await serve(image("one", 1));
@@ -93,7 +93,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
     );
   });
 
-  test("gives back what each has taken", async () => {
+  test("frees the resources of each", async () => {
     await program(
       debianPlugin("file"),
       `const listen = "nothing";
@@ -113,7 +113,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
     );
   });
 
-  test("gives back what one has taken that cannot start", async () => {
+  test("frees the resources of one that cannot start", async () => {
     await program(
       debianPlugin("file"),
       `const loaded = () => readFileSync("/proc/self/maps", "utf8").includes("nbdkit-file-plugin");
@@ -147,7 +147,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
     );
   });
 
-  test("has exported variables of its own", async () => {
+  test("has its own exported variables", async () => {
     const counting = compile(
       "c",
       `int loads;
@@ -213,7 +213,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
     );
   });
 
-  test("stays another's when the loader does not let go of it", async () => {
+  test("stays loaded if the loader keeps it", async () => {
     const kept = compile(
       "c",
       `static int loads;
@@ -234,7 +234,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
     );
   });
 
-  test("is refused a second time where a copy would share symbols, with what to do", async () => {
+  test("is refused a second time if a copy would share symbols, with advice", async () => {
     const unique = compile(
       "cpp",
       `template <int N> struct Counter { static inline int loads = N; };
@@ -268,7 +268,7 @@ describe.skipIf(sanitizer !== undefined)("a plugin that knows nothing of instanc
   });
 });
 
-test("a plugin by nbdkit-async.hpp has an object for each server, and one library", async () => {
+test("plugins by nbdkit-async.hpp share one library and have an object for each server", async () => {
   await program(
     testPlugin("async-ramdisk"),
     `const loaded = () => new Set(readFileSync("/proc/self/maps", "utf8").match(/\\S*async-ramdisk\\S*/g));
@@ -324,14 +324,16 @@ test.each(Object.entries(SCRIPTS))("%s is refused a second time, by name", async
 });
 
 // Each has the runtime of Go in it, whose signals and threads the whole process shares.
-describe.skipIf(sanitizer !== undefined)("plugins in Go serve side by side, each its own,", () => {
-  test.each(["of one file", "of two files"])("two %s", async (files) => {
-    const plugin = await buildPlugin("go");
-    const other = join(dirname(plugin), "other.so");
-    copyFileSync(plugin, other);
-    await program(
-      plugin,
-      `const other = ${JSON.stringify(files === "of one file" ? plugin : other)};
+describe.skipIf(sanitizer !== undefined)(
+  "plugins in Go serve side by side, each its own disk:",
+  () => {
+    test.each(["of one file", "of two files"])("two %s", async (files) => {
+      const plugin = await buildPlugin("go");
+      const other = join(dirname(plugin), "other.so");
+      copyFileSync(plugin, other);
+      await program(
+        plugin,
+        `const other = ${JSON.stringify(files === "of one file" ? plugin : other)};
        const use = ({ uri }, byte) => sh(
          \`qemu-io -f raw -c 'write -P \${byte} 0 1M' -c 'read -P \${byte} 0 1M' '\${uri}'\`);
        const often = async (server, first) => {
@@ -347,12 +349,13 @@ describe.skipIf(sanitizer !== undefined)("plugins in Go serve side by side, each
        await holds(three.uri, 0);
        await Promise.all([often(two, 101), often(three, 1)]);
        await Promise.all([two.close(), three.close()]);`,
-      { GOGC: "1" }, // garbage is collected all the time, for which threads are stopped by signals
-    );
-  });
-});
+        { GOGC: "1" }, // garbage is collected all the time, for which threads are stopped by signals
+      );
+    });
+  },
+);
 
-describe("our own plugins stand any number of instances:", () => {
+describe("our own plugins allow any number of instances:", () => {
   test("a thousand of file, each with its own", async () => {
     await program(
       testPlugin("file"),

@@ -45,7 +45,7 @@ test("callbacks come in nbdkit's order", async () => {
 });
 
 describe("a plugin of API version 1", () => {
-  test("has zeroes written, caches by reading and makes FUA by flushing", async () => {
+  test("has zeroes emulated by writing, caching by reading and FUA by flushing", async () => {
     const server = await startServer([testPlugin("version1")]);
     const client = await RawClient.connect(server.socket);
     const { flags, sizeBytes } = await client.go();
@@ -69,7 +69,7 @@ describe("a plugin of API version 1", () => {
     await server.stop();
   });
 
-  test("is described with its own fields by --dump-plugin", async () => {
+  test("has its own fields in --dump-plugin", async () => {
     const { stdout } = await runAsyncnbd([testPlugin("version1"), "--dump-plugin"]);
     expect(stdout).toContain("api_version=1\n");
     expect(stdout).toContain("max_thread_model=serialize_requests\n");
@@ -152,7 +152,7 @@ test("the asynchronous example is built as it says, and works", async () => {
 });
 
 describe("debug flags", () => {
-  test("that exist are set before load; others are a warning", async () => {
+  test("are set before load; unknown ones cause a warning", async () => {
     const flags = ["-D", "memory.dir=1", "-D", "memory.nosuch=1", "-D", "other.flag=1"];
     const plugin = [debianPlugin("memory"), "1M", "--run"];
     const command = clean('qemu-io -f raw -c "write 0 512" "$uri" >/dev/null');
@@ -164,7 +164,7 @@ describe("debug flags", () => {
     expect(stderr).toMatch(/debug: insert_l1_entry/);
   });
 
-  test("that a filter of ours does not have are a warning that says so", async () => {
+  test("unknown to a filter cause a warning", async () => {
     const chain = ["-D", "ip.nosuch=1", "-D", "ip.rules=1", "--filter=ip", "null", "--run", "true"];
     const { status, stderr } = await runAsyncnbd(chain);
     expect(status).toBe(0);

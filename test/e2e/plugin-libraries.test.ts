@@ -110,7 +110,7 @@ async function startHttps(content: Buffer): Promise<{ url: string; certificate: 
 }
 
 // Under AddressSanitizer plugins bind to node's OpenSSL: it refuses RTLD_DEEPBIND.
-describe.skipIf(sanitizer !== undefined)("libraries that node has too", () => {
+describe.skipIf(sanitizer !== undefined)("libraries that are also in node", () => {
   test("curl reads a disk over TLS, on several connections", async () => {
     const content = randomBytes(8 << 20);
     const { url, certificate } = await startHttps(content);
@@ -123,7 +123,7 @@ describe.skipIf(sanitizer !== undefined)("libraries that node has too", () => {
     expect(sha256(readFileSync(copy))).toBe(sha256(content));
   });
 
-  test("a certificate that curl does not know is refused, in curl's words", async () => {
+  test("a certificate that curl does not trust is refused with curl's message", async () => {
     const { url } = await startHttps(randomBytes(4096));
     const server = await startServer([debianPlugin("curl"), url]);
     const client = await RawClient.connect(server.socket);
@@ -152,7 +152,7 @@ describe.skipIf(sanitizer !== undefined).each(["libjemalloc.so.2", "libc_malloc_
       ["ours", testPlugin("file"), []],
       ["Debian's", debianPlugin("file"), []],
       ["ours, with a filter", testPlugin("file"), ["--filter=readonly"]],
-    ])("a file is served by the plugin that is %s", async (_, plugin, options) => {
+    ])("a file is served by a plugin linked %s", async (_, plugin, options) => {
       const path = join(temporaryDirectory(), "disk");
       writePattern(path, MIB);
       const server = await startServer([plugin, path], { env, options });
@@ -182,7 +182,7 @@ describe.skipIf(sanitizer !== undefined).each(["libjemalloc.so.2", "libc_malloc_
   },
 );
 
-describe.skipIf(sanitizer !== undefined)("what was preloaded", () => {
+describe.skipIf(sanitizer !== undefined)("a preloaded library", () => {
   function compile(source: string, ...options: string[]): string {
     const output = join(temporaryDirectory(), "compiled.so");
     const include = join(import.meta.dirname, "../../native/include");
@@ -216,7 +216,7 @@ describe.skipIf(sanitizer !== undefined)("what was preloaded", () => {
     expect(finished).toMatchObject({ status: 0, stdout: "16777216\n" });
   });
 
-  test("a plugin built with AddressSanitizer is refused without it, with what to do", async () => {
+  test("a plugin built with AddressSanitizer is refused without its runtime, with advice", async () => {
     const plugin = compile(ramdisk, "-fsanitize=address");
     const { status, stderr } = await runAsyncnbd(["-U", "-", plugin, "--run", "true"]);
     expect(status).toBe(1);
@@ -247,7 +247,7 @@ describe.skipIf(sanitizer !== undefined)("libraries that a plugin opens itself",
     ["asyncnbd", asyncnbd],
     ["nbdkit", nbdkit],
   ])(
-    "are found by its RUNPATH and $ORIGIN, and opened anew share its variables: %s",
+    "are found by its RUNPATH and $ORIGIN, and share its variables if opened again: %s",
     (_, command) => {
       const plugin = compileAll();
       const [program = "", ...words] = command;

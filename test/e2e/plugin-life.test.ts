@@ -29,18 +29,15 @@ test.each([
   ["asyncnbd", asyncnbd, []],
   ["asyncnbd with a filter", asyncnbd, ["--filter=readonly"]],
   ["nbdkit", nbdkit, []],
-])(
-  "%s calls them on the process's main thread, where all see the plugin's symbols",
-  async (...row) => {
-    const [, command, options] = row;
-    const report = join(temporaryDirectory(), "report");
-    const plugin = [testPlugin("lifecycle"), `report=${report}`];
-    const server = await startServer(plugin, { command, options });
-    server.kill("SIGTERM");
-    expect(await server.ended).toMatchObject({ status: 0 });
-    expect(readFileSync(report, "utf8")).toBe(CALLS);
-  },
-);
+])("%s calls the plugin on the main thread, with its symbols global", async (...row) => {
+  const [, command, options] = row;
+  const report = join(temporaryDirectory(), "report");
+  const plugin = [testPlugin("lifecycle"), `report=${report}`];
+  const server = await startServer(plugin, { command, options });
+  server.kill("SIGTERM");
+  expect(await server.ended).toMatchObject({ status: 0 });
+  expect(readFileSync(report, "utf8")).toBe(CALLS);
+});
 
 test("--dump-plugin unloads the plugin, as nbdkit does", async () => {
   const directory = temporaryDirectory();
@@ -67,7 +64,7 @@ test.each([
   expect(readFileSync(report, "utf8")).toBe("unload\n");
 });
 
-test("what watches a module's file ends where a filter in front of it cannot be", async () => {
+test("a failed filter ends the watching of a module's file", async () => {
   const path = join(temporaryDirectory(), "disk.mjs");
   writeFileSync(path, 'export default { name: "disk", getSize: () => 512, pread() {} };');
   await program(`

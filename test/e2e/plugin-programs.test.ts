@@ -30,7 +30,7 @@ test.each([
   "#! /usr/local/sbin/nbdkit \t file \n",
   "#!/usr/bin/env -S nbdkit file\n",
   "#!/usr/bin/env --split-string=/usr/bin/nbdkit file\n",
-])("a script that says %j is run by this server", async (script) => {
+])("a script with the first line %j is run by this server", async (script) => {
   const { stdout, stderr } = await runWith(script, ["own", "--run", SIZE]);
   expect([stdout, stderr]).toEqual([`${script.length}\n`, ""]);
 });
@@ -48,11 +48,11 @@ test("any other program takes the process's place, with options first and its ow
   expect(stdout).toMatch(/nbdkit-own-plugin,-e,x y,--threads=3,key=a b,input/);
 });
 
-test("its exit status is the command's", async () => {
+test("the command's exit status is the program's", async () => {
   expect((await runWith("#!/bin/sh\nexit 42\n", ["own"])).status).toBe(42);
 });
 
-test("it has the descriptors and signals that the command was given, and nothing of the command's", async () => {
+test("it inherits the command's descriptors and signals, and nothing of Node's", async () => {
   const directory = temporaryDirectory();
   const script =
     "#!/bin/sh\nreadlink /proc/$$/fd/5 /proc/$$/fd/6; env | grep -c ^ASYNCNBD_[RI]; grep SigIgn /proc/$$/status\n";
@@ -66,7 +66,7 @@ test("it has the descriptors and signals that the command was given, and nothing
   expect(stdout).toMatch(/^\/etc\/passwd\n0\nSigIgn:\s*0*800\n$/);
 });
 
-test("one that may be executed but not read is executed", async () => {
+test("a program that may be executed but not read is executed", async () => {
   const directory = temporaryDirectory();
   const path = join(directory, "nbdkit-own-plugin");
   copyFileSync("/bin/true", path);
@@ -75,7 +75,7 @@ test("one that may be executed but not read is executed", async () => {
   expect(status).toBe(0);
 });
 
-test("one that cannot be executed is an error in one line", async () => {
+test("a program that cannot be executed is an error in one line", async () => {
   const { status, stderr } = await runWith("#!/nonexistent/interpreter\n", ["own"]);
   expect(status).toBe(1);
   expect(stderr).toMatch(/^asyncnbd: error: cannot execute .*nbdkit-own-plugin: No such file.*\n$/);

@@ -64,7 +64,7 @@ test("--exit-with-parent ends the server when its parent dies", async () => {
 });
 
 describe("--log", () => {
-  test("null is silent about errors", async () => {
+  test("null hides errors", async () => {
     const options = ["--log=null"];
     const server = await startServer([testPlugin("probe"), "fail=open"], { options });
     const client = await RawClient.connect(server.socket);
@@ -82,7 +82,7 @@ describe("--log", () => {
   });
 });
 
-test("-v tells every call with its numbers", async () => {
+test("-v logs every call with its numbers", async () => {
   const server = await startServer(["memory", "1M"], { options: ["-v"] });
   await runOk(["qemu-io", "-f", "raw", "-c", "write 4096 512", server.uri]);
   await server.stop();
@@ -123,7 +123,7 @@ describe("a TCP server", () => {
 
 // UndefinedBehaviorSanitizer opens a pipe to look at memory, and takes its failure for a bug.
 test.skipIf(sanitizer !== undefined)(
-  "clients beyond the descriptor limit wait their turn instead of ending the server",
+  "clients beyond the descriptor limit wait instead of ending the server",
   async () => {
     const directory = temporaryDirectory();
     const socket = join(directory, "sock");
@@ -148,14 +148,14 @@ test.skipIf(sanitizer !== undefined)(
   },
 );
 
-test("it is called asyncnbd where processes are listed, with its arguments", async () => {
+test("it appears as asyncnbd with its arguments in lists of processes", async () => {
   const server = await startServer(["memory", "1M"]);
   const listed = await runOk(["ps", "-o", "comm=,args=", "-p", String(server.pid)]);
   expect(listed).toMatch(/^asyncnbd +asyncnbd -f -U \S+ memory 1M$/m);
   await server.stop();
 });
 
-describe("a plugin may execute the process anew with its own command line", () => {
+describe("a plugin may execute the process again with its own command line", () => {
   const command = [testPlugin("restarter"), "note=two words"];
 
   test("before it gets ready, in the foreground", async () => {
@@ -180,7 +180,7 @@ describe("a plugin may execute the process anew with its own command line", () =
     await eventually("its end", () => !existsSync(socket) || undefined);
   });
 
-  test("before it tells about itself", async () => {
+  test("before it describes itself", async () => {
     const { stdout } = await runAsyncnbd([...command, "--dump-plugin"]);
     expect(stdout).toMatch(/^restarted=1$/m);
   });

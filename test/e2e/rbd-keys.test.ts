@@ -34,7 +34,7 @@ const words = (image: string, id: string, file = id): string[] => [
   ...["rbd", image, `conf=${ceph.conf}`, `id=${id}`, `keyring=${keyring(file)}`],
 ];
 
-test("a user with rights and the right key serves, and the key is nowhere to be seen", async () => {
+test("a user with rights and the right key can serve, and the key is shown nowhere", async () => {
   const server = await startServer(words("rbd/disk", "writer"), { options: ["-v"] });
   const client = await StrictClient.connect(server.socket, { style: "structured" });
   const payload = randomBytes(4096);
@@ -85,7 +85,7 @@ describe("is refused at start in one sentence:", () => {
   });
 });
 
-test("a user who may only read serves to read, and a client that wants to write is refused", async () => {
+test("a user with read rights can serve read-only, and clients that could write are refused", async () => {
   const readable = await startServer(words("rbd/disk", "reader"), { options: ["-r"] });
   const client = await StrictClient.connect(readable.socket, { style: "structured" });
   expect((await client.read(0n, 512)).error).toBe(0);

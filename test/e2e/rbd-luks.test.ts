@@ -55,7 +55,7 @@ const compareDecrypted = (encrypted: string, file: string): Promise<string> =>
   ]);
 
 test.each(["luks1", "luks2"] as const)(
-  "an image with %s is a disk, and the cluster has none of its data in the clear",
+  "an image with %s is a disk, and the cluster has only encrypted data",
   async (format) => {
     const name = await makeImage(format);
     const server = await startServer(words(name, PASSPHRASE), { options: ["-v"] });
@@ -89,7 +89,7 @@ test.each(["luks1", "luks2"] as const)(
 );
 
 test(
-  "what is zeroed in an image with LUKS stays allocated, so that trims are not offered",
+  "zeroes in an image with LUKS stay allocated, and trims are not offered",
   async () => {
     const server = await startServer(words(await makeImage("luks1"), PASSPHRASE));
     const client = await connect(server);
@@ -106,7 +106,7 @@ test(
 );
 
 test(
-  "a wrong passphrase, and an image without LUKS, are refused at start in one sentence",
+  "a wrong passphrase and an image without LUKS are refused at the start with one line",
   async () => {
     const refusal = async (name: string, passphrase: string): Promise<string> => {
       const stderr = await refusalOf(words(name, passphrase));

@@ -50,7 +50,7 @@ describe("an image", () => {
     await verifyByFio(server, randomLoad(64, "16m", "16m"));
   });
 
-  test("zeroes, trims, flushes, and says what it can", async () => {
+  test("zeroes, trims, flushes and offers what it can", async () => {
     const server = await serve(await makeImage("8M"));
     const client = await connectTo(server);
     const data = randomBytes(4 * MIB);
@@ -70,7 +70,7 @@ describe("an image", () => {
   });
 
   // This store takes an object for data from its beginning to where it ends.
-  test("tells of ranges that begin and end inside of objects", async () => {
+  test("has extents for ranges inside objects", async () => {
     const server = await serve(await makeImage("16M"));
     const client = await connectTo(server);
     await write(client, 4 * MIB, randomBytes(8192));
@@ -90,7 +90,7 @@ describe("an image", () => {
     ]);
   });
 
-  test("that is striped has no hole where data is, wherever a range begins", async () => {
+  test("that is striped shows no hole over data", async () => {
     images++;
     const name = `disk${images}`;
     const striping = ["--object-size=1M", "--stripe-unit=64K", "--stripe-count=4"];
@@ -113,7 +113,7 @@ describe("an image", () => {
     }
   });
 
-  test("has what was written when its last client has left and another comes at once", async () => {
+  test("keeps writes between a client and the next", async () => {
     const server = await serve(await makeImage("8M"), "cache=true");
     for (let i = 0; i < 5; i++) {
       const payload = randomBytes(64 * 1024);
@@ -125,7 +125,7 @@ describe("an image", () => {
     }
   });
 
-  test("is shared by its clients, who see each other's writes", async () => {
+  test("shows each client the writes of others", async () => {
     const server = await serve(await makeImage("8M"));
     const [one, other] = [await connectTo(server), await connectTo(server)];
     const data = randomBytes(64 * 1024);
@@ -154,7 +154,7 @@ describe("an image", () => {
     expect([0, ERRNO.EINVAL]).toContain(error);
   });
 
-  test("is created where there is none", async () => {
+  test("is created if missing", async () => {
     const server = await serve("rbd/made", "create=20M");
     expect((await connectTo(server)).sizeBytes).toBe(BigInt(20 * MIB));
     await server.stop();
@@ -162,7 +162,7 @@ describe("an image", () => {
     expect((await connectTo(again)).sizeBytes).toBe(BigInt(20 * MIB));
   });
 
-  test("in a namespace", async () => {
+  test("can be in a namespace", async () => {
     await ceph.run("rbd", "namespace", "create", "rbd/ours");
     const server = await serve("rbd/ours/disk", "create=4M");
     await write(await connectTo(server), 0, randomBytes(512));
@@ -171,7 +171,7 @@ describe("an image", () => {
 });
 
 describe("snapshots and clones", () => {
-  test("a snapshot is what the image was, and cannot be written", async () => {
+  test("a snapshot has the old data and is read-only", async () => {
     const name = await makeImage("8M");
     const server = await serve(name);
     const client = await connectTo(server);
@@ -209,7 +209,7 @@ describe("snapshots and clones", () => {
 });
 
 describe("a pool", () => {
-  test("has its images as exports, by their names", async () => {
+  test("offers its images as exports by name", async () => {
     const name = await makeImage("4M");
     const server = await serve("pool=rbd");
     const list = await runOk(["nbdinfo", "--list", server.uri]);
@@ -223,7 +223,7 @@ describe("a pool", () => {
   });
 });
 
-describe("what cannot work is said at start", () => {
+describe("mistakes are reported at the start", () => {
   test.each([
     [["rbd/nosuch"], "there is no image rbd/nosuch"],
     [["nopool/disk"], 'the Ceph cluster has no pool "nopool"'],
@@ -254,7 +254,7 @@ describe("what cannot work is said at start", () => {
 });
 
 describe("two servers with one image", () => {
-  test("take turns in writing: the lock passes", async () => {
+  test("write in turns, and the lock passes", async () => {
     const name = await makeImage("8M");
     const [one, other] = [await serve(name), await serve(name)];
     const [a, b] = [await connectTo(one), await connectTo(other)];
@@ -268,7 +268,7 @@ describe("two servers with one image", () => {
     }
   });
 
-  test("with exclusive=true the second cannot write, nor start so", async () => {
+  test("with exclusive=true the second can neither write nor start with exclusive=true", async () => {
     const name = await makeImage("8M");
     const first = await serve(name, "exclusive=true");
     await write(await connectTo(first), 0, randomBytes(512));

@@ -83,7 +83,7 @@ describe.each([
   ["parallel", ["--filter=delay", "delay-read=1ms"]],
   ["parallel", ["--filter=blocksize"]],
 ] as const)("a plugin in TypeScript, %s, behind %j", (model, others) => {
-  test("is opened anew until it works", async () => {
+  test("is reopened until it works", async () => {
     const path = disk(`threadModel: "${model}",`);
     const server = await start([...retrying, ...others, path]);
     const client = await RawClient.open(server.socket);
@@ -99,7 +99,7 @@ describe.each([
   });
 });
 
-test("middleware in front, and two of them", async () => {
+test("and with middleware in front, or two retries", async () => {
   const words = [passingFilter(), "--filter=retry", passingFilter(), "--filter=retry-request"];
   const own = ["retry-delay=1ms", "retry-request-delay=1ms"];
   const server = await start([...words, disk(""), ...own]);
@@ -111,7 +111,7 @@ test("middleware in front, and two of them", async () => {
   expect(lines(server, "close")).toEqual(["close 1", "close 2", "close 3"]);
 });
 
-test("requests in flight and those that come meanwhile are all answered, and rightly", async () => {
+test("requests in flight and later ones are all answered correctly", async () => {
   const server = await start([...retrying, disk("")]);
   const client = await RawClient.open(server.socket);
   const count = 200;
@@ -141,7 +141,7 @@ test("with retry-readonly it is opened read-only", async () => {
 const HANGS = `open: () => (++opened === 2 ? new Promise(() => console.error("hangs")) : opened),`;
 
 test.each(["the client leaves", "the server stops"])(
-  "an opening that hangs ends when %s, and others are served",
+  "an opening that hangs ends when %s, and other clients are served",
   async (end) => {
     const server = await start([...retrying, disk(HANGS)]);
     const client = await RawClient.open(server.socket);
@@ -226,7 +226,7 @@ test("an asynchronous plugin, behind errors at random", async () => {
   await server.stop();
 });
 
-test("what cannot be opened is tried again", async () => {
+test("a failed opening is tried again", async () => {
   const directory = temporaryDirectory();
   const script = join(directory, "plugin");
   writeFileSync(

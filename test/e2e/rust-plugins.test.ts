@@ -26,7 +26,7 @@ const crate = join(root, "examples", "rust-async");
 const { READ, WRITE } = CMD;
 const { EIO } = ERRNO;
 
-test("each field of its table is where the header has it, and has its size", async () => {
+test("each field of its table has the header's offset and size", async () => {
   const directory = temporaryDirectory();
   const at = (name: string): string => join(directory, name);
   const env = { ...process.env, ...OLDEST_RUST };
@@ -72,7 +72,7 @@ test("each field of its table is where the header has it, and has its size", asy
   expect(layout).toBe(await runOk([at("c")]));
 });
 
-test("its disk is like a model of it, and sparse", async () => {
+test("its disk agrees with a model and is sparse", async () => {
   const plugin = await buildRust(crate, { example: "sparse_disk" });
   const dump = await runAsyncnbd(["--dump-plugin", plugin]);
   expect(dump.stdout).toContain("name=sparse-disk\n");
@@ -109,7 +109,7 @@ describe("a panic", () => {
     `${callback === "size" ? "get_size" : callback}: a panic: 100% wrong in ${callback}: %s%n`;
 
   test.each(["config", "config_complete", "after_fork"])(
-    "in %s keeps the server from starting",
+    "in %s stops the start",
     async (callback) => {
       const line = ["-U", "-", plugin, `panic-in=${callback}`, "--run", "true"];
       const { status, stderr } = await runAsyncnbd(line);
@@ -118,14 +118,17 @@ describe("a panic", () => {
     },
   );
 
-  test.each(["open", "size"])("in %s is one client's, and the server goes on", async (callback) => {
-    const server = await startServer([plugin, `panic-in=${callback}`]);
-    for (let i = 0; i < 3; i++) await expect(RawClient.open(server.socket)).rejects.toThrow();
-    const { stderr } = await server.stop();
-    expect(stderr).toContain(words(callback));
-  });
+  test.each(["open", "size"])(
+    "in %s affects one client, and the server goes on",
+    async (callback) => {
+      const server = await startServer([plugin, `panic-in=${callback}`]);
+      for (let i = 0; i < 3; i++) await expect(RawClient.open(server.socket)).rejects.toThrow();
+      const { stderr } = await server.stop();
+      expect(stderr).toContain(words(callback));
+    },
+  );
 
-  test("of a callback that has the request is EIO", async () => {
+  test("in a callback that has the request is EIO", async () => {
     const server = await startServer([plugin, "panic-in=read"]);
     const client = await RawClient.open(server.socket);
     for (let i = 0; i < 10; i++) {
@@ -138,7 +141,7 @@ describe("a panic", () => {
     expect(stderr).toContain(words("read"));
   });
 
-  test("with a value that panics when it is dropped is like any other", async () => {
+  test("with a value that panics when dropped is handled like any other", async () => {
     const server = await startServer([plugin, "panic-in=read-twice"], { env: LEAKS_AT_EXIT });
     const client = await RawClient.open(server.socket);
     for (let i = 0; i < 3; i++)
@@ -148,7 +151,7 @@ describe("a panic", () => {
     expect(stderr).toContain("read: a panic: no text");
   });
 
-  test("of one that has passed it on does not touch it", async () => {
+  test("in a callback that passed the request on leaves it alone", async () => {
     const server = await startServer([plugin, "panic-in=write"]);
     const client = await RawClient.open(server.socket);
     for (let i = 1; i < 10; i++) {
@@ -162,7 +165,7 @@ describe("a panic", () => {
     expect(stderr).toContain(words("write"));
   });
 
-  test.each(["close", "cleanup"])("in %s is logged, and all goes on", async (callback) => {
+  test.each(["close", "cleanup"])("in %s is logged, and the server goes on", async (callback) => {
     const command = clean('nbdinfo --size "$uri"');
     const line = ["-U", "-", plugin, `panic-in=${callback}`, "--run", command];
     const { status, stdout, stderr } = await runAsyncnbd(line);

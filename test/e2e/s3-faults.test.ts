@@ -62,7 +62,7 @@ describe("under verified load, a store", () => {
       { status: 409, body: errorDocument("ConditionalRequestConflict") },
     ],
   ])(
-    "that %s loses nothing",
+    "that %s loses no data",
     async (_, method, fate) => {
       const proxy = await startProxy(s3.ceph.s3Port);
       const server = await serve(proxy.url, ...newVolume());
@@ -73,7 +73,7 @@ describe("under verified load, a store", () => {
     60_000,
   );
 
-  test("that is killed and comes back loses nothing", async () => {
+  test("that is killed and comes back loses no data", async () => {
     const server = await serve(s3.url, ...newVolume());
     const load = verifyByFio(server, [...randomLoad(32, "2m", "4m"), "--rate_iops=400"]);
     await sleep(500);
@@ -85,7 +85,7 @@ describe("under verified load, a store", () => {
   }, 60_000);
 });
 
-test("a trim of which the store refuses the second attempt, as the first one was carried out, is done", async () => {
+test("a trim succeeds whose retry the store refuses because the first attempt succeeded", async () => {
   const proxy = await startProxy(s3.ceph.s3Port);
   let attempts = 0;
   proxy.fate = ({ method, headers }) => {
@@ -105,8 +105,8 @@ test("a trim of which the store refuses the second attempt, as the first one was
   expect((await client.request(write)).error).toBe(0);
 });
 
-describe("what answers in place of the store", () => {
-  test("and knows no such page, does not make zeroes of the rest of an object", async () => {
+describe("another server in place of the store", () => {
+  test("that answers 404 does not zero the rest of an object", async () => {
     const proxy = await startProxy(s3.ceph.s3Port);
     const client = await connect(await serve(proxy.url, ...newVolume(), "single-writer=true"));
     const [old, payload] = [randomBytes(OBJECT), randomBytes(512)];
@@ -122,7 +122,7 @@ describe("what answers in place of the store", () => {
   test.each([
     ["a volume", newVolume],
     ["an object", () => [`bucket=${BUCKET}`, "key=ranges"]],
-  ])("with other bytes of %s than were asked for, is not believed", async (_, parameters) => {
+  ])("that sends the wrong bytes of %s is an error", async (_, parameters) => {
     await s3.store.put(BUCKET, "ranges", randomBytes(OBJECT));
     const proxy = await startProxy(s3.ceph.s3Port);
     const server = await serve(proxy.url, ...parameters());
@@ -142,7 +142,7 @@ describe("what answers in place of the store", () => {
 });
 
 describe("a store that is away", () => {
-  test("is an error after the deadline, and no more when it is back", async () => {
+  test("causes errors after the deadline, until it is back", async () => {
     const proxy = await startProxy(s3.ceph.s3Port);
     const server = await serve(proxy.url, ...newVolume(), "deadline=1s");
     const client = await connect(server);
@@ -159,7 +159,7 @@ describe("a store that is away", () => {
     expect((await client.read(512n, 4096)).data.equals(payload)).toBe(true);
   });
 
-  test("is in the log once when that begins, and once when it is over", async () => {
+  test("is logged once at its beginning and once at its end", async () => {
     const proxy = await startProxy(s3.ceph.s3Port);
     const server = await serve(proxy.url, ...newVolume());
     const client = await connect(server);
@@ -193,7 +193,7 @@ describe("a store that is away", () => {
     await server.ended;
   });
 
-  test("a full one fails writes with no space left", async () => {
+  test("and full fails writes with ENOSPC", async () => {
     const proxy = await startProxy(s3.ceph.s3Port);
     const client = await connect(await serve(proxy.url, ...newVolume()));
     proxy.fate = ({ method }) =>
@@ -277,7 +277,7 @@ describe("stubs of stores:", () => {
     expect(said).toContain(`this machine's clock is ${words}: set it`);
   });
 
-  test("one whose list begins from the start each time", async () => {
+  test("one whose lists always begin from the start", async () => {
     const volume = newVolume();
     const key = volume[1]?.slice("key=".length);
     const first = `<Contents><Key>${key}/0000000000000000</Key><Size>${OBJECT}</Size></Contents>`;
@@ -307,7 +307,7 @@ describe("stubs of stores:", () => {
     ]);
   });
 
-  test("what is to be encrypted by the store is said so, and signed", async () => {
+  test("requests for encryption by the store are sent and signed", async () => {
     const stub = await startProxy(s3.ceph.s3Port);
     const puts: IncomingMessage[] = [];
     stub.fate = (request) => {
@@ -322,7 +322,7 @@ describe("stubs of stores:", () => {
     expect(headers.authorization).toContain("x-amz-server-side-encryption-aws-kms-key-id");
   });
 
-  test("who may read and not write is told so at start", async () => {
+  test("missing rights to write are reported at the start", async () => {
     const proxy = await startProxy(s3.ceph.s3Port);
     proxy.fate = ({ method }) =>
       method === "PUT" ? { status: 403, body: errorDocument("AccessDenied") } : "pass";
@@ -338,11 +338,11 @@ test.each([
   ["disks/vm1", "use bucket=disks key=vm1"],
   ["s3://disks/dir/vm1", "use bucket=disks key=dir/vm1"],
   ["vm1", "use bucket=BUCKET key=KEY"],
-])("%s is no place of an object: parameters are", async (word, words) => {
+])("%s names no object: bucket= and key= do", async (word, words) => {
   expect(await refusalOf(["s3", word])).toContain(`"${word}": ${words}`);
 });
 
-test("what is trimmed in a volume that another one has changed stays", async () => {
+test("trimming keeps what another server has changed", async () => {
   const volume = newVolume();
   const url = s3.url;
   const [one, other] = [await serve(url, ...volume), await serve(url, ...volume)];

@@ -63,7 +63,7 @@ describe("an object", () => {
     },
   );
 
-  test("that is replaced or removed while it is served is an error, told once", async () => {
+  test("that is replaced or removed while served is an error, logged once", async () => {
     await s3.store.put(BUCKET, "changed", randomBytes(MIB));
     const server = await serve("key=changed");
     const client = await connectTo(server);
@@ -96,7 +96,7 @@ describe("a volume", () => {
     expect(names).toEqual(expected);
   });
 
-  test("that another program has made is served", async () => {
+  test("made by another program is served", async () => {
     const key = newKey();
     const [first, last] = [randomBytes(OBJECT), randomBytes(OBJECT)];
     await s3.store.put(BUCKET, nameOf(key, 1), first);
@@ -112,7 +112,7 @@ describe("a volume", () => {
     expect((await s3.store.get(BUCKET, nameOf(key, 63)))?.equals(last)).toBe(true);
   });
 
-  test("is the disk that it should be, under random requests", async () => {
+  test("agrees with a model under random requests", async () => {
     Object.assign(process.env, env);
     const [endpoint] = place;
     await checkModel(
@@ -132,7 +132,7 @@ describe("a volume", () => {
     await verifyByFio(server, randomLoad(64, "4m", "8m"));
   });
 
-  test("takes 64 writes of one object at once, most of them together", async () => {
+  test("combines most of 64 parallel writes to one object", async () => {
     const proxy = await startProxy(s3.ceph.s3Port);
     const key = newKey();
     const server = await serve(...volumeOf(key), `endpoint-url=${proxy.url}`);
@@ -160,7 +160,7 @@ describe("a volume", () => {
     expect(proxy.seen.map((words) => words.split(" ")[0])).toEqual(["PUT", "PUT"]);
   });
 
-  test("removes objects that are trimmed or zeroed, and zeroes parts of others", async () => {
+  test("removes trimmed or zeroed objects, and zeroes parts of others", async () => {
     const key = newKey();
     const client = await connectTo(await serve(...volumeOf(key, "1M")));
     const content = randomBytes(MIB);
@@ -212,7 +212,7 @@ describe("a volume", () => {
     await serve(...parameters);
   }, 60_000);
 
-  test("of objects larger than what is sent without being asked for", async () => {
+  test("may have objects larger than the store's first answer", async () => {
     const server = await serve(`key=${newKey()}`, "size=24M", "object-size=8M");
     const client = await connectTo(server);
     const data = randomBytes(9 * MIB);
@@ -233,7 +233,7 @@ describe("a volume", () => {
 });
 
 describe("two writers of one volume", () => {
-  test("one stops, and nothing of the other is lost", async () => {
+  test("one stops, and none of the other's data is lost", async () => {
     const key = newKey();
     const [one, other] = [await serve(...volumeOf(key)), await serve(...volumeOf(key))];
     const [a, b] = [await connectTo(one), await connectTo(other)];
@@ -257,7 +257,7 @@ describe("two writers of one volume", () => {
     await write(b, 4096, second);
   });
 
-  test("who write all of it at once lose none of what only one was told is written", async () => {
+  test("that write all of it at once lose nothing that was acknowledged", async () => {
     const key = newKey();
     const servers = [await serve(...volumeOf(key, "64K")), await serve(...volumeOf(key, "64K"))];
     const clients = await Promise.all(servers.map((server) => connectTo(server)));
@@ -279,7 +279,7 @@ describe("two writers of one volume", () => {
   });
 });
 
-describe("what cannot work is said at start", () => {
+describe("mistakes are reported at the start", () => {
   test.each([
     [["key=x", "bucket="], "bucket= is missing"],
     [[], "key= is missing"],
@@ -310,7 +310,7 @@ describe("what cannot work is said at start", () => {
     );
   });
 
-  test("that a volume has no objects, which to read is refused", async () => {
+  test("a volume without objects opened for reading", async () => {
     const key = newKey();
     const words = "there are no objects";
     expect(await refusal(...volumeOf(key), "read-only=true")).toContain(`${key}/: ${words}`);
@@ -340,7 +340,7 @@ describe("what cannot work is said at start", () => {
     );
   });
 
-  test("and an object that becomes another one's length later is named when it is used", async () => {
+  test("an object whose length changes later is named when it is used", async () => {
     const key = newKey();
     const server = await serve(...volumeOf(key));
     const client = await connectTo(server);

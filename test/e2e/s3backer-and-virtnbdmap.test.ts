@@ -20,7 +20,7 @@ describe.skipIf(sanitizer)("s3backer", () => {
     ...["s3backer", "s3b_blockSize=128k", "s3b_size=8M", "s3b_ssl=true", `bucket=${bucket}`],
   ];
 
-  test("in the foreground ends with its last client, and uploads as it does", async () => {
+  test("in the foreground ends with its last client, after uploading", async () => {
     const directory = temporaryDirectory();
     const at = (name: string): string => join(directory, name);
     const disk = patternBytes(8 * MIB);
@@ -35,7 +35,7 @@ describe.skipIf(sanitizer)("s3backer", () => {
     expect(readFileSync(at("bucket")).equals(disk)).toBe(true);
   });
 
-  test("in the background ends by SIGTERM, and uploads as it does", async () => {
+  test("in the background ends on SIGTERM, after uploading", async () => {
     const directory = temporaryDirectory();
     const at = (name: string): string => join(directory, name);
     const disk = patternBytes(8 * MIB, 2);
@@ -51,7 +51,7 @@ describe.skipIf(sanitizer)("s3backer", () => {
     expect(readFileSync(at("bucket")).equals(disk)).toBe(true);
   });
 
-  test("is read-only if it says so", async () => {
+  test("is read-only on request", async () => {
     const directory = temporaryDirectory();
     const at = (name: string): string => join(directory, name);
     writeFileSync(at("bucket"), "");

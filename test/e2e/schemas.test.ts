@@ -55,7 +55,7 @@ test("one schema of all parameters", async () => {
     assert.match(message, /blocs/);`);
 });
 
-test("a parameter that is undefined is none, a schema without a result is the plugin's mistake", async () => {
+test("an undefined parameter is not given; a schema without a result is the plugin's mistake", async () => {
   await program(`${LIBRARIES}
     const plugin = of({ size: "size", more: { type: "size", default: 512 } }, ({ size, more }) => size + more);
     assert.equal(await sizeOf({ plugin, config: { size: 512, more: undefined } }), 1024);
@@ -83,7 +83,7 @@ test("schemas of single parameters, beside our own types", async () => {
     assert.deepEqual((await refusal({ plugin: needs }))[0], "PARAMETER_MISSING");`);
 });
 
-test("a schema that takes its time is waited for, one that throws is the plugin's mistake", async () => {
+test("an asynchronous schema is awaited; one that throws is the plugin's mistake", async () => {
   await program(`${LIBRARIES}
     const later = (isRight) => async () => { await sh("true"); return isRight; };
     for (const [schema, isRight] of [
@@ -132,7 +132,7 @@ function pluginFile(config: string): string {
   return path;
 }
 
-test("the command gives schemas text, and --help says what it can", async () => {
+test("the command passes text to schemas, and --help lists their parameters", async () => {
   const named = pluginFile(
     '{ blocks: { schema: z.coerce.number(), description: "how many", magic: true } }',
   );

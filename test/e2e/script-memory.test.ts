@@ -46,7 +46,7 @@ describe.each<[string, () => string[], string[]]>([
   ["a plugin in C behind a filter", () => [testPlugin("partfill")], [passingFilter()]],
 ])("what %s leaves out of a read", (_what, make, filters) => {
   test.each([512, 4 * KIB, 32 * KIB, 200 * KIB])(
-    "is nothing that another client has read or written, in %d bytes",
+    "never shows another client's data, in reads of %d bytes",
     async (length) => {
       const server = await startServer(make(), { options: filters });
       const rich = await RawClient.open(server.socket);
@@ -71,7 +71,7 @@ describe.each<[string, () => string[], string[]]>([
 /** Resident memory comes back to no more than this above what it was. */
 const LEFT_KIB = 96 * KIB; // V8 keeps some of its own
 
-test("memory of a burst of requests comes back while the client stays", async () => {
+test("memory of a burst of requests is freed while the client stays", async () => {
   const path = plugin("pread(_handle, buf) { buf.fill(1); }");
   const server = await startServer([path]);
   const client = await RawClient.open(server.socket);
@@ -86,7 +86,7 @@ test("memory of a burst of requests comes back while the client stays", async ()
 
 // AddressSanitizer keeps what was freed.
 test.skipIf(sanitizer !== undefined)(
-  "block statuses that a client does not read are limited, and leave nothing behind",
+  "unread block statuses take limited memory and leave none behind",
   async () => {
     const path = plugin(`pread() {}, extents(_handle, count, offset) {
     return Array.from({ length: 2048 }, (_, i) => (
@@ -133,7 +133,7 @@ describe.each<[string, string[]]>([
   ["on the main thread", []],
   ["on several threads", ["--workers=1"]],
   ["behind a native filter", ["--filter=delay"]],
-])("large writes that are received where the plugin finds them, %s", (_where, options) => {
+])("large writes received in place, %s", (_where, options) => {
   const LENGTH = 128 * KIB;
 
   test("arrive whole, however they are cut", async () => {
@@ -157,7 +157,7 @@ describe.each<[string, string[]]>([
     await server.stop();
   });
 
-  test("are nobody's when only a half has come", async () => {
+  test("are invisible when only half has come", async () => {
     const server = await startServer([plugin(DISK)], { options });
     const poor = await RawClient.open(server.socket);
     const payload = Buffer.alloc(LENGTH, SECRET);
@@ -182,7 +182,7 @@ describe.each<[string, string[]]>([
     await server.stop();
   });
 
-  test("do not keep a server that is to end", async () => {
+  test("do not delay the server's end", async () => {
     const server = await startServer([plugin(DISK)], { options });
     const client = await RawClient.open(server.socket);
     client.send(

@@ -103,7 +103,7 @@ test.each([
   expect(stdout).toBe(`${MIB}\n`);
 });
 
-test("a script that names asyncnbd as its interpreter", async () => {
+test("a script may name asyncnbd as its interpreter", async () => {
   const directory = temporaryDirectory();
   const command = join(directory, "asyncnbd");
   writeFileSync(command, `#!/bin/sh\nexec ${asyncnbd.join(" ")} "$@"\n`, { mode: 0o755 });
@@ -119,7 +119,7 @@ test("a script that names asyncnbd as its interpreter", async () => {
   expect(stdout).toBe(`${5 * MIB}\n`);
 });
 
-test("a package that is installed, by its short name", async () => {
+test("an installed package is served by its short name", async () => {
   const cwd = temporaryDirectory();
   const folder = join(cwd, "node_modules", "asyncnbd-plugin-mine");
   mkdirSync(folder, { recursive: true });
@@ -131,7 +131,7 @@ test("a package that is installed, by its short name", async () => {
   expect(stdout).toContain("name=mine\n");
 });
 
-test("flags and arguments arrive, and emulations are nbdkit's", async () => {
+test("callbacks get flags and arguments, and emulation is nbdkit's", async () => {
   const log = join(temporaryDirectory(), "log");
   const note = `(what, ...args) => appendFileSync("${log}", [what, ...args].join(" ") + "\\n")`;
   const path = plugin(`import { appendFileSync } from "node:fs";
@@ -219,7 +219,7 @@ describe("a callback that fails", () => {
   });
 });
 
-test("a request that is never answered: its signal fires, and the server stops all the same", async () => {
+test("a request that is never answered gets its signal, and the server can stop", async () => {
   const log = join(temporaryDirectory(), "log");
   const path = plugin(
     tiny(`pread(_h, _buf, _offset, { signal }) {
@@ -240,7 +240,7 @@ test("a request that is never answered: its signal fires, and the server stops a
   expect((await server.stop()).stderr).toContain("the plugin did not answer");
 });
 
-test("requestTimeoutMs answers for the plugin, whose late data harms nobody", async () => {
+test("requestTimeoutMs answers for the plugin, and late data does no harm", async () => {
   const path = plugin(
     tiny(`requestTimeoutMs: 50, async pread(_h, buf, offset) {
     if (offset > 0) await new Promise((resolve) => setTimeout(resolve, 300));
@@ -258,7 +258,7 @@ test("requestTimeoutMs answers for the plugin, whose late data harms nobody", as
   expect((await server.stop()).stderr).toContain("tiny did not answer within 50 ms");
 });
 
-test("the check of buffers takes them away at the reply", async () => {
+test("checkBuffers detaches buffers at the reply", async () => {
   const path = plugin(
     tiny(`async pread(_h, buf) {
     buf.fill(1);

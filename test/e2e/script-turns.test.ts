@@ -149,7 +149,7 @@ test("a block status of several contexts makes one call at a time", async () => 
   expect(overlapIn(log).calls).toBe(1);
 });
 
-describe("a call that is never answered has its turn", () => {
+describe("a call that is never answered keeps its turn", () => {
   /** Of which the first block cannot be read. */
   function hanging(more = ""): string {
     const path = join(temporaryDirectory(), "hanging.ts");

@@ -58,7 +58,7 @@ test("a client on a unix socket is a process of a user", async () => {
     await server.close();`);
 });
 
-test("why a client has gone", async () => {
+test("the disconnection event has the reason", async () => {
   await program(`${RECORD}
     const next = async (server) => (await once(server, "disconnection"))[0];
     const greeted = async (server) => {
@@ -107,7 +107,7 @@ test("why a client has gone", async () => {
     await hasty.close();`);
 });
 
-test("clients on worker threads are told of in the same way", async () => {
+test("clients on worker threads cause the same events", async () => {
   await program(`${RECORD}
     const { writeFileSync } = await import("node:fs");
     const path = process.argv[1].replace(/[^/]*$/, "disk.mjs");
@@ -142,7 +142,7 @@ test.each([
   ["in TypeScript", "ram()"],
   ["in C", JSON.stringify(testPlugin("memory"))],
 ])(
-  "after unref(), a server of a plugin %s and its clients do not keep the process",
+  "after unref(), a server of a plugin %s and its clients do not keep the process alive",
   async (_, plugin) => {
     const stdout = await program(`
     const { Socket } = await import("node:net");
@@ -171,7 +171,7 @@ test.each([
     "{ size: '1M', serialize: 'connections' }",
     2,
   ],
-])("after unref(), the opening of %s does not keep the process", async (...row) => {
+])("after unref(), the opening of %s does not keep the process alive", async (...row) => {
   const [, plugin, config, clients] = row;
   const stdout = await program(`
     const server = await serve({ plugin: ${JSON.stringify(plugin)}, config: ${config},
@@ -190,7 +190,7 @@ test.each([
   expect(stdout).toBe("soon\n");
 });
 
-test("ref() takes unref() back, and close() keeps the process until the plugin has ended", async () => {
+test("ref() undoes unref(), and close() keeps the process alive until the plugin has ended", async () => {
   const stdout = await program(`
     const plugin = { ...ram(), async cleanup() {
       await new Promise((resolve) => setTimeout(resolve, 20));

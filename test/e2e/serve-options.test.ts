@@ -43,7 +43,7 @@ test("wrong options are errors with the option's name, before anything is loaded
     await server.close();`);
 });
 
-test("what C plugins refuse is said in their own words", async () => {
+test("a C plugin's own message comes with its refusal", async () => {
   await program(`
     const refusal = async (plugin, config) => {
       const error = await serve({ plugin, config }).then(() => assert.fail("it serves"), (e) => e);

@@ -44,7 +44,7 @@ test("counts, bytes and failures of each kind, of each export", async () => {
     assert.deepEqual(asked(server.getStats().exports[0]).read, [3, 1, 12288]);`);
 });
 
-test("clients that are here count too", async () => {
+test("present clients count too", async () => {
   await program(`${PRELUDE}
     const server = await serve({ plugin: "memory", config: { size: "1M" } });
     const { connect: dial } = await import(${CLIENT});
@@ -58,10 +58,8 @@ test("clients that are here count too", async () => {
     assert.deepEqual(asked(server.getStats().exports[0]).read, [1, 0, 512]);`);
 });
 
-test.each(["ram()", '"memory"'])(
-  "how long requests to %s take, if that is wanted",
-  async (plugin) => {
-    await program(`${PRELUDE}
+test.each(["ram()", '"memory"'])("latencies of %s are measured on request", async (plugin) => {
+  await program(`${PRELUDE}
     const server = await serve({ plugin: ${plugin}, config: { size: "1M", rdelay: "5ms" },
       filters: ["delay"], stats: "latency" });
     await io(server, "", ...Array.from({ length: 20 }, (_, i) => "read " + i * 4096 + " 4k"), "write 0 512k");
@@ -72,10 +70,9 @@ test.each(["ram()", '"memory"'])(
     assert.ok(write.latency.maxUs > 0);
     assert.equal(trim.latency, undefined);
     await server.close();`);
-  },
-);
+});
 
-test("of workers, all are summed", async () => {
+test("counts of all workers are added up", async () => {
   const path = join(temporaryDirectory(), "disk.mjs");
   writeFileSync(
     path,
@@ -91,7 +88,7 @@ test("of workers, all are summed", async () => {
     await server.close();`);
 });
 
-test("names that clients make up do not take memory without end", async () => {
+test("invented export names take limited memory", async () => {
   const stdout = await program(`
     const { connect: client } = await import(${CLIENT});
     const server = await serve({ plugin: "memory", config: { size: "1M" }, stats: "latency" });
@@ -109,7 +106,7 @@ test("names that clients make up do not take memory without end", async () => {
   expect(stdout).toBe("101 undefined 10 true\n");
 });
 
-test("threads agree which names are counted apart, and none of their requests is lost", async () => {
+test("all threads count the same names apart, and no request is lost", async () => {
   const path = join(temporaryDirectory(), "any.mjs");
   writeFileSync(
     path,

@@ -15,7 +15,7 @@ const WATCHED = `
   const options = { plugin: path, config: { size: 4096 }, watch: true, logger };
 `;
 
-test("a new version, a broken one, and one that needs a restart", async () => {
+test("a new version, a broken one and one that needs a restart cause events", async () => {
   await program(`${WATCHED}
     const server = await serve(options);
     await reads(server, 1);
@@ -42,7 +42,7 @@ test("a new version, a broken one, and one that needs a restart", async () => {
     await server.close();`);
 });
 
-test("a version whose end fails is followed by others all the same", async () => {
+test("a version whose cleanup fails is still replaced", async () => {
   await program(`${WATCHED}
     const failing = "cleanup() { throw new Error('mine'); },";
     write(version(1, failing));
@@ -59,7 +59,7 @@ test("a version whose end fails is followed by others all the same", async () =>
     assert.ok(isClosed);`);
 });
 
-test("on worker threads, each has its event", async () => {
+test("each worker thread causes its own event", async () => {
   await program(`${WATCHED}
     const server = await serve({ ...options, workers: 2 });
     let count = 0;
@@ -78,7 +78,7 @@ test("on worker threads, each has its event", async () => {
     assert.equal(refused.cause.syscall, "open");`);
 });
 
-test("what cannot be watched is refused", async () => {
+test("a plugin that cannot be watched is refused", async () => {
   await program(`
     const impossible = { code: "WATCH_IMPOSSIBLE" };
     await assert.rejects(serve({ plugin: ram(), config: { size: "1M" }, watch: true }), impossible);

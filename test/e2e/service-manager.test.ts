@@ -39,7 +39,7 @@ async function receive(name: string): Promise<() => string[]> {
 }
 
 describe.each(["a path", "an abstract name"])("at %s, the service manager", (kind) => {
-  test("hears that the server serves, whom, and that it stops", async () => {
+  test("is told when the server is ready, how many clients it has, and when it stops", async () => {
     const path = join(temporaryDirectory(), "notify");
     const name = kind === "a path" ? path : `@asyncnbd-test${path}`;
     const heard = await receive(name);
@@ -62,7 +62,7 @@ describe.each(["a path", "an abstract name"])("at %s, the service manager", (kin
   });
 });
 
-test("a server that is not ready says nothing", async () => {
+test("a server that fails to start sends nothing", async () => {
   const name = join(temporaryDirectory(), "notify");
   const heard = await receive(name);
   await runAsyncnbd(["-f", "memory", "size=much"], {
@@ -71,7 +71,7 @@ test("a server that is not ready says nothing", async () => {
   expect(heard()).toEqual([]);
 });
 
-test("a process that a plugin has executed anew speaks, too", async () => {
+test("a process executed again by a plugin notifies, too", async () => {
   const name = join(temporaryDirectory(), "notify");
   const heard = await receive(name);
   const { status } = await runAsyncnbd(

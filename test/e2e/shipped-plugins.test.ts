@@ -47,7 +47,7 @@ async function readAt(client: RawClient, offset: bigint, length: number): Promis
 }
 
 describe("the memory plugin", () => {
-  test("holds 2^63-1 bytes, and data at both ends and across every boundary", async () => {
+  test("holds 2^63-1 bytes, with data at both ends and across boundaries", async () => {
     const server = await startServer(["memory", "9223372036854775807"]);
     const client = await RawClient.connect(server.socket);
     expect((await client.go()).sizeBytes).toBe(2n ** 63n - 1n);
@@ -70,7 +70,7 @@ describe("the memory plugin", () => {
   test.each([
     ["trim", TRIM],
     ["zero", WRITE_ZEROES],
-  ])("takes memory for what is written and gives it back on %s", async (_name, type) => {
+  ])("takes memory for data and frees it on %s", async (_name, type) => {
     const server = await startServer(["memory", "1T"]);
     const client = await connect(server.socket);
     await readAt(client, 0n, 32 * MIB);
@@ -112,7 +112,7 @@ describe("the memory plugin", () => {
   });
 
   // AddressSanitizer has memory of its own, and locks none.
-  test.skipIf(sanitizer)("has all of its memory from the start with allocator=malloc", async () => {
+  test.skipIf(sanitizer)("allocates all memory at the start with allocator=malloc", async () => {
     const sparse = await startServer(["memory", "64M"]);
     const server = await startServer(["memory", "67108865", "allocator=malloc"]);
     const heldKib = residentKib(server.pid);
@@ -182,7 +182,7 @@ describe("the file plugin", () => {
     await server.stop();
   });
 
-  test("writes what the file then holds", async () => {
+  test("stores writes in the file", async () => {
     const disk = makeDisk(MIB);
     const server = await startServer(["file", disk]);
     const client = await connect(server.socket);
@@ -234,7 +234,7 @@ describe("the file plugin", () => {
     },
   );
 
-  test("reads the file as it is now, whoever has written it, and gives holes no memory", async () => {
+  test("reads changes by other programs, and allocates nothing for holes", async () => {
     const disk = makeDisk(MIB, SHARED_MEMORY);
     truncateSync(disk, 4 * MIB);
     const server = await startServer(["file", disk]);
@@ -271,7 +271,7 @@ describe("the file plugin", () => {
   test.each<["unix" | "tcp", string]>([
     ["unix", tmpdir()],
     ["tcp", SHARED_MEMORY],
-  ])("large writes over %s to a file in %s are where they belong", async (transport, parent) => {
+  ])("large writes over %s to a file in %s land in their place", async (transport, parent) => {
     buildLoad();
     const server = await startServer(["file", makeDisk(16 * MIB, parent)], { transport });
     for (const bytes of [4096, 64 << 10, 128 << 10, 256 << 10, 600 << 10]) {
@@ -284,7 +284,7 @@ describe("the file plugin", () => {
   });
 
   test.each<"unix" | "tcp">(["unix", "tcp"])(
-    "a client that wants its replies before it sends on gets them, over %s",
+    "a client that waits for replies before it sends on gets them, over %s",
     async (transport) => {
       const server = await startServer(["file", makeDisk(MIB)], { transport });
       const client = await RawClient.open(server.where);
@@ -302,7 +302,7 @@ describe("the file plugin", () => {
     },
   );
 
-  test("a large write that the file takes only in part is an error, and the next one is none", async () => {
+  test("a large write that the file accepts only in part fails, and the next succeeds", async () => {
     const disk = makeDisk(MIB);
     const limit = ["sh", "-c", 'ulimit -f 512; exec "$@"', "sh"]; // blocks of 512 bytes
     const server = await startServer(["file", disk], { command: [...limit, ...asyncnbd] });
@@ -371,7 +371,7 @@ describe("the file plugin", () => {
     expect(await refusalOf(["file", "/dev/null"])).toContain("/dev/null is neither");
   });
 
-  test("serves a file with no name left", async () => {
+  test("serves a deleted file", async () => {
     const disk = makeDisk(MIB);
     const fd = openSync(disk, "r");
     const server = await startServer(["file", `/proc/${process.pid}/fd/${fd}`]);
@@ -397,7 +397,7 @@ describe("the file plugin", () => {
     expect(readFileSync(disk).toString("latin1", 5, 12)).toBe("written");
   });
 
-  test("what is open only for reading cannot be written by fd=", async () => {
+  test("fd= of a descriptor opened for reading is read-only", async () => {
     const words = [...asyncnbd, "-U", "-", "file", "fd=7", "--run", 'nbdinfo --json "$uri"'];
     const info = await runOk(["bash", "-c", 'exec 7<"$0" "$@"', makeDisk(MIB), ...words]);
     expect(JSON.parse(info).exports[0].is_read_only).toBe(true);

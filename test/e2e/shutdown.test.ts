@@ -61,7 +61,7 @@ test("requests in flight at the signal are answered before the connection closes
   expect(readFileSync(log, "utf8")).toMatch(/close\ncleanup\nunload\n/);
 });
 
-test("a second signal ends the server while a request is still in progress", async () => {
+test("a second signal ends the server during a request", async () => {
   // Ending at once frees nothing, which a leak detector would hold against it.
   const env = { ASAN_OPTIONS: "detect_leaks=0" };
   const server = await startServer([testPlugin("probe"), "delay-ms=20000"], { env });
@@ -104,7 +104,7 @@ test.each([
   ["", []],
   [", behind a filter", ["--filter=readonly"]],
 ])(
-  "clients killed in the middle of requests leave no descriptor and no thread behind%s",
+  "clients killed during requests leave no descriptor and no thread behind%s",
   async (_, options) => {
     const server = await startServer([testPlugin("probe"), "delay-ms=5"], { options });
     const warmUp = await RawClient.connect(server.socket);

@@ -50,30 +50,27 @@ async function write(client: RawClient, data: Buffer, offset = 0n): Promise<void
 }
 
 describe.each(KINDS)("with %s, clients that", (kind) => {
-  test.each(Object.keys(attacks))(
-    "%s hold up no other, and take bounded memory",
-    async (attack) => {
-      const options = ["--max-in-flight=64M"];
-      const server = await startServer(disks[kind](SIZE_MIB), { options });
-      const established = await RawClient.open(server.where);
-      // What the disk itself takes, and what the first requests set up.
-      await write(established, Buffer.alloc(32 * MIB, 1));
-      await readBlocks(established, 10);
-      const before = residentKib(server.pid);
-      let clients = 0;
-      for (const more of [17, 83]) {
-        await silenceMany(server, more, attacks[attack] as Buffer);
-        clients += more;
-        await readBlocks(established, 100);
-        await readBlocks(await RawClient.open(server.where), 10);
-      }
-      // The budget, the reserve, and what belongs to each connection; a thread's stack and the
-      // buffers that are kept besides.
-      const boundMib = 64 + 64 + (clients * 128) / 1024 + 64;
-      if (sanitizer === undefined)
-        expect((residentKib(server.pid) - before) / 1024).toBeLessThan(boundMib);
-    },
-  );
+  test.each(Object.keys(attacks))("%s delay no other and take bounded memory", async (attack) => {
+    const options = ["--max-in-flight=64M"];
+    const server = await startServer(disks[kind](SIZE_MIB), { options });
+    const established = await RawClient.open(server.where);
+    // What the disk itself takes, and what the first requests set up.
+    await write(established, Buffer.alloc(32 * MIB, 1));
+    await readBlocks(established, 10);
+    const before = residentKib(server.pid);
+    let clients = 0;
+    for (const more of [17, 83]) {
+      await silenceMany(server, more, attacks[attack] as Buffer);
+      clients += more;
+      await readBlocks(established, 100);
+      await readBlocks(await RawClient.open(server.where), 10);
+    }
+    // The budget, the reserve, and what belongs to each connection; a thread's stack and the
+    // buffers that are kept besides.
+    const boundMib = 64 + 64 + (clients * 128) / 1024 + 64;
+    if (sanitizer === undefined)
+      expect((residentKib(server.pid) - before) / 1024).toBeLessThan(boundMib);
+  });
 });
 
 // A thread that has served one is kept for some seconds.
@@ -89,7 +86,7 @@ test("an asynchronous plugin takes requests without keeping a thread for each", 
   expect(threadCount(server.pid) - before).toBeLessThan(100 + 30);
 });
 
-test("large payloads of slow clients do not block each other for want of memory", async () => {
+test("large payloads of slow clients never deadlock over memory", async () => {
   const server = await startServer(disks.file(SIZE_MIB), { options: ["--max-in-flight=4M"] });
   const clients = await Promise.all(Array.from({ length: 6 }, () => RawClient.open(server.where)));
   const payload = Buffer.alloc(10 * MIB, 7);
@@ -144,7 +141,7 @@ describe("a client is cut that", () => {
   });
 });
 
-test("a large write gets its memory when those who hold it have been cut", async () => {
+test("a large write gets its memory once the clients that hold it are cut", async () => {
   const options = ["--max-in-flight=4M", "--stall-timeout=1s"];
   const server = await startServer(disks.file(SIZE_MIB), { options });
   await silenceMany(server, 3, attacks["send a write in part"] as Buffer);
@@ -157,7 +154,7 @@ test("a large write gets its memory when those who hold it have been cut", async
 });
 
 // All of them share what they send, and what the kernel has not taken of it costs nothing.
-test("a large write beside a hundred that stop halfway waits for one of them, not for all", async () => {
+test("a large write beside a hundred stalled ones waits for one of them only", async () => {
   const server = await startServer(disks.file(SIZE_MIB), { options: ["--max-in-flight=256M"] });
   const client = await RawClient.open(server.where);
   const half = Buffer.alloc(32 * MIB);

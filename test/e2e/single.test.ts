@@ -67,7 +67,7 @@ test("the end of input before the handshake ends the server", async () => {
   expect(status).toBe(0);
 });
 
-test("a session in a file is answered into a file", async () => {
+test("a session from a file is answered to a file", async () => {
   const directory = temporaryDirectory();
   const [input, output] = [join(directory, "in"), join(directory, "out")];
   writeFileSync(input, SESSION);
@@ -91,7 +91,7 @@ test.each([
   }
 });
 
-test("/dev/null is a client that says nothing", async () => {
+test("/dev/null is a client that sends nothing", async () => {
   const line = `exec ${asyncnbd.join(" ")} -s memory 1M </dev/null >/dev/null`;
   const { status, stderr } = await run(["sh", "-c", line], { env: serverEnvironment() });
   expect([status, stderr]).toEqual([0, ""]);

@@ -36,14 +36,14 @@ function replace(socket: string): string {
 }
 
 describe("the end", () => {
-  test("leaves a folder that has taken the socket's place, with all that is in it", async () => {
+  test("leaves a folder that took the socket's place, with its contents", async () => {
     const server = await startServer(["memory", "1M"]);
     const data = replace(server.socket);
     await server.stop();
     expect(readFileSync(data, "utf8")).toBe("precious");
   });
 
-  test("leaves the socket of another server that has taken the place", async () => {
+  test("leaves another server's socket that took its place", async () => {
     const first = await startServer(["memory", "1M"]);
     rmSync(first.socket);
     const command = ["-f", "-U", first.socket, "memory", "2M", "--run"];
@@ -58,7 +58,7 @@ describe("the end", () => {
 describe("a path that is taken", () => {
   const listen = (socket: string) => runAsyncnbd(["-U", socket, "memory", "1M", "--run", SIZE]);
 
-  test("by a socket that refuses connections is taken over, which the log says", async () => {
+  test("by a socket that refuses connections is taken over and logged", async () => {
     const server = await startServer(["memory", "1M"]);
     server.kill("SIGKILL");
     await server.ended;
@@ -67,7 +67,7 @@ describe("a path that is taken", () => {
     expect(stderr).toBe(`asyncnbd: warning: replaced the stale socket ${server.socket}\n`);
   });
 
-  test("by a socket that is answered is an error, and its server goes on", async () => {
+  test("by a live server's socket is an error, and that server goes on", async () => {
     const server = await startServer(["memory", "2M"]);
     expect(await listen(server.socket)).toMatchObject({
       status: 1,
@@ -107,7 +107,7 @@ describe("the folder of a private socket", () => {
     return join(TMPDIR, name);
   }
 
-  test("has a whole path where TMPDIR is a part of one", async () => {
+  test("has an absolute path if TMPDIR is relative", async () => {
     const directory = temporaryDirectory(process.cwd());
     const { stdout } = await start(relative(process.cwd(), directory), `cd /; ${SIZE}`);
     expect(stdout).toBe("1048576\n");
@@ -126,7 +126,7 @@ describe("the folder of a private socket", () => {
     expect(readdirSync(directory)).toEqual([]);
   });
 
-  test("stays while its server lives, however old it is", async () => {
+  test("stays while its server runs, however old it is", async () => {
     const directory = temporaryDirectory();
     const next = `env -u ASYNCNBD_BUILD_DIR TMPDIR=${directory} ${process.execPath} dist/cli/main.js memory 2M --run '${SIZE}'`;
     const { stdout, stderr } = await start(
@@ -137,7 +137,7 @@ describe("the folder of a private socket", () => {
     expect(readdirSync(directory)).toEqual([]);
   });
 
-  test("stays if there is anything else in it, or no lock, or it is elsewhere", async () => {
+  test("stays if it has other contents, no lock, or another place", async () => {
     const directory = temporaryDirectory();
     const [withData, withoutLock, elsewhere] = [
       await killed(directory),
@@ -154,7 +154,7 @@ describe("the folder of a private socket", () => {
     expect(readdirSync(elsewhere).sort()).toEqual(["lock", "socket"]);
   });
 
-  test("is in /tmp where TMPDIR would make the socket's path too long", async () => {
+  test("is in /tmp if TMPDIR would make the socket's path too long", async () => {
     const directory = join(temporaryDirectory(), "x".repeat(90));
     mkdirSync(directory);
     for (const options of [[], ["-U", "-"]]) {
@@ -164,7 +164,7 @@ describe("the folder of a private socket", () => {
     }
   });
 
-  test("is in /tmp where there is no TMPDIR, which the log says in one line", async () => {
+  test("is in /tmp if TMPDIR does not exist, with one line in the log", async () => {
     const { status, stdout, stderr } = await start("/nonexistent/folder", 'echo "$unixsocket"');
     expect([status, stdout]).toEqual([0, expect.stringMatching(/^\/tmp\/asyncnbd/)]);
     expect(stderr).toMatch(/^asyncnbd: warning: TMPDIR=\/nonexistent\/folder: .*\n$/);

@@ -29,7 +29,7 @@ const isPossible =
 const besideSystemd = (commands: string): Promise<string> =>
   runOk(["sh", join(root, "test/support/systemd.sh"), root, process.execPath], { input: commands });
 
-test("systemd finds nothing wrong in the units but that the command is not installed", async () => {
+test("systemd accepts the units, except that the command is not installed", async () => {
   const units = ["asyncnbd@.service", "asyncnbd@.socket"];
   const paths = units.map((unit) => join(root, "packaging", unit));
   const { stderr } = await run(["systemd-analyze", "--man=no", "verify", ...paths]);
@@ -38,7 +38,7 @@ test("systemd finds nothing wrong in the units but that the command is not insta
 });
 
 describe.skipIf(!isPossible)("in systemd", () => {
-  test("a service serves once it is started, without privileges, and stops well", async () => {
+  test("a service serves once started, without privileges, and stops cleanly", async () => {
     const output = await besideSystemd(`
       mkdir -p /run/home/.config/asyncnbd/disk
       truncate -s 3M "/run/home/.config/asyncnbd/disk/my disk.img"
@@ -61,7 +61,7 @@ describe.skipIf(!isPossible)("in systemd", () => {
     ]);
   });
 
-  test("a socket starts it for a client, and again for the next one", async () => {
+  test("a socket unit starts it for a client, and again for the next", async () => {
     const output = await besideSystemd(`
       echo "ARGUMENTS=--filter=exitlast ram 5M" > /run/conf/disk.conf
       systemctl --user start asyncnbd@disk.socket

@@ -47,7 +47,7 @@ describe("a fault planted in a plugin is found, in at most five requests:", () =
     }
   });
 
-  test("a failing read, of which it says so", { timeout: LONG_MS }, async () => {
+  test("a failing read, which it names", { timeout: LONG_MS }, async () => {
     const fault = "a read that fails on an odd offset";
     const error = await errorOf(plantedDisk(SIZE_BYTES, fault), { seed: 1 });
     expect(error.requests.length, error.message).toBe(1);
@@ -62,7 +62,7 @@ describe("a fault planted in a plugin is found, in at most five requests:", () =
   });
 });
 
-test("a fault is told with the byte, the request it is of, and how to repeat it", async () => {
+test("a fault is reported with its byte, its request and how to repeat it", async () => {
   const tested = plantedDisk(SIZE_BYTES, "a wrong offset at a block's edge");
   const error = await errorOf(tested, { seed: 3 });
   expect(error.message).toContain(`{ seed: 3, path: "${error.path}" }`);
@@ -83,7 +83,7 @@ describe("a right plugin passes:", () => {
     await checkModel(ram, { config: { size: "1M" }, seed: 2, cases });
   });
 
-  test("one in C, by its name, which is larger than what is tested of it", async () => {
+  test("one in C, by its name, with a disk larger than the tested part", async () => {
     await checkModel("memory", { config: { size: "5G" }, seed: 3, cases });
   });
 
@@ -121,7 +121,7 @@ describe("a right plugin passes:", () => {
     await checkModel(plugin, { seed: 5, cases });
   });
 
-  test("one that may fail, and does", async () => {
+  test("one that is allowed to fail, and does", async () => {
     const broken = faults();
     broken.fail({ on: "write", error: "ENOSPC", at: 4096 });
     const options = { config: { size: "64k" }, filters: [broken], seed: 6, cases };
@@ -131,13 +131,13 @@ describe("a right plugin passes:", () => {
   });
 });
 
-test("what cannot be served is an error as serve() has it", async () => {
+test("a plugin that cannot be served causes serve()'s error", async () => {
   await expect(checkModel("memory")).rejects.toMatchObject({ code: "PLUGIN_FAILED" });
   await expect(mount("memory")).rejects.toMatchObject({ code: "PLUGIN_FAILED" });
 });
 
 describe("a mounted plugin", () => {
-  test("is a client, has a URI for others, and is gone when it is closed", async () => {
+  test("has a client and a URI, and ends when it is closed", async () => {
     const disk = await mount(ram, { config: { size: "64k" } });
     await disk.write(512, Buffer.from("text"));
     expect((await disk.read(512, 4)).toString()).toBe("text");
@@ -163,7 +163,7 @@ describe("a mounted plugin", () => {
 describe("faults on demand", () => {
   const SIZE = { size: "64k" };
 
-  test("let requests of a kind fail, as often as is said", async () => {
+  test("make requests of a kind fail a given number of times", async () => {
     const broken = faults();
     await using disk = await mount("memory", { config: SIZE, filters: [broken] });
     broken.fail({ on: "write", error: "ENOSPC", times: 1 });
@@ -174,7 +174,7 @@ describe("faults on demand", () => {
     expect([(await disk.read(0, 1))[0], broken.count]).toEqual([1, 1]);
   });
 
-  test("tear a write: its beginning is there", async () => {
+  test("tear a write: only its beginning is stored", async () => {
     const broken = faults();
     await using disk = await mount("memory", { config: SIZE, filters: [broken] });
     broken.tear({ on: "write", bytes: 3 });
@@ -185,7 +185,7 @@ describe("faults on demand", () => {
     expect((await disk.read(0, 6)).toString()).toBe("abcdef");
   });
 
-  test("let a request wait while others go on", async () => {
+  test("delay a request while others go on", async () => {
     const broken = faults();
     await using disk = await mount(
       broken(

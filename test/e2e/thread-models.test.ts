@@ -49,7 +49,7 @@ describe("the thread model", () => {
     expect(calls).toBeLessThanOrEqual(24);
   });
 
-  test("parallel overlaps no more calls per connection than --threads", async () => {
+  test("parallel overlaps at most --threads calls of one connection", async () => {
     const { calls } = await overlap(3, ["--threads=3"]);
     expect(calls).toBeGreaterThan(2);
     expect(calls).toBeLessThanOrEqual(6);

@@ -94,7 +94,7 @@ describe("with certificates", () => {
     await server.stop();
   });
 
-  test("an authority that the client does not know is refused by it", async () => {
+  test("a client refuses a certificate of an authority it does not trust", async () => {
     const options = { ...secure(new Authority().issue("server")), transport: "tcp" as const };
     const server = await startServer(["memory", "1M"], options);
     const other = new Authority("Other").issue("client");
@@ -105,7 +105,7 @@ describe("with certificates", () => {
     await server.stop();
   });
 
-  test("a server's certificate that has expired is refused by the client", async () => {
+  test("a client refuses an expired certificate", async () => {
     const certificates = new Authority().issue("server", { days: -1 });
     const options = { ...secure(certificates), transport: "tcp" as const };
     const server = await startServer(["memory", "1M"], options);
@@ -124,7 +124,7 @@ describe("--tls-verify-peer", () => {
     return { authority, certificates, options: secure(certificates, "--tls-verify-peer") };
   };
 
-  test("lets a client with a certificate in, and plugins know its name", async () => {
+  test("accepts a client with a certificate, and tells plugins its name", async () => {
     const { authority, options } = await verifying();
     const server = await startServer([testPlugin("tlsnames")], options);
     const client = authority.issue("client", { subject: "/O=Example/CN=alice" });
@@ -155,7 +155,7 @@ describe("--tls-verify-peer", () => {
     await server.stop();
   });
 
-  test("refuses one that is revoked in ca-crl.pem, and no other", async () => {
+  test("refuses only certificates revoked in ca-crl.pem", async () => {
     const { authority, certificates, options } = await verifying();
     const [good, bad] = [authority.issue("client"), authority.issue("client")];
     const revoked = authority.revoke(join(bad, "client-cert.pem"));
@@ -186,7 +186,7 @@ describe("with pre-shared keys", () => {
     },
   );
 
-  test("qemu-img looks", async () => {
+  test("qemu-img connects", async () => {
     const { keys, server } = await start();
     const creds = `tls-creds-psk,id=tls,dir=${dirname(keys)},username=alice,endpoint=client`;
     const where = `driver=nbd,tls-creds=tls,server.type=unix,server.path=${server.socket}`;
@@ -224,7 +224,7 @@ describe("with pre-shared keys", () => {
 });
 
 describe("without certificates", () => {
-  test("--tls=require cannot start, and says what is missing", async () => {
+  test("--tls=require fails to start, and names what is missing", async () => {
     const directory = temporaryDirectory();
     const options = ["--tls=require", `--tls-certificates=${directory}`];
     const { status, stderr } = await runAsyncnbd([...options, NULL]);
@@ -232,7 +232,7 @@ describe("without certificates", () => {
     expect(stderr).toContain(`${directory} has no ca-cert.pem, server-cert.pem, server-key.pem`);
   });
 
-  test("--tls=on warns, and serves without", async () => {
+  test("--tls=on warns and serves without TLS", async () => {
     const options = ["--tls=on", `--tls-certificates=${temporaryDirectory()}`];
     const server = await startServer(["memory", "1M"], { options });
     await says(server, "TLS is disabled because there are no certificates");
@@ -264,7 +264,7 @@ test.each([
   expect(stderr).toContain(words);
 });
 
-test("--tls=on lets clients choose; --tls=off has none", async () => {
+test("--tls=on lets clients choose; --tls=off offers no TLS", async () => {
   const certificates = new Authority().issue("server");
   const on = await startServer(["memory", "1M"], {
     options: ["--tls=on", `--tls-certificates=${certificates}`],
@@ -279,7 +279,7 @@ test("--tls=on lets clients choose; --tls=off has none", async () => {
   await off.stop();
 });
 
-test("--run's command gets a URI with which libnbd finds the files", async () => {
+test("--run's command gets a URI by which libnbd finds the certificates", async () => {
   const certificates = new Authority().issue("server");
   const { status, stdout } = await runAsyncnbd([
     ...["--tls=require", `--tls-certificates=${certificates}`, "-p", "0"],

@@ -35,7 +35,7 @@ class Cache {
   }
 }
 
-test("a plugin that has not changed is not made again, one that has is", async () => {
+test("a plugin is compiled again only if it has changed", async () => {
   const cache = new Cache();
   expect(await cache.load(plugin("one"))).toBe("made of one");
   const [made] = cache.files as [string];
@@ -50,7 +50,7 @@ test.each([
   ["was changed", (file: string) => writeFileSync(file, `x${readFileSync(file, "utf8")}`)],
   ["is empty", (file: string) => writeFileSync(file, "")],
   ["others may write to", (file: string) => chmodSync(file, 0o666)],
-])("what is kept counts for nothing if it %s", async (what, spoil) => {
+])("a cached file is ignored if it %s", async (what, spoil) => {
   const cache = new Cache();
   await cache.load(plugin("one"));
   const [made] = cache.files as [string];
@@ -64,7 +64,7 @@ test.each([
   expect(await cache.load()).toBe("made of one");
 });
 
-test("a folder that cannot be had, or that others may write to, is no obstacle and not used", async () => {
+test("a cache folder that cannot be made, or that others may write to, is not used", async () => {
   const cache = new Cache();
   mkdirSync(cache.directory);
   chmodSync(cache.directory, 0o777);
@@ -75,7 +75,7 @@ test("a folder that cannot be had, or that others may write to, is no obstacle a
   expect(await blocked.load(plugin("one"))).toBe("made of one");
 });
 
-test("what is not ours stays in the folder, and does not keep the oldest of ours from going", async () => {
+test("other files stay in the folder, and our oldest are still removed", async () => {
   const cache = new Cache();
   mkdirSync(join(cache.directory, "subfolder"), { recursive: true, mode: 0o700 });
   writeFileSync(join(cache.directory, "precious.txt"), "data");
@@ -91,18 +91,15 @@ test("what is not ours stays in the folder, and does not keep the oldest of ours
   expect(left.filter((name) => name.endsWith(".js"))).toHaveLength(128);
 });
 
-test.skipIf(process.getuid?.() !== 0)(
-  "root makes nothing in the home of somebody else",
-  async () => {
-    const home = temporaryDirectory();
-    chownSync(home, 65534, 65534);
-    const path = join(temporaryDirectory(), "plugin.ts");
-    writeFileSync(path, plugin("one"));
-    const env = { ...process.env, HOME: home, XDG_CACHE_HOME: undefined };
-    expect((await runAsyncnbd(["--dump-plugin", path], { env })).stdout).toContain("made of one");
-    expect(readdirSync(home)).toEqual([]);
-  },
-);
+test.skipIf(process.getuid?.() !== 0)("root creates nothing in another user's home", async () => {
+  const home = temporaryDirectory();
+  chownSync(home, 65534, 65534);
+  const path = join(temporaryDirectory(), "plugin.ts");
+  writeFileSync(path, plugin("one"));
+  const env = { ...process.env, HOME: home, XDG_CACHE_HOME: undefined };
+  expect((await runAsyncnbd(["--dump-plugin", path], { env })).stdout).toContain("made of one");
+  expect(readdirSync(home)).toEqual([]);
+});
 
 test("a plugin with an error of syntax is not kept", async () => {
   const cache = new Cache();

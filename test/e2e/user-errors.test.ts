@@ -44,12 +44,12 @@ describe("http with", () => {
     expect(line).toContain(`${origin}${path}: ${words}`);
   });
 
-  test("a host that there is not, at the first try", async () => {
+  test("an unknown host, at the first try", async () => {
     const line = await mistake("http", "http://nowhere.invalid/disk.img"); // RFC 2606, section 2
     expect(line).toContain("http://nowhere.invalid/disk.img: there is no such host\n");
   });
 
-  test("a password, which is not said", async () => {
+  test("a password, which is not shown", async () => {
     const line = await mistake("http", "http://me:50%zz@127.0.0.1:1/disk.img");
     expect(line).toContain("http://127.0.0.1:1/disk.img: cannot connect");
     expect(line).not.toContain("zz");
@@ -69,7 +69,7 @@ test.each([
   expect(line).toContain(`${parameter}: cannot open the file: ${reason}\n`);
 });
 
-describe("a start that fails says why in one line, though --run's command has begun:", () => {
+describe("a failed start has its reason in one line, even if --run's command has begun:", () => {
   test.each([
     [
       "a PID file that cannot be written",
@@ -115,7 +115,7 @@ test.each([
   expect(await mistake(...words)).toContain(message);
 });
 
-test("a value without a key, which the plugin in TypeScript does not take", async () => {
+test("a value without a key that the plugin in TypeScript does not accept", async () => {
   const path = join(temporaryDirectory(), "own.mjs");
   writeFileSync(
     path,
@@ -152,7 +152,7 @@ test.each(["ts", "mts", "cts", "mjs"])("a syntax error in a module .%s", async (
   }
 });
 
-test("a plugin in TypeScript that says what is wrong by failure(), or has it from the system", async () => {
+test("a plugin in TypeScript that throws a failure() or an error of the system", async () => {
   const plugin = (body: string): string => {
     const path = join(temporaryDirectory(), "own.ts");
     writeFileSync(
@@ -171,17 +171,17 @@ test("a plugin in TypeScript that says what is wrong by failure(), or has it fro
   );
 });
 
-test("a name that no file can have", async () => {
+test("a name that is too long for a file", async () => {
   expect(await mistake("a".repeat(300))).toContain("there is no nbdkit-aaa");
 });
 
-test("a folder of plugins that is none", async () => {
+test("a folder of plugins that does not exist", async () => {
   process.env.ASYNCNBD_PLUGIN_PATH = "/etc/passwd";
   onTestFinished(() => void delete process.env.ASYNCNBD_PLUGIN_PATH);
   expect(await mistake("memroy")).toContain('did you mean "memory"?');
 });
 
-test("times and sizes in help and in messages carry their unit", async () => {
+test("times and sizes in help and messages have a unit", async () => {
   const filters = ["retry", "cache", "cow", "rate"].map((name) => `--filter=${name}`);
   const { stdout } = await runAsyncnbd(["--help", ...filters, "http"]);
   for (const [key, value] of Object.entries({

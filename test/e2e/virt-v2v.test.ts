@@ -54,7 +54,7 @@ describe.skipIf(sanitizer)("virt-v2v", () => {
     ["nbdkit null --filter='cow' --help | grep -sq 'cow-block-size'", 0],
     ["nbdkit null --filter='cow' --help | grep -sq 'cow-no-such'", 1],
     ["nbdkit vddk --dump-plugin >/dev/null", 0],
-  ])("asks: %s", async (command, status) => {
+  ])("queries: %s", async (command, status) => {
     expect(await sh(command)).toBe(status);
   });
 
@@ -64,7 +64,7 @@ describe.skipIf(sanitizer)("virt-v2v", () => {
     expect(Number(minor)).toBeGreaterThanOrEqual(22);
   });
 
-  test("converts a disk of VDDK in an overlay, and copies it to a local file", async () => {
+  test("converts a disk of VDDK through an overlay into a local file", async () => {
     const directory = temporaryDirectory();
     const at = (name: string): string => join(directory, name);
     const disk = diskBytes();
@@ -116,7 +116,7 @@ describe.skipIf(sanitizer)("virt-v2v", () => {
     expect(source.output()).not.toContain("VixDiskLib_Read");
   });
 
-  test("reads from vCenter over HTTP with a cookie, though a request fails", async () => {
+  test("reads from vCenter over HTTP with a cookie, even if a request fails", async () => {
     const directory = temporaryDirectory();
     const at = (name: string): string => join(directory, name);
     const disk = diskBytes();

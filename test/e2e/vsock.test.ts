@@ -36,7 +36,7 @@ except OSError as e:
 
 const hasVsock = (await stateOfPort()) === "free";
 
-test.skipIf(!hasVsock)("--vsock listens, and tells --run's command where", async () => {
+test.skipIf(!hasVsock)("--vsock listens and tells --run's command its address", async () => {
   const pidFile = join(temporaryDirectory(), "pid");
   const options = ["-f", "--vsock", "-p", String(PORT), "-P", pidFile];
   const argv = [...asyncnbd, ...options, testPlugin("null")];

@@ -47,18 +47,21 @@ async function watched(file = "disk.ts", options: string[] = []) {
   return { server, edit };
 }
 
-test.each(["disk.ts", "disk.mjs"])("a client goes on with the new version of %s", async (file) => {
-  const { server, edit } = await watched(file);
-  const client = await RawClient.open(server.socket);
-  expect(await byteOf(client)).toBe(101);
-  expect(await edit(version(2))).toMatch(/reloaded \S+$/);
-  expect(await byteOf(client)).toBe(102);
-  await eventually("the end of the old", () => /unload 1/.test(server.stderr()) || undefined);
-  expect(server.stderr()).toContain("close 101");
-  expect(await byteOf(await RawClient.open(server.socket))).toBe(102);
-  const { stderr } = await server.stop();
-  expect(stderr.match(/unload/g)).toHaveLength(2);
-});
+test.each(["disk.ts", "disk.mjs"])(
+  "a client continues with the new version of %s",
+  async (file) => {
+    const { server, edit } = await watched(file);
+    const client = await RawClient.open(server.socket);
+    expect(await byteOf(client)).toBe(101);
+    expect(await edit(version(2))).toMatch(/reloaded \S+$/);
+    expect(await byteOf(client)).toBe(102);
+    await eventually("the end of the old", () => /unload 1/.test(server.stderr()) || undefined);
+    expect(server.stderr()).toContain("close 101");
+    expect(await byteOf(await RawClient.open(server.socket))).toBe(102);
+    const { stderr } = await server.stop();
+    expect(stderr.match(/unload/g)).toHaveLength(2);
+  },
+);
 
 test.each([
   ["disk.mjs", "number.mjs", "module"],
@@ -68,7 +71,7 @@ test.each([
   ["disk.ts", "number.mjs", "commonjs"],
   ["disk.mjs", "number.cjs", "commonjs"],
 ])(
-  "%s that needs nothing of ours, and %s beside it, are read again in a folder of type %s",
+  "%s without our imports, and %s beside it, are reloaded in a folder of type %s",
   async (file, other, type) => {
     const folder = temporaryDirectory();
     writeFileSync(join(folder, "package.json"), JSON.stringify({ type }));
@@ -102,7 +105,7 @@ test.each([
   },
 );
 
-test("where the size is another, clients stay with the old version until they leave", async () => {
+test("if the size changes, clients keep the old version until they leave", async () => {
   const { server, edit } = await watched();
   const client = await RawClient.open(server.socket);
   expect(await edit(version(2, { size: 4096 }))).toContain("1 clients keep the old version");
@@ -133,7 +136,7 @@ test.each([
   await server.stop();
 });
 
-test("requests in flight are answered by the version that has them", async () => {
+test("requests in flight are answered by their own version", async () => {
   const { server, edit } = await watched();
   const slow =
     "async pread(h, buf) { await new Promise((r) => setTimeout(r, 700)); buf.fill(h.byte); },";
@@ -147,7 +150,7 @@ test("requests in flight are answered by the version that has them", async () =>
   await server.stop();
 });
 
-test("on several threads and behind a filter, too", async () => {
+test("watching works on several threads and behind a filter", async () => {
   const { server, edit } = await watched("disk.ts", [
     "--workers=2",
     "--filter=cow",
@@ -160,7 +163,7 @@ test("on several threads and behind a filter, too", async () => {
   await server.stop();
 });
 
-test("what the server is made of stays, though it lies below the plugin", async () => {
+test("the server's own modules are not reloaded, even if they lie below the plugin", async () => {
   const folder = temporaryDirectory();
   const copy = join(folder, "asyncnbd");
   for (const part of ["dist", "build/Release", "package.json", "node_modules/jiti"])

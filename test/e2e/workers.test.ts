@@ -36,7 +36,7 @@ async function threadOf(client: RawClient): Promise<number> {
   return (await client.read(1))[0] as number;
 }
 
-test("clients are spread, the least busy thread first; each step happens on each", async () => {
+test("clients go to the least busy thread, and each thread runs all steps", async () => {
   const server = await startServer([disk(), "limit=5"], { options: ["--workers=3"] });
   const first = await Promise.all([1, 2, 3].map(() => RawClient.open(server.socket)));
   const threads = await Promise.all(first.map(threadOf));
@@ -75,7 +75,7 @@ test("requests in flight when the server stops are answered", async () => {
   await stopped;
 });
 
-test("what a plugin does not catch ends the process, as on the main thread", async () => {
+test("an uncaught exception ends the process, as on the main thread", async () => {
   const server = await startServer(
     [disk("close() { setImmediate(() => { throw new Error('oops'); }); },")],
     {
@@ -93,7 +93,7 @@ test.each([
   [() => [disk(), "limit=x"], "parameter limit=x: not a whole number"],
   [() => [disk("load() { throw new Error('no luck'); },")], "load: Error: no luck"],
   [() => ["/nonexistent.ts"], "cannot open plugin /nonexistent.ts"],
-])("what cannot be is refused in words: %#", async (args, words) => {
+])("%# is refused with the reason", async (args, words) => {
   const { status, stderr } = await runAsyncnbd([
     "--workers=2",
     "-U",

@@ -115,7 +115,7 @@ test(
 );
 
 test(
-  "an export that was opened is closed, unless it is the one to serve",
+  "every opened export is closed, unless it is served",
   () => {
     fc.assert(
       fc.property(anyClient, (input) => {

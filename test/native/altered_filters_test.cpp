@@ -68,7 +68,7 @@ int send(Backend &backend, uint16_t type, uint16_t flags, uint64_t offset, uint6
 
 } // namespace
 
-TEST_CASE("zeroes that may make no holes say so below, and nowhere else") {
+TEST_CASE("write zeroes requests are passed on with the no-hole flag, and no other request is") {
   Front front("nozero", {{"mode", "notrim"}, {"fast", "ignore"}});
   auto layer = front.open();
   CHECK(send(*layer, NBD_CMD_WRITE_ZEROES, NBD_CMD_FLAG_FAST_ZERO, 512, 1024) == 0);
@@ -77,7 +77,7 @@ TEST_CASE("zeroes that may make no holes say so below, and nowhere else") {
   layer->close();
 }
 
-TEST_CASE("emulated zeroes are writes, and fast ones fail") {
+TEST_CASE("emulated zeroes become writes, and fast zeroes fail") {
   Front front("nozero", {{"mode", "emulate"}});
   auto layer = front.open();
   CHECK(layer->facts().zero == Support::emulate);
@@ -88,7 +88,7 @@ TEST_CASE("emulated zeroes are writes, and fast ones fail") {
   layer->close();
 }
 
-TEST_CASE("with forced FUA each write is durable below, also one that is received in its place") {
+TEST_CASE("with forced FUA each write below has FUA, even one received in place") {
   Front front("fua", {{"mode", "force"}});
   auto layer = front.open();
   TestRequest write(NBD_CMD_WRITE, 0, 512, 1);
@@ -101,7 +101,7 @@ TEST_CASE("with forced FUA each write is durable below, also one that is receive
   layer->close();
 }
 
-TEST_CASE("emulated FUA is a write and a flush after it") {
+TEST_CASE("emulated FUA is a write followed by a flush") {
   Front front("fua", {{"mode", "emulate"}});
   auto layer = front.open();
   CHECK(layer->facts().fua == Support::emulate);
@@ -111,7 +111,7 @@ TEST_CASE("emulated FUA is a write and a flush after it") {
   layer->close();
 }
 
-TEST_CASE("flags that were changed are the client's again when a request is given up") {
+TEST_CASE("when a request is given up, changed flags are the client's again") {
   MemoryDisk disk{1 << 20};
   HeldBackend::Held held;
   Front front("fua", {{"mode", "force"}});
@@ -126,7 +126,7 @@ TEST_CASE("flags that were changed are the client's again when a request is give
   layer->close();
 }
 
-TEST_CASE("a part of a disk has its own offsets, and nothing of what is around it") {
+TEST_CASE("a part of a disk has its own offsets and shows nothing outside it") {
   Front front("offset", {{"offset", 4096.0}, {"range", 8192.0}});
   auto layer = front.open();
   REQUIRE(layer);
@@ -148,13 +148,13 @@ TEST_CASE("a part of a disk has its own offsets, and nothing of what is around i
   layer->close();
 }
 
-TEST_CASE("a part that is not all there is refused") {
+TEST_CASE("a part that reaches beyond the disk is refused") {
   Front front("offset", {{"offset", 4096.0}, {"range", 1048576.0}});
   CHECK(front.open() == nullptr);
   CHECK(front.error.find("1048576") != std::string::npos);
 }
 
-TEST_CASE("extents behind the end of a part are not told") {
+TEST_CASE("extents beyond the end of a part are not reported") {
   Front front("offset", {{"offset", 512.0}, {"range", 1024.0}});
   front.disk.error_of = [](Request &request) {
     for (ContextStatus &status : request.extras->statuses)
@@ -169,7 +169,7 @@ TEST_CASE("extents behind the end of a part are not told") {
   layer->close();
 }
 
-TEST_CASE("behind the end of a disk there are zeroes, and only zeroes can be written") {
+TEST_CASE("beyond the end of a disk reads give zeroes, and only zeroes can be written") {
   Front front("truncate", {{"size", 2097152.0}});
   const uint64_t end = 1 << 20;
   front.disk.bytes.assign(end, 5);
@@ -217,7 +217,7 @@ TEST_CASE("a size is rounded up, then down") {
   layer->close();
 }
 
-TEST_CASE("no more clients than the limit are let in") {
+TEST_CASE("clients beyond the limit are refused") {
   Front front("limit", {{"limit", 2.0}});
   auto first = front.open();
   auto second = front.open();
@@ -231,7 +231,7 @@ TEST_CASE("no more clients than the limit are let in") {
   third->close_unused();
 }
 
-TEST_CASE("a disk has no extents and no caching where a filter says so") {
+TEST_CASE("a filter can hide extents and caching") {
   Front noextents("noextents");
   auto layer = noextents.open();
   CHECK_FALSE(layer->facts().can_extents);

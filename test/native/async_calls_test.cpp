@@ -139,7 +139,7 @@ TEST_CASE("of replies that race, exactly one wins") {
   CHECK(accepted + given_up == ROUNDS);
 }
 
-TEST_CASE("many calls that are over give back their memory, and replies to them are refused") {
+TEST_CASE("the memory of many finished calls is freed, and replies to them are refused") {
   constexpr size_t CALLS = 50'000;
   constexpr size_t MOST_KEPT_BYTES = 512 << 10;
   std::set<uint64_t> ids;
@@ -162,7 +162,7 @@ TEST_CASE("many calls that are over give back their memory, and replies to them 
   }
 }
 
-TEST_CASE("calls that one among thousands outlives keep their ids apart") {
+TEST_CASE("a call that outlives thousands of others never shares an id with them") {
   std::deque<Call> burst(20'000);
   std::set<uint64_t> ids;
   for (Call &call : burst)
@@ -182,7 +182,7 @@ TEST_CASE("calls that one among thousands outlives keep their ids apart") {
   CHECK(AsyncCall::reply(&conn, id, {}) == 0);
 }
 
-TEST_CASE("replies to calls that are over race with memory that is given back, and hit nothing") {
+TEST_CASE("replies to finished calls race with freeing their memory, without harm") {
   std::atomic<uint64_t> stale{0};
   std::atomic<bool> over{false};
   std::atomic<int> accepted{0};

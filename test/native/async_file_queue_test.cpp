@@ -30,7 +30,7 @@ struct Queue {
 
 } // namespace
 
-TEST_CASE("tasks that move little, or nothing, come before larger ones, each kind in order") {
+TEST_CASE("small tasks come before large ones, each kind in order") {
   Queue at;
   task *first_large = at.put(SMALL_TASK_BYTES + 1);
   task *second_large = at.put(MIB, WRITE);
@@ -44,7 +44,7 @@ TEST_CASE("tasks that move little, or nothing, come before larger ones, each kin
   CHECK(at.take() == nullptr);
 }
 
-TEST_CASE("a large task begins although small ones never end") {
+TEST_CASE("a large task starts even if small ones never stop coming") {
   Queue at;
   task *large[] = {at.put(MIB), at.put(64 * MIB)};
   for (task *expected : large)
@@ -55,7 +55,7 @@ TEST_CASE("a large task begins although small ones never end") {
     }
 }
 
-TEST_CASE("no more of what is large is under way than may be, and small tasks pass it") {
+TEST_CASE("large tasks in progress are limited, and small tasks pass those that wait") {
   Queue at(4 * MIB);
   task *begun[] = {at.put(MIB), at.put(3 * MIB)};
   task *waiting = at.put(MIB);
@@ -74,7 +74,7 @@ TEST_CASE("no more of what is large is under way than may be, and small tasks pa
   CHECK(at.take() == waiting);
 }
 
-TEST_CASE("a task that is larger than may be begins alone") {
+TEST_CASE("a task larger than the limit runs alone") {
   Queue at(4 * MIB);
   task *first = at.put(MIB);
   task *huge = at.put(64 * MIB);
@@ -88,7 +88,7 @@ TEST_CASE("a task that is larger than may be begins alone") {
   CHECK(at.take() == last);
 }
 
-TEST_CASE("who must not begin a large task gets only small ones") {
+TEST_CASE("a thread that must not start a large task gets only small ones") {
   Queue at;
   task *large = at.put(MIB);
   CHECK(at.take(false) == nullptr);

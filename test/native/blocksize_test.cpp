@@ -237,7 +237,7 @@ private:
 
 } // namespace
 
-TEST_CASE("random requests change what they are about, whatever is in progress beside them") {
+TEST_CASE("random requests change exactly their ranges, even with others in progress") {
   const Below now{};
   const Below later{.answers_on_threads = true};
   const Below flushes{.answers_on_threads = true, .fua = Support::emulate};
@@ -259,7 +259,7 @@ TEST_CASE("random requests change what they are about, whatever is in progress b
   }
 }
 
-TEST_CASE("a disk has whole blocks, and clients are told that any size will do") {
+TEST_CASE("the disk gets whole blocks while clients may send any size") {
   Blocksize front(options(4096));
   const Facts &facts = front.connect().facts();
   CHECK(facts.size_bytes == SIZE / 4096 * 4096);
@@ -270,7 +270,7 @@ TEST_CASE("a disk has whole blocks, and clients are told that any size will do")
   CHECK_FALSE(facts.block_sizes_bind);
 }
 
-TEST_CASE("what the plugin says of its blocks counts, too") {
+TEST_CASE("the plugin's own block sizes count, too") {
   Blocksize front({});
   Backend &client = front.connect_to({.sizes = {1024, 8192, 16384}});
   CHECK(client.facts().block_sizes->preferred == 8192);
@@ -282,7 +282,7 @@ TEST_CASE("what the plugin says of its blocks counts, too") {
                                                {NBD_CMD_READ, 0, 19456, 1024}});
 }
 
-TEST_CASE("limits that leave no room for a block refuse the client") {
+TEST_CASE("a client is refused if the limits leave no room for a block") {
   Blocksize front({{"maxData", 512.0}});
   CHECK(front.try_connect(std::make_unique<BelowBackend>(
             front.disk, Below{.sizes = {4096, 4096, UINT32_MAX}})) == nullptr);
@@ -300,7 +300,7 @@ TEST_CASE("options that contradict each other are refused") {
     CHECK(Blocksize(given).filter == nullptr);
 }
 
-TEST_CASE("nothing is received on the disk where it could come between parts of blocks") {
+TEST_CASE("a payload that begins or ends inside a block is not received in place") {
   for (const uint64_t block : {uint64_t{1}, BLOCK}) {
     Blocksize front(options(static_cast<double>(block)));
     Backend &client = front.connect();
@@ -315,7 +315,7 @@ TEST_CASE("nothing is received on the disk where it could come between parts of 
   }
 }
 
-TEST_CASE("nobody waits for a client that stops in the middle of what it writes") {
+TEST_CASE("a client that stops in the middle of a write delays no other") {
   Blocksize front(options(BLOCK));
   Backend &stopped = front.connect_to({.spares_copy = true});
   Backend &writer = front.connect_to({.spares_copy = true});
@@ -337,7 +337,7 @@ TEST_CASE("nobody waits for a client that stops in the middle of what it writes"
   CHECK(front.disk.reserved == 0);
 }
 
-TEST_CASE("a client that waits for its turn and is given up leaves no reservation behind") {
+TEST_CASE("a request given up while it waits leaves no reservation behind") {
   MemoryDisk disk{SIZE};
   HeldBackend::Held held;
   Blocksize front(options(BLOCK));
@@ -361,7 +361,7 @@ TEST_CASE("a client that waits for its turn and is given up leaves no reservatio
   CHECK(part.wait() == 0);
 }
 
-TEST_CASE("changes of the same block wait for each other, and not for other blocks") {
+TEST_CASE("changes of one block wait for each other, but not for other blocks") {
   MemoryDisk disk{SIZE};
   HeldBackend::Held held;
   Blocksize front(options(BLOCK));
@@ -395,7 +395,7 @@ TEST_CASE("changes of the same block wait for each other, and not for other bloc
     CHECK(rest->wait() == ESHUTDOWN);
 }
 
-TEST_CASE("parts of blocks stay as they are in a trim, and are cached with their blocks") {
+TEST_CASE("a trim leaves partial blocks alone; caching covers their whole blocks") {
   Blocksize front(options(BLOCK, 1024, 2048));
   Backend &client = front.connect();
   front.note_calls();
@@ -408,7 +408,7 @@ TEST_CASE("parts of blocks stay as they are in a trim, and are cached with their
                                                {NBD_CMD_CACHE, 0, 1536, 512}});
 }
 
-TEST_CASE("zeroing that takes several calls is not fast") {
+TEST_CASE("a fast zero that would need several calls is refused") {
   Blocksize front(options(BLOCK, 0, 2048));
   Backend &client = front.connect();
   CHECK(run(client, NBD_CMD_WRITE_ZEROES, 0, 2048, NBD_CMD_FLAG_FAST_ZERO) == 0);
@@ -416,7 +416,7 @@ TEST_CASE("zeroing that takes several calls is not fast") {
   CHECK(run(client, NBD_CMD_WRITE_ZEROES, 0, 100, NBD_CMD_FLAG_FAST_ZERO) == ENOTSUP);
 }
 
-TEST_CASE("where a durable write is a flush below, one flush follows all pieces") {
+TEST_CASE("if FUA is emulated below, one flush follows all pieces of a write") {
   Blocksize front(options(BLOCK, 1024));
   Backend &client = front.connect_to({.fua = Support::emulate});
   front.note_calls();

@@ -28,7 +28,7 @@ TEST_CASE("a buffer is as large as asked for, zeroed, and exclusive until it is 
   }
 }
 
-TEST_CASE("a buffer is used again for sizes near its own only") {
+TEST_CASE("a buffer is reused only for sizes near its own") {
   FreeMemory free_memory;
   BufferPool pool(free_memory);
   Buffer *buffer = pool.get(1 << 20);
@@ -42,7 +42,7 @@ TEST_CASE("a buffer is used again for sizes near its own only") {
   similar->unref();
 }
 
-TEST_CASE("threads may share a buffer and drop it in any order") {
+TEST_CASE("threads may share a buffer and release it in any order") {
   FreeMemory free_memory;
   BufferPool pool(free_memory);
   for (int round = 0; round < 200; round++) {
@@ -61,7 +61,7 @@ TEST_CASE("threads may share a buffer and drop it in any order") {
   }
 }
 
-TEST_CASE("pieces share buffers, do not overlap, and keep theirs until the last of them goes") {
+TEST_CASE("pieces share a buffer without overlap and keep it until the last is released") {
   FreeMemory free_memory;
   BufferPool pool(free_memory);
   std::vector<BufferPool::Piece> pieces;

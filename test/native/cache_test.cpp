@@ -64,7 +64,8 @@ int fail_flushes(const Request &request) {
 
 } // namespace
 
-TEST_CASE("all clients see what is written, and below it is after a flush, in each mode") {
+TEST_CASE(
+    "all clients see writes at once, and the disk below has them after a flush, in each mode") {
   for (const char *mode : {"writeback", "writethrough", "unsafe"})
     for (const double max_bytes : {0.0, 8.0 * BLOCK})
       for (const bool on_read : {false, true}) {
@@ -98,7 +99,7 @@ TEST_CASE("all clients see what is written, and below it is after a flush, in ea
       }
 }
 
-TEST_CASE("a write gets below when it is flushed, durable, or at once, as the mode says") {
+TEST_CASE("a write reaches the disk below at a flush, with FUA or at once, as the mode says") {
   std::vector<std::string> calls;
   auto note = [&calls](const Request &request) {
     calls.push_back(std::to_string(request.type) + " " + std::to_string(request.offset) + " " +
@@ -125,7 +126,7 @@ TEST_CASE("a write gets below when it is flushed, durable, or at once, as the mo
   CHECK(calls_of("unsafe") == Calls{"flush", "durable", "0 0 4096 0"});
 }
 
-TEST_CASE("where nobody could flush, writes go through") {
+TEST_CASE("if the client cannot flush, writes go through at once") {
   Cached cached(WRITEBACK);
   Backend &client = cached.connect(
       std::make_unique<LesserBackend>(cached.disk, [](Facts &can) { can.can_flush = false; }));
@@ -134,7 +135,7 @@ TEST_CASE("where nobody could flush, writes go through") {
   CHECK(cached.disk.bytes[5] == 9);
 }
 
-TEST_CASE("it says of itself what nbdkit's filter says") {
+TEST_CASE("it reports the capabilities that nbdkit's filter reports") {
   auto can = [](const char *mode) {
     Cached cached({{"mode", std::string(mode)}});
     return cached
@@ -158,7 +159,7 @@ TEST_CASE("it says of itself what nbdkit's filter says") {
   CHECK(run(client, wire::NBD_CMD_WRITE_ZEROES, 0, BLOCK, wire::NBD_CMD_FLAG_FAST_ZERO) == ENOTSUP);
 }
 
-TEST_CASE("what is cached is fetched once, and what is read only if it is to be kept") {
+TEST_CASE("cache requests fetch a block once, and reads do so only if reads are kept") {
   for (const bool on_read : {false, true}) {
     Cached cached({{"mode", std::string("writeback")}, {"onRead", on_read}});
     Backend &client = cached.connect();
@@ -175,7 +176,7 @@ TEST_CASE("what is cached is fetched once, and what is read only if it is to be 
   }
 }
 
-TEST_CASE("what is not yet written back counts as data, else the disk below says") {
+TEST_CASE("blocks not yet written back are data; for others the disk below gives the extents") {
   Cached cached(WRITEBACK);
   memset(cached.disk.bytes.data() + 8 * BLOCK, 0, 4 * BLOCK);
   Backend &client = cached.connect();
@@ -196,7 +197,7 @@ TEST_CASE("what is not yet written back counts as data, else the disk below says
 }
 
 TEST_CASE(
-    "a block that could not be written back fails each flush until it can, others get below") {
+    "a block that cannot be written back fails each flush, and other blocks are still written") {
   Cached cached(WRITEBACK);
   Backend &client = cached.connect();
   CHECK(write(client, 2 * BLOCK, BLOCK, 7) == 0);
@@ -221,7 +222,7 @@ TEST_CASE(
   CHECK(cached.disk.bytes[2 * BLOCK + 9] == 9);
 }
 
-TEST_CASE("what a client leaves unflushed, another one's flush writes") {
+TEST_CASE("another client's flush writes what a client left unflushed") {
   Cached cached(WRITEBACK);
   Backend &other = cached.connect();
   {
@@ -238,7 +239,7 @@ TEST_CASE("what a client leaves unflushed, another one's flush writes") {
   CHECK(cached.disk.bytes[0] == 9);
 }
 
-TEST_CASE("a client that may not write leaves to others what they have written") {
+TEST_CASE("a read-only client's flush leaves the writes of others alone") {
   Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 4.0 * BLOCK}, {"onRead", true}});
   Backend &writer = cached.connect();
   Backend &reader = cached.connect(
@@ -258,7 +259,7 @@ TEST_CASE("a client that may not write leaves to others what they have written")
   CHECK(cached.disk.bytes[2 * BLOCK] == 9);
 }
 
-TEST_CASE("a flush waits for what another client writes back, and a change meanwhile is not lost") {
+TEST_CASE("a flush waits for another client's write-back, and a change meanwhile is not lost") {
   Cached cached(WRITEBACK);
   HeldBackend::Held held_one;
   HeldBackend::Held held_other;
@@ -288,7 +289,7 @@ TEST_CASE("a flush waits for what another client writes back, and a change meanw
   CHECK(cached.disk.bytes[10] == 1);
 }
 
-TEST_CASE("what a flush below has failed to make durable is written back again, and flushed") {
+TEST_CASE("after a failed flush below, its blocks are written back and flushed again") {
   Cached cached(WRITEBACK);
   Calls calls;
   Backend &client = cached.connect(std::make_unique<NotedBackend>(cached.disk, calls));
@@ -310,7 +311,7 @@ TEST_CASE("what a flush below has failed to make durable is written back again, 
   CHECK(calls == Calls{"flush"});
 }
 
-TEST_CASE("one block that cannot be written back does not have others written again") {
+TEST_CASE("one block that cannot be written back does not make others be written twice") {
   Cached cached(WRITEBACK);
   Calls calls;
   Backend &client = cached.connect(std::make_unique<NotedBackend>(cached.disk, calls));
@@ -325,7 +326,7 @@ TEST_CASE("one block that cannot be written back does not have others written ag
   CHECK(calls == Calls{"write 1+1", "flush"});
 }
 
-TEST_CASE("a flush succeeds only once what another client's has written back is durable") {
+TEST_CASE("a flush succeeds only once another flush's write-back is durable") {
   for (const bool can_multi_conn : {true, false})
     for (const int outcome : {0, EIO}) {
       CAPTURE(can_multi_conn);
@@ -362,7 +363,7 @@ TEST_CASE("a flush succeeds only once what another client's has written back is 
     }
 }
 
-TEST_CASE("what is written while it is flushed below is written back by the next flush") {
+TEST_CASE("a block written during its flush is written back by the next flush") {
   Cached cached(WRITEBACK);
   HeldBackend::Held held;
   HeldBackend answerer(cached.disk, held);
@@ -387,7 +388,8 @@ TEST_CASE("what is written while it is flushed below is written back by the next
   CHECK(cached.disk.bytes[BLOCK] == 2);
 }
 
-TEST_CASE("a flush that waits for another client's is given up at once, and others go on") {
+TEST_CASE(
+    "a flush that waits for another client's flush can be given up at once, and others go on") {
   Cached cached(WRITEBACK);
   HeldBackend::Held held;
   HeldBackend answerer(cached.disk, held);
@@ -412,7 +414,7 @@ TEST_CASE("a flush that waits for another client's is given up at once, and othe
   CHECK(behind.wait() == 0);
 }
 
-TEST_CASE("a write-back that is given up keeps others away until it is over, and is done again") {
+TEST_CASE("a write-back that is given up keeps its block locked until it ends, and is repeated") {
   Cached cached(WRITEBACK);
   HeldBackend::Held held_one;
   HeldBackend::Held held_other;
@@ -444,8 +446,7 @@ TEST_CASE("a write-back that is given up keeps others away until it is over, and
   CHECK(cached.disk.bytes[0] == 1);
 }
 
-TEST_CASE(
-    "what goes for want of room is written back first, and no more is kept than there may be") {
+TEST_CASE("blocks are written back before they are dropped, and the size limit holds") {
   Cached cached({{"mode", std::string("unsafe")}, {"maxBytes", 16.0 * BLOCK}});
   Backend &client = cached.connect();
   for (uint64_t block = 0; block < 64; block++)
@@ -459,7 +460,7 @@ TEST_CASE(
   CHECK(below < 64);
 }
 
-TEST_CASE("what goes for want of room is durable before it goes, where that can be") {
+TEST_CASE("a dropped block is durable first if the disk below can flush") {
   auto calls_of = [](const char *mode, void (*change)(Facts &)) {
     Calls calls;
     Cached cached({{"mode", std::string(mode)}, {"maxBytes", 4.0 * BLOCK}});
@@ -476,7 +477,7 @@ TEST_CASE("what goes for want of room is durable before it goes, where that can 
   CHECK(calls_of("unsafe", all)[0] == "write 0+1");
 }
 
-TEST_CASE("what cannot be written back stays, and others go for those who write") {
+TEST_CASE("blocks that cannot be written back stay, and others are dropped for new writes") {
   Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 8.0 * BLOCK}});
   Backend &client = cached.connect();
   cached.disk.error_of = [](const Request &request) {
@@ -495,7 +496,7 @@ TEST_CASE("what cannot be written back stays, and others go for those who write"
     CHECK(cached.disk.bytes[block * BLOCK] == 100 + block);
 }
 
-TEST_CASE("what a client asks to be cached that may not write needs no room") {
+TEST_CASE("cache requests of a read-only client make no room") {
   Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 4.0 * BLOCK}});
   Backend &writer = cached.connect();
   Backend &reader = cached.connect(
@@ -510,7 +511,7 @@ TEST_CASE("what a client asks to be cached that may not write needs no room") {
   CHECK(cached.disk.bytes[3 * BLOCK] == 9);
 }
 
-TEST_CASE("what is used stays, what is not goes") {
+TEST_CASE("blocks in use stay, unused ones are dropped") {
   Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 20.0 * BLOCK}});
   Backend &client = cached.connect();
   CHECK(run(client, wire::NBD_CMD_CACHE, 0, BLOCK) == 0);
@@ -524,7 +525,7 @@ TEST_CASE("what is used stays, what is not goes") {
   CHECK(cached.disk.submitted == 1);
 }
 
-TEST_CASE("where no room can be made writes fail, reads do not, and nothing is lost") {
+TEST_CASE("without room writes fail, reads succeed, and nothing is lost") {
   Cached cached({{"mode", std::string("writeback")}, {"maxBytes", 8.0 * BLOCK}, {"onRead", true}});
   Backend &client = cached.connect();
   cached.disk.error_of = [](const Request &request) {
@@ -543,7 +544,7 @@ TEST_CASE("where no room can be made writes fail, reads do not, and nothing is l
   CHECK(cached.disk.bytes[(written - 1) * BLOCK] == 9);
 }
 
-TEST_CASE("where its file has no space, what needs some fails, and nothing else") {
+TEST_CASE("if the temporary file has no space, only requests that need some fail") {
   struct Limit {
     rlimit before{};
     Limit() {

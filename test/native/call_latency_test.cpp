@@ -44,7 +44,7 @@ constexpr int KNOWN_AFTER = 16;
 
 } // namespace
 
-TEST_CASE("nothing is known at first, and quickness after sixteen calls") {
+TEST_CASE("sixteen calls are needed before a plugin counts as quick") {
   Simulation simulation;
   CHECK_FALSE(simulation.latency.is_quick());
   CHECK_FALSE(simulation.latency.is_slow());
@@ -65,7 +65,7 @@ TEST_CASE("calls are quick up to 25 us on the average") {
   CHECK(simulation.latency.is_quick());
 }
 
-TEST_CASE("calls are slow from 60 us on, four after the other") {
+TEST_CASE("four calls in a row of 60 us or more count as slow") {
   Simulation simulation;
   simulation.call(59us, 100);
   CHECK_FALSE(simulation.latency.is_slow());
@@ -76,7 +76,7 @@ TEST_CASE("calls are slow from 60 us on, four after the other") {
   CHECK_FALSE(simulation.latency.is_quick());
 }
 
-TEST_CASE("quick calls between slow ones weigh as much, those between the two nothing") {
+TEST_CASE("quick and slow calls cancel out; calls between the two limits do not count") {
   Simulation simulation;
   for (int i = 0; i < 100; i++) {
     simulation.call(100us);
@@ -91,7 +91,7 @@ TEST_CASE("quick calls between slow ones weigh as much, those between the two no
   CHECK(simulation.latency.is_slow());
 }
 
-TEST_CASE("it takes four quick calls for slow ones to be forgotten, however many those were") {
+TEST_CASE("four quick calls clear any number of slow ones") {
   Simulation simulation;
   simulation.call(100us, 1000);
   simulation.call(40us, 1000); // neither one nor the other
@@ -102,7 +102,7 @@ TEST_CASE("it takes four quick calls for slow ones to be forgotten, however many
   CHECK_FALSE(simulation.latency.is_slow());
 }
 
-TEST_CASE("of calls that are known to be quick one in sixteen is timed, of others all are") {
+TEST_CASE("one in sixteen quick calls is timed, and every other call") {
   Simulation simulation;
   CHECK(simulation.timed_of(KNOWN_AFTER, 1us) == KNOWN_AFTER);
   CHECK(simulation.timed_of(160, 1us) == 10);
@@ -120,7 +120,7 @@ TEST_CASE("of calls that are known to be quick one in sixteen is timed, of other
   CHECK(late.timed_of(10, 60us) == 10);
 }
 
-TEST_CASE("one call of an hour ends quickness, and is forgotten as soon as one of a millisecond") {
+TEST_CASE("one call of an hour ends quickness for no longer than one of a millisecond") {
   for (const Duration longest : {Duration(1ms), Duration(1h)}) {
     Simulation simulation;
     simulation.call(0us, KNOWN_AFTER);
@@ -134,7 +134,7 @@ TEST_CASE("one call of an hour ends quickness, and is forgotten as soon as one o
   }
 }
 
-TEST_CASE("requests without a call count as quick ones until calls are known to be quick") {
+TEST_CASE("requests without a call count as quick until calls are known to be quick") {
   Simulation simulation;
   for (int i = 0; i < KNOWN_AFTER; i++)
     simulation.latency.count_none();
@@ -157,7 +157,7 @@ TEST_CASE("requests without a call count as quick ones until calls are known to 
   CHECK_FALSE(almost.latency.is_quick());
 }
 
-TEST_CASE("a call that was noticed while it lasts counts as a slow one at once") {
+TEST_CASE("a call noticed while it runs counts as slow at once") {
   Simulation simulation;
   simulation.call(0us, KNOWN_AFTER);
   REQUIRE(simulation.latency.is_quick());

@@ -46,7 +46,7 @@ TEST_CASE("a range is inside only if its end is, without any overflow") {
   CHECK(check_extended(NBD_CMD_TRIM, UINT64_MAX, UINT64_MAX, 0) == EINVAL);
 }
 
-TEST_CASE("with extended headers a write must say that it has a payload, and nothing else may") {
+TEST_CASE("with extended headers only a write may, and must, have a payload flag") {
   constexpr uint16_t PAYLOAD = NBD_CMD_FLAG_PAYLOAD_LEN;
   CHECK(check_extended(NBD_CMD_WRITE, 0, 512, PAYLOAD) == 0);
   CHECK(check_extended(NBD_CMD_WRITE, 0, 512, 0) == EINVAL);
@@ -61,7 +61,7 @@ TEST_CASE("with extended headers a write must say that it has a payload, and not
   CHECK(check(NBD_CMD_WRITE, 0, 512, PAYLOAD) == EINVAL);
 }
 
-TEST_CASE("block sizes that the client was told bind it") {
+TEST_CASE("block sizes that a client was told are enforced") {
   const ExportFacts facts{10000, ALL, {}, 4096, 8192};
   CHECK(check(NBD_CMD_READ, 4096, 4096, 0, facts) == 0);
   CHECK(check(NBD_CMD_READ, 4096, 512, 0, facts) == EINVAL);
@@ -81,7 +81,7 @@ TEST_CASE("payloads have a limit, other lengths do not") {
   CHECK(check(NBD_CMD_CACHE, 0, UINT32_MAX) == 0);
 }
 
-TEST_CASE("a command that was not offered is refused, and so is a flag") {
+TEST_CASE("a command or flag that was not offered is refused") {
   const struct {
     uint16_t type;
     uint16_t flags;

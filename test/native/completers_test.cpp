@@ -55,7 +55,7 @@ struct Mover final : Completer {
 
 } // namespace
 
-TEST_CASE("an answer goes back through all layers in turn, however many they are") {
+TEST_CASE("an answer goes back through any number of layers in turn") {
   Seen seen;
   Client client(seen);
   for (int depth : {0, 1, 4, 5, 30, 64}) {

@@ -52,7 +52,7 @@ TEST_CASE("threads that wait for each other take turns, and lose no wake-up") {
   other.join();
 }
 
-TEST_CASE("all are woken by notify_all, and one at least by notify_one") {
+TEST_CASE("notify_all wakes all, and notify_one at least one") {
   Counter everybody;
   std::vector<std::thread> threads;
   for (int i = 0; i < 8; i++)
@@ -77,7 +77,7 @@ TEST_CASE("all are woken by notify_all, and one at least by notify_one") {
   waiter.join();
 }
 
-TEST_CASE("a wait with an end is over then, and not before") {
+TEST_CASE("a timed wait ends at its time and not before") {
   std::mutex mutex;
   Condition never;
   std::unique_lock lock(mutex);
@@ -91,7 +91,7 @@ TEST_CASE("a wait with an end is over then, and not before") {
   CHECK(never.wait_for(lock, hours(1), [] { return true; }));
 }
 
-TEST_CASE("a time that has gone by, however long ago, is no error") {
+TEST_CASE("waiting until a past time is no error") {
   std::mutex mutex;
   Condition never;
   std::unique_lock lock(mutex);

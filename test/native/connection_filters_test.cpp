@@ -30,7 +30,7 @@ using Front = SimulatedFront;
 
 // ---- protect ------------------------------------------------------------------------------------
 
-TEST_CASE("a protected part takes what it has already, and nothing else") {
+TEST_CASE("a protected part accepts only the bytes it already has") {
   Front front("protect", {{"ranges", std::vector<std::string>{"512-1023"}}});
   auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
   CHECK(write(*layer, 0, 512, 7) == 0);
@@ -47,7 +47,7 @@ TEST_CASE("a protected part takes what it has already, and nothing else") {
   layer->close();
 }
 
-TEST_CASE("data are received in place where nothing is protected, and nowhere else") {
+TEST_CASE("data is received in place only where nothing is protected") {
   Front front("protect", {{"ranges", std::vector<std::string>{"512-1023"}}});
   auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
   TestRequest free_write(NBD_CMD_WRITE, 0, 512, 1);
@@ -60,7 +60,7 @@ TEST_CASE("data are received in place where nothing is protected, and nowhere el
   layer->close();
 }
 
-TEST_CASE("ranges join, and may be all but one") {
+TEST_CASE("ranges may join, and be inverted") {
   std::string error;
   const auto ranges = filters::protected_ranges({"100-199", "0-50", "150-160", "~0-0x3ff"}, &error);
   CHECK(error.empty());
@@ -100,7 +100,7 @@ bool fits(const std::string &rule, const filters::Peer &peer) {
 
 } // namespace
 
-TEST_CASE("rules fit addresses by their first bits") {
+TEST_CASE("rules match addresses by their first bits") {
   const filters::Peer v4 = peer_at("192.168.7.9");
   CHECK(fits("192.168.0.0/16", v4));
   CHECK(fits("192.168.7.8/31", v4));
@@ -115,7 +115,7 @@ TEST_CASE("rules fit addresses by their first bits") {
   CHECK_FALSE(fits("192.168.0.0/0", v6));
 }
 
-TEST_CASE("rules of what stands for IPv4 are rules for IPv4") {
+TEST_CASE("rules for IPv4-mapped addresses are rules for IPv4") {
   const filters::Peer v4 = peer_at("10.1.2.3");
   CHECK(fits("::ffff:10.0.0.0/104", v4));
   CHECK(fits("::ffff:10.1.2.3", v4));
@@ -124,7 +124,7 @@ TEST_CASE("rules of what stands for IPv4 are rules for IPv4") {
   CHECK_FALSE(fits("::ffff:0:0/96", peer_at("fe80::1")));
 }
 
-TEST_CASE("rules that are none are refused with what there is") {
+TEST_CASE("a wrong rule is refused with a list of the kinds there are") {
   for (const char *wrong : {"anyipv5", "1.2.3", "1.2.3.4/33", "::1/129", "::ffff:0:0/95", "pid:0",
                             "uid:-1", "uid:x", ",", "a,b", "vsock-cid:4294967296"}) {
     CAPTURE(wrong);
@@ -136,7 +136,7 @@ TEST_CASE("rules that are none are refused with what there is") {
 
 // ---- exitwhen -----------------------------------------------------------------------------------
 
-TEST_CASE("a pipe, a process, a file and a script tell when it is time to end") {
+TEST_CASE("a pipe, a process, a file or a script can end the server") {
   std::string error;
   const auto happened = [&](filters::ExitEventNames names) {
     const auto events = filters::ExitEvents::open(std::move(names), &error);
@@ -266,7 +266,7 @@ TEST_CASE("a pause is answered when the requests in progress are") {
   layer->close();
 }
 
-TEST_CASE("what waits fails when its client leaves") {
+TEST_CASE("a waiting request fails when its client leaves") {
   PausedFront front(socket_path());
   auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
   front.say('p');
@@ -281,7 +281,7 @@ TEST_CASE("what waits fails when its client leaves") {
 
 // ---- exportname ---------------------------------------------------------------------------------
 
-TEST_CASE("only names that are given are admitted, if it is strict") {
+TEST_CASE("a strict filter admits only the given names") {
   Front front("exportname", {{"strict", true}, {"names", std::vector<std::string>{"a"}}});
   const std::string a = "a";
   const std::string b = "b";
@@ -290,7 +290,7 @@ TEST_CASE("only names that are given are admitted, if it is strict") {
   CHECK(front.error.find("\"b\"") != std::string::npos);
 }
 
-TEST_CASE("a description is fixed, or a script tells it of the name") {
+TEST_CASE("a description is fixed, or a script makes it from the name") {
   for (const auto &[word, expected] : std::vector<std::pair<std::string, std::string>>{
            {"fixed:words", "words"}, {"none", ""}, {"script:echo \"<$name>\"; exit 1", "<>"}}) {
     Front front("exportname", {{"description", word}});
@@ -302,7 +302,7 @@ TEST_CASE("a description is fixed, or a script tells it of the name") {
 
 // ---- noparallel ---------------------------------------------------------------------------------
 
-TEST_CASE("a filter for one client at a time says that more connections are of no use") {
+TEST_CASE("a filter for one client at a time does not offer multi-conn") {
   Front front("noparallel", {{"serialize", "connections"}});
   CHECK(front.filter->thread_model() == ThreadModel::serialize_connections);
   auto layer = front.open_on(std::make_unique<MemoryBackend>(front.disk));
@@ -323,7 +323,7 @@ struct CuttableClient final : host::CallContext {
 
 } // namespace
 
-TEST_CASE("a client that is there for too long is cut off, and no other") {
+TEST_CASE("a client past its time limit is cut off, and no other") {
   Front front("time-limit", {{"timeMs", 1000.0}});
   CuttableClient client;
   const std::string name;

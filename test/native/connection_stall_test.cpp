@@ -61,7 +61,7 @@ struct Waiter final : base::MemoryBudget::Waiter {
 
 } // namespace
 
-TEST_CASE("the time in which a client stands in line for memory does not count as its silence") {
+TEST_CASE("time spent waiting for memory does not count as a client's silence") {
   Simulation &at = Simulation::instance();
   Running running(at.resources);
   running.stall_timeout = 1h;

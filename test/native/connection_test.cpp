@@ -12,7 +12,7 @@
 
 using namespace asyncnbd;
 
-TEST_CASE("a serial backend is asked one request at a time, and answers in order") {
+TEST_CASE("a serial backend gets one request at a time and answers in order") {
   Running running;
   std::atomic<int> inside{0};
   running.world.submit = [&](backend::Request &request) {
@@ -30,7 +30,7 @@ TEST_CASE("a serial backend is asked one request at a time, and answers in order
   CHECK(running.world.closed == 1);
 }
 
-TEST_CASE("blocked calls of a parallel backend overlap up to the limit, and no further") {
+TEST_CASE("blocked calls of a parallel backend overlap up to the limit and no further") {
   Running running;
   bool open = false;
   running.world.submit = [&](backend::Request &request) {
@@ -47,7 +47,7 @@ TEST_CASE("blocked calls of a parallel backend overlap up to the limit, and no f
   CHECK(running.wait_until_over());
 }
 
-TEST_CASE("a blocked call holds up no quick one behind it") {
+TEST_CASE("a blocked call does not delay a quick one behind it") {
   Running running;
   bool open = false;
   std::atomic<bool> is_first{true};
@@ -160,7 +160,7 @@ TEST_CASE("after a forced disconnect nothing more is sent") {
   CHECK(running.wait_until_over());
 }
 
-TEST_CASE("a client that reads no replies makes the server stop reading, not grow") {
+TEST_CASE("for a client that reads no replies the server stops reading and does not grow") {
   constexpr int COUNT = 2000;
   Running running;
   backend::Request *first = nullptr;
@@ -261,7 +261,7 @@ TEST_CASE("a write whose place has no memory fails alone, and the rest of its pa
   munmap(nowhere, BYTES);
 }
 
-TEST_CASE("a connection that nobody else holds lives until its last completion is over") {
+TEST_CASE("a connection lives until its last completion returns") {
   auto running = std::make_unique<Running>();
   backend::Request *taken = nullptr;
   running->world.submit = [&](backend::Request &request) {

@@ -44,7 +44,7 @@ std::vector<std::pair<uint64_t, uint64_t>> extents(Backend &client, uint64_t off
 
 } // namespace
 
-TEST_CASE("what a client writes all clients see, and the disk below stays as it was") {
+TEST_CASE("all clients see a write, and the disk below stays unchanged") {
   Cow cow;
   Backend &writer = cow.connect();
   Backend &reader = cow.connect();
@@ -80,7 +80,7 @@ TEST_CASE("what a client writes all clients see, and the disk below stays as it 
   CHECK(cow.is_untouched());
 }
 
-TEST_CASE("zeroes over a disk that has never been read hide it") {
+TEST_CASE("zeroes hide a disk that was never read") {
   Cow cow;
   Backend &client = cow.connect();
   CHECK(run(client, wire::NBD_CMD_TRIM, 100, 3 * BLOCK) == 0);
@@ -92,7 +92,7 @@ TEST_CASE("zeroes over a disk that has never been read hide it") {
   CHECK(cow.is_untouched());
 }
 
-TEST_CASE("a read of what nobody has written passes on with its reservation, others do not") {
+TEST_CASE("a read of unwritten blocks passes on with its reservation, and no other read does") {
   Cow cow;
   Backend &client = cow.connect();
   TestRequest below(wire::NBD_CMD_READ, BLOCK, 2 * BLOCK);
@@ -104,7 +104,7 @@ TEST_CASE("a read of what nobody has written passes on with its reservation, oth
   CHECK(client.reserve(below).data == nullptr);
 }
 
-TEST_CASE("what was written a moment ago is received where it lies") {
+TEST_CASE("a block written a moment ago is received in place") {
   Cow cow;
   Backend &client = cow.connect();
   TestRequest request(wire::NBD_CMD_WRITE, BLOCK, 2 * BLOCK, 33);
@@ -150,7 +150,7 @@ TEST_CASE("what was written a moment ago is received where it lies") {
   CHECK(cow.is_untouched());
 }
 
-TEST_CASE("extents tell of what was written, of what was zeroed, and else of the disk below") {
+TEST_CASE("extents show writes and zeroes, and elsewhere those of the disk below") {
   Cow cow;
   memset(cow.disk.bytes.data() + 8 * BLOCK, 0, 2 * BLOCK);
   Backend &client = cow.connect();
@@ -163,7 +163,7 @@ TEST_CASE("extents tell of what was written, of what was zeroed, and else of the
   CHECK(extents(client, 100, SIZE - 100, wire::NBD_CMD_FLAG_REQ_ONE).size() == 1);
 }
 
-TEST_CASE("with onRead and onCache what is read or cached is fetched once") {
+TEST_CASE("with onRead and onCache each block is fetched once") {
   for (const char *option : {"onRead", "onCache"}) {
     Cow cow({{option, true}});
     Backend &client = cow.connect();
@@ -175,7 +175,7 @@ TEST_CASE("with onRead and onCache what is read or cached is fetched once") {
   }
 }
 
-TEST_CASE("onReadPath copies while there is such a file") {
+TEST_CASE("onReadPath copies blocks while its file exists") {
   const std::filesystem::path path =
       std::filesystem::temp_directory_path() / ("cow-test-" + std::to_string(getpid()));
   Cow cow({{"onReadPath", path.string()}});
@@ -191,7 +191,7 @@ TEST_CASE("onReadPath copies while there is such a file") {
   std::filesystem::remove(path);
 }
 
-TEST_CASE("an error below fails the request alone, with its words and its place") {
+TEST_CASE("an error below fails only its request, with its message and offset") {
   Cow cow;
   Backend &client = cow.connect();
   cow.disk.error_of = [](Request &request) {
@@ -212,7 +212,7 @@ TEST_CASE("an error below fails the request alone, with its words and its place"
   CHECK(read(client, 3 * BLOCK, BLOCK)[0] == Cow::original(3 * BLOCK));
 }
 
-TEST_CASE("a client that may only read cannot change the copy either") {
+TEST_CASE("a read-only client cannot change the copy either") {
   Cow cow;
   Backend &client = cow.connect(std::make_unique<MemoryBackend>(cow.disk), true);
   CHECK_FALSE(client.facts().can_write);
@@ -221,7 +221,7 @@ TEST_CASE("a client that may only read cannot change the copy either") {
   CHECK(read(client, 0, 1)[0] == Cow::original(0));
 }
 
-TEST_CASE("two changes of parts of one block, of two clients, both last") {
+TEST_CASE("two clients can change parts of one block at once, and both changes stay") {
   Cow cow;
   HeldBackend::Held held;
   auto slow = [&] { return std::make_unique<HeldBackend>(cow.disk, held); };
@@ -248,7 +248,7 @@ TEST_CASE("two changes of parts of one block, of two clients, both last") {
   CHECK(cow.is_untouched());
 }
 
-TEST_CASE("a change that waits for another client's goes on when that one is given up") {
+TEST_CASE("a change that waits for another goes on when that one is given up") {
   Cow cow;
   HeldBackend::Held held_one;
   HeldBackend::Held held_other;
@@ -298,7 +298,7 @@ TEST_CASE("a disk of the largest size costs nothing, and a full temporary file i
   CHECK((error == 0 || error == ENOSPC || error == EINVAL));
 }
 
-TEST_CASE("a disk that has another size than at first is refused, with words") {
+TEST_CASE("a disk that has changed its size is refused with a message") {
   Cow cow;
   cow.connect();
   MemoryDisk larger{2 * SIZE};

@@ -64,7 +64,7 @@ TEST_CASE("symbols that are one for the process are found, and their absence") {
   CHECK(c->sanitizer.empty());
 }
 
-TEST_CASE("what is no shared object is no surprise") {
+TEST_CASE("a file that is no shared object is recognized") {
   CHECK_FALSE(read_elf("/nonexistent"));
   CHECK_FALSE(read_elf("/dev/null"));
   CHECK_FALSE(read_elf("/dev/zero"));
@@ -82,7 +82,7 @@ TEST_CASE("a file that ends too early is refused") {
 }
 
 // Nothing is to be found out but that it returns: sanitizers see the rest.
-TEST_CASE("a file whose tables are nonsense is read to some end") {
+TEST_CASE("a file with nonsense tables does not read forever") {
   const std::vector<char> whole = bytes_of(library("libgcc_s.so"));
   std::mt19937 random(1);
   size_t refused = 0;
@@ -97,7 +97,7 @@ TEST_CASE("a file whose tables are nonsense is read to some end") {
   CHECK(refused > 100);
 }
 
-TEST_CASE("a plugin's own libraries come first unless something of the process must") {
+TEST_CASE("a plugin's own libraries come first unless the process's must") {
   ElfFacts facts;
   facts.needed = {"libc.so.6", "libcurl.so.4"};
   const SymbolScope scope = scope_for(facts);

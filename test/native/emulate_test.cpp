@@ -46,7 +46,7 @@ void fail_call(World &world, unsigned number, int error) {
 
 } // namespace
 
-TEST_CASE("what a backend can do passes on as it is") {
+TEST_CASE("a request that the backend supports passes on unchanged") {
   World world(SIZE);
   world.open();
   for (const uint16_t type :
@@ -60,7 +60,7 @@ TEST_CASE("what a backend can do passes on as it is") {
   CHECK(world.disk.calls.size() == 7);
 }
 
-TEST_CASE("zeroes are written where a backend cannot zero") {
+TEST_CASE("zeroes become writes if the backend cannot zero") {
   for (const Answers answers : ALL_WAYS) {
     World world(SIZE, answers);
     world.disk.zero = Support::emulate;
@@ -76,7 +76,7 @@ TEST_CASE("zeroes are written where a backend cannot zero") {
   }
 }
 
-TEST_CASE("zeroes that nobody copies are written in one call of up to 64 MiB") {
+TEST_CASE("zeroes that need no copy are written in calls of up to 64 MiB") {
   World world(65 * MIB);
   world.disk.zero = Support::emulate;
   world.open();
@@ -85,7 +85,7 @@ TEST_CASE("zeroes that nobody copies are written in one call of up to 64 MiB") {
   CHECK(world.disk.calls == Calls{"write 0+67108864", "write 67108864+1048576"});
 }
 
-TEST_CASE("what stands in for a command keeps to block sizes that bind") {
+TEST_CASE("emulated commands keep to the block sizes") {
   World world(SIZE);
   world.disk.zero = world.disk.cache = Support::emulate;
   world.disk.binding_sizes = {4096, 4096, 3 * MIB / 2};
@@ -98,7 +98,7 @@ TEST_CASE("what stands in for a command keeps to block sizes that bind") {
                                   "read 4096+1048576", "read 1052672+1048576"});
 }
 
-TEST_CASE("a zeroing that a backend refuses is done by writing") {
+TEST_CASE("zeroing that a backend refuses becomes writes") {
   for (const Answers answers : ALL_WAYS) {
     World world(SIZE, answers);
     world.open();
@@ -110,7 +110,7 @@ TEST_CASE("a zeroing that a backend refuses is done by writing") {
   }
 }
 
-TEST_CASE("a fast zero is refused where it would be done by writing") {
+TEST_CASE("a fast zero that would become writes is refused") {
   for (const Support zero : {Support::emulate, Support::native}) {
     World world(SIZE);
     world.disk.zero = zero;
@@ -122,7 +122,7 @@ TEST_CASE("a fast zero is refused where it would be done by writing") {
   }
 }
 
-TEST_CASE("what takes writing or reading 4 GiB or more is refused") {
+TEST_CASE("emulation that would write or read 4 GiB or more is refused") {
   World world(SIZE);
   world.disk.zero = world.disk.cache = Support::emulate;
   world.open();
@@ -134,7 +134,7 @@ TEST_CASE("what takes writing or reading 4 GiB or more is refused") {
   CHECK(world.disk.calls.empty());
 }
 
-TEST_CASE("a flush makes durable what a backend cannot") {
+TEST_CASE("a flush makes a write durable if the backend has no FUA") {
   for (const Answers answers : ALL_WAYS) {
     World world(SIZE, answers);
     world.disk.fua = Support::emulate;
@@ -198,7 +198,7 @@ TEST_CASE("a durable write is received in place") {
   CHECK(request.data == reservation.data);
 }
 
-TEST_CASE("caching reads what a backend cannot cache") {
+TEST_CASE("caching becomes a read if the backend cannot cache") {
   for (const Answers answers : ALL_WAYS) {
     World world(65 * MIB, answers);
     world.disk.cache = Support::emulate;
@@ -210,7 +210,7 @@ TEST_CASE("caching reads what a backend cannot cache") {
   }
 }
 
-TEST_CASE("without extents all of a range is allocated") {
+TEST_CASE("without extents the whole range is allocated") {
   World world(SIZE);
   world.disk.can_extents = false;
   world.open();
@@ -258,7 +258,7 @@ TEST_CASE("a range that would take too many parts is refused") {
   CHECK(world.disk.calls.empty());
 }
 
-TEST_CASE("the request fails as the call that failed, in words and place") {
+TEST_CASE("the request fails with the message and offset of its failed call") {
   for (const Answers answers : ALL_WAYS) {
     for (unsigned number = 0; number < 3; number++) {
       World world(SIZE, answers);
@@ -278,7 +278,7 @@ TEST_CASE("the request fails as the call that failed, in words and place") {
   }
 }
 
-TEST_CASE("nothing more is begun for a client that has gone") {
+TEST_CASE("no further call is made for a client that has gone") {
   World world(SIZE, Answers::later);
   world.disk.zero = Support::emulate;
   world.disk.copies_writes = true;
@@ -292,7 +292,7 @@ TEST_CASE("nothing more is begun for a client that has gone") {
   CHECK(world.threads.tasks.empty());
 }
 
-TEST_CASE("what is given up is released when the late reply has come, at any step") {
+TEST_CASE("a request given up at any step is released when the late reply comes") {
   for (unsigned steps = 0; steps < 3; steps++) {
     World world(SIZE, Answers::later);
     world.disk.zero = world.disk.fua = Support::emulate;
@@ -315,7 +315,7 @@ TEST_CASE("what is given up is released when the late reply has come, at any ste
   }
 }
 
-TEST_CASE("what is between two steps ends when requests are given up") {
+TEST_CASE("a request between two steps ends when requests are given up") {
   World world(SIZE, Answers::later);
   world.disk.fua = Support::emulate;
   world.open();
@@ -330,7 +330,7 @@ TEST_CASE("what is between two steps ends when requests are given up") {
   CHECK(world.disk.calls == Calls{"write 0+512"});
 }
 
-TEST_CASE("a request goes on without a thread to spare") {
+TEST_CASE("a request goes on even if no thread is free") {
   World world(SIZE, Answers::later);
   world.disk.fua = Support::emulate;
   world.threads.has_any = false;
@@ -340,7 +340,7 @@ TEST_CASE("a request goes on without a thread to spare") {
   CHECK(world.disk.calls == Calls{"write 0+512", "flush 0+0"});
 }
 
-TEST_CASE("one emulation above another does the same") {
+TEST_CASE("emulation above emulation does the same") {
   World world(SIZE);
   world.disk.zero = world.disk.fua = world.disk.cache = Support::emulate;
   world.disk.can_extents = false;
@@ -359,7 +359,7 @@ TEST_CASE("one emulation above another does the same") {
   CHECK(world.disk.calls == Calls{"write 0+512", "flush 0+0", "read 0+512"});
 }
 
-TEST_CASE("what requests take besides their data is what their calls take") {
+TEST_CASE("a request is charged what its calls need besides their data") {
   World world(SIZE);
   world.disk.zero = world.disk.cache = Support::emulate;
   world.disk.copies_writes = true;

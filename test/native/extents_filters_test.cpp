@@ -80,7 +80,7 @@ TEST_CASE("extents are asked for once, and again after a change") {
   CHECK(front.asked == before);
 }
 
-TEST_CASE("what is answered while the disk is being written to is not kept after that") {
+TEST_CASE("extents answered during a write are not kept") {
   HeldBackend::Held held;
   Counted front("cacheextents");
   auto opened = std::make_unique<HeldBackend>(front.disk, held);
@@ -102,7 +102,7 @@ TEST_CASE("what is answered while the disk is being written to is not kept after
   CHECK(again.extras->statuses[0].extents[0].flags == 0);
 }
 
-TEST_CASE("a list says what clients are told, and reads are of the disk") {
+TEST_CASE("clients get the extents of the list and the data of the disk") {
   const TextFile list("4k 1k hole,zero\n8k 4k\n512K 512 zero\n0 4096 1\n\t64K\t0\n16k 1k 3 more\n");
   Counted front("extentlist", {{"file", list.path}});
   front.disk.bytes.assign(SIZE, 7);
@@ -120,7 +120,7 @@ TEST_CASE("a list says what clients are told, and reads are of the disk") {
   CHECK(read.content == std::vector<uint8_t>(512, 7));
 }
 
-TEST_CASE("what is no list of extents is refused, with its line") {
+TEST_CASE("a wrong list of extents is refused with the number of its line") {
   for (const auto &[text, words] : {
            std::pair{"0 4k\n\n8k 4k\n", "line 2"},
            std::pair{"0\n", "line 1"},

@@ -41,7 +41,7 @@ struct Queued {
 
 } // namespace
 
-TEST_CASE("what one connection asks for stays in order, and is given once") {
+TEST_CASE("each connection's requests stay in order, and each is handed out once") {
   Queued queued;
   CHECK(queued.queue.pop() == FairQueue::NONE);
   for (int round = 0; round < 3; round++) {
@@ -55,7 +55,7 @@ TEST_CASE("what one connection asks for stays in order, and is given once") {
   }
 }
 
-TEST_CASE("a small request comes before many large ones, and so does each that follows") {
+TEST_CASE("small requests come before many large ones") {
   Queued queued;
   for (uint32_t connection = 0; connection < MANY; connection++)
     for (int i = 0; i < 4; i++)
@@ -71,7 +71,7 @@ TEST_CASE("a small request comes before many large ones, and so does each that f
   }
 }
 
-TEST_CASE("one that asks now and then is served at once, whatever it has had before") {
+TEST_CASE("a connection that asks rarely is served at once, whatever it had before") {
   Queued queued;
   for (int i = 0; i < 100; i++) {
     queued.push(MANY, MIB);
@@ -87,7 +87,7 @@ TEST_CASE("one that asks now and then is served at once, whatever it has had bef
   CHECK(queued.pops_until(MANY) == 0);
 }
 
-TEST_CASE("a large request is not put off for ever by many small ones") {
+TEST_CASE("many small requests do not starve a large one") {
   Queued queued;
   for (uint32_t connection = 0; connection < MANY; connection++)
     queued.push(connection, 512);
@@ -97,7 +97,7 @@ TEST_CASE("a large request is not put off for ever by many small ones") {
   CHECK(queued.pops_until(MANY) <= MANY * (turns + 2) * each);
 }
 
-TEST_CASE("connections get as many bytes as each other, whatever the size of their requests") {
+TEST_CASE("connections get equal bytes, whatever the size of their requests") {
   Queued queued;
   for (int i = 0; i < 8; i++)
     queued.push(0, MIB);

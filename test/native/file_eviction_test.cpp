@@ -78,7 +78,7 @@ extern "C" int fdatasync(int) {
   return answer(sync_error, held_sync);
 }
 
-TEST_CASE("what could not be written out fails the next flush, once") {
+TEST_CASE("a page that could not be written out fails the next flush, once") {
   Handle handle;
   write_out_error = ENOSPC;
   handle.write();
@@ -89,7 +89,7 @@ TEST_CASE("what could not be written out fails the next flush, once") {
   CHECK(handle.flush() == 0);
 }
 
-TEST_CASE("what is no failure to write out fails nothing") {
+TEST_CASE("other errors do not fail a flush") {
   Handle handle;
   for (const int error : {ESPIPE, EINVAL, ENOSYS, EINTR}) {
     write_out_error = error;
@@ -98,7 +98,7 @@ TEST_CASE("what is no failure to write out fails nothing") {
   }
 }
 
-TEST_CASE("all who share an opened file are told, whoever was told by the system") {
+TEST_CASE("all sharers of an open file get the error, whichever of them the system told") {
   SharedErrors errors;
   Handle a(&errors);
   Handle b(&errors);
@@ -117,7 +117,7 @@ TEST_CASE("all who share an opened file are told, whoever was told by the system
   CHECK(late.flush() == 0);
 }
 
-TEST_CASE("a flush knows what another handle was told before it") {
+TEST_CASE("a flush knows of an error that another handle was told before") {
   const std::vector<std::pair<std::atomic<Hold *> *, std::atomic<int> *>> calls = {
       {&held_write_out, &write_out_error}, {&held_sync, &sync_error}};
   for (const auto &[held, error] : calls) {

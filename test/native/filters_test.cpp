@@ -15,7 +15,7 @@ using filters::FilterFixture;
 using filters::FilterOptions;
 using filters::OpenedFilter;
 
-TEST_CASE("a filter that is not there, and an option that it has not got, are refused") {
+TEST_CASE("unknown filters and unknown options are refused") {
   FilterFixture fixture;
   CHECK(fixture.make("frobnicate") == nullptr);
   CHECK(fixture.error.find("frobnicate") != std::string::npos);
@@ -23,7 +23,7 @@ TEST_CASE("a filter that is not there, and an option that it has not got, are re
   CHECK(fixture.error.find("sometimes") != std::string::npos);
 }
 
-TEST_CASE("behind readonly nothing is written, and reads pass with their reservations") {
+TEST_CASE("readonly passes on no writes, and passes reads with their reservations") {
   FilterFixture fixture;
   auto filter = fixture.make("readonly");
   REQUIRE(filter);
@@ -59,7 +59,7 @@ struct Delayed : OpenedFilter {
 
 } // namespace
 
-TEST_CASE("a delayed request is passed on when its time has come, not before") {
+TEST_CASE("a delayed request is passed on at its time and not before") {
   Delayed delayed({{"readMs", 10.0}, {"writeMs", 30.0}});
   TestRequest read(wire::NBD_CMD_READ, 0, 512);
   TestRequest write(wire::NBD_CMD_WRITE, 0, 512, 9);
@@ -78,7 +78,7 @@ TEST_CASE("a delayed request is passed on when its time has come, not before") {
   CHECK(delayed.disk.bytes[511] == 9);
 }
 
-TEST_CASE("what is not delayed passes on at once, reservation and all") {
+TEST_CASE("a request that is not delayed passes on at once, with its reservation") {
   Delayed delayed({{"writeMs", 30.0}});
   TestRequest read(wire::NBD_CMD_READ, 4096, 512);
   CHECK(delayed.layer->reserve(read).data == &delayed.disk.bytes[4096]);
@@ -87,7 +87,7 @@ TEST_CASE("what is not delayed passes on at once, reservation and all") {
   CHECK(delayed.timers.size() == 0);
 }
 
-TEST_CASE("a fast zero that need not wait is refused at once") {
+TEST_CASE("a fast zero that is not delayed is refused at once") {
   Delayed delayed({{"zeroMs", 30.0}, {"fastZero", false}});
   TestRequest fast(wire::NBD_CMD_WRITE_ZEROES, 0, 512);
   fast.flags = wire::NBD_CMD_FLAG_FAST_ZERO;
@@ -103,7 +103,7 @@ TEST_CASE("a fast zero that need not wait is refused at once") {
   CHECK(fast.run(*at_once.layer) == 0);
 }
 
-TEST_CASE("what waits when nobody waits for it any more fails at once and for good") {
+TEST_CASE("a waiting request that is given up fails at once and for good") {
   using End = void (Backend::*)();
   for (const End end :
        {&Backend::give_up_unanswered, &Backend::on_client_gone, &Backend::on_server_stopping}) {
@@ -120,7 +120,7 @@ TEST_CASE("what waits when nobody waits for it any more fails at once and for go
   }
 }
 
-TEST_CASE("a thousand requests wait without a thread more") {
+TEST_CASE("a thousand requests wait without any thread") {
   Delayed delayed({{"readMs", 64.0}});
   std::deque<TestRequest> requests;
   for (unsigned round = 0; round < 3; round++) {
@@ -162,7 +162,7 @@ TEST_CASE("an injected failure happens before the layer below, with its error an
   CHECK(read.run(*layer) == 0);
 }
 
-TEST_CASE("about as many requests fail as are to, in no order") {
+TEST_CASE("about the given share of requests fails, in no order") {
   FilterFixture fixture;
   auto filter = fixture.make("error", {{"preadRate", 0.25}});
   auto layer = fixture.open(*filter);
@@ -182,7 +182,7 @@ TEST_CASE("about as many requests fail as are to, in no order") {
   CHECK(changes > TRIES / 4); // 3/8 of them, were each thrown for itself
 }
 
-TEST_CASE("where nothing can fail, there is no layer") {
+TEST_CASE("a filter that can fail nothing makes no layer") {
   FilterFixture fixture;
   auto filter = fixture.make("error", {{"preadRate", 0.0}, {"pwriteCode", std::string("EPERM")}});
   std::unique_ptr<Backend> below = std::make_unique<MemoryBackend>(fixture.disk);
@@ -191,7 +191,7 @@ TEST_CASE("where nothing can fail, there is no layer") {
   CHECK(layer.get() == was_below);
 }
 
-TEST_CASE("rates and codes that are none are refused") {
+TEST_CASE("wrong rates and error codes are refused") {
   FilterFixture fixture;
   CHECK(fixture.make("error", {{"preadRate", 1.5}}) == nullptr);
   CHECK(fixture.make("error", {{"preadCode", std::string("EFROBNICATE")}}) == nullptr);
@@ -222,7 +222,7 @@ struct HugeBackend final : MemoryBackend {
 
 } // namespace
 
-TEST_CASE("a long zeroing leaves its thread to others, and ends with its client") {
+TEST_CASE("a long zeroing shares its thread and ends when its client leaves") {
   for (const char *name : {"cow", "cache"})
     for (const bool has_gone : {false, true}) {
       CAPTURE(name);

@@ -61,7 +61,7 @@ TEST_CASE("sizes have nbdkit's grammar") {
   }
 }
 
-TEST_CASE("numbers keep to their type, and a failure leaves the result alone") {
+TEST_CASE("numbers fit their type, and a failure leaves the result alone") {
   uint8_t byte = 99;
   CHECK(nbdkit_parse_uint8_t("x", "255", &byte) == 0);
   CHECK(byte == 255);
@@ -83,7 +83,7 @@ TEST_CASE("numbers keep to their type, and a failure leaves the result alone") {
   CHECK(nbdkit_parse_int("x", "5", nullptr) == 0);
 }
 
-TEST_CASE("booleans are words in any case of letters") {
+TEST_CASE("booleans are words in upper or lower case") {
   for (const char *text : {"1", "true", "T", "Yes", "y", "ON"})
     CHECK(nbdkit_parse_bool(text) == 1);
   for (const char *text : {"0", "False", "f", "no", "N", "off"})
@@ -128,7 +128,7 @@ TEST_CASE("the error set is the current call's only, and 0 sets none") {
   CHECK(current_error() == 0);
 }
 
-TEST_CASE("messages keep errno, and count as said") {
+TEST_CASE("messages keep errno, and errors are counted") {
   const uint64_t before = error_messages_on_this_thread();
   errno = EXDEV;
   nbdkit_error("why: %m");
@@ -175,7 +175,7 @@ TEST_CASE("probabilities are numbers, percentages and ratios") {
   CHECK(nbdkit_parse_probability("p", "1", nullptr) == 0);
 }
 
-TEST_CASE("delays are numbers of a unit of time, seconds by default") {
+TEST_CASE("delays are numbers with a unit, by default seconds") {
   struct Delay {
     unsigned sec = 77;
     unsigned nsec = 77;

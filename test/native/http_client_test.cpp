@@ -54,14 +54,14 @@ http::Request request_to(const std::string &url) {
 
 } // namespace
 
-TEST_CASE("URLs in messages have no secrets and no control characters") {
+TEST_CASE("URLs in messages show no secrets and no control characters") {
   CHECK(http::printable("https://me:x@host:1/a@b?c=d#e") == "https://host:1/a@b");
   CHECK(http::printable("http://host") == "http://host");
   CHECK(http::printable("http://a:b@c@host/") == "http://host/");
   CHECK(http::printable("http://h/\x1b[2J\n") == "http://h/?[2J?");
 }
 
-TEST_CASE("a URL is taken apart, and a location is found from it") {
+TEST_CASE("a URL is parsed, and a relative location is resolved against it") {
   if (!has_libcurl())
     return;
   const auto url = http::parse_url("https://m%65:a%3Ab@Host.Example/disk?x=1#y");
@@ -78,7 +78,7 @@ TEST_CASE("a URL is taken apart, and a location is found from it") {
   CHECK_FALSE(http::resolve("http://h/a/b", "file:///etc/passwd"));
 }
 
-TEST_CASE("failures have words, and none of a server's") {
+TEST_CASE("failures have messages that quote nothing from the server") {
   http::Response response;
   response.status = 503;
   CHECK(http::explain(response) == "the server said 503 Service Unavailable");
@@ -89,7 +89,7 @@ TEST_CASE("failures have words, and none of a server's") {
   CHECK(http::explain(response) == "cannot connect: Connection refused");
 }
 
-TEST_CASE("requests of several threads fail where nobody listens") {
+TEST_CASE("requests of several threads fail if nobody listens") {
   if (!has_libcurl())
     return;
   const auto client = http::Client::start({});
@@ -111,7 +111,7 @@ TEST_CASE("requests of several threads fail where nobody listens") {
   CHECK(refused == 80);
 }
 
-TEST_CASE("stop ends what is under way, what waits and what comes later") {
+TEST_CASE("stop ends requests in progress, waiting ones and later ones") {
   const Silent server;
   if (!has_libcurl() || !server.is_there())
     return;
@@ -138,7 +138,7 @@ TEST_CASE("stop ends what is under way, what waits and what comes later") {
   CHECK(stopped == 6);
 }
 
-TEST_CASE("a deadline ends a request that has a connection, and one that waits for it") {
+TEST_CASE("a deadline ends a request with a connection and one that waits for a connection") {
   const Silent server;
   if (!has_libcurl() || !server.is_there())
     return;

@@ -8,7 +8,7 @@ using namespace std::chrono_literals;
 using namespace asyncnbd::schedule;
 using Wait = IdlePoller::Wait;
 
-TEST_CASE("who waits is resumed by an event, once, and waits again") {
+TEST_CASE("an event resumes a waiting connection once, which then waits again") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   SimulatedPollable &other = simulation.add_waiting();
@@ -23,7 +23,7 @@ TEST_CASE("who waits is resumed by an event, once, and waits again") {
   CHECK(other.resumed == 1);
 }
 
-TEST_CASE("what has no place in the poller cannot wait, and is not counted") {
+TEST_CASE("a connection without a place in the poller cannot wait, and is not counted") {
   for (const bool can_open : {false, true}) {
     PollerSimulation simulation;
     simulation.poller.can_open = can_open;
@@ -35,7 +35,7 @@ TEST_CASE("what has no place in the poller cannot wait, and is not counted") {
   }
 }
 
-TEST_CASE("an event for one that is busy is not lost, and comes once") {
+TEST_CASE("an event for a busy connection is not lost, and comes once") {
   PollerSimulation simulation;
   SimulatedPollable &busy = simulation.add_busy();
   simulation.add_event(busy);
@@ -49,7 +49,7 @@ TEST_CASE("an event for one that is busy is not lost, and comes once") {
   CHECK(busy.resumed == 0);
 }
 
-TEST_CASE("who is resumed has the pollable, until it waits again") {
+TEST_CASE("a resumed pollable belongs to its thread until it waits again") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   CHECK(one.registration->notify()); // the caller has it
@@ -61,7 +61,7 @@ TEST_CASE("who is resumed has the pollable, until it waits again") {
   CHECK(one.registration->claim());
 }
 
-TEST_CASE("who overlooks that its client has ended is told again when it waits") {
+TEST_CASE("a connection that missed its client's end is told again when it waits") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   one.turns.push_back([&] {
@@ -90,7 +90,8 @@ TEST_CASE("input that is suspended is resumed before its pollable waits again") 
   CHECK(simulation.poller.changes == 2);
 }
 
-TEST_CASE("who cannot have its input resumed cannot wait, and who could not suspend it can") {
+TEST_CASE("a connection whose input cannot be resumed cannot wait; one whose input was not "
+          "suspended can") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_busy();
   simulation.idle.suspend_input(*one.registration);
@@ -104,7 +105,7 @@ TEST_CASE("who cannot have its input resumed cannot wait, and who could not susp
   CHECK(simulation.idle.wait(*other.registration) == Wait::begun);
 }
 
-TEST_CASE("nothing is left of who is removed, neither in the poller nor for its successor") {
+TEST_CASE("removal leaves nothing in the poller and nothing for the next owner") {
   PollerSimulation simulation;
   SimulatedPollable &first = simulation.add_busy();
   simulation.idle.suspend_input(*first.registration);
@@ -157,7 +158,7 @@ TEST_CASE("the poller opens with eight candidates and closes with less than four
   }
 }
 
-TEST_CASE("who has waited for a second releases memory, once until its next turn") {
+TEST_CASE("after waiting a second a connection releases memory, once until its next turn") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   SimulatedPollable &busy = simulation.add_busy();
@@ -182,7 +183,7 @@ TEST_CASE("who has waited for a second releases memory, once until its next turn
   CHECK(later.released == 1);
 }
 
-TEST_CASE("who has more memory to release later is asked for it each second, without a turn") {
+TEST_CASE("a connection with more to release is asked each second, without a turn") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   one.has_more_later = true;
@@ -198,7 +199,7 @@ TEST_CASE("who has more memory to release later is asked for it each second, wit
   CHECK(simulation.poller.sleeps_ms == std::vector<int>{1000, 1000, 1000, 1000, -1, -1, -1});
 }
 
-TEST_CASE("who has waited for less than a second keeps its memory") {
+TEST_CASE("a connection that waited less than a second keeps its memory") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   simulation.clock.advance(1ms);
@@ -244,7 +245,7 @@ TEST_CASE("a worker that has left some for later does not sleep for ever") {
   CHECK(simulation.poller.sleeps_ms == std::vector{1000, -1});
 }
 
-TEST_CASE("up to 64 release memory at once, and others have their turns between") {
+TEST_CASE("at most 64 connections release memory in one go, and others have turns between") {
   PollerSimulation simulation;
   for (int i = 0; i < 150; i++)
     simulation.add_waiting();
@@ -268,7 +269,7 @@ TEST_CASE("up to 64 release memory at once, and others have their turns between"
   CHECK(active.resumed == 4);
 }
 
-TEST_CASE("who is notified while it releases memory is resumed") {
+TEST_CASE("a connection notified while it releases memory is resumed") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   SimulatedPollable &other = simulation.add_waiting();
@@ -283,7 +284,7 @@ TEST_CASE("who is notified while it releases memory is resumed") {
   CHECK(other.resumed == 0);
 }
 
-TEST_CASE("who has released memory is told of input that it has overlooked") {
+TEST_CASE("a connection that has released memory is told of input it missed") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   simulation.poller.steps = {[] {}};

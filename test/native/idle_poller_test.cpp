@@ -73,7 +73,7 @@ void answer(backend::Request &request) {
 
 } // namespace
 
-TEST_CASE("many connections that wait need few threads") {
+TEST_CASE("many waiting connections need few threads") {
   Crowd crowd(ThreadModel::parallel, answer);
   for (int i = 0; i < 20; i++)
     crowd.ask_all();
@@ -83,7 +83,7 @@ TEST_CASE("many connections that wait need few threads") {
   crowd.part();
 }
 
-TEST_CASE("calls that block stall no other connection, whatever the thread model") {
+TEST_CASE("blocking calls stall no other connection, whatever the thread model") {
   for (ThreadModel model : {ThreadModel::serialize_requests, ThreadModel::parallel}) {
     Gate gate;
     std::atomic<int> blocked{0};
@@ -192,7 +192,7 @@ TEST_CASE("a client that asks and closes its end at once gets its reply, and the
 }
 
 // A receive stops behind a descriptor that is passed, though there is more.
-TEST_CASE("what a receive has left behind is seen before long") {
+TEST_CASE("input left behind by a receive is soon seen") {
   Crowd crowd(ThreadModel::parallel, answer);
   crowd.settle();
   auto request = encode_request(wire::NBD_CMD_READ, 1, 0, 8);

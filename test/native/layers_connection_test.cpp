@@ -112,8 +112,7 @@ struct Server {
 
 } // namespace
 
-TEST_CASE(
-    "a client that leaves in the middle of a large write has changed nothing behind a layer") {
+TEST_CASE("a client that leaves during a large write changes nothing below a layer") {
   CHECK(Server().changed_by_half_a_write("plain", {}) == 0);
   CHECK(Server().changed_by_half_a_write("cow", {}) == 0);
   CHECK(Server().changed_by_half_a_write("delay", {{"writeMs", 1.0}}) == 0);
@@ -126,8 +125,8 @@ TEST_CASE(
   CHECK(Server().changed_by_half_a_write("error", {{"preadRate", 0.5}}) > 0);
 }
 
-TEST_CASE("what waits for its time ends with its client or the server, though the next has to wait "
-          "for memory") {
+TEST_CASE(
+    "a delayed request ends with its client or the server, even while the next waits for memory") {
   CHECK(Server().ends_at_once(true));
   CHECK(Server().ends_at_once(false));
 }

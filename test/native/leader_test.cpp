@@ -42,8 +42,7 @@ using Pause = SlowCallDetector::Pause;
 
 } // namespace
 
-TEST_CASE(
-    "a call is reported when it is seen a second time, and at each tick as long as it lasts") {
+TEST_CASE("a call is reported at its second tick and at each tick after") {
   Simulation simulation;
   Listener listener(simulation.detector);
   const uint64_t call = listener.token.begin_call();
@@ -69,7 +68,7 @@ TEST_CASE("a call that ends before the next tick is not reported, nor is the one
   CHECK(listener.reported.empty());
 }
 
-TEST_CASE("each listener hears of its own calls only, and of none when it has been removed") {
+TEST_CASE("a listener hears only of its own calls, and of none once removed") {
   Simulation simulation;
   Listener quick(simulation.detector);
   auto leaving = std::make_unique<Listener>(simulation.detector);
@@ -85,7 +84,7 @@ TEST_CASE("each listener hears of its own calls only, and of none when it has be
   CHECK(slow.reported == std::vector{call, call});
 }
 
-TEST_CASE("a token can be taken while a call lasts, by one, and who made the call finds out") {
+TEST_CASE("one thread can take the token during a call, and the caller finds out") {
   Simulation simulation;
   LeaderToken token(simulation.detector);
   CHECK(token.current_call() == 0);
@@ -97,7 +96,7 @@ TEST_CASE("a token can be taken while a call lasts, by one, and who made the cal
   CHECK_FALSE(token.end_call(call));
 }
 
-TEST_CASE("a token cannot be taken between calls, nor for a call that is over") {
+TEST_CASE("a token cannot be taken between calls or for a finished call") {
   Simulation simulation;
   LeaderToken token(simulation.detector);
   const uint64_t first = token.begin_call();
@@ -124,7 +123,7 @@ TEST_CASE("the end of a call that has lost the token does not end the call of th
   CHECK(token.end_call(third));
 }
 
-TEST_CASE("a call whose token was taken is reported no more, but the new leader's are") {
+TEST_CASE("after its token was taken a call is not reported, but the new leader's calls are") {
   Simulation simulation;
   Listener listener(simulation.detector);
   const uint64_t first = listener.token.begin_call();
@@ -152,7 +151,7 @@ TEST_CASE("the calls of a word's next owner have other numbers") {
   }
 }
 
-TEST_CASE("each of many tokens has a word of its own, in a cache line of its own") {
+TEST_CASE("each of many tokens has a word in its own cache line") {
   Simulation simulation;
   std::vector<std::unique_ptr<LeaderToken>> tokens;
   std::set<uintptr_t> lines;
@@ -197,7 +196,7 @@ TEST_CASE("the detector ticks fast from a slow call on, for some ticks after the
   CHECK(tick_in_a_quick_call() == Pause::slow);
 }
 
-TEST_CASE("ticks stay long where slow calls are of a kind that may last") {
+TEST_CASE("ticks stay long if slow calls may last long") {
   Simulation simulation;
   Listener listener(simulation.detector);
   listener.is_urgent = false;
@@ -220,7 +219,7 @@ TEST_CASE("the detector sleeps where there are no calls, although one was slow n
   CHECK(simulation.detector.tick() == Pause::until_notice);
 }
 
-TEST_CASE("the detector has one thread, which it asks for again if there was none to have") {
+TEST_CASE("the detector has one thread, and asks again if it could get none") {
   Simulation simulation;
   simulation.threads.has_any = false;
   Listener first(simulation.detector);

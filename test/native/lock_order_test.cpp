@@ -58,7 +58,7 @@ Outcome outcome_of(const std::function<void(Locks &)> &run) {
 
 } // namespace
 
-TEST_CASE("locks may be taken in their order, and given back in any") {
+TEST_CASE("locks are taken in order and released in any order") {
   const Outcome outcome = outcome_of([](Locks &locks) {
     for (int i = 0; i < 2; i++) {
       locks.first.lock();
@@ -76,7 +76,7 @@ TEST_CASE("locks may be taken in their order, and given back in any") {
   CHECK(outcome.words.empty());
 }
 
-TEST_CASE("taking a lock out of order ends the process, and says which locks they are") {
+TEST_CASE("taking a lock out of order ends the process and names both locks") {
   const Outcome outcome = outcome_of([](Locks &locks) {
     locks.middle.lock();
     locks.last.lock();
@@ -97,7 +97,7 @@ TEST_CASE("two locks of one rank are never held together") {
   CHECK(outcome.words.find("buffers") != std::string::npos);
 }
 
-TEST_CASE("a lock that is only tried keeps the order too, and is held if it was free") {
+TEST_CASE("a tried lock keeps the order, too, and is held if it was free") {
   CHECK(outcome_of([](Locks &locks) {
           locks.middle.lock();
           (void)locks.first.try_lock();
@@ -108,7 +108,7 @@ TEST_CASE("a lock that is only tried keeps the order too, and is held if it was 
         }).signal == SIGABRT);
 }
 
-TEST_CASE("who waits for a condition does not hold its lock, and holds it afterwards") {
+TEST_CASE("waiting for a condition releases its lock and takes it again afterwards") {
   const auto waits_and = [](const std::function<void(Locks &)> &then) {
     return outcome_of([&](Locks &locks) {
              Condition never;
@@ -122,7 +122,7 @@ TEST_CASE("who waits for a condition does not hold its lock, and holds it afterw
   CHECK(waits_and([](Locks &locks) { locks.first.lock(); }) == SIGABRT);
 }
 
-TEST_CASE("nobody waits for a condition with another lock than its own") {
+TEST_CASE("waiting for a condition with a wrong lock ends the process") {
   const Outcome outcome = outcome_of([](Locks &locks) {
     Condition never;
     locks.first.lock();
@@ -132,7 +132,7 @@ TEST_CASE("nobody waits for a condition with another lock than its own") {
   CHECK(outcome.signal == SIGABRT);
 }
 
-TEST_CASE("nobody waits for a condition with a lock that it does not hold") {
+TEST_CASE("waiting for a condition without its lock ends the process") {
   const Outcome outcome = outcome_of([](Locks &locks) {
     Condition never;
     std::unique_lock lock(locks.middle, std::defer_lock);

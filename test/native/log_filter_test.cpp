@@ -64,7 +64,7 @@ struct NamedPipe {
 
 } // namespace
 
-TEST_CASE("nobody but its own thread waits for who reads a log that is a pipe") {
+TEST_CASE("only the log's own thread waits for the reader of a log that is a pipe") {
   FilterFixture fixture;
   const NamedPipe pipe;
   auto filter = fixture.make("log", {{"file", pipe.path}});
@@ -96,7 +96,7 @@ TEST_CASE("nobody but its own thread waits for who reads a log that is a pipe") 
   layer->close();
 }
 
-TEST_CASE("a client whose last line is not written is closed once that is given up") {
+TEST_CASE("a client is closed once its unwritten last line is given up") {
   FilterFixture fixture;
   const NamedPipe pipe;
   auto filter = fixture.make("log", {{"file", pipe.path}});

@@ -44,7 +44,7 @@ struct StderrTo {
 
 } // namespace
 
-TEST_CASE("lines say program, whose they are and how bad it is") {
+TEST_CASE("a line has the program, its source and its severity") {
   const File file;
   LogWriter writer;
   REQUIRE(writer.open_file(file.path) == 0);
@@ -58,7 +58,7 @@ TEST_CASE("lines say program, whose they are and how bad it is") {
   CHECK(writer.open_file("/nonexistent/log") == ENOENT);
 }
 
-TEST_CASE("debug lines go to standard error wherever others go") {
+TEST_CASE("debug lines always go to standard error") {
   const File file;
   LogWriter writer;
   for (const LogSink sink : {LogSink::none, LogSink::file, LogSink::syslog}) {
@@ -74,7 +74,7 @@ TEST_CASE("debug lines go to standard error wherever others go") {
   CHECK(file.text() == "test: debug: detail\ntest: debug: detail\ntest: debug: detail\n");
 }
 
-TEST_CASE("a standard error that is kept is written to until the log is configured anew") {
+TEST_CASE("a kept standard error is written to until the log is configured again") {
   const File file;
   const File later;
   LogWriter writer;

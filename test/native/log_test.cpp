@@ -22,7 +22,7 @@ TEST_CASE("a log text leaves passwords of addresses out") {
   CHECK(without_passwords("http://user:PASS@") == "http://user:***@");
 }
 
-TEST_CASE("a log text escapes what is not to be printed") {
+TEST_CASE("a log text escapes characters that cannot be printed") {
   CHECK(escaped("a\nb\tc\r\x1b[31m\x7f") == "a\\nb\\tc\\r\\x1b[31m\\x7f");
   CHECK(escaped("\u202egpj.exe \u009b \u2066") == "\\u202egpj.exe \\u009b \\u2066");
   CHECK(escaped("déjà \u2026 \U0001f600 \xff\xe2") == "déjà \u2026 \U0001f600 \xff\xe2");
@@ -35,7 +35,7 @@ TEST_CASE("a log text leaves the plugin's lines and escapes the client's") {
   CHECK(loggable("nothing", "") == "nothing");
 }
 
-TEST_CASE("a log text tells nothing of secret parameters") {
+TEST_CASE("a log text hides secret parameters") {
   for (const char *key : {"password", "proxy-password", "secret-key", "session-token", "Cookie"})
     CHECK(loggable_value(key, "x") == "***");
   CHECK(loggable_value("header", "Authorization: x") == "Authorization: ***");

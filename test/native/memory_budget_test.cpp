@@ -31,7 +31,7 @@ constexpr uint64_t MIB = 1 << 20;
 
 } // namespace
 
-TEST_CASE("what does not fit waits for room, in the order of asking") {
+TEST_CASE("requests that do not fit wait for room in order") {
   MemoryBudget budget(100);
   Waiter holder;
   Waiter first;
@@ -51,7 +51,7 @@ TEST_CASE("what does not fit waits for room, in the order of asking") {
   CHECK_FALSE(budget.is_short());
 }
 
-TEST_CASE("the reserve belongs to one at a time, who has waited longest") {
+TEST_CASE("the reserve goes to one waiter at a time, the one that waited longest") {
   MemoryBudget budget(100);
   Waiter waiter;
   Waiter first;
@@ -65,7 +65,7 @@ TEST_CASE("the reserve belongs to one at a time, who has waited longest") {
   CHECK(budget.taken_bytes() == 100);
 }
 
-TEST_CASE("who needs least in all is next, for memory and for the reserve, whoever came first") {
+TEST_CASE("the waiter that needs least is next, for memory and for the reserve") {
   MemoryBudget budget(100);
   Waiter holder;
   Waiter largest;
@@ -131,7 +131,7 @@ TEST_CASE("small requests that keep coming do not keep a large one from the rese
   CHECK(small_turns >= 2);
 }
 
-TEST_CASE("who leaves the line makes way for the next") {
+TEST_CASE("a waiter that leaves the queue lets the next one go on") {
   MemoryBudget budget(100);
   Waiter holder;
   Waiter first;
@@ -264,7 +264,7 @@ TEST_CASE("a client that has taken nothing yet gets 16 MiB, and more with what i
   CHECK_FALSE(account.take(charges[18], MIB, waiter));
 }
 
-TEST_CASE("what turns up later counts, without having waited") {
+TEST_CASE("memory charged later counts without waiting") {
   MemoryBudget server(MIB);
   Waiter waiter;
   MemoryAccount account(256 * MIB, &server);
@@ -276,7 +276,7 @@ TEST_CASE("what turns up later counts, without having waited") {
   CHECK(server.taken_bytes() == 0);
 }
 
-TEST_CASE("who comes to wait for its own replies makes way for the next in line") {
+TEST_CASE("a connection that has to wait for its own replies lets the next one go on") {
   MemoryBudget server(2 * MIB);
   Waiter waiter;
   CHECK(server.take(3 * MIB, waiter, 0) == Source::reserve);
@@ -297,7 +297,7 @@ TEST_CASE("who comes to wait for its own replies makes way for the next in line"
   CHECK(server.take(MIB / 2, second, 8 * MIB) == Source::memory);
 }
 
-TEST_CASE("threads that take and give back never exceed it, and none waits for ever") {
+TEST_CASE("threads never exceed the budget, and none waits for ever") {
   constexpr uint64_t LIMIT = 1000;
   MemoryBudget budget(LIMIT);
   std::atomic<bool> exceeded{false};

@@ -58,7 +58,7 @@ struct TwoClients : Front {
 
 } // namespace
 
-TEST_CASE("a flush of one connection is one of another that has written, and then of none") {
+TEST_CASE("a flush of one connection flushes another that has written, once") {
   TwoClients clients;
   CHECK(clients.first->facts().can_multi_conn);
   clients.write_by_second();
@@ -77,7 +77,7 @@ TEST_CASE("a flush of one connection is one of another that has written, and the
   clients.close();
 }
 
-TEST_CASE("a flush that another connection fails is a failed flush, and the next one tries again") {
+TEST_CASE("a flush that fails on another connection fails, and the next one tries again") {
   TwoClients clients;
   clients.write_by_second();
   for (const int error : {EIO, 0}) {
@@ -92,7 +92,7 @@ TEST_CASE("a flush that another connection fails is a failed flush, and the next
   clients.close();
 }
 
-TEST_CASE("a client that is given up while another's connection is flushed for it is answered") {
+TEST_CASE("a flush given up while another connection is flushed for it is answered") {
   TwoClients clients;
   clients.write_by_second();
   TestRequest flush(NBD_CMD_FLUSH, 0, 0);
@@ -108,7 +108,7 @@ TEST_CASE("a client that is given up while another's connection is flushed for i
   clients.second->close();
 }
 
-TEST_CASE("a flush fails whose child is given up with the connection that it is on") {
+TEST_CASE("a flush fails if the connection that is flushed for it gives up") {
   TwoClients clients;
   clients.write_by_second();
   TestRequest flush(NBD_CMD_FLUSH, 0, 0);
@@ -120,7 +120,7 @@ TEST_CASE("a flush fails whose child is given up with the connection that it is 
   clients.close();
 }
 
-TEST_CASE("with all connections in doubt each flush is one of all") {
+TEST_CASE("if all connections may be dirty, each flush flushes all") {
   TwoClients clients(FilterOptions{{"trackDirty", "off"}});
   TestRequest flush(NBD_CMD_FLUSH, 0, 0);
   clients.first->submit(flush, Caller::may_block);
@@ -132,7 +132,7 @@ TEST_CASE("with all connections in doubt each flush is one of all") {
   clients.close();
 }
 
-TEST_CASE("an emulated durable write is a flush of all after it") {
+TEST_CASE("an emulated FUA write is followed by a flush of all") {
   Front front("multi-conn", {{"mode", "emulate"}});
   std::vector<uint16_t> calls;
   front.disk.error_of = [&](Request &request) {
@@ -233,7 +233,7 @@ void release(Request *given_up) {
 
 } // namespace
 
-TEST_CASE("a flush that is never answered keeps nobody from closing") {
+TEST_CASE("a flush that is never answered does not keep a connection from closing") {
   SeveralClients clients(2);
   clients.begin_flush();
   Request *child = clients[1].unanswered();
@@ -247,7 +247,7 @@ TEST_CASE("a flush that is never answered keeps nobody from closing") {
   release(child);
 }
 
-TEST_CASE("a flush that is never answered is given up by the connection that it is on, too") {
+TEST_CASE("the connection that is flushed can give up a flush that is never answered, too") {
   SeveralClients clients(2);
   clients.begin_flush();
   Request *child = clients[1].unanswered();
@@ -259,7 +259,7 @@ TEST_CASE("a flush that is never answered is given up by the connection that it 
   clients[0].front->close();
 }
 
-TEST_CASE("a third connection that would be flushed next closes without") {
+TEST_CASE("a third connection that would be flushed next closes without a flush") {
   SeveralClients clients(3);
   clients.begin_flush();
   Request *child = clients[1].unanswered();
@@ -370,7 +370,7 @@ TEST_CASE("a plugin hears of a client that leaves when no flush for another is i
 
 // ---- the order of what happens ------------------------------------------------------------------
 
-TEST_CASE("a flush that begins before something has been raised does not cover it") {
+TEST_CASE("a flush does not cover a write that is answered after it began") {
   filters::Members members;
   filters::LastTime written;
   filters::LastTime flushed;
@@ -384,7 +384,7 @@ TEST_CASE("a flush that begins before something has been raised does not cover i
   CHECK_FALSE(written.is_after(flushed));
 }
 
-TEST_CASE("what is overtaken by a flush is raised once more") {
+TEST_CASE("a write that a flush overtakes stays dirty") {
   filters::Members members;
   filters::LastTime written;
   filters::LastTime flushed;
@@ -458,7 +458,7 @@ unsigned write_and_flush(Backend &client, size_t writer, Versions &answered, Ver
 
 } // namespace
 
-TEST_CASE("what is answered before a flush begins is flushed, whatever others do") {
+TEST_CASE("a write answered before a flush began is flushed, whatever others do") {
   for (const char *track : {"connection", "fast"}) {
     Front front("multi-conn", {{"trackDirty", track}});
     Versions answered{};

@@ -82,8 +82,7 @@ struct Once : SimulatedResources {
 
 } // namespace
 
-TEST_CASE(
-    "an export is opened for its first client, stays when it leaves, and is closed at the end") {
+TEST_CASE("an export is opened for the first client, stays open, and is closed at the end") {
   Once once;
   auto first = once.connect();
   auto second = once.connect();
@@ -105,7 +104,7 @@ TEST_CASE(
   CHECK(once.closed == 1);
 }
 
-TEST_CASE("another name, a read-only one and one for TLS are others") {
+TEST_CASE("other names, read-only exports and exports for TLS are opened apart") {
   Once once;
   once.connect("a");
   once.connect("b");
@@ -119,7 +118,7 @@ TEST_CASE("another name, a read-only one and one for TLS are others") {
   CHECK(once.closed == 4);
 }
 
-TEST_CASE("no client can have endless names opened") {
+TEST_CASE("the number of open names is limited") {
   Once once;
   for (unsigned i = 0; i < 1024; i++)
     once.connect(std::to_string(i));
@@ -132,7 +131,7 @@ TEST_CASE("no client can have endless names opened") {
   CHECK(once.closed == 1024);
 }
 
-TEST_CASE("clients that come while it is being opened wait, and try themselves where it fails") {
+TEST_CASE("clients that come during opening wait, and try themselves if it fails") {
   for (const bool is_refused : {false, true}) {
     CAPTURE(is_refused);
     Once once;
@@ -173,7 +172,7 @@ TEST_CASE("clients that come while it is being opened wait, and try themselves w
   }
 }
 
-TEST_CASE("a late reply may come before what is behind has given up") {
+TEST_CASE("a late reply may come before the plugin's request is given up") {
   Once once;
   once.is_held = true;
   auto client = once.connect();
@@ -217,7 +216,7 @@ TEST_CASE("a client gives up its own requests, and those of others go on") {
   once.filter->end();
 }
 
-TEST_CASE("what has been given up for a client is given up for good at the end") {
+TEST_CASE("a request given up for its client is given up for good at the end") {
   Once once;
   once.is_held = true;
   auto client = once.connect();
@@ -236,7 +235,7 @@ TEST_CASE("what has been given up for a client is given up for good at the end")
   CHECK(request.ends == 1);
 }
 
-TEST_CASE("what the plugin gives up with the export is given up for its client") {
+TEST_CASE("a request that the plugin gives up is given up for its client") {
   Once once;
   once.is_held = true;
   auto client = once.connect();
@@ -253,7 +252,7 @@ TEST_CASE("what the plugin gives up with the export is given up for its client")
   once.filter->end();
 }
 
-TEST_CASE("reservations, extents and words of errors pass") {
+TEST_CASE("reservations, extents and error messages pass through") {
   Once once;
   auto client = once.connect();
   TestRequest write(NBD_CMD_WRITE, 4096, 512, 9);

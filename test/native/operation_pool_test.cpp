@@ -35,7 +35,7 @@ size_t visited(OperationPool &pool) {
 
 } // namespace
 
-TEST_CASE("what a burst of requests in flight has taken is given back as they end") {
+TEST_CASE("memory of a burst of requests is given back as they end") {
   OperationSlabs slabs;
   OperationPool pool(slabs);
   const std::vector<Operation *> burst = get(pool, 100'000);
@@ -49,7 +49,7 @@ TEST_CASE("what a burst of requests in flight has taken is given back as they en
   CHECK(calls().resident_bytes() <= 512 * KIB);
 }
 
-TEST_CASE("an idle backend keeps no operations, and begins anew") {
+TEST_CASE("an idle backend keeps no operations and can start again") {
   OperationSlabs slabs;
   OperationPool pool(slabs);
   for (int round = 0; round < 3; round++) {
@@ -71,7 +71,7 @@ TEST_CASE("an idle backend keeps no operations, and begins anew") {
   }
 }
 
-TEST_CASE("operations of one backend serve another once it is gone") {
+TEST_CASE("operations of a closed backend serve another") {
   OperationSlabs slabs;
   for (int round = 0; round < 3; round++) {
     OperationPool pool(slabs);

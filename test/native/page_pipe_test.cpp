@@ -64,7 +64,7 @@ TEST_CASE("any part of a file arrives whole, through as many pipes as that takes
   close(sockets.server);
 }
 
-TEST_CASE("what is in pipes can be taken out instead, also what a failed send has left") {
+TEST_CASE("data in pipes can be read out instead, even after a failed send") {
   PagePipes pipes;
   File file;
   PagePipe::Owner pipe = pipes.take(PagePipe::For::sending);
@@ -77,7 +77,7 @@ TEST_CASE("what is in pipes can be taken out instead, also what a failed send ha
   CHECK(pipe->is_empty());
 }
 
-TEST_CASE("a peer that has gone ends no process where SIGPIPE would, and leaves no trace of it") {
+TEST_CASE("a peer that has gone raises no SIGPIPE") {
   PagePipes pipes;
   const auto before = signal(SIGPIPE, SIG_DFL);
   File file;
@@ -98,7 +98,7 @@ TEST_CASE("a peer that has gone ends no process where SIGPIPE would, and leaves 
   signal(SIGPIPE, before);
 }
 
-TEST_CASE("a part that the file does not have is an error, and nobody gets what was had of it") {
+TEST_CASE("a range that the file does not have is an error, and nothing of it is sent") {
   PagePipes pipes;
   File file;
   for (uint64_t offset : {uint64_t(FILE_BYTES - 5000), uint64_t(FILE_BYTES + 5000)}) {
@@ -111,7 +111,7 @@ TEST_CASE("a part that the file does not have is an error, and nobody gets what 
   }
 }
 
-TEST_CASE("there are not more than so many pipes, and those that are kept can be closed") {
+TEST_CASE("the number of pipes is limited, and kept ones can be closed") {
   PagePipes pipes;
   File file;
   pipes.close_kept();
@@ -139,7 +139,7 @@ TEST_CASE("there are not more than so many pipes, and those that are kept can be
   CHECK(open_descriptors() == before);
 }
 
-TEST_CASE("what arrives at a socket gets to its place in a file") {
+TEST_CASE("data from a socket is written to its place in a file") {
   PagePipes pipes;
   File file;
   SocketPair sockets;
@@ -166,7 +166,7 @@ TEST_CASE("what arrives at a socket gets to its place in a file") {
   close(sockets.server);
 }
 
-TEST_CASE("a pipe that is full of small pieces says so, and what it has is not lost") {
+TEST_CASE("a pipe full of small pieces reports it, and loses nothing") {
   PagePipes pipes;
   SocketPair sockets;
   PagePipe::Owner pipe = pipes.take(PagePipe::For::receiving);
@@ -191,7 +191,7 @@ TEST_CASE("a pipe that is full of small pieces says so, and what it has is not l
   close(sockets.server);
 }
 
-TEST_CASE("what a file does not take stays in the pipe") {
+TEST_CASE("data that a file does not take stays in the pipe") {
   PagePipes pipes;
   constexpr size_t TAKEN = 8192;
   const int file = memfd_create("page_pipe_test", MFD_CLOEXEC | MFD_ALLOW_SEALING);
@@ -211,7 +211,7 @@ TEST_CASE("what a file does not take stays in the pipe") {
   close(sockets.server);
 }
 
-TEST_CASE("memory arrives as well, a pipe's fill at a time") {
+TEST_CASE("memory is sent as well, one full pipe at a time") {
   PagePipes pipes;
   const auto memory = content(0, 3 << 20);
   SocketPair sockets;

@@ -150,7 +150,7 @@ TEST_CASE("partitions of a GPT are where it says, with either size of sectors") 
   }
 }
 
-TEST_CASE("a partition that is not there, or not all there, refuses the client") {
+TEST_CASE("a missing partition, or one beyond the disk, refuses the client") {
   for (const double number : {2.0, 4.0, 7.0}) {
     Partitioned front(number);
     front.add_mbr();
@@ -198,19 +198,19 @@ TEST_CASE("a broken GPT refuses the client") {
   CHECK(large.is_refused("broken"));
 }
 
-TEST_CASE("a table that cannot be read refuses the client, with why") {
+TEST_CASE("a table that cannot be read refuses the client with the reason") {
   Partitioned front(1);
   front.add_mbr();
   front.disk.error_of = [](Request &) { return EIO; };
   CHECK(front.is_refused("cannot read the partition table"));
 }
 
-TEST_CASE("numbers and sectors that there are not are refused") {
+TEST_CASE("wrong partition numbers and sector sizes are refused") {
   CHECK(Partitioned(0).filter == nullptr);
   CHECK(Partitioned(1, 1024).filter == nullptr);
 }
 
-TEST_CASE("a plugin of whole blocks is asked for nothing else, with the table and after it") {
+TEST_CASE("a plugin with a block size gets only whole blocks, for the table and afterwards") {
   Partitioned mbr(6);
   mbr.add_mbr();
   mbr.add(1100, 0, 0x83, 12, 32); // from sector 1112 on
@@ -223,7 +223,7 @@ TEST_CASE("a plugin of whole blocks is asked for nothing else, with the table an
   CHECK(gpt.disk.bytes[40 * 512 + 4096] == 9);
 }
 
-TEST_CASE("a part that is not of whole blocks is refused, with what helps") {
+TEST_CASE("a partition that is not aligned to blocks is refused with advice") {
   const auto words = [](const filters::FilterOptions &options) {
     FilterFront front("offset", options, SIZE);
     return front.try_connect(std::make_unique<BlockBackend>(front.disk)) == nullptr ? front.error
@@ -271,7 +271,7 @@ TEST_CASE("a table that is being read does not hold up a server that stops") {
   }
 }
 
-TEST_CASE("nobody waits for a table whose client has hung up") {
+TEST_CASE("reading a table ends when its client hangs up") {
   for (const bool answers_when_told : {true, false}) {
     int ends[2];
     REQUIRE(socketpair(AF_UNIX, SOCK_STREAM, 0, ends) == 0);

@@ -61,7 +61,7 @@ TEST_CASE("there are no more workers than cores, and none without pollables") {
   }
 }
 
-TEST_CASE("a worker that will wait is replaced, and goes when its turn is over") {
+TEST_CASE("a worker about to wait is replaced, and leaves when its turn ends") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   one.next_turn([&] {
@@ -87,7 +87,7 @@ TEST_CASE("a worker that will wait is replaced, and goes when its turn is over")
   CHECK_FALSE(has_new_worker(simulation));
 }
 
-TEST_CASE("threads that are no workers, or have no turn, delay nobody") {
+TEST_CASE("threads that are no workers or have no turn delay nobody") {
   CHECK_FALSE(IdlePoller::delays_others());
   CHECK_FALSE(IdlePoller::is_replaced());
   IdlePoller::before_delay();
@@ -123,7 +123,7 @@ TEST_CASE("a turn that goes on and on is taken from its worker after 20 ms") {
   CHECK(simulation.threads.run_one());
 }
 
-TEST_CASE("many short turns are no long one") {
+TEST_CASE("many short turns do not count as a long one") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   for (int i = 0; i < 100; i++) {
@@ -139,7 +139,7 @@ TEST_CASE("many short turns are no long one") {
   CHECK(simulation.threads.tasks.empty());
 }
 
-TEST_CASE("a turn that waits for something is taken from its worker after 2 ms") {
+TEST_CASE("a turn that waits is taken from its worker after 2 ms") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   std::atomic<pid_t> thread{0};
@@ -166,7 +166,7 @@ TEST_CASE("a turn that waits for something is taken from its worker after 2 ms")
   worker.join();
 }
 
-TEST_CASE("whoever serves a pollable can be replaced by it, and nobody when its turn is over") {
+TEST_CASE("a pollable can replace its worker, but not after the turn") {
   PollerSimulation simulation(2);
   SimulatedPollable &one = simulation.add_waiting();
   SimulatedPollable &other = simulation.add_waiting();
@@ -189,7 +189,7 @@ TEST_CASE("whoever serves a pollable can be replaced by it, and nobody when its 
   simulation.threads.run_one();
 }
 
-TEST_CASE("a worker that the system has no thread for is tried again at each tick") {
+TEST_CASE("if no thread can be started, each tick tries again") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   one.next_turn([&] { IdlePoller::before_delay(); });
@@ -211,7 +211,7 @@ TEST_CASE("a worker that the system has no thread for is tried again at each tic
   CHECK(one.resumed == 2);
 }
 
-TEST_CASE("a thread that has nothing else to do takes the place of a worker that is missing") {
+TEST_CASE("an idle thread takes the place of a missing worker") {
   PollerSimulation simulation(2);
   SimulatedPollable &one = simulation.add_waiting();
   simulation.threads.has_any = false;
@@ -237,7 +237,7 @@ TEST_CASE("a thread that has nothing else to do takes the place of a worker that
   CHECK(simulation.threads.tasks.empty()); // none is missing any more
 }
 
-TEST_CASE("a worker looks again for as long as its clients' server says, and then sleeps") {
+TEST_CASE("a worker spins for the server's time, then sleeps") {
   PollerSimulation simulation(2);
   simulation.poller.look_takes = 10us;
   simulation.idle.candidate_begins(50);
@@ -246,7 +246,7 @@ TEST_CASE("a worker looks again for as long as its clients' server says, and the
   CHECK(simulation.poller.looks == 1 + 5);
 }
 
-TEST_CASE("a worker does not get far ahead of those that it sends to, unless it is replaced") {
+TEST_CASE("a worker does not get far ahead of its receivers unless it is replaced") {
   struct Reader final : Receiver {
     mutable int looks = 0;
     size_t unread_bytes() const override {

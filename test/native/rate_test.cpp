@@ -24,7 +24,7 @@ constexpr double BITS = 8 * 1000 * 100; // 100 bytes a millisecond
 
 } // namespace
 
-TEST_CASE("what is more than a burst waits until the bits have come, without a thread") {
+TEST_CASE("a request beyond the burst waits for its bits, without a thread") {
   Slow slow({{"bits", BITS}, {"burstSeconds", 0.01}}); // 1000 bytes
   CHECK(TestRequest(wire::NBD_CMD_WRITE, 0, 1000, 9).run(*slow.layer) == 0);
   TestRequest waiting(wire::NBD_CMD_WRITE, 0, 500, 8);
@@ -44,7 +44,7 @@ TEST_CASE("what is more than a burst waits until the bits have come, without a t
   CHECK(trim.run(*slow.layer) == 0);
 }
 
-TEST_CASE("what may be read at once is read in place, and its bits are taken once") {
+TEST_CASE("a read that need not wait is read in place, and takes its bits once") {
   Slow slow({{"bits", BITS}, {"connectionBits", BITS}, {"burstSeconds", 0.01}}); // 1000 bytes
   TestRequest read(wire::NBD_CMD_READ, 0, 600);
   CHECK(slow.layer->reserve(read).data == slow.disk.bytes.data());
@@ -64,7 +64,7 @@ TEST_CASE("what may be read at once is read in place, and its bits are taken onc
   CHECK(slow.layer->reserve(little).data == slow.disk.bytes.data());
 }
 
-TEST_CASE("a request of more bits than a burst has takes as long as they take to come") {
+TEST_CASE("a request larger than the burst takes as long as its bits") {
   Slow slow({{"bits", BITS}, {"burstSeconds", 0.01}});
   TestRequest large(wire::NBD_CMD_READ, 0, 1000 + 10000);
   slow.layer->submit(large, Caller::may_block);
@@ -75,7 +75,7 @@ TEST_CASE("a request of more bits than a burst has takes as long as they take to
   CHECK(large.wait() == 0);
 }
 
-TEST_CASE("all clients share one rate, and each has one of its own") {
+TEST_CASE("one rate is for all clients, another for each connection") {
   Slow shared({{"bits", BITS}, {"burstSeconds", 0.01}});
   TestRequest first(wire::NBD_CMD_READ, 0, 1000);
   CHECK(first.run(*shared.layer) == 0);

@@ -90,7 +90,7 @@ struct Readahead : FilterFront {
 
 } // namespace
 
-TEST_CASE("reads in order are read ahead of, more and more, and little too much") {
+TEST_CASE("sequential reads are read ahead, more and more, with little too much") {
   for (const uint64_t bytes : {4 * KIB, 64 * KIB, 100 * KIB, MIB}) {
     ReadStreams streams;
     const uint64_t asked = read_in_order(streams, 0, 16 * MIB, bytes);
@@ -99,7 +99,7 @@ TEST_CASE("reads in order are read ahead of, more and more, and little too much"
   }
 }
 
-TEST_CASE("random reads are not read ahead of") {
+TEST_CASE("random reads cause no readahead") {
   ReadStreams streams;
   std::mt19937 random(1);
   uint64_t asked = 0;
@@ -110,7 +110,7 @@ TEST_CASE("random reads are not read ahead of") {
   CHECK(asked < 100'000 * uint64_t{4096} / 100);
 }
 
-TEST_CASE("readers that take turns are all read ahead of, and so is one that is out of order") {
+TEST_CASE("readahead serves several readers at once, even with requests out of order") {
   ReadStreams streams;
   uint64_t asked = 0;
   for (uint64_t at = 0; at < 4 * MIB; at += 64 * KIB)
@@ -122,7 +122,7 @@ TEST_CASE("readers that take turns are all read ahead of, and so is one that is 
   CHECK(asked <= 16 * MIB * 12 / 10);
 }
 
-TEST_CASE("of reads with gaps between them no more is read ahead than is read") {
+TEST_CASE("readahead for reads with gaps reads no more than they do") {
   ReadStreams streams;
   uint64_t asked = 0;
   uint64_t used = 0;
@@ -134,7 +134,7 @@ TEST_CASE("of reads with gaps between them no more is read ahead than is read") 
   CHECK(asked <= used + used / 8 + ReadStreams::UNIT_BYTES);
 }
 
-TEST_CASE("nothing is asked for behind the end of the disk") {
+TEST_CASE("readahead stops at the end of the disk") {
   ReadStreams streams;
   uint64_t end = 0;
   for (uint64_t at = 0; at < MIB; at += 64 * KIB)
@@ -142,7 +142,7 @@ TEST_CASE("nothing is asked for behind the end of the disk") {
   CHECK(end == MIB + 100);
 }
 
-TEST_CASE("what is below is asked in requests of its own, of which few are in flight") {
+TEST_CASE("readahead uses a few requests of its own") {
   Readahead front;
   Backend &client = front.open();
   for (uint64_t at = 0; at < 48 * MIB; at += 256 * KIB)
@@ -161,7 +161,7 @@ TEST_CASE("what is below is asked in requests of its own, of which few are in fl
   client.close();
 }
 
-TEST_CASE("the end of a client waits for what it has in flight, which is given up") {
+TEST_CASE("closing waits for readahead in flight, which is given up") {
   Readahead front;
   Backend &client = front.open();
   for (uint64_t at = 0; at < 4 * MIB; at += 256 * KIB)
@@ -197,7 +197,7 @@ TEST_CASE("a late reply may come before its request is given up") {
   front.clients.clear();
 }
 
-TEST_CASE("what is closed unused gives up what it has in flight, and nobody waits for it") {
+TEST_CASE("closing unused gives up readahead in flight without waiting") {
   Readahead front;
   Backend &client = front.open();
   for (uint64_t at = 0; at < MIB; at += 256 * KIB)
@@ -213,7 +213,7 @@ TEST_CASE("what is closed unused gives up what it has in flight, and nobody wait
     request->completers.maker().release(*request);
 }
 
-TEST_CASE("where what is below cannot cache nothing is asked of it") {
+TEST_CASE("without caching below there is no readahead") {
   Readahead front;
   for (const Support cache : {Support::none, Support::emulate}) {
     Backend &client = front.open(cache);

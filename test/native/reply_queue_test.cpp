@@ -223,7 +223,7 @@ TEST_CASE("replies to a client that has gone are dropped, and all are accounted 
   CHECK(sending.sent == 100);
 }
 
-TEST_CASE("a thread that may not block leaves what a full socket does not take, for one that may") {
+TEST_CASE("a thread that must not block leaves a full socket to one that may") {
   constexpr uint64_t COUNT = 20;
   Sending sending;
   std::deque<LargeRequest> requests;
@@ -246,7 +246,7 @@ TEST_CASE("a thread that may not block leaves what a full socket does not take, 
   CHECK(sending.queue.pending_bytes() == 0);
 }
 
-TEST_CASE("who has other things to do sends for one turn, though the client keeps up") {
+TEST_CASE("a busy thread sends for one turn even if the client keeps up") {
   constexpr uint64_t COUNT = 8;
   Sending sending;
   std::deque<LargeRequest> requests;
@@ -297,7 +297,7 @@ TEST_CASE("borrowed data is sent or copied before send_borrowed returns") {
   CHECK(sending.sent == COUNT);
 }
 
-TEST_CASE("data in a pipe follows its header, whoever sends it") {
+TEST_CASE("data in a pipe follows its header, whichever thread sends it") {
   constexpr uint64_t COUNT = 8;
   const int file = memfd_create("reply_queue_test", MFD_CLOEXEC);
   for (uint64_t i = 0; i < COUNT; i++)
@@ -306,11 +306,11 @@ TEST_CASE("data in a pipe follows its header, whoever sends it") {
   std::deque<LargeRequest> requests;
   push_piped(sending, file, COUNT, &requests);
   SUBCASE("at once") {}
-  SUBCASE("one who may not wait, and then another") {
+  SUBCASE("by a thread that must not wait, then by another") {
     sending.queue.flush(WhenFull::wake_leader);
     CHECK(sending.sent < COUNT);
   }
-  SUBCASE("one who may not wait, when it can") {
+  SUBCASE("by a thread that must not wait, once it can") {
     sending.queue.flush(WhenFull::return_early);
   }
   std::thread sender([&] { sending.queue.flush(WhenFull::wait); });

@@ -218,7 +218,7 @@ TEST_CASE("payloads of all sizes arrive whole while earlier ones are still in us
   CHECK(reading.charging.unreserved == 0);
 }
 
-TEST_CASE("a large payload stays in pages if it comes in few pieces, and none of it was received") {
+TEST_CASE("a large payload stays in pages only if it comes in few pieces and none was received") {
   Reading reading;
   reading.charging.takes_pages = true;
   const auto payload = pattern(200000, 1);
@@ -288,7 +288,7 @@ TEST_CASE("a client whose payload is not there yet gets its replies, and can be 
   }
 }
 
-TEST_CASE("what a client sends out of band does not end its payload") {
+TEST_CASE("out-of-band data does not end a payload") {
   for (bool in_pages : {false, true}) {
     Reading reading(Over::tcp);
     reading.charging.takes_pages = in_pages;
@@ -364,7 +364,7 @@ TEST_CASE("a large payload is whole, however much of it comes with its header") 
   }
 }
 
-TEST_CASE("of a large payload, little more is charged than has come") {
+TEST_CASE("a large payload is charged little more than what has come") {
   Reading reading;
   constexpr uint32_t LENGTH = 32 << 20;
   const std::vector<uint8_t> part = pattern(1 << 20, 1);
@@ -380,7 +380,7 @@ TEST_CASE("of a large payload, little more is charged than has come") {
   CHECK(reading.charging.charged_bytes == 0);
 }
 
-TEST_CASE("what the backend takes for a write is charged when its payload has come") {
+TEST_CASE("the backend's memory for a write is charged when the payload has come") {
   Reading reading;
   reading.charging.besides = 1 << 20;
   REQUIRE(send_all(reading.sockets.client, write_request(1, 0, pattern(4096, 1))));
@@ -410,7 +410,7 @@ TEST_CASE("a payload that is received in place of the backend's copy is charged 
   }
 }
 
-TEST_CASE("a place whose payload does not come is given back") {
+TEST_CASE("a reservation whose payload does not come is given back") {
   Reading reading;
   reading.charging.reserves = true;
   auto bytes = write_request(1, 0, pattern(200000, 1));
@@ -426,7 +426,7 @@ TEST_CASE("a place whose payload does not come is given back") {
   CHECK(reading.charging.charged_bytes == 0);
 }
 
-TEST_CASE("replies leave before another payload is received, and while one is torn") {
+TEST_CASE("replies leave before another payload is received, and between its parts") {
   constexpr size_t REPLY = wire::SIMPLE_REPLY_BYTES;
   constexpr uint32_t LARGE = 64 << 10;
   Reading reading;
@@ -517,7 +517,7 @@ TEST_CASE("reading ends at NBD_CMD_DISC, at the end, in mid-request and at a wro
   }
 }
 
-TEST_CASE("replies to small reads lie side by side") {
+TEST_CASE("replies to small reads are adjacent in memory") {
   Reading reading;
   for (int i = 0; i < 3; i++)
     REQUIRE(send_all(reading.sockets.client, encode_request(wire::NBD_CMD_READ, i, 0, 4096)));
@@ -530,7 +530,7 @@ TEST_CASE("replies to small reads lie side by side") {
     reading.finish(request);
 }
 
-TEST_CASE("what a thread takes from one client's reader to another's is nothing that can be read") {
+TEST_CASE("a buffer that moves to another client's reader shows nothing of the first client") {
   constexpr uint8_t OTHERS =
       0xff; // in what the first client sends, and not in what the second does
   constexpr uint32_t READ_BYTES = 255 << 10;

@@ -141,8 +141,7 @@ struct Reopened : SimulatedResources {
 
 } // namespace
 
-TEST_CASE(
-    "retry closes and opens what is behind before each further try, and waits twice as long") {
+TEST_CASE("retry reopens the plugin before each further try and doubles the wait") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.open();
   disk.fail_next(2);
@@ -196,7 +195,7 @@ TEST_CASE("a delay that grows never exceeds what a timer can wait for") {
   CHECK(read.wait() == 0);
 }
 
-TEST_CASE("an opening that fails is a try, after which further requests wait for the next one") {
+TEST_CASE("a failed reopening is a try, after which requests wait for the next") {
   Reopened disk("retry", {{"delayMs", 10.0}, {"retries", 1.0}});
   disk.open();
   disk.fail_next(1);
@@ -214,7 +213,7 @@ TEST_CASE("an opening that fails is a try, after which further requests wait for
   CHECK(disk.reopenings == 2);
 }
 
-TEST_CASE("what cannot be finalized is not opened anew") {
+TEST_CASE("a plugin that cannot be closed is not reopened") {
   Reopened disk("retry", {{"delayMs", 10.0}, {"retries", 1.0}});
   disk.open();
   disk.can_finalize = false;
@@ -227,7 +226,7 @@ TEST_CASE("what cannot be finalized is not opened anew") {
   CHECK(disk.open_now == 1);
 }
 
-TEST_CASE("what is in flight ends before what is behind is closed, and later requests are held") {
+TEST_CASE("requests in flight end before the plugin is closed, and later ones are held") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.is_async = true;
   disk.open();
@@ -253,7 +252,7 @@ TEST_CASE("what is in flight ends before what is behind is closed, and later req
   CHECK(late.wait() == 0);
 }
 
-TEST_CASE("requests that have failed together have it opened once") {
+TEST_CASE("requests that fail together cause one reopening") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.open();
   disk.fail_next(32);
@@ -266,7 +265,7 @@ TEST_CASE("requests that have failed together have it opened once") {
   CHECK(disk.reopenings == 1);
 }
 
-TEST_CASE("what is lent by what is behind does not leave it") {
+TEST_CASE("memory lent by the plugin is copied") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.open();
   disk.lent.assign(512, 9);
@@ -277,7 +276,7 @@ TEST_CASE("what is lent by what is behind does not leave it") {
   CHECK(Reopened::given_back == 1);
 }
 
-TEST_CASE("what is opened anew is asked for no more than it can do") {
+TEST_CASE("a reopened plugin is asked only for what it can do") {
   struct Lack {
     uint16_t type;
     uint16_t flags;
@@ -329,8 +328,7 @@ TEST_CASE("with readonly, nothing is written once a request has failed") {
   CHECK(disk.reopenings == 1);
 }
 
-TEST_CASE(
-    "a request that waits for another try when nobody waits for it fails with its own error") {
+TEST_CASE("a request given up while it waits for another try fails with its own error") {
   using End = void (Backend::*)();
   for (const char *name : {"retry", "retry-request"})
     for (const End end :
@@ -374,7 +372,7 @@ TEST_CASE(
 }
 
 TEST_CASE(
-    "who leaves while it is being opened is answered after that, and what is opened hears of it") {
+    "a client that leaves during reopening is answered after it, and the plugin hears of it") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.open();
   disk.fail_next(1);
@@ -396,7 +394,7 @@ TEST_CASE(
   CHECK(last.run(*disk.layer) == 0);
 }
 
-TEST_CASE("the server stops while it is being opened in vain") {
+TEST_CASE("the server can stop during a failing reopening") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.open();
   disk.fail_next(1);
@@ -412,7 +410,7 @@ TEST_CASE("the server stops while it is being opened in vain") {
   CHECK(disk.timers.size() == 0);
 }
 
-TEST_CASE("who gives up while it is being closed keeps its turn until that ends") {
+TEST_CASE("giving up while the plugin is closed waits for the close") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.open();
   disk.fail_next(1);
@@ -444,7 +442,7 @@ TEST_CASE("who gives up while it is being closed keeps its turn until that ends"
   CHECK(disk.reopenings == 0);
 }
 
-TEST_CASE("reads while a filter in front opens may end with nothing open behind, or another") {
+TEST_CASE("while a filter above opens, its reads may end with the plugin closed or reopened") {
   for (const unsigned refused : {0U, 100U}) {
     Reopened disk("retry", {{"delayMs", 10.0}, {"retries", 2.0}, {"exponential", false}});
     disk.open();
@@ -462,7 +460,7 @@ TEST_CASE("reads while a filter in front opens may end with nothing open behind,
   }
 }
 
-TEST_CASE("what has been read while it opens is not closed inside the call that has answered") {
+TEST_CASE("a read during opening does not close the plugin inside its own answer") {
   Reopened disk("retry", {{"delayMs", 10.0}});
   disk.open();
   Gate gate;
@@ -484,7 +482,7 @@ TEST_CASE("what has been read while it opens is not closed inside the call that 
   disk.layer.reset();
 }
 
-TEST_CASE("without a thread to open on, it is one more failure") {
+TEST_CASE("without a thread for reopening the try fails") {
   Reopened disk("retry", {{"delayMs", 10.0}, {"retries", 1.0}});
   disk.open();
   disk.fail_next(1);
@@ -497,7 +495,7 @@ TEST_CASE("without a thread to open on, it is one more failure") {
   CHECK(other.run(*disk.layer) == 0);
 }
 
-TEST_CASE("retry-request tries again on what is open, after the same time") {
+TEST_CASE("retry-request tries again without reopening, after the same time") {
   Reopened disk("retry-request", {{"delayMs", 10.0}});
   disk.open();
   disk.fail_next(2);
@@ -518,7 +516,7 @@ TEST_CASE("retry-request tries again on what is open, after the same time") {
   CHECK(write.wait() == ENOSPC);
 }
 
-TEST_CASE("what cannot be opened is tried again, unless it is not to") {
+TEST_CASE("a failed opening is tried again, unless that is disabled") {
   struct Tried {
     const char *filter;
     FilterOptions options;

@@ -9,7 +9,7 @@
 
 using namespace s3;
 
-TEST_CASE("text of an element has its entities replaced, and what is none stays") {
+TEST_CASE("entities in an element's text are replaced, and other text stays") {
   CHECK(text_of("<E><Code>NoSuchKey</Code></E>", "Code") == "NoSuchKey");
   CHECK(text_of("<A>a&amp;b&lt;&gt;&quot;&apos;&#65;&#x20ac;&#x1F600;</A>", "A") ==
         "a&b<>\"'A\xe2\x82\xac\xf0\x9f\x98\x80");
@@ -18,13 +18,13 @@ TEST_CASE("text of an element has its entities replaced, and what is none stays"
   CHECK(text_of("<A>&#99999999999999;</A>", "A") == "&#99999999999999;");
 }
 
-TEST_CASE("an element is not one whose name only begins alike, and may have attributes") {
+TEST_CASE("an element is found by its whole name, with or without attributes") {
   CHECK(text_of("<Keys>x</Keys><Key a=\"1\">y</Key>", "Key") == "y");
   CHECK(text_of("<Key/><Key>y</Key>", "Key").empty());
   CHECK_FALSE(inside("<Keys>x</Keys>", "Key"));
 }
 
-TEST_CASE("no beginning of a document is read past its end") {
+TEST_CASE("no truncated document is read past its end") {
   const std::string document = "<L><Contents><Key>a/0</Key><Size>1</Size></"
                                "Contents><Contents><Key>b&amp;</Key></Contents></L>";
   for (size_t length = 0; length <= document.size(); length++) {
@@ -38,7 +38,7 @@ TEST_CASE("no beginning of a document is read past its end") {
   }
 }
 
-TEST_CASE("objects are named by 16 hexadecimal digits, and others are none of the volume's") {
+TEST_CASE("a volume's objects have names of 16 hexadecimal digits, and others are ignored") {
   const Layout layout{"a/b/", 1 << 20, 4096};
   CHECK(layout.objects() == 256);
   CHECK(layout.name(0) == "a/b/0000000000000000");

@@ -128,7 +128,7 @@ bool is_zero(const uint8_t *data, size_t bytes) {
 
 } // namespace
 
-TEST_CASE("what a client has written into a slot is where the script finds it") {
+TEST_CASE("a payload received into a slot is where the script finds it") {
   Script script;
   ScriptBackend backend(script.bridge, 7, {});
   Client client;
@@ -149,7 +149,7 @@ TEST_CASE("what a client has written into a slot is where the script finds it") 
   CHECK(client.completed == 3);
 }
 
-TEST_CASE("half a payload in a slot is nobody's to see") {
+TEST_CASE("half a payload in a slot is never visible") {
   Script script;
   Client client;
   std::vector<uint8_t> data(128 << 10);
@@ -185,7 +185,7 @@ TEST_CASE("half a payload in a slot is nobody's to see") {
   }
 }
 
-TEST_CASE("large payloads, reads and a script that has gone have no slot in advance") {
+TEST_CASE("large payloads, reads and a closed script get no slot in advance") {
   Script script;
   ScriptBackend backend(script.bridge, 0, {});
   Client client;
@@ -209,7 +209,7 @@ TEST_CASE("large payloads, reads and a script that has gone have no slot in adva
   }
 }
 
-TEST_CASE("a script that sleeps is woken once, and not while it is awake") {
+TEST_CASE("a sleeping script is woken once, and not while it is awake") {
   Script script;
   ScriptBackend backend(script.bridge, 0, {});
   Client client;
@@ -226,7 +226,8 @@ TEST_CASE("a script that sleeps is woken once, and not while it is awake") {
   CHECK(script.wakes == 2);
 }
 
-TEST_CASE("what is given up is answered once, and its slot is kept until the script has done") {
+TEST_CASE(
+    "a request that is given up is answered once, and its slot is kept until the script is done") {
   Script script;
   ScriptBackend backend(script.bridge, 0, {});
   Client client;
@@ -243,7 +244,7 @@ TEST_CASE("what is given up is answered once, and its slot is kept until the scr
   CHECK(client.completed == 2);
 }
 
-TEST_CASE("a bridge that was shut answers everything, and lets nobody wait") {
+TEST_CASE("a closed bridge answers everything at once") {
   Script script;
   ScriptBackend backend(script.bridge, 0, {});
   Client client;
@@ -301,7 +302,7 @@ TEST_CASE("several connections at once: every request is answered once, close co
   CHECK(script.closes == THREADS);
 }
 
-TEST_CASE("extents come back from the script, and what makes no sense is an error") {
+TEST_CASE("extents come back from the script, and nonsense is an error") {
   Script script;
   ScriptBackend backend(script.bridge, 0, {});
   Client client;

@@ -57,7 +57,7 @@ TEST_CASE("objects made and ended in any order by many threads never share a pla
   CHECK(slabs.mapped_bytes() <= MOST_KEPT_BYTES);
 }
 
-TEST_CASE("the memory of objects that are over goes back to the system, and is used again") {
+TEST_CASE("memory of ended objects goes back to the system and is used again") {
   SlabsOf<Thing> slabs;
   for (int round = 0; round < 3; round++) {
     int ended = 0;

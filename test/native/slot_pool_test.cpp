@@ -35,7 +35,7 @@ size_t resident_pages(const SlotPool::Slab &slab) {
 
 } // namespace
 
-TEST_CASE("no owner sees what another has left, whatever the lengths") {
+TEST_CASE("no owner sees what another left in a slot, whatever the lengths") {
   SlotPool pool(nullptr);
   const uint32_t rich = pool.add_owner();
   const uint32_t poor = pool.add_owner();
@@ -53,7 +53,7 @@ TEST_CASE("no owner sees what another has left, whatever the lengths") {
   }
 }
 
-TEST_CASE("an owner's own slots come back to him as they are, and first") {
+TEST_CASE("an owner gets its own slots back first, unchanged") {
   SlotPool pool(nullptr);
   const uint32_t one = pool.add_owner();
   const uint32_t other = pool.add_owner();
@@ -68,7 +68,7 @@ TEST_CASE("an owner's own slots come back to him as they are, and first") {
   CHECK(taken.stale_bytes == 0);
 }
 
-TEST_CASE("who comes after an owner is another, though the number is the same") {
+TEST_CASE("a new owner with an old number is another owner") {
   SlotPool pool(nullptr);
   const uint32_t first = pool.add_owner();
   SlotPool::Slot *slot;
@@ -83,7 +83,7 @@ TEST_CASE("who comes after an owner is another, though the number is the same") 
     CHECK(is_zero(take(pool, 512, first, &slot), 4096));
 }
 
-TEST_CASE("a slot with data of nobody knows whom is zeroed for everybody") {
+TEST_CASE("a slot with data of unknown origin is zeroed for everybody") {
   SlotPool pool(nullptr);
   const uint32_t rich = pool.add_owner();
   const uint32_t poor = pool.add_owner();
@@ -103,7 +103,7 @@ TEST_CASE("a slot with data of nobody knows whom is zeroed for everybody") {
   }
 }
 
-TEST_CASE("what has not been needed since the last look goes back to the system") {
+TEST_CASE("slots unused since the last check go back to the system") {
   SlotPool pool(nullptr);
   const uint32_t owner = pool.add_owner();
   std::vector<SlotPool::Slot *> slots(256); // one slab
@@ -124,7 +124,7 @@ TEST_CASE("what has not been needed since the last look goes back to the system"
   CHECK(pool.slab_of(*slot).data == slab.data); // and is used again
 }
 
-TEST_CASE("memory that is free in another size makes room") {
+TEST_CASE("free memory of another size makes room") {
   SlotPool pool(nullptr);
   const uint32_t owner = pool.add_owner();
   std::vector<SlotPool::Slot *> large(80);

@@ -21,8 +21,7 @@ uint64_t asks(SparseHint &sense, uint64_t reads = READS) {
 
 } // namespace
 
-TEST_CASE("where no hole is found, and nothing else is known, the first are asked for, and others "
-          "rarely") {
+TEST_CASE("if no hole is found, extents are asked for at first and then rarely") {
   SparseHint sense;
   CHECK(asks(sense, 4) == 4);
   CHECK(asks(sense, 60) == 0);
@@ -31,7 +30,7 @@ TEST_CASE("where no hole is found, and nothing else is known, the first are aske
   CHECK(asks(sense, 4) == 4);
 }
 
-TEST_CASE("known data is hardly ever looked through again") {
+TEST_CASE("known data is rarely searched again") {
   SparseHint sense;
   sense.found_data(0, SIZE);
   CHECK(asks(sense) == 1);
@@ -42,7 +41,7 @@ TEST_CASE("known data is hardly ever looked through again") {
   CHECK(asks(sense) == READS / 64);
 }
 
-TEST_CASE("for a client that looks for holes itself it is rare from the start") {
+TEST_CASE("for a client that asks for extents itself it is rare from the start") {
   SparseHint sense;
   sense.client_has_asked();
   CHECK(asks(sense, 60) == 0);

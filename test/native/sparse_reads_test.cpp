@@ -35,7 +35,7 @@ struct Read : TestRequest {
 
 } // namespace
 
-TEST_CASE("what may have no holes passes on as it is") {
+TEST_CASE("a read that must not have holes passes on unchanged") {
   World world;
   TestRequest request(wire::NBD_CMD_READ, 0, SIZE);
   CHECK(world.run(request) == 0);
@@ -65,7 +65,7 @@ TEST_CASE("a read of one hole reads nothing") {
   CHECK(world.disk.calls == Calls{"status 16384+16384 context 0"});
 }
 
-TEST_CASE("a read without holes passes on") {
+TEST_CASE("a read without holes passes on unchanged") {
   for (const Answers answers : ALL_WAYS) {
     World world(answers);
     Read request(0, 16 << 10);
@@ -76,7 +76,7 @@ TEST_CASE("a read without holes passes on") {
   }
 }
 
-TEST_CASE("all is read where nobody can say what has data") {
+TEST_CASE("without extents the whole range is read") {
   World world;
   world.disk.error_of = [](Request &request) {
     request.make_extras().error_text = "of the lookup";
@@ -88,7 +88,7 @@ TEST_CASE("all is read where nobody can say what has data") {
   CHECK(request.extras->runs == nullptr);
 }
 
-TEST_CASE("a read that lies in the disk's memory is only looked up") {
+TEST_CASE("a read from the disk's own memory needs no call") {
   World world;
   Read request(0, SIZE);
   request.answer = {Answer::Kind::disk, world.disk.bytes.data()};
@@ -98,7 +98,7 @@ TEST_CASE("a read that lies in the disk's memory is only looked up") {
   CHECK(request.extras->runs->size() == 4);
 }
 
-TEST_CASE("an error says up to where the data is there") {
+TEST_CASE("an error says how far the data is valid") {
   World world;
   world.disk.error_of = [](Request &request) { return request.offset == 32 << 10 ? EIO : 0; };
   Read request(0, SIZE);
@@ -121,7 +121,7 @@ TEST_CASE("a read that is given up between its parts is released after the late 
   CHECK(request.is_released);
 }
 
-TEST_CASE("what a read without holes takes besides its data is charged") {
+TEST_CASE("a read without holes is charged for memory besides its data") {
   World world;
   CHECK(world.layer->bytes_besides(wire::NBD_CMD_READ, MIN_SPARSE_BYTES) >= sizeof(SparseRead));
   CHECK(world.layer->bytes_besides(wire::NBD_CMD_READ, MIN_SPARSE_BYTES - 1) == 0);

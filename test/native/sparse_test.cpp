@@ -30,7 +30,7 @@ std::vector<Extent> random_extents(std::mt19937 &random, uint64_t total_bytes, u
 
 } // namespace
 
-TEST_CASE("a read is divided into data and holes that are worth it") {
+TEST_CASE("a read is divided where holes are large enough") {
   CHECK(divide_read({{65536, 0}}, 0, 65536) == nullptr);
   CHECK(divide_read({{4095, ZERO}, {61441, 0}}, 0, 65536) == nullptr); // too small
   auto all = divide_read({{1 << 20, ZERO | 1}}, 4096, 65536);
@@ -66,7 +66,7 @@ TEST_CASE("runs cover the read once, in order, and no data is in a hole") {
   }
 }
 
-TEST_CASE("aligned extents end at boundaries, and claim of a unit only what holds for all of it") {
+TEST_CASE("aligned extents end at block boundaries and claim only what holds for a whole block") {
   std::mt19937 random(2);
   for (int round = 0; round < 500; round++) {
     const uint64_t offset = random() % 8 * 512;

@@ -50,7 +50,7 @@ struct Spinning {
 
 } // namespace
 
-TEST_CASE("a spinner looks until there is something, or the time is up") {
+TEST_CASE("a spinner looks until something is ready or its time is over") {
   Spinning spinning;
   int looks = 0;
   CHECK(spinning.spinner.spin([&] {
@@ -62,7 +62,7 @@ TEST_CASE("a spinner looks until there is something, or the time is up") {
   CHECK(spinning.looks == 5);
 }
 
-TEST_CASE("what is there at the last look counts, however long that took") {
+TEST_CASE("a success at the last look counts, however long the look took") {
   Spinning spinning;
   CHECK(spinning.spinner.spin([&] {
     spinning.clock.advance(1s);
@@ -76,7 +76,7 @@ TEST_CASE("without a budget nobody spins") {
   CHECK(spinning.looks == 0);
 }
 
-TEST_CASE("where spinning does not pay, one chance in sixteen is taken") {
+TEST_CASE("if spinning does not pay, one chance in sixteen is taken") {
   Spinning spinning;
   CHECK(spinning.takes_and_fails());
   for (int round = 0; round < 3; round++) {
@@ -98,7 +98,7 @@ TEST_CASE("a success gives credit for one more failure, up to sixteen") {
   CHECK(spinning.passes_up(CHANCES_PASSED_UP));
 }
 
-TEST_CASE("one core is left to whoever makes something ready") {
+TEST_CASE("one core stays free for the thread that makes something ready") {
   for (const unsigned cores : {0u, 1u}) {
     Spinning alone(cores);
     CHECK_FALSE(alone.spin(true));
@@ -136,7 +136,7 @@ TEST_CASE("where other work waits for the core, nobody spins for a while") {
   CHECK(spinning.spin(true));
 }
 
-TEST_CASE("a chance that others leave no core for costs no credit") {
+TEST_CASE("a chance lost because no core is free costs no credit") {
   Spinning first;
   Spinner second(first.clock, first.limit, BUDGET_US);
   int looks = 0;
@@ -192,7 +192,7 @@ struct Sending {
 
 } // namespace
 
-TEST_CASE("a sender looks after each step at who was sent to four steps ago") {
+TEST_CASE("after each step a sender checks the receiver of four steps ago") {
   Sending sending;
   auto first = sending.reader(0us, 0);
   auto others = sending.reader(0us, 0);
@@ -207,7 +207,7 @@ TEST_CASE("a sender looks after each step at who was sent to four steps ago") {
   CHECK(others->looks == MARKS);
 }
 
-TEST_CASE("a step is 96 KiB, of whatever pieces") {
+TEST_CASE("a step is 96 KiB, in any number of pieces") {
   Sending sending;
   auto reader = sending.reader(0us, 0);
   sending.send(reader, MARKS);
@@ -237,7 +237,7 @@ TEST_CASE("a sender waits until its client has read, for a moment") {
   CHECK(never->looks > looks);
 }
 
-TEST_CASE("where waiting takes long and is in vain, sixteen steps are skipped") {
+TEST_CASE("after a long wait in vain sixteen checks are skipped") {
   Sending sending;
   auto never = sending.reader(2ms, NEVER);
   sending.send(never, MARKS + 1);
@@ -249,7 +249,7 @@ TEST_CASE("where waiting takes long and is in vain, sixteen steps are skipped") 
   CHECK(never->looks > looks);
 }
 
-TEST_CASE("where waiting takes long but the client has read, the next step is not skipped") {
+TEST_CASE("after a long wait that succeeded no check is skipped") {
   Sending sending;
   auto late = sending.reader(2ms, 3); // has read at the last look of all
   sending.send(late, MARKS + 1);
@@ -259,7 +259,7 @@ TEST_CASE("where waiting takes long but the client has read, the next step is no
   CHECK(late->looks == looks + 1);
 }
 
-TEST_CASE("who has gone is not waited for") {
+TEST_CASE("a client that has gone is not waited for") {
   Sending sending;
   auto gone = sending.reader(5us, NEVER);
   sending.send(gone, MARKS);

@@ -78,7 +78,7 @@ struct Simulation {
 
 } // namespace
 
-TEST_CASE("a client that keeps nobody waiting is cut after its limit, and not before") {
+TEST_CASE("a client that delays nobody is cut at its limit and not before") {
   Simulation at;
   const auto client = at.stalled_client(50);
   at.pass(LIMIT - 1s);
@@ -88,8 +88,7 @@ TEST_CASE("a client that keeps nobody waiting is cut after its limit, and not be
   CHECK(*client->cut_after >= LIMIT);
 }
 
-TEST_CASE(
-    "each is cut at its own limit since it has been slow, once, and for what it does not do") {
+TEST_CASE("each slow client is cut once, at its own limit, with what it failed to do") {
   Simulation at;
   Client sender;
   Client receiver;
@@ -111,7 +110,7 @@ TEST_CASE(
   CHECK(receiver.cuts == 1);
 }
 
-TEST_CASE("who goes on is not cut, and while nobody is waited for nobody looks") {
+TEST_CASE("a client that makes progress is not cut, and without waits nobody checks") {
   Simulation at;
   CHECK(at.timers.size() == 0);
   const auto first = at.stalled_client(50);
@@ -129,7 +128,7 @@ TEST_CASE("who goes on is not cut, and while nobody is waited for nobody looks")
   CHECK(third->cut_after);
 }
 
-TEST_CASE("others that are waited for all the time do not keep the guard from looking") {
+TEST_CASE("constant waits for other clients do not stop the checks") {
   Simulation at;
   Client client;
   const GuardedWait wait(at.guard, client, Stall::sends_nothing, at.clock.now(), 1s);
@@ -140,7 +139,7 @@ TEST_CASE("others that are waited for all the time do not keep the guard from lo
   CHECK(client.cut_after);
 }
 
-TEST_CASE("the slowest is cut, and no more where it has all that is wanted") {
+TEST_CASE("the slowest client is cut, and no other if its memory suffices") {
   Simulation at;
   const auto first = at.stalled_client(50, false, 1s);
   const auto slowest = at.stalled_client(50, false, 2s);
@@ -152,7 +151,7 @@ TEST_CASE("the slowest is cut, and no more where it has all that is wanted") {
   CHECK_FALSE(last->cut_after);
 }
 
-TEST_CASE("without a thread nobody is cut, until there is one when another is waited for") {
+TEST_CASE("without a thread nobody is cut until a later wait gets one") {
   Simulation at;
   at.threads.has_any = false;
   const auto early = at.stalled_client(50);
@@ -165,7 +164,7 @@ TEST_CASE("without a thread nobody is cut, until there is one when another is wa
   CHECK_FALSE(late->cut_after);
 }
 
-TEST_CASE("who keeps others waiting is cut after ten seconds, or three if it has the reserve") {
+TEST_CASE("a client that delays others is cut after ten seconds, or three with the reserve") {
   for (const bool has_reserve : {false, true}) {
     Simulation at;
     const auto client = at.stalled_client(50, has_reserve, 200ms);
@@ -178,7 +177,7 @@ TEST_CASE("who keeps others waiting is cut after ten seconds, or three if it has
   }
 }
 
-TEST_CASE("what one server's clients give back is of no use to those who wait at another") {
+TEST_CASE("cutting one server's clients does not help those waiting at another") {
   Simulation at;
   Simulation other;
   const auto here = at.stalled_client(50);
@@ -193,7 +192,7 @@ TEST_CASE("what one server's clients give back is of no use to those who wait at
   CHECK(there->cut_after);
 }
 
-TEST_CASE("who has the reserve gives way after three seconds if others wait") {
+TEST_CASE("the holder of the reserve is cut after three seconds if others wait") {
   Simulation at;
   const auto client = at.stalled_client(50, true);
   at.pass(20s);
@@ -209,7 +208,7 @@ TEST_CASE("who has the reserve gives way after three seconds if others wait") {
   CHECK_FALSE(other->cut_after);
 }
 
-TEST_CASE("of clients that keep others waiting, as many are cut as have what is wanted") {
+TEST_CASE("as many delaying clients are cut as are needed to free the wanted memory") {
   Simulation at;
   const auto slowest = at.stalled_client(50);
   at.pass(1s);
@@ -230,7 +229,7 @@ TEST_CASE("of clients that keep others waiting, as many are cut as have what is 
   CHECK(third->cut_after);
 }
 
-TEST_CASE("a client that is slow in both directions has its memory once, and is cut once") {
+TEST_CASE("a client slow in both directions is counted once and cut once") {
   Simulation at;
   const auto slowest = at.stalled_client(50, false, 2s);
   const GuardedWait takes(at.guard, *slowest, Stall::takes_nothing, at.clock.now() - 1s, LIMIT);
@@ -245,7 +244,7 @@ TEST_CASE("a client that is slow in both directions has its memory once, and is 
   CHECK(slowest->cuts == 1);
 }
 
-TEST_CASE("several are cut at once if several wait") {
+TEST_CASE("several clients are cut at once if several wait") {
   Simulation at;
   std::vector<std::unique_ptr<Client>> clients;
   for (int i = 0; i < 100; i++) {
@@ -257,7 +256,8 @@ TEST_CASE("several are cut at once if several wait") {
     CHECK(client->cut_after);
 }
 
-TEST_CASE("a client is slow since it has moved 128 KiB, begun another part, or was waited for") {
+TEST_CASE(
+    "a client counts as slow since it last moved 128 KiB, began a part, or was first waited for") {
   SimulatedClock clock;
   StallMeter meter;
   const auto begin = clock.now();

@@ -25,7 +25,7 @@ struct Counted : FilterFixture {
 
 } // namespace
 
-TEST_CASE("stats counts what is done and what fails, with its bytes and times") {
+TEST_CASE("stats counts successes and failures with bytes and times") {
   Counted counted;
   REQUIRE(counted.filter);
   auto layer = counted.open(*counted.filter);
@@ -68,7 +68,7 @@ TEST_CASE("a read that a reservation answers is counted once, whether it is subm
   layer->unreserve(write);
 }
 
-TEST_CASE("times of any length have a bucket, which is told an eighth too long at most") {
+TEST_CASE("reported times are at most an eighth too long") {
   TestRequest flush(wire::NBD_CMD_FLUSH, 0, 0);
   for (unsigned shift = 0; shift < 62; shift++)
     for (const int64_t more : {0, 1}) {

@@ -13,7 +13,7 @@
 using asyncnbd::store::BlockMap;
 using asyncnbd::store::RangeClaims;
 
-TEST_CASE("a map says of each block what was set last, and how many after it are the same") {
+TEST_CASE("a map has the last state of each block and the length of each run") {
   constexpr uint64_t BLOCKS = 200'000; // several leaves
   BlockMap map;
   std::vector<uint8_t> model(BLOCKS);
@@ -82,7 +82,7 @@ TEST_CASE("a map finds states, and replaces them where they are") {
   }
 }
 
-TEST_CASE("a map of the largest disk is searched at once, as nothing of it is touched") {
+TEST_CASE("an untouched map of the largest disk is searched at once") {
   BlockMap map;
   const uint64_t last = (uint64_t{1} << BlockMap::BLOCK_BITS) - 1;
   CHECK_FALSE(map.find(0, last, 14));
@@ -92,7 +92,7 @@ TEST_CASE("a map of the largest disk is searched at once, as nothing of it is to
   CHECK_FALSE(map.find(last - 4, last, 4));
 }
 
-TEST_CASE("a map takes no more memory than it may, and goes on with what it has") {
+TEST_CASE("a map keeps to its memory limit and goes on with what it has") {
   constexpr uint64_t FAR = uint64_t{1} << 30; // blocks between two that are set
   BlockMap map(1 << 20);
   uint64_t block = 0;
@@ -106,7 +106,7 @@ TEST_CASE("a map takes no more memory than it may, and goes on with what it has"
   CHECK(map.get(100) == 1);
 }
 
-TEST_CASE("threads that set neighbours do not lose each other's states") {
+TEST_CASE("threads that set neighbouring blocks lose no states") {
   BlockMap map;
   std::vector<std::thread> threads;
   for (unsigned of = 0; of < 4; of++)
@@ -155,7 +155,7 @@ TEST_CASE("claims that overlap are granted one after the other, in the order the
 }
 
 // The model looks at all pairs.
-TEST_CASE("a claim is granted once no earlier one overlaps, whoever goes first") {
+TEST_CASE("a claim is granted once no earlier one overlaps, in whatever order they end") {
   std::mt19937 random(1);
   for (int round = 0; round < 20; round++) {
     RangeClaims claims;
@@ -196,7 +196,7 @@ TEST_CASE("a claim is granted once no earlier one overlaps, whoever goes first")
 }
 
 // Where each took a look at all others, this would take hours.
-TEST_CASE("claims by the hundred thousand do not keep each other") {
+TEST_CASE("a hundred thousand claims are handled quickly") {
   constexpr size_t CLAIMS = 200'000;
   RangeClaims claims;
   std::vector<RangeClaims::Claim> all(CLAIMS);

@@ -82,7 +82,7 @@ constexpr bool IS_WATCHED = true;
 constexpr bool IS_WATCHED = false;
 #endif
 
-TEST_CASE("memory is for what was written a moment ago, all of it") {
+TEST_CASE("memory is given only for a range that was written just before") {
   SimulatedClock clock;
   const Memfd file;
   FileWindows windows(file.fd, clock);
@@ -103,7 +103,7 @@ TEST_CASE("memory is for what was written a moment ago, all of it") {
   CHECK(windows.about_to_write(100, 50) == memory);
 }
 
-TEST_CASE("what lies in two windows, or far away, has no memory") {
+TEST_CASE("a range across two windows or far away has no memory") {
   SimulatedClock clock;
   const Memfd file;
   FileWindows windows(file.fd, clock);
@@ -123,7 +123,7 @@ TEST_CASE("a pipe has no memory") {
   close(ends[1]);
 }
 
-TEST_CASE("a copy to memory that is not there fails, and the next one does not" *
+TEST_CASE("a copy to missing memory fails, and the next copy does not" *
           doctest::skip(IS_WATCHED)) {
   SimulatedClock clock;
   const Memfd file;
@@ -141,7 +141,7 @@ TEST_CASE("a copy to memory that is not there fails, and the next one does not" 
   CHECK(read == data);
 }
 
-TEST_CASE("what is written again and again is what is read") {
+TEST_CASE("repeated writes are what is read") {
   File disk;
   std::vector<uint8_t> model = content(4 * UNIT, 1);
   REQUIRE(disk.file->write(model.data(), model.size(), 0) == 0);
@@ -154,8 +154,7 @@ TEST_CASE("what is written again and again is what is read") {
   }
 }
 
-TEST_CASE("where the memory of the file is gone, what is written is written all the same" *
-          doctest::skip(IS_WATCHED)) {
+TEST_CASE("if the file's mapping is gone, writes still work" * doctest::skip(IS_WATCHED)) {
   File disk;
   const std::vector<uint8_t> data = content(UNIT, 9);
   REQUIRE(disk.file->overwrite(data.data(), data.size(), 0) == 0);
@@ -164,7 +163,7 @@ TEST_CASE("where the memory of the file is gone, what is written is written all 
   CHECK(disk.read(0, UNIT) == data);
 }
 
-TEST_CASE("and where there is no room for it, that is the error" * doctest::skip(IS_WATCHED)) {
+TEST_CASE("if there is no room either, that is the error" * doctest::skip(IS_WATCHED)) {
   signal(SIGXFSZ, SIG_IGN);
   File disk;
   const std::vector<uint8_t> data = content(UNIT, 9);
@@ -180,7 +179,7 @@ TEST_CASE("and where there is no room for it, that is the error" * doctest::skip
   signal(SIGXFSZ, SIG_DFL);
 }
 
-TEST_CASE("what is being received keeps its space, and what is beside it does not") {
+TEST_CASE("a range being received keeps its space, and its neighbours do not") {
   File disk;
   const std::vector<uint8_t> data = content(3 * UNIT, 9);
   REQUIRE(disk.file->write(data.data(), data.size(), 0) == 0);

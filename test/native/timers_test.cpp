@@ -118,7 +118,7 @@ TEST_CASE("a timer sets and cancels others, and itself, when it is called") {
   CHECK(later.calls == 1);
 }
 
-TEST_CASE("what cannot be waited for is refused") {
+TEST_CASE("a time that cannot be waited for is refused") {
   Simulation simulation;
   simulation.threads.has_any = false;
   TestTimer timer;
@@ -128,7 +128,7 @@ TEST_CASE("what cannot be waited for is refused") {
   CHECK(simulation.timers.set(timer, simulation.in(1ms)));
 }
 
-TEST_CASE("of a hundred thousand, set and cancelled in any order, each is called in its time") {
+TEST_CASE("a hundred thousand timers, set and cancelled in any order, fire on time") {
   constexpr size_t COUNT = 100'000;
   Simulation simulation;
   std::mt19937 random(1);

@@ -106,7 +106,7 @@ TEST_CASE("a full socket is an answer to a send that may not block") {
   CHECK(transport.wait({.room = true}, -1) == Wait::writable);
 }
 
-TEST_CASE("wake ends one wait, a hang-up every one that heeds it") {
+TEST_CASE("wake ends one wait, a hang-up every wait that asks for it") {
   SocketPair sockets;
   PagePipes pipes;
   Transport transport(pipes, sockets.server, sockets.server, -1);
@@ -124,7 +124,7 @@ TEST_CASE("wake ends one wait, a hang-up every one that heeds it") {
   CHECK(transport.wait({.stop = true}, 0) == Wait::timed_out);
 }
 
-TEST_CASE("a stopping server wakes a wait that heeds it, and no other") {
+TEST_CASE("a stopping server ends only waits that ask for it") {
   SocketPair sockets;
   int stop_fd = eventfd(1, EFD_CLOEXEC);
   PagePipes pipes;

@@ -52,7 +52,7 @@ constexpr uint64_t SIZE = 1 << 20;
 
 } // namespace
 
-TEST_CASE("a read sent before a write of the same bytes has what was there before") {
+TEST_CASE("a read sent before a write of the same bytes gets the old bytes") {
   MemoryDisk disk{SIZE};
   disk.bytes.assign(SIZE, 1);
   HeldBackend::Held held;
@@ -71,7 +71,7 @@ TEST_CASE("a read sent before a write of the same bytes has what was there befor
   CHECK(late.content == std::vector<uint8_t>(128 << 10, 2));
 }
 
-TEST_CASE("no large write is received on the disk below where a layer may refuse or delay it") {
+TEST_CASE("no large write is received in place if a layer may refuse or delay it") {
   const std::vector<Stack::Named> layers = {
       {"readonly", {}}, {"delay", {{"writeMs", 1000.0}}}, {"cow", {}}};
   for (const Stack::Named &layer : layers)
@@ -94,7 +94,7 @@ TEST_CASE("no large write is received on the disk below where a layer may refuse
   CHECK(disk.reserved == 0);
 }
 
-TEST_CASE("what is given up below three layers ends once, and is let go of when the reply comes") {
+TEST_CASE("a request given up below three layers ends once and is released when the reply comes") {
   for (const uint16_t type : {wire::NBD_CMD_READ, wire::NBD_CMD_WRITE, wire::NBD_CMD_CACHE}) {
     MemoryDisk disk{SIZE};
     HeldBackend::Held held;
@@ -116,7 +116,7 @@ TEST_CASE("what is given up below three layers ends once, and is let go of when 
   }
 }
 
-TEST_CASE("a reply under the lock of a plugin below cow does not submit again") {
+TEST_CASE("a reply under a plugin's lock below cow submits nothing") {
   MemoryDisk disk{SIZE};
   HeldBackend::Held held;
   HeldBackend answerer(disk, held);
@@ -137,7 +137,7 @@ TEST_CASE("a reply under the lock of a plugin below cow does not submit again") 
   CHECK(write.wait() == 0);
 }
 
-TEST_CASE("what a filter in a .so file has given up is there until the plugin replies") {
+TEST_CASE("a request that nbdkit's filter gave up lives until the plugin replies") {
   struct Watched final : Layer {
     Watched(std::unique_ptr<Backend> below, bool &is_gone)
         : Layer(std::move(below)), is_gone(is_gone) {}

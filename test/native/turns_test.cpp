@@ -106,7 +106,7 @@ TEST_CASE("one worker makes the calls of callers that must not block, in order")
   CHECK(world.has_answered_in_order(5));
 }
 
-TEST_CASE("more workers start once the first does not get on, up to the most") {
+TEST_CASE("more workers start when the first makes no progress, up to the limit") {
   Simulated world(12);
   int inside = 0;
   int most_inside = 0;
@@ -127,7 +127,7 @@ TEST_CASE("more workers start once the first does not get on, up to the most") {
   CHECK(most_inside == 3);
 }
 
-TEST_CASE("a worker whose time goes into answers is not joined by others") {
+TEST_CASE("a worker that spends its time on answers gets no helpers") {
   Simulated world(100);
   size_t started = 0;
   world.client.on_answer = [&] {
@@ -165,8 +165,7 @@ TEST_CASE("a turn is free again once the answer of an asynchronous plugin has co
   CHECK(world.has_answered_in_order(3));
 }
 
-TEST_CASE(
-    "a plugin that may block and may answer later is called by no thread that must not block") {
+TEST_CASE("a plugin that may block is never called by a thread that must not block") {
   Simulated world(1);
   int calls = 0;
   Turns turns(std::make_unique<Plugin>(
@@ -182,7 +181,7 @@ TEST_CASE(
   CHECK(calls == 1);
 }
 
-TEST_CASE("a reserved write that never has its turn is unreserved") {
+TEST_CASE("a reserved write that never gets its turn is unreserved") {
   Simulated world(2);
   auto opened = std::make_unique<Plugin>([](Request &) {}, ThreadModel::async);
   Plugin &plugin = *opened;
@@ -197,7 +196,7 @@ TEST_CASE("a reserved write that never has its turn is unreserved") {
   CHECK(world.client.errors == std::vector<int>{ESHUTDOWN});
 }
 
-TEST_CASE("what waits for its turn is given up at once, and never called") {
+TEST_CASE("a request waiting for its turn is given up at once and never called") {
   Simulated world(3);
   std::vector<Request *> called;
   auto queue = world.queue(1);
@@ -220,7 +219,7 @@ TEST_CASE("what waits for its turn is given up at once, and never called") {
   called[1]->complete(0);
 }
 
-TEST_CASE("a request waits until there is a thread for it again") {
+TEST_CASE("a request waits until a thread is free again") {
   Simulated world(1);
   Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
               world.queue(1));
@@ -240,7 +239,8 @@ TEST_CASE("a request waits until there is a thread for it again") {
   CHECK(world.client.answered.size() == 1);
 }
 
-TEST_CASE("where calls only queue, whoever ends a turn makes the next call, with no worker") {
+TEST_CASE(
+    "if calls only queue, the thread that ends a turn makes the next call, without a worker") {
   Simulated world(3);
   std::vector<Request *> called;
   auto queue = world.queue(1, 0);
@@ -261,7 +261,7 @@ TEST_CASE("where calls only queue, whoever ends a turn makes the next call, with
   CHECK(queue->try_begin());
 }
 
-TEST_CASE("calls that fail at once follow each other, none inside another") {
+TEST_CASE("calls that fail at once follow each other and never nest") {
   constexpr size_t REQUESTS = 100'000; // too many for the stack
   Simulated world(REQUESTS);
   Request *first = nullptr;
@@ -386,7 +386,7 @@ TEST_CASE("threads and requests of several exports never exceed the turns of the
   }
 }
 
-TEST_CASE("the last calls wait for their turn, where calls take turns") {
+TEST_CASE("the closing calls take turns, too") {
   const std::vector<std::pair<std::function<void(Turns &)>, std::string>> calls = {
       {[](Turns &turns) { turns.finalize(); }, "finalize "},
       {[](Turns &turns) { turns.close(); }, "close "},

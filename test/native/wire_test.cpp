@@ -57,7 +57,7 @@ TEST_CASE("a reply carries the cookie's bytes as they came, and the error in net
   CHECK(memcmp(reply, expected, sizeof expected) == 0);
 }
 
-TEST_CASE("headers of chunks, byte for byte") {
+TEST_CASE("chunk headers are encoded byte for byte") {
   const ChunkHeader header{NBD_REPLY_FLAG_DONE, NBD_REPLY_TYPE_ERROR_OFFSET,
                            htobe64(0x0102030405060708), 0x1122334455667788, 0x10008};
   uint8_t structured[CHUNK_HEADER_BYTES];

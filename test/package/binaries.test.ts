@@ -46,7 +46,7 @@ async function missing(objdump: string, path: string): Promise<string[]> {
     .map(([, kind, version, name]) => `${name} of ${kind}_${version}`);
 }
 
-test("need no newer system than RHEL 9, and no library that it may not have", async () => {
+test("run on RHEL 9 and need no uncommon library", async () => {
   const prebuilds = join(unpack(), "prebuilds");
   const platforms = readdirSync(prebuilds);
   expect(platforms).toContain(OWN);
@@ -70,7 +70,7 @@ test("need no newer system than RHEL 9, and no library that it may not have", as
   }
 });
 
-describe("where none fits, one line says which systems do, and how to build one", () => {
+describe("if none fits, one line names the supported systems and how to build one", () => {
   const REMEDY =
     "; the package has binaries for x64 and arm64, for Linux with glibc 2.34 or newer " +
     "(Debian 12, Ubuntu 22.04, RHEL 9); for another processor or an older glibc, not for musl, " +
@@ -125,7 +125,7 @@ describe("where none fits, one line says which systems do, and how to build one"
     expect(stderr.endsWith(REMEDY)).toBe(true);
   });
 
-  test("a build of one's own that is not there", async () => {
+  test("a missing build of one's own", async () => {
     const { status, stderr } = await start(unpack(), { ASYNCNBD_BUILD_DIR: "/nonexistent" });
     expect(status).toBe(1);
     expect(stderr).toMatch(
@@ -134,7 +134,7 @@ describe("where none fits, one line says which systems do, and how to build one"
   });
 });
 
-test("a build in the package's folder goes before them, and so does ASYNCNBD_BUILD_DIR", async () => {
+test("a build in the package's folder comes first, and so does ASYNCNBD_BUILD_DIR", async () => {
   const root = unpack();
   const directoryOf = (env = {}): Promise<string> =>
     runOk([process.execPath, join(root, "dist", "cli", "main.js"), "--dump-config"], {

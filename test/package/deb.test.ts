@@ -24,7 +24,7 @@ const filesOf = (directory: string): string[] =>
   );
 
 test(
-  "is installed, serves disks of all kinds of plugins, and leaves nothing when it is removed",
+  "installs, serves all kinds of plugins, and removes without leftovers",
   async () => {
     const env = { ...process.env, DEBEMAIL: "packager@example.org" };
     const output = await runOk([join(root, "scripts", "package-deb"), temporaryDirectory()], {

@@ -39,7 +39,7 @@ beforeAll(async () => {
   return () => rmSync(folder, { recursive: true, force: true });
 }, DEADLINE_MS);
 
-test("what the README installs is the command, and has its manual", async () => {
+test("the README's installation gives the command and its manual", async () => {
   const size = await shell("asyncnbd memory 1G --run 'nbdinfo --size $uri'");
   expect(size).toBe(`${2 ** 30}\n`);
   const pages = { ...env, MANPATH: "" };
@@ -48,7 +48,7 @@ test("what the README installs is the command, and has its manual", async () => 
 });
 
 test(
-  "a project for a plugin is copied, has its packages, and passes its tests",
+  "the project to copy installs its packages and passes its tests",
   async () => {
     const commands = console("docs/typescript-plugins.md", "$ cp ");
     const output = await shell(commands.join("\n"));

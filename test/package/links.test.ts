@@ -50,12 +50,12 @@ function fault(packageFolder: string, document: string, target: string): string 
   return has ? undefined : `${document}: ${target} has no such heading`;
 }
 
-test("the names of headings are those of GitHub", () => {
+test("the anchors of headings are GitHub's", () => {
   const text = "# A `b`, [c](d) e_f!\n\n## x & y\n\n## x & y\n\n### It’s 1.5\n";
   expect([...anchorsOf(text)]).toEqual(["a-b-c-e_f", "x--y", "x--y-1", "its-15"]);
 });
 
-test("links to what is not there are found", () => {
+test("broken links are found", () => {
   const folder = temporaryDirectory();
   const text = "# One\n[a](x.md), ![b](y.svg) [c](#one) [d](#two) [e](https://example.com/)";
   writeFileSync(join(folder, "a.md"), text);

@@ -15,7 +15,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const inTarball = (file: string): string =>
   execFileSync("tar", ["-xzOf", inject("tarball"), `package/${file}`], { encoding: "utf8" });
 
-test("publint finds no fault, but for a command that a shell begins", async () => {
+test("publint finds no fault, except for the command's shell prologue", async () => {
   const manifest = JSON.parse(inTarball("package.json"));
   const { buffer } = new Uint8Array(readFileSync(inject("tarball")));
   const { messages } = await publint({ pack: { tarball: buffer }, strict: true });

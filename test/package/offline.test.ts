@@ -86,7 +86,7 @@ test("the tarball is small, and has nothing that npm must fetch, compile or run"
 });
 
 describe("installed without a network", { timeout: DEADLINE_MS }, () => {
-  test("it serves in the background, and plugins in C and TypeScript, and encrypted", async () => {
+  test("it serves in the background, serves plugins in C and TypeScript, and encrypts", async () => {
     const machine = new Machine();
     const begin = performance.now();
     await machine.install(inject("tarball"));

@@ -52,7 +52,7 @@ test("its command serves C plugins, shipped plugins and filters", async () => {
   expect(help).toContain("range requests");
 });
 
-test("its command serves a plugin of the project, which imports it", async () => {
+test("its command serves a plugin of a project that imports it", async () => {
   write("disk.ts", disk);
   const io = "qemu-io -r -f raw -c 'read -P 7 0 64k' $uri";
   await runOk([command(), "./disk.ts", "byte=7", "--run", io], { cwd: project });
@@ -68,7 +68,7 @@ test("an installed plugin package is found by its short name", async () => {
   await runOk([command(), "mine", "--run", io], { cwd: project });
 });
 
-test("a program embeds it, typed", async () => {
+test("a program embeds it with types", async () => {
   const program = (more: string): string => `
     import { AsyncnbdError, definePlugin, serve, version, type NbdServer } from "asyncnbd";
     import { log, type Middleware } from "asyncnbd/middleware";
@@ -100,7 +100,7 @@ test("a program embeds it, typed", async () => {
   expect(stdout).toMatch(/^true \d+\.\d+\.\d+ AsyncnbdError$/m);
 });
 
-test("tests of plugins mount them, and are told what a comparison with a model needs", async () => {
+test("tests can mount plugins, and learn what a model check needs", async () => {
   const path = write(
     "mounted.mjs",
     `import { checkModel, mount } from "asyncnbd/testing";
@@ -122,7 +122,7 @@ test("C plugins can be compiled against its header", async () => {
   await runOk(["cc", `-I${include.trim()}`, "-DTHREAD_MODEL=0", "-fsyntax-only", source]);
 });
 
-test("two copies of it in one program do not disturb each other", async () => {
+test("two copies of it work in one program", async () => {
   write("node_modules/copy/placeholder", "");
   await runOk(["rm", "-rf", join(project, "node_modules", "copy")]);
   await runOk([

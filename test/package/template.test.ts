@@ -63,7 +63,7 @@ const sizeIsShown = async () => {
   return status === 0 ? stdout : undefined;
 };
 
-test("it names the versions that this repository is compiled with", () => {
+test("it names the versions of this repository", () => {
   const { devDependencies } = json(path("package.json"));
   const ours = json(join(root, "package.json")).devDependencies;
   expect(Object.keys(devDependencies)).toEqual(["@types/node", "fast-check", "typescript"]);
@@ -76,7 +76,7 @@ test("it compiles, and its tests pass", { timeout: DEADLINE_MS }, async () => {
   expect(stdout).toMatch(/^# pass 5$|^ℹ pass 5$/m);
 });
 
-test("its tests find a mistake, and tsc another", { timeout: DEADLINE_MS }, async () => {
+test("its tests find a mistake, and tsc finds another", { timeout: DEADLINE_MS }, async () => {
   const file = path("src/disk.ts");
   const right = readFileSync(file, "utf8");
   onTestFinished(() => writeFileSync(file, right));
@@ -95,13 +95,13 @@ test("it serves its disk, without being compiled", { timeout: DEADLINE_MS }, asy
   expect(await eventually("the disk", sizeIsShown)).toBe(`${2 ** 30}\n`);
 });
 
-test("a debugger stops it in a line of TypeScript", { timeout: DEADLINE_MS }, async () => {
+test("a debugger stops at a line of TypeScript", { timeout: DEADLINE_MS }, async () => {
   expect((await npm("run", "build")).status).toBe(0);
   const server = start(["npm", "run", "debug"], { NODE_OPTIONS: "--inspect-port=0" });
   await debug(server);
 });
 
-test("so does an editor that starts it", { timeout: DEADLINE_MS }, async () => {
+test("an editor can start and stop it, too", { timeout: DEADLINE_MS }, async () => {
   const [{ program, args, preLaunchTask, cwd, outFiles }] = json(
     path(".vscode/launch.json"),
   ).configurations;

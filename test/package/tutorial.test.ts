@@ -106,13 +106,13 @@ describe("the tutorial", { timeout: DEADLINE_MS }, () => {
   for (const { title, blocks } of sectionsOf(DOCUMENT)) {
     if (blocks.length === 0) continue;
     const needsSqlite = blocks.some(({ text }) => text.includes('from "node:sqlite"'));
-    test.skipIf(needsSqlite && !hasSqlite)(`does what it says: ${title}`, async () => {
+    test.skipIf(needsSqlite && !hasSqlite)(`works as described: ${title}`, async () => {
       for (const block of blocks) await work(block);
     });
   }
 });
 
-test("what is shown is compared with what is printed, but for what is left out", () => {
+test("shown output is compared with real output, except for omissions", () => {
   expect("✔ a (12.5ms)\nb").toMatch(patternOf("✔ a (3ms)\n…"));
   expect("✔ a (12.5ms)\nb").not.toMatch(patternOf("✔ a (3ms)"));
   expect("✔ a (12.5ms)").toMatch(patternOf("…\n✔ a (3ms)"));

@@ -70,7 +70,7 @@ describe.each(VERSIONS)("TypeScript %s", (version) => {
     await runOk([process.execPath, compilerOf(version), "-p", project]);
   });
 
-  test("a wrong use is an error, and not any", async () => {
+  test("a wrong use is a type error", async () => {
     const wrong =
       'import { connect } from "asyncnbd/client";\nconnect("nbd://a", { contexs: [] });\n';
     const project = makeProject({ "wrong.ts": wrong }, WAYS[1] as (typeof WAYS)[number]);

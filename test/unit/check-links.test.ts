@@ -33,7 +33,7 @@ test.each([
   expect(stdout).toBe("2 pages, 2 links, 1 of them broken\n");
 });
 
-test("links to what is there, and to elsewhere, are right", async () => {
+test("links to existing files and to other sites are accepted", async () => {
   const targets = ["other/", "other/index.html#a%20b", "#", "#c", "picture.svg#x", "?q=1"];
   const outside = ["https://example.com/nosuch", "mailto:a@example.com"];
   const links = [...targets, ...outside].map((target) => `<a href="${target}">x</a>`).join("");

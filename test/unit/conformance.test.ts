@@ -11,7 +11,7 @@ const page = here("../../docs/conformance.md");
 
 const rules = sections.flatMap(({ rules }) => rules);
 
-test("each rule has a test, or words that say why not", () => {
+test("each rule has a test or a reason why not", () => {
   for (const { rule, tests = [], why } of rules)
     expect(tests.length > 0 || why !== undefined, rule).toBe(true);
 });

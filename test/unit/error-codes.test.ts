@@ -38,7 +38,7 @@ test("each code of the server and the commands is explained, and no other", () =
   expect(tabled("Of the server, its plugins and the commands")).toEqual([...OURS].sort());
 });
 
-test("each code of the server is that of some error", () => {
+test("each code of the server is used by some error", () => {
   const all = sources
     .filter((file) => file !== "src/errors.ts")
     .map(read)

@@ -131,7 +131,7 @@ describe("the layers", () => {
     expect(violations(sources, "src", TYPESCRIPT, imports)).toEqual([]);
   });
 
-  test("of src/ point downward at run time too, but for what is known", () => {
+  test("of src/ point downward at run time, too, with known exceptions", () => {
     expect(violations(sources, "src", TYPESCRIPT, dynamicImports)).toEqual(KNOWN_DYNAMIC_IMPORTS);
     // A path that is computed, nobody can check.
     const computed = sources.filter((file) => /(?<![\w.])import\((?!")/.test(read(file)));
@@ -143,7 +143,7 @@ describe("the layers", () => {
     expect(violations(nativeFiles, "native", NATIVE, includes)).toEqual([]);
   });
 
-  test("know Node-API in native/addon only", () => {
+  test("use Node-API in native/addon only", () => {
     const users = nativeFiles.filter((file) => /#include <(napi|node_api|uv)\.h>/.test(read(file)));
     expect(users.filter((file) => !file.startsWith("native/addon/"))).toEqual([]);
   });

@@ -56,7 +56,7 @@ function variables(text: string): string[] {
   });
 }
 
-test("variables of the process are told from others", () => {
+test("variables of the process are recognized", () => {
   const text = `
 std::atomic<size_t> count{0}; // of all
 bool is_set = false;
@@ -80,7 +80,7 @@ static bool is_unix_socket(int fd) {
   expect(variables(text)).toEqual(found);
 });
 
-test("the process has no state but what is known, and docs/architecture.md says why", () => {
+test("all state of the process is known and explained in docs/architecture.md", () => {
   const found: Record<string, readonly string[]> = {};
   for (const file of readdirSync(join(root, "native"), { recursive: true, encoding: "utf8" })) {
     if (!/\.[ch]pp$/.test(file) || file.startsWith("plugins/")) continue;

@@ -31,7 +31,7 @@ test.each(DOCUMENTS)("%s has the figures of the published run", (document) => {
   expect(read(document)).toBe(withFigures(read(document)));
 });
 
-test("all figures have a place, and all places figures", () => {
+test("each figure has a place, and each place a figure", () => {
   const places = DOCUMENTS.flatMap((document) => placesIn(read(document)));
   expect(places.sort()).toEqual(Object.keys(FIGURES).sort());
 });
@@ -64,7 +64,7 @@ const environment = {
 };
 const where = "2 × fast, Linux 6.1, Node v20.17.0, nbdkit 1.32.5.";
 
-test("a run of the slow device becomes a table, with what could be had at best", () => {
+test("a run of the slow device becomes a table with the best possible rate", () => {
   const cell = { direction: "read", depth: 256, streams: 4, threads: 17, idleThreads: 12 };
   const servers = { serialised: 2, "nbdkit -t 16": 122, "nbdkit -t 256": 1899, ASYNC: 1972.4 };
   const cells = Object.entries(servers).map(([server, mibPerSecond]) => ({
@@ -77,7 +77,7 @@ test("a run of the slow device becomes a table, with what could be had at best",
   expect(written).toContain(`One run, 2 s each, commit 1234567, 2026-01-02; ${where}\n`);
 });
 
-test("a run of encryption becomes a table, each load beside nbdkit's", () => {
+test("a run of encryption becomes a table, with nbdkit's figures beside ours", () => {
   const load = { transport: "tcp", bytes: 4096, depth: 32 };
   const results = [
     { ...load, server: "nbdkit", perSecond: 106_000 },
@@ -91,7 +91,7 @@ test("a run of encryption becomes a table, each load beside nbdkit's", () => {
   expect(written).toContain(`Medians of 5 trials of 2 s in one run, commit 1234567, 2026-01-02; `);
 });
 
-test("a run of plugins by language becomes a table of ratios, with gaps for what was not there", () => {
+test("a run of plugins by language becomes a table of ratios, with gaps for missing plugins", () => {
   const load = { direction: "write", bytes: 128 << 10, depth: 16, perSecond: 1 };
   const results = [
     { ...load, server: "nbdkit memory (C)", ratio: 1 },

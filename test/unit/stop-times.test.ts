@@ -8,6 +8,6 @@ test.each([
   [2_000, { answersMs: 1_500, cutMs: 1_750, endMs: 2_000 }],
   [300, { answersMs: 300, cutMs: 750, endMs: 1_000 }],
   [0, { answersMs: 0, cutMs: 750, endMs: 1_000 }],
-])("of %d ms of grace, requests get what closing leaves", (graceMs, times) => {
+])("requests get the part of %d ms of grace that closing leaves", (graceMs, times) => {
   expect(stopTimes(graceMs)).toEqual(times);
 });

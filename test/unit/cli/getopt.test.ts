@@ -12,7 +12,7 @@ describe("a command line", () => {
     expect(options.last("run")).toBe("true");
   });
 
-  test("has operands only after --, and a single dash is one", () => {
+  test("has only operands after --, and a single dash is one", () => {
     expect(parse("-r", "--", "-v", "-").operands).toEqual(["-v", "-"]);
     expect(parse("-U", "-", "-").operands).toEqual(["-"]);
   });

@@ -50,7 +50,7 @@ const settled = (promise: Promise<unknown>): Promise<unknown> =>
 const { READ, WRITE } = CMD;
 
 describe("in flight", () => {
-  test("are no more requests than allowed; others wait in their order", async () => {
+  test("are no more requests than allowed, and others wait in order", async () => {
     const held = new Held();
     const { client } = await opened(held, { maxInFlight: 3 });
     const reads = Array.from({ length: 10 }, (_, index) => client.read(512 * index, 512));
@@ -84,7 +84,7 @@ describe("in flight", () => {
 });
 
 describe("a signal", () => {
-  test("takes back a request that waits", async () => {
+  test("cancels a waiting request", async () => {
     const held = new Held();
     const { client } = await opened(held, { maxInFlight: 1 });
     const first = client.read(0, 512);
@@ -103,7 +103,7 @@ describe("a signal", () => {
     expect(held.requests.map(({ offset }) => Number(offset))).toEqual([0, 1024]);
   });
 
-  test("leaves a buffer alone that belonged to a request in flight", async () => {
+  test("leaves the buffer of a request in flight alone", async () => {
     const held = new Held();
     const { client } = await opened(held);
     const controller = new AbortController();
@@ -121,7 +121,7 @@ describe("a signal", () => {
     expect(buffer.every((byte) => byte === 1)).toBe(true);
   });
 
-  test("that has fired already sends nothing", async () => {
+  test("that has already fired sends nothing", async () => {
     const held = new Held();
     const { client } = await opened(held);
     const signal = AbortSignal.abort();
@@ -141,7 +141,7 @@ describe("a signal", () => {
 });
 
 describe("closing", () => {
-  test("waits for what is in flight and for what waits", async () => {
+  test("waits for requests in flight and for waiting ones", async () => {
     const held = new Held();
     const { client, server } = await opened(held, { maxInFlight: 1 });
     const reads = [client.read(0, 512), client.read(512, 512)];
@@ -157,7 +157,7 @@ describe("closing", () => {
     expect(await client.close()).toBeUndefined();
   });
 
-  test("at once rejects what is in flight", async () => {
+  test("at once rejects requests in flight", async () => {
     const held = new Held();
     const { client } = await opened(held);
     const read = settled(client.read(0, 512));
@@ -203,7 +203,7 @@ describe("a lost connection", () => {
     await client.write(0, Buffer.alloc(512));
   });
 
-  test("sends writes again where that is asked for", async () => {
+  test("repeats writes on request", async () => {
     const { client } = await opened(dropping(), { reconnect: { ...reconnect, retry: "all" } });
     await client.write(0, Buffer.alloc(512));
   });
@@ -219,7 +219,7 @@ describe("a lost connection", () => {
     await client.flush();
   });
 
-  test("makes the next flush fail if it took a flush with it", async () => {
+  test("makes the next flush fail if a flush was in flight", async () => {
     const wrongs = dropping();
     wrongs.drops = false;
     const { client } = await opened(wrongs, { reconnect });
@@ -230,7 +230,7 @@ describe("a lost connection", () => {
     await client.flush();
   });
 
-  test("lets a flush be if there was nothing to flush", async () => {
+  test("lets a flush succeed if there was nothing to flush", async () => {
     const wrongs = dropping();
     wrongs.drops = false;
     const { client } = await opened(wrongs, { reconnect });
@@ -249,14 +249,14 @@ describe("a lost connection", () => {
     await expect(client.read(0, 512)).rejects.toMatchObject({ code: "ECHANGED" });
   });
 
-  test("is given up after so many attempts", async () => {
+  test("is given up after a number of attempts", async () => {
     const { client, server } = await opened(dropping(), { reconnect });
     server.server.close();
     await expect(client.read(0, 512)).rejects.toThrow(ConnectionError);
     await expect(client.read(0, 512)).rejects.toThrow(ConnectionError);
   });
 
-  test("because a rule was broken is not replaced", async () => {
+  test("after a broken rule is not replaced", async () => {
     const { client, server } = await opened({ reply: () => Buffer.alloc(32) }, { reconnect });
     await expect(client.read(0, 512)).rejects.toThrow(ProtocolError);
     await expect(client.read(0, 512)).rejects.toThrow(ProtocolError);
@@ -265,7 +265,7 @@ describe("a lost connection", () => {
 });
 
 describe("several connections", () => {
-  test("share the requests, where the server allows it", async () => {
+  test("share the requests if the server allows it", async () => {
     const held = new Held();
     const { client, server } = await opened(held, { connections: 3 });
     expect(client.connections).toBe(3);
@@ -278,7 +278,7 @@ describe("several connections", () => {
     await eventually("the end", () => server.sockets.size === 0 || undefined);
   });
 
-  test("are one where it does not", async () => {
+  test("are one if it does not", async () => {
     const { client } = await opened({ flags: (FLAGS & ~256) | 128 }, { connections: 3 });
     expect(client.connections).toBe(1);
   });
@@ -328,7 +328,7 @@ describe("replies", () => {
     await expect(client.read(0, 512)).rejects.toMatchObject({ name: "NbdError", code: "EINVAL" });
   });
 
-  test("that break off are a lost connection", async () => {
+  test("that end early are a lost connection", async () => {
     const { client } = await opened({
       reply: (request, socket) => {
         socket.end(right(request, "extended").subarray(0, 50));
@@ -340,7 +340,7 @@ describe("replies", () => {
 });
 
 describe("long requests", () => {
-  test("are divided by the largest payload, and effects are not", async () => {
+  test("are divided by the largest payload, unless they have none", async () => {
     const requests: [number, number][] = [];
     const { client } = await opened({
       blockSizes: [512, 4096, 10_000],
@@ -367,7 +367,7 @@ describe("TLS", () => {
     option: (option) => (option === 5 ? reply : undefined),
   });
 
-  test("takes nothing that came in plain text for encrypted", async () => {
+  test("never accepts plain text as encrypted", async () => {
     const injected = Buffer.concat([
       optionReply(OPT.STARTTLS, REP.ACK),
       optionReply(OPT.EXTENDED_HEADERS, REP.ACK),
@@ -376,7 +376,7 @@ describe("TLS", () => {
     await expect(connect({ path }, { tls: {} })).rejects.toMatchObject({ rule: "tls-plain-text" });
   });
 
-  test("is not asked for once it is on", async () => {
+  test("is not requested once it is on", async () => {
     const directory = new Authority().issue("server");
     const files = (name: string): Buffer => readFileSync(join(directory, name));
     const server = createServer((socket) => {
@@ -410,14 +410,14 @@ describe("TLS", () => {
   });
 });
 
-test("a server that sends on and on in the handshake is left", async () => {
+test("a server that never stops sending in the handshake is disconnected", async () => {
   const { path } = await startWrongServer({
     option: (option) => (option === OPT.EXTENDED_HEADERS ? Buffer.alloc(2 ** 22) : undefined),
   });
   await expect(connect({ path })).rejects.toThrow();
 });
 
-test("what a server does not offer is not sent", async () => {
+test("requests that a server does not offer are not sent", async () => {
   const { client } = await opened({ flags: 1 });
   const attempts: Promise<unknown>[] = [
     client.flush(),

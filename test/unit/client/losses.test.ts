@@ -35,7 +35,7 @@ const { GO, LIST } = OPT;
 const never = new Promise<never>(() => {});
 const answer = (request: WireRequest): Buffer => right(request, "extended");
 
-describe("one of three connections that is lost while the others are opened", () => {
+describe("losing one of three connections while the others are opened", () => {
   /** The second ends when it is open; only then the third is let in. */
   const losing = async (options: ConnectOptions) => {
     let letIn = (): void => {};
@@ -85,7 +85,7 @@ describe("one of three connections that is lost while the others are opened", ()
 });
 
 describe("a connection that is lost", () => {
-  test("while a client is closing leaves another one's write alone", async () => {
+  test("while a client closes does not affect another one's write", async () => {
     const writes: [WireRequest, Socket][] = [];
     const { client, server } = await opened(
       {
@@ -107,7 +107,7 @@ describe("a connection that is lost", () => {
     await closed;
   });
 
-  test("with a read leaves it to another one at once", async () => {
+  test("hands its read to another one at once", async () => {
     let isFirst = true;
     const { client } = await opened(
       {
@@ -167,7 +167,7 @@ describe("a connection that is lost", () => {
     expect(requests).toBe(3); // once, and two times again
   });
 
-  test("is told to a program whose function throws, and replaced all the same", async () => {
+  test("is reported to a function that throws, and still replaced", async () => {
     const thrown: Error[] = [];
     process.setUncaughtExceptionCaptureCallback((error) => thrown.push(error));
     onTestFinished(() => process.setUncaughtExceptionCaptureCallback(null));
@@ -191,7 +191,7 @@ describe("a connection that is lost", () => {
   });
 });
 
-test("waits between attempts leave no listeners behind", async () => {
+test("waiting between attempts leaves no listeners behind", async () => {
   const listeners: number[] = [];
   const limits = { maxInFlight: 1, maxInFlightBytes: 1 };
   const dispatcher = new Dispatcher(limits, { attempts: 20, delayMs: 0 }, async (_, signal) => {
@@ -216,7 +216,7 @@ test("a server that ends its side and reads no more is a lost connection", async
 test.each([
   ["listExports", listExports],
   ["exportInfo", exportInfo],
-])("%s leaves a server that does not close", async (_, ask) => {
+])("%s disconnects from a server that does not close", async (_, ask) => {
   const info = joined([Buffer.alloc(2), Buffer.alloc(8), Buffer.from([0, 1])]);
   const server = await startWrongServer({
     staysOpen: true,
@@ -234,7 +234,7 @@ test.each([
   await eventually("the end", () => server.sockets.size === 0 || undefined);
 });
 
-test("a list of a great many exports is too long, though their names are short", async () => {
+test("a list of very many exports is refused, even with short names", async () => {
   const entry = optionReply(LIST, REP.SERVER, joined([u32(60), Buffer.alloc(60, "a")])); // 17 MB of them
   const entries = joined(Array.from({ length: 270_000 }, () => entry));
   const { path } = await startWrongServer({
@@ -244,7 +244,7 @@ test("a list of a great many exports is too long, though their names are short",
   await expect(listExports({ path })).rejects.toMatchObject({ rule: "option-reply-length" });
 });
 
-test("of several contexts, only the descriptors that were asked for are kept", () => {
+test("only the requested number of descriptors is kept for each context", () => {
   const facts = {
     contexts: new Map([
       ["base:allocation", 1],
@@ -276,7 +276,7 @@ test("of several contexts, only the descriptors that were asked for are kept", (
 });
 
 describe("arguments that make no sense reject", () => {
-  test("a read in one piece that no request can say", async () => {
+  test("a read in one piece longer than a request can express", async () => {
     const { client } = await opened(
       { sizeBytes: () => 2 ** 33 },
       { extendedHeaders: false, connections: 1 },
@@ -286,7 +286,7 @@ describe("arguments that make no sense reject", () => {
     await client.close();
   });
 
-  test("a read that no buffer can hold", async () => {
+  test("a read larger than any buffer", async () => {
     const { client } = await opened({ sizeBytes: () => Number.MAX_SAFE_INTEGER });
     await expect(client.read(0, client.size)).rejects.toThrow(RangeError);
   });
@@ -302,7 +302,7 @@ describe("arguments that make no sense reject", () => {
     await expect(client.read(0, bytes as Buffer)).rejects.toThrow(TypeError);
   });
 
-  test("targets that are none", async () => {
+  test("wrong targets", async () => {
     await expect(listExports("nbd:x:y:")).rejects.toThrow(TypeError);
     await expect(exportInfo({} as { path: string })).rejects.toThrow(TypeError);
   });
@@ -336,14 +336,14 @@ describe("a pre-shared key", () => {
     });
   }
 
-  test.each(["TLSv1.2", "TLSv1.3"] as const)("proves the server (%s)", async (version) => {
+  test.each(["TLSv1.2", "TLSv1.3"] as const)("authenticates the server (%s)", async (version) => {
     const ours = identities();
     const ciphers = "TLS_AES_128_GCM_SHA256:PSK";
     const options = { pskCallback: () => ours.psk, ciphers, maxVersion: version };
     expect(await greeted(ours, options)).toBe(version);
   });
 
-  test("is not replaced by a certificate that is trusted", async () => {
+  test("cannot be replaced by a trusted certificate", async () => {
     const ours = identities();
     const options = { key: ours.pem("server-key.pem"), cert: ours.pem("server-cert.pem") };
     await expect(greeted(ours, options)).rejects.toThrow("does not know the pre-shared key");

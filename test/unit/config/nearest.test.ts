@@ -42,14 +42,14 @@ describe("the nearest name", () => {
 });
 
 describe("the end of a message", () => {
-  test("names what was meant, as the caller writes it", () => {
+  test("names the nearest name in the caller's spelling", () => {
     expect(didYouMean("raedonly", ["readonly"])).toBe('; did you mean "readonly"?');
     expect(didYouMean("raedonly", ["readonly"], (name) => `--${name}`)).toBe(
       "; did you mean --readonly?",
     );
   });
 
-  test("is empty where nothing is like it", () => {
+  test("is empty if nothing is similar", () => {
     expect(didYouMean("zzz", ["readonly"])).toBe("");
   });
 });

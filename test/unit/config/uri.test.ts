@@ -25,6 +25,6 @@ test.each<[string, 0 | 4 | 6, string]>([
   ["127.0.0.2", 0, "127.0.0.2"],
   ["::1", 6, "::1"],
   ["disk.example.org", 0, "disk.example.org"],
-])("who listens on %j, family %i, is found at %s", (host, family, found) => {
+])("a server that listens on %j, family %i, is reached at %s", (host, family, found) => {
   expect(reachableHost(host, family)).toBe(found);
 });

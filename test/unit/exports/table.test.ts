@@ -113,7 +113,7 @@ async function greeted(path: string): Promise<RawClient> {
   return client;
 }
 
-test("one export has all names, and is asked about a client before it says anything", async () => {
+test("a single export has all names, and is asked about a client before the greeting", async () => {
   const calls: string[] = [];
   const { path } = serve({ "": await start(noting(calls, "only", 512)) });
   const client = await greeted(path);
@@ -129,7 +129,7 @@ test("one export that rejects a client ends it before the greeting", async () =>
   expect(await client.closed()).toHaveLength(0);
 });
 
-test("of several, a client gets the one it names, which is asked about it only then", async () => {
+test("of several exports, a client gets the one it names, which is asked about it only then", async () => {
   const calls: string[] = [];
   const { path } = serve({
     a: await start(noting(calls, "one", 512)),
@@ -150,7 +150,7 @@ test("of several, a client gets the one it names, which is asked about it only t
   expect(calls).toEqual(["one preconnect", "one open a"]);
 });
 
-test("of several, one may reject a client that another lets in", async () => {
+test("of several exports, one may reject a client that another accepts", async () => {
   const calls: string[] = [];
   const { path } = serve({
     a: await start(noting(calls, "one", 512, { preconnect: () => false })),
@@ -162,7 +162,7 @@ test("of several, one may reject a client that another lets in", async () => {
   expect(calls).toEqual(["two preconnect", "two open b"]);
 });
 
-test("a client may look at several, in C and in TypeScript, before it takes one", async () => {
+test("a client may look at several exports, in C and in TypeScript, before it opens one", async () => {
   const memory = async (size: string) => {
     const opened = new Export(
       await Chain.open({ plugin: "memory", filters: ["cow"], watch: false }),

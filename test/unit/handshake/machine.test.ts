@@ -14,7 +14,7 @@ describe("the greeting", () => {
     expect(sent.toString("hex")).toBe("4e42444d4147494349484156454f50540003");
   });
 
-  test("offers less under a mask", () => {
+  test("offers fewer flags under a mask", () => {
     const { sent } = negotiate(Buffer.alloc(0), {}, { handshakeFlagsMask: 1 });
     expect(sent.readUInt16BE(16)).toBe(1);
   });
@@ -57,7 +57,7 @@ describe("NBD_OPT_EXPORT_NAME", () => {
 });
 
 describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
-  test("GO tells about the export, acknowledges and begins transmission", () => {
+  test("GO describes the export, acknowledges and begins transmission", () => {
     const run = negotiate(client(encodeOption(OPT.GO, goData("disk"))));
     expect(types(run)).toEqual([REP.INFO, ACK]);
     expect(replies(run)[0]?.[2].toString("hex")).toBe("000000000000075bcd15016d");
@@ -65,7 +65,7 @@ describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
     expect(kinds(run)).not.toContain("closeExport");
   });
 
-  test("INFO closes the export again, and haggling goes on", () => {
+  test("INFO closes the export again, and option haggling goes on", () => {
     const run = negotiate(
       client(
         encodeOption(OPT.INFO, goData("disk")),
@@ -77,7 +77,7 @@ describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
     expect(kinds(run).filter((kind) => kind === "closeExport")).toHaveLength(2);
   });
 
-  test("give what is asked for, and ignore infos that do not exist", () => {
+  test("give the requested information, and ignore unknown kinds", () => {
     const infos = [3, 1, 2, 0, 77, 1];
     const run = negotiate(client(encodeOption(OPT.GO, goData("", infos))), {
       description: "a disk",
@@ -115,7 +115,7 @@ describe("NBD_OPT_GO and NBD_OPT_INFO", () => {
     expect(kinds(run)).not.toContain("closeExport");
   });
 
-  test("answer NBD_REP_ERR_UNKNOWN and close the export if its block sizes cannot be had", () => {
+  test("answer NBD_REP_ERR_UNKNOWN and close the export if its block sizes are unavailable", () => {
     const run = negotiate(
       client(encodeOption(OPT.GO, goData("x", [INFO.BLOCK_SIZE])), encodeOption(OPT.ABORT)),
       {

@@ -20,7 +20,7 @@ const NOTHING: Capabilities = {
 const { HAS_FLAGS, READ_ONLY } = EXPORT_FLAG;
 
 describe("transmission flags", () => {
-  test("of an export that can do nothing say that it is read-only", () => {
+  test("of an export without capabilities say that it is read-only", () => {
     expect(transmissionFlags(NOTHING)).toBe(HAS_FLAGS | READ_ONLY);
   });
 
@@ -29,7 +29,7 @@ describe("transmission flags", () => {
     [{ isRotational: true }, 1 << 4],
     [{ canMultiConn: true }, 1 << 8],
     [{ canCache: true }, 1 << 10],
-  ])("tell %j of a read-only export too", (capability, flag) => {
+  ])("offer %j for a read-only export, too", (capability, flag) => {
     expect(transmissionFlags({ ...NOTHING, ...capability })).toBe(HAS_FLAGS | READ_ONLY | flag);
   });
 
@@ -39,7 +39,7 @@ describe("transmission flags", () => {
     [{ canZero: true }, 1 << 6],
     [{ canZero: true, canFastZero: true }, (1 << 6) | (1 << 11)],
     [{ canFastZero: true }, 0],
-  ])("tell %j of a writable export only", (capability, flags) => {
+  ])("offer %j for a writable export only", (capability, flags) => {
     expect(transmissionFlags({ ...NOTHING, canWrite: true, ...capability })).toBe(
       HAS_FLAGS | flags,
     );

@@ -41,7 +41,7 @@ test("goes through all steps in nbdkit's order, and ends once", async () => {
   expect(calls).toEqual([...start, "cleanup", "unload"]);
 });
 
-test("without afterFork, or after one that fails, there is no cleanup", async () => {
+test("without a successful afterFork there is no cleanup", async () => {
   const unstarted = await begin();
   await unstarted.life.load();
   await unstarted.life.getReady(PARAMETERS);
@@ -64,7 +64,7 @@ test("a wrong parameter ends the start before configComplete", async () => {
   expect(calls).toEqual(["load", "unload"]);
 });
 
-test("a cleanup that fails keeps nothing from being unloaded", async () => {
+test("a failed cleanup does not stop unloading", async () => {
   const { life, calls } = await begin("cleanup");
   await life.load();
   await life.getReady(PARAMETERS);
@@ -73,7 +73,7 @@ test("a cleanup that fails keeps nothing from being unloaded", async () => {
   expect(calls.slice(-2)).toEqual(["cleanup", "unload"]);
 });
 
-test("no step can be left out", async () => {
+test("no step can be skipped", async () => {
   const { life, calls } = await begin();
   await expect(life.getReady(PARAMETERS)).rejects.toThrow("opened");
   await expect(life.afterFork()).rejects.toThrow("opened");
