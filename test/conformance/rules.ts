@@ -23,6 +23,7 @@ export interface Section {
 const HANDSHAKE = "conformance/handshake.test.ts";
 const TRANSMISSION = "conformance/transmission.test.ts";
 const STRUCTURED = "conformance/structured.test.ts";
+const META_CONTEXTS = "conformance/meta-contexts.test.ts";
 const EXTENDED = "conformance/extended.test.ts";
 const CONTEXTS = "conformance/contexts.test.ts";
 const TLS = "conformance/tls.test.ts";
@@ -280,7 +281,7 @@ export const sections: readonly Section[] = [
       ),
       must(
         "base: selects nothing, and lists what is in it",
-        `${STRUCTURED}: selects none, and then there is no block status`,
+        `${META_CONTEXTS}: selects none, and then there is no block status`,
       ),
       must(
         "Queries of unknown namespaces are ignored",
@@ -373,16 +374,16 @@ export const sections: readonly Section[] = [
       ),
       must(
         "NBD_OPT_SET_META_CONTEXT needs structured replies or extended headers",
-        `${STRUCTURED}: need structured replies`,
+        `${META_CONTEXTS}: need structured replies`,
         `${EXTENDED}: meta contexts do not also need structured replies`,
       ),
       must(
         "Each NBD_OPT_SET_META_CONTEXT replaces the one before it, even if it fails",
-        `${STRUCTURED}: are replaced by each new selection, even one that fails`,
+        `${META_CONTEXTS}: are replaced by each new selection, even one that fails`,
       ),
       must(
         "Contexts are of the export for which they were selected",
-        `${STRUCTURED}: of another export cannot be used`,
+        `${META_CONTEXTS}: of another export cannot be used`,
         `${CONTEXTS}: may differ between exports`,
       ),
       must(
@@ -407,7 +408,7 @@ export const sections: readonly Section[] = [
       must(
         "NBD_CMD_FLAG_REQ_ONE gets one extent, no longer than the request",
         `${STRICT}: NBD_CMD_FLAG_REQ_ONE gets one descriptor`,
-        `${STRUCTURED}: REQ_ONE: one extent`,
+        `${META_CONTEXTS}: REQ_ONE: one extent`,
       ),
       must(
         "NBD_CMD_FLAG_FAST_ZERO fails at once if zeroing is not fast",

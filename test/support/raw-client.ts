@@ -203,6 +203,13 @@ export class RawClient {
     await this.closed();
   }
 
+  /** What is there; the read must succeed. */
+  async readAt(offset: bigint, length: number): Promise<Buffer> {
+    const error = await this.request({ type: CMD.READ, offset, length });
+    if (error !== 0) throw new Error(`a read fails with ${error}`);
+    return this.read(length);
+  }
+
   /** So many reads of 512 bytes, sent together; all must succeed. */
   async readTogether(count: number): Promise<void> {
     const cookies = Array.from({ length: count }, (_, i) => BigInt(i));

@@ -1,4 +1,4 @@
-// What the shipped memory and file plugins do beyond reading and writing.
+// What the shipped file plugin does beyond reading and writing.
 
 import {
   chmodSync,
@@ -17,137 +17,14 @@ import { describe, expect, test } from "vitest";
 import { apply, buildLoad } from "../../bench/support/load.mjs";
 import { runOk } from "../support/command.js";
 import { MIB, patternBytes } from "../support/fixtures.js";
-import { residentKib } from "../support/process.js";
 import { CMD, ERRNO, EXPORT_FLAG, FLAG } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
 import { refusalOf } from "../support/refusal.js";
-import {
-  asyncnbd,
-  eventually,
-  SHARED_MEMORY,
-  sanitizer,
-  startServer,
-  temporaryDirectory,
-} from "../support/server.js";
+import { asyncnbd, SHARED_MEMORY, startServer, temporaryDirectory } from "../support/server.js";
 import { StrictClient, type Style } from "../support/strict-client.js";
 
 const { READ, WRITE, FLUSH, TRIM, WRITE_ZEROES } = CMD;
 const { FUA, NO_HOLE } = FLAG;
-
-async function connect(socket: string): Promise<RawClient> {
-  const client = await RawClient.connect(socket);
-  await client.go();
-  return client;
-}
-
-async function readAt(client: RawClient, offset: bigint, length: number): Promise<Buffer> {
-  client.sendRequest({ type: READ, offset, length });
-  expect((await client.readReply()).error).toBe(0);
-  return client.read(length);
-}
-
-describe("the memory plugin", () => {
-  test("holds 2^63-1 bytes, with data at both ends and across boundaries", async () => {
-    const server = await startServer(["memory", "9223372036854775807"]);
-    const client = await RawClient.connect(server.socket);
-    expect((await client.go()).sizeBytes).toBe(2n ** 63n - 1n);
-    const data = patternBytes(8192);
-    for (const offset of [
-      0n,
-      2n ** 20n - 4096n,
-      2n ** 34n - 4096n,
-      2n ** 48n - 1n,
-      2n ** 62n - 1n,
-      2n ** 63n - 8193n,
-    ]) {
-      expect(await client.request({ type: WRITE, offset, payload: data })).toBe(0);
-      expect((await readAt(client, offset, data.length)).equals(data)).toBe(true);
-    }
-    expect((await readAt(client, 2n ** 61n, 4096)).equals(Buffer.alloc(4096))).toBe(true);
-    await server.stop();
-  });
-
-  test.each([
-    ["trim", TRIM],
-    ["zero", WRITE_ZEROES],
-  ])("takes memory for data and frees it on %s", async (_name, type) => {
-    const server = await startServer(["memory", "1T"]);
-    const client = await connect(server.socket);
-    await readAt(client, 0n, 32 * MIB);
-    const before = residentKib(server.pid);
-    for (let i = 0; i < 64; i++)
-      await client.request({
-        type: WRITE,
-        offset: BigInt(i * 5 * MIB),
-        payload: Buffer.alloc(MIB, i + 1),
-      });
-    const full = residentKib(server.pid);
-    expect(full - before).toBeGreaterThan(60 << 10);
-    expect(full - before).toBeLessThan(80 << 10);
-    expect(await client.request({ type, length: 64 * 5 * MIB })).toBe(0);
-    await eventually("return of the memory", () =>
-      residentKib(server.pid) < full - (60 << 10) ? true : undefined,
-    );
-    expect((await readAt(client, BigInt(5 * MIB), MIB)).equals(Buffer.alloc(MIB))).toBe(true);
-    await server.stop();
-  });
-
-  test("trims only what it was told to, at any alignment", async () => {
-    const server = await startServer(["memory", "4M"]);
-    const client = await connect(server.socket);
-    const expected = patternBytes(4 * MIB);
-    await client.request({ type: WRITE, payload: expected });
-    for (const [offset, length] of [
-      [1, 1],
-      [4095, 2],
-      [5000, 10000],
-      [MIB - 1, MIB + 2],
-      [3 * MIB, 4096],
-    ] as const) {
-      await client.request({ type: TRIM, offset: BigInt(offset), length });
-      expected.fill(0, offset, offset + length);
-    }
-    expect((await readAt(client, 0n, 4 * MIB)).equals(expected)).toBe(true);
-    await server.stop();
-  });
-
-  // AddressSanitizer has memory of its own, and locks none.
-  test.skipIf(sanitizer)("allocates all memory at the start with allocator=malloc", async () => {
-    const sparse = await startServer(["memory", "64M"]);
-    const server = await startServer(["memory", "67108865", "allocator=malloc"]);
-    const heldKib = residentKib(server.pid);
-    expect(heldKib - residentKib(sparse.pid)).toBeGreaterThan(60 << 10);
-    const client = await connect(server.socket);
-    expect(await client.request({ type: WRITE, payload: patternBytes(4 * MIB) })).toBe(0);
-    expect(await client.request({ type: TRIM, length: 2 * MIB })).toBe(0);
-    expect((await readAt(client, 0n, 2 * MIB)).equals(Buffer.alloc(2 * MIB))).toBe(true);
-    expect(residentKib(server.pid)).toBeGreaterThan(heldKib - 1024);
-    expect((await runOk(["nbdinfo", "--map", server.uri])).trim()).toMatch(
-      /^0\s+67108865\s+0\s+data$/,
-    );
-    await Promise.all([server.stop(), sparse.stop()]);
-  });
-
-  test.skipIf(sanitizer)("locks its memory with allocator=malloc,mlock=true", async () => {
-    const server = await startServer(["memory", "40K", "allocator=malloc,mlock=true"]);
-    expect(readFileSync(`/proc/${server.pid}/status`, "utf8")).toMatch(/^VmLck:\s+40 kB$/m);
-    const client = await connect(server.socket);
-    expect(await client.request({ type: WRITE, payload: patternBytes(40 << 10) })).toBe(0);
-    expect(await client.request({ type: WRITE_ZEROES, offset: 4096n, length: 8192 })).toBe(0);
-    const due = patternBytes(40 << 10).fill(0, 4096, 4096 + 8192);
-    expect((await readAt(client, 0n, 40 << 10)).equals(due)).toBe(true);
-    await server.stop();
-  });
-
-  test.each([
-    [["9223372036854775807", "allocator=malloc"], "does not fit into memory"],
-    [["1M", "allocator=zstd"], "nbdkit's, if named by its path, has it"],
-    [["1M", "allocator=malloc,mlock=maybe"], "maybe"],
-    [["1M", "allocator=mallocs"], "use sparse, malloc or malloc,mlock=true"],
-  ])("%j is refused", async (words, why) => {
-    expect(await refusalOf(["memory", ...words])).toContain(why);
-  });
-});
 
 describe("the file plugin", () => {
   const makeDisk = (bytes: number, parent?: string): string => {
@@ -160,32 +37,32 @@ describe("the file plugin", () => {
   test("punches holes for trim and zero, and keeps the size", async () => {
     const disk = makeDisk(4 * MIB);
     const server = await startServer(["file", disk]);
-    const client = await connect(server.socket);
+    const client = await RawClient.open(server.socket);
     expect(await client.request({ type: TRIM, length: MIB })).toBe(0);
     expect(
       await client.request({ type: WRITE_ZEROES, offset: BigInt(MIB), length: MIB, flags: FUA }),
     ).toBe(0);
     expect(allocatedBytes(disk)).toBeLessThanOrEqual(2 * MIB + 65536);
     expect(statSync(disk).size).toBe(4 * MIB);
-    expect((await readAt(client, BigInt(MIB), MIB)).equals(Buffer.alloc(MIB))).toBe(true);
+    expect((await client.readAt(BigInt(MIB), MIB)).equals(Buffer.alloc(MIB))).toBe(true);
     await server.stop();
   });
 
   test("keeps zeroes allocated for a client that wants no hole", async () => {
     const disk = makeDisk(2 * MIB);
     const server = await startServer(["file", disk]);
-    const client = await connect(server.socket);
+    const client = await RawClient.open(server.socket);
     const request = { type: WRITE_ZEROES, length: MIB, flags: NO_HOLE };
     expect(await client.request(request)).toBe(0);
     expect(allocatedBytes(disk)).toBeGreaterThanOrEqual(2 * MIB);
-    expect((await readAt(client, 0n, MIB)).equals(Buffer.alloc(MIB))).toBe(true);
+    expect((await client.readAt(0n, MIB)).equals(Buffer.alloc(MIB))).toBe(true);
     await server.stop();
   });
 
   test("stores writes in the file", async () => {
     const disk = makeDisk(MIB);
     const server = await startServer(["file", disk]);
-    const client = await connect(server.socket);
+    const client = await RawClient.open(server.socket);
     const data = patternBytes(100_000, 7);
     expect(await client.request({ type: WRITE, offset: 12345n, payload: data, flags: FUA })).toBe(
       0,
@@ -218,17 +95,17 @@ describe("the file plugin", () => {
     async (parent) => {
       const disk = makeDisk(MIB, parent);
       const server = await startServer(["file", disk]);
-      const client = await connect(server.socket);
+      const client = await RawClient.open(server.socket);
       // The second time, the page cache is known to have it.
-      for (let i = 0; i < 2; i++) await readAt(client, 8192n, 4096);
+      for (let i = 0; i < 2; i++) await client.readAt(8192n, 4096);
       truncateSync(disk, 4096);
       for (const offset of [8192n, 4096n, 8192n])
         for (const length of [512, 131_072])
           expect(await client.request({ type: READ, offset, length })).toBe(ERRNO.EIO);
       expect(await client.request({ type: READ, offset: 0n, length: 131_072 })).toBe(ERRNO.EIO);
-      expect(await readAt(client, 0n, 4096)).toEqual(patternBytes(MIB).subarray(0, 4096));
+      expect(await client.readAt(0n, 4096)).toEqual(patternBytes(MIB).subarray(0, 4096));
       truncateSync(disk, MIB);
-      expect(await readAt(client, 8192n, 4096)).toEqual(Buffer.alloc(4096));
+      expect(await client.readAt(8192n, 4096)).toEqual(Buffer.alloc(4096));
       await server.stop();
       expect(server.stderr()).toContain("unexpected end of file");
     },
@@ -238,14 +115,14 @@ describe("the file plugin", () => {
     const disk = makeDisk(MIB, SHARED_MEMORY);
     truncateSync(disk, 4 * MIB);
     const server = await startServer(["file", disk]);
-    const client = await connect(server.socket);
+    const client = await RawClient.open(server.socket);
     for (let i = 0; i < 3; i++)
       for (let offset = 0; offset < 4 * MIB; offset += 8192) {
         const expected = offset < MIB ? patternBytes(MIB).subarray(offset, offset + 8192) : null;
-        const data = await readAt(client, BigInt(offset), 8192);
+        const data = await client.readAt(BigInt(offset), 8192);
         expect(data.equals(expected ?? Buffer.alloc(8192)), `at ${offset}`).toBe(true);
       }
-    expect((await readAt(client, 2n * BigInt(MIB), 2 * MIB)).equals(Buffer.alloc(2 * MIB))).toBe(
+    expect((await client.readAt(2n * BigInt(MIB), 2 * MIB)).equals(Buffer.alloc(2 * MIB))).toBe(
       true,
     );
     expect(allocatedBytes(disk)).toBeLessThanOrEqual(MIB + 65536);
@@ -254,16 +131,16 @@ describe("the file plugin", () => {
 
     const ours = Buffer.alloc(4096, 1);
     expect(await client.request({ type: WRITE, offset: 4096n, payload: ours })).toBe(0);
-    expect(await readAt(client, 4096n, 4096)).toEqual(ours);
+    expect(await client.readAt(4096n, 4096)).toEqual(ours);
     const theirs = Buffer.alloc(4096, 2);
     const fd = openSync(disk, "r+");
     writeSync(fd, theirs, 0, theirs.length, 4096);
     closeSync(fd);
-    expect(await readAt(client, 4096n, 4096)).toEqual(theirs);
+    expect(await client.readAt(4096n, 4096)).toEqual(theirs);
 
     expect(await client.request({ type: TRIM, length: MIB })).toBe(0);
     for (let i = 0; i < 3; i++)
-      expect(await readAt(client, 4096n, 4096)).toEqual(Buffer.alloc(4096));
+      expect(await client.readAt(4096n, 4096)).toEqual(Buffer.alloc(4096));
     expect(allocatedBytes(disk)).toBeLessThanOrEqual(65536);
     await server.stop();
   });
@@ -306,7 +183,7 @@ describe("the file plugin", () => {
     const disk = makeDisk(MIB);
     const limit = ["sh", "-c", 'ulimit -f 512; exec "$@"', "sh"]; // blocks of 512 bytes
     const server = await startServer(["file", disk], { command: [...limit, ...asyncnbd] });
-    const client = await connect(server.socket);
+    const client = await RawClient.open(server.socket);
     const data = patternBytes(131_072, 9);
     for (const [offset, error] of [
       [0, 0], // after which a payload is received apart from its header
@@ -375,8 +252,8 @@ describe("the file plugin", () => {
     const disk = makeDisk(MIB);
     const fd = openSync(disk, "r");
     const server = await startServer(["file", `/proc/${process.pid}/fd/${fd}`]);
-    const client = await connect(server.socket);
-    expect((await readAt(client, 0n, MIB)).equals(patternBytes(MIB))).toBe(true);
+    const client = await RawClient.open(server.socket);
+    expect((await client.readAt(0n, MIB)).equals(patternBytes(MIB))).toBe(true);
     await server.stop();
   });
 
@@ -423,7 +300,7 @@ describe("the file plugin", () => {
       const disk = makeDisk(0); // written by us, it would be in the cache in pieces of another size
       truncateSync(disk, length);
       const server = await startServer(["file", disk, `cache=${mode}`]);
-      const client = await connect(server.socket);
+      const client = await RawClient.open(server.socket);
       const share = async (): Promise<string> =>
         (await cachedBytes(disk)) < length / 8 ? "little" : "much";
       for (let at = 0; at < length; at += MIB)
@@ -435,7 +312,7 @@ describe("the file plugin", () => {
       expect(await client.request({ type: FLUSH })).toBe(0);
       expect(await share(), mode).toBe(mode === "none" ? "little" : "much");
       for (let at = 0; at < length; at += MIB)
-        expect((await readAt(client, BigInt(at), MIB)).equals(data.subarray(at, at + MIB))).toBe(
+        expect((await client.readAt(BigInt(at), MIB)).equals(data.subarray(at, at + MIB))).toBe(
           true,
         );
       await server.stop();
