@@ -116,6 +116,19 @@ function violations(
   });
 }
 
+/** What another front end than NBD may use: the ring of test/native is one. */
+const FOR_FRONT_ENDS = [
+  "filters",
+  "cplugin",
+  "backend",
+  "schedule",
+  "host",
+  "transport",
+  "wire",
+  "base",
+  "include",
+];
+
 const sources = filesBelow("src", /\.ts$/);
 const nativeFiles = filesBelow("native", /\.(c|cpp|hpp|h)$/);
 
@@ -141,6 +154,16 @@ describe("the layers", () => {
   test("of native/ point downward only", () => {
     expect(nativeFiles.length).toBeGreaterThan(40);
     expect(violations(nativeFiles, "native", NATIVE, includes)).toEqual([]);
+  });
+
+  test("of native/ serve another front end without the rooms of NBD's transmission", () => {
+    const ring = filesBelow("test/native/ring", /\.(cpp|hpp)$/);
+    const direct = ring.flatMap((file) => includes(file, read(file)));
+    const graph = new Map(nativeFiles.map((file) => [file, includes(file, read(file))]));
+    const all = [...direct, ...direct.flatMap((file) => [...reachable(graph, file)])];
+    const rooms = new Set(all.map((file) => roomOf(file, "native")));
+    expect(rooms).toContain("schedule");
+    expect([...rooms].filter((room) => !FOR_FRONT_ENDS.includes(room))).toEqual([]);
   });
 
   test("use Node-API in native/addon only", () => {
