@@ -95,6 +95,17 @@ void try_wrong_indices(const std::string &path) {
     side.kick();
     side.wait_for_end();
   }
+  {
+    ClientSide side(path, "");
+    side.submit(A_READ); // has been taken and takes some time, when it is said to be consumed
+    side.kick();
+    side.submit(A_FLUSH);
+    side.kick();
+    expect(side.wait()->id == A_FLUSH.id, "the read does not take some time");
+    side.shared().consumed.store(2);
+    side.kick();
+    side.wait_for_end();
+  }
   // A client that consumes nothing gets as many completions as there is room for, and the next when
   // it does.
   ClientSide side(path, "");

@@ -44,7 +44,7 @@ bool Model::run(unsigned requests) {
 bool Model::verify() {
   for (uint64_t first = 0; first < SECTORS; first += MAX_SECTORS) {
     Operation &operation = operations_.front();
-    operation = {false, NBD_CMD_READ, first, MAX_SECTORS, 0};
+    operation = {false, NBD_CMD_READ, first, std::min(MAX_SECTORS, SECTORS - first), 0};
     start(operation, 0);
     side_.kick();
     if (!finish_one())

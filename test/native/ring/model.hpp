@@ -29,7 +29,8 @@ private:
   // Of a sector's content: zeroes, unknown, or a number that has been written.
   static constexpr uint64_t ZERO = 0;
   static constexpr uint64_t UNKNOWN = UINT64_MAX;
-  static constexpr uint64_t MAX_SECTORS = DATA_BYTES / ENTRIES / SECTOR_BYTES;
+  // With some room, as data need not begin at the beginning of a page.
+  static constexpr uint64_t MAX_SECTORS = DATA_BYTES / ENTRIES / SECTOR_BYTES - 1;
 
   struct Operation {
     bool is_free = true;
@@ -49,7 +50,7 @@ private:
   void check_status(const Operation &operation, uint32_t count);
   void set(const Operation &operation, uint64_t version);
   uint8_t *memory_of(const Operation &operation) {
-    return side_.data(place_of(operation) * MAX_SECTORS * SECTOR_BYTES);
+    return side_.data(place_of(operation) * (DATA_BYTES / ENTRIES + sizeof(uint64_t)));
   }
   uint64_t place_of(const Operation &operation) const {
     return static_cast<uint64_t>(&operation - operations_.data());
