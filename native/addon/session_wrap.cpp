@@ -172,7 +172,7 @@ void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
 } // namespace
 
 // start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
-// stallTimeoutMs, maxInFlightBytes, shortcuts, latencies, latenciesOf }): resolves when the
+// stallTimeoutMs, maxConnectionInFlightBytes, shortcuts, latencies, latenciesOf }): resolves when the
 // connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
@@ -187,7 +187,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
       static_cast<unsigned>(number("spinUs")),
       std::chrono::milliseconds(number("graceMs")),
       std::chrono::milliseconds(number("stallTimeoutMs")),
-      static_cast<uint64_t>(number("maxInFlightBytes")),
+      static_cast<uint64_t>(number("maxConnectionInFlightBytes")),
       budget_,
       style_of(options.Get("replyStyle").As<Napi::String>()),
       contexts_of(options.Get("contexts").As<Napi::Array>()),

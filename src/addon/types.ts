@@ -1,5 +1,7 @@
 // Typed declaration of every native symbol; native/addon/ implements them.
 
+import type { ClientLimits } from "../client-limits.js";
+
 /** undefined: success. Else what went wrong; `isLogged`: the plugin has logged these words. */
 export type Failure = { readonly words: string; readonly isLogged: boolean } | undefined;
 
@@ -449,16 +451,7 @@ export interface NativeLatencies {
   of(exportName: string | undefined, command: number): RequestLatencies | undefined;
 }
 
-export interface TransmissionSettings {
-  /** Calls of the plugin in progress at once, if it can take more than one. */
-  readonly threads: number;
-  /** How long, in microseconds, to look for requests before sleeping. */
-  readonly spinUs: number;
-  /** How long requests without an answer delay the end of the connection. */
-  readonly graceMs: number;
-  readonly stallTimeoutMs: number;
-  /** Of this connection's requests. */
-  readonly maxInFlightBytes: number;
+export interface TransmissionSettings extends ClientLimits {
   /** Data may be received and sent where the disk lies, or be handed on as pages. */
   readonly shortcuts: boolean;
   /** Counted there; undefined: nobody looks at the clock. */

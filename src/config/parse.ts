@@ -1,16 +1,12 @@
 // Checks the values of the command line's options and makes a configuration of them.
 
 import { resolve } from "node:path";
+import { type ClientLimits, clientLimits } from "../client-limits.js";
 import { AsyncnbdError, UsageError } from "../errors.js";
 import {
   ALL_HANDSHAKE_FLAGS,
-  DEFAULT_GRACE_MS,
   DEFAULT_HANDSHAKE_TIMEOUT_MS,
-  DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
   DEFAULT_MAX_IN_FLIGHT_BYTES,
-  DEFAULT_SPIN_MS,
-  DEFAULT_STALL_TIMEOUT_MS,
-  DEFAULT_THREADS,
 } from "./defaults.js";
 import { parseInteger } from "./integer.js";
 import { MAX_GRACE_MS, MAX_INT, MAX_PORT, MAX_STALL_TIMEOUT_MS, MAX_WORKERS } from "./limits.js";
@@ -59,16 +55,9 @@ export function parseConfig(
     exportName: given.last("exportname") ?? "",
     watch: given.has("watch"),
     workers: integer(given, "workers", 0, MAX_WORKERS) ?? 0,
-    threads: integer(given, "threads", 0, MAX_INT) || DEFAULT_THREADS,
-    spinUs: Math.round((delayMs(given, "spin", MAX_SPIN_MS) ?? DEFAULT_SPIN_MS) * 1000),
+    ...parseClientLimits(given),
     maxInFlightBytes: sizeBytes(given, "max-in-flight") ?? DEFAULT_MAX_IN_FLIGHT_BYTES,
-    maxConnectionInFlightBytes:
-      sizeBytes(given, "max-connection-in-flight") ?? DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
     maxConnections: integer(given, "max-connections", 1, MAX_INT) ?? Number.POSITIVE_INFINITY,
-    graceMs: Math.round(delayMs(given, "grace", MAX_GRACE_MS) ?? DEFAULT_GRACE_MS),
-    stallTimeoutMs: Math.round(
-      delayMs(given, "stall-timeout", MAX_STALL_TIMEOUT_MS) ?? DEFAULT_STALL_TIMEOUT_MS,
-    ),
     handshakeTimeoutMs: handshakeTimeout(given),
     handshakeFlagsMask: integer(given, "mask-handshake", 0, MAX_INT) ?? ALL_HANDSHAKE_FLAGS,
     structuredReplies: !given.has("no-sr"),
@@ -89,6 +78,18 @@ export function parseConfig(
     log: parseLog(given.last("log")),
     debugFlags: given.all("debug").map(parseDebugFlag),
   };
+}
+
+function parseClientLimits(given: GivenOptions): ClientLimits {
+  const rounded = (value: number | undefined) => value && Math.round(value);
+  const spinMs = delayMs(given, "spin", MAX_SPIN_MS);
+  return clientLimits({
+    threads: integer(given, "threads", 0, MAX_INT) || undefined, // 0 is the default, as with nbdkit
+    spinUs: rounded(spinMs && spinMs * 1000),
+    graceMs: rounded(delayMs(given, "grace", MAX_GRACE_MS)),
+    stallTimeoutMs: rounded(delayMs(given, "stall-timeout", MAX_STALL_TIMEOUT_MS)),
+    maxConnectionInFlightBytes: sizeBytes(given, "max-connection-in-flight"),
+  });
 }
 
 const absolute = (path: string | undefined): string | undefined =>

@@ -1,5 +1,6 @@
 // The shape of a server's configuration, whatever it comes from.
 
+import type { ClientLimits } from "../client-limits.js";
 import type { TlsConfig } from "./tls.js";
 
 export type LogSink = "stderr" | "syslog" | "none" | { readonly file: string };
@@ -23,7 +24,7 @@ export interface DebugFlag {
   readonly value: number;
 }
 
-export interface Config {
+export interface Config extends ClientLimits {
   readonly plugin: string; // as given: a short name or a path
   readonly parameters: readonly string[];
   readonly filters: readonly string[]; // by name or path; clients meet the first
@@ -33,13 +34,8 @@ export interface Config {
   readonly exportName: string; // for URIs only
   readonly watch: boolean;
   readonly workers: number; // threads of a plugin in TypeScript; 0: the main one
-  readonly threads: number; // requests in progress per connection, if the plugin can take more
-  readonly spinUs: number; // an idle connection looks so long for requests before it sleeps
   readonly maxInFlightBytes: number; // of requests, over all connections
-  readonly maxConnectionInFlightBytes: number; // of each
   readonly maxConnections: number; // at once; may be Infinity
-  readonly stallTimeoutMs: number; // how long a client may send or take next to nothing; 0: for ever
-  readonly graceMs: number; // how long requests without an answer delay the end of a connection
   readonly handshakeTimeoutMs: number;
   readonly handshakeFlagsMask: number;
   readonly structuredReplies: boolean; // offered

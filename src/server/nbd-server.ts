@@ -6,15 +6,11 @@ import { fstatSync } from "node:fs";
 import { inspect } from "node:util";
 import { addon } from "../addon/addon.js";
 import type { Log } from "../addon/log.js";
+import { clientLimits } from "../client-limits.js";
 import {
   ALL_HANDSHAKE_FLAGS,
-  DEFAULT_GRACE_MS,
   DEFAULT_HANDSHAKE_TIMEOUT_MS,
-  DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
   DEFAULT_MAX_IN_FLIGHT_BYTES,
-  DEFAULT_SPIN_MS,
-  DEFAULT_STALL_TIMEOUT_MS,
-  DEFAULT_THREADS,
 } from "../config/defaults.js";
 import { type Endpoint, uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
@@ -194,13 +190,8 @@ export class NbdServer extends EventEmitter<ServerEvents> implements AsyncDispos
 
 const settingsOf = (options: ServeOptions, tls: OpenTls): ServerSettings => ({
   readonly: options.readonly ?? false,
-  threads: options.threads ?? DEFAULT_THREADS,
-  spinUs: DEFAULT_SPIN_MS * 1000,
+  ...clientLimits(options),
   maxInFlightBytes: options.maxInFlightBytes ?? DEFAULT_MAX_IN_FLIGHT_BYTES,
-  maxConnectionInFlightBytes:
-    options.maxConnectionInFlightBytes ?? DEFAULT_MAX_CONNECTION_IN_FLIGHT_BYTES,
-  graceMs: options.graceMs ?? DEFAULT_GRACE_MS,
-  stallTimeoutMs: options.stallTimeoutMs ?? DEFAULT_STALL_TIMEOUT_MS,
   handshakeTimeoutMs: options.handshakeTimeoutMs ?? DEFAULT_HANDSHAKE_TIMEOUT_MS,
   handshakeFlagsMask: ALL_HANDSHAKE_FLAGS,
   structuredReplies: true,

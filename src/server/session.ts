@@ -9,6 +9,7 @@ import type {
   NativeSession,
   OpenedExport,
 } from "../addon/types.js";
+import { type ClientLimits, clientLimits } from "../client-limits.js";
 import type { Clock } from "../exports/export-client.js";
 import type { ExportTable } from "../exports/table.js";
 import { Visit } from "../exports/visit.js";
@@ -16,15 +17,10 @@ import type { Effect, Outcome } from "../handshake/effects.js";
 import { type HandshakeSettings, handshake } from "../handshake/machine.js";
 import { NO_REQUESTS } from "./statistics.js";
 
-export interface SessionSettings extends HandshakeSettings {
+export interface SessionSettings extends HandshakeSettings, ClientLimits {
   readonly handshakeTimeoutMs: number;
   /** Of Addon.loadTls, unless TLS is off. */
   readonly tlsContext: number | undefined;
-  readonly threads: number;
-  readonly spinUs: number;
-  readonly graceMs: number;
-  readonly stallTimeoutMs: number;
-  readonly maxConnectionInFlightBytes: number;
   /** See TransmissionSettings. */
   readonly shortcuts: boolean;
 }
@@ -194,15 +190,10 @@ export class Session implements ClientSession {
   }
 
   #transmit(agreed: Outcome & { kind: "transmit" }): Promise<EndOfTransmission> {
-    const { threads, spinUs, graceMs, stallTimeoutMs, shortcuts } = this.#settings;
     return this.#native.start({
       ...agreed,
-      threads,
-      spinUs,
-      graceMs,
-      stallTimeoutMs,
-      maxInFlightBytes: this.#settings.maxConnectionInFlightBytes,
-      shortcuts,
+      ...clientLimits(this.#settings),
+      shortcuts: this.#settings.shortcuts,
       latencies: this.#latencies,
       latenciesOf: this.#exportName,
     });
