@@ -2,6 +2,7 @@
 // waits for whom.
 
 import { expect, onTestFinished, test } from "vitest";
+import { clientLimits } from "../../../src/client-limits.js";
 import { Chain } from "../../../src/exports/chain.js";
 import { Export } from "../../../src/exports/export.js";
 import { ExportTable } from "../../../src/exports/table.js";
@@ -16,13 +17,9 @@ import { goData, RawClient } from "../../support/raw-client.js";
 
 const SETTINGS = {
   readonly: false,
-  threads: 4,
-  spinUs: 0,
+  ...clientLimits({ threads: 4, spinUs: 0, graceMs: 5_000, stallTimeoutMs: 0 }),
   maxInFlightBytes: 2 ** 30,
-  maxConnectionInFlightBytes: 2 ** 28,
   maxConnections: Number.POSITIVE_INFINITY,
-  graceMs: 5_000,
-  stallTimeoutMs: 0,
   handshakeTimeoutMs: 30_000,
   handshakeFlagsMask: 3,
   structuredReplies: true,
