@@ -20,7 +20,7 @@
       "target_name": "asyncnbd",
       "sources": [
         # What takes longest first: nothing else would be left for the second processor meanwhile.
-        "<!@(node native/batches.mjs build/batches addon core)"
+        "<!@(node native/batches.mjs build/batches addon core+nbd)"
       ],
       "include_dirs": ["<!(node -p \"require('node-addon-api').include_dir\")"],
       # A worker that is being terminated cannot run what we call; that is no reason to abort.

@@ -1,7 +1,7 @@
 // Compiles many small sources as a few large ones: the headers that all include are read once for
 // each batch and not once for each file, and what they define is compiled once. It takes half of the
 // time. Writes files that include the sources of the lists in sources.json which are named, and prints
-// their names: node native/batches.mjs DIRECTORY LIST...
+// their names: node native/batches.mjs DIRECTORY LIST... Lists joined by "+" share batches.
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 
@@ -40,7 +40,8 @@ function write(path, text) {
 
 mkdirSync(directory, { recursive: true });
 for (const list of lists) {
-  split(sources[list], MAX_LINES_AT_LAST[list] ?? MAX_LINES).forEach((part, index) => {
+  const files = list.split("+").flatMap((name) => sources[name]);
+  split(files, MAX_LINES_AT_LAST[list] ?? MAX_LINES).forEach((part, index) => {
     const path = `${directory}/${list}-${index + 1}.cpp`;
     write(path, part.map((file) => `#include "${file}"\n`).join(""));
     console.log(path);

@@ -58,16 +58,31 @@ void TurnQueue::lock() {
   changed_.wait(lock, [&] { return is_granted; });
 }
 
-bool TurnQueue::wait_for_turn(TurnTaker &taker, Request *request) {
+bool TurnQueue::wait_for_turn(TurnTaker &taker, Request *request, bool may_block) {
   Lock lock(mutex_);
   waiting_.push_back({&taker, request, nullptr});
   waiting_count_.fetch_add(1);
   serve_waiting(lock);
-  if (will_be_served())
+  if (!has_workers() || workers_ > 0)
+    return true;
+  if (may_block && running_.load() < most_) {
+    work_instead(lock);
+    return true;
+  }
+  // Whoever ends a turn may find no thread for a worker: then the timer tries again.
+  if (resources_.timers.ensure_started())
     return true;
   waiting_.pop_back();
   waiting_count_.fetch_sub(1);
   return false;
+}
+
+// Locked. Makes the calls that wait now.
+void TurnQueue::work_instead(Lock &lock) {
+  workers_++;
+  for (size_t left = waiting_.size(); left > 0 && calls_next(lock); left--) {
+  }
+  leave_work(lock);
 }
 
 // Locked. Turns that are free go to threads that wait at the front, and to workers.
@@ -85,9 +100,9 @@ void TurnQueue::serve_waiting(Lock &lock) {
       break;
     grant_first();
   }
-  // Whoever ends a turn may find no thread for a worker: then the timer, which has its own by now,
-  // tries again.
-  if (!waiting_.empty() && (workers_ == 0 || wanted_workers_ < most_workers_))
+  const bool may_need_more = workers_ > 0 && wanted_workers_ < most_workers_;
+  const bool has_no_thread = workers_ == 0 && running_.load() < most_;
+  if (!waiting_.empty() && (may_need_more || has_no_thread))
     look_later();
 }
 
@@ -172,8 +187,21 @@ bool TurnQueue::do_calls_last() {
 
 void TurnQueue::work() {
   Lock lock(mutex_);
-  while (!waiting_.empty() && waiting_.front().taker != nullptr && take_locked())
-    call_first(lock);
+  while (calls_next(lock)) {
+  }
+  leave_work(lock);
+}
+
+// Locked. False: nobody waits whom a worker calls, or all turns are taken.
+bool TurnQueue::calls_next(Lock &lock) {
+  if (waiting_.empty() || waiting_.front().taker == nullptr || !take_locked())
+    return false;
+  call_first(lock);
+  return true;
+}
+
+// Locked.
+void TurnQueue::leave_work(Lock &lock) {
   workers_--;
   if (waiting_.empty() && wanted_workers_ > 1)
     look_later();      // whether that stays so

@@ -45,9 +45,11 @@ public:
 
   // Without, calls only queue something: whoever has a turn can make one.
   bool has_workers() const { return most_workers_ > 0; }
-  // The request's turn will come, on a worker. Without workers, perhaps before this returns. False:
-  // it will not, as the system has no thread for that; never without workers.
-  bool wait_for_turn(TurnTaker &taker, Request *request);
+  // The request's turn will come, on a worker. Without workers, perhaps before this returns; and
+  // where the system has no thread for a worker, too, if the caller `may_block`: then it is one for
+  // as long as requests wait that have come before. False: the turn will not come, as the system
+  // has no thread at all for it; never without workers.
+  bool wait_for_turn(TurnTaker &taker, Request *request, bool may_block = false);
   // What of the taker's still waits, and does no more.
   std::vector<Request *> withdraw(const TurnTaker &taker);
   // Returns when no thread is in take_turn of the taker's. After its last request.
@@ -67,12 +69,14 @@ private:
   bool do_calls_last();
   bool take_locked();
   void serve_waiting(Lock &lock);
-  bool will_be_served() const { return !has_workers() || workers_ > 0 || is_watched_; }
+  void work_instead(Lock &lock);
   void grant_first();
   void call_first(Lock &lock);
   void call_here(Lock &lock);
   void start_workers();
   void work();
+  bool calls_next(Lock &lock);
+  void leave_work(Lock &lock);
 
   const unsigned most_;
   const unsigned most_workers_;

@@ -40,14 +40,9 @@ void Turns::submit(Request &request, Caller caller) {
   const bool may_call = caller == Caller::may_block || !queue_->has_workers();
   if (may_call && queue_->try_begin()) {
     below().submit(request, caller);
-  } else if (queue_->wait_for_turn(*this, &request)) {
-    // A worker submits it.
-  } else if (caller == Caller::may_block) {
-    queue_->lock();
-    below().submit(request, caller);
-  } else {
+  } else if (!queue_->wait_for_turn(*this, &request, caller == Caller::may_block)) {
     request.completers.pop(*this);
-    refuse(request, EAGAIN);
+    refuse(request, ENOMEM);
   }
 }
 

@@ -5,11 +5,21 @@
 
 namespace asyncnbd::base {
 
-bool Timers::set(Timer &timer, Time due) {
+bool Timers::ensure_started() {
   std::lock_guard lock(mutex_);
+  return is_started_locked();
+}
+
+// Locked.
+bool Timers::is_started_locked() {
   if (!is_started_)
     is_started_ = threads_.start("nbd-timers", [this] { work(); });
-  if (!is_started_)
+  return is_started_;
+}
+
+bool Timers::set(Timer &timer, Time due) {
+  std::lock_guard lock(mutex_);
+  if (!is_started_locked())
     return false;
   if (timer.place_ != Timer::NOT_SET)
     remove(timer);

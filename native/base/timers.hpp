@@ -42,6 +42,9 @@ public:
   Timers(const Timers &) = delete;
   Timers &operator=(const Timers &) = delete;
 
+  // False if the system gives no thread to wait: then none is set, either.
+  bool ensure_started();
+
   // Replaces the time that it was set to before. False if the system gives no thread to wait for
   // it: then it is not set.
   bool set(Timer &timer, Time due);
@@ -57,6 +60,7 @@ public:
   size_t size() const;
 
 private:
+  bool is_started_locked();
   void work();
   void put(size_t place, Timer &timer);
   void sift_up(size_t place, Timer &timer);

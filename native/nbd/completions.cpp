@@ -124,7 +124,8 @@ void Completions::release(backend::Request &completed) {
   if (holders > 1)
     return;
   std::shared_ptr<void> pin = std::move(request.pin); // perhaps the last one
-  dispose(&request, &request, request.charge);
+  const MemoryCharge charge = request.charge;         // which goes with the request
+  dispose(&request, &request, charge);
 }
 
 bool Completions::client_has_gone() const {

@@ -239,6 +239,54 @@ TEST_CASE("a request waits until a thread is free again") {
   CHECK(world.client.answered.size() == 1);
 }
 
+TEST_CASE("without a thread for a worker, who may block makes the calls that wait, in order") {
+  Simulated world(4);
+  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
+              world.queue(1));
+  REQUIRE(world.timers.ensure_started());
+  world.threads.has_any = false;
+  for (size_t i = 0; i < 3; i++)
+    turns.submit(world.requests[i], Caller::must_not_block);
+  CHECK(world.client.answered.empty());
+  turns.submit(world.requests[3], Caller::may_block);
+  CHECK(world.has_answered_in_order(4));
+}
+
+TEST_CASE("a request is refused if the system has no thread at all for its turn") {
+  Simulated world(2);
+  std::vector<Request *> called;
+  auto queue = world.queue(1);
+  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
+                                       ThreadModel::async),
+              queue);
+  turns.submit(world.requests[0], Caller::may_block);
+  world.threads.has_any = false;
+  turns.submit(world.requests[1], Caller::may_block);
+  CHECK(world.client.errors == std::vector<int>{ENOMEM});
+  called[0]->complete(0);
+  CHECK(queue->try_begin());
+}
+
+TEST_CASE("a turn that ends when no thread is free is taken once one is") {
+  Simulated world(2);
+  std::vector<Request *> called;
+  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
+                                       ThreadModel::async),
+              world.queue(1));
+  turns.submit(world.requests[0], Caller::may_block);
+  turns.submit(world.requests[1], Caller::may_block);
+  CHECK(world.timers.size() == 0); // there is nothing to look for while all turns are taken
+  world.threads.has_any = false;
+  called[0]->complete(0);
+  REQUIRE(called.size() == 1);
+  world.threads.has_any = true;
+  world.clock.advance(std::chrono::milliseconds(1));
+  world.timers.run_due();
+  world.threads.run_one();
+  REQUIRE(called.size() == 2);
+  called[1]->complete(0);
+}
+
 TEST_CASE(
     "if calls only queue, the thread that ends a turn makes the next call, without a worker") {
   Simulated world(3);

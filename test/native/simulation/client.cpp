@@ -229,7 +229,11 @@ bool Client::receive_reply() {
   const Asked asked = found->second;
   const bool fails_as_it_should = error == wire::NBD_EIO && is_broken(asked.offset);
   const bool is_given_up = error == wire::NBD_ESHUTDOWN;
-  const bool is_out_of_memory = error == wire::NBD_ENOMEM && all_.plan.refuse_memory_one_in > 0;
+  const Plan &plan = all_.plan;
+  // Or of threads, without any for the turn of a request.
+  const bool is_short =
+      plan.refuse_memory_one_in > 0 || (plan.refuse_threads_one_in > 0 && plan.turns > 0);
+  const bool is_out_of_memory = error == wire::NBD_ENOMEM && is_short;
   if (error != 0 ? !fails_as_it_should && !is_given_up && !is_out_of_memory
                  : is_broken(asked.offset))
     fail("client %u receives error %u", number_, error);
