@@ -172,8 +172,8 @@ void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
 } // namespace
 
 // start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
-// stallTimeoutMs, maxConnectionInFlightBytes, shortcuts, latencies, latenciesOf }): resolves when the
-// connection has closed.
+// stallTimeoutMs, maxConnectionInFlightBytes, shortcuts, latencies, latenciesOf }): resolves when
+// the connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
