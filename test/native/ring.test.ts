@@ -5,7 +5,12 @@ import { spawn } from "node:child_process";
 import { join } from "node:path";
 import { describe, expect, onTestFinished, test } from "vitest";
 import { type Finished, run, runOk } from "../support/command.js";
-import { temporaryDirectory, testPlugin, variantDirectory } from "../support/server.js";
+import {
+  debianFilter,
+  temporaryDirectory,
+  testPlugin,
+  variantDirectory,
+} from "../support/server.js";
 
 const SEED = Number(process.env.RING_SEED ?? "1");
 
@@ -81,6 +86,13 @@ const CHAINS: Readonly<Record<string, readonly string[]>> = {
   "a plugin with one call at a time": probe(1),
   "a plugin that answers later": [testPlugin("torture"), "size=4M"],
   "a plugin with one thread for all": ["--threads=1", ...MEMORY],
+  "filters of nbdkit, and one of ours between them": [
+    `--filter=${debianFilter("fua")}`,
+    "--filter=delay,flushMs=1",
+    `--filter=${debianFilter("cow")}`,
+    ...MEMORY,
+    "fuamode=emulate",
+  ],
   "copies on writing": ["--filter=cow", ...MEMORY],
   "a cache in front of what answers later": [
     "--filter=cache,mode=writeback,blockBytes=4096",
@@ -139,6 +151,13 @@ describe("a ring of requests in shared memory", () => {
     await ring.killed("abandon", NEVER);
     const said = await ring.stop();
     expect(said).toContain("read offset=655360 count=512: the plugin did not reply: giving up");
+  });
+
+  test("has one client at a time where the plugin stands no more", async () => {
+    const ring = await startRing(probe(0));
+    await ring.idle(1);
+    await expect(ring.client("idle", 1)).rejects.toThrow(/hello|no welcome/); // it is hung up on
+    await ring.stop();
   });
 
   test("ends with clients that have nothing to do", async () => {

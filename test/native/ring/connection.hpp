@@ -42,6 +42,9 @@ public:
   Connection(const Served &served, int socket, uint64_t number);
   ~Connection() override;
 
+  // Whether the plugin or a filter stands one client at a time.
+  bool is_for_one_client() { return served_.chain->front(bottom_).serializes_connections(); }
+
   // On a thread of the pool, which it may keep: greets the client and serves it, there and on other
   // threads, until it leaves or `stop`. `on_closed` comes at the very end, on one of them.
   void serve(std::function<void()> on_closed);

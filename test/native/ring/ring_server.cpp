@@ -1,9 +1,11 @@
 // A server without NBD: an export of a plugin in C, behind filters, for clients who share memory
 // with it.
 //
-//   ring_server SOCKET [--threads=N] [--filter=NAME[,OPTION=VALUE]…]… PLUGIN [KEY=VALUE]…
+//   ring_server SOCKET [--threads=N] [--filter=NAME[,OPTION=VALUE]…|--filter=PATH]… PLUGIN
+//   [KEY=VALUE]…
 //
-// Options of filters have the names and units that they have in native/filters. It says "ready"
+// Options of our filters have the names and units that they have in native/filters; nbdkit's, which
+// are named by their paths, see the parameters first. It says "ready"
 // once it listens, and ends by SIGTERM, when all of its clients have been closed.
 
 #include <algorithm>
@@ -24,6 +26,7 @@
 
 #include "backend/operation_pool.hpp"
 #include "connection.hpp"
+#include "cplugin/filter_place.hpp"
 #include "filters/registry.hpp"
 
 using namespace asyncnbd;
@@ -98,6 +101,56 @@ filters::FilterOption option_of(const std::string &value) {
                                              : filters::FilterOption(value);
 }
 
+// A plugin, and nbdkit's filters in front of it, which share its life. Clients meet the first.
+struct Living {
+  std::shared_ptr<backend::CPlugin> plugin;
+  std::vector<std::shared_ptr<cplugin::CFilter>> filters;
+
+  // Of the filter that stands there, or the plugin.
+  bool config(size_t at, const char *key, const char *value) {
+    if (at == filters.size())
+      need(plugin->config(key, value));
+    else
+      need(filters[at]->config(
+          key, value, [=, this](const char *k, const char *v) { return config(at + 1, k, v); }));
+    return true;
+  }
+  bool config_complete(size_t at) {
+    if (at == filters.size())
+      need(plugin->config_complete());
+    else
+      need(filters[at]->config_complete([=, this] { return config_complete(at + 1); }));
+    return true;
+  }
+  // The least of all there are.
+  int settle_thread_model() {
+    need(plugin->settle_thread_model());
+    int least = static_cast<int>(plugin->thread_model());
+    for (size_t i = filters.size(); i > 0; i--) {
+      need(filters[i - 1]->settle_thread_model(least));
+      least = std::min(least, static_cast<int>(filters[i - 1]->thread_model()));
+    }
+    return least;
+  }
+  void start(int thread_model, backend::Chain &chain) {
+    need(plugin->get_ready());
+    for (size_t i = filters.size(); i > 0; i--)
+      need(filters[i - 1]->get_ready(thread_model));
+    chain.get_ready(thread_model);
+    need(plugin->after_fork());
+    for (size_t i = filters.size(); i > 0; i--)
+      need(filters[i - 1]->after_fork());
+  }
+  void end() {
+    for (const auto &filter : filters)
+      filter->cleanup();
+    plugin->cleanup();
+    for (const auto &filter : filters)
+      filter->unload();
+    plugin->unload();
+  }
+};
+
 backend::ChainFilter filter_of(const std::string &words) {
   std::string name = words.substr(0, words.find(','));
   filters::FilterOptions options;
@@ -115,22 +168,25 @@ backend::ChainFilter filter_of(const std::string &words) {
   return made;
 }
 
-std::shared_ptr<backend::CPlugin> load(const Arguments &arguments) {
-  auto plugin = std::make_shared<backend::CPlugin>(arguments.plugin, process().resources);
-  need(plugin->open());
-  plugin->load();
+std::shared_ptr<backend::Chain> load(const Arguments &arguments, Living *living) {
+  living->plugin = std::make_shared<backend::CPlugin>(arguments.plugin, process().resources);
+  need(living->plugin->open());
+  living->plugin->load();
+  std::vector<backend::ChainFilter> chain;
+  for (const std::string &words : arguments.filters) {
+    if (words[0] != '/') {
+      chain.push_back(filter_of(words));
+      continue;
+    }
+    const auto &filter = living->filters.emplace_back(std::make_shared<cplugin::CFilter>(words));
+    need(filter->open());
+    filter->load();
+    chain.push_back({nullptr, cplugin::make_filter_place(filter)});
+  }
   for (const auto &[key, value] : arguments.parameters)
-    need(plugin->config(key, value));
-  need(plugin->config_complete());
-  need(plugin->settle_thread_model());
-  return plugin;
-}
-
-std::shared_ptr<backend::Chain> chain_of(const Arguments &arguments) {
-  std::vector<backend::ChainFilter> filters;
-  for (const std::string &words : arguments.filters)
-    filters.push_back(filter_of(words));
-  return std::make_shared<backend::Chain>(std::move(filters));
+    living->config(0, key.c_str(), value.c_str());
+  living->config_complete(0);
+  return std::make_shared<backend::Chain>(std::move(chain));
 }
 
 // ---- who is served ---------------------------------------------------------------------------
@@ -142,13 +198,9 @@ public:
 
   void accept(int socket) {
     std::unique_lock lock(mutex_);
-    // Where a plugin stands one client at a time, others are sent away.
-    if (served_.plugin->thread_model() == backend::ThreadModel::serialize_connections &&
-        !connections_.empty()) {
-      close(socket);
-      return;
-    }
     auto connection = std::make_shared<ring::Connection>(served_, socket, ++number_);
+    if (!connections_.empty() && connection->is_for_one_client())
+      return; // others are sent away
     const auto place = connections_.insert(connections_.end(), connection);
     lock.unlock();
     const bool is_running = process().runtime.threads.run([this, connection, place]() mutable {
@@ -215,17 +267,15 @@ int main(int argc, char **argv) {
   sigprocmask(SIG_BLOCK, &stop, nullptr); // before there are threads
   const int signals = signalfd(-1, &stop, SFD_CLOEXEC);
 
-  const std::shared_ptr<backend::CPlugin> plugin = load(arguments);
-  const std::shared_ptr<backend::Chain> chain = chain_of(arguments);
-  need(plugin->get_ready());
-  chain->get_ready(static_cast<int>(plugin->thread_model()));
-  need(plugin->after_fork());
+  Living living;
+  const std::shared_ptr<backend::Chain> chain = load(arguments, &living);
+  living.start(living.settle_thread_model(), *chain);
 
   const int listener = listen_at(arguments.socket);
   auto server = std::make_shared<host::ServerContext>([] { kill(getpid(), SIGTERM); });
   // Never destroyed, as threads may be on their way out of a connection that has closed.
   static const auto &served = *new ring::Served{
-      process().runtime, process().resources, server, plugin, chain, arguments.threads};
+      process().runtime, process().resources, server, living.plugin, chain, arguments.threads};
   static auto &clients = *new Clients(served);
   puts("ready");
   fflush(stdout);
@@ -235,7 +285,6 @@ int main(int argc, char **argv) {
   close(listener);
   clients.stop();
   chain->end();
-  plugin->cleanup();
-  plugin->unload();
+  living.end();
   return 0;
 }
