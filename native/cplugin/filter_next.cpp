@@ -244,53 +244,60 @@ FilterBackend *Next::filter() const {
   return backend_->is_prepared() ? layer_ : nullptr;
 }
 
-int Next::run(const Call &call, int *err) {
-  if (!is_usable()) {
-    *err = EIO;
-    return -1;
-  }
+// Or an errno. What nbdkit would end the process for is logged.
+int Next::check(const Call &call) const {
+  if (!is_usable())
+    return EIO;
   const backend::Facts &can = backend_->facts();
-  const bool answers_later = can.answers_later();
   const bool is_flush = call.type == wire::NBD_CMD_FLUSH;
   const bool is_inside =
       call.count > 0 && backend::is_inside(call.offset, call.count, can.size_bytes);
-  if (!(is_flush || is_inside) || !is_allowed(call.type, call.flags, can)) {
-    host::log_error("a filter asked for what there is not behind it: %s offset=%" PRIu64
-                    " count=%" PRIu32 " flags=%" PRIu32 " of %" PRIu64 " bytes",
-                    wire::command_name(call.type), call.offset, call.count, call.flags,
-                    can.size_bytes);
-    *err = EINVAL;
-    return -1;
-  }
-  const bool has_data = call.data != nullptr;
-  Child on_stack;
-  Child *child = &on_stack;
-  if (answers_later && (child = Child::make(has_data ? call.count : 0, backend_)) == nullptr) {
-    *err = ENOMEM;
-    return -1;
-  }
-  backend::Request &request = child->request;
+  if ((is_flush || is_inside) && is_allowed(call.type, call.flags, can))
+    return 0;
+  host::log_error("a filter asked for what there is not behind it: %s offset=%" PRIu64
+                  " count=%" PRIu32 " flags=%" PRIu32 " of %" PRIu64 " bytes",
+                  wire::command_name(call.type), call.offset, call.count, call.flags,
+                  can.size_bytes);
+  return EINVAL;
+}
+
+// Runs the request, with the filter's memory, or with a copy of its data if `child` has memory.
+int Next::run(const Call &call, Child &child) {
+  backend::Request &request = child.request;
+  const bool is_copied = request.data != nullptr;
   request.type = call.type;
   request.flags = wire_flags(call.type, call.flags);
   request.offset = call.offset;
   request.length_bytes = call.count;
-  if (!answers_later)
+  if (!is_copied)
     request.data = call.data;
   else if (call.type == wire::NBD_CMD_WRITE)
     memcpy(request.data, call.data, call.count);
   if (call.extents != nullptr)
     request.make_extras().statuses.push_back({0, backend::ContextStatus::ALLOCATION, {}});
 
-  int error = child->run(*backend_);
+  int error = child.run(*backend_);
   // What was given up may still be written to, but nobody touches what was answered.
-  if (error == 0 && answers_later && call.type == wire::NBD_CMD_READ)
+  if (error == 0 && is_copied && call.type == wire::NBD_CMD_READ)
     memcpy(call.data, request.data, call.count);
   if (error == 0 && call.extents != nullptr)
     error = add_extents(request.extras->statuses.front().extents, call.offset, call.extents);
-  if (error != 0 && !child->is_given_up() && request.extras)
+  if (error != 0 && !child.is_given_up() && request.extras)
     host::keep_error_message(std::move(request.extras->error_text));
-  if (child != &on_stack)
-    child->let_go();
+  return error;
+}
+
+int Next::run(const Call &call, int *err) {
+  int error = check(call);
+  if (error == 0 && !backend_->facts().answers_later()) {
+    Child on_stack;
+    error = run(call, on_stack);
+  } else if (error == 0) {
+    Child *child = Child::make(call.data != nullptr ? call.count : 0, backend_);
+    error = child != nullptr ? run(call, *child) : ENOMEM;
+    if (child != nullptr)
+      child->let_go();
+  }
   *err = error;
   return error == 0 ? 0 : -1;
 }

@@ -14,6 +14,8 @@
 
 namespace asyncnbd::cplugin {
 
+class Child;
+
 // A filter gets its address, at which the table must be. Any thread may call, any number at once,
 // until it is closed. Functions return 0 or -1, and then *err is an errno.
 class Next final : public nbdkit_next_ops {
@@ -60,6 +62,8 @@ private:
   bool is_usable() const;
   // The filter behind, if it is one directly and can be called.
   FilterBackend *filter() const;
+  int check(const Call &call) const;
+  int run(const Call &call, Child &child);
   int run(const Call &call, int *err);
 
   const std::shared_ptr<backend::Bottom> of_no_client_;

@@ -241,6 +241,42 @@ std::string other_region(const http::Response &response, const std::string &regi
 
 } // namespace
 
+namespace {
+
+/// What each code means that says all there is to say; else "".
+std::string meaning_of(const std::string &code) {
+  struct Meaning {
+    std::string_view code;
+    const char *text;
+  };
+  static constexpr Meaning MEANINGS[] = {
+      {"InvalidAccessKeyId", "the store does not know the access key"},
+      {"SignatureDoesNotMatch", "the secret key is not the access key's"},
+      {"ExpiredToken", "the session token has expired: get new keys"},
+      {"TokenRefreshRequired", "the session token has expired: get new keys"},
+      {"InvalidToken", "the session token is not right"},
+      {"InvalidClientTokenId", "the session token is not right"},
+      {"QuotaExceeded", "the store's quota is used up"},
+  };
+  const auto *const found = std::find_if(std::begin(MEANINGS), std::end(MEANINGS),
+                                         [&](const Meaning &one) { return one.code == code; });
+  return found == std::end(MEANINGS) ? "" : found->text;
+}
+
+/// For what has no meaning here: what the store said.
+std::string words_of(const http::Response &response, const std::string &code) {
+  const std::string said = text_of(response.text, "Message");
+  std::string words = http::explain(response);
+  if (!code.empty())
+    words += ", " + code;
+  // Some stores name what they were sent; nothing of that is for logs.
+  if (!said.empty() && said.size() < 200 && code != "AuthorizationHeaderMalformed")
+    words += ": " + said;
+  return words;
+}
+
+} // namespace
+
 std::string Store::meaning(const http::Response &response, const std::string &code,
                            const std::string &key) const {
   if (response.failure != http::Failure::none) {
@@ -253,14 +289,8 @@ std::string Store::meaning(const http::Response &response, const std::string &co
     return "the bucket is in the region " + region + ": give region=" + region;
   if (code == "PermanentRedirect" || code == "TemporaryRedirect" || response.status / 100 == 3)
     return "the bucket is at another endpoint: give region= or endpoint-url=";
-  if (code == "InvalidAccessKeyId")
-    return "the store does not know the access key";
-  if (code == "SignatureDoesNotMatch")
-    return "the secret key is not the access key's";
-  if (code == "ExpiredToken" || code == "TokenRefreshRequired")
-    return "the session token has expired: get new keys";
-  if (code == "InvalidToken" || code == "InvalidClientTokenId")
-    return "the session token is not right";
+  if (const std::string meaning = meaning_of(code); !meaning.empty())
+    return meaning;
   if (code == "RequestTimeTooSkewed")
     return "this machine's clock is " + clock_difference(response.field(http::Field::date)) +
            ": set it";
@@ -271,16 +301,7 @@ std::string Store::meaning(const http::Response &response, const std::string &co
   if (code == "AccessDenied" || (code.empty() && response.status == 403))
     return settings_.is_anonymous ? "the store does not allow it without keys"
                                   : "the store does not allow it with these keys";
-  if (code == "QuotaExceeded")
-    return "the store's quota is used up";
-  const std::string said = text_of(response.text, "Message");
-  std::string words = http::explain(response);
-  if (!code.empty())
-    words += ", " + code;
-  // Some stores name what they were sent; nothing of that is for logs.
-  if (!said.empty() && said.size() < 200 && code != "AuthorizationHeaderMalformed")
-    words += ": " + said;
-  return words;
+  return words_of(response, code);
 }
 
 Problem Store::problem(const http::Response &response, const std::string &what,
