@@ -2,6 +2,7 @@
 #include "addon/js_queue.hpp"
 
 #include "addon/runtime.hpp"
+#include "base/invariant.hpp"
 
 namespace asyncnbd::addon {
 
@@ -73,6 +74,11 @@ void JsQueue::release() {
   std::lock_guard lock(mutex_);
   if (--holds_ == 0 && function_ != nullptr)
     napi_unref_threadsafe_function(env_, function_);
+}
+
+void LoopHold::end() {
+  base::invariant(begun_ > 0, "what ends has begun to hold the event loop");
+  change(begun_ - 1, is_ref_);
 }
 
 void LoopHold::change(unsigned begun, bool is_ref) {

@@ -46,7 +46,7 @@ public:
   explicit LoopHold(std::shared_ptr<JsQueue> queue) : queue_(std::move(queue)) {}
 
   void begin() { change(begun_ + 1, is_ref_); }
-  void end() { change(begun_ - 1, is_ref_); }
+  void end();
   void set_ref(bool is_ref) { change(begun_, is_ref); }
 
 private:

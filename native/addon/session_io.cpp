@@ -1,5 +1,6 @@
 // The bytes of a session's handshake, which TypeScript reads and writes: see session_wrap.hpp.
 #include "addon/session_wrap.hpp"
+#include "base/invariant.hpp"
 
 #include <unistd.h>
 
@@ -54,6 +55,7 @@ Napi::Value SessionWrap::is_tls(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value SessionWrap::begin_io(Napi::Env env) {
+  base::invariant(pending_io_ == nullptr, "a session reads or writes one thing at a time");
   pending_io_ = std::make_unique<Napi::Promise::Deferred>(env);
   Napi::Value promise = pending_io_->Promise();
   if (in_fd_ == -1)

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::backend {
 
 void FairQueue::push(uint32_t connection, uint32_t operation, uint64_t data_bytes) {
@@ -38,6 +40,7 @@ uint32_t FairQueue::pop() {
   if (turn_ == NONE && !choose())
     return NONE;
   Flow &flow = flows_[turn_];
+  base::invariant(flow.first != NONE, "a connection that has its turn has an operation");
   const uint32_t operation = flow.first;
   const Link &link = links_[operation];
   flow.first = link.next;

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::backend {
 
 namespace {
@@ -33,6 +35,7 @@ Operation *OperationPool::get() {
 void OperationPool::put(Operation *operation) {
   {
     std::lock_guard lock(mutex_);
+    base::invariant(operation != free_, "an operation that is put was in use");
     if (free_count_ < MAX_FREE) {
       operation->next_free_ = std::exchange(free_, operation);
       free_count_++;

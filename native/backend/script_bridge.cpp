@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "base/invariant.hpp"
 #include "base/mutex.hpp"
 #include "host/log.hpp"
 #include "host/reply_batch.hpp"
@@ -231,7 +232,8 @@ void ScriptBridge::deliver() {
   for (auto &[request, slot, error] : done_) {
     if (error != 0 && request->extras)
       request->extras->runs.reset(); // which of them have been read, nobody knows
-    const bool reads = error == 0 && request->type == wire::NBD_CMD_READ && slot != nullptr;
+    const bool reads = error == 0 && request->type == wire::NBD_CMD_READ;
+    base::invariant(!reads || slot != nullptr, "a read that has succeeded has data");
     if (reads && request->length_bytes > COPY_BYTES) {
       request->answer = {Answer::Kind::lent, slot->data, &ScriptBridge::give_back, slot};
     } else {
@@ -307,6 +309,7 @@ uint32_t ScriptBridge::new_operation(ScriptBackend &backend, Request *request) {
 }
 
 void ScriptBridge::free_operation(uint32_t operation) {
+  base::invariant(operations_[operation].in_use, "an operation that ends was in use");
   operations_[operation].in_use = false;
   operations_[operation].next_free = free_operations_;
   free_operations_ = operation;

@@ -7,6 +7,8 @@
 #include <sys/mman.h>
 #include <utility>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::backend {
 
 namespace {
@@ -85,8 +87,7 @@ SlotPool::Taken SlotPool::take(uint32_t length_bytes, uint32_t owner_index) {
   if (slot != nullptr) {
     owner.kept_bytes -= class_bytes(size_class);
     slot->used_bytes = std::max(slot->used_bytes, length_bytes);
-    taken_++;
-    return {slot, 0};
+    return taken(*slot, 0);
   }
   if ((slot = pop(&shared_[size_class])) != nullptr) {
     shared_bytes_ -= class_bytes(size_class);
@@ -96,17 +97,29 @@ SlotPool::Taken SlotPool::take(uint32_t length_bytes, uint32_t owner_index) {
       return {nullptr, 0};
     slot = pop(&released_[size_class]);
   }
-  taken_++;
   const bool is_own = slot->owner == owner_index && slot->generation == owner.generation;
   const uint32_t stale_bytes = is_own ? 0 : slot->used_bytes;
   slot->used_bytes = is_own ? std::max(slot->used_bytes, length_bytes) : length_bytes;
   slot->owner = owner_index;
   slot->generation = owner.generation;
-  return {slot, stale_bytes};
+  return taken(*slot, stale_bytes);
+}
+
+SlotPool::Taken SlotPool::taken(Slot &slot, uint32_t stale_bytes) {
+  base::invariant(!slot.is_taken, "a slot is one request's at a time");
+  slot.is_taken = true;
+  taken_++;
+  return {&slot, stale_bytes};
+}
+
+void SlotPool::end_use(Slot &slot) {
+  base::invariant(slot.is_taken, "a slot that is put was taken");
+  slot.is_taken = false;
+  taken_--;
 }
 
 void SlotPool::put(Slot &slot) {
-  taken_--;
+  end_use(slot);
   Owner &owner = owners_[slot.owner];
   const uint32_t bytes = class_bytes(slot.size_class);
   if (owner.generation != slot.generation || owner.kept_bytes + bytes > MAX_KEPT_BYTES) {
@@ -118,7 +131,7 @@ void SlotPool::put(Slot &slot) {
 }
 
 void SlotPool::put_stale(Slot &slot) {
-  taken_--;
+  end_use(slot);
   slot.owner = NONE;
   push_shared(slot);
 }

@@ -27,6 +27,7 @@ public:
     uint32_t owner;      // whose data that is, or NONE: it may be anyone's
     uint32_t generation; // of that owner
     uint8_t size_class;
+    bool is_taken = false;
   };
 
   // Memory of slots of one size, side by side.
@@ -68,6 +69,9 @@ public:
   bool trim();
 
 private:
+  Taken taken(Slot &slot, uint32_t stale_bytes);
+  void end_use(Slot &slot);
+
   static constexpr unsigned CLASSES = 15; // 4 KiB to 64 MiB
 
   // Free slots, the last one that was put first.

@@ -34,7 +34,8 @@ bool TurnQueue::try_begin() {
 bool TurnQueue::take_locked() {
   if (running_.fetch_add(1) < most_)
     return true;
-  running_.fetch_sub(1);
+  const unsigned running = running_.fetch_sub(1);
+  base::invariant(running > 0, "a turn that is not taken was counted");
   return false;
 }
 
@@ -108,6 +109,7 @@ void TurnQueue::serve_waiting(Lock &lock) {
 
 // Locked, with a turn: for the thread at the front.
 void TurnQueue::grant_first() {
+  base::invariant(waiting_.front().is_granted != nullptr, "a thread is granted what it waits for");
   *waiting_.front().is_granted = true;
   waiting_.pop_front();
   waiting_count_.fetch_sub(1);
@@ -125,7 +127,9 @@ void TurnQueue::call_first(Lock &lock) {
   lock.unlock();
   first.taker->take_turn(first.request);
   lock.lock();
-  called_.erase(std::find(called_.begin(), called_.end(), first.taker));
+  const auto called = std::find(called_.begin(), called_.end(), first.taker);
+  base::invariant(called != called_.end(), "a call that returns was noted");
+  called_.erase(called);
   changed_.notify_all();
 }
 
@@ -202,6 +206,7 @@ bool TurnQueue::calls_next(Lock &lock) {
 
 // Locked.
 void TurnQueue::leave_work(Lock &lock) {
+  base::invariant(workers_ > 0, "a worker that ends was counted");
   workers_--;
   if (waiting_.empty() && wanted_workers_ > 1)
     look_later();      // whether that stays so

@@ -3,6 +3,8 @@
 
 #include <algorithm>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::base {
 
 bool MemoryBudget::try_take(uint64_t bytes) {
@@ -40,7 +42,8 @@ MemoryBudget::Source MemoryBudget::take_in_turn(uint64_t bytes) {
 }
 
 void MemoryBudget::give_back(uint64_t bytes) {
-  taken_bytes_.fetch_sub(bytes);
+  const uint64_t taken = taken_bytes_.fetch_sub(bytes);
+  invariant(taken >= bytes, "memory that is given back was taken");
   if (waiting_.load() == 0)
     return;
   std::lock_guard lock(mutex_);
@@ -49,6 +52,7 @@ void MemoryBudget::give_back(uint64_t bytes) {
 
 void MemoryBudget::give_back_reserve() {
   std::lock_guard lock(mutex_);
+  invariant(reserve_is_taken_, "a reserve that is given back was taken");
   reserve_is_taken_ = false;
   tell_next();
 }

@@ -6,6 +6,8 @@
 #include <pthread.h>
 #include <utility>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::base {
 
 namespace {
@@ -42,6 +44,7 @@ bool ThreadPool::start(const char *name, std::function<void()> task) {
 }
 
 bool ThreadPool::run(std::function<void()> task) {
+  invariant(task != nullptr, "a thread is given something to do");
   std::lock_guard lock(mutex_);
   tasks_.push_back(std::move(task));
   if (idle_ >= tasks_.size()) {

@@ -3,6 +3,8 @@
 
 #include <utility>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::base {
 
 bool Timers::ensure_started() {
@@ -45,6 +47,7 @@ std::optional<Time> Timers::run_due() {
   const Time now = clock_.now(); // once: who sets itself to now must not keep others waiting
   running_on_ = std::this_thread::get_id();
   while (!heap_.empty() && heap_.front()->due_ <= now) {
+    invariant(running_ == nullptr, "one thread at a time calls timers");
     running_ = heap_.front();
     remove(*running_);
     lock.unlock();
@@ -90,6 +93,7 @@ void Timers::insert(Timer &timer, Time due) {
 
 void Timers::remove(Timer &timer) {
   const size_t place = std::exchange(timer.place_, Timer::NOT_SET);
+  invariant(place < heap_.size() && heap_[place] == &timer, "a timer that is set is in its place");
   Timer *last = heap_.back();
   heap_.pop_back();
   if (last == &timer)

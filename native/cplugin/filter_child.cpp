@@ -4,6 +4,8 @@
 #include <new>
 #include <utility>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::cplugin {
 
 Child *Child::make(size_t data_bytes, std::shared_ptr<backend::Backend> behind) {
@@ -21,7 +23,9 @@ Child *Child::make(size_t data_bytes, std::shared_ptr<backend::Backend> behind) 
 }
 
 void Child::let_go() {
-  if (holders_.fetch_sub(1) == 1)
+  const int holders = holders_.fetch_sub(1);
+  base::invariant(holders > 0, "a filter's request is let go by those that hold it");
+  if (holders == 1)
     delete this;
 }
 
@@ -49,7 +53,8 @@ void Child::end(int error) {
 
 void Child::complete(backend::Request &, int error) {
   request.take_answer(error);
-  holders_.fetch_sub(1); // not the last: who waits has not gone yet
+  const int holders = holders_.fetch_sub(1);
+  base::invariant(holders > 1, "who waits for a filter's request holds it");
   end(error);
 }
 

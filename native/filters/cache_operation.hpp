@@ -67,7 +67,9 @@ private:
   bool find_piece_of(unsigned states);
   Step make_room(int *error);
   bool is_short_of_room(uint64_t more);
+  bool may_take_room(uint64_t more);
   bool take_unused();
+  bool give_up_unused();
   int begin_room_write();
   void drop_unused();
   void keep_unused(int error);

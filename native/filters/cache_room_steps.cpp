@@ -1,5 +1,6 @@
 // How the operations of cache_operation.hpp make room for blocks that are kept from now on: others,
 // which nobody has used for long, are written back and dropped.
+#include "base/invariant.hpp"
 #include "filters/cache_operation.hpp"
 
 #include <algorithm>
@@ -13,7 +14,6 @@
 namespace asyncnbd::filters {
 
 CacheOperation::Step CacheOperation::make_room(int *error) {
-  constexpr unsigned MAX_FAILURES = 64;
   if (written_) { // and is not durable yet
     make_child(wire::NBD_CMD_FLUSH, 0, 0, 0, nullptr);
     return Next::child;
@@ -22,20 +22,34 @@ CacheOperation::Step CacheOperation::make_room(int *error) {
   const uint64_t more = keeps_all() || is_change() ? below : 0;
   if (below == 0)
     disk_.room.touch(first, last); // used again
-  while (more > 0 && is_short_of_room(more) && (may_drop_ > 0 || disk_.room.is_full(more)) &&
-         room_failures_ < MAX_FAILURES && take_unused()) {
+  while (more > 0 && may_take_room(more) && take_unused()) {
     may_drop_ -= may_drop_ > 0 ? 1 : 0;
-    if (disk_.state(unused_.first) == CacheState::clean)
-      drop_unused();
-    else if (const int failed = begin_room_write())
-      keep_unused(failed);
-    else
+    if (give_up_unused())
       return Next::child;
   }
   stage_ = Stage::fill;
   if (more > 0 && disk_.room.is_full(more))
     *error = without_room();
   return std::nullopt;
+}
+
+// As long as room is short. Beyond what the request takes itself, only where there is none at all.
+bool CacheOperation::may_take_room(uint64_t more) {
+  constexpr unsigned MAX_FAILURES = 64;
+  return is_short_of_room(more) && (may_drop_ > 0 || disk_.room.is_full(more)) &&
+         room_failures_ < MAX_FAILURES;
+}
+
+// True: it is being written back before it can go.
+bool CacheOperation::give_up_unused() {
+  if (disk_.state(unused_.first) == CacheState::clean) {
+    drop_unused();
+    return false;
+  }
+  const int failed = begin_room_write();
+  if (failed != 0)
+    keep_unused(failed);
+  return failed == 0;
 }
 
 bool CacheOperation::is_short_of_room(uint64_t more) {
@@ -82,6 +96,7 @@ int CacheOperation::begin_room_write() {
 }
 
 void CacheOperation::drop_unused() {
+  base::invariant(has_unused_, "a block that cache drops is claimed");
   if (debug::cache_verbose.is_on())
     log_blocks(client_, "reclaiming", unused_.first, unused_.first);
   disk_.drop(unused_.first);
@@ -91,6 +106,7 @@ void CacheOperation::drop_unused() {
 
 // Another one may go instead; the hand comes back to this one later than to others.
 void CacheOperation::keep_unused(int error) {
+  base::invariant(has_unused_, "a block that cache keeps after all is claimed");
   if (written_)
     disk_.end_writing(written_->first, written_->last, false);
   written_.reset();

@@ -1,4 +1,5 @@
 // What the operations of cache_operation.hpp do, step by step.
+#include "base/invariant.hpp"
 #include "filters/cache_operation.hpp"
 
 #include <algorithm>
@@ -109,6 +110,7 @@ CacheOperation::Step CacheOperation::begin_piece() {
 }
 
 CacheOperation::Step CacheOperation::claim_piece() {
+  base::invariant(!has_claim_, "an operation of cache claims one piece at a time");
   has_claim_ = true;
   if (disk_.work->claim(*this))
     return std::nullopt;

@@ -7,6 +7,7 @@
 #include <new>
 #include <utility>
 
+#include "base/invariant.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -129,8 +130,11 @@ void FlushOthers::end(Caller caller) {
     std::lock_guard lock(members_->mutex());
     request = std::exchange(request_, nullptr);
     left.swap(to_come_);
-    if (request != nullptr)
-      owner_.flushing.erase(std::find(owner_.flushing.begin(), owner_.flushing.end(), this));
+    if (request != nullptr) {
+      const auto place = std::find(owner_.flushing.begin(), owner_.flushing.end(), this);
+      base::invariant(place != owner_.flushing.end(), "a flush that ends is its owner's");
+      owner_.flushing.erase(place);
+    }
   }
   members_->forget(left);
   const std::unique_ptr<FlushOthers> ended(this);

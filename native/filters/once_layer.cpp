@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "backend/timely_close.hpp"
+#include "base/invariant.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -91,7 +92,9 @@ void OnceRequest::release(Request &) {
 
 // By both, in any order: the client's request keeps the layer until it is released.
 void OnceRequest::drop() {
-  if (holders_.fetch_sub(1, std::memory_order_acq_rel) > 1)
+  const int holders = holders_.fetch_sub(1, std::memory_order_acq_rel);
+  base::invariant(holders > 0, "a request of openonce is dropped by those that hold it");
+  if (holders > 1)
     return;
   Request &request = request_;
   OnceLayer::Slabs::destroy(this);

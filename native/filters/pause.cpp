@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include "base/invariant.hpp"
 #include "base/mutex.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/pause_control.hpp"
@@ -102,6 +103,7 @@ private:
   }
 
   void leave_locked(size_t count) {
+    base::invariant(count <= inside_, "a request that leaves the gate has entered it");
     inside_ -= count;
     if (inside_ == 0)
       empty_.notify_all();

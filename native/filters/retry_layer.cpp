@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <utility>
 
+#include "base/invariant.hpp"
 #include "filters/commands.hpp"
 #include "filters/retry_check.hpp"
 #include "host/context.hpp"
@@ -62,6 +63,7 @@ void RetryLayer::go(Attempt attempt, Request &request) {
     attempt.generation = generation_;
     behind = behind_.get(); // stays as long as it is used
     if (refusal.error == 0) {
+      base::invariant(behind != nullptr, "what a request is passed on to is open");
       in_flight_++;
       users_++;
     }
@@ -190,6 +192,7 @@ void RetryLayer::end_use() {
   bool is_due;
   {
     std::lock_guard lock(mutex_);
+    base::invariant(users_ > 0, "a call that returns from behind retry was counted");
     users_--;
     is_due = begin_if_drained();
     changed_.notify_all();
@@ -203,6 +206,7 @@ void RetryLayer::end_flight() {
   bool is_due;
   {
     std::lock_guard lock(mutex_);
+    base::invariant(in_flight_ > 0, "a request that returns from behind retry was counted");
     in_flight_--;
     is_due = begin_if_drained();
   }

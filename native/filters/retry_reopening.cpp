@@ -1,4 +1,5 @@
 // How a RetryLayer closes what is behind it and opens it anew, and how both end with the client.
+#include "base/invariant.hpp"
 #include "filters/retry_layer.hpp"
 
 #include <cerrno>
@@ -56,6 +57,8 @@ bool RetryLayer::close_behind() {
   std::shared_ptr<Backend> closed;
   {
     std::lock_guard lock(mutex_);
+    base::invariant(in_flight_ == 0, "what is closed has no request in flight");
+    base::invariant(users_ == 0, "what is closed has no thread in a call");
     reopenings_++;
     closed = behind_; // which stays, for who gives up what its close waits for
   }
@@ -85,6 +88,7 @@ HeldRequest *RetryLayer::end_reopening(std::shared_ptr<Backend> opened, bool is_
   bool tells;
   {
     std::lock_guard lock(mutex_);
+    base::invariant(state_ == State::reopening, "one thread at a time opens what is behind retry");
     const bool is_open = opened != nullptr || (!is_tried && behind_ != nullptr);
     state_ = is_open ? State::open : State::broken;
     if (opened != nullptr) {

@@ -11,6 +11,7 @@
 
 #include "backend/backend.hpp"
 #include "backend/resources.hpp"
+#include "base/invariant.hpp"
 #include "base/mutex.hpp"
 #include "base/slabs.hpp"
 #include "base/timers.hpp"
@@ -144,6 +145,7 @@ private:
 
   // With the lock. Its timer may still be about to return, and does not look at it any more.
   void put(Waiting &waiting) {
+    base::invariant(waiting.request == nullptr, "what is free waits for no request");
     if (free_count_ == MAX_FREE) {
       Slabs::destroy(&waiting);
       return;

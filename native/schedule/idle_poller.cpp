@@ -3,6 +3,7 @@
 
 #include <algorithm>
 
+#include "base/invariant.hpp"
 #include "schedule/pollable.hpp"
 
 namespace asyncnbd::schedule {
@@ -32,7 +33,9 @@ void IdlePoller::candidate_begins(unsigned spin_us) {
 }
 
 unsigned IdlePoller::candidate_ends() {
-  const unsigned left = candidates_.fetch_sub(1, std::memory_order_relaxed) - 1;
+  const unsigned before = candidates_.fetch_sub(1, std::memory_order_relaxed);
+  base::invariant(before > 0, "a candidate that ends has begun");
+  const unsigned left = before - 1;
   if (left < CLOSED_BELOW)
     is_open_.store(false, std::memory_order_relaxed);
   return left;
@@ -92,7 +95,9 @@ void IdlePoller::remove(Registration &registration) {
   poller_.remove(registration.fds);
   registration.pollable = nullptr;
   registration.fds = {};
-  registration.state.store(Registration::State::unused);
+  const Registration::State before = registration.state.exchange(Registration::State::unused);
+  base::invariant(before == Registration::State::busy || before == Registration::State::notified,
+                  "who removes a pollable has it");
   pollables_.fetch_sub(1);
   registrations_.put(registration);
 }

@@ -1,6 +1,7 @@
 // See leader_token.hpp.
 #include "schedule/leader_token.hpp"
 
+#include "base/invariant.hpp"
 #include "schedule/slow_call_detector.hpp"
 
 namespace asyncnbd::schedule {
@@ -14,6 +15,7 @@ LeaderToken::~LeaderToken() {
 
 uint64_t LeaderToken::begin_call() {
   const uint64_t call = word_.load(std::memory_order_relaxed) + 1;
+  base::invariant((call & 1) != 0, "a leader's call begins when its last one has ended");
   word_.store(call); // sequentially consistent: see SlowCallDetector::notice
   detector_.notice();
   return call;

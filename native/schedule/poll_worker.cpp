@@ -7,6 +7,7 @@
 #include <unistd.h>
 #include <utility>
 
+#include "base/invariant.hpp"
 #include "schedule/pollable.hpp"
 
 namespace asyncnbd::schedule {
@@ -55,6 +56,7 @@ PollWorker *PollWorker::of_this_thread() {
 }
 
 bool PollWorker::serve(Registration &registration) {
+  base::invariant(registration.pollable != nullptr, "a pollable that is served is registered");
   may_release_memory_ = true;
   const int64_t now = base::in_ms(clock_.now());
   turn_began_ms_.store(now, std::memory_order_relaxed);

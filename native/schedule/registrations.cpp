@@ -1,6 +1,8 @@
 // See registrations.hpp.
 #include "schedule/registrations.hpp"
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::schedule {
 
 bool Registration::claim() {
@@ -24,7 +26,8 @@ bool Registration::try_wait() {
   State expected = State::busy;
   if (state.compare_exchange_strong(expected, State::waiting, std::memory_order_acq_rel))
     return true;
-  state.store(State::busy, std::memory_order_relaxed); // it was notified
+  base::invariant(expected == State::notified, "who begins to wait has the pollable");
+  state.store(State::busy, std::memory_order_relaxed);
   return false;
 }
 
@@ -33,6 +36,9 @@ Registration &Registrations::take() {
   Registration *registration = free_;
   if (registration == nullptr)
     return all_.emplace_back();
+  base::invariant(registration->state.load(std::memory_order_relaxed) ==
+                      Registration::State::unused,
+                  "a free registration is unused");
   free_ = registration->next_free;
   return *registration;
 }

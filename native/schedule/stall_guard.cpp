@@ -5,6 +5,8 @@
 #include <map>
 #include <set>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::schedule {
 
 namespace {
@@ -45,7 +47,9 @@ void StallGuard::add(GuardedWait &wait) {
 
 void StallGuard::remove(GuardedWait &wait) {
   std::lock_guard lock(mutex_);
-  waits_.erase(std::find(waits_.begin(), waits_.end(), &wait));
+  const auto place = std::find(waits_.begin(), waits_.end(), &wait);
+  base::invariant(place != waits_.end(), "a wait that ends is guarded");
+  waits_.erase(place);
 }
 
 // If the system has no thread for the timer, nothing is reported until the next wait begins.

@@ -1,6 +1,8 @@
 // See block_work.hpp.
 #include "store/block_work.hpp"
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::store {
 
 bool BlockWork::claim(BlockTask &task) {
@@ -77,6 +79,7 @@ void BlockWork::work() {
     }
     task->run();
     std::lock_guard lock(mutex_);
+    base::invariant(busy_ > 0, "a task that ends was counted");
     busy_--;
   }
 }

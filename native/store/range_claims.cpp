@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "base/invariant.hpp"
+
 namespace asyncnbd::store {
 
 namespace {
@@ -63,6 +65,7 @@ void RangeClaims::split(Claim *tree, const Claim &at, Claim **lower, Claim **hig
 }
 
 RangeClaims::Claim *RangeClaims::without(Claim *tree, const Claim &removed) {
+  base::invariant(tree != nullptr, "a claim that is released was made");
   if (tree == &removed)
     return join(tree->left, tree->right);
   Claim *&side = is_before(removed, *tree) ? tree->left : tree->right;
@@ -102,6 +105,7 @@ bool RangeClaims::has_to_wait(Claim &claim) {
 }
 
 void RangeClaims::stop_waiting(Claim &claim) {
+  base::invariant(claim.awaited != nullptr, "a claim that is not granted waits for another");
   Claim &awaited = *claim.awaited;
   (claim.previous_waiting == nullptr ? awaited.first_waiting
                                      : claim.previous_waiting->next_waiting) = claim.next_waiting;

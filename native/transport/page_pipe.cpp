@@ -8,6 +8,7 @@
 #include <sys/uio.h>
 #include <unistd.h>
 
+#include "base/invariant.hpp"
 #include "transport/sigpipe.hpp"
 
 namespace asyncnbd::transport {
@@ -113,6 +114,7 @@ void PagePipes::close_kept() {
   std::lock_guard lock(mutex_);
   for (PagePipe *pipe : kept_)
     delete pipe;
+  base::invariant(kept_.size() <= count_, "a pipe that is kept was counted");
   count_ -= kept_.size();
   kept_.clear();
 }

@@ -51,7 +51,9 @@ struct SimulatedPollable final : asyncnbd::schedule::Pollable {
       return Turn{};
     });
   }
+  // By this thread, whether it has it already or takes it now.
   void remove() {
+    (void)registration->claim();
     poller->remove(*registration);
     registration = nullptr;
   }

@@ -3,14 +3,11 @@
 
 #include <chrono>
 #include <csignal>
-#include <cstdlib>
 #include <functional>
 #include <string>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
 
 #include "base/mutex.hpp"
+#include "ended_process.hpp"
 
 using asyncnbd::base::Condition;
 using asyncnbd::base::LockRank;
@@ -24,36 +21,11 @@ struct Locks {
   Mutex<LockRank::timers> last;
 };
 
-struct Outcome {
-  int signal = 0; // that has ended it
-  std::string words;
-};
-
-// In a process of its own.
 Outcome outcome_of(const std::function<void(Locks &)> &run) {
-  int ends[2];
-  REQUIRE(pipe(ends) == 0);
-  const pid_t child = fork();
-  REQUIRE(child != -1);
-  if (child == 0) {
-    signal(SIGABRT, SIG_DFL); // doctest would tell of it
-    const rlimit no_core{0, 0};
-    setrlimit(RLIMIT_CORE, &no_core);
-    dup2(ends[1], STDERR_FILENO);
+  return outcome_in_process([&run] {
     Locks locks;
     run(locks);
-    _exit(0);
-  }
-  close(ends[1]);
-  Outcome outcome;
-  char part[512];
-  for (ssize_t length; (length = read(ends[0], part, sizeof part)) > 0;)
-    outcome.words.append(part, static_cast<size_t>(length));
-  close(ends[0]);
-  int status = 0;
-  REQUIRE(waitpid(child, &status, 0) == child);
-  outcome.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
-  return outcome;
+  });
 }
 
 } // namespace
