@@ -72,7 +72,7 @@ uint8_t *ScriptBridge::reserve(const ScriptBackend &backend, Request &request) {
   lock.unlock();
   if (taken.slot == nullptr)
     return nullptr;
-  // What the payload covers is not zeroed: half a payload, nobody sees.
+  // What the payload covers is not zeroed: nobody sees a payload that has come only in part.
   if (taken.stale_bytes > length_bytes)
     memset(taken.slot->data + length_bytes, 0, taken.stale_bytes - length_bytes);
   request.reservation = taken.slot;
@@ -231,7 +231,7 @@ void ScriptBridge::deliver() {
   freed_.clear();
   for (auto &[request, slot, error] : done_) {
     if (error != 0 && request->extras)
-      request->extras->runs.reset(); // which of them have been read, nobody knows
+      request->extras->runs.reset(); // it is not known which of them have been read
     const bool reads = error == 0 && request->type == wire::NBD_CMD_READ;
     base::invariant(!reads || slot != nullptr, "a read that has succeeded has data");
     if (reads && request->length_bytes > COPY_BYTES) {

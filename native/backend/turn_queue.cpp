@@ -30,7 +30,7 @@ bool TurnQueue::try_begin() {
   return false;
 }
 
-// If it fails, who has the turn sees at its end that somebody waits.
+// If it fails, the owner of the turn sees at its end that somebody waits.
 bool TurnQueue::take_locked() {
   if (running_.fetch_add(1) < most_)
     return true;
@@ -223,7 +223,7 @@ std::vector<Request *> TurnQueue::withdraw(const TurnTaker &taker) {
                                 [&](const Waiting &waiting) { return waiting.taker == &taker; }),
                  waiting_.end());
   waiting_count_.fetch_sub(static_cast<unsigned>(withdrawn.size()));
-  serve_waiting(lock); // who comes first now may be a thread
+  serve_waiting(lock); // the first in line may be a thread now
   return withdrawn;
 }
 

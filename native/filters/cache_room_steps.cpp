@@ -60,7 +60,7 @@ bool CacheOperation::is_short_of_room(uint64_t more) {
   return is;
 }
 
-// Who waits for a claim while he has one might wait for ever.
+// Waits for no claim: two operations that hold one each could wait for each other.
 bool CacheOperation::take_unused() {
   constexpr unsigned MAX_TRIES = 16;
   for (unsigned i = 0; i < MAX_TRIES; i++) {
@@ -131,7 +131,7 @@ int CacheOperation::take_room(int error) {
   return 0;
 }
 
-// A read can do without.
+// A read goes on without keeping what it reads.
 int CacheOperation::without_keeping(int error) {
   if (!is(wire::NBD_CMD_READ))
     return error;
@@ -140,7 +140,8 @@ int CacheOperation::without_keeping(int error) {
   return 0;
 }
 
-// So can what is only to be cached. A change goes beyond the limit where blocks are only in use.
+// What only reads or caches goes on without keeping it. A change fails if a block could not be
+// written back; if blocks are only in use, it goes beyond the limit.
 int CacheOperation::without_room() {
   if (is_change()) {
     if (room_error_ != 0)

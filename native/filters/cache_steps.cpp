@@ -85,8 +85,8 @@ CacheOperation::Next CacheOperation::status_step() {
 
 // ---- pieces ------------------------------------------------------------------------------------
 
-// What one flush has written back, only its own flush below makes durable, at least where a
-// plugin's flush is for one client alone: another one has to see how that ends.
+// Flushes take turns: only a flush's own flush below makes durable what it has written back, at
+// least where a plugin's flush is for one client alone, and the next one depends on its result.
 CacheOperation::Step CacheOperation::take_turn() {
   stage_ = Stage::piece;
   has_turn_ = true;
@@ -97,7 +97,7 @@ CacheOperation::Step CacheOperation::take_turn() {
 
 CacheOperation::Step CacheOperation::begin_piece() {
   const bool is_flush = is(wire::NBD_CMD_FLUSH);
-  // What others are writing back has to be waited for.
+  // The claim waits for blocks that others are writing back.
   if (is(wire::NBD_CMD_TRIM) || !(is_flush ? find_piece_of(UNWRITTEN) : find_piece()))
     return last_step();
   cursor_ = first;

@@ -152,7 +152,7 @@ void RetryLayer::fail(Attempt attempt, Request &request) {
   request.complete(attempt.error);
 }
 
-// On the timers' thread. Whoever has had it opened meanwhile has done so for this one, too.
+// On the timers' thread. If another request has had it opened anew meanwhile, that is enough.
 void RetryLayer::on_time(Request &request, Attempt attempt) {
   attempt.retries++;
   bool is_over;

@@ -50,8 +50,8 @@ public:
              const RetrySettings &settings, const backend::Resources &resources, RetrySlabs &slabs);
 
   bool finalize() override;
-  // There are no reservations: memory that is lent goes when what is behind is closed, and who
-  // submits twice cannot have a write received in place.
+  // Takes no reservations: memory that is lent goes when what is behind is closed, and a write that
+  // may be submitted twice cannot be received in place.
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   void submit(backend::Request &request, backend::Caller) override { go({}, request); }
   void on_client_gone() override;

@@ -48,7 +48,7 @@ void EpollPoller::remove(const PolledFds &fds) {
 
 std::optional<Poller::Event> EpollPoller::wait(int timeout_ms) {
   epoll_event event{};
-  // One at a time: what this thread has taken would have to wait for it.
+  // One event at a time: further ones would have to wait for this thread.
   if (epoll_wait(epoll_fd_, &event, 1, timeout_ms) != 1)
     return std::nullopt; // or a signal: the caller looks again
   return Event{event.data.ptr, (event.events & (EPOLLRDHUP | EPOLLHUP | EPOLLERR)) != 0};

@@ -72,7 +72,7 @@ bool PollWorker::serve(Registration &registration) {
   return true;
 }
 
-// What counts as long here, long ticks see as well.
+// Returns false: what counts as long here is noticed by long ticks, too.
 bool PollWorker::on_slow_call(uint64_t) {
   const std::chrono::milliseconds lasts{base::in_ms(clock_.now()) - turn_began_ms()};
   if (lasts >= LONG_TURN && (lasts >= ENDLESS_TURN || is_blocked(thread_)))

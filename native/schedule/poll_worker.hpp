@@ -82,8 +82,8 @@ private:
   bool change_by(int change);
 
   WorkerStarter &starter_;
-  // To the detector it is a call as long as there are any: twice their number, plus one if that is
-  // not 0. A count: pairs with nothing but the detector's loads of it.
+  // Twice their number, plus one if that is not 0: so the detector sees a call in progress as long
+  // as there are any. A count: pairs with nothing but the detector's loads of it.
   CallWord word_{0};
 };
 

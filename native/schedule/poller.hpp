@@ -57,7 +57,7 @@ private:
   bool modify(const PolledFds &fds, void *whose, unsigned events);
 
   base::Mutex<base::LockRank::poller_opening> opening_;
-  // Set once; who sees -1 opens it under the mutex. Pairs with nothing: the number is all.
+  // Set once; a thread that sees -1 opens it under the mutex. Pairs with nothing.
   std::atomic<int> epoll_fd_{-1};
 };
 

@@ -69,8 +69,8 @@ template <typename Any> void BlockMap::unmake(Any *made) {
   bytes_.fetch_sub(sizeof(Any), std::memory_order_relaxed);
 }
 
-// The release pairs with who reads it: what is pointed to has been made before. Whoever comes
-// second uses the first one's.
+// The release pairs with the acquire of a thread that reads the pointer, which then sees what was
+// made. Of two threads, the second uses what the first has made.
 template <typename Any> Any *BlockMap::get_or_make(std::atomic<Any *> &place) {
   Any *there = place.load(std::memory_order_acquire);
   if (there != nullptr)

@@ -9,9 +9,9 @@
 
 namespace asyncnbd::store {
 
-// What the states mean, its owner says; all blocks begin in state 0. Any thread, without locks: who
-// sees a state sees what was done before it was set. Who sets the states of the same blocks at the
-// same time as others must hold a claim on them (range_claims.hpp).
+// The owner decides what the states mean; all blocks begin in state 0. Any thread, without locks: a
+// thread that sees a state also sees what was done before it was set. Threads that may set states
+// of the same blocks at the same time must hold claims on them (range_claims.hpp).
 class BlockMap {
 public:
   // Of blocks of 4 KiB, a disk of 2^63 bytes has so many.
@@ -35,10 +35,10 @@ public:
   // and only a part of them is set.
   [[nodiscard]] bool set(uint64_t first, uint64_t last, unsigned state);
 
-  // Gives those from `first` to `last` whose state is one of `states`, a set of bits 1 << state
-  // without state 0, another one. Without a claim, too: where others do the same at the same time,
-  // who comes later sees what was done before, also if he changes nothing. False: there is no
-  // memory.
+  // Changes the state of those from `first` to `last` whose state is one of `states`, a set of bits
+  // 1 << state without state 0. Needs no claim: where several threads do this at the same time, the
+  // later ones see what the earlier ones did before it, even if they change nothing. False: there
+  // is no memory.
   [[nodiscard]] bool replace(uint64_t first, uint64_t last, unsigned states, unsigned to);
 
   // The first from `first` to `last` whose state is one of `states`, as above. What nobody has

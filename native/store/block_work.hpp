@@ -14,7 +14,7 @@ namespace asyncnbd::store {
 
 // Work with a claim on the blocks that it changes.
 struct BlockTask : RangeClaims::Claim {
-  virtual void run() = 0; // may be its end
+  virtual void run() = 0; // may destroy the task
 
   BlockTask *next_task = nullptr;
 
@@ -22,8 +22,8 @@ protected:
   ~BlockTask() = default;
 };
 
-// Who works is shared with its threads: they look at it after their last task, which may have been
-// the last of the disk.
+// Shared with its worker threads: they use it after their last task, which may have been the last
+// of the disk.
 class BlockWork : public std::enable_shared_from_this<BlockWork> {
 public:
   explicit BlockWork(base::Threads &threads) : threads_(threads) {}
@@ -32,7 +32,7 @@ public:
   bool claim(BlockTask &task);
   // The same without waiting; false: it has no claim.
   bool try_claim(RangeClaims::Claim &claim);
-  // Of who has a claim.
+  // By the owner of a claim.
   void release(RangeClaims::Claim &claim);
   // Any thread, also inside a completion.
   void run_elsewhere(BlockTask &task);
@@ -47,7 +47,7 @@ public:
           found.push_back(&as_task(claim));
       });
       for (BlockTask *task : found) {
-        if (task->is_granted) // for another of them has gone
+        if (task->is_granted) // because another of them was removed
           continue;
         append_granted(claims_.remove(*task));
         withdrawn.push_back(task);

@@ -75,7 +75,7 @@ uint8_t *FileWindows::memory_of(uint64_t offset, size_t length_bytes, bool is_wr
   return is_recent ? found->memory + begin : nullptr;
 }
 
-// The release of who makes it pairs with the acquire of who finds it.
+// The release of the thread that makes it pairs with the acquire of those that find it.
 FileWindows::Window *FileWindows::window(size_t index) {
   std::atomic<Window *> &place = windows_[index];
   Window *there = place.load(std::memory_order_acquire);

@@ -6,8 +6,8 @@
 
 namespace asyncnbd::store {
 
-// From now on SIGBUS is ours, which goes on to whose it was before. For the rest of the process:
-// handlers that come and go would lose each other. Any thread.
+// Handles SIGBUS for the rest of the process, and passes on what is not ours to the handler that
+// was there before. It stays, because handlers that come and go would lose each other. Any thread.
 void handle_sigbus();
 
 // False: a part of it, nobody knows which, has not been copied. Only once SIGBUS is handled.

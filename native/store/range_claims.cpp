@@ -10,7 +10,7 @@ namespace asyncnbd::store {
 
 namespace {
 
-// Of consecutive numbers, what has nothing to do with their order (the finalizer of splitmix64).
+// A number that looks random, also of consecutive ones (the finalizer of splitmix64).
 uint64_t scrambled(uint64_t number) {
   number = (number ^ number >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
   number = (number ^ number >> 27) * UINT64_C(0x94d049bb133111eb);
@@ -23,7 +23,7 @@ bool RangeClaims::is_before(const Claim &one, const Claim &other) {
   return one.first != other.first ? one.first < other.first : one.number < other.number;
 }
 
-// What is above a claim in the tree, it has to be called for after it.
+// To be called for a claim when the trees below it have changed, and then for those above it.
 void RangeClaims::measure(Claim &tree) {
   tree.tree_last = tree.last;
   tree.tree_earliest = tree.tree_latest = tree.number;

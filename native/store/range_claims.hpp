@@ -1,4 +1,4 @@
-// Who changes which blocks: of those that want the same, one after the other.
+// Claims on ranges of blocks: of those that overlap, each is granted after those that came before.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +6,11 @@
 
 namespace asyncnbd::store {
 
-// Not thread-safe: its owner has a lock, which thousands of claims, all of the same blocks or each
-// of others, do not keep for long: what each takes grows with the logarithm of how many there are.
+// Not thread-safe: its owner has a lock. Each function takes time that grows with the logarithm of
+// the number of claims, so that the lock is held briefly even if there are thousands.
 class RangeClaims {
 public:
-  // Somebody's, and in his memory, from add to remove.
+  // In the memory of who makes it, from add to remove.
   struct Claim {
     uint64_t first; // block
     uint64_t last;

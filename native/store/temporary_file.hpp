@@ -19,9 +19,8 @@ namespace asyncnbd::store {
 // space. Functions return 0 or an errno. Any thread.
 class TemporaryFile {
 public:
-  // $TMPDIR, or /var/tmp: its name from the root, as the process may go elsewhere. "", with words
-  // in
-  // `*error`, if there is no such directory.
+  // $TMPDIR, or /var/tmp, as an absolute path: the process may change its directory. "", with words
+  // in `*error`, if there is no such directory.
   static std::string directory(std::string *error);
 
   // In that directory. nullptr, with words in `*error`, on failure.
