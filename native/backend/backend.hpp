@@ -20,11 +20,11 @@ namespace asyncnbd::backend {
 // What Backend::reserve answers.
 struct Reservation {
   uint8_t *data = nullptr;  // nullptr: there is none
-  bool takes_pages = false; // of a write without: its data had best be in pages
+  bool takes_pages = false; // of a write without `data`: its payload had best come in pages
   // Of a write: `data` is no part of the disk, but the memory that bytes_besides has for a copy.
   bool spares_copy = false;
-  // Of a write: `data` is memory of a file, for the system alone to write to. Whoever else touches
-  // it may be killed by SIGBUS.
+  // Of a write: `data` is memory of a file, for the system alone to write to. Any other access
+  // may raise SIGBUS.
   bool is_file = false;
 };
 
@@ -57,8 +57,8 @@ public:
   // Before the request is submitted: where it is done without a copy. For a read that needs nothing
   // else, where its data lie: it has been answered then, and is only submitted if it may have
   // holes. For a write, where its data may be received: they may be on the disk before it is
-  // submitted, so who might refuse or change it must not pass a reservation on. Returns at once,
-  // and waits for no memory; any thread. What a layer changes of the request it restores.
+  // submitted, so a layer that might refuse or change it must not pass a reservation on. Returns at
+  // once, and waits for no memory; any thread. What a layer changes of the request it restores.
   virtual Reservation reserve(Request &request) {
     (void)request;
     return {};
@@ -81,9 +81,8 @@ public:
   // The server stops: nothing need wait for its time, now or later. Must not block.
   virtual void on_server_stopping() {}
 
-  // After the last submit: gives up what is in flight and waits for an answer from outside,
-  // having logged what that is. Calls that block are not meant. A layer fails what waits in it,
-  // then asks those below.
+  // After the last submit: gives up requests that wait for an answer from outside, and logs which.
+  // Calls that block go on. A layer fails what waits in it, then asks those below.
   virtual void give_up_unanswered() = 0;
 
   // The client has sent nothing for long: what is not in use can go. Any thread; must not block.
@@ -106,7 +105,7 @@ private:
   std::vector<std::shared_ptr<const void>> needed_;
   Facts facts_;
   Wanted wanted_; // by who has prepared it
-  // The release pairs with the acquire of who finds it set, and then reads the facts.
+  // The release pairs with the acquire of a thread that finds it set and then reads the facts.
   std::atomic<bool> is_prepared_{false};
 };
 

@@ -85,7 +85,7 @@ private:
   const bool readonly_;
   void *handle_ = nullptr;
   // Set before the first request, and to -1 once it turns out that it cannot be: they pair with
-  // nothing, who reads an old value tries once more.
+  // nothing: a thread that reads an old value tries once more.
   std::atomic<int> read_fd_{-1};  // that can be spliced from
   std::atomic<int> write_fd_{-1}; // and to
 

@@ -1,4 +1,4 @@
-// Stands directly above a backend and does what that leaves away, as nbdkit does: zeroes by
+// Stands directly above a backend and does what that lacks, as nbdkit does: zeroes by
 // writing, durable writes by a flush, caching by reading, extents of what is all allocated, and
 // ranges longer than a callback can take.
 #pragma once

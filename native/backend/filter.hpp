@@ -41,7 +41,7 @@ public:
   virtual ~Filter() = default;
   virtual const char *name() const = 0;
 
-  // The most that it stands, of all that is in the chain.
+  // The most parallel model that it allows for the whole chain.
   virtual ThreadModel thread_model() const { return ThreadModel::async; }
 
   // Before the first client, the innermost first; with the number of the least thread model of all.

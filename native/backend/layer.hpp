@@ -11,8 +11,8 @@
 namespace asyncnbd::backend {
 
 // Of one connection. A request that a layer wants to see answered, it pushes itself on; see
-// Completer. Reservations are refused: who may pass them on always is a PassingLayer, and who may
-// at times overrides `reserve` and `unreserve`.
+// Completer. Refuses reservations: a layer that may always pass them on is a PassingLayer; one that
+// sometimes may overrides `reserve` and `unreserve`.
 class Layer : public Backend {
 public:
   explicit Layer(std::unique_ptr<Backend> below) : below_(std::move(below)) {}

@@ -27,7 +27,7 @@ struct Level {
   std::unique_ptr<Backend> open(const std::string &export_name, bool readonly,
                                 std::string *error) const;
 
-  // Whether the plugin, or a filter anywhere in the chain, stands one connection only.
+  // Whether the plugin, or a filter anywhere in the chain, can serve one connection only.
   bool serializes_connections() const;
   // Whether a filter stands there that opens what is behind it itself.
   bool opens_behind() const;

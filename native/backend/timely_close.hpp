@@ -11,8 +11,8 @@
 
 namespace asyncnbd::backend {
 
-// Returns once it is closed. After the grace, what is in flight all the same is given up, again and
-// again. May block.
+// Returns once it is closed. After the grace, gives up what is still in flight, again and again.
+// May block.
 void close_in_time(Backend &backend, const Resources &resources, std::chrono::milliseconds grace);
 
 // Gives up what is in flight and nobody waits for any more, again and again, and returns once there

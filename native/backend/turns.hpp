@@ -1,5 +1,5 @@
 // The place of thread models: directly above a plugin, in whatever language, lets no more requests
-// through at once than it stands, and never blocks who submits one.
+// through at once than it can take, and never blocks the thread that submits one.
 #pragma once
 
 #include <memory>

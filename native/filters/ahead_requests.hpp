@@ -21,15 +21,15 @@ public:
                 std::shared_ptr<std::atomic<uint32_t>> of_all)
       : below_(std::move(below)), of_all_(std::move(of_all)) {}
 
-  // Of a read that will be submitted: asks for what comes after it, if others have led there. Does
-  // not wait; not inside a completion.
+  // For a read that will be submitted: requests what comes after it, if earlier reads have led
+  // there. Does not wait; not inside a completion.
   void on_read(uint64_t offset, uint64_t length_bytes, uint64_t size_bytes);
 
-  // Nothing is asked for any more.
+  // From now on nothing is requested.
   void stop() { is_over_.store(true, std::memory_order_relaxed); }
-  // Until all has been answered or given up. After the last read; blocks.
+  // Blocks until all requests have been answered or given up. After the last read.
   void wait_until_over();
-  // The same where nobody else gives up what is not answered: this does, as nobody will read that.
+  // The same, but gives up what is not answered: for callers that nobody else does it for.
   void end_unused();
 
 private:
@@ -47,10 +47,10 @@ private:
 
     backend::Request request{};
     std::shared_ptr<AheadRequests> owner; // and what is below, while that may use it
-    // Of one that is given up: who gives it up, and who may still use it, whose late reply may come
-    // before give_up. The last one finds this as the other has left it.
+    // Of one that is given up: both who gives it up and who may still use it hold it. A late reply
+    // may come before give_up. The second of them finds this as the first has left it.
     std::atomic<uint8_t> holders{0};
-    // The release of its end pairs with the acquire of who uses it next.
+    // The release of its end pairs with the acquire of the thread that uses it next.
     std::atomic<bool> is_in_use{false};
   };
 
@@ -61,7 +61,7 @@ private:
 
   const std::shared_ptr<backend::Backend> below_;
   const std::shared_ptr<std::atomic<uint32_t>> of_all_; // pairs with nothing
-  // What one read is about while others come is not looked at: nobody waits for this.
+  // Held while one read is looked at; reads that come meanwhile are not: they never wait here.
   std::atomic_flag is_looking_;
   ReadStreams streams_;                                               // of who looks
   std::unique_ptr<std::array<AheadRequest, MAX_IN_FLIGHT>> requests_; // likewise; from the first on

@@ -42,8 +42,8 @@ public:
   int take_end(std::string *error_text);
 
 private:
-  // Who comes second goes on: the thread that submits it, or the one that completes it or gives it
-  // up. The release of the first pairs with the acquire of the second.
+  // Of the thread that submits it and the one that completes it or gives it up, the second goes on.
+  // The release of the first pairs with its acquire.
   enum class Turn : uint8_t { submitting, submitted, ended };
 
   void complete(backend::Request &, int error) override { end(error); }
@@ -59,8 +59,8 @@ private:
   int error_ = 0;
   bool is_given_up_ = false;
   std::atomic<Turn> turn_{Turn::submitting};
-  // Of one that is given up: who takes its end, and who may still use it. The last one finds this
-  // as the other has left it.
+  // Of one that is given up: both who takes its end and who may still use it hold it. The second of
+  // them finds this as the first has left it.
   std::atomic<uint8_t> holders_{2};
 };
 

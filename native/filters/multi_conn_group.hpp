@@ -17,8 +17,8 @@ namespace asyncnbd::filters {
 // What decides whether a flush is needed.
 enum class TrackDirty : uint8_t { connection, fast, off };
 
-// The last time that something has happened, of a clock that counts what happens. A flush that has
-// begun later covers it.
+// When something has happened last, by a clock that counts what happens. A flush that begins later
+// covers it.
 class LastTime {
 public:
   void raise(uint64_t time) {
@@ -31,7 +31,7 @@ public:
   }
 
 private:
-  // Release pairs with acquire: who sees that something was flushed sees what was before it.
+  // Release pairs with acquire: a thread that sees a time sees what was done before it.
   std::atomic<uint64_t> time_{0};
 };
 
@@ -48,7 +48,7 @@ struct Member {
   unsigned awaited = 0;                    // flushes for others that have not come to it yet
   unsigned users = 0;                      // those that are in it
   bool is_unused = false;                  // it leaves without having been used
-  bool is_client_gone = false;             // which what is below is told once nobody flushes it
+  bool is_client_gone = false;             // to be told to what is below once nobody flushes it
 };
 
 using SharedMember = std::shared_ptr<Member>;
@@ -68,12 +68,12 @@ public:
   SharedGroup join(const std::string &name, const SharedMember &member);
   // Waits for those that flush it, or will, unless it is given up. After the client's last request.
   void leave(const SharedGroup &group, const SharedMember &member);
-  // Of one that has not been used, again and again: waits for those that are in it, and not for
-  // long. False: some are left.
+  // For one that has not been used: waits a short time for those that are in it. False: some are
+  // left, and the caller tries again.
   bool leave_unused(const SharedGroup &group, const SharedMember &member,
                     std::chrono::milliseconds patience);
-  // It waits no more for those that have not come to it yet, which fail. True: what is below has
-  // still to be told that the client is gone.
+  // Flushes that have not come to it yet fail, and it does not wait for them. True: what is below
+  // has still to be told that the client is gone.
   bool give_up(Member &member);
   // False: nobody flushes it. Else what is below is told when that is over.
   bool tell_gone_later(Member &member);
@@ -92,9 +92,9 @@ public:
   // When a flush begins: what has happened until then has been raised.
   uint64_t now() const { return clock_.load(std::memory_order_acquire); }
 
-  // Something has happened. `raise(time)` raises what depends on it, perhaps several times: it does
-  // so before the clock shows that time, so a flush that begins then, or later, finds it raised.
-  // One that has begun before has an earlier time, and covers none of the last call's.
+  // Something has happened. `raise(time)` raises what depends on it, perhaps several times, before
+  // the clock shows that time: a flush that begins then or later finds it raised. A flush that has
+  // begun before has an earlier time, and does not cover it.
   template <typename Raise> void tick(const Raise &raise) {
     uint64_t now = clock_.load(std::memory_order_acquire);
     do
@@ -109,7 +109,7 @@ public:
 private:
   void unlink(const SharedGroup &group, const SharedMember &member);
 
-  // Release pairs with the acquire of a flush: what was done before a time has been done then.
+  // Release pairs with the acquire of a flush, which sees what was done before the time it reads.
   std::atomic<uint64_t> clock_{0};
   Mutex mutex_; // guards the groups, and who flushes what for whom
   base::Condition changed_;

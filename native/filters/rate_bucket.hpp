@@ -8,7 +8,7 @@
 
 namespace asyncnbd::filters {
 
-// What has been done to a bucket, for who debugs it.
+// What has been done to a bucket, for debugging.
 struct BucketStep {
   bool is_limited = false; // else nothing has
   uint64_t added = 0;
@@ -29,7 +29,7 @@ public:
   uint64_t take(uint64_t bits, base::Duration *wait, BucketStep *step);
   // All of them, if there are so many now. False: none.
   bool take_at_once(uint64_t bits);
-  // What has been taken in vain.
+  // Gives back what was taken and not used.
   void put_back(uint64_t bits);
   // Returns the rate before.
   uint64_t set_rate(uint64_t rate);

@@ -36,7 +36,7 @@ public:
   // then the object may be gone.
   static bool fail(uint64_t id);
 
-  // Whoever waits for the reply does so no longer. False if there is nothing to wait for. From
+  // Nobody waits for the reply any more. False if there is nothing to wait for. From
   // now on the only thing that can come of the call is on_late_reply.
   bool give_up();
 

@@ -4,9 +4,9 @@
 
 namespace asyncnbd::host {
 
-// Before a plugin is opened: what is loaded by now is none of its own.
+// To be called before a plugin is opened: what is loaded by then is not the plugin's.
 void note_loaded_objects();
-// After it.
+// To be called after that.
 void mend_bindings();
 
 } // namespace asyncnbd::host

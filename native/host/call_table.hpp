@@ -32,7 +32,7 @@ struct CallRecord {
   std::atomic<uint64_t> word;
   // Pairs with nothing: it only rules out replies in another connection's name, `word` the rest.
   std::atomic<const void *> conn;
-  AsyncCall *call; // for who has ended it, and nobody else
+  AsyncCall *call; // only for the thread that has ended the call
   uint32_t index;
   uint32_t next_free;
 };
@@ -78,7 +78,7 @@ private:
   std::vector<Chunk> chunks_;
   size_t first_with_room_ = 0; // no chunk before it has any
   size_t empty_chunks_ = 0;    // whose memory has not been given back
-  // Acquires in find pair with the releases of who has added them.
+  // Acquires in find pair with the releases of the threads that add them.
   std::array<std::atomic<CallRecord *>, CHUNKS> records_{};
 };
 

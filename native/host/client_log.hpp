@@ -14,7 +14,7 @@ namespace asyncnbd::host {
 // "127.0.0.1:40000", "[::1]:40000", "pid 12 of user 0" at a unix socket, "vsock 3:4000".
 std::string peer_of(int fd);
 
-// The same in its parts; what an address of its kind has not is empty or 0.
+// The same in its parts; what addresses of its kind lack is empty or 0.
 struct PeerAddress {
   const char *kind = "unknown"; // "tcp", "unix", "vsock", "stdio"
   std::string address;

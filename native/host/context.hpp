@@ -45,7 +45,7 @@ public:
 
 private:
   int stop_fd_;
-  std::atomic<bool> is_stopping_{false}; // pairs with nothing: stop_fd_ tells who waits
+  std::atomic<bool> is_stopping_{false}; // pairs with nothing: stop_fd_ wakes those that wait
   std::function<void()> on_shutdown_requested_;
   const std::shared_ptr<LogTarget> log_;
   const LogOwner owner_;
