@@ -89,3 +89,7 @@ export async function expectSameOutput(text: string, files: Files = {}): Promise
   expect({ ...ours, messages: [] }).toEqual({ ...theirs, messages: [] });
   return ours;
 }
+
+/** A server whose `--run` command is `look`: it finds the server's URI in $uri. */
+export const looking = (words: string, look: string): string =>
+  `server -U - ${words} --run '${look.replaceAll("'", `'\\''`)}'`;
