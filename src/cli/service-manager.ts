@@ -66,6 +66,6 @@ export class ServiceManager {
     if (this.#address === undefined) return;
     const failure = addon().notifyManager(this.#address, lines.join("\n"));
     if (failure !== undefined)
-      addon().logWarning(`${VARIABLE}=${this.#address}: cannot tell ${lines[0]}: ${failure}`);
+      addon().logWarning(`${VARIABLE}=${this.#address}: cannot send ${lines[0]}: ${failure}`);
   }
 }

@@ -371,7 +371,7 @@ export class Client implements AsyncDisposable {
 
   #rangeError(name: string, offset: number, length: number): Error | undefined {
     if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0)
-      return new TypeError(`${name}: offset and length are whole numbers of bytes, 0 at least`);
+      return new TypeError(`${name}: offset and length must be whole numbers of bytes, at least 0`);
     if (offset + length > this.size)
       return new RangeError(
         `${name} of ${length} bytes at ${offset} goes beyond the export's end at ${this.size}`,
@@ -396,7 +396,7 @@ export class Client implements AsyncDisposable {
   #wholeError(length: number, { whole = false }: ReadOptions): RangeError | undefined {
     if (!whole || length <= this.#maxEffectBytes) return undefined;
     return new RangeError(
-      `read of ${length} bytes: in one piece, a request can ask for ${this.#maxEffectBytes} at most`,
+      `read of ${length} bytes: one request can read at most ${this.#maxEffectBytes} bytes in one piece`,
     );
   }
 }
@@ -405,6 +405,6 @@ export class Client implements AsyncDisposable {
 const bytesError = (operation: string, bytes: unknown): TypeError | undefined =>
   types.isUint8Array(bytes)
     ? undefined
-    : new TypeError(`${operation}: bytes are in a Buffer or another Uint8Array`);
+    : new TypeError(`${operation}: bytes must be a Buffer or another Uint8Array`);
 
 export { COMMAND_NAMES };

@@ -123,7 +123,7 @@ async function begin(
   const greeting = await greet(stream);
   if (tls === undefined) return greeting;
   if (!greeting.isFixed)
-    throw new ConnectionError("EPROTONOSUPPORT", "the server is too old for TLS, which is wanted");
+    throw new ConnectionError("EPROTONOSUPPORT", "the server is too old for TLS");
   await askForTls(stream);
   const { where } = place;
   await stream.encrypt(tlsOptions(tls, "host" in where ? where.host : undefined), signal);
@@ -171,7 +171,7 @@ function checkSame(first: ExportFacts, next: ExportFacts): void {
 
 function checkCount(name: string, value: number | undefined): void {
   if (value !== undefined && !(value >= 1))
-    throw new RangeError(`${name}: it must be 1 at least, and not ${value}`);
+    throw new RangeError(`${name} must be at least 1, not ${value}`);
 }
 
 /**
@@ -254,7 +254,7 @@ export async function exportInfo(
   return withStream(place, options, options.signal, async ({ stream, greeting }) => {
     const wishes = wishesOf(place, options);
     if (!greeting.isFixed)
-      throw new ConnectionError("EPROTONOSUPPORT", "the server is too old to tell of an export");
+      throw new ConnectionError("EPROTONOSUPPORT", "the server is too old to describe an export");
     const style = await settleStyle(stream, wishes);
     const contexts = style === "simple" ? [] : await listContexts(stream, wishes.exportName);
     const facts = await inquire(stream, wishes, style);

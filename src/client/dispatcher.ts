@@ -322,7 +322,7 @@ export class Dispatcher implements Owner {
 /** The server that came back is another one. */
 export class ChangedError extends ConnectionError {
   constructor(what: string) {
-    super("ECHANGED", `the server came back with another disk: ${what}`);
+    super("ECHANGED", `the server has another disk after the reconnect: ${what}`);
   }
 }
 

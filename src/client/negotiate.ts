@@ -295,7 +295,7 @@ async function askByName(
   const facts = await stream.read(10 + (hasNoZeroes ? 0 : 124)).catch((error: unknown) => {
     throw new ConnectionError(
       "ECONNRESET",
-      `the server has closed the connection when asked for the export "${exportName}"`,
+      `the server closed the connection when asked for the export "${exportName}"`,
       { cause: error },
     );
   });
@@ -349,11 +349,11 @@ function factsOf(
   contexts: ReadonlyMap<string, number>,
   stream: OptionStream,
 ): ExportFacts {
-  if (infos.export === undefined) broken("info-export", "there was none");
+  if (infos.export === undefined) broken("info-export", "it did not come");
   const { sizeBytes, flags } = infos.export;
   checkFlags(flags, style);
   if (sizeBytes > BigInt(Number.MAX_SAFE_INTEGER))
-    throw new RangeError(`the export has ${sizeBytes} bytes; this client takes 2^53-1 at most`);
+    throw new RangeError(`the export has ${sizeBytes} bytes; this client supports at most 2^53-1`);
   return {
     ...capabilitiesOf(flags),
     exportName,

@@ -46,7 +46,7 @@ export class OptionStream implements Receiver {
 
   receive(buffer: Buffer, lengthBytes: number): void {
     if (this.#unread.length + lengthBytes > MAX_UNREAD_BYTES)
-      throw new ConnectionError("EPROTO", "the server sends more than it was asked for");
+      throw new ConnectionError("EPROTO", "the server sends more than requested");
     this.#unread = Buffer.concat([this.#unread, buffer.subarray(0, lengthBytes)]);
     this.#deliver();
   }

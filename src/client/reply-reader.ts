@@ -171,7 +171,7 @@ export class ReplyReader {
     const expected =
       this.#style === "extended" ? NBD_EXTENDED_REPLY_MAGIC : NBD_STRUCTURED_REPLY_MAGIC;
     if (magic !== expected) broken("reply-magic", `it is 0x${magic.toString(16)}`);
-    if (this.#style === "simple") broken("reply-chunk", "here is one");
+    if (this.#style === "simple") broken("reply-chunk", "a chunk came");
     const flags = bytes.readUInt16BE(at + 4);
     if ((flags & ~NBD_REPLY_FLAG_DONE) !== 0)
       broken("reply-flags", `they are 0x${flags.toString(16)}`);
@@ -198,7 +198,7 @@ export class ReplyReader {
   }
 
   #takeSimple(bytes: Buffer, at: number): void {
-    if (this.#style === "extended") broken("reply-simple-extended", "here is one");
+    if (this.#style === "extended") broken("reply-simple-extended", "a simple reply came");
     const request = this.#find(bytes, at + 8);
     const isRead = request.command === NBD_CMD_READ;
     if (isRead && this.#style !== "simple")

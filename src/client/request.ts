@@ -158,11 +158,11 @@ export class Request {
     if (this.#chunks > 1 && (this.flags & NBD_CMD_FLAG_DF) !== 0)
       broken("content-df", `there are more in a ${this.description}`);
     if (this.#errorOffset >= from && this.#errorOffset < to)
-      broken("content-overlap", "one has content where an error was");
+      broken("content-overlap", "content came for a failed range");
     if (this.#chunks > 1 || length < this.length) {
       this.#pieces ??= new Pieces();
       if (this.#chunks > 1 && this.#covered === this.length)
-        broken("content-overlap", "all was there already");
+        broken("content-overlap", "the whole range had content already");
       this.#pieces.add(from, to);
     }
     this.#covered += length;

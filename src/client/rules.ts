@@ -107,7 +107,7 @@ export const RULES = {
   "content-overlap": { section: CHUNKS, rule: "content does not overlap earlier chunks" },
   "content-pieces": {
     section: REQUESTS,
-    rule: "content is not divided into more pieces than can be meant well",
+    rule: "content is not divided into absurdly many pieces",
   },
   "content-whole": { section: REQUESTS, rule: "a successful read has all of its range" },
   "content-df": {

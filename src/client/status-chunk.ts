@@ -50,7 +50,7 @@ function read(payload: Buffer): Descriptors {
 function readExtended(payload: Buffer, name: string): Descriptors {
   const count = (payload.length - 8) / 16;
   const told = payload.readUInt32BE(4);
-  if (told !== count) broken("status-count", `it is ${told} and not ${count}`);
+  if (told !== count) broken("status-count", `it is ${told} instead of ${count}`);
   const lengths = new Float64Array(count);
   const flags = new BigUint64Array(count);
   for (let index = 0; index < count; index++) {

@@ -68,7 +68,7 @@ function placeOfUri(text: string): Place {
   const scheme = SCHEMES[uri.protocol];
   if (scheme === undefined)
     throw new TypeError(
-      `"${text}": ${uri.protocol} is no scheme of NBD; use nbd:, nbds:, nbd+unix: or nbds+unix:`,
+      `"${text}": ${uri.protocol} is not an NBD scheme; use nbd:, nbds:, nbd+unix: or nbds+unix:`,
     );
   return {
     where: whereOf(uri, scheme.kind, text),

@@ -78,7 +78,7 @@ function pskOptions(file: string, username: string | undefined): ConnectionOptio
  */
 const keylessError = (certificate: object | undefined): Error | undefined =>
   certificate !== undefined && Object.keys(certificate).length > 0
-    ? new Error("the server does not know the pre-shared key: it shows a certificate instead")
+    ? new Error("the server does not know the pre-shared key: it sent a certificate instead")
     : undefined;
 
 function findKey(file: string, username: string | undefined): { identity: string; psk: Buffer } {
@@ -96,7 +96,7 @@ function findKey(file: string, username: string | undefined): { identity: string
   if (identity === undefined || key === undefined)
     throw new TypeError(
       identity === undefined
-        ? `tls: ${file} has no line of USER:KEY`
+        ? `tls: ${file} has no USER:KEY line`
         : `tls: ${file} has no key of ${identity}`,
     );
   return { identity, psk: Buffer.from(key, "hex") };

@@ -41,7 +41,7 @@ const delayFilter = defineFilter({
     "delay-fast-zero": {
       type: "bool",
       default: true,
-      description: "Let fast zeroing wait too; else it is refused, if zeroing waits",
+      description: "Delay fast zeroing, too; otherwise it is refused if zeroing is delayed",
     },
     "delay-open": time,
     "delay-close": time,
@@ -156,7 +156,7 @@ const rateFilter = defineFilter({
   config: {
     rate: { ...text, description: "Bits per second, for all clients together" },
     "connection-rate": { ...text, description: "Bits per second, for each client" },
-    "rate-file": { ...file, description: "A file that says the rate from now on, if there is one" },
+    "rate-file": { ...file, description: "A file that has the current rate, if it exists" },
     "connection-rate-file": { ...file, description: "The same for each client" },
     burstiness: { type: "string", default: "2", description: "Seconds of a burst after a rest" },
   },
@@ -216,12 +216,12 @@ const cacheFilter = defineFilter({
     "cache-high-threshold": {
       ...percent,
       default: 95,
-      description: "Percentage of it where blocks begin to go",
+      description: "Percentage of it at which blocks begin to be dropped",
     },
     "cache-low-threshold": {
       ...percent,
       default: 80,
-      description: "Percentage of it where they cease to",
+      description: "Percentage of it at which dropping ends",
     },
     "cache-on-read": {
       type: "bool",
@@ -262,7 +262,7 @@ const statsFilter = defineFilter({
       default: 95,
       minimum: 0,
       maximum: 100,
-      description: "Percentage of the requests whose sizes and alignments are told; 0: of none",
+      description: "Percentage of the requests whose sizes and alignments are listed; 0: none",
     },
   },
   create: ({ statsfile, statsappend, statsthreshold }) =>

@@ -72,8 +72,8 @@ function opened(
   if (isSchema(filter.config))
     throw new AsyncnbdError(
       "FILTER_INVALID",
-      `filter ${filter.name}: one schema of all does not tell the names, by which a filter's ` +
-        "parameters are told from the plugin's: give each its own",
+      `filter ${filter.name}: a single schema does not have the parameters' names, by which a filter's ` +
+        "parameters are distinguished from the plugin's: give each parameter its own schema",
     );
   return {
     filter,

@@ -64,7 +64,10 @@ const NOTHING_WANTED: WantedFacts = { description: false, blockSizes: false };
 export function* openExport(name: string, wanted = NOTHING_WANTED): Step<OpenedExport | null> {
   const opened = yield* ask<OpenedExport | null | undefined>({ kind: "openExport", name, wanted });
   if (opened === undefined)
-    throw new HandshakeEnd("while it waited for other clients of a plugin that has one", false);
+    throw new HandshakeEnd(
+      "while it waited for other clients of a plugin that serves one at a time",
+      false,
+    );
   return opened;
 }
 

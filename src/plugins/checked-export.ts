@@ -47,8 +47,8 @@ export function checkFacts(what: string, facts: ExportFacts): void {
       fail(`${name} is ${facts[name]}: use "none", "emulate" or "native"`);
   if (facts.fua === "emulate" && !facts.canFlush)
     fail('fua is "emulate", which is not possible without flush');
-  if (typeof facts.description !== "string") fail("description is no string");
-  if (!Array.isArray(facts.contexts)) fail("contexts is no list of names");
+  if (typeof facts.description !== "string") fail("description is not a string");
+  if (!Array.isArray(facts.contexts)) fail("contexts is not a list of names");
   if (blockSize !== undefined && !areBlockSizes(blockSize)) {
     const { minimum, preferred, maximum } = blockSize;
     fail(`blockSize returned ${minimum}, ${preferred}, ${maximum}`);

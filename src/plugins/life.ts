@@ -83,6 +83,6 @@ export class Life {
 
   #expect(stage: Stage): void {
     if (this.#stage !== stage)
-      throw new AsyncnbdError("INTERNAL", `a plugin that is ${this.#stage} was to be ${stage}`);
+      throw new AsyncnbdError("INTERNAL", `a plugin in stage ${this.#stage} cannot go to ${stage}`);
   }
 }

@@ -39,7 +39,7 @@ export function labelled<T>(label: string | undefined, make: () => T): T {
     throw new AsyncnbdError(
       "LISTEN_FAILED",
       `--selinux-label=${label}: the kernel does not take this label for sockets ` +
-        `(${(error as NodeJS.ErrnoException).code}): it is none, or SELinux is off`,
+        `(${(error as NodeJS.ErrnoException).code}): it is not a valid label, or SELinux is off`,
       { cause: error },
     );
   }

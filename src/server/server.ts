@@ -237,8 +237,8 @@ export class Server {
   get #unreturned(): string {
     const names = this.#exports.pluginNames.join(", ");
     const clients = this.#sessions.size;
-    if (clients === 0) return `${names}: the close of what all clients share`;
-    return `${names}: a close or another call, of ${clients === 1 ? "a client" : `${clients} clients`},`;
+    if (clients === 0) return `${names}: closing what all clients share`;
+    return `${names}: a close or another call for ${clients === 1 ? "a client" : `${clients} clients`},`;
   }
 
   /** Whether new clients are refused. */

@@ -132,7 +132,7 @@ export function faults(): Faults {
   const methods = {
     fail: ({ error = "EIO", ...choice }: FaultChoice & { readonly error?: string } = {}): void =>
       rules.add(choice, async () => {
-        throw failure(error, "a test wants this to fail");
+        throw failure(error, "a test makes this request fail");
       }),
     delay: ({ until, ...choice }: FaultChoice & { readonly until: number | Promise<unknown> }) =>
       rules.add(choice, async () => {
@@ -142,7 +142,7 @@ export function faults(): Faults {
       rules.add({ ...choice, on }, async ({ length, part }) => {
         const done = Math.min(bytes ?? Math.floor(length / 2), length);
         if (done > 0) await part(done);
-        throw failure(error, `a test wants only ${done} bytes of this to be done`);
+        throw failure(error, `a test lets only ${done} bytes of this request succeed`);
       }),
     clear: (): void => rules.clear(),
   };

@@ -116,7 +116,7 @@ export class Model {
 
   /** Throws unless the range may read as zeroes. */
   checkZero(what: string, offset: number, length: number): void {
-    const said = "is said to be zero, and not";
+    const said = "is reported as zero but is not";
     const { contents, begin } = this.#at(offset, length);
     for (let i = begin; i < begin + length; i++)
       if (!this.#may(contents, "live", i, 0))

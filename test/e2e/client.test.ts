@@ -177,7 +177,7 @@ test("connecting to no server fails with a code and the address", async () => {
 });
 
 test.each([
-  ["http://localhost/", /no scheme of NBD/],
+  ["http://localhost/", /not an NBD scheme/],
   ["nbd+unix:///x", /needs the socket's path/],
   ["nbd+vsock://1", /no vsock/],
   ["nbd:", /no host/],

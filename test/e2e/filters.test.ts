@@ -319,7 +319,7 @@ test.each([
   ],
   [
     [passingFilter(), "--filter=exportname", "memory", "1M"],
-    "filter exportname: it is asked about clients before they open an export",
+    "filter exportname: it needs to see clients before they open an export",
   ],
 ])("%j is refused with the reason", async (args, words) => {
   const { status, stderr } = await runAsyncnbd(["-U", "-", ...args, "--run", "true"]);

@@ -107,5 +107,5 @@ test("a manager that cannot be reached is a warning, and the server serves", asy
   const env = { ...process.env, NOTIFY_SOCKET: "/nonexistent/notify" };
   const { status, stderr } = await runAsyncnbd(["memory", "1M", "--run", "true"], { env });
   expect(status).toBe(0);
-  expect(stderr).toContain("NOTIFY_SOCKET=/nonexistent/notify: cannot tell READY=1: No such file");
+  expect(stderr).toContain("NOTIFY_SOCKET=/nonexistent/notify: cannot send READY=1: No such file");
 });

@@ -84,7 +84,7 @@ describe("a failed start has its reason in one line, even if --run's command has
     [
       "a label that the kernel does not take",
       ["--selinux-label=a:b:c"], // no label anywhere
-      "--selinux-label=a:b:c: the kernel does not take this label for sockets (EINVAL): it is none, or SELinux is off",
+      "--selinux-label=a:b:c: the kernel does not take this label for sockets (EINVAL): it is not a valid label, or SELinux is off",
     ],
   ])("%s", async (_, options, words) => {
     const { status, stderr } = await runAsyncnbd([

@@ -49,7 +49,7 @@ function copyOptions(options: GivenOptions): CopyOptions {
   const size = options.last("request-size");
   const requestBytes = size === undefined ? DEFAULT_REQUEST_BYTES : sizeOf(size, "--request-size");
   if (requestBytes < 512 || requestBytes > MAX_REQUEST_BYTES || requestBytes % 512 !== 0)
-    throw new UsageError(`--request-size: use a multiple of 512 up to 32M, and not ${size}`);
+    throw new UsageError(`--request-size: use a multiple of 512 up to 32M, not ${size}`);
   const shows = options.has("progress") || process.stderr.isTTY;
   return {
     connections: countOf(options, "connections", DEFAULT_CONNECTIONS),

@@ -10,7 +10,7 @@ export interface CommandSpec {
 }
 
 export const COMMAND_SPECS = {
-  info: { operands: ["URI"], help: "what the server tells of an export" },
+  info: { operands: ["URI"], help: "size, flags and other facts of an export" },
   list: { operands: ["URI"], help: "the server's exports" },
   map: { operands: ["URI"], help: "which parts are allocated, holes, or zeroes" },
   read: {

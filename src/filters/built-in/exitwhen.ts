@@ -33,7 +33,7 @@ export const exitwhenFilter = defineFilter({
       minimum: 0,
       maximum: 2 ** 32 - 1,
       lastCounts: true,
-      description: "So many seconds between looks, where no client is there",
+      description: "Seconds between checks while no client is connected",
     },
   },
   create: (config) =>

@@ -31,7 +31,7 @@ export const exportnameFilter = defineFilter({
       default: "keep",
       lastCounts: true,
       aliases: ["exportname_list"],
-      description: "What clients are told that ask for a list",
+      description: "The answer to clients that list exports",
     },
     "exportname-strict": {
       type: "bool",

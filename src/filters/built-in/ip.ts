@@ -11,7 +11,7 @@ export const ipFilter = defineFilter({
     allow: {
       ...rules,
       description:
-        "Rules, with commas between, for clients that are let in: ADDRESS[/BITS], any, …",
+        "Rules, separated by commas, for clients that are accepted: ADDRESS[/BITS], any, …",
     },
     deny: { ...rules, description: "Rules for clients that are refused unless they are allowed" },
   },

@@ -11,7 +11,7 @@ export const multiConnFilter = defineFilter({
       values: ["auto", "emulate", "plugin", "disable", "unsafe"],
       default: "auto",
       lastCounts: true,
-      description: "Whether clients may use several connections, and a flush is one of all",
+      description: "Whether clients may use several connections, with flushes for all of them",
     },
     "multi-conn-track-dirty": {
       type: "enum",

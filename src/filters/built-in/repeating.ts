@@ -20,7 +20,7 @@ const retryFilter = defineFilter({
       minimum: 0,
       maximum: 2 ** 32 - 1,
       lastCounts: true,
-      description: "How often the plugin is opened anew for one request",
+      description: "How often the plugin is reopened for one request",
     },
     "retry-delay": { ...delay, description: "Before the first retry of a request" },
     "retry-exponential": {
@@ -32,7 +32,7 @@ const retryFilter = defineFilter({
     "retry-readonly": {
       type: "bool",
       lastCounts: true,
-      description: "Only read once something has failed",
+      description: "Reopen read-only after a failure",
     },
   },
   create: (config) =>

@@ -284,7 +284,7 @@ export class ParameterSet {
     if (typeof result !== "object" || result === null)
       throw new AsyncnbdError(
         "PLUGIN_INVALID",
-        `${this.#owner}: the check of its parameters returned ${result}, and no result: see Standard Schema`,
+        `${this.#owner}: the check of its parameters returned ${result} instead of a result: see Standard Schema`,
       );
     if (result.issues === undefined) return result.value;
     const keys = result.issues.map(about);
@@ -384,11 +384,7 @@ function helpOfSchema(schema: AnySchema): string {
   const vendor = vendorOf(schema);
   const fields = fieldsOf(schema);
   if (fields === undefined)
-    return helpLine(
-      "KEY=VALUE",
-      `checked by a schema of ${vendor}, which does not tell the names`,
-      [],
-    );
+    return helpLine("KEY=VALUE", `checked by a schema of ${vendor}, which does not list them`, []);
   const lines = fields.map(({ name, description, default: value, isRequired }) =>
     helpLine(`${name}=VALUE`, description, [
       ...(isRequired ? ["required"] : []),

@@ -35,7 +35,7 @@ function refuseUnheard(layer: Layer): void {
   if (isNative(layer) && seesClients(layer))
     throw new AsyncnbdError(
       "FILTER_MISPLACED",
-      `filter ${layer.name}: it is asked about clients before they open an export, which is not ` +
+      `filter ${layer.name}: it needs to see clients before they open an export, which is not ` +
         "possible behind a filter or middleware in TypeScript; put it in front of that",
     );
 }

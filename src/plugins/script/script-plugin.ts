@@ -154,7 +154,7 @@ function check(definition: Plugin, path: string): void {
   if (!Array.isArray(middleware) || !middleware.every(isMiddleware))
     throw new AsyncnbdError(
       "PLUGIN_INVALID",
-      `${path}: middleware is no list of what defineMiddleware makes`,
+      `${path}: middleware must be a list of defineMiddleware() results`,
     );
   if (!NAME.test(definition.name))
     throw new AsyncnbdError(
