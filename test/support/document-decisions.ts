@@ -172,7 +172,7 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/testing.md: import { copyFileSync": { module: "restarted.ts" },
   "docs/testing.md: import { faults": { module: "faulty.ts" },
   "docs/testing.md: plugin my-disk": {
-    elsewhere: ["test/e2e/testing.test.ts", "is told with the byte"],
+    elsewhere: ["test/e2e/testing.test.ts", "is reported with its byte"],
   },
   "docs/tls.md: $ asyncnbd --tls=require": { commands: 2 },
   "docs/tls.md: $ openssl": { commands: 1 },
