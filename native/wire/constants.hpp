@@ -1,5 +1,5 @@
 // The NBD protocol's numbers under the names the specification gives them (doc/proto.md of the
-// NetworkBlockDevice/nbd repository). src/handshake/constants.ts has the handshake's; a test
+// NetworkBlockDevice/nbd repository). src/protocol.ts has the handshake's; a test
 // compares what both define.
 #pragma once
 

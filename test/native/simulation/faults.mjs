@@ -94,7 +94,7 @@ export const FAULTS = [
   {
     name: "a turn too many: who finds all taken takes one all the same",
     file: "backend/turn_queue.cpp",
-    from: "  if (running_.fetch_add(1) < most_)\n    return true;\n  running_.fetch_sub(1);\n  return false;",
-    to: "  return running_.fetch_add(1) <= most_;",
+    from: "  if (running_.fetch_add(1) < most_)\n    return true;\n  const unsigned",
+    to: "  if (running_.fetch_add(1) <= most_)\n    return true;\n  const unsigned",
   },
 ];
