@@ -78,7 +78,9 @@ uint32_t Socket::events() const {
     events |= EPOLLIN;
   if (in->writer_has_ended || in->reader_has_ended)
     events |= EPOLLRDHUP;
-  if (in->writer_has_ended && out->reader_has_ended)
+  // By whichever side each direction has been shut down.
+  if ((in->writer_has_ended || in->reader_has_ended) &&
+      (out->writer_has_ended || out->reader_has_ended))
     events |= EPOLLHUP;
   // As a unix socket: from a quarter of its buffer on it says that there is none.
   if (out->size() * 4 <= out->capacity_bytes || out->reader_has_ended)
