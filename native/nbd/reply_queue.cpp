@@ -145,13 +145,15 @@ void ReplyQueue::push(PendingRequest *request) {
 }
 
 void ReplyQueue::flush(WhenFull when_full) {
-  if (is_full_.load()) {
-    if (when_full == WhenFull::wake_leader)
-      return;
+  if (when_full == WhenFull::wake_leader && is_full_.load())
+    return;
+  if (flushes_.fetch_add(1, std::memory_order_acq_rel) != 0)
+    return;
+  // Only with the send right: it may be about to be given up because the socket is full, and then
+  // that must be known to the leader.
+  if (is_full_.load())
     is_full_.store(false);
-  }
-  if (flushes_.fetch_add(1, std::memory_order_acq_rel) == 0)
-    send_while_asked(when_full);
+  send_while_asked(when_full);
 }
 
 bool ReplyQueue::send_borrowed(PendingRequest *request) {

@@ -289,7 +289,7 @@ std::string Store::meaning(const http::Response &response, const std::string &co
     return "the bucket is in the region " + region + ": give region=" + region;
   if (code == "PermanentRedirect" || code == "TemporaryRedirect" || response.status / 100 == 3)
     return "the bucket is at another endpoint: give region= or endpoint-url=";
-  if (const std::string meaning = meaning_of(code); !meaning.empty())
+  if (std::string meaning = meaning_of(code); !meaning.empty())
     return meaning;
   if (code == "RequestTimeTooSkewed")
     return "this machine's clock is " + clock_difference(response.field(http::Field::date)) +

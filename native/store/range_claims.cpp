@@ -65,7 +65,8 @@ void RangeClaims::split(Claim *tree, const Claim &at, Claim **lower, Claim **hig
 }
 
 RangeClaims::Claim *RangeClaims::without(Claim *tree, const Claim &removed) {
-  base::invariant(tree != nullptr, "a claim that is released was made");
+  if (tree == nullptr)
+    base::invariant_failed("a claim that is released was made");
   if (tree == &removed)
     return join(tree->left, tree->right);
   Claim *&side = is_before(removed, *tree) ? tree->left : tree->right;
