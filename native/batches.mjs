@@ -1,7 +1,7 @@
 // Compiles many small sources as a few large ones: the headers that all include are read once for
 // each batch and not once for each file, and what they define is compiled once. It takes half of the
-// time. Writes files that include the sources of the lists in sources.json which are named, and prints
-// their names: node native/batches.mjs DIRECTORY LIST... Lists joined by "+" share batches.
+// time. Writes files that include the sources of the lists in sources.json which are named, and
+// prints their names: node native/batches.mjs DIRECTORY LIST... Lists joined by "+" share batches.
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 

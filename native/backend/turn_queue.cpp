@@ -66,24 +66,27 @@ bool TurnQueue::wait_for_turn(TurnTaker &taker, Request *request, bool may_block
   serve_waiting(lock);
   if (!has_workers() || workers_ > 0)
     return true;
-  if (may_block && running_.load() < most_) {
-    work_instead(lock);
+  if (may_block && running_.load() < most_ && work_instead(lock))
     return true;
-  }
+  const auto place = std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting &waiting) {
+    return waiting.taker == &taker && waiting.request == request;
+  });
   // Whoever ends a turn may find no thread for a worker: then the timer tries again.
-  if (resources_.timers.ensure_started())
+  if (place == waiting_.end() || workers_ > 0 || resources_.timers.ensure_started())
     return true;
-  waiting_.pop_back();
+  waiting_.erase(place);
   waiting_count_.fetch_sub(1);
   return false;
 }
 
-// Locked. Makes the calls that wait now.
-void TurnQueue::work_instead(Lock &lock) {
+// Locked. Makes the calls that wait now. False: not all of them.
+bool TurnQueue::work_instead(Lock &lock) {
   workers_++;
-  for (size_t left = waiting_.size(); left > 0 && calls_next(lock); left--) {
-  }
+  size_t left = waiting_.size();
+  while (left > 0 && calls_next(lock))
+    left--;
   leave_work(lock);
+  return left == 0;
 }
 
 // Locked. Turns that are free go to threads that wait at the front, and to workers.

@@ -69,7 +69,7 @@ private:
   bool do_calls_last();
   bool take_locked();
   void serve_waiting(Lock &lock);
-  void work_instead(Lock &lock);
+  bool work_instead(Lock &lock);
   void grant_first();
   void call_first(Lock &lock);
   void call_here(Lock &lock);

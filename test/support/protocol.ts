@@ -1,5 +1,5 @@
-// The protocol's numbers for tests, by kind: all from the product's table, which a test compares with
-// the numbers of the kernel and of libnbd.
+// The protocol's numbers for tests, by kind: all from the product's table, which
+// test/unit/constants.test.ts compares with the specification's.
 
 import * as nbd from "../../src/protocol.js";
 

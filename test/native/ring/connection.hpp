@@ -92,7 +92,6 @@ private:
   Job *new_job(const RequestEntry &entry);
   void hand_over(uint64_t call);
   bool is_over();
-  void settle(Job &job, int error, uint32_t count);
   void post(uint64_t id, int error, uint32_t count, Job *freed);
   void hang_up();
   void end();

@@ -40,8 +40,8 @@ export const FAULTS = [
   {
     name: "two senders: the send right is given to the second who flushes",
     file: "nbd/reply_queue.cpp",
-    from: "if (flushes_.fetch_add(1, std::memory_order_acq_rel) == 0)",
-    to: "if (flushes_.fetch_add(1, std::memory_order_acq_rel) <= 1)",
+    from: "if (flushes_.fetch_add(1, std::memory_order_acq_rel) != 0)",
+    to: "if (flushes_.fetch_add(1, std::memory_order_acq_rel) > 1)",
   },
   {
     name: "double completion: a request that is given up is answered twice",
