@@ -238,7 +238,7 @@ export class Server {
     const names = this.#exports.pluginNames.join(", ");
     const clients = this.#sessions.size;
     if (clients === 0) return `${names}: closing what all clients share`;
-    return `${names}: a close or another call for ${clients === 1 ? "a client" : `${clients} clients`},`;
+    return `${names}: a close or another call for ${clients === 1 ? "a client" : `${clients} clients`}`;
   }
 
   /** Whether new clients are refused. */

@@ -350,7 +350,7 @@ test.each([
   const args = ["-U", "-", passingFilter(), filter, namesModule(), ...words];
   const { status, stderr } = await runAsyncnbd([...args, "--run", "true"]);
   expect(status).toBe(1);
-  expect(stderr).toContain(`filter ${name}: it is asked about clients`);
+  expect(stderr).toContain(`filter ${name}: it needs to see clients before they open`);
 });
 
 test("nbdkit's log filter over a plugin in TypeScript logs all requests", async () => {
