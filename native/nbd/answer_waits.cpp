@@ -11,10 +11,6 @@ namespace asyncnbd::nbd {
 
 using Clock = std::chrono::steady_clock;
 
-AnswerWaits::Waiting::Waiting(AnswerWaits &waits)
-    : waits_((waits.place_.suspend_input(), waits.place_.before_delay(), waits)),
-      waiting_(waits.completions_) {}
-
 // False: the time is up.
 bool AnswerWaits::wait_once() {
   using std::chrono::milliseconds;

@@ -24,6 +24,7 @@ public:
   template <typename Condition> bool wait_until(Condition condition) {
     if (condition())
       return true;
+    place_.waits_here();
     const Waiting waiting(*this);
     while (!condition()) {
       completions_.replies().flush(WhenFull::return_early);
@@ -44,7 +45,7 @@ public:
 private:
   class Waiting {
   public:
-    explicit Waiting(AnswerWaits &waits);
+    explicit Waiting(AnswerWaits &waits) : waits_(waits), waiting_(waits.completions_) {}
     ~Waiting() { waits_.waits_.has_not_received(); }
     Waiting(const Waiting &) = delete;
     Waiting &operator=(const Waiting &) = delete;

@@ -175,8 +175,7 @@ bool Leader::Waits::waits_in_poller(bool has_idled) {
 }
 
 void Leader::Waits::waits_here() {
-  leader_.place_.suspend_input();
-  leader_.place_.before_delay();
+  leader_.place_.waits_here();
 }
 
 transport::Wait Leader::Waits::wait(transport::Wanted wanted, int timeout_ms, bool owes_input) {

@@ -25,6 +25,11 @@ public:
   // The leader waits here, or is busy for long: if others wait for its thread, another one takes
   // that up. By the leader, or a thread that sends for it.
   void before_delay();
+  // The leader will wait on its own thread.
+  void waits_here() {
+    suspend_input();
+    before_delay();
+  }
 
   // Before a wait: it has its place, if it can have one. False: it cannot.
   bool enter(schedule::Pollable &pollable);
