@@ -6,21 +6,10 @@ import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { Authority } from "../support/certificates.js";
-import { CMD } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
-import { refusalOf } from "../support/refusal.js";
 import { sanitizer, startServer, temporaryDirectory } from "../support/server.js";
-import { firstBytesOfWeb } from "../support/web-disk.js";
+import { firstBytesOfWeb, read, refusal } from "../support/web-disk.js";
 import { startWeb, type WebOptions } from "../support/web-server.js";
-
-const read = (offset: number, length: number) => ({
-  type: CMD.READ,
-  offset: BigInt(offset),
-  length,
-});
-
-const refusal = (...parameters: readonly string[]): Promise<string> =>
-  refusalOf(["http", ...parameters]);
 
 describe("a user's name or password", () => {
   const content = randomBytes(8192);

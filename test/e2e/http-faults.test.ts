@@ -7,7 +7,7 @@ import type { ServerResponse } from "node:http";
 import { join } from "node:path";
 import { describe, expect, test } from "vitest";
 import { MIB } from "../support/fixtures.js";
-import { CMD, ERRNO } from "../support/protocol.js";
+import { ERRNO } from "../support/protocol.js";
 import { RawClient } from "../support/raw-client.js";
 import {
   asyncnbd,
@@ -16,15 +16,11 @@ import {
   startServer,
   temporaryDirectory,
 } from "../support/server.js";
+import { read } from "../support/web-disk.js";
 import { ETAG, startWeb, type WebOptions } from "../support/web-server.js";
 
 const { EPERM, EIO } = ERRNO;
 const content = randomBytes(MIB);
-const read = (offset: number, length: number) => ({
-  type: CMD.READ,
-  offset: BigInt(offset),
-  length,
-});
 
 interface Session {
   readonly server: RunningServer;

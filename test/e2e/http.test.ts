@@ -7,20 +7,10 @@ import { describe, expect, test } from "vitest";
 import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { hasNginx, startNginx } from "../support/nginx.js";
-import { CMD } from "../support/protocol.js";
 import { encodeRequest, RawClient } from "../support/raw-client.js";
-import { refusalOf } from "../support/refusal.js";
 import { eventually, startServer, temporaryDirectory } from "../support/server.js";
+import { read, refusal } from "../support/web-disk.js";
 import { ETAG, startWeb } from "../support/web-server.js";
-
-const read = (offset: number, length: number) => ({
-  type: CMD.READ,
-  offset: BigInt(offset),
-  length,
-});
-
-const refusal = (...parameters: readonly string[]): Promise<string> =>
-  refusalOf(["http", ...parameters]);
 
 describe("a file", () => {
   test("is copied over a few connections that are reused", async () => {
