@@ -1,15 +1,15 @@
-// A disk in a database, in which what is the same is stored once.
+// A disk in a database that stores equal blocks once.
 
 import { definePlugin, failure } from "asyncnbd";
 import { BLOCK_BYTES, Store } from "./store.js";
 
-/** A block status is about so much at most: the client asks again. */
+/** A block status covers at most this much: the client asks again for the rest. */
 const MAX_STATUS_BYTES = 256 * 2 ** 20;
 
 const blockOf = (offset: number): number => Math.floor(offset / BLOCK_BYTES);
 const blockAfter = (end: number): number => Math.ceil(end / BLOCK_BYTES);
 
-/** Fills what is no hole. */
+/** Fills the buffer: holes are zeroes. */
 function read(store: Store, buf: Buffer, offset: number): void {
   buf.fill(0);
   const end = offset + buf.length;
@@ -21,7 +21,7 @@ function read(store: Store, buf: Buffer, offset: number): void {
   }
 }
 
-/** Of a block of which only a part is written, the rest is read first. */
+/** If only a part of a block is written, the block is read first. */
 function write(store: Store, buf: Buffer, offset: number): void {
   const end = offset + buf.length;
   for (let number = blockOf(offset); number < blockAfter(end); number++) {
@@ -44,7 +44,7 @@ function* extents(store: Store, offset: number, end: number) {
   if (at < end) yield { offset: at, length: end - at, hole: true, zero: true };
 }
 
-/** One that has not been opened by anyone else: tests need several. */
+/** Makes a new disk: tests need several. */
 export function makeDisk() {
   let store: Store | undefined;
   const opened = (): Store => {
@@ -87,7 +87,7 @@ export function makeDisk() {
     flush() {
       opened().commit();
     },
-    /** Of blocks of which a part is trimmed, nothing changes. */
+    /** Blocks that are trimmed only in part do not change. */
     trim(_handle, count, offset) {
       const end = offset + count;
       const isAtEnd = end === this.config.size;

@@ -1,4 +1,4 @@
-// A filter: what clients write is encrypted on any disk behind it.
+// A filter that encrypts what clients write to any disk behind it.
 
 import { defineFilter } from "asyncnbd";
 import { blocksize, composed, defineMiddleware, type Middleware } from "asyncnbd/middleware";
@@ -26,7 +26,7 @@ const sectors = (passphrase: string): Middleware =>
           ...disk.facts,
           sizeBytes: bytes - (bytes % SECTOR_BYTES),
           blockSize: { minimum: SECTOR_BYTES, preferred: SECTOR_BYTES, maximum: 2 ** 25 },
-          zero: disk.facts.canWrite ? "emulate" : "none", // zeroes are encrypted, as all else is
+          zero: disk.facts.canWrite ? "emulate" : "none", // zeroes are encrypted like all data
           canFastZero: false,
           canTrim: false,
           canExtents: false,
@@ -44,8 +44,8 @@ const sectors = (passphrase: string): Middleware =>
   });
 
 /**
- * Over any plugin. blocksize() makes whole sectors of what clients ask for, and behind it of those what
- * the plugin takes.
+ * Works over any plugin. The first blocksize() turns requests into whole sectors, the second one turns
+ * those into what the plugin takes.
  */
 export const encrypted = (passphrase: string): Middleware =>
   composed(blocksize(), sectors(passphrase), blocksize());

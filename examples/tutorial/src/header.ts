@@ -1,4 +1,4 @@
-// The first sector of an encrypted disk: what its key is made of, besides the passphrase.
+// The header in the first sector of an encrypted disk: salt and check for its passphrase.
 
 import { randomBytes, timingSafeEqual } from "node:crypto";
 import { failure } from "asyncnbd";
@@ -12,7 +12,7 @@ const CHECK_BYTES = 32;
 
 const asked = { signal: new AbortController().signal };
 
-/** The key of the disk behind. One that is full of zeroes at its beginning gets a header. */
+/** The key of the disk behind. A disk that begins with a sector of zeroes gets a header. */
 export async function unlock(disk: OpenExport, passphrase: string): Promise<Buffer> {
   if (disk.facts.sizeBytes < HEADER_BYTES) throw failure("EINVAL", "the disk is too small");
   const header = Buffer.alloc(HEADER_BYTES);

@@ -1,5 +1,5 @@
-// Blocks in a database of SQLite, each content once. All of it is synchronous: a call is never in the
-// middle of another.
+// Blocks in an SQLite database, each content once. Everything is synchronous: no call runs in the middle
+// of another.
 
 import { createHash } from "node:crypto";
 import { DatabaseSync, type StatementSync } from "node:sqlite";
@@ -36,7 +36,7 @@ const SCHEMA = `
     DELETE FROM content WHERE id = OLD.content AND uses = 0;
   END;`;
 
-/** A full disk is the client's business, anything else is an I/O error. */
+/** Clients can handle a full disk; anything else is an I/O error. */
 function asFailure(error: unknown): Error {
   const { errcode, message } = error as { errcode?: number; message: string };
   const isFull = errcode !== undefined && (errcode & 0xff) === SQLITE_FULL;
@@ -54,7 +54,7 @@ export class Store {
   /** Written since the last transaction, by number. */
   readonly #written = new Map<number, Buffer>();
 
-  /** `limitBytes`: how large the file may become. Throws if it is no such database, or in use. */
+  /** `limitBytes`: how large the file may become. Throws if it is another database, or in use. */
   constructor(path: string, limitBytes: number) {
     this.#database = new DatabaseSync(path);
     this.#database.exec(SCHEMA);
@@ -72,7 +72,7 @@ export class Store {
     );
   }
 
-  /** Those of a range that are not holes. */
+  /** The blocks of a range that are not holes. */
   blocks(first: number, end: number): Map<number, Uint8Array> {
     const rows = this.#range.all(first, end) as { number: number; data: Uint8Array }[];
     const found = new Map(rows.map(({ number, data }) => [number, data]));
@@ -81,19 +81,19 @@ export class Store {
     return found;
   }
 
-  /** Whose numbers these are, in their order. */
+  /** The numbers of the blocks that are not holes, in ascending order. */
   numbers(first: number, end: number): number[] {
     const found = [...this.blocks(first, end)].filter(([, data]) => !isZero(data));
     return found.map(([number]) => number).sort((a, b) => a - b);
   }
 
-  /** Keeps the block in memory, where room is made first if there is none. */
+  /** Keeps the block in memory; makes room first if there is none. */
   put(number: number, data: Buffer): void {
     if (this.#written.size >= MAX_WRITTEN) this.commit();
     this.#written.set(number, data);
   }
 
-  /** All of what was written is on stable storage after this, or, if it throws, none of it. */
+  /** Puts all written blocks on stable storage, or, if it throws, none of them. */
   commit(): void {
     if (this.#written.size === 0) return;
     this.#transaction(() => {
@@ -112,7 +112,7 @@ export class Store {
     this.#use.run(number, hash);
   }
 
-  /** Makes holes: at once, as that makes room in a full database. */
+  /** Makes holes, immediately: that makes room in a full database. */
   release(first: number, end: number): void {
     this.#transaction(() => this.#release.run(first, end));
     for (const number of this.#written.keys())
@@ -125,7 +125,7 @@ export class Store {
       work();
       this.#database.exec("COMMIT");
     } catch (error) {
-      // SQLite has done so itself after some errors, of which one is a full disk.
+      // After some errors, such as a full disk, SQLite has already rolled back.
       if (this.#database.isTransaction) this.#database.exec("ROLLBACK");
       throw asFailure(error);
     }

@@ -8,7 +8,7 @@ const KEY_BYTES = 64;
 /** 64 MiB and a fifth of a second for each guess at a passphrase. */
 const SCRYPT_COST = { N: 2 ** 16, r: 8, p: 1, maxmem: 2 ** 27 };
 
-/** `bytes` more come behind the key. Other clients are served meanwhile. */
+/** Derives `bytes` more behind the key. Other clients are served meanwhile. */
 export async function derive(passphrase: string, salt: Buffer, bytes: number) {
   const derived = await new Promise<Buffer>((resolve, reject) => {
     scrypt(passphrase, salt, KEY_BYTES + bytes, SCRYPT_COST, (error, result) =>
@@ -18,14 +18,14 @@ export async function derive(passphrase: string, salt: Buffer, bytes: number) {
   return { key: derived.subarray(0, KEY_BYTES), more: derived.subarray(KEY_BYTES) };
 }
 
-/** The sector's number, from 0: so no two sectors with the same content look alike. */
+/** The sector's number, from 0: two sectors with the same content must not look alike. */
 function tweakOf(sector: number): Buffer {
   const tweak = Buffer.alloc(16);
   tweak.writeUIntLE(sector, 0, 6);
   return tweak;
 }
 
-/** Both are whole sectors; they may be the same memory. */
+/** Both buffers hold whole sectors, and may be the same memory. */
 function eachSector(
   from: Buffer,
   to: Buffer,
@@ -38,7 +38,7 @@ function eachSector(
   }
 }
 
-/** A copy: the memory of a write belongs to whoever has lent it. */
+/** Returns a copy: the memory of a write is only lent. */
 export function encrypt(key: Buffer, plain: Buffer, offset: number): Buffer {
   const secret = Buffer.allocUnsafe(plain.length);
   eachSector(plain, secret, offset, (tweak, sector) =>

@@ -18,7 +18,7 @@ after(() => rmSync(folder, { recursive: true }));
 let names = 0;
 const newName = (): string => join(folder, `${++names}`);
 
-/** A disk on a file of its own, whose copy is what a power cut leaves. */
+/** A disk on a file of its own; a copy of the file is what a power cut leaves. */
 function makeCase() {
   const config = { file: newName() };
   return {
@@ -37,12 +37,12 @@ test("random requests and power cuts find a disk", async () => {
   await checkModel(makeCase, { config: { size: 100_000 }, cases: 50, seed: 1 });
 });
 
-test("so they do where the database becomes full", async () => {
+test("random requests find a disk when the database becomes full", async () => {
   const config = { size: "1M", limit: "160k" };
   await checkModel(makeCase, { config, mayFail: ["ENOSPC"], cases: 20, seed: 1 });
 });
 
-test("what is the same is stored once, and what is trimmed is not stored", async () => {
+test("equal blocks are stored once, and trimmed blocks are not stored", async () => {
   await using disk = await mount(makeDisk(), { config: { file: newName(), size: "1M" } });
   const described = async () => {
     await disk.flush();
@@ -74,7 +74,7 @@ async function serve(file: string) {
   return { disk, kill: () => process.kill(Number(readFileSync(pid, "utf8")), "SIGKILL") };
 }
 
-test("what was flushed is there after the server was killed, and nothing by halves", async () => {
+test("after a kill, what was flushed is there, and no write by halves", async () => {
   const file = newName();
   const first = await serve(file);
   await first.disk.write(0, Buffer.alloc(65536, 1));

@@ -1,4 +1,4 @@
-// The encrypted disk: over a disk in memory and over a file, whose bytes are looked at.
+// The encrypted disk over a disk in memory, and over a file, whose bytes are checked.
 
 import assert from "node:assert/strict";
 import { mkdtemp, readFile, rm, truncate, writeFile } from "node:fs/promises";
@@ -37,7 +37,7 @@ test("what is written is not in the file, and read when the disk is opened again
   assert.ok((await again.read(4096, 4096)).equals(sector));
 });
 
-test("another passphrase is refused, and what is no such disk is left alone", async () => {
+test("another passphrase is refused, and any other disk is left alone", async () => {
   const refused = { code: "NBD_REP_ERR_UNKNOWN" };
   await assert.rejects(open("battery staple"), refused);
   await writeFile(file, Buffer.alloc(2 ** 20, "a letter"));
@@ -45,7 +45,7 @@ test("another passphrase is refused, and what is no such disk is left alone", as
   assert.ok((await readFile(file)).equals(Buffer.alloc(2 ** 20, "a letter")));
 });
 
-test("what the disk behind fails with, clients are told", async () => {
+test("clients get the error of the disk behind", async () => {
   const broken = faults();
   const filters = [encrypted("correct horse"), broken];
   await using disk = await mount(ram, { config: { size: "1M" }, filters });
