@@ -20,8 +20,8 @@ Napi::Function CFilterWrap::define(Napi::Env env) {
 CFilterWrap::CFilterWrap(const Napi::CallbackInfo &info)
     : LibraryWrap(info, std::make_shared<CFilter>(info[0].As<Napi::String>())) {}
 
-// config(key, value, next): `next` gets what the filter passes on, and returns whether that has
-// gone well.
+// config(key, value, next): `next` gets each parameter that the filter passes on, and returns
+// whether that has succeeded.
 Napi::Value CFilterWrap::config(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   Napi::Function next = info[2].As<Napi::Function>();
@@ -34,7 +34,7 @@ Napi::Value CFilterWrap::config(const Napi::CallbackInfo &info) {
       env, library_->config(info[0].As<Napi::String>(), info[1].As<Napi::String>(), pass_on));
 }
 
-// configComplete(next): as config's.
+// configComplete(next): `next` as in config.
 Napi::Value CFilterWrap::config_complete(const Napi::CallbackInfo &info) {
   Napi::Function next = info[0].As<Napi::Function>();
   const auto pass_on = [next] { return next.Call({}).As<Napi::Boolean>().Value(); };

@@ -26,15 +26,15 @@ std::vector<std::string> strings_of(const Napi::Array &given) {
   return strings;
 }
 
-// Of a bigint; false: it does not fit.
+// Converts a bigint; false: it does not fit.
 bool is_uint64(const Napi::Value &given, uint64_t *value) {
   bool is_exact = false;
   *value = given.As<Napi::BigInt>().Uint64Value(&is_exact);
   return is_exact;
 }
 
-// { name: number, bigint, boolean, string, array of strings, NativeCounters or undefined }. Of
-// anything else, users of middleware are told in `*error`.
+// { name: number, bigint, boolean, string, array of strings, NativeCounters or undefined }. Any
+// other value is an error for users of middleware, in `*error`.
 filters::FilterOptions options_of(const Napi::Object &given, const std::string &filter,
                                   std::string *error) {
   filters::FilterOptions options;
@@ -62,7 +62,7 @@ filters::FilterOptions options_of(const Napi::Object &given, const std::string &
   return options;
 }
 
-// nullptr: `*error` says what is wrong.
+// nullptr on failure, with a message in `*error`.
 std::unique_ptr<backend::Filter> native_filter(const Napi::Object &given, std::string *error) {
   const std::string name = given.Get("name").As<Napi::String>();
   const filters::FilterOptions options =
@@ -72,7 +72,7 @@ std::unique_ptr<backend::Filter> native_filter(const Napi::Object &given, std::s
   return filters::make_filter(name, options, resources().of_backends, error);
 }
 
-// The same.
+// nullptr on failure, with a message in `*error`.
 std::shared_ptr<backend::Chain> made_of(const Napi::Array &list, std::string *error) {
   std::vector<backend::ChainFilter> filters;
   for (uint32_t i = 0; i < list.Length(); i++) {
@@ -98,10 +98,10 @@ Napi::Value set_filter_debug_flag(const Napi::CallbackInfo &info) {
 }
 
 // makeChain([{ name, options, library }, …], sharedAs, log): { number, isNew, keepsState,
-// opensReadonly, opensBehind, opensForAll }, or what is wrong, as a string. A library is a
-// NativeCFilter. Clients meet the first filter. Threads that give the same `sharedAs` share the
-// chain of the first of them, for whom it is new; "": it is nobody else's. What filters say outside
-// of clients' calls goes to the NativeLog, if there is one, as with the next two.
+// opensReadonly, opensBehind, opensForAll }, or an error message. A library is a NativeCFilter.
+// Clients meet the first filter. Threads that give the same `sharedAs` share the chain of the first
+// of them, for which it is new; "": not shared. What filters log outside of clients' calls goes to
+// the NativeLog, if there is one, here and in readyChain and dropChain.
 Napi::Value make_chain(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   const std::string shared_as = info[1].As<Napi::String>();
@@ -125,8 +125,8 @@ Napi::Value make_chain(const Napi::CallbackInfo &info) {
   return facts;
 }
 
-// readyChain(number, threadModel, log): a promise. By whom it is new for, once what is behind it is
-// ready, and before its first client; its filters may take their time.
+// readyChain(number, threadModel, log): a promise. Called by the thread for which the chain is new,
+// once what is behind it is ready, and before its first client. Its filters may block.
 Napi::Value ready_chain(const Napi::CallbackInfo &info) {
   auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
   const std::shared_ptr<backend::Chain> chain = chain_of(info[0]);
@@ -152,13 +152,13 @@ Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info) {
   return Napi::Boolean::New(info.Env(), chain != nullptr && chain->is_shutdown_requested());
 }
 
-// dropChain(number, log): a promise. Once by each thread that has made it, after its last client;
-// its filters may take their time.
+// dropChain(number, log): a promise. Called once by each thread that has made it, after its last
+// client. Its filters may block.
 Napi::Value drop_chain(const Napi::CallbackInfo &info) {
   auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
   const std::shared_ptr<backend::Chain> dropped =
       shared_chains().drop(info[0].As<Napi::Number>().Uint32Value());
-  if (dropped == nullptr) { // others have it
+  if (dropped == nullptr) { // other threads still use it
     deferred->Resolve(info.Env().Undefined());
     return deferred->Promise();
   }

@@ -12,7 +12,7 @@ namespace asyncnbd::addon {
 // makeChain, readyChain, dropChain.
 void define_chain_functions(Napi::Env env, Napi::Object exports);
 
-// The chain of this number; nullptr: of none.
+// The chain with this number; nullptr for none.
 std::shared_ptr<backend::Chain> chain_of(const Napi::Value &number);
 
 } // namespace asyncnbd::addon

@@ -9,7 +9,7 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// By which objects of this class are told from others, which users may give for one.
+// Distinguishes objects of this class from others that users may pass by mistake.
 constexpr napi_type_tag TAG{0x6d8f0a2b51c94e37, 0x9a47e1d3c05b28f6};
 
 } // namespace

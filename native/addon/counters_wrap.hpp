@@ -1,4 +1,4 @@
-// NativeCounters of src/addon/types.ts: what the stats filter counts, for JavaScript that looks.
+// NativeCounters of src/addon/types.ts: the counters of the stats filter, for JavaScript to read.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@ class CountersWrap : public Napi::ObjectWrap<CountersWrap> {
 public:
   static Napi::Function define(Napi::Env env);
   explicit CountersWrap(const Napi::CallbackInfo &info);
-  // nullptr: the value is none.
+  // nullptr: the value is not a NativeCounters.
   static CountersWrap *of_value(const Napi::Value &value);
 
   const std::shared_ptr<filters::RequestCounters> &counters() const { return counters_; }

@@ -66,7 +66,7 @@ bool ExportRequests::has_given_up() {
 void ExportRequests::let_go(Job *job) {
   if (job->holders.fetch_sub(1) > 1)
     return;
-  const std::shared_ptr<ExportRequests> owner = job->owner; // of the memory, too
+  const std::shared_ptr<ExportRequests> owner = job->owner; // owns the memory too
   if (job->memory != nullptr)
     job->memory->unref();
   delete job;
@@ -85,7 +85,7 @@ void ExportRequests::settle(Job *job, int error) {
 void ExportRequests::complete(backend::Request &request, int error) {
   auto *job = static_cast<Job *>(&request);
   request.take_answer(error);
-  job->holders = 1; // the plugin has done with it
+  job->holders = 1; // the plugin has finished with it
   settle(job, error);
 }
 
@@ -113,7 +113,7 @@ Napi::Function ExportWrap::define(Napi::Env env) {
 }
 
 // new NativeExport(plugin or undefined, session, { threads, readonly, chain, isForAll }): for the
-// session's client, which it keeps, or for all: then only its server matters.
+// session's client, which it keeps, or for all clients: then only the session's server matters.
 ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : PluginCalls(info) {
   SessionWrap *session = SessionWrap::Unwrap(info[1].As<Napi::Object>());
   client_->context = session->context();
@@ -143,7 +143,7 @@ ExportWrap::ExportWrap(const Napi::CallbackInfo &info) : PluginCalls(info) {
 
 namespace {
 
-// Of each the length, and the lower and the upper half of the flags.
+// For each extent the length, and the lower and the upper half of the flags.
 Napi::Value extents_to_js(Napi::Env env, const std::vector<backend::Extent> &extents) {
   Napi::Array list = Napi::Array::New(env, 3 * extents.size());
   for (uint32_t i = 0; i < extents.size(); i++) {
@@ -173,9 +173,8 @@ uint32_t context_in(const Napi::Value &number) {
 } // namespace
 
 // request(command, flags, offset, count, buffer or undefined, context or undefined): resolves with
-// undefined for success, else { errno, … }. A read fills the buffer before it resolves; a write has
-// taken the buffer's bytes when this returns. A block status that succeeds resolves with its
-// extents.
+// undefined for success (a block status with its extents), else with { errno, … }. A read fills the
+// buffer before it resolves; a write has copied the buffer's bytes when this returns.
 Napi::Value ExportWrap::request(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   if (!requests_) {
@@ -229,7 +228,7 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
   pending_.erase(found);
   if (!pending.buffer.IsEmpty() && job->error == 0) {
     Napi::Uint8Array buffer = pending.buffer.Value();
-    // A buffer that was taken away meanwhile has no bytes any more.
+    // A buffer that was detached meanwhile has no bytes any more.
     std::memcpy(buffer.Data(), job->data, std::min<size_t>(buffer.ByteLength(), job->length_bytes));
   }
   if (job->error != 0)
@@ -245,7 +244,7 @@ void ExportWrap::on_settled(Napi::Env env, ExportRequests::Job *job) {
   Unref();
 }
 
-// The last call: what it has must not wait for a garbage collection.
+// The last call: what the object holds must not wait for a garbage collection.
 Napi::Value ExportWrap::release(const Napi::CallbackInfo &info) {
   if (!requests_ || !requests_->has_given_up()) {
     client_->backend.reset();
@@ -254,7 +253,7 @@ Napi::Value ExportWrap::release(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// Waits for calls in progress, and gives up what the plugin does not answer.
+// Waits for calls in progress, and gives up requests that the plugin does not answer.
 Napi::Value ExportWrap::close_export(const Napi::CallbackInfo &info) {
   if (!requests_)
     return addon::close_export(info.Env(), client_);

@@ -1,5 +1,5 @@
-// NativeExport of src/addon/types.ts: an export of a C plugin, or one behind native filters, whose
-// requests come from JavaScript, for middleware that stands in front of it.
+// NativeExport of src/addon/types.ts: an export of a C plugin, or one behind native filters, for
+// middleware in front of it: its requests come from JavaScript.
 #pragma once
 
 #include <atomic>
@@ -16,34 +16,35 @@ namespace asyncnbd::addon {
 
 class ExportWrap;
 
-// Requests on their way to the plugin and back. Lives until the last has been let go of, which for
-// one that the plugin never answers is never.
+// Requests on their way to the plugin and back. Lives until the last one is released; a request
+// that the plugin never answers is never released.
 class ExportRequests final : public backend::Maker,
                              public std::enable_shared_from_this<ExportRequests> {
 public:
   struct Job : backend::Request {
-    base::Buffer *memory = nullptr; // of `data`
+    base::Buffer *memory = nullptr; // holds `data`
     std::shared_ptr<ExportRequests> owner;
     int error = 0;
-    // JavaScript; and the plugin, from the beginning: its late reply may come before give_up. Each
-    // decrement is a release and an acquire: what one has done with the job comes before its end by
-    // the other.
+    // JavaScript, and from the beginning the plugin, whose late reply may come before give_up. Each
+    // decrement is a release and an acquire: one holder's use of the job happens before the other
+    // ends it.
     std::atomic<int> holders{2};
   };
   static void let_go(Job *job);
 
-  // `settle` is called once a job, on any thread.
+  // `settle` is called once for each job, on any thread.
   ExportRequests(SharedPluginClient client, std::function<void(Job *)> settle)
       : client_(std::move(client)), settle_(std::move(settle)) {}
 
-  // A request with `data` of so many bytes, if any; nullptr: there is no memory for them.
+  // A request with `data_bytes` of data, if any; nullptr: no memory.
   Job *new_job(size_t data_bytes);
   void submit(Job *job);
-  // Nothing is in flight: gives back memory, unless it is little.
+  // Nothing is in flight: gives back memory, except a little.
   void release_idle_memory();
-  // After the last submit: gives up what is not answered, waits for what blocks, closes. May block.
+  // After the last submit: gives up unanswered requests, waits for calls that block, and closes.
+  // May block.
   void close();
-  // The plugin may use the export for ever.
+  // True: the plugin may go on using the export for ever.
   bool has_given_up();
 
 private:
@@ -56,7 +57,7 @@ private:
 
   const SharedPluginClient client_;
   const std::function<void(Job *)> settle_;
-  base::BufferPool memory_{resources().free_memory}; // of the one client: see buffers.hpp
+  base::BufferPool memory_{resources().free_memory}; // belongs to one client: see buffers.hpp
 
   base::Mutex<base::LockRank::export_requests> mutex_; // guards what follows
   base::Condition answered_;
@@ -72,7 +73,7 @@ public:
 private:
   struct Pending {
     Napi::Promise::Deferred deferred;
-    Napi::Reference<Napi::Uint8Array> buffer; // of a read
+    Napi::Reference<Napi::Uint8Array> buffer; // for a read
   };
 
   Napi::Value close_export(const Napi::CallbackInfo &info) override;
@@ -82,7 +83,8 @@ private:
   void on_settled(Napi::Env env, ExportRequests::Job *job);
 
   std::shared_ptr<ExportRequests> requests_;
-  // Only JavaScript's thread may touch references, and only this object knows when it is gone.
+  // Only JavaScript's thread may touch references, and only this object knows when that thread's
+  // environment is gone.
   std::unordered_map<ExportRequests::Job *, Pending> pending_;
 };
 

@@ -52,7 +52,7 @@ void FdPoll::on_poll(uv_poll_t *handle, int, int) {
   Napi::HandleScope scope(self->env_);
   Napi::AsyncContext context(self->env_, "asyncnbd");
   Napi::CallbackScope callback_scope(self->env_, context);
-  // An error is found out by whoever reads or writes. The callback may close and destroy *self.
+  // The next read or write finds an error. The callback may close and destroy *self.
   std::function<void()> on_ready = self->on_ready_;
   on_ready();
 }

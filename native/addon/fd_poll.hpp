@@ -1,4 +1,4 @@
-// Tells the JavaScript thread's event loop to call back when a descriptor is ready.
+// Has the JavaScript thread's event loop call back when a descriptor is ready.
 #pragma once
 
 #include <functional>
@@ -10,8 +10,8 @@ namespace asyncnbd::addon {
 // JavaScript thread only. Does not own the descriptor, which must stay open until close.
 class FdPoll {
 public:
-  // `on_ready` runs with a handle scope and a callback scope open. For a file, or /dev/null, it is
-  // never called: they are ready always. On failure neither, and ok() is false.
+  // `on_ready` runs with a handle scope and a callback scope open. It is never called for a file or
+  // /dev/null, which are always ready, nor after a failure, when ok() is false.
   FdPoll(Napi::Env env, int fd, std::function<void()> on_ready);
   ~FdPoll() { close(); }
   FdPoll(const FdPoll &) = delete;
@@ -21,9 +21,9 @@ public:
   // Calls back once for each time the descriptor is found ready, until stop.
   void start(int uv_events);
   void stop();
-  // Whether the event loop stays alive for it while it is started, as it does at first.
+  // Whether it keeps the event loop alive while it is started; at first it does.
   void set_ref(bool is_ref);
-  // Afterwards the descriptor may be closed or used otherwise.
+  // Afterwards the descriptor may be closed or used for something else.
   void close();
 
 private:
@@ -32,7 +32,7 @@ private:
   Napi::Env env_;
   std::function<void()> on_ready_;
   bool ok_ = false;
-  uv_poll_t *handle_ = nullptr; // libuv frees it after close, in its own time
+  uv_poll_t *handle_ = nullptr; // libuv frees it some time after close
 };
 
 } // namespace asyncnbd::addon

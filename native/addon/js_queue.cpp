@@ -32,9 +32,8 @@ void JsQueue::create(Napi::Env env) {
   env.SetInstanceData(new InstanceData{queue});
 }
 
-// While Node ends, it turns its event loop once more before any hook of ours is called. Then no
-// object can be made or changed, and what tasks get from such calls is nothing that they could go
-// on with.
+// While Node ends, it runs its event loop once more before it calls any hook of ours. Then no
+// object can be made or changed, so tasks must not run.
 static bool can_run(napi_env env) {
   napi_value global = nullptr;
   bool ignored = false;
@@ -50,14 +49,14 @@ void JsQueue::close(void *queue) {
 }
 
 void JsQueue::post(JsTask task) {
-  auto boxed = std::make_unique<JsTask>(std::move(task)); // outlives the lock: it may hold anything
+  auto boxed = std::make_unique<JsTask>(std::move(task)); // outlives the lock: it may own anything
   std::lock_guard lock(mutex_);
   if (function_ != nullptr &&
       napi_call_threadsafe_function(function_, boxed.get(), napi_tsfn_nonblocking) == napi_ok)
-    (void)boxed.release(); // call_js has it
+    (void)boxed.release(); // now owned by call_js
 }
 
-// Node has opened a handle scope and a callback scope around this.
+// Node opens a handle scope and a callback scope around this.
 void JsQueue::call_js(napi_env env, napi_value, void *, void *task) {
   std::unique_ptr<JsTask> boxed(static_cast<JsTask *>(task));
   if (env != nullptr && can_run(env)) // nullptr: the environment is being torn down

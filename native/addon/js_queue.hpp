@@ -38,9 +38,9 @@ private:
   unsigned holds_ = 0;
 };
 
-// Keeps the event loop alive from the first begin to the last end, unless nobody wants that.
-// JavaScript thread only, but for its destructor, which does nothing: with the environment, the
-// loop has gone.
+// Keeps the event loop alive from the first begin to the last end, unless set_ref has turned that
+// off. JavaScript thread only, except for its destructor, which does nothing: the loop has gone
+// with the environment.
 class LoopHold {
 public:
   explicit LoopHold(std::shared_ptr<JsQueue> queue) : queue_(std::move(queue)) {}
@@ -58,8 +58,8 @@ private:
 };
 
 // Runs `work` on a thread of the thread pool, where it may block, then `settle` on the JavaScript
-// thread; until then the event loop stays alive, as far as `hold` has it. If there is no thread,
-// `settle` gets false.
+// thread; until then the event loop stays alive, unless `hold` says otherwise. If no thread is
+// available, `settle` gets false.
 void run_blocking(Napi::Env env, std::function<void()> work,
                   std::function<void(Napi::Env, bool ran)> settle,
                   std::shared_ptr<LoopHold> hold = nullptr);

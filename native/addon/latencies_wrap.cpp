@@ -29,13 +29,13 @@ std::shared_ptr<LatencyCounters> LatenciesWrap::counters_of(const Napi::Value &v
   return Unwrap(value.As<Napi::Object>())->latencies_->of(export_name.As<Napi::String>());
 }
 
-// areOwn(exportName): whether its requests are counted apart from those of other exports.
+// areOwn(exportName): whether this export has counters of its own.
 Napi::Value LatenciesWrap::are_own(const Napi::CallbackInfo &info) {
   return Napi::Boolean::New(info.Env(), latencies_->are_own(info[0].As<Napi::String>()));
 }
 
 // of(exportName, command): { p50Us, p90Us, p99Us, p999Us, maxUs }, or undefined if there were none.
-// undefined: of exports that have none of their own.
+// For exportName undefined: those of all exports without counters of their own.
 Napi::Value LatenciesWrap::of(const Napi::CallbackInfo &info) {
   const std::shared_ptr<LatencyCounters> counters =
       info[0].IsString() ? latencies_->of(info[0].As<Napi::String>()) : latencies_->of_rest();

@@ -1,4 +1,4 @@
-// NativeLatencies of src/addon/types.ts: how long the requests to the exports of a server took.
+// NativeLatencies of src/addon/types.ts: how long requests to the exports of a server took.
 #pragma once
 
 #include <memory>
@@ -13,7 +13,7 @@ public:
   static Napi::Function define(Napi::Env env);
   explicit LatenciesWrap(const Napi::CallbackInfo &info);
 
-  // Of a NativeLatencies and an export, or nullptr of undefined.
+  // From a NativeLatencies and an export; nullptr for undefined.
   static std::shared_ptr<nbd::LatencyCounters> counters_of(const Napi::Value &value,
                                                            const Napi::Value &export_name);
 

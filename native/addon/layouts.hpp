@@ -1,11 +1,11 @@
-// Where native code and TypeScript share memory or lists of numbers: how they lie there.
+// The layouts of memory and lists of numbers that native code and TypeScript share.
 #pragma once
 
 #include <napi.h>
 
 namespace asyncnbd::addon {
 
-// layouts of src/addon/types.ts. A test compares them with what TypeScript has written down.
+// layouts of src/addon/types.ts. A test compares them with TypeScript's.
 Napi::Object layouts(Napi::Env env);
 
 } // namespace asyncnbd::addon

@@ -1,5 +1,5 @@
-// What JavaScript does alike with a C plugin and with one of nbdkit's filters, as its start-up code
-// drives them: open, load, cleanup, unload, and what is said of it.
+// The common part of C plugins and nbdkit's filters for JavaScript's start-up code: open, load,
+// cleanup, unload, and their properties.
 #pragma once
 
 #include <memory>
@@ -23,7 +23,7 @@ protected:
   LibraryWrap(const Napi::CallbackInfo &info, std::shared_ptr<Library> library)
       : Napi::ObjectWrap<Wrap>(info), library_(std::move(library)) {}
 
-  // Those of the object: `own`, and these.
+  // The object's methods: `own`, and these.
   static Methods with_library_methods(Methods own) {
     own.insert(own.end(), {
                               method("open", &LibraryWrap::open),
@@ -38,7 +38,7 @@ protected:
     return own;
   }
 
-  // Sessions and chains share it: it must not vanish under a call.
+  // Sessions and chains share it, so that it lasts during their calls.
   const std::shared_ptr<Library> library_;
 
 private:
@@ -68,8 +68,8 @@ private:
   Napi::Value after_fork(const Napi::CallbackInfo &info) {
     return failure_to_js(info.Env(), library_->after_fork());
   }
-  // This and unload: on the thread that has loaded the library, as in nbdkit, for interpreters are
-  // bound to theirs. They may wait for its threads.
+  // This and unload run on the thread that has loaded the library, as in nbdkit, because
+  // interpreters are bound to their thread. They may wait for the plugin's threads.
   Napi::Value cleanup(const Napi::CallbackInfo &info) {
     library_->cleanup();
     return info.Env().Undefined();

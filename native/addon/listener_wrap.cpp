@@ -10,7 +10,7 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// Clients taken before the event loop gets its turn again.
+// How many clients are accepted before the event loop gets a turn again.
 constexpr int MAX_CLIENTS_A_TURN = 64;
 
 Napi::Value to_js(Napi::Env env, const transport::Listeners &listeners) {
@@ -70,7 +70,7 @@ ListenerWrap::ListenerWrap(const Napi::CallbackInfo &info)
         .ThrowAsJavaScriptException();
 }
 
-// onClient(fd, errno): fd -1 with the errno when clients cannot be accepted for now.
+// onClient(fd, errno): fd -1 with the errno if clients cannot be accepted for now.
 void ListenerWrap::accept_waiting() {
   Napi::Env env = Env();
   for (int i = 0; i < MAX_CLIENTS_A_TURN && accepting_; i++) {
@@ -109,7 +109,7 @@ Napi::Value ListenerWrap::close(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// setRef(isRef): whether the event loop stays alive for it.
+// setRef(isRef): whether it keeps the event loop alive.
 Napi::Value ListenerWrap::set_ref(const Napi::CallbackInfo &info) {
   if (poll_ != nullptr)
     poll_->set_ref(info[0].As<Napi::Boolean>());

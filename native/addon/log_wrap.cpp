@@ -10,7 +10,8 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// More lines of a kind do not wait for JavaScript, but are left out: a plugin may log for ever.
+// Further lines of a kind are dropped instead of waiting for JavaScript: a plugin may log without
+// end.
 constexpr uint32_t MAX_WAITING_LINES = 10'000;
 
 class JsLog final : public host::LogTarget {
@@ -38,10 +39,10 @@ public:
   }
 
 private:
-  // Those of one kind do not take the room of the other.
+  // Lines of one kind do not take the room of the other.
   struct Kind {
     const char *name;
-    // Counts: they pair with nothing.
+    // Counts, which pair with nothing.
     std::atomic<uint32_t> waiting{0};
     std::atomic<uint64_t> left_out{0};
   };

@@ -15,7 +15,7 @@ public:
   static Napi::Function define(Napi::Env env);
   explicit LogWrap(const Napi::CallbackInfo &info);
 
-  // Of a NativeLog, or nullptr of undefined.
+  // The target of a NativeLog; nullptr for undefined.
   static std::shared_ptr<host::LogTarget> target_of(const Napi::Value &value);
 
 private:
@@ -26,7 +26,7 @@ private:
   std::shared_ptr<Napi::FunctionReference> on_line_;
   std::shared_ptr<JsQueue> queue_;
   std::shared_ptr<host::LogTarget> target_;
-  std::vector<host::LogTarget *> outer_; // of calls that are in progress
+  std::vector<host::LogTarget *> outer_; // the previous targets of calls in progress
 };
 
 } // namespace asyncnbd::addon

@@ -1,4 +1,4 @@
-// The addon's entry: everything src/addon/types.ts declares.
+// The addon's entry: exports everything that src/addon/types.ts declares.
 #include <napi.h>
 
 #include "addon/c_filter_wrap.hpp"

@@ -22,14 +22,14 @@ void stay_open_at_exec(int fd) {
     fcntl(fd, F_SETFD, flags & ~FD_CLOEXEC);
 }
 
-// Whoever sets our variables by hand must not close what Node has there.
+// If a user sets our variables by hand, Node's own descriptors must not be closed.
 bool is_null_device(int fd) {
   struct stat status;
   return fstat(fd, &status) == 0 && S_ISCHR(status.st_mode) && status.st_rdev == makedev(1, 3);
 }
 
-// Node ignores some, and what is ignored stays so at exec. A handler that does nothing keeps writes
-// of this process from ending it just as well, and exec sets the default.
+// Node ignores some signals, and ignored signals stay ignored at exec. A handler that does nothing
+// protects this process just as well, and exec resets it to the default.
 void handle_without_effect(int signal) {
   struct sigaction action {};
   if (sigaction(signal, nullptr, &action) != 0 || action.sa_handler != SIG_IGN)
@@ -39,7 +39,7 @@ void handle_without_effect(int signal) {
   sigaction(signal, &action, nullptr);
 }
 
-// Node needs its children's ends, and what the processor reports.
+// Node needs the signals of its children's ends and of processor faults.
 bool is_for_node(int signal) {
   return signal == SIGCHLD || signal == SIGSEGV || signal == SIGBUS || signal == SIGFPE ||
          signal == SIGILL || signal == SIGTRAP || signal == SIGABRT;

@@ -44,7 +44,7 @@ Napi::Object facts_to_js(Napi::Env env, const backend::Facts &facts) {
   return object;
 }
 
-// Runs `call` on the thread pool and resolves with what `to_js` makes of its result.
+// Runs `call` on the thread pool, and resolves with its result, converted by `to_js`.
 template <typename Call, typename ToJs>
 Napi::Value ask(Napi::Env env, const PluginClient &client, Call call, ToJs to_js) {
   using Result = decltype(call());
@@ -63,17 +63,17 @@ Napi::Value ask(Napi::Env env, const PluginClient &client, Call call, ToJs to_js
   return deferred->Promise();
 }
 
-// A plugin in JavaScript, or what else is in JavaScript behind native filters.
+// A plugin in JavaScript, or other JavaScript behind native filters.
 class ScriptBottom final : public backend::Bottom {
 public:
-  // `opened`: already, or nullptr. `of_no_client`: or nullptr.
+  // `opened`: an export that is already open, or nullptr. `of_no_client` may be nullptr.
   ScriptBottom(host::CallContext &context, unsigned threads,
                std::unique_ptr<backend::Backend> opened, std::unique_ptr<ScriptQuestions> questions,
                std::shared_ptr<ScriptBottom> of_no_client)
       : context_(context), threads_(threads), opened_(std::move(opened)),
         questions_(std::move(questions)), of_no_client_(std::move(of_no_client)) {}
   ~ScriptBottom() override {
-    if (opened_ != nullptr) // something has failed before it came so far
+    if (opened_ != nullptr) // something failed before it was handed out
       opened_->close_unused();
   }
 
@@ -93,7 +93,7 @@ public:
     return opened_ != nullptr ? std::move(opened_) : questions_->open(name, readonly);
   }
   std::shared_ptr<Bottom> of_no_client() override { return of_no_client_; }
-  // Those who wait for what this client was to open for all try themselves.
+  // Other clients that wait for this one's open for all then try it themselves.
   void give_up_opening() override {
     questions_->give_up();
     if (of_no_client_ != nullptr)
@@ -122,7 +122,7 @@ std::shared_ptr<ScriptBottom> bottom_of_no_client(const PluginClient &client,
   return {made, &made->bottom};
 }
 
-// From now on `answer` is asked about what is behind the chain; see ScriptQuestions.
+// From now on `answer` answers questions about what is behind the chain; see ScriptQuestions.
 void set_script(PluginClient &client, ScriptBridgeWrap &script, const Napi::Function &answer,
                 std::unique_ptr<backend::Backend> opened) {
   const Napi::Env env = answer.Env();
@@ -143,7 +143,7 @@ void set_script(PluginClient &client, ScriptBridgeWrap &script, const Napi::Func
       std::move(of_no_client));
 }
 
-// The same, if JavaScript is asked: by the two arguments from `first` on, a bridge and `answer`.
+// The same, if the two arguments from `first` on, a bridge and `answer`, are given.
 void set_script_of(const Napi::CallbackInfo &info, size_t first, PluginClient &client) {
   if (info[first].IsObject())
     set_script(client, *ScriptBridgeWrap::Unwrap(info[first].As<Napi::Object>()),
@@ -216,8 +216,8 @@ Napi::Value default_export(const Napi::CallbackInfo &info, const SharedPluginCli
 
 namespace {
 
-// The client's export, behind the chain, prepared. False: it cannot be opened, which has been
-// logged.
+// Opens and prepares the client's export, behind the chain. False: it cannot be opened, and that
+// has been logged.
 bool open_backend(PluginClient &client, backend::Bottom &bottom, const std::string &name,
                   const std::string *disk, const backend::Wanted &wanted) {
   std::string error;
@@ -254,7 +254,7 @@ Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient
       info.Env(), *client,
       [client, name, wanted = wanted_of(info[1])]() -> std::optional<std::string> {
         const std::optional<std::string> canonical = name.empty() ? default_of(*client) : name;
-        // Filters may know another name for "" than what is behind them.
+        // Filters may have another name for "" than what is behind them.
         const bool asks_again = client->chain && client->chain->has_opening_filters();
         if (!canonical || !open_backend(*client, *client->bottom, asks_again ? name : *canonical,
                                         nullptr, wanted))
@@ -269,8 +269,8 @@ Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient
       });
 }
 
-// What a script has opened already, or opens when it is needed, for native filters that leave
-// opening alone.
+// Takes an export that a script has opened already, or opens when it is needed, for native filters
+// that do not open it themselves.
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client) {
   Napi::Object facts = info[2].As<Napi::Object>();
   ScriptBridgeWrap &script = *ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
@@ -296,9 +296,9 @@ Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client,
   return ask(
       env, *client,
       [client, name]() -> std::optional<std::vector<backend::ContextEntry>> {
-        if (client->chain && client->chain->has_opening_filters()) // which know of none
+        if (client->chain && client->chain->has_opening_filters()) // they know no contexts
           return std::vector<backend::ContextEntry>();
-        // Of the export that opening will open.
+        // Ask about the export that will be opened.
         const std::optional<std::string> canonical = name.empty() ? default_of(*client) : name;
         if (!canonical)
           return std::nullopt;

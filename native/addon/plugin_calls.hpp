@@ -1,6 +1,6 @@
-// What JavaScript asks a plugin and the native filters in front of it on behalf of one client. Each
-// function resolves a promise with the answer of a call that runs on a thread of the thread pool,
-// where it may block.
+// JavaScript's calls to a plugin, and to the native filters in front of it, on behalf of one
+// client. Each function resolves a promise with the answer of a call on a thread of the pool, where
+// it may block.
 #pragma once
 
 #include <memory>
@@ -19,30 +19,30 @@ namespace asyncnbd::addon {
 // Outlives the JavaScript object it belongs to while calls run. One call at a time.
 struct PluginClient {
   std::shared_ptr<backend::CPlugin> plugin; // nullptr: the client's plugin is not in C
-  // The client's; where all clients have what it opens, nobody's.
+  // The client's context; or no client's, if all clients share what it opens.
   std::shared_ptr<host::CallContext> context;
-  std::unique_ptr<backend::Bottom> bottom; // the plugin, in C, as chains meet it
-  std::shared_ptr<backend::Chain> chain;   // nullptr: there are no native filters
+  std::unique_ptr<backend::Bottom> bottom; // the C plugin as the bottom of the chain
+  std::shared_ptr<backend::Chain> chain;   // nullptr: no native filters
   bool readonly = false;
   std::shared_ptr<LoopHold> hold{}; // the session's: whether its calls keep the event loop alive
-  unsigned threads = 1;             // calls of the plugin at once, if it can take more than one
+  unsigned threads = 1;             // calls of the plugin at once, if it allows more than one
   std::unique_ptr<backend::Backend> backend; // the open export, behind the chain
-  // JavaScript's, for a plugin there; see script_questions.hpp. It keeps the object that this
-  // belongs to, and so has to go when it has answered, or the export is closed.
+  // For a plugin in JavaScript; see script_questions.hpp. It keeps the object that owns this alive,
+  // so it must be dropped when it has answered, or when the export is closed.
   std::shared_ptr<Napi::FunctionReference> answers;
 };
 
 using SharedPluginClient = std::shared_ptr<PluginClient>;
 
-// The first four are given a bridge and a function that answers for a plugin in JavaScript, as
-// their last arguments, where filters are to ask it.
+// If filters are to ask a plugin in JavaScript, the last arguments of the first four are a bridge
+// and a function that answers for the plugin.
 Napi::Value preconnect(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value list_exports(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value open_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value default_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 // adoptExport(bridge, connection, { name, disk, answer, and what script_questions.hpp describes },
-// wanted): of a plugin in JavaScript, which has opened an export. Resolves as open_export; the
-// bridge is asked to close it.
+// wanted): for a plugin in JavaScript, which has opened an export. Resolves like open_export. The
+// bridge closes the export.
 Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClient &client);
 Napi::Value meta_contexts(Napi::Env env, const SharedPluginClient &client, const std::string &name);
 Napi::Value close_export(Napi::Env env, const SharedPluginClient &client);
@@ -55,7 +55,7 @@ public:
 protected:
   using Methods = std::vector<Napi::ClassPropertyDescriptor<Wrap>>;
 
-  // Those of the object: `own`, and the calls.
+  // The object's methods: `own`, and the calls.
   static Methods with_plugin_calls(Methods own) {
     using Self = PluginCalls;
     own.insert(own.end(), {

@@ -43,7 +43,7 @@ void choose_debug_paths(const Napi::CallbackInfo &info) {
   host::log_choose_paths(info[0].As<Napi::Boolean>(), info[1].As<Napi::Boolean>());
 }
 
-// openLog(path): what is wrong, or undefined.
+// openLog(path): returns an error message, or undefined.
 Napi::Value open_log(const Napi::CallbackInfo &info) {
   const int error = host::log_open_file(info[0].As<Napi::String>());
   return error == 0 ? info.Env().Undefined()
@@ -77,18 +77,18 @@ bool silence(int fd) {
   return done;
 }
 
-// print(text): as C plugins print, so that lines keep their order. Node's own stdout would make the
-// stream nonblocking, for all programs that share it.
+// print(text): prints through C's stdio, like C plugins, so that lines keep their order. Node's own
+// stdout would make the stream nonblocking, for all programs that share it.
 void print(const Napi::CallbackInfo &info) {
   const std::string text = info[0].As<Napi::String>();
   fwrite(text.data(), 1, text.size(), stdout);
   fflush(stdout);
 }
 
-// copyStdio(): stdin and stdout as [in, out], for a client or a command.
+// copyStdio(): copies of stdin and stdout as [in, out], for a client or a command.
 Napi::Value copy_stdio(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
-  fflush(stdin); // what plugins have not read of a file is the next reader's
+  fflush(stdin); // gives back what plugins have buffered of a file but not read
   int in = fcntl(STDIN_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
   int out = fcntl(STDOUT_FILENO, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
   if (in == -1 || out == -1) {
@@ -101,14 +101,14 @@ Napi::Value copy_stdio(const Napi::CallbackInfo &info) {
   return fds;
 }
 
-// silenceStdio(): /dev/null takes the place of stdin and stdout.
+// silenceStdio(): replaces stdin and stdout by /dev/null.
 void silence_stdio(const Napi::CallbackInfo &info) {
   fflush(nullptr); // C plugins may have printed
   if (!silence(STDIN_FILENO) || !silence(STDOUT_FILENO))
     throw_errno(info.Env(), "cannot redirect standard input and output to /dev/null");
 }
 
-// silenceStderr(): for all but the log, which keeps the stream until it is configured again.
+// silenceStderr(): for everything but the log, which keeps the stream until it is configured again.
 void silence_stderr(const Napi::CallbackInfo &info) {
   host::log_keep_stderr();
   if (!silence(STDERR_FILENO))
@@ -123,7 +123,7 @@ void become_session_leader(const Napi::CallbackInfo &) {
   setsid(); // fails only for a process that is one already
 }
 
-// exitWithParent(parent): terminated as soon as that process, our parent, ends.
+// exitWithParent(parent): this process is terminated as soon as its parent, that process, ends.
 void exit_with_parent(const Napi::CallbackInfo &info) {
   if (prctl(PR_SET_PDEATHSIG, SIGTERM) == -1) {
     throw_errno(info.Env(), "cannot arrange to end with the parent process");
@@ -182,7 +182,7 @@ int send_datagram(const std::string &name, const std::string &text) {
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd == -1)
     return errno;
-  // A receiver that is busy for a moment shall get it; one that hangs must not hang the server.
+  // Waits for a receiver that is busy for a moment, but one that hangs must not hang the server.
   const timeval patience = {.tv_sec = 1, .tv_usec = 0};
   setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof patience);
   const socklen_t length = offsetof(sockaddr_un, sun_path) + name.size();
@@ -193,7 +193,7 @@ int send_datagram(const std::string &name, const std::string &text) {
   return error;
 }
 
-// notifyManager(socket, text): what is wrong, or undefined.
+// notifyManager(socket, text): returns an error message, or undefined.
 Napi::Value notify_manager(const Napi::CallbackInfo &info) {
   const int error = send_datagram(info[0].As<Napi::String>(), info[1].As<Napi::String>());
   return error == 0 ? info.Env().Undefined()
@@ -204,7 +204,7 @@ void keep_libraries(const Napi::CallbackInfo &) {
   host::keep_libraries();
 }
 
-// execute(path, argv): does not return if it succeeds. What Node has changed for itself goes back.
+// execute(path, argv): does not return if it succeeds. Undoes Node's changes to the process.
 Napi::Value execute(const Napi::CallbackInfo &info) {
   std::string path = info[0].As<Napi::String>();
   Napi::Array list = info[1].As<Napi::Array>();

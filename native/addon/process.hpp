@@ -1,4 +1,4 @@
-// What a server does to its own process and Node has no function for.
+// Functions for a server's own process that Node does not have.
 #pragma once
 
 #include <napi.h>

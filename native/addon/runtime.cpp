@@ -5,7 +5,7 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// Never destroyed: threads may end after it, and plugins may reply for ever.
+// Never destroyed: threads may outlive it, and plugins may reply at any time.
 struct Process {
   nbd::Resources resources{schedule::Runtime::make_for_system()};
   TlsContexts tls_contexts;

@@ -1,5 +1,5 @@
-// What there is once in the process, for all threads of JavaScript: Node loads the addon once,
-// whatever their number, and what they give each other are numbers.
+// What exists once in the process, for all threads of JavaScript: Node loads the addon once for all
+// of them, and they pass each other numbers.
 #pragma once
 
 #include "addon/shared_by_name.hpp"
@@ -12,7 +12,7 @@
 
 namespace asyncnbd::addon {
 
-// All of it is made at the first call of one of these. Any thread.
+// The first call of one of these makes everything. Any thread.
 schedule::Runtime &runtime();
 nbd::Resources &resources();
 TlsContexts &tls_contexts();

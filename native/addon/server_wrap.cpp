@@ -37,7 +37,8 @@ Napi::Value ServerWrap::announce_stop(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// The function refers to the object that refers to us, so no garbage collector would ever do this.
+// The function refers to the object that refers to this one, so the garbage collector would never
+// free it.
 Napi::Value ServerWrap::release(const Napi::CallbackInfo &info) {
   on_shutdown_.reset();
   context_.reset();

@@ -1,4 +1,5 @@
-// NativeServer of src/addon/types.ts: what the sessions and connections of one server share.
+// NativeServer of src/addon/types.ts: the state that the sessions and connections of one server
+// share.
 #pragma once
 
 #include <memory>

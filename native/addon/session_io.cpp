@@ -42,7 +42,7 @@ Napi::Value SessionWrap::upgrade_tls(const Napi::CallbackInfo &info) {
   return begin_io(info.Env());
 }
 
-// What the plugin may know of it.
+// Tells the plugin's context about TLS.
 void SessionWrap::on_tls() {
   host::CallContext &context = *client_->context;
   context.tls = true;
@@ -65,8 +65,8 @@ Napi::Value SessionWrap::begin_io(Napi::Env env) {
   return promise;
 }
 
-// Settles with the bytes read, true for a skip, a write or TLS, null once the client has gone, or
-// why there is no TLS.
+// Settles with the bytes read; true for a skip, a write or TLS; null once the client has gone; or a
+// message if TLS has failed.
 void SessionWrap::advance_io() {
   if (!pending_io_)
     return;
@@ -101,7 +101,8 @@ void SessionWrap::advance_io() {
   settle_io(Napi::Buffer<uint8_t>::Copy(env, data.data(), data.size()));
 }
 
-// watchForEnd(onEnd or undefined): calls it once the client has hung up, though nothing is read.
+// watchForEnd(onEnd or undefined): calls onEnd once the client has hung up, although nothing is
+// read.
 Napi::Value SessionWrap::watch_for_end(const Napi::CallbackInfo &info) {
   on_end_.Reset();
   if (!in_poll_)
@@ -141,7 +142,8 @@ void SessionWrap::stop_polling() {
 void SessionWrap::close_fds() {
   if (in_fd_ == -1)
     return;
-  // A plugin call may still ask for its peer, by a number that soon means someone else.
+  // A plugin call may still ask for its peer, and the descriptor's number may soon be another
+  // client's.
   client_->context->peer_fd = -1;
   if (out_fd_ != in_fd_)
     ::close(out_fd_);

@@ -15,7 +15,7 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// By commands, the figures of each.
+// The figures of each command, in the order of the commands.
 Napi::Float64Array commands_to_js(Napi::Env env, const nbd::RequestCounters &counters) {
   const auto counts = counters.by_command();
   constexpr size_t FIGURES = sizeof counts[0] / sizeof(uint64_t);
@@ -113,8 +113,8 @@ SessionWrap::~SessionWrap() {
   close_fds();
 }
 
-// enter(plugin, chain): at which plugin the client is from now on, a NativePlugin or the name of
-// one that runs in JavaScript, behind the chain of this number, if any.
+// enter(plugin, chain): sets the client's plugin, a NativePlugin or the name of one in JavaScript,
+// and the number of the chain in front of it, if any.
 Napi::Value SessionWrap::enter(const Napi::CallbackInfo &info) {
   host::CallContext &context = *client_->context;
   const bool is_native = info[0].IsObject();
@@ -124,7 +124,7 @@ Napi::Value SessionWrap::enter(const Napi::CallbackInfo &info) {
   if (is_native)
     client_->bottom =
         std::make_unique<backend::CBottom>(client_->plugin, context, client_->threads);
-  context.default_export.reset(); // another plugin's
+  context.default_export.reset(); // it belongs to another plugin
   context.default_exports_in_front.clear();
   context.instance = is_native ? client_->plugin->instance() : nullptr;
   context.plugin_name =
@@ -154,7 +154,7 @@ std::vector<nbd::MetaContext> contexts_of(const Napi::Array &list) {
   return contexts;
 }
 
-// What has been opened is closed by a thread that may wait, if there is one.
+// A thread that may wait closes the export, if a thread is available.
 void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
                   const SharedPluginClient &client,
                   const std::shared_ptr<Napi::Promise::Deferred> &deferred) {
@@ -224,7 +224,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   return deferred->Promise();
 }
 
-// counts(): undefined before the start, and once the connection is gone.
+// counts(): undefined before the start and after the connection's end.
 Napi::Value SessionWrap::counts(const Napi::CallbackInfo &info) {
   const std::shared_ptr<nbd::Connection> connection = connection_.lock();
   return connection && started_ ? counts_to_js(info.Env(), *connection) : info.Env().Undefined();
@@ -237,7 +237,7 @@ Napi::Value SessionWrap::stop(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// setRef(isRef): whether the event loop stays alive for this client.
+// setRef(isRef): whether this client keeps the event loop alive.
 Napi::Value SessionWrap::set_ref(const Napi::CallbackInfo &info) {
   const bool is_ref = info[0].As<Napi::Boolean>();
   hold_->set_ref(is_ref);

@@ -25,7 +25,7 @@ public:
 
   const std::shared_ptr<host::CallContext> &context() const { return client_->context; }
   const std::shared_ptr<LoopHold> &hold() const { return hold_; }
-  // What the client has opened besides: abort ends that, too, as long as there is only a handshake.
+  // Another export that the client has opened: during the handshake, abort gives that up too.
   void give_up_with(const SharedPluginClient &other) { others_.push_back(other); }
 
 private:
@@ -56,18 +56,18 @@ private:
   int in_fd_;
   int out_fd_;
   host::LoggedClient logged_;
-  std::shared_ptr<LoopHold> hold_; // the client's: calls and the transmission phase
+  std::shared_ptr<LoopHold> hold_; // the client's, for calls and the transmission phase
   std::shared_ptr<nbd::ClientContext> client_context_; // until the start
   std::vector<std::weak_ptr<PluginClient>> others_;
   std::shared_ptr<base::MemoryBudget> budget_;
   std::unique_ptr<transport::HandshakeIo> io_;
   std::unique_ptr<FdPoll> in_poll_;
-  std::unique_ptr<FdPoll> out_poll_; // the same descriptor's, unless in and out differ
+  std::unique_ptr<FdPoll> out_poll_; // for the same descriptor, unless in and out differ
   std::unique_ptr<Napi::Promise::Deferred> pending_io_;
   enum class Operation { read, write, tls };
   Operation operation_ = Operation::read; // the pending one; a skip counts as a write
   bool started_ = false;
-  std::weak_ptr<nbd::Connection> connection_; // which keeps itself until its end
+  std::weak_ptr<nbd::Connection> connection_; // it keeps itself alive until its end
   Napi::FunctionReference on_end_;            // while nothing is read
 };
 

@@ -1,4 +1,5 @@
-// What threads of JavaScript share, by names they give: queues for turns, counters of requests.
+// What threads of JavaScript share, by names that they choose: queues for turns, counters of
+// requests.
 #pragma once
 
 #include <map>
@@ -13,7 +14,7 @@ namespace asyncnbd::addon {
 // Any thread.
 template <typename Thing> class SharedByName {
 public:
-  // The thing of this name, as long as anybody has it; `made` if there is none, or no name.
+  // The object with this name, if somebody still holds it; otherwise, or without a name, `made`.
   std::shared_ptr<Thing> join(const std::string &name, std::shared_ptr<Thing> made) {
     if (name.empty())
       return made;

@@ -1,4 +1,4 @@
-// The chains of filters in the process, by numbers that its threads give each other.
+// The chains of filters in the process, by numbers that its threads pass each other.
 #pragma once
 
 #include <cstdint>
@@ -17,12 +17,13 @@ class SharedChains {
 public:
   using Make = std::function<std::shared_ptr<backend::Chain>()>;
 
-  // The number of the chain that others hold under this name, else of what `make` makes; 0 if that
-  // is nullptr. "": nobody else's.
+  // The number of the chain that others hold under this name, or else of the one that `make` makes;
+  // 0 if that is nullptr. "": not shared.
   uint32_t hold(const std::string &shared_as, const Make &make);
-  // nullptr: there is none of this number.
+  // nullptr: no such number.
   std::shared_ptr<backend::Chain> find(uint32_t number);
-  // Once by each that holds it. By the last one, it is to be ended; else nullptr.
+  // Called once by each holder. Returns the chain to the last one, which must end it; nullptr to
+  // others.
   std::shared_ptr<backend::Chain> drop(uint32_t number);
 
 private:

@@ -1,4 +1,5 @@
-// What servers have loaded for TLS, by numbers that JavaScript can give to any of its threads.
+// The TLS contexts that servers have loaded, by numbers that JavaScript can pass to any of its
+// threads.
 #pragma once
 
 #include <cstdint>

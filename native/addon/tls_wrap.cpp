@@ -8,7 +8,7 @@ namespace asyncnbd::addon {
 namespace {
 
 // loadTls({ caCertificates, certificate, key, revocations, preSharedKeys, verifyPeer, minVersion,
-// maxVersion, ciphers, cipherSuites }): a number; or what is wrong, as a string.
+// maxVersion, ciphers, cipherSuites }): returns a number, or an error message.
 Napi::Value load_tls(const Napi::CallbackInfo &info) {
   Napi::Object given = info[0].As<Napi::Object>();
   auto text = [&given](const char *key) -> std::string {

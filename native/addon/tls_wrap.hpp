@@ -1,4 +1,4 @@
-// Loads what servers need for TLS, when JavaScript asks for it.
+// JavaScript's functions to load what servers need for TLS.
 #pragma once
 
 #include <napi.h>

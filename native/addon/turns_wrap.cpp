@@ -10,7 +10,7 @@
 
 namespace asyncnbd::addon {
 
-// The queue calls it on any thread; all else happens on JavaScript's.
+// The queue calls it on any thread; everything else happens on JavaScript's.
 class JsTurn final : public backend::TurnTaker, public std::enable_shared_from_this<JsTurn> {
 public:
   JsTurn(Napi::Env env, std::shared_ptr<backend::TurnQueue> queue)
@@ -28,7 +28,7 @@ public:
                     "a queue without workers needs no thread");
   }
 
-  // Of a turn that has not come, too: true, it will not.
+  // Ends the turn, or the wait for it. True: the turn has not come, and will not.
   bool end() {
     if (std::exchange(is_over_, true))
       return false;
@@ -64,7 +64,7 @@ Napi::Function TurnsWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeTurns", {});
 }
 
-// new NativeTurns(sharedAs): one turn at a time. There are no workers, as calls only queue
+// new NativeTurns(sharedAs): one turn at a time, without workers, because calls only queue
 // something for JavaScript.
 TurnsWrap::TurnsWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   queue_ = shared_turns().join(info[0].As<Napi::String>(),
@@ -92,18 +92,18 @@ TurnWrap::~TurnWrap() {
   turn_->end();
 }
 
-// begun(): resolves once it has come; with false, if it has ended before.
+// begun(): resolves once the turn has come; with false, if the wait has ended before.
 Napi::Value TurnWrap::begun(const Napi::CallbackInfo &) {
   return begun_.Value();
 }
 
-// setRef(isRef): whether the event loop stays alive while it waits, as it does at first.
+// setRef(isRef): whether the wait keeps the event loop alive; at first it does.
 Napi::Value TurnWrap::set_ref(const Napi::CallbackInfo &info) {
   turn_->set_ref(info[0].As<Napi::Boolean>());
   return info.Env().Undefined();
 }
 
-// end(): of a turn, or of waiting for one.
+// end(): ends the turn, or the wait for it.
 Napi::Value TurnWrap::end(const Napi::CallbackInfo &info) {
   if (turn_->end())
     turn_->settle(info.Env(), false);

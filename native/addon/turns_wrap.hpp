@@ -1,5 +1,5 @@
 // NativeTurns and NativeTurn of src/addon/types.ts: turns at a plugin in JavaScript, for its
-// requests and for what JavaScript itself does.
+// requests and for JavaScript's own calls.
 #pragma once
 
 #include <memory>

@@ -26,23 +26,23 @@ namespace {
 
 constexpr int MAX_SIGNAL = 64;
 constexpr unsigned TICK_MS = 20;
-// After a second signal: whoever sends one does not want to wait.
+// After a second signal: its sender does not want to wait.
 constexpr unsigned IMPATIENT_MS = 1000;
-// Signals closer together are one stop: a terminal signals the whole group, of which some member
-// passes the signal on, and service managers send SIGTERM and SIGHUP.
+// Signals closer together count as one stop: a terminal signals the whole process group, a member
+// of which may pass the signal on, and service managers send SIGTERM and SIGHUP.
 constexpr int64_t ONE_STOP_MS = 1000;
 
 std::array<struct sigaction, MAX_SIGNAL + 1> handlers; // JavaScript's
 sem_t changed;
-// By the handler: last_signal first, so that who sees a signal received sees which. JavaScript sets
-// `seen` to what it has found there.
+// Set by the handler, last_signal first: a thread that sees the count also sees the signal.
+// JavaScript sets `seen` to the count that it has found.
 std::atomic<unsigned> received{0};
 std::atomic<unsigned> seen{0};
 std::atomic<int> last_signal{0};
-std::atomic<int64_t> last_stop_ms{INT64_MIN / 2}; // pairs with itself: one of many is the first
+std::atomic<int64_t> last_stop_ms{INT64_MIN / 2}; // pairs with itself: exactly one is the first
 std::atomic<unsigned> grace_ms{0};                // a setting, before the first signal
 
-// What to say where the end does not go on, and when it must have. Null: the server serves.
+// What to log if the end does not proceed in time. Null: the server serves.
 std::atomic<const char *> last_line{nullptr};
 constexpr int64_t NEVER = INT64_MAX;
 // The deadline is set last: its store pairs with the load in watch, which then sees the others.
@@ -50,12 +50,12 @@ std::atomic<int64_t> deadline_ms{NEVER};
 std::atomic<int> forced_status{1};
 
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-constexpr int64_t SLOWNESS = 10; // they look for leaks at the end
+constexpr int64_t SLOWNESS = 10; // sanitizers look for leaks at the end
 #else
 constexpr int64_t SLOWNESS = 1;
 #endif
 
-// What the server has made in the file system, and may delete if it is still that.
+// A file that the server has made, and may delete if it is still the same.
 struct MadeFile {
   std::string path;
   uint64_t device;
@@ -63,7 +63,7 @@ struct MadeFile {
 };
 using MadeFiles = std::vector<MadeFile>;
 
-// Published whole, by a store that pairs with the load in remove_made_files: whoever ends the
+// Published by one store that pairs with the load in remove_made_files: the thread that ends the
 // process takes no lock.
 std::atomic<const MadeFiles *> made_files{nullptr};
 
@@ -73,7 +73,7 @@ int64_t now_ms() {
   return int64_t{now.tv_sec} * 1000 + now.tv_nsec / 1'000'000;
 }
 
-// Async-signal-safe. Of signals that come at once on several threads, one is the first.
+// Async-signal-safe. Of signals that arrive on several threads at once, exactly one is the first.
 bool is_new_stop() {
   const int64_t now = now_ms();
   int64_t last = last_stop_ms.load();
@@ -91,7 +91,7 @@ void on_signal(int signal) {
   errno = error;
 }
 
-// Calls nothing but what a signal handler may.
+// Async-signal-safe.
 void remove_made_files() {
   const MadeFiles *files = made_files.load();
   if (files == nullptr)
@@ -119,9 +119,9 @@ unsigned patience_ms() {
   return is_second ? std::min(IMPATIENT_MS, grace_ms.load()) : grace_ms.load();
 }
 
-// Until JavaScript has seen all signals and no deadline is set; does not return if that takes too
-// long. Whatever else hangs, and whatever lock it holds, this thread needs nothing of it: no
-// memory, no stream, no loader.
+// Returns once JavaScript has seen all signals and no deadline is set; ends the process if that
+// takes too long. It works even if all other threads hang and hold locks: it needs no memory, no
+// stream and no loader.
 void watch() {
   unsigned unseen_ms = 0;
   while (has_unseen_signal() || deadline_ms.load() != NEVER) {
@@ -147,7 +147,7 @@ void work() {
   }
 }
 
-// If there is no thread for it, the end comes as long as nothing blocks.
+// If no thread is available, the process still ends as long as nothing blocks.
 void start_watching() {
   static bool started = false;
   if (started)
@@ -182,10 +182,10 @@ Napi::Value signal_seen(const Napi::CallbackInfo &info) {
 }
 
 Napi::Value arm_watchdog(const Napi::CallbackInfo &info) {
-  // Who ends the process may be reading one: none is ever freed, and there are few.
+  // The thread that ends the process may be reading one: they are never freed, and there are few.
   static auto *lines = new std::set<std::string>;
   start_watching();
-  deadline_ms.store(NEVER); // none while the others change
+  deadline_ms.store(NEVER); // no deadline while the others change
   last_line.store(lines->insert(info[2].As<Napi::String>()).first->c_str());
   forced_status.store(info[1].As<Napi::Number>().Int32Value());
   deadline_ms.store(now_ms() + info[0].As<Napi::Number>().Int64Value() * SLOWNESS);
@@ -207,7 +207,7 @@ Napi::Value remove_at_forced_end(const Napi::CallbackInfo &info) {
                       file.Get("device").As<Napi::BigInt>().Uint64Value(&lossless),
                       file.Get("inode").As<Napi::BigInt>().Uint64Value(&lossless)});
   }
-  // A list that somebody may be reading is never freed; a process sets two or three.
+  // A list is never freed, because a thread may be reading it; a process sets two or three.
   static auto *all = new std::vector<std::unique_ptr<MadeFiles>>;
   made_files.store(files.get());
   all->push_back(std::move(files));

@@ -1,6 +1,6 @@
 // The one contract between connections and what serves them: submit a request; it is completed
-// exactly once, from any thread, before or after submit returns. Layers between the two keep it
-// both ways.
+// exactly once, from any thread, before or after submit returns. Layers in between keep the
+// contract above and below.
 #pragma once
 
 #include <atomic>
@@ -20,11 +20,12 @@ namespace asyncnbd::backend {
 // What Backend::reserve answers.
 struct Reservation {
   uint8_t *data = nullptr;  // nullptr: there is none
-  bool takes_pages = false; // of a write without `data`: its payload had best come in pages
-  // Of a write: `data` is no part of the disk, but the memory that bytes_besides has for a copy.
+  bool takes_pages = false; // of a write without `data`: pages are best for its payload
+  // Of a write: `data` is not part of the disk, but the memory that bytes_besides counts for a
+  // copy.
   bool spares_copy = false;
-  // Of a write: `data` is memory of a file, for the system alone to write to. Any other access
-  // may raise SIGBUS.
+  // Of a write: `data` is memory of a file that only the system may write to. Any other access may
+  // raise SIGBUS.
   bool is_file = false;
 };
 
@@ -32,8 +33,8 @@ struct Reservation {
 // threads that bring replies must not.
 enum class Caller : uint8_t { may_block, must_not_block };
 
-// Requests are given up again and again until none is left, as one that goes on in several steps
-// may be between two of them.
+// Requests are given up repeatedly until none is left, because one with several steps may be
+// between two of them.
 constexpr std::chrono::milliseconds GIVE_UP_AGAIN_AFTER{100};
 
 // One export opened for one connection.
@@ -41,33 +42,33 @@ class Backend {
 public:
   virtual ~Backend() = default;
 
-  // Between open and the first use; a second time, it does nothing. Blocks, so not on JavaScript's
-  // thread. False: it failed, with words for the user in `*error` unless they have been logged, and
-  // what follows is close.
+  // Between open and the first use; a second call does nothing. Blocks, so not on JavaScript's
+  // thread. False: it failed, with a message in `*error` unless it has been logged; close is next.
   bool prepare(const Wanted &wanted, std::string *error);
   bool is_prepared() const { return is_prepared_.load(std::memory_order_acquire); }
-  // Of a backend that is prepared.
+  // Only after prepare.
   const Facts &facts() const {
     base::invariant(is_prepared(), "facts of a backend are asked for once it is prepared");
     return facts_;
   }
-  // Between the last request and close; blocks. False: it failed, which has been logged.
+  // Between the last request and close; blocks. False: it failed and has logged that.
   virtual bool finalize() { return true; }
 
-  // Before the request is submitted: where it is done without a copy. For a read that needs nothing
-  // else, where its data lie: it has been answered then, and is only submitted if it may have
-  // holes. For a write, where its data may be received: they may be on the disk before it is
-  // submitted, so a layer that might refuse or change it must not pass a reservation on. Returns at
-  // once, and waits for no memory; any thread. What a layer changes of the request it restores.
+  // Before the request is submitted: tells where it can be done without a copy. For a read that
+  // needs nothing else, where its data lies: it is then answered, and is only submitted if it may
+  // have holes. For a write, where its data may be received: it may be on the disk before the
+  // submit, so a layer that might refuse or change the write must not pass the reservation on.
+  // Returns at once, and does not wait for memory; any thread. A layer restores what it changes in
+  // the request.
   virtual Reservation reserve(Request &request) {
     (void)request;
     return {};
   }
-  // Of a reserved write that will not be submitted after all.
+  // For a reserved write that will not be submitted after all.
   virtual void unreserve(Request &request) { (void)request; }
 
-  // What such a request takes, from submit to its completion, besides itself and its data: the
-  // connection's budget is charged with it.
+  // The memory that such a request takes, from submit to completion, in addition to itself and its
+  // data. It is charged to the connection's budget.
   virtual uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const {
     (void)type, (void)length_bytes;
     return 0;
@@ -76,35 +77,38 @@ public:
   // Any thread, but no more at once than the thread model allows; not from inside a completion.
   virtual void submit(Request &request, Caller caller) = 0;
 
-  // The client will not see what is in flight answered, nor what is yet submitted. Must not block.
+  // The client will see no more answers, neither to requests in flight nor to later ones. Must not
+  // block.
   virtual void on_client_gone() {}
-  // The server stops: nothing need wait for its time, now or later. Must not block.
+  // The server stops: delays need not be kept, now or later. Must not block.
   virtual void on_server_stopping() {}
 
-  // After the last submit: gives up requests that wait for an answer from outside, and logs which.
-  // Calls that block go on. A layer fails what waits in it, then asks those below.
+  // After the last submit: gives up requests that wait for an answer from outside, and logs them.
+  // Calls that block go on. A layer first fails the requests that wait in it, then asks the layer
+  // below.
   virtual void give_up_unanswered() = 0;
 
-  // The client has sent nothing for long: what is not in use can go. Any thread; must not block.
+  // The client has sent nothing for a while: frees memory that is not in use. Any thread; must not
+  // block.
   virtual void release_idle_memory() {}
 
   // The last call, when no request is outstanding. May block.
   virtual void close() = 0;
-  // Instead of close, if there has been no request: by the thread on which it was made, so it must
-  // not wait for that.
+  // Instead of close, if there was no request. Called on the thread that made the backend, so it
+  // must not wait for that thread.
   virtual void close_unused() { close(); }
 
-  // Before its first use: what its layers use of others stays until they are gone.
+  // Before its first use: keeps objects that its layers use until the layers are gone.
   void keep(std::shared_ptr<const void> needed) { needed_.push_back(std::move(needed)); }
 
 protected:
-  // What prepare does; once.
+  // The work of prepare; called once.
   virtual bool collect(const Wanted &wanted, Facts *facts, std::string *error) = 0;
 
 private:
   std::vector<std::shared_ptr<const void>> needed_;
   Facts facts_;
-  Wanted wanted_; // by who has prepared it
+  Wanted wanted_; // set by prepare
   // The release pairs with the acquire of a thread that finds it set and then reads the facts.
   std::atomic<bool> is_prepared_{false};
 };

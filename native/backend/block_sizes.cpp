@@ -30,7 +30,7 @@ const char *block_size_fault(const BlockSizes &sizes) {
 
 std::optional<BlockSizes> checked_block_sizes(const std::string &whose, const BlockSizes &sizes) {
   if (sizes.minimum == 0 && sizes.preferred == 0 && sizes.maximum == 0)
-    return sizes; // it has none to tell
+    return sizes; // no preference
   const char *fault = block_size_fault(sizes);
   if (fault == nullptr)
     return sizes;

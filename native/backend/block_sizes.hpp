@@ -1,4 +1,4 @@
-// Checks what plugins and nbdkit's filters say of their block sizes.
+// Checks the block sizes that plugins and nbdkit's filters report.
 #pragma once
 
 #include <optional>
@@ -8,7 +8,7 @@
 
 namespace asyncnbd::backend {
 
-// `whose`: the beginning of the line in the log. std::nullopt: they are none, which has been
+// `whose`: the beginning of the line in the log. std::nullopt: they are invalid, and that has been
 // logged.
 std::optional<BlockSizes> checked_block_sizes(const std::string &whose, const BlockSizes &sizes);
 

@@ -15,7 +15,7 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// How many of the requests that are given up are named in the log.
+// How many abandoned requests the log names.
 constexpr unsigned MAX_NAMED = 10;
 
 } // namespace
@@ -64,12 +64,12 @@ int CBackend::perform(Call &call, Operation *operation) {
   Request &request = *call.request;
   base::invariant(request.length_bytes <= UINT32_MAX, "a callback's count has 32 bits");
   host::clear_current_error();
-  errno = 0; // a callback that fails without one must not pass on what our own calls left
+  errno = 0; // a callback that fails without setting it must not report an errno of ours
   switch (request.type) {
   case wire::NBD_CMD_READ:
     if (request.answer.data != nullptr || pipe(request))
       return 0;
-    errno = 0; // what splice has left there is not the plugin's
+    errno = 0; // the errno of splice is not the plugin's
     return read(request, operation);
   case wire::NBD_CMD_WRITE:
     return request.pages ? write_pages(call)
@@ -90,7 +90,7 @@ int CBackend::perform(Call &call, Operation *operation) {
   }
 }
 
-// Before the request is completed: what the plugin has said goes with it.
+// Before the request is completed: hands over the plugin's error message and answer.
 int CBackend::hand_over(Call &call, int error) {
   if (error == PENDING)
     return PENDING;
@@ -105,7 +105,7 @@ int CBackend::hand_over(Call &call, int error) {
   return error;
 }
 
-// What the plugin has added to the list it was given.
+// Takes the extents that the plugin has added to its list.
 int CBackend::take_extents(Call &call) {
   std::vector<Extent> &extents = call.request->extras->statuses.front().extents;
   extents.reserve(call.extents->list.size());
@@ -117,8 +117,8 @@ int CBackend::take_extents(Call &call) {
   return EINVAL;
 }
 
-// Frees what the request has held here. The caller completes it next, and then must not touch
-// this backend any more.
+// Frees what the request has held here. The caller then completes the request, and must not touch
+// this backend afterwards.
 Request &CBackend::end_operation(Operation &operation) {
   Request &request = *operation.call.request;
   operation.call = {};
@@ -164,7 +164,7 @@ void CBackend::give_up_unanswered() {
   given_up_.store(true, std::memory_order_relaxed);
   std::vector<Request *> unanswered;
   operations_.for_each([&unanswered](Operation &operation) {
-    if (operation.give_up()) // from then on a late reply may end it, once for_each is over
+    if (operation.give_up()) // from now on a late reply may end it, after for_each
       unanswered.push_back(operation.call.request);
   });
   plugin_.unanswered_requests.fetch_add(static_cast<unsigned>(unanswered.size()));

@@ -1,5 +1,5 @@
-// An export of a C plugin (API versions 1 and 2, synchronous or asynchronous): the callback that
-// serves a request. What stands in for one that is missing is in front of it; see emulate.hpp.
+// An export of a C plugin (API versions 1 and 2, synchronous or asynchronous): calls the callback
+// that serves a request. emulate.hpp, in front of it, does the work of missing callbacks.
 #pragma once
 
 #include <atomic>
@@ -19,9 +19,9 @@ namespace asyncnbd::backend {
 class CBackend final : public Backend {
 public:
   // Calls the plugin's open. nullptr on failure, which has been logged. `context` outlives the
-  // backend; its export_name must be set.
-  // What is returned has in front of it what every plugin in C needs: emulation, reads without
-  // holes, and turns, up to `threads` at once where the plugin can take more than one.
+  // backend; its export_name must be set. The result includes the layers that every plugin in C
+  // needs: emulation, reads without holes, and turns, up to `threads` at once if the plugin allows
+  // more than one.
   static std::unique_ptr<Backend> open(CPlugin &plugin, host::CallContext &context,
                                        unsigned threads, bool readonly, Submitter submitter);
 
@@ -37,7 +37,7 @@ private:
 
   CBackend(CPlugin &plugin, host::CallContext &context, bool readonly);
 
-  // Asks the plugin; answers that make no sense are refused, and that has been logged.
+  // Asks the plugin. Refuses and logs answers that make no sense.
   bool collect(const Wanted &wanted, Facts *facts, std::string *error) override;
   bool ask_all(Facts *facts);
   bool ask_of_writing(Facts *facts);
@@ -49,8 +49,8 @@ private:
   bool ask_support(const char *question, int (*callback)(void *), Support if_missing,
                    Support *answer);
 
-  // c_backend.cpp: requests on their way in and out. Where `operation` is not nullptr, the result
-  // may be PENDING; then operation and call must not be touched any more, they may be gone.
+  // c_backend.cpp: requests on their way in and out. If `operation` is not nullptr, the result may
+  // be PENDING; then operation and call must not be touched any more, because they may be gone.
   void submit_async(Request &request);
   int perform(Call &call, Operation *operation);
   int hand_over(Call &call, int error);
@@ -80,17 +80,17 @@ private:
   int outcome(int result) const;
 
   CPlugin &plugin_;
-  const std::shared_ptr<CPlugin> plugin_is_needed_; // by requests that are never answered
+  const std::shared_ptr<CPlugin> plugin_is_needed_; // for requests that are never answered
   host::CallContext &context_;
   const bool readonly_;
   void *handle_ = nullptr;
-  // Set before the first request, and to -1 once it turns out that it cannot be: they pair with
-  // nothing: a thread that reads an old value tries once more.
-  std::atomic<int> read_fd_{-1};  // that can be spliced from
-  std::atomic<int> write_fd_{-1}; // and to
+  // Set before the first request, and to -1 once splicing has failed. They pair with nothing: a
+  // thread that reads an old value tries once more.
+  std::atomic<int> read_fd_{-1};  // to splice from
+  std::atomic<int> write_fd_{-1}; // to splice to
 
   OperationPool operations_;
-  // Pairs with nothing: what begins meanwhile, the next give_up_unanswered finds.
+  // Pairs with nothing: the next give_up_unanswered finds requests that begin meanwhile.
   std::atomic<bool> given_up_{false};
 };
 

@@ -1,4 +1,4 @@
-// A C plugin as chains meet it, for one client.
+// A C plugin as the bottom of a chain, for one client.
 #pragma once
 
 #include <memory>

@@ -18,7 +18,7 @@ bool has_fua(const Request &request) {
 
 } // namespace
 
-// What a callback's failure means to the client.
+// The errno that a callback's failure means for the client.
 int CBackend::outcome(int result) const {
   if (result != -1)
     return 0;
@@ -28,7 +28,7 @@ int CBackend::outcome(int result) const {
   return plugin_.table().errno_is_preserved != 0 && failure > 0 ? failure : EIO;
 }
 
-// Has `callback` begin what the plugin will reply to, perhaps before this returns.
+// Starts `callback`, to which the plugin replies later, perhaps before this returns.
 template <typename Callback> int CBackend::start(Operation &operation, Callback callback) {
   if (given_up_.load(std::memory_order_relaxed))
     return ESHUTDOWN;
@@ -36,7 +36,7 @@ template <typename Callback> int CBackend::start(Operation &operation, Callback 
   if (callback(static_cast<void *>(this), reqid) != -1)
     return PENDING;
   const int error = outcome(-1);
-  return host::AsyncCall::fail(reqid) ? error : PENDING; // a plugin that has replied has replied
+  return host::AsyncCall::fail(reqid) ? error : PENDING; // a reply before -1 counts
 }
 
 Reservation CBackend::reserve(Request &request) {
@@ -53,7 +53,7 @@ uint8_t *CBackend::lend(uint64_t offset, uint32_t length_bytes) {
   if (host::log_shows_requests())
     host::log_debug("%s: lend count=%" PRIu32 " offset=%" PRIu64, plugin_.name().c_str(),
                     length_bytes, offset);
-  // Only to be read: who gets it knows that from the request.
+  // Only read: the request's type says so.
   return static_cast<uint8_t *>(const_cast<void *>(table.lend(handle_, length_bytes, offset)));
 }
 
@@ -92,7 +92,7 @@ int CBackend::read(Request &request, Operation *operation) {
   return outcome(table._pread_v1(handle_, data, length_bytes, offset));
 }
 
-// A read from the plugin's file without the plugin. False: the plugin is to be called.
+// Reads from the plugin's file without calling the plugin. False: the plugin must be called.
 bool CBackend::pipe(Request &request) {
   const int fd = read_fd_.load(std::memory_order_relaxed);
   if (!request.may_answer_in_pages || fd == -1)
@@ -105,7 +105,7 @@ bool CBackend::pipe(Request &request) {
   if (host::log_shows_requests())
     host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %s", plugin_.name().c_str(),
                     request.length_bytes, request.offset, error == 0 ? "done" : "not possible");
-  if (error == -EINVAL || error == -EPERM || error == -ENOSYS) // the file system's or a sandbox's
+  if (error == -EINVAL || error == -EPERM || error == -ENOSYS) // refused by the system
     read_fd_.store(-1, std::memory_order_relaxed);
   if (error != 0)
     return false;
@@ -129,14 +129,14 @@ int CBackend::write(const Request &request, Operation *operation, const uint8_t 
     return outcome(table.pwrite(handle_, data, length_bytes, offset, fua ? NBDKIT_FLAG_FUA : 0));
   if (table._pwrite_v1 != nullptr)
     return outcome(table._pwrite_v1(handle_, data, length_bytes, offset));
-  return EROFS; // can_write said yes all the same
+  return EROFS; // although can_write said yes
 }
 
-// A write to the plugin's file without the plugin, which is called for what that cannot write, and
-// says why it cannot either.
+// Writes to the plugin's file without calling the plugin. The plugin is called for what cannot be
+// written this way, and gives the error if it cannot write it either.
 int CBackend::write_pages(Call &call) {
   Request &request = *call.request;
-  transport::PagePipe::Owner pages = std::move(request.pages); // for others as soon as it is empty
+  transport::PagePipe::Owner pages = std::move(request.pages); // free for others once empty
   const size_t written =
       pages->write_file(write_fd_.load(std::memory_order_relaxed), request.offset);
   if (host::log_shows_requests())
@@ -151,12 +151,12 @@ int CBackend::write_pages(Call &call) {
       return EIO;
     errno = 0; // what splice has left there is not the plugin's
     const int error = write(request, nullptr, call.rest.get(), left, request.offset + written);
-    if (written == 0 && error == 0) // then it is splice that this file does not do
+    if (written == 0 && error == 0) // then this file does not support splice
       write_fd_.store(-1, std::memory_order_relaxed);
     if (error != 0)
       return error;
   }
-  return has_fua(request) ? flush(nullptr) : 0; // the plugin has not seen it all
+  return has_fua(request) ? flush(nullptr) : 0; // the plugin has not written all of it
 }
 
 int CBackend::flush(Operation *operation) {
@@ -207,7 +207,7 @@ int CBackend::zero(const Request &request, Operation *operation) {
   if (host::log_shows_requests())
     host::log_debug("%s: zero count=%" PRIu32 " offset=%" PRIu64 " may_trim=%d fua=%d fast=%d",
                     plugin_.name().c_str(), count, offset, may_trim, fua, fast);
-  errno = 0; // so that a stale ENOTSUP is not taken for the plugin's
+  errno = 0; // a stale ENOTSUP must not count as the plugin's
   if (async)
     return start(*operation, [&](void *conn, uint64_t reqid) {
       return table.async_zero(conn, reqid, fua, handle_, count, offset, flags);
@@ -230,7 +230,7 @@ int CBackend::cache(const Request &request, Operation *operation) {
     return start(*operation, [&](void *conn, uint64_t reqid) {
       return table.async_cache(conn, reqid, handle_, count, offset);
     });
-  // Without the callback the plugin has said that there is nothing to do.
+  // Without the callback, can_cache has said that nothing needs to be done.
   return table.cache != nullptr ? outcome(table.cache(handle_, count, offset, 0)) : 0;
 }
 
@@ -256,12 +256,12 @@ int CBackend::extents(Call &call, Operation *operation) {
     return start(*operation, [&](void *conn, uint64_t reqid) {
       return table.async_extents(conn, reqid, handle_, count, offset, flags, list);
     });
-  if (table.extents == nullptr) // can_extents said yes all the same
+  if (table.extents == nullptr) // although can_extents said yes
     return nbdkit_add_extent(list, offset, count, 0) == 0 ? 0 : EIO;
   return outcome(table.extents(handle_, count, offset, flags, list));
 }
 
-// Of a context of the plugin's own, which only an asynchronous plugin has.
+// For a context of the plugin's own, which only an asynchronous plugin has.
 int CBackend::block_status(Call &call, Operation *operation, uint32_t context, uint32_t flags) {
   const struct nbdkit_plugin &table = plugin_.table();
   const auto count = static_cast<uint32_t>(call.request->length_bytes);

@@ -12,7 +12,7 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// default_export without taking the lock and the context, for use inside list_exports too.
+// default_export without the lock and the context, also for use inside list_exports.
 std::optional<std::string> ask_default_export(CPlugin &plugin, host::CallContext &context,
                                               bool readonly) {
   if (context.default_export)

@@ -1,4 +1,4 @@
-// What a C plugin is asked about a client before an export is open.
+// The questions to a C plugin about a client before an export is open.
 #pragma once
 
 #include <optional>
@@ -11,7 +11,7 @@
 
 namespace asyncnbd::backend {
 
-// All may block, log their failures, and make `context` the plugin's for the call.
+// All may block, log their failures, and set `context` for the call.
 
 // False: the plugin turns the client away.
 bool preconnect(CPlugin &plugin, host::CallContext &context, bool readonly);
@@ -22,7 +22,7 @@ std::optional<std::vector<ExportEntry>> list_exports(CPlugin &plugin, host::Call
 
 struct ContextEntry {
   std::string name;
-  unsigned bits; // of its status
+  unsigned bits; // bits in a status
 };
 
 // The metadata contexts of an export besides base:allocation. std::nullopt: the plugin failed.
@@ -31,7 +31,7 @@ std::optional<std::vector<ContextEntry>> list_meta_contexts(CPlugin &plugin,
                                                             bool readonly,
                                                             const std::string &export_name);
 
-// What a client gets that asks for "". std::nullopt: there is no default export.
+// The export for a client that asks for "". std::nullopt: no default export.
 std::optional<std::string> default_export(CPlugin &plugin, host::CallContext &context,
                                           bool readonly);
 

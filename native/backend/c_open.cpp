@@ -1,5 +1,5 @@
-// The beginning and the end of c_backend.hpp: open, what the export can do, close. Questions are
-// asked in nbdkit's order, once each, with nbdkit's answers for callbacks that are missing.
+// The beginning and the end of c_backend.hpp: open, capabilities, close. Asks the questions in
+// nbdkit's order, once each, with nbdkit's answers for missing callbacks.
 #include <cinttypes>
 
 #include "backend/block_sizes.hpp"
@@ -27,8 +27,8 @@ bool may_have_sparse_reads(const CPlugin &plugin) {
   return plugin.is_extended() && plugin.table().async_extents == nullptr;
 }
 
-// A request of several calls keeps its turn for all of them, as nbdkit holds its lock. Where the
-// leader makes no more calls than a plugin of parallel ones stands, turns would only cost time.
+// A request of several calls keeps its turn for all of them, as nbdkit holds its lock. If the
+// plugin is parallel and only the leader calls it, turns would only cost time.
 std::unique_ptr<Backend> with_layers(CPlugin &plugin, std::unique_ptr<Backend> opened,
                                      unsigned threads, Submitter submitter) {
   base::Threads &pool = plugin.resources().threads;
@@ -95,7 +95,7 @@ bool CBackend::ask_support(const char *question, int (*callback)(void *), Suppor
   return true;
 }
 
-// What only matters when the export can be written; asked between can_write and can_flush.
+// Asked only if the export can be written, between can_write and can_flush.
 bool CBackend::ask_of_writing(Facts *facts) {
   const struct nbdkit_plugin &table = plugin_.table();
   bool can_zero;
@@ -104,7 +104,8 @@ bool CBackend::ask_of_writing(Facts *facts) {
   if (!ask("can_zero", table.can_zero, has_zero, &can_zero))
     return false;
   facts->zero = can_zero ? Support::native : Support::emulate;
-  // Zeroing by writing can be relied on to refuse a fast zero at once, which is all it takes.
+  // Zeroing by writing always refuses a fast zero at once, which is all that can_fast_zero
+  // promises.
   bool always_refuses = (table.zero == nullptr && table.async_zero == nullptr) || !can_zero;
   if (!ask("can_fast_zero", table.can_fast_zero, always_refuses, &facts->can_fast_zero) ||
       !ask("can_trim", table.can_trim,
@@ -122,7 +123,7 @@ bool CBackend::ask_of_writing(Facts *facts) {
   return true;
 }
 
-// Asynchronous callbacks have always had a parameter for it, so obeying it is the default.
+// Asynchronous callbacks have always had a parameter for FUA, so the default is that they obey it.
 void CBackend::settle_fua(Facts *facts) {
   const struct nbdkit_plugin &table = plugin_.table();
   const bool is_native = facts->fua == Support::native;

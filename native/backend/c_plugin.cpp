@@ -18,16 +18,16 @@ namespace {
 using PluginInit = struct nbdkit_plugin *(*)();
 using ExtensionInit = const struct asyncnbd_extension *(*)();
 
-// Where nbdkit's own fields end, as far as they are known here.
+// Where the fields of nbdkit that are known here end.
 constexpr size_t NBDKIT_FIELDS_BYTES = offsetof(struct nbdkit_plugin, async_pread);
 
-// What our header has registered besides; nullptr for a plugin built with nbdkit's.
+// What our header registers in addition; nullptr for a plugin built with nbdkit's header.
 const struct asyncnbd_extension *extension_of(const host::Library &library) {
   auto init = reinterpret_cast<ExtensionInit>(library.symbol("asyncnbd_plugin_init"));
   return init != nullptr ? init() : nullptr;
 }
 
-// Past nbdkit's own fields, as far as the plugin has them; all else is zero.
+// Our fields past nbdkit's, as far as the plugin has them; the rest is zero.
 struct nbdkit_plugin own_fields(const struct asyncnbd_extension *extension) {
   struct nbdkit_plugin own {};
   if (extension != nullptr)
@@ -76,7 +76,7 @@ void with_plugin_opening(const std::function<void()> &open) {
   open();
 }
 
-// Calls one of the callbacks that take nothing and return 0 or -1.
+// Calls a callback without parameters that returns 0 or -1.
 CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) {
   if (function == nullptr)
     return std::nullopt;
@@ -89,7 +89,8 @@ CPlugin::Failure CPlugin::run(const char *callback, int (*function)()) {
                        "plugin \"" + name_ + "\": " + callback + " failed and gave no reason");
 }
 
-// A plugin that was not unloaded, as where its configuration failed, may still use its instance.
+// A plugin that was not unloaded, for example because its configuration failed, may still use its
+// instance.
 CPlugin::~CPlugin() {
   if (instance_ == nullptr)
     return;
@@ -124,7 +125,7 @@ CPlugin::Failure CPlugin::open_library() {
   if (struct_size_ < offsetof(struct nbdkit_plugin, longname))
     return path_ + ": the plugin's struct nbdkit_plugin has only " + std::to_string(struct_size_) +
            " bytes";
-  // A plugin built for an older interface has a shorter table: what it lacks stays zero.
+  // A plugin built for an older interface has a shorter table: missing fields stay zero.
   memcpy(&table_, registered, std::min(struct_size_, NBDKIT_FIELDS_BYTES));
   if (Failure failure = check_table())
     return failure;
@@ -139,8 +140,8 @@ CPlugin::Failure CPlugin::open_library() {
   return std::nullopt;
 }
 
-// A model this server does not know is more permissive than those it knows. Only who asked for
-// the asynchronous model by our own header gets it and its callbacks.
+// A model that this server does not know is more permissive than those it knows. Only a plugin that
+// asks for the asynchronous model through our own header gets it and its callbacks.
 void CPlugin::read_extension() {
   max_thread_model_ = static_cast<ThreadModel>(
       std::min(table_._thread_model, static_cast<int>(ThreadModel::parallel)));
@@ -150,7 +151,7 @@ void CPlugin::read_extension() {
   table_.lend = own.lend;
   table_.read_fd = own.read_fd;
   table_.write_fd = own.write_fd;
-  if (own.unplace != nullptr) // which this cannot do without
+  if (own.unplace != nullptr) // `place` needs it
     table_.place = own.place, table_.unplace = own.unplace;
   if (is_extended_ && extension->_thread_model >= static_cast<int>(ThreadModel::async)) {
     max_thread_model_ = ThreadModel::async;
@@ -197,7 +198,7 @@ CPlugin::Failure CPlugin::config(const std::string &key, const std::string &valu
                   host::loggable_value(key, value).c_str());
   if (table_.config == nullptr)
     return "plugin \"" + name_ + "\" takes no parameters, but \"" +
-           (key == "script" ? "" : key + "=") + // else the user has written the value alone
+           (key == "script" ? "" : key + "=") + // with `script` the user has given only the value
            host::loggable_value(key, value) + "\" was given";
   host::StartScope starting(&shutdown_);
   host::InstanceScope scope(instance());
@@ -279,7 +280,8 @@ std::shared_ptr<TurnQueue> CPlugin::turns_of_export(unsigned threads) {
   return nullptr;
 }
 
-// Of an asynchronous plugin, for which a synchronous callback stands where it has no other.
+// For an asynchronous plugin: whether a synchronous callback stands in for a missing asynchronous
+// one.
 bool CPlugin::has_blocking_calls() const {
   return (table_.pread != nullptr && table_.async_pread == nullptr) ||
          (table_.pwrite != nullptr && table_.async_pwrite == nullptr) ||

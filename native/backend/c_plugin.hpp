@@ -1,5 +1,5 @@
-// A C plugin's shared object and its life before, beside and after its connections: load,
-// config, … , unload. What happens inside a connection is in c_backend.hpp.
+// A C plugin's shared object and its life outside of connections: load, config, … , unload.
+// c_backend.hpp has what happens inside a connection.
 #pragma once
 
 #include <atomic>
@@ -29,7 +29,7 @@ struct PluginFailure {
   bool is_logged;    // by the plugin itself
 };
 
-// Calls are made by the thread that starts the server, in the order of the declarations.
+// The thread that starts the server calls these, in the order of the declarations.
 class CPlugin : public std::enable_shared_from_this<CPlugin> {
 public:
   // std::nullopt is success.
@@ -39,10 +39,10 @@ public:
       : resources_(resources), path_(std::move(path)) {}
   ~CPlugin();
 
-  // dlopen, plugin_init and the checks of what it gave; calls nothing else of the plugin.
+  // dlopen, plugin_init and the checks of its result; calls nothing else of the plugin.
   Failure open();
 
-  // Sets the plugin's int NAME_debug_FLAG; false if it has none such.
+  // Sets the plugin's int NAME_debug_FLAG; false if it has no such variable.
   bool set_debug_flag(const std::string &flag, int value);
 
   void load();
@@ -55,7 +55,7 @@ public:
   void unload();
 
   // --dump-plugin: our KEY=VALUE lines, then what the plugin prints on stdout. `model`: the least
-  // of its own and those of the filters in front of it.
+  // of the plugin's model and those of the filters in front of it.
   std::string describe(ThreadModel model) const;
   void dump_plugin() const;
 
@@ -64,25 +64,26 @@ public:
   const std::string &name() const { return name_; }
   ThreadModel thread_model() const { return thread_model_; }
 
-  // For asyncnbd_instance: this server's share of a plugin that can serve several. nullptr: it has
-  // none.
+  // For asyncnbd_instance: this server's memory of a plugin that can serve several servers.
+  // nullptr: none.
   void *instance() const { return instance_.get(); }
 
-  // Whether the callbacks that answer later are to be used; without it, table() has none.
+  // Whether to use the callbacks that answer later; if not, table() has none.
   bool is_async() const { return max_thread_model_ == ThreadModel::async; }
 
-  // Whether it was built with our header, and so for what is different here from nbdkit.
+  // Whether it was built with our header, and so expects what differs from nbdkit.
   bool is_extended() const { return is_extended_; }
 
-  // Held around every callback of a client that is no request's by plugins that want one call at a
-  // time; an unlocked lock for others.
+  // Held around every callback for a client that is not a request, if the plugin wants one call at
+  // a time; for other plugins the lock is unlocked.
   std::unique_lock<TurnQueue> serialize_calls();
-  // Where the requests of a new export wait for their turn; `threads`: as many calls at once as the
-  // user allows on an export. nullptr: nowhere.
+  // Where the requests of a new export wait for their turn; `threads`: how many calls at once the
+  // user allows on an export. nullptr: they do not wait.
   std::shared_ptr<TurnQueue> turns_of_export(unsigned threads);
   const Resources &resources() const { return resources_; }
 
-  // Of the plugin: to be asked once there is a server, which hears of later ones.
+  // Whether the plugin has asked for a shutdown: ask once the server exists, which hears of later
+  // ones.
   bool is_shutdown_requested() const { return shutdown_.is_expressed(); }
 
   // Requests that were given up and to which the plugin may still reply. A count: pairs with
@@ -105,7 +106,7 @@ private:
   host::Library library_;
   std::unique_ptr<void, Free> instance_;
   struct nbdkit_plugin table_ {};
-  size_t struct_size_ = 0; // as the plugin has it, which may be more or less than ours
+  size_t struct_size_ = 0; // the plugin's, which may be larger or smaller than ours
   std::string name_;
   bool is_extended_ = false;
   ThreadModel max_thread_model_ = ThreadModel::parallel; // what the plugin was built with
@@ -114,13 +115,14 @@ private:
   host::ShutdownWish shutdown_;
 };
 
-// ---- what the shared objects of plugins and filters have in common
+// ---- common to the shared objects of plugins and filters
 
 // Letters, digits and dashes, no dash first.
 bool is_plugin_name(const char *name);
-// What a callback that has failed said since there were so many messages; if nothing, `otherwise`.
+// The failure of a callback: the message that it has logged since this thread's count of messages
+// was `messages`, or else `otherwise`.
 CPlugin::Failure failure_after(uint64_t messages, const std::string &otherwise);
-// Sets the int NAME_debug_FLAG of a library; false if it has none such.
+// Sets the int NAME_debug_FLAG of a library; false if it has no such variable.
 bool set_debug_variable(const host::Library &library, const std::string &name,
                         const std::string &flag, int value);
 // One thread at a time opens a library: several may load plugins, and perhaps the same one.

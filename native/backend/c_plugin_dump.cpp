@@ -30,8 +30,8 @@ std::string line(const char *key, const std::string &value) {
   return std::string(key) + "=" + value + "\n";
 }
 
-// One has_NAME=1 line per callback that is there, in nbdkit's order. Fields are read through
-// member pointers because each has a type of its own.
+// One has_NAME=1 line per existing callback, in nbdkit's order. Fields are read through member
+// pointers because each has its own type.
 template <typename Field>
 void has(std::string *lines, const struct nbdkit_plugin &table, const char *name, Field field) {
   if (table.*field != nullptr)

@@ -10,8 +10,8 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// Where requests can be in progress without a thread, allowing one thread is not enough for what it
-// is for: that a client is answered in order.
+// With one thread, a client expects answers in order. If requests can be in progress without a
+// thread, that needs turns too.
 std::unique_ptr<Backend> in_order(Bottom &bottom, std::unique_ptr<Backend> opened) {
   return put_in_turns(std::move(opened), std::make_shared<TurnQueue>(1, 1, bottom.resources()),
                       false);
@@ -60,7 +60,8 @@ bool Chain::has_opening_filters() const {
                      [](const ChainFilter &filter) { return filter.opening != nullptr; });
 }
 
-// ---- what a handshake asks --------------------------------------------------------------------
+// ---- questions of the handshake
+// --------------------------------------------------------------------
 
 bool Level::preconnect(bool readonly) const {
   const auto lock = chain->turn_behind(*this);
@@ -135,7 +136,8 @@ std::unique_ptr<Backend> Chain::open_level(const Level &level, const Asked &aske
     return nullptr;
   std::unique_ptr<Backend> opened =
       open_at(level, {*name, asked.is_readonly, asked.disk, asked.wanted}, error);
-  // What is given up may be answered when the server has ended, on its way through filters' layers.
+  // Requests that were given up may be answered after the server's end, and then pass through
+  // filters' layers.
   if (opened != nullptr)
     opened->keep(shared_from_this());
   return opened;
@@ -153,7 +155,7 @@ std::unique_ptr<Backend> Chain::open_at(const Level &level, const Asked &asked,
   return opened != nullptr ? in_turns(level, std::move(opened)) : nullptr;
 }
 
-// What is opened for a client that asks for "" has a name; there may be none.
+// The name of the export for a client that asks for ""; there may be none.
 std::optional<std::string> Chain::canonical_name(const Level &level, const std::string &export_name,
                                                  bool readonly, std::string *error) {
   const bool is_plugin = level.index == filters_.size();
@@ -195,8 +197,8 @@ std::unique_ptr<Backend> Chain::open_native(const Level &level, const Asked &ask
   return layer;
 }
 
-// The name, if it is listed as one beside the default. std::nullopt: nobody knows, as the plugin
-// has failed. What native filters tell clients of names does not matter.
+// The name, if the plugin lists it in addition to the default. std::nullopt: unknown, because the
+// plugin has failed. Names that native filters show to clients do not matter.
 std::optional<std::string> Chain::disk_of(Level level, const std::string &export_name,
                                           bool readonly) {
   if (export_name.empty())
@@ -254,30 +256,31 @@ std::unique_lock<TurnQueue> Chain::serialize_calls(Bottom &bottom) {
   return serialize_calls_at(place_of_turns(), bottom);
 }
 
-// While what stands at that place is opened, with all that is behind it. Not held by who opens what
-// is in front of it: layers there may wait, or send requests.
+// Held while the filter or plugin at that place is opened, with everything behind it. Not held
+// while layers in front of it are opened: they may wait, or send requests.
 std::unique_lock<TurnQueue> Chain::turn_of_call(const Level &level) {
   if (!has_turns(level.index))
     return {};
   return serialize_calls_at(level.index, *level.bottom);
 }
 
-// While what stands there is asked, in the course of an opening. Behind turns, that has the turn.
+// Held while the filter or plugin there is asked during an opening. Behind turns, the opening
+// already has the turn.
 std::unique_lock<TurnQueue> Chain::turn_of_question(const Level &level) {
   if (level.index >= place_of_turns())
     return {};
   return serialize_calls(*level.bottom);
 }
 
-// While what is further behind is asked: not by its opening, which has that turn.
+// Held while something further behind is asked, except by its opening, which already has that turn.
 std::unique_lock<TurnQueue> Chain::turn_behind(const Level &level) {
   if (level.index <= place_of_turns() || !has_turns(level.index))
     return {};
   return serialize_calls_at(level.index, *level.bottom);
 }
 
-// Turns of the least thread model of all. Of a model of which all calls are parallel, those further
-// behind move what must not block to a worker and nothing else.
+// Turns with the least thread model of all. If all calls of that model may be parallel, turns
+// further behind only move calls that must not block to a worker.
 std::shared_ptr<TurnQueue> Chain::turns_at(size_t index, Bottom &bottom, ThreadModel model) {
   if (model <= ThreadModel::serialize_all_requests)
     return all_calls_at(index, bottom);
@@ -287,9 +290,9 @@ std::shared_ptr<TurnQueue> Chain::turns_at(size_t index, Bottom &bottom, ThreadM
   return std::make_shared<TurnQueue>(most, bottom.threads(), bottom.resources());
 }
 
-// Where turns of all stand: in front of the outermost filter whose calls block; in front of all, if
-// one of the others limits how many calls there are. As many as there are filters: nowhere, as
-// the plugin sees to its own.
+// Where the turns for the whole chain stand: in front of the outermost filter whose calls block, or
+// in front of everything, if one of the other filters limits the number of calls. The number of
+// filters means nowhere: the plugin has its own turns.
 size_t Chain::place_of_turns() const {
   size_t outermost = filters_.size();
   for (size_t i = filters_.size(); i > 0; i--) {
@@ -301,9 +304,9 @@ size_t Chain::place_of_turns() const {
   return outermost;
 }
 
-// There, and in front of each further filter whose calls block: layers between the two may call it
-// on behalf of another client, or go on when a request that has had its turn was given up. Directly
-// behind another such filter a call has its turn already.
+// At that place, and in front of each further filter whose calls block: layers in between may call
+// it on behalf of another client, or go on after a request with a turn was given up. Directly
+// behind another such filter, a call already has its turn.
 bool Chain::has_turns(size_t index) const {
   const size_t first = place_of_turns();
   return index == first ||

@@ -15,17 +15,17 @@
 
 namespace asyncnbd::backend {
 
-// One of the two is set.
+// Exactly one of the two is set.
 struct ChainFilter {
   std::unique_ptr<Filter> filter;
   std::unique_ptr<OpeningFilter> opening;
 };
 
-// Lives from before the first client to after the last, and as long as anything that it has opened;
-// shared by all threads that serve it.
+// Lives from before the first client to after the last, and as long as anything that it has opened.
+// All threads that serve it share it.
 class Chain : public std::enable_shared_from_this<Chain> {
 public:
-  // Clients meet the first. In a shared_ptr.
+  // Clients meet the first filter. Must be in a shared_ptr.
   explicit Chain(std::vector<ChainFilter> filters);
   Chain(const Chain &) = delete;
   Chain &operator=(const Chain &) = delete;
@@ -34,11 +34,12 @@ public:
   void get_ready(int thread_model);
   void end();
 
-  // How the plugin is to be opened for a client that may be read-only, where no filter opens it.
+  // Whether to open the plugin read-only, if no filter opens it; `is_readonly`: for a read-only
+  // client.
   bool opens_readonly(bool is_readonly) const;
   // Whether it matters which disk a client opens.
   bool keeps_state() const;
-  // Whether a filter has something opened that is no client's.
+  // Whether a filter opens something that belongs to no client.
   bool opens_for_all() const;
   // Whether there are filters that see more of a client than its requests.
   bool has_opening_filters() const;
@@ -50,28 +51,28 @@ public:
   struct Asked {
     const std::string &export_name;
     bool is_readonly;
-    // Whose state filters are to use, a name that the plugin lists, or "" for all others; nullptr:
-    // it is to be found out.
+    // The disk whose state filters use: a name that the plugin lists, or "" for all others.
+    // nullptr: to be found out.
     const std::string *disk = nullptr;
     Wanted wanted;
   };
 
-  // Puts the filters in front of what `bottom` opens, and prepares all of it. May block. nullptr,
-  // with words for the user in `*error` unless they have been logged, on failure.
+  // Puts the filters in front of what `bottom` opens, and prepares everything. May block. nullptr
+  // on failure, with a message in `*error` unless it has been logged.
   std::unique_ptr<Backend> open(Bottom &bottom, const Asked &asked, std::string *error);
 
-  // Whether the plugin or a filter has asked for the server's end before there was one.
+  // Whether the plugin or a filter has asked for the server's end before the server existed.
   bool is_shutdown_requested() const { return shutdown_wish_.is_expressed(); }
 
-  // Held around what a handshake asks of filters, if the least thread model is that of one of them
-  // and wants one call at a time.
+  // Held around the handshake's questions to filters, if one of them has the least thread model,
+  // and that model allows one call at a time.
   std::unique_lock<TurnQueue> serialize_calls(Bottom &bottom);
 
 private:
   friend struct Level;
 
   struct Disk {
-    // By filter. nullptr: not yet, or nothing.
+    // By filter. nullptr: not made yet, or nothing to keep.
     std::vector<std::unique_ptr<DiskState>> states;
   };
 
@@ -114,12 +115,12 @@ private:
   std::map<size_t, std::shared_ptr<TurnQueue>> all_calls_; // by place
 };
 
-// What has been opened, if anything, or nullptr: then it is closed, with words for the user in
-// `*error` unless they have been logged. May block.
+// Prepares `opened`, if it is not nullptr. On failure closes it and returns nullptr, with a message
+// in `*error` unless it has been logged. May block.
 std::unique_ptr<Backend> prepared(std::unique_ptr<Backend> opened, const Wanted &wanted,
                                   std::string *error);
 
-// The same as Chain::open, where there are none.
+// The same as Chain::open, without filters.
 std::unique_ptr<Backend> open_without_filters(Bottom &bottom, const std::string &export_name,
                                               bool readonly, const Wanted &wanted,
                                               std::string *error);

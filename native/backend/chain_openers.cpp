@@ -1,5 +1,5 @@
-// What chain.hpp gives filters to open what is behind them, once or again. Apart from chain.cpp, as
-// clang's analyzer would see a leak there.
+// The functions of chain.hpp with which filters open what is behind them, once or again. Apart from
+// chain.cpp, because clang's analyzer would see a leak there.
 #include "backend/chain.hpp"
 
 #include <optional>
@@ -15,7 +15,7 @@ std::unique_ptr<Backend> prepared(std::unique_ptr<Backend> opened, const Wanted 
   return nullptr;
 }
 
-// Keeps what it needs of what was asked.
+// Keeps what it needs of `asked`.
 OpenBehind Chain::opener_behind(const Level &level, const Asked &asked) {
   return [this, place = behind(level), name = asked.export_name,
           wanted = filter_at(level.index).wanted_of_below(asked.wanted),
@@ -26,7 +26,7 @@ OpenBehind Chain::opener_behind(const Level &level, const Asked &asked) {
   };
 }
 
-// The same, of what no client owns.
+// The same, for what no client owns.
 OpenBehind Chain::opener_for_all(const Level &level, const Asked &asked) {
   return [this, level, name = asked.export_name, is_readonly = asked.is_readonly,
           wanted = asked.wanted,

@@ -1,4 +1,4 @@
-// Who is to hear of a request's end, from its maker to the layer that has passed it on last.
+// Who is told of a request's end: a stack from its maker to the layer that has passed it on last.
 #pragma once
 
 #include <array>
@@ -14,38 +14,38 @@ struct Request;
 class Completer {
 public:
   virtual ~Completer() = default;
-  // `error` is 0 or an errno; for a read, 0 means that its data are where its answer says. On any
-  // thread, perhaps inside submit, perhaps under locks of the plugin: must neither submit anything
-  // nor block, and waits for no client, except on a thread that is inside submit. A layer pops
-  // itself, undoes what it has changed of the request, and completes it to the next.
+  // `error` is 0 or an errno; for a read, 0 means that its data is where its answer says. Called on
+  // any thread, perhaps inside submit, perhaps under locks of the plugin: must not submit, block or
+  // wait for a client, except on a thread that is inside submit. A layer pops itself, undoes its
+  // changes to the request, and completes it to the next.
   virtual void complete(Request &request, int error) = 0;
   // Instead of complete, for a request that the backend may go on using: it, its data and the chain
   // stay until its maker's `release`.
   virtual void give_up(Request &request, int error) = 0;
 };
 
-// Who has made a request, and owns its memory.
+// Makes a request, and owns its memory.
 class Maker : public Completer {
 public:
-  // Of a request that has been given up: nobody uses it any more.
+  // For a request that has been given up: nobody uses it any more.
   virtual void release(Request &request) = 0;
-  // The client cannot be reached any more; completing is as necessary as before.
+  // The client cannot be reached any more. The request must be completed all the same.
   virtual bool client_has_gone() const = 0;
 };
 
-// A stack in the request. Whoever has the request uses it: one thread at a time.
+// A stack in the request. Used by the current owner of the request, one thread at a time.
 class Completers {
 public:
-  // Of a request's maker, who starts anew.
+  // For the request's maker, when it uses the request again.
   void reset(Maker &maker) {
     maker_ = &maker;
     depth_ = 0;
   }
   Maker &maker() const { return *maker_; }
 
-  // False: there is no memory for so many.
+  // False: not enough memory.
   bool push(Completer &completer, void *state = nullptr);
-  // By the completer at the top, of itself: the state it has pushed.
+  // Called by the completer at the top, which pops itself. Returns the state that it has pushed.
   void *pop(const Completer &completer);
   Completer &top() const { return depth_ == 0 ? *maker_ : *frame(depth_ - 1).completer; }
 
@@ -54,7 +54,7 @@ private:
     Completer *completer;
     void *state;
   };
-  // As many layers as most chains have; more find memory elsewhere.
+  // Enough for the layers of most chains; further ones are allocated.
   static constexpr size_t MAX_INLINE = 4;
   static constexpr size_t MORE = 60;
 

@@ -14,14 +14,14 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// So much at a time do zeroes where they are copied.
+// Zeroes are written in pieces of this size if they are copied.
 constexpr uint32_t COPIED_ZERO_BYTES = 1 << 20;
 
-// A range that takes more calls than that would keep a thread, or a plugin's lock, for too long;
-// the specification allows to refuse it.
+// A range that takes more calls would keep a thread, or a plugin's lock, for too long; the
+// specification allows us to refuse it.
 constexpr uint64_t MAX_PARTS = 65536;
 
-// As many parts of a long range one block status tells of: 512 GiB of a plugin in C.
+// How many parts of a long range one block status covers: 512 GiB for a plugin in C.
 constexpr unsigned MAX_STATUS_PARTS = 256;
 
 bool has_flag(const Request &request, uint16_t flag) {
@@ -66,7 +66,7 @@ EmulatedRequest::Next EmulatedRequest::make_next(int *error) {
   return make_part(offset, left_bytes);
 }
 
-// Of the request's own command: all of it, if the backend can take so much.
+// A part with the request's own command: all of it, if the backend can take that much.
 EmulatedRequest::Next EmulatedRequest::make_part(uint64_t offset, uint64_t left_bytes) {
   const uint16_t type = request().type;
   const auto flags =
@@ -78,7 +78,7 @@ EmulatedRequest::Next EmulatedRequest::make_part(uint64_t offset, uint64_t left_
   return Next::child;
 }
 
-// Of what stands in for the command.
+// A piece of the emulation: another command in place of the request's.
 EmulatedRequest::Next EmulatedRequest::make_piece(uint64_t offset, uint64_t left_bytes,
                                                   int *error) {
   if (has_flag(request(), wire::NBD_CMD_FLAG_FAST_ZERO))
@@ -108,7 +108,7 @@ EmulatedRequest::Next EmulatedRequest::make_status() {
   for (; context_ < statuses.size(); context_++) {
     ContextStatus &status = statuses[context_];
     if (status.context == ContextStatus::ALLOCATION && !layer_.facts().can_extents) {
-      status.extents = {{request().length_bytes, 0}}; // then all of it counts as data
+      status.extents = {{request().length_bytes, 0}}; // then everything counts as data
       continue;
     }
     const uint64_t left_bytes = request().length_bytes - done_bytes_;
@@ -121,7 +121,7 @@ EmulatedRequest::Next EmulatedRequest::make_status() {
   return Next::end;
 }
 
-// A backend that has told of all it was asked about can tell of what comes after it.
+// Goes on to the next part if the backend has answered for the whole part.
 void EmulatedRequest::take_status() {
   ContextStatus &status = request().extras->statuses[context_];
   uint64_t added_bytes = 0;
@@ -141,7 +141,8 @@ void EmulatedRequest::take_status() {
   context_++;
 }
 
-// For a child of such a command. Where the backend cannot make it durable, a flush is due.
+// The FUA flag for a child with this command. If the backend cannot make it durable, notes that a
+// flush is needed.
 uint16_t EmulatedRequest::fua_of(uint16_t type) {
   if (!has_flag(request(), wire::NBD_CMD_FLAG_FUA))
     return 0;
@@ -178,7 +179,7 @@ EmulatedRequest::Next EmulatedRequest::advance(int *error) {
   if (type == wire::NBD_CMD_BLOCK_STATUS || done_bytes_ < request().length_bytes) {
     if (!request().completers.maker().client_has_gone())
       return make_next(error);
-    *error = ESHUTDOWN; // of what is left, nobody would know
+    *error = ESHUTDOWN; // nobody waits for the rest
     return Next::end;
   }
   if (!needs_flush_)
@@ -188,7 +189,8 @@ EmulatedRequest::Next EmulatedRequest::advance(int *error) {
   return Next::child;
 }
 
-// Whether it is over is known at once; the next call is not made from inside a completion.
+// Looks at once whether the request is over. The next call must not be made from inside a
+// completion.
 void EmulatedRequest::on_answered_later() {
   int error = child_error();
   const Next next = advance(&error);
@@ -223,7 +225,7 @@ bool Emulation::collect(const Wanted &wanted, Facts *facts, std::string *error) 
   if (!Layer::collect(wanted, facts, error))
     return false;
   limits_ = below().facts().call_limits;
-  // As much as a client could write at once, in whole blocks.
+  // The most that a client could write at once, in whole blocks.
   const bool has_most =
       facts->block_sizes_bind && facts->block_sizes && facts->block_sizes->maximum > 0;
   piece_bytes_ = std::min(wire::MAX_PAYLOAD_BYTES,
@@ -254,7 +256,7 @@ bool Emulation::passes_on(const Request &request) const {
     return !needs_flush(request);
   case wire::NBD_CMD_TRIM:
     return is_short && !needs_flush(request);
-  case wire::NBD_CMD_WRITE_ZEROES: // others may turn out to be impossible
+  case wire::NBD_CMD_WRITE_ZEROES: // may turn out to be impossible
     return is_short && facts().zero == Support::native &&
            has_flag(request, wire::NBD_CMD_FLAG_FAST_ZERO) && !needs_flush(request);
   case wire::NBD_CMD_CACHE:
@@ -286,7 +288,7 @@ void Emulation::submit(Request &request, Caller caller) {
   }
 }
 
-// What is below sees what it will be asked to write.
+// The backend below must see the request as it will be submitted.
 Reservation Emulation::reserve(Request &request) {
   const uint16_t flags = request.flags;
   if (request.type == wire::NBD_CMD_WRITE && needs_flush(request))

@@ -1,6 +1,6 @@
-// Stands directly above a backend and does what that lacks, as nbdkit does: zeroes by
-// writing, durable writes by a flush, caching by reading, extents of what is all allocated, and
-// ranges longer than a callback can take.
+// Stands directly above a backend and emulates what that lacks, as nbdkit does: zeroes by writing,
+// durable writes by a flush, caching by reading, one allocated extent, and ranges longer than a
+// callback can take.
 #pragma once
 
 #include <atomic>
@@ -46,20 +46,20 @@ private:
   EmulatedRequests &pool_;
   Step step_ = Step::command;
   bool needs_flush_ = false;
-  uint64_t done_bytes_ = 0;            // of the request, or of a context's range
+  uint64_t done_bytes_ = 0;            // of the request, or of the range for one context
   size_t context_ = 0;                 // of a block status, the one being answered
-  unsigned parts_ = 0;                 // of its range, that were asked about
-  std::unique_ptr<uint8_t[]> scratch_; // what is read only to be cached
+  unsigned parts_ = 0;                 // how many parts of its range have been asked about
+  std::unique_ptr<uint8_t[]> scratch_; // for data that is read only to be cached
 };
 
-// One client's. What it passes up of the facts is what the backend says: `emulate` there
-// means that this does it. Only the end of a chain makes flags for clients of that.
+// Belongs to one client. It passes the backend's facts up unchanged: `emulate` there means that
+// this layer does it. Only the handshake makes flags for clients of that.
 class Emulation final : public Layer {
 public:
-  // `threads`: where requests go on that were answered later.
+  // `threads` continue requests whose children are answered later.
   Emulation(std::unique_ptr<Backend> below, base::Threads &threads);
 
-  // A durable write keeps its reservation: this refuses none, and passes its data on unchanged.
+  // A durable write keeps its reservation: emulation refuses none, and does not change its data.
   Reservation reserve(Request &request) override;
   void unreserve(Request &request) override { below().unreserve(request); }
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
@@ -77,12 +77,12 @@ private:
   bool needs_flush(const Request &request) const;
   uint64_t part_bytes() const;
 
-  CallLimits limits_;        // of what is below
-  uint32_t piece_bytes_ = 0; // of what is read or written instead of another command
+  CallLimits limits_;        // of the backend below
+  uint32_t piece_bytes_ = 0; // the size of emulated reads and writes
   uint32_t zero_piece_bytes_ = 0;
   base::Threads &threads_;
   EmulatedRequests requests_{*this};
-  // Pairs with nothing: what begins meanwhile, those below find.
+  // Pairs with nothing: the backend below gives up requests that begin meanwhile.
   std::atomic<bool> is_given_up_{false};
 };
 

@@ -1,4 +1,5 @@
-// What is known of an open export: gathered once while it is prepared, the same until it is closed.
+// What is known of an open export: collected once while it is prepared, then unchanged until it is
+// closed.
 #pragma once
 
 #include <algorithm>
@@ -11,13 +12,13 @@ namespace asyncnbd::backend {
 // The values of NBDKIT_FUA_* and NBDKIT_CACHE_*, and for zeroing the same three steps.
 enum class Support : uint8_t { none = 0, emulate = 1, native = 2 };
 
-// Of what a plugin or one of nbdkit's filters has answered, which is not negative. More than it may
-// be counts as native, as under nbdkit.
+// From the answer of a plugin or of nbdkit's filter, which is not negative. An answer that is too
+// large counts as native, as under nbdkit.
 constexpr Support support_of(int answer) {
   return static_cast<Support>(std::min(answer, static_cast<int>(Support::native)));
 }
 
-// Block sizes in bytes ("Block size constraints"); all 0 when the export has none to tell.
+// Block sizes in bytes ("Block size constraints"); all 0 if the export has no preference.
 struct BlockSizes {
   uint32_t minimum = 0;
   uint32_t preferred = 0;
@@ -26,13 +27,13 @@ struct BlockSizes {
 
 // What a backend leaves to the emulation directly above it.
 struct CallLimits {
-  uint64_t longest_range_bytes = UINT64_MAX; // of a trim, zeroing, cache or block status
+  uint64_t longest_range_bytes = UINT64_MAX; // for trim, zero, cache and block status
   bool takes_one_context = false;            // in a block status
-  uint32_t without_fua = 0;  // bits 1 << NBD_CMD_*: what cannot be durable though `fua` is native
-  bool emulates_fua = false; // there is another emulation below, which sees to that
+  uint32_t without_fua = 0;  // bits 1 << NBD_CMD_*: not durable although `fua` is native
+  bool emulates_fua = false; // another emulation below takes care of FUA
 };
 
-// How many calls a backend stands at once; the numbers are nbdkit's.
+// How many calls at once a backend allows; the numbers are nbdkit's.
 enum class ThreadModel : int {
   serialize_connections = 0,
   serialize_all_requests = 1,
@@ -49,26 +50,27 @@ struct Facts {
   bool can_trim = false;
   bool can_fast_zero = false;
   bool can_multi_conn = false;
-  bool serializes_connections = false; // a second one of a client would wait for the first
+  bool serializes_connections = false; // a client's second connection would wait for its first
   bool can_extents = false;
-  // Whether extents may be asked for before a read, for what of it need not be read at all.
+  // Whether to ask for extents before a read, to find parts that need not be read.
   bool has_sparse_reads = false;
   Support zero = Support::none;
   Support fua = Support::none;
   Support cache = Support::none;
   ThreadModel thread_model = ThreadModel::parallel;
   CallLimits call_limits; // a layer above the emulation has none
-  // For clients; what nobody wanted to know is empty.
+  // For clients; empty if nobody asked.
   std::string description;
   std::optional<BlockSizes> block_sizes = BlockSizes{}; // std::nullopt: the plugin failed to tell
-  // Requests of who was told of them must keep to them. Plugins in C get all, as from nbdkit.
+  // Whether clients that were told of the block sizes must keep to them. Plugins in C get all
+  // requests, as from nbdkit.
   bool block_sizes_bind = false;
 
-  // Requests may be answered after submit has returned, whatever it was told of its caller.
+  // Whether requests may be answered after submit has returned, even if its caller may block.
   bool answers_later() const { return thread_model == ThreadModel::async; }
 };
 
-// What plugins are asked only where somebody wants to know it, as by nbdkit: the client in its
+// Facts that a plugin is only asked for if somebody wants them, as under nbdkit: the client in its
 // handshake, or a filter in front.
 struct Wanted {
   bool description = false;

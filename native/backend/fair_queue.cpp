@@ -22,7 +22,7 @@ void FairQueue::push(uint32_t connection, uint32_t operation, uint64_t data_byte
     return;
   flow.begin = std::max(flow.begin, now_);
   if (busy_++ == 0) {
-    begin_turn(connection); // unless others come before it is asked for
+    begin_turn(connection); // unless others arrive before the next pop
     return;
   }
   if (turn_ != NONE && turn_bytes_ == 0)

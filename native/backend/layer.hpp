@@ -1,4 +1,4 @@
-// What stands in front of a backend: passes everything on, except what a derived class changes.
+// A layer in front of a backend: passes everything on, except what a derived class changes.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace asyncnbd::backend {
 
-// Of one connection. A request that a layer wants to see answered, it pushes itself on; see
+// Belongs to one connection. To see a request's answer, a layer pushes itself on the request; see
 // Completer. Refuses reservations: a layer that may always pass them on is a PassingLayer; one that
 // sometimes may overrides `reserve` and `unreserve`.
 class Layer : public Backend {
@@ -30,7 +30,7 @@ public:
   void close_unused() override { below_->close_unused(); }
 
 protected:
-  // What a derived class knows better, it changes in `*facts` after this.
+  // A derived class calls this first, then changes `*facts`.
   bool collect(const Wanted &wanted, Facts *facts, std::string *error) override {
     if (!below_->prepare(wanted, error))
       return false;
@@ -39,7 +39,7 @@ protected:
     return true;
   }
 
-  // Answers a request that will not be submitted below.
+  // Answers a request without submitting it below.
   void refuse(Request &request, int error) {
     if (request.is_reserved && request.type == wire::NBD_CMD_WRITE)
       unreserve(request);
@@ -53,7 +53,7 @@ private:
   const std::unique_ptr<Backend> below_;
 };
 
-// Passes reservations on, too.
+// Passes reservations on too.
 class PassingLayer : public Layer {
 public:
   using Layer::Layer;

@@ -14,11 +14,11 @@ namespace asyncnbd::backend {
 
 class Chain;
 
-// A place in a chain. The functions ask the filter that stands there, or the plugin; on failure
-// `*error` has words for the user, or is empty where they have been logged.
+// A place in a chain. The functions ask the filter that stands there, or the plugin. On failure
+// `*error` has a message, or is empty if that has been logged.
 struct Level {
   Chain *chain;
-  size_t index; // of the filter that stands there; as many as there are: the plugin
+  size_t index; // of the filter that stands there; the number of filters means the plugin
   Bottom *bottom;
 
   bool preconnect(bool readonly) const;
@@ -27,7 +27,7 @@ struct Level {
   std::unique_ptr<Backend> open(const std::string &export_name, bool readonly,
                                 std::string *error) const;
 
-  // Whether the plugin, or a filter anywhere in the chain, can serve one connection only.
+  // Whether the plugin, or a filter anywhere in the chain, can serve only one connection.
   bool serializes_connections() const;
   // Whether a filter stands there that opens what is behind it itself.
   bool opens_behind() const;

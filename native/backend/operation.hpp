@@ -1,4 +1,4 @@
-// A request while the plugin has it.
+// A request while it is in the plugin.
 #pragma once
 
 #include <memory>
@@ -14,8 +14,8 @@ class CBackend;
 // A request in one of the plugin's callbacks.
 struct Call {
   Request *request = nullptr;
-  std::unique_ptr<uint8_t[]> rest; // of a write, what pages could not take
-  host::ExtentsPointer extents;    // what the plugin adds of a block status
+  std::unique_ptr<uint8_t[]> rest; // the part of a write that pages could not take
+  host::ExtentsPointer extents;    // the extents that the plugin adds for a block status
 };
 
 // The same for a plugin that may answer later. No two share a cache line: one is begun while
@@ -31,7 +31,7 @@ private:
   int on_reply(const host::AsyncReply &reply) override;
   void on_late_reply() override;
 
-  // Of its pool.
+  // Used by its pool.
   Operation *next_free_ = nullptr;
   Operation *next_ = nullptr;
   Operation *previous_ = nullptr;

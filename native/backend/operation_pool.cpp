@@ -9,7 +9,7 @@ namespace asyncnbd::backend {
 
 namespace {
 
-constexpr size_t MAX_FREE = 512; // few clients have more in flight all the time
+constexpr size_t MAX_FREE = 512; // few clients constantly have more in flight
 
 } // namespace
 
@@ -47,7 +47,7 @@ void OperationPool::put(Operation *operation) {
 }
 
 void OperationPool::put_given_up(Operation *operation) {
-  Call held; // goes without the lock
+  Call held; // destroyed without the lock
   {
     std::lock_guard lock(mutex_);
     held = std::exchange(operation->call, {});

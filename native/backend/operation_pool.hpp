@@ -1,5 +1,4 @@
-// Operations for the requests of one backend: a few that are used again and again, the others as
-// long as a burst lasts.
+// Operations for the requests of one backend. A few are reused; the others are freed after a burst.
 #pragma once
 
 #include <cstddef>
@@ -18,16 +17,17 @@ public:
   OperationPool(const OperationPool &) = delete;
   OperationPool &operator=(const OperationPool &) = delete;
 
-  // nullptr if memory is short, or if the process has as many in flight as it can have.
+  // nullptr if memory is short, or if the process has reached its limit of operations in flight.
   Operation *get();
   void put(Operation *operation);
-  // Of one that was given up, perhaps by a visit that is not over and looks at its request.
+  // For an operation that was given up, perhaps by a visit that is still looking at its request.
   void put_given_up(Operation *operation);
 
-  // Gives back those that are not in use.
+  // Frees operations that are not in use.
   void trim();
 
-  // Calls `visit` for each, in use or not, with the pool locked: meanwhile none is put.
+  // Calls `visit` for each operation, in use or not, with the pool locked: none can be put
+  // meanwhile.
   template <typename Visit> void for_each(Visit visit) {
     std::lock_guard lock(mutex_);
     for (Operation *operation = all_; operation != nullptr; operation = operation->next_)

@@ -15,30 +15,29 @@
 
 namespace asyncnbd::backend {
 
-// What a NBD_CMD_BLOCK_STATUS asks about one metadata context, and the answer.
+// The question of an NBD_CMD_BLOCK_STATUS about one metadata context, and the answer.
 struct ContextStatus {
-  uint32_t id;                 // the client's for it
+  uint32_t id;                 // the client's id for it
   uint32_t context;            // ALLOCATION, or the number of one of the backend's own from 1 on
   std::vector<Extent> extents; // set by the backend: from the request's offset on, at least one
 
   static constexpr uint32_t ALLOCATION = 0;
 };
 
-// What is unusual about a request, so that the usual need not be large.
+// Rare parts of a request, kept apart so that requests are small.
 struct RequestExtras {
-  // Of a NBD_CMD_BLOCK_STATUS: the contexts to ask about.
+  // Of an NBD_CMD_BLOCK_STATUS: the contexts to ask about.
   std::vector<ContextStatus> statuses;
-  // Of a read that may have holes, set by the backend unless all of it is data: the parts it
-  // consists of. The data of holes need not be there. With an error at `error_offset`, those
-  // before.
+  // Of a read that may have holes, set by the backend unless everything is data: the parts of the
+  // range. Holes need no data. With an error at `error_offset`, the parts before it.
   std::unique_ptr<std::vector<Run>> runs;
-  // Set by the backend before it completes with an error, if it knows: words for the client, and
-  // where it happened.
+  // Set by the backend before it completes with an error, if known: a message for the client, and
+  // the offset of the error.
   std::string error_text;
   std::optional<uint64_t> error_offset;
 };
 
-// Where the data of a read are that has succeeded, and for how long.
+// Where the data of a successful read is, and for how long.
 struct Answer {
   enum class Kind : uint8_t {
     filled,   // in the request's `data`
@@ -49,11 +48,11 @@ struct Answer {
   };
   Kind kind = Kind::filled;
   const uint8_t *data = nullptr;
-  void (*give_back)(void *opaque) = nullptr; // of `lent`: any thread, also after a failure
+  void (*give_back)(void *opaque) = nullptr; // for `lent`: any thread, also after a failure
   void *opaque = nullptr;
 
   bool is_elsewhere() const { return data != nullptr; }
-  // Once, when nobody looks at them any more.
+  // Called once, when nobody uses the data any more.
   void give_back_data() const {
     if (give_back != nullptr)
       give_back(opaque);
@@ -70,16 +69,16 @@ constexpr bool is_inside(uint64_t offset, uint64_t length_bytes, uint64_t size_b
 struct Request {
   Completers completers;
   uint64_t offset;
-  uint64_t length_bytes; // of a read or write, MAX_PAYLOAD_BYTES at most
+  uint64_t length_bytes; // at most MAX_PAYLOAD_BYTES for a read or write
   uint16_t type;         // NBD_CMD_*
   uint16_t flags;        // NBD_CMD_FLAG_*; FUA only on commands that write
   uint8_t *data;         // length_bytes to fill for a read, to store for a write; else nullptr
-  // A write's data, if they are not at `data`; of a read with `may_answer_in_pages`, the answer.
+  // A write's data, if it is not at `data`; for a read with `may_answer_in_pages`, the answer.
   transport::PagePipe::Owner pages;
   bool may_answer_in_pages; // of a read
-  // Of a write: `data` is where the backend has reserved it. Of a read: `answer` is set already.
+  // Of a write: `data` is memory that the backend has reserved. Of a read: `answer` is already set.
   bool is_reserved;
-  void *reservation;   // of such a write: the backend's own, from reserve to submit or unreserve
+  void *reservation;   // of a reserved write: the backend's, from reserve to submit or unreserve
   bool may_have_holes; // of a read: see RequestExtras::runs
   uint64_t data_until; // of such a read, set by the backend if it has found none: there is data up
                        // to this offset, behind its end too; 0: nobody knows
@@ -92,8 +91,8 @@ struct Request {
     return *extras;
   }
 
-  // Of a read that may have holes: what the extents from its offset on say. False: it has none that
-  // are worth it.
+  // Of a read that may have holes: notes the extents from its offset on. False: it has no holes
+  // worth a chunk.
   bool note_extents(const std::vector<Extent> &extents) {
     if (auto runs = divide_read(extents, offset, static_cast<uint32_t>(length_bytes))) {
       make_extras().runs = std::move(runs);
@@ -104,7 +103,7 @@ struct Request {
     return false;
   }
 
-  // Of a read that has come back with `error`, whose data its owner wants in `data`.
+  // For a read that has been answered with `error`: puts its data into `data`.
   void take_answer(int error) {
     if (error == 0 && answer.is_elsewhere() && answer.data != data)
       std::memcpy(data, answer.data, length_bytes);
@@ -112,7 +111,8 @@ struct Request {
     answer = {};
   }
 
-  // Of a write that is carried out for another one, which keeps the memory: has all of its data.
+  // For a write that is carried out on behalf of another, which keeps the memory: takes all of its
+  // data.
   void take_payload(Request &from) {
     data = from.data;
     pages = std::move(from.pages);
@@ -120,7 +120,7 @@ struct Request {
     reservation = std::exchange(from.reservation, nullptr);
   }
 
-  // To whoever is at the top of the completers. The request must not be touched after.
+  // Completes to the top of the completers. The request must not be touched afterwards.
   void complete(int error) { completers.top().complete(*this, error); }
   void give_up(int error) { completers.top().give_up(*this, error); }
 };

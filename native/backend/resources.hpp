@@ -1,4 +1,4 @@
-// What backends and layers use of the process.
+// The shared resources of the process that backends and layers use.
 #pragma once
 
 #include "base/clock.hpp"
@@ -13,7 +13,7 @@ class Operation;
 
 using OperationSlabs = base::SlabsOf<Operation>;
 
-// Owned by who makes backends, and outlives them all.
+// Owned by the maker of the backends, and outlives them all.
 struct Resources {
   const base::Clock &clock;
   base::Timers &timers;

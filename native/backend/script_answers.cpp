@@ -1,4 +1,5 @@
-// What a script says of a request before it completes it: words for the client, extents, statuses.
+// What a script tells about a request before it completes it: a message for the client, extents,
+// statuses.
 #include "backend/script_bridge.hpp"
 
 #include <utility>
@@ -11,7 +12,7 @@ namespace {
 bool read_status(const double **numbers, const double *end, std::vector<Extent> *extents) {
   auto next = [numbers, end](double highest) {
     const double value = *numbers < end ? *(*numbers)++ : -1;
-    return value >= 0 && value <= highest ? value : -1; // nor a NaN
+    return value >= 0 && value <= highest ? value : -1; // NaN is out of range too
   };
   const auto count = static_cast<int>(next(INT32_MAX)); // -1: none
   for (int i = 0; i < count; i++) {

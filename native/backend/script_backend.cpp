@@ -8,10 +8,10 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// What a request is to the script: an object, a promise, what awaits it.
+// The memory that a request takes in the script: an object, a promise, its continuations.
 constexpr uint32_t SCRIPT_BYTES = 1024;
-// A payload up to here is received in its slot: it has been charged before it comes. Who announces
-// more may never send it, and would keep a slot of which others have used the memory.
+// A payload up to this size is received in its slot: it is charged before it arrives. A client that
+// announces more may never send it, and would hold a slot whose memory others have used.
 constexpr uint64_t MAX_RESERVED_BYTES = 256 << 10;
 
 } // namespace

@@ -17,15 +17,15 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// Up to here a read's data is copied next to its reply's header, where it leaves as one piece
-// with others; from here on it is sent from the slot.
+// Up to this size a read's data is copied next to its reply's header, where it leaves as one piece
+// with others; larger data is sent from the slot.
 constexpr uint32_t COPY_BYTES = 16 << 10;
-// A batch ends with the request that makes it so large: what comes later waits for all of it.
+// A batch ends with the request that makes it this large: later requests wait for all of it.
 constexpr uint64_t MAX_BATCH_BYTES = 1 << 20;
 
 } // namespace
 
-// Of an event that someone waits for.
+// For an event that a thread waits for.
 struct ScriptBridge::Waiter {
   base::Condition changed;
   bool done = false;
@@ -48,7 +48,7 @@ void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
     slot = take_slot(backend, request, &lock);
     if (slot == nullptr)
       error = ENOMEM;
-    else if (shut_) // meanwhile
+    else if (shut_) // shut meanwhile
       error = ESHUTDOWN;
   }
   if (error != 0) {
@@ -72,7 +72,7 @@ uint8_t *ScriptBridge::reserve(const ScriptBackend &backend, Request &request) {
   lock.unlock();
   if (taken.slot == nullptr)
     return nullptr;
-  // What the payload covers is not zeroed: nobody sees a payload that has come only in part.
+  // The part that the payload will cover is not zeroed: nobody sees an incomplete payload.
   if (taken.stale_bytes > length_bytes)
     memset(taken.slot->data + length_bytes, 0, taken.stale_bytes - length_bytes);
   request.reservation = taken.slot;
@@ -85,13 +85,13 @@ void ScriptBridge::unreserve(Request &request) {
   slots_.put_stale(*slot);
 }
 
-// In which the payload is.
+// The slot with the payload.
 ScriptBridge::Slot *ScriptBridge::take_reserved(Request &request) {
   const bool has_one = request.is_reserved && request.type == wire::NBD_CMD_WRITE;
   return has_one ? static_cast<Slot *>(std::exchange(request.reservation, nullptr)) : nullptr;
 }
 
-// With a write's data in it, and nothing of anyone else. Unlocked meanwhile.
+// A slot with a write's data, and nobody else's. Unlocked meanwhile.
 ScriptBridge::Slot *ScriptBridge::take_slot(const ScriptBackend &backend, const Request &request,
                                             Lock *lock) {
   const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
@@ -231,7 +231,7 @@ void ScriptBridge::deliver() {
   freed_.clear();
   for (auto &[request, slot, error] : done_) {
     if (error != 0 && request->extras)
-      request->extras->runs.reset(); // it is not known which of them have been read
+      request->extras->runs.reset(); // which of them have been read is unknown
     const bool reads = error == 0 && request->type == wire::NBD_CMD_READ;
     base::invariant(!reads || slot != nullptr, "a read that has succeeded has data");
     if (reads && request->length_bytes > COPY_BYTES) {

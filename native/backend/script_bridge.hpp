@@ -20,12 +20,12 @@ namespace asyncnbd::backend {
 
 class ScriptBackend;
 
-// Not requests: what happens to a connection. In the place of a command.
+// Events of a connection, which take the place of a command.
 constexpr uint16_t SCRIPT_CLIENT_GONE = 0x8000; // nobody waits for its requests any more
 constexpr uint16_t SCRIPT_CLOSE = 0x8001;       // its last request is over: close the export
 
-// What the two sides exchange. The script's side writes completions and reads submissions, both
-// only between two calls of exchange.
+// The memory that the two sides exchange. The script's side writes completions and reads
+// submissions, both only between two calls of exchange.
 struct ScriptBatch {
   static constexpr uint32_t CAPACITY = 1024;
 
@@ -46,7 +46,7 @@ struct ScriptBatch {
   };
   static constexpr uint32_t NO_SLOT = UINT32_MAX;
   static constexpr uint32_t KEEPS_SLOT = 1; // the script goes on using the slot
-  static constexpr uint32_t FREES_SLOT = 2; // it does not any more
+  static constexpr uint32_t FREES_SLOT = 2; // the script has finished with the slot
 
   std::array<Submission, CAPACITY> submissions;
   std::array<Completion, CAPACITY> completions;
@@ -66,44 +66,44 @@ public:
 
   ScriptBatch &batch() { return *batch_; }
 
-  // Takes so many completions out of the batch and puts so many submissions into it at the most:
-  // returns how many. Unless none are wanted, the script is woken once there is one again.
+  // Takes `completions` out of the batch, puts at most `most` submissions into it, and returns
+  // their number. If there are none although some are wanted, the script is woken for the next one.
   uint32_t exchange(uint32_t completions, uint32_t most);
 
-  // Before the completion of an operation with an error: words for the client.
+  // Before the completion of an operation with an error: a message for the client.
   void explain(uint32_t operation, std::string text, std::optional<uint64_t> offset);
 
-  // Before the success of a read that may have holes: what its range is like. Returns the parts
-  // of which only the data has to be read; none if that is all.
+  // Before the success of a read that may have holes: the extents of its range. Returns its parts,
+  // of which only data must be read; empty if everything is data.
   std::vector<Run> sparse(uint32_t operation, const std::vector<Extent> &extents);
 
-  // The contexts that a NBD_CMD_BLOCK_STATUS asks about.
+  // The contexts that an NBD_CMD_BLOCK_STATUS asks about.
   std::vector<uint32_t> question(uint32_t operation);
-  // Before its success: for each context a count, and as many extents of three numbers, the length
-  // and the lower and the upper half of the flags. False: that makes no sense.
+  // Before its success: for each context a count, followed by that many extents of three numbers:
+  // the length, and the lower and the upper half of the flags. False: invalid.
   bool answer(uint32_t operation, const double *numbers, size_t count);
   static constexpr uint32_t EXTENT_NUMBERS = 3;
 
-  // Memory of slots, side by side, of which one is `slot`. Lives as long as the bridge.
+  // The slab that contains `slot`. Lives as long as the bridge.
   SlotPool::Slab slab_of(uint32_t slot);
 
-  // To be called from time to time: gives back memory that has not been needed since the last time.
-  // False: there is none left to give back.
+  // Called periodically: gives back memory that has not been needed since the last call. False:
+  // nothing is left to give back.
   bool trim();
 
-  // The script has gone: answers everything, now and later, with ESHUTDOWN.
+  // The script has ended: answers all present and later requests with ESHUTDOWN.
   void shut();
 
   // ---- any thread
 
   void submit(ScriptBackend &backend, Request &request);
-  // For a write: the slot in which its payload is to be received; nullptr: there is none.
+  // For a write: the slot in which to receive its payload; nullptr: none.
   uint8_t *reserve(const ScriptBackend &backend, Request &request);
   void unreserve(Request &request);
   void tell(ScriptBackend &backend, uint16_t event);
   // Waits until the script has dealt with it.
   void ask(ScriptBackend &backend, uint16_t event);
-  // Answers what the script has not, with ESHUTDOWN. Returns how many that were.
+  // Answers requests that the script has not answered with ESHUTDOWN. Returns their number.
   size_t give_up(ScriptBackend &backend);
 
 private:
@@ -117,16 +117,16 @@ private:
   struct Operation {
     ScriptBackend *backend;
     Request *request; // nullptr: an event, or given up
-    Waiter *waiter;   // of an event, or nullptr
+    Waiter *waiter;   // for an event, or nullptr
     uint32_t slot;
     uint32_t next_free;
     uint16_t event;
     bool in_use;
-    uint32_t connection; // the backend may be gone before its last event is told
+    uint32_t connection; // the backend may be gone before its last event is delivered
   };
   struct Done {
     Request *request;
-    Slot *slot; // nullptr: none that can be used
+    Slot *slot; // nullptr: none usable
     int error;
   };
 
@@ -146,8 +146,8 @@ private:
 
   const std::function<void()> wake_;
   const std::unique_ptr<ScriptBatch> batch_;
-  std::vector<Done> done_;    // the script's thread's,
-  std::vector<Slot *> freed_; // as this is
+  std::vector<Done> done_;    // used by the script's thread
+  std::vector<Slot *> freed_; // the same
 
   Mutex mutex_; // guards what follows
   bool asleep_ = true;
@@ -162,7 +162,7 @@ private:
 // One export that a script has opened for one connection.
 class ScriptBackend final : public Backend {
 public:
-  // `told`: what the script has said of the export.
+  // `told`: the script's facts of the export.
   ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts told);
   ~ScriptBackend() override;
 

@@ -16,9 +16,9 @@ namespace {
 constexpr uint32_t SMALLEST_SLOT_BYTES = 4096;
 // Memory comes in pieces of at least this size, so that small slots share one.
 constexpr uint32_t SLAB_BYTES = 1 << 20;
-// So much an owner keeps for itself, where it need not be zeroed.
+// An owner keeps this much for itself, where it need not be zeroed.
 constexpr uint32_t MAX_KEPT_BYTES = 1 << 20;
-// With more than this free in other sizes, no memory is added before that has been given back.
+// If more than this is free in other sizes, that is given back before memory is added.
 constexpr size_t MAX_SHARED_BYTES = 64u << 20;
 
 unsigned class_of(uint32_t length_bytes) {
@@ -64,7 +64,7 @@ uint32_t SlotPool::add_owner() {
 void SlotPool::remove_owner(uint32_t index) {
   Owner &owner = owners_[index];
   give_up_kept(owner);
-  owner.generation++; // whoever comes next has nothing to do with what is in slots
+  owner.generation++; // data in slots does not belong to the next owner
   owner.next_free = std::exchange(free_owners_, index);
 }
 
@@ -156,7 +156,7 @@ void SlotPool::push_shared(Slot &slot) {
 
 bool SlotPool::grow(unsigned size_class) {
   if (shared_bytes_ > MAX_SHARED_BYTES)
-    release_shared(shared_count_); // none of which is of this size
+    release_shared(shared_count_); // none of them has this size
   const uint32_t bytes_each = class_bytes(size_class);
   const uint32_t count = std::max(1u, SLAB_BYTES / bytes_each);
   const size_t bytes = static_cast<size_t>(bytes_each) * count;
@@ -171,7 +171,7 @@ bool SlotPool::grow(unsigned size_class) {
     slots_.push_back(
         {holder_, data, first + i, slab, NONE, 0, 0, 0, static_cast<uint8_t>(size_class)});
   }
-  for (uint32_t i = count; i-- > 0;) // the first one is to be taken first
+  for (uint32_t i = count; i-- > 0;) // so that the first one is taken first
     push(&released_[size_class], slots_[first + i]);
   return true;
 }
@@ -190,7 +190,7 @@ bool SlotPool::trim() {
   return has_more || shared_bytes_ > 0;
 }
 
-// So many of each size, those that were put longest ago.
+// Releases this many of each size, those that were put longest ago.
 void SlotPool::release_shared(const std::array<size_t, CLASSES> &counts) {
   std::vector<Slot *> slots;
   for (unsigned size_class = 0; size_class < CLASSES; size_class++) {
@@ -205,7 +205,7 @@ void SlotPool::release_shared(const std::array<size_t, CLASSES> &counts) {
     shared_count_[size_class] -= count;
     shared_bytes_ -= count * class_bytes(size_class);
   }
-  // Neighbours go together.
+  // Adjacent slots are released together.
   std::sort(slots.begin(), slots.end(), [](auto *a, auto *b) { return a->data < b->data; });
   for (size_t first = 0; first < slots.size();) {
     size_t bytes = 0;
@@ -222,10 +222,10 @@ void SlotPool::release_shared(const std::array<size_t, CLASSES> &counts) {
   least_shared_ = shared_count_;
 }
 
-// What comes in its place is zero.
+// The memory then reads as zeroes.
 void SlotPool::release(uint8_t *data, size_t bytes) {
   if (madvise(data, bytes, MADV_DONTNEED) != 0)
-    memset(data, 0, bytes); // it is locked
+    memset(data, 0, bytes); // it is locked in memory
 }
 
 } // namespace asyncnbd::backend

@@ -1,6 +1,5 @@
-// Memory that a script fills or reads for clients, in slots that it sees, too. What was one
-// client's is zero before it is another's; what nobody has needed for a while goes back to the
-// system.
+// Memory that a script fills or reads for clients, in slots that both sides see. A slot is zeroed
+// before another client uses it; memory that nobody has needed for a while goes back to the system.
 #pragma once
 
 #include <array>
@@ -11,26 +10,26 @@
 
 namespace asyncnbd::backend {
 
-// Not thread-safe. Slots stay where they are as long as the pool lives: a script may hold on to
-// them, whatever it has been told.
+// Not thread-safe. Slots keep their addresses as long as the pool lives: a script may hold on to
+// them, although it must not.
 class SlotPool {
 public:
   static constexpr uint32_t NONE = UINT32_MAX;
 
   struct Slot {
-    void *holder; // of the pool
+    void *holder; // the owner of the pool
     uint8_t *data;
     uint32_t index;
     uint32_t slab;
     uint32_t next_free;
-    uint32_t used_bytes; // behind them, all is zero
-    uint32_t owner;      // whose data that is, or NONE: it may be anyone's
+    uint32_t used_bytes; // everything after them is zero
+    uint32_t owner;      // whose data it is, or NONE if it may be anyone's
     uint32_t generation; // of that owner
     uint8_t size_class;
     bool is_taken = false;
   };
 
-  // Memory of slots of one size, side by side.
+  // Memory for adjacent slots of one size.
   struct Slab {
     uint8_t *data;
     uint32_t first_slot;
@@ -38,34 +37,34 @@ public:
     uint32_t slots;
   };
 
-  // `holder`: who can be asked for the pool where there is only a slot.
+  // `holder`: leads from a slot to the owner of the pool.
   explicit SlotPool(void *holder);
   ~SlotPool();
   SlotPool(const SlotPool &) = delete;
   SlotPool &operator=(const SlotPool &) = delete;
 
-  // An owner is a client: what it has had in a slot, it may see there again.
+  // An owner is a client: it may see its own old data in a slot.
   uint32_t add_owner();
   void remove_owner(uint32_t owner);
 
   struct Taken {
-    Slot *slot;           // nullptr: there is no memory
-    uint32_t stale_bytes; // another's: to be zeroed before anyone else sees the slot
+    Slot *slot;           // nullptr: no memory
+    uint32_t stale_bytes; // another owner's data: zero it before anyone sees the slot
   };
   Taken take(uint32_t length_bytes, uint32_t owner);
   void put(Slot &slot);
-  // One of which it is not known whose data are in it.
+  // Puts back a slot that may contain anyone's data.
   void put_stale(Slot &slot);
 
-  // What a slot for so many bytes takes.
+  // The size of a slot for this many bytes.
   static uint32_t slot_bytes(uint32_t length_bytes);
 
   Slot &slot(uint32_t index) { return slots_[index]; }
   bool has(uint32_t index) const { return index < slots_.size(); }
   const Slab &slab_of(const Slot &slot) const { return slabs_[slot.slab]; }
 
-  // To be called from time to time: gives back what has not been needed since the last time. False:
-  // there is nothing that could be given back, now or later.
+  // Called periodically: gives back memory that has not been needed since the last call. False:
+  // nothing can be given back, now or later.
   bool trim();
 
 private:
@@ -74,7 +73,7 @@ private:
 
   static constexpr unsigned CLASSES = 15; // 4 KiB to 64 MiB
 
-  // Free slots, the last one that was put first.
+  // Free slots, the most recent first.
   using Lists = std::array<uint32_t, CLASSES>;
   struct Owner {
     Lists free;
@@ -97,8 +96,8 @@ private:
   std::deque<Slot> slots_;
   std::deque<Owner> owners_;
   uint32_t free_owners_ = NONE;
-  Lists shared_;   // with data in them
-  Lists released_; // without
+  Lists shared_;   // with data
+  Lists released_; // without data
   std::array<size_t, CLASSES> shared_count_{};
   std::array<size_t, CLASSES> least_shared_{}; // since the last trim
   size_t shared_bytes_ = 0;

@@ -13,7 +13,7 @@ namespace {
 constexpr uint64_t MIN_HOLE_BYTES = 4096;
 // "The server SHOULD use chunks with lengths and offsets as an integer multiple of 512 bytes."
 constexpr uint64_t CHUNK_ALIGNMENT = 512;
-// What is sent at once has to fit into one list of buffers.
+// A reply must fit into one list of buffers.
 constexpr size_t MAX_HOLES = 32;
 
 uint64_t round_up(uint64_t value, uint64_t alignment) {
@@ -77,9 +77,9 @@ std::unique_ptr<std::vector<Run>> divide_read(const std::vector<Extent> &extents
 
 void align_extents(std::vector<Extent> &extents, uint64_t offset, uint64_t alignment) {
   std::vector<Extent> aligned;
-  uint64_t at = offset;        // the end of what has been seen
-  uint64_t done = offset;      // the end of what is in `aligned`
-  uint64_t unit_flags = ~0ull; // of the unit that has been begun
+  uint64_t at = offset;        // the end of the extents seen so far
+  uint64_t done = offset;      // the end of `aligned`
+  uint64_t unit_flags = ~0ull; // of the current unit
   for (const Extent &extent : extents) {
     uint64_t left = extent.length_bytes;
     if (at > done) { // within a unit

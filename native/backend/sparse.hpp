@@ -1,4 +1,4 @@
-// What extents say about a read: which parts of it need no data.
+// Finds the parts of a read that need no data, from extents.
 #pragma once
 
 #include <cstdint>
@@ -27,17 +27,17 @@ struct Run {
 // Adds a run, or makes the last one longer if it is of the same kind.
 void append_extent(std::vector<Extent> &extents, uint64_t length_bytes, uint64_t flags);
 
-// Leaves those that begin within so many bytes, the last of them cut there.
+// Keeps the extents within the first `length_bytes`, and cuts the last one there.
 void cut_extents(std::vector<Extent> &extents, uint64_t length_bytes);
 
-// Divides a read by `extents`, which begin at its offset. Of holes only those count that are
-// worth a chunk of their own, and only the first few. nullptr if there are none.
+// Divides a read by `extents`, which begin at its offset. Only holes that are worth a chunk count,
+// and only the first few. nullptr if there are none.
 std::unique_ptr<std::vector<Run>> divide_read(const std::vector<Extent> &extents, uint64_t offset,
                                               uint32_t length_bytes);
 
-// Makes extents that begin at `offset` end at multiples of `alignment`, a power of two, and join
-// where neighbours are equal: a unit has those flags that hold for all of it. What is after the
-// last whole unit is left as it is.
+// Makes extents from `offset` on end at multiples of `alignment`, a power of two, and joins equal
+// neighbours. A unit has the flags that hold for all of it. The rest after the last whole unit
+// stays as it is.
 void align_extents(std::vector<Extent> &extents, uint64_t offset, uint64_t alignment);
 
 } // namespace asyncnbd::backend

@@ -33,15 +33,15 @@ SparseRead::Next SparseRead::advance(int *error) {
   return make_run();
 }
 
-// Without an answer, all of it is read.
+// If the lookup fails, everything is read.
 SparseRead::Next SparseRead::take_lookup() {
-  child().extras.reset(); // what it says of its failure is not the read's
+  child().extras.reset(); // its error text does not belong to the read
   if (request().is_reserved)
     return Next::end;
   return request().extras && request().extras->runs ? make_run() : Next::pass_on;
 }
 
-// Goes past holes.
+// Skips holes.
 SparseRead::Next SparseRead::make_run() {
   for (const Run &run : *request().extras->runs) {
     if (run.offset != request().offset + done_bytes_)
@@ -64,7 +64,7 @@ void SparseRead::on_answered_later() {
   go_on_elsewhere(layer_.threads_, go_on);
 }
 
-// What has been read before an error can be sent.
+// Data that was read before the error can be sent.
 void SparseRead::before_end(int error) {
   if (error == 0 || !request().extras)
     return;
@@ -77,7 +77,7 @@ void SparseRead::before_end(int error) {
 SparseReads::SparseReads(std::unique_ptr<Backend> below, base::Threads &threads)
     : PassingLayer(std::move(below)), threads_(threads) {}
 
-// The lookup has ended before anything is read.
+// The lookup ends before anything is read, so they do not add up.
 uint32_t SparseReads::bytes_besides(uint16_t type, uint64_t length_bytes) const {
   const uint32_t bytes = below().bytes_besides(type, length_bytes);
   if (type != wire::NBD_CMD_READ || length_bytes < MIN_SPARSE_BYTES || !facts().has_sparse_reads)

@@ -1,5 +1,5 @@
-// Reads without what reads as zeroes anyway: before a read that may have holes, asks the backend
-// below where its data is. For a backend that answers that at once.
+// Reads only data, not holes: before a read that may have holes, asks the backend below where its
+// data is. For a backend that answers that at once.
 #pragma once
 
 #include <memory>
@@ -40,10 +40,10 @@ private:
   uint64_t done_bytes_ = 0;
 };
 
-// One client's.
+// Belongs to one client.
 class SparseReads final : public PassingLayer {
 public:
-  // `threads`: where reads go on that were answered later.
+  // `threads` continue reads that were answered later.
   SparseReads(std::unique_ptr<Backend> below, base::Threads &threads);
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;

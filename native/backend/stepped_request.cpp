@@ -25,8 +25,8 @@ void SteppedRequest::make_child(uint16_t type, uint16_t flags, uint64_t offset,
   child_.extras.reset();
 }
 
-// Once a child waits for its answer, the request has been completed or another thread goes on, this
-// may be another's.
+// Once a child waits for its answer, the request has been completed, or another thread goes on,
+// this object may serve another request.
 void SteppedRequest::run(Next next, int error, Caller caller) {
   for (; next == Next::child; next = advance(&error)) {
     if (!submit_child(caller))
@@ -48,7 +48,7 @@ void SteppedRequest::run(Next next, int error, Caller caller) {
     request.complete(error);
 }
 
-// False: whoever answers it goes on.
+// False: the thread that answers it goes on.
 bool SteppedRequest::submit_child(Caller caller) {
   turn_.store(Turn::submitting, std::memory_order_relaxed);
   holders_.store(2, std::memory_order_relaxed);
@@ -66,7 +66,7 @@ void SteppedRequest::complete(Request &child, int error) {
     on_answered_later();
 }
 
-// What the client is told; an offset only if it lies in what it has asked for.
+// Keeps the message for the client; its offset only if it lies in the client's range.
 void SteppedRequest::keep_words() {
   if (!child_.extras)
     return;
@@ -83,7 +83,7 @@ void SteppedRequest::give_up(Request &, int error) {
     finish_given_up();
 }
 
-// What is below may go on writing where the child's data are: here, or in the request.
+// The backend below may go on writing to the child's data, which is here or in the request.
 void SteppedRequest::finish_given_up() {
   Request &request = *request_;
   const int error = child_error_;

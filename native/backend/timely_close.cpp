@@ -13,7 +13,7 @@ public:
       : backend_(backend), resources_(resources) {}
   ~GiveUpTimer() override { resources_.timers.cancel(*this); }
 
-  // Without a thread for timers, whoever waits has to wait.
+  // Without a thread for timers, requests are not given up in time.
   void set(std::chrono::milliseconds after) {
     resources_.timers.set(*this, resources_.clock.now() + after);
   }

@@ -9,12 +9,12 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// How often it is looked whether workers get on.
+// How often to check whether workers make progress.
 constexpr std::chrono::milliseconds LOOK_AFTER{1};
-// A worker that has made more calls since the last look is worth what waits.
+// A worker that has made more calls since the last check keeps up with what waits.
 constexpr unsigned FEW_CALLS = 16;
-// Of the workers, how many must be seen inside calls, on average: where it is the sending of
-// answers that takes their time, more of them would only wait for each other.
+// How many of the workers must be inside calls, on average, before more are started: if they spend
+// their time on sending answers, more of them would only wait for each other.
 constexpr unsigned ALL_INSIDE = 256;
 constexpr unsigned MANY_INSIDE = ALL_INSIDE * 3 / 4;
 constexpr unsigned LOOKS_AVERAGED = 8;
@@ -26,11 +26,11 @@ bool TurnQueue::try_begin() {
     return false;
   if (running_.fetch_add(1) < most_)
     return true;
-  end(); // somebody may have found it taken meanwhile, and waits
+  end(); // a thread may have found it taken meanwhile, and waits
   return false;
 }
 
-// If it fails, the owner of the turn sees at its end that somebody waits.
+// If it fails, the owner of the turn sees at the turn's end that somebody waits.
 bool TurnQueue::take_locked() {
   if (running_.fetch_add(1) < most_)
     return true;
@@ -71,7 +71,7 @@ bool TurnQueue::wait_for_turn(TurnTaker &taker, Request *request, bool may_block
   const auto place = std::find_if(waiting_.begin(), waiting_.end(), [&](const Waiting &waiting) {
     return waiting.taker == &taker && waiting.request == request;
   });
-  // Whoever ends a turn may find no thread for a worker: then the timer tries again.
+  // The thread that ends a turn may find no thread for a worker: then the timer tries again.
   if (place == waiting_.end() || workers_ > 0 || resources_.timers.ensure_started())
     return true;
   waiting_.erase(place);
@@ -158,7 +158,7 @@ void TurnQueue::start_workers() {
     workers_++;
 }
 
-// Locked. Unless it is looked at already: calls that last show only by that nothing ends.
+// Locked. Sets the timer unless it is set: long calls only show in that none ends.
 void TurnQueue::look_later() {
   if (is_watched_)
     return;
@@ -188,7 +188,7 @@ bool TurnQueue::do_calls_last() {
   inside_calls_ =
       (inside_calls_ * (LOOKS_AVERAGED - 1) + ALL_INSIDE * inside / workers_) / LOOKS_AVERAGED;
   if (begun <= workers_ && inside == workers_)
-    return true; // that is plain at once
+    return true; // obvious at once
   return begun <= uint64_t{FEW_CALLS} * workers_ && inside_calls_ >= MANY_INSIDE;
 }
 
@@ -199,7 +199,7 @@ void TurnQueue::work() {
   leave_work(lock);
 }
 
-// Locked. False: nobody waits whom a worker calls, or all turns are taken.
+// Locked. False: no request waits for a worker, or all turns are taken.
 bool TurnQueue::calls_next(Lock &lock) {
   if (waiting_.empty() || waiting_.front().taker == nullptr || !take_locked())
     return false;
@@ -212,8 +212,8 @@ void TurnQueue::leave_work(Lock &lock) {
   base::invariant(workers_ > 0, "a worker that ends was counted");
   workers_--;
   if (waiting_.empty() && wanted_workers_ > 1)
-    look_later();      // whether that stays so
-  serve_waiting(lock); // what has come since, or is for somebody else
+    look_later();      // whether this stays so
+  serve_waiting(lock); // for new arrivals, or for a thread that waits
 }
 
 std::vector<Request *> TurnQueue::withdraw(const TurnTaker &taker) {
@@ -226,7 +226,7 @@ std::vector<Request *> TurnQueue::withdraw(const TurnTaker &taker) {
                                 [&](const Waiting &waiting) { return waiting.taker == &taker; }),
                  waiting_.end());
   waiting_count_.fetch_sub(static_cast<unsigned>(withdrawn.size()));
-  serve_waiting(lock); // the first in line may be a thread now
+  serve_waiting(lock); // the first in line may now be a thread
   return withdrawn;
 }
 

@@ -1,5 +1,5 @@
-// Who may call a plugin, and who waits: as many calls at once as its thread model and --threads
-// allow, in the order in which they were asked for.
+// Decides who may call a plugin, and who waits: as many calls at once as its thread model and
+// --threads allow, in the order in which they were asked for.
 #pragma once
 
 #include <atomic>
@@ -15,44 +15,44 @@ namespace asyncnbd::backend {
 
 struct Request;
 
-// Calls what has waited.
+// Makes a call that has waited.
 class TurnTaker {
 public:
   virtual ~TurnTaker() = default;
-  // With a turn, which is to be ended. `request`: as given to wait_for_turn. On a worker, where it
-  // may block; without workers it must not, nor complete to anybody under whose locks that would
-  // be.
+  // Called with a turn, which it must end. `request`: as given to wait_for_turn. On a worker it may
+  // block. Without workers it must not block, nor complete a request while the calling thread may
+  // hold locks.
   virtual void take_turn(Request *request) = 0;
 };
 
-// Of one plugin, or of one export. All functions: any thread.
+// For one plugin, or one export. All functions: any thread.
 class TurnQueue final : public std::enable_shared_from_this<TurnQueue>, private base::Timer {
 public:
-  // `most`: turns at once. Workers are threads of the pool that make the calls that have waited;
-  // there is one at first, and more, up to `most_workers`, once calls turn out to last. If there
-  // are to be none, whoever ends a turn makes the next call: for calls that only queue something.
+  // `most`: turns at once. Workers are threads of the pool that make the calls that have waited:
+  // one at first, and up to `most_workers` once calls turn out to be long. With 0 workers, the
+  // thread that ends a turn makes the next call: for calls that only queue something.
   TurnQueue(unsigned most, unsigned most_workers, const Resources &resources)
       : most_(most), most_workers_(most_workers), resources_(resources) {}
   ~TurnQueue() override { resources_.timers.cancel(*this); }
 
-  // Takes a turn, if there is one and nobody waits for it.
+  // Takes a turn, if one is free and nobody waits for it.
   bool try_begin();
   void end();
 
-  // Takes a turn, when it comes: for what may block. For std::unique_lock.
+  // Waits for a turn and takes it: for threads that may block. For std::unique_lock.
   void lock();
   void unlock() { end(); }
 
-  // Without, calls only queue something: whoever has a turn can make one.
+  // Without workers, calls only queue something: any thread with a turn can make one.
   bool has_workers() const { return most_workers_ > 0; }
-  // The request's turn will come, on a worker. Without workers, perhaps before this returns; and
-  // where the system has no thread for a worker, too, if the caller `may_block`: then it is one for
-  // as long as requests wait that have come before. False: the turn will not come, as the system
-  // has no thread at all for it; never without workers.
+  // True: the request's turn will come, on a worker. Without workers, perhaps before this returns.
+  // If the system has no thread for a worker and the caller `may_block`, the caller acts as the
+  // worker while earlier requests wait. False: the turn will not come, because the system has no
+  // thread at all for it; this cannot happen without workers.
   bool wait_for_turn(TurnTaker &taker, Request *request, bool may_block = false);
-  // What of the taker's still waits, and does no more.
+  // Removes the taker's requests that still wait, and returns them.
   std::vector<Request *> withdraw(const TurnTaker &taker);
-  // Returns when no thread is in take_turn of the taker's. After its last request.
+  // Returns when no thread is in the taker's take_turn. After its last request.
   void wait_for_workers(const TurnTaker &taker);
 
 private:
@@ -61,7 +61,7 @@ private:
   struct Waiting {
     TurnTaker *taker; // nullptr: a thread
     Request *request;
-    bool *is_granted; // of a thread
+    bool *is_granted; // for a thread
   };
 
   void on_due() override;
@@ -81,23 +81,23 @@ private:
   const unsigned most_;
   const unsigned most_workers_;
   const Resources resources_;
-  // Calls in progress; and how many wait, changed with the mutex held. Sequentially consistent:
-  // who waits is counted before it looks for a free turn, and who ends a turn looks for who waits
-  // after that, so that one of the two sees the other.
+  // Calls in progress; and how many wait, changed with the mutex held. Sequentially consistent: a
+  // waiter is counted before it looks for a free turn, and the end of a turn looks for waiters
+  // after that, so one of the two sees the other.
   std::atomic<unsigned> running_{0};
   std::atomic<unsigned> waiting_count_{0};
 
   Mutex mutex_; // guards what follows
   std::deque<Waiting> waiting_;
-  std::vector<const TurnTaker *> called_; // whose take_turn threads are in
-  bool is_calling_here_ = false; // a thread that is no worker makes the calls that have waited
+  std::vector<const TurnTaker *> called_; // takers that have a thread in take_turn
+  bool is_calling_here_ = false; // a thread that is not a worker makes the calls that have waited
   base::Condition changed_;
   unsigned workers_ = 0;
   unsigned wanted_workers_ = 1;
-  uint64_t ended_waits_ = 0; // how often somebody's turn has come
+  uint64_t ended_waits_ = 0; // how many waits have ended with a turn
   uint64_t ended_waits_seen_ = 0;
-  unsigned inside_calls_ = 0; // of the workers, in 256ths, averaged over what the timer has seen
-  bool is_watched_ = false;   // by the timer
+  unsigned inside_calls_ = 0; // share of the workers, in 256ths, averaged over the timer's checks
+  bool is_watched_ = false;   // the timer is set
 };
 
 } // namespace asyncnbd::backend

@@ -46,7 +46,7 @@ void Turns::submit(Request &request, Caller caller) {
   }
 }
 
-// The turn ends first: from then on, this may be gone.
+// The turn ends before the request is completed: after that, this object may be gone.
 void Turns::complete(Request &request, int error) {
   request.completers.pop(*this);
   queue_->end();
@@ -77,7 +77,7 @@ void Turns::close() {
   PassingLayer::close();
 }
 
-// Who reads while it opens has made requests.
+// A layer that reads while it opens has made requests.
 void Turns::close_unused() {
   const std::unique_lock<TurnQueue> lock = turn_of_last_call();
   PassingLayer::close_unused();

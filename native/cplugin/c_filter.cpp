@@ -20,7 +20,7 @@ namespace {
 
 using FilterInit = nbdkit_filter *(*)();
 
-// Filters hand on what they were given, so it need not be the pointer that their header says.
+// Filters hand on the pointer that they were given, whatever type their header gives it.
 nbdkit_backend *as_backend(const void *next) {
   return static_cast<nbdkit_backend *>(const_cast<void *>(next));
 }
@@ -37,7 +37,7 @@ int call_next_config_complete(nbdkit_backend *nxdata) {
 
 } // namespace
 
-// `words`: what the user is told where the filter has said nothing.
+// `words`: the user gets them if the filter has logged nothing.
 template <typename Call> CFilter::Failure CFilter::run(Call call, const std::string &words) {
   host::StartScope starting(&shutdown_);
   const uint64_t messages = host::error_messages_on_this_thread();

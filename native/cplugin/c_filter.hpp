@@ -14,8 +14,8 @@
 #include "cplugin/filter_abi.hpp"
 #include "host/library.hpp"
 
-// What filters know as what is behind them: the same from their start to the server's end,
-// whichever client it is for.
+// What filters get as the backend behind them: the same from their start to the server's end, for
+// every client.
 struct nbdkit_backend {
   // For the client whose call is in progress on this thread; without a `bottom` if there is none.
   asyncnbd::backend::Level level() const;
@@ -26,8 +26,8 @@ struct nbdkit_backend {
 namespace asyncnbd::cplugin {
 
 // May stand at several places of one server's chain, which then share its variables, as in nbdkit:
-// calls outside of connections come once for each. They are made by the thread that starts the
-// server, in the order of the declarations.
+// calls outside of connections come once for each place. The thread that starts the server makes
+// them, in the order of the declarations.
 class CFilter {
 public:
   using Failure = backend::CPlugin::Failure;
@@ -36,28 +36,29 @@ public:
   CFilter(const CFilter &) = delete;
   CFilter &operator=(const CFilter &) = delete;
 
-  // dlopen, filter_init and the checks of what it gave; calls nothing else of the filter.
+  // dlopen, filter_init and the checks of its result; calls nothing else of the filter.
   Failure open();
   bool set_debug_flag(const std::string &flag, int value);
 
   void load();
-  // `next` passes a parameter on to what is behind. False: that has failed, and why is known there;
-  // then nothing that the filter says of it matters.
+  // `next` passes a parameter on to what is behind the filter. False: that has failed and logged
+  // why; then the filter's own error does not matter.
   using NextConfig = std::function<bool(const char *key, const char *value)>;
   Failure config(const std::string &key, const std::string &value, const NextConfig &next);
   using NextConfigComplete = std::function<bool()>;
   Failure config_complete(const NextConfigComplete &next);
-  // `behind`: the least of what is behind it.
+  // `behind`: the least model of everything behind the filter.
   Failure settle_thread_model(int behind);
-  // The most that it stands.
+  // The highest model that the filter allows.
   backend::ThreadModel thread_model() const { return thread_model_; }
-  // `model`: the least of all that there are.
+  // `model`: the least of the whole chain.
   Failure get_ready(int model);
-  // What is behind one of its places, of no client; before after_fork, the outermost place first.
+  // Tells what is behind one of the filter's places, for no client; before after_fork, the
+  // outermost place first.
   nbdkit_backend &placed(const backend::Level &behind) {
     return places_.emplace_back(nbdkit_backend{behind});
   }
-  // For the innermost place first; cleanup for the outermost that has been started.
+  // after_fork runs for the innermost place first, cleanup for the outermost that has been started.
   Failure after_fork();
   void cleanup();
   void unload();
@@ -81,7 +82,7 @@ private:
   backend::ThreadModel thread_model_ = backend::ThreadModel::parallel;
   nbdkit_backend *innermost(size_t number);
 
-  std::deque<nbdkit_backend> places_; // of which filters keep the addresses
+  std::deque<nbdkit_backend> places_; // filters keep their addresses
   nbdkit_backend nowhere_{};          // in a chain that another thread has made
   size_t started_ = 0;
   unsigned loads_ = 0;

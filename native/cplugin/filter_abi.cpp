@@ -10,7 +10,7 @@ namespace {
 
 enum class Layout { unknown, first, with_dump_plugin, with_next_model };
 
-// Versions between two of these are of developers, and may have either layout.
+// Versions between two of these are development versions, and may have either layout.
 Layout layout_of(const char *version) {
   unsigned major;
   unsigned minor;

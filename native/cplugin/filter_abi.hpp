@@ -1,5 +1,5 @@
-// The layouts of nbdkit's struct nbdkit_filter, which differ between its versions and say so only
-// by the text of the version.
+// The layouts of nbdkit's struct nbdkit_filter, which differ between versions. Only the text of the
+// version tells which one it is.
 #pragma once
 
 #include <cstddef>
@@ -9,17 +9,17 @@
 
 namespace asyncnbd::cplugin {
 
-// A filter's callbacks, whatever the version it was built for.
+// A filter's callbacks, whatever version it was built for.
 struct FilterTable {
-  nbdkit_filter callbacks; // where what differs is not used
+  nbdkit_filter callbacks; // fields that differ between versions are unused
   int (*thread_model)() = nullptr;
-  int (*thread_model_of)(int next) = nullptr; // instead, since 1.44: it gets that of what is behind
+  int (*thread_model_of)(int next) = nullptr; // instead, since 1.44: gets the model behind
 };
 
-// std::nullopt: the layout of this version is not known, and nothing but the version was read.
+// std::nullopt: the layout of this version is unknown, and only the version has been read.
 std::optional<FilterTable> read_filter(const void *registered);
 
-// The versions of which it is known, for people.
+// The versions with a known layout, for messages.
 constexpr const char *KNOWN_FILTER_VERSIONS = "1.30 to 1.34, 1.36 to 1.42, 1.44 and 1.45";
 
 static_assert(sizeof(nbdkit_filter) == 328, "as in nbdkit 1.30 to 1.34");

@@ -1,4 +1,4 @@
-// A backend that is one of nbdkit's filters, as another one directly in front of it calls it.
+// One of nbdkit's filters as a backend, as another filter directly in front of it calls it.
 #pragma once
 
 #include "backend/backend.hpp"

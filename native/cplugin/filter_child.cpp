@@ -38,7 +38,7 @@ int Child::run(backend::Backend &backend) {
   return error_;
 }
 
-// Under the lock until all is done: the submitter may free this as soon as it has it.
+// Keeps the lock until everything is done: the submitter may free this as soon as it gets the lock.
 void Child::end(int error) {
   if (pthread_equal(submitter_, pthread_self()) != 0) {
     error_ = error;
@@ -63,7 +63,7 @@ void Child::give_up(backend::Request &, int error) {
   end(error);
 }
 
-// Perhaps the end of what is behind, which has nothing to do after this.
+// This may end what is behind; nothing touches it afterwards.
 void Child::release(backend::Request &) {
   let_go();
 }

@@ -1,4 +1,4 @@
-// A request that a filter makes of what is behind it, and waits for.
+// A request from a filter to what is behind it; the filter waits for its answer.
 #pragma once
 
 #include <atomic>
@@ -11,43 +11,43 @@
 
 namespace asyncnbd::cplugin {
 
-// Used once. Where requests may be given up, and used on by a plugin after that, it must not be on
-// the stack, nor its data the filter's.
+// Used once. If requests may be given up while a plugin goes on using them, it must not lie on the
+// stack, nor use the filter's memory for data.
 class Child final : public backend::Maker {
 public:
   Child() { request.completers.reset(*this); }
 
   backend::Request request{};
 
-  // Submits and waits. An errno or 0; then the answer's data are where the request's are.
+  // Submits and waits. Returns 0 or an errno. The answer's data is then in the request's data.
   int run(backend::Backend &backend);
 
-  // In memory, with so many bytes of its own for data; nullptr: there is not enough. `behind`, to
-  // which it is submitted, stays until nobody uses it any more: a plugin may reply when the client
-  // that has given it up is long gone.
+  // On the heap, with `data_bytes` of its own for data; nullptr: not enough memory. It keeps
+  // `behind`, to which it is submitted, until nobody uses the request any more: a plugin may reply
+  // long after the client has given up and gone.
   static Child *make(size_t data_bytes, std::shared_ptr<backend::Backend> behind);
-  // By who has run one that was made: it is not used here any more.
+  // The caller of make and run does not use it any more.
   void let_go();
-  // Then the plugin may still use the request, and nothing of it may be touched here.
+  // True: the plugin may still use the request, and nothing here may touch it.
   bool is_given_up() const { return is_given_up_; }
 
 private:
   void complete(backend::Request &request, int error) override;
   void give_up(backend::Request &request, int error) override;
   void release(backend::Request &request) override;
-  // Whoever waits for it would see the end; whether its client has gone, nobody knows here.
+  // The waiting filter must see the end; whether its client has gone is not known here.
   bool client_has_gone() const override { return false; }
 
   void end(int error);
 
   const pthread_t submitter_ = pthread_self();
-  std::shared_ptr<backend::Backend> behind_; // of one that was made
+  std::shared_ptr<backend::Backend> behind_; // only if made by make()
   std::unique_ptr<uint8_t[]> memory_;
   int error_ = 0;
   bool is_given_up_ = false;    // set before it ends
   bool has_ended_here_ = false; // on the submitter's thread, inside submit
-  // Of one that was made: who still uses it, what is behind and who waits for it. Released and
-  // acquired: the last one frees it.
+  // Only if made by make(): its users, which are what is behind and the thread that waits. Release
+  // and acquire: the last user frees it.
   std::atomic<int> holders_{2};
 
   base::Mutex<base::LockRank::filter_call> mutex_; // guards has_ended_ and error_ before it

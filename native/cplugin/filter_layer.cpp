@@ -1,4 +1,4 @@
-// The beginning and the end of filter_layer.hpp: open, prepare, what it can do, finalize, close. In
+// The beginning and the end of filter_layer.hpp: open, prepare, capabilities, finalize, close. In
 // nbdkit's order.
 #include "cplugin/filter_layer.hpp"
 
@@ -64,7 +64,7 @@ Next *FilterLayer::set_next(Next *next) {
 }
 
 void FilterLayer::close_before(Next *before, Close close) {
-  std::shared_ptr<backend::Backend> closed; // goes without the lock
+  std::shared_ptr<backend::Backend> closed; // destroyed without the lock
   {
     std::lock_guard lock(mutex_);
     closing_ = before->backend();
@@ -79,7 +79,7 @@ std::shared_ptr<backend::Backend> FilterLayer::shared_behind() const {
   return backend_;
 }
 
-// Inner to outer; a filter may have opened nothing.
+// From the innermost filter to the outermost; a filter may have opened nothing.
 bool FilterLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
                           std::string *error) {
   Next *next = next_;
@@ -106,7 +106,7 @@ bool FilterLayer::prepare_itself() {
   return true;
 }
 
-// Outer to inner, until one fails.
+// From the outermost filter to the innermost, until one fails.
 bool FilterLayer::finalize() {
   if (state_ == State::failed)
     return false;
@@ -119,11 +119,11 @@ bool FilterLayer::finalize() {
       return false;
     }
   }
-  Next *next = next_; // the filter may have taken it away
+  Next *next = next_; // the filter may have replaced it
   return next == nullptr || next->finalize();
 }
 
-// As under nbdkit, a filter is closed in any case, and finalized before if it has been prepared.
+// As under nbdkit, a filter is always closed, and before that finalized if it has been prepared.
 void FilterLayer::close_with(Close close) {
   finalize();
   {
@@ -174,7 +174,7 @@ bool FilterLayer::ask(Fact fact, backend::Support *support) {
   return answer >= 0;
 }
 
-// What changes the disk is not asked of one that is not written to.
+// Only asked if the export can be written.
 bool FilterLayer::ask_of_writing(backend::Facts *facts) {
   if (!ask(Fact::can_zero, &facts->zero))
     return false;
@@ -231,7 +231,7 @@ std::optional<backend::BlockSizes> FilterLayer::ask_block_sizes() {
 }
 
 uint32_t FilterLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const {
-  // Before any turn: the filter may be opening or closing what is behind it at this moment.
+  // Outside of any turn: the filter may be opening or closing what is behind it right now.
   const std::shared_ptr<backend::Backend> behind = shared_behind();
   return behind != nullptr && behind->is_prepared()
              ? Next::bytes_besides(*behind, type, length_bytes)
@@ -240,7 +240,7 @@ uint32_t FilterLayer::bytes_besides(uint16_t type, uint64_t length_bytes) const 
 
 // ---- while it is open ---------------------------------------------------------------------------
 
-// What is behind it, unless other clients have it, too.
+// What is behind this filter, unless other clients share it.
 std::shared_ptr<backend::Backend> FilterLayer::own_behind() const {
   std::lock_guard lock(mutex_);
   return is_of_all_ ? nullptr : backend_;
@@ -257,8 +257,8 @@ void FilterLayer::on_server_stopping() {
     behind->on_server_stopping();
 }
 
-// What the filter waits for ends, and the filter goes on by itself. What other clients wait for is
-// only given up when the server stops for all of them.
+// Ends the requests that the filter waits for; the filter then goes on by itself. Requests that
+// other clients wait for too are only given up when the server stops for all of them.
 void FilterLayer::give_up_unanswered() {
   std::shared_ptr<backend::Backend> behind;
   std::shared_ptr<backend::Backend> closing;

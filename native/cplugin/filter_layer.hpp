@@ -1,5 +1,5 @@
-// One of nbdkit's filters, open for one client: a layer whose requests the filter serves, on the
-// thread that submits them, which waits.
+// One of nbdkit's filters, open for one client: a layer whose requests the filter serves on the
+// submitting thread, which waits.
 #pragma once
 
 #include <atomic>
@@ -18,7 +18,7 @@ namespace asyncnbd::cplugin {
 class FilterLayer;
 }
 
-// What filters know as the open filter itself.
+// The open filter itself, as filters know it.
 struct nbdkit_context {
   asyncnbd::cplugin::FilterLayer *layer;
 };
@@ -27,14 +27,14 @@ namespace asyncnbd::cplugin {
 
 class FilterLayer final : public FilterBackend {
 public:
-  // Calls the filter's open, which may open what is behind it. nullptr on failure, with words for
-  // the user in `*error` unless they have been logged.
+  // Calls the filter's open, which may open what is behind it. nullptr on failure, with a message
+  // in `*error` unless it has been logged.
   static std::unique_ptr<backend::Backend> open(CFilter &filter, nbdkit_backend &place,
                                                 const backend::Level &behind,
                                                 const std::string &export_name, bool readonly,
                                                 std::string *error);
 
-  // ---- for who is in front of it
+  // ---- for the layer in front of it
 
   bool finalize() override;
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
@@ -60,9 +60,9 @@ public:
   // ---- for the filter itself
 
   nbdkit_backend &backend() { return place_; }
-  // Returns the one before.
+  // Returns the previous one.
   Next *set_next(Next *next);
-  // Closes one that is not next_ any more; what is in flight there can be given up meanwhile.
+  // Closes a Next that is not next_ any more; requests in flight there can be given up meanwhile.
   using Close = void (Next::*)();
   void close_before(Next *before, Close close);
 
@@ -107,17 +107,18 @@ private:
   const bool readonly_;
   void *handle_ = nullptr;
 
-  // Of a chain's own thread, or in the only request of its client: see retry.
+  // Changed on the chain's own thread, or inside the client's only request: see retry.
   enum class State { open, prepared, failed };
   State state_ = State::open;
 
-  // Read by any request. Who changes it takes care that there are none, or that they do not mind.
+  // Any request reads it. Whoever changes it ensures that none is in progress, or that it does no
+  // harm.
   std::atomic<Next *> next_{nullptr};
   std::atomic<bool> is_stopping_{false}; // pairs with nothing: giving up is tried again
   mutable base::Mutex<base::LockRank::filter_next> mutex_; // guards what follows
-  std::shared_ptr<backend::Backend> backend_;              // next_'s
-  bool is_of_all_ = false;                                 // it is no client's
-  std::shared_ptr<backend::Backend> closing_;              // what was, while it is closed
+  std::shared_ptr<backend::Backend> backend_;              // belongs to next_
+  bool is_of_all_ = false;                                 // it belongs to no client
+  std::shared_ptr<backend::Backend> closing_;              // the previous one, while it closes
 };
 
 } // namespace asyncnbd::cplugin

@@ -97,7 +97,7 @@ int ask_block_size(nbdkit_next *next, uint32_t *minimum, uint32_t *preferred, ui
 template <Fact fact> int ask(nbdkit_next *next) {
   return Next::of(next).fact(fact);
 }
-// Who does not want to know of an error may give no place for it.
+// `err` may be nullptr for a caller that does not need the errno.
 int do_pread(nbdkit_next *next, void *data, uint32_t count, uint64_t offset, uint32_t flags,
              int *err) {
   int ignored = 0;
@@ -172,7 +172,7 @@ Next *Next::open(const backend::Level &level, const std::string &export_name, bo
   return new Next(std::move(opened), level.opens_behind(), std::move(of_no_client));
 }
 
-// Of a client, its connection sees to the time that this takes.
+// For a client's, the connection limits the time that this takes.
 void Next::close() {
   if (of_no_client_ != nullptr)
     backend::close_in_time(*backend_, of_no_client_->resources(), std::chrono::milliseconds{0});
@@ -186,7 +186,7 @@ void Next::close_unused() {
   delete this;
 }
 
-// A filter may ask for anything at any time, also in a request.
+// A filter may ask anything at any time, even in a request.
 bool Next::prepare(std::string *error) {
   return backend_->prepare(backend::WANTS_ALL, error);
 }
@@ -195,7 +195,7 @@ bool Next::finalize() {
   return backend_->finalize();
 }
 
-// nbdkit asserts it.
+// nbdkit asserts this.
 bool Next::is_usable() const {
   const bool is_prepared = backend_->is_prepared();
   if (!is_prepared)
@@ -244,7 +244,7 @@ FilterBackend *Next::filter() const {
   return backend_->is_prepared() ? layer_ : nullptr;
 }
 
-// Or an errno. What nbdkit would end the process for is logged.
+// Returns 0 or an errno. Logs what nbdkit would end the process for.
 int Next::check(const Call &call) const {
   if (!is_usable())
     return EIO;
@@ -261,7 +261,7 @@ int Next::check(const Call &call) const {
   return EINVAL;
 }
 
-// Runs the request, with the filter's memory, or with a copy of its data if `child` has memory.
+// Runs the request with the filter's memory, or with a copy of its data if `child` has memory.
 int Next::run(const Call &call, Child &child) {
   backend::Request &request = child.request;
   const bool is_copied = request.data != nullptr;
@@ -277,7 +277,7 @@ int Next::run(const Call &call, Child &child) {
     request.make_extras().statuses.push_back({0, backend::ContextStatus::ALLOCATION, {}});
 
   int error = child.run(*backend_);
-  // What was given up may still be written to, but nobody touches what was answered.
+  // The plugin may still write to a request that was given up, but not to one that was answered.
   if (error == 0 && is_copied && call.type == wire::NBD_CMD_READ)
     memcpy(call.data, request.data, call.count);
   if (error == 0 && call.extents != nullptr)
@@ -311,7 +311,7 @@ int Next::pread(void *data, uint32_t count, uint64_t offset, uint32_t flags, int
 int Next::pwrite(const void *data, uint32_t count, uint64_t offset, uint32_t flags, int *err) {
   if (FilterBackend *direct = filter())
     return direct->pwrite(data, count, offset, flags, err);
-  // Only to be read: who gets it knows that from the request.
+  // Only read: the request's type says so.
   auto *bytes = static_cast<uint8_t *>(const_cast<void *>(data));
   return run({wire::NBD_CMD_WRITE, count, offset, flags, bytes}, err);
 }

@@ -1,5 +1,5 @@
-// What is open behind a filter, as the filter calls it: nbdkit's table of functions, and in front
-// of any of our backends what they stand for.
+// What is open behind a filter, as the filter calls it: nbdkit's table of functions, and how they
+// call any of our backends.
 #pragma once
 
 #include <cstdint>
@@ -16,20 +16,20 @@ namespace asyncnbd::cplugin {
 
 class Child;
 
-// A filter gets its address, at which the table must be. Any thread may call, any number at once,
-// until it is closed. Functions return 0 or -1, and then *err is an errno.
+// A filter gets its address, so the table must lie at the start. Any number of threads may call at
+// once, until it is closed. Functions return 0, or -1 with an errno in *err.
 class Next final : public nbdkit_next_ops {
 public:
-  // nullptr on failure, with words for the user in `*error` unless they have been logged.
-  // `of_no_client`: the level's bottom, if what is opened is for no client, or for several.
+  // nullptr on failure, with a message in `*error` unless it has been logged. `of_no_client`: the
+  // level's bottom, if what is opened is for no client, or for several.
   static Next *open(const backend::Level &level, const std::string &export_name, bool readonly,
                     std::shared_ptr<backend::Bottom> of_no_client, std::string *error);
   static Next &of(nbdkit_next *next) { return *static_cast<Next *>(next); }
-  // The last call: one of these.
+  // The last call is one of these.
   void close();
-  void close_unused(); // where no client has made a request
+  void close_unused(); // if no client has made a request
 
-  // Shared with those who give up what is in flight there.
+  // Shared with the threads that give up requests in flight.
   const std::shared_ptr<backend::Backend> &backend() const { return backend_; }
   bool is_of_no_client() const { return of_no_client_ != nullptr; }
 
@@ -39,7 +39,7 @@ public:
   const char *description();
   int block_size(uint32_t *minimum, uint32_t *preferred, uint32_t *maximum);
   int fact(Fact fact);
-  // What a request of so many bytes to `behind` takes here besides itself.
+  // What a request to `behind` takes here in addition to its own memory.
   static uint32_t bytes_besides(const backend::Backend &behind, uint16_t type,
                                 uint64_t length_bytes);
 
@@ -58,9 +58,9 @@ private:
        std::shared_ptr<backend::Bottom> of_no_client);
   ~Next() = default;
 
-  // False, which has been logged: it has not been prepared, and nothing may be asked of it.
+  // False: it has not been prepared, so nothing may be asked of it. That has been logged.
   bool is_usable() const;
-  // The filter behind, if it is one directly and can be called.
+  // The filter directly behind, if there is one and it can be called.
   FilterBackend *filter() const;
   int check(const Call &call) const;
   int run(const Call &call, Child &child);
@@ -68,7 +68,7 @@ private:
 
   const std::shared_ptr<backend::Bottom> of_no_client_;
   std::shared_ptr<backend::Backend> backend_;
-  FilterBackend *const layer_; // the same, if it is one directly; else nullptr
+  FilterBackend *const layer_; // the backend, if it is a filter; else nullptr
 };
 
 } // namespace asyncnbd::cplugin

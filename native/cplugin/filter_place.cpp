@@ -18,7 +18,7 @@ namespace {
 using backend::ExportEntry;
 using backend::Level;
 
-// A filter may call what it was given only in the call that gave it.
+// A filter may use the pointer that it was given only during that call.
 bool is_in_call(const Level &level) {
   if (level.bottom != nullptr)
     return true;
@@ -46,7 +46,7 @@ int next_list_exports(nbdkit_backend *nxdata, int readonly, nbdkit_exports *expo
   return 0;
 }
 
-// Kept for as long as the client, as filters keep pointers to it.
+// Kept as long as the client, because filters keep pointers to it.
 const char *next_default_export(nbdkit_backend *nxdata, int readonly) {
   const Level level = nxdata->level();
   if (!is_in_call(level))
@@ -55,10 +55,10 @@ const char *next_default_export(nbdkit_backend *nxdata, int readonly) {
   return name ? level.bottom->context().interns.add(*name) : nullptr;
 }
 
-// The client's, which knows what its chain stands on from now on.
+// The client's context, which from now on knows the bottom of its chain.
 host::CallContext &context_of(const Level &behind) {
   host::CallContext &context = behind.bottom->context();
-  if (context.bottom != behind.bottom) // other threads may read it, once there are requests
+  if (context.bottom != behind.bottom) // other threads may read it once requests arrive
     context.bottom = behind.bottom;
   return context;
 }
@@ -116,7 +116,7 @@ std::optional<std::vector<ExportEntry>> FilterPlace::list_exports(const Level &b
   return entries;
 }
 
-// Asked once a client. A name that is too long is none.
+// Asked once for each client. A name that is too long counts as none.
 std::optional<std::string> FilterPlace::default_export(const Level &behind, bool readonly) {
   host::CallContext &context = context_of(behind);
   if (auto found = context.default_exports_in_front.find(behind.index);

@@ -1,4 +1,4 @@
-// The requests of filter_layer.hpp, and what stands in for what a filter says it cannot do.
+// The requests of filter_layer.hpp, and the emulation of what a filter says it cannot do.
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
@@ -18,7 +18,7 @@ namespace {
 // The length of a callback's range has 32 bits; the parts of a longer one stay aligned.
 constexpr uint64_t PART_BYTES = uint64_t{1} << 31;
 
-// A range that takes more calls would keep a thread for too long; the specification allows to
+// A range that takes more calls would keep a thread for too long; the specification allows us to
 // refuse it.
 constexpr uint64_t MAX_RANGE_BYTES = PART_BYTES << 16;
 
@@ -35,7 +35,7 @@ uint32_t nbdkit_flags(const backend::Request &request) {
   return flags;
 }
 
-// A filter that fails should have said why, by a number of the system.
+// A filter that fails should have set an errno of the system.
 int with_error(int result, int *err) {
   if (result != -1)
     return 0;
@@ -109,12 +109,12 @@ int FilterLayer::perform_in_pieces(backend::Request &request, uint64_t *done_byt
       return error != 0 ? error : EINVAL;
     *done_bytes += count;
     if (*done_bytes < request.length_bytes && request.completers.maker().client_has_gone())
-      return ESHUTDOWN; // of what is left, nobody would know
+      return ESHUTDOWN; // nobody waits for the rest
   }
   return 0;
 }
 
-// Filters know of one context alone, and clients are offered no other.
+// Filters know only one context, and clients are offered no other.
 int FilterLayer::perform_block_status(backend::Request &request) {
   const auto count = static_cast<uint32_t>(std::min(request.length_bytes, PART_BYTES));
   const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
@@ -138,7 +138,7 @@ int FilterLayer::perform_block_status(backend::Request &request) {
   return 0;
 }
 
-// A filter that has opened nothing, or has closed it, has nothing to pass a request on to.
+// A filter that has opened nothing, or has closed it, cannot pass on a request.
 int FilterLayer::missing_next(int *err) const {
   host::log_error("filter \"%s\": nothing is open behind it", name());
   *err = EIO;
@@ -208,7 +208,7 @@ int FilterLayer::extents(uint32_t count, uint64_t offset, uint32_t flags, nbdkit
     host::log_debug("%s: extents count=%" PRIu32 " offset=%" PRIu64 " req_one=%d", name(), count,
                     offset, (flags & NBDKIT_FLAG_REQ_ONE) != 0);
   *err = 0;
-  if (!facts().can_extents) { // then all of it counts as data
+  if (!facts().can_extents) { // then everything counts as data
     const int result = nbdkit_add_extent(extents, offset, count, 0);
     *err = result == -1 ? errno : 0;
     return result;
@@ -231,10 +231,10 @@ int FilterLayer::cache(uint32_t count, uint64_t offset, uint32_t flags, int *err
   return next != nullptr ? next->cache(count, offset, flags, err) : missing_next(err);
 }
 
-// ---- stand-ins, as nbdkit's
+// ---- emulation, as in nbdkit
 // -----------------------------------------------------------------------
 
-// A flush, where the filter has no better than that, is due with the last piece alone.
+// If the filter emulates FUA by a flush, only the last piece needs it.
 int FilterLayer::zero_by_writing(uint32_t count, uint64_t offset, uint32_t flags, int *err) {
   const uint8_t *source = backend::zeroes();
   if ((flags & NBDKIT_FLAG_FAST_ZERO) != 0 || source == nullptr) {

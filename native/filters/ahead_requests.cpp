@@ -26,14 +26,14 @@ void AheadRequests::on_read(uint64_t offset, uint64_t length_bytes, uint64_t siz
   is_looking_.clear(std::memory_order_release);
 }
 
-// Returns up to where it has been asked for.
+// Returns the end of what has been requested.
 uint64_t AheadRequests::ask(const AheadRange &range) {
   uint64_t at = range.begin;
   while (at < range.end) {
     AheadRequest *unused = find_unused();
     if (unused == nullptr)
       break;
-    // Those that are side by side do not share a block of a cache.
+    // Adjacent requests do not share a block of a cache.
     const uint64_t end = std::min(range.end, at / MAX_BYTES * MAX_BYTES + MAX_BYTES);
     submit(*unused, at, end);
     at = end;
@@ -53,7 +53,7 @@ AheadRequests::AheadRequest *AheadRequests::find_unused() {
   return unused == requests_->end() ? nullptr : &*unused;
 }
 
-// Whoever is below moves it to a thread of its own if it takes long.
+// The backend below moves it to another thread if it takes long.
 void AheadRequests::submit(AheadRequest &ahead, uint64_t begin, uint64_t end) {
   ahead.is_in_use.store(true, std::memory_order_relaxed);
   ahead.owner = shared_from_this();
@@ -74,14 +74,14 @@ void AheadRequests::wait_until_over() {
     in_flight_.wait(left, std::memory_order_acquire);
 }
 
-// Again and again, as what goes on in several steps may be between two of them. A call that blocks
-// has to return.
+// Repeatedly, because a request of several steps may be between two of them. A call that blocks
+// must return.
 void AheadRequests::end_unused() {
   stop();
   backend::give_up_all(*below_, in_flight_);
 }
 
-// Nobody is to hear of errors: who reads there will see.
+// Errors are not reported: a read there will find them.
 void AheadRequests::AheadRequest::complete(Request &, int) {
   const std::shared_ptr<AheadRequests> keep = owner;
   let_go();
@@ -98,13 +98,13 @@ void AheadRequests::AheadRequest::drop_holder() {
     let_go();
 }
 
-// After which it may be used again, or be gone with all others.
+// Afterwards it may be used again, or be gone with all others.
 void AheadRequests::AheadRequest::let_go() {
   const std::shared_ptr<AheadRequests> keep = std::move(owner);
   is_in_use.store(false, std::memory_order_release);
 }
 
-// Of one that has been answered or given up.
+// For a request that has been answered or given up.
 void AheadRequests::on_end() {
   of_all_->fetch_sub(1, std::memory_order_relaxed);
   if (in_flight_.fetch_sub(1, std::memory_order_acq_rel) == 1)

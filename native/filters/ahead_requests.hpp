@@ -1,4 +1,4 @@
-// Requests to cache that a filter makes by itself, on behalf of no request of its client.
+// Cache requests that a filter makes by itself, not on behalf of a client's request.
 #pragma once
 
 #include <array>
@@ -13,27 +13,27 @@
 
 namespace asyncnbd::filters {
 
-// One client's. Shared with its requests, the last of which may end after its client.
+// Belongs to one client. Shared with its requests, the last of which may outlive the client.
 class AheadRequests final : public std::enable_shared_from_this<AheadRequests> {
 public:
-  // `of_all`: how many all clients have in flight.
+  // `of_all`: the number that all clients have in flight.
   AheadRequests(std::shared_ptr<backend::Backend> below,
                 std::shared_ptr<std::atomic<uint32_t>> of_all)
       : below_(std::move(below)), of_all_(std::move(of_all)) {}
 
-  // For a read that will be submitted: requests what comes after it, if earlier reads have led
-  // there. Does not wait; not inside a completion.
+  // For a read that will be submitted: requests what follows it, if it continues earlier reads.
+  // Does not wait; not inside a completion.
   void on_read(uint64_t offset, uint64_t length_bytes, uint64_t size_bytes);
 
-  // From now on nothing is requested.
+  // Makes no more requests from now on.
   void stop() { is_over_.store(true, std::memory_order_relaxed); }
   // Blocks until all requests have been answered or given up. After the last read.
   void wait_until_over();
-  // The same, but gives up what is not answered: for callers that nobody else does it for.
+  // The same, but gives up unanswered requests itself, if nobody else does.
   void end_unused();
 
 private:
-  static constexpr uint64_t MAX_BYTES = 256 << 10; // of one request
+  static constexpr uint64_t MAX_BYTES = 256 << 10; // in one request
   static constexpr size_t MAX_IN_FLIGHT = 16;
   static constexpr uint32_t MAX_OF_ALL = 256;
 
@@ -46,11 +46,12 @@ private:
     void let_go();
 
     backend::Request request{};
-    std::shared_ptr<AheadRequests> owner; // and what is below, while that may use it
-    // Of one that is given up: both who gives it up and who may still use it hold it. A late reply
-    // may come before give_up. The second of them finds this as the first has left it.
+    std::shared_ptr<AheadRequests> owner; // and the backend below, while that may use it
+    // For a request that is given up: held by the thread that gives it up and by the backend that
+    // may still use it. A late reply may come before give_up. The second of them sees everything
+    // that the first has written.
     std::atomic<uint8_t> holders{0};
-    // The release of its end pairs with the acquire of the thread that uses it next.
+    // The release at its end pairs with the acquire of the next use.
     std::atomic<bool> is_in_use{false};
   };
 
@@ -61,12 +62,13 @@ private:
 
   const std::shared_ptr<backend::Backend> below_;
   const std::shared_ptr<std::atomic<uint32_t>> of_all_; // pairs with nothing
-  // Held while one read is looked at; reads that come meanwhile are not: they never wait here.
+  // Held while one read is examined; reads that come meanwhile are skipped, so they never wait
+  // here.
   std::atomic_flag is_looking_;
-  ReadStreams streams_;                                               // of who looks
-  std::unique_ptr<std::array<AheadRequest, MAX_IN_FLIGHT>> requests_; // likewise; from the first on
+  ReadStreams streams_;                                               // used with is_looking_
+  std::unique_ptr<std::array<AheadRequest, MAX_IN_FLIGHT>> requests_; // made at the first read
   std::atomic<bool> is_over_{false};                                  // pairs with nothing
-  std::atomic<uint32_t> in_flight_{0}; // its end is released to who waits
+  std::atomic<uint32_t> in_flight_{0}; // released at an end, acquired by the waiter
 };
 
 } // namespace asyncnbd::filters

@@ -8,7 +8,7 @@ namespace asyncnbd::filters {
 using backend::Request;
 using backend::Support;
 
-// An export that is not written to can do nothing that writes.
+// A read-only export offers no command that writes.
 bool AlteredLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
                            std::string *error) {
   if (!EmulatedLayer::collect(wanted, facts, error))
@@ -25,7 +25,7 @@ bool AlteredLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
   return true;
 }
 
-// What is below sees what it will be asked.
+// The backend below must see the request as it will be submitted.
 backend::Reservation AlteredLayer::reserve(Request &request) {
   const uint16_t flags = request.flags;
   request.flags = flags_below(request);

@@ -1,5 +1,5 @@
-// What layers share that say other things of an export than is true of what is below, and change
-// the flags of requests on their way down.
+// The common part of layers that change the facts of an export, and the flags of requests on their
+// way down.
 #pragma once
 
 #include <cstdint>
@@ -10,8 +10,8 @@
 
 namespace asyncnbd::filters {
 
-// Passes on every request, and every reservation: a derived class that refuses some must say so in
-// `reserve`, too.
+// Passes on every request and every reservation: a derived class that refuses some must also do so
+// in `reserve`.
 class AlteredLayer : public EmulatedLayer, private backend::Completer {
 public:
   using EmulatedLayer::EmulatedLayer;
@@ -21,11 +21,11 @@ public:
   void submit(backend::Request &request, backend::Caller caller) override;
 
 private:
-  // From what is below. False: that will not do, and why is in `*error`.
+  // Changes the facts of the backend below. False: it is not suitable; `*error` says why.
   virtual bool alter(backend::Facts *facts, std::string *error) const = 0;
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) final;
-  // The flags that the request has below. It does not come there with all flags that an export
-  // offers: what stands above does the rest.
+  // The flags of the request below. Not all flags that an export offers arrive there: layers above
+  // handle the rest.
   virtual uint16_t flags_below(const backend::Request &request) const { return request.flags; }
 
   void complete(backend::Request &request, int error) override;

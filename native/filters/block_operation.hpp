@@ -1,5 +1,5 @@
-// What the operations of filters have in common that keep blocks of a disk in a file of their own:
-// a request of several steps, which may wait for its claim on blocks, and its client.
+// The common part of the operations of filters that keep blocks of a disk in a file: a request of
+// several steps, which may wait for its claim on blocks, and its client.
 #pragma once
 
 #include <atomic>
@@ -13,15 +13,15 @@
 
 namespace asyncnbd::filters {
 
-// Of one client.
+// One client.
 struct BlockClient {
   backend::Backend &below;
-  std::atomic<bool> is_given_up{false}; // pairs with nothing: who comes later is given up below
+  std::atomic<bool> is_given_up{false}; // pairs with nothing: later requests are given up below
 };
 
 class BlockOperation : public store::BlockTask, protected backend::SteppedRequest {
 public:
-  // Those of the client that wait for their claims fail, and others at their next step.
+  // The client's operations that wait for claims fail at once, others at their next step.
   static void give_up(BlockClient &client, store::BlockWork &work);
 
 protected:
@@ -31,8 +31,8 @@ protected:
 
   void go_on(backend::Caller caller);
 
-  // Of who has a thread, and goes on at once: whether it has done so much, with these bytes, that
-  // others who wait for a thread come first.
+  // For an operation on a thread that could go on at once: whether, with these bytes, it has done
+  // so much that others that wait for a thread come first.
   bool is_long_work(uint64_t bytes) {
     constexpr uint64_t MAX_BYTES_AT_ONCE = 64 << 20;
     worked_bytes_ += bytes;
@@ -42,10 +42,10 @@ protected:
     return true;
   }
 
-  // Given up, or a long request of a client that has gone: the rest of it is not done.
+  // True: it is given up, or a long request of a client that has gone; the rest is not done.
   bool is_to_stop() const;
 
-  // The next question of a block status to what is below, or its end. `known`: see BlockStatus.
+  // The next question of a block status to the backend below, or the end. `known`: see BlockStatus.
   template <typename Function> Next ask_status(const Blocks &blocks, Function known) {
     auto question = status_.next(request(), blocks, known);
     if (!question)

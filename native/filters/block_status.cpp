@@ -15,7 +15,7 @@ using backend::Request;
 
 namespace {
 
-// A block status may tell of less than was asked for.
+// A block status may cover less than the range that was asked for.
 constexpr uint64_t MAX_STATUS_BYTES = uint64_t{1} << 40;
 constexpr unsigned MAX_QUESTIONS = 256;
 
@@ -59,7 +59,7 @@ std::optional<BlockStatus::Question> BlockStatus::take_known(Request &request, c
   if (!known.flags) {
     if (questions_++ < MAX_QUESTIONS)
       return ask(request, bytes);
-    return std::nullopt; // it is not open any more
+    return std::nullopt; // the file is not open any more
   }
   append_extent(request.extras->statuses[context_].extents, bytes, *known.flags);
   at_ += bytes;
@@ -76,7 +76,7 @@ int BlockStatus::take(Request &request, const Request &child) {
   ContextStatus &status = request.extras->statuses[context_];
   uint64_t left_bytes = child.length_bytes;
   for (const Extent &extent : child.extras->statuses.front().extents) {
-    const uint64_t bytes = std::min(left_bytes, extent.length_bytes); // it may tell of more
+    const uint64_t bytes = std::min(left_bytes, extent.length_bytes); // it may cover more
     if (bytes > 0)
       append_extent(status.extents, bytes, extent.flags);
     left_bytes -= bytes;

@@ -1,4 +1,4 @@
-// Answers a block status in front of a disk of which a filter has some blocks itself.
+// Answers a block status for a filter that has some blocks of the disk itself.
 #pragma once
 
 #include <cstddef>
@@ -10,10 +10,12 @@
 
 namespace asyncnbd::filters {
 
-// The extents of what a filter has, it says; the rest, and other contexts, are asked for below.
+// The filter gives the extents of its own blocks; the backend below is asked about the rest, and
+// about other contexts.
 class BlockStatus {
 public:
-  // What begins at an offset: so many blocks that are alike, and their flags; none: below knows.
+  // What begins at an offset: the number of equal blocks, and their flags; none: the backend below
+  // knows.
   struct Known {
     uint64_t blocks;
     std::optional<uint64_t> flags;
@@ -26,8 +28,8 @@ public:
 
   void begin(uint64_t offset);
 
-  // What to ask below next; none: the request is answered. `known` is called with the first and the
-  // last block of a range.
+  // What to ask the backend below next; none: the request is answered. `known` is called with the
+  // first and the last block of a range.
   template <typename Function>
   std::optional<Question> next(backend::Request &request, const Blocks &blocks, Function known) {
     std::optional<Question> question;
@@ -44,7 +46,7 @@ public:
     return question;
   }
 
-  // What below has answered; an errno if that is nothing.
+  // Takes the answer of the backend below; an errno if that is empty.
   int take(backend::Request &request, const backend::Request &child);
 
 private:
@@ -57,8 +59,8 @@ private:
   std::optional<Question> ask(const backend::Request &request, uint64_t length_bytes) const;
 
   size_t context_ = 0;     // the one being answered
-  uint64_t at_ = 0;        // up to where it is
-  unsigned questions_ = 0; // for that
+  uint64_t at_ = 0;        // the end of the answer so far
+  unsigned questions_ = 0; // for this context
 };
 
 } // namespace asyncnbd::filters

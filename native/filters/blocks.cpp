@@ -40,7 +40,7 @@ bool is_same_size(const char *filter, uint64_t had_bytes, uint64_t has_bytes, st
   if (had_bytes == has_bytes)
     return true;
   *error = std::string("filter ") + filter + ": the disk had " + std::to_string(had_bytes) +
-           " bytes when a client opened it first and has " + std::to_string(has_bytes) +
+           " bytes when a client first opened it, and now has " + std::to_string(has_bytes) +
            " now; restart the server, or have the plugin list exports that are different disks";
   return false;
 }
@@ -48,7 +48,7 @@ bool is_same_size(const char *filter, uint64_t had_bytes, uint64_t has_bytes, st
 bool is_block_size(const char *filter, uint64_t bytes, std::string *error) {
   if (bytes >= Blocks::MIN_BYTES && (bytes & (bytes - 1)) == 0)
     return true;
-  *error = std::string("filter ") + filter + ": a block has a power of two of bytes, 4096 at least";
+  *error = std::string("filter ") + filter + ": the block size must be a power of two from 4096 on";
   return false;
 }
 

@@ -14,38 +14,38 @@ namespace asyncnbd::filters {
 struct Blocks {
   static constexpr uint64_t DEFAULT_BYTES = 64 << 10;
   static constexpr uint64_t MIN_BYTES = 4096;
-  static constexpr uint64_t MAX_BYTES = 64 << 20; // what a request can have
+  static constexpr uint64_t MAX_BYTES = 64 << 20; // the longest request
 
   uint64_t block_bytes; // a power of two
   uint64_t size_bytes;  // of the disk
 
   uint64_t block_of(uint64_t offset) const { return offset / block_bytes; }
   uint64_t begin_of(uint64_t block) const { return block * block_bytes; }
-  // The disk's last block may be shorter than others.
+  // The last block of the disk may be shorter.
   uint64_t end_of(uint64_t block) const { return std::min(begin_of(block + 1), size_bytes); }
 };
 
-// Whether a filter keeps what is read: always, never, or while a file exists.
+// Whether a filter keeps blocks that are read: always, never, or while a file exists.
 struct KeepsReads {
   bool always;
-  std::string path; // of the file; "": none
+  std::string path; // the file; "": none
 
-  // Of the options onRead and onReadPath.
+  // From the options onRead and onReadPath.
   static KeepsReads of(OptionReader &reader);
   bool may_be() const { return always || !path.empty(); }
   bool is_now() const;
 };
 
-// Answers a read with what the file has there: with pages if that may be, else by a copy. An errno.
+// Answers a read from the file: with pages if allowed, else with a copy. Returns 0 or an errno.
 int read_file(store::TemporaryFile &file, backend::Request &request, bool may_be_pages);
 
-// What is written in whole blocks need not be fetched.
+// Makes whole blocks the preferred size: blocks that are written as a whole need not be fetched.
 void prefer_whole_blocks(backend::Facts *facts, uint64_t block_bytes);
 
-// For a filter that knows blocks of a disk of `had_bytes`. False: `*error` has words for the user.
+// For a filter that has blocks of a disk of `had_bytes`. False: `*error` has a message.
 bool is_same_size(const char *filter, uint64_t had_bytes, uint64_t has_bytes, std::string *error);
 
-// Likewise, of what its user has chosen.
+// The same for the block size that a user has chosen.
 bool is_block_size(const char *filter, uint64_t bytes, std::string *error);
 
 } // namespace asyncnbd::filters

@@ -40,11 +40,11 @@ private:
   base::Threads &threads_;
 };
 
-// 0: none is given.
+// 0: not given.
 uint64_t size_of(OptionReader &reader, const char *name, uint64_t most, uint64_t min_block) {
   const std::optional<uint64_t> size = reader.optional_number(name, most);
   if (size == 0u)
-    reader.complain(name, "at least a byte");
+    reader.complain(name, "at least 1 byte");
   else if (size && min_block > 0 && (*size & (min_block - 1)) != 0)
     reader.complain(name, "a multiple of minBlock");
   return size.value_or(0);

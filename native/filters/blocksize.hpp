@@ -1,5 +1,5 @@
-// Clients may send requests of any size to a plugin that takes only whole blocks, or only short
-// ones.
+// Lets clients send requests of any size to a plugin that takes only whole blocks, or only short
+// requests.
 #pragma once
 
 #include <memory>
@@ -10,10 +10,10 @@
 
 namespace asyncnbd::filters {
 
-// Options, in bytes: minBlock, what the plugin is asked for in multiples of, a power of two up to
-// 64 KiB; maxData, the longest read, write or request to cache; maxLength, the longest trim or
-// zeroing. Without one the plugin's own block sizes say it. nullptr, with words in `*error`, if
-// there is something else.
+// Options, in bytes: minBlock, the block size of requests to the plugin, a power of two up to 64
+// KiB; maxData, the longest read, write or cache request; maxLength, the longest trim or zeroing.
+// The plugin's own block sizes are the defaults. nullptr, with a message in `*error`, for an
+// unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_blocksize(const FilterOptions &options,
                                                 const backend::Resources &resources,
                                                 std::string *error);

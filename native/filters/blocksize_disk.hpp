@@ -1,5 +1,5 @@
-// What the blocksize filter keeps of a disk for all its clients: which ranges are being changed, so
-// that no change is lost between the reading of a block and the writing of it with a part changed.
+// The blocksize filter's state of a disk for all its clients: which ranges are being changed, so
+// that no change is lost while a block is read, partly changed and written back.
 #pragma once
 
 #include <atomic>
@@ -12,9 +12,9 @@
 
 namespace asyncnbd::filters {
 
-// Changes claim the bytes of their blocks. Until a client changes a part of a block there is
-// nothing to lose: changes of whole blocks are only counted, all under one claim. From then on each
-// has a claim of its own. Nobody counts or claims before all of a change has come. Any thread.
+// Changes claim the bytes of their blocks. Until a client changes a part of a block, nothing can be
+// lost: changes of whole blocks are only counted, all under one claim. From then on each has a
+// claim of its own. A change is counted or claimed only after all its data has arrived. Any thread.
 class BlocksizeDisk final : public backend::DiskState {
 public:
   explicit BlocksizeDisk(base::Threads &threads)
@@ -24,7 +24,7 @@ public:
     work->try_claim(counted_);
   }
 
-  // False: each has a claim of its own.
+  // False: each change needs a claim of its own.
   bool begin_counted() {
     uint64_t state = state_.load(std::memory_order_relaxed);
     do {
@@ -33,12 +33,14 @@ public:
     } while (!state_.compare_exchange_weak(state, state + 1, std::memory_order_relaxed));
     return true;
   }
-  // The release is for who claims after the last one: it pairs with the lock of the claims.
+  // The release is for the claim after the last counted change: it pairs with the lock of the
+  // claims.
   void end_counted() {
     if (state_.fetch_sub(1, std::memory_order_acq_rel) == (HAS_CLAIMS | 1))
       work->release(counted_);
   }
-  // Before a part of a block is claimed: the claim is granted when those that are counted are over.
+  // Called before a part of a block is claimed: the claim is granted when the counted changes are
+  // over.
   void stop_counting() {
     if ((state_.load(std::memory_order_relaxed) & HAS_CLAIMS) == 0 &&
         state_.fetch_or(HAS_CLAIMS, std::memory_order_acq_rel) == 0)
@@ -51,14 +53,14 @@ private:
   static constexpr uint64_t HAS_CLAIMS = uint64_t{1} << 63;
 
   store::RangeClaims::Claim counted_{};
-  std::atomic<uint64_t> state_{0}; // how many are counted; HAS_CLAIMS: no more will be
+  std::atomic<uint64_t> state_{0}; // the number of counted changes; HAS_CLAIMS: no more are counted
 };
 
-// What the plugin is asked for, in bytes.
+// Limits of requests to the plugin, in bytes.
 struct BlocksizeLimits {
   uint64_t block = 1;  // a power of two: ranges begin and end at multiples of it
-  uint64_t data = 0;   // at most, of a read, write or request to cache
-  uint64_t length = 0; // at most, of others
+  uint64_t data = 0;   // the most for a read, write or cache request
+  uint64_t length = 0; // the most for others
 
   uint64_t round_down(uint64_t value) const { return value & ~(block - 1); }
   uint64_t round_up(uint64_t value) const { return round_down(value + block - 1); }

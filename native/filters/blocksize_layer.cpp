@@ -18,7 +18,7 @@ BlocksizeLayer::BlocksizeLayer(std::unique_ptr<Backend> opened, const BlocksizeS
                                BlocksizeDisk &disk)
     : EmulatedLayer(std::move(opened)), settings_(settings), client_{{below()}, disk, {}} {}
 
-// Clients hear of the widest limits that there can be.
+// Clients are told the widest possible limits.
 bool BlocksizeLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
                              std::string *error) {
   constexpr uint32_t LEAST_PREFERRED_BYTES = 4096;
@@ -27,7 +27,7 @@ bool BlocksizeLayer::collect(const backend::Wanted &wanted, backend::Facts *fact
   if (!EmulatedLayer::collect(of_below, facts, error))
     return false;
   if (!facts->block_sizes) {
-    *error = "filter blocksize: the plugin has failed to tell its block sizes";
+    *error = "filter blocksize: the plugin failed to report its block sizes";
     return false;
   }
   if (!set_limits(*facts->block_sizes, error))
@@ -54,12 +54,12 @@ bool BlocksizeLayer::set_limits(const backend::BlockSizes &sizes, std::string *e
   limits.length = limits.round_down(length);
   if (limits.data > 0 && limits.length > 0)
     return true;
-  *error = "filter blocksize: maxdata and maxlen must be " + std::to_string(limits.block) +
-           " bytes at least, which is the block size of this export";
+  *error = "filter blocksize: maxdata and maxlen must be at least " + std::to_string(limits.block) +
+           " bytes, the block size of this export";
   return false;
 }
 
-// Of a request: below takes it as it is.
+// Whether the backend below can take the request unchanged.
 bool BlocksizeLayer::is_whole(const Request &request) const {
   const BlocksizeLimits &limits = client_.limits;
   switch (request.type) {
@@ -72,7 +72,7 @@ bool BlocksizeLayer::is_whole(const Request &request) const {
   case wire::NBD_CMD_WRITE_ZEROES:
     return limits.are_whole_blocks(request.offset, request.length_bytes) &&
            request.length_bytes <= limits.length;
-  case wire::NBD_CMD_BLOCK_STATUS: // else its answer has to be aligned
+  case wire::NBD_CMD_BLOCK_STATUS: // otherwise its answer must be aligned
     return limits.block == 1 && request.length_bytes <= limits.length;
   default:
     return true;
@@ -83,8 +83,8 @@ bool BlocksizeLayer::is_counted(const Request &request) const {
   return client_.limits.block > 1 && is_change(request.type);
 }
 
-// What changes the disk before it is submitted would have to be counted for as long as its client
-// takes to send it, and others would wait for that.
+// A write that is received on the disk would have to be counted while its client sends it, and
+// others would wait for that.
 Reservation BlocksizeLayer::reserve(Request &request) {
   if (!is_whole(request))
     return {};
@@ -121,7 +121,7 @@ uint32_t BlocksizeLayer::bytes_besides(uint16_t type, uint64_t length_bytes) con
   }
 }
 
-// Zeroing in several calls is never fast.
+// A fast zero must not take several calls.
 void BlocksizeLayer::submit(Request &request, Caller caller) {
   const bool is_fast_zero = request.type == wire::NBD_CMD_WRITE_ZEROES &&
                             (request.flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0;

@@ -1,5 +1,5 @@
-// A client's layer of the blocksize filter: which requests pass on as they are, and which take an
-// operation. See blocksize.hpp.
+// A client's layer of the blocksize filter: decides which requests pass unchanged, and which need
+// an operation. See blocksize.hpp.
 #pragma once
 
 #include <cstdint>
@@ -12,7 +12,7 @@
 
 namespace asyncnbd::filters {
 
-// In bytes; 0: the user has not said it.
+// In bytes; 0: not given by the user.
 struct BlocksizeSettings {
   uint64_t min_block = 0;
   uint64_t max_data = 0;
@@ -38,7 +38,7 @@ private:
   bool is_counted(const backend::Request &request) const;
   void submit_counted(backend::Request &request, backend::Caller caller);
 
-  // Of a counted change.
+  // The end of a counted change.
   void complete(backend::Request &request, int error) override;
   void give_up(backend::Request &request, int error) override;
 

@@ -19,8 +19,8 @@ using backend::Support;
 
 namespace {
 
-// More pieces of a range that is longer than nbdkit's can be would take too long; the specification
-// allows to refuse it.
+// A range with more pieces, which is longer than any in nbdkit, would take too long; the
+// specification allows us to refuse it.
 constexpr uint64_t MAX_PIECES = 65536;
 
 } // namespace
@@ -44,8 +44,7 @@ void BlocksizeOperation::begin(Request &request, Caller caller) {
   go_on(caller);
 }
 
-// Of a trim, what is no whole block stays as it is; of a request to cache, it is cached with all of
-// its block.
+// For a trim, only whole blocks count; for a cache request, every block that is touched.
 void BlocksizeOperation::set_range() {
   const BlocksizeLimits &limits = client_.limits;
   at_ = request().offset;
@@ -69,10 +68,10 @@ int BlocksizeOperation::refusal() const {
   return EINVAL;
 }
 
-// False: it waits until others have changed the same blocks.
+// False: it waits for other changes of the same blocks.
 bool BlocksizeOperation::begin_change() {
   if (at_ == end_)
-    return true; // a trim of nothing
+    return true; // an empty trim
   const BlocksizeLimits &limits = client_.limits;
   if (!limits.are_whole_blocks(at_, end_)) {
     client_.disk.stop_counting();
@@ -125,7 +124,7 @@ BlocksizeOperation::Next BlocksizeOperation::make_piece() {
   stage_ = Stage::piece;
   if (type == wire::NBD_CMD_WRITE && piece_bytes_ == request().length_bytes) {
     make_child(type, flags_of(type), at_, piece_bytes_, nullptr);
-    child().take_payload(request()); // in pages, perhaps
+    child().take_payload(request()); // perhaps in pages
     has_reservation_ = false;
   } else {
     make_child(type, flags_of(type), at_, piece_bytes_, has_data ? data_here() : nullptr);
@@ -154,7 +153,7 @@ BlocksizeOperation::Next BlocksizeOperation::make_flush() {
   return Next::child;
 }
 
-// Where FUA is a flush below, one at the end is enough.
+// If the backend below emulates FUA by a flush, one at the end is enough.
 uint16_t BlocksizeOperation::flags_of(uint16_t type) const {
   unsigned flags = is_change(type) ? request().flags & wire::NBD_CMD_FLAG_FUA : 0;
   if (needs_flush_)
@@ -176,7 +175,7 @@ int BlocksizeOperation::take_child() {
   return 0;
 }
 
-// Of the block that has been read, the part that the request is about.
+// Takes the request's part of the block that has been read.
 void BlocksizeOperation::take_block() {
   uint8_t *part = block_.get() + (at_ & (client_.limits.block - 1));
   if (request().type == wire::NBD_CMD_READ) {
@@ -192,7 +191,8 @@ void BlocksizeOperation::take_block() {
   stage_ = Stage::block_write;
 }
 
-// Whether it is over is known at once; the next call is not made from inside a completion.
+// Looks at once whether the request is over. The next call must not be made from inside a
+// completion.
 void BlocksizeOperation::on_answered_later() {
   int error = child_error();
   if (advance(&error) == Next::end) {
@@ -224,8 +224,8 @@ void BlocksizeOperation::before_end(int error) {
 
 // ---- extents -----------------------------------------------------------------------------------
 
-// One context at a time, of whole blocks. If the first extent ends within a block, below is asked
-// about the rest of it.
+// Asks about one context at a time, in whole blocks. If the first extent ends inside a block, asks
+// about the rest of the block.
 BlocksizeOperation::Next BlocksizeOperation::make_status() {
   if (context_ == request().extras->statuses.size())
     return Next::end;
@@ -264,7 +264,7 @@ int BlocksizeOperation::take_status() {
     return EINVAL;
   for (const Extent &extent : told)
     append_extent(known_, extent.length_bytes, extent.flags);
-  uint64_t before_bytes = request().offset - begin; // which the client has not asked about
+  uint64_t before_bytes = request().offset - begin; // not asked for by the client
   const bool is_allocation = status.context == ContextStatus::ALLOCATION;
   if (is_allocation ? !align_known() : known_bytes() <= before_bytes)
     return 0;
@@ -278,9 +278,9 @@ int BlocksizeOperation::take_status() {
   return 0;
 }
 
-// What begins with a whole block is told up to where an extent does not end with one; a first block
-// of several extents has the flags that hold for all of it, and nothing is told after it. False: it
-// is not known to its end.
+// Extents are reported up to the first that does not end with a block. If the first block itself
+// has several extents, it gets the flags that hold for all of it, and nothing follows. False: the
+// block's end is not known yet.
 bool BlocksizeOperation::align_known() {
   const uint64_t block = client_.limits.block;
   if (known_.front().length_bytes < block) {

@@ -1,5 +1,5 @@
-// A request behind the blocksize filter that the plugin cannot take as it is: done in pieces, one
-// after the other. A part of a block is read with all of it, and written with all of it.
+// A request to the blocksize filter that the plugin cannot take unchanged: done in pieces, one
+// after the other. For a part of a block, the whole block is read and written.
 #pragma once
 
 #include <cstdint>
@@ -14,7 +14,7 @@ namespace asyncnbd::filters {
 
 class BlocksizeOperation;
 
-// A client's.
+// One for each client.
 using BlocksizeOperations = backend::SteppedPool<BlocksizeOperation, BlocksizeClient>;
 
 class BlocksizeOperation final : public BlockOperation {
@@ -26,8 +26,8 @@ public:
   void begin(backend::Request &request, backend::Caller caller);
 
 private:
-  // What the child does: a piece of whole blocks, the reading and the writing of the block of a
-  // part, or the flush that makes it all durable.
+  // What the child does: a piece of whole blocks, the read or write of a block for a part of it, or
+  // the flush that makes everything durable.
   enum class Stage : uint8_t { piece, block_read, block_write, flush };
 
   void set_range();
@@ -57,15 +57,15 @@ private:
   BlocksizeOperations &pool_;
   Stage stage_ = Stage::piece;
   bool is_counted_ = false;
-  bool has_reservation_ = false; // the request's, which has not gone below yet
-  bool has_made_child_ = false;  // for `run` to submit
+  bool has_reservation_ = false; // the request's reservation, not yet passed on
+  bool has_made_child_ = false;  // `run` will submit it
   bool needs_flush_ = false;
-  uint64_t at_ = 0; // how far it has come
+  uint64_t at_ = 0; // its progress
   uint64_t end_ = 0;
-  uint64_t piece_bytes_ = 0;           // from there, that the child is for
+  uint64_t piece_bytes_ = 0;           // the length of the child's piece from there
   std::unique_ptr<uint8_t[]> block_;   // kept for the next request
   size_t context_ = 0;                 // of a block status, the one being answered
-  std::vector<backend::Extent> known_; // of that, from the begin of the request's first block on
+  std::vector<backend::Extent> known_; // its extents, from the request's first block on
 };
 
 } // namespace asyncnbd::filters

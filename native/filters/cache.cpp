@@ -27,7 +27,7 @@ public:
         store::TemporaryFile::make(directory_, resources_.page_pipes, resources_.clock, error);
     if (!file)
       return nullptr;
-    // Less could not be given back.
+    // The file's space is given back in blocks of this size.
     const uint64_t least_bytes = std::min(std::bit_ceil(file->block_bytes()), Blocks::MAX_BYTES);
     const Blocks blocks{std::max(settings_.block_bytes, least_bytes), below.size_bytes};
     return std::make_unique<CacheDisk>(std::move(file), blocks, settings_, resources_.threads);
@@ -43,7 +43,7 @@ public:
 
 private:
   const CacheSettings settings_;
-  const std::string directory_; // of temporary files
+  const std::string directory_; // for temporary files
   const backend::Resources resources_;
 };
 

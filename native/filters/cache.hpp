@@ -1,5 +1,5 @@
-// Clients read and write blocks that are kept in a temporary file; what they have written reaches
-// the disk below when they flush, or at once.
+// Keeps blocks that clients read and write in a temporary file; written data reaches the disk below
+// when they flush, or at once.
 #pragma once
 
 #include <memory>
@@ -11,10 +11,10 @@
 namespace asyncnbd::filters {
 
 // Options: mode, "writeback", "writethrough" or "unsafe"; blockBytes, a power of two from 4096 on;
-// maxBytes, of all blocks together, 0: no limit; highPercent and lowPercent of it, where blocks
-// begin and cease to go; onRead: what is read is kept, too; onReadPath: so it is while a file of
-// this name exists. nullptr, with words in `*error`, if there is something else, or a value does
-// not fit.
+// maxBytes, for all blocks together, 0: no limit; highPercent and lowPercent of it, where dropping
+// of blocks begins and ends; onRead: blocks that are read are kept too; onReadPath: only while a
+// file of this name exists. nullptr, with a message in `*error`, for an unknown option or an
+// invalid value.
 std::unique_ptr<backend::Filter>
 make_cache(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

@@ -1,4 +1,4 @@
-// What the cache filter's requests need to know of the client whose they are.
+// One client, for the cache filter's requests.
 #pragma once
 
 #include <algorithm>
@@ -16,18 +16,18 @@ struct CacheClient : BlockClient {
   CacheDisk &disk;
   const CacheSettings &settings;
 
-  // As many bytes as are fetched or written back at once.
+  // How many bytes are fetched or written back at once.
   uint64_t piece_bytes() const { return std::max<uint64_t>(256 << 10, disk.blocks.block_bytes); }
   uint64_t piece_blocks() const { return piece_bytes() / disk.blocks.block_bytes; }
 
-  // Of a change: whether it is answered once it is below, where it would not be flushed else.
+  // Whether a change is written below before it is answered, because no flush would do it later.
   bool writes_through(uint16_t flags) const {
     if (settings.mode != CacheMode::writeback)
       return settings.mode == CacheMode::writethrough;
     return (flags & wire::NBD_CMD_FLAG_FUA) != 0 || !below.facts().can_flush;
   }
 
-  // What goes for want of room nobody can write again: it is made durable first, where that can be.
+  // A dropped block cannot be written again: it is first made durable, if possible.
   uint16_t flags_for_room() const {
     const bool is_durable =
         settings.mode != CacheMode::unsafe && below.facts().fua != backend::Support::none;

@@ -36,7 +36,7 @@ void log_found(const CacheClient &client, const char *what, uint64_t first, uint
   }
 }
 
-// Blocks of which it changes a part are looked at; what is written through is told when it is.
+// Blocks that it changes in part are read; written-through blocks are logged when they are written.
 void log_change(const CacheClient &client, const backend::Request &request, uint64_t first,
                 uint64_t last) {
   const Blocks &blocks = client.disk.blocks;
@@ -66,7 +66,7 @@ void log_request(const CacheClient &client, const backend::Request &request) {
   else if (request.type == wire::NBD_CMD_CACHE)
     log_found(client, "cache", first, last);
   else if (request.type == wire::NBD_CMD_WRITE ||
-           (request.type == wire::NBD_CMD_WRITE_ZEROES && !is_fast)) // which is refused
+           (request.type == wire::NBD_CMD_WRITE_ZEROES && !is_fast)) // a fast zero is refused
     log_change(client, request, first, last);
 }
 

@@ -1,5 +1,5 @@
-// What the debug flag cache.verbose tells: which blocks a request finds cached, and what becomes of
-// them.
+// The log lines of the debug flag cache.verbose: which blocks a request finds cached, and what
+// happens to them.
 #pragma once
 
 #include "backend/request.hpp"
@@ -7,11 +7,11 @@
 
 namespace asyncnbd::filters {
 
-// As it comes.
+// When a request arrives.
 void log_request(const CacheClient &client, const backend::Request &request);
-// Of blocks, what is done with them.
+// What is done with blocks.
 void log_blocks(const CacheClient &client, const char *what, uint64_t first, uint64_t last);
-// Blocks begin to go, or cease to.
+// Dropping of blocks begins or ends.
 void log_reclaiming(const CacheClient &client, bool begins);
 
 } // namespace asyncnbd::filters

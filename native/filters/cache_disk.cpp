@@ -49,7 +49,8 @@ void CacheRoom::touch(uint64_t first, uint64_t last) {
     (void)touched_.set(first, last, 1);
 }
 
-// The hand goes round, as that of a clock: at its second visit, each is untouched.
+// Goes round all blocks like the hand of a clock: at its second visit, an unused block is
+// untouched.
 std::optional<uint64_t> CacheRoom::find_unused(const store::BlockMap &states) {
   constexpr unsigned KEPT = set_of(CacheState::clean) | UNWRITTEN;
   std::lock_guard lock(mutex_);
@@ -99,7 +100,7 @@ bool CacheDisk::begin_writing(uint64_t first, uint64_t last) {
   return map_.replace(first, last, set_of(CacheState::dirty), number(CacheState::writing));
 }
 
-// There is memory: they have left `dirty`.
+// Cannot run out of memory, because they were `dirty` before.
 void CacheDisk::end_writing(uint64_t first, uint64_t last, bool is_written) {
   (void)map_.replace(first, last, set_of(CacheState::writing),
                      number(is_written ? CacheState::clean : CacheState::dirty));
@@ -131,7 +132,7 @@ int CacheDisk::write_zeroes(uint64_t length_bytes, uint64_t offset) {
   return note_change(file->write_zeroes(length_bytes, offset), length_bytes, offset);
 }
 
-// A change that has failed may have been made in part: such a block must not count as clean.
+// A failed change may have been made in part: such a block must not count as clean.
 int CacheDisk::note_change(int error, uint64_t length_bytes, uint64_t offset) {
   constexpr unsigned KEPT =
       set_of(CacheState::clean) | set_of(CacheState::writing) | set_of(CacheState::dirty);

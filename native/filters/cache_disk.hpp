@@ -1,5 +1,5 @@
-// What the cache filter keeps of a disk for all its clients: the state of each block, those that
-// are kept, and which of them have to go when there are too many.
+// The cache filter's state of a disk for all its clients: the state of each block, the kept blocks,
+// and which of them to drop when there are too many.
 #pragma once
 
 #include <atomic>
@@ -29,22 +29,22 @@ struct CacheSettings {
   KeepsReads on_read;
 };
 
-// Of a block that is kept: the same as below, or not yet written there, or what was there when its
-// writing back has begun is being written, or has been and is not known to be durable. Who writes
-// to the file without a claim says `dirty` after it, and who writes back says `writing` before he
-// reads: so no change is taken for written back. Of a block that is `writing`, and on which nobody
-// has a claim, a flush has written what its own flush below is to make durable; where that has
-// failed, it stays `writing`, and the next one writes it again.
+// A kept block is `clean` (the same as below), `dirty` (not yet written there), or `writing`: its
+// content at the beginning of the write-back is being written, or has been written and is not known
+// to be durable. A write to the file without a claim sets `dirty` afterwards, and a write-back sets
+// `writing` before it reads: so no change counts as written back. A block that is `writing` without
+// a claim has been written by a flush whose own flush below will make it durable. If that fails, it
+// stays `writing`, and the next flush writes it again.
 enum class CacheState : unsigned { below = 0, clean = 1, dirty = 2, writing = 3 };
 
 constexpr unsigned set_of(CacheState state) {
   return 1u << static_cast<unsigned>(state);
 }
 
-// What the disk below does not have yet, or may lose.
+// Blocks that the disk below does not have yet, or may lose.
 constexpr unsigned UNWRITTEN = set_of(CacheState::dirty) | set_of(CacheState::writing);
 
-// How many blocks there may be, and which have not been used for long. Any thread.
+// Limits the number of blocks, and finds those that have not been used for long. Any thread.
 class CacheRoom {
 public:
   CacheRoom(const CacheSettings &settings, const Blocks &blocks);
@@ -52,16 +52,16 @@ public:
   bool is_limited() const { return max_blocks_ != UINT64_MAX; }
   void add(uint64_t blocks) { kept_.fetch_add(blocks, std::memory_order_relaxed); }
   void remove(uint64_t blocks) { kept_.fetch_sub(blocks, std::memory_order_relaxed); }
-  // Whether blocks should go, if there are to be so many more: from the high threshold on, until
-  // there are less than the low one.
+  // Whether to drop blocks, if `more_blocks` are added: from the high threshold on, until there are
+  // fewer than the low one.
   bool is_short(uint64_t more_blocks);
-  // As it has said last.
+  // The last answer of is_short.
   bool is_reclaiming() const { return is_reclaiming_.load(std::memory_order_relaxed); }
-  // Whether there would be more than there may be.
+  // Whether `more_blocks` would exceed the limit.
   bool is_full(uint64_t more_blocks) const;
 
   void touch(uint64_t first, uint64_t last);
-  // A block that has not been touched since this was last asked about it.
+  // A block that has not been touched since the last search came by.
   std::optional<uint64_t> find_unused(const store::BlockMap &states);
 
 private:
@@ -72,7 +72,7 @@ private:
   // An estimate while requests are in progress; pairs with nothing, as does the next.
   std::atomic<uint64_t> kept_{0};
   std::atomic<bool> is_reclaiming_{false};
-  store::BlockMap touched_;                       // state 1; what has no memory counts as unused
+  store::BlockMap touched_;                       // state 1; without memory: unused
   base::Mutex<base::LockRank::cache_room> mutex_; // guards what follows
   uint64_t hand_ = 0;                             // where to look next
 };
@@ -88,37 +88,38 @@ public:
   uint64_t last_block() const { return blocks.block_of(blocks.size_bytes - 1); }
   CacheState state(uint64_t block) const { return static_cast<CacheState>(map_.get(block)); }
   uint64_t run(uint64_t first, uint64_t last, CacheState *state) const;
-  // Of `states`, a union of set_of.
+  // Finds a block in one of `states`, a union of set_of.
   std::optional<uint64_t> find(uint64_t first, uint64_t last, unsigned states) const {
     return map_.find(first, last, states);
   }
-  // How many are not kept.
+  // The number of blocks that are not kept.
   uint64_t count_below(uint64_t first, uint64_t last) const;
 
-  // What follows takes a claim on the blocks. False: there is no memory.
+  // The following need a claim on the blocks. False: no memory.
   [[nodiscard]] bool keep(uint64_t first, uint64_t last, CacheState state);
-  // From `dirty`.
+  // `dirty` blocks become `writing`.
   [[nodiscard]] bool begin_writing(uint64_t first, uint64_t last);
-  // Of what is still `writing`: it is below, or it is not.
+  // Ends blocks that are still `writing`, whether they have reached the disk below or not.
   void end_writing(uint64_t first, uint64_t last, bool is_written);
-  // A clean one.
+  // Drops a clean block.
   void drop(uint64_t block);
   std::optional<uint64_t> find_unused() { return room.find_unused(map_); }
 
-  // Needs none for blocks that are kept, where none are dropped: they are dirty then. An errno.
+  // Needs no claim for kept blocks if none are dropped. The blocks become dirty. Returns 0 or an
+  // errno.
   int write(const uint8_t *data, transport::PagePipe::Owner pages, uint64_t length_bytes,
             uint64_t offset);
-  // The same, of blocks that are all kept: quicker if they were written a moment ago.
+  // The same for blocks that are all kept: quicker if they were written a moment ago.
   int overwrite(const uint8_t *data, transport::PagePipe::Owner pages, uint64_t length_bytes,
                 uint64_t offset);
   int write_zeroes(uint64_t length_bytes, uint64_t offset);
 
-  // What is read without a claim is right only if nothing has been dropped meanwhile.
+  // Data that is read without a claim is only valid if nothing was dropped meanwhile.
   class Reading {
   public:
     explicit Reading(const CacheDisk &disk)
         : disk_(disk), dropped_(disk.dropped_.load(std::memory_order_acquire)) {}
-    // Adds nothing: what has been read before stays before it, which a load alone would not do.
+    // Adds 0: unlike a load, this keeps earlier reads before it.
     bool was_undisturbed() const {
       return disk_.dropping_.fetch_add(0, std::memory_order_acq_rel) == dropped_;
     }
@@ -129,9 +130,9 @@ public:
   };
 
   const Blocks blocks;
-  const std::unique_ptr<store::TemporaryFile> file; // blocks are where they are on the disk
+  const std::unique_ptr<store::TemporaryFile> file; // blocks have the same offsets as on the disk
   const std::shared_ptr<store::BlockWork> work;
-  // Flushes that write back, one after the other: all have the same claim.
+  // Flushes that write back run one after the other: all use the same claim.
   const std::shared_ptr<store::BlockWork> flush_turns;
   CacheRoom room;
 
@@ -139,7 +140,7 @@ private:
   int note_change(int error, uint64_t length_bytes, uint64_t offset);
 
   store::BlockMap map_;
-  // How many drops have begun, and how many are over: see Reading.
+  // The numbers of drops that have begun and ended: see Reading.
   mutable std::atomic<uint64_t> dropping_{0};
   std::atomic<uint64_t> dropped_{0};
 };

@@ -31,12 +31,12 @@ CacheLayer::CacheLayer(std::unique_ptr<Backend> opened, host::CallContext &conte
                        const CacheSettings &settings, CacheDisk &disk)
     : Layer(std::move(opened)), client_{{below()}, context, disk, settings}, operations_(client_) {}
 
-// As nbdkit's filter says; what is zeroed is never faster than what is written.
+// The facts are those of nbdkit's filter; zeroing is never faster than writing.
 bool CacheLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
   if (!Layer::collect(wanted, facts, error))
     return false;
   const CacheMode mode = client_.settings.mode;
-  facts->has_sparse_reads = false; // they would be asked for in front of what below can answer
+  facts->has_sparse_reads = false; // the lookup would not see what is cached
   facts->cache = Support::native;
   facts->can_fast_zero = facts->zero != Support::none;
   if (mode == CacheMode::unsafe) {
@@ -65,11 +65,11 @@ bool CacheLayer::keeps(const Request &request) const {
   return request.type == wire::NBD_CMD_READ && client_.settings.on_read.is_now();
 }
 
-// A read that is reserved has been answered with what was below then. A write may not lie on the
-// disk before it is submitted, and where blocks are dropped it may have to be divided.
+// A reserved read would be answered with the data below at that time. A write must not be on the
+// disk before it is submitted, and may have to be divided if blocks are dropped.
 Reservation CacheLayer::reserve(Request &request) {
   if (debug::cache_verbose.is_on())
-    return {}; // else some would not be submitted, and not be told of
+    return {}; // otherwise some would not be submitted, and not logged
   if (request.type == wire::NBD_CMD_WRITE)
     return {nullptr, client_.disk.file->takes_pages() && !client_.disk.room.is_limited()};
   return request.type == wire::NBD_CMD_READ && passes_on(request) ? below().reserve(request)
@@ -108,14 +108,14 @@ bool CacheLayer::passes_on(const Request &request) const {
   case wire::NBD_CMD_TRIM:
     return !is_unsafe || !has_flag(request, wire::NBD_CMD_FLAG_FUA);
   case wire::NBD_CMD_FLUSH:
-    return !is_unsafe && (!client_.below.facts().can_write || // it has written nothing
+    return !is_unsafe && (!client_.below.facts().can_write || // the client has written nothing
                           !client_.disk.find(0, client_.disk.last_block(), UNWRITTEN));
   default:
     return false;
   }
 }
 
-// What needs nothing to be done.
+// Whether nothing needs to be done.
 bool CacheLayer::is_done(const Request &request, int *error) const {
   const bool is_fast_zero =
       request.type == wire::NBD_CMD_WRITE_ZEROES && has_flag(request, wire::NBD_CMD_FLAG_FAST_ZERO);
@@ -140,7 +140,7 @@ void CacheLayer::submit(Request &request, Caller caller) {
     request.complete(ENOMEM);
 }
 
-// Of blocks that are all kept. False: it takes more.
+// Does a request whose blocks are all kept. False: it needs an operation.
 bool CacheLayer::perform_now(Request &request, int *error) {
   CacheDisk &disk = client_.disk;
   if (request.type == wire::NBD_CMD_READ)
@@ -153,14 +153,14 @@ bool CacheLayer::perform_now(Request &request, int *error) {
   return true;
 }
 
-// The pages of a block that is dropped may be used again, or zeroed.
+// The pages of a dropped block may be used again, or zeroed.
 bool CacheLayer::read_now(Request &request, int *error) {
   CacheDisk &disk = client_.disk;
   const CacheDisk::Reading reading(disk);
   if (!has_all(request))
     return false;
   *error = read_file(*disk.file, request, !disk.room.is_limited());
-  if (request.pages) // which are nobody's to disturb: without a limit, none is dropped
+  if (request.pages) // valid without a check: pages are only used if no block is ever dropped
     return true;
   disk.room.touch(disk.blocks.block_of(request.offset),
                   disk.blocks.block_of(request.offset + request.length_bytes - 1));

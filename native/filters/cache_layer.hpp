@@ -1,5 +1,5 @@
-// A client's layer of the cache filter: which requests pass on, which are done at once, and which
-// take an operation. See cache.hpp.
+// A client's layer of the cache filter: decides which requests pass, which are done at once, and
+// which need an operation. See cache.hpp.
 #pragma once
 
 #include <memory>

@@ -1,4 +1,4 @@
-// See cache_operation.hpp; cache_steps.cpp has what operations do.
+// See cache_operation.hpp; cache_steps.cpp has the steps.
 #include "filters/cache_operation.hpp"
 
 #include <cerrno>
@@ -12,7 +12,7 @@ using backend::Request;
 
 namespace {
 
-// What a longer request would take, nobody can wait for; the specification allows to refuse it.
+// A longer request would take too long; the specification allows us to refuse it.
 constexpr uint64_t MAX_KEPT_BYTES = UINT32_MAX;
 
 } // namespace
@@ -40,7 +40,7 @@ int CacheOperation::refusal() const {
   return keeps_range && request().length_bytes > MAX_KEPT_BYTES ? EINVAL : 0;
 }
 
-// Where it goes on elsewhere, nothing of it may be touched.
+// If it continues on another thread, nothing of it may be touched here.
 CacheOperation::Next CacheOperation::advance(int *error) {
   if (has_child_)
     *error = take_child(*error);
@@ -50,7 +50,7 @@ CacheOperation::Next CacheOperation::advance(int *error) {
   return *error == 0 ? step(error) : Next::end;
 }
 
-// Nothing is submitted from here, nor may our own file keep this thread waiting.
+// Must not submit anything from here, nor wait for our own file.
 void CacheOperation::on_answered_later() {
   const bool is_last_read =
       stage_ == Stage::work && is(wire::NBD_CMD_READ) && at_ + child().length_bytes == end_offset();
@@ -62,7 +62,7 @@ void CacheOperation::on_answered_later() {
   end(first_error_ != 0 ? first_error_ : child_error());
 }
 
-// What may yet be written below, nobody else may write before it is.
+// While its old data may still be written below, nobody else may write there.
 void CacheOperation::before_end(int) {
   end_turn();
   if (!has_child_ || !written_)
@@ -76,7 +76,7 @@ void CacheOperation::recycle() {
 }
 
 void CacheOperation::let_go() {
-  if (written_) // nobody knows how far
+  if (written_) // how far is unknown
     disk_.end_writing(written_->first, written_->last, false);
   written_.reset();
   if (has_unused_)
@@ -104,7 +104,7 @@ void CacheOperation::give_up(CacheClient &client) {
   }
 }
 
-// What is written back, all clients have written; and a flush below is for all of it.
+// Written-back blocks come from all clients, and a flush below is for all of them.
 bool CacheOperation::client_has_gone() const {
   if (written_ || is(wire::NBD_CMD_FLUSH))
     return false;

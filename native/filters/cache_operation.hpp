@@ -1,8 +1,7 @@
-// A request behind the cache filter that takes more than one step. It goes through its blocks piece
-// by piece: claims them, makes room for those that it adds, fetches what it needs, does its part,
-// and writes back. A flush waits for its turn first, and once it has flushed below, goes through
-// what it has written back once more. What is asked of the disk below are requests of its own, one
-// after the other.
+// A request to the cache filter that needs several steps. It goes through its blocks piece by
+// piece: claims them, makes room for new ones, fetches what it needs, does its part, and writes
+// back. A flush first waits for its turn, and after its flush below goes through the written-back
+// blocks once more. It uses its own requests to the disk below, one after the other.
 #pragma once
 
 #include <memory>
@@ -16,7 +15,7 @@ namespace asyncnbd::filters {
 
 class CacheOperation;
 
-// A client's.
+// One for each client.
 using CacheOperations = backend::SteppedPool<CacheOperation, CacheClient>;
 
 class CacheOperation final : public BlockOperation {
@@ -24,10 +23,10 @@ public:
   CacheOperation(CacheClient &client, CacheOperations &pool)
       : BlockOperation(client), client_(client), disk_(client.disk), pool_(pool), turn_(*this) {}
 
-  // Those of the client that wait fail, and others at their next step.
+  // The client's waiting operations fail at once, others at their next step.
   static void give_up(CacheClient &client);
 
-  // Completes the request sooner or later. `keeps`: of a read, that what it fetches is kept.
+  // Completes the request sooner or later. `keeps`: whether a read keeps what it fetches.
   void begin(backend::Request &request, bool keeps, backend::Caller caller);
 
 private:
@@ -36,7 +35,8 @@ private:
     uint64_t first; // block
     uint64_t last;
   };
-  // Of a flush that writes back. Who has it waits for claims, so nobody waits for it with a claim.
+  // The turn of a flush that writes back. Its owner waits for claims, so nobody with a claim may
+  // wait for it.
   struct Turn final : store::BlockTask {
     explicit Turn(CacheOperation &of) : operation(of) { first = last = 0; }
     void run() override { operation.disk_.work->run_elsewhere(operation); }
@@ -46,7 +46,7 @@ private:
 
   int refusal() const;
 
-  // On a thread that may block for as long as our own file takes.
+  // On a thread that may wait for our own file.
   Next advance(int *error) override;
   void on_answered_later() override;
   void before_end(int error) override;
@@ -55,8 +55,8 @@ private:
   void let_go();
   void end_turn();
 
-  // What is to be done before the next child is submitted or the request ends. Each returns nothing
-  // if the stage has changed.
+  // Steps before the next child is submitted or the request ends. Each returns nothing if the stage
+  // has changed.
   using Step = std::optional<Next>;
   Next step(int *error);
   Step stage_step(int *error);
@@ -88,7 +88,7 @@ private:
   int begin_write(Range range, uint16_t flags);
   bool has_buffer();
 
-  // What a child has brought.
+  // Takes the answer of a child.
   int take_child(int error);
   int take_room(int error);
   int take_fill(int error);
@@ -108,18 +108,18 @@ private:
   bool keeps_ = false;
   bool has_unused_ = false;
   bool has_turn_ = false;
-  bool has_written_ = false;         // of a flush: something that its flush below is for
-  int first_error_ = 0;              // of a flush, which goes on
-  int room_error_ = 0;               // why a block could not go
-  std::string room_words_;           // and what the client is told of that
-  uint64_t at_ = 0;                  // how far the request has come, an offset; of a flush, a block
+  bool has_written_ = false;         // for a flush: its flush below is needed
+  int first_error_ = 0;              // for a flush, which goes on
+  int room_error_ = 0;               // why a block could not be dropped
+  std::string room_words_;           // and the message for the client
+  uint64_t at_ = 0;                  // the progress, an offset; for a flush, a block
   uint64_t piece_end_ = 0;           // an offset
-  uint64_t cursor_ = 0;              // of the piece: the block that is looked at
-  uint64_t may_drop_ = 0;            // so many more, though there is room
-  unsigned room_failures_ = 0;       // of the piece: blocks that could not go
+  uint64_t cursor_ = 0;              // in the piece: the current block
+  uint64_t may_drop_ = 0;            // how many more, although there is room
+  unsigned room_failures_ = 0;       // in the piece: blocks that could not be dropped
   Range filled_{};                   // by the child
   std::optional<Range> written_;     // likewise
-  store::RangeClaims::Claim unused_; // its first block goes, others are written back with it
+  store::RangeClaims::Claim unused_; // drops its first block, writes back the others
   Turn turn_;
   std::unique_ptr<uint8_t[]> buffer_;
 };

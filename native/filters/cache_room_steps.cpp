@@ -1,5 +1,5 @@
-// How the operations of cache_operation.hpp make room for blocks that are kept from now on: others,
-// which nobody has used for long, are written back and dropped.
+// How the operations of cache_operation.hpp make room for new blocks: they write back and drop
+// others that have not been used for long.
 #include "base/invariant.hpp"
 #include "filters/cache_operation.hpp"
 
@@ -14,7 +14,7 @@
 namespace asyncnbd::filters {
 
 CacheOperation::Step CacheOperation::make_room(int *error) {
-  if (written_) { // and is not durable yet
+  if (written_) { // not durable yet
     make_child(wire::NBD_CMD_FLUSH, 0, 0, 0, nullptr);
     return Next::child;
   }
@@ -33,14 +33,15 @@ CacheOperation::Step CacheOperation::make_room(int *error) {
   return std::nullopt;
 }
 
-// As long as room is short. Beyond what the request takes itself, only where there is none at all.
+// True as long as room is short. More blocks than the request adds are only dropped if there is no
+// room at all.
 bool CacheOperation::may_take_room(uint64_t more) {
   constexpr unsigned MAX_FAILURES = 64;
   return is_short_of_room(more) && (may_drop_ > 0 || disk_.room.is_full(more)) &&
          room_failures_ < MAX_FAILURES;
 }
 
-// True: it is being written back before it can go.
+// True: it is being written back before it can be dropped.
 bool CacheOperation::give_up_unused() {
   if (disk_.state(unused_.first) == CacheState::clean) {
     drop_unused();
@@ -60,7 +61,7 @@ bool CacheOperation::is_short_of_room(uint64_t more) {
   return is;
 }
 
-// Waits for no claim: two operations that hold one each could wait for each other.
+// Does not wait for a claim: two operations with one claim each could wait for each other.
 bool CacheOperation::take_unused() {
   constexpr unsigned MAX_TRIES = 16;
   for (unsigned i = 0; i < MAX_TRIES; i++) {
@@ -73,7 +74,7 @@ bool CacheOperation::take_unused() {
     unused_.first = *found;
     unused_.last = *found + (state == CacheState::clean ? 1 : blocks) - 1;
     if (!disk_.work->try_claim(unused_)) {
-      unused_.last = *found; // the others are somebody's, perhaps
+      unused_.last = *found; // the others may be claimed
       if (!disk_.work->try_claim(unused_))
         continue;
     }
@@ -86,7 +87,7 @@ bool CacheOperation::take_unused() {
   return false;
 }
 
-// Or an error: the block cannot be written back.
+// Returns an errno if the block cannot be written back.
 int CacheOperation::begin_room_write() {
   if (!client_.below.facts().can_write)
     return EROFS;
@@ -104,7 +105,7 @@ void CacheOperation::drop_unused() {
   disk_.work->release(unused_);
 }
 
-// Another one may go instead; the hand comes back to this one later than to others.
+// Another block may be dropped instead; the search returns to this one last.
 void CacheOperation::keep_unused(int error) {
   base::invariant(has_unused_, "a block that cache keeps after all is claimed");
   if (written_)
@@ -119,7 +120,7 @@ void CacheOperation::keep_unused(int error) {
 
 int CacheOperation::take_room(int error) {
   if (error == 0 && child().type == wire::NBD_CMD_WRITE && client_.flushes_for_room())
-    return 0; // it is flushed next
+    return 0; // its flush is next
   if (error != 0) {
     room_words_ = child().extras ? std::move(child().extras->error_text) : std::string();
     keep_unused(error);
@@ -131,7 +132,7 @@ int CacheOperation::take_room(int error) {
   return 0;
 }
 
-// A read goes on without keeping what it reads.
+// A read continues without keeping its data.
 int CacheOperation::without_keeping(int error) {
   if (!is(wire::NBD_CMD_READ))
     return error;
@@ -140,8 +141,8 @@ int CacheOperation::without_keeping(int error) {
   return 0;
 }
 
-// What only reads or caches goes on without keeping it. A change fails if a block could not be
-// written back; if blocks are only in use, it goes beyond the limit.
+// Reads and cache requests continue without keeping data. A change fails if a block could not be
+// written back; if blocks are only in use, it exceeds the limit.
 int CacheOperation::without_room() {
   if (is_change()) {
     if (room_error_ != 0)

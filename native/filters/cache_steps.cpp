@@ -1,4 +1,4 @@
-// What the operations of cache_operation.hpp do, step by step.
+// The steps of the operations of cache_operation.hpp.
 #include "base/invariant.hpp"
 #include "filters/cache_operation.hpp"
 
@@ -85,8 +85,9 @@ CacheOperation::Next CacheOperation::status_step() {
 
 // ---- pieces ------------------------------------------------------------------------------------
 
-// Flushes take turns: only a flush's own flush below makes durable what it has written back, at
-// least where a plugin's flush is for one client alone, and the next one depends on its result.
+// Flushes take turns: only a flush's own flush below is sure to make durable what it has written
+// back, because a plugin's flush may be for one client alone; and the next flush depends on the
+// result.
 CacheOperation::Step CacheOperation::take_turn() {
   stage_ = Stage::piece;
   has_turn_ = true;
@@ -117,7 +118,7 @@ CacheOperation::Step CacheOperation::claim_piece() {
   return Next::elsewhere;
 }
 
-// Data in pages cannot be divided, and there is no need to where nothing is fetched or dropped.
+// Data in pages cannot be divided, which is only needed if something is fetched or dropped.
 bool CacheOperation::find_piece() {
   if (at_ == end_offset())
     return false;
@@ -130,7 +131,7 @@ bool CacheOperation::find_piece() {
   return true;
 }
 
-// Of the disk: the next blocks in one of these states.
+// Finds the next blocks of the disk in one of these states.
 bool CacheOperation::find_piece_of(unsigned states) {
   const auto found = disk_.find(at_, disk_.last_block(), states);
   if (!found)
@@ -161,7 +162,7 @@ CacheOperation::Step CacheOperation::end_piece() {
 CacheOperation::Step CacheOperation::last_step() {
   stage_ = Stage::last;
   if (!has_written_)
-    end_turn(); // there is nothing that others would have to wait for
+    end_turn(); // others need not wait for it
   if (is(wire::NBD_CMD_FLUSH))
     make_child(wire::NBD_CMD_FLUSH, 0, 0, 0, nullptr);
   else if (is(wire::NBD_CMD_TRIM))
@@ -182,8 +183,8 @@ CacheOperation::Step CacheOperation::after_last_step(int *error) {
   return Next::end;
 }
 
-// Its flush below has succeeded, and it has its turn: what is `writing`, with nobody at it, it has
-// written itself before that.
+// Its flush below has succeeded during its turn: it has itself written all blocks that are
+// `writing` without a claim, before that flush.
 CacheOperation::Step CacheOperation::settle(int *error) {
   if (has_claim_) {
     disk_.end_writing(first, last, true);
@@ -208,7 +209,7 @@ CacheOperation::Step CacheOperation::fill(int *error) {
       return begin_fill(cursor_, std::min(blocks, client_.piece_blocks()), error);
     else if (is_change() && is_covered_in_part(cursor_))
       return begin_fill(cursor_, 1, error);
-    else // the others of a change are covered, but perhaps for the last
+    else // a change covers the other blocks, except perhaps the last
       cursor_ = cursor_ == last ? last + 1 : last;
   }
   stage_ = Stage::work;
@@ -248,7 +249,7 @@ CacheOperation::Step CacheOperation::work(int *error) {
     return read(error);
   if (is_change())
     return change(error);
-  return end_piece(); // what is to be cached is
+  return end_piece(); // the piece is cached now
 }
 
 CacheOperation::Step CacheOperation::read(int *error) {
@@ -269,7 +270,7 @@ CacheOperation::Step CacheOperation::read(int *error) {
   return end_piece();
 }
 
-// All blocks of which it changes a part are kept.
+// All blocks that it changes in part are kept by now.
 CacheOperation::Step CacheOperation::change(int *error) {
   const uint64_t bytes = piece_end_ - at_;
   if (is(wire::NBD_CMD_WRITE))
@@ -306,9 +307,10 @@ CacheOperation::Step CacheOperation::write_back(int *error) {
   return end_piece();
 }
 
-// Of blocks that are claimed. Whether it succeeds or not, `written_` says what has to end.
+// Writes back claimed blocks. Whether it succeeds or not, `written_` is the range that must be
+// ended.
 int CacheOperation::begin_write(Range range, uint16_t flags) {
-  written_ = range; // also of what fails: an earlier flush may have left it `writing`
+  written_ = range; // also if this fails: an earlier flush may have left it `writing`
   if (!has_buffer())
     return ENOMEM;
   if (!disk_.begin_writing(range.first, range.last))
@@ -323,8 +325,8 @@ int CacheOperation::begin_write(Range range, uint16_t flags) {
   return 0;
 }
 
-// A flush goes on with the others, and fails at its end. What it has written stays `writing` until
-// that is flushed, too.
+// A flush continues with the other blocks, and fails at its end. What it has written stays
+// `writing` until that is flushed.
 int CacheOperation::take_write_back(int error) {
   const bool is_flush = is(wire::NBD_CMD_FLUSH);
   if (written_ && (error != 0 || !is_flush))

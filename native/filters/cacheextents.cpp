@@ -26,16 +26,15 @@ using backend::Extent;
 using backend::Request;
 using backend::Reservation;
 
-// Of one disk, for all its clients. Nobody waits here: who finds it in use asks below, and keeps
-// nothing.
+// For one disk and all its clients. Nobody waits here: a thread that finds it in use asks the
+// backend below, and keeps nothing.
 class KeptExtents final : public backend::DiskState {
 public:
-  // Before a change and after it: what was answered before counts no more, nor what is answered
-  // meanwhile.
+  // Called before and after a change: earlier answers become invalid, and so do answers in between.
   void on_change() { changes_.fetch_add(1, std::memory_order_acq_rel); }
   uint64_t changes() const { return changes_.load(std::memory_order_acquire); }
 
-  // From `offset` on; false: they are not kept. For a client, as is the next.
+  // The extents from `offset` on; false: not kept. `context`: the client's, also in keep.
   bool get(host::CallContext &context, uint64_t offset, std::vector<Extent> *extents) {
     const Turn turn(*this);
     const bool is_kept =
@@ -53,7 +52,7 @@ public:
     return true;
   }
 
-  // `changes`: how many there were before they were asked for.
+  // `changes`: the count before the extents were asked for.
   void keep(host::CallContext &context, uint64_t changes, uint64_t offset,
             const std::vector<Extent> &extents) {
     const Turn turn(*this);
@@ -69,7 +68,7 @@ public:
   }
 
 private:
-  // The acquire pairs with the release of who had it before.
+  // The acquire pairs with the release of the previous owner.
   struct Turn {
     explicit Turn(KeptExtents &of)
         : kept(of), is_mine(!of.is_in_use_.test_and_set(std::memory_order_acquire)) {}
@@ -105,7 +104,7 @@ private:
     }
   }
 
-  std::atomic<uint64_t> changes_{0}; // of the disk: each counts twice
+  std::atomic<uint64_t> changes_{0}; // on the disk; each change counts twice
   std::atomic_flag is_in_use_;       // guards the rest
   uint64_t changes_at_ = 0;          // see keep
   uint64_t begin_ = 0;
@@ -113,8 +112,8 @@ private:
   std::vector<Extent> kept_;
 };
 
-// The state of a block status on its way is how many changes there were, and whether its client has
-// asked for one extent alone.
+// The state that is pushed with a block status: the count of changes, and whether its client has
+// asked for only one extent.
 class CacheextentsLayer final : public backend::PassingLayer, private backend::Completer {
 public:
   CacheextentsLayer(std::unique_ptr<Backend> opened, host::CallContext &context, KeptExtents &kept)
@@ -132,7 +131,7 @@ public:
   }
 
 private:
-  // Of other contexts nothing is kept.
+  // Nothing is kept of other contexts.
   static bool is_kept_kind(const Request &request) {
     return request.type == wire::NBD_CMD_BLOCK_STATUS && request.extras->statuses.size() == 1 &&
            request.extras->statuses.front().context == ContextStatus::ALLOCATION;
@@ -146,7 +145,7 @@ private:
       refuse(request, ENOMEM);
   }
 
-  // Below is to tell as much as it likes.
+  // The backend below may answer with as many extents as it likes.
   void submit_status(Request &request, backend::Caller caller) {
     const bool only_one = (request.flags & wire::NBD_CMD_FLAG_REQ_ONE) != 0;
     const auto state = static_cast<uintptr_t>(kept_.changes() << 1 | (only_one ? 1 : 0));
@@ -169,7 +168,7 @@ private:
     request.give_up(error);
   }
 
-  // Returns how many changes there were.
+  // Returns the count of changes.
   uint64_t restore(Request &request) {
     const auto state = reinterpret_cast<uintptr_t>(request.completers.pop(*this));
     if (is_change(request.type))

@@ -9,7 +9,7 @@
 
 namespace asyncnbd::filters {
 
-// Without options. nullptr, with words in `*error`, if there are any.
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_cacheextents(const FilterOptions &options,
                                                    const backend::Resources &resources,
                                                    std::string *error);

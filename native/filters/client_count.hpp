@@ -1,4 +1,4 @@
-// A layer that does nothing but know how long its client is there.
+// A layer that only notices when its client leaves.
 #pragma once
 
 #include <memory>
@@ -9,10 +9,10 @@
 
 namespace asyncnbd::filters {
 
-// Who counts clients.
+// Counts clients.
 class ClientCounter {
 public:
-  // Once for each layer, when its client has left.
+  // Called once for each layer, when its client has left.
   virtual void on_client_left(host::CallContext &context) = 0;
 
 protected:

@@ -1,4 +1,4 @@
-// Commands as nbdkit's filters meet them.
+// Commands as nbdkit's filters see them.
 #pragma once
 
 #include <cstdint>
@@ -7,7 +7,7 @@
 
 namespace asyncnbd::filters {
 
-// Of the callback that serves the command; "": none does.
+// The name of the callback that serves the command; "": none.
 constexpr const char *callback_name(uint16_t type) {
   switch (type) {
   case wire::NBD_CMD_READ:
@@ -29,7 +29,7 @@ constexpr const char *callback_name(uint16_t type) {
   }
 }
 
-// Whether a client that may only read may not ask for it.
+// Whether the command changes the disk, so that read-only clients may not send it.
 constexpr bool is_change(uint16_t type) {
   return type == wire::NBD_CMD_WRITE || type == wire::NBD_CMD_TRIM ||
          type == wire::NBD_CMD_WRITE_ZEROES;

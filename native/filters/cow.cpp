@@ -40,7 +40,7 @@ public:
 
 private:
   const CowSettings settings_;
-  const std::string directory_; // of temporary files
+  const std::string directory_; // for temporary files
   const backend::Resources resources_;
 };
 

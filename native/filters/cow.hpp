@@ -1,4 +1,4 @@
-// Clients write to a temporary file; what is behind is only read.
+// Clients write to a temporary file; the export behind is only read.
 #pragma once
 
 #include <memory>
@@ -9,10 +9,9 @@
 
 namespace asyncnbd::filters {
 
-// Options: blockBytes, a power of two from 4096 on; onCache: a request to cache copies, too;
-// onRead: so does a read; onReadPath: so it does while a file of this name exists. nullptr, with
-// words in
-// `*error`, if there is something else, or a value does not fit.
+// Options: blockBytes, a power of two from 4096 on; onCache: cache requests copy blocks too;
+// onRead: reads do; onReadPath: reads do while a file of this name exists. nullptr, with a message
+// in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_cow(const FilterOptions &options,
                                           const backend::Resources &resources, std::string *error);
 

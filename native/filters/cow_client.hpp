@@ -1,4 +1,4 @@
-// What the cow filter's requests need to know of the client whose they are.
+// One client, for the cow filter's requests.
 #pragma once
 
 #include <algorithm>
@@ -16,7 +16,7 @@ struct CowSettings {
   bool on_cache;
   KeepsReads on_read;
 
-  // As many bytes as are fetched at once.
+  // How many bytes are fetched at once.
   uint64_t fill_bytes() const { return std::max<uint64_t>(256 << 10, block_bytes); }
 };
 

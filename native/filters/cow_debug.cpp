@@ -32,7 +32,7 @@ void log_found(const CowClient &client, const char *what, uint64_t first, uint64
   }
 }
 
-// Blocks of which it changes a part are looked at, and written; whole ones need not be read.
+// Blocks that it changes in part are read and written; whole ones need not be read.
 void log_change(const CowClient &client, const backend::Request &request, uint64_t first,
                 uint64_t last) {
   const uint64_t end = request.offset + request.length_bytes;

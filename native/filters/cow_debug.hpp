@@ -1,5 +1,5 @@
-// What the debug flag cow.verbose tells: which blocks a request finds copied, and what it does to
-// them.
+// The log lines of the debug flag cow.verbose: which blocks a request finds copied, and what it
+// does to them.
 #pragma once
 
 #include "backend/request.hpp"
@@ -7,9 +7,9 @@
 
 namespace asyncnbd::filters {
 
-// As it comes.
+// When a request arrives.
 void log_request(const CowClient &client, const backend::Request &request);
-// Of blocks that a read has fetched, or a request to cache.
+// For blocks that a read or a cache request has copied.
 void log_copied(const CowClient &client, uint64_t first, uint64_t last);
 
 } // namespace asyncnbd::filters

@@ -1,5 +1,5 @@
-// What the cow filter keeps of a disk for all its clients: where each block is, those that have
-// been copied, and requests that wait for each other or for a thread.
+// The cow filter's state of a disk for all its clients: where each block is, the copied blocks, and
+// requests that wait for each other or for a thread.
 #pragma once
 
 #include <cstdint>
@@ -33,9 +33,9 @@ struct CowDisk final : backend::DiskState {
     return map.set(first, last, static_cast<unsigned>(state));
   }
 
-  const uint64_t size_bytes; // of what is below: a block at its end is copied up to there
+  const uint64_t size_bytes; // of the disk below: its last block is copied up to there
   store::BlockMap map;
-  const std::unique_ptr<store::TemporaryFile> file; // blocks are where they are on the disk
+  const std::unique_ptr<store::TemporaryFile> file; // blocks have the same offsets as on the disk
   const std::shared_ptr<store::BlockWork> work;
 };
 

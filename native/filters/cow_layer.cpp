@@ -37,7 +37,7 @@ bool CowLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std
   facts->fua = is_readonly_ ? Support::none : Support::native;
   facts->can_flush = true;
   facts->can_extents = true;
-  facts->has_sparse_reads = false; // they would be asked for in front of what below can answer
+  facts->has_sparse_reads = false; // the lookup would not see copied blocks
   facts->cache = Support::native;
   facts->can_multi_conn = !facts->serializes_connections;
   prefer_whole_blocks(facts, client_.settings.block_bytes);
@@ -56,10 +56,10 @@ bool CowLayer::copies(const Request &request) const {
   return client_.settings.on_read.is_now();
 }
 
-// What lies below never changes, so a read of it may be answered as late as one likes.
+// The disk below never changes, so a read of it may be answered at any time.
 Reservation CowLayer::reserve(Request &request) {
   if (debug::cow_verbose.is_on())
-    return {}; // else some would not be submitted, and not be told of
+    return {}; // otherwise some would not be submitted, and not logged
   if (request.type != wire::NBD_CMD_WRITE)
     return passes_on(request) ? below().reserve(request) : Reservation{};
   if (uint8_t *data = begin_receiving(request))
@@ -67,14 +67,14 @@ Reservation CowLayer::reserve(Request &request) {
   return {.takes_pages = client_.disk.file->takes_pages()};
 }
 
-// Reads of what has been copied have none.
+// Reads of copied blocks have no reservation.
 void CowLayer::unreserve(Request &request) {
   base::invariant(request.type == wire::NBD_CMD_WRITE, "only writes are unreserved");
   client_.disk.file->end_receiving(request.length_bytes, request.offset);
 }
 
-// Of blocks that have all been copied; others change with a claim on them. Who zeroes them
-// meanwhile is as if he had come later.
+// Only if all blocks have been copied; others change with a claim on them. A zeroing meanwhile
+// counts as later.
 uint8_t *CowLayer::begin_receiving(const Request &request) {
   if (is_readonly_)
     return nullptr;
@@ -82,7 +82,7 @@ uint8_t *CowLayer::begin_receiving(const Request &request) {
   if (data == nullptr)
     return nullptr;
   CowState state;
-  // After the beginning: who zeroes a block first says so, and then gives its space back.
+  // Checked after the beginning: zeroing first sets the state, and then gives the space back.
   if (are_all(request, &state) && state == CowState::copied)
     return data;
   client_.disk.file->end_receiving(request.length_bytes, request.offset);
@@ -127,7 +127,7 @@ void CowLayer::submit(Request &request, Caller caller) {
     log_request(client_, request);
   int error = 0;
   if (type == wire::NBD_CMD_WRITE && request.is_reserved) {
-    unreserve(request); // it has been received
+    unreserve(request); // its data has been received
     request.complete(0);
   } else if (passes_on(request))
     below().submit(request, caller);
@@ -135,7 +135,7 @@ void CowLayer::submit(Request &request, Caller caller) {
     request.complete(error);
   else if (type == wire::NBD_CMD_FLUSH || (caches && !client_.settings.on_cache) ||
            (reads && request.is_reserved))
-    request.complete(0); // nothing need be durable or is far away, or it has been answered
+    request.complete(0); // nothing to make durable or to cache, or a reserved read
   else if (is_change(type) && is_readonly_)
     request.complete(EROFS);
   else if (CowOperation *operation = operations_.get())
@@ -144,7 +144,7 @@ void CowLayer::submit(Request &request, Caller caller) {
     request.complete(ENOMEM);
 }
 
-// Of blocks that have all been copied. False: it takes more.
+// Does a request whose blocks have all been copied. False: it needs an operation.
 bool CowLayer::perform_now(Request &request, int *error) {
   const bool reads = request.type == wire::NBD_CMD_READ && !request.is_reserved;
   const bool writes = request.type == wire::NBD_CMD_WRITE && !is_readonly_;

@@ -1,5 +1,5 @@
-// A client's layer of the cow filter: which requests pass on, which are done at once, and which
-// take an operation. See cow.hpp.
+// A client's layer of the cow filter: decides which requests pass, which are done at once, and
+// which need an operation. See cow.hpp.
 #pragma once
 
 #include <memory>
@@ -24,7 +24,7 @@ public:
 
 private:
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
-  // Of a request's blocks.
+  // Whether all of a request's blocks have one state.
   bool are_all(const backend::Request &request, CowState *state) const;
   bool copies(const backend::Request &request) const;
   uint8_t *begin_receiving(const backend::Request &request);

@@ -1,4 +1,4 @@
-// See cow_operation.hpp; cow_steps.cpp has what operations do.
+// See cow_operation.hpp; cow_steps.cpp has the steps.
 #include "filters/cow_operation.hpp"
 
 #include <cerrno>
@@ -13,7 +13,7 @@ using backend::Request;
 
 namespace {
 
-// What a longer request would take, nobody can wait for; the specification allows to refuse it.
+// A longer request would take too long; the specification allows us to refuse it.
 constexpr uint64_t MAX_COPIED_BYTES = UINT32_MAX;
 constexpr uint64_t MAX_ZEROED_BYTES = uint64_t{1} << 47;
 
@@ -59,7 +59,7 @@ CowOperation::Next CowOperation::advance(int *error) {
   if (*error == 0 && is_to_stop())
     *error = ESHUTDOWN;
   const Next next = *error == 0 ? step(error) : Next::end;
-  if (next == Next::child) // else nothing of it may be touched: it may go on elsewhere
+  if (next == Next::child) // otherwise it may continue elsewhere, and must not be touched
     has_child_ = true;
   return next;
 }
@@ -70,7 +70,7 @@ void CowOperation::on_answered_later() {
                        read.offset + read.length_bytes == end_offset();
   if (child_error() != 0 || is_last)
     end(child_error());
-  else // nothing is submitted from here, nor may our own file keep this thread waiting
+  else // must not submit anything from here, nor wait for our own file
     client_.disk.work->run_elsewhere(*this);
 }
 

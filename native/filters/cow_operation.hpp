@@ -1,5 +1,5 @@
-// A request behind the cow filter that takes more than one step: what it needs from below is read
-// by requests of its own, one after the other.
+// A request to the cow filter that needs several steps: it reads what it needs from below with its
+// own requests, one after the other.
 #pragma once
 
 #include <memory>
@@ -11,7 +11,7 @@ namespace asyncnbd::filters {
 
 class CowOperation;
 
-// A client's.
+// One for each client.
 using CowOperations = backend::SteppedPool<CowOperation, CowClient>;
 
 class CowOperation final : public BlockOperation {
@@ -19,19 +19,20 @@ public:
   CowOperation(CowClient &client, CowOperations &pool)
       : BlockOperation(client), client_(client), pool_(pool) {}
 
-  // Completes the request sooner or later. `copies`: of a read or a request to cache, that it does.
+  // Completes the request sooner or later. `copies`: whether a read or a cache request copies
+  // blocks.
   void begin(backend::Request &request, bool copies, backend::Caller caller);
 
 private:
   int refusal() const;
 
-  // On a thread that may block for as long as our own file takes.
+  // On a thread that may wait for our own file.
   Next advance(int *error) override;
   void on_answered_later() override;
   void before_end(int error) override;
   void recycle() override;
 
-  // What is to be done before the next child is submitted, or the request completed.
+  // The work before the next child is submitted, or the request completed.
   Next step(int *error);
   Next read_step(int *error);
   Next status_step(int *error);
@@ -42,7 +43,7 @@ private:
   Next begin_fill(uint64_t block, uint64_t count, int *error);
   int fill_with_zeroes(uint64_t block);
   int write();
-  bool keeps_space() const; // of zeroing
+  bool keeps_space() const; // for zeroing
   Next zero_step(int *error);
   int zero(uint64_t end);
   int zero_whole(uint64_t first_block, uint64_t end_block);
@@ -55,8 +56,8 @@ private:
   CowOperations &pool_;
   bool copies_ = false;
   bool is_filling_ = false;
-  uint64_t at_ = 0;        // how far it has come: a block while it fills, else an offset
-  uint64_t fill_last_ = 0; // the last block that is being filled; `at_` is the first
+  uint64_t at_ = 0;        // its progress: a block while it fills, else an offset
+  uint64_t fill_last_ = 0; // the last block to fill; `at_` is the first
   std::unique_ptr<uint8_t[]> fill_;
 };
 

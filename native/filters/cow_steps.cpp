@@ -1,4 +1,4 @@
-// What the operations of cow_operation.hpp do, step by step.
+// The steps of the operations of cow_operation.hpp.
 #include "filters/cow_operation.hpp"
 
 #include <algorithm>
@@ -93,7 +93,7 @@ CowOperation::Next CowOperation::fill_step(int *error) {
   return Next::end;
 }
 
-// Of a block at the edge of a change, which must not lose the rest of it.
+// For a block at the edge of a change: the rest of the block must be kept.
 bool CowOperation::is_to_fill(uint64_t block, CowState state) const {
   if (state == CowState::copied || !is_covered_in_part(block))
     return false;
@@ -136,7 +136,7 @@ int CowOperation::store_fill() {
   return 0;
 }
 
-// What its file has there may be what a write has left that came too late.
+// The file may still have data there from a write that came too late.
 int CowOperation::fill_with_zeroes(uint64_t block) {
   CowDisk &disk = client_.disk;
   if (const int error =
@@ -163,7 +163,7 @@ bool CowOperation::keeps_space() const {
          (request().flags & wire::NBD_CMD_FLAG_NO_HOLE) != 0;
 }
 
-// What is written takes longer than what becomes a hole.
+// Writing zeroes takes longer than making a hole.
 CowOperation::Next CowOperation::zero_step(int *error) {
   constexpr uint64_t HOLES_BYTES = uint64_t{16} << 30;
   while (at_ < end_offset()) {
@@ -183,7 +183,7 @@ CowOperation::Next CowOperation::zero_step(int *error) {
   return Next::end;
 }
 
-// From where it has come to, which is the request's begin or a block's, up to `end`, likewise.
+// Zeroes from `at_` to `end`; each is an end of the request or the beginning of a block.
 int CowOperation::zero(uint64_t end) {
   const uint64_t first_block = client_.blocks.block_of(at_);
   const uint64_t last_block = client_.blocks.block_of(end - 1);
@@ -217,7 +217,7 @@ int CowOperation::zero_whole(uint64_t first_block, uint64_t end_block) {
 
 int CowOperation::zero_part(uint64_t block) {
   if (client_.disk.state(block) != CowState::copied)
-    return 0; // all zero already
+    return 0; // already zero
   const uint64_t begin = std::max(client_.blocks.begin_of(block), request().offset);
   const uint64_t end = std::min(client_.blocks.end_of(block), end_offset());
   return client_.disk.file->write_zeroes(end - begin, begin);

@@ -1,5 +1,4 @@
-// The debug flags of the filters that come with the server, as -D sets them: nbdkit's, by its
-// names.
+// The debug flags of the filters that come with the server, which -D sets: nbdkit's, by its names.
 #pragma once
 
 #include <atomic>
@@ -7,7 +6,7 @@
 
 namespace asyncnbd::filters {
 
-// Of all chains of the process, as nbdkit's are variables of a library.
+// Shared by all chains of the process, as nbdkit's are variables of a library.
 struct DebugFlag {
   const char *const filter;
   const char *const name;

@@ -43,7 +43,7 @@ public:
              const backend::Resources &resources, DelayedRequests::Slabs &slabs)
       : WaitingLayer(std::move(opened), resources, slabs), delays_(delays) {}
 
-  // What is not delayed passes on as it is.
+  // Requests without a delay pass on unchanged.
   Reservation reserve(Request &request) override {
     return is_passed_on(request) ? below().reserve(request) : Reservation{};
   }
@@ -79,7 +79,7 @@ private:
     below().submit(request, Caller::must_not_block);
   }
 
-  const Delays &delays_;                    // the filter's
+  const Delays &delays_;                    // owned by the filter
   std::atomic<bool> client_is_gone_{false}; // pairs with nothing: close comes after it
 };
 

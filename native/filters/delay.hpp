@@ -1,4 +1,4 @@
-// Requests reach what is behind only after a while.
+// Delays requests before they reach the export behind.
 #pragma once
 
 #include <memory>
@@ -10,8 +10,8 @@
 namespace asyncnbd::filters {
 
 // Options: readMs, writeMs, flushMs, trimMs, zeroMs, extentsMs, cacheMs, openMs and closeMs;
-// fastZero: whether a fast zero waits as any other (else it is refused at once, if zeroing is
-// delayed). nullptr, with words in `*error`, if there is something else, or a value does not fit.
+// fastZero: whether a fast zero waits like any other (otherwise it is refused at once if zeroing is
+// delayed). nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_delay(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

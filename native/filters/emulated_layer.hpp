@@ -1,5 +1,4 @@
-// What filters share that are met as nbdkit's are: with an emulation in front, of what they cannot
-// do.
+// The common part of filters that, like nbdkit's, have an emulation in front of them.
 #pragma once
 
 #include <memory>
@@ -11,8 +10,8 @@
 
 namespace asyncnbd::filters {
 
-// It sees zeroing, caching and extents as what is below can serve them, as nbdkit's filters do, and
-// leaves durable writes to what is there.
+// It gets only zeroing, caching and extents that the backend below supports, as nbdkit's filters
+// do, and leaves durable writes to that backend.
 class EmulatedLayer : public backend::Layer {
 public:
   using Layer::Layer;
@@ -27,7 +26,7 @@ protected:
   }
 };
 
-// With its emulation.
+// Puts the emulation in front.
 inline std::unique_ptr<backend::Backend> emulated(std::unique_ptr<EmulatedLayer> layer,
                                                   base::Threads &threads) {
   return std::make_unique<backend::Emulation>(std::move(layer), threads);

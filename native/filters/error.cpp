@@ -25,7 +25,7 @@ using backend::Backend;
 using backend::Request;
 using backend::Reservation;
 
-// What is to happen to requests of one kind.
+// Which error to inject into requests of one kind.
 struct Injection {
   int error = EIO;
   double rate = 0;
@@ -34,7 +34,7 @@ struct Injection {
 
 using Injections = std::array<Injection, wire::NBD_CMD_BLOCK_STATUS + 1>; // by command
 
-// Numbers of 32 bits that look random; any thread.
+// Random-looking numbers of 32 bits; any thread.
 class Dice {
 public:
   explicit Dice(uint64_t seed) : state_(seed) {}
@@ -57,7 +57,7 @@ public:
              const Injections &injections, Dice &dice)
       : EmulatedLayer(std::move(opened)), context_(context), injections_(injections), dice_(dice) {}
 
-  // What may fail must not have been done before.
+  // A request that may fail must not be done in advance.
   Reservation reserve(Request &request) override {
     return injections_[request.type].rate > 0 ? Reservation{} : below().reserve(request);
   }
@@ -90,7 +90,7 @@ private:
   }
 
   host::CallContext &context_;
-  const Injections &injections_; // the filter's, as the dice are
+  const Injections &injections_; // owned by the filter, as are the dice
   Dice &dice_;
 };
 
@@ -102,7 +102,7 @@ public:
 
   const char *name() const override { return "error"; }
 
-  // Where nothing can fail, there is no layer.
+  // No layer if nothing can fail.
   std::unique_ptr<Backend> open(std::unique_ptr<Backend> *below, const backend::Opening &opening,
                                 backend::DiskState *, std::string *) override {
     const bool is_active =

@@ -1,4 +1,4 @@
-// Requests fail, now and then or always, before they reach what is behind: to test clients.
+// Makes requests fail, sometimes or always, before they reach the export behind: to test clients.
 #pragma once
 
 #include <memory>
@@ -10,9 +10,9 @@
 namespace asyncnbd::filters {
 
 // Options, for each of pread, pwrite, flush, trim, cache, zero and extents, as in preadCode: …Code,
-// the name of an error, by default EIO; …Rate, how many of them fail, from 0 (by default) to 1;
-// …File: they fail only while this file exists. nullptr, with words in `*error`, if there is
-// something else, or a value does not fit.
+// the name of an error, by default EIO; …Rate, the share that fails, from 0 (by default) to 1;
+// …File: they fail only while this file exists. nullptr, with a message in `*error`, for an unknown
+// option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_error(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

@@ -29,12 +29,12 @@ bool is_deleted(const std::string &path) {
     return false;
   if (errno == ENOENT || errno == ENOTDIR)
     return true;
-  host::log_error("exit-when-file-deleted=%s: cannot look whether it is there: %s", path.c_str(),
+  host::log_error("exit-when-file-deleted=%s: cannot check whether it exists: %s", path.c_str(),
                   base::error_text(errno).c_str());
   return false;
 }
 
-// Nothing is read from it.
+// Does not read from it.
 bool is_closed(int pipe) {
   pollfd polled{pipe, 0, 0};
   if (poll(&polled, 1, 0) == -1 && errno != EINTR)
@@ -48,7 +48,7 @@ bool has_exited(int process) {
     return false;
   if (errno == ESRCH)
     return true;
-  host::log_error("exit-when-process-exits: cannot look at the process: %s",
+  host::log_error("exit-when-process-exits: cannot inspect the process: %s",
                   base::error_text(errno).c_str());
   return false;
 }
@@ -83,7 +83,7 @@ bool ExitEvents::open_processes(std::string *error) {
     const int process = base::moved_high(::open(path.c_str(), O_RDONLY | O_CLOEXEC));
     if (process == -1) {
       *error = "exit-when-process-exits=" + number +
-               ": cannot look at this process: " + base::error_text(errno);
+               ": cannot inspect this process: " + base::error_text(errno);
       return false;
     }
     processes_.push_back(process);

@@ -1,4 +1,4 @@
-// What a server may be told to end with.
+// Events at which a server can be told to end.
 #pragma once
 
 #include <memory>
@@ -7,7 +7,7 @@
 
 namespace asyncnbd::filters {
 
-// Of each kind any number.
+// Any number of each kind.
 struct ExitEventNames {
   std::vector<std::string> files_created; // paths
   std::vector<std::string> files_deleted;
@@ -18,14 +18,13 @@ struct ExitEventNames {
 
 class ExitEvents {
 public:
-  // nullptr, with words in `*error`, if there is no such descriptor or process.
+  // nullptr, with a message in `*error`, if a descriptor or process does not exist.
   static std::unique_ptr<ExitEvents> open(ExitEventNames names, std::string *error);
   ~ExitEvents();
   ExitEvents(const ExitEvents &) = delete;
   ExitEvents &operator=(const ExitEvents &) = delete;
 
-  // What has happened, for the log; "": nothing as yet. Blocks for as long as scripts take. Any
-  // thread.
+  // What has happened, for the log; "": nothing yet. Blocks while scripts run. Any thread.
   std::string what_has_happened() const;
 
 private:
@@ -36,7 +35,7 @@ private:
 
   const ExitEventNames names_;
   std::vector<int> pipes_;     // the user's
-  std::vector<int> processes_; // descriptors of /proc/N/stat, which stay with that process
+  std::vector<int> processes_; // descriptors of /proc/N/stat, which stay bound to their process
 };
 
 } // namespace asyncnbd::filters

@@ -1,4 +1,4 @@
-// The server ends when its last client has left.
+// Ends the server when its last client has left.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace asyncnbd::filters {
 
-// Without options. nullptr, with words in `*error`, if there are any.
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_exitlast(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error);

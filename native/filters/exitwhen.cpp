@@ -1,4 +1,4 @@
-// See exitwhen.hpp; exit_events.hpp has what may happen.
+// See exitwhen.hpp; exit_events.hpp has the events.
 #include "filters/exitwhen.hpp"
 
 #include <algorithm>
@@ -23,15 +23,15 @@ namespace {
 using backend::Backend;
 using std::chrono::milliseconds;
 
-// Knows whether it is time to end, and who is there. Looks by itself for as long as nobody is; a
-// look that takes long, because of a script, may outlive the filter.
+// Knows whether it is time to end, and how many clients there are. Looks by itself while there are
+// none; a look that takes long, because of a script, may outlive the filter.
 class Watch final : public std::enable_shared_from_this<Watch>, private base::Timer {
 public:
   Watch(std::unique_ptr<ExitEvents> events, milliseconds interval,
         const backend::Resources &resources)
       : events_(std::move(events)), interval_(interval), resources_(resources) {}
 
-  // What is said later is for the log of who calls this.
+  // Later lines go to the caller's log.
   void begin() {
     log_ = host::current_log();
     look_in(milliseconds(0));
@@ -44,7 +44,7 @@ public:
     resources_.timers.cancel(*this);
   }
 
-  // What has once happened stays so. Blocks.
+  // Once true, it stays true. Blocks.
   bool is_time_to_end() {
     if (is_ending_.load())
       return true;
@@ -57,7 +57,7 @@ public:
   }
   bool is_ending() const { return is_ending_.load(); }
 
-  // By a thread of its own.
+  // Called on a thread of its own.
   void look_now() {
     const auto look = [watch = shared_from_this()] {
       const host::LogScope scope(watch->log_);
@@ -68,7 +68,7 @@ public:
   }
 
   void client_comes() { clients_++; }
-  // True: that was the last.
+  // True: it was the last client.
   bool client_leaves() { return --clients_ == 0; }
 
 private:
@@ -83,7 +83,7 @@ private:
     look_in(interval_);
   }
 
-  // While scripts ran, a client may have come.
+  // A client may have come while scripts ran.
   void end_if_it_is_time() {
     if (clients_ > 0 || !is_time_to_end() || clients_ > 0 || is_over())
       return;
@@ -96,7 +96,7 @@ private:
     return is_over_;
   }
 
-  // Set again after the end, it would not be cancelled.
+  // A timer that is set after the end would not be cancelled.
   void look_in(milliseconds time) {
     std::lock_guard lock(mutex_);
     if (!is_over_)
@@ -106,11 +106,11 @@ private:
   const std::unique_ptr<ExitEvents> events_;
   const milliseconds interval_;
   const backend::Resources &resources_;
-  std::shared_ptr<host::LogTarget> log_; // set before there are threads
+  std::shared_ptr<host::LogTarget> log_; // set before there are other threads
   std::atomic<bool> is_ending_{false};
   std::atomic<uint64_t> clients_{0};
   base::Mutex<base::LockRank::exit_watch> mutex_;
-  bool is_over_ = false; // with the lock
+  bool is_over_ = false; // guarded by the lock
 };
 
 class ExitwhenFilter final : public backend::Filter, public ClientCounter {
@@ -119,7 +119,7 @@ public:
 
   const char *name() const override { return "exitwhen"; }
 
-  // What has happened already ends the server before it has a client.
+  // An event that has already happened ends the server before its first client.
   void get_ready(int) override {
     if (watch_->is_time_to_end())
       nbdkit_shutdown();
@@ -135,7 +135,7 @@ public:
     return false;
   }
 
-  // Where nobody has asked before.
+  // Needed if preconnect was not called.
   bool admits(const backend::Opening &, std::string *error) override {
     if (!watch_->is_ending())
       return true;
@@ -153,7 +153,7 @@ private:
   static constexpr const char *REFUSAL =
       "filter exitwhen: the client is refused, as the server is about to end";
 
-  // The client does not wait for scripts.
+  // The client must not wait for scripts.
   void on_client_left(host::CallContext &context) override {
     if (watch_->client_leaves() && !context.server->is_stopping())
       watch_->look_now();
@@ -167,7 +167,7 @@ private:
 std::unique_ptr<backend::Filter> make_exitwhen(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error) {
-  constexpr milliseconds LEAST(100); // lest looking be all it does
+  constexpr milliseconds LEAST(100); // not to spend all the time on looking
   OptionReader reader("exitwhen", options);
   ExitEventNames names;
   names.files_created = reader.list("filesCreated");

@@ -1,4 +1,4 @@
-// The server ends when something has happened, and no client is there any more.
+// Ends the server when something has happened and all clients have left.
 #pragma once
 
 #include <memory>
@@ -9,9 +9,9 @@
 
 namespace asyncnbd::filters {
 
-// Options: filesCreated, filesDeleted, pipesClosed, processesExit and scripts, lists of what
-// ExitEventNames has; pollMs, 60000 by default. nullptr, with words in `*error`, if there is
-// something else.
+// Options: filesCreated, filesDeleted, pipesClosed, processesExit and scripts, lists as in
+// ExitEventNames; pollMs, 60000 by default. nullptr, with a message in `*error`, for an unknown
+// option or an invalid value.
 std::unique_ptr<backend::Filter> make_exitwhen(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error);

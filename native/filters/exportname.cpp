@@ -26,7 +26,7 @@ class Description {
 public:
   enum class Kind : uint8_t { keep, none, fixed, script };
 
-  // False: it is none of the words that there are.
+  // False: the word is unknown.
   bool parse(const std::string &word) {
     constexpr size_t FIXED = sizeof "fixed:" - 1;
     constexpr size_t SCRIPT = sizeof "script:" - 1;
@@ -46,14 +46,14 @@ public:
 
   bool is_kept() const { return kind_ == Kind::keep; }
 
-  // If it is not kept. A script may block.
+  // The new description. A script may block.
   std::string of(const std::string &name) const {
     return kind_ == Kind::script ? told_by_script(name) : text_;
   }
 
 private:
-  // As much of it as a client can be told, without the newline at its end; its exit status says
-  // nothing.
+  // The script's output, up to the protocol's limit, without its last newline; the exit status does
+  // not matter.
   std::string told_by_script(const std::string &name) const {
     const std::string commands = "export name; name=" + shell_quoted(name) + "\n" + text_ + "\n";
     std::string output;
@@ -67,7 +67,7 @@ private:
   }
 
   Kind kind_ = Kind::keep;
-  std::string text_; // or commands; "" for none
+  std::string text_; // or the commands; "" for none
 };
 
 class DescribedLayer final : public backend::PassingLayer {
@@ -86,7 +86,7 @@ private:
     return true;
   }
 
-  const Description &description_; // the filter's
+  const Description &description_; // owned by the filter
   const std::string name_;
 };
 
@@ -115,11 +115,10 @@ public:
     if (is_default_refused()) {
       host::ContextScope scope(&behind.bottom->context());
       host::log_error(
-          "filter exportname: a client that names no export is refused: \"\" is none of "
-          "those that exportname= names");
+          "filter exportname: a client that names no export is refused: no exportname= is \"\"");
       return std::nullopt;
     }
-    // What is behind may know a name that is not allowed; "" is, as it is not refused.
+    // The name behind may not be allowed; "" is, because it has not been refused.
     if (settings_.is_strict)
       return settings_.default_export.value_or("");
     return settings_.default_export ? settings_.default_export : behind.default_export(readonly);
@@ -129,7 +128,7 @@ public:
     if (!settings_.is_strict || settings_.has(opening.export_name))
       return true;
     *error = "filter exportname: the client is refused: export \"" + opening.export_name +
-             "\" is none of those that exportname= names";
+             "\" is not named by any exportname=";
     return false;
   }
 
@@ -154,7 +153,7 @@ private:
   const Settings settings_;
 };
 
-// Before they are described. std::nullopt: the list failed, which has been logged.
+// The list before descriptions. std::nullopt: the list failed, and that has been logged.
 std::optional<std::vector<ExportEntry>> ExportnameFilter::listed(const backend::Level &behind,
                                                                  bool readonly) const {
   if (settings_.list == List::keep)
@@ -170,8 +169,8 @@ std::optional<std::vector<ExportEntry>> ExportnameFilter::list_exports(const bac
                                                                        bool readonly) {
   host::ContextScope scope(&behind.bottom->context());
   if (settings_.list == List::error) {
-    host::log_error("filter exportname: the client is not told which exports there are, as "
-                    "exportname-list=error wants it");
+    host::log_error("filter exportname: the client's list of exports fails because of "
+                    "exportname-list=error");
     return std::nullopt;
   }
   if (settings_.list == List::default_only) {
@@ -180,7 +179,7 @@ std::optional<std::vector<ExportEntry>> ExportnameFilter::list_exports(const bac
       name = default_export(behind, readonly);
     std::vector<ExportEntry> entries;
     if (name)
-      entries.push_back({*name, ""}); // not described, as with nbdkit
+      entries.push_back({*name, ""}); // without a description, as in nbdkit
     return entries;
   }
   std::optional<std::vector<ExportEntry>> entries = listed(behind, readonly);

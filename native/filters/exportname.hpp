@@ -1,5 +1,5 @@
-// Which exports there are for clients: which names are listed and let in, what the default one is
-// called, and how they are described.
+// Sets which exports clients see: which names are listed and allowed, the default one, and their
+// descriptions.
 #pragma once
 
 #include <memory>
@@ -12,7 +12,7 @@ namespace asyncnbd::filters {
 
 // Options: defaultExport; list, "keep" (by default), "error", "empty", "defaultonly" or "explicit";
 // strict; names; description, "keep" (by default), "none", "fixed:TEXT" or "script:COMMANDS".
-// nullptr, with words in `*error`, if there is something else.
+// nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_exportname(const FilterOptions &options,
                                                  const backend::Resources &resources,
                                                  std::string *error);

@@ -1,4 +1,4 @@
-// See extent_file.hpp. What a line may be is what nbdkit-extentlist-filter(1) says.
+// See extent_file.hpp. nbdkit-extentlist-filter(1) describes the lines.
 #include "filters/extent_file.hpp"
 
 #include <algorithm>
@@ -16,7 +16,7 @@ namespace asyncnbd::filters {
 
 namespace {
 
-// Words are divided by spaces and tabs, and by nothing else.
+// Only spaces and tabs separate words.
 std::vector<std::string> words_of(const std::string &line) {
   std::vector<std::string> words;
   constexpr const char *BLANKS = " \t";
@@ -37,7 +37,7 @@ uint64_t flags_of(const std::string &type) {
          (type.find("zero") != std::string::npos ? unsigned{NBDKIT_EXTENT_ZERO} : 0);
 }
 
-// What is wrong with the size, nbdkit_parse_size says in the log.
+// nbdkit_parse_size logs what is wrong with a size.
 bool read_line(const std::string &line, std::vector<ListedExtent> *extents) {
   const std::vector<std::string> words = words_of(line);
   if (words.size() < 2)

@@ -1,4 +1,4 @@
-// Reads a list of extents from a text file, a line for each: offset, length, and its type.
+// Reads a list of extents from a text file, one line for each: offset, length and type.
 #pragma once
 
 #include <cstdint>
@@ -14,8 +14,8 @@ struct ListedExtent {
   uint64_t flags; // of base:allocation
 };
 
-// In order, without gaps, from 0 to UINT64_MAX: what no line tells of is a hole. std::nullopt, with
-// words for the user in `*error`, on failure.
+// In order, without gaps, from 0 to UINT64_MAX: parts without a line are holes. std::nullopt, with
+// a message in `*error`, on failure.
 std::optional<std::vector<ListedExtent>> read_extent_file(const std::string &path,
                                                           std::string *error);
 

@@ -30,7 +30,7 @@ public:
                   const std::vector<ListedExtent> &listed)
       : PassingLayer(std::move(opened)), context_(context), listed_(listed) {}
 
-  // Of other contexts the plugin tells.
+  // The plugin answers for other contexts.
   void submit(Request &request, backend::Caller caller) override {
     const bool is_status = request.type == wire::NBD_CMD_BLOCK_STATUS;
     if (is_status && has_no_other(request)) {
@@ -44,12 +44,12 @@ public:
   }
 
 private:
-  // Reads have the plugin's data, and no holes but its own.
+  // Reads get the plugin's data and its own holes only.
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override {
     if (!PassingLayer::collect(wanted, facts, error))
       return false;
     facts->can_extents = true;
-    facts->has_sparse_reads = false; // it would ask here
+    facts->has_sparse_reads = false; // the lookup would ask here
     return true;
   }
 
@@ -65,14 +65,14 @@ private:
         tell(request, status);
   }
 
-  // The last extent may reach beyond what was asked about.
+  // The last extent may reach beyond the requested range.
   void tell(const Request &request, ContextStatus &status) const {
     const uint64_t end = request.offset + request.length_bytes;
     status.extents.clear();
     auto extent = std::upper_bound(
         listed_.begin(), listed_.end(), request.offset,
         [](uint64_t offset, const ListedExtent &listed) { return offset < listed.offset; });
-    extent--; // the first begins at 0
+    extent--; // the first one begins at 0
     for (uint64_t at = request.offset;
          extent != listed_.end() && at < end && status.extents.size() < wire::MAX_EXTENTS;
          extent++) {
@@ -103,7 +103,7 @@ private:
   }
 
   host::CallContext &context_;
-  const std::vector<ListedExtent> &listed_; // the filter's
+  const std::vector<ListedExtent> &listed_; // owned by the filter
 };
 
 class ExtentlistFilter final : public backend::Filter {

@@ -1,4 +1,4 @@
-// Clients are told the extents that a file lists, whatever the plugin has there.
+// Tells clients the extents that a file lists, instead of the plugin's.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// Option: file, its path, which is read at once. nullptr, with words in `*error`, if it cannot be
-// read or says something else than extents, or there are other options.
+// Option: file, its path; it is read at once. nullptr, with a message in `*error`, if it cannot be
+// read or has something else than extents, or for an unknown option.
 std::unique_ptr<backend::Filter> make_extentlist(const FilterOptions &options,
                                                  const backend::Resources &resources,
                                                  std::string *error);

@@ -21,7 +21,7 @@ public:
   FuaLayer(std::unique_ptr<Backend> opened, bool is_readonly, FuaMode mode)
       : AlteredLayer(std::move(opened)), is_readonly_(is_readonly), mode_(mode) {}
 
-  // All writes are durable, or none is to be.
+  // Makes all writes durable, or none.
   void submit(Request &request, backend::Caller caller) override {
     if (request.type == wire::NBD_CMD_FLUSH && ignores_flushes())
       request.complete(0);
@@ -39,7 +39,7 @@ private:
                  : mode_ == FuaMode::emulate ? Support::emulate
                                              : Support::native;
     facts->can_flush = facts->can_flush || ignores_flushes();
-    if (mode_ == FuaMode::emulate) // what stands directly above flushes after the write
+    if (mode_ == FuaMode::emulate) // the emulation directly above flushes after the write
       facts->call_limits = {};
     return true;
   }

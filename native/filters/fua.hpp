@@ -1,4 +1,4 @@
-// What becomes of writes that are to be durable when they are answered.
+// Decides how FUA writes, which must be durable when they are answered, are handled.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 namespace asyncnbd::filters {
 
 // Option: mode, "none" (by default), "emulate", "native", "force", "pass" or "discard". nullptr,
-// with words in `*error`, if there is something else.
+// with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_fua(const FilterOptions &options,
                                           const backend::Resources &resources, std::string *error);
 

@@ -20,7 +20,7 @@ namespace {
 
 using backend::Backend;
 
-// The address of IPv4 that one of IPv6 may stand for, where a socket takes clients of both.
+// Converts an IPv6 address that stands for an IPv4 one, as on a socket for both.
 void unmap(sockaddr_storage *address) {
   if (address->ss_family != AF_INET6)
     return;
@@ -50,7 +50,7 @@ public:
     return false;
   }
 
-  // Where nobody has asked before.
+  // Needed if preconnect was not called.
   bool admits(const backend::Opening &opening, std::string *error) override {
     if (is_welcome(opening.context))
       return true;
@@ -65,11 +65,10 @@ public:
 
 private:
   static std::string refusal(const host::CallContext &context) {
-    return "filter ip: the client is refused for where it comes from: " +
-           host::peer_of(context.peer_fd);
+    return "filter ip: the client is refused by the rules: " + host::peer_of(context.peer_fd);
   }
 
-  // If nobody knows where it comes from, it is not let in.
+  // A client with an unknown address is not let in.
   bool is_welcome(host::CallContext &context) const {
     host::ContextScope scope(&context);
     Peer peer;

@@ -1,4 +1,4 @@
-// Which clients are let in, by their address, or the process that they are on this machine.
+// Decides which clients are let in, by their address, or by their process on this machine.
 #pragma once
 
 #include <memory>
@@ -9,9 +9,9 @@
 
 namespace asyncnbd::filters {
 
-// Options: allow and deny, lists of what nbdkit's parameters of these names may be. Whom no rule of
-// either fits is let in, as is who is allowed and denied. nullptr, with words in `*error`, if there
-// is something else.
+// Options: allow and deny, lists of rules as in nbdkit's parameters of these names. A client that
+// matches neither list is let in, and so is one that matches both. nullptr, with a message in
+// `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_ip(const FilterOptions &options,
                                          const backend::Resources &resources, std::string *error);
 

@@ -51,7 +51,7 @@ constexpr std::array<Numbered, 5> NUMBERED = {{
     {"vsock-port:", RuleKind::vsock_port, 0, UINT32_MAX},
 }};
 
-// "any", "all", or one of them with a family behind it.
+// "any" or "all", alone or followed by a family.
 bool parse_any(const std::string &word, IpRule *rule) {
   if (word.rfind("any", 0) != 0 && word.rfind("all", 0) != 0)
     return false;
@@ -70,8 +70,8 @@ bool parse_any(const std::string &word, IpRule *rule) {
   return rule->family != AF_UNSPEC;
 }
 
-// What stands for addresses of IPv4 is a rule for those, as which such clients count. False: it
-// stands for others, too.
+// A rule for IPv6 addresses that stand for IPv4 ones becomes a rule for IPv4, because such clients
+// count as IPv4. False: it also covers other addresses.
 bool unmap_rule(IpRule *rule) {
   constexpr std::array<uint8_t, 12> MAPPED = {0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff};
   if (rule->family != AF_INET6 ||
@@ -171,7 +171,7 @@ namespace {
 std::string wrong(std::string given, const std::string &word) {
   given.insert(0, "filter ip: ");
   given.append(": \"").append(word).append(
-      "\" is no rule: use any, anyipv4, anyipv6, anyunix, anyvsock, ");
+      "\" is not a rule: use any, anyipv4, anyipv6, anyunix, anyvsock, ");
   given.append("ADDRESS, ADDRESS/BITS, pid:N, uid:N, gid:N, vsock-cid:N or vsock-port:N");
   return given;
 }

@@ -1,4 +1,4 @@
-// Rules about where clients come from.
+// Rules about clients' addresses and processes.
 #pragma once
 
 #include <array>
@@ -9,7 +9,7 @@
 
 namespace asyncnbd::filters {
 
-// A client: its address, and over a unix socket its process; numbers are -1 where nobody knows.
+// A client: its address, and on a unix socket its process; unknown numbers are -1.
 struct Peer {
   sockaddr_storage address{};
   int64_t process = -1;
@@ -20,17 +20,17 @@ struct Peer {
 struct IpRule {
   enum class Kind : uint8_t { any, family, address, process, user, group, vsock_cid, vsock_port };
   Kind kind = Kind::any;
-  int family = AF_UNSPEC;            // of a family or an address
-  std::array<uint8_t, 16> address{}; // of which the first bytes are used
-  unsigned prefix_bits = 0;          // that have to be the same
-  int64_t number = 0;                // of the others
-  std::string word;                  // that is the rule
+  int family = AF_UNSPEC;            // for a family or an address
+  std::array<uint8_t, 16> address{}; // only the first bytes are used
+  unsigned prefix_bits = 0;          // how many must match
+  int64_t number = 0;                // for the other kinds
+  std::string word;                  // the text of the rule
 
   bool fits(const Peer &peer) const;
 };
 
-// Of values of the parameter `name`, each with commas between its rules. What is wrong with one of
-// them is in `*error`.
+// Parses values of the parameter `name`, each with commas between its rules. An error message is in
+// `*error`.
 std::vector<IpRule> ip_rules(const char *name, const std::vector<std::string> &values,
                              std::string *error);
 

@@ -20,8 +20,8 @@ public:
 
   const char *name() const override { return "limit"; }
 
-  // Before a client costs anything. Who has got past this, and opens an export only later, is
-  // counted then.
+  // Refuses clients before they cost anything. A client that passes this and opens an export later
+  // is counted then.
   bool preconnect(const backend::Level &behind, bool readonly) override {
     if (!behind.preconnect(readonly))
       return false;
@@ -46,8 +46,8 @@ private:
   void on_client_left(host::CallContext &) override { clients_--; }
 
   std::string refusal() const {
-    return "filter limit: the client is refused: there are " + std::to_string(limit_) +
-           " already, which is the limit";
+    return "filter limit: the client is refused: there are already " + std::to_string(limit_) +
+           ", which is the limit";
   }
 
   const uint64_t limit_; // 0: none

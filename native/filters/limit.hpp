@@ -1,4 +1,4 @@
-// So many clients at once, and no more.
+// Limits the number of clients at once.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// Option: limit, 1 by default; 0: any number. nullptr, with words in `*error`, if there is
-// something else.
+// Option: limit, 1 by default; 0: any number. nullptr, with a message in `*error`, for an unknown
+// option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_limit(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

@@ -1,5 +1,5 @@
-// See log.hpp; log_words.cpp has what lines say, log_queue.cpp who writes them, log_output.cpp
-// where they go.
+// See log.hpp; log_words.cpp makes the text of lines, log_queue.cpp chooses the thread that writes
+// them, log_output.cpp writes them.
 #include "filters/log.hpp"
 
 #include <atomic>
@@ -29,16 +29,16 @@ using backend::Request;
 using backend::Reservation;
 using EventKind = LogEvent::Kind;
 
-// A request whose line is yet to be written. Who gets the request, sees to it.
+// A request whose line is not written yet. The thread that takes `request` continues it.
 struct WaitingRequest {
   Request *take() { return request.exchange(nullptr, std::memory_order_acq_rel); }
 
-  std::atomic<Request *> request; // nullptr: somebody has it
+  std::atomic<Request *> request; // nullptr: already taken
   const uint64_t id;
-  const std::optional<int> error; // that it is answered with; none: it goes on below
+  const std::optional<int> error; // its answer; none: it goes on below
 };
 
-// The end of a client that waits for its last line. The first to end it does.
+// The end of a client, which waits for its last line. The first caller of end ends it.
 struct Ending {
   std::promise<std::string> failure;
   std::atomic<bool> is_over{false};
@@ -49,13 +49,13 @@ struct Ending {
   }
 };
 
-// Which are in the line about a client that connects.
+// The line about a client that connects has them.
 backend::Wanted with_block_sizes(backend::Wanted wanted) {
   wanted.block_sizes = true;
   return wanted;
 }
 
-// One client's. The state of a request is its number.
+// Belongs to one client. The state that is pushed with a request is its number.
 class LogLayer final : public EmulatedLayer, private backend::Completer {
 public:
   LogLayer(std::unique_ptr<Backend> opened, const backend::Opening &opening, uint64_t number,
@@ -63,7 +63,8 @@ public:
       : EmulatedLayer(std::move(opened)), context_(opening.context),
         export_name_(opening.export_name), number_(number), lines_(lines) {}
 
-  // A read that is answered ahead would not be seen, and a write that waits for its line may fail.
+  // A read that is answered in advance would not be logged, and a write that waits for its line may
+  // fail.
   Reservation reserve(Request &request) override {
     const bool passes = request.type == wire::NBD_CMD_WRITE && !lines_.is_slow();
     return passes ? below().reserve(request) : Reservation{};
@@ -115,7 +116,7 @@ private:
   base::Mutex<base::LockRank::log_waiting> mutex_; // guards what follows
   std::set<Waiting> waiting_;
   bool is_given_up_ = false;
-  std::shared_ptr<Ending> ending_; // while it is waited for
+  std::shared_ptr<Ending> ending_; // while someone waits for it
 };
 
 bool LogLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) {
@@ -128,7 +129,7 @@ bool LogLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, std
   return true;
 }
 
-// Once.
+// Only once.
 std::optional<LogEvent> LogLayer::goodbye() {
   if (!std::exchange(is_connected_, false))
     return std::nullopt;
@@ -136,7 +137,7 @@ std::optional<LogEvent> LogLayer::goodbye() {
                   "transactions=" + std::to_string(requests_)};
 }
 
-// Until it is written, or given up: a script or a pipe may hang for ever.
+// Waits until it is written or given up: a script or a pipe may hang for ever.
 void LogLayer::write_goodbye() {
   std::optional<LogEvent> event = goodbye();
   if (!event)
@@ -200,11 +201,11 @@ void LogLayer::complete(Request &request, int error) {
     return;
   }
   if (request.answer.kind == backend::Answer::Kind::borrowed)
-    request.take_answer(error); // it is gone when this returns
+    request.take_answer(error); // the answer is gone after this returns
   wait_for_line(leave(request, id, error), request, id, error);
 }
 
-// What is given up waits for nothing.
+// A request that is given up does not wait for its line.
 void LogLayer::give_up(Request &request, int error) {
   LogEvent event = leave(request, pop(request), error);
   if (lines_.is_slow())
@@ -216,8 +217,8 @@ void LogLayer::give_up(Request &request, int error) {
 
 // ---- requests that wait for their lines ---------------------------------------------------------
 
-// As long as nobody has taken the request, it is outstanding, and the layer there. Another thread
-// may take it as soon as it is in the set.
+// Until the request is taken, it is outstanding, so the layer exists. Another thread may take it as
+// soon as it is in the set.
 void LogLayer::wait_for_line(LogEvent event, Request &request, uint64_t id,
                              std::optional<int> error) {
   LogQueue &lines = lines_;
@@ -321,7 +322,7 @@ public:
 private:
   const std::shared_ptr<LogQueue> lines_;
   base::Threads &threads_;
-  // They pair with nothing.
+  // Counts, which pair with nothing.
   std::atomic<uint64_t> preconnects_{0};
   std::atomic<uint64_t> lists_{0};
   std::atomic<uint64_t> connections_{0};

@@ -1,4 +1,4 @@
-// What clients do is written to a file, in nbdkit's format, or given to a script.
+// Logs what clients do, to a file in nbdkit's format, or through a script.
 #pragma once
 
 #include <memory>
@@ -9,9 +9,9 @@
 
 namespace asyncnbd::filters {
 
-// Options: file, the path of one; appends: to it; script: commands for a shell, run for each line.
-// Without file and script nothing is written. nullptr, with words in `*error`, if there is
-// something else, a value does not fit, or the file cannot be opened.
+// Options: file, its path; appends: to the file, instead of replacing it; script: shell commands
+// that are run for each line. Without file and script nothing is written. nullptr, with a message
+// in `*error`, for an unknown option or an invalid value, or if the file cannot be opened.
 std::unique_ptr<backend::Filter> make_log(const FilterOptions &options,
                                           const backend::Resources &resources, std::string *error);
 

@@ -20,7 +20,7 @@ namespace asyncnbd::filters {
 
 namespace {
 
-// "2026-08-06 02:07:23.080415", of now, in universal time.
+// The present time in UTC, as in "2026-08-06 02:07:23.080415".
 std::string timestamp() {
   timespec now{};
   clock_gettime(CLOCK_REALTIME, &now);
@@ -50,7 +50,7 @@ std::unique_ptr<LogOutput> LogOutput::open(const std::string &file, bool appends
                                            const std::string &script, std::string *error) {
   int fd = -1;
   if (!file.empty()) {
-    // Appending, since another may write to it, or cut it off.
+    // Appending, since others may write to the file, or truncate it.
     fd = ::open(file.c_str(), O_CLOEXEC | O_WRONLY | O_CREAT | O_APPEND | (appends ? 0 : O_TRUNC),
                 0666);
     if (fd == -1) {
@@ -83,13 +83,13 @@ void LogOutput::write_line(const LogEvent &event) {
   if (event.id != 0)
     line += " id=" + std::to_string(event.id);
   if (!event.text.empty())
-    line.append(" ").append(host::escaped(event.text)); // lest a client's word look like a line
+    line.append(" ").append(host::escaped(event.text)); // a client's text must not look like a line
   line += event.kind == LogEvent::Kind::enter ? " ...\n" : "\n";
   std::lock_guard lock(mutex_);
   for (std::string_view left = line; !left.empty();) {
     const ssize_t written = ::write(fd_, left.data(), left.size());
     if (written == -1 && errno != EINTR)
-      return; // a full disk is no reason to fail a request
+      return; // a full disk must not fail a request
     left.remove_prefix(written == -1 ? 0 : static_cast<size_t>(written));
   }
 }

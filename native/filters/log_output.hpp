@@ -1,5 +1,5 @@
-// Where the log filter's lines go: to a file, and to a script that is run for each. log_queue.hpp
-// has who writes them.
+// Writes the log filter's lines to a file, and runs a script for each. log_queue.hpp chooses the
+// thread.
 #pragma once
 
 #include <cstdint>
@@ -10,7 +10,7 @@
 
 namespace asyncnbd::filters {
 
-// What happens in one moment: a call, its return, or something that takes no time.
+// One event: a call, its return, or something that takes no time.
 struct LogEvent {
   enum class Kind : uint8_t { enter, leave, print };
   Kind kind;
@@ -20,11 +20,10 @@ struct LogEvent {
   std::string text;        // "offset=0x0 count=0x200"
 };
 
-// In nbdkit's format. Any thread that may block.
+// Writes nbdkit's format. Any thread that may block.
 class LogOutput {
 public:
-  // Either path may be "": there is none. nullptr, with words in `*error`, if the file cannot be
-  // opened.
+  // Either may be "" for none. nullptr, with a message in `*error`, if the file cannot be opened.
   static std::unique_ptr<LogOutput> open(const std::string &file, bool appends,
                                          const std::string &script, std::string *error);
   ~LogOutput();
@@ -33,11 +32,11 @@ public:
 
   bool is_active() const { return fd_ != -1 || has_script(); }
   bool has_script() const { return !script_.empty(); }
-  // Whether writing waits for somebody: for a script, or for who reads a pipe.
+  // Whether writing may wait, for a script or for the reader of a pipe.
   bool is_slow() const { return has_script() || !is_regular_; }
 
-  // At once: when it returns, the line is written, and the script has ended. What has gone wrong
-  // with that; "": nothing.
+  // When it returns, the line is written, and the script has ended. Returns an error message, or
+  // "".
   std::string write(const LogEvent &event);
 
 private:
@@ -48,7 +47,7 @@ private:
   std::string run_script(const LogEvent &event) const;
 
   const int fd_;          // -1: none
-  const bool is_regular_; // or none
+  const bool is_regular_; // true without a file
   const std::string script_;
   base::Mutex<base::LockRank::log_lines> mutex_; // around each line
 };

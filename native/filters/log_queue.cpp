@@ -13,7 +13,7 @@ namespace asyncnbd::filters {
 void LogQueue::write(LogEvent event) {
   std::string failure;
   if (is_slow()) {
-    const auto written = std::make_shared<std::promise<std::string>>(); // who sets it may be later
+    const auto written = std::make_shared<std::promise<std::string>>(); // the setter may end later
     add(std::move(event), [written](const std::string &why) { written->set_value(why); });
     failure = written->get_future().get();
   } else {
@@ -24,7 +24,7 @@ void LogQueue::write(LogEvent event) {
 }
 
 void LogQueue::add(LogEvent event, Then then) {
-  // Lines of a pipe stay in their order.
+  // Lines to a pipe must stay in order.
   const unsigned most = output_->has_script() ? MAX_SCRIPTS : 1;
   {
     std::lock_guard lock(mutex_);
@@ -38,7 +38,7 @@ void LogQueue::add(LogEvent event, Then then) {
     keep->write_lines();
   };
   if (!threads_.run(work))
-    work(); // better so than never: the system is out of threads
+    work(); // the system is out of threads: write it here
 }
 
 void LogQueue::add_unawaited(LogEvent event) {

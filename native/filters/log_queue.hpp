@@ -1,5 +1,5 @@
-// Who writes the log filter's lines: the calling thread, or where that may take long, a few
-// threads, in the order in which the lines come.
+// Decides which thread writes the log filter's lines: the calling one, or, if that may take long,
+// one of a few others, in the order of the lines.
 #pragma once
 
 #include <cstddef>
@@ -14,10 +14,10 @@
 
 namespace asyncnbd::filters {
 
-// Any thread. Shared with those that write, the last of which may end later than the filter.
+// Any thread. Shared with the writing threads, the last of which may outlive the filter.
 class LogQueue : public std::enable_shared_from_this<LogQueue> {
 public:
-  // By a thread that may block, once the line is written; with what has gone wrong.
+  // Called on a thread that may block, once the line is written; with an error message or "".
   using Then = std::function<void(const std::string &failure)>;
 
   LogQueue(std::unique_ptr<LogOutput> output, base::Threads &threads)
@@ -26,19 +26,19 @@ public:
   bool is_active() const { return output_->is_active(); }
   bool is_slow() const { return output_->is_slow(); }
 
-  // When it returns, the line is written. Of a slow output, only where the caller may block.
+  // When it returns, the line is written. For a slow output, only if the caller may block.
   void write(LogEvent event);
-  // At once: the line is written later, and others after it.
+  // Returns at once: the line is written later, and others after it.
   void add(LogEvent event, Then then);
-  // The same if nobody waits for it. Where too many such lines wait already, it is left out.
+  // The same if nobody waits for the line. If too many such lines wait already, it is dropped.
   void add_unawaited(LogEvent event);
 
 private:
   struct Line {
     LogEvent event;
-    Then then; // nullptr: nobody waits for it
+    Then then; // nullptr: nobody waits
   };
-  static constexpr unsigned MAX_SCRIPTS = 16; // at once, as nbdkit has threads for a client
+  static constexpr unsigned MAX_SCRIPTS = 16; // at once: nbdkit's number of threads for a client
   static constexpr size_t MAX_UNAWAITED = 1024;
 
   void write_lines();

@@ -20,7 +20,7 @@ using backend::Request;
 namespace {
 
 __attribute__((format(printf, 1, 2))) std::string formatted(const char *format, ...) {
-  std::array<char, 256> text{}; // numbers, of which the longest line of this file has 14
+  std::array<char, 256> text{}; // numbers only: the longest line in this file has 14
   va_list arguments;
   va_start(arguments, format);
   // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized): va_start is just above
@@ -33,7 +33,7 @@ int has(const Request &request, uint16_t flag) {
   return (request.flags & flag) != 0 ? 1 : 0;
 }
 
-// What NBD has an error for.
+// The errors of NBD.
 const char *error_word(int error) {
   switch (error) {
   case EROFS:
@@ -58,7 +58,7 @@ const char *error_word(int error) {
   }
 }
 
-// Of base:allocation, or of the first context where that is not asked about.
+// The extents of base:allocation, or of the first context if that is not asked about.
 std::string extents_of(const Request &request) {
   const std::vector<ContextStatus> &statuses = request.extras->statuses;
   auto found = std::find_if(statuses.begin(), statuses.end(), [](const ContextStatus &status) {

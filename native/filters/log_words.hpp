@@ -1,4 +1,4 @@
-// Requests in the words of the log filter's lines.
+// The text of the log filter's lines.
 #pragma once
 
 #include <cstdint>
@@ -15,12 +15,12 @@ namespace asyncnbd::filters {
 const char *log_action(uint16_t type);
 // "offset=0x0 count=0x200".
 std::string log_arguments(const backend::Request &request);
-// "return=0", "return=-1 error=EIO", with extents before that where there are some.
+// "return=0", "return=-1 error=EIO", after the extents, if any.
 std::string log_result(const backend::Request &request, int error);
 std::string log_result(int error);
 // `exports=("" other) return=0`.
 std::string log_exports(const std::vector<backend::ExportEntry> &exports);
-// What a client is told of an export.
+// The facts of an export that a client is told.
 std::string log_facts(const std::string &export_name, bool is_tls, const backend::Facts &facts);
 
 } // namespace asyncnbd::filters

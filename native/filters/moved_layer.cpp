@@ -22,8 +22,7 @@ bool MovedLayer::collect(const backend::Wanted &wanted, backend::Facts *facts, s
   return true;
 }
 
-// What clients send in whole blocks of the part has to be whole blocks below, where that is
-// promised.
+// Whole blocks of the part must be whole blocks below, if the facts promise that.
 bool MovedLayer::keeps_blocks(const DiskPart &part, const backend::Facts &below,
                               std::string *error) const {
   if (!below.block_sizes_bind || !below.block_sizes || below.block_sizes->minimum <= 1)
@@ -36,8 +35,8 @@ bool MovedLayer::keeps_blocks(const DiskPart &part, const backend::Facts &below,
   *error = std::string("filter ") + filter_name() + ": the part " +
            (begins_well ? "ends at " + std::to_string(end)
                         : "begins at " + std::to_string(part.offset)) +
-           ", which is no multiple of the block size of what is behind it, " +
-           std::to_string(block) + ": put --filter=blocksize after --filter=" + filter_name();
+           ", which is not a multiple of the block size behind it, " + std::to_string(block) +
+           ": put --filter=blocksize after --filter=" + filter_name();
   return false;
 }
 
@@ -66,7 +65,7 @@ void MovedLayer::submit(Request &request, backend::Caller caller) {
 void MovedLayer::complete(Request &request, int error) {
   request.completers.pop(*this);
   move(request, -offset_);
-  // What is behind the part is none of its clients' business.
+  // Clients must not see what follows the part.
   if (request.type == wire::NBD_CMD_BLOCK_STATUS)
     for (backend::ContextStatus &status : request.extras->statuses)
       backend::cut_extents(status.extents, facts().size_bytes - request.offset);

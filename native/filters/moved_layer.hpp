@@ -1,5 +1,5 @@
-// What filters share that show a part of an export as all of it: requests move to where the part
-// is, and back.
+// The common part of filters that show a part of an export as a whole: they move requests to the
+// part's place, and back.
 #pragma once
 
 #include <cstdint>
@@ -30,15 +30,16 @@ protected:
 
 private:
   virtual const char *filter_name() const = 0;
-  // Where the part is; once, below is prepared, and this may wait for what it reads there.
-  // std::nullopt, with words in `*error`: there is none.
+  // Finds the part. Called once, with the backend below prepared; may wait for reads there.
+  // std::nullopt, with a message in `*error`: there is none.
   virtual std::optional<DiskPart> find_part(const backend::Facts &below, std::string *error) = 0;
 
   bool keeps_blocks(const DiskPart &part, const backend::Facts &below, std::string *error) const;
 
   void complete(backend::Request &request, int error) override;
   void give_up(backend::Request &request, int error) override;
-  // With all that has an offset of its own. `by` may be the complement of one.
+  // Moves the request and everything in it with an offset. `by` may be the two's complement of a
+  // number.
   static void move(backend::Request &request, uint64_t by);
 
   uint64_t offset_ = 0; // of the part

@@ -1,4 +1,4 @@
-// What becomes of requests to cache.
+// Decides how cache requests are handled.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// Option: mode, what clients can ask for: "none" (by default), "emulate", which reads, or "nop",
-// which does nothing. nullptr, with words in `*error`, if there is something else.
+// Option: mode, "none" (by default): clients cannot send them; "emulate": they read; "nop": they do
+// nothing. nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_nocache(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

@@ -18,7 +18,7 @@ public:
 private:
   bool alter(backend::Facts *facts, std::string *) const override {
     facts->can_extents = false;
-    facts->has_sparse_reads = false; // it would ask for extents
+    facts->has_sparse_reads = false; // the lookup would ask for extents
     return true;
   }
 };

@@ -1,4 +1,4 @@
-// Clients see all of an export as data: for what is slow or wrong in telling holes.
+// Shows clients the whole export as data: for plugins whose extents are slow or wrong.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace asyncnbd::filters {
 
-// Without options. nullptr, with words in `*error`, if there are any.
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_noextents(const FilterOptions &options,
                                                 const backend::Resources &resources,
                                                 std::string *error);

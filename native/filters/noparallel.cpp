@@ -1,4 +1,4 @@
-// See noparallel.hpp. Who waits for whom, the chain sees to, by the thread model.
+// See noparallel.hpp. The chain makes requests wait, by the thread model.
 #include "filters/noparallel.hpp"
 
 #include <utility>
@@ -12,7 +12,7 @@ namespace {
 using backend::Backend;
 using backend::ThreadModel;
 
-// Of one client at a time, for whom further connections would be of no use.
+// For one client at a time, which could not use further connections.
 class SingleClientLayer final : public backend::PassingLayer {
 public:
   using PassingLayer::PassingLayer;

@@ -1,4 +1,4 @@
-// Less is done at once than what is behind could do.
+// Limits what is done in parallel.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// Option: serialize, "requests" (by default), "all-requests" or "connections". nullptr, with words
-// in `*error`, if there is something else.
+// Option: serialize, "requests" (by default), "all-requests" or "connections". nullptr, with a
+// message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_noparallel(const FilterOptions &options,
                                                  const backend::Resources &resources,
                                                  std::string *error);

@@ -1,4 +1,4 @@
-// What becomes of requests to zero.
+// Decides how zero requests are handled.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,8 @@
 namespace asyncnbd::filters {
 
 // Options: mode, "none" (by default), "emulate", "notrim" or "plugin"; fast, "default", "none",
-// "slow" or "ignore". nullptr, with words in `*error`, if there is something else.
+// "slow" or "ignore". nullptr, with a message in `*error`, for an unknown option or an invalid
+// value.
 std::unique_ptr<backend::Filter>
 make_nozero(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

@@ -1,4 +1,4 @@
-// Clients see a part of an export.
+// Shows clients a part of an export.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// Options: offset, where it begins, 0 by default; range, its length, by default all that is left.
-// nullptr, with words in `*error`, if there is something else.
+// Options: offset, the beginning of the part, 0 by default; range, its length, by default up to the
+// end. nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_offset(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

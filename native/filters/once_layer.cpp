@@ -42,13 +42,13 @@ OnceRequest::OnceRequest(OnceLayer &layer, Request &request)
   child_.answer = std::exchange(request.answer, {});
 }
 
-// After this it may be gone.
+// This object may be gone afterwards.
 void OnceRequest::submit(backend::Caller caller) {
   opened_->in_flight_.fetch_add(1, std::memory_order_relaxed);
   opened_->backend().submit(child_, caller);
 }
 
-// Of one that the client still waits for.
+// For a request that the client still waits for.
 void OnceRequest::hand_over_answer() {
   request_.extras = std::move(child_.extras);
   if (request_.type != wire::NBD_CMD_READ)
@@ -58,7 +58,7 @@ void OnceRequest::hand_over_answer() {
   request_.data_until = child_.data_until;
 }
 
-// The client's request goes last: with it, all that is in front may go.
+// The client's request is completed last: everything in front may go with it.
 void OnceRequest::complete(Request &, int error) {
   Request &request = request_;
   const std::shared_ptr<OnceOpened> opened = opened_;
@@ -86,11 +86,11 @@ void OnceRequest::give_up(Request &, int error) {
 }
 
 void OnceRequest::release(Request &) {
-  const std::shared_ptr<OnceOpened> opened = opened_; // whose call this is
+  const std::shared_ptr<OnceOpened> opened = opened_; // keeps it during this call
   drop();
 }
 
-// By both, in any order: the client's request keeps the layer until it is released.
+// Called by both holders, in any order: the client's request keeps the layer until it is released.
 void OnceRequest::drop() {
   const int holders = holders_.fetch_sub(1, std::memory_order_acq_rel);
   base::invariant(holders > 0, "a request of openonce is dropped by those that hold it");
@@ -110,7 +110,7 @@ bool OnceRequest::client_has_gone() const {
 bool OnceLayer::collect(const backend::Wanted &, backend::Facts *facts, std::string *) {
   *facts = opened_->backend().facts();
   facts->call_limits = {};
-  // A client's requests are given up while they are in progress, whatever is behind.
+  // A client's requests may be given up while they are in progress, whatever is behind.
   facts->thread_model = backend::ThreadModel::async;
   return true;
 }
@@ -134,14 +134,14 @@ void OnceLayer::link(OnceRequest &one) {
     one.next_->previous_ = &one;
 }
 
-// With the lock.
+// Locked.
 void OnceLayer::unlink(OnceRequest &one) {
   (one.previous_ == nullptr ? first_ : one.previous_->next_) = one.next_;
   if (one.next_ != nullptr)
     one.next_->previous_ = one.previous_;
 }
 
-// False: it has been given up, and so the client has its answer.
+// False: it has been given up, so the client has its answer.
 bool OnceLayer::end(OnceRequest &one, bool gives_up) {
   std::lock_guard lock(mutex_);
   if (one.is_given_up_)
@@ -151,7 +151,8 @@ bool OnceLayer::end(OnceRequest &one, bool gives_up) {
   return true;
 }
 
-// Of this client alone. What is behind goes on, and says when it is done with it.
+// Gives up only this client's requests. The backend behind goes on, and releases them when it has
+// finished.
 void OnceLayer::give_up_unanswered() {
   for (;;) {
     Request *request;

@@ -1,5 +1,5 @@
-// What openonce puts in front of what is open for all clients, for one of them: its requests can be
-// given up while those of others go on.
+// openonce's layer for one client, in front of the export that is open for all: the client's
+// requests can be given up while those of others go on.
 #pragma once
 
 #include <atomic>
@@ -14,7 +14,7 @@
 
 namespace asyncnbd::filters {
 
-// What is open for all clients. Stays as long as any of them, or one of their requests.
+// The export that is open for all clients. Lives as long as any of them, or of their requests.
 class OnceOpened {
 public:
   OnceOpened(std::unique_ptr<backend::Backend> opened, const backend::Resources &resources)
@@ -24,8 +24,8 @@ public:
 
   backend::Backend &backend() { return *backend_; }
 
-  // After the last client. What has been given up for a client may be in flight here all the same:
-  // it has had its time, and is given up here, too. Blocks.
+  // After the last client. Requests that were given up for a client may still be in flight here:
+  // their time is over, so they are given up here too. Blocks.
   void close();
 
 private:
@@ -33,12 +33,12 @@ private:
 
   const std::unique_ptr<backend::Backend> backend_;
   const backend::Resources resources_;
-  std::atomic<uint32_t> in_flight_{0}; // the release of an end pairs with the acquire of close
+  std::atomic<uint32_t> in_flight_{0}; // released at an end, acquired by close
 };
 
 class OnceLayer;
 
-// A client's request, as what is open for all gets it.
+// A client's request on its way to the shared export.
 class OnceRequest final : private backend::Maker {
 public:
   OnceRequest(OnceLayer &layer, backend::Request &request);
@@ -57,12 +57,12 @@ private:
 
   OnceLayer &layer_;
   const std::shared_ptr<OnceOpened> opened_;
-  backend::Request &request_; // stays until it is answered, or released if it is given up
+  backend::Request &request_; // valid until it is answered, or released if given up
   backend::Request child_{};
-  std::atomic<int> holders_{2}; // of one that is given up: who does so, and its late reply
+  std::atomic<int> holders_{2}; // if given up: the thread that does so, and the late reply
 
-  // With the lock of the layer:
-  OnceRequest *previous_ = nullptr; // in the list of those that the client waits for
+  // Guarded by the layer's lock:
+  OnceRequest *previous_ = nullptr; // in the list of requests that the client waits for
   OnceRequest *next_ = nullptr;
   bool is_given_up_ = false;
 };
@@ -71,7 +71,7 @@ class OnceLayer final : public backend::Backend {
 public:
   using Slabs = base::SlabsOf<OnceRequest>;
 
-  // `opened` is prepared.
+  // `opened` must be prepared.
   OnceLayer(std::shared_ptr<OnceOpened> opened, Slabs &slabs)
       : opened_(std::move(opened)), slabs_(slabs) {}
 
@@ -86,7 +86,7 @@ public:
   void on_server_stopping() override { opened_->backend().on_server_stopping(); }
   void give_up_unanswered() override;
   void release_idle_memory() override { opened_->backend().release_idle_memory(); }
-  void close() override {} // nothing: others may use it
+  void close() override {} // others may use it
 
 private:
   friend class OnceRequest;
@@ -97,10 +97,10 @@ private:
   bool end(OnceRequest &one, bool gives_up);
 
   const std::shared_ptr<OnceOpened> opened_;
-  Slabs &slabs_; // the filter's
+  Slabs &slabs_; // owned by the filter
 
   base::Mutex<base::LockRank::once_requests> mutex_; // guards what follows
-  OnceRequest *first_ = nullptr;                     // that the client waits for
+  OnceRequest *first_ = nullptr;                     // the requests that the client waits for
 };
 
 } // namespace asyncnbd::filters

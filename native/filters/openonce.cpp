@@ -1,4 +1,4 @@
-// See openonce.hpp; once_layer.hpp has what each client gets.
+// See openonce.hpp; once_layer.hpp has each client's layer.
 #include "filters/openonce.hpp"
 
 #include <chrono>
@@ -19,8 +19,8 @@ namespace {
 
 using backend::Backend;
 
-// What is opened may depend on these. A client without TLS does not get what was opened for one
-// with.
+// The export may depend on these. A client without TLS must not get one that was opened for a
+// client with TLS.
 struct Wish {
   std::string export_name;
   bool is_readonly;
@@ -32,10 +32,10 @@ struct Wish {
   }
 };
 
-// The first client opens it, and those that come meanwhile wait. Where it could not, the next one
-// of them tries: its opening may have been given up with it.
+// The first client opens it, and others that come meanwhile wait. If it fails, the next of them
+// tries: the first one's opening may have been given up with its client.
 struct Opened {
-  bool is_over = false; // the opening
+  bool is_over = false; // the opening has ended
   std::shared_ptr<OnceOpened> opened;
 };
 
@@ -46,7 +46,7 @@ public:
   const char *name() const override { return "openonce"; }
   bool opens_for_all() const override { return true; }
 
-  // Who comes later may want to know more than who is first.
+  // Later clients may want to know more than the first.
   backend::Wanted wanted_of_below(const backend::Wanted &) const override {
     return backend::WANTS_ALL;
   }
@@ -61,7 +61,7 @@ public:
   void end() override;
 
 private:
-  // Names are the client's, and of some plugins any will do.
+  // Clients choose the names, and some plugins accept any.
   static constexpr size_t MAX_OPEN = 1024;
 
   std::shared_ptr<OnceOpened> find(const Wish &wish, const backend::OpenBehind &open,

@@ -1,4 +1,4 @@
-// What is behind is opened once, for all clients, and stays open until the server ends.
+// Opens the export behind once for all clients, and keeps it open until the server ends.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace asyncnbd::filters {
 
-// Without options. nullptr, with words in `*error`, if there are any.
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_openonce(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error);

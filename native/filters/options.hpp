@@ -1,4 +1,4 @@
-// What a filter is configured with: values by name, as JavaScript has parsed them.
+// A filter's configuration: values by name, as JavaScript has parsed them.
 #pragma once
 
 #include <cstddef>
@@ -15,12 +15,12 @@ namespace asyncnbd::filters {
 
 class RequestCounters;
 
-// A whole number that a double does not hold comes as an integer.
+// A whole number that does not fit a double is an integer.
 using FilterOption = std::variant<bool, double, uint64_t, std::string, std::vector<std::string>,
                                   std::shared_ptr<RequestCounters>>;
 using FilterOptions = std::map<std::string, FilterOption>;
 
-// Takes options one after the other; what is wrong with them, `error` says at the end.
+// Takes options one after the other; `error` has the first error at the end.
 class OptionReader {
 public:
   OptionReader(const char *filter, const FilterOptions &options)
@@ -29,26 +29,26 @@ public:
   bool boolean(const char *name, bool missing);
   // A whole number between 0 and `most`.
   uint64_t number(const char *name, uint64_t missing, uint64_t most);
-  // The same; std::nullopt: it is missing.
+  // The same; std::nullopt if it is missing.
   std::optional<uint64_t> optional_number(const char *name, uint64_t most);
   // From `least` to `most`.
   double real(const char *name, double missing, double least, double most);
-  // Given by its name.
+  // An errno, given by its name.
   int error_number(const char *name, int missing);
   std::string text(const char *name, const char *missing = "");
   // Empty if it is missing.
   std::vector<std::string> list(const char *name);
-  // One of these words, as an enumeration that has them in the same order; missing, the first.
+  // One of these words, as an enumeration in the same order; the first if it is missing.
   template <typename Enum>
   Enum choice(const char *name, std::initializer_list<const char *> words) {
     return static_cast<Enum>(index_of(name, words));
   }
-  // nullptr: none are given.
+  // nullptr if none are given.
   std::shared_ptr<RequestCounters> counters(const char *name);
 
-  // Of an option whose value does not fit.
+  // Reports an option with an invalid value.
   void complain(const char *name, const char *expected);
-  // Empty if all options were known and right.
+  // Empty if all options were known and valid.
   std::string error() const;
 
 private:

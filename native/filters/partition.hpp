@@ -1,4 +1,4 @@
-// Clients see one partition of a disk.
+// Shows clients one partition of a disk.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// Options: number, from 1 on; sectorBytes, 512 by default, or 4096. nullptr, with words in
-// `*error`, if there is something else.
+// Options: number, from 1 on; sectorBytes, 512 by default, or 4096. nullptr, with a message in
+// `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_partition(const FilterOptions &options,
                                                 const backend::Resources &resources,
                                                 std::string *error);

@@ -1,4 +1,4 @@
-// See partition_table.hpp. All numbers on the disk begin with their lowest byte.
+// See partition_table.hpp. All numbers on the disk are little-endian.
 #include "filters/partition_table.hpp"
 
 #include <algorithm>
@@ -35,7 +35,7 @@ uint64_t number_at(const std::vector<uint8_t> &bytes, size_t at, size_t length) 
 } // namespace
 
 std::optional<Partition> PartitionTable::find(uint32_t number) {
-  constexpr uint64_t GPT_SECTORS = 34; // of a table and what is before it; another is at the end
+  constexpr uint64_t GPT_SECTORS = 34; // the table and what precedes it; a copy is at the end
   if (size_bytes_ < 2 * sector_bytes_)
     return fail("the disk has only " + std::to_string(size_bytes_) +
                 " bytes, too few for a partition table");
@@ -81,10 +81,10 @@ std::optional<Partition> PartitionTable::find_gpt(const Sector &header, uint32_t
   if (entry_bytes < GPT_ENTRY_BYTES)
     return fail("the GPT is broken: its entries have only " + std::to_string(entry_bytes) +
                 " bytes");
-  // It is there twice, each time with a header, and behind an MBR.
+  // The table exists twice, each time with a header, after an MBR.
   if (3 * sector_bytes_ > size_bytes_ ||
       count > (size_bytes_ - 3 * sector_bytes_) / 2 / entry_bytes)
-    return fail("the GPT is broken: it says that it is larger than the disk");
+    return fail("the GPT is broken: it is larger than the disk");
   Sector entry(GPT_ENTRY_BYTES);
   if (!read(2 * sector_bytes_ + (number - 1) * entry_bytes, &entry))
     return std::nullopt;
@@ -127,8 +127,8 @@ std::optional<Partition> PartitionTable::find_mbr(const Sector &mbr, uint32_t nu
               ": the MBR has no extended partition, which would hold those from 5 on");
 }
 
-// Boot records in the extended partition have a logical partition each, and say where the next one
-// is: behind it, as else there might be no end.
+// Each boot record in the extended partition has a logical partition, and the place of the next
+// record, which must be further on, or there might be no end.
 std::optional<Partition> PartitionTable::find_logical(const Entry &extended, uint32_t number) {
   uint64_t record = extended.start * sector_bytes_;
   Sector sector(sector_bytes_);

@@ -1,4 +1,4 @@
-// Finds a partition of a disk with a table of one of the two usual kinds, MBR or GPT.
+// Finds a partition in an MBR or a GPT.
 #pragma once
 
 #include <cstdint>
@@ -18,21 +18,21 @@ struct Partition {
 
 class PartitionTable {
 public:
-  // Reads so many bytes of the disk. An errno.
+  // Fills `bytes` from the disk. Returns 0 or an errno.
   using Read = std::function<int(uint64_t offset, std::vector<uint8_t> *bytes)>;
 
   PartitionTable(uint64_t size_bytes, uint64_t sector_bytes, Read read)
       : size_bytes_(size_bytes), sector_bytes_(sector_bytes), read_(std::move(read)) {}
 
-  // By its number, from 1 on: of an MBR, logical partitions from 5 on. std::nullopt: there is none,
-  // and why is in `error`.
+  // Finds a partition by its number, from 1 on; in an MBR, logical partitions begin with 5.
+  // std::nullopt: not found; `error` says why.
   std::optional<Partition> find(uint32_t number);
   const std::string &error() const { return error_; }
 
 private:
   using Sector = std::vector<uint8_t>;
 
-  // Of an MBR or of a boot record in an extended partition; in sectors.
+  // An entry of an MBR, or of a boot record in an extended partition; in sectors.
   struct Entry {
     uint8_t type;
     uint64_t start;

@@ -1,4 +1,4 @@
-// See protect.hpp; protect_ranges.hpp has which parts.
+// See protect.hpp; protect_ranges.hpp has the ranges.
 #include "filters/protect.hpp"
 
 #include <algorithm>
@@ -30,10 +30,10 @@ class ProtectLayer;
 class ProtectedWrite;
 using ProtectedWrites = backend::SteppedPool<ProtectedWrite, ProtectLayer>;
 
-constexpr uint64_t PIECE_BYTES = 1 << 20; // is compared at once
+constexpr uint64_t PIECE_BYTES = 1 << 20; // how much is compared at once
 
-// A request that would write to a protected part: reads what is there, and goes on as it came if it
-// changes nothing of that.
+// A request that would write to a protected part: reads the part, and passes on unchanged if it
+// does not change it.
 class ProtectedWrite final : private backend::SteppedRequest {
 public:
   ProtectedWrite(ProtectLayer &layer, ProtectedWrites &pool);
@@ -51,7 +51,7 @@ private:
   ProtectLayer &layer_;
   ProtectedWrites &pool_;
   std::unique_ptr<uint8_t[]> there_;
-  const ProtectedRange *range_ = nullptr; // that is being compared
+  const ProtectedRange *range_ = nullptr; // the range that is being compared
 };
 
 class ProtectLayer final : public EmulatedLayer {
@@ -60,7 +60,7 @@ public:
                const std::vector<ProtectedRange> &ranges, base::Threads &threads)
       : EmulatedLayer(std::move(opened)), context_(context), ranges_(ranges), threads_(threads) {}
 
-  // What may be refused must not have been written before.
+  // A write that may be refused must not be on the disk in advance.
   Reservation reserve(Request &request) override {
     return touches(request) ? Reservation{} : below().reserve(request);
   }
@@ -112,7 +112,7 @@ private:
   }
 
   host::CallContext &context_;
-  const std::vector<ProtectedRange> &ranges_; // the filter's
+  const std::vector<ProtectedRange> &ranges_; // owned by the filter
   base::Threads &threads_;
   ProtectedWrites writes_{*this};
 };
@@ -122,7 +122,7 @@ ProtectedWrite::ProtectedWrite(ProtectLayer &layer, ProtectedWrites &pool)
 
 void ProtectedWrite::begin(Request &request, Caller caller) {
   SteppedRequest::begin(request);
-  child().offset = request.offset; // nothing is compared yet
+  child().offset = request.offset; // nothing has been compared yet
   child().length_bytes = 0;
   int error = 0;
   const Next next = make_next(&error);

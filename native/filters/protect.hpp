@@ -1,4 +1,4 @@
-// Parts of an export keep what they are: a write that would change them fails.
+// Protects parts of an export: a write that would change them fails.
 #pragma once
 
 #include <memory>
@@ -9,9 +9,9 @@
 
 namespace asyncnbd::filters {
 
-// Option: ranges, a list of words as nbdkit's: the first and the last byte as in "0-511", of which
-// either may be missing; or "~" before them for all but those. nullptr, with words in `*error`, if
-// there is something else.
+// Option: ranges, a list of words as in nbdkit: the first and the last byte as in "0-511", of which
+// either may be missing; with "~" in front, everything else. nullptr, with a message in `*error`,
+// for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_protect(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

@@ -10,9 +10,9 @@ namespace asyncnbd::filters {
 
 namespace {
 
-constexpr uint64_t END = uint64_t{1} << 63; // of every export
+constexpr uint64_t END = uint64_t{1} << 63; // the end of every export
 
-// As nbdkit reads them: also hexadecimal and octal ones. "": missing.
+// Reads numbers as nbdkit does: also hexadecimal and octal. "": missing.
 bool parse_offset(const std::string &text, uint64_t missing, uint64_t *offset) {
   *offset = missing;
   if (text.empty())
@@ -23,7 +23,7 @@ bool parse_offset(const std::string &text, uint64_t missing, uint64_t *offset) {
   return errno == 0 && *end == '\0' && text.find('-') == std::string::npos;
 }
 
-// False: it is no range.
+// False: not a range.
 bool parse_word(const std::string &word, std::vector<ProtectedRange> &ranges) {
   const bool is_inverted = !word.empty() && word[0] == '~';
   const std::string text = word.substr(is_inverted ? 1 : 0);

@@ -9,16 +9,16 @@ namespace asyncnbd::filters {
 
 struct ProtectedRange {
   uint64_t begin;
-  uint64_t end;     // behind it
-  std::string word; // that has named it first
+  uint64_t end;     // after its last byte
+  std::string word; // the word that named it first
 };
 
-// Of words as in protect.hpp: in order, none touching another. What is wrong with one of them is in
+// Parses words as in protect.hpp. The ranges are in order and not adjacent. An error message is in
 // `*error`.
 std::vector<ProtectedRange> protected_ranges(const std::vector<std::string> &words,
                                              std::string *error);
 
-// The first that ends behind `offset`; nullptr: there is none.
+// The first range that ends after `offset`; nullptr: none.
 const ProtectedRange *next_protected(const std::vector<ProtectedRange> &ranges, uint64_t offset);
 
 } // namespace asyncnbd::filters

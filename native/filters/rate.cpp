@@ -54,7 +54,7 @@ struct Buckets {
   RateBucket write;
 };
 
-// The first line of a file that may be there; "": it is not.
+// The first line of a file; "" if there is no file.
 std::string first_line(const std::string &path) {
   const int fd = open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK); // it may be a FIFO
   if (fd == -1)
@@ -68,7 +68,7 @@ std::string first_line(const std::string &path) {
   return line.substr(0, line.find('\n'));
 }
 
-// The context is the client's. What is no rate is complained about, and changes nothing.
+// Runs in the client's context. An invalid rate is logged and changes nothing.
 void adjust(const std::string &file, RateBucket &bucket) {
   const std::string line = file.empty() ? "" : first_line(file);
   const int64_t rate = line.empty() ? -1 : nbdkit_parse_size(line.c_str());
@@ -79,7 +79,7 @@ void adjust(const std::string &file, RateBucket &bucket) {
     host::log_debug("rate adjusted from %" PRIu64 " to %" PRIi64, before, rate);
 }
 
-// How far a request has come: it passes the limit of all clients, then that of its own.
+// A request's progress: it passes the limit of all clients, then its own client's.
 struct Progress {
   uint64_t bits_left = 0;
   bool is_past_first = false;
@@ -118,13 +118,13 @@ private:
   void put_back(const Request &request);
 
   host::CallContext &context_;
-  const RateSettings &settings_; // the filter's
-  Buckets &of_all_;              // too
+  const RateSettings &settings_; // owned by the filter
+  Buckets &of_all_;              // likewise
   Buckets own_;
 };
 
-// What would have to wait must not have been done before. Nor is a write received in its place: a
-// client that leaves in the middle of one has not had its turn.
+// A request that must wait must not be done in advance. A write is not received in place either: if
+// its client leaves in the middle, its turn has not come.
 Reservation RateLayer::reserve(Request &request) {
   if (request.type != wire::NBD_CMD_READ || has_files() || debug::rate_bucket.is_on() ||
       !pay_at_once(request))
@@ -152,7 +152,7 @@ void RateLayer::put_back(const Request &request) {
 }
 
 void RateLayer::submit(Request &request, Caller caller) {
-  if (!is_limited(request.type) || request.is_reserved) { // which has been paid
+  if (!is_limited(request.type) || request.is_reserved) { // already paid for
     below().submit(request, caller);
     return;
   }
@@ -184,7 +184,7 @@ void RateLayer::go_on(Request &request, Progress progress, Caller caller) {
   below().submit(request, caller);
 }
 
-// After what is left has become less.
+// After the rest has become smaller.
 void RateLayer::log_step(const Request &request, const Progress &progress, const BucketStep &step,
                          base::Duration wait) const {
   const host::ContextScope scope(&context_);
@@ -230,7 +230,7 @@ private:
 std::unique_ptr<backend::Filter>
 make_rate(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   constexpr uint64_t MOST_BITS = uint64_t{1} << 53;
-  constexpr double SHORTEST_BURST = 0.001; // else there would be nothing but waiting
+  constexpr double SHORTEST_BURST = 0.001; // with less there would be only waiting
   constexpr double LONGEST_BURST = 1e9;
   OptionReader reader("rate", options);
   RateSettings settings;

@@ -1,4 +1,4 @@
-// Reads and writes are slowed down to so many bits a second.
+// Limits reads and writes to a number of bits per second.
 #pragma once
 
 #include <memory>
@@ -9,11 +9,10 @@
 
 namespace asyncnbd::filters {
 
-// Options: bits, a second, of all clients together, and connectionBits, of each; 0: no limit. Reads
-// are limited by themselves, and so are writes. file and connectionFile: with a first line that, as
-// long as there is such a file, says how many from now on. burstSeconds: after a rest, so much more
-// may pass at once. nullptr, with words in `*error`, if there is something else, or a value does
-// not fit.
+// Options: bits per second for all clients together, and connectionBits for each; 0: no limit.
+// Reads and writes are limited separately. file and connectionFile: while such a file exists, its
+// first line sets the limit. burstSeconds: after a pause, this much may pass at once. nullptr, with
+// a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_rate(const FilterOptions &options,
                                            const backend::Resources &resources, std::string *error);
 

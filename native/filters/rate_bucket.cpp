@@ -12,7 +12,7 @@ namespace {
 
 constexpr uint64_t PER_SECOND = 1'000'000'000; // nanoseconds
 
-// Of products of two numbers, which may be larger than one number can be.
+// a * b / divisor, where the product may overflow.
 uint64_t multiply_divide(uint64_t a, uint64_t b, uint64_t divisor) {
   uint64_t product;
   if (!__builtin_mul_overflow(a, b, &product)) // much faster to divide
@@ -28,14 +28,14 @@ RateBucket::RateBucket(uint64_t rate, double capacity_seconds, const base::Clock
     : capacity_seconds_(capacity_seconds), clock_(clock), rate_(rate), level_(capacity()),
       as_of_(clock.now()) {}
 
-// A bit at least, or nothing would ever be taken.
+// At least one bit, or nothing could ever be taken.
 uint64_t RateBucket::capacity() const {
   constexpr double MOST = 0x1p63;
   const double bits = static_cast<double>(rate_) * capacity_seconds_;
   return static_cast<uint64_t>(std::clamp(bits, 1.0, MOST));
 }
 
-// With the lock.
+// Locked.
 void RateBucket::fill_up() {
   const base::Time now = clock_.now();
   const auto passed = std::chrono::duration_cast<std::chrono::nanoseconds>(now - as_of_).count();
@@ -44,7 +44,7 @@ void RateBucket::fill_up() {
   const uint64_t added = multiply_divide(rate_, static_cast<uint64_t>(passed), PER_SECOND);
   const uint64_t room = capacity() - level_;
   level_ += std::min(added, room);
-  // What is not yet a whole bit counts the next time.
+  // A fraction of a bit counts the next time.
   as_of_ = added < room ? as_of_ + time_of(added) : now;
 }
 
@@ -74,7 +74,7 @@ uint64_t RateBucket::take(uint64_t bits, base::Duration *wait, BucketStep *step)
   *step = {true, level_ - before, level_, taken};
   level_ -= taken;
   bits -= taken;
-  if (bits > 0) // it will not hold more
+  if (bits > 0) // no more fits
     *wait = time_of(std::min(bits, std::max<uint64_t>(capacity(), 1)));
   return bits;
 }

@@ -1,4 +1,4 @@
-// A token bucket: as many bits as may pass now, filled up at a rate.
+// A token bucket: holds the bits that may pass now, and is filled at a rate.
 #pragma once
 
 #include <cstdint>
@@ -8,36 +8,36 @@
 
 namespace asyncnbd::filters {
 
-// What has been done to a bucket, for debugging.
+// The changes of a bucket, for debugging.
 struct BucketStep {
-  bool is_limited = false; // else nothing has
+  bool is_limited = false; // otherwise nothing has changed
   uint64_t added = 0;
-  uint64_t level = 0; // then
+  uint64_t level = 0; // afterwards
   uint64_t taken = 0;
 };
 
 // Full at first. Any thread.
 class RateBucket {
 public:
-  // `rate`: bits a second; 0: no limit. It holds as many as come in `capacity_seconds`.
+  // `rate`: bits per second; 0: no limit. It holds as many as arrive in `capacity_seconds`.
   RateBucket(uint64_t rate, double capacity_seconds, const base::Clock &clock);
   RateBucket(const RateBucket &) = delete;
   RateBucket &operator=(const RateBucket &) = delete;
 
-  // Takes as many of `bits` as there are. Returns how many are missing, and then when to come
-  // again; others may be faster.
+  // Takes up to `bits`. Returns how many are missing, and in `*wait` when to try again; others may
+  // be faster.
   uint64_t take(uint64_t bits, base::Duration *wait, BucketStep *step);
-  // All of them, if there are so many now. False: none.
+  // Takes all of them, if available now. False: takes none.
   bool take_at_once(uint64_t bits);
-  // Gives back what was taken and not used.
+  // Gives back bits that were taken and not used.
   void put_back(uint64_t bits);
-  // Returns the rate before.
+  // Returns the previous rate.
   uint64_t set_rate(uint64_t rate);
 
 private:
   void fill_up();
   uint64_t capacity() const;
-  base::Duration time_of(uint64_t bits) const; // that they take to come
+  base::Duration time_of(uint64_t bits) const; // until they arrive
 
   const double capacity_seconds_;
   const base::Clock &clock_;

@@ -19,14 +19,14 @@ namespace {
 using backend::Request;
 using std::chrono::milliseconds;
 
-// Who waits for it, who answers and what is below own it; the last one to go ends it. What is given
-// up may be used on.
+// Owned by the waiting thread, the answering one and the backend below; the last one frees it. The
+// backend may go on using it after it is given up.
 class Read final : public backend::Maker {
 public:
   Read(std::shared_ptr<backend::Backend> below, size_t length_bytes)
       : data(length_bytes), below_(std::move(below)) {}
 
-  // An errno.
+  // Returns 0 or an errno.
   static int run(const std::shared_ptr<Read> &read, const host::CallContext &context,
                  uint64_t offset) {
     Request &request = read->request_;
@@ -61,7 +61,7 @@ private:
     return outcome.get();
   }
 
-  // -1: it has been closed.
+  // -1: already closed.
   static bool has_hung_up(int fd) {
     pollfd look{fd, POLLRDHUP, 0};
     return fd == -1 || ::poll(&look, 1, 0) == 1;
@@ -79,7 +79,7 @@ private:
 
   void complete(Request &request, int error) override {
     request.take_answer(error);
-    const std::shared_ptr<Read> used = std::move(in_use_); // until this has returned
+    const std::shared_ptr<Read> used = std::move(in_use_); // kept until this returns
     const std::shared_ptr<Read> answered = std::move(unanswered_);
     outcome_.set_value(error);
   }
@@ -91,7 +91,7 @@ private:
   void release(Request &) override { const std::shared_ptr<Read> used = std::move(in_use_); }
   bool client_has_gone() const override { return false; }
 
-  const std::shared_ptr<backend::Backend> below_; // which may use what has been given up
+  const std::shared_ptr<backend::Backend> below_; // it may use a read that was given up
   Request request_{};
   std::shared_ptr<Read> unanswered_; // until it has been answered or given up
   std::shared_ptr<Read> in_use_;     // until nobody below uses it
@@ -100,7 +100,7 @@ private:
 
 } // namespace
 
-// With all of the blocks that it is in, where what is below takes nothing else.
+// Reads whole blocks, if the backend below takes nothing else.
 int read_now(const std::shared_ptr<backend::Backend> &below, const host::CallContext &context,
              uint64_t offset, std::vector<uint8_t> *bytes) {
   const backend::Facts &facts = below->facts();

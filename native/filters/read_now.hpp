@@ -1,4 +1,4 @@
-// Reads a little of what is below while a client's export is opened, and waits for it.
+// Reads a little from the backend below while a client's export is opened, and waits for it.
 #pragma once
 
 #include <cstdint>
@@ -10,9 +10,9 @@
 
 namespace asyncnbd::filters {
 
-// Of a backend that is prepared and has so much; may block. `bytes`: filled with its data. Returns
-// an errno. The client does not have the backend yet: should it hang up or the server stop
-// meanwhile, this tells what is below, and gives up in time.
+// The backend must be prepared and have that many bytes. May block. Fills `bytes`. Returns 0 or an
+// errno. The client does not have the backend yet: if it hangs up or the server stops meanwhile,
+// this tells the backend, and gives up in time.
 int read_now(const std::shared_ptr<backend::Backend> &below, const host::CallContext &context,
              uint64_t offset, std::vector<uint8_t> *bytes);
 

@@ -7,11 +7,11 @@ namespace asyncnbd::filters {
 
 namespace {
 
-// A client with several reads in progress may send them in another order.
+// A client with several reads in progress may send them out of order.
 constexpr uint64_t MAX_DISORDER_BYTES = 512 << 10;
-// Before so much has been read there is no telling.
+// A stream is only recognised after this much has been read.
 constexpr uint64_t MIN_READ_BYTES = 128 << 10;
-// So much of what has been read is read ahead, and may turn out not to be needed.
+// One part in this many of what has been read is read ahead, and may turn out not to be needed.
 constexpr uint64_t AHEAD_SHARE = 8;
 
 constexpr uint64_t round_down(uint64_t value) {
@@ -39,8 +39,7 @@ void ReadStreams::stop_at(uint64_t end) {
   last_->asked_until = end;
 }
 
-// The one that the read goes on with; else a new one, in the place of that which has been read for
-// the longest time ago.
+// The stream that the read continues; otherwise a new one, which replaces the least recently read.
 ReadStreams::Stream &ReadStreams::stream_of(uint64_t offset) {
   Stream *oldest = streams_.data();
   for (Stream &stream : streams_) {
@@ -55,7 +54,7 @@ ReadStreams::Stream &ReadStreams::stream_of(uint64_t offset) {
   return *oldest;
 }
 
-// Where gaps are left out, no more is asked for than has been read, or little more.
+// If the client leaves gaps, little more is requested than has been read.
 AheadRange ReadStreams::range_ahead(const Stream &stream, uint64_t size_bytes) {
   if (stream.read_bytes < MIN_READ_BYTES)
     return {};

@@ -1,4 +1,4 @@
-// Sees which of a client's reads follow each other, and says what to read ahead of them.
+// Detects which of a client's reads follow each other, and what to read ahead of them.
 #pragma once
 
 #include <array>
@@ -10,31 +10,31 @@ namespace asyncnbd::filters {
 // In bytes.
 struct AheadRange {
   uint64_t begin = 0;
-  uint64_t end = 0; // the same: nothing
+  uint64_t end = 0; // equal to the beginning: nothing
 };
 
-// Of one client. Not thread-safe.
+// For one client. Not thread-safe.
 class ReadStreams {
 public:
-  // What is read ahead begins and ends at multiples of it, but for the disk's end: blocks that are
-  // cached are not larger, usually.
+  // Read-ahead begins and ends at multiples of this, except at the disk's end: cached blocks are
+  // usually not larger.
   static constexpr uint64_t UNIT_BYTES = 64 << 10;
   static constexpr uint64_t MAX_AHEAD_BYTES = 4 << 20;
 
-  // Of a read that is to be done.
+  // Called before a read.
   AheadRange on_read(uint64_t offset, uint64_t length_bytes, uint64_t size_bytes);
 
-  // Of a range that on_read has returned last, only what is before `end` has been asked for.
+  // Only the part before `end` of on_read's last range has been requested.
   void stop_at(uint64_t end);
 
 private:
-  // Reads that follow each other, though perhaps not quite in order.
+  // Reads that follow each other, perhaps not quite in order.
   struct Stream {
-    uint64_t end = 0;         // of the furthest read
-    uint64_t read_bytes = 0;  // 0: it is none
+    uint64_t end = 0;         // the end of the furthest read
+    uint64_t read_bytes = 0;  // 0: unused
     uint64_t asked_until = 0; // 0: nothing yet
     uint64_t asked_bytes = 0;
-    uint64_t last_read = 0; // the number of it
+    uint64_t last_read = 0; // its number
   };
 
   Stream &stream_of(uint64_t offset);

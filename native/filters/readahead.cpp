@@ -27,8 +27,8 @@ public:
       : PassingLayer(std::make_unique<SharedBackend>(opened)),
         ahead_(std::make_shared<AheadRequests>(opened, std::move(of_all))) {}
 
-  // What can be read at once need not be read ahead.
-  // What is ahead first, for this thread may wait until the read is done.
+  // Data that can be read at once need not be read ahead. Read-ahead first, because this thread may
+  // wait until the read is done.
   void submit(Request &request, backend::Caller caller) override {
     if (request.type == wire::NBD_CMD_READ && !request.is_reserved)
       ahead_->on_read(request.offset, request.length_bytes, facts().size_bytes);
@@ -51,7 +51,7 @@ public:
     ahead_->wait_until_over();
     below().close();
   }
-  // Who stands in front may have read while it was opened.
+  // A layer in front may have read while it was opened.
   void close_unused() override {
     ahead_->end_unused();
     below().close_unused();
@@ -80,7 +80,7 @@ public:
     }
     if (!has_warned_.exchange(true)) {
       host::ContextScope scope(&opening.context);
-      host::log_error("filter readahead does nothing, for what is behind it cannot %s%s",
+      host::log_error("filter readahead does nothing, because what is behind it cannot %s%s",
                       can_cache ? "do several requests at once" : "cache",
                       is_parallel ? "; put --filter=cache after it" : "");
     }
@@ -90,7 +90,7 @@ public:
 private:
   ThreadModel thread_model_ = ThreadModel::async;           // before the first client
   std::atomic<bool> has_warned_{false};                     // pairs with nothing
-  const std::shared_ptr<std::atomic<uint32_t>> in_flight_ = // of all clients
+  const std::shared_ptr<std::atomic<uint32_t>> in_flight_ = // for all clients
       std::make_shared<std::atomic<uint32_t>>(0);
 };
 

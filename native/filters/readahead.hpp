@@ -1,5 +1,4 @@
-// Clients that read one part of the disk after the other find the next parts cached: what is below
-// is asked to cache them.
+// For clients that read sequentially, asks the backend below to cache the next parts of the disk.
 #pragma once
 
 #include <memory>
@@ -10,7 +9,7 @@
 
 namespace asyncnbd::filters {
 
-// Without options. nullptr, with words in `*error`, if there are any.
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_readahead(const FilterOptions &options,
                                                 const backend::Resources &resources,
                                                 std::string *error);

@@ -23,7 +23,7 @@ public:
     return is_change(request.type) ? Reservation{} : below().reserve(request);
   }
 
-  // Clients have been told; this is for what stands in front and did not listen.
+  // Clients have been told; this is for layers in front that ignore it.
   void submit(Request &request, backend::Caller caller) override {
     if (is_change(request.type))
       request.complete(EROFS);

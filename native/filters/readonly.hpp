@@ -1,4 +1,4 @@
-// Clients only read; what is behind is opened so, too.
+// Clients can only read; the export behind is opened read-only too.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace asyncnbd::filters {
 
-// Without options. nullptr, with words in `*error`, if there are any.
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options,
                                                const backend::Resources &, std::string *error);
 

@@ -9,8 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// nullptr, with words for the user in `*error`, if there is no filter of that name, or it does not
-// understand its options. `resources` outlive the filter.
+// nullptr, with a message in `*error`, for an unknown name or wrong options. `resources` outlive
+// the filter.
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
                                              const backend::Resources &resources,
                                              std::string *error);

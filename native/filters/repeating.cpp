@@ -25,7 +25,7 @@ void forget_answer(backend::Request &request) {
   request.answer.give_back_data();
   request.answer = {};
   request.data_until = 0;
-  request.pages.reset(); // of a read: the data of a write are in memory, as it is not reserved
+  request.pages.reset(); // only a read has any: a write's data is in memory, as it is not reserved
   if (!request.extras)
     return;
   request.extras->runs.reset();
@@ -54,7 +54,7 @@ void log_failure(host::CallContext &context, const backend::Request &request, in
 
 namespace {
 
-// False: it has ended before its time. The context is the client's.
+// False: it ended early. Runs in the client's context.
 bool sleep_for(milliseconds time) {
   constexpr unsigned MS_A_SECOND = 1000;
   constexpr unsigned NS_A_MS = 1'000'000;

@@ -1,4 +1,4 @@
-// What filters share that try again what has failed.
+// The common part of filters that retry.
 #pragma once
 
 #include <chrono>
@@ -14,25 +14,25 @@ namespace asyncnbd::filters {
 
 constexpr uint64_t MAX_REPETITION_MS = UINT32_MAX; // between two tries
 
-// How often something is tried again, and how long that waits.
+// The number of retries, and the pauses between them.
 struct Repetition {
   uint32_t retries = 0; // after the first try
   std::chrono::milliseconds delay{0};
-  bool is_exponential = false; // each time twice as long as the time before
+  bool is_exponential = false; // each pause is twice the previous one
 
   std::chrono::milliseconds delay_before(uint32_t retry) const; // counted from 0
 };
 
-// What a try that has failed has left in a request.
+// Removes what a failed try has left in a request.
 void forget_answer(backend::Request &request);
 
-// Has the log of debugging tell that a request of this client has failed, and what is done about
-// it. `retries`: those that it has had.
+// Logs for debugging that a request of this client has failed, and what follows. `retries`: the
+// retries so far.
 void log_failure(host::CallContext &context, const backend::Request &request, int error,
                  uint32_t retries, const Repetition &repetition);
 
-// Opens what is behind a filter; the waits end when the client leaves or the server stops. `open`
-// gets the number of the try.
+// Opens what is behind a filter, with retries; the pauses end when the client leaves or the server
+// stops. `open` gets the number of the try.
 using OpenOnce =
     std::function<std::unique_ptr<backend::Backend>(uint32_t retry, std::string *error)>;
 std::unique_ptr<backend::Backend> open_repeatedly(const OpenOnce &open,

@@ -11,7 +11,7 @@ namespace {
 constexpr auto RELAXED = std::memory_order_relaxed;
 
 unsigned bits_of(uint64_t number) {
-  return static_cast<unsigned>(std::bit_width(number)) - 1; // of at least 1
+  return static_cast<unsigned>(std::bit_width(number)) - 1; // `number` is at least 1
 }
 
 } // namespace
@@ -44,7 +44,7 @@ void RequestCounters::record(size_t place, const backend::Request &request, int 
   }
 }
 
-// nullptr: memory is short, and so these are not counted.
+// nullptr: memory is short, so these are not counted.
 RequestCounters::Sizes *RequestCounters::sizes_of(Kind &kind, unsigned bits) {
   std::atomic<Sizes *> &place = kind.sizes[bits];
   if (Sizes *sizes = place.load(std::memory_order_acquire))

@@ -1,5 +1,5 @@
-// How many requests clients have made, of which kinds and sizes, and how long they took: counted by
-// any threads at once, without a lock.
+// Counts clients' requests by kind and size, and how long they took: on any threads at once,
+// without a lock.
 #pragma once
 
 #include <array>
@@ -17,25 +17,25 @@
 
 namespace asyncnbd::filters {
 
-// By the zero bits at the end of an offset, which is a multiple of anything if it is 0.
+// By the number of trailing zero bits of an offset; 0 is a multiple of everything.
 constexpr size_t ALIGNMENTS = 65;
 
-// Of requests of so many bits, of one kind.
+// For requests of one kind whose size has the same number of bits.
 struct SizeCounts {
   uint64_t requests = 0;
   uint64_t bytes = 0;
   std::array<uint64_t, ALIGNMENTS> aligned{};
 };
 
-// Of one kind.
+// For one kind of requests.
 struct KindCounts {
   uint64_t done = 0;
   uint64_t failed = 0;
-  uint64_t bytes = 0; // of those that are done
+  uint64_t bytes = 0; // only successful ones
   uint64_t done_ns = 0;
   uint64_t failed_ns = 0;
-  base::Latencies latencies;            // of those that have failed, too
-  std::map<unsigned, SizeCounts> sizes; // by bits; of those that are done
+  base::Latencies latencies;            // failed ones too
+  std::map<unsigned, SizeCounts> sizes; // by bits; only successful ones
 
   uint64_t requests() const { return done + failed; }
 };
@@ -52,11 +52,11 @@ public:
   // Before the first client.
   void count_sizes() { counts_sizes_ = true; }
 
-  // Clients count apart from each other, as far as there is room.
+  // Clients count separately, as far as there is room.
   size_t next_place() { return clients_.fetch_add(1, std::memory_order_relaxed) % PLACES; }
   void record(size_t place, const backend::Request &request, int error, base::Duration time);
 
-  // Up to now.
+  // The counts so far.
   KindCounts of(uint16_t type) const;
 
 private:
@@ -73,7 +73,7 @@ private:
     Count done_ns{0};
     Count failed_ns{0};
     base::LatencyHistogram latencies;
-    // By bits. The release of who has made it pairs with the acquire of who uses it.
+    // By bits. The release of the thread that makes one pairs with the acquire of its users.
     std::array<std::atomic<Sizes *>, 64> sizes{};
   };
   // No two share a cache line.

@@ -1,5 +1,5 @@
-// What is behind a layer that makes requests of its own: a plugin may go on using one that has been
-// given up when the layer, with its client, is long gone.
+// A shared backend behind a layer that makes requests of its own: a plugin may go on using a
+// request that was given up, long after the layer and its client are gone.
 #pragma once
 
 #include <memory>
@@ -10,7 +10,7 @@
 
 namespace asyncnbd::filters {
 
-// Passes everything on to what it shares.
+// Passes everything on to the shared backend.
 class SharedBackend final : public backend::Backend {
 public:
   explicit SharedBackend(std::shared_ptr<Backend> shared) : shared_(std::move(shared)) {}

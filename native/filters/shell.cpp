@@ -17,12 +17,12 @@ namespace asyncnbd::filters {
 
 namespace {
 
-// `output`: what is to be standard output; -1: ours. 0 or an errno.
+// `output`: its standard output; -1: ours. Returns 0 or an errno.
 int spawn(Shell shell, const std::string &commands, int output, pid_t *pid) {
   const char *const arguments[] = {"sh", "-c", commands.c_str(), nullptr};
   posix_spawnattr_t attributes;
   posix_spawnattr_init(&attributes);
-  sigset_t none; // blocked: what this thread blocks is its own affair
+  sigset_t none; // signals that this thread blocks must not be blocked there
   sigemptyset(&none);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);

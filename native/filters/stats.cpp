@@ -1,4 +1,4 @@
-// See stats.hpp; request_counters.cpp counts, stats_text.cpp has what is written.
+// See stats.hpp; request_counters.cpp counts, stats_text.cpp makes the text.
 #include "filters/stats.hpp"
 
 #include <cerrno>
@@ -23,14 +23,14 @@ using backend::Caller;
 using backend::Request;
 using backend::Reservation;
 
-// One client's. The state of a request is the time at which it came.
+// Belongs to one client. The state that is pushed with a request is its time of arrival.
 class StatsLayer final : public EmulatedLayer, private backend::Completer {
 public:
   StatsLayer(std::unique_ptr<Backend> opened, RequestCounters &counters, const base::Clock &clock)
       : EmulatedLayer(std::move(opened)), counters_(counters), clock_(clock),
         place_(counters.next_place()) {}
 
-  // A read with a reservation has been answered, whether it is submitted or not.
+  // A read with a reservation is already answered, whether it is submitted or not.
   Reservation reserve(Request &request) override {
     if (request.type != wire::NBD_CMD_READ)
       return below().reserve(request);
@@ -60,14 +60,14 @@ private:
                      clock_.now().time_since_epoch() - base::Duration(begun));
   }
 
-  RequestCounters &counters_; // the filter's
+  RequestCounters &counters_; // owned by the filter
   const base::Clock &clock_;
   const size_t place_;
 };
 
 void StatsLayer::submit(Request &request, Caller caller) {
   if (request.type == wire::NBD_CMD_READ && request.is_reserved) {
-    below().submit(request, caller); // has been counted
+    below().submit(request, caller); // already counted
     return;
   }
   const base::Duration now = clock_.now().time_since_epoch();
@@ -79,7 +79,7 @@ void StatsLayer::submit(Request &request, Caller caller) {
   below().submit(request, caller);
 }
 
-// Where the text goes at the end; nowhere, if the path is "".
+// Writes the text at the end; does nothing if the path is "".
 class StatsFile {
 public:
   ~StatsFile() { close(); }
@@ -87,7 +87,7 @@ public:
   StatsFile(const StatsFile &) = delete;
   StatsFile &operator=(const StatsFile &) = delete;
 
-  // False: errno says why not.
+  // False: errno says why.
   bool open(const std::string &path, bool appends) {
     path_ = path;
     if (!path.empty())

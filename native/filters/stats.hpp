@@ -1,4 +1,4 @@
-// Counts requests, and writes what it has counted to a file at the end, in nbdkit's format.
+// Counts requests, and writes the counts to a file at the end, in nbdkit's format.
 #pragma once
 
 #include <memory>
@@ -9,9 +9,10 @@
 
 namespace asyncnbd::filters {
 
-// Options: file, the path of one, and appends: to it; percent: of the requests of one kind, so many
-// have their sizes told there. counters: those of somebody who looks at them. nullptr, with words
-// in `*error`, if there is something else, a value does not fit, or the file cannot be opened.
+// Options: file, its path; appends: to the file, instead of replacing it; percent: the share of
+// requests of a kind whose sizes are listed; counters: JavaScript's counters, which it can read.
+// nullptr, with a message in `*error`, for an unknown option or an invalid value, or if the file
+// cannot be opened.
 std::unique_ptr<backend::Filter>
 make_stats(const FilterOptions &options, const backend::Resources &resources, std::string *error);
 

@@ -13,7 +13,7 @@ namespace asyncnbd::filters {
 
 namespace {
 
-// In the order in which they are told, which is not that of their numbers.
+// In the order of the output, which is not that of the numbers.
 constexpr std::array<std::pair<uint16_t, const char *>, 7> KINDS{{
     {wire::NBD_CMD_READ, "read"},
     {wire::NBD_CMD_WRITE, "write"},
@@ -58,9 +58,9 @@ double percentage(uint64_t part, uint64_t all) {
   return static_cast<double>(part) / static_cast<double>(all) * 100;
 }
 
-// How many offsets are multiples of which powers of two, as far as that tells them apart.
+// How many offsets are multiples of which powers of two, as far as that distinguishes them.
 void append_alignments(std::string &text, const SizeCounts &size, double share) {
-  std::vector<std::pair<unsigned, uint64_t>> at_least; // what is aligned to more is aligned to less
+  std::vector<std::pair<unsigned, uint64_t>> at_least; // larger alignments include smaller ones
   uint64_t requests = size.aligned[ALIGNMENTS - 1];
   for (unsigned bits = ALIGNMENTS - 1; bits-- > 0;) {
     requests += size.aligned[bits];
@@ -112,7 +112,7 @@ void append_kind(std::string &text, const char *name, const KindCounts &counts, 
                  double share) {
   if (counts.done == 0)
     return;
-  const uint64_t own_us = counts.done_ns / 1000; // nbdkit's are whole
+  const uint64_t own_us = counts.done_ns / 1000; // whole numbers, as in nbdkit
   const double own_seconds = static_cast<double>(own_us) / 1e6;
   append(text, "%s: %" PRIu64 " ops, %.6f s, %s, %s/s op, %s/s total\n", name, counts.done,
          own_seconds, size_text(counts.bytes).c_str(), rate_text(counts.bytes, own_seconds).c_str(),
@@ -135,7 +135,8 @@ std::string stats_text(const RequestCounters &counters, std::chrono::microsecond
   for (const auto &[type, name] : KINDS) {
     const KindCounts counts = counters.of(type);
     append_kind(kinds, name, counts, seconds, share);
-    // As nbdkit has it: what is cached is no request, and what is asked about is no data.
+    // As in nbdkit: cache requests do not count as requests, and block status does not count as
+    // data.
     requests += type == wire::NBD_CMD_CACHE ? 0 : counts.done;
     if (type != wire::NBD_CMD_CACHE && type != wire::NBD_CMD_BLOCK_STATUS)
       bytes += counts.bytes;

@@ -1,4 +1,4 @@
-// What the stats filter writes at the end, in nbdkit's format.
+// The stats filter's output at the end, in nbdkit's format.
 #pragma once
 
 #include <chrono>
@@ -8,8 +8,8 @@
 
 namespace asyncnbd::filters {
 
-// `share`: of the requests of one kind, the sizes and alignments of so many are told, the most
-// frequent ones first; 0: those of none. `time`: since the beginning.
+// `share`: the share of requests of one kind whose sizes and alignments are listed, the most
+// frequent first; 0: none. `time`: since the beginning.
 std::string stats_text(const RequestCounters &counters, std::chrono::microseconds time,
                        double share);
 

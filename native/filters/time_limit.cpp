@@ -24,7 +24,7 @@ public:
       : PassingLayer(std::move(opened)), context_(context), limit_(limit), resources_(resources) {}
   ~TimedLayer() override { resources_.timers.cancel(*this); }
 
-  // False: the system gives no thread for it.
+  // False: no thread is available for the timer.
   bool begin() { return resources_.timers.set(*this, resources_.clock.now() + limit_); }
 
   void close() override {
@@ -37,13 +37,11 @@ public:
   }
 
 private:
-  // What the client has in progress fails as if it had left.
+  // The client's requests in progress fail as if it had left.
   void on_due() override {
     host::ContextScope scope(&context_);
-    host::log_error(
-        "filter time-limit: the client is disconnected, as it has been there for %" PRId64
-        " ms: %s",
-        static_cast<int64_t>(limit_.count()), host::peer_of(context_.peer_fd).c_str());
+    host::log_error("filter time-limit: the client is disconnected after %" PRId64 " ms: %s",
+                    static_cast<int64_t>(limit_.count()), host::peer_of(context_.peer_fd).c_str());
     context_.disconnect(true);
   }
 
@@ -67,7 +65,7 @@ public:
         std::make_unique<TimedLayer>(std::move(*below), opening.context, limit_, resources_);
     if (layer->begin())
       return layer;
-    *error = "filter time-limit: the system gives no thread to keep the time";
+    *error = "filter time-limit: no thread is available for the timer";
     layer->close_unused();
     return nullptr;
   }

@@ -1,4 +1,4 @@
-// A client that is there for too long is disconnected.
+// Disconnects a client that stays too long.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// Option: timeMs, 60000 by default; 0: no limit. nullptr, with words in `*error`, if there is
-// something else.
+// Option: timeMs, 60000 by default; 0: no limit. nullptr, with a message in `*error`, for an
+// unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_time_limit(const FilterOptions &options,
                                                  const backend::Resources &resources,
                                                  std::string *error);

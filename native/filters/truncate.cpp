@@ -27,12 +27,12 @@ bool is_zero(const uint8_t *data, uint64_t length_bytes) {
 
 struct TruncateSettings {
   std::optional<uint64_t> size; // in bytes
-  uint64_t round_up;            // 1: not at all, as of round_down
+  uint64_t round_up;            // 1: no rounding; likewise round_down
   uint64_t round_down;
 };
 
-// What lies below passes as it is; of a request across the end, only what is there. The state of
-// such a request is its whole length.
+// Requests inside the disk pass unchanged; of a request across its end, only the first part. The
+// state that is pushed with such a request is its whole length.
 class TruncateLayer final : public EmulatedLayer, private backend::Completer {
 public:
   TruncateLayer(std::unique_ptr<Backend> opened, const TruncateSettings &settings)
@@ -58,7 +58,7 @@ private:
   void cut_extents(Request &request) const;
 
   const TruncateSettings settings_;
-  uint64_t real_bytes_ = 0; // of what is below
+  uint64_t real_bytes_ = 0; // of the backend below
 };
 
 bool TruncateLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
@@ -70,7 +70,7 @@ bool TruncateLayer::collect(const backend::Wanted &wanted, backend::Facts *facts
   size_bytes = (size_bytes + settings_.round_up - 1) & ~(settings_.round_up - 1);
   if (size_bytes > INT64_MAX) {
     *error = "filter truncate: round-up=" + std::to_string(settings_.round_up) +
-             " would make the export larger than an export can be";
+             " would make the export too large";
     return false;
   }
   facts->size_bytes = size_bytes & ~(settings_.round_down - 1);
@@ -96,8 +96,8 @@ void TruncateLayer::submit(Request &request, Caller caller) {
     request.complete(finish(request, request.offset));
 }
 
-// As far as there is something. What the end of the request needs is done when it comes back, in
-// memory: its pages and its holes would be of less than it wants.
+// Submits the part inside the disk. The rest of the request is done in memory when that is
+// answered: pages and holes would cover too little.
 void TruncateLayer::submit_start(Request &request, Caller caller) {
   const auto whole = static_cast<uintptr_t>(request.length_bytes);
   if (!request.completers.push(*this, reinterpret_cast<void *>(whole))) {
@@ -112,8 +112,8 @@ void TruncateLayer::submit_start(Request &request, Caller caller) {
   below().submit(request, caller);
 }
 
-// Does the rest of the request, from `offset` on, which is behind the end of what is below. Returns
-// an errno.
+// Does the rest of the request from `offset` on, past the end of the disk below. Returns 0 or an
+// errno.
 int TruncateLayer::finish(Request &request, uint64_t offset) {
   const uint64_t done_bytes = offset - request.offset;
   const uint64_t rest_bytes = request.length_bytes - done_bytes;
@@ -121,9 +121,8 @@ int TruncateLayer::finish(Request &request, uint64_t offset) {
     std::memset(request.data + done_bytes, 0, rest_bytes);
   } else if (request.type == wire::NBD_CMD_WRITE &&
              !is_zero(request.data + done_bytes, rest_bytes)) {
-    request.make_extras().error_text =
-        "truncate: a write behind the end of the plugin's disk, at " + std::to_string(real_bytes_) +
-        ", is not zeroes";
+    request.make_extras().error_text = "truncate: a write past the end of the plugin's disk, at " +
+                                       std::to_string(real_bytes_) + ", is not zeroes";
     return ENOSPC;
   } else if (request.type == wire::NBD_CMD_BLOCK_STATUS) {
     for (backend::ContextStatus &status : request.extras->statuses)
@@ -141,7 +140,7 @@ void TruncateLayer::restore(Request &request) {
 void TruncateLayer::complete(Request &request, int error) {
   const uint64_t end = request.offset + request.length_bytes;
   if (request.type == wire::NBD_CMD_READ)
-    request.take_answer(error); // of what is there
+    request.take_answer(error); // of the first part
   restore(request);
   if (request.type == wire::NBD_CMD_BLOCK_STATUS)
     cut_extents(request);
@@ -155,7 +154,7 @@ void TruncateLayer::give_up(Request &request, int error) {
   request.give_up(error);
 }
 
-// Clients ask again about the rest.
+// Clients ask again for the rest.
 void TruncateLayer::cut_extents(Request &request) const {
   const uint64_t end = std::min(real_bytes_, facts().size_bytes);
   for (backend::ContextStatus &status : request.extras->statuses)

@@ -1,4 +1,4 @@
-// An export of another size: its end is cut off, or a hole is behind it.
+// Changes the size of an export: cuts off its end, or adds a hole.
 #pragma once
 
 #include <memory>
@@ -9,9 +9,8 @@
 
 namespace asyncnbd::filters {
 
-// Options, in bytes: size, as which it is to be seen; roundUp and roundDown, powers of two, of
-// which it is to be a multiple. nullptr, with words in `*error`, if there is something else, or a
-// value does not fit.
+// Options, in bytes: size, the new size; roundUp and roundDown, powers of two to round the size to.
+// nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_truncate(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error);

@@ -1,5 +1,5 @@
-// Requests of one client that wait in a layer until their time has come, without a thread; and what
-// such layers share.
+// Requests of one client that wait in a layer until their time comes, without a thread; and the
+// common part of such layers.
 #pragma once
 
 #include <cerrno>
@@ -18,12 +18,12 @@
 
 namespace asyncnbd::filters {
 
-// Whose requests wait. `State`: what it keeps of each meanwhile.
+// The owner of waiting requests. `State`: what it keeps for each meanwhile.
 template <typename State> class WaitOwner {
 public:
-  // Of one whose time has come; on the timers' thread, so it must not block.
+  // The request's time has come. On the timers' thread, so it must not block.
   virtual void on_time(backend::Request &request, State state) = 0;
-  // Of one whose time will not come: nobody waits for it any more.
+  // The request's time will not come, because nobody waits for it any more.
   virtual void on_over(backend::Request &request, State state) {
     (void)state;
     request.complete(ESHUTDOWN);
@@ -40,15 +40,15 @@ template <typename State> class WaitingRequests {
     void on_due() override { all.on_due(*this); }
 
     WaitingRequests &all;
-    backend::Request *request = nullptr; // none
+    backend::Request *request = nullptr; // nullptr: free
     State state{};
-    Waiting *previous = nullptr; // in the list of those that wait
-    Waiting *next = nullptr;     // or of those that are free
+    Waiting *previous = nullptr; // in the list of waiting ones
+    Waiting *next = nullptr;     // or of free ones
   };
 
 public:
   using Slabs = base::SlabsOf<Waiting>;
-  static constexpr uint32_t BYTES = sizeof(Waiting); // that one takes
+  static constexpr uint32_t BYTES = sizeof(Waiting); // the memory of one
 
   WaitingRequests(WaitOwner<State> &owner, const backend::Resources &resources, Slabs &slabs)
       : owner_(owner), resources_(resources), slabs_(slabs) {}
@@ -56,7 +56,7 @@ public:
   WaitingRequests(const WaitingRequests &) = delete;
   WaitingRequests &operator=(const WaitingRequests &) = delete;
 
-  // Has the request wait. Returns 0, and then it may be over already, or an error.
+  // Makes the request wait. Returns an errno, or 0; then the wait may already be over.
   int begin(backend::Request &request, State state, base::Duration time) {
     std::lock_guard lock(mutex_);
     if (is_over_)
@@ -67,7 +67,7 @@ public:
         return ENOMEM;
       free_count_++;
     }
-    // With the lock, so that nobody ends what has not begun.
+    // With the lock held, so that nobody ends a wait that has not begun.
     if (!resources_.timers.set(*free_, resources_.clock.now() + time))
       return EAGAIN;
     Waiting *waiting = std::exchange(free_, free_->next);
@@ -82,7 +82,7 @@ public:
     return 0;
   }
 
-  // Those that wait, and those to come.
+  // Fails all waiting requests, and later ones.
   void fail_all() {
     for (;;) {
       Waiting *waiting;
@@ -97,7 +97,7 @@ public:
         state = waiting->state;
         request = end(*waiting);
       }
-      // Without the lock, for the timer may be about to take it. It finds no request.
+      // Without the lock, because the timer may be about to take it. It then finds no request.
       resources_.timers.cancel(*waiting);
       {
         std::lock_guard lock(mutex_);
@@ -107,7 +107,7 @@ public:
     }
   }
 
-  // Gives back what is not in use.
+  // Gives back unused memory.
   void trim() {
     std::lock_guard lock(mutex_);
     Slabs::destroy_chain(std::exchange(free_, nullptr));
@@ -115,7 +115,7 @@ public:
   }
 
 private:
-  static constexpr size_t MAX_FREE = 512; // few clients have more in flight all the time
+  static constexpr size_t MAX_FREE = 512; // few clients constantly have more in flight
 
   // On the timers' thread.
   void on_due(Waiting &waiting) {
@@ -129,10 +129,10 @@ private:
         put(waiting);
     }
     if (request != nullptr)
-      owner_.on_time(*request, state); // after which it may be gone
+      owner_.on_time(*request, state); // this object may be gone afterwards
   }
 
-  // With the lock. Whoever gets the request sees to it; nullptr: another thread has got it.
+  // Locked. The caller that gets the request must continue it; nullptr: another thread has it.
   backend::Request *end(Waiting &waiting) {
     backend::Request *request = std::exchange(waiting.request, nullptr);
     if (request == nullptr)
@@ -143,7 +143,7 @@ private:
     return request;
   }
 
-  // With the lock. Its timer may still be about to return, and does not look at it any more.
+  // Locked. Its timer may still be about to return, but does not look at it any more.
   void put(Waiting &waiting) {
     base::invariant(waiting.request == nullptr, "what is free waits for no request");
     if (free_count_ == MAX_FREE) {
@@ -161,11 +161,11 @@ private:
   Waiting *free_ = nullptr;
   size_t free_count_ = 0;
   Waiting *waiting_ = nullptr;
-  bool is_over_ = false; // nothing begins to wait any more
+  bool is_over_ = false; // no request may begin to wait
 };
 
-// A layer in which requests wait: not for longer than there is somebody who waits for them, nor
-// when the server stops, as with nbdkit's filters, whose nbdkit_nanosleep ends then.
+// A layer in which requests wait, but no longer than somebody waits for them, nor when the server
+// stops, as in nbdkit's filters, whose nbdkit_nanosleep then ends.
 template <typename Base, typename State>
 class WaitingLayer : public Base, protected WaitOwner<State> {
 public:

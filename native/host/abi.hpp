@@ -1,5 +1,5 @@
-// The functions exported to C plugins and filters: those of the public headers. Plugins of a
-// distribution are linked to some that only the filters' header declares.
+// The functions exported to C plugins and filters: those of the public headers. A distribution's
+// plugins also link to some that only the filters' header declares.
 #pragma once
 
 #define NBDKIT_API_VERSION 2

@@ -14,7 +14,7 @@ namespace asyncnbd::host {
 
 namespace {
 
-// A plugin that gets one reply wrong gets thousands wrong.
+// A plugin that gets one reply wrong may get thousands wrong.
 constexpr unsigned MAX_COMPLAINTS = 10;
 
 void complain(const void *conn, uint64_t id) {
@@ -43,14 +43,15 @@ uint64_t AsyncCall::begin(const void *conn) {
   const uint64_t last = record_->word.load(std::memory_order_relaxed) >> CALL_STATE_BITS;
   const uint64_t number = (last + 1) & CALL_NUMBER_MASK;
   record_->conn.store(conn, std::memory_order_relaxed);
-  // Release pairs with the acquire of whoever ends the call: it sees what was prepared for it.
+  // The release pairs with the acquire of the thread that ends the call, which then sees the
+  // prepared record.
   record_->word.store(call_word(number, CallState::in_flight), std::memory_order_release);
   return number << CALL_INDEX_BITS | record_->index;
 }
 
 namespace {
 
-// Ends the call of this number, if it is in that state.
+// Ends the call with this number, if it is in that state.
 bool end_call(CallRecord &record, uint64_t number, CallState state) {
   uint64_t expected = call_word(number, state);
   return record.word.compare_exchange_strong(expected, call_word(number, CallState::idle),
@@ -133,7 +134,7 @@ NBDKIT_DLL_PUBLIC int nbdkit_async_reply_read_lent(void *conn, uint64_t reqid, u
 
 NBDKIT_DLL_PUBLIC int nbdkit_async_reply_error(void *conn, uint64_t reqid) {
   const int failure = errno;
-  const int set = std::exchange(thread_state().error, 0); // not for this thread's next reply too
+  const int set = std::exchange(thread_state().error, 0); // not for the next reply too
   AsyncReply error;
   error.error = set != 0 ? set : failure > 0 ? failure : EIO;
   return reply(conn, reqid, error);

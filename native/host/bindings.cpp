@@ -1,16 +1,15 @@
 // See bindings.hpp. RTLD_DEEPBIND keeps a plugin's libraries from node's copies of OpenSSL, zlib
-// and others. It leaves four things to mend in what a plugin has brought along:
-//
-// - What it opens itself. An interpreter opens extension modules with dlopen, and these would
-//   find node's functions first. So the libraries' dlopen is one that adds the flag, and looks
+// and others. It causes four problems in the libraries that come with a plugin, which this solves:
+// - Libraries that it opens itself. An interpreter opens extension modules with dlopen, and these
+//   would find node's functions first. So the libraries get a dlopen that adds the flag, and looks
 //   where the loader would look for its caller.
-// - Where it is. A copy of a plugin is to find what lies beside the original, so dladdr tells of
-//   that.
+// - Its own path. A copy of a plugin must find files beside the original, so dladdr gives the
+//   original's path.
 // - Variables of which node's executable has a copy, as any executable has of those it uses
-//   (environ, tzname, std::cout). All others use the copy, the C library too; with the flag, a
-//   plugin is bound to the original, which nobody sets: setenv would not show in its environ.
-// - Our own functions. Where a program has two copies of this addon, a plugin finds those of the
-//   first, which knows nothing of the other's clients.
+//   (environ, tzname, std::cout). All other code uses the copy, the C library too. With the flag, a
+//   plugin is bound to the original, which nobody sets: its environ would not show a setenv.
+// - Our own functions. If a program has two copies of this addon, a plugin finds the functions of
+//   the first, which does not know the other's clients.
 #include "host/bindings.hpp"
 
 #include <cstdint>
@@ -61,9 +60,8 @@ public:
     }
   }
 
-  // visit(type, symbol, its name, place, addend) for each relocation that has a symbol, of one type
-  // if only that is wanted: each of node's symbols lies on another page, of which many are not in
-  // memory.
+  // Calls visit(type, symbol, its name, place, addend) for each relocation that has a symbol. Give
+  // one type if only that is wanted: node's symbols lie on many pages, which may not be in memory.
   static constexpr uint32_t ANY_TYPE = UINT32_MAX;
   template <typename Visit> void each_relocation(Visit visit, uint32_t wanted = ANY_TYPE) const {
     if (symbols_ == nullptr || names_ == nullptr)
@@ -79,7 +77,7 @@ public:
       }
   }
 
-  // The loader has made what it has bound read-only.
+  // The loader has made bound relocations read-only: makes them writable, or read-only again.
   bool seal(bool sealed) const {
     return sealed_to_ <= sealed_from_ ||
            mprotect(reinterpret_cast<void *>(sealed_from_), sealed_to_ - sealed_from_,
@@ -121,14 +119,14 @@ private:
   uintptr_t sealed_to_ = 0;
 };
 
-// Where what has this name is to be found instead.
+// The replacement for each name.
 using Places = std::map<std::string, uintptr_t, std::less<>>;
 
 enum class Task {
-  note,   // all that is loaded needs no mending
-  look,   // which of our functions what has come since wants
-  forget, // what is loaded no more: another may come to lie at the same place
-  mend    // what has come since
+  note,   // note everything that is loaded: it needs no mending
+  look,   // find which of our functions new objects want
+  forget, // drop unloaded objects: another may later lie at the same address
+  mend    // mend the new objects
 };
 using Names = std::set<std::string>;
 Names scan_objects(Task task, const Places &own = {});
@@ -143,7 +141,7 @@ void *open_own_first(const char *path, int flags) {
   return handle;
 }
 
-// The copies have the C library's inner names; the others are for the same variables.
+// The copies have the C library's internal names; other names are aliases of the same variables.
 void add_copies(const Object &program, Places *places) {
   program.each_relocation(
       [places](uint32_t, const ElfW(Sym) &, const char *name, uintptr_t at, int64_t) {
@@ -168,11 +166,11 @@ void add_own_names(const Object &object, Names *names) {
       });
 }
 
-// Of this copy of the addon; none where they are a program's own, as in tests.
+// The functions of this copy of the addon; none if the program itself has them, as in tests.
 Places own_places(const Names &names) {
   Places places;
   Dl_info self;
-  // By a function that nobody exports: here too, &nbdkit_error may be the other copy's.
+  // Uses a function that nobody exports: even here, &nbdkit_error may be the other copy's.
   if (names.empty() || dladdr(reinterpret_cast<void *>(&open_own_first), &self) == 0)
     return places;
   void *handle = dlopen(self.dli_fname, RTLD_NOW | RTLD_NOLOAD);
@@ -184,7 +182,7 @@ Places own_places(const Names &names) {
   return places;
 }
 
-// Until it returns, no other thread opens or closes anything.
+// No other thread may open or close libraries meanwhile.
 void mend(const Object &object, const Places &places) {
   bool open = false;
   object.each_relocation([&](uint32_t type, const ElfW(Sym) & symbol, const char *name,
@@ -217,7 +215,7 @@ struct Scan {
 
 int look_at(dl_phdr_info *info, size_t, void *data) {
   Scan &scan = *static_cast<Scan *>(data);
-  if (!scan.has_program) { // the first
+  if (!scan.has_program) { // the first object is the program
     scan.has_program = true;
     add_copies(Object(*info), &scan.places);
     scan.places.emplace("dlopen", reinterpret_cast<uintptr_t>(&open_own_first));
@@ -238,7 +236,7 @@ int look_at(dl_phdr_info *info, size_t, void *data) {
   return 0;
 }
 
-// Calls nothing that takes the loader's first lock: a thread that has it may be waiting for ours.
+// Must not take the loader's main lock: a thread that has it may be waiting for ours.
 Names scan_objects(Task task, const Places &own) {
   // Libraries may be opened while the process ends.
   static auto *mutex = new base::Mutex<base::LockRank::bindings>;

@@ -4,9 +4,9 @@
 
 namespace asyncnbd::host {
 
-// To be called before a plugin is opened: what is loaded by then is not the plugin's.
+// Call it before a plugin is opened: libraries that are loaded by then are not the plugin's.
 void note_loaded_objects();
-// To be called after that.
+// Call it after that.
 void mend_bindings();
 
 } // namespace asyncnbd::host

@@ -9,7 +9,7 @@ namespace asyncnbd::host {
 
 namespace {
 
-// Calls that come and go need not ask the system each time.
+// One empty chunk is kept, so that the system is not asked each time.
 constexpr size_t MAX_EMPTY_CHUNKS = 1;
 
 } // namespace
@@ -67,14 +67,14 @@ void CallTable::put(CallRecord &record) {
     release(chunk);
 }
 
-// What replies to its calls find from then on are zeroes: idle.
+// From then on, late replies find zeroes there, which mean idle.
 void CallTable::release(Chunk &chunk) {
   for (uint32_t i = 0; i < chunk.fresh; i++) {
     const uint64_t word = chunk.records[i].word.load(std::memory_order_relaxed);
     chunk.last_number = std::max(chunk.last_number, word >> CALL_STATE_BITS);
   }
   if (madvise(chunk.records, CHUNK * sizeof(CallRecord), MADV_DONTNEED) != 0) {
-    empty_chunks_++; // it is locked
+    empty_chunks_++; // it is locked in memory
     return;
   }
   chunk.free = NONE;

@@ -24,7 +24,7 @@ link_map *object_at(const void *address) {
   return dladdr1(address, &info, extra, RTLD_DL_LINKMAP) == 0 ? nullptr : object;
 }
 
-// Where the loader looks for what the object names, in this order.
+// Where the loader looks for libraries that the object names, in this order.
 std::vector<std::string> directories_of(link_map *object) {
   Dl_serinfo head;
   if (object == nullptr || dlinfo(object, RTLD_DI_SERINFOSIZE, &head) != 0)
@@ -41,7 +41,7 @@ std::vector<std::string> directories_of(link_map *object) {
   return directories;
 }
 
-// Without those at the end in which the loader looks for us, too.
+// Without the directories at the end in which the loader looks for us too.
 std::vector<std::string> callers_own(link_map *caller) {
   const std::vector<std::string> ours =
       directories_of(object_at(reinterpret_cast<const void *>(&open_as)));
@@ -81,7 +81,7 @@ void *open_as(const void *caller, const char *name, int flags) {
     if (access(path.c_str(), F_OK) != 0)
       continue;
     if (void *handle = dlopen(path.c_str(), flags))
-      return handle; // else it may be another processor's
+      return handle; // otherwise it may be for another processor
   }
   return dlopen(name, flags);
 }

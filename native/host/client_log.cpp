@@ -64,7 +64,7 @@ PeerAddress peer_address(int fd) {
   if (getpeername(fd, &address.any, &length) == -1) {
     if (errno == ENOTSOCK)
       peer.kind = "stdio";
-    return peer; // which may have gone
+    return peer; // the client may have gone
   }
   switch (address.any.sa_family) {
   case AF_INET:

@@ -1,4 +1,4 @@
-// What the log says of clients: a line for each that is refused or whose connection fails, as long
+// Log lines about clients: one for each client that is refused or whose connection fails, as long
 // as they are few; and with --log-clients, for each that connects or disconnects.
 #pragma once
 
@@ -14,7 +14,7 @@ namespace asyncnbd::host {
 // "127.0.0.1:40000", "[::1]:40000", "pid 12 of user 0" at a unix socket, "vsock 3:4000".
 std::string peer_of(int fd);
 
-// The same in its parts; what addresses of its kind lack is empty or 0.
+// The same in parts; parts that an address of its kind lacks are empty or 0.
 struct PeerAddress {
   const char *kind = "unknown"; // "tcp", "unix", "vsock", "stdio"
   std::string address;
@@ -25,8 +25,7 @@ struct PeerAddress {
 };
 PeerAddress peer_address(int fd);
 
-// How many lines there may be: so many at once, and one more after each interval. One thread at a
-// time.
+// Limits lines: a number at once, and one more after each interval. One thread at a time.
 class LineLimit {
 public:
   using Clock = std::chrono::steady_clock;
@@ -46,7 +45,7 @@ private:
   uint64_t left_out_ = 0;
 };
 
-// Whether connects and disconnects are logged at the default level; else they are with -v.
+// Whether connects and disconnects are logged at the default level; otherwise only with -v.
 void set_log_clients(bool wanted);
 
 // `name`: the plugin's, `number`: the connection's, `peer`: of peer_of. Any thread.
@@ -54,7 +53,7 @@ struct LoggedClient {
   std::string name;
   uint64_t number;
   std::string peer;
-  std::shared_ptr<LogTarget> log{}; // its server's
+  std::shared_ptr<LogTarget> log{}; // the server's
 };
 // "refused: …", "connection failed: …"
 void log_trouble(const LoggedClient &client, const std::string &what);

@@ -61,7 +61,7 @@ ServerContext::~ServerContext() {
 void ServerContext::announce_stop() {
   is_stopping_.store(true);
   uint64_t one = 1;
-  // Nobody reads the counter, so it stays readable; a failure means it already is.
+  // Nobody reads the counter, so it stays readable; a failure means that it already is.
   if (stop_fd_ != -1)
     (void)!write(stop_fd_, &one, sizeof one);
 }

@@ -1,5 +1,5 @@
-// What the functions exported to C plugins may know of the call they are made from: the server,
-// the connection being served, and per-thread state around one callback.
+// The context of the functions exported to C plugins: the server, the connection being served, and
+// per-thread state around one callback.
 #pragma once
 
 #include <atomic>
@@ -22,7 +22,7 @@ class Bottom;
 
 namespace asyncnbd::host {
 
-// One server's face to its plugins. Thread-safe.
+// One server as its plugins see it. Thread-safe.
 class ServerContext {
 public:
   // `on_shutdown_requested` is called by nbdkit_shutdown, on the calling plugin's thread.
@@ -33,26 +33,26 @@ public:
   ServerContext(const ServerContext &) = delete;
   ServerContext &operator=(const ServerContext &) = delete;
 
-  // Ends every nbdkit_nanosleep of this server, now and later.
+  // Ends every present and future nbdkit_nanosleep of this server.
   void announce_stop();
   void request_shutdown() { on_shutdown_requested_(); }
 
-  // A file descriptor that becomes readable, for ever, when the server stops; -1 if the system
-  // had none left.
+  // A file descriptor that becomes and stays readable when the server stops; -1 if the system had
+  // none left.
   int stop_fd() const { return stop_fd_; }
   bool is_stopping() const { return is_stopping_.load(); }
   const std::shared_ptr<LogTarget> &log() const { return log_; }
 
 private:
   int stop_fd_;
-  std::atomic<bool> is_stopping_{false}; // pairs with nothing: stop_fd_ wakes those that wait
+  std::atomic<bool> is_stopping_{false}; // pairs with nothing: stop_fd_ wakes threads that wait
   std::function<void()> on_shutdown_requested_;
   const std::shared_ptr<LogTarget> log_;
   const LogOwner owner_;
 };
 
-// Whether a plugin has called nbdkit_shutdown outside a connection, perhaps before there was a
-// server.
+// Whether a plugin has called nbdkit_shutdown outside a connection, perhaps before the server
+// existed.
 class ShutdownWish {
 public:
   ShutdownWish();
@@ -64,10 +64,11 @@ public:
   bool is_expressed() const { return is_expressed_.load(); }
 
 private:
-  std::atomic<bool> is_expressed_{false}; // pairs with nothing: asked when callbacks have returned
+  std::atomic<bool> is_expressed_{false}; // pairs with nothing: read after callbacks have returned
 };
 
-// While a plugin is configured and started, nbdkit_shutdown on this thread is its own wish alone.
+// While a plugin is configured and started, nbdkit_shutdown on this thread concerns only that
+// plugin's server.
 class StartScope {
 public:
   explicit StartScope(ShutdownWish *wish);
@@ -76,12 +77,11 @@ public:
   StartScope &operator=(const StartScope &) = delete;
 };
 
-// nbdkit_shutdown outside a connection, on a thread that may be any plugin's: asks every live
-// server of the process, and those that are being started.
+// nbdkit_shutdown outside a connection, on a thread of an unknown plugin: asks all servers of the
+// process, including those that are starting.
 void request_shutdown_everywhere();
 
-// Strings kept at a fixed address until the pool dies. Thread-safe.
-// Equal ones are kept once.
+// Strings kept at a fixed address until the pool dies. Thread-safe. Equal strings are kept once.
 class InternPool {
 public:
   const char *add(std::string_view text);
@@ -106,26 +106,26 @@ public:
   virtual void disconnect(bool force) = 0;
 
   const std::shared_ptr<ServerContext> server;
-  std::string plugin_name; // of whose export the client has named; changes between calls only
+  std::string plugin_name; // of the export that the client has named; changes only between calls
   const uint64_t number;   // this connection's, counted from 1: the N of "memory[N]" in messages
-  // To ask for the peer's name; set before the first callback, and -1 again before it is closed.
+  // For questions about the peer; set before the first callback, and -1 again before it is closed.
   // Pairs with nothing.
   std::atomic<int> peer_fd{-1};
   bool tls = false;
-  std::string tls_peer_name; // of the client's certificate, if it was verified
+  std::string tls_peer_name; // from the client's certificate, if it was verified
   std::string tls_issuer_name;
   InternPool interns;
   std::optional<std::string> default_export;              // the plugin's answer, asked once
-  std::map<size_t, std::string> default_exports_in_front; // those of filters, by their places
-  backend::Bottom *bottom = nullptr; // what its chain stands on, for nbdkit's filters
-  // Interned; set by open, cleared by close. Filters open again while other threads answer
-  // requests, whose lines in the log have it: it pairs with nothing, as what it points to stays.
+  std::map<size_t, std::string> default_exports_in_front; // the filters' answers, by their places
+  backend::Bottom *bottom = nullptr; // the bottom of its chain, for nbdkit's filters
+  // Interned; set by open, cleared by close. Filters may open again while other threads log lines
+  // with it. It pairs with nothing, as the string stays.
   std::atomic<const char *> export_name{nullptr};
   void *instance = nullptr; // the plugin's, for asyncnbd_instance
 };
 
-// Makes `context` the one that plugin functions called on this thread refer to, until the scope
-// ends. In it no error is set, so that a callback starts clean; one set before it is so after it.
+// Until the scope ends, plugin functions called on this thread refer to `context`. A callback
+// starts without an error; an error that was set before the scope is set again after it.
 class ContextScope {
 public:
   explicit ContextScope(CallContext *context);
@@ -138,7 +138,7 @@ private:
   int previous_error_;
 };
 
-// The same for calls outside connections, of which only the instance is known.
+// The same for calls outside connections, where only the instance is known.
 class InstanceScope {
 public:
   explicit InstanceScope(void *instance);
@@ -159,11 +159,11 @@ void clear_current_error();
 
 // The last nbdkit_error message of this thread since current_error was cleared; only once.
 std::string take_error_message();
-// As if nbdkit_error had been called with it, but logs nothing: it has been. "": none.
+// As if nbdkit_error had been called with the message, which has already been logged. "": none.
 void keep_error_message(std::string message);
 
-// Counts the nbdkit_error messages of this thread, to tell whether a callback that failed has
-// said why.
+// The number of nbdkit_error messages of this thread: shows whether a failed callback has logged a
+// reason.
 uint64_t error_messages_on_this_thread();
 
 } // namespace asyncnbd::host

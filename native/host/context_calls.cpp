@@ -1,5 +1,5 @@
 // nbdkit_set_error, nbdkit_export_name, nbdkit_is_tls, nbdkit_shutdown and nbdkit_disconnect, which
-// are questions to the context and nothing more.
+// only use the context.
 #include <cerrno>
 
 #include "host/abi.hpp"
@@ -11,7 +11,7 @@ using namespace asyncnbd::host;
 
 extern "C" {
 
-// A negative number is none of the system's; such a number is EINVAL to clients.
+// A negative number is not an errno of the system; clients get EINVAL for it.
 NBDKIT_DLL_PUBLIC void nbdkit_set_error(int err) {
   if (err != 0)
     thread_state().error = err > 0 ? err : EINVAL;

@@ -10,7 +10,7 @@
 
 namespace {
 
-// As many as a client may select, and a script be asked about.
+// The most that a client may select, and that a script can be asked about.
 constexpr size_t MAX_CONTEXTS = 63;
 
 // "Metadata querying": a namespace, a colon and a leaf; "base:" is not for plugins.

@@ -7,7 +7,7 @@
 struct asyncnbd_meta_contexts {
   struct Entry {
     std::string name;
-    unsigned bits; // of its status
+    unsigned bits; // bits in a status
   };
 
   std::vector<Entry> entries;

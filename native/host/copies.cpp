@@ -10,10 +10,10 @@ namespace asyncnbd::host {
 
 namespace {
 
-// Libraries may be looked for while the process ends.
+// Never destroyed: libraries may be looked for while the process ends.
 struct Copies {
   base::Mutex<base::LockRank::copies> mutex;
-  std::set<std::string> originals; // a plugin may keep what it was given
+  std::set<std::string> originals; // never removed: a plugin may keep the pointer
   std::map<std::string, const char *, std::less<>> by_name;
 };
 

@@ -47,7 +47,7 @@ constexpr unsigned char BYTE_ORDER_HERE =
 
 class Reader {
 public:
-  // A pipe's other end is nothing to wait for.
+  // Must not wait for a pipe's other end.
   explicit Reader(const std::string &path)
       : fd_(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK)) {}
   ~Reader() {
@@ -62,7 +62,7 @@ public:
   const ElfFacts &facts() const { return facts_; }
 
 private:
-  // All of it or false.
+  // Reads all of it, or returns false.
   bool at_offset(uint64_t offset, void *to, size_t bytes) const {
     auto *next = static_cast<char *>(to);
     while (bytes > 0) {
@@ -119,14 +119,14 @@ private:
     return true;
   }
 
-  uint64_t entry(int64_t tag) const { // 0: there is none
+  uint64_t entry(int64_t tag) const { // 0: none
     for (const Dynamic &each : dynamic_)
       if (each.d_tag == tag)
         return each.d_un.d_val;
     return 0;
   }
 
-  // One by one: node's table of strings has 5 MB.
+  // Reads them one by one: node's table of strings has 5 MB.
   bool read_needed_names() {
     const uint64_t strings = entry(DT_STRSZ);
     std::array<char, MAX_NAME_BYTES> name;
@@ -159,10 +159,10 @@ private:
     return {text, strnlen(text, strings_.size() - at)};
   }
 
-  // The loader has no use for how many symbols there are: it finds them by hash.
+  // The file does not give the number of symbols: the loader finds them by hash.
   bool count_symbols(size_t *count) const {
     if (const uint64_t table = entry(DT_HASH)) {
-      std::array<uint32_t, 2> sizes; // of buckets, of chains
+      std::array<uint32_t, 2> sizes; // the numbers of buckets and of chains
       *count = 0;
       if (!at_address(table, sizes.data(), sizeof sizes))
         return false;

@@ -1,4 +1,4 @@
-// See emergency_log.hpp. Calls nothing but what a signal handler may.
+// See emergency_log.hpp. Async-signal-safe.
 #include "host/emergency_log.hpp"
 
 #include <algorithm>
@@ -41,16 +41,16 @@ private:
   size_t length_ = 0;
 };
 
-// A pipe that nobody reads is full at some time.
+// A pipe that nobody reads becomes full.
 void write_now(int fd, const Line &line) {
   const int flags = fcntl(fd, F_GETFL);
   if (flags == -1 || fcntl(fd, F_SETFL, flags | O_NONBLOCK) == -1)
     return;
   (void)!write(fd, line.data(), line.size());
-  fcntl(fd, F_SETFL, flags); // others may share it
+  fcntl(fd, F_SETFL, flags); // other processes may share it
 }
 
-// What syslog(3) does, whose lock may be held.
+// Like syslog(3), whose lock may be held.
 void send_now(const Line &line) {
   const int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
   if (fd == -1)

@@ -9,7 +9,7 @@
 
 namespace {
 
-constexpr size_t MAX_EXPORTS = 10000; // as nbdkit's
+constexpr size_t MAX_EXPORTS = 10000; // as in nbdkit
 
 bool has_room(const nbdkit_exports *exports) {
   if (exports->entries.size() < MAX_EXPORTS)

@@ -9,7 +9,7 @@ struct nbdkit_exports {
   struct Entry {
     std::string name;
     std::optional<std::string> description;
-    bool is_default = false; // the name is whatever default_export gives; `name` is unused
+    bool is_default = false; // its name is the answer of default_export; `name` is unused
   };
   std::vector<Entry> entries;
 };

@@ -8,7 +8,7 @@
 
 namespace {
 
-constexpr size_t MAX_EXTENTS = 1 << 20; // as nbdkit's: what is added after them is dropped
+constexpr size_t MAX_EXTENTS = 1 << 20; // as in nbdkit: further ones are dropped
 
 bool is_contiguous(const nbdkit_extents *extents, uint64_t offset, const char *caller) {
   if (!extents->any_added || offset == extents->next)
@@ -21,14 +21,14 @@ bool is_contiguous(const nbdkit_extents *extents, uint64_t offset, const char *c
 
 void append(nbdkit_extents *extents, uint64_t offset, uint64_t length, uint64_t type) {
   if (extents->list.size() >= MAX_EXTENTS)
-    return; // nor join: something in between may have been dropped
+    return; // must not be joined either: extents in between may have been dropped
   if (!extents->list.empty() && extents->list.back().type == type)
     extents->list.back().length += length;
   else
     extents->list.push_back({offset, length, type});
 }
 
-// Like nbdkit_add_extent, which `caller` may be.
+// nbdkit_add_extent or nbdkit_add_status; `caller` is the name.
 int add(nbdkit_extents *extents, uint64_t offset, uint64_t length, uint64_t type,
         const char *caller) {
   uint64_t end;
@@ -44,7 +44,7 @@ int add(nbdkit_extents *extents, uint64_t offset, uint64_t length, uint64_t type
   if (length == 0)
     return 0;
 
-  // Plugins may describe the whole disk; what lies outside the range asked for is cut off.
+  // Plugins may describe the whole disk; parts outside the requested range are cut off.
   uint64_t from = offset < extents->start ? extents->start : offset;
   uint64_t to = end > extents->end ? extents->end : end;
   if (from >= to)

@@ -1,5 +1,5 @@
-// The list behind struct nbdkit_extents, for those who read it. nbdkit's functions know types of
-// 32 bits; metadata contexts of a plugin's own may have 64.
+// The list behind struct nbdkit_extents. nbdkit's functions have types of 32 bits; metadata
+// contexts of a plugin's own may have 64.
 #pragma once
 
 #include <cstdint>

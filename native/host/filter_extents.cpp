@@ -1,4 +1,5 @@
-// nbdkit_extents_full and nbdkit_extents_aligned, which ask what is behind a filter more than once.
+// nbdkit_extents_full and nbdkit_extents_aligned, which may ask the backend behind a filter several
+// times.
 #include <algorithm>
 #include <cerrno>
 
@@ -9,7 +10,7 @@ namespace {
 
 using Extents = asyncnbd::host::ExtentsPointer;
 
-// A list for a range, or nullptr and *err.
+// Makes a list for a range; nullptr on failure, with *err.
 Extents list_for(uint64_t offset, uint64_t count, int *err) {
   Extents list(nbdkit_extents_new(offset, offset + count));
   if (list == nullptr)
@@ -17,7 +18,7 @@ Extents list_for(uint64_t offset, uint64_t count, int *err) {
   return list;
 }
 
-// Appends to `all` what there is from `offset` on, at least something.
+// Appends to `all` at least one extent from `offset` on.
 bool ask_on(nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags, nbdkit_extents *all,
             int *err) {
   const Extents found = list_for(offset, count, err);
@@ -37,7 +38,7 @@ bool ask_on(nbdkit_next *next, uint32_t count, uint64_t offset, uint32_t flags, 
   return true;
 }
 
-// One extent for the unit at the beginning, of which `extents` covers the first part.
+// Makes one extent for the first unit; `extents` covers the beginning of it.
 bool merge_first_unit(nbdkit_next *next, uint64_t offset, uint32_t flags, uint32_t align,
                       nbdkit_extents *extents, int *err) {
   const Extents unit = list_for(offset, align, err);
@@ -95,7 +96,7 @@ NBDKIT_DLL_PUBLIC int nbdkit_extents_aligned(nbdkit_next *next, uint32_t count, 
     return 0;
   if (odd == list.begin() && odd->length < align)
     return merge_first_unit(next, offset, flags, align, extents, err) ? 0 : -1;
-  // What comes before is enough of an answer.
+  // The extents before it are a sufficient answer.
   odd->length -= odd->length % align;
   extents->next = odd->offset + odd->length;
   list.erase(odd->length > 0 ? odd + 1 : odd, list.end());

@@ -30,12 +30,12 @@ namespace asyncnbd::host {
 
 namespace {
 
-// The loader opened this addon for Node with its symbols private. Opening it again, by the name
-// it has, makes its exports (a version script leaves nbdkit_* alone) visible to plugins.
+// Node has opened this addon with private symbols. Opening it again, by its own name, makes its
+// exports (a version script limits them to nbdkit_*) visible to plugins.
 bool promote_own_symbols(std::string *error) {
-  static bool promoted = false; // only ever called on threads that load plugins, under the loader
-  // A program that has the functions itself, such as a test, has nothing to promote.
-  // (RTLD_DEFAULT would find this object's own.)
+  static bool promoted = false; // only threads that open plugins call this, one at a time
+  // A program that has the functions itself, such as a test, needs no promotion. (RTLD_DEFAULT
+  // would find this object's own.)
   if (promoted || dlsym(dlopen(nullptr, RTLD_NOW), "nbdkit_error") != nullptr)
     return true;
   Dl_info self;
@@ -53,9 +53,9 @@ bool promote_own_symbols(std::string *error) {
 
 std::atomic<bool> keeps_libraries{false}; // a setting, pairs with nothing
 
-// node's executable has copies of some of libstdc++'s streams, which libstdc++ uses in place of
-// its own. A C++ plugin opened with RTLD_DEEPBIND finds the originals, which nobody has ever
-// constructed: it gets the same streams there, by way of the same buffers.
+// node's executable has copies of some of libstdc++'s streams, which libstdc++ uses in place of its
+// own. A C++ plugin opened with RTLD_DEEPBIND finds the originals, which nobody has ever
+// constructed: giving them the same buffers makes them the same streams.
 void share_standard_streams() {
   static bool shared = false;
   void *library = shared ? nullptr : dlopen("libstdc++.so.6", RTLD_NOW | RTLD_NOLOAD);
@@ -70,7 +70,7 @@ void share_standard_streams() {
   }
 }
 
-// The same for `environ`, until bindings.hpp has mended it: constructors may want it.
+// The same for `environ`, because constructors may need it before bindings.hpp has mended it.
 void share_environment() {
   void *libc = dlopen(LIBC_SO, RTLD_NOW | RTLD_NOLOAD);
   void *original = libc == nullptr ? nullptr : dlsym(libc, "environ");
@@ -78,7 +78,7 @@ void share_environment() {
     *static_cast<char ***>(original) = environ;
 }
 
-// With RTLD_DEEPBIND among the flags, what differs by that is mended.
+// If the flags have RTLD_DEEPBIND, mends the bindings afterwards.
 void *open_file(const std::string &path, int flags) {
   note_loaded_objects();
   void *handle = dlopen(path.c_str(), flags);
@@ -87,7 +87,7 @@ void *open_file(const std::string &path, int flags) {
   return handle;
 }
 
-// They keep state of their own, so two copies of a plugin that needs one of them would share it.
+// Libraries with state of their own, which two copies of a plugin would share.
 constexpr std::array<std::string_view, 6> STATEFUL = {"libguestfs.so", "liblua",  "libperl.so",
                                                       "libpython",     "libruby", "libtcl"};
 
@@ -97,13 +97,13 @@ bool is_stateful(std::string_view name) {
   });
 }
 
-// That plugins of this process have come to need; what has been initialised once stays so.
+// Stateful libraries that plugins of this process have used; they stay initialised.
 std::set<std::string> &stateful_in_use() {
   static std::set<std::string> *names = new std::set<std::string>;
   return *names;
 }
 
-// The stateful libraries that a plugin is linked to, by way of others too as far as these are
+// The stateful libraries that a plugin is linked to, also through other libraries if these are
 // loaded.
 std::vector<std::string> stateful_needs(const ElfFacts &facts) {
   const std::vector<std::string> loaded = loaded_objects();
@@ -125,7 +125,7 @@ std::vector<std::string> stateful_needs(const ElfFacts &facts) {
   return needs;
 }
 
-// A file in memory, closed at exec. -1, with errno, if there is none.
+// Copies a file to memory; close-on-exec. -1, with errno, on failure.
 int copy_of(const std::string &path) {
   const int from = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (from == -1)
@@ -165,7 +165,7 @@ bool Library::open(const std::string &path, ServesMany serves_many, std::string 
   }
   if (is_loaded)
     dlclose(std::exchange(handle_, nullptr));
-  // What cannot be read cannot be opened either, and the loader says why.
+  // A file that cannot be read cannot be opened either, and the loader says why.
   const ElfFacts facts = read_elf(path).value_or(ElfFacts());
   if (is_sanitizer_missing(facts)) {
     *error = "it was built with a sanitizer (" + facts.sanitizer +
@@ -194,7 +194,7 @@ void Library::own_lines() {
   lines_ = std::make_unique<LogOwner>(code_of(handle_), current_log());
 }
 
-// RTLD_GLOBAL, as in nbdkit: what a plugin's interpreter loads finds the interpreter.
+// RTLD_GLOBAL, as in nbdkit: modules that a plugin's interpreter loads must find the interpreter.
 bool Library::open_first(const std::string &path, const ElfFacts &facts, std::string *error) {
   const SymbolScope scope = scope_for(facts);
   if (!scope.own_first)
@@ -206,8 +206,8 @@ bool Library::open_first(const std::string &path, const ElfFacts &facts, std::st
   return handle_ != nullptr;
 }
 
-// The loader would give the library that it has, whose variables are the other instance's. A copy
-// of the file has its own, if its symbols are looked for in itself first, and not everywhere.
+// The loader would return the library that it already has, with the other instance's variables. A
+// copy of the file has its own, if its symbols are first looked for in itself.
 bool Library::open_copy(const std::string &path, const ElfFacts &facts, std::string *error) {
   const std::string already = "an instance of it is loaded already, and ";
   if (facts.has_unique_symbols) {
@@ -234,8 +234,8 @@ bool Library::open_copy(const std::string &path, const ElfFacts &facts, std::str
   return handle_ != nullptr;
 }
 
-// The loader tells libraries apart by their names. It never lets go of some (-z nodelete, as all of
-// Go's have it): if another copy had the name of such a one, the loader would give that for it.
+// The loader distinguishes libraries by name, and never unloads some (-z nodelete, as for all of
+// Go's). If another copy got the name of such a one, the loader would return the old one for it.
 void Library::close_copy() {
   const std::string name = name_of_copy(copy_fd_);
   if (void *kept = dlopen(name.c_str(), RTLD_LAZY | RTLD_NOLOAD)) {
@@ -253,7 +253,7 @@ void keep_libraries() {
 bool Library::close() {
   if (handle_ == nullptr || keeps_state_ || keeps_libraries.load())
     return false;
-  dlclose(std::exchange(handle_, nullptr)); // its destructors may wait for threads that log
+  dlclose(std::exchange(handle_, nullptr)); // first: destructors may wait for threads that log
   lines_.reset();
   if (copy_fd_ != -1)
     close_copy();

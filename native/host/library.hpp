@@ -1,6 +1,5 @@
-// Opens the shared object of a C plugin so that it finds the nbdkit_* functions of this addon
-// and, for all else, its own libraries; one that is in use already, as a copy with variables of
-// its own.
+// Opens the shared object of a C plugin so that it finds the nbdkit_* functions of this addon, and
+// otherwise its own libraries. If it is already in use, opens a copy with variables of its own.
 #pragma once
 
 #include <memory>
@@ -12,8 +11,8 @@
 
 namespace asyncnbd::host {
 
-// Stays mapped unless it is closed: only who has called a plugin's unload knows that nothing of it
-// runs any more.
+// Stays mapped unless it is closed: only the caller of a plugin's unload knows that none of its
+// code runs any more.
 class Library {
 public:
   // Whether one library serves several instances of its plugin.
@@ -23,13 +22,13 @@ public:
   Library(const Library &) = delete;
   Library &operator=(const Library &) = delete;
 
-  // One thread at a time, whose log is that of the library's own threads. False, with the reason in
-  // *error, if it cannot be opened.
+  // One thread at a time; the library's own threads log where that thread logs. False, with the
+  // reason in *error, if it cannot be opened.
   bool open(const std::string &path, ServesMany serves_many, std::string *error);
-  // Whether it is not mapped any more for this instance.
+  // True: it is no longer mapped for this instance.
   bool close();
 
-  // nullptr if there is no such symbol.
+  // nullptr: no such symbol.
   void *symbol(const std::string &name) const;
 
 private:
@@ -40,13 +39,13 @@ private:
   void own_lines();
 
   void *handle_ = nullptr;
-  std::unique_ptr<LogOwner> lines_; // what its threads say is for who has opened it
-  int copy_fd_ = -1; // of the file that a copy was loaded from, while the loader has its name
-  bool keeps_state_ = false; // in a library that is never loaded a second time
+  std::unique_ptr<LogOwner> lines_; // its threads log where its opener does
+  int copy_fd_ = -1;                // the file of a copy, while the loader has its name
+  bool keeps_state_ = false;        // it uses a stateful library, which is never loaded twice
 };
 
 // From now on close unmaps nothing. For a process that ends with its server: a plugin's destructors
-// may wait for a thread of its own, and such threads may still run, when the end is near.
+// may wait for its threads, which may still run at the end.
 void keep_libraries();
 
 } // namespace asyncnbd::host

@@ -18,7 +18,7 @@ using base::LogLevel;
 
 namespace {
 
-// The process's: nbdkit_error has no argument that says whose.
+// Belongs to the process: nbdkit_error has no argument that says whose line it is.
 base::LogWriter &writer() {
   static auto *writer = new base::LogWriter;
   return *writer;
@@ -31,7 +31,7 @@ std::atomic<bool> data_lines{true};
 std::string formatted(const char *format, va_list args) {
   char *text = nullptr;
   if (vasprintf(&text, format, args) == -1)
-    return format; // better the bare format than silence
+    return format; // better the bare format than no line
   std::string result(text);
   free(text);
   return result;
@@ -45,7 +45,7 @@ std::string prefix() {
 }
 
 // Where the calling thread's lines go; nullptr: to the process's log. `caller`: an address in the
-// code that says something, as far as it is a plugin's.
+// plugin's code that logs.
 class CurrentTarget {
 public:
   explicit CurrentTarget(const void *caller) {
@@ -73,7 +73,7 @@ void put(LogTarget *target, LogLevel level, const std::string &whose, const std:
     writer().write(level, whose, text);
 }
 
-// As a client has sent it, perhaps to look like something else in a log.
+// The text that a client has sent, perhaps to fake log lines.
 const char *word_of_client() {
   const CallContext *context = thread_state().context;
   return context == nullptr ? nullptr : context->export_name.load();
@@ -81,7 +81,7 @@ const char *word_of_client() {
 
 void emit_error(const std::string &text, const void *caller = nullptr) {
   thread_state().error_messages++;
-  thread_state().error_message = without_passwords(text); // which a client may be told
+  thread_state().error_message = without_passwords(text); // clients may get it
   put(CurrentTarget(caller).get(), LogLevel::error, prefix(), loggable(text, word_of_client()));
 }
 
@@ -99,7 +99,7 @@ void vdebug_keeping_errno(const char *format, va_list args, LogTarget *target) {
   errno = saved;
 }
 
-// By a plugin: whether a program's logger wants it, it decides itself.
+// From a plugin: a program's logger decides itself whether it wants the line.
 void vdebug_of_plugin(const char *format, va_list args, const void *caller) {
   const CurrentTarget target(caller);
   if (log_is_verbose() || target.get() != nullptr)

@@ -53,7 +53,7 @@ LogOwner::~LogOwner() {
   std::erase(all.list, this);
 }
 
-// The loader is not asked here: it may be waiting for this thread to end, with its lock.
+// Must not ask the loader: it may be waiting for this thread to end, with its lock held.
 std::shared_ptr<LogTarget> log_of_code(const void *address) {
   const auto at = reinterpret_cast<uintptr_t>(address);
   Owners &all = owners();

@@ -1,5 +1,5 @@
-// Whose lines those are that a thread logs outside of all calls of the server: threads that plugins
-// and filters have started themselves.
+// Finds the log for lines of threads that plugins and filters have started themselves, outside of
+// all calls of the server.
 #pragma once
 
 #include <cstdint>
@@ -10,14 +10,14 @@
 
 namespace asyncnbd::host {
 
-// Where a loaded file lies, until its end.
+// The addresses of a loaded file.
 struct CodeRange {
   uintptr_t from = 0;
   uintptr_t to = 0;
 };
 
-// From its beginning to its end, what this code says goes to `log`; nullptr: to the process's log.
-// An empty range: a server's, to which lines go whose code nobody has. Thread-safe.
+// While this object exists, lines from this code go to `log`; nullptr: to the process's log. With
+// an empty range it stands for a server, which gets lines from unknown code. Thread-safe.
 class LogOwner {
 public:
   LogOwner(CodeRange code, const std::shared_ptr<LogTarget> &log);
@@ -30,14 +30,15 @@ private:
 
   const CodeRange code_;
   const bool has_log_;
-  const std::weak_ptr<LogTarget> log_; // which its server keeps
+  const std::weak_ptr<LogTarget> log_; // the server keeps it alive
 };
 
-// Of what has this address, if all to whom it belongs have the same log; else that of the servers,
-// if it is the same for all. nullptr: the process's.
+// The log of the code at this address, if all its owners have the same; otherwise the servers' log,
+// if all have the same. nullptr: the process's.
 std::shared_ptr<LogTarget> log_of_code(const void *address);
 
-// Where the file lies of which dlopen has given `handle`; empty if the loader does not tell.
+// The addresses of the file that dlopen has returned as `handle`; empty if the loader does not
+// tell.
 CodeRange code_of(void *handle);
 
 } // namespace asyncnbd::host

@@ -1,4 +1,4 @@
-// Where lines go that are logged outside of clients' calls, on threads of ours and JavaScript's.
+// The destination of lines outside of clients' calls, on our own threads and JavaScript's.
 #pragma once
 
 #include <memory>
@@ -7,11 +7,11 @@
 
 namespace asyncnbd::host {
 
-// Where the calling thread logs now.
+// Where the calling thread logs at present.
 std::shared_ptr<LogTarget> current_log();
 
-// Lines of this thread go there, outside of clients' calls, until the scope ends. For work that is
-// done for one server on a thread of ours.
+// Until the scope ends, lines of this thread outside of clients' calls go there. For work for one
+// server on a thread of ours.
 class LogScope {
 public:
   explicit LogScope(std::shared_ptr<LogTarget> log);
@@ -25,7 +25,8 @@ private:
   const bool was_known_;
 };
 
-// The calling thread is JavaScript's, which says whose its lines are: see exchange_thread_log.
+// The calling thread is JavaScript's, which sets the destination of its lines: see
+// exchange_thread_log.
 void know_thread_log();
 
 } // namespace asyncnbd::host

@@ -1,4 +1,4 @@
-// Where the lines of one server go in place of the process's log.
+// Gets the lines of one server in place of the process's log.
 #pragma once
 
 #include <memory>
@@ -8,15 +8,15 @@
 
 namespace asyncnbd::host {
 
-// Any thread, which may hold any lock.
+// Called on any thread, which may hold any lock.
 class LogTarget : public std::enable_shared_from_this<LogTarget> {
 public:
   virtual ~LogTarget() = default;
   virtual void write(base::LogLevel level, const std::string &text) = 0;
 };
 
-// Of the calling thread, where the context of its call knows no server: nullptr: the process's log.
-// Returns what it was before.
+// Sets the target of the calling thread for calls whose context has no server. nullptr: the
+// process's log. Returns the previous one.
 LogTarget *exchange_thread_log(LogTarget *target);
 
 } // namespace asyncnbd::host

@@ -12,8 +12,8 @@ namespace {
 
 constexpr std::string_view HIDDEN = "***";
 
-// The code point of a sequence of UTF-8 that is not to be printed as it is, and its length in
-// bytes; 0 if what begins here may be printed.
+// The code point of a UTF-8 sequence that must be escaped, and its length in bytes; 0 if the text
+// here may be printed.
 struct Special {
   uint32_t code_point = 0;
   size_t bytes = 0;
@@ -21,7 +21,7 @@ struct Special {
 
 bool is_special(uint32_t code_point) {
   return (code_point >= 0x80 && code_point < 0xa0) ||      // C1 controls
-         (code_point >= 0x200e && code_point <= 0x200f) || // marks of direction
+         (code_point >= 0x200e && code_point <= 0x200f) || // direction marks
          (code_point >= 0x2028 && code_point <= 0x202e) || // separators, embeddings, overrides
          (code_point >= 0x2066 && code_point <= 0x2069);   // isolates
 }
@@ -57,7 +57,7 @@ void append_escaped(std::string &to, const Special &special) {
     to += code;
 }
 
-// `left`: characters that stay as they are.
+// `left`: characters that are not escaped.
 std::string escaped_but(std::string_view text, std::string_view left) {
   std::string result;
   result.reserve(text.size());
@@ -116,7 +116,7 @@ std::string loggable(std::string_view message, const char *client_word) {
   if (harmless != word)
     for (size_t at = 0; (at = text.find(word, at)) != std::string::npos; at += harmless.size())
       text.replace(at, word.size(), harmless);
-  return escaped_but(without_passwords(text), "\n\t"); // of which plugins' messages may have some
+  return escaped_but(without_passwords(text), "\n\t"); // plugins' messages may contain these
 }
 
 std::string loggable_value(std::string_view key, std::string_view value) {
@@ -126,7 +126,7 @@ std::string loggable_value(std::string_view key, std::string_view value) {
   for (const char *secret : {"password", "passwd", "passphrase", "secret", "token", "cookie"})
     if (contains(name, secret))
       return std::string(HIDDEN);
-  if (contains(name, "header")) // of HTTP: its name may be told
+  if (contains(name, "header")) // of HTTP: the header's name may be shown
     return std::string(value.substr(0, value.find(':'))) + ": " + std::string(HIDDEN);
   return std::string(value);
 }

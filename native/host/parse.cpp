@@ -11,7 +11,7 @@
 
 namespace {
 
-// strtoull accepts "-1"; a parameter that must not be negative must not.
+// strtoull accepts "-1", which parameters that cannot be negative must not.
 bool begins_with_minus(const char *text) {
   while (*text == ' ' || (*text >= '\t' && *text <= '\r'))
     text++;

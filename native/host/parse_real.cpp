@@ -29,7 +29,7 @@ double per_second(std::string_view unit) {
   return unit == "ns" ? 1e9 : 0;
 }
 
-// 0 of 0 is 0: nothing happened, and had no chance to.
+// 0 of 0 is 0.
 bool quotient(double part, double whole, double *result) {
   if (whole == 0 && part != 0)
     return false;

@@ -15,7 +15,7 @@ namespace {
 
 std::atomic<bool> stdio_safe{true}; // a setting, pairs with nothing
 
-// One line of `stream` without its newline; nothing at all counts as an empty password.
+// Reads one line without its newline; an empty stream counts as an empty password.
 int read_line(FILE *stream, const char *source, char **password) {
   char *line = nullptr;
   size_t capacity = 0;
@@ -65,7 +65,7 @@ int read_from_terminal(char **password) {
   termios hidden = shown;
   hidden.c_lflag &= ~static_cast<tcflag_t>(ECHO);
 
-  // Before the prompt: it drops what has been typed, and an answer may follow the prompt at once.
+  // Before the prompt, because it drops typed input, and an answer may follow the prompt at once.
   tcsetattr(STDIN_FILENO, TCSAFLUSH, &hidden);
   fputs("password: ", stdout);
   fflush(stdout);

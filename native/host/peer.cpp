@@ -1,4 +1,4 @@
-// nbdkit_peer_*: who is at the other end of the connection being served.
+// nbdkit_peer_*: who the client of the connection is.
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
@@ -29,7 +29,7 @@ bool peer_credentials(const char *function, struct ucred *credentials) {
     return false;
   int domain = AF_UNSPEC;
   socklen_t length = sizeof domain;
-  // Linux answers SO_PEERCRED for other sockets too, with numbers that mean nothing.
+  // Linux answers SO_PEERCRED for other sockets too, with meaningless numbers.
   if (getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == -1 || domain != AF_UNIX) {
     nbdkit_error("%s: only supported on unix sockets", function);
     errno = ENOTSUP;
@@ -43,7 +43,7 @@ bool peer_credentials(const char *function, struct ucred *credentials) {
   return true;
 }
 
-// Of the verified certificate; empty if there is none.
+// From the verified certificate; empty if there is none.
 char *tls_name(const char *function, std::string CallContext::*name) {
   if (peer_socket(function) == -1)
     return nullptr;
@@ -85,7 +85,7 @@ NBDKIT_DLL_PUBLIC char *nbdkit_peer_security_context(void) {
   if (fd == -1)
     return nullptr;
   socklen_t length = 0;
-  // The first call only says how long it is.
+  // The first call only returns the length.
   if (getsockopt(fd, SOL_SOCKET, SO_PEERSEC, nullptr, &length) == -1 && errno != ERANGE) {
     nbdkit_error("nbdkit_peer_security_context: the system knows none: %m");
     return nullptr;

@@ -37,14 +37,14 @@ void end_reply_batch() {
     member->send_batch();
   members.clear();
   if (batch.members.empty())
-    batch.members = std::move(members); // for its memory
+    batch.members = std::move(members); // to reuse its memory
 }
 
 bool join_reply_batch(const std::shared_ptr<BatchMember> &member) {
   Batch &batch = batch_of_this_thread();
   if (batch.depth == 0)
     return false;
-  // The newest first: replies to one client mostly follow each other.
+  // Newest first: replies to one client mostly follow each other.
   if (std::find(batch.members.rbegin(), batch.members.rend(), member) == batch.members.rend())
     batch.members.push_back(member);
   return true;

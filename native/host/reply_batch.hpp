@@ -5,7 +5,7 @@
 
 namespace asyncnbd::host {
 
-// Has replies to send when the batch is over.
+// Has replies that are sent when the batch ends.
 class BatchMember {
 public:
   virtual ~BatchMember() = default;
@@ -16,7 +16,7 @@ public:
 void begin_reply_batch();
 void end_reply_batch();
 
-// True if this thread's batch will have the member's replies sent; false if there is no batch.
+// True: this thread's batch will have the member's replies sent. False: there is no batch.
 bool join_reply_batch(const std::shared_ptr<BatchMember> &member);
 
 } // namespace asyncnbd::host

@@ -1,8 +1,6 @@
-// See symbol_scope.hpp.
-//
-// node exports its own OpenSSL, zlib and others, so a plugin that uses the system's must find those
-// first. But what was preloaded means to be found before anything else: memory that one allocator
-// has given is not another's to free, and AddressSanitizer ends processes that use the flag.
+// See symbol_scope.hpp. node exports its own OpenSSL, zlib and others, so a plugin that uses the
+// system's must find those first. But preloaded libraries must be found before everything else: one
+// allocator cannot free another's memory, and AddressSanitizer ends processes that use the flag.
 #include "host/symbol_scope.hpp"
 
 #include <algorithm>
@@ -18,7 +16,7 @@ namespace asyncnbd::host {
 
 namespace {
 
-// Of which node has no copies of its own.
+// Libraries of which node has no copies.
 constexpr std::array<std::string_view, 11> SYSTEM_LIBRARIES = {
     "libc.so",    "libm.so",  "libpthread.so", "libdl.so", "librt.so",    "libgcc_s.so",
     "libutil.so", "ld-linux", "libstdc++.so",  "ld64.so",  "libatomic.so"};
@@ -33,13 +31,13 @@ bool is_system_library(std::string_view name) {
       [name](std::string_view prefix) { return name.substr(0, prefix.size()) == prefix; });
 }
 
-// The tables in which the loader looks names up in the program, as they lie in memory.
+// The program's symbol tables in memory, in which the loader looks up names.
 struct ProgramSymbols {
   const uint32_t *hashes = nullptr; // DT_GNU_HASH: four words, a filter, buckets, chains
   const ElfW(Sym) *symbols = nullptr;
   const char *names = nullptr;
 
-  // nullptr: it has none of this name.
+  // nullptr: no such symbol.
   const ElfW(Sym) * find(std::string_view name) const {
     if (hashes == nullptr || symbols == nullptr || names == nullptr || hashes[0] == 0)
       return nullptr;
@@ -74,7 +72,7 @@ int read_program(dl_phdr_info *info, size_t, void *data) {
       else if (entry->d_tag == DT_STRTAB)
         program.names = reinterpret_cast<const char *>(entry->d_un.d_ptr);
   }
-  return 1; // it is the first
+  return 1; // only the first object
 }
 
 bool is_stub_by_dladdr(const char *function) {
@@ -86,12 +84,13 @@ bool is_stub_by_dladdr(const char *function) {
   return symbol != nullptr && symbol->st_shndx == SHN_UNDEF;
 }
 
-// Where a program is not position-independent, the address that all have of a function is that of
-// a stub in its procedure table. dladdr would tell, but reads all of node's 75,000 symbols for it.
+// In a program that is not position-independent, the address of a function that everybody sees may
+// be a stub in the program's procedure linkage table. dladdr would tell, but reads all of node's
+// 75,000 symbols.
 bool has_stub(const char *function) {
   ProgramSymbols program;
   dl_iterate_phdr(read_program, &program);
-  if (program.hashes == nullptr) // linked with the older table alone
+  if (program.hashes == nullptr) // linked with only the older table
     return is_stub_by_dladdr(function);
   const ElfW(Sym) *symbol = program.find(function);
   return symbol != nullptr && symbol->st_shndx == SHN_UNDEF;
@@ -102,14 +101,14 @@ std::string file_of(const void *function) {
   return dladdr(function, &info) == 0 ? "the program" : info.dli_fname;
 }
 
-// The file that has the function which the program calls by this name; empty: none does.
+// The file with the function that the program calls by this name; empty: none.
 std::string provider_of(const char *function) {
   const void *found = dlsym(RTLD_DEFAULT, function);
   if (found == nullptr)
     return {};
   if (!has_stub(function))
     return file_of(found);
-  for (const std::string &path : loaded_objects()) { // in the order in which it is looked for
+  for (const std::string &path : loaded_objects()) { // in the loader's search order
     void *object = path.empty() ? nullptr : dlopen(path.c_str(), RTLD_LAZY | RTLD_NOLOAD);
     const void *own = object == nullptr ? nullptr : dlsym(object, function);
     if (object != nullptr)
@@ -127,7 +126,7 @@ std::string sanitizer_runtime() {
   return {};
 }
 
-// Empty: memory is the C library's, as a plugin expects.
+// Empty: memory comes from the C library, as a plugin expects.
 std::string other_allocator() {
   for (const char *function : {"malloc", "free", "realloc", "posix_memalign"})
     if (std::string provider = provider_of(function); file_name(provider) != LIBC_SO)

@@ -1,5 +1,5 @@
-// Whose functions a plugin's calls reach: decided by what the process has loaded and what the
-// plugin needs.
+// Decides whether a plugin's calls reach the process's functions or its own libraries', by what the
+// process has loaded and what the plugin needs.
 #pragma once
 
 #include <string>
@@ -10,12 +10,12 @@
 namespace asyncnbd::host {
 
 struct SymbolScope {
-  // The plugin's own libraries come first (RTLD_DEEPBIND), not the process's.
+  // True: the plugin's own libraries come first (RTLD_DEEPBIND), not the process's.
   bool own_first;
-  std::string reason; // why not, in words that follow "because"
+  std::string reason; // why not, to follow "because"
 };
 
-// Whether it calls a sanitizer's runtime that is not there, and that would end the process if it
+// Whether it calls a sanitizer's runtime that is not loaded, and that would end the process if it
 // came with the plugin.
 bool is_sanitizer_missing(const ElfFacts &facts);
 

@@ -13,14 +13,14 @@ class ShutdownWish;
 struct ThreadState {
   CallContext *context = nullptr;
   ShutdownWish *starting = nullptr;
-  void *instance = nullptr;  // where there is no context
+  void *instance = nullptr;  // if there is no context
   LogTarget *log = nullptr;  // the same
-  bool is_log_known = false; // whoever is on this thread says so, also that it is the process's
+  bool is_log_known = false; // `log` is set on this thread; nullptr then means the process's log
   int error = 0;
   uint64_t error_messages = 0;
-  std::string error_message; // the last, since the error was cleared
+  std::string error_message; // the last one since the error was cleared
 };
 
-ThreadState &thread_state(); // in context.cpp, whose scopes enter it for each call
+ThreadState &thread_state(); // in context.cpp, whose scopes use it for each call
 
 } // namespace asyncnbd::host

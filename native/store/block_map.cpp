@@ -10,7 +10,7 @@ namespace {
 
 constexpr unsigned STATES = 4;
 
-// A word of which all blocks are in this state.
+// A word with all blocks in this state.
 constexpr uint64_t filled(unsigned state) {
   return state * UINT64_C(0x5555555555555555);
 }
@@ -20,7 +20,7 @@ constexpr uint64_t mask(unsigned first, unsigned count) {
   return (count == 32 ? ~uint64_t{0} : (uint64_t{1} << (2 * count)) - 1) << (2 * first);
 }
 
-// Both bits of each block of a word that is in one of these states.
+// Both bits of each block in a word that has one of these states.
 constexpr uint64_t in_states(uint64_t word, unsigned states) {
   uint64_t found = 0;
   for (unsigned state = 1; state < STATES; state++) {
@@ -69,8 +69,8 @@ template <typename Any> void BlockMap::unmake(Any *made) {
   bytes_.fetch_sub(sizeof(Any), std::memory_order_relaxed);
 }
 
-// The release pairs with the acquire of a thread that reads the pointer, which then sees what was
-// made. Of two threads, the second uses what the first has made.
+// The release pairs with the acquire of a thread that reads the pointer, which then sees the new
+// object. If two threads make one, the second uses the first's.
 template <typename Any> Any *BlockMap::get_or_make(std::atomic<Any *> &place) {
   Any *there = place.load(std::memory_order_acquire);
   if (there != nullptr)
@@ -120,7 +120,7 @@ std::atomic<BlockMap::Leaf *> *BlockMap::make_place(uint64_t block) {
   return lowest == nullptr ? nullptr : &lowest->children[block >> LEAF_BITS & INDEX];
 }
 
-// A leaf that can be written to, with what the shared one says.
+// Makes a writable leaf with the states of the shared one.
 BlockMap::Leaf *BlockMap::make_own(std::atomic<Leaf *> &place) {
   Leaf *there = place.load(std::memory_order_acquire);
   if (!is_uniform(there))
@@ -182,7 +182,8 @@ bool BlockMap::set(uint64_t first, uint64_t last, unsigned state) {
       return false;
     const uint64_t end_of_leaf = std::min(last, block | (LEAF_BLOCKS - 1));
     Leaf *leaf = place->load(std::memory_order_acquire);
-    // Nobody else has a claim on any of it; one that is not shared stays, for others may read it.
+    // Nobody else has a claim on any of it. A leaf that is not shared stays, because others may be
+    // reading it.
     const bool is_whole = block % LEAF_BLOCKS == 0 && end_of_leaf % LEAF_BLOCKS == LEAF_BLOCKS - 1;
     if (is_whole && is_uniform(leaf)) {
       place->store(uniform(state), std::memory_order_release);
@@ -199,7 +200,8 @@ bool BlockMap::set(uint64_t first, uint64_t last, unsigned state) {
       const uint64_t bits = mask(in_word, count);
       std::atomic<uint64_t> &word = leaf->words[block % LEAF_BLOCKS / BLOCKS_PER_WORD];
       uint64_t before = word.load(std::memory_order_relaxed);
-      // The release pairs with `get`; neighbours in the word may be others' at the same time.
+      // The release pairs with `get`. Other threads may change neighbours in the word at the same
+      // time.
       while (!word.compare_exchange_weak(before, (before & ~bits) | (filled(state) & bits),
                                          std::memory_order_release, std::memory_order_relaxed)) {
       }

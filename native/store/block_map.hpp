@@ -1,5 +1,5 @@
-// What is known of each block of a disk, two bits, and who changes which blocks at the moment. What
-// nobody has touched takes no memory, however large the disk is.
+// The state of each block of a disk, in two bits. Blocks that nobody has touched take no memory,
+// however large the disk is.
 #pragma once
 
 #include <array>
@@ -14,11 +14,11 @@ namespace asyncnbd::store {
 // of the same blocks at the same time must hold claims on them (range_claims.hpp).
 class BlockMap {
 public:
-  // Of blocks of 4 KiB, a disk of 2^63 bytes has so many.
+  // A disk of 2^63 bytes has 2^51 blocks of 4 KiB.
   static constexpr unsigned BLOCK_BITS = 51;
 
-  // As much as all blocks of 4 KiB of 16 TiB take. Clients of a huge disk could zero a block here
-  // and a block there for ever, which takes nothing but this memory.
+  // Enough for all blocks of 4 KiB of 16 TiB. Clients of a huge disk could otherwise zero single
+  // blocks without end, which takes nothing but this memory.
   static constexpr size_t MAX_BYTES = size_t{1} << 30;
 
   explicit BlockMap(size_t max_bytes = MAX_BYTES) : max_bytes_(max_bytes) {}
@@ -31,18 +31,18 @@ public:
   // How many blocks from `first` on, up to `last`, have the state that `first` has.
   uint64_t run(uint64_t first, uint64_t last, unsigned *state) const;
 
-  // Of all from `first` to `last`. False: there is no memory, or it would be more than it may take,
-  // and only a part of them is set.
+  // Sets the state of all blocks from `first` to `last`. False: out of memory, or past the limit;
+  // only a part of them is set.
   [[nodiscard]] bool set(uint64_t first, uint64_t last, unsigned state);
 
-  // Changes the state of those from `first` to `last` whose state is one of `states`, a set of bits
-  // 1 << state without state 0. Needs no claim: where several threads do this at the same time, the
-  // later ones see what the earlier ones did before it, even if they change nothing. False: there
-  // is no memory.
+  // Changes the state of blocks from `first` to `last` whose state is one of `states`, a set of
+  // bits 1 << state without state 0. Needs no claim: if several threads do this at the same time,
+  // later ones see what earlier ones did before it, even if they change nothing. False: out of
+  // memory.
   [[nodiscard]] bool replace(uint64_t first, uint64_t last, unsigned states, unsigned to);
 
-  // The first from `first` to `last` whose state is one of `states`, as above. What nobody has
-  // touched is skipped, however much it is.
+  // The first block from `first` to `last` whose state is one of `states`, as above. Skips
+  // untouched ranges of any size at once.
   std::optional<uint64_t> find(uint64_t first, uint64_t last, unsigned states) const;
 
 private:
@@ -62,7 +62,7 @@ private:
   using Middle = Node<Lowest>;
   using Root = Node<Middle>;
 
-  // Where all blocks are in one state, there is no leaf, but a pointer that says so; nullptr: 0.
+  // If all blocks have one state, this marker pointer replaces the leaf; nullptr: state 0.
   static Leaf *uniform(unsigned state) {
     return reinterpret_cast<Leaf *>(static_cast<uintptr_t>(state));
   }
@@ -70,7 +70,7 @@ private:
   static unsigned state_of(const Leaf *uniform);
 
   const Leaf *leaf_of(uint64_t block) const;
-  // As leaf_of; where there is nothing, `*end` is the first block that may be elsewhere.
+  // As leaf_of. If there is no leaf, `*end` is the first block that may have one.
   const Leaf *leaf_or_gap(uint64_t block, uint64_t *end) const;
   static void replace_in(Leaf &leaf, uint64_t first, uint64_t last, unsigned states, unsigned to);
   static std::optional<uint64_t> find_in(const Leaf *leaf, uint64_t first, uint64_t last,

@@ -26,7 +26,7 @@ void BlockWork::release(RangeClaims::Claim &claim) {
   start_workers();
 }
 
-// A worker may have run the task, the last of the disk, before this returns.
+// Before this returns, a worker may have run the task, which may be the last of the disk.
 void BlockWork::run_elsewhere(BlockTask &task) {
   const std::shared_ptr<BlockWork> keep = shared_from_this();
   {
@@ -58,7 +58,7 @@ void BlockWork::start_workers() {
     }
     if (threads_.run([keep = shared_from_this()] { keep->work(); }))
       continue;
-    work(); // better late than never: the system is out of threads
+    work(); // the system is out of threads: run it here
     return;
   }
 }

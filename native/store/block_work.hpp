@@ -1,4 +1,4 @@
-// Work on the blocks of a disk, for threads that may block: of tasks that change the same blocks,
+// Work on the blocks of a disk, on threads that may block: tasks that change the same blocks run
 // one after the other.
 #pragma once
 
@@ -22,21 +22,21 @@ protected:
   ~BlockTask() = default;
 };
 
-// Shared with its worker threads: they use it after their last task, which may have been the last
-// of the disk.
+// Shared with its worker threads: they use it after their last task, which may be the last of the
+// disk.
 class BlockWork : public std::enable_shared_from_this<BlockWork> {
 public:
   explicit BlockWork(base::Threads &threads) : threads_(threads) {}
 
-  // False: the task is run when it gets its claim.
+  // False: the task will run when it gets its claim.
   bool claim(BlockTask &task);
-  // The same without waiting; false: it has no claim.
+  // The same without waiting; false: no claim.
   bool try_claim(RangeClaims::Claim &claim);
-  // By the owner of a claim.
+  // Called by the owner of a claim.
   void release(RangeClaims::Claim &claim);
   // Any thread, also inside a completion.
   void run_elsewhere(BlockTask &task);
-  // Takes those away that wait for their claim and fulfil the condition.
+  // Removes and returns tasks that wait for their claim and fulfil the condition.
   template <typename Condition> std::vector<BlockTask *> withdraw(Condition condition) {
     std::vector<BlockTask *> withdrawn;
     {
@@ -47,7 +47,7 @@ public:
           found.push_back(&as_task(claim));
       });
       for (BlockTask *task : found) {
-        if (task->is_granted) // because another of them was removed
+        if (task->is_granted) // because another was removed
           continue;
         append_granted(claims_.remove(*task));
         withdrawn.push_back(task);
@@ -58,10 +58,10 @@ public:
   }
 
 private:
-  // What is copied is written to a file: more threads would only wait for the same disk.
+  // They copy data to a file: more threads would only wait for the same disk.
   static constexpr unsigned MAX_WORKERS = 4;
 
-  // Those that wait are tasks.
+  // Waiting claims are always tasks.
   static BlockTask &as_task(RangeClaims::Claim &claim) { return static_cast<BlockTask &>(claim); }
   void append(BlockTask &task);
   void append_granted(RangeClaims::Claim *first);
@@ -71,11 +71,11 @@ private:
   base::Threads &threads_;
   base::Mutex<base::LockRank::block_work> mutex_; // guards the rest
   RangeClaims claims_;
-  BlockTask *first_ = nullptr; // that are ready
+  BlockTask *first_ = nullptr; // ready tasks
   BlockTask *last_ = nullptr;
   size_t ready_ = 0;
   unsigned workers_ = 0;
-  unsigned busy_ = 0; // of them, in a task
+  unsigned busy_ = 0; // workers in a task
 };
 
 } // namespace asyncnbd::store

@@ -24,7 +24,8 @@ FileWindows::~FileWindows() {
     unmake(window.load(std::memory_order_relaxed));
 }
 
-// Where a mapping and system calls see the same, and the first write to a page costs little.
+// A suitable file system shows the same data to mappings and system calls, and the first write to a
+// page costs little.
 bool FileWindows::is_suitable(int fd) {
   struct statfs fs;
   if (fstatfs(fd, &fs) == -1)
@@ -57,7 +58,7 @@ uint8_t *FileWindows::memory_of(uint64_t offset, size_t length_bytes, bool is_wr
   Window *found = window(index);
   if (found == nullptr)
     return nullptr;
-  constexpr uint64_t PERIODS = UINT8_MAX; // as many different ones, and one for none
+  constexpr uint64_t PERIODS = UINT8_MAX; // 0 means never written
   const uint64_t periods = static_cast<uint64_t>(clock_.now().time_since_epoch() / LATELY);
   const auto now = static_cast<uint8_t>(1 + periods % PERIODS);
   const auto before = static_cast<uint8_t>(1 + (periods + PERIODS - 1) % PERIODS);
@@ -75,7 +76,7 @@ uint8_t *FileWindows::memory_of(uint64_t offset, size_t length_bytes, bool is_wr
   return is_recent ? found->memory + begin : nullptr;
 }
 
-// The release of the thread that makes it pairs with the acquire of those that find it.
+// The release of the thread that makes a window pairs with the acquire of threads that find it.
 FileWindows::Window *FileWindows::window(size_t index) {
   std::atomic<Window *> &place = windows_[index];
   Window *there = place.load(std::memory_order_acquire);
@@ -94,13 +95,13 @@ FileWindows::Window *FileWindows::make(size_t index) const {
   auto made = std::unique_ptr<Window>(new (std::nothrow) Window{});
   if (!made)
     return nullptr;
-  // Under mlockall(2), memory that can be written would be filled at once.
+  // Under mlockall(2), writable memory would be filled at once.
   void *memory = mmap(nullptr, WINDOW_BYTES, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd_,
                       static_cast<off_t>(index * WINDOW_BYTES));
   if (memory == MAP_FAILED)
     return nullptr;
   made->memory = static_cast<uint8_t *>(memory);
-  madvise(memory, WINDOW_BYTES, MADV_DONTDUMP); // clients' data has no place in a core file
+  madvise(memory, WINDOW_BYTES, MADV_DONTDUMP); // clients' data must not be in a core file
   if (munlock(memory, WINDOW_BYTES) == 0 &&
       mprotect(memory, WINDOW_BYTES, PROT_READ | PROT_WRITE) == 0)
     return made.release();

@@ -1,5 +1,5 @@
-// The parts of a file that are written again and again, as memory: what is written there takes
-// neither a system call nor what a file system does for each write.
+// Maps parts of a file that are written repeatedly: writing there needs neither a system call nor
+// the file system's work for each write.
 #pragma once
 
 #include <array>
@@ -17,7 +17,7 @@ class FileWindows {
 public:
   static constexpr uint64_t WINDOW_BYTES = uint64_t{1} << 30;
   static constexpr uint64_t UNIT_BYTES = uint64_t{64} << 10;
-  // How long a unit counts as written a moment ago: once to twice this.
+  // A unit counts as written a moment ago for this time, or up to twice as long.
   static constexpr base::Duration LATELY = std::chrono::seconds(2);
 
   FileWindows(int fd, const base::Clock &clock);
@@ -25,12 +25,13 @@ public:
   FileWindows(const FileWindows &) = delete;
   FileWindows &operator=(const FileWindows &) = delete;
 
-  // Before a part of the file is written that has been written before: its memory if all of it was
-  // written a moment ago, when this was last called for it. Else nullptr: what is in no cache would
-  // be read from the disk first, and the first write after it has gone there takes a page fault for
-  // each page. Touching the memory may raise SIGBUS.
+  // Before a part of the file is written again. Returns its memory if this was called for all of it
+  // a moment ago. Otherwise nullptr: data that is not cached would first be read from the disk, and
+  // the first write after a page has gone there takes a page fault. Touching the memory may raise
+  // SIGBUS.
   uint8_t *about_to_write(uint64_t offset, size_t length_bytes);
-  // The same, but where that is nullptr it is not written: who writes it otherwise says so.
+  // The same, but if it returns nullptr, it has noted no write: call about_to_write before another
+  // way of writing.
   uint8_t *about_to_overwrite(uint64_t offset, size_t length_bytes);
 
 private:
@@ -38,8 +39,8 @@ private:
 
   struct Window {
     uint8_t *memory;
-    // By unit, in which period it was last written; 0: never. They pair with nothing: a wrong one
-    // costs time and nothing else.
+    // By unit: the period in which it was last written; 0: never. They pair with nothing: a wrong
+    // value only costs time.
     std::array<std::atomic<uint8_t>, WINDOW_BYTES / UNIT_BYTES> written;
   };
 
@@ -51,7 +52,7 @@ private:
 
   const int fd_;
   const base::Clock &clock_;
-  // Until it turns out that there can be none. Pairs with nothing.
+  // True until mapping has failed. Pairs with nothing.
   std::atomic<bool> can_map_;
   std::array<std::atomic<Window *>, MAX_WINDOWS> windows_{};
 };

@@ -1,5 +1,5 @@
-// See guarded_copy.hpp. A disk that is full or fails raises SIGBUS where memory of its file is
-// touched. The handler takes the thread back to where its copy began.
+// See guarded_copy.hpp. If a disk is full or fails, touching the memory of its file raises SIGBUS.
+// The handler returns the thread to the beginning of its copy.
 #include "store/guarded_copy.hpp"
 
 #include <atomic>
@@ -11,7 +11,7 @@ namespace asyncnbd::store {
 
 namespace {
 
-// Of a thread that copies. Not allocated when first used: that may be in the handler.
+// Set while a thread copies. Must not be allocated at first use, which may be in the handler.
 thread_local sigjmp_buf *volatile escape [[gnu::tls_model("initial-exec")]] = nullptr;
 
 struct sigaction previous; // set once, before the handler is called
@@ -24,12 +24,12 @@ void on_sigbus(int number, siginfo_t *info, void *context) {
   else if (previous.sa_handler != SIG_DFL && previous.sa_handler != SIG_IGN)
     previous.sa_handler(number);
   else
-    sigaction(SIGBUS, &previous, nullptr); // what has raised it will raise it again
+    sigaction(SIGBUS, &previous, nullptr); // the same access raises it again
 }
 
 } // namespace
 
-// On a signal's own stack, if there is one: threads of Go and others need that.
+// Runs on the alternate signal stack, if there is one: threads of Go and others need that.
 void handle_sigbus() {
   static const bool is_handled = [] {
     struct sigaction action {};
@@ -48,7 +48,7 @@ bool copy_guarded(uint8_t *to, const uint8_t *from, size_t length_bytes) {
     return false;
   }
   escape = &here;
-  std::atomic_signal_fence(std::memory_order_seq_cst); // the copy stays between the two
+  std::atomic_signal_fence(std::memory_order_seq_cst); // keeps the copy between the two
   memcpy(to, from, length_bytes);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   escape = nullptr;

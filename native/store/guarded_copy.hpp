@@ -1,4 +1,5 @@
-// Copies to memory of a file, where the system may have none for it: it says so by a signal.
+// Copies to mapped memory of a file. The system raises a signal if it has no memory or space for
+// that.
 #pragma once
 
 #include <cstddef>
@@ -6,11 +7,12 @@
 
 namespace asyncnbd::store {
 
-// Handles SIGBUS for the rest of the process, and passes on what is not ours to the handler that
-// was there before. It stays, because handlers that come and go would lose each other. Any thread.
+// Handles SIGBUS for the rest of the process's life, and passes on signals that are not ours to the
+// previous handler. It stays, because handlers that are removed in another order would lose each
+// other. Any thread.
 void handle_sigbus();
 
-// False: a part of it, nobody knows which, has not been copied. Only once SIGBUS is handled.
+// False: an unknown part of it has not been copied. Only after handle_sigbus.
 bool copy_guarded(uint8_t *to, const uint8_t *from, size_t length_bytes);
 
 } // namespace asyncnbd::store

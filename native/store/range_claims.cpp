@@ -1,4 +1,4 @@
-// See range_claims.hpp. Claims are in a treap, a search tree that chance keeps flat.
+// See range_claims.hpp. Claims are in a treap, a search tree that random priorities keep flat.
 #include "store/range_claims.hpp"
 
 #include <algorithm>
@@ -10,7 +10,7 @@ namespace asyncnbd::store {
 
 namespace {
 
-// A number that looks random, also of consecutive ones (the finalizer of splitmix64).
+// A number that looks random, even for consecutive inputs (the finalizer of splitmix64).
 uint64_t scrambled(uint64_t number) {
   number = (number ^ number >> 30) * UINT64_C(0xbf58476d1ce4e5b9);
   number = (number ^ number >> 27) * UINT64_C(0x94d049bb133111eb);
@@ -23,7 +23,7 @@ bool RangeClaims::is_before(const Claim &one, const Claim &other) {
   return one.first != other.first ? one.first < other.first : one.number < other.number;
 }
 
-// To be called for a claim when the trees below it have changed, and then for those above it.
+// Call it for a claim when the trees below it have changed, and then for the claims above it.
 void RangeClaims::measure(Claim &tree) {
   tree.tree_last = tree.last;
   tree.tree_earliest = tree.tree_latest = tree.number;
@@ -75,7 +75,7 @@ RangeClaims::Claim *RangeClaims::without(Claim *tree, const Claim &removed) {
   return tree;
 }
 
-// The latest of those that overlap and came before `claim`, if it is later than `*found`.
+// Finds the latest claim that overlaps and came before `claim`, if it is later than `*found`.
 void RangeClaims::find(Claim *tree, const Claim &claim, Claim **found) {
   if (tree == nullptr || tree->tree_last < claim.first || tree->tree_earliest >= claim.number ||
       (*found != nullptr && tree->tree_latest <= (*found)->number))
@@ -83,7 +83,7 @@ void RangeClaims::find(Claim *tree, const Claim &claim, Claim **found) {
   if (tree->first <= claim.last && claim.first <= tree->last && tree->number < claim.number &&
       (*found == nullptr || (*found)->number < tree->number))
     *found = tree;
-  // First where the latest are: after that, most of the rest need not be looked at.
+  // Look first where the latest claims are: then most of the rest can be skipped.
   Claim *right = tree->first <= claim.last ? tree->right : nullptr;
   const bool is_right_later =
       right != nullptr && (tree->left == nullptr || right->tree_latest > tree->left->tree_latest);

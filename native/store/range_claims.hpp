@@ -1,4 +1,4 @@
-// Claims on ranges of blocks: of those that overlap, each is granted after those that came before.
+// Claims on ranges of blocks: overlapping claims are granted in the order in which they came.
 #pragma once
 
 #include <cstdint>
@@ -6,11 +6,11 @@
 
 namespace asyncnbd::store {
 
-// Not thread-safe: its owner has a lock. Each function takes time that grows with the logarithm of
-// the number of claims, so that the lock is held briefly even if there are thousands.
+// Not thread-safe: its owner has a lock. Each function takes logarithmic time in the number of
+// claims, so that the lock is held briefly even with thousands.
 class RangeClaims {
 public:
-  // In the memory of who makes it, from add to remove.
+  // Lies in the caller's memory, from add to remove.
   struct Claim {
     uint64_t first; // block
     uint64_t last;
@@ -21,8 +21,8 @@ public:
     friend class RangeClaims;
     uint64_t number; // in the order in which they came
 
-    // In the tree: by first block and number, and by chance as a heap. Of the claim and those below
-    // it: the last block, the earliest and the latest number.
+    // In the tree: ordered by first block and number, and as a heap by `chance`. The others are
+    // over the claim and those below it: the last block, the earliest and the latest number.
     uint64_t chance;
     Claim *left;
     Claim *right;
@@ -30,22 +30,24 @@ public:
     uint64_t tree_earliest;
     uint64_t tree_latest;
 
-    // Of one that waits: for which earlier one, the latest it overlaps with; others that do.
+    // While it waits: the latest earlier claim that it overlaps, which it waits for, and its
+    // neighbours in the list of claims that wait for the same one.
     Claim *awaited;
     Claim *previous_waiting;
     Claim *next_waiting;
-    // Those that wait for this one.
+    // Claims that wait for this one.
     Claim *first_waiting;
     Claim *last_waiting;
   };
 
-  // False: it waits until those that were there before and overlap have gone.
+  // False: it waits until earlier claims that overlap are removed.
   bool add(Claim &claim);
 
-  // Granted or not. Returns those that are granted now, linked by `next_granted`.
+  // Removes a claim, granted or not. Returns the claims that are granted now, linked by
+  // `next_granted`.
   Claim *remove(Claim &claim);
 
-  // Calls `visit` for each that waits; meanwhile none is added or removed.
+  // Calls `visit` for each waiting claim; none may be added or removed meanwhile.
   template <typename Visit> void for_each_waiting(Visit visit) const { visit_tree(root_, visit); }
 
 private:

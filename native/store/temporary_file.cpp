@@ -20,7 +20,7 @@ namespace asyncnbd::store {
 
 namespace {
 
-// A file system may have no files without a name.
+// A file system may not support files without a name.
 int open_unnamed(const std::string &directory) {
   const int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd != -1)
@@ -64,7 +64,7 @@ int TemporaryFile::read(uint8_t *data, size_t length_bytes, uint64_t offset) con
   while (length_bytes > 0) {
     const ssize_t done = pread(fd_, data, length_bytes, static_cast<off_t>(offset));
     if (done == 0)
-      return EIO; // somebody has cut it off
+      return EIO; // somebody has truncated it
     if (done == -1 && errno != EINTR)
       return errno;
     const size_t bytes = done == -1 ? 0 : static_cast<size_t>(done);
@@ -82,7 +82,7 @@ transport::PagePipe::Owner TemporaryFile::read_pages(size_t length_bytes, uint64
   if (!pages)
     return nullptr;
   const int error = pages->put_file(fd_, offset, length_bytes);
-  if (error == -EINVAL || error == -EPERM || error == -ENOSYS) // the file system's or a sandbox's
+  if (error == -EINVAL || error == -EPERM || error == -ENOSYS) // refused by the system
     can_splice_.store(false, std::memory_order_relaxed);
   return error == 0 ? std::move(pages) : nullptr;
 }
@@ -106,7 +106,7 @@ int TemporaryFile::write_pages(transport::PagePipe::Owner pages, size_t length_b
   if (written == length_bytes)
     return 0;
   const int error = write_rest(*pages, length_bytes - written, offset + written);
-  if (written == 0 && error == 0) // then it is splice that this file does not do
+  if (written == 0 && error == 0) // then this file does not support splice
     can_splice_.store(false, std::memory_order_relaxed);
   return error;
 }
@@ -116,7 +116,7 @@ uint64_t TemporaryFile::block_bytes() const {
   return fstatvfs(fd_, &facts) == 0 ? facts.f_bsize : 1;
 }
 
-// What the pages have left, by a copy: it fails with an error that says why.
+// Copies the rest that the pages could not write: this fails with an error that says why.
 int TemporaryFile::write_rest(transport::PagePipe &pages, size_t length_bytes, uint64_t offset) {
   const std::unique_ptr<uint8_t[]> rest(new (std::nothrow) uint8_t[length_bytes]);
   if (!rest)
@@ -158,7 +158,7 @@ void TemporaryFile::end_receiving(size_t length_bytes, uint64_t offset) {
   receiving_.pop_back();
 }
 
-// In their order.
+// In ascending order.
 std::vector<TemporaryFile::Range> TemporaryFile::receiving(uint64_t begin, uint64_t end) {
   std::vector<Range> found;
   {

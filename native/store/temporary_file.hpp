@@ -15,15 +15,15 @@
 
 namespace asyncnbd::store {
 
-// As large as what has been written; what nobody has written, or has been discarded, takes no
-// space. Functions return 0 or an errno. Any thread.
+// Grows with what is written. Parts that nobody has written, or that were discarded, take no space.
+// Functions return 0 or an errno. Any thread.
 class TemporaryFile {
 public:
-  // $TMPDIR, or /var/tmp, as an absolute path: the process may change its directory. "", with words
-  // in `*error`, if there is no such directory.
+  // $TMPDIR, or /var/tmp, as an absolute path: the process may change its directory. "", with a
+  // message in `*error`, if the directory does not exist.
   static std::string directory(std::string *error);
 
-  // In that directory. nullptr, with words in `*error`, on failure.
+  // Makes one in that directory. nullptr, with a message in `*error`, on failure.
   static std::unique_ptr<TemporaryFile> make(const std::string &directory,
                                              transport::PagePipes &pipes, const base::Clock &clock,
                                              std::string *error);
@@ -31,30 +31,30 @@ public:
   TemporaryFile(const TemporaryFile &) = delete;
   TemporaryFile &operator=(const TemporaryFile &) = delete;
 
-  // What has been written, all of it.
+  // The whole range must have been written.
   int read(uint8_t *data, size_t length_bytes, uint64_t offset) const;
-  // As pages; nullptr if that is not possible.
+  // Reads as pages; nullptr if that is not possible.
   transport::PagePipe::Owner read_pages(size_t length_bytes, uint64_t offset);
 
   int write(const uint8_t *data, size_t length_bytes, uint64_t offset);
   int write_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
-  // The same, of what has been written before, all of it: quicker if that was a moment ago.
+  // The same for a range that has been written before: quicker if that was a moment ago.
   int overwrite(const uint8_t *data, size_t length_bytes, uint64_t offset);
   int overwrite_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
-  // Before one of these two: where that may be received in their place, which is nullptr unless it
-  // was written a moment ago. For the system alone to write to: touching it may raise SIGBUS. Ended
-  // by end_receiving of the same range; until then what is discarded of it keeps its space, so that
-  // there is room for what comes.
+  // Instead of one of these two: memory in which to receive the range; nullptr unless it was
+  // written a moment ago. Only the system may write to it: touching it may raise SIGBUS.
+  // end_receiving of the same range ends this; until then discarded parts of it keep their space,
+  // so that there is room for the data.
   uint8_t *begin_receiving(size_t length_bytes, uint64_t offset);
   void end_receiving(size_t length_bytes, uint64_t offset);
-  // Whether pages are worth it.
+  // Whether pages are worthwhile.
   bool takes_pages() const { return can_splice_.load(std::memory_order_relaxed); }
 
-  // Of its file system: less than a block takes as much space.
+  // The block size of its file system: less than a block takes the same space.
   uint64_t block_bytes() const;
 
   int write_zeroes(uint64_t length_bytes, uint64_t offset);
-  // Gives back the space where it can; what is in it then, nobody may rely on.
+  // Gives back the space if possible; the content is then undefined.
   void discard(uint64_t length_bytes, uint64_t offset);
 
 private:
@@ -72,13 +72,13 @@ private:
   transport::PagePipes &pipes_;
   const int fd_;
   FileWindows windows_;
-  // Until it turns out that they cannot be. They pair with nothing: who reads an old value tries
+  // True until splicing has failed. They pair with nothing: a thread that reads an old value tries
   // once more.
   std::atomic<bool> can_splice_{true};
   std::atomic<bool> can_punch_{true};
 
   base::Mutex<base::LockRank::temporary_file> mutex_; // guards the rest
-  std::vector<Range> receiving_;                      // one of a client at the most
+  std::vector<Range> receiving_;                      // at most one for each client
 };
 
 } // namespace asyncnbd::store

@@ -55,7 +55,7 @@ Progress HandshakeIo::advance_input() {
     uint64_t missing = length_bytes_ - position_;
     bool skipping = operation_ == Operation::skip;
     const size_t wanted = std::min<uint64_t>(missing, sizeof scrap);
-    if (!skipping) // as it comes: what a client announces, it may never send
+    if (!skipping) // as it arrives: a client may never send what it announces
       data_.resize(position_ + wanted);
     void *target = skipping ? scrap : data_.data() + position_;
     const ssize_t received =

@@ -1,5 +1,5 @@
-// Exact reads, skips and writes on a descriptor that must not block: what the handshake needs.
-// It knows no event loop; whoever owns one calls advance when the descriptor is ready.
+// Exact reads, skips and writes on a descriptor that must not block, for the handshake. It knows no
+// event loop; the owner of one calls advance when the descriptor is ready.
 #pragma once
 
 #include <cstddef>
@@ -11,8 +11,8 @@
 
 namespace asyncnbd::transport {
 
-// Holds one operation at a time, and reads no byte more than asked for, so that nothing of the
-// transmission phase is ever swallowed.
+// Holds one operation at a time, and never reads more bytes than asked for, so that it never
+// swallows part of the transmission phase.
 class HandshakeIo final : private RawStream {
 public:
   // Does not own the descriptors; they must be non-blocking.
@@ -21,7 +21,7 @@ public:
   void begin_read(size_t bytes);
   void begin_skip(uint64_t bytes);
   void begin_write(std::vector<uint8_t> data);
-  // From its end on, everything goes through `secure`.
+  // From the end of the TLS handshake on, everything goes through `secure`.
   void begin_tls(std::unique_ptr<SecureStream> secure);
 
   // Goes on with the operation as far as the descriptor allows. `ended`: the peer closed the

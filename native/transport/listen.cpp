@@ -61,7 +61,7 @@ int bind_and_listen(const addrinfo *address) {
     return -1;
   int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (address->ai_family == AF_INET6) // its IPv4 twin has a socket of its own
+  if (address->ai_family == AF_INET6) // the same IPv4 address has its own socket
     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
     return fd;
@@ -71,8 +71,8 @@ int bind_and_listen(const addrinfo *address) {
   return -1;
 }
 
-// Binds every address. With *port 0 the first one's port serves the rest; *port_taken tells that
-// this failed and another port may do.
+// Binds every address. If *port is 0, the others use the first one's port; *port_taken tells that
+// this failed, and that another port may work.
 bool bind_all(const addrinfo *addresses, int *port, Listeners *listeners, bool *port_taken) {
   *port_taken = false;
   int bind_errno = 0;
@@ -87,7 +87,7 @@ bool bind_all(const addrinfo *addresses, int *port, Listeners *listeners, bool *
       return false;
     }
     if (fd == -1) {
-      bind_errno = errno; // a family this machine lacks: the others may do
+      bind_errno = errno; // a family that this machine lacks: the others may work
       continue;
     }
     listeners->fds.push_back(fd);
@@ -114,7 +114,7 @@ int bind_unix(const sockaddr_un &address) {
   return -1;
 }
 
-// Nobody listens there. Any other failure to connect says nothing about that.
+// True: nobody listens there. Other failures to connect do not tell.
 bool refuses_connections(const sockaddr_un &address) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd == -1)
@@ -131,7 +131,7 @@ bool remove_stale_socket(const sockaddr_un &address) {
   if (lstat(address.sun_path, &before) == -1 || !S_ISSOCK(before.st_mode) ||
       !refuses_connections(address))
     return false;
-  // A server that has bound its socket may be about to listen: it gets the time for that.
+  // A server that has bound its socket may be about to listen: give it time for that.
   const timespec pause{0, STALE_LOOK_AGAIN_MS * 1'000'000};
   nanosleep(&pause, nullptr);
   return refuses_connections(address) && lstat(address.sun_path, &after) == 0 &&
@@ -257,8 +257,8 @@ int accept_client(int listening_fd) {
   int fd = accept4(listening_fd, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd == -1)
     return -errno;
-  // Best effort, all. TCP sizes its own buffers, better than a fixed figure would; a unix
-  // socket has only this one, and the system caps it.
+  // All of this is best effort. TCP sizes its own buffers, better than a fixed size would; a unix
+  // socket has only this one, and the system limits it.
   int on = 1;
   if (setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on) == -1)
     setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &UNIX_BUFFER_BYTES, sizeof UNIX_BUFFER_BYTES);

@@ -15,9 +15,9 @@ namespace asyncnbd::transport {
 
 namespace {
 
-// As much as an unprivileged process may have.
+// The most that an unprivileged process may have.
 constexpr int PIPE_BYTES = 1 << 20;
-// Less is not worth it: a user who has many pipes already is given no more than two pages.
+// Less is not worth it: a user who already has many pipes gets no more than two pages.
 constexpr size_t MIN_ROOM_BYTES = 64 << 10;
 // Half of what an unprivileged user may have in all of his processes, and enough for what a client
 // may read at once.
@@ -146,7 +146,7 @@ int PagePipe::put_file(int fd, uint64_t offset, size_t length_bytes) {
   return 0;
 }
 
-// As many pipes as it takes, before anything is read in vain.
+// Takes as many pipes as are needed, before anything is read in vain.
 bool PagePipe::chain(size_t length_bytes) {
   for (PagePipe *pipe = this; length_bytes > pipe->room_bytes(); pipe = pipe->next_.get()) {
     length_bytes -= pipe->room_bytes();
@@ -169,7 +169,7 @@ int PagePipe::splice_in(int fd, uint64_t offset, size_t length_bytes) {
   return 0;
 }
 
-// How many bytes that is depends on how they came: a page, or less, for each slot of the pipe.
+// Each slot of the pipe holds a page or less, depending on how the bytes arrived.
 bool PagePipe::has_room() const {
   pollfd end{write_end_, POLLOUT, 0};
   return poll(&end, 1, 0) == 1;

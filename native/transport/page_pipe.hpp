@@ -13,7 +13,7 @@
 
 namespace asyncnbd::transport {
 
-// What several sends have sent, the last of which may have failed: as one would say it.
+// The result of several sends, as if they were one; the last may have failed.
 inline ssize_t sent_in_all(ssize_t sent_before, ssize_t last) {
   return last >= 0 ? sent_before + last : sent_before > 0 ? sent_before : last;
 }
@@ -21,11 +21,11 @@ inline ssize_t sent_in_all(ssize_t sent_before, ssize_t last) {
 class PagePipes;
 class SigpipeGuard;
 
-// Pages on their way. What is written to the memory or the file before the peer has received them
-// is received, perhaps in part. One thread at a time.
+// Pages on their way. If the memory or the file is written before the peer has received them, the
+// peer may receive the new bytes, or some of them. One thread at a time.
 class PagePipe {
 public:
-  // Gives it back to its PagePipes.
+  // Gives the pipe back to its PagePipes.
   struct Returner {
     void operator()(PagePipe *pipe) const;
   };
@@ -37,32 +37,31 @@ public:
   PagePipe(const PagePipe &) = delete;
   PagePipe &operator=(const PagePipe &) = delete;
 
-  // Puts in as much of the memory as there is room for. Returns the number of bytes or a negative
-  // errno.
+  // Puts in as much of the memory as fits. Returns the number of bytes or a negative errno.
   ssize_t put_memory(const uint8_t *data, size_t length_bytes);
 
   // Puts in a part of a file, all of it, reading from the disk what the page cache does not have;
-  // takes further pipes for what it has no room for. Returns 0 or an error, with which the pipe is
-  // of no use any more: -ENOBUFS if there are not enough pipes, -ENODATA if the file ends before.
+  // takes further pipes for what does not fit. Returns 0, or an error, after which the pipe is
+  // unusable: -ENOBUFS if there are not enough pipes, -ENODATA if the file ends too early.
   int put_file(int fd, uint64_t offset, size_t length_bytes);
 
-  // Takes up to so many of the bytes that have arrived at a socket. Returns their number, -EAGAIN
-  // if none have arrived, or -ENOBUFS if this is no way for them: it has no room, a sandbox forbids
-  // it, or it is for a receive to say what has become of the stream.
+  // Takes up to `capacity_bytes` that have arrived at a socket. Returns their number, -EAGAIN if
+  // none have arrived, or -ENOBUFS if the caller must receive instead: the pipe is full, a sandbox
+  // forbids this, or only a receive can tell the state of the stream.
   ssize_t put_arrived(int socket, size_t capacity_bytes);
 
   size_t arrived_bytes() const { return length_bytes_; }
 
-  // Writes what has arrived to a part of a file. Returns the number of bytes, all of them or those
-  // before an error.
+  // Writes what has arrived to a part of a file. Returns the number of bytes: all, or those before
+  // an error.
   size_t write_file(int fd, uint64_t offset);
 
   // Waits until the socket has taken all of it or failed. `more`: the next send follows at once.
   // Returns the number of bytes or a negative errno.
   ssize_t send(int socket, bool more);
 
-  // Takes out what is in it, by a copy. Returns the number of bytes, all of them or those before
-  // what cannot be read, or cannot be copied there, which are still in it.
+  // Copies the contents out. Returns the number of bytes: all, or those before the first that
+  // cannot be read or copied, which stay in the pipe.
   size_t take_out(uint8_t *data);
 
   bool is_empty() const { return length_bytes_ == 0 && !next_; }
@@ -83,13 +82,13 @@ private:
   const int read_end_;
   const int write_end_;
   For purpose_ = For::sending;
-  size_t pages_ = 0;        // that it has room for
-  size_t length_bytes_ = 0; // of what is in it
-  Owner next_;              // has what comes after that
+  size_t pages_ = 0;        // its capacity
+  size_t length_bytes_ = 0; // of its contents
+  Owner next_;              // holds what follows
 };
 
-// The pipes of a process: few enough to leave descriptors for clients, and kept for the next who
-// needs one. Outlives them. Any thread.
+// The pipes of a process: few enough to leave descriptors for clients, and kept for reuse. Outlives
+// them. Any thread.
 class PagePipes {
 public:
   PagePipes() = default;
@@ -97,10 +96,10 @@ public:
   PagePipes(const PagePipes &) = delete;
   PagePipes &operator=(const PagePipes &) = delete;
 
-  // An empty one; nullptr if there are many already, or the system has none left. Clients that do
-  // not send what they have begun get at most half of them.
+  // An empty pipe; nullptr if too many exist, or the system has none left. Payloads that are being
+  // received get at most half of them, because clients may not send the rest.
   PagePipe::Owner take(PagePipe::For purpose);
-  // Closes those that are kept.
+  // Closes the pipes that are kept.
   void close_kept();
 
   // False once memory could not be put in, as in a sandbox.
@@ -114,7 +113,7 @@ private:
   base::Mutex<base::LockRank::page_pipes> mutex_; // guards the rest
   std::vector<PagePipe *> kept_;
   size_t count_ = 0;
-  size_t receiving_ = 0; // of them
+  size_t receiving_ = 0; // how many of them are receiving
 };
 
 } // namespace asyncnbd::transport

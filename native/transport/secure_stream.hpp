@@ -1,5 +1,4 @@
-// A stream through encryption, over one that is not: the face that the handshake and the
-// transmission loop see, whatever is behind it.
+// An encrypted stream over a plain one: the interface for the handshake and the transmission loop.
 #pragma once
 
 #include <string>
@@ -14,11 +13,11 @@ enum class Progress { done, wants_input, wants_output, ended, failed };
 class RawStream {
 public:
   virtual ~RawStream() = default;
-  // The number of bytes, 0 at the end of the stream, -EAGAIN if nothing has arrived, another
-  // negative errno on failure.
+  // Returns the number of bytes, 0 at the end of the stream, -EAGAIN if nothing has arrived, or
+  // another negative errno on failure.
   virtual ssize_t receive_raw(void *data, size_t capacity_bytes) = 0;
-  // Sends what it can. `may_block`: waits until that is something. Otherwise -EAGAIN if there is
-  // no room.
+  // Sends what it can. `may_block`: waits until it can send something. Otherwise -EAGAIN if there
+  // is no room.
   virtual ssize_t send_raw(const iovec *buffers, size_t count, bool may_block) = 0;
 };
 
@@ -29,14 +28,14 @@ public:
   // To be called again when `raw` has what it wants. `failed`: error() tells why.
   virtual Progress handshake(RawStream &raw) = 0;
 
-  // As RawStream's. Receiving may run beside sending, neither beside itself. After a send that
-  // has not sent all, the next one must go on with the rest.
+  // As in RawStream. One thread may receive while another sends, but only one each. After a send
+  // that was incomplete, the next one must continue with the rest.
   virtual ssize_t receive(RawStream &raw, void *data, size_t capacity_bytes) = 0;
   virtual ssize_t send(RawStream &raw, const iovec *buffers, size_t count, bool may_block) = 0;
 
-  // What the peer is owed besides what is sent: receiving it may make answers of its own. As send,
-  // and like it not beside itself; 0 when there is none left. If there are too many, receiving
-  // fails.
+  // Receiving may produce answers of the protocol itself, which are owed to the peer. send_answers
+  // works like send, also one thread at a time, and returns 0 when none are left. If there are too
+  // many, receiving fails.
   virtual bool has_answers() const = 0;
   virtual ssize_t send_answers(RawStream &raw, bool may_block) = 0;
 
@@ -45,8 +44,8 @@ public:
 
   virtual std::string error() const = 0;
 
-  // Of the peer's verified certificate, and of who has issued it (RFC 4514); empty if there is
-  // none. After the handshake.
+  // The subject of the peer's verified certificate, and its issuer (RFC 4514); empty without a
+  // certificate. After the handshake.
   virtual std::string peer_name() const = 0;
   virtual std::string issuer_name() const = 0;
 };

@@ -10,7 +10,7 @@ namespace asyncnbd::transport {
 
 namespace {
 
-std::atomic<bool> is_handled{false}; // pairs with nothing: who sees it late blocks the signal
+std::atomic<bool> is_handled{false}; // pairs with nothing: seen late, the signal is blocked
 
 sigset_t only_sigpipe() {
   sigset_t set;
@@ -29,7 +29,7 @@ SigpipeGuard::SigpipeGuard() {
   if (is_handled.load(std::memory_order_relaxed))
     return;
   const sigset_t sigpipe = only_sigpipe();
-  // Where it was blocked already, what is pending is somebody else's.
+  // If it was already blocked, a pending signal belongs to somebody else.
   is_guarding_ =
       pthread_sigmask(SIG_BLOCK, &sigpipe, &before_) == 0 && sigismember(&before_, SIGPIPE) == 0;
 }

@@ -1,4 +1,4 @@
-// Keeps SIGPIPE from ending the process where a system call knows no MSG_NOSIGNAL.
+// Keeps SIGPIPE from ending the process in system calls without MSG_NOSIGNAL.
 #pragma once
 
 #include <csignal>
@@ -6,11 +6,10 @@
 
 namespace asyncnbd::transport {
 
-// For a process of our own, whose handler remains: there is nothing to guard against. Before there
-// are other threads.
+// For our own process, whose handler stays: no guard is needed. Call it before other threads exist.
 void sigpipe_is_handled();
 
-// While it lives, the signal is held back from this thread. It costs two system calls, so it is for
+// While it exists, this thread does not get the signal. It costs two system calls, so use it for
 // large pieces.
 class SigpipeGuard {
 public:
@@ -19,7 +18,7 @@ public:
   SigpipeGuard(const SigpipeGuard &) = delete;
   SigpipeGuard &operator=(const SigpipeGuard &) = delete;
 
-  // What the guarded call has returned: a number of bytes, or a negative errno.
+  // Takes and returns the result of the guarded call: a number of bytes, or a negative errno.
   ssize_t saw(ssize_t result);
 
 private:

@@ -1,5 +1,5 @@
-// TLS by the OpenSSL inside Node. What a server needs for it is loaded once; each connection has
-// a stream.
+// TLS with the OpenSSL inside Node. What a server needs is loaded once; each connection has a
+// stream.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +23,7 @@ struct TlsOptions {
   std::string pre_shared_keys; // instead of certificates
   bool verify_peer = false;
   int min_version = TLS1_2_VERSION;
-  int max_version = 0;       // the highest there is
+  int max_version = 0;       // 0: the highest
   std::string ciphers;       // of TLS 1.2, as OpenSSL has it; empty: its default
   std::string cipher_suites; // of TLS 1.3
 };
@@ -31,7 +31,7 @@ struct TlsOptions {
 // Thread-safe once it is loaded.
 class TlsContext : public std::enable_shared_from_this<TlsContext> {
 public:
-  // nullptr if files are missing or wrong; then *error has words for people.
+  // nullptr if files are missing or wrong; then *error has a message.
   static std::shared_ptr<TlsContext> load(const TlsOptions &options, std::string *error);
   ~TlsContext();
   TlsContext(const TlsContext &) = delete;
@@ -40,7 +40,7 @@ public:
   // For one client. nullptr if there is no memory.
   std::unique_ptr<SecureStream> accept();
 
-  // nullptr: there is no such user.
+  // nullptr: unknown user.
   const std::vector<uint8_t> *key_of(const std::string &user) const;
 
 private:

@@ -16,7 +16,7 @@ namespace {
 
 constexpr size_t MAX_KEY_BYTES = 256;
 
-// Forward secret first; only what can do with a pre-shared key.
+// Ciphers that work with a pre-shared key, those with forward secrecy first.
 constexpr char PRE_SHARED_CIPHERS[] = "kECDHEPSK:kDHEPSK:kPSK:!eNULL:!3DES:!SEED:!RC4";
 
 std::string last_reason() {
@@ -57,7 +57,7 @@ const TlsContext *context_of(SSL *ssl) {
   return static_cast<const TlsContext *>(SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl)));
 }
 
-// TLS 1.2: how long the key is that was put into `key`; 0: unknown user.
+// TLS 1.2: puts the user's key into `key` and returns its length; 0: unknown user.
 unsigned find_key(SSL *ssl, const char *user, unsigned char *key, unsigned capacity) {
   const std::vector<uint8_t> *found = context_of(ssl)->key_of(user);
   if (found == nullptr || found->size() > capacity)
@@ -66,8 +66,8 @@ unsigned find_key(SSL *ssl, const char *user, unsigned char *key, unsigned capac
   return static_cast<unsigned>(found->size());
 }
 
-// TLS 1.3: a key is a session that both sides have had before. 0 is for what cannot go on; an
-// unknown user has none.
+// TLS 1.3: a key is a session that both sides share from before. Returns 0 if the handshake cannot
+// go on; an unknown user gets no session.
 int find_session(SSL *ssl, const unsigned char *identity, size_t length_bytes,
                  SSL_SESSION **session) {
   constexpr unsigned char AES_128_GCM_SHA256[] = {0x13, 0x01};
@@ -100,7 +100,7 @@ std::shared_ptr<TlsContext> TlsContext::load(const TlsOptions &options, std::str
   }
   std::shared_ptr<TlsContext> context(new TlsContext(raw));
   SSL_CTX_set_app_data(raw, context.get());
-  // Each connection proves itself anew, and sends nothing but what it must.
+  // Each connection authenticates again, and sends only what it must.
   SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_options(raw, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   SSL_CTX_set_num_tickets(raw, 0);
@@ -148,7 +148,7 @@ bool TlsContext::load_certificates(const TlsOptions &options, std::string *error
     return false;
   if (!options.verify_peer)
     return true;
-  // Which authorities a client's certificate may be from.
+  // Tells clients which authorities may have issued their certificates.
   SSL_CTX_set_client_CA_list(context_, SSL_load_client_CA_file(options.ca_certificates.c_str()));
   SSL_CTX_set_verify(context_, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, nullptr);
   return true;
@@ -163,7 +163,7 @@ bool TlsContext::load_revocations(const std::string &path, std::string *error) {
   return true;
 }
 
-// Lines of USER:KEY in hexadecimal digits, as psktool makes them.
+// Reads lines of USER:KEY, the key in hexadecimal digits, as psktool writes them.
 bool TlsContext::load_keys(const std::string &path, std::string *error) {
   std::ifstream file(path);
   if (!file) {

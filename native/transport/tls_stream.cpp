@@ -13,17 +13,17 @@ namespace asyncnbd::transport {
 
 namespace {
 
-constexpr size_t RECORD_BYTES = 16 << 10; // the most that TLS puts into one
-// As much is received, or made into records, at once: what stays in the L2 cache.
+constexpr size_t RECORD_BYTES = 16 << 10; // the most that TLS allows in one
+// How much is received, or made into records, at once: it stays in the L2 cache.
 constexpr size_t RECEIVE_BYTES = 128 << 10;
 constexpr size_t MAX_TURN_BYTES = 128 << 10;
 // After a pause: the client decrypts the first records while we make the next ones.
 constexpr size_t FIRST_TURN_BYTES = 32 << 10;
-// From here on, answers are to be sent before more is received; with as many as the second says, a
-// client only makes us answer, and does not read.
+// From the first on, answers are sent before more is received. From the second on, a client only
+// makes us answer and does not read: receiving fails.
 constexpr size_t MANY_ANSWERS_BYTES = 4 << 10;
 constexpr size_t MAX_ANSWER_BYTES = 512 << 10;
-// Records have some bytes more than what is in them.
+// Records are a little longer than their contents.
 constexpr size_t FIRST_CAPACITY_BYTES = MAX_TURN_BYTES + (8 << 10);
 
 } // namespace
@@ -190,7 +190,7 @@ std::string TlsStream::issuer_name() const {
 
 // ---- receiving -------------------------------------------------------------------------------
 
-// Receives more of what is encrypted.
+// Receives more encrypted bytes.
 ssize_t TlsStream::fill(RawStream &raw) {
   const ssize_t received = raw.receive_raw(received_.room(RECEIVE_BYTES), RECEIVE_BYTES);
   if (received > 0) {
@@ -246,8 +246,8 @@ ssize_t TlsStream::decrypt(uint8_t *data, size_t capacity_bytes) {
 
 // ---- sending ---------------------------------------------------------------------------------
 
-// What has become a record cannot be taken back, but the caller keeps what is not sent and offers
-// it again. So as long as records wait for room, the last byte in them counts as not sent.
+// A record cannot be taken back, but the caller keeps bytes that are not sent and offers them
+// again. So as long as records wait for room, the last byte in them counts as not sent.
 ssize_t TlsStream::send(RawStream &raw, const iovec *buffers, size_t count, bool may_block) {
   if (const ssize_t error = flush(raw, may_block); error < 0)
     return error;
@@ -265,8 +265,8 @@ ssize_t TlsStream::send(RawStream &raw, const iovec *buffers, size_t count, bool
   return accepted > 1 ? accepted - 1 : -EAGAIN;
 }
 
-// Makes records of the next bytes after the first `skipped_bytes`; of how many. Small pieces share
-// a record.
+// Makes records of the bytes after the first `skipped_bytes`, and returns how many. Small pieces
+// share a record.
 ssize_t TlsStream::encrypt(const iovec *buffers, size_t count, size_t skipped_bytes) {
   std::lock_guard lock(mutex_);
   ERR_clear_error();
@@ -309,7 +309,7 @@ bool TlsStream::write_record(const uint8_t *data, size_t length_bytes) {
   return SSL_write(ssl_, data, static_cast<int>(length_bytes)) == static_cast<int>(length_bytes);
 }
 
-// 0 when all records that have been made are sent.
+// Returns 0 when all finished records have been sent.
 ssize_t TlsStream::flush(RawStream &raw, bool may_block) {
   for (;;) {
     while (sending_.size() > 0) {

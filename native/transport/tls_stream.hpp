@@ -1,4 +1,4 @@
-// One connection's TLS. Records are made and read in memory, many for each system call.
+// One connection's TLS. It makes and reads records in memory, many for each system call.
 #pragma once
 
 #include <atomic>
@@ -13,17 +13,17 @@
 
 namespace asyncnbd::transport {
 
-// Bytes that are written at one end and taken from the other.
+// A queue of bytes.
 class ByteQueue {
 public:
   void append(const uint8_t *bytes, size_t count);
-  // Up to `capacity` bytes; how many.
+  // Takes up to `capacity` bytes, and returns how many.
   size_t take(uint8_t *bytes, size_t capacity);
   const uint8_t *data() const { return memory_.get() + begin_; }
   size_t size() const { return end_ - begin_; }
   void drop(size_t bytes);
 
-  // Memory for bytes that come from elsewhere; the queue must be empty.
+  // Memory that the caller fills; the queue must be empty.
   uint8_t *room(size_t bytes);
   void filled(size_t bytes) { end_ = bytes; }
 
@@ -67,15 +67,15 @@ private:
   SSL *const ssl_;
   std::string error_;
 
-  base::Mutex<base::LockRank::tls_stream> mutex_; // guards ssl_ and what it has made
-  ByteQueue produced_;                            // records that have been made
+  base::Mutex<base::LockRank::tls_stream> mutex_; // guards ssl_ and its output
+  ByteQueue produced_;                            // finished records
 
-  // Perhaps: receiving has made some. Changed with the lock held; a look without it pairs with
+  // A hint: receiving has produced some. Changed with the lock held; a look without it pairs with
   // nothing.
   std::atomic<bool> has_answers_{false};
-  size_t answer_bytes_ = 0; // the reader's: those that are in produced_, perhaps with others
+  size_t answer_bytes_ = 0; // the reader's: answers in produced_, perhaps among other records
 
-  // As much is made into records at once. An estimate: pairs with nothing.
+  // How much is made into records at once. An estimate: pairs with nothing.
   std::atomic<size_t> turn_bytes_;
 
   // The reader's.
@@ -84,7 +84,7 @@ private:
 
   // The sender's.
   ByteQueue sending_;
-  size_t held_bytes_ = 0; // made into records, but not yet said to be sent
+  size_t held_bytes_ = 0; // in records, but not yet reported as sent
   std::unique_ptr<uint8_t[]> gathered_;
 };
 

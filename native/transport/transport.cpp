@@ -44,7 +44,7 @@ bool set_nonblocking(int fd, bool nonblocking) {
   return wanted == flags || fcntl(fd, F_SETFL, wanted) == 0;
 }
 
-// How long a send that blocks waits for room; 0: for ever.
+// How long a blocking send waits for room; 0: for ever.
 static void set_send_patience(int socket, int timeout_ms) {
   const timeval timeout{timeout_ms / 1000, timeout_ms % 1000 * 1000L};
   setsockopt(socket, SOL_SOCKET, SO_SNDTIMEO, &timeout, sizeof timeout);
@@ -56,8 +56,8 @@ Transport::Transport(PagePipes &pipes, int in_fd, int out_fd, int stop_fd,
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       is_socket_(is_socket(in_fd) && is_socket(out_fd)), is_local_(is_unix_socket(out_fd)),
       secure_(std::move(secure)) {
-  // Sends on a socket block, which wakes this thread less often than poll would; receives say
-  // MSG_DONTWAIT. Pipes know no such flag.
+  // Sends on a socket block, which wakes this thread less often than poll would; receives use
+  // MSG_DONTWAIT. Pipes have no such flag.
   set_nonblocking(in_fd, !is_socket_);
   set_nonblocking(out_fd, !is_socket_);
   if (is_socket_)
@@ -112,8 +112,7 @@ ssize_t Transport::receive_raw(void *data, size_t capacity_bytes) {
 ssize_t Transport::receive_pages(PagePipe &pages, size_t capacity_bytes) {
   if (is_aborted())
     return -ECONNABORTED;
-  // From a TCP socket, splice waits for input whatever it is told, unless the socket is
-  // nonblocking.
+  // From a TCP socket, splice waits for input despite its flags, unless the socket is nonblocking.
   const bool returns_at_once = is_local_ && in_fd_ == out_fd_;
   return returns_at_once || has_input() ? pages.put_arrived(in_fd_, capacity_bytes) : -EAGAIN;
 }
@@ -125,7 +124,7 @@ bool Transport::has_input() const {
 }
 
 Wait Transport::wait(Wanted wanted, int timeout_ms, bool heed_hang_up) {
-  // The end of a pipe may have bytes before it, and only reading finds out.
+  // Bytes may precede the end of a pipe; only reading tells.
   const bool looks_at_input = wanted.input || (heed_hang_up && is_socket_);
   // poll ignores descriptors that are -1.
   pollfd ends[] = {{looks_at_input ? in_fd_ : -1, static_cast<short>(wanted.input ? POLLIN : 0), 0},
@@ -140,7 +139,7 @@ Wait Transport::wait(Wanted wanted, int timeout_ms, bool heed_hang_up) {
     return Wait::woken;
   if (ends[3].revents != 0) {
     uint64_t wakes;
-    (void)!read(wake_fd_, &wakes, sizeof wakes); // nothing to read: another wait was faster
+    (void)!read(wake_fd_, &wakes, sizeof wakes); // nothing to read if another wait was faster
   }
   if (ends[0].revents != 0)
     return wanted.input ? Wait::readable : Wait::hung_up;
@@ -221,7 +220,7 @@ ssize_t Transport::send_with(const iovec *buffers, size_t count, bool may_block,
                               : writev(out_fd_, buffers, static_cast<int>(count));
     if (sent >= 0)
       return sent;
-    // A socket has waited itself.
+    // A socket's send has already waited.
     const bool again = errno == EINTR || (errno == EAGAIN && may_block && !is_socket_ &&
                                           wait_writable(SEND_PATIENCE_MS));
     if (!again)
@@ -272,7 +271,7 @@ void Transport::close(bool linger) {
       shutdown(out_fd_, SHUT_WR) == 0)
     drain();
   std::lock_guard lock(closing_);
-  // A pipe of --single is shared with whoever started us: leave it as it was found.
+  // A pipe of --single is shared with the process that started us: restore its mode.
   if (!is_socket_) {
     set_nonblocking(in_fd_, false);
     set_nonblocking(out_fd_, false);

@@ -230,8 +230,8 @@ TEST_CASE("a partition that is not aligned to blocks is refused with advice") {
                                                                                     : "";
   };
   CHECK(words({{"offset", 63 * 512.0}}) ==
-        "filter offset: the part begins at 32256, which is no multiple of the block size of what "
-        "is behind it, 4096: put --filter=blocksize after --filter=offset");
+        "filter offset: the part begins at 32256, which is not a multiple of the block size "
+        "behind it, 4096: put --filter=blocksize after --filter=offset");
   CHECK(words({{"offset", 4096.0}, {"range", 512.0}}).find("ends at 4608,") != std::string::npos);
   CHECK(words({{"offset", 4096.0}}).empty());
   FilterFront odd("offset", {{"offset", 4096.0}}, SIZE + 512); // ends with the disk
