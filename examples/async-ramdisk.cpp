@@ -1,6 +1,6 @@
-// A disk in memory whose requests are carried out by one thread, in C++: the asynchronous thread
-// model in its smallest useful form. A member function only queues; what the thread does could as
-// well be done by an event loop, a pool, or a library that calls back.
+// A disk in memory in C++, whose requests are carried out by one thread: the smallest useful
+// example of the asynchronous thread model. Member functions only queue requests. In place of the
+// thread there could be an event loop, a pool, or a library with callbacks.
 //
 //     g++ -std=c++17 -fPIC -shared -I native/include examples/async-ramdisk.cpp -o async-ramdisk.so
 //     asyncnbd ./async-ramdisk.so size=64M
@@ -32,13 +32,13 @@ public:
     return true;
   }
 
-  // Not earlier: a server that goes to the background is another process afterwards.
+  // Threads cannot start earlier: a server that goes to the background becomes another process.
   void after_fork() {
     disk_.resize(size_bytes_);
     thread_ = std::thread([this] { work(); });
   }
 
-  // After the last request, and also if after_fork has not been called or has failed.
+  // Called after the last request, even if after_fork was not called or has failed.
   void cleanup() {
     {
       std::lock_guard lock(mutex_);
@@ -69,7 +69,7 @@ private:
         return;
       Request request = std::move(requests_.front());
       requests_.pop_front();
-      lock.unlock(); // an answer must not find a lock held that a member function takes
+      lock.unlock(); // while answering, hold no lock that a member function takes
       std::visit([this](auto &one) { carry_out(one); }, request);
     }
   }

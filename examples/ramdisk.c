@@ -10,7 +10,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-/* Requests may overlap; a client that lets its own overlap gets what it asks for. */
+/* Requests may overlap: a client that sends overlapping writes must expect mixed data. */
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
 static char disk[16 << 20];

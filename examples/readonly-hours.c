@@ -1,6 +1,6 @@
-/* A filter that lets clients write during some hours of the day only. Compile it with
- *     cc -shared -fPIC -I INCLUDEDIR readonly-hours.c -o hours.so
- * and serve with asyncnbd or nbdkit 1.32: asyncnbd --filter=./hours.so memory 1G from=9 to=18 */
+/* A filter that lets clients write only during some hours of the day. Compile it with cc -shared
+ * -fPIC -I INCLUDEDIR readonly-hours.c -o hours.so and serve with asyncnbd or nbdkit 1.32:
+ * asyncnbd --filter=./hours.so memory 1G from=9 to=18 */
 
 #include <nbdkit-filter.h>
 
@@ -16,7 +16,7 @@ static int hours_config(nbdkit_next_config *next, nbdkit_backend *nxdata, const 
     return nbdkit_parse_unsigned("from", value, &from);
   if (strcmp(key, "to") == 0)
     return nbdkit_parse_unsigned("to", value, &to);
-  return next(nxdata, key, value); /* the plugin's, or that of the next filter */
+  return next(nxdata, key, value); /* for the plugin or the next filter */
 }
 
 static int may_write(int *err) {

@@ -1,9 +1,9 @@
-/* A disk in memory that takes a set time for each request, one after the other: what a slow device
- * costs when its plugin is written the plain way. native/plugins/delay-memory.c is the same device
- * written for the asynchronous thread model.
+/* A disk in memory that takes a set time for each request, one after the other: a slow device with
+ * a simple, blocking plugin. native/plugins/delay-memory.c is the same device with the
+ * asynchronous thread model.
  *
- *     cc -fPIC -shared -I native/include examples/slow-disk.c -o slow-disk.so
- *     asyncnbd ./slow-disk.so size=64M delay-ms=64
+ * cc -fPIC -shared -I native/include examples/slow-disk.c -o slow-disk.so asyncnbd ./slow-disk.so
+ * size=64M delay-ms=64
  */
 
 #define NBDKIT_API_VERSION 2
@@ -12,7 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* nbdkit_nanosleep would let requests overlap under PARALLEL, each in a thread of its own. */
+/* Under PARALLEL requests would overlap, each on a thread of its own. */
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_SERIALIZE_ALL_REQUESTS
 
 static int64_t size_bytes = 64 << 20;

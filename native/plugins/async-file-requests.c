@@ -1,5 +1,5 @@
-/* What becomes of a request to the async-file plugin: a task for an engine, and those that must
- * follow it, until the reply.
+/* Requests to the async-file plugin: each becomes a task for an engine, followed by the tasks that
+ * it needs, and then the reply.
  */
 
 #define _GNU_SOURCE
@@ -11,7 +11,7 @@
 
 #include "async-file.h"
 
-/* What O_DIRECT wants of addresses, offsets and lengths, on all usual disks. */
+/* The alignment of addresses, offsets and lengths that O_DIRECT needs, on all usual disks. */
 #define DIRECT_ALIGNMENT 4096
 
 uint32_t async_file_direct_alignment(const struct handle *handle) {
@@ -40,8 +40,8 @@ static void submit(struct task *task) {
   task->disk->engine->submit(task->disk->running, task);
 }
 
-/* Past the page cache, if the request allows it: what is not aligned goes through the cache, which
- * the kernel keeps in step. */
+/* Bypasses the page cache, if the request is aligned. Others go through the cache, which the
+ * kernel keeps consistent. */
 static bool make_direct(struct task *task, const struct handle *handle) {
   const uint32_t alignment = async_file_direct_alignment(handle);
   if (handle->direct_fd == -1 || (task->offset | task->count) % alignment != 0)
@@ -57,7 +57,7 @@ static bool make_direct(struct task *task, const struct handle *handle) {
 static void end(struct task *task, int error) {
   if (error != 0)
     nbdkit_async_reply_errno(task->conn, task->reqid, error);
-  else if (task->reads) /* from the bounce buffer too, which the server sends or copies at once */
+  else if (task->reads) /* from the bounce buffer too: the server sends or copies it at once */
     nbdkit_async_reply_read(task->conn, task->reqid, task->total,
                             task->bounce != NULL ? task->bounce : task->buf);
   else
@@ -66,22 +66,22 @@ static void end(struct task *task, int error) {
   free(task);
 }
 
-/* Of a task that moves data, which the system has done in part. */
+/* Continues a task that moves data, of which the system has done a part. */
 static void go_on(struct task *task, uint32_t done) {
   task->data += done;
   task->offset += done;
   task->count -= done;
-  task->fd = task->cached_fd; /* what is left may not be aligned */
+  task->fd = task->cached_fd; /* the rest may not be aligned */
   submit(task);
 }
 
-/* What comes after a system call that has done its work. */
+/* The next step after a successful system call. */
 static void do_next(struct task *task) {
-  static uint8_t zeroes[2 * MAX_SECTOR_BYTES]; /* all there is may be parts of two sectors */
+  static uint8_t zeroes[2 * MAX_SECTOR_BYTES]; /* enough for parts of two sectors */
   if (task->edge_count > 0) {
     const struct edge edge = task->edges[--task->edge_count];
     task->operation = WRITE;
-    task->data = zeroes; /* which stay so: a WRITE only reads them */
+    task->data = zeroes; /* never changed: a WRITE only reads them */
     task->offset = edge.offset;
     task->count = edge.count;
   } else if (task->then_sync) {
@@ -106,7 +106,7 @@ void task_done(struct task *task, int64_t result) {
     submit(task);
   } else if (result < 0) {
     end(task, (int)-result);
-  } else if (moves_data && result == 0) { /* the file has become shorter than it was */
+  } else if (moves_data && result == 0) { /* the file has become shorter */
     nbdkit_error("%s offset=%" PRIu64 ": unexpected end of %s, was it truncated?",
                  task->operation == READ ? "read" : "write", task->offset, disk->path);
     end(task, EIO);
@@ -140,7 +140,7 @@ int async_file_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, cons
   if (task == NULL)
     return -1;
   task->durable = flush;
-  task->data = (uint8_t *)buf; /* which stays until the reply */
+  task->data = (uint8_t *)buf; /* valid until the reply */
   if (!make_direct(task, handle)) {
     free(task);
     nbdkit_set_error(ENOMEM);
@@ -166,7 +166,7 @@ int async_file_flush(void *conn, uint64_t reqid, void *handle) {
   return submit_simple(SYNC, false, conn, reqid, handle, 0, 0);
 }
 
-/* What of a task's range a block device can trim or zero by itself is its whole sectors. The rest
+/* A block device can only trim or zero whole sectors of the task's range by itself. The rest
  * becomes edges. */
 static void shrink_to_sectors(struct task *task, const struct handle *handle) {
   const uint64_t sector = handle->sector_bytes;
@@ -208,14 +208,14 @@ int async_file_trim(void *conn, uint64_t reqid, bool flush, void *handle, uint32
   return submit_range(task, handle);
 }
 
-/* A file system that cannot answers EOPNOTSUPP, and then the server writes zeroes. */
+/* If a file system cannot zero, it answers EOPNOTSUPP, and the server writes zeroes. */
 int async_file_zero(void *conn, uint64_t reqid, bool flush, void *opaque, uint32_t count,
                     uint64_t offset, uint32_t flags) {
   const struct handle *handle = opaque;
   const bool may_trim = (flags & NBDKIT_FLAG_MAY_TRIM) != 0;
   const bool is_fast = (flags & NBDKIT_FLAG_FAST_ZERO) != 0;
   if (is_fast && !may_trim && handle->sector_bytes > 1) {
-    nbdkit_set_error(EOPNOTSUPP); /* the kernel would write zeroes where the device cannot */
+    nbdkit_set_error(EOPNOTSUPP); /* otherwise the kernel writes zeroes if the device cannot */
     return -1;
   }
   struct task *task =

@@ -90,7 +90,7 @@ static int start(unsigned threads, void **running) {
     return ENOMEM;
   pthread_mutex_init(&pool->lock, NULL);
   pthread_cond_init(&pool->changed, NULL);
-  pool->queue.max_large_bytes = UINT64_MAX; /* there are no more than threads */
+  pool->queue.max_large_bytes = UINT64_MAX; /* the number of threads is the limit */
   pool->workers = calloc(threads, sizeof *pool->workers);
   if (pool->workers == NULL) {
     stop(pool);

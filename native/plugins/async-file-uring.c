@@ -17,22 +17,22 @@
 /* More than these may be in flight: the kernel keeps results for which the ring has no room. */
 #define RING_ENTRIES 1024
 #define BATCH 64
-/* A batch ends with the task that makes it so large, for what comes later waits for all of it. */
+/* A batch ends with the task that makes it this large, because later tasks wait for all of it. */
 #define BATCH_BYTES (1 << 20)
-/* Nor is it all that wait for the kernel to be done: those that come later wait for the reaper to
- * have passed on what they have read, too. More than a fast disk needs to be busy. */
+/* Limits the bytes in the kernel: later tasks also wait until the reaper has passed on what
+ * earlier ones have read. More than a fast disk needs to be busy. */
 #define MAX_LARGE_BYTES (16 << 20)
-/* Whoever submits for others has a client of its own, which waits meanwhile. */
+/* A thread that submits for others makes its own client wait meanwhile. */
 #define MAX_TURN_BYTES (4 << 20)
 
-/* Between attempts to have the kernel take what it would not take. */
+/* Between attempts to submit what the kernel has refused for now. */
 #define RETRY_NS 100000
 
-/* The kernel may carry out a task while it is submitted, and copy all its data then. Nobody else
- * has to wait for that: tasks stand in a queue, and one thread at a time submits everybody's. */
+/* The kernel may carry out a task during the submit, and copy all its data. Other threads need not
+ * wait for that: tasks wait in a queue, and one thread at a time submits them all. */
 struct uring {
   struct io_uring ring;
-  pthread_mutex_t lock; /* guards what follows, and is held for moments only */
+  pthread_mutex_t lock; /* guards what follows; held only briefly */
   struct task_queue queue;
   bool is_submitting; /* a thread has the right to add to the ring; it alone touches that side */
   pthread_t reaper;
@@ -69,9 +69,9 @@ static void prepare(struct io_uring_sqe *sqe, struct task *task) {
   }
 }
 
-/* A batch of tasks; none of them: the caller submits no more. Of large ones it has so many bytes
- * left in its turn, and leaves some only where the reaper will see the end of another: who waits
- * there must not be forgotten. */
+/* Takes a batch of tasks. None: the caller submits no more. `*turn_bytes` limits the large ones in
+ * its turn. It leaves some in the queue only if the reaper will see the end of another, so that
+ * they are not forgotten. */
 static unsigned take_queued(struct uring *uring, struct task **tasks, uint64_t *turn_bytes) {
   unsigned count = 0;
   uint64_t bytes = 0;
@@ -91,8 +91,8 @@ static unsigned take_queued(struct uring *uring, struct task **tasks, uint64_t *
   return count;
 }
 
-/* The kernel gets what the ring has. False if it takes no more now: it is short of memory, or waits
- * for results to be reaped. */
+/* Submits what is in the ring. False if the kernel takes no more now: it is short of memory, or
+ * waits for results to be reaped. */
 static bool submit_ring(struct uring *uring, bool may_wait) {
   while (io_uring_sq_ready(&uring->ring) > 0) {
     const int submitted = io_uring_submit(&uring->ring);
@@ -105,8 +105,8 @@ static bool submit_ring(struct uring *uring, bool may_wait) {
   return true;
 }
 
-/* By the thread that submits, until nothing may begin any more; large tasks that are left when its
- * turn is over begin when one of those that it has submitted ends. False if the kernel takes no
+/* Called by the submitting thread: submits until no more task may begin. Large tasks that are left
+ * when its turn is over begin when one that it has submitted ends. False if the kernel takes no
  * more now. */
 static bool submit_queued(struct uring *uring, bool may_wait) {
   struct task *tasks[BATCH];
@@ -127,8 +127,8 @@ static bool submit_queued(struct uring *uring, bool may_wait) {
   return false;
 }
 
-/* Also from the reaper, which must not wait: the kernel may be waiting for it. It submits when it
- * has reaped. */
+/* Also called by the reaper, which must not wait, because the kernel may be waiting for it. It
+ * submits after reaping. */
 static void submit(void *running, struct task *task) {
   struct uring *uring = running;
   pthread_mutex_lock(&uring->lock);
@@ -141,8 +141,8 @@ static void submit(void *running, struct task *task) {
     submit_queued(uring, true);
 }
 
-/* By the reaper: what it has queued, or could not submit before. False if the kernel still takes no
- * more. */
+/* Called by the reaper: submits what it has queued, or could not submit before. False if the
+ * kernel still takes no more. */
 static bool submit_left(struct uring *uring, bool is_left) {
   pthread_mutex_lock(&uring->lock);
   const bool submits = !uring->is_submitting && (is_left || has_task_to_begin(&uring->queue));
@@ -152,7 +152,7 @@ static bool submit_left(struct uring *uring, bool is_left) {
   return !submits || submit_queued(uring, false);
 }
 
-/* Tasks that the kernel is done with. */
+/* Tasks that the kernel has finished. */
 struct done {
   struct task *tasks[BATCH];
   int results[BATCH];
@@ -171,8 +171,8 @@ static void finish_tasks(const struct done *done) {
   nbdkit_async_batch_end();
 }
 
-/* What there is, which may be nothing. Small tasks first: what they have read is sent before the
- * rest. True at the end. */
+/* Finishes the results that are there, if any. Small tasks come first, so that their data is sent
+ * before the rest. True at the end. */
 static bool finish_reaped(struct uring *uring, bool *is_any) {
   struct io_uring_cqe *entries[BATCH];
   struct done small = {.count = 0};
@@ -213,7 +213,7 @@ static void *reap(void *running) {
   return NULL;
 }
 
-/* Old kernels lack operations, and many containers all of them. */
+/* Old kernels lack some operations, and many containers forbid all. */
 static bool is_capable(struct uring *uring) {
   struct io_uring_probe *probe = io_uring_get_probe_ring(&uring->ring);
   if (probe == NULL)
@@ -226,7 +226,8 @@ static bool is_capable(struct uring *uring) {
   return capable;
 }
 
-/* For good, when all tasks are done: who has submitted the last one may not know that yet. */
+/* Takes the right to submit for good, when all tasks are done: the thread that submitted the last
+ * one may still have it. */
 static void take_over(struct uring *uring) {
   for (bool is_taken = false; !is_taken;) {
     pthread_mutex_lock(&uring->lock);

@@ -1,5 +1,5 @@
-/* A file as a disk, by asynchronous input and output: io_uring where the kernel allows it, else
- * threads. A model for plugins whose requests are carried out by something else.
+/* A file as a disk, with asynchronous input and output: io_uring if the kernel allows it,
+ * otherwise threads. A model for plugins that delegate their requests.
  */
 
 #define _GNU_SOURCE
@@ -133,7 +133,8 @@ static void file_dump_plugin(void) {
 #endif
 }
 
-/* ---- open, and what the disk is ------------------------------------------------------------ */
+/* ---- open, and the disk's properties
+ * ------------------------------------------------------------ */
 
 static int examine(struct handle *handle) {
   const struct disk *disk = handle->disk;
@@ -207,7 +208,7 @@ failed:
 static int64_t file_get_size(void *opaque) {
   const struct handle *handle = opaque;
   const struct disk *disk = handle->disk;
-  const off_t size = lseek(handle->fd, 0, SEEK_END); /* of devices too */
+  const off_t size = lseek(handle->fd, 0, SEEK_END); /* works for devices too */
   if (size == -1)
     nbdkit_error("cannot get the size of %s: %m", disk->path);
   return size;
@@ -217,7 +218,7 @@ static int file_can_write(void *opaque) {
   return ((struct handle *)opaque)->writable;
 }
 
-/* All descriptors are of one file: a flush of one covers what was written by any. */
+/* All descriptors have the same file: a flush of one covers the writes of all. */
 static int file_can_multi_conn(void *opaque) {
   (void)opaque;
   return 1;
@@ -228,7 +229,7 @@ static int file_can_fua(void *opaque) {
   return NBDKIT_FUA_NATIVE;
 }
 
-/* The ways of zeroing that are taken then are fast or fail at once. */
+/* The methods that are used for a fast zero are fast, or fail at once. */
 static int file_can_fast_zero(void *handle) {
   (void)handle;
   return 1;
@@ -237,7 +238,7 @@ static int file_can_fast_zero(void *handle) {
 static int file_block_size(void *opaque, uint32_t *minimum, uint32_t *preferred,
                            uint32_t *maximum) {
   const struct disk *disk = ((const struct handle *)opaque)->disk;
-  *minimum = disk->direct ? 1 : 0; /* less than preferred is slower, not wrong */
+  *minimum = disk->direct ? 1 : 0; /* smaller requests are slower, but work */
   *preferred = disk->direct ? async_file_direct_alignment(opaque) : 0;
   *maximum = disk->direct ? UINT32_MAX : 0;
   return 0;

@@ -1,5 +1,5 @@
-/* What the parts of the async-file plugin share: the disk, the requests in flight, and the engines
- * that carry them out. */
+/* The shared declarations of the async-file plugin: the disk, the requests in flight, and the
+ * engines that carry them out. */
 
 #ifndef ASYNC_FILE_H
 #define ASYNC_FILE_H
@@ -11,7 +11,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-/* As large as a page of any system, and so as any sector. */
+/* At least a page on any system, and so at least any sector. */
 #define MAX_SECTOR_BYTES 65536
 
 enum choice { AUTO, URING, THREADS };
@@ -30,48 +30,48 @@ struct handle {
   int fd;
   int direct_fd; /* the same file without the page cache, or -1 */
   bool writable;
-  uint32_t sector_bytes; /* of a block device: the least that it can trim or zero; or 1 */
+  uint32_t sector_bytes; /* the least that a block device can trim or zero; 1 for files */
 };
 
 enum operation { READ, WRITE, SYNC, PUNCH_HOLE, ZERO_RANGE, PREFETCH };
 
-/* Part of a range of zeroes that has to be written. */
+/* A part of a zeroed range that must be written. */
 struct edge {
   uint64_t offset;
   uint32_t count;
 };
 
-/* One system call to make for a request, and what comes after it. */
+/* One system call for a request, and what follows it. */
 struct task {
-  struct task *next; /* the engine's, while it has the task */
+  struct task *next; /* for the engine, while it has the task */
   const struct disk *disk;
   enum operation operation;
   int fd;
-  int cached_fd;   /* the same file by way of the page cache, where fd is not */
+  int cached_fd;   /* the same file through the page cache, if fd bypasses it */
   uint8_t *data;   /* READ fills it, WRITE stores it */
   uint32_t count;  /* bytes that are still to do */
   uint64_t offset; /* in the file */
   bool durable;    /* a WRITE must be on stable storage when it is done */
 
-  bool is_advice;       /* not being able to is no failure */
-  bool is_fast;         /* fails rather than takes long */
+  bool is_advice;       /* not supported counts as success */
+  bool is_fast;         /* must fail rather than take long */
   struct edge edges[2]; /* then WRITE zeroes here */
   unsigned edge_count;
   bool then_sync; /* SYNC must follow */
   bool reads;     /* the request is a read, of `total` bytes into `buf` */
   void *buf;
   uint32_t total;
-  uint8_t *bounce; /* aligned memory that stands in for buf, or NULL */
+  uint8_t *bounce; /* aligned memory in place of buf, or NULL */
   void *conn;
   uint64_t reqid;
 };
 
-/* The engine calls this once for each task that it was given, from a thread of its own; result is
- * that of the system call, or a negative errno. */
+/* The engine calls this once for each task, on a thread of its own. `result` is the system call's,
+ * or a negative errno. */
 void task_done(struct task *task, int64_t result);
 
-/* `start` makes a running engine, or returns an errno. `submit` may come from many threads and must
- * not wait for the task. `stop` comes after the last task is done. */
+/* `start` makes a running engine, or returns an errno. Many threads may call `submit`, which must
+ * not wait for the task. `stop` is called after the last task is done. */
 struct engine {
   const char *name;
   int (*start)(unsigned threads, void **running);

@@ -1,9 +1,9 @@
-/* A disk in memory whose every request is answered after a settable time: a slow device to try
- * clients on, and a model for plugins of the asynchronous thread model.
+/* A disk in memory that answers each request after a set time: a slow device to test clients, and
+ * a model for plugins of the asynchronous thread model.
  *
- * However many requests are in flight, there is one thread: each waits in a queue until it is
- * due, and the thread replies to all that are. As all reads take the same time, and all writes,
- * those of one kind become due in the order in which they came.
+ * One thread serves any number of requests in flight: each waits in a queue until it is due, and
+ * the thread replies to all that are due. As all reads take the same time, and so do all writes,
+ * requests of one kind become due in the order in which they came.
  */
 
 #define _GNU_SOURCE
@@ -20,7 +20,7 @@
 
 #define NANOSECONDS UINT64_C(1000000000)
 
-/* A request that waits. data and count are a read's. */
+/* A request that waits. data and count are only for reads. */
 struct waiting {
   struct waiting *next;
   void *conn;
@@ -33,7 +33,7 @@ struct waiting {
 struct queue {
   uint64_t delay_ns;
   struct waiting *first;
-  struct waiting **end; /* where the next one is linked */
+  struct waiting **end; /* where to link the next one */
 };
 
 enum kind { READS, WRITES, KINDS };
@@ -45,7 +45,7 @@ struct disk {
   pthread_mutex_t lock;       /* guards what follows */
   pthread_cond_t earlier_due; /* or stopping */
   struct queue queues[KINDS];
-  struct waiting *unused; /* requests are used again */
+  struct waiting *unused; /* requests to reuse */
   bool stopping;
 
   pthread_t thread;
@@ -121,7 +121,7 @@ static int delay_config_complete(void) {
 
 static int delay_get_ready(void) {
   struct disk *disk = this_disk();
-  /* Nothing is allocated before it is written to. */
+  /* Pages are only allocated when they are written. */
   disk->memory = mmap(NULL, disk->size_bytes, PROT_READ | PROT_WRITE,
                       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (disk->memory == MAP_FAILED) {
@@ -134,12 +134,12 @@ static int delay_get_ready(void) {
 
 /* ---- the thread --------------------------------------------------------------------------- */
 
-/* Requests are data of the disk itself, which stays where it is. */
+/* Lent data is the disk's own memory, which stays. */
 static void nothing_to_release(void *opaque) {
   (void)opaque;
 }
 
-/* Takes what is due, in one chain; with the lock held. */
+/* Takes all requests that are due, as one chain; call with the lock held. */
 static struct waiting *take_due(struct disk *disk, uint64_t now) {
   struct waiting *chain = NULL;
   struct waiting **end = &chain;
@@ -161,7 +161,7 @@ static struct waiting *take_due(struct disk *disk, uint64_t now) {
 static void reply_to(const struct waiting *chain) {
   nbdkit_async_batch_begin();
   for (; chain != NULL; chain = chain->next) {
-    /* A reply that is refused has nobody to tell: the client has gone. */
+    /* If a reply is refused, the client has gone, so nobody needs to know. */
     if (chain->data != NULL)
       nbdkit_async_reply_read_lent(chain->conn, chain->reqid, chain->count, chain->data,
                                    nothing_to_release, NULL);
@@ -211,8 +211,7 @@ static void *reply_when_due(void *opaque) {
   return NULL;
 }
 
-/* The first place where threads may be started: a server in the background is another process
- * than the one before. */
+/* Threads may not be started before this: a server in the background is another process. */
 static int delay_after_fork(void) {
   struct disk *disk = this_disk();
   pthread_condattr_t attributes;
@@ -231,7 +230,7 @@ static int delay_after_fork(void) {
   return 0;
 }
 
-/* Comes after the last connection: nothing waits any more. */
+/* Called after the last connection: no request waits any more. */
 static void delay_cleanup(void) {
   struct disk *disk = this_disk();
   if (!disk->thread_runs)
@@ -272,7 +271,7 @@ static int delay_can_multi_conn(void *handle) {
   return 1;
 }
 
-/* There is nothing more stable than this memory: a write is durable when it is done. */
+/* No storage is more stable than this memory: a write is durable when it is done. */
 static int delay_can_fua(void *handle) {
   (void)handle;
   return NBDKIT_FUA_NATIVE;
@@ -297,7 +296,7 @@ static int reply_later(struct disk *disk, enum kind kind, void *conn, uint64_t r
   *request = (struct waiting){NULL, conn, reqid, now_ns() + queue->delay_ns, data, count};
   *queue->end = request;
   queue->end = &request->next;
-  if (is_first) /* the thread may be waiting for something later */
+  if (is_first) /* the thread may be waiting for a later one */
     pthread_cond_signal(&disk->earlier_due);
   pthread_mutex_unlock(&disk->lock);
   return 0;
@@ -309,12 +308,12 @@ static int delay_pread(void *conn, uint64_t reqid, bool flush, void *handle, voi
   struct disk *disk = handle;
   if (disk->queues[READS].delay_ns > 0)
     return reply_later(disk, READS, conn, reqid, disk->memory + offset, count);
-  /* Replying inside the callback is as good; it cannot fail in a way the server does not know. */
+  /* A reply inside the callback works too; if it fails, the server knows why. */
   nbdkit_async_reply_read_lent(conn, reqid, count, disk->memory + offset, nothing_to_release, NULL);
   return 0;
 }
 
-/* What was to be done has been done; the reply may wait. */
+/* The work is done; only the reply waits. */
 static int reply_to_write(struct disk *disk, void *conn, uint64_t reqid) {
   if (disk->queues[WRITES].delay_ns > 0)
     return reply_later(disk, WRITES, conn, reqid, NULL, 0);
@@ -322,7 +321,7 @@ static int reply_to_write(struct disk *disk, void *conn, uint64_t reqid) {
   return 0;
 }
 
-/* The data is taken at once, so buf is not needed later, though it would still be there. */
+/* Copies the data at once, although buf would stay valid until the reply. */
 static int delay_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, const void *buf,
                         uint32_t count, uint64_t offset) {
   (void)flush;

@@ -1,7 +1,8 @@
 /* See file-eviction.h.
  *
- * A page can only be evicted once it has been written out, which must not be waited for after each
- * write: so a write only begins that, and is waited for and evicted some writes later.
+ * A page can only be evicted after it has been written out, and waiting for that after each write
+ * would be slow. So a write only starts it; some writes later it is waited for, and the pages are
+ * evicted.
  */
 
 #ifndef _GNU_SOURCE
@@ -17,7 +18,7 @@
 void file_eviction_errors_begin(struct file_eviction_errors *errors) {
   pthread_rwlockattr_t attributes;
   pthread_rwlockattr_init(&attributes);
-  /* Else a flush would wait for as long as there are writes. */
+  /* Otherwise a flush would wait as long as there are writes. */
   pthread_rwlockattr_setkind_np(&attributes, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP);
   pthread_rwlock_init(&errors->lock, &attributes);
   pthread_rwlockattr_destroy(&attributes);
@@ -43,7 +44,7 @@ static void evict_all(struct file_eviction *eviction, int fd) {
     }
 }
 
-/* As far as it has been written out. */
+/* Evicts what has been written out. */
 void file_eviction_end(struct file_eviction *eviction, int fd) {
   evict_all(eviction, fd);
   file_eviction_errors_end(&eviction->own_errors);
@@ -61,8 +62,8 @@ int file_eviction_flush(struct file_eviction *eviction, int fd) {
   if (fdatasync(fd) == -1)
     keep_error(errors, errno);
   pthread_rwlock_unlock(&errors->lock);
-  /* Somebody may have been told before of what fdatasync has not been told then, and is yet to keep
-   * it. */
+  /* Another thread may have got an error that this fdatasync did not get, and may not have stored
+   * it yet. */
   pthread_rwlock_wrlock(&errors->lock);
   const unsigned count = atomic_load(&errors->count);
   pthread_rwlock_unlock(&errors->lock);
@@ -74,7 +75,7 @@ int file_eviction_flush(struct file_eviction *eviction, int fd) {
   return error;
 }
 
-/* Files that cannot do that say so at once, and are written out by the system in its own time. */
+/* For files that do not support this it fails at once, and the system writes them out later. */
 static void write_out(struct file_eviction_errors *errors, int fd, uint32_t count, uint64_t offset,
                       unsigned flags) {
   pthread_rwlock_rdlock(&errors->lock);

@@ -1,4 +1,4 @@
-/* Keeps what is read and written from staying in the page cache: cache=none. */
+/* Evicts data from the page cache after it is read or written: cache=none. */
 #ifndef FILE_EVICTION_H
 #define FILE_EVICTION_H
 
@@ -8,25 +8,25 @@
 
 #define EVICTION_WRITES 8
 
-/* Of one opened file, which all handles by a descriptor of the user's share: failures in writing
- * out, of which the system tells an opened file once. */
+/* For one opened file (all handles share one if the user gave a descriptor): errors of writing
+ * out, which the system reports once for each opened file. */
 struct file_eviction_errors {
-  pthread_rwlock_t lock; /* for reading while it is found out; for writing to look at the rest */
+  pthread_rwlock_t lock; /* read: while an error may be found; write: to look at the rest */
   atomic_uint count;
-  atomic_int newest; /* an errno, once there has been one */
+  atomic_int newest; /* the last errno, or 0 */
 };
 
-/* Of one handle: writes that the kernel has begun to write out, the oldest first. */
+/* For one handle: writes that the kernel has begun to write out, the oldest first. */
 struct file_eviction {
   struct file_eviction_errors *errors;
-  struct file_eviction_errors own_errors; /* of a handle that has opened its file itself */
+  struct file_eviction_errors own_errors; /* for a handle that has opened its file itself */
   pthread_mutex_t lock;                   /* guards the rest */
   struct {
     uint64_t offset;
     uint32_t count; /* 0: none */
   } writes[EVICTION_WRITES];
   unsigned oldest;
-  unsigned errors_seen; /* by this handle's flushes, and from before it was opened */
+  unsigned errors_seen; /* by this handle's flushes, or before it was opened */
 };
 
 void file_eviction_errors_begin(struct file_eviction_errors *errors);
@@ -37,11 +37,11 @@ void file_eviction_begin(struct file_eviction *eviction, struct file_eviction_er
 /* When the handle is closed. */
 void file_eviction_end(struct file_eviction *eviction, int fd);
 
-/* After so much has been read or written. Any thread. */
+/* Call it after reading or writing this range. Any thread. */
 void file_eviction_read(int fd, uint32_t count, uint64_t offset);
 void file_eviction_write(struct file_eviction *eviction, int fd, uint32_t count, uint64_t offset);
-/* fdatasync. 0, or its errno, or that with which writing out has failed before: each handle is told
- * once, whoever was told by the system. */
+/* fdatasync. Returns 0, its errno, or the errno of an earlier failed write-out: each handle gets
+ * that once, no matter which call got it from the system. */
 int file_eviction_flush(struct file_eviction *eviction, int fd);
 
 #endif

@@ -1,12 +1,12 @@
 /* See file-mapping.h.
  *
- * Only pages that were in the page cache after a pread are read through the mapping: a first read
- * is the kernel's to plan ahead, and a hole of a tmpfs file, which is not there, would take memory
- * if it were touched. Pages that have gone since are read again, meanwhile the thread waits.
+ * Only pages that were in the page cache after a pread are read through the mapping: the kernel
+ * should plan read-ahead for the first read, and touching a hole of a tmpfs file would give it
+ * memory. If a page has been evicted since, the thread waits until it is read again.
  *
- * Where a file was truncated, or a disk fails, reading memory raises SIGBUS. Our handler takes the
- * thread back to where the read began, which then is pread's, with its proper error. The page in
- * which a truncated file ends can be read to the page's end, and is zero behind the file's.
+ * If a file was truncated, or a disk fails, reading the memory raises SIGBUS. Our handler takes
+ * the thread back to the beginning of the read, which pread then does, with the right error. The
+ * last page of a truncated file can be read to the page's end, and is zero after the file's.
  */
 
 #define _DEFAULT_SOURCE /* mincore */
@@ -32,10 +32,10 @@
 
 #define PAGE_BYTES UINT64_C(4096)
 #define WORD_BITS 64
-/* Larger reads gain nothing: system calls are little of what they cost. */
+/* Larger reads gain nothing: the system call is a small part of their cost. */
 #define MAX_READ_BYTES (16 << 10)
 #define MAX_READ_PAGES (MAX_READ_BYTES / PAGE_BYTES + 1)
-/* A bit for each page, in memory that is only taken where files are read. */
+/* A bit for each page, in memory that is only used where files are read. */
 #define MAX_FILE_BYTES (UINT64_C(16) << 40)
 
 struct file_mapping {
@@ -55,7 +55,8 @@ static bool handles_sigbus;           /* guarded by lock */
 static unsigned instances;            /* guarded by lock */
 static struct sigaction previous_action;
 
-/* Of a thread that reads a mapping. Not allocated when first used: that may be in the handler. */
+/* Set while a thread reads a mapping. Must not be allocated at first use, which may be in the
+ * handler. */
 static _Thread_local sigjmp_buf *volatile escape __attribute__((tls_model("initial-exec")));
 
 static void on_sigbus(int signal_number, siginfo_t *info, void *context) {
@@ -66,7 +67,7 @@ static void on_sigbus(int signal_number, siginfo_t *info, void *context) {
   else if (previous_action.sa_handler != SIG_DFL && previous_action.sa_handler != SIG_IGN)
     previous_action.sa_handler(signal_number);
   else
-    sigaction(SIGBUS, &previous_action, NULL); /* what has raised it will raise it again */
+    sigaction(SIGBUS, &previous_action, NULL); /* the same access raises it again */
 }
 
 /* Call with lock held. */
@@ -86,7 +87,7 @@ void file_mapping_load(void) {
   pthread_mutex_unlock(&lock);
 }
 
-/* The last instance's code may be unmapped then. */
+/* After the last instance the code may be unmapped. */
 void file_mapping_unload(void) {
   pthread_mutex_lock(&lock);
   struct sigaction current;
@@ -98,13 +99,13 @@ void file_mapping_unload(void) {
   pthread_mutex_unlock(&lock);
 }
 
-/* To others, mincore(2) says that all pages are in the page cache, holes too. */
+/* To other users, mincore(2) reports all pages as cached, even holes. */
 static bool may_ask_for_cached(int fd, const struct stat *status) {
   const uid_t user = geteuid();
   return user == 0 || user == status->st_uid || (fcntl(fd, F_GETFL) & O_ACCMODE) == O_RDWR;
 }
 
-/* Whether reads through a mapping see all that reads by system calls see, at no other cost. */
+/* Whether reads through a mapping see the same data as system calls, and cost no more. */
 static bool is_suitable(int fd, const struct stat *status) {
   struct statfs fs;
   if (fstatfs(fd, &fs) == -1)
@@ -122,7 +123,7 @@ static bool is_suitable(int fd, const struct stat *status) {
 }
 
 static bool map(struct file_mapping *mapping, int fd, int advice) {
-  /* Under mlockall(2), memory that can be read would be filled at once. */
+  /* Under mlockall(2), readable memory would be filled at once. */
   void *memory = mmap(NULL, mapping->size_bytes, PROT_NONE, MAP_SHARED | MAP_NORESERVE, fd, 0);
   if (memory == MAP_FAILED)
     return false;
@@ -204,7 +205,8 @@ static uint64_t bit_of(uint64_t page) {
   return UINT64_C(1) << (page % WORD_BITS);
 }
 
-/* Of [offset, offset + count), which is not empty and in the file: all pages it touches. */
+/* Whether all pages of [offset, offset + count), which is not empty and inside the file, were
+ * cached. */
 static bool were_all_cached(const struct file_mapping *mapping, uint32_t count, uint64_t offset) {
   const uint64_t last = (offset + count - 1) / PAGE_BYTES;
   for (uint64_t page = offset / PAGE_BYTES; page <= last; page++) {
@@ -219,8 +221,8 @@ static bool is_in_file(const struct file_mapping *mapping, uint32_t count, uint6
   return count > 0 && offset < mapping->size_bytes && count <= mapping->size_bytes - offset;
 }
 
-/* Whether what was read, which ends in `last`, lies in the file that is there now. Asks the system
- * only for what could be the zeroes behind its end. */
+/* Whether the data, whose last byte is `last`, still lies inside the file. Asks the system only if
+ * it could be zeroes past the file's end. */
 static bool is_still_in_file(int fd, uint8_t last, uint64_t end) {
   return last != 0 || lseek(fd, 0, SEEK_END) >= (off_t)end;
 }
@@ -236,7 +238,7 @@ bool file_mapping_read(const struct file_mapping *mapping, int fd, void *to, uin
     return false;
   }
   escape = &here;
-  atomic_signal_fence(memory_order_seq_cst); /* the copy stays between the two */
+  atomic_signal_fence(memory_order_seq_cst); /* keeps the copy between the two */
   memcpy(to, mapping->memory + offset, count);
   atomic_signal_fence(memory_order_seq_cst);
   escape = NULL;
@@ -252,7 +254,7 @@ void file_mapping_note_read(struct file_mapping *mapping, uint32_t count, uint64
   unsigned char is_cached[MAX_READ_PAGES];
   if (mincore((void *)(mapping->memory + first * PAGE_BYTES), (end - first) * PAGE_BYTES,
               is_cached) == -1)
-    return; /* also where the system's pages are larger than ours: then all is left to pread */
+    return; /* also if the system's pages are larger than ours: then pread does everything */
   for (uint64_t page = first; page < end; page++)
     if ((is_cached[page - first] & 1) != 0)
       atomic_fetch_or_explicit(&mapping->was_cached[page / WORD_BITS], bit_of(page),

@@ -1,5 +1,4 @@
-/* What the file plugin does with ranges and not with data: zeroes and trims them, and tells of
- * holes. */
+/* The file plugin's requests without data: zeroes and trims ranges, and reports holes. */
 
 #define _GNU_SOURCE /* fallocate */
 
@@ -20,7 +19,7 @@ static bool is_unsupported(int error) {
 
 enum attempt { DONE, UNSUPPORTED, FAILED };
 
-/* What of a range a block device can trim or zero by itself: its whole sectors. */
+/* Shrinks a range to whole sectors: a block device cannot trim or zero parts of them by itself. */
 static void shrink_to_sectors(const struct handle *handle, uint32_t *count, uint64_t *offset) {
   if (!handle->is_block_device)
     return;
@@ -30,7 +29,7 @@ static void shrink_to_sectors(const struct handle *handle, uint32_t *count, uint
   *count = *offset < end ? (uint32_t)(end - *offset) : 0;
 }
 
-/* One fallocate mode; remembers in *possible when the file system has none such. */
+/* Tries a fallocate mode; notes in *possible if the file system does not have it. */
 static enum attempt try_fallocate(struct handle *handle, atomic_bool *possible, int mode,
                                   uint32_t count, uint64_t offset) {
   if (!*possible)
@@ -85,7 +84,7 @@ static enum attempt told(enum attempt attempt, const char *how) {
   return attempt;
 }
 
-/* By whichever way there is, not by writing. */
+/* Zeroes by any method except writing. */
 static enum attempt try_zero(struct handle *handle, uint32_t count, uint64_t offset,
                              bool may_trim) {
   enum attempt attempt = UNSUPPORTED;
@@ -102,7 +101,7 @@ static enum attempt try_zero(struct handle *handle, uint32_t count, uint64_t off
   return attempt;
 }
 
-/* What a device cannot zero by itself: parts of sectors. */
+/* Writes zeroes to parts of sectors, which a device cannot zero by itself. */
 static int write_zeroes(struct handle *handle, uint64_t offset, uint64_t end) {
   static const uint8_t zeroes[4096];
   while (offset < end) {
@@ -141,8 +140,8 @@ int file_trim(void *opaque, uint32_t count, uint64_t offset, uint32_t flags) {
   return file_finish(handle, flags);
 }
 
-/* No data from `offset` on. That is a hole up to the file's end; what is behind that, in a file
- * that was truncated, is no hole, and reading it fails. */
+/* There is no data from `offset` on: a hole up to the file's end. In a truncated file, the range
+ * after that is not a hole, and reading it fails. */
 static int add_rest(struct handle *handle, uint64_t offset, uint64_t end,
                     struct nbdkit_extents *extents) {
   const off_t file_end = lseek(handle->fd, 0, SEEK_END);
@@ -160,7 +159,7 @@ static int add_rest(struct handle *handle, uint64_t offset, uint64_t end,
   return offset == end ? 0 : nbdkit_add_extent(extents, offset, end - offset, 0);
 }
 
-/* Holes as the file system knows them. A file that is written to meanwhile may have changed. */
+/* Reports holes as the file system knows them. The file may be written meanwhile. */
 int file_extents(void *opaque, uint32_t count, uint64_t offset, uint32_t flags,
                  struct nbdkit_extents *extents) {
   struct handle *handle = opaque;
@@ -191,7 +190,7 @@ int file_extents(void *opaque, uint32_t count, uint64_t offset, uint32_t flags,
   return 0;
 }
 
-/* A block device has no holes to ask for. */
+/* A block device has no holes to report. */
 int file_can_extents(void *opaque) {
   struct handle *handle = opaque;
   return !handle->is_block_device && lseek(handle->fd, 0, SEEK_HOLE) != -1;

@@ -19,15 +19,15 @@
 
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_PARALLEL
 
-/* Which of the parameters that say what to serve was given. */
+/* The parameter that says what to serve. */
 enum source { SOURCE_NONE, SOURCE_FILE, SOURCE_DIRECTORY, SOURCE_FD, SOURCE_DIRECTORY_FD };
 
 struct settings {
   enum source source;
-  char *path; /* of the file or the directory; of a descriptor, what it is called in messages */
-  int fd;     /* of the two by descriptor: the user's, which stays open */
-  int access_advice;                            /* POSIX_FADV_* */
-  bool evicts;                                  /* cache=none */
+  char *path;        /* of the file or directory; for a descriptor, its name in messages */
+  int fd;            /* the user's descriptor for fd= and dirfd=, which stays open */
+  int access_advice; /* POSIX_FADV_* */
+  bool evicts;       /* cache=none */
   struct file_eviction_errors *eviction_errors; /* if it evicts and all handles share one file */
 };
 
@@ -54,7 +54,7 @@ static int parse_advice(const char *value) {
   return -1;
 }
 
-/* From one of those parameters. Given twice, the last counts, as under nbdkit. */
+/* Sets it from a parameter. If one is given twice, the last counts, as under nbdkit. */
 static int set_source(enum source source, char *path) {
   struct settings *settings = this_settings();
   if (path == NULL)
@@ -166,7 +166,7 @@ static void file_unload(void) {
 
 /* A descriptor of the directory to be closed, or -1 after an error. */
 static int open_directory(const struct settings *settings) {
-  /* By its name and not a duplicate, which would share the user's position in it. */
+  /* Opens it by name: a duplicate would share the user's position in it. */
   int fd = settings->source == SOURCE_DIRECTORY_FD
                ? openat(settings->fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                : open(settings->path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -208,7 +208,7 @@ static int file_list_exports(int readonly, int is_tls, struct nbdkit_exports *ex
   return result;
 }
 
-/* Opens `name` below `directory_fd`, for writing if that is wanted and possible. */
+/* Opens `name` below `directory_fd`, for writing if wanted and possible. */
 static int open_disk(int directory_fd, const char *name, bool readonly, bool *writable) {
   *writable = !readonly;
   int fd = readonly ? -1 : openat(directory_fd, name, O_RDWR | O_CLOEXEC | O_NOCTTY);
@@ -223,7 +223,7 @@ static int open_disk(int directory_fd, const char *name, bool readonly, bool *wr
   return fd;
 }
 
-/* The export's name chooses the file, which must lie in the directory itself. */
+/* The export's name selects the file, which must lie directly in the directory. */
 static int open_in_directory(bool readonly, bool *writable) {
   const struct settings *settings = this_settings();
   const char *name = nbdkit_export_name();
@@ -248,7 +248,7 @@ static int open_in_directory(bool readonly, bool *writable) {
   return fd;
 }
 
-/* Of the user's descriptor, and as writable as that is. */
+/* Duplicates the user's descriptor; writable if that is. */
 static int duplicate(const struct settings *settings, bool readonly, bool *writable) {
   const int flags = fcntl(settings->fd, F_GETFL);
   const int fd = flags == -1 ? -1 : fcntl(settings->fd, F_DUPFD_CLOEXEC, 0);
@@ -305,7 +305,7 @@ static void *file_open(int readonly) {
   handle->can_allocate = !handle->is_block_device;
   handle->can_zero_out = handle->is_block_device;
   if (settings->access_advice != POSIX_FADV_NORMAL)
-    posix_fadvise(handle->fd, 0, 0, settings->access_advice); /* a hint: failure means nothing */
+    posix_fadvise(handle->fd, 0, 0, settings->access_advice); /* a hint: failure does not matter */
   handle->evicts = settings->evicts;
   if (handle->evicts)
     file_eviction_begin(&handle->eviction, settings->eviction_errors);
@@ -358,7 +358,7 @@ static int file_can_cache(void *opaque) {
 
 static int file_can_trim(void *opaque) {
   (void)opaque;
-  return 1; /* a hint: where holes cannot be made, nothing happens */
+  return 1; /* a hint: nothing happens if holes cannot be made */
 }
 
 static int file_pread(void *opaque, void *buf, uint32_t count, uint64_t offset, uint32_t flags) {
@@ -444,7 +444,7 @@ static int file_cache(void *opaque, uint32_t count, uint64_t offset, uint32_t fl
   return -1;
 }
 
-/* Who does not call pread or pwrite would leave what it moves in the page cache. */
+/* Without pread and pwrite, data would stay in the page cache. */
 static int file_fd(void *opaque) {
   const struct handle *handle = opaque;
   return handle->evicts ? -1 : handle->fd;

@@ -1,4 +1,4 @@
-/* What the parts of the file plugin share: an open file, and callbacks. */
+/* The shared declarations of the file plugin: an open file, and callbacks. */
 #ifndef FILE_H
 #define FILE_H
 
@@ -19,20 +19,20 @@ struct handle {
   struct file_eviction eviction; /* if it evicts */
   bool is_block_device;
   bool writable;
-  unsigned sector_bytes; /* of a block device: the least that it can trim or zero by itself */
-  /* What the file system has not refused yet. Threads may find out at the same time. */
+  unsigned sector_bytes; /* the least that a block device can trim or zero by itself */
+  /* True until the file system has refused. Several threads may find out at the same time. */
   atomic_bool can_punch_hole;
   atomic_bool can_zero_range;
   atomic_bool can_allocate;
   atomic_bool can_zero_out;
 };
 
-/* Set by -D file.zero=1: tells how ranges are zeroed. */
+/* Set by -D file.zero=1: logs how ranges are zeroed. */
 extern __attribute__((visibility("default"))) int file_debug_zero;
 
 /* file.c */
 int file_pwrite(void *opaque, const void *buf, uint32_t count, uint64_t offset, uint32_t flags);
-/* The end of a callback that has changed something. */
+/* Ends a callback that has changed something. */
 int file_finish(struct handle *handle, uint32_t flags);
 
 /* file-ranges.c */

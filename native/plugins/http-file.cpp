@@ -13,8 +13,8 @@ namespace http {
 namespace {
 
 constexpr unsigned MAX_MOVES = 10;
-constexpr size_t MAX_READS = 256; // in one request
-// A start that will not succeed is to fail soon.
+constexpr size_t MAX_READS = 256; // joined in one request
+// If the start cannot succeed, it should fail soon.
 constexpr unsigned START_ATTEMPTS = 3;
 constexpr std::chrono::seconds WARNING_PAUSE{1};
 
@@ -22,7 +22,7 @@ bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-/// Of "bytes 0-0/SIZE", or "bytes */SIZE" of a file that has none.
+/// The size in "bytes 0-0/SIZE", or in "bytes */SIZE" for an empty file.
 std::optional<uint64_t> size_in(const std::string &content_range) {
   const size_t slash = content_range.find('/');
   if (!content_range.starts_with("bytes ") || slash == std::string::npos)
@@ -43,7 +43,8 @@ Url checked(const std::string &url) {
   return std::move(*parsed);
 }
 
-/// Of a time that has begun then; not nothing, since then no one would say that it is over.
+/// What is left of a time that began at `since`; at least 1, so that the request is sent and ends
+/// with the right error.
 unsigned left_ms(unsigned whole_ms, Clock::time_point since) {
   const int64_t passed_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - since).count();
@@ -64,7 +65,7 @@ File::File(FileSettings settings, const Settings &client_settings)
       url_(checked(settings_.url)), name_(printable(settings_.url)), target_(first_target()) {}
 
 File::~File() {
-  client_.reset(); // answers all that is left
+  client_.reset(); // answers all that are left
 }
 
 std::shared_ptr<const File::Target> File::first_target() const {
@@ -74,8 +75,8 @@ std::shared_ptr<const File::Target> File::first_target() const {
                                          is_given ? settings_.password : url_.password, true});
 }
 
-/// Where a redirect leads; null if it must not be followed. What may be secret stays with the
-/// server that it is for.
+/// The target of a redirect; null if it must not be followed. Secrets are only sent to the server
+/// that they are for.
 std::shared_ptr<const File::Target> File::target_of(const Target &from,
                                                     const Response &response) const {
   const std::optional<Url> url = resolve(from.address, response.field(Field::location));
@@ -100,7 +101,7 @@ Request File::request_of(const Target &target, Range range) const {
   request.url = target.address;
   request.headers.reserve(target.headers.size() + 2);
   request.headers = target.headers;
-  // Compressed, a range would be one of other bytes.
+  // A range of compressed data would be other bytes.
   request.headers.emplace_back("Accept-Encoding: identity");
   if (!etag_.empty())
     request.headers.push_back("If-Range: " + etag_);
@@ -129,7 +130,7 @@ Response File::ask_for_size() {
       throw std::runtime_error(name_ + ": there are more than 10 redirects");
     auto target = target_of(*target_, response);
     if (target == nullptr)
-      throw std::runtime_error(name_ + ": the server redirects to what is no http: URL, or from "
+      throw std::runtime_error(name_ + ": the server redirects to a URL that is not http:, or from "
                                        "https: to http:");
     std::lock_guard lock(mutex_);
     target_ = std::move(target);
@@ -141,7 +142,7 @@ void File::identify() {
   if (client_ == nullptr)
     throw nbdkit::Reported();
   const Response response = ask_for_size();
-  // Of an empty file no range can be sent.
+  // An empty file has no range.
   const bool is_empty = response.failure == Failure::none &&
                         (response.status == 416 ||
                          (response.status == 200 && response.field(Field::content_length) == "0"));
@@ -150,9 +151,9 @@ void File::identify() {
   if (!is_empty && (response.failure != Failure::none || response.status != 206)) {
     std::string words = name_ + ": " + explain(response);
     if (response.failure == Failure::none && response.status == 401)
-      words += "; user= and password=, or header=, say who asks";
+      words += "; give user= and password=, or header=";
     if (is_unknown_issuer(response) && client_settings_.verifies_tls)
-      words += "; cainfo= names the certificates to trust";
+      words += "; give the certificates to trust with cainfo=";
     throw std::runtime_error(words);
   }
   if (response.status != 200)
@@ -166,7 +167,7 @@ void File::take_identity(const Response &response) {
   if (!size)
     throw std::runtime_error(name_ + ": the server did not send the file's size");
   size_bytes_ = *size;
-  // A weak one promises nothing of bytes.
+  // A weak one does not promise equal bytes.
   if (response.field(Field::etag).starts_with('"'))
     etag_ = response.field(Field::etag);
   last_modified_ = response.field(Field::last_modified);
@@ -218,7 +219,7 @@ void File::on_response(const std::shared_ptr<Group> &group, const Response &resp
     send(std::move(next));
 }
 
-/// Of the version that we serve, and of the range that was asked for.
+/// Whether it is the version that we serve, and the requested range.
 bool File::is_right(const Group &group, const Response &response) const {
   if (response.failure != Failure::none || response.status != 206 ||
       response.received != group.count || has_changed(response))
@@ -236,7 +237,7 @@ bool File::has_changed(const Response &response) const {
          (!last_modified_.empty() && response.field(Field::last_modified) != last_modified_);
 }
 
-/// Asks again, where the file has moved, or is no longer where it had moved to.
+/// Asks again if the file has moved, or is no longer where it had moved to.
 bool File::is_sent_elsewhere(const std::shared_ptr<Group> &group, const Response &response) {
   if (response.failure != Failure::none || group->moves == MAX_MOVES ||
       !settings_.follows_redirects)
@@ -245,7 +246,7 @@ bool File::is_sent_elsewhere(const std::shared_ptr<Group> &group, const Response
   if (is_redirect(response.status))
     target = target_of(*group->target, response);
   else if (response.status / 100 == 4 && response.status != 416 && !group->target->is_first)
-    target = first_target(); // such an address may have been for a time
+    target = first_target(); // that address may have been temporary
   if (target == nullptr)
     return false;
   group->moves++;
@@ -274,8 +275,8 @@ void File::fail(Group &group, const Response &response) const {
     std::move(read).fail(client_error(response));
 }
 
-/// The next reads that wait, of which those that touch go together. Null if there are none: then
-/// one group less is sent.
+/// The next waiting reads; adjacent ones go together. Null if there are none: then one group less
+/// is in flight.
 std::shared_ptr<File::Group> File::next_group() {
   auto group = std::make_shared<Group>();
   std::lock_guard lock(mutex_);
@@ -301,7 +302,7 @@ std::shared_ptr<File::Group> File::next_group() {
   return group;
 }
 
-/// Many requests fail at once where a server does.
+/// Limited, because many requests fail at once when a server does.
 void File::warn(const Response &response) {
   const Clock::time_point now = Clock::now();
   if (now - last_warning_ < WARNING_PAUSE)

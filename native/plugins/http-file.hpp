@@ -1,5 +1,5 @@
-// A file on a web server, read by ranges: what it is, where it has moved to, whether it is still
-// the same, and which reads go in one request.
+// A file on a web server, read by ranges: its size, redirects, checks that it is still the same,
+// and joined reads.
 #ifndef ASYNCNBD_HTTP_FILE_HPP
 #define ASYNCNBD_HTTP_FILE_HPP
 
@@ -17,48 +17,48 @@ namespace http {
 
 struct FileSettings {
   std::string url;
-  std::vector<std::string> headers; // "Name: value", that may be secret
-  std::string user;                 // if empty, and the password too: those of the URL
+  std::vector<std::string> headers; // "Name: value"; may be secret
+  std::string user;                 // if this and the password are empty, the URL's are used
   std::string password;
   bool follows_redirects = true;
-  uint64_t max_request_bytes = 4 << 20; // of reads that are put together
+  uint64_t max_request_bytes = 4 << 20; // for joined reads
   Retry retry;
 };
 
 class File {
 public:
-  /// Throws std::runtime_error, with a sentence, if the URL is none.
+  /// Throws std::runtime_error, with a message, if the URL is invalid.
   File(FileSettings settings, const Settings &client_settings);
   ~File();
   File(const File &) = delete;
   File &operator=(const File &) = delete;
 
-  /// Starts the client and asks for the size, and for what tells this version of the file from
-  /// others. Throws std::runtime_error or nbdkit::Reported.
+  /// Starts the client, and asks for the size and for what identifies this version of the file.
+  /// Throws std::runtime_error or nbdkit::Reported.
   void identify();
   uint64_t size_bytes() const { return size_bytes_; }
-  /// Any thread. It is answered on the client's.
+  /// Any thread. The answer is given on the client's thread.
   void read(nbdkit::ReadRequest read);
 
 private:
-  /// Where requests go. Never changed, as requests of several threads have it.
+  /// Where requests go. Immutable, because requests on several threads share it.
   struct Target {
     std::string address;
     std::vector<std::string> headers;
     std::string user;
     std::string password;
-    bool is_first; // and not where a redirect has led to
+    bool is_first; // not the target of a redirect
   };
   struct Waiting {
     nbdkit::ReadRequest read;
     Clock::time_point since;
   };
-  /// Reads that lie one after the other, and are one request.
+  /// Adjacent reads that are one request.
   struct Group {
     std::vector<nbdkit::ReadRequest> reads;
     uint64_t offset = 0;
     uint64_t count = 0;
-    Clock::time_point since; // the first of them came: its deadline counts from there
+    Clock::time_point since; // when the first of them came: the deadline counts from then
     unsigned moves = 0;      // redirects that it has followed
     std::shared_ptr<const Target> target;
   };
@@ -82,7 +82,7 @@ private:
   const Settings client_settings_;
   const Url url_;
   const std::string name_; // for messages
-  // What must stay the same while it is served. Of the validators, those that promise the bytes.
+  // These must not change while the file is served. Only validators that promise equal bytes.
   uint64_t size_bytes_ = 0;
   std::string etag_;
   std::string last_modified_;
@@ -90,11 +90,11 @@ private:
   std::mutex mutex_;
   std::shared_ptr<const Target> target_;     // under mutex_
   std::multimap<uint64_t, Waiting> waiting_; // under mutex_, by offset
-  uint64_t next_offset_ = 0;       // under mutex_: they are taken upwards, and from the start again
+  uint64_t next_offset_ = 0;       // under mutex_: reads are taken upwards, again and again
   unsigned sent_ = 0;              // under mutex_: groups
   Clock::time_point last_warning_; // the client's thread
 
-  std::unique_ptr<Client> client_; // ends before all else here
+  std::unique_ptr<Client> client_; // must end before the other members
 };
 
 } // namespace http

@@ -16,7 +16,7 @@ constexpr const char *PACKAGE =
 constexpr unsigned OLDEST = 0x074200;     // 7.66
 constexpr unsigned SIGNS_FROM = 0x074b00; // 7.75
 
-// Of one interface, with different libraries for TLS.
+// The same interface, with different TLS libraries.
 void *open_curl() {
   for (const char *name : {"libcurl.so.4", "libcurl-gnutls.so.4"})
     if (void *const handle = found::open_library(name); handle != nullptr)

@@ -1,6 +1,6 @@
-// libcurl, found at run time: one binary serves with it and without. Declared here from its
-// documented interface, so that nothing of libcurl is needed to build; a test compares the
-// declarations with libcurl's own headers.
+// libcurl, found at run time, so that one binary works with and without it. Declared here from its
+// documented interface, so that the build does not need libcurl; a test compares the declarations
+// with libcurl's own headers.
 #ifndef ASYNCNBD_HTTP_LIBRARY_HPP
 #define ASYNCNBD_HTTP_LIBRARY_HPP
 
@@ -37,14 +37,14 @@ struct curl_sockaddr {
   sockaddr addr;
 };
 
-/// Only the beginning, which all versions have.
+/// Only the first fields, which all versions have.
 struct curl_version_info_data {
   int age;
   const char *version;
   unsigned version_num;
 };
 
-// Their numbers, in their names.
+// libcurl's numbers, with their names.
 #define ASYNCNBD_CURL_NUMBERS(X)                                                                   \
   X(CURLOPT_WRITEDATA, 10001)                                                                      \
   X(CURLOPT_URL, 10002)                                                                            \
@@ -137,7 +137,7 @@ struct curl_version_info_data {
   X(CURLU_URLDECODE, 64)                                                                           \
   X(CURLVERSION_FIRST, 0)
 
-#ifndef ASYNCNBD_CURL_NUMBERS_ELSEWHERE // in the test, whose CURLE_OK and others are libcurl's
+#ifndef ASYNCNBD_CURL_NUMBERS_ELSEWHERE // for the test, which uses libcurl's CURLE_OK and others
 // NOLINTNEXTLINE(bugprone-macro-parentheses): a name
 #define ASYNCNBD_NUMBER(name, value) constexpr int name = value;
 ASYNCNBD_CURL_NUMBERS(ASYNCNBD_NUMBER)
@@ -179,8 +179,8 @@ struct Library {
 };
 // NOLINTEND(bugprone-macro-parentheses)
 
-/// The functions, looked up at the first call and never let go. Null if the library is not there or
-/// too old; then nbdkit_error() has been called. Any thread.
+/// The functions, looked up at the first call and never freed. Null if the library is missing or
+/// too old, after nbdkit_error(). Any thread.
 const Library *library();
 
 } // namespace http

@@ -1,5 +1,5 @@
-// The client's thread: takes jobs, starts their attempts as there are connections, waits for
-// sockets, ends attempts that are silent or late, and makes others of those that have failed.
+// The client's thread: takes jobs, starts their attempts when connections are free, waits for
+// sockets, ends attempts that are silent or late, and retries those that have failed.
 #ifndef ASYNCNBD_HTTP_LOOP_HPP
 #define ASYNCNBD_HTTP_LOOP_HPP
 
@@ -21,7 +21,7 @@ public:
   /// Ends the thread; all jobs end with Failure::stopped.
   ~Loop();
 
-  /// False, with nbdkit_error(), if the system has no descriptors or no thread for it.
+  /// False, after nbdkit_error(), if the system has no descriptor or thread left.
   bool start();
   void submit(std::unique_ptr<Job> job);
   void stop();
@@ -37,7 +37,7 @@ private:
   void watch(Clock::time_point now);
   void fail_all();
   Clock::time_point next_time(Clock::time_point now) const;
-  /// The attempt is over: another one later, or done.
+  /// The attempt is over: schedules another one, or calls done.
   void settle(Transfer &transfer, int code);
   void finish(std::unique_ptr<Job> job);
   std::optional<Clock::duration> pause_before_next(const Transfer &transfer, const Job &job);
@@ -50,11 +50,11 @@ private:
 
   std::mutex mutex_;
   Jobs incoming_;            // under mutex_
-  bool is_waiting_ = false;  // under mutex_: the thread is, or will be, and has to be woken
+  bool is_waiting_ = false;  // under mutex_: the thread waits or is about to, and must be woken
   bool is_stopping_ = false; // under mutex_
   bool is_ending_ = false;   // under mutex_
 
-  // The thread's own.
+  // Used only by the thread.
   std::deque<std::unique_ptr<Job>> queue_;
   std::multimap<Clock::time_point, std::unique_ptr<Job>> paused_;
   std::vector<std::unique_ptr<Transfer>> transfers_;

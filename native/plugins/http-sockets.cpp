@@ -42,12 +42,12 @@ void Sockets::attach(CURLM *multi) {
 
 void Sockets::wake() const {
   [[maybe_unused]] const int result =
-      eventfd_write(event_, 1); // fails if it is woken often already
+      eventfd_write(event_, 1); // fails only if many wake-ups are pending
 }
 
 void Sockets::wait(Clock::time_point until) {
   const auto left = until - Clock::now();
-  // Rounded up: early would be a turn for nothing.
+  // Rounded up, because being early would waste a turn.
   const int64_t left_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(left + std::chrono::microseconds(999))
           .count();
@@ -71,7 +71,7 @@ void Sockets::act(int fd, uint32_t events) {
   const Socket &socket = at(fd);
   if (socket.registered == 0)
     return;
-  if (socket.wanted == 0) { // the server has closed a connection that rests: libcurl will notice
+  if (socket.wanted == 0) { // the server has closed an idle connection: libcurl will notice
     register_as(fd, 0);
     return;
   }
@@ -98,7 +98,7 @@ int Sockets::on_timer(CURLM *, long ms, void *self) {
   auto &timer = static_cast<Sockets *>(self)->timer_;
   if (ms < 0)
     timer.reset();
-  else // at once: in this turn, before which "now" may have been asked for
+  else // at once: in this turn, even if `now` is older
     timer = ms == 0 ? Clock::time_point() : Clock::now() + std::chrono::milliseconds(ms);
   return 0;
 }
@@ -135,7 +135,7 @@ void Sockets::register_as(int fd, uint8_t mask) {
   const int operation = mask == 0                ? EPOLL_CTL_DEL
                         : socket.registered == 0 ? EPOLL_CTL_ADD
                                                  : EPOLL_CTL_MOD;
-  // Of a descriptor that has been closed, and is another one by now, the set knows nothing.
+  // If the descriptor was closed and reused, the set does not contain it.
   if (epoll_ctl(epoll_, operation, fd, &event) == -1 && mask != 0)
     epoll_ctl(epoll_, errno == EEXIST ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, &event);
   socket.registered = mask;
@@ -150,7 +150,7 @@ int Sockets::open_socket(void *self, int, curl_sockaddr *address) {
 
 int Sockets::close_socket(void *self, int fd) {
   static_cast<Sockets *>(self)->at(fd) = {};
-  return ::close(fd); // leaves the set by that
+  return ::close(fd); // this removes it from the set
 }
 
 } // namespace http

@@ -1,5 +1,5 @@
-// The sockets of a multi handle of libcurl's, and its timer, as an epoll set that a wake-up ends.
-// All on the client's thread but wake().
+// The sockets and the timer of a libcurl multi handle, as an epoll set whose wait can be ended. All
+// functions except wake() run on the client's thread.
 #ifndef ASYNCNBD_HTTP_SOCKETS_HPP
 #define ASYNCNBD_HTTP_SOCKETS_HPP
 
@@ -21,11 +21,11 @@ public:
   /// 0 or an errno.
   int open();
   void attach(CURLM *multi);
-  /// Any thread; one is as good as many.
+  /// Any thread; several calls count as one.
   void wake() const;
-  /// Waits, and has libcurl do what is to be done.
+  /// Waits, and lets libcurl handle events.
   void wait(Clock::time_point until);
-  /// What libcurl wants done by now, such as to begin the transfers that were added.
+  /// Lets libcurl do what is due, such as starting added transfers.
   void run_timer(Clock::time_point now);
   std::optional<Clock::time_point> timer() const { return timer_; }
 
@@ -34,10 +34,10 @@ public:
   static int close_socket(void *self, int fd);
 
 private:
-  // By the descriptor.
+  // Indexed by the descriptor.
   struct Socket {
-    // A connection that rests stays in the set, as its next request comes soon: two calls of the
-    // system's are saved for each. Others of libcurl's are closed without our being told.
+    // An idle connection stays in the set, because its next request comes soon: this saves two
+    // system calls for each. libcurl closes other sockets without telling us.
     bool is_connection = false;
     uint8_t wanted = 0;
     uint8_t registered = 0;

@@ -1,4 +1,4 @@
-// What http-client.hpp promises of URLs and of words: nothing here touches the network.
+// The functions of http-client.hpp for URLs and messages: nothing here uses the network.
 #include "http-client.hpp"
 
 #include <algorithm>
@@ -14,7 +14,7 @@ struct Phrase {
   const char *words;
 };
 
-// Ours, since those that a server sends may be anything.
+// Our own phrases, because a server may send anything.
 constexpr Phrase PHRASES[] = {
     {301, "Moved Permanently"},
     {302, "Found"},
@@ -37,7 +37,7 @@ constexpr Phrase PHRASES[] = {
     {504, "Gateway Timeout"},
 };
 
-/// One of libcurl's objects for URLs.
+/// A URL object of libcurl.
 class Parts {
 public:
   explicit Parts(const Library &library) : library_(library), url_(library.curl_url()) {}
@@ -45,7 +45,7 @@ public:
   Parts(const Parts &) = delete;
   Parts &operator=(const Parts &) = delete;
 
-  /// Of the URL, relative to what there is.
+  /// Sets a part; a URL is resolved against the present one.
   bool set(int part, const char *text) {
     return url_ != nullptr && library_.curl_url_set(url_, part, text, 0) == 0;
   }
@@ -109,7 +109,7 @@ std::string printable(std::string_view url) {
   const size_t at = rest.substr(0, rest.find('/', host)).rfind('@');
   std::string shown(rest.substr(0, host));
   shown += rest.substr(at == std::string_view::npos ? host : at + 1);
-  // It may have come from a server.
+  // It may come from a server.
   for (char &c : shown)
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f)
       c = '?';
@@ -136,7 +136,7 @@ std::string explain(const Response &response) {
   case Failure::deadline:
     return "the server has not answered by the deadline";
   case Failure::stopped:
-    return "the server stops";
+    return "the server is stopping";
   case Failure::other:
     return "the request failed" + reason;
   }
@@ -152,7 +152,7 @@ std::string explain(const Response &response) {
 bool is_unknown_issuer(const Response &response) {
   if (response.failure != Failure::tls)
     return false;
-  // Of OpenSSL 1 and 3, GnuTLS, and NSS.
+  // The messages of OpenSSL 1 and 3, GnuTLS, and NSS.
   static constexpr const char *WORDS[] = {"issuer", "self signed", "self-signed",
                                           "certificate verification failed"};
   return std::any_of(std::begin(WORDS), std::end(WORDS), [&](const char *words) {

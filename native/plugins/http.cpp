@@ -1,5 +1,5 @@
-// A file on a web server as a read-only disk: the parameters of the plugin http, whose work
-// http-file.hpp does.
+// A file on a web server as a read-only disk: the parameters of the http plugin. http-file.hpp does
+// the work.
 #include <nbdkit-async.hpp>
 
 #include <cstdio>
@@ -56,7 +56,7 @@ std::string secret(const std::string &value) {
   return copy;
 }
 
-/// "Name: value", or what libcurl takes besides. It goes to a server as it is.
+/// "Name: value", or another form that libcurl accepts. It is sent unchanged.
 std::string header_of(const std::string &key, std::string line) {
   if (!line.empty() && line.back() == '\r')
     line.pop_back();

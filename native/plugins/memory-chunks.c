@@ -9,14 +9,14 @@
 #include <nbdkit-plugin.h>
 
 #define ARENA_CHUNKS 512
-#define ARENA_BYTES ((ARENA_CHUNKS + 1) * CHUNK_BYTES) /* one for the alignment */
+#define ARENA_BYTES ((ARENA_CHUNKS + 1) * CHUNK_BYTES) /* one more for the alignment */
 
 #ifndef MADV_COLLAPSE
-#define MADV_COLLAPSE 25 /* from Linux 6.1 on; others refuse it */
+#define MADV_COLLAPSE 25 /* since Linux 6.1; older kernels refuse it */
 #endif
-/* Each may be an island of its own in the list of the process's mappings, which is limited. */
+/* Each may take an entry of its own in the process's list of mappings, which is limited. */
 #define MAX_HUGE_CHUNKS 16384
-/* After so many failures the system has none to give. */
+/* After this many failures in a row, the system has no huge pages. */
 #define MAX_HUGE_FAILURES 16
 
 /* Address space for chunks, handed out one after the other. */
@@ -29,9 +29,9 @@ struct arena {
 
 int memory_debug_dir = 0;
 
-/* Of all disks of the process. */
+/* For all disks of the process. */
 static atomic_uint huge_chunks;
-static atomic_uint huge_failures; /* one after the other */
+static atomic_uint huge_failures; /* in a row */
 
 static struct arena *new_arena(struct arena *previous) {
   struct arena *arena = malloc(sizeof *arena);
@@ -61,7 +61,7 @@ static uint8_t *new_memory(struct disk *disk) {
   return arena->base + arena->used_chunks++ * CHUNK_BYTES;
 }
 
-/* The same, making what is missing; call with arena_lock held. NULL if memory is short. */
+/* The same, but makes missing nodes; call with arena_lock held. NULL if memory is short. */
 static struct chunk *make_place(struct disk *disk, uint64_t chunk_number) {
   _Atomic(struct middle *) *middle_slot = &disk->top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)];
   struct middle *middle = atomic_load_explicit(middle_slot, memory_order_relaxed);
@@ -69,7 +69,7 @@ static struct chunk *make_place(struct disk *disk, uint64_t chunk_number) {
     middle = calloc(1, sizeof *middle);
     if (middle == NULL)
       return NULL;
-    /* Release pairs with the acquire in find_place: a reader sees the node empty, not wild. */
+    /* Release pairs with the acquire in find_place: a reader sees an empty node, not garbage. */
     atomic_store_explicit(middle_slot, middle, memory_order_release);
   }
   _Atomic(struct leaf *) *leaf_slot = &middle->leaves[(chunk_number >> LEAF_BITS) % MIDDLE_ENTRIES];
@@ -125,7 +125,7 @@ void memory_make_huge(struct chunk *chunk) {
     atomic_fetch_add(&huge_failures, 1);
 }
 
-/* Part of it is to be trimmed: what is written there next must not bring all of it back. */
+/* Called before a part is trimmed: the next write there must not bring back the whole huge page. */
 static void make_small(struct chunk *chunk) {
   if (!atomic_load(&chunk->is_huge) || !atomic_exchange(&chunk->is_huge, false))
     return;
@@ -133,7 +133,7 @@ static void make_small(struct chunk *chunk) {
   madvise(memory_of(chunk), CHUNK_BYTES, MADV_NOHUGEPAGE);
 }
 
-/* A mask of the pages [first, end) of the chunk, as far as they are in its word-th word. */
+/* A mask of the chunk's pages [first, end) in its word number `word`. */
 static uint64_t page_mask(unsigned word, unsigned first, unsigned end) {
   const unsigned word_first = word * WORD_PAGES;
   const unsigned from = first > word_first ? first - word_first : 0;
@@ -179,7 +179,7 @@ void memory_release(struct chunk *chunk, uint64_t begin, uint64_t length) {
   }
   make_small(chunk);
   mark_trimmed(chunk, (unsigned)(pages_begin / PAGE_BYTES), (unsigned)(pages_end / PAGE_BYTES));
-  /* The kernel refuses where its pages are larger than ours: then zero by hand. */
+  /* The kernel refuses if its pages are larger than ours: then zero by hand. */
   if (madvise(memory + pages_begin, pages_end - pages_begin, MADV_DONTNEED) != 0)
     memset(memory + pages_begin, 0, pages_end - pages_begin);
   memset(memory + begin, 0, pages_begin - begin);

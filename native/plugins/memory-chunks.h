@@ -1,12 +1,12 @@
-/* The chunks of a disk in memory: finding them, making them, and what of them was written.
+/* The chunks of a disk in memory: finds them, makes them, and knows which parts were written.
  *
- * The disk is divided into chunks of 2 MiB. A chunk gets its place in the address space when it
- * is first written and keeps it until the plugin is unloaded; the kernel gives memory to the
- * pages of it that are written, and takes it back when they are trimmed. So readers need no
- * lock: what they find through the tree below stays mapped, whatever others do meanwhile.
+ * The disk is divided into chunks of 2 MiB. A chunk gets its place in the address space when it is
+ * first written and keeps it until the plugin is unloaded; the kernel gives memory to the pages of
+ * it that are written, and takes it back when they are trimmed. So readers need no lock: what they
+ * find in the tree below stays mapped, whatever other threads do.
  *
- * A chunk all of whose pages have been written becomes one huge page, which is quicker to find
- * and to refer to; before that it would be a waste, as one written byte would cost 2 MiB.
+ * When all pages of a chunk have been written, it becomes one huge page, which is quicker to map
+ * and to send. Earlier that would be a waste, as one written byte would cost 2 MiB.
  */
 #ifndef MEMORY_CHUNKS_H
 #define MEMORY_CHUNKS_H
@@ -19,9 +19,9 @@
 
 #define CHUNK_BITS 21 /* that of a huge page */
 #define CHUNK_BYTES (UINT64_C(1) << CHUNK_BITS)
-#define PAGE_BYTES UINT64_C(4096) /* or a multiple of the system's page: see memory_release */
+#define PAGE_BYTES UINT64_C(4096) /* the system's pages may be larger: see memory_release */
 #define CHUNK_PAGES (CHUNK_BYTES / PAGE_BYTES)
-/* What extents tell apart: smaller ones would be very many. */
+/* The granularity of extents: with smaller grains there would be too many. */
 #define GRAIN_PAGES 8
 #define GRAIN_BYTES (GRAIN_PAGES * PAGE_BYTES)
 
@@ -35,8 +35,8 @@
 
 #define WORD_PAGES 64
 
-/* Which pages were written since they were trimmed: a bit is set after the write and cleared
- * before the trim, so that one which is not set is a page of zeroes, or a write not yet replied to.
+/* Which pages were written since they were trimmed. A bit is set after the write and cleared
+ * before the trim, so a clear bit means a page of zeroes, or a write that is not answered yet.
  */
 struct chunk {
   _Atomic(uint8_t *) memory;
@@ -45,7 +45,7 @@ struct chunk {
   atomic_bool is_huge;
 };
 
-/* Set by -D memory.dir=1: tells which chunks are found, made and given back. */
+/* Set by -D memory.dir=1: logs which chunks are found, made and given back. */
 extern __attribute__((visibility("default"))) int memory_debug_dir;
 
 struct leaf {
@@ -58,12 +58,12 @@ struct middle {
 
 struct disk {
   int64_t size_bytes;
-  bool is_allocated; /* all of it, before the first client: nothing of it is a hole */
+  bool is_allocated; /* everything, before the first client: there are no holes */
   bool is_locked;    /* and never swapped */
   _Atomic(struct middle *) top[TOP_ENTRIES];
   pthread_mutex_t arena_lock;
   struct arena *newest_arena;
-  uint8_t *zeroes; /* what was never written reads from here, CHUNK_BYTES at most */
+  uint8_t *zeroes; /* reads of unwritten parts come from here, at most CHUNK_BYTES */
 };
 
 /* The place of a chunk in the tree; NULL if that part of the tree does not exist. */
@@ -84,7 +84,7 @@ static inline struct chunk *find_chunk(struct disk *disk, uint64_t offset) {
                                                                                              : NULL;
 }
 
-/* Of a chunk that has been found. */
+/* The memory of a chunk that has been found. */
 static inline uint8_t *memory_of(const struct chunk *chunk) {
   return atomic_load_explicit(&chunk->memory, memory_order_relaxed);
 }
@@ -95,16 +95,16 @@ static inline uint32_t piece_in_chunk(uint64_t offset, uint32_t count) {
   return count < left ? count : (uint32_t)left;
 }
 
-/* With memory_debug_dir. */
+/* Called only with memory_debug_dir. */
 void memory_tell_lookup(struct disk *disk, uint64_t offset);
 
 /* The chunk that holds `offset`, made if need be; NULL if memory is short. */
 struct chunk *memory_make_chunk(struct disk *disk, uint64_t offset);
 
-/* All of it has been written, or is about to be. */
+/* Call it when the whole chunk has been written, or is about to be. */
 void memory_make_huge(struct chunk *chunk);
 
-/* After [begin, begin + length) of it was written. */
+/* Call it after [begin, begin + length) of it was written. */
 void memory_mark_written(struct chunk *chunk, uint64_t begin, uint64_t length);
 
 /* Zeroes [begin, begin + length) of a chunk, giving back whole pages. */
@@ -113,7 +113,7 @@ void memory_release(struct chunk *chunk, uint64_t begin, uint64_t length);
 /* Whether any page of the grain at `offset` was written. */
 bool memory_is_written(struct disk *disk, uint64_t offset);
 
-/* Of a disk that nobody uses any more. */
+/* For a disk that nobody uses any more. */
 void memory_free_chunks(struct disk *disk);
 
 #endif /* MEMORY_CHUNKS_H */

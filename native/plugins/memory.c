@@ -1,4 +1,4 @@
-/* A disk in memory of up to 2^63-1 bytes, which takes only as much memory as was written. */
+/* A disk in memory of up to 2^63-1 bytes that takes only as much memory as was written. */
 
 #include <errno.h>
 #include <inttypes.h>
@@ -89,13 +89,13 @@ static int memory_can_multi_conn(void *handle) {
   return 1;
 }
 
-/* It is all cached already. */
+/* Everything is cached already. */
 static int memory_can_cache(void *handle) {
   (void)handle;
   return NBDKIT_CACHE_NATIVE;
 }
 
-/* There is no storage more stable than this, so nothing to do for it. */
+/* No storage is more stable than this memory, so FUA needs no work. */
 static int memory_can_fua(void *handle) {
   (void)handle;
   return NBDKIT_FUA_NATIVE;
@@ -106,14 +106,14 @@ static int memory_can_fast_zero(void *handle) {
   return 1;
 }
 
-/* Whether the system could have so much memory at all. */
+/* Whether the system has this much memory in total. */
 static bool fits_into_memory(uint64_t size_bytes) {
   struct sysinfo info;
   return sysinfo(&info) == -1 ||
          size_bytes <= ((uint64_t)info.totalram + info.totalswap) * info.mem_unit;
 }
 
-/* Takes the memory of all of the disk. */
+/* Allocates the whole disk. */
 static int allocate(struct disk *disk) {
   const uint64_t size = (uint64_t)disk->size_bytes;
   if (!fits_into_memory(size)) {
@@ -131,7 +131,7 @@ static int allocate(struct disk *disk) {
     }
     if (piece == CHUNK_BYTES)
       memory_make_huge(chunk);
-    memset(memory_of(chunk), 0, piece); /* which the kernel has no memory for before */
+    memset(memory_of(chunk), 0, piece); /* makes the kernel allocate it */
     if (disk->is_locked && mlock(memory_of(chunk), piece) == -1) {
       nbdkit_error("mlock=true: cannot lock %" PRIu64 " bytes of memory: %m; see ulimit -l", size);
       return -1;
@@ -155,7 +155,7 @@ static void memory_dump_plugin(void) {
   printf("mlock=yes\nzstd=no\n");
 }
 
-/* Chunks that were made one after the other lie side by side. */
+/* Chunks that were made one after the other are adjacent. */
 static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
   struct disk *disk = handle;
   if (memory_debug_dir)
@@ -178,8 +178,8 @@ static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
   return first + in_chunk;
 }
 
-/* Whether the chunks of [offset, offset + count) lie side by side, in any of the two directions:
- * making them in order makes it likely. */
+/* Works if the chunks of [offset, offset + count) are adjacent in memory; making them in order
+ * makes that likely. */
 static void *memory_place(void *handle, uint32_t count, uint64_t offset) {
   struct disk *disk = handle;
   uint8_t *place = NULL;
@@ -202,7 +202,7 @@ static void *memory_place(void *handle, uint32_t count, uint64_t offset) {
   return place;
 }
 
-/* What has come of it has changed the disk. */
+/* The data that has arrived has changed the disk. */
 static void memory_unplace(void *handle, uint32_t count, uint64_t offset) {
   struct disk *disk = handle;
   while (count > 0) {
@@ -275,7 +275,7 @@ static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
     if (memory_debug_dir && chunk != NULL && !disk->is_allocated)
       nbdkit_debug("memory: zeroing and freeing %" PRIu32 " bytes at offset %" PRIu64, piece,
                    offset);
-    if (chunk != NULL && disk->is_allocated) /* and is to remain so */
+    if (chunk != NULL && disk->is_allocated) /* it must stay allocated */
       memset(memory_of(chunk) + offset % CHUNK_BYTES, 0, piece);
     else if (chunk != NULL)
       memory_release(chunk, offset % CHUNK_BYTES, piece);
@@ -285,8 +285,8 @@ static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
   return 0;
 }
 
-/* Trimmed memory reads as zeroes. Even a client that wants no hole gets one, as from nbdkit:
- * later writes have no more to fear from it than from any overcommitted memory. */
+/* Trimmed memory reads as zeroes. Even a client that wants no hole gets one, as from nbdkit: a
+ * later write is no more likely to fail than with any overcommitted memory. */
 static int memory_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags) {
   return memory_trim(handle, count, offset, flags);
 }

@@ -39,13 +39,13 @@ bool Cluster::configure() {
     return false;
   }
   library_->rados_conf_parse_env(cluster_, nullptr);
-  // Ceph says nothing of it that tells it from a key that is missing.
+  // Ceph's error does not distinguish this from a missing key.
   if (!settings_.keyring.empty() && access(settings_.keyring.c_str(), R_OK) == -1) {
     nbdkit_error("cannot read keyring=%s: %s", settings_.keyring.c_str(), strerror(errno));
     return false;
   }
   const std::string seconds = std::to_string(settings_.connect_timeout_seconds);
-  // What goes wrong, we say ourselves, and in a background server nobody reads the standard error.
+  // We report errors ourselves, and nobody reads a background server's standard error.
   return set("log_to_stderr", "false") && set("err_to_stderr", "false") &&
          set("client_mount_timeout", seconds) &&
          (settings_.keyring.empty() || set("keyring", settings_.keyring)) &&

@@ -19,12 +19,12 @@ namespace {
 
 constexpr int BATCH = 64;
 
-// librbd completes one request at a time. While many are in flight, others are about to complete:
-// to answer them together costs each a little time, and all of them much less of the processor's.
+// librbd completes one request at a time. While many are in flight, more are about to complete:
+// answering them together delays each a little, and takes much less processor time.
 constexpr uint32_t LINGER_FROM = 16;
 constexpr long LINGER_NS = 100'000;
 
-// They are asked one by one. A client asks for the rest.
+// Objects are queried one by one. Clients ask again for the rest.
 constexpr uint64_t MAX_STATUS_OBJECTS = 256;
 
 void *fail(int error) {
@@ -32,7 +32,7 @@ void *fail(int error) {
   return nullptr;
 }
 
-// What a client of NBD can be told.
+// The errno for an NBD client.
 int client_error(ssize_t result) {
   switch (-result) {
   case EDQUOT:
@@ -66,7 +66,7 @@ int add_range(uint64_t offset, size_t length, int exists, void *argument) noexce
 
 namespace {
 
-/// Why an image could not be opened.
+/// Logs why an image could not be opened.
 void explain_open(const Settings &settings, const std::string &full_name,
                   const std::string &snapshot, bool is_readonly, int result) {
   const char *const name = full_name.c_str();
@@ -94,7 +94,7 @@ std::unique_ptr<Image> Image::open(const Cluster &cluster, const std::string &na
   const char *const at = snapshot.empty() ? nullptr : snapshot.c_str();
   int result = open_it(cluster.pool(), name.c_str(), &image->image_, at);
   if (result == -ENOENT && settings.create_bytes && !is_readonly && snapshot.empty()) {
-    int order = 0; // of Ceph's configuration
+    int order = 0; // 0: from Ceph's configuration
     result = library.rbd_create(cluster.pool(), name.c_str(), *settings.create_bytes, &order);
     if (result >= 0 || result == -EEXIST)
       result = open_it(cluster.pool(), name.c_str(), &image->image_, at);
@@ -109,7 +109,7 @@ std::unique_ptr<Image> Image::open(const Cluster &cluster, const std::string &na
     result = library.rbd_lock_acquire(image->image_, RBD_LOCK_MODE_EXCLUSIVE);
     if (result < 0) {
       nbdkit_error("exclusive=true: cannot lock the image %s: %s", image->full_name_.c_str(),
-                   result == -EINVAL                      ? "it has not the feature exclusive-lock"
+                   result == -EINVAL                      ? "its feature exclusive-lock is off"
                    : result == -EROFS || result == -EBUSY ? "another client holds its lock"
                                                           : strerror(-result));
       fail(client_error(result));
@@ -123,7 +123,7 @@ std::unique_ptr<Image> Image::open(const Cluster &cluster, const std::string &na
 
 bool Image::unlock_luks(const Settings &settings) {
   if (library_.rbd_encryption_load == nullptr) {
-    nbdkit_error("passphrase: this librbd knows no LUKS; version 16 (Pacific) is the first");
+    nbdkit_error("passphrase: this librbd has no LUKS; use version 16 (Pacific) or newer");
     return fail(ENOTSUP) != nullptr;
   }
   luks_options_t options{0, settings.passphrase->data(), settings.passphrase->size()};
@@ -150,7 +150,7 @@ bool Image::start() {
                    ? -errno
                    : library_.rbd_set_image_notification(image_, event_fd_, EVENT_TYPE_EVENTFD);
   if (result < 0) {
-    nbdkit_error("cannot be told what %s has completed: %s", full_name_.c_str(), strerror(-result));
+    nbdkit_error("cannot get completions of %s: %s", full_name_.c_str(), strerror(-result));
     return fail(-result) != nullptr;
   }
   try {
@@ -298,7 +298,7 @@ void Image::finish(rbd_completion_t completion) {
 
 void Image::reply(const Task &task, ssize_t result) {
   if (result < 0) {
-    // What may not be written was not opened to be written.
+    // An image that may not be written is never opened for writing, so -EROFS means the lock.
     nbdkit_error("%s: %s", full_name_.c_str(),
                  result == -ESHUTDOWN ? "the cluster has fenced this client off; restart the server"
                  : result == -EROFS   ? "another client holds the image's exclusive lock"
@@ -307,7 +307,7 @@ void Image::reply(const Task &task, ssize_t result) {
   } else if (task.read_into == nullptr) {
     nbdkit_async_reply(task.conn, task.reqid);
   } else {
-    // Another client may have made the image smaller; what is gone reads as zeroes.
+    // Another client may have shrunk the image; the missing part reads as zeroes.
     const size_t got = std::min<size_t>(static_cast<size_t>(result), task.count);
     memset(task.read_into + got, 0, task.count - got);
     nbdkit_async_reply_read(task.conn, task.reqid, task.count, task.read_into);

@@ -1,4 +1,4 @@
-// An open image, its requests, and the threads that see to them.
+// An open image, its requests, and the threads that serve them.
 #ifndef ASYNCNBD_RBD_IMAGE_HPP
 #define ASYNCNBD_RBD_IMAGE_HPP
 
@@ -22,12 +22,12 @@ namespace rbd {
 struct Task {
   void *conn;
   uint64_t reqid;
-  char *read_into; // null: it is no read
+  char *read_into; // null: not a read
   uint32_t count;
   bool then_flush;
 };
 
-/// A question that librbd answers only to a thread that waits.
+/// A query for which librbd has only a blocking call.
 struct Question {
   void *conn;
   uint64_t reqid;
@@ -38,17 +38,18 @@ struct Question {
 
 class Image {
 public:
-  /// Null: nbdkit_error() and nbdkit_set_error() have been called. Waits for the cluster.
+  /// Null on failure, after nbdkit_error() and nbdkit_set_error(). Waits for the cluster.
   static std::unique_ptr<Image> open(const Cluster &cluster, const std::string &name,
                                      const std::string &snapshot, bool is_readonly);
   ~Image();
   Image(const Image &) = delete;
   Image &operator=(const Image &) = delete;
 
-  /// As it is now: another client may have resized the image. -1: nbdkit_error() has been called.
+  /// The present size: another client may have resized the image. -1 on failure, after
+  /// nbdkit_error().
   int64_t size_bytes() const;
 
-  // Each as an asynchronous callback of a plugin's: 0, or -1 with nbdkit_set_error() called.
+  // Like a plugin's asynchronous callbacks: return 0, or -1 after nbdkit_set_error().
   int read(void *conn, uint64_t reqid, char *buf, uint32_t count, uint64_t offset);
   int write(void *conn, uint64_t reqid, bool flush, const char *buf, uint32_t count,
             uint64_t offset);
@@ -81,11 +82,11 @@ private:
   std::thread reaper_;
 
   std::mutex mutex_;
-  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  // The C++ one needs a libstdc++ that is too new for some systems.
   pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
   std::deque<Question> questions_;
   bool is_closing_ = false;
-  // So that a client which asks much does not keep all others waiting.
+  // Several, so that one client with many queries does not keep all others waiting.
   std::array<std::thread, 4> answerers_;
 };
 

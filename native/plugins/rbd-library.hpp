@@ -1,6 +1,6 @@
-// librados and librbd, found at run time: one binary serves with them and without. Declared here
-// from their documented C interface, so that nothing of Ceph is needed to build; a test compares
-// the declarations with Ceph's own headers.
+// librados and librbd, found at run time, so that one binary works with and without them. Declared
+// here from their documented C interface, so that the build does not need Ceph; a test compares the
+// declarations with Ceph's own headers.
 #ifndef ASYNCNBD_RBD_LIBRARY_HPP
 #define ASYNCNBD_RBD_LIBRARY_HPP
 
@@ -25,7 +25,7 @@ struct rbd_image_spec_t {
 
 /// rbd_encryption_luks1_format_options_t, and that of LUKS 2.
 struct luks_options_t {
-  int algorithm; // of no meaning to rbd_encryption_load
+  int algorithm; // ignored by rbd_encryption_load
   const char *passphrase;
   size_t passphrase_size;
 };
@@ -36,7 +36,7 @@ constexpr int RBD_WRITE_ZEROES_FLAG_THICK_PROVISION = 1;
 constexpr int RBD_ENCRYPTION_FORMAT_LUKS1 = 0;
 constexpr int RBD_ENCRYPTION_FORMAT_LUKS2 = 1;
 
-// NAME, result, parameters. The first list must be there.
+// NAME, result, parameters. These are required.
 #define ASYNCNBD_RADOS_FUNCTIONS(X)                                                                \
   X(rados_create2, int, (rados_t *, const char *cluster, const char *name, uint64_t flags))        \
   X(rados_conf_read_file, int, (rados_t, const char *path))                                        \
@@ -76,7 +76,7 @@ constexpr int RBD_ENCRYPTION_FORMAT_LUKS2 = 1;
     (rbd_image_t, const char *from, uint64_t offset, uint64_t length, uint8_t include_parent,      \
      uint8_t whole_object, rbd_diff_callback_t, void *argument))
 
-// Of newer libraries only: null if they are missing.
+// Only in newer libraries: null if missing.
 #define ASYNCNBD_RBD_NEWER_FUNCTIONS(X)                                                            \
   X(rados_set_pool_full_try, void, (rados_ioctx_t))                                                \
   X(rbd_encryption_load, int,                                                                      \
@@ -92,8 +92,8 @@ struct Library {
 };
 // NOLINTEND(bugprone-macro-parentheses)
 
-/// The functions, looked up at the first call and never let go, since Ceph's threads may outlive a
-/// plugin. Null if the library is not there or too old; then nbdkit_error() has been called.
+/// The functions, looked up at the first call and never freed, because Ceph's threads may outlive a
+/// plugin. Null if the library is missing or too old, after nbdkit_error().
 const Library *library();
 
 } // namespace rbd

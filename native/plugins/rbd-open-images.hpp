@@ -1,4 +1,4 @@
-// The images that clients have open: one handle of librbd's for all clients of an image.
+// The images that clients have open: one librbd handle for all clients of an image.
 #ifndef ASYNCNBD_RBD_OPEN_IMAGES_HPP
 #define ASYNCNBD_RBD_OPEN_IMAGES_HPP
 
@@ -13,12 +13,13 @@
 
 namespace rbd {
 
-/// An image by its name and how it is opened, which all clients that have it open share. librbd
-/// passes an exclusive lock between handles of one image as between machines, so that with a handle
-/// for each client they would take it from each other with every write.
+/// An image by its name and mode, shared by all clients that have it open. librbd passes an
+/// exclusive lock between handles of one image as between machines: with a handle for each client,
+/// they would take it from each other with every write.
 class Shared {
 public:
-  /// Waits for an end of earlier use: what librbd caches is written then. False: there is none.
+  /// Waits for the end of earlier use, when librbd writes its cache. False: the image cannot be
+  /// opened.
   bool enter(const Cluster &cluster, const std::string &name, const std::string &snapshot,
              bool is_readonly);
   void leave();
@@ -49,14 +50,14 @@ private:
 
 class OpenImages {
 public:
-  /// Nothing: nbdkit_error() and nbdkit_set_error() have been called. Waits for the cluster.
+  /// Nothing on failure, after nbdkit_error() and nbdkit_set_error(). Waits for the cluster.
   std::optional<Use> open(const Cluster &cluster, const std::string &name,
                           const std::string &snapshot, bool is_readonly);
 
 private:
   std::shared_ptr<Shared> of(const std::string &key);
 
-  std::mutex mutex_; // of the map, for no longer than a look
+  std::mutex mutex_; // guards the map; held only for lookups
   std::map<std::string, std::weak_ptr<Shared>> images_;
 };
 

@@ -45,7 +45,7 @@ int set_bool(bool &setting, const char *value) {
   return answer == -1 ? -1 : 0;
 }
 
-/// Ceph counts in seconds. Less than one is one: none would be no limit.
+/// Ceph counts in seconds. Less than one becomes one, because 0 means no limit.
 int set_time(unsigned &setting_seconds, const char *name, const char *value) {
   unsigned seconds = 0, nanoseconds = 0;
   if (nbdkit_parse_delay(name, value, &seconds, &nanoseconds) == -1)
@@ -102,7 +102,7 @@ int set_parameter(Settings &settings, const std::string &key, const char *value)
     const int64_t bytes = nbdkit_parse_size(value);
     if (bytes <= 0) {
       if (bytes == 0)
-        nbdkit_error("create=%s: an image of no bytes is of no use", value);
+        nbdkit_error("create=%s: must be greater than 0", value);
       return -1;
     }
     settings.create_bytes = static_cast<uint64_t>(bytes);

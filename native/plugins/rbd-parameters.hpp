@@ -8,9 +8,9 @@
 
 namespace rbd {
 
-/// Takes one parameter. -1: nbdkit_error() has been called.
+/// Takes one parameter. -1 on failure, after nbdkit_error().
 int set_parameter(Settings &settings, const std::string &key, const char *value);
-/// After the last one: checks that they go together. -1: nbdkit_error() has been called.
+/// After the last one: checks that they fit together. -1 on failure, after nbdkit_error().
 int complete(Settings &settings);
 
 extern const char *const PARAMETERS_HELP;

@@ -1,4 +1,4 @@
-// Images of a Ceph cluster as disks: the callbacks of the rbd plugin, of the ASYNC thread model.
+// Images of a Ceph cluster as disks: the callbacks of the rbd plugin, with the ASYNC thread model.
 
 #include <cerrno>
 #include <cstdio>
@@ -23,12 +23,12 @@
 
 namespace {
 
-/// What one server has of this plugin.
+/// One server's state of this plugin.
 struct Instance {
   rbd::Settings settings;
   std::unique_ptr<rbd::Cluster> cluster;
   rbd::OpenImages images;
-  /// The one image, if it stays locked while nobody has it open.
+  /// The image, if it stays locked while nobody has it open.
   std::optional<rbd::Use> locked;
 };
 
@@ -42,7 +42,7 @@ Instance *&this_instance() {
   return asyncnbd_instance != nullptr ? *static_cast<Instance **>(asyncnbd_instance()) : only;
 }
 
-/// Carries out a callback that may run out of memory, which nothing of C can catch.
+/// Runs a callback that may throw std::bad_alloc, which C code cannot catch.
 template <typename Result, typename Work> Result guarded(Result failed, Work work) noexcept {
   try {
     return work();
@@ -75,7 +75,7 @@ int rbd_config_complete() {
 
 // ---- start and end ------------------------------------------------------------------------------
 
-/// Without rights on the pool no image can be opened either.
+/// If the pool cannot be listed for want of rights, no image can be opened either.
 int check_listing(const Instance &instance) {
   const rbd::Settings &settings = instance.settings;
   size_t count = 0;
@@ -89,7 +89,7 @@ int check_listing(const Instance &instance) {
   return -1;
 }
 
-/// What cannot work is told before anybody connects.
+/// Errors are reported before anybody connects.
 int rbd_get_ready() {
   return guarded(-1, [] {
     Instance &instance = *this_instance();
@@ -136,7 +136,7 @@ int list_images(const Instance &instance, nbdkit_exports *exports) {
   std::vector<rbd::rbd_image_spec_t> images;
   size_t count = 64;
   int result = 0;
-  do { // until all have room: there may be more by then
+  do { // until all fit: their number may grow meanwhile
     images.resize(count);
     result = library.rbd_list2(instance.cluster->pool(), images.data(), &count);
   } while (result == -ERANGE);
@@ -160,7 +160,7 @@ int rbd_list_exports(int, int, nbdkit_exports *exports) {
   });
 }
 
-/// The image that the client has named, where it may.
+/// The image that the client has named, if it may name one.
 bool named_image(const rbd::Settings &settings, std::string &name, std::string &snapshot) {
   if (!settings.image.empty()) {
     name = settings.image;
@@ -215,31 +215,31 @@ int rbd_can_fua(void *) {
   return NBDKIT_FUA_NATIVE;
 }
 
-// All clients have one handle of librbd's.
+// All clients share one librbd handle.
 int rbd_can_multi_conn(void *) {
   return 1;
 }
 
-// With LUKS, librbd writes the ciphertext of zeroes, also where nothing has been: file systems that
-// trim what they do not use would fill the pool.
+// With LUKS, librbd writes the ciphertext of zeroes, even where nothing was stored: file systems
+// that trim unused space would fill the pool.
 int rbd_can_trim(void *) {
   return this_instance()->settings.passphrase ? 0 : 1;
 }
 
-// Objects are removed or cut; where they must stay allocated, it fails at once.
+// Objects are removed or truncated; if they must stay allocated, it fails at once.
 int rbd_can_fast_zero(void *handle) {
   return rbd_can_trim(handle);
 }
 
-// With LUKS, librbd tells where there are objects of the image with its header, which is in front
-// of the disk that it decrypts; and what has not been written inside of one reads as anything.
+// With LUKS, librbd reports the objects of the image including its header, which precedes the
+// decrypted disk; and unwritten parts of an object read as anything.
 int rbd_can_extents(void *) {
   return this_instance()->settings.passphrase ? 0 : 1;
 }
 
 int rbd_block_size(void *, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
   *minimum = 1;
-  *preferred = 4096; // what OSDs allocate
+  *preferred = 4096; // the allocation unit of OSDs
   *maximum = UINT32_MAX;
   return 0;
 }

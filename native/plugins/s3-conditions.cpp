@@ -18,7 +18,7 @@ namespace {
 
 constexpr const char *WRONG_ETAG = "00000000000000000000000000000000";
 
-/// 16 random digits, behind a letter that sorts after all of a volume's objects.
+/// 16 random digits, after a letter that sorts after all of a volume's objects.
 std::string probe_name(const std::string &prefix) {
   std::random_device random;
   std::string name = prefix + "probe-";
@@ -36,7 +36,7 @@ public:
     if (!made.is_ok())
       return refuse(made);
     std::optional<Conditions> found = try_out(made.field(http::Field::etag));
-    // What is left behind is harmless, and named so that one can tell.
+    // An object that is left behind is harmless, and its name shows what it is.
     store_.client().perform(store_.object(http::Method::del, name_));
     return found;
   }
@@ -45,7 +45,7 @@ private:
   http::Response put(const std::string &condition) {
     http::Request request = store_.put(name_, std::span(CONTENT.data(), CONTENT.size()));
     request.headers.push_back(condition);
-    // A second attempt would find what the first one did.
+    // A second attempt would find the first one's object.
     request.retry.again = http::Again::unsent;
     http::Response response = store_.client().perform(std::move(request));
     if (response.failure != http::Failure::none || response.status >= 500)
@@ -69,7 +69,7 @@ private:
   }
   std::optional<Conditions> no_conditions() {
     if (failed_ && !is_unknown(*failed_))
-      return refuse(*failed_); // it was not the condition
+      return refuse(*failed_); // not because of the condition
     nbdkit_error("this store does not honour If-Match and If-None-Match, which keep two servers "
                  "from destroying each other's writes: give single-writer=true if no other server "
                  "writes this volume");

@@ -1,4 +1,4 @@
-// Whether a store honours conditions of writes, and how it wants them: asked by trying.
+// Tries whether a store honours conditions of writes, and in which form.
 #ifndef ASYNCNBD_S3_CONDITIONS_HPP
 #define ASYNCNBD_S3_CONDITIONS_HPP
 
@@ -11,11 +11,11 @@
 namespace s3 {
 
 struct Conditions {
-  bool are_used = false;      // not with single-writer=true
-  bool quotes_etags = true;   // not radosgw before version 17
-  bool guard_deletes = false; // If-Match of a DELETE is honoured too
+  bool are_used = false;      // false with single-writer=true
+  bool quotes_etags = true;   // false for radosgw before version 17
+  bool guard_deletes = false; // the store honours If-Match of a DELETE too
 
-  /// The header for a write that is to replace just this version. Not of an unknown one.
+  /// The header for a write that may replace only this version, which must be known.
   std::string header(const Version &version) const {
     return version.state == Version::State::absent ? "If-None-Match: *"
                                                    : "If-Match: " + version.etag;
@@ -24,8 +24,8 @@ struct Conditions {
   std::string etag(const std::string &sent) const;
 };
 
-/// With an object that is made for it and removed. Waits for the store. Nothing: nbdkit_error() has
-/// been told, with single-writer=true as the way out if the store is at fault.
+/// Makes an object for the test, and removes it. Waits for the store. Nothing on failure, after
+/// nbdkit_error(), which suggests single-writer=true if the store is at fault.
 std::optional<Conditions> find_conditions(Store &store, const std::string &prefix);
 
 } // namespace s3

@@ -16,7 +16,7 @@ using std::chrono::system_clock;
 
 namespace {
 
-// Keys are renewed as long before their end, or after half of a shorter life.
+// Keys are renewed this long before they expire, or after half of a shorter life.
 constexpr minutes BEFORE_THE_END{10};
 constexpr seconds AFTER_A_FAILURE{10};
 constexpr seconds BETWEEN_RENEWALS{1};
@@ -43,7 +43,7 @@ bool Credentials::start() {
   for (const Source source : {keys_of_parameters, keys_of_environment, keys_of_web_identity,
                               keys_of_profile, keys_of_container, keys_of_machine}) {
     if (settings_.is_profile_given && source == keys_of_environment)
-      continue; // it is the profile that is meant
+      continue; // the user means the profile
     const Answer answer = source(settings_);
     if (!answer.problem.empty()) {
       nbdkit_error("no keys for the store: %s", answer.problem.c_str());
@@ -62,7 +62,7 @@ bool Credentials::start() {
     return false;
   }
   if (source_ == keys_of_parameters || source_ == keys_of_environment)
-    return true; // they stay as they are
+    return true; // they never expire
   try {
     renewer_ = std::thread([this] { renew(); });
   } catch (const std::system_error &error) {
@@ -98,7 +98,7 @@ void Credentials::stop() {
 
 Credentials::TimePoint Credentials::next_renewal(TimePoint now) const {
   if (!end_)
-    return now + std::chrono::hours(24 * 365); // only when the store says so
+    return now + std::chrono::hours(24 * 365); // only when the store says that they have expired
   const auto life = std::max<system_clock::duration>(*end_ - now, seconds(0));
   return *end_ - std::min<system_clock::duration>(BEFORE_THE_END, life / 2);
 }
@@ -110,10 +110,10 @@ void Credentials::renew() {
   bool has_failed = false;
   while (!is_over_) {
     const TimePoint now = system_clock::now();
-    // Not for each of many requests that were refused for one reason.
+    // Not once for each of many requests that are refused for the same reason.
     const TimePoint soonest = is_wanted_now_ ? std::min(next, last + BETWEEN_RENEWALS) : next;
     if (now < soonest) {
-      // In pieces, so that a clock that is set does not delay it.
+      // In short waits, so that a change of the clock does not delay it.
       const TimePoint until = std::min<TimePoint>(soonest, now + minutes(1));
       const timespec at{system_clock::to_time_t(until) + 1, 0};
       pthread_cond_timedwait(&changed_, mutex_.native_handle(), &at);
@@ -124,7 +124,7 @@ void Credentials::renew() {
     Answer answer = source_(settings_);
     if (answer.keys)
       use(*answer.keys);
-    else if (!has_failed) // the ones that are there are used as long as the store takes them
+    else if (!has_failed) // the present ones are used as long as the store accepts them
       nbdkit_error("cannot renew the keys for the store, and goes on trying: %s",
                    answer.problem.empty() ? "they are gone" : answer.problem.c_str());
     has_failed = !answer.keys.has_value();

@@ -1,4 +1,4 @@
-// The keys that sign requests: where they come from, and new ones before they end.
+// The keys that sign requests: finds them, and renews them before they expire.
 #ifndef ASYNCNBD_S3_CREDENTIALS_HPP
 #define ASYNCNBD_S3_CREDENTIALS_HPP
 
@@ -22,31 +22,31 @@ struct Keys {
   std::optional<std::chrono::system_clock::time_point> end;
 };
 
-/// Keys, or why there are none. Neither: this source is not set up here, and the next one is asked.
+/// Keys, or why there are none. Neither: this source is not configured, and the next one is asked.
 struct Answer {
   std::optional<Keys> keys;
-  std::string problem; // a sentence's part, without secrets
+  std::string problem; // a clause, without secrets
 };
 
 // ---- sources, in the order in which they are asked (s3-sources.cpp, s3-metadata.cpp) -----------
 
 Answer keys_of_parameters(const Settings &settings);
 Answer keys_of_environment(const Settings &settings);
-/// A token of an identity provider, as in Kubernetes, that STS takes for keys.
+/// Exchanges a token of an identity provider, as in Kubernetes, for keys at STS.
 Answer keys_of_web_identity(const Settings &settings);
 Answer keys_of_profile(const Settings &settings);
 Answer keys_of_container(const Settings &settings);
 Answer keys_of_machine(const Settings &settings);
 
-/// {"AccessKeyId", "SecretAccessKey", "Token" or "SessionToken", "Expiration"}; an empty id if it
-/// is something else.
+/// Parses {"AccessKeyId", "SecretAccessKey", "Token" or "SessionToken", "Expiration"}; an empty id
+/// for anything else.
 Keys parse_keys(const std::string &json);
 /// "2026-11-28T10:00:00Z".
 std::optional<std::chrono::system_clock::time_point> parse_time(const std::string &text);
 
-/// What signs, in the form that the HTTP client wants.
+/// The signature's settings, in the form that the HTTP client needs.
 struct Signer {
-  std::shared_ptr<const http::Signature> signature; // null: nothing is signed
+  std::shared_ptr<const http::Signature> signature; // null: not signed
   std::string token;
 };
 
@@ -57,13 +57,14 @@ public:
   Credentials(const Credentials &) = delete;
   Credentials &operator=(const Credentials &) = delete;
 
-  /// The first keys: false: nbdkit_error() has been told. Starts a thread if they will end.
+  /// Gets the first keys. False on failure, after nbdkit_error(). Starts a thread if they will
+  /// expire.
   bool start();
-  /// Any thread; never waits for anybody who answers.
+  /// Any thread; never waits for a source.
   std::shared_ptr<const Signer> current() const;
-  /// The store says that the present keys have ended. Whether others may come.
+  /// The store says that the present keys have expired. Returns whether new ones may come.
   bool renew_now();
-  /// No more renewal; waits for the one that goes on.
+  /// Ends renewal, and waits for one in progress.
   void stop();
 
 private:
@@ -75,7 +76,7 @@ private:
 
   const Settings &settings_;
   Source source_ = nullptr;
-  mutable std::mutex mutex_; // of all below
+  mutable std::mutex mutex_; // guards everything below
   pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
   std::shared_ptr<const Signer> signer_ = std::make_shared<Signer>();
   std::optional<TimePoint> end_;

@@ -1,4 +1,4 @@
-// What the two kinds of disks of the s3 plugin have in common.
+// The interface of the s3 plugin's two kinds of disks.
 #ifndef ASYNCNBD_S3_DISK_HPP
 #define ASYNCNBD_S3_DISK_HPP
 
@@ -12,13 +12,13 @@
 
 namespace s3 {
 
-/// All clients share one. Requests may come on any thread, any number at once.
+/// All clients share one. Any number of requests may come at once, on any thread.
 class Disk {
 public:
   virtual ~Disk() = default;
-  /// Waits for the store. False: nbdkit_error() has been told.
+  /// Waits for the store. False on failure, after nbdkit_error().
   virtual bool start() = 0;
-  /// For one client more; may wait. False: nbdkit_error() has been told.
+  /// For each new client; may wait. False on failure, after nbdkit_error().
   virtual bool open(bool) { return true; }
   virtual uint64_t size_bytes() const = 0;
   virtual bool can_write() const = 0;
@@ -27,14 +27,14 @@ public:
   virtual void write(nbdkit::WriteRequest request) { std::move(request).fail(EROFS); }
   virtual void trim(nbdkit::TrimRequest request) { std::move(request).fail(EROFS); }
   virtual void zero(nbdkit::ZeroRequest request) { std::move(request).fail(EROFS); }
-  /// Data, unless a disk knows better.
+  /// Reports data, unless a disk overrides it.
   virtual void extents(nbdkit::ExtentsRequest request) {
     request.add(request.count(), nbdkit::Extent::data);
     std::move(request).done();
   }
 };
 
-/// The object's length in "bytes 0-4095/1048576", also of a range that it does not have.
+/// The object's length in "bytes 0-4095/1048576", also for an unsatisfiable range.
 inline std::optional<uint64_t> total_of(std::string_view content_range) {
   const size_t slash = content_range.rfind('/');
   if (slash == std::string_view::npos)
@@ -45,7 +45,7 @@ inline std::optional<uint64_t> total_of(std::string_view content_range) {
   return error == std::errc() && rest == end ? std::optional(total) : std::nullopt;
 }
 
-/// Whether it is just these bytes that a response has.
+/// Whether a response has exactly these bytes.
 inline bool is_range(std::string_view content_range, uint64_t offset, uint64_t count,
                      uint64_t total) {
   return content_range == "bytes " + std::to_string(offset) + "-" +

@@ -13,7 +13,7 @@ namespace s3 {
 
 namespace {
 
-constexpr unsigned PAGE = 1000; // the most that S3 answers with
+constexpr unsigned PAGE = 1000; // the most in one answer of S3
 
 class Lister : public std::enable_shared_from_this<Lister> {
 public:
@@ -21,10 +21,10 @@ public:
          std::function<void(Listing)> done)
       : store_(store), layout_(layout), last_(end), pages_(pages), done_(std::move(done)) {}
 
-  /// From this one on.
+  /// Lists from this object on.
   void begin(uint64_t first) {
     listing_.end = first;
-    // What sorts before the first number: the prefix alone does, too.
+    // A name that sorts before the first number; the prefix alone does too.
     ask(first == 0 ? "" : layout_.name(first - 1));
   }
 
@@ -68,20 +68,20 @@ private:
       const std::optional<uint64_t> number = layout_.number(name);
       is_past = is_past || (number && *number >= last_);
       if (!number || is_past)
-        return; // other names than the volume's may be among them
+        return; // there may be other names than the volume's
       is_sorted = is_sorted && *number >= listing_.end;
       listing_.end = *number + 1;
       listing_.objects.push_back({*number, bytes_of(inner), text_of(inner, "ETag")});
     });
-    // What an old store does that knows no start-after; to ask again would not end.
+    // An old store without start-after does this; asking again would never end.
     if (!is_sorted || (!name.empty() && name <= after_))
       return fail(EIO, "cannot list the objects of " + layout_.prefix +
-                           ": the store does not list names in their order, or not from the one "
+                           ": the store does not list names in order, or not from the one "
                            "that it is asked for");
     const bool is_truncated = text_of(response.text, "IsTruncated") == "true";
     if (is_past || !is_truncated)
       listing_.end = last_;
-    else if (name.empty()) // no store does that; to ask again would not end
+    else if (name.empty()) // no store does that; asking again would never end
       return fail(EIO, "cannot list the objects of " + layout_.prefix + ": a page has none");
     if (listing_.end > before)
       pages_--;
@@ -93,7 +93,7 @@ private:
 
   static uint64_t bytes_of(std::string_view inner) {
     const std::string text = text_of(inner, "Size");
-    uint64_t bytes = UINT64_MAX; // what is no number is no length that an object may have
+    uint64_t bytes = UINT64_MAX; // an invalid number becomes an impossible length
     std::from_chars(text.data(), text.data() + text.size(), bytes);
     return bytes;
   }
@@ -104,7 +104,7 @@ private:
   unsigned pages_;
   std::function<void(Listing)> done_;
   Listing listing_;
-  std::string after_; // which all names of the page that is asked for come
+  std::string after_; // all names of the requested page come after it
 };
 
 } // namespace

@@ -1,4 +1,4 @@
-// Which objects of a volume there are, from listings.
+// Lists the objects of a volume.
 #ifndef ASYNCNBD_S3_LISTING_HPP
 #define ASYNCNBD_S3_LISTING_HPP
 
@@ -16,23 +16,23 @@ namespace s3 {
 struct Listed {
   uint64_t object;
   uint64_t bytes;
-  std::string etag; // as the store says it
+  std::string etag; // as the store sent it
 };
 
 struct Listing {
-  std::vector<Listed> objects; // in their order
-  /// All objects below this one are known to be there or not.
+  std::vector<Listed> objects; // in ascending order
+  /// For all objects below this one it is known whether they exist.
   uint64_t end = 0;
   std::string problem; // not empty: it failed, with `error`
   int error = 0;
 };
 
-/// Of the objects [first, end), in as many pages as it takes, `most_pages` at most. `done` is
-/// called on the HTTP client's thread, once. Throws std::bad_alloc, and then does not call it.
+/// Lists the objects [first, end), in at most `most_pages` pages. `done` is called once, on the
+/// HTTP client's thread, unless this throws std::bad_alloc.
 void list_objects(Store &store, const Layout &layout, uint64_t first, uint64_t end,
                   unsigned most_pages, std::function<void(Listing)> done);
 
-/// Waits for that: any thread but the HTTP client's.
+/// The same, and waits: any thread but the HTTP client's.
 Listing list_now(Store &store, const Layout &layout, uint64_t first, uint64_t end,
                  unsigned most_pages);
 

@@ -1,5 +1,5 @@
-// Keys that are asked for by HTTP: of the container, of the machine, and of STS for a web identity.
-// See s3-credentials.hpp.
+// Keys from HTTP services: the container's, the machine's, and STS for a web identity. See
+// s3-credentials.hpp.
 #include "s3-credentials.hpp"
 
 #include <arpa/inet.h>
@@ -39,13 +39,12 @@ Keys keys_of(const Json &object) {
   return keys;
 }
 
-/// Of a service that is asked for keys. Each time by a client of its own, since there is seldom
-/// one.
+/// A service that gives keys. Uses an HTTP client of its own each time, because this is rare.
 class Service {
 public:
   Service(const Settings &settings, bool is_near) {
     http::Settings own;
-    if (is_near) { // in this machine, or where no proxy leads to
+    if (is_near) { // in this machine, or not reachable through a proxy
       own.uses_proxy = false;
       own.connect_timeout_ms = 1000;
       own.silence_ms = 5000;
@@ -59,7 +58,7 @@ public:
   http::Response ask(http::Request request, unsigned attempts) {
     request.retry.attempts = attempts;
     request.retry.delay_ms = 200;
-    request.retry.deadline_ms = 10'000; // the end of the server waits for it
+    request.retry.deadline_ms = 10'000; // the server's end waits for it
     return client_->perform(std::move(request));
   }
 
@@ -73,8 +72,8 @@ Answer wrong_answer(const char *whom, const http::Response &response) {
   return {{}, std::string(whom) + ": " + http::explain(response)};
 }
 
-/// As AWS allows it: an answer that has keys must come by https, or from this machine, or from the
-/// addresses of the services for containers.
+/// AWS's rule: an answer with keys must come by https, from this machine, or from the addresses of
+/// container services.
 bool may_have_token(const std::string &url) {
   const std::optional<http::Url> parts = http::parse_url(url);
   if (!parts)
@@ -118,7 +117,7 @@ Answer keys_of_container(const Settings &settings) {
     return {};
   if (!may_have_token(url))
     return {{},
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI must be of https, of this machine, or of a "
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI must be an https URL, or on this machine, or a "
             "service for containers"};
   http::Request request;
   request.url = url;
@@ -156,7 +155,7 @@ Answer keys_of_machine(const Settings &settings) {
   session.url = endpoint + "/latest/api/token";
   session.headers = {"X-aws-ec2-metadata-token-ttl-seconds: 21600"};
   const http::Response granted = service.ask(std::move(session), 1);
-  if (!granted.is_ok()) // most likely this is no machine of Amazon's
+  if (!granted.is_ok()) // probably not an Amazon machine
     return is_given ? wrong_answer("the machine's metadata", granted) : Answer{};
   if (!is_one_line(granted.text))
     return wrong_answer("the machine's metadata", granted);

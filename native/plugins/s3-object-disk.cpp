@@ -5,7 +5,7 @@
 
 namespace s3 {
 
-/// Where there are a volume's objects instead.
+/// A hint for messages, if there are a volume's objects instead.
 std::string ObjectDisk::hint_at_volume() const {
   const Layout layout{store_.settings().key + "/", 0, 1};
   const Listing listing = list_now(store_, layout, 0, UINT64_MAX, 1);
@@ -13,10 +13,11 @@ std::string ObjectDisk::hint_at_volume() const {
     return "";
   const Listed &first = listing.objects.front();
   return "; there is " + layout.name(first.object) +
-         ", as of a volume: give its size= and object-size=" + std::to_string(first.bytes);
+         ", which looks like a volume: give its size= and object-size=" +
+         std::to_string(first.bytes);
 }
 
-// By a GET of its first byte: a HEAD has no error's document that would say what is wrong.
+// Uses a GET of the first byte, because a HEAD has no error document that would tell what is wrong.
 bool ObjectDisk::start() {
   const std::string &key = store_.settings().key;
   http::Request request = store_.object(http::Method::get, key);
@@ -78,7 +79,7 @@ void ObjectDisk::finish(nbdkit::ReadRequest request, const http::Response &respo
   else if (!is_other)
     nbdkit_error("%s",
                  store_.problem(response, "cannot read the object " + key, key).sentence.c_str());
-  else if (!has_told_of_change_.exchange(true, std::memory_order_relaxed)) // once is enough
+  else if (!has_told_of_change_.exchange(true, std::memory_order_relaxed)) // log it only once
     nbdkit_error("the object %s was %s while it was served: start the server again", key.c_str(),
                  is_gone ? "removed or made shorter" : "replaced");
   std::move(request).fail(EIO);

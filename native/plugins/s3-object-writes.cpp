@@ -13,14 +13,14 @@ namespace s3 {
 
 namespace {
 
-// A 404 of a proxy's, or for another reason, does not mean that the object's bytes are zeroes.
+// A 404 from a proxy, or for another reason, does not mean that the object's bytes are zeroes.
 bool is_missing(const http::Response &response) {
   return response.failure == http::Failure::none && response.status == 404 &&
          Store::code_of(response) == "NoSuchKey";
 }
 
-// The answer to a HEAD has no document that would tell why; what follows it has a condition, or
-// removes the object.
+// The answer to a HEAD has no document that would tell why; the request that follows it has a
+// condition, or removes the object.
 bool is_missing_to_head(const http::Response &response) {
   return response.failure == http::Failure::none && response.status == 404;
 }
@@ -60,7 +60,8 @@ void Objects::stop_writing(const ObjectPtr &object) {
   finish(object, EROFS);
 }
 
-// ---- what is there ------------------------------------------------------------------------------
+// ---- the present content
+// ------------------------------------------------------------------------------
 
 void Objects::ask_for_content(const ObjectPtr &object) {
   object->content.resize(layout_.object_bytes);
@@ -113,7 +114,7 @@ void Objects::put(const ObjectPtr &object) {
   http::Request request = store_.put(layout_.name(object->number), object->body);
   if (conditions_.are_used) {
     if (object->version.state == Version::State::unknown) {
-      nbdkit_error("the store tells no ETag of the object %s: it cannot be replaced safely",
+      nbdkit_error("the store sends no ETag for the object %s: it cannot be replaced safely",
                    layout_.name(object->number).c_str());
       return finish(object, EIO);
     }
@@ -134,12 +135,12 @@ void Objects::take_put(const ObjectPtr &object, const http::Response &response) 
        (is_missing(response) && object->version.state == Version::State::present));
   if (conditions_.are_used && is_refused)
     return compare(object);
-  versions_.forget(object->number); // it may be there all the same
+  versions_.forget(object->number); // it may have been written anyway
   fail(object, response, "write");
 }
 
-/// A condition has failed. If the store has just these bytes, then an attempt whose answer was lost
-/// has written them: libcurl makes some of its own, so that their number does not tell.
+/// A condition has failed. If the store has exactly these bytes, an attempt whose answer was lost
+/// has written them. The number of attempts does not tell, because libcurl makes some itself.
 void Objects::compare(const ObjectPtr &object) {
   object->found.resize(layout_.object_bytes);
   http::Request request = store_.object(http::Method::get, layout_.name(object->number));
@@ -163,7 +164,7 @@ void Objects::take_found(const ObjectPtr &object, const http::Response &response
     return fail(object, response, "read");
   if (!is_absent && !is_whole)
     return fail_length(object, response.received);
-  // It was a guess that has proved wrong: the same once more, with what is there.
+  // The version was a wrong guess: try again with the present one.
   object->version = version_of(response);
   object->content = is_absent ? std::vector<char>() : std::move(object->found);
   apply(object);
@@ -176,7 +177,7 @@ void Objects::begin_removal(const ObjectPtr &object) {
   const Version &version = object->version;
   if (version.is_certain && version.state == Version::State::absent)
     return finish(object, 0);
-  // Few stores have conditions of a DELETE: where there are none, a look shortly before has to do.
+  // Few stores support conditions for DELETE: otherwise a check shortly before must do.
   if (version.is_certain && version.state == Version::State::present && !conditions_.guard_deletes)
     return check_removed(object);
   remove(object);
@@ -213,8 +214,7 @@ void Objects::take_removal(const ObjectPtr &object, const http::Response &respon
   fail(object, response, "remove");
 }
 
-/// A condition has failed. If nothing is there, then an attempt whose answer was lost has removed
-/// it.
+/// A condition has failed. If the object is gone, an attempt whose answer was lost has removed it.
 void Objects::check_gone(const ObjectPtr &object) {
   http::Request request = store_.object(http::Method::head, layout_.name(object->number));
   submit(std::move(request), object, &Objects::take_gone);

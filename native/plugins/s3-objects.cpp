@@ -1,4 +1,4 @@
-// The queues of changes, and what they make of an object. See s3-objects.hpp.
+// The queues of changes, and the content that they make. See s3-objects.hpp.
 #include "s3-objects.hpp"
 
 #include <algorithm>
@@ -13,11 +13,11 @@ namespace s3 {
 
 namespace {
 
-// A batch may have its object's content in memory, twice where it was not what was expected.
+// A batch may have its object's content in memory, and twice if it was not the expected one.
 constexpr size_t MAX_CONTENT_BYTES = 64 << 20;
 constexpr size_t MAX_AT_ONCE = 1024;
 
-// Whether this thread is in start_next() already: what finishes at once is no recursion then.
+// Whether this thread is already in start_next(): batches that finish at once must not recurse.
 thread_local bool is_starting = false;
 
 } // namespace
@@ -46,7 +46,7 @@ void Objects::change(uint64_t number, const Change &change) {
         object = std::make_shared<Object>(number);
       object->waiting.push_back(change);
       if (is_new)
-        ready_.push_back(object); // with a change, which every batch has
+        ready_.push_back(object); // only with a change: every batch needs one
     } catch (const std::bad_alloc &) {
       if (is_new)
         objects_.erase(number);
@@ -94,11 +94,12 @@ void Objects::finish(const ObjectPtr &object, int error) {
     for (const Change &change : batch)
       change.parts->fail(error);
   }
-  batch.clear(); // answers
+  batch.clear(); // this answers the requests
   start_next();
 }
 
-// ---- what a batch needs -------------------------------------------------------------------------
+// ---- the needs of a batch
+// -------------------------------------------------------------------------
 
 void Objects::begin(const ObjectPtr &object) {
   try {
@@ -130,7 +131,7 @@ void Objects::begin_write(const ObjectPtr &object) {
   } else {
     const bool is_absent = version.state == Version::State::absent;
     if (is_absent && version.is_certain && !has_data(*object))
-      return finish(object, 0); // zeroes where there are none but zeroes
+      return finish(object, 0); // zeroes over zeroes
     if (!is_absent || !has_data(*object))
       return ask_for_content(object);
   }
@@ -143,7 +144,7 @@ bool Objects::has_data(const Object &object) {
                      [](const Change &change) { return change.data != nullptr; });
 }
 
-/// Whether nothing of what the object was before is left.
+/// Whether nothing is left of the object's earlier content.
 bool Objects::covers_all(const Object &object) const {
   std::vector<std::pair<uint32_t, uint32_t>> ranges;
   for (const Change &change : object.batch)
@@ -158,7 +159,7 @@ bool Objects::covers_all(const Object &object) const {
   return covered == layout_.object_bytes;
 }
 
-/// Makes what is to be there of `content`, which may be empty: zeroes then.
+/// Applies the changes to `content`; if that is empty, to zeroes.
 void Objects::apply(const ObjectPtr &object) {
   const Change &first = object->batch[object->first_of_effect];
   const bool is_one = object->first_of_effect + 1 == object->batch.size();
@@ -185,7 +186,7 @@ Version Objects::version_of(const http::Response &response) const {
   return etag.empty() ? Version{} : Version{Version::State::present, etag, true};
 }
 
-/// Whether the store has what this server knows to be there.
+/// Whether the store has the version that this server expects.
 bool Objects::is_expected(const Object &object, const Version &found) const {
   const Version &known = object.version;
   return !conditions_.are_used || !known.is_certain ||

@@ -1,4 +1,5 @@
-// Changes of a volume's objects: one at a time for each object, and what waits meanwhile together.
+// Changes of a volume's objects: one batch at a time for each object; changes that wait meanwhile
+// become the next batch.
 //
 //   waiting changes ─> a batch ─> [GET or HEAD, unless all is known] ─> PUT or DELETE ─> answers
 //                                       ^                                   │
@@ -23,8 +24,8 @@
 
 namespace s3 {
 
-/// A client's request that is about several objects: it is answered when the last one is done, with
-/// the first error.
+/// A client's request for several objects: it is answered when the last one is done, with the first
+/// error.
 class Parts {
 public:
   explicit Parts(std::function<void(int error)> answer) : answer_(std::move(answer)) {}
@@ -41,7 +42,7 @@ private:
   std::atomic<int> error_{0};
 };
 
-/// Of the bytes [begin, end) of an object.
+/// A change of the bytes [begin, end) of an object.
 struct Change {
   uint32_t begin;
   uint32_t end;
@@ -56,13 +57,13 @@ public:
   void use(const Conditions &conditions) { conditions_ = conditions; }
   const Conditions &conditions() const { return conditions_; }
   Versions &versions() { return versions_; }
-  /// Another writer exists: all changes are refused from then on.
+  /// True: another writer exists, and all changes are refused from then on.
   bool is_stopped() const { return is_stopped_.load(std::memory_order_acquire); }
 
   /// Any thread.
   void change(uint64_t number, const Change &change);
 
-  /// "" if the length is right; else a sentence.
+  /// "" if the length is right; otherwise a message.
   std::string wrong_length(uint64_t number, uint64_t bytes) const;
 
 private:
@@ -70,13 +71,13 @@ private:
     explicit Object(uint64_t its_number) : number(its_number) {}
     const uint64_t number;
     std::vector<Change> waiting; // under mutex_
-    // Of the one batch that goes on.
+    // The batch in progress:
     std::vector<Change> batch;
-    size_t first_of_effect = 0; // those before are covered by a change of all of the object
-    Version version;            // that it is to replace
+    size_t first_of_effect = 0; // earlier ones are covered by a change of the whole object
+    Version version;            // the version to replace
     std::vector<char> content;
     std::span<const char> body; // `content`, or a change's own data
-    std::vector<char> found;    // what the store has instead of what was expected
+    std::vector<char> found;    // the store's content, if it is not the expected one
   };
   using ObjectPtr = std::shared_ptr<Object>;
   using Step = void (Objects::*)(const ObjectPtr &, const http::Response &);
@@ -117,9 +118,9 @@ private:
   Versions versions_;
   std::atomic<bool> is_stopped_{false};
 
-  std::mutex mutex_; // of all below; nothing is submitted or answered under it
-  std::unordered_map<uint64_t, ObjectPtr> objects_; // that have changes
-  std::deque<ObjectPtr> ready_;                     // for their turn
+  std::mutex mutex_; // guards everything below; nothing is submitted or answered while it is held
+  std::unordered_map<uint64_t, ObjectPtr> objects_; // objects with changes
+  std::deque<ObjectPtr> ready_;                     // waiting for their turn
   size_t busy_ = 0;
 };
 

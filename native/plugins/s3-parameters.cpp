@@ -15,9 +15,9 @@ namespace s3 {
 
 namespace {
 
-constexpr uint64_t MAX_OBJECT_BYTES = 64 << 20; // what one request of NBD can write
+constexpr uint64_t MAX_OBJECT_BYTES = 64 << 20; // the most that one NBD request can write
 
-/// Where the kernel shows this process's words to everybody.
+/// The memory in which the kernel shows this process's command line to everybody.
 struct CommandLine {
   char *begin = nullptr;
   char *end = nullptr;
@@ -32,7 +32,7 @@ CommandLine command_line() {
   const size_t length = fread(text, 1, sizeof text - 1, file);
   fclose(file);
   text[length] = '\0';
-  const char *at = strrchr(text, ')'); // a program's name may have anything before that
+  const char *at = strrchr(text, ')'); // a program's name may contain anything before that
   // arg_start and arg_end are the fields 48 and 49; what follows the name is the third.
   for (int field = 2; at != nullptr && field < 48; field++) {
     at = strchr(at, ' ');
@@ -47,7 +47,7 @@ CommandLine command_line() {
   return found;
 }
 
-/// `ps` then shows stars in its place. Whether it was there at all.
+/// Makes `ps` show stars in its place. Returns whether it was there.
 bool blank_in_command_line(const std::string &secret) {
   const CommandLine words = command_line();
   bool was_there = false;
@@ -78,7 +78,7 @@ bool set_secret(std::string &setting, const char *name, const std::string &value
   return true;
 }
 
-/// Not as secret as the others: nobody is warned.
+/// Less secret than the others: no warning.
 bool set_access_key(std::string &setting, const std::string &value) {
   char *key = nullptr;
   if (nbdkit_read_password(value.c_str(), &key) == -1)
@@ -88,7 +88,7 @@ bool set_access_key(std::string &setting, const std::string &value) {
   return true;
 }
 
-/// A bare word, which nbdkit takes for a script.
+/// Refuses a bare word, which nbdkit passes as `script`.
 bool refuse_bare_word(const std::string &word) {
   const std::string path = word.starts_with("s3://") ? word.substr(5) : word;
   const size_t slash = path.find('/');
@@ -148,7 +148,7 @@ bool set_time(unsigned &setting_ms, const char *name, const std::string &value) 
   return true;
 }
 
-/// Nothing that would begin another header.
+/// Refuses characters that would begin another header.
 bool set_text(std::string &setting, const std::string &name, const std::string &value) {
   for (const char c : value) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
@@ -231,7 +231,7 @@ bool check_place(const Settings &settings) {
   if (!settings.size_bytes)
     return true;
   if (*settings.object_bytes > MAX_OBJECT_BYTES) {
-    nbdkit_error("object-size=: at most 64M, because to write a part of an object is to write all "
+    nbdkit_error("object-size=: at most 64M, because writing a part of an object writes all "
                  "of it");
     return false;
   }
@@ -248,7 +248,7 @@ bool check_keys(const Settings &settings) {
     return false;
   }
   if (settings.is_anonymous && !settings.access_key.empty()) {
-    nbdkit_error("anonymous=true is to have no keys: leave out access-key= and secret-key=");
+    nbdkit_error("anonymous=true uses no keys: leave out access-key= and secret-key=");
     return false;
   }
   if (!settings.sse.empty() && settings.sse != "AES256" && settings.sse != "aws:kms") {
@@ -270,7 +270,7 @@ std::string from_environment(const char *name) {
 }
 
 bool set_parameter(Settings &settings, const std::string &given, const std::string &value) {
-  // nbdkit's plugin takes some of them with underscores too.
+  // nbdkit's plugin accepts some of them with underscores too.
   const std::string key = given == "access_key"      ? "access-key"
                           : given == "secret_key"    ? "secret-key"
                           : given == "session_token" ? "session-token"

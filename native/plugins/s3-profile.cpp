@@ -60,7 +60,7 @@ std::optional<Profile> parse_section(const std::string &text, const std::string 
       continue;
     }
     const size_t equals = words.find('=');
-    // What is indented belongs to the setting above, such as s3 =.
+    // Indented lines belong to the setting above, such as s3 =.
     const bool is_nested = line[0] == ' ' || line[0] == '\t';
     if (is_in && !is_nested && equals != std::string::npos)
       (*values)[trimmed(words.substr(0, equals))] = trimmed(words.substr(equals + 1));

@@ -10,20 +10,20 @@ namespace s3 {
 
 using Profile = std::map<std::string, std::string>;
 
-/// What both files say of it; where both do, credentials has the last word. "" is the default
-/// profile. Nothing, if it is in neither.
+/// A profile from both files; credentials overrides config. "" is the default profile. Nothing if
+/// neither file has it.
 std::optional<Profile> read_profile(const std::string &name);
 
-/// "" where the profile does not say it.
+/// "" if the profile does not have it.
 std::string value_of(const Profile &profile, const char *name);
 
 /// Both files' names, for messages.
 std::string profile_files();
 
-/// The lines of one section of such a file's text, if it is there.
+/// The settings of one section of such a file's text, if it exists.
 std::optional<Profile> parse_section(const std::string &text, const std::string &section);
 
-/// A small file's text without the space around it; "" if it cannot be read.
+/// A small file's text without surrounding space; "" if it cannot be read.
 std::string read_small_file(const std::string &path);
 
 } // namespace s3

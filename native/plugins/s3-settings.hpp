@@ -1,4 +1,4 @@
-// What the s3 plugin is told by its parameters and the environment.
+// The s3 plugin's settings, from its parameters and the environment.
 #ifndef ASYNCNBD_S3_SETTINGS_HPP
 #define ASYNCNBD_S3_SETTINGS_HPP
 
@@ -12,15 +12,15 @@ namespace s3 {
 
 struct Settings {
   std::string bucket;
-  std::string key; // of the object, or what the names of a volume's objects begin with
+  std::string key;                    // of the object, or the prefix of a volume's objects
   std::optional<uint64_t> size_bytes; // of a volume
   std::optional<uint64_t> object_bytes;
 
-  std::string access_key; // "": where AWS' tools look for it
+  std::string access_key; // "": looked for like AWS's tools do
   std::string secret_key;
   std::string session_token;
   std::string profile;
-  bool is_profile_given = false; // by parameter: it goes before the environment
+  bool is_profile_given = false; // by parameter: it overrides the environment
   bool is_anonymous = false;
 
   std::string endpoint_url; // "": Amazon's
@@ -33,12 +33,12 @@ struct Settings {
   std::string sse_kms_key_id;
 
   http::Settings http;
-  http::Retry retry{.attempts = 10'000}; // what counts is the deadline
+  http::Retry retry{.attempts = 10'000}; // in effect limited by the deadline
 };
 
-/// Takes one parameter. False: nbdkit_error() has been told.
+/// Takes one parameter. False on failure, after nbdkit_error().
 bool set_parameter(Settings &settings, const std::string &key, const std::string &value);
-/// After the last one: adds what the environment and the profile's files say.
+/// After the last one: adds settings from the environment and the profile's files.
 bool complete(Settings &settings);
 
 extern const char *const PARAMETERS_HELP;

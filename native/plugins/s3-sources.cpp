@@ -9,7 +9,8 @@ namespace s3 {
 
 namespace {
 
-/// What AWS' tools know and this plugin does not, so that nobody wonders where their keys are.
+/// Names settings that AWS's tools support and this plugin does not, so that nobody wonders where
+/// the keys are.
 std::string unknown_kind(const Profile &values) {
   for (const char *name : {"credential_process", "sso_session", "sso_start_url", "role_arn"}) {
     if (!value_of(values, name).empty())

@@ -44,7 +44,7 @@ std::unique_ptr<Store> Store::open(const Settings &settings) {
   if (store->client_ == nullptr)
     return nullptr;
   if (!settings.is_anonymous && !http::can_sign()) {
-    nbdkit_error("this libcurl cannot sign requests to S3: version 7.75 is the first that can");
+    nbdkit_error("this libcurl cannot sign requests to S3: use version 7.75 or newer");
     return nullptr;
   }
   return store->credentials_.start() ? std::move(store) : nullptr;
@@ -66,7 +66,7 @@ bool Store::set_origin() {
   }
   while (endpoint.ends_with('/'))
     endpoint.pop_back();
-  // A certificate for *.s3.… is not one for a bucket with a dot in its name.
+  // A certificate for *.s3.… does not cover a bucket with a dot in its name.
   const bool in_path =
       settings_.path_style.value_or(!is_amazon || settings_.bucket.find('.') != std::string::npos);
   if (in_path) {
@@ -100,13 +100,13 @@ namespace {
 
 constexpr std::string_view TOKEN_HEADER = "x-amz-security-token: ";
 constexpr unsigned ATTEMPTS_AT_START = 4; // over about 4 s
-// What fails now and then is no more than two lines in this time.
+// Occasional failures log at most two lines in this time.
 constexpr std::chrono::seconds BETWEEN_OUTAGES{10};
 constexpr std::chrono::seconds QUIET_TIME{1};
 
 } // namespace
 
-// Before each attempt: keys may have been renewed since the one before.
+// Before each attempt: keys may have been renewed since the last one.
 void Store::sign(http::Request &request) const {
   const std::shared_ptr<const Signer> signer = credentials_.current();
   request.signature = signer->signature;
@@ -116,12 +116,12 @@ void Store::sign(http::Request &request) const {
     request.headers.push_back(std::string(TOKEN_HEADER) + signer->token);
 }
 
-// One line when an outage begins and one when it is over: it has many attempts.
+// Logs one line when an outage begins and one when it ends, not one for each attempt.
 void Store::take_retry(const http::Response &response) const {
   const bool is_refusal = response.failure == http::Failure::none && response.status < 500 &&
                           response.status != 408 && response.status != 429;
   if (is_refusal)
-    return; // keys that have ended, or a condition: no outage
+    return; // expired keys or a condition are not an outage
   last_retry_ = http::Clock::now();
   if (is_away_ || last_retry_ < away_since_ + BETWEEN_OUTAGES)
     return;
@@ -130,7 +130,8 @@ void Store::take_retry(const http::Response &response) const {
   warn_operator("s3: " + server_ + ": " + http::explain(response) + "; retrying");
 }
 
-/// Others may still fail, so that only one that has failed before counts, or a time without any.
+/// Other requests may still fail. So the outage ends only with the success of a request that has
+/// failed before, or after a time without failures.
 void Store::take_answer(const http::Response &response) const {
   if (!is_away_)
     return;
@@ -142,7 +143,7 @@ void Store::take_answer(const http::Response &response) const {
   warn_operator("s3: " + server_ + ": answers again, after " + std::to_string(seconds) + " s");
 }
 
-/// What comes with a status that says that the request is wrong, and passes all the same.
+/// Temporary failures that have a status for wrong requests.
 bool Store::is_passing(const http::Response &response) const {
   if (response.status != 400 && response.status != 403 && response.status != 409)
     return false;
@@ -161,8 +162,9 @@ http::Request Store::object(http::Method method, std::string_view key) const {
   request.retry.again = http::Again::safely;
   if (is_starting_.load(std::memory_order_acquire))
     request.retry.attempts = std::min(request.retry.attempts, ATTEMPTS_AT_START);
-  // Always said, since libcurl before version 8 does not say itself what it has signed of a body.
-  // A body's own digest would cost more of the processor than all the rest of a PUT; TLS guards it.
+  // Always sent, because libcurl before version 8 does not send what it has signed of a body. A
+  // digest of the body would take more processor time than the rest of a PUT; TLS protects the
+  // body.
   if (!settings_.is_anonymous)
     request.headers.emplace_back("x-amz-content-sha256: UNSIGNED-PAYLOAD");
   request.prepare = [this](http::Request &attempt) { sign(attempt); };
@@ -188,14 +190,14 @@ http::Request Store::put(std::string_view key, std::span<const char> body) const
   return request;
 }
 
-// Parameters in the order in which they are signed.
+// The parameters must be in the order in which they are signed.
 http::Request Store::list(std::string_view prefix, std::string_view after, unsigned most) const {
   http::Request request = object(http::Method::get, "");
   request.url = bucket_url_ + "?list-type=2&max-keys=" + std::to_string(most) +
                 "&prefix=" + encoded(prefix, "");
   if (!after.empty())
     request.url += "&start-after=" + encoded(after, "");
-  request.text_limit = 4 << 20; // 1000 names of 1 KiB, with all that is said of each
+  request.text_limit = 4 << 20; // 1000 names of 1 KiB, with their other fields
   return request;
 }
 
@@ -209,7 +211,7 @@ std::string Store::code_of(const http::Response &response) {
 
 namespace {
 
-/// "20 minutes behind", of this machine's clock.
+/// How far this machine's clock is off: "20 minutes behind".
 std::string clock_difference(const std::string &date) {
   std::tm parts{};
   if (strptime(date.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &parts) == nullptr)
@@ -231,7 +233,7 @@ int error_of(const http::Response &response, const std::string &code) {
   return EIO;
 }
 
-/// Where the bucket is, if that is what the store says.
+/// The bucket's region, if the store says that it is another one.
 std::string other_region(const http::Response &response, const std::string &region) {
   std::string named = response.field(http::Field::bucket_region);
   if (named.empty())
@@ -243,7 +245,7 @@ std::string other_region(const http::Response &response, const std::string &regi
 
 namespace {
 
-/// What each code means that says all there is to say; else "".
+/// The meaning of codes that need no other text; else "".
 std::string meaning_of(const std::string &code) {
   struct Meaning {
     std::string_view code;
@@ -251,11 +253,11 @@ std::string meaning_of(const std::string &code) {
   };
   static constexpr Meaning MEANINGS[] = {
       {"InvalidAccessKeyId", "the store does not know the access key"},
-      {"SignatureDoesNotMatch", "the secret key is not the access key's"},
+      {"SignatureDoesNotMatch", "the secret key does not belong to the access key"},
       {"ExpiredToken", "the session token has expired: get new keys"},
       {"TokenRefreshRequired", "the session token has expired: get new keys"},
-      {"InvalidToken", "the session token is not right"},
-      {"InvalidClientTokenId", "the session token is not right"},
+      {"InvalidToken", "the session token is not valid"},
+      {"InvalidClientTokenId", "the session token is not valid"},
       {"QuotaExceeded", "the store's quota is used up"},
   };
   const auto *const found = std::find_if(std::begin(MEANINGS), std::end(MEANINGS),
@@ -263,13 +265,13 @@ std::string meaning_of(const std::string &code) {
   return found == std::end(MEANINGS) ? "" : found->text;
 }
 
-/// For what has no meaning here: what the store said.
+/// For other codes: the store's own text.
 std::string words_of(const http::Response &response, const std::string &code) {
   const std::string said = text_of(response.text, "Message");
   std::string words = http::explain(response);
   if (!code.empty())
     words += ", " + code;
-  // Some stores name what they were sent; nothing of that is for logs.
+  // Some stores repeat what they were sent, which must not be logged.
   if (!said.empty() && said.size() < 200 && code != "AuthorizationHeaderMalformed")
     words += ": " + said;
   return words;
@@ -282,7 +284,7 @@ std::string Store::meaning(const http::Response &response, const std::string &co
   if (response.failure != http::Failure::none) {
     const bool may_be_trusted = settings_.http.verifies_tls && http::is_unknown_issuer(response);
     return server_ + ": " + http::explain(response) +
-           (may_be_trusted ? "; cainfo= names the certificates to trust" : "");
+           (may_be_trusted ? "; give the certificates to trust with cainfo=" : "");
   }
   const std::string region = other_region(response, settings_.region);
   if (!region.empty() && response.status != 404)

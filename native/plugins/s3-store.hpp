@@ -1,5 +1,4 @@
-// A bucket of an S3 store: URLs, signatures and headers of requests to it, and what its errors
-// mean.
+// A bucket of an S3 store: URLs, signatures and headers of requests, and the meaning of errors.
 #ifndef ASYNCNBD_S3_STORE_HPP
 #define ASYNCNBD_S3_STORE_HPP
 
@@ -13,18 +12,18 @@
 
 namespace s3 {
 
-/// As URLs have it: all but letters, digits, -._~ and what is in `kept` becomes %XX.
+/// Encodes for URLs: everything except letters, digits, -._~ and `kept` becomes %XX.
 std::string encoded(std::string_view text, std::string_view kept);
 
-/// Why a request did not do what it should.
+/// Why a request has failed.
 struct Problem {
-  int error;            // of errno, for clients
+  int error;            // an errno, for clients
   std::string sentence; // what failed and why, without secrets
 };
 
 class Store {
 public:
-  /// Null: nbdkit_error() has been told. Finds keys; asks no store yet.
+  /// Finds keys; does not contact the store yet. Null on failure, after nbdkit_error().
   static std::unique_ptr<Store> open(const Settings &settings);
   ~Store() { stop(); }
   Store(const Store &) = delete;
@@ -38,18 +37,18 @@ public:
   http::Request object(http::Method method, std::string_view key) const;
   /// The same for a PUT of these bytes, borrowed until `done`.
   http::Request put(std::string_view key, std::span<const char> body) const;
-  /// Of at most `most` objects whose names begin with `prefix` and come after `after`.
+  /// Lists at most `most` objects whose names begin with `prefix` and sort after `after`.
   http::Request list(std::string_view prefix, std::string_view after, unsigned most) const;
 
-  /// Of a response that is no success. `what`: "cannot read the object K"; `key`: which object.
+  /// For a response that is not a success. `what`: "cannot read the object K"; `key`: which object.
   Problem problem(const http::Response &response, const std::string &what,
                   const std::string &key = "") const;
   /// S3's name for the error: "NoSuchKey", or "".
   static std::string code_of(const http::Response &response);
 
-  /// From now on requests are tried until the deadline: before, somebody waits for the start.
+  /// From now on requests are retried until the deadline. Before, the operator waits for the start.
   void has_started() { is_starting_.store(false, std::memory_order_release); }
-  /// All requests end. Before anything that they refer to goes.
+  /// Ends all requests. Call it before anything that they refer to is destroyed.
   void stop();
 
 private:
@@ -64,15 +63,15 @@ private:
 
   const Settings &settings_;
   mutable Credentials credentials_;
-  std::string origin_; // up to where keys begin, with the slash before them
+  std::string origin_; // the URL up to the key, including the slash
   std::string bucket_url_;
   std::string server_; // scheme, host and port, for messages
   std::atomic<bool> is_starting_{true};
-  // Of the log's lines about outages. The client's thread.
+  // For log lines about outages. Used on the client's thread.
   mutable bool is_away_ = false;
   mutable http::Clock::time_point away_since_ = http::Clock::time_point::min();
   mutable http::Clock::time_point last_retry_;
-  std::unique_ptr<http::Client> client_; // last: ends first
+  std::unique_ptr<http::Client> client_; // last, so that it ends first
 };
 
 } // namespace s3

@@ -1,5 +1,4 @@
-// Which version of each object this server expects in the store: what its writes are conditional
-// on.
+// The version of each object that this server expects in the store: the condition of its writes.
 #ifndef ASYNCNBD_S3_VERSIONS_HPP
 #define ASYNCNBD_S3_VERSIONS_HPP
 
@@ -13,13 +12,13 @@ namespace s3 {
 struct Version {
   enum class State { unknown, absent, present };
   State state = State::unknown;
-  std::string etag; // as conditions have it
-  /// From the store's answer about this object itself: if it is another one later, then somebody
-  /// else has written. What a listing says is a hint, that a condition may prove wrong.
+  std::string etag; // in the form for conditions
+  /// It comes from an answer about this object itself: if the store later has another, somebody
+  /// else has written. A listing only gives a hint, which a condition may prove wrong.
   bool is_certain = false;
 };
 
-/// A bounded memory: of what is forgotten, the store is asked again.
+/// A bounded memory: the store is asked again about forgotten objects.
 class Versions {
 public:
   Version get(uint64_t object) const {
@@ -41,13 +40,13 @@ public:
   }
   void set_absent(uint64_t object) { set(object, {Version::State::absent, "", true}); }
   void forget(uint64_t object) { set(object, {}); }
-  /// Of a listing; what is known already stays.
+  /// From a listing; does not replace what is known.
   void hint(uint64_t object, std::string etag) {
     std::lock_guard lock(mutex_);
     if (versions_.size() < MOST)
       versions_.try_emplace(object, Version{Version::State::present, std::move(etag), false});
   }
-  /// All objects that are there have been hinted at.
+  /// All existing objects have been hinted at.
   void others_are_absent() { unlisted_ = Version::State::absent; }
 
 private:

@@ -11,14 +11,14 @@ namespace s3 {
 
 namespace {
 
-// At start: of so many pages of 1000 objects all are checked; of the others, each when it is used.
+// At the start, all objects of this many pages of 1000 are checked; the others when they are used.
 constexpr unsigned PAGES_AT_START = 64;
-// A listing says which objects there are at the price of one request.
+// From this many objects on, a listing finds the existing ones with one request.
 constexpr uint64_t LIST_FROM = 4;
 constexpr unsigned ALL_PAGES = ~0U;
-constexpr unsigned PAGES_OF_STATUS = 4; // a client asks for the rest
+constexpr unsigned PAGES_OF_STATUS = 4; // clients ask again for the rest
 
-/// Answers a request when all that hold the parts are done with it.
+/// Answers a request when all holders of the parts have finished.
 template <typename Request> std::shared_ptr<Parts> answer_later(Request given) {
   auto request = std::make_shared<Request>(std::move(given));
   return std::make_shared<Parts>([request](int error) {
@@ -29,7 +29,7 @@ template <typename Request> std::shared_ptr<Parts> answer_later(Request given) {
   });
 }
 
-/// What runs out of memory halfway fails all of the request.
+/// If memory runs out halfway, the whole request fails.
 template <typename Work> void with_parts(const std::shared_ptr<Parts> &parts, Work work) {
   try {
     work();
@@ -54,8 +54,8 @@ bool Volume::check_objects(const Listing &listing) const {
   }
   for (const Listed &listed : listing.objects) {
     if (listed.object >= layout_.objects()) {
-      nbdkit_error("the volume has the object %s, past the end that size= gives it: size= is too "
-                   "small, or object-size= is not what it was made with",
+      nbdkit_error("the volume has the object %s, past the end according to size=: size= is too "
+                   "small, or object-size= is not the volume's",
                    layout_.name(listed.object).c_str());
       return false;
     }
@@ -92,7 +92,7 @@ bool Volume::start() {
   return true;
 }
 
-// Nobody wants to read an empty disk, and a key is soon mistyped.
+// Nobody wants to read an empty disk, and a key is easily mistyped.
 bool Volume::refuse_empty() const {
   nbdkit_error("%s: there are no objects in the bucket \"%s\", and nothing to read: check key=",
                layout_.prefix.c_str(), store_.settings().bucket.c_str());
@@ -218,7 +218,7 @@ void Volume::trim(nbdkit::TrimRequest request) {
   const uint64_t first = (request.offset() + bytes - 1) / bytes;
   const uint64_t end = (request.offset() + request.count()) / bytes;
   const PartsPtr parts = answer_later(std::move(request));
-  if (first < end) // of what is less than an object, nothing becomes free
+  if (first < end) // a part of an object frees nothing
     with_parts(parts, [&] { remove_whole(first, end, parts); });
 }
 

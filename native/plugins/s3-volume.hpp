@@ -1,4 +1,4 @@
-// A volume of equal objects as a disk: nbdkit's S3 plugin has the same layout.
+// A volume of objects of one size as a disk; nbdkit's S3 plugin has the same layout.
 #ifndef ASYNCNBD_S3_VOLUME_HPP
 #define ASYNCNBD_S3_VOLUME_HPP
 
@@ -34,7 +34,7 @@ private:
     uint64_t object;
     uint32_t begin; // in the object
     uint32_t end;
-    uint32_t done; // of the request, before it
+    uint32_t done; // bytes of the request before it
   };
   template <typename Each> void for_pieces(uint64_t offset, uint64_t count, Each each) const;
   bool check_objects(const Listing &listing) const;
@@ -49,7 +49,7 @@ private:
   Store &store_;
   const Layout layout_;
   Objects objects_;
-  std::atomic<bool> was_empty_{false}; // until somebody is known to have written
+  std::atomic<bool> was_empty_{false}; // until a write is known
 };
 
 } // namespace s3

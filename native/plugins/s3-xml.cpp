@@ -8,7 +8,7 @@ namespace s3 {
 
 namespace {
 
-/// As UTF-8; nothing if it is no character.
+/// Appends it as UTF-8; nothing for an invalid character.
 void append_character(std::string &text, uint32_t code) {
   if (code == 0 || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
     return;
@@ -32,7 +32,7 @@ void append_character(std::string &text, uint32_t code) {
   }
 }
 
-/// False: it is no entity of XML's.
+/// False: not an XML entity.
 bool append_entity(std::string &text, std::string_view name) {
   if (name.starts_with('#')) {
     const bool is_hex = name.starts_with("#x");
@@ -58,7 +58,7 @@ bool append_entity(std::string &text, std::string_view name) {
 
 struct Element {
   std::string_view inner;
-  size_t end; // behind it
+  size_t end; // after its end
 };
 
 std::optional<Element> find_element(std::string_view document, std::string_view name, size_t from) {
@@ -67,7 +67,7 @@ std::optional<Element> find_element(std::string_view document, std::string_view 
   size_t begin = document.find(open, from);
   while (begin != std::string_view::npos) {
     const size_t after = begin + open.size();
-    // Not <Keys> for <Key>; with attributes is allowed.
+    // <Keys> must not match <Key>; attributes are allowed.
     if (after < document.size() && std::string_view("> /").find(document[after]) != none) {
       const size_t inner = document.find('>', after);
       if (inner == std::string_view::npos)

@@ -1,9 +1,8 @@
-// The few elements of a store's XML that the s3 plugin reads: of errors, listings and STS.
-//
-// S3's documents are flat and made by programs: no attributes of importance, no comments, no CDATA,
-// no element inside of one of its own name. For that a search for "<Name>…</Name>" is exact,
-// bounded by the document's own size, and needs no library to be found at run time; what has
-// another form is not found, which is an error to those who ask.
+// Reads the few XML elements that the s3 plugin needs from a store's errors, listings and STS. S3's
+// documents are flat and made by programs: no important attributes, no comments, no CDATA, no
+// element inside one of the same name. So a search for "<Name>…</Name>" is exact, is bounded by the
+// document's size, and needs no library at run time. Other forms are not found, which callers treat
+// as an error.
 #ifndef ASYNCNBD_S3_XML_HPP
 #define ASYNCNBD_S3_XML_HPP
 
@@ -14,13 +13,13 @@
 
 namespace s3 {
 
-/// What is between the first <name> and its end, entities and all.
+/// The text between the first <name> and its end, with entities.
 std::optional<std::string_view> inside(std::string_view document, std::string_view name);
 
-/// The same as text, "" if it is not there. Entities are replaced.
+/// The same with entities replaced; "" if there is none.
 std::string text_of(std::string_view document, std::string_view name);
 
-/// Calls `each` with what is inside of each <name>, one after the other.
+/// Calls `each` with the content of each <name>, one after the other.
 void for_each(std::string_view document, std::string_view name,
               const std::function<void(std::string_view)> &each);
 

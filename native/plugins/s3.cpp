@@ -13,7 +13,7 @@
 
 namespace {
 
-/// One client's; all have one disk.
+/// For one client; all share one disk.
 class Export {
 public:
   explicit Export(std::shared_ptr<s3::Disk> disk) : disk_(std::move(disk)) {}
@@ -32,7 +32,7 @@ public:
   void trim(nbdkit::TrimRequest request) { disk_->trim(std::move(request)); }
   void zero(nbdkit::ZeroRequest request) { disk_->zero(std::move(request)); }
   void extents(nbdkit::ExtentsRequest request) { disk_->extents(std::move(request)); }
-  // The store has all that was answered.
+  // The store already has everything that was answered.
   void flush(nbdkit::FlushRequest request) { std::move(request).done(); }
 
 private:
@@ -57,7 +57,7 @@ public:
       throw nbdkit::Reported(EINVAL);
   }
 
-  /// What cannot work is told before anybody connects.
+  /// Errors are reported before anybody connects.
   void get_ready() {
     store_ = s3::Store::open(settings_);
     if (store_ == nullptr)
@@ -77,7 +77,7 @@ public:
     return std::make_unique<Export>(disk_);
   }
 
-  /// Whoever waits for the store is answered before the disk goes.
+  /// Requests that wait for the store are answered before the disk is destroyed.
   void cleanup() {
     if (store_ != nullptr)
       store_->stop();
@@ -86,7 +86,7 @@ public:
 private:
   s3::Settings settings_;
   std::shared_ptr<s3::Disk> disk_;
-  std::unique_ptr<s3::Store> store_; // ends before the disk that its requests are for
+  std::unique_ptr<s3::Store> store_; // must end before the disk that its requests refer to
 };
 
 } // namespace

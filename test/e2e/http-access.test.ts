@@ -40,7 +40,7 @@ describe("a user's name or password", () => {
       true,
     );
     if (name !== "authorization") return;
-    expect(await refusal(url)).toContain("the server said 401 Unauthorized; user= and password=");
+    expect(await refusal(url)).toContain("the server said 401 Unauthorized; give user=");
   });
 
   test("appears in no message", async () => {
@@ -119,7 +119,7 @@ describe("a redirect", () => {
   });
 
   test.each([
-    ["file:///etc/passwd", "redirects to what is no http: URL"],
+    ["file:///etc/passwd", "redirects to a URL that is not http:"],
     ["/disk.img", "there are more than 10 redirects"],
   ])("to %s is refused", async (location, words) => {
     const { url } = await startWeb(content, {
@@ -142,7 +142,7 @@ describe.skipIf(sanitizer !== undefined)("https:", () => {
     const { url } = await serveTls(authority);
     await firstBytesOfWeb(url, `cainfo=${authority.caCertificate}`);
     await firstBytesOfWeb(url, "sslverify=false");
-    expect(await refusal(url)).toMatch(/no secure connection: .*; cainfo= names/);
+    expect(await refusal(url)).toMatch(/no secure connection: .*; give the certificates/);
     const other = new Authority("Other authority");
     expect(await refusal(url, `cainfo=${other.caCertificate}`)).toContain("certificate");
     const misnamed = url.replace("127.0.0.1", "localhost");

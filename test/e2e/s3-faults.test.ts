@@ -287,7 +287,7 @@ describe("stubs of stores:", () => {
       ...volume,
       "single-writer=true",
     );
-    expect(words).toContain("the store does not list names in their order");
+    expect(words).toContain("the store does not list names in order");
   });
 
   test("a bucket in the host's name, or in the path", async () => {

@@ -295,7 +295,7 @@ describe("mistakes are reported at the start", () => {
     [[...volumeOf("x"), "bucket=nosuch"], 'there is no bucket "nosuch"'],
     [["key=x", "anonymous=true"], "the store does not allow it without keys"],
     [["key=x", "access-key=nosuch", "secret-key=x"], "the store does not know the access key"],
-    [["key=x", "access-key=test", "secret-key=x"], "the secret key is not the access key's"],
+    [["key=x", "access-key=test", "secret-key=x"], "the secret key does not belong"],
     [["key=x", "profile=nosuch"], 'there is no profile "nosuch" in '],
     [["key=x", "endpoint-url=http://127.0.0.1:1", "retries=0"], "x: http://127.0.0.1:1: cannot"],
   ])("%j", async (parameters, words) => {
@@ -306,7 +306,7 @@ describe("mistakes are reported at the start", () => {
     const key = newKey();
     await s3.store.put(BUCKET, nameOf(key, 5), randomBytes(1000));
     expect(await refusal(`key=${key}`)).toContain(
-      `there is ${nameOf(key, 5)}, as of a volume: give its size= and object-size=1000`,
+      `there is ${nameOf(key, 5)}, which looks like a volume: give its size= and object-size=1000`,
     );
   });
 
@@ -336,7 +336,7 @@ describe("mistakes are reported at the start", () => {
     const long = newKey();
     await s3.store.put(BUCKET, nameOf(long, 64), randomBytes(OBJECT));
     expect(await refusal(...volumeOf(long))).toContain(
-      `${nameOf(long, 64)}, past the end that size= gives it`,
+      `${nameOf(long, 64)}, past the end according to size=`,
     );
   });
 

@@ -1,5 +1,5 @@
-//! A sparse disk in memory whose requests are carried out by one thread: what is zero takes no memory,
-//! and reads are sent from where the data lies.
+//! A sparse disk in memory whose requests are carried out by one thread: zeroes take no memory, and
+//! reads are sent without a copy.
 
 use std::collections::HashMap;
 use std::sync::mpsc::{channel, Receiver, Sender};
@@ -67,7 +67,7 @@ impl Plugin for SparseDisk {
     fn cleanup(&mut self) {
         *self.queue.lock().unwrap() = None;
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // if it has panicked, that has been said
+            let _ = thread.join(); // a panic has already been logged
         }
     }
 
@@ -77,9 +77,9 @@ impl Plugin for SparseDisk {
 }
 
 impl OpenDisk {
-    /// A job that nobody takes any more is dropped, and its client gets EIO.
+    /// If the thread has stopped, the job is dropped, and its client gets EIO.
     fn put(&self, job: Job) {
-        // Unlocked again before a job is dropped, which answers it.
+        // Unlock before a job is dropped, because that answers it.
         let queue = self.queue.lock().unwrap().clone();
         if let Some(queue) = queue {
             let _ = queue.send(job);
@@ -127,7 +127,7 @@ fn work(jobs: Receiver<Job>) {
                 chunks.write(request.offset(), request.data());
                 request.done()
             }
-            Job::Flush(request) => request.done(), // there is nothing more durable
+            Job::Flush(request) => request.done(), // no storage is more durable
             Job::Trim(request) => {
                 chunks.clear(request.offset(), request.count());
                 request.done()
@@ -141,11 +141,11 @@ fn work(jobs: Receiver<Job>) {
     }
 }
 
-/// What has been written. A chunk that is lent to a reply is copied before it is written to.
+/// The written chunks. A chunk that is lent to a reply is copied before it is changed.
 #[derive(Default)]
 struct Chunks(HashMap<u64, Arc<Vec<u8>>>);
 
-/// The parts of a range that lie in one chunk each: which, where in it, and how many bytes.
+/// Splits a range by chunks: the chunk, the offset in it, and the number of bytes.
 fn pieces(mut offset: u64, count: usize) -> impl Iterator<Item = (u64, usize, usize)> {
     let end = offset + count as u64;
     std::iter::from_fn(move || {

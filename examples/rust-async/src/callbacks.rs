@@ -1,4 +1,4 @@
-//! The functions that the server calls. Each ends here, whatever panics inside.
+//! The functions that the server calls. No panic leaves them.
 
 use std::any::Any;
 use std::cell::UnsafeCell;
@@ -13,12 +13,12 @@ use crate::{errno, log_error, sys, text, Error, Export, Plugin, Result};
 #[repr(transparent)]
 pub struct Table(UnsafeCell<sys::Plugin>);
 
-// The server reads it, and writes nothing.
+// The server only reads it.
 unsafe impl Sync for Table {}
 
 impl Table {
-    /// Panics unless `name` and `CONFIG_HELP` end with a zero byte; in a static, that is an error of
-    /// the compiler's.
+    /// Panics unless `name` and `CONFIG_HELP` end with a zero byte; in a static, that is a
+    /// compile error.
     pub const fn of<P: Plugin>(name: &'static str) -> Table {
         let mut table = with_exports_callbacks::<P>();
         table.name = ended(name);
@@ -51,7 +51,7 @@ const fn ended(text: &'static str) -> *const c_char {
 // It is never written to.
 unsafe impl Sync for sys::Extension {}
 
-/// What the server alone sees of a table.
+/// The part of a table that only asyncnbd sees.
 pub const fn extension(table: &'static Table) -> sys::Extension {
     let start = table as *const Table as *const u8;
     sys::Extension {
@@ -63,7 +63,7 @@ pub const fn extension(table: &'static Table) -> sys::Extension {
 }
 
 const fn with_exports_callbacks<P: Plugin>() -> sys::Plugin {
-    // All of its fields may be zero: numbers, pointers, and functions that are not there.
+    // All of its fields may be zero: numbers, pointers, and missing functions.
     let mut table: sys::Plugin = unsafe { mem::transmute([0u8; mem::size_of::<sys::Plugin>()]) };
     table._struct_size = sys::NBDKIT_FIELDS_BYTES as u64;
     table._api_version = sys::API_VERSION;
@@ -90,20 +90,20 @@ const fn with_exports_callbacks<P: Plugin>() -> sys::Plugin {
     table
 }
 
-/// Of what a panic was given, if it is a text.
+/// The message of a panic, if it is a text.
 fn words(panic: &(dyn std::any::Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| text.to_string());
     text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "no text".into())
 }
 
-/// Drops what a panic was given. That may panic in turn: what it gives then is left alone.
+/// Drops the payload of a panic. If that panics in turn, the new payload is leaked.
 pub(crate) fn discard(panic: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(|| drop(panic))) {
         mem::forget(again);
     }
 }
 
-/// None: it has failed or panicked, the log says why, and the client gets its errno.
+/// None: the call has failed or panicked; that has been logged, and the client's errno is set.
 fn guarded<T>(what: &str, call: impl FnOnce() -> Result<T>) -> Option<T> {
     let result = catch_unwind(AssertUnwindSafe(call)).unwrap_or_else(|panic| {
         let message = format!("a panic: {}", words(panic.as_ref()));
@@ -126,8 +126,8 @@ fn status(result: Option<()>) -> c_int {
     }
 }
 
-/// The plugin of the server that makes this call, made by the first one. Calls beside which no other of
-/// that server runs may change it; the others, as `open`, share it.
+/// The plugin of the calling server; the first call makes it. Calls that run alone in their server may
+/// change it; others, such as `open`, share it.
 unsafe fn plugin<P: Plugin>() -> *mut P {
     let place = sys::asyncnbd_instance().cast::<*mut P>();
     if (*place).is_null() {
@@ -193,7 +193,7 @@ unsafe extern "C" fn can_multi_conn<P: Plugin>(_handle: *mut c_void) -> c_int {
     P::Export::CAN_MULTI_CONN.into()
 }
 
-/// 0: the request has been answered, by being dropped if nothing else, or somebody has it who will.
+/// 0: the request has been answered, at the latest when it was dropped, or its new owner will answer it.
 fn serve(command: &str, call: impl FnOnce()) -> c_int {
     guarded(command, || {
         call();

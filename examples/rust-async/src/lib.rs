@@ -15,7 +15,7 @@ pub use request::{
 
 use std::ffi::{CStr, CString};
 
-/// Those of Linux that the protocol has, and that a plugin may need.
+/// The errors of the protocol that a plugin may need, with Linux's numbers.
 pub mod errno {
     pub const EPERM: i32 = 1;
     pub const EIO: i32 = 5;
@@ -25,7 +25,7 @@ pub mod errno {
     pub const ENOTSUP: i32 = 95;
 }
 
-/// Why something else than a request has failed: what is logged, and what a client gets.
+/// An error of anything but a request: the message for the log, and the errno for the client.
 #[derive(Debug)]
 pub struct Error {
     pub errno: i32,
@@ -46,8 +46,8 @@ impl From<std::io::Error> for Error {
 
 pub type Result<T> = std::result::Result<T, Error>;
 
-/// What a server serves. It is made before its first parameter and dropped after its last client;
-/// each server of a process has its own.
+/// The plugin of a server. It is made before its first parameter and dropped after its last client;
+/// each server in a process has its own.
 pub trait Plugin: Default + Send + Sync + 'static {
     type Export: Export;
 
@@ -62,21 +62,21 @@ pub trait Plugin: Default + Send + Sync + 'static {
         Ok(())
     }
 
-    /// In the process that will serve: threads are started here.
+    /// In the process that will serve: start threads here.
     fn after_fork(&mut self) -> Result<()> {
         Ok(())
     }
 
-    /// After the last client: threads are stopped here.
+    /// After the last client: stop threads here.
     fn cleanup(&mut self) {}
 
     /// A client has chosen the export of this name, "" for the default one.
     fn open(&self, name: &str, readonly: bool) -> Result<Self::Export>;
 }
 
-/// A client's open export. Any number of calls may run at once, and none should block: it takes the
-/// request elsewhere, or answers it. Where the server has given up waiting for an answer, the export
-/// is dropped while requests of its client are still elsewhere.
+/// A client's open export. Any number of calls may run at once, and none should block: it passes
+/// the request on, or answers it. If the server has given up waiting for an answer, the export is
+/// dropped while requests of its client are still outstanding.
 pub trait Export: Send + Sync + 'static {
     const CAN_WRITE: bool = false;
     const CAN_FLUSH: bool = false;
@@ -151,7 +151,7 @@ pub fn parse_size(text: &str) -> Result<u64> {
     u64::try_from(size).map_err(|_| Error::new(errno::EINVAL, format!("{text}: not a size")))
 }
 
-/// What C cannot have in a text is left out.
+/// Drops bytes that a C string cannot contain.
 fn c_string(text: &str) -> CString {
     CString::new(text.replace('\0', "")).unwrap_or_default()
 }

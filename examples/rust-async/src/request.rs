@@ -6,7 +6,7 @@ use std::panic::{catch_unwind, AssertUnwindSafe};
 use crate::callbacks::discard;
 use crate::{errno, log_error, sys};
 
-/// A request that has to be answered. Whoever has it answers; moving it moves that duty.
+/// A request that must be answered by its owner.
 struct Unanswered {
     conn: *mut c_void,
     reqid: u64,
@@ -17,7 +17,7 @@ struct Unanswered {
 unsafe impl Send for Unanswered {}
 
 impl Unanswered {
-    /// What the server calls it, for the caller to answer.
+    /// The server's id of the request; the caller must answer it.
     fn take(self) -> (*mut c_void, u64) {
         let id = (self.conn, self.reqid);
         std::mem::forget(self);
@@ -43,7 +43,7 @@ impl Drop for Unanswered {
     }
 }
 
-/// What a request is about: `count` bytes of the disk from `offset` on, never none.
+/// The range of a request: `count` bytes of the disk from `offset` on, never 0.
 #[derive(Clone, Copy)]
 struct Range {
     offset: u64,
@@ -105,7 +105,7 @@ pub struct WriteRequest {
     data: *const u8,
 }
 
-/// Covers the writes that were answered before it came. Its range is empty.
+/// Covers the writes that were answered before it arrived. It has no range.
 pub struct FlushRequest {
     unanswered: Unanswered,
     range: Range,
@@ -130,26 +130,26 @@ pub struct ExtentsRequest {
     has_failed: bool,
 }
 
-// As for what is unanswered: the memory is the request's alone until then.
+// As for Unanswered: until the answer, only the request owns the memory.
 unsafe impl Send for ReadRequest {}
 unsafe impl Send for WriteRequest {}
 unsafe impl Send for ExtentsRequest {}
 
 impl ReadRequest {
-    /// To be filled for [`done`](Self::done): zeroes, or what was there before.
+    /// Fill it for [`done`](Self::done). It has zeroes or old data.
     pub fn buffer(&mut self) -> &mut [u8] {
-        // The server has initialised it, and touches it after the answer only.
+        // The server has initialised it, and does not touch it before the answer.
         unsafe { std::slice::from_raw_parts_mut(self.buffer, self.range.count as usize) }
     }
 
-    /// The data is what the buffer has.
+    /// The data is in the buffer.
     pub fn done(self) -> bool {
         let (data, count) = (self.buffer, self.range.count);
         let (conn, reqid) = self.unanswered.take();
         unsafe { sys::nbdkit_async_reply_read(conn, reqid, count, data.cast()) == 0 }
     }
 
-    /// The data is this. Panics, which is EIO, if it is not `count` bytes.
+    /// The data is this. Panics, which gives EIO, if it is not `count` bytes.
     pub fn done_from(self, data: &[u8]) -> bool {
         assert_eq!(data.len(), self.count(), "the data of a read must be all that it asks for");
         let count = self.range.count;
@@ -160,12 +160,12 @@ impl ReadRequest {
         }
     }
 
-    /// The data is sent, without a copy, from what `owner` has from the byte `from` on. The owner is
-    /// dropped when it has been, on any thread.
+    /// The data is sent without a copy from `owner`, from the byte `from` on. The owner is dropped
+    /// after that, on any thread.
     pub fn done_lent<T: AsRef<[u8]> + Send + 'static>(self, owner: T, from: usize) -> bool {
         unsafe extern "C" fn release<T>(owner: *mut c_void) {
             let owner = Box::from_raw(owner.cast::<T>());
-            // What panics here has nobody to tell.
+            // Nobody can be told of a panic here.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(|| drop(owner))) {
                 discard(panic);
             }
@@ -183,8 +183,8 @@ impl ReadRequest {
     }
 }
 
-/// The owner of lent data until the server has it. A Box would not do: moving one ends what was
-/// borrowed from it.
+/// The owner of lent data until the server has it. Not a Box, because moving a Box ends borrows
+/// from it.
 struct Lent<T>(*mut T);
 
 impl<T> Lent<T> {
@@ -202,14 +202,14 @@ impl<T> Drop for Lent<T> {
 }
 
 impl WriteRequest {
-    /// What is to be stored.
+    /// The data to store.
     pub fn data(&self) -> &[u8] {
         unsafe { std::slice::from_raw_parts(self.data, self.range.count as usize) }
     }
 }
 
 impl ZeroRequest {
-    /// A hole that reads as zeroes will do.
+    /// A hole that reads as zeroes is allowed.
     pub fn may_trim(&self) -> bool {
         self.range.flags & sys::FLAG_MAY_TRIM != 0
     }
@@ -220,7 +220,7 @@ impl ZeroRequest {
     }
 }
 
-/// What a part of the disk is.
+/// The kind of a part of the disk.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Extent {
     Data,
@@ -264,14 +264,14 @@ impl ExtentsRequest {
     }
 }
 
-/// Answers that this thread gives while it lives leave together.
+/// While it exists, this thread's answers are collected; they leave together.
 pub struct Batch {
-    // Neither Send nor Sync: it is a thread's.
+    // Neither Send nor Sync: it belongs to a thread.
     _thread: std::marker::PhantomData<*const ()>,
 }
 
 impl Batch {
-    #[allow(clippy::new_without_default)] // it is not a value but a stretch of time
+    #[allow(clippy::new_without_default)] // it has effects, so it is no default
     pub fn new() -> Self {
         unsafe { sys::nbdkit_async_batch_begin() };
         Batch { _thread: std::marker::PhantomData }
@@ -284,7 +284,7 @@ impl Drop for Batch {
     }
 }
 
-/// What the server gives a callback, as it is.
+/// The arguments of a callback from the server.
 pub(crate) struct Call {
     pub conn: *mut c_void,
     pub reqid: u64,

@@ -1,10 +1,10 @@
-//! What `nbdkit-plugin.h` declares, by hand: the table of callbacks, and the server's functions.
-//! A test compares sizes and offsets with the header's.
+//! Hand-written declarations of `nbdkit-plugin.h`: the table of callbacks, and the server's functions.
+//! A test compares sizes and offsets with the header.
 
 use std::os::raw::{c_char, c_int, c_void};
 
 pub const API_VERSION: c_int = 2;
-/// What nbdkit is told, which does not know of the next one.
+/// For nbdkit, which does not know the next one.
 pub const THREAD_MODEL_PARALLEL: c_int = 3;
 pub const THREAD_MODEL_ASYNC: c_int = 4;
 
@@ -35,7 +35,7 @@ macro_rules! table {
         }
 
         impl Plugin {
-            /// Every field, and how many bytes it is from the beginning.
+            /// Every field, with its offset in bytes.
             pub fn offsets() -> Vec<(&'static str, usize)> {
                 let table = std::mem::MaybeUninit::<Plugin>::uninit();
                 let base = table.as_ptr();
@@ -126,7 +126,7 @@ table! {
     instance_bytes: u64,
 }
 
-/// What nbdkit is to see of the table: up to async_pread, of the 15 fields that are asyncnbd's.
+/// The part of the table for nbdkit: everything before async_pread, the first of asyncnbd's 15 fields.
 pub const NBDKIT_FIELDS_BYTES: usize = std::mem::size_of::<Plugin>() - 15 * 8;
 
 /// `struct asyncnbd_extension`: how the server finds what nbdkit must not see.

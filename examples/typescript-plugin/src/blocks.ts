@@ -1,11 +1,11 @@
-// How a request is divided into parts of blocks.
+// Splits requests at the boundaries of blocks.
 
 export interface Part {
   /** The block's number, from 0. */
   readonly number: number;
   /** Where in the block the part begins, in bytes. */
   readonly start: number;
-  /** The request's memory for it. */
+  /** The part of the request's buffer. */
   readonly part: Buffer;
 }
 

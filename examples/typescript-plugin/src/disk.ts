@@ -1,4 +1,4 @@
-// A disk in memory, whose blocks take memory once they are written.
+// A disk in memory whose blocks take memory only after they are written.
 
 import { definePlugin, failure } from "asyncnbd";
 import { eachBlock } from "./blocks.js";

@@ -1,5 +1,5 @@
-// The disk behind a real server, used by real clients: nbdinfo and nbdcopy, of libnbd; and compared with
-// a disk in memory.
+// The disk behind a real server, used by real clients (nbdinfo and nbdcopy, of libnbd), and compared
+// with a model of a disk.
 
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
