@@ -27,9 +27,8 @@ std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
   return std::make_unique<TurnsOfChain>(std::move(below), std::move(queue), calls_in_turn);
 }
 
-Turns::Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue, bool calls_in_turn)
-    : PassingLayer(std::move(below)), queue_(std::move(queue)),
-      may_call_(queue_->has_workers() ? Caller::may_block : Caller::must_not_block),
+Turns::Turns(std::unique_ptr<Backend> opened, std::shared_ptr<TurnQueue> queue, bool calls_in_turn)
+    : PassingLayer(std::move(opened)), queue_(std::move(queue)), waited_(below(), *queue_),
       calls_in_turn_(calls_in_turn) {}
 
 void Turns::submit(Request &request, Caller caller) {
@@ -40,7 +39,7 @@ void Turns::submit(Request &request, Caller caller) {
   const bool may_call = caller == Caller::may_block || !queue_->has_workers();
   if (may_call && queue_->try_begin()) {
     below().submit(request, caller);
-  } else if (!queue_->wait_for_turn(*this, &request, caller == Caller::may_block)) {
+  } else if (!queue_->wait_for_turn(waited_, &request, caller == Caller::may_block)) {
     request.completers.pop(*this);
     refuse(request, ENOMEM);
   }
@@ -60,7 +59,7 @@ void Turns::give_up(Request &request, int error) {
 }
 
 void Turns::give_up_unanswered() {
-  for (Request *request : queue_->withdraw(*this)) {
+  for (Request *request : queue_->withdraw(waited_)) {
     request->completers.pop(*this);
     refuse(*request, ESHUTDOWN);
   }
@@ -84,7 +83,7 @@ void Turns::close_unused() {
 }
 
 std::unique_lock<TurnQueue> Turns::turn_of_last_call() {
-  queue_->wait_for_workers(*this);
+  queue_->wait_for_workers(waited_);
   return turn_of_call();
 }
 

@@ -9,13 +9,13 @@
 
 namespace asyncnbd::backend {
 
-class Turns : public PassingLayer, private Completer, private TurnTaker {
+class Turns : public PassingLayer, private Completer {
 public:
   // `queue`: the plugin's, or this export's. If it has no workers, the backend below only queues,
   // and gets requests from inside the completion of others, which must hold no lock then.
   // `calls_in_turn`: finalizing and closing take turns like other calls; for a whole chain,
   // preparing too.
-  Turns(std::unique_ptr<Backend> below, std::shared_ptr<TurnQueue> queue,
+  Turns(std::unique_ptr<Backend> opened, std::shared_ptr<TurnQueue> queue,
         bool calls_in_turn = false);
 
   // Several threads may call it at once, whatever the plugin's model.
@@ -32,12 +32,25 @@ protected:
   std::unique_lock<TurnQueue> turn_of_last_call();
 
 private:
+  // Its requests that have waited.
+  class Waited final : public TurnTaker {
+  public:
+    Waited(Backend &below, const TurnQueue &queue)
+        : below_(below), caller_(queue.has_workers() ? Caller::may_block : Caller::must_not_block) {
+    }
+
+    void take_turn(Request *request) override { below_.submit(*request, caller_); }
+
+  private:
+    Backend &below_;
+    const Caller caller_; // a worker, or who has ended the turn before
+  };
+
   void complete(Request &request, int error) override;
   void give_up(Request &request, int error) override;
-  void take_turn(Request *request) override { below().submit(*request, may_call_); }
 
   const std::shared_ptr<TurnQueue> queue_;
-  const Caller may_call_; // the caller of requests that have waited
+  Waited waited_;
   const bool calls_in_turn_;
 };
 

@@ -1,15 +1,14 @@
-// See multi_conn.hpp; multi_conn_group.hpp has who belongs together, multi_conn_flush.hpp a flush
-// of others.
+// See multi_conn.hpp; multi_conn_group.hpp has who belongs together, multi_conn_client.hpp a
+// client's flush.
 #include "filters/multi_conn.hpp"
 
 #include <cerrno>
 #include <chrono>
 #include <memory>
-#include <new>
 #include <utility>
 
-#include "filters/commands.hpp"
 #include "filters/emulated_layer.hpp"
+#include "filters/multi_conn_client.hpp"
 #include "filters/multi_conn_flush.hpp"
 #include "filters/multi_conn_group.hpp"
 #include "filters/shared_backend.hpp"
@@ -34,20 +33,21 @@ struct Shared {
   std::shared_ptr<Members> members = std::make_shared<Members>();
 };
 
-// A flush passes as it is, or is one of all members first. The state of a flush is the time when it
-// began; other requests have none.
-class MultiConnLayer final : public EmulatedLayer, private backend::Completer, private FlushOwner {
+// Notes what a client's requests do; a flush of its is a ClientFlushes's.
+class MultiConnLayer final : public EmulatedLayer, private backend::Completer {
 public:
   // `for_others`: what is below, if it emulates.
   MultiConnLayer(std::unique_ptr<Backend> opened, std::shared_ptr<Backend> for_others,
                  const Shared &shared, MultiConnMode mode, std::string name, base::Threads &threads)
-      : EmulatedLayer(std::move(opened)), mode_(mode), track_(shared.track),
-        emulates_(mode == MultiConnMode::emulate), name_(std::move(name)), members_(shared.members),
-        threads_(threads), member_(std::make_shared<Member>(std::move(for_others))) {}
+      : EmulatedLayer(std::move(opened)), mode_(mode),
+        name_(std::move(name)), client_{mode == MultiConnMode::emulate, shared.track,
+                                        shared.members,
+                                        std::make_shared<Member>(std::move(for_others)), nullptr},
+        flushes_(below(), client_, threads) {}
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
-    const uint32_t own_bytes = type == wire::NBD_CMD_FLUSH && emulates_ ? FlushOthers::bytes() : 0;
-    return own_bytes + below().bytes_besides(type, length_bytes);
+    const bool is_for_others = type == wire::NBD_CMD_FLUSH && client_.flushes_all;
+    return (is_for_others ? FlushOthers::bytes() : 0) + below().bytes_besides(type, length_bytes);
   }
 
   bool finalize() override;
@@ -63,27 +63,16 @@ private:
   bool collect(const backend::Wanted &wanted, backend::Facts *facts, std::string *error) override;
   bool is_noted(const Request &request) const;
   void note(const Request &request);
-  void submit_flush(Request &request, Caller caller);
-  void flush_own(Request &request, uint64_t time, Caller caller);
-  void note_flushed(uint64_t time);
   void leave();
 
-  void on_others_flushed(Request &request, uint64_t time, Caller caller) override {
-    flush_own(request, time, caller);
-  }
   void complete(Request &request, int error) override;
   void give_up(Request &request, int error) override;
-  uint64_t end_of(Request &request);
 
   const MultiConnMode mode_;
-  const TrackDirty track_;
-  const bool emulates_;
   const std::string name_;
-  const std::shared_ptr<Members> members_;
-  base::Threads &threads_;
-  const SharedMember member_;
-  SharedGroup group_;      // once it is prepared
-  bool is_member_ = false; // from then on, until it leaves
+  Membership client_;
+  bool is_member_ = false; // once it is prepared, until it leaves
+  ClientFlushes flushes_;
 };
 
 bool MultiConnLayer::collect(const backend::Wanted &wanted, backend::Facts *facts,
@@ -92,13 +81,13 @@ bool MultiConnLayer::collect(const backend::Wanted &wanted, backend::Facts *fact
     return false;
   if (mode_ != MultiConnMode::plugin)
     facts->can_multi_conn = mode_ != MultiConnMode::disable && !facts->serializes_connections;
-  if (emulates_) {
+  if (client_.flushes_all) {
     // A durable write is a flush of all after it, which the emulation in front sends here.
     if (facts->fua == Support::native)
       facts->fua = Support::emulate;
     facts->call_limits.emulates_fua = false;
   }
-  group_ = members_->join(name_, member_);
+  client_.group = client_.members->join(name_, client_.member);
   is_member_ = true;
   return true;
 }
@@ -106,7 +95,7 @@ bool MultiConnLayer::collect(const backend::Wanted &wanted, backend::Facts *fact
 // Others may be flushing what is below.
 void MultiConnLayer::leave() {
   if (std::exchange(is_member_, false))
-    members_->leave(group_, member_);
+    client_.members->leave(client_.group, client_.member);
 }
 
 bool MultiConnLayer::finalize() {
@@ -123,10 +112,12 @@ void MultiConnLayer::close() {
 // A flush that goes without it misses nothing.
 void MultiConnLayer::close_unused() {
   if (std::exchange(is_member_, false)) {
-    bool has_left = members_->leave_unused(group_, member_, std::chrono::milliseconds(0));
+    Members &members = *client_.members;
+    bool has_left =
+        members.leave_unused(client_.group, client_.member, std::chrono::milliseconds(0));
     while (!has_left) {
       below().give_up_unanswered();
-      has_left = members_->leave_unused(group_, member_, backend::GIVE_UP_AGAIN_AFTER);
+      has_left = members.leave_unused(client_.group, client_.member, backend::GIVE_UP_AGAIN_AFTER);
     }
   }
   below().close_unused();
@@ -138,11 +129,11 @@ bool MultiConnLayer::is_noted(const Request &request) const {
   switch (request.type) {
   case wire::NBD_CMD_READ:
   case wire::NBD_CMD_CACHE:
-    return emulates_ && track_ == TrackDirty::connection;
+    return client_.flushes_all && client_.track == TrackDirty::connection;
   case wire::NBD_CMD_WRITE:
   case wire::NBD_CMD_TRIM:
   case wire::NBD_CMD_WRITE_ZEROES:
-    return track_ != TrackDirty::off && (request.flags & wire::NBD_CMD_FLAG_FUA) == 0;
+    return client_.track != TrackDirty::off && (request.flags & wire::NBD_CMD_FLAG_FUA) == 0;
   default:
     return false;
   }
@@ -151,14 +142,14 @@ bool MultiConnLayer::is_noted(const Request &request) const {
 // When it is done: a flush that has begun before need not include it.
 void MultiConnLayer::note(const Request &request) {
   const bool is_read = request.type == wire::NBD_CMD_READ || request.type == wire::NBD_CMD_CACHE;
-  members_->tick([this, is_read](uint64_t time) {
+  client_.members->tick([this, is_read](uint64_t time) {
     if (is_read) {
-      member_->read.raise(time);
+      client_.member->read.raise(time);
       return;
     }
-    if (track_ == TrackDirty::connection)
-      member_->written.raise(time);
-    group_->written.raise(time);
+    if (client_.track == TrackDirty::connection)
+      client_.member->written.raise(time);
+    client_.group->written.raise(time);
   });
 }
 
@@ -171,7 +162,7 @@ Reservation MultiConnLayer::reserve(Request &request) {
 
 void MultiConnLayer::submit(Request &request, Caller caller) {
   if (request.type == wire::NBD_CMD_FLUSH) {
-    submit_flush(request, caller);
+    flushes_.submit(request, caller);
     return;
   }
   if (is_noted(request) && !request.completers.push(*this)) {
@@ -181,85 +172,27 @@ void MultiConnLayer::submit(Request &request, Caller caller) {
   below().submit(request, caller);
 }
 
-void MultiConnLayer::submit_flush(Request &request, Caller caller) {
-  const uint64_t time = members_->now();
-  std::vector<SharedMember> others;
-  if (emulates_)
-    others = members_->hold_others(*group_, *member_, track_);
-  if (others.empty()) {
-    flush_own(request, time, caller);
-    return;
-  }
-  auto *flush = new (std::nothrow) FlushOthers(*this, members_, others, request, time, threads_);
-  if (flush != nullptr) {
-    flush->begin(caller);
-    return;
-  }
-  members_->forget(others);
-  refuse(request, ENOMEM);
-}
-
-void MultiConnLayer::flush_own(Request &request, uint64_t time, Caller caller) {
-  const bool is_needed =
-      emulates_ ? needs_flush(*group_, *member_, track_)
-                : track_ == TrackDirty::off || group_->written.is_after(group_->flushed);
-  if (!is_needed) {
-    if (emulates_)
-      note_flushed(time);
-    request.complete(0);
-    return;
-  }
-  if (!request.completers.push(*this, reinterpret_cast<void *>(static_cast<uintptr_t>(time)))) {
-    refuse(request, ENOMEM);
-    return;
-  }
-  below().submit(request, caller);
-}
-
-// By a flush that has succeeded.
-void MultiConnLayer::note_flushed(uint64_t time) {
-  if (emulates_) {
-    member_->flushed.raise(time);
-    group_->flushed.raise(time);
-  } else if (track_ == TrackDirty::fast) {
-    group_->flushed.raise(time);
-  } else if (track_ == TrackDirty::connection) {
-    if (below().facts().can_multi_conn)
-      members_->note_flushed(*group_, time);
-    else
-      member_->flushed.raise(time);
-  }
-}
-
-uint64_t MultiConnLayer::end_of(Request &request) {
-  const auto time =
-      static_cast<uint64_t>(reinterpret_cast<uintptr_t>(request.completers.pop(*this)));
-  if (request.type != wire::NBD_CMD_FLUSH)
-    note(request);
-  return time;
-}
-
 void MultiConnLayer::complete(Request &request, int error) {
-  const uint64_t time = end_of(request);
-  if (request.type == wire::NBD_CMD_FLUSH && error == 0)
-    note_flushed(time);
+  request.completers.pop(*this);
+  note(request);
   request.complete(error);
 }
 
 void MultiConnLayer::give_up(Request &request, int error) {
-  end_of(request);
+  request.completers.pop(*this);
+  note(request);
   request.give_up(error);
 }
 
 // A flush for another may be in what is below, whose answer its client still waits for.
 void MultiConnLayer::on_client_gone() {
-  if (!members_->tell_gone_later(*member_))
+  if (!client_.members->tell_gone_later(*client_.member))
     below().on_client_gone();
 }
 
 void MultiConnLayer::give_up_unanswered() {
-  FlushOthers::abandon_all(*this, *members_);
-  if (members_->give_up(*member_))
+  flushes_.abandon_others();
+  if (client_.members->give_up(*client_.member))
     below().on_client_gone();
   below().give_up_unanswered();
 }

@@ -23,16 +23,6 @@ using backend::Backend;
 using backend::Caller;
 using backend::Request;
 
-// Whose requests wait at the gate.
-class Waiter {
-public:
-  // It has been let in, and is to be left. Not inside a completion; may block.
-  virtual void go_on(Request &request) = 0;
-
-protected:
-  ~Waiter() = default;
-};
-
 // Of all clients: counts the requests that are in progress, and keeps those that come while it is
 // closed.
 class Gate final : public Pausable, public std::enable_shared_from_this<Gate> {
@@ -41,11 +31,11 @@ public:
 
   static constexpr uint32_t BYTES = 2 * sizeof(void *); // that a request takes which waits
 
-  // False: it waits.
-  bool enter(Waiter &waiter, Request &request) {
+  // False: it waits, and goes on to `below` once it is let in.
+  bool enter(Backend &below, Request &request) {
     std::lock_guard lock(mutex_);
     if (is_closed_) {
-      waiting_.push_back({&waiter, &request});
+      waiting_.push_back({&below, &request});
       return false;
     }
     inside_++;
@@ -57,13 +47,13 @@ public:
     leave_locked(1);
   }
 
-  // Those that wait do so no more.
-  std::vector<Request *> withdraw(const Waiter &waiter) {
+  // Those that wait to go on to `below` do so no more.
+  std::vector<Request *> withdraw(const Backend &below) {
     std::vector<Request *> withdrawn;
     std::lock_guard lock(mutex_);
-    take_out(waiter, &waiting_, &withdrawn);
+    take_out(below, &waiting_, &withdrawn);
     const size_t waited = withdrawn.size();
-    take_out(waiter, &let_in_, &withdrawn);
+    take_out(below, &let_in_, &withdrawn);
     leave_locked(withdrawn.size() - waited);
     return withdrawn;
   }
@@ -89,13 +79,20 @@ public:
 
 private:
   struct Waiting {
-    Waiter *waiter;
+    void go_on() const {
+      if (request->completers.maker().client_has_gone())
+        request->complete(ESHUTDOWN);
+      else
+        below->submit(*request, Caller::may_block);
+    }
+
+    Backend *below;
     Request *request;
   };
 
-  static void take_out(const Waiter &waiter, std::deque<Waiting> *from,
+  static void take_out(const Backend &below, std::deque<Waiting> *from,
                        std::vector<Request *> *requests) {
-    const auto is_its = [&](const Waiting &one) { return one.waiter == &waiter; };
+    const auto is_its = [&](const Waiting &one) { return one.below == &below; };
     for (const Waiting &one : *from)
       if (is_its(one))
         requests->push_back(one.request);
@@ -149,13 +146,13 @@ void Gate::go_on() {
       next = let_in_.front();
       let_in_.pop_front();
     }
-    next.waiter->go_on(*next.request);
+    next.go_on();
   }
 }
 
 // A flush passes, as with nbdkit: it changes nothing. What is answered at once would not wait, so
 // reservations are refused.
-class PauseLayer final : public EmulatedLayer, private backend::Completer, private Waiter {
+class PauseLayer final : public EmulatedLayer, private backend::Completer {
 public:
   PauseLayer(std::unique_ptr<Backend> opened, std::shared_ptr<Gate> gate)
       : EmulatedLayer(std::move(opened)), gate_(std::move(gate)) {}
@@ -171,7 +168,7 @@ public:
     }
     if (!request.completers.push(*this))
       refuse(request, ENOMEM);
-    else if (gate_->enter(*this, request))
+    else if (gate_->enter(below(), request))
       below().submit(request, caller);
     else if (is_over_)
       fail_waiting();
@@ -191,17 +188,10 @@ public:
   }
 
 private:
-  void go_on(Request &request) override {
-    if (request.completers.maker().client_has_gone())
-      request.complete(ESHUTDOWN);
-    else
-      below().submit(request, Caller::may_block);
-  }
-
   // Those that come later, too.
   void fail_waiting() {
     is_over_ = true;
-    for (Request *request : gate_->withdraw(*this)) {
+    for (Request *request : gate_->withdraw(below())) {
       request->completers.pop(*this);
       request->complete(ESHUTDOWN);
     }

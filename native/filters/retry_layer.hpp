@@ -25,7 +25,9 @@ struct Attempt {
   uint32_t generation = 0; // of what it was last submitted to
   int error = 0;           // its last
 };
-using RetriedRequests = WaitingRequests<Attempt>;
+
+class RetryLayer;
+using RetriedRequests = WaitingRequests<Attempt, RetryLayer>;
 
 // One that waits until what is behind is open again.
 struct HeldRequest {
@@ -42,9 +44,7 @@ struct RetrySlabs {
 // What is behind comes and goes, so it is no Layer. Other requests go on while one waits for its
 // next try. When its time has come, what is in flight ends, further requests are held, and a thread
 // of the pool closes and opens; if that fails, all of them have failed once more.
-class RetryLayer final : public backend::Backend,
-                         private backend::Completer,
-                         private WaitOwner<Attempt> {
+class RetryLayer final : public backend::Backend, private backend::Completer {
 public:
   RetryLayer(std::unique_ptr<backend::Backend> opened, const backend::Opening &opening,
              const RetrySettings &settings, const backend::Resources &resources, RetrySlabs &slabs);
@@ -62,6 +62,8 @@ public:
   void close_unused() override;
 
 private:
+  friend RetriedRequests;
+
   enum class State : uint8_t {
     open,
     draining,  // what uses it is to end first
@@ -85,8 +87,8 @@ private:
   Attempt pop(backend::Request &request);
   void complete(backend::Request &request, int error) override;
   void give_up(backend::Request &request, int error) override;
-  void on_time(backend::Request &request, Attempt attempt) override;
-  void on_over(backend::Request &request, Attempt attempt) override {
+  void on_time(backend::Request &request, Attempt attempt);
+  static void on_over(backend::Request &request, Attempt attempt) {
     request.complete(attempt.error);
   }
 

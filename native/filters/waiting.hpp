@@ -18,22 +18,13 @@
 
 namespace asyncnbd::filters {
 
-// The owner of waiting requests. `State`: what it keeps for each meanwhile.
-template <typename State> class WaitOwner {
-public:
-  // The request's time has come. On the timers' thread, so it must not block.
-  virtual void on_time(backend::Request &request, State state) = 0;
-  // The request's time will not come, because nobody waits for it any more.
-  virtual void on_over(backend::Request &request, State state) {
-    (void)state;
-    request.complete(ESHUTDOWN);
-  }
-
-protected:
-  ~WaitOwner() = default;
-};
-
-template <typename State> class WaitingRequests {
+// `State`: what is kept for each meanwhile. `Owner`, to whom they belong, has two functions:
+//
+//   // The request's time has come. On the timers' thread, so it must not block.
+//   void on_time(backend::Request &request, State state);
+//   // The request's time will not come, because nobody waits for it any more.
+//   void on_over(backend::Request &request, State state);
+template <typename State, typename Owner> class WaitingRequests {
   // The same object serves one request after the other.
   struct Waiting final : base::Timer {
     explicit Waiting(WaitingRequests &all) : all(all) {}
@@ -50,7 +41,7 @@ public:
   using Slabs = base::SlabsOf<Waiting>;
   static constexpr uint32_t BYTES = sizeof(Waiting); // the memory of one
 
-  WaitingRequests(WaitOwner<State> &owner, const backend::Resources &resources, Slabs &slabs)
+  WaitingRequests(Owner &owner, const backend::Resources &resources, Slabs &slabs)
       : owner_(owner), resources_(resources), slabs_(slabs) {}
   ~WaitingRequests() { trim(); }
   WaitingRequests(const WaitingRequests &) = delete;
@@ -154,7 +145,7 @@ private:
     free_count_++;
   }
 
-  WaitOwner<State> &owner_;
+  Owner &owner_;
   const backend::Resources &resources_;
   Slabs &slabs_;
   base::Mutex<base::LockRank::waiting> mutex_; // guards the rest
@@ -166,10 +157,9 @@ private:
 
 // A layer in which requests wait, but no longer than somebody waits for them, nor when the server
 // stops, as in nbdkit's filters, whose nbdkit_nanosleep then ends.
-template <typename Base, typename State>
-class WaitingLayer : public Base, protected WaitOwner<State> {
+template <typename Base, typename State> class WaitingLayer : public Base {
 public:
-  using Waiting = WaitingRequests<State>;
+  using Waiting = WaitingRequests<State, WaitingLayer>;
 
   WaitingLayer(std::unique_ptr<backend::Backend> opened, const backend::Resources &resources,
                typename Waiting::Slabs &slabs)
@@ -196,6 +186,14 @@ protected:
   Waiting &waiting() { return waiting_; }
 
 private:
+  friend Waiting;
+
+  virtual void on_time(backend::Request &request, State state) = 0;
+  virtual void on_over(backend::Request &request, State state) {
+    (void)state;
+    request.complete(ESHUTDOWN);
+  }
+
   Waiting waiting_;
 };
 
