@@ -32,6 +32,7 @@ private:
   void on_late_reply() override;
 
   // Used by its pool.
+  bool is_in_use_ = false;
   Operation *next_free_ = nullptr;
   Operation *next_ = nullptr;
   Operation *previous_ = nullptr;

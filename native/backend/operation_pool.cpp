@@ -15,10 +15,19 @@ constexpr size_t MAX_FREE = 512; // few clients constantly have more in flight
 
 Operation *OperationPool::get() {
   std::lock_guard lock(mutex_);
-  if (free_ != nullptr) {
+  Operation *operation = free_;
+  if (operation != nullptr) {
     free_count_--;
-    return std::exchange(free_, free_->next_free_);
+    free_ = operation->next_free_;
+  } else if ((operation = make()) == nullptr) {
+    return nullptr;
   }
+  operation->is_in_use_ = true;
+  return operation;
+}
+
+// With the lock.
+Operation *OperationPool::make() {
   Operation *operation = slabs_.make();
   if (operation == nullptr)
     return nullptr;
@@ -35,7 +44,8 @@ Operation *OperationPool::get() {
 void OperationPool::put(Operation *operation) {
   {
     std::lock_guard lock(mutex_);
-    base::invariant(operation != free_, "an operation that is put was in use");
+    base::invariant(operation->is_in_use_, "an operation that is put was in use");
+    operation->is_in_use_ = false;
     if (free_count_ < MAX_FREE) {
       operation->next_free_ = std::exchange(free_, operation);
       free_count_++;

@@ -35,6 +35,7 @@ public:
   }
 
 private:
+  Operation *make();
   void unlink(Operation *operation);
 
   OperationSlabs &slabs_;

@@ -10,6 +10,9 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+// After which one that hangs is ended by SIGALRM; only a failing test meets it.
+constexpr unsigned DEADLINE_SECONDS = 60;
+
 struct Outcome {
   int signal = 0; // that has ended it
   std::string words;
@@ -22,6 +25,7 @@ inline Outcome outcome_in_process(const std::function<void()> &run) {
   const pid_t child = fork();
   REQUIRE(child != -1);
   if (child == 0) {
+    alarm(DEADLINE_SECONDS);
     signal(SIGABRT, SIG_DFL); // doctest would tell of it
     const rlimit no_core{0, 0};
     setrlimit(RLIMIT_CORE, &no_core);

@@ -6,6 +6,7 @@
 #include <functional>
 #include <string>
 
+#include "backend/operation_pool.hpp"
 #include "backend/slot_pool.hpp"
 #include "backend/turn_queue.hpp"
 #include "base/memory_budget.hpp"
@@ -50,6 +51,21 @@ TEST_CASE("a slot is put once") {
   };
   CHECK(outcome_in_process([&] { put(1); }).signal == 0);
   check_ends("a slot that is put was taken", [&] { put(2); });
+}
+
+TEST_CASE("an operation is put once, whatever has been put since") {
+  const auto put = [](int times) {
+    backend::OperationSlabs slabs;
+    backend::OperationPool pool(slabs);
+    backend::Operation *first = pool.get();
+    backend::Operation *second = pool.get();
+    pool.put(first);
+    pool.put(second);
+    if (times > 1)
+      pool.put(first);
+  };
+  CHECK(outcome_in_process([&] { put(1); }).signal == 0);
+  check_ends("an operation that is put was in use", [&] { put(2); });
 }
 
 TEST_CASE("a turn ends once") {
