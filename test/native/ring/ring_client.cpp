@@ -1,14 +1,14 @@
 // A client of ring_server, in a process of its own:
 //
-//   ring_client SOCKET model SEED REQUESTS CLIENTS     random requests, checked against a model;
-//                                                      prints how many have failed
-//   ring_client SOCKET die SEED                        is killed with requests in flight
-//   ring_client SOCKET abandon OFFSET                  the same, with a read there that nobody
-//   answers ring_client SOCKET wrong SEED                      does all that a client must not do
-//   ring_client SOCKET scribble SEED                   writes anything over what is shared
-//   ring_client SOCKET overtake OFFSET                 a read there takes its time, others do not
-//   ring_client SOCKET idle CLIENTS                    says that it is connected, and is until the
-//                                                      server hangs up
+//   ring_client SOCKET model SEED REQUESTS CLIENTS  random requests, checked against a model;
+//                                                   prints how many have failed
+//   ring_client SOCKET die SEED                     is killed with requests in flight
+//   ring_client SOCKET abandon OFFSET               the same, with a read that is never answered
+//   ring_client SOCKET wrong SEED                   does all that a client must not do
+//   ring_client SOCKET scribble SEED                writes anything over what is shared
+//   ring_client SOCKET overtake OFFSET              a read there takes its time, others do not
+//   ring_client SOCKET idle CLIENTS                 says that it is connected, and is until the
+//                                                   server hangs up
 
 #include <atomic>
 #include <csignal>
@@ -27,6 +27,9 @@
 using namespace ring;
 
 namespace {
+
+// It ends then, whatever it waits for.
+constexpr unsigned DEADLINE_SECONDS = 600;
 
 uint64_t number(const char *word) {
   return strtoull(word, nullptr, 10);
@@ -116,6 +119,7 @@ void idle(const std::string &path, uint64_t clients) {
 
 int main(int argc, char **argv) {
   expect(argc >= 3, "expected a socket and what to do");
+  alarm(DEADLINE_SECONDS);
   const std::string path = argv[1];
   const std::string what = argv[2];
   const uint64_t seed = argc > 3 ? number(argv[3]) : 0;

@@ -33,6 +33,9 @@ using namespace asyncnbd;
 
 namespace {
 
+// Of all that a test does with it: one whose test has been killed ends all the same.
+constexpr unsigned DEADLINE_SECONDS = 600;
+
 [[noreturn]] void fail(const std::string &words) {
   fprintf(stderr, "ring_server: %s\n", words.c_str());
   exit(1);
@@ -260,6 +263,7 @@ void serve(int listener, int signals, Clients &clients) {
 } // namespace
 
 int main(int argc, char **argv) {
+  alarm(DEADLINE_SECONDS);
   const Arguments arguments = parse(argc, argv);
   sigset_t stop;
   sigemptyset(&stop);
