@@ -241,10 +241,6 @@ std::string other_region(const http::Response &response, const std::string &regi
   return named == region ? "" : named;
 }
 
-} // namespace
-
-namespace {
-
 /// The meaning of codes that need no other text; else "".
 std::string meaning_of(const std::string &code) {
   struct Meaning {
