@@ -55,7 +55,7 @@ export default defineConfig({
     format: "cjs",
     exports: "named",
     strict: true,
-    sourcemap: true,
+    sourcemap: "hidden", // for who debugs a clone: the package has no maps, so nothing names them
     postBanner: ({ fileName }) => COMMANDS[fileName] ?? "",
     entryFileNames: ({ name }) => (`${name}.js` in COMMANDS ? `${name}.js` : "[name].cjs"),
     // As deep as what they are made of: modules find the package's folder from where they lie.

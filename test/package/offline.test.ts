@@ -4,6 +4,7 @@
 import { execFileSync } from "node:child_process";
 import {
   mkdirSync,
+  readdirSync,
   readFileSync,
   realpathSync,
   statSync,
@@ -83,6 +84,19 @@ test("the tarball is small, and has nothing that npm must fetch, compile or run"
   );
   expect(Object.keys(manifest.dependencies)).toEqual(manifest.bundleDependencies);
   expect(Object.keys(manifest.scripts).filter((name) => /install|prepare/.test(name))).toEqual([]);
+});
+
+test("no file of it names a source map, for it has none", () => {
+  const folder = temporaryDirectory();
+  execFileSync("tar", ["-xzf", inject("tarball"), "-C", folder, "package/dist"]);
+  const dist = join(folder, "package", "dist");
+  const files = readdirSync(dist, { recursive: true, encoding: "utf8" });
+  const programs = files.filter((file) => /\.c?js$/.test(file));
+  expect(programs.length).toBeGreaterThan(10);
+  expect(files.filter((file) => file.endsWith(".map"))).toEqual([]);
+  const naming = (file: string): boolean =>
+    readFileSync(join(dist, file), "utf8").includes("sourceMappingURL");
+  expect(programs.filter(naming)).toEqual([]);
 });
 
 describe("installed without a network", { timeout: DEADLINE_MS }, () => {
