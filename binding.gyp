@@ -80,7 +80,8 @@
         "native/plugins/file.c",
         "native/plugins/file-eviction.c",
         "native/plugins/file-mapping.c",
-        "native/plugins/file-ranges.c"
+        "native/plugins/file-ranges.c",
+        "native/plugins/file-source.c"
       ],
       "cflags": ["-fvisibility=hidden"]
     },
