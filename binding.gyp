@@ -1,7 +1,7 @@
 # Builds the addon and the shipped plugins in a clone; what is published, scripts/prebuild makes of
-# them, and this file is left out. The lists of sources are in native/sources.json, which
-# native/CMakeLists.txt reads too; after a change there, run "npx node-gyp configure", since make
-# looks at this file alone.
+# them, and this file is left out. The lists of sources are in native/sources.json, where a folder
+# stands for what is in it, and native/CMakeLists.txt builds them too; for a new source, run
+# "npx node-gyp configure", since make looks at this file alone.
 {
   "variables": {
     # How to link it, "" if there is none. Statically where that can be: then the plugin runs on
