@@ -1,9 +1,9 @@
-// See blocksize.hpp.
-#include "filters/blocksize.hpp"
-
+// Lets clients send requests of any size to a plugin that takes only whole blocks, or only short
+// requests.
 #include <utility>
 
 #include "filters/blocksize_layer.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -52,6 +52,10 @@ uint64_t size_of(OptionReader &reader, const char *name, uint64_t most, uint64_t
 
 } // namespace
 
+// Options, in bytes: minBlock, the block size of requests to the plugin, a power of two up to 64
+// KiB; maxData, the longest read, write or cache request; maxLength, the longest trim or zeroing.
+// The plugin's own block sizes are the defaults. nullptr, with a message in `*error`, for an
+// unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_blocksize(const FilterOptions &options,
                                                 const backend::Resources &resources,
                                                 std::string *error) {

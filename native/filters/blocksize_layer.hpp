@@ -1,5 +1,5 @@
 // A client's layer of the blocksize filter: decides which requests pass unchanged, and which need
-// an operation. See blocksize.hpp.
+// an operation. See blocksize.cpp.
 #pragma once
 
 #include <cstdint>

@@ -1,11 +1,11 @@
-// See cache.hpp.
-#include "filters/cache.hpp"
-
+// Keeps blocks that clients read and write in a temporary file; written data reaches the disk below
+// when they flush, or at once.
 #include <bit>
 #include <utility>
 
 #include "filters/cache_disk.hpp"
 #include "filters/cache_layer.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -59,6 +59,11 @@ bool is_mode(const std::string &text, CacheMode *mode, std::string *error) {
 
 } // namespace
 
+// Options: mode, "writeback", "writethrough" or "unsafe"; blockBytes, a power of two from 4096 on;
+// maxBytes, for all blocks together, 0: no limit; highPercent and lowPercent of it, where dropping
+// of blocks begins and ends; onRead: blocks that are read are kept too; onReadPath: only while a
+// file of this name exists. nullptr, with a message in `*error`, for an unknown option or an
+// invalid value.
 std::unique_ptr<backend::Filter>
 make_cache(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   constexpr uint64_t MAX_BYTES = uint64_t{1} << 53;

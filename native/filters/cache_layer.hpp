@@ -1,5 +1,5 @@
 // A client's layer of the cache filter: decides which requests pass, which are done at once, and
-// which need an operation. See cache.hpp.
+// which need an operation. See cache.cpp.
 #pragma once
 
 #include <memory>

@@ -1,6 +1,4 @@
-// See cacheextents.hpp.
-#include "filters/cacheextents.hpp"
-
+// Keeps the last answer about extents, for plugins that take long to find it.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -13,6 +11,7 @@
 #include "backend/sparse.hpp"
 #include "filters/commands.hpp"
 #include "filters/debug_flags.hpp"
+#include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 
@@ -200,6 +199,7 @@ public:
 
 } // namespace
 
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_cacheextents(const FilterOptions &options,
                                                    const backend::Resources &, std::string *error) {
   *error = OptionReader("cacheextents", options).error();

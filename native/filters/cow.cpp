@@ -1,10 +1,9 @@
-// See cow.hpp.
-#include "filters/cow.hpp"
-
+// Clients write to a temporary file; the export behind is only read.
 #include <utility>
 
 #include "filters/cow_disk.hpp"
 #include "filters/cow_layer.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -46,6 +45,9 @@ private:
 
 } // namespace
 
+// Options: blockBytes, a power of two from 4096 on; onCache: cache requests copy blocks too;
+// onRead: reads do; onReadPath: reads do while a file of this name exists. nullptr, with a message
+// in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_cow(const FilterOptions &options,
                                           const backend::Resources &resources, std::string *error) {
   OptionReader reader("cow", options);

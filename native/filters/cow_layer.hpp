@@ -1,5 +1,5 @@
 // A client's layer of the cow filter: decides which requests pass, which are done at once, and
-// which need an operation. See cow.hpp.
+// which need an operation. See cow.cpp.
 #pragma once
 
 #include <memory>

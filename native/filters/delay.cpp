@@ -1,6 +1,4 @@
-// See delay.hpp.
-#include "filters/delay.hpp"
-
+// Delays requests before they reach the export behind.
 #include <array>
 #include <atomic>
 #include <cerrno>
@@ -10,6 +8,7 @@
 
 #include "backend/layer.hpp"
 #include "base/invariant.hpp"
+#include "filters/registry.hpp"
 #include "filters/waiting.hpp"
 #include "wire/constants.hpp"
 
@@ -124,6 +123,9 @@ private:
 
 } // namespace
 
+// Options: readMs, writeMs, flushMs, trimMs, zeroMs, extentsMs, cacheMs, openMs and closeMs;
+// fastZero: whether a fast zero waits like any other (otherwise it is refused at once if zeroing is
+// delayed). nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_delay(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   constexpr uint64_t MOST_MS = UINT32_MAX; // as nbdkit

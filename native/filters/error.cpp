@@ -1,6 +1,4 @@
-// See error.hpp.
-#include "filters/error.hpp"
-
+// Makes requests fail, sometimes or always, before they reach the export behind: to test clients.
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -14,6 +12,7 @@
 #include "base/invariant.hpp"
 #include "filters/commands.hpp"
 #include "filters/emulated_layer.hpp"
+#include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 
@@ -123,6 +122,10 @@ private:
 
 } // namespace
 
+// Options, for each of pread, pwrite, flush, trim, cache, zero and extents, as in preadCode: …Code,
+// the name of an error, by default EIO; …Rate, the share that fails, from 0 (by default) to 1;
+// …File: they fail only while this file exists. nullptr, with a message in `*error`, for an unknown
+// option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_error(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   OptionReader reader("error", options);

@@ -1,10 +1,9 @@
-// See exitlast.hpp.
-#include "filters/exitlast.hpp"
-
+// Ends the server when its last client has left.
 #include <atomic>
 #include <utility>
 
 #include "filters/client_count.hpp"
+#include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 
@@ -38,6 +37,7 @@ private:
 
 } // namespace
 
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_exitlast(const FilterOptions &options,
                                                const backend::Resources &, std::string *error) {
   *error = OptionReader("exitlast", options).error();

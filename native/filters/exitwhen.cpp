@@ -1,6 +1,5 @@
-// See exitwhen.hpp; exit_events.hpp has the events.
-#include "filters/exitwhen.hpp"
-
+// Ends the server when something has happened and all clients have left; exit_events.hpp has the
+// events.
 #include <algorithm>
 #include <atomic>
 #include <chrono>
@@ -11,6 +10,7 @@
 #include "base/mutex.hpp"
 #include "filters/client_count.hpp"
 #include "filters/exit_events.hpp"
+#include "filters/registry.hpp"
 #include "host/abi.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
@@ -164,6 +164,9 @@ private:
 
 } // namespace
 
+// Options: filesCreated, filesDeleted, pipesClosed, processesExit and scripts, lists as in
+// ExitEventNames; pollMs, 60000 by default. nullptr, with a message in `*error`, for an unknown
+// option or an invalid value.
 std::unique_ptr<backend::Filter> make_exitwhen(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error) {

@@ -1,12 +1,12 @@
-// See exportname.hpp.
-#include "filters/exportname.hpp"
-
+// Sets which exports clients see: which names are listed and allowed, the default one, and their
+// descriptions.
 #include <algorithm>
 #include <optional>
 #include <utility>
 #include <vector>
 
 #include "backend/layer.hpp"
+#include "filters/registry.hpp"
 #include "filters/shell.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
@@ -191,6 +191,9 @@ std::optional<std::vector<ExportEntry>> ExportnameFilter::list_exports(const bac
 
 } // namespace
 
+// Options: defaultExport; list, "keep" (by default), "error", "empty", "defaultonly" or "explicit";
+// strict; names; description, "keep" (by default), "none", "fixed:TEXT" or "script:COMMANDS".
+// nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_exportname(const FilterOptions &options,
                                                  const backend::Resources &, std::string *error) {
   OptionReader reader("exportname", options);

@@ -1,6 +1,4 @@
-// See extentlist.hpp.
-#include "filters/extentlist.hpp"
-
+// Tells clients the extents that a file lists, instead of the plugin's.
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
@@ -11,6 +9,7 @@
 #include "backend/sparse.hpp"
 #include "filters/debug_flags.hpp"
 #include "filters/extent_file.hpp"
+#include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 #include "wire/constants.hpp"
@@ -130,6 +129,8 @@ void log_list(const std::vector<ListedExtent> &listed) {
 
 } // namespace
 
+// Option: file, its path; it is read at once. nullptr, with a message in `*error`, if it cannot be
+// read or has something else than extents, or for an unknown option.
 std::unique_ptr<backend::Filter> make_extentlist(const FilterOptions &options,
                                                  const backend::Resources &, std::string *error) {
   OptionReader reader("extentlist", options);

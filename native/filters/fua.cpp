@@ -1,10 +1,9 @@
-// See fua.hpp.
-#include "filters/fua.hpp"
-
+// Decides how FUA writes, which must be durable when they are answered, are handled.
 #include <utility>
 
 #include "filters/altered.hpp"
 #include "filters/commands.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -90,6 +89,8 @@ private:
 
 } // namespace
 
+// Option: mode, "none" (by default), "emulate", "native", "force", "pass" or "discard". nullptr,
+// with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_fua(const FilterOptions &options,
                                           const backend::Resources &resources, std::string *error) {
   OptionReader reader("fua", options);

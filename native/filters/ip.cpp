@@ -1,6 +1,5 @@
-// See ip.hpp; ip_rules.hpp has the rules.
-#include "filters/ip.hpp"
-
+// Decides which clients are let in, by their address, or by their process on this machine;
+// ip_rules.hpp has the rules.
 #include <algorithm>
 #include <cstring>
 #include <netinet/in.h>
@@ -9,6 +8,7 @@
 
 #include "filters/debug_flags.hpp"
 #include "filters/ip_rules.hpp"
+#include "filters/registry.hpp"
 #include "host/abi.hpp"
 #include "host/client_log.hpp"
 #include "host/context.hpp"
@@ -109,6 +109,9 @@ void log_rules(const std::vector<IpRule> &rules) {
 
 } // namespace
 
+// Options: allow and deny, lists of rules as in nbdkit's parameters of these names. A client that
+// matches neither list is let in, and so is one that matches both. nullptr, with a message in
+// `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_ip(const FilterOptions &options, const backend::Resources &,
                                          std::string *error) {
   OptionReader reader("ip", options);

@@ -1,10 +1,9 @@
-// See limit.hpp.
-#include "filters/limit.hpp"
-
+// Limits the number of clients at once.
 #include <atomic>
 #include <utility>
 
 #include "filters/client_count.hpp"
+#include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 
@@ -56,6 +55,8 @@ private:
 
 } // namespace
 
+// Option: limit, 1 by default; 0: any number. nullptr, with a message in `*error`, for an unknown
+// option or an invalid value.
 std::unique_ptr<backend::Filter> make_limit(const FilterOptions &options,
                                             const backend::Resources &, std::string *error) {
   OptionReader reader("limit", options);

@@ -1,7 +1,5 @@
-// See log.hpp; log_words.cpp makes the text of lines, log_queue.cpp chooses the thread that writes
-// them, log_output.cpp writes them.
-#include "filters/log.hpp"
-
+// Logs what clients do, to a file in nbdkit's format, or through a script; log_words.cpp makes the
+// text of lines, log_queue.cpp chooses the thread that writes them, log_output.cpp writes them.
 #include <atomic>
 #include <cerrno>
 #include <future>
@@ -15,6 +13,7 @@
 #include "filters/emulated_layer.hpp"
 #include "filters/log_queue.hpp"
 #include "filters/log_words.hpp"
+#include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 
@@ -330,6 +329,9 @@ private:
 
 } // namespace
 
+// Options: file, its path; appends: to the file, instead of replacing it; script: shell commands
+// that are run for each line. Without file and script nothing is written. nullptr, with a message
+// in `*error`, for an unknown option or an invalid value, or if the file cannot be opened.
 std::unique_ptr<backend::Filter> make_log(const FilterOptions &options,
                                           const backend::Resources &resources, std::string *error) {
   OptionReader reader("log", options);

@@ -1,7 +1,5 @@
-// See multi_conn.hpp; multi_conn_group.hpp has who belongs together, multi_conn_client.hpp a
-// client's flush.
-#include "filters/multi_conn.hpp"
-
+// A flush of one client is one of all, so that a client may use several connections;
+// multi_conn_group.hpp has who belongs together, multi_conn_client.hpp a client's flush.
 #include <cerrno>
 #include <chrono>
 #include <memory>
@@ -11,6 +9,7 @@
 #include "filters/multi_conn_client.hpp"
 #include "filters/multi_conn_flush.hpp"
 #include "filters/multi_conn_group.hpp"
+#include "filters/registry.hpp"
 #include "filters/shared_backend.hpp"
 
 namespace asyncnbd::filters {
@@ -239,6 +238,9 @@ private:
 
 } // namespace
 
+// Options: mode, "auto" (by default), "emulate", "plugin", "disable" or "unsafe"; trackDirty,
+// "connection" (by default), "fast" or "off"; byExportName, whether only clients of one name belong
+// together. nullptr, with words in `*error`, if there is something else.
 std::unique_ptr<backend::Filter> make_multi_conn(const FilterOptions &options,
                                                  const backend::Resources &resources,
                                                  std::string *error) {

@@ -1,9 +1,8 @@
-// See nocache.hpp.
-#include "filters/nocache.hpp"
-
+// Decides how cache requests are handled.
 #include <utility>
 
 #include "filters/altered.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -55,6 +54,8 @@ private:
 
 } // namespace
 
+// Option: mode, "none" (by default): clients cannot send them; "emulate": they read; "nop": they do
+// nothing. nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_nocache(const FilterOptions &options,
                                               const backend::Resources &resources,
                                               std::string *error) {

@@ -1,9 +1,8 @@
-// See noextents.hpp.
-#include "filters/noextents.hpp"
-
+// Shows clients the whole export as data: for plugins whose extents are slow or wrong.
 #include <utility>
 
 #include "filters/altered.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -39,6 +38,7 @@ private:
 
 } // namespace
 
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_noextents(const FilterOptions &options,
                                                 const backend::Resources &resources,
                                                 std::string *error) {

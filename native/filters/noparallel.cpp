@@ -1,9 +1,8 @@
-// See noparallel.hpp. The chain makes requests wait, by the thread model.
-#include "filters/noparallel.hpp"
-
+// Limits what is done in parallel. The chain makes requests wait, by the thread model.
 #include <utility>
 
 #include "backend/layer.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -47,6 +46,8 @@ private:
 
 } // namespace
 
+// Option: serialize, "requests" (by default), "all-requests" or "connections". nullptr, with a
+// message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_noparallel(const FilterOptions &options,
                                                  const backend::Resources &, std::string *error) {
   enum class Serialize : uint8_t { requests, all_requests, connections };

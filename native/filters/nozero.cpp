@@ -1,10 +1,9 @@
-// See nozero.hpp.
-#include "filters/nozero.hpp"
-
+// Decides how zero requests are handled.
 #include <cerrno>
 #include <utility>
 
 #include "filters/altered.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -85,6 +84,9 @@ private:
 
 } // namespace
 
+// Options: mode, "none" (by default), "emulate", "notrim" or "plugin"; fast, "default", "none",
+// "slow" or "ignore". nullptr, with a message in `*error`, for an unknown option or an invalid
+// value.
 std::unique_ptr<backend::Filter>
 make_nozero(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   OptionReader reader("nozero", options);

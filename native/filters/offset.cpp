@@ -1,11 +1,10 @@
-// See offset.hpp.
-#include "filters/offset.hpp"
-
+// Shows clients a part of an export.
 #include <optional>
 #include <utility>
 
 #include "backend/request.hpp"
 #include "filters/moved_layer.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -52,6 +51,8 @@ private:
 
 } // namespace
 
+// Options: offset, the beginning of the part, 0 by default; range, its length, by default up to the
+// end. nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_offset(const FilterOptions &options,
                                              const backend::Resources &, std::string *error) {
   OptionReader reader("offset", options);

@@ -1,6 +1,5 @@
-// See openonce.hpp; once_layer.hpp has each client's layer.
-#include "filters/openonce.hpp"
-
+// Opens the export behind once for all clients, and keeps it open until the server ends;
+// once_layer.hpp has each client's layer.
 #include <chrono>
 #include <cstddef>
 #include <map>
@@ -11,6 +10,7 @@
 
 #include "base/mutex.hpp"
 #include "filters/once_layer.hpp"
+#include "filters/registry.hpp"
 #include "host/context.hpp"
 
 namespace asyncnbd::filters {
@@ -134,6 +134,7 @@ void OpenonceFilter::end() {
 
 } // namespace
 
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_openonce(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error) {

@@ -1,12 +1,11 @@
-// See partition.hpp.
-#include "filters/partition.hpp"
-
+// Shows clients one partition of a disk.
 #include <optional>
 #include <utility>
 
 #include "filters/moved_layer.hpp"
 #include "filters/partition_table.hpp"
 #include "filters/read_now.hpp"
+#include "filters/registry.hpp"
 #include "filters/shared_backend.hpp"
 
 namespace asyncnbd::filters {
@@ -75,6 +74,8 @@ private:
 
 } // namespace
 
+// Options: number, from 1 on; sectorBytes, 512 by default, or 4096. nullptr, with a message in
+// `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_partition(const FilterOptions &options,
                                                 const backend::Resources &, std::string *error) {
   constexpr uint64_t DEFAULT_SECTOR_BYTES = 512;

@@ -1,6 +1,4 @@
-// See pause.hpp; pause_control.hpp has the socket.
-#include "filters/pause.hpp"
-
+// Requests wait for as long as an operator wants; pause_control.hpp has the socket.
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
@@ -13,6 +11,7 @@
 #include "base/mutex.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/pause_control.hpp"
+#include "filters/registry.hpp"
 #include "host/log.hpp"
 
 namespace asyncnbd::filters {
@@ -243,6 +242,8 @@ private:
 
 } // namespace
 
+// Option: control, the path of a socket that is made for the operator. nullptr, with words in
+// `*error`, if there is something else, or the socket cannot be made.
 std::unique_ptr<backend::Filter>
 make_pause(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   OptionReader reader("pause", options);

@@ -1,6 +1,5 @@
-// See protect.hpp; protect_ranges.hpp has the ranges.
-#include "filters/protect.hpp"
-
+// Protects parts of an export: a write that would change them fails; protect_ranges.hpp has the
+// ranges.
 #include <algorithm>
 #include <cerrno>
 #include <cinttypes>
@@ -14,6 +13,7 @@
 #include "filters/debug_flags.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/protect_ranges.hpp"
+#include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
 
@@ -207,6 +207,9 @@ private:
 
 } // namespace
 
+// Option: ranges, a list of words as in nbdkit: the first and the last byte as in "0-511", of which
+// either may be missing; with "~" in front, everything else. nullptr, with a message in `*error`,
+// for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_protect(const FilterOptions &options,
                                               const backend::Resources &resources,
                                               std::string *error) {

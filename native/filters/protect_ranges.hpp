@@ -13,7 +13,7 @@ struct ProtectedRange {
   std::string word; // the word that named it first
 };
 
-// Parses words as in protect.hpp. The ranges are in order and not adjacent. An error message is in
+// Parses words as in protect.cpp. The ranges are in order and not adjacent. An error message is in
 // `*error`.
 std::vector<ProtectedRange> protected_ranges(const std::vector<std::string> &words,
                                              std::string *error);

@@ -1,6 +1,4 @@
-// See rate.hpp.
-#include "filters/rate.hpp"
-
+// Limits reads and writes to a number of bits per second.
 #include <array>
 #include <chrono>
 #include <cinttypes>
@@ -12,6 +10,7 @@
 #include "filters/debug_flags.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/rate_bucket.hpp"
+#include "filters/registry.hpp"
 #include "filters/waiting.hpp"
 #include "host/abi.hpp"
 #include "host/context.hpp"
@@ -227,6 +226,10 @@ private:
 
 } // namespace
 
+// Options: bits per second for all clients together, and connectionBits for each; 0: no limit.
+// Reads and writes are limited separately. file and connectionFile: while such a file exists, its
+// first line sets the limit. burstSeconds: after a pause, this much may pass at once. nullptr, with
+// a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter>
 make_rate(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   constexpr uint64_t MOST_BITS = uint64_t{1} << 53;

@@ -1,12 +1,11 @@
-// See readahead.hpp.
-#include "filters/readahead.hpp"
-
+// For clients that read sequentially, asks the backend below to cache the next parts of the disk.
 #include <algorithm>
 #include <atomic>
 #include <utility>
 
 #include "backend/layer.hpp"
 #include "filters/ahead_requests.hpp"
+#include "filters/registry.hpp"
 #include "filters/shared_backend.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
@@ -96,6 +95,7 @@ private:
 
 } // namespace
 
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_readahead(const FilterOptions &options,
                                                 const backend::Resources &, std::string *error) {
   *error = OptionReader("readahead", options).error();

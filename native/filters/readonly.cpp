@@ -1,11 +1,10 @@
-// See readonly.hpp.
-#include "filters/readonly.hpp"
-
+// Clients can only read; the export behind is opened read-only too.
 #include <cerrno>
 #include <utility>
 
 #include "backend/layer.hpp"
 #include "filters/commands.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -56,6 +55,7 @@ public:
 
 } // namespace
 
+// Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options,
                                                const backend::Resources &, std::string *error) {
   *error = OptionReader("readonly", options).error();

@@ -1,4 +1,5 @@
-// The filters that come with the server, by name.
+// The filters that come with the server, by name. Each has a file, which describes its options at
+// the end.
 #pragma once
 
 #include <memory>
@@ -14,5 +15,14 @@ namespace asyncnbd::filters {
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
                                              const backend::Resources &resources,
                                              std::string *error);
+
+// Of one name.
+using FilterMaker = std::unique_ptr<backend::Filter>(const FilterOptions &options,
+                                                     const backend::Resources &resources,
+                                                     std::string *error);
+
+#define FILTER(name, make) FilterMaker make;
+#include "filters/registry.inc"
+#undef FILTER
 
 } // namespace asyncnbd::filters

@@ -1,9 +1,9 @@
-// See retry.hpp; retry_layer.cpp does it.
-#include "filters/retry.hpp"
-
+// When a request fails, what is behind is closed and opened anew, and the request is tried again;
+// retry_layer.cpp does it.
 #include <utility>
 
 #include "backend/emulate.hpp"
+#include "filters/registry.hpp"
 #include "filters/retry_layer.hpp"
 
 namespace asyncnbd::filters {
@@ -43,6 +43,9 @@ private:
 
 } // namespace
 
+// Options: retries, after the first try; delayMs, before the first of them; exponential: each delay
+// is twice the one before; readonly: once something has failed, what is behind is only read.
+// nullptr, with words in `*error`, if there is something else, or a value does not fit.
 std::unique_ptr<backend::Filter>
 make_retry(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   constexpr uint64_t DEFAULT_RETRIES = 5;

@@ -1,10 +1,9 @@
-// See retry_request.hpp.
-#include "filters/retry_request.hpp"
-
+// Requests that fail are tried again a few times, on the same open export.
 #include <cerrno>
 #include <utility>
 
 #include "filters/emulated_layer.hpp"
+#include "filters/registry.hpp"
 #include "filters/repeating.hpp"
 #include "filters/waiting.hpp"
 
@@ -118,6 +117,8 @@ private:
 
 } // namespace
 
+// Options: retries, after the first try; delayMs, before each; opens: whether opening is tried
+// again, too. nullptr, with words in `*error`, if there is something else, or a value does not fit.
 std::unique_ptr<backend::Filter> make_retry_request(const FilterOptions &options,
                                                     const backend::Resources &resources,
                                                     std::string *error) {

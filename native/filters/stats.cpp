@@ -1,6 +1,5 @@
-// See stats.hpp; request_counters.cpp counts, stats_text.cpp makes the text.
-#include "filters/stats.hpp"
-
+// Counts requests, and writes the counts to a file at the end, in nbdkit's format;
+// request_counters.cpp counts, stats_text.cpp makes the text.
 #include <cerrno>
 #include <fcntl.h>
 #include <string_view>
@@ -10,6 +9,7 @@
 #include "backend/emulate.hpp"
 #include "base/error_numbers.hpp"
 #include "filters/emulated_layer.hpp"
+#include "filters/registry.hpp"
 #include "filters/request_counters.hpp"
 #include "filters/stats_text.hpp"
 #include "host/log.hpp"
@@ -156,6 +156,10 @@ private:
 
 } // namespace
 
+// Options: file, its path; appends: to the file, instead of replacing it; percent: the share of
+// requests of a kind whose sizes are listed; counters: JavaScript's counters, which it can read.
+// nullptr, with a message in `*error`, for an unknown option or an invalid value, or if the file
+// cannot be opened.
 std::unique_ptr<backend::Filter>
 make_stats(const FilterOptions &options, const backend::Resources &resources, std::string *error) {
   OptionReader reader("stats", options);

@@ -1,11 +1,10 @@
-// See time_limit.hpp.
-#include "filters/time_limit.hpp"
-
+// Disconnects a client that stays too long.
 #include <chrono>
 #include <cinttypes>
 #include <utility>
 
 #include "backend/layer.hpp"
+#include "filters/registry.hpp"
 #include "host/client_log.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
@@ -77,6 +76,8 @@ private:
 
 } // namespace
 
+// Option: timeMs, 60000 by default; 0: no limit. nullptr, with a message in `*error`, for an
+// unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_time_limit(const FilterOptions &options,
                                                  const backend::Resources &resources,
                                                  std::string *error) {

@@ -1,6 +1,4 @@
-// See truncate.hpp.
-#include "filters/truncate.hpp"
-
+// Changes the size of an export: cuts off its end, or adds a hole.
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
@@ -9,6 +7,7 @@
 
 #include "backend/sparse.hpp"
 #include "filters/emulated_layer.hpp"
+#include "filters/registry.hpp"
 
 namespace asyncnbd::filters {
 
@@ -187,6 +186,8 @@ uint64_t power_of_two(OptionReader &reader, const char *name) {
 
 } // namespace
 
+// Options, in bytes: size, the new size; roundUp and roundDown, powers of two to round the size to.
+// nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_truncate(const FilterOptions &options,
                                                const backend::Resources &resources,
                                                std::string *error) {
