@@ -28,7 +28,7 @@ Napi::Value to_js(Napi::Env env, const transport::Listeners &listeners) {
   return result;
 }
 
-} // namespace
+// These return { fds, port } or { error }.
 
 Napi::Value listen_tcp(const Napi::CallbackInfo &info) {
   int family = info[2].As<Napi::Number>();
@@ -49,6 +49,15 @@ Napi::Value listen_vsock(const Napi::CallbackInfo &info) {
 
 Napi::Value adopt_listeners(const Napi::CallbackInfo &info) {
   return to_js(info.Env(), transport::adopt_listeners(info[0].As<Napi::Number>()));
+}
+
+} // namespace
+
+void define_listening_functions(Napi::Env env, Napi::Object exports) {
+  exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
+  exports.Set("listenUnix", Napi::Function::New(env, listen_unix));
+  exports.Set("listenVsock", Napi::Function::New(env, listen_vsock));
+  exports.Set("adoptListeners", Napi::Function::New(env, adopt_listeners));
 }
 
 Napi::Function ListenerWrap::define(Napi::Env env) {

@@ -26,10 +26,7 @@ private:
   std::unique_ptr<FdPoll> poll_;
 };
 
-// listenTcp(host, port, family), listenUnix(path), listenVsock(port): { fds, port } or { error }.
-Napi::Value listen_tcp(const Napi::CallbackInfo &info);
-Napi::Value listen_unix(const Napi::CallbackInfo &info);
-Napi::Value listen_vsock(const Napi::CallbackInfo &info);
-Napi::Value adopt_listeners(const Napi::CallbackInfo &info);
+// Adds those of src/addon/types.ts that make listening sockets.
+void define_listening_functions(Napi::Env env, Napi::Object exports);
 
 } // namespace asyncnbd::addon

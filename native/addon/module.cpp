@@ -38,10 +38,6 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativeCounters", CountersWrap::define(env));
   exports.Set("NativeLatencies", LatenciesWrap::define(env));
   exports.Set("NativeListener", ListenerWrap::define(env));
-  exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
-  exports.Set("adoptListeners", Napi::Function::New(env, adopt_listeners));
-  exports.Set("listenUnix", Napi::Function::New(env, listen_unix));
-  exports.Set("listenVsock", Napi::Function::New(env, listen_vsock));
   exports.Set("guardSignals", Napi::Function::New(env, guard_signals));
   exports.Set("signalSeen", Napi::Function::New(env, signal_seen));
   exports.Set("armWatchdog", Napi::Function::New(env, arm_watchdog));
@@ -50,6 +46,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("ownProcess", Napi::Function::New(env, own_process));
   exports.Set("nameProcess", Napi::Function::New(env, name_process));
   exports.Set("layouts", layouts(env));
+  define_listening_functions(env, exports);
   define_process_functions(env, exports);
   define_tls_functions(env, exports);
   define_chain_functions(env, exports);
