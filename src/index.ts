@@ -2,7 +2,12 @@
 
 export { includeDirectory } from "./addon/addon.js";
 export type { Logger } from "./addon/log.js";
-export type { PeerAddress, RequestCounts, RequestLatencies } from "./addon/types.js";
+export type {
+  PeerAddress,
+  RequestCounts,
+  RequestLatencies,
+  TransmissionEnd,
+} from "./addon/types.js";
 export type { TlsPriority, TlsVersion } from "./config/tls.js";
 export type { Endpoint } from "./config/uri.js";
 export { AsyncnbdError, type ErrorCode, type ErrorDetails } from "./errors.js";

@@ -45,10 +45,12 @@ Napi::Value counts_to_js(Napi::Env env, const nbd::Connection &connection) {
 Napi::Object end_to_js(Napi::Env env, const nbd::Connection &connection) {
   Napi::Object end = counts_to_js(env, connection).As<Napi::Object>();
   const nbd::Failure &failure = connection.failure();
-  if (!failure.reason().empty())
+  if (failure.kind() != nullptr) {
+    end.Set("reason", failure.kind());
     end.Set("failure", failure.reason());
-  end.Set("hasStalled", failure.has_stalled());
-  end.Set("isCutByPlugin", connection.client().is_disconnected());
+  } else {
+    end.Set("reason", connection.client().is_disconnected() ? "plugin" : "client");
+  }
   return end;
 }
 

@@ -66,7 +66,7 @@ void ClientWaits::on_stall(schedule::Stall stall, std::chrono::milliseconds last
   reason += std::to_string(lasts.count() / 1000) + " s";
   if (lasts < limit_)
     reason += " while other clients waited for memory";
-  failure_.note_stall(reason); // before the end that the leader is about to see
+  failure_.note(reason, failure_kind::STALLED); // before the end that the leader is about to see
   watched_.transport.abort();
 }
 

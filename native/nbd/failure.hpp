@@ -8,30 +8,32 @@
 
 namespace asyncnbd::nbd {
 
+// What programs can tell apart, as TransmissionEnd of src/addon/session-types.ts names it.
+namespace failure_kind {
+constexpr const char *FAILED = "failed";
+constexpr const char *STALLED = "stalled"; // the client did not go on
+} // namespace failure_kind
+
 // The first reason is the one that counts. Any thread notes; it is read when all is closed.
 class Failure {
 public:
   // "it …", of the client.
-  void note(const std::string &reason) {
+  void note(const std::string &reason, const char *kind = failure_kind::FAILED) {
     std::lock_guard lock(mutex_);
-    if (reason_.empty())
-      reason_ = reason;
-  }
-  // The client did not go on.
-  void note_stall(const std::string &reason) {
-    note(reason);
-    std::lock_guard lock(mutex_);
-    has_stalled_ = true;
+    if (kind_ != nullptr)
+      return;
+    reason_ = reason;
+    kind_ = kind;
   }
 
-  // "": it has not failed.
+  // nullptr: it has not failed.
+  const char *kind() const { return kind_; }
   const std::string &reason() const { return reason_; }
-  bool has_stalled() const { return has_stalled_; }
 
 private:
   base::Mutex<base::LockRank::failure_reason> mutex_; // guards the rest
   std::string reason_;
-  bool has_stalled_ = false;
+  const char *kind_ = nullptr;
 };
 
 } // namespace asyncnbd::nbd

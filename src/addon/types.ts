@@ -393,13 +393,16 @@ export interface NativeSession extends Refable {
   logEvent(what: string): void;
 }
 
+/**
+ * "client": it has disconnected; "stalled": it did not go on with a request, or did not read its replies;
+ * "failed": the connection, or the protocol; "plugin": the plugin has disconnected it.
+ */
+export type TransmissionEnd = "client" | "stalled" | "failed" | "plugin";
+
 export interface EndOfTransmission extends ConnectionCounts {
-  /** Why the connection failed, if it did. */
+  readonly reason: TransmissionEnd;
+  /** More of it, in words, if the connection has failed. */
   readonly failure?: string;
-  /** The client did not go on, and was cut. */
-  readonly hasStalled: boolean;
-  /** By nbdkit_disconnect. */
-  readonly isCutByPlugin: boolean;
 }
 
 /** Where a client is: a process at a unix socket, or an address. */

@@ -8,6 +8,7 @@ import type {
   NativeServer,
   NativeSession,
   OpenedExport,
+  TransmissionEnd,
 } from "../addon/types.js";
 import { type ClientLimits, clientLimits } from "../client-limits.js";
 import type { Clock } from "../exports/export-client.js";
@@ -43,19 +44,10 @@ export interface OpenedSession {
 }
 
 /**
- * Why a client has gone: "client": it has disconnected; "refused": it could not have what it wanted;
- * "timeout": its handshake took too long; "stalled": it did not go on with a request, or did not read
- * its replies; "failed": the connection, or the protocol; "plugin": the plugin has disconnected it;
- * "stopped": the server was closed.
+ * Why a client has gone: as a transmission ends, or "refused": it could not have what it wanted;
+ * "timeout": its handshake took too long; "stopped": the server was closed.
  */
-export type EndReason =
-  | "client"
-  | "refused"
-  | "timeout"
-  | "stalled"
-  | "failed"
-  | "plugin"
-  | "stopped";
+export type EndReason = TransmissionEnd | "refused" | "timeout" | "stopped";
 
 export interface SessionEnd {
   readonly reason: EndReason;
@@ -171,13 +163,10 @@ export class Session implements ClientSession {
     this.#visit.handOver();
     const ended = this.#transmit(agreed);
     onOpen({ exportName: this.#exportName, isTls: this.#native.isTls });
-    const { failure: detail, hasStalled, isCutByPlugin, ...counts } = await ended;
+    const { reason, failure: detail, ...counts } = await ended;
     this.#counts = counts;
     if (detail !== undefined) this.#native.logTrouble(`connection failed: ${detail}`);
-    if (hasStalled) return { reason: "stalled", detail };
-    if (detail !== undefined) return { reason: "failed", detail };
-    if (isCutByPlugin) return { reason: "plugin", detail };
-    return { reason: this.#isStopping ? "stopped" : "client", detail };
+    return { reason: reason === "client" && this.#isStopping ? "stopped" : reason, detail };
   }
 
   #farewell(outcome: Outcome): string {
