@@ -1,7 +1,7 @@
 // Checks the values of the command line's options and makes a configuration of them.
 
 import { resolve } from "node:path";
-import { type ClientLimits, clientLimits } from "../client-limits.js";
+import { type ClientLimits, clientLimits, type Limit, ofEachLimit } from "../client-limits.js";
 import { AsyncnbdError, UsageError } from "../errors.js";
 import {
   ALL_HANDSHAKE_FLAGS,
@@ -9,7 +9,7 @@ import {
   DEFAULT_MAX_IN_FLIGHT_BYTES,
 } from "./defaults.js";
 import { parseInteger } from "./integer.js";
-import { MAX_GRACE_MS, MAX_INT, MAX_PORT, MAX_STALL_TIMEOUT_MS, MAX_WORKERS } from "./limits.js";
+import { MAX_INT, MAX_PORT, MAX_WORKERS } from "./limits.js";
 import { didYouMean } from "./nearest.js";
 import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
 import { parseSize } from "./size.js";
@@ -27,7 +27,6 @@ export interface GivenOptions {
   lastOf(...options: string[]): string | undefined;
 }
 
-const MAX_SPIN_MS = 10;
 const MIN_INT = -(2 ** 31);
 
 const LOG_SINKS: Readonly<Record<string, LogSink | undefined>> = {
@@ -81,15 +80,15 @@ export function parseConfig(
 }
 
 function parseClientLimits(given: GivenOptions): ClientLimits {
-  const rounded = (value: number | undefined) => value && Math.round(value);
-  const spinMs = delayMs(given, "spin", MAX_SPIN_MS);
-  return clientLimits({
-    threads: integer(given, "threads", 0, MAX_INT) || undefined, // 0 is the default, as with nbdkit
-    spinUs: rounded(spinMs && spinMs * 1000),
-    graceMs: rounded(delayMs(given, "grace", MAX_GRACE_MS)),
-    stallTimeoutMs: rounded(delayMs(given, "stall-timeout", MAX_STALL_TIMEOUT_MS)),
-    maxConnectionInFlightBytes: sizeBytes(given, "max-connection-in-flight"),
-  });
+  return clientLimits(ofEachLimit((limit) => parseLimit(given, limit)));
+}
+
+function parseLimit(given: GivenOptions, { option, unit, maximum }: Limit): number | undefined {
+  if (unit === "calls") return integer(given, option, 0, maximum) || undefined; // 0: as by default
+  if (unit === "bytes") return sizeBytes(given, option);
+  const inMs = unit === "us" ? 1000 : 1;
+  const ms = delayMs(given, option, maximum / inMs);
+  return ms && Math.round(ms * inMs);
 }
 
 const absolute = (path: string | undefined): string | undefined =>

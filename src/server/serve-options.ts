@@ -2,13 +2,8 @@
 // anything is loaded.
 
 import { inspect } from "node:util";
-import {
-  MAX_GRACE_MS,
-  MAX_INT,
-  MAX_PORT,
-  MAX_STALL_TIMEOUT_MS,
-  MAX_WORKERS,
-} from "../config/limits.js";
+import { type Limit, ofEachLimit } from "../client-limits.js";
+import { MAX_INT, MAX_PORT, MAX_WORKERS } from "../config/limits.js";
 import { didYouMean } from "../config/nearest.js";
 import type { TlsPriority } from "../config/tls.js";
 import { AsyncnbdError } from "../errors.js";
@@ -162,8 +157,9 @@ const tls = record<ServeTls>(
   "tls.",
 );
 
-const bytes = whole(1, Number.MAX_SAFE_INTEGER);
-const graceMs = milliseconds(0, MAX_GRACE_MS);
+const withinLimit = ({ unit, minimum, maximum }: Limit): Check =>
+  unit === "ms" ? milliseconds(minimum, maximum) : whole(minimum, maximum);
+const { spinUs: _, ...limits } = ofEachLimit(withinLimit);
 
 const checkAll = record<ServeOptions>(
   {
@@ -175,13 +171,10 @@ const checkAll = record<ServeOptions>(
     watch: bool,
     signal,
     workers: whole(0, MAX_WORKERS),
-    threads: whole(1, MAX_INT),
-    maxInFlightBytes: bytes,
-    maxConnectionInFlightBytes: bytes,
+    ...limits,
+    maxInFlightBytes: whole(1, Number.MAX_SAFE_INTEGER),
     tls,
     maxConnections: whole(1, MAX_INT, Number.POSITIVE_INFINITY),
-    graceMs,
-    stallTimeoutMs: milliseconds(0, MAX_STALL_TIMEOUT_MS),
     handshakeTimeoutMs: milliseconds(1, MAX_INT),
     logger,
     stats: oneOf("counts", "latency"),
@@ -196,5 +189,5 @@ export function checkServeOptions(options: unknown): asserts options is ServeOpt
 }
 
 export function checkCloseOptions(options: unknown): void {
-  record<{ graceMs: unknown }>({ graceMs }, "")("close", options);
+  record<{ graceMs: unknown }>({ graceMs: limits.graceMs }, "")("close", options);
 }

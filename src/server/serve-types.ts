@@ -1,6 +1,7 @@
 // What a program gives serve().
 
 import type { Logger } from "../addon/log.js";
+import type { ServeLimits } from "../client-limits.js";
 import type { TlsPriority } from "../config/tls.js";
 import type { FilterChoice } from "../filters/choice.js";
 import type { FilterDefinition } from "../filters/filter.js";
@@ -42,7 +43,7 @@ export type ServeOptionsFor<P extends Plugin | string, F extends readonly Filter
   readonly filters?: F;
 } & ConfigOption<ConfigFor<P, F[number]>>;
 
-export interface ServeOptions {
+export interface ServeOptions extends Partial<ServeLimits> {
   /** A plugin object, or what the command takes: a C plugin's name or path, or a module's. */
   readonly plugin: Plugin | string;
   /** The plugin's parameters; an array for one that may be given more than once. */
@@ -64,22 +65,12 @@ export interface ServeOptions {
    * of it and a share of the clients. By default none: all is on the calling thread.
    */
   readonly workers?: number;
-  /** Calls of a C plugin in progress at once on a connection. By default 16. */
-  readonly threads?: number;
-  /** Of requests in flight on all connections, and on each. By default 1 GiB and 256 MiB. */
+  /** Of requests in flight on all connections. By default 1 GiB. */
   readonly maxInFlightBytes?: number;
-  readonly maxConnectionInFlightBytes?: number;
   /** By default none is offered. */
   readonly tls?: ServeTls;
   /** At once; others wait until one leaves. By default as many as the system has descriptors for. */
   readonly maxConnections?: number;
-  /** How long requests without an answer delay the end of a connection. By default 30 s. */
-  readonly graceMs?: number;
-  /**
-   * How long a client may send next to nothing of a request that it has begun, or take next to
-   * nothing of its replies. By default 5 min; 0 for ever.
-   */
-  readonly stallTimeoutMs?: number;
   /** How long a handshake may take. By default 30 s. */
   readonly handshakeTimeoutMs?: number;
   /**
