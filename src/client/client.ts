@@ -1,6 +1,5 @@
 // The client that programs use: a method for each command of the protocol.
 
-import { types } from "node:util";
 import {
   type Command,
   NBD_CMD_BLOCK_STATUS,
@@ -16,8 +15,8 @@ import {
   NBD_CMD_WRITE_ZEROES,
 } from "../protocol.js";
 import { type BlockStatusOptions, type Extent, extentsOf } from "./block-status.js";
+import { Checks } from "./checks.js";
 import { closed, type Dispatcher } from "./dispatcher.js";
-import { NbdError } from "./errors.js";
 import type { BlockSizes, ExportFacts, ReplyStyle } from "./facts.js";
 import { COMMAND_NAMES, type Descriptors, Request } from "./request.js";
 
@@ -56,6 +55,7 @@ export interface ZeroOptions extends WriteOptions {
 export class Client implements AsyncDisposable {
   readonly #dispatcher: Dispatcher;
   readonly #facts: ExportFacts;
+  readonly #checks: Checks;
   readonly #maxPayloadBytes: number;
   readonly #maxEffectBytes: number;
   #closed: Promise<void> | undefined;
@@ -64,6 +64,7 @@ export class Client implements AsyncDisposable {
   constructor(dispatcher: Dispatcher, facts: ExportFacts) {
     this.#dispatcher = dispatcher;
     this.#facts = facts;
+    this.#checks = new Checks(facts);
     const { minimum, maximum } = facts.blockSizes;
     const most = Math.min(maximum, MAX_PAYLOAD_BYTES);
     this.#maxPayloadBytes = Math.max(minimum, most - (most % minimum));
@@ -167,10 +168,10 @@ export class Client implements AsyncDisposable {
   ): Promise<Buffer | Uint8Array> {
     const length = typeof into === "number" ? into : into?.length;
     const wrong =
-      (typeof into === "number" ? undefined : bytesError("read", into)) ??
-      this.#rangeError("read", offset, length) ??
-      this.#missing("read", !options.whole || this.canReadWhole, "reads in one piece") ??
-      this.#wholeError(length, options);
+      (typeof into === "number" ? undefined : Checks.bytes("read", into)) ??
+      this.#checks.range("read", offset, length) ??
+      this.#checks.offered("read", !options.whole || this.canReadWhole, "reads in one piece") ??
+      this.#checks.wholeRead(length, options, this.#maxEffectBytes);
     if (wrong !== undefined) return Promise.reject(wrong);
     const flags = options.whole ? NBD_CMD_FLAG_DF : 0;
     let buffer: Buffer | Uint8Array;
@@ -198,10 +199,10 @@ export class Client implements AsyncDisposable {
   write(offset: number, bytes: Uint8Array, options: WriteOptions = {}): Promise<void> {
     const length = bytes?.length;
     const wrong =
-      bytesError("write", bytes) ??
-      this.#rangeError("write", offset, length) ??
-      this.#missing("write", this.canWrite, "writes: it is read-only") ??
-      this.#fuaError("write", options);
+      Checks.bytes("write", bytes) ??
+      this.#checks.range("write", offset, length) ??
+      this.#checks.offered("write", this.canWrite, "writes: it is read-only") ??
+      this.#checks.fua("write", options);
     if (wrong !== undefined) return Promise.reject(wrong);
     const flags = options.fua ? NBD_CMD_FLAG_FUA : 0;
     return this.#divided(NBD_CMD_WRITE, flags, offset, length, bytes, options.signal);
@@ -210,9 +211,9 @@ export class Client implements AsyncDisposable {
   /** NBD_CMD_TRIM: the contents of the range are no longer needed. */
   trim(offset: number, length: number, options: WriteOptions = {}): Promise<void> {
     const wrong =
-      this.#rangeError("trim", offset, length) ??
-      this.#missing("trim", this.canTrim, "trims") ??
-      this.#fuaError("trim", options);
+      this.#checks.range("trim", offset, length) ??
+      this.#checks.offered("trim", this.canTrim, "trims") ??
+      this.#checks.fua("trim", options);
     if (wrong !== undefined) return Promise.reject(wrong);
     const flags = options.fua ? NBD_CMD_FLAG_FUA : 0;
     return this.#divided(NBD_CMD_TRIM, flags, offset, length, undefined, options.signal);
@@ -221,10 +222,10 @@ export class Client implements AsyncDisposable {
   /** NBD_CMD_WRITE_ZEROES. */
   zero(offset: number, length: number, options: ZeroOptions = {}): Promise<void> {
     const wrong =
-      this.#rangeError("zero", offset, length) ??
-      this.#missing("zero", this.canZero, "zeroes") ??
-      this.#missing("zero", !options.fast || this.canFastZero, "fast zeroes") ??
-      this.#fuaError("zero", options);
+      this.#checks.range("zero", offset, length) ??
+      this.#checks.offered("zero", this.canZero, "zeroes") ??
+      this.#checks.offered("zero", !options.fast || this.canFastZero, "fast zeroes") ??
+      this.#checks.fua("zero", options);
     if (wrong !== undefined) return Promise.reject(wrong);
     const flags =
       (options.fua ? NBD_CMD_FLAG_FUA : 0) |
@@ -236,8 +237,8 @@ export class Client implements AsyncDisposable {
   /** NBD_CMD_CACHE: the range will be read soon. */
   cache(offset: number, length: number, options: RequestOptions = {}): Promise<void> {
     const wrong =
-      this.#rangeError("cache", offset, length) ??
-      this.#missing("cache", this.canCache, "prefetching");
+      this.#checks.range("cache", offset, length) ??
+      this.#checks.offered("cache", this.canCache, "prefetching");
     if (wrong !== undefined) return Promise.reject(wrong);
     return this.#divided(NBD_CMD_CACHE, 0, offset, length, undefined, options.signal);
   }
@@ -247,7 +248,7 @@ export class Client implements AsyncDisposable {
    * Rejects with "EIO" if a connection was lost with such writes; see `reconnect` of connect().
    */
   flush(options: RequestOptions = {}): Promise<void> {
-    const wrong = this.#missing("flush", this.canFlush, "flushes");
+    const wrong = this.#checks.offered("flush", this.canFlush, "flushes");
     if (wrong !== undefined) return Promise.reject(wrong);
     return this.#one(NBD_CMD_FLUSH, 0, 0, 0, undefined, options.signal);
   }
@@ -265,8 +266,8 @@ export class Client implements AsyncDisposable {
     const { context = "base:allocation", signal } = options;
     const id = this.#facts.contexts.get(context);
     const wrong =
-      this.#rangeError("blockStatus", offset, length) ??
-      this.#missing("blockStatus", id !== undefined, `the meta context ${context}`);
+      this.#checks.range("blockStatus", offset, length) ??
+      this.#checks.offered("blockStatus", id !== undefined, `the meta context ${context}`);
     if (wrong !== undefined) throw wrong;
     const ids = this.#facts.canNarrowStatus ? [id as number] : undefined;
     const most = this.#maxEffectBytes;
@@ -368,43 +369,6 @@ export class Client implements AsyncDisposable {
       if (failed !== undefined) throw failed.reason;
     });
   }
-
-  #rangeError(name: string, offset: number, length: number): Error | undefined {
-    if (!Number.isSafeInteger(offset) || !Number.isSafeInteger(length) || offset < 0 || length < 0)
-      return new TypeError(`${name}: offset and length must be whole numbers of bytes, at least 0`);
-    if (offset + length > this.size)
-      return new RangeError(
-        `${name} of ${length} bytes at ${offset} goes beyond the export's end at ${this.size}`,
-      );
-    const { minimum } = this.blockSizes;
-    if (offset % minimum === 0 && length % minimum === 0) return undefined;
-    return new RangeError(
-      `${name} of ${length} bytes at ${offset}: the server only takes multiples of ${minimum}`,
-    );
-  }
-
-  #missing(operation: string, isOffered: boolean, what: string): NbdError | undefined {
-    if (isOffered) return undefined;
-    return new NbdError("ENOTSUP", operation, `the server does not offer ${what}`);
-  }
-
-  #fuaError(operation: string, { fua = false }: WriteOptions): NbdError | undefined {
-    return this.#missing(operation, !fua || this.canFua, "FUA");
-  }
-
-  /** Such a read is not divided: its request has to say its length. */
-  #wholeError(length: number, { whole = false }: ReadOptions): RangeError | undefined {
-    if (!whole || length <= this.#maxEffectBytes) return undefined;
-    return new RangeError(
-      `read of ${length} bytes: one request can read at most ${this.#maxEffectBytes} bytes in one piece`,
-    );
-  }
 }
-
-/** Other arrays would be cut, and texts become zeroes. */
-const bytesError = (operation: string, bytes: unknown): TypeError | undefined =>
-  types.isUint8Array(bytes)
-    ? undefined
-    : new TypeError(`${operation}: bytes must be a Buffer or another Uint8Array`);
 
 export { COMMAND_NAMES };
