@@ -29,15 +29,24 @@ struct Waiter final : MemoryBudget::Waiter {
 
 constexpr uint64_t MIB = 1 << 20;
 
+// Of 100 bytes, whose reserve somebody has, and so many bytes.
+struct WithoutReserve : MemoryBudget {
+  ::Waiter holder;
+
+  explicit WithoutReserve(uint64_t held_bytes = 0) : MemoryBudget(100) {
+    REQUIRE(take(1000, holder, 0) == Source::reserve);
+    if (held_bytes > 0)
+      REQUIRE(take(held_bytes, holder, 0) == Source::memory);
+  }
+};
+
 } // namespace
 
 TEST_CASE("requests that do not fit wait for room in order") {
-  MemoryBudget budget(100);
-  Waiter holder;
+  WithoutReserve budget;
   Waiter first;
   Waiter second;
   Waiter third;
-  CHECK(budget.take(1000, holder, 0) == Source::reserve); // from now on there is only the memory
   CHECK(budget.take(80, first, 0) == Source::memory);
   CHECK(budget.take(30, second, 0) == Source::nothing);
   CHECK(budget.take(10, third, 0) == Source::nothing); // would fit, but its turn has not come
@@ -66,14 +75,11 @@ TEST_CASE("the reserve goes to one waiter at a time, the one that waited longest
 }
 
 TEST_CASE("the waiter that needs least is next, for memory and for the reserve") {
-  MemoryBudget budget(100);
-  Waiter holder;
+  WithoutReserve budget(100);
   Waiter largest;
   Waiter large;
   Waiter small;
   Waiter newcomer;
-  CHECK(budget.take(1000, holder, 0) == Source::reserve);
-  CHECK(budget.take(100, holder, 0) == Source::memory);
   CHECK(budget.take(20, largest, 300) == Source::nothing);
   CHECK(budget.take(10, large, 200) == Source::nothing);
   CHECK(budget.take(10, small, 100) == Source::nothing);
@@ -93,12 +99,9 @@ TEST_CASE("the waiter that needs least is next, for memory and for the reserve")
 }
 
 TEST_CASE("the next in line gets the reserve if it is free, though there is memory") {
-  MemoryBudget budget(100);
-  Waiter holder;
+  WithoutReserve budget(100);
   Waiter first;
   Waiter second;
-  CHECK(budget.take(1000, holder, 0) == Source::reserve);
-  CHECK(budget.take(100, holder, 0) == Source::memory);
   CHECK(budget.take(10, first, 0) == Source::nothing);
   CHECK(budget.take(10, second, 0) == Source::nothing);
   budget.give_back_reserve();
@@ -109,12 +112,9 @@ TEST_CASE("the next in line gets the reserve if it is free, though there is memo
 
 // Each of which takes the reserve, gives it back and comes again.
 TEST_CASE("small requests that keep coming do not keep a large one from the reserve") {
-  MemoryBudget budget(100);
-  Waiter holder;
+  WithoutReserve budget(100);
   Waiter large;
   Waiter small[2];
-  CHECK(budget.take(1000, holder, 0) == Source::reserve);
-  CHECK(budget.take(100, holder, 0) == Source::memory);
   CHECK(budget.take(10, large, 90) == Source::nothing);
   CHECK(budget.take(10, small[0], 0) == Source::nothing);
   CHECK(budget.take(10, small[1], 0) == Source::nothing);
@@ -132,11 +132,9 @@ TEST_CASE("small requests that keep coming do not keep a large one from the rese
 }
 
 TEST_CASE("a waiter that leaves the queue lets the next one go on") {
-  MemoryBudget budget(100);
-  Waiter holder;
+  WithoutReserve budget;
   Waiter first;
   Waiter second;
-  CHECK(budget.take(1000, holder, 0) == Source::reserve);
   CHECK(budget.take(50, first, 0) == Source::memory);
   CHECK(budget.take(60, first, 0) == Source::nothing);
   CHECK(budget.take(50, second, 0) == Source::nothing);

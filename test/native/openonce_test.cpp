@@ -80,6 +80,23 @@ struct Once : SimulatedResources {
   }
 };
 
+// One client, whose request the plugin holds.
+struct OnceHeld : Once {
+  std::unique_ptr<Backend> front;
+  TestRequest request;
+
+  explicit OnceHeld(uint16_t type = NBD_CMD_READ)
+      : request(type, 0, type == NBD_CMD_FLUSH ? 0 : 512) {
+    is_held = true;
+    front = connect();
+    front->submit(request, Caller::may_block);
+  }
+  void close() {
+    front->close();
+    filter->end();
+  }
+};
+
 } // namespace
 
 TEST_CASE("an export is opened for the first client, stays open, and is closed at the end") {
@@ -173,20 +190,15 @@ TEST_CASE("clients that come during opening wait, and try themselves if it fails
 }
 
 TEST_CASE("a late reply may come before the plugin's request is given up") {
-  Once once;
-  once.is_held = true;
-  auto client = once.connect();
-  TestRequest request(NBD_CMD_READ, 0, 512);
-  client->submit(request, Caller::may_block);
+  OnceHeld once;
   Request *below = once.held.take();
   below->completers.maker().release(*below);
-  CHECK_FALSE(request.is_released);
+  CHECK_FALSE(once.request.is_released);
   below->give_up(ESHUTDOWN);
-  CHECK(request.wait() == ESHUTDOWN);
-  CHECK(request.was_given_up);
-  CHECK(request.is_released);
-  client->close();
-  once.filter->end();
+  CHECK(once.request.wait() == ESHUTDOWN);
+  CHECK(once.request.was_given_up);
+  CHECK(once.request.is_released);
+  once.close();
 }
 
 TEST_CASE("a client gives up its own requests, and those of others go on") {
@@ -217,39 +229,30 @@ TEST_CASE("a client gives up its own requests, and those of others go on") {
 }
 
 TEST_CASE("a request given up for its client is given up for good at the end") {
-  Once once;
-  once.is_held = true;
-  auto client = once.connect();
-  TestRequest request(NBD_CMD_FLUSH, 0, 0);
-  client->submit(request, Caller::may_block);
-  client->give_up_unanswered();
-  CHECK(request.was_given_up);
-  client->close();
+  OnceHeld once(NBD_CMD_FLUSH);
+  once.front->give_up_unanswered();
+  CHECK(once.request.was_given_up);
+  once.front->close();
   Request *late = once.held.take();
   once.held.gate.change([&] { once.held.requests.push_back(late); });
   once.filter->end();
   CHECK(once.held.requests.empty()); // the plugin has, too
-  CHECK_FALSE(request.is_released);
+  CHECK_FALSE(once.request.is_released);
   late->completers.maker().release(*late);
-  CHECK(request.is_released);
-  CHECK(request.ends == 1);
+  CHECK(once.request.is_released);
+  CHECK(once.request.ends == 1);
 }
 
 TEST_CASE("a request that the plugin gives up is given up for its client") {
-  Once once;
-  once.is_held = true;
-  auto client = once.connect();
-  TestRequest request(NBD_CMD_READ, 0, 512);
-  client->submit(request, Caller::may_block);
+  OnceHeld once;
   Request *late = once.held.take();
   late->give_up(EIO);
-  CHECK(request.wait() == EIO);
-  CHECK(request.was_given_up);
-  client->give_up_unanswered(); // there is none
+  CHECK(once.request.wait() == EIO);
+  CHECK(once.request.was_given_up);
+  once.front->give_up_unanswered(); // there is none
   late->completers.maker().release(*late);
-  CHECK(request.is_released);
-  client->close();
-  once.filter->end();
+  CHECK(once.request.is_released);
+  once.close();
 }
 
 TEST_CASE("reservations, extents and error messages pass through") {

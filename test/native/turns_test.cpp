@@ -6,84 +6,10 @@
 #include <functional>
 #include <thread>
 
-#include "backend/turns.hpp"
-#include "simulated_resources.hpp"
-#include "support.hpp"
-#include "system_resources.hpp"
+#include "turns_world.hpp"
 
 using namespace asyncnbd;
 using namespace asyncnbd::backend;
-
-namespace {
-
-struct Client final : Maker {
-  void complete(Request &request, int error) override {
-    on_answer();
-    std::lock_guard lock(mutex);
-    answered.push_back(&request);
-    errors.push_back(error);
-    changed.notify_all();
-  }
-  void give_up(Request &, int) override { FAIL("not this way"); }
-  void release(Request &) override { FAIL("not this way"); }
-  bool client_has_gone() const override { return false; }
-  void wait_for(size_t count) {
-    std::unique_lock lock(mutex);
-    changed.wait(lock, [&] { return answered.size() >= count; });
-  }
-
-  std::function<void()> on_answer = [] {};
-  std::mutex mutex;
-  std::condition_variable changed;
-  std::vector<Request *> answered;
-  std::vector<int> errors;
-};
-
-struct Plugin final : Backend {
-  explicit Plugin(std::function<void(Request &)> call, ThreadModel model = ThreadModel::parallel)
-      : call(std::move(call)), model(model) {}
-  bool collect(const Wanted &, Facts *facts, std::string *) override {
-    facts->thread_model = model;
-    return true;
-  }
-  void submit(Request &request, Caller) override { call(request); }
-  void unreserve(Request &request) override { unreserved.push_back(&request); }
-  bool finalize() override {
-    last_calls += "finalize ";
-    return true;
-  }
-  void give_up_unanswered() override {}
-  void close() override { last_calls += "close "; }
-  void close_unused() override { last_calls += "close_unused "; }
-
-  std::function<void(Request &)> call;
-  ThreadModel model;
-  std::vector<Request *> unreserved;
-  std::string last_calls;
-};
-
-// Under simulated time and threads.
-struct Simulated : SimulatedResources {
-  Client client;
-  std::vector<Request> requests;
-
-  explicit Simulated(size_t count) : requests(count) {
-    for (Request &request : requests)
-      request.completers.reset(client);
-  }
-  std::shared_ptr<TurnQueue> queue(unsigned most) { return queue(most, most); }
-  std::shared_ptr<TurnQueue> queue(unsigned most, unsigned most_workers) {
-    return std::make_shared<TurnQueue>(most, most_workers, resources);
-  }
-  bool has_answered_in_order(size_t count) const {
-    for (size_t i = 0; i < client.answered.size(); i++)
-      if (client.answered[i] != &requests[i])
-        return false;
-    return client.answered.size() == count;
-  }
-};
-
-} // namespace
 
 TEST_CASE("a caller that may block makes the call itself when nobody waits") {
   Simulated world(1);
@@ -96,8 +22,7 @@ TEST_CASE("a caller that may block makes the call itself when nobody waits") {
 
 TEST_CASE("one worker makes the calls of callers that must not block, in order") {
   Simulated world(5);
-  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
-              world.queue(4));
+  Turns turns(Simulated::answering(), world.queue(4));
   for (Request &request : world.requests)
     turns.submit(request, Caller::must_not_block);
   CHECK(world.client.answered.empty());
@@ -135,8 +60,7 @@ TEST_CASE("a worker that spends its time on answers gets no helpers") {
     world.timers.run_due();
     started += world.threads.tasks.size();
   };
-  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
-              world.queue(16));
+  Turns turns(Simulated::answering(), world.queue(16));
   for (Request &request : world.requests)
     turns.submit(request, Caller::must_not_block);
   world.threads.run_one();
@@ -146,22 +70,19 @@ TEST_CASE("a worker that spends its time on answers gets no helpers") {
 
 TEST_CASE("a turn is free again once the answer of an asynchronous plugin has come") {
   Simulated world(3);
-  std::vector<Request *> called;
-  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
-                                       ThreadModel::async),
-              world.queue(1));
+  Turns turns(world.holding(), world.queue(1));
   for (Request &request : world.requests)
     turns.submit(request, Caller::may_block);
-  CHECK(called.size() == 1);
+  CHECK(world.called.size() == 1);
   CHECK(world.threads.tasks.empty()); // there is no turn to take
-  called[0]->complete(0);
+  world.called[0]->complete(0);
   CHECK(world.client.answered.size() == 1);
-  CHECK(called.size() == 1); // not from inside the answer: the plugin may hold its locks
+  CHECK(world.called.size() == 1); // not from inside the answer: the plugin may hold its locks
   world.threads.run_one();
-  CHECK(called.size() == 2);
-  called[1]->complete(0);
+  CHECK(world.called.size() == 2);
+  world.called[1]->complete(0);
   world.threads.run_one();
-  called[2]->complete(0);
+  world.called[2]->complete(0);
   CHECK(world.has_answered_in_order(3));
 }
 
@@ -198,31 +119,25 @@ TEST_CASE("a reserved write that never gets its turn is unreserved") {
 
 TEST_CASE("a request waiting for its turn is given up at once and never called") {
   Simulated world(3);
-  std::vector<Request *> called;
   auto queue = world.queue(1);
-  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
-                                       ThreadModel::async),
-              queue);
-  Turns other(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
-                                       ThreadModel::async),
-              queue);
+  Turns turns(world.holding(), queue);
+  Turns other(world.holding(), queue);
   turns.submit(world.requests[0], Caller::may_block);
   turns.submit(world.requests[1], Caller::may_block);
   other.submit(world.requests[2], Caller::may_block);
   turns.give_up_unanswered();
   CHECK(world.client.answered == std::vector<Request *>{&world.requests[1]});
   CHECK(world.client.errors == std::vector<int>{ESHUTDOWN});
-  called[0]->complete(0);
+  world.called[0]->complete(0);
   world.threads.run_one();
-  REQUIRE(called.size() == 2);
-  CHECK(called[1] == &world.requests[2]);
-  called[1]->complete(0);
+  REQUIRE(world.called.size() == 2);
+  CHECK(world.called[1] == &world.requests[2]);
+  world.called[1]->complete(0);
 }
 
 TEST_CASE("a request waits until a thread is free again") {
   Simulated world(1);
-  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
-              world.queue(1));
+  Turns turns(Simulated::answering(), world.queue(1));
   auto hold = world.queue(1); // has the timers' thread started
   world.threads.has_any = true;
   struct Nothing final : base::Timer {
@@ -241,8 +156,7 @@ TEST_CASE("a request waits until a thread is free again") {
 
 TEST_CASE("without a thread for a worker, who may block makes the calls that wait, in order") {
   Simulated world(4);
-  Turns turns(std::make_unique<Plugin>([](Request &request) { request.complete(0); }),
-              world.queue(1));
+  Turns turns(Simulated::answering(), world.queue(1));
   REQUIRE(world.timers.ensure_started());
   world.threads.has_any = false;
   for (size_t i = 0; i < 3; i++)
@@ -254,55 +168,46 @@ TEST_CASE("without a thread for a worker, who may block makes the calls that wai
 
 TEST_CASE("a request is refused if the system has no thread at all for its turn") {
   Simulated world(2);
-  std::vector<Request *> called;
   auto queue = world.queue(1);
-  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
-                                       ThreadModel::async),
-              queue);
+  Turns turns(world.holding(), queue);
   turns.submit(world.requests[0], Caller::may_block);
   world.threads.has_any = false;
   turns.submit(world.requests[1], Caller::may_block);
   CHECK(world.client.errors == std::vector<int>{ENOMEM});
-  called[0]->complete(0);
+  world.called[0]->complete(0);
   CHECK(queue->try_begin());
 }
 
 TEST_CASE("a turn that ends when no thread is free is taken once one is") {
   Simulated world(2);
-  std::vector<Request *> called;
-  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
-                                       ThreadModel::async),
-              world.queue(1));
+  Turns turns(world.holding(), world.queue(1));
   turns.submit(world.requests[0], Caller::may_block);
   turns.submit(world.requests[1], Caller::may_block);
   CHECK(world.timers.size() == 0); // there is nothing to look for while all turns are taken
   world.threads.has_any = false;
-  called[0]->complete(0);
-  REQUIRE(called.size() == 1);
+  world.called[0]->complete(0);
+  REQUIRE(world.called.size() == 1);
   world.threads.has_any = true;
   world.clock.advance(std::chrono::milliseconds(1));
   world.timers.run_due();
   world.threads.run_one();
-  REQUIRE(called.size() == 2);
-  called[1]->complete(0);
+  REQUIRE(world.called.size() == 2);
+  world.called[1]->complete(0);
 }
 
 TEST_CASE(
     "if calls only queue, the thread that ends a turn makes the next call, without a worker") {
   Simulated world(3);
-  std::vector<Request *> called;
   auto queue = world.queue(1, 0);
-  Turns turns(std::make_unique<Plugin>([&](Request &request) { called.push_back(&request); },
-                                       ThreadModel::async),
-              queue);
+  Turns turns(world.holding(), queue);
   for (Request &request : world.requests)
     turns.submit(request, Caller::must_not_block);
-  REQUIRE(called.size() == 1);
-  called[0]->complete(0);
-  REQUIRE(called.size() == 2);
-  called[1]->complete(EIO);
-  REQUIRE(called.size() == 3);
-  called[2]->complete(0);
+  REQUIRE(world.called.size() == 1);
+  world.called[0]->complete(0);
+  REQUIRE(world.called.size() == 2);
+  world.called[1]->complete(EIO);
+  REQUIRE(world.called.size() == 3);
+  world.called[2]->complete(0);
   CHECK(world.has_answered_in_order(3));
   CHECK(world.client.errors == std::vector<int>{0, EIO, 0});
   CHECK(world.threads.tasks.empty());
@@ -333,105 +238,6 @@ TEST_CASE("calls that fail at once follow each other and never nest") {
   first->complete(0);
   CHECK(world.client.answered.size() == REQUESTS);
   CHECK(most_inside == 1);
-}
-
-TEST_CASE("an event loop that answers later never gets two requests of one plugin") {
-  constexpr size_t EXPORTS = 3;
-  constexpr size_t REQUESTS = 3000;
-  auto queue = std::make_shared<TurnQueue>(1, 0, system_resources().of_backends);
-  std::mutex mutex;
-  std::vector<Request *> posted; // to the loop
-  std::atomic<int> inside{0};
-  std::atomic<bool> has_overlapped{false};
-  auto call = [&](Request &request) {
-    if (++inside > 1)
-      has_overlapped = true;
-    std::lock_guard lock(mutex);
-    posted.push_back(&request);
-  };
-  Client client;
-  std::vector<std::unique_ptr<Turns>> exports;
-  for (size_t i = 0; i < EXPORTS; i++)
-    exports.push_back(std::make_unique<Turns>(std::make_unique<Plugin>(call), queue));
-  std::vector<Request> requests(EXPORTS * REQUESTS);
-  std::vector<std::thread> threads;
-  for (size_t i = 0; i < EXPORTS; i++)
-    threads.emplace_back([&, i] {
-      for (size_t j = 0; j < REQUESTS; j++) {
-        Request &request = requests[i * REQUESTS + j];
-        request.completers.reset(client);
-        exports[i]->submit(request, j % 2 == 0 ? Caller::must_not_block : Caller::may_block);
-      }
-    });
-  size_t answered = 0;
-  while (answered < requests.size()) {
-    std::vector<Request *> batch;
-    {
-      std::lock_guard lock(mutex);
-      batch.swap(posted);
-    }
-    for (Request *request : batch) {
-      answered++;
-      inside--;
-      request->complete(0);
-    }
-    if (batch.empty())
-      std::this_thread::yield();
-  }
-  for (std::thread &thread : threads)
-    thread.join();
-  for (std::unique_ptr<Turns> &one : exports)
-    one->close();
-  CHECK_FALSE(has_overlapped.load());
-  CHECK(client.answered.size() == requests.size());
-}
-
-TEST_CASE("threads and requests of several exports never exceed the turns of their plugin") {
-  constexpr size_t EXPORTS = 4;
-  constexpr size_t REQUESTS = 2000;
-  for (const unsigned most : {1u, 3u}) {
-    auto queue = std::make_shared<TurnQueue>(most, most, system_resources().of_backends);
-    std::atomic<unsigned> inside{0};
-    std::atomic<unsigned> most_inside{0};
-    auto call = [&](Request &request) {
-      const unsigned now = ++inside;
-      unsigned seen = most_inside.load();
-      while (seen < now && !most_inside.compare_exchange_weak(seen, now)) {
-      }
-      inside--;
-      request.complete(0);
-    };
-    Client client;
-    std::vector<std::unique_ptr<Turns>> exports;
-    for (size_t i = 0; i < EXPORTS; i++)
-      exports.push_back(std::make_unique<Turns>(std::make_unique<Plugin>(call), queue));
-    std::vector<Request> requests(EXPORTS * REQUESTS);
-    std::vector<std::thread> threads;
-    for (size_t i = 0; i < EXPORTS; i++)
-      threads.emplace_back([&, i] {
-        for (size_t j = 0; j < REQUESTS; j++) {
-          Request &request = requests[i * REQUESTS + j];
-          request.completers.reset(client);
-          exports[i]->submit(request,
-                             (i + j) % 3 == 0 ? Caller::must_not_block : Caller::may_block);
-        }
-      });
-    threads.emplace_back([&] {
-      for (size_t j = 0; j < REQUESTS; j++) {
-        std::lock_guard turn(*queue);
-        const unsigned now = ++inside;
-        CHECK(now <= most);
-        inside--;
-      }
-    });
-    for (std::thread &thread : threads)
-      thread.join();
-    client.wait_for(requests.size());
-    for (std::unique_ptr<Turns> &one : exports)
-      one->close();
-    CHECK(most_inside.load() <= most);
-    CHECK(client.answered.size() == requests.size());
-  }
 }
 
 TEST_CASE("the closing calls take turns, too") {
