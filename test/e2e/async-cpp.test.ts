@@ -39,6 +39,12 @@ const at = (way: (typeof WAYS)[number]): bigint => BigInt(WAYS.indexOf(way) * RE
 const start = (...words: string[]): Promise<RunningServer> =>
   startServer([testPlugin("cxxasync"), ...words], { options: ["-v"] });
 
+/** A server of the plugin, and a client of it. */
+async function open(): Promise<{ server: RunningServer; client: RawClient }> {
+  const server = await start();
+  return { server, client: await RawClient.open(server.socket) };
+}
+
 const counts = (stderr: string): number[] => {
   const found =
     /cxxasync: (\d+) accepted, (\d+) refused, (\d+) released, (\d+) open/.exec(stderr) ?? [];
@@ -70,8 +76,7 @@ describe("a request", () => {
     "answerTwice",
     "fromNothing",
   ] as const)("that is answered %s succeeds once", async (way) => {
-    const server = await start();
-    const client = await RawClient.open(server.socket);
+    const { server, client } = await open();
     for (let byte = 1; byte <= 50; byte++) {
       expect(await write(client, at(way), byte)).toBe(0);
       expect(await read(client, at(way))).toEqual([0, byte]);
@@ -97,8 +102,7 @@ describe("a request", () => {
     ["throwByQueue", ENOSPC, "No space left on device"],
     ["throwForeign", EIO, "No associated state"],
   ] as const)("that ends by %s gives the client error %i", async (way, error, words) => {
-    const server = await start();
-    const client = await RawClient.open(server.socket);
+    const { server, client } = await open();
     for (let i = 0; i < 50; i++) {
       expect(await read(client, at(way))).toEqual([error]);
       expect(await write(client, at(way), 1)).toBe(error);
@@ -111,8 +115,7 @@ describe("a request", () => {
   });
 
   test("is answered before another request is assigned to its object", async () => {
-    const server = await start();
-    const client = await RawClient.open(server.socket);
+    const { server, client } = await open();
     client.sendRequest({ type: READ, offset: at("assignOverOne"), length: 512, cookie: 1n });
     client.sendRequest({ type: READ, offset: at("assignOverOne"), length: 512, cookie: 2n });
     expect(await client.readReply()).toEqual({ error: EIO, cookie: 1n });
@@ -123,8 +126,7 @@ describe("a request", () => {
   });
 
   test("may be answered before earlier ones", async () => {
-    const server = await start();
-    const client = await RawClient.open(server.socket);
+    const { server, client } = await open();
     for (let i = 0; i < 16; i++)
       client.sendRequest({ type: READ, offset: at("reversed"), length: 512, cookie: BigInt(i) });
     for (let i = 15; i >= 0; i--) {
