@@ -1,50 +1,12 @@
-// Several servers of one C plugin in a process: each has variables of its own, or is refused.
+// Several servers of one C plugin in a process that knows of one alone: each has variables of its own,
+// or is refused.
 
 import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdirSync, writeFileSync } from "node:fs";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { fileURLToPath } from "node:url";
-import { describe, expect, test } from "vitest";
-import { run } from "../support/command.js";
-import { buildPlugin } from "../support/languages.js";
-import {
-  debianPlugin,
-  sanitizer,
-  serverEnvironment,
-  temporaryDirectory,
-  testPlugin,
-} from "../support/server.js";
-
-const index = fileURLToPath(new URL("../../dist/index.js", import.meta.url));
-
-const PRELUDE = `
-import assert from "node:assert/strict";
-import { execFile } from "node:child_process";
-import { once } from "node:events";
-import { readdirSync, readFileSync, readlinkSync, writeFileSync } from "node:fs";
-import { promisify } from "node:util";
-import { fileURLToPath } from "node:url";
-import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
-import { serve } from ${JSON.stringify(index)};
-const env = { ...process.env, LD_PRELOAD: "" };
-const sh = async (command) => (await promisify(execFile)("sh", ["-c", command], { env })).stdout;
-const holds = (uri, byte) => sh(\`qemu-io -r -f raw -c 'read -P \${byte} 0 4k' '\${uri}'\`);
-const image = (name, byte) => {
-  writeFileSync(name, Buffer.alloc(65536, byte));
-  return { plugin, config: { file: process.cwd() + "/" + name } };
-};
-`;
-
-/** Runs a program, which must end by itself and well. */
-async function program(plugin: string, body: string, env: NodeJS.ProcessEnv = {}): Promise<void> {
-  const directory = temporaryDirectory();
-  const path = join(directory, "program.mjs");
-  writeFileSync(path, `const plugin = ${JSON.stringify(plugin)};\n${PRELUDE}${body}`);
-  // LeakSanitizer's own crash would be taken for the program's.
-  const all = { ...serverEnvironment(), ASAN_OPTIONS: "exitcode=99:detect_leaks=0", ...env };
-  const finished = await run([process.execPath, path], { cwd: directory, env: all });
-  expect(finished, finished.stderr).toMatchObject({ status: 0 });
-}
+import { describe, test } from "vitest";
+import { program } from "../support/instances.js";
+import { debianPlugin, sanitizer, temporaryDirectory } from "../support/server.js";
 
 /** A plugin of this text, with what every plugin has. */
 function compile(
@@ -268,23 +230,6 @@ describe.skipIf(sanitizer !== undefined)("a plugin written for one server per pr
   });
 });
 
-test("plugins by nbdkit-async.hpp share one library and have an object for each server", async () => {
-  await program(
-    testPlugin("async-ramdisk"),
-    `const loaded = () => new Set(readFileSync("/proc/self/maps", "utf8").match(/\\S*async-ramdisk\\S*/g));
-     const start = (size) => serve({ plugin, config: { size } });
-     const [one, two] = await Promise.all([start("1M"), start("2M")]);
-     assert.equal(loaded().size, 1);
-     const write = (uri, byte) => sh(\`qemu-io -f raw -c 'write -P \${byte} 0 4k' '\${uri}'\`);
-     await Promise.all([write(one.uri, 1), write(two.uri, 2)]);
-     await Promise.all([holds(one.uri, 1), holds(two.uri, 2)]);
-     assert.equal(await sh(\`nbdinfo --size '\${two.uri}'\`), "2097152\\n");
-     await one.close();
-     await holds(two.uri, 2);
-     await two.close();`,
-  );
-});
-
 const SCRIPTS = {
   python: `def open(readonly): return 1
 def get_size(h): return 65536
@@ -320,102 +265,5 @@ test.each(Object.entries(SCRIPTS))("%s is refused a second time, by name", async
      ${name === "ruby" ? "" : "await holds(first.uri, 0);"} // Ruby's cannot be used on our threads
      await first.close();
      await assert.rejects(serve(options), again);`,
-  );
-});
-
-// Each has the runtime of Go in it, whose signals and threads the whole process shares.
-describe.skipIf(sanitizer !== undefined)(
-  "plugins in Go serve side by side, each its own disk:",
-  () => {
-    test.each(["of one file", "of two files"])("two %s", async (files) => {
-      const plugin = await buildPlugin("go");
-      const other = join(dirname(plugin), "other.so");
-      copyFileSync(plugin, other);
-      await program(
-        plugin,
-        `const other = ${JSON.stringify(files === "of one file" ? plugin : other)};
-       const use = ({ uri }, byte) => sh(
-         \`qemu-io -f raw -c 'write -P \${byte} 0 1M' -c 'read -P \${byte} 0 1M' '\${uri}'\`);
-       const often = async (server, first) => {
-         for (let i = 0; i < 20; i++) await use(server, first + i);
-       };
-       const one = await serve({ plugin });
-       const two = await serve({ plugin: other });
-       await Promise.all([often(one, 1), often(two, 101)]);
-       await Promise.all([holds(one.uri, 20), holds(two.uri, 120)]);
-       await one.close();
-       await often(two, 201);
-       const three = await serve({ plugin });
-       await holds(three.uri, 0);
-       await Promise.all([often(two, 101), often(three, 1)]);
-       await Promise.all([two.close(), three.close()]);`,
-        { GOGC: "1" }, // garbage is collected all the time, for which threads are stopped by signals
-      );
-    });
-  },
-);
-
-describe("our own plugins allow any number of instances:", () => {
-  test("a thousand of file, each with its own", async () => {
-    await program(
-      testPlugin("file"),
-      `const servers = [];
-       for (let i = 0; i < 1000; i++) {
-         const listen = i % 250 === 0 ? "private-unix" : "nothing";
-         servers.push(await serve({ ...image("disk" + (i % 256), i % 256), listen }));
-       }
-       for (const i of [0, 250, 500, 750]) await holds(servers[i].uri, i % 256);
-       await Promise.all(servers.map((server) => server.close()));
-       const again = await serve(image("again", 9));
-       await holds(again.uri, 9);
-       await again.close();`,
-    );
-  });
-
-  test("a thousand of memory, each with its own", async () => {
-    await program(
-      testPlugin("memory"),
-      `const servers = [];
-       for (let i = 0; i < 1000; i++) {
-         const listen = i % 250 === 0 ? "private-unix" : "nothing";
-         servers.push(await serve({ plugin, config: { size: i + 1 + "M" }, listen }));
-       }
-       const some = [0, 250, 500, 750].map((i) => [i, servers[i].uri]);
-       for (const [i, uri] of some)
-         await sh(\`qemu-io -f raw -c 'write -P \${i % 251 + 1} 0 64k' '\${uri}'\`);
-       for (const [i, uri] of some) {
-         await holds(uri, i % 251 + 1);
-         assert.equal(await sh(\`nbdinfo --size '\${uri}'\`), (i + 1) * 2 ** 20 + "\\n");
-       }
-       await Promise.all(servers.map((server) => server.close()));`,
-    );
-  });
-
-  test.each(["null", "delay-memory"])("two of %s, of different sizes", async (name) => {
-    await program(
-      testPlugin(name),
-      `const one = await serve({ plugin, config: { size: "1M" }, filters: ["readonly"] });
-       const two = await serve({ plugin, config: { size: "2M" } });
-       await one.close();
-       assert.equal(await sh(\`nbdinfo --size '\${two.uri}'\`), "2097152\\n");
-       await holds(two.uri, 0);
-       await two.close();`,
-    );
-  });
-
-  test.each(["io_uring", "threads"])(
-    "two of async-file with %s, each with its own",
-    async (engine) => {
-      await program(
-        testPlugin("async-file"),
-        `const withEngine = ({ plugin, config }) => ({ plugin, config: { ...config, engine: "${engine}" } });
-       const one = await serve(withEngine(image("one", 1)));
-       const two = await serve(withEngine(image("two", 2)));
-       await Promise.all([holds(one.uri, 1), holds(two.uri, 2)]);
-       await one.close();
-       await holds(two.uri, 2);
-       await two.close();`,
-      );
-    },
   );
 });
