@@ -94,6 +94,23 @@ int check_flags(const RequestHeader &header, const CommandRule &rule, ReplyStyle
   return 0;
 }
 
+int check_range(const RequestHeader &header, const CommandRule &rule, uint64_t size_bytes) {
+  if (!rule.has_range)
+    return header.offset == 0 && header.length_bytes == 0 ? 0 : EINVAL;
+  // A length of zero is left open by the specification; nbdkit counts it as out of range.
+  const bool is_inside =
+      header.length_bytes > 0 && backend::is_inside(header.offset, header.length_bytes, size_bytes);
+  return is_inside ? 0 : rule.out_of_range;
+}
+
+// What the client was told of lengths and blocks.
+int check_sizes(const RequestHeader &header, const CommandRule &rule, const ExportFacts &facts) {
+  const uint64_t most = facts.block_sizes_bind ? facts.max_payload_bytes : MAX_PAYLOAD_BYTES;
+  if (rule.limited_payload && header.length_bytes > most)
+    return EINVAL;
+  return rule.has_range && facts.block_sizes_bind && !is_aligned(header, facts) ? EINVAL : 0;
+}
+
 } // namespace
 
 int check_request(const RequestHeader &header, ReplyStyle style, const ExportFacts &facts) {
@@ -106,20 +123,12 @@ int check_request(const RequestHeader &header, ReplyStyle style, const ExportFac
     return error;
   if (has_query(header, style))
     return check_flags(header, *rule, style, facts.transmission_flags);
-  if (!rule->has_range && (header.offset != 0 || header.length_bytes != 0))
-    return EINVAL;
-  // A length of zero is left open by the specification; nbdkit counts it as out of range.
-  if (rule->has_range &&
-      (header.length_bytes == 0 ||
-       !backend::is_inside(header.offset, header.length_bytes, facts.size_bytes)))
-    return rule->out_of_range;
+  if (int error = check_range(header, *rule, facts.size_bytes))
+    return error;
   if (int error = check_flags(header, *rule, style, facts.transmission_flags))
     return error;
-  const uint64_t most = facts.block_sizes_bind ? facts.max_payload_bytes : MAX_PAYLOAD_BYTES;
-  if (rule->limited_payload && header.length_bytes > most)
-    return EINVAL;
-  if (rule->has_range && facts.block_sizes_bind && !is_aligned(header, facts))
-    return EINVAL;
+  if (int error = check_sizes(header, *rule, facts))
+    return error;
   bool offered = (facts.transmission_flags & rule->needed_facts) == rule->needed_facts;
   return offered ? 0 : EINVAL;
 }

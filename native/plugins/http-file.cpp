@@ -137,15 +137,23 @@ Response File::ask_for_size() {
   }
 }
 
+namespace {
+
+// Which has no range.
+bool is_of_empty_file(const Response &response) {
+  return response.failure == Failure::none &&
+         (response.status == 416 ||
+          (response.status == 200 && response.field(Field::content_length) == "0"));
+}
+
+} // namespace
+
 void File::identify() {
   client_ = Client::start(client_settings_);
   if (client_ == nullptr)
     throw nbdkit::Reported();
   const Response response = ask_for_size();
-  // An empty file has no range.
-  const bool is_empty = response.failure == Failure::none &&
-                        (response.status == 416 ||
-                         (response.status == 200 && response.field(Field::content_length) == "0"));
+  const bool is_empty = is_of_empty_file(response);
   if (response.status == 200 && !is_empty)
     throw std::runtime_error(name_ + ": the server does not support range requests");
   if (!is_empty && (response.failure != Failure::none || response.status != 206)) {

@@ -75,6 +75,40 @@ int set_path(std::string &setting, const char *value) {
   return 0;
 }
 
+int set_cache(Settings &settings, const char *value) {
+  bool is_on = false;
+  const int result = set_bool(is_on, value);
+  settings.cache = is_on;
+  return result;
+}
+
+int set_create(Settings &settings, const char *value) {
+  const int64_t bytes = nbdkit_parse_size(value);
+  if (bytes <= 0) {
+    if (bytes == 0)
+      nbdkit_error("create=%s: must be greater than 0", value);
+    return -1;
+  }
+  settings.create_bytes = static_cast<uint64_t>(bytes);
+  return 0;
+}
+
+int set_text(Settings &settings, const std::string &key, const char *value) {
+  std::string *const text = key == "pool"        ? &settings.pool
+                            : key == "namespace" ? &settings.name_space
+                            : key == "image"     ? &settings.image
+                            : key == "snapshot"  ? &settings.snapshot
+                            : key == "cluster"   ? &settings.cluster
+                            : key == "id"        ? &settings.id
+                                                 : nullptr;
+  if (text == nullptr) {
+    nbdkit_error("unknown parameter \"%s\"", key.c_str());
+    return -1;
+  }
+  *text = value;
+  return 0;
+}
+
 } // namespace
 
 int set_parameter(Settings &settings, const std::string &key, const char *value) {
@@ -92,35 +126,11 @@ int set_parameter(Settings &settings, const std::string &key, const char *value)
     return set_time(settings.timeout_seconds, "timeout", value);
   if (key == "connect-timeout")
     return set_time(settings.connect_timeout_seconds, "connect-timeout", value);
-  if (key == "cache") {
-    bool is_on = false;
-    const int result = set_bool(is_on, value);
-    settings.cache = is_on;
-    return result;
-  }
-  if (key == "create") {
-    const int64_t bytes = nbdkit_parse_size(value);
-    if (bytes <= 0) {
-      if (bytes == 0)
-        nbdkit_error("create=%s: must be greater than 0", value);
-      return -1;
-    }
-    settings.create_bytes = static_cast<uint64_t>(bytes);
-    return 0;
-  }
-  std::string *const text = key == "pool"        ? &settings.pool
-                            : key == "namespace" ? &settings.name_space
-                            : key == "image"     ? &settings.image
-                            : key == "snapshot"  ? &settings.snapshot
-                            : key == "cluster"   ? &settings.cluster
-                            : key == "id"        ? &settings.id
-                                                 : nullptr;
-  if (text == nullptr) {
-    nbdkit_error("unknown parameter \"%s\"", key.c_str());
-    return -1;
-  }
-  *text = value;
-  return 0;
+  if (key == "cache")
+    return set_cache(settings, value);
+  if (key == "create")
+    return set_create(settings, value);
+  return set_text(settings, key, value);
 }
 
 int complete(Settings &settings) {
