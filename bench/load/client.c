@@ -81,24 +81,15 @@ static void ask(struct stream *stream, uint32_t cookie, uint64_t now) {
   request->target = pattern_next(stream->turn);
   request->asked_ns = now;
   request->content_bytes = 0;
-  if (options.verifies && request->target.command == COMMAND_WRITE)
+  if (options.verifies && carries_data(request->target.command))
     pattern_fill(&request->target, request->data);
   size_t last = stream->first_unsent + stream->unsent_count++;
   stream->unsent[last < options.depth ? last : last - options.depth] = cookie;
   in_flight++;
 }
 
-/* Drops the first bytes of a list of buffers, which lose those that become empty. */
-static struct iovec *skip(struct iovec *buffers, size_t count) {
-  while (count >= buffers->iov_len)
-    count -= buffers++->iov_len;
-  buffers->iov_base = (uint8_t *)buffers->iov_base + count;
-  buffers->iov_len -= count;
-  return buffers;
-}
-
 static size_t bytes_of(const struct request *request) {
-  return REQUEST_BYTES + (request->target.command == COMMAND_WRITE ? options.block_bytes : 0);
+  return REQUEST_BYTES + (carries_data(request->target.command) ? options.block_bytes : 0);
 }
 
 static uint32_t unsent_cookie(const struct stream *stream, size_t index) {
@@ -120,7 +111,7 @@ static size_t gather(struct stream *stream, size_t count, struct iovec *buffers)
       buffers[used - 1].iov_len += REQUEST_BYTES;
     else
       buffers[used++] = (struct iovec){header, REQUEST_BYTES};
-    follows_header = request->target.command == COMMAND_READ;
+    follows_header = !carries_data(request->target.command);
     if (!follows_header)
       buffers[used++] =
           (struct iovec){options.verifies ? request->data : payload, options.block_bytes};
@@ -143,7 +134,7 @@ static void send_queued(struct stream *stream) {
     struct iovec buffers[2 * BATCH];
     const size_t count = stream->unsent_count < BATCH ? stream->unsent_count : BATCH;
     const size_t used = gather(stream, count, buffers);
-    struct iovec *rest = skip(buffers, stream->sent_of_first);
+    struct iovec *rest = skip_bytes(buffers, stream->sent_of_first);
     struct msghdr message = {.msg_iov = rest, .msg_iovlen = used - (size_t)(rest - buffers)};
     const ssize_t sent = connection_send(&stream->connection, &message);
     if (sent == -1 && errno == EAGAIN)
@@ -177,8 +168,10 @@ static void answered(struct stream *stream, uint64_t now) {
   }
   pattern_done(&request->target);
   in_flight--;
-  if (measuring && !leaving)
+  if (measuring && !leaving) {
     histogram_record(&results.latencies, now - request->asked_ns);
+    results.answered[stream->turn]++;
+  }
   ask(stream, (uint32_t)(request - stream->requests), now);
 }
 
@@ -353,9 +346,10 @@ static void open_stream(struct stream *stream, size_t turn) {
 
 static void open_streams(void) {
   streams = calloc(options.connections, sizeof *streams);
+  results.answered = calloc(options.connections, sizeof *results.answered);
   payload = malloc(options.block_bytes);
   epoll_fd = epoll_create1(EPOLL_CLOEXEC);
-  if (streams == NULL || payload == NULL || epoll_fd == -1)
+  if (streams == NULL || results.answered == NULL || payload == NULL || epoll_fd == -1)
     fail("memory");
   memset(payload, 0x5a, options.block_bytes);
   for (size_t i = 0; i < options.connections; i++)

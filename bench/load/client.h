@@ -12,6 +12,7 @@ struct results {
   double server_seconds; /* of processor time, where the server is known */
   double client_seconds; /* of ours */
   uint64_t verified;     /* reads that were compared */
+  uint64_t *answered;    /* requests of each connection, or NULL: not counted */
 };
 
 extern struct results results;

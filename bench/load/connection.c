@@ -18,9 +18,21 @@
 #define GATHERED_BYTES (256 << 10)
 #define MAX_NAME_BYTES 4096
 
+#define FLAG_SEND_FUA (1 << 3)
+#define FLAG_SEND_TRIM (1 << 5)
+#define FLAG_SEND_WRITE_ZEROES (1 << 6)
+
 void fail(const char *what) {
   fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
   exit(1);
+}
+
+struct iovec *skip_bytes(struct iovec *buffers, size_t count) {
+  while (count >= buffers->iov_len)
+    count -= buffers++->iov_len;
+  buffers->iov_base = (uint8_t *)buffers->iov_base + count;
+  buffers->iov_len -= count;
+  return buffers;
 }
 
 /* Waits for all to be sent: what a client asks is little, unless it writes. */
@@ -111,6 +123,31 @@ static void negotiate(struct connection *connection, uint8_t number, const char 
     fail(failure);
 }
 
+bool carries_data(enum command command) {
+  return (command & ~FLAG_FUA) == COMMAND_WRITE;
+}
+
+/* The transmission flag without which nobody may send it; 0: none. */
+static uint16_t flag_of(enum command command) {
+  switch (command) {
+  case COMMAND_WRITE_DURABLY:
+    return FLAG_SEND_FUA;
+  case COMMAND_TRIM:
+    return FLAG_SEND_TRIM;
+  case COMMAND_ZERO:
+    return FLAG_SEND_WRITE_ZEROES;
+  default:
+    return 0;
+  }
+}
+
+static void require_flag(uint16_t offered, uint16_t flag) {
+  if ((offered & flag) == flag)
+    return;
+  fputs("load: the server does not offer it\n", stderr);
+  exit(EXIT_NOT_OFFERED);
+}
+
 /* By NBD_OPT_EXPORT_NAME, which every server knows. */
 void connection_open(struct connection *connection) {
   *connection = (struct connection){.fd = connect_to(options.where)};
@@ -134,6 +171,8 @@ void connection_open(struct connection *connection) {
   connection_receive_all(connection, facts, sizeof facts);
   memcpy(&connection->size_bytes, facts, 8);
   connection->size_bytes = be64toh(connection->size_bytes);
+  if (options.read_percent < 100)
+    require_flag((uint16_t)(facts[8] << 8 | facts[9]), flag_of(options.others));
 }
 
 void connection_close(struct connection *connection) {

@@ -4,6 +4,7 @@
 #include <inttypes.h>
 #include <stdio.h>
 
+#include "bare.h"
 #include "client.h"
 #include "options.h"
 #include "raw.h"
@@ -21,7 +22,10 @@ static void print_results(void) {
          histogram_percentile_us(latencies, 0.9), histogram_percentile_us(latencies, 0.99),
          histogram_percentile_us(latencies, 0.999), (double)latencies->max_ns / 1e3);
   histogram_print(latencies, stdout);
-  puts("}");
+  fputs(",\"answered\":[", stdout);
+  for (size_t i = 0; i < options.connections && results.answered != NULL; i++)
+    printf("%s%" PRIu64, i > 0 ? "," : "", results.answered[i]);
+  puts("]}");
 }
 
 int main(int argc, char **argv) {
@@ -35,6 +39,9 @@ int main(int argc, char **argv) {
     break;
   case MODE_RAW:
     raw_run();
+    break;
+  case MODE_BARE:
+    bare_run();
     break;
   case MODE_REQUESTS:
     client_run();

@@ -15,17 +15,28 @@ struct options options = {
     .depth = 32,
     .connections = 1,
     .read_percent = 100,
+    .others = COMMAND_WRITE,
     .seconds = 3,
     .warm_up_seconds = 0.2,
 };
 
-enum { KEY_IDLE = 256, KEY_CHURN, KEY_RAW, KEY_STRUCTURED, KEY_TLS, KEY_EXPORT };
+enum {
+  KEY_IDLE = 256,
+  KEY_CHURN,
+  KEY_RAW,
+  KEY_BARE,
+  KEY_FILE,
+  KEY_STRUCTURED,
+  KEY_TLS,
+  KEY_EXPORT
+};
 
 static const struct argp_option known[] = {
     {"block-size", 'b', "BYTES", 0, "Of each request (default: 4096)", 0},
     {"depth", 'd', "N", 0, "Requests in flight on each connection (default: 32)", 0},
     {"connections", 'c', "N", 0, "How many (default: 1)", 0},
-    {"reads", 'r', "PERCENT", 0, "The others are writes (default: 100)", 0},
+    {"reads", 'r', "PERCENT", 0, "Of all requests (default: 100)", 0},
+    {"others", 'o', "KIND", 0, "Than reads: write, fua, trim or zero (default: write)", 0},
     {"sequential", 'q', NULL, 0, "One block after the other instead of at random", 0},
     {"verify", 'v', NULL, 0, "Write known data, and compare what is read", 0},
     {"warm-up", 'w', "SECONDS", 0, "Before measuring (default: 0.2)", 0},
@@ -38,6 +49,8 @@ static const struct argp_option known[] = {
     {"idle", KEY_IDLE, NULL, 0, "No requests: only keep the connections open", 0},
     {"churn", KEY_CHURN, NULL, 0, "Connect, read once and leave, again and again", 0},
     {"raw", KEY_RAW, NULL, 0, "No server: a process that sends blocks without being asked", 0},
+    {"bare", KEY_BARE, "unix|tcp", 0, "No server: two ends that know what comes next", 0},
+    {"file", KEY_FILE, "FILE", 0, "With --bare: whose pages are read and written", 0},
     {0}};
 
 static unsigned long number(struct argp_state *state, const char *text, unsigned long least,
@@ -57,6 +70,39 @@ static double seconds(struct argp_state *state, const char *text) {
   return value;
 }
 
+static enum command kind(struct argp_state *state, const char *text) {
+  static const struct {
+    const char *name;
+    enum command command;
+  } kinds[] = {{"write", COMMAND_WRITE},
+               {"fua", COMMAND_WRITE_DURABLY},
+               {"trim", COMMAND_TRIM},
+               {"zero", COMMAND_ZERO}};
+  for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+    if (strcmp(text, kinds[i].name) == 0)
+      return kinds[i].command;
+  argp_error(state, "%s is not write, fua, trim or zero", text);
+  return COMMAND_WRITE;
+}
+
+/* What only all of them together can tell. */
+static void check(struct argp_state *state) {
+  const bool needs_server = options.mode != MODE_RAW && options.mode != MODE_BARE;
+  if ((options.where != NULL) != needs_server)
+    argp_usage(state);
+  if (options.verifies && options.block_bytes % sizeof(uint64_t) != 0)
+    argp_error(state, "to verify, blocks must be multiples of 8 bytes");
+  if (options.verifies && !carries_data(options.others))
+    argp_error(state, "what is trimmed or zeroed is not verified");
+}
+
+static void use_bare(struct argp_state *state, const char *transport) {
+  options.mode = MODE_BARE;
+  options.bare_is_tcp = strcmp(transport, "tcp") == 0;
+  if (!options.bare_is_tcp && strcmp(transport, "unix") != 0)
+    argp_error(state, "%s is not unix or tcp", transport);
+}
+
 static error_t parse(int key, char *argument, struct argp_state *state) {
   switch (key) {
   case 'b':
@@ -70,6 +116,9 @@ static error_t parse(int key, char *argument, struct argp_state *state) {
     return 0;
   case 'r':
     options.read_percent = (unsigned)number(state, argument, 0, 100);
+    return 0;
+  case 'o':
+    options.others = kind(state, argument);
     return 0;
   case 'q':
     options.is_sequential = true;
@@ -107,16 +156,19 @@ static error_t parse(int key, char *argument, struct argp_state *state) {
   case KEY_RAW:
     options.mode = MODE_RAW;
     return 0;
+  case KEY_BARE:
+    use_bare(state, argument);
+    return 0;
+  case KEY_FILE:
+    options.bare_file = argument;
+    return 0;
   case ARGP_KEY_ARG:
     if (options.where != NULL)
       argp_usage(state);
     options.where = argument;
     return 0;
   case ARGP_KEY_END:
-    if ((options.where == NULL) != (options.mode == MODE_RAW))
-      argp_usage(state);
-    if (options.verifies && options.block_bytes % sizeof(uint64_t) != 0)
-      argp_error(state, "to verify, blocks must be multiples of 8 bytes");
+    check(state);
     return 0;
   default:
     return ARGP_ERR_UNKNOWN;

@@ -47,7 +47,7 @@ static uint64_t next_block(size_t turn) {
 
 struct target pattern_next(size_t turn) {
   const bool reads = options.read_percent == 100 || random_number() % 100 < options.read_percent;
-  struct target target = {next_block(turn), reads ? COMMAND_READ : COMMAND_WRITE, 0};
+  struct target target = {next_block(turn), reads ? COMMAND_READ : options.others, 0};
   if (!options.verifies)
     return target;
   for (uint64_t tried = 0;; tried++, target.block = (target.block + 1) % blocks) {

@@ -41,12 +41,16 @@ export function buildPlugin(example) {
   return plugin;
 }
 
+/** What the load generator's end means if the server does not offer what was to be asked. */
+export const EXIT_NOT_OFFERED = 77;
+
 /**
  * @typedef {object} Load
  * @property {number} [bytes] of each request
  * @property {number} [depth] requests in flight on each connection
  * @property {number} [connections]
- * @property {number} [readPercent] the others are writes
+ * @property {number} [readPercent]
+ * @property {"write" | "fua" | "trim" | "zero"} [others] than reads; writes by default
  * @property {boolean} [sequential] instead of at random offsets
  * @property {boolean} [verify]
  * @property {boolean} [structured]
@@ -56,6 +60,8 @@ export function buildPlugin(example) {
  * @property {number} [seconds]
  * @property {number} [count] of requests, then it is over
  * @property {"churn" | "raw"} [mode]
+ * @property {"unix" | "tcp"} [bare] no server, but two ends that know what comes next
+ * @property {string} [file] whose pages they read and write, instead of memory
  * @property {number} [pid] of the server, for its processor time
  *
  * @typedef {object} Measured
@@ -71,6 +77,7 @@ export function buildPlugin(example) {
  * @property {number} p999Us
  * @property {number} maxUs
  * @property {[us: number, count: number][]} histogram of latencies
+ * @property {number[]} answered requests of each connection
  */
 
 /** @param {Load} load */
@@ -81,6 +88,9 @@ function argumentsOf(load) {
     ["depth", load.depth],
     ["connections", load.connections],
     ["reads", load.readPercent],
+    ["others", load.others],
+    ["bare", load.bare],
+    ["file", load.file],
     ["export", load.exportName],
     ["warm-up", load.warmUpSeconds],
     ["seconds", load.seconds],

@@ -177,6 +177,25 @@ test("the benchmarks' load generator, in C, has the same magic numbers", () => {
   expect(ours.map(([, number]) => number)).toEqual(expect.arrayContaining(magics));
 });
 
+const LOAD_COMMANDS: Readonly<Record<string, string>> = {
+  ...{ READ: "NBD_CMD_READ", WRITE: "NBD_CMD_WRITE", LEAVE: "NBD_CMD_DISC" },
+  ...{ TRIM: "NBD_CMD_TRIM", ZERO: "NBD_CMD_WRITE_ZEROES" },
+};
+
+test("the benchmarks' load generator has the same commands and flags", () => {
+  const text = ["connection.h", "connection.c"]
+    .map((name) => readFileSync(new URL(`../../bench/load/${name}`, import.meta.url), "utf8"))
+    .join();
+  const commands = [...text.matchAll(/COMMAND_(\w+) = (\d+)/g)];
+  expect(commands.map(([, name]) => name)).toEqual(Object.keys(LOAD_COMMANDS));
+  for (const [, name, number] of commands)
+    expect([name, TABLE[LOAD_COMMANDS[name as string] as string]]).toEqual([name, Number(number)]);
+  const flags = [...text.matchAll(/#define (FLAG_SEND_\w+) \(1 << (\d+)\)/g)];
+  expect(flags).toHaveLength(3);
+  for (const [, name, bit] of flags)
+    expect([name, TABLE[`NBD_${name}`]]).toEqual([name, 1 << Number(bit)]);
+});
+
 test("the header for plugins and --dump-config claim the same version of nbdkit", () => {
   const header = new URL("../../native/include/nbdkit-version.h", import.meta.url);
   const text = readFileSync(header, "utf8");
