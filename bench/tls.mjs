@@ -2,11 +2,9 @@
 // over a unix socket.
 //   npm run bench:tls -- [--seconds 2] [--trials 5] [--json FILE]
 
-import { execFileSync } from "node:child_process";
-import { copyFileSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { rmSync, writeFileSync } from "node:fs";
 import { parseArgs } from "node:util";
+import { makeCertificates } from "./support/certificates.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
 import { inTurns, Progress } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
@@ -20,26 +18,6 @@ const { values: options } = parseArgs({
   },
 });
 const seconds = Number(options.seconds);
-
-/** A certificate that has signed itself. Returns the directory that it is in. */
-function makeCertificates() {
-  const directory = mkdtempSync(join(tmpdir(), "asyncnbd-bench-"));
-  const path = (/** @type {string} */ name) => join(directory, name);
-  const files = ["-keyout", path("server-key.pem"), "-out", path("server-cert.pem")];
-  const request = [
-    "-x509",
-    "-newkey",
-    "rsa:2048",
-    "-nodes",
-    "-days",
-    "2",
-    "-subj",
-    "/CN=localhost",
-  ];
-  execFileSync("openssl", ["req", ...request, ...files], { stdio: "ignore" });
-  copyFileSync(path("server-cert.pem"), path("ca-cert.pem"));
-  return directory;
-}
 
 const certificates = makeCertificates();
 const server = ["--tls=require", `--tls-certificates=${certificates}`, "memory", "256M"];

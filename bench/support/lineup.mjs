@@ -16,7 +16,7 @@ const BLOCK_BYTES = 1 << 20;
 const path = (relative) => fileURLToPath(new URL(relative, import.meta.url));
 
 /** nbdkit's own plugin, for what loads it besides. @param {string} name */
-function pluginOfNbdkit(name) {
+export function pluginOfNbdkit(name) {
   const config = execFileSync("nbdkit", ["--dump-config"], { encoding: "utf8" });
   return `${/^plugindir=(.*)$/m.exec(config)?.[1]}/nbdkit-${name}-plugin.so`;
 }
@@ -94,10 +94,11 @@ export function lineup({ memory, disk }) {
  * Writes to all of a disk that is empty: nothing is as quick to read as what was never written.
  * @param {Participant} participant
  * @param {import("./servers.mjs").Running} running
+ * @param {{ tls?: boolean }} [how]
  */
-export async function fill({ isEmpty = false }, { where, exportName }) {
+export async function fill({ isEmpty = false }, { where, exportName }, how = {}) {
   const count = SIZE_BYTES / BLOCK_BYTES;
-  const load = { bytes: BLOCK_BYTES, depth: 4, sequential: true, readPercent: 0, count };
+  const load = { bytes: BLOCK_BYTES, depth: 4, sequential: true, readPercent: 0, count, ...how };
   if (isEmpty) await apply(where, { ...load, ...(exportName !== undefined && { exportName }) });
 }
 

@@ -58,11 +58,12 @@ export function nbdkitFilter(name) {
   return join(/^filterdir=(.*)$/m.exec(config)?.[1] ?? "", `nbdkit-${name}-filter.so`);
 }
 
-/** As many clients as the benchmarks have. @param {string} file */
-export const qemuNbd = (file) => ({
-  command: (/** @type {Place} */ { where }) => [
-    ...["qemu-nbd", "--persistent", "--shared=4096", "--format=raw"],
-    ...[`--socket=${where}`, file],
+/** As many clients as the benchmarks have. @param {string} file @param {...string} args */
+export const qemuNbd = (file, ...args) => ({
+  command: (/** @type {Place} */ { where, transport }) => [
+    ...["qemu-nbd", "--persistent", "--shared=4096", "--format=raw", ...args],
+    ...(transport === "tcp" ? ["--bind=127.0.0.1", `--port=${where}`] : [`--socket=${where}`]),
+    file,
   ],
 });
 
@@ -70,12 +71,12 @@ export const qemuNbd = (file) => ({
 export const nbdServer = (file) => ({
   exportName: "disk",
   pidFile: (/** @type {Place} */ { directory }) => join(directory, "pid"),
-  command: (/** @type {Place} */ { directory, where, port }) => {
+  command: (/** @type {Place} */ { directory, where, port, transport }) => {
     const config = join(directory, "config");
-    writeFileSync(
-      config,
-      `[generic]\nunixsock = ${where}\nlistenaddr = 127.0.0.1\nport = ${port}\n[disk]\nexportname = ${file}\n`,
-    );
+    const socket = transport === "unix" ? [`unixsock = ${where}`] : [];
+    const generic = ["[generic]", ...socket, "listenaddr = 127.0.0.1", `port = ${port}`];
+    const disk = ["[disk]", `exportname = ${file}`, "flush = true", "fua = true", "trim = true"];
+    writeFileSync(config, [...generic, ...disk, ""].join("\n"));
     return ["nbd-server", "-C", config, "-p", join(directory, "pid")];
   },
 });
