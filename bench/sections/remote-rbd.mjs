@@ -78,7 +78,7 @@ async function withLibrary(conf, { bytes, depth, readPercent }, seconds) {
  * @template T
  * @param {(conf: string) => Promise<T>} use
  */
-async function withImage(use) {
+export async function withImage(use) {
   const directory = mkdtempSync(join(tmpdir(), "asyncnbd-bench-ceph-"));
   const conf = join(directory, "ceph.conf");
   const rbd = (/** @type {string[]} */ ...words) =>

@@ -158,6 +158,9 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   "docs/releasing.md: $ scripts/release v": {
     cannot: "it takes as long again as the release that .ci/run makes",
   },
+  "docs/performance.md: $ npm run bench:matrix": {
+    elsewhere: [".ci/run", "npm run bench:matrix -- --smoke"],
+  },
   "docs/releasing.md: $ npm run bench -- --out": {
     elsewhere: [".ci/run", "npm run bench:plugins -- --seconds"],
   },
@@ -260,6 +263,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   },
   "npm run bench:latency": CI("npm run bench:latency -- --quick"),
   "npm run bench:layers": LONG,
+  "npm run bench:matrix": CI("npm run bench:matrix -- --smoke"),
   "npm run bench:pairs": LONG,
   "npm run bench:pairs -- --other DIR": LONG,
   "npm run bench:plugins": CI("npm run bench:plugins -- --seconds"),
