@@ -118,7 +118,7 @@ static void serve_askers(void) {
   }
   struct epoll_event events[EVENTS];
   const int count = epoll_wait(epoll_fd, events, EVENTS, -1);
-  if (count == -1)
+  if (count == -1 && errno != EINTR) /* which is what a process gets that was stopped */
     fail("epoll");
   for (int i = 0; i < count; i++) {
     struct asker *asker = events[i].data.ptr;

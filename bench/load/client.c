@@ -318,7 +318,7 @@ static void serve_streams(void) {
   }
   struct epoll_event events[EVENTS];
   const int count = epoll_wait(epoll_fd, events, EVENTS, MAX_WAIT_MS);
-  if (count == -1)
+  if (count == -1 && errno != EINTR) /* which is what a process gets that was stopped */
     fail("epoll");
   for (int i = 0; i < count; i++) {
     struct stream *stream = events[i].data.ptr;
