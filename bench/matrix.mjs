@@ -9,6 +9,7 @@
 // earlier runs beside this one's; with --pairs 0 there are only those.
 
 import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
+import { loadavg } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { parseArgs } from "node:util";
@@ -81,6 +82,7 @@ function numberOf(text, name) {
 /** @param {import("./matrix/plugins.mjs").Files} files */
 async function measure(files) {
   const started = performance.now();
+  const [loadBefore = Number.NaN] = loadavg();
   const seconds = 60 * (numberOf(options.minutes, "minutes") ?? 18);
   const parts = options.parts.split(",");
   const groups = groupsOf(cells, peersOf(options.against ?? "nbdkit"), files);
@@ -108,7 +110,11 @@ async function measure(files) {
     ...{ isCold: options.cold, hasLimits: parts.includes("limit"), witnessed: chosen },
     deadlineMs: started + 1000 * seconds,
   });
-  const settings = { ...fitted, disks: options.cold ? "cold" : "warm" };
+  const settings = {
+    ...fitted,
+    disks: options.cold ? "cold" : "warm",
+    "load average before": loadBefore.toFixed(2),
+  };
   return { runs: [{ environment: environment(), settings }], ...measured };
 }
 

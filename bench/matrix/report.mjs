@@ -33,9 +33,11 @@ Where most of the work is the disk's (FUA, trims and zeroes of files, \`O_DIRECT
 there is none. It is no bound that nobody can pass: a server with more threads can.
 
 *Busy* is who had no time left, which is whom the other waits for: the client's only thread, or the
-server, whose processor time is at least nine tenths of one processor. With one request in flight a server
-is busy that looks for the next one instead of sleeping. nbd-server has a process for each client, so
-what it takes is not known. The client is bench/load, which keeps no data.`;
+server, whose processor time is at least nine tenths of one processor. *Neither* is where they wait for each
+other, for the disk, or for a processor that something else has: where the load average before the run was
+not small, other work took part in it. With one request in flight a server is busy that looks for the next
+one instead of sleeping. nbd-server has a process for each client, so what it takes is not known. The client
+is bench/load, which keeps no data.`;
 
 /** @param {readonly Summary[]} summaries */
 function cellTable(summaries) {
