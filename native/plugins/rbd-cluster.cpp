@@ -49,10 +49,17 @@ bool Cluster::configure() {
   return set("log_to_stderr", "false") && set("err_to_stderr", "false") &&
          set("client_mount_timeout", seconds) &&
          (settings_.keyring.empty() || set("keyring", settings_.keyring)) &&
-         (!settings_.cache || set("rbd_cache", *settings_.cache ? "true" : "false")) &&
-         (settings_.timeout_seconds == 0 ||
-          (set("rados_osd_op_timeout", std::to_string(settings_.timeout_seconds)) &&
-           set("rados_mon_op_timeout", std::to_string(settings_.timeout_seconds))));
+         (!settings_.cache || set("rbd_cache", *settings_.cache ? "true" : "false"));
+}
+
+/// What makes requests cheaper. Versions that do not know it do without.
+void Cluster::tune() {
+  // A request that is overdue goes on after its data has become the server's again, and none may
+  // wait in a call of librbd's for those before it: with a limit of time, librbd copies and queues.
+  if (settings_.timeout_seconds != 0)
+    return;
+  library_->rados_conf_set(cluster_, "rbd_disable_zero_copy_writes", "false");
+  library_->rados_conf_set(cluster_, "rbd_non_blocking_aio", "false");
 }
 
 /// Why there is no connection. Returns false.
@@ -97,6 +104,7 @@ bool Cluster::connect(const Library &library) {
   }
   if (!configure())
     return false;
+  tune();
   result = library.rados_connect(cluster_);
   if (result < 0)
     return explain(result);

@@ -30,11 +30,11 @@ struct luks_options_t {
   size_t passphrase_size;
 };
 
-constexpr int EVENT_TYPE_EVENTFD = 2;
 constexpr int RBD_LOCK_MODE_EXCLUSIVE = 0;
 constexpr int RBD_WRITE_ZEROES_FLAG_THICK_PROVISION = 1;
 constexpr int RBD_ENCRYPTION_FORMAT_LUKS1 = 0;
 constexpr int RBD_ENCRYPTION_FORMAT_LUKS2 = 1;
+constexpr int RBD_ENCRYPTION_ALGORITHM_AES256 = 1;
 
 // NAME, result, parameters. These are required.
 #define ASYNCNBD_RADOS_FUNCTIONS(X)                                                                \
@@ -55,16 +55,15 @@ constexpr int RBD_ENCRYPTION_FORMAT_LUKS2 = 1;
     (rados_ioctx_t, const char *name, rbd_image_t *, const char *snapshot))                        \
   X(rbd_close, int, (rbd_image_t))                                                                 \
   X(rbd_create, int, (rados_ioctx_t, const char *name, uint64_t size, int *order))                 \
+  X(rbd_remove, int, (rados_ioctx_t, const char *name))                                            \
+  X(rbd_resize, int, (rbd_image_t, uint64_t size))                                                 \
   X(rbd_list2, int, (rados_ioctx_t, rbd_image_spec_t *, size_t * count))                           \
   X(rbd_image_spec_list_cleanup, void, (rbd_image_spec_t *, size_t count))                         \
   X(rbd_get_size, int, (rbd_image_t, uint64_t * size))                                             \
   X(rbd_get_stripe_unit, int, (rbd_image_t, uint64_t * bytes))                                     \
   X(rbd_lock_acquire, int, (rbd_image_t, int mode))                                                \
-  X(rbd_set_image_notification, int, (rbd_image_t, int fd, int type))                              \
-  X(rbd_poll_io_events, int, (rbd_image_t, rbd_completion_t *, int count))                         \
   X(rbd_aio_create_completion, int, (void *argument, rbd_callback_t, rbd_completion_t *))          \
   X(rbd_aio_get_return_value, ssize_t, (rbd_completion_t))                                         \
-  X(rbd_aio_get_arg, void *, (rbd_completion_t))                                                   \
   X(rbd_aio_release, void, (rbd_completion_t))                                                     \
   X(rbd_aio_read, int, (rbd_image_t, uint64_t offset, size_t, char *, rbd_completion_t))           \
   X(rbd_aio_write, int, (rbd_image_t, uint64_t offset, size_t, const char *, rbd_completion_t))    \
@@ -79,6 +78,8 @@ constexpr int RBD_ENCRYPTION_FORMAT_LUKS2 = 1;
 // Only in newer libraries: null if missing.
 #define ASYNCNBD_RBD_NEWER_FUNCTIONS(X)                                                            \
   X(rados_set_pool_full_try, void, (rados_ioctx_t))                                                \
+  X(rbd_encryption_format, int,                                                                    \
+    (rbd_image_t, int format, rbd_encryption_options_t, size_t options_size))                      \
   X(rbd_encryption_load, int,                                                                      \
     (rbd_image_t, int format, rbd_encryption_options_t, size_t options_size))
 

@@ -1,34 +1,64 @@
-// The images that clients have open: one librbd handle for all clients of an image.
+// The images that clients have open: one handle of librbd's for all clients of an image.
 #ifndef ASYNCNBD_RBD_OPEN_IMAGES_HPP
 #define ASYNCNBD_RBD_OPEN_IMAGES_HPP
 
+#include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <pthread.h>
 #include <string>
+#include <thread>
 #include <utility>
 
 #include "rbd-image.hpp"
 
 namespace rbd {
 
-/// An image by its name and mode, shared by all clients that have it open. librbd passes an
-/// exclusive lock between handles of one image as between machines: with a handle for each client,
-/// they would take it from each other with every write.
+/// An image by its name and how it is opened, which all clients that have it open share. librbd
+/// passes an exclusive lock between handles of one image as between machines, so that with a handle
+/// for each client they would take it from each other with every write.
 class Shared {
 public:
-  /// Waits for the end of earlier use, when librbd writes its cache. False: the image cannot be
-  /// opened.
-  bool enter(const Cluster &cluster, const std::string &name, const std::string &snapshot,
-             bool is_readonly);
+  Shared(const Cluster &cluster, std::string name, std::string snapshot, bool is_readonly);
+  /// Waits for the cluster, if it still is to open the image.
+  ~Shared();
+  Shared(const Shared &) = delete;
+  Shared &operator=(const Shared &) = delete;
+
+  /// Waits for an end of earlier use: what librbd caches is written then. It waits for the cluster,
+  /// for the time allowed. False: nbdkit_error() and nbdkit_set_error() have been called.
+  bool enter();
   void leave();
   /// Between enter() and leave().
   Image &image() const { return *image_; }
 
+  bool is_closed();
+
 private:
+  enum class State { CLOSED, OPENING, OPEN, CLOSING };
+
+  bool wait_while(State state, std::unique_lock<std::mutex> &lock, const timespec &until);
+  void begin_to_open(std::unique_lock<std::mutex> &lock);
+  void open();
+  void close(std::unique_lock<std::mutex> &lock);
+  timespec patience() const;
+  bool is_too_late() const;
+
+  const Cluster &cluster_;
+  const std::string name_;
+  const std::string snapshot_;
+  const bool is_readonly_;
+  const unsigned timeout_seconds_; // 0: none
+  std::thread opener_;             // opens the image where clients do not wait for that for ever
+
   std::mutex mutex_;
+  pthread_cond_t changed_; // by CLOCK_MONOTONIC
+  State state_ = State::CLOSED;
+  Refusal refusal_; // why it could not be opened
   std::unique_ptr<Image> image_;
+  unsigned waiting_ = 0; // to enter
   unsigned users_ = 0;
 };
 
@@ -50,15 +80,18 @@ private:
 
 class OpenImages {
 public:
-  /// Nothing on failure, after nbdkit_error() and nbdkit_set_error(). Waits for the cluster.
+  /// Nothing: nbdkit_error() and nbdkit_set_error() have been called. Waits for the cluster.
   std::optional<Use> open(const Cluster &cluster, const std::string &name,
                           const std::string &snapshot, bool is_readonly);
+  /// Before the cluster ends, without clients.
+  void end() { images_.clear(); }
 
 private:
-  std::shared_ptr<Shared> of(const std::string &key);
+  std::shared_ptr<Shared> find(const Cluster &cluster, const std::string &name,
+                               const std::string &snapshot, bool is_readonly);
 
-  std::mutex mutex_; // guards the map; held only for lookups
-  std::map<std::string, std::weak_ptr<Shared>> images_;
+  std::mutex mutex_; // of the map, for no longer than a look
+  std::map<std::string, std::shared_ptr<Shared>> images_;
 };
 
 } // namespace rbd

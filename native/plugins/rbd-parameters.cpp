@@ -148,8 +148,8 @@ int complete(Settings &settings) {
     nbdkit_error("exclusive=true: a snapshot cannot be written");
     return -1;
   }
-  if (settings.create_bytes && (settings.passphrase || !settings.snapshot.empty())) {
-    nbdkit_error("create= makes an image without LUKS and without snapshots");
+  if (settings.create_bytes && !settings.snapshot.empty()) {
+    nbdkit_error("create= makes images, and no snapshots of them");
     return -1;
   }
   if (settings.pool.empty())
@@ -171,7 +171,8 @@ const char *const PARAMETERS_HELP =
     "cache=<BOOL>            Have librbd cache, instead of what the configuration says.\n"
     "exclusive=true          Lock the image: no other client can write until the server ends.\n"
     "create=<SIZE>           Create the image if there is none.\n"
-    "passphrase=<PASSPHRASE> The image has LUKS: -, -FD and +FILE keep it out of ps.\n"
+    "passphrase=<PASSPHRASE> The image has LUKS, or is created with it: -, -FD and +FILE keep it\n"
+    "                        out of ps.\n"
     "timeout=<TIME>          Fail requests that the cluster has not answered; 0, the default,\n"
     "                        waits for it.\n"
     "connect-timeout=<TIME>  How long to try at start, 30s by default.";

@@ -117,6 +117,7 @@ int rbd_get_ready() {
 void rbd_cleanup() {
   Instance &instance = *this_instance();
   instance.locked.reset();
+  instance.images.end();
   instance.cluster.reset();
 }
 
@@ -248,21 +249,22 @@ int rbd_block_size(void *, uint32_t *minimum, uint32_t *preferred, uint32_t *max
 
 int rbd_pread(void *conn, uint64_t reqid, bool, void *handle, void *buf, uint32_t count,
               uint64_t offset) {
-  return of(handle).image->read(conn, reqid, static_cast<char *>(buf), count, offset);
+  return of(handle).image->requests().read(conn, reqid, static_cast<char *>(buf), count, offset);
 }
 
 int rbd_pwrite(void *conn, uint64_t reqid, bool flush, void *handle, const void *buf,
                uint32_t count, uint64_t offset) {
-  return of(handle).image->write(conn, reqid, flush, static_cast<const char *>(buf), count, offset);
+  return of(handle).image->requests().write(conn, reqid, flush, static_cast<const char *>(buf),
+                                            count, offset);
 }
 
 int rbd_flush(void *conn, uint64_t reqid, void *handle) {
-  return of(handle).image->flush(conn, reqid);
+  return of(handle).image->requests().flush(conn, reqid);
 }
 
 int rbd_trim(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count,
              uint64_t offset) {
-  return of(handle).image->discard(conn, reqid, flush, count, offset);
+  return of(handle).image->requests().discard(conn, reqid, flush, count, offset);
 }
 
 int rbd_zero(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t count, uint64_t offset,
@@ -272,12 +274,12 @@ int rbd_zero(void *conn, uint64_t reqid, bool flush, void *handle, uint32_t coun
     nbdkit_set_error(ENOTSUP);
     return -1;
   }
-  return of(handle).image->write_zeroes(conn, reqid, flush, count, offset, may_trim);
+  return of(handle).image->requests().write_zeroes(conn, reqid, flush, count, offset, may_trim);
 }
 
 int rbd_extents(void *conn, uint64_t reqid, void *handle, uint32_t count, uint64_t offset, uint32_t,
                 nbdkit_extents *extents) {
-  return of(handle).image->block_status({conn, reqid, offset, count, extents});
+  return of(handle).image->questions().ask({{conn, reqid, offset, count, false}, extents});
 }
 
 nbdkit_plugin make_plugin() {

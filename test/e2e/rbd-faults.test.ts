@@ -9,7 +9,13 @@ import { DiskModel, SECTOR_BYTES } from "../support/disk-model.js";
 import { MIB } from "../support/fixtures.js";
 import { CMD, ERRNO, FLAG } from "../support/protocol.js";
 import { randomOf } from "../support/random.js";
-import { LEAKS_AT_EXIT, type RunningServer, sanitizer, startServer } from "../support/server.js";
+import {
+  eventually,
+  LEAKS_AT_EXIT,
+  type RunningServer,
+  sanitizer,
+  startServer,
+} from "../support/server.js";
 import { StrictClient, type StrictRequest } from "../support/strict-client.js";
 
 const ceph = startCeph({ store: "bluestore" });
@@ -154,22 +160,17 @@ test.each<[outage: string, cache: string, act: () => Promise<void>]>([
   },
 );
 
-// By hand: an OSD that goes on after a long silence has kept requests back for minutes.
-const isByHand = process.env.ASYNCNBD_TEST_OUTAGE_SECONDS !== undefined;
-test.runIf(isByHand)(
-  "an OSD's silence fails only what is not answered within timeout=",
-  TIMES,
-  async () => {
-    const server = await serve("cache=false", `timeout=${Math.ceil(OUTAGE_SECONDS / 3)}`);
-    const loads = await loadAround(server, () => whileStopped(["osd.0"], () => sleep(OUTAGE_MS)));
-    for (const { errors } of loads) {
-      expect(errors.length).toBeGreaterThan(0);
-      expect(new Set(errors)).toEqual(new Set([ERRNO.EIO]));
-    }
-    await server.stop();
-    await expectToReadTheSame(`disk${images}`, loads);
-  },
-);
+test("an OSD's silence fails only what is not answered within timeout=", TIMES, async () => {
+  const server = await serve("cache=false", `timeout=${Math.ceil(OUTAGE_SECONDS / 3)}`);
+  const loads = await loadAround(server, () => whileStopped(["osd.0"], () => sleep(OUTAGE_MS)));
+  for (const { errors } of loads) {
+    expect(errors.length).toBeGreaterThan(0);
+    expect(new Set(errors)).toEqual(new Set([ERRNO.EIO]));
+  }
+  expect(server.stderr()).toMatch(/the cluster has not answered \d+ requests? within timeout=/);
+  await server.stop();
+  await expectToReadTheSame(`disk${images}`, loads);
+});
 
 test("requests to an OSD that is silent for longer than timeout= fail", async () => {
   const client = await connect(await serve("timeout=2", "cache=false"));
@@ -188,11 +189,38 @@ test("requests to an OSD that is silent for longer than timeout= fail", async ()
     expect(Date.now() - begin).toBeGreaterThan(1900);
     expect(Date.now() - begin).toBeLessThan(10_000);
   });
-  expect((await client.request(write)).error).toBe(0);
+  // Until then, the one that was not answered is in the way.
+  await eventually("a write", async () => (await client.request(write)).error === 0 || undefined);
   expect((await client.read(0n, 16_384)).data.equals(write.payload)).toBe(true);
 });
 
-/** Five servers end at once, where two processors do all that they and the cluster do. */
+test("while an OSD is silent clients are refused after timeout=, and nothing passes an overdue write", async () => {
+  const server = await serve("timeout=1", "cache=false");
+  await whileStopped(["osd.0"], async () => {
+    await expect(connect(server)).rejects.toThrow();
+    expect(server.stderr()).toContain("the cluster has not answered within timeout=1");
+  });
+  const client = await eventually("a client", () => connect(server).catch(() => undefined));
+  const [before, after] = [randomBytes(4096), randomBytes(4096)];
+  const write = (payload: Buffer) => client.request({ type: CMD.WRITE, payload });
+  expect((await write(before)).error).toBe(0);
+  await whileStopped(["osd.0"], async () => {
+    expect((await write(after)).error).toBe(ERRNO.EIO);
+    expect((await write(before)).error).toBe(ERRNO.EIO);
+    expect((await client.read(0n, 512)).error).toBe(ERRNO.EIO);
+    expect(server.stderr()).toContain("still has a write there that was not answered in time");
+  });
+  // The first of the two was carried out after all; the second never was begun.
+  const data = await eventually("a read", async () => {
+    const reply = await client.read(0n, 4096);
+    return reply.error === 0 ? reply.data : undefined;
+  });
+  expect(data.equals(after)).toBe(true);
+  expect((await write(before)).error).toBe(0);
+  expect((await client.read(0n, 4096)).data.equals(before)).toBe(true);
+});
+
+/** Six servers end at once, where two processors do all that they and the cluster do. */
 const EXIT_SLACK_MS = 3_000;
 
 const idle = (): void => {};
@@ -216,6 +244,7 @@ testEnd.each([
       [[], asks({ type: CMD.WRITE, payload: randomBytes(512) })],
       [[], asks({ type: CMD.BLOCK_STATUS, length: MIB })],
       [[], (client) => client.raw.socket.destroy()],
+      [["timeout=1"], asks({ type: CMD.WRITE, payload: randomBytes(512) })],
     ];
     const started: [RunningServer, StrictClient, (client: StrictClient) => void][] = [];
     for (const [parameters, act] of cases) {

@@ -106,6 +106,33 @@ test(
 );
 
 test(
+  "create= with a passphrase makes an image with LUKS, whose disk has the size",
+  async () => {
+    const name = `made${++images}`;
+    const server = await startServer([...words(name, PASSPHRASE), "create=20M"]);
+    const client = await connect(server);
+    expect(client.sizeBytes).toBe(BigInt(20 * MIB));
+    const payload = randomBytes(4096);
+    const end = BigInt(20 * MIB - payload.length);
+    expect((await client.request({ type: CMD.WRITE, offset: end, payload })).error).toBe(0);
+    await client.disconnect();
+    await server.stop();
+
+    const raw = join(temporaryDirectory(), "raw");
+    await ceph.run("rbd", "export", "--no-progress", `rbd/${name}`, raw);
+    const ciphertext = readFileSync(raw);
+    expect(ciphertext.subarray(0, 8)).toEqual(Buffer.from("LUKS\xba\xbe\x00\x02", "latin1"));
+    expect(ciphertext.includes(payload.subarray(0, 512))).toBe(false);
+
+    const again = await startServer([...words(name, PASSPHRASE), "create=30M"]);
+    const reader = await connect(again);
+    expect(reader.sizeBytes).toBe(BigInt(20 * MIB)); // it is there already
+    expect((await reader.read(end, payload.length)).data.equals(payload)).toBe(true);
+  },
+  KEYS_MS,
+);
+
+test(
   "a wrong passphrase and an image without LUKS are refused at the start with one line",
   async () => {
     const refusal = async (name: string, passphrase: string): Promise<string> => {

@@ -232,7 +232,7 @@ describe("mistakes are reported at the start", () => {
     [["rbd/disk", "nosuch=1"], 'unknown parameter "nosuch"'],
     [["pool=rbd", "create=1M"], "need an image"],
     [["rbd/disk@then", "exclusive=true"], "a snapshot cannot be written"],
-    [["rbd/disk", "create=1M", "passphrase=x"], "create= makes an image without LUKS"],
+    [["rbd/disk@then", "create=1M"], "create= makes images, and no snapshots of them"],
   ])("%j", async (parameters, words) => {
     expect(await refusal(...parameters)).toContain(words);
   });

@@ -15,7 +15,8 @@ namespace {
 // Their structures and enumerations have other names than ours; those are compared below.
 constexpr bool has_own_types(std::string_view name) {
   return name == "rbd_list2" || name == "rbd_image_spec_list_cleanup" ||
-         name == "rbd_encryption_load" || name == "rbd_lock_acquire";
+         name == "rbd_encryption_load" || name == "rbd_encryption_format" ||
+         name == "rbd_lock_acquire";
 }
 
 #define CHECK_SAME(name, result, parameters)                                                       \
@@ -49,7 +50,7 @@ TEST_CASE("rbd: numbers are Ceph's") {
   CHECK(rbd::RBD_ENCRYPTION_FORMAT_LUKS2 == ::RBD_ENCRYPTION_FORMAT_LUKS2);
   CHECK(rbd::RBD_WRITE_ZEROES_FLAG_THICK_PROVISION == ::RBD_WRITE_ZEROES_FLAG_THICK_PROVISION);
   CHECK(rbd::RBD_LOCK_MODE_EXCLUSIVE == ::RBD_LOCK_MODE_EXCLUSIVE);
-  CHECK(rbd::EVENT_TYPE_EVENTFD == ::EVENT_TYPE_EVENTFD);
+  CHECK(rbd::RBD_ENCRYPTION_ALGORITHM_AES256 == ::RBD_ENCRYPTION_ALGORITHM_AES256);
 }
 
 #endif

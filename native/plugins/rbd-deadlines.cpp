@@ -1,0 +1,120 @@
+// See rbd-deadlines.hpp.
+#include "rbd-deadlines.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <new>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+namespace rbd {
+
+namespace {
+
+// librbd keeps what it has not done, with its data.
+constexpr size_t MAX_OVERDUE = 1024;
+constexpr uint64_t MAX_OVERDUE_BYTES = 256 << 20;
+
+constexpr int64_t NS_PER_SECOND = 1'000'000'000;
+
+int64_t now_ns() {
+  timespec now{};
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * NS_PER_SECOND + now.tv_nsec;
+}
+
+timespec to_timespec(int64_t ns) {
+  return {static_cast<time_t>(ns / NS_PER_SECOND), static_cast<long>(ns % NS_PER_SECOND)};
+}
+
+bool overlap(const Pending &one, const Pending &other) {
+  return one.offset < other.offset + other.count && other.offset < one.offset + one.count;
+}
+
+} // namespace
+
+/// Why it must not go to librbd now; null if it may.
+const char *Deadlines::obstacle(const Pending &pending) const {
+  if (overdue_.size() >= MAX_OVERDUE || overdue_bytes_ + pending.count > MAX_OVERDUE_BYTES)
+    return "the cluster still has too many that were not answered in time";
+  const auto is_in_the_way = [&](const Pending *earlier) {
+    return earlier->changes_data && overlap(*earlier, pending);
+  };
+  if (std::any_of(overdue_.begin(), overdue_.end(), is_in_the_way))
+    return "the cluster still has a write there that was not answered in time";
+  return nullptr;
+}
+
+int Deadlines::begin(Pending &pending) {
+  if (!are_set())
+    return 0;
+  std::unique_lock lock(mutex_);
+  if (!overdue_.empty()) {
+    if (const char *const reason = obstacle(pending)) {
+      lock.unlock();
+      nbdkit_error("%s: a request fails at once: %s", full_name_.c_str(), reason);
+      return EIO;
+    }
+  }
+  pending.due_ns = now_ns() + limit_seconds_ * NS_PER_SECOND;
+  try {
+    pending.place = due_.insert(due_.end(), &pending);
+    return 0;
+  } catch (const std::bad_alloc &) {
+    nbdkit_error("%s: %s", full_name_.c_str(), strerror(ENOMEM));
+    return ENOMEM;
+  }
+}
+
+bool Deadlines::end(Pending &pending) {
+  if (!are_set())
+    return true;
+  std::lock_guard lock(mutex_);
+  (pending.is_overdue ? overdue_ : due_).erase(pending.place);
+  if (pending.is_overdue)
+    overdue_bytes_ -= pending.count;
+  return !pending.is_overdue;
+}
+
+bool Deadlines::is_overdue(const Pending &pending) {
+  if (!are_set())
+    return false;
+  std::lock_guard lock(mutex_);
+  return pending.is_overdue;
+}
+
+/// Answers the first one that is due by then, if there is one.
+bool Deadlines::expire_one(int64_t now) {
+  void *conn;
+  uint64_t reqid;
+  {
+    std::lock_guard lock(mutex_);
+    if (due_.empty() || due_.front()->due_ns > now)
+      return false;
+    Pending &pending = *due_.front();
+    pending.is_overdue = true;
+    overdue_bytes_ += pending.count;
+    overdue_.splice(overdue_.end(), due_, due_.begin());
+    conn = pending.conn; // who is done with it may free it from here on
+    reqid = pending.reqid;
+  }
+  nbdkit_async_reply_errno(conn, reqid, EIO);
+  return true;
+}
+
+timespec Deadlines::expire() {
+  const int64_t now = now_ns();
+  unsigned failed = 0;
+  while (expire_one(now))
+    failed++;
+  if (failed > 0)
+    nbdkit_error("%s: the cluster has not answered %u request%s within timeout=%u",
+                 full_name_.c_str(), failed, failed == 1 ? "" : "s", limit_seconds_);
+  std::lock_guard lock(mutex_);
+  // What begins after this is due after a whole limit.
+  return to_timespec(due_.empty() ? now + limit_seconds_ * NS_PER_SECOND : due_.front()->due_ns);
+}
+
+} // namespace rbd

@@ -1,0 +1,139 @@
+// See rbd-luks.hpp.
+#include "rbd-luks.hpp"
+
+#include <cerrno>
+#include <cstring>
+
+#include "rbd-errors.hpp"
+#include "rbd-image.hpp"
+
+namespace rbd {
+
+namespace {
+
+// With a usual object size; more with a larger one, and then the image grows afterwards.
+constexpr uint64_t MAX_HEADER_BYTES = 16 << 20;
+
+constexpr const char *NO_LUKS =
+    "passphrase: this librbd knows no LUKS; version 16 (Pacific) is the first";
+
+/// An image that is open while it is made.
+class OpenImage {
+public:
+  OpenImage(const Cluster &cluster, const std::string &name) : library_(cluster.library()) {
+    result_ = library_.rbd_open(cluster.pool(), name.c_str(), &image_, nullptr);
+  }
+  ~OpenImage() {
+    if (result_ >= 0)
+      library_.rbd_close(image_);
+  }
+  OpenImage(const OpenImage &) = delete;
+  OpenImage &operator=(const OpenImage &) = delete;
+
+  int result() const { return result_; }
+  rbd_image_t get() const { return image_; }
+
+private:
+  const Library &library_;
+  rbd_image_t image_ = nullptr;
+  int result_;
+};
+
+luks_options_t options_of(const std::string &passphrase) {
+  return {RBD_ENCRYPTION_ALGORITHM_AES256, passphrase.data(), passphrase.size()};
+}
+
+int load_luks(const Library &library, rbd_image_t image, const std::string &passphrase) {
+  luks_options_t options = options_of(passphrase);
+  int result = -EINVAL;
+  for (int format : {RBD_ENCRYPTION_FORMAT_LUKS2, RBD_ENCRYPTION_FORMAT_LUKS1}) {
+    result = library.rbd_encryption_load(image, format, &options, sizeof options);
+    if (result != -EINVAL)
+      break;
+  }
+  return result;
+}
+
+/// Of the new image: writes the header of LUKS. A negative errno if that fails.
+int format_luks(const Cluster &cluster, const std::string &name) {
+  const Library &library = cluster.library();
+  const OpenImage image(cluster, name);
+  if (image.result() < 0)
+    return image.result();
+  luks_options_t options = options_of(*cluster.settings().passphrase);
+  return library.rbd_encryption_format(image.get(), RBD_ENCRYPTION_FORMAT_LUKS2, &options,
+                                       sizeof options);
+}
+
+/// How much of it the header takes. A negative errno if that cannot be said.
+int64_t header_bytes(const Cluster &cluster, const std::string &name) {
+  const Library &library = cluster.library();
+  const OpenImage image(cluster, name);
+  if (image.result() < 0)
+    return image.result();
+  uint64_t image_bytes = 0, disk_bytes = 0;
+  int result = library.rbd_get_size(image.get(), &image_bytes);
+  if (result >= 0)
+    result = load_luks(library, image.get(), *cluster.settings().passphrase);
+  if (result >= 0)
+    result = library.rbd_get_size(image.get(), &disk_bytes);
+  return result < 0 ? result : static_cast<int64_t>(image_bytes - disk_bytes);
+}
+
+/// So that the disk, without the header, has the size that was asked for.
+int make_room_for_header(const Cluster &cluster, const std::string &name) {
+  const int64_t header = header_bytes(cluster, name);
+  if (header < 0)
+    return static_cast<int>(header);
+  const OpenImage image(cluster, name);
+  if (image.result() < 0)
+    return image.result();
+  return cluster.library().rbd_resize(image.get(), *cluster.settings().create_bytes +
+                                                       static_cast<uint64_t>(header));
+}
+
+} // namespace
+
+bool create_image(const Cluster &cluster, const std::string &name, Refusal &refusal) {
+  const Library &library = cluster.library();
+  const Settings &settings = cluster.settings();
+  if (settings.passphrase && library.rbd_encryption_format == nullptr) {
+    refusal = {NO_LUKS, ENOTSUP};
+    return false;
+  }
+  // librbd writes no header where the image has no room for one.
+  const uint64_t bytes = *settings.create_bytes + (settings.passphrase ? MAX_HEADER_BYTES : 0);
+  int order = 0; // of Ceph's configuration
+  int result = library.rbd_create(cluster.pool(), name.c_str(), bytes, &order);
+  if (result == -EEXIST)
+    return true;
+  if (result >= 0 && settings.passphrase) {
+    result = format_luks(cluster, name);
+    if (result >= 0)
+      result = make_room_for_header(cluster, name);
+    if (result < 0)
+      library.rbd_remove(cluster.pool(), name.c_str());
+  }
+  if (result < 0)
+    refusal = {"cannot create the image " + cluster.full_name(name) + ": " + strerror(-result),
+               client_error(result)};
+  return result >= 0;
+}
+
+bool unlock_luks(const Library &library, rbd_image_t image, const std::string &full_name,
+                 const std::string &passphrase, Refusal &refusal) {
+  if (library.rbd_encryption_load == nullptr) {
+    refusal = {NO_LUKS, ENOTSUP};
+    return false;
+  }
+  const int result = load_luks(library, image, passphrase);
+  if (result >= 0)
+    return true;
+  const char *const reason = result == -EPERM    ? "it is wrong"
+                             : result == -EINVAL ? "the image has no LUKS header"
+                                                 : strerror(-result);
+  refusal = {"the image " + full_name + " does not open with this passphrase: " + reason, EACCES};
+  return false;
+}
+
+} // namespace rbd

@@ -1,0 +1,60 @@
+// Block status of an image: what librbd answers only to threads that wait.
+#ifndef ASYNCNBD_RBD_QUESTIONS_HPP
+#define ASYNCNBD_RBD_QUESTIONS_HPP
+
+#include <array>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <pthread.h>
+#include <string>
+#include <thread>
+
+#include "rbd-deadlines.hpp"
+#include "rbd-library.hpp"
+
+struct nbdkit_extents;
+
+namespace rbd {
+
+/// Which parts of a range have data.
+struct Question : Pending {
+  nbdkit_extents *extents;
+};
+
+class Questions {
+public:
+  Questions(const Library &library, rbd_image_t image, std::string full_name, Deadlines &deadlines)
+      : library_(library), image_(image), full_name_(std::move(full_name)), deadlines_(deadlines) {}
+  ~Questions();
+  Questions(const Questions &) = delete;
+  Questions &operator=(const Questions &) = delete;
+
+  /// 0, or an errno.
+  int start();
+
+  /// As an asynchronous callback of a plugin's.
+  int ask(const Question &question);
+
+private:
+  void answer_all();
+  void answer(Question &question);
+
+  const Library &library_;
+  const rbd_image_t image_;
+  const std::string full_name_;
+  Deadlines &deadlines_;
+  uint64_t object_bytes_ = 0;
+
+  std::mutex mutex_;
+  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
+  std::deque<std::unique_ptr<Question>> waiting_;
+  bool is_over_ = false;
+  // So that a client which asks much does not keep all others waiting.
+  std::array<std::thread, 4> answerers_;
+};
+
+} // namespace rbd
+
+#endif

@@ -1,0 +1,89 @@
+// The requests of an image that librbd carries out, and the thread that answers them.
+#ifndef ASYNCNBD_RBD_REQUESTS_HPP
+#define ASYNCNBD_RBD_REQUESTS_HPP
+
+#include <atomic>
+#include <ctime>
+#include <memory>
+#include <mutex>
+#include <pthread.h>
+#include <string>
+#include <thread>
+
+#include "rbd-deadlines.hpp"
+#include "rbd-library.hpp"
+
+namespace rbd {
+
+class Requests;
+
+/// A request that librbd carries out.
+struct Task : Pending {
+  Requests *owner;
+  char *read_into; // null: it is no read
+  bool then_flush;
+  /// Where librbd reads to if the client may be told an error meanwhile: its own memory is then
+  /// used for something else.
+  std::unique_ptr<char[]> own_memory = nullptr;
+  ssize_t result = 0;
+  Task *next = nullptr; // of those that are done
+};
+
+/// librbd tells of each completion on a thread of its own, one at a time. With few in flight they
+/// are answered there, since the way to another thread would take as long as a small read; with
+/// many, together on a thread of ours, which costs much less of the processor's time.
+class Requests {
+public:
+  Requests(const Library &library, rbd_image_t image, std::string full_name, Deadlines &deadlines)
+      : library_(library), image_(image), full_name_(std::move(full_name)), deadlines_(deadlines) {}
+  /// Waits for all that librbd has, also of what is overdue.
+  ~Requests();
+  Requests(const Requests &) = delete;
+  Requests &operator=(const Requests &) = delete;
+
+  /// 0, or an errno.
+  int start();
+
+  // Each as an asynchronous callback of a plugin's: 0, or -1 with nbdkit_set_error() called.
+  int read(void *conn, uint64_t reqid, char *buf, uint32_t count, uint64_t offset);
+  int write(void *conn, uint64_t reqid, bool flush, const char *buf, uint32_t count,
+            uint64_t offset);
+  int discard(void *conn, uint64_t reqid, bool flush, uint32_t count, uint64_t offset);
+  int write_zeroes(void *conn, uint64_t reqid, bool flush, uint32_t count, uint64_t offset,
+                   bool may_trim);
+  int flush(void *conn, uint64_t reqid);
+
+private:
+  template <typename Submit>
+  int submit(const Pending &pending, char *read_into, bool flush, Submit submit_to);
+  int refuse(int result) const;
+  Task *make_task(const Pending &pending, char *read_into, bool flush);
+  template <typename Submit> int give(Task *task, Submit submit_to);
+  static void on_complete(rbd_completion_t completion, void *task) noexcept;
+  void completed(Task *task);
+  bool flushes_now(Task *task);
+  void finish(Task *task);
+  void reply(const Task &task);
+  void answer_completed();
+  bool has_ended();
+  Task *take_completed(const timespec &until);
+  void finish_all(Task *last);
+
+  const Library &library_;
+  const rbd_image_t image_;
+  const std::string full_name_;
+  Deadlines &deadlines_;
+  std::atomic<uint32_t> in_flight_{0};
+  std::thread answerer_;
+
+  std::mutex mutex_;
+  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  pthread_cond_t changed_;
+  Task *completed_ = nullptr; // the last one first
+  bool is_asleep_ = false;    // the answerer, until somebody signals
+  bool is_over_ = false;
+};
+
+} // namespace rbd
+
+#endif
