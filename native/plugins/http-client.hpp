@@ -36,6 +36,16 @@ struct Settings {
   bool uses_proxy = true;
   std::string unix_socket; // connect there, whatever the URL's host
   bool tcp_keepalive = false;
+  bool tcp_nodelay = true;
+  bool allows_http = true; // URLs of that scheme
+  bool allows_https = true;
+  int tls_version = 0; // at least: one of CURL_SSLVERSION_…
+  std::string tls_ciphers;
+  std::string tls13_ciphers;
+  /// Cookies that servers set are sent back to them, by all connections.
+  bool keeps_cookies = false;
+  std::string cookie_file; // where some are at the start
+  std::string cookie_jar;  // and where they are written in the end
   unsigned connect_timeout_ms = 10'000;
   /// An attempt fails if less than 1 KiB a second was sent and received for this long.
   unsigned silence_ms = 30'000;
@@ -81,6 +91,7 @@ struct Request {
   std::string url; // complete and encoded
   /// "Name: value". "Name:" removes a header that libcurl would send. Values have no line ends.
   std::vector<std::string> headers;
+  std::string cookie;         // besides those that are kept
   std::optional<Range> range; // becomes a Range header
   std::string user;           // Basic authentication, if there is a user or a password
   std::string password;

@@ -13,8 +13,8 @@ namespace http {
 namespace {
 
 constexpr unsigned MAX_MOVES = 10;
-constexpr size_t MAX_READS = 256; // joined in one request
-// If the start cannot succeed, it should fail soon.
+constexpr size_t MAX_READS = 256; // in one request
+// A start that will not succeed is to fail soon.
 constexpr unsigned START_ATTEMPTS = 3;
 constexpr std::chrono::seconds WARNING_PAUSE{1};
 
@@ -22,7 +22,7 @@ bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-/// The size in "bytes 0-0/SIZE", or in "bytes */SIZE" for an empty file.
+/// Of "bytes 0-0/SIZE", or "bytes */SIZE" of a file that has none.
 std::optional<uint64_t> size_in(const std::string &content_range) {
   const size_t slash = content_range.find('/');
   if (!content_range.starts_with("bytes ") || slash == std::string::npos)
@@ -36,15 +36,7 @@ std::optional<uint64_t> size_in(const std::string &content_range) {
   return size;
 }
 
-Url checked(const std::string &url) {
-  std::optional<Url> parsed = parse_url(url);
-  if (!parsed)
-    throw std::runtime_error("url=" + printable(url) + ": not an http: or https: URL");
-  return std::move(*parsed);
-}
-
-/// What is left of a time that began at `since`; at least 1, so that the request is sent and ends
-/// with the right error.
+/// Of a time that has begun then; not nothing, since then no one would say that it is over.
 unsigned left_ms(unsigned whole_ms, Clock::time_point since) {
   const int64_t passed_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - since).count();
@@ -62,38 +54,10 @@ int client_error(const Response &response) {
 
 File::File(FileSettings settings, const Settings &client_settings)
     : settings_(std::move(settings)), client_settings_(client_settings),
-      url_(checked(settings_.url)), name_(printable(settings_.url)), target_(first_target()) {}
+      name_(printable(settings_.target.url)), targets_(settings_.target) {}
 
 File::~File() {
-  client_.reset(); // answers all that are left
-}
-
-std::shared_ptr<const File::Target> File::first_target() const {
-  const bool is_given = !settings_.user.empty() || !settings_.password.empty();
-  return std::make_shared<Target>(Target{url_.address, settings_.headers,
-                                         is_given ? settings_.user : url_.user,
-                                         is_given ? settings_.password : url_.password, true});
-}
-
-/// The target of a redirect; null if it must not be followed. Secrets are only sent to the server
-/// that they are for.
-std::shared_ptr<const File::Target> File::target_of(const Target &from,
-                                                    const Response &response) const {
-  const std::optional<Url> url = resolve(from.address, response.field(Field::location));
-  const bool loses_tls =
-      url && url_.origin.starts_with("https:") && url->origin.starts_with("http:");
-  if (!url || loses_tls)
-    return nullptr;
-  Target target{url->address, {}, url->user, url->password, false};
-  if (url->origin == url_.origin) {
-    const std::shared_ptr<const Target> first = first_target();
-    target.headers = first->headers;
-    if (target.user.empty() && target.password.empty()) {
-      target.user = first->user;
-      target.password = first->password;
-    }
-  }
-  return std::make_shared<Target>(std::move(target));
+  client_.reset(); // answers all that is left
 }
 
 Request File::request_of(const Target &target, Range range) const {
@@ -101,10 +65,11 @@ Request File::request_of(const Target &target, Range range) const {
   request.url = target.address;
   request.headers.reserve(target.headers.size() + 2);
   request.headers = target.headers;
-  // A range of compressed data would be other bytes.
+  // Compressed, a range would be one of other bytes.
   request.headers.emplace_back("Accept-Encoding: identity");
   if (!etag_.empty())
     request.headers.push_back("If-Range: " + etag_);
+  request.cookie = target.cookie;
   request.user = target.user;
   request.password = target.password;
   request.range = range;
@@ -117,7 +82,8 @@ Request File::request_of(const Target &target, Range range) const {
 Response File::ask_for_size() {
   for (unsigned moves = 0;; moves++) {
     char byte = 0;
-    Request request = request_of(*target_, {0, 1});
+    const std::shared_ptr<const Target> target = targets_.current();
+    Request request = request_of(*target, {0, 1});
     request.into = {{&byte, 1}};
     request.retry.attempts = std::min(request.retry.attempts, START_ATTEMPTS);
     request.retry.tries_unreached = false;
@@ -128,40 +94,32 @@ Response File::ask_for_size() {
       return response;
     if (moves == MAX_MOVES)
       throw std::runtime_error(name_ + ": there are more than 10 redirects");
-    auto target = target_of(*target_, response);
-    if (target == nullptr)
-      throw std::runtime_error(name_ + ": the server redirects to a URL that is not http:, or from "
+    auto next = targets_.redirected(*target, response);
+    if (next == nullptr)
+      throw std::runtime_error(name_ + ": the server redirects to what is no http: URL, or from "
                                        "https: to http:");
-    std::lock_guard lock(mutex_);
-    target_ = std::move(target);
+    targets_.set_current(std::move(next));
   }
 }
 
-namespace {
-
-// Which has no range.
-bool is_of_empty_file(const Response &response) {
-  return response.failure == Failure::none &&
-         (response.status == 416 ||
-          (response.status == 200 && response.field(Field::content_length) == "0"));
-}
-
-} // namespace
-
 void File::identify() {
+  targets_.run_scripts();
   client_ = Client::start(client_settings_);
   if (client_ == nullptr)
     throw nbdkit::Reported();
   const Response response = ask_for_size();
-  const bool is_empty = is_of_empty_file(response);
+  // Of an empty file no range can be sent.
+  const bool is_empty = response.failure == Failure::none &&
+                        (response.status == 416 ||
+                         (response.status == 200 && response.field(Field::content_length) == "0"));
   if (response.status == 200 && !is_empty)
     throw std::runtime_error(name_ + ": the server does not support range requests");
   if (!is_empty && (response.failure != Failure::none || response.status != 206)) {
     std::string words = name_ + ": " + explain(response);
     if (response.failure == Failure::none && response.status == 401)
-      words += "; give user= and password=, or header=";
+      words += "; user= and password=, or header=, say who asks";
     if (is_unknown_issuer(response) && client_settings_.verifies_tls)
-      words += "; give the certificates to trust with cainfo=";
+      words += "; cainfo= names the certificates to trust";
     throw std::runtime_error(words);
   }
   if (response.status != 200)
@@ -175,7 +133,7 @@ void File::take_identity(const Response &response) {
   if (!size)
     throw std::runtime_error(name_ + ": the server did not send the file's size");
   size_bytes_ = *size;
-  // A weak one does not promise equal bytes.
+  // A weak one promises nothing of bytes.
   if (response.field(Field::etag).starts_with('"'))
     etag_ = response.field(Field::etag);
   last_modified_ = response.field(Field::last_modified);
@@ -194,8 +152,8 @@ void File::read(nbdkit::ReadRequest read) {
       return;
     }
     sent_++;
-    group->target = target_;
   }
+  group->target = targets_.current();
   group->offset = read.offset();
   group->count = read.count();
   group->reads.push_back(std::move(read));
@@ -227,7 +185,7 @@ void File::on_response(const std::shared_ptr<Group> &group, const Response &resp
     send(std::move(next));
 }
 
-/// Whether it is the version that we serve, and the requested range.
+/// Of the version that we serve, and of the range that was asked for.
 bool File::is_right(const Group &group, const Response &response) const {
   if (response.failure != Failure::none || response.status != 206 ||
       response.received != group.count || has_changed(response))
@@ -245,24 +203,21 @@ bool File::has_changed(const Response &response) const {
          (!last_modified_.empty() && response.field(Field::last_modified) != last_modified_);
 }
 
-/// Asks again if the file has moved, or is no longer where it had moved to.
+/// Asks again, where the file has moved, or is no longer where it had moved to.
 bool File::is_sent_elsewhere(const std::shared_ptr<Group> &group, const Response &response) {
   if (response.failure != Failure::none || group->moves == MAX_MOVES ||
       !settings_.follows_redirects)
     return false;
   std::shared_ptr<const Target> target;
   if (is_redirect(response.status))
-    target = target_of(*group->target, response);
+    target = targets_.redirected(*group->target, response);
   else if (response.status / 100 == 4 && response.status != 416 && !group->target->is_first)
-    target = first_target(); // that address may have been temporary
+    target = targets_.first(); // such an address may have been for a time
   if (target == nullptr)
     return false;
   group->moves++;
   group->target = target;
-  {
-    std::lock_guard lock(mutex_);
-    target_ = std::move(target);
-  }
+  targets_.set_current(std::move(target));
   send(group);
   return true;
 }
@@ -283,8 +238,8 @@ void File::fail(Group &group, const Response &response) const {
     std::move(read).fail(client_error(response));
 }
 
-/// The next waiting reads; adjacent ones go together. Null if there are none: then one group less
-/// is in flight.
+/// The next reads that wait, of which those that touch go together. Null if there are none: then
+/// one group less is sent.
 std::shared_ptr<File::Group> File::next_group() {
   auto group = std::make_shared<Group>();
   std::lock_guard lock(mutex_);
@@ -295,7 +250,7 @@ std::shared_ptr<File::Group> File::next_group() {
   auto at = waiting_.lower_bound(next_offset_);
   if (at == waiting_.end())
     at = waiting_.begin();
-  group->target = target_;
+  group->target = targets_.current();
   group->offset = at->first;
   group->since = at->second.since;
   do {
@@ -310,7 +265,7 @@ std::shared_ptr<File::Group> File::next_group() {
   return group;
 }
 
-/// Limited, because many requests fail at once when a server does.
+/// Many requests fail at once where a server does.
 void File::warn(const Response &response) {
   const Clock::time_point now = Clock::now();
   if (now - last_warning_ < WARNING_PAUSE)

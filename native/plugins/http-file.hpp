@@ -1,5 +1,5 @@
-// A file on a web server, read by ranges: its size, redirects, checks that it is still the same,
-// and joined reads.
+// A file on a web server, read by ranges: what it is, whether it is still the same, and which reads
+// go in one request.
 #ifndef ASYNCNBD_HTTP_FILE_HPP
 #define ASYNCNBD_HTTP_FILE_HPP
 
@@ -12,59 +12,47 @@
 #include <nbdkit-async.hpp>
 
 #include "http-client.hpp"
+#include "http-target.hpp"
 
 namespace http {
 
 struct FileSettings {
-  std::string url;
-  std::vector<std::string> headers; // "Name: value"; may be secret
-  std::string user;                 // if this and the password are empty, the URL's are used
-  std::string password;
+  TargetSettings target;
   bool follows_redirects = true;
-  uint64_t max_request_bytes = 4 << 20; // for joined reads
+  uint64_t max_request_bytes = 4 << 20; // of reads that are put together
   Retry retry;
 };
 
 class File {
 public:
-  /// Throws std::runtime_error, with a message, if the URL is invalid.
+  /// Throws std::runtime_error, with a sentence, if the URL is none.
   File(FileSettings settings, const Settings &client_settings);
   ~File();
   File(const File &) = delete;
   File &operator=(const File &) = delete;
 
-  /// Starts the client, and asks for the size and for what identifies this version of the file.
-  /// Throws std::runtime_error or nbdkit::Reported.
+  /// Runs the scripts, starts the client and asks for the size, and for what tells this version of
+  /// the file from others. Throws std::runtime_error or nbdkit::Reported.
   void identify();
   uint64_t size_bytes() const { return size_bytes_; }
-  /// Any thread. The answer is given on the client's thread.
+  /// Any thread. It is answered on the client's.
   void read(nbdkit::ReadRequest read);
 
 private:
-  /// Where requests go. Immutable, because requests on several threads share it.
-  struct Target {
-    std::string address;
-    std::vector<std::string> headers;
-    std::string user;
-    std::string password;
-    bool is_first; // not the target of a redirect
-  };
   struct Waiting {
     nbdkit::ReadRequest read;
     Clock::time_point since;
   };
-  /// Adjacent reads that are one request.
+  /// Reads that lie one after the other, and are one request.
   struct Group {
     std::vector<nbdkit::ReadRequest> reads;
     uint64_t offset = 0;
     uint64_t count = 0;
-    Clock::time_point since; // when the first of them came: the deadline counts from then
+    Clock::time_point since; // the first of them came: its deadline counts from there
     unsigned moves = 0;      // redirects that it has followed
     std::shared_ptr<const Target> target;
   };
 
-  std::shared_ptr<const Target> first_target() const;
-  std::shared_ptr<const Target> target_of(const Target &from, const Response &response) const;
   Request request_of(const Target &target, Range range) const;
   Response ask_for_size();
   void take_identity(const Response &response);
@@ -80,21 +68,20 @@ private:
 
   const FileSettings settings_;
   const Settings client_settings_;
-  const Url url_;
   const std::string name_; // for messages
-  // These must not change while the file is served. Only validators that promise equal bytes.
+  // What must stay the same while it is served. Of the validators, those that promise the bytes.
   uint64_t size_bytes_ = 0;
   std::string etag_;
   std::string last_modified_;
 
   std::mutex mutex_;
-  std::shared_ptr<const Target> target_;     // under mutex_
   std::multimap<uint64_t, Waiting> waiting_; // under mutex_, by offset
-  uint64_t next_offset_ = 0;       // under mutex_: reads are taken upwards, again and again
+  uint64_t next_offset_ = 0;       // under mutex_: they are taken upwards, and from the start again
   unsigned sent_ = 0;              // under mutex_: groups
   Clock::time_point last_warning_; // the client's thread
 
-  std::unique_ptr<Client> client_; // must end before the other members
+  Targets targets_;
+  std::unique_ptr<Client> client_; // ends before all else here
 };
 
 } // namespace http

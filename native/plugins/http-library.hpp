@@ -13,6 +13,7 @@ namespace http {
 
 using CURL = void;
 using CURLM = void;
+using CURLSH = void;
 struct CURLU;
 
 struct curl_slist {
@@ -53,8 +54,11 @@ struct curl_version_info_data {
   X(CURLOPT_ERRORBUFFER, 10010)                                                                    \
   X(CURLOPT_POSTFIELDS, 10015)                                                                     \
   X(CURLOPT_USERAGENT, 10018)                                                                      \
+  X(CURLOPT_COOKIE, 10022)                                                                         \
   X(CURLOPT_HTTPHEADER, 10023)                                                                     \
   X(CURLOPT_HEADERDATA, 10029)                                                                     \
+  X(CURLOPT_COOKIEFILE, 10031)                                                                     \
+  X(CURLOPT_SSLVERSION, 32)                                                                        \
   X(CURLOPT_CUSTOMREQUEST, 10036)                                                                  \
   X(CURLOPT_NOBODY, 44)                                                                            \
   X(CURLOPT_POST, 47)                                                                              \
@@ -62,12 +66,16 @@ struct curl_version_info_data {
   X(CURLOPT_CAINFO, 10065)                                                                         \
   X(CURLOPT_HTTPGET, 80)                                                                           \
   X(CURLOPT_SSL_VERIFYHOST, 81)                                                                    \
+  X(CURLOPT_COOKIEJAR, 10082)                                                                      \
+  X(CURLOPT_SSL_CIPHER_LIST, 10083)                                                                \
   X(CURLOPT_HTTP_VERSION, 84)                                                                      \
   X(CURLOPT_CAPATH, 10097)                                                                         \
   X(CURLOPT_BUFFERSIZE, 98)                                                                        \
   X(CURLOPT_NOSIGNAL, 99)                                                                          \
+  X(CURLOPT_SHARE, 10100)                                                                          \
   X(CURLOPT_PRIVATE, 10103)                                                                        \
   X(CURLOPT_HTTPAUTH, 107)                                                                         \
+  X(CURLOPT_TCP_NODELAY, 121)                                                                      \
   X(CURLOPT_CONNECTTIMEOUT_MS, 156)                                                                \
   X(CURLOPT_USERNAME, 10173)                                                                       \
   X(CURLOPT_PASSWORD, 10174)                                                                       \
@@ -81,6 +89,7 @@ struct curl_version_info_data {
   X(CURLOPT_SUPPRESS_CONNECT_HEADERS, 265)                                                         \
   X(CURLOPT_EXPECT_100_TIMEOUT_MS, 227)                                                            \
   X(CURLOPT_PATH_AS_IS, 234)                                                                       \
+  X(CURLOPT_TLS13_CIPHERS, 10276)                                                                  \
   X(CURLOPT_AWS_SIGV4, 10305)                                                                      \
   X(CURLOPT_QUICK_EXIT, 322)                                                                       \
   X(CURLOPT_WRITEFUNCTION, 20011)                                                                  \
@@ -93,6 +102,8 @@ struct curl_version_info_data {
   X(CURLMOPT_TIMERFUNCTION, 20004)                                                                 \
   X(CURLMOPT_TIMERDATA, 10005)                                                                     \
   X(CURLMOPT_MAXCONNECTS, 6)                                                                       \
+  X(CURLSHOPT_SHARE, 1)                                                                            \
+  X(CURL_LOCK_DATA_COOKIE, 2)                                                                      \
   X(CURLINFO_PRIVATE, 0x100015)                                                                    \
   X(CURLINFO_OS_ERRNO, 0x200019)                                                                   \
   X(CURLINFO_SIZE_UPLOAD_T, 0x600007)                                                              \
@@ -126,6 +137,12 @@ struct curl_version_info_data {
   X(CURLAUTH_BASIC, 1)                                                                             \
   X(CURLPROTO_HTTP, 1)                                                                             \
   X(CURLPROTO_HTTPS, 2)                                                                            \
+  X(CURL_SSLVERSION_DEFAULT, 0)                                                                    \
+  X(CURL_SSLVERSION_TLSv1, 1)                                                                      \
+  X(CURL_SSLVERSION_TLSv1_0, 4)                                                                    \
+  X(CURL_SSLVERSION_TLSv1_1, 5)                                                                    \
+  X(CURL_SSLVERSION_TLSv1_2, 6)                                                                    \
+  X(CURL_SSLVERSION_TLSv1_3, 7)                                                                    \
   X(CURLUPART_URL, 0)                                                                              \
   X(CURLUPART_SCHEME, 1)                                                                           \
   X(CURLUPART_USER, 2)                                                                             \
@@ -164,6 +181,9 @@ ASYNCNBD_CURL_NUMBERS(ASYNCNBD_NUMBER)
   X(curl_multi_remove_handle, int, (CURLM *, CURL *))                                              \
   X(curl_multi_socket_action, int, (CURLM *, int fd, int events, int *running))                    \
   X(curl_multi_info_read, CURLMsg *, (CURLM *, int *left))                                         \
+  X(curl_share_init, CURLSH *, ())                                                                 \
+  X(curl_share_setopt, int, (CURLSH *, int option, ...))                                           \
+  X(curl_share_cleanup, int, (CURLSH *))                                                           \
   X(curl_url, CURLU *, ())                                                                         \
   X(curl_url_cleanup, void, (CURLU *))                                                             \
   X(curl_url_get, int, (const CURLU *, int part, char **text, unsigned flags))                     \

@@ -31,7 +31,7 @@ int close_socket(void *sockets, int fd) {
   return Sockets::close_socket(sockets, fd);
 }
 
-/// The pause that the server asks for, if any.
+/// What the server asks for, if it is something.
 std::optional<milliseconds> retry_after(const Library &library, const Response &response) {
   const std::string &text = response.field(Field::retry_after);
   if ((response.status != 429 && response.status != 503) || text.empty())
@@ -48,19 +48,6 @@ std::optional<milliseconds> retry_after(const Library &library, const Response &
         then <= now ? milliseconds(0) : milliseconds(1000L * std::min<time_t>(then - now, 3600));
   }
   return std::min(wanted, LONGEST_RETRY_AFTER);
-}
-
-/// Uses the environment variables of the curl command and other programs.
-void trust_as_curl_does(Settings &settings) {
-  const auto value_of = [](const char *variable) {
-    const char *const value = getenv(variable);
-    return std::string(value == nullptr ? "" : value);
-  };
-  settings.ca_file = value_of("CURL_CA_BUNDLE");
-  if (!settings.ca_file.empty())
-    return;
-  settings.ca_file = value_of("SSL_CERT_FILE");
-  settings.ca_directory = value_of("SSL_CERT_DIR");
 }
 
 bool is_passing_status(int status, Again again) {
@@ -85,14 +72,18 @@ bool Client::Loop::start() {
     return false;
   }
   multi_ = library_.curl_multi_init();
-  if (multi_ == nullptr) {
+  if (settings_.keeps_cookies)
+    cookies_ = library_.curl_share_init();
+  if (multi_ == nullptr || (settings_.keeps_cookies && cookies_ == nullptr)) {
     nbdkit_error("HTTP: libcurl has no memory");
     return false;
   }
+  if (cookies_ != nullptr) // used by one thread, so that it needs no lock
+    library_.curl_share_setopt(cookies_, CURLSHOPT_SHARE, CURL_LOCK_DATA_COOKIE);
   sockets_.attach(multi_);
   library_.curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS,
                              static_cast<long>(settings_.connections));
-  // This thread must not get signals, which are for the server's threads.
+  // Signals are for the server's threads.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -117,6 +108,8 @@ Client::Loop::~Loop() {
   transfers_.clear();
   if (multi_ != nullptr)
     library_.curl_multi_cleanup(multi_);
+  if (cookies_ != nullptr)
+    library_.curl_share_cleanup(cookies_);
 }
 
 void Client::Loop::submit(std::unique_ptr<Job> job) {
@@ -144,7 +137,7 @@ void Client::Loop::run() {
   pthread_setname_np(pthread_self(), "http-client");
   next_watch_ = Clock::now();
   for (;;) {
-    // Answers of one turn leave together.
+    // What is answered in a turn leaves together.
     nbdkit_async_batch_begin();
     take_jobs();
     const Clock::time_point now = Clock::now();
@@ -194,18 +187,24 @@ void Client::Loop::start_attempts(Clock::time_point now) {
   }
 }
 
+bool Client::Loop::add_transfer() {
+  auto made = std::make_unique<Transfer>(library_, settings_, cookies_, &sockets_, open_socket,
+                                         close_socket);
+  if (!made->is_made())
+    return false;
+  if (cookies_ != nullptr && transfers_.empty())
+    made->keep_cookie_files(settings_);
+  idle_.push_back(made.get());
+  transfers_.push_back(std::move(made));
+  return true;
+}
+
 void Client::Loop::start_attempt(std::unique_ptr<Job> job, Clock::time_point now) {
-  if (idle_.empty()) {
-    auto made =
-        std::make_unique<Transfer>(library_, settings_, &sockets_, open_socket, close_socket);
-    if (!made->is_made()) {
-      job->response.failure = Failure::other;
-      job->response.reason = "out of memory";
-      finish(std::move(job));
-      return;
-    }
-    idle_.push_back(made.get());
-    transfers_.push_back(std::move(made));
+  if (idle_.empty() && !add_transfer()) {
+    job->response.failure = Failure::other;
+    job->response.reason = "out of memory";
+    finish(std::move(job));
+    return;
   }
   Transfer &transfer = *idle_.back();
   if (job->request.prepare)
@@ -298,7 +297,7 @@ void Client::Loop::settle(Transfer &transfer, int code) {
   paused_.emplace(Clock::now() + *pause, std::move(job));
 }
 
-/// Nothing if there will be no other attempt.
+/// Nothing, if there is to be no other attempt.
 std::optional<Clock::duration> Client::Loop::pause_before_next(const Transfer &transfer,
                                                                const Job &job) {
   const Retry &retry = job.request.retry;
@@ -334,7 +333,7 @@ std::optional<Clock::duration> Client::Loop::pause_before_next(const Transfer &t
     const unsigned doublings = std::min(response.attempts - 1, 16U);
     const milliseconds full =
         std::min(milliseconds(static_cast<int64_t>(retry.delay_ms) << doublings), LONGEST_PAUSE);
-    // So that requests that fail together are not retried together.
+    // So that many who have failed together do not come again together.
     pause = std::chrono::duration_cast<Clock::duration>(
         full * std::uniform_real_distribution<>(0.5, 1.5)(random_));
   }
@@ -349,52 +348,6 @@ void Client::Loop::finish(std::unique_ptr<Job> job) {
   } catch (const std::exception &error) {
     nbdkit_error("HTTP: %s", error.what());
   }
-}
-
-// ---- the client ---------------------------------------------------------------------------------
-
-Client::Client(std::unique_ptr<Loop> loop) : loop_(std::move(loop)) {}
-
-Client::~Client() = default;
-
-std::unique_ptr<Client> Client::start(Settings settings) {
-  const Library *const found = library();
-  if (found == nullptr)
-    return nullptr;
-  if (settings.ca_file.empty() && settings.ca_directory.empty())
-    trust_as_curl_does(settings);
-  auto loop = std::make_unique<Loop>(*found, std::move(settings));
-  if (!loop->start())
-    return nullptr;
-  return std::unique_ptr<Client>(new Client(std::move(loop)));
-}
-
-void Client::submit(Request request) {
-  auto job = std::make_unique<Job>();
-  job->deadline = Clock::now() + milliseconds(request.retry.deadline_ms);
-  job->request = std::move(request);
-  loop_->submit(std::move(job));
-}
-
-Response Client::perform(Request request) {
-  std::mutex mutex;
-  // The C++ one needs a libstdc++ that is too new for some systems.
-  pthread_cond_t is_over = PTHREAD_COND_INITIALIZER;
-  std::optional<Response> result;
-  request.done = [&](const Response &response) {
-    std::lock_guard lock(mutex);
-    result = response;
-    pthread_cond_signal(&is_over); // under the lock: the waiter owns what is notified
-  };
-  submit(std::move(request));
-  std::unique_lock lock(mutex);
-  while (!result)
-    pthread_cond_wait(&is_over, mutex.native_handle());
-  return std::move(*result);
-}
-
-void Client::stop() {
-  loop_->stop();
 }
 
 } // namespace http

@@ -33,6 +33,7 @@ private:
   void take_jobs();
   void start_attempts(Clock::time_point now);
   void start_attempt(std::unique_ptr<Job> job, Clock::time_point now);
+  bool add_transfer();
   void collect();
   void watch(Clock::time_point now);
   void fail_all();
@@ -45,6 +46,7 @@ private:
   const Library &library_;
   const Settings settings_;
   CURLM *multi_ = nullptr;
+  CURLSH *cookies_ = nullptr;
   Sockets sockets_;
   std::thread thread_;
 

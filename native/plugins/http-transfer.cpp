@@ -47,35 +47,61 @@ std::string_view trimmed(std::string_view text) {
 
 } // namespace
 
-Transfer::Transfer(const Library &library, const Settings &settings, void *sockets,
+Transfer::Transfer(const Library &library, const Settings &settings, CURLSH *cookies, void *sockets,
                    int (*open)(void *, int, curl_sockaddr *), int (*close)(void *, int))
     : library_(library), easy_(library.curl_easy_init()) {
   if (easy_ == nullptr)
     return;
   words_[0] = '\0';
   set(CURLOPT_NOSIGNAL, 1);
-  set(CURLOPT_QUICK_EXIT, 1); // unknown to older versions, which wait for name lookups
-  set(CURLOPT_PROTOCOLS, CURLPROTO_HTTP | CURLPROTO_HTTPS);
-  // With HTTP/2, requests on one connection would wait for each other's data.
+  set(CURLOPT_QUICK_EXIT, 1); // unknown to older ones, which wait for lookups of names
+  set_protocol(settings);
+  set_tls(settings);
+  set_proxy(settings);
+  set_functions(sockets, open, close);
+  if (cookies == nullptr)
+    return;
+  library_.curl_easy_setopt(easy_, CURLOPT_SHARE, cookies);
+  set(CURLOPT_COOKIEFILE, ""); // it has them sent and kept
+}
+
+void Transfer::set_protocol(const Settings &settings) {
+  set(CURLOPT_PROTOCOLS,
+      (settings.allows_http ? CURLPROTO_HTTP : 0) | (settings.allows_https ? CURLPROTO_HTTPS : 0));
+  // Many requests at once over one connection would wait for each other's data.
   set(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-  set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1);
-  set(CURLOPT_PATH_AS_IS, 1);            // an object's name may contain /../
+  set(CURLOPT_PATH_AS_IS, 1);            // an object's name may have /../ in it
   set(CURLOPT_EXPECT_100_TIMEOUT_MS, 1); // see set_headers()
   set(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
   set(CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
   set(CURLOPT_CONNECTTIMEOUT_MS, settings.connect_timeout_ms);
   set(CURLOPT_TCP_KEEPALIVE, settings.tcp_keepalive ? 1 : 0);
-  set(CURLOPT_SSL_VERIFYPEER, settings.verifies_tls ? 1 : 0);
-  set(CURLOPT_SSL_VERIFYHOST, settings.verifies_tls ? 2 : 0);
-  set_if_any(CURLOPT_CAINFO, settings.ca_file);
-  set_if_any(CURLOPT_CAPATH, settings.ca_directory);
+  set(CURLOPT_TCP_NODELAY, settings.tcp_nodelay ? 1 : 0);
   set_if_any(CURLOPT_USERAGENT, settings.user_agent);
   set_if_any(CURLOPT_UNIX_SOCKET_PATH, settings.unix_socket);
+}
+
+void Transfer::set_tls(const Settings &settings) {
+  set(CURLOPT_SSL_VERIFYPEER, settings.verifies_tls ? 1 : 0);
+  set(CURLOPT_SSL_VERIFYHOST, settings.verifies_tls ? 2 : 0);
+  set(CURLOPT_SSLVERSION, settings.tls_version);
+  set_if_any(CURLOPT_SSL_CIPHER_LIST, settings.tls_ciphers);
+  set_if_any(CURLOPT_TLS13_CIPHERS, settings.tls13_ciphers);
+  set_if_any(CURLOPT_CAINFO, settings.ca_file);
+  set_if_any(CURLOPT_CAPATH, settings.ca_directory);
+}
+
+void Transfer::set_proxy(const Settings &settings) {
+  set(CURLOPT_SUPPRESS_CONNECT_HEADERS, 1);
   set_if_any(CURLOPT_PROXY, settings.proxy);
   set_if_any(CURLOPT_PROXYUSERNAME, settings.proxy_user);
   set_if_any(CURLOPT_PROXYPASSWORD, settings.proxy_password);
   if (!settings.uses_proxy || (!settings.unix_socket.empty() && settings.proxy.empty()))
     set(CURLOPT_PROXY, "");
+}
+
+void Transfer::set_functions(void *sockets, int (*open)(void *, int, curl_sockaddr *),
+                             int (*close)(void *, int)) {
   library_.curl_easy_setopt(easy_, CURLOPT_PRIVATE, this);
   library_.curl_easy_setopt(easy_, CURLOPT_ERRORBUFFER, words_);
   library_.curl_easy_setopt(easy_, CURLOPT_HEADERFUNCTION, on_header);
@@ -86,6 +112,11 @@ Transfer::Transfer(const Library &library, const Settings &settings, void *socke
   library_.curl_easy_setopt(easy_, CURLOPT_OPENSOCKETDATA, sockets);
   library_.curl_easy_setopt(easy_, CURLOPT_CLOSESOCKETFUNCTION, close);
   library_.curl_easy_setopt(easy_, CURLOPT_CLOSESOCKETDATA, sockets);
+}
+
+void Transfer::keep_cookie_files(const Settings &settings) {
+  set_if_any(CURLOPT_COOKIEFILE, settings.cookie_file);
+  set_if_any(CURLOPT_COOKIEJAR, settings.cookie_jar);
 }
 
 Transfer::~Transfer() {
@@ -119,6 +150,8 @@ void Transfer::begin(std::unique_ptr<Job> job, Clock::time_point now) {
   words_[0] = '\0';
   if (url_ != request.url)
     set(CURLOPT_URL, (url_ = request.url).c_str());
+  if (cookie_ != request.cookie)
+    set(CURLOPT_COOKIE, (cookie_ = request.cookie).empty() ? nullptr : cookie_.c_str());
   set_method();
   if (request.range) {
     char text[48];
@@ -142,7 +175,7 @@ void Transfer::set_method() {
     if (has_body) {
       set(CURLOPT_POST, 1);
     } else {
-      set(CURLOPT_POSTFIELDS, nullptr); // this sets POST, until the next setting
+      set(CURLOPT_POSTFIELDS, nullptr); // which means POST, until the next one
       set(CURLOPT_HTTPGET, 1);
     }
     if (method_ == Method::head)
@@ -155,7 +188,7 @@ void Transfer::set_method() {
     return;
   library_.curl_easy_setopt(easy_, CURLOPT_POSTFIELDSIZE_LARGE,
                             static_cast<int64_t>(request.body.size()));
-  // Not copied; null would make libcurl ask for the data.
+  // Not copied; null would mean that it is to be asked for.
   set(CURLOPT_POSTFIELDS, request.body.data() == nullptr ? "" : request.body.data());
 }
 
@@ -190,8 +223,8 @@ void Transfer::set_headers() {
     if (longer != nullptr)
       headers_ = longer;
   };
-  // The body is sent without waiting, and is not a form. With a signature, a removed header would
-  // still be signed (libcurl 7.88).
+  // A body is sent without being asked for, and is no form.
+  // Where it is signed, a header that is left out would be signed all the same (libcurl 7.88).
   if (!job_->request.body.empty() && job_->request.signature == nullptr)
     add("Expect:");
   const std::vector<std::string> &lines = job_->request.headers;
@@ -214,13 +247,13 @@ std::unique_ptr<Job> Transfer::end(int code) {
     return std::move(job_);
   long number = 0;
   library_.curl_easy_getinfo(easy_, CURLINFO_OS_ERRNO, &number);
-  // libcurl's own messages contain at most hosts and ports.
+  // libcurl's own words name hosts and ports at most.
   if (response.failure == Failure::tls || response.failure == Failure::other)
     response.reason = words_[0] != '\0' ? words_ : library_.curl_easy_strerror(code);
   else if (response.failure == Failure::connect || response.failure == Failure::lost)
     response.reason = number > 0                         ? strerror(static_cast<int>(number))
                       : code == CURLE_OPERATION_TIMEDOUT ? "no answer in time"
-                      : code == CURLE_PARTIAL_FILE       ? "only a part has arrived"
+                      : code == CURLE_PARTIAL_FILE       ? "only a part has come"
                                                          : "";
   return std::move(job_);
 }
@@ -233,7 +266,7 @@ Failure Transfer::failure_of(int code) {
   case CURLE_COULDNT_RESOLVE_PROXY:
     return Failure::name;
   case CURLE_COULDNT_CONNECT:
-  case CURLE_OPERATION_TIMEDOUT: // libcurl only has a time limit for connecting
+  case CURLE_OPERATION_TIMEDOUT: // the only time limit that libcurl knows is that for connecting
   case CURLE_PROXY:
     return Failure::connect;
   case CURLE_SSL_CONNECT_ERROR:
@@ -250,7 +283,7 @@ Failure Transfer::failure_of(int code) {
   case CURLE_SEND_ERROR:
   case CURLE_RECV_ERROR:
     return Failure::lost;
-  case CURLE_WRITE_ERROR: // on_header or on_body refused more
+  case CURLE_WRITE_ERROR: // on_header or on_body did not want more
     return is_text_full_ ? Failure::none : Failure::too_long;
   default:
     return Failure::other;
@@ -272,7 +305,7 @@ bool Transfer::is_silent(Clock::time_point now, unsigned silence_ms) {
   return false;
 }
 
-// ---- responses ---------------------------------------------------------------------------------
+// ---- what comes ---------------------------------------------------------------------------------
 
 size_t Transfer::on_header(char *text, size_t size, size_t count, void *self) {
   return static_cast<Transfer *>(self)->take_header({text, size * count});
@@ -289,7 +322,7 @@ size_t Transfer::take_header(std::string_view line) {
   if (header_bytes_ > MAX_HEADER_BYTES)
     return REFUSED;
   Response &response = job_->response;
-  if (line.starts_with("HTTP/")) { // of the final response, or of an earlier one such as 100
+  if (line.starts_with("HTTP/")) { // of the final response, or of one before it such as 100
     response.status = 0;
     const size_t space = line.find(' ');
     for (size_t i = space + 1; space != std::string_view::npos && i < line.size() && i <= space + 3;

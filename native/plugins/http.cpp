@@ -1,5 +1,5 @@
-// A file on a web server as a read-only disk: the parameters of the http plugin. http-file.hpp does
-// the work.
+// A file on a web server as a read-only disk: the parameters of the plugin http, whose work
+// http-file.hpp does.
 #include <nbdkit-async.hpp>
 
 #include <cstdio>
@@ -56,16 +56,20 @@ std::string secret(const std::string &value) {
   return copy;
 }
 
-/// "Name: value", or another form that libcurl accepts. It is sent unchanged.
-std::string header_of(const std::string &key, std::string line) {
-  if (!line.empty() && line.back() == '\r')
-    line.pop_back();
-  const size_t colon = line.find(':');
-  const bool is_name =
-      colon != std::string::npos && colon > 0 && line.find_first_of(" \t") >= colon;
-  if (!is_name || line.find_first_of("\r\n") != std::string::npos)
+std::vector<std::string> checked_headers(const std::string &key, const std::string &text) {
+  try {
+    return http::header_lines(text);
+  } catch (const std::runtime_error &error) {
+    refuse(key + "=: " + error.what());
+  }
+}
+
+/// One line. It goes to a server as it is.
+std::string header_of(const std::string &key, const std::string &line) {
+  std::vector<std::string> headers = checked_headers(key, line);
+  if (headers.size() != 1)
     refuse(key + "=: expected NAME: VALUE");
-  return line;
+  return headers.front();
 }
 
 std::vector<std::string> headers_of(const std::string &value) {
@@ -78,12 +82,25 @@ std::vector<std::string> headers_of(const std::string &value) {
       refuse("headers=" + value + ": cannot be read");
     text = all.str();
   }
-  std::vector<std::string> headers;
-  std::istringstream lines(text);
-  for (std::string line; std::getline(lines, line);)
-    if (line.find_first_not_of(" \t\r") != std::string::npos)
-      headers.push_back(header_of("headers", line));
-  return headers;
+  return checked_headers("headers", text);
+}
+
+unsigned seconds_of(const std::string &key, const std::string &value) {
+  unsigned seconds = 0, nanoseconds = 0;
+  if (nbdkit_parse_delay(key.c_str(), value.c_str(), &seconds, &nanoseconds) == -1)
+    throw nbdkit::Reported(EINVAL);
+  return nanoseconds > 0 ? seconds + 1 : seconds;
+}
+
+int tls_version_of(const std::string &value) {
+  const std::pair<const char *, int> versions[] = {
+      {"default", http::CURL_SSLVERSION_DEFAULT}, {"tlsv1", http::CURL_SSLVERSION_TLSv1},
+      {"tlsv1.0", http::CURL_SSLVERSION_TLSv1_0}, {"tlsv1.1", http::CURL_SSLVERSION_TLSv1_1},
+      {"tlsv1.2", http::CURL_SSLVERSION_TLSv1_2}, {"tlsv1.3", http::CURL_SSLVERSION_TLSv1_3}};
+  for (const auto &[name, number] : versions)
+    if (value == name)
+      return number;
+  refuse("ssl-version=" + value + ": use tlsv1, tlsv1.0, tlsv1.1, tlsv1.2 or tlsv1.3");
 }
 
 class Http {
@@ -106,30 +123,51 @@ public:
       "password=<PASSWORD>     -, -FD and +FILE keep it out of ps.\n"
       "header=<NAME: VALUE>    Sent with each request; any number of times.\n"
       "headers=+<FILE>         The same, from the lines of a file.\n"
-      "cookie=<COOKIE>         Sent with each request.\n"
+      "header-script=<COMMAND> Prints headers, at the start.\n"
+      "header-script-renew=<TIME>\n"
+      "                        And each time when this has passed.\n"
+      "cookie=<COOKIE>         Sent with each request: NAME=VALUE; NAME=VALUE.\n"
+      "cookie-script=<COMMAND> Prints the cookies, at the start.\n"
+      "cookie-script-renew=<TIME>\n"
+      "                        And each time when this has passed.\n"
+      "cookiefile=<FILE>       Keep the cookies of the server; at first those there, if any.\n"
+      "cookiejar=<FILE>        The same, and write them there in the end.\n"
       "user-agent=<TEXT>       Who asks, in the log of the server; asyncnbd by default.\n"
       "followlocation=false    Do not follow redirects.\n"
+      "protocols=<http,https>  Of URLs, also where redirects lead; both by default.\n"
       "cainfo=<FILE>           Certificates to trust (PEM), instead of the system's.\n"
       "capath=<DIRECTORY>      The same, hashed.\n"
       "sslverify=false         Trust any certificate.\n"
+      "ssl-version=<VERSION>   At least tlsv1.0, tlsv1.1, tlsv1.2 or tlsv1.3.\n"
+      "ssl-cipher-list=<LIST>  The ciphers of TLS up to 1.2.\n"
+      "tls13-ciphers=<LIST>    And of TLS 1.3.\n"
       "proxy=<URL>             Instead of what the environment says; proxy= for none.\n"
       "proxy-user=<USER>       Who asks there.\n"
       "proxy-password=<PASSWORD>\n"
       "                        As password=.\n"
       "unix-socket-path=<PATH> Connect there, whatever the host.\n"
-      "tcp-keepalive=true      Have the system find connections that are dead.";
+      "tcp-keepalive=true      Have the system find connections that are dead.\n"
+      "tcp-nodelay=false       Send small pieces together (Nagle's algorithm).";
 
   bool config(const std::string &key, const std::string &value) {
-    return set_request(key, value) || set_connection(key, value) || set_secret(key, value);
+    return set_request(key, value) || set_connection(key, value) || set_tls(key, value) ||
+           set_secret(key, value) || set_script(key, value) || set_cookies(key, value);
   }
 
   void config_complete() {
-    if (file_.url.empty())
+    if (file_.target.url.empty())
       refuse("the parameter url= is missing: give the URL of a file");
     if (http::library() == nullptr)
       throw nbdkit::Reported();
-    if (!http::parse_url(file_.url))
-      refuse("url=" + http::printable(file_.url) + ": not an http: or https: URL");
+    const std::optional<http::Url> url = http::parse_url(file_.target.url);
+    if (!url)
+      refuse("url=" + http::printable(file_.target.url) + ": not an http: or https: URL");
+    if (!(url->origin.starts_with("https:") ? client_.allows_https : client_.allows_http))
+      refuse("url=" + http::printable(file_.target.url) + ": protocols= does not allow it");
+    if (!file_.target.header_script.empty() && !file_.target.headers.empty())
+      refuse("header-script= prints the headers: it cannot be used with header= or headers=");
+    if (!file_.target.cookie_script.empty() && !file_.target.cookie.empty())
+      refuse("cookie-script= prints the cookies: it cannot be used with cookie=");
   }
 
   void get_ready() {
@@ -157,7 +195,7 @@ public:
 private:
   bool set_request(const std::string &key, const std::string &value) {
     if (key == "url")
-      file_.url = value;
+      file_.target.url = value;
     else if (key == "max-request")
       file_.max_request_bytes = static_cast<uint64_t>(nbdkit::parse_size(value));
     else if (key == "retries")
@@ -169,7 +207,7 @@ private:
     else if (key == "followlocation")
       file_.follows_redirects = nbdkit::parse_bool(value);
     else if (key == "user")
-      file_.user = value;
+      file_.target.user = value;
     else
       return false;
     return true;
@@ -184,12 +222,6 @@ private:
       client_.connect_timeout_ms = milliseconds_of(key, value);
     else if (key == "user-agent")
       client_.user_agent = value;
-    else if (key == "cainfo")
-      client_.ca_file = absolute(value);
-    else if (key == "capath")
-      client_.ca_directory = absolute(value);
-    else if (key == "sslverify")
-      client_.verifies_tls = nbdkit::parse_bool(value);
     else if (key == "proxy") {
       client_.proxy = value;
       client_.uses_proxy = !value.empty();
@@ -199,6 +231,40 @@ private:
       client_.unix_socket = absolute(value);
     else if (key == "tcp-keepalive")
       client_.tcp_keepalive = nbdkit::parse_bool(value);
+    else if (key == "tcp-nodelay")
+      client_.tcp_nodelay = nbdkit::parse_bool(value);
+    else if (key == "protocols")
+      set_protocols(value);
+    else
+      return false;
+    return true;
+  }
+
+  /// Those that others of libcurl's are allowed for, too, say nothing here.
+  void set_protocols(const std::string &value) {
+    client_.allows_http = client_.allows_https = false;
+    std::istringstream names(value);
+    for (std::string name; std::getline(names, name, ',');) {
+      client_.allows_http |= name == "http";
+      client_.allows_https |= name == "https";
+    }
+    if (!client_.allows_http && !client_.allows_https)
+      refuse("protocols=" + value + ": has neither http nor https, and there are no others");
+  }
+
+  bool set_tls(const std::string &key, const std::string &value) {
+    if (key == "cainfo")
+      client_.ca_file = absolute(value);
+    else if (key == "capath")
+      client_.ca_directory = absolute(value);
+    else if (key == "sslverify")
+      client_.verifies_tls = nbdkit::parse_bool(value);
+    else if (key == "ssl-version")
+      client_.tls_version = tls_version_of(value);
+    else if (key == "ssl-cipher-list")
+      client_.tls_ciphers = value;
+    else if (key == "tls13-ciphers")
+      client_.tls13_ciphers = value;
     else
       return false;
     return true;
@@ -206,18 +272,47 @@ private:
 
   bool set_secret(const std::string &key, const std::string &value) {
     if (key == "password")
-      file_.password = secret(value);
+      file_.target.password = secret(value);
     else if (key == "proxy-password")
       client_.proxy_password = secret(value);
     else if (key == "header")
-      file_.headers.push_back(header_of(key, value));
-    else if (key == "cookie")
-      file_.headers.push_back(header_of(key, "Cookie: " + value));
+      file_.target.headers.push_back(header_of(key, value));
     else if (key == "headers")
       for (std::string &line : headers_of(value))
-        file_.headers.push_back(std::move(line));
+        file_.target.headers.push_back(std::move(line));
     else
       return false;
+    return true;
+  }
+
+  bool set_script(const std::string &key, const std::string &value) {
+    if (key == "header-script")
+      file_.target.header_script = value;
+    else if (key == "header-script-renew")
+      file_.target.header_script_renew_seconds = seconds_of(key, value);
+    else if (key == "cookie-script")
+      file_.target.cookie_script = value;
+    else if (key == "cookie-script-renew")
+      file_.target.cookie_script_renew_seconds = seconds_of(key, value);
+    else
+      return false;
+    return true;
+  }
+
+  bool set_cookies(const std::string &key, const std::string &value) {
+    if (key == "cookie") {
+      file_.target.cookie = secret(value);
+      if (file_.target.cookie.find_first_of("\r\n") != std::string::npos)
+        refuse("cookie=: expected NAME=VALUE; NAME=VALUE");
+      return true;
+    }
+    if (key == "cookiefile")
+      client_.cookie_file = value.empty() ? value : absolute(value);
+    else if (key == "cookiejar")
+      client_.cookie_file = client_.cookie_jar = absolute(value);
+    else
+      return false;
+    client_.keeps_cookies = true;
     return true;
   }
 

@@ -9,6 +9,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
+#include "http-library.hpp"
 #include "s3-xml.hpp"
 #include "warning.hpp"
 
@@ -37,6 +38,8 @@ std::string encoded(std::string_view text, std::string_view kept) {
 // ---- opening ------------------------------------------------------------------------------------
 
 std::unique_ptr<Store> Store::open(const Settings &settings) {
+  if (http::library() == nullptr) // which takes URLs apart, too
+    return nullptr;
   std::unique_ptr<Store> store(new Store(settings));
   if (!store->set_origin())
     return nullptr;

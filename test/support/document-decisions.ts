@@ -140,6 +140,9 @@ static int store_read (void *handle, void *buf, uint32_t count, uint64_t offset,
   },
   "docs/plugins.md: $ asyncnbd null": { commands: 4 },
   "docs/plugins.md: $ asyncnbd delay-memory": { commands: 5 },
+  "docs/plugins.md: $ asyncnbd http https://example.com/disk.img header-script-renew": {
+    elsewhere: ["test/e2e/http-cookies.test.ts", '"header-script-renew=1"'],
+  },
   "docs/plugins.md: $ asyncnbd --filter=cow http": { commands: 6 },
   "docs/plugins.md: $ asyncnbd s3": {
     elsewhere: ["test/e2e/s3.test.ts", '"object-size=64K",'],

@@ -1,0 +1,71 @@
+// See http-client.hpp: the client, in front of its loop.
+#include <cstdlib>
+#include <pthread.h>
+#include <utility>
+
+#include "http-loop.hpp"
+
+namespace http {
+
+namespace {
+
+/// By the variables that the command curl knows, and other programs too.
+void trust_as_curl_does(Settings &settings) {
+  const auto value_of = [](const char *variable) {
+    const char *const value = getenv(variable);
+    return std::string(value == nullptr ? "" : value);
+  };
+  settings.ca_file = value_of("CURL_CA_BUNDLE");
+  if (!settings.ca_file.empty())
+    return;
+  settings.ca_file = value_of("SSL_CERT_FILE");
+  settings.ca_directory = value_of("SSL_CERT_DIR");
+}
+
+} // namespace
+
+Client::Client(std::unique_ptr<Loop> loop) : loop_(std::move(loop)) {}
+
+Client::~Client() = default;
+
+std::unique_ptr<Client> Client::start(Settings settings) {
+  const Library *const found = library();
+  if (found == nullptr)
+    return nullptr;
+  if (settings.ca_file.empty() && settings.ca_directory.empty())
+    trust_as_curl_does(settings);
+  auto loop = std::make_unique<Loop>(*found, std::move(settings));
+  if (!loop->start())
+    return nullptr;
+  return std::unique_ptr<Client>(new Client(std::move(loop)));
+}
+
+void Client::submit(Request request) {
+  auto job = std::make_unique<Job>();
+  job->deadline = Clock::now() + std::chrono::milliseconds(request.retry.deadline_ms);
+  job->request = std::move(request);
+  loop_->submit(std::move(job));
+}
+
+Response Client::perform(Request request) {
+  std::mutex mutex;
+  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  pthread_cond_t is_over = PTHREAD_COND_INITIALIZER;
+  std::optional<Response> result;
+  request.done = [&](const Response &response) {
+    std::lock_guard lock(mutex);
+    result = response;
+    pthread_cond_signal(&is_over); // under the lock: the waiter owns what is notified
+  };
+  submit(std::move(request));
+  std::unique_lock lock(mutex);
+  while (!result)
+    pthread_cond_wait(&is_over, mutex.native_handle());
+  return std::move(*result);
+}
+
+void Client::stop() {
+  loop_->stop();
+}
+
+} // namespace http
