@@ -6,6 +6,7 @@
 
 #include "backend/layer.hpp"
 #include "backend/request.hpp"
+#include "host/context.hpp"
 
 namespace asyncnbd::filters {
 
