@@ -15,6 +15,9 @@ constexpr unsigned TRY_AGAIN_AFTER = 16;
 // Who yields to a thread that computes gets its core back after that thread's slice, which takes a
 // hundred requests' time; one that sleeps would have been woken at once.
 constexpr base::Duration LONG_LOOK = std::chrono::microseconds(500);
+// One long look alone may be the machine's affair; a program that computes makes each of them long.
+constexpr unsigned LONG_LOOKS = 3;
+constexpr int64_t TOGETHER_MS = 50; // from one to the next
 constexpr int64_t REST_MS = 500;
 
 } // namespace
@@ -33,8 +36,15 @@ bool SpinLimit::enter(const base::Clock &clock) {
 }
 
 void SpinLimit::note_look(base::Duration took, base::Time now) {
-  if (took >= LONG_LOOK)
-    rests_until_ms_.store(base::in_ms(now) + REST_MS, std::memory_order_relaxed);
+  if (took < LONG_LOOK)
+    return;
+  const int64_t now_ms = base::in_ms(now);
+  const bool follows =
+      now_ms - last_long_look_ms_.exchange(now_ms, std::memory_order_relaxed) <= TOGETHER_MS;
+  const unsigned count = follows ? long_looks_.load(std::memory_order_relaxed) + 1 : 1;
+  long_looks_.store(count % LONG_LOOKS, std::memory_order_relaxed);
+  if (count >= LONG_LOOKS)
+    rests_until_ms_.store(now_ms + REST_MS, std::memory_order_relaxed);
 }
 
 bool Spinner::may_spin() {

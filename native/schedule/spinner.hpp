@@ -26,6 +26,9 @@ private:
   // A count and nothing else: it pairs with nothing, as does the next.
   std::atomic<unsigned> spinning_{0};
   std::atomic<int64_t> rests_until_ms_{0}; // 0: they do not rest
+  // Of looks that took long: estimates, which pair with nothing.
+  std::atomic<int64_t> last_long_look_ms_{INT64_MIN / 2};
+  std::atomic<unsigned> long_looks_{0}; // one soon after the other
 };
 
 // One for each connection, used by its leader, or for each worker.

@@ -118,15 +118,19 @@ TEST_CASE("where other work waits for the core, nobody spins for a while") {
   Spinning spinning;
   Spinner second(spinning.clock, spinning.limit, BUDGET_US);
   auto look = [] { return true; };
-  CHECK(spinning.spinner.spin([&] {
-    spinning.clock.advance(499us); // as a client takes for much data
-    return true;
-  }));
+  auto look_for = [&](asyncnbd::base::Duration time) {
+    return spinning.spinner.spin([&] {
+      spinning.clock.advance(time);
+      return true;
+    });
+  };
+  for (int i = 0; i < 10; i++)
+    CHECK(look_for(499us)); // as a client takes for much data
   CHECK(second.spin(look));
-  CHECK(spinning.spinner.spin([&] {
-    spinning.clock.advance(3ms); // another thread's slice
-    return true;
-  }));
+  for (int i = 0; i < 3; i++) {
+    CHECK(second.spin(look));
+    CHECK(look_for(3ms)); // another thread's slice
+  }
   CHECK_FALSE(second.spin(look));
   spinning.clock.advance(499ms);
   CHECK_FALSE(second.spin(look));
@@ -134,6 +138,17 @@ TEST_CASE("where other work waits for the core, nobody spins for a while") {
   spinning.clock.advance(1ms);
   CHECK(second.spin(look));
   CHECK(spinning.spin(true));
+}
+
+TEST_CASE("a long look now and then is no reason to rest") {
+  Spinning spinning;
+  for (int i = 0; i < 10; i++) {
+    CHECK(spinning.spinner.spin([&] {
+      spinning.clock.advance(3ms);
+      return true;
+    }));
+    spinning.clock.advance(48ms);
+  }
 }
 
 TEST_CASE("a chance lost because no core is free costs no credit") {
