@@ -275,6 +275,7 @@ Napi::Value adopt_export(const Napi::CallbackInfo &info, const SharedPluginClien
   Napi::Object facts = info[2].As<Napi::Object>();
   ScriptBridgeWrap &script = *ScriptBridgeWrap::Unwrap(info[0].As<Napi::Object>());
   std::unique_ptr<backend::Backend> opened;
+  client->loop = client->chain == nullptr ? script.loop() : nullptr;
   if (info[1].IsNumber())
     opened = backend_of_script(script.bridge(), info[1].As<Napi::Number>(), facts);
   set_script(*client, script, facts.Get("answer").As<Napi::Function>(), std::move(opened));

@@ -13,6 +13,7 @@
 #include "backend/c_backend.hpp"
 #include "backend/chain.hpp"
 #include "host/context.hpp"
+#include "schedule/loop_poller.hpp"
 
 namespace asyncnbd::addon {
 
@@ -27,6 +28,9 @@ struct PluginClient {
   std::shared_ptr<LoopHold> hold{}; // the session's: whether its calls keep the event loop alive
   unsigned threads = 1;             // calls of the plugin at once, if it allows more than one
   std::unique_ptr<backend::Backend> backend; // the open export, behind the chain
+  // Where its connection may be led: JavaScript's event loop, if that has opened it and there is
+  // nothing native in front of it.
+  std::shared_ptr<schedule::LoopPoller> loop{};
   // For a plugin in JavaScript; see script_questions.hpp. It keeps the object that owns this alive,
   // so it must be dropped when it has answered, or when the export is closed.
   std::shared_ptr<Napi::FunctionReference> answers;

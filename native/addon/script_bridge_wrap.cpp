@@ -22,6 +22,7 @@ Napi::Function ScriptBridgeWrap::define(Napi::Env env) {
                          InstanceMethod("answer", &ScriptBridgeWrap::answer),
                          InstanceMethod("trim", &ScriptBridgeWrap::trim),
                          InstanceMethod("slab", &ScriptBridgeWrap::slab),
+                         InstanceMethod("endLoop", &ScriptBridgeWrap::end_loop),
                      });
 }
 
@@ -32,22 +33,28 @@ ScriptBridgeWrap::ScriptBridgeWrap(const Napi::CallbackInfo &info) : ObjectWrap(
       std::make_shared<Napi::FunctionReference>(Napi::Persistent(info[0].As<Napi::Function>()));
   // Connections may outlive this object, on threads where no reference may be dropped.
   std::weak_ptr<Napi::FunctionReference> callback = on_wake_;
-  bridge_ = std::make_shared<ScriptBridge>([queue = JsQueue::of(env), callback] {
-    queue->post([callback](Napi::Env) {
-      if (auto function = callback.lock())
-        function->Call({});
-    });
-  });
-  napi_add_env_cleanup_hook(env, &ScriptBridgeWrap::shut, bridge_.get());
+  const auto give_turn = [callback] {
+    if (auto function = callback.lock())
+      function->Call({});
+  };
+  loop_ = std::make_unique<ScriptLoop>(env, give_turn);
+  bridge_ =
+      std::make_shared<ScriptBridge>([queue = JsQueue::of(env), give_turn, loop = loop_.get()] {
+        if (!ScriptLoop::wake(loop))
+          queue->post([give_turn](Napi::Env) { give_turn(); });
+      });
+  napi_add_env_cleanup_hook(env, &ScriptBridgeWrap::shut, this);
 }
 
 ScriptBridgeWrap::~ScriptBridgeWrap() {
-  napi_remove_env_cleanup_hook(Env(), &ScriptBridgeWrap::shut, bridge_.get());
-  bridge_->shut();
+  napi_remove_env_cleanup_hook(Env(), &ScriptBridgeWrap::shut, this);
+  shut(this);
 }
 
-void ScriptBridgeWrap::shut(void *bridge) {
-  static_cast<ScriptBridge *>(bridge)->shut();
+void ScriptBridgeWrap::shut(void *wrap) {
+  auto *self = static_cast<ScriptBridgeWrap *>(wrap);
+  self->bridge_->shut();
+  self->loop_->close();
 }
 
 // exchange(completions, most): how many submissions are in the batch now.
@@ -130,6 +137,12 @@ Napi::Value ScriptBridgeWrap::slab(const Napi::CallbackInfo &info) {
   result.Set("slotBytes", slab.slot_bytes);
   result.Set("slots", slab.slots);
   return result;
+}
+
+// endLoop(): after the last connection.
+Napi::Value ScriptBridgeWrap::end_loop(const Napi::CallbackInfo &info) {
+  loop_->close();
+  return info.Env().Undefined();
 }
 
 // Memory of the bridge's as an ArrayBuffer that keeps the bridge.

@@ -4,6 +4,7 @@
 #include <memory>
 #include <napi.h>
 
+#include "addon/script_loop.hpp"
 #include "addon/script_questions.hpp"
 #include "backend/script_bridge.hpp"
 
@@ -16,6 +17,8 @@ public:
   ~ScriptBridgeWrap() override;
 
   const std::shared_ptr<backend::ScriptBridge> &bridge() const { return bridge_; }
+  // Where connections of its exports may be led.
+  const std::shared_ptr<schedule::LoopPoller> &loop() { return loop_->poller(); }
   // That open exports again which belong to no client.
   const std::shared_ptr<KeptFunctions> &kept() const { return kept_; }
 
@@ -28,11 +31,13 @@ private:
   Napi::Value answer(const Napi::CallbackInfo &info);
   Napi::Value trim(const Napi::CallbackInfo &info);
   Napi::Value slab(const Napi::CallbackInfo &info);
+  Napi::Value end_loop(const Napi::CallbackInfo &info);
 
   Napi::Value share(Napi::Env env, void *memory, size_t bytes);
-  static void shut(void *bridge);
+  static void shut(void *wrap);
 
   std::shared_ptr<Napi::FunctionReference> on_wake_;
+  std::unique_ptr<ScriptLoop> loop_;
   std::shared_ptr<backend::ScriptBridge> bridge_;
   const std::shared_ptr<KeptFunctions> kept_ = std::make_shared<KeptFunctions>();
 };

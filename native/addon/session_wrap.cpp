@@ -207,7 +207,8 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   hold_->begin();
   auto connection = std::make_shared<nbd::Connection>(
       resources(),
-      nbd::Ends{std::move(client_context_), std::move(stream), std::move(client_->backend)},
+      nbd::Ends{std::move(client_context_), std::move(stream), std::move(client_->backend),
+                std::move(client_->loop)},
       settings, [=, hold = hold_, client = client_](const auto &closed) {
         queue->post([=](Napi::Env env) {
           hold->end();

@@ -13,14 +13,14 @@ namespace asyncnbd::nbd {
 Connection::Connection(Resources &resources, Ends ends, const TransmissionSettings &settings,
                        OnClosed on_closed)
     : shared_(resources, std::move(ends), settings), latency_(shared_.runtime.clock),
-      place_(shared_, latency_), admission_(shared_),
+      place_(shared_, latency_), loop_(shared_), admission_(shared_),
       completions_(shared_, admission_.memory(), client_waits_, place_),
       reader_(resources, shared_.transport, completions_.requests(), shared_.facts, admission_,
               settings.style),
       client_waits_(shared_.runtime,
                     {shared_.transport, reader_, completions_.replies(), admission_.memory()},
                     shared_.failure, settings.stall_timeout),
-      leader_({shared_, admission_, reader_, completions_, client_waits_, place_, latency_},
+      leader_({shared_, admission_, reader_, completions_, client_waits_, place_, loop_, latency_},
               [this] { finish(); }),
       on_closed_(std::move(on_closed)) {
   if (settings.latencies != nullptr)
@@ -57,6 +57,7 @@ void Connection::finish() {
   enter(Phase::serving, Phase::closed);
   leader_.stop_noticing();
   place_.leave();
+  loop_.leave();
   if (shared_.runtime.idle_poller.candidate_ends() == 0)
     shared_.resources.page_pipes.close_kept();
   backend::close_in_time(shared_.backend, shared_.resources.of_backends, shared_.time_to_close());
@@ -74,6 +75,7 @@ void Connection::finish() {
 void Connection::stop() {
   shared_.stop_requested.store(true);
   place_.wake_to_stop();
+  loop_.wake_to_stop();
 }
 
 void Connection::stop(std::chrono::milliseconds grace) {

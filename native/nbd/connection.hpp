@@ -7,6 +7,7 @@
 #include "nbd/client_waits.hpp"
 #include "nbd/completions.hpp"
 #include "nbd/leader.hpp"
+#include "nbd/loop_place.hpp"
 #include "nbd/poll_place.hpp"
 #include "nbd/request_admission.hpp"
 #include "nbd/request_reader.hpp"
@@ -54,6 +55,7 @@ private:
   Transmission shared_;
   schedule::CallLatency latency_;
   PollPlace place_;
+  LoopPlace loop_;
   RequestAdmission admission_;
   Completions completions_;
   RequestReader reader_;

@@ -38,6 +38,29 @@ PendingRequest *Intake::next() {
   }
 }
 
+PendingRequest *Intake::next_at_once() {
+  if (std::exchange(has_to_wait_, false))
+    expects_input_ = true;
+  for (;;) {
+    PendingRequest *request = nullptr;
+    const RequestReader::Outcome outcome = parts_.reader.next(&request);
+    if (outcome == RequestReader::Outcome::request)
+      return request;
+    if (outcome != RequestReader::Outcome::needs_input || !receive_at_once())
+      return nullptr;
+  }
+}
+
+// False: there is nothing now.
+bool Intake::receive_at_once() {
+  parts_.replies.flush(when_full_);
+  if (stop_deadline_ || parts_.stop_requested.load(std::memory_order_relaxed) ||
+      parts_.replies.is_full())
+    return false;
+  has_to_wait_ = !expects_input_ || receive_and_answer() == RequestReader::Received::nothing;
+  return !has_to_wait_;
+}
+
 // Receives something, or waits until that is worth a try. False: the reader is to be left as it is,
 // since the connection waits elsewhere or ends.
 bool Intake::receive() {

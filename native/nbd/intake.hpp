@@ -49,13 +49,19 @@ public:
   // The next request. nullptr when there will be none, as the client leaves, or the server stops;
   // or when `has_to_wait`.
   PendingRequest *next();
+  // Before a turn on a loop: whatever was known of the client's input, it is looked for.
+  void look_again() { expects_input_ = true; }
+  // The same as next, but does not wait. nullptr also when it would have to, for more than the
+  // client's input, unless `has_to_wait`.
+  PendingRequest *next_at_once();
 
-  // The last `next` found no request. When the client has sent something, or there is another
-  // reason to look again, the next one goes on.
+  // The last call found no request. When the client has sent something, or there is another reason
+  // to look again, the next one goes on.
   bool has_to_wait() const { return has_to_wait_; }
 
 private:
   bool receive();
+  bool receive_at_once();
   RequestReader::Received receive_and_answer();
   bool has_stopped(bool between_requests);
   bool waits_in_poller(bool between_requests, bool has_idled = false);

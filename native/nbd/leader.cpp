@@ -1,4 +1,5 @@
-// Leading and waiting: see leader.hpp, and leader_threads.cpp for how the lead changes hands.
+// Leading and waiting: see leader.hpp, leader_threads.cpp for how the lead changes hands, and
+// leader_on_loop.cpp for leading on an event loop.
 #include "nbd/leader.hpp"
 
 #include <cinttypes>
@@ -25,7 +26,7 @@ constexpr uint32_t MIN_PIPED_READ_BYTES = 16 << 10;
 Leader::Leader(const Parts &parts, std::function<void()> on_end)
     : shared_(parts.shared), admission_(parts.admission), reader_(parts.reader),
       completions_(parts.completions), client_waits_(parts.client_waits), place_(parts.place),
-      latency_(parts.latency), on_end_(std::move(on_end)),
+      loop_(parts.loop), latency_(parts.latency), on_end_(std::move(on_end)),
       answer_waits_(shared_, completions_, client_waits_, place_),
       intake_({shared_.transport, reader_, completions_.requests(), completions_.replies(), waits_,
                shared_.stop_requested},
@@ -60,6 +61,8 @@ Leader::Exit Leader::lead_until_handed_over() {
         end();
         return Exit::finished;
       }
+      if (loop_.is_wanted() && move_to_loop())
+        return Exit::released;
     }
     if (!intake_.has_to_wait()) {
       end();
@@ -71,22 +74,28 @@ Leader::Exit Leader::lead_until_handed_over() {
 
 // Submits the request, or answers it with its error. False: another thread leads now.
 bool Leader::execute(PendingRequest *request) {
+  return !needs_backend(request) || call_backend(request);
+}
+
+// False: the request has been answered.
+bool Leader::needs_backend(PendingRequest *request) {
   completions_.begin(*request);
+  loop_.note(*request);
   if (const int error = refusal(*request)) {
     completions_.refuse(*request, error);
-    return true;
+    return false;
   }
   if (shared_.may_send_holes)
     use_sparse_hint(request);
   if (request->answer.is_elsewhere() && !request->may_have_holes) {
     latency_.count_none();
     completions_.answer_at_once(*request);
-    return true;
+    return false;
   }
   request->may_answer_in_pages = shared_.may_pipe && request->type == wire::NBD_CMD_READ &&
                                  request->length_bytes >= MIN_PIPED_READ_BYTES;
   has_worked_ = true;
-  return call_backend(request);
+  return true;
 }
 
 bool Leader::call_backend(PendingRequest *request) {
@@ -240,6 +249,10 @@ bool Leader::is_long_turn() const {
 
 schedule::Pollable::Turn Leader::resume() {
   const std::shared_ptr<const schedule::Receiver> keep = completions_.reply_end(); // it may end
+  if (loop_.is_there()) {
+    lead_on_loop();
+    return {};
+  }
   threads_.fetch_add(1, std::memory_order_relaxed);
   reader_.use_thread_cache();
   completions_.requests().use_thread_cache();

@@ -1,5 +1,6 @@
 // Who leads a connection: reads the client's requests and has the backend carry them out. Its
-// thread, another one when a call is slow, none while it waits for its client.
+// thread, another one when a call is slow, none while it waits for its client, or the one of the
+// backend's event loop.
 #pragma once
 
 #include <atomic>
@@ -9,6 +10,7 @@
 #include "nbd/client_waits.hpp"
 #include "nbd/completions.hpp"
 #include "nbd/intake.hpp"
+#include "nbd/loop_place.hpp"
 #include "nbd/poll_place.hpp"
 #include "nbd/request_admission.hpp"
 #include "nbd/transmission.hpp"
@@ -28,6 +30,7 @@ public:
     Completions &completions;
     ClientWaits &client_waits;
     PollPlace &place;
+    LoopPlace &loop;
     schedule::CallLatency &latency;
   };
   // `on_end` is called at the end, by the last who leads, when nothing is in flight any more.
@@ -72,6 +75,7 @@ private:
   void begin_turn();
   bool is_long_turn() const;
   bool execute(PendingRequest *request);
+  bool needs_backend(PendingRequest *request);
   bool call_backend(PendingRequest *request);
   int refusal(const PendingRequest &request) const;
   void use_sparse_hint(PendingRequest *request);
@@ -85,6 +89,18 @@ private:
   bool send();
   void end();
 
+  bool move_to_loop();
+  // What the leader does when it has had its turn on a loop.
+  enum class AfterTurn {
+    waits_for_client,
+    waits_for_turn, // there is more to do
+    leaves,         // for a thread that may wait
+  };
+  void lead_on_loop();
+  AfterTurn lead_at_once();
+  bool may_wait_on_loop();
+  void leave_loop();
+
   bool is_worth_another_thread() const;
   void hand_over(uint64_t call);
   bool take_over_from_slow_thread();
@@ -96,6 +112,7 @@ private:
   Completions &completions_;
   ClientWaits &client_waits_;
   PollPlace &place_;
+  LoopPlace &loop_;
   schedule::CallLatency &latency_;
   const std::function<void()> on_end_;
   AnswerWaits answer_waits_;
@@ -111,6 +128,10 @@ private:
   bool has_worked_ = false;                     // replies that are queued have taken time to make
   uint64_t turn_ends_at_requests_ = UINT64_MAX; // see RequestCounters
   uint64_t turn_ends_at_bytes_ = UINT64_MAX;    // read and written
+
+  // The loop's: which request was not whole when a turn ended, and since when.
+  uint64_t waited_for_request_ = 0;
+  base::Time waits_since_;
 
   // The detector's.
   uint64_t slow_call_ = 0;

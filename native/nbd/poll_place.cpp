@@ -6,6 +6,7 @@
 namespace asyncnbd::nbd {
 
 using schedule::IdlePoller;
+using schedule::PollTable;
 using schedule::Registration;
 
 // A connection for which others would have had to wait has its own thread until it idles: it would
@@ -22,7 +23,7 @@ bool PollPlace::is_wanted(bool has_idled) {
 
 void PollPlace::suspend_input() {
   if (Registration *registration = registration_.load(std::memory_order_relaxed))
-    shared_.runtime.idle_poller.suspend_input(*registration);
+    shared_.runtime.idle_poller.table().suspend_input(*registration);
 }
 
 void PollPlace::before_delay() {
@@ -36,8 +37,8 @@ bool PollPlace::enter(schedule::Pollable &pollable) {
   if (registration_.load(std::memory_order_relaxed) != nullptr)
     return true;
   const transport::Transport &transport = shared_.transport;
-  Registration *registration =
-      shared_.runtime.idle_poller.add(pollable, {transport.input_fd(), transport.wake_fd()});
+  Registration *registration = shared_.runtime.idle_poller.table().add(
+      pollable, {transport.input_fd(), transport.wake_fd()});
   registration_.store(registration); // sequentially consistent: see wake_to_stop
   can_be_polled_ = registration != nullptr;
   return can_be_polled_;
@@ -46,10 +47,10 @@ bool PollPlace::enter(schedule::Pollable &pollable) {
 bool PollPlace::wait() {
   Registration *registration = registration_.load(std::memory_order_relaxed);
   base::invariant(registration != nullptr, "who waits in the poller has a place there");
-  const IdlePoller::Wait wait = shared_.runtime.idle_poller.wait(*registration);
-  if (wait == IdlePoller::Wait::begun)
+  const PollTable::Wait wait = shared_.runtime.idle_poller.table().wait(*registration);
+  if (wait == PollTable::Wait::begun)
     return true;
-  if (wait == IdlePoller::Wait::impossible)
+  if (wait == PollTable::Wait::impossible)
     can_be_polled_ = false;
   return false;
 }
@@ -67,7 +68,7 @@ void PollPlace::wake_to_stop() {
 
 void PollPlace::leave() {
   if (Registration *registration = registration_.exchange(nullptr))
-    shared_.runtime.idle_poller.remove(*registration);
+    shared_.runtime.idle_poller.table().remove(*registration);
 }
 
 } // namespace asyncnbd::nbd

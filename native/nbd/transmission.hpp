@@ -14,6 +14,7 @@
 #include "nbd/request_counters.hpp"
 #include "nbd/resources.hpp"
 #include "nbd/sparse_hint.hpp"
+#include "schedule/loop_poller.hpp"
 #include "transport/transport.hpp"
 
 namespace asyncnbd::nbd {
@@ -41,6 +42,8 @@ struct Ends {
   std::shared_ptr<ClientContext> client;
   std::unique_ptr<transport::Transport> transport;
   std::unique_ptr<backend::Backend> backend;
+  // Which the backend's callbacks run on; nullptr: they run on none, or much is between.
+  std::shared_ptr<schedule::LoopPoller> loop{};
 };
 
 // Made before the parts, and outlives them.

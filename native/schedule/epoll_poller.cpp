@@ -2,6 +2,7 @@
 #include "schedule/poller.hpp"
 
 #include <sys/epoll.h>
+#include <unistd.h>
 
 namespace asyncnbd::schedule {
 
@@ -11,6 +12,11 @@ namespace {
 constexpr unsigned INPUT_EVENTS = EPOLLIN | EPOLLRDHUP | EPOLLET;
 
 } // namespace
+
+EpollPoller::~EpollPoller() {
+  if (epoll_fd_ != -1)
+    close(epoll_fd_);
+}
 
 bool EpollPoller::open() {
   if (epoll_fd_.load() != -1)

@@ -20,7 +20,8 @@ constexpr unsigned MAX_RELEASES_AT_ONCE = 64;
 IdlePoller::IdlePoller(const base::Clock &clock, base::Threads &threads, SlowCallDetector &detector,
                        SpinLimit &spin_limit, Poller &poller, unsigned cores)
     : clock_(clock), threads_(threads), detector_(detector), spin_limit_(spin_limit),
-      poller_(poller), max_workers_(std::max(1u, cores)), unfilled_workers_(*this, detector) {}
+      table_(clock, poller), max_workers_(std::max(1u, cores)), unfilled_workers_(*this, detector) {
+}
 
 int64_t IdlePoller::now_ms() const {
   return base::in_ms(clock_.now());
@@ -56,52 +57,6 @@ void IdlePoller::before_delay() {
     worker->replace();
 }
 
-Registration *IdlePoller::add(Pollable &pollable, const PolledFds &fds) {
-  if (!poller_.open())
-    return nullptr;
-  Registration &registration = registrations_.take();
-  registration.pollable = &pollable;
-  registration.fds = fds;
-  registration.input_is_suspended = false;
-  registration.has_ended.store(false, std::memory_order_relaxed);
-  registration.last_turn_ms.store(now_ms(), std::memory_order_relaxed);
-  registration.state.store(Registration::State::busy, std::memory_order_release);
-  pollables_.fetch_add(1);
-  if (poller_.add(fds, &registration))
-    return &registration;
-  remove(registration);
-  return nullptr;
-}
-
-IdlePoller::Wait IdlePoller::wait(Registration &registration) {
-  // Before the pollable may be claimed: once it is, it may be removed, and its descriptor be
-  // another's.
-  if (registration.input_is_suspended && !poller_.resume_input(registration.fds, &registration))
-    return Wait::impossible;
-  registration.input_is_suspended = false;
-  // Reset at once: an event for the registration's last pollable must not keep this one from
-  // waiting for ever.
-  if (registration.has_ended.exchange(false))
-    return Wait::woken;
-  return registration.try_wait() ? Wait::begun : Wait::woken;
-}
-
-void IdlePoller::suspend_input(Registration &registration) {
-  if (!registration.input_is_suspended)
-    registration.input_is_suspended = poller_.suspend_input(registration.fds, &registration);
-}
-
-void IdlePoller::remove(Registration &registration) {
-  poller_.remove(registration.fds);
-  registration.pollable = nullptr;
-  registration.fds = {};
-  const Registration::State before = registration.state.exchange(Registration::State::unused);
-  base::invariant(before == Registration::State::busy || before == Registration::State::notified,
-                  "who removes a pollable has it");
-  pollables_.fetch_sub(1);
-  registrations_.put(registration);
-}
-
 void IdlePoller::replace_worker(Registration &registration) {
   // The detector runs: a worker that is seen here cannot end before it has been removed there.
   if (PollWorker *worker = registration.worker.load(std::memory_order_acquire))
@@ -124,7 +79,7 @@ void IdlePoller::offer_thread() {
   while (unfilled_workers_.take())
     work();
   unsigned workers = workers_.load();
-  while (workers < max_workers_ && pollables_.load() > 0) {
+  while (workers < max_workers_ && table_.count() > 0) {
     if (!workers_.compare_exchange_weak(workers, workers + 1))
       continue;
     work();
@@ -139,7 +94,7 @@ void IdlePoller::work() {
   bool is_ours = true;
   while (is_ours) {
     Registration *registration = next_ready(worker);
-    if (registration == nullptr && pollables_.load() == 0) {
+    if (registration == nullptr && table_.count() == 0) {
       workers_.fetch_sub(1);
       return;
     }
@@ -152,19 +107,14 @@ void IdlePoller::work() {
 
 // nullptr if there has been no event for long.
 Registration *IdlePoller::next_ready(PollWorker &worker) {
-  std::optional<Poller::Event> event = poller_.wait(0);
-  if (!event)
+  Registration *registration = table_.next(0);
+  if (registration == nullptr)
     worker.spin([&] {
-      event = poller_.wait(0);
-      return event.has_value();
+      registration = table_.next(0);
+      return registration != nullptr;
     });
-  if (!event)
-    event = poller_.wait(worker.may_release_memory() ? RELEASE_EVERY_MS : -1);
-  if (!event)
-    return nullptr;
-  auto *registration = static_cast<Registration *>(event->whose);
-  if (event->has_ended)
-    registration->has_ended.store(true);
+  if (registration == nullptr)
+    registration = table_.next(worker.may_release_memory() ? RELEASE_EVERY_MS : -1);
   return registration;
 }
 
@@ -186,7 +136,7 @@ Registration *IdlePoller::release_idle_memory(int64_t now, PollWorker &worker) {
   Registration *woken = nullptr;
   bool are_some_left = false;
   unsigned count = 0;
-  registrations_.each([&](Registration &registration) {
+  table_.each([&](Registration &registration) {
     const int64_t last_turn_ms = registration.last_turn_ms.load(std::memory_order_relaxed);
     if (registration.released_since_turn_ms == last_turn_ms)
       return;
@@ -207,7 +157,7 @@ Registration *IdlePoller::release_idle_memory(int64_t now, PollWorker &worker) {
     // Resuming reports input that is there already, should the pollable have overlooked some: a
     // receive ends early at descriptors that are passed, and at urgent data.
     registration.input_is_suspended = true;
-    if (wait(registration) != Wait::begun)
+    if (table_.wait(registration) != PollTable::Wait::begun)
       woken = &registration;
   });
   worker.set_may_release_memory(are_some_left);

@@ -9,9 +9,8 @@
 #include "base/clock.hpp"
 #include "base/mutex.hpp"
 #include "base/threads.hpp"
+#include "schedule/poll_table.hpp"
 #include "schedule/poll_worker.hpp"
-#include "schedule/poller.hpp"
-#include "schedule/registrations.hpp"
 
 namespace asyncnbd::schedule {
 
@@ -34,19 +33,8 @@ public:
   // Whether there are so many candidates that those with nothing to do should wait here.
   bool is_open() const { return is_open_.load(std::memory_order_relaxed); }
 
-  // Before a pollable waits for the first time. nullptr: it cannot wait here.
-  Registration *add(Pollable &pollable, const PolledFds &fds);
-
-  // By the thread that has the pollable. `begun`: it waits, and is no longer the caller's. `woken`:
-  // it must look again first. `impossible`: it cannot wait here any more, and is to be removed.
-  enum class Wait { begun, woken, impossible };
-  Wait wait(Registration &registration);
-
-  // By the thread that has the pollable: until it waits again, its input causes no events.
-  void suspend_input(Registration &registration);
-
-  // By the thread that has the pollable, which does not wait here any more.
-  void remove(Registration &registration);
+  // Where they wait.
+  PollTable &table() { return table_; }
 
   // The calling thread has nothing else to do: it becomes a worker if there are too few of them.
   void offer_thread();
@@ -79,11 +67,10 @@ private:
   base::Threads &threads_;
   SlowCallDetector &detector_;
   SpinLimit &spin_limit_;
-  Poller &poller_;
+  PollTable table_;
   const unsigned max_workers_;
-  // These two pair with each other, sequentially consistent: see offer_thread.
+  // Pairs with the table's count, sequentially consistent: see offer_thread.
   std::atomic<unsigned> workers_{0};
-  std::atomic<unsigned> pollables_{0};
   // Counts and settings: who reads an old value decides a little later.
   std::atomic<unsigned> candidates_{0};
   std::atomic<bool> is_open_{false};
@@ -91,7 +78,6 @@ private:
   std::atomic<int64_t> release_from_ms_{0};
   // Held by the one worker that releases memory.
   base::Mutex<base::LockRank::idle_memory> releasing_;
-  Registrations registrations_;
   UnfilledWorkers unfilled_workers_;
 };
 

@@ -43,10 +43,13 @@ public:
 class EpollPoller final : public Poller {
 public:
   EpollPoller() = default;
+  ~EpollPoller() override;
   EpollPoller(const EpollPoller &) = delete;
   EpollPoller &operator=(const EpollPoller &) = delete;
 
   bool open() override;
+  // Readable as long as there are events; once it is open.
+  int fd() const { return epoll_fd_.load(); }
   bool add(const PolledFds &fds, void *whose) override;
   bool suspend_input(const PolledFds &fds, void *whose) override;
   bool resume_input(const PolledFds &fds, void *whose) override;

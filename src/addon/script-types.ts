@@ -27,6 +27,8 @@ export interface NativeScriptBridge {
   batch(): [ArrayBuffer, ArrayBuffer];
   /** The memory around a slot. To be asked for once. */
   slab(slot: number): { buffer: ArrayBuffer; firstSlot: number; slotBytes: number; slots: number };
+  /** After the last connection: none is led by this thread any more. More than once is once. */
+  endLoop(): void;
 }
 
 /** A queue for turns, one at a time, at a plugin in JavaScript: of its requests, and of NativeTurn. */

@@ -6,7 +6,7 @@
 
 using namespace std::chrono_literals;
 using namespace asyncnbd::schedule;
-using Wait = IdlePoller::Wait;
+using Wait = PollTable::Wait;
 
 TEST_CASE("an event resumes a waiting connection once, which then waits again") {
   PollerSimulation simulation;
@@ -42,8 +42,8 @@ TEST_CASE("an event for a busy connection is not lost, and comes once") {
   simulation.add_event(busy);
   simulation.poller.steps.push_back([&] {
     CHECK(busy.resumed == 0);
-    CHECK(simulation.idle.wait(*busy.registration) == Wait::woken);
-    CHECK(simulation.idle.wait(*busy.registration) == Wait::begun);
+    CHECK(simulation.idle.table().wait(*busy.registration) == Wait::woken);
+    CHECK(simulation.idle.table().wait(*busy.registration) == Wait::begun);
   });
   simulation.work();
   CHECK(busy.resumed == 0);
@@ -55,9 +55,9 @@ TEST_CASE("a resumed pollable belongs to its thread until it waits again") {
   CHECK(one.registration->notify()); // the caller has it
   CHECK_FALSE(one.registration->claim());
   CHECK_FALSE(one.registration->notify());
-  CHECK(simulation.idle.wait(*one.registration) == Wait::woken);
+  CHECK(simulation.idle.table().wait(*one.registration) == Wait::woken);
   CHECK_FALSE(one.registration->claim());
-  CHECK(simulation.idle.wait(*one.registration) == Wait::begun);
+  CHECK(simulation.idle.table().wait(*one.registration) == Wait::begun);
   CHECK(one.registration->claim());
 }
 
@@ -65,8 +65,8 @@ TEST_CASE("a connection that missed its client's end is told again when it waits
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_waiting();
   one.turns.push_back([&] {
-    CHECK(simulation.idle.wait(*one.registration) == Wait::woken);
-    CHECK(simulation.idle.wait(*one.registration) == Wait::begun);
+    CHECK(simulation.idle.table().wait(*one.registration) == Wait::woken);
+    CHECK(simulation.idle.table().wait(*one.registration) == Wait::begun);
     return Pollable::Turn{};
   });
   simulation.add_event(one, true);
@@ -78,15 +78,15 @@ TEST_CASE("input that is suspended is resumed before its pollable waits again") 
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_busy();
   const int fd = one.registration->fds.input;
-  simulation.idle.suspend_input(*one.registration);
-  simulation.idle.suspend_input(*one.registration);
+  simulation.idle.table().suspend_input(*one.registration);
+  simulation.idle.table().suspend_input(*one.registration);
   CHECK(simulation.poller.suspended == std::set{fd});
   CHECK(simulation.poller.changes == 1);
-  CHECK(simulation.idle.wait(*one.registration) == Wait::begun);
+  CHECK(simulation.idle.table().wait(*one.registration) == Wait::begun);
   CHECK(simulation.poller.suspended.empty());
   CHECK(simulation.poller.changes == 2);
   REQUIRE(one.registration->claim());
-  CHECK(simulation.idle.wait(*one.registration) == Wait::begun);
+  CHECK(simulation.idle.table().wait(*one.registration) == Wait::begun);
   CHECK(simulation.poller.changes == 2);
 }
 
@@ -94,30 +94,30 @@ TEST_CASE("a connection whose input cannot be resumed cannot wait; one whose inp
           "suspended can") {
   PollerSimulation simulation;
   SimulatedPollable &one = simulation.add_busy();
-  simulation.idle.suspend_input(*one.registration);
+  simulation.idle.table().suspend_input(*one.registration);
   simulation.poller.can_resume = false;
-  CHECK(simulation.idle.wait(*one.registration) == Wait::impossible);
+  CHECK(simulation.idle.table().wait(*one.registration) == Wait::impossible);
   CHECK_FALSE(one.registration->claim()); // it is still the caller's
 
   SimulatedPollable &other = simulation.add_busy();
   simulation.poller.can_suspend = false;
-  simulation.idle.suspend_input(*other.registration);
-  CHECK(simulation.idle.wait(*other.registration) == Wait::begun);
+  simulation.idle.table().suspend_input(*other.registration);
+  CHECK(simulation.idle.table().wait(*other.registration) == Wait::begun);
 }
 
 TEST_CASE("removal leaves nothing in the poller and nothing for the next owner") {
   PollerSimulation simulation;
   SimulatedPollable &first = simulation.add_busy();
-  simulation.idle.suspend_input(*first.registration);
+  simulation.idle.table().suspend_input(*first.registration);
   Registration *place = first.registration;
   first.remove();
   CHECK(simulation.poller.polled.empty());
   SimulatedPollable &next = simulation.add_busy();
   REQUIRE(next.registration == place);
-  CHECK(simulation.idle.wait(*place) == Wait::begun);
+  CHECK(simulation.idle.table().wait(*place) == Wait::begun);
   CHECK(simulation.poller.changes == 1); // its input was not suspended
   REQUIRE(place->claim());
-  simulation.idle.suspend_input(*place);
+  simulation.idle.table().suspend_input(*place);
   CHECK(simulation.poller.suspended == std::set{place->fds.input});
 }
 
@@ -132,7 +132,7 @@ TEST_CASE("an event that comes too late finds its registration unused, or its ne
   simulation.poller.steps.push_back([&] {
     SimulatedPollable &next = simulation.add_busy();
     REQUIRE(next.registration == &place);
-    CHECK(simulation.idle.wait(place) == Wait::begun); // nothing is left of what was before
+    CHECK(simulation.idle.table().wait(place) == Wait::begun); // nothing is left of what was before
     CHECK(next.resumed == 0);
     late();
   });

@@ -40,7 +40,7 @@ struct SimulatedPollable final : asyncnbd::schedule::Pollable {
 
   // As a connection does that has been woken: it looks again, in vain.
   void wait() {
-    while (poller->wait(*registration) == IdlePoller::Wait::woken)
+    while (poller->table().wait(*registration) == asyncnbd::schedule::PollTable::Wait::woken)
       ;
   }
   // A turn that does this, and waits again.
@@ -54,7 +54,7 @@ struct SimulatedPollable final : asyncnbd::schedule::Pollable {
   // By this thread, whether it has it already or takes it now.
   void remove() {
     (void)registration->claim();
-    poller->remove(*registration);
+    poller->table().remove(*registration);
     registration = nullptr;
   }
 };
@@ -79,7 +79,7 @@ struct PollerSimulation {
   SimulatedPollable &add_busy() {
     SimulatedPollable &pollable = pollables.emplace_back();
     pollable.poller = &idle;
-    pollable.registration = idle.add(pollable, {next_fd, next_fd + 1});
+    pollable.registration = idle.table().add(pollable, {next_fd, next_fd + 1});
     next_fd += 2;
     return pollable;
   }

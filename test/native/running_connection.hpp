@@ -78,6 +78,7 @@ struct Running {
   std::chrono::milliseconds stall_timeout{0};
   uint64_t max_bytes = 256 << 20;
   std::shared_ptr<base::MemoryBudget> budget;
+  std::shared_ptr<schedule::LoopPoller> loop; // the backend's, or it has none
 
   bool start(ThreadModel model, unsigned max_threads = 16) {
     auto transport = std::make_unique<transport::Transport>(resources.page_pipes, sockets.server,
@@ -85,7 +86,7 @@ struct Running {
     std::unique_ptr<backend::Backend> backend = std::make_unique<TestBackend>(world, model);
     prepare(*backend);
     connection = std::make_shared<nbd::Connection>(
-        resources, nbd::Ends{client, std::move(transport), std::move(backend)},
+        resources, nbd::Ends{client, std::move(transport), std::move(backend), loop},
         nbd::TransmissionSettings{FLAGS, max_threads, 0, grace, stall_timeout, max_bytes, budget},
         [this](const auto &) { world.gate.change([this] { world.over = true; }); });
     return connection->start();

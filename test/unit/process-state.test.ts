@@ -12,6 +12,7 @@ const root = fileURLToPath(new URL("../../", import.meta.url));
 const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "addon/own_process.cpp": ["once"],
   "addon/runtime.cpp": ["made"],
+  "addon/script_loop.cpp": ["serving"],
   "addon/watchdog.cpp": [
     ...["handlers", "received", "seen", "last_signal", "last_stop_ms", "grace_ms", "last_line"],
     ...["deadline_ms", "forced_status", "made_files", "started", "lines", "all"],
@@ -31,6 +32,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   "host/log_owner.cpp": ["owners"],
   "host/password.cpp": ["stdio_safe"],
   "host/reply_batch.cpp": ["batch"],
+  "schedule/loop_poller.cpp": ["turn_of_this_thread"],
   "schedule/poll_worker.cpp": ["worker_of_this_thread"],
   "store/guarded_copy.cpp": ["escape", "previous"],
   "transport/sigpipe.cpp": ["is_handled"],

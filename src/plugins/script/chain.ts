@@ -130,6 +130,7 @@ export class Chain {
 
   /** The same. */
   async cleanup(): Promise<void> {
+    this.#bridge?.native.endLoop();
     const failures: unknown[] = [];
     for (const run of this.#ready.splice(0)) {
       try {

@@ -83,6 +83,7 @@ export class ScriptRunner {
 
   /** The same. More than once is once. */
   async end(): Promise<void> {
+    this.#bridge.native.endLoop();
     await callPlugin(this.#source.name, "cleanup", () => this.#chain.cleanup());
   }
 }

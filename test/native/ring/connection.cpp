@@ -92,7 +92,7 @@ bool Connection::greet() {
   if (error == 0 && (ring_ = ServerSide::make()) == nullptr)
     error = ENOMEM;
   if (error == 0) {
-    registration_ = served_.runtime.idle_poller.add(*this, {socket_, ring_->kick_fd()});
+    registration_ = served_.runtime.idle_poller.table().add(*this, {socket_, ring_->kick_fd()});
     if (registration_ == nullptr)
       error = EMFILE;
   }
@@ -143,11 +143,11 @@ void Connection::lead() {
     if (look == ServerSide::Look::request)
       continue;
     threads_--;
-    const schedule::IdlePoller::Wait wait = served_.runtime.idle_poller.wait(*registration_);
-    if (wait == schedule::IdlePoller::Wait::begun)
+    const schedule::PollTable::Wait wait = served_.runtime.idle_poller.table().wait(*registration_);
+    if (wait == schedule::PollTable::Wait::begun)
       return;
     threads_++;
-    if (wait == schedule::IdlePoller::Wait::impossible)
+    if (wait == schedule::PollTable::Wait::impossible)
       hang_up();
   }
 }
@@ -343,7 +343,7 @@ void Connection::end() {
 void Connection::finish() {
   served_.runtime.slow_calls.remove(this); // which uses self_
   const std::shared_ptr<Connection> keep = std::move(self_);
-  served_.runtime.idle_poller.remove(*registration_);
+  served_.runtime.idle_poller.table().remove(*registration_);
   backend::close_in_time(*backend_, served_.resources, GRACE);
   context_.export_name = nullptr;
   context_.peer_fd = -1;

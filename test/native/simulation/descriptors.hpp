@@ -55,7 +55,7 @@ public:
 
 class Epoll final : public Descriptor {
 public:
-  uint32_t events() const override { return 0; }
+  uint32_t events() const override { return ready_.empty() ? 0 : uint32_t{EPOLLIN}; }
   // What has something to tell; taken from there.
   std::shared_ptr<Watch> take();
   void queue(const std::shared_ptr<Watch> &watch);

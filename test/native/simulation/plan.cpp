@@ -33,6 +33,8 @@ void draw_plugin(Random &random, Plan &plan) {
   if (plan.turns > 0) // what may block, workers call
     plan.turn_workers =
         plan.answers_later && random.one_in(2) ? 0 : static_cast<unsigned>(random.between(1, 3));
+  plan.has_loop = plan.answers_later && random.one_in(2);
+  plan.loop_ends = plan.has_loop && random.one_in(4);
   // 2 s at most, for which nothing else may have to wait.
   plan.longest_ns = 1000 << (random.one_in(3) ? 21 : random.below(22));
 }
@@ -43,6 +45,11 @@ void draw_clients(Random &random, Plan &plan) {
   plan.requests = static_cast<unsigned>(random.between(1, 2 << random.below(5)));
   plan.stream_bytes = 2048 << random.below(7);
   plan.large_one_in = perhaps(random, 3, 2, 16);
+  plan.are_writers = random.one_in(4);
+  if (plan.has_loop && random.one_in(2)) { // what brings them there
+    plan.are_writers = true;
+    plan.large_one_in = 1;
+  }
   plan.pause_one_in = random.between(1, 16);
   // 2 s at most, after which idle memory is given back; often so long as the detector of slow calls
   // takes to fall asleep.

@@ -32,6 +32,8 @@ struct Plan {
   bool has_places = false;       // for the data of some
   uint64_t longest_ns = 0;       // of one that is slow
   unsigned turns = 0;            // requests that it takes at once; 0: as many as there are
+  bool has_loop = false;         // its callbacks run on, which may lead connections
+  bool loop_ends = false;        // before these do
   unsigned turn_workers = 0;     // that make the calls which have waited; 0: whoever ends a turn
 
   // The clients.
@@ -39,6 +41,7 @@ struct Plan {
   unsigned requests = 8; // of each
   size_t stream_bytes = 64 << 10;
   uint64_t large_one_in = 0; // of the requests
+  bool are_writers = false;  // most of what they ask is a write
   uint64_t pause_one_in = 1; // before a request
   uint64_t longest_pause_ns = 1;
   uint64_t misbehave_one_in = 0; // of the clients

@@ -12,6 +12,7 @@
 #include "base/thread_pool.hpp"
 #include "client.hpp"
 #include "descriptors.hpp"
+#include "loop.hpp"
 #include "nbd/connection.hpp"
 #include "plan.hpp"
 #include "plugin.hpp"
@@ -61,7 +62,8 @@ struct Session final : Excuses {
 class Run {
 public:
   explicit Run(const Plan &plan)
-      : plan_(plan), process_(plan.cores), plugin_(plan), clients_{plan, 0, 0},
+      : plan_(plan), process_(plan.cores), plugin_(plan),
+        loop_(plan, process_.clock), clients_{plan, 0, 0},
         budget_(std::make_shared<base::MemoryBudget>(plan.budget_bytes)) {
     if (plan.turns > 0)
       turns_ = std::make_shared<backend::TurnQueue>(plan.turns, plan.turn_workers,
@@ -89,6 +91,7 @@ private:
   const Plan &plan_;
   Process process_;
   Plugin plugin_;
+  Loop loop_;
   Clients clients_;
   std::shared_ptr<base::MemoryBudget> budget_;
   std::shared_ptr<backend::TurnQueue> turns_; // the plugin's, or it takes any number at once
@@ -140,7 +143,8 @@ bool Run::start(Session &session, int fd) {
                                      .max_bytes = plan_.connection_bytes,
                                      .server_budget = budget_};
   session.connection = std::make_shared<nbd::Connection>(
-      process_.resources, nbd::Ends{session.context, std::move(transport), std::move(backend)},
+      process_.resources,
+      nbd::Ends{session.context, std::move(transport), std::move(backend), loop_.poller()},
       settings, [&session](const auto &) {
         session.is_open = false;
         look_at_waits();
@@ -161,7 +165,9 @@ void Run::connect(Session &session, unsigned number) {
   session.context = std::make_shared<nbd::ClientContext>(server_, "simulated", number + 1);
   session.client.emplace(clients_, number, pair.client, session);
   // Who has no memory for what a client sends can only hang up.
-  if (plan_.stops || plan_.stall_timeout.count() > 0 || plan_.refuse_memory_one_in > 0)
+  const bool may_be_left = plan_.loop_ends && plan_.refuse_threads_one_in > 0;
+  if (plan_.stops || plan_.stall_timeout.count() > 0 || plan_.refuse_memory_one_in > 0 ||
+      may_be_left)
     session.client->expect_end();
   const bool is_started = start(session, pair.server);
   if (!is_started)
@@ -221,7 +227,8 @@ void Run::check_end() {
 void Run::describe() const {
   fprintf(stderr, "answers later: %d, threads: %u, cores: %u, stops: %d\n", plan_.answers_later,
           plan_.max_threads, plan_.cores, plan_.stops);
-  fprintf(stderr, "turns: %u, workers for them: %u\n", plan_.turns, plan_.turn_workers);
+  fprintf(stderr, "turns: %u, workers for them: %u; loop: %d, which ends: %d\n", plan_.turns,
+          plan_.turn_workers, plan_.has_loop, plan_.loop_ends);
   fprintf(stderr, "one in so many refused: threads %llu, memory %llu, descriptors %llu\n",
           static_cast<unsigned long long>(plan_.refuse_threads_one_in),
           static_cast<unsigned long long>(plan_.refuse_memory_one_in),
@@ -244,6 +251,7 @@ Outcome Run::carry_out() {
   refuse_descriptors(plan_.refuse_descriptors_one_in);
   server_ = std::make_shared<host::ServerContext>([] {});
   plugin_.start();
+  loop_.start();
   for (unsigned number = 0; number < plan_.connections; number++) {
     connect(sessions_.emplace_back(*this), number);
     if (random_of_run().one_in(4))
@@ -267,6 +275,7 @@ Outcome Run::carry_out() {
   if (turns_.use_count() > 1)
     fail("somebody is at the turns who has none");
   plugin_.end();
+  loop_.end();
   end_run(); // while there is what the threads use
   return outcome;
 }

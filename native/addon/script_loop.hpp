@@ -1,0 +1,47 @@
+// JavaScript's event loop as connections of scripts see it: where some of them are led.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <napi.h>
+#include <uv.h>
+
+#include "addon/fd_poll.hpp"
+#include "schedule/loop_poller.hpp"
+
+namespace asyncnbd::addon {
+
+// JavaScript thread only, but for `wake`.
+class ScriptLoop {
+public:
+  // `on_wake` gives the script its turn, with a handle scope and a callback scope open.
+  ScriptLoop(Napi::Env env, std::function<void()> on_wake);
+  ~ScriptLoop() { close(); }
+  ScriptLoop(const ScriptLoop &) = delete;
+  ScriptLoop &operator=(const ScriptLoop &) = delete;
+
+  // For a connection; nullptr if the system has no descriptor for it.
+  const std::shared_ptr<schedule::LoopPoller> &poller();
+  // Connections are led elsewhere from now on.
+  void close();
+
+  // The script has something to do. True: it gets its turn as soon as this thread is done with the
+  // connection. False: the calling thread does not serve one on that loop, which may be gone then.
+  // Any thread.
+  static bool wake(const ScriptLoop *loop);
+
+private:
+  void serve();
+  bool open();
+  bool open_timer();
+  void release_quiet();
+
+  const Napi::Env env_;
+  const std::function<void()> on_wake_;
+  std::shared_ptr<schedule::LoopPoller> poller_;
+  std::unique_ptr<FdPoll> poll_;
+  bool is_closed_ = false;
+  uv_timer_t *timer_ = nullptr; // runs while there are connections; libuv frees it after close
+};
+
+} // namespace asyncnbd::addon

@@ -1,0 +1,66 @@
+// Pollables that the thread of an event loop serves, such as JavaScript's: one at a time, each as
+// far as it need not wait, so that the loop goes on with all else it has to do.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <memory>
+#include <utility>
+
+#include "base/clock.hpp"
+#include "schedule/poll_table.hpp"
+
+namespace asyncnbd::schedule {
+
+class LoopPoller {
+public:
+  LoopPoller(const base::Clock &clock, std::unique_ptr<Poller> poller)
+      : clock_(clock), poller_(std::move(poller)), table_(clock, *poller_) {}
+  LoopPoller(const LoopPoller &) = delete;
+  LoopPoller &operator=(const LoopPoller &) = delete;
+
+  // ---- the loop's thread
+
+  // Gives a turn to one pollable that has something to do, if there is one.
+  void serve();
+  // To be called from time to time, every QUIET_MS: those that have had no turn for so long leave.
+  void release_quiet();
+  // Whether there is anyone for whom to call it.
+  bool has_any() const { return table_.count() > 0; }
+  // The loop ends: all leave, and none comes any more.
+  void close();
+
+  // What the calling thread's turn is for.
+  enum class Turn : uint8_t {
+    none,  // this is no turn of a loop: the thread may wait
+    input, // there is something to do
+    leave, // the pollable is to go on with another thread
+    last,  // so it is, and if there is none, it must end here
+  };
+  static Turn current_turn();
+
+  static constexpr int QUIET_MS = 400;
+
+  // ---- any thread
+
+  // As in PollTable; nullptr also once the loop has ended.
+  Registration *add(Pollable &pollable, const PolledFds &fds);
+  // `impossible`: the loop has ended, and the caller has the pollable.
+  PollTable::Wait wait(Registration &registration);
+  // For a turn that is sure to come, since the caller wakes the pollable afterwards: whatever has
+  // happened meanwhile. False: the loop has ended, and the caller has the pollable.
+  bool wait_for_turn(Registration &registration);
+  void remove(Registration &registration) { table_.remove(registration); }
+
+private:
+  bool has_ended_for(Registration &registration);
+  static void give_turn(Registration &registration, Turn turn);
+
+  const base::Clock &clock_;
+  const std::unique_ptr<Poller> poller_;
+  PollTable table_;
+  // 1 once the loop has ended. Pairs with the registrations' states: see wait.
+  std::atomic<uint8_t> is_closed_{0};
+};
+
+} // namespace asyncnbd::schedule
