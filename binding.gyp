@@ -48,6 +48,7 @@
       "product_dir": "<(PRODUCT_DIR)",
       "sources": [
         "native/plugins/async-file.c",
+        "native/plugins/async-file-at-once.c",
         "native/plugins/async-file-queue.c",
         "native/plugins/async-file-requests.c",
         "native/plugins/async-file-threads.c"

@@ -30,6 +30,7 @@ static struct disk *this_disk(void) {
 
 static void file_load(void) {
   this_disk()->threads = DEFAULT_THREADS;
+  this_disk()->is_inline = true;
 }
 
 static int parse_engine(const char *value) {
@@ -57,6 +58,12 @@ static int parse_threads(const char *value) {
   return -1;
 }
 
+static int parse_switch(const char *value, bool *is_on) {
+  const int answer = nbdkit_parse_bool(value);
+  *is_on = answer == 1;
+  return answer == -1 ? -1 : 0;
+}
+
 static int file_config(const char *key, const char *value) {
   struct disk *disk = this_disk();
   if (strcmp(key, "file") == 0) {
@@ -68,11 +75,10 @@ static int file_config(const char *key, const char *value) {
     return parse_engine(value);
   if (strcmp(key, "threads") == 0)
     return parse_threads(value);
-  if (strcmp(key, "direct") == 0) {
-    const int answer = nbdkit_parse_bool(value);
-    disk->direct = answer == 1;
-    return answer == -1 ? -1 : 0;
-  }
+  if (strcmp(key, "direct") == 0)
+    return parse_switch(value, &disk->direct);
+  if (strcmp(key, "inline") == 0)
+    return parse_switch(value, &disk->is_inline);
   nbdkit_error("unknown parameter \"%s\"", key);
   return -1;
 }
@@ -192,6 +198,7 @@ static void *file_open(int readonly) {
   }
   if (examine(handle) == -1)
     goto failed;
+  decide_what_is_done_at_once(handle);
   if (!disk->direct)
     return handle;
   handle->direct_fd =
@@ -257,7 +264,8 @@ static struct nbdkit_plugin plugin = {
                    "engine=<ENGINE>         auto (the default), io_uring or threads.\n"
                    "threads=<N>             Threads for that engine, 16 by default.\n"
                    "direct=true             Bypass the page cache (O_DIRECT); requests are "
-                   "multiples of 4 KiB.",
+                   "multiples of 4 KiB.\n"
+                   "inline=false            Leave to the engine what could be done at once, too.",
     .open = file_open,
     .close = file_close,
     .get_size = file_get_size,

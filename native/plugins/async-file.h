@@ -21,9 +21,14 @@ struct disk {
   enum choice wanted_engine;
   unsigned threads;
   bool direct;
+  bool is_inline;              /* what can be done at once is */
   const struct engine *engine; /* NULL: none runs */
   void *running;
 };
+
+/* Whether a request is done on the thread that asks: as far as the system need not wait, or in any
+ * case. */
+enum at_once { NEVER_AT_ONCE, IF_CACHED, AT_ONCE };
 
 struct handle {
   const struct disk *disk;
@@ -31,6 +36,9 @@ struct handle {
   int direct_fd; /* the same file without the page cache, or -1 */
   bool writable;
   uint32_t sector_bytes; /* the least that a block device can trim or zero; 1 for files */
+  /* Atomic, and pair with nothing. */
+  enum at_once reads;
+  enum at_once writes;
 };
 
 enum operation { READ, WRITE, SYNC, PUNCH_HOLE, ZERO_RANGE, PREFETCH };
@@ -78,6 +86,12 @@ struct engine {
   void (*submit)(void *running, struct task *task);
   void (*stop)(void *running);
 };
+
+/* async-file-at-once.c: once the file is open, and then how many bytes have been moved without the
+ * engine, which may be none. */
+void decide_what_is_done_at_once(struct handle *handle);
+uint32_t read_at_once(struct handle *handle, void *buf, uint32_t count, uint64_t offset);
+uint32_t write_at_once(struct handle *handle, const void *buf, uint32_t count, uint64_t offset);
 
 /* async-file-requests.c */
 uint32_t async_file_direct_alignment(const struct handle *handle);

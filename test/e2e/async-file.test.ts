@@ -24,8 +24,9 @@ function makeFile(bytes: Buffer): string {
 
 describe.each([
   ["io_uring", []],
-  ["threads", []],
-  ["threads", ["threads=1"]],
+  ["io_uring", ["inline=false"]],
+  ["threads", ["inline=false"]],
+  ["threads", ["inline=false", "threads=1"]],
   ["io_uring", ["direct=true"]],
   ["threads", ["direct=true"]],
 ])("async-file, engine %s %s", (engine, more) => {
