@@ -126,6 +126,8 @@ std::string loggable_value(std::string_view key, std::string_view value) {
   for (const char *secret : {"password", "passwd", "passphrase", "secret", "token", "cookie"})
     if (contains(name, secret))
       return std::string(HIDDEN);
+  if (contains(name, "-script")) // a command that may contain secrets, as header-script=
+    return std::string(HIDDEN);
   if (contains(name, "header")) // of HTTP: the header's name may be shown
     return std::string(value.substr(0, value.find(':'))) + ": " + std::string(HIDDEN);
   return std::string(value);

@@ -9,7 +9,7 @@ namespace http {
 
 namespace {
 
-/// By the variables that the command curl knows, and other programs too.
+/// Uses the environment variables of the curl command and other programs.
 void trust_as_curl_does(Settings &settings) {
   const auto value_of = [](const char *variable) {
     const char *const value = getenv(variable);
@@ -49,7 +49,7 @@ void Client::submit(Request request) {
 
 Response Client::perform(Request request) {
   std::mutex mutex;
-  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  // The C++ one needs a libstdc++ that is too new for some systems.
   pthread_cond_t is_over = PTHREAD_COND_INITIALIZER;
   std::optional<Response> result;
   request.done = [&](const Response &response) {

@@ -13,8 +13,8 @@ namespace http {
 namespace {
 
 constexpr unsigned MAX_MOVES = 10;
-constexpr size_t MAX_READS = 256; // in one request
-// A start that will not succeed is to fail soon.
+constexpr size_t MAX_READS = 256; // joined in one request
+// If the start cannot succeed, it should fail soon.
 constexpr unsigned START_ATTEMPTS = 3;
 constexpr std::chrono::seconds WARNING_PAUSE{1};
 
@@ -22,7 +22,7 @@ bool is_redirect(int status) {
   return status == 301 || status == 302 || status == 303 || status == 307 || status == 308;
 }
 
-/// Of "bytes 0-0/SIZE", or "bytes */SIZE" of a file that has none.
+/// The size in "bytes 0-0/SIZE", or in "bytes */SIZE" for an empty file.
 std::optional<uint64_t> size_in(const std::string &content_range) {
   const size_t slash = content_range.find('/');
   if (!content_range.starts_with("bytes ") || slash == std::string::npos)
@@ -36,7 +36,8 @@ std::optional<uint64_t> size_in(const std::string &content_range) {
   return size;
 }
 
-/// Of a time that has begun then; not nothing, since then no one would say that it is over.
+/// What is left of a time that began at `since`; at least 1, so that the request is sent and ends
+/// with the right error.
 unsigned left_ms(unsigned whole_ms, Clock::time_point since) {
   const int64_t passed_ms =
       std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - since).count();
@@ -48,16 +49,23 @@ int client_error(const Response &response) {
   return response.failure == Failure::none && is_forbidden ? EPERM : EIO;
 }
 
+// Which has no range.
+bool is_of_empty_file(const Response &response) {
+  return response.failure == Failure::none &&
+         (response.status == 416 ||
+          (response.status == 200 && response.field(Field::content_length) == "0"));
+}
+
 } // namespace
 
 // ---- where it is --------------------------------------------------------------------------------
 
 File::File(FileSettings settings, const Settings &client_settings)
     : settings_(std::move(settings)), client_settings_(client_settings),
-      name_(printable(settings_.target.url)), targets_(settings_.target) {}
+      name_(printable(settings_.target.url)), targets_(settings_.target, client_settings_) {}
 
 File::~File() {
-  client_.reset(); // answers all that is left
+  client_.reset(); // answers all that are left
 }
 
 Request File::request_of(const Target &target, Range range) const {
@@ -65,7 +73,7 @@ Request File::request_of(const Target &target, Range range) const {
   request.url = target.address;
   request.headers.reserve(target.headers.size() + 2);
   request.headers = target.headers;
-  // Compressed, a range would be one of other bytes.
+  // A range of compressed data would be other bytes.
   request.headers.emplace_back("Accept-Encoding: identity");
   if (!etag_.empty())
     request.headers.push_back("If-Range: " + etag_);
@@ -95,9 +103,13 @@ Response File::ask_for_size() {
     if (moves == MAX_MOVES)
       throw std::runtime_error(name_ + ": there are more than 10 redirects");
     auto next = targets_.redirected(*target, response);
-    if (next == nullptr)
-      throw std::runtime_error(name_ + ": the server redirects to what is no http: URL, or from "
-                                       "https: to http:");
+    if (next == nullptr) {
+      const bool is_limited = !client_settings_.allows_http || !client_settings_.allows_https;
+      throw std::runtime_error(name_ +
+                               ": the server redirects to a URL that is not http:, or from "
+                               "https: to http:" +
+                               (is_limited ? ", or that protocols= does not allow" : ""));
+    }
     targets_.set_current(std::move(next));
   }
 }
@@ -108,18 +120,15 @@ void File::identify() {
   if (client_ == nullptr)
     throw nbdkit::Reported();
   const Response response = ask_for_size();
-  // Of an empty file no range can be sent.
-  const bool is_empty = response.failure == Failure::none &&
-                        (response.status == 416 ||
-                         (response.status == 200 && response.field(Field::content_length) == "0"));
+  const bool is_empty = is_of_empty_file(response);
   if (response.status == 200 && !is_empty)
     throw std::runtime_error(name_ + ": the server does not support range requests");
   if (!is_empty && (response.failure != Failure::none || response.status != 206)) {
     std::string words = name_ + ": " + explain(response);
     if (response.failure == Failure::none && response.status == 401)
-      words += "; user= and password=, or header=, say who asks";
+      words += "; give user= and password=, or header=";
     if (is_unknown_issuer(response) && client_settings_.verifies_tls)
-      words += "; cainfo= names the certificates to trust";
+      words += "; give the certificates to trust with cainfo=";
     throw std::runtime_error(words);
   }
   if (response.status != 200)
@@ -133,7 +142,7 @@ void File::take_identity(const Response &response) {
   if (!size)
     throw std::runtime_error(name_ + ": the server did not send the file's size");
   size_bytes_ = *size;
-  // A weak one promises nothing of bytes.
+  // A weak one does not promise equal bytes.
   if (response.field(Field::etag).starts_with('"'))
     etag_ = response.field(Field::etag);
   last_modified_ = response.field(Field::last_modified);
@@ -185,7 +194,7 @@ void File::on_response(const std::shared_ptr<Group> &group, const Response &resp
     send(std::move(next));
 }
 
-/// Of the version that we serve, and of the range that was asked for.
+/// Whether it is the version that we serve, and the requested range.
 bool File::is_right(const Group &group, const Response &response) const {
   if (response.failure != Failure::none || response.status != 206 ||
       response.received != group.count || has_changed(response))
@@ -203,16 +212,23 @@ bool File::has_changed(const Response &response) const {
          (!last_modified_.empty() && response.field(Field::last_modified) != last_modified_);
 }
 
-/// Asks again, where the file has moved, or is no longer where it had moved to.
+/// Asks again if the file has moved, or is no longer where it had moved to.
 bool File::is_sent_elsewhere(const std::shared_ptr<Group> &group, const Response &response) {
-  if (response.failure != Failure::none || group->moves == MAX_MOVES ||
+  if (response.failure == Failure::stopped || group->moves == MAX_MOVES ||
       !settings_.follows_redirects)
     return false;
+  const bool has_failed = response.failure != Failure::none;
+  const bool is_moved = !has_failed && is_redirect(response.status);
+  if (!has_failed && !is_moved && (response.status / 100 != 4 || response.status == 416))
+    return false;
   std::shared_ptr<const Target> target;
-  if (is_redirect(response.status))
+  if (is_moved)
     target = targets_.redirected(*group->target, response);
-  else if (response.status / 100 == 4 && response.status != 416 && !group->target->is_first)
-    target = targets_.first(); // such an address may have been for a time
+  // That address may have been temporary. After a failure only once, as all retries were in vain.
+  if (target == nullptr && !group->target->is_first && !(has_failed && group->has_returned)) {
+    target = targets_.first();
+    group->has_returned |= has_failed;
+  }
   if (target == nullptr)
     return false;
   group->moves++;
@@ -238,8 +254,8 @@ void File::fail(Group &group, const Response &response) const {
     std::move(read).fail(client_error(response));
 }
 
-/// The next reads that wait, of which those that touch go together. Null if there are none: then
-/// one group less is sent.
+/// The next waiting reads; adjacent ones go together. Null if there are none: then one group less
+/// is in flight.
 std::shared_ptr<File::Group> File::next_group() {
   auto group = std::make_shared<Group>();
   std::lock_guard lock(mutex_);
@@ -265,7 +281,7 @@ std::shared_ptr<File::Group> File::next_group() {
   return group;
 }
 
-/// Many requests fail at once where a server does.
+/// Limited, because many requests fail at once when a server does.
 void File::warn(const Response &response) {
   const Clock::time_point now = Clock::now();
   if (now - last_warning_ < WARNING_PAUSE)

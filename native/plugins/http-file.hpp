@@ -1,5 +1,5 @@
-// A file on a web server, read by ranges: what it is, whether it is still the same, and which reads
-// go in one request.
+// A file on a web server, read by ranges: its size, checks that it is still the same, and joined
+// reads.
 #ifndef ASYNCNBD_HTTP_FILE_HPP
 #define ASYNCNBD_HTTP_FILE_HPP
 
@@ -19,23 +19,23 @@ namespace http {
 struct FileSettings {
   TargetSettings target;
   bool follows_redirects = true;
-  uint64_t max_request_bytes = 4 << 20; // of reads that are put together
+  uint64_t max_request_bytes = 4 << 20; // for joined reads
   Retry retry;
 };
 
 class File {
 public:
-  /// Throws std::runtime_error, with a sentence, if the URL is none.
+  /// Throws std::runtime_error, with a message, if the URL is invalid.
   File(FileSettings settings, const Settings &client_settings);
   ~File();
   File(const File &) = delete;
   File &operator=(const File &) = delete;
 
-  /// Runs the scripts, starts the client and asks for the size, and for what tells this version of
-  /// the file from others. Throws std::runtime_error or nbdkit::Reported.
+  /// Runs the scripts, starts the client, and asks for the size and for what identifies this
+  /// version of the file. Throws std::runtime_error or nbdkit::Reported.
   void identify();
   uint64_t size_bytes() const { return size_bytes_; }
-  /// Any thread. It is answered on the client's.
+  /// Any thread. The answer is given on the client's thread.
   void read(nbdkit::ReadRequest read);
 
 private:
@@ -43,13 +43,14 @@ private:
     nbdkit::ReadRequest read;
     Clock::time_point since;
   };
-  /// Reads that lie one after the other, and are one request.
+  /// Adjacent reads that are one request.
   struct Group {
     std::vector<nbdkit::ReadRequest> reads;
     uint64_t offset = 0;
     uint64_t count = 0;
-    Clock::time_point since; // the first of them came: its deadline counts from there
-    unsigned moves = 0;      // redirects that it has followed
+    Clock::time_point since;   // when the first of them came: the deadline counts from then
+    unsigned moves = 0;        // redirects that it has followed
+    bool has_returned = false; // to the first target, after a failure
     std::shared_ptr<const Target> target;
   };
 
@@ -69,19 +70,19 @@ private:
   const FileSettings settings_;
   const Settings client_settings_;
   const std::string name_; // for messages
-  // What must stay the same while it is served. Of the validators, those that promise the bytes.
+  // These must not change while the file is served. Only validators that promise equal bytes.
   uint64_t size_bytes_ = 0;
   std::string etag_;
   std::string last_modified_;
 
   std::mutex mutex_;
   std::multimap<uint64_t, Waiting> waiting_; // under mutex_, by offset
-  uint64_t next_offset_ = 0;       // under mutex_: they are taken upwards, and from the start again
+  uint64_t next_offset_ = 0;       // under mutex_: reads are taken upwards, again and again
   unsigned sent_ = 0;              // under mutex_: groups
   Clock::time_point last_warning_; // the client's thread
 
   Targets targets_;
-  std::unique_ptr<Client> client_; // ends before all else here
+  std::unique_ptr<Client> client_; // must end before the other members
 };
 
 } // namespace http

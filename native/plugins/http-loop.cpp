@@ -31,7 +31,7 @@ int close_socket(void *sockets, int fd) {
   return Sockets::close_socket(sockets, fd);
 }
 
-/// What the server asks for, if it is something.
+/// The pause that the server asks for, if any.
 std::optional<milliseconds> retry_after(const Library &library, const Response &response) {
   const std::string &text = response.field(Field::retry_after);
   if ((response.status != 429 && response.status != 503) || text.empty())
@@ -83,7 +83,7 @@ bool Client::Loop::start() {
   sockets_.attach(multi_);
   library_.curl_multi_setopt(multi_, CURLMOPT_MAXCONNECTS,
                              static_cast<long>(settings_.connections));
-  // Signals are for the server's threads.
+  // This thread must not get signals, which are for the server's threads.
   sigset_t all, before;
   sigfillset(&all);
   pthread_sigmask(SIG_SETMASK, &all, &before);
@@ -137,7 +137,7 @@ void Client::Loop::run() {
   pthread_setname_np(pthread_self(), "http-client");
   next_watch_ = Clock::now();
   for (;;) {
-    // What is answered in a turn leaves together.
+    // Answers of one turn leave together.
     nbdkit_async_batch_begin();
     take_jobs();
     const Clock::time_point now = Clock::now();
@@ -297,7 +297,7 @@ void Client::Loop::settle(Transfer &transfer, int code) {
   paused_.emplace(Clock::now() + *pause, std::move(job));
 }
 
-/// Nothing, if there is to be no other attempt.
+/// Nothing if there will be no other attempt.
 std::optional<Clock::duration> Client::Loop::pause_before_next(const Transfer &transfer,
                                                                const Job &job) {
   const Retry &retry = job.request.retry;
@@ -333,7 +333,7 @@ std::optional<Clock::duration> Client::Loop::pause_before_next(const Transfer &t
     const unsigned doublings = std::min(response.attempts - 1, 16U);
     const milliseconds full =
         std::min(milliseconds(static_cast<int64_t>(retry.delay_ms) << doublings), LONGEST_PAUSE);
-    // So that many who have failed together do not come again together.
+    // So that requests that fail together are not retried together.
     pause = std::chrono::duration_cast<Clock::duration>(
         full * std::uniform_real_distribution<>(0.5, 1.5)(random_));
   }

@@ -1,16 +1,19 @@
 // See http-script.hpp.
 #include "http-script.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
 #include <cstring>
-#include <ctime>
 #include <fcntl.h>
+#include <optional>
 #include <poll.h>
 #include <spawn.h>
 #include <stdexcept>
+#include <sys/eventfd.h>
 #include <sys/wait.h>
+#include <system_error>
 #include <unistd.h>
 #include <utility>
 #include <vector>
@@ -21,22 +24,29 @@ namespace http {
 
 namespace {
 
+using std::chrono::milliseconds;
 using std::chrono::steady_clock;
 
 constexpr std::chrono::seconds LONGEST_RUN{60};
+constexpr milliseconds LONGEST_EXIT_PAUSE{50}; // between looks whether it has ended
 constexpr size_t MAX_OUTPUT_BYTES = 65'536;
 
 /// A process of a shell's, whose output comes by a pipe. It leads a process group, so that all that
 /// it has started can be ended.
 class Shell {
 public:
-  Shell(const std::string &command, const std::string &url, unsigned iteration) {
+  Shell(const std::string &command, const std::string &directory, const std::string &url,
+        unsigned iteration) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) == -1)
       throw std::runtime_error(std::string("no pipe: ") + strerror(errno));
     output_ = ends[0];
-    const int error =
-        spawn(command, ends[1], {"url=" + url, "iteration=" + std::to_string(iteration)});
+    const std::vector<std::string> variables = {"url=" + url,
+                                                "iteration=" + std::to_string(iteration)};
+    int error = spawn(command, directory.c_str(), ends[1], variables);
+    // The server's new user may have no access there, which matters only for relative paths.
+    if (error == EACCES || error == ENOENT)
+      error = spawn(command, nullptr, ends[1], variables);
     close(ends[1]);
     if (error != 0) {
       close(output_);
@@ -47,7 +57,8 @@ public:
     close(output_);
     if (process_ != 0) {
       kill(-process_, SIGKILL);
-      wait();
+      while (waitpid(process_, nullptr, 0) == -1 && errno == EINTR)
+        continue;
     }
   }
   Shell(const Shell &) = delete;
@@ -55,17 +66,18 @@ public:
 
   int output() const { return output_; }
 
-  /// As waitpid has it.
-  int wait() {
+  /// As waitpid has it; nothing while it runs. Not to be called again after that.
+  std::optional<int> status() {
     int status = 0;
-    while (waitpid(process_, &status, 0) == -1 && errno == EINTR)
-      continue;
+    if (waitpid(process_, &status, WNOHANG) == 0)
+      return std::nullopt;
     process_ = 0;
     return status;
   }
 
 private:
-  int spawn(const std::string &command, int output, const std::vector<std::string> &variables) {
+  int spawn(const std::string &command, const char *directory, int output,
+            const std::vector<std::string> &variables) {
     std::vector<char *> environment;
     for (char **one = environ; *one != nullptr; one++)
       environment.push_back(*one);
@@ -77,6 +89,8 @@ private:
     posix_spawn_file_actions_init(&actions);
     posix_spawn_file_actions_addopen(&actions, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_adddup2(&actions, output, STDOUT_FILENO);
+    if (directory != nullptr)
+      posix_spawn_file_actions_addchdir_np(&actions, directory);
     posix_spawnattr_t attributes;
     posix_spawnattr_init(&attributes);
     sigset_t none, all;
@@ -98,16 +112,35 @@ private:
   int output_ = -1;
 };
 
-std::string read_all(int fd) {
-  const steady_clock::time_point until = steady_clock::now() + LONGEST_RUN;
+/// How long a script may run, and what ends it before.
+class Limit {
+public:
+  explicit Limit(int stop) : stop_(stop) {}
+
+  /// Whether `fd`, if it is not -1, can be read. Waits for that no longer than `most`.
+  bool wait(int fd, milliseconds most) const {
+    const auto left = std::chrono::duration_cast<milliseconds>(until_ - steady_clock::now());
+    if (left.count() <= 0)
+      throw std::runtime_error("it has not ended within 60 s");
+    pollfd events[] = {{fd, POLLIN, 0}, {stop_, POLLIN, 0}}; // poll ignores a -1
+    if (poll(events, 2, static_cast<int>(std::min(left, most).count())) <= 0)
+      return false; // after a signal too: a read could block
+    if (events[1].revents != 0)
+      throw Stopped();
+    return events[0].revents != 0;
+  }
+
+private:
+  const int stop_;
+  const steady_clock::time_point until_ = steady_clock::now() + LONGEST_RUN;
+};
+
+std::string read_all(int fd, const Limit &limit) {
   std::string text;
   std::array<char, 4096> piece;
   for (;;) {
-    const auto left =
-        std::chrono::duration_cast<std::chrono::milliseconds>(until - steady_clock::now()).count();
-    pollfd event{fd, POLLIN, 0};
-    if (left <= 0 || poll(&event, 1, static_cast<int>(left)) == 0)
-      throw std::runtime_error("it has not ended within 60 s");
+    if (!limit.wait(fd, LONGEST_RUN))
+      continue;
     const ssize_t count = read(fd, piece.data(), piece.size());
     if (count == 0)
       return text;
@@ -120,12 +153,23 @@ std::string read_all(int fd) {
   }
 }
 
+/// A script may close its output long before it ends.
+int status_of(Shell &shell, const Limit &limit) {
+  for (milliseconds pause{1};; pause = std::min(pause * 2, LONGEST_EXIT_PAUSE)) {
+    if (const std::optional<int> status = shell.status())
+      return *status;
+    limit.wait(-1, pause);
+  }
+}
+
 } // namespace
 
-std::string run_script(const std::string &command, const std::string &url, unsigned iteration) {
-  Shell shell(command, url, iteration);
-  std::string text = read_all(shell.output());
-  const int status = shell.wait();
+std::string run_script(const std::string &command, const std::string &directory,
+                       const std::string &url, unsigned iteration, int stop) {
+  const Limit limit(stop);
+  Shell shell(command, directory, url, iteration);
+  std::string text = read_all(shell.output(), limit);
+  const int status = status_of(shell, limit);
   if (WIFSIGNALED(status))
     throw std::runtime_error("signal " + std::to_string(WTERMSIG(status)) + " has ended it");
   if (WEXITSTATUS(status) != 0)
@@ -135,40 +179,37 @@ std::string run_script(const std::string &command, const std::string &url, unsig
 
 // ---- again and again ----------------------------------------------------------------------------
 
-Repetition::Repetition(std::chrono::seconds interval, std::function<void()> work)
-    : interval_(interval), work_(std::move(work)) {
-  pthread_condattr_t attributes;
-  pthread_condattr_init(&attributes);
-  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-  pthread_cond_init(&changed_, &attributes);
-  pthread_condattr_destroy(&attributes);
+Repetition::Repetition(std::chrono::seconds interval, std::function<void(int stop)> work)
+    : interval_(interval), work_(std::move(work)), stop_(eventfd(0, EFD_CLOEXEC)) {
+  if (stop_ == -1)
+    throw std::system_error(errno, std::generic_category(), "no eventfd");
   thread_ = std::thread([this] { run(); });
 }
 
 Repetition::~Repetition() {
-  {
-    std::lock_guard lock(mutex_);
-    is_over_ = true;
-  }
-  pthread_cond_signal(&changed_);
+  eventfd_write(stop_, 1);
   thread_.join();
-  pthread_cond_destroy(&changed_);
+  close(stop_);
 }
 
 void Repetition::run() {
-  std::unique_lock lock(mutex_);
   for (;;) {
-    timespec until{};
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += interval_.count();
-    int result = 0;
-    while (!is_over_ && result != ETIMEDOUT)
-      result = pthread_cond_timedwait(&changed_, mutex_.native_handle(), &until);
-    if (is_over_)
+    const steady_clock::time_point until = steady_clock::now() + interval_;
+    for (;;) {
+      const auto left = until - steady_clock::now();
+      if (left.count() <= 0)
+        break;
+      const auto seconds = std::chrono::duration_cast<std::chrono::seconds>(left);
+      const timespec time{seconds.count(), std::chrono::nanoseconds(left - seconds).count()};
+      pollfd event{stop_, POLLIN, 0};
+      if (ppoll(&event, 1, &time, nullptr) > 0)
+        return;
+    }
+    try {
+      work_(stop_);
+    } catch (const Stopped &) {
       return;
-    lock.unlock();
-    work_();
-    lock.lock();
+    }
   }
 }
 

@@ -4,22 +4,25 @@
 
 #include <chrono>
 #include <functional>
-#include <mutex>
-#include <pthread.h>
 #include <string>
 #include <thread>
 
 namespace http {
 
 /// Runs the command in a shell, with `url` and `iteration` in its environment, and returns what it
-/// has printed. Throws std::runtime_error, with a sentence.
-std::string run_script(const std::string &command, const std::string &url, unsigned iteration);
+/// has printed. Throws std::runtime_error, with a sentence. When the descriptor `stop` (or -1) can
+/// be read, the command and what it has started are killed, and Stopped is thrown.
+std::string run_script(const std::string &command, const std::string &directory,
+                       const std::string &url, unsigned iteration, int stop);
 
-/// Calls a function at intervals, on a thread of its own.
+struct Stopped {};
+
+/// Calls a function at intervals, on a thread of its own. The function gets the `stop` for
+/// run_script(), and may throw Stopped.
 class Repetition {
 public:
-  Repetition(std::chrono::seconds interval, std::function<void()> work);
-  /// Waits for a call that goes on.
+  Repetition(std::chrono::seconds interval, std::function<void(int stop)> work);
+  /// Stops a call that goes on, and waits for it.
   ~Repetition();
   Repetition(const Repetition &) = delete;
   Repetition &operator=(const Repetition &) = delete;
@@ -28,11 +31,8 @@ private:
   void run();
 
   const std::chrono::seconds interval_;
-  const std::function<void()> work_;
-  std::mutex mutex_;
-  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
-  pthread_cond_t changed_; // by CLOCK_MONOTONIC
-  bool is_over_ = false;
+  const std::function<void(int stop)> work_;
+  int stop_; // an eventfd: readable when it is over
   std::thread thread_;
 };
 

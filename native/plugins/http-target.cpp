@@ -37,7 +37,8 @@ std::vector<std::string> header_lines(const std::string &text) {
       continue;
     if (line.back() == '\r')
       line.pop_back();
-    const bool is_empty = line.back() == ';'; // to be sent without a value
+    // "Name;" is sent without a value; a value may end in ';' too.
+    const bool is_empty = line.back() == ';' && line.find(':') == std::string::npos;
     const size_t name_end = is_empty ? line.size() - 1 : line.find(':');
     if (name_end == std::string::npos || name_end == 0 || line.find_first_of(" \t\r:") < name_end)
       throw std::runtime_error("expected NAME: VALUE");
@@ -46,8 +47,9 @@ std::vector<std::string> header_lines(const std::string &text) {
   return headers;
 }
 
-Targets::Targets(const TargetSettings &settings)
-    : settings_(settings), url_(checked(settings.url)) {
+Targets::Targets(const TargetSettings &settings, const Settings &client_settings)
+    : settings_(settings), url_(checked(settings.url)), allows_http_(client_settings.allows_http),
+      allows_https_(client_settings.allows_https) {
   const bool is_given = !settings_.user.empty() || !settings_.password.empty();
   first_ = current_ = std::make_shared<Target>(Target{
       url_.address, settings_.headers, settings_.cookie, is_given ? settings_.user : url_.user,
@@ -71,9 +73,11 @@ void Targets::set_current(std::shared_ptr<const Target> target) {
 
 std::shared_ptr<const Target> Targets::redirected(const Target &from, const Response &response) {
   const std::optional<Url> url = resolve(from.address, response.field(Field::location));
-  const bool loses_tls =
-      url && url_.origin.starts_with("https:") && url->origin.starts_with("http:");
-  if (!url || loses_tls)
+  if (!url)
+    return nullptr;
+  const bool is_https = url->origin.starts_with("https:");
+  const bool loses_tls = url_.origin.starts_with("https:") && !is_https;
+  if (loses_tls || !(is_https ? allows_https_ : allows_http_))
     return nullptr;
   const bool is_origin = url->origin == url_.origin;
   Target target{url->address, {}, {}, url->user, url->password, false, is_origin};
@@ -107,20 +111,20 @@ void Targets::change(const std::function<void(Target &)> &change_it) {
     current_ = changed(*current_);
 }
 
-void Targets::run_header_script() {
+void Targets::run_header_script(int stop) {
   try {
-    const std::vector<std::string> headers =
-        header_lines(run_script(settings_.header_script, settings_.url, header_runs_++));
+    const std::vector<std::string> headers = header_lines(run_script(
+        settings_.header_script, settings_.script_directory, settings_.url, header_runs_++, stop));
     change([&](Target &target) { target.headers = headers; });
   } catch (const std::exception &error) {
     throw std::runtime_error(std::string("header-script: ") + error.what());
   }
 }
 
-void Targets::run_cookie_script() {
+void Targets::run_cookie_script(int stop) {
   try {
-    const std::string cookie =
-        cookie_line(run_script(settings_.cookie_script, settings_.url, cookie_runs_++));
+    const std::string cookie = cookie_line(run_script(
+        settings_.cookie_script, settings_.script_directory, settings_.url, cookie_runs_++, stop));
     change([&](Target &target) { target.cookie = cookie; });
   } catch (const std::exception &error) {
     throw std::runtime_error(std::string("cookie-script: ") + error.what());
@@ -128,12 +132,12 @@ void Targets::run_cookie_script() {
 }
 
 /// Where it fails, what it has printed before stays.
-std::unique_ptr<Repetition> Targets::repeat(unsigned seconds, void (Targets::*run)()) {
+std::unique_ptr<Repetition> Targets::repeat(unsigned seconds, void (Targets::*run)(int)) {
   if (seconds == 0)
     return nullptr;
-  return std::make_unique<Repetition>(std::chrono::seconds(seconds), [this, run] {
+  return std::make_unique<Repetition>(std::chrono::seconds(seconds), [this, run](int stop) {
     try {
-      (this->*run)();
+      (this->*run)(stop);
     } catch (const std::exception &error) {
       warn_operator("http: " + printable(settings_.url) + ": " + error.what());
     }
@@ -142,11 +146,11 @@ std::unique_ptr<Repetition> Targets::repeat(unsigned seconds, void (Targets::*ru
 
 void Targets::run_scripts() {
   if (!settings_.header_script.empty()) {
-    run_header_script();
+    run_header_script(-1);
     header_repetition_ = repeat(settings_.header_script_renew_seconds, &Targets::run_header_script);
   }
   if (!settings_.cookie_script.empty()) {
-    run_cookie_script();
+    run_cookie_script(-1);
     cookie_repetition_ = repeat(settings_.cookie_script_renew_seconds, &Targets::run_cookie_script);
   }
 }

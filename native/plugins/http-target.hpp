@@ -16,35 +16,36 @@ namespace http {
 
 struct TargetSettings {
   std::string url;
-  std::vector<std::string> headers; // "Name: value", that may be secret
+  std::vector<std::string> headers; // "Name: value"; may be secret
   std::string cookie;
   std::string header_script;                // prints headers, a line each
   std::string cookie_script;                // prints cookies, in a line
+  std::string script_directory;             // where they are run: the server changes directory
   unsigned header_script_renew_seconds = 0; // how often they are run again; 0: never
   unsigned cookie_script_renew_seconds = 0;
-  std::string user; // if empty, and the password too: those of the URL
+  std::string user; // if this and the password are empty, the URL's are used
   std::string password;
 };
 
-/// Never changed, as requests of several threads have it.
+/// Immutable, because requests on several threads share it.
 struct Target {
   std::string address;
   std::vector<std::string> headers;
   std::string cookie;
   std::string user;
   std::string password;
-  bool is_first;  // and not where a redirect has led to
+  bool is_first;  // not the target of a redirect
   bool is_origin; // of the URL's server, which may know our headers and cookies
 };
 
-/// "Name: value", or what libcurl takes besides, in each line. Throws std::runtime_error.
+/// "Name: value", or another form that libcurl accepts, in each line. Throws std::runtime_error.
 std::vector<std::string> header_lines(const std::string &text);
 
 /// Any thread.
 class Targets {
 public:
   /// Throws std::runtime_error, with a sentence, if the URL is none.
-  explicit Targets(const TargetSettings &settings);
+  Targets(const TargetSettings &settings, const Settings &client_settings);
 
   /// Before the first request. Throws std::runtime_error, with a sentence.
   void run_scripts();
@@ -52,18 +53,21 @@ public:
   std::shared_ptr<const Target> current();
   std::shared_ptr<const Target> first();
   void set_current(std::shared_ptr<const Target> target);
-  /// Where a redirect leads; null if it must not be followed. What may be secret stays with the
-  /// server that it is for.
+  /// The target of a redirect; null if it must not be followed. Secrets are only sent to the server
+  /// that they are for.
   std::shared_ptr<const Target> redirected(const Target &from, const Response &response);
 
 private:
-  void run_header_script();
-  void run_cookie_script();
-  std::unique_ptr<Repetition> repeat(unsigned seconds, void (Targets::*run)());
+  // `stop` as in run_script().
+  void run_header_script(int stop);
+  void run_cookie_script(int stop);
+  std::unique_ptr<Repetition> repeat(unsigned seconds, void (Targets::*run)(int));
   void change(const std::function<void(Target &)> &change);
 
   const TargetSettings settings_;
   const Url url_;
+  const bool allows_http_;
+  const bool allows_https_;
   // Each of the thread that runs the script.
   unsigned header_runs_ = 0;
   unsigned cookie_runs_ = 0;

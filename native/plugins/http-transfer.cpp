@@ -54,7 +54,7 @@ Transfer::Transfer(const Library &library, const Settings &settings, CURLSH *coo
     return;
   words_[0] = '\0';
   set(CURLOPT_NOSIGNAL, 1);
-  set(CURLOPT_QUICK_EXIT, 1); // unknown to older ones, which wait for lookups of names
+  set(CURLOPT_QUICK_EXIT, 1); // unknown to older versions, which wait for name lookups
   set_protocol(settings);
   set_tls(settings);
   set_proxy(settings);
@@ -68,9 +68,9 @@ Transfer::Transfer(const Library &library, const Settings &settings, CURLSH *coo
 void Transfer::set_protocol(const Settings &settings) {
   set(CURLOPT_PROTOCOLS,
       (settings.allows_http ? CURLPROTO_HTTP : 0) | (settings.allows_https ? CURLPROTO_HTTPS : 0));
-  // Many requests at once over one connection would wait for each other's data.
+  // With HTTP/2, requests on one connection would wait for each other's data.
   set(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
-  set(CURLOPT_PATH_AS_IS, 1);            // an object's name may have /../ in it
+  set(CURLOPT_PATH_AS_IS, 1);            // an object's name may contain /../
   set(CURLOPT_EXPECT_100_TIMEOUT_MS, 1); // see set_headers()
   set(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
   set(CURLOPT_HTTPAUTH, CURLAUTH_BASIC);
@@ -175,7 +175,7 @@ void Transfer::set_method() {
     if (has_body) {
       set(CURLOPT_POST, 1);
     } else {
-      set(CURLOPT_POSTFIELDS, nullptr); // which means POST, until the next one
+      set(CURLOPT_POSTFIELDS, nullptr); // this sets POST, until the next setting
       set(CURLOPT_HTTPGET, 1);
     }
     if (method_ == Method::head)
@@ -188,7 +188,7 @@ void Transfer::set_method() {
     return;
   library_.curl_easy_setopt(easy_, CURLOPT_POSTFIELDSIZE_LARGE,
                             static_cast<int64_t>(request.body.size()));
-  // Not copied; null would mean that it is to be asked for.
+  // Not copied; null would make libcurl ask for the data.
   set(CURLOPT_POSTFIELDS, request.body.data() == nullptr ? "" : request.body.data());
 }
 
@@ -223,8 +223,8 @@ void Transfer::set_headers() {
     if (longer != nullptr)
       headers_ = longer;
   };
-  // A body is sent without being asked for, and is no form.
-  // Where it is signed, a header that is left out would be signed all the same (libcurl 7.88).
+  // The body is sent without waiting, and is not a form. With a signature, a removed header would
+  // still be signed (libcurl 7.88).
   if (!job_->request.body.empty() && job_->request.signature == nullptr)
     add("Expect:");
   const std::vector<std::string> &lines = job_->request.headers;
@@ -247,13 +247,13 @@ std::unique_ptr<Job> Transfer::end(int code) {
     return std::move(job_);
   long number = 0;
   library_.curl_easy_getinfo(easy_, CURLINFO_OS_ERRNO, &number);
-  // libcurl's own words name hosts and ports at most.
+  // libcurl's own messages contain at most hosts and ports.
   if (response.failure == Failure::tls || response.failure == Failure::other)
     response.reason = words_[0] != '\0' ? words_ : library_.curl_easy_strerror(code);
   else if (response.failure == Failure::connect || response.failure == Failure::lost)
     response.reason = number > 0                         ? strerror(static_cast<int>(number))
                       : code == CURLE_OPERATION_TIMEDOUT ? "no answer in time"
-                      : code == CURLE_PARTIAL_FILE       ? "only a part has come"
+                      : code == CURLE_PARTIAL_FILE       ? "only a part has arrived"
                                                          : "";
   return std::move(job_);
 }
@@ -266,7 +266,7 @@ Failure Transfer::failure_of(int code) {
   case CURLE_COULDNT_RESOLVE_PROXY:
     return Failure::name;
   case CURLE_COULDNT_CONNECT:
-  case CURLE_OPERATION_TIMEDOUT: // the only time limit that libcurl knows is that for connecting
+  case CURLE_OPERATION_TIMEDOUT: // libcurl only has a time limit for connecting
   case CURLE_PROXY:
     return Failure::connect;
   case CURLE_SSL_CONNECT_ERROR:
@@ -283,7 +283,7 @@ Failure Transfer::failure_of(int code) {
   case CURLE_SEND_ERROR:
   case CURLE_RECV_ERROR:
     return Failure::lost;
-  case CURLE_WRITE_ERROR: // on_header or on_body did not want more
+  case CURLE_WRITE_ERROR: // on_header or on_body refused more
     return is_text_full_ ? Failure::none : Failure::too_long;
   default:
     return Failure::other;
@@ -305,7 +305,7 @@ bool Transfer::is_silent(Clock::time_point now, unsigned silence_ms) {
   return false;
 }
 
-// ---- what comes ---------------------------------------------------------------------------------
+// ---- responses ---------------------------------------------------------------------------------
 
 size_t Transfer::on_header(char *text, size_t size, size_t count, void *self) {
   return static_cast<Transfer *>(self)->take_header({text, size * count});
@@ -322,7 +322,7 @@ size_t Transfer::take_header(std::string_view line) {
   if (header_bytes_ > MAX_HEADER_BYTES)
     return REFUSED;
   Response &response = job_->response;
-  if (line.starts_with("HTTP/")) { // of the final response, or of one before it such as 100
+  if (line.starts_with("HTTP/")) { // of the final response, or of an earlier one such as 100
     response.status = 0;
     const size_t space = line.find(' ');
     for (size_t i = space + 1; space != std::string_view::npos && i < line.size() && i <= space + 3;

@@ -1,5 +1,5 @@
-// One of the client's connections' worth: an easy handle of libcurl's, which carries out one
-// attempt of one job at a time and is used again. All on the client's thread.
+// An easy handle of libcurl, which uses one of the client's connections, carries out one attempt of
+// one job at a time, and is reused. All on the client's thread.
 #ifndef ASYNCNBD_HTTP_TRANSFER_HPP
 #define ASYNCNBD_HTTP_TRANSFER_HPP
 
@@ -10,7 +10,7 @@
 
 namespace http {
 
-/// A request on its way, and what has come of it.
+/// A request on its way, and its response.
 struct Job {
   Request request;
   Response response;
@@ -19,8 +19,8 @@ struct Job {
 
 class Transfer {
 public:
-  /// Makes the handle, with what is the same for all requests; see is_made. `sockets` is given to
-  /// the functions that open and close sockets. `cookies`: what has those of all, or null.
+  /// Makes the handle, with the settings that all requests share; see is_made. `sockets` is given
+  /// to the functions that open and close sockets. `cookies`: what has those of all, or null.
   Transfer(const Library &library, const Settings &settings, CURLSH *cookies, void *sockets,
            int (*open)(void *, int, curl_sockaddr *), int (*close)(void *, int));
   ~Transfer();
@@ -33,15 +33,15 @@ public:
   void keep_cookie_files(const Settings &settings);
   Job *job() const { return job_.get(); }
 
-  /// Prepares the handle for an attempt; it is then to be added.
+  /// Prepares the handle for an attempt; the caller then adds it.
   void begin(std::unique_ptr<Job> job, Clock::time_point now);
-  /// It has been removed, after libcurl's `code`, or for the reason of give_up(): the job has its
-  /// response.
+  /// Called after it has been removed, with libcurl's `code`, or after give_up(): returns the job
+  /// with its response.
   std::unique_ptr<Job> end(int code);
-  /// Why it is ended before its time.
+  /// Sets why it ends early.
   void give_up(Failure why) { given_up_ = why; }
   bool is_silent(Clock::time_point now, unsigned silence_ms);
-  /// Of the last attempt: whether another handshake may do.
+  /// Whether the last attempt failed in a handshake that may work the next time.
   bool has_broken_handshake() const { return has_broken_handshake_; }
 
 private:
@@ -68,18 +68,18 @@ private:
   CURL *easy_;
   std::unique_ptr<Job> job_;
   curl_slist *headers_ = nullptr;
-  // What the handle has, so that what stays is not set again.
+  // The handle's present settings, so that equal ones are not set again.
   Method method_ = Method::get;
   std::string url_, cookie_, user_, password_, provider_;
   bool has_range_ = false;
-  // Of this attempt.
+  // For this attempt.
   Failure given_up_ = Failure::none;
   bool is_text_full_ = false;
   bool has_broken_handshake_ = false;
   size_t header_bytes_ = 0;
   uint64_t moved_bytes_ = 0; // headers and bodies received
-  size_t piece_ = 0;         // of `into`
-  size_t piece_bytes_ = 0;   // that it has
+  size_t piece_ = 0;         // the index in `into`
+  size_t piece_bytes_ = 0;   // filled bytes of that piece
   // For is_silent().
   Clock::time_point watched_since_;
   uint64_t watched_from_ = 0;

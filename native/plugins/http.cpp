@@ -1,11 +1,12 @@
-// A file on a web server as a read-only disk: the parameters of the plugin http, whose work
-// http-file.hpp does.
+// A file on a web server as a read-only disk: the parameters of the http plugin. http-file.hpp does
+// the work.
 #include <nbdkit-async.hpp>
 
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <fstream>
+#include <optional>
 #include <sstream>
 
 #include "http-file.hpp"
@@ -64,7 +65,7 @@ std::vector<std::string> checked_headers(const std::string &key, const std::stri
   }
 }
 
-/// One line. It goes to a server as it is.
+/// One line. It is sent unchanged.
 std::string header_of(const std::string &key, const std::string &line) {
   std::vector<std::string> headers = checked_headers(key, line);
   if (headers.size() != 1)
@@ -164,6 +165,9 @@ public:
       refuse("url=" + http::printable(file_.target.url) + ": not an http: or https: URL");
     if (!(url->origin.starts_with("https:") ? client_.allows_https : client_.allows_http))
       refuse("url=" + http::printable(file_.target.url) + ": protocols= does not allow it");
+    client_.cookie_file = cookie_file_.value_or(client_.cookie_jar);
+    if (!file_.target.header_script.empty() || !file_.target.cookie_script.empty())
+      file_.target.script_directory = absolute(".");
     if (!file_.target.header_script.empty() && !file_.target.headers.empty())
       refuse("header-script= prints the headers: it cannot be used with header= or headers=");
     if (!file_.target.cookie_script.empty() && !file_.target.cookie.empty())
@@ -307,9 +311,9 @@ private:
       return true;
     }
     if (key == "cookiefile")
-      client_.cookie_file = value.empty() ? value : absolute(value);
+      cookie_file_ = value.empty() ? value : absolute(value);
     else if (key == "cookiejar")
-      client_.cookie_file = client_.cookie_jar = absolute(value);
+      client_.cookie_jar = absolute(value);
     else
       return false;
     client_.keeps_cookies = true;
@@ -318,6 +322,7 @@ private:
 
   http::FileSettings file_;
   http::Settings client_;
+  std::optional<std::string> cookie_file_; // if there is none: the jar
   std::unique_ptr<http::File> served_;
 };
 

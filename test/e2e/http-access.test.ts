@@ -26,6 +26,7 @@ describe("a user's name or password", () => {
     ["authorization", basic, (url) => [url, "user=me", password()]],
     ["authorization", basic, (url) => [url.replace("//", "//me:geheim@")]],
     ["cookie", "a=b; c=d", (url) => [url, "cookie=a=b; c=d"]],
+    ["cookie", "a=b;", (url) => [url, "header=Cookie: a=b;"]],
     ["user-agent", "me/1", (url) => [url, "user-agent=me/1"]],
     ["accept-encoding", "identity", (url) => [url]],
   ])("is said by %s: %s", async (name, value, parameters) => {

@@ -63,6 +63,9 @@ describe("cookies of the server", () => {
     await expectToServe(url.replace("disk.img", "login"), `cookiejar=${jar}`);
     expect(readFileSync(jar, "utf8")).toContain(jarLine("session", "s1"));
     await expectToServe(url, `cookiejar=${jar}`);
+    const other = join(temporaryDirectory(), "other");
+    await expectToServe(url, `cookiefile=${file}`, `cookiejar=${other}`);
+    expect(readFileSync(other, "utf8")).toContain(jarLine("session", "s1"));
   });
 });
 
@@ -121,6 +124,21 @@ describe("a script", () => {
     await server.stop();
   });
 
+  test.each(["", "exec >&-; "])("that hangs is killed when the server ends: %j", async (before) => {
+    const directory = temporaryDirectory();
+    const file = join(directory, "pid");
+    const { url } = await startWeb(content);
+    const server = await startServer([
+      ...["http", url, "cookie-script-renew=1"],
+      `cookie-script=[ "$iteration" = 0 ] || { echo $$ >${file}; ${before}sleep 90; }; echo a=b`,
+    ]);
+    await eventually("second run", () => existsSync(file) || undefined);
+    const start = Date.now();
+    await server.stop();
+    expect(Date.now() - start).toBeLessThan(5000);
+    expect(existsSync(`/proc/${readFileSync(file, "utf8").trim()}`)).toBe(false);
+  });
+
   test.each([
     ["header-script=exit 4", "header-script: its status is 4"],
     ["header-script=echo nonsense", "header-script: expected NAME: VALUE"],
@@ -144,6 +162,49 @@ test.each([
   expect(await refusal("http://127.0.0.1:1/disk.img", ...parameters)).toContain(words);
 });
 
+test("a later redirect to a scheme that protocols= does not have only fails one read", async () => {
+  let isAway = false;
+  const { url } = await startWeb(content, {
+    handle(_request, response) {
+      if (isAway) response.writeHead(302, { location: "https://127.0.0.1:1/" }).end();
+      return isAway;
+    },
+  });
+  const server = await startServer(["http", url, "protocols=http"]);
+  const client = await RawClient.open(server.socket);
+  isAway = true;
+  expect(await client.request(read(0, 512))).not.toBe(0);
+  isAway = false;
+  expect(await client.request(read(0, 512))).toBe(0);
+  expect((await client.read(512)).equals(content.subarray(0, 512))).toBe(true);
+  await server.stop();
+});
+
+test("a server that a redirect led to and that has gone is replaced by the first", async () => {
+  let location = "";
+  const first = await startWeb(content, {
+    handle(_request, response) {
+      if (location !== "") response.writeHead(302, { location }).end();
+      return location !== "";
+    },
+  });
+  let isAway = false;
+  const other = await startWeb(content, {
+    handle(_request, response) {
+      if (isAway) response.destroy();
+      return isAway;
+    },
+  });
+  location = other.url;
+  const server = await startServer(["http", first.url, "retries=1", "retry-delay=10ms"]);
+  const client = await RawClient.open(server.socket);
+  isAway = true;
+  location = "";
+  expect(await client.request(read(0, 512))).toBe(0);
+  expect((await client.read(512)).equals(content.subarray(0, 512))).toBe(true);
+  await server.stop();
+});
+
 test("a redirect to a scheme that protocols= does not have is not followed", async () => {
   const { url } = await startWeb(content, {
     handle(_request, response) {
@@ -151,6 +212,6 @@ test("a redirect to a scheme that protocols= does not have is not followed", asy
       return true;
     },
   });
-  expect(await refusal(url, "protocols=http")).toMatch(/https.*(disabled|not supported)/);
+  expect(await refusal(url, "protocols=http")).toContain("or that protocols= does not allow");
   await expectToServe((await startWeb(content)).url, "protocols=http,ftp", "tcp-nodelay=false");
 });

@@ -36,7 +36,8 @@ TEST_CASE("a log text leaves the plugin's lines and escapes the client's") {
 }
 
 TEST_CASE("a log text hides secret parameters") {
-  for (const char *key : {"password", "proxy-password", "secret-key", "session-token", "Cookie"})
+  for (const char *key :
+       {"password", "proxy-password", "secret-key", "session-token", "Cookie", "header-script"})
     CHECK(loggable_value(key, "x") == "***");
   CHECK(loggable_value("header", "Authorization: x") == "Authorization: ***");
   CHECK(loggable_value("file", "disk.img") == "disk.img");
