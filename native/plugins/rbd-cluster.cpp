@@ -52,14 +52,19 @@ bool Cluster::configure() {
          (!settings_.cache || set("rbd_cache", *settings_.cache ? "true" : "false"));
 }
 
-/// What makes requests cheaper. Versions that do not know it do without.
-void Cluster::tune() {
+/// Whether librbd copies data, and queues requests, or does without, which is cheaper.
+bool Cluster::tune() {
   // A request that is overdue goes on after its data has become the server's again, and none may
-  // wait in a call of librbd's for those before it: with a limit of time, librbd copies and queues.
-  if (settings_.timeout_seconds != 0)
-    return;
+  // wait in a call of librbd's for those before it: with a limit of time, librbd copies and queues,
+  // whatever Ceph's configuration says. Without a copy, other data could be written.
+  if (settings_.timeout_seconds != 0) {
+    library_->rados_conf_set(cluster_, "rbd_non_blocking_aio", "true");
+    return set("rbd_disable_zero_copy_writes", "true");
+  }
+  // Versions that do not know these do without.
   library_->rados_conf_set(cluster_, "rbd_disable_zero_copy_writes", "false");
   library_->rados_conf_set(cluster_, "rbd_non_blocking_aio", "false");
+  return true;
 }
 
 /// Why there is no connection. Returns false.
@@ -102,9 +107,8 @@ bool Cluster::connect(const Library &library) {
     nbdkit_error("cannot make a client of Ceph: %s", strerror(-result));
     return false;
   }
-  if (!configure())
+  if (!configure() || !tune())
     return false;
-  tune();
   result = library.rados_connect(cluster_);
   if (result < 0)
     return explain(result);

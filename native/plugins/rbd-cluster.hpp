@@ -20,10 +20,10 @@ struct Settings {
   std::string keyring;
   std::optional<bool> cache;
   std::optional<uint64_t> create_bytes;
-  std::optional<std::string> passphrase; // of LUKS
+  std::optional<std::string> passphrase; // for LUKS
   bool exclusive = false;
   unsigned connect_timeout_seconds = 30;
-  unsigned timeout_seconds = 0; // of each request; 0: it waits for the cluster
+  unsigned timeout_seconds = 0; // for each request; 0: wait for the cluster
 };
 
 class Cluster {
@@ -33,7 +33,7 @@ public:
   Cluster(const Cluster &) = delete;
   Cluster &operator=(const Cluster &) = delete;
 
-  /// False: nbdkit_error() has been called. Waits for the cluster, for the time allowed.
+  /// False, after nbdkit_error(), on failure. Waits for the cluster up to the time limit.
   bool connect(const Library &library);
 
   const Library &library() const { return *library_; }
@@ -45,7 +45,7 @@ public:
 
 private:
   bool configure();
-  void tune();
+  bool tune();
   bool set(const char *option, const std::string &value);
   bool explain(int result) const;
 

@@ -37,7 +37,7 @@ bool overlap(const Pending &one, const Pending &other) {
 
 /// Why it must not go to librbd now; null if it may.
 const char *Deadlines::obstacle(const Pending &pending) const {
-  if (overdue_.size() >= MAX_OVERDUE || overdue_bytes_ + pending.count > MAX_OVERDUE_BYTES)
+  if (overdue_.size() >= MAX_OVERDUE || overdue_bytes_ + pending.held_bytes > MAX_OVERDUE_BYTES)
     return "the cluster still has too many that were not answered in time";
   const auto is_in_the_way = [&](const Pending *earlier) {
     return earlier->changes_data && overlap(*earlier, pending);
@@ -68,14 +68,28 @@ int Deadlines::begin(Pending &pending) {
   }
 }
 
+bool Deadlines::hand_over(Pending &pending) {
+  if (!are_set())
+    return true;
+  std::lock_guard lock(mutex_);
+  if (!pending.is_overdue)
+    pending.librbd_has_it = true;
+  return !pending.is_overdue;
+}
+
 bool Deadlines::end(Pending &pending) {
   if (!are_set())
     return true;
   std::lock_guard lock(mutex_);
-  (pending.is_overdue ? overdue_ : due_).erase(pending.place);
-  if (pending.is_overdue)
-    overdue_bytes_ -= pending.count;
-  return !pending.is_overdue;
+  if (!pending.is_overdue) {
+    due_.erase(pending.place);
+    return true;
+  }
+  if (pending.librbd_has_it) {
+    overdue_.erase(pending.place);
+    overdue_bytes_ -= pending.held_bytes;
+  }
+  return false;
 }
 
 bool Deadlines::is_overdue(const Pending &pending) {
@@ -95,8 +109,12 @@ bool Deadlines::expire_one(int64_t now) {
       return false;
     Pending &pending = *due_.front();
     pending.is_overdue = true;
-    overdue_bytes_ += pending.count;
-    overdue_.splice(overdue_.end(), due_, due_.begin());
+    if (pending.librbd_has_it) {
+      overdue_bytes_ += pending.held_bytes;
+      overdue_.splice(overdue_.end(), due_, due_.begin());
+    } else {
+      due_.pop_front();
+    }
     conn = pending.conn; // who is done with it may free it from here on
     reqid = pending.reqid;
   }

@@ -12,17 +12,19 @@
 
 namespace rbd {
 
-/// A request of a client's that librbd has.
+/// A request of a client's that librbd has, or is to have.
 struct Pending {
   void *conn;
   uint64_t reqid;
   uint64_t offset;
   uint32_t count;
   bool changes_data;
+  uint32_t held_bytes = 0; // its data, which librbd keeps until it is done
 
   // Of Deadlines, under its mutex.
   int64_t due_ns = 0;
   bool is_overdue = false; // its client has been answered
+  bool librbd_has_it = true;
   std::list<Pending *>::iterator place = {};
 };
 
@@ -39,6 +41,10 @@ public:
   /// been called. Overdue requests may still be carried out, so nothing passes those that write to
   /// the same place, and there is a limit to them.
   int begin(Pending &pending);
+
+  /// Before librbd has one that has waited since begin(), with `librbd_has_it` false: whether its
+  /// client still waits for the answer. If not, it does not count as overdue, and end() is next.
+  bool hand_over(Pending &pending);
 
   /// When librbd is done with it, or has refused it: whether its client still waits for the answer,
   /// which then is for the caller to give. `pending` is nobody else's from then on.

@@ -14,7 +14,7 @@ namespace rbd {
 
 namespace {
 
-/// Why an image could not be opened.
+/// The reason why an image could not be opened.
 Refusal explain_open(const Settings &settings, const std::string &full_name,
                      const std::string &snapshot, bool is_readonly, int result) {
   const int error = client_error(result);
@@ -65,7 +65,7 @@ bool Image::lock(Refusal &refusal) {
   const int result = library_.rbd_lock_acquire(image_, RBD_LOCK_MODE_EXCLUSIVE);
   if (result >= 0)
     return true;
-  const char *const reason = result == -EINVAL ? "it has not the feature exclusive-lock"
+  const char *const reason = result == -EINVAL ? "its feature exclusive-lock is off"
                              : result == -EROFS || result == -EBUSY
                                  ? "another client holds its lock"
                                  : strerror(-result);

@@ -21,7 +21,7 @@ struct Refusal {
 
 class Image {
 public:
-  /// Null: see `refusal`. Waits for the cluster.
+  /// Null on failure: see `refusal`. Waits for the cluster.
   static std::unique_ptr<Image> open(const Cluster &cluster, const std::string &name,
                                      const std::string &snapshot, bool is_readonly,
                                      Refusal &refusal);
@@ -30,7 +30,8 @@ public:
   Image(const Image &) = delete;
   Image &operator=(const Image &) = delete;
 
-  /// As it is now: another client may have resized the image. -1: nbdkit_error() has been called.
+  /// The present size: another client may have resized the image. -1 on failure, after
+  /// nbdkit_error().
   int64_t size_bytes() const;
 
   Requests &requests() { return *requests_; }

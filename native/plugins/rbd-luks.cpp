@@ -15,7 +15,7 @@ namespace {
 constexpr uint64_t MAX_HEADER_BYTES = 16 << 20;
 
 constexpr const char *NO_LUKS =
-    "passphrase: this librbd knows no LUKS; version 16 (Pacific) is the first";
+    "passphrase: this librbd has no LUKS; use version 16 (Pacific) or newer";
 
 /// An image that is open while it is made.
 class OpenImage {
@@ -103,7 +103,7 @@ bool create_image(const Cluster &cluster, const std::string &name, Refusal &refu
   }
   // librbd writes no header where the image has no room for one.
   const uint64_t bytes = *settings.create_bytes + (settings.passphrase ? MAX_HEADER_BYTES : 0);
-  int order = 0; // of Ceph's configuration
+  int order = 0; // 0: from Ceph's configuration
   int result = library.rbd_create(cluster.pool(), name.c_str(), bytes, &order);
   if (result == -EEXIST)
     return true;

@@ -10,9 +10,18 @@
 
 namespace rbd {
 
+namespace {
+
+// To derive keys from a passphrase takes seconds of the processor's time, and has nothing to do
+// with the cluster that timeout= is about. With create= that happens several times.
+constexpr unsigned MAX_KEY_SECONDS = 60;
+
+} // namespace
+
 Shared::Shared(const Cluster &cluster, std::string name, std::string snapshot, bool is_readonly)
     : cluster_(cluster), name_(std::move(name)), snapshot_(std::move(snapshot)),
-      is_readonly_(is_readonly), timeout_seconds_(cluster.settings().timeout_seconds) {
+      is_readonly_(is_readonly), timeout_seconds_(cluster.settings().timeout_seconds),
+      key_seconds_(cluster.settings().passphrase ? MAX_KEY_SECONDS : 0) {
   pthread_condattr_t attributes;
   pthread_condattr_init(&attributes);
   pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
@@ -65,7 +74,7 @@ bool Shared::is_closed() {
 timespec Shared::patience() const {
   timespec until{};
   clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_sec += timeout_seconds_;
+  until.tv_sec += static_cast<time_t>(timeout_seconds_) + key_seconds_;
   return until;
 }
 
@@ -80,8 +89,10 @@ bool Shared::wait_while(State state, std::unique_lock<std::mutex> &lock, const t
 }
 
 bool Shared::is_too_late() const {
-  nbdkit_error("cannot open the image %s: the cluster has not answered within timeout=%u",
-               cluster_.full_name(name_).c_str(), timeout_seconds_);
+  const std::string more =
+      key_seconds_ == 0 ? "" : " and the " + std::to_string(key_seconds_) + " s for LUKS";
+  nbdkit_error("cannot open the image %s: the cluster has not answered within timeout=%u%s",
+               cluster_.full_name(name_).c_str(), timeout_seconds_, more.c_str());
   nbdkit_set_error(EIO);
   return false;
 }

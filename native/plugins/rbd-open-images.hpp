@@ -1,4 +1,4 @@
-// The images that clients have open: one handle of librbd's for all clients of an image.
+// The images that clients have open: one librbd handle for all clients of an image.
 #ifndef ASYNCNBD_RBD_OPEN_IMAGES_HPP
 #define ASYNCNBD_RBD_OPEN_IMAGES_HPP
 
@@ -16,9 +16,9 @@
 
 namespace rbd {
 
-/// An image by its name and how it is opened, which all clients that have it open share. librbd
-/// passes an exclusive lock between handles of one image as between machines, so that with a handle
-/// for each client they would take it from each other with every write.
+/// An image by its name and mode, shared by all clients that have it open. librbd passes an
+/// exclusive lock between handles of one image as between machines: with a handle for each client,
+/// they would take it from each other with every write.
 class Shared {
 public:
   Shared(const Cluster &cluster, std::string name, std::string snapshot, bool is_readonly);
@@ -27,8 +27,8 @@ public:
   Shared(const Shared &) = delete;
   Shared &operator=(const Shared &) = delete;
 
-  /// Waits for an end of earlier use: what librbd caches is written then. It waits for the cluster,
-  /// for the time allowed. False: nbdkit_error() and nbdkit_set_error() have been called.
+  /// Waits for the end of earlier use, when librbd writes its cache, and for the cluster, up to the
+  /// time limit. False on failure, after nbdkit_error() and nbdkit_set_error().
   bool enter();
   void leave();
   /// Between enter() and leave().
@@ -51,6 +51,7 @@ private:
   const std::string snapshot_;
   const bool is_readonly_;
   const unsigned timeout_seconds_; // 0: none
+  const unsigned key_seconds_;     // more time, for LUKS
   std::thread opener_;             // opens the image where clients do not wait for that for ever
 
   std::mutex mutex_;
@@ -80,7 +81,7 @@ private:
 
 class OpenImages {
 public:
-  /// Nothing: nbdkit_error() and nbdkit_set_error() have been called. Waits for the cluster.
+  /// Nothing on failure, after nbdkit_error() and nbdkit_set_error(). Waits for the cluster.
   std::optional<Use> open(const Cluster &cluster, const std::string &name,
                           const std::string &snapshot, bool is_readonly);
   /// Before the cluster ends, without clients.
@@ -90,7 +91,7 @@ private:
   std::shared_ptr<Shared> find(const Cluster &cluster, const std::string &name,
                                const std::string &snapshot, bool is_readonly);
 
-  std::mutex mutex_; // of the map, for no longer than a look
+  std::mutex mutex_; // guards the map; held only for lookups
   std::map<std::string, std::shared_ptr<Shared>> images_;
 };
 

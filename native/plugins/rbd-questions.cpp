@@ -17,7 +17,7 @@ namespace rbd {
 
 namespace {
 
-// They are asked one by one. A client asks for the rest.
+// Objects are queried one by one. Clients ask again for the rest.
 constexpr uint64_t MAX_STATUS_OBJECTS = 256;
 
 constexpr uint64_t USUAL_OBJECT_BYTES = 4 << 20;
@@ -79,11 +79,22 @@ Questions::~Questions() {
       answerer.join();
 }
 
+/// Those that wait no longer, as all answerers have been busy for too long. Under the lock.
+void Questions::drop_overdue() {
+  // They wait in the order in which they are due.
+  while (!waiting_.empty() && deadlines_.is_overdue(*waiting_.front())) {
+    deadlines_.end(*waiting_.front());
+    waiting_.pop_front();
+  }
+}
+
 int Questions::ask(const Question &given) {
   int error = ENOMEM;
   try {
     auto question = std::make_unique<Question>(given);
+    question->librbd_has_it = false;
     std::lock_guard lock(mutex_);
+    drop_overdue();
     Question &waiting = *waiting_.emplace_back(std::move(question));
     error = deadlines_.begin(waiting);
     if (error != 0)
@@ -109,7 +120,7 @@ void Questions::answer_all() {
     waiting_.pop_front();
     const bool is_over = is_over_;
     lock.unlock();
-    if (!is_over && !deadlines_.is_overdue(*question))
+    if (!is_over && deadlines_.hand_over(*question))
       answer(*question);
     else if (deadlines_.end(*question))
       nbdkit_async_reply_errno(question->conn, question->reqid, EIO);

@@ -1,4 +1,4 @@
-// Block status of an image: what librbd answers only to threads that wait.
+// Block status of an image, for which librbd has only a blocking call.
 #ifndef ASYNCNBD_RBD_QUESTIONS_HPP
 #define ASYNCNBD_RBD_QUESTIONS_HPP
 
@@ -33,10 +33,11 @@ public:
   /// 0, or an errno.
   int start();
 
-  /// As an asynchronous callback of a plugin's.
+  /// Like a plugin's asynchronous callbacks.
   int ask(const Question &question);
 
 private:
+  void drop_overdue();
   void answer_all();
   void answer(Question &question);
 
@@ -47,11 +48,11 @@ private:
   uint64_t object_bytes_ = 0;
 
   std::mutex mutex_;
-  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  // The C++ one needs a libstdc++ that is too new for some systems.
   pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
   std::deque<std::unique_ptr<Question>> waiting_;
   bool is_over_ = false;
-  // So that a client which asks much does not keep all others waiting.
+  // Several, so that one client with many queries does not keep all others waiting.
   std::array<std::thread, 4> answerers_;
 };
 

@@ -21,8 +21,8 @@ namespace {
 // So many are answered by librbd's thread, which completes no others meanwhile.
 constexpr uint32_t ANSWER_AT_ONCE_UP_TO = 2;
 
-// While many are in flight, others are about to complete: to answer them together costs each a
-// little time, and all of them much less of the processor's.
+// While many are in flight, more are about to complete: answering them together delays each a
+// little, and takes much less processor time.
 constexpr uint32_t LINGER_FROM = 16;
 constexpr long LINGER_NS = 100'000;
 
@@ -117,7 +117,7 @@ int Requests::refuse(int result) const {
 }
 
 int Requests::read(void *conn, uint64_t reqid, char *buf, uint32_t count, uint64_t offset) {
-  return submit({conn, reqid, offset, count, false}, buf, false,
+  return submit({conn, reqid, offset, count, false, count}, buf, false,
                 [&](const Task &task, rbd_completion_t completion) {
                   char *const into = task.own_memory == nullptr ? buf : task.own_memory.get();
                   return library_.rbd_aio_read(image_, offset, count, into, completion);
@@ -126,7 +126,7 @@ int Requests::read(void *conn, uint64_t reqid, char *buf, uint32_t count, uint64
 
 int Requests::write(void *conn, uint64_t reqid, bool flush, const char *buf, uint32_t count,
                     uint64_t offset) {
-  return submit({conn, reqid, offset, count, true}, nullptr, flush,
+  return submit({conn, reqid, offset, count, true, count}, nullptr, flush,
                 [&](const Task &, rbd_completion_t completion) {
                   return library_.rbd_aio_write(image_, offset, count, buf, completion);
                 });
@@ -171,14 +171,11 @@ void Requests::completed(Task *task) {
     finish(task);
     return;
   }
-  bool was_asleep;
-  {
-    std::lock_guard lock(mutex_);
-    task->next = std::exchange(completed_, task);
-    was_asleep = std::exchange(is_asleep_, false);
-  }
-  // It cannot end before this request has.
-  if (was_asleep)
+  std::lock_guard lock(mutex_);
+  task->next = std::exchange(completed_, task);
+  // Still under the lock: once it is free, the answerer may finish this request without a signal
+  // (a deadline wakes it, too), and if it was the last one, `this` may be gone.
+  if (std::exchange(is_asleep_, false))
     pthread_cond_signal(&changed_);
 }
 
@@ -206,7 +203,7 @@ void Requests::finish(Task *task) {
 
 void Requests::reply(const Task &task) {
   if (task.result < 0) {
-    // What may not be written was not opened to be written.
+    // An image that may not be written is never opened for writing, so -EROFS means the lock.
     nbdkit_error("%s: %s", full_name_.c_str(),
                  task.result == -ESHUTDOWN
                      ? "the cluster has fenced this client off; restart the server"
@@ -216,7 +213,7 @@ void Requests::reply(const Task &task) {
   } else if (task.read_into == nullptr) {
     nbdkit_async_reply(task.conn, task.reqid);
   } else {
-    // Another client may have made the image smaller; what is gone reads as zeroes.
+    // Another client may have shrunk the image; the missing part reads as zeroes.
     const size_t got = std::min<size_t>(static_cast<size_t>(task.result), task.count);
     if (task.own_memory != nullptr)
       memcpy(task.read_into, task.own_memory.get(), got);

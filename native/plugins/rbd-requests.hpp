@@ -20,7 +20,7 @@ class Requests;
 /// A request that librbd carries out.
 struct Task : Pending {
   Requests *owner;
-  char *read_into; // null: it is no read
+  char *read_into; // null: not a read
   bool then_flush;
   /// Where librbd reads to if the client may be told an error meanwhile: its own memory is then
   /// used for something else.
@@ -44,7 +44,7 @@ public:
   /// 0, or an errno.
   int start();
 
-  // Each as an asynchronous callback of a plugin's: 0, or -1 with nbdkit_set_error() called.
+  // Like a plugin's asynchronous callbacks: return 0, or -1 after nbdkit_set_error().
   int read(void *conn, uint64_t reqid, char *buf, uint32_t count, uint64_t offset);
   int write(void *conn, uint64_t reqid, bool flush, const char *buf, uint32_t count,
             uint64_t offset);
@@ -77,7 +77,7 @@ private:
   std::thread answerer_;
 
   std::mutex mutex_;
-  // That of C++ needs a libstdc++ that is too new for some systems where this runs.
+  // The C++ one needs a libstdc++ that is too new for some systems.
   pthread_cond_t changed_;
   Task *completed_ = nullptr; // the last one first
   bool is_asleep_ = false;    // the answerer, until somebody signals

@@ -221,6 +221,21 @@ test("while an OSD is silent clients are refused after timeout=, and nothing pas
   expect((await client.read(0n, 4096)).data.equals(before)).toBe(true);
 });
 
+test("an overdue trim of a large range holds no memory, and stops no requests elsewhere", async () => {
+  const server = await serve("timeout=1", "cache=false");
+  await ceph.run("rbd", "resize", "--no-progress", "--size=4G", `rbd/disk${images}`);
+  const client = await connect(server);
+  const write = { type: CMD.WRITE, offset: 2n << 30n, payload: randomBytes(4096) };
+  await whileStopped(["osd.0"], async () => {
+    expect((await client.request({ type: CMD.TRIM, length: 1 << 30 })).error).toBe(ERRNO.EIO);
+    const begin = Date.now();
+    expect((await client.request(write)).error).toBe(ERRNO.EIO);
+    expect(Date.now() - begin).toBeGreaterThan(900); // librbd has it
+    expect(server.stderr()).not.toContain("fails at once");
+  });
+  await eventually("a write", async () => (await client.request(write)).error === 0 || undefined);
+});
+
 /** Six servers end at once, where two processors do all that they and the cluster do. */
 const EXIT_SLACK_MS = 3_000;
 

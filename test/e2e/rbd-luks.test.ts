@@ -17,6 +17,7 @@ const ceph = startCeph();
 
 /** A key takes a second or two of a processor to make from a passphrase, on purpose. */
 const KEYS_MS = 180_000;
+const START_MS = 60_000;
 
 type Triple = [string, string, string];
 
@@ -58,7 +59,10 @@ test.each(["luks1", "luks2"] as const)(
   "an image with %s is a disk, and the cluster has only encrypted data",
   async (format) => {
     const name = await makeImage(format);
-    const server = await startServer(words(name, PASSPHRASE), { options: ["-v"] });
+    const server = await startServer(words(name, PASSPHRASE), {
+      options: ["-v"],
+      startMs: START_MS,
+    });
     const client = await connect(server); // so that the key is made once
     const content = Buffer.alloc(Number(client.sizeBytes));
     expect(content.length).toBeLessThan(64 * MIB); // the header has its place
@@ -81,7 +85,7 @@ test.each(["luks1", "luks2"] as const)(
     expect(ciphertext.includes(content.subarray(5 * MIB, 5 * MIB + 512))).toBe(false);
     if (format === "luks1") await compareDecrypted(raw, file);
 
-    const again = await startServer(words(name, PASSPHRASE));
+    const again = await startServer(words(name, PASSPHRASE), { startMs: START_MS });
     await runOk(["nbdcopy", again.uri, copy]);
     expect(readFileSync(copy).equals(content)).toBe(true);
   },
@@ -91,7 +95,9 @@ test.each(["luks1", "luks2"] as const)(
 test(
   "zeroes in an image with LUKS stay allocated, and trims are not offered",
   async () => {
-    const server = await startServer(words(await makeImage("luks1"), PASSPHRASE));
+    const server = await startServer(words(await makeImage("luks1"), PASSPHRASE), {
+      startMs: START_MS,
+    });
     const client = await connect(server);
     const payload = randomBytes(64 << 10);
     expect((await client.request({ type: CMD.WRITE, payload })).error).toBe(0);
@@ -109,7 +115,9 @@ test(
   "create= with a passphrase makes an image with LUKS, whose disk has the size",
   async () => {
     const name = `made${++images}`;
-    const server = await startServer([...words(name, PASSPHRASE), "create=20M"]);
+    const server = await startServer([...words(name, PASSPHRASE), "create=20M"], {
+      startMs: START_MS,
+    });
     const client = await connect(server);
     expect(client.sizeBytes).toBe(BigInt(20 * MIB));
     const payload = randomBytes(4096);
@@ -124,7 +132,9 @@ test(
     expect(ciphertext.subarray(0, 8)).toEqual(Buffer.from("LUKS\xba\xbe\x00\x02", "latin1"));
     expect(ciphertext.includes(payload.subarray(0, 512))).toBe(false);
 
-    const again = await startServer([...words(name, PASSPHRASE), "create=30M"]);
+    const again = await startServer([...words(name, PASSPHRASE), "create=30M"], {
+      startMs: START_MS,
+    });
     const reader = await connect(again);
     expect(reader.sizeBytes).toBe(BigInt(20 * MIB)); // it is there already
     expect((await reader.read(end, payload.length)).data.equals(payload)).toBe(true);

@@ -276,7 +276,11 @@ describe("two servers with one image", () => {
     const second = await serve(name);
     const refused = { type: CMD.WRITE, payload: randomBytes(512) };
     expect((await (await connectTo(second)).request(refused)).error).toBe(ERRNO.EPERM);
-    expect(second.stderr()).toContain("another client holds the image's exclusive lock");
+    await eventually("its line in the log", () =>
+      second.stderr().includes("another client holds the image's exclusive lock")
+        ? true
+        : undefined,
+    );
     await second.stop();
     await first.stop();
     await write(await connectTo(await serve(name, "exclusive=true")), 0, randomBytes(512));

@@ -138,6 +138,8 @@ export interface ServerOptions {
   readonly env?: NodeJS.ProcessEnv;
   /** The server need not see a first connection that only tells whether it listens. */
   readonly noProbe?: boolean;
+  /** How long the start may take, by default 20 s. */
+  readonly startMs?: number;
 }
 
 const START_DEADLINE_MS = 20_000;
@@ -172,7 +174,14 @@ function canConnect(socket: string): Promise<true | undefined> {
 /** Serves in the foreground until the test ends: startServer("memory", "1M"). */
 export async function startServer(
   plugin: readonly string[],
-  { command = asyncnbd, transport = "unix", options = [], env = {}, noProbe }: ServerOptions = {},
+  {
+    command = asyncnbd,
+    transport = "unix",
+    options = [],
+    env = {},
+    noProbe,
+    startMs,
+  }: ServerOptions = {},
 ): Promise<RunningServer> {
   const directory = temporaryDirectory();
   const socket = transport === "unix" ? join(directory, "sock") : "";
@@ -203,12 +212,16 @@ export async function startServer(
     if (output.stderr !== "") console.log(`${argv.join(" ")} has said:\n${output.stderr}`);
   });
 
-  const uri = await eventually(`start of ${argv.join(" ")}`, async () => {
-    if (isOver) throw new Error(`${argv.join(" ")} ended:\n${output.stderr}`);
-    if (socket === "") return /^nbds?:.*$/m.exec(output.stdout)?.[0];
-    const isReady = existsSync(pidFile ?? socket) && (noProbe || (await canConnect(socket)));
-    return isReady ? `nbd+unix:///?socket=${socket}` : undefined;
-  });
+  const uri = await eventually(
+    `start of ${argv.join(" ")}`,
+    async () => {
+      if (isOver) throw new Error(`${argv.join(" ")} ended:\n${output.stderr}`);
+      if (socket === "") return /^nbds?:.*$/m.exec(output.stdout)?.[0];
+      const isReady = existsSync(pidFile ?? socket) && (noProbe || (await canConnect(socket)));
+      return isReady ? `nbd+unix:///?socket=${socket}` : undefined;
+    },
+    startMs,
+  );
   return {
     uri,
     socket,
