@@ -1,5 +1,5 @@
 // A disk in memory, in ten lines: asyncnbd examples/ram.ts size=1G
-import { definePlugin } from "asyncnbd";
+import { allocateDisk, definePlugin } from "asyncnbd";
 
 export default definePlugin({
   name: "ram",
@@ -7,9 +7,10 @@ export default definePlugin({
   canMultiConn: () => true,
   getSize: (disk: Buffer) => disk.length,
   open() {
-    disk ??= Buffer.alloc(this.config.size);
+    disk ??= allocateDisk(this.config.size);
     return disk;
   },
+  memory: (disk) => disk,
   async pread(disk, buf, offset) {
     disk.copy(buf, 0, offset, offset + buf.length);
   },

@@ -35,6 +35,7 @@ export {
   type PluginLog,
   type ThreadModelName,
 } from "./plugins/script/definition.js";
+export { allocateDisk } from "./plugins/script/disk-memory.js";
 export { failure } from "./plugins/script/errno.js";
 export type { ConfigValue, LooseConfig } from "./plugins/script/given-config.js";
 export type {

@@ -4,6 +4,7 @@
 #include "addon/c_filter_wrap.hpp"
 #include "addon/chain_wrap.hpp"
 #include "addon/counters_wrap.hpp"
+#include "addon/disk_memory_wrap.hpp"
 #include "addon/export_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/latencies_wrap.hpp"
@@ -29,6 +30,7 @@ static Napi::Object init(Napi::Env env, Napi::Object exports) {
   exports.Set("NativePlugin", PluginWrap::define(env));
   exports.Set("NativeCFilter", CFilterWrap::define(env));
   exports.Set("NativeScriptBridge", ScriptBridgeWrap::define(env));
+  exports.Set("NativeDiskMemory", DiskMemoryWrap::define(env));
   exports.Set("NativeLog", LogWrap::define(env));
   exports.Set("NativeServer", ServerWrap::define(env));
   exports.Set("NativeExport", ExportWrap::define(env));

@@ -5,6 +5,7 @@
 #include <string>
 #include <utility>
 
+#include "addon/disk_memory_wrap.hpp"
 #include "addon/js_queue.hpp"
 #include "addon/runtime.hpp"
 #include "addon/turns_wrap.hpp"
@@ -48,6 +49,15 @@ backend::BlockSizes block_sizes_of(const Napi::Value &given) {
   return {size(0), size(1), size(2)};
 }
 
+// { memory, begin }, or undefined.
+backend::DiskPlace place_of(const Napi::Value &given) {
+  if (!given.IsObject())
+    return {};
+  Napi::Object place = given.As<Napi::Object>();
+  return {DiskMemoryWrap::Unwrap(place.Get("memory").As<Napi::Object>())->memory(),
+          static_cast<uint64_t>(place.Get("begin").As<Napi::Number>().Int64Value())};
+}
+
 // [{ name, description }, …]
 std::vector<backend::ExportEntry> exports_of(const Napi::Array &given) {
   std::vector<backend::ExportEntry> entries(given.Length());
@@ -71,7 +81,8 @@ backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t
   told.block_sizes = block_sizes_of(described.Get("blockSizes"));
   // A sparse read is several calls at once.
   told.has_sparse_reads = told.can_extents && !turns.IsObject();
-  auto opened = std::make_unique<backend::ScriptBackend>(bridge, connection, std::move(told));
+  auto opened = std::make_unique<backend::ScriptBackend>(bridge, connection, std::move(told),
+                                                         place_of(described.Get("place")));
   std::unique_ptr<backend::Backend> stack =
       std::make_unique<backend::Emulation>(std::move(opened), resources().of_backends.threads);
   if (turns.IsObject()) // a request of several calls keeps its turn for all of them

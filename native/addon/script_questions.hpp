@@ -13,7 +13,7 @@
 namespace asyncnbd::addon {
 
 // What requests to such an export go through. `connection`: the script's number for it;
-// `described`: { capabilities, description, blockSizes, turns }. JavaScript's thread.
+// `described`: { capabilities, description, blockSizes, turns, place }. JavaScript's thread.
 std::unique_ptr<backend::Backend>
 backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t connection,
                   const Napi::Object &described);

@@ -41,10 +41,11 @@ bool ScriptBridge::has_slot(uint16_t type) {
 // ---- to the script ---------------------------------------------------------------------------
 
 void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
+  const bool is_in_place = backend.is_in_place(request);
   std::unique_lock lock(mutex_);
-  Slot *slot = take_reserved(request);
+  Slot *slot = is_in_place ? nullptr : take_reserved(request);
   int error = shut_ ? ESHUTDOWN : 0;
-  if (error == 0 && slot == nullptr && has_slot(request.type)) {
+  if (error == 0 && slot == nullptr && !is_in_place && has_slot(request.type)) {
     slot = take_slot(backend, request, &lock);
     if (slot == nullptr)
       error = ENOMEM;
@@ -60,6 +61,8 @@ void ScriptBridge::submit(ScriptBackend &backend, Request &request) {
   }
   const uint32_t operation = new_operation(backend, &request);
   operations_[operation].slot = slot == nullptr ? NONE : slot->index;
+  if (is_in_place && request.type == wire::NBD_CMD_READ)
+    operations_[operation].in_disk = backend.place_of(request);
   enqueue(operation, &lock);
 }
 
@@ -220,7 +223,7 @@ void ScriptBridge::take_completion(const ScriptBatch::Completion &completion) {
   const bool has_slot = operation.slot != NONE && kind != ScriptBatch::KEEPS_SLOT;
   Slot *slot = has_slot ? &slots_.slot(operation.slot) : nullptr;
   if (operation.request != nullptr)
-    done_.push_back({operation.request, slot, error});
+    done_.push_back({operation.request, slot, operation.in_disk, error});
   else if (slot != nullptr)
     slots_.put(*slot);
 }
@@ -229,12 +232,15 @@ void ScriptBridge::take_completion(const ScriptBatch::Completion &completion) {
 void ScriptBridge::deliver() {
   host::begin_reply_batch();
   freed_.clear();
-  for (auto &[request, slot, error] : done_) {
+  for (auto &[request, slot, in_disk, error] : done_) {
     if (error != 0 && request->extras)
       request->extras->runs.reset(); // which of them have been read is unknown
     const bool reads = error == 0 && request->type == wire::NBD_CMD_READ;
-    base::invariant(!reads || slot != nullptr, "a read that has succeeded has data");
-    if (reads && request->length_bytes > COPY_BYTES) {
+    base::invariant(!reads || slot != nullptr || in_disk != nullptr,
+                    "a read that has succeeded has data");
+    if (reads && in_disk != nullptr) {
+      request->answer = {Answer::Kind::disk, in_disk};
+    } else if (reads && request->length_bytes > COPY_BYTES) {
       request->answer = {Answer::Kind::lent, slot->data, &ScriptBridge::give_back, slot};
     } else {
       if (reads)
@@ -303,7 +309,8 @@ uint32_t ScriptBridge::new_operation(ScriptBackend &backend, Request *request) {
     index = static_cast<uint32_t>(operations_.size());
     operations_.emplace_back();
   }
-  operations_[index] = {&backend, request, nullptr, NONE, NONE, 0, true, backend.connection};
+  operations_[index] = {&backend, request, nullptr,           NONE, nullptr, NONE,
+                        0,        true,    backend.connection};
   operations_in_use_++;
   return index;
 }

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "backend/disk_memory.hpp"
 #include "backend/fair_queue.hpp"
 #include "backend/slot_pool.hpp"
 #include "base/mutex.hpp"
@@ -119,6 +120,7 @@ private:
     Request *request; // nullptr: an event, or given up
     Waiter *waiter;   // for an event, or nullptr
     uint32_t slot;
+    const uint8_t *in_disk; // as Done's
     uint32_t next_free;
     uint16_t event;
     bool in_use;
@@ -126,7 +128,8 @@ private:
   };
   struct Done {
     Request *request;
-    Slot *slot; // nullptr: none usable
+    Slot *slot;             // nullptr: none usable
+    const uint8_t *in_disk; // of a read in the disk's memory: its data
     int error;
   };
 
@@ -162,18 +165,24 @@ private:
 // One export that a script has opened for one connection.
 class ScriptBackend final : public Backend {
 public:
-  // `told`: the script's facts of the export.
-  ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts told);
+  // `told`: what the script has said of the export. `place`: where it lies, if that is in memory:
+  // there the script finds the data of what is in_place.
+  ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts told,
+                DiskPlace place = {});
   ~ScriptBackend() override;
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
   Reservation reserve(Request &request) override;
-  void unreserve(Request &request) override { bridge_->unreserve(request); }
+  void unreserve(Request &request) override;
   void submit(Request &request, Caller) override { bridge_->submit(*this, request); }
   void on_client_gone() override { bridge_->tell(*this, SCRIPT_CLIENT_GONE); }
   void give_up_unanswered() override;
   void close() override { bridge_->ask(*this, SCRIPT_CLOSE); }
   void close_unused() override { bridge_->tell(*this, SCRIPT_CLOSE); }
+
+  // A write that has been received there, or a read that is to be sent from there.
+  bool is_in_place(const Request &request) const;
+  const uint8_t *place_of(const Request &request) const { return place_.at(request.offset); }
 
   const uint32_t connection; // the script's number for it
   const uint32_t slot_owner; // the bridge's
@@ -183,6 +192,7 @@ private:
 
   const std::shared_ptr<ScriptBridge> bridge_;
   const Facts told_;
+  const DiskPlace place_;
 };
 
 } // namespace asyncnbd::backend

@@ -40,6 +40,20 @@ export interface DescribedExport {
   readonly blockSizes: BlockSizes;
   /** Where its requests wait for each other; undefined: they do not. */
   readonly turns: NativeTurns | undefined;
+  /** undefined: it does not lie in memory. */
+  readonly place: DiskPlace | undefined;
+}
+
+/** Memory that a plugin serves as a disk. */
+export interface NativeDiskMemory {
+  /** All of it, which it keeps. To be asked for once. */
+  buffer(): ArrayBuffer;
+}
+
+/** Where an export begins in it. */
+export interface DiskPlace {
+  readonly memory: NativeDiskMemory;
+  readonly begin: number;
 }
 
 export interface ExportEntry {

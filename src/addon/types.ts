@@ -1,5 +1,6 @@
 // Typed declaration of every native symbol, by what it is for; native/addon/ implements them.
 
+import type { NativeDiskMemory } from "./export-types.js";
 import type {
   ChainFacts,
   NativeCFilter,
@@ -118,6 +119,10 @@ export interface Addon {
     sharedAs: string,
   ) => NativeTurns;
   NativeTurn: new (turns: NativeTurns) => NativeTurn;
+  /** Throws if the system has not so much. */
+  NativeDiskMemory: new (
+    sizeBytes: number,
+  ) => NativeDiskMemory;
   /** As NativeTurns. */
   NativeCounters: new (
     sharedAs: string,

@@ -16,6 +16,7 @@ import { checkFacts } from "../checked-export.js";
 import { type Client, diskOf, type ExportSource } from "../export-source.js";
 import type { NativeChain } from "../native-chain.js";
 import type { ScriptBridge } from "./bridge.js";
+import { diskMemoryOf, placeOf } from "./disk-memory.js";
 import { describeThrown, readFailure } from "./errno.js";
 import { ScriptExport } from "./export.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
@@ -61,6 +62,7 @@ function described(opened: OpenExport, source: ExportSource, readonly: boolean):
     description: facts.description,
     blockSizes: blockSizesOf(facts.blockSize),
     turns: turnsOf(opened),
+    place: placeOf(opened),
   };
 }
 
@@ -71,7 +73,8 @@ function register(
   { name, requestTimeoutMs }: ExportSource,
 ): number {
   const isParallel = turnsOf(opened) === undefined;
-  return bridge.register(new ScriptExport(opened, { name, requestTimeoutMs, isParallel }));
+  const disk = diskMemoryOf(opened);
+  return bridge.register(new ScriptExport(opened, { name, requestTimeoutMs, isParallel, disk }));
 }
 
 /** Closes it if `use` fails. */

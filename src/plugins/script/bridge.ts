@@ -244,17 +244,19 @@ export class ScriptBridge {
     const slot = words[at + SLOT] as number;
     const flags = words[at + FLAGS] as number;
     const command = words[at + COMMAND] as number;
+    const buffer = (): Buffer =>
+      slot === NO_SLOT ? opened.inPlace(length, offset) : this.#buffer(slot, length, tracked);
     switch (command) {
       case NBD_CMD_READ:
         if ((flags & MAY_HAVE_HOLES) !== 0) {
           const operation = words[at + OPERATION] as number;
-          return opened.readSparse(this.#buffer(slot, length, tracked), offset, (extents) =>
+          return opened.readSparse(buffer(), offset, (extents) =>
             this.native.sparse(operation, extents),
           );
         }
-        return opened.read(this.#buffer(slot, length, tracked), offset);
+        return opened.read(buffer(), offset);
       case NBD_CMD_WRITE:
-        return opened.write(this.#buffer(slot, length, tracked), offset, flags);
+        return opened.write(buffer(), offset, flags);
       case NBD_CMD_FLUSH:
         return opened.flush();
       case NBD_CMD_TRIM:

@@ -38,6 +38,7 @@ const KEYS: readonly string[] = [
   "canExtents",
   "canMultiConn",
   "isRotational",
+  "memory",
   "pread",
   "pwrite",
   "flush",

@@ -133,6 +133,15 @@ export interface PluginDefinition<Spec extends ConfigSpec, Handle> {
   canMultiConn?(handle: Handle): Awaitable<boolean>;
   isRotational?(handle: Handle): Awaitable<boolean>;
 
+  /**
+   * The memory that the export lies in, from its first byte on: a Buffer that `allocateDisk` has
+   * made, or a part of one; undefined: it does not. Asked once, after `getSize`. Large requests are
+   * then received into it and sent from it without a copy: the `buf` that `pread` and `pwrite` get
+   * is that part of it, so that a copy from there or to there has nothing to do. The bytes of a
+   * write are there before `pwrite` is called, and remain if it fails or the client leaves.
+   */
+  memory?(handle: Handle): Awaitable<Buffer | undefined>;
+
   // ---- requests; offsets and counts in bytes, inside the export
 
   /** Fills all of `buf`. */

@@ -69,6 +69,8 @@ export interface ScriptExportOptions {
   readonly requestTimeoutMs: number | undefined;
   /** A request may be several calls at once. */
   readonly isParallel: boolean;
+  /** The memory it lies in, if it does. */
+  readonly disk: Buffer | undefined;
 }
 
 export class ScriptExport {
@@ -77,11 +79,16 @@ export class ScriptExport {
   readonly #opened: OpenExport;
   readonly #facts: ExportFacts;
   readonly #isParallel: boolean;
+  readonly #disk: Buffer | undefined;
   #abort: AbortController | undefined;
   #clientHasGone = false;
 
-  constructor(opened: OpenExport, { name, requestTimeoutMs, isParallel }: ScriptExportOptions) {
+  constructor(
+    opened: OpenExport,
+    { name, requestTimeoutMs, isParallel, disk }: ScriptExportOptions,
+  ) {
     this.#isParallel = isParallel;
+    this.#disk = disk;
     this.#opened = opened;
     this.#facts = opened.facts;
     this.name = name;
@@ -93,6 +100,11 @@ export class ScriptExport {
     this.#abort ??= new AbortController();
     if (this.#clientHasGone) this.#abort.abort();
     return this.#abort.signal;
+  }
+
+  /** A part of the disk's memory, if it lies in memory. */
+  inPlace(length: number, offset: number): Buffer {
+    return (this.#disk as Buffer).subarray(offset, offset + length);
   }
 
   onClientGone(): void {

@@ -5,6 +5,7 @@ import type { ExportEntry, MetaContextEntry } from "../../addon/types.js";
 import { AsyncnbdError } from "../../errors.js";
 import type { ExportSource } from "../export-source.js";
 import type { MetaContext, Plugin, ThreadModelName } from "./definition.js";
+import { liesIn } from "./disk-memory.js";
 import { describeThrown, failure, readFailure } from "./errno.js";
 import type { ExportFacts, OpenExport } from "./layer.js";
 import type { ClientInfo, OpenInfo, Support } from "./requests.js";
@@ -84,6 +85,8 @@ export class ScriptSource implements ExportSource {
     try {
       const facts = await askFacts(plugin, handle, info.readonly, this.#log);
       const opened = exportOf(plugin, handle, facts, () => this.#turns.run(close));
+      const memory = await plugin.memory?.(handle);
+      if (memory !== undefined) liesIn(opened, plugin.name, memory);
       return this.#turns.queued(opened);
     } catch (error) {
       await close();

@@ -14,7 +14,7 @@ interface Slab {
  * It belongs to many requests: no plugin may transfer it to another thread. Newer Nodes see to that
  * themselves, and abort at their end if it is done twice.
  */
-function keepHere(buffer: ArrayBuffer): void {
+export function keepHere(buffer: ArrayBuffer): void {
   const { isMarkedAsUntransferable } = threads as { isMarkedAsUntransferable?(o: object): boolean };
   if (!isMarkedAsUntransferable?.(buffer)) threads.markAsUntransferable(buffer);
 }
