@@ -67,7 +67,9 @@ const thousands = (value) =>
   value >= 10_000 ? `${grouped(value / 1000)} k` : `${(value / 1000).toFixed(1)} k`;
 
 const grouped = (/** @type {number} */ value) => Math.round(value).toLocaleString("en-US");
-const ratio = (/** @type {number} */ value) => value.toFixed(value < 1 ? 2 : 1);
+/** None beside a server that has answered nothing. */
+const ratio = (/** @type {number} */ value) =>
+  Number.isFinite(value) ? value.toFixed(value < 1 ? 2 : 1) : "—";
 
 /** Requests a second. @param {Results} results @param {string} server @param {string | number} load */
 function rate(results, server, load) {
