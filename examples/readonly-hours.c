@@ -1,6 +1,6 @@
-/* A filter that lets clients write only during some hours of the day. Compile it with cc -shared
- * -fPIC -I INCLUDEDIR readonly-hours.c -o hours.so and serve with asyncnbd or nbdkit 1.32:
- * asyncnbd --filter=./hours.so memory 1G from=9 to=18 */
+/* A filter that lets clients write only during some hours of the day. Compile it with
+ *     cc -shared -fPIC -I INCLUDEDIR readonly-hours.c -o hours.so
+ * and serve with asyncnbd or nbdkit 1.32: asyncnbd --filter=./hours.so memory 1G from=9 to=18 */
 
 #include <nbdkit-filter.h>
 
