@@ -61,8 +61,8 @@ test("4096 requests in flight on one connection, 64 busy ones and 1000 idle ones
   // In flight are 20480 blocks, 80 MiB; a connection's own buffers are 260 KiB each way.
   const growthMib = (residentKib(server.pid) - idleKib) / 1024;
   expect(growthMib).toBeLessThan(256);
-  // A thread a connection, but none for a request.
-  expect(threadCount(server.pid)).toBeLessThan(1065 + 64);
+  // A thread a connection, and one more where the machine made a call look slow: none a request.
+  expect(threadCount(server.pid)).toBeLessThan(2 * 1065);
   await Promise.all(idle.map((one) => readNumbered(one, 1)));
 }, 60_000);
 
