@@ -19,6 +19,9 @@ constexpr base::Duration LONG_LOOK = std::chrono::microseconds(500);
 constexpr unsigned LONG_LOOKS = 3;
 constexpr int64_t TOGETHER_MS = 50; // from one to the next
 constexpr int64_t REST_MS = 500;
+// Rests become longer as long as the other program is still there at the end of each.
+constexpr int64_t LONGEST_REST_MS = 8000;
+constexpr int64_t STILL_THERE_MS = 10000; // after a rest
 
 } // namespace
 
@@ -44,7 +47,20 @@ void SpinLimit::note_look(base::Duration took, base::Time now) {
   const unsigned count = follows ? long_looks_.load(std::memory_order_relaxed) + 1 : 1;
   long_looks_.store(count % LONG_LOOKS, std::memory_order_relaxed);
   if (count >= LONG_LOOKS)
-    rests_until_ms_.store(now_ms + REST_MS, std::memory_order_relaxed);
+    rest(now_ms);
+}
+
+void SpinLimit::rest(int64_t now_ms) {
+  if (now_ms < rests_until_ms_.load(std::memory_order_relaxed))
+    return; // another thread saw the same
+  const bool is_still_there =
+      now_ms - rest_ended_ms_.load(std::memory_order_relaxed) <= STILL_THERE_MS;
+  const int64_t rest_ms =
+      is_still_there ? std::min(2 * rest_ms_.load(std::memory_order_relaxed), LONGEST_REST_MS)
+                     : REST_MS;
+  rest_ms_.store(rest_ms, std::memory_order_relaxed);
+  rest_ended_ms_.store(now_ms + rest_ms, std::memory_order_relaxed);
+  rests_until_ms_.store(now_ms + rest_ms, std::memory_order_relaxed);
 }
 
 bool Spinner::may_spin() {

@@ -22,6 +22,8 @@ public:
   void note_look(base::Duration took, base::Time now);
 
 private:
+  void rest(int64_t now_ms);
+
   const unsigned limit_;
   // A count and nothing else: it pairs with nothing, as does the next.
   std::atomic<unsigned> spinning_{0};
@@ -29,6 +31,9 @@ private:
   // Of looks that took long: estimates, which pair with nothing.
   std::atomic<int64_t> last_long_look_ms_{INT64_MIN / 2};
   std::atomic<unsigned> long_looks_{0}; // one soon after the other
+  // Of the last rest: an estimate, too.
+  std::atomic<int64_t> rest_ended_ms_{INT64_MIN / 2};
+  std::atomic<int64_t> rest_ms_{0};
 };
 
 // One for each connection, used by its leader, or for each worker.

@@ -140,6 +140,25 @@ TEST_CASE("where other work waits for the core, nobody spins for a while") {
   CHECK(spinning.spin(true));
 }
 
+TEST_CASE("rests become longer as long as the other work goes on") {
+  Spinning spinning;
+  auto rest_after_long_looks = [&] {
+    for (int i = 0; i < 3; i++)
+      CHECK(spinning.spinner.spin([&] {
+        spinning.clock.advance(3ms);
+        return true;
+      }));
+    int rest_ms = 0;
+    for (; !spinning.spin(true); rest_ms++)
+      spinning.clock.advance(1ms);
+    return rest_ms;
+  };
+  for (const int rest_ms : {500, 1000, 2000, 4000, 8000, 8000})
+    CHECK(rest_after_long_looks() == rest_ms);
+  spinning.clock.advance(11s); // without a long look
+  CHECK(rest_after_long_looks() == 500);
+}
+
 TEST_CASE("a long look now and then is no reason to rest") {
   Spinning spinning;
   for (int i = 0; i < 10; i++) {
