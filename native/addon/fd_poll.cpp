@@ -3,8 +3,9 @@
 
 namespace asyncnbd::addon {
 
-FdPoll::FdPoll(Napi::Env env, int fd, std::function<void()> on_ready)
-    : env_(env), on_ready_(std::move(on_ready)) {
+FdPoll::FdPoll(Napi::Env env, int fd, std::function<void()> on_ready,
+               std::function<bool()> is_ready_again)
+    : env_(env), on_ready_(std::move(on_ready)), is_ready_again_(std::move(is_ready_again)) {
   uv_loop_t *loop = nullptr;
   if (napi_get_uv_event_loop(env, &loop) != napi_ok)
     return;
@@ -45,15 +46,22 @@ void FdPoll::close() {
   handle_ = nullptr;
 }
 
+// A callback may close and destroy *self.
 void FdPoll::on_poll(uv_poll_t *handle, int, int) {
-  auto *self = static_cast<FdPoll *>(handle->data);
-  if (self == nullptr)
-    return;
-  Napi::HandleScope scope(self->env_);
-  Napi::AsyncContext context(self->env_, "asyncnbd");
-  Napi::CallbackScope callback_scope(self->env_, context);
-  // The next read or write finds an error. The callback may close and destroy *self.
-  std::function<void()> on_ready = self->on_ready_;
+  const auto self = [handle] { return static_cast<FdPoll *>(handle->data); };
+  while (self() != nullptr) {
+    self()->call_back();
+    if (self() == nullptr || self()->is_ready_again_ == nullptr || !self()->is_ready_again_())
+      return;
+  }
+}
+
+// An error is found by the next read or write.
+void FdPoll::call_back() {
+  Napi::HandleScope scope(env_);
+  Napi::AsyncContext context(env_, "asyncnbd");
+  Napi::CallbackScope callback_scope(env_, context);
+  std::function<void()> on_ready = on_ready_; // outlives *this
   on_ready();
 }
 

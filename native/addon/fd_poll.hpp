@@ -12,7 +12,9 @@ class FdPoll {
 public:
   // `on_ready` runs with a handle scope and a callback scope open. It is never called for a file or
   // /dev/null, which are always ready, nor after a failure, when ok() is false.
-  FdPoll(Napi::Env env, int fd, std::function<void()> on_ready);
+  // `is_ready_again`, without them, after each such call: whether there is another at once.
+  FdPoll(Napi::Env env, int fd, std::function<void()> on_ready,
+         std::function<bool()> is_ready_again = nullptr);
   ~FdPoll() { close(); }
   FdPoll(const FdPoll &) = delete;
   FdPoll &operator=(const FdPoll &) = delete;
@@ -28,9 +30,11 @@ public:
 
 private:
   static void on_poll(uv_poll_t *handle, int status, int events);
+  void call_back();
 
   Napi::Env env_;
   std::function<void()> on_ready_;
+  std::function<bool()> is_ready_again_;
   bool ok_ = false;
   uv_poll_t *handle_ = nullptr; // libuv frees it some time after close
 };

@@ -1,6 +1,8 @@
 // See script_loop.hpp.
 #include "addon/script_loop.hpp"
 
+#include <chrono>
+#include <poll.h>
 #include <utility>
 
 #include "addon/runtime.hpp"
@@ -16,10 +18,13 @@ struct Serving {
 };
 constinit thread_local Serving serving;
 
+// So long at most the loop's timers and other descriptors wait.
+constexpr auto LONGEST_SERVING = std::chrono::milliseconds(1);
+
 } // namespace
 
 ScriptLoop::ScriptLoop(Napi::Env env, std::function<void()> on_wake)
-    : env_(env), on_wake_(std::move(on_wake)) {}
+    : env_(env), on_wake_(std::move(on_wake)), spinner_(runtime().clock, runtime().spin_limit, 0) {}
 
 const std::shared_ptr<schedule::LoopPoller> &ScriptLoop::poller() {
   if (poller_ == nullptr && !is_closed_ && !open())
@@ -31,7 +36,9 @@ bool ScriptLoop::open() {
   auto epoll = std::make_unique<schedule::EpollPoller>();
   if (!epoll->open() || !open_timer())
     return false;
-  poll_ = std::make_unique<FdPoll>(env_, epoll->fd(), [this] { serve(); });
+  epoll_fd_ = epoll->fd();
+  poll_ = std::make_unique<FdPoll>(
+      env_, epoll_fd_, [this] { serve(); }, [this] { return is_to_serve_again(); });
   poller_ = std::make_shared<schedule::LoopPoller>(runtime().clock, std::move(epoll));
   if (!poll_->ok())
     return false;
@@ -77,6 +84,8 @@ void ScriptLoop::release_quiet() {
 }
 
 void ScriptLoop::serve() {
+  if (!serves_since_)
+    serves_since_ = runtime().clock.now();
   serving = {this, false};
   poller_->serve();
   if (poller_->has_any() && !uv_is_active(reinterpret_cast<uv_handle_t *>(timer_)))
@@ -85,6 +94,24 @@ void ScriptLoop::serve() {
         schedule::LoopPoller::QUIET_MS, schedule::LoopPoller::QUIET_MS);
   if (std::exchange(serving, {}).is_woken)
     on_wake_();
+}
+
+// A client that waits for each of its requests sends the next one at once, and the way through the
+// loop takes longer than that.
+bool ScriptLoop::is_to_serve_again() {
+  bool again = false;
+  if (poller_->has_any() && runtime().clock.now() - *serves_since_ < LONGEST_SERVING) {
+    spinner_.set_budget(poller_->spin_us());
+    again = spinner_.spin([this] { return has_event(); });
+  }
+  if (!again)
+    serves_since_.reset();
+  return again;
+}
+
+bool ScriptLoop::has_event() const {
+  pollfd waited{epoll_fd_, POLLIN, 0};
+  return poll(&waited, 1, 0) > 0;
 }
 
 } // namespace asyncnbd::addon

@@ -4,10 +4,12 @@
 #include <functional>
 #include <memory>
 #include <napi.h>
+#include <optional>
 #include <uv.h>
 
 #include "addon/fd_poll.hpp"
 #include "schedule/loop_poller.hpp"
+#include "schedule/spinner.hpp"
 
 namespace asyncnbd::addon {
 
@@ -32,6 +34,8 @@ public:
 
 private:
   void serve();
+  bool is_to_serve_again();
+  bool has_event() const;
   bool open();
   bool open_timer();
   void release_quiet();
@@ -39,7 +43,10 @@ private:
   const Napi::Env env_;
   const std::function<void()> on_wake_;
   std::shared_ptr<schedule::LoopPoller> poller_;
+  int epoll_fd_ = -1; // the poller's
   std::unique_ptr<FdPoll> poll_;
+  schedule::Spinner spinner_;
+  std::optional<base::Time> serves_since_; // without the loop in between
   bool is_closed_ = false;
   uv_timer_t *timer_ = nullptr; // runs while there are connections; libuv frees it after close
 };

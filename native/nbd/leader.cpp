@@ -80,7 +80,8 @@ bool Leader::execute(PendingRequest *request) {
 // False: the request has been answered.
 bool Leader::needs_backend(PendingRequest *request) {
   completions_.begin(*request);
-  loop_.note(*request);
+  if (loop_.exists())
+    loop_.note(*request, completions_.in_flight() == 1 && reader_.arrived_requests() == 0);
   if (const int error = refusal(*request)) {
     completions_.refuse(*request, error);
     return false;

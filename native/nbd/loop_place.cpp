@@ -15,10 +15,17 @@ namespace {
 // A payload from here on costs more to move from one processor's cache to another's than to have
 // the other thread receive it.
 constexpr uint64_t MIN_LARGE_BYTES = 64 << 10;
-// So many more of them than of other requests; and so many less again, as a move costs something.
-constexpr unsigned WANTED_FROM = 8;
+constexpr unsigned LEAD = 8;
 
 } // namespace
+
+bool Tendency::note(bool is_so) {
+  if (is_so && lead_ < LEAD && ++lead_ == LEAD)
+    holds_ = true;
+  else if (!is_so && lead_ > 0 && --lead_ == 0)
+    holds_ = false;
+  return holds_;
+}
 
 // An encrypted stream takes its time, which the loop has not.
 LoopPlace::LoopPlace(Transmission &transmission)
@@ -27,18 +34,19 @@ LoopPlace::LoopPlace(Transmission &transmission)
                 ? shared_.ends.loop.get()
                 : nullptr) {}
 
-void LoopPlace::note_traffic(const backend::Request &request) {
-  if (request.type == wire::NBD_CMD_WRITE && request.length_bytes >= MIN_LARGE_BYTES) {
-    if (large_writes_ < WANTED_FROM && ++large_writes_ == WANTED_FROM)
-      is_wanted_ = true;
-  } else if (large_writes_ > 0 && --large_writes_ == 0) {
-    is_wanted_ = false;
-  }
+// Where many clients wait for each of their requests, other threads receive those of one while the
+// script works on another's.
+void LoopPlace::note(const backend::Request &request, bool is_alone) {
+  const bool sends_large_writes = sends_large_writes_.note(request.type == wire::NBD_CMD_WRITE &&
+                                                           request.length_bytes >= MIN_LARGE_BYTES);
+  const bool waits_for_each = waits_for_each_.note(is_alone);
+  is_wanted_ = sends_large_writes || (waits_for_each && !shared_.runtime.idle_poller.is_open());
 }
 
 bool LoopPlace::enter(schedule::Pollable &pollable) {
   base::invariant(!is_there(), "a connection enters its loop once");
   const transport::Transport &transport = shared_.transport;
+  loop_->spin_for(shared_.settings.spin_us);
   Registration *registration = loop_->add(pollable, {transport.input_fd(), transport.wake_fd()});
   registration_.store(registration); // sequentially consistent: see wake_to_stop
   if (registration != nullptr && wait_for_turn())

@@ -27,6 +27,7 @@ public:
   void release_quiet();
   // Whether there is anyone for whom to call it.
   bool has_any() const { return table_.count() > 0; }
+  unsigned spin_us() const { return spin_us_.load(std::memory_order_relaxed); }
   // The loop ends: all leave, and none comes any more.
   void close();
 
@@ -51,6 +52,8 @@ public:
   // happened meanwhile. False: the loop has ended, and the caller has the pollable.
   bool wait_for_turn(Registration &registration);
   void remove(Registration &registration) { table_.remove(registration); }
+  // How long the loop's thread looks again for something to do before it returns to the loop.
+  void spin_for(unsigned us) { spin_us_.store(us, std::memory_order_relaxed); }
 
 private:
   bool has_ended_for(Registration &registration);
@@ -61,6 +64,7 @@ private:
   PollTable table_;
   // 1 once the loop has ended. Pairs with the registrations' states: see wait.
   std::atomic<uint8_t> is_closed_{0};
+  std::atomic<unsigned> spin_us_{0}; // as the last that came had it; pairs with nothing
 };
 
 } // namespace asyncnbd::schedule

@@ -43,6 +43,9 @@ public:
   Spinner(const base::Clock &clock, SpinLimit &limit, unsigned budget_us)
       : clock_(clock), limit_(limit), budget_(budget_us) {}
 
+  // 0 microseconds: does not spin.
+  void set_budget(unsigned us) { budget_ = std::chrono::microseconds(us); }
+
   // Calls `is_ready` until it returns true or the time is up. Returns false at once if spinning has
   // not paid lately, or would take the last core from others.
   template <typename IsReady> bool spin(IsReady is_ready) {

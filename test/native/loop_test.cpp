@@ -4,6 +4,7 @@
 
 #include <atomic>
 #include <deque>
+#include <memory>
 #include <poll.h>
 #include <thread>
 #include <vector>
@@ -114,6 +115,11 @@ struct OnLoop : Running {
     return send_all(sockets.client, large_write(cookie)) && read_reply(sockets.client, &reply) &&
            reply.cookie == cookie && reply.error == 0;
   }
+  // So many small requests, which arrive at once.
+  void send_together(int count) {
+    REQUIRE(send_reads(1, count));
+    REQUIRE(read_replies(count).size() == static_cast<size_t>(count));
+  }
   bool wait_for_submitted(int count) {
     return world.gate.wait([this, count] { return submitted >= count; });
   }
@@ -147,14 +153,43 @@ TEST_CASE("large writes bring a connection to its loop, and small requests take 
   running.move_to_loop();
   for (int i = 0; i < MANY; i++)
     CHECK(running.sums[static_cast<size_t>(i)] == 2 * i);
-  for (int i = 0; i < MANY; i++) {
-    REQUIRE(running.send_reads(1, 1));
-    REQUIRE(running.read_replies(1).size() == 1);
-  }
-  CHECK_FALSE(running.is_led_there);
+  running.send_together(MANY);
+  running.check_led_elsewhere();
   for (int i = 0; i < MANY; i++)
     REQUIRE(running.write_large(static_cast<uint64_t>(i)));
   CHECK(running.is_led_there);
+}
+
+TEST_CASE("a client that waits for each request is led by the loop, and one that does not is not") {
+  OnLoop running;
+  REQUIRE(running.start(ThreadModel::async));
+  running.send_together(MANY);
+  CHECK_FALSE(running.is_led_there);
+  for (int round = 0; round < 3; round++) {
+    for (int i = 0; i < MANY; i++) {
+      REQUIRE(running.send_reads(1, 1));
+      REQUIRE(running.read_replies(1).size() == 1);
+    }
+    CHECK(running.is_led_there);
+    running.send_together(MANY);
+    running.check_led_elsewhere();
+  }
+}
+
+TEST_CASE("where many clients wait for each request, the loop leads none of them") {
+  constexpr int OTHERS = 8;
+  OnLoop running;
+  std::vector<std::unique_ptr<OnLoop>> others;
+  for (int i = 0; i < OTHERS; i++) {
+    others.push_back(std::make_unique<OnLoop>());
+    REQUIRE(others.back()->start(ThreadModel::async));
+  }
+  REQUIRE(running.start(ThreadModel::async));
+  for (int i = 0; i < 3 * MANY; i++) {
+    REQUIRE(running.send_reads(1, 1));
+    REQUIRE(running.read_replies(1).size() == 1);
+    CHECK_FALSE(running.is_led_there);
+  }
 }
 
 TEST_CASE("requests that arrived before a connection moved to its loop need no further event") {
