@@ -1,7 +1,10 @@
 // See plugin_wrap.hpp.
 #include "addon/plugin_wrap.hpp"
 
+#include "addon/js_queue.hpp"
+#include "addon/log_wrap.hpp"
 #include "addon/runtime.hpp"
+#include "host/log_scope.hpp"
 
 namespace asyncnbd::addon {
 
@@ -15,6 +18,7 @@ Napi::Function PluginWrap::define(Napi::Env env) {
           InstanceMethod("configComplete", &PluginWrap::run<&CPlugin::config_complete>),
           InstanceMethod("settleThreadModel", &PluginWrap::run<&CPlugin::settle_thread_model>),
           InstanceMethod("getReady", &PluginWrap::run<&CPlugin::get_ready>),
+          InstanceMethod("drained", &PluginWrap::drained),
           InstanceMethod("dump", &PluginWrap::dump),
           InstanceAccessor("about", &PluginWrap::about, nullptr),
           InstanceAccessor("unansweredRequests", &PluginWrap::unanswered_requests, nullptr),
@@ -33,6 +37,29 @@ Napi::Value PluginWrap::config(const Napi::CallbackInfo &info) {
 template <CPlugin::Failure (CPlugin::*step)()>
 Napi::Value PluginWrap::run(const Napi::CallbackInfo &info) {
   return failure_to_js(info.Env(), (library_.get()->*step)());
+}
+
+// drained(log): a promise.
+Napi::Value PluginWrap::drained(const Napi::CallbackInfo &info) {
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
+  if (library_->table().drained == nullptr) { // most plugins: no thread for that
+    deferred->Resolve(info.Env().Undefined());
+    return deferred->Promise();
+  }
+  run_blocking(
+      info.Env(),
+      [plugin = library_, log = LogWrap::target_of(info[0])] {
+        const host::LogScope scope(log);
+        plugin->drained();
+      },
+      [deferred](Napi::Env env, bool ran) {
+        if (ran)
+          deferred->Resolve(env.Undefined());
+        else
+          deferred->Reject(
+              Napi::Error::New(env, "cannot start a thread for a plugin call").Value());
+      });
+  return deferred->Promise();
 }
 
 // dump(write, model): `write` gets our lines before the plugin prints its own.

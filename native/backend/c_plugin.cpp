@@ -158,6 +158,7 @@ void CPlugin::read_extension() {
     memcpy(&table_.async_pread, &own.async_pread, sizeof own - NBDKIT_FIELDS_BYTES);
   }
   table_.instance_bytes = own.instance_bytes;
+  table_.drained = own.drained;
   thread_model_ = max_thread_model_;
 }
 
@@ -237,6 +238,12 @@ CPlugin::Failure CPlugin::get_ready() {
 CPlugin::Failure CPlugin::after_fork() {
   host::log_debug("%s: after_fork", name_.c_str());
   return run("after_fork", table_.after_fork);
+}
+
+void CPlugin::drained() {
+  host::log_debug("%s: drained", name_.c_str());
+  host::InstanceScope scope(instance());
+  table_.drained();
 }
 
 void CPlugin::cleanup() {

@@ -51,6 +51,7 @@ public:
   Failure settle_thread_model();
   Failure get_ready();
   Failure after_fork();
+  void drained(); // if it has that; by another thread, which may block
   void cleanup();
   void unload();
 

@@ -215,6 +215,12 @@ struct nbdkit_plugin {
    * nothing in static variables that differs between them. The server gives each so many bytes,
    * zeroed, from before load until after unload: asyncnbd_instance. */
   uint64_t instance_bytes;
+
+  /* With any thread model: the last client has left and the server ends. What the plugin keeps
+   * open may be closed here, on a thread that may block, where cleanup is on the server's main
+   * thread. If it has not returned when the server has to end (--grace), it is given up: neither
+   * cleanup nor unload is called. Not called if after_fork was not. */
+  void (*drained) (void);
 };
 
 /* The errno that the callback which is about to fail wants its client to see. */

@@ -1,5 +1,7 @@
 // C plugins, nbdkit's filters and native filters, as native/addon has them for JavaScript.
 
+import type { NativeLog } from "./types.js";
+
 /** undefined: success. Else what went wrong; `isLogged`: the plugin has logged these words. */
 export type Failure = { readonly words: string; readonly isLogged: boolean } | undefined;
 
@@ -38,6 +40,8 @@ export interface NativePlugin {
   dump(write: (lines: string) => void, threadModel: number): void;
   getReady(): Failure;
   afterFork(): Failure;
+  /** The same, before `cleanup`; it may block for ever. */
+  drained(log: NativeLog | undefined): Promise<void>;
   /** If after_fork was called; no session may be left. This and `unload` may block. */
   cleanup(): void;
   unload(): void;

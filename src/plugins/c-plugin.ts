@@ -146,6 +146,7 @@ export class CPlugin implements PluginInstance {
   async closeForAll(): Promise<void> {
     await this.#chain?.closeForAll();
     await this.#runner?.closeForAll();
+    await this.#native.drained(this.#log.native);
   }
 
   /** Once, whichever comes first. */

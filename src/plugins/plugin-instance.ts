@@ -30,7 +30,7 @@ export interface PluginInstance extends Omit<Living, "getReady"> {
   readonly serializesConnections: boolean;
   /** `filters`: from now on in front of it; clients meet the first. */
   getReady(filters: readonly Layer[]): Awaitable<void>;
-  /** After the last client: closes what filters have opened for all clients. */
+  /** After the last client: closes what filters, and then the plugin, have open for all clients. */
   closeForAll(): Promise<void>;
   /** What the client's handshake asks, from now on until it goes to another plugin. */
   callsFor(client: Client): HandshakeCalls;

@@ -14,29 +14,29 @@ import {
   testPlugin,
 } from "../support/server.js";
 
-const CALLS = `load main
+const CALLS = (drained = ""): string => `load main
 symbols global
 config main
 config_complete main
 thread_model main
 get_ready main
 after_fork main
-cleanup main
+${drained}cleanup main
 unload main
 `;
 
 test.each([
-  ["asyncnbd", asyncnbd, []],
-  ["asyncnbd with a filter", asyncnbd, ["--filter=readonly"]],
-  ["nbdkit", nbdkit, []],
+  ["asyncnbd", asyncnbd, [], CALLS("drained other\n")],
+  ["asyncnbd with a filter", asyncnbd, ["--filter=readonly"], CALLS("drained other\n")],
+  ["nbdkit", nbdkit, [], CALLS()],
 ])("%s calls the plugin on the main thread, with its symbols global", async (...row) => {
-  const [, command, options] = row;
+  const [, command, options, calls] = row;
   const report = join(temporaryDirectory(), "report");
   const plugin = [testPlugin("lifecycle"), `report=${report}`];
   const server = await startServer(plugin, { command, options });
   server.kill("SIGTERM");
   expect(await server.ended).toMatchObject({ status: 0 });
-  expect(readFileSync(report, "utf8")).toBe(CALLS);
+  expect(readFileSync(report, "utf8")).toBe(calls);
 });
 
 test("--dump-plugin unloads the plugin, as nbdkit does", async () => {

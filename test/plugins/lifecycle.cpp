@@ -78,6 +78,7 @@ constexpr Hang HANGS[] = {{"destructor", "after_fork", hang_destructor},
                           {"memory", "cleanup", hang_memory},
                           {"log", "cleanup", hang_log},
                           {"close", "close", pause_for_ever},
+                          {"drained", "drained", pause_for_ever},
                           {"cleanup", "cleanup", pause_for_ever},
                           {"unload", "unload", pause_for_ever}};
 const Hang *hang;
@@ -137,6 +138,11 @@ int lifecycle_after_fork() {
   return 0;
 }
 
+void lifecycle_drained() {
+  note("drained");
+  perhaps_hang_in("drained");
+}
+
 void lifecycle_cleanup() {
   note("cleanup");
   perhaps_hang_in("cleanup");
@@ -180,6 +186,7 @@ struct nbdkit_plugin plugin = [] {
   table.thread_model = lifecycle_thread_model;
   table.get_ready = lifecycle_get_ready;
   table.after_fork = lifecycle_after_fork;
+  table.drained = lifecycle_drained; // nbdkit does not know it
   table.cleanup = lifecycle_cleanup;
   table.unload = lifecycle_unload;
   table.open = lifecycle_open;
