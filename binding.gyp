@@ -135,7 +135,8 @@
       "cflags_cc!": ["-fno-exceptions", "-fno-rtti", "-std=gnu++17"],
       "cflags_cc": ["-std=gnu++20"],
       "cflags": ["-fvisibility=hidden", "-pthread"],
-      "ldflags": ["-pthread"]
+      # Threads that wait for a cluster may outlive a server: see rbd-waiting.hpp.
+      "ldflags": ["-pthread", "-Wl,-z,nodelete"]
     }
   ]
 }

@@ -2,12 +2,30 @@
 #ifndef ASYNCNBD_RBD_CLUSTER_HPP
 #define ASYNCNBD_RBD_CLUSTER_HPP
 
+#include <cstdint>
+#include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 
+#include "rbd-errors.hpp"
 #include "rbd-library.hpp"
+#include "rbd-waiting.hpp"
 
 namespace rbd {
+
+/// How long the cluster may take for something.
+struct Limit {
+  const char *parameter;    // sets it
+  unsigned seconds;         // 0: for ever
+  unsigned key_seconds = 0; // in addition, to derive keys for LUKS
+
+  Patience patience() const { return Patience(seconds == 0 ? 0 : seconds + key_seconds); }
+  /// "cannot open …".
+  Refusal too_late(const std::string &cannot) const;
+};
+
+constexpr Limit FOR_EVER{"", 0};
 
 struct Settings {
   std::string pool;
@@ -24,36 +42,48 @@ struct Settings {
   bool exclusive = false;
   unsigned connect_timeout_seconds = 30;
   unsigned timeout_seconds = 0; // for each request; 0: wait for the cluster
+
+  Limit limit() const { return {"timeout", timeout_seconds}; }
+  Limit limit_to_open() const;
+  /// Of what follows the connection.
+  Limit limit_at_start() const;
 };
 
 class Cluster {
 public:
-  explicit Cluster(const Settings &settings) : settings_(settings) {}
+  /// Null on failure: see `refusal`. Waits for the cluster, longer than the time limit if it is
+  /// unlucky.
+  static std::shared_ptr<const Cluster>
+  connect(const Library &library, std::shared_ptr<const Settings> settings, Refusal &refusal);
   ~Cluster();
   Cluster(const Cluster &) = delete;
   Cluster &operator=(const Cluster &) = delete;
 
-  /// False, after nbdkit_error(), on failure. Waits for the cluster up to the time limit.
-  bool connect(const Library &library);
-
-  const Library &library() const { return *library_; }
-  const Settings &settings() const { return settings_; }
+  const Library &library() const { return library_; }
+  const Settings &settings() const { return *settings_; }
   rados_ioctx_t pool() const { return pool_; }
 
   /// "POOL/NAMESPACE/NAME", for messages.
   std::string full_name(const std::string &name) const;
 
 private:
-  bool configure();
-  bool tune();
-  bool set(const char *option, const std::string &value);
-  bool explain(int result) const;
+  Cluster(const Library &library, std::shared_ptr<const Settings> settings)
+      : library_(library), settings_(std::move(settings)) {}
+  bool connect(Refusal &refusal);
+  bool configure(Refusal &refusal);
+  bool tune(Refusal &refusal);
+  bool set(const char *option, const std::string &value, Refusal &refusal);
+  Refusal explain(int result) const;
+  bool open_pool(Refusal &refusal);
 
-  const Settings &settings_;
-  const Library *library_ = nullptr;
+  const Library &library_;
+  const std::shared_ptr<const Settings> settings_;
   rados_t cluster_ = nullptr;
   rados_ioctx_t pool_ = nullptr;
 };
+
+/// No monitor has answered for so long.
+Refusal no_monitor(const Settings &settings);
 
 } // namespace rbd
 

@@ -4,9 +4,6 @@
 #include <cerrno>
 #include <cstring>
 
-#define NBDKIT_API_VERSION 2
-#include <nbdkit-plugin.h>
-
 #include "rbd-errors.hpp"
 #include "rbd-luks.hpp"
 
@@ -91,13 +88,13 @@ Image::~Image() {
   library_.rbd_close(image_);
 }
 
-int64_t Image::size_bytes() const {
+int64_t Image::size_bytes(Refusal &refusal) const {
   uint64_t bytes = 0;
   const int result = library_.rbd_get_size(image_, &bytes);
   if (result >= 0)
     return static_cast<int64_t>(bytes);
-  nbdkit_error("cannot get the size of %s: %s", full_name_.c_str(), strerror(-result));
-  nbdkit_set_error(client_error(result));
+  refusal = {"cannot get the size of " + full_name_ + ": " + strerror(-result),
+             client_error(result)};
   return -1;
 }
 

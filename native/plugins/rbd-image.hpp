@@ -13,12 +13,6 @@
 
 namespace rbd {
 
-/// Why something cannot be had.
-struct Refusal {
-  std::string words;
-  int error; // for the client
-};
-
 class Image {
 public:
   /// Null on failure: see `refusal`. Waits for the cluster.
@@ -30,9 +24,9 @@ public:
   Image(const Image &) = delete;
   Image &operator=(const Image &) = delete;
 
-  /// The present size: another client may have resized the image. -1 on failure, after
-  /// nbdkit_error().
-  int64_t size_bytes() const;
+  /// The present size: another client may have resized the image. -1 on failure: see `refusal`.
+  /// Waits for the cluster if librbd has heard of a change.
+  int64_t size_bytes(Refusal &refusal) const;
 
   Requests &requests() { return *requests_; }
   Questions &questions() { return *questions_; }

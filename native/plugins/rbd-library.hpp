@@ -56,6 +56,7 @@ constexpr int RBD_ENCRYPTION_ALGORITHM_AES256 = 1;
   X(rbd_close, int, (rbd_image_t))                                                                 \
   X(rbd_create, int, (rados_ioctx_t, const char *name, uint64_t size, int *order))                 \
   X(rbd_remove, int, (rados_ioctx_t, const char *name))                                            \
+  X(rbd_rename, int, (rados_ioctx_t, const char *from, const char *to))                            \
   X(rbd_resize, int, (rbd_image_t, uint64_t size))                                                 \
   X(rbd_list2, int, (rados_ioctx_t, rbd_image_spec_t *, size_t * count))                           \
   X(rbd_image_spec_list_cleanup, void, (rbd_image_spec_t *, size_t count))                         \

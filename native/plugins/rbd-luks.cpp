@@ -2,10 +2,14 @@
 #include "rbd-luks.hpp"
 
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
+#include <random>
+#include <vector>
 
 #include "rbd-errors.hpp"
-#include "rbd-image.hpp"
+#include "rbd-listing.hpp"
+#include "warning.hpp"
 
 namespace rbd {
 
@@ -92,6 +96,50 @@ int make_room_for_header(const Cluster &cluster, const std::string &name) {
                                                        static_cast<uint64_t>(header));
 }
 
+/// Names of images that are not finished yet end in this and random digits.
+std::string unfinished(const std::string &name) {
+  return name + ".new-";
+}
+
+std::string unfinished_name(const std::string &name) {
+  std::random_device random;
+  char digits[16];
+  snprintf(digits, sizeof digits, "%08x", random());
+  return unfinished(name) + digits;
+}
+
+/// Either a server was killed while it made the image, and has left its part; or one makes it now.
+void name_unfinished(const Cluster &cluster, const std::string &name) {
+  Refusal unlisted; // then there is nothing to say
+  for (const std::string &one : list_images(cluster, unlisted).value_or(std::vector<std::string>()))
+    if (one.compare(0, unfinished(name).size(), unfinished(name)) == 0)
+      warn_operator("the image " + cluster.full_name(one) +
+                    " is unfinished: if no server makes it just now, one was killed meanwhile; "
+                    "remove it with: rbd rm " +
+                    cluster.full_name(one));
+}
+
+/// Under a name of its own, until it has all that opening it takes.
+int create_with_luks(const Cluster &cluster, const std::string &name) {
+  const Library &library = cluster.library();
+  name_unfinished(cluster, name);
+  const std::string own_name = unfinished_name(name);
+  // librbd writes no header where the image has no room for one.
+  int order = 0; // from Ceph's configuration
+  int result = library.rbd_create(cluster.pool(), own_name.c_str(),
+                                  *cluster.settings().create_bytes + MAX_HEADER_BYTES, &order);
+  if (result < 0)
+    return result;
+  result = format_luks(cluster, own_name);
+  if (result >= 0)
+    result = make_room_for_header(cluster, own_name);
+  if (result >= 0)
+    result = library.rbd_rename(cluster.pool(), own_name.c_str(), name.c_str());
+  if (result < 0)
+    library.rbd_remove(cluster.pool(), own_name.c_str());
+  return result;
+}
+
 } // namespace
 
 bool create_image(const Cluster &cluster, const std::string &name, Refusal &refusal) {
@@ -101,23 +149,17 @@ bool create_image(const Cluster &cluster, const std::string &name, Refusal &refu
     refusal = {NO_LUKS, ENOTSUP};
     return false;
   }
-  // librbd writes no header where the image has no room for one.
-  const uint64_t bytes = *settings.create_bytes + (settings.passphrase ? MAX_HEADER_BYTES : 0);
-  int order = 0; // 0: from Ceph's configuration
-  int result = library.rbd_create(cluster.pool(), name.c_str(), bytes, &order);
-  if (result == -EEXIST)
+  int order = 0; // from Ceph's configuration
+  const int result = settings.passphrase ? create_with_luks(cluster, name)
+                                         : library.rbd_create(cluster.pool(), name.c_str(),
+                                                              *settings.create_bytes, &order);
+  if (result >= 0 || result == -EEXIST)
     return true;
-  if (result >= 0 && settings.passphrase) {
-    result = format_luks(cluster, name);
-    if (result >= 0)
-      result = make_room_for_header(cluster, name);
-    if (result < 0)
-      library.rbd_remove(cluster.pool(), name.c_str());
-  }
-  if (result < 0)
-    refusal = {"cannot create the image " + cluster.full_name(name) + ": " + strerror(-result),
-               client_error(result)};
-  return result >= 0;
+  const int error = client_error(result);
+  refusal = {"cannot create the image " + cluster.full_name(name) + ": " +
+                 (error == ENOSPC ? "the pool or the cluster is full" : strerror(-result)),
+             error};
+  return false;
 }
 
 bool unlock_luks(const Library &library, rbd_image_t image, const std::string &full_name,

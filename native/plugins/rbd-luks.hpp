@@ -8,10 +8,9 @@
 
 namespace rbd {
 
-struct Refusal;
-
 /// Makes the image, of create=; with a passphrase, one with LUKS 2 whose disk has that size. One
-/// that another client has just made is as good. Waits for the cluster.
+/// that another client has just made is as good. An image of that name can always be opened: with
+/// LUKS it has another name, NAME.new-DIGITS, until it is complete. Waits for the cluster.
 bool create_image(const Cluster &cluster, const std::string &name, Refusal &refusal);
 
 /// Has librbd decrypt and encrypt. Waits for the cluster.

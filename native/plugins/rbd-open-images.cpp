@@ -4,64 +4,44 @@
 #include <cerrno>
 #include <exception>
 #include <system_error>
+#include <vector>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
 namespace rbd {
 
-namespace {
-
-// To derive keys from a passphrase takes seconds of the processor's time, and has nothing to do
-// with the cluster that timeout= is about. With create= that happens several times.
-constexpr unsigned MAX_KEY_SECONDS = 60;
-
-} // namespace
-
-Shared::Shared(const Cluster &cluster, std::string name, std::string snapshot, bool is_readonly)
-    : cluster_(cluster), name_(std::move(name)), snapshot_(std::move(snapshot)),
-      is_readonly_(is_readonly), timeout_seconds_(cluster.settings().timeout_seconds),
-      key_seconds_(cluster.settings().passphrase ? MAX_KEY_SECONDS : 0) {
-  pthread_condattr_t attributes;
-  pthread_condattr_init(&attributes);
-  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-  pthread_cond_init(&changed_, &attributes);
-  pthread_condattr_destroy(&attributes);
-}
-
-Shared::~Shared() {
-  if (opener_.joinable())
-    opener_.join();
-  pthread_cond_destroy(&changed_);
-}
+Shared::Shared(std::shared_ptr<const Cluster> cluster, std::string name, std::string snapshot,
+               bool is_readonly)
+    : cluster_(std::move(cluster)), name_(std::move(name)), snapshot_(std::move(snapshot)),
+      is_readonly_(is_readonly) {}
 
 // ---- who comes and goes -------------------------------------------------------------------------
 
-bool Shared::enter() {
+std::optional<Use> Shared::enter(const Limit &limit, Refusal &refusal) {
+  const Patience patience = limit.patience();
   std::unique_lock lock(mutex_);
-  const timespec until = patience();
-  if (!wait_while(State::CLOSING, lock, until))
-    return is_too_late();
+  if (!wait_while(State::CLOSING, lock, patience)) {
+    refusal = limit.too_late(cannot("open"));
+    return std::nullopt;
+  }
   waiting_++;
   if (state_ == State::CLOSED)
-    begin_to_open(lock);
-  const bool is_settled = wait_while(State::OPENING, lock, until);
+    begin_to_open(lock, patience);
+  const bool is_settled = wait_while(State::OPENING, lock, patience);
   waiting_--;
-  if (!is_settled)
-    return is_too_late();
-  if (state_ != State::OPEN) {
-    nbdkit_error("%s", refusal_.words.c_str());
-    nbdkit_set_error(refusal_.error);
-    return false;
+  if (state_ == State::OPEN) {
+    users_++;
+    return Use(shared_from_this());
   }
-  users_++;
-  return true;
+  refusal = is_settled ? refusal_ : limit.too_late(cannot("open"));
+  return std::nullopt;
 }
 
 void Shared::leave() {
   std::unique_lock lock(mutex_);
   if (--users_ == 0 && waiting_ == 0)
-    close(lock);
+    begin_to_close(lock);
 }
 
 bool Shared::is_closed() {
@@ -69,48 +49,35 @@ bool Shared::is_closed() {
   return state_ == State::CLOSED;
 }
 
+void Shared::wait_until_closed() {
+  std::unique_lock lock(mutex_);
+  changed_.wait_for(lock, Patience(0), [&] { return state_ == State::CLOSED; });
+}
+
 // ---- waiting ------------------------------------------------------------------------------------
 
-timespec Shared::patience() const {
-  timespec until{};
-  clock_gettime(CLOCK_MONOTONIC, &until);
-  until.tv_sec += static_cast<time_t>(timeout_seconds_) + key_seconds_;
-  return until;
-}
-
 /// False: there is no more time.
-bool Shared::wait_while(State state, std::unique_lock<std::mutex> &lock, const timespec &until) {
-  pthread_mutex_t *const mutex = lock.mutex()->native_handle();
-  int result = 0;
-  while (state_ == state && result == 0)
-    result = timeout_seconds_ == 0 ? pthread_cond_wait(&changed_, mutex)
-                                   : pthread_cond_timedwait(&changed_, mutex, &until);
-  return state_ != state;
+bool Shared::wait_while(State state, std::unique_lock<std::mutex> &lock, const Patience &patience) {
+  return changed_.wait_for(lock, patience, [&] { return state_ != state; });
 }
 
-bool Shared::is_too_late() const {
-  const std::string more =
-      key_seconds_ == 0 ? "" : " and the " + std::to_string(key_seconds_) + " s for LUKS";
-  nbdkit_error("cannot open the image %s: the cluster has not answered within timeout=%u%s",
-               cluster_.full_name(name_).c_str(), timeout_seconds_, more.c_str());
-  nbdkit_set_error(EIO);
-  return false;
+/// "cannot WHAT the image NAME".
+std::string Shared::cannot(const char *what) const {
+  return "cannot " + std::string(what) + " the image " + cluster_->full_name(name_);
 }
 
 // ---- the image ----------------------------------------------------------------------------------
 
-void Shared::begin_to_open(std::unique_lock<std::mutex> &lock) {
+void Shared::begin_to_open(std::unique_lock<std::mutex> &lock, const Patience &patience) {
   state_ = State::OPENING;
-  if (timeout_seconds_ == 0) {
+  if (!patience.is_limited()) {
     lock.unlock();
     open();
     lock.lock();
     return;
   }
-  if (opener_.joinable())
-    opener_.join(); // its last attempt has failed, or been closed
   try {
-    opener_ = std::thread([this] { open(); });
+    start_thread([self = shared_from_this()] { self->open(); });
   } catch (const std::system_error &error) {
     refusal_ = {std::string("cannot start a thread to open an image: ") + error.what(),
                 error.code().value()};
@@ -122,7 +89,7 @@ void Shared::open() {
   std::unique_ptr<Image> image;
   Refusal refusal;
   try {
-    image = Image::open(cluster_, name_, snapshot_, is_readonly_, refusal);
+    image = Image::open(*cluster_, name_, snapshot_, is_readonly_, refusal);
   } catch (const std::exception &error) {
     refusal = {std::string("rbd: ") + error.what(), ENOMEM};
   }
@@ -133,7 +100,27 @@ void Shared::open() {
   if (image_ != nullptr && waiting_ == 0) // all have given up
     close(lock);
   else
-    pthread_cond_broadcast(&changed_);
+    changed_.broadcast();
+}
+
+/// Waits for it up to the time limit.
+void Shared::begin_to_close(std::unique_lock<std::mutex> &lock) {
+  const Limit limit = cluster_->settings().limit();
+  const Patience patience = limit.patience();
+  if (patience.is_limited()) {
+    try {
+      start_thread([self = shared_from_this()] {
+        std::unique_lock lock(self->mutex_);
+        self->close(lock);
+      });
+      state_ = State::CLOSING;
+      if (!wait_while(State::CLOSING, lock, patience))
+        nbdkit_error("%s", limit.too_late(cannot("close")).words.c_str());
+      return;
+    } catch (const std::system_error &) { // no thread: this one waits
+    }
+  }
+  close(lock);
 }
 
 void Shared::close(std::unique_lock<std::mutex> &lock) {
@@ -143,13 +130,34 @@ void Shared::close(std::unique_lock<std::mutex> &lock) {
   image.reset();
   lock.lock();
   state_ = State::CLOSED;
-  pthread_cond_broadcast(&changed_);
+  changed_.broadcast();
+}
+
+int64_t Shared::size_bytes(Refusal &refusal) {
+  struct Answer {
+    int64_t bytes;
+    Refusal refusal;
+  };
+  {
+    std::lock_guard lock(mutex_);
+    users_++; // the caller, who may give up, is another one
+  }
+  auto use = std::make_shared<Use>(Use(shared_from_this()));
+  const Limit limit = cluster_->settings().limit();
+  std::optional<Answer> answer = sizes_.run<Answer>(limit.patience(), [use = std::move(use)] {
+    Answer given{};
+    given.bytes = (*use)->size_bytes(given.refusal);
+    return given;
+  });
+  refusal = answer ? std::move(answer->refusal) : limit.too_late(cannot("get the size of"));
+  return answer ? answer->bytes : -1;
 }
 
 // ---- all of them --------------------------------------------------------------------------------
 
-std::shared_ptr<Shared> OpenImages::find(const Cluster &cluster, const std::string &name,
-                                         const std::string &snapshot, bool is_readonly) {
+std::shared_ptr<Shared> OpenImages::find(const std::shared_ptr<const Cluster> &cluster,
+                                         const std::string &name, const std::string &snapshot,
+                                         bool is_readonly) {
   std::lock_guard lock(mutex_);
   std::erase_if(images_, [](const auto &one) {
     return one.second.use_count() == 1 && one.second->is_closed();
@@ -160,12 +168,21 @@ std::shared_ptr<Shared> OpenImages::find(const Cluster &cluster, const std::stri
   return place;
 }
 
-std::optional<Use> OpenImages::open(const Cluster &cluster, const std::string &name,
-                                    const std::string &snapshot, bool is_readonly) {
-  auto shared = find(cluster, name, snapshot, is_readonly);
-  if (!shared->enter())
-    return std::nullopt;
-  return Use(std::move(shared));
+std::optional<Use> OpenImages::open(const std::shared_ptr<const Cluster> &cluster,
+                                    const std::string &name, const std::string &snapshot,
+                                    bool is_readonly, const Limit &limit, Refusal &refusal) {
+  return find(cluster, name, snapshot, is_readonly)->enter(limit, refusal);
+}
+
+void OpenImages::wait_until_closed() {
+  std::vector<std::shared_ptr<Shared>> images;
+  {
+    std::lock_guard lock(mutex_);
+    for (const auto &[name, image] : images_)
+      images.push_back(image);
+  }
+  for (const std::shared_ptr<Shared> &image : images)
+    image->wait_until_closed();
 }
 
 } // namespace rbd

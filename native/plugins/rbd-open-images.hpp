@@ -2,60 +2,63 @@
 #ifndef ASYNCNBD_RBD_OPEN_IMAGES_HPP
 #define ASYNCNBD_RBD_OPEN_IMAGES_HPP
 
-#include <ctime>
+#include <cstdint>
 #include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
-#include <pthread.h>
 #include <string>
-#include <thread>
 #include <utility>
 
 #include "rbd-image.hpp"
+#include "rbd-waiting.hpp"
 
 namespace rbd {
+
+class Use;
 
 /// An image by its name and mode, shared by all clients that have it open. librbd passes an
 /// exclusive lock between handles of one image as between machines: with a handle for each client,
 /// they would take it from each other with every write.
-class Shared {
+///
+/// With timeout=, threads of its own wait for the cluster, and clients only for those.
+class Shared : public std::enable_shared_from_this<Shared> {
 public:
-  Shared(const Cluster &cluster, std::string name, std::string snapshot, bool is_readonly);
-  /// Waits for the cluster, if it still is to open the image.
-  ~Shared();
+  Shared(std::shared_ptr<const Cluster> cluster, std::string name, std::string snapshot,
+         bool is_readonly);
   Shared(const Shared &) = delete;
   Shared &operator=(const Shared &) = delete;
 
-  /// Waits for the end of earlier use, when librbd writes its cache, and for the cluster, up to the
-  /// time limit. False on failure, after nbdkit_error() and nbdkit_set_error().
-  bool enter();
-  void leave();
-  /// Between enter() and leave().
-  Image &image() const { return *image_; }
+  /// Waits for the end of earlier use, when librbd writes its cache, and for the cluster. Nothing
+  /// on failure: see `refusal`.
+  std::optional<Use> enter(const Limit &limit, Refusal &refusal);
 
   bool is_closed();
+  /// Waits for the cluster for ever, if it still opens or closes the image.
+  void wait_until_closed();
 
 private:
+  friend class Use;
+
   enum class State { CLOSED, OPENING, OPEN, CLOSING };
 
-  bool wait_while(State state, std::unique_lock<std::mutex> &lock, const timespec &until);
-  void begin_to_open(std::unique_lock<std::mutex> &lock);
+  std::string cannot(const char *what) const;
+  bool wait_while(State state, std::unique_lock<std::mutex> &lock, const Patience &patience);
+  void begin_to_open(std::unique_lock<std::mutex> &lock, const Patience &patience);
   void open();
+  void leave();
+  void begin_to_close(std::unique_lock<std::mutex> &lock);
   void close(std::unique_lock<std::mutex> &lock);
-  timespec patience() const;
-  bool is_too_late() const;
+  int64_t size_bytes(Refusal &refusal);
 
-  const Cluster &cluster_;
+  const std::shared_ptr<const Cluster> cluster_;
   const std::string name_;
   const std::string snapshot_;
   const bool is_readonly_;
-  const unsigned timeout_seconds_; // 0: none
-  const unsigned key_seconds_;     // more time, for LUKS
-  std::thread opener_;             // opens the image where clients do not wait for that for ever
+  Errands sizes_; // one asks for it at a time
 
   std::mutex mutex_;
-  pthread_cond_t changed_; // by CLOCK_MONOTONIC
+  Condition changed_;
   State state_ = State::CLOSED;
   Refusal refusal_; // why it could not be opened
   std::unique_ptr<Image> image_;
@@ -66,30 +69,42 @@ private:
 /// The use of a shared image.
 class Use {
 public:
-  explicit Use(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
   ~Use() {
     if (shared_ != nullptr)
       shared_->leave();
   }
   Use(Use &&) = default;
-  Use &operator=(Use &&) = default;
-  Image *operator->() const { return &shared_->image(); }
+  Use &operator=(Use &&other) noexcept {
+    std::swap(shared_, other.shared_); // what was used goes with `other`
+    return *this;
+  }
+  Image *operator->() const { return shared_->image_.get(); }
+
+  /// As Image::size_bytes(), but waits no longer than the time limit.
+  int64_t size_bytes(Refusal &refusal) const { return shared_->size_bytes(refusal); }
 
 private:
+  friend class Shared;
+
+  /// It is counted as a user already.
+  explicit Use(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
+
   std::shared_ptr<Shared> shared_;
 };
 
 class OpenImages {
 public:
-  /// Nothing on failure, after nbdkit_error() and nbdkit_set_error(). Waits for the cluster.
-  std::optional<Use> open(const Cluster &cluster, const std::string &name,
-                          const std::string &snapshot, bool is_readonly);
-  /// Before the cluster ends, without clients.
-  void end() { images_.clear(); }
+  /// Nothing on failure: see `refusal`. Waits for the cluster.
+  std::optional<Use> open(const std::shared_ptr<const Cluster> &cluster, const std::string &name,
+                          const std::string &snapshot, bool is_readonly, const Limit &limit,
+                          Refusal &refusal);
+  /// After the last client: waits for the cluster to close the images.
+  void wait_until_closed();
 
 private:
-  std::shared_ptr<Shared> find(const Cluster &cluster, const std::string &name,
-                               const std::string &snapshot, bool is_readonly);
+  std::shared_ptr<Shared> find(const std::shared_ptr<const Cluster> &cluster,
+                               const std::string &name, const std::string &snapshot,
+                               bool is_readonly);
 
   std::mutex mutex_; // guards the map; held only for lookups
   std::map<std::string, std::shared_ptr<Shared>> images_;

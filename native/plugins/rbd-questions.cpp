@@ -73,7 +73,7 @@ Questions::~Questions() {
     std::lock_guard lock(mutex_);
     is_over_ = true;
   }
-  pthread_cond_broadcast(&changed_);
+  changed_.broadcast();
   for (std::thread &answerer : answerers_)
     if (answerer.joinable())
       answerer.join();
@@ -105,7 +105,7 @@ int Questions::ask(const Question &given) {
     nbdkit_set_error(error);
     return -1;
   }
-  pthread_cond_signal(&changed_);
+  changed_.signal();
   return 0;
 }
 
@@ -113,7 +113,7 @@ void Questions::answer_all() {
   std::unique_lock lock(mutex_);
   for (;;) {
     while (!is_over_ && waiting_.empty())
-      pthread_cond_wait(&changed_, mutex_.native_handle());
+      changed_.wait(lock);
     if (waiting_.empty())
       return;
     const std::unique_ptr<Question> question = std::move(waiting_.front());

@@ -6,12 +6,12 @@
 #include <deque>
 #include <memory>
 #include <mutex>
-#include <pthread.h>
 #include <string>
 #include <thread>
 
 #include "rbd-deadlines.hpp"
 #include "rbd-library.hpp"
+#include "rbd-waiting.hpp"
 
 struct nbdkit_extents;
 
@@ -48,8 +48,7 @@ private:
   uint64_t object_bytes_ = 0;
 
   std::mutex mutex_;
-  // The C++ one needs a libstdc++ that is too new for some systems.
-  pthread_cond_t changed_ = PTHREAD_COND_INITIALIZER;
+  Condition changed_;
   std::deque<std::unique_ptr<Question>> waiting_;
   bool is_over_ = false;
   // Several, so that one client with many queries does not keep all others waiting.

@@ -40,11 +40,6 @@ void sleep_ns(long ns) {
 // ---- start and end ------------------------------------------------------------------------------
 
 int Requests::start() {
-  pthread_condattr_t attributes;
-  pthread_condattr_init(&attributes);
-  pthread_condattr_setclock(&attributes, CLOCK_MONOTONIC);
-  pthread_cond_init(&changed_, &attributes);
-  pthread_condattr_destroy(&attributes);
   try {
     answerer_ = std::thread([this] { answer_completed(); });
     return 0;
@@ -60,9 +55,8 @@ Requests::~Requests() {
     std::lock_guard lock(mutex_);
     is_over_ = true;
   }
-  pthread_cond_signal(&changed_);
+  changed_.signal();
   answerer_.join();
-  pthread_cond_destroy(&changed_);
 }
 
 // ---- requests -----------------------------------------------------------------------------------
@@ -176,7 +170,7 @@ void Requests::completed(Task *task) {
   // Still under the lock: once it is free, the answerer may finish this request without a signal
   // (a deadline wakes it, too), and if it was the last one, `this` may be gone.
   if (std::exchange(is_asleep_, false))
-    pthread_cond_signal(&changed_);
+    changed_.signal();
 }
 
 /// Whether it is under way again, as a flush: there was one to follow, and somebody waits for it.
@@ -252,9 +246,9 @@ Task *Requests::take_completed(const timespec &until) {
   if (completed_ == nullptr && !is_over_) {
     is_asleep_ = true;
     if (deadlines_.are_set())
-      pthread_cond_timedwait(&changed_, mutex_.native_handle(), &until);
+      changed_.wait_until(lock, until);
     else
-      pthread_cond_wait(&changed_, mutex_.native_handle());
+      changed_.wait(lock);
     is_asleep_ = false;
   }
   if (in_flight_.load(std::memory_order_relaxed) >= LINGER_FROM) {

@@ -6,12 +6,12 @@
 #include <ctime>
 #include <memory>
 #include <mutex>
-#include <pthread.h>
 #include <string>
 #include <thread>
 
 #include "rbd-deadlines.hpp"
 #include "rbd-library.hpp"
+#include "rbd-waiting.hpp"
 
 namespace rbd {
 
@@ -77,8 +77,7 @@ private:
   std::thread answerer_;
 
   std::mutex mutex_;
-  // The C++ one needs a libstdc++ that is too new for some systems.
-  pthread_cond_t changed_;
+  Condition changed_;
   Task *completed_ = nullptr; // the last one first
   bool is_asleep_ = false;    // the answerer, until somebody signals
   bool is_over_ = false;

@@ -10,12 +10,13 @@
 #include <optional>
 #include <string>
 #include <utility>
-#include <vector>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-#include "rbd-cluster.hpp"
+#include "rbd-errors.hpp"
+#include "rbd-instance.hpp"
+#include "rbd-library.hpp"
 #include "rbd-open-images.hpp"
 #include "rbd-parameters.hpp"
 
@@ -23,23 +24,14 @@
 
 namespace {
 
-/// One server's state of this plugin.
-struct Instance {
-  rbd::Settings settings;
-  std::unique_ptr<rbd::Cluster> cluster;
-  rbd::OpenImages images;
-  /// The image, if it stays locked while nobody has it open.
-  std::optional<rbd::Use> locked;
-};
-
 struct Handle {
   rbd::Use image;
   bool can_write;
 };
 
-Instance *&this_instance() {
-  static Instance *only; // under a server without instances
-  return asyncnbd_instance != nullptr ? *static_cast<Instance **>(asyncnbd_instance()) : only;
+rbd::Instance *&this_instance() {
+  static rbd::Instance *only; // under a server without instances
+  return asyncnbd_instance != nullptr ? *static_cast<rbd::Instance **>(asyncnbd_instance()) : only;
 }
 
 /// Runs a callback that may throw std::bad_alloc, which C code cannot catch.
@@ -53,72 +45,52 @@ template <typename Result, typename Work> Result guarded(Result failed, Work wor
   }
 }
 
+void report(const rbd::Refusal &refusal) {
+  nbdkit_error("%s", refusal.words.c_str());
+  nbdkit_set_error(refusal.error);
+}
+
 // ---- parameters ---------------------------------------------------------------------------------
 
 void rbd_load() {
-  this_instance() = new (std::nothrow) Instance;
+  this_instance() = new (std::nothrow) rbd::Instance;
   if (this_instance() == nullptr)
     abort(); // load cannot fail
 }
 
-void rbd_unload() {
-  delete std::exchange(this_instance(), nullptr);
-}
-
 int rbd_config(const char *key, const char *value) {
-  return guarded(-1, [&] { return rbd::set_parameter(this_instance()->settings, key, value); });
+  return guarded(-1, [&] { return rbd::set_parameter(this_instance()->settings(), key, value); });
 }
 
 int rbd_config_complete() {
-  return guarded(-1, [] { return rbd::complete(this_instance()->settings); });
+  return guarded(-1, [] { return rbd::complete(this_instance()->settings()); });
 }
 
 // ---- start and end ------------------------------------------------------------------------------
 
-/// If the pool cannot be listed for want of rights, no image can be opened either.
-int check_listing(const Instance &instance) {
-  const rbd::Settings &settings = instance.settings;
-  size_t count = 0;
-  const int result =
-      instance.cluster->library().rbd_list2(instance.cluster->pool(), nullptr, &count);
-  if (result != -EPERM && result != -EACCES)
-    return 0;
-  nbdkit_error("the Ceph cluster does not allow client.%s to list the images of the pool %s: give "
-               "it rights on the pool (such as osd 'profile rbd pool=%s')",
-               settings.id.c_str(), settings.pool.c_str(), settings.pool.c_str());
-  return -1;
-}
-
-/// Errors are reported before anybody connects.
 int rbd_get_ready() {
   return guarded(-1, [] {
-    Instance &instance = *this_instance();
     const rbd::Library *const library = rbd::library();
+    rbd::Refusal refusal;
     if (library == nullptr)
       return -1;
-    auto cluster = std::make_unique<rbd::Cluster>(instance.settings);
-    if (!cluster->connect(*library))
-      return -1;
-    instance.cluster = std::move(cluster);
-    const rbd::Settings &settings = instance.settings;
-    if (settings.image.empty())
-      return check_listing(instance);
-    const bool is_readonly = !settings.create_bytes && !settings.exclusive;
-    auto image =
-        instance.images.open(*instance.cluster, settings.image, settings.snapshot, is_readonly);
-    if (!image)
-      return -1;
-    if (settings.exclusive)
-      instance.locked = std::move(image);
-    return 0;
+    if (this_instance()->start(*library, refusal))
+      return 0;
+    report(refusal);
+    return -1;
   });
 }
 
-void rbd_cleanup() {
-  Instance &instance = *this_instance();
-  instance.locked.reset();
-  instance.images.end();
-  instance.cluster.reset();
+void rbd_drained() {
+  this_instance()->drain();
+}
+
+void rbd_unload() {
+  std::unique_ptr<rbd::Instance> instance(std::exchange(this_instance(), nullptr));
+  guarded(0, [&] {
+    rbd::Instance::end(std::move(instance));
+    return 0;
+  });
 }
 
 void rbd_dump_plugin() {
@@ -132,32 +104,21 @@ void rbd_dump_plugin() {
 
 // ---- exports ------------------------------------------------------------------------------------
 
-int list_images(const Instance &instance, nbdkit_exports *exports) {
-  const rbd::Library &library = instance.cluster->library();
-  std::vector<rbd::rbd_image_spec_t> images;
-  size_t count = 64;
-  int result = 0;
-  do { // until all fit: their number may grow meanwhile
-    images.resize(count);
-    result = library.rbd_list2(instance.cluster->pool(), images.data(), &count);
-  } while (result == -ERANGE);
-  if (result < 0) {
-    nbdkit_error("cannot list the images of %s: %s", instance.settings.pool.c_str(),
-                 strerror(-result));
-    return -1;
-  }
-  for (size_t i = 0; i < count && result == 0; i++)
-    result = nbdkit_add_export(exports, images[i].name, nullptr);
-  library.rbd_image_spec_list_cleanup(images.data(), count);
-  return result == 0 ? 0 : -1;
-}
-
 int rbd_list_exports(int, int, nbdkit_exports *exports) {
   return guarded(-1, [&] {
-    const Instance &instance = *this_instance();
-    if (instance.settings.image.empty())
-      return list_images(instance, exports);
-    return nbdkit_add_export(exports, "", nullptr);
+    rbd::Instance &instance = *this_instance();
+    if (!instance.settings().image.empty())
+      return nbdkit_add_export(exports, "", nullptr);
+    rbd::Refusal refusal;
+    const auto names = instance.list_images(refusal);
+    if (!names) {
+      report(refusal);
+      return -1;
+    }
+    for (const std::string &name : *names)
+      if (nbdkit_add_export(exports, name.c_str(), nullptr) == -1)
+        return -1;
+    return 0;
   });
 }
 
@@ -185,14 +146,17 @@ bool named_image(const rbd::Settings &settings, std::string &name, std::string &
 
 void *rbd_open(int readonly) {
   return guarded(static_cast<void *>(nullptr), [&]() -> void * {
-    Instance &instance = *this_instance();
+    rbd::Instance &instance = *this_instance();
     std::string name, snapshot;
-    if (!named_image(instance.settings, name, snapshot))
+    if (!named_image(instance.settings(), name, snapshot))
       return nullptr;
     const bool can_write = readonly == 0 && snapshot.empty();
-    std::optional<rbd::Use> image =
-        instance.images.open(*instance.cluster, name, snapshot, !can_write);
-    return image ? new Handle{std::move(*image), can_write} : nullptr;
+    rbd::Refusal refusal;
+    std::optional<rbd::Use> image = instance.open(name, snapshot, !can_write, refusal);
+    if (image)
+      return new Handle{std::move(*image), can_write};
+    report(refusal);
+    return nullptr;
   });
 }
 
@@ -205,7 +169,13 @@ void rbd_close(void *handle) {
 }
 
 int64_t rbd_get_size(void *handle) {
-  return of(handle).image->size_bytes();
+  return guarded<int64_t>(-1, [&] {
+    rbd::Refusal refusal;
+    const int64_t bytes = of(handle).image.size_bytes(refusal);
+    if (bytes < 0)
+      report(refusal);
+    return bytes;
+  });
 }
 
 int rbd_can_write(void *handle) {
@@ -224,7 +194,7 @@ int rbd_can_multi_conn(void *) {
 // With LUKS, librbd writes the ciphertext of zeroes, even where nothing was stored: file systems
 // that trim unused space would fill the pool.
 int rbd_can_trim(void *) {
-  return this_instance()->settings.passphrase ? 0 : 1;
+  return this_instance()->settings().passphrase ? 0 : 1;
 }
 
 // Objects are removed or truncated; if they must stay allocated, it fails at once.
@@ -235,7 +205,7 @@ int rbd_can_fast_zero(void *handle) {
 // With LUKS, librbd reports the objects of the image including its header, which precedes the
 // decrypted disk; and unwritten parts of an object read as anything.
 int rbd_can_extents(void *) {
-  return this_instance()->settings.passphrase ? 0 : 1;
+  return this_instance()->settings().passphrase ? 0 : 1;
 }
 
 int rbd_block_size(void *, uint32_t *minimum, uint32_t *preferred, uint32_t *maximum) {
@@ -295,7 +265,7 @@ nbdkit_plugin make_plugin() {
   plugin.config_help = rbd::PARAMETERS_HELP;
   plugin.magic_config_key = "rbd";
   plugin.get_ready = rbd_get_ready;
-  plugin.cleanup = rbd_cleanup;
+  plugin.drained = rbd_drained;
   plugin.dump_plugin = rbd_dump_plugin;
   plugin.list_exports = rbd_list_exports;
   plugin.open = rbd_open;

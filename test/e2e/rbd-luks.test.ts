@@ -1,8 +1,11 @@
 // The shipped rbd plugin with images that have LUKS, which Ceph's own command has made.
 
+import { spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { readFileSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { expect, test } from "vitest";
 import { NBD_FLAG_SEND_FAST_ZERO, NBD_FLAG_SEND_TRIM } from "../../src/protocol.js";
 import { startCeph } from "../support/ceph.js";
@@ -10,7 +13,14 @@ import { runOk } from "../support/command.js";
 import { MIB } from "../support/fixtures.js";
 import { CMD } from "../support/protocol.js";
 import { refusalOf } from "../support/refusal.js";
-import { type RunningServer, startServer, temporaryDirectory } from "../support/server.js";
+import {
+  asyncnbd,
+  eventually,
+  type RunningServer,
+  serverEnvironment,
+  startServer,
+  temporaryDirectory,
+} from "../support/server.js";
 import { StrictClient } from "../support/strict-client.js";
 
 const ceph = startCeph();
@@ -138,6 +148,62 @@ test(
     const reader = await connect(again);
     expect(reader.sizeBytes).toBe(BigInt(20 * MIB)); // it is there already
     expect((await reader.read(end, payload.length)).data.equals(payload)).toBe(true);
+  },
+  KEYS_MS,
+);
+
+/** A server that is to make the image, killed so long after it has begun to. */
+async function killWhileMaking(name: string, words: readonly string[], afterMs: number) {
+  const before = await ceph.run("rbd", "ls", "rbd");
+  const [command, ...options] = [...asyncnbd, "-f", "-U", "-", ...words] as [string, ...string[]];
+  const server = spawn(command, options, { stdio: "ignore", env: serverEnvironment() });
+  const ended = once(server, "exit");
+  await eventually("an unfinished image", async () => {
+    const names = (await ceph.run("rbd", "ls", "rbd")).trim().split("\n");
+    return names.find((one) => one.startsWith(`${name}.new-`) && !before.includes(one));
+  });
+  await sleep(afterMs);
+  server.kill("SIGKILL");
+  await ended;
+}
+
+test(
+  "a server that is killed while it makes an image with LUKS leaves none that cannot be opened",
+  async () => {
+    const name = `made${++images}`;
+    const parameters = [...words(name, PASSPHRASE), "create=20M"];
+    for (const afterMs of [0, 1000]) {
+      await killWhileMaking(name, parameters, afterMs);
+      expect((await ceph.run("rbd", "ls", "rbd")).split("\n")).not.toContain(name);
+    }
+    const server = await startServer(parameters, { startMs: START_MS });
+    const client = await connect(server);
+    expect(client.sizeBytes).toBe(BigInt(20 * MIB));
+    const payload = randomBytes(4096);
+    expect((await client.request({ type: CMD.WRITE, payload })).error).toBe(0);
+    expect(server.stderr()).toMatch(
+      new RegExp(`warning: the image rbd/${name}.new-[0-9a-f]{8} is unfinished: .*rbd rm rbd/`),
+    );
+    await client.disconnect();
+    await server.stop();
+    for (const left of (await ceph.run("rbd", "ls", "rbd")).match(/^.*\.new-.*$/gm) ?? [])
+      await ceph.run("rbd", "rm", "--no-progress", `rbd/${left}`);
+  },
+  KEYS_MS,
+);
+
+test(
+  "two servers that make one image with LUKS at the same time serve the same",
+  async () => {
+    const parameters = [...words(`made${++images}`, PASSPHRASE), "create=20M"];
+    const start = () => startServer(parameters, { startMs: START_MS });
+    const [one, other] = await Promise.all([start(), start()]);
+    const payload = randomBytes(4096);
+    const client = await connect(one);
+    expect((await client.request({ type: CMD.WRITE, payload })).error).toBe(0);
+    await client.disconnect();
+    expect((await (await connect(other)).read(0n, 4096)).data.equals(payload)).toBe(true);
+    expect(await ceph.run("rbd", "ls", "rbd")).not.toContain(".new-");
   },
   KEYS_MS,
 );

@@ -287,15 +287,16 @@ describe("two servers with one image", () => {
   });
 });
 
+const setRatios = async (...ratios: readonly string[]): Promise<void> => {
+  const names = ["nearfull", "backfillfull", "full"];
+  for (const [i, ratio] of ratios.entries())
+    await ceph.run("ceph", "osd", `set-${names[i]}-ratio`, ratio);
+};
+
 describe("a cluster that", () => {
   test("is full refuses writes, and takes them again when there is room", async () => {
     const client = await connectTo(await serve(await makeImage("8M"), "cache=false"));
     await write(client, 0, randomBytes(4 * MIB));
-    const setRatios = async (...ratios: readonly string[]) => {
-      const names = ["nearfull", "backfillfull", "full"];
-      for (const [i, ratio] of ratios.entries())
-        await ceph.run("ceph", "osd", `set-${names[i]}-ratio`, ratio);
-    };
     let at = 4 * MIB;
     /** Until a write that takes room has that result: the cluster needs time to notice. */
     const writeUntil = (error: number) =>
@@ -308,6 +309,10 @@ describe("a cluster that", () => {
     await setRatios("0.0001", "0.0002", "0.0003");
     try {
       await writeUntil(ERRNO.ENOSPC);
+      expect(await refusal("rbd/unmade", "create=8M")).toBe(
+        "asyncnbd: error: cannot create the image rbd/unmade: the pool or the cluster is full\n",
+      );
+      await connectTo(await serve(`disk${images}`)); // it can be read
     } finally {
       await setRatios("0.85", "0.9", "0.95");
     }

@@ -1,0 +1,109 @@
+// See rbd-instance.hpp.
+#include "rbd-instance.hpp"
+
+#include <utility>
+
+#include "rbd-listing.hpp"
+
+namespace rbd {
+
+namespace {
+
+/// For what a failed start has left.
+constexpr unsigned END_SECONDS = 5;
+
+} // namespace
+
+// ---- start --------------------------------------------------------------------------------------
+
+bool Instance::connect(const Library &library, Refusal &refusal) {
+  struct Answer {
+    std::shared_ptr<const Cluster> cluster;
+    Refusal refusal;
+  };
+  std::optional<Answer> answer = Errands().run<Answer>(
+      Patience(settings_->connect_timeout_seconds), [&library, settings = settings_] {
+        Answer given;
+        given.cluster = Cluster::connect(library, settings, given.refusal);
+        return given;
+      });
+  if (answer)
+    cluster_ = std::move(answer->cluster);
+  refusal = answer ? std::move(answer->refusal) : no_monitor(*settings_);
+  return cluster_ != nullptr;
+}
+
+bool Instance::open_first(Refusal &refusal) {
+  struct Answer {
+    std::optional<Use> image;
+    Refusal refusal;
+  };
+  const Limit limit = settings_->limit_at_start();
+  const bool is_readonly = !settings_->create_bytes && !settings_->exclusive;
+  std::optional<Answer> answer =
+      Errands().run<Answer>(limit.patience(), [cluster = cluster_, images = images_, is_readonly] {
+        const Settings &settings = cluster->settings();
+        Answer given;
+        given.image = images->open(cluster, settings.image, settings.snapshot, is_readonly,
+                                   FOR_EVER, given.refusal);
+        return given;
+      });
+  refusal = answer
+                ? std::move(answer->refusal)
+                : limit.too_late("cannot open the image " + cluster_->full_name(settings_->image));
+  if (!answer || !answer->image)
+    return false;
+  if (settings_->exclusive)
+    locked_ = std::move(answer->image);
+  return true;
+}
+
+bool Instance::start(const Library &library, Refusal &refusal) {
+  if (!connect(library, refusal))
+    return false;
+  if (!settings_->image.empty())
+    return open_first(refusal);
+  // If the pool cannot be listed for want of rights, no image can be opened either.
+  return list_images(settings_->limit_at_start(), refusal).has_value();
+}
+
+// ---- images -------------------------------------------------------------------------------------
+
+std::optional<std::vector<std::string>> Instance::list_images(const Limit &limit,
+                                                              Refusal &refusal) {
+  struct Answer {
+    std::optional<std::vector<std::string>> names;
+    Refusal refusal;
+  };
+  std::optional<Answer> answer = listings_.run<Answer>(limit.patience(), [cluster = cluster_] {
+    Answer given;
+    given.names = rbd::list_images(*cluster, given.refusal);
+    return given;
+  });
+  refusal = answer ? std::move(answer->refusal) : limit.too_late(cannot_list(cluster_->settings()));
+  return answer ? std::move(answer->names) : std::nullopt;
+}
+
+std::optional<Use> Instance::open(const std::string &name, const std::string &snapshot,
+                                  bool is_readonly, Refusal &refusal) {
+  return images_->open(cluster_, name, snapshot, is_readonly, settings_->limit_to_open(), refusal);
+}
+
+// ---- the end ------------------------------------------------------------------------------------
+
+void Instance::drain() {
+  locked_.reset();
+  images_->wait_until_closed();
+}
+
+void Instance::end(std::unique_ptr<Instance> instance) {
+  if (instance->cluster_ == nullptr)
+    return;
+  std::shared_ptr<Instance> held(std::move(instance));
+  Errands().run<bool>(Patience(END_SECONDS), [held = std::move(held)]() mutable {
+    held.reset();
+    return true;
+  });
+}
+
+} // namespace rbd
