@@ -258,8 +258,17 @@ bool ReplyQueue::send_answers(bool may_block) {
   return true;
 }
 
+// Whether a reply's data may leave as references, which is always waited for.
+bool ReplyQueue::may_refer_to(const PendingRequest &request, const Gathered &before,
+                              bool may_block) const {
+  if (!is_piped(request) && !is_worth_referring_to(request))
+    return false;
+  return may_block ? transport_.can_move_pages()
+                   : transport_.has_room_for_references(before.bytes() + reply_bytes(request));
+}
+
 // As much of what is unsent as may leave together. False: some of it is lost.
-bool ReplyQueue::gather(Gathered &gathered, size_t most_bytes, bool may_refer) {
+bool ReplyQueue::gather(Gathered &gathered, size_t most_bytes, bool may_block) {
   bool can_send = true;
   for (PendingRequest *request = unsent_; request != nullptr && gathered.has_room_for(*request) &&
                                           gathered.bytes() < most_bytes && !gathered.is_closed();
@@ -267,11 +276,12 @@ bool ReplyQueue::gather(Gathered &gathered, size_t most_bytes, bool may_refer) {
     const size_t begun_bytes = request == unsent_ ? sent_bytes_ : 0;
     if (begun_bytes == 0 && !request->encoded)
       encode_header(*request);
-    if (is_piped(*request) && !may_refer)
+    const bool refers = may_refer_to(*request, gathered, may_block);
+    if (is_piped(*request) && !refers)
       can_send = take_out(request, begun_bytes) && can_send;
-    if (is_piped(*request))
+    if (refers && is_piped(*request))
       gathered.add_pipe(*request, begun_bytes);
-    else if (may_refer && is_worth_referring_to(*request))
+    else if (refers)
       gathered.add_pages(*request, begun_bytes);
     else
       gathered.add(*request, begun_bytes);
@@ -286,7 +296,7 @@ bool ReplyQueue::send_queued(WhenFull when_full) {
   take_pushed();
   while (unsent_ != nullptr) {
     Gathered gathered;
-    const bool can_send = gather(gathered, turn_bytes, may_block && transport_.can_move_pages());
+    const bool can_send = gather(gathered, turn_bytes, may_block);
     const ssize_t sent = broken_     ? static_cast<ssize_t>(gathered.all_bytes())
                          : !can_send ? -EIO
                          : may_block ? send_or_wait(gathered)

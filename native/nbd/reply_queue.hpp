@@ -70,7 +70,8 @@ public:
 private:
   void send_while_asked(WhenFull when_full);
   void stop_sending(WhenFull when_full);
-  bool gather(Gathered &gathered, size_t most_bytes, bool may_refer);
+  bool gather(Gathered &gathered, size_t most_bytes, bool may_block);
+  bool may_refer_to(const PendingRequest &request, const Gathered &before, bool may_block) const;
   bool send_queued(WhenFull when_full);
   ssize_t send_gathered(const Gathered &gathered, bool may_block);
   ssize_t send_or_wait(const Gathered &gathered);

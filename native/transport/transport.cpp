@@ -22,6 +22,8 @@ namespace {
 constexpr int LINGER_MS = 1000;
 constexpr int SEND_PATIENCE_MS = 1000;
 constexpr size_t LINGER_BYTES = 64u << 20;
+// What the system adds to what is referred to: less than this part of it.
+constexpr size_t REFERENCE_COST = 8;
 
 } // namespace
 
@@ -34,6 +36,14 @@ static bool is_unix_socket(int fd) {
   int domain;
   socklen_t length = sizeof domain;
   return getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &length) == 0 && domain == AF_UNIX;
+}
+
+static size_t send_buffer_bytes(int socket) {
+  int bytes;
+  socklen_t length = sizeof bytes;
+  return getsockopt(socket, SOL_SOCKET, SO_SNDBUF, &bytes, &length) == 0 && bytes > 0
+             ? static_cast<size_t>(bytes)
+             : 0;
 }
 
 bool set_nonblocking(int fd, bool nonblocking) {
@@ -55,7 +65,7 @@ Transport::Transport(PagePipes &pipes, int in_fd, int out_fd, int stop_fd,
     : pipes_(pipes), in_fd_(in_fd), out_fd_(out_fd), stop_fd_(stop_fd),
       wake_fd_(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK)),
       is_socket_(is_socket(in_fd) && is_socket(out_fd)), is_local_(is_unix_socket(out_fd)),
-      secure_(std::move(secure)) {
+      buffer_bytes_(is_local_ ? send_buffer_bytes(out_fd) : 0), secure_(std::move(secure)) {
   // Sends on a socket block, which wakes this thread less often than poll would; receives use
   // MSG_DONTWAIT. Pipes have no such flag.
   set_nonblocking(in_fd, !is_socket_);
@@ -159,6 +169,20 @@ size_t Transport::unread_bytes() const {
   return is_local_ && out_fd_ != -1 && ioctl(out_fd_, SIOCOUTQ, &unread) == 0
              ? static_cast<size_t>(unread)
              : 0;
+}
+
+bool Transport::has_room_for_references(size_t length_bytes) const {
+  if (!can_move_pages())
+    return false;
+  std::lock_guard lock(closing_);
+  int queued = 0;
+  if (out_fd_ == -1 || ioctl(out_fd_, SIOCOUTQ, &queued) == -1)
+    return false;
+  // The system counts its own structures, too. Of TCP it tells only the bytes.
+  const size_t needed_bytes = length_bytes + length_bytes / REFERENCE_COST;
+  const auto queued_bytes = static_cast<size_t>(queued);
+  return is_local_ ? queued_bytes + needed_bytes <= buffer_bytes_
+                   : 2 * queued_bytes + needed_bytes <= send_buffer_bytes(out_fd_);
 }
 
 bool Transport::has_room() const {

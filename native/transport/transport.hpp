@@ -86,6 +86,9 @@ public:
   // Whether a send that is not large could go out without waiting.
   bool has_room() const;
   bool can_move_pages() const { return is_socket_ && !secure_; }
+  // Whether references to so many bytes can be sent without waiting. Any thread, but only the one
+  // that sends knows that it stays so.
+  bool has_room_for_references(size_t length_bytes) const;
 
   // Makes present and future receives, waits and sends fail soon. Any thread.
   void abort();
@@ -112,7 +115,8 @@ private:
   const int wake_fd_;
   int abort_fd_ = -1; // an eventfd, for pipes: they have no shutdown(2)
   const bool is_socket_;
-  const bool is_local_; // a unix socket
+  const bool is_local_;       // a unix socket
+  const size_t buffer_bytes_; // of a unix socket, for what is sent: TCP's grows
   const std::unique_ptr<SecureStream> secure_;
   std::atomic<bool> aborted_{false}; // pairs with nothing: the descriptors notify threads that wait
   // Other threads must not touch a descriptor whose number has been reused.

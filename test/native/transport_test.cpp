@@ -151,3 +151,20 @@ TEST_CASE("closing lets the peer read the last reply though its own input is unr
   sockets.close_client();
   closer.join();
 }
+
+TEST_CASE("there is room for references until the socket's buffer is as good as full") {
+  SocketPair sockets;
+  const int buffer_bytes = 64 << 10;
+  setsockopt(sockets.server, SOL_SOCKET, SO_SNDBUF, &buffer_bytes, sizeof buffer_bytes);
+  PagePipes pipes;
+  Transport transport(pipes, sockets.server, sockets.server, -1);
+  CHECK(transport.has_room_for_references(64 << 10));
+  CHECK_FALSE(transport.has_room_for_references(1 << 20));
+  std::vector<uint8_t> data(96 << 10);
+  const iovec buffer{data.data(), data.size()};
+  REQUIRE(transport.send(&buffer, 1, false) > 0);
+  CHECK_FALSE(transport.has_room_for_references(64 << 10));
+  std::vector<uint8_t> received(data.size());
+  recv(sockets.client, received.data(), received.size(), 0);
+  CHECK(transport.has_room_for_references(64 << 10));
+}
