@@ -32,21 +32,21 @@ CBackend::CBackend(CPlugin &plugin, host::CallContext &context, bool readonly)
     : plugin_(plugin), plugin_is_needed_(plugin.shared_from_this()), context_(context),
       readonly_(readonly), operations_(plugin.resources().operations) {}
 
-void CBackend::submit(Request &request, Caller) {
+void CBackend::submit(Request &request, Caller caller) {
   if (plugin_.is_async()) {
-    submit_async(request);
+    submit_async(request, caller);
     return;
   }
   int error;
   {
     host::ContextScope scope(&context_);
     Call call{&request, nullptr, nullptr};
-    error = hand_over(call, perform(call, nullptr));
+    error = hand_over(call, perform(call, nullptr, caller));
   }
   request.complete(error);
 }
 
-void CBackend::submit_async(Request &request) {
+void CBackend::submit_async(Request &request, Caller caller) {
   Operation *operation = operations_.get();
   if (operation == nullptr) {
     request.complete(ENOMEM);
@@ -54,25 +54,28 @@ void CBackend::submit_async(Request &request) {
   }
   operation->backend = this;
   operation->call.request = &request;
-  host::ContextScope scope(&context_);
-  const int error = hand_over(operation->call, perform(operation->call, operation));
+  host::ContextScope scope(&context_, caller == Caller::may_block);
+  const int error = hand_over(operation->call, perform(operation->call, operation, caller));
   if (error != PENDING)
     end_operation(*operation).complete(error);
 }
 
-int CBackend::perform(Call &call, Operation *operation) {
+int CBackend::perform(Call &call, Operation *operation, Caller caller) {
   Request &request = *call.request;
   base::invariant(request.length_bytes <= UINT32_MAX, "a callback's count has 32 bits");
   host::clear_current_error();
   errno = 0; // a callback that fails without setting it must not report an errno of ours
   switch (request.type) {
   case wire::NBD_CMD_READ:
-    if (request.answer.data != nullptr || pipe(request))
+    if (request.answer.data != nullptr)
+      return 0;
+    if ((operation == nullptr || caller == Caller::may_block) &&
+        pipe(request, operation == nullptr))
       return 0;
     errno = 0; // the errno of splice is not the plugin's
     return read(request, operation);
   case wire::NBD_CMD_WRITE:
-    return request.pages ? write_pages(call)
+    return request.pages ? write_pages(call, operation)
                          : write(request, operation, request.data,
                                  static_cast<uint32_t>(request.length_bytes), request.offset);
   case wire::NBD_CMD_FLUSH:

@@ -51,8 +51,8 @@ private:
 
   // c_backend.cpp: requests on their way in and out. If `operation` is not nullptr, the result may
   // be PENDING; then operation and call must not be touched any more, because they may be gone.
-  void submit_async(Request &request);
-  int perform(Call &call, Operation *operation);
+  void submit_async(Request &request, Caller caller);
+  int perform(Call &call, Operation *operation, Caller caller);
   int hand_over(Call &call, int error);
   int take_extents(Call &call);
   int on_reply(Operation &operation, const host::AsyncReply &reply);
@@ -67,8 +67,8 @@ private:
   uint8_t *lend(uint64_t offset, uint32_t length_bytes);
   uint8_t *place(uint64_t offset, uint32_t length_bytes);
   int read(Request &request, Operation *operation);
-  bool pipe(Request &request);
-  int write_pages(Call &call);
+  bool pipe(Request &request, bool may_wait);
+  int write_pages(Call &call, Operation *operation);
   int write(const Request &request, Operation *operation, const uint8_t *data,
             uint32_t length_bytes, uint64_t offset);
   int flush(Operation *operation);

@@ -5,6 +5,7 @@
 
 #include "backend/c_backend.hpp"
 #include "base/invariant.hpp"
+#include "base/page_cache.hpp"
 #include "host/log.hpp"
 #include "wire/constants.hpp"
 
@@ -43,7 +44,9 @@ Reservation CBackend::reserve(Request &request) {
   const auto length_bytes = static_cast<uint32_t>(request.length_bytes);
   if (request.type == wire::NBD_CMD_READ)
     return {lend(request.offset, length_bytes)};
-  return {place(request.offset, length_bytes), write_fd_.load(std::memory_order_relaxed) != -1};
+  const bool is_written_here = !plugin_.is_async() || !has_fua(request); // see write_pages
+  return {place(request.offset, length_bytes),
+          is_written_here && write_fd_.load(std::memory_order_relaxed) != -1};
 }
 
 uint8_t *CBackend::lend(uint64_t offset, uint32_t length_bytes) {
@@ -92,10 +95,13 @@ int CBackend::read(Request &request, Operation *operation) {
   return outcome(table._pread_v1(handle_, data, length_bytes, offset));
 }
 
-// Reads from the plugin's file without calling the plugin. False: the plugin must be called.
-bool CBackend::pipe(Request &request) {
+// Reads from the plugin's file without calling the plugin. `may_wait`: for the disk. False: the
+// plugin must be called.
+bool CBackend::pipe(Request &request, bool may_wait) {
   const int fd = read_fd_.load(std::memory_order_relaxed);
   if (!request.may_answer_in_pages || fd == -1)
+    return false;
+  if (!may_wait && !base::is_cached(fd, request.offset, request.length_bytes))
     return false;
   transport::PagePipe::Owner pages =
       plugin_.resources().page_pipes.take(transport::PagePipe::For::sending);
@@ -133,12 +139,14 @@ int CBackend::write(const Request &request, Operation *operation, const uint8_t 
 }
 
 // Writes to the plugin's file without calling the plugin. The plugin is called for what cannot be
-// written this way, and gives the error if it cannot write it either.
-int CBackend::write_pages(Call &call) {
+// written this way, and gives the error if it cannot write it either. An asynchronous plugin is
+// called for all that is to be durable: it does not wait for that here.
+int CBackend::write_pages(Call &call, Operation *operation) {
   Request &request = *call.request;
   transport::PagePipe::Owner pages = std::move(request.pages); // free for others once empty
+  const bool splices = operation == nullptr || !has_fua(request);
   const size_t written =
-      pages->write_file(write_fd_.load(std::memory_order_relaxed), request.offset);
+      splices ? pages->write_file(write_fd_.load(std::memory_order_relaxed), request.offset) : 0;
   if (host::log_shows_requests())
     host::log_debug("%s: splice count=%" PRIu64 " offset=%" PRIu64 ": %zu written",
                     plugin_.name().c_str(), request.length_bytes, request.offset, written);
@@ -149,14 +157,16 @@ int CBackend::write_pages(Call &call) {
       return ENOMEM;
     if (pages->take_out(call.rest.get()) != left)
       return EIO;
+    pages.reset();
     errno = 0; // what splice has left there is not the plugin's
-    const int error = write(request, nullptr, call.rest.get(), left, request.offset + written);
-    if (written == 0 && error == 0) // then this file does not support splice
-      write_fd_.store(-1, std::memory_order_relaxed);
-    if (error != 0)
+    const int error = write(request, operation, call.rest.get(), left, request.offset + written);
+    if (error != 0) // PENDING: the call may be gone
       return error;
+    if (splices && written == 0) // then this file does not support splice
+      write_fd_.store(-1, std::memory_order_relaxed);
   }
-  return has_fua(request) ? flush(nullptr) : 0; // the plugin has not written all of it
+  // The plugin has not written all of it.
+  return has_fua(request) && operation == nullptr ? flush(nullptr) : 0;
 }
 
 int CBackend::flush(Operation *operation) {

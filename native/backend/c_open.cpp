@@ -190,8 +190,8 @@ void CBackend::ask_for_descriptors(const Facts &facts) {
   const struct nbdkit_plugin &table = plugin_.table();
   if (table.read_fd != nullptr)
     read_fd_ = table.read_fd(handle_);
-  if (table.write_fd != nullptr && has_synchronous_flush(table) && facts.can_write &&
-      facts.can_flush)
+  const bool flushes_what_is_written = plugin_.is_async() || has_synchronous_flush(table);
+  if (table.write_fd != nullptr && flushes_what_is_written && facts.can_write && facts.can_flush)
     write_fd_ = table.write_fd(handle_);
 }
 

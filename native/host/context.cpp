@@ -106,9 +106,10 @@ InternPool &process_interns() {
   return *pool;
 }
 
-ContextScope::ContextScope(CallContext *context) {
+ContextScope::ContextScope(CallContext *context, bool may_copy) {
   ThreadState &state = thread_state();
   previous_ = state.context;
+  previous_may_copy_ = std::exchange(state.may_copy, may_copy);
   previous_error_ = state.error;
   state.context = context;
   state.error = 0;
@@ -117,6 +118,7 @@ ContextScope::ContextScope(CallContext *context) {
 ContextScope::~ContextScope() {
   ThreadState &state = thread_state();
   state.context = previous_;
+  state.may_copy = previous_may_copy_;
   state.error = previous_error_;
 }
 

@@ -126,15 +126,17 @@ public:
 
 // Until the scope ends, plugin functions called on this thread refer to `context`. A callback
 // starts without an error; an error that was set before the scope is set again after it.
+// `may_copy`: see nbdkit_async_may_copy.
 class ContextScope {
 public:
-  explicit ContextScope(CallContext *context);
+  explicit ContextScope(CallContext *context, bool may_copy = false);
   ~ContextScope();
   ContextScope(const ContextScope &) = delete;
   ContextScope &operator=(const ContextScope &) = delete;
 
 private:
   CallContext *previous_;
+  bool previous_may_copy_;
   int previous_error_;
 };
 

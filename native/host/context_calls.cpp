@@ -41,6 +41,10 @@ NBDKIT_DLL_PUBLIC void *asyncnbd_instance(void) {
   return context != nullptr ? context->instance : thread_state().instance;
 }
 
+NBDKIT_DLL_PUBLIC int nbdkit_async_may_copy(void) {
+  return thread_state().may_copy;
+}
+
 NBDKIT_DLL_PUBLIC void nbdkit_shutdown(void) {
   if (CallContext *context = current_context())
     context->server->request_shutdown();

@@ -423,6 +423,12 @@ public:
   Batch &operator=(const Batch &) = delete;
 };
 
+// Whether the callback that runs on this thread may take as long as a copy of its request's data.
+// False: it has to return at once.
+inline bool may_copy() noexcept {
+  return nbdkit_async_may_copy != nullptr && nbdkit_async_may_copy() != 0;
+}
+
 // What list_exports adds to; up to 4096 bytes each.
 class Exports {
 public:

@@ -275,6 +275,11 @@ ASYNCNBD_DECL (int, nbdkit_async_reply_errno, (void *conn, uint64_t reqid, int e
 ASYNCNBD_DECL (void, nbdkit_async_batch_begin, (void));
 ASYNCNBD_DECL (void, nbdkit_async_batch_end, (void));
 
+/* 1: the asynchronous callback that runs on this thread may take as long as a copy of its request's
+ * data takes, because nobody waits for it but its own client. 0: it has to return at once. Weak, as all
+ * of these: where it is NULL, the answer is 0. */
+ASYNCNBD_DECL (int, nbdkit_async_may_copy, (void));
+
 /* A metadata context: "namespace:leaf", as the protocol has it. Names of one's own begin with
  * "x-". bits: 32 or 64, how many its status has; clients without extended headers cannot select
  * one with 64. -1 with errno: EINVAL. */

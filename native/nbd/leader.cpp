@@ -16,10 +16,13 @@ namespace {
 // From here on, half of what the client has asked is sent while the other half is worked on: else
 // server and client would wait for each other in turn.
 constexpr size_t HALF_FLUSH_BYTES = Completions::FLUSH_BYTES / 2;
-// With this much queued, no more requests are read: the client does not read its replies.
+// With this much queued, no more requests are read, or answered at once: the client does not read
+// its replies.
 constexpr size_t MAX_PENDING_BYTES = 8 << 20;
 // From here on it is cheaper to have the kernel refer to a file's pages than to copy them.
 constexpr uint32_t MIN_PIPED_READ_BYTES = 16 << 10;
+// The same where it is to be found out first whether that would wait.
+constexpr uint32_t MIN_PIPED_AT_ONCE_BYTES = 32 << 10;
 
 } // namespace
 
@@ -93,8 +96,7 @@ bool Leader::needs_backend(PendingRequest *request) {
     completions_.answer_at_once(*request);
     return false;
   }
-  request->may_answer_in_pages = shared_.may_pipe && request->type == wire::NBD_CMD_READ &&
-                                 request->length_bytes >= MIN_PIPED_READ_BYTES;
+  request->may_answer_in_pages = may_answer_in_pages(*request);
   has_worked_ = true;
   return true;
 }
@@ -107,12 +109,30 @@ bool Leader::call_backend(PendingRequest *request) {
     hand_over(call);
   {
     schedule::CallLatency::Timed timed(latency_);
-    shared_.backend.submit(*request, backend::Caller::may_block);
+    shared_.backend.submit(*request, caller());
   }
   if (token_.end_call(call))
     return true;
   completions_.replies().flush(shared_.answers_later ? WhenFull::wake_leader : WhenFull::wait);
   return false;
+}
+
+// Pages that could not leave at once would have to be copied out, where this thread does not wait.
+bool Leader::may_answer_in_pages(const PendingRequest &request) const {
+  if (!shared_.may_pipe || request.type != wire::NBD_CMD_READ)
+    return false;
+  if (!shared_.answers_later)
+    return request.length_bytes >= MIN_PIPED_READ_BYTES;
+  return request.length_bytes >= MIN_PIPED_AT_ONCE_BYTES &&
+         shared_.transport.has_room_for_references(completions_.replies().pending_bytes() +
+                                                   request.length_bytes);
+}
+
+// A backend that answers later may take its time for what its client does not read.
+backend::Caller Leader::caller() const {
+  return shared_.answers_later && completions_.replies().pending_bytes() > MAX_PENDING_BYTES
+             ? backend::Caller::must_not_block
+             : backend::Caller::may_block;
 }
 
 int Leader::refusal(const PendingRequest &request) const {

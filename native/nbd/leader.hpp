@@ -77,6 +77,8 @@ private:
   bool execute(PendingRequest *request);
   bool needs_backend(PendingRequest *request);
   bool call_backend(PendingRequest *request);
+  bool may_answer_in_pages(const PendingRequest &request) const;
+  backend::Caller caller() const;
   int refusal(const PendingRequest &request) const;
   void use_sparse_hint(PendingRequest *request);
   // What it does when the socket is full. Where the backend's calls return at once, it must not

@@ -31,8 +31,8 @@ Transmission::Transmission(Resources &resources, Ends given, const TransmissionS
       may_send_holes(settings.style != wire::ReplyStyle::simple &&
                      backend.facts().has_sparse_reads),
       system_receives(transport.can_move_pages()),
-      may_pipe(settings.has_shortcuts && !answers_later && system_receives),
-      grace_ms(settings.grace.count()), stop_by_ms(INT64_MAX) {}
+      may_pipe(settings.has_shortcuts && system_receives), grace_ms(settings.grace.count()),
+      stop_by_ms(INT64_MAX) {}
 
 std::chrono::milliseconds Transmission::time_to_close() const {
   const std::chrono::milliseconds stop_by(stop_by_ms.load(std::memory_order_relaxed));
