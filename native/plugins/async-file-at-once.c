@@ -1,6 +1,6 @@
-/* What async-file does on the thread that asks: small data in memory are moved sooner than they are
- * passed on to another thread and back. That thread may be one that must not wait, so nothing is
- * done here that could wait for a disk.
+/* What async-file does on the thread that asks: data in memory are moved sooner than they are
+ * passed on to another thread and back. Large ones only if the server lets this thread copy; and
+ * nothing is done here that is known to wait for a disk.
  */
 
 #define _GNU_SOURCE
@@ -10,12 +10,22 @@
 #include <sys/stat.h>
 #include <sys/uio.h>
 #include <sys/vfs.h>
+#include <time.h>
 
 #include "async-file.h"
 
-/* More than this takes so long that another thread had better do it meanwhile. */
+/* More than this takes so long that another thread had better do it meanwhile, where others wait
+ * for this one. */
 #define MAX_READ_BYTES (32 << 10)
 #define MAX_WRITE_BYTES (256 << 10)
+/* The same where only the own client waits. */
+#define MAX_COPIED_BYTES (4 << 20)
+/* A write to the page cache takes so long if it has waited for something: a place on the disk, or
+ * for others to be written out. */
+#define SLOW_NS 1000000
+#define SLOW_NS_PER_KIB 500
+/* So many writes go to the engine then. */
+#define WRITES_AFTER_SLOW 64
 
 void decide_what_is_done_at_once(struct handle *handle) {
   struct stat status;
@@ -27,6 +37,9 @@ void decide_what_is_done_at_once(struct handle *handle) {
   /* A device's file system is not the one that its name is in. */
   const bool lies_in_memory = is_memory && S_ISREG(status.st_mode);
   handle->reads = handle->writes = lies_in_memory ? AT_ONCE : IF_CACHED;
+  /* It cannot be asked to write only what need not wait, but seldom waits. */
+  if (system.f_type == EXT4_SUPER_MAGIC && S_ISREG(status.st_mode))
+    handle->writes = IF_QUICK;
 }
 
 /* Of one direction: what may be done from now on. */
@@ -41,20 +54,61 @@ static uint32_t moved(enum at_once *direction, ssize_t result) {
   return result > 0 ? (uint32_t)result : 0;
 }
 
+static bool may_copy(void) {
+  return nbdkit_async_may_copy != NULL && nbdkit_async_may_copy();
+}
+
 uint32_t read_at_once(struct handle *handle, void *buf, uint32_t count, uint64_t offset) {
   const enum at_once way = way_of(&handle->reads);
-  if (way == NEVER_AT_ONCE || count > MAX_READ_BYTES)
+  if (way == NEVER_AT_ONCE || (count > MAX_READ_BYTES && (count > MAX_COPIED_BYTES || !may_copy())))
     return 0;
   const struct iovec data = {buf, count};
   return moved(&handle->reads,
                preadv2(handle->fd, &data, 1, (off_t)offset, way == IF_CACHED ? RWF_NOWAIT : 0));
 }
 
+static int64_t now_ns(void) {
+  struct timespec now;
+  clock_gettime(CLOCK_MONOTONIC, &now);
+  return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
+}
+
+/* Where only the time that it takes tells whether a write had to wait. Other threads may change the
+ * count as well: then it is a few more writes or less that go to the engine. */
+static uint32_t write_if_quick(struct handle *handle, const struct iovec *data, uint64_t offset) {
+  const unsigned left = __atomic_load_n(&handle->writes_after_slow, __ATOMIC_RELAXED);
+  if (left > 0) {
+    __atomic_store_n(&handle->writes_after_slow, left - 1, __ATOMIC_RELAXED);
+    return 0;
+  }
+  const int64_t start_ns = now_ns();
+  const ssize_t result = pwritev2(handle->fd, data, 1, (off_t)offset, 0);
+  const int64_t allowed_ns = SLOW_NS + (int64_t)(data->iov_len >> 10) * SLOW_NS_PER_KIB;
+  if (now_ns() - start_ns > allowed_ns)
+    __atomic_store_n(&handle->writes_after_slow, WRITES_AFTER_SLOW, __ATOMIC_RELAXED);
+  return moved(&handle->writes, result);
+}
+
 uint32_t write_at_once(struct handle *handle, const void *buf, uint32_t count, uint64_t offset) {
   const enum at_once way = way_of(&handle->writes);
-  if (way == NEVER_AT_ONCE || count > MAX_WRITE_BYTES)
+  const bool is_large = way == IF_QUICK || count > MAX_WRITE_BYTES;
+  if (way == NEVER_AT_ONCE || (is_large && (count > MAX_COPIED_BYTES || !may_copy())))
     return 0;
   const struct iovec data = {(void *)buf, count};
+  if (way == IF_QUICK)
+    return write_if_quick(handle, &data, offset);
   return moved(&handle->writes,
                pwritev2(handle->fd, &data, 1, (off_t)offset, way == IF_CACHED ? RWF_NOWAIT : 0));
+}
+
+/* Part of what can be cached is sent from the page cache, without a copy. */
+int async_file_read_fd(void *opaque) {
+  const struct handle *handle = opaque;
+  return handle->reads == NEVER_AT_ONCE ? -1 : handle->fd;
+}
+
+/* To a disk, the server would wait. */
+int async_file_write_fd(void *opaque) {
+  const struct handle *handle = opaque;
+  return handle->writes == AT_ONCE ? handle->fd : -1;
 }

@@ -284,6 +284,8 @@ static struct nbdkit_plugin plugin = {
     .async_trim = async_file_trim,
     .async_zero = async_file_zero,
     .async_cache = async_file_cache,
+    .read_fd = async_file_read_fd,
+    .write_fd = async_file_write_fd,
     .instance_bytes = sizeof(struct disk),
 };
 

@@ -26,9 +26,9 @@ struct disk {
   void *running;
 };
 
-/* Whether a request is done on the thread that asks: as far as the system need not wait, or in any
- * case. */
-enum at_once { NEVER_AT_ONCE, IF_CACHED, AT_ONCE };
+/* Whether a request is done on the thread that asks: as far as the system need not wait, if the last
+ * ones were quick, or in any case. */
+enum at_once { NEVER_AT_ONCE, IF_CACHED, IF_QUICK, AT_ONCE };
 
 struct handle {
   const struct disk *disk;
@@ -39,6 +39,7 @@ struct handle {
   /* Atomic, and pair with nothing. */
   enum at_once reads;
   enum at_once writes;
+  unsigned writes_after_slow; /* that the engine is still to get, as one that was IF_QUICK was not */
 };
 
 enum operation { READ, WRITE, SYNC, PUNCH_HOLE, ZERO_RANGE, PREFETCH };
@@ -92,6 +93,8 @@ struct engine {
 void decide_what_is_done_at_once(struct handle *handle);
 uint32_t read_at_once(struct handle *handle, void *buf, uint32_t count, uint64_t offset);
 uint32_t write_at_once(struct handle *handle, const void *buf, uint32_t count, uint64_t offset);
+int async_file_read_fd(void *handle);
+int async_file_write_fd(void *handle);
 
 /* async-file-requests.c */
 uint32_t async_file_direct_alignment(const struct handle *handle);
