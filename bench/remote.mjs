@@ -62,6 +62,9 @@ const plan = {
 /** @param {Run[]} runs @param {"perSecond" | "serverUs" | "storeUs" | "p50Us" | "p99Us"} key */
 const middle = (runs, key) => median(runs.map((run) => run[key] ?? Number.NaN));
 
+/** @param {number} value @param {(value: number) => string} words of what was measured */
+const cell = (value, words) => (Number.isNaN(value) ? "" : words(value));
+
 /** @param {Group} group */
 function show({ load, runs }) {
   console.log(`\n${load}`);
@@ -70,10 +73,10 @@ function show({ load, runs }) {
     const cells = [
       `${Math.round(median(rates))}/s`.padStart(10),
       `(${(spread(rates) * 100).toFixed(0)} %)`.padStart(8),
-      `${middle(list, "serverUs").toFixed(1)} µs`.padStart(11),
-      `${middle(list, "storeUs").toFixed(1)} µs there`.padStart(18),
-      `p50 ${(middle(list, "p50Us") / 1000).toFixed(2)} ms`.padStart(15),
-      `p99 ${(middle(list, "p99Us") / 1000).toFixed(2)} ms`.padStart(15),
+      cell(middle(list, "serverUs"), (us) => `${us.toFixed(1)} µs`).padStart(11),
+      cell(middle(list, "storeUs"), (us) => `${us.toFixed(1)} µs there`).padStart(18),
+      cell(middle(list, "p50Us"), (us) => `p50 ${(us / 1000).toFixed(2)} ms`).padStart(15),
+      cell(middle(list, "p99Us"), (us) => `p99 ${(us / 1000).toFixed(2)} ms`).padStart(15),
     ];
     console.log(`  ${name.padEnd(24)}${cells.join("")}`);
   }

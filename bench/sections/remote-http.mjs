@@ -1,18 +1,15 @@
 // A file of nginx's, on this machine and 20 ms away, through our plugin http and nbdkit's curl.
 
 import { atLeast, atMost } from "../support/bars.mjs";
-import { withDelay } from "../support/delay-proxy.mjs";
+import { addLimit, withDelay } from "../support/link.mjs";
 import { withNginx } from "../support/nginx.mjs";
 import { compare, medianOf } from "../support/remote-store.mjs";
 import { asyncnbd, canRun, nbdkit } from "../support/servers.mjs";
 
 const DISK_BYTES = 256 << 20;
 const ONE_WAY_MS = 10;
-const LOADS = [
-  { bytes: 4096, depth: 64 },
-  { bytes: 4096, depth: 1 },
-  { bytes: 128 << 10, depth: 16 },
-];
+const MANY_SMALL = { bytes: 4096, depth: 64 };
+const LOADS = [MANY_SMALL, { bytes: 4096, depth: 1 }, { bytes: 128 << 10, depth: 16 }];
 
 /** @param {{ bytes: number, depth: number }} load */
 const nameOf = ({ bytes, depth }) => `${bytes >> 10} KiB × ${depth}`;
@@ -43,9 +40,11 @@ async function compareLoads(where, url, store, loads, plan) {
 export const measure = (plan) =>
   withNginx(DISK_BYTES, async ({ url, port, worker }) => {
     const near = await compareLoads("loopback", url, worker, LOADS, plan);
-    const far = await withDelay(port, ONE_WAY_MS, (proxied) => {
+    const far = await withDelay(port, ONE_WAY_MS, async (proxied) => {
       const through = url.replace(`:${port}/`, `:${proxied}/`);
-      return compareLoads("20 ms away", through, worker, LOADS.slice(0, 2), plan);
+      const groups = await compareLoads("20 ms away", through, worker, LOADS.slice(0, 2), plan);
+      await addLimit(groups[0], proxied, "/disk.img", MANY_SMALL, DISK_BYTES, plan);
+      return groups;
     });
     const ours = medianOf(near[0], "asyncnbd http", "serverUs");
     const theirs = medianOf(near[0], "nbdkit curl", "serverUs");

@@ -1,6 +1,6 @@
-// An object of S3 (of nginx, which asks for no signature and is faster than any store) beside nbdkit's
-// curl plugin, and a volume of Ceph's radosgw beside nbdkit's S3 plugin: NBDKIT_S3_PLUGIN names its
-// S3.py, of nbdkit's repository, if it is to take part; it needs boto3.
+// An object of S3 beside nbdkit's curl plugin, and volumes beside nbdkit's S3 plugin, which needs boto3.
+// The store is nginx, which asks for no signature and takes less time than any store, so that the rates
+// are the servers'; and for one volume Ceph's radosgw, whose rates on few cores are its own.
 
 import { execFileSync } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync } from "node:fs";
@@ -8,7 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import { atLeast, atMost } from "../support/bars.mjs";
-import { withDelay } from "../support/delay-proxy.mjs";
+import { addLimit, withDelay } from "../support/link.mjs";
 import { withNginx } from "../support/nginx.mjs";
 import { compare, medianOf } from "../support/remote-store.mjs";
 import { asyncnbd, canRun, nbdkit } from "../support/servers.mjs";
@@ -20,6 +20,9 @@ const cephScript = fileURLToPath(new URL("../../scripts/ceph", import.meta.url))
 // Of scripts/ceph; nginx does not look at them.
 process.env.AWS_ACCESS_KEY_ID = "test";
 process.env.AWS_SECRET_ACCESS_KEY = "secret12345";
+process.env.AWS_DEFAULT_REGION = "us-east-1";
+// Otherwise boto3 wraps bodies in a form of their own, which nginx would store.
+process.env.AWS_REQUEST_CHECKSUM_CALCULATION = "when_required";
 
 /** @param {import("../remote.mjs").Plan} plan */
 const measureObject = (plan) =>
@@ -39,15 +42,57 @@ const measureObject = (plan) =>
       load,
       plan,
     );
-    const far = await withDelay(port, ONE_WAY_MS, (proxied) => {
+    const far = await withDelay(port, ONE_WAY_MS, async (proxied) => {
       const distant = { "asyncnbd s3": ours(proxied) };
-      return compare("s3 object, 20 ms away: 4 KiB × 64 reads", distant, worker, load, plan);
+      const what = "s3 object, 20 ms away: 4 KiB × 64 reads";
+      const group = await compare(what, distant, worker, load, plan);
+      await addLimit(group, proxied, "/disk.img", load, DISK_BYTES, plan);
+      return group;
     });
     return [near, far];
   });
 
+/** @param {string[]} words @param {string} key */
+function volumes(words, key) {
+  const place = [...words, "size=64M", "object-size=64K"];
+  return {
+    "asyncnbd s3": asyncnbd("s3", ...place, `key=${key}-a`, "single-writer=true"),
+    ...(canRun("nbdkit", "--dump-plugin", "S3") && {
+      "nbdkit S3": nbdkit("S3", ...place, `key=${key}-b`),
+    }),
+  };
+}
+
+const VOLUME_LOADS = [
+  { name: "64 KiB × 16 writes", bytes: 65_536, depth: 16, readPercent: 0 },
+  { name: "64 KiB × 16 reads", bytes: 65_536, depth: 16, readPercent: 100 },
+  { name: "4 KiB × 16 writes", bytes: 4096, depth: 16, readPercent: 0 },
+  { name: "4 KiB × 16 reads", bytes: 4096, depth: 16, readPercent: 100 },
+];
+
+/**
+ * Of which the first writes what the others use.
+ * @param {string} where
+ * @param {Record<string, import("../support/servers.mjs").Server>} servers
+ * @param {number} store the process whose time is the store's
+ * @param {import("../remote.mjs").Plan} plan
+ */
+async function compareVolumes(where, servers, store, plan) {
+  const groups = [];
+  for (const { name, ...load } of VOLUME_LOADS)
+    groups.push(await compare(`s3 volume, ${where}: ${name}`, servers, store, load, plan));
+  return groups;
+}
+
 /** @param {import("../remote.mjs").Plan} plan */
-async function measureVolume(plan) {
+const measureVolume = (plan) =>
+  withNginx(4096, ({ port, worker }) => {
+    const words = [`endpoint-url=http://127.0.0.1:${port}`, "bucket=bucket"];
+    return compareVolumes("nginx", volumes(words, "disk"), worker, plan);
+  });
+
+/** @param {import("../remote.mjs").Plan} plan */
+async function measureVolumeOfCeph(plan) {
   const directory = mkdtempSync(join(tmpdir(), "asyncnbd-bench-"));
   const ceph = (/** @type {string[]} */ ...words) =>
     execFileSync(cephScript, words, { stdio: ["ignore", "ignore", "inherit"] });
@@ -59,65 +104,46 @@ async function measureVolume(plan) {
     const endpoint = `http://127.0.0.1:${port}`;
     const signed = ["--aws-sigv4", "aws:amz:us-east-1:s3", "--user", "test:secret12345"];
     const header = ["-H", "x-amz-content-sha256: UNSIGNED-PAYLOAD"];
-    execFileSync("curl", ["-sfX", "PUT", ...signed, ...header, `${endpoint}/bench`]);
-    const words = [`endpoint-url=${endpoint}`, "bucket=bench", "size=64M", "object-size=64K"];
-    const theirs = process.env.NBDKIT_S3_PLUGIN;
-    const servers = {
-      "asyncnbd s3": asyncnbd("s3", ...words, "key=ours"),
-      ...(theirs !== undefined && {
-        "nbdkit S3": nbdkit("python", theirs, ...words, "key=theirs"),
-      }),
-    };
-    const load = { bytes: 65536, depth: 16 };
-    const writes = { ...load, readPercent: 0 };
-    const reads = { ...load, readPercent: 100 };
-    return [
-      await compare("s3 volume, 64 KiB objects: 64 KiB × 16 writes", servers, store, writes, plan),
-      await compare("s3 volume, 64 KiB objects: 64 KiB × 16 reads", servers, store, reads, plan),
-    ];
+    execFileSync("curl", ["-sfX", "PUT", ...signed, ...header, `${endpoint}/bucket`]);
+    const words = [`endpoint-url=${endpoint}`, "bucket=bucket"];
+    return await compareVolumes("radosgw", volumes(words, "disk"), store, plan);
   } finally {
     ceph("down", directory);
     rmSync(directory, { recursive: true, force: true });
   }
 }
 
-/** @param {import("../remote.mjs").Group | undefined} group @param {string} what */
-function timesNbdkit(group, what) {
-  // On two cores all of them wait for the store, which is the dearer part by far; on more, the bar is
-  // one of what the servers make of it.
-  const value =
-    medianOf(group, "asyncnbd s3", "perSecond") / medianOf(group, "nbdkit S3", "perSecond");
-  return atLeast(`${what}: requests a second, nbdkit S3 = 1`, value, 3);
-}
+/**
+ * @param {import("../remote.mjs").Group} group
+ * @param {"perSecond" | "serverUs"} key
+ */
+const ratio = (group, key) =>
+  medianOf(group, "asyncnbd s3", key) / medianOf(group, "nbdkit S3", key);
 
-/** @param {import("../remote.mjs").Group | undefined} group @param {string} what */
-function partOfNbdkit(group, what) {
-  const value =
-    medianOf(group, "asyncnbd s3", "serverUs") / medianOf(group, "nbdkit S3", "serverUs");
-  return atMost(`${what}: processor time, nbdkit S3 = 1`, value, 1 / 3);
-}
+/** @param {import("../remote.mjs").Group} group */
+const timesNbdkit = (group) =>
+  atLeast(`${group.load}: requests a second, nbdkit S3 = 1`, ratio(group, "perSecond"), 3);
+
+/** @param {import("../remote.mjs").Group} group */
+const partOfNbdkit = (group) =>
+  atMost(`${group.load}: processor time, nbdkit S3 = 1`, ratio(group, "serverUs"), 1 / 3);
 
 /** @param {import("../remote.mjs").Plan} plan @returns {Promise<import("../remote.mjs").Part>} */
 export async function measure(plan) {
   const [near, far] = await measureObject(plan);
   const volume = await measureVolume(plan);
+  const ofCeph = await measureVolumeOfCeph(plan);
+  const hasRival = volume.every(({ runs }) => "nbdkit S3" in runs);
   const time =
     medianOf(near, "asyncnbd s3", "serverUs") / medianOf(near, "nbdkit curl", "serverUs");
   const rate = medianOf(far, "asyncnbd s3", "perSecond");
-  const groups = [near, far, ...volume].filter((group) => group !== undefined);
+  const objects = [near, far].filter((group) => group !== undefined);
   return {
-    groups,
+    groups: [...objects, ...volume, ...ofCeph],
     bars: [
       atMost("s3 object on loopback: processor time of 4 KiB × 64, nbdkit curl = 1", time, 2),
       atLeast("s3 object 20 ms away: requests a second at 4 KiB × 64, of 3,200", rate, 2800),
-      ...(process.env.NBDKIT_S3_PLUGIN === undefined
-        ? []
-        : [
-            timesNbdkit(volume[0], "s3 volume, writes"),
-            partOfNbdkit(volume[0], "s3 volume, writes"),
-            timesNbdkit(volume[1], "s3 volume, reads"),
-            partOfNbdkit(volume[1], "s3 volume, reads"),
-          ]),
+      ...(hasRival ? [...volume.map(timesNbdkit), ...ofCeph.map(partOfNbdkit)] : []),
     ],
   };
 }

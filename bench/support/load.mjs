@@ -25,11 +25,25 @@ function compile(args, result) {
   renameSync(unfinished, result);
 }
 
+/**
+ * Compiles a program of C. Returns its path.
+ * @param {string[]} files
+ * @param {string} name
+ * @param {string[]} [libraries]
+ */
+export function compileProgram(files, name, libraries = []) {
+  const options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE"];
+  compile([...options, ...files, ...libraries], folder + name);
+  return folder + name;
+}
+
 export function buildLoad() {
   const files = readdirSync(sources).filter((name) => name.endsWith(".c"));
-  const options = ["-std=gnu11", "-O2", "-Wall", "-Wextra", "-D_GNU_SOURCE"];
-  const libraries = ["-lssl", "-lcrypto"];
-  compile([...options, ...files.map((name) => sources + name), ...libraries], program);
+  compileProgram(
+    files.map((name) => sources + name),
+    "load",
+    ["-lssl", "-lcrypto"],
+  );
 }
 
 /** Compiles one of the examples. Returns its path. @param {string} example */

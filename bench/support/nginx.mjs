@@ -1,4 +1,5 @@
-// nginx with one worker on a port of this machine, and its processor time.
+// nginx with one worker on a port of this machine, as a web server and as a store, and its processor
+// time.
 
 import { spawn } from "node:child_process";
 import { mkdirSync, mkdtempSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -61,9 +62,19 @@ function childOfNow(parent) {
 }
 
 /**
- * Runs `use` while nginx serves a file of random bytes.
+ * As much of an S3 store as servers need that have keys, know of nothing, and write without conditions:
+ * what is asked for and is not there has S3's name for it, and lists are empty.
+ */
+const BUCKET = `location = /bucket { default_type application/xml;
+    return 200 "<ListBucketResult><IsTruncated>false</IsTruncated></ListBucketResult>"; }
+  location /bucket/ { dav_methods PUT DELETE; create_full_put_path on; error_page 404 = @missing; }
+  location @missing { default_type application/xml;
+    return 404 "<Error><Code>NoSuchKey</Code></Error>"; }`;
+
+/**
+ * Runs `use` while nginx serves the file disk.img, and objects of a bucket.
  * @template T
- * @param {number} bytes
+ * @param {number} bytes of the file
  * @param {(site: { url: string, port: number, worker: number }) => Promise<T>} use
  */
 export async function withNginx(bytes, use) {
@@ -80,7 +91,8 @@ export async function withNginx(bytes, use) {
     `daemon off; ${user} worker_processes 1; pid ${directory}/pid; error_log stderr error;
      events { worker_connections 1024; }
      http { access_log off; keepalive_requests 100000000; sendfile on; ${temporary}
-       server { listen 127.0.0.1:${port}; root ${directory}/www; } }`,
+       client_max_body_size 0; client_body_buffer_size 128k;
+       server { listen 127.0.0.1:${port}; root ${directory}/www; ${BUCKET} } }`,
   );
   const options = ["-p", directory, "-e", "stderr", "-c", "nginx.conf"];
   const child = spawn("nginx", options, { stdio: ["ignore", "ignore", "inherit"] });
