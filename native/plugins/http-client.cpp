@@ -32,7 +32,7 @@ std::unique_ptr<Client> Client::start(Settings settings) {
   const Library *const found = library();
   if (found == nullptr)
     return nullptr;
-  if (settings.ca_file.empty() && settings.ca_directory.empty())
+  if (settings.uses_default_ca_file && settings.ca_file.empty() && settings.ca_directory.empty())
     trust_as_curl_does(settings);
   auto loop = std::make_unique<Loop>(*found, std::move(settings));
   if (!loop->start())

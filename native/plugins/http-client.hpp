@@ -29,12 +29,18 @@ struct Settings {
   std::string user_agent = "asyncnbd";
   std::string ca_file; // PEM, instead of the system's certificates
   std::string ca_directory;
-  bool verifies_tls = true; // checks the certificate and the name in it
-  std::string proxy;        // "" with `uses_proxy` = the environment's
+  bool uses_default_ca_file = true; // libcurl's or the environment's, if none is given
+  bool verifies_tls = true;         // checks the certificate and the name in it
+  std::string proxy;                // "" with `uses_proxy` = the environment's
   std::string proxy_user;
   std::string proxy_password;
   bool uses_proxy = true;
-  std::string unix_socket; // connect there, whatever the URL's host
+  /// CURL_HTTP_VERSION_…: 1.1, as with HTTP/2 the requests of a connection wait for each other's
+  /// data.
+  int http_version = 2;
+  int ip_version = 0;                 // CURL_IPRESOLVE_…; any
+  std::vector<std::string> addresses; // of hosts, as CURLOPT_RESOLVE takes them
+  std::string unix_socket;            // connect there, whatever the URL's host
   bool tcp_keepalive = false;
   bool tcp_nodelay = true;
   bool allows_http = true; // URLs of that scheme
@@ -47,7 +53,7 @@ struct Settings {
   std::string cookie_file; // where some are at the start
   std::string cookie_jar;  // and where they are written in the end
   unsigned connect_timeout_ms = 10'000;
-  /// An attempt fails if less than 1 KiB a second was sent and received for this long.
+  /// An attempt fails if less than 1 KiB a second was sent and received for this long; 0: never.
   unsigned silence_ms = 30'000;
 };
 

@@ -75,6 +75,7 @@ struct curl_version_info_data {
   X(CURLOPT_SHARE, 10100)                                                                          \
   X(CURLOPT_PRIVATE, 10103)                                                                        \
   X(CURLOPT_HTTPAUTH, 107)                                                                         \
+  X(CURLOPT_IPRESOLVE, 113)                                                                        \
   X(CURLOPT_TCP_NODELAY, 121)                                                                      \
   X(CURLOPT_CONNECTTIMEOUT_MS, 156)                                                                \
   X(CURLOPT_USERNAME, 10173)                                                                       \
@@ -85,6 +86,7 @@ struct curl_version_info_data {
   X(CURLOPT_OPENSOCKETDATA, 10164)                                                                 \
   X(CURLOPT_CLOSESOCKETDATA, 10209)                                                                \
   X(CURLOPT_TCP_KEEPALIVE, 213)                                                                    \
+  X(CURLOPT_RESOLVE, 10203)                                                                        \
   X(CURLOPT_UNIX_SOCKET_PATH, 10231)                                                               \
   X(CURLOPT_SUPPRESS_CONNECT_HEADERS, 265)                                                         \
   X(CURLOPT_EXPECT_100_TIMEOUT_MS, 227)                                                            \
@@ -134,6 +136,13 @@ struct curl_version_info_data {
   X(CURL_SOCKET_TIMEOUT, -1)                                                                       \
   X(CURL_GLOBAL_ALL, 3)                                                                            \
   X(CURL_HTTP_VERSION_1_1, 2)                                                                      \
+  X(CURL_HTTP_VERSION_1_0, 1)                                                                      \
+  X(CURL_HTTP_VERSION_2_0, 3)                                                                      \
+  X(CURL_HTTP_VERSION_2TLS, 4)                                                                     \
+  X(CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE, 5)                                                        \
+  X(CURL_IPRESOLVE_WHATEVER, 0)                                                                    \
+  X(CURL_IPRESOLVE_V4, 1)                                                                          \
+  X(CURL_IPRESOLVE_V6, 2)                                                                          \
   X(CURLAUTH_BASIC, 1)                                                                             \
   X(CURLPROTO_HTTP, 1)                                                                             \
   X(CURLPROTO_HTTPS, 2)                                                                            \
@@ -143,6 +152,11 @@ struct curl_version_info_data {
   X(CURL_SSLVERSION_TLSv1_1, 5)                                                                    \
   X(CURL_SSLVERSION_TLSv1_2, 6)                                                                    \
   X(CURL_SSLVERSION_TLSv1_3, 7)                                                                    \
+  X(CURL_SSLVERSION_MAX_DEFAULT, 0x10000)                                                          \
+  X(CURL_SSLVERSION_MAX_TLSv1_0, 0x40000)                                                          \
+  X(CURL_SSLVERSION_MAX_TLSv1_1, 0x50000)                                                          \
+  X(CURL_SSLVERSION_MAX_TLSv1_2, 0x60000)                                                          \
+  X(CURL_SSLVERSION_MAX_TLSv1_3, 0x70000)                                                          \
   X(CURLUPART_URL, 0)                                                                              \
   X(CURLUPART_SCHEME, 1)                                                                           \
   X(CURLUPART_USER, 2)                                                                             \

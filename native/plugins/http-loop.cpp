@@ -230,14 +230,17 @@ void Client::Loop::collect() {
 void Client::Loop::watch(Clock::time_point now) {
   if (now < next_watch_)
     return;
-  next_watch_ =
-      now + std::clamp(milliseconds(settings_.silence_ms / 8), milliseconds(5), LONGEST_WATCH);
+  const bool has_limit = settings_.silence_ms > 0;
+  next_watch_ = now + (has_limit ? std::clamp(milliseconds(settings_.silence_ms / 8),
+                                              milliseconds(5), LONGEST_WATCH)
+                                 : LONGEST_WATCH);
   for (const std::unique_ptr<Transfer> &transfer : transfers_) {
     if (transfer->job() == nullptr)
       continue;
-    const Failure why = now >= transfer->job()->deadline                 ? Failure::deadline
-                        : transfer->is_silent(now, settings_.silence_ms) ? Failure::silence
-                                                                         : Failure::none;
+    const Failure why = now >= transfer->job()->deadline ? Failure::deadline
+                        : has_limit && transfer->is_silent(now, settings_.silence_ms)
+                            ? Failure::silence
+                            : Failure::none;
     if (why == Failure::none)
       continue;
     transfer->give_up(why);

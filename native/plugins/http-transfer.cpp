@@ -68,8 +68,12 @@ Transfer::Transfer(const Library &library, const Settings &settings, CURLSH *coo
 void Transfer::set_protocol(const Settings &settings) {
   set(CURLOPT_PROTOCOLS,
       (settings.allows_http ? CURLPROTO_HTTP : 0) | (settings.allows_https ? CURLPROTO_HTTPS : 0));
-  // With HTTP/2, requests on one connection would wait for each other's data.
-  set(CURLOPT_HTTP_VERSION, CURL_HTTP_VERSION_1_1);
+  set(CURLOPT_HTTP_VERSION, settings.http_version);
+  set(CURLOPT_IPRESOLVE, settings.ip_version);
+  for (const std::string &address : settings.addresses)
+    addresses_ = library_.curl_slist_append(addresses_, address.c_str());
+  if (addresses_ != nullptr)
+    library_.curl_easy_setopt(easy_, CURLOPT_RESOLVE, addresses_);
   set(CURLOPT_PATH_AS_IS, 1);            // an object's name may contain /../
   set(CURLOPT_EXPECT_100_TIMEOUT_MS, 1); // see set_headers()
   set(CURLOPT_BUFFERSIZE, BUFFER_BYTES);
@@ -87,6 +91,8 @@ void Transfer::set_tls(const Settings &settings) {
   set(CURLOPT_SSLVERSION, settings.tls_version);
   set_if_any(CURLOPT_SSL_CIPHER_LIST, settings.tls_ciphers);
   set_if_any(CURLOPT_TLS13_CIPHERS, settings.tls13_ciphers);
+  if (!settings.uses_default_ca_file)
+    set(CURLOPT_CAINFO, nullptr);
   set_if_any(CURLOPT_CAINFO, settings.ca_file);
   set_if_any(CURLOPT_CAPATH, settings.ca_directory);
 }
@@ -123,6 +129,7 @@ Transfer::~Transfer() {
   if (easy_ != nullptr)
     library_.curl_easy_cleanup(easy_);
   library_.curl_slist_free_all(headers_);
+  library_.curl_slist_free_all(addresses_);
 }
 
 void Transfer::set_if_any(int option, const std::string &text) {

@@ -68,6 +68,7 @@ private:
   CURL *easy_;
   std::unique_ptr<Job> job_;
   curl_slist *headers_ = nullptr;
+  curl_slist *addresses_ = nullptr;
   // The handle's present settings, so that equal ones are not set again.
   Method method_ = Method::get;
   std::string url_, cookie_, user_, password_, provider_;

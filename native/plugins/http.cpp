@@ -3,106 +3,20 @@
 #include <nbdkit-async.hpp>
 
 #include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <fstream>
+#include <memory>
 #include <optional>
 #include <sstream>
+#include <string>
+#include <utility>
+#include <vector>
 
 #include "http-file.hpp"
 #include "http-library.hpp"
+#include "http-values.hpp"
 
 namespace {
 
-[[noreturn]] void refuse(const std::string &words) {
-  nbdkit_error("%s", words.c_str());
-  throw nbdkit::Reported(EINVAL);
-}
-
-unsigned count_of(const std::string &key, const std::string &value, unsigned least) {
-  unsigned count = 0;
-  if (nbdkit_parse_unsigned(key.c_str(), value.c_str(), &count) == -1)
-    throw nbdkit::Reported(EINVAL);
-  if (count < least || count > 10'000)
-    refuse(key + "=" + value + ": use a number from " + std::to_string(least) + " to 10000");
-  return count;
-}
-
-unsigned milliseconds_of(const std::string &key, const std::string &value) {
-  unsigned seconds = 0, nanoseconds = 0;
-  if (nbdkit_parse_delay(key.c_str(), value.c_str(), &seconds, &nanoseconds) == -1)
-    throw nbdkit::Reported(EINVAL);
-  const uint64_t ms = seconds * UINT64_C(1000) + nanoseconds / 1'000'000;
-  if (ms == 0 || ms > 86'400'000)
-    refuse(key + "=" + value + ": use a time from 1ms to 86400s");
-  return static_cast<unsigned>(ms);
-}
-
-std::string absolute(const std::string &value) {
-  char *const path = nbdkit_absolute_path(value.c_str()); // the server changes directory
-  if (path == nullptr)
-    throw nbdkit::Reported(EINVAL);
-  std::string copy = path;
-  free(path);
-  return copy;
-}
-
-std::string secret(const std::string &value) {
-  char *password = nullptr;
-  if (nbdkit_read_password(value.c_str(), &password) == -1)
-    throw nbdkit::Reported(EINVAL);
-  std::string copy = password;
-  explicit_bzero(password, strlen(password));
-  free(password);
-  return copy;
-}
-
-std::vector<std::string> checked_headers(const std::string &key, const std::string &text) {
-  try {
-    return http::header_lines(text);
-  } catch (const std::runtime_error &error) {
-    refuse(key + "=: " + error.what());
-  }
-}
-
-/// One line. It is sent unchanged.
-std::string header_of(const std::string &key, const std::string &line) {
-  std::vector<std::string> headers = checked_headers(key, line);
-  if (headers.size() != 1)
-    refuse(key + "=: expected NAME: VALUE");
-  return headers.front();
-}
-
-std::vector<std::string> headers_of(const std::string &value) {
-  std::string text = value;
-  if (value.starts_with('+')) {
-    std::ifstream file(absolute(value.substr(1)));
-    std::stringstream all;
-    all << file.rdbuf();
-    if (!file)
-      refuse("headers=" + value + ": cannot be read");
-    text = all.str();
-  }
-  return checked_headers("headers", text);
-}
-
-unsigned seconds_of(const std::string &key, const std::string &value) {
-  unsigned seconds = 0, nanoseconds = 0;
-  if (nbdkit_parse_delay(key.c_str(), value.c_str(), &seconds, &nanoseconds) == -1)
-    throw nbdkit::Reported(EINVAL);
-  return nanoseconds > 0 ? seconds + 1 : seconds;
-}
-
-int tls_version_of(const std::string &value) {
-  const std::pair<const char *, int> versions[] = {
-      {"default", http::CURL_SSLVERSION_DEFAULT}, {"tlsv1", http::CURL_SSLVERSION_TLSv1},
-      {"tlsv1.0", http::CURL_SSLVERSION_TLSv1_0}, {"tlsv1.1", http::CURL_SSLVERSION_TLSv1_1},
-      {"tlsv1.2", http::CURL_SSLVERSION_TLSv1_2}, {"tlsv1.3", http::CURL_SSLVERSION_TLSv1_3}};
-  for (const auto &[name, number] : versions)
-    if (value == name)
-      return number;
-  refuse("ssl-version=" + value + ": use tlsv1, tlsv1.0, tlsv1.1, tlsv1.2 or tlsv1.3");
-}
+using namespace http::values;
 
 class Http {
 public:
@@ -118,7 +32,7 @@ public:
       "retries=<N>             How often a request that fails is tried again (default 5).\n"
       "retry-delay=<TIME>      Before the first time (default 500ms); then doubled.\n"
       "deadline=<TIME>         A request fails after this time, with all tries (default 60s).\n"
-      "timeout=<TIME>          How long the server may be silent (default 30s).\n"
+      "timeout=<TIME>          How long the server may be silent (default 30s); 0 for any time.\n"
       "connect-timeout=<TIME>  How long a connection may take to be there (default 10s).\n"
       "user=<USER>             Who asks.\n"
       "password=<PASSWORD>     -, -FD and +FILE keep it out of ps.\n"
@@ -136,12 +50,18 @@ public:
       "user-agent=<TEXT>       Who asks, in the log of the server; asyncnbd by default.\n"
       "followlocation=false    Do not follow redirects.\n"
       "protocols=<http,https>  Of URLs, also where redirects lead; both by default.\n"
-      "cainfo=<FILE>           Certificates to trust (PEM), instead of the system's.\n"
+      "cainfo=<FILE>           Certificates to trust (PEM), instead of the system's; cainfo= for\n"
+      "                        none of the system's file.\n"
       "capath=<DIRECTORY>      The same, hashed.\n"
       "sslverify=false         Trust any certificate.\n"
-      "ssl-version=<VERSION>   At least tlsv1.0, tlsv1.1, tlsv1.2 or tlsv1.3.\n"
+      "ssl-version=<VERSION>   At least tlsv1.0, tlsv1.1, tlsv1.2 or tlsv1.3; max-tlsv1.2 at "
+      "most.\n"
       "ssl-cipher-list=<LIST>  The ciphers of TLS up to 1.2.\n"
       "tls13-ciphers=<LIST>    And of TLS 1.3.\n"
+      "http-version=<VERSION>  1.0, 1.1 (the default), 2.0, 2TLS or 2-prior-knowledge.\n"
+      "ipresolve=<VERSION>     Only v4 or v6 addresses of hosts.\n"
+      "resolve=<HOST>:<PORT>:<ADDRESS>\n"
+      "                        Where that host is; any number of times.\n"
       "proxy=<URL>             Instead of what the environment says; proxy= for none.\n"
       "proxy-user=<USER>       Who asks there.\n"
       "proxy-password=<PASSWORD>\n"
@@ -168,6 +88,10 @@ public:
     client_.cookie_file = cookie_file_.value_or(client_.cookie_jar);
     if (!file_.target.header_script.empty() || !file_.target.cookie_script.empty())
       file_.target.script_directory = absolute(".");
+    check_script("header-script", file_.target.header_script,
+                 file_.target.header_script_renew_seconds);
+    check_script("cookie-script", file_.target.cookie_script,
+                 file_.target.cookie_script_renew_seconds);
     if (!file_.target.header_script.empty() && !file_.target.headers.empty())
       refuse("header-script= prints the headers: it cannot be used with header= or headers=");
     if (!file_.target.cookie_script.empty() && !file_.target.cookie.empty())
@@ -197,6 +121,12 @@ public:
   void read(nbdkit::ReadRequest request) { served_->read(std::move(request)); }
 
 private:
+  static void check_script(const std::string &key, const std::string &script,
+                           unsigned renew_seconds) {
+    if (script.empty() && renew_seconds > 0)
+      refuse(key + "-renew= cannot be used without " + key + "=");
+  }
+
   bool set_request(const std::string &key, const std::string &value) {
     if (key == "url")
       file_.target.url = value;
@@ -221,7 +151,7 @@ private:
     if (key == "connections")
       client_.connections = count_of(key, value, 1);
     else if (key == "timeout")
-      client_.silence_ms = milliseconds_of(key, value);
+      client_.silence_ms = milliseconds_of(key, value, 0);
     else if (key == "connect-timeout")
       client_.connect_timeout_ms = milliseconds_of(key, value);
     else if (key == "user-agent")
@@ -231,7 +161,13 @@ private:
       client_.uses_proxy = !value.empty();
     } else if (key == "proxy-user")
       client_.proxy_user = value;
-    else if (key == "unix-socket-path")
+    else if (key == "http-version")
+      client_.http_version = http_version_of(value);
+    else if (key == "ipresolve")
+      client_.ip_version = ip_version_of(value);
+    else if (key == "resolve")
+      client_.addresses.push_back(value);
+    else if (key == "unix-socket-path" || key == "unix_socket_path")
       client_.unix_socket = absolute(value);
     else if (key == "tcp-keepalive")
       client_.tcp_keepalive = nbdkit::parse_bool(value);
@@ -257,9 +193,10 @@ private:
   }
 
   bool set_tls(const std::string &key, const std::string &value) {
-    if (key == "cainfo")
-      client_.ca_file = absolute(value);
-    else if (key == "capath")
+    if (key == "cainfo") {
+      client_.ca_file = value.empty() ? value : absolute(value);
+      client_.uses_default_ca_file = !value.empty();
+    } else if (key == "capath")
       client_.ca_directory = absolute(value);
     else if (key == "sslverify")
       client_.verifies_tls = nbdkit::parse_bool(value);
@@ -310,6 +247,8 @@ private:
         refuse("cookie=: expected NAME=VALUE; NAME=VALUE");
       return true;
     }
+    if ((key == "cookiefile" || key == "cookiejar") && value == "-")
+      refuse(key + "=-: use a file");
     if (key == "cookiefile")
       cookie_file_ = value.empty() ? value : absolute(value);
     else if (key == "cookiejar")

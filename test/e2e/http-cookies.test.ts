@@ -156,7 +156,7 @@ test.each([
   [["cookie-script=true", "cookie=a=b"], "cookie-script= prints the cookies"],
   [["protocols=https"], "protocols= does not allow it"],
   [["protocols=ftp,file"], "has neither http nor https"],
-  [["ssl-version=sslv3"], "ssl-version=sslv3: use tlsv1, tlsv1.0"],
+  [["ssl-version=sslv3"], "ssl-version=sslv3: use one of default, tlsv1, tlsv1.0"],
   [["header=no header"], "header=: expected NAME: VALUE"],
 ] as const)("%j is refused", async (parameters, words) => {
   expect(await refusal("http://127.0.0.1:1/disk.img", ...parameters)).toContain(words);

@@ -134,7 +134,7 @@ test.each([
   [["http://nosuch.invalid/"], "http://nosuch.invalid/: there is no such host"],
   [["http://x/", "connections=0"], "connections=0: use a number from 1"],
   [["http://x/", "header=x"], "header=: expected NAME: VALUE"],
-  [["http://x/", "timeout=0"], "timeout=0: use a time"],
+  [["http://x/", "deadline=0"], "deadline=0: use a time from 1ms"],
   [["http://x/", "nosuch=1"], 'unknown parameter "nosuch"'],
 ])("%j is refused with the reason", async (parameters, words) => {
   expect(await refusal(...parameters)).toContain(words);
