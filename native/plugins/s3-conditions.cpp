@@ -2,9 +2,12 @@
 #include "s3-conditions.hpp"
 
 #include <random>
+#include <span>
 
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
+
+#include "s3-removals.hpp"
 
 namespace s3 {
 
@@ -36,6 +39,8 @@ public:
     if (!made.is_ok())
       return refuse(made);
     std::optional<Conditions> found = try_out(made.field(http::Field::etag));
+    if (found)
+      try_removals(*found);
     // An object that is left behind is harmless, and its name shows what it is.
     store_.client().perform(store_.object(http::Method::del, name_));
     return found;
@@ -50,6 +55,8 @@ private:
     http::Response response = store_.client().perform(std::move(request));
     if (response.failure != http::Failure::none || response.status >= 500)
       failed_ = response;
+    if (response.is_ok())
+      etag_ = response.field(http::Field::etag);
     return response;
   }
   static bool is_refused(const http::Response &response) {
@@ -76,6 +83,7 @@ private:
     return std::nullopt;
   }
 
+  /// With the object's ETag, as the store has sent it.
   std::optional<Conditions> try_out(const std::string &etag) {
     if (!is_refused(put("If-None-Match: *")))
       return no_conditions();
@@ -98,9 +106,31 @@ private:
     return conditions;
   }
 
+  /// Of the object, among many others in one request.
+  Removed remove(const std::string &etag) {
+    const Removal removal{name_, etag};
+    const std::string document = removals_document(std::span(&removal, 1));
+    http::Request request = store_.remove(document);
+    request.retry.attempts = 2; // some stores answer what they do not know with a 500
+    const http::Response response = store_.client().perform(std::move(request));
+    const auto results = removals_in(response.is_ok() ? response.text : "");
+    const auto found = results.find(name_);
+    return found == results.end() ? Removed::failed : found->second;
+  }
+
+  /// The right ETag must remove it, too: there may be a form that we do not know.
+  void try_removals(Conditions &conditions) {
+    const Removed with_wrong =
+        remove(conditions.quotes_etags ? std::string("\"") + WRONG_ETAG + "\"" : WRONG_ETAG);
+    conditions.removes_many = with_wrong != Removed::failed;
+    conditions.guard_batches = conditions.guard_deletes && with_wrong == Removed::refused &&
+                               remove(conditions.etag(etag_)) == Removed::yes;
+  }
+
   static constexpr std::string_view CONTENT = "asyncnbd";
   Store &store_;
   const std::string name_;
+  std::string etag_; // of the object that is there now, as the store has sent it
   std::optional<http::Response> failed_;
 };
 

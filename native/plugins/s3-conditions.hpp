@@ -14,6 +14,8 @@ struct Conditions {
   bool are_used = false;      // false with single-writer=true
   bool quotes_etags = true;   // false for radosgw before version 17
   bool guard_deletes = false; // the store honours If-Match of a DELETE too
+  bool removes_many = true;   // the store has DeleteObjects, as far as we know
+  bool guard_batches = false; // and honours each object's ETag there, and that of a DELETE
 
   /// The header for a write that may replace only this version, which must be known.
   std::string header(const Version &version) const {

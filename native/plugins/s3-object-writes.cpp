@@ -11,22 +11,6 @@
 
 namespace s3 {
 
-namespace {
-
-// A 404 from a proxy, or for another reason, does not mean that the object's bytes are zeroes.
-bool is_missing(const http::Response &response) {
-  return response.failure == http::Failure::none && response.status == 404 &&
-         Store::code_of(response) == "NoSuchKey";
-}
-
-// The answer to a HEAD has no document that would tell why; the request that follows it has a
-// condition, or removes the object.
-bool is_missing_to_head(const http::Response &response) {
-  return response.failure == http::Failure::none && response.status == 404;
-}
-
-} // namespace
-
 void Objects::submit(http::Request request, const ObjectPtr &object, Step next) {
   request.done = [this, object, next](const http::Response &response) {
     try {
@@ -71,7 +55,7 @@ void Objects::ask_for_content(const ObjectPtr &object) {
 }
 
 void Objects::take_content(const ObjectPtr &object, const http::Response &response) {
-  const bool is_absent = is_missing(response);
+  const bool is_absent = Store::is_missing(response);
   if (response.failure == http::Failure::too_long)
     return fail_length(object, layout_.object_bytes + 1);
   if (!is_absent && !response.is_ok())
@@ -98,7 +82,7 @@ void Objects::ask_for_version(const ObjectPtr &object) {
 }
 
 void Objects::take_version(const ObjectPtr &object, const http::Response &response) {
-  if (!is_missing_to_head(response) && !response.is_ok())
+  if (!Store::is_missing_to_head(response) && !response.is_ok())
     return fail(object, response, "look at");
   const std::string &length = response.field(http::Field::content_length);
   if (response.is_ok() && length != std::to_string(layout_.object_bytes))
@@ -132,7 +116,7 @@ void Objects::take_put(const ObjectPtr &object, const http::Response &response) 
   const bool is_refused =
       response.failure == http::Failure::none &&
       (response.status == 412 ||
-       (is_missing(response) && object->version.state == Version::State::present));
+       (Store::is_missing(response) && object->version.state == Version::State::present));
   if (conditions_.are_used && is_refused)
     return compare(object);
   versions_.forget(object->number); // it may have been written anyway
@@ -149,7 +133,7 @@ void Objects::compare(const ObjectPtr &object) {
 }
 
 void Objects::take_found(const ObjectPtr &object, const http::Response &response) {
-  const bool is_absent = is_missing(response);
+  const bool is_absent = Store::is_missing(response);
   const bool is_whole = response.is_ok() && response.received == layout_.object_bytes;
   versions_.forget(object->number);
   if (is_whole && memcmp(object->found.data(), object->body.data(), object->body.size()) == 0) {
@@ -169,65 +153,6 @@ void Objects::take_found(const ObjectPtr &object, const http::Response &response
   object->content = is_absent ? std::vector<char>() : std::move(object->found);
   apply(object);
   put(object);
-}
-
-// ---- DELETE -------------------------------------------------------------------------------------
-
-void Objects::begin_removal(const ObjectPtr &object) {
-  const Version &version = object->version;
-  if (version.is_certain && version.state == Version::State::absent)
-    return finish(object, 0);
-  // Few stores support conditions for DELETE: otherwise a check shortly before must do.
-  if (version.is_certain && version.state == Version::State::present && !conditions_.guard_deletes)
-    return check_removed(object);
-  remove(object);
-}
-
-void Objects::check_removed(const ObjectPtr &object) {
-  http::Request request = store_.object(http::Method::head, layout_.name(object->number));
-  submit(std::move(request), object, &Objects::take_checked);
-}
-
-void Objects::take_checked(const ObjectPtr &object, const http::Response &response) {
-  if (!is_missing_to_head(response) && !response.is_ok())
-    return fail(object, response, "look at");
-  if (!is_expected(*object, version_of(response)))
-    return stop_writing(object);
-  remove(object);
-}
-
-void Objects::remove(const ObjectPtr &object) {
-  http::Request request = store_.object(http::Method::del, layout_.name(object->number));
-  if (conditions_.guard_deletes && object->version.is_certain)
-    request.headers.push_back(conditions_.header(object->version));
-  submit(std::move(request), object, &Objects::take_removal);
-}
-
-void Objects::take_removal(const ObjectPtr &object, const http::Response &response) {
-  if (response.is_ok() || is_missing(response)) {
-    versions_.set_absent(object->number);
-    return finish(object, 0);
-  }
-  versions_.forget(object->number);
-  if (response.failure == http::Failure::none && response.status == 412)
-    return check_gone(object);
-  fail(object, response, "remove");
-}
-
-/// A condition has failed. If the object is gone, an attempt whose answer was lost has removed it.
-void Objects::check_gone(const ObjectPtr &object) {
-  http::Request request = store_.object(http::Method::head, layout_.name(object->number));
-  submit(std::move(request), object, &Objects::take_gone);
-}
-
-void Objects::take_gone(const ObjectPtr &object, const http::Response &response) {
-  if (is_missing_to_head(response)) {
-    versions_.set_absent(object->number);
-    return finish(object, 0);
-  }
-  if (!response.is_ok())
-    return fail(object, response, "look at");
-  stop_writing(object);
 }
 
 } // namespace s3

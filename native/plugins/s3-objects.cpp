@@ -36,22 +36,35 @@ std::string Objects::wrong_length(uint64_t number, uint64_t bytes) const {
 
 // ---- the queues ---------------------------------------------------------------------------------
 
+void Objects::add(uint64_t number, const Change &change) {
+  std::lock_guard lock(mutex_);
+  ObjectPtr &object = objects_[number];
+  const bool is_new = object == nullptr;
+  try {
+    if (is_new)
+      object = std::make_shared<Object>(number);
+    object->waiting.push_back(change);
+    if (is_new)
+      ready_.push_back(object); // only with a change: every batch needs one
+  } catch (const std::bad_alloc &) {
+    if (is_new)
+      objects_.erase(number);
+    throw;
+  }
+}
+
 void Objects::change(uint64_t number, const Change &change) {
-  {
-    std::lock_guard lock(mutex_);
-    ObjectPtr &object = objects_[number];
-    const bool is_new = object == nullptr;
-    try {
-      if (is_new)
-        object = std::make_shared<Object>(number);
-      object->waiting.push_back(change);
-      if (is_new)
-        ready_.push_back(object); // only with a change: every batch needs one
-    } catch (const std::bad_alloc &) {
-      if (is_new)
-        objects_.erase(number);
-      throw;
-    }
+  add(number, change);
+  start_next();
+}
+
+void Objects::remove(std::span<const Listed> listed, http::Clock::time_point listed_at,
+                     const std::shared_ptr<Parts> &parts) {
+  try {
+    for (const Listed &one : listed)
+      add(one.object, {0, layout_.object_bytes, nullptr, parts, one.etag, listed_at});
+  } catch (const std::bad_alloc &) {
+    parts->fail(ENOMEM);
   }
   start_next();
 }
@@ -60,20 +73,32 @@ void Objects::start_next() {
   if (is_starting)
     return;
   is_starting = true;
-  for (;;) {
-    ObjectPtr object;
-    {
-      std::lock_guard lock(mutex_);
-      if (ready_.empty() || busy_ >= most_at_once())
-        break;
-      object = std::move(ready_.front());
-      ready_.pop_front();
-      busy_++;
-      object->batch.swap(object->waiting);
-    }
-    begin(object);
-  }
+  do
+    while (const ObjectPtr object = take_next())
+      begin(object);
+  while (send_removals());
   is_starting = false;
+}
+
+/// Removals need no room for content.
+Objects::ObjectPtr Objects::take_next() {
+  std::lock_guard lock(mutex_);
+  if (ready_.empty())
+    return nullptr;
+  const bool is_removal =
+      is_whole(ready_.front()->waiting.back()) && ready_.front()->waiting.back().data == nullptr;
+  if (!is_removal && busy_ >= most_at_once())
+    return nullptr;
+  ObjectPtr object = std::move(ready_.front());
+  ready_.pop_front();
+  object->is_removal = is_removal;
+  busy_ += is_removal ? 0 : 1;
+  object->batch.swap(object->waiting);
+  return object;
+}
+
+bool Objects::is_whole(const Change &change) const {
+  return change.begin == 0 && change.end == layout_.object_bytes;
 }
 
 void Objects::finish(const ObjectPtr &object, int error) {
@@ -84,7 +109,7 @@ void Objects::finish(const ObjectPtr &object, int error) {
   object->found = {};
   {
     std::lock_guard lock(mutex_);
-    busy_--;
+    busy_ -= object->is_removal ? 0 : 1;
     if (object->waiting.empty())
       objects_.erase(object->number);
     else
@@ -98,23 +123,18 @@ void Objects::finish(const ObjectPtr &object, int error) {
   start_next();
 }
 
-// ---- the needs of a batch
-// -------------------------------------------------------------------------
+// ---- the needs of a batch -----------------------------------------------------------------------
 
 void Objects::begin(const ObjectPtr &object) {
   try {
     if (is_stopped())
       return finish(object, EROFS);
     object->first_of_effect = 0;
-    for (size_t i = 0; i < object->batch.size(); i++) {
-      const Change &change = object->batch[i];
-      if (change.begin == 0 && change.end == layout_.object_bytes)
+    for (size_t i = 0; i < object->batch.size(); i++)
+      if (is_whole(object->batch[i]))
         object->first_of_effect = i;
-    }
     object->version = conditions_.are_used ? versions_.get(object->number) : Version{};
-    const Change &last = object->batch.back();
-    if (object->first_of_effect + 1 == object->batch.size() && last.data == nullptr &&
-        last.begin == 0 && last.end == layout_.object_bytes)
+    if (object->is_removal)
       begin_removal(object);
     else
       begin_write(object);
@@ -163,7 +183,7 @@ bool Objects::covers_all(const Object &object) const {
 void Objects::apply(const ObjectPtr &object) {
   const Change &first = object->batch[object->first_of_effect];
   const bool is_one = object->first_of_effect + 1 == object->batch.size();
-  if (is_one && first.begin == 0 && first.end == layout_.object_bytes) {
+  if (is_one && is_whole(first)) {
     object->body = {first.data, layout_.object_bytes};
     return;
   }

@@ -4,6 +4,8 @@
 //   waiting changes ─> a batch ─> [GET or HEAD, unless all is known] ─> PUT or DELETE ─> answers
 //                                       ^                                   │
 //                                       └── 412: the version was a guess ───┘
+//
+// Objects that are to be removed at the same time leave in one request, if the store supports that.
 #ifndef ASYNCNBD_S3_OBJECTS_HPP
 #define ASYNCNBD_S3_OBJECTS_HPP
 
@@ -19,6 +21,7 @@
 
 #include "s3-conditions.hpp"
 #include "s3-layout.hpp"
+#include "s3-listing.hpp"
 #include "s3-store.hpp"
 #include "s3-versions.hpp"
 
@@ -48,13 +51,18 @@ struct Change {
   uint32_t end;
   const char *data; // borrowed until the answer; null: zeroes
   std::shared_ptr<Parts> parts;
+  std::string listed_etag = {}; // of a list of the store's, asked for at this time
+  http::Clock::time_point listed_at = {};
 };
 
 class Objects {
 public:
   Objects(Store &store, const Layout &layout) : store_(store), layout_(layout) {}
 
-  void use(const Conditions &conditions) { conditions_ = conditions; }
+  void use(const Conditions &conditions) {
+    conditions_ = conditions;
+    removes_many_.store(conditions.removes_many, std::memory_order_release);
+  }
   const Conditions &conditions() const { return conditions_; }
   Versions &versions() { return versions_; }
   /// True: another writer exists, and all changes are refused from then on.
@@ -62,6 +70,9 @@ public:
 
   /// Any thread.
   void change(uint64_t number, const Change &change);
+  /// Removes them, with what a list says of them. Any thread.
+  void remove(std::span<const Listed> listed, http::Clock::time_point listed_at,
+              const std::shared_ptr<Parts> &parts);
 
   /// "" if the length is right; otherwise a message.
   std::string wrong_length(uint64_t number, uint64_t bytes) const;
@@ -73,6 +84,7 @@ private:
     std::vector<Change> waiting; // under mutex_
     // The batch in progress:
     std::vector<Change> batch;
+    bool is_removal = false;    // nothing is left of the object
     size_t first_of_effect = 0; // earlier ones are covered by a change of the whole object
     Version version;            // the version to replace
     std::vector<char> content;
@@ -81,8 +93,14 @@ private:
   };
   using ObjectPtr = std::shared_ptr<Object>;
   using Step = void (Objects::*)(const ObjectPtr &, const http::Response &);
+  struct Removals {                 // in one request
+    std::vector<ObjectPtr> objects; // that are not finished yet
+    std::string document;
+  };
 
+  void add(uint64_t number, const Change &change);
   void start_next();
+  ObjectPtr take_next();
   void begin(const ObjectPtr &object);
   void begin_write(const ObjectPtr &object);
   bool covers_all(const Object &object) const;
@@ -97,10 +115,21 @@ private:
   void take_put(const ObjectPtr &object, const http::Response &response);
   void compare(const ObjectPtr &object);
   void take_found(const ObjectPtr &object, const http::Response &response);
+  bool is_whole(const Change &change) const;
+  bool was_just_listed(const Object &object) const;
   void begin_removal(const ObjectPtr &object);
   void check_removed(const ObjectPtr &object);
   void take_checked(const ObjectPtr &object, const http::Response &response);
-  void remove(const ObjectPtr &object);
+  void attempt(const ObjectPtr &object, void (Objects::*work)(const ObjectPtr &));
+  void remove_soon(const ObjectPtr &object);
+  bool send_removals();
+  bool can_join(const Object &object) const;
+  void remove_together(std::span<const ObjectPtr> objects);
+  void take_removals(Removals &batch, const http::Response &response);
+  void fail_all(Removals &batch, const http::Response &response);
+  void finish_all(Removals &batch, int error);
+  void finish_removed(const ObjectPtr &object);
+  void remove_alone(const ObjectPtr &object);
   void take_removal(const ObjectPtr &object, const http::Response &response);
   void check_gone(const ObjectPtr &object);
   void take_gone(const ObjectPtr &object, const http::Response &response);
@@ -117,11 +146,13 @@ private:
   Conditions conditions_;
   Versions versions_;
   std::atomic<bool> is_stopped_{false};
+  std::atomic<bool> removes_many_{true}; // until the store refuses it
 
   std::mutex mutex_; // guards everything below; nothing is submitted or answered while it is held
   std::unordered_map<uint64_t, ObjectPtr> objects_; // objects with changes
   std::deque<ObjectPtr> ready_;                     // waiting for their turn
-  size_t busy_ = 0;
+  std::vector<ObjectPtr> removals_;                 // in their turn, waiting for a request
+  size_t busy_ = 0;                                 // in their turn, with content
 };
 
 } // namespace s3

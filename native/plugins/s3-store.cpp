@@ -10,6 +10,7 @@
 #include <nbdkit-plugin.h>
 
 #include "http-library.hpp"
+#include "s3-md5.hpp"
 #include "s3-xml.hpp"
 #include "warning.hpp"
 
@@ -190,6 +191,16 @@ http::Request Store::put(std::string_view key, std::span<const char> body) const
   if (!settings_.sse_kms_key_id.empty())
     request.headers.push_back("x-amz-server-side-encryption-aws-kms-key-id: " +
                               settings_.sse_kms_key_id);
+  return request;
+}
+
+http::Request Store::remove(std::string_view document) const {
+  http::Request request = object(http::Method::post, "");
+  request.url = bucket_url_ + "?delete="; // without = libcurl would sign another URL
+  request.body = document;
+  request.headers.emplace_back("Content-Type: application/xml");
+  request.headers.push_back("Content-MD5: " + content_md5(document)); // no store does without
+  request.text_limit = 4 << 20; // 1000 names of 1 KiB, with what is said of them
   return request;
 }
 

@@ -37,6 +37,8 @@ public:
   http::Request object(http::Method method, std::string_view key) const;
   /// The same for a PUT of these bytes, borrowed until `done`.
   http::Request put(std::string_view key, std::span<const char> body) const;
+  /// Removes the objects of a document of s3-removals.hpp, borrowed until `done`.
+  http::Request remove(std::string_view document) const;
   /// Lists at most `most` objects whose names begin with `prefix` and sort after `after`.
   http::Request list(std::string_view prefix, std::string_view after, unsigned most) const;
 
@@ -45,6 +47,16 @@ public:
                   const std::string &key = "") const;
   /// S3's name for the error: "NoSuchKey", or "".
   static std::string code_of(const http::Response &response);
+  /// A 404 from a proxy, or for another reason, does not mean that the object's bytes are zeroes.
+  static bool is_missing(const http::Response &response) {
+    return response.failure == http::Failure::none && response.status == 404 &&
+           code_of(response) == "NoSuchKey";
+  }
+  /// The answer to a HEAD has no document that would tell why; the request that follows it has a
+  /// condition, or removes the object.
+  static bool is_missing_to_head(const http::Response &response) {
+    return response.failure == http::Failure::none && response.status == 404;
+  }
 
   /// From now on requests are retried until the deadline. Before, the operator waits for the start.
   void has_started() { is_starting_.store(false, std::memory_order_release); }

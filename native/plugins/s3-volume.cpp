@@ -5,6 +5,7 @@
 #include <bit>
 #include <cstring>
 
+#include "s3-sweep.hpp"
 #include "warning.hpp"
 
 namespace s3 {
@@ -15,7 +16,6 @@ namespace {
 constexpr unsigned PAGES_AT_START = 64;
 // From this many objects on, a listing finds the existing ones with one request.
 constexpr uint64_t LIST_FROM = 4;
-constexpr unsigned ALL_PAGES = ~0U;
 constexpr unsigned PAGES_OF_STATUS = 4; // clients ask again for the rest
 
 /// Answers a request when all holders of the parts have finished.
@@ -192,25 +192,10 @@ void Volume::write(nbdkit::WriteRequest request) {
 // ---- zeroes: objects that are not there ---------------------------------------------------------
 
 void Volume::remove_whole(uint64_t first, uint64_t end, const PartsPtr &parts) {
-  const auto remove = [this](uint64_t object, const PartsPtr &its) {
-    objects_.change(object, {0, layout_.object_bytes, nullptr, its});
-  };
-  if (end - first < LIST_FROM) {
-    for (uint64_t object = first; object < end; object++)
-      remove(object, parts);
-    return;
-  }
-  list_objects(store_, layout_, first, end, ALL_PAGES, [parts, remove](const Listing &listing) {
-    if (!listing.problem.empty()) {
-      nbdkit_error("%s", listing.problem.c_str());
-      parts->fail(listing.error);
-      return;
-    }
-    with_parts(parts, [&] {
-      for (const Listed &listed : listing.objects)
-        remove(listed.object, parts);
-    });
-  });
+  if (end - first >= LIST_FROM)
+    return sweep(store_, layout_, objects_, first, end, parts);
+  for (uint64_t object = first; object < end; object++)
+    objects_.change(object, {0, layout_.object_bytes, nullptr, parts});
 }
 
 void Volume::trim(nbdkit::TrimRequest request) {

@@ -1,10 +1,12 @@
-// What the s3 plugin reads in a store's XML, and how it names objects.
+// What the s3 plugin reads and writes of a store's XML, its digests, and how it names objects.
 #include <doctest/doctest.h>
 
 #include <string>
 #include <vector>
 
 #include "plugins/s3-layout.hpp"
+#include "plugins/s3-md5.hpp"
+#include "plugins/s3-removals.hpp"
 #include "plugins/s3-xml.hpp"
 
 using namespace s3;
@@ -48,4 +50,31 @@ TEST_CASE("a volume's objects have names of 16 hexadecimal digits, and others ar
   for (const char *name : {"a/b/000000000000000", "a/b/00000000000000000", "a/b/000000000000000A",
                            "a/c/0000000000000000", "", "a/b/", "a/b/000000000000000g"})
     CHECK_FALSE(layout.number(name));
+}
+
+TEST_CASE("digests are those of RFC 1321") {
+  CHECK(content_md5("") == "1B2M2Y8AsgTpgAmY7PhCfg==");
+  CHECK(content_md5("abc") == "kAFQmDzST7DWlj99KOF/cg==");
+  CHECK(content_md5("1234567890123456789012345678901234567890"
+                    "1234567890123456789012345678901234567890") == "V+30oivjyVWsSdouIQe2eg==");
+  // On both sides of where the length needs a block of its own.
+  CHECK(content_md5(std::string(55, 'a')) == "7xdytt/5oSI1hVKVStDfZQ==");
+  CHECK(content_md5(std::string(56, 'a')) == "OwyKxwP4KLBMbBlwBtFyGA==");
+  CHECK(content_md5(std::string(64, 'a')) == "AUhC1IC1cUlaSgNjeT9zZw==");
+}
+
+TEST_CASE("many objects are removed by a document whose answer tells what has become of each") {
+  const std::vector<Removal> removals = {{"a<&>\"b/0", ""}, {"c", "\"e\""}};
+  const std::string document = removals_document(removals);
+  CHECK(text_of(document, "Key") == "a<&>\"b/0");
+  CHECK(text_of(document, "ETag") == "\"e\"");
+  const auto results = removals_in(
+      "<DeleteResult><Deleted><Key>a&amp;</Key></Deleted><Error><Key>b</Key><Code>NoSuchKey</Code>"
+      "</Error><Error><Key>c</Key><Code>PreconditionFailed</Code></Error><Error><Key>d</Key>"
+      "<Code>SlowDown</Code></Error></DeleteResult>");
+  CHECK(results == std::map<std::string, Removed>{{"a&", Removed::yes},
+                                                  {"b", Removed::yes},
+                                                  {"c", Removed::refused},
+                                                  {"d", Removed::failed}});
+  CHECK(removals_in("<Error><Key>a</Key><Code>InternalError</Code></Error>").empty());
 }

@@ -15,6 +15,7 @@ import { onTestFinished } from "vitest";
 export type Fate =
   | "pass"
   | "lose the request"
+  | "be silent"
   | "lose the answer"
   | "cut the answer"
   | { readonly status: number; readonly body?: string; readonly headers?: Record<string, string> }
@@ -23,7 +24,7 @@ export type Fate =
 export interface StoreProxy {
   readonly url: string;
   /** What becomes of the next requests. */
-  fate: (request: IncomingMessage) => Fate;
+  fate: (request: IncomingMessage, body: Buffer) => Fate;
   /** "GET /bucket/key", of all requests until now. */
   readonly seen: string[];
 }
@@ -43,7 +44,8 @@ export async function startProxy(port = 0): Promise<StoreProxy> {
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<void> => {
     const body = await bodyOf(request);
     proxy.seen.push(`${request.method} ${request.url}`);
-    const fate = proxy.fate(request);
+    const fate = proxy.fate(request, body);
+    if (fate === "be silent") return;
     if (fate === "lose the request") {
       request.socket.destroy();
       return;

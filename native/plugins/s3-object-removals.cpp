@@ -1,0 +1,207 @@
+// The requests that remove objects, alone and together. See s3-objects.hpp.
+#include "s3-objects.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <new>
+#include <utility>
+
+#define NBDKIT_API_VERSION 2
+#include <nbdkit-plugin.h>
+
+#include "s3-removals.hpp"
+
+namespace s3 {
+
+namespace {
+
+// A list that was asked for earlier does not tell what the store has now.
+constexpr std::chrono::seconds LIST_IS_FRESH{2};
+
+bool is_known(const Version &version) {
+  return version.is_certain && version.state == Version::State::present;
+}
+
+/// The store does not have this request, or does not allow it.
+bool is_refusal(const http::Response &response) {
+  return response.failure == http::Failure::none &&
+         (response.status / 100 == 4 || response.status == 501);
+}
+
+} // namespace
+
+void Objects::attempt(const ObjectPtr &object, void (Objects::*work)(const ObjectPtr &)) {
+  try {
+    (this->*work)(object);
+  } catch (const std::bad_alloc &) {
+    finish(object, ENOMEM);
+  }
+}
+
+void Objects::begin_removal(const ObjectPtr &object) {
+  const Version &version = object->version;
+  if (version.is_certain && version.state == Version::State::absent)
+    return finish(object, 0);
+  // Few stores support conditions for deletes: otherwise a look shortly before must do.
+  if (is_known(version) && !conditions_.guard_deletes && !was_just_listed(*object))
+    return check_removed(object);
+  remove_soon(object);
+}
+
+/// As it is expected. Another version may be a later one of our own: the store is asked again.
+bool Objects::was_just_listed(const Object &object) const {
+  const Change &change = object.batch.back();
+  return !change.listed_etag.empty() &&
+         conditions_.etag(change.listed_etag) == object.version.etag &&
+         http::Clock::now() - change.listed_at < LIST_IS_FRESH;
+}
+
+void Objects::check_removed(const ObjectPtr &object) {
+  http::Request request = store_.object(http::Method::head, layout_.name(object->number));
+  submit(std::move(request), object, &Objects::take_checked);
+}
+
+void Objects::take_checked(const ObjectPtr &object, const http::Response &response) {
+  if (!Store::is_missing_to_head(response) && !response.is_ok())
+    return fail(object, response, "look at");
+  if (!is_expected(*object, version_of(response)))
+    return stop_writing(object);
+  remove_soon(object);
+}
+
+// ---- together -----------------------------------------------------------------------------------
+
+/// With all others that are about to be removed.
+void Objects::remove_soon(const ObjectPtr &object) {
+  {
+    std::lock_guard lock(mutex_);
+    removals_.push_back(object);
+  }
+  start_next();
+}
+
+/// False: there is nothing to remove.
+bool Objects::send_removals() {
+  std::vector<ObjectPtr> objects;
+  {
+    std::lock_guard lock(mutex_);
+    objects.swap(removals_);
+  }
+  size_t alone = static_cast<size_t>(
+      std::partition(objects.begin(), objects.end(),
+                     [this](const ObjectPtr &object) { return !can_join(*object); }) -
+      objects.begin());
+  if (objects.size() - alone == 1)
+    alone++;
+  for (size_t i = 0; i < alone; i++)
+    attempt(objects[i], &Objects::remove_alone);
+  for (size_t i = alone; i < objects.size(); i += MOST_REMOVALS)
+    remove_together(std::span(objects).subspan(i, std::min(objects.size() - i, MOST_REMOVALS)));
+  return !objects.empty();
+}
+
+/// Not where only a request of its own has the condition.
+bool Objects::can_join(const Object &object) const {
+  return removes_many_.load(std::memory_order_acquire) &&
+         (!is_known(object.version) || !conditions_.guard_deletes || conditions_.guard_batches);
+}
+
+void Objects::remove_together(std::span<const ObjectPtr> objects) {
+  try {
+    const auto batch = std::make_shared<Removals>();
+    std::vector<Removal> removals;
+    for (const ObjectPtr &object : objects)
+      removals.push_back(
+          {layout_.name(object->number), is_known(object->version) && conditions_.guard_batches
+                                             ? object->version.etag
+                                             : std::string()});
+    batch->document = removals_document(removals);
+    batch->objects.assign(objects.begin(), objects.end());
+    http::Request request = store_.remove(batch->document);
+    request.done = [this, batch](const http::Response &response) {
+      try {
+        take_removals(*batch, response);
+      } catch (const std::bad_alloc &) {
+        finish_all(*batch, ENOMEM);
+      }
+    };
+    store_.client().submit(std::move(request));
+  } catch (const std::bad_alloc &) {
+    for (const ObjectPtr &object : objects)
+      finish(object, ENOMEM);
+  }
+}
+
+void Objects::take_removals(Removals &batch, const http::Response &response) {
+  if (is_refusal(response))
+    removes_many_.store(false, std::memory_order_release);
+  else if (!response.is_ok())
+    return fail_all(batch, response);
+  // Empty after a refusal.
+  const std::map<std::string, Removed> results = removals_in(response.text);
+  while (!batch.objects.empty()) {
+    const ObjectPtr object = std::move(batch.objects.back());
+    batch.objects.pop_back();
+    const auto found = results.find(layout_.name(object->number));
+    // Alone it is tried again, and the answer tells more.
+    attempt(object, found == results.end() || found->second == Removed::failed
+                        ? &Objects::remove_alone
+                    : found->second == Removed::yes ? &Objects::finish_removed
+                                                    : &Objects::check_gone);
+  }
+}
+
+void Objects::fail_all(Removals &batch, const http::Response &response) {
+  const Problem problem =
+      store_.problem(response, "cannot remove " + std::to_string(batch.objects.size()) +
+                                   " objects of " + layout_.prefix);
+  nbdkit_error("%s", problem.sentence.c_str());
+  for (const ObjectPtr &object : batch.objects)
+    versions_.forget(object->number); // it may have been removed anyway
+  finish_all(batch, problem.error);
+}
+
+void Objects::finish_all(Removals &batch, int error) {
+  for (const ObjectPtr &object : std::exchange(batch.objects, {}))
+    finish(object, error);
+}
+
+void Objects::finish_removed(const ObjectPtr &object) {
+  versions_.set_absent(object->number);
+  finish(object, 0);
+}
+
+// ---- alone --------------------------------------------------------------------------------------
+
+void Objects::remove_alone(const ObjectPtr &object) {
+  http::Request request = store_.object(http::Method::del, layout_.name(object->number));
+  if (conditions_.guard_deletes && object->version.is_certain)
+    request.headers.push_back(conditions_.header(object->version));
+  submit(std::move(request), object, &Objects::take_removal);
+}
+
+void Objects::take_removal(const ObjectPtr &object, const http::Response &response) {
+  if (response.is_ok() || Store::is_missing(response))
+    return finish_removed(object);
+  if (response.failure == http::Failure::none && response.status == 412)
+    return check_gone(object);
+  versions_.forget(object->number);
+  fail(object, response, "remove");
+}
+
+/// A condition has failed. If the object is gone, an attempt whose answer was lost has removed it.
+void Objects::check_gone(const ObjectPtr &object) {
+  versions_.forget(object->number);
+  http::Request request = store_.object(http::Method::head, layout_.name(object->number));
+  submit(std::move(request), object, &Objects::take_gone);
+}
+
+void Objects::take_gone(const ObjectPtr &object, const http::Response &response) {
+  if (Store::is_missing_to_head(response))
+    return finish_removed(object);
+  if (!response.is_ok())
+    return fail(object, response, "look at");
+  stop_writing(object);
+}
+
+} // namespace s3
