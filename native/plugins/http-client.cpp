@@ -47,6 +47,10 @@ void Client::submit(Request request) {
   loop_->submit(std::move(job));
 }
 
+void Client::call(std::function<void()> work) {
+  loop_->call(std::move(work));
+}
+
 Response Client::perform(Request request) {
   std::mutex mutex;
   // The C++ one needs a libstdc++ that is too new for some systems.

@@ -200,6 +200,8 @@ public:
   void submit(Request request);
   /// Submits, and waits for the response: any thread but the client's own. `done` is ignored.
   Response perform(Request request);
+  /// Runs `work` once on the client's thread, soon. Any thread. Throws std::bad_alloc, without it.
+  void call(std::function<void()> work);
   /// Present and later requests end at once with Failure::stopped. Any thread.
   void stop();
 

@@ -13,7 +13,6 @@ namespace http {
 namespace {
 
 constexpr unsigned MAX_MOVES = 10;
-constexpr size_t MAX_READS = 256; // joined in one request
 // If the start cannot succeed, it should fail soon.
 constexpr unsigned START_ATTEMPTS = 3;
 constexpr std::chrono::seconds WARNING_PAUSE{1};
@@ -36,14 +35,6 @@ std::optional<uint64_t> size_in(const std::string &content_range) {
   return size;
 }
 
-/// What is left of a time that began at `since`; at least 1, so that the request is sent and ends
-/// with the right error.
-unsigned left_ms(unsigned whole_ms, Clock::time_point since) {
-  const int64_t passed_ms =
-      std::chrono::duration_cast<std::chrono::milliseconds>(Clock::now() - since).count();
-  return passed_ms < whole_ms ? whole_ms - static_cast<unsigned>(passed_ms) : 1;
-}
-
 int client_error(const Response &response) {
   const bool is_forbidden = response.status == 401 || response.status == 403;
   return response.failure == Failure::none && is_forbidden ? EPERM : EIO;
@@ -62,7 +53,12 @@ bool is_of_empty_file(const Response &response) {
 
 File::File(FileSettings settings, const Settings &client_settings)
     : settings_(std::move(settings)), client_settings_(client_settings),
-      name_(printable(settings_.target.url)), targets_(settings_.target, client_settings_) {}
+      name_(printable(settings_.target.url)),
+      reads_({.requests = client_settings_.connections, .most_bytes = settings_.max_request_bytes},
+             [this](Reads::Group group) {
+               send(std::make_shared<Group>(Group{std::move(group), targets_.current()}));
+             }),
+      targets_(settings_.target, client_settings_) {}
 
 File::~File() {
   client_.reset(); // answers all that are left
@@ -151,22 +147,9 @@ void File::take_identity(const Response &response) {
 // ---- reads --------------------------------------------------------------------------------------
 
 void File::read(nbdkit::ReadRequest read) {
-  auto group = std::make_shared<Group>();
-  group->since = Clock::now();
-  {
-    std::lock_guard lock(mutex_);
-    if (sent_ == client_settings_.connections) {
-      const uint64_t offset = read.offset(); // before it is moved
-      waiting_.emplace(offset, Waiting{std::move(read), group->since});
-      return;
-    }
-    sent_++;
-  }
-  group->target = targets_.current();
-  group->offset = read.offset();
-  group->count = read.count();
-  group->reads.push_back(std::move(read));
-  send(std::move(group));
+  const uint64_t offset = read.offset(); // before it is moved
+  const uint64_t count = read.count();
+  reads_.add(*client_, offset, count, std::move(read));
 }
 
 void File::send(std::shared_ptr<Group> group) {
@@ -190,8 +173,7 @@ void File::on_response(const std::shared_ptr<Group> &group, const Response &resp
     return;
   else
     fail(*group, response);
-  if (auto next = next_group())
-    send(std::move(next));
+  reads_.is_over();
 }
 
 /// Whether it is the version that we serve, and the requested range.
@@ -252,33 +234,6 @@ void File::fail(Group &group, const Response &response) const {
     nbdkit_error("http: %s: %s", name_.c_str(), words.c_str());
   for (nbdkit::ReadRequest &read : group.reads)
     std::move(read).fail(client_error(response));
-}
-
-/// The next waiting reads; adjacent ones go together. Null if there are none: then one group less
-/// is in flight.
-std::shared_ptr<File::Group> File::next_group() {
-  auto group = std::make_shared<Group>();
-  std::lock_guard lock(mutex_);
-  if (waiting_.empty()) {
-    sent_--;
-    return nullptr;
-  }
-  auto at = waiting_.lower_bound(next_offset_);
-  if (at == waiting_.end())
-    at = waiting_.begin();
-  group->target = targets_.current();
-  group->offset = at->first;
-  group->since = at->second.since;
-  do {
-    group->count += at->second.read.count();
-    group->since = std::min(group->since, at->second.since);
-    group->reads.push_back(std::move(at->second.read));
-    at = waiting_.erase(at);
-  } while (at != waiting_.end() && at->first == group->offset + group->count &&
-           group->count + at->second.read.count() <= settings_.max_request_bytes &&
-           group->reads.size() < MAX_READS);
-  next_offset_ = group->offset + group->count;
-  return group;
 }
 
 /// Limited, because many requests fail at once when a server does.

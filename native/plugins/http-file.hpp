@@ -3,15 +3,13 @@
 #ifndef ASYNCNBD_HTTP_FILE_HPP
 #define ASYNCNBD_HTTP_FILE_HPP
 
-#include <map>
 #include <memory>
-#include <mutex>
 #include <string>
-#include <vector>
 
 #include <nbdkit-async.hpp>
 
 #include "http-client.hpp"
+#include "http-joined-reads.hpp"
 #include "http-target.hpp"
 
 namespace http {
@@ -19,7 +17,7 @@ namespace http {
 struct FileSettings {
   TargetSettings target;
   bool follows_redirects = true;
-  uint64_t max_request_bytes = 4 << 20; // for joined reads
+  uint64_t max_request_bytes = 4 << 20; // of joined reads that wait for a connection
   Retry retry;
 };
 
@@ -39,19 +37,11 @@ public:
   void read(nbdkit::ReadRequest read);
 
 private:
-  struct Waiting {
-    nbdkit::ReadRequest read;
-    Clock::time_point since;
-  };
-  /// Adjacent reads that are one request.
-  struct Group {
-    std::vector<nbdkit::ReadRequest> reads;
-    uint64_t offset = 0;
-    uint64_t count = 0;
-    Clock::time_point since;   // when the first of them came: the deadline counts from then
+  using Reads = JoinedReads<nbdkit::ReadRequest>;
+  struct Group : Reads::Group {
+    std::shared_ptr<const Target> target;
     unsigned moves = 0;        // redirects that it has followed
     bool has_returned = false; // to the first target, after a failure
-    std::shared_ptr<const Target> target;
   };
 
   Request request_of(const Target &target, Range range) const;
@@ -64,7 +54,6 @@ private:
   bool is_right(const Group &group, const Response &response) const;
   bool has_changed(const Response &response) const;
   void fail(Group &group, const Response &response) const;
-  std::shared_ptr<Group> next_group();
   void warn(const Response &response);
 
   const FileSettings settings_;
@@ -75,12 +64,9 @@ private:
   std::string etag_;
   std::string last_modified_;
 
-  std::mutex mutex_;
-  std::multimap<uint64_t, Waiting> waiting_; // under mutex_, by offset
-  uint64_t next_offset_ = 0;       // under mutex_: reads are taken upwards, again and again
-  unsigned sent_ = 0;              // under mutex_: groups
   Clock::time_point last_warning_; // the client's thread
 
+  Reads reads_;
   Targets targets_;
   std::unique_ptr<Client> client_; // must end before the other members
 };

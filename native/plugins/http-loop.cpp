@@ -123,6 +123,17 @@ void Client::Loop::submit(std::unique_ptr<Job> job) {
     sockets_.wake();
 }
 
+void Client::Loop::call(std::function<void()> work) {
+  bool is_waiting = false;
+  {
+    std::lock_guard lock(mutex_);
+    calls_.push_back(std::move(work));
+    is_waiting = std::exchange(is_waiting_, false);
+  }
+  if (is_waiting)
+    sockets_.wake();
+}
+
 void Client::Loop::stop() {
   {
     std::lock_guard lock(mutex_);
@@ -139,6 +150,7 @@ void Client::Loop::run() {
   for (;;) {
     // Answers of one turn leave together.
     nbdkit_async_batch_begin();
+    make_calls(); // which may submit requests
     take_jobs();
     const Clock::time_point now = Clock::now();
     start_attempts(now);
@@ -149,12 +161,12 @@ void Client::Loop::run() {
     if (has_stopped_) {
       fail_all();
       std::lock_guard lock(mutex_);
-      if (is_ending_ && incoming_.empty())
+      if (is_ending_ && incoming_.empty() && calls_.empty())
         return;
     }
     {
       std::lock_guard lock(mutex_);
-      is_waiting_ = incoming_.empty() && !(is_stopping_ && !has_stopped_);
+      is_waiting_ = incoming_.empty() && calls_.empty() && !(is_stopping_ && !has_stopped_);
       if (!is_waiting_)
         continue;
     }
@@ -162,6 +174,16 @@ void Client::Loop::run() {
     std::lock_guard lock(mutex_);
     is_waiting_ = false;
   }
+}
+
+void Client::Loop::make_calls() {
+  Calls taken;
+  {
+    std::lock_guard lock(mutex_);
+    taken.swap(calls_);
+  }
+  for (const std::function<void()> &call : taken)
+    call();
 }
 
 void Client::Loop::take_jobs() {

@@ -4,6 +4,7 @@
 #define ASYNCNBD_HTTP_LOOP_HPP
 
 #include <deque>
+#include <functional>
 #include <map>
 #include <mutex>
 #include <random>
@@ -24,12 +25,15 @@ public:
   /// False, after nbdkit_error(), if the system has no descriptor or thread left.
   bool start();
   void submit(std::unique_ptr<Job> job);
+  void call(std::function<void()> work);
   void stop();
 
 private:
   using Jobs = std::vector<std::unique_ptr<Job>>;
+  using Calls = std::vector<std::function<void()>>;
 
   void run();
+  void make_calls();
   void take_jobs();
   void start_attempts(Clock::time_point now);
   void start_attempt(std::unique_ptr<Job> job, Clock::time_point now);
@@ -52,6 +56,7 @@ private:
 
   std::mutex mutex_;
   Jobs incoming_;            // under mutex_
+  Calls calls_;              // under mutex_
   bool is_waiting_ = false;  // under mutex_: the thread waits or is about to, and must be woken
   bool is_stopping_ = false; // under mutex_
   bool is_ending_ = false;   // under mutex_

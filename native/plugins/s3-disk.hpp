@@ -10,6 +10,9 @@
 #include <string>
 #include <string_view>
 
+#include "http-joined-reads.hpp"
+#include "s3-settings.hpp"
+
 namespace s3 {
 
 /// All clients share one. Any number of requests may come at once, on any thread.
@@ -33,6 +36,13 @@ public:
     std::move(request).done();
   }
 };
+
+/// Of reads. For other requests there are connections too: they wait in the client.
+inline http::JoinLimits join_limits(const Settings &settings, uint64_t boundary_bytes = 0) {
+  return {.requests = settings.http.connections,
+          .most_bytes = 4 << 20,
+          .boundary_bytes = boundary_bytes};
+}
 
 /// The object's length in "bytes 0-4095/1048576", also for an unsatisfiable range.
 inline std::optional<uint64_t> total_of(std::string_view content_range) {

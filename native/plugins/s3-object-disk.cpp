@@ -5,6 +5,10 @@
 
 namespace s3 {
 
+ObjectDisk::ObjectDisk(Store &store)
+    : store_(store), reads_(join_limits(store.settings()),
+                            [this](Reads::Group group) { send(std::move(group)); }) {}
+
 /// A hint for messages, if there are a volume's objects instead.
 std::string ObjectDisk::hint_at_volume() const {
   const Layout layout{store_.settings().key + "/", 0, 1};
@@ -49,30 +53,39 @@ bool ObjectDisk::is_same(const http::Response &response) const {
          response.field(http::Field::etag) == etag_;
 }
 
-void ObjectDisk::read(nbdkit::ReadRequest given) {
+void ObjectDisk::read(nbdkit::ReadRequest request) {
+  const uint64_t offset = request.offset(); // before it is moved
+  const uint64_t count = request.count();
+  reads_.add(store_.client(), offset, count, std::move(request));
+}
+
+void ObjectDisk::send(Reads::Group given) {
+  const auto group = std::make_shared<Reads::Group>(std::move(given));
   http::Request request = store_.object(http::Method::get, store_.settings().key);
-  request.range = http::Range{given.offset(), given.count()};
-  const auto buffer = given.buffer();
-  request.into = {{reinterpret_cast<char *>(buffer.data()), buffer.size()}};
-  auto kept = std::make_shared<nbdkit::ReadRequest>(std::move(given));
-  request.done = [this, kept](const http::Response &response) {
-    finish(std::move(*kept), response);
+  request.range = http::Range{group->offset, group->count};
+  for (const nbdkit::ReadRequest &read : group->reads)
+    request.into.emplace_back(reinterpret_cast<char *>(read.buffer().data()), read.count());
+  request.retry.deadline_ms = http::left_ms(request.retry.deadline_ms, group->since);
+  request.done = [this, group](const http::Response &response) {
+    const bool is_done = is_right(*group, response);
+    for (nbdkit::ReadRequest &read : group->reads)
+      is_done ? std::move(read).done() : std::move(read).fail(EIO);
+    reads_.is_over();
   };
   store_.client().submit(std::move(request));
 }
 
-void ObjectDisk::finish(nbdkit::ReadRequest request, const http::Response &response) {
+/// Otherwise the log says why.
+bool ObjectDisk::is_right(const Reads::Group &group, const http::Response &response) {
   const std::string &key = store_.settings().key;
   const bool is_gone =
       response.failure == http::Failure::none && (response.status == 404 || response.status == 416);
   const bool is_other = is_gone || (response.is_ok() && !is_same(response));
-  const bool is_range_asked_for = response.received == request.count() &&
-                                  is_range(response.field(http::Field::content_range),
-                                           request.offset(), request.count(), size_bytes_);
-  if (response.is_ok() && !is_other && is_range_asked_for) {
-    std::move(request).done();
-    return;
-  }
+  const bool is_range_asked_for =
+      response.received == group.count &&
+      is_range(response.field(http::Field::content_range), group.offset, group.count, size_bytes_);
+  if (response.is_ok() && !is_other && is_range_asked_for)
+    return true;
   if (response.is_ok() && !is_other)
     nbdkit_error("the store does not answer with the range that it was asked for, of the object %s",
                  key.c_str());
@@ -82,7 +95,7 @@ void ObjectDisk::finish(nbdkit::ReadRequest request, const http::Response &respo
   else if (!has_told_of_change_.exchange(true, std::memory_order_relaxed)) // log it only once
     nbdkit_error("the object %s was %s while it was served: start the server again", key.c_str(),
                  is_gone ? "removed or made shorter" : "replaced");
-  std::move(request).fail(EIO);
+  return false;
 }
 
 } // namespace s3

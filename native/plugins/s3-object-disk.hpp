@@ -6,6 +6,7 @@
 #include <memory>
 #include <nbdkit-async.hpp>
 
+#include "http-joined-reads.hpp"
 #include "s3-disk.hpp"
 #include "s3-store.hpp"
 
@@ -13,7 +14,7 @@ namespace s3 {
 
 class ObjectDisk : public Disk {
 public:
-  explicit ObjectDisk(Store &store) : store_(store) {}
+  explicit ObjectDisk(Store &store);
 
   bool start() override;
   uint64_t size_bytes() const override { return size_bytes_; }
@@ -24,9 +25,12 @@ public:
 private:
   std::string hint_at_volume() const;
   bool is_same(const http::Response &response) const;
-  void finish(nbdkit::ReadRequest request, const http::Response &response);
+  using Reads = http::JoinedReads<nbdkit::ReadRequest>;
+  void send(Reads::Group group);
+  bool is_right(const Reads::Group &group, const http::Response &response);
 
   Store &store_;
+  Reads reads_;
   uint64_t size_bytes_ = 0;
   std::string etag_;
   std::atomic<bool> has_told_of_change_{false};

@@ -43,7 +43,8 @@ template <typename Work> void with_parts(const std::shared_ptr<Parts> &parts, Wo
 Volume::Volume(Store &store)
     : store_(store), layout_{store.settings().key + "/", *store.settings().size_bytes,
                              static_cast<uint32_t>(*store.settings().object_bytes)},
-      objects_(store, layout_) {}
+      objects_(store, layout_), reads_(join_limits(store.settings(), layout_.object_bytes),
+                                       [this](Reads::Group group) { send(std::move(group)); }) {}
 
 // ---- start --------------------------------------------------------------------------------------
 
@@ -132,45 +133,58 @@ void Volume::read(nbdkit::ReadRequest request) {
   char *const buffer = reinterpret_cast<char *>(request.buffer().data());
   const PartsPtr parts = answer_later(std::move(request));
   with_parts(parts, [&] {
-    for_pieces(offset, count,
-               [&](const Piece &piece) { read_piece(piece, buffer + piece.done, parts); });
+    for_pieces(offset, count, [&](const Piece &piece) {
+      const uint32_t length = piece.end - piece.begin;
+      reads_.add(store_.client(), offset + piece.done, length,
+                 PieceRead({buffer + piece.done, length}, parts));
+    });
   });
 }
 
-void Volume::read_piece(const Piece &piece, char *buffer, const PartsPtr &parts) {
-  http::Request request = store_.object(http::Method::get, layout_.name(piece.object));
-  const uint32_t length = piece.end - piece.begin;
-  request.range = http::Range{piece.begin, length};
-  request.into = {{buffer, length}};
-  request.done = [this, piece, buffer, parts](const http::Response &response) {
-    with_parts(parts, [&] { take_piece(piece, buffer, parts, response); });
+void Volume::send(Reads::Group given) {
+  const auto group = std::make_shared<Reads::Group>(std::move(given));
+  http::Request request =
+      store_.object(http::Method::get, layout_.name(group->offset / layout_.object_bytes));
+  request.range = http::Range{group->offset % layout_.object_bytes, group->count};
+  for (const PieceRead &read : group->reads)
+    request.into.push_back(read.buffer());
+  request.retry.deadline_ms = http::left_ms(request.retry.deadline_ms, group->since);
+  request.done = [this, group](const http::Response &response) {
+    const int error = error_of(*group, response);
+    for (PieceRead &read : group->reads) {
+      if (error == 0 && response.status == 404)
+        std::fill(read.buffer().begin(), read.buffer().end(), 0);
+      read.finish(error);
+    }
+    reads_.is_over();
   };
   store_.client().submit(std::move(request));
 }
 
-void Volume::take_piece(const Piece &piece, char *buffer, const PartsPtr &parts,
-                        const http::Response &response) {
-  const uint32_t length = piece.end - piece.begin;
-  const std::string name = layout_.name(piece.object);
-  const std::optional<uint64_t> total = total_of(response.field(http::Field::content_range));
-  if (response.failure == http::Failure::none && response.status == 404 &&
-      Store::code_of(response) == "NoSuchKey") {
-    memset(buffer, 0, length);
-  } else if ((response.is_ok() || response.status == 416) && total &&
-             *total != layout_.object_bytes) {
-    nbdkit_error("%s", objects_.wrong_length(piece.object, *total).c_str());
-    parts->fail(EIO);
-  } else if (!response.is_ok()) {
+/// 0 for the right bytes, and for an object that is not there: zeroes. Otherwise the log says why.
+int Volume::error_of(const Reads::Group &group, const http::Response &response) const {
+  if (Store::is_missing(response))
+    return 0;
+  const uint64_t object = group.offset / layout_.object_bytes;
+  const std::string name = layout_.name(object);
+  const std::string &range = response.field(http::Field::content_range);
+  const std::optional<uint64_t> total = total_of(range);
+  if ((response.is_ok() || response.status == 416) && total && *total != layout_.object_bytes) {
+    nbdkit_error("%s", objects_.wrong_length(object, *total).c_str());
+    return EIO;
+  }
+  if (!response.is_ok()) {
     const Problem problem = store_.problem(response, "cannot read the object " + name, name);
     nbdkit_error("%s", problem.sentence.c_str());
-    parts->fail(problem.error);
-  } else if (response.status != 206 || response.received != length ||
-             !is_range(response.field(http::Field::content_range), piece.begin, length,
-                       layout_.object_bytes)) {
+    return problem.error;
+  }
+  if (response.status != 206 || response.received != group.count ||
+      !is_range(range, group.offset % layout_.object_bytes, group.count, layout_.object_bytes)) {
     nbdkit_error("the store does not answer with the range that it was asked for, of the object %s",
                  name.c_str());
-    parts->fail(EIO);
+    return EIO;
   }
+  return 0;
 }
 
 void Volume::change_pieces(uint64_t offset, uint64_t count, const char *data,

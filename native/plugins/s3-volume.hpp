@@ -3,8 +3,13 @@
 #define ASYNCNBD_S3_VOLUME_HPP
 
 #include <atomic>
+#include <cerrno>
+#include <memory>
 #include <nbdkit-async.hpp>
+#include <span>
+#include <utility>
 
+#include "http-joined-reads.hpp"
 #include "s3-disk.hpp"
 #include "s3-listing.hpp"
 #include "s3-objects.hpp"
@@ -36,12 +41,35 @@ private:
     uint32_t end;
     uint32_t done; // bytes of the request before it
   };
+  /// A piece of an object that a request reads. Destroyed without a result, it has failed.
+  class PieceRead {
+  public:
+    PieceRead(std::span<char> buffer, PartsPtr parts) : buffer_(buffer), parts_(std::move(parts)) {}
+    ~PieceRead() {
+      if (parts_ != nullptr)
+        parts_->fail(EIO);
+    }
+    PieceRead(PieceRead &&) noexcept = default;
+    PieceRead &operator=(PieceRead &&) = delete;
+
+    std::span<char> buffer() const { return buffer_; }
+    void finish(int error) {
+      if (error != 0)
+        parts_->fail(error);
+      parts_.reset();
+    }
+
+  private:
+    std::span<char> buffer_;
+    PartsPtr parts_;
+  };
+  using Reads = http::JoinedReads<PieceRead>;
+
   template <typename Each> void for_pieces(uint64_t offset, uint64_t count, Each each) const;
   bool check_objects(const Listing &listing) const;
   bool refuse_empty() const;
-  void read_piece(const Piece &piece, char *buffer, const PartsPtr &parts);
-  void take_piece(const Piece &piece, char *buffer, const PartsPtr &parts,
-                  const http::Response &response);
+  void send(Reads::Group group);
+  int error_of(const Reads::Group &group, const http::Response &response) const;
   void change_pieces(uint64_t offset, uint64_t count, const char *data, const PartsPtr &parts);
   void remove_whole(uint64_t first, uint64_t end, const PartsPtr &parts);
   void tell_extents(nbdkit::ExtentsRequest request, const Listing &listing);
@@ -49,6 +77,7 @@ private:
   Store &store_;
   const Layout layout_;
   Objects objects_;
+  Reads reads_;
   std::atomic<bool> was_empty_{false}; // until a write is known
 };
 

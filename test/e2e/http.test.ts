@@ -107,14 +107,14 @@ describe("a file", () => {
     const wanted = new Map<bigint, Buffer>();
     for (const [i, [offset, length]] of reads.entries())
       wanted.set(BigInt(i), content.subarray(offset, offset + length));
-    client.send(
-      ...reads.map(([offset, length], i) =>
-        encodeRequest({ ...read(offset, length), cookie: BigInt(i) }),
-      ),
-    );
+    const [alone, ...waiting] = reads.map(([offset, length], i) =>
+      encodeRequest({ ...read(offset, length), cookie: BigInt(i) }),
+    ) as [Buffer, ...Buffer[]];
+    client.send(alone);
+    await eventually("the first request", () => ranges.length > 0 || undefined);
+    client.send(...waiting);
     // What comes behind them and is refused at once is answered when all of them wait.
     expect(await client.request({ ...read(content.length, 1), cookie: 99n })).not.toBe(0);
-    await eventually("the first request", () => ranges.length > 0 || undefined);
     answerFirst();
     for (let i = 0; i < reads.length; i++) {
       const { error, cookie } = await client.readReply();
