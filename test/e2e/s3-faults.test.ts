@@ -1,15 +1,14 @@
-// The shipped s3 plugin and stores that fail: a real S3 server (Ceph's radosgw) that is killed, or
-// behind a proxy that loses and delays; and stubs for what that server cannot show.
+// The shipped s3 plugin and stores that fail: a real S3 server (Ceph's radosgw) behind a proxy that
+// loses and delays; and stubs for what that server cannot show.
 
 import { randomBytes } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { setTimeout as sleep } from "node:timers/promises";
 import { beforeAll, describe, expect, test } from "vitest";
-import { randomLoad, verifyByFio } from "../support/fio.js";
 import { ACCESS_KEY, startObjectStore } from "../support/object-store.js";
 import { CMD, ERRNO, EXPORT_FLAG } from "../support/protocol.js";
 import { refusalOf } from "../support/refusal.js";
-import { errorDocument, type Fate, type StoreProxy, startProxy } from "../support/s3-proxy.js";
+import { errorDocument, type Fate, startProxy } from "../support/s3-proxy.js";
 import { BUCKET, S3_ENVIRONMENT, startS3 } from "../support/s3-server.js";
 import { eventually, type RunningServer, startServer } from "../support/server.js";
 import { StrictClient } from "../support/strict-client.js";
@@ -40,50 +39,6 @@ const refusal = (url: string, ...parameters: readonly string[]): Promise<string>
 
 const connect = (server: RunningServer): Promise<StrictClient> =>
   StrictClient.connect(server.socket, { style: "structured" });
-
-/** That fate for each request of the method whose number has the remainder 1. */
-function everyNth(proxy: StoreProxy, n: number, method: RegExp, fate: Fate): void {
-  let count = 0;
-  proxy.fate = (request) =>
-    method.test(request.method ?? "") && ++count % n === 1 ? fate : "pass";
-}
-
-describe("under verified load, a store", () => {
-  test.each<[string, RegExp, Fate]>([
-    ["answers with 500", /./, { status: 500, body: errorDocument("InternalError") }],
-    ["asks for a slower pace", /./, { status: 503, body: errorDocument("SlowDown") }],
-    ["is slow", /./, { delayMs: 300 }],
-    ["cuts bodies", /GET/, "cut the answer"],
-    ["loses requests", /./, "lose the request"],
-    ["loses the answers of writes", /PUT|DELETE/, "lose the answer"],
-    [
-      "says that a condition is being looked at",
-      /PUT/,
-      { status: 409, body: errorDocument("ConditionalRequestConflict") },
-    ],
-  ])(
-    "that %s loses no data",
-    async (_, method, fate) => {
-      const proxy = await startProxy(s3.ceph.s3Port);
-      const server = await serve(proxy.url, ...newVolume());
-      everyNth(proxy, 5, method, fate);
-      await verifyByFio(server, randomLoad(32, "2m", "2m"));
-      expect(server.stderr()).not.toContain("another writer");
-    },
-    60_000,
-  );
-
-  test("that is killed and comes back loses no data", async () => {
-    const server = await serve(s3.url, ...newVolume());
-    const load = verifyByFio(server, [...randomLoad(32, "2m", "4m"), "--rate_iops=400"]);
-    await sleep(500);
-    s3.ceph.signal("client.s3", "SIGKILL");
-    await sleep(2000);
-    await s3.ceph.run("radosgw", "-n", "client.s3");
-    await load;
-    expect(server.stderr()).not.toContain("another writer");
-  }, 60_000);
-});
 
 test("a trim succeeds whose retry the store refuses because the first attempt succeeded", async () => {
   const proxy = await startProxy(s3.ceph.s3Port);
