@@ -10,7 +10,7 @@ import { fileURLToPath } from "node:url";
 import { atLeast, atMost } from "../support/bars.mjs";
 import { addLimit, withDelay } from "../support/link.mjs";
 import { withNginx } from "../support/nginx.mjs";
-import { compare, medianOf } from "../support/remote-store.mjs";
+import { compare, measure as measureServer, medianOf } from "../support/remote-store.mjs";
 import { asyncnbd, canRun, nbdkit } from "../support/servers.mjs";
 
 const DISK_BYTES = 256 << 20;
@@ -52,9 +52,16 @@ const measureObject = (plan) =>
     return [near, far];
   });
 
+const VOLUME_BYTES = 64 << 20;
+const OBJECT_BYTES = 65_536;
+const FILL = {
+  ...{ bytes: OBJECT_BYTES, depth: 16, readPercent: 0, sequential: true },
+  count: VOLUME_BYTES / OBJECT_BYTES,
+};
+
 /** @param {string[]} words @param {string} key */
 function volumes(words, key) {
-  const place = [...words, "size=64M", "object-size=64K"];
+  const place = [...words, `size=${VOLUME_BYTES}`, `object-size=${OBJECT_BYTES}`];
   return {
     "asyncnbd s3": asyncnbd("s3", ...place, `key=${key}-a`, "single-writer=true"),
     ...(canRun("nbdkit", "--dump-plugin", "S3") && {
@@ -71,13 +78,14 @@ const VOLUME_LOADS = [
 ];
 
 /**
- * Of which the first writes what the others use.
+ * Of volumes that are full.
  * @param {string} where
  * @param {Record<string, import("../support/servers.mjs").Server>} servers
  * @param {number} store the process whose time is the store's
  * @param {import("../remote.mjs").Plan} plan
  */
 async function compareVolumes(where, servers, store, plan) {
+  for (const server of Object.values(servers)) await measureServer(server, FILL, store);
   const groups = [];
   for (const { name, ...load } of VOLUME_LOADS)
     groups.push(await compare(`s3 volume, ${where}: ${name}`, servers, store, load, plan));

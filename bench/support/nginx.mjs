@@ -91,7 +91,7 @@ export async function withNginx(bytes, use) {
     `daemon off; ${user} worker_processes 1; pid ${directory}/pid; error_log stderr error;
      events { worker_connections 1024; }
      http { access_log off; keepalive_requests 100000000; sendfile on; ${temporary}
-       client_max_body_size 0; client_body_buffer_size 128k;
+       client_max_body_size 0; client_body_buffer_size 128k; log_not_found off;
        server { listen 127.0.0.1:${port}; root ${directory}/www; ${BUCKET} } }`,
   );
   const options = ["-p", directory, "-e", "stderr", "-c", "nginx.conf"];
