@@ -272,6 +272,7 @@ export const IN_PROSE: Readonly<Record<string, { readonly run: string } | Elsewh
   "npm run bench:pairs -- --other DIR": LONG,
   "npm run bench:plugins": CI("npm run bench:plugins -- --seconds"),
   "npm run bench:start": CI("npm run bench:start -- --rounds"),
+  "npm run bench:remote": CI("npm run bench:remote -- --parts"),
   "npm run bench:tls": CI("npm run bench:tls -- --seconds"),
   "npm run build": { elsewhere: ["package.json", "npm run compile && scripts/prebuild"] },
   "npm run compile": { elsewhere: ["package.json", "npm run compile && scripts/prebuild"] },
