@@ -83,16 +83,18 @@ const VOLUME_LOADS = [
  * @param {Record<string, import("../support/servers.mjs").Server>} servers
  * @param {number} store the process whose time is the store's
  * @param {import("../remote.mjs").Plan} plan
+ * @returns {Promise<import("../remote.mjs").Group[]>}
  */
 async function compareVolumes(where, servers, store, plan) {
   for (const server of Object.values(servers)) await measureServer(server, FILL, store);
+  /** @type {import("../remote.mjs").Group[]} */
   const groups = [];
   for (const { name, ...load } of VOLUME_LOADS)
     groups.push(await compare(`s3 volume, ${where}: ${name}`, servers, store, load, plan));
   return groups;
 }
 
-/** @param {import("../remote.mjs").Plan} plan */
+/** @param {import("../remote.mjs").Plan} plan @returns {Promise<import("../remote.mjs").Group[]>} */
 const measureVolume = (plan) =>
   withNginx(4096, ({ port, worker }) => {
     const words = [`endpoint-url=http://127.0.0.1:${port}`, "bucket=bucket"];

@@ -59,7 +59,8 @@ async function startFull(
 const sent = ({ seen }: StoreProxy, method: string): number =>
   seen.filter((words) => words.startsWith(`${method} `)).length;
 
-const isRemoval = ({ url }: { url?: string }): boolean => url?.endsWith("?delete=") === true;
+const isRemoval = ({ url }: { url?: string | undefined }): boolean =>
+  url?.endsWith("?delete=") === true;
 
 describe("many objects are removed", () => {
   test("a thousand with each request, without a look at each", async () => {
