@@ -41,10 +41,9 @@ public:
   JoinedReads(const JoinLimits &limits, std::function<void(Group)> send)
       : limits_(limits), send_(std::move(send)) {}
 
-  /// Any thread. `Caller` is Client, whose thread sends. Without memory the read fails, or this throws
-  /// std::bad_alloc.
-  template <typename Caller>
-  void add(Caller &client, uint64_t offset, uint64_t count, Read read) {
+  /// Any thread. `Caller` is Client, whose thread sends. Without memory the read fails, or this
+  /// throws std::bad_alloc.
+  template <typename Caller> void add(Caller &client, uint64_t offset, uint64_t count, Read read) {
     bool is_first = false;
     {
       std::lock_guard lock(mutex_);
