@@ -114,9 +114,9 @@ const slow = ({ slow }, server) =>
 
 /** @param {Results} results */
 const slowDeviceBriefly = (results) =>
-  `Of a device that takes ${DELAY_MS} ms for each 128 KiB, one client with 1,024 reads in flight gets ` +
-  `${slow(results, "asyncnbd, C ASYNC")} MiB/s; with nbdkit ${slow(results, "nbdkit, 256 threads")} ` +
-  `at 256 threads, ${slow(results, "nbdkit, 16 threads")} at 16.`;
+  `When each read of 128 KiB takes the device ${DELAY_MS} ms, a client with 1,024 reads in flight gets ` +
+  `${slow(results, "asyncnbd, C ASYNC")} MiB/s; nbdkit gives it ${slow(results, "nbdkit, 256 threads")} ` +
+  `with 256 threads and ${slow(results, "nbdkit, 16 threads")} with 16.`;
 
 /** @param {Results} results @param {string} server @param {"startMs" | "restMib"} what */
 const footprint = ({ footprint }, server, what) =>

@@ -16,9 +16,9 @@ bool is_power_of_two(uint32_t value) {
 // The rules of "Block size constraints", as nbdkit applies them to its plugins.
 const char *block_size_fault(const BlockSizes &sizes) {
   if (!is_power_of_two(sizes.minimum) || sizes.minimum > 65536)
-    return "the minimum must be a power of 2 up to 64 KiB";
+    return "the minimum must be a power of two up to 64 KiB";
   if (!is_power_of_two(sizes.preferred) || sizes.preferred < 512 || sizes.preferred > (32u << 20))
-    return "the preferred size must be a power of 2 from 512 bytes to 32 MiB";
+    return "the preferred size must be a power of two from 512 bytes to 32 MiB";
   if (sizes.maximum != UINT32_MAX && sizes.maximum % sizes.minimum != 0)
     return "the maximum must be a multiple of the minimum or 2^32-1";
   if (sizes.minimum > sizes.preferred || sizes.preferred > sizes.maximum)

@@ -178,7 +178,10 @@ const rateFilter = defineFilter({
 const cowFilter = defineFilter({
   name: "cow",
   config: {
-    "cow-block-size": { ...block, description: "Size of the blocks that are copied, a power of 2" },
+    "cow-block-size": {
+      ...block,
+      description: "Size of the blocks that are copied, a power of two",
+    },
     "cow-on-cache": { type: "bool", description: "Copy blocks that clients ask to cache" },
     "cow-on-read": {
       type: "bool",
@@ -205,7 +208,7 @@ const cacheFilter = defineFilter({
     },
     "cache-min-block-size": {
       ...block,
-      description: "Least size of the blocks that are cached, a power of 2",
+      description: "Least size of the blocks that are cached, a power of two",
     },
     "cache-max-size": {
       type: "size",

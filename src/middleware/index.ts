@@ -85,7 +85,7 @@ export function delay(options: DelayOptions): Middleware {
 }
 
 export interface CowOptions {
-  /** What is copied at once, in bytes, a power of 2. By default 64 KiB. */
+  /** What is copied at once, in bytes, a power of two. By default 64 KiB. */
   readonly blockBytes?: number;
   /** Copy what is read too, so that it is fetched once; or only while this file exists. By default no. */
   readonly onRead?: boolean | string;
@@ -110,7 +110,7 @@ export interface CacheOptions {
    * but flushes and FUA are ignored. By default "writethrough".
    */
   readonly mode?: "writethrough" | "writeback" | "unsafe";
-  /** What is fetched and kept at once, a power of 2. By default 64 KiB. */
+  /** What is fetched and kept at once, a power of two. By default 64 KiB. */
   readonly blockBytes?: number;
   /** Of all blocks of a disk. By default there is no limit but the disk's size. */
   readonly maxBytes?: number;

@@ -22,7 +22,7 @@ const blocksizeFilter = defineFilter({
     minblock: {
       ...size,
       maximum: 65536,
-      description: "Size of the blocks that the plugin takes, a power of 2 (default its own)",
+      description: "Size of the blocks that the plugin takes, a power of two (default its own)",
     },
     maxdata: {
       ...size,

@@ -67,8 +67,11 @@ const truncateFilter = defineFilter({
   name: "truncate",
   config: {
     truncate: { ...size, description: "The size (default the plugin's)" },
-    "round-up": { ...unit, description: "Make it a multiple of this, a power of 2, and larger" },
-    "round-down": { ...unit, description: "Make it a multiple of this, a power of 2, and smaller" },
+    "round-up": { ...unit, description: "Make it a multiple of this, a power of two, and larger" },
+    "round-down": {
+      ...unit,
+      description: "Make it a multiple of this, a power of two, and smaller",
+    },
   },
   create: (config) =>
     truncate({

@@ -30,7 +30,7 @@ export async function callPlugin(
   }
 }
 
-/** Nobody would ask it, and it would let in whom it is to keep out. */
+/** Nothing would ask it about clients, so it would let in those that it should keep out. */
 function refuseUnheard(layer: Layer): void {
   if (isNative(layer) && seesClients(layer))
     throw new AsyncnbdError(
