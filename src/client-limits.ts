@@ -1,5 +1,5 @@
 // What a server does for one client, and for how long: the one table of these limits. The command
-// line and programs set them, and native/nbd obeys them.
+// line and programs set them; native/nbd/client_limits.hpp has them for what obeys them.
 
 export interface ClientLimits {
   /** Calls of a C plugin in progress at once on a connection. By default 16. */
@@ -24,6 +24,11 @@ export interface Limit {
   /** Its name on the command line, where a time is given with a unit. */
   readonly option: string;
   readonly unit: "calls" | "us" | "ms" | "bytes";
+  readonly short?: string;
+  /** For --help. */
+  readonly help: string;
+  /** nbdkit has the option, too. */
+  readonly isOfNbdkit?: true;
   readonly byDefault: number;
   readonly minimum: number;
   readonly maximum: number;
@@ -34,16 +39,34 @@ const DAY_MS = 24 * 3600 * 1000;
 export const CLIENT_LIMITS: Readonly<Record<keyof ClientLimits, Limit>> = {
   threads: {
     option: "threads",
+    short: "t",
     unit: "calls",
+    help: "Requests in progress per connection, if the plugin allows several; 16 by default",
+    isOfNbdkit: true,
     byDefault: 16, // as nbdkit's
     minimum: 1,
     maximum: 2 ** 31 - 1,
   },
-  spinUs: { option: "spin", unit: "us", byDefault: 50, minimum: 0, maximum: 10_000 },
-  graceMs: { option: "grace", unit: "ms", byDefault: 30_000, minimum: 0, maximum: DAY_MS },
+  spinUs: {
+    option: "spin",
+    unit: "us",
+    help: "How long an idle connection polls before it sleeps, 50us by default; 0 disables polling",
+    byDefault: 50,
+    minimum: 0,
+    maximum: 10_000,
+  },
+  graceMs: {
+    option: "grace",
+    unit: "ms",
+    help: "How long a closing connection waits for unanswered requests, 30s by default",
+    byDefault: 30_000,
+    minimum: 0,
+    maximum: DAY_MS,
+  },
   stallTimeoutMs: {
     option: "stall-timeout",
     unit: "ms",
+    help: "How long a client may leave a request half-sent, or its replies unread, 300s by default; 0 disables the limit. While others wait for its memory, 10s at most",
     byDefault: 300_000,
     minimum: 0,
     maximum: DAY_MS,
@@ -51,6 +74,7 @@ export const CLIENT_LIMITS: Readonly<Record<keyof ClientLimits, Limit>> = {
   maxConnectionInFlightBytes: {
     option: "max-connection-in-flight",
     unit: "bytes",
+    help: "Memory limit for one client's requests in progress, 256M by default",
     byDefault: 2 ** 28,
     minimum: 1,
     maximum: Number.MAX_SAFE_INTEGER,

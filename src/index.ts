@@ -9,7 +9,7 @@ export type {
   TransmissionEnd,
 } from "./addon/types.js";
 export type { TlsPriority, TlsVersion } from "./config/tls.js";
-export type { Endpoint } from "./config/uri.js";
+export type { Endpoint } from "./config/listeners/index.js";
 export { AsyncnbdError, type ErrorCode, type ErrorDetails } from "./errors.js";
 export type { FilterChoice } from "./filters/choice.js";
 export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";

@@ -2,7 +2,9 @@
 #include "addon/listener_wrap.hpp"
 
 #include <cerrno>
+#include <string>
 #include <unistd.h>
+#include <vector>
 
 #include "transport/listen.hpp"
 
@@ -28,36 +30,19 @@ Napi::Value to_js(Napi::Env env, const transport::Listeners &listeners) {
   return result;
 }
 
-// These return { fds, port } or { error }.
-
-Napi::Value listen_tcp(const Napi::CallbackInfo &info) {
-  int family = info[2].As<Napi::Number>();
-  return to_js(info.Env(),
-               transport::listen_tcp(info[0].As<Napi::String>(), info[1].As<Napi::String>(),
-                                     family == 4   ? transport::Family::ipv4
-                                     : family == 6 ? transport::Family::ipv6
-                                                   : transport::Family::any));
-}
-
-Napi::Value listen_unix(const Napi::CallbackInfo &info) {
-  return to_js(info.Env(), transport::listen_unix(info[0].As<Napi::String>()));
-}
-
-Napi::Value listen_vsock(const Napi::CallbackInfo &info) {
-  return to_js(info.Env(), transport::listen_vsock(info[0].As<Napi::Number>().Uint32Value()));
-}
-
-Napi::Value adopt_listeners(const Napi::CallbackInfo &info) {
-  return to_js(info.Env(), transport::adopt_listeners(info[0].As<Napi::Number>()));
+// listen(kind, ...words): { fds, port, tookOver }, or { error }.
+Napi::Value listen_on(const Napi::CallbackInfo &info) {
+  std::vector<std::string> words;
+  for (size_t i = 1; i < info.Length(); i++)
+    words.push_back(info[i].As<Napi::String>());
+  const std::string kind = info[0].As<Napi::String>();
+  return to_js(info.Env(), transport::listen_on(kind, words));
 }
 
 } // namespace
 
 void define_listening_functions(Napi::Env env, Napi::Object exports) {
-  exports.Set("listenTcp", Napi::Function::New(env, listen_tcp));
-  exports.Set("listenUnix", Napi::Function::New(env, listen_unix));
-  exports.Set("listenVsock", Napi::Function::New(env, listen_vsock));
-  exports.Set("adoptListeners", Napi::Function::New(env, adopt_listeners));
+  exports.Set("listen", Napi::Function::New(env, listen_on));
 }
 
 Napi::Function ListenerWrap::define(Napi::Env env) {

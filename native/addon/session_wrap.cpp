@@ -173,9 +173,8 @@ void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
 
 } // namespace
 
-// start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, threads, spinUs, graceMs,
-// stallTimeoutMs, maxConnectionInFlightBytes, shortcuts, latencies, latenciesOf }): resolves when
-// the connection has closed.
+// start({ flags, replyStyle, contexts, blockBytes, maxPayloadBytes, shortcuts, latencies,
+// latenciesOf, … }), and all of nbd::ClientLimits: resolves when the connection has closed.
 Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   Napi::Env env = info.Env();
   auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
@@ -185,11 +184,7 @@ Napi::Value SessionWrap::start(const Napi::CallbackInfo &info) {
   };
   const nbd::TransmissionSettings settings{
       static_cast<uint16_t>(number("flags")),
-      static_cast<unsigned>(number("threads")),
-      static_cast<unsigned>(number("spinUs")),
-      std::chrono::milliseconds(number("graceMs")),
-      std::chrono::milliseconds(number("stallTimeoutMs")),
-      static_cast<uint64_t>(number("maxConnectionInFlightBytes")),
+      nbd::ClientLimits::from(number),
       budget_,
       style_of(options.Get("replyStyle").As<Napi::String>()),
       contexts_of(options.Get("contexts").As<Napi::Array>()),

@@ -19,7 +19,7 @@ Connection::Connection(Resources &resources, Ends ends, const TransmissionSettin
               settings.style),
       client_waits_(shared_.runtime,
                     {shared_.transport, reader_, completions_.replies(), admission_.memory()},
-                    shared_.failure, settings.stall_timeout),
+                    shared_.failure, settings.limits.stall_timeout),
       leader_({shared_, admission_, reader_, completions_, client_waits_, place_, loop_, latency_},
               [this] { finish(); }),
       on_closed_(std::move(on_closed)) {
@@ -38,7 +38,7 @@ bool Connection::start() {
   enter(Phase::prepared, Phase::serving);
   schedule::IdlePoller &poller = shared_.runtime.idle_poller;
   shared_.life = shared_from_this();
-  poller.candidate_begins(shared_.settings.spin_us);
+  poller.candidate_begins(shared_.settings.limits.spin_us);
   shared_.ends.client->set_transport(&shared_.transport);
   if (leader_.start())
     return true;

@@ -34,7 +34,7 @@ Leader::Leader(const Parts &parts, std::function<void()> on_end)
       intake_({shared_.transport, reader_, completions_.requests(), completions_.replies(), waits_,
                shared_.stop_requested},
               schedule::Spinner(shared_.runtime.clock, shared_.runtime.spin_limit,
-                                shared_.settings.spin_us),
+                                shared_.settings.limits.spin_us),
               when_full()),
       token_(shared_.runtime.slow_calls) {}
 

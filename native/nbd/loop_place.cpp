@@ -46,7 +46,7 @@ void LoopPlace::note(const backend::Request &request, bool is_alone) {
 bool LoopPlace::enter(schedule::Pollable &pollable) {
   base::invariant(!is_there(), "a connection enters its loop once");
   const transport::Transport &transport = shared_.transport;
-  loop_->spin_for(shared_.settings.spin_us);
+  loop_->spin_for(shared_.settings.limits.spin_us);
   Registration *registration = loop_->add(pollable, {transport.input_fd(), transport.wake_fd()});
   registration_.store(registration); // sequentially consistent: see wake_to_stop
   if (registration != nullptr && wait_for_turn())

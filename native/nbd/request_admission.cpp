@@ -5,7 +5,7 @@ namespace asyncnbd::nbd {
 
 RequestAdmission::RequestAdmission(Transmission &transmission)
     : shared_(transmission),
-      memory_(shared_.settings.max_bytes, shared_.settings.server_budget.get(),
+      memory_(shared_.settings.limits.in_flight_bytes, shared_.settings.server_budget.get(),
               MemoryAccount::ALLOTTED_BYTES +
                   shared_.backend.bytes_besides(wire::NBD_CMD_WRITE, MemoryAccount::FIRST_BYTES)) {}
 

@@ -17,7 +17,7 @@ ExportFacts facts_of(const backend::Facts &facts, const TransmissionSettings &se
 }
 
 unsigned threads_of(const backend::Facts &facts, const TransmissionSettings &settings) {
-  return facts.thread_model >= backend::ThreadModel::parallel ? settings.max_threads : 1;
+  return facts.thread_model >= backend::ThreadModel::parallel ? settings.limits.threads : 1;
 }
 
 } // namespace
@@ -31,7 +31,7 @@ Transmission::Transmission(Resources &resources, Ends given, const TransmissionS
       may_send_holes(settings.style != wire::ReplyStyle::simple &&
                      backend.facts().has_sparse_reads),
       system_receives(transport.can_move_pages()),
-      may_pipe(settings.has_shortcuts && system_receives), grace_ms(settings.grace.count()),
+      may_pipe(settings.has_shortcuts && system_receives), grace_ms(settings.limits.grace.count()),
       stop_by_ms(INT64_MAX) {}
 
 std::chrono::milliseconds Transmission::time_to_close() const {

@@ -9,6 +9,7 @@
 #include "backend/backend.hpp"
 #include "nbd/check.hpp"
 #include "nbd/client_context.hpp"
+#include "nbd/client_limits.hpp"
 #include "nbd/failure.hpp"
 #include "nbd/latency_counters.hpp"
 #include "nbd/request_counters.hpp"
@@ -20,14 +21,8 @@
 namespace asyncnbd::nbd {
 
 struct TransmissionSettings {
-  uint16_t flags;       // NBD_FLAG_*, as the client was told
-  unsigned max_threads; // calls in progress at once, if the thread model allows more than one
-  unsigned spin_us;     // how long to look for requests before sleeping
-  // How long requests that stay unanswered keep a connection that has ended otherwise.
-  std::chrono::milliseconds grace;
-  // How long a client may be waited for that does not go on; 0: for ever.
-  std::chrono::milliseconds stall_timeout;
-  uint64_t max_bytes;                                // in flight on this connection
+  uint16_t flags; // NBD_FLAG_*, as the client was told
+  ClientLimits limits;
   std::shared_ptr<base::MemoryBudget> server_budget; // in flight on all, or nullptr
   wire::ReplyStyle style = wire::ReplyStyle::simple;
   std::vector<MetaContext> contexts{}; // negotiated

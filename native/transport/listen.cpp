@@ -1,7 +1,10 @@
 // See listen.hpp.
 #include "transport/listen.hpp"
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
+#include <cstdlib>
 #include <cstring>
 #include <ctime>
 #include <fcntl.h>
@@ -16,6 +19,7 @@
 #include <linux/vm_sockets.h> // needs what sys/socket.h has
 
 #include "base/error_numbers.hpp"
+#include "base/invariant.hpp"
 
 namespace asyncnbd::transport {
 
@@ -144,24 +148,25 @@ bool is_no_socket(const sockaddr_un &address) {
   return lstat(address.sun_path, &status) == 0 && !S_ISSOCK(status.st_mode);
 }
 
-int address_family(Family family) {
-  switch (family) {
-  case Family::ipv4:
-    return AF_INET;
-  case Family::ipv6:
-    return AF_INET6;
-  default:
-    return AF_UNSPEC;
-  }
+using Words = std::vector<std::string>;
+
+// A number from JavaScript, which has checked it.
+unsigned long number_of(const std::string &word) {
+  return strtoul(word.c_str(), nullptr, 10);
 }
 
-} // namespace
+int address_family(const std::string &word) {
+  return word == "4" ? AF_INET : word == "6" ? AF_INET6 : AF_UNSPEC;
+}
 
-Listeners listen_tcp(const std::string &host, const std::string &port, Family family) {
+// A host, "" for all interfaces; a number or a service's name, where "0" lets the system choose the
+// same port for every address; "4" or "6" for one family only.
+Listeners listen_tcp(const Words &words) {
+  const std::string &host = words[0], &port = words[1];
   Listeners listeners;
   addrinfo hints{};
   hints.ai_flags = AI_PASSIVE;
-  hints.ai_family = address_family(family);
+  hints.ai_family = address_family(words[2]);
   hints.ai_socktype = SOCK_STREAM;
   addrinfo *addresses = nullptr;
   int failure =
@@ -187,7 +192,9 @@ Listeners listen_tcp(const std::string &host, const std::string &port, Family fa
   return listeners;
 }
 
-Listeners listen_unix(const std::string &path) {
+// A path.
+Listeners listen_unix(const Words &words) {
+  const std::string &path = words[0];
   Listeners listeners;
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
@@ -217,12 +224,13 @@ Listeners listen_unix(const std::string &path) {
   return listeners;
 }
 
-Listeners listen_vsock(uint32_t port) {
+// A port. For the host and other virtual machines, on any of this machine's context ids.
+Listeners listen_vsock(const Words &words) {
   Listeners listeners;
   sockaddr_vm address{};
   address.svm_family = AF_VSOCK;
   address.svm_cid = VMADDR_CID_ANY;
-  address.svm_port = port;
+  address.svm_port = static_cast<unsigned>(number_of(words[0]));
   int fd = socket(AF_VSOCK, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd == -1 || bind(fd, reinterpret_cast<sockaddr *>(&address), sizeof address) == -1 ||
       listen(fd, SOMAXCONN) == -1) {
@@ -235,8 +243,10 @@ Listeners listen_vsock(uint32_t port) {
   return listeners;
 }
 
-Listeners adopt_listeners(int count) {
+// How many sockets this process was started with.
+Listeners adopt_listeners(const Words &words) {
   constexpr int FIRST = STDERR_FILENO + 1; // SD_LISTEN_FDS_START
+  const int count = static_cast<int>(number_of(words[0]));
   Listeners listeners;
   for (int fd = FIRST; fd < FIRST + count; fd++) {
     int listens = 0;
@@ -251,6 +261,29 @@ Listeners adopt_listeners(int count) {
     listeners.fds.push_back(fd);
   }
   return listeners;
+}
+
+struct Kind {
+  std::string_view name;
+  size_t words;
+  Listeners (*listen)(const Words &words);
+};
+
+constexpr auto KINDS = std::to_array<Kind>({
+    {"tcp", 3, listen_tcp},
+    {"unix", 1, listen_unix},
+    {"vsock", 1, listen_vsock},
+    {"activated", 1, adopt_listeners},
+});
+
+} // namespace
+
+Listeners listen_on(std::string_view kind, const Words &words) {
+  const auto *found = std::find_if(KINDS.begin(), KINDS.end(),
+                                   [kind](const Kind &each) { return each.name == kind; });
+  base::invariant(found != KINDS.end(), "JavaScript asks for a kind of listener that there is");
+  base::invariant(found->words == words.size(), "a kind of listener gets its words");
+  return found->listen(words);
 }
 
 int accept_client(int listening_fd) {

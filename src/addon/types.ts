@@ -55,7 +55,14 @@ export interface MadeFile {
   readonly inode: bigint;
 }
 
-export type Listening = { fds: number[]; port: number } | { error: string; fds?: undefined };
+export type Listening =
+  | {
+      readonly fds: readonly number[];
+      readonly port: number;
+      /** The place of a unix socket on which nobody listened any more. */
+      readonly tookOver: boolean;
+    }
+  | { readonly error: string; readonly fds?: undefined };
 
 /** Paths of PEM files, or of one with pre-shared keys. */
 export interface TlsFiles {
@@ -153,13 +160,8 @@ export interface Addon {
     onClient: (fd: number, errno: number) => void,
   ) => NativeListener;
 
-  /** host "": all interfaces. family: 4, 6, or 0 for both. */
-  listenTcp(host: string, port: string, family: 0 | 4 | 6): Listening;
-  listenVsock(port: number): Listening;
-  /** Takes the place of a socket on which nobody listens any more. */
-  listenUnix(path: string): Listening & { readonly tookOver?: boolean };
-  /** Listening sockets that this process was started with, from descriptor 3 on. */
-  adoptListeners(count: number): Listening;
+  /** By the kind of a listener, and what src/config/listeners/ has of it for the system. */
+  listen(kind: string, ...words: readonly string[]): Listening;
   /** Of a connected socket. */
   peerOf(fd: number): PeerAddress;
   /** Two connected unix stream sockets, closed at exec. */

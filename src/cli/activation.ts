@@ -1,10 +1,11 @@
 // Socket activation: listening sockets from whoever has started us, such as systemd or libnbd.
 
-import type { GivenOptions } from "../config/parse.js";
+import type { GivenOptions } from "../config/given-options.js";
+import { ASKING_OPTIONS } from "../config/listeners/index.js";
 import { UsageError } from "../errors.js";
 
 /** What would make sockets of their own, or none. */
-const CONTRADICTIONS = ["ipaddr", "port", "run", "single", "unix", "vsock"];
+const CONTRADICTIONS = [...ASKING_OPTIONS, "run"];
 
 /**
  * How many sockets have been handed over, as descriptors from 3 on: sd_listen_fds(3). Takes the

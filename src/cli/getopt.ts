@@ -2,7 +2,7 @@
 // clusters of short options, and "--".
 
 import { didYouMean } from "../config/nearest.js";
-import type { GivenOptions } from "../config/parse.js";
+import type { GivenOptions } from "../config/given-options.js";
 import { UsageError } from "../errors.js";
 import type { OptionSpec } from "./options.js";
 

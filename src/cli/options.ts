@@ -1,20 +1,10 @@
 // The one table of the command line's options: parsing, --help and completion come from it.
 
-export interface OptionSpec {
-  /** Without dashes; the key under which parsing records it. */
-  readonly name: string;
-  readonly aliases?: readonly string[];
-  readonly short?: string;
-  /** What stands for the value in --help; an option without takes none. */
-  readonly value?: string;
-  /** What a shell can complete the value with. */
-  readonly completes?: "file" | "directory" | "user" | "group" | "filter" | readonly string[];
-  /** Absent for options that are only recognised, to say that they are not supported yet. */
-  readonly help?: string;
-  /** nbdkit 1.32 has no such option. */
-  readonly isAddition?: true;
-  readonly group: "listen" | "serve" | "process" | "information" | "later";
-}
+import { CLIENT_LIMITS } from "../client-limits.js";
+import { LISTENER_OPTIONS } from "../config/listeners/index.js";
+import type { OptionSpec } from "../config/option-spec.js";
+
+export type { OptionSpec };
 
 export const GROUP_TITLES: Readonly<Record<OptionSpec["group"], string>> = {
   listen: "Where clients connect",
@@ -24,49 +14,24 @@ export const GROUP_TITLES: Readonly<Record<OptionSpec["group"], string>> = {
   later: "",
 };
 
+const VALUE_OF_UNIT = { calls: "N", us: "TIME", ms: "TIME", bytes: "SIZE" } as const;
+
+const LIMITS: readonly OptionSpec[] = Object.values(CLIENT_LIMITS).map((limit) => ({
+  name: limit.option,
+  ...(limit.short !== undefined && { short: limit.short }),
+  value: VALUE_OF_UNIT[limit.unit],
+  ...(limit.isOfNbdkit !== true && { isAddition: true as const }),
+  group: "serve" as const,
+  help: limit.help,
+}));
+
 export const OPTIONS: readonly OptionSpec[] = [
-  {
-    name: "unix",
-    short: "U",
-    value: "PATH",
-    completes: "file",
-    group: "listen",
-    help: "Listen on a unix socket; - creates a private one",
-  },
-  {
-    name: "port",
-    short: "p",
-    value: "PORT",
-    group: "listen",
-    help: "TCP port or service, 10809 by default; 0 takes any free one and prints its URI",
-  },
-  {
-    name: "ipaddr",
-    aliases: ["ip-addr"],
-    short: "i",
-    value: "ADDRESS",
-    group: "listen",
-    help: "Listen on this address only",
-  },
-  { name: "ipv4-only", short: "4", group: "listen", help: "Listen on IPv4 only" },
-  { name: "ipv6-only", short: "6", group: "listen", help: "Listen on IPv6 only" },
-  {
-    name: "vsock",
-    group: "listen",
-    help: "Listen on a vsock port, for virtual machines and their host, instead of TCP",
-  },
+  ...LISTENER_OPTIONS,
   {
     name: "selinux-label",
     value: "LABEL",
     group: "listen",
     help: "Give the socket this label of SELinux, such as system_u:object_r:svirt_socket_t:s0",
-  },
-  {
-    name: "single",
-    aliases: ["stdin"],
-    short: "s",
-    group: "listen",
-    help: "Serve one client on standard input and output",
   },
   {
     name: "timeout",
@@ -126,13 +91,6 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Put a filter in front of the plugin; may be repeated, clients meet the first one",
   },
   {
-    name: "threads",
-    short: "t",
-    value: "N",
-    group: "serve",
-    help: "Requests in progress per connection, if the plugin allows several; 16 by default",
-  },
-  {
     name: "watch",
     isAddition: true,
     group: "serve",
@@ -145,13 +103,7 @@ export const OPTIONS: readonly OptionSpec[] = [
     group: "serve",
     help: "Run a TypeScript plugin on N threads, each with an instance and a share of the clients",
   },
-  {
-    name: "spin",
-    isAddition: true,
-    value: "TIME",
-    group: "serve",
-    help: "How long an idle connection polls before it sleeps, 50us by default; 0 disables polling",
-  },
+  ...LIMITS,
   {
     name: "max-in-flight",
     isAddition: true,
@@ -160,32 +112,11 @@ export const OPTIONS: readonly OptionSpec[] = [
     help: "Memory limit for all requests in progress, 1G by default; each client has 128K more, and the one that has waited longest 64M",
   },
   {
-    name: "max-connection-in-flight",
-    isAddition: true,
-    value: "SIZE",
-    group: "serve",
-    help: "Memory limit for one client's requests in progress, 256M by default",
-  },
-  {
     name: "max-connections",
     isAddition: true,
     value: "N",
     group: "serve",
     help: "Limit of clients at once; others wait until one disconnects",
-  },
-  {
-    name: "grace",
-    isAddition: true,
-    value: "TIME",
-    group: "serve",
-    help: "How long a closing connection waits for unanswered requests, 30s by default",
-  },
-  {
-    name: "stall-timeout",
-    isAddition: true,
-    value: "TIME",
-    group: "serve",
-    help: "How long a client may leave a request half-sent, or its replies unread, 300s by default; 0 disables the limit. While others wait for its memory, 10s at most",
   },
   {
     name: "no-sr",

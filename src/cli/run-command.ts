@@ -3,7 +3,8 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { constants } from "node:os";
 import { addon } from "../addon/addon.js";
-import { type Endpoint, type UriTls, uriOf } from "../config/uri.js";
+import type { Endpoint } from "../config/listeners/index.js";
+import { type UriTls, uriOf } from "../config/uri.js";
 
 const quote = (text: string): string => `'${text.replaceAll("'", "'\\''")}'`;
 
@@ -19,8 +20,8 @@ export function scriptFor(
     ["uri", uri],
     ["nbd", uri],
     ["exportname", exportName],
-    ["port", endpoint.kind === "tcp" || endpoint.kind === "vsock" ? String(endpoint.port) : ""],
-    ["unixsocket", endpoint.kind === "unix" ? endpoint.path : ""],
+    ["port", "port" in endpoint ? String(endpoint.port) : ""],
+    ["unixsocket", "path" in endpoint ? endpoint.path : ""],
   ];
   if (tls.mode !== "off") {
     variables.push(["tls", tls.mode === "require" ? "2" : "1"]);

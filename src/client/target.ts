@@ -1,6 +1,6 @@
 // Where a server is: an NBD URI, or an object that says it.
 
-import { DEFAULT_PORT } from "../config/uri.js";
+import { DEFAULT_PORT } from "../config/uri-parts.js";
 import type { ClientTls } from "./tls.js";
 
 /** A server of `serve()` in this process; anything that hands out a connected descriptor. */

@@ -8,24 +8,15 @@ import {
   DEFAULT_HANDSHAKE_TIMEOUT_MS,
   DEFAULT_MAX_IN_FLIGHT_BYTES,
 } from "./defaults.js";
+import { type GivenOptions, integer } from "./given-options.js";
 import { parseInteger } from "./integer.js";
-import { MAX_INT, MAX_PORT, MAX_WORKERS } from "./limits.js";
+import { MAX_INT, MAX_WORKERS } from "./limits.js";
+import { EXCLUSIVE_OPTIONS, parseListen } from "./listeners/index.js";
 import { didYouMean } from "./nearest.js";
-import type { Config, DebugFlag, Listen, LogSink } from "./schema.js";
+import type { Config, DebugFlag, LogSink } from "./schema.js";
 import { parseSize } from "./size.js";
 import { parseTimeMs } from "./time.js";
 import { parseTlsMode, parseTlsPriority, type TlsConfig } from "./tls.js";
-import { DEFAULT_PORT } from "./uri.js";
-
-/** Every occurrence of every option, in order, by its main name without dashes. */
-export interface GivenOptions {
-  has(option: string): boolean;
-  /** The last occurrence's value. */
-  last(option: string): string | undefined;
-  all(option: string): readonly string[];
-  /** Of several options, the name of the one given last. */
-  lastOf(...options: string[]): string | undefined;
-}
 
 const MIN_INT = -(2 ** 31);
 
@@ -101,15 +92,7 @@ function checkCombinations(given: GivenOptions): void {
       "--swap is not supported, because Node.js aborts when its memory is locked. To keep the " +
         "server out of swap, run: systemd-run --scope -p MemorySwapMax=0 asyncnbd …",
     );
-  const exclusive: [string, string][] = [
-    ["single", "run"],
-    ["single", "unix"],
-    ["single", "port"],
-    ["unix", "port"],
-    ["vsock", "unix"],
-    ["vsock", "single"],
-  ];
-  for (const [one, other] of exclusive)
+  for (const [one, other] of EXCLUSIVE_OPTIONS)
     if (given.has(one) && given.has(other))
       throw new UsageError(`--${one} and --${other} cannot be used together`);
 }
@@ -129,51 +112,6 @@ function parseTls(given: GivenOptions): TlsConfig {
       "--oldstyle and --tls=require cannot be used together: oldstyle has no TLS",
     );
   return config;
-}
-
-/** The highest is the system's word for any. */
-const MAX_VSOCK_PORT = 2 ** 32 - 2;
-
-function parseListen(given: GivenOptions): Listen {
-  if (given.has("single")) return { kind: "stdio" };
-  if (given.has("vsock"))
-    return { kind: "vsock", port: integer(given, "port", 0, MAX_VSOCK_PORT) ?? DEFAULT_PORT };
-  const path = given.last("unix");
-  const isTcp = given.has("port") || given.has("ipaddr");
-  // As nbdkit since 1.36: a command needs no port that others could find.
-  if (path === "-" || (path === undefined && given.has("run") && !isTcp))
-    return { kind: "private-unix" };
-  if (path !== undefined) return { kind: "unix", path: resolve(path) };
-  const family = given.lastOf("ipv4-only", "ipv6-only");
-  return {
-    kind: "tcp",
-    host: given.last("ipaddr") ?? "",
-    port: parsePort(given.last("port") ?? String(DEFAULT_PORT)),
-    family: family === "ipv4-only" ? 4 : family === "ipv6-only" ? 6 : 0,
-  };
-}
-
-/** A number, or a service's name. The system takes the numbers modulo 65536, and "" for none. */
-function parsePort(text: string): string {
-  const isNumber = /^\s*[+-]?\d+$/.test(text);
-  if (text === "" || (isNumber && !(Number(text) >= 0 && Number(text) <= MAX_PORT)))
-    throw new UsageError(`--port=${text} is not a port: use 0 to ${MAX_PORT}, or a service's name`);
-  return text;
-}
-
-function integer(
-  given: GivenOptions,
-  option: string,
-  minimum: number,
-  maximum: number,
-): number | undefined {
-  const text = given.last(option);
-  if (text === undefined) return undefined;
-  const value = parseInteger(text);
-  // nbdkit takes no minus here, not even before a zero.
-  if (text.includes("-") || !(value >= minimum && value <= maximum))
-    throw new UsageError(`--${option}=${text} is not a whole number from ${minimum} to ${maximum}`);
-  return value;
 }
 
 /** A number of bytes as plugins read it: with one of b k m g t p e, or s for 512 bytes. */

@@ -1,22 +1,10 @@
 // The shape of a server's configuration, whatever it comes from.
 
 import type { ClientLimits } from "../client-limits.js";
+import type { Listen } from "./listeners/index.js";
 import type { TlsConfig } from "./tls.js";
 
 export type LogSink = "stderr" | "syslog" | "none" | { readonly file: string };
-
-export type Listen =
-  | { readonly kind: "unix"; readonly path: string }
-  | { readonly kind: "private-unix" } // a socket in a directory of its own, removed at the end
-  | {
-      readonly kind: "tcp";
-      readonly host: string; // "": all interfaces
-      readonly port: string; // a number or a service name
-      readonly family: 0 | 4 | 6;
-    }
-  | { readonly kind: "vsock"; readonly port: number }
-  | { readonly kind: "activated"; readonly count: number } // from 3 on, made by whoever started us
-  | { readonly kind: "stdio" }; // one client, on standard input and output
 
 export interface DebugFlag {
   readonly plugin: string;

@@ -4,8 +4,7 @@ import { closeSync, writeFileSync } from "node:fs";
 import { addon } from "../addon/addon.js";
 import { type Log, processLog } from "../addon/log.js";
 import type { MadeFile } from "../addon/types.js";
-import type { Listen } from "../config/schema.js";
-import { type Endpoint, reachableHost } from "../config/uri.js";
+import { type Endpoint, type Listen, requestOf } from "../config/listeners/index.js";
 import { AsyncnbdError } from "../errors.js";
 import { madeFile, removeMade } from "./made-files.js";
 import { makePrivateDirectory } from "./private-directory.js";
@@ -18,8 +17,6 @@ export interface OpenListeners {
   /** Removes that. */
   cleanUp(): void;
 }
-
-const NOTHING_MADE = { made: [], cleanUp: () => {} };
 
 /** Of a server that has not come to accept clients. */
 export function abandon(listeners: OpenListeners): void {
@@ -54,86 +51,54 @@ export function openListeners(
   listen: Exclude<Listen, { kind: "stdio" }>,
   log: Log = processLog,
 ): OpenListeners {
-  switch (listen.kind) {
-    case "unix": {
-      const fds = listenUnix(listen.path, log);
-      return listenersOn(listen.path, fds, [madeFile(listen.path)], log);
-    }
-    case "private-unix":
-      return openPrivate(log);
-    case "tcp":
-      return openTcp(listen);
-    case "vsock":
-      return openVsock(listen.port);
-    case "activated":
-      return adopt(listen.count);
-  }
+  if (listen.kind === "private-unix") return openPrivate(log);
+  if (listen.kind === "unix") return openUnix(listen.path, log);
+  const { fds, endpoint } = bind(listen);
+  return { fds, endpoint, made: [], cleanUp: () => {} };
+}
+
+interface Bound {
+  readonly fds: readonly number[];
+  readonly endpoint: Endpoint;
+  /** A unix socket of the same path on which nobody listened any more. */
+  readonly tookOver: boolean;
+}
+
+function bind(listen: Listen): Bound {
+  const request = requestOf(listen);
+  if (request === undefined) throw new Error(`${listen.kind} has no socket of the system`);
+  const { words, failure } = request;
+  const listening = addon().listen(listen.kind, ...words);
+  if (listening.fds === undefined)
+    throw new AsyncnbdError("LISTEN_FAILED", `${failure}: ${listening.error}`);
+  const { fds, port, tookOver } = listening;
+  return { fds, endpoint: request.endpoint(port), tookOver };
+}
+
+/** `others`: what was made for it; `afterwards`: when that has been removed. */
+function openUnix(
+  path: string,
+  log: Log,
+  others: readonly MadeFile[] = [],
+  afterwards = () => {},
+): OpenListeners {
+  const { fds, endpoint, tookOver } = bind({ kind: "unix", path });
+  if (tookOver) log.warn(`replaced the stale socket ${path}`);
+  const made = [madeFile(path), ...others];
+  const cleanUp = () => {
+    removeMade(made, log);
+    afterwards();
+  };
+  return { fds, endpoint, made, cleanUp };
 }
 
 function openPrivate(log: Log): OpenListeners {
   const { socketPath, made, unlock } = makePrivateDirectory(log);
   try {
-    const fds = listenUnix(socketPath, log);
-    return listenersOn(socketPath, fds, [madeFile(socketPath), ...made], log, unlock);
+    return openUnix(socketPath, log, made, unlock);
   } catch (error) {
     removeMade(made, log);
     unlock();
     throw error;
   }
-}
-
-function listenUnix(path: string, log: Log): readonly number[] {
-  const listening = addon().listenUnix(path);
-  if (listening.fds === undefined)
-    throw new AsyncnbdError(
-      "LISTEN_FAILED",
-      `cannot listen on the unix socket ${path}: ${listening.error}`,
-    );
-  if (listening.tookOver) log.warn(`replaced the stale socket ${path}`);
-  return listening.fds;
-}
-
-function listenersOn(
-  path: string,
-  fds: readonly number[],
-  made: readonly MadeFile[],
-  log: Log,
-  afterwards = () => {},
-): OpenListeners {
-  const cleanUp = () => {
-    removeMade(made, log);
-    afterwards();
-  };
-  return { fds, endpoint: { kind: "unix", path }, made, cleanUp };
-}
-
-function adopt(count: number): OpenListeners {
-  const listening = addon().adoptListeners(count);
-  if (listening.fds === undefined)
-    throw new AsyncnbdError("LISTEN_FAILED", `socket activation: ${listening.error}`);
-  return { fds: listening.fds, endpoint: { kind: "activated" }, ...NOTHING_MADE };
-}
-
-function openVsock(port: number): OpenListeners {
-  const listening = addon().listenVsock(port);
-  if (listening.fds === undefined)
-    throw new AsyncnbdError(
-      "LISTEN_FAILED",
-      `cannot listen on vsock port ${port}: ${listening.error}`,
-    );
-  return { fds: listening.fds, endpoint: { kind: "vsock", port }, ...NOTHING_MADE };
-}
-
-function openTcp({ host, port, family }: Extract<Listen, { kind: "tcp" }>): OpenListeners {
-  const listening = addon().listenTcp(host, port, family);
-  if (listening.fds === undefined)
-    throw new AsyncnbdError(
-      "LISTEN_FAILED",
-      `cannot listen on ${host === "" ? "all interfaces" : host}, port ${port}: ${listening.error}`,
-    );
-  return {
-    fds: listening.fds,
-    endpoint: { kind: "tcp", host: reachableHost(host, family), port: listening.port },
-    ...NOTHING_MADE,
-  };
 }

@@ -12,7 +12,8 @@ import {
   DEFAULT_HANDSHAKE_TIMEOUT_MS,
   DEFAULT_MAX_IN_FLIGHT_BYTES,
 } from "../config/defaults.js";
-import { type Endpoint, uriOf } from "../config/uri.js";
+import type { Endpoint } from "../config/listeners/index.js";
+import { uriOf } from "../config/uri.js";
 import { AsyncnbdError } from "../errors.js";
 import type { Reload } from "../plugins/reload.js";
 import { describeThrown } from "../plugins/script/errno.js";

@@ -1,7 +1,7 @@
 // The server inside another program: serve().
 
 import { type Log, logOf, processLog } from "../addon/log.js";
-import type { Listen } from "../config/schema.js";
+import type { Listen } from "../config/listeners/index.js";
 import { AsyncnbdError } from "../errors.js";
 import { Chain } from "../exports/chain.js";
 import { Export } from "../exports/export.js";

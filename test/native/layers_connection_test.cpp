@@ -61,8 +61,9 @@ struct Server {
         resources,
         nbd::Ends{std::make_shared<nbd::ClientContext>(context, "memory", 1), std::move(transport),
                   std::move(backend)},
-        nbd::TransmissionSettings{wire::NBD_FLAG_HAS_FLAGS, 16, 0, grace,
-                                  std::chrono::milliseconds(0), max_bytes, nullptr},
+        nbd::TransmissionSettings{wire::NBD_FLAG_HAS_FLAGS,
+                                  {16, 0, grace, std::chrono::milliseconds(0), max_bytes},
+                                  nullptr},
         [this](const auto &) { gate.change([this] { is_open = false; }); });
     REQUIRE(connection->start());
     return connection;

@@ -64,8 +64,10 @@ struct Server {
                                                             sockets->server, context->stop_fd());
     auto connection = std::make_shared<nbd::Connection>(
         resources, nbd::Ends{client, std::move(transport), std::move(backend)},
-        nbd::TransmissionSettings{FLAGS, 16, 0, std::chrono::milliseconds(10000),
-                                  std::chrono::milliseconds(0), 1 << 20, budget},
+        nbd::TransmissionSettings{
+            FLAGS,
+            {16, 0, std::chrono::milliseconds(10000), std::chrono::milliseconds(0), 1 << 20},
+            budget},
         [this](const auto &) { gate.change([this] { open--; }); });
     return connection->start();
   }

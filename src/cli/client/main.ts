@@ -2,7 +2,7 @@
 
 import { connect } from "../../client/index.js";
 import { didYouMean } from "../../config/nearest.js";
-import type { GivenOptions } from "../../config/parse.js";
+import type { GivenOptions } from "../../config/given-options.js";
 import { parseSize } from "../../config/size.js";
 import { AsyncnbdError, messageOf, UsageError } from "../../errors.js";
 import { version } from "../../version.js";

@@ -136,11 +136,11 @@ bool Run::start(Session &session, int fd) {
   if (!backend->prepare(backend::WANTS_ALL, &error))
     fail("a backend is not prepared");
   nbd::TransmissionSettings settings{.flags = FLAGS,
-                                     .max_threads = plan_.max_threads,
-                                     .spin_us = plan_.spin_us,
-                                     .grace = plan_.grace,
-                                     .stall_timeout = plan_.stall_timeout,
-                                     .max_bytes = plan_.connection_bytes,
+                                     .limits = {.threads = plan_.max_threads,
+                                                .spin_us = plan_.spin_us,
+                                                .grace = plan_.grace,
+                                                .stall_timeout = plan_.stall_timeout,
+                                                .in_flight_bytes = plan_.connection_bytes},
                                      .server_budget = budget_};
   session.connection = std::make_shared<nbd::Connection>(
       process_.resources,

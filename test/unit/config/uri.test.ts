@@ -1,5 +1,7 @@
 import { expect, test } from "vitest";
-import { type Endpoint, reachableHost, uriOf } from "../../../src/config/uri.js";
+import type { Endpoint } from "../../../src/config/listeners/index.js";
+import { reachableHost } from "../../../src/config/listeners/tcp.js";
+import { uriOf } from "../../../src/config/uri.js";
 
 const unix: Endpoint = { kind: "unix", path: "/tmp/a dir/s" };
 

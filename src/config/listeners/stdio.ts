@@ -1,0 +1,25 @@
+// One client, on standard input and output.
+
+import type { ListenerKind } from "./kind.js";
+
+export interface StdioListen {
+  readonly kind: "stdio";
+}
+export type StdioEndpoint = StdioListen;
+
+export const stdio: ListenerKind<StdioListen, StdioEndpoint> = {
+  options: [
+    {
+      name: "single",
+      aliases: ["stdin"],
+      short: "s",
+      group: "listen",
+      help: "Serve one client on standard input and output",
+    },
+  ],
+  askedBy: ["single"],
+  excludes: ["run", "unix", "port"],
+  parse: (given) => (given.has("single") ? { kind: "stdio" } : undefined),
+  request: () => undefined,
+  address: () => undefined,
+};
