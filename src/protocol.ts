@@ -1,5 +1,5 @@
 // The protocol's numbers under the names the specification gives them (doc/proto.md of the
-// NetworkBlockDevice/nbd repository). A test compares those that native/wire/constants.hpp has too.
+// NetworkBlockDevice/nbd repository). A test compares those that native/wire/ has too.
 
 export const NBDMAGIC = 0x4e42444d41474943n;
 export const IHAVEOPT = 0x49484156454f5054n;
@@ -132,6 +132,9 @@ export const OPERATIONS = {
   cache: NBD_CMD_CACHE,
   blockStatus: NBD_CMD_BLOCK_STATUS,
 } as const;
+
+/** Their numbers are less than this. */
+export const COMMAND_NUMBERS = Math.max(...Object.values(OPERATIONS)) + 1;
 
 export type OperationName = keyof typeof OPERATIONS;
 export type Command = (typeof OPERATIONS)[OperationName];

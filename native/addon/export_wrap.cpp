@@ -14,6 +14,7 @@
 #include "addon/session_wrap.hpp"
 #include "backend/c_bottom.hpp"
 #include "host/no_client.hpp"
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::addon {

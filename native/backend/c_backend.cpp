@@ -9,6 +9,7 @@
 #include "base/invariant.hpp"
 #include "host/extents_list.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::backend {

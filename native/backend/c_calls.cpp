@@ -7,6 +7,7 @@
 #include "base/invariant.hpp"
 #include "base/page_cache.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::backend {

@@ -8,7 +8,7 @@
 #include "backend/sparse_reads.hpp"
 #include "backend/turns.hpp"
 #include "host/log.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::backend {
 

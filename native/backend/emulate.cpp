@@ -8,6 +8,7 @@
 #include <utility>
 
 #include "backend/stand_in.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::backend {

@@ -6,7 +6,7 @@
 #include <utility>
 
 #include "backend/backend.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::backend {
 

@@ -2,7 +2,7 @@
 #include <utility>
 
 #include "backend/script_bridge.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::backend {
 

@@ -11,6 +11,7 @@
 #include "base/mutex.hpp"
 #include "host/log.hpp"
 #include "host/reply_batch.hpp"
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::backend {

@@ -4,7 +4,7 @@
 #include <algorithm>
 #include <utility>
 
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::backend {
 

@@ -11,6 +11,7 @@
 #include "cplugin/filter_child.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::cplugin {

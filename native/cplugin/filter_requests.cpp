@@ -9,6 +9,7 @@
 #include "cplugin/filter_layer.hpp"
 #include "host/extents_list.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::cplugin {

@@ -7,7 +7,7 @@
 #include <utility>
 
 #include "backend/timely_close.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 

@@ -9,7 +9,7 @@
 #include "filters/block_status.hpp"
 #include "filters/blocks.hpp"
 #include "store/block_work.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 

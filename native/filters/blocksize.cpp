@@ -50,8 +50,6 @@ uint64_t size_of(OptionReader &reader, const char *name, uint64_t most, uint64_t
   return size.value_or(0);
 }
 
-} // namespace
-
 // Options, in bytes: minBlock, the block size of requests to the plugin, a power of two up to 64
 // KiB; maxData, the longest read, write or cache request; maxLength, the longest trim or zeroing.
 // The plugin's own block sizes are the defaults. nullptr, with a message in `*error`, for an
@@ -72,5 +70,9 @@ std::unique_ptr<backend::Filter> make_blocksize(const FilterOptions &options,
     return nullptr;
   return std::make_unique<BlocksizeFilter>(settings, resources.threads);
 }
+
+const Registered registered_blocksize("blocksize", make_blocksize);
+
+} // namespace
 
 } // namespace asyncnbd::filters

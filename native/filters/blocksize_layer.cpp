@@ -1,11 +1,11 @@
 // See blocksize_layer.hpp.
 #include "filters/blocksize_layer.hpp"
+#include "wire/commands.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <utility>
 
-#include "filters/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -80,7 +80,7 @@ bool BlocksizeLayer::is_whole(const Request &request) const {
 }
 
 bool BlocksizeLayer::is_counted(const Request &request) const {
-  return client_.limits.block > 1 && is_change(request.type);
+  return client_.limits.block > 1 && wire::is_change(request.type);
 }
 
 // A write that is received on the disk would have to be counted while its client sends it, and

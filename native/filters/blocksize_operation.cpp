@@ -1,5 +1,6 @@
 // See blocksize_operation.hpp.
 #include "filters/blocksize_operation.hpp"
+#include "wire/commands.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -7,7 +8,6 @@
 #include <new>
 #include <utility>
 
-#include "filters/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -39,7 +39,7 @@ void BlocksizeOperation::begin(Request &request, Caller caller) {
     end(error);
     return;
   }
-  if (is_change(request.type) && client_.limits.block > 1 && !begin_change())
+  if (wire::is_change(request.type) && client_.limits.block > 1 && !begin_change())
     return; // another thread runs it, perhaps already
   go_on(caller);
 }
@@ -155,7 +155,7 @@ BlocksizeOperation::Next BlocksizeOperation::make_flush() {
 
 // If the backend below emulates FUA by a flush, one at the end is enough.
 uint16_t BlocksizeOperation::flags_of(uint16_t type) const {
-  unsigned flags = is_change(type) ? request().flags & wire::NBD_CMD_FLAG_FUA : 0;
+  unsigned flags = wire::is_change(type) ? request().flags & wire::NBD_CMD_FLAG_FUA : 0;
   if (needs_flush_)
     flags = 0;
   if (type == wire::NBD_CMD_WRITE_ZEROES)

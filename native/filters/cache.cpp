@@ -57,8 +57,6 @@ bool is_mode(const std::string &text, CacheMode *mode, std::string *error) {
   return false;
 }
 
-} // namespace
-
 // Options: mode, "writeback", "writethrough" or "unsafe"; blockBytes, a power of two from 4096 on;
 // maxBytes, for all blocks together, 0: no limit; highPercent and lowPercent of it, where dropping
 // of blocks begins and ends; onRead: blocks that are read are kept too; onReadPath: only while a
@@ -87,5 +85,9 @@ make_cache(const FilterOptions &options, const backend::Resources &resources, st
     return nullptr;
   return std::make_unique<CacheFilter>(std::move(settings), std::move(directory), resources);
 }
+
+const Registered registered_cache("cache", make_cache);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -5,6 +5,7 @@
 
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {

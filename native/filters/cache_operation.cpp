@@ -3,7 +3,7 @@
 
 #include <cerrno>
 
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 

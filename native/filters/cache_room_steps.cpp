@@ -9,7 +9,7 @@
 
 #include "filters/cache_debug.hpp"
 #include "filters/debug_flags.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 

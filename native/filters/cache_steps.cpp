@@ -9,6 +9,7 @@
 
 #include "filters/cache_debug.hpp"
 #include "filters/debug_flags.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {

@@ -9,11 +9,11 @@
 
 #include "backend/layer.hpp"
 #include "backend/sparse.hpp"
-#include "filters/commands.hpp"
 #include "filters/debug_flags.hpp"
 #include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -119,7 +119,7 @@ public:
       : PassingLayer(std::move(opened)), context_(context), kept_(kept) {}
 
   void submit(Request &request, backend::Caller caller) override {
-    if (is_change(request.type))
+    if (wire::is_change(request.type))
       submit_change(request, caller);
     else if (!is_kept_kind(request))
       below().submit(request, caller);
@@ -170,7 +170,7 @@ private:
   // Returns the count of changes.
   uint64_t restore(Request &request) {
     const auto state = reinterpret_cast<uintptr_t>(request.completers.pop(*this));
-    if (is_change(request.type))
+    if (wire::is_change(request.type))
       kept_.on_change();
     else if ((state & 1) != 0)
       request.flags |= wire::NBD_CMD_FLAG_REQ_ONE;
@@ -197,8 +197,6 @@ public:
   }
 };
 
-} // namespace
-
 // Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_cacheextents(const FilterOptions &options,
                                                    const backend::Resources &, std::string *error) {
@@ -207,5 +205,9 @@ std::unique_ptr<backend::Filter> make_cacheextents(const FilterOptions &options,
     return nullptr;
   return std::make_unique<CacheextentsFilter>();
 }
+
+const Registered registered_cacheextents("cacheextents", make_cacheextents);
+
+} // namespace
 
 } // namespace asyncnbd::filters

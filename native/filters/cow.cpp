@@ -43,8 +43,6 @@ private:
   const backend::Resources resources_;
 };
 
-} // namespace
-
 // Options: blockBytes, a power of two from 4096 on; onCache: cache requests copy blocks too;
 // onRead: reads do; onReadPath: reads do while a file of this name exists. nullptr, with a message
 // in `*error`, for an unknown option or an invalid value.
@@ -63,5 +61,9 @@ std::unique_ptr<backend::Filter> make_cow(const FilterOptions &options,
     return nullptr;
   return std::make_unique<CowFilter>(std::move(settings), std::move(directory), resources);
 }
+
+const Registered registered_cow("cow", make_cow);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -4,10 +4,9 @@
 #include <algorithm>
 #include <cinttypes>
 
-#include "filters/commands.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -71,7 +70,7 @@ void log_request(const CowClient &client, const backend::Request &request) {
     log_found(client, "read", first, last);
   else if (request.type == wire::NBD_CMD_CACHE)
     log_found(client, "cache", first, last);
-  else if (is_change(request.type))
+  else if (wire::is_change(request.type))
     log_change(client, request, first, last);
 }
 

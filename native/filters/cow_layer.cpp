@@ -5,9 +5,9 @@
 #include <cerrno>
 
 #include "base/invariant.hpp"
-#include "filters/commands.hpp"
 #include "filters/cow_debug.hpp"
 #include "filters/debug_flags.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -136,7 +136,7 @@ void CowLayer::submit(Request &request, Caller caller) {
   else if (type == wire::NBD_CMD_FLUSH || (caches && !client_.settings.on_cache) ||
            (reads && request.is_reserved))
     request.complete(0); // nothing to make durable or to cache, or a reserved read
-  else if (is_change(type) && is_readonly_)
+  else if (wire::is_change(type) && is_readonly_)
     request.complete(EROFS);
   else if (CowOperation *operation = operations_.get())
     operation->begin(request, (reads || caches) && copies(request), caller);

@@ -1,10 +1,10 @@
 // See cow_operation.hpp; cow_steps.cpp has the steps.
 #include "filters/cow_operation.hpp"
+#include "wire/commands.hpp"
 
 #include <cerrno>
 #include <utility>
 
-#include "filters/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -32,7 +32,7 @@ void CowOperation::begin(Request &request, bool copies, Caller caller) {
     end(error);
     return;
   }
-  has_claim_ = is_filling_ = is_change(request.type) || copies;
+  has_claim_ = is_filling_ = wire::is_change(request.type) || copies;
   at_ = is_filling_ ? first : request.offset;
   if (has_claim_ && !client_.disk.work->claim(*this))
     return; // another thread runs it, perhaps already
@@ -43,7 +43,7 @@ void CowOperation::begin(Request &request, bool copies, Caller caller) {
 }
 
 int CowOperation::refusal() const {
-  const bool zeroes = is_change(request().type) && request().type != wire::NBD_CMD_WRITE;
+  const bool zeroes = wire::is_change(request().type) && request().type != wire::NBD_CMD_WRITE;
   const bool needs_space = zeroes && (request().flags & wire::NBD_CMD_FLAG_NO_HOLE) != 0;
   if (needs_space && (request().flags & wire::NBD_CMD_FLAG_FAST_ZERO) != 0)
     return ENOTSUP;

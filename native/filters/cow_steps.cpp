@@ -8,9 +8,9 @@
 #include <utility>
 
 #include "backend/sparse.hpp"
-#include "filters/commands.hpp"
 #include "filters/cow_debug.hpp"
 #include "filters/debug_flags.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -29,7 +29,7 @@ CowOperation::Next CowOperation::step(int *error) {
     return status_step(error);
   if (request().type == wire::NBD_CMD_WRITE)
     *error = write();
-  else if (is_change(request().type))
+  else if (wire::is_change(request().type))
     return zero_step(error);
   return Next::end;
 }

@@ -10,6 +10,7 @@
 #include "base/invariant.hpp"
 #include "filters/registry.hpp"
 #include "filters/waiting.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -24,7 +25,7 @@ using std::chrono::milliseconds;
 
 struct Delays {
   // By command.
-  std::array<milliseconds, wire::NBD_CMD_BLOCK_STATUS + 1> of_command{};
+  std::array<milliseconds, wire::COMMANDS.size()> of_command{};
   milliseconds open{0};
   milliseconds close{0};
   bool refuses_fast_zero = false;
@@ -121,8 +122,6 @@ private:
   DelayedRequests::Slabs slabs_;
 };
 
-} // namespace
-
 // Options: readMs, writeMs, flushMs, trimMs, zeroMs, extentsMs, cacheMs, openMs and closeMs;
 // fastZero: whether a fast zero waits like any other (otherwise it is refused at once if zeroing is
 // delayed). nullptr, with a message in `*error`, for an unknown option or an invalid value.
@@ -148,5 +147,9 @@ make_delay(const FilterOptions &options, const backend::Resources &resources, st
     return nullptr;
   return std::make_unique<DelayFilter>(delays, resources);
 }
+
+const Registered registered_delay("delay", make_delay);
+
+} // namespace
 
 } // namespace asyncnbd::filters

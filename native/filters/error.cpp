@@ -10,11 +10,11 @@
 #include "backend/emulate.hpp"
 #include "base/error_numbers.hpp"
 #include "base/invariant.hpp"
-#include "filters/commands.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -31,7 +31,7 @@ struct Injection {
   std::string file; // "": always
 };
 
-using Injections = std::array<Injection, wire::NBD_CMD_BLOCK_STATUS + 1>; // by command
+using Injections = std::array<Injection, wire::COMMANDS.size()>; // by command
 
 // Random-looking numbers of 32 bits; any thread.
 class Dice {
@@ -82,7 +82,7 @@ private:
     {
       host::ContextScope scope(&context_);
       host::log_error("injecting %s error into %s", base::error_name(error).c_str(),
-                      callback_name(request.type));
+                      wire::callback_name(request.type));
       request.make_extras().error_text = host::take_error_message();
     }
     request.complete(error);
@@ -120,8 +120,6 @@ private:
   Dice dice_;
 };
 
-} // namespace
-
 // Options, for each of pread, pwrite, flush, trim, cache, zero and extents, as in preadCode: …Code,
 // the name of an error, by default EIO; …Rate, the share that fails, from 0 (by default) to 1;
 // …File: they fail only while this file exists. nullptr, with a message in `*error`, for an unknown
@@ -131,7 +129,7 @@ make_error(const FilterOptions &options, const backend::Resources &resources, st
   OptionReader reader("error", options);
   Injections injections;
   for (size_t type = 0; type < injections.size(); type++) {
-    const std::string kind = callback_name(static_cast<uint16_t>(type));
+    const std::string kind = wire::callback_name(static_cast<uint16_t>(type));
     if (kind.empty())
       continue;
     Injection &injection = injections[type];
@@ -144,5 +142,9 @@ make_error(const FilterOptions &options, const backend::Resources &resources, st
     return nullptr;
   return std::make_unique<ErrorFilter>(std::move(injections), resources.threads);
 }
+
+const Registered registered_error("error", make_error);
+
+} // namespace
 
 } // namespace asyncnbd::filters

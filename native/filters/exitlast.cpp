@@ -35,8 +35,6 @@ private:
   std::atomic<uint64_t> clients_{0};
 };
 
-} // namespace
-
 // Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_exitlast(const FilterOptions &options,
                                                const backend::Resources &, std::string *error) {
@@ -45,5 +43,9 @@ std::unique_ptr<backend::Filter> make_exitlast(const FilterOptions &options,
     return nullptr;
   return std::make_unique<ExitlastFilter>();
 }
+
+const Registered registered_exitlast("exitlast", make_exitlast);
+
+} // namespace
 
 } // namespace asyncnbd::filters

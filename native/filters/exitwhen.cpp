@@ -162,8 +162,6 @@ private:
   const std::shared_ptr<Watch> watch_;
 };
 
-} // namespace
-
 // Options: filesCreated, filesDeleted, pipesClosed, processesExit and scripts, lists as in
 // ExitEventNames; pollMs, 60000 by default. nullptr, with a message in `*error`, for an unknown
 // option or an invalid value.
@@ -188,5 +186,9 @@ std::unique_ptr<backend::Filter> make_exitwhen(const FilterOptions &options,
   return std::make_unique<ExitwhenFilter>(
       std::make_shared<Watch>(std::move(events), std::max(interval, LEAST), resources));
 }
+
+const Registered registered_exitwhen("exitwhen", make_exitwhen);
+
+} // namespace
 
 } // namespace asyncnbd::filters

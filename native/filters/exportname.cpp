@@ -189,8 +189,6 @@ std::optional<std::vector<ExportEntry>> ExportnameFilter::list_exports(const bac
   return entries;
 }
 
-} // namespace
-
 // Options: defaultExport; list, "keep" (by default), "error", "empty", "defaultonly" or "explicit";
 // strict; names; description, "keep" (by default), "none", "fixed:TEXT" or "script:COMMANDS".
 // nullptr, with a message in `*error`, for an unknown option or an invalid value.
@@ -211,5 +209,9 @@ std::unique_ptr<backend::Filter> make_exportname(const FilterOptions &options,
     return nullptr;
   return std::make_unique<ExportnameFilter>(std::move(settings));
 }
+
+const Registered registered_exportname("exportname", make_exportname);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -12,6 +12,7 @@
 #include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {
@@ -127,8 +128,6 @@ void log_list(const std::vector<ListedExtent> &listed) {
                     i, listed[i].offset, listed[i].length_bytes, listed[i].flags);
 }
 
-} // namespace
-
 // Option: file, its path; it is read at once. nullptr, with a message in `*error`, if it cannot be
 // read or has something else than extents, or for an unknown option.
 std::unique_ptr<backend::Filter> make_extentlist(const FilterOptions &options,
@@ -147,5 +146,9 @@ std::unique_ptr<backend::Filter> make_extentlist(const FilterOptions &options,
     log_list(*listed);
   return std::make_unique<ExtentlistFilter>(std::move(*listed));
 }
+
+const Registered registered_extentlist("extentlist", make_extentlist);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -2,8 +2,8 @@
 #include <utility>
 
 #include "filters/altered.hpp"
-#include "filters/commands.hpp"
 #include "filters/registry.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -57,7 +57,7 @@ private:
 
   uint16_t flags_below(const Request &request) const override {
     unsigned flags = request.flags;
-    if (mode_ == FuaMode::force && is_change(request.type))
+    if (mode_ == FuaMode::force && wire::is_change(request.type))
       flags |= wire::NBD_CMD_FLAG_FUA;
     if (mode_ == FuaMode::discard)
       flags &= ~unsigned{wire::NBD_CMD_FLAG_FUA};
@@ -87,8 +87,6 @@ private:
   base::Threads &threads_;
 };
 
-} // namespace
-
 // Option: mode, "none" (by default), "emulate", "native", "force", "pass" or "discard". nullptr,
 // with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_fua(const FilterOptions &options,
@@ -101,5 +99,9 @@ std::unique_ptr<backend::Filter> make_fua(const FilterOptions &options,
     return nullptr;
   return std::make_unique<FuaFilter>(mode, resources.threads);
 }
+
+const Registered registered_fua("fua", make_fua);
+
+} // namespace
 
 } // namespace asyncnbd::filters

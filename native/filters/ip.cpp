@@ -107,8 +107,6 @@ void log_rules(const std::vector<IpRule> &rules) {
     host::log_debug("ip: parsed %s", rule.word.c_str());
 }
 
-} // namespace
-
 // Options: allow and deny, lists of rules as in nbdkit's parameters of these names. A client that
 // matches neither list is let in, and so is one that matches both. nullptr, with a message in
 // `*error`, for an unknown option or an invalid value.
@@ -130,5 +128,9 @@ std::unique_ptr<backend::Filter> make_ip(const FilterOptions &options, const bac
   }
   return std::make_unique<IpFilter>(std::move(allowed), std::move(denied));
 }
+
+const Registered registered_ip("ip", make_ip);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -53,8 +53,6 @@ private:
   std::atomic<uint64_t> clients_{0};
 };
 
-} // namespace
-
 // Option: limit, 1 by default; 0: any number. nullptr, with a message in `*error`, for an unknown
 // option or an invalid value.
 std::unique_ptr<backend::Filter> make_limit(const FilterOptions &options,
@@ -66,5 +64,9 @@ std::unique_ptr<backend::Filter> make_limit(const FilterOptions &options,
     return nullptr;
   return std::make_unique<LimitFilter>(limit);
 }
+
+const Registered registered_limit("limit", make_limit);
+
+} // namespace
 
 } // namespace asyncnbd::filters

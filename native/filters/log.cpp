@@ -327,8 +327,6 @@ private:
   std::atomic<uint64_t> connections_{0};
 };
 
-} // namespace
-
 // Options: file, its path; appends: to the file, instead of replacing it; script: shell commands
 // that are run for each line. Without file and script nothing is written. nullptr, with a message
 // in `*error`, for an unknown option or an invalid value, or if the file cannot be opened.
@@ -346,5 +344,9 @@ std::unique_ptr<backend::Filter> make_log(const FilterOptions &options,
     return nullptr;
   return std::make_unique<LogFilter>(std::move(output), resources.threads);
 }
+
+const Registered registered_log("log", make_log);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -9,6 +9,7 @@
 #include <cstdio>
 
 #include "filters/shell.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::filters {

@@ -4,7 +4,7 @@
 #include <cerrno>
 
 #include "backend/sparse.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 

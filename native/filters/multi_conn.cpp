@@ -236,8 +236,6 @@ private:
   base::Threads &threads_;
 };
 
-} // namespace
-
 // Options: mode, "auto" (by default), "emulate", "plugin", "disable" or "unsafe"; trackDirty,
 // "connection" (by default), "fast" or "off"; byExportName, whether only clients of one name belong
 // together. nullptr, with words in `*error`, if there is something else.
@@ -255,5 +253,9 @@ std::unique_ptr<backend::Filter> make_multi_conn(const FilterOptions &options,
     return nullptr;
   return std::make_unique<MultiConnFilter>(std::move(shared), resources.threads);
 }
+
+const Registered registered_multi_conn("multi-conn", make_multi_conn);
+
+} // namespace
 
 } // namespace asyncnbd::filters

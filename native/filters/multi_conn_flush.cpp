@@ -8,7 +8,7 @@
 #include <utility>
 
 #include "base/invariant.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 

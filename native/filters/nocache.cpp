@@ -52,8 +52,6 @@ private:
   base::Threads &threads_;
 };
 
-} // namespace
-
 // Option: mode, "none" (by default): clients cannot send them; "emulate": they read; "nop": they do
 // nothing. nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_nocache(const FilterOptions &options,
@@ -66,5 +64,9 @@ std::unique_ptr<backend::Filter> make_nocache(const FilterOptions &options,
     return nullptr;
   return std::make_unique<NocacheFilter>(mode, resources.threads);
 }
+
+const Registered registered_nocache("nocache", make_nocache);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -36,8 +36,6 @@ private:
   base::Threads &threads_;
 };
 
-} // namespace
-
 // Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_noextents(const FilterOptions &options,
                                                 const backend::Resources &resources,
@@ -47,5 +45,9 @@ std::unique_ptr<backend::Filter> make_noextents(const FilterOptions &options,
     return nullptr;
   return std::make_unique<NoextentsFilter>(resources.threads);
 }
+
+const Registered registered_noextents("noextents", make_noextents);
+
+} // namespace
 
 } // namespace asyncnbd::filters

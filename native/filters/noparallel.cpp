@@ -44,8 +44,6 @@ private:
   const ThreadModel model_;
 };
 
-} // namespace
-
 // Option: serialize, "requests" (by default), "all-requests" or "connections". nullptr, with a
 // message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_noparallel(const FilterOptions &options,
@@ -64,5 +62,9 @@ std::unique_ptr<backend::Filter> make_noparallel(const FilterOptions &options,
     model = ThreadModel::serialize_connections;
   return std::make_unique<NoparallelFilter>(model);
 }
+
+const Registered registered_noparallel("noparallel", make_noparallel);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -82,8 +82,6 @@ private:
   base::Threads &threads_;
 };
 
-} // namespace
-
 // Options: mode, "none" (by default), "emulate", "notrim" or "plugin"; fast, "default", "none",
 // "slow" or "ignore". nullptr, with a message in `*error`, for an unknown option or an invalid
 // value.
@@ -97,5 +95,9 @@ make_nozero(const FilterOptions &options, const backend::Resources &resources, s
     return nullptr;
   return std::make_unique<NozeroFilter>(mode, fast, resources.threads);
 }
+
+const Registered registered_nozero("nozero", make_nozero);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -49,8 +49,6 @@ private:
   const std::optional<uint64_t> range_;
 };
 
-} // namespace
-
 // Options: offset, the beginning of the part, 0 by default; range, its length, by default up to the
 // end. nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_offset(const FilterOptions &options,
@@ -63,5 +61,9 @@ std::unique_ptr<backend::Filter> make_offset(const FilterOptions &options,
     return nullptr;
   return std::make_unique<OffsetFilter>(offset, range);
 }
+
+const Registered registered_offset("offset", make_offset);
+
+} // namespace
 
 } // namespace asyncnbd::filters

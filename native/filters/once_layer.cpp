@@ -8,7 +8,7 @@
 
 #include "backend/timely_close.hpp"
 #include "base/invariant.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 

@@ -132,8 +132,6 @@ void OpenonceFilter::end() {
       here->opened->close();
 }
 
-} // namespace
-
 // Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_openonce(const FilterOptions &options,
                                                const backend::Resources &resources,
@@ -143,5 +141,9 @@ std::unique_ptr<backend::Filter> make_openonce(const FilterOptions &options,
     return nullptr;
   return std::make_unique<OpenonceFilter>(resources);
 }
+
+const Registered registered_openonce("openonce", make_openonce);
+
+} // namespace
 
 } // namespace asyncnbd::filters

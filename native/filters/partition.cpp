@@ -72,8 +72,6 @@ private:
   const uint64_t sector_bytes_;
 };
 
-} // namespace
-
 // Options: number, from 1 on; sectorBytes, 512 by default, or 4096. nullptr, with a message in
 // `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_partition(const FilterOptions &options,
@@ -93,5 +91,9 @@ std::unique_ptr<backend::Filter> make_partition(const FilterOptions &options,
     return nullptr;
   return std::make_unique<PartitionFilter>(static_cast<uint32_t>(number), sector_bytes);
 }
+
+const Registered registered_partition("partition", make_partition);
+
+} // namespace
 
 } // namespace asyncnbd::filters

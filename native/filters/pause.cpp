@@ -240,8 +240,6 @@ private:
   const std::shared_ptr<Gate> gate_ = std::make_shared<Gate>(threads_);
 };
 
-} // namespace
-
 // Option: control, the path of a socket that is made for the operator. nullptr, with words in
 // `*error`, if there is something else, or the socket cannot be made.
 std::unique_ptr<backend::Filter>
@@ -256,5 +254,9 @@ make_pause(const FilterOptions &options, const backend::Resources &resources, st
     return nullptr;
   return std::make_unique<PauseFilter>(std::move(control), resources.threads);
 }
+
+const Registered registered_pause("pause", make_pause);
+
+} // namespace
 
 } // namespace asyncnbd::filters

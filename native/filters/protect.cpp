@@ -9,13 +9,13 @@
 #include <vector>
 
 #include "backend/stepped_request.hpp"
-#include "filters/commands.hpp"
 #include "filters/debug_flags.hpp"
 #include "filters/emulated_layer.hpp"
 #include "filters/protect_ranges.hpp"
 #include "filters/registry.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -68,7 +68,7 @@ public:
 
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override {
     const uint32_t command_bytes = below().bytes_besides(type, length_bytes);
-    if (!is_change(type))
+    if (!wire::is_change(type))
       return command_bytes;
     const uint64_t piece_bytes = std::min(length_bytes, PIECE_BYTES);
     const uint32_t read_bytes = below().bytes_besides(wire::NBD_CMD_READ, piece_bytes);
@@ -78,7 +78,7 @@ public:
 
   void submit(Request &request, Caller caller) override {
     if (!touches(request)) {
-      if (debug::protect_write.is_on() && is_change(request.type))
+      if (debug::protect_write.is_on() && wire::is_change(request.type))
         log_part("skipping unprotected", request.offset, request.length_bytes);
       below().submit(request, caller);
       return;
@@ -98,7 +98,7 @@ private:
   friend class ProtectedWrite;
 
   bool touches(const Request &request) const {
-    if (!is_change(request.type) || request.length_bytes == 0)
+    if (!wire::is_change(request.type) || request.length_bytes == 0)
       return false;
     const ProtectedRange *range = next_protected(ranges_, request.offset);
     return range != nullptr && range->begin < request.offset + request.length_bytes;
@@ -205,8 +205,6 @@ private:
   base::Threads &threads_;
 };
 
-} // namespace
-
 // Option: ranges, a list of words as in nbdkit: the first and the last byte as in "0-511", of which
 // either may be missing; with "~" in front, everything else. nullptr, with a message in `*error`,
 // for an unknown option or an invalid value.
@@ -223,5 +221,9 @@ std::unique_ptr<backend::Filter> make_protect(const FilterOptions &options,
     return nullptr;
   return std::make_unique<ProtectFilter>(std::move(ranges), resources.threads);
 }
+
+const Registered registered_protect("protect", make_protect);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -224,8 +224,6 @@ private:
   SlowRequests::Slabs slabs_;
 };
 
-} // namespace
-
 // Options: bits per second for all clients together, and connectionBits for each; 0: no limit.
 // Reads and writes are limited separately. file and connectionFile: while such a file exists, its
 // first line sets the limit. burstSeconds: after a pause, this much may pass at once. nullptr, with
@@ -248,5 +246,9 @@ make_rate(const FilterOptions &options, const backend::Resources &resources, std
     return nullptr;
   return std::make_unique<RateFilter>(std::move(settings), resources);
 }
+
+const Registered registered_rate("rate", make_rate);
+
+} // namespace
 
 } // namespace asyncnbd::filters

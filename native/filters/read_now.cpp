@@ -10,7 +10,7 @@
 #include <utility>
 
 #include "backend/request.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 

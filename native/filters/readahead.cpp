@@ -93,8 +93,6 @@ private:
       std::make_shared<std::atomic<uint32_t>>(0);
 };
 
-} // namespace
-
 // Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_readahead(const FilterOptions &options,
                                                 const backend::Resources &, std::string *error) {
@@ -103,5 +101,9 @@ std::unique_ptr<backend::Filter> make_readahead(const FilterOptions &options,
     return nullptr;
   return std::make_unique<ReadaheadFilter>();
 }
+
+const Registered registered_readahead("readahead", make_readahead);
+
+} // namespace
 
 } // namespace asyncnbd::filters

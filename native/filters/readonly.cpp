@@ -3,8 +3,8 @@
 #include <utility>
 
 #include "backend/layer.hpp"
-#include "filters/commands.hpp"
 #include "filters/registry.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -19,12 +19,12 @@ public:
   using Layer::Layer;
 
   Reservation reserve(Request &request) override {
-    return is_change(request.type) ? Reservation{} : below().reserve(request);
+    return wire::is_change(request.type) ? Reservation{} : below().reserve(request);
   }
 
   // Clients have been told; this is for layers in front that ignore it.
   void submit(Request &request, backend::Caller caller) override {
-    if (is_change(request.type))
+    if (wire::is_change(request.type))
       request.complete(EROFS);
     else
       below().submit(request, caller);
@@ -53,8 +53,6 @@ public:
   }
 };
 
-} // namespace
-
 // Takes no options. nullptr, with a message in `*error`, if any are given.
 std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options,
                                                const backend::Resources &, std::string *error) {
@@ -63,5 +61,9 @@ std::unique_ptr<backend::Filter> make_readonly(const FilterOptions &options,
     return nullptr;
   return std::make_unique<ReadonlyFilter>();
 }
+
+const Registered registered_readonly("readonly", make_readonly);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -1,33 +1,28 @@
 // See registry.hpp.
 #include "filters/registry.hpp"
 
-#include <algorithm>
-#include <array>
-
 namespace asyncnbd::filters {
 
-namespace {
+// Written by constructors of variables alone: nothing looks for a filter before these have run.
+constinit static const Registered *last = nullptr;
 
-struct Entry {
-  const char *name;
-  FilterMaker *make;
-};
+Registered::Registered(const char *name, FilterMaker *make) noexcept
+    : name_(name), make_(make), next_(last) {
+  last = this;
+}
 
-constexpr auto ENTRIES = std::to_array<Entry>({
-#define FILTER(name, make) {name, make},
-#include "filters/registry.inc"
-#undef FILTER
-});
-
-} // namespace
+const Registered *Registered::find(const std::string &name) {
+  const Registered *found = last;
+  while (found != nullptr && name != found->name_)
+    found = found->next_;
+  return found;
+}
 
 std::unique_ptr<backend::Filter> make_filter(const std::string &name, const FilterOptions &options,
                                              const backend::Resources &resources,
                                              std::string *error) {
-  const auto *found = std::find_if(ENTRIES.begin(), ENTRIES.end(),
-                                   [&name](const Entry &entry) { return name == entry.name; });
-  if (found != ENTRIES.end())
-    return found->make(options, resources, error);
+  if (const Registered *found = Registered::find(name))
+    return found->make()(options, resources, error);
   *error = "there is no filter " + name;
   return nullptr;
 }

@@ -1,5 +1,5 @@
-// The filters that come with the server, by name. Each has a file, which describes its options at
-// the end.
+// The filters that come with the server, by name. Each has a file, at whose end stand its options,
+// and a Registered.
 #pragma once
 
 #include <memory>
@@ -21,8 +21,22 @@ using FilterMaker = std::unique_ptr<backend::Filter>(const FilterOptions &option
                                                      const backend::Resources &resources,
                                                      std::string *error);
 
-#define FILTER(name, make) FilterMaker make;
-#include "filters/registry.inc"
-#undef FILTER
+// Makes a filter known from the start of the process on: a variable beside it, which nobody else
+// needs to know of.
+class Registered {
+public:
+  Registered(const char *name, FilterMaker *make) noexcept;
+  Registered(const Registered &) = delete;
+  Registered &operator=(const Registered &) = delete;
+
+  // nullptr: there is none of this name.
+  static const Registered *find(const std::string &name);
+  FilterMaker *make() const { return make_; }
+
+private:
+  const char *name_;
+  FilterMaker *make_;
+  const Registered *next_;
+};
 
 } // namespace asyncnbd::filters

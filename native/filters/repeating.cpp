@@ -8,6 +8,7 @@
 #include "host/abi.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::filters {

@@ -13,7 +13,7 @@
 #include "backend/request.hpp"
 #include "base/clock.hpp"
 #include "base/latency_histogram.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -42,7 +42,7 @@ struct KindCounts {
 
 class RequestCounters {
 public:
-  static constexpr size_t KINDS = wire::NBD_CMD_BLOCK_STATUS + 1; // by command
+  static constexpr size_t KINDS = wire::COMMANDS.size(); // by command
 
   RequestCounters();
   ~RequestCounters();

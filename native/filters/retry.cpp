@@ -41,8 +41,6 @@ private:
   RetrySlabs slabs_;
 };
 
-} // namespace
-
 // Options: retries, after the first try; delayMs, before the first of them; exponential: each delay
 // is twice the one before; readonly: once something has failed, what is behind is only read.
 // nullptr, with words in `*error`, if there is something else, or a value does not fit.
@@ -63,5 +61,9 @@ make_retry(const FilterOptions &options, const backend::Resources &resources, st
     return nullptr;
   return std::make_unique<RetryFilter>(settings, resources);
 }
+
+const Registered registered_retry("retry", make_retry);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -1,9 +1,9 @@
 // See retry_check.hpp.
 #include "filters/retry_check.hpp"
+#include "wire/commands.hpp"
 
 #include <cerrno>
 
-#include "filters/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -35,7 +35,7 @@ bool can_serve(uint16_t type, const Facts &can) {
 } // namespace
 
 int error_of_lack(const Request &request, const Facts &can) {
-  const bool changes = is_change(request.type);
+  const bool changes = wire::is_change(request.type);
   if (request.type != wire::NBD_CMD_FLUSH &&
       !backend::is_inside(request.offset, request.length_bytes, can.size_bytes))
     return changes ? ENOSPC : EIO;

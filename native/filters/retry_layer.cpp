@@ -5,10 +5,10 @@
 #include <utility>
 
 #include "base/invariant.hpp"
-#include "filters/commands.hpp"
 #include "filters/retry_check.hpp"
 #include "host/context.hpp"
 #include "host/log.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::filters {
 
@@ -96,7 +96,7 @@ bool RetryLayer::is_held(Attempt attempt, Request &request, Refusal *refusal) {
 RetryLayer::Refusal RetryLayer::refusal_of(const Request &request) const {
   if (reopenings_ == 0)
     return {}; // who stands in front has checked
-  if (settings_.forces_readonly && is_change(request.type))
+  if (settings_.forces_readonly && wire::is_change(request.type))
     return {EROFS, true};
   const bool is_open = state_ == State::open;
   if (is_fast_zero(request) && (!is_open || !behind_->facts().can_fast_zero))

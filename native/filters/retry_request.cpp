@@ -115,8 +115,6 @@ private:
   FailedRequests::Slabs slabs_;
 };
 
-} // namespace
-
 // Options: retries, after the first try; delayMs, before each; opens: whether opening is tried
 // again, too. nullptr, with words in `*error`, if there is something else, or a value does not fit.
 std::unique_ptr<backend::Filter> make_retry_request(const FilterOptions &options,
@@ -137,5 +135,9 @@ std::unique_ptr<backend::Filter> make_retry_request(const FilterOptions &options
     return nullptr;
   return std::make_unique<RetryRequestFilter>(repetition, opens, resources);
 }
+
+const Registered registered_retry_request("retry-request", make_retry_request);
+
+} // namespace
 
 } // namespace asyncnbd::filters

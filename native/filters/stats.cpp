@@ -154,8 +154,6 @@ private:
   const base::Time begun_;
 };
 
-} // namespace
-
 // Options: file, its path; appends: to the file, instead of replacing it; percent: the share of
 // requests of a kind whose sizes are listed; counters: JavaScript's counters, which it can read.
 // nullptr, with a message in `*error`, for an unknown option or an invalid value, or if the file
@@ -179,5 +177,9 @@ make_stats(const FilterOptions &options, const backend::Resources &resources, st
     counters = std::make_shared<RequestCounters>();
   return std::make_unique<StatsFilter>(std::move(counters), std::move(file), share, resources);
 }
+
+const Registered registered_stats("stats", make_stats);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -74,8 +74,6 @@ private:
   const backend::Resources &resources_;
 };
 
-} // namespace
-
 // Option: timeMs, 60000 by default; 0: no limit. nullptr, with a message in `*error`, for an
 // unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_time_limit(const FilterOptions &options,
@@ -88,5 +86,9 @@ std::unique_ptr<backend::Filter> make_time_limit(const FilterOptions &options,
     return nullptr;
   return std::make_unique<TimeLimitFilter>(limit, resources);
 }
+
+const Registered registered_time_limit("time-limit", make_time_limit);
+
+} // namespace
 
 } // namespace asyncnbd::filters

@@ -184,8 +184,6 @@ uint64_t power_of_two(OptionReader &reader, const char *name) {
   return value;
 }
 
-} // namespace
-
 // Options, in bytes: size, the new size; roundUp and roundDown, powers of two to round the size to.
 // nullptr, with a message in `*error`, for an unknown option or an invalid value.
 std::unique_ptr<backend::Filter> make_truncate(const FilterOptions &options,
@@ -201,5 +199,9 @@ std::unique_ptr<backend::Filter> make_truncate(const FilterOptions &options,
   return std::make_unique<TruncateFilter>(TruncateSettings{size, round_up, round_down},
                                           resources.threads);
 }
+
+const Registered registered_truncate("truncate", make_truncate);
+
+} // namespace
 
 } // namespace asyncnbd::filters

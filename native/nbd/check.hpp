@@ -4,6 +4,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::nbd {

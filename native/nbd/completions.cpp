@@ -8,6 +8,7 @@
 #include "base/invariant.hpp"
 #include "host/log.hpp"
 #include "nbd/reply_encoding.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::nbd {
 
@@ -62,7 +63,7 @@ void Completions::complete(backend::Request &completed, int error) {
   if (request.answer.kind == backend::Answer::Kind::borrowed && send_borrowed(&request))
     return;
   encode_answer(request, shared_.facts.block_bytes, requests_.buffers());
-  if (request.encoded || request.type == wire::NBD_CMD_BLOCK_STATUS)
+  if (request.encoded || wire::answer_bytes(request.type) > 0)
     charge_encoded(request);
   if (request.may_have_holes && request.encoded)
     shared_.sparse_hint.found_hole();
@@ -75,8 +76,7 @@ void Completions::complete(backend::Request &completed, int error) {
 
 // What a reply is that was made, in the place of what it was expected to be.
 void Completions::charge_encoded(PendingRequest &request) {
-  const uint64_t expected_bytes =
-      request.type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
+  const uint64_t expected_bytes = wire::answer_bytes(request.type);
   const uint64_t bytes = request.encoded ? request.encoded->made_bytes : 0;
   if (bytes > expected_bytes)
     memory_.add(request.charge, bytes - expected_bytes);

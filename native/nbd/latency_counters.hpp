@@ -13,13 +13,13 @@
 #include "base/clock.hpp"
 #include "base/latency_histogram.hpp"
 #include "base/mutex.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace asyncnbd::nbd {
 
 class LatencyCounters {
 public:
-  static constexpr size_t COMMANDS = wire::NBD_CMD_BLOCK_STATUS + 1;
+  static constexpr size_t COMMANDS = wire::COMMANDS.size();
 
   // Connections count apart from each other, as far as there is room.
   size_t next_place() { return connections_.fetch_add(1, std::memory_order_relaxed) % PLACES; }

@@ -16,9 +16,6 @@
 
 namespace asyncnbd::nbd {
 
-// What the answer to a block status is taken to be, until it is there.
-constexpr uint32_t EXPECTED_STATUS_BYTES = 64 << 10;
-
 // A request from its parsing until its reply has left.
 struct PendingRequest : backend::Request {
   uint64_t cookie;

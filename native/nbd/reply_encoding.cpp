@@ -10,6 +10,8 @@
 #include <vector>
 
 #include "nbd/pending_request.hpp"
+#include "wire/commands.hpp"
+#include "wire/constants.hpp"
 
 namespace asyncnbd::nbd {
 

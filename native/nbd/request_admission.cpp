@@ -1,6 +1,8 @@
 // See request_admission.hpp.
 #include "nbd/request_admission.hpp"
 
+#include "wire/commands.hpp"
+
 namespace asyncnbd::nbd {
 
 RequestAdmission::RequestAdmission(Transmission &transmission)
@@ -21,8 +23,7 @@ backend::Reservation RequestAdmission::reserve(backend::Request &request) {
 }
 
 uint32_t RequestAdmission::bytes_besides(uint16_t type, uint64_t length_bytes) const {
-  const uint32_t reply_bytes = type == wire::NBD_CMD_BLOCK_STATUS ? EXPECTED_STATUS_BYTES : 0;
-  return shared_.backend.bytes_besides(type, length_bytes) + reply_bytes;
+  return shared_.backend.bytes_besides(type, length_bytes) + wire::answer_bytes(type);
 }
 
 } // namespace asyncnbd::nbd

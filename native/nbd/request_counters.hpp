@@ -7,6 +7,7 @@
 
 #include "backend/request.hpp"
 #include "nbd/latency_counters.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace asyncnbd::nbd {

@@ -9,6 +9,7 @@
 #include "nbd/input_buffer.hpp"
 #include "nbd/request_pool.hpp"
 #include "transport/transport.hpp"
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 namespace asyncnbd::nbd {

@@ -40,16 +40,6 @@ constexpr size_t ERROR_PREFIX_BYTES = 6;
 // "NBD_REPLY_TYPE_BLOCK_STATUS": servers should not send more extents in a chunk.
 constexpr size_t MAX_EXTENTS = 1 << 20;
 
-// "Request types".
-constexpr uint16_t NBD_CMD_READ = 0;
-constexpr uint16_t NBD_CMD_WRITE = 1;
-constexpr uint16_t NBD_CMD_DISC = 2;
-constexpr uint16_t NBD_CMD_FLUSH = 3;
-constexpr uint16_t NBD_CMD_TRIM = 4;
-constexpr uint16_t NBD_CMD_CACHE = 5;
-constexpr uint16_t NBD_CMD_WRITE_ZEROES = 6;
-constexpr uint16_t NBD_CMD_BLOCK_STATUS = 7;
-
 // "Command flags".
 constexpr uint16_t NBD_CMD_FLAG_FUA = 1 << 0;
 constexpr uint16_t NBD_CMD_FLAG_NO_HOLE = 1 << 1;

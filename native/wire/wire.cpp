@@ -1,4 +1,5 @@
 // See wire.hpp.
+#include "wire/commands.hpp"
 #include "wire/wire.hpp"
 
 #include <cerrno>
@@ -103,29 +104,6 @@ uint32_t error_from_errno(int error, uint16_t command_flags) {
     return command_flags & NBD_CMD_FLAG_DF ? NBD_EOVERFLOW : NBD_EINVAL;
   default:
     return NBD_EINVAL;
-  }
-}
-
-const char *command_name(uint16_t type) {
-  switch (type) {
-  case NBD_CMD_READ:
-    return "read";
-  case NBD_CMD_WRITE:
-    return "write";
-  case NBD_CMD_DISC:
-    return "disconnect";
-  case NBD_CMD_FLUSH:
-    return "flush";
-  case NBD_CMD_TRIM:
-    return "trim";
-  case NBD_CMD_CACHE:
-    return "cache";
-  case NBD_CMD_WRITE_ZEROES:
-    return "write zeroes";
-  case NBD_CMD_BLOCK_STATUS:
-    return "block status";
-  default:
-    return "unknown";
   }
 }
 

@@ -60,7 +60,4 @@ uint64_t decode_u64(const uint8_t *bytes);
 // NBD_CMD_FLAG_DF only).
 uint32_t error_from_errno(int error, uint16_t command_flags);
 
-// "read", "write zeroes", … for messages; "unknown" for other numbers.
-const char *command_name(uint16_t type);
-
 } // namespace asyncnbd::wire

@@ -6,7 +6,7 @@ import type {
   RequestCounts,
   RequestLatencies,
 } from "../addon/types.js";
-import { NBD_CMD_BLOCK_STATUS, OPERATIONS, type OperationName } from "../protocol.js";
+import { COMMAND_NUMBERS, OPERATIONS, type OperationName } from "../protocol.js";
 
 export type { OperationName };
 
@@ -46,7 +46,7 @@ export const NO_REQUESTS: ConnectionCounts = {
   readBytes: 0,
   writtenBytes: 0,
   inFlight: 0,
-  commands: new Float64Array(FIGURES * (NBD_CMD_BLOCK_STATUS + 1)),
+  commands: new Float64Array(FIGURES * COMMAND_NUMBERS),
 };
 
 export const sumOf = (a: ConnectionCounts, b: ConnectionCounts): ConnectionCounts => ({

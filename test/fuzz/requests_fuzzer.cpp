@@ -14,6 +14,7 @@
 #include "nbd/reply_queue.hpp"
 #include "nbd/request_reader.hpp"
 #include "schedule/spinner.hpp"
+#include "wire/commands.hpp"
 
 #include "../native/system_resources.hpp"
 

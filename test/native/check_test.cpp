@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "nbd/check.hpp"
+#include "wire/commands.hpp"
 
 using namespace asyncnbd::nbd;
 using namespace asyncnbd::wire;

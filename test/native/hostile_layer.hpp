@@ -16,7 +16,7 @@
 #include "backend/layer.hpp"
 #include "base/threads.hpp"
 #include "support.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 // What goes wrong below, on any thread: the test looks at its end.
 struct Faults {

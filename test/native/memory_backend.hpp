@@ -14,7 +14,7 @@
 #include "backend/backend.hpp"
 #include "prepare.hpp"
 #include "support.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 // A disk may be read where it is being written, and gives one or the other: ThreadSanitizer is not
 // to watch its bytes, nor may they be moved by functions that it watches.

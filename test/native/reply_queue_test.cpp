@@ -11,6 +11,7 @@
 #include "nbd/reply_encoding.hpp"
 #include "nbd/reply_queue.hpp"
 #include "support.hpp"
+#include "wire/commands.hpp"
 
 using namespace asyncnbd;
 using nbd::PendingRequest;

@@ -12,7 +12,7 @@
 #include <vector>
 
 #include "backend/script_bridge.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 using namespace asyncnbd::backend;
 namespace wire = asyncnbd::wire;

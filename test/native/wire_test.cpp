@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "support.hpp"
+#include "wire/commands.hpp"
 
 using namespace asyncnbd::wire;
 

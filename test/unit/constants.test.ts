@@ -9,7 +9,9 @@ import * as typescript from "../../src/protocol.js";
 import { NBDKIT_VERSION } from "../../src/version.js";
 
 function cppConstants(): Map<string, number> {
-  const text = readFileSync(new URL("../../native/wire/constants.hpp", import.meta.url), "utf8");
+  const text = ["commands", "constants"]
+    .map((name) => readFileSync(new URL(`../../native/wire/${name}.hpp`, import.meta.url), "utf8"))
+    .join("");
   const found = text.matchAll(/constexpr \w+ ((?:NBD|MAX)_\w+) = ([^;]+);/g);
   return new Map(
     [...found].map(([, name, value]) => {

@@ -19,6 +19,7 @@ const KNOWN: Readonly<Record<string, readonly string[]>> = {
   ],
   "backend/c_plugin.cpp": ["opening", "mutex", "kept"],
   "base/lock_order.cpp": ["held"],
+  "filters/registry.cpp": ["last"],
   "nbd/completions.cpp": ["led_"],
   "nbd/thread_cache.cpp": ["cache"],
   "host/async_calls.cpp": ["complaints"],

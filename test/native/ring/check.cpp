@@ -4,6 +4,7 @@
 #include <cerrno>
 
 #include "backend/request.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace ring {

@@ -12,7 +12,7 @@
 #include "base/invariant.hpp"
 #include "check.hpp"
 #include "host/log.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 namespace ring {
 

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "client_side.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace ring {

@@ -5,6 +5,7 @@
 #include <cstring>
 #include <string>
 
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace ring {

@@ -22,7 +22,7 @@
 
 #include "hostile.hpp"
 #include "model.hpp"
-#include "wire/constants.hpp"
+#include "wire/commands.hpp"
 
 using namespace ring;
 

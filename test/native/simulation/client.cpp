@@ -9,6 +9,7 @@
 
 #include "../support.hpp"
 #include "content.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace simulation {

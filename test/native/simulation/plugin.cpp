@@ -7,6 +7,7 @@
 
 #include "content.hpp"
 #include "host/reply_batch.hpp"
+#include "wire/commands.hpp"
 #include "wire/constants.hpp"
 
 namespace simulation {
