@@ -7,7 +7,7 @@
 #include <memory>
 #include <thread>
 
-#include "held_backend.hpp"
+#include "held_client.hpp"
 #include "simulated_front.hpp"
 
 using namespace asyncnbd;
@@ -17,32 +17,6 @@ using filters::FilterOptions;
 using Front = SimulatedFront;
 
 namespace {
-
-// One that has written, of several. Its plugin keeps what it is asked until a test answers.
-struct HeldClient {
-  HeldBackend::Held held;
-  HeldBackend *plugin = nullptr;
-  std::unique_ptr<Backend> front;
-
-  void connect(Front &filter) {
-    auto below = std::make_unique<HeldBackend>(filter.disk, held, false);
-    plugin = below.get();
-    front = filter.open_on(std::move(below));
-    REQUIRE(front);
-  }
-  void write() {
-    TestRequest request(NBD_CMD_WRITE, 0, 512, 1);
-    front->submit(request, Caller::may_block);
-    answer();
-    CHECK(request.wait() == 0);
-  }
-  void answer() { plugin->answer(*held.take()); }
-  Request *unanswered() {
-    Request *request = held.take();
-    held.gate.change([&] { held.requests.push_front(request); });
-    return request;
-  }
-};
 
 // The first one flushes; the others have written.
 struct SeveralClients : Front {

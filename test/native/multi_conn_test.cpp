@@ -11,6 +11,7 @@
 
 #include "filters/multi_conn_group.hpp"
 #include "held_backend.hpp"
+#include "held_client.hpp"
 #include "memory_backend.hpp"
 #include "simulated_front.hpp"
 
@@ -22,35 +23,17 @@ using Front = SimulatedFront;
 
 namespace {
 
-// Two clients of a filter in front of plugins whose flushes are for one client alone.
 struct TwoClients : Front {
-  HeldBackend::Held first_held;
-  HeldBackend::Held second_held;
-  HeldBackend *first_plugin = nullptr;
-  HeldBackend *second_plugin = nullptr;
-  std::unique_ptr<Backend> first;
-  std::unique_ptr<Backend> second;
+  HeldClient first;
+  HeldClient second;
 
   explicit TwoClients(const FilterOptions &options = {}) : Front("multi-conn", options) {
-    auto one = std::make_unique<HeldBackend>(disk, first_held, false);
-    auto other = std::make_unique<HeldBackend>(disk, second_held, false);
-    first_plugin = one.get();
-    second_plugin = other.get();
-    first = open_on(std::move(one));
-    second = open_on(std::move(other));
-    REQUIRE(first);
-    REQUIRE(second);
-  }
-
-  void write_by_second() {
-    TestRequest write(NBD_CMD_WRITE, 0, 512, 1);
-    second->submit(write, Caller::may_block);
-    second_plugin->answer(*second_held.take());
-    CHECK(write.wait() == 0);
+    first.connect(*this);
+    second.connect(*this);
   }
   void close() {
-    first->close();
-    second->close();
+    first.front->close();
+    second.front->close();
   }
 };
 
@@ -58,31 +41,31 @@ struct TwoClients : Front {
 
 TEST_CASE("a flush of one connection flushes another that has written, once") {
   TwoClients clients;
-  CHECK(clients.first->facts().can_multi_conn);
-  clients.write_by_second();
+  CHECK(clients.first.front->facts().can_multi_conn);
+  clients.second.write();
   TestRequest flush(NBD_CMD_FLUSH, 0, 0);
-  clients.first->submit(flush, Caller::may_block);
-  CHECK(clients.first_held.requests.empty()); // it has done nothing
-  Request *child = clients.second_held.take();
+  clients.first.front->submit(flush, Caller::may_block);
+  CHECK(clients.first.held.requests.empty()); // it has done nothing
+  Request *child = clients.second.held.take();
   CHECK(child->type == NBD_CMD_FLUSH);
-  clients.second_plugin->answer(*child);
+  clients.second.plugin->answer(*child);
   while (clients.threads.run_one())
     ;
   CHECK(flush.wait() == 0);
   TestRequest again(NBD_CMD_FLUSH, 0, 0);
-  CHECK(again.run(*clients.first) == 0);
-  CHECK(clients.second_held.requests.empty());
+  CHECK(again.run(*clients.first.front) == 0);
+  CHECK(clients.second.held.requests.empty());
   clients.close();
 }
 
 TEST_CASE("a flush that fails on another connection fails, and the next one tries again") {
   TwoClients clients;
-  clients.write_by_second();
+  clients.second.write();
   for (const int error : {EIO, 0}) {
     clients.disk.error_of = [error](Request &) { return error; };
     TestRequest flush(NBD_CMD_FLUSH, 0, 0);
-    clients.first->submit(flush, Caller::may_block);
-    clients.second_plugin->answer(*clients.second_held.take());
+    clients.first.front->submit(flush, Caller::may_block);
+    clients.second.answer();
     while (clients.threads.run_one())
       ;
     CHECK(flush.wait() == error);
@@ -92,26 +75,26 @@ TEST_CASE("a flush that fails on another connection fails, and the next one trie
 
 TEST_CASE("a flush given up while another connection is flushed for it is answered") {
   TwoClients clients;
-  clients.write_by_second();
+  clients.second.write();
   TestRequest flush(NBD_CMD_FLUSH, 0, 0);
-  clients.first->submit(flush, Caller::may_block);
-  Request *child = clients.second_held.take();
-  clients.first->give_up_unanswered();
+  clients.first.front->submit(flush, Caller::may_block);
+  Request *child = clients.second.held.take();
+  clients.first.front->give_up_unanswered();
   CHECK(flush.wait() == ESHUTDOWN);
-  clients.first->close();
-  clients.first.reset();
-  clients.second_plugin->answer(*child);
+  clients.first.front->close();
+  clients.first.front.reset();
+  clients.second.plugin->answer(*child);
   while (clients.threads.run_one())
     ;
-  clients.second->close();
+  clients.second.front->close();
 }
 
 TEST_CASE("a flush fails if the connection that is flushed for it gives up") {
   TwoClients clients;
-  clients.write_by_second();
+  clients.second.write();
   TestRequest flush(NBD_CMD_FLUSH, 0, 0);
-  clients.first->submit(flush, Caller::may_block);
-  Request *child = clients.second_held.take();
+  clients.first.front->submit(flush, Caller::may_block);
+  Request *child = clients.second.held.take();
   child->give_up(ESHUTDOWN);
   CHECK(flush.wait() == ESHUTDOWN);
   child->completers.maker().release(*child);
@@ -121,11 +104,11 @@ TEST_CASE("a flush fails if the connection that is flushed for it gives up") {
 TEST_CASE("if all connections may be dirty, each flush flushes all") {
   TwoClients clients(FilterOptions{{"trackDirty", "off"}});
   TestRequest flush(NBD_CMD_FLUSH, 0, 0);
-  clients.first->submit(flush, Caller::may_block);
-  clients.second_plugin->answer(*clients.second_held.take());
+  clients.first.front->submit(flush, Caller::may_block);
+  clients.second.answer();
   while (clients.threads.run_one())
     ;
-  clients.first_plugin->answer(*clients.first_held.take());
+  clients.first.answer();
   CHECK(flush.wait() == 0);
   clients.close();
 }
