@@ -8,8 +8,8 @@ export type {
   RequestLatencies,
   TransmissionEnd,
 } from "./addon/types.js";
-export type { TlsPriority, TlsVersion } from "./config/tls.js";
 export type { Endpoint } from "./config/listeners/index.js";
+export type { TlsPriority, TlsVersion } from "./config/tls.js";
 export { AsyncnbdError, type ErrorCode, type ErrorDetails } from "./errors.js";
 export type { FilterChoice } from "./filters/choice.js";
 export { defineFilter, type Filter, type FilterDefinition } from "./filters/filter.js";

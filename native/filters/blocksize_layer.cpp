@@ -6,7 +6,6 @@
 #include <cerrno>
 #include <utility>
 
-
 namespace asyncnbd::filters {
 
 using backend::Backend;

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <utility>
 
-
 namespace asyncnbd::filters {
 
 using backend::Caller;

@@ -4,7 +4,6 @@
 
 #include <cerrno>
 
-
 namespace asyncnbd::filters {
 
 using backend::Facts;

@@ -1,5 +1,5 @@
-// What a connection does for its client at most, and for how long: src/client-limits.ts has the same
-// limits, with their ranges and defaults, and the words of the command line.
+// What a connection does for its client at most, and for how long: src/client-limits.ts has the
+// same limits, with their ranges and defaults, and the words of the command line.
 #pragma once
 
 #include <chrono>

@@ -35,17 +35,17 @@ struct Command {
 
 // By number.
 inline constexpr auto COMMANDS = std::to_array<Command>({
-    {.name = "read", .callback = "pread", .allowed_flags = NBD_CMD_FLAG_DF, .payload_limited = true},
+    {.name = "read",
+     .callback = "pread",
+     .allowed_flags = NBD_CMD_FLAG_DF,
+     .payload_limited = true},
     {.name = "write",
      .callback = "pwrite",
      .modifies = true,
      .payload_limited = true,
      .out_of_range = ENOSPC},
     {.name = "disconnect"},
-    {.name = "flush",
-     .callback = "flush",
-     .needed_flags = NBD_FLAG_SEND_FLUSH,
-     .has_range = false},
+    {.name = "flush", .callback = "flush", .needed_flags = NBD_FLAG_SEND_FLUSH, .has_range = false},
     {.name = "trim", .callback = "trim", .needed_flags = NBD_FLAG_SEND_TRIM, .modifies = true},
     {.name = "cache", .callback = "cache", .needed_flags = NBD_FLAG_SEND_CACHE},
     {.name = "write zeroes",

@@ -1,6 +1,6 @@
 // See wire.hpp.
-#include "wire/commands.hpp"
 #include "wire/wire.hpp"
+#include "wire/commands.hpp"
 
 #include <cerrno>
 #include <cstring>

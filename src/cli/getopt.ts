@@ -1,8 +1,8 @@
 // Splits a command line as getopt_long does: options and operands in any order, abbreviations,
 // clusters of short options, and "--".
 
-import { didYouMean } from "../config/nearest.js";
 import type { GivenOptions } from "../config/given-options.js";
+import { didYouMean } from "../config/nearest.js";
 import { UsageError } from "../errors.js";
 import type { OptionSpec } from "./options.js";
 

@@ -87,8 +87,7 @@ struct Running {
     prepare(*backend);
     connection = std::make_shared<nbd::Connection>(
         resources, nbd::Ends{client, std::move(transport), std::move(backend), loop},
-        nbd::TransmissionSettings{
-            FLAGS, {max_threads, 0, grace, stall_timeout, max_bytes}, budget},
+        nbd::TransmissionSettings{FLAGS, {max_threads, 0, grace, stall_timeout, max_bytes}, budget},
         [this](const auto &) { world.gate.change([this] { world.over = true; }); });
     return connection->start();
   }

@@ -1,8 +1,8 @@
 // The asyncnbd-client command: from arguments to an exit status.
 
 import { connect } from "../../client/index.js";
-import { didYouMean } from "../../config/nearest.js";
 import type { GivenOptions } from "../../config/given-options.js";
+import { didYouMean } from "../../config/nearest.js";
 import { parseSize } from "../../config/size.js";
 import { AsyncnbdError, messageOf, UsageError } from "../../errors.js";
 import { version } from "../../version.js";
