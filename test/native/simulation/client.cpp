@@ -4,10 +4,8 @@
 #include <algorithm>
 #include <cstdio>
 #include <cstring>
-#include <endian.h>
 #include <utility>
 
-#include "../support.hpp"
 #include "content.hpp"
 #include "wire/commands.hpp"
 #include "wire/constants.hpp"
@@ -26,6 +24,7 @@ constexpr int64_t PATIENCE_NS = 10'000 * NS_PER_MS;
 // So much longer than it is told a stalled client is waited for, at most.
 constexpr int64_t LATE_CUT_NS = 3000 * NS_PER_MS;
 constexpr uint32_t LARGEST_BYTES = 200 << 10;
+constexpr uint64_t LONGEST_PAYLOAD_BYTES = LARGEST_BYTES + 64;
 constexpr uint64_t LONGEST_IDLE_MS = 5000;
 
 } // namespace
@@ -81,21 +80,29 @@ bool Client::send(const std::vector<uint8_t> &bytes) {
   return true;
 }
 
+Asked Client::draw_request() const {
+  Random &random = random_of_run();
+  const Plan &plan = all_.plan;
+  const bool is_large = plan.large_one_in > 0 && random.one_in(plan.large_one_in);
+  const bool writes = plan.are_writers ? random.below(8) > 0 : random.below(3) == 0;
+  Asked asked{};
+  asked.type = writes ? wire::NBD_CMD_WRITE : wire::NBD_CMD_READ;
+  if (random.below(8) == 0) {
+    asked.type = wire::NBD_CMD_FLUSH;
+    return asked;
+  }
+  if (plan.style != wire::ReplyStyle::simple && random.below(8) == 0)
+    asked.type = wire::NBD_CMD_BLOCK_STATUS;
+  asked.length_bytes = static_cast<uint32_t>(random.between(1, is_large ? LARGEST_BYTES : 4096));
+  asked.offset = random.below((random.one_in(2) ? DISK_BYTES : DISK_BYTES / 64) -
+                              asked.length_bytes); // many in the part that lies in memory
+  return asked;
+}
+
 void Client::ask(uint64_t cookie) {
   Random &random = random_of_run();
-  const uint64_t large_one_in = all_.plan.large_one_in;
-  const bool is_large = large_one_in > 0 && random.one_in(large_one_in);
-  Asked asked{};
-  const bool writes = all_.plan.are_writers ? random.below(8) > 0 : random.below(3) == 0;
-  asked.type = static_cast<uint16_t>(random.below(8) == 0 ? wire::NBD_CMD_FLUSH
-                                     : writes             ? wire::NBD_CMD_WRITE
-                                                          : wire::NBD_CMD_READ);
-  if (asked.type != wire::NBD_CMD_FLUSH) {
-    asked.length_bytes = static_cast<uint32_t>(random.between(1, is_large ? LARGEST_BYTES : 4096));
-    asked.offset = random.below((random.one_in(2) ? DISK_BYTES : DISK_BYTES / 64) -
-                                asked.length_bytes); // many in the part that lies in memory
-  }
-  std::vector<uint8_t> bytes = encode_request(asked.type, cookie, asked.offset, asked.length_bytes);
+  const Asked asked = draw_request();
+  std::vector<uint8_t> bytes = encode_header(all_.plan.style, cookie, asked);
   if (asked.type == wire::NBD_CMD_WRITE) {
     bytes.resize(bytes.size() + asked.length_bytes);
     fill(bytes.data() + bytes.size() - asked.length_bytes, asked.offset, asked.length_bytes);
@@ -113,8 +120,7 @@ void Client::ask(uint64_t cookie) {
 
 void Client::say_goodbye() {
   if (random_of_run().one_in(2)) {
-    std::vector<uint8_t> bytes = encode_request(wire::NBD_CMD_DISC, 0, 0, 0);
-    send(bytes);
+    send(encode_header(all_.plan.style, 0, {.type = wire::NBD_CMD_DISC}));
   } else {
     socket_->end_writing();
   }
@@ -168,7 +174,7 @@ void Client::stay_inside() {
 bool Client::may_wait() const {
   uint64_t bytes = 0;
   for (const auto &[cookie, asked] : asked_)
-    bytes += asked.length_bytes;
+    bytes += std::max(asked.length_bytes, wire::answer_bytes(asked.type));
   return all_.idlers > 0 || excuses_.may_wait(asked_.size(), bytes);
 }
 
@@ -213,41 +219,65 @@ bool Client::receive(uint8_t *to, size_t length_bytes) {
   return true;
 }
 
-bool Client::receive_reply() {
-  uint8_t header[wire::SIMPLE_REPLY_BYTES];
-  if (!receive(header, sizeof header))
+// False: the stream has ended before.
+bool Client::receive_payload(const Reply &reply, Asked *asked) {
+  uint64_t bytes = reply.payload_bytes;
+  if (reply.is_simple && reply.error == 0 && asked->type == wire::NBD_CMD_READ) {
+    if (all_.plan.style != wire::ReplyStyle::simple)
+      fail("client %u reads by a simple reply", number_);
+    bytes = asked->length_bytes;
+  }
+  if (bytes > LONGEST_PAYLOAD_BYTES)
+    fail("client %u receives a chunk that is too long", number_);
+  std::vector<uint8_t> payload(bytes);
+  if (!receive(payload.data(), payload.size()))
     return false;
-  uint32_t magic;
-  uint32_t error;
-  uint64_t cookie;
-  memcpy(&magic, header, sizeof magic);
-  memcpy(&error, header + 4, sizeof error);
-  memcpy(&cookie, header + 8, sizeof cookie);
-  error = be32toh(error);
-  cookie = be64toh(cookie);
-  if (be32toh(magic) != wire::NBD_SIMPLE_REPLY_MAGIC)
-    fail("client %u receives what is no reply", number_);
-  const auto found = asked_.find(cookie);
-  if (found == asked_.end())
-    fail("client %u receives a reply to what it has not asked, or twice", number_);
-  const Asked asked = found->second;
-  const bool fails_as_it_should = error == wire::NBD_EIO && is_broken(asked.offset);
-  const bool is_given_up = error == wire::NBD_ESHUTDOWN;
+  take_payload(reply, payload, asked);
+  return true;
+}
+
+// All of it is there.
+void Client::check_reply(const Asked &asked) const {
+  const bool fails_as_it_should = asked.error == wire::NBD_EIO && is_broken(asked.offset);
+  const bool is_given_up = asked.error == wire::NBD_ESHUTDOWN;
   const Plan &plan = all_.plan;
   // Or of threads, without any for the turn of a request.
   const bool is_short =
       plan.refuse_memory_one_in > 0 || (plan.refuse_threads_one_in > 0 && plan.turns > 0);
-  const bool is_out_of_memory = error == wire::NBD_ENOMEM && is_short;
-  if (error != 0 ? !fails_as_it_should && !is_given_up && !is_out_of_memory
-                 : is_broken(asked.offset))
-    fail("client %u receives error %u", number_, error);
-  if (error == 0 && asked.type == wire::NBD_CMD_READ) {
-    std::vector<uint8_t> data(asked.length_bytes);
-    if (!receive(data.data(), data.size()))
-      return false;
-    if (!is_filled(data.data(), asked.offset, data.size()))
-      fail("client %u reads other bytes", number_);
-  }
+  const bool is_out_of_memory = asked.error == wire::NBD_ENOMEM && is_short;
+  // Whose thread cannot be started.
+  const bool has_no_timer = asked.error == wire::NBD_EINVAL && plan.layer == LayerKind::delay &&
+                            plan.refuse_threads_one_in > 0;
+  const bool may_fail = fails_as_it_should || is_given_up || is_out_of_memory || has_no_timer;
+  if (asked.error != 0 ? !may_fail : is_broken(asked.offset))
+    fail("client %u receives error %u", number_, asked.error);
+  if (asked.error != 0)
+    return;
+  if (asked.type == wire::NBD_CMD_READ && asked.received_bytes != asked.length_bytes)
+    fail("client %u reads too little, or a part twice", number_);
+  if (asked.type == wire::NBD_CMD_BLOCK_STATUS && asked.received_bytes < asked.length_bytes)
+    fail("client %u gets a status of a part", number_);
+}
+
+bool Client::receive_reply() {
+  const wire::ReplyStyle style = all_.plan.style;
+  uint8_t header[wire::EXTENDED_CHUNK_HEADER_BYTES];
+  if (!receive(header, MAGIC_BYTES))
+    return false;
+  const size_t header_bytes = reply_header_bytes(style, header);
+  if (header_bytes == 0)
+    fail("client %u receives what is no reply", number_);
+  if (!receive(header + MAGIC_BYTES, header_bytes - MAGIC_BYTES))
+    return false;
+  const Reply reply = decode_reply(style, header);
+  const auto found = asked_.find(reply.cookie);
+  if (found == asked_.end())
+    fail("client %u receives a reply to what it has not asked, or twice", number_);
+  if (!receive_payload(reply, &found->second))
+    return false;
+  if (!reply.is_last)
+    return true;
+  check_reply(found->second);
   asked_.erase(found);
   answered++;
   look_at_waits();

@@ -8,6 +8,7 @@
 
 #include "descriptors.hpp"
 #include "plan.hpp"
+#include "replies.hpp"
 
 namespace simulation {
 
@@ -42,12 +43,6 @@ private:
   // What it does besides what it should.
   enum class Way : uint8_t { good, leaves, stops_inside, reads_late, reads_slowly };
 
-  struct Asked {
-    uint16_t type;
-    uint64_t offset;
-    uint32_t length_bytes;
-  };
-
   void send_requests();
   void receive_replies();
   void ask(uint64_t cookie);
@@ -59,6 +54,9 @@ private:
   void wait_for_input();
   bool may_wait() const;
   bool receive_reply();
+  bool receive_payload(const Reply &reply, Asked *asked);
+  void check_reply(const Asked &asked) const;
+  Asked draw_request() const;
   void idle(uint64_t longest_ms);
   void check_end() const;
 

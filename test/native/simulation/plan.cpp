@@ -29,7 +29,11 @@ void draw_plugin(Random &random, Plan &plan) {
   plan.never_one_in = plan.answers_later ? perhaps(random, 4, 2, 16) : 0;
   plan.elsewhere_one_in = perhaps(random, 2, 1, 4);
   plan.has_places = random.one_in(2);
+  plan.layer = static_cast<LayerKind>(perhaps(random, 3, 1, 2));
+  plan.layer_delay_ms = random.between(0, 20);
   plan.turns = static_cast<unsigned>(perhaps(random, 3, 1, 3));
+  if (plan.layer != LayerKind::none && !plan.answers_later)
+    plan.turns = 3;   // threads that may not block do not call a plugin that does
   if (plan.turns > 0) // what may block, workers call
     plan.turn_workers =
         plan.answers_later && random.one_in(2) ? 0 : static_cast<unsigned>(random.between(1, 3));
@@ -40,6 +44,7 @@ void draw_plugin(Random &random, Plan &plan) {
 }
 
 void draw_clients(Random &random, Plan &plan) {
+  plan.style = static_cast<asyncnbd::wire::ReplyStyle>(perhaps(random, 2, 1, 2));
   const bool are_many = random.one_in(4); // so many that the idle poller opens
   plan.connections = static_cast<unsigned>(are_many ? random.between(8, 10) : random.between(1, 3));
   plan.requests = static_cast<unsigned>(random.between(1, 2 << random.below(5)));

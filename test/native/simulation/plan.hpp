@@ -5,10 +5,13 @@
 #include <cstdint>
 
 #include "fibers.hpp"
+#include "wire/wire.hpp"
 
 namespace simulation {
 
 constexpr uint64_t DISK_BYTES = 64 << 20;
+
+enum class LayerKind : uint8_t { none, delay, multi_conn };
 
 struct Plan {
   Chances chances;
@@ -36,7 +39,12 @@ struct Plan {
   bool loop_ends = false;        // before these do
   unsigned turn_workers = 0;     // that make the calls which have waited; 0: whoever ends a turn
 
+  // In front of it.
+  LayerKind layer = LayerKind::none;
+  uint64_t layer_delay_ms = 0;
+
   // The clients.
+  asyncnbd::wire::ReplyStyle style = asyncnbd::wire::ReplyStyle::simple;
   unsigned connections = 1;
   unsigned requests = 8; // of each
   size_t stream_bytes = 64 << 10;

@@ -8,7 +8,6 @@
 #include "content.hpp"
 #include "host/reply_batch.hpp"
 #include "wire/commands.hpp"
-#include "wire/constants.hpp"
 
 namespace simulation {
 
@@ -135,6 +134,7 @@ bool SimulatedBackend::collect(const backend::Wanted &, backend::Facts *facts, s
   facts->size_bytes = DISK_BYTES;
   facts->can_write = true;
   facts->can_flush = true;
+  facts->can_extents = true;
   facts->thread_model =
       plugin_.plan().answers_later ? backend::ThreadModel::async : backend::ThreadModel::parallel;
   return true;
@@ -184,12 +184,22 @@ void SimulatedBackend::answer(Request &request) {
   std::vector<uint8_t> borrowed;
   if (error == 0 && request.type == wire::NBD_CMD_READ && !request.is_reserved)
     answer_read(request, &borrowed);
+  if (error == 0 && request.type == wire::NBD_CMD_BLOCK_STATUS)
+    for (backend::ContextStatus &status : request.extras->statuses)
+      status.extents = extents_of(request.offset, request.length_bytes);
+  if (error != 0 && random_of_run().one_in(2))
+    request.make_extras().error_text = "it is broken";
   count_end();
   request.complete(error);
   std::fill(borrowed.begin(), borrowed.end(), OVERWRITTEN);
 }
 
 void SimulatedBackend::answer_read(Request &request, std::vector<uint8_t> *borrowed) {
+  if (request.may_have_holes && random_of_run().one_in(2) &&
+      request.note_extents(extents_of(request.offset, request.length_bytes))) {
+    fill(request.data, request.offset, request.length_bytes);
+    return;
+  }
   const uint64_t elsewhere_one_in = plugin_.plan().elsewhere_one_in;
   if (elsewhere_one_in == 0 || !random_of_run().one_in(elsewhere_one_in)) {
     fill(request.data, request.offset, request.length_bytes);

@@ -11,7 +11,9 @@
 #include "backend/turns.hpp"
 #include "base/thread_pool.hpp"
 #include "client.hpp"
+#include "content.hpp"
 #include "descriptors.hpp"
+#include "layers.hpp"
 #include "loop.hpp"
 #include "nbd/connection.hpp"
 #include "plan.hpp"
@@ -32,6 +34,7 @@ constexpr int64_t LONGEST_RUN_NS = 120'000 * NS_PER_MS;
 constexpr int64_t QUIET_NS = 10'000 * NS_PER_MS;
 constexpr int64_t EXCUSED_NS = 300 * NS_PER_MS;
 constexpr uint16_t FLAGS = wire::NBD_FLAG_HAS_FLAGS | wire::NBD_FLAG_SEND_FLUSH;
+constexpr nbd::MetaContext CONTEXT{CONTEXT_ID, backend::ContextStatus::ALLOCATION};
 
 // As schedule::Runtime::make_for_system has it, but not for ever.
 struct Process {
@@ -63,6 +66,7 @@ class Run {
 public:
   explicit Run(const Plan &plan)
       : plan_(plan), process_(plan.cores), plugin_(plan),
+        layers_(plan, process_.resources.of_backends),
         loop_(plan, process_.clock), clients_{plan, 0, 0},
         budget_(std::make_shared<base::MemoryBudget>(plan.budget_bytes)) {
     if (plan.turns > 0)
@@ -91,6 +95,7 @@ private:
   const Plan &plan_;
   Process process_;
   Plugin plugin_;
+  Layers layers_;
   Loop loop_;
   Clients clients_;
   std::shared_ptr<base::MemoryBudget> budget_;
@@ -105,7 +110,9 @@ private:
 bool Session::may_wait(size_t unanswered, uint64_t bytes) const {
   if (!is_open || (run.is_short() && run.is_busy()))
     return true;
-  if (run.plan().turns > 0 && run.is_busy()) // it may be others' turn
+  // It may be others' turn, or their plugin that is flushed.
+  const bool may_be_others = run.plan().turns > 0 || run.plan().layer == LayerKind::multi_conn;
+  if (may_be_others && run.is_busy())
     return true;
   if (now_ns() - backend->last_busy_ns < EXCUSED_NS)
     return true;
@@ -135,13 +142,17 @@ bool Run::start(Session &session, int fd) {
   std::string error;
   if (!backend->prepare(backend::WANTS_ALL, &error))
     fail("a backend is not prepared");
+  backend = layers_.open(std::move(backend), *session.context);
   nbd::TransmissionSettings settings{.flags = FLAGS,
                                      .limits = {.threads = plan_.max_threads,
                                                 .spin_us = plan_.spin_us,
                                                 .grace = plan_.grace,
                                                 .stall_timeout = plan_.stall_timeout,
                                                 .in_flight_bytes = plan_.connection_bytes},
-                                     .server_budget = budget_};
+                                     .server_budget = budget_,
+                                     .style = plan_.style};
+  if (plan_.style != wire::ReplyStyle::simple)
+    settings.contexts.push_back(CONTEXT);
   session.connection = std::make_shared<nbd::Connection>(
       process_.resources,
       nbd::Ends{session.context, std::move(transport), std::move(backend), loop_.poller()},
@@ -229,6 +240,9 @@ void Run::describe() const {
           plan_.max_threads, plan_.cores, plan_.stops);
   fprintf(stderr, "turns: %u, workers for them: %u; loop: %d, which ends: %d\n", plan_.turns,
           plan_.turn_workers, plan_.has_loop, plan_.loop_ends);
+  fprintf(stderr, "layer: %u, of %llu ms; replies: %u\n", static_cast<unsigned>(plan_.layer),
+          static_cast<unsigned long long>(plan_.layer_delay_ms),
+          static_cast<unsigned>(plan_.style));
   fprintf(stderr, "one in so many refused: threads %llu, memory %llu, descriptors %llu\n",
           static_cast<unsigned long long>(plan_.refuse_threads_one_in),
           static_cast<unsigned long long>(plan_.refuse_memory_one_in),
