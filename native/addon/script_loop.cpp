@@ -1,6 +1,7 @@
 // See script_loop.hpp.
 #include "addon/script_loop.hpp"
 
+#include <algorithm>
 #include <chrono>
 #include <poll.h>
 #include <utility>
@@ -99,9 +100,13 @@ void ScriptLoop::serve() {
 // A client that waits for each of its requests sends the next one at once, and the way through the
 // loop takes longer than that.
 bool ScriptLoop::is_to_serve_again() {
+  using std::chrono::microseconds;
   bool again = false;
-  if (poller_->has_any() && runtime().clock.now() - *serves_since_ < LONGEST_SERVING) {
-    spinner_.set_budget(poller_->spin_us());
+  const base::Duration left = *serves_since_ + LONGEST_SERVING - runtime().clock.now();
+  if (poller_->has_any() && left.count() > 0) {
+    const auto most_us =
+        static_cast<unsigned>(std::chrono::duration_cast<microseconds>(left).count());
+    spinner_.set_budget(std::min(poller_->spin_us(), most_us));
     again = spinner_.spin([this] { return has_event(); });
   }
   if (!again)

@@ -34,6 +34,7 @@ NBDKIT_ASYNC_MEMBER(config_complete)
 NBDKIT_ASYNC_MEMBER(thread_model)
 NBDKIT_ASYNC_MEMBER(get_ready)
 NBDKIT_ASYNC_MEMBER(after_fork)
+NBDKIT_ASYNC_MEMBER(drained)
 NBDKIT_ASYNC_MEMBER(cleanup)
 NBDKIT_ASYNC_MEMBER(preconnect)
 NBDKIT_ASYNC_MEMBER(list_exports)
@@ -156,6 +157,9 @@ template <class P> struct Callbacks {
   }
   static int after_fork() {
     return perform("after_fork", [] { plugin().after_fork(); });
+  }
+  static void drained() {
+    guarded("drained", [] { plugin().drained(); });
   }
   static void cleanup() {
     guarded("cleanup", [] { plugin().cleanup(); });
@@ -281,6 +285,7 @@ template <class P> constexpr void add_plugin_callbacks(struct nbdkit_plugin &tab
   NBDKIT_ASYNC_OF(P, thread_model, thread_model)
   NBDKIT_ASYNC_OF(P, get_ready, get_ready)
   NBDKIT_ASYNC_OF(P, after_fork, after_fork)
+  NBDKIT_ASYNC_OF(P, drained, drained)
   NBDKIT_ASYNC_OF(P, cleanup, cleanup)
   NBDKIT_ASYNC_OF(P, preconnect, preconnect)
   NBDKIT_ASYNC_OF(P, list_exports, list_exports)

@@ -218,8 +218,9 @@ struct nbdkit_plugin {
 
   /* With any thread model: the last client has left and the server ends. What the plugin keeps
    * open may be closed here, on a thread that may block, where cleanup is on the server's main
-   * thread. If it has not returned when the server has to end (--grace), it is given up: neither
-   * cleanup nor unload is called. Not called if after_fork was not. */
+   * thread. Requests that the server has given up may still be unanswered: what they use must stay.
+   * If it has not returned when the server has to end (--grace), it is given up: neither cleanup nor
+   * unload is called. Not called if after_fork was not. */
   void (*drained) (void);
 };
 
@@ -276,8 +277,8 @@ ASYNCNBD_DECL (void, nbdkit_async_batch_begin, (void));
 ASYNCNBD_DECL (void, nbdkit_async_batch_end, (void));
 
 /* 1: the asynchronous callback that runs on this thread may take as long as a copy of its request's
- * data takes, because nobody waits for it but its own client. 0: it has to return at once. Weak, as all
- * of these: where it is NULL, the answer is 0. */
+ * data takes: if it takes longer, others wait for it no more than some milliseconds. 0: it has to
+ * return at once. Weak, as all of these: where it is NULL, the answer is 0. */
 ASYNCNBD_DECL (int, nbdkit_async_may_copy, (void));
 
 /* A metadata context: "namespace:leaf", as the protocol has it. Names of one's own begin with

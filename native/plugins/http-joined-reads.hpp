@@ -24,6 +24,10 @@ struct JoinLimits {
   uint64_t small_bytes = 128 << 10;
   uint64_t most_bytes;         // of a request while reads wait for others to end
   uint64_t boundary_bytes = 0; // no request crosses a multiple of this; 0: there is none
+  /// A read that has waited for so long is next, as others may come above the last one again and
+  /// again. Reads that came further apart are not joined: all of a request have the deadline of the
+  /// first.
+  std::chrono::milliseconds patience{100};
 };
 
 /// `Read`: what has to be done for a read, as one that is destroyed without that has failed.
@@ -108,13 +112,32 @@ private:
     failed.swap(waiting_);
   }
 
-  /// Under the mutex. Reads are taken upwards, again and again.
+  using Place = typename std::multimap<uint64_t, Waiting>::iterator;
+
+  /// Under the mutex, as the others here. Reads are taken upwards, again and again.
+  Place next() {
+    const Clock::time_point now = Clock::now();
+    if (now >= next_look_) {
+      next_look_ = now + limits_.patience;
+      const Place oldest =
+          std::min_element(waiting_.begin(), waiting_.end(), [](const auto &a, const auto &b) {
+            return a.second.since < b.second.since;
+          });
+      if (now - oldest->second.since >= limits_.patience)
+        return oldest;
+    }
+    const Place above = waiting_.lower_bound(next_offset_);
+    return above == waiting_.end() ? waiting_.begin() : above;
+  }
+
+  bool are_apart(Clock::time_point a, Clock::time_point b) const {
+    return std::max(a, b) - std::min(a, b) > limits_.patience;
+  }
+
   Group take() {
     const bool are_all_sent = waiting_.size() <= limits_.requests - sent_;
     const uint64_t most = are_all_sent ? limits_.small_bytes : limits_.most_bytes;
-    auto at = waiting_.lower_bound(next_offset_);
-    if (at == waiting_.end())
-      at = waiting_.begin();
+    Place at = next();
     Group group;
     group.offset = at->first;
     group.since = at->second.since;
@@ -129,7 +152,7 @@ private:
       at = waiting_.erase(at);
     } while (at != waiting_.end() && at->first == group.offset + group.count &&
              group.count + at->second.count <= most && at->first < boundary &&
-             group.reads.size() < MAX_READS);
+             !are_apart(group.since, at->second.since) && group.reads.size() < MAX_READS);
     next_offset_ = group.offset + group.count;
     return group;
   }
@@ -139,8 +162,9 @@ private:
   std::mutex mutex_; // guards everything below; nothing is sent while it is held
   std::multimap<uint64_t, Waiting> waiting_; // by offset
   uint64_t next_offset_ = 0;
-  unsigned sent_ = 0;      // requests under way
-  bool is_called_ = false; // the client's thread will look at what waits
+  Clock::time_point next_look_; // whether one has waited for too long
+  unsigned sent_ = 0;           // requests under way
+  bool is_called_ = false;      // the client's thread will look at what waits
 };
 
 /// What is left of a time that began at `since`; at least 1, so that the request is sent and ends

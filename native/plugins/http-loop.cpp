@@ -233,6 +233,7 @@ void Client::Loop::start_attempt(std::unique_ptr<Job> job, Clock::time_point now
     job->request.prepare(job->request);
   idle_.pop_back();
   active_++;
+  next_watch_ = std::min(next_watch_, job->deadline);
   transfer.begin(std::move(job), now);
   library_.curl_multi_add_handle(multi_, transfer.easy());
 }
@@ -263,8 +264,10 @@ void Client::Loop::watch(Clock::time_point now) {
                         : has_limit && transfer->is_silent(now, settings_.silence_ms)
                             ? Failure::silence
                             : Failure::none;
-    if (why == Failure::none)
+    if (why == Failure::none) {
+      next_watch_ = std::min(next_watch_, transfer->job()->deadline);
       continue;
+    }
     transfer->give_up(why);
     settle(*transfer, CURLE_OK);
   }

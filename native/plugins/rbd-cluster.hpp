@@ -2,6 +2,7 @@
 #ifndef ASYNCNBD_RBD_CLUSTER_HPP
 #define ASYNCNBD_RBD_CLUSTER_HPP
 
+#include <algorithm>
 #include <cstdint>
 #include <memory>
 #include <optional>
@@ -20,7 +21,10 @@ struct Limit {
   unsigned seconds;         // 0: for ever
   unsigned key_seconds = 0; // in addition, to derive keys for LUKS
 
-  Patience patience() const { return Patience(seconds == 0 ? 0 : seconds + key_seconds); }
+  /// As many seconds as fit.
+  Patience patience() const {
+    return Patience(seconds == 0 ? 0 : std::max(seconds, seconds + key_seconds));
+  }
   /// "cannot open …".
   Refusal too_late(const std::string &cannot) const;
 };

@@ -35,7 +35,8 @@ bool Instance::connect(const Library &library, Refusal &refusal) {
 
 bool Instance::open_first(Refusal &refusal) {
   struct Answer {
-    std::optional<Use> image;
+    bool is_open = false;
+    std::optional<Use> locked; // the image, if it is to stay so
     Refusal refusal;
   };
   const Limit limit = settings_->limit_at_start();
@@ -44,17 +45,19 @@ bool Instance::open_first(Refusal &refusal) {
       Errands().run<Answer>(limit.patience(), [cluster = cluster_, images = images_, is_readonly] {
         const Settings &settings = cluster->settings();
         Answer given;
-        given.image = images->open(cluster, settings.image, settings.snapshot, is_readonly,
-                                   FOR_EVER, given.refusal);
-        return given;
+        std::optional<Use> image = images->open(cluster, settings.image, settings.snapshot,
+                                                is_readonly, FOR_EVER, given.refusal);
+        given.is_open = image.has_value();
+        if (settings.exclusive)
+          given.locked = std::move(image);
+        return given; // else it is closed here, which may wait for the cluster, too
       });
   refusal = answer
                 ? std::move(answer->refusal)
                 : limit.too_late("cannot open the image " + cluster_->full_name(settings_->image));
-  if (!answer || !answer->image)
+  if (!answer || !answer->is_open)
     return false;
-  if (settings_->exclusive)
-    locked_ = std::move(answer->image);
+  locked_ = std::move(answer->locked);
   return true;
 }
 

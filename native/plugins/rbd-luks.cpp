@@ -101,6 +101,12 @@ std::string unfinished(const std::string &name) {
   return name + ".new-";
 }
 
+bool is_unfinished(const std::string &image, const std::string &name) {
+  const std::string begin = unfinished(name);
+  return image.size() == begin.size() + 8 && image.compare(0, begin.size(), begin) == 0 &&
+         image.find_first_not_of("0123456789abcdef", begin.size()) == std::string::npos;
+}
+
 std::string unfinished_name(const std::string &name) {
   std::random_device random;
   char digits[16];
@@ -112,7 +118,7 @@ std::string unfinished_name(const std::string &name) {
 void name_unfinished(const Cluster &cluster, const std::string &name) {
   Refusal unlisted; // then there is nothing to say
   for (const std::string &one : list_images(cluster, unlisted).value_or(std::vector<std::string>()))
-    if (one.compare(0, unfinished(name).size(), unfinished(name)) == 0)
+    if (is_unfinished(one, name))
       warn_operator("the image " + cluster.full_name(one) +
                     " is unfinished: if no server makes it just now, one was killed meanwhile; "
                     "remove it with: rbd rm " +
@@ -133,8 +139,11 @@ int create_with_luks(const Cluster &cluster, const std::string &name) {
   result = format_luks(cluster, own_name);
   if (result >= 0)
     result = make_room_for_header(cluster, own_name);
-  if (result >= 0)
+  if (result >= 0) {
     result = library.rbd_rename(cluster.pool(), own_name.c_str(), name.c_str());
+    if (result < 0 && result != -EEXIST)
+      return result; // it may have both names: to remove one would take the other's data
+  }
   if (result < 0)
     library.rbd_remove(cluster.pool(), own_name.c_str());
   return result;

@@ -3,6 +3,7 @@
 
 #include <cerrno>
 #include <exception>
+#include <new>
 #include <system_error>
 #include <vector>
 
@@ -82,6 +83,9 @@ void Shared::begin_to_open(std::unique_lock<std::mutex> &lock, const Patience &p
     refusal_ = {std::string("cannot start a thread to open an image: ") + error.what(),
                 error.code().value()};
     state_ = State::CLOSED;
+  } catch (const std::bad_alloc &) {
+    refusal_ = {"no memory to open an image", ENOMEM};
+    state_ = State::CLOSED;
   }
 }
 
@@ -103,7 +107,7 @@ void Shared::open() {
     changed_.broadcast();
 }
 
-/// Waits for it up to the time limit.
+/// Waits for it up to the time limit. The lock may be free afterwards.
 void Shared::begin_to_close(std::unique_lock<std::mutex> &lock) {
   const Limit limit = cluster_->settings().limit();
   const Patience patience = limit.patience();
@@ -114,10 +118,12 @@ void Shared::begin_to_close(std::unique_lock<std::mutex> &lock) {
         self->close(lock);
       });
       state_ = State::CLOSING;
-      if (!wait_while(State::CLOSING, lock, patience))
+      if (!wait_while(State::CLOSING, lock, patience)) {
+        lock.unlock(); // a message may take its time
         nbdkit_error("%s", limit.too_late(cannot("close")).words.c_str());
+      }
       return;
-    } catch (const std::system_error &) { // no thread: this one waits
+    } catch (const std::exception &) { // no thread, or no memory for one: this one waits
     }
   }
   close(lock);

@@ -82,7 +82,10 @@ int rbd_get_ready() {
 }
 
 void rbd_drained() {
-  this_instance()->drain();
+  guarded(0, [] {
+    this_instance()->drain();
+    return 0;
+  });
 }
 
 void rbd_unload() {

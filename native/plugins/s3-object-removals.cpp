@@ -22,11 +22,8 @@ bool is_known(const Version &version) {
   return version.is_certain && version.state == Version::State::present;
 }
 
-/// The store does not have this request, or does not allow it.
-bool is_refusal(const http::Response &response) {
-  return response.failure == http::Failure::none &&
-         (response.status / 100 == 4 || response.status == 501);
-}
+// Some stores answer what they do not know with a 500.
+constexpr unsigned ATTEMPTS_BEFORE_ANY = 2;
 
 } // namespace
 
@@ -106,18 +103,33 @@ bool Objects::can_join(const Object &object) const {
          (!is_known(object.version) || !conditions_.guard_deletes || conditions_.guard_batches);
 }
 
+/// The version to remove, or "". What the list has named protects what is written later.
+std::string Objects::guard_of(const Object &object) const {
+  if (!conditions_.guard_batches)
+    return "";
+  return is_known(object.version) ? object.version.etag
+                                  : conditions_.etag(object.batch.back().listed_etag);
+}
+
+/// The store does not have this request, or does not allow it.
+bool Objects::is_refusal(const http::Response &response) const {
+  if (response.failure != http::Failure::none || response.is_ok())
+    return false;
+  return response.status / 100 == 4 || response.status == 501 ||
+         !has_removed_many_.load(std::memory_order_acquire);
+}
+
 void Objects::remove_together(std::span<const ObjectPtr> objects) {
   try {
     const auto batch = std::make_shared<Removals>();
     std::vector<Removal> removals;
     for (const ObjectPtr &object : objects)
-      removals.push_back(
-          {layout_.name(object->number), is_known(object->version) && conditions_.guard_batches
-                                             ? object->version.etag
-                                             : std::string()});
+      removals.push_back({layout_.name(object->number), guard_of(*object)});
     batch->document = removals_document(removals);
     batch->objects.assign(objects.begin(), objects.end());
     http::Request request = store_.remove(batch->document);
+    if (!has_removed_many_.load(std::memory_order_acquire))
+      request.retry.attempts = std::min(request.retry.attempts, ATTEMPTS_BEFORE_ANY);
     request.done = [this, batch](const http::Response &response) {
       try {
         take_removals(*batch, response);
@@ -139,15 +151,19 @@ void Objects::take_removals(Removals &batch, const http::Response &response) {
     return fail_all(batch, response);
   // Empty after a refusal.
   const std::map<std::string, Removed> results = removals_in(response.text);
+  if (response.is_ok() && !results.empty())
+    has_removed_many_.store(true, std::memory_order_release);
   while (!batch.objects.empty()) {
     const ObjectPtr object = std::move(batch.objects.back());
     batch.objects.pop_back();
     const auto found = results.find(layout_.name(object->number));
-    // Alone it is tried again, and the answer tells more.
-    attempt(object, found == results.end() || found->second == Removed::failed
-                        ? &Objects::remove_alone
-                    : found->second == Removed::yes ? &Objects::finish_removed
-                                                    : &Objects::check_gone);
+    const Removed how = found == results.end() ? Removed::failed : found->second;
+    // Alone it is tried again, and the answer tells more. Another version than the list's may be of
+    // a write of our own, whose answer was lost.
+    attempt(object, how == Removed::yes ? &Objects::finish_removed
+                    : how == Removed::refused && is_known(object->version)
+                        ? &Objects::check_gone
+                        : &Objects::remove_alone);
   }
 }
 

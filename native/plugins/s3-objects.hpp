@@ -62,6 +62,7 @@ public:
   void use(const Conditions &conditions) {
     conditions_ = conditions;
     removes_many_.store(conditions.removes_many, std::memory_order_release);
+    has_removed_many_.store(conditions.removes_many, std::memory_order_release);
   }
   const Conditions &conditions() const { return conditions_; }
   Versions &versions() { return versions_; }
@@ -124,6 +125,8 @@ private:
   void remove_soon(const ObjectPtr &object);
   bool send_removals();
   bool can_join(const Object &object) const;
+  std::string guard_of(const Object &object) const;
+  bool is_refusal(const http::Response &response) const;
   void remove_together(std::span<const ObjectPtr> objects);
   void take_removals(Removals &batch, const http::Response &response);
   void fail_all(Removals &batch, const http::Response &response);
@@ -147,6 +150,7 @@ private:
   Versions versions_;
   std::atomic<bool> is_stopped_{false};
   std::atomic<bool> removes_many_{true}; // until the store refuses it
+  std::atomic<bool> has_removed_many_{false}; // it has answered such a request
 
   std::mutex mutex_; // guards everything below; nothing is submitted or answered while it is held
   std::unordered_map<uint64_t, ObjectPtr> objects_; // objects with changes

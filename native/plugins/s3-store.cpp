@@ -200,7 +200,7 @@ http::Request Store::remove(std::string_view document) const {
   request.body = document;
   request.headers.emplace_back("Content-Type: application/xml");
   request.headers.push_back("Content-MD5: " + content_md5(document)); // no store does without
-  request.text_limit = 4 << 20; // 1000 names of 1 KiB, with what is said of them
+  request.text_limit = 4 << 20; // names of up to 1 KiB, with what is said of them
   return request;
 }
 

@@ -56,6 +56,8 @@ bool append_entity(std::string &text, std::string_view name) {
   return character != '\0';
 }
 
+constexpr size_t LONGEST_NAME = 16; // of an entity, with the ';'
+
 struct Element {
   std::string_view inner;
   size_t end; // after its end
@@ -98,10 +100,11 @@ std::string text_of(std::string_view document, std::string_view name) {
   size_t at = 0;
   while (at < inner.size()) {
     const size_t begin = inner[at] == '&' ? at : std::string_view::npos;
-    const size_t end = begin == std::string_view::npos ? begin : inner.find(';', begin);
-    if (end != std::string_view::npos &&
-        append_entity(text, inner.substr(begin + 1, end - begin - 1))) {
-      at = end + 1;
+    const std::string_view name = // at most: the answer may have millions of '&'
+        begin == std::string_view::npos ? std::string_view() : inner.substr(begin + 1, LONGEST_NAME);
+    const size_t end = name.find(';');
+    if (end != std::string_view::npos && append_entity(text, name.substr(0, end))) {
+      at = begin + 1 + end + 1;
     } else {
       text += inner[at++];
     }

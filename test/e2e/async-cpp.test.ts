@@ -267,6 +267,7 @@ describe("an exception thrown in", () => {
     "block_size",
     "list_exports",
     "extents",
+    "drained",
     "cleanup",
     "dump_plugin",
   ])("%s breaks nothing else", async (member) => {

@@ -1,10 +1,12 @@
 // Which reads become one request, in front of the HTTP client.
 #include <doctest/doctest.h>
 
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <new>
 #include <string>
+#include <thread>
 #include <utility>
 #include <vector>
 
@@ -100,7 +102,7 @@ TEST_CASE("no request crosses a boundary, and one read is never divided") {
 }
 
 TEST_CASE("reads that wait are taken upwards, so that none waits for ever") {
-  Disk disk({.requests = 1, .most_bytes = 100});
+  Disk disk({.requests = 1, .most_bytes = 100, .patience = std::chrono::hours(1)});
   disk.read(500, 100);
   disk.caller.run();
   disk.read(100, 100);
@@ -112,6 +114,36 @@ TEST_CASE("reads that wait are taken upwards, so that none waits for ever") {
   disk.is_over();
   disk.is_over();
   CHECK(disk.take() == Sent{"500+100", "900+100", "50+10", "100+100"});
+}
+
+TEST_CASE("a read that others overtake again and again is next after a time") {
+  Disk disk({.requests = 1, .most_bytes = 100, .patience = std::chrono::milliseconds(50)});
+  disk.read(500, 100);
+  disk.caller.run();
+  disk.read(0, 100);
+  uint64_t above = 600;
+  const auto began = std::chrono::steady_clock::now();
+  do {
+    disk.read(above, 100);
+    disk.caller.run();
+    disk.is_over();
+    above += 100;
+  } while (disk.sent.back() != "0+100" &&
+           std::chrono::steady_clock::now() - began < std::chrono::seconds(10));
+  CHECK(disk.sent.back() == "0+100");
+}
+
+TEST_CASE("a read that has just come is not joined to one whose deadline is near") {
+  Disk disk({.requests = 1, .most_bytes = 1000, .patience = std::chrono::milliseconds(1)});
+  disk.read(500, 100);
+  disk.caller.run();
+  disk.read(0, 100);
+  std::this_thread::sleep_for(std::chrono::milliseconds(20));
+  disk.read(100, 100);
+  disk.caller.run();
+  disk.is_over();
+  disk.is_over();
+  CHECK(disk.take() == Sent{"500+100", "0+100", "100+100"});
 }
 
 TEST_CASE("reads of one place are requests of their own") {

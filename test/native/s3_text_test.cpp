@@ -17,6 +17,7 @@ TEST_CASE("entities in an element's text are replaced, and other text stays") {
         "a&b<>\"'A\xe2\x82\xac\xf0\x9f\x98\x80");
   CHECK(text_of("<A>&nosuch; & &#xzz; &#;</A>", "A") == "&nosuch; & &#xzz; &#;");
   CHECK(text_of("<A>&#0;&#xd800;&#x110000;</A>", "A").empty());
+  CHECK(text_of("<A>&waytoolongforanentity; &amp;</A>", "A") == "&waytoolongforanentity; &");
   CHECK(text_of("<A>&#99999999999999;</A>", "A") == "&#99999999999999;");
 }
 

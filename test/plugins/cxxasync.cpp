@@ -166,6 +166,7 @@ public:
     maybe_throw("after_fork");
     thread_.start();
   }
+  void drained() { maybe_throw("drained"); }
   void cleanup() {
     thread_.stop();
     fprintf(stderr, "cxxasync: %u accepted, %u refused, %u released, %u open\n", accepted_.load(),
