@@ -124,10 +124,11 @@ table! {
     read_fd: Ask,
     write_fd: Ask,
     instance_bytes: u64,
+    drained: Unused,
 }
 
-/// The part of the table for nbdkit: everything before async_pread, the first of asyncnbd's 15 fields.
-pub const NBDKIT_FIELDS_BYTES: usize = std::mem::size_of::<Plugin>() - 15 * 8;
+/// The part of the table for nbdkit: everything before async_pread, the first of asyncnbd's 16 fields.
+pub const NBDKIT_FIELDS_BYTES: usize = std::mem::size_of::<Plugin>() - 16 * 8;
 
 /// `struct asyncnbd_extension`: how the server finds what nbdkit must not see.
 #[repr(C)]
