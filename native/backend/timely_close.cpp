@@ -13,9 +13,9 @@ public:
       : backend_(backend), resources_(resources) {}
   ~GiveUpTimer() override { resources_.timers.cancel(*this); }
 
-  // Without a thread for timers, requests are not given up in time.
-  void set(std::chrono::milliseconds after) {
-    resources_.timers.set(*this, resources_.clock.now() + after);
+  // False: the system has no thread for timers.
+  bool set(std::chrono::milliseconds after) {
+    return resources_.timers.set(*this, resources_.clock.now() + after);
   }
 
 private:
@@ -32,7 +32,8 @@ private:
 
 void close_in_time(Backend &backend, const Resources &resources, std::chrono::milliseconds grace) {
   GiveUpTimer timer(backend, resources);
-  timer.set(grace);
+  if (!timer.set(grace)) // rather too early than never
+    backend.give_up_unanswered();
   backend.close();
 }
 

@@ -11,8 +11,8 @@
 
 namespace asyncnbd::backend {
 
-// Returns once it is closed. After the grace period, repeatedly gives up what is still in flight.
-// May block.
+// Returns once it is closed. After the grace period, repeatedly gives up what is still in flight;
+// at once, and once, if the system has no thread for a timer. May block.
 void close_in_time(Backend &backend, const Resources &resources, std::chrono::milliseconds grace);
 
 // Repeatedly gives up requests in flight that nobody waits for any more, until none is left:
