@@ -107,6 +107,7 @@ void Plugin::release(const Held &held) {
   if (held.request->type == wire::NBD_CMD_WRITE && held.request->is_reserved)
     held.backend->unreserve(*held.request);
   may_switch();
+  last_busy_ns = now_ns(); // others may go on with its memory
   held.request->completers.maker().release(*held.request);
 }
 

@@ -51,7 +51,7 @@ private:
   bool is_due() const;
   int64_t next_due_ns() const;
   Held take_due();
-  static void release(const Held &held);
+  void release(const Held &held);
 
   const Plan &plan_;
   std::vector<Held> held_;

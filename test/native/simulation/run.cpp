@@ -76,6 +76,7 @@ public:
 
   Outcome carry_out();
   bool is_busy() const;
+  bool may_be_in_layer() const;
   // There is less than those ask for who wait for it.
   bool is_short() const {
     return budget_->is_short() &&
@@ -114,7 +115,7 @@ bool Session::may_wait(size_t unanswered, uint64_t bytes) const {
   const bool may_be_others = run.plan().turns > 0 || run.plan().layer == LayerKind::multi_conn;
   if (may_be_others && run.is_busy())
     return true;
-  if (now_ns() - backend->last_busy_ns < EXCUSED_NS)
+  if (now_ns() - backend->last_busy_ns < EXCUSED_NS || run.may_be_in_layer())
     return true;
   if (backend->busy == 0)
     return false;
@@ -125,6 +126,12 @@ bool Session::may_wait(size_t unanswered, uint64_t bytes) const {
   const bool may_be_full = bytes > plan.connection_bytes / 2;
   const bool is_all_it_may = !plan.answers_later && backend->busy >= plan.max_threads;
   return may_be_ending || may_be_full || is_all_it_may || backend->busy >= unanswered;
+}
+
+// What has had to wait for the memory of another request is delayed only now.
+bool Run::may_be_in_layer() const {
+  const int64_t delay_ns = static_cast<int64_t>(plan_.layer_delay_ms) * NS_PER_MS;
+  return plan_.layer == LayerKind::delay && now_ns() - plugin_.last_busy_ns < delay_ns + EXCUSED_NS;
 }
 
 bool Run::is_busy() const {
