@@ -8,7 +8,12 @@ export type {
   RequestLatencies,
   TransmissionEnd,
 } from "./addon/types.js";
+export type { ActivatedEndpoint } from "./config/listeners/activated.js";
 export type { Endpoint } from "./config/listeners/index.js";
+export type { StdioEndpoint } from "./config/listeners/stdio.js";
+export type { TcpEndpoint } from "./config/listeners/tcp.js";
+export type { UnixEndpoint } from "./config/listeners/unix.js";
+export type { VsockEndpoint } from "./config/listeners/vsock.js";
 export type { TlsPriority, TlsVersion } from "./config/tls.js";
 export { AsyncnbdError, type ErrorCode, type ErrorDetails } from "./errors.js";
 export type { FilterChoice } from "./filters/choice.js";

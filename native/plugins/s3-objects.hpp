@@ -149,7 +149,7 @@ private:
   Conditions conditions_;
   Versions versions_;
   std::atomic<bool> is_stopped_{false};
-  std::atomic<bool> removes_many_{true}; // until the store refuses it
+  std::atomic<bool> removes_many_{true};      // until the store refuses it
   std::atomic<bool> has_removed_many_{false}; // it has answered such a request
 
   std::mutex mutex_; // guards everything below; nothing is submitted or answered while it is held

@@ -101,7 +101,8 @@ std::string text_of(std::string_view document, std::string_view name) {
   while (at < inner.size()) {
     const size_t begin = inner[at] == '&' ? at : std::string_view::npos;
     const std::string_view name = // at most: the answer may have millions of '&'
-        begin == std::string_view::npos ? std::string_view() : inner.substr(begin + 1, LONGEST_NAME);
+        begin == std::string_view::npos ? std::string_view()
+                                        : inner.substr(begin + 1, LONGEST_NAME);
     const size_t end = name.find(';');
     if (end != std::string_view::npos && append_entity(text, name.substr(0, end))) {
       at = begin + 1 + end + 1;

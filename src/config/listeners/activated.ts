@@ -6,7 +6,7 @@ export interface ActivatedListen {
   readonly kind: "activated";
   readonly count: number;
 }
-/** Whoever has made the sockets knows. */
+/** Sockets that a service manager has made, which knows where they are. */
 export interface ActivatedEndpoint {
   readonly kind: "activated";
 }

@@ -2,10 +2,11 @@
 
 import type { ListenerKind } from "./kind.js";
 
-export interface StdioListen {
+/** The standard input and output of the server, for one client. */
+export interface StdioEndpoint {
   readonly kind: "stdio";
 }
-export type StdioEndpoint = StdioListen;
+export type StdioListen = StdioEndpoint;
 
 export const stdio: ListenerKind<StdioListen, StdioEndpoint> = {
   options: [

@@ -11,6 +11,7 @@ export interface TcpListen {
   readonly port: string; // a number or a service name
   readonly family: 0 | 4 | 6;
 }
+/** A TCP port, on an address that clients on this machine can reach. */
 export interface TcpEndpoint {
   readonly kind: "tcp";
   readonly host: string; // a name or an address

@@ -13,6 +13,7 @@ export interface UnixListen {
 export interface PrivateUnixListen {
   readonly kind: "private-unix";
 }
+/** A unix socket, by its path. */
 export interface UnixEndpoint {
   readonly kind: "unix";
   readonly path: string;

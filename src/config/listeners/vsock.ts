@@ -4,11 +4,12 @@ import { integer } from "../given-options.js";
 import { DEFAULT_PORT, portSuffix } from "../uri-parts.js";
 import type { ListenerKind } from "./kind.js";
 
-export interface VsockListen {
+/** An AF_VSOCK port of this machine, for its host and other virtual machines. */
+export interface VsockEndpoint {
   readonly kind: "vsock";
   readonly port: number;
 }
-export type VsockEndpoint = VsockListen;
+export type VsockListen = VsockEndpoint;
 
 /** The highest is the system's word for any. */
 const MAX_VSOCK_PORT = 2 ** 32 - 2;

@@ -21,8 +21,8 @@ constexpr int64_t NS_PER_MS = 1'000'000;
 // comes after a second.
 constexpr int64_t LONGEST_ANSWER_NS = 300 * NS_PER_MS;
 constexpr int64_t PATIENCE_NS = 10'000 * NS_PER_MS;
-// So much longer than it is told a stalled client is waited for, at most: a loop that leads it first
-// finds out, in up to twice LoopPoller::QUIET_MS, that it is quiet.
+// So much longer than it is told a stalled client is waited for, at most: a loop that leads it
+// first finds out, in up to twice LoopPoller::QUIET_MS, that it is quiet.
 constexpr int64_t LATE_CUT_NS = 4000 * NS_PER_MS;
 constexpr uint32_t LARGEST_BYTES = 200 << 10;
 constexpr uint64_t LONGEST_PAYLOAD_BYTES = LARGEST_BYTES + 64;
