@@ -1,6 +1,5 @@
-/* A disk of 1 MiB in a file without a name, whose descriptor the server may use, as an asynchronous
- * plugin. What it is called for all the same is told in a line each, with whether it may copy then.
- * fd=append: by a descriptor that splice(2) does not write to. */
+/* The disk of filed.h as an asynchronous plugin. What it is called for all the same is told in a
+ * line each, with whether it may copy then. */
 
 #define _GNU_SOURCE /* memfd_create */
 #define NBDKIT_API_VERSION 2
@@ -8,52 +7,9 @@
 #define THREAD_MODEL NBDKIT_THREAD_MODEL_ASYNC
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <stdbool.h>
-#include <stdio.h>
-#include <string.h>
-#include <sys/mman.h>
-#include <unistd.h>
 
-#define SIZE (1 << 20)
-
-static int file = -1;
-static int named = -1; /* to the server */
-static bool is_append;
-
-static int filed_config(const char *key, const char *value) {
-  if (strcmp(key, "fd") == 0 && strcmp(value, "append") == 0)
-    return is_append = true, 0;
-  nbdkit_error("unknown parameter %s=%s", key, value);
-  return -1;
-}
-
-static int filed_get_ready(void) {
-  char path[64];
-  file = memfd_create("asyncfiled", MFD_CLOEXEC);
-  snprintf(path, sizeof path, "/proc/self/fd/%d", file);
-  named = file == -1 ? -1 : open(path, O_RDWR | O_CLOEXEC | (is_append ? O_APPEND : 0));
-  if (named != -1 && ftruncate(file, SIZE) == 0)
-    return 0;
-  nbdkit_error("cannot make a file: %m");
-  return -1;
-}
-
-static void filed_unload(void) {
-  close(named);
-  close(file);
-}
-
-static void *filed_open(int readonly) {
-  (void)readonly;
-  return &file;
-}
-
-static int64_t filed_get_size(void *handle) {
-  (void)handle;
-  return SIZE;
-}
+#include "filed.h"
 
 static int filed_can_fua(void *handle) {
   (void)handle;
@@ -84,11 +40,6 @@ static int filed_flush(void *conn, uint64_t reqid, void *handle) {
   (void)handle;
   nbdkit_error("flush");
   return nbdkit_async_reply(conn, reqid);
-}
-
-static int filed_fd(void *handle) {
-  (void)handle;
-  return named;
 }
 
 static struct nbdkit_plugin plugin = {
