@@ -5,6 +5,7 @@
 #define ASYNCNBD_HTTP_JOINED_READS_HPP
 
 #include <algorithm>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <map>
