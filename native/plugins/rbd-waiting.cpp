@@ -3,6 +3,7 @@
 
 #include <exception>
 #include <thread>
+#include <utility>
 
 namespace rbd {
 
@@ -47,8 +48,10 @@ bool Errands::run_in_time(const Patience &patience, std::function<void()> errand
   state_->is_busy = true;
   if (!state_->changed.wait_for(lock, patience, [&] { return outcome->is_there; }))
     return false;
-  if (outcome->failure != nullptr)
-    std::rethrow_exception(outcome->failure);
+  // Taken out, so that the errand's thread, when it drops the outcome, holds no exception that is
+  // being read here.
+  if (std::exception_ptr failure = std::exchange(outcome->failure, nullptr); failure != nullptr)
+    std::rethrow_exception(std::move(failure));
   return true;
 }
 
