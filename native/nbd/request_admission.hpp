@@ -20,7 +20,11 @@ public:
   bool admit(MemoryCharge &charge, uint64_t bytes) override {
     return memory_.take(charge, bytes, *this);
   }
-  void withdraw(const MemoryCharge &charge) override { memory_.give_back(charge); }
+  // On a loop, it may stand in line as well when its connection ends.
+  void withdraw(const MemoryCharge &charge) override {
+    leave();
+    memory_.give_back(charge);
+  }
   backend::Reservation reserve(backend::Request &request) override;
   void unreserve(backend::Request &request) override { shared_.backend.unreserve(request); }
   uint32_t bytes_besides(uint16_t type, uint64_t length_bytes) const override;
