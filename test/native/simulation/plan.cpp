@@ -79,6 +79,9 @@ Plan draw_plan(uint64_t seed) {
   plan.refuse_threads_one_in = perhaps(random, 8, 2, 16);
   plan.refuse_memory_one_in = perhaps(random, 8, 4, 32);
   plan.refuse_descriptors_one_in = perhaps(random, 8, 4, 32);
+  // When the idle poller has lost its last worker, and needs one again.
+  if (plan.connections >= 8 && !plan.stops && random.one_in(4))
+    plan.waves = 2;
   return plan;
 }
 

@@ -46,6 +46,7 @@ struct Plan {
   // The clients.
   asyncnbd::wire::ReplyStyle style = asyncnbd::wire::ReplyStyle::simple;
   unsigned connections = 1;
+  unsigned waves = 1;    // of so many connections, each when those before are over
   unsigned requests = 8; // of each
   size_t stream_bytes = 64 << 10;
   uint64_t large_one_in = 0; // of the requests

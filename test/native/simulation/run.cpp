@@ -86,6 +86,7 @@ public:
 
 private:
   void connect(Session &session, unsigned number);
+  void connect_all(unsigned first);
   bool start(Session &session, int fd);
   void disturb(Session &session);
   void stop();
@@ -210,6 +211,14 @@ void Run::disturb(Session &session) {
   });
 }
 
+void Run::connect_all(unsigned first) {
+  for (unsigned number = first; number < first + plan_.connections; number++) {
+    connect(sessions_.emplace_back(*this), number);
+    if (random_of_run().one_in(4))
+      sleep_for_some_time(NS_PER_MS);
+  }
+}
+
 void Run::stop() {
   sleep_for_some_time(5 * NS_PER_MS);
   server_->announce_stop();
@@ -273,14 +282,12 @@ Outcome Run::carry_out() {
   server_ = std::make_shared<host::ServerContext>([] {});
   plugin_.start();
   loop_.start();
-  for (unsigned number = 0; number < plan_.connections; number++) {
-    connect(sessions_.emplace_back(*this), number);
-    if (random_of_run().one_in(4))
-      sleep_for_some_time(NS_PER_MS);
+  for (unsigned wave = 0; wave < plan_.waves; wave++) {
+    connect_all(wave * plan_.connections);
+    if (plan_.stops)
+      stop();
+    wait_until_over();
   }
-  if (plan_.stops)
-    stop();
-  wait_until_over();
   check_end();
   Outcome outcome{switches(), digest(), 0};
   for (Session &session : sessions_) {
