@@ -102,7 +102,7 @@ Asked Client::draw_request() const {
 
 void Client::ask(uint64_t cookie) {
   Random &random = random_of_run();
-  const Asked asked = draw_request();
+  Asked asked = draw_request();
   std::vector<uint8_t> bytes = encode_header(all_.plan.style, cookie, asked);
   if (asked.type == wire::NBD_CMD_WRITE) {
     bytes.resize(bytes.size() + asked.length_bytes);
@@ -111,7 +111,10 @@ void Client::ask(uint64_t cookie) {
   if (way_ == Way::stops_inside && sent_ == leaves_at_) {
     bytes.resize(random.between(1, bytes.size() - 1));
     is_in_request_ = true;
+    all_.durable.on_leaving(number_);
   } else {
+    if (asked.type == wire::NBD_CMD_FLUSH)
+      asked.durable = all_.durable.needed();
     asked_.emplace(cookie, asked);
     last_asked_ns_ = now_ns();
   }
@@ -139,12 +142,14 @@ void Client::send_requests() {
       has_left_ = true;
     } else if (way_ == Way::leaves && sent_ > leaves_at_) {
       has_left_ = true;
+      all_.durable.on_leaving(number_);
       socket_->shut_down(); // with replies unread
     } else if (random.one_in(all_.plan.pause_one_in)) {
       sleep_for_some_time(all_.plan.longest_pause_ns);
     }
   }
   is_sending_ = false;
+  all_.durable.on_leaving(number_);
   if (way_ == Way::leaves || is_in_request_ || has_left_)
     socket_->shut_down();
   else
@@ -194,7 +199,8 @@ void Client::wait_for_input() {
       fail("client %u has left, and the connection does not end", number_);
   }
   // The plugin may never answer.
-  has_left_ = may_end_early_ = true;
+  has_left_ = true;
+  expect_end();
   socket_->shut_down();
 }
 
@@ -260,6 +266,13 @@ void Client::check_reply(const Asked &asked) const {
     fail("client %u gets a status of a part", number_);
 }
 
+void Client::note_success(const Asked &asked) {
+  if (asked.type == wire::NBD_CMD_WRITE)
+    all_.durable.on_answered(number_, asked.offset);
+  else if (asked.type == wire::NBD_CMD_FLUSH)
+    all_.durable.check(number_, asked.durable, all_.plan.layer == LayerKind::multi_conn);
+}
+
 bool Client::receive_reply() {
   const wire::ReplyStyle style = all_.plan.style;
   uint8_t header[wire::EXTENDED_CHUNK_HEADER_BYTES];
@@ -279,6 +292,8 @@ bool Client::receive_reply() {
   if (!reply.is_last)
     return true;
   check_reply(found->second);
+  if (found->second.error == 0)
+    note_success(found->second);
   asked_.erase(found);
   answered++;
   look_at_waits();

@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "descriptors.hpp"
+#include "durable.hpp"
 #include "plan.hpp"
 #include "replies.hpp"
 
@@ -15,6 +16,7 @@ namespace simulation {
 // What clients have in common.
 struct Clients {
   const Plan &plan;
+  Durable &durable;
   unsigned idlers = 0; // of them, who do not go on although the server waits for them
   int64_t last_idle_ns = 0;
 };
@@ -32,7 +34,10 @@ public:
 
   void start();
   // The server is to stop, or the connection to be cut: not all will be answered.
-  void expect_end() { may_end_early_ = true; }
+  void expect_end() {
+    may_end_early_ = true;
+    all_.durable.on_leaving(number_);
+  }
   // Of whoever has it no longer.
   bool has_ended() const { return !is_sending_ && !is_receiving_; }
   void describe() const;
@@ -56,6 +61,7 @@ private:
   bool receive_reply();
   bool receive_payload(const Reply &reply, Asked *asked);
   void check_reply(const Asked &asked) const;
+  void note_success(const Asked &asked);
   Asked draw_request() const;
   void idle(uint64_t longest_ms);
   void check_end() const;

@@ -158,6 +158,8 @@ void SimulatedBackend::submit(Request &request, backend::Caller) {
   if (plan.turns > 0 && plugin_.busy > plan.turns)
     fail("the plugin has %u requests, and takes %u at once", plugin_.busy, plan.turns);
   busy++;
+  if (request.type == wire::NBD_CMD_FLUSH)
+    flushes_[&request] = plugin_.durable.now();
   if (plan.later_one_in > 0 && random.one_in(plan.later_one_in)) {
     plugin_.keep(request, *this); // from here on it may be answered already
     may_switch();
@@ -190,6 +192,10 @@ void SimulatedBackend::answer(Request &request) {
       status.extents = extents_of(request.offset, request.length_bytes);
   if (error != 0 && random_of_run().one_in(2))
     request.make_extras().error_text = "it is broken";
+  if (request.type == wire::NBD_CMD_FLUSH)
+    plugin_.durable.on_flushed(client_, flushes_[&request]);
+  if (request.type == wire::NBD_CMD_WRITE && error == 0)
+    plugin_.durable.on_carried_out(client_, request.offset);
   count_end();
   request.complete(error);
   std::fill(borrowed.begin(), borrowed.end(), OVERWRITTEN);

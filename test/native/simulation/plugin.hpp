@@ -3,11 +3,13 @@
 #pragma once
 
 #include <cstdint>
+#include <map>
 #include <memory>
 #include <set>
 #include <vector>
 
 #include "backend/backend.hpp"
+#include "durable.hpp"
 #include "plan.hpp"
 
 namespace simulation {
@@ -19,7 +21,7 @@ class SimulatedBackend;
 // What all connections have of it. Outlives them.
 class Plugin {
 public:
-  explicit Plugin(const Plan &plan) : plan_(plan) {}
+  Plugin(const Plan &plan, Durable &durable) : durable(durable), plan_(plan) {}
 
   void start();
   void end(); // its threads, once nobody has it open
@@ -32,6 +34,7 @@ public:
   // Requests that are given up have their memory until it releases them.
   bool holds_any() const { return busy > 0 || !held_.empty(); }
 
+  Durable &durable;
   uint64_t submitted = 0;
   uint64_t answered = 0;
   uint64_t lent = 0; // and not given back
@@ -62,7 +65,9 @@ private:
 
 class SimulatedBackend final : public asyncnbd::backend::Backend {
 public:
-  explicit SimulatedBackend(Plugin &plugin) : plugin_(plugin) { plugin_.open++; }
+  SimulatedBackend(Plugin &plugin, unsigned client) : plugin_(plugin), client_(client) {
+    plugin_.open++;
+  }
 
   void submit(Request &request, asyncnbd::backend::Caller caller) override;
   asyncnbd::backend::Reservation reserve(Request &request) override;
@@ -84,6 +89,8 @@ private:
   void check(const Request &request) const;
 
   Plugin &plugin_;
+  const unsigned client_;                       // its number
+  std::map<const Request *, uint64_t> flushes_; // and when each has begun
   bool is_closed_ = false;
 };
 

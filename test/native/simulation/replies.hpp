@@ -16,6 +16,7 @@ struct Asked {
   uint32_t length_bytes = 0;
   uint64_t received_bytes = 0; // of a read, or of a status
   uint32_t error = 0;
+  std::vector<uint64_t> durable{}; // of a flush: see Durable::needed
 };
 
 constexpr size_t MAGIC_BYTES = 4;

@@ -13,6 +13,7 @@
 #include "client.hpp"
 #include "content.hpp"
 #include "descriptors.hpp"
+#include "durable.hpp"
 #include "layers.hpp"
 #include "loop.hpp"
 #include "nbd/connection.hpp"
@@ -65,9 +66,9 @@ struct Session final : Excuses {
 class Run {
 public:
   explicit Run(const Plan &plan)
-      : plan_(plan), process_(plan.cores), plugin_(plan),
+      : plan_(plan), process_(plan.cores), plugin_(plan, durable_),
         layers_(plan, process_.resources.of_backends),
-        loop_(plan, process_.clock), clients_{plan, 0, 0},
+        loop_(plan, process_.clock), clients_{plan, durable_, 0, 0},
         budget_(std::make_shared<base::MemoryBudget>(plan.budget_bytes)) {
     if (plan.turns > 0)
       turns_ = std::make_shared<backend::TurnQueue>(plan.turns, plan.turn_workers,
@@ -87,7 +88,7 @@ public:
 private:
   void connect(Session &session, unsigned number);
   void connect_all(unsigned first);
-  bool start(Session &session, int fd);
+  bool start(Session &session, unsigned number, int fd);
   void disturb(Session &session);
   void stop();
   void wait_until_over();
@@ -96,6 +97,7 @@ private:
 
   const Plan &plan_;
   Process process_;
+  Durable durable_;
   Plugin plugin_;
   Layers layers_;
   Loop loop_;
@@ -139,10 +141,10 @@ bool Run::is_busy() const {
   return plugin_.holds_any() || now_ns() - plugin_.last_busy_ns < EXCUSED_NS;
 }
 
-bool Run::start(Session &session, int fd) {
+bool Run::start(Session &session, unsigned number, int fd) {
   auto transport = std::make_unique<transport::Transport>(process_.resources.page_pipes, fd, fd,
                                                           server_->stop_fd());
-  auto own = std::make_unique<SimulatedBackend>(plugin_);
+  auto own = std::make_unique<SimulatedBackend>(plugin_, number);
   session.backend = own.get();
   std::unique_ptr<backend::Backend> backend = std::move(own);
   if (turns_)
@@ -188,7 +190,7 @@ void Run::connect(Session &session, unsigned number) {
   if (plan_.stops || plan_.stall_timeout.count() > 0 || plan_.refuse_memory_one_in > 0 ||
       may_be_left)
     session.client->expect_end();
-  const bool is_started = start(session, pair.server);
+  const bool is_started = start(session, number, pair.server);
   if (!is_started)
     session.client->expect_end();
   session.client->start();
