@@ -97,4 +97,34 @@ export const FAULTS = [
     from: "  if (running_.fetch_add(1) < most_)\n    return true;\n  const unsigned",
     to: "  if (running_.fetch_add(1) <= most_)\n    return true;\n  const unsigned",
   },
+  {
+    name: "double completion: a layer passes on what it has refused",
+    file: "filters/delay.cpp",
+    from: "delays_.of(request.type)))\n    request.complete(error);",
+    to: "delays_.of(request.type))) {\n    request.complete(error);\n    below().submit(request, caller);\n  }",
+  },
+  {
+    name: "lost flush: what another flush has only begun with counts as flushed",
+    file: "filters/multi_conn_flush.cpp",
+    from: "  Members::use(*member_);\n",
+    to: "  Members::use(*member_);\n  member_->flushed.raise(time_);\n",
+  },
+  {
+    name: "reply without an end: the last chunk of a read with holes is not said to be the last",
+    file: "nbd/reply_encoding.cpp",
+    from: "ends_reply && &run == &runs.back();",
+    to: "false && ends_reply && &run == &runs.back();",
+  },
+  {
+    name: "reply too short: an extended one without data is as long as a structured one",
+    file: "nbd/reply_encoding.cpp",
+    from: "request.style == ReplyStyle::extended ? EXTENDED_CHUNK_HEADER_BYTES : SIMPLE_REPLY_BYTES;",
+    to: "request.style == ReplyStyle::extended ? CHUNK_HEADER_BYTES : SIMPLE_REPLY_BYTES;",
+  },
+  {
+    name: "use after free: a connection that ends stays in line for memory",
+    file: "nbd/request_admission.hpp",
+    from: "    leave();\n    memory_.give_back",
+    to: "    memory_.give_back",
+  },
 ];

@@ -136,6 +136,7 @@ bool SimulatedBackend::collect(const backend::Wanted &, backend::Facts *facts, s
   facts->can_write = true;
   facts->can_flush = true;
   facts->can_extents = true;
+  facts->has_sparse_reads = true;
   facts->thread_model =
       plugin_.plan().answers_later ? backend::ThreadModel::async : backend::ThreadModel::parallel;
   return true;
