@@ -128,22 +128,15 @@ Napi::Value make_chain(const Napi::CallbackInfo &info) {
 // readyChain(number, threadModel, log): a promise. Called by the thread for which the chain is new,
 // once what is behind it is ready, and before its first client. Its filters may block.
 Napi::Value ready_chain(const Napi::CallbackInfo &info) {
-  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
   const std::shared_ptr<backend::Chain> chain = chain_of(info[0]);
   const int thread_model = info[1].As<Napi::Number>().Int32Value();
-  run_blocking(
-      info.Env(),
+  return promise_blocking(
+      info.Env(), "for a filter",
       [chain, thread_model, log = LogWrap::target_of(info[2])] {
         const host::LogScope scope(log);
         chain->get_ready(thread_model);
       },
-      [deferred](Napi::Env env, bool ran) {
-        if (ran)
-          deferred->Resolve(env.Undefined());
-        else
-          deferred->Reject(Napi::Error::New(env, "cannot start a thread for a filter").Value());
-      });
-  return deferred->Promise();
+      undefined);
 }
 
 // isShutdownRequested(number): whether one of its filters has asked for the server's end.
@@ -155,26 +148,17 @@ Napi::Value is_shutdown_requested(const Napi::CallbackInfo &info) {
 // dropChain(number, log): a promise. Called once by each thread that has made it, after its last
 // client. Its filters may block.
 Napi::Value drop_chain(const Napi::CallbackInfo &info) {
-  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
   const std::shared_ptr<backend::Chain> dropped =
       shared_chains().drop(info[0].As<Napi::Number>().Uint32Value());
-  if (dropped == nullptr) { // other threads still use it
-    deferred->Resolve(info.Env().Undefined());
-    return deferred->Promise();
-  }
-  run_blocking(
-      info.Env(),
+  if (dropped == nullptr) // other threads still use it
+    return promise_of_nothing(info.Env());
+  return promise_blocking(
+      info.Env(), "to end a filter",
       [dropped, log = LogWrap::target_of(info[1])] {
         const host::LogScope scope(log);
         dropped->end();
       },
-      [deferred](Napi::Env env, bool ran) {
-        if (ran)
-          deferred->Resolve(env.Undefined());
-        else
-          deferred->Reject(Napi::Error::New(env, "cannot start a thread to end a filter").Value());
-      });
-  return deferred->Promise();
+      undefined);
 }
 
 } // namespace

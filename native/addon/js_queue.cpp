@@ -1,6 +1,8 @@
 // See js_queue.hpp.
 #include "addon/js_queue.hpp"
 
+#include <string>
+
 #include "addon/runtime.hpp"
 #include "base/invariant.hpp"
 
@@ -109,6 +111,23 @@ void run_blocking(Napi::Env env, std::function<void()> work,
     hold->end();
     settle(env, false);
   }
+}
+
+Napi::Value promise_blocking(Napi::Env env, const char *what, std::function<void()> work,
+                             std::function<Napi::Value(Napi::Env)> result,
+                             std::shared_ptr<LoopHold> hold) {
+  auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
+  run_blocking(
+      env, std::move(work),
+      [deferred, what, result = std::move(result)](Napi::Env env, bool ran) {
+        if (ran)
+          deferred->Resolve(result(env));
+        else
+          deferred->Reject(
+              Napi::Error::New(env, std::string("cannot start a thread ") + what).Value());
+      },
+      std::move(hold));
+  return deferred->Promise();
 }
 
 } // namespace asyncnbd::addon

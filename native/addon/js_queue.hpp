@@ -64,4 +64,21 @@ void run_blocking(Napi::Env env, std::function<void()> work,
                   std::function<void(Napi::Env, bool ran)> settle,
                   std::shared_ptr<LoopHold> hold = nullptr);
 
+inline Napi::Value undefined(Napi::Env env) {
+  return env.Undefined();
+}
+inline Napi::Value promise_of_nothing(Napi::Env env) {
+  const auto deferred = Napi::Promise::Deferred::New(env);
+  deferred.Resolve(env.Undefined());
+  return deferred.Promise();
+}
+
+constexpr const char *FOR_PLUGIN_CALL = "for a plugin call";
+
+// The same as a promise: of what `result` makes on the JavaScript thread when `work` has run, or of
+// an error that says what no thread could be started for.
+Napi::Value promise_blocking(Napi::Env env, const char *what, std::function<void()> work,
+                             std::function<Napi::Value(Napi::Env)> result,
+                             std::shared_ptr<LoopHold> hold = nullptr);
+
 } // namespace asyncnbd::addon

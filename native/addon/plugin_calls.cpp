@@ -48,19 +48,10 @@ Napi::Object facts_to_js(Napi::Env env, const backend::Facts &facts) {
 template <typename Call, typename ToJs>
 Napi::Value ask(Napi::Env env, const PluginClient &client, Call call, ToJs to_js) {
   using Result = decltype(call());
-  auto deferred = std::make_shared<Napi::Promise::Deferred>(env);
   auto result = std::make_shared<std::optional<Result>>();
-  run_blocking(
-      env, [call, result] { *result = call(); },
-      [deferred, result, to_js](Napi::Env env, bool ran) {
-        if (ran)
-          deferred->Resolve(to_js(env, **result));
-        else
-          deferred->Reject(
-              Napi::Error::New(env, "cannot start a thread for a plugin call").Value());
-      },
-      client.hold);
-  return deferred->Promise();
+  return promise_blocking(
+      env, FOR_PLUGIN_CALL, [call, result] { *result = call(); },
+      [result, to_js](Napi::Env env) -> Napi::Value { return to_js(env, **result); }, client.hold);
 }
 
 // A plugin in JavaScript, or other JavaScript behind native filters.

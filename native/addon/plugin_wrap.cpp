@@ -41,25 +41,15 @@ Napi::Value PluginWrap::run(const Napi::CallbackInfo &info) {
 
 // drained(log): a promise.
 Napi::Value PluginWrap::drained(const Napi::CallbackInfo &info) {
-  auto deferred = std::make_shared<Napi::Promise::Deferred>(info.Env());
-  if (library_->table().drained == nullptr) { // most plugins: no thread for that
-    deferred->Resolve(info.Env().Undefined());
-    return deferred->Promise();
-  }
-  run_blocking(
-      info.Env(),
+  if (library_->table().drained == nullptr) // most plugins: no thread for that
+    return promise_of_nothing(info.Env());
+  return promise_blocking(
+      info.Env(), FOR_PLUGIN_CALL,
       [plugin = library_, log = LogWrap::target_of(info[0])] {
         const host::LogScope scope(log);
         plugin->drained();
       },
-      [deferred](Napi::Env env, bool ran) {
-        if (ran)
-          deferred->Resolve(env.Undefined());
-        else
-          deferred->Reject(
-              Napi::Error::New(env, "cannot start a thread for a plugin call").Value());
-      });
-  return deferred->Promise();
+      undefined);
 }
 
 // dump(write, model): `write` gets our lines before the plugin prints its own.

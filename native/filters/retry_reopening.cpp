@@ -26,7 +26,7 @@ bool RetryLayer::begin_if_drained() {
 void RetryLayer::start_reopening() {
   if (resources_.threads.run([this] { reopen(); }))
     return;
-  fail_all(end_reopening(nullptr, false), EAGAIN);
+  fail_all(end_reopening(nullptr, false), ENOMEM); // the protocol has none for threads
 }
 
 // On a thread of the pool; nothing is in flight.

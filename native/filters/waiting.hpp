@@ -60,7 +60,7 @@ public:
     }
     // With the lock held, so that nobody ends a wait that has not begun.
     if (!resources_.timers.set(*free_, resources_.clock.now() + time))
-      return EAGAIN;
+      return ENOMEM; // for a thread: the protocol has no other error for it
     Waiting *waiting = std::exchange(free_, free_->next);
     free_count_--;
     waiting->request = &request;
