@@ -7,7 +7,7 @@ Napi::Function DiskMemoryWrap::define(Napi::Env env) {
   return DefineClass(env, "NativeDiskMemory", {InstanceMethod("buffer", &DiskMemoryWrap::buffer)});
 }
 
-// new NativeDiskMemory(sizeBytes); throws if the system has not so much.
+// new NativeDiskMemory(sizeBytes); throws if the system does not have that much.
 DiskMemoryWrap::DiskMemoryWrap(const Napi::CallbackInfo &info) : ObjectWrap(info) {
   memory_ =
       backend::DiskMemory::allocate(static_cast<size_t>(info[0].As<Napi::Number>().Int64Value()));
@@ -16,7 +16,7 @@ DiskMemoryWrap::DiskMemoryWrap(const Napi::CallbackInfo &info) : ObjectWrap(info
         .ThrowAsJavaScriptException();
 }
 
-// buffer(): all of it, as an ArrayBuffer that keeps it. Once.
+// buffer(): all of it, as an ArrayBuffer that keeps it alive. To be called once.
 Napi::Value DiskMemoryWrap::buffer(const Napi::CallbackInfo &info) {
   auto *keep = new std::shared_ptr<backend::DiskMemory>(memory_);
   return Napi::ArrayBuffer::New(

@@ -56,7 +56,7 @@ void FdPoll::on_poll(uv_poll_t *handle, int, int) {
   }
 }
 
-// An error is found by the next read or write.
+// If there is an error, the next read or write finds it.
 void FdPoll::call_back() {
   Napi::HandleScope scope(env_);
   Napi::AsyncContext context(env_, "asyncnbd");

@@ -11,8 +11,9 @@ namespace asyncnbd::addon {
 class FdPoll {
 public:
   // `on_ready` runs with a handle scope and a callback scope open. It is never called for a file or
-  // /dev/null, which are always ready, nor after a failure, when ok() is false.
-  // `is_ready_again`, without them, after each such call: whether there is another at once.
+  // /dev/null, which are always ready, nor after a failure, when ok() is false. `is_ready_again`
+  // runs without these scopes after each such call, and tells whether to call `on_ready` again at
+  // once.
   FdPoll(Napi::Env env, int fd, std::function<void()> on_ready,
          std::function<bool()> is_ready_again = nullptr);
   ~FdPoll() { close(); }

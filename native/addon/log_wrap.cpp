@@ -10,8 +10,8 @@ namespace asyncnbd::addon {
 
 namespace {
 
-// Further lines of a kind are dropped instead of waiting for JavaScript: a plugin may log without
-// end.
+// When this many lines of a kind wait for JavaScript, further ones are dropped: a plugin may log
+// without end.
 constexpr uint32_t MAX_WAITING_LINES = 10'000;
 
 class JsLog final : public host::LogTarget {

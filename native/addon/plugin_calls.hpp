@@ -28,8 +28,8 @@ struct PluginClient {
   std::shared_ptr<LoopHold> hold{}; // the session's: whether its calls keep the event loop alive
   unsigned threads = 1;             // calls of the plugin at once, if it allows more than one
   std::unique_ptr<backend::Backend> backend; // the open export, behind the chain
-  // Where its connection may be led: JavaScript's event loop, if that has opened it and there is
-  // nothing native in front of it.
+  // Where its connection may be led: JavaScript's event loop, if JavaScript has opened the export
+  // and nothing native is in front of it.
   std::shared_ptr<schedule::LoopPoller> loop{};
   // For a plugin in JavaScript; see script_questions.hpp. It keeps the object that owns this alive,
   // so it must be dropped when it has answered, or when the export is closed.

@@ -120,7 +120,7 @@ void set_stdio_safe(const Napi::CallbackInfo &info) {
 }
 
 void become_session_leader(const Napi::CallbackInfo &) {
-  setsid(); // fails only for a process that is one already
+  setsid(); // fails only if this process leads a group already
 }
 
 // exitWithParent(parent): this process is terminated as soon as its parent, that process, ends.

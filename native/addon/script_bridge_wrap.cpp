@@ -74,8 +74,8 @@ Napi::Value ScriptBridgeWrap::explain(const Napi::CallbackInfo &info) {
   return info.Env().Undefined();
 }
 
-// sparse(operation, extents): lengths and flags by turns, in a Float64Array; as are the offsets
-// and lengths of what is data, unless that is all.
+// sparse(operation, extents): `extents` is a Float64Array of lengths and flags by turns. Returns
+// another, of the offsets and lengths of what is data; undefined if everything is.
 Napi::Value ScriptBridgeWrap::sparse(const Napi::CallbackInfo &info) {
   auto numbers = info[1].As<Napi::Float64Array>();
   std::vector<backend::Extent> extents;
@@ -127,7 +127,8 @@ Napi::Value ScriptBridgeWrap::batch(const Napi::CallbackInfo &info) {
   return result;
 }
 
-// slab(slot): the memory around a slot, { buffer, firstSlot, slotBytes, slots }. Only once a slab.
+// slab(slot): the memory around a slot, { buffer, firstSlot, slotBytes, slots }. Only once for each
+// slab.
 Napi::Value ScriptBridgeWrap::slab(const Napi::CallbackInfo &info) {
   const backend::SlotPool::Slab slab = bridge_->slab_of(info[0].As<Napi::Number>().Uint32Value());
   Napi::Object result = Napi::Object::New(info.Env());

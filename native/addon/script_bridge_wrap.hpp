@@ -19,7 +19,7 @@ public:
   const std::shared_ptr<backend::ScriptBridge> &bridge() const { return bridge_; }
   // Where connections of its exports may be led.
   const std::shared_ptr<schedule::LoopPoller> &loop() { return loop_->poller(); }
-  // That open exports again which belong to no client.
+  // Functions that reopen exports which belong to no client.
   const std::shared_ptr<KeptFunctions> &kept() const { return kept_; }
 
 private:

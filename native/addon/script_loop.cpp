@@ -19,7 +19,7 @@ struct Serving {
 };
 constinit thread_local Serving serving;
 
-// So long at most the loop's timers and other descriptors wait.
+// The loop's timers and other descriptors wait this long at most.
 constexpr auto LONGEST_SERVING = std::chrono::milliseconds(1);
 
 } // namespace

@@ -27,9 +27,9 @@ public:
   // Connections are led elsewhere from now on.
   void close();
 
-  // The script has something to do. True: it gets its turn as soon as this thread is done with the
-  // connection. False: the calling thread does not serve one on that loop, which may be gone then.
-  // Any thread.
+  // The script has something to do. True: the calling thread serves a connection on that loop, and
+  // gives the script its turn right after that. False: it does not, and the loop may be gone. Any
+  // thread.
   static bool wake(const ScriptLoop *loop);
 
 private:

@@ -91,7 +91,7 @@ backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t
   return stack;
 }
 
-// Of the fields, those that the question is about.
+// Only the field that the question is about is set.
 struct ScriptQuestions::Answer {
   std::unique_ptr<backend::Backend> opened;
   bool is_welcome = false;
@@ -99,7 +99,8 @@ struct ScriptQuestions::Answer {
   std::optional<std::string> name;
 };
 
-// Stays for what the script still does when nobody waits for it.
+// Outlives its owner as long as the script works on a question, even if nobody waits for the
+// answer.
 struct ScriptQuestions::Shared {
   Shared(Napi::Env env, std::weak_ptr<Napi::FunctionReference> function,
          std::shared_ptr<backend::ScriptBridge> of_script, std::weak_ptr<KeptFunctions> of_keeper)

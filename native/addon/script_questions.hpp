@@ -19,22 +19,22 @@ backend_of_script(const std::shared_ptr<backend::ScriptBridge> &bridge, uint32_t
                   const Napi::Object &described);
 
 // Functions that may be needed for longer than the clients for whom they were made. JavaScript's
-// thread's alone.
+// thread only.
 using KeptFunctions = std::vector<std::shared_ptr<Napi::FunctionReference>>;
 
 // What native filters ask, for a client, of what is in JavaScript behind them: one question after
 // the other.
 class ScriptQuestions {
 public:
-  // By JavaScript's thread. `answer(question, name, readonly, done)` calls done once, with nothing
-  // if it has failed, which has been logged then, or
+  // On JavaScript's thread. `answer(question, name, readonly, done)` calls done once: with nothing
+  // if it has failed, and has logged that; else with
   //   "open": the export's number as a connection of the bridge, and what describes it,
   //   "preconnect": a boolean,
   //   "listExports": [{ name, description }, ...],
   //   "defaultExport": a string.
-  // It is let go with this; its owner, an object of JavaScript's, takes care that it goes with the
-  // environment at the latest. `keeper`: the owner's list that it is to be taken from then, or
-  // nullptr.
+  // The function is released with this object; its owner, a JavaScript object, releases it with the
+  // environment at the latest. `keeper`: the owner's list, from which it is removed when it is
+  // released with this object; or nullptr.
   ScriptQuestions(Napi::Env env, std::weak_ptr<Napi::FunctionReference> answer,
                   std::shared_ptr<backend::ScriptBridge> bridge,
                   const std::shared_ptr<KeptFunctions> &keeper);
@@ -47,10 +47,10 @@ public:
   std::optional<std::vector<backend::ExportEntry>> list_exports(bool readonly);
   std::optional<std::string> default_export(bool readonly);
 
-  // Nobody waits any more, now or later. What the script opens all the same, it is to close. Any
+  // Nobody waits any more, now or later. If the script still opens something, it must close it. Any
   // thread.
   void give_up();
-  // The same of the question that is being asked, and no other.
+  // The same, but only for the question that is being asked now.
   void abandon();
 
 private:

@@ -156,7 +156,7 @@ std::vector<nbd::MetaContext> contexts_of(const Napi::Array &list) {
   return contexts;
 }
 
-// A thread that may wait closes the export, if a thread is available.
+// Closes the export on a thread that may wait, if one is available.
 void refuse_start(Napi::Env env, std::shared_ptr<backend::Backend> backend,
                   const SharedPluginClient &client,
                   const std::shared_ptr<Napi::Promise::Deferred> &deferred) {

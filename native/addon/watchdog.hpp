@@ -22,8 +22,9 @@ Napi::Value arm_watchdog(const Napi::CallbackInfo &info);
 // break one of its threads.
 Napi::Value end_now(const Napi::CallbackInfo &info);
 
-// removeAtForcedEnd(files): what to delete then, if { path, device, inode } are still the server's:
-// sockets, files, and folders that are empty by then. Replaces the last list. On the main thread.
+// removeAtForcedEnd(files): what to delete when the watchdog ends the process, if { path, device,
+// inode } are still the server's: sockets, files, and folders that are empty by then. Replaces the
+// last list. On the main thread.
 Napi::Value remove_at_forced_end(const Napi::CallbackInfo &info);
 
 } // namespace asyncnbd::addon

@@ -166,7 +166,7 @@ int CBackend::write_pages(Call &call, Operation *operation) {
     if (splices && written == 0) // then this file does not support splice
       write_fd_.store(-1, std::memory_order_relaxed);
   }
-  // The plugin has not written all of it.
+  // The plugin's callback has not written all of it, so it has not made that durable.
   return has_fua(request) && operation == nullptr ? flush(nullptr) : 0;
 }
 

@@ -51,7 +51,7 @@ public:
   Failure settle_thread_model();
   Failure get_ready();
   Failure after_fork();
-  void drained(); // if it has that; by another thread, which may block
+  void drained(); // if the plugin has it; on another thread, which may block
   void cleanup();
   void unload();
 
@@ -75,16 +75,16 @@ public:
   // Whether it was built with our header, and so expects what differs from nbdkit.
   bool is_extended() const { return is_extended_; }
 
-  // Held around every callback for a client that is not a request, if the plugin wants one call at
-  // a time; for other plugins the lock is unlocked.
+  // Held around every callback for a client, except requests, if the plugin wants one call at a
+  // time. For other plugins the lock is empty.
   std::unique_lock<TurnQueue> serialize_calls();
   // Where the requests of a new export wait for their turn; `threads`: how many calls at once the
   // user allows on an export. nullptr: they do not wait.
   std::shared_ptr<TurnQueue> turns_of_export(unsigned threads);
   const Resources &resources() const { return resources_; }
 
-  // Whether the plugin has asked for a shutdown: ask once the server exists, which hears of later
-  // ones.
+  // Whether the plugin has asked for a shutdown. To be asked once the server exists, which is told
+  // of later wishes.
   bool is_shutdown_requested() const { return shutdown_.is_expressed(); }
 
   // Requests that were given up and to which the plugin may still reply. A count: pairs with

@@ -11,7 +11,7 @@ namespace asyncnbd::backend {
 namespace {
 
 // With one thread, a client expects answers in order. If requests can be in progress without a
-// thread, that needs turns too.
+// thread, only turns keep that order.
 std::unique_ptr<Backend> in_order(Bottom &bottom, std::unique_ptr<Backend> opened) {
   return put_in_turns(std::move(opened), std::make_shared<TurnQueue>(1, 1, bottom.resources()),
                       false);
@@ -60,8 +60,7 @@ bool Chain::has_opening_filters() const {
                      [](const ChainFilter &filter) { return filter.opening != nullptr; });
 }
 
-// ---- questions of the handshake
-// --------------------------------------------------------------------
+// ---- questions of the handshake ----------------------------------------------------------------
 
 bool Level::preconnect(bool readonly) const {
   const auto lock = chain->turn_behind(*this);
@@ -272,7 +271,7 @@ std::unique_lock<TurnQueue> Chain::turn_of_question(const Level &level) {
   return serialize_calls(*level.bottom);
 }
 
-// Held while something further behind is asked, except by its opening, which already has that turn.
+// Held while something further behind is asked; not by its opening, which already has that turn.
 std::unique_lock<TurnQueue> Chain::turn_behind(const Level &level) {
   if (level.index <= place_of_turns() || !has_turns(level.index))
     return {};
@@ -291,8 +290,8 @@ std::shared_ptr<TurnQueue> Chain::turns_at(size_t index, Bottom &bottom, ThreadM
 }
 
 // Where the turns for the whole chain stand: in front of the outermost filter whose calls block, or
-// in front of everything, if one of the other filters limits the number of calls. The number of
-// filters means nowhere: the plugin has its own turns.
+// in front of everything, if one of the other filters limits the number of calls. If the result is
+// the number of filters, there are none: the plugin has its own turns.
 size_t Chain::place_of_turns() const {
   size_t outermost = filters_.size();
   for (size_t i = filters_.size(); i > 0; i--) {

@@ -52,7 +52,7 @@ public:
     const std::string &export_name;
     bool is_readonly;
     // The disk whose state filters use: a name that the plugin lists, or "" for all others.
-    // nullptr: to be found out.
+    // nullptr: not known yet.
     const std::string *disk = nullptr;
     Wanted wanted;
   };

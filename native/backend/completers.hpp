@@ -1,4 +1,5 @@
-// Who is told of a request's end: a stack from its maker to the layer that has passed it on last.
+// Who is told of a request's end: a stack, from its maker at the bottom to the layer that passed it
+// on last.
 #pragma once
 
 #include <array>

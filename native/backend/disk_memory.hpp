@@ -11,7 +11,7 @@ namespace asyncnbd::backend {
 // anyone has it, whatever the script does.
 class DiskMemory {
 public:
-  // nullptr: the system has not so much.
+  // nullptr: the system does not have that much.
   static std::shared_ptr<DiskMemory> allocate(size_t size_bytes);
   ~DiskMemory();
   DiskMemory(const DiskMemory &) = delete;

@@ -107,7 +107,7 @@ public:
   // Tells what is behind it when there is no client. Before the first client.
   virtual void placed(const Level &behind) = 0;
 
-  // The result is not prepared yet. A failure that has been logged needs no message.
+  // The result is not prepared yet. If a failure has been logged, it needs no message.
   virtual std::unique_ptr<Backend> open_in_front(const Level &behind,
                                                  const std::string &export_name, bool readonly,
                                                  std::string *error) = 0;

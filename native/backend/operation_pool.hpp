@@ -20,7 +20,8 @@ public:
   // nullptr if memory is short, or if the process has reached its limit of operations in flight.
   Operation *get();
   void put(Operation *operation);
-  // For an operation that was given up, perhaps by a visit that is still looking at its request.
+  // For an operation that was given up, perhaps in a `for_each` that is still looking at its
+  // request.
   void put_given_up(Operation *operation);
 
   // Frees operations that are not in use.

@@ -59,7 +59,7 @@ struct Answer {
   }
 };
 
-// Written so that nothing can overflow.
+// No step of this can overflow.
 constexpr bool is_inside(uint64_t offset, uint64_t length_bytes, uint64_t size_bytes) {
   return offset <= size_bytes && length_bytes <= size_bytes - offset;
 }
@@ -80,8 +80,8 @@ struct Request {
   bool is_reserved;
   void *reservation;   // of a reserved write: the backend's, from reserve to submit or unreserve
   bool may_have_holes; // of a read: see RequestExtras::runs
-  uint64_t data_until; // of such a read, set by the backend if it has found none: there is data up
-                       // to this offset, behind its end too; 0: nobody knows
+  uint64_t data_until; // of such a read, set by the backend if it has found no hole: up to this
+                       // offset, perhaps past the read's end, all is data; 0: nobody knows
   Answer answer;       // of a read: set by the backend before it completes it
   std::unique_ptr<RequestExtras> extras;
 

@@ -1,4 +1,4 @@
-// What a script tells about a request before it completes it: a message for the client, extents,
+// What a script says about a request before completing it: a message for the client, extents,
 // statuses.
 #include "backend/script_bridge.hpp"
 

@@ -8,12 +8,13 @@ namespace asyncnbd::backend {
 
 namespace {
 
-// The memory that a request takes in the script: an object, a promise, its continuations.
+// The memory that a request takes in the script: an object, a promise and its continuations.
 constexpr uint32_t SCRIPT_BYTES = 1024;
 // A payload up to this size is received in its slot: it is charged before it arrives. A client that
 // announces more may never send it, and would hold a slot whose memory others have used.
 constexpr uint64_t MAX_RESERVED_BYTES = 256 << 10;
-// A read from here on is sent from where it lies. Less is cheaper to copy than to send apart.
+// A read of at least this size is sent from where its data lies. Less is cheaper to copy than to
+// send separately.
 constexpr uint64_t MIN_PLACED_READ_BYTES = 32 << 10;
 
 } // namespace
@@ -46,7 +47,7 @@ Reservation ScriptBackend::reserve(Request &request) {
   const bool is_short = request.length_bytes <= MAX_RESERVED_BYTES;
   if (request.type != wire::NBD_CMD_WRITE || (place_.memory == nullptr && !is_short))
     return {};
-  if (place_.memory != nullptr) // a client that does not go on keeps nobody from it
+  if (place_.memory != nullptr) // a client that stalls here holds no slot
     return {.data = place_.at(request.offset), .takes_pages = false, .spares_copy = true};
   uint8_t *data = bridge_->reserve(*this, request);
   return {.data = data, .takes_pages = false, .spares_copy = data != nullptr};

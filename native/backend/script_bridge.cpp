@@ -286,7 +286,7 @@ size_t ScriptBridge::give_up(ScriptBackend &backend) {
       if (operation.in_use && operation.backend == &backend && operation.request != nullptr)
         requests.push_back(std::exchange(operation.request, nullptr));
   }
-  if (!requests.empty()) { // the connection names some of them
+  if (!requests.empty()) { // so that the log names one of them
     const Request &first = *requests.front();
     const std::string more =
         requests.size() > 1 ? " (nor " + std::to_string(requests.size() - 1) + " more requests)"

@@ -23,7 +23,7 @@ class ScriptBackend;
 
 // Events of a connection, which take the place of a command.
 constexpr uint16_t SCRIPT_CLIENT_GONE = 0x8000; // nobody waits for its requests any more
-constexpr uint16_t SCRIPT_CLOSE = 0x8001;       // its last request is over: close the export
+constexpr uint16_t SCRIPT_CLOSE = 0x8001;       // its last request has ended: close the export
 
 // The memory that the two sides exchange. The script's side writes completions and reads
 // submissions, both only between two calls of exchange.
@@ -104,7 +104,7 @@ public:
   void tell(ScriptBackend &backend, uint16_t event);
   // Waits until the script has dealt with it.
   void ask(ScriptBackend &backend, uint16_t event);
-  // Answers requests that the script has not answered with ESHUTDOWN. Returns their number.
+  // Answers with ESHUTDOWN the requests that the script has not answered. Returns their number.
   size_t give_up(ScriptBackend &backend);
 
 private:
@@ -165,8 +165,8 @@ private:
 // One export that a script has opened for one connection.
 class ScriptBackend final : public Backend {
 public:
-  // `told`: what the script has said of the export. `place`: where it lies, if that is in memory:
-  // there the script finds the data of what is in_place.
+  // `told`: what the script has said about the export. `place`: where it lies, if that is in
+  // memory: there the script finds the data of what is in_place.
   ScriptBackend(std::shared_ptr<ScriptBridge> bridge, uint32_t connection, Facts told,
                 DiskPlace place = {});
   ~ScriptBackend() override;

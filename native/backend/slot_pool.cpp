@@ -225,7 +225,7 @@ void SlotPool::release_shared(const std::array<size_t, CLASSES> &counts) {
 // The memory then reads as zeroes.
 void SlotPool::release(uint8_t *data, size_t bytes) {
   if (madvise(data, bytes, MADV_DONTNEED) != 0)
-    memset(data, 0, bytes); // it is locked in memory
+    memset(data, 0, bytes); // the memory is locked, so it stays
 }
 
 } // namespace asyncnbd::backend

@@ -35,9 +35,9 @@ void cut_extents(std::vector<Extent> &extents, uint64_t length_bytes);
 std::unique_ptr<std::vector<Run>> divide_read(const std::vector<Extent> &extents, uint64_t offset,
                                               uint32_t length_bytes);
 
-// Makes extents from `offset` on end at multiples of `alignment`, a power of two, and joins equal
-// neighbours. A unit has the flags that hold for all of it. The rest after the last whole unit
-// stays as it is.
+// Aligns the ends of extents, which begin at `offset`, to multiples of `alignment`, a power of two,
+// and joins equal neighbours. Each unit gets the flags that hold for all of it. What follows the
+// last whole unit stays as it is.
 void align_extents(std::vector<Extent> &extents, uint64_t offset, uint64_t alignment);
 
 } // namespace asyncnbd::backend

@@ -77,7 +77,7 @@ void SparseRead::before_end(int error) {
 SparseReads::SparseReads(std::unique_ptr<Backend> below, base::Threads &threads)
     : PassingLayer(std::move(below)), threads_(threads) {}
 
-// The lookup ends before anything is read, so they do not add up.
+// The lookup ends before anything is read, so the two do not add up.
 uint32_t SparseReads::bytes_besides(uint16_t type, uint64_t length_bytes) const {
   const uint32_t bytes = below().bytes_besides(type, length_bytes);
   if (type != wire::NBD_CMD_READ || length_bytes < MIN_SPARSE_BYTES || !facts().has_sparse_reads)

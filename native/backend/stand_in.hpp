@@ -6,8 +6,8 @@
 
 namespace asyncnbd::backend {
 
-// Emulation moves data. A client that asks for more would keep a thread, or a turn, for too long:
-// the specification allows us to refuse that.
+// The most that one request may have emulated. Since emulation moves data, more would keep a
+// thread, or a turn, for too long; the specification allows us to refuse it.
 constexpr uint64_t MAX_STAND_IN_BYTES = UINT32_MAX;
 
 // As many zeroes as a client could write at once, read-only; nullptr if there is no room for them.

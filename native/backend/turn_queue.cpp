@@ -26,7 +26,7 @@ bool TurnQueue::try_begin() {
     return false;
   if (running_.fetch_add(1) < most_)
     return true;
-  end(); // a thread may have found it taken meanwhile, and waits
+  end(); // a thread may have found the turn taken meanwhile, and wait
   return false;
 }
 
@@ -158,7 +158,7 @@ void TurnQueue::start_workers() {
     workers_++;
 }
 
-// Locked. Sets the timer unless it is set: long calls only show in that none ends.
+// Locked. Sets the timer unless it is set: only time shows that calls are long, as none ends.
 void TurnQueue::look_later() {
   if (is_watched_)
     return;

@@ -52,7 +52,7 @@ public:
   bool wait_for_turn(TurnTaker &taker, Request *request, bool may_block = false);
   // Removes the taker's requests that still wait, and returns them.
   std::vector<Request *> withdraw(const TurnTaker &taker);
-  // Returns when no thread is in the taker's take_turn. After its last request.
+  // Returns when no thread is in the taker's take_turn. To be called after its last request.
   void wait_for_workers(const TurnTaker &taker);
 
 private:
@@ -96,7 +96,7 @@ private:
   unsigned wanted_workers_ = 1;
   uint64_t ended_waits_ = 0; // how many waits have ended with a turn
   uint64_t ended_waits_seen_ = 0;
-  unsigned inside_calls_ = 0; // share of the workers, in 256ths, averaged over the timer's checks
+  unsigned inside_calls_ = 0; // the workers' share, in 256ths, averaged over the timer's checks
   bool is_watched_ = false;   // the timer is set
 };
 

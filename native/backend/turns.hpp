@@ -54,9 +54,9 @@ private:
   const bool calls_in_turn_;
 };
 
-// For a whole chain: no data moves before its request has its turn, because it would overtake
-// requests that wait in a layer. In a file of its own, because clang's analyzer would see a leak at
-// the constructor.
+// For a whole chain: a request's data moves only in its turn, because it would overtake requests
+// that wait in a layer. In a file of its own, because clang's analyzer would see a leak at the
+// constructor.
 std::unique_ptr<Backend> put_in_turns(std::unique_ptr<Backend> below,
                                       std::shared_ptr<TurnQueue> queue, bool calls_in_turn);
 

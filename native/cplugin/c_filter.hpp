@@ -14,8 +14,8 @@
 #include "cplugin/filter_abi.hpp"
 #include "host/library.hpp"
 
-// What filters get as the backend behind them: the same from their start to the server's end, for
-// every client.
+// What filters get as the backend behind them: one object for all clients, from the filter's start
+// to the server's end.
 struct nbdkit_backend {
   // For the client whose call is in progress on this thread; without a `bottom` if there is none.
   asyncnbd::backend::Level level() const;
@@ -53,8 +53,8 @@ public:
   backend::ThreadModel thread_model() const { return thread_model_; }
   // `model`: the least of the whole chain.
   Failure get_ready(int model);
-  // Tells what is behind one of the filter's places, for no client; before after_fork, the
-  // outermost place first.
+  // Tells the filter what is behind one of its places when there is no client. Called before
+  // after_fork, for the outermost place first.
   nbdkit_backend &placed(const backend::Level &behind) {
     return places_.emplace_back(nbdkit_backend{behind});
   }

@@ -1,5 +1,5 @@
-// The layouts of nbdkit's struct nbdkit_filter, which differ between versions. Only the text of the
-// version tells which one it is.
+// The layouts of nbdkit's struct nbdkit_filter, which differ between versions. Only the version's
+// text tells which layout a filter has.
 #pragma once
 
 #include <cstddef>

@@ -63,7 +63,7 @@ void Child::give_up(backend::Request &, int error) {
   end(error);
 }
 
-// This may end what is behind; nothing touches it afterwards.
+// This may destroy the child and what is behind it; nothing touches them afterwards.
 void Child::release(backend::Request &) {
   let_go();
 }

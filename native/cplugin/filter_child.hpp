@@ -50,7 +50,7 @@ private:
   // and acquire: the last user frees it.
   std::atomic<int> holders_{2};
 
-  base::Mutex<base::LockRank::filter_call> mutex_; // guards has_ended_ and error_ before it
+  base::Mutex<base::LockRank::filter_call> mutex_; // guards has_ended_, and until then error_
   base::Condition ended_;
   bool has_ended_ = false;
 };

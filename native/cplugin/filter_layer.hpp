@@ -107,12 +107,13 @@ private:
   const bool readonly_;
   void *handle_ = nullptr;
 
-  // Changed on the chain's own thread, or inside the client's only request: see retry.
+  // Changed on the chain's own thread, or inside the client's only request, in which nbdkit's retry
+  // filter opens again.
   enum class State { open, prepared, failed };
   State state_ = State::open;
 
-  // Any request reads it. Whoever changes it ensures that none is in progress, or that it does no
-  // harm.
+  // Every request reads it. Whoever changes it ensures that no request is in progress, or that the
+  // change does a request no harm.
   std::atomic<Next *> next_{nullptr};
   std::atomic<bool> is_stopping_{false}; // pairs with nothing: giving up is tried again
   mutable base::Mutex<base::LockRank::filter_next> mutex_; // guards what follows

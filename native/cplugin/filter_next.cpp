@@ -173,7 +173,7 @@ Next *Next::open(const backend::Level &level, const std::string &export_name, bo
   return new Next(std::move(opened), level.opens_behind(), std::move(of_no_client));
 }
 
-// For a client's, the connection limits the time that this takes.
+// If it belongs to a client, the connection limits the time that this takes.
 void Next::close() {
   if (of_no_client_ != nullptr)
     backend::close_in_time(*backend_, of_no_client_->resources(), std::chrono::milliseconds{0});
@@ -245,7 +245,7 @@ FilterBackend *Next::filter() const {
   return backend_->is_prepared() ? layer_ : nullptr;
 }
 
-// Returns 0 or an errno. Logs what nbdkit would end the process for.
+// Returns 0 or an errno. Logs a mistake for which nbdkit would end the process.
 int Next::check(const Call &call) const {
   if (!is_usable())
     return EIO;

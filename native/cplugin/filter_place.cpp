@@ -46,7 +46,7 @@ int next_list_exports(nbdkit_backend *nxdata, int readonly, nbdkit_exports *expo
   return 0;
 }
 
-// Kept as long as the client, because filters keep pointers to it.
+// The name is kept as long as the client, because filters keep pointers to it.
 const char *next_default_export(nbdkit_backend *nxdata, int readonly) {
   const Level level = nxdata->level();
   if (!is_in_call(level))
@@ -145,8 +145,7 @@ std::unique_ptr<backend::OpeningFilter> make_filter_place(std::shared_ptr<CFilte
 
 } // namespace asyncnbd::cplugin
 
-// ---- what filters call
-// ------------------------------------------------------------------------------
+// ---- what filters call -------------------------------------------------------------------------
 
 using asyncnbd::cplugin::Next;
 

@@ -232,8 +232,7 @@ int FilterLayer::cache(uint32_t count, uint64_t offset, uint32_t flags, int *err
   return next != nullptr ? next->cache(count, offset, flags, err) : missing_next(err);
 }
 
-// ---- emulation, as in nbdkit
-// -----------------------------------------------------------------------
+// ---- emulation, as in nbdkit -------------------------------------------------------------------
 
 // If the filter emulates FUA by a flush, only the last piece needs it.
 int FilterLayer::zero_by_writing(uint32_t count, uint64_t offset, uint32_t flags, int *err) {

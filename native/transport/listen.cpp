@@ -65,7 +65,7 @@ int bind_and_listen(const addrinfo *address) {
     return -1;
   int on = 1;
   setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
-  if (address->ai_family == AF_INET6) // the same IPv4 address has its own socket
+  if (address->ai_family == AF_INET6) // IPv4 has a socket of its own
     setsockopt(fd, IPPROTO_IPV6, IPV6_V6ONLY, &on, sizeof on);
   if (bind(fd, address->ai_addr, address->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0)
     return fd;
@@ -118,7 +118,7 @@ int bind_unix(const sockaddr_un &address) {
   return -1;
 }
 
-// True: nobody listens there. Other failures to connect do not tell.
+// True: nobody listens there. Other failures to connect prove nothing.
 bool refuses_connections(const sockaddr_un &address) {
   int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
   if (fd == -1)

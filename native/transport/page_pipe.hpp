@@ -1,5 +1,5 @@
 // Moves pages by reference instead of copying their bytes: memory, or what the page cache has of a
-// file, to a socket; and what has arrived at a socket to a file, with the kernel's one copy.
+// file, to a socket; and what has arrived at a socket to a file, which the kernel copies once.
 #pragma once
 
 #include <atomic>

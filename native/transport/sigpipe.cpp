@@ -10,7 +10,7 @@ namespace asyncnbd::transport {
 
 namespace {
 
-std::atomic<bool> is_handled{false}; // pairs with nothing: seen late, the signal is blocked
+std::atomic<bool> is_handled{false}; // pairs with nothing: seen late, guards block the signal
 
 sigset_t only_sigpipe() {
   sigset_t set;

@@ -100,7 +100,7 @@ std::shared_ptr<TlsContext> TlsContext::load(const TlsOptions &options, std::str
   }
   std::shared_ptr<TlsContext> context(new TlsContext(raw));
   SSL_CTX_set_app_data(raw, context.get());
-  // Each connection authenticates again, and sends only what it must.
+  // Each connection authenticates anew, and nothing is sent that only helps to resume a session.
   SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);
   SSL_CTX_set_options(raw, SSL_OP_NO_TICKET | SSL_OP_NO_RENEGOTIATION | SSL_OP_NO_COMPRESSION);
   SSL_CTX_set_num_tickets(raw, 0);

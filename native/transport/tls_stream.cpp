@@ -19,8 +19,8 @@ constexpr size_t RECEIVE_BYTES = 128 << 10;
 constexpr size_t MAX_TURN_BYTES = 128 << 10;
 // After a pause: the client decrypts the first records while we make the next ones.
 constexpr size_t FIRST_TURN_BYTES = 32 << 10;
-// From the first on, answers are sent before more is received. From the second on, a client only
-// makes us answer and does not read: receiving fails.
+// Limits for answers that are waiting. From the first on, they are sent before more is received.
+// Above the second, the client only makes us answer and does not read: receiving fails.
 constexpr size_t MANY_ANSWERS_BYTES = 4 << 10;
 constexpr size_t MAX_ANSWER_BYTES = 512 << 10;
 // Records are a little longer than their contents.

@@ -38,7 +38,7 @@ private:
 
 class TlsStream final : public SecureStream {
 public:
-  // Takes `ssl`; `context` is what it was made from.
+  // Takes ownership of `ssl`, which was made from `context`.
   TlsStream(std::shared_ptr<TlsContext> context, SSL *ssl);
   ~TlsStream() override;
   TlsStream(const TlsStream &) = delete;
@@ -70,8 +70,8 @@ private:
   base::Mutex<base::LockRank::tls_stream> mutex_; // guards ssl_ and its output
   ByteQueue produced_;                            // finished records
 
-  // A hint: receiving has produced some. Changed with the lock held; a look without it pairs with
-  // nothing.
+  // A hint: receiving has produced some. Changed with the lock held; a read without the lock pairs
+  // with nothing.
   std::atomic<bool> has_answers_{false};
   size_t answer_bytes_ = 0; // the reader's: answers in produced_, perhaps among other records
 

@@ -22,7 +22,8 @@ namespace {
 constexpr int LINGER_MS = 1000;
 constexpr int SEND_PATIENCE_MS = 1000;
 constexpr size_t LINGER_BYTES = 64u << 20;
-// What the system adds to what is referred to: less than this part of it.
+// The system's own structures for a reference count too: less than this fraction of what it refers
+// to.
 constexpr size_t REFERENCE_COST = 8;
 
 } // namespace
