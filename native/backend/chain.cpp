@@ -278,8 +278,8 @@ std::unique_lock<TurnQueue> Chain::turn_behind(const Level &level) {
   return serialize_calls_at(level.index, *level.bottom);
 }
 
-// Turns with the least thread model of all. If all calls of that model may be parallel, turns
-// further behind only move calls that must not block to a worker.
+// Turns with the least thread model of all. If that model lets all calls be parallel, turns further
+// behind only hand calls to a worker where the caller must not block.
 std::shared_ptr<TurnQueue> Chain::turns_at(size_t index, Bottom &bottom, ThreadModel model) {
   if (model <= ThreadModel::serialize_all_requests)
     return all_calls_at(index, bottom);

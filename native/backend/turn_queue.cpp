@@ -158,7 +158,7 @@ void TurnQueue::start_workers() {
     workers_++;
 }
 
-// Locked. Sets the timer unless it is set: only time shows that calls are long, as none ends.
+// Locked. Sets the timer unless it is set: long calls only show by not ending.
 void TurnQueue::look_later() {
   if (is_watched_)
     return;

@@ -14,10 +14,10 @@ constexpr std::chrono::microseconds QUICK_UP_TO{25};
 constexpr unsigned TIME_EACH = 16;
 constexpr int CERTAIN = 4; // so many more slow calls than quick ones
 
-// The mean is of about so many calls, and known after as many. One call of a millisecond counts as
-// much as forty quick ones: while it lasts, its thread serves nobody else.
+// The mean is that of about this many calls, and is known after as many. One call of a millisecond
+// counts as much as forty quick ones: while it lasts, its thread serves nobody else.
 constexpr int MEAN_OF = 16;
-// A longer call counts as this one does: else the mean would stay high for too long.
+// A longer call counts as this long: else the mean would stay high for too long.
 constexpr std::chrono::nanoseconds LONGEST{1000000};
 
 } // namespace

@@ -50,10 +50,10 @@ private:
   // Estimates: each pairs with nothing, and a thread that reads an old value decides a little
   // later.
   std::atomic<unsigned> calls_{0};
-  std::atomic<int> slow_calls_{0}; // more than quick ones, of late
+  std::atomic<int> slow_calls_{0}; // how many more than quick ones, of late
   std::atomic<bool> is_slow_{false};
   std::atomic<unsigned> timed_calls_{0};
-  std::atomic<int64_t> mean_ns_{0}; // of those, the latest count most
+  std::atomic<int64_t> mean_ns_{0}; // of recent calls, the latest count most
   std::atomic<bool> is_quick_{false};
 };
 

@@ -10,7 +10,8 @@ namespace asyncnbd::schedule {
 
 namespace {
 
-// After so long without a turn a pollable releases memory; workers look for those as often.
+// A pollable that has had no turn for this long releases memory; workers look for such ones as
+// often.
 constexpr int RELEASE_EVERY_MS = 1000;
 // Releasing the memory of one takes some microseconds; meanwhile this thread serves nobody.
 constexpr unsigned MAX_RELEASES_AT_ONCE = 64;
@@ -58,12 +59,13 @@ void IdlePoller::before_delay() {
 }
 
 void IdlePoller::replace_worker(Registration &registration) {
-  // The detector runs: a worker that is seen here cannot end before it has been removed there.
+  // The detector's thread runs this: a worker seen here cannot end before the detector has removed
+  // it.
   if (PollWorker *worker = registration.worker.load(std::memory_order_acquire))
     worker->replace();
 }
 
-// Instead of a worker that has been replaced.
+// In the place of a worker that has been replaced.
 void IdlePoller::start_worker() {
   const bool is_started = threads_.run([this] {
     work();
@@ -118,7 +120,7 @@ Registration *IdlePoller::next_ready(PollWorker &worker) {
   return registration;
 }
 
-// False if this thread is a worker no more.
+// False if this thread is no longer a worker.
 bool IdlePoller::release_idle_memory(PollWorker &worker) {
   Registration *woken = nullptr;
   {
@@ -154,8 +156,8 @@ Registration *IdlePoller::release_idle_memory(int64_t now, PollWorker &worker) {
       registration.last_turn_ms.store(now, std::memory_order_relaxed);
       are_some_left = true;
     }
-    // Resuming reports input that is there already, should the pollable have overlooked some: a
-    // receive ends early at descriptors that are passed, and at urgent data.
+    // Resuming reports input that is there already, in case the pollable has overlooked some: a
+    // receive ends early at passed descriptors and at urgent data.
     registration.input_is_suspended = true;
     if (table_.wait(registration) != PollTable::Wait::begun)
       woken = &registration;

@@ -16,7 +16,7 @@ namespace asyncnbd::schedule {
 
 class Pollable;
 
-// All functions: any thread, unless they say more.
+// All functions: any thread, unless their comments say otherwise.
 class IdlePoller final : private WorkerStarter {
 public:
   // Has at most as many workers as cores.
@@ -59,7 +59,7 @@ private:
   bool release_idle_memory(PollWorker &worker);
   Registration *release_idle_memory(int64_t now, PollWorker &worker);
 
-  // They differ, so that it does not open and close with every client that comes and goes.
+  // These differ, so that it does not open and close with every client that comes and goes.
   static constexpr unsigned OPEN_FROM = 8;
   static constexpr unsigned CLOSED_BELOW = 4;
 
@@ -71,7 +71,7 @@ private:
   const unsigned max_workers_;
   // Pairs with the table's count, sequentially consistent: see offer_thread.
   std::atomic<unsigned> workers_{0};
-  // Counts and settings: who reads an old value decides a little later.
+  // Counts and settings: a thread that reads an old value only decides a little later.
   std::atomic<unsigned> candidates_{0};
   std::atomic<bool> is_open_{false};
   std::atomic<unsigned> spin_us_{0};

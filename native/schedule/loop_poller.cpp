@@ -59,16 +59,16 @@ PollTable::Wait LoopPoller::wait(Registration &registration) {
                                                                        : wait;
 }
 
-// That the client has closed its end is left for `wait` to tell: the turn that comes may find
-// requests before it.
+// Does not look whether the client has closed its end, as `wait` does: the turn may find requests
+// that came before.
 bool LoopPoller::wait_for_turn(Registration &registration) {
   while (!registration.try_wait()) {
   }
   return !has_ended_for(registration);
 }
 
-// Of one that has just begun to wait. If the loop ends at the same time, `close` claims it, or we
-// do: of the two that change is_closed_, the second sees what the first has done before.
+// For a registration that has just begun to wait. If the loop ends at the same time, `close` claims
+// it, or we do: of the two that change is_closed_, the second sees what the first has done before.
 bool LoopPoller::has_ended_for(Registration &registration) {
   return is_closed_.fetch_or(0, std::memory_order_acq_rel) != 0 && registration.claim();
 }

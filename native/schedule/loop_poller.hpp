@@ -1,5 +1,5 @@
-// Pollables that the thread of an event loop serves, such as JavaScript's: one at a time, each as
-// far as it need not wait, so that the loop goes on with all else it has to do.
+// Pollables that the thread of an event loop serves, such as JavaScript's: one at a time, each
+// until it would have to wait, so that the loop can go on with its other work.
 #pragma once
 
 #include <atomic>
@@ -23,9 +23,9 @@ public:
 
   // Gives a turn to one pollable that has something to do, if there is one.
   void serve();
-  // To be called from time to time, every QUIET_MS: those that have had no turn for so long leave.
+  // To be called every QUIET_MS: pollables that have had no turn for that long leave.
   void release_quiet();
-  // Whether there is anyone for whom to call it.
+  // Whether there are any pollables, for which it must be called.
   bool has_any() const { return table_.count() > 0; }
   unsigned spin_us() const { return spin_us_.load(std::memory_order_relaxed); }
   // The loop ends: all leave, and none comes any more.
@@ -36,7 +36,7 @@ public:
     none,  // this is no turn of a loop: the thread may wait
     input, // there is something to do
     leave, // the pollable is to go on with another thread
-    last,  // so it is, and if there is none, it must end here
+    last,  // the same, but if there is no other thread, it must end here
   };
   static Turn current_turn();
 
@@ -48,8 +48,9 @@ public:
   Registration *add(Pollable &pollable, const PolledFds &fds);
   // `impossible`: the loop has ended, and the caller has the pollable.
   PollTable::Wait wait(Registration &registration);
-  // For a turn that is sure to come, since the caller wakes the pollable afterwards: whatever has
-  // happened meanwhile. False: the loop has ended, and the caller has the pollable.
+  // Begins to wait whatever has happened meanwhile, for a turn that is sure to come because the
+  // caller wakes the pollable afterwards. False: the loop has ended, and the caller has the
+  // pollable.
   bool wait_for_turn(Registration &registration);
   void remove(Registration &registration) { table_.remove(registration); }
   // How long the loop's thread looks again for something to do before it returns to the loop.
@@ -64,7 +65,7 @@ private:
   PollTable table_;
   // 1 once the loop has ended. Pairs with the registrations' states: see wait.
   std::atomic<uint8_t> is_closed_{0};
-  std::atomic<unsigned> spin_us_{0}; // as the last that came had it; pairs with nothing
+  std::atomic<unsigned> spin_us_{0}; // set for the pollable that came last; pairs with nothing
 };
 
 } // namespace asyncnbd::schedule

@@ -23,13 +23,13 @@ Registration *PollTable::add(Pollable &pollable, const PolledFds &fds) {
 }
 
 PollTable::Wait PollTable::wait(Registration &registration) {
-  // Before the pollable may be claimed: once it is, it may be removed, and its descriptor be
-  // another's.
+  // Before the pollable may be claimed: once it is, it may be removed, and its descriptor's number
+  // may be another's.
   if (registration.input_is_suspended && !poller_.resume_input(registration.fds, &registration))
     return Wait::impossible;
   registration.input_is_suspended = false;
-  // Reset at once: an event for the registration's last pollable must not keep this one from
-  // waiting for ever.
+  // Reset at once: an event for the registration's previous pollable must not keep this one from
+  // waiting again and again.
   if (registration.has_ended.exchange(false))
     return Wait::woken;
   return registration.try_wait() ? Wait::begun : Wait::woken;

@@ -9,7 +9,7 @@
 
 namespace asyncnbd::schedule {
 
-// All functions: any thread, unless they say more.
+// All functions: any thread, unless their comments say otherwise.
 class PollTable {
 public:
   PollTable(const base::Clock &clock, Poller &poller) : clock_(clock), poller_(poller) {}
@@ -19,8 +19,9 @@ public:
   // Before a pollable waits for the first time; the caller has it. nullptr: it cannot wait here.
   Registration *add(Pollable &pollable, const PolledFds &fds);
 
-  // By the thread that has the pollable. `begun`: it waits, and is no longer the caller's. `woken`:
-  // it must look again first. `impossible`: it cannot wait here any more, and is to be removed.
+  // By the thread that has the pollable. `begun`: it waits, and no longer belongs to the caller.
+  // `woken`: it must look again first. `impossible`: it cannot wait here any more, and is to be
+  // removed.
   enum class Wait { begun, woken, impossible };
   Wait wait(Registration &registration);
 
@@ -30,11 +31,11 @@ public:
   // By the thread that has the pollable, which does not wait here any more.
   void remove(Registration &registration);
 
-  // Who has something to do; `notify` tells whether the caller is to see to it. nullptr if there
-  // has been no event for so long; timeout_ms < 0 waits for ever.
+  // The pollable of the next event; its `notify` tells whether the caller is to serve it. nullptr
+  // if there has been no event for that long; timeout_ms < 0 waits for ever.
   Registration *next(int timeout_ms);
 
-  // How many there are. Sequentially consistent, as `add`.
+  // How many pollables there are. Sequentially consistent, as is `add`.
   unsigned count() const { return count_.load(); }
   template <typename Visit> void each(Visit visit) { registrations_.each(visit); }
 

@@ -14,9 +14,9 @@ namespace asyncnbd::schedule {
 
 namespace {
 
-// From here on a turn that is blocked has its worker replaced: others must not wait for it.
+// A worker whose turn is blocked for this long is replaced: others must not wait for it.
 constexpr std::chrono::milliseconds LONG_TURN{2};
-// From here on, a turn that computes has, too.
+// After this long it is replaced even if the turn computes.
 constexpr std::chrono::milliseconds ENDLESS_TURN{20};
 
 constinit thread_local PollWorker *worker_of_this_thread = nullptr;
@@ -64,7 +64,7 @@ bool PollWorker::serve(Registration &registration) {
   const uint64_t turn = turns_.begin_call();
   registration.worker.store(this, std::memory_order_release);
   Pollable::Turn done = registration.pollable->resume();
-  PollWorker *self = this; // unless the pollable is another worker's already
+  PollWorker *self = this; // unless another worker has the pollable already
   registration.worker.compare_exchange_strong(self, nullptr, std::memory_order_relaxed);
   if (!turns_.end_call(turn))
     return false;
@@ -72,7 +72,7 @@ bool PollWorker::serve(Registration &registration) {
   return true;
 }
 
-// Returns false: what counts as long here is noticed by long ticks, too.
+// Returns false: long ticks suffice for what counts as long here.
 bool PollWorker::on_slow_call(uint64_t) {
   const std::chrono::milliseconds lasts{base::in_ms(clock_.now()) - turn_began_ms()};
   if (lasts >= LONG_TURN && (lasts >= ENDLESS_TURN || is_blocked(thread_)))

@@ -41,8 +41,8 @@ public:
 
   bool has_turn() const { return turns_.current_call() != 0; }
 
-  // Another thread becomes a worker instead of this one; nothing if it is not in a turn. By its own
-  // thread, or one that keeps it from ending meanwhile.
+  // Makes another thread a worker instead of this one; does nothing if it is not in a turn. By its
+  // own thread, or one that keeps it from ending meanwhile.
   void replace();
 
   int64_t turn_began_ms() const { return turn_began_ms_.load(std::memory_order_relaxed); }
@@ -66,7 +66,8 @@ private:
   bool may_release_memory_ = true;
 };
 
-// Workers that could not be replaced, since the system had no thread: tries again at each tick.
+// Counts workers that could not be replaced because the system had no thread, and tries again at
+// each tick.
 class UnfilledWorkers final : public SlowCallListener {
 public:
   UnfilledWorkers(WorkerStarter &starter, SlowCallDetector &detector);

@@ -22,8 +22,8 @@ public:
   // or is removed; from then on it may be gone.
   virtual Turn resume() = 0;
 
-  // It has waited for long: gives back what it keeps to be fast. By the thread that has it. False:
-  // there may be more to give back later, without a turn in between.
+  // It has waited for long: gives back the memory that it keeps for speed. By the thread that has
+  // it. False: there may be more to give back later, without a turn in between.
   virtual bool release_idle_memory() = 0;
 };
 

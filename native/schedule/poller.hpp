@@ -8,13 +8,13 @@
 
 namespace asyncnbd::schedule {
 
-// The descriptors of one that waits; not owned.
+// The descriptors of a client that is waited for; not owned.
 struct PolledFds {
   int input = -1;
   int wake = -1; // an eventfd: each write to it is an event
 };
 
-// All functions: any thread, unless they say more.
+// All functions: any thread, unless their comments say otherwise.
 class Poller {
 public:
   struct Event {
@@ -27,12 +27,12 @@ public:
   // Before anything else, once or more. False: the system has no descriptor for it.
   virtual bool open() = 0;
 
-  // From now on there is an event, once, for input that is there already, for each that arrives,
-  // for the stream's end and for each wake. False: that cannot be.
+  // From now on there is one event for input that is there already, and one each time that more
+  // arrives, for the stream's end and for each wake. False: the system refuses.
   virtual bool add(const PolledFds &fds, void *whose) = 0;
   // From now on there are events for wakes only, and perhaps one more for something else.
   virtual bool suspend_input(const PolledFds &fds, void *whose) = 0;
-  // As from `add` on.
+  // From now on there are events as after `add`.
   virtual bool resume_input(const PolledFds &fds, void *whose) = 0;
   virtual void remove(const PolledFds &fds) = 0;
 

@@ -37,7 +37,7 @@ void SendAheadLimit::sent(std::weak_ptr<const Receiver> client, size_t bytes) {
     sched_yield();
     now = clock_.now();
   } while (reader->unread_bytes() > 0 && now < deadline);
-  // Other threads had the core for long, and it has not read all the same.
+  // Other threads had the core for long, and the client still has not read.
   if (now - deadline > LONG_YIELD && reader->unread_bytes() > 0)
     skips_ = SKIPS;
 }

@@ -13,7 +13,7 @@
 
 namespace asyncnbd::schedule {
 
-// Hears of its slow calls, so that another thread can go on with what the caller does besides.
+// Is told of its slow calls, so that another thread can take over the caller's other work.
 class SlowCallListener {
 public:
   virtual ~SlowCallListener() = default;
@@ -24,7 +24,8 @@ public:
 };
 
 // Ticks are short while calls turn out slow and long while all are quick; without calls it sleeps.
-// Never destroyed: its thread does not end. All functions: any thread, unless they say more.
+// Never destroyed: its thread does not end. All functions: any thread, unless their comments say
+// otherwise.
 class SlowCallDetector {
 public:
   explicit SlowCallDetector(base::Threads &threads) : threads_(threads) {}
@@ -41,8 +42,8 @@ public:
 
   // A call begins.
   void notice() {
-    // Sequentially consistent, as the store of the call before it and the detector's two accesses
-    // in the other order: one of the two sees the other.
+    // Sequentially consistent, as are the store of the call before this and the detector's same two
+    // accesses in the opposite order: one of the two sees the other.
     if (asleep_.load())
       wake();
   }

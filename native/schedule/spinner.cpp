@@ -9,17 +9,17 @@ namespace asyncnbd::schedule {
 namespace {
 
 constexpr unsigned MAX_CREDIT = 16;
-// Without credit it spins once in so many times, to see whether the client has changed.
+// Without credit it spins only once in this many times, to see whether the client has changed.
 constexpr unsigned TRY_AGAIN_AFTER = 16;
 
-// Who yields to a thread that computes gets its core back after that thread's slice, which takes a
-// hundred requests' time; one that sleeps would have been woken at once.
+// A thread that yields to one that computes gets its core back only after the other's time slice,
+// which takes as long as a hundred requests; had it slept, it would have been woken at once.
 constexpr base::Duration LONG_LOOK = std::chrono::microseconds(500);
-// One long look alone may be the machine's affair; a program that computes makes each of them long.
+// A single long look may be chance; a program that computes makes every look long.
 constexpr unsigned LONG_LOOKS = 3;
 constexpr int64_t TOGETHER_MS = 50; // from one to the next
 constexpr int64_t REST_MS = 500;
-// Rests become longer as long as the other program is still there at the end of each.
+// Each rest is longer than the last if the other program was still there at its end.
 constexpr int64_t LONGEST_REST_MS = 8000;
 constexpr int64_t STILL_THERE_MS = 10000; // after a rest
 

@@ -9,8 +9,8 @@
 
 namespace asyncnbd::schedule {
 
-// How many threads may spin at once, as the thread that they wait for needs a core too, and when
-// none may: where other work waits for the cores. Any thread.
+// Limits how many threads spin at once, because the threads that they wait for need cores too. None
+// may spin while other work waits for the cores. Any thread.
 class SpinLimit {
 public:
   explicit SpinLimit(unsigned cores) : limit_(cores > 1 ? cores - 1 : 0) {}
@@ -18,14 +18,14 @@ public:
   // False: not now.
   bool enter(const base::Clock &clock);
   void leave() { spinning_.fetch_sub(1, std::memory_order_relaxed); }
-  // A look that has ended now has taken so long.
+  // A look that ended `now` took this long.
   void note_look(base::Duration took, base::Time now);
 
 private:
   void rest(int64_t now_ms);
 
   const unsigned limit_;
-  // A count and nothing else: it pairs with nothing, as does the next.
+  // Only a count: it pairs with nothing, nor does the next.
   std::atomic<unsigned> spinning_{0};
   std::atomic<int64_t> rests_until_ms_{0}; // 0: they do not rest
   // Of looks that took long: estimates, which pair with nothing.
@@ -73,8 +73,8 @@ private:
   const base::Clock &clock_;
   SpinLimit &limit_;
   std::chrono::microseconds budget_;
-  unsigned credit_ = 1;  // so many times may spinning fail before it stops
-  unsigned skipped_ = 0; // times that it did not spin since the credit was used up
+  unsigned credit_ = 1;  // how often spinning may fail before it stops
+  unsigned skipped_ = 0; // how often it has not spun since the credit was used up
 };
 
 } // namespace asyncnbd::schedule

@@ -13,14 +13,15 @@
 
 namespace asyncnbd::schedule {
 
-// What we wait for a client to do, and it does not.
+// What a client does not do although we wait for it.
 enum class Stall { sends_nothing, takes_nothing };
 
 // Measures how long a client has been slow in one direction. Thread-safe.
 class StallMeter {
 public:
-  // Since when the client has been too slow: since then it has not moved much, nor ended a part of
-  // what it does. `moved_bytes` is what it has moved in all by now, `part` the part's number.
+  // Since when the client has been too slow: since then it has neither moved much nor finished a
+  // part of its work. `moved_bytes` is what it has moved in all by now, `part` the number of the
+  // current part.
   base::Time slow_since(base::Time now, uint64_t moved_bytes, uint64_t part);
   // The connection has waited for something else than its client until now.
   void restart(base::Time now);
@@ -32,7 +33,7 @@ private:
   uint64_t part_ = UINT64_MAX;
 };
 
-// How much a connection has of memory for which others may wait.
+// How much memory a connection holds that others may wait for.
 struct HeldMemory {
   const base::MemoryBudget *budget; // of the server, or nullptr
   uint64_t shared_bytes;            // and of the reserve
@@ -43,7 +44,7 @@ struct HeldMemory {
   }
 };
 
-// Whose client may stall.
+// A connection, whose client may stall.
 class Stallable {
 public:
   virtual ~Stallable() = default;

@@ -1,5 +1,5 @@
-// Exact reads, skips and writes on a descriptor that must not block, for the handshake. It knows no
-// event loop; the owner of one calls advance when the descriptor is ready.
+// Exact reads, skips and writes on a descriptor that must not block, for the handshake. It has no
+// event loop of its own: whoever runs one calls advance when the descriptor is ready.
 #pragma once
 
 #include <cstddef>

@@ -14,8 +14,8 @@ struct Listeners {
   bool took_over = false; // it replaced a unix socket that nobody served any more
 };
 
-// By the name of a kind of listener, and words that listen.cpp describes for each. A unix socket
-// that refuses connections is taken over; it is an error if the path is served, or is no socket.
+// `kind` names a kind of listener; listen.cpp describes the `words` for each. A unix socket that
+// refuses connections is taken over; it is an error if the path is served, or is no socket.
 Listeners listen_on(std::string_view kind, const std::vector<std::string> &words);
 
 // Accepts one client. Returns its descriptor, -EAGAIN if none waits, or another negative errno.

@@ -47,8 +47,8 @@ public:
   bool is_usable() const { return wake_fd_ != -1; }
 
   // Waits for something wanted, or for wake. If input is wanted, its end and errors count as input.
-  // Otherwise, with `heed_hang_up`, this wait and the next end when the peer hangs up. timeout_ms <
-  // 0 waits for ever.
+  // Otherwise, with `heed_hang_up`, each wait ends once the peer has hung up. timeout_ms < 0 waits
+  // for ever.
   Wait wait(Wanted wanted, int timeout_ms, bool heed_hang_up = false);
 
   // Ends the current wait, or else the next one. Any thread.
@@ -86,8 +86,8 @@ public:
   // Whether a send that is not large could go out without waiting.
   bool has_room() const;
   bool can_move_pages() const { return is_socket_ && !secure_; }
-  // Whether references to so many bytes can be sent without waiting. Any thread, but only the one
-  // that sends knows that it stays so.
+  // Whether references to this many bytes can be sent without waiting. Any thread, but only the
+  // sending thread knows that the answer stays true.
   bool has_room_for_references(size_t length_bytes) const;
 
   // Makes present and future receives, waits and sends fail soon. Any thread.
