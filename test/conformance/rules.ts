@@ -52,7 +52,7 @@ export const sections: readonly Section[] = [
     title: "Newstyle negotiation",
     rules: [
       must(
-        "Client flags that were not offered end the connection",
+        "A client flag that was not offered ends the connection",
         `${MACHINE}: that were not offered`,
       ),
       must(
@@ -60,7 +60,7 @@ export const sections: readonly Section[] = [
         `${MACHINE}: an export that cannot be opened`,
       ),
       must(
-        "Options that the server does not know are refused, their data skipped, and haggling goes on",
+        "Options that the server does not know are refused, their data is skipped, and haggling goes on",
         `${MACHINE}: is unsupported, its data skipped`,
         `${HANDSHAKE}: skips the data of an unknown option`,
       ),
@@ -98,7 +98,7 @@ export const sections: readonly Section[] = [
     title: "Transmission",
     rules: [
       must(
-        "Replies carry the cookie of their request, which may be answered in any order",
+        "Replies carry the cookie of their request, and may come in any order",
         `${TRANSMISSION}: is answered under its own cookie among many in one packet`,
         `${CHECKED}: a reply has the cookie of an outstanding request`,
       ),
@@ -107,7 +107,7 @@ export const sections: readonly Section[] = [
         `${CHECKED}: there are no chunks unless structured replies are negotiated`,
       ),
       must(
-        "What a flush covers is durable when it is answered; FUA likewise",
+        "A flush is answered once the writes it covers are durable, and a write with FUA once it is durable",
         "e2e/plugin-interface.test.ts: FUA by flushing",
       ),
     ],
@@ -121,7 +121,7 @@ export const sections: readonly Section[] = [
         `${EXTENDED}: a compact request in their place ends the connection`,
       ),
       must(
-        "With extended headers a write has NBD_CMD_FLAG_PAYLOAD_LEN",
+        "With extended headers, writes must have NBD_CMD_FLAG_PAYLOAD_LEN",
         `${EXTENDED}: a write without NBD_CMD_FLAG_PAYLOAD_LEN is refused`,
       ),
       should(
@@ -133,7 +133,7 @@ export const sections: readonly Section[] = [
         `${EXTENDED}: a payload that is too long ends the connection`,
       ),
       must(
-        "Lengths of effects have 64 bits with extended headers",
+        "With extended headers, requests without a payload have lengths of 64 bits",
         `${EXTENDED}: ranges of more than 32 bits are zeroed, trimmed and cached`,
       ),
     ],
@@ -142,12 +142,12 @@ export const sections: readonly Section[] = [
     title: "Simple reply message",
     rules: [
       must(
-        "Not for a read once structured replies are negotiated",
+        "Once structured replies are negotiated, no read gets a simple reply",
         `${CHECKED}: a read has no simple reply once structured replies are negotiated`,
         `${STRUCTURED}: a read never gets a simple reply`,
       ),
       must(
-        "Not at all with extended headers",
+        "With extended headers there are no simple replies",
         `${CHECKED}: there are no simple replies with extended headers`,
       ),
     ],
@@ -160,14 +160,14 @@ export const sections: readonly Section[] = [
         `${CHECKED}: a reply has the cookie of an outstanding request`,
       ),
       must("Unknown reply flags are not set", `${CHECKED}: unknown reply flags are not set`),
-      should("As few chunks as can be", `${EXTENDED}: small reads are not divided`),
+      should("A reply has as few chunks as possible", `${EXTENDED}: small reads are not divided`),
     ],
   },
   {
     title: "Extended reply chunk message",
     rules: [
       must(
-        "Every reply is one, and repeats the offset of its request",
+        "With extended headers every reply is made of these chunks, and repeats the offset of its request",
         `${CHECKED}: a reply repeats the offset of its request`,
       ),
     ],
@@ -176,12 +176,12 @@ export const sections: readonly Section[] = [
     title: "Terminating the transmission phase",
     rules: [
       must(
-        "NBD_CMD_DISC: what is in flight is answered, then the connection is closed without a reply",
+        "After NBD_CMD_DISC, requests in flight are answered, then the connection is closed without a reply to it",
         `${TRANSMISSION}: by NBD_CMD_DISC comes after all replies`,
         `${STRICT}: NBD_CMD_DISC has no reply`,
       ),
       should(
-        "A server that stops answers what is in flight",
+        "A server that stops answers the requests in flight",
         "e2e/shutdown.test.ts: requests in flight at the signal are answered before the connection closes",
       ),
       should(
@@ -198,7 +198,7 @@ export const sections: readonly Section[] = [
         `${TLS}: refuses STARTTLS by policy, and never answers TLS_REQD`,
       ),
       must(
-        "FORCEDTLS: before TLS all but ABORT and STARTTLS gets NBD_REP_ERR_TLS_REQD, unknown options too",
+        "FORCEDTLS: before TLS all options but ABORT and STARTTLS get NBD_REP_ERR_TLS_REQD, unknown ones too",
         `${TLS}: answers all options except ABORT and STARTTLS with TLS_REQD`,
       ),
       must(
@@ -214,7 +214,7 @@ export const sections: readonly Section[] = [
         `${TLS}: serves clients with and without TLS`,
       ),
       must(
-        "A handshake of TLS that fails ends the session",
+        "A TLS handshake that fails ends the session",
         `${TLS}: refuses a certificate of an untrusted authority`,
         "e2e/tls.test.ts: a wrong key and an unknown user are refused",
       ),
@@ -228,7 +228,7 @@ export const sections: readonly Section[] = [
         `${TLS}: makes the server forget structured replies, extended headers and contexts`,
       ),
       must(
-        "What was sent in plain text is never taken for encrypted",
+        "Plain text that was sent early is never taken for encrypted data",
         `${TLS}: never accepts plain text sent after it`,
       ),
       must(
@@ -242,19 +242,19 @@ export const sections: readonly Section[] = [
     title: "Size constraints",
     rules: [
       must(
-        "What was announced is kept to: requests that are no multiples are refused",
+        "Announced block sizes are enforced: requests that are not multiples are refused",
         `${CONTEXTS}: are enforced for a client that was told of them`,
       ),
       should(
-        "Clients that did not ask are not refused for it",
+        "Requests of clients that did not ask for block sizes are not refused for it",
         `${CONTEXTS}: are not enforced for a client that has not asked`,
       ),
       must(
-        "What a plugin wants to announce must make sense",
+        "A plugin's invalid block sizes are never announced",
         `${MACHINE}: if its block sizes are unavailable`,
       ),
       should(
-        "Payloads up to 32 MiB are served; 64 MiB here",
+        "Payloads up to 32 MiB are served; this server takes up to 64 MiB",
         `${TRANSMISSION}: of 64 MiB is written and read back; one byte more is EINVAL`,
       ),
       must(
@@ -268,19 +268,19 @@ export const sections: readonly Section[] = [
     title: "Metadata querying",
     rules: [
       must(
-        "A reply to NBD_CMD_BLOCK_STATUS has one chunk for each context asked for",
+        "A reply to NBD_CMD_BLOCK_STATUS has one chunk for each requested context",
         `${CHECKED}: each selected meta context is answered`,
       ),
       should(
-        "NBD_CMD_BLOCK_STATUS without contexts is NBD_EINVAL",
+        "NBD_CMD_BLOCK_STATUS without contexts gets NBD_EINVAL",
         `${EXTENDED}: errors are answered`,
       ),
       must(
-        "Contexts have a namespace, a colon and a leaf, and base: is the specification's",
+        "Contexts have a namespace, a colon and a leaf; the namespace base: is the specification's",
         "unit/contexts.test.ts: names and bits are checked",
       ),
       must(
-        "base: selects nothing, and lists what is in it",
+        "The query base: selects nothing, but lists the contexts in that namespace",
         `${META_CONTEXTS}: selects none, and then there is no block status`,
       ),
       must(
@@ -288,7 +288,7 @@ export const sections: readonly Section[] = [
         `${CONTEXTS}: are listed by name, by namespace, and all of them`,
       ),
       should(
-        "Extents are multiples of the smallest block, and equal neighbours are one",
+        "Extents are multiples of the minimum block size, and equal neighbours are merged",
         "native/sparse_test.cpp: aligned extents end at block boundaries",
       ),
     ],
@@ -297,7 +297,7 @@ export const sections: readonly Section[] = [
     title: "Handshake flags and client flags",
     rules: [
       must(
-        "NBD_FLAG_NO_ZEROES leaves out the 124 zeroes",
+        "If NBD_FLAG_NO_ZEROES is negotiated, the 124 zeroes are left out",
         `${MACHINE}: gives size and flags without zeroes`,
       ),
       must("Other flags are not set", `${MACHINE}: offers the fixed newstyle and no zeroes`),
@@ -308,7 +308,7 @@ export const sections: readonly Section[] = [
     rules: [
       must("NBD_FLAG_HAS_FLAGS is always set", `${CHECKED}: NBD_FLAG_HAS_FLAGS is always set`),
       must(
-        "A read-only export refuses what modifies with NBD_EPERM",
+        "A read-only export refuses requests that modify it with NBD_EPERM",
         `${TRANSMISSION}: that modifies a read-only export gets EPERM`,
       ),
       must(
@@ -339,7 +339,7 @@ export const sections: readonly Section[] = [
         `${EXTENDED}: forbids NBD_OPT_EXPORT_NAME`,
       ),
       must(
-        "NBD_OPT_LIST takes no data; a list that fails is an error",
+        "NBD_OPT_LIST takes no data; if the exports cannot be listed, it gets an error",
         `${MACHINE}: that fails is answered NBD_REP_ERR_PLATFORM`,
       ),
       must(
@@ -348,7 +348,7 @@ export const sections: readonly Section[] = [
       ),
       must("Unknown information requests are ignored", `${MACHINE}: ignore unknown kinds`),
       must(
-        "Lengths that do not fit are NBD_REP_ERR_INVALID",
+        "Options with inconsistent lengths get NBD_REP_ERR_INVALID",
         `${MACHINE}: answer NBD_REP_ERR_INVALID to %s, and go on`,
       ),
       must(
@@ -369,7 +369,7 @@ export const sections: readonly Section[] = [
         `${CONTEXTS}: are listed by name, by namespace, and all of them`,
       ),
       should(
-        "A list with a context of more than 32 bits ends with NBD_REP_ERR_EXT_HEADER_REQD",
+        "If a listed context needs more than 32 bits, the list ends with NBD_REP_ERR_EXT_HEADER_REQD",
         `${CONTEXTS}: are listed by name, by namespace, and all of them`,
       ),
       must(
@@ -382,7 +382,7 @@ export const sections: readonly Section[] = [
         `${META_CONTEXTS}: are replaced by each new selection, even one that fails`,
       ),
       must(
-        "Contexts are of the export for which they were selected",
+        "Contexts are valid only for the export for which they were selected",
         `${META_CONTEXTS}: of another export cannot be used`,
         `${CONTEXTS}: may differ between exports`,
       ),
@@ -397,7 +397,7 @@ export const sections: readonly Section[] = [
     title: "Command flags",
     rules: [
       must(
-        "NBD_CMD_FLAG_FUA is taken with every command once it is offered",
+        "Once it is offered, NBD_CMD_FLAG_FUA is accepted with every command",
         "native/check_test.cpp: a command or flag that was not offered is refused",
       ),
       must(
@@ -415,7 +415,7 @@ export const sections: readonly Section[] = [
         "differential/requests.test.ts: have the same errors and effects",
       ),
       must(
-        "Flags that a command does not have are NBD_EINVAL",
+        "A flag that the command does not have gets NBD_EINVAL",
         "native/check_test.cpp: every unknown command and every unknown flag is EINVAL",
       ),
     ],
@@ -443,7 +443,7 @@ export const sections: readonly Section[] = [
         `${CHECKED}: only the last descriptor reaches beyond the range asked for`,
       ),
       must(
-        "NBD_REPLY_TYPE_BLOCK_STATUS_EXT with extended headers, and only then; its count is right",
+        "NBD_REPLY_TYPE_BLOCK_STATUS_EXT is used with extended headers, and only then; its count is right",
         `${CHECKED}: NBD_REPLY_TYPE_BLOCK_STATUS_EXT comes with extended headers, and only then`,
         `${CHECKED}: a descriptor count is right`,
       ),
@@ -457,7 +457,7 @@ export const sections: readonly Section[] = [
         `${EXTENDED}: of a C plugin follow the data read before them`,
       ),
       must(
-        "An error's words are UTF-8 of 4096 bytes at most",
+        "An error's message is UTF-8 of 4096 bytes at most",
         `${CHECKED}: no string is longer than 4096 bytes`,
         `${STRUCTURED}: errors have the plugin's message`,
       ),
@@ -475,11 +475,11 @@ export const sections: readonly Section[] = [
         `${EXTENDED}: of a TypeScript plugin have chunks in multiples of 512 bytes`,
       ),
       should(
-        "Lengths of zero do not end the connection",
+        "Requests with length zero do not end the connection",
         `${EXTENDED}: errors are answered, and the connection goes on`,
       ),
       should(
-        "Writes past the end are NBD_ENOSPC, other ranges NBD_EINVAL",
+        "Writes past the end get NBD_ENOSPC, other requests there NBD_EINVAL",
         `${EXTENDED}: errors are answered, and the connection goes on`,
       ),
       must(
@@ -487,7 +487,7 @@ export const sections: readonly Section[] = [
         `${EXTENDED}: random reads and writes, many in flight, agree with a model`,
       ),
       must(
-        "A payload of NBD_CMD_BLOCK_STATUS names the contexts to tell of; unknown ones and duplicates are NBD_EINVAL",
+        "The payload of NBD_CMD_BLOCK_STATUS names the contexts to report; unknown ones and duplicates get NBD_EINVAL",
         `${EXTENDED}: a block status covers the contexts that its payload names`,
       ),
       {
@@ -505,7 +505,7 @@ export const sections: readonly Section[] = [
         "native/wire_test.cpp: only errors of the specification reach a client",
       ),
       should(
-        "Commands that the export does not offer are NBD_EINVAL",
+        "Commands that the export does not offer get NBD_EINVAL",
         "native/check_test.cpp: a command or flag that was not offered is refused",
       ),
     ],
@@ -515,20 +515,20 @@ export const sections: readonly Section[] = [
 /** docs/conformance.md. */
 export function render(): string {
   const lines = [
-    "# What the specification asks, and what sees to it",
+    "# What the specification requires, and how it is tested",
     "",
     "The rules for servers of",
     "[the NBD protocol](https://github.com/NetworkBlockDevice/nbd/blob/master/doc/proto.md)",
     "and of its",
     "[extended headers](https://github.com/NetworkBlockDevice/nbd/blob/extension-ext-header/doc/proto.md),",
-    "under its headings and in our words, with the tests of `test/` that break if one is broken. A check in",
-    "`support/strict-client.ts`, or a rule of the client's in `src/client/rules.ts`, is checked with every",
-    "reply of every test that has a strict client.",
+    "under its headings and in our words, with the tests in `test/` that fail if a rule is broken. A check in",
+    "`support/strict-client.ts`, or a rule of our client in `src/client/rules.ts`, is applied to every",
+    "reply in every test that uses the strict client.",
     "",
     "Made from `test/conformance/rules.ts` by `npm run conformance`; do not edit.",
   ];
   for (const { title, rules } of sections) {
-    lines.push("", `## ${title}`, "", "| | rule | seen to by |", "|---|---|---|");
+    lines.push("", `## ${title}`, "", "| | rule | tested by |", "|---|---|---|");
     for (const { level, rule, tests = [], why } of rules) {
       const by = tests.map((one) => {
         const [file = "", ...words] = one.split(": ");
