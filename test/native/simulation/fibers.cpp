@@ -213,6 +213,7 @@ void end_run() {
       continue;
     switch_to(all, fiber);
   }
+  show_stores(all.main);
   all.alive.clear();
   all.fibers.clear();
   all.is_ending = false;

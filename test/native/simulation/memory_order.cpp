@@ -4,6 +4,7 @@
 // one, nor after what orders it: an exchange, a lock, a call into the system.
 #include "memory_order.hpp"
 
+#include <cstdint>
 #include <cstring>
 
 namespace simulation {
@@ -79,6 +80,15 @@ bool compare_exchange(volatile void *place, void *expected, T desired, bool is_w
 void show_stores(Fiber &fiber) {
   while (!fiber.stores.empty())
     show_oldest(fiber);
+}
+
+void show_stores_into(Fiber &fiber, const void *memory, size_t bytes) {
+  const auto begin = reinterpret_cast<uintptr_t>(memory);
+  for (const DelayedStore &store : fiber.stores)
+    if (reinterpret_cast<uintptr_t>(store.to) - begin < bytes) {
+      show_stores(fiber);
+      return;
+    }
 }
 
 void show_some_stores(Fiber &fiber, Random &random) {
