@@ -9,18 +9,17 @@ import { execFile } from "node:child_process";
 import { randomFillSync } from "node:crypto";
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { parseArgs, promisify } from "node:util";
+import { promisify } from "node:util";
 import { connect } from "../dist/client/index.js";
+import { readOptions } from "./support/options.mjs";
 import { asyncnbd, canRun, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "2" },
-    trials: { type: "string", default: "5" },
-    vates: { type: "string" },
-    json: { type: "string" },
-  },
+const options = readOptions(import.meta.url, {
+  seconds: { type: "string", default: "2" },
+  trials: { type: "string", default: "5" },
+  vates: { type: "string" },
+  json: { type: "string" },
 });
 
 const path = (/** @type {string} */ file) => fileURLToPath(new URL(file, import.meta.url));

@@ -6,8 +6,8 @@
 
 import { readdirSync, readFileSync, writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { apply, buildLoad, buildPlugin } from "./support/load.mjs";
+import { readOptions } from "./support/options.mjs";
 import { Progress } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
 import { environment } from "./support/statistics.mjs";
@@ -18,15 +18,13 @@ const SIZE = "256M";
 const WARM_UP_SECONDS = 1; // the first rounds come in bursts
 const SAMPLE_EVERY_MS = 50;
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "2" },
-    depths: { type: "string", default: "1,16,64,256,1024" },
-    streams: { type: "string", default: "1,2,4" },
-    servers: { type: "string" },
-    quick: { type: "boolean", default: false },
-    json: { type: "string" },
-  },
+const options = readOptions(import.meta.url, {
+  seconds: { type: "string", default: "2" },
+  depths: { type: "string", default: "1,16,64,256,1024" },
+  streams: { type: "string", default: "1,2,4" },
+  servers: { type: "string" },
+  quick: { type: "boolean", default: false },
+  json: { type: "string" },
 });
 const seconds = options.quick ? 0.5 : Number(options.seconds);
 const depths = options.quick ? [64] : options.depths.split(",").map(Number);

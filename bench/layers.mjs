@@ -6,9 +6,9 @@
 //                           [--pairs 20] [--parts WORDS]
 
 import { readFileSync, rmSync } from "node:fs";
-import { parseArgs } from "node:util";
 import { fill, SIZE_BYTES } from "./support/lineup.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
+import { containsAny, readOptions } from "./support/options.mjs";
 import { Progress, round } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, nbdkitFilter, withServer } from "./support/servers.mjs";
 import { environment, intervalOfMedian, median } from "./support/statistics.mjs";
@@ -112,21 +112,17 @@ const FILTERS = {
   "nbdkit's blocksize": unmodified("blocksize", "minblock=4096"),
 };
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: "string", default: "5" },
-    seconds: { type: "string", default: "0.5" },
-    filters: { type: "string", default: "" },
-    loads: { type: "string", default: "" },
-    pairs: { type: "string", default: "20" },
-    parts: { type: "string", default: "filters|processor|delay" },
-  },
+const options = readOptions(import.meta.url, {
+  rounds: { type: "string", default: "5" },
+  seconds: { type: "string", default: "0.5" },
+  filters: { type: "string", default: "" },
+  loads: { type: "string", default: "" },
+  pairs: { type: "string", default: "20" },
+  parts: { type: "string", default: "filters|processor|delay" },
 });
 const rounds = Number(options.rounds);
 const seconds = Number(options.seconds);
 
-/** Any of the words, separated by `|`. @param {string} words @returns {(name: string) => boolean} */
-const containsAny = (words) => (name) => words.split("|").some((word) => name.includes(word));
 const wantsFilter = containsAny(options.filters);
 const wantsLoad = containsAny(options.loads);
 

@@ -5,7 +5,6 @@
 import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { markdown } from "./report/markdown.mjs";
 import { plots } from "./report/plots.mjs";
 import { bars } from "./report/summary.mjs";
@@ -16,40 +15,34 @@ import { measureThroughput } from "./sections/throughput.mjs";
 import { measureWitnesses } from "./sections/witnesses.mjs";
 import { lineup, withDisks } from "./support/lineup.mjs";
 import { buildLoad } from "./support/load.mjs";
+import { containsAny, numberOf, readOptions, wordsOf } from "./support/options.mjs";
 import { environment } from "./support/statistics.mjs";
 
 const SECTIONS = ["throughput", "scaling", "footprint", "slow", "witnesses"];
 
-const { values: options } = parseArgs({
-  options: {
-    quick: { type: "boolean", default: false },
-    seconds: { type: "string" },
-    trials: { type: "string" },
-    only: { type: "string", default: SECTIONS.join(",") },
-    servers: { type: "string", default: "" },
-    loads: { type: "string", default: "" },
-    out: {
-      type: "string",
-      default: fileURLToPath(new URL("results/latest", import.meta.url)),
-    },
+const options = readOptions(import.meta.url, {
+  quick: { type: "boolean", default: false },
+  seconds: { type: "string" },
+  trials: { type: "string" },
+  only: { type: "string", default: SECTIONS.join(",") },
+  servers: { type: "string", default: "" },
+  loads: { type: "string", default: "" },
+  out: {
+    type: "string",
+    default: fileURLToPath(new URL("results/latest", import.meta.url)),
   },
 });
 
-/** Any of the words, separated by `|`. @param {string} words @returns {(name: string) => boolean} */
-const containsAny = (words) => (name) => words.split("|").some((word) => name.includes(word));
-
 const plan = {
-  seconds: Number(options.seconds ?? (options.quick ? 0.2 : 1)),
-  trials: Number(options.trials ?? (options.quick ? 1 : 5)),
+  seconds: numberOf("seconds", options.seconds ?? (options.quick ? "0.2" : "1")),
+  trials: numberOf("trials", options.trials ?? (options.quick ? "1" : "5")),
   isQuick: options.quick,
   passes: options.quick ? 1 : 4,
   wantsServer: containsAny(options.servers),
   wantsLoad: containsAny(options.loads),
   log: (/** @type {string} */ line) => console.error(line),
 };
-const sections = options.only.split(",");
-const unknown = sections.find((section) => !SECTIONS.includes(section));
-if (unknown !== undefined) throw new Error(`--only=${unknown}: known are ${SECTIONS.join(", ")}`);
+const sections = wordsOf("only", options.only, SECTIONS);
 const wants = (/** @type {string} */ section) => sections.includes(section);
 
 buildLoad();

@@ -12,7 +12,6 @@ import { mkdirSync, readFileSync, writeFileSync } from "node:fs";
 import { loadavg } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { select } from "./matrix/cells.mjs";
 import { heatMap } from "./matrix/heat-map.mjs";
 import { plan } from "./matrix/plan.mjs";
@@ -22,6 +21,7 @@ import { groupsOf, hasLimit, limitName, measureMatrix } from "./matrix/run.mjs";
 import { merge, summarise } from "./matrix/summary.mjs";
 import { hasWitness, WITNESS_ROUNDS, WITNESS_SECONDS, witnessed } from "./matrix/witness.mjs";
 import { buildLoad } from "./support/load.mjs";
+import { numberOf, readOptions, wordsOf } from "./support/options.mjs";
 import { environment } from "./support/statistics.mjs";
 
 /**
@@ -38,54 +38,42 @@ const SMOKE = {
   ...{ against: PEERS.join(","), seconds: "0.1", pairs: "1", minutes: "1" },
 };
 
-const { values } = parseArgs({
-  options: {
-    against: { type: "string" },
-    minutes: { type: "string" },
-    pairs: { type: "string" },
-    seconds: { type: "string" },
-    cells: { type: "string" },
-    plugins: { type: "string" },
-    transports: { type: "string" },
-    sizes: { type: "string" },
-    depths: { type: "string" },
-    loads: { type: "string" },
-    connections: { type: "string" },
-    parts: { type: "string", default: "cells,limit,witness" },
-    cold: { type: "boolean", default: false },
-    merge: { type: "string", default: "" },
-    smoke: { type: "boolean", default: false },
-    out: {
-      type: "string",
-      default: fileURLToPath(new URL("results/latest/matrix", import.meta.url)),
-    },
+const values = readOptions(import.meta.url, {
+  against: { type: "string" },
+  minutes: { type: "string" },
+  pairs: { type: "string" },
+  seconds: { type: "string" },
+  cells: { type: "string" },
+  plugins: { type: "string" },
+  transports: { type: "string" },
+  sizes: { type: "string" },
+  depths: { type: "string" },
+  loads: { type: "string" },
+  connections: { type: "string" },
+  parts: { type: "string", default: "cells,limit,witness" },
+  cold: { type: "boolean", default: false },
+  merge: { type: "string", default: "" },
+  smoke: { type: "boolean", default: false },
+  out: {
+    type: "string",
+    default: fileURLToPath(new URL("results/latest/matrix", import.meta.url)),
   },
 });
 const options = values.smoke ? { ...SMOKE, ...values } : values;
 
-/** @param {string} list */
-function peersOf(list) {
-  return list.split(",").map((word) => {
-    const peer = PEERS.find((one) => one === word);
-    if (peer === undefined) throw new Error(`--against=${word}: known are ${PEERS.join(", ")}`);
-    return peer;
-  });
-}
-
-/** @param {string | undefined} text @param {string} name */
-function numberOf(text, name) {
-  const number = text === undefined ? undefined : Number(text);
-  if (number !== undefined && !(number >= 0)) throw new Error(`--${name}=${text} is not a number`);
-  return number;
-}
+/** @param {"minutes" | "pairs" | "seconds"} name */
+const given = (name) => {
+  const text = options[name];
+  return text === undefined ? undefined : numberOf(name, text);
+};
 
 /** @param {import("./matrix/plugins.mjs").Files} files */
 async function measure(files) {
   const started = performance.now();
   const [loadBefore = Number.NaN] = loadavg();
-  const seconds = 60 * (numberOf(options.minutes, "minutes") ?? 18);
-  const parts = options.parts.split(",");
-  const groups = groupsOf(cells, peersOf(options.against ?? "nbdkit"), files);
+  const seconds = 60 * (given("minutes") ?? 18);
+  const parts = wordsOf("parts", options.parts, ["cells", "limit", "witness"]);
+  const groups = groupsOf(cells, wordsOf("against", options.against ?? "nbdkit", PEERS), files);
   const pairs = groups.flatMap((group) => group.pairs);
   const limits = new Set(
     groups.flatMap(({ row, pairs }) =>
@@ -102,7 +90,7 @@ async function measure(files) {
       limits: parts.includes("limit") ? limits.size : 0,
     },
     seconds - 2 * witnesses * WITNESS_ROUNDS * WITNESS_SECONDS,
-    { pairs: numberOf(options.pairs, "pairs"), seconds: numberOf(options.seconds, "seconds") },
+    { pairs: given("pairs"), seconds: given("seconds") },
   );
   console.error(`${pairs.length} cells, ${fitted.pairs} pairs of each, ${fitted.seconds} s a side`);
   const measured = await measureMatrix(groups, {

@@ -7,10 +7,10 @@
 
 import { resolve } from "node:path";
 import { pathToFileURL } from "node:url";
-import { parseArgs } from "node:util";
 import { LOADS } from "./sections/throughput.mjs";
 import { fill, lineup, withDisks } from "./support/lineup.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
+import { containsAny, Misuse, readOptions } from "./support/options.mjs";
 import { Progress, round } from "./support/progress.mjs";
 import { withServer } from "./support/servers.mjs";
 import { intervalOfMedian, median } from "./support/statistics.mjs";
@@ -39,22 +39,17 @@ const MORE_LOADS = {
   },
 };
 
-const { values: options } = parseArgs({
-  options: {
-    other: { type: "string" },
-    pairs: { type: "string", default: "20" },
-    seconds: { type: "string", default: "0.5" },
-    servers: { type: "string", default: "asyncnbd memory" },
-    loads: { type: "string", default: "" },
-    processor: { type: "boolean", default: false },
-  },
+const options = readOptions(import.meta.url, {
+  other: { type: "string" },
+  pairs: { type: "string", default: "20" },
+  seconds: { type: "string", default: "0.5" },
+  servers: { type: "string", default: "asyncnbd memory" },
+  loads: { type: "string", default: "" },
+  processor: { type: "boolean", default: false },
 });
-if (options.other === undefined) throw new Error("--other=DIRECTORY is missing: a built checkout");
+if (options.other === undefined) throw new Misuse("--other=DIRECTORY is missing: a built checkout");
 const pairs = Number(options.pairs);
 const seconds = Number(options.seconds);
-
-/** Any of the words, separated by `|`. @param {string} words @returns {(name: string) => boolean} */
-const containsAny = (words) => (name) => words.split("|").some((word) => name.includes(word));
 
 /** @type {typeof import("./support/lineup.mjs")} */
 const other = await import(pathToFileURL(resolve(options.other, "bench/support/lineup.mjs")).href);

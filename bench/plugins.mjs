@@ -3,18 +3,16 @@
 
 import { writeFileSync } from "node:fs";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import { apply, buildLoad } from "./support/load.mjs";
+import { readOptions } from "./support/options.mjs";
 import { inTurns, Progress } from "./support/progress.mjs";
 import { asyncnbd, canRun, nbdkit, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "2" },
-    trials: { type: "string", default: "5" },
-    json: { type: "string" },
-  },
+const options = readOptions(import.meta.url, {
+  seconds: { type: "string", default: "2" },
+  trials: { type: "string", default: "5" },
+  json: { type: "string" },
 });
 const seconds = Number(options.seconds);
 const warmUpSeconds = 0.5; // and time for the compiler of JavaScript

@@ -1,10 +1,9 @@
 // Disks that are elsewhere, beside nbdkit's and others: requests a second, and processor time.
 //   npm run bench:remote -- [--parts http,s3,rbd] [--seconds 2] [--trials 5] [--json FILE]
 
-import { existsSync, writeFileSync } from "node:fs";
-import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { writeFileSync } from "node:fs";
 import { buildLoad } from "./support/load.mjs";
+import { readOptions, wordsOf } from "./support/options.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
 /**
@@ -38,19 +37,14 @@ import { environment, median, spread } from "./support/statistics.mjs";
 const PARTS = ["http", "s3", "rbd"];
 const moduleOf = (/** @type {string} */ part) =>
   new URL(`sections/remote-${part}.mjs`, import.meta.url);
-const there = PARTS.filter((part) => existsSync(fileURLToPath(moduleOf(part))));
 
-const { values: options } = parseArgs({
-  options: {
-    parts: { type: "string", default: there.join(",") },
-    seconds: { type: "string", default: "2" },
-    trials: { type: "string", default: "5" },
-    json: { type: "string" },
-  },
+const options = readOptions(import.meta.url, {
+  parts: { type: "string", default: PARTS.join(",") },
+  seconds: { type: "string", default: "2" },
+  trials: { type: "string", default: "5" },
+  json: { type: "string" },
 });
-const parts = options.parts.split(",");
-const unknown = parts.find((part) => !there.includes(part));
-if (unknown !== undefined) throw new Error(`--parts=${unknown}: known are ${there.join(", ")}`);
+const parts = wordsOf("parts", options.parts, PARTS);
 
 /** @type {Plan} */
 const plan = {

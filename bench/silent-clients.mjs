@@ -10,7 +10,6 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
 import {
   firstOption,
   NBD_CMD_READ,
@@ -18,19 +17,18 @@ import {
   NBD_OPT_EXPORT_NAME,
   request,
 } from "./support/nbd.mjs";
+import { readOptions, wordsOf } from "./support/options.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    command: {
-      type: "string",
-      default: fileURLToPath(new URL("../dist/cli/main.js", import.meta.url)),
-    },
-    clients: { type: "string", default: "5,17,100,1000" },
-    seconds: { type: "string", default: "3" },
-    attacks: { type: "string", default: "header,half,unread" },
-    backends: { type: "string", default: "memory,file,async-file,delay-memory,ram.ts,filter" },
-    options: { type: "string", default: "" },
+const options = readOptions(import.meta.url, {
+  command: {
+    type: "string",
+    default: fileURLToPath(new URL("../dist/cli/main.js", import.meta.url)),
   },
+  clients: { type: "string", default: "5,17,100,1000" },
+  seconds: { type: "string", default: "3" },
+  attacks: { type: "string", default: "header,half,unread" },
+  backends: { type: "string", default: "memory,file,async-file,delay-memory,ram.ts,filter" },
+  options: { type: "string", default: "" },
 });
 
 const MIB = 2 ** 20;
@@ -218,7 +216,7 @@ async function trial(
   }
 }
 
-for (const backend of options.backends.split(","))
-  for (const attack of options.attacks.split(","))
+for (const backend of wordsOf("backends", options.backends, Object.keys(backends)))
+  for (const attack of wordsOf("attacks", options.attacks, Object.keys(attacks)))
     for (const clients of options.clients.split(",")) await trial(backend, attack, Number(clients));
 rmSync(directory, { recursive: true });

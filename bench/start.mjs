@@ -16,18 +16,16 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { dirname, join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { parseArgs } from "node:util";
+import { readOptions } from "./support/options.mjs";
 import { Progress, round } from "./support/progress.mjs";
 import { endStranger } from "./support/servers.mjs";
 import { environment, median } from "./support/statistics.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    rounds: { type: "string", default: "20" },
-    "memory-rounds": { type: "string", default: "3" },
-    command: { type: "string" },
-    json: { type: "string" },
-  },
+const options = readOptions(import.meta.url, {
+  rounds: { type: "string", default: "20" },
+  "memory-rounds": { type: "string", default: "3" },
+  command: { type: "string" },
+  json: { type: "string" },
 });
 const rounds = Number(options.rounds);
 const memoryRounds = Number(options["memory-rounds"]);

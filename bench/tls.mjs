@@ -3,19 +3,17 @@
 //   npm run bench:tls -- [--seconds 2] [--trials 5] [--json FILE]
 
 import { rmSync, writeFileSync } from "node:fs";
-import { parseArgs } from "node:util";
 import { makeCertificates } from "./support/certificates.mjs";
 import { apply, buildLoad } from "./support/load.mjs";
+import { readOptions } from "./support/options.mjs";
 import { inTurns, Progress } from "./support/progress.mjs";
 import { asyncnbd, nbdkit, withServer } from "./support/servers.mjs";
 import { environment, median, spread } from "./support/statistics.mjs";
 
-const { values: options } = parseArgs({
-  options: {
-    seconds: { type: "string", default: "2" },
-    trials: { type: "string", default: "5" },
-    json: { type: "string" },
-  },
+const options = readOptions(import.meta.url, {
+  seconds: { type: "string", default: "2" },
+  trials: { type: "string", default: "5" },
+  json: { type: "string" },
 });
 const seconds = Number(options.seconds);
 

@@ -1,6 +1,8 @@
 // What the matrix is made of: a cell is one kind of load on one kind of disk, written as in
 // "memory unix 4K 32 read 1": plugin, transport, size, depth, load, connections.
 
+import { Misuse } from "../support/options.mjs";
+
 /**
  * @typedef {typeof TRANSPORTS[number]} Transport
  * @typedef {keyof typeof KINDS} Kind
@@ -50,7 +52,7 @@ function parseSize(text) {
   const [, digits, unit = ""] = /^(\d+)([KM]?)$/.exec(text) ?? [];
   const bytes = Number(digits) * (UNITS[unit] ?? 1);
   if (Number.isNaN(bytes) || bytes < 512 || bytes > MAX_BYTES || bytes % 512 !== 0)
-    throw new Error(`${text} is not a size: use multiples of 512 bytes up to 4M`);
+    throw new Misuse(`${text} is not a size: use multiples of 512 bytes up to 4M`);
   return bytes;
 }
 
@@ -58,7 +60,7 @@ function parseSize(text) {
 function parseCount(text, what, most) {
   const count = Number(text);
   if (!/^\d+$/.test(text) || count < 1 || count > most)
-    throw new Error(`${what} ${text}: use a number from 1 to ${most}`);
+    throw new Misuse(`${what} ${text}: use a number from 1 to ${most}`);
   return count;
 }
 
@@ -68,7 +70,7 @@ function parseCount(text, what, most) {
  */
 function parseWord(text, what, known) {
   const word = known.find((one) => one === text);
-  if (word === undefined) throw new Error(`${what} ${text}: known are ${known.join(", ")}`);
+  if (word === undefined) throw new Misuse(`${what} ${text}: known are ${known.join(", ")}`);
   return word;
 }
 
@@ -76,7 +78,7 @@ function parseWord(text, what, known) {
 export function parseCell(text, plugins) {
   const words = text.trim().split(/\s+/);
   if (words.length !== 6)
-    throw new Error(`"${text}": a cell is PLUGIN TRANSPORT SIZE DEPTH LOAD CONNECTIONS`);
+    throw new Misuse(`"${text}": a cell is PLUGIN TRANSPORT SIZE DEPTH LOAD CONNECTIONS`);
   const [plugin, transport, size, depth, kind, connections] =
     /** @type {[string, string, string, string, string, string]} */ (words);
   return {
