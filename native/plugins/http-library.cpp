@@ -15,6 +15,10 @@ constexpr const char *PACKAGE =
 
 constexpr unsigned OLDEST = 0x074200;     // 7.66
 constexpr unsigned SIGNS_FROM = 0x074b00; // 7.75
+// 7.88 cannot use a connection of CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE twice, 8.0 can:
+// https://github.com/curl/curl/issues/10634
+constexpr unsigned BROKEN_FROM = 0x075800;
+constexpr unsigned BROKEN_UNTIL = 0x080000;
 
 // The same interface, with different TLS libraries.
 void *open_curl() {
@@ -53,6 +57,8 @@ bool load(Library &library) {
   }
   library.version = version.version;
   library.can_sign = version.version_num >= SIGNS_FROM;
+  library.can_reuse_prior_knowledge =
+      version.version_num < BROKEN_FROM || version.version_num >= BROKEN_UNTIL;
   return true;
 }
 

@@ -113,6 +113,7 @@ struct curl_version_info_data {
   X(CURLE_COULDNT_RESOLVE_PROXY, 5)                                                                \
   X(CURLE_COULDNT_RESOLVE_HOST, 6)                                                                 \
   X(CURLE_COULDNT_CONNECT, 7)                                                                      \
+  X(CURLE_HTTP2, 16)                                                                               \
   X(CURLE_PARTIAL_FILE, 18)                                                                        \
   X(CURLE_WRITE_ERROR, 23)                                                                         \
   X(CURLE_OPERATION_TIMEDOUT, 28)                                                                  \
@@ -125,6 +126,7 @@ struct curl_version_info_data {
   X(CURLE_PEER_FAILED_VERIFICATION, 60)                                                            \
   X(CURLE_SSL_CACERT_BADFILE, 77)                                                                  \
   X(CURLE_SSL_ISSUER_ERROR, 83)                                                                    \
+  X(CURLE_HTTP2_STREAM, 92)                                                                        \
   X(CURLE_PROXY, 97)                                                                               \
   X(CURLMSG_DONE, 1)                                                                               \
   X(CURL_POLL_IN, 1)                                                                               \
@@ -210,6 +212,7 @@ struct Library {
 #undef ASYNCNBD_MEMBER
   const char *version = "";
   bool can_sign = false;
+  bool can_reuse_prior_knowledge = false;
 };
 // NOLINTEND(bugprone-macro-parentheses)
 

@@ -33,6 +33,10 @@ char lower(char c) {
   return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
 }
 
+bool is_http2(int code) {
+  return code == CURLE_HTTP2 || code == CURLE_HTTP2_STREAM;
+}
+
 bool is_same_name(std::string_view a, std::string_view b) {
   return std::equal(a.begin(), a.end(), b.begin(), b.end(),
                     [](char x, char y) { return lower(x) == y; });
@@ -252,17 +256,29 @@ std::unique_ptr<Job> Transfer::end(int code) {
   response.failure = given_up_ != Failure::none ? given_up_ : failure_of(code);
   if (response.failure == Failure::none)
     return std::move(job_);
+  const bool is_lost = response.failure == Failure::connect || response.failure == Failure::lost;
+  if (response.failure == Failure::tls || response.failure == Failure::other)
+    response.reason = words_of(code);
+  else if (is_lost)
+    response.reason = reason_of_loss(code);
+  return std::move(job_);
+}
+
+// libcurl's own words contain at most hosts and ports.
+std::string Transfer::words_of(int code) const {
+  return words_[0] != '\0' ? words_ : library_.curl_easy_strerror(code);
+}
+
+std::string Transfer::reason_of_loss(int code) const {
+  if (is_http2(code))
+    return words_of(code);
   long number = 0;
   library_.curl_easy_getinfo(easy_, CURLINFO_OS_ERRNO, &number);
-  // libcurl's own messages contain at most hosts and ports.
-  if (response.failure == Failure::tls || response.failure == Failure::other)
-    response.reason = words_[0] != '\0' ? words_ : library_.curl_easy_strerror(code);
-  else if (response.failure == Failure::connect || response.failure == Failure::lost)
-    response.reason = number > 0                         ? strerror(static_cast<int>(number))
-                      : code == CURLE_OPERATION_TIMEDOUT ? "no answer in time"
-                      : code == CURLE_PARTIAL_FILE       ? "only a part has arrived"
-                                                         : "";
-  return std::move(job_);
+  if (number > 0)
+    return strerror(static_cast<int>(number));
+  return code == CURLE_OPERATION_TIMEDOUT ? "no answer in time"
+         : code == CURLE_PARTIAL_FILE     ? "only a part has arrived"
+                                          : "";
 }
 
 Failure Transfer::failure_of(int code) {
@@ -289,6 +305,8 @@ Failure Transfer::failure_of(int code) {
   case CURLE_GOT_NOTHING:
   case CURLE_SEND_ERROR:
   case CURLE_RECV_ERROR:
+  case CURLE_HTTP2:
+  case CURLE_HTTP2_STREAM:
     return Failure::lost;
   case CURLE_WRITE_ERROR: // on_header or on_body refused more
     return is_text_full_ ? Failure::none : Failure::too_long;

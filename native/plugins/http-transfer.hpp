@@ -63,6 +63,8 @@ private:
   void set_credentials();
   void set_headers();
   Failure failure_of(int code);
+  std::string words_of(int code) const;
+  std::string reason_of_loss(int code) const;
 
   const Library &library_;
   CURL *easy_;

@@ -78,8 +78,13 @@ public:
   void config_complete() {
     if (file_.target.url.empty())
       refuse("the parameter url= is missing: give the URL of a file");
-    if (http::library() == nullptr)
+    const http::Library *const library = http::library();
+    if (library == nullptr)
       throw nbdkit::Reported();
+    if (client_.http_version == http::CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE &&
+        !library->can_reuse_prior_knowledge)
+      refuse(std::string("http-version=2-prior-knowledge does not work with libcurl ") +
+             library->version + ": use https: with http-version=2TLS, or libcurl 8.0 or newer");
     const std::optional<http::Url> url = http::parse_url(file_.target.url);
     if (!url)
       refuse("url=" + http::printable(file_.target.url) + ": not an http: or https: URL");
