@@ -17,7 +17,7 @@ Napi::Function PluginWrap::define(Napi::Env env) {
           InstanceMethod("config", &PluginWrap::config),
           InstanceMethod("configComplete", &PluginWrap::run<&CPlugin::config_complete>),
           InstanceMethod("settleThreadModel", &PluginWrap::run<&CPlugin::settle_thread_model>),
-          InstanceMethod("getReady", &PluginWrap::run<&CPlugin::get_ready>),
+          InstanceMethod("getReady", &PluginWrap::get_ready),
           InstanceMethod("drained", &PluginWrap::drained),
           InstanceMethod("dump", &PluginWrap::dump),
           InstanceAccessor("about", &PluginWrap::about, nullptr),
@@ -37,6 +37,24 @@ Napi::Value PluginWrap::config(const Napi::CallbackInfo &info) {
 template <CPlugin::Failure (CPlugin::*step)()>
 Napi::Value PluginWrap::run(const Napi::CallbackInfo &info) {
   return failure_to_js(info.Env(), (library_.get()->*step)());
+}
+
+// getReady(log): a promise of what has failed. An asynchronous plugin may wait there for what it
+// serves, while JavaScript goes on; others are called on the thread that loaded them, as by nbdkit.
+Napi::Value PluginWrap::get_ready(const Napi::CallbackInfo &info) {
+  const auto log = LogWrap::target_of(info[0]);
+  const auto failure = std::make_shared<CPlugin::Failure>();
+  const auto call = [plugin = library_, log, failure] {
+    const host::LogScope scope(log);
+    *failure = plugin->get_ready();
+  };
+  const auto result = [failure](Napi::Env env) { return failure_to_js(env, *failure); };
+  if (library_->is_async())
+    return promise_blocking(info.Env(), FOR_PLUGIN_CALL, call, result);
+  call();
+  const auto deferred = Napi::Promise::Deferred::New(info.Env());
+  deferred.Resolve(result(info.Env()));
+  return deferred.Promise();
 }
 
 // drained(log): a promise.

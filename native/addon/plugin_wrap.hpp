@@ -21,6 +21,7 @@ private:
 
   Napi::Value config(const Napi::CallbackInfo &info);
   template <Failure (backend::CPlugin::*step)()> Napi::Value run(const Napi::CallbackInfo &info);
+  Napi::Value get_ready(const Napi::CallbackInfo &info);
   Napi::Value drained(const Napi::CallbackInfo &info);
   Napi::Value dump(const Napi::CallbackInfo &info);
   Napi::Value about(const Napi::CallbackInfo &info);

@@ -132,7 +132,8 @@ struct nbdkit_plugin {
   /* A client has connected; nothing is known of it but its address. -1 turns it away. */
   int (*preconnect) (int readonly);
 
-  /* get_ready: the last call before the server goes to the background. after_fork: the
+  /* get_ready: the last call before the server goes to the background; that of an asynchronous
+   * plugin may block, on another thread than the calls before it. after_fork: the
    * place to start threads. cleanup: the place to stop them, after the last connection. */
   int (*get_ready) (void);
   int (*after_fork) (void);

@@ -38,7 +38,8 @@ export interface NativePlugin {
    * `threadModel`: the least of all.
    */
   dump(write: (lines: string) => void, threadModel: number): void;
-  getReady(): Failure;
+  /** An asynchronous plugin may block there: it is not called on this thread. */
+  getReady(log: NativeLog | undefined): Promise<Failure>;
   afterFork(): Failure;
   /** The same, before `cleanup`; it may block for ever. */
   drained(log: NativeLog | undefined): Promise<void>;

@@ -90,7 +90,7 @@ export class CPlugin implements PluginInstance {
 
   /** Where all filters are native, no request comes to JavaScript. */
   async getReady(filters: readonly Layer[]): Promise<void> {
-    check(this.#log.during(() => this.#native.getReady()));
+    check(await this.#native.getReady(this.#log.native));
     if (filters.every(isNative)) {
       if (filters.length > 0) this.#chain = new NativeChain(filters, this.#log);
       await this.#chain?.getReady(this.callModel);

@@ -76,6 +76,27 @@ test("mistakes are AsyncnbdErrors with codes", async () => {
     await assert.rejects(serve({ plugin: ram(), signal: AbortSignal.abort() }));`);
 });
 
+test("a program may be what a plugin asks when it starts", async () => {
+  await program(`
+    import { createServer } from "node:http";
+    const disk = Buffer.alloc(1 << 20, 7);
+    const web = createServer(({ headers }, response) => {
+      const [from, to] = /(\\d+)-(\\d+)/.exec(headers.range ?? "0-" + (disk.length - 1)).slice(1).map(Number);
+      response.writeHead(206, {
+        "content-length": to - from + 1,
+        "content-range": "bytes " + from + "-" + to + "/" + disk.length,
+      });
+      response.end(disk.subarray(from, to + 1));
+    });
+    await once(web.listen(0, "127.0.0.1"), "listening");
+    const url = "http://127.0.0.1:" + web.address().port + "/disk";
+    const server = await serve({ plugin: "http", config: { url, timeout: 5 } });
+    await sh(\`qemu-io -r -f raw -c 'read -P 7 0 1M' '\${server.uri}'\`);
+    await server.close();
+    web.closeAllConnections();
+    web.close();`);
+});
+
 test("in a worker thread, which may end without closing it", async () => {
   await program(`
     import { isMainThread, parentPort, Worker } from "node:worker_threads";
