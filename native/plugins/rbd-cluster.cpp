@@ -9,8 +9,8 @@ namespace rbd {
 
 namespace {
 
-// To derive keys from a passphrase takes seconds of the processor's time, and has nothing to do
-// with the cluster that timeout= is about. With create= that happens several times.
+// Deriving keys from a passphrase takes seconds of processor time, with create= several times. It
+// does not depend on the cluster, so this time is allowed in addition to timeout=.
 constexpr unsigned MAX_KEY_SECONDS = 60;
 
 } // namespace
@@ -83,16 +83,16 @@ bool Cluster::configure(Refusal &refusal) {
          (!settings_->cache || set("rbd_cache", *settings_->cache ? "true" : "false", refusal));
 }
 
-/// Whether librbd copies data, and queues requests, or does without, which is cheaper.
+/// Chooses whether librbd copies data and queues requests; doing neither is cheaper.
 bool Cluster::tune(Refusal &refusal) {
-  // A request that is overdue goes on after its data has become the server's again, and none may
-  // wait in a call of librbd's for those before it: with a limit of time, librbd copies and queues,
-  // whatever Ceph's configuration says. Without a copy, other data could be written.
+  // With timeout=, librbd must do both, whatever Ceph's configuration says. It may carry out an
+  // overdue request after the server has reused its buffer: without a copy, it would write other
+  // data. And without a queue, a request could block in librbd until earlier ones are done.
   if (settings_->timeout_seconds != 0) {
     library_.rados_conf_set(cluster_, "rbd_non_blocking_aio", "true");
     return set("rbd_disable_zero_copy_writes", "true", refusal);
   }
-  // Versions that do not know these do without.
+  // Older versions do not have these options, so errors are ignored.
   library_.rados_conf_set(cluster_, "rbd_disable_zero_copy_writes", "false");
   library_.rados_conf_set(cluster_, "rbd_non_blocking_aio", "false");
   return true;
@@ -106,7 +106,7 @@ Refusal no_monitor(const Settings &settings) {
           ETIMEDOUT};
 }
 
-/// Why there is no connection.
+/// Why connecting has failed.
 Refusal Cluster::explain(int result) const {
   const std::string user = "client." + settings_->id;
   const std::string &keyring = settings_->keyring;
@@ -126,8 +126,8 @@ Refusal Cluster::explain(int result) const {
     return no_monitor(*settings_);
   case EOPNOTSUPP:
     return {"the Ceph cluster and " + user +
-                " have no way of authentication in common: check keyring= and "
-                "auth_client_required",
+                " have no authentication method in common: check keyring=, and "
+                "auth_client_required in Ceph's configuration",
             -result};
   default:
     return {"cannot connect to the Ceph cluster as " + user + ": " + strerror(-result), -result};
@@ -139,14 +139,14 @@ bool Cluster::open_pool(Refusal &refusal) {
   const int result = library_.rados_ioctx_create(cluster_, pool.c_str(), &pool_);
   if (result < 0) {
     pool_ = nullptr;
-    refusal = {result == -ENOENT ? "the Ceph cluster has no pool \"" + pool + "\""
+    refusal = {result == -ENOENT ? "the Ceph cluster has no pool \"" + pool + "\": check its name"
                                  : "cannot use the pool \"" + pool + "\": " + strerror(-result),
                -result};
     return false;
   }
   if (!settings_->name_space.empty())
     library_.rados_ioctx_set_namespace(pool_, settings_->name_space.c_str());
-  // A write to a full pool fails; without this it waits until there is room.
+  // Makes a write to a full pool fail; otherwise it would wait until there is room.
   if (library_.rados_set_pool_full_try != nullptr)
     library_.rados_set_pool_full_try(pool_);
   return true;
@@ -156,7 +156,7 @@ bool Cluster::connect(Refusal &refusal) {
   const std::string name = "client." + settings_->id;
   int result = library_.rados_create2(&cluster_, settings_->cluster.c_str(), name.c_str(), 0);
   if (result < 0) {
-    refusal = {std::string("cannot make a client of Ceph: ") + strerror(-result), -result};
+    refusal = {std::string("cannot create a Ceph client: ") + strerror(-result), -result};
     return false;
   }
   if (!configure(refusal) || !tune(refusal))

@@ -15,17 +15,17 @@
 
 namespace rbd {
 
-/// How long the cluster may take for something.
+/// How long the cluster may take for an operation.
 struct Limit {
   const char *parameter;    // sets it
   unsigned seconds;         // 0: for ever
   unsigned key_seconds = 0; // in addition, to derive keys for LUKS
 
-  /// As many seconds as fit.
+  /// For the sum of both, or for `seconds` alone if the sum overflows.
   Patience patience() const {
     return Patience(seconds == 0 ? 0 : std::max(seconds, seconds + key_seconds));
   }
-  /// "cannot open …".
+  /// The error when the time is over. `cannot` begins its message: "cannot open …".
   Refusal too_late(const std::string &cannot) const;
 };
 
@@ -49,14 +49,13 @@ struct Settings {
 
   Limit limit() const { return {"timeout", timeout_seconds}; }
   Limit limit_to_open() const;
-  /// Of what follows the connection.
+  /// For opening or listing right after the connection is made.
   Limit limit_at_start() const;
 };
 
 class Cluster {
 public:
-  /// Null on failure: see `refusal`. Waits for the cluster, longer than the time limit if it is
-  /// unlucky.
+  /// Null on failure: see `refusal`. Waits for the cluster, possibly longer than connect-timeout=.
   static std::shared_ptr<const Cluster>
   connect(const Library &library, std::shared_ptr<const Settings> settings, Refusal &refusal);
   ~Cluster();
@@ -86,7 +85,7 @@ private:
   rados_ioctx_t pool_ = nullptr;
 };
 
-/// No monitor has answered for so long.
+/// The error when no monitor has answered within connect-timeout=.
 Refusal no_monitor(const Settings &settings);
 
 } // namespace rbd

@@ -13,7 +13,7 @@ namespace rbd {
 
 namespace {
 
-// librbd keeps what it has not done, with its data.
+// librbd keeps overdue requests, and their data, until it is done with them.
 constexpr size_t MAX_OVERDUE = 1024;
 constexpr uint64_t MAX_OVERDUE_BYTES = 256 << 20;
 
@@ -35,15 +35,15 @@ bool overlap(const Pending &one, const Pending &other) {
 
 } // namespace
 
-/// Why it must not go to librbd now; null if it may.
+/// Why the request must not be given to librbd now; null if it may.
 const char *Deadlines::obstacle(const Pending &pending) const {
   if (overdue_.size() >= MAX_OVERDUE || overdue_bytes_ + pending.held_bytes > MAX_OVERDUE_BYTES)
-    return "the cluster still has too many that were not answered in time";
+    return "too many earlier requests are overdue, and the cluster may still carry them out";
   const auto is_in_the_way = [&](const Pending *earlier) {
     return earlier->changes_data && overlap(*earlier, pending);
   };
   if (std::any_of(overdue_.begin(), overdue_.end(), is_in_the_way))
-    return "the cluster still has a write there that was not answered in time";
+    return "an earlier write to the same range is overdue, and the cluster may still carry it out";
   return nullptr;
 }
 
@@ -99,7 +99,7 @@ bool Deadlines::is_overdue(const Pending &pending) {
   return pending.is_overdue;
 }
 
-/// Answers the first one that is due by then, if there is one.
+/// Fails the first request that is due by `now`. False: none is due.
 bool Deadlines::expire_one(int64_t now) {
   void *conn;
   uint64_t reqid;
@@ -115,7 +115,7 @@ bool Deadlines::expire_one(int64_t now) {
     } else {
       due_.pop_front();
     }
-    conn = pending.conn; // who is done with it may free it from here on
+    conn = pending.conn; // copied: once the lock is released, end() lets its owner free it
     reqid = pending.reqid;
   }
   nbdkit_async_reply_errno(conn, reqid, EIO);
@@ -131,7 +131,7 @@ timespec Deadlines::expire() {
     nbdkit_error("%s: the cluster has not answered %u request%s within timeout=%u",
                  full_name_.c_str(), failed, failed == 1 ? "" : "s", limit_seconds_);
   std::lock_guard lock(mutex_);
-  // What begins after this is due after a whole limit.
+  // A request that begins later than `now` has at least a whole limit left.
   return to_timespec(due_.empty() ? now + limit_seconds_ * NS_PER_SECOND : due_.front()->due_ns);
 }
 

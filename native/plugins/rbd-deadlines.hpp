@@ -1,6 +1,6 @@
-// How long clients wait for their requests: what the cluster has not answered in time fails, while
-// librbd goes on with it. (Ceph's own rados_osd_op_timeout is no such limit: where librbd has to
-// get an image's lock back, its steps time out one after the other, with all requests behind them.)
+// The time limit for clients' requests: a request that the cluster has not answered in time fails,
+// while librbd goes on with it. (Ceph's own rados_osd_op_timeout is no such limit: when librbd has
+// to regain an image's lock, the steps time out one after the other, and all requests wait.)
 #ifndef ASYNCNBD_RBD_DEADLINES_HPP
 #define ASYNCNBD_RBD_DEADLINES_HPP
 
@@ -12,47 +12,47 @@
 
 namespace rbd {
 
-/// A request of a client's that librbd has, or is to have.
+/// A client's request that librbd has, or is about to get.
 struct Pending {
   void *conn;
   uint64_t reqid;
   uint64_t offset;
   uint32_t count;
   bool changes_data;
-  uint32_t held_bytes = 0; // its data, which librbd keeps until it is done
+  uint32_t held_bytes = 0; // of data, which librbd keeps until the request is done
 
-  // Of Deadlines, under its mutex.
+  // From begin() to end(), guarded by the mutex of Deadlines.
   int64_t due_ns = 0;
   bool is_overdue = false; // its client has been answered
   bool librbd_has_it = true;
   std::list<Pending *>::iterator place = {};
 };
 
-/// Those of one image. Each function may be called by any thread.
+/// The deadlines of one image's requests. Any thread may call any function.
 class Deadlines {
 public:
-  /// 0: there is no limit, and all this does nothing.
+  /// `limit_seconds` 0: there is no limit, and nothing is ever overdue.
   Deadlines(std::string full_name, unsigned limit_seconds)
       : full_name_(std::move(full_name)), limit_seconds_(limit_seconds) {}
 
   bool are_set() const { return limit_seconds_ != 0; }
 
-  /// Before librbd has it: 0, or the errno with which it must fail now; then nbdkit_error() has
-  /// been called. Overdue requests may still be carried out, so nothing passes those that write to
-  /// the same place, and there is a limit to them.
+  /// Call it before librbd gets the request. Returns 0, or, after nbdkit_error(), the errno with
+  /// which it must fail now. librbd may still carry out overdue requests: so a request that
+  /// overlaps an overdue write fails, and every request fails while too many are overdue.
   int begin(Pending &pending);
 
-  /// Before librbd has one that has waited since begin(), with `librbd_has_it` false: whether its
-  /// client still waits for the answer. If not, it does not count as overdue, and end() is next.
+  /// For a request that began with `librbd_has_it` false: call it before librbd gets it. True: the
+  /// client still waits for the answer. False: librbd must not get the request; call end().
   bool hand_over(Pending &pending);
 
-  /// When librbd is done with it, or has refused it: whether its client still waits for the answer,
-  /// which then is for the caller to give. `pending` is nobody else's from then on.
+  /// Call it when librbd is done with the request, or has refused it. True: the client still waits,
+  /// and the caller must answer it. From then on only the caller uses `pending`.
   bool end(Pending &pending);
 
   bool is_overdue(const Pending &pending);
 
-  /// Fails what is due. Returns until when nothing else will be, by CLOCK_MONOTONIC.
+  /// Fails the requests that are due. Returns when to call it again, by CLOCK_MONOTONIC.
   timespec expire();
 
 private:
@@ -62,7 +62,7 @@ private:
   const std::string full_name_;
   const unsigned limit_seconds_;
   std::mutex mutex_;
-  std::list<Pending *> due_; // the next one first
+  std::list<Pending *> due_; // the first to be due comes first
   std::list<Pending *> overdue_;
   uint64_t overdue_bytes_ = 0;
 };

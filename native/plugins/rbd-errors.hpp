@@ -1,4 +1,4 @@
-// What a client of NBD, and the operator, can be told of an error of librbd's.
+// What the NBD client and the operator are told of an error from librbd.
 #ifndef ASYNCNBD_RBD_ERRORS_HPP
 #define ASYNCNBD_RBD_ERRORS_HPP
 
@@ -8,13 +8,13 @@
 
 namespace rbd {
 
-/// Why something cannot be had. Others than the thread that has found out may have to say so.
+/// Why something has failed, kept until it is reported, which another thread may do.
 struct Refusal {
   std::string words;
   int error = 0; // for the client
 };
 
-/// An errno, of a result below 0.
+/// The errno for the client, from a negative result of librbd.
 inline int client_error(ssize_t result) {
   switch (-result) {
   case EDQUOT:

@@ -11,7 +11,7 @@ namespace rbd {
 
 namespace {
 
-/// The reason why an image could not be opened.
+/// Why an image could not be opened.
 Refusal explain_open(const Settings &settings, const std::string &full_name,
                      const std::string &snapshot, bool is_readonly, int result) {
   const int error = client_error(result);
@@ -62,7 +62,8 @@ bool Image::lock(Refusal &refusal) {
   const int result = library_.rbd_lock_acquire(image_, RBD_LOCK_MODE_EXCLUSIVE);
   if (result >= 0)
     return true;
-  const char *const reason = result == -EINVAL ? "its feature exclusive-lock is off"
+  const char *const reason = result == -EINVAL ? "its exclusive-lock feature is off; turn it on "
+                                                 "with rbd feature enable"
                              : result == -EROFS || result == -EBUSY
                                  ? "another client holds its lock"
                                  : strerror(-result);

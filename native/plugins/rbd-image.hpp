@@ -1,4 +1,4 @@
-// An open image: what librbd has of it, and what carries out its clients' requests.
+// An open image: its librbd handle, and what carries out its clients' requests.
 #ifndef ASYNCNBD_RBD_IMAGE_HPP
 #define ASYNCNBD_RBD_IMAGE_HPP
 
@@ -19,13 +19,13 @@ public:
   static std::unique_ptr<Image> open(const Cluster &cluster, const std::string &name,
                                      const std::string &snapshot, bool is_readonly,
                                      Refusal &refusal);
-  /// Waits for the cluster, too, as librbd does.
+  /// Waits for the cluster, too, because librbd does.
   ~Image();
   Image(const Image &) = delete;
   Image &operator=(const Image &) = delete;
 
   /// The present size: another client may have resized the image. -1 on failure: see `refusal`.
-  /// Waits for the cluster if librbd has heard of a change.
+  /// Waits for the cluster if librbd was notified of a change.
   int64_t size_bytes(Refusal &refusal) const;
 
   Requests &requests() { return *requests_; }

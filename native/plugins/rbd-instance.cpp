@@ -9,7 +9,7 @@ namespace rbd {
 
 namespace {
 
-/// For what a failed start has left.
+/// How long end() waits, at most, to clean up after a failed start.
 constexpr unsigned END_SECONDS = 5;
 
 } // namespace
@@ -36,7 +36,7 @@ bool Instance::connect(const Library &library, Refusal &refusal) {
 bool Instance::open_first(Refusal &refusal) {
   struct Answer {
     bool is_open = false;
-    std::optional<Use> locked; // the image, if it is to stay so
+    std::optional<Use> locked; // the image, if it is to stay locked
     Refusal refusal;
   };
   const Limit limit = settings_->limit_at_start();
@@ -50,7 +50,7 @@ bool Instance::open_first(Refusal &refusal) {
         given.is_open = image.has_value();
         if (settings.exclusive)
           given.locked = std::move(image);
-        return given; // else it is closed here, which may wait for the cluster, too
+        return given; // an image not in it is closed here, which may wait for the cluster, too
       });
   refusal = answer
                 ? std::move(answer->refusal)
@@ -66,7 +66,7 @@ bool Instance::start(const Library &library, Refusal &refusal) {
     return false;
   if (!settings_->image.empty())
     return open_first(refusal);
-  // If the pool cannot be listed for want of rights, no image can be opened either.
+  // A client without the right to list the pool could not open an image of it either.
   return list_images(settings_->limit_at_start(), refusal).has_value();
 }
 

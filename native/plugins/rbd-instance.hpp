@@ -18,24 +18,24 @@ class Instance {
 public:
   Settings &settings() { return *settings_; }
 
-  /// After the last parameter: connects, and opens the image, so that errors are reported before
-  /// anybody connects. False on failure: see `refusal`.
+  /// Call it after the last parameter: connects and opens the image, so that errors are reported
+  /// before a client connects. False on failure: see `refusal`.
   bool start(const Library &library, Refusal &refusal);
 
-  /// Of the pool. Nothing on failure: see `refusal`.
+  /// The names of the pool's images. No value on failure: see `refusal`.
   std::optional<std::vector<std::string>> list_images(Refusal &refusal) {
     return list_images(settings_->limit(), refusal);
   }
 
-  /// Nothing on failure: see `refusal`.
+  /// No value on failure: see `refusal`.
   std::optional<Use> open(const std::string &name, const std::string &snapshot, bool is_readonly,
                           Refusal &refusal);
 
-  /// After the last client: until librbd has written what is in its cache, and closed the images.
+  /// Call it after the last client: waits until librbd has written its cache and closed the images.
   void drain();
 
-  /// Usually there is nothing left to wait for. But a start may fail after the image is locked, or
-  /// because the cluster does not answer.
+  /// Waits for the cluster for a few seconds at most. Usually drain() has left nothing to wait for,
+  /// but a start may fail after the image is locked, or because the cluster does not answer.
   static void end(std::unique_ptr<Instance> instance);
 
 private:

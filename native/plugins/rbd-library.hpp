@@ -23,7 +23,7 @@ struct rbd_image_spec_t {
   char *name;
 };
 
-/// rbd_encryption_luks1_format_options_t, and that of LUKS 2.
+/// The same as rbd_encryption_luks1_format_options_t and rbd_encryption_luks2_format_options_t.
 struct luks_options_t {
   int algorithm; // ignored by rbd_encryption_load
   const char *passphrase;

@@ -10,7 +10,7 @@
 
 namespace rbd {
 
-/// Nothing on failure: see `refusal`. Waits for the cluster.
+/// No value on failure: see `refusal`. Waits for the cluster.
 std::optional<std::vector<std::string>> list_images(const Cluster &cluster, Refusal &refusal);
 
 /// "cannot list …", for messages.

@@ -15,13 +15,13 @@ namespace rbd {
 
 namespace {
 
-// With a usual object size; more with a larger one, and then the image grows afterwards.
+// Enough with usual object sizes. Larger objects may need more; then the image grows afterwards.
 constexpr uint64_t MAX_HEADER_BYTES = 16 << 20;
 
 constexpr const char *NO_LUKS =
-    "passphrase: this librbd has no LUKS; use version 16 (Pacific) or newer";
+    "passphrase=: this librbd does not support LUKS; use version 16 (Pacific) or newer";
 
-/// An image that is open while it is made.
+/// An image that is open while it is created.
 class OpenImage {
 public:
   OpenImage(const Cluster &cluster, const std::string &name) : library_(cluster.library()) {
@@ -58,7 +58,7 @@ int load_luks(const Library &library, rbd_image_t image, const std::string &pass
   return result;
 }
 
-/// Of the new image: writes the header of LUKS. A negative errno if that fails.
+/// Writes the LUKS header of the new image. A negative errno on failure.
 int format_luks(const Cluster &cluster, const std::string &name) {
   const Library &library = cluster.library();
   const OpenImage image(cluster, name);
@@ -69,7 +69,7 @@ int format_luks(const Cluster &cluster, const std::string &name) {
                                        sizeof options);
 }
 
-/// How much of it the header takes. A negative errno if that cannot be said.
+/// The size of the image's LUKS header. A negative errno on failure.
 int64_t header_bytes(const Cluster &cluster, const std::string &name) {
   const Library &library = cluster.library();
   const OpenImage image(cluster, name);
@@ -84,7 +84,7 @@ int64_t header_bytes(const Cluster &cluster, const std::string &name) {
   return result < 0 ? result : static_cast<int64_t>(image_bytes - disk_bytes);
 }
 
-/// So that the disk, without the header, has the size that was asked for.
+/// Resizes the image so that the disk in it, without the header, has the size of create=.
 int make_room_for_header(const Cluster &cluster, const std::string &name) {
   const int64_t header = header_bytes(cluster, name);
   if (header < 0)
@@ -96,7 +96,7 @@ int make_room_for_header(const Cluster &cluster, const std::string &name) {
                                                        static_cast<uint64_t>(header));
 }
 
-/// Names of images that are not finished yet end in this and random digits.
+/// The beginning of an unfinished image's name; random digits follow.
 std::string unfinished(const std::string &name) {
   return name + ".new-";
 }
@@ -114,23 +114,23 @@ std::string unfinished_name(const std::string &name) {
   return unfinished(name) + digits;
 }
 
-/// Either a server was killed while it made the image, and has left its part; or one makes it now.
+/// Warns of unfinished images: a server is creating one, or was killed while it did.
 void name_unfinished(const Cluster &cluster, const std::string &name) {
-  Refusal unlisted; // then there is nothing to say
+  Refusal unlisted; // ignored: then there is no warning
   for (const std::string &one : list_images(cluster, unlisted).value_or(std::vector<std::string>()))
     if (is_unfinished(one, name))
       warn_operator("the image " + cluster.full_name(one) +
-                    " is unfinished: if no server makes it just now, one was killed meanwhile; "
-                    "remove it with: rbd rm " +
+                    " is unfinished: a server is creating it now, or was killed while it did; "
+                    "in that case remove it with: rbd rm " +
                     cluster.full_name(one));
 }
 
-/// Under a name of its own, until it has all that opening it takes.
+/// Creates the image under a temporary name, and renames it when it is complete.
 int create_with_luks(const Cluster &cluster, const std::string &name) {
   const Library &library = cluster.library();
   name_unfinished(cluster, name);
   const std::string own_name = unfinished_name(name);
-  // librbd writes no header where the image has no room for one.
+  // librbd writes a header only if the image has room for it.
   int order = 0; // from Ceph's configuration
   int result = library.rbd_create(cluster.pool(), own_name.c_str(),
                                   *cluster.settings().create_bytes + MAX_HEADER_BYTES, &order);
@@ -142,7 +142,7 @@ int create_with_luks(const Cluster &cluster, const std::string &name) {
   if (result >= 0) {
     result = library.rbd_rename(cluster.pool(), own_name.c_str(), name.c_str());
     if (result < 0 && result != -EEXIST)
-      return result; // it may have both names: to remove one would take the other's data
+      return result; // it may have both names: removing one would remove the data of both
   }
   if (result < 0)
     library.rbd_remove(cluster.pool(), own_name.c_str());
@@ -180,10 +180,10 @@ bool unlock_luks(const Library &library, rbd_image_t image, const std::string &f
   const int result = load_luks(library, image, passphrase);
   if (result >= 0)
     return true;
-  const char *const reason = result == -EPERM    ? "it is wrong"
-                             : result == -EINVAL ? "the image has no LUKS header"
+  const char *const reason = result == -EPERM    ? "the passphrase is wrong"
+                             : result == -EINVAL ? "it has no LUKS header; leave out passphrase="
                                                  : strerror(-result);
-  refusal = {"the image " + full_name + " does not open with this passphrase: " + reason, EACCES};
+  refusal = {"cannot unlock the image " + full_name + ": " + reason, EACCES};
   return false;
 }
 

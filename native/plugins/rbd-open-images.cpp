@@ -17,7 +17,7 @@ Shared::Shared(std::shared_ptr<const Cluster> cluster, std::string name, std::st
     : cluster_(std::move(cluster)), name_(std::move(name)), snapshot_(std::move(snapshot)),
       is_readonly_(is_readonly) {}
 
-// ---- who comes and goes -------------------------------------------------------------------------
+// ---- clients that enter and leave ---------------------------------------------------------------
 
 std::optional<Use> Shared::enter(const Limit &limit, Refusal &refusal) {
   const Patience patience = limit.patience();
@@ -57,7 +57,7 @@ void Shared::wait_until_closed() {
 
 // ---- waiting ------------------------------------------------------------------------------------
 
-/// False: there is no more time.
+/// False: the time is over.
 bool Shared::wait_while(State state, std::unique_lock<std::mutex> &lock, const Patience &patience) {
   return changed_.wait_for(lock, patience, [&] { return state_ != state; });
 }
@@ -101,13 +101,13 @@ void Shared::open() {
   refusal_ = std::move(refusal);
   image_ = std::move(image);
   state_ = image_ == nullptr ? State::CLOSED : State::OPEN;
-  if (image_ != nullptr && waiting_ == 0) // all have given up
+  if (image_ != nullptr && waiting_ == 0) // all clients have given up
     close(lock);
   else
     changed_.broadcast();
 }
 
-/// Waits for it up to the time limit. The lock may be free afterwards.
+/// Waits until the image is closed, at most for the time limit. May return with the lock released.
 void Shared::begin_to_close(std::unique_lock<std::mutex> &lock) {
   const Limit limit = cluster_->settings().limit();
   const Patience patience = limit.patience();
@@ -119,11 +119,11 @@ void Shared::begin_to_close(std::unique_lock<std::mutex> &lock) {
       });
       state_ = State::CLOSING;
       if (!wait_while(State::CLOSING, lock, patience)) {
-        lock.unlock(); // a message may take its time
+        lock.unlock(); // logging may take a while
         nbdkit_error("%s", limit.too_late(cannot("close")).words.c_str());
       }
       return;
-    } catch (const std::exception &) { // no thread, or no memory for one: this one waits
+    } catch (const std::exception &) { // no thread, or no memory for one: close it on this one
     }
   }
   close(lock);
@@ -146,7 +146,7 @@ int64_t Shared::size_bytes(Refusal &refusal) {
   };
   {
     std::lock_guard lock(mutex_);
-    users_++; // the caller, who may give up, is another one
+    users_++; // for the errand, which goes on if its caller gives up
   }
   auto use = std::make_shared<Use>(Use(shared_from_this()));
   const Limit limit = cluster_->settings().limit();

@@ -18,10 +18,11 @@ namespace rbd {
 class Use;
 
 /// An image by its name and mode, shared by all clients that have it open. librbd passes an
-/// exclusive lock between handles of one image as between machines: with a handle for each client,
-/// they would take it from each other with every write.
+/// image's exclusive lock between handles even within a process: if each client had its own handle,
+/// they would take the lock from each other with every write.
 ///
-/// With timeout=, threads of its own wait for the cluster, and clients only for those.
+/// With timeout=, threads of their own wait for the cluster; clients wait for these threads, and
+/// may give up.
 class Shared : public std::enable_shared_from_this<Shared> {
 public:
   Shared(std::shared_ptr<const Cluster> cluster, std::string name, std::string snapshot,
@@ -29,12 +30,12 @@ public:
   Shared(const Shared &) = delete;
   Shared &operator=(const Shared &) = delete;
 
-  /// Waits for the end of earlier use, when librbd writes its cache, and for the cluster. Nothing
-  /// on failure: see `refusal`.
+  /// Waits until the image of earlier clients is closed, for which librbd writes its cache, and
+  /// until the image is open. No value on failure: see `refusal`.
   std::optional<Use> enter(const Limit &limit, Refusal &refusal);
 
   bool is_closed();
-  /// Waits for the cluster for ever, if it still opens or closes the image.
+  /// Waits for the cluster without a limit.
   void wait_until_closed();
 
 private:
@@ -55,7 +56,7 @@ private:
   const std::string name_;
   const std::string snapshot_;
   const bool is_readonly_;
-  Errands sizes_; // one asks for it at a time
+  Errands sizes_; // asks for the image's size
 
   std::mutex mutex_;
   Condition changed_;
@@ -75,7 +76,7 @@ public:
   }
   Use(Use &&) = default;
   Use &operator=(Use &&other) noexcept {
-    std::swap(shared_, other.shared_); // what was used goes with `other`
+    std::swap(shared_, other.shared_); // `other` ends the use of what this one had
     return *this;
   }
   Image *operator->() const { return shared_->image_.get(); }
@@ -86,7 +87,7 @@ public:
 private:
   friend class Shared;
 
-  /// It is counted as a user already.
+  /// `users_` must count it already.
   explicit Use(std::shared_ptr<Shared> shared) : shared_(std::move(shared)) {}
 
   std::shared_ptr<Shared> shared_;
@@ -94,7 +95,7 @@ private:
 
 class OpenImages {
 public:
-  /// Nothing on failure: see `refusal`. Waits for the cluster.
+  /// No value on failure: see `refusal`. Waits for the cluster.
   std::optional<Use> open(const std::shared_ptr<const Cluster> &cluster, const std::string &name,
                           const std::string &snapshot, bool is_readonly, const Limit &limit,
                           Refusal &refusal);

@@ -45,7 +45,7 @@ int set_bool(bool &setting, const char *value) {
   return answer == -1 ? -1 : 0;
 }
 
-/// Ceph counts in seconds. Less than one becomes one, because 0 means no limit.
+/// Ceph counts in whole seconds. Rounds up, so that less than one is not 0, which means no limit.
 int set_time(unsigned &setting_seconds, const char *name, const char *value) {
   unsigned seconds = 0, nanoseconds = 0;
   if (nbdkit_parse_delay(name, value, &seconds, &nanoseconds) == -1)
@@ -141,15 +141,15 @@ int complete(Settings &settings) {
   }
   if (settings.image.empty() &&
       (settings.create_bytes || settings.exclusive || !settings.snapshot.empty())) {
-    nbdkit_error("create=, exclusive= and snapshot= need an image");
+    nbdkit_error("create=, exclusive= and snapshot= need an image: give image=IMAGE");
     return -1;
   }
   if (settings.exclusive && !settings.snapshot.empty()) {
-    nbdkit_error("exclusive=true: a snapshot cannot be written");
+    nbdkit_error("exclusive=true: snapshots are read-only and need no lock");
     return -1;
   }
   if (settings.create_bytes && !settings.snapshot.empty()) {
-    nbdkit_error("create= makes images, and no snapshots of them");
+    nbdkit_error("create= creates images, not snapshots: leave out @SNAPSHOT or snapshot=");
     return -1;
   }
   if (settings.pool.empty())
@@ -160,21 +160,21 @@ int complete(Settings &settings) {
 const char *const PARAMETERS_HELP =
     "[rbd=][POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]\n"
     "                        The image to serve; the pool is rbd by default.\n"
-    "pool=<POOL>             Without an image: serve all of the pool by their names.\n"
-    "namespace=<NAMESPACE>   Of the pool.\n"
-    "image=<IMAGE>           Of the pool or namespace.\n"
-    "snapshot=<SNAPSHOT>     Of the image; it is read-only.\n"
+    "pool=<POOL>             The pool; without an image, all its images are served by name.\n"
+    "namespace=<NAMESPACE>   The namespace in the pool.\n"
+    "image=<IMAGE>           The image in the pool or namespace.\n"
+    "snapshot=<SNAPSHOT>     Serve this snapshot of the image, read-only.\n"
     "conf=<FILE>             Ceph's configuration, instead of $CEPH_CONF or /etc/ceph.\n"
-    "cluster=<NAME>          Its name there, ceph by default.\n"
-    "id=<ID>                 Who connects: client.ID, admin by default.\n"
-    "keyring=<FILE>          With its key.\n"
-    "cache=<BOOL>            Have librbd cache, instead of what the configuration says.\n"
+    "cluster=<NAME>          The cluster's name, ceph by default.\n"
+    "id=<ID>                 Connect as client.ID; the ID is admin by default.\n"
+    "keyring=<FILE>          The file with the key of client.ID.\n"
+    "cache=<BOOL>            Turn librbd's cache on or off, whatever the configuration says.\n"
     "exclusive=true          Lock the image: no other client can write until the server ends.\n"
-    "create=<SIZE>           Create the image if there is none.\n"
-    "passphrase=<PASSPHRASE> The image has LUKS, or is created with it: -, -FD and +FILE keep it\n"
-    "                        out of ps.\n"
-    "timeout=<TIME>          Fail requests that the cluster has not answered; 0, the default,\n"
-    "                        waits for it.\n"
-    "connect-timeout=<TIME>  How long to try at start, 30s by default.";
+    "create=<SIZE>           Create the image if it does not exist.\n"
+    "passphrase=<PASSPHRASE> The passphrase of a LUKS image; with create=, of the new one.\n"
+    "                        -, -FD and +FILE keep it out of ps.\n"
+    "timeout=<TIME>          Fail requests that the cluster has not answered within this time;\n"
+    "                        0, the default, waits for ever.\n"
+    "connect-timeout=<TIME>  How long to try to connect at the start, 30s by default.";
 
 } // namespace rbd

@@ -10,7 +10,8 @@ namespace rbd {
 
 /// Takes one parameter. -1 on failure, after nbdkit_error().
 int set_parameter(Settings &settings, const std::string &key, const char *value);
-/// After the last one: checks that they fit together. -1 on failure, after nbdkit_error().
+/// Call it after the last parameter: checks that they fit together. -1 on failure, after
+/// nbdkit_error().
 int complete(Settings &settings);
 
 extern const char *const PARAMETERS_HELP;

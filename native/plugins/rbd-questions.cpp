@@ -17,7 +17,7 @@ namespace rbd {
 
 namespace {
 
-// Objects are queried one by one. Clients ask again for the rest.
+// librbd queries objects one by one, so an answer covers no more; clients ask again for the rest.
 constexpr uint64_t MAX_STATUS_OBJECTS = 256;
 
 constexpr uint64_t USUAL_OBJECT_BYTES = 4 << 20;
@@ -37,7 +37,8 @@ int add_range(uint64_t offset, size_t length, int exists, void *argument) noexce
   }
 }
 
-/// What has data, in order, becomes extents of all from `at` to `end`. 0, or a negative errno.
+/// Adds extents that cover all from `at` to `end`: `ranges`, in order, have data, and the rest are
+/// holes. 0, or a negative errno.
 int add_extents(nbdkit_extents *extents, uint64_t at, uint64_t end,
                 const std::vector<Range> &ranges) {
   const auto add = [&](uint64_t to, uint32_t type) {
@@ -79,7 +80,7 @@ Questions::~Questions() {
       answerer.join();
 }
 
-/// Those that wait no longer, as all answerers have been busy for too long. Under the lock.
+/// Drops questions that became overdue while all answerers were busy. Call with the lock held.
 void Questions::drop_overdue() {
   // They wait in the order in which they are due.
   while (!waiting_.empty() && deadlines_.is_overdue(*waiting_.front())) {
@@ -142,7 +143,7 @@ void Questions::answer(Question &question) {
     result = add_extents(question.extents, question.offset, question.offset + length, ranges);
   }
   if (result < 0) {
-    nbdkit_error("block status of %s: %s", full_name_.c_str(), strerror(-result));
+    nbdkit_error("cannot get the block status of %s: %s", full_name_.c_str(), strerror(-result));
     nbdkit_async_reply_errno(question.conn, question.reqid, client_error(result));
   } else {
     nbdkit_async_reply(question.conn, question.reqid);

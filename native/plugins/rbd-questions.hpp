@@ -17,7 +17,7 @@ struct nbdkit_extents;
 
 namespace rbd {
 
-/// Which parts of a range have data.
+/// A client's question which parts of a range have data.
 struct Question : Pending {
   nbdkit_extents *extents;
 };
@@ -33,7 +33,7 @@ public:
   /// 0, or an errno.
   int start();
 
-  /// Like a plugin's asynchronous callbacks.
+  /// Like a plugin's asynchronous callbacks: returns 0, or -1 after nbdkit_set_error().
   int ask(const Question &question);
 
 private:

@@ -18,11 +18,12 @@ namespace rbd {
 
 namespace {
 
-// So many are answered by librbd's thread, which completes no others meanwhile.
+// With at most this many in flight, librbd's thread answers them, and completes no others
+// meanwhile.
 constexpr uint32_t ANSWER_AT_ONCE_UP_TO = 2;
 
-// While many are in flight, more are about to complete: answering them together delays each a
-// little, and takes much less processor time.
+// With this many in flight, more are about to complete, so the answerer waits a little: answering
+// them together delays each only slightly, and takes much less processor time.
 constexpr uint32_t LINGER_FROM = 16;
 constexpr long LINGER_NS = 100'000;
 
@@ -105,7 +106,7 @@ int Requests::submit(const Pending &pending, char *read_into, bool flush, Submit
 }
 
 int Requests::refuse(int result) const {
-  nbdkit_error("%s: %s", full_name_.c_str(), strerror(-result));
+  nbdkit_error("%s: a request failed: %s", full_name_.c_str(), strerror(-result));
   nbdkit_set_error(client_error(result));
   return -1;
 }
@@ -167,13 +168,14 @@ void Requests::completed(Task *task) {
   }
   std::lock_guard lock(mutex_);
   task->next = std::exchange(completed_, task);
-  // Still under the lock: once it is free, the answerer may finish this request without a signal
-  // (a deadline wakes it, too), and if it was the last one, `this` may be gone.
+  // Signal with the lock held: once it is free, the answerer may finish this request without a
+  // signal (a deadline wakes it, too), and if it was the last request, `this` may be gone.
   if (std::exchange(is_asleep_, false))
     changed_.signal();
 }
 
-/// Whether it is under way again, as a flush: there was one to follow, and somebody waits for it.
+/// Begins the flush that is to follow a request, if that has succeeded and its client still waits.
+/// Whether the flush has begun.
 bool Requests::flushes_now(Task *task) {
   if (task->result < 0 || !std::exchange(task->then_flush, false) || deadlines_.is_overdue(*task))
     return false;
@@ -185,7 +187,7 @@ bool Requests::flushes_now(Task *task) {
   return begun >= 0;
 }
 
-/// The last that is done with a task, and after that with `this`.
+/// Ends a task, unless it goes on with a flush. `this` may be gone once in_flight_ is reduced.
 void Requests::finish(Task *task) {
   if (flushes_now(task))
     return;
@@ -197,8 +199,8 @@ void Requests::finish(Task *task) {
 
 void Requests::reply(const Task &task) {
   if (task.result < 0) {
-    // An image that may not be written is never opened for writing, so -EROFS means the lock.
-    nbdkit_error("%s: %s", full_name_.c_str(),
+    // A snapshot is never opened for writing, so -EROFS means the lock.
+    nbdkit_error("%s: a request failed: %s", full_name_.c_str(),
                  task.result == -ESHUTDOWN
                      ? "the cluster has fenced this client off; restart the server"
                  : task.result == -EROFS ? "another client holds the image's exclusive lock"
@@ -235,12 +237,12 @@ bool Requests::has_ended() {
   }
   if (in_flight_.load(std::memory_order_acquire) == 0)
     return true;
-  sleep_ns(
-      CLOSING_POLL_NS); // librbd's thread may finish the last one, and touches nothing after it
+  // Nobody signals: librbd's thread may finish the last request, and may not use `this` after that.
+  sleep_ns(CLOSING_POLL_NS);
   return false;
 }
 
-/// The last one first. Null: it is time to look at the deadlines, or for the end.
+/// The completed tasks, the last one first. Null: there are none, but a deadline or the end is due.
 Task *Requests::take_completed(const timespec &until) {
   std::unique_lock lock(mutex_);
   if (completed_ == nullptr && !is_over_) {

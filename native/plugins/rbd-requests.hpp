@@ -22,21 +22,21 @@ struct Task : Pending {
   Requests *owner;
   char *read_into; // null: not a read
   bool then_flush;
-  /// Where librbd reads to if the client may be told an error meanwhile: its own memory is then
-  /// used for something else.
+  /// With timeout=, librbd reads into this: when the client has been told an error, the server uses
+  /// the buffer of the request for something else.
   std::unique_ptr<char[]> own_memory = nullptr;
   ssize_t result = 0;
-  Task *next = nullptr; // of those that are done
+  Task *next = nullptr; // in the list of completed tasks
 };
 
-/// librbd tells of each completion on a thread of its own, one at a time. With few in flight they
-/// are answered there, since the way to another thread would take as long as a small read; with
-/// many, together on a thread of ours, which costs much less of the processor's time.
+/// librbd reports completions on a thread of its own, one at a time. With few in flight, that
+/// thread answers them, since waking another would take as long as a small read. With many, a
+/// thread of ours answers them together, which takes much less processor time.
 class Requests {
 public:
   Requests(const Library &library, rbd_image_t image, std::string full_name, Deadlines &deadlines)
       : library_(library), image_(image), full_name_(std::move(full_name)), deadlines_(deadlines) {}
-  /// Waits for all that librbd has, also of what is overdue.
+  /// Waits for all requests that librbd has, overdue ones too.
   ~Requests();
   Requests(const Requests &) = delete;
   Requests &operator=(const Requests &) = delete;
@@ -79,7 +79,7 @@ private:
   std::mutex mutex_;
   Condition changed_;
   Task *completed_ = nullptr; // the last one first
-  bool is_asleep_ = false;    // the answerer, until somebody signals
+  bool is_asleep_ = false;    // the answerer waits for a signal
   bool is_over_ = false;
 };
 

@@ -48,8 +48,8 @@ bool Errands::run_in_time(const Patience &patience, std::function<void()> errand
   state_->is_busy = true;
   if (!state_->changed.wait_for(lock, patience, [&] { return outcome->is_there; }))
     return false;
-  // Taken out, so that the errand's thread, when it drops the outcome, holds no exception that is
-  // being read here.
+  // Taken out of the outcome, so that the errand's thread does not free an exception that the
+  // caller still reads.
   if (std::exception_ptr failure = std::exchange(outcome->failure, nullptr); failure != nullptr)
     std::rethrow_exception(std::move(failure));
   return true;

@@ -1,6 +1,6 @@
-// Waiting for calls of librbd that return only when the cluster answers: who needs one gives up
-// after a time, and the call goes on, on a thread of its own, with what it uses. As such a thread
-// may outlive the server, this plugin is linked so that it is never unloaded.
+// Time limits for calls of librbd that return only when the cluster answers. The call runs on a
+// thread of its own; its caller gives up after a time, and the call goes on with what it uses. As
+// such a thread may outlive the server, this plugin is linked so that it is never unloaded.
 #ifndef ASYNCNBD_RBD_WAITING_HPP
 #define ASYNCNBD_RBD_WAITING_HPP
 
@@ -14,7 +14,7 @@
 
 namespace rbd {
 
-/// How long somebody waits, from now on.
+/// How long a caller waits, from the construction on.
 class Patience {
 public:
   /// 0: for ever.
@@ -28,7 +28,7 @@ private:
   timespec until_{};
 };
 
-/// The C++ one needs a libstdc++ that is too new for some systems.
+/// A condition variable by CLOCK_MONOTONIC. That of C++ needs a libstdc++ too new for some systems.
 class Condition {
 public:
   Condition();
@@ -42,11 +42,11 @@ public:
   void wait(std::unique_lock<std::mutex> &lock) {
     pthread_cond_wait(&condition_, lock.mutex()->native_handle());
   }
-  /// Until then at the latest, by CLOCK_MONOTONIC. False: it is then.
+  /// Waits until this time at the latest, by CLOCK_MONOTONIC. False: the time has come.
   bool wait_until(std::unique_lock<std::mutex> &lock, const timespec &until) {
     return pthread_cond_timedwait(&condition_, lock.mutex()->native_handle(), &until) == 0;
   }
-  /// Until it is so. False: there is no more patience.
+  /// Waits until `is_so` returns true. False: the time is over.
   template <typename IsSo>
   bool wait_for(std::unique_lock<std::mutex> &lock, const Patience &patience, IsSo is_so) {
     bool is_time_left = true;
@@ -63,21 +63,22 @@ private:
 };
 
 /// Does `work` on a thread of its own that nobody waits for: `work` must own all that it uses.
-/// Throws std::system_error if there is no thread.
+/// Throws std::system_error if no thread can be started.
 void start_thread(std::function<void()> work);
 
-/// Errands of one kind, one at a time: with a cluster that does not answer, callers that give up
-/// leave one thread behind, and not one each.
+/// Runs calls of one kind ("errands"), one at a time: if the cluster does not answer, callers that
+/// give up leave one thread behind, not one each.
 class Errands {
 public:
-  /// Its result. Nothing: it is not done in time; it, or the one before it, goes on. `errand` must
-  /// own all that it uses. Throws what it throws, and std::system_error if there is no thread.
+  /// The errand's result; no value if it, or the one before it, is not done in time, and goes on.
+  /// `errand` must own all that it uses. Throws what it throws, and std::system_error if no thread
+  /// can be started.
   template <typename Result>
   std::optional<Result> run(const Patience &patience, std::function<Result()> errand) {
     if (!patience.is_limited())
       return errand();
     auto result = std::make_shared<std::optional<Result>>();
-    // What the errand owns is given up before anybody hears of its result.
+    // Frees what the errand owns before its caller gets the result.
     const bool is_done = run_in_time(patience, [result, errand = std::move(errand)]() mutable {
       result->emplace(std::exchange(errand, nullptr)());
     });

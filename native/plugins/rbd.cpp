@@ -1,4 +1,4 @@
-// Images of a Ceph cluster as disks: the callbacks of the rbd plugin, with the ASYNC thread model.
+// Serves images of a Ceph cluster: the callbacks of the rbd plugin, with the ASYNC thread model.
 
 #include <cerrno>
 #include <cstdio>
@@ -55,7 +55,7 @@ void report(const rbd::Refusal &refusal) {
 void rbd_load() {
   this_instance() = new (std::nothrow) rbd::Instance;
   if (this_instance() == nullptr)
-    abort(); // load cannot fail
+    abort(); // .load cannot report a failure
 }
 
 int rbd_config(const char *key, const char *value) {
@@ -125,7 +125,7 @@ int rbd_list_exports(int, int, nbdkit_exports *exports) {
   });
 }
 
-/// The image that the client has named, if it may name one.
+/// The image of the parameters, or else the one that the client names. False: it names none.
 bool named_image(const rbd::Settings &settings, std::string &name, std::string &snapshot) {
   if (!settings.image.empty()) {
     name = settings.image;
@@ -134,7 +134,7 @@ bool named_image(const rbd::Settings &settings, std::string &name, std::string &
   }
   name = nbdkit_export_name();
   if (name.empty()) {
-    nbdkit_error("the pool %s has many images: a client must name one as its export",
+    nbdkit_error("all images of the pool %s are served: a client must name one as its export",
                  settings.pool.c_str());
     nbdkit_set_error(ENOENT);
     return false;
@@ -194,19 +194,19 @@ int rbd_can_multi_conn(void *) {
   return 1;
 }
 
-// With LUKS, librbd writes the ciphertext of zeroes, even where nothing was stored: file systems
-// that trim unused space would fill the pool.
+// With LUKS, librbd would write encrypted zeroes, even where nothing was stored: file systems that
+// trim unused space would fill the pool.
 int rbd_can_trim(void *) {
   return this_instance()->settings().passphrase ? 0 : 1;
 }
 
-// Objects are removed or truncated; if they must stay allocated, it fails at once.
+// Objects are removed or truncated. If they must stay allocated, fast zeroing fails at once.
 int rbd_can_fast_zero(void *handle) {
   return rbd_can_trim(handle);
 }
 
 // With LUKS, librbd reports the objects of the image including its header, which precedes the
-// decrypted disk; and unwritten parts of an object read as anything.
+// decrypted disk; and unwritten parts of an object do not read as zeroes.
 int rbd_can_extents(void *) {
   return this_instance()->settings().passphrase ? 0 : 1;
 }

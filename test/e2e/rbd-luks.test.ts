@@ -217,12 +217,12 @@ test(
     };
     const name = await makeImage("luks1");
     expect(await refusal(name, "battery staple")).toBe(
-      `asyncnbd: error: the image rbd/${name} does not open with this passphrase: it is wrong\n`,
+      `asyncnbd: error: cannot unlock the image rbd/${name}: the passphrase is wrong\n`,
     );
     const plain = await makeImage();
     expect(await refusal(plain, PASSPHRASE)).toBe(
-      `asyncnbd: error: the image rbd/${plain} does not open with this passphrase: ` +
-        "the image has no LUKS header\n",
+      `asyncnbd: error: cannot unlock the image rbd/${plain}: ` +
+        "it has no LUKS header; leave out passphrase=\n",
     );
   },
   KEYS_MS,

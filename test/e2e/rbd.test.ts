@@ -231,8 +231,8 @@ describe("mistakes are reported at the start", () => {
     [["a/b/c/d"], "rbd=a/b/c/d: use [POOL/[NAMESPACE/]]IMAGE[@SNAPSHOT]"],
     [["rbd/disk", "nosuch=1"], 'unknown parameter "nosuch"'],
     [["pool=rbd", "create=1M"], "need an image"],
-    [["rbd/disk@then", "exclusive=true"], "a snapshot cannot be written"],
-    [["rbd/disk@then", "create=1M"], "create= makes images, and no snapshots of them"],
+    [["rbd/disk@then", "exclusive=true"], "snapshots are read-only and need no lock"],
+    [["rbd/disk@then", "create=1M"], "create= creates images, not snapshots"],
   ])("%j", async (parameters, words) => {
     expect(await refusal(...parameters)).toContain(words);
   });
