@@ -21,7 +21,7 @@ namespace {
 
 constexpr const char *WRONG_ETAG = "00000000000000000000000000000000";
 
-/// 16 random digits, after a letter that sorts after all of a volume's objects.
+/// "PREFIXprobe-" and 16 random digits: a name that sorts after all of a volume's objects.
 std::string probe_name(const std::string &prefix) {
   std::random_device random;
   std::string name = prefix + "probe-";
@@ -41,7 +41,7 @@ public:
     std::optional<Conditions> found = try_out(made.field(http::Field::etag));
     if (found)
       try_removals(*found);
-    // An object that is left behind is harmless, and its name shows what it is.
+    // If this fails, the object that is left behind is harmless, and its name shows what it is.
     store_.client().perform(store_.object(http::Method::del, name_));
     return found;
   }
@@ -66,9 +66,8 @@ private:
     if (response.failure == http::Failure::none && is_unknown(response))
       return no_conditions();
     nbdkit_error(
-        "%s",
-        store_.problem(response, "cannot write the volume (read-only=true would only read it)")
-            .sentence.c_str());
+        "%s", store_.problem(response, "cannot write to the volume (read-only=true only reads it)")
+                  .sentence.c_str());
     return std::nullopt;
   }
   static bool is_unknown(const http::Response &response) {
@@ -79,11 +78,11 @@ private:
       return refuse(*failed_); // not because of the condition
     nbdkit_error("this store does not honour If-Match and If-None-Match, which keep two servers "
                  "from destroying each other's writes: give single-writer=true if no other server "
-                 "writes this volume");
+                 "writes to this volume");
     return std::nullopt;
   }
 
-  /// With the object's ETag, as the store has sent it.
+  /// Tries conditions of PUT and DELETE. `etag` is the object's, as the store has sent it.
   std::optional<Conditions> try_out(const std::string &etag) {
     if (!is_refused(put("If-None-Match: *")))
       return no_conditions();
@@ -106,19 +105,20 @@ private:
     return conditions;
   }
 
-  /// Of the object, among many others in one request.
+  /// Removes the object by the request that can remove many.
   Removed remove(const std::string &etag) {
     const Removal removal{name_, etag};
     const std::string document = removals_document(std::span(&removal, 1));
     http::Request request = store_.remove(document);
-    request.retry.attempts = 2; // some stores answer what they do not know with a 500
+    request.retry.attempts = 2; // some stores answer unknown requests with a 500
     const http::Response response = store_.client().perform(std::move(request));
     const auto results = removals_in(response.is_ok() ? response.text : "");
     const auto found = results.find(name_);
     return found == results.end() ? Removed::failed : found->second;
   }
 
-  /// The right ETag must remove it, too: there may be a form that we do not know.
+  /// Conditions are used only if the right ETag removes the object, too: the store may refuse every
+  /// ETag, because it wants another form.
   void try_removals(Conditions &conditions) {
     const Removed with_wrong =
         remove(conditions.quotes_etags ? std::string("\"") + WRONG_ETAG + "\"" : WRONG_ETAG);

@@ -16,7 +16,7 @@ using std::chrono::system_clock;
 
 namespace {
 
-// Keys are renewed this long before they expire, or after half of a shorter life.
+// Keys are renewed this long before they expire, or halfway if they expire sooner than twice that.
 constexpr minutes BEFORE_THE_END{10};
 constexpr seconds AFTER_A_FAILURE{10};
 constexpr seconds BETWEEN_RENEWALS{1};
@@ -43,10 +43,10 @@ bool Credentials::start() {
   for (const Source source : {keys_of_parameters, keys_of_environment, keys_of_web_identity,
                               keys_of_profile, keys_of_container, keys_of_machine}) {
     if (settings_.is_profile_given && source == keys_of_environment)
-      continue; // the user means the profile
+      continue; // profile= has precedence over the environment
     const Answer answer = source(settings_);
     if (!answer.problem.empty()) {
-      nbdkit_error("no keys for the store: %s", answer.problem.c_str());
+      nbdkit_error("cannot get keys for the store: %s", answer.problem.c_str());
       return false;
     }
     if (!answer.keys)
@@ -110,10 +110,10 @@ void Credentials::renew() {
   bool has_failed = false;
   while (!is_over_) {
     const TimePoint now = system_clock::now();
-    // Not once for each of many requests that are refused for the same reason.
+    // At most once in BETWEEN_RENEWALS, because many requests may be refused for the same reason.
     const TimePoint soonest = is_wanted_now_ ? std::min(next, last + BETWEEN_RENEWALS) : next;
     if (now < soonest) {
-      // In short waits, so that a change of the clock does not delay it.
+      // Waits a minute at most, so that a change of the clock does not delay the renewal.
       const TimePoint until = std::min<TimePoint>(soonest, now + minutes(1));
       const timespec at{system_clock::to_time_t(until) + 1, 0};
       pthread_cond_timedwait(&changed_, mutex_.native_handle(), &at);
@@ -124,9 +124,10 @@ void Credentials::renew() {
     Answer answer = source_(settings_);
     if (answer.keys)
       use(*answer.keys);
-    else if (!has_failed) // the present ones are used as long as the store accepts them
-      nbdkit_error("cannot renew the keys for the store, and goes on trying: %s",
-                   answer.problem.empty() ? "they are gone" : answer.problem.c_str());
+    else if (!has_failed) // the present keys are used as long as the store accepts them
+      nbdkit_error("cannot renew the keys for the store; will try again: %s",
+                   answer.problem.empty() ? "their source has none any more"
+                                          : answer.problem.c_str());
     has_failed = !answer.keys.has_value();
     lock.lock();
     const TimePoint after = last = system_clock::now();

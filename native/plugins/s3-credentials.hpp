@@ -1,4 +1,4 @@
-// The keys that sign requests: finds them, and renews them before they expire.
+// The keys with which requests are signed: finds them, and renews them before they expire.
 #ifndef ASYNCNBD_S3_CREDENTIALS_HPP
 #define ASYNCNBD_S3_CREDENTIALS_HPP
 
@@ -22,7 +22,7 @@ struct Keys {
   std::optional<std::chrono::system_clock::time_point> end;
 };
 
-/// Keys, or why there are none. Neither: this source is not configured, and the next one is asked.
+/// Keys, or why there are none. Neither, if the source is not configured: then the next is asked.
 struct Answer {
   std::optional<Keys> keys;
   std::string problem; // a clause, without secrets
@@ -38,13 +38,13 @@ Answer keys_of_profile(const Settings &settings);
 Answer keys_of_container(const Settings &settings);
 Answer keys_of_machine(const Settings &settings);
 
-/// Parses {"AccessKeyId", "SecretAccessKey", "Token" or "SessionToken", "Expiration"}; an empty id
-/// for anything else.
+/// Parses a JSON object with AccessKeyId, SecretAccessKey, Token or SessionToken, and Expiration.
+/// The id is empty for anything else.
 Keys parse_keys(const std::string &json);
-/// "2026-11-28T10:00:00Z".
+/// Parses a time such as "2026-11-28T10:00:00Z".
 std::optional<std::chrono::system_clock::time_point> parse_time(const std::string &text);
 
-/// The signature's settings, in the form that the HTTP client needs.
+/// What the HTTP client needs to sign requests.
 struct Signer {
   std::shared_ptr<const http::Signature> signature; // null: not signed
   std::string token;
@@ -57,12 +57,12 @@ public:
   Credentials(const Credentials &) = delete;
   Credentials &operator=(const Credentials &) = delete;
 
-  /// Gets the first keys. False on failure, after nbdkit_error(). Starts a thread if they will
-  /// expire.
+  /// Gets the first keys, and starts a thread to renew them if they may expire. False on failure,
+  /// after nbdkit_error().
   bool start();
-  /// Any thread; never waits for a source.
+  /// May be called by any thread; never waits for a source.
   std::shared_ptr<const Signer> current() const;
-  /// The store says that the present keys have expired. Returns whether new ones may come.
+  /// Call it when the store says that the present keys have expired. Whether new ones may come.
   bool renew_now();
   /// Ends renewal, and waits for one in progress.
   void stop();

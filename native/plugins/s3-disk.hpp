@@ -15,13 +15,13 @@
 
 namespace s3 {
 
-/// All clients share one. Any number of requests may come at once, on any thread.
+/// All clients share one disk. Any number of requests may come at once, on any thread.
 class Disk {
 public:
   virtual ~Disk() = default;
   /// Waits for the store. False on failure, after nbdkit_error().
   virtual bool start() = 0;
-  /// For each new client; may wait. False on failure, after nbdkit_error().
+  /// Called for each new client; may wait. False on failure, after nbdkit_error().
   virtual bool open(bool) { return true; }
   virtual uint64_t size_bytes() const = 0;
   virtual bool can_write() const = 0;
@@ -30,14 +30,15 @@ public:
   virtual void write(nbdkit::WriteRequest request) { std::move(request).fail(EROFS); }
   virtual void trim(nbdkit::TrimRequest request) { std::move(request).fail(EROFS); }
   virtual void zero(nbdkit::ZeroRequest request) { std::move(request).fail(EROFS); }
-  /// Reports data, unless a disk overrides it.
+  /// Unless a disk overrides it, reports everything as data.
   virtual void extents(nbdkit::ExtentsRequest request) {
     request.add(request.count(), nbdkit::Extent::data);
     std::move(request).done();
   }
 };
 
-/// Of reads. For other requests there are connections too: they wait in the client.
+/// The limits for joining reads. Reads may use all connections, and other requests then wait in the
+/// HTTP client.
 inline http::JoinLimits join_limits(const Settings &settings, uint64_t boundary_bytes = 0) {
   return {.requests = settings.http.connections,
           .most_bytes = 4 << 20,
@@ -55,7 +56,7 @@ inline std::optional<uint64_t> total_of(std::string_view content_range) {
   return error == std::errc() && rest == end ? std::optional(total) : std::nullopt;
 }
 
-/// Whether a response has exactly these bytes.
+/// Whether a response's Content-Range is exactly this range.
 inline bool is_range(std::string_view content_range, uint64_t offset, uint64_t count,
                      uint64_t total) {
   return content_range == "bytes " + std::to_string(offset) + "-" +

@@ -1,4 +1,4 @@
-// The names of a volume's objects: KEY/ and the object's number, in 16 hexadecimal digits.
+// The names of a volume's objects: KEY/, then the object's number in 16 hexadecimal digits.
 #ifndef ASYNCNBD_S3_LAYOUT_HPP
 #define ASYNCNBD_S3_LAYOUT_HPP
 
@@ -24,7 +24,7 @@ struct Layout {
     return name;
   }
 
-  /// Nothing for a name of another form, which does not belong to the volume.
+  /// The number in a name; no value if the name does not belong to the volume.
   std::optional<uint64_t> number(std::string_view name) const {
     if (name.size() != prefix.size() + 16 || !name.starts_with(prefix))
       return std::nullopt;

@@ -21,10 +21,10 @@ public:
          std::function<void(Listing)> done)
       : store_(store), layout_(layout), last_(end), pages_(pages), done_(std::move(done)) {}
 
-  /// Lists from this object on.
+  /// Lists from this object on. Called once.
   void begin(uint64_t first) {
     listing_.end = first;
-    // A name that sorts before the first number; the prefix alone does too.
+    // The store lists names after this one; "" lists all names with the prefix.
     ask(first == 0 ? "" : layout_.name(first - 1));
   }
 
@@ -68,21 +68,21 @@ private:
       const std::optional<uint64_t> number = layout_.number(name);
       is_past = is_past || (number && *number >= last_);
       if (!number || is_past)
-        return; // there may be other names than the volume's
+        return; // the name is not the volume's, or is past the end
       is_sorted = is_sorted && *number >= listing_.end;
       listing_.end = *number + 1;
       listing_.objects.push_back({*number, bytes_of(inner), text_of(inner, "ETag")});
     });
-    // An old store without start-after does this; asking again would never end.
+    // Old stores ignore start-after: asking them for the next page would never end.
     if (!is_sorted || (!name.empty() && name <= after_))
       return fail(EIO, "cannot list the objects of " + layout_.prefix +
-                           ": the store does not list names in order, or not from the one "
-                           "that it is asked for");
+                           ": the store does not list names in order, or ignores start-after");
     const bool is_truncated = text_of(response.text, "IsTruncated") == "true";
     if (is_past || !is_truncated)
       listing_.end = last_;
-    else if (name.empty()) // no store does that; asking again would never end
-      return fail(EIO, "cannot list the objects of " + layout_.prefix + ": a page has none");
+    else if (name.empty()) // no store should do that; asking again would never end
+      return fail(EIO, "cannot list the objects of " + layout_.prefix +
+                           ": the store has sent an empty page");
     if (listing_.end > before)
       pages_--;
     if (listing_.end >= last_ || pages_ == 0)

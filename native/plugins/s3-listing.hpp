@@ -21,7 +21,7 @@ struct Listed {
 
 struct Listing {
   std::vector<Listed> objects; // in ascending order
-  /// For all objects below this one it is known whether they exist.
+  /// The list is complete up to this object, exclusive.
   uint64_t end = 0;
   std::string problem; // not empty: it failed, with `error`
   int error = 0;
@@ -32,7 +32,7 @@ struct Listing {
 void list_objects(Store &store, const Layout &layout, uint64_t first, uint64_t end,
                   unsigned most_pages, std::function<void(Listing)> done);
 
-/// The same, and waits: any thread but the HTTP client's.
+/// The same, but waits for the result. Call it on any thread except the HTTP client's.
 Listing list_now(Store &store, const Layout &layout, uint64_t first, uint64_t end,
                  unsigned most_pages);
 

@@ -17,7 +17,7 @@ constexpr size_t BLOCK_BYTES = 64;
 constexpr size_t STEPS = 64;
 using State = std::array<uint32_t, 4>;
 
-/// RFC 1321, 3.4: of the sines of 1 to 64.
+/// The table T of RFC 1321, 3.4, made of the sines of 1 to 64.
 const std::array<uint32_t, STEPS> &sines() {
   static const auto table = [] {
     std::array<uint32_t, STEPS> values{};
@@ -73,7 +73,7 @@ std::string content_md5(std::string_view text) {
   size_t done = 0;
   for (; text.size() - done >= BLOCK_BYTES; done += BLOCK_BYTES)
     add_block(state, text.data() + done);
-  // The rest, a bit of 1, zeroes, and the length in bits, in the last 8 bytes.
+  // The end: the rest of the text, a 1 bit, zeroes, and in the last 8 bytes the length in bits.
   std::string rest(text.substr(done));
   rest += '\x80';
   rest.resize(rest.size() <= BLOCK_BYTES - 8 ? BLOCK_BYTES : 2 * BLOCK_BYTES);

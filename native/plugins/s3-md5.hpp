@@ -1,5 +1,5 @@
-// The digest that S3 asks for with some requests: Content-MD5. It detects damage, and protects
-// nothing.
+// The digest that S3 requires with some requests: Content-MD5. It detects damage, but does not
+// protect against an attack.
 #ifndef ASYNCNBD_S3_MD5_HPP
 #define ASYNCNBD_S3_MD5_HPP
 

@@ -1,5 +1,5 @@
-// Keys from HTTP services: the container's, the machine's, and STS for a web identity. See
-// s3-credentials.hpp.
+// Keys from HTTP services: that of the container, that of the machine, and STS for a web identity.
+// See s3-credentials.hpp.
 #include "s3-credentials.hpp"
 
 #include <arpa/inet.h>
@@ -30,7 +30,7 @@ Keys keys_of(const Json &object) {
   if (keys.token.empty())
     keys.token = string_of(object, "Token");
   const auto end = object.find("Expiration");
-  if (end != object.end() && end->is_number()) // of STS
+  if (end != object.end() && end->is_number()) // STS sends a number
     keys.end = std::chrono::system_clock::from_time_t(end->get<time_t>());
   else
     keys.end = parse_time(string_of(object, "Expiration"));
@@ -39,7 +39,7 @@ Keys keys_of(const Json &object) {
   return keys;
 }
 
-/// A service that gives keys. Uses an HTTP client of its own each time, because this is rare.
+/// A service that gives keys. Each has an HTTP client of its own, because it is rarely asked.
 class Service {
 public:
   Service(const Settings &settings, bool is_near) {
@@ -58,7 +58,7 @@ public:
   http::Response ask(http::Request request, unsigned attempts) {
     request.retry.attempts = attempts;
     request.retry.delay_ms = 200;
-    request.retry.deadline_ms = 10'000; // the server's end waits for it
+    request.retry.deadline_ms = 10'000; // short, because a stopping server waits for it
     return client_->perform(std::move(request));
   }
 
@@ -68,12 +68,12 @@ private:
 
 Answer wrong_answer(const char *whom, const http::Response &response) {
   if (response.is_ok())
-    return {{}, std::string(whom) + " did not answer with keys"};
+    return {{}, std::string(whom) + " has sent no keys"};
   return {{}, std::string(whom) + ": " + http::explain(response)};
 }
 
-/// AWS's rule: an answer with keys must come by https, from this machine, or from the addresses of
-/// container services.
+/// AWS's rule: keys may come only by https, from this machine, or from the addresses of container
+/// services.
 bool may_have_token(const std::string &url) {
   const std::optional<http::Url> parts = http::parse_url(url);
   if (!parts)
@@ -117,14 +117,14 @@ Answer keys_of_container(const Settings &settings) {
     return {};
   if (!may_have_token(url))
     return {{},
-            "AWS_CONTAINER_CREDENTIALS_FULL_URI must be an https URL, or on this machine, or a "
-            "service for containers"};
+            "AWS_CONTAINER_CREDENTIALS_FULL_URI must be an https URL, or name this machine or a "
+            "container service"};
   http::Request request;
   request.url = url;
   const std::string token =
       of_file_or("AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_AUTHORIZATION_TOKEN");
   if (!is_one_line(token))
-    return {{}, "the authorization token of the container has several lines"};
+    return {{}, "the container's authorization token must be one line"};
   if (!token.empty())
     request.headers = {"Authorization: " + token};
   Service service(settings, true);
@@ -133,7 +133,7 @@ Answer keys_of_container(const Settings &settings) {
   const http::Response response = service.ask(std::move(request), 3);
   Keys keys = response.is_ok() ? parse_keys(response.text) : Keys{};
   if (keys.id.empty())
-    return wrong_answer("the container's credentials", response);
+    return wrong_answer("the container's credential service", response);
   return {std::move(keys), ""};
 }
 
@@ -156,9 +156,9 @@ Answer keys_of_machine(const Settings &settings) {
   session.headers = {"X-aws-ec2-metadata-token-ttl-seconds: 21600"};
   const http::Response granted = service.ask(std::move(session), 1);
   if (!granted.is_ok()) // probably not an Amazon machine
-    return is_given ? wrong_answer("the machine's metadata", granted) : Answer{};
+    return is_given ? wrong_answer("the machine's metadata service", granted) : Answer{};
   if (!is_one_line(granted.text))
-    return wrong_answer("the machine's metadata", granted);
+    return wrong_answer("the machine's metadata service", granted);
   const auto get = [&](const std::string &name) {
     http::Request request;
     request.url = endpoint + "/latest/meta-data/iam/security-credentials/" + name;
@@ -170,11 +170,11 @@ Answer keys_of_machine(const Settings &settings) {
     return {}; // the machine has no role
   const std::string role = roles.text.substr(0, roles.text.find_first_of("\r\n"));
   if (!roles.is_ok() || role.empty())
-    return wrong_answer("the machine's metadata", roles);
+    return wrong_answer("the machine's metadata service", roles);
   const http::Response response = get(encoded(role, ""));
   Keys keys = response.is_ok() ? parse_keys(response.text) : Keys{};
   if (keys.id.empty())
-    return wrong_answer("the machine's metadata", response);
+    return wrong_answer("the machine's metadata service", response);
   return {std::move(keys), ""};
 }
 
@@ -198,7 +198,7 @@ Role role_of(const Settings &settings) {
   return role;
 }
 
-/// Amazon answers as JSON when asked to; others have only XML.
+/// Amazon answers in JSON on request; others know only XML.
 Keys keys_of_sts(const std::string &text) {
   if (text.find("<AccessKeyId>") != std::string::npos) {
     Keys keys{text_of(text, "AccessKeyId"), text_of(text, "SecretAccessKey"),
@@ -222,7 +222,9 @@ Answer keys_of_web_identity(const Settings &settings) {
   if (role.token_file.empty())
     return {};
   if (role.arn.empty())
-    return {{}, "AWS_WEB_IDENTITY_TOKEN_FILE needs AWS_ROLE_ARN"};
+    return {{},
+            "the web identity's token in " + role.token_file +
+                " needs AWS_ROLE_ARN, or role_arn in the profile"};
   const std::string token = read_small_file(role.token_file);
   if (token.empty())
     return {{}, "the web identity's token in " + role.token_file + " cannot be read"};
@@ -245,7 +247,7 @@ Answer keys_of_web_identity(const Settings &settings) {
   Keys keys = response.is_ok() ? keys_of_sts(response.text) : Keys{};
   if (!keys.id.empty())
     return {std::move(keys), ""};
-  Answer wrong = wrong_answer("STS, for the web identity", response);
+  Answer wrong = wrong_answer("STS (for the web identity)", response);
   for (const char *code : {"ExpiredTokenException", "InvalidIdentityToken", "AccessDenied"}) {
     if (response.text.find(code) != std::string::npos)
       wrong.problem += std::string(", ") + code;

@@ -9,7 +9,7 @@ ObjectDisk::ObjectDisk(Store &store)
     : store_(store), reads_(join_limits(store.settings()),
                             [this](Reads::Group group) { send(std::move(group)); }) {}
 
-/// A hint for messages, if there are a volume's objects instead.
+/// A hint to add to a message, if a volume's objects are there instead.
 std::string ObjectDisk::hint_at_volume() const {
   const Layout layout{store_.settings().key + "/", 0, 1};
   const Listing listing = list_now(store_, layout, 0, UINT64_MAX, 1);
@@ -21,7 +21,8 @@ std::string ObjectDisk::hint_at_volume() const {
          std::to_string(first.bytes);
 }
 
-// Uses a GET of the first byte, because a HEAD has no error document that would tell what is wrong.
+// Sends a GET for the first byte, because the answer to a HEAD has no document that says what is
+// wrong.
 bool ObjectDisk::start() {
   const std::string &key = store_.settings().key;
   http::Request request = store_.object(http::Method::get, key);
@@ -29,7 +30,7 @@ bool ObjectDisk::start() {
   const http::Response response = store_.client().perform(std::move(request));
   const std::optional<uint64_t> total = total_of(response.field(http::Field::content_range));
   if (response.status == 416 && total.value_or(0) == 0) {
-    nbdkit_error("the object \"%s\" is empty", key.c_str());
+    nbdkit_error("the object \"%s\" is empty: there is nothing to serve", key.c_str());
     return false;
   }
   if (!response.is_ok()) {
@@ -40,7 +41,8 @@ bool ObjectDisk::start() {
     return false;
   }
   if (response.status != 206 || !total) {
-    nbdkit_error("the store does not answer with ranges of the object %s", key.c_str());
+    nbdkit_error("the store did not send the requested range of the object %s: check endpoint-url=",
+                 key.c_str());
     return false;
   }
   size_bytes_ = *total;
@@ -75,7 +77,7 @@ void ObjectDisk::send(Reads::Group given) {
   store_.client().submit(std::move(request));
 }
 
-/// Otherwise the log says why.
+/// Whether the response has the group's bytes. If not, the log says why.
 bool ObjectDisk::is_right(const Reads::Group &group, const http::Response &response) {
   const std::string &key = store_.settings().key;
   const bool is_gone =
@@ -87,8 +89,7 @@ bool ObjectDisk::is_right(const Reads::Group &group, const http::Response &respo
   if (response.is_ok() && !is_other && is_range_asked_for)
     return true;
   if (response.is_ok() && !is_other)
-    nbdkit_error("the store does not answer with the range that it was asked for, of the object %s",
-                 key.c_str());
+    nbdkit_error("the store did not send the requested range of the object %s", key.c_str());
   else if (!is_other)
     nbdkit_error("%s",
                  store_.problem(response, "cannot read the object " + key, key).sentence.c_str());

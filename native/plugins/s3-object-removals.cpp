@@ -1,4 +1,4 @@
-// The requests that remove objects, alone and together. See s3-objects.hpp.
+// The requests that remove objects, one at a time or together. See s3-objects.hpp.
 #include "s3-objects.hpp"
 
 #include <algorithm>
@@ -15,14 +15,14 @@ namespace s3 {
 
 namespace {
 
-// A list that was asked for earlier does not tell what the store has now.
+// An older list does not show reliably what the store has now.
 constexpr std::chrono::seconds LIST_IS_FRESH{2};
 
 bool is_known(const Version &version) {
   return version.is_certain && version.state == Version::State::present;
 }
 
-// Some stores answer what they do not know with a 500.
+// Until the store has answered such a request: some stores answer unknown requests with a 500.
 constexpr unsigned ATTEMPTS_BEFORE_ANY = 2;
 
 } // namespace
@@ -39,13 +39,14 @@ void Objects::begin_removal(const ObjectPtr &object) {
   const Version &version = object->version;
   if (version.is_certain && version.state == Version::State::absent)
     return finish(object, 0);
-  // Few stores support conditions for deletes: otherwise a look shortly before must do.
+  // Few stores honour conditions of deletes. With others, the object is checked shortly before.
   if (is_known(version) && !conditions_.guard_deletes && !was_just_listed(*object))
     return check_removed(object);
   remove_soon(object);
 }
 
-/// As it is expected. Another version may be a later one of our own: the store is asked again.
+/// Whether a recent list has the expected version. If it has another, that may be a later one of
+/// our own, so the store is asked again.
 bool Objects::was_just_listed(const Object &object) const {
   const Change &change = object.batch.back();
   return !change.listed_etag.empty() &&
@@ -60,7 +61,7 @@ void Objects::check_removed(const ObjectPtr &object) {
 
 void Objects::take_checked(const ObjectPtr &object, const http::Response &response) {
   if (!Store::is_missing_to_head(response) && !response.is_ok())
-    return fail(object, response, "look at");
+    return fail(object, response, "check");
   if (!is_expected(*object, version_of(response)))
     return stop_writing(object);
   remove_soon(object);
@@ -68,7 +69,7 @@ void Objects::take_checked(const ObjectPtr &object, const http::Response &respon
 
 // ---- together -----------------------------------------------------------------------------------
 
-/// With all others that are about to be removed.
+/// Removes the object together with all others that are about to be removed.
 void Objects::remove_soon(const ObjectPtr &object) {
   {
     std::lock_guard lock(mutex_);
@@ -97,13 +98,15 @@ bool Objects::send_removals() {
   return !objects.empty();
 }
 
-/// Not where only a request of its own has the condition.
+/// Whether the object may be removed together with others: not if the store honours the condition
+/// only in a request for one object.
 bool Objects::can_join(const Object &object) const {
   return removes_many_.load(std::memory_order_acquire) &&
          (!is_known(object.version) || !conditions_.guard_deletes || conditions_.guard_batches);
 }
 
-/// The version to remove, or "". What the list has named protects what is written later.
+/// The ETag that the object must have to be removed with others, or "". The ETag from the list, if
+/// no other is known, protects what is written after the list.
 std::string Objects::guard_of(const Object &object) const {
   if (!conditions_.guard_batches)
     return "";
@@ -111,7 +114,7 @@ std::string Objects::guard_of(const Object &object) const {
                                   : conditions_.etag(object.batch.back().listed_etag);
 }
 
-/// The store does not have this request, or does not allow it.
+/// Whether the store does not support DeleteObjects, or does not allow it.
 bool Objects::is_refusal(const http::Response &response) const {
   if (response.failure != http::Failure::none || response.is_ok())
     return false;
@@ -149,7 +152,7 @@ void Objects::take_removals(Removals &batch, const http::Response &response) {
     removes_many_.store(false, std::memory_order_release);
   else if (!response.is_ok())
     return fail_all(batch, response);
-  // Empty after a refusal.
+  // No results after a refusal.
   const std::map<std::string, Removed> results = removals_in(response.text);
   if (response.is_ok() && !results.empty())
     has_removed_many_.store(true, std::memory_order_release);
@@ -158,8 +161,8 @@ void Objects::take_removals(Removals &batch, const http::Response &response) {
     batch.objects.pop_back();
     const auto found = results.find(layout_.name(object->number));
     const Removed how = found == results.end() ? Removed::failed : found->second;
-    // Alone it is tried again, and the answer tells more. Another version than the list's may be of
-    // a write of our own, whose answer was lost.
+    // What has failed is tried again alone, and then the answer says more. So is an object that has
+    // another version than the list: a write of our own, whose answer was lost, may be the reason.
     attempt(object, how == Removed::yes ? &Objects::finish_removed
                     : how == Removed::refused && is_known(object->version)
                         ? &Objects::check_gone
@@ -173,7 +176,7 @@ void Objects::fail_all(Removals &batch, const http::Response &response) {
                                    " objects of " + layout_.prefix);
   nbdkit_error("%s", problem.sentence.c_str());
   for (const ObjectPtr &object : batch.objects)
-    versions_.forget(object->number); // it may have been removed anyway
+    versions_.forget(object->number); // the object may have been removed anyway
   finish_all(batch, problem.error);
 }
 
@@ -216,7 +219,7 @@ void Objects::take_gone(const ObjectPtr &object, const http::Response &response)
   if (Store::is_missing_to_head(response))
     return finish_removed(object);
   if (!response.is_ok())
-    return fail(object, response, "look at");
+    return fail(object, response, "check");
   stop_writing(object);
 }
 

@@ -1,4 +1,4 @@
-// The requests that a batch of changes of an object makes. See s3-objects.hpp.
+// The requests that carry out a batch of changes of an object. See s3-objects.hpp.
 #include "s3-objects.hpp"
 
 #include <cerrno>
@@ -38,14 +38,13 @@ void Objects::fail_length(const ObjectPtr &object, uint64_t bytes) {
 void Objects::stop_writing(const ObjectPtr &object) {
   if (!is_stopped_.exchange(true, std::memory_order_acq_rel))
     nbdkit_error(
-        "another writer has changed the object %s: nothing more is written to this volume; "
-        "end the other one, then start this server again",
+        "another writer has changed the object %s, so nothing more is written to this volume: "
+        "stop the other writer, then start this server again",
         layout_.name(object->number).c_str());
   finish(object, EROFS);
 }
 
-// ---- the present content
-// ------------------------------------------------------------------------------
+// ---- the present content ------------------------------------------------------------------------
 
 void Objects::ask_for_content(const ObjectPtr &object) {
   object->content.resize(layout_.object_bytes);
@@ -83,7 +82,7 @@ void Objects::ask_for_version(const ObjectPtr &object) {
 
 void Objects::take_version(const ObjectPtr &object, const http::Response &response) {
   if (!Store::is_missing_to_head(response) && !response.is_ok())
-    return fail(object, response, "look at");
+    return fail(object, response, "check");
   const std::string &length = response.field(http::Field::content_length);
   if (response.is_ok() && length != std::to_string(layout_.object_bytes))
     return fail_length(object, strtoull(length.c_str(), nullptr, 10));
@@ -98,7 +97,8 @@ void Objects::put(const ObjectPtr &object) {
   http::Request request = store_.put(layout_.name(object->number), object->body);
   if (conditions_.are_used) {
     if (object->version.state == Version::State::unknown) {
-      nbdkit_error("the store sends no ETag for the object %s: it cannot be replaced safely",
+      nbdkit_error("the store sent no ETag for the object %s: without one, it cannot be replaced "
+                   "safely",
                    layout_.name(object->number).c_str());
       return finish(object, EIO);
     }
@@ -119,12 +119,12 @@ void Objects::take_put(const ObjectPtr &object, const http::Response &response) 
        (Store::is_missing(response) && object->version.state == Version::State::present));
   if (conditions_.are_used && is_refused)
     return compare(object);
-  versions_.forget(object->number); // it may have been written anyway
+  versions_.forget(object->number); // the object may have been written anyway
   fail(object, response, "write");
 }
 
 /// A condition has failed. If the store has exactly these bytes, an attempt whose answer was lost
-/// has written them. The number of attempts does not tell, because libcurl makes some itself.
+/// has written them. The number of attempts is no clue, because libcurl makes some itself.
 void Objects::compare(const ObjectPtr &object) {
   object->found.resize(layout_.object_bytes);
   http::Request request = store_.object(http::Method::get, layout_.name(object->number));

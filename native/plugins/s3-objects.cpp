@@ -1,4 +1,4 @@
-// The queues of changes, and the content that they make. See s3-objects.hpp.
+// The queues of changes, and the content that they result in. See s3-objects.hpp.
 #include "s3-objects.hpp"
 
 #include <algorithm>
@@ -13,11 +13,11 @@ namespace s3 {
 
 namespace {
 
-// A batch may have its object's content in memory, and twice if it was not the expected one.
+// For the content of objects in batches. A batch has it twice if the store's is not as expected.
 constexpr size_t MAX_CONTENT_BYTES = 64 << 20;
 constexpr size_t MAX_AT_ONCE = 1024;
 
-// Whether this thread is already in start_next(): batches that finish at once must not recurse.
+// Whether this thread is in start_next(), which must not recurse when a batch finishes at once.
 thread_local bool is_starting = false;
 
 } // namespace
@@ -30,8 +30,8 @@ std::string Objects::wrong_length(uint64_t number, uint64_t bytes) const {
   if (bytes == layout_.object_bytes)
     return "";
   return "the object " + layout_.name(number) + " has " + std::to_string(bytes) +
-         " bytes, and object-size= is " + std::to_string(layout_.object_bytes) +
-         ": give the object-size= that the volume was made with";
+         " bytes, but object-size= is " + std::to_string(layout_.object_bytes) +
+         ": give the object-size= with which the volume was created";
 }
 
 // ---- the queues ---------------------------------------------------------------------------------
@@ -45,7 +45,7 @@ void Objects::add(uint64_t number, const Change &change) {
       object = std::make_shared<Object>(number);
     object->waiting.push_back(change);
     if (is_new)
-      ready_.push_back(object); // only with a change: every batch needs one
+      ready_.push_back(object); // after its first change, because every batch needs one
   } catch (const std::bad_alloc &) {
     if (is_new)
       objects_.erase(number);
@@ -80,7 +80,7 @@ void Objects::start_next() {
   is_starting = false;
 }
 
-/// Removals need no room for content.
+/// The next object whose batch may begin, or null. Removals need no memory for content.
 Objects::ObjectPtr Objects::take_next() {
   std::lock_guard lock(mutex_);
   if (ready_.empty())
@@ -123,7 +123,7 @@ void Objects::finish(const ObjectPtr &object, int error) {
   start_next();
 }
 
-// ---- the needs of a batch -----------------------------------------------------------------------
+// ---- what a batch needs -------------------------------------------------------------------------
 
 void Objects::begin(const ObjectPtr &object) {
   try {
@@ -164,7 +164,7 @@ bool Objects::has_data(const Object &object) {
                      [](const Change &change) { return change.data != nullptr; });
 }
 
-/// Whether nothing is left of the object's earlier content.
+/// Whether the batch replaces all of the object's earlier content.
 bool Objects::covers_all(const Object &object) const {
   std::vector<std::pair<uint32_t, uint32_t>> ranges;
   for (const Change &change : object.batch)
@@ -179,7 +179,7 @@ bool Objects::covers_all(const Object &object) const {
   return covered == layout_.object_bytes;
 }
 
-/// Applies the changes to `content`; if that is empty, to zeroes.
+/// Makes the body to PUT: applies the changes to `content`, or to zeroes if that is empty.
 void Objects::apply(const ObjectPtr &object) {
   const Change &first = object->batch[object->first_of_effect];
   const bool is_one = object->first_of_effect + 1 == object->batch.size();

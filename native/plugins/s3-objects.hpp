@@ -1,11 +1,11 @@
-// Changes of a volume's objects: one batch at a time for each object; changes that wait meanwhile
-// become the next batch.
+// Changes a volume's objects: one batch of changes at a time for each object; changes that come
+// meanwhile wait, and become the next batch.
 //
 //   waiting changes ─> a batch ─> [GET or HEAD, unless all is known] ─> PUT or DELETE ─> answers
 //                                       ^                                   │
 //                                       └── 412: the version was a guess ───┘
 //
-// Objects that are to be removed at the same time leave in one request, if the store supports that.
+// Objects that wait to be removed at the same time are removed by one request, if the store has it.
 #ifndef ASYNCNBD_S3_OBJECTS_HPP
 #define ASYNCNBD_S3_OBJECTS_HPP
 
@@ -51,7 +51,7 @@ struct Change {
   uint32_t end;
   const char *data; // borrowed until the answer; null: zeroes
   std::shared_ptr<Parts> parts;
-  std::string listed_etag = {}; // of a list of the store's, asked for at this time
+  std::string listed_etag = {}; // from a list that was asked for at `listed_at`; "": no list
   http::Clock::time_point listed_at = {};
 };
 
@@ -66,12 +66,12 @@ public:
   }
   const Conditions &conditions() const { return conditions_; }
   Versions &versions() { return versions_; }
-  /// True: another writer exists, and all changes are refused from then on.
+  /// True: there is another writer, and all changes are refused from then on.
   bool is_stopped() const { return is_stopped_.load(std::memory_order_acquire); }
 
-  /// Any thread.
+  /// May be called by any thread.
   void change(uint64_t number, const Change &change);
-  /// Removes them, with what a list says of them. Any thread.
+  /// Removes the objects of a list that was asked for at `listed_at`. May be called by any thread.
   void remove(std::span<const Listed> listed, http::Clock::time_point listed_at,
               const std::shared_ptr<Parts> &parts);
 
@@ -82,20 +82,20 @@ private:
   struct Object {
     explicit Object(uint64_t its_number) : number(its_number) {}
     const uint64_t number;
-    std::vector<Change> waiting; // under mutex_
+    std::vector<Change> waiting; // guarded by mutex_
     // The batch in progress:
     std::vector<Change> batch;
-    bool is_removal = false;    // nothing is left of the object
-    size_t first_of_effect = 0; // earlier ones are covered by a change of the whole object
+    bool is_removal = false;    // the last change zeroes the whole object
+    size_t first_of_effect = 0; // changes before it are covered by one of the whole object
     Version version;            // the version to replace
     std::vector<char> content;
     std::span<const char> body; // `content`, or a change's own data
-    std::vector<char> found;    // the store's content, if it is not the expected one
+    std::vector<char> found;    // the store's content after a condition has failed
   };
   using ObjectPtr = std::shared_ptr<Object>;
   using Step = void (Objects::*)(const ObjectPtr &, const http::Response &);
-  struct Removals {                 // in one request
-    std::vector<ObjectPtr> objects; // that are not finished yet
+  struct Removals {                 // by one request
+    std::vector<ObjectPtr> objects; // those that are not finished yet
     std::string document;
   };
 
@@ -149,14 +149,14 @@ private:
   Conditions conditions_;
   Versions versions_;
   std::atomic<bool> is_stopped_{false};
-  std::atomic<bool> removes_many_{true};      // until the store refuses it
-  std::atomic<bool> has_removed_many_{false}; // it has answered such a request
+  std::atomic<bool> removes_many_{true};      // until the store refuses DeleteObjects
+  std::atomic<bool> has_removed_many_{false}; // the store has answered DeleteObjects
 
-  std::mutex mutex_; // guards everything below; nothing is submitted or answered while it is held
+  std::mutex mutex_; // guards what follows; nothing is submitted or answered while it is held
   std::unordered_map<uint64_t, ObjectPtr> objects_; // objects with changes
   std::deque<ObjectPtr> ready_;                     // waiting for their turn
-  std::vector<ObjectPtr> removals_;                 // in their turn, waiting for a request
-  size_t busy_ = 0;                                 // in their turn, with content
+  std::vector<ObjectPtr> removals_;                 // ready to be removed by the next request
+  size_t busy_ = 0;                                 // batches in progress that may have content
 };
 
 } // namespace s3

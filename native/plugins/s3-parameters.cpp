@@ -33,7 +33,7 @@ CommandLine command_line() {
   fclose(file);
   text[length] = '\0';
   const char *at = strrchr(text, ')'); // a program's name may contain anything before that
-  // arg_start and arg_end are the fields 48 and 49; what follows the name is the third.
+  // The fields 48 and 49 are arg_start and arg_end. The first field after the name is the third.
   for (int field = 2; at != nullptr && field < 48; field++) {
     at = strchr(at, ' ');
     if (at != nullptr)
@@ -47,7 +47,8 @@ CommandLine command_line() {
   return found;
 }
 
-/// Makes `ps` show stars in its place. Returns whether it was there.
+/// Replaces the secret in the command line by stars, so that `ps` does not show it. Whether it was
+/// there.
 bool blank_in_command_line(const std::string &secret) {
   const CommandLine words = command_line();
   bool was_there = false;
@@ -71,14 +72,14 @@ bool set_secret(std::string &setting, const char *name, const std::string &value
   setting = secret;
   if (value == setting && blank_in_command_line(setting))
     warn_operator(std::string(name) +
-                  ": other users could read it on the command line until now; " + name +
-                  "=+FILE or the environment keep it from them");
+                  "=: other users could read it on the command line until now; use " + name +
+                  "=+FILE or the environment instead");
   explicit_bzero(secret, strlen(secret));
   free(secret);
   return true;
 }
 
-/// Less secret than the others: no warning.
+/// The access key is less secret than the others: there is no warning.
 bool set_access_key(std::string &setting, const std::string &value) {
   char *key = nullptr;
   if (nbdkit_read_password(value.c_str(), &key) == -1)
@@ -141,7 +142,7 @@ bool set_time(unsigned &setting_ms, const char *name, const std::string &value) 
   if (nbdkit_parse_delay(name, value.c_str(), &seconds, &nanoseconds) == -1)
     return false;
   if (seconds > 24 * 60 * 60) {
-    nbdkit_error("%s=%s: at most a day", name, value.c_str());
+    nbdkit_error("%s=%s: must be at most one day", name, value.c_str());
     return false;
   }
   setting_ms = seconds * 1000 + (nanoseconds + 999'999) / 1'000'000;
@@ -152,7 +153,7 @@ bool set_time(unsigned &setting_ms, const char *name, const std::string &value) 
 bool set_text(std::string &setting, const std::string &name, const std::string &value) {
   for (const char c : value) {
     if (static_cast<unsigned char>(c) < 0x20 || c == 0x7f) {
-      nbdkit_error("%s: control characters are not allowed in it", name.c_str());
+      nbdkit_error("%s=: control characters are not allowed", name.c_str());
       return false;
     }
   }
@@ -225,7 +226,7 @@ bool check_place(const Settings &settings) {
     return false;
   }
   if (settings.size_bytes.has_value() != settings.object_bytes.has_value()) {
-    nbdkit_error("size= and object-size= make a volume only together");
+    nbdkit_error("size= and object-size= belong together: a volume needs both");
     return false;
   }
   if (!settings.size_bytes)
@@ -244,7 +245,7 @@ bool check_place(const Settings &settings) {
 
 bool check_keys(const Settings &settings) {
   if (settings.access_key.empty() != settings.secret_key.empty()) {
-    nbdkit_error("access-key= and secret-key= belong together");
+    nbdkit_error("access-key= and secret-key= belong together: give both");
     return false;
   }
   if (settings.is_anonymous && !settings.access_key.empty()) {
@@ -331,33 +332,34 @@ bool complete(Settings &settings) {
 }
 
 const char *const PARAMETERS_HELP =
-    "bucket=<BUCKET>         Where the objects are.\n"
-    "key=<KEY>               The object to serve, read-only; of a volume, what the names of its\n"
-    "                        objects begin with: KEY/0000000000000000 is the first.\n"
+    "bucket=<BUCKET>         The bucket with the object or the volume.\n"
+    "key=<KEY>               The object to serve, read-only. For a volume, the beginning of its\n"
+    "                        objects' names: KEY/0000000000000000 is the first.\n"
     "size=<SIZE>             Serve a volume of this size, to read and write.\n"
-    "object-size=<SIZE>      Of each of the volume's objects.\n"
-    "access-key=<ID>         With secret-key=, and session-token=: the keys, instead of those of\n"
-    "secret-key=<SECRET>     the environment, of profile files, of the container or of the\n"
-    "session-token=<TOKEN>   machine. -, -FD and +FILE keep them out of ps.\n"
-    "profile=<NAME>          Of the files in ~/.aws, instead of $AWS_PROFILE.\n"
-    "anonymous=true          Sign nothing: the bucket is public.\n"
-    "endpoint-url=<URL>      Of a store that is not Amazon's.\n"
-    "region=<REGION>         Of the bucket, us-east-1 by default.\n"
-    "path-style=<BOOL>       Whether the bucket is in the URL's path, or in its host's name.\n"
-    "read-only=true          Do not write the volume.\n"
-    "single-writer=true      Nobody else writes the volume: write without conditions.\n"
+    "object-size=<SIZE>      The size of each of the volume's objects.\n"
+    "access-key=<ID>         The access key. By default, keys come from the environment, from\n"
+    "                        profile files, from the container or from the machine.\n"
+    "secret-key=<SECRET>     The secret key; -, -FD and +FILE keep it out of ps.\n"
+    "session-token=<TOKEN>   The session token, if the keys have one; as with secret-key=.\n"
+    "profile=<NAME>          The profile in ~/.aws to use, instead of $AWS_PROFILE.\n"
+    "anonymous=true          Do not sign requests: the bucket is public.\n"
+    "endpoint-url=<URL>      The store's URL, if it is not Amazon's.\n"
+    "region=<REGION>         The bucket's region, us-east-1 by default.\n"
+    "path-style=<BOOL>       Put the bucket in the URL's path (true) or host name (false).\n"
+    "read-only=true          Serve the volume read-only.\n"
+    "single-writer=true      Write without conditions: no other server writes to the volume.\n"
     "sse=<ALGORITHM>         Have the store encrypt what is written: AES256 or aws:kms.\n"
-    "sse-kms-key-id=<ID>     With that key.\n"
-    "connections=<N>         How many requests go on at once, 64 by default.\n"
-    "retries=<N>             How often a request that fails is tried again; by default, until\n"
-    "                        the deadline.\n"
-    "retry-delay=<TIME>      Before the first time, 500ms by default; then doubled.\n"
+    "sse-kms-key-id=<ID>     The key for aws:kms.\n"
+    "connections=<N>         How many requests may be sent at once, 64 by default.\n"
+    "retries=<N>             How often to retry a request that fails; by default, until the\n"
+    "                        deadline.\n"
+    "retry-delay=<TIME>      The pause before the first retry, 500ms by default; then doubled.\n"
     "timeout=<TIME>          How long the store may be silent, 30s by default.\n"
     "connect-timeout=<TIME>  How long to try to connect, 10s by default.\n"
-    "deadline=<TIME>         How long a request is tried in all, 60s by default.\n"
+    "deadline=<TIME>         How long to try a request in all, 60s by default.\n"
     "cainfo=<FILE>, capath=<DIRECTORY>\n"
     "                        Certificates to trust, instead of the system's.\n"
     "sslverify=false         Trust any certificate.\n"
-    "proxy=<URL>             Instead of $https_proxy and $http_proxy.";
+    "proxy=<URL>             The proxy, instead of $https_proxy and $http_proxy.";
 
 } // namespace s3

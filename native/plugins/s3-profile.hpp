@@ -1,4 +1,4 @@
-// Profiles in the files of AWS' tools: ~/.aws/credentials and ~/.aws/config.
+// Profiles in the files of AWS's tools: ~/.aws/credentials and ~/.aws/config.
 #ifndef ASYNCNBD_S3_PROFILE_HPP
 #define ASYNCNBD_S3_PROFILE_HPP
 
@@ -10,7 +10,7 @@ namespace s3 {
 
 using Profile = std::map<std::string, std::string>;
 
-/// A profile from both files; credentials overrides config. "" is the default profile. Nothing if
+/// A profile from both files; credentials overrides config. "" is the default profile. No value if
 /// neither file has it.
 std::optional<Profile> read_profile(const std::string &name);
 
@@ -20,7 +20,7 @@ std::string value_of(const Profile &profile, const char *name);
 /// Both files' names, for messages.
 std::string profile_files();
 
-/// The settings of one section of such a file's text, if it exists.
+/// The settings in one section of such a file's text, if the section exists.
 std::optional<Profile> parse_section(const std::string &text, const std::string &section);
 
 /// A small file's text without surrounding space; "" if it cannot be read.

@@ -9,25 +9,25 @@
 
 namespace s3 {
 
-// In one request. S3 takes 1000, but some stores remove one after the other, and must end in time:
-// they would go on after we have given up, and remove what has been written meanwhile.
+// By one request. S3 allows 1000, but some stores remove objects one after the other. They must be
+// done before we give up: otherwise they would go on, and remove what has been written meanwhile.
 constexpr size_t MOST_REMOVALS = 100;
 
 struct Removal {
   std::string name;
-  std::string etag; // "": whatever the object's version is
+  std::string etag; // "": any version
 };
 
 std::string removals_document(std::span<const Removal> removals);
 
 enum class Removed {
-  yes,     // it is not there any more
+  yes,     // it does not exist any more
   refused, // it has another ETag
   failed,  // for another reason, such as an overload
 };
 
-/// What the answer says, by name. Names that are missing there have not been removed, as far as we
-/// know.
+/// What the answer says of each object, by name. An object that it does not name counts as not
+/// removed.
 std::map<std::string, Removed> removals_in(std::string_view document);
 
 } // namespace s3

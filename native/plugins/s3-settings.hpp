@@ -16,11 +16,11 @@ struct Settings {
   std::optional<uint64_t> size_bytes; // of a volume
   std::optional<uint64_t> object_bytes;
 
-  std::string access_key; // "": looked for like AWS's tools do
+  std::string access_key; // "": keys are looked for as AWS's tools do
   std::string secret_key;
   std::string session_token;
   std::string profile;
-  bool is_profile_given = false; // by parameter: it overrides the environment
+  bool is_profile_given = false; // by the parameter, which overrides the environment
   bool is_anonymous = false;
 
   std::string endpoint_url; // "": Amazon's
@@ -33,12 +33,13 @@ struct Settings {
   std::string sse_kms_key_id;
 
   http::Settings http;
-  http::Retry retry{.attempts = 10'000}; // in effect limited by the deadline
+  http::Retry retry{.attempts = 10'000}; // so many that only the deadline limits them
 };
 
 /// Takes one parameter. False on failure, after nbdkit_error().
 bool set_parameter(Settings &settings, const std::string &key, const std::string &value);
-/// After the last one: adds settings from the environment and the profile's files.
+/// Call it after the last parameter: adds settings from the environment and the profile's files.
+/// False on failure, after nbdkit_error().
 bool complete(Settings &settings);
 
 extern const char *const PARAMETERS_HELP;

@@ -9,13 +9,13 @@ namespace s3 {
 
 namespace {
 
-/// Names settings that AWS's tools support and this plugin does not, so that nobody wonders where
-/// the keys are.
+/// Names a setting that AWS's tools support and this plugin does not, so that its user knows why
+/// there are no keys.
 std::string unknown_kind(const Profile &values) {
   for (const char *name : {"credential_process", "sso_session", "sso_start_url", "role_arn"}) {
     if (!value_of(values, name).empty())
       return std::string("its ") + name +
-             " is not supported; have `aws configure export-credentials` write keys";
+             " is not supported; use the keys that `aws configure export-credentials` prints";
   }
   return "";
 }
@@ -44,7 +44,7 @@ Answer keys_of_environment(const Settings &) {
   if (keys.id.empty() && keys.secret.empty())
     return {};
   if (keys.id.empty() || keys.secret.empty())
-    return {{}, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together in the environment"};
+    return {{}, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together: set both"};
   return {keys, ""};
 }
 

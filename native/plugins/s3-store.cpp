@@ -39,7 +39,7 @@ std::string encoded(std::string_view text, std::string_view kept) {
 // ---- opening ------------------------------------------------------------------------------------
 
 std::unique_ptr<Store> Store::open(const Settings &settings) {
-  if (http::library() == nullptr) // which takes URLs apart, too
+  if (http::library() == nullptr) // set_origin() needs it, too, to parse URLs
     return nullptr;
   std::unique_ptr<Store> store(new Store(settings));
   if (!store->set_origin())
@@ -63,8 +63,8 @@ bool Store::set_origin() {
   const std::optional<http::Url> url = http::parse_url(endpoint);
   if (!url || !url->user.empty() || !url->password.empty() ||
       endpoint.find_first_of("?#") != std::string::npos) {
-    nbdkit_error("endpoint-url=%s: use http://HOST[:PORT] or https://HOST[:PORT]; keys have their "
-                 "own parameters",
+    nbdkit_error("endpoint-url=%s: use http://HOST[:PORT] or https://HOST[:PORT]; give keys by "
+                 "access-key= and secret-key=",
                  http::printable(endpoint).c_str());
     return false;
   }
@@ -104,13 +104,13 @@ namespace {
 
 constexpr std::string_view TOKEN_HEADER = "x-amz-security-token: ";
 constexpr unsigned ATTEMPTS_AT_START = 4; // over about 4 s
-// Occasional failures log at most two lines in this time.
+// At most one outage is logged in this time: a line when it begins, and one when it ends.
 constexpr std::chrono::seconds BETWEEN_OUTAGES{10};
 constexpr std::chrono::seconds QUIET_TIME{1};
 
 } // namespace
 
-// Before each attempt: keys may have been renewed since the last one.
+// Called before each attempt, because keys may have been renewed since the last one.
 void Store::sign(http::Request &request) const {
   const std::shared_ptr<const Signer> signer = credentials_.current();
   request.signature = signer->signature;
@@ -125,7 +125,7 @@ void Store::take_retry(const http::Response &response) const {
   const bool is_refusal = response.failure == http::Failure::none && response.status < 500 &&
                           response.status != 408 && response.status != 429;
   if (is_refusal)
-    return; // expired keys or a condition are not an outage
+    return; // expired keys or a failed condition are not an outage
   last_retry_ = http::Clock::now();
   if (is_away_ || last_retry_ < away_since_ + BETWEEN_OUTAGES)
     return;
@@ -134,8 +134,8 @@ void Store::take_retry(const http::Response &response) const {
   warn_operator("s3: " + server_ + ": " + http::explain(response) + "; retrying");
 }
 
-/// Other requests may still fail. So the outage ends only with the success of a request that has
-/// failed before, or after a time without failures.
+/// An answer alone does not end an outage, because other requests may still fail. It ends when a
+/// request that has failed before succeeds, or after a time without failures.
 void Store::take_answer(const http::Response &response) const {
   if (!is_away_)
     return;
@@ -147,7 +147,7 @@ void Store::take_answer(const http::Response &response) const {
   warn_operator("s3: " + server_ + ": answers again, after " + std::to_string(seconds) + " s");
 }
 
-/// Temporary failures that have a status for wrong requests.
+/// Whether the failure is temporary although its status is one for wrong requests.
 bool Store::is_passing(const http::Response &response) const {
   if (response.status != 400 && response.status != 403 && response.status != 409)
     return false;
@@ -166,9 +166,8 @@ http::Request Store::object(http::Method method, std::string_view key) const {
   request.retry.again = http::Again::safely;
   if (is_starting_.load(std::memory_order_acquire))
     request.retry.attempts = std::min(request.retry.attempts, ATTEMPTS_AT_START);
-  // Always sent, because libcurl before version 8 does not send what it has signed of a body. A
-  // digest of the body would take more processor time than the rest of a PUT; TLS protects the
-  // body.
+  // Always sent, because libcurl before version 8 does not send the digest of the body that it has
+  // signed. A digest would take more processor time than the rest of a PUT; TLS protects the body.
   if (!settings_.is_anonymous)
     request.headers.emplace_back("x-amz-content-sha256: UNSIGNED-PAYLOAD");
   request.prepare = [this](http::Request &attempt) { sign(attempt); };
@@ -196,11 +195,11 @@ http::Request Store::put(std::string_view key, std::span<const char> body) const
 
 http::Request Store::remove(std::string_view document) const {
   http::Request request = object(http::Method::post, "");
-  request.url = bucket_url_ + "?delete="; // without = libcurl would sign another URL
+  request.url = bucket_url_ + "?delete="; // without the "=", libcurl would sign another URL
   request.body = document;
   request.headers.emplace_back("Content-Type: application/xml");
-  request.headers.push_back("Content-MD5: " + content_md5(document)); // no store does without
-  request.text_limit = 4 << 20; // names of up to 1 KiB, with what is said of them
+  request.headers.push_back("Content-MD5: " + content_md5(document)); // stores require it
+  request.text_limit = 4 << 20; // names of up to 1 KiB, each with its result
   return request;
 }
 
@@ -225,7 +224,7 @@ std::string Store::code_of(const http::Response &response) {
 
 namespace {
 
-/// How far this machine's clock is off: "20 minutes behind".
+/// How wrong this machine's clock is: "20 minutes behind".
 std::string clock_difference(const std::string &date) {
   std::tm parts{};
   if (strptime(date.c_str(), "%a, %d %b %Y %H:%M:%S GMT", &parts) == nullptr)
@@ -247,7 +246,7 @@ int error_of(const http::Response &response, const std::string &code) {
   return EIO;
 }
 
-/// The bucket's region, if the store says that it is another one.
+/// The bucket's region, if the store names another than `region`; else "".
 std::string other_region(const http::Response &response, const std::string &region) {
   std::string named = response.field(http::Field::bucket_region);
   if (named.empty())
@@ -255,7 +254,7 @@ std::string other_region(const http::Response &response, const std::string &regi
   return named == region ? "" : named;
 }
 
-/// The meaning of codes that need no other text; else "".
+/// The meaning of a code that says it all; else "".
 std::string meaning_of(const std::string &code) {
   struct Meaning {
     std::string_view code;
@@ -275,13 +274,13 @@ std::string meaning_of(const std::string &code) {
   return found == std::end(MEANINGS) ? "" : found->text;
 }
 
-/// For other codes: the store's own text.
+/// For other codes: the status, the code, and the store's own text.
 std::string words_of(const http::Response &response, const std::string &code) {
   const std::string said = text_of(response.text, "Message");
   std::string words = http::explain(response);
   if (!code.empty())
     words += ", " + code;
-  // Some stores repeat what they were sent, which must not be logged.
+  // Some stores repeat in it what they were sent, which must not be logged.
   if (!said.empty() && said.size() < 200 && code != "AuthorizationHeaderMalformed")
     words += ": " + said;
   return words;

@@ -23,7 +23,7 @@ struct Problem {
 
 class Store {
 public:
-  /// Finds keys; does not contact the store yet. Null on failure, after nbdkit_error().
+  /// Gets keys; does not contact the store yet. Null on failure, after nbdkit_error().
   static std::unique_ptr<Store> open(const Settings &settings);
   ~Store() { stop(); }
   Store(const Store &) = delete;
@@ -42,23 +42,26 @@ public:
   /// Lists at most `most` objects whose names begin with `prefix` and sort after `after`.
   http::Request list(std::string_view prefix, std::string_view after, unsigned most) const;
 
-  /// For a response that is not a success. `what`: "cannot read the object K"; `key`: which object.
+  /// The problem with a response that is not a success. `what` is what failed, such as "cannot read
+  /// the object K"; `key` is the object's.
   Problem problem(const http::Response &response, const std::string &what,
                   const std::string &key = "") const;
   /// S3's name for the error: "NoSuchKey", or "".
   static std::string code_of(const http::Response &response);
-  /// A 404 from a proxy, or for another reason, does not mean that the object's bytes are zeroes.
+  /// Whether the object does not exist. Other 404s, such as one from a proxy, do not say so, and
+  /// then the object's bytes must not be read as zeroes.
   static bool is_missing(const http::Response &response) {
     return response.failure == http::Failure::none && response.status == 404 &&
            code_of(response) == "NoSuchKey";
   }
-  /// The answer to a HEAD has no document that would tell why; the request that follows it has a
-  /// condition, or removes the object.
+  /// The same for a HEAD, whose answer has no document that says why. This is safe because the next
+  /// request has a condition, or removes the object.
   static bool is_missing_to_head(const http::Response &response) {
     return response.failure == http::Failure::none && response.status == 404;
   }
 
-  /// From now on requests are retried until the deadline. Before, the operator waits for the start.
+  /// From now on requests are retried until the deadline. Before, there are only a few attempts,
+  /// because the operator waits for the start.
   void has_started() { is_starting_.store(false, std::memory_order_release); }
   /// Ends all requests. Call it before anything that they refer to is destroyed.
   void stop();

@@ -16,7 +16,7 @@ namespace s3 {
 
 namespace {
 
-// While the objects of these are removed, no further ones are listed.
+// While the objects of so many pages are removed, no further pages are listed.
 constexpr unsigned MOST_PAGES = 4;
 
 class Sweep : public std::enable_shared_from_this<Sweep> {
@@ -74,7 +74,7 @@ private:
     objects_.remove(listing.objects, asked_at, page);
   }
 
-  /// Of a page, on any thread.
+  /// Called when the objects of a page are removed, on any thread.
   void take_end(int error) {
     std::optional<uint64_t> next;
     {
@@ -94,8 +94,8 @@ private:
   const uint64_t end_;
   const std::shared_ptr<Parts> parts_;
   std::mutex mutex_;
-  unsigned pages_ = 0;           // under mutex_: whose objects are being removed
-  std::optional<uint64_t> next_; // under mutex_: where to go on when one of them has ended
+  unsigned pages_ = 0;           // guarded by mutex_: pages whose objects are being removed
+  std::optional<uint64_t> next_; // guarded by mutex_: where to go on when a page is done
 };
 
 } // namespace

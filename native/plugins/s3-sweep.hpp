@@ -1,4 +1,4 @@
-// Removes all objects of a range of a volume: it lists them, a page at a time.
+// Removes all objects in a range of a volume: lists them, a page at a time.
 #ifndef ASYNCNBD_S3_SWEEP_HPP
 #define ASYNCNBD_S3_SWEEP_HPP
 
@@ -11,8 +11,8 @@
 
 namespace s3 {
 
-/// The objects [first, end). `parts` are given up when all are removed. Throws std::bad_alloc if it
-/// has not begun.
+/// Removes the objects [first, end), and releases `parts` when all are removed. Throws
+/// std::bad_alloc if it has not begun.
 void sweep(Store &store, const Layout &layout, Objects &objects, uint64_t first, uint64_t end,
            const std::shared_ptr<Parts> &parts);
 

@@ -1,4 +1,5 @@
-// The version of each object that this server expects in the store: the condition of its writes.
+// The version of each object that this server expects in the store. That is the condition of its
+// writes.
 #ifndef ASYNCNBD_S3_VERSIONS_HPP
 #define ASYNCNBD_S3_VERSIONS_HPP
 
@@ -13,12 +14,12 @@ struct Version {
   enum class State { unknown, absent, present };
   State state = State::unknown;
   std::string etag; // in the form for conditions
-  /// It comes from an answer about this object itself: if the store later has another, somebody
-  /// else has written. A listing only gives a hint, which a condition may prove wrong.
+  /// It comes from an answer about this object itself, so if the store later has another version,
+  /// there is another writer. A list only gives a hint, which a condition may prove wrong.
   bool is_certain = false;
 };
 
-/// A bounded memory: the store is asked again about forgotten objects.
+/// Remembers a limited number of versions: the store is asked again about forgotten objects.
 class Versions {
 public:
   Version get(uint64_t object) const {
@@ -40,13 +41,13 @@ public:
   }
   void set_absent(uint64_t object) { set(object, {Version::State::absent, "", true}); }
   void forget(uint64_t object) { set(object, {}); }
-  /// From a listing; does not replace what is known.
+  /// A version from a list. Does not replace what is known.
   void hint(uint64_t object, std::string etag) {
     std::lock_guard lock(mutex_);
     if (versions_.size() < MOST)
       versions_.try_emplace(object, Version{Version::State::present, std::move(etag), false});
   }
-  /// All existing objects have been hinted at.
+  /// Call it when hint() was called for all objects that exist.
   void others_are_absent() { unlisted_ = Version::State::absent; }
 
 private:

@@ -12,9 +12,9 @@ namespace s3 {
 
 namespace {
 
-// At the start, all objects of this many pages of 1000 are checked; the others when they are used.
+// At the start, all objects in this many pages of 1000 are checked; others when they are used.
 constexpr unsigned PAGES_AT_START = 64;
-// From this many objects on, a listing finds the existing ones with one request.
+// To remove this many objects or more, those that exist are listed first, with one request.
 constexpr uint64_t LIST_FROM = 4;
 constexpr unsigned PAGES_OF_STATUS = 4; // clients ask again for the rest
 
@@ -55,8 +55,8 @@ bool Volume::check_objects(const Listing &listing) const {
   }
   for (const Listed &listed : listing.objects) {
     if (listed.object >= layout_.objects()) {
-      nbdkit_error("the volume has the object %s, past the end according to size=: size= is too "
-                   "small, or object-size= is not the volume's",
+      nbdkit_error("the volume has the object %s, which is past the end that size= gives: size= is "
+                   "too small, or object-size= is wrong",
                    layout_.name(listed.object).c_str());
       return false;
     }
@@ -79,7 +79,7 @@ bool Volume::start() {
   if (was_empty_ && settings.is_readonly)
     return refuse_empty();
   if (was_empty_)
-    warn_operator(layout_.prefix + ": there are no objects: an empty disk");
+    warn_operator(layout_.prefix + ": there are no objects, so the disk is empty");
   if (settings.is_readonly || settings.single_writer)
     return true;
   const std::optional<Conditions> conditions = find_conditions(store_, layout_.prefix);
@@ -93,9 +93,9 @@ bool Volume::start() {
   return true;
 }
 
-// Nobody wants to read an empty disk, and a key is easily mistyped.
+// Nobody wants to read an empty disk: key= is probably wrong.
 bool Volume::refuse_empty() const {
-  nbdkit_error("%s: there are no objects in the bucket \"%s\", and nothing to read: check key=",
+  nbdkit_error("%s: there are no objects in the bucket \"%s\", so nothing to read: check key=",
                layout_.prefix.c_str(), store_.settings().bucket.c_str());
   return false;
 }
@@ -161,7 +161,8 @@ void Volume::send(Reads::Group given) {
   store_.client().submit(std::move(request));
 }
 
-/// 0 for the right bytes, and for an object that is not there: zeroes. Otherwise the log says why.
+/// 0 if the bytes are right, or if the object does not exist, which means zeroes. Otherwise an
+/// errno, and the log says why.
 int Volume::error_of(const Reads::Group &group, const http::Response &response) const {
   if (Store::is_missing(response))
     return 0;
@@ -180,8 +181,7 @@ int Volume::error_of(const Reads::Group &group, const http::Response &response) 
   }
   if (response.status != 206 || response.received != group.count ||
       !is_range(range, group.offset % layout_.object_bytes, group.count, layout_.object_bytes)) {
-    nbdkit_error("the store does not answer with the range that it was asked for, of the object %s",
-                 name.c_str());
+    nbdkit_error("the store did not send the requested range of the object %s", name.c_str());
     return EIO;
   }
   return 0;
@@ -203,7 +203,7 @@ void Volume::write(nbdkit::WriteRequest request) {
   with_parts(parts, [&] { change_pieces(offset, count, data, parts); });
 }
 
-// ---- zeroes: objects that are not there ---------------------------------------------------------
+// ---- zeroes: objects that do not exist ----------------------------------------------------------
 
 void Volume::remove_whole(uint64_t first, uint64_t end, const PartsPtr &parts) {
   if (end - first >= LIST_FROM)
@@ -217,7 +217,7 @@ void Volume::trim(nbdkit::TrimRequest request) {
   const uint64_t first = (request.offset() + bytes - 1) / bytes;
   const uint64_t end = (request.offset() + request.count()) / bytes;
   const PartsPtr parts = answer_later(std::move(request));
-  if (first < end) // a part of an object frees nothing
+  if (first < end) // trimming a part of an object would free nothing
     with_parts(parts, [&] { remove_whole(first, end, parts); });
 }
 
@@ -233,7 +233,7 @@ void Volume::zero(nbdkit::ZeroRequest request) {
   }
   const PartsPtr parts = answer_later(std::move(request));
   with_parts(parts, [&] {
-    if (first > last) // inside of one object
+    if (first > last) // inside one object
       return change_pieces(begin, end - begin, nullptr, parts);
     change_pieces(begin, first * bytes - begin, nullptr, parts);
     if (first < last)

@@ -1,4 +1,4 @@
-// A volume of objects of one size as a disk; nbdkit's S3 plugin has the same layout.
+// A volume of equally large objects as a disk, with the same layout as nbdkit's S3 plugin.
 #ifndef ASYNCNBD_S3_VOLUME_HPP
 #define ASYNCNBD_S3_VOLUME_HPP
 
@@ -41,7 +41,7 @@ private:
     uint32_t end;
     uint32_t done; // bytes of the request before it
   };
-  /// A piece of an object that a request reads. Destroyed without a result, it has failed.
+  /// A piece of an object that a request reads. If it is destroyed without a result, it has failed.
   class PieceRead {
   public:
     PieceRead(std::span<char> buffer, PartsPtr parts) : buffer_(buffer), parts_(std::move(parts)) {}
@@ -78,7 +78,7 @@ private:
   const Layout layout_;
   Objects objects_;
   Reads reads_;
-  std::atomic<bool> was_empty_{false}; // until a write is known
+  std::atomic<bool> was_empty_{false}; // it had no objects when it was last listed
 };
 
 } // namespace s3

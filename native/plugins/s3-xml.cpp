@@ -8,7 +8,7 @@ namespace s3 {
 
 namespace {
 
-/// Appends it as UTF-8; nothing for an invalid character.
+/// Appends a character as UTF-8; an invalid one is left out.
 void append_character(std::string &text, uint32_t code) {
   if (code == 0 || code > 0x10ffff || (code >= 0xd800 && code <= 0xdfff))
     return;
@@ -56,11 +56,11 @@ bool append_entity(std::string &text, std::string_view name) {
   return character != '\0';
 }
 
-constexpr size_t LONGEST_NAME = 16; // of an entity, with the ';'
+constexpr size_t LONGEST_NAME = 16; // of an entity, including the ';'
 
 struct Element {
   std::string_view inner;
-  size_t end; // after its end
+  size_t end; // after the end tag
 };
 
 std::optional<Element> find_element(std::string_view document, std::string_view name, size_t from) {
@@ -100,7 +100,7 @@ std::string text_of(std::string_view document, std::string_view name) {
   size_t at = 0;
   while (at < inner.size()) {
     const size_t begin = inner[at] == '&' ? at : std::string_view::npos;
-    const std::string_view name = // at most: the answer may have millions of '&'
+    const std::string_view name = // not the whole rest: the answer may have millions of '&'
         begin == std::string_view::npos ? std::string_view()
                                         : inner.substr(begin + 1, LONGEST_NAME);
     const size_t end = name.find(';');

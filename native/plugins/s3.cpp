@@ -13,7 +13,7 @@
 
 namespace {
 
-/// For one client; all share one disk.
+/// What one client has open; all share one disk.
 class Export {
 public:
   explicit Export(std::shared_ptr<s3::Disk> disk) : disk_(std::move(disk)) {}
@@ -57,7 +57,7 @@ public:
       throw nbdkit::Reported(EINVAL);
   }
 
-  /// Errors are reported before anybody connects.
+  /// Opens the disk here, so that errors are reported before a client connects.
   void get_ready() {
     store_ = s3::Store::open(settings_);
     if (store_ == nullptr)

@@ -282,7 +282,10 @@ describe("what is wrong with keys is said at start:", () => {
     [{}, "there are no keys for the store: give access-key= and secret-key="],
     [{ AWS_ACCESS_KEY_ID: "a" }, "AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY belong together"],
     [{ AWS_CONTAINER_CREDENTIALS_FULL_URI: "http://example.com/" }, "must be an https URL"],
-    [{ AWS_CONTAINER_CREDENTIALS_FULL_URI: "http://127.0.0.1:1/" }, "the container's credentials:"],
+    [
+      { AWS_CONTAINER_CREDENTIALS_FULL_URI: "http://127.0.0.1:1/" },
+      "the container's credential service:",
+    ],
     [{ AWS_WEB_IDENTITY_TOKEN_FILE: "/nosuch" }, "needs AWS_ROLE_ARN"],
     [
       { AWS_WEB_IDENTITY_TOKEN_FILE: "/nosuch", AWS_ROLE_ARN: "arn" },

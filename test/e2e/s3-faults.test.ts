@@ -92,7 +92,7 @@ describe("another server in place of the store", () => {
     });
     expect((await client.read(0n, 512)).error).toBe(0);
     expect((await client.read(512n, 512)).error).toBe(ERRNO.EIO);
-    expect(server.stderr()).toContain("does not answer with the range that it was asked for");
+    expect(server.stderr()).toContain("did not send the requested range");
   });
 });
 
@@ -213,7 +213,7 @@ describe("stubs of stores:", () => {
       { status: 418, body: errorDocument("Teapot", "<Message>Tea &amp; milk</Message>") },
       "Teapot: Tea & milk",
     ],
-    ["no S3 at all", { status: 200, body: "hello" }, "does not answer with ranges"],
+    ["no S3 at all", { status: 200, body: "hello" }, "did not send the requested range"],
   ])("%s", async (_, fate, words) => {
     expect(await refusal(await answers(fate), `bucket=${BUCKET}`, "key=x")).toContain(words);
   });
@@ -282,7 +282,7 @@ describe("stubs of stores:", () => {
     proxy.fate = ({ method }) =>
       method === "PUT" ? { status: 403, body: errorDocument("AccessDenied") } : "pass";
     const volume = newVolume();
-    expect(await refusal(proxy.url, ...volume)).toContain("(read-only=true would only read it)");
+    expect(await refusal(proxy.url, ...volume)).toContain("(read-only=true only reads it)");
     await s3.store.put(BUCKET, `volume${volumes}/0000000000000000`, randomBytes(OBJECT));
     const client = await connect(await serve(proxy.url, ...volume, "read-only=true"));
     expect(client.flags & EXPORT_FLAG.READ_ONLY).toBe(EXPORT_FLAG.READ_ONLY);

@@ -283,7 +283,7 @@ describe("mistakes are reported at the start", () => {
   test.each([
     [["key=x", "bucket="], "bucket= is missing"],
     [[], "key= is missing"],
-    [["key=x", "size=1M"], "size= and object-size= make a volume only together"],
+    [["key=x", "size=1M"], "size= and object-size= belong together"],
     [["key=x", "size=1M", "object-size=60K"], "size= must be a multiple of object-size="],
     [["key=x", "size=1G", "object-size=1G"], "object-size=: at most 64M"],
     [["key=x", "nosuch=1"], 'unknown parameter "nosuch"'],
@@ -315,7 +315,7 @@ describe("mistakes are reported at the start", () => {
     const words = "there are no objects";
     expect(await refusal(...volumeOf(key), "read-only=true")).toContain(`${key}/: ${words}`);
     const writer = await serve(...volumeOf(key));
-    expect(writer.stderr()).toMatch(`warning: ${key}/: ${words}: an empty disk`);
+    expect(writer.stderr()).toMatch(`warning: ${key}/: ${words}, so the disk is empty`);
     const readonly = await startServer(["s3", ...place, ...volumeOf(key)], {
       env,
       options: ["-r"],
@@ -331,12 +331,12 @@ describe("mistakes are reported at the start", () => {
     const key = newKey();
     await s3.store.put(BUCKET, nameOf(key, 2), randomBytes(1000));
     expect(await refusal(...volumeOf(key))).toContain(
-      `${nameOf(key, 2)} has 1000 bytes, and object-size= is 65536`,
+      `${nameOf(key, 2)} has 1000 bytes, but object-size= is 65536`,
     );
     const long = newKey();
     await s3.store.put(BUCKET, nameOf(long, 64), randomBytes(OBJECT));
     expect(await refusal(...volumeOf(long))).toContain(
-      `${nameOf(long, 64)}, past the end according to size=`,
+      `${nameOf(long, 64)}, which is past the end that size= gives`,
     );
   });
 
