@@ -1,5 +1,5 @@
-/* A disk in memory that answers each request after a set time: a slow device to test clients, and
- * a model for plugins of the asynchronous thread model.
+/* A disk in memory that answers each request after a set time: a slow device to test clients with,
+ * and a model for plugins with the asynchronous thread model.
  *
  * One thread serves any number of requests in flight: each waits in a queue until it is due, and
  * the thread replies to all that are due. As all reads take the same time, and so do all writes,
@@ -20,7 +20,7 @@
 
 #define NANOSECONDS UINT64_C(1000000000)
 
-/* A request that waits. data and count are only for reads. */
+/* A request that waits. Only reads have data and count. */
 struct waiting {
   struct waiting *next;
   void *conn;
@@ -43,7 +43,7 @@ struct disk {
   uint8_t *memory;
 
   pthread_mutex_t lock;       /* guards what follows */
-  pthread_cond_t earlier_due; /* or stopping */
+  pthread_cond_t earlier_due; /* a request is due before all others, or stopping is set */
   struct queue queues[KINDS];
   struct waiting *unused; /* requests to reuse */
   bool stopping;
@@ -66,7 +66,7 @@ static uint64_t now_ns(void) {
 
 /* ---- parameters --------------------------------------------------------------------------- */
 
-/* "64ms", "500us", "2s" or "2", up to an hour. */
+/* Parses "64ms", "500us", "2s" or "2", up to an hour. */
 static int parse_delay(const char *key, const char *value, uint64_t *delay_ns) {
   static const struct {
     const char *name;
@@ -82,7 +82,7 @@ static int parse_delay(const char *key, const char *value, uint64_t *delay_ns) {
       return 0;
     }
   }
-  nbdkit_error("%s=%s: use a whole number and s, ms, us or ns, up to an hour", key, value);
+  nbdkit_error("%s=%s: use a whole number with s, ms, us or ns, up to an hour", key, value);
   return -1;
 }
 
@@ -134,7 +134,7 @@ static int delay_get_ready(void) {
 
 /* ---- the thread --------------------------------------------------------------------------- */
 
-/* Lent data is the disk's own memory, which stays. */
+/* Lent data is the disk's own memory, which is not released. */
 static void nothing_to_release(void *opaque) {
   (void)opaque;
 }
@@ -157,11 +157,11 @@ static struct waiting *take_due(struct disk *disk, uint64_t now) {
   return chain;
 }
 
-/* Without the lock: a reply calls back into the server. */
+/* Call without the lock, because a reply calls into the server. */
 static void reply_to(const struct waiting *chain) {
   nbdkit_async_batch_begin();
   for (; chain != NULL; chain = chain->next) {
-    /* If a reply is refused, the client has gone, so nobody needs to know. */
+    /* If a reply is refused, the client has gone, and there is nothing to do. */
     if (chain->data != NULL)
       nbdkit_async_reply_read_lent(chain->conn, chain->reqid, chain->count, chain->data,
                                    nothing_to_release, NULL);
@@ -211,7 +211,7 @@ static void *reply_when_due(void *opaque) {
   return NULL;
 }
 
-/* Threads may not be started before this: a server in the background is another process. */
+/* A plugin may not start threads before this: a server in the background is a forked process. */
 static int delay_after_fork(void) {
   struct disk *disk = this_disk();
   pthread_condattr_t attributes;
@@ -296,7 +296,7 @@ static int reply_later(struct disk *disk, enum kind kind, void *conn, uint64_t r
   *request = (struct waiting){NULL, conn, reqid, now_ns() + queue->delay_ns, data, count};
   *queue->end = request;
   queue->end = &request->next;
-  if (is_first) /* the thread may be waiting for a later one */
+  if (is_first) /* the thread may wait for a request that is due later */
     pthread_cond_signal(&disk->earlier_due);
   pthread_mutex_unlock(&disk->lock);
   return 0;
@@ -308,7 +308,7 @@ static int delay_pread(void *conn, uint64_t reqid, bool flush, void *handle, voi
   struct disk *disk = handle;
   if (disk->queues[READS].delay_ns > 0)
     return reply_later(disk, READS, conn, reqid, disk->memory + offset, count);
-  /* A reply inside the callback works too; if it fails, the server knows why. */
+  /* A reply inside the callback works, too; if it fails, the server knows why. */
   nbdkit_async_reply_read_lent(conn, reqid, count, disk->memory + offset, nothing_to_release, NULL);
   return 0;
 }
@@ -353,16 +353,16 @@ static struct nbdkit_plugin plugin = {
     .version = "1.0.0",
     .longname = "asyncnbd delayed memory plugin",
     .description =
-        "A disk in memory that answers after a set time, any number of requests at once.",
+        "A disk in memory that answers any number of requests at once, each after a set time.",
     .load = delay_load,
     .unload = delay_unload,
     .config = delay_config,
     .config_complete = delay_config_complete,
     .config_help =
-        "size=<SIZE>             Size of the disk (required).\n"
+        "size=<SIZE>             (required) The size of the disk.\n"
         "delay=<TIME>            How long each request takes, 0 by default: 64ms, 2s, …\n"
-        "read-delay=<TIME>       The same for reads only.\n"
-        "write-delay=<TIME>      The same for all other requests.",
+        "read-delay=<TIME>       The same, for reads only.\n"
+        "write-delay=<TIME>      The same, for all other requests.",
     .open = delay_open,
     .get_size = delay_get_size,
     .can_fua = delay_can_fua,

@@ -1,4 +1,4 @@
-// Opens a library that a plugin uses if it exists at run time, and looks up its functions once.
+// Opens a library that a plugin needs only at run time, and looks up its functions once.
 #ifndef ASYNCNBD_FOUND_LIBRARY_HPP
 #define ASYNCNBD_FOUND_LIBRARY_HPP
 
@@ -7,15 +7,16 @@
 
 namespace found {
 
-/// It gets the system's OpenSSL instead of Node's, except under sanitizers, which do not allow
-/// that. Null: see dlerror().
+/// Opens a library so that it uses the system's OpenSSL instead of Node's, except under sanitizers,
+/// which do not allow RTLD_DEEPBIND. Null on failure: see dlerror().
 inline void *open_library(const char *name) {
   const bool is_sanitized = dlsym(RTLD_DEFAULT, "__asan_init") != nullptr ||
                             dlsym(RTLD_DEFAULT, "__tsan_init") != nullptr;
   return dlopen(name, RTLD_NOW | RTLD_LOCAL | (is_sanitized ? 0 : RTLD_DEEPBIND));
 }
 
-/// Calls `load` until it succeeds once; the result is never freed. Null if it has failed.
+/// The library that `load` has filled in. Calls `load` until it succeeds once; the result is never
+/// freed. Null if it has failed this time.
 template <typename Library> const Library *load_once(bool (*load)(Library &)) {
   static std::mutex mutex;
   static Library loaded;

@@ -14,12 +14,12 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25 /* since Linux 6.1; older kernels refuse it */
 #endif
-/* Each may take an entry of its own in the process's list of mappings, which is limited. */
+/* Each huge page may take an entry in the process's list of mappings, whose length is limited. */
 #define MAX_HUGE_CHUNKS 16384
-/* After this many failures in a row, the system has no huge pages. */
+/* After this many failures in a row, huge pages are not tried any more. */
 #define MAX_HUGE_FAILURES 16
 
-/* Address space for chunks, handed out one after the other. */
+/* Address space for chunks, which get their places one after the other. */
 struct arena {
   struct arena *previous;
   uint8_t *space; /* ARENA_BYTES */
@@ -61,7 +61,7 @@ static uint8_t *new_memory(struct disk *disk) {
   return arena->base + arena->used_chunks++ * CHUNK_BYTES;
 }
 
-/* The same, but makes missing nodes; call with arena_lock held. NULL if memory is short. */
+/* Like find_place, but makes missing nodes; call with arena_lock held. NULL if memory is short. */
 static struct chunk *make_place(struct disk *disk, uint64_t chunk_number) {
   _Atomic(struct middle *) *middle_slot = &disk->top[chunk_number >> (LEAF_BITS + MIDDLE_BITS)];
   struct middle *middle = atomic_load_explicit(middle_slot, memory_order_relaxed);
@@ -98,7 +98,7 @@ struct chunk *memory_make_chunk(struct disk *disk, uint64_t offset) {
     return chunk;
   pthread_mutex_lock(&disk->arena_lock);
   chunk = make_place(disk, offset >> CHUNK_BITS);
-  /* Or another thread was faster. */
+  /* Unless another thread was faster. */
   if (chunk != NULL && atomic_load_explicit(&chunk->memory, memory_order_relaxed) == NULL) {
     uint8_t *memory = new_memory(disk);
     if (memory == NULL)
@@ -125,7 +125,7 @@ void memory_make_huge(struct chunk *chunk) {
     atomic_fetch_add(&huge_failures, 1);
 }
 
-/* Called before a part is trimmed: the next write there must not bring back the whole huge page. */
+/* Called before a part is trimmed, so that a later write there does not allocate a huge page. */
 static void make_small(struct chunk *chunk) {
   if (!atomic_load(&chunk->is_huge) || !atomic_exchange(&chunk->is_huge, false))
     return;
@@ -157,7 +157,7 @@ void memory_mark_written(struct chunk *chunk, uint64_t begin, uint64_t length) {
     memory_make_huge(chunk);
 }
 
-/* Before its pages [first, end) are trimmed. */
+/* Called before the chunk's pages [first, end) are trimmed. */
 static void mark_trimmed(struct chunk *chunk, unsigned first, unsigned end) {
   unsigned removed = 0;
   for (unsigned word = first / WORD_PAGES; word * WORD_PAGES < end; word++) {

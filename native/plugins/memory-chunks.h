@@ -1,12 +1,12 @@
 /* The chunks of a disk in memory: finds them, makes them, and knows which parts were written.
  *
  * The disk is divided into chunks of 2 MiB. A chunk gets its place in the address space when it is
- * first written and keeps it until the plugin is unloaded; the kernel gives memory to the pages of
- * it that are written, and takes it back when they are trimmed. So readers need no lock: what they
- * find in the tree below stays mapped, whatever other threads do.
+ * first written, and keeps it until the plugin is unloaded. The kernel gives memory to those of its
+ * pages that are written, and takes the memory back when they are trimmed. So readers need no lock:
+ * what they find in the tree below stays mapped, whatever other threads do.
  *
  * When all pages of a chunk have been written, it becomes one huge page, which is quicker to map
- * and to send. Earlier that would be a waste, as one written byte would cost 2 MiB.
+ * and to send. Doing so earlier would be a waste: one written byte would take 2 MiB.
  */
 #ifndef MEMORY_CHUNKS_H
 #define MEMORY_CHUNKS_H
@@ -17,7 +17,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 
-#define CHUNK_BITS 21 /* that of a huge page */
+#define CHUNK_BITS 21 /* the size of a huge page */
 #define CHUNK_BYTES (UINT64_C(1) << CHUNK_BITS)
 #define PAGE_BYTES UINT64_C(4096) /* the system's pages may be larger: see memory_release */
 #define CHUNK_PAGES (CHUNK_BYTES / PAGE_BYTES)
@@ -45,7 +45,7 @@ struct chunk {
   atomic_bool is_huge;
 };
 
-/* Set by -D memory.dir=1: logs which chunks are found, made and given back. */
+/* Set by -D memory.dir=1: log which chunks are found, made and given back. */
 extern __attribute__((visibility("default"))) int memory_debug_dir;
 
 struct leaf {
@@ -58,12 +58,12 @@ struct middle {
 
 struct disk {
   int64_t size_bytes;
-  bool is_allocated; /* everything, before the first client: there are no holes */
-  bool is_locked;    /* and never swapped */
+  bool is_allocated; /* all memory is allocated before the first client: there are no holes */
+  bool is_locked;    /* this memory is never swapped */
   _Atomic(struct middle *) top[TOP_ENTRIES];
   pthread_mutex_t arena_lock;
   struct arena *newest_arena;
-  uint8_t *zeroes; /* reads of unwritten parts come from here, at most CHUNK_BYTES */
+  uint8_t *zeroes; /* CHUNK_BYTES of zeroes, lent to reads of unwritten parts */
 };
 
 /* The place of a chunk in the tree; NULL if that part of the tree does not exist. */
@@ -98,13 +98,13 @@ static inline uint32_t piece_in_chunk(uint64_t offset, uint32_t count) {
 /* Called only with memory_debug_dir. */
 void memory_tell_lookup(struct disk *disk, uint64_t offset);
 
-/* The chunk that holds `offset`, made if need be; NULL if memory is short. */
+/* The chunk that holds `offset`; makes it if there is none. NULL if memory is short. */
 struct chunk *memory_make_chunk(struct disk *disk, uint64_t offset);
 
 /* Call it when the whole chunk has been written, or is about to be. */
 void memory_make_huge(struct chunk *chunk);
 
-/* Call it after [begin, begin + length) of it was written. */
+/* Call it after [begin, begin + length) of the chunk was written. */
 void memory_mark_written(struct chunk *chunk, uint64_t begin, uint64_t length);
 
 /* Zeroes [begin, begin + length) of a chunk, giving back whole pages. */
@@ -113,7 +113,7 @@ void memory_release(struct chunk *chunk, uint64_t begin, uint64_t length);
 /* Whether any page of the grain at `offset` was written. */
 bool memory_is_written(struct disk *disk, uint64_t offset);
 
-/* For a disk that nobody uses any more. */
+/* Call it when nobody uses the disk any more. */
 void memory_free_chunks(struct disk *disk);
 
 #endif /* MEMORY_CHUNKS_H */

@@ -39,7 +39,7 @@ static int parse_allocator(const char *value) {
     return locks == -1 ? -1 : 0;
   }
   if (strcmp(value, "zstd") == 0)
-    nbdkit_error("allocator=zstd: this memory plugin has sparse and malloc only, but nbdkit's, if "
+    nbdkit_error("allocator=zstd: this memory plugin has only sparse and malloc; nbdkit's, if "
                  "named by its path, has it");
   else
     nbdkit_error("allocator=%s: use sparse, malloc or malloc,mlock=true", value);
@@ -61,7 +61,7 @@ static int memory_config(const char *key, const char *value) {
 static int memory_config_complete(void) {
   if (this_disk()->size_bytes != -1)
     return 0;
-  nbdkit_error("you must specify size=<SIZE> on the command line");
+  nbdkit_error("the size of the disk is missing: add size=<SIZE>");
   return -1;
 }
 
@@ -117,8 +117,8 @@ static bool fits_into_memory(uint64_t size_bytes) {
 static int allocate(struct disk *disk) {
   const uint64_t size = (uint64_t)disk->size_bytes;
   if (!fits_into_memory(size)) {
-    nbdkit_error("allocator=malloc: a disk of %" PRIu64 " bytes does not fit into memory; without "
-                 "it, only what is written takes memory",
+    nbdkit_error("allocator=malloc: a disk of %" PRIu64 " bytes does not fit into memory; with "
+                 "allocator=sparse, only what is written takes memory",
                  size);
     return -1;
   }
@@ -133,7 +133,8 @@ static int allocate(struct disk *disk) {
       memory_make_huge(chunk);
     memset(memory_of(chunk), 0, piece); /* makes the kernel allocate it */
     if (disk->is_locked && mlock(memory_of(chunk), piece) == -1) {
-      nbdkit_error("mlock=true: cannot lock %" PRIu64 " bytes of memory: %m; see ulimit -l", size);
+      nbdkit_error("mlock=true: cannot lock %" PRIu64 " bytes of memory: %m; raise ulimit -l",
+                   size);
       return -1;
     }
   }
@@ -145,7 +146,7 @@ static int memory_get_ready(void) {
   disk->zeroes =
       mmap(NULL, CHUNK_BYTES, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   if (disk->zeroes == MAP_FAILED) {
-    nbdkit_error("no memory for zeroes: %m");
+    nbdkit_error("cannot map memory for zeroes: %m");
     return -1;
   }
   return disk->is_allocated ? allocate(disk) : 0;
@@ -155,7 +156,8 @@ static void memory_dump_plugin(void) {
   printf("mlock=yes\nzstd=no\n");
 }
 
-/* Chunks that were made one after the other are adjacent. */
+/* Lends a range of several chunks only if they are adjacent in memory, as those are that were made
+ * one after the other. */
 static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
   struct disk *disk = handle;
   if (memory_debug_dir)
@@ -178,8 +180,8 @@ static const void *memory_lend(void *handle, uint32_t count, uint64_t offset) {
   return first + in_chunk;
 }
 
-/* Works if the chunks of [offset, offset + count) are adjacent in memory; making them in order
- * makes that likely. */
+/* Where the server may receive the data of a write. NULL unless the chunks of [offset, offset +
+ * count) are adjacent in memory, which is likely because missing ones are made in order. */
 static void *memory_place(void *handle, uint32_t count, uint64_t offset) {
   struct disk *disk = handle;
   uint8_t *place = NULL;
@@ -202,7 +204,7 @@ static void *memory_place(void *handle, uint32_t count, uint64_t offset) {
   return place;
 }
 
-/* The data that has arrived has changed the disk. */
+/* Called when data was received in memory_place's range: it has changed the disk. */
 static void memory_unplace(void *handle, uint32_t count, uint64_t offset) {
   struct disk *disk = handle;
   while (count > 0) {
@@ -275,7 +277,7 @@ static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
     if (memory_debug_dir && chunk != NULL && !disk->is_allocated)
       nbdkit_debug("memory: zeroing and freeing %" PRIu32 " bytes at offset %" PRIu64, piece,
                    offset);
-    if (chunk != NULL && disk->is_allocated) /* it must stay allocated */
+    if (chunk != NULL && disk->is_allocated) /* the memory must stay allocated */
       memset(memory_of(chunk) + offset % CHUNK_BYTES, 0, piece);
     else if (chunk != NULL)
       memory_release(chunk, offset % CHUNK_BYTES, piece);
@@ -285,8 +287,8 @@ static int memory_trim(void *handle, uint32_t count, uint64_t offset, uint32_t f
   return 0;
 }
 
-/* Trimmed memory reads as zeroes. Even a client that wants no hole gets one, as from nbdkit: a
- * later write is no more likely to fail than with any overcommitted memory. */
+/* Trimmed memory reads as zeroes. As with nbdkit, even a client that wants no hole gets one: a
+ * later write is no more likely to fail than any write to overcommitted memory. */
 static int memory_zero(void *handle, uint32_t count, uint64_t offset, uint32_t flags) {
   return memory_trim(handle, count, offset, flags);
 }
@@ -327,10 +329,10 @@ static struct nbdkit_plugin plugin = {
     .config = memory_config,
     .config_complete = memory_config_complete,
     .config_help =
-        "size=<SIZE>             (required) Size of the disk, up to 2^63-1 bytes.\n"
+        "size=<SIZE>             (required) The size of the disk, up to 2^63-1 bytes.\n"
         "allocator=sparse        Only what is written takes memory (default).\n"
         "allocator=malloc[,mlock=true]\n"
-        "                        All of it does, from the start; locked, it is never swapped.",
+        "                        Allocate the whole disk at the start; mlock=true: do not swap it.",
     .magic_config_key = "size",
     .dump_plugin = memory_dump_plugin,
     .get_ready = memory_get_ready,

@@ -95,7 +95,7 @@ static struct nbdkit_plugin plugin = {
     .longname = "asyncnbd null plugin",
     .description = "A disk that reads as zeroes and forgets what is written.",
     .config = null_config,
-    .config_help = "size=<SIZE>             Size of the disk, 0 by default.",
+    .config_help = "size=<SIZE>             The size of the disk, 0 by default.",
     .magic_config_key = "size",
     .open = null_open,
     .get_size = null_get_size,

@@ -1,4 +1,4 @@
-// Warnings of our plugins: lines for the operator when nothing has failed.
+// Warnings of our plugins: log lines for the operator that are no errors.
 #ifndef ASYNCNBD_WARNING_HPP
 #define ASYNCNBD_WARNING_HPP
 
@@ -7,7 +7,7 @@
 #define NBDKIT_API_VERSION 2
 #include <nbdkit-plugin.h>
 
-/// Under a server without warnings, logs an error line.
+/// Logs a warning, or an error line under a server that has no warnings.
 inline void warn_operator(const std::string &words) {
   if (asyncnbd_warning != nullptr)
     asyncnbd_warning("%s", words.c_str());
