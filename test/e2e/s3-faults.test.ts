@@ -171,7 +171,7 @@ describe("stubs of stores:", () => {
     const stub = await startObjectStore();
     const keys = [`access-key=${ACCESS_KEY}`, "secret-key=x"];
     const words = await refusal(stub.url, ...newVolume(), ...keys);
-    expect(words).toContain("give single-writer=true if no other server writes this volume");
+    expect(words).toContain("give single-writer=true if no other server writes to this volume");
     expect([...stub.objects.keys()]).toEqual([]);
     const server = await serve(stub.url, ...newVolume(), ...keys, "single-writer=true");
     const client = await connect(server);
