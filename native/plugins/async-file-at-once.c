@@ -1,6 +1,6 @@
-/* What async-file does on the thread that asks: data in memory are moved sooner than they are
- * passed on to another thread and back. Large ones only if the server lets this thread copy; and
- * nothing is done here that is known to wait for a disk.
+/* What async-file does on the calling thread: copying data that is in memory takes less time than
+ * passing the request to another thread and back. Large data only if the server lets this thread
+ * copy it; and nothing that is known to wait for a disk.
  */
 
 #define _GNU_SOURCE
@@ -14,17 +14,16 @@
 
 #include "async-file.h"
 
-/* More than this takes so long that another thread had better do it meanwhile, where others wait
- * for this one. */
+/* More than this takes so long that another thread should do it, if others wait for this one. */
 #define MAX_READ_BYTES (32 << 10)
 #define MAX_WRITE_BYTES (256 << 10)
-/* The same where only the own client waits. */
+/* The same if only this thread's own client waits. */
 #define MAX_COPIED_BYTES (4 << 20)
-/* A write to the page cache takes so long if it has waited for something: a place on the disk, or
- * for others to be written out. */
+/* A write to the page cache that takes longer than this must have waited: for space on the disk, or
+ * for other data to be written out. */
 #define SLOW_NS 1000000
 #define SLOW_NS_PER_KIB 500
-/* So many writes go to the engine then. */
+/* After a slow write, this many go to the engine. */
 #define WRITES_AFTER_SLOW 64
 
 void decide_what_is_done_at_once(struct handle *handle) {
@@ -34,20 +33,21 @@ void decide_what_is_done_at_once(struct handle *handle) {
       fstatfs(handle->fd, &system) == -1)
     return;
   const bool is_memory = system.f_type == TMPFS_MAGIC || system.f_type == RAMFS_MAGIC;
-  /* A device's file system is not the one that its name is in. */
+  /* For a device, this is the file system that its name is in, not where its data lies. */
   const bool lies_in_memory = is_memory && S_ISREG(status.st_mode);
   handle->reads = handle->writes = lies_in_memory ? AT_ONCE : IF_CACHED;
-  /* It cannot be asked to write only what need not wait, but seldom waits. */
+  /* ext4 cannot be asked to write only what need not wait, but it seldom waits. */
   if (system.f_type == EXT4_SUPER_MAGIC && S_ISREG(status.st_mode))
     handle->writes = IF_QUICK;
 }
 
-/* Of one direction: what may be done from now on. */
+/* What may be done at once in one direction, reading or writing, from now on. */
 static enum at_once way_of(const enum at_once *direction) {
   return __atomic_load_n(direction, __ATOMIC_RELAXED);
 }
 
-/* Not all file systems can be asked to move only what they need not wait for. */
+/* Returns how much was moved. Not all file systems can be asked to move only what they need not
+ * wait for. */
 static uint32_t moved(enum at_once *direction, ssize_t result) {
   if (result == -1 && (errno == EOPNOTSUPP || errno == ENOSYS || errno == EINVAL))
     __atomic_store_n(direction, NEVER_AT_ONCE, __ATOMIC_RELAXED);
@@ -73,8 +73,9 @@ static int64_t now_ns(void) {
   return now.tv_sec * INT64_C(1000000000) + now.tv_nsec;
 }
 
-/* Where only the time that it takes tells whether a write had to wait. Other threads may change the
- * count as well: then it is a few more writes or less that go to the engine. */
+/* For file systems where only the time that a write took tells whether it had to wait. Other
+ * threads may change the count at the same time: then a few writes more or less go to the engine.
+ */
 static uint32_t write_if_quick(struct handle *handle, const struct iovec *data, uint64_t offset) {
   const unsigned left = __atomic_load_n(&handle->writes_after_slow, __ATOMIC_RELAXED);
   if (left > 0) {
@@ -101,13 +102,13 @@ uint32_t write_at_once(struct handle *handle, const void *buf, uint32_t count, u
                pwritev2(handle->fd, &data, 1, (off_t)offset, way == IF_CACHED ? RWF_NOWAIT : 0));
 }
 
-/* Part of what can be cached is sent from the page cache, without a copy. */
+/* Data that is in the page cache can be sent from there, without a copy. */
 int async_file_read_fd(void *opaque) {
   const struct handle *handle = opaque;
   return handle->reads == NEVER_AT_ONCE ? -1 : handle->fd;
 }
 
-/* To a disk, the server would wait. */
+/* Not for a file on a disk, because the server would wait for it. */
 int async_file_write_fd(void *opaque) {
   const struct handle *handle = opaque;
   return handle->writes == AT_ONCE ? handle->fd : -1;

@@ -1,5 +1,5 @@
-/* Requests to the async-file plugin: each becomes a task for an engine, followed by the tasks that
- * it needs, and then the reply.
+/* Requests to the async-file plugin: each becomes a task for an engine, followed by more tasks if
+ * it needs them, and then the reply.
  */
 
 #define _GNU_SOURCE
@@ -66,7 +66,7 @@ static void end(struct task *task, int error) {
   free(task);
 }
 
-/* Continues a task that moves data, of which the system has done a part. */
+/* Continues a READ or WRITE of which the system has done a part. */
 static void go_on(struct task *task, uint32_t done) {
   task->data += done;
   task->offset += done;
@@ -208,7 +208,7 @@ static void shrink_to_sectors(struct task *task, const struct handle *handle) {
 static int submit_range(struct task *task, const struct handle *handle) {
   shrink_to_sectors(task, handle);
   if (task->is_advice)
-    task->edge_count = 0; /* they keep their data */
+    task->edge_count = 0; /* a trim leaves them alone */
   if (task->count > 0)
     submit(task);
   else

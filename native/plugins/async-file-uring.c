@@ -14,18 +14,18 @@
 #include <sys/uio.h>
 #include <time.h>
 
-/* More than these may be in flight: the kernel keeps results for which the ring has no room. */
+/* More tasks may be in flight: the kernel keeps results for which the ring has no room. */
 #define RING_ENTRIES 1024
 #define BATCH 64
 /* A batch ends with the task that makes it this large, because later tasks wait for all of it. */
 #define BATCH_BYTES (1 << 20)
 /* Limits the bytes in the kernel: later tasks also wait until the reaper has passed on what
- * earlier ones have read. More than a fast disk needs to be busy. */
+ * earlier ones have read. This is more than a fast disk needs to stay busy. */
 #define MAX_LARGE_BYTES (16 << 20)
-/* A thread that submits for others makes its own client wait meanwhile. */
+/* Limits what a thread submits in one turn for others, as its own client waits meanwhile. */
 #define MAX_TURN_BYTES (4 << 20)
 
-/* Between attempts to submit what the kernel has refused for now. */
+/* The pause between attempts to submit what the kernel has refused for now. */
 #define RETRY_NS 100000
 
 /* The kernel may carry out a task during the submit, and copy all its data. Other threads need not
@@ -69,9 +69,9 @@ static void prepare(struct io_uring_sqe *sqe, struct task *task) {
   }
 }
 
-/* Takes a batch of tasks. None: the caller submits no more. `*turn_bytes` limits the large ones in
- * its turn. It leaves some in the queue only if the reaper will see the end of another, so that
- * they are not forgotten. */
+/* Takes a batch of tasks and returns their number. After 0, the caller must not submit any more.
+ * `*turn_bytes` limits the large tasks of its turn. Tasks are left in the queue only if the reaper
+ * will see the end of another one, so that they are not forgotten. */
 static unsigned take_queued(struct uring *uring, struct task **tasks, uint64_t *turn_bytes) {
   unsigned count = 0;
   uint64_t bytes = 0;
@@ -172,7 +172,7 @@ static void finish_tasks(const struct done *done) {
 }
 
 /* Finishes the results that are there, if any. Small tasks come first, so that their data is sent
- * before the rest. True at the end. */
+ * before the rest. True if the engine must stop. */
 static bool finish_reaped(struct uring *uring, bool *is_any) {
   struct io_uring_cqe *entries[BATCH];
   struct done small = {.count = 0};
@@ -213,7 +213,7 @@ static void *reap(void *running) {
   return NULL;
 }
 
-/* Old kernels lack some operations, and many containers forbid all. */
+/* Old kernels lack some operations, and many containers forbid io_uring. */
 static bool is_capable(struct uring *uring) {
   struct io_uring_probe *probe = io_uring_get_probe_ring(&uring->ring);
   if (probe == NULL)

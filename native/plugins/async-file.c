@@ -139,8 +139,7 @@ static void file_dump_plugin(void) {
 #endif
 }
 
-/* ---- open, and the disk's properties
- * ------------------------------------------------------------ */
+/* ---- open, and the disk's properties ------------------------------------------------------ */
 
 static int examine(struct handle *handle) {
   const struct disk *disk = handle->disk;
@@ -181,7 +180,7 @@ static void *file_open(int readonly) {
   struct disk *disk = this_disk();
   struct handle *handle = calloc(1, sizeof *handle);
   if (handle == NULL) {
-    nbdkit_error("%s: %m", disk->path);
+    nbdkit_error("cannot open %s: %m", disk->path);
     return NULL;
   }
   handle->disk = disk;
@@ -225,7 +224,7 @@ static int file_can_write(void *opaque) {
   return ((struct handle *)opaque)->writable;
 }
 
-/* All descriptors have the same file: a flush of one covers the writes of all. */
+/* All descriptors refer to the same file: a flush of one covers the writes of all. */
 static int file_can_multi_conn(void *opaque) {
   (void)opaque;
   return 1;
@@ -262,10 +261,11 @@ static struct nbdkit_plugin plugin = {
     .config_complete = file_config_complete,
     .config_help = "file=<FILE>             The file to serve (required).\n"
                    "engine=<ENGINE>         auto (the default), io_uring or threads.\n"
-                   "threads=<N>             Threads for that engine, 16 by default.\n"
-                   "direct=true             Bypass the page cache (O_DIRECT); requests are "
-                   "multiples of 4 KiB.\n"
-                   "inline=false            Leave to the engine what could be done at once, too.",
+                   "threads=<N>             Threads for engine=threads, 16 by default.\n"
+                   "direct=true             Bypass the page cache (O_DIRECT), for requests that "
+                   "are multiples of 4 KiB.\n"
+                   "inline=false            Leave everything to the engine, even what could be "
+                   "done at once.",
     .open = file_open,
     .close = file_close,
     .get_size = file_get_size,

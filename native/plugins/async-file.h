@@ -21,13 +21,13 @@ struct disk {
   enum choice wanted_engine;
   unsigned threads;
   bool direct;
-  bool is_inline;              /* what can be done at once is */
+  bool is_inline;              /* the calling thread does what can be done at once */
   const struct engine *engine; /* NULL: none runs */
   void *running;
 };
 
-/* Whether a request is done on the thread that asks: as far as the system need not wait, if the last
- * ones were quick, or in any case. */
+/* When a request is done on the calling thread: never, as far as the system need not wait, if the
+ * last ones were quick, or always. */
 enum at_once { NEVER_AT_ONCE, IF_CACHED, IF_QUICK, AT_ONCE };
 
 struct handle {
@@ -39,7 +39,7 @@ struct handle {
   /* Atomic, and pair with nothing. */
   enum at_once reads;
   enum at_once writes;
-  unsigned writes_after_slow; /* that the engine is still to get, as one that was IF_QUICK was not */
+  unsigned writes_after_slow; /* IF_QUICK: how many still go to the engine after a slow one */
 };
 
 enum operation { READ, WRITE, SYNC, PUNCH_HOLE, ZERO_RANGE, PREFETCH };
@@ -88,8 +88,8 @@ struct engine {
   void (*stop)(void *running);
 };
 
-/* async-file-at-once.c: once the file is open, and then how many bytes have been moved without the
- * engine, which may be none. */
+/* async-file-at-once.c: the first is called once the file is open. The next two return how many
+ * bytes they have moved without the engine, which may be none. */
 void decide_what_is_done_at_once(struct handle *handle);
 uint32_t read_at_once(struct handle *handle, void *buf, uint32_t count, uint64_t offset);
 uint32_t write_at_once(struct handle *handle, const void *buf, uint32_t count, uint64_t offset);

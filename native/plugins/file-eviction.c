@@ -35,7 +35,7 @@ void file_eviction_begin(struct file_eviction *eviction, struct file_eviction_er
   eviction->errors_seen = atomic_load(&eviction->errors->count);
 }
 
-/* Locked. */
+/* Call with the lock held. */
 static void evict_all(struct file_eviction *eviction, int fd) {
   for (unsigned i = 0; i < EVICTION_WRITES; i++)
     if (eviction->writes[i].count > 0) {
@@ -75,7 +75,7 @@ int file_eviction_flush(struct file_eviction *eviction, int fd) {
   return error;
 }
 
-/* For files that do not support this it fails at once, and the system writes them out later. */
+/* Fails at once for files that do not support it: the system writes them out later. */
 static void write_out(struct file_eviction_errors *errors, int fd, uint32_t count, uint64_t offset,
                       unsigned flags) {
   pthread_rwlock_rdlock(&errors->lock);
@@ -100,7 +100,7 @@ void file_eviction_write(struct file_eviction *eviction, int fd, uint32_t count,
   pthread_mutex_unlock(&eviction->lock);
   if (old_count == 0)
     return;
-  /* Without the lock: others need not wait for the disk. */
+  /* Without the lock, so that others need not wait for the disk. */
   write_out(eviction->errors, fd, old_count, old_offset,
             SYNC_FILE_RANGE_WAIT_BEFORE | SYNC_FILE_RANGE_WRITE | SYNC_FILE_RANGE_WAIT_AFTER);
   file_eviction_read(fd, old_count, old_offset);

@@ -8,10 +8,11 @@
 
 #define EVICTION_WRITES 8
 
-/* For one opened file (all handles share one if the user gave a descriptor): errors of writing
+/* For one opened file (all handles share one if the user gave a descriptor): errors while writing
  * out, which the system reports once for each opened file. */
 struct file_eviction_errors {
-  pthread_rwlock_t lock; /* read: while an error may be found; write: to look at the rest */
+  /* Held for reading while an error may be found, for writing to look at the rest. */
+  pthread_rwlock_t lock;
   atomic_uint count;
   atomic_int newest; /* the last errno, or 0 */
 };
@@ -26,7 +27,7 @@ struct file_eviction {
     uint32_t count; /* 0: none */
   } writes[EVICTION_WRITES];
   unsigned oldest;
-  unsigned errors_seen; /* by this handle's flushes, or before it was opened */
+  unsigned errors_seen; /* the count at this handle's last flush, or when it was opened */
 };
 
 void file_eviction_errors_begin(struct file_eviction_errors *errors);
@@ -34,10 +35,10 @@ void file_eviction_errors_end(struct file_eviction_errors *errors);
 
 /* `shared`: NULL if the handle has opened its file itself. */
 void file_eviction_begin(struct file_eviction *eviction, struct file_eviction_errors *shared);
-/* When the handle is closed. */
+/* Call it when the handle is closed. */
 void file_eviction_end(struct file_eviction *eviction, int fd);
 
-/* Call it after reading or writing this range. Any thread. */
+/* Call these after reading or writing this range. Any thread. */
 void file_eviction_read(int fd, uint32_t count, uint64_t offset);
 void file_eviction_write(struct file_eviction *eviction, int fd, uint32_t count, uint64_t offset);
 /* fdatasync. Returns 0, its errno, or the errno of an earlier failed write-out: each handle gets

@@ -1,12 +1,12 @@
 /* See file-mapping.h.
  *
- * Only pages that were in the page cache after a pread are read through the mapping: the kernel
- * should plan read-ahead for the first read, and touching a hole of a tmpfs file would give it
- * memory. If a page has been evicted since, the thread waits until it is read again.
+ * Only pages that were in the page cache after a pread are read through the mapping: the first read
+ * should let the kernel plan read-ahead, and touching a hole of a tmpfs file would allocate memory
+ * for it. If a page has been evicted since, the thread waits until it is read again.
  *
- * If a file was truncated, or a disk fails, reading the memory raises SIGBUS. Our handler takes
- * the thread back to the beginning of the read, which pread then does, with the right error. The
- * last page of a truncated file can be read to the page's end, and is zero after the file's.
+ * If a file was truncated, or a disk fails, reading the memory raises SIGBUS. Our handler jumps
+ * back to the beginning of the read, which pread then does, and fails with the right error. The
+ * last page of a truncated file can be read up to the page's end, and is zero after the file's end.
  */
 
 #define _DEFAULT_SOURCE /* mincore */
@@ -238,7 +238,7 @@ bool file_mapping_read(const struct file_mapping *mapping, int fd, void *to, uin
     return false;
   }
   escape = &here;
-  atomic_signal_fence(memory_order_seq_cst); /* keeps the copy between the two */
+  atomic_signal_fence(memory_order_seq_cst); /* keeps the copy between the two assignments */
   memcpy(to, mapping->memory + offset, count);
   atomic_signal_fence(memory_order_seq_cst);
   escape = NULL;

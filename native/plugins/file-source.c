@@ -40,13 +40,13 @@ static int parse_advice(const char *value) {
   return -1;
 }
 
-/* Sets it from a parameter. If one is given twice, the last counts, as under nbdkit. */
+/* Sets what to serve. If a parameter is given twice, the last counts, as under nbdkit. */
 static int set_source(enum source source, char *path) {
   struct settings *settings = file_settings();
   if (path == NULL)
     return -1;
   if (settings->source != SOURCE_NONE && settings->source != source) {
-    nbdkit_error("file=, dir=, fd= and dirfd= exclude each other: give one of them");
+    nbdkit_error("file=, dir=, fd= and dirfd= exclude each other: give only one of them");
     free(path);
     return -1;
   }
@@ -62,8 +62,8 @@ static int set_fd(enum source source, const char *key, const char *value) {
   if (nbdkit_parse_int(key, value, &fd) == -1)
     return -1;
   if (fd <= STDERR_FILENO) {
-    nbdkit_error("%s=%s: must be an open descriptor above those of the standard streams", key,
-                 value);
+    nbdkit_error("%s=%s: must be an open descriptor from %d on, above the standard streams", key,
+                 value, STDERR_FILENO + 1);
     return -1;
   }
   char name[sizeof "descriptor " + 3 * sizeof fd];
@@ -127,7 +127,7 @@ int file_config_complete(void) {
   const int failed =
       is_by_fd(settings) ? fstat(settings->fd, &status) : stat(settings->path, &status);
   if (failed) {
-    nbdkit_error("%s: %m", settings->path);
+    nbdkit_error("cannot examine %s: %m", settings->path);
     return -1;
   }
   if (is_directory(settings) && !S_ISDIR(status.st_mode)) {
@@ -149,7 +149,7 @@ void file_source_unload(void) {
   free(settings->path);
 }
 
-/* A descriptor of the directory to be closed, or -1 after an error. */
+/* A descriptor of the directory, which the caller closes, or -1 after an error. */
 static int open_directory(const struct settings *settings) {
   /* Opens it by name: a duplicate would share the user's position in it. */
   int fd = settings->source == SOURCE_DIRECTORY_FD
@@ -233,7 +233,7 @@ static int open_in_directory(bool readonly, bool *writable) {
   return fd;
 }
 
-/* Duplicates the user's descriptor; writable if that is. */
+/* Duplicates the user's descriptor. The duplicate is writable if the original is. */
 static int duplicate(const struct settings *settings, bool readonly, bool *writable) {
   const int flags = fcntl(settings->fd, F_GETFL);
   const int fd = flags == -1 ? -1 : fcntl(settings->fd, F_DUPFD_CLOEXEC, 0);

@@ -20,15 +20,15 @@ struct settings {
   struct file_eviction_errors *eviction_errors; /* if it evicts and all handles share one file */
 };
 
-/* Those of this server. */
+/* The settings of this instance of the plugin. */
 struct settings *file_settings(void);
 
 int file_config(const char *key, const char *value);
 int file_config_complete(void);
 void file_source_unload(void);
 int file_list_exports(int readonly, int is_tls, struct nbdkit_exports *exports);
-/* A descriptor of what a client gets, to be closed, or -1 after an error: for writing if that is
-   wanted and possible. */
+/* Opens what a client gets, for writing if that is wanted and possible. Returns a descriptor, which
+ * the caller closes, or -1 after an error. */
 int file_open_source(bool readonly, bool *writable);
 
 #endif /* FILE_SOURCE_H */

@@ -23,7 +23,7 @@ static int examine_block_device(struct handle *handle) {
     handle->writable = false;
   int sector_bytes = 0;
   if (ioctl(handle->fd, BLKSSZGET, &sector_bytes) == -1) {
-    nbdkit_error("cannot get the sector size: %m");
+    nbdkit_error("cannot get the block device's sector size: %m");
     return -1;
   }
   handle->sector_bytes = (unsigned)sector_bytes;
@@ -98,7 +98,7 @@ static int file_can_write(void *opaque) {
 
 static int file_can_multi_conn(void *opaque) {
   (void)opaque;
-  return 1; /* all handles share the kernel's page cache, which fdatasync empties */
+  return 1; /* all handles share the kernel's page cache, which fdatasync writes out */
 }
 
 static int file_can_fua(void *opaque) {
@@ -160,7 +160,7 @@ static int file_flush(void *opaque, uint32_t flags) {
   if (error == 0)
     return 0;
   errno = error;
-  nbdkit_error("what has been written could not be written out: %m");
+  nbdkit_error("data that was written before could not be written out to the disk: %m");
   return -1;
 }
 
@@ -199,7 +199,7 @@ static int file_cache(void *opaque, uint32_t count, uint64_t offset, uint32_t fl
   return -1;
 }
 
-/* Without pread and pwrite, data would stay in the page cache. */
+/* With cache=none, data must go through pread and pwrite, which evict it. */
 static int file_fd(void *opaque) {
   const struct handle *handle = opaque;
   return handle->evicts ? -1 : handle->fd;
@@ -216,10 +216,10 @@ static struct nbdkit_plugin plugin = {
     .config_complete = file_config_complete,
     .config_help = "[file=]<FILENAME>     The file or block device to serve.\n"
                    "dir=<DIRNAME>         Serve the files of a directory, as exports.\n"
-                   "fd=<FD>, dirfd=<FD>   The same, of a descriptor that is open.\n"
-                   "cache=default|none    Whether to keep in the page cache what has been used.\n"
+                   "fd=<FD>, dirfd=<FD>   The same, given as an open descriptor.\n"
+                   "cache=default|none    none: do not leave used data in the page cache.\n"
                    "fadvise=normal|random|sequential\n"
-                   "                      How clients will read, normal by default.",
+                   "                      How clients will read; normal by default.",
     .magic_config_key = "file",
     .list_exports = file_list_exports,
     .open = file_open,

@@ -1,4 +1,4 @@
-// See http-client.hpp: the client, in front of its loop.
+// See http-client.hpp. The client hands its requests to the loop, which does the work.
 #include <cstdlib>
 #include <pthread.h>
 #include <utility>
@@ -9,7 +9,8 @@ namespace http {
 
 namespace {
 
-/// Uses the environment variables of the curl command and other programs.
+/// Takes the certificates from the environment variables that the curl command and other programs
+/// use.
 void trust_as_curl_does(Settings &settings) {
   const auto value_of = [](const char *variable) {
     const char *const value = getenv(variable);
@@ -53,13 +54,13 @@ void Client::call(std::function<void()> work) {
 
 Response Client::perform(Request request) {
   std::mutex mutex;
-  // The C++ one needs a libstdc++ that is too new for some systems.
+  // std::condition_variable would need a newer libstdc++ than some systems have.
   pthread_cond_t is_over = PTHREAD_COND_INITIALIZER;
   std::optional<Response> result;
   request.done = [&](const Response &response) {
     std::lock_guard lock(mutex);
     result = response;
-    pthread_cond_signal(&is_over); // under the lock: the waiter owns what is notified
+    pthread_cond_signal(&is_over); // under the lock, because the waiter destroys it on return
   };
   submit(std::move(request));
   std::unique_lock lock(mutex);

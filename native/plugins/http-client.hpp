@@ -1,9 +1,10 @@
-// One HTTP client for plugins whose disks are on web servers and object stores: any number of
-// requests in flight over kept connections, on one thread, by libcurl's multi interface. submit()
-// takes a request on any thread; its `done` is called once, on the client's thread, which must not
-// block, and may submit others. Answers to NBD clients inside `done` leave in batches. What a
-// server sends is bounded: a body by its buffer, an error document and headers by limits here,
-// silence by `silence_ms`, everything by the deadline.
+// An HTTP client for plugins whose disks are on web servers and object stores: any number of
+// requests in flight over connections that are kept open, on one thread, by libcurl's multi
+// interface. submit() takes a request on any thread; its `done` is called once, on the client's
+// thread. `done` must not block, and may submit other requests. Replies that it gives to NBD
+// clients are sent in batches. Nothing that a server does is unlimited: a body is limited by its
+// buffer, an error document and headers by limits here, silence by `silence_ms`, everything by the
+// deadline.
 #ifndef ASYNCNBD_HTTP_CLIENT_HPP
 #define ASYNCNBD_HTTP_CLIENT_HPP
 
@@ -23,35 +24,35 @@ namespace http {
 
 using Clock = std::chrono::steady_clock;
 
-/// The same for all requests of a client. Paths are absolute. Empty: libcurl's default.
+/// Shared by all requests of a client. Paths are absolute. An empty string: libcurl's default.
 struct Settings {
   unsigned connections = 64; // also the number of requests at once; others wait
   std::string user_agent = "asyncnbd";
   std::string ca_file; // PEM, instead of the system's certificates
   std::string ca_directory;
-  bool uses_default_ca_file = true; // libcurl's or the environment's, if none is given
+  bool uses_default_ca_file = true; // if none is given: the environment's or libcurl's
   bool verifies_tls = true;         // checks the certificate and the name in it
-  std::string proxy;                // "" with `uses_proxy` = the environment's
+  std::string proxy;                // "" with `uses_proxy`: the environment's
   std::string proxy_user;
   std::string proxy_password;
   bool uses_proxy = true;
-  /// CURL_HTTP_VERSION_…: 1.1, as with HTTP/2 the requests of a connection wait for each other's
-  /// data.
+  /// CURL_HTTP_VERSION_…. By default 1.1: with HTTP/2, the requests of one connection wait for each
+  /// other's data.
   int http_version = 2;
-  int ip_version = 0;                 // CURL_IPRESOLVE_…; any
+  int ip_version = 0;                 // CURL_IPRESOLVE_…; 0: any
   std::vector<std::string> addresses; // of hosts, as CURLOPT_RESOLVE takes them
   std::string unix_socket;            // connect there, whatever the URL's host
   bool tcp_keepalive = false;
   bool tcp_nodelay = true;
   bool allows_http = true; // URLs of that scheme
   bool allows_https = true;
-  int tls_version = 0; // at least: one of CURL_SSLVERSION_…
+  int tls_version = 0; // CURL_SSLVERSION_…
   std::string tls_ciphers;
   std::string tls13_ciphers;
-  /// Cookies that servers set are sent back to them, by all connections.
+  /// Cookies that servers set are sent back to them, over all connections.
   bool keeps_cookies = false;
-  std::string cookie_file; // where some are at the start
-  std::string cookie_jar;  // and where they are written in the end
+  std::string cookie_file; // read at the start
+  std::string cookie_jar;  // written at the end
   unsigned connect_timeout_ms = 10'000;
   /// An attempt fails if less than 1 KiB a second was sent and received for this long; 0: never.
   unsigned silence_ms = 30'000;
@@ -97,11 +98,11 @@ struct Request {
   std::string url; // complete and encoded
   /// "Name: value". "Name:" removes a header that libcurl would send. Values have no line ends.
   std::vector<std::string> headers;
-  std::string cookie;         // besides those that are kept
+  std::string cookie;         // sent with the cookies that are kept
   std::optional<Range> range; // becomes a Range header
   std::string user;           // Basic authentication, if there is a user or a password
   std::string password;
-  std::shared_ptr<const Signature> signature; // instead of those
+  std::shared_ptr<const Signature> signature; // instead of user and password
   /// For put and post: borrowed until `done`.
   std::span<const char> body;
   /// Buffers for the body of a 2xx, filled in turn; borrowed until `done`. More than they hold is
@@ -114,10 +115,10 @@ struct Request {
   /// Called on the client's thread before each attempt: to sign, to refresh credentials, to change
   /// the URL and headers. Optional.
   std::function<void(Request &)> prepare;
-  /// Called on the client's thread with each response that is not a failure, before a retry is
-  /// decided: true makes it a temporary failure, such as an S3 error in a 200. Optional.
+  /// Called on the client's thread with each response that is not a failure: true makes it a
+  /// temporary failure, which may be retried, such as an S3 error in a 200. Optional.
   std::function<bool(const Response &)> is_passing;
-  /// Called for each attempt after which another one will be made, to log. Optional.
+  /// Called after each attempt that will be followed by another one, to log it. Optional.
   std::function<void(const Response &)> on_retry;
   std::function<void(const Response &)> done;
 };
@@ -131,7 +132,7 @@ enum class Failure {
   silence,  // too slow, or silent
   lost,     // the connection was lost before the end
   too_long, // more than requested, or than the limits allow
-  deadline, // before the first attempt could end
+  deadline, // passed during an attempt, or while the request waited for a connection
   stopped,  // by stop()
   other,    // `reason` has libcurl's message
 };
@@ -151,7 +152,7 @@ enum class Field {
   count
 };
 
-/// Valid inside of `done` only; perform() returns a copy.
+/// Valid only inside `done`; perform() returns a copy.
 struct Response {
   Failure failure = Failure::none;
   int status = 0;     // HTTP's; may be set if the failure came in the body
@@ -165,7 +166,8 @@ struct Response {
   bool is_ok() const { return failure == Failure::none && status / 100 == 2; }
 };
 
-/// A clause for messages, without secrets: "nobody listens there", "the server said 404 Not Found".
+/// A clause for messages, without secrets: "cannot connect: Connection refused", "the server said
+/// 404 Not Found".
 std::string explain(const Response &response);
 
 /// Whether the certificate's authority is not trusted here, as far as the library's message tells.
@@ -200,7 +202,8 @@ public:
   void submit(Request request);
   /// Submits, and waits for the response: any thread but the client's own. `done` is ignored.
   Response perform(Request request);
-  /// Runs `work` once on the client's thread, soon. Any thread. Throws std::bad_alloc, without it.
+  /// Runs `work` once on the client's thread, soon. Any thread. If it throws std::bad_alloc, `work`
+  /// will not run.
   void call(std::function<void()> work);
   /// Present and later requests end at once with Failure::stopped. Any thread.
   void stop();
@@ -211,7 +214,7 @@ private:
   std::unique_ptr<Loop> loop_;
 };
 
-/// Whether the libcurl that was found can sign. After start().
+/// Whether the libcurl that was found can sign requests.
 bool can_sign();
 
 } // namespace http

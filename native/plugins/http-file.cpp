@@ -40,7 +40,7 @@ int client_error(const Response &response) {
   return response.failure == Failure::none && is_forbidden ? EPERM : EIO;
 }
 
-// Which has no range.
+// An empty file has no range that could be sent.
 bool is_of_empty_file(const Response &response) {
   return response.failure == Failure::none &&
          (response.status == 416 ||
@@ -61,7 +61,7 @@ File::File(FileSettings settings, const Settings &client_settings)
       targets_(settings_.target, client_settings_) {}
 
 File::~File() {
-  client_.reset(); // answers all that are left
+  client_.reset(); // fails the reads that are left
 }
 
 Request File::request_of(const Target &target, Range range) const {
@@ -69,7 +69,7 @@ Request File::request_of(const Target &target, Range range) const {
   request.url = target.address;
   request.headers.reserve(target.headers.size() + 2);
   request.headers = target.headers;
-  // A range of compressed data would be other bytes.
+  // A range of compressed data would not be the bytes that we ask for.
   request.headers.emplace_back("Accept-Encoding: identity");
   if (!etag_.empty())
     request.headers.push_back("If-Range: " + etag_);
@@ -97,13 +97,14 @@ Response File::ask_for_size() {
         !settings_.follows_redirects)
       return response;
     if (moves == MAX_MOVES)
-      throw std::runtime_error(name_ + ": there are more than 10 redirects");
+      throw std::runtime_error(
+          name_ + ": there are more than 10 redirects; give the URL where the file is");
     auto next = targets_.redirected(*target, response);
     if (next == nullptr) {
       const bool is_limited = !client_settings_.allows_http || !client_settings_.allows_https;
       throw std::runtime_error(name_ +
-                               ": the server redirects to a URL that is not http:, or from "
-                               "https: to http:" +
+                               ": the server redirects to a URL that is neither http: nor https:, "
+                               "or from https: to http:" +
                                (is_limited ? ", or that protocols= does not allow" : ""));
     }
     targets_.set_current(std::move(next));
@@ -130,15 +131,16 @@ void File::identify() {
   if (response.status != 200)
     take_identity(response);
   if (is_empty && size_bytes_ > 0)
-    throw std::runtime_error(name_ + ": the server refuses the range 0-0");
+    throw std::runtime_error(
+        name_ + ": the file is not empty, but the server refuses to send its first byte");
 }
 
 void File::take_identity(const Response &response) {
   const std::optional<uint64_t> size = size_in(response.field(Field::content_range));
   if (!size)
-    throw std::runtime_error(name_ + ": the server did not send the file's size");
+    throw std::runtime_error(name_ + ": the server did not send the file's size in Content-Range");
   size_bytes_ = *size;
-  // A weak one does not promise equal bytes.
+  // A weak ETag does not promise equal bytes.
   if (response.field(Field::etag).starts_with('"'))
     etag_ = response.field(Field::etag);
   last_modified_ = response.field(Field::last_modified);
@@ -194,7 +196,7 @@ bool File::has_changed(const Response &response) const {
          (!last_modified_.empty() && response.field(Field::last_modified) != last_modified_);
 }
 
-/// Asks again if the file has moved, or is no longer where it had moved to.
+/// Sends the request again if the file has moved, or is no longer where it had moved to.
 bool File::is_sent_elsewhere(const std::shared_ptr<Group> &group, const Response &response) {
   if (response.failure == Failure::stopped || group->moves == MAX_MOVES ||
       !settings_.follows_redirects)
@@ -206,7 +208,8 @@ bool File::is_sent_elsewhere(const std::shared_ptr<Group> &group, const Response
   std::shared_ptr<const Target> target;
   if (is_moved)
     target = targets_.redirected(*group->target, response);
-  // That address may have been temporary. After a failure only once, as all retries were in vain.
+  // The target of a redirect may have been temporary: back to the first. After a failure only once,
+  // because all retries have failed too.
   if (target == nullptr && !group->target->is_first && !(has_failed && group->has_returned)) {
     target = targets_.first();
     group->has_returned |= has_failed;
@@ -236,7 +239,7 @@ void File::fail(Group &group, const Response &response) const {
     std::move(read).fail(client_error(response));
 }
 
-/// Limited, because many requests fail at once when a server does.
+/// At most one a second, because many requests fail at once when a server does.
 void File::warn(const Response &response) {
   const Clock::time_point now = Clock::now();
   if (now - last_warning_ < WARNING_PAUSE)

@@ -59,7 +59,7 @@ private:
   const FileSettings settings_;
   const Settings client_settings_;
   const std::string name_; // for messages
-  // These must not change while the file is served. Only validators that promise equal bytes.
+  // These must not change while the file is served. The ETag is kept only if it is a strong one.
   uint64_t size_bytes_ = 0;
   std::string etag_;
   std::string last_modified_;
@@ -68,7 +68,7 @@ private:
 
   Reads reads_;
   Targets targets_;
-  std::unique_ptr<Client> client_; // must end before the other members
+  std::unique_ptr<Client> client_; // last, because it must end before the other members
 };
 
 } // namespace http

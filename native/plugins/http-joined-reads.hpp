@@ -1,6 +1,6 @@
-// Reads of one file or disk in front of the HTTP client, of which adjacent ones become one request:
-// those that have come by the time that the client's thread is free to send them. So it is without
-// a pause, and reads that come alone are sent alone.
+// Joins reads of one file or disk in front of the HTTP client: adjacent reads become one request if
+// they have arrived by the time that the client's thread is free to send them. So no read is
+// delayed, and one that comes alone is sent alone.
 #ifndef ASYNCNBD_HTTP_JOINED_READS_HPP
 #define ASYNCNBD_HTTP_JOINED_READS_HPP
 
@@ -20,18 +20,18 @@ namespace http {
 
 struct JoinLimits {
   unsigned requests; // at once
-  /// Of a request while others could be sent. A store takes about as long for this as for less, and
-  /// more than this arrives sooner over several connections.
+  /// The most in one request while there are free connections for all reads. A store takes about as
+  /// long for this as for less, and more than this arrives sooner over several connections.
   uint64_t small_bytes = 128 << 10;
-  uint64_t most_bytes;         // of a request while reads wait for others to end
+  uint64_t most_bytes;         // the most in one request while reads wait for others to end
   uint64_t boundary_bytes = 0; // no request crosses a multiple of this; 0: there is none
-  /// A read that has waited for so long is next, as others may come above the last one again and
-  /// again. Reads that came further apart are not joined: all of a request have the deadline of the
-  /// first.
+  /// A read that has waited for this long is sent next: reads are sent in ascending order, and new
+  /// ones above it could come again and again. Reads that came further apart are not joined,
+  /// because all reads of a request have the deadline of the first.
   std::chrono::milliseconds patience{100};
 };
 
-/// `Read`: what has to be done for a read, as one that is destroyed without that has failed.
+/// A `Read` that is destroyed before it was answered fails.
 template <typename Read> class JoinedReads {
 public:
   /// Reads that are one request, in ascending order.
@@ -42,12 +42,12 @@ public:
     Clock::time_point since; // when the first of them came: the deadline counts from then
   };
 
-  /// `send` is called on the client's thread, and is_over() must follow for each call, there too.
+  /// `send` is called on the client's thread; for each call, is_over() must follow there too.
   JoinedReads(const JoinLimits &limits, std::function<void(Group)> send)
       : limits_(limits), send_(std::move(send)) {}
 
-  /// Any thread. `Caller` is Client, whose thread sends. Without memory the read fails, or this
-  /// throws std::bad_alloc.
+  /// Any thread. `Caller` is Client, whose thread sends. If there is no memory, the read fails, or
+  /// this throws std::bad_alloc.
   template <typename Caller> void add(Caller &client, uint64_t offset, uint64_t count, Read read) {
     bool is_first = false;
     {
@@ -70,7 +70,7 @@ public:
     }
   }
 
-  /// One request less is under way.
+  /// A request has ended. On the client's thread.
   void is_over() {
     {
       std::lock_guard lock(mutex_);
@@ -115,7 +115,8 @@ private:
 
   using Place = typename std::multimap<uint64_t, Waiting>::iterator;
 
-  /// Under the mutex, as the others here. Reads are taken upwards, again and again.
+  /// Under the mutex, as the functions below. Reads are taken in ascending order, and then again
+  /// from the lowest.
   Place next() {
     const Clock::time_point now = Clock::now();
     if (now >= next_look_) {
@@ -163,9 +164,9 @@ private:
   std::mutex mutex_; // guards everything below; nothing is sent while it is held
   std::multimap<uint64_t, Waiting> waiting_; // by offset
   uint64_t next_offset_ = 0;
-  Clock::time_point next_look_; // whether one has waited for too long
+  Clock::time_point next_look_; // when to look for a read that has waited too long
   unsigned sent_ = 0;           // requests under way
-  bool is_called_ = false;      // the client's thread will look at what waits
+  bool is_called_ = false;      // the client's thread was asked to send what waits
 };
 
 /// What is left of a time that began at `since`; at least 1, so that the request is sent and ends

@@ -52,7 +52,7 @@ bool load(Library &library) {
     return false;
   }
   if (library.curl_global_init(CURL_GLOBAL_ALL) != CURLE_OK) {
-    nbdkit_error("libcurl does not start");
+    nbdkit_error("libcurl %s failed to start", version.version);
     return false;
   }
   library.version = version.version;

@@ -177,7 +177,7 @@ ASYNCNBD_CURL_NUMBERS(ASYNCNBD_NUMBER)
 #undef ASYNCNBD_NUMBER
 #endif
 
-// NAME, result, parameters; their enumerations are int here.
+// NAME, result, parameters; libcurl's enumerations are int here.
 #define ASYNCNBD_CURL_FUNCTIONS(X)                                                                 \
   X(curl_global_init, int, (long flags))                                                           \
   X(curl_version_info, curl_version_info_data *, (int age))                                        \

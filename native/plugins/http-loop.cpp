@@ -68,14 +68,14 @@ Client::Loop::Loop(const Library &library, Settings settings)
 bool Client::Loop::start() {
   const int error = sockets_.open();
   if (error != 0) {
-    nbdkit_error("HTTP: no descriptors: %s", strerror(error));
+    nbdkit_error("HTTP: cannot open a descriptor: %s", strerror(error));
     return false;
   }
   multi_ = library_.curl_multi_init();
   if (settings_.keeps_cookies)
     cookies_ = library_.curl_share_init();
   if (multi_ == nullptr || (settings_.keeps_cookies && cookies_ == nullptr)) {
-    nbdkit_error("HTTP: libcurl has no memory");
+    nbdkit_error("HTTP: libcurl is out of memory");
     return false;
   }
   if (cookies_ != nullptr) // used by one thread, so that it needs no lock
@@ -90,7 +90,7 @@ bool Client::Loop::start() {
   try {
     thread_ = std::thread([this] { run(); });
   } catch (const std::system_error &error) {
-    nbdkit_error("HTTP: no thread: %s", error.what());
+    nbdkit_error("HTTP: cannot start a thread: %s", error.what());
   }
   pthread_sigmask(SIG_SETMASK, &before, nullptr);
   return thread_.joinable();
@@ -148,7 +148,7 @@ void Client::Loop::run() {
   pthread_setname_np(pthread_self(), "http-client");
   next_watch_ = Clock::now();
   for (;;) {
-    // Answers of one turn leave together.
+    // Replies of one turn are sent together.
     nbdkit_async_batch_begin();
     make_calls(); // which may submit requests
     take_jobs();

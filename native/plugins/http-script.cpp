@@ -31,15 +31,15 @@ constexpr std::chrono::seconds LONGEST_RUN{60};
 constexpr milliseconds LONGEST_EXIT_PAUSE{50}; // between looks whether it has ended
 constexpr size_t MAX_OUTPUT_BYTES = 65'536;
 
-/// A process of a shell's, whose output comes by a pipe. It leads a process group, so that all that
-/// it has started can be ended.
+/// A shell that runs a command, and a pipe with its output. It leads a process group, so that
+/// everything it has started can be killed.
 class Shell {
 public:
   Shell(const std::string &command, const std::string &directory, const std::string &url,
         unsigned iteration) {
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) == -1)
-      throw std::runtime_error(std::string("no pipe: ") + strerror(errno));
+      throw std::runtime_error(std::string("cannot make a pipe: ") + strerror(errno));
     output_ = ends[0];
     const std::vector<std::string> variables = {"url=" + url,
                                                 "iteration=" + std::to_string(iteration)};
@@ -50,7 +50,7 @@ public:
     close(ends[1]);
     if (error != 0) {
       close(output_);
-      throw std::runtime_error(std::string("no shell: ") + strerror(error));
+      throw std::runtime_error(std::string("cannot start a shell: ") + strerror(error));
     }
   }
   ~Shell() {
@@ -66,7 +66,8 @@ public:
 
   int output() const { return output_; }
 
-  /// As waitpid has it; nothing while it runs. Not to be called again after that.
+  /// The status, as waitpid gives it; nothing while the shell runs. Must not be called again once
+  /// it has returned the status.
   std::optional<int> status() {
     int status = 0;
     if (waitpid(process_, &status, WNOHANG) == 0)
@@ -81,7 +82,7 @@ private:
     std::vector<char *> environment;
     for (char **one = environ; *one != nullptr; one++)
       environment.push_back(*one);
-    for (const std::string &variable : variables) // of two of one name, a shell takes the last
+    for (const std::string &variable : variables) // the last of a name counts
       environment.push_back(const_cast<char *>(variable.c_str()));
     environment.push_back(nullptr);
     const char *const words[] = {"sh", "-c", command.c_str(), nullptr};
@@ -112,16 +113,17 @@ private:
   int output_ = -1;
 };
 
-/// How long a script may run, and what ends it before.
+/// The longest time that a script may run, and the descriptor that ends it before.
 class Limit {
 public:
   explicit Limit(int stop) : stop_(stop) {}
 
-  /// Whether `fd`, if it is not -1, can be read. Waits for that no longer than `most`.
+  /// Waits until `fd` can be read, but no longer than `most`, and returns whether it can; never
+  /// for -1. Throws if the script must end.
   bool wait(int fd, milliseconds most) const {
     const auto left = std::chrono::duration_cast<milliseconds>(until_ - steady_clock::now());
     if (left.count() <= 0)
-      throw std::runtime_error("it has not ended within 60 s");
+      throw std::runtime_error("it was killed, because it had not ended within 60 s");
     pollfd events[] = {{fd, POLLIN, 0}, {stop_, POLLIN, 0}}; // poll ignores a -1
     if (poll(events, 2, static_cast<int>(std::min(left, most).count())) <= 0)
       return false; // after a signal too: a read could block
@@ -171,9 +173,9 @@ std::string run_script(const std::string &command, const std::string &directory,
   std::string text = read_all(shell.output(), limit);
   const int status = status_of(shell, limit);
   if (WIFSIGNALED(status))
-    throw std::runtime_error("signal " + std::to_string(WTERMSIG(status)) + " has ended it");
+    throw std::runtime_error("it was killed by signal " + std::to_string(WTERMSIG(status)));
   if (WEXITSTATUS(status) != 0)
-    throw std::runtime_error("its status is " + std::to_string(WEXITSTATUS(status)));
+    throw std::runtime_error("it failed with status " + std::to_string(WEXITSTATUS(status)));
   return text;
 }
 
@@ -182,7 +184,7 @@ std::string run_script(const std::string &command, const std::string &directory,
 Repetition::Repetition(std::chrono::seconds interval, std::function<void(int stop)> work)
     : interval_(interval), work_(std::move(work)), stop_(eventfd(0, EFD_CLOEXEC)) {
   if (stop_ == -1)
-    throw std::system_error(errno, std::generic_category(), "no eventfd");
+    throw std::system_error(errno, std::generic_category(), "cannot make an eventfd");
   thread_ = std::thread([this] { run(); });
 }
 

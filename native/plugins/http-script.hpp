@@ -1,4 +1,4 @@
-// Commands that print what a web server wants to see: headers or cookies whose time is limited.
+// Commands that print what a web server wants to see: headers or cookies that expire.
 #ifndef ASYNCNBD_HTTP_SCRIPT_HPP
 #define ASYNCNBD_HTTP_SCRIPT_HPP
 
@@ -10,8 +10,8 @@
 namespace http {
 
 /// Runs the command in a shell, with `url` and `iteration` in its environment, and returns what it
-/// has printed. Throws std::runtime_error, with a sentence. When the descriptor `stop` (or -1) can
-/// be read, the command and what it has started are killed, and Stopped is thrown.
+/// has printed. Throws std::runtime_error, with a message. When the descriptor `stop` can be read,
+/// the command and what it has started are killed, and Stopped is thrown; -1 for none.
 std::string run_script(const std::string &command, const std::string &directory,
                        const std::string &url, unsigned iteration, int stop);
 
@@ -22,7 +22,7 @@ struct Stopped {};
 class Repetition {
 public:
   Repetition(std::chrono::seconds interval, std::function<void(int stop)> work);
-  /// Stops a call that goes on, and waits for it.
+  /// Stops a call that is running, and waits for it.
   ~Repetition();
   Repetition(const Repetition &) = delete;
   Repetition &operator=(const Repetition &) = delete;
@@ -32,7 +32,7 @@ private:
 
   const std::chrono::seconds interval_;
   const std::function<void(int stop)> work_;
-  int stop_; // an eventfd: readable when it is over
+  int stop_; // an eventfd: readable when the thread must end
   std::thread thread_;
 };
 

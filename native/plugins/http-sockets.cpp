@@ -98,7 +98,7 @@ int Sockets::on_timer(CURLM *, long ms, void *self) {
   auto &timer = static_cast<Sockets *>(self)->timer_;
   if (ms < 0)
     timer.reset();
-  else // at once: in this turn, even if `now` is older
+  else // 0 is at once: in this turn, even if its `now` was taken earlier
     timer = ms == 0 ? Clock::time_point() : Clock::now() + std::chrono::milliseconds(ms);
   return 0;
 }

@@ -1,5 +1,5 @@
-// The sockets and the timer of a libcurl multi handle, as an epoll set whose wait can be ended. All
-// functions except wake() run on the client's thread.
+// The sockets and the timer of a libcurl multi handle, in an epoll set whose wait can be
+// interrupted. All functions except wake() run on the client's thread.
 #ifndef ASYNCNBD_HTTP_SOCKETS_HPP
 #define ASYNCNBD_HTTP_SOCKETS_HPP
 

@@ -18,7 +18,7 @@ Url checked(const std::string &url) {
   return std::move(*parsed);
 }
 
-/// Of what a script has printed.
+/// The cookies that a script has printed.
 std::string cookie_line(std::string text) {
   while (!text.empty() && (text.back() == '\n' || text.back() == '\r'))
     text.pop_back();
@@ -95,7 +95,7 @@ std::shared_ptr<const Target> Targets::redirected(const Target &from, const Resp
 
 // ---- scripts ------------------------------------------------------------------------------------
 
-/// Requests that are under way keep what they have.
+/// Requests in flight keep what they have.
 void Targets::change(const std::function<void(Target &)> &change_it) {
   std::lock_guard lock(mutex_);
   const auto changed = [&](const Target &target) {
@@ -131,7 +131,7 @@ void Targets::run_cookie_script(int stop) {
   }
 }
 
-/// Where it fails, what it has printed before stays.
+/// If a run fails, what the script printed before stays in use.
 std::unique_ptr<Repetition> Targets::repeat(unsigned seconds, void (Targets::*run)(int)) {
   if (seconds == 0)
     return nullptr;

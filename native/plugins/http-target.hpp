@@ -1,5 +1,5 @@
-// Where the requests for a file on a web server go, and what they say of who asks: it moves by
-// redirects, and scripts renew what is said.
+// Where the requests for a file on a web server go, and which headers, cookies, user and password
+// they carry. Redirects change the address; scripts renew headers and cookies.
 #ifndef ASYNCNBD_HTTP_TARGET_HPP
 #define ASYNCNBD_HTTP_TARGET_HPP
 
@@ -18,9 +18,9 @@ struct TargetSettings {
   std::string url;
   std::vector<std::string> headers; // "Name: value"; may be secret
   std::string cookie;
-  std::string header_script;                // prints headers, a line each
-  std::string cookie_script;                // prints cookies, in a line
-  std::string script_directory;             // where they are run: the server changes directory
+  std::string header_script;                // prints headers, one on each line
+  std::string cookie_script;                // prints all cookies on one line
+  std::string script_directory;             // where they run, as the server changes directory
   unsigned header_script_renew_seconds = 0; // how often they are run again; 0: never
   unsigned cookie_script_renew_seconds = 0;
   std::string user; // if this and the password are empty, the URL's are used
@@ -35,7 +35,7 @@ struct Target {
   std::string user;
   std::string password;
   bool is_first;  // not the target of a redirect
-  bool is_origin; // of the URL's server, which may know our headers and cookies
+  bool is_origin; // on the URL's own server, which may see our headers and cookies
 };
 
 /// "Name: value", or another form that libcurl accepts, in each line. Throws std::runtime_error.
@@ -44,10 +44,10 @@ std::vector<std::string> header_lines(const std::string &text);
 /// Any thread.
 class Targets {
 public:
-  /// Throws std::runtime_error, with a sentence, if the URL is none.
+  /// Throws std::runtime_error, with a message, if the URL is not valid.
   Targets(const TargetSettings &settings, const Settings &client_settings);
 
-  /// Before the first request. Throws std::runtime_error, with a sentence.
+  /// Before the first request. Throws std::runtime_error, with a message.
   void run_scripts();
 
   std::shared_ptr<const Target> current();
@@ -68,7 +68,7 @@ private:
   const Url url_;
   const bool allows_http_;
   const bool allows_https_;
-  // Each of the thread that runs the script.
+  // Each is used only by the thread that runs its script.
   unsigned header_runs_ = 0;
   unsigned cookie_runs_ = 0;
 
@@ -76,7 +76,7 @@ private:
   std::shared_ptr<const Target> first_;
   std::shared_ptr<const Target> current_;
 
-  std::unique_ptr<Repetition> header_repetition_; // they end first
+  std::unique_ptr<Repetition> header_repetition_; // last, so that they end first
   std::unique_ptr<Repetition> cookie_repetition_;
 };
 

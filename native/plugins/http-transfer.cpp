@@ -58,7 +58,7 @@ Transfer::Transfer(const Library &library, const Settings &settings, CURLSH *coo
     return;
   words_[0] = '\0';
   set(CURLOPT_NOSIGNAL, 1);
-  set(CURLOPT_QUICK_EXIT, 1); // unknown to older versions, which wait for name lookups
+  set(CURLOPT_QUICK_EXIT, 1); // older versions do not know it, and wait for name lookups
   set_protocol(settings);
   set_tls(settings);
   set_proxy(settings);
@@ -66,7 +66,7 @@ Transfer::Transfer(const Library &library, const Settings &settings, CURLSH *coo
   if (cookies == nullptr)
     return;
   library_.curl_easy_setopt(easy_, CURLOPT_SHARE, cookies);
-  set(CURLOPT_COOKIEFILE, ""); // it has them sent and kept
+  set(CURLOPT_COOKIEFILE, ""); // turns cookies on: they are sent and kept
 }
 
 void Transfer::set_protocol(const Settings &settings) {
@@ -277,7 +277,7 @@ std::string Transfer::reason_of_loss(int code) const {
   if (number > 0)
     return strerror(static_cast<int>(number));
   return code == CURLE_OPERATION_TIMEDOUT ? "no answer in time"
-         : code == CURLE_PARTIAL_FILE     ? "only a part has arrived"
+         : code == CURLE_PARTIAL_FILE     ? "only a part arrived"
                                           : "";
 }
 
@@ -289,7 +289,7 @@ Failure Transfer::failure_of(int code) {
   case CURLE_COULDNT_RESOLVE_PROXY:
     return Failure::name;
   case CURLE_COULDNT_CONNECT:
-  case CURLE_OPERATION_TIMEDOUT: // libcurl only has a time limit for connecting
+  case CURLE_OPERATION_TIMEDOUT: // we give libcurl only a time limit for connecting
   case CURLE_PROXY:
     return Failure::connect;
   case CURLE_SSL_CONNECT_ERROR:

@@ -20,7 +20,8 @@ struct Job {
 class Transfer {
 public:
   /// Makes the handle, with the settings that all requests share; see is_made. `sockets` is given
-  /// to the functions that open and close sockets. `cookies`: what has those of all, or null.
+  /// to the functions that open and close sockets. `cookies`: the cookies that all handles share,
+  /// or null.
   Transfer(const Library &library, const Settings &settings, CURLSH *cookies, void *sockets,
            int (*open)(void *, int, curl_sockaddr *), int (*close)(void *, int));
   ~Transfer();
@@ -29,7 +30,7 @@ public:
 
   bool is_made() const { return easy_ != nullptr; }
   CURL *easy() const { return easy_; }
-  /// This one reads the file of cookies, and writes that at its end.
+  /// This handle reads the cookie file at the start, and writes the jar when it is destroyed.
   void keep_cookie_files(const Settings &settings);
   Job *job() const { return job_.get(); }
 

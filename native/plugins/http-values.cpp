@@ -98,7 +98,7 @@ std::vector<std::string> headers_of(const std::string &value) {
     std::stringstream all;
     all << file.rdbuf();
     if (!file)
-      refuse("headers=" + value + ": cannot be read");
+      refuse("headers=" + value + ": cannot read this file");
     text = all.str();
   }
   return checked_headers("headers", text);

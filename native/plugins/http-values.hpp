@@ -1,5 +1,5 @@
-// What the values of the http plugin's parameters mean. All of these throw nbdkit::Reported, after
-// nbdkit_error(), if a value is wrong.
+// Parses the values of the http plugin's parameters. If a value is wrong, all of these throw
+// nbdkit::Reported, after nbdkit_error().
 #ifndef ASYNCNBD_HTTP_VALUES_HPP
 #define ASYNCNBD_HTTP_VALUES_HPP
 
@@ -13,15 +13,15 @@ namespace http::values {
 unsigned count_of(const std::string &key, const std::string &value, unsigned least);
 unsigned milliseconds_of(const std::string &key, const std::string &value, unsigned least = 1);
 unsigned seconds_of(const std::string &key, const std::string &value);
-/// The path, whatever directory the server changes to.
+/// The absolute path, because the server changes directory.
 std::string absolute(const std::string &value);
-/// A password, or where it is: -, -FD or +FILE.
+/// The password, which is given itself, or as -, -FD or +FILE.
 std::string secret(const std::string &value);
-/// One line. It is sent unchanged.
+/// A header, which is one line and is sent unchanged.
 std::string header_of(const std::string &key, const std::string &line);
-/// Lines, or +FILE.
+/// Headers, which are given as lines, or as +FILE.
 std::vector<std::string> headers_of(const std::string &value);
-/// The numbers that libcurl takes.
+/// As libcurl's numbers.
 int tls_version_of(const std::string &value);
 int http_version_of(const std::string &value);
 int ip_version_of(const std::string &value);

@@ -126,7 +126,7 @@ std::string explain(const Response &response) {
   case Failure::connect:
     return "cannot connect" + reason;
   case Failure::tls:
-    return "no secure connection" + reason;
+    return "cannot make a secure connection" + reason;
   case Failure::silence:
     return "the server does not answer in time";
   case Failure::lost:
@@ -136,7 +136,7 @@ std::string explain(const Response &response) {
   case Failure::deadline:
     return "the server has not answered by the deadline";
   case Failure::stopped:
-    return "the server is stopping";
+    return "this server is stopping";
   case Failure::other:
     return "the request failed" + reason;
   }

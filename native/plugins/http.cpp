@@ -27,48 +27,48 @@ public:
   static constexpr const char *magic_config_key = "url";
   static constexpr const char *config_help =
       "[url=]<URL>             The file: an http: or https: URL.\n"
-      "connections=<N>         Most requests at once (default 64).\n"
-      "max-request=<SIZE>      Largest request of adjacent reads that wait (default 4M).\n"
-      "retries=<N>             How often a request that fails is tried again (default 5).\n"
-      "retry-delay=<TIME>      Before the first time (default 500ms); then doubled.\n"
-      "deadline=<TIME>         A request fails after this time, with all tries (default 60s).\n"
-      "timeout=<TIME>          How long the server may be silent (default 30s); 0 for any time.\n"
-      "connect-timeout=<TIME>  How long a connection may take to be there (default 10s).\n"
-      "user=<USER>             Who asks.\n"
-      "password=<PASSWORD>     -, -FD and +FILE keep it out of ps.\n"
-      "header=<NAME: VALUE>    Sent with each request; any number of times.\n"
-      "headers=+<FILE>         The same, from the lines of a file.\n"
-      "header-script=<COMMAND> Prints headers, at the start.\n"
+      "connections=<N>         Requests to send at once, at most (default 64).\n"
+      "max-request=<SIZE>      Join adjacent reads that wait, up to this size (default 4M).\n"
+      "retries=<N>             How often to retry a failed request (default 5).\n"
+      "retry-delay=<TIME>      The wait before the first retry (default 500ms); then doubled.\n"
+      "deadline=<TIME>         Give up a request after this time, with all retries (default 60s).\n"
+      "timeout=<TIME>          How long the server may be silent (default 30s); 0: no limit.\n"
+      "connect-timeout=<TIME>  How long it may take to connect (default 10s).\n"
+      "user=<USER>             User name for the server.\n"
+      "password=<PASSWORD>     Password for the server; -, -FD and +FILE keep it out of ps.\n"
+      "header=<NAME: VALUE>    Send this header with each request; may be repeated.\n"
+      "headers=+<FILE>         The same, from a file with one header on each line.\n"
+      "header-script=<COMMAND> Run this at the start; it prints the headers to send.\n"
       "header-script-renew=<TIME>\n"
-      "                        And each time when this has passed.\n"
-      "cookie=<COOKIE>         Sent with each request: NAME=VALUE; NAME=VALUE.\n"
-      "cookie-script=<COMMAND> Prints the cookies, at the start.\n"
+      "                        Run it again after each such time.\n"
+      "cookie=<COOKIE>         Send these with each request: NAME=VALUE; NAME=VALUE.\n"
+      "cookie-script=<COMMAND> Run this at the start; it prints the cookies to send.\n"
       "cookie-script-renew=<TIME>\n"
-      "                        And each time when this has passed.\n"
-      "cookiefile=<FILE>       Keep the cookies of the server; at first those there, if any.\n"
-      "cookiejar=<FILE>        The same, and write them there in the end.\n"
-      "user-agent=<TEXT>       Who asks, in the log of the server; asyncnbd by default.\n"
+      "                        Run it again after each such time.\n"
+      "cookiefile=<FILE>       Keep the server's cookies; read this file of cookies first.\n"
+      "cookiejar=<FILE>        The same, and save the cookies in this file at the end.\n"
+      "user-agent=<TEXT>       The User-Agent header; asyncnbd by default.\n"
       "followlocation=false    Do not follow redirects.\n"
-      "protocols=<http,https>  Of URLs, also where redirects lead; both by default.\n"
-      "cainfo=<FILE>           Certificates to trust (PEM), instead of the system's; cainfo= for\n"
-      "                        none of the system's file.\n"
-      "capath=<DIRECTORY>      The same, hashed.\n"
+      "protocols=<http,https>  Allowed schemes, also for redirects; both by default.\n"
+      "cainfo=<FILE>           Trust these certificates (PEM) instead of the system's; cainfo=\n"
+      "                        leaves out the system's file.\n"
+      "capath=<DIRECTORY>      The same, as a directory of certificates with hashed names.\n"
       "sslverify=false         Trust any certificate.\n"
-      "ssl-version=<VERSION>   At least tlsv1.0, tlsv1.1, tlsv1.2 or tlsv1.3; max-tlsv1.2 at "
-      "most.\n"
-      "ssl-cipher-list=<LIST>  The ciphers of TLS up to 1.2.\n"
-      "tls13-ciphers=<LIST>    And of TLS 1.3.\n"
+      "ssl-version=<VERSION>   Lowest version of TLS, tlsv1.0 to tlsv1.3, or the highest, as\n"
+      "                        max-tlsv1.2.\n"
+      "ssl-cipher-list=<LIST>  Ciphers for TLS up to 1.2.\n"
+      "tls13-ciphers=<LIST>    Ciphers for TLS 1.3.\n"
       "http-version=<VERSION>  1.0, 1.1 (the default), 2.0, 2TLS or 2-prior-knowledge.\n"
-      "ipresolve=<VERSION>     Only v4 or v6 addresses of hosts.\n"
+      "ipresolve=<VERSION>     v4 or v6: use only such addresses of a host.\n"
       "resolve=<HOST>:<PORT>:<ADDRESS>\n"
-      "                        Where that host is; any number of times.\n"
-      "proxy=<URL>             Instead of what the environment says; proxy= for none.\n"
-      "proxy-user=<USER>       Who asks there.\n"
+      "                        Use this address for that host and port; may be repeated.\n"
+      "proxy=<URL>             Use this proxy, not the environment's; proxy= for none.\n"
+      "proxy-user=<USER>       User name for the proxy.\n"
       "proxy-password=<PASSWORD>\n"
-      "                        As password=.\n"
-      "unix-socket-path=<PATH> Connect there, whatever the host.\n"
-      "tcp-keepalive=true      Have the system find connections that are dead.\n"
-      "tcp-nodelay=false       Send small pieces together (Nagle's algorithm).";
+      "                        Password for the proxy, given as password= is.\n"
+      "unix-socket-path=<PATH> Connect to this socket, whatever the URL's host.\n"
+      "tcp-keepalive=true      Let the system find dead connections.\n"
+      "tcp-nodelay=false       Let the system join small packets (Nagle's algorithm).";
 
   bool config(const std::string &key, const std::string &value) {
     return set_request(key, value) || set_connection(key, value) || set_tls(key, value) ||
@@ -89,7 +89,8 @@ public:
     if (!url)
       refuse("url=" + http::printable(file_.target.url) + ": not an http: or https: URL");
     if (!(url->origin.starts_with("https:") ? client_.allows_https : client_.allows_http))
-      refuse("url=" + http::printable(file_.target.url) + ": protocols= does not allow it");
+      refuse("url=" + http::printable(file_.target.url) +
+             ": protocols= does not allow it: add its scheme there");
     client_.cookie_file = cookie_file_.value_or(client_.cookie_jar);
     if (!file_.target.header_script.empty() || !file_.target.cookie_script.empty())
       file_.target.script_directory = absolute(".");
@@ -98,9 +99,9 @@ public:
     check_script("cookie-script", file_.target.cookie_script,
                  file_.target.cookie_script_renew_seconds);
     if (!file_.target.header_script.empty() && !file_.target.headers.empty())
-      refuse("header-script= prints the headers: it cannot be used with header= or headers=");
+      refuse("header-script= prints the headers: do not give header= or headers= as well");
     if (!file_.target.cookie_script.empty() && !file_.target.cookie.empty())
-      refuse("cookie-script= prints the cookies: it cannot be used with cookie=");
+      refuse("cookie-script= prints the cookies: do not give cookie= as well");
   }
 
   void get_ready() {
@@ -185,7 +186,7 @@ private:
     return true;
   }
 
-  /// Those that others of libcurl's are allowed for, too, say nothing here.
+  /// Other protocols of libcurl may be named, and are ignored.
   void set_protocols(const std::string &value) {
     client_.allows_http = client_.allows_https = false;
     std::istringstream names(value);
@@ -194,7 +195,7 @@ private:
       client_.allows_https |= name == "https";
     }
     if (!client_.allows_http && !client_.allows_https)
-      refuse("protocols=" + value + ": has neither http nor https, and there are no others");
+      refuse("protocols=" + value + ": has neither http nor https: add one of them");
   }
 
   bool set_tls(const std::string &key, const std::string &value) {
@@ -249,11 +250,11 @@ private:
     if (key == "cookie") {
       file_.target.cookie = secret(value);
       if (file_.target.cookie.find_first_of("\r\n") != std::string::npos)
-        refuse("cookie=: expected NAME=VALUE; NAME=VALUE");
+        refuse("cookie=: expected one line: NAME=VALUE; NAME=VALUE");
       return true;
     }
     if ((key == "cookiefile" || key == "cookiejar") && value == "-")
-      refuse(key + "=-: use a file");
+      refuse(key + "=-: cookies cannot be read from standard input or printed: use a file");
     if (key == "cookiefile")
       cookie_file_ = value.empty() ? value : absolute(value);
     else if (key == "cookiejar")
@@ -266,7 +267,7 @@ private:
 
   http::FileSettings file_;
   http::Settings client_;
-  std::optional<std::string> cookie_file_; // if there is none: the jar
+  std::optional<std::string> cookie_file_; // if not given, the jar
   std::unique_ptr<http::File> served_;
 };
 

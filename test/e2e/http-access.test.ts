@@ -120,7 +120,7 @@ describe("a redirect", () => {
   });
 
   test.each([
-    ["file:///etc/passwd", "redirects to a URL that is not http:"],
+    ["file:///etc/passwd", "redirects to a URL that is neither http: nor https:"],
     ["/disk.img", "there are more than 10 redirects"],
   ])("to %s is refused", async (location, words) => {
     const { url } = await startWeb(content, {
@@ -143,12 +143,14 @@ describe.skipIf(sanitizer !== undefined)("https:", () => {
     const { url } = await serveTls(authority);
     await firstBytesOfWeb(url, `cainfo=${authority.caCertificate}`);
     await firstBytesOfWeb(url, "sslverify=false");
-    expect(await refusal(url)).toMatch(/no secure connection: .*; give the certificates/);
+    expect(await refusal(url)).toMatch(
+      /cannot make a secure connection: .*; give the certificates/,
+    );
     const other = new Authority("Other authority");
     expect(await refusal(url, `cainfo=${other.caCertificate}`)).toContain("certificate");
     const misnamed = url.replace("127.0.0.1", "localhost");
     const words = await refusal(misnamed, `cainfo=${authority.caCertificate}`);
-    expect(words).toMatch(/no secure connection: .*localhost/);
+    expect(words).toMatch(/cannot make a secure connection: .*localhost/);
     expect(words).not.toContain("cainfo="); // it is not that
   });
 

@@ -117,7 +117,7 @@ describe("a script", () => {
     await eventually("second run", () => existsSync(flag) || undefined);
     await eventually(
       "warning",
-      () => server.stderr().includes("cookie-script: its status is 3") || undefined,
+      () => server.stderr().includes("cookie-script: it failed with status 3") || undefined,
     );
     expect(await client.request(read(0, 512))).toBe(0);
     await client.read(512);
@@ -140,9 +140,9 @@ describe("a script", () => {
   });
 
   test.each([
-    ["header-script=exit 4", "header-script: its status is 4"],
+    ["header-script=exit 4", "header-script: it failed with status 4"],
     ["header-script=echo nonsense", "header-script: expected NAME: VALUE"],
-    ["header-script=kill -TERM $$", "header-script: signal 15 has ended it"],
+    ["header-script=kill -TERM $$", "header-script: it was killed by signal 15"],
     ["cookie-script=echo a=b; echo c=d", "cookie-script: it prints more than one line"],
     ["cookie-script=yes", "cookie-script: it prints more than 64 KiB"],
   ])("that fails at the start ends it: %s", async (script, words) => {

@@ -82,7 +82,7 @@ describe.skipIf(sanitizer !== undefined)("certificates", () => {
     ]);
     symlinkSync(authority.caCertificate, join(directory, `${stdout.trim()}.0`));
     await isServed(url, "cainfo=", `capath=${directory}`);
-    expect(await refusal(url, "cainfo=")).toContain("no secure connection");
+    expect(await refusal(url, "cainfo=")).toContain("cannot make a secure connection");
   });
 
   test("cainfo= without a file does not use the environment's", async () => {
@@ -91,7 +91,7 @@ describe.skipIf(sanitizer !== undefined)("certificates", () => {
     process.env.CURL_CA_BUNDLE = authority.caCertificate;
     try {
       await isServed(url);
-      expect(await refusal(url, "cainfo=")).toContain("no secure connection");
+      expect(await refusal(url, "cainfo=")).toContain("cannot make a secure connection");
     } finally {
       delete process.env.CURL_CA_BUNDLE;
     }
@@ -114,7 +114,7 @@ describe.skipIf(sanitizer !== undefined)("certificates", () => {
 test.each([
   [["http-version=3"], "http-version=3: use one of none, 1.0"],
   [["ipresolve=v5"], "ipresolve=v5: use one of any, whatever, v4"],
-  [["cookiejar=-"], "cookiejar=-: use a file"],
+  [["cookiejar=-"], "cookiejar=-: cookies cannot be read from standard input"],
   [["header-script-renew=5"], "header-script-renew= cannot be used without header-script="],
   [["cookie-script-renew=5"], "cookie-script-renew= cannot be used without cookie-script="],
   [["unix_socket_path=/nonexistent"], "cannot connect"],

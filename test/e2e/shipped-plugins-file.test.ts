@@ -283,7 +283,7 @@ describe("the file plugin", () => {
   test.each([
     [["fd=7"], "descriptor 7: Bad file descriptor"],
     [["dirfd=x"], "dirfd"],
-    [["fd=2"], "above those of the standard streams"],
+    [["fd=2"], "above the standard streams"],
     [["disk.img", "dir=."], "exclude each other"],
     [["disk.img", "cache=writeback"], "use default or none"],
   ])("%j is refused", async (words, why) => {
