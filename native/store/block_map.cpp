@@ -69,8 +69,8 @@ template <typename Any> void BlockMap::unmake(Any *made) {
   bytes_.fetch_sub(sizeof(Any), std::memory_order_relaxed);
 }
 
-// The release pairs with the acquire of a thread that reads the pointer, which then sees the new
-// object. If two threads make one, the second uses the first's.
+// The release pairs with the acquire of a thread that reads the pointer: it then sees the new
+// object. If two threads make one, the second uses the object of the first.
 template <typename Any> Any *BlockMap::get_or_make(std::atomic<Any *> &place) {
   Any *there = place.load(std::memory_order_acquire);
   if (there != nullptr)
@@ -182,8 +182,8 @@ bool BlockMap::set(uint64_t first, uint64_t last, unsigned state) {
       return false;
     const uint64_t end_of_leaf = std::min(last, block | (LEAF_BLOCKS - 1));
     Leaf *leaf = place->load(std::memory_order_acquire);
-    // Nobody else has a claim on any of it. A leaf that is not shared stays, because others may be
-    // reading it.
+    // Nobody else has a claim on any block of this leaf. A leaf of its own stays, because others
+    // may be reading it.
     const bool is_whole = block % LEAF_BLOCKS == 0 && end_of_leaf % LEAF_BLOCKS == LEAF_BLOCKS - 1;
     if (is_whole && is_uniform(leaf)) {
       place->store(uniform(state), std::memory_order_release);

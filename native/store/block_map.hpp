@@ -17,8 +17,8 @@ public:
   // A disk of 2^63 bytes has 2^51 blocks of 4 KiB.
   static constexpr unsigned BLOCK_BITS = 51;
 
-  // Enough for all blocks of 4 KiB of 16 TiB. Clients of a huge disk could otherwise zero single
-  // blocks without end, which takes nothing but this memory.
+  // Enough for all 4 KiB blocks of 16 TiB. Without a limit, clients of a huge disk could zero
+  // single blocks without end, which costs nothing but this memory.
   static constexpr size_t MAX_BYTES = size_t{1} << 30;
 
   explicit BlockMap(size_t max_bytes = MAX_BYTES) : max_bytes_(max_bytes) {}
@@ -70,7 +70,7 @@ private:
   static unsigned state_of(const Leaf *uniform);
 
   const Leaf *leaf_of(uint64_t block) const;
-  // As leaf_of. If there is no leaf, `*end` is the first block that may have one.
+  // As leaf_of. `*end` is the first block after the leaf, or after the gap if there is none.
   const Leaf *leaf_or_gap(uint64_t block, uint64_t *end) const;
   static void replace_in(Leaf &leaf, uint64_t first, uint64_t last, unsigned states, unsigned to);
   static std::optional<uint64_t> find_in(const Leaf *leaf, uint64_t first, uint64_t last,

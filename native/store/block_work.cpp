@@ -26,7 +26,8 @@ void BlockWork::release(RangeClaims::Claim &claim) {
   start_workers();
 }
 
-// Before this returns, a worker may have run the task, which may be the last of the disk.
+// Before this returns, a worker may have run the task. If it was the disk's last one, nobody else
+// may keep this object.
 void BlockWork::run_elsewhere(BlockTask &task) {
   const std::shared_ptr<BlockWork> keep = shared_from_this();
   {

@@ -1,4 +1,4 @@
-// Work on the blocks of a disk, on threads that may block: tasks that change the same blocks run
+// Work on the blocks of a disk, on threads that may block. Tasks that change the same blocks run
 // one after the other.
 #pragma once
 
@@ -22,8 +22,7 @@ protected:
   ~BlockTask() = default;
 };
 
-// Shared with its worker threads: they use it after their last task, which may be the last of the
-// disk.
+// Shared with its worker threads: they use it after their last task, when the disk may be gone.
 class BlockWork : public std::enable_shared_from_this<BlockWork> {
 public:
   explicit BlockWork(base::Threads &threads) : threads_(threads) {}
@@ -36,7 +35,7 @@ public:
   void release(RangeClaims::Claim &claim);
   // Any thread, also inside a completion.
   void run_elsewhere(BlockTask &task);
-  // Removes and returns tasks that wait for their claim and fulfil the condition.
+  // Removes and returns the tasks that wait for their claim and fulfil the condition.
   template <typename Condition> std::vector<BlockTask *> withdraw(Condition condition) {
     std::vector<BlockTask *> withdrawn;
     {

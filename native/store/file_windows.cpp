@@ -24,7 +24,7 @@ FileWindows::~FileWindows() {
     unmake(window.load(std::memory_order_relaxed));
 }
 
-// A suitable file system shows the same data to mappings and system calls, and the first write to a
+// In a suitable file system, mappings and system calls see the same data, and the first write to a
 // page costs little.
 bool FileWindows::is_suitable(int fd) {
   struct statfs fs;

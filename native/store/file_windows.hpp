@@ -1,4 +1,4 @@
-// Maps parts of a file that are written repeatedly: writing there needs neither a system call nor
+// Maps parts of a file that are written repeatedly: writing to a mapping saves the system call and
 // the file system's work for each write.
 #pragma once
 
@@ -17,7 +17,7 @@ class FileWindows {
 public:
   static constexpr uint64_t WINDOW_BYTES = uint64_t{1} << 30;
   static constexpr uint64_t UNIT_BYTES = uint64_t{64} << 10;
-  // A unit counts as written a moment ago for this time, or up to twice as long.
+  // For this time after a write, or up to twice as long, a unit counts as written a moment ago.
   static constexpr base::Duration LATELY = std::chrono::seconds(2);
 
   FileWindows(int fd, const base::Clock &clock);
@@ -25,13 +25,13 @@ public:
   FileWindows(const FileWindows &) = delete;
   FileWindows &operator=(const FileWindows &) = delete;
 
-  // Before a part of the file is written again. Returns its memory if this was called for all of it
-  // a moment ago. Otherwise nullptr: data that is not cached would first be read from the disk, and
-  // the first write after a page has gone there takes a page fault. Touching the memory may raise
-  // SIGBUS.
+  // Call it before a part of the file is written again. Returns the part's memory if this was
+  // called for all of it a moment ago. Otherwise nullptr: data that is not cached would first be
+  // read from the disk, and the first write to a page that has been written out takes a page fault.
+  // Touching the memory may raise SIGBUS.
   uint8_t *about_to_write(uint64_t offset, size_t length_bytes);
-  // The same, but if it returns nullptr, it has noted no write: call about_to_write before another
-  // way of writing.
+  // The same, but if it returns nullptr, it has not noted a write: call about_to_write before you
+  // write in another way.
   uint8_t *about_to_overwrite(uint64_t offset, size_t length_bytes);
 
 private:

@@ -29,7 +29,8 @@ void on_sigbus(int number, siginfo_t *info, void *context) {
 
 } // namespace
 
-// Runs on the alternate signal stack, if there is one: threads of Go and others need that.
+// The handler runs on the alternate signal stack, if there is one: threads of Go and others need
+// that.
 void handle_sigbus() {
   static const bool is_handled = [] {
     struct sigaction action {};
@@ -48,7 +49,7 @@ bool copy_guarded(uint8_t *to, const uint8_t *from, size_t length_bytes) {
     return false;
   }
   escape = &here;
-  std::atomic_signal_fence(std::memory_order_seq_cst); // keeps the copy between the two
+  std::atomic_signal_fence(std::memory_order_seq_cst); // keeps the copy between the two assignments
   memcpy(to, from, length_bytes);
   std::atomic_signal_fence(std::memory_order_seq_cst);
   escape = nullptr;

@@ -1,5 +1,5 @@
-// Copies to mapped memory of a file. The system raises a signal if it has no memory or space for
-// that.
+// Copies to mapped memory of a file. The system raises a signal if it has no memory or disk space
+// for that.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@ namespace asyncnbd::store {
 // other. Any thread.
 void handle_sigbus();
 
-// False: an unknown part of it has not been copied. Only after handle_sigbus.
+// False: an unknown part has not been copied. Call it only after handle_sigbus.
 bool copy_guarded(uint8_t *to, const uint8_t *from, size_t length_bytes);
 
 } // namespace asyncnbd::store

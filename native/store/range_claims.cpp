@@ -1,4 +1,4 @@
-// See range_claims.hpp. Claims are in a treap, a search tree that random priorities keep flat.
+// See range_claims.hpp. The claims are in a treap, a search tree that random priorities keep flat.
 #include "store/range_claims.hpp"
 
 #include <algorithm>
@@ -23,7 +23,7 @@ bool RangeClaims::is_before(const Claim &one, const Claim &other) {
   return one.first != other.first ? one.first < other.first : one.number < other.number;
 }
 
-// Call it for a claim when the trees below it have changed, and then for the claims above it.
+// Call it for a claim after the trees below it have changed, and then for the claims above it.
 void RangeClaims::measure(Claim &tree) {
   tree.tree_last = tree.last;
   tree.tree_earliest = tree.tree_latest = tree.number;

@@ -6,8 +6,8 @@
 
 namespace asyncnbd::store {
 
-// Not thread-safe: its owner has a lock. Each function takes logarithmic time in the number of
-// claims, so that the lock is held briefly even with thousands.
+// Not thread-safe: its owner has a lock. Adding and removing a claim takes logarithmic time in the
+// number of claims, so that the lock is held briefly even with thousands.
 class RangeClaims {
 public:
   // Lies in the caller's memory, from add to remove.
@@ -21,8 +21,9 @@ public:
     friend class RangeClaims;
     uint64_t number; // in the order in which they came
 
-    // In the tree: ordered by first block and number, and as a heap by `chance`. The others are
-    // over the claim and those below it: the last block, the earliest and the latest number.
+    // In the tree: ordered by first block and number, and as a heap by `chance`. The fields named
+    // tree_… are of this claim and all below it: the last block, the earliest and the latest
+    // number.
     uint64_t chance;
     Claim *left;
     Claim *right;

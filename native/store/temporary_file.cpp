@@ -20,7 +20,7 @@ namespace asyncnbd::store {
 
 namespace {
 
-// A file system may not support files without a name.
+// If the file system does not support files without a name, makes a file and removes its name.
 int open_unnamed(const std::string &directory) {
   const int fd = open(directory.c_str(), O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
   if (fd != -1)
@@ -40,8 +40,9 @@ std::string TemporaryFile::directory(std::string *error) {
   const std::unique_ptr<char, decltype(&free)> absolute(realpath(name, nullptr), &free);
   if (absolute)
     return absolute.get();
-  *error = std::string("cannot make temporary files in ") + name + ": " + strerror(errno) +
-           (chosen != nullptr ? "; set TMPDIR to another directory" : "; set TMPDIR to one");
+  *error =
+      std::string("cannot make temporary files in ") + name + ": " + strerror(errno) +
+      (chosen != nullptr ? "; set TMPDIR to another directory" : "; set TMPDIR to a directory");
   return "";
 }
 
@@ -116,7 +117,8 @@ uint64_t TemporaryFile::block_bytes() const {
   return fstatvfs(fd_, &facts) == 0 ? facts.f_bsize : 1;
 }
 
-// Copies the rest that the pages could not write: this fails with an error that says why.
+// Writes the rest that could not be written as pages from a copy: if that fails too, its error says
+// why.
 int TemporaryFile::write_rest(transport::PagePipe &pages, size_t length_bytes, uint64_t offset) {
   const std::unique_ptr<uint8_t[]> rest(new (std::nothrow) uint8_t[length_bytes]);
   if (!rest)
@@ -153,7 +155,7 @@ void TemporaryFile::end_receiving(size_t length_bytes, uint64_t offset) {
       receiving_.begin(), receiving_.end(), [offset, length_bytes](const Range &range) {
         return range.begin == offset && range.end == offset + length_bytes;
       });
-  base::invariant(found != receiving_.end(), "what ends has begun");
+  base::invariant(found != receiving_.end(), "a receive that ends has begun");
   *found = receiving_.back();
   receiving_.pop_back();
 }

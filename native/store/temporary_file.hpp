@@ -1,4 +1,4 @@
-// A file without a name, for what need not outlive the process.
+// A file without a name, for data that need not outlive the process.
 #pragma once
 
 #include <atomic>
@@ -15,7 +15,7 @@
 
 namespace asyncnbd::store {
 
-// Grows with what is written. Parts that nobody has written, or that were discarded, take no space.
+// It grows as it is written. Parts that nobody has written, or that were discarded, take no space.
 // Functions return 0 or an errno. Any thread.
 class TemporaryFile {
 public:
@@ -38,16 +38,16 @@ public:
 
   int write(const uint8_t *data, size_t length_bytes, uint64_t offset);
   int write_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
-  // The same for a range that has been written before: quicker if that was a moment ago.
+  // The same for a range that has been written before; quicker if that was a moment ago.
   int overwrite(const uint8_t *data, size_t length_bytes, uint64_t offset);
   int overwrite_pages(transport::PagePipe::Owner pages, size_t length_bytes, uint64_t offset);
-  // Instead of one of these two: memory in which to receive the range; nullptr unless it was
-  // written a moment ago. Only the system may write to it: touching it may raise SIGBUS.
-  // end_receiving of the same range ends this; until then discarded parts of it keep their space,
-  // so that there is room for the data.
+  // Instead of these two: memory into which the range can be received; nullptr unless the range was
+  // written a moment ago. Only system calls may write to it, because touching it may raise SIGBUS.
+  // end_receiving for the same range must follow; until then, discarding does not free the range's
+  // space, so that there is room for the data.
   uint8_t *begin_receiving(size_t length_bytes, uint64_t offset);
   void end_receiving(size_t length_bytes, uint64_t offset);
-  // Whether pages are worthwhile.
+  // Whether using pages is worthwhile.
   bool takes_pages() const { return can_splice_.load(std::memory_order_relaxed); }
 
   // The block size of its file system: less than a block takes the same space.
